@@ -1,0 +1,73 @@
+# make build   the four binaries, in bin/
+# make demo    a cloud, an edge and 50 simulated devices, with a live table
+# make test    unit and conformance tests      make e2e   the real binaries, killed at random
+# make check   formatting, vet, staticcheck, the floors of the house
+# make fuzz    every fuzz target, a few seconds each
+# make bench   the figures of the README        make soak  the long rounds
+SHELL := /bin/bash
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/weirmq/weir/configs.version=$(VERSION)
+BINARIES := weir-cloud weir-edge weirctl firmware-sim
+
+# The race detector needs a C compiler.
+RACE := $(shell command -v gcc >/dev/null && echo -race)
+CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/weir/bin
+MINIO := $(CACHE)/minio
+MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+PACKAGES = $$(go list ./... | grep -v /e2e)
+FUZZTIME ?= 10s
+DEMO_SECONDS ?= 0
+
+export WEIR_MINIO ?= $(MINIO)
+
+.PHONY: build demo test check fuzz bench e2e soak clean services
+
+build:
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./cloud/weir-cloud ./edge/weir-edge ./cloud/weirctl ./firmware-sim
+
+demo: build
+	@go run ./e2e/demo --seconds $(DEMO_SECONDS)
+
+test: services
+ifeq ($(RACE),)
+	@echo "NOTE: no gcc, so the tests run without the race detector (apt-get install gcc)"
+endif
+	go test $(RACE) -timeout 15m $(PACKAGES)
+
+check:
+	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
+	go vet ./...
+	$(STATICCHECK) ./...
+	go test ./e2e -count=1 -run 'TestImportsGoDown|TestThirdParty|TestBans|TestTopLevel'
+
+e2e: build services
+	go test -count=1 -timeout 20m ./e2e/...
+
+soak: build services
+	WEIR_SOAK=1 go test -count=1 -timeout 170m -v ./e2e/...
+
+fuzz:
+	@for pkg in $$(grep -rl --include='*_test.go' 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -ho 'func Fuzz[A-Za-z0-9_]*' $$pkg/*_test.go | cut -d' ' -f2); do \
+	    echo "== $$pkg $$target"; go test $$pkg -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; \
+	  done; done
+
+bench: build services
+	go test -run '^$$' -bench . -benchmem -timeout 60m $(PACKAGES)
+	go test -count=1 -timeout 60m -v ./e2e/bench -run '^$$' -bench . -benchtime 1x
+
+# A real MinIO server for the tests of the S3 bucket, built once from its Go
+# module (about two minutes). Without it those tests are skipped, loudly.
+services: $(MINIO)
+$(MINIO):
+	@mkdir -p $(CACHE)
+	@echo "building MinIO for the S3 tests (once, about two minutes)"
+	@cd /tmp && GOBIN=$(CACHE) GOFLAGS= go install github.com/minio/minio@$(MINIO_VERSION) \
+	  || echo "NOTE: MinIO could not be built; the S3 tests will be skipped"
+
+clean:
+	rm -rf bin data

@@ -1,0 +1,209 @@
+// Package configs reads the settings of Weir's binaries: every flag is also a
+// key of the YAML file named by --config and a WEIR_… variable, so that what
+// can be said in one place can be said in all of them. Flags win over
+// variables, variables over the file, the file over the defaults.
+//
+// The sample files beside this package are read by the tests of the binaries
+// that they are for.
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// ErrDone: --help or --version was asked for and has been answered; the
+// program ends with exit code 0.
+var ErrDone = errors.New("nothing left to do")
+
+// version is set by the linker (see the Makefile).
+var version = "devel"
+
+// Version names this build: a tag, a commit, or "devel".
+func Version() string { return version }
+
+// Program says what --help and --version print around the flags.
+type Program struct {
+	Name    string // of the binary
+	Summary string // a sentence or two: what it is for
+	Usage   string // the line after "Usage:"; Name + " [flags]" if empty
+	Notes   string // printed below the flags: examples, files
+}
+
+// Load fills the flags of fs from args, the environment and the file named by
+// --config. Arguments that are no flags stay in fs.Args. An unknown flag or
+// key, and a value that does not fit, is an error of one sentence that names
+// the nearest known one. ErrDone means that out has received the answer to
+// --help or --version.
+func Load(p Program, fs *pflag.FlagSet, args, environ []string, out io.Writer) error {
+	fs.SortFlags = false
+	file := fs.String("config", "", "YAML `file` with the same keys as these flags")
+	help := fs.BoolP("help", "h", false, "print this help")
+	show := fs.Bool("version", false, "print the version")
+	fs.Usage = func() {}
+	fs.SetOutput(io.Discard)
+	if err := fs.Parse(args); err != nil {
+		return flagError(fs, err)
+	}
+	switch {
+	case *help:
+		printHelp(p, fs, out)
+		return ErrDone
+	case *show:
+		fmt.Fprintf(out, "%s %s\n", p.Name, version)
+		return ErrDone
+	}
+	if err := fromEnvironment(fs, environ); err != nil {
+		return err
+	}
+	if *file == "" {
+		return nil
+	}
+	body, err := os.ReadFile(*file)
+	if err != nil {
+		return fmt.Errorf("read --config: %w", err)
+	}
+	if err := fromYAML(fs, body); err != nil {
+		return fmt.Errorf("%s: %w", *file, err)
+	}
+	return nil
+}
+
+func flagError(fs *pflag.FlagSet, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		name := unknown.GetSpecifiedName()
+		return fmt.Errorf("unknown flag --%s%s", name, didYouMean("--", name, names(fs)))
+	}
+	return err
+}
+
+func fromEnvironment(fs *pflag.FlagSet, environ []string) error {
+	set := make(map[string]string, len(environ))
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		set[name] = value
+	}
+	var first error
+	fs.VisitAll(func(f *pflag.Flag) {
+		name := variable(f.Name)
+		value, ok := set[name]
+		if !ok || f.Changed || first != nil || meta(f.Name) && f.Name != "config" {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			first = fmt.Errorf("variable %s: %w", name, err)
+		}
+	})
+	return first
+}
+
+func variable(flag string) string {
+	return "WEIR_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+func fromYAML(fs *pflag.FlagSet, body []byte) error {
+	var doc map[string]yaml.Node
+	if err := yaml.Unmarshal(body, &doc); err != nil {
+		return fmt.Errorf("parse YAML: %w", err)
+	}
+	for key, node := range doc {
+		f := fs.Lookup(key)
+		if f == nil || meta(key) {
+			return fmt.Errorf("line %d: unknown key %q%s", node.Line, key, didYouMean("", key, names(fs)))
+		}
+		if f.Changed {
+			continue
+		}
+		value, err := scalar(&node)
+		if err != nil {
+			return fmt.Errorf("line %d: key %q: %w", node.Line, key, err)
+		}
+		if err := fs.Set(key, value); err != nil {
+			return fmt.Errorf("line %d: key %q: %w", node.Line, key, err)
+		}
+	}
+	return nil
+}
+
+// scalar turns a YAML value into what a flag parses: a list becomes the
+// comma-separated form that list flags take.
+func scalar(n *yaml.Node) (string, error) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		return n.Value, nil
+	case yaml.SequenceNode:
+		parts := make([]string, 0, len(n.Content))
+		for _, c := range n.Content {
+			if c.Kind != yaml.ScalarNode || strings.Contains(c.Value, ",") {
+				return "", errors.New("list elements must be plain values without commas")
+			}
+			parts = append(parts, c.Value)
+		}
+		return strings.Join(parts, ","), nil
+	default:
+		return "", errors.New("value must be plain or a list of plain values")
+	}
+}
+
+// meta are the flags that make sense on a command line only.
+func meta(name string) bool { return name == "config" || name == "help" || name == "version" }
+
+func names(fs *pflag.FlagSet) []string {
+	var all []string
+	fs.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	return all
+}
+
+func didYouMean(prefix, word string, known []string) string {
+	if near := Nearest(word, known); near != "" {
+		return fmt.Sprintf(" (did you mean %s%s?)", prefix, near)
+	}
+	return ""
+}
+
+func printHelp(p Program, fs *pflag.FlagSet, out io.Writer) {
+	usage := p.Usage
+	if usage == "" {
+		usage = p.Name + " [flags]"
+	}
+	fmt.Fprintf(out, "%s\n\nUsage:\n  %s\n\nFlags:\n%s", p.Summary, usage, fs.FlagUsagesWrapped(100))
+	if first := names(fs)[0]; !meta(first) {
+		fmt.Fprintf(out, "\nEvery flag is also a key of the --config file and a variable: --%s is %s.\n", first, variable(first))
+	}
+	if p.Notes != "" {
+		fmt.Fprintf(out, "\n%s\n", p.Notes)
+	}
+}
+
+// Loopback reports whether a listener on addr ("host:port") can be reached
+// from this machine only. An address without a host is reachable from
+// everywhere.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// CheckListener refuses a listener that others can reach and that asks nobody
+// who they are, unless the flag --<name>-anonymous says that this is meant.
+func CheckListener(name, addr string, authenticated, anonymous bool) error {
+	if addr == "off" || authenticated || anonymous || Loopback(addr) {
+		return nil
+	}
+	return fmt.Errorf("--%s %s can be reached from other machines without authentication: use a loopback address, or say --%s-anonymous if that is meant",
+		name, addr, name)
+}

@@ -1,0 +1,111 @@
+package configs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+type settings struct {
+	fs      *pflag.FlagSet
+	kafka   *string
+	devices *int
+	list    *[]string
+}
+
+func newSettings() settings {
+	fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
+	return settings{fs,
+		fs.String("kafka", "127.0.0.1:9092", "listener"),
+		fs.Int("devices", 50, "how many"),
+		fs.StringSlice("broker", nil, "addresses")}
+}
+
+func write(t *testing.T, body string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPrecedence(t *testing.T) {
+	file := write(t, "kafka: file:1\ndevices: 7\nbroker: [a, b]\n")
+	s := newSettings()
+	err := Load(Program{Name: "t"}, s.fs, []string{"--kafka", "flag:1", "rest"},
+		[]string{"WEIR_KAFKA=env:1", "WEIR_DEVICES=9", "WEIR_CONFIG=" + file}, &strings.Builder{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// --config itself may come from a variable; it is read after the variables.
+	if *s.kafka != "flag:1" || *s.devices != 9 || strings.Join(*s.list, "+") != "a+b" || s.fs.Arg(0) != "rest" {
+		t.Fatalf("got %q %d %v %v", *s.kafka, *s.devices, *s.list, s.fs.Args())
+	}
+}
+
+func TestMistakesNameTheNearest(t *testing.T) {
+	for _, c := range []struct {
+		args, env []string
+		yaml      string
+		want      string
+	}{
+		{args: []string{"--kafak", "x"}, want: "unknown flag --kafak (did you mean --kafka?)"},
+		{args: []string{"--zzz"}, want: "unknown flag --zzz"},
+		{yaml: "devics: 3\n", want: `line 1: unknown key "devics" (did you mean devices?)`},
+		{yaml: "\ndevices: many\n", want: `line 2: key "devices": invalid argument "many"`},
+		{yaml: "devices: {a: 1}\n", want: "value must be plain"},
+		{yaml: "config: x\n", want: `unknown key "config"`},
+		{yaml: "a: [\n", want: "parse YAML"},
+		{env: []string{"WEIR_DEVICES=x"}, want: "variable WEIR_DEVICES"},
+		{args: []string{"--config", "/does/not/exist"}, want: "read --config"},
+	} {
+		s := newSettings()
+		args := c.args
+		if c.yaml != "" {
+			args = append(args, "--config", write(t, c.yaml))
+		}
+		err := Load(Program{Name: "t"}, s.fs, args, c.env, &strings.Builder{})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v %v %q: got %v, want %q", c.args, c.env, c.yaml, err, c.want)
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"-h"}, {"--version"}} {
+		var out strings.Builder
+		if err := Load(Program{Name: "t", Summary: "Tests."}, newSettings().fs, args, nil, &out); !errors.Is(err, ErrDone) {
+			t.Errorf("%v: %v", args, err)
+		}
+		if out.Len() == 0 {
+			t.Errorf("%v printed nothing", args)
+		}
+	}
+}
+
+func TestCheckListener(t *testing.T) {
+	for _, c := range []struct {
+		addr                string
+		authentic, anonymus bool
+		ok                  bool
+	}{
+		{"off", false, false, true},
+		{"127.0.0.1:1883", false, false, true},
+		{"[::1]:1883", false, false, true},
+		{"localhost:0", false, false, true},
+		{":1883", false, false, false},
+		{"0.0.0.0:1883", false, false, false},
+		{"192.0.2.1:1883", false, false, false},
+		{":1883", true, false, true},
+		{":1883", false, true, true},
+	} {
+		if err := CheckListener("mqtt", c.addr, c.authentic, c.anonymus); (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

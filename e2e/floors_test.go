@@ -1,0 +1,149 @@
+package e2e
+
+import (
+	"os/exec"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/weirmq/weir"
+
+// floors is the house: a package imports only packages of lower floors. Where
+// a floor has an upper half ("journal, then commitlog above it"), the half is
+// written as .5. The first pattern that matches counts.
+var floors = []struct {
+	pattern string
+	floor   float64
+}{
+	{"storage/record", 0},
+	{"storage/storagetest", 5}, {"storage/open", 5},
+	{"storage/journal", 2}, {"storage/commitlog", 2.5},
+	{"storage", 0.5}, {"storage/*", 1},
+	{"configs", 1},
+	{"edge/wal", 1}, {"sync/wire", 1}, {"sync/join", 1},
+	{"cloud/group", 3}, {"cloud/fleet", 3}, {"cloud/cluster", 3}, {"cloud/broker", 3.5},
+	{"cloud/kafka", 4}, {"cloud/console", 4}, {"edge/mqtt", 4}, {"sync/sender", 4}, {"sync/receiver", 4},
+	{"edge", 5}, {"cloud", 5}, {"firmware-sim/device", 5}, {"firmware-sim/audit", 5},
+	{"edge/weir-edge", 6}, {"cloud/weir-cloud", 6}, {"cloud/weirctl", 6}, {"firmware-sim", 6},
+	{"e2e", 6}, {"e2e/*", 6},
+}
+
+// homes says which packages may import a third-party module. A module that is
+// not listed here may not be used at all.
+var homes = map[string][]string{
+	"github.com/minio/minio-go/v7":       {"storage/s3"},
+	"github.com/tidwall/wal":             {"edge/wal"},
+	"github.com/quic-go/quic-go":         {"sync/sender", "sync/receiver"},
+	"github.com/mochi-mqtt/server/v2":    {"edge/mqtt"},
+	"github.com/twmb/franz-go/pkg/kmsg":  {"storage/record", "cloud/kafka"},
+	"github.com/twmb/franz-go/pkg/kerr":  {"cloud/kafka"},
+	"github.com/twmb/franz-go/pkg/kgo":   {"firmware-sim/audit", "cloud/weirctl", "e2e", "e2e/*"},
+	"github.com/klauspost/compress":      {"storage/record"},
+	"github.com/pierrec/lz4/v4":          {"storage/record"},
+	"github.com/spf13/pflag":             {"configs", "edge/weir-edge", "cloud/weir-cloud", "cloud/weirctl", "firmware-sim", "e2e/*"},
+	"go.yaml.in/yaml/v3":                 {"configs", "edge"},
+	"github.com/VictoriaMetrics/metrics": {"storage", "edge", "edge/mqtt", "cloud", "cloud/console", "cloud/kafka", "sync/sender", "sync/receiver"},
+	"golang.org/x/crypto":                {"edge/mqtt"},
+	"golang.org/x/sys":                   {"storage/file", "edge/wal"},
+	"golang.org/x/term":                  {"cloud/weir-cloud", "cloud/weirctl", "firmware-sim", "e2e/*"},
+	"golang.org/x/time":                  {"firmware-sim/device"},
+	"github.com/jedib0t/go-pretty/v6":    {"cloud/weirctl", "e2e/*"},
+}
+
+// bans: what a package must not even import through others.
+var bans = map[string][]string{
+	"edge/weir-edge": {module + "/cloud", module + "/storage/s3", "github.com/minio", "github.com/twmb/franz-go/pkg/kgo"},
+	"sync/sender":    {module + "/edge", module + "/cloud"},
+	"sync/receiver":  {module + "/edge", module + "/cloud"},
+}
+
+func matches(pattern, pkg string) bool {
+	ok, err := path.Match(pattern, pkg)
+	return err == nil && ok
+}
+
+func floorOf(t *testing.T, pkg string) float64 {
+	for _, f := range floors {
+		if matches(f.pattern, pkg) {
+			return f.floor
+		}
+	}
+	t.Fatalf("package %s has no floor: give it one in floors_test.go", pkg)
+	return 0
+}
+
+func goList(t *testing.T, args ...string) map[string][]string {
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = ".."
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list %v: %v\n%s", args, err, out)
+	}
+	all := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		all[fields[0]] = fields[1:]
+	}
+	return all
+}
+
+// own cuts the module's path off; false for a foreign package.
+func own(importPath string) (string, bool) {
+	return strings.CutPrefix(importPath, module+"/")
+}
+
+func TestImportsGoDown(t *testing.T) {
+	for importPath, imports := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		pkg, _ := own(importPath)
+		for _, i := range imports {
+			below, ok := own(i)
+			if !ok {
+				continue
+			}
+			if floorOf(t, below) >= floorOf(t, pkg) {
+				t.Errorf("%s (floor %v) imports %s (floor %v): imports go only downward", pkg, floorOf(t, pkg), below, floorOf(t, below))
+			}
+		}
+	}
+}
+
+func TestThirdPartyPackagesStayAtHome(t *testing.T) {
+	for importPath, imports := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...") {
+		pkg, _ := own(importPath)
+		for _, i := range imports {
+			_, inModule := own(i)
+			if host, _, _ := strings.Cut(i, "/"); inModule || !strings.Contains(host, ".") {
+				continue
+			}
+			home, ok := homeOf(i)
+			if !ok {
+				t.Errorf("%s imports %s, which has no home: add it to floors_test.go or do without", pkg, i)
+			} else if !slices.ContainsFunc(home, func(p string) bool { return matches(p, pkg) }) {
+				t.Errorf("%s imports %s, whose home is %v", pkg, i, home)
+			}
+		}
+	}
+}
+
+func homeOf(importPath string) ([]string, bool) {
+	for mod, home := range homes {
+		if importPath == mod || strings.HasPrefix(importPath, mod+"/") {
+			return home, true
+		}
+	}
+	return nil, false
+}
+
+func TestBans(t *testing.T) {
+	for pkg, banned := range bans {
+		for dep := range goList(t, "-deps", "./"+pkg) {
+			for _, b := range banned {
+				if dep == b || strings.HasPrefix(dep, b+"/") {
+					t.Errorf("%s depends on %s", pkg, dep)
+				}
+			}
+		}
+	}
+}

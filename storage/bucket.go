@@ -1,0 +1,102 @@
+// Package storage is the contract between Weir and the one thing it keeps
+// state in: a bucket of named, immutable objects.
+//
+// A bucket gives four operations and one promise: an object appears under its
+// name at once, whole and durable, or not at all, and of several writers who
+// want the same name exactly one gets it. Single writers, fencing and failover
+// are built on that promise alone.
+//
+// The concrete buckets live in the packages below this one, storage/open turns
+// a URL into one of them, and storage/storagetest holds the suite that every
+// one of them passes on a real server.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// MaxKey is the longest key in bytes that every bucket takes.
+const MaxKey = 512
+
+// Errors that a Bucket returns, to be tested with errors.Is. A missing object
+// is reported as io/fs.ErrNotExist.
+var (
+	// ErrExists: Create found the name taken. The object there may be our
+	// own: an earlier Create whose answer was lost can have landed. Whoever
+	// needs to know reads it.
+	ErrExists = errors.New("object exists")
+
+	// ErrUnknown: the operation may have happened, may still happen, or may
+	// never happen (time-out, connection lost, cancelled while under way).
+	// Every other error of Create and Delete means that nothing happened and
+	// nothing will.
+	ErrUnknown = errors.New("outcome unknown")
+
+	// ErrKey: the key is not one that every bucket can hold (see CheckKey).
+	ErrKey = errors.New("invalid key")
+)
+
+// Bucket is a set of immutable objects, addressed by key. Methods may be
+// called from many goroutines at once, and several processes may use the same
+// bucket at the same time.
+//
+// Get and List see every Create that returned before they started, in any
+// process, on every page of a listing. There is no overwrite.
+//
+// A Bucket that holds connections or files also implements io.Closer.
+type Bucket interface {
+	// Create stores body under key. On nil the object is complete and
+	// durable, and every later Get and List in any process sees it. The
+	// bucket neither keeps nor changes body after it returns.
+	//
+	// Errors: ErrExists when the name is taken, ErrUnknown when nobody can
+	// say whether the object was or will be stored, else nothing happened.
+	Create(ctx context.Context, key string, body []byte) error
+
+	// Get returns n bytes of the object from offset off, or all bytes from
+	// off to the end if n < 0. A range that reaches beyond the end is cut at
+	// the end; one that begins at or beyond the end gives an empty slice and
+	// no error. The result belongs to the caller.
+	//
+	// Errors: fs.ErrNotExist when there is no such object.
+	Get(ctx context.Context, key string, off, n int64) ([]byte, error)
+
+	// List returns up to max keys (max > 0) that begin with prefix and are
+	// greater than after, in byte order. Fewer than max means: there are no
+	// more. The prefix need not end at a slash.
+	List(ctx context.Context, prefix, after string, max int) ([]string, error)
+
+	// Delete removes the objects. Keys that do not exist are no error. On nil
+	// none of them is there any more; on ErrUnknown any of them may vanish at
+	// any later time; on another error some may have been removed and the
+	// rest will stay.
+	Delete(ctx context.Context, keys ...string) error
+}
+
+// CheckKey reports whether every bucket can hold key: 1 to MaxKey bytes of
+// a-z A-Z 0-9 . _ - = / with no empty element, no element that begins with a
+// dot, and none that is longer than 200 bytes. The error wraps ErrKey.
+func CheckKey(key string) error {
+	if key == "" || len(key) > MaxKey {
+		return fmt.Errorf("%w: length %d is not in 1..%d", ErrKey, len(key), MaxKey)
+	}
+	for element := range strings.SplitSeq(key, "/") {
+		if element == "" || element[0] == '.' || len(element) > 200 {
+			return fmt.Errorf("%w %q: element %q is empty, hidden or too long", ErrKey, key, element)
+		}
+		for _, c := range []byte(element) {
+			if !keyByte(c) {
+				return fmt.Errorf("%w %q: byte %q is not allowed", ErrKey, key, c)
+			}
+		}
+	}
+	return nil
+}
+
+func keyByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		c == '.' || c == '_' || c == '-' || c == '='
+}
