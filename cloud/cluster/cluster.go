@@ -1,0 +1,193 @@
+// Package cluster decides which node serves a shard: one leads, the others
+// stand by and take over when it is gone.
+//
+// Nothing here is needed for safety. Two nodes that both believe they should
+// lead cannot harm the log: the journal's names fence the older one. This
+// package only sees to it that takeovers happen when they should, and not more
+// often.
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// DefaultTakeover is how long an owner may be silent before a standby takes
+// its place.
+const DefaultTakeover = 3 * time.Second
+
+// ErrSuperseded: a newer claim won while Lead was still recovering. Nothing
+// was served; the node stands by.
+var ErrSuperseded = errors.New("superseded by a newer claim")
+
+// Node is one weir-cloud process as the others see it. It travels as JSON in
+// the claim on a shard.
+type Node struct {
+	ID    int32  `json:"id"`              // of the node in the Kafka protocol, from Name
+	Name  string `json:"name"`            // --node-id
+	Kafka string `json:"kafka,omitempty"` // host:port that clients dial; "" = no such door
+	Sync  string `json:"sync,omitempty"`  // host:port that gateways dial
+	HTTP  string `json:"http,omitempty"`  // host:port where it says whether it is alive
+}
+
+// NodeID derives the number by which Kafka clients know a node.
+func NodeID(name string) int32 {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return int32(h.Sum32() & 0x7fffffff)
+}
+
+// Info encodes a node for its claim.
+func (n Node) Info() ([]byte, error) { return json.Marshal(n) }
+
+// Options configure Run. Bucket, Self, Alive, Follow and Lead are required.
+type Options struct {
+	Bucket storage.Bucket
+	Shard  uint32
+	Self   Node
+
+	// Takeover is the silence after which a standby takes over, by its own
+	// monotonic clock; DefaultTakeover if 0.
+	Takeover time.Duration
+
+	// Alive asks the owner at its address whether it still leads, or is about
+	// to.
+	Alive func(ctx context.Context, owner Node) error
+
+	// Follow is told whenever another node turns out to be the owner.
+	Follow func(owner Node)
+
+	// Lead claims the shard and serves it until ctx ends (nil), until it is
+	// fenced or fails (an error), or loses the race for it (ErrSuperseded).
+	Lead func(ctx context.Context) error
+
+	Log *slog.Logger
+}
+
+// Run leads or stands by until ctx ends, which is no error. It returns the
+// error of Lead: a node that has lost its shard stops, and starts afresh as a
+// standby when it is started again.
+func Run(ctx context.Context, o Options) error {
+	if o.Takeover == 0 {
+		o.Takeover = DefaultTakeover
+	}
+	for ctx.Err() == nil {
+		if err := standBy(ctx, o); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err := o.Lead(ctx); !errors.Is(err, ErrSuperseded) {
+			return err
+		}
+		o.Log.Info("another node won the shard; standing by", "shard", o.Shard)
+	}
+	return nil
+}
+
+// standBy returns when this node should lead: there is no claim, the claim is
+// of this very node (whoever starts with a node's id holds the lock on its
+// data directory, so the process that made the claim is gone), or the claimant
+// has been silent for the takeover time.
+func standBy(ctx context.Context, o Options) error {
+	var followed journal.Claim
+	for {
+		claim, found, err := journal.NewestClaim(ctx, o.Bucket, o.Shard)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			o.Log.Warn("bucket cannot be read; trying again", "err", err)
+			wait(ctx, time.Second)
+			continue
+		case !found || claim.Node == o.Self.Name:
+			return nil
+		}
+		var owner Node
+		if err := json.Unmarshal(claim.Info, &owner); err != nil {
+			return fmt.Errorf("read the claim of epoch %d: %w", claim.Epoch, err)
+		}
+		if claim.Epoch == followed.Epoch {
+			return nil // silent, and nobody else has taken over meanwhile
+		}
+		followed = claim
+		o.Follow(owner)
+		o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Kafka, "sync", owner.Sync)
+		if owner.HTTP == "" {
+			o.Log.Warn("the owner has no --http listener, so nobody can tell whether it is alive: it will not be replaced", "owner", owner.Name)
+		}
+		awaitSilence(ctx, o, owner)
+	}
+}
+
+// awaitSilence returns when owner has not answered for the takeover time, with
+// some jitter so that two standbys seldom duel.
+func awaitSilence(ctx context.Context, o Options, owner Node) {
+	period := o.Takeover / 6
+	patience := o.Takeover - period/2 + rand.N(period)
+	heard := time.Now()
+	for ctx.Err() == nil && (owner.HTTP == "" || time.Since(heard) < patience) {
+		asked := time.Now()
+		if owner.HTTP != "" {
+			deadline, cancel := context.WithTimeout(ctx, 2*period)
+			err := o.Alive(deadline, owner)
+			cancel()
+			if err == nil {
+				heard = time.Now()
+			}
+		}
+		wait(ctx, period-time.Since(asked))
+	}
+	if ctx.Err() == nil {
+		o.Log.Warn("the owner does not answer", "owner", owner.Name, "silent", time.Since(heard).Round(time.Millisecond))
+	}
+}
+
+// Confirm keeps asking the bucket whether anybody has claimed the shard from
+// us: an idle owner writes nothing and would never notice. It returns
+// journal.ErrFenced when somebody has, and tells doubt when the answer has
+// been missing for the takeover time, and again when it has come.
+func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Context) error, doubt func(bool)) error {
+	if takeover == 0 {
+		takeover = DefaultTakeover
+	}
+	sure, doubting := time.Now(), false
+	for {
+		wait(ctx, takeover/2)
+		if ctx.Err() != nil {
+			return nil
+		}
+		deadline, cancel := context.WithTimeout(ctx, takeover/2)
+		err := ask(deadline)
+		cancel()
+		switch {
+		case errors.Is(err, journal.ErrFenced):
+			return err
+		case err == nil:
+			sure = time.Now()
+		}
+		if now := time.Since(sure) >= takeover; now != doubting && ctx.Err() == nil {
+			doubting = now
+			doubt(now)
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,84 @@
+package audit
+
+import "fmt"
+
+// books account for readings that gateways reported as lost. A gap names
+// sequences, not readings, so a missing reading counts as reported if a gap
+// lies between the places of its device's neighbouring readings, and if the gap
+// has not been used up by others.
+type books struct {
+	gaps []Gap
+	left []uint64 // of each gap, how many readings it can still account for
+}
+
+func newBooks(gaps []Gap) *books {
+	b := &books{gaps: gaps}
+	for _, g := range gaps {
+		left := g.Last - g.First + 1
+		if !g.Exact {
+			left = 1 << 62 // the gateway says that it does not know how many
+		}
+		b.left = append(b.left, left)
+	}
+	return b
+}
+
+// cover accounts for one missing reading between two places that were read.
+func (b *books) cover(before, after Source) bool {
+	for k, g := range b.gaps {
+		if b.left[k] == 0 {
+			continue
+		}
+		stream := fmt.Sprintf("%s/%d", g.Buffer, g.Lane)
+		if before.Stream == stream && g.Exact && g.Last < before.Seq {
+			continue
+		}
+		if after.Stream == stream && g.First > after.Seq {
+			continue
+		}
+		b.left[k]--
+		return true
+	}
+	return false
+}
+
+// neighbours walks over the readings of one device and knows, at each, where
+// the nearest ones before and after it were read.
+type neighbours struct {
+	h      *history
+	before Source
+	next   int // index of the nearest later reading that was read
+}
+
+// at is called with i = 0, 1, 2 …
+func (n *neighbours) at(i int) (before, after Source) {
+	if i > 0 {
+		if c := n.h.readings[i-1].copies; len(c) > 0 {
+			n.before = c[0]
+		}
+	}
+	n.next = max(n.next, i+1)
+	for n.next < len(n.h.readings) && len(n.h.readings[n.next].copies) == 0 {
+		n.next++
+	}
+	if n.next < len(n.h.readings) {
+		after = n.h.readings[n.next].copies[0]
+	}
+	return n.before, after
+}
+
+// bitmap remembers offsets, which are dense.
+type bitmap struct{ words []uint64 }
+
+// set reports whether the offset is new.
+func (b *bitmap) set(offset int64) bool {
+	for int64(len(b.words)) <= offset/64 {
+		b.words = append(b.words, 0)
+	}
+	word, bit := &b.words[offset/64], uint64(1)<<(offset%64)
+	if *word&bit != 0 {
+		return false
+	}
+	*word |= bit
+	return true
+}

@@ -1,0 +1,130 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// GapTopic is where gateways report what they cannot deliver.
+const GapTopic = "weir.gaps"
+
+// pollTime is how long Run waits for records before it reports progress.
+const pollTime = 500 * time.Millisecond
+
+// Reader reads a topic of readings, and the reported gaps, into an Auditor.
+type Reader struct {
+	Brokers []string
+	Topic   string
+	Group   string // a consumer group; "" reads all partitions from the beginning
+}
+
+// Ping reports whether any of the brokers answers.
+func (r Reader) Ping(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.Brokers...))
+	if err != nil {
+		return fmt.Errorf("open Kafka client: %w", err)
+	}
+	defer client.Close()
+	if err := client.Ping(ctx); err != nil {
+		return fmt.Errorf("reach Kafka at %v: %w", r.Brokers, err)
+	}
+	return nil
+}
+
+// Run reads until ctx ends, which is no error. progress, if set, is told after
+// every poll.
+func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(r.Brokers...),
+		kgo.ConsumeTopics(r.Topic, GapTopic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.MetadataMaxAge(2 * time.Second), // topics appear when the first reading does
+	}
+	if r.Group != "" {
+		opts = append(opts, kgo.ConsumerGroup(r.Group))
+	}
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return fmt.Errorf("open Kafka client: %w", err)
+	}
+	defer client.Close()
+	for {
+		// PollFetches waits for records; progress is due without them too.
+		poll, cancel := context.WithTimeout(ctx, pollTime)
+		fetches := client.PollFetches(poll)
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		now := time.Now()
+		fetches.EachRecord(func(rec *kgo.Record) {
+			if rec.Topic == GapTopic {
+				var g Gap
+				if json.Unmarshal(rec.Value, &g) == nil {
+					a.ReadGap(g)
+				}
+				return
+			}
+			a.Read(Record{Partition: rec.Partition, Offset: rec.Offset, Source: source(rec), Read: now, Value: rec.Value})
+		})
+		if err := fatal(fetches.Errors()); err != nil {
+			return err
+		}
+		if progress != nil {
+			progress()
+		}
+	}
+}
+
+func source(rec *kgo.Record) Source {
+	for _, h := range rec.Headers {
+		if h.Key == SourceHeader {
+			if s, err := ParseSource(string(h.Value)); err == nil {
+				return s
+			}
+		}
+	}
+	return Source{}
+}
+
+// fatal picks the errors that do not go away by trying again: records that
+// cannot be decoded, records that are gone.
+func fatal(errs []kgo.FetchError) error {
+	for _, e := range errs {
+		var lost *kgo.ErrDataLoss
+		if errors.As(e.Err, &lost) {
+			return fmt.Errorf("read %s/%d: %w", e.Topic, e.Partition, e.Err)
+		}
+	}
+	return nil
+}
+
+// Settle reads until every acknowledged reading has come or is reported as
+// lost, and nothing more has come for a moment; or until nothing at all has
+// come for patience.
+func (r Reader) Settle(ctx context.Context, a *Auditor, patience time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	quiet := time.Now()
+	received, calm := 0, 0
+	return r.Run(ctx, a, func() {
+		switch now := a.Total(); {
+		case now != received:
+			received, quiet, calm = now, time.Now(), 0
+		case a.Missing() == 0:
+			// Copies may still follow.
+			if calm++; calm >= 4 {
+				cancel()
+			}
+		case time.Since(quiet) > patience:
+			cancel()
+		}
+	})
+}
