@@ -51,13 +51,20 @@ type Record struct {
 // Gap is a record of the topic weir.gaps: readings that a gateway had accepted
 // and cannot deliver.
 type Gap struct {
-	Gateway string `json:"gateway"`
-	Buffer  string `json:"buffer"`
-	Lane    int    `json:"lane"`
-	First   uint64 `json:"first"`
-	Last    uint64 `json:"last"`
-	Reason  string `json:"reason"`
-	Exact   bool   `json:"exact"` // false: more may be missing than First to Last
+	Gateway string  `json:"gateway"`
+	Buffer  string  `json:"buffer"`
+	Lane    int     `json:"lane"`
+	Ranges  []Range `json:"ranges"` // of missing sequences
+	Count   uint64  `json:"count"`  // how many are missing, as far as known
+	Exact   bool    `json:"exact"`  // every sequence in Ranges is missing
+	Of      string  `json:"of"`     // the topic that they were for, if known
+	Cause   string  `json:"cause"`
+}
+
+// Range is a run of sequences, both ends inclusive.
+type Range struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
 }
 
 // Report is the result of an audit.

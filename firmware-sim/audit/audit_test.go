@@ -39,7 +39,7 @@ func (s *scene) at(offset int64, n int, seq uint64) *scene {
 }
 
 func (s *scene) gap(first, last uint64, exact bool) *scene {
-	s.a.ReadGap(Gap{Buffer: "b", Lane: 1, First: first, Last: last, Exact: exact})
+	s.a.ReadGap(Gap{Buffer: "b", Lane: 1, Ranges: []Range{{first, last}}, Exact: exact})
 	return s
 }
 

@@ -6,38 +6,41 @@ import "fmt"
 // sequences, not readings, so a missing reading counts as reported if a gap
 // lies between the places of its device's neighbouring readings, and if the gap
 // has not been used up by others.
-type books struct {
-	gaps []Gap
-	left []uint64 // of each gap, how many readings it can still account for
+type books struct{ entries []entry }
+
+type entry struct {
+	stream string
+	Range
+	exact bool
+	left  uint64 // how many readings it can still account for
 }
 
 func newBooks(gaps []Gap) *books {
-	b := &books{gaps: gaps}
+	b := &books{}
 	for _, g := range gaps {
-		left := g.Last - g.First + 1
-		if !g.Exact {
-			left = 1 << 62 // the gateway says that it does not know how many
+		for _, r := range g.Ranges {
+			e := entry{fmt.Sprintf("%s/%d", g.Buffer, g.Lane), r, g.Exact, r.Last - r.First + 1}
+			if !g.Exact {
+				e.left = 1 << 62 // the gateway says that it does not know how many
+			}
+			b.entries = append(b.entries, e)
 		}
-		b.left = append(b.left, left)
 	}
 	return b
 }
 
 // cover accounts for one missing reading between two places that were read.
 func (b *books) cover(before, after Source) bool {
-	for k, g := range b.gaps {
-		if b.left[k] == 0 {
-			continue
+	for k := range b.entries {
+		e := &b.entries[k]
+		switch {
+		case e.left == 0:
+		case before.Stream == e.stream && e.exact && e.Last < before.Seq:
+		case after.Stream == e.stream && e.First > after.Seq:
+		default:
+			e.left--
+			return true
 		}
-		stream := fmt.Sprintf("%s/%d", g.Buffer, g.Lane)
-		if before.Stream == stream && g.Exact && g.Last < before.Seq {
-			continue
-		}
-		if after.Stream == stream && g.First > after.Seq {
-			continue
-		}
-		b.left[k]--
-		return true
 	}
 	return false
 }

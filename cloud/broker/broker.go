@@ -1,0 +1,173 @@
+// Package broker is the one API that every door of the cloud speaks: topics,
+// appends, fetches, groups. It hides whether this node owns the shard: on a
+// standby every call answers ErrNotOwner, and Owner says whom to ask.
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// The words that doors use are those of the log below.
+type (
+	Node        = cluster.Node
+	Topic       = commitlog.Topic
+	TopicID     = commitlog.TopicID
+	Append      = commitlog.Append
+	Source      = commitlog.Source
+	Stream      = commitlog.Stream
+	BufferID    = commitlog.BufferID
+	Fetched     = commitlog.Fetched
+	Mark        = commitlog.Mark
+	BufferState = commitlog.BufferState
+	Refused     = commitlog.RefusedError
+)
+
+// Errors of the calls below, to be tested with errors.Is.
+var (
+	// ErrNotOwner: another node serves the shard, or none does yet. Nothing
+	// that was handed over is durable here.
+	ErrNotOwner = errors.New("not the owner of the shard")
+	// ErrUnavailable: this node owns the shard but cannot reach the bucket to
+	// make sure that it still does.
+	ErrUnavailable = errors.New("bucket does not answer")
+	// ErrInvalidConfig: an unknown topic setting, or a value it cannot have.
+	ErrInvalidConfig = errors.New("invalid topic setting")
+
+	ErrUnknownTopic       = commitlog.ErrUnknownTopic
+	ErrTopicExists        = commitlog.ErrTopicExists
+	ErrInvalidTopic       = commitlog.ErrInvalidTopic
+	ErrInvalidPartitions  = commitlog.ErrInvalidPartitions
+	ErrOffsetOutOfRange   = commitlog.ErrOffsetOutOfRange
+	ErrCorrupt            = commitlog.ErrCorrupt
+	ErrTooLarge           = commitlog.ErrTooLarge
+	ErrOutOfOrderSequence = commitlog.ErrOutOfOrderSequence
+	ErrDuplicateSequence  = commitlog.ErrDuplicateSequence
+	ErrProducerFenced     = commitlog.ErrProducerFenced
+	ErrUnknownProducer    = commitlog.ErrUnknownProducer
+)
+
+// Options configure a Broker.
+type Options struct {
+	Self       Node
+	Partitions int32 // of a topic that is created without saying how many
+	AutoCreate bool  // doors may create a topic that somebody names
+	Log        *slog.Logger
+}
+
+// Broker is safe for use by many goroutines.
+type Broker struct {
+	o     Options
+	state atomic.Pointer[state]
+}
+
+// state is replaced as a whole whenever the role of this node changes.
+type state struct {
+	owner     Node // zero: nobody known
+	log       *commitlog.Log
+	groups    *group.Coordinator
+	clusterID string
+	doubt     bool
+}
+
+// New returns a broker that owns nothing yet.
+func New(o Options) *Broker {
+	b := &Broker{o: o}
+	b.state.Store(&state{})
+	return b
+}
+
+// Lead makes this node the owner: calls go to log and groups from now on.
+func (b *Broker) Lead(log *commitlog.Log, groups *group.Coordinator) {
+	b.state.Store(&state{owner: b.o.Self, log: log, groups: groups, clusterID: log.ClusterID()})
+}
+
+// Follow makes this node a standby of owner.
+func (b *Broker) Follow(owner Node, clusterID string) {
+	b.state.Store(&state{owner: owner, clusterID: clusterID})
+}
+
+// Doubt suspends reads and writes while the owner cannot confirm itself, and
+// resumes them.
+func (b *Broker) Doubt(doubt bool) {
+	if s := b.state.Load(); s.log != nil {
+		next := *s
+		next.doubt = doubt
+		b.state.CompareAndSwap(s, &next)
+	}
+}
+
+// Self is this node.
+func (b *Broker) Self() Node { return b.o.Self }
+
+// Owner is the node that serves the shard, as far as is known here.
+func (b *Broker) Owner() (Node, bool) {
+	owner := b.state.Load().owner
+	return owner, owner.Name != ""
+}
+
+// IsOwner reports whether this node serves the shard.
+func (b *Broker) IsOwner() bool { return b.state.Load().log != nil }
+
+// ClusterID names the bucket; "" until it is known.
+func (b *Broker) ClusterID() string { return b.state.Load().clusterID }
+
+// AutoCreate reports whether a topic that does not exist may be created
+// because somebody named it.
+func (b *Broker) AutoCreate() bool { return b.o.AutoCreate }
+
+// Epoch is the leader epoch of this owner, -1 on a standby.
+func (b *Broker) Epoch() int32 {
+	if log := b.state.Load().log; log != nil {
+		return log.Epoch()
+	}
+	return -1
+}
+
+// owned returns the log if this node may serve from it.
+func (b *Broker) owned() (*commitlog.Log, error) {
+	switch s := b.state.Load(); {
+	case s.log == nil:
+		return nil, ErrNotOwner
+	case s.doubt:
+		return nil, ErrUnavailable
+	default:
+		return s.log, nil
+	}
+}
+
+// translate turns the log's word for "not mine any more" into the broker's.
+func translate(err error) error {
+	if errors.Is(err, commitlog.ErrFenced) || errors.Is(err, commitlog.ErrClosed) {
+		return errors.Join(ErrNotOwner, err)
+	}
+	return err
+}
+
+// Groups returns the coordinator of the consumer groups.
+func (b *Broker) Groups() (*group.Coordinator, error) {
+	if _, err := b.owned(); err != nil {
+		return nil, err
+	}
+	if groups := b.state.Load().groups; groups != nil {
+		return groups, nil
+	}
+	return nil, ErrNotOwner
+}
+
+// NewProducerID returns an id that no other producer of the cluster has or
+// will have. It is durable on return.
+func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {
+	log, err := b.owned()
+	if err != nil {
+		return 0, err
+	}
+	id, err := log.NewProducerID(ctx)
+	return id, translate(err)
+}

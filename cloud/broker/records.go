@@ -1,0 +1,136 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// Append hands one record batch to a partition. done is called exactly once,
+// from a goroutine of the log, and must not block: with nil and the offset of
+// the first record once the batch is durable in the bucket (base -1 for a
+// batch whose stream has delivered it before), with an error when it is not
+// and will not be. The batch belongs to the log until then. Calls made one
+// after the other keep their order.
+//
+// A batch from a gateway carries its Source; one that does not continue its
+// stream is answered with *Refused.
+func (b *Broker) Append(a Append, done func(base int64, err error)) {
+	log, err := b.owned()
+	if err != nil {
+		done(-1, err)
+		return
+	}
+	topic, ok := log.TopicByID(a.Topic)
+	switch {
+	case !ok || a.Partition < 0 || a.Partition >= topic.Partitions:
+		done(-1, ErrUnknownTopic)
+		return
+	case len(a.Batch) > maxMessageBytes(topic):
+		done(-1, ErrTooLarge)
+		return
+	}
+	a.AppendTime = topic.Configs["message.timestamp.type"] == "LogAppendTime"
+	log.Append(a, func(base int64, err error) { done(base, translate(err)) })
+}
+
+// Fetch returns stored batches of a partition, beginning with the one that
+// holds offset: about maxBytes of them, and at least one if there is any.
+// Offsets at the end give no batches and no error.
+func (b *Broker) Fetch(ctx context.Context, id TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+	log, err := b.owned()
+	if err != nil {
+		return Fetched{}, err
+	}
+	f, err := log.Fetch(ctx, id, partition, offset, maxBytes)
+	return f, translate(err)
+}
+
+// Bounds returns the first offset of a partition and the one that its next
+// record will get. Only durable records count.
+func (b *Broker) Bounds(id TopicID, partition int32) (start, end int64, err error) {
+	log, err := b.owned()
+	if err != nil {
+		return 0, 0, err
+	}
+	return log.Bounds(id, partition)
+}
+
+// OffsetByTime returns the first record whose timestamp (ms) is at least ts,
+// -1 and -1 if there is none.
+func (b *Broker) OffsetByTime(ctx context.Context, id TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
+	log, err := b.owned()
+	if err != nil {
+		return -1, -1, err
+	}
+	offset, timestamp, err = log.OffsetByTime(ctx, id, partition, ts)
+	return offset, timestamp, translate(err)
+}
+
+// MaxTimestamp returns the record with the highest timestamp of a partition,
+// -1 and -1 if it is empty.
+func (b *Broker) MaxTimestamp(ctx context.Context, id TopicID, partition int32) (offset, timestamp int64, err error) {
+	log, err := b.owned()
+	if err != nil {
+		return -1, -1, err
+	}
+	offset, timestamp, err = log.MaxTimestamp(ctx, id, partition)
+	return offset, timestamp, translate(err)
+}
+
+// Watch returns a channel that is closed when records are added to the
+// partition after the call, or when there is a reason to ask again: the topic
+// is gone, this node is no longer the owner.
+func (b *Broker) Watch(id TopicID, partition int32) <-chan struct{} {
+	log, err := b.owned()
+	if err != nil {
+		return closed()
+	}
+	return log.Watch(id, partition)
+}
+
+func closed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// Marks lists how far each stream of a gateway is durable, by partition.
+func (b *Broker) Marks(gateway string) ([]Mark, error) {
+	log, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	return log.Marks(gateway), nil
+}
+
+// Mark returns the durable mark of one stream in one partition, after what
+// that partition had in flight when it was asked has landed or failed.
+func (b *Broker) Mark(ctx context.Context, s Stream, id TopicID, partition int32) (uint64, error) {
+	log, err := b.owned()
+	if err != nil {
+		return 0, err
+	}
+	mark, err := log.Mark(ctx, s, id, partition)
+	return mark, translate(err)
+}
+
+// BufferState says what the cluster knows of a gateway's buffer.
+func (b *Broker) BufferState(gateway string, buffer BufferID) (BufferState, error) {
+	log, err := b.owned()
+	if err != nil {
+		var none commitlog.BufferState
+		return none, err
+	}
+	return log.BufferState(gateway, buffer), nil
+}
+
+// Retire ends a buffer that is fully acknowledged: its marks give way to a
+// tombstone. Durable on return.
+func (b *Broker) Retire(ctx context.Context, gateway string, buffer BufferID) error {
+	log, err := b.owned()
+	if err != nil {
+		return err
+	}
+	return translate(log.Retire(ctx, gateway, buffer))
+}

@@ -1,0 +1,144 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// DefaultMaxMessageBytes is the largest record batch a topic takes unless its
+// setting max.message.bytes says otherwise: 1 MiB and the batch's header, as in
+// Kafka.
+const DefaultMaxMessageBytes = 1<<20 + 12
+
+// Topics lists all topics, by name.
+func (b *Broker) Topics() ([]Topic, error) {
+	log, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	return log.Topics(), nil
+}
+
+// Topic returns the topic of that name.
+func (b *Broker) Topic(name string) (Topic, error) {
+	log, err := b.owned()
+	if err != nil {
+		return Topic{}, err
+	}
+	return known(log.Topic(name))
+}
+
+// TopicByID returns the topic of that id: a topic that was deleted and created
+// again under its name has another one.
+func (b *Broker) TopicByID(id TopicID) (Topic, error) {
+	log, err := b.owned()
+	if err != nil {
+		return Topic{}, err
+	}
+	return known(log.TopicByID(id))
+}
+
+func known(t Topic, ok bool) (Topic, error) {
+	if !ok {
+		return Topic{}, ErrUnknownTopic
+	}
+	return t, nil
+}
+
+// CreateTopic creates a topic, with the default number of partitions for -1.
+// It is durable on return. With ErrTopicExists comes the topic that exists.
+func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
+	log, err := b.owned()
+	if err != nil {
+		return Topic{}, err
+	}
+	if err := CheckConfigs(configs); err != nil {
+		return Topic{}, err
+	}
+	if partitions == -1 {
+		partitions = b.o.Partitions
+	}
+	t, err := log.CreateTopic(ctx, name, partitions, configs)
+	return t, translate(err)
+}
+
+// DeleteTopic deletes a topic, all its records, and the offsets that groups
+// have in it; durable on return.
+func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
+	log, err := b.owned()
+	if err != nil {
+		return err
+	}
+	if err := log.DeleteTopic(ctx, id); err != nil {
+		return translate(err)
+	}
+	groups, err := b.Groups()
+	if err != nil {
+		return err
+	}
+	return groups.ForgetTopic(ctx, id)
+}
+
+// GrowTopic raises the number of partitions; durable on return. Keys move to
+// other partitions: order per key holds within what was sent before and within
+// what is sent after.
+func (b *Broker) GrowTopic(ctx context.Context, id TopicID, partitions int32) error {
+	log, err := b.owned()
+	if err != nil {
+		return err
+	}
+	return translate(log.GrowTopic(ctx, id, partitions))
+}
+
+// settings are the topic settings that can be stored, with the check of their
+// value. Those of retention are kept for the day that space is given back;
+// until then everything is kept.
+var settings = map[string]func(string) bool{
+	"cleanup.policy":         oneOf("delete", "compact", "compact,delete", "delete,compact"),
+	"compression.type":       oneOf("producer"),
+	"delete.retention.ms":    atLeast(0),
+	"max.message.bytes":      atLeast(0),
+	"message.timestamp.type": oneOf("CreateTime", "LogAppendTime"),
+	"min.insync.replicas":    oneOf("1"),
+	"retention.bytes":        atLeast(-1),
+	"retention.ms":           atLeast(-1),
+	"segment.bytes":          atLeast(14),
+	"segment.ms":             atLeast(1),
+}
+
+func oneOf(values ...string) func(string) bool {
+	return func(v string) bool { return slices.Contains(values, v) }
+}
+
+func atLeast(least int64) func(string) bool {
+	return func(v string) bool {
+		n, err := strconv.ParseInt(v, 10, 64)
+		return err == nil && n >= least
+	}
+}
+
+// CheckConfigs checks topic settings as CreateTopic does.
+func CheckConfigs(configs map[string]string) error {
+	for name, value := range configs {
+		check, ok := settings[name]
+		if !ok {
+			return fmt.Errorf("%w: there is none called %q", ErrInvalidConfig, name)
+		}
+		if !check(value) {
+			return fmt.Errorf("%w: %s cannot be %q", ErrInvalidConfig, name, value)
+		}
+	}
+	return nil
+}
+
+// maxMessageBytes is the limit of one topic.
+func maxMessageBytes(t commitlog.Topic) int {
+	if v, err := strconv.Atoi(t.Configs["max.message.bytes"]); err == nil {
+		return v
+	}
+	return DefaultMaxMessageBytes
+}

@@ -1,0 +1,233 @@
+// Package console is the HTTP door of a node: is it alive, is it ready, what
+// does it measure, and the calls that weirctl makes.
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
+)
+
+// maxBody bounds what a request may send.
+const maxBody = 64 << 10
+
+// Options configure the console. All but Metrics are required.
+type Options struct {
+	Broker   *broker.Broker
+	Fleet    func() *fleet.Fleet // nil while this node owns nothing
+	Sessions func() []Session    // gateways that are connected to this node
+	Role     func() string       // owner, recovering or standby
+	Metrics  *metrics.Set
+}
+
+// Session is a gateway that is connected.
+type Session struct {
+	Gateway, Address, Software string
+	Since                      time.Time
+	Records, Bytes             uint64
+	Age                        time.Duration
+}
+
+// Roles of a node, as /healthz and /v1/node tell them.
+const (
+	RoleOwner      = "owner"
+	RoleRecovering = "recovering"
+	RoleStandby    = "standby"
+)
+
+type console struct{ Options }
+
+// New returns the handler.
+func New(o Options) http.Handler {
+	c := &console{o}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", c.healthz)
+	mux.HandleFunc("GET /readyz", c.readyz)
+	mux.HandleFunc("GET /metrics", c.metrics)
+	mux.HandleFunc("GET /v1/node", c.node)
+	for pattern, handle := range map[string]func(*http.Request) (any, error){
+		"GET /v1/topics":                    c.topics,
+		"POST /v1/topics":                   c.createTopic,
+		"DELETE /v1/topics/{name}":          c.deleteTopic,
+		"POST /v1/topics/{name}/partitions": c.growTopic,
+		"GET /v1/gateways":                  c.gateways,
+		"POST /v1/gateways/{id}/{change}":   c.changeGateway,
+		"GET /v1/groups":                    c.groups,
+		"GET /v1/groups/{id}":               c.group,
+		"POST /v1/join-tokens":              c.newToken,
+	} {
+		mux.HandleFunc(pattern, c.answer(handle))
+	}
+	return http.MaxBytesHandler(mux, maxBody)
+}
+
+// Alive is the body of /healthz, by which standbys tell whether an owner is
+// there.
+type Alive struct {
+	Node string `json:"node"`
+	Role string `json:"role"`
+}
+
+func (c *console) healthz(w http.ResponseWriter, _ *http.Request) {
+	reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
+}
+
+// readyz: a node is ready when its doors can answer or say who can.
+func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
+	if _, known := c.Broker.Owner(); !known {
+		reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})
+		return
+	}
+	reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
+}
+
+func (c *console) metrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	c.Metrics.WritePrometheus(w)
+	metrics.WriteProcessMetrics(w)
+}
+
+func (c *console) node(w http.ResponseWriter, _ *http.Request) {
+	self := c.Broker.Self()
+	owner, _ := c.Broker.Owner()
+	reply(w, http.StatusOK, Node{Name: self.Name, Role: c.Role(), Epoch: c.Broker.Epoch(), Cluster: c.Broker.ClusterID(),
+		Owner: owner.Name, Kafka: owner.Kafka, Sync: owner.Sync, HTTP: owner.HTTP})
+}
+
+// answer wraps a call that returns what to say.
+func (c *console) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := handle(r)
+		if err != nil {
+			owner, _ := c.Broker.Owner()
+			status := status(err)
+			e := Error{Error: err.Error()}
+			if status == http.StatusMisdirectedRequest {
+				e.Owner = owner.HTTP
+			}
+			reply(w, status, e)
+			return
+		}
+		reply(w, http.StatusOK, body)
+	}
+}
+
+// errInput: the request makes no sense.
+var errInput = errors.New("bad request")
+
+func status(err error) int {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.Is(err, broker.ErrNotOwner):
+		return http.StatusMisdirectedRequest
+	case errors.Is(err, broker.ErrUnavailable):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, group.ErrUnknownGroup):
+		return http.StatusNotFound
+	case errors.Is(err, broker.ErrTopicExists):
+		return http.StatusConflict
+	case errors.As(err, &tooLarge):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, errInput), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
+		return http.StatusBadRequest
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client is gone, if this fails
+}
+
+// decode reads a request's JSON body; an unknown member is an error.
+func decode[T any](r *http.Request) (T, error) {
+	var v T
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&v); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return v, err
+		}
+		return v, fmt.Errorf("%w: %w", errInput, err)
+	}
+	return v, nil
+}
+
+func (c *console) newToken(r *http.Request) (any, error) {
+	req, err := decode[NewToken](r)
+	if err != nil {
+		return nil, err
+	}
+	f := c.Fleet()
+	if f == nil {
+		return nil, broker.ErrNotOwner
+	}
+	uses, life := fleet.DefaultTokenUses, fleet.DefaultTokenLife
+	if req.Uses != 0 {
+		uses = req.Uses
+	}
+	if req.Seconds != 0 {
+		life = time.Duration(req.Seconds) * time.Second
+	}
+	token, err := f.NewToken(r.Context(), uses, life, req.Gateways)
+	return Token{token}, err
+}
+
+func (c *console) gateways(*http.Request) (any, error) {
+	f := c.Fleet()
+	if f == nil {
+		return nil, broker.ErrNotOwner
+	}
+	sessions := make(map[string]Session)
+	for _, s := range c.Sessions() {
+		sessions[s.Gateway] = s
+	}
+	all := []Gateway{}
+	for _, g := range f.Gateways() {
+		s, connected := sessions[g.ID]
+		all = append(all, Gateway{ID: g.ID, Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked,
+			Connected: connected, Address: s.Address, Software: s.Software, Since: s.Since,
+			Buffered: s.Records, Bytes: s.Bytes, AgeMS: uint64(s.Age / time.Millisecond)})
+	}
+	return all, nil
+}
+
+func (c *console) changeGateway(r *http.Request) (any, error) {
+	f := c.Fleet()
+	if f == nil {
+		return nil, broker.ErrNotOwner
+	}
+	id := r.PathValue("id")
+	var change func(context.Context, string) error
+	switch r.PathValue("change") {
+	case "reset":
+		change = f.Reset
+	case "revoke":
+		change = f.Revoke
+	default:
+		return nil, fmt.Errorf("%w: a gateway can be reset or revoked", errInput)
+	}
+	return struct{}{}, change(r.Context(), id)
+}
+
+// partitions reads a count from a query parameter.
+func partitions(r *http.Request) (int32, error) {
+	n, err := strconv.ParseInt(r.URL.Query().Get("count"), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%w: count of partitions: %w", errInput, err)
+	}
+	return int32(n), nil
+}

@@ -1,0 +1,130 @@
+package console
+
+import (
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+func (c *console) topics(*http.Request) (any, error) {
+	topics, err := c.Broker.Topics()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Topic, 0, len(topics))
+	for _, t := range topics {
+		described, err := c.describe(t)
+		if errors.Is(err, broker.ErrUnknownTopic) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, described)
+	}
+	return all, nil
+}
+
+func (c *console) describe(t broker.Topic) (Topic, error) {
+	d := Topic{Name: t.Name, ID: hex.EncodeToString(t.ID[:]), Created: time.UnixMilli(t.Created).UTC(), Configs: t.Configs}
+	for p := range t.Partitions {
+		start, end, err := c.Broker.Bounds(t.ID, p)
+		if err != nil {
+			return d, err
+		}
+		d.Partitions = append(d.Partitions, Partition{start, end})
+		d.Records += end - start
+	}
+	return d, nil
+}
+
+func (c *console) createTopic(r *http.Request) (any, error) {
+	req, err := decode[NewTopic](r)
+	if err != nil {
+		return nil, err
+	}
+	if req.Partitions == 0 {
+		req.Partitions = -1
+	}
+	t, err := c.Broker.CreateTopic(r.Context(), req.Name, req.Partitions, req.Configs)
+	if err != nil {
+		return nil, err
+	}
+	return c.describe(t)
+}
+
+func (c *console) deleteTopic(r *http.Request) (any, error) {
+	t, err := c.Broker.Topic(r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, c.Broker.DeleteTopic(r.Context(), t.ID)
+}
+
+func (c *console) growTopic(r *http.Request) (any, error) {
+	n, err := partitions(r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.Broker.Topic(r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Broker.GrowTopic(r.Context(), t.ID, n); err != nil {
+		return nil, err
+	}
+	if t, err = c.Broker.TopicByID(t.ID); err != nil {
+		return nil, err
+	}
+	return c.describe(t)
+}
+
+func (c *console) groups(*http.Request) (any, error) {
+	groups, err := c.Broker.Groups()
+	if err != nil {
+		return nil, err
+	}
+	list, err := groups.List()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Group, 0, len(list))
+	for _, g := range list {
+		all = append(all, Group{ID: g.Group, State: string(g.State), Protocol: g.ProtocolType, Members: g.Members})
+	}
+	return all, nil
+}
+
+func (c *console) group(r *http.Request) (any, error) {
+	groups, err := c.Broker.Groups()
+	if err != nil {
+		return nil, err
+	}
+	d, err := groups.Describe(r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	g := Group{ID: d.Group, State: string(d.State), Protocol: d.ProtocolType, Members: d.Members}
+	offsets, err := groups.Offsets(d.Group, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range offsets {
+		t, err := c.Broker.TopicByID(o.Topic)
+		if errors.Is(err, broker.ErrUnknownTopic) {
+			continue // deleted since
+		}
+		if err != nil {
+			return nil, err
+		}
+		_, end, err := c.Broker.Bounds(t.ID, o.Index)
+		if err != nil {
+			return nil, err
+		}
+		g.Offsets = append(g.Offsets, GroupOffset{t.Name, o.Index, o.Offset, end, max(0, end-o.Offset)})
+	}
+	return g, nil
+}

@@ -1,0 +1,89 @@
+package console
+
+import "time"
+
+// Node is the answer to GET /v1/node: who answered, and who owns the shard.
+type Node struct {
+	Name    string `json:"name"`
+	Role    string `json:"role"` // owner, recovering or standby
+	Epoch   int32  `json:"epoch"`
+	Cluster string `json:"cluster"`
+	Kafka   string `json:"kafka"` // addresses of the owner
+	Sync    string `json:"sync"`
+	HTTP    string `json:"http"`
+	Owner   string `json:"owner"`
+}
+
+// Topic is one line of GET /v1/topics.
+type Topic struct {
+	Name       string            `json:"name"`
+	ID         string            `json:"id"`
+	Created    time.Time         `json:"created"`
+	Records    int64             `json:"records"` // between start and end, all partitions
+	Partitions []Partition       `json:"partitions"`
+	Configs    map[string]string `json:"configs,omitempty"`
+}
+
+// Partition is the extent of one partition.
+type Partition struct {
+	Start int64 `json:"start"` // first offset
+	End   int64 `json:"end"`   // offset of the next record
+}
+
+// NewTopic is the body of POST /v1/topics.
+type NewTopic struct {
+	Name       string            `json:"name"`
+	Partitions int32             `json:"partitions"` // -1: the default
+	Configs    map[string]string `json:"configs,omitempty"`
+}
+
+// Gateway is one line of GET /v1/gateways.
+type Gateway struct {
+	ID        string    `json:"id"`
+	Joined    time.Time `json:"joined"`
+	Expires   time.Time `json:"certificate_expires"`
+	Revoked   bool      `json:"revoked"`
+	Connected bool      `json:"connected"`
+	Address   string    `json:"address,omitempty"`
+	Software  string    `json:"software,omitempty"`
+	Since     time.Time `json:"since,omitzero"`
+	Buffered  uint64    `json:"buffered_records"` // on the gateway, not yet durable here; as of its last ping
+	Bytes     uint64    `json:"buffered_bytes"`
+	AgeMS     uint64    `json:"oldest_ms"` // of the oldest of them
+}
+
+// Group is one line of GET /v1/groups, and the answer to /v1/groups/{id}.
+type Group struct {
+	ID       string        `json:"id"`
+	State    string        `json:"state"`
+	Protocol string        `json:"protocol"`
+	Members  int           `json:"members"`
+	Offsets  []GroupOffset `json:"offsets,omitempty"`
+}
+
+// GroupOffset is how far a group has come in one partition.
+type GroupOffset struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Committed int64  `json:"committed"`
+	End       int64  `json:"end"`
+	Lag       int64  `json:"lag"`
+}
+
+// NewToken is the body of POST /v1/join-tokens; zero values mean the defaults.
+type NewToken struct {
+	Uses     int      `json:"uses"`
+	Seconds  int      `json:"seconds"`
+	Gateways []string `json:"gateways,omitempty"`
+}
+
+// Token is the answer: the only time that the token is shown.
+type Token struct {
+	Token string `json:"token"`
+}
+
+// Error is the body of every answer that is no success.
+type Error struct {
+	Error string `json:"error"`
+	Owner string `json:"owner,omitempty"` // with 421: the HTTP address of the node to ask
+}

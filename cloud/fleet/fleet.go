@@ -1,0 +1,330 @@
+// Package fleet is what the cloud knows of its gateways: the certificate
+// authority that they trust, the tokens that let new ones in, and the members.
+// All of it lies in the journal, so every owner of the shard knows the same.
+package fleet
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+)
+
+// Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
+// are JSON: they are few and small.
+const (
+	kindAuthority uint16 = 110 + iota // the CA, once per cluster
+	kindToken                         // a join token was made
+	kindJoined                        // a gateway was let in, or got a new certificate
+	kindReset                         // a gateway's key was forgotten: the next join may bring another
+	kindRevoked                       // a gateway is not let in any more
+)
+
+// DefaultTokenLife and DefaultTokenUses are those of a token that is made
+// without saying otherwise.
+const (
+	DefaultTokenLife = 24 * time.Hour
+	DefaultTokenUses = 100
+)
+
+// ErrUnknownGateway: no gateway of that id has joined.
+var ErrUnknownGateway = errors.New("no such gateway")
+
+// Proposer writes an entry and returns when it is durable and applied.
+type Proposer interface {
+	Propose(ctx context.Context, kind uint16, body []byte) error
+}
+
+// Gateway is one member.
+type Gateway struct {
+	ID      string    `json:"id"`
+	Key     []byte    `json:"key"` // SHA-256 of its public key; nil after a reset
+	Joined  time.Time `json:"joined"`
+	Expires time.Time `json:"expires"` // of its newest certificate
+	Revoked bool      `json:"revoked"`
+}
+
+// token is a join token; its secret is known to its holders only.
+type token struct {
+	Hash     []byte    `json:"hash"` // SHA-256 of the secret
+	Expires  time.Time `json:"expires"`
+	Uses     int       `json:"uses"`               // how many gateways it lets in
+	Gateways []string  `json:"gateways,omitempty"` // the ids that it is for; nil: any
+}
+
+// Options configure a Fleet.
+type Options struct {
+	Secret []byte // wraps the CA's key in the journal; nil leaves it in the clear
+	Now    func() time.Time
+	Log    *slog.Logger
+}
+
+// Fleet is a commitlog.Machine.
+type Fleet struct {
+	o Options
+
+	joining sync.Mutex // one join at a time, from the check to the durable entry
+	log     Proposer   // set by Start
+
+	mu       sync.Mutex // guards what Apply changes
+	ca       *join.CA
+	tokens   map[[sha256.Size]byte]*token
+	gateways map[string]*Gateway
+}
+
+// New returns an empty fleet.
+func New(o Options) *Fleet {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway)}
+}
+
+// Start is called when the log is recovered and owned. It creates the cluster's
+// CA if there is none; durable on return.
+func (f *Fleet) Start(ctx context.Context, log Proposer) error {
+	f.log = log
+	if f.CA() != nil {
+		return nil
+	}
+	ca, err := join.NewCA(f.o.Now())
+	if err != nil {
+		return fmt.Errorf("create the CA: %w", err)
+	}
+	body, err := ca.Marshal(f.o.Secret)
+	if err != nil {
+		return fmt.Errorf("wrap the CA: %w", err)
+	}
+	return log.Propose(ctx, kindAuthority, body)
+}
+
+// CA is the cluster's authority; nil before Start.
+func (f *Fleet) CA() *join.CA {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.ca
+}
+
+// Kinds implements commitlog.Machine.
+func (f *Fleet) Kinds() []uint16 {
+	return []uint16{kindAuthority, kindToken, kindJoined, kindReset, kindRevoked}
+}
+
+// Apply implements commitlog.Machine.
+func (f *Fleet) Apply(kind uint16, body []byte) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch kind {
+	case kindAuthority:
+		return f.applyAuthority(body)
+	case kindToken:
+		var t token
+		if err := json.Unmarshal(body, &t); err != nil || len(t.Hash) != sha256.Size {
+			return fmt.Errorf("decode a token entry: %w", errors.Join(err, errShape))
+		}
+		f.tokens[[sha256.Size]byte(t.Hash)] = &t
+	case kindJoined:
+		return f.applyJoined(body)
+	case kindReset, kindRevoked:
+		if g := f.gateways[string(body)]; g != nil && kind == kindReset {
+			g.Key, g.Revoked = nil, false
+		} else if g != nil {
+			g.Revoked = true
+		}
+	default:
+		return fmt.Errorf("fleet entry of kind %d", kind)
+	}
+	return nil
+}
+
+var errShape = errors.New("unexpected shape")
+
+func (f *Fleet) applyAuthority(body []byte) error {
+	if f.ca != nil {
+		return errors.New("a second CA in the journal")
+	}
+	ca, err := join.UnmarshalCA(body, f.o.Secret)
+	if err != nil {
+		return fmt.Errorf("unwrap the CA: %w", err)
+	}
+	f.ca = ca
+	return nil
+}
+
+// joined is the body of kindJoined.
+type joined struct {
+	Gateway
+	Token []byte `json:"token,omitempty"` // hash of the token that was used, nil on renewal
+}
+
+func (f *Fleet) applyJoined(body []byte) error {
+	var j joined
+	if err := json.Unmarshal(body, &j); err != nil || j.ID == "" {
+		return fmt.Errorf("decode a gateway entry: %w", errors.Join(err, errShape))
+	}
+	if len(j.Token) == sha256.Size {
+		if t := f.tokens[[sha256.Size]byte(j.Token)]; t != nil {
+			t.Uses--
+		}
+	}
+	if old := f.gateways[j.ID]; old != nil {
+		j.Joined = old.Joined
+	}
+	f.gateways[j.ID] = &j.Gateway
+	return nil
+}
+
+// NewToken makes a join token: uses gateways may join with it until life is
+// over; with ids, only those. It is durable on return, and shown to nobody
+// but the caller: the journal keeps its hash.
+func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids []string) (string, error) {
+	if uses <= 0 || life <= 0 {
+		return "", errors.New("a join token needs at least one use and some time")
+	}
+	for _, id := range ids {
+		if err := join.CheckGateway(id); err != nil {
+			return "", err
+		}
+	}
+	t := join.NewToken(f.CA())
+	hash := join.HashSecret(t.Secret)
+	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids})
+	if err != nil {
+		return "", err
+	}
+	return t.Reveal(), f.log.Propose(ctx, kindToken, body)
+}
+
+// Join lets a gateway in and returns its certificate (DER). An id that is
+// known needs the key that it has, or a reset. The errors are those that
+// join.Verdict knows.
+func (f *Fleet) Join(ctx context.Context, secret [16]byte, id string, csr []byte) ([]byte, error) {
+	f.joining.Lock()
+	defer f.joining.Unlock()
+	hash := join.HashSecret(secret)
+	if err := f.admitToken(hash, id); err != nil {
+		return nil, err
+	}
+	return f.certify(ctx, id, csr, hash[:])
+}
+
+func (f *Fleet) admitToken(hash [sha256.Size]byte, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.tokens[hash]
+	switch {
+	case t == nil:
+		return join.ErrTokenUnknown
+	case f.o.Now().After(t.Expires):
+		return join.ErrTokenExpired
+	case t.Uses <= 0:
+		return join.ErrTokenSpent
+	case t.Gateways != nil && !slices.Contains(t.Gateways, id):
+		return join.ErrTokenBound
+	}
+	return nil
+}
+
+// Renew gives a gateway that is connected with its certificate a new one, for
+// the same key. Durable on return.
+func (f *Fleet) Renew(ctx context.Context, id string, csr []byte) ([]byte, error) {
+	f.joining.Lock()
+	defer f.joining.Unlock()
+	if _, err := f.Gateway(id); err != nil {
+		return nil, err
+	}
+	return f.certify(ctx, id, csr, nil)
+}
+
+// certify is called with joining held.
+func (f *Fleet) certify(ctx context.Context, id string, csr []byte, tokenHash []byte) ([]byte, error) {
+	der, err := f.CA().SignGateway(csr, id, f.o.Now(), 0)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse what was signed: %w", err)
+	}
+	key := keyHash(cert)
+	if g, err := f.Gateway(id); err == nil {
+		switch {
+		case g.Revoked:
+			return nil, join.ErrRevoked
+		case g.Key != nil && !slices.Equal(g.Key, key):
+			return nil, fmt.Errorf("%w (weirctl gateways reset %s)", join.ErrGatewayTaken, id)
+		}
+	}
+	body, err := json.Marshal(joined{Gateway{ID: id, Key: key, Joined: f.o.Now(), Expires: cert.NotAfter}, tokenHash})
+	if err != nil {
+		return nil, err
+	}
+	return der, f.log.Propose(ctx, kindJoined, body)
+}
+
+func keyHash(cert *x509.Certificate) []byte {
+	sum := join.Fingerprint(cert)
+	return sum[:]
+}
+
+// Admit checks a gateway whose certificate is valid by itself: it must be a
+// member, with this key, and not revoked.
+func (f *Fleet) Admit(id string, cert *x509.Certificate) error {
+	g, err := f.Gateway(id)
+	switch {
+	case err != nil:
+		return err
+	case g.Revoked:
+		return join.ErrRevoked
+	case !slices.Equal(g.Key, keyHash(cert)):
+		return fmt.Errorf("certificate is of an older key: %w", join.ErrRevoked)
+	}
+	return nil
+}
+
+// Reset forgets a gateway's key: the next join under its id may bring another.
+func (f *Fleet) Reset(ctx context.Context, id string) error { return f.change(ctx, kindReset, id) }
+
+// Revoke shuts a gateway out, until a Reset.
+func (f *Fleet) Revoke(ctx context.Context, id string) error { return f.change(ctx, kindRevoked, id) }
+
+func (f *Fleet) change(ctx context.Context, kind uint16, id string) error {
+	if _, err := f.Gateway(id); err != nil {
+		return err
+	}
+	return f.log.Propose(ctx, kind, []byte(id))
+}
+
+// Gateway returns one member, or ErrUnknownGateway.
+func (f *Fleet) Gateway(id string) (Gateway, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if g := f.gateways[id]; g != nil {
+		return *g, nil
+	}
+	return Gateway{}, fmt.Errorf("%w: %s", ErrUnknownGateway, id)
+}
+
+// Gateways lists the members by id.
+func (f *Fleet) Gateways() []Gateway {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := make([]Gateway, 0, len(f.gateways))
+	for _, g := range f.gateways {
+		all = append(all, *g)
+	}
+	slices.SortFunc(all, func(a, b Gateway) int { return strings.Compare(a.ID, b.ID) })
+	return all
+}

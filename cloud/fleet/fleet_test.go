@@ -1,0 +1,198 @@
+package fleet
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+)
+
+// journal applies what is proposed to every machine that follows it.
+type journal struct {
+	kinds    []uint16
+	bodies   [][]byte
+	machines []*Fleet
+}
+
+func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
+	j.kinds, j.bodies = append(j.kinds, kind), append(j.bodies, body)
+	for _, m := range j.machines {
+		if err := m.Apply(kind, body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recovered returns a fleet that has replayed the journal.
+func (j *journal) recovered(t *testing.T, o Options) *Fleet {
+	t.Helper()
+	f := New(o)
+	for i := range j.kinds {
+		if err := f.Apply(j.kinds[i], j.bodies[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+func start(t *testing.T, o Options) (*Fleet, *journal) {
+	t.Helper()
+	f := New(o)
+	j := &journal{machines: []*Fleet{f}}
+	if err := f.Start(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	return f, j
+}
+
+func request(t *testing.T, id string) (*ecdsa.PrivateKey, []byte) {
+	t.Helper()
+	key, err := join.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := join.NewCSR(key, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, csr
+}
+
+func token16(t *testing.T, f *Fleet, uses int, life time.Duration, ids ...string) [16]byte {
+	t.Helper()
+	text, err := f.NewToken(t.Context(), uses, life, ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := join.ParseToken(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tok.Secret
+}
+
+func TestJoin(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	f, j := start(t, Options{Now: func() time.Time { return now }})
+	any2 := token16(t, f, 2, time.Hour)
+	bound := token16(t, f, 5, time.Hour, "gw-b")
+	_, csrA := request(t, "gw-a")
+	_, csrA2 := request(t, "gw-a")
+	_, csrB := request(t, "gw-b")
+	_, csrC := request(t, "gw-c")
+
+	der, err := f.Join(t.Context(), any2, "gw-a", csrA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		name   string
+		secret [16]byte
+		id     string
+		csr    []byte
+		want   error
+	}{
+		{"unknown token", [16]byte{1}, "gw-c", csrC, join.ErrTokenUnknown},
+		{"bound to another", bound, "gw-c", csrC, join.ErrTokenBound},
+		{"bound to this", bound, "gw-b", csrB, nil},
+		{"taken by another key", any2, "gw-a", csrA2, join.ErrGatewayTaken},
+		{"again with its key", any2, "gw-a", csrA, nil},
+		{"spent", any2, "gw-c", csrC, join.ErrTokenSpent},
+		{"request for another id", bound, "gw-b", csrC, join.ErrRequest},
+	} {
+		if _, err := f.Join(t.Context(), step.secret, step.id, step.csr); !errors.Is(err, step.want) {
+			t.Errorf("%s: got %v, want %v", step.name, err, step.want)
+		}
+	}
+	late := token16(t, f, 1, time.Hour)
+	now = now.Add(2 * time.Hour)
+	if _, err := f.Join(t.Context(), late, "gw-c", csrC); !errors.Is(err, join.ErrTokenExpired) {
+		t.Errorf("expired token: %v", err)
+	}
+	if err := f.Admit("gw-a", cert); err != nil {
+		t.Errorf("admit a member: %v", err)
+	}
+	if err := f.Admit("gw-x", cert); !errors.Is(err, ErrUnknownGateway) {
+		t.Errorf("admit a stranger: %v", err)
+	}
+
+	// Everything is in the journal: the next owner knows the same.
+	next := j.recovered(t, Options{})
+	if err := next.Admit("gw-a", cert); err != nil {
+		t.Errorf("admit after recovery: %v", err)
+	}
+	if got := len(next.Gateways()); got != 2 {
+		t.Errorf("%d gateways after recovery", got)
+	}
+	if join.Fingerprint(next.CA().Certificate()) != join.Fingerprint(f.CA().Certificate()) {
+		t.Error("another CA after recovery")
+	}
+}
+
+func TestRevokeAndReset(t *testing.T) {
+	f, _ := start(t, Options{})
+	secret := token16(t, f, 10, time.Hour)
+	_, csr := request(t, "gw")
+	der, err := f.Join(t.Context(), secret, "gw", csr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Revoke(t.Context(), "gw"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Admit("gw", cert); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("admit a revoked gateway: %v", err)
+	}
+	if _, err := f.Renew(t.Context(), "gw", csr); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("renew a revoked gateway: %v", err)
+	}
+	if err := f.Reset(t.Context(), "gw"); err != nil {
+		t.Fatal(err)
+	}
+	_, other := request(t, "gw")
+	if _, err := f.Join(t.Context(), secret, "gw", other); err != nil {
+		t.Errorf("join with another key after a reset: %v", err)
+	}
+	if err := f.Admit("gw", cert); err == nil {
+		t.Error("the old key is still admitted")
+	}
+	if err := f.Reset(t.Context(), "nobody"); !errors.Is(err, ErrUnknownGateway) {
+		t.Errorf("reset a stranger: %v", err)
+	}
+}
+
+func TestSecretWrapsTheCA(t *testing.T) {
+	_, j := start(t, Options{Secret: []byte("a secret of some length")})
+	if err := New(Options{}).Apply(j.kinds[0], j.bodies[0]); !errors.Is(err, join.ErrSecret) {
+		t.Errorf("without the secret: %v", err)
+	}
+	j.recovered(t, Options{Secret: []byte("a secret of some length")})
+}
+
+func TestApplyRefusesRubbish(t *testing.T) {
+	for kind, body := range map[uint16]string{kindAuthority: "x", kindToken: "{}", kindJoined: "{}", 42: ""} {
+		if err := New(Options{}).Apply(kind, []byte(body)); err == nil {
+			t.Errorf("kind %d with %q was applied", kind, body)
+		}
+	}
+	if text, err := func() (string, error) {
+		f, _ := start(t, Options{})
+		return f.NewToken(t.Context(), 0, time.Hour, nil)
+	}(); err == nil || strings.Contains(text, "weir1") {
+		t.Errorf("a token without uses: %q %v", text, err)
+	}
+}

@@ -1,0 +1,84 @@
+package edge
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/weirmq/weir/edge/mqtt"
+	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Record headers that carry what MQTT knows of a message besides topic (the
+// record's key, by default), payload (its value) and time. User properties
+// become headers under their own names, in their order; one that would take a
+// name of Weir's gets headerUser in front.
+const (
+	headerPrefix      = "weir."
+	headerTopic       = "weir.mqtt-topic" // only when it is not the key
+	headerQoS         = "weir.qos"
+	headerRetain      = "weir.retain"
+	headerContentType = "weir.content-type"
+	headerReplyTo     = "weir.reply-to"
+	headerCorrelation = "weir.correlation-id"
+	headerTTL         = "weir.ttl-ms"
+	headerFormat      = "weir.payload-format" // utf-8
+	headerSource      = "weir.source"         // buffer/lane/sequence, with --source-header
+	headerUser        = "user."
+)
+
+// encode turns an MQTT message into the record that its route says.
+func encode(m *mqtt.Message, to Target) wal.Record {
+	r := wal.Record{Topic: to.Topic, Record: record.Record{
+		Timestamp: m.Accepted.UnixMilli(),
+		Key:       []byte(to.Key),
+		Value:     m.Payload,
+	}}
+	add := func(key, value string) {
+		r.Headers = append(r.Headers, record.Header{Key: key, Value: []byte(value)})
+	}
+	if to.Key != m.Topic {
+		add(headerTopic, m.Topic)
+	}
+	if m.QoS != 1 {
+		add(headerQoS, strconv.Itoa(int(m.QoS)))
+	}
+	if m.Retain {
+		add(headerRetain, "1")
+	}
+	if m.Version != 5 {
+		return r
+	}
+	p := &m.Properties
+	if p.ContentType != "" {
+		add(headerContentType, p.ContentType)
+	}
+	if p.ResponseTopic != "" {
+		add(headerReplyTo, p.ResponseTopic)
+	}
+	if len(p.CorrelationData) > 0 {
+		r.Headers = append(r.Headers, record.Header{Key: headerCorrelation, Value: p.CorrelationData})
+	}
+	if p.HasExpiry {
+		add(headerTTL, strconv.FormatInt(int64(p.Expiry)*1000, 10))
+	}
+	if p.HasPayloadFormat && p.PayloadFormat == 1 {
+		add(headerFormat, "utf-8")
+	}
+	for _, u := range p.User {
+		key := u.Key
+		if strings.HasPrefix(key, headerPrefix) {
+			key = headerUser + key
+		}
+		add(key, u.Value)
+	}
+	return r
+}
+
+// source is the value of headerSource.
+func source(id wal.BufferID, lane wal.Lane, seq uint64) []byte {
+	b := make([]byte, 0, 2*len(id)+24)
+	b = append(b, id.String()...)
+	b = append(b, '/', '0'+byte(lane), '/')
+	return strconv.AppendUint(b, seq, 10)
+}
