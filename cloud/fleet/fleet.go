@@ -1,6 +1,8 @@
 // Package fleet is what the cloud knows of its gateways: the certificate
 // authority that they trust, the tokens that let new ones in, and the members.
-// All of it lies in the journal, so every owner of the shard knows the same.
+// The authority is an object of its own in the bucket, since a standby needs it
+// to send gateways to the owner; tokens and members lie in the journal, so
+// every owner of the shard knows the same.
 package fleet
 
 import (
@@ -10,7 +12,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -22,11 +23,10 @@ import (
 // Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
 // are JSON: they are few and small.
 const (
-	kindAuthority uint16 = 110 + iota // the CA, once per cluster
-	kindToken                         // a join token was made
-	kindJoined                        // a gateway was let in, or got a new certificate
-	kindReset                         // a gateway's key was forgotten: the next join may bring another
-	kindRevoked                       // a gateway is not let in any more
+	kindToken   uint16 = 110 + iota // a join token was made
+	kindJoined                      // a gateway was let in, or got a new certificate
+	kindReset                       // a gateway's key was forgotten: the next join may bring another
+	kindRevoked                     // a gateway is not let in any more
 )
 
 // DefaultTokenLife and DefaultTokenUses are those of a token that is made
@@ -63,9 +63,8 @@ type token struct {
 
 // Options configure a Fleet.
 type Options struct {
-	Secret []byte // wraps the CA's key in the journal; nil leaves it in the clear
-	Now    func() time.Time
-	Log    *slog.Logger
+	CA  *join.CA // see Authority
+	Now func() time.Time
 }
 
 // Fleet is a commitlog.Machine.
@@ -76,7 +75,6 @@ type Fleet struct {
 	log     Proposer   // set by Start
 
 	mu       sync.Mutex // guards what Apply changes
-	ca       *join.CA
 	tokens   map[[sha256.Size]byte]*token
 	gateways map[string]*Gateway
 }
@@ -86,40 +84,15 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway)}
 }
 
-// Start is called when the log is recovered and owned. It creates the cluster's
-// CA if there is none; durable on return.
-func (f *Fleet) Start(ctx context.Context, log Proposer) error {
-	f.log = log
-	if f.CA() != nil {
-		return nil
-	}
-	ca, err := join.NewCA(f.o.Now())
-	if err != nil {
-		return fmt.Errorf("create the CA: %w", err)
-	}
-	body, err := ca.Marshal(f.o.Secret)
-	if err != nil {
-		return fmt.Errorf("wrap the CA: %w", err)
-	}
-	return log.Propose(ctx, kindAuthority, body)
-}
-
-// CA is the cluster's authority; nil before Start.
-func (f *Fleet) CA() *join.CA {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.ca
-}
+// Start is called when the log is recovered and owned.
+func (f *Fleet) Start(log Proposer) { f.log = log }
 
 // Kinds implements commitlog.Machine.
 func (f *Fleet) Kinds() []uint16 {
-	return []uint16{kindAuthority, kindToken, kindJoined, kindReset, kindRevoked}
+	return []uint16{kindToken, kindJoined, kindReset, kindRevoked}
 }
 
 // Apply implements commitlog.Machine.
@@ -127,8 +100,6 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch kind {
-	case kindAuthority:
-		return f.applyAuthority(body)
 	case kindToken:
 		var t token
 		if err := json.Unmarshal(body, &t); err != nil || len(t.Hash) != sha256.Size {
@@ -150,18 +121,6 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 }
 
 var errShape = errors.New("unexpected shape")
-
-func (f *Fleet) applyAuthority(body []byte) error {
-	if f.ca != nil {
-		return errors.New("a second CA in the journal")
-	}
-	ca, err := join.UnmarshalCA(body, f.o.Secret)
-	if err != nil {
-		return fmt.Errorf("unwrap the CA: %w", err)
-	}
-	f.ca = ca
-	return nil
-}
 
 // joined is the body of kindJoined.
 type joined struct {
@@ -198,7 +157,7 @@ func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids 
 			return "", err
 		}
 	}
-	t := join.NewToken(f.CA())
+	t := join.NewToken(f.o.CA)
 	hash := join.HashSecret(t.Secret)
 	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids})
 	if err != nil {
@@ -250,7 +209,7 @@ func (f *Fleet) Renew(ctx context.Context, id string, csr []byte) ([]byte, error
 
 // certify is called with joining held.
 func (f *Fleet) certify(ctx context.Context, id string, csr []byte, tokenHash []byte) ([]byte, error) {
-	der, err := f.CA().SignGateway(csr, id, f.o.Now(), 0)
+	der, err := f.o.CA.SignGateway(csr, id, f.o.Now(), 0)
 	if err != nil {
 		return nil, err
 	}
