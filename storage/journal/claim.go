@@ -1,0 +1,138 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// Claim says who owns, or tried to own, an epoch. Claims are never deleted.
+type Claim struct {
+	Epoch uint64
+	Nonce [16]byte // fresh for every attempt: with the epoch, the owner's identity
+	Node  string   // for people and standbys
+	Info  []byte   // opaque
+}
+
+// NewestClaim returns the claim with the highest epoch, or found == false if
+// the shard was never owned. It asks the bucket once and does not repeat.
+func NewestClaim(ctx context.Context, b storage.Bucket, shard uint32) (c Claim, found bool, err error) {
+	epoch, err := newestEpoch(ctx, b.List, shard)
+	if err != nil || epoch == 0 {
+		return Claim{}, false, err
+	}
+	c, err = readClaim(ctx, b, shard, epoch)
+	return c, err == nil, err
+}
+
+// readClaim returns the claim of an epoch, or fs.ErrNotExist. It asks once.
+func readClaim(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64) (Claim, error) {
+	key := claimKey(shard, epoch)
+	raw, err := b.Get(ctx, key, 0, -1)
+	if err != nil {
+		return Claim{}, fmt.Errorf("read claim %s: %w", key, err)
+	}
+	c, err := decodeClaim(raw, shard, epoch)
+	if err != nil {
+		return Claim{}, fmt.Errorf("read claim %s: %w", key, err)
+	}
+	return c, nil
+}
+
+type listFunc func(ctx context.Context, prefix, after string, max int) ([]string, error)
+
+// newestEpoch lists the claims and returns the highest epoch, 0 if there is
+// none. Epochs are dense: a claim is only ever created one above the highest.
+func newestEpoch(ctx context.Context, list listFunc, shard uint32) (uint64, error) {
+	const page = 1000
+	var last string
+	for {
+		keys, err := list(ctx, claimPrefix(shard), last, page)
+		if err != nil {
+			return 0, fmt.Errorf("list claims: %w", err)
+		}
+		if len(keys) > 0 {
+			last = keys[len(keys)-1]
+		}
+		if len(keys) < page {
+			break
+		}
+	}
+	if last == "" {
+		return 0, nil
+	}
+	return parseClaim(shard, last)
+}
+
+// claim takes the next epoch (rule 1). The nonce is fresh for every attempt and
+// nothing is ever resumed: a process that restarts cannot know which of its
+// former writes are still under way.
+func (s store) claim(ctx context.Context, o Options) (Claim, error) {
+	newest, err := newestEpoch(ctx, s.list, s.shard)
+	if err != nil {
+		return Claim{}, err
+	}
+	if s.rules.resumeByNode && newest > 0 {
+		if c, err := readClaim(ctx, s.bucket, s.shard, newest); err == nil && c.Node == o.Node {
+			return c, nil
+		}
+	}
+	c := Claim{Epoch: newest + 1, Node: o.Node, Info: o.Info}
+	rand.Read(c.Nonce[:])
+	key, raw := claimKey(s.shard, c.Epoch), c.encode(s.shard)
+
+	err = s.create(ctx, key, raw)
+	if errors.Is(err, storage.ErrExists) {
+		// The claim may be ours, by an attempt whose answer was lost. Only
+		// the nonce can tell: the node's name may be the same in both cases.
+		err = s.claimed(ctx, c, key, raw)
+	}
+	if err != nil {
+		return Claim{}, fmt.Errorf("claim epoch %d: %w", c.Epoch, err)
+	}
+	return c, nil
+}
+
+// claimed returns nil if the claim under key is c.
+func (s store) claimed(ctx context.Context, c Claim, key string, raw []byte) error {
+	if s.rules.claimUnread {
+		return nil
+	}
+	got, err := s.get(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: %s was there and is gone", ErrCorrupt, key)
+	case err != nil:
+		return err
+	case bytes.Equal(got, raw):
+		return nil
+	}
+	rival, err := decodeClaim(got, s.shard, c.Epoch)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read claim %s: %w", key, err)
+	case rival.Nonce == c.Nonce:
+		return fmt.Errorf("%w: %s bears this attempt's nonce and other bytes", ErrForeign, key)
+	}
+	return fmt.Errorf("%w: node %q was first", ErrFenced, rival.Node)
+}
+
+// rival looks for a claim of the given epoch, once, and says who made it. The
+// name alone fences; what lies under it is only for the message.
+func (s store) rival(ctx context.Context, epoch uint64) (who string, found bool, err error) {
+	c, err := readClaim(ctx, s.bucket, s.shard, epoch)
+	switch {
+	case err == nil:
+		return fmt.Sprintf("node %q", c.Node), true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return "", false, nil
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrFormat):
+		return fmt.Sprintf("somebody (%v)", err), true, nil
+	}
+	return "", false, err
+}

@@ -1,0 +1,349 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+// written returns a bucket with two epochs: 1/0 header, 1/1 and 1/2 DATA, 1/3
+// SEAL, 2/0 header, 2/1 DATA.
+func written(t *testing.T) *mem.Bucket {
+	t.Helper()
+	b := mem.New()
+	for _, bodies := range [][]string{{"a", "b"}, {"c"}} {
+		j := open(t, b, &book{})
+		for _, body := range bodies {
+			write(t, j, body)
+		}
+		closeClean(t, j)
+	}
+	return b
+}
+
+// replace does what no bucket offers.
+func replace(t *testing.T, b storage.Bucket, key string, body []byte) {
+	t.Helper()
+	if err := b.Delete(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if body == nil {
+		return
+	}
+	if err := b.Create(t.Context(), key, body); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, b storage.Bucket, key string) []byte {
+	t.Helper()
+	raw, err := b.Get(t.Context(), key, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// TestDamage damages every object in turn: whoever reads it says so, and names
+// the key.
+func TestDamage(t *testing.T) {
+	slots := []Position{{1, 0}, {1, 1}, {1, 2}, {1, 3}, {2, 0}, {2, 1}}
+	for _, damage := range []struct {
+		name  string
+		apply func(raw []byte) []byte
+		want  error
+	}{
+		{"Flip", func(raw []byte) []byte { raw[len(raw)/2] ^= 0x10; return raw }, ErrCorrupt},
+		{"Cut", func(raw []byte) []byte { return raw[:len(raw)-1] }, ErrCorrupt},
+		{"Empty", func(raw []byte) []byte { return []byte{} }, ErrCorrupt},
+		{"Version", func(raw []byte) []byte { raw[offVersion]++; return rechecked(raw) }, ErrFormat},
+		{"Shard", func(raw []byte) []byte { raw[offShard+3]++; return rechecked(raw) }, ErrCorrupt},
+		{"Epoch", func(raw []byte) []byte {
+			raw[offEpoch+7] += 7
+			raw[offAuthor+7] += 7
+			return rechecked(raw)
+		}, ErrCorrupt},
+	} {
+		for _, pos := range slots {
+			t.Run(fmt.Sprintf("%s-%d-%d", damage.name, pos.Epoch, pos.Slot), func(t *testing.T) {
+				b, key := written(t), SlotKey(0, pos)
+				replace(t, b, key, damage.apply(read(t, b, key)))
+				_, err := Replay(t.Context(), Options{Bucket: b}, &book{})
+				if !errors.Is(err, damage.want) || !strings.Contains(err.Error(), key) {
+					t.Errorf("Replay: %v", err)
+				}
+				_, err = Open(t.Context(), Options{Bucket: b}, &book{})
+				if !errors.Is(err, damage.want) || !strings.Contains(err.Error(), key) {
+					t.Errorf("Open: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestDisplaced puts intact objects where they do not belong.
+func TestDisplaced(t *testing.T) {
+	foreign := testClaim(1)
+	start := header{}.encode(0, foreign)
+	data := dataObject(0, foreign, 1, nil)
+	seal := sealObject(0, testClaim(2), Position{1, 2})
+	other := func(h header, alter func([]byte)) []byte {
+		raw := h.encode(0, testClaim(2))
+		alter(raw)
+		return rechecked(raw)
+	}
+	same := func([]byte) {}
+	skewed := sealObject(0, testClaim(2), Position{1, 3})
+	for _, test := range []struct {
+		name string
+		pos  Position
+		body []byte
+		want error
+	}{
+		{"ClaimAsHeader", Position{1, 0}, foreign.encode(0), ErrCorrupt},
+		{"HeaderOfOther", Position{1, 0}, start, ErrCorrupt},
+		{"HeaderOtherCount", Position{2, 0}, other(header{entries: 9, seals: []uint64{3}}, same), ErrCorrupt},
+		{"HeaderOtherSeals", Position{2, 0}, other(header{entries: 2, seals: []uint64{4}}, same), ErrCorrupt},
+		{"HeaderFromCheckpoint", Position{2, 0}, other(header{entries: 2, start: Position{1, 2}, seals: []uint64{3}}, same), ErrFormat},
+		{"HeaderKinds", Position{2, 0}, other(header{}, func(p []byte) { p[fixedSize]++ }), ErrFormat},
+		{"HeaderCut", Position{2, 0}, other(header{}, func(p []byte) {
+			copy(p[fixedSize+entrySize+20:], p[fixedSize+entrySize+24:]) // the second entry moves up
+			p[fixedSize+5], p[len(p)-5] = 20, 4
+		}), ErrCorrupt},
+		{"DataOfOther", Position{1, 1}, data.encode(), ErrCorrupt},
+		{"SealTooEarly", Position{1, 2}, seal.encode(), ErrCorrupt},
+		{"SealElsewhere", Position{1, 2}, skewed.encode(), ErrCorrupt},
+		{"SealMissing", Position{1, 3}, nil, ErrCorrupt},
+		{"DataMissing", Position{1, 1}, nil, ErrCorrupt},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := written(t)
+			replace(t, b, SlotKey(0, test.pos), test.body)
+			if end, err := Replay(t.Context(), Options{Bucket: b}, &book{}); !errors.Is(err, test.want) {
+				t.Errorf("Replay: up to %v, %v", end, err)
+			}
+			if _, err := Open(t.Context(), Options{Bucket: b}, &book{}); !errors.Is(err, test.want) {
+				t.Errorf("Open: %v", err)
+			}
+			if raw, err := b.Get(t.Context(), SlotKey(0, test.pos), 0, -1); err == nil && !bytes.Equal(raw, test.body) {
+				t.Error("Open has put an object where one got lost")
+			}
+		})
+	}
+}
+
+// TestTwin: a SEAL of this very epoch that this claim has not made.
+func TestTwin(t *testing.T) {
+	b := written(t)
+	twin := sealObject(0, testClaim(3), Position{2, 2})
+	replace(t, b, SlotKey(0, Position{2, 2}), twin.encode())
+	if _, err := Open(t.Context(), Options{Bucket: b}, &book{}); !errors.Is(err, ErrForeign) {
+		t.Error(err)
+	}
+}
+
+func TestDamagedClaims(t *testing.T) {
+	for _, test := range []struct {
+		name, key string
+		body      []byte
+	}{
+		{"Torn", claimKey(0, 3), testClaim(3).encode(0)[:20]},
+		{"Misnamed", claimKey(0, 3), testClaim(4).encode(0)},
+		{"Unnamed", claimPrefix(0) + "zzz", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := written(t)
+			replace(t, b, test.key, append([]byte{}, test.body...))
+			if c, _, err := NewestClaim(t.Context(), b, 0); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), test.key) {
+				t.Errorf("%+v, %v", c, err)
+			}
+		})
+	}
+}
+
+// TestForeign: another writer's object under this epoch's name is a bug, and
+// stops the journal rather than being taken for a success or a SEAL.
+func TestForeign(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		body func(own []byte) []byte
+		want error
+	}{
+		{"OtherNonce", func([]byte) []byte {
+			o := dataObject(0, testClaim(1), 1, nil)
+			return o.encode()
+		}, ErrForeign},
+		{"OtherBytes", func(own []byte) []byte { own[len(own)-1]++; return rechecked(own) }, ErrForeign},
+		{"SealOfOtherSlot", func([]byte) []byte {
+			o := sealObject(0, testClaim(2), Position{1, 9})
+			return o.encode()
+		}, ErrForeign},
+		{"Torn", func(own []byte) []byte { return own[:len(own)-1] }, ErrCorrupt},
+		{"Seal", func([]byte) []byte {
+			o := sealObject(0, testClaim(2), Position{1, 1})
+			return o.encode()
+		}, ErrFenced},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, s := mem.New(), &book{}
+			j := open(t, b, s)
+			list := entries("a")
+			o := dataObject(0, j.claim, 1, list)
+			replace(t, b, SlotKey(0, Position{1, 1}), test.body(o.encode()))
+			if _, err := j.Write(list); err != nil {
+				t.Fatal(err)
+			}
+			<-j.Done()
+			if !errors.Is(j.Err(), test.want) {
+				t.Errorf("got %v, want %v", j.Err(), test.want)
+			}
+			j.Close()
+			s.has(t)
+		})
+	}
+}
+
+// TestCheckpoints: this version writes none and refuses a log that has one,
+// also when it appears during the walk.
+func TestCheckpoints(t *testing.T) {
+	at := func(p Position) string { return fmt.Sprintf("0000/checkpoint/%020d-%020d", p.Epoch, p.Slot) }
+	for _, test := range []struct {
+		name, key string
+		open      error
+	}{
+		{"Earlier", at(Position{2, 1}), ErrFormat},
+		{"OfThisEpoch", at(Position{3, 1}), ErrFenced},
+		{"OfLaterEpoch", at(Position{4, 0}), ErrFenced},
+		{"Strange", "0000/checkpoint/root", ErrFormat},
+	} {
+		for _, lists := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s-List%d", test.name, lists), func(t *testing.T) {
+				late := func(b *mem.Bucket) storage.Bucket {
+					way, seen := storagetest.NewFaults(b, 1), 0
+					way.Plan(func(c storagetest.Call) storagetest.Outcome {
+						if c.Verb == storagetest.List && c.Keys[0] == checkpointPrefix(0) {
+							if seen++; seen == lists {
+								replace(t, b, test.key, []byte("whatever"))
+							}
+						}
+						return storagetest.Outcome{}
+					})
+					return way
+				}
+				if _, err := Open(t.Context(), Options{Bucket: late(written(t))}, &book{}); !errors.Is(err, test.open) {
+					t.Errorf("Open: %v", err)
+				}
+				if _, err := Replay(t.Context(), Options{Bucket: late(written(t))}, &book{}); !errors.Is(err, ErrFormat) {
+					t.Errorf("Replay: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// vanishing answers the first SEAL with ErrExists though nothing is there, as a
+// bucket does when the object is deleted between two calls.
+type vanishing struct {
+	storage.Bucket
+	times int
+}
+
+func (v *vanishing) Create(ctx context.Context, key string, body []byte) error {
+	if o, err := decode(body); err == nil && o.typ == typeSeal && v.times > 0 {
+		v.times--
+		return storage.ErrExists
+	}
+	return v.Bucket.Create(ctx, key, body)
+}
+
+func TestSealVanishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, s := written(t), &book{}
+		start := time.Now()
+		closeClean(t, open(t, &vanishing{b, 3}, s))
+		if time.Since(start) == 0 {
+			t.Error("no pause between the attempts")
+		}
+		s.has(t, "1/1:a", "1/2:b", "2/1:c")
+	})
+}
+
+// TestSlotVanishes: what the owner met and cannot find again was deleted by a
+// successor.
+func TestSlotVanishes(t *testing.T) {
+	b, s := mem.New(), &book{}
+	j := open(t, b, s)
+	j.store.bucket = gone{b}
+	write(t, j, "a")
+	<-j.Done()
+	if !errors.Is(j.Err(), ErrFenced) {
+		t.Error(j.Err())
+	}
+	j.Close()
+	s.has(t)
+}
+
+type gone struct{ storage.Bucket }
+
+func (gone) Create(context.Context, string, []byte) error { return storage.ErrExists }
+
+// TestUnknownWrites: the same bytes go out again until the outcome is known.
+func TestUnknownWrites(t *testing.T) {
+	for _, fate := range storagetest.Fates() {
+		t.Run(fate.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk, s := mem.New(), &book{}
+				way := storagetest.NewFaults(disk, 1)
+				j := open(t, way, s)
+				tries := 0
+				way.Plan(func(c storagetest.Call) storagetest.Outcome {
+					if tries++; c.Verb == storagetest.Create && tries <= 4 {
+						return storagetest.Outcome{Fate: fate}
+					}
+					return storagetest.Outcome{}
+				})
+				write(t, j, "a")
+				time.Sleep(time.Minute)
+				s.has(t, "1/1:a")
+				before := read(t, disk, SlotKey(0, Position{1, 1}))
+				way.Land()
+				if after := read(t, disk, SlotKey(0, Position{1, 1})); !bytes.Equal(before, after) {
+					t.Error("the object changed")
+				}
+				closeClean(t, j)
+				s.has(t, "1/1:a")
+			})
+		})
+	}
+}
+
+// TestBucketDown: an owner that cannot reach the bucket stays, acknowledges
+// nothing and goes on where it was.
+func TestBucketDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		way, s := storagetest.NewFaults(mem.New(), 1), &book{}
+		j := open(t, way, s)
+		way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Fate: storagetest.Fail} })
+		write(t, j, "a")
+		write(t, j, "b")
+		calls := way.Calls()
+		time.Sleep(time.Hour)
+		s.has(t)
+		if n := way.Calls() - calls; n < 2*3600/5 || n > 2*2*3600/5 {
+			t.Errorf("%d calls in an hour", n)
+		}
+		way.Plan(nil)
+		time.Sleep(time.Minute)
+		s.has(t, "1/1:a", "1/2:b")
+		closeClean(t, j)
+	})
+}

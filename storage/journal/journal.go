@@ -1,0 +1,354 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// Limits of what a journal holds. A writer is told before anything is stored.
+const (
+	// MaxSlot is the size in bytes of the largest slot object.
+	MaxSlot = 16 << 20
+
+	// SlotOverhead and EntryOverhead are the bytes that a slot object has
+	// besides its bodies: once, and once per entry.
+	SlotOverhead  = fixedSize
+	EntryOverhead = entrySize
+
+	// MaxInfo is the length in bytes of the longest Options.Info, MaxNode
+	// that of the longest Options.Node, MaxShard the highest shard number.
+	MaxInfo  = 4 << 10
+	MaxNode  = 255
+	MaxShard = 9999
+)
+
+// closeTime is how long Close waits for the slots that are still flying.
+const closeTime = 10 * time.Second
+
+// Errors of this package, to be tested with errors.Is.
+var (
+	// ErrFenced: a higher epoch owns the shard, or another node was first to
+	// claim this one. Nothing more will be acknowledged here.
+	ErrFenced = errors.New("fenced by a higher epoch")
+
+	// ErrClosed: the journal was closed.
+	ErrClosed = errors.New("journal closed")
+
+	// ErrCorrupt: an object does not hold what its name says. The error
+	// names the key.
+	ErrCorrupt = errors.New("corrupt object")
+
+	// ErrForeign: a name that only this claim may use bears another object
+	// that is no SEAL. Two writers share an epoch: a bug, or a bucket that
+	// overwrites. Stop the process.
+	ErrForeign = errors.New("foreign object under this epoch")
+
+	// ErrFormat: the log was written at a higher format level than this
+	// version knows.
+	ErrFormat = errors.New("unknown format")
+
+	// ErrTooLarge: the entries do not fit into one slot (MaxSlot), or the
+	// claim's node or info is too long.
+	ErrTooLarge = errors.New("too large")
+)
+
+// Position names a slot. The zero Position is before every slot.
+type Position struct{ Epoch, Slot uint64 }
+
+// Before reports whether p comes earlier in the log than q.
+func (p Position) Before(q Position) bool {
+	return p.Epoch < q.Epoch || p.Epoch == q.Epoch && p.Slot < q.Slot
+}
+
+// IsZero reports whether p is the zero Position.
+func (p Position) IsZero() bool { return p == Position{} }
+
+// String returns "epoch/slot".
+func (p Position) String() string { return fmt.Sprintf("%d/%d", p.Epoch, p.Slot) }
+
+// Entry is one change, opaque to the journal.
+type Entry struct {
+	Kind uint16
+	Body []byte
+
+	// At is the byte offset of Body within its slot object (see SlotKey).
+	// The journal sets it.
+	At int64
+}
+
+// State is what the entries change.
+type State interface {
+	// Apply takes the entries of one slot, all or none. It is called only
+	// when that slot and everything before it is durable, in the order of
+	// the log, from one goroutine at a time, in recovery and in normal
+	// running alike. In normal running it is the acknowledgement.
+	//
+	// The bodies are not touched by the journal any more and may be kept.
+	// Apply must not call Write or Close. An error ends Open or Replay, and
+	// poisons a running journal.
+	Apply(pos Position, entries []Entry) error
+}
+
+// Options say which journal to open. Bucket is required.
+type Options struct {
+	Bucket storage.Bucket
+	Shard  uint32
+
+	// Node and Info go into the claim for people and standbys to read: the
+	// name of this node, and opaque bytes (its addresses, say). They identify
+	// nobody: that is what epoch and nonce are for.
+	Node string
+	Info []byte
+
+	Depth  int // slots that fly at once; 0 means 4
+	Window int // Gets under way at once in recovery, each of a whole slot; 0 means 16
+
+	Log *slog.Logger // nil: no log
+
+	rules  rules          // the rules that a test breaks on purpose
+	jitter func() float64 // in [0,1); nil: math/rand/v2
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Bucket == nil:
+		return errors.New("journal needs a bucket")
+	case o.Shard > MaxShard:
+		return fmt.Errorf("shard %d is not in 0..%d", o.Shard, MaxShard)
+	case len(o.Node) > MaxNode:
+		return fmt.Errorf("%w: node name of %d bytes, limit %d", ErrTooLarge, len(o.Node), MaxNode)
+	case len(o.Info) > MaxInfo:
+		return fmt.Errorf("%w: info of %d bytes, limit %d", ErrTooLarge, len(o.Info), MaxInfo)
+	case o.Depth < 0 || o.Window < 0:
+		return fmt.Errorf("depth %d and window %d must not be negative", o.Depth, o.Window)
+	}
+	if o.Depth == 0 {
+		o.Depth = 4
+	}
+	if o.Window == 0 {
+		o.Window = 16
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.jitter == nil {
+		o.jitter = rand.Float64
+	}
+	return nil
+}
+
+// Journal is the writing end of a shard's log, held by the owner of one epoch.
+// Its methods may be called from many goroutines.
+type Journal struct {
+	store store
+	state State // only run calls it
+	claim Claim
+	rules rules
+
+	ctx    context.Context // ends when the journal stops: no Create outlives it
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // run, and one per slot that flies
+
+	room    chan struct{} // holds one token per flying slot, Depth at most
+	landed  chan *flight  // durable slots, in the order in which they landed
+	closing chan struct{} // closed by the first Close
+	done    chan struct{} // closed by stop
+
+	mu     sync.Mutex
+	closed bool      // guarded by mu; no flight starts once it is set
+	err    error     // guarded by mu; the first cause of done
+	next   uint64    // guarded by mu; the slot that the next Write takes
+	queue  []*flight // guarded by mu; written and not yet applied, in slot order
+}
+
+// Open makes this node the owner of the shard. It claims the next epoch, brings
+// s up to the end of the log by applying every slot of the epochs before, seals
+// each of them, and returns when the header of the new epoch is durable: from
+// then on no earlier owner can acknowledge anything.
+//
+// A bucket that answers with errors is asked again, with back-off, until ctx
+// ends. The Journal outlives ctx. After an error s holds a part of the log, or
+// nothing, and must be thrown away.
+//
+// Errors: ErrFenced when another node claims the same or a higher epoch
+// meanwhile, ErrCorrupt, ErrForeign, ErrFormat, those of s, and the bucket's.
+func Open(ctx context.Context, o Options, s State) (*Journal, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	j, err := become(ctx, o, s)
+	if err != nil {
+		return nil, fmt.Errorf("open journal of shard %d: %w", o.Shard, err)
+	}
+	return j, nil
+}
+
+// become is long because its order is the proof: claim, then walk and seal, then
+// list again, then the header, and only then an owner.
+func become(ctx context.Context, o Options, s State) (*Journal, error) {
+	st := newStore(o)
+
+	// A crash from here on leaves a claim without an owner: one more epoch
+	// number for the next claimant to seal at slot 0.
+	claim, err := st.claim(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+
+	// A crash in the walk leaves some epochs sealed, which takes from their
+	// owners only what they had lost with the claim.
+	w := newWalker(st, s, o.Window)
+	if err := w.recover(ctx, claim); err != nil {
+		return nil, err
+	}
+
+	j := &Journal{
+		store:   st,
+		state:   s,
+		claim:   claim,
+		rules:   o.rules,
+		room:    make(chan struct{}, o.Depth),
+		landed:  make(chan *flight, o.Depth),
+		closing: make(chan struct{}),
+		done:    make(chan struct{}),
+		next:    1,
+	}
+	j.ctx, j.cancel = context.WithCancel(context.Background())
+
+	// Until the header is durable a slower, higher claimant may still seal
+	// this epoch at slot 0. Whatever was written behind that SEAL would be
+	// lost, so there is no Journal to write with before.
+	if err := j.head(ctx, w); err != nil {
+		j.cancel()
+		return nil, err
+	}
+	j.store.stay = true
+	j.wg.Go(j.run)
+	o.Log.Info("journal owned", "shard", o.Shard, "epoch", claim.Epoch, "entries", w.entries)
+	return j, nil
+}
+
+// head makes the header of this epoch durable.
+func (j *Journal) head(ctx context.Context, w *walker) error {
+	pos := Position{Epoch: j.claim.Epoch}
+	raw := w.header().encode(j.store.shard, j.claim)
+	if st := j.store; j.rules.headerLate {
+		j.wg.Go(func() { _ = st.land(j.ctx, SlotKey(st.shard, pos), raw) })
+		return nil
+	}
+	if err := j.store.land(ctx, SlotKey(j.store.shard, pos), raw); err != nil {
+		return fmt.Errorf("write header of epoch %d: %w", j.claim.Epoch, err)
+	}
+	return nil
+}
+
+// Epoch returns the epoch that this journal owns, or owned until it stopped.
+func (j *Journal) Epoch() uint64 { return j.claim.Epoch }
+
+// Flying returns the number of slots that were written and are not known to be
+// durable together with all slots before them.
+func (j *Journal) Flying() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return len(j.queue)
+}
+
+// Done is closed when the journal acknowledges nothing more: fenced, poisoned
+// or closed. Err then says why.
+func (j *Journal) Done() <-chan struct{} { return j.done }
+
+// Err returns nil while the journal runs, and afterwards the first cause why it
+// does not: ErrFenced, ErrForeign, ErrCorrupt, the error of State.Apply, or
+// ErrClosed.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
+// Confirm asks the bucket whether a higher epoch was claimed. An owner confirms
+// itself from time to time and stops serving when it cannot ask: an idle one
+// meets no SEAL, and behind a busy one a claimant may walk for long, always a
+// little too late to seal the slot that is about to land. On ErrFenced the journal has stopped; any other error of the
+// bucket leaves it running, and the question open.
+func (j *Journal) Confirm(ctx context.Context) error {
+	if err := j.Err(); err != nil {
+		return err
+	}
+	rival, found, err := j.store.rival(ctx, j.claim.Epoch+1)
+	if err != nil {
+		return fmt.Errorf("confirm epoch %d: %w", j.claim.Epoch, err)
+	}
+	if !found {
+		return nil
+	}
+	err = fmt.Errorf("%w: epoch %d is claimed by %s", ErrFenced, j.claim.Epoch+1, rival)
+	j.stop(err)
+	return err
+}
+
+// stop ends the journal for the reason err, unless it has already ended for
+// another. Creates under way are cancelled: what they leave behind lies at or
+// behind the first hole, and the next owner decides about it.
+func (j *Journal) stop(err error) {
+	j.mu.Lock()
+	first := j.err == nil
+	if first {
+		j.err = err
+		j.closed = true
+		close(j.done)
+		j.cancel()
+	}
+	j.mu.Unlock()
+	if first && !errors.Is(err, ErrClosed) {
+		j.store.log.Error("journal stopped", "shard", j.store.shard, "epoch", j.claim.Epoch, "err", err)
+	}
+}
+
+// Close ends the journal. It takes no more entries, waits up to ten seconds for
+// the flying slots to land and be applied, and gives up those that did not: they
+// are neither acknowledged nor known to be lost, the next owner finds out. After
+// Close has returned Apply is not called any more. It returns nil if the journal
+// ran until now and has applied everything that was written, else the reason
+// why not.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	if !j.closed {
+		j.closed = true
+		close(j.closing)
+	}
+	j.mu.Unlock()
+	limit := time.NewTimer(closeTime)
+	defer limit.Stop()
+	j.landAll(limit.C)
+	j.stop(ErrClosed)
+	j.wg.Wait()
+
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.queue) > 0 || !errors.Is(j.err, ErrClosed) {
+		return fmt.Errorf("close journal with %d slots not acknowledged: %w", len(j.queue), j.err)
+	}
+	return nil
+}
+
+// landAll waits until no slot flies, the journal has stopped or the limit is
+// over. It takes the room of every slot: no Write wants it any more.
+func (j *Journal) landAll(limit <-chan time.Time) {
+	for range cap(j.room) {
+		select {
+		case j.room <- struct{}{}:
+		case <-j.done:
+			return
+		case <-limit:
+			return
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package journal
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Numbers in keys are padded with zeros so that the byte order of a listing is
+// the order of the numbers.
+const digits = 20
+
+// SlotKey returns the key of the object at p, for ranged reads of an entry's
+// bytes (Entry.At).
+func SlotKey(shard uint32, p Position) string {
+	return fmt.Sprintf("%04d/log/%020d/%020d", shard, p.Epoch, p.Slot)
+}
+
+func claimPrefix(shard uint32) string { return fmt.Sprintf("%04d/epoch/", shard) }
+
+func claimKey(shard uint32, epoch uint64) string {
+	return fmt.Sprintf("%s%020d", claimPrefix(shard), epoch)
+}
+
+func checkpointPrefix(shard uint32) string { return fmt.Sprintf("%04d/checkpoint/", shard) }
+
+// parseClaim returns the epoch that a key of the claims' listing names.
+func parseClaim(shard uint32, key string) (uint64, error) {
+	name, ok := strings.CutPrefix(key, claimPrefix(shard))
+	epoch, good := parseNumber(name)
+	if !ok || !good || epoch == 0 {
+		return 0, fmt.Errorf("%w: %s is not the key of a claim", ErrCorrupt, key)
+	}
+	return epoch, nil
+}
+
+// parseCheckpoint returns the position that a key of the checkpoints' listing
+// names, and false for a name that this version does not understand.
+func parseCheckpoint(shard uint32, key string) (Position, bool) {
+	name, ok := strings.CutPrefix(key, checkpointPrefix(shard))
+	e, s, cut := strings.Cut(name, "-")
+	epoch, eok := parseNumber(e)
+	slot, sok := parseNumber(s)
+	return Position{epoch, slot}, ok && cut && eok && sok
+}
+
+func parseNumber(s string) (uint64, bool) {
+	if len(s) != digits {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil
+}

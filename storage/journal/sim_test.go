@@ -1,0 +1,502 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+var (
+	seedFlag = flag.Uint64("journal.seed", envSeed(), "run only this random schedule (also WEIR_SEED)")
+	runsFlag = flag.Int("journal.runs", 400, "random schedules to run")
+)
+
+func envSeed() uint64 {
+	seed, _ := strconv.ParseUint(os.Getenv("WEIR_SEED"), 10, 64)
+	return seed
+}
+
+// TestRandomSchedules runs two or three nodes that fight for one shard over a
+// bucket that loses answers, delays writes and lets them land long after their
+// writer died. A run is determined by its seed.
+func TestRandomSchedules(t *testing.T) {
+	first, runs := rand.Uint64()>>16, *runsFlag
+	if *seedFlag != 0 {
+		first, runs = *seedFlag, 1
+	}
+	if testing.Short() {
+		runs = min(runs, 100)
+	}
+	t.Logf("seeds %d … %d", first, first+uint64(runs)-1)
+	var sum tally
+	for seed := first; seed < first+uint64(runs); seed++ {
+		w := simulate(t, seed, rules{})
+		if len(w.faults) > 0 {
+			for _, f := range w.faults {
+				t.Error(f)
+			}
+			t.Fatalf("seed %d: run it again with -journal.seed=%d -v", seed, seed)
+		}
+		sum.add(w.tally)
+	}
+	t.Logf("%d runs: %+v", runs, sum)
+	if sum.Acked == 0 || runs >= 100 && (sum.Fenced == 0 || sum.Abandoned == 0 || sum.Takeovers == 0) {
+		t.Errorf("the schedules do not reach everything: %+v", sum)
+	}
+}
+
+// TestBrokenRules breaks one rule at a time: the schedules must notice.
+func TestBrokenRules(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		rules
+	}{
+		{"AckOutOfOrder", rules{ackOutOfOrder: true}},
+		{"SealNewestOnly", rules{sealNewestOnly: true}},
+		{"HoleIsEnd", rules{holeIsEnd: true}},
+		{"SealUnread", rules{sealUnread: true}},
+		{"ExistsIsMine", rules{existsIsMine: true}},
+		{"ClaimUnread", rules{claimUnread: true}},
+		{"HeaderLate", rules{headerLate: true}},
+		{"ResumeByNode", rules{resumeByNode: true}},
+		{"UnknownIsDone", rules{unknownIsDone: true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const most = 3000
+			first := rand.Uint64() >> 16
+			for i := range uint64(most) {
+				w := simulate(t, first+i, test.rules)
+				if len(w.faults) > 0 {
+					t.Logf("seed %d, run %d: %s", first+i, i+1, w.faults[0])
+					return
+				}
+			}
+			t.Errorf("%d schedules from seed %d on noticed nothing", most, first)
+		})
+	}
+}
+
+// TestSeedDeterminesRun guards the promise that a printed seed can be run again.
+func TestSeedDeterminesRun(t *testing.T) {
+	for seed := range uint64(30) {
+		a, b := simulate(t, seed, rules{}), simulate(t, seed, rules{})
+		if a.tally != b.tally {
+			t.Errorf("seed %d: %+v, then %+v", seed, a.tally, b.tally)
+		}
+	}
+}
+
+// tally counts what a run came across.
+type tally struct {
+	Opened, Takeovers, Fenced, Abandoned, Crashed, Written, Acked, Replays, Final int
+}
+
+func (t *tally) add(o tally) {
+	t.Opened += o.Opened
+	t.Takeovers += o.Takeovers
+	t.Fenced += o.Fenced
+	t.Abandoned += o.Abandoned
+	t.Crashed += o.Crashed
+	t.Written += o.Written
+	t.Acked += o.Acked
+	t.Replays += o.Replays
+	t.Final += o.Final
+}
+
+// world is one run.
+type world struct {
+	seed  uint64
+	rules rules
+	disk  *mem.Bucket
+	log   *slog.Logger
+	storm float64 // how bad the weather is, 0…1
+
+	mu        sync.Mutex
+	late      []*storagetest.Faults // guarded by mu; what may still land
+	histories []*history            // guarded by mu; one per process that ever lived
+	faults    []string              // guarded by mu; what must not be
+	tally     tally                 // guarded by mu
+}
+
+// simulate runs the schedule of a seed and judges it.
+func simulate(t *testing.T, seed uint64, r rules) *world {
+	w := &world{seed: seed, rules: r, disk: mem.New(), log: slog.New(slog.DiscardHandler)}
+	if *seedFlag != 0 {
+		w.log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	rng := w.draw("world")
+	w.storm = rng.Float64() * rng.Float64()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute+upTo(rng, time.Minute))
+		defer cancel()
+		var wg sync.WaitGroup
+		for n := range 2 + rng.IntN(2) {
+			wg.Go(func() { w.node(ctx, fmt.Sprintf("node%d", n)) })
+		}
+		wg.Go(func() { w.reader(ctx) })
+		wg.Wait()
+		w.audit(t.Context())
+	})
+	return w
+}
+
+// node lives and dies again and again.
+func (w *world) node(ctx context.Context, name string) {
+	rng := w.draw(name)
+	for n := 0; sleep(ctx, upTo(rng, 8*time.Second)); n++ {
+		w.live(ctx, fmt.Sprintf("%s.%d", name, n), name, time.Second+upTo(rng, 40*time.Second))
+	}
+}
+
+// live is one process, from its start to its end.
+func (w *world) live(ctx context.Context, id, name string, span time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, span)
+	defer cancel()
+	rng, h := w.draw(id), w.process(id)
+	life, kill := context.WithCancel(context.Background())
+	defer kill()
+	if rng.IntN(2) == 0 {
+		defer context.AfterFunc(ctx, func() { h.kill(); kill() })()
+	}
+	j, err := Open(ctx, w.options(&line{w, id, life}, name, rng), h)
+	w.judge(id, err)
+	if err != nil {
+		return
+	}
+	h.opened(j)
+	ended := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		defer close(ended)
+		w.judge(id, j.Close())
+	})
+	w.work(ctx, id, j, rng)
+	if rng.IntN(2) == 0 {
+		cancel() // a node that knows that it is fenced; others linger
+	}
+	<-ended
+}
+
+// work writes until the journal takes no more.
+func (w *world) work(ctx context.Context, id string, j *Journal, rng *rand.Rand) {
+	pause := time.Millisecond + upTo(rng, 2*time.Second)
+	for k := 0; sleep(ctx, upTo(rng, pause)); {
+		var entries []Entry
+		for range rng.IntN(4) {
+			entries = append(entries, Entry{Kind: uint16(k), Body: fmt.Appendf(nil, "%s.%d", id, k)})
+			k++
+		}
+		if _, err := j.Write(entries); err != nil {
+			w.judge(id, err)
+			return
+		}
+		w.count(func(t *tally) { t.Written += len(entries) })
+		if rng.IntN(10) == 0 {
+			w.judge(id, j.Confirm(ctx))
+		}
+	}
+}
+
+// process makes the state of a new process.
+func (w *world) process(id string) *history {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := &history{w: w, id: id}
+	w.histories = append(w.histories, h)
+	return h
+}
+
+func (w *world) options(b storage.Bucket, name string, rng *rand.Rand) Options {
+	return Options{
+		Bucket: b, Shard: 3, Node: name, Info: []byte(name),
+		Depth: 1 + rng.IntN(4), Window: 1 + rng.IntN(5), Log: w.log.With("process", name),
+		rules: w.rules, jitter: func() float64 { return w.draw(name, time.Now().UnixNano()).Float64() },
+	}
+}
+
+// line is a process's way to the bucket. Each call has a Faults of its own,
+// whose outcome depends on the seed, the call and its time only, so that the
+// order in which goroutines run does not matter.
+type line struct {
+	w    *world
+	id   string
+	life context.Context // of the process
+}
+
+func (l *line) Create(ctx context.Context, key string, body []byte) error {
+	f, rng, ctx, stop := l.call(ctx, key)
+	defer stop()
+	err := f.Create(ctx, key, body)
+	if len(f.Pending()) > 0 {
+		l.w.later(f, rng)
+	}
+	return err
+}
+
+func (l *line) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	f, _, ctx, stop := l.call(ctx, key)
+	defer stop()
+	return f.Get(ctx, key, off, n)
+}
+
+func (l *line) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
+	f, _, ctx, stop := l.call(ctx, prefix)
+	defer stop()
+	return f.List(ctx, prefix, after, max)
+}
+
+func (l *line) Delete(context.Context, ...string) error { return errors.ErrUnsupported }
+
+func (l *line) call(ctx context.Context, key string) (*storagetest.Faults, *rand.Rand, context.Context, func()) {
+	rng := l.w.draw(l.id, key, time.Now().UnixNano())
+	o := storagetest.Outcome{Before: upTo(rng, 60*time.Millisecond), After: upTo(rng, 60*time.Millisecond)}
+	if rng.Float64() < 0.4*l.w.storm {
+		o.Fate = storagetest.Fates()[rng.IntN(len(storagetest.Fates()))]
+	}
+	// A process that sleeps does so before a request leaves it or while the
+	// answer is on its way.
+	switch nap := upTo(rng, 30*time.Second); rng.IntN(25) {
+	case 0:
+		o.Before += nap
+	case 1:
+		o.After += nap
+	}
+	f := storagetest.NewFaults(l.w.disk, rng.Uint64())
+	f.Plan(func(storagetest.Call) storagetest.Outcome { return o })
+	ctx, cancel := context.WithCancel(ctx)
+	died := context.AfterFunc(l.life, cancel)
+	return f, rng, ctx, func() { died(); cancel() }
+}
+
+// later lets a write land that its process has given up: in a while, or when
+// everything else is over.
+func (w *world) later(f *storagetest.Faults, rng *rand.Rand) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.late = append(w.late, f)
+	if rng.IntN(3) > 0 {
+		time.AfterFunc(upTo(rng, 40*time.Second), func() { f.Land() })
+	}
+}
+
+// reader replays the log now and then. Nobody needs to know of it.
+func (w *world) reader(ctx context.Context) {
+	rng := w.draw("reader")
+	for n := 0; sleep(ctx, upTo(rng, 20*time.Second)); n++ {
+		id := fmt.Sprintf("reader.%d", n)
+		h := w.process(id)
+		acked := w.longest()
+		end, err := Replay(ctx, w.options(&line{w, id, ctx}, "reader", rng), h)
+		if ctx.Err() != nil {
+			return
+		}
+		w.judge(id, err)
+		if err == nil && len(h.got) < acked {
+			w.fault("%s: replayed %d entries to %v, %d were acknowledged before", id, len(h.got), end, acked)
+		}
+		w.count(func(t *tally) { t.Replays++ })
+	}
+}
+
+// judge tells the errors that may happen from those that must not.
+func (w *world) judge(id string, err error) {
+	switch {
+	case err == nil, errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrForeign), errors.Is(err, ErrCorrupt), errors.Is(err, ErrFormat):
+		w.fault("%s: %v", id, err)
+	case errors.Is(err, ErrFenced):
+		w.count(func(t *tally) { t.Fenced++ })
+	default:
+		w.count(func(t *tally) { t.Abandoned++ })
+	}
+}
+
+// audit compares what every process ever believed with what a new owner finds.
+func (w *world) audit(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Hour)
+	defer cancel()
+	o := Options{Bucket: w.disk, Shard: 3, Node: "auditor", Log: w.log}
+	final := &history{w: w, id: "auditor"}
+	j, err := Open(ctx, o, final)
+	if err != nil {
+		w.fault("the auditor cannot take over: %v", err)
+		return
+	}
+	w.judge("auditor", j.Close())
+	for _, f := range w.late {
+		f.Land()
+	}
+	late := &history{w: w, id: "late reader"}
+	if _, err := Replay(ctx, o, late); err != nil {
+		w.fault("replay: %v", err)
+	}
+	if len(late.got) != len(final.got) {
+		w.fault("%d entries, and %d after everything has landed", len(final.got), len(late.got))
+	}
+	w.tally.Final = len(final.got)
+	w.auditFinal(ctx, final)
+	for _, h := range append(w.histories, late) {
+		w.auditHistory(h, final)
+	}
+}
+
+// auditFinal checks the log itself: positions, order per writer, bytes.
+func (w *world) auditFinal(ctx context.Context, final *history) {
+	last := map[string]int{}
+	for i, a := range final.got {
+		if i > 0 && a.pos.Before(final.got[i-1].pos) {
+			w.fault("entry %d at %v comes after %v", i, a.pos, final.got[i-1].pos)
+		}
+		writer, k := a.writer()
+		if before, found := last[writer]; found && k <= before {
+			w.fault("%s at %v comes after number %d of its writer", a.body, a.pos, before)
+		}
+		last[writer] = k
+		body, err := w.disk.Get(ctx, SlotKey(3, a.pos), a.at, int64(len(a.body)))
+		if err != nil || string(body) != a.body {
+			w.fault("%s at %v: %q lies at offset %d: %v", a.body, a.pos, body, a.at, err)
+		}
+	}
+}
+
+// auditHistory checks that a process knew a beginning of the final log, and had
+// acknowledged nothing that a later owner did not recover.
+func (w *world) auditHistory(h, final *history) {
+	if len(h.got) > len(final.got) {
+		w.fault("%s has %d entries, the log %d: first lost %+v", h.id, len(h.got), len(final.got), h.got[len(final.got)])
+		return
+	}
+	for i, a := range h.got {
+		if a != final.got[i] {
+			w.fault("%s has %+v where the log has %+v", h.id, a, final.got[i])
+			return
+		}
+	}
+	for _, later := range w.histories {
+		if h.epoch > 0 && later.epoch > h.epoch && later.recovered < len(h.got) {
+			w.fault("%s acknowledged up to entry %d, but %s took over at %d", h.id, len(h.got), later.id, later.recovered)
+		}
+	}
+}
+
+func (w *world) fault(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.faults = append(w.faults, fmt.Sprintf(format, args...))
+}
+
+func (w *world) count(f func(*tally)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.tally)
+}
+
+// longest returns how many entries some owner has acknowledged.
+func (w *world) longest() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	most := 0
+	for _, h := range w.histories {
+		if h.epoch > 0 {
+			most = max(most, len(h.got))
+		}
+	}
+	return most
+}
+
+// draw returns random numbers that depend on the seed and the arguments.
+func (w *world) draw(of ...any) *rand.Rand {
+	h := fnv.New64a()
+	fmt.Fprintln(h, of...)
+	return rand.New(rand.NewPCG(w.seed, h.Sum64()))
+}
+
+func upTo(rng *rand.Rand, d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
+
+// history is the State of a process: everything that was applied.
+type history struct {
+	w  *world
+	id string
+
+	got       []applied // guarded by w.mu
+	dead      bool      // guarded by w.mu; what it learns after that never happened
+	epoch     uint64    // guarded by w.mu; 0: not an owner
+	recovered int       // guarded by w.mu; entries when it became owner
+}
+
+type applied struct {
+	pos  Position
+	body string
+	at   int64
+}
+
+// writer splits "node0.2.17" into writer and number.
+func (a applied) writer() (string, int) {
+	for i := len(a.body) - 1; i >= 0; i-- {
+		if a.body[i] == '.' {
+			k, _ := strconv.Atoi(a.body[i+1:])
+			return a.body[:i], k
+		}
+	}
+	return a.body, 0
+}
+
+func (h *history) Apply(pos Position, entries []Entry) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	if h.dead {
+		return nil
+	}
+	for _, e := range entries {
+		h.got = append(h.got, applied{pos, string(e.Body), e.At})
+	}
+	if h.epoch > 0 {
+		h.w.tally.Acked += len(entries)
+	}
+	return nil
+}
+
+func (h *history) kill() {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.dead = true
+	h.w.tally.Crashed++
+}
+
+func (h *history) opened(j *Journal) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	h.w.tally.Opened++
+	for _, other := range h.w.histories {
+		if other.epoch > 0 && !other.dead {
+			h.w.tally.Takeovers++
+			break
+		}
+	}
+	h.epoch, h.recovered = j.Epoch(), len(h.got)
+}
+
+// sleep waits for d and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,273 @@
+package journal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// Every object of a journal has one shape (FORMAT.md): a fixed part, then
+// entries. Numbers are big-endian.
+const (
+	magic     = "WEIR"
+	version   = 1
+	fixedSize = 64
+	entrySize = 6 // kind, length
+
+	offCRC     = 4 // of everything behind it
+	offVersion = 8
+	offType    = 9
+	offFlags   = 10
+	offShard   = 12
+	offEpoch   = 16
+	offSlot    = 24
+	offAuthor  = 32
+	offNonce   = 40
+	offCount   = 56
+	offLength  = 60
+)
+
+type objectType uint8
+
+const (
+	typeClaim objectType = iota + 1
+	typeHeader
+	typeData
+	typeSeal
+)
+
+func (t objectType) String() string {
+	switch t {
+	case typeClaim:
+		return "CLAIM"
+	case typeHeader:
+		return "HEADER"
+	case typeData:
+		return "DATA"
+	case typeSeal:
+		return "SEAL"
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// Kinds of the entries of claims and headers. The kinds of DATA belong to the
+// State.
+const (
+	kindNode = 1 // claim: the node's name
+	kindInfo = 2 // claim: Options.Info
+
+	kindStart = 1 // header: entries before this epoch, start checkpoint
+	kindSeals = 2 // header: the slot of the SEAL of every epoch since
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// object is a decoded claim, header, DATA or SEAL.
+type object struct {
+	typ     objectType
+	shard   uint32
+	pos     Position // what the key says; the slot of a claim is 0
+	author  uint64   // the epoch of who wrote it; above pos.Epoch in a SEAL
+	nonce   [16]byte // of the author's claim
+	entries []Entry
+}
+
+// slotSize returns the size of the object that holds entries.
+func slotSize(entries []Entry) (int, error) {
+	size := fixedSize
+	for i := range entries {
+		if n := len(entries[i].Body); n > MaxSlot {
+			return 0, fmt.Errorf("%w: entry of %d bytes in a slot of at most %d", ErrTooLarge, n, MaxSlot)
+		}
+		if size += entrySize + len(entries[i].Body); size > MaxSlot {
+			return 0, fmt.Errorf("%w: %d entries in a slot of at most %d bytes", ErrTooLarge, len(entries), MaxSlot)
+		}
+	}
+	return size, nil
+}
+
+// encode returns the object's bytes, in one allocation, and sets At of every
+// entry. The entries must fit (slotSize).
+func (o *object) encode() []byte {
+	size := fixedSize
+	for i := range o.entries {
+		size += entrySize + len(o.entries[i].Body)
+	}
+	p := make([]byte, fixedSize, size)
+	copy(p, magic)
+	p[offVersion] = version
+	p[offType] = byte(o.typ)
+	binary.BigEndian.PutUint32(p[offShard:], o.shard)
+	binary.BigEndian.PutUint64(p[offEpoch:], o.pos.Epoch)
+	binary.BigEndian.PutUint64(p[offSlot:], o.pos.Slot)
+	binary.BigEndian.PutUint64(p[offAuthor:], o.author)
+	copy(p[offNonce:], o.nonce[:])
+	binary.BigEndian.PutUint32(p[offCount:], uint32(len(o.entries)))
+	binary.BigEndian.PutUint32(p[offLength:], uint32(size))
+	for i := range o.entries {
+		e := &o.entries[i]
+		p = binary.BigEndian.AppendUint16(p, e.Kind)
+		p = binary.BigEndian.AppendUint32(p, uint32(len(e.Body)))
+		e.At = int64(len(p))
+		p = append(p, e.Body...)
+	}
+	binary.BigEndian.PutUint32(p[offCRC:], crc32.Checksum(p[offVersion:], castagnoli))
+	return p
+}
+
+// decode is the inverse of encode and accepts nothing that encode does not
+// make. The bodies point into p. Errors: ErrCorrupt, or ErrFormat for an intact
+// object of a later version.
+func decode(p []byte) (object, error) {
+	switch {
+	case len(p) < fixedSize || len(p) > MaxSlot:
+		return object{}, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(p))
+	case string(p[:offCRC]) != magic:
+		return object{}, fmt.Errorf("%w: no magic", ErrCorrupt)
+	case binary.BigEndian.Uint32(p[offCRC:]) != crc32.Checksum(p[offVersion:], castagnoli):
+		return object{}, fmt.Errorf("%w: checksum", ErrCorrupt)
+	case p[offVersion] != version:
+		return object{}, fmt.Errorf("%w: version %d, this one knows %d", ErrFormat, p[offVersion], version)
+	}
+	o := object{
+		typ:    objectType(p[offType]),
+		shard:  binary.BigEndian.Uint32(p[offShard:]),
+		pos:    Position{binary.BigEndian.Uint64(p[offEpoch:]), binary.BigEndian.Uint64(p[offSlot:])},
+		author: binary.BigEndian.Uint64(p[offAuthor:]),
+		nonce:  [16]byte(p[offNonce:offCount]),
+	}
+	if flags := binary.BigEndian.Uint16(p[offFlags:]); flags != 0 || o.typ < typeClaim || o.typ > typeSeal {
+		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, flags)
+	}
+	if n := binary.BigEndian.Uint32(p[offLength:]); int64(n) != int64(len(p)) {
+		return object{}, fmt.Errorf("%w: %d bytes instead of %d", ErrCorrupt, len(p), n)
+	}
+	var err error
+	if o.entries, err = decodeEntries(p, binary.BigEndian.Uint32(p[offCount:])); err != nil {
+		return object{}, err
+	}
+	return o, o.check()
+}
+
+func decodeEntries(p []byte, count uint32) ([]Entry, error) {
+	if int64(count)*entrySize > int64(len(p)-fixedSize) {
+		return nil, fmt.Errorf("%w: %d entries in %d bytes", ErrCorrupt, count, len(p))
+	}
+	entries := make([]Entry, count)
+	at := fixedSize
+	for i := range entries {
+		if len(p)-at < entrySize {
+			return nil, fmt.Errorf("%w: entry %d is cut off", ErrCorrupt, i)
+		}
+		kind, n := binary.BigEndian.Uint16(p[at:]), binary.BigEndian.Uint32(p[at+2:])
+		at += entrySize
+		if int64(n) > int64(len(p)-at) {
+			return nil, fmt.Errorf("%w: entry %d is cut off", ErrCorrupt, i)
+		}
+		end := at + int(n)
+		entries[i] = Entry{Kind: kind, Body: p[at:end:end], At: int64(at)}
+		at = end
+	}
+	if at != len(p) {
+		return nil, fmt.Errorf("%w: %d bytes behind the last entry", ErrCorrupt, len(p)-at)
+	}
+	return entries, nil
+}
+
+// check holds what must be true of an object wherever it lies.
+func (o *object) check() error {
+	ok := o.pos.Epoch > 0 && o.author == o.pos.Epoch
+	switch o.typ {
+	case typeClaim, typeHeader:
+		ok = ok && o.pos.Slot == 0
+	case typeData:
+		ok = ok && o.pos.Slot > 0
+	case typeSeal:
+		ok = o.pos.Epoch > 0 && o.author > o.pos.Epoch && len(o.entries) == 0
+	}
+	if !ok {
+		return fmt.Errorf("%w: %v at %v by epoch %d with %d entries", ErrCorrupt, o.typ, o.pos, o.author, len(o.entries))
+	}
+	return nil
+}
+
+// dataObject is the DATA of a slot.
+func dataObject(shard uint32, c Claim, slot uint64, entries []Entry) object {
+	return object{
+		typ: typeData, shard: shard, pos: Position{c.Epoch, slot},
+		author: c.Epoch, nonce: c.Nonce, entries: entries,
+	}
+}
+
+// sealObject is the SEAL that claim c puts into the first free slot of an
+// earlier epoch.
+func sealObject(shard uint32, c Claim, pos Position) object {
+	return object{typ: typeSeal, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
+}
+
+func (c Claim) encode(shard uint32) []byte {
+	o := object{
+		typ: typeClaim, shard: shard, pos: Position{Epoch: c.Epoch}, author: c.Epoch, nonce: c.Nonce,
+		entries: []Entry{{Kind: kindNode, Body: []byte(c.Node)}, {Kind: kindInfo, Body: c.Info}},
+	}
+	return o.encode()
+}
+
+// decodeClaim reads the claim of an epoch.
+func decodeClaim(p []byte, shard uint32, epoch uint64) (Claim, error) {
+	o, err := decode(p)
+	if err != nil {
+		return Claim{}, err
+	}
+	if o.typ != typeClaim || o.shard != shard || o.pos.Epoch != epoch {
+		return Claim{}, fmt.Errorf("%w: %v of epoch %d in shard %d", ErrCorrupt, o.typ, o.pos.Epoch, o.shard)
+	}
+	if len(o.entries) != 2 || o.entries[0].Kind != kindNode || o.entries[1].Kind != kindInfo {
+		return Claim{}, fmt.Errorf("%w: entries of a claim", ErrFormat)
+	}
+	return Claim{Epoch: epoch, Nonce: o.nonce, Node: string(o.entries[0].Body), Info: o.entries[1].Body}, nil
+}
+
+// header says where an epoch begins in the log, so that a reader can tell
+// whether it got there by the same way as the owner.
+type header struct {
+	entries uint64   // in all slots before this epoch: the logical position
+	start   Position // of the checkpoint that the owner started from; zero: none
+	seals   []uint64 // slot of the SEAL of every epoch from start (or 1) to the one before
+}
+
+func (h header) encode(shard uint32, c Claim) []byte {
+	start := make([]byte, 0, 24)
+	start = binary.BigEndian.AppendUint64(start, h.entries)
+	start = binary.BigEndian.AppendUint64(start, h.start.Epoch)
+	start = binary.BigEndian.AppendUint64(start, h.start.Slot)
+	seals := make([]byte, 0, 8*len(h.seals))
+	for _, slot := range h.seals {
+		seals = binary.BigEndian.AppendUint64(seals, slot)
+	}
+	o := object{
+		typ: typeHeader, shard: shard, pos: Position{Epoch: c.Epoch}, author: c.Epoch, nonce: c.Nonce,
+		entries: []Entry{{Kind: kindStart, Body: start}, {Kind: kindSeals, Body: seals}},
+	}
+	return o.encode()
+}
+
+// decodeHeader reads the entries of a HEADER object.
+func decodeHeader(o object) (header, error) {
+	if len(o.entries) != 2 || o.entries[0].Kind != kindStart || o.entries[1].Kind != kindSeals {
+		return header{}, fmt.Errorf("%w: entries of a header", ErrFormat)
+	}
+	start, seals := o.entries[0].Body, o.entries[1].Body
+	if len(start) != 24 || len(seals)%8 != 0 {
+		return header{}, fmt.Errorf("%w: header of %d and %d bytes", ErrCorrupt, len(start), len(seals))
+	}
+	h := header{
+		entries: binary.BigEndian.Uint64(start),
+		start:   Position{binary.BigEndian.Uint64(start[8:]), binary.BigEndian.Uint64(start[16:])},
+		seals:   make([]uint64, 0, len(seals)/8),
+	}
+	for ; len(seals) > 0; seals = seals[8:] {
+		h.seals = append(h.seals, binary.BigEndian.Uint64(seals))
+	}
+	return h, nil
+}

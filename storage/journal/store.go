@@ -1,0 +1,157 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// A call that got no good answer is repeated after firstWait, then after twice
+// as long and so on up to lastWait, each with jitter. One attempt that takes
+// longer than attemptTime is given up, with an unknown outcome.
+const (
+	firstWait   = 100 * time.Millisecond
+	lastWait    = 5 * time.Second
+	attemptTime = time.Minute
+)
+
+// store is the bucket as one journal sees it: calls that are repeated until
+// there is an answer that means something, or ctx ends.
+type store struct {
+	bucket storage.Bucket
+	shard  uint32
+	log    *slog.Logger
+	rules  rules
+	jitter func() float64
+
+	// stay is set in the owner's store. There even an error that looks
+	// permanent is waited out: a slot that flies cannot be taken back.
+	stay bool
+}
+
+func newStore(o Options) store {
+	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, rules: o.rules, jitter: o.jitter}
+}
+
+// create stores raw under key (rule 5). After an unknown outcome it creates the
+// same bytes again: a read that finds nothing would prove nothing, the object
+// may still land. It returns nil when the object is durable by one of these
+// attempts, storage.ErrExists when the name is taken, maybe by one of them, and
+// else the reason why it gave up without knowing.
+func (s store) create(ctx context.Context, key string, raw []byte) error {
+	return s.repeat(ctx, "create", key, storage.ErrExists, func(ctx context.Context) error {
+		err := s.bucket.Create(ctx, key, raw)
+		if s.rules.unknownIsDone && errors.Is(err, storage.ErrUnknown) {
+			return nil
+		}
+		return err
+	})
+}
+
+// get returns the whole object, or fs.ErrNotExist.
+func (s store) get(ctx context.Context, key string) (raw []byte, err error) {
+	err = s.repeat(ctx, "get", key, fs.ErrNotExist, func(ctx context.Context) error {
+		raw, err = s.bucket.Get(ctx, key, 0, -1)
+		return err
+	})
+	return raw, err
+}
+
+// list returns a page of keys.
+func (s store) list(ctx context.Context, prefix, after string, max int) (keys []string, err error) {
+	err = s.repeat(ctx, "list", prefix, nil, func(ctx context.Context) error {
+		keys, err = s.bucket.List(ctx, prefix, after, max)
+		return err
+	})
+	return keys, err
+}
+
+// repeat calls once until it succeeds or returns final, the error that is an
+// answer. Every other error is met with patience: a bucket that is busy, full
+// or out of reach is so for everybody.
+func (s store) repeat(ctx context.Context, verb, key string, final error, once func(context.Context) error) error {
+	wait := firstWait
+	for attempt := 1; ; attempt++ {
+		err := s.attempt(ctx, once)
+		if err == nil || final != nil && errors.Is(err, final) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%s %s: gave up in attempt %d: %w", verb, key, attempt, err)
+		}
+		if !s.stay && hopeless(err) {
+			return fmt.Errorf("%s %s: %w", verb, key, err)
+		}
+		s.log.Warn("bucket call repeated", "verb", verb, "key", key, "attempt", attempt, "err", err)
+		if !s.sleep(ctx, wait) {
+			return fmt.Errorf("%s %s: gave up after attempt %d: %w: %w", verb, key, attempt, ctx.Err(), err)
+		}
+		wait = min(2*wait, lastWait)
+	}
+}
+
+// hopeless tells the errors that a person has to do something about.
+func hopeless(err error) bool {
+	return errors.Is(err, storage.ErrKey) || errors.Is(err, fs.ErrPermission)
+}
+
+func (s store) attempt(ctx context.Context, once func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+	defer cancel()
+	return once(ctx)
+}
+
+// sleep waits between a half and the whole of d. False: ctx ended before.
+func (s store) sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d/2 + time.Duration(s.jitter()*float64(d/2)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// land makes raw, an object of this claim's own epoch, durable under key. It
+// returns nil only when that is known. Errors: ErrFenced if a SEAL was there
+// first, ErrForeign, ErrCorrupt, or ctx ended with the outcome open.
+func (s store) land(ctx context.Context, key string, raw []byte) error {
+	err := s.create(ctx, key, raw)
+	if !errors.Is(err, storage.ErrExists) {
+		return err
+	}
+	if s.rules.existsIsMine {
+		return nil
+	}
+	return s.mine(ctx, key, raw)
+}
+
+// mine reads the object that was in the way of raw and tells whose it is. The
+// whole object is compared, and with it epoch, nonce, slot and CRC.
+func (s store) mine(ctx context.Context, key string, raw []byte) error {
+	got, err := s.get(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// Slots are deleted only below a durable checkpoint, and not by us.
+		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
+	case err != nil:
+		return err
+	case bytes.Equal(got, raw):
+		return nil
+	}
+	o, err := decode(got)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", key, err)
+	case o.typ == typeSeal && SlotKey(o.shard, o.pos) == key:
+		return fmt.Errorf("%w: epoch %d sealed %s", ErrFenced, o.author, key)
+	}
+	return fmt.Errorf("%w: %v at %v by epoch %d under %s", ErrForeign, o.typ, o.pos, o.author, key)
+}

@@ -1,0 +1,238 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+)
+
+// walker reads the log forward from its beginning and applies it. Recovery and
+// Replay are walkers that differ in what they do at a hole.
+type walker struct {
+	store  store
+	state  State
+	window int
+	mine   Claim // of a recovery; zero in a Replay
+
+	pos     Position // the next slot to apply: all before it are applied
+	entries uint64   // applied so far: the logical position
+	seals   []uint64 // slot of the SEAL of epoch 1, 2, …
+	nonce   [16]byte // in the header of the epoch under way
+}
+
+func newWalker(st store, s State, window int) *walker {
+	return &walker{store: st, state: s, window: window, pos: Position{Epoch: 1}}
+}
+
+// header describes where the walker stands.
+func (w *walker) header() header { return header{entries: w.entries, seals: w.seals} }
+
+// holeFunc is asked about the first slot of an epoch that was not there. It
+// returns the object that lies there now, or nil if it takes the hole for the
+// end.
+type holeFunc func(ctx context.Context, pos Position) ([]byte, error)
+
+// epoch applies the epoch under way up to its SEAL and then stands at the
+// beginning of the next one. It reports false if it stands at a hole instead.
+func (w *walker) epoch(ctx context.Context, hole holeFunc) (sealed bool, err error) {
+	a := w.ahead(ctx)
+	defer func() { a.stop() }()
+	for {
+		raw, err := a.read()
+		if errors.Is(err, fs.ErrNotExist) {
+			// What was read ahead is older than what hole finds out, so a
+			// missing slot among it means nothing any more.
+			a.stop()
+			if raw, err = hole(ctx, w.pos); err == nil && raw == nil {
+				return false, nil
+			}
+		}
+		if err != nil {
+			return false, err
+		}
+		if sealed, err := w.take(raw); err != nil || sealed {
+			return sealed, err
+		}
+		if a.stopped() {
+			a = w.ahead(ctx)
+		}
+	}
+}
+
+// take applies the object at w.pos and moves on. It reports whether that was
+// the SEAL of the epoch.
+func (w *walker) take(raw []byte) (sealed bool, err error) {
+	key := SlotKey(w.store.shard, w.pos)
+	o, err := decode(raw)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", key, err)
+	}
+	if o.shard != w.store.shard || o.pos != w.pos {
+		return false, fmt.Errorf("%w: %s holds slot %v of shard %d", ErrCorrupt, key, o.pos, o.shard)
+	}
+	switch {
+	case o.typ == typeSeal:
+		return true, w.takeSeal(o, key)
+	case o.typ == typeHeader:
+		return false, w.takeHeader(o, key)
+	case o.typ != typeData:
+		return false, fmt.Errorf("%w: %s holds a %v", ErrCorrupt, key, o.typ)
+	case o.nonce != w.nonce:
+		return false, fmt.Errorf("%w: %s and the header of its epoch bear different nonces", ErrCorrupt, key)
+	}
+	if err := w.state.Apply(w.pos, o.entries); err != nil {
+		return false, fmt.Errorf("apply slot %v: %w", w.pos, err)
+	}
+	w.entries += uint64(len(o.entries))
+	w.pos.Slot++
+	return false, nil
+}
+
+func (w *walker) takeSeal(o object, key string) error {
+	if w.mine.Epoch != 0 && o.author > w.mine.Epoch {
+		// Not needed for safety: whoever sealed this seals us as well.
+		return fmt.Errorf("%w: epoch %d sealed %s", ErrFenced, o.author, key)
+	}
+	if w.mine.Epoch != 0 && o.author == w.mine.Epoch && o.nonce != w.mine.Nonce {
+		return fmt.Errorf("%w: %s is a SEAL of this epoch with another nonce", ErrForeign, key)
+	}
+	w.seals = append(w.seals, o.pos.Slot)
+	w.pos = Position{Epoch: w.pos.Epoch + 1}
+	return nil
+}
+
+// takeHeader compares the way that the epoch's owner came with our own.
+func (w *walker) takeHeader(o object, key string) error {
+	h, err := decodeHeader(o)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	if !h.start.IsZero() {
+		return fmt.Errorf("%w: %s starts from a checkpoint", ErrFormat, key)
+	}
+	if h.entries != w.entries || !slices.Equal(h.seals, w.seals) {
+		return fmt.Errorf("%w: %s continues a log of %d entries with SEALs at %v, read were %d entries with SEALs at %v",
+			ErrCorrupt, key, h.entries, h.seals, w.entries, w.seals)
+	}
+	w.nonce = o.nonce
+	w.pos.Slot++
+	return nil
+}
+
+// recheck looks at a hole once more. It returns nil if the log may end there,
+// because no later epoch up to newest has begun. An epoch begins only when those
+// before it are sealed, so else pos was taken meanwhile and recheck returns what
+// lies there, or the object got lost. Then nothing may be put in its place.
+func (w *walker) recheck(ctx context.Context, pos Position, newest uint64) ([]byte, error) {
+	for e := pos.Epoch + 1; e <= newest; e++ {
+		begun, err := w.begun(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if !begun {
+			continue
+		}
+		key := SlotKey(w.store.shard, pos)
+		raw, err := w.store.get(ctx, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := w.checkpoints(ctx); err != nil {
+				return nil, err
+			}
+			return nil, fmt.Errorf("%w: epoch %d has begun and %s is missing", ErrCorrupt, e, key)
+		}
+		return raw, err
+	}
+	return nil, nil
+}
+
+// begun reports whether the header of epoch e is durable.
+func (w *walker) begun(ctx context.Context, e uint64) (bool, error) {
+	key := SlotKey(w.store.shard, Position{Epoch: e})
+	raw, err := w.store.get(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	o, err := decode(raw)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", key, err)
+	}
+	return o.typ == typeHeader, nil
+}
+
+// checkpoints refuses a log with checkpoints: it may lack the slots before
+// them, and this version cannot read them. It is asked after the claim and
+// again after the walk, for a claimant that slept through the walk may have
+// sealed a slot that was deleted meanwhile (rule 2).
+func (w *walker) checkpoints(ctx context.Context) error {
+	keys, err := w.store.list(ctx, checkpointPrefix(w.store.shard), "", 1000)
+	if err != nil {
+		return fmt.Errorf("list checkpoints: %w", err)
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	key := keys[len(keys)-1]
+	pos, ok := parseCheckpoint(w.store.shard, key)
+	if ok && w.mine.Epoch != 0 && pos.Epoch >= w.mine.Epoch {
+		return fmt.Errorf("%w: there is a checkpoint %s", ErrFenced, key)
+	}
+	return fmt.Errorf("%w: there is a checkpoint %s, which needs a later version", ErrFormat, key)
+}
+
+// ahead reads the slots of one epoch in order, with several Gets under way.
+type ahead struct {
+	store  store
+	ctx    context.Context // nil once stopped
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	next  Position // the next slot to ask for
+	limit int      // Gets under way at most; doubles up to window
+	most  int
+	queue []chan fetched // answers in slot order
+}
+
+type fetched struct {
+	raw []byte
+	err error
+}
+
+// ahead begins to read at w.pos. It starts with few Gets: most epochs of a
+// quiet shard are short, and what lies behind a SEAL is read for nothing.
+func (w *walker) ahead(ctx context.Context) *ahead {
+	a := &ahead{store: w.store, next: w.pos, limit: min(2, w.window), most: w.window}
+	a.ctx, a.cancel = context.WithCancel(ctx)
+	return a
+}
+
+// read returns the next slot's object, or fs.ErrNotExist.
+func (a *ahead) read() ([]byte, error) {
+	for len(a.queue) < a.limit {
+		answer := make(chan fetched, 1)
+		ctx, key := a.ctx, SlotKey(a.store.shard, a.next)
+		a.wg.Go(func() {
+			raw, err := a.store.get(ctx, key)
+			answer <- fetched{raw, err}
+		})
+		a.queue = append(a.queue, answer)
+		a.next.Slot++
+	}
+	f := <-a.queue[0]
+	a.queue = a.queue[1:]
+	a.limit = min(2*a.limit, a.most)
+	return f.raw, f.err
+}
+
+func (a *ahead) stopped() bool { return a.ctx.Err() != nil }
+
+// stop abandons what was read ahead and waits for the Gets to end.
+func (a *ahead) stop() {
+	a.cancel()
+	a.wg.Wait()
+}

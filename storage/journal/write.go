@@ -1,0 +1,99 @@
+package journal
+
+import "fmt"
+
+// flight is a slot between Write and Apply.
+type flight struct {
+	pos     Position
+	entries []Entry
+	durable bool // only run touches it
+}
+
+// Write takes the next slot for entries and starts its Create. It returns the
+// slot's position as soon as the Create is under way, and waits before while
+// Depth slots fly. The entries are durable when State.Apply is called with that
+// position, which may be before Write returns, and never earlier: if the journal
+// stops first, nobody can say whether they will be part of the log. entries and
+// their bodies belong to the journal until then.
+//
+// Errors mean that nothing was or will be stored: ErrTooLarge, ErrClosed, or the
+// cause why the journal has stopped (Err).
+func (j *Journal) Write(entries []Entry) (Position, error) {
+	if _, err := slotSize(entries); err != nil {
+		return Position{}, err
+	}
+	select {
+	case j.room <- struct{}{}:
+	case <-j.closing:
+		return Position{}, ErrClosed
+	case <-j.done:
+		return Position{}, j.Err()
+	}
+
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed {
+		<-j.room
+		if j.err != nil {
+			return Position{}, j.err
+		}
+		return Position{}, ErrClosed
+	}
+	f := &flight{pos: Position{j.claim.Epoch, j.next}, entries: entries}
+	j.next++
+	j.queue = append(j.queue, f)
+	j.wg.Go(func() { j.fly(f) })
+	return f.pos, nil
+}
+
+// fly makes one slot durable. A slot that cannot become durable stops the
+// journal at once, even while slots before it fly: they may have become durable
+// all the same, and then the next owner has them.
+func (j *Journal) fly(f *flight) {
+	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
+	if err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), o.encode()); err != nil {
+		j.stop(err)
+		return
+	}
+	j.landed <- f // has room for Depth of them
+}
+
+// run acknowledges slots in their order (rule 4): slot n when 0..n are durable.
+// So one SEAL in the first hole is enough to stop a writer for good, and what
+// it stored behind the hole was never acknowledged.
+func (j *Journal) run() {
+	for {
+		select {
+		case f := <-j.landed:
+			f.durable = true
+		case <-j.done:
+			return
+		}
+		for f := j.ripe(); f != nil; f = j.ripe() {
+			<-j.room // it no longer flies: the next one may leave meanwhile
+			if err := j.state.Apply(f.pos, f.entries); err != nil {
+				j.stop(fmt.Errorf("apply slot %v: %w", f.pos, err))
+				return
+			}
+		}
+	}
+}
+
+// ripe takes the oldest slot off the queue if it is durable.
+func (j *Journal) ripe() *flight {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return nil
+	}
+	for i, f := range j.queue {
+		if f.durable {
+			j.queue = append(j.queue[:i:i], j.queue[i+1:]...)
+			return f
+		}
+		if !j.rules.ackOutOfOrder {
+			return nil
+		}
+	}
+	return nil
+}
