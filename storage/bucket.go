@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -36,6 +37,7 @@ var (
 	ErrUnknown = errors.New("outcome unknown")
 
 	// ErrKey: the key is not one that every bucket can hold (see CheckKey).
+	// All methods return it before anything happens.
 	ErrKey = errors.New("invalid key")
 )
 
@@ -46,14 +48,18 @@ var (
 // Get and List see every Create that returned before they started, in any
 // process, on every page of a listing. There is no overwrite.
 //
+// No key is the folder of another: whoever uses "a/b" never uses "a". Many
+// stores cannot hold both, and may refuse the second with any error or take it.
+//
 // A Bucket that holds connections or files also implements io.Closer.
 type Bucket interface {
 	// Create stores body under key. On nil the object is complete and
 	// durable, and every later Get and List in any process sees it. The
 	// bucket neither keeps nor changes body after it returns.
 	//
-	// Errors: ErrExists when the name is taken, ErrUnknown when nobody can
-	// say whether the object was or will be stored, else nothing happened.
+	// Errors: ErrExists when the name is taken, by an object that is complete
+	// and durable too; ErrUnknown when nobody can say whether the object was
+	// or will be stored; else nothing happened.
 	Create(ctx context.Context, key string, body []byte) error
 
 	// Get returns n bytes of the object from offset off, or all bytes from
@@ -61,12 +67,14 @@ type Bucket interface {
 	// the end; one that begins at or beyond the end gives an empty slice and
 	// no error. The result belongs to the caller.
 	//
-	// Errors: fs.ErrNotExist when there is no such object.
+	// Errors: fs.ErrNotExist when there is no such object, fs.ErrInvalid for
+	// a negative off.
 	Get(ctx context.Context, key string, off, n int64) ([]byte, error)
 
 	// List returns up to max keys (max > 0) that begin with prefix and are
-	// greater than after, in byte order. Fewer than max means: there are no
-	// more. The prefix need not end at a slash.
+	// greater than after, in byte order of the whole key. Fewer than max
+	// means: there are no more. Both prefix and after are the beginning of a
+	// valid key, which need not exist and need not end at a slash, or empty.
 	List(ctx context.Context, prefix, after string, max int) ([]string, error)
 
 	// Delete removes the objects. Keys that do not exist are no error. On nil
@@ -96,7 +104,35 @@ func CheckKey(key string) error {
 	return nil
 }
 
+// CheckList reports whether prefix and after are what List takes: empty, or the
+// beginning of a key that CheckKey lets pass. The error wraps ErrKey.
+func CheckList(prefix, after string) error {
+	if err := checkPrefix(prefix); err != nil {
+		return fmt.Errorf("prefix: %w", err)
+	}
+	if err := checkPrefix(after); err != nil {
+		return fmt.Errorf("after: %w", err)
+	}
+	return nil
+}
+
+func checkPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	return CheckKey(strings.TrimSuffix(prefix, "/"))
+}
+
 func keyByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
 		c == '.' || c == '_' || c == '-' || c == '='
+}
+
+// Close closes b if it is an io.Closer. The decorators of this package are, and
+// pass it on.
+func Close(b Bucket) error {
+	if c, ok := b.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }

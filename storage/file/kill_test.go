@@ -1,0 +1,142 @@
+package file
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+// childDir is set for a process that creates objects in that folder until it
+// is killed, and prints each key when its Create has returned.
+const (
+	childDir   = "WEIR_FILE_TEST_DIR"
+	childNamed = "WEIR_FILE_TEST_NAMED"
+	childRound = "WEIR_FILE_TEST_ROUND"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		child(dir, os.Getenv(childRound))
+	}
+	os.Exit(m.Run())
+}
+
+func child(dir, round string) {
+	b, err := Open(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	b.named = os.Getenv(childNamed) != ""
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				key := fmt.Sprintf("r%s/w%d/%04d/%04d", round, w, i/10, i)
+				if err := b.Create(context.Background(), key, body(key)); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					os.Exit(1)
+				}
+				os.Stdout.WriteString(key + "\n") // one write(2) per line
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// body is the object that belongs under a key; its size depends on it too.
+func body(key string) []byte {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	return storagetest.Content(key, int(h.Sum32()%100_000))
+}
+
+// TestKill: a process that creates objects is killed at random moments. Each
+// object that is there is whole, each one that was acked is there, and no
+// temporary file outlives the next Open.
+func TestKill(t *testing.T) {
+	eachMethod(t, func(t *testing.T, open func(*testing.T, string) *Bucket) {
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		dir := t.TempDir()
+		named := open(t, dir).named
+
+		var acked []string
+		for round := range 5 {
+			acked = append(acked, runAndKill(t, dir, named, round, time.Duration(rng.IntN(int(150*time.Millisecond))))...)
+
+			b := open(t, dir)
+			if left, err := os.ReadDir(b.tempDir()); err != nil || len(left) != 0 {
+				t.Errorf("%d temporary files are left (%v)", len(left), err)
+			}
+			there := make(map[string]bool)
+			keys, err := b.List(t.Context(), "", "", 1<<30)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range keys {
+				there[key] = true
+				if got, err := b.Get(t.Context(), key, 0, -1); err != nil || !bytes.Equal(got, body(key)) {
+					t.Errorf("%s is not whole: %d bytes, %v", key, len(got), err)
+				}
+			}
+			for _, key := range acked {
+				if !there[key] {
+					t.Errorf("%s was acked and is not there", key)
+				}
+			}
+			t.Logf("round %d: %d objects, %d acked", round, len(keys), len(acked))
+		}
+		if len(acked) == 0 {
+			t.Error("nothing was acked in any round")
+		}
+	})
+}
+
+// runAndKill lets a child work from its first ack on for the given time, kills
+// it and returns what it acked.
+func runAndKill(t *testing.T, dir string, named bool, round int, after time.Duration) (acked []string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childDir+"="+dir, fmt.Sprintf("%s=%d", childRound, round))
+	if named {
+		cmd.Env = append(cmd.Env, childNamed+"=1")
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stdout)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			break // the end of the child; half a line is no ack
+		}
+		if len(acked) == 0 {
+			time.AfterFunc(after, func() { cmd.Process.Kill() })
+		}
+		acked = append(acked, strings.TrimSpace(line))
+	}
+	cmd.Wait()
+	if stderr.Len() > 0 {
+		t.Fatalf("child: %s", stderr.String())
+	}
+	return acked
+}

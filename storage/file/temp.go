@@ -1,0 +1,57 @@
+package file
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// temp is a file that is being written, before it has its name.
+type temp struct {
+	file *os.File
+	lock *os.File // held shared while the file has a name in .tmp; nil for a nameless one
+}
+
+// newTemp makes an empty file on the file system of dir.
+func (b *Bucket) newTemp(dir string) (*temp, error) {
+	if !b.named {
+		f, err := openNameless(dir)
+		if err != nil {
+			return nil, err
+		}
+		return &temp{file: f}, nil
+	}
+	lock, err := b.lock(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(b.tempName(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &temp{file: f, lock: lock}, nil
+}
+
+// link gives the file its name, or EEXIST.
+func (t *temp) link(target string) error {
+	if t.lock == nil {
+		return linkNameless(t.file, target)
+	}
+	return unix.Link(t.file.Name(), target)
+}
+
+// close lets go of the file. What was not linked is gone.
+func (t *temp) close() {
+	t.file.Close()
+	if t.lock != nil {
+		os.Remove(t.file.Name())
+		t.lock.Close()
+	}
+}
+
+func (b *Bucket) tempDir() string { return filepath.Join(b.root, ".tmp") }
+
+func (b *Bucket) tempName() string { return filepath.Join(b.tempDir(), rand.Text()) }

@@ -1,0 +1,14 @@
+//go:build !linux
+
+package file
+
+import (
+	"errors"
+	"os"
+)
+
+// Nameless files are Linux's. Elsewhere temporary files have names in .tmp.
+
+func openNameless(string) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func linkNameless(*os.File, string) error { return errors.ErrUnsupported }

@@ -1,0 +1,119 @@
+// Package open turns a URL into a bucket. It holds the one list of all kinds.
+package open
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/s3"
+)
+
+// scheme is a kind of bucket. open gets the whole URL, and what follows the
+// colon.
+type scheme struct {
+	name string
+	open func(ctx context.Context, url, rest string) (storage.Bucket, error)
+}
+
+func schemes() []scheme {
+	return []scheme{
+		{"mem", openMem},
+		{"file", openFile},
+		{"s3", openS3},
+	}
+}
+
+// Open opens the bucket that a URL names:
+//
+//	mem:                    in memory, empty, gone with the process
+//	file:rel/path           a folder
+//	file:///abs/path        the same; the path is taken as it is, without %-escapes
+//	s3://bucket/prefix?…    see storage/s3; wrapped in storage.Retry
+//
+// It does not probe what it opens: storage.Probe does.
+func Open(ctx context.Context, url string) (storage.Bucket, error) {
+	name, rest, found := strings.Cut(url, ":")
+	if !found {
+		return nil, fmt.Errorf("bucket %q has no scheme, for a folder write file:%s", url, url)
+	}
+	for _, s := range schemes() {
+		if s.name == name {
+			return s.open(ctx, url, rest)
+		}
+	}
+	return nil, fmt.Errorf("bucket URL with unknown scheme %q, %s", name, suggestion(name))
+}
+
+func openMem(_ context.Context, url, rest string) (storage.Bucket, error) {
+	if rest != "" {
+		return nil, fmt.Errorf("bucket %q: mem: takes nothing after the colon", url)
+	}
+	return mem.New(), nil
+}
+
+func openFile(_ context.Context, url, rest string) (storage.Bucket, error) {
+	if dir, found := strings.CutPrefix(rest, "//"); found {
+		if !strings.HasPrefix(dir, "/") {
+			return nil, fmt.Errorf("bucket %q: write file:rel/path or file:///abs/path", url)
+		}
+		rest = dir
+	}
+	if rest == "" {
+		return nil, fmt.Errorf("bucket %q: no folder given", url)
+	}
+	b, err := file.Open(rest)
+	if err != nil {
+		return nil, err // not the nil *file.Bucket as a Bucket
+	}
+	return b, nil
+}
+
+func openS3(ctx context.Context, url, _ string) (storage.Bucket, error) {
+	b, err := s3.Open(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	return storage.Retry(b, storage.RetryOptions{}), nil
+}
+
+// suggestion names the known scheme that looks most like name, and all of them.
+func suggestion(name string) string {
+	var known []string
+	nearest, least := "", len(name)
+	for _, s := range schemes() {
+		known = append(known, s.name)
+		if d := distance(strings.ToLower(name), s.name); d < least {
+			nearest, least = s.name, d
+		}
+	}
+	all := "known are " + strings.Join(known, ", ")
+	if nearest == "" || least > 3 {
+		return all
+	}
+	return fmt.Sprintf("did you mean %q? (%s)", nearest, all)
+}
+
+// distance counts the bytes to insert, delete or replace to make b of a.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

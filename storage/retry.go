@@ -1,0 +1,122 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"time"
+)
+
+// RetryOptions say how often and how fast Retry tries again. The zero value is
+// usable.
+type RetryOptions struct {
+	Attempts int           // of one call, the first one included; 0 = 8
+	First    time.Duration // the pause after the first attempt; it doubles from there; 0 = 100 ms
+	Max      time.Duration // the longest pause; 0 = 5 s
+	Timeout  time.Duration // of one attempt; 0 = 30 s
+}
+
+// Retry puts a time limit on every call of b, and repeats those that fail and
+// can be repeated: Get, List and Delete after any error but a final one (see
+// final), Create only when nothing happened. ErrUnknown from a Create is the caller's
+// to resolve: a second attempt could meet the object of the first, and nobody
+// here can say whose it is.
+//
+// A Delete that returns nil after a repetition may still have an earlier
+// attempt under way. That matters only to one who creates the name again.
+func Retry(b Bucket, o RetryOptions) Bucket {
+	if o.Attempts <= 0 {
+		o.Attempts = 8
+	}
+	if o.First <= 0 {
+		o.First = 100 * time.Millisecond
+	}
+	if o.Max <= 0 {
+		o.Max = 5 * time.Second
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	return &retrying{b, o}
+}
+
+type retrying struct {
+	below Bucket
+	RetryOptions
+}
+
+func (r *retrying) Create(ctx context.Context, key string, body []byte) error {
+	return r.do(ctx, func(ctx context.Context) (again bool, err error) {
+		err = r.below.Create(ctx, key, body)
+		return !errors.Is(err, ErrExists) && !errors.Is(err, ErrUnknown), err
+	})
+}
+
+func (r *retrying) Get(ctx context.Context, key string, off, n int64) (body []byte, err error) {
+	err = r.do(ctx, func(ctx context.Context) (again bool, err error) {
+		body, err = r.below.Get(ctx, key, off, n)
+		return true, err
+	})
+	return body, err
+}
+
+func (r *retrying) List(ctx context.Context, prefix, after string, max int) (keys []string, err error) {
+	err = r.do(ctx, func(ctx context.Context) (again bool, err error) {
+		keys, err = r.below.List(ctx, prefix, after, max)
+		return true, err
+	})
+	return keys, err
+}
+
+// Delete remembers an unknown outcome: it stays unknown when a later attempt
+// was refused.
+func (r *retrying) Delete(ctx context.Context, keys ...string) error {
+	unknown := false
+	err := r.do(ctx, func(ctx context.Context) (again bool, err error) {
+		err = r.below.Delete(ctx, keys...)
+		unknown = unknown || errors.Is(err, ErrUnknown)
+		return true, err
+	})
+	if err != nil && unknown && !errors.Is(err, ErrUnknown) {
+		return fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	return err
+}
+
+func (r *retrying) Close() error { return Close(r.below) }
+
+// do calls op until it succeeds, says that repeating is no use, or attempts or
+// time are used up.
+func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool, err error)) error {
+	pause := r.First
+	for attempt := 1; ; attempt++ {
+		again, err := r.try(ctx, op)
+		if err == nil || !again || final(err) || attempt == r.Attempts {
+			return err
+		}
+		// Half of the pause is drawn, so that those who were refused
+		// together do not come back together.
+		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+		pause = min(2*pause, r.Max)
+	}
+}
+
+// final reports whether the answer is going to be the same next time.
+func final(err error) bool {
+	return errors.Is(err, ErrKey) || errors.Is(err, fs.ErrNotExist) ||
+		errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrPermission)
+}
+
+func (r *retrying) try(ctx context.Context, op func(context.Context) (bool, error)) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	return op(ctx)
+}

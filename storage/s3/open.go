@@ -1,0 +1,111 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// Open opens the bucket that a URL names, and makes sure that it is there:
+//
+//	s3://bucket/prefix?endpoint=https://host:port&region=eu-central-1&style=path
+//
+// The prefix may be missing: the whole bucket. So may the endpoint (AWS), the
+// region (the store is asked) and the style, which is "path" for stores that
+// have bucket names in the path and "host" for those that have them in the
+// host name; what is usual at the endpoint is the default.
+//
+// Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from
+// MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or from ~/.aws/credentials.
+func Open(ctx context.Context, rawURL string) (storage.Bucket, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket: %w", err)
+	}
+	b, prefix, err := parse(u)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", u.Redacted(), err)
+	}
+	found, err := b.client.BucketExists(ctx, b.name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %s does not let us look: %w", rawURL, b.client.EndpointURL(), err)
+	}
+	if !found {
+		return nil, fmt.Errorf("bucket %s: %s has no bucket %q, create it first", rawURL, b.client.EndpointURL(), b.name)
+	}
+	if prefix == "" {
+		return b, nil
+	}
+	return storage.Prefix(b, prefix), nil
+}
+
+func parse(u *url.URL) (b *Bucket, prefix string, err error) {
+	if u.Scheme != "s3" || u.Host == "" || u.Opaque != "" || u.User != nil {
+		return nil, "", errors.New("want s3://bucket/prefix?endpoint=…&region=…&style=…")
+	}
+	if prefix = strings.Trim(u.Path, "/"); prefix != "" {
+		if err := storage.CheckKey(prefix); err != nil {
+			return nil, "", err
+		}
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, "", err
+	}
+	for name := range query {
+		if !slices.Contains([]string{"endpoint", "region", "style"}, name) {
+			return nil, "", fmt.Errorf("unknown parameter %q, known are endpoint, region and style", name)
+		}
+	}
+	b, err = connect(u.Host, query.Get("endpoint"), query.Get("region"), query.Get("style"))
+	return b, prefix, err
+}
+
+// connect sets up the client. It sends nothing yet.
+func connect(name, endpoint, region, style string) (*Bucket, error) {
+	if endpoint == "" {
+		endpoint = "https://s3.amazonaws.com"
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("endpoint %q is not http://host:port or https://host:port", endpoint)
+	}
+	lookup, known := map[string]minio.BucketLookupType{
+		"": minio.BucketLookupAuto, "path": minio.BucketLookupPath, "host": minio.BucketLookupDNS,
+	}[style]
+	if !known {
+		return nil, fmt.Errorf("style %q is neither path nor host", style)
+	}
+	keys := credentials.NewChainCredentials([]credentials.Provider{
+		&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{},
+	})
+	if value, err := keys.GetWithContext(nil); err != nil || value.SignerType == credentials.SignatureAnonymous {
+		return nil, errors.New("no credentials, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	}
+	transport, err := minio.DefaultTransport(u.Scheme == "https")
+	if err != nil {
+		return nil, err
+	}
+	client, err := minio.NewCore(u.Host, &minio.Options{
+		Creds:        keys,
+		Secure:       u.Scheme == "https",
+		Transport:    transport,
+		Region:       region,
+		BucketLookup: lookup,
+		MaxRetries:   1, // none: the library would repeat a PUT whose answer was lost
+
+		TrailingHeaders: true, // the library wants this for a checksum, even for one that is in a plain header
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Bucket{client: client, transport: transport, name: name}, nil
+}
