@@ -1,0 +1,186 @@
+package record
+
+import (
+	"fmt"
+	"sync"
+)
+
+// Each calls fn for every record in order. The records must not take more
+// than maxInflated bytes when decompressed. The record and everything that it
+// points to are valid only during the call, and are not to be changed.
+//
+// Compaction leaves holes between offsets, so they grow, but not always by
+// one. Each does not look at the CRC: call Verify before.
+//
+// Errors: ErrTooLarge, ErrCorrupt, those of Verify's header check, and
+// whatever fn returned, as it is, after which fn is not called again. On
+// ErrCorrupt the records before the damage have been handed to fn.
+func (b Batch) Each(maxInflated int, fn func(*Record) error) error {
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	return b.walk(maxInflated, func(e entry) error {
+		r := &d.record
+		var ok bool
+		if d.headers, ok = decodeBody(r, e.body, d.headers); !ok {
+			return errBody
+		}
+		r.Offset = b.BaseOffset() + int64(e.offsetDelta)
+		r.Timestamp = b.BaseTimestamp() + e.timestampDelta
+		if b.LogAppendTime() {
+			r.Timestamp = b.MaxTimestamp()
+		}
+		return fn(r)
+	})
+}
+
+// VerifyRecords proves what Verify leaves open, and what a producer has to
+// keep: every record decodes, their offset deltas are 0, 1, 2 … without a
+// hole, count and lengths are exact, and there is a record at all. It does
+// not look at the CRC.
+//
+// Errors: ErrTooLarge when the records inflate beyond maxInflated bytes,
+// ErrCorrupt, and those of Verify's header check.
+func (b Batch) VerifyRecords(maxInflated int) error {
+	_, err := b.verifyRecords(maxInflated)
+	return err
+}
+
+// Admit is VerifyRecords for a batch on its way into a log: where a producer
+// got the maximal timestamp wrong, which some clients do when a batch is not
+// in the order of time, it sets that right in place (and with it the CRC), as
+// Kafka's brokers do. Searching a log by time depends on it.
+func (b Batch) Admit(maxInflated int) error {
+	latest, err := b.verifyRecords(maxInflated)
+	if err != nil {
+		return err
+	}
+	if !b.LogAppendTime() && b.MaxTimestamp() != latest {
+		b.setMaxTimestamp(latest)
+	}
+	return nil
+}
+
+// verifyRecords returns the largest timestamp of the records.
+func (b Batch) verifyRecords(maxInflated int) (latest int64, err error) {
+	err = b.walkDense(maxInflated, func(e entry) error {
+		t := b.BaseTimestamp() + e.timestampDelta
+		if e.offsetDelta == 0 || t > latest {
+			latest = t
+		}
+		return nil
+	})
+	return latest, err
+}
+
+// walkDense is walk for a batch that has its offsets without a hole. It has
+// checked the body of every entry that fn gets.
+func (b Batch) walkDense(maxInflated int, fn func(entry) error) error {
+	if err := b.checkHeader(); err != nil {
+		return err
+	}
+	if count, last := b.Count(), b.LastOffsetDelta(); count != last+1 {
+		return fmt.Errorf("%w: %d records in %d+1 offsets", ErrCorrupt, count, last)
+	}
+	// With as many records as offsets, deltas that grow are dense.
+	return b.walk(maxInflated, func(e entry) error {
+		if !checkBody(e.body) {
+			return errBody
+		}
+		return fn(e)
+	})
+}
+
+// maxCap bounds the caps of callers to what a 32-bit machine can count with
+// room to spare.
+const maxCap = 1 << 30
+
+// errBody is what the callbacks of walk return for a body that is none.
+var errBody = fmt.Errorf("%w: key, value or headers of a record", ErrCorrupt)
+
+// walk inflates the records and calls fn for each, with the deltas checked
+// and the body not. Entries are valid only during the call.
+func (b Batch) walk(maxInflated int, fn func(entry) error) error {
+	if err := b.checkHeader(); err != nil {
+		return err
+	}
+	maxInflated = max(0, min(maxInflated, maxCap))
+	p := []byte(b[HeaderSize:])
+	if c := b.Codec(); c != None {
+		buf := buffers.Get().(*buffer)
+		defer buf.release()
+		var err error
+		if buf.p, err = c.inflate(buf.p[:0], p, maxInflated); err != nil {
+			return fmt.Errorf("inflate %v records: %w", c, err)
+		}
+		p = buf.p
+	}
+	if len(p) > maxInflated {
+		return fmt.Errorf("%w: %d bytes of records, at most %d allowed", ErrTooLarge, len(p), maxInflated)
+	}
+	if err := checkCount(b.Count(), len(p)); err != nil {
+		return err
+	}
+	last, limit := int32(-1), b.LastOffsetDelta()
+	for i := range b.Count() {
+		e, rest, ok := cutEntry(p)
+		switch {
+		case !ok:
+			return fmt.Errorf("%w: record %d does not decode", ErrCorrupt, i)
+		case e.offsetDelta <= last || e.offsetDelta > limit:
+			return fmt.Errorf("%w: record %d has offset delta %d after %d, at most %d allowed",
+				ErrCorrupt, i, e.offsetDelta, last, limit)
+		case overflows(b.BaseTimestamp(), e.timestampDelta):
+			return fmt.Errorf("%w: record %d has timestamp delta %d", ErrCorrupt, i, e.timestampDelta)
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+		p, last = rest, e.offsetDelta
+	}
+	if len(p) > 0 {
+		return fmt.Errorf("%w: %d bytes behind its last record", ErrCorrupt, len(p))
+	}
+	return nil
+}
+
+// overflows says whether a+d does not fit.
+func overflows(a, d int64) bool { return (a+d >= a) != (d >= 0) }
+
+// decoder is what Each needs for one batch.
+type decoder struct {
+	record  Record
+	headers []Header
+}
+
+// decoders and buffers are shared by the whole program. They are the one
+// exception to "no globals": what they hold is memory, not state.
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+// maxSpareHeaders bounds what a pooled decoder keeps.
+const maxSpareHeaders = 64
+
+// release keeps the header keys, which the next batch probably has again, and
+// lets go of everything that points into this one.
+func (d *decoder) release() {
+	d.record = Record{}
+	d.headers = d.headers[:min(len(d.headers), maxSpareHeaders)]
+	for i := range d.headers {
+		d.headers[i].Value = nil
+	}
+	decoders.Put(d)
+}
+
+// buffer is scratch space for inflated records, or deflated ones.
+type buffer struct{ p []byte }
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// maxSpareBuffer bounds what a pooled buffer keeps, so that one huge batch
+// does not stay for good.
+const maxSpareBuffer = 2 << 20
+
+func (b *buffer) release() {
+	if cap(b.p) <= maxSpareBuffer {
+		buffers.Put(b)
+	}
+}
