@@ -1,0 +1,324 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+)
+
+// rewriteFloor is the garbage in bytes below which the state store is never
+// rewritten.
+const rewriteFloor = 1 << 20
+
+// committer makes work durable, batch after batch, and owns the ledger. While
+// it commits a batch the dispatcher answers the one before.
+//
+// The order within a batch is what makes QoS 2 exact. A crash leaves behind:
+//
+//	after prepare, Place    nothing
+//	after the state events  packet ids whose place is not stored; the next
+//	                        start asks the Backend and forgets them
+//	after Store             messages that nobody was told about: QoS 1 comes
+//	                        again and is a second message, QoS 2 comes again
+//	                        under an id that is believed, and is not stored again
+//	after the dispatcher    acks that may be lost: the same as above
+type committer struct {
+	s      *Server
+	ledger *ledger
+	out    chan<- []*work
+	alarm  *time.Timer // pokes the queue at next
+	seq    uint64      // of the last work
+	next   time.Time   // no will and no expiry is due earlier; zero: none waits
+
+	appended int       // bytes of events since the last rewrite
+	base     int       // bytes that the last rewrite wrote
+	dirty    bool      // the store may hold what was refused; only a rewrite helps
+	failed   time.Time // when the last rewrite failed
+
+	// Scratch, reused from batch to batch.
+	taken    []*work
+	works    []*work
+	messages []*Message
+	places   []Place
+	errs     []error
+	events   [][]byte
+}
+
+func newCommitter(s *Server, l *ledger, loaded int) *committer {
+	k := &committer{s: s, ledger: l, out: s.dispatcher.in}
+	k.base = l.size()
+	k.appended = max(0, loaded-k.base)
+	now := time.Now()
+	for _, c := range l.clients {
+		k.leave(c, now)
+	}
+	return k
+}
+
+// run commits until the queue is closed and empty.
+func (k *committer) run() {
+	defer close(k.out)
+	k.alarm = time.AfterFunc(time.Hour, k.s.queue.poke)
+	defer k.alarm.Stop()
+	k.setAlarm()
+	for {
+		batch, more := k.s.queue.take(k.taken[:0], k.s.o.BatchMessages, k.s.o.BatchBytes)
+		if !more {
+			break
+		}
+		if due := k.tick(time.Now()); len(due) > 0 {
+			batch = append(due, batch...)
+		}
+		k.process(batch)
+		clear(batch)
+		k.taken = batch
+	}
+	k.process(k.lastWills())
+}
+
+func (k *committer) process(batch []*work) {
+	if len(batch) > 0 {
+		k.out <- k.commit(batch)
+	}
+	if k.appended > max(k.base, rewriteFloor) {
+		k.rewrite()
+	}
+	k.setAlarm()
+}
+
+// commit takes a batch through the four steps and returns it, in a slice of
+// its own, with its outcomes and with the wills of replaced connections.
+func (k *committer) commit(batch []*work) []*work {
+	if k.dirty {
+		k.rewrite()
+	}
+	batch = k.prepare(batch)
+	k.place(batch)
+	if !k.appendEvents(batch) {
+		// What was placed and must not be stored now leaves holes: the
+		// rest is placed anew.
+		k.place(batch)
+	}
+	k.store(batch)
+	k.settle(batch)
+	return batch
+}
+
+// place asks the Backend where the messages go, again and again while that
+// condemns connections: a 3.x client whose message is refused gets no answer
+// and sends everything from there on again, so none of it may be stored.
+func (k *committer) place(batch []*work) {
+	for {
+		k.gather(batch)
+		if len(k.works) == 0 {
+			return
+		}
+		k.s.o.Backend.Place(k.messages, k.places, k.errs)
+		again := false
+		for i, w := range k.works {
+			w.place = k.places[i]
+			switch {
+			case k.errs[i] != nil:
+				k.refuse(w, k.errs[i])
+			case w.condemned():
+				k.refuse(w, errNotStored)
+				again = true
+			}
+		}
+		if !again {
+			return
+		}
+	}
+}
+
+// gather collects the messages of the batch that are to be stored.
+func (k *committer) gather(batch []*work) {
+	k.works, k.messages = k.works[:0], k.messages[:0]
+	for _, w := range batch {
+		if w.message != nil && w.err == nil && !w.duplicate {
+			k.works = append(k.works, w)
+			k.messages = append(k.messages, w.message)
+		}
+	}
+	if n := len(k.works); cap(k.places) < n {
+		k.places, k.errs = make([]Place, n), make([]error, n)
+	}
+	k.places, k.errs = k.places[:len(k.works)], k.errs[:len(k.works)]
+	clear(k.places)
+	clear(k.errs)
+}
+
+// refuse notes that a message will not be stored. Its QoS 2 id is free again.
+func (k *committer) refuse(w *work, err error) {
+	w.err = err
+	if in := w.inbound(); in != nil && in.pending == w {
+		if in.doubtful {
+			in.pending = nil
+		} else {
+			delete(w.ledger.inbound, w.id)
+		}
+	}
+	if w.conn != nil && w.message.QoS > 0 && (w.conn.version != 5 || err == errNotStored) {
+		w.condemn()
+	}
+}
+
+// condemn ends the connection's credit with this work: it gets no answer, and
+// nothing that was sent after it is stored.
+func (w *work) condemn() {
+	if w.conn.condemned == 0 || w.seq < w.conn.condemned {
+		w.conn.condemned = w.seq
+	}
+}
+
+// condemned reports whether the work came after one that got no answer.
+func (w *work) condemned() bool {
+	return w.conn != nil && w.conn.condemned != 0 && w.seq > w.conn.condemned
+}
+
+// inbound is the ledger's entry for the packet id of a QoS 2 PUBLISH.
+func (w *work) inbound() *inbound {
+	if w.kind != workPublish || w.message.QoS != 2 || w.ledger == nil {
+		return nil
+	}
+	return w.ledger.inbound[w.id]
+}
+
+// appendEvents makes the batch's state events durable. When it fails, all work
+// that has some is refused: it reports false. What the ledger says then is
+// ahead of the store until a rewrite succeeds, and until then no work with
+// state succeeds.
+func (k *committer) appendEvents(batch []*work) bool {
+	k.events = k.events[:0]
+	size := 0
+	for _, w := range batch {
+		k.messageEvents(w)
+		for _, p := range w.events {
+			k.events = append(k.events, p)
+			size += len(p)
+		}
+	}
+	if !k.dirty {
+		if len(k.events) == 0 {
+			return true
+		}
+		err := k.s.o.Store.Append(k.events)
+		clear(k.events)
+		if err == nil {
+			k.appended += size
+			return true
+		}
+		k.dirty = true
+		k.s.log.Error("session state cannot be written, clients with state are refused", "error", err)
+	}
+	for _, w := range batch {
+		// While the store is behind, even a PUBREL for an unknown id may be
+		// one whose removal is not durable: no PUBCOMP for it.
+		if w.err != nil || len(w.events) == 0 && w.kind != workPubrel {
+			continue
+		}
+		w.err = errNotStored
+		if w.message != nil {
+			k.refuse(w, errNotStored)
+		}
+		if w.conn != nil {
+			w.condemn()
+		}
+	}
+	return false
+}
+
+// messageEvents adds the events that need the message's place.
+func (k *committer) messageEvents(w *work) {
+	if w.message == nil || w.err != nil || w.duplicate {
+		return
+	}
+	if w.message.QoS == 2 && w.kind == workPublish && w.ledger.persistent {
+		e := event{kind: eventInbound, client: w.client, id: w.id, place: w.place}
+		w.events = append(w.events, e.encode())
+	}
+	if !w.message.Retain {
+		return
+	}
+	if w.retain = k.ledger.mayRetain(w.message); !w.retain {
+		k.s.count.notRetained.Inc()
+		return
+	}
+	e := event{kind: eventRetain, message: w.message}
+	if len(w.message.Payload) == 0 {
+		if k.ledger.retained[w.message.Topic] == nil {
+			return
+		}
+		e = event{kind: eventUnretain, topic: w.message.Topic}
+	}
+	w.events = append(w.events, e.encode())
+}
+
+// store makes the messages durable: from here on they may be acknowledged.
+// When it fails none is, and their clients are cut off so that they send
+// again.
+func (k *committer) store(batch []*work) {
+	k.gather(batch)
+	if len(k.works) == 0 {
+		return
+	}
+	for i, w := range k.works {
+		k.places[i] = w.place
+	}
+	start := time.Now()
+	err := k.s.o.Backend.Store(k.messages, k.places)
+	k.s.count.storeSeconds.UpdateDuration(start)
+	if err == nil {
+		k.s.count.stored.Add(len(k.works))
+	} else {
+		k.s.log.Error("messages cannot be stored, their clients are cut off", "messages", len(k.works), "error", err)
+		for _, w := range k.works {
+			if in := w.inbound(); in != nil && in.pending == w {
+				in.place, in.doubtful = w.place, true
+			}
+			k.refuse(w, errNotStored)
+		}
+	}
+	clear(k.works)
+	clear(k.messages)
+}
+
+// settle writes the outcomes into the ledger, in order.
+func (k *committer) settle(batch []*work) {
+	for _, w := range batch {
+		if w.message == nil {
+			continue
+		}
+		if w.first != nil && w.first.err != nil {
+			w.err = w.first.err
+		}
+		if w.err != nil {
+			k.s.count.refusedMessages.Inc()
+			continue
+		}
+		if w.duplicate {
+			continue
+		}
+		if in := w.inbound(); in != nil && in.pending == w {
+			in.place, in.pending, in.doubtful = w.place, nil, false
+		}
+		if w.retain {
+			k.ledger.retain(w.message)
+		}
+	}
+}
+
+// rewrite replaces the store by the ledger. After a failure it is not tried
+// for a second.
+func (k *committer) rewrite() {
+	if time.Since(k.failed) < time.Second {
+		return
+	}
+	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
+		k.s.log.Error("session state cannot be rewritten", "error", err)
+		k.failed = time.Now()
+		k.dirty = k.dirty || errors.Is(err, ErrPoisoned)
+		return
+	}
+	k.dirty = false
+	k.base, k.appended = k.ledger.size(), 0
+}

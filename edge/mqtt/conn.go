@@ -1,0 +1,280 @@
+package mqtt
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+var (
+	errStopped = errors.New("connection was stopped by the server")
+	errBye     = errors.New("client sent DISCONNECT")
+	errRefused = errors.New("connection was refused")
+)
+
+// readBuffer is what one connection reads at once. It is most of what an idle
+// connection costs.
+const readBuffer = 4 << 10
+
+// conn is one network connection. Its reader runs serve; everyone else only
+// writes to the outbox, or stops it.
+type conn struct {
+	s    *Server
+	nc   net.Conn
+	out  outbox
+	peer net.Addr
+
+	// Set by the CONNECT packet, before anyone else knows the connection.
+	version        byte
+	clientID       string
+	username       string
+	assigned       bool          // the server chose the client id
+	receiveMaximum uint16        // of the client
+	maxPacket      uint32        // of the client; 0: any
+	problemInfo    bool          // reason strings are welcome
+	keepAlive      time.Duration // 0: none
+	expiry         uint32        // session expiry of CONNECT
+	session        *session      // set by the dispatcher before login.done
+
+	// Owned by the reader.
+	br      *bufio.Reader
+	fresh   bool // the next read waits for a new packet
+	aliases map[uint16]string
+	bye     goodbye
+
+	condemned uint64        // owned by the committer: nothing after this work is stored; 0: all is
+	window    chan struct{} // one token per PUBLISH between reader and dispatcher
+	unacked   atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota
+	greeted   atomic.Bool   // CONNACK with success was written: the fields above stay as they are
+	stopped   atomic.Bool
+}
+
+// goodbye is how a connection ended.
+type goodbye struct {
+	clean     bool // by a DISCONNECT that removes the will
+	hasExpiry bool
+	expiry    uint32 // MQTT 5: as changed by DISCONNECT
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{s: s, nc: nc, peer: nc.RemoteAddr(), window: make(chan struct{}, s.o.ReceiveMaximum)}
+	c.br = bufio.NewReaderSize(c, readBuffer)
+	raw := nc
+	if t, ok := nc.(*tls.Conn); ok {
+		raw = t.NetConn()
+	}
+	c.out = outbox{nc: nc, raw: raw, buffers: &s.buffers, limit: s.o.WriteBuffer, timeout: s.o.WriteTimeout, ready: c.ready}
+	nc.SetDeadline(time.Now().Add(s.o.ConnectTimeout))
+	return c
+}
+
+// ready is called by the flusher when the outbox has room again.
+func (c *conn) ready() {
+	if c.session != nil {
+		c.session.pump()
+	}
+}
+
+// serve runs the connection from its first byte to its end.
+func (c *conn) serve() {
+	joined, err := c.connect()
+	<-c.s.connecting
+	if err == nil {
+		err = c.read()
+	}
+	c.finish(err)
+	if joined {
+		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, bye: &c.bye})
+	}
+	c.linger()
+}
+
+// read handles packets until the connection ends; it never returns nil.
+func (c *conn) read() error {
+	for {
+		c.fresh = true
+		h, body, err := readFrame(c.br, c.s.o.MaxPacketSize)
+		if err != nil {
+			return err
+		}
+		if err := c.handle(h, body); err != nil {
+			return err
+		}
+	}
+}
+
+// Read is the socket with the keep alive as its deadline: one and a half
+// times the interval from the last whole packet [MQTT-3.1.2-22].
+func (c *conn) Read(p []byte) (int, error) {
+	if c.fresh {
+		c.fresh = false
+		var deadline time.Time
+		if c.keepAlive > 0 {
+			deadline = time.Now().Add(c.keepAlive + c.keepAlive/2)
+		}
+		c.nc.SetReadDeadline(deadline)
+	}
+	if c.stopped.Load() {
+		return 0, errStopped
+	}
+	return c.nc.Read(p)
+}
+
+// handle is the table of what a connected client may send.
+func (c *conn) handle(h packets.FixedHeader, body []byte) error {
+	switch h.Type {
+	case packets.Publish:
+		return c.handlePublish(h, body)
+	case packets.Puback, packets.Pubrec, packets.Pubrel, packets.Pubcomp:
+		return c.handleAck(h, body)
+	case packets.Subscribe:
+		return c.handleSubscribe(h, body)
+	case packets.Unsubscribe:
+		return c.handleUnsubscribe(h, body)
+	case packets.Pingreq:
+		return c.handlePingreq(body)
+	case packets.Disconnect:
+		return c.handleDisconnect(h, body)
+	case packets.Connect:
+		return packets.ErrProtocolViolationSecondConnect // [MQTT-3.1.0-2]
+	case packets.Auth:
+		return packets.ErrProtocolViolation // no authentication method was agreed [MQTT-4.12.0-7]
+	default:
+		return packets.ErrProtocolViolation // only servers send it
+	}
+}
+
+// certificates finishes a TLS handshake, within the connect deadline, and
+// returns the client's verified chain.
+func (c *conn) certificates() ([]*x509.Certificate, error) {
+	t, ok := c.nc.(*tls.Conn)
+	if !ok {
+		return nil, nil
+	}
+	if err := t.HandshakeContext(context.Background()); err != nil {
+		return nil, err
+	}
+	if chains := t.ConnectionState().VerifiedChains; len(chains) > 0 {
+		return chains[0], nil
+	}
+	return nil, nil
+}
+
+// stop ends the connection from any goroutine: DISCONNECT with the reason for
+// MQTT 5 clients [MQTT-3.14.0-1], what is buffered goes out, the reader is
+// woken.
+func (c *conn) stop(reason packets.Code) {
+	if c.stopped.Swap(true) {
+		return
+	}
+	if c.greeted.Load() && c.version == 5 {
+		pk := packets.Packet{
+			FixedHeader:     packets.FixedHeader{Type: packets.Disconnect},
+			ProtocolVersion: 5,
+			ReasonCode:      reason.Code,
+		}
+		c.writeWithReason(&pk, reason)
+	}
+	c.close()
+}
+
+// close lets the outbox run empty and wakes the reader.
+func (c *conn) close() {
+	c.out.close()
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// shutDown is stop for a server that closes. A connection that is still at
+// its CONNECT has nobody to tell.
+func (c *conn) shutDown() { c.stop(packets.ErrServerShuttingDown) }
+
+// finish stops the connection for the reason that ended its reader, and logs
+// what an operator should know.
+func (c *conn) finish(err error) {
+	var code packets.Code
+	switch {
+	case errors.Is(err, errBye), errors.Is(err, io.EOF), errors.Is(err, errRefused):
+		c.stopped.Store(true)
+		c.close()
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.stopped.Load():
+		c.s.log.Info("client is silent, closing", c.who("reason", "keep alive")...)
+		c.stop(packets.ErrKeepAliveTimeout)
+	case errors.As(err, &code):
+		c.s.count.malformed.Inc()
+		c.s.log.Warn("protocol error, closing", c.who("reason", code.Reason, "code", code.Code)...)
+		c.stop(code)
+	default:
+		if cause := c.out.cause(); cause == errOverflow {
+			c.s.log.Warn("closing", c.who("error", cause)...)
+		} else {
+			c.s.log.Debug("connection ended", c.who("error", err)...)
+		}
+		c.stopped.Store(true)
+		c.close()
+	}
+}
+
+// who are the log fields that name the peer.
+func (c *conn) who(more ...any) []any {
+	return append([]any{"peer", c.peer, "client", c.clientID}, more...)
+}
+
+// linger reads on for a moment before the socket is closed: a close with
+// unread bytes would reset the connection and could take our last packet with
+// it.
+func (c *conn) linger() {
+	var scrap [512]byte
+	for deadline := time.Now().Add(lingerTime); time.Now().Before(deadline); {
+		c.nc.SetReadDeadline(deadline) // again and again: stop may set another one once
+		if _, err := c.nc.Read(scrap[:]); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+	}
+	c.out.raw.Close()
+}
+
+// ack writes one of the four acknowledgements, with a reason string for a
+// failure if the client wants one.
+func (c *conn) ack(kind byte, id uint16, reason packets.Code) error {
+	pk := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: kind},
+		ProtocolVersion: c.version,
+		PacketID:        id,
+		ReasonCode:      reason.Code,
+	}
+	return c.writeWithReason(&pk, reason)
+}
+
+// writeWithReason adds the reason string of an error unless the client
+// declined it or it would not fit [MQTT-3.4.2-2].
+func (c *conn) writeWithReason(pk *packets.Packet, reason packets.Code) error {
+	explain := c.problemInfo || pk.FixedHeader.Type == packets.Disconnect
+	if c.version == 5 && reason.Code >= 0x80 && explain {
+		pk.Properties.ReasonString = reason.Reason
+		if err := c.out.write(pk, c.maxPacket); err != errTooBig {
+			return err
+		}
+		pk.Properties.ReasonString = ""
+	}
+	return c.out.write(pk, c.maxPacket)
+}
+
+// reply writes a SUBACK or UNSUBACK.
+func (c *conn) reply(kind byte, id uint16, codes []byte) {
+	pk := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: kind},
+		ProtocolVersion: c.version,
+		PacketID:        id,
+		ReasonCodes:     codes,
+	}
+	c.out.write(&pk, c.maxPacket)
+}

@@ -1,0 +1,247 @@
+package mqtt
+
+import (
+	"crypto/rand"
+	"io"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// login is what a CONNECT asks of the session layer, and its answer.
+type login struct {
+	clean  bool
+	expiry uint32 // seconds; 0: the session ends with the connection
+	will   *will
+
+	done   chan struct{} // closed by the dispatcher
+	joined bool          // there is a session to leave again
+}
+
+// connect reads the CONNECT packet, checks it, asks the authenticator and
+// joins the session. joined says that the session layer knows the connection.
+// An error means that it is over; the client was told where there is a way to.
+func (c *conn) connect() (joined bool, err error) {
+	certificates, err := c.certificates()
+	if err != nil {
+		c.s.log.Info("tls handshake failed", "peer", c.peer, "error", err)
+		return false, errRefused
+	}
+	h, body, err := readFrame(c.br, min(c.s.o.MaxConnectSize, c.s.o.MaxPacketSize))
+	if err != nil {
+		return false, c.noConnect(err)
+	}
+	if h.Type != packets.Connect {
+		return false, c.noConnect(packets.ErrProtocolViolationRequireFirstConnect) // [MQTT-3.1.0-1]
+	}
+	if err := c.checkVersion(body); err != nil {
+		return false, c.decline(err)
+	}
+	props, willProps, err := checkConnect(body)
+	if err != nil {
+		return false, c.decline(err)
+	}
+	pk := packets.Packet{FixedHeader: h}
+	if err := pk.ConnectDecode(body); err != nil {
+		return false, c.decline(protocolError(err))
+	}
+	l, err := c.accept(&pk, props, willProps)
+	if err != nil {
+		return false, c.decline(err)
+	}
+	if o := &c.s.o; o.Authenticate != nil {
+		c.s.auth <- struct{}{}
+		err := o.Authenticate(Connect{
+			ClientID: pk.Connect.ClientIdentifier, Username: c.username, HasUsername: pk.Connect.UsernameFlag,
+			Password: pk.Connect.Password, Version: c.version, Peer: c.peer, Certificates: certificates,
+		})
+		<-c.s.auth
+		if err != nil {
+			c.s.count.unauthenticated.Inc()
+			c.s.log.Info("client is not let in", c.who("username", c.username, "error", err)...)
+			c.refuse(connectReason(err))
+			return false, errRefused
+		}
+	}
+	if !c.s.queue.put(&work{kind: workConnect, conn: c, client: c.clientID, login: l}) {
+		return false, ErrClosed
+	}
+	<-l.done
+	if c.stopped.Load() {
+		return l.joined, errStopped
+	}
+	return l.joined, nil
+}
+
+// noConnect logs a connection that ended before a CONNECT; there is nothing
+// to answer in.
+func (c *conn) noConnect(err error) error {
+	if !c.stopped.Load() && err != io.EOF {
+		c.s.log.Info("no CONNECT, closing", "peer", c.peer, "error", err)
+	}
+	return errRefused
+}
+
+// decline answers a CONNECT that is wrong: one log line, a CONNACK where the
+// protocol has one.
+func (c *conn) decline(err error) error {
+	code := protocolError(err)
+	c.s.count.malformed.Inc()
+	c.s.log.Warn("CONNECT refused", c.who("reason", code.Reason, "code", code.Code)...)
+	c.refuse(code)
+	return errRefused
+}
+
+// refuse sends a CONNACK with an error and closes. MQTT 3.x has a code for
+// few of them: for the rest the connection just ends.
+func (c *conn) refuse(reason packets.Code) {
+	pk := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: packets.Connack},
+		ProtocolVersion: c.version,
+		ReasonCode:      reason.Code,
+	}
+	if c.version == 5 {
+		c.writeWithReason(&pk, reason)
+	} else if code, ok := connackCode(reason); ok {
+		pk.ReasonCode = code
+		c.out.write(&pk, 0)
+	}
+	c.stopped.Store(true)
+	c.close()
+}
+
+// checkVersion finds the protocol before anything depends on it. An unknown
+// version is answered in the dialect that it is closer to: 0x84 for one above
+// 5, else code 1 [MQTT-3.1.2-2].
+func (c *conn) checkVersion(body []byte) error {
+	n, ok := field(body)
+	if !ok || n >= len(body) {
+		return packets.ErrMalformedProtocolName
+	}
+	name, version := string(body[2:n]), body[n]
+	c.version = version
+	switch {
+	case name == "MQIsdp" && version == 3, name == "MQTT" && (version == 4 || version == 5):
+		return nil
+	case name != "MQIsdp" && name != "MQTT":
+		c.version = 4
+		return packets.ErrProtocolViolationProtocolName // [MQTT-3.1.2-1]: no CONNACK
+	case version > 5 && version < 0x80:
+		c.version = 5
+	default:
+		c.version = 4
+	}
+	return packets.ErrUnsupportedProtocolVersion
+}
+
+// accept checks what the codec leaves open and fills the connection's fields.
+func (c *conn) accept(pk *packets.Packet, props, willProps propertySet) (*login, error) {
+	p := &pk.Connect
+	if p.PasswordFlag && !p.UsernameFlag && c.version != 5 {
+		return nil, packets.ErrProtocolViolationPasswordNoFlag // [MQTT-3.1.2-22]
+	}
+	if p.UsernameFlag && !validString(p.Username) {
+		return nil, packets.ErrMalformedUsername // [MQTT-3.1.3-11]
+	}
+	if props.has(packets.PropAuthenticationMethod) {
+		return nil, packets.ErrBadAuthenticationMethod // [MQTT-4.12.0-1]
+	}
+	if props.has(packets.PropAuthenticationData) {
+		return nil, packets.ErrProtocolViolation // §3.1.2.11.10
+	}
+	c.clientID, c.username = p.ClientIdentifier, string(p.Username)
+	l := &login{clean: p.Clean, done: make(chan struct{})}
+	if err := c.nameClient(p.Clean); err != nil {
+		return nil, err
+	}
+	var err error
+	if l.will, err = c.makeWill(p, willProps); err != nil {
+		return nil, err
+	}
+	c.receiveMaximum, c.problemInfo = 65535, true
+	keepAlive := p.Keepalive
+	if c.version == 5 {
+		if props.has(packets.PropReceiveMaximum) {
+			c.receiveMaximum = pk.Properties.ReceiveMaximum
+		}
+		if props.has(packets.PropRequestProblemInfo) {
+			c.problemInfo = pk.Properties.RequestProblemInfo == 1
+		}
+		c.maxPacket = pk.Properties.MaximumPacketSize
+		l.expiry = pk.Properties.SessionExpiryInterval
+		if longest := c.s.o.ServerKeepAlive; longest > 0 && (keepAlive == 0 || keepAlive > longest) {
+			keepAlive = longest // [MQTT-3.1.2-21]
+		}
+	} else if !p.Clean {
+		l.expiry = never
+	}
+	c.expiry = l.expiry
+	c.keepAlive = time.Duration(keepAlive) * time.Second
+	return l, nil
+}
+
+// nameClient checks the client id or assigns one [MQTT-3.1.3-6] to
+// [MQTT-3.1.3-8].
+func (c *conn) nameClient(clean bool) error {
+	if c.clientID != "" {
+		return nil
+	}
+	if c.version == 3 || c.version == 4 && !clean {
+		return packets.ErrClientIdentifierNotValid
+	}
+	c.clientID, c.assigned = "weir-"+rand.Text(), true
+	return nil
+}
+
+// makeWill checks the will fields (§3.1.2.5 to §3.1.2.7, §3.1.3.2, §3.1.3.3).
+func (c *conn) makeWill(p *packets.ConnectParams, props propertySet) (*will, error) {
+	if !p.WillFlag {
+		if p.WillQos != 0 || p.WillRetain {
+			return nil, packets.ErrMalformedFlags // [MQTT-3.1.2-11] [MQTT-3.1.2-13]
+		}
+		return nil, nil
+	}
+	if p.WillQos > 2 {
+		return nil, packets.ErrMalformedFlags // [MQTT-3.1.2-12]
+	}
+	if !validTopic(p.WillTopic, c.s.o.MaxTopicLevels) || reserved(p.WillTopic) {
+		return nil, packets.ErrTopicNameInvalid
+	}
+	properties, err := messageProperties(&p.WillProperties, props)
+	if err != nil {
+		return nil, err
+	}
+	return &will{
+		message: Message{
+			ClientID: c.clientID, Username: c.username, Topic: p.WillTopic, Payload: p.WillPayload,
+			QoS: p.WillQos, Retain: p.WillRetain, Version: c.version, Will: true, Properties: properties,
+		},
+		delay: time.Duration(p.WillProperties.WillDelayInterval) * time.Second,
+	}, nil
+}
+
+// welcome sends the CONNACK of a connection that is let in.
+func (c *conn) welcome(l *login, present bool) {
+	pk := packets.Packet{
+		FixedHeader:     packets.FixedHeader{Type: packets.Connack},
+		ProtocolVersion: c.version,
+		SessionPresent:  present && c.version != 3, // reserved in 3.1 §3.2
+	}
+	if c.version == 5 {
+		p := &pk.Properties
+		p.ReceiveMaximum = c.s.o.ReceiveMaximum
+		p.TopicAliasMaximum = c.s.o.TopicAliasMaximum
+		p.MaximumPacketSize = uint32(c.s.o.MaxPacketSize)
+		if c.assigned {
+			p.AssignedClientID = c.clientID // [MQTT-3.1.3-7]
+		}
+		if l.expiry != c.expiry {
+			p.SessionExpiryInterval, p.SessionExpiryIntervalFlag = l.expiry, true
+		}
+		if longest := c.s.o.ServerKeepAlive; longest > 0 && c.keepAlive == time.Duration(longest)*time.Second {
+			p.ServerKeepAlive, p.ServerKeepAliveFlag = longest, true
+		}
+	}
+	c.out.write(&pk, c.maxPacket)
+	c.greeted.Store(true)
+}

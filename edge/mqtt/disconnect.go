@@ -1,0 +1,30 @@
+package mqtt
+
+import "github.com/mochi-mqtt/server/v2/packets"
+
+// withWill is the reason code of a DISCONNECT that asks for the will.
+const withWill = 0x04
+
+// handleDisconnect ends the connection as the client wants it (§3.14): its
+// will is removed unless it asks for it, and MQTT 5 may change the session
+// expiry, though not from "ends with the connection" to anything else
+// (§3.14.2.2.2).
+func (c *conn) handleDisconnect(h packets.FixedHeader, body []byte) error {
+	reason, set, err := checkDisconnect(c.version, body)
+	if err != nil {
+		return err
+	}
+	pk := packets.Packet{FixedHeader: h, ProtocolVersion: c.version}
+	if err := pk.DisconnectDecode(body); err != nil {
+		return protocolError(err)
+	}
+	if set.has(packets.PropSessionExpiryInterval) {
+		c.bye.hasExpiry, c.bye.expiry = true, pk.Properties.SessionExpiryInterval
+		if c.expiry == 0 && c.bye.expiry != 0 {
+			c.bye.hasExpiry = false
+			return packets.ErrProtocolViolationZeroNonZeroExpiry
+		}
+	}
+	c.bye.clean = reason != withWill && reason < 0x80
+	return errBye
+}

@@ -1,0 +1,255 @@
+package mqtt
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// dispatcher answers what the committer made durable, in order, and fans the
+// messages out to local subscribers. It never waits for a client: everything
+// it writes goes into an outbox or a session's queue. It owns sessions, trie
+// and retained messages.
+type dispatcher struct {
+	s        *Server
+	in       chan []*work // batches with their outcomes
+	sessions map[string]*session
+	subs     trie
+	retained retainedTree
+
+	queuedBytes atomic.Int64 // waiting in all sessions; their mutexes guard the parts
+
+	// What Stats shows.
+	nSessions, nSubs, nRetained atomic.Int64
+}
+
+func newDispatcher(s *Server) *dispatcher {
+	return &dispatcher{s: s, in: make(chan []*work, 1), sessions: make(map[string]*session)}
+}
+
+// restore builds sessions, subscriptions and retained messages from the
+// ledger, before run.
+func (d *dispatcher) restore(l *ledger) {
+	for _, page := range l.clients {
+		s := d.newSession(page.id)
+		for _, sub := range page.subs {
+			d.subscribeTo(s, sub)
+		}
+	}
+	for _, m := range l.retained {
+		d.retained.set(m)
+	}
+	d.publishCounts()
+}
+
+// run dispatches until the committer closes the channel.
+func (d *dispatcher) run() {
+	for batch := range d.in {
+		for _, w := range batch {
+			d.dispatch(w)
+		}
+		d.publishCounts()
+	}
+}
+
+func (d *dispatcher) publishCounts() {
+	d.nSessions.Store(int64(len(d.sessions)))
+	d.nSubs.Store(int64(d.subs.count))
+	d.nRetained.Store(int64(d.retained.count))
+}
+
+func (d *dispatcher) dispatch(w *work) {
+	switch w.kind {
+	case workConnect:
+		d.connect(w)
+	case workPublish:
+		d.publish(w)
+	case workWill:
+		if w.err != nil {
+			d.s.log.Warn("will is not stored", "client", w.client, "topic", w.message.Topic, "error", w.err)
+			return
+		}
+		d.fanOut(w)
+	case workPubrel:
+		d.pubrel(w)
+	case workSubscribe:
+		d.subscribe(w)
+	case workUnsubscribe:
+		d.unsubscribe(w)
+	case workGone:
+		if s := d.sessions[w.client]; w.known && s != nil && s.detach(w.conn) && w.end {
+			d.endSession(s)
+		}
+	case workExpire:
+		if s := d.sessions[w.client]; s != nil {
+			d.endSession(s)
+		}
+	}
+}
+
+// connect binds the connection to its session, takes it over from an older
+// connection (0x8E) [MQTT-3.1.4-3], answers CONNACK and sends what waits.
+func (d *dispatcher) connect(w *work) {
+	c := w.conn
+	defer close(w.login.done)
+	if errors.Is(w.err, ErrFull) {
+		c.refuse(packets.ErrQuotaExceeded)
+		return
+	}
+	s := d.sessions[w.client]
+	if s != nil {
+		s.mu.Lock()
+		old := s.conn
+		s.conn = nil
+		s.mu.Unlock()
+		if old != nil {
+			old.stop(packets.ErrSessionTakenOver)
+		}
+		if !w.known {
+			d.endSession(s)
+			s = nil
+		}
+	}
+	if s == nil {
+		s = d.newSession(w.client)
+	}
+	c.session = s
+	s.attach(c)
+	w.login.joined = true
+	if w.err != nil {
+		c.refuse(packets.ErrServerUnavailable)
+		return
+	}
+	c.welcome(w.login, w.known)
+	s.pump()
+}
+
+func (d *dispatcher) newSession(id string) *session {
+	s := newSession(id, &d.s.o, d.s.count, &d.queuedBytes)
+	d.sessions[id] = s
+	return s
+}
+
+// endSession forgets a session with its subscriptions and its queue.
+func (d *dispatcher) endSession(s *session) {
+	for filter := range s.filters {
+		d.subs.unsubscribe(s, filter)
+	}
+	s.discard()
+	delete(d.sessions, s.id)
+}
+
+// publish acknowledges a message and then fans it out.
+func (d *dispatcher) publish(w *work) {
+	d.answerPublish(w)
+	<-w.conn.window
+	if w.err == nil && !w.duplicate {
+		d.fanOut(w)
+	}
+}
+
+// answerPublish sends PUBACK or PUBREC. No answer at all is what a refusal
+// looks like to 3.x clients, and to everyone when the disk failed: the
+// connection is closed and the client sends again.
+func (d *dispatcher) answerPublish(w *work) {
+	c, qos := w.conn, w.message.QoS
+	if qos == 0 {
+		return
+	}
+	if w.err == errNotStored || w.err != nil && c.version != 5 {
+		reason := publishReason(w.err)
+		if w.err == errNotStored {
+			reason = packets.ErrImplementationSpecificError
+		}
+		c.stop(reason)
+		return
+	}
+	kind, reason := packets.Puback, packets.CodeSuccess
+	if qos == 2 {
+		kind = packets.Pubrec
+	}
+	if w.err != nil {
+		reason = publishReason(w.err)
+	}
+	if qos == 1 || reason.Code >= 0x80 {
+		c.quotaBack() // before the ack: the client may use it at once
+	}
+	c.ack(kind, w.id, reason)
+}
+
+// pubrel answers PUBCOMP; the id is durably free by now.
+func (d *dispatcher) pubrel(w *work) {
+	if w.err != nil {
+		w.conn.stop(packets.ErrImplementationSpecificError)
+		return
+	}
+	reason := packets.CodeSuccess
+	if w.known {
+		w.conn.quotaBack()
+	} else {
+		reason = packets.ErrPacketIdentifierNotFound
+	}
+	w.conn.ack(packets.Pubcomp, w.id, reason)
+}
+
+// fanOut updates the retained message and hands the message to every matching
+// subscriber.
+func (d *dispatcher) fanOut(w *work) {
+	m := w.message
+	if w.retain {
+		d.retained.set(m)
+	}
+	for _, hit := range d.subs.match(m.Topic, m.ClientID) {
+		hit.session.deliver(delivery{
+			message:     m,
+			identifiers: hit.identifiers,
+			qos:         min(m.QoS, hit.qos),
+			retain:      m.Retain && hit.retainAsPublished,
+		})
+	}
+}
+
+func (d *dispatcher) subscribeTo(s *session, sub subscription) (added bool) {
+	s.filters[sub.filter] = struct{}{}
+	return d.subs.subscribe(s, sub)
+}
+
+// subscribe answers SUBACK, durable by now, and sends the retained messages
+// that the retain handling asks for [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+func (d *dispatcher) subscribe(w *work) {
+	s := w.conn.session
+	added := make([]bool, len(w.subs))
+	for i, sub := range w.subs {
+		if w.codes[i] < 0x80 && d.sessions[s.id] == s {
+			added[i] = d.subscribeTo(s, sub)
+		}
+	}
+	if w.err != nil {
+		w.conn.stop(packets.ErrImplementationSpecificError)
+		return
+	}
+	w.conn.reply(packets.Suback, w.id, w.codes)
+	for i, sub := range w.subs {
+		share, filter, _ := shareName(sub.filter)
+		if w.codes[i] >= 0x80 || share != "" || sub.retainHandling == 2 || sub.retainHandling == 1 && !added[i] {
+			continue
+		}
+		d.retained.match(filter, func(m *Message) { s.deliverRetained(m, sub) })
+	}
+}
+
+func (d *dispatcher) unsubscribe(w *work) {
+	s := w.conn.session
+	for i, sub := range w.subs {
+		if w.codes[i] == 0 {
+			delete(s.filters, sub.filter)
+			d.subs.unsubscribe(s, sub.filter)
+		}
+	}
+	if w.err != nil {
+		w.conn.stop(packets.ErrImplementationSpecificError)
+		return
+	}
+	w.conn.reply(packets.Unsuback, w.id, w.codes)
+}

@@ -1,0 +1,23 @@
+// Package mqtt is the MQTT server: 3.1, 3.1.1 and 5, every quality of service,
+// with one promise that ordinary servers do not make. A PUBACK or PUBREC
+// leaves only after the Backend says that the message is durable.
+//
+// The way of a PUBLISH, which is also the order of the files:
+//
+//	conn.go        the reader: one goroutine per connection, never waits for a disk
+//	frame.go       fixed header, size limit before allocation
+//	guard.go       what the codec does not check
+//	publish.go     topic, alias, quota; then onto the queue
+//	queue.go       one bounded queue for everything that changes state
+//	committer.go   one goroutine: Place, state events, Store, for a whole batch
+//	dispatcher.go  one goroutine: the ack, then the local subscribers
+//	session.go     what waits for one subscriber
+//	outbox.go      the bounded buffer in front of one socket
+//
+// Who owns what: the reader owns its connection's aliases; the committer owns
+// the ledger (what must survive a restart); the dispatcher owns sessions, trie
+// and retained messages; a session's mutex guards its outbound queue. Nothing
+// else is shared.
+//
+// Of github.com/mochi-mqtt/server only the packet codec is used.
+package mqtt

@@ -1,0 +1,253 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The events of the state store. FORMAT.md has their bytes.
+type eventKind uint8
+
+const (
+	eventSession     eventKind = 1 // a persistent session exists, with its expiry
+	eventEnd         eventKind = 2 // it ended, with everything that it had
+	eventSubscribe   eventKind = 3
+	eventUnsubscribe eventKind = 4
+	eventInbound     eventKind = 5 // a QoS 2 packet id is taken by the message at a place
+	eventRelease     eventKind = 6 // PUBREL came for it
+	eventRetain      eventKind = 7
+	eventUnretain    eventKind = 8
+)
+
+func (k eventKind) known() bool { return k >= eventSession && k <= eventUnretain }
+
+var errEvent = errors.New("event is malformed")
+
+// event is the union of what events say. Which fields count depends on kind.
+type event struct {
+	kind    eventKind
+	client  string
+	expiry  uint32
+	sub     subscription
+	id      uint16
+	place   Place
+	message *Message // eventRetain
+	topic   string   // eventUnretain
+}
+
+func appendString[T ~string | ~[]byte](b []byte, s T) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
+}
+
+// encode returns the event's bytes in a slice of its own.
+func (e *event) encode() []byte {
+	b := make([]byte, 0, 64)
+	b = append(b, byte(e.kind))
+	switch e.kind {
+	case eventSession:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint32(b, e.expiry)
+	case eventEnd:
+		b = appendString(b, e.client)
+	case eventSubscribe:
+		b = appendString(b, e.client)
+		b = appendString(b, e.sub.filter)
+		b = append(b, e.sub.options())
+		b = binary.AppendUvarint(b, uint64(e.sub.identifier))
+	case eventUnsubscribe:
+		b = appendString(b, e.client)
+		b = appendString(b, e.sub.filter)
+	case eventInbound:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint16(b, e.id)
+		b = append(b, e.place.Buffer[:]...)
+		b = append(b, e.place.Lane)
+		b = binary.BigEndian.AppendUint64(b, e.place.Seq)
+	case eventRelease:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint16(b, e.id)
+	case eventRetain:
+		b = appendMessage(b, e.message)
+	case eventUnretain:
+		b = appendString(b, e.topic)
+	}
+	return b
+}
+
+// options packs the subscription options as SUBSCRIBE does (§3.8.3.1).
+func (s *subscription) options() byte {
+	b := s.qos | s.retainHandling<<4
+	if s.noLocal {
+		b |= 1 << 2
+	}
+	if s.retainAsPublished {
+		b |= 1 << 3
+	}
+	return b
+}
+
+func (s *subscription) setOptions(b byte) {
+	s.qos = b & 3
+	s.noLocal = b&(1<<2) != 0
+	s.retainAsPublished = b&(1<<3) != 0
+	s.retainHandling = b >> 4 & 3
+}
+
+// Bits of a retained message's presence byte.
+const (
+	hasPayloadFormat = 1 << iota
+	hasExpiry
+	isWill
+)
+
+func appendMessage(b []byte, m *Message) []byte {
+	p := &m.Properties
+	var flags byte
+	if p.HasPayloadFormat {
+		flags |= hasPayloadFormat
+	}
+	if p.HasExpiry {
+		flags |= hasExpiry
+	}
+	if m.Will {
+		flags |= isWill
+	}
+	b = append(b, flags, m.QoS, m.Version, p.PayloadFormat)
+	b = binary.BigEndian.AppendUint32(b, p.Expiry)
+	b = binary.BigEndian.AppendUint64(b, uint64(m.Accepted.UnixMilli()))
+	b = appendString(b, m.Topic)
+	b = appendString(b, m.ClientID)
+	b = appendString(b, m.Username)
+	b = appendString(b, p.ContentType)
+	b = appendString(b, p.ResponseTopic)
+	b = appendString(b, p.CorrelationData)
+	b = binary.AppendUvarint(b, uint64(len(p.User)))
+	for _, u := range p.User {
+		b = appendString(b, u.Key)
+		b = appendString(b, u.Value)
+	}
+	return appendString(b, m.Payload)
+}
+
+// cursor reads an event. After the first shortage everything it returns is
+// zero and bad is true.
+type cursor struct {
+	p   []byte
+	bad bool
+}
+
+func (c *cursor) take(n uint64) []byte {
+	if c.bad || n > uint64(len(c.p)) {
+		c.bad = true
+		return nil
+	}
+	out := c.p[:n]
+	c.p = c.p[n:]
+	return out
+}
+
+func (c *cursor) byte() byte {
+	if p := c.take(1); p != nil {
+		return p[0]
+	}
+	return 0
+}
+
+func (c *cursor) uint16() uint16 {
+	if p := c.take(2); p != nil {
+		return binary.BigEndian.Uint16(p)
+	}
+	return 0
+}
+
+func (c *cursor) uint32() uint32 {
+	if p := c.take(4); p != nil {
+		return binary.BigEndian.Uint32(p)
+	}
+	return 0
+}
+
+func (c *cursor) uint64() uint64 {
+	if p := c.take(8); p != nil {
+		return binary.BigEndian.Uint64(p)
+	}
+	return 0
+}
+
+func (c *cursor) uvarint() uint64 {
+	v, n := binary.Uvarint(c.p)
+	if c.bad || n <= 0 {
+		c.bad = true
+		return 0
+	}
+	c.p = c.p[n:]
+	return v
+}
+
+func (c *cursor) bytes() []byte  { return c.take(c.uvarint()) }
+func (c *cursor) string() string { return string(c.bytes()) }
+
+// decodeEvent is the inverse of encode. The event shares nothing with p.
+func decodeEvent(p []byte) (event, error) {
+	c := &cursor{p: p}
+	e := event{kind: eventKind(c.byte())}
+	switch e.kind {
+	case eventSession:
+		e.client, e.expiry = c.string(), c.uint32()
+	case eventEnd:
+		e.client = c.string()
+	case eventSubscribe:
+		e.client, e.sub.filter = c.string(), c.string()
+		e.sub.setOptions(c.byte())
+		e.sub.identifier = int(c.uvarint() & 0x0fff_ffff)
+		if _, filter, ok := shareName(e.sub.filter); !ok || !validFilter(filter, len(filter)+1) {
+			c.bad = true
+		}
+	case eventUnsubscribe:
+		e.client, e.sub.filter = c.string(), c.string()
+	case eventInbound:
+		e.client, e.id = c.string(), c.uint16()
+		copy(e.place.Buffer[:], c.take(uint64(len(e.place.Buffer))))
+		e.place.Lane, e.place.Seq = c.byte(), c.uint64()
+	case eventRelease:
+		e.client, e.id = c.string(), c.uint16()
+	case eventRetain:
+		e.message = c.message()
+	case eventUnretain:
+		e.topic = c.string()
+	default:
+		return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
+	}
+	if c.bad || len(c.p) > 0 {
+		return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
+	}
+	return e, nil
+}
+
+func (c *cursor) message() *Message {
+	flags := c.byte()
+	m := &Message{Retain: true, QoS: c.byte(), Version: c.byte(), Will: flags&isWill != 0}
+	p := &m.Properties
+	p.HasPayloadFormat, p.HasExpiry = flags&hasPayloadFormat != 0, flags&hasExpiry != 0
+	p.PayloadFormat, p.Expiry = c.byte(), c.uint32()
+	m.Accepted = time.UnixMilli(int64(c.uint64()))
+	m.Topic, m.ClientID, m.Username = c.string(), c.string(), c.string()
+	p.ContentType, p.ResponseTopic = c.string(), c.string()
+	if data := c.bytes(); len(data) > 0 {
+		p.CorrelationData = append([]byte(nil), data...)
+	}
+	for range c.uvarint() {
+		if c.bad {
+			break
+		}
+		p.User = append(p.User, UserProperty{c.string(), c.string()})
+	}
+	m.Payload = append([]byte(nil), c.bytes()...)
+	if m.QoS > 2 || m.Topic == "" || len(m.Payload) == 0 {
+		c.bad = true
+	}
+	return m
+}

@@ -1,0 +1,81 @@
+package mqtt
+
+import (
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// counters are the metrics that the server counts up.
+type counters struct {
+	accepted, refused          *metrics.Counter
+	malformed, unauthenticated *metrics.Counter
+	received, stored           *metrics.Counter
+	refusedMessages            *metrics.Counter
+	sent, tooBig, expired      *metrics.Counter
+	dropped0, dropped          *metrics.Counter
+	notRetained                *metrics.Counter
+	storeSeconds               *metrics.Histogram
+}
+
+func newCounters(set *metrics.Set) *counters {
+	c := set.GetOrCreateCounter
+	return &counters{
+		accepted:        c("weir_mqtt_connections_total"),
+		refused:         c("weir_mqtt_connections_refused_total"),
+		malformed:       c("weir_mqtt_protocol_errors_total"),
+		unauthenticated: c("weir_mqtt_unauthenticated_total"),
+		received:        c("weir_mqtt_messages_received_total"),
+		stored:          c("weir_mqtt_messages_stored_total"),
+		refusedMessages: c("weir_mqtt_messages_refused_total"),
+		sent:            c("weir_mqtt_messages_sent_total"),
+		tooBig:          c(`weir_mqtt_messages_dropped_total{reason="too_large"}`),
+		expired:         c(`weir_mqtt_messages_dropped_total{reason="expired"}`),
+		dropped0:        c(`weir_mqtt_messages_dropped_total{reason="slow_qos0"}`),
+		dropped:         c(`weir_mqtt_messages_dropped_total{reason="queue_full"}`),
+		notRetained:     c("weir_mqtt_messages_not_retained_total"),
+		storeSeconds:    set.GetOrCreateHistogram("weir_mqtt_store_seconds"),
+	}
+}
+
+// attach adds the gauges, which ask the server.
+func (c *counters) attach(s *Server, set *metrics.Set) {
+	set.GetOrCreateGauge("weir_mqtt_connections", func() float64 { return float64(s.Stats().Connections) })
+	set.GetOrCreateGauge("weir_mqtt_sessions", func() float64 { return float64(s.Stats().Sessions) })
+	set.GetOrCreateGauge("weir_mqtt_subscriptions", func() float64 { return float64(s.Stats().Subscriptions) })
+	set.GetOrCreateGauge("weir_mqtt_retained_messages", func() float64 { return float64(s.Stats().Retained) })
+	set.GetOrCreateGauge("weir_mqtt_queue_messages", func() float64 { return float64(s.Stats().Queued) })
+}
+
+// Stats is a snapshot of what the server holds and has done.
+type Stats struct {
+	Connections   int
+	Sessions      int // connected and kept
+	Subscriptions int
+	Retained      int
+	Queued        int // waiting for the committer
+
+	Received uint64 // PUBLISH packets
+	Stored   uint64 // durable messages, wills included
+	Refused  uint64 // messages that were not stored
+	Sent     uint64 // PUBLISH packets to subscribers
+	Dropped  uint64 // deliveries given up: queue full, slow at QoS 0, too large, expired
+}
+
+// Stats may be called at any time.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	connections := len(s.conns)
+	s.mu.Unlock()
+	c, d := s.count, s.dispatcher
+	return Stats{
+		Connections:   connections,
+		Sessions:      int(d.nSessions.Load()),
+		Subscriptions: int(d.nSubs.Load()),
+		Retained:      int(d.nRetained.Load()),
+		Queued:        s.queue.len(),
+		Received:      c.received.Get(),
+		Stored:        c.stored.Get(),
+		Refused:       c.refusedMessages.Get(),
+		Sent:          c.sent.Get(),
+		Dropped:       c.dropped.Get() + c.dropped0.Get() + c.tooBig.Get() + c.expired.Get(),
+	}
+}

@@ -1,0 +1,302 @@
+package mqtt
+
+import (
+	"errors"
+	"time"
+)
+
+// prepare applies the batch to the ledger in the order of arrival and notes
+// the events that this takes. A message changes the ledger only when it is
+// stored (settle); everything else changes it here, and stays so even if the
+// events cannot be written: the client then gets no answer, and the next
+// rewrite writes what the ledger says.
+func (k *committer) prepare(batch []*work) []*work {
+	out := make([]*work, 0, len(batch))
+	for _, w := range batch {
+		k.seq++
+		w.seq = k.seq
+		switch w.kind {
+		case workConnect:
+			if will := k.connect(w); will != nil {
+				out = append(out, will)
+			}
+		case workPublish:
+			k.publish(w)
+		case workPubrel:
+			k.pubrel(w)
+		case workSubscribe:
+			k.subscribe(w)
+		case workUnsubscribe:
+			k.unsubscribe(w)
+		case workGone:
+			if will := k.gone(w); will != nil {
+				out = append(out, will)
+			}
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+// minInbound is how many QoS 2 ids any client may have open. One that never
+// sends PUBREL must not fill the memory.
+const minInbound = 1024
+
+func (w *work) event(e event) { w.events = append(w.events, e.encode()) }
+
+// connect opens or continues the client's page. It returns the will of an
+// earlier connection if that has to be published now: the old connection is
+// taken over [MQTT-3.1.4-3] and the will has no delay, or its session ends
+// (§3.1.3.2.2).
+func (k *committer) connect(w *work) (due *work) {
+	old := k.ledger.clients[w.client]
+	if old == nil && len(k.ledger.clients) >= k.s.o.MaxSessions {
+		w.err = ErrFull
+		return nil
+	}
+	clean := w.login.clean
+	if old != nil && old.will != nil {
+		if clean || !old.persistent || old.conn != nil && old.will.delay == 0 {
+			due = old.will.due()
+		}
+	}
+	expiry := k.capExpiry(w.login.expiry)
+	w.login.expiry = expiry
+	page := old
+	switch {
+	case old == nil:
+		page = newClient(w.client, expiry)
+	case clean || !old.persistent:
+		if old.persistent {
+			w.event(event{kind: eventEnd, client: w.client})
+		}
+		page = newClient(w.client, expiry)
+	default:
+		w.known = true
+	}
+	if expiry > 0 && (page != old || page.expiry != expiry) {
+		w.event(event{kind: eventSession, client: w.client, expiry: expiry})
+	}
+	page.expiry = expiry
+	page.conn, page.will = w.conn, w.login.will
+	page.willDue, page.expireDue = time.Time{}, time.Time{}
+	k.ledger.clients[w.client] = page
+	return due
+}
+
+// capExpiry applies MaxSessionExpiry.
+func (k *committer) capExpiry(expiry uint32) uint32 {
+	if limit := k.s.o.MaxSessionExpiry; limit > 0 && limit/time.Second < never {
+		return min(expiry, max(1, uint32(limit/time.Second)))
+	}
+	return expiry
+}
+
+// page returns the client's page, nil when the connection is no longer the
+// client's: what it sent before it was taken over gets no answer.
+func (k *committer) page(w *work) *client {
+	if page := k.ledger.clients[w.client]; page != nil && page.conn == w.conn {
+		return page
+	}
+	return nil
+}
+
+// publish finds out whether a QoS 2 message is known already, and leaves out
+// what a client sent after something that got no answer.
+func (k *committer) publish(w *work) {
+	if w.ledger = k.page(w); w.ledger == nil || w.condemned() {
+		w.err = errNotStored
+	}
+	if w.err != nil {
+		k.refuse(w, w.err)
+		return
+	}
+	if w.message.QoS != 2 {
+		return
+	}
+	in := w.ledger.inbound[w.id]
+	if in != nil && in.pending == nil && in.doubtful {
+		in.doubtful = !k.s.o.Backend.Stored(in.place)
+	}
+	switch {
+	case in == nil && len(w.ledger.inbound) >= max(minInbound, int(k.s.o.ReceiveMaximum)):
+		k.refuse(w, ErrFull)
+	case in == nil:
+		w.ledger.inbound[w.id] = &inbound{pending: w}
+	case in.pending != nil:
+		w.duplicate, w.first = true, in.pending
+	case in.doubtful:
+		in.pending = w
+	default:
+		w.duplicate = true
+	}
+}
+
+// pubrel frees the packet id. The event is durable before the PUBCOMP, else
+// the next message under this id would be taken for the old one after a
+// restart, and be lost.
+func (k *committer) pubrel(w *work) {
+	page := k.page(w)
+	if page == nil {
+		w.err = errNotStored
+		return
+	}
+	in := page.inbound[w.id]
+	if in == nil || in.pending != nil {
+		return
+	}
+	w.known = true
+	delete(page.inbound, w.id)
+	if page.persistent {
+		w.event(event{kind: eventRelease, client: w.client, id: w.id})
+	}
+}
+
+func (k *committer) subscribe(w *work) {
+	page := k.page(w)
+	if page == nil {
+		w.err = errNotStored
+		return
+	}
+	for i, sub := range w.subs {
+		if w.codes[i] >= 0x80 {
+			continue
+		}
+		old, found := page.subs[sub.filter]
+		if !found && len(page.subs) >= k.s.o.MaxSubscriptions {
+			w.codes[i] = subackCode(w.conn.version, ErrFull)
+			continue
+		}
+		page.subs[sub.filter] = sub
+		if page.persistent && (!found || old != sub) {
+			w.event(event{kind: eventSubscribe, client: w.client, sub: sub})
+		}
+	}
+}
+
+func (k *committer) unsubscribe(w *work) {
+	page := k.page(w)
+	if page == nil {
+		w.err = errNotStored
+		return
+	}
+	for i, sub := range w.subs {
+		if _, found := page.subs[sub.filter]; !found {
+			w.codes[i] = 0x11 // no subscription existed
+			continue
+		}
+		delete(page.subs, sub.filter)
+		if page.persistent {
+			w.event(event{kind: eventUnsubscribe, client: w.client, sub: sub})
+		}
+	}
+}
+
+// gone closes a connection's part of the page. It returns the will if that is
+// due at once. A connection that was taken over is no part of it any more.
+func (k *committer) gone(w *work) (due *work) {
+	page := k.page(w)
+	if page == nil {
+		return nil
+	}
+	w.known = true
+	page.conn = nil
+	if w.bye.clean {
+		page.will = nil // [MQTT-3.14.4-3]
+	}
+	if w.bye.hasExpiry {
+		expiry := k.capExpiry(w.bye.expiry)
+		if page.persistent && expiry > 0 && expiry != page.expiry {
+			w.event(event{kind: eventSession, client: w.client, expiry: expiry})
+		}
+		page.expiry = expiry
+	}
+	if page.will != nil && (page.will.delay == 0 || page.expiry == 0) {
+		due = page.will.due()
+		page.will = nil
+	}
+	if page.expiry == 0 {
+		k.endSession(w, page)
+		return due
+	}
+	k.leave(page, time.Now())
+	return due
+}
+
+// leave starts the clocks of a page without connection.
+func (k *committer) leave(page *client, now time.Time) {
+	if page.will != nil {
+		page.willDue = now.Add(page.will.delay)
+	}
+	if page.expiry != never {
+		page.expireDue = now.Add(time.Duration(page.expiry) * time.Second)
+	}
+	for _, at := range [2]time.Time{page.willDue, page.expireDue} {
+		if !at.IsZero() && (k.next.IsZero() || at.Before(k.next)) {
+			k.next = at
+		}
+	}
+}
+
+func (k *committer) endSession(w *work, page *client) {
+	w.end = true
+	delete(k.ledger.clients, page.id)
+	if page.persistent {
+		w.event(event{kind: eventEnd, client: page.id})
+	}
+}
+
+// tick returns the wills and expiries that are due.
+func (k *committer) tick(now time.Time) (batch []*work) {
+	if k.next.IsZero() || now.Before(k.next) {
+		return nil
+	}
+	for _, page := range k.ledger.clients {
+		expired := !page.expireDue.IsZero() && !now.Before(page.expireDue)
+		if !page.willDue.IsZero() && (expired || !now.Before(page.willDue)) {
+			batch = append(batch, page.will.due())
+			page.will, page.willDue = nil, time.Time{}
+		}
+		if expired {
+			w := &work{kind: workExpire, client: page.id}
+			k.endSession(w, page)
+			batch = append(batch, w)
+		}
+	}
+	k.next = k.ledger.due()
+	return batch
+}
+
+// setAlarm arranges for tick to be called in time. An alarm that nothing needs
+// any more does no harm.
+func (k *committer) setAlarm() {
+	if !k.next.IsZero() {
+		k.alarm.Reset(max(0, time.Until(k.next)))
+	}
+}
+
+// lastWills returns the wills that still wait for their delay when the server
+// closes: early is better than never, they do not survive a restart.
+func (k *committer) lastWills() (batch []*work) {
+	for _, page := range k.ledger.clients {
+		if page.will != nil {
+			batch = append(batch, page.will.due())
+			page.will, page.willDue = nil, time.Time{}
+		}
+	}
+	return batch
+}
+
+// subackCode is the return code for a filter that is refused (§3.9.3).
+func subackCode(version byte, err error) byte {
+	switch {
+	case version != 5:
+		return 0x80
+	case errors.Is(err, ErrFull):
+		return 0x97
+	case errors.Is(err, ErrNotAllowed):
+		return 0x87
+	default:
+		return 0x8F // topic filter invalid
+	}
+}

@@ -1,0 +1,136 @@
+package mqtt
+
+import "sync"
+
+// work is one thing that changes state, in the order in which it was read off
+// its connection. The reader fills the first half, the committer the second;
+// the dispatcher only reads.
+type work struct {
+	kind    workKind
+	conn    *conn          // who asked; nil for a will after its delay, and for an expiry
+	client  string         // client id
+	id      uint16         // packet id
+	message *Message       // workPublish, workWill
+	subs    []subscription // workSubscribe, workUnsubscribe (filters only)
+	codes   []byte         // answers, one per filter
+	login   *login         // workConnect
+	bye     *goodbye       // workGone
+
+	seq       uint64  // counts the committer's work, from 1
+	ledger    *client // the client's page in the ledger (committer only)
+	place     Place
+	events    [][]byte
+	first     *work // the PUBLISH of the same batch that this one repeats
+	retain    bool  // the message becomes its topic's retained message
+	duplicate bool  // workPublish: a QoS 2 id that is known already
+	known     bool  // workPubrel: the id was known; workConnect: a session was there
+	end       bool  // workGone: the session ends with its connection
+	err       error // the answer is a refusal, or none at all
+}
+
+type workKind uint8
+
+const (
+	workConnect workKind = iota
+	workPublish
+	workPubrel
+	workSubscribe
+	workUnsubscribe
+	workGone   // a connection that had a session has ended
+	workWill   // a will is due
+	workExpire // a session has expired
+)
+
+// size is the work's share of a batch, in bytes.
+func (w *work) size() int {
+	if w.message != nil {
+		return w.message.size()
+	}
+	return 256 * (1 + len(w.subs))
+}
+
+// queue is the one bounded queue between the readers and the committer.
+type queue struct {
+	maxItems, maxBytes int
+
+	mu      sync.Mutex
+	filled  sync.Cond // work came, or poke, or close
+	drained sync.Cond // room came, or close
+	items   []*work   // guarded by mu
+	bytes   int       // guarded by mu
+	poked   bool      // guarded by mu
+	closed  bool      // guarded by mu
+}
+
+func newQueue(maxItems, maxBytes int) *queue {
+	q := &queue{maxItems: maxItems, maxBytes: maxBytes}
+	q.filled.L, q.drained.L = &q.mu, &q.mu
+	return q
+}
+
+// put appends w and blocks while the queue is full: this is the backpressure
+// on one reader. An item larger than the whole queue enters an empty one. It
+// reports false after close.
+func (q *queue) put(w *work) bool {
+	size := w.size()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !q.closed && (len(q.items) >= q.maxItems || len(q.items) > 0 && q.bytes+size > q.maxBytes) {
+		q.drained.Wait()
+	}
+	if q.closed {
+		return false
+	}
+	q.items = append(q.items, w)
+	q.bytes += size
+	q.filled.Signal()
+	return true
+}
+
+// take moves the oldest items into batch, up to the two limits and at least
+// one, and blocks while there is none. After a poke it may return nothing. It
+// reports false when the queue is closed and empty.
+func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.items) == 0 && !q.closed && !q.poked {
+		q.filled.Wait()
+	}
+	q.poked = false
+	n, sum := 0, 0
+	for n < len(q.items) && n < items && (n == 0 || sum < bytes) {
+		sum += q.items[n].size()
+		n++
+	}
+	batch = append(batch, q.items[:n]...)
+	rest := copy(q.items, q.items[n:])
+	clear(q.items[rest:])
+	q.items = q.items[:rest]
+	q.bytes -= sum
+	q.drained.Broadcast()
+	return batch, n > 0 || !q.closed
+}
+
+// poke makes a waiting take return, so that the committer looks at its clock.
+func (q *queue) poke() {
+	q.mu.Lock()
+	q.poked = true
+	q.filled.Signal()
+	q.mu.Unlock()
+}
+
+// close lets take drain what is there and refuses every later put.
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.filled.Broadcast()
+	q.drained.Broadcast()
+	q.mu.Unlock()
+}
+
+// len is the number of waiting items.
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
+}

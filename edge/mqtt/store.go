@@ -1,0 +1,344 @@
+package mqtt
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+)
+
+// The state file: a header, then frames (FORMAT.md).
+const (
+	storeMagic   = "weirmqt"
+	storeVersion = 1
+	storeHeader  = len(storeMagic) + 1
+	frameHeader  = 8
+	maxEvent     = 512 << 20 // nothing longer is believed to be an event
+	maxResync    = 2 << 20   // nor, after damage, anything longer than this
+)
+
+// FileStore is a Store in one append-only file. Each event has its length and
+// a CRC32C. It always opens: a torn or damaged part is skipped and reported,
+// what can be read after it is kept. One process may use a file at a time,
+// and one goroutine.
+type FileStore struct {
+	path     string
+	log      *slog.Logger
+	file     *os.File
+	end      int64 // where the next frame goes
+	loaded   bool
+	poisoned bool
+	buf      []byte
+}
+
+// OpenStore opens or creates the state file. Errors: the directory cannot be
+// written, or ErrFormat.
+func OpenStore(path string, log *slog.Logger) (*FileStore, error) {
+	s := &FileStore{path: path, log: log}
+	err := os.Remove(s.temporary())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove unfinished state file: %w", err)
+	}
+	s.file, err = os.OpenFile(path, os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.loaded = true
+		return s, s.replace(func(io.Writer) error { return nil })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open state file: %w", err)
+	}
+	var header [storeHeader]byte
+	n, err := s.file.ReadAt(header[:], 0)
+	if err != nil && err != io.EOF {
+		s.file.Close()
+		return nil, fmt.Errorf("read state file: %w", err)
+	}
+	if n == storeHeader && string(header[:len(storeMagic)]) == storeMagic && header[len(storeMagic)] > storeVersion {
+		s.file.Close()
+		return nil, fmt.Errorf("%s: %w: %d, this program knows %d", path, ErrFormat, header[len(storeMagic)], storeVersion)
+	}
+	return s, nil
+}
+
+func (s *FileStore) temporary() string { return s.path + ".new" }
+
+// span is a part of the file that holds whole frames.
+type span struct{ from, to int64 }
+
+// Load implements Store. A torn tail, which a crash leaves behind, is cut off;
+// after damage in the middle the file is rewritten from its good parts.
+func (s *FileStore) Load(fn func(event []byte) error) error {
+	if s.loaded {
+		return nil
+	}
+	info, err := s.file.Stat()
+	if err != nil {
+		return fmt.Errorf("load state file: %w", err)
+	}
+	spans, err := s.scan(info.Size(), fn)
+	if err != nil {
+		return err
+	}
+	s.loaded = true
+	last := spans[len(spans)-1]
+	s.end = last.to
+	switch {
+	case len(spans) > 1 || last.from != int64(storeHeader):
+		s.log.Error("state file was damaged, events are missing", "file", s.path, "holes", max(1, len(spans)-1))
+		return s.replace(func(w io.Writer) error {
+			for _, p := range spans {
+				if _, err := io.Copy(w, io.NewSectionReader(s.file, p.from, p.to-p.from)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	case s.end < info.Size():
+		s.log.Warn("state file had a torn end", "file", s.path, "bytes", info.Size()-s.end)
+		if err := s.file.Truncate(s.end); err != nil {
+			return fmt.Errorf("cut torn state file: %w", err)
+		}
+		if err := s.file.Sync(); err != nil {
+			return fmt.Errorf("cut torn state file: %w", err)
+		}
+	}
+	return nil
+}
+
+// scan calls fn with every readable event and returns where they lie: one
+// span from the header to the end when nothing is damaged, never none.
+func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
+	at := int64(storeHeader)
+	var header [storeHeader]byte
+	if _, err := s.file.ReadAt(header[:], 0); err != nil || string(header[:]) != storeMagic+string(rune(storeVersion)) {
+		at = 0 // frames may begin anywhere
+	}
+	spans := []span{{at, at}}
+	r := bufio.NewReaderSize(io.NewSectionReader(s.file, at, max(0, size-at)), 64<<10)
+	for at < size {
+		p, err := readEvent(r, size-at)
+		if err != nil && !errors.Is(err, errEvent) {
+			return nil, fmt.Errorf("read state file at %d: %w", at, err)
+		}
+		if err != nil {
+			next, err := s.resync(at+1, size)
+			if err != nil {
+				return nil, err
+			}
+			if next == size {
+				break
+			}
+			at = next
+			spans = append(spans, span{at, at})
+			r.Reset(io.NewSectionReader(s.file, at, size-at))
+			continue
+		}
+		if err := fn(p); err != nil {
+			return nil, err
+		}
+		at += int64(frameHeader + len(p))
+		spans[len(spans)-1].to = at
+	}
+	if spans[0].from == spans[0].to && len(spans) > 1 && spans[0].from == 0 {
+		spans = spans[1:]
+	}
+	return spans, nil
+}
+
+// readEvent reads one frame of which left bytes may be there. errEvent: there
+// is none.
+func readEvent(r *bufio.Reader, left int64) ([]byte, error) {
+	header, err := r.Peek(frameHeader)
+	if err == io.EOF {
+		return nil, errEvent
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := int64(binary.LittleEndian.Uint32(header))
+	sum := binary.LittleEndian.Uint32(header[4:])
+	if n == 0 || n > maxEvent || n > left-frameHeader {
+		return nil, errEvent
+	}
+	frame := make([]byte, frameHeader+n)
+	if _, err := io.ReadFull(r, frame); err != nil {
+		return nil, err
+	}
+	if frameSum(frame) != sum {
+		return nil, errEvent
+	}
+	return frame[frameHeader:], nil
+}
+
+// resync looks for the next whole frame at or after from, and returns size
+// when there is none.
+func (s *FileStore) resync(from, size int64) (int64, error) {
+	const window = 1 << 20
+	buf := make([]byte, window+frameHeader)
+	for at := from; at+frameHeader < size; at += window {
+		n, err := s.file.ReadAt(buf[:min(int64(len(buf)), size-at)], at)
+		if err != nil && err != io.EOF {
+			return 0, fmt.Errorf("read state file at %d: %w", at, err)
+		}
+		for i := 0; i < window && i+frameHeader <= n; i++ {
+			length := int64(binary.LittleEndian.Uint32(buf[i:]))
+			start := at + int64(i)
+			if length == 0 || length > maxResync || length > size-start-frameHeader {
+				continue
+			}
+			if i+frameHeader < n && !eventKind(buf[i+frameHeader]).known() {
+				continue
+			}
+			r := bufio.NewReaderSize(io.NewSectionReader(s.file, start, frameHeader+length), 4<<10)
+			if _, err := readEvent(r, frameHeader+length); err == nil {
+				return start, nil
+			}
+		}
+	}
+	return size, nil
+}
+
+// frameSum is the CRC32C of a frame's length field and its event.
+func frameSum(frame []byte) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli) // cached by the package
+	return crc32.Update(crc32.Checksum(frame[:4], table), table, frame[frameHeader:])
+}
+
+// appendFrame adds the frame of one event to b.
+func appendFrame(b, event []byte) []byte {
+	at := len(b)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(event)))
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, event...)
+	binary.LittleEndian.PutUint32(b[at+4:], frameSum(b[at:]))
+	return b
+}
+
+// Append implements Store with one write and one fsync. After an error nobody
+// knows what the file ends with: nothing is appended until it is rewritten.
+func (s *FileStore) Append(events [][]byte) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.poisoned {
+		return ErrPoisoned
+	}
+	s.buf = s.buf[:0]
+	for _, p := range events {
+		s.buf = appendFrame(s.buf, p)
+	}
+	if _, err := s.file.WriteAt(s.buf, s.end); err != nil {
+		s.poisoned = true
+		return fmt.Errorf("append state: %w", err)
+	}
+	if err := s.file.Sync(); err != nil {
+		s.poisoned = true
+		return fmt.Errorf("sync state: %w", err)
+	}
+	s.end += int64(len(s.buf))
+	if cap(s.buf) > keepBuffer {
+		s.buf = nil
+	}
+	return nil
+}
+
+func (s *FileStore) usable() error {
+	if s.file == nil {
+		return ErrClosed
+	}
+	if !s.loaded {
+		return errors.New("state file is not loaded yet")
+	}
+	return nil
+}
+
+// Rewrite implements Store: a new file beside the old one, fsync, rename,
+// fsync of the directory. A crash leaves the one or the other. When it fails
+// before the rename the old file is still in use; when it fails after, nobody
+// knows which one a crash leaves: the error is ErrPoisoned.
+func (s *FileStore) Rewrite(events iter.Seq[[]byte]) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	return s.replace(func(w io.Writer) error {
+		var frame []byte
+		for p := range events {
+			frame = appendFrame(frame[:0], p)
+			if _, err := w.Write(frame); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// replace puts a file with what body writes after the header in the place of
+// the current one.
+func (s *FileStore) replace(body func(io.Writer) error) error {
+	next, err := os.OpenFile(s.temporary(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("create state file: %w", err)
+	}
+	end, err := writeStore(next, body)
+	if err == nil {
+		err = os.Rename(s.temporary(), s.path)
+	}
+	if err != nil {
+		next.Close()
+		os.Remove(s.temporary())
+		return fmt.Errorf("rewrite state file: %w", err)
+	}
+	if s.file != nil {
+		s.file.Close()
+	}
+	s.file, s.end = next, end
+	if err := syncDir(filepath.Dir(s.path)); err != nil {
+		s.poisoned = true
+		return fmt.Errorf("sync directory of state file: %w: %w", ErrPoisoned, err)
+	}
+	s.poisoned = false
+	return nil
+}
+
+// writeStore writes a whole state file and makes its bytes durable.
+func writeStore(f *os.File, body func(io.Writer) error) (end int64, err error) {
+	w := bufio.NewWriterSize(f, 64<<10)
+	w.WriteString(storeMagic)
+	w.WriteByte(storeVersion)
+	if err := body(w); err != nil {
+		return 0, err
+	}
+	if err := w.Flush(); err != nil {
+		return 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	return f.Seek(0, io.SeekCurrent)
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Close implements Store. Everything appended is durable already.
+func (s *FileStore) Close() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file = nil
+	return err
+}

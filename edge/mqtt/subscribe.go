@@ -1,0 +1,81 @@
+package mqtt
+
+import (
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// handleSubscribe checks every filter of a SUBSCRIBE and puts it on the queue:
+// SUBACK follows when the subscription is durable, in order with what the
+// client published before.
+func (c *conn) handleSubscribe(h packets.FixedHeader, body []byte) error {
+	set, err := checkFilters(c.version, body, true)
+	if err != nil {
+		return err
+	}
+	pk := packets.Packet{FixedHeader: h, ProtocolVersion: c.version}
+	if err := pk.SubscribeDecode(body); err != nil {
+		return protocolError(err)
+	}
+	if pk.PacketID == 0 {
+		return packets.ErrProtocolViolationNoPacketID // [MQTT-2.2.1-3]
+	}
+	if len(pk.Filters) == 0 {
+		return packets.ErrProtocolViolationNoFilters // [MQTT-3.8.3-2]
+	}
+	identifier := 0
+	if set.has(packets.PropSubscriptionIdentifier) {
+		if len(pk.Properties.SubscriptionIdentifier) != 1 {
+			return packets.ErrProtocolViolation // §3.8.2.1.2
+		}
+		identifier = pk.Properties.SubscriptionIdentifier[0]
+	}
+	w := &work{kind: workSubscribe, conn: c, client: c.clientID, id: pk.PacketID}
+	for _, f := range pk.Filters {
+		sub := subscription{
+			filter: strings.Clone(f.Filter), qos: f.Qos, noLocal: f.NoLocal,
+			retainAsPublished: f.RetainAsPublished, retainHandling: f.RetainHandling, identifier: identifier,
+		}
+		code, err := c.checkFilter(sub)
+		if err != nil {
+			return err
+		}
+		w.subs = append(w.subs, sub)
+		w.codes = append(w.codes, code)
+	}
+	if !c.s.queue.put(w) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// checkFilter returns the SUBACK code of one filter: the granted QoS or an
+// error.
+func (c *conn) checkFilter(sub subscription) (byte, error) {
+	share, filter, ok := shareName(sub.filter)
+	if !ok || !validFilter(filter, c.s.o.MaxTopicLevels) {
+		return subackCode(c.version, packets.ErrTopicFilterInvalid), nil
+	}
+	if share != "" && sub.noLocal {
+		return 0, packets.ErrProtocolViolationInvalidSharedNoLocal // [MQTT-3.8.3-4]
+	}
+	if allow := c.s.o.AllowSubscribe; allow != nil && !allow(c.clientID, c.username, sub.filter) {
+		return subackCode(c.version, ErrNotAllowed), nil
+	}
+	return sub.qos, nil
+}
+
+// deliverRetained sends a retained message because of a new subscription. It
+// keeps its retain flag [MQTT-3.3.1-8].
+func (s *session) deliverRetained(m *Message, sub subscription) {
+	if at, ok := m.expires(); ok && !time.Now().Before(at) {
+		return
+	}
+	d := delivery{message: m, qos: min(m.QoS, sub.qos), retain: true}
+	if sub.identifier > 0 {
+		d.identifiers = []int{sub.identifier}
+	}
+	s.deliver(d)
+}

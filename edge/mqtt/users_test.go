@@ -1,0 +1,67 @@
+package mqtt
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func usersFile(t *testing.T, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestUsers(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// htpasswd writes $2y$, which is the same.
+	apache := strings.Replace(string(hash), "$2a$", "$2y$", 1)
+	u, err := LoadUsers(usersFile(t, "# devices", "ann:"+string(hash), "", "bob:"+apache))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, password string
+		ok             bool
+	}{
+		{"ann", "secret", true}, {"ann", "secret", true}, {"ann", "wrong", false}, {"ann", "", false},
+		{"bob", "secret", true}, {"bob", "Secret", false}, {"eve", "secret", false}, {"eve", "nobody", false},
+	} {
+		err := u.Authenticate(Connect{Username: test.name, HasUsername: true, Password: []byte(test.password)})
+		if (err == nil) != test.ok || err != nil && !errors.Is(err, ErrBadCredentials) {
+			t.Errorf("%s/%s: %v", test.name, test.password, err)
+		}
+	}
+	if err := u.Authenticate(Connect{}); !errors.Is(err, ErrBadCredentials) {
+		t.Errorf("no user name: %v", err)
+	}
+}
+
+func TestUsersErrors(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("x"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ lines, want string }{
+		{"ann", "line 1: not name:hash"},
+		{"\nann:{SHA}abc", `line 2: user "ann" has no bcrypt hash`},
+		{"ann:" + string(hash) + "\nann:" + string(hash), "line 2: user \"ann\" is there twice"},
+	} {
+		if _, err := LoadUsers(usersFile(t, test.lines)); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%q: %v", test.lines, err)
+		}
+	}
+	if _, err := LoadUsers(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
