@@ -1,0 +1,193 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/weirmq/weir/storage/record"
+)
+
+// maxInflated bounds what the records of one batch may inflate to.
+const maxInflated = 64 << 20
+
+// Append hands a batch to a partition. done is called exactly once: with nil
+// when the batch is durable and readable, with base the offset of its first
+// record. base is -1 for a gateway's batch that had been appended before; a
+// producer's gets its first offset again. Neither is answered before the batch
+// that it repeats is durable. done is called from a goroutine of the log, or
+// before Append returns for a batch that is wrong at first sight; it must
+// neither block nor append.
+//
+// Calls from one goroutine keep their order. Append checks the batch in the
+// caller's goroutine, and waits while two slots' worth of batches stand in
+// line: that is the back-pressure.
+//
+// Errors: *RefusedError for a batch with a Source; ErrUnknownTopic, ErrCorrupt,
+// ErrTooLarge, ErrUnsupported; ErrOutOfOrderSequence, ErrDuplicateSequence,
+// ErrProducerFenced, ErrUnknownProducer for one with a producer id; ErrClosed,
+// after which the batch never becomes durable; ErrFenced, after which it may.
+func (l *Log) Append(a Append, done func(base int64, err error)) {
+	if err := l.checkAppend(a); err != nil {
+		done(-1, err)
+		return
+	}
+	err := l.line.push(request{
+		size:   a.size(),
+		admit:  func(b *builder) { b.append(a, done) },
+		refuse: func(err error) { done(-1, err) },
+	})
+	if err != nil {
+		done(-1, err)
+	}
+}
+
+// size is the most bytes that an append adds to a slot.
+func (a *Append) size() int {
+	size := runFixed + len(a.Batch)
+	if a.Source != nil {
+		size += maxSource + len(a.Source.Stream.Gateway)
+	}
+	return size
+}
+
+// checkAppend finds what is wrong with an append whatever the state of the log:
+// later its bytes are believed.
+func (l *Log) checkAppend(a Append) error {
+	b := a.Batch
+	if size := a.size(); size > l.slotBytes {
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, l.slotBytes)
+	}
+	if err := b.Verify(); err != nil {
+		return fmt.Errorf("verify batch: %w: %w", ErrCorrupt, err)
+	}
+	switch {
+	case b.Control():
+		return fmt.Errorf("%w: control batch", ErrUnsupported)
+	case b.Transactional():
+		return fmt.Errorf("%w: transactional batch", ErrUnsupported)
+	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
+		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", ErrCorrupt, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
+	}
+	if s := a.Source; s != nil {
+		if err := checkGateway(s.Stream.Gateway); err != nil {
+			return err
+		}
+		switch {
+		case s.First == 0 || s.Last < s.First:
+			return fmt.Errorf("%w: sequences %d to %d", ErrCorrupt, s.First, s.Last)
+		case b.ProducerID() >= 0:
+			return fmt.Errorf("%w: gateway's batch with producer id %d", ErrUnsupported, b.ProducerID())
+		}
+	}
+	if err := b.Admit(maxInflated); errors.Is(err, record.ErrTooLarge) {
+		return fmt.Errorf("verify records: %w: %w", ErrTooLarge, err)
+	} else if err != nil {
+		return fmt.Errorf("verify records: %w: %w", ErrCorrupt, err)
+	}
+	return nil
+}
+
+// append admits a batch to the slot being built, or decides its answer. The
+// committer calls it, in the order of the appends.
+func (b *builder) append(a Append, done func(int64, error)) {
+	key := placeKey{a.Topic, a.Partition}
+	_, err := b.spec.place(key)
+	switch {
+	case err != nil && a.Source != nil:
+		b.refuse(a, ReasonTopic, done)
+	case err != nil:
+		b.answer(done, -1, err)
+	case a.Source != nil:
+		b.appendSource(key, a, done)
+	case a.Batch.ProducerID() >= 0:
+		b.appendProducer(key, a, done)
+	default:
+		b.take(key, a, done)
+	}
+}
+
+// appendSource holds the rules of the marks. Each of them is there because
+// without it a schedule exists that loses, doubles or reorders a reading.
+func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) {
+	src := a.Source
+	mk := markKey{src.Stream, key}
+	buffer := bufferKey{src.Stream.Gateway, src.Stream.Buffer}
+	switch b.spec.bufferState(buffer) {
+	case Retired:
+		// Its marks are gone: by them everything would look new.
+		b.refuse(a, ReasonRetired, done)
+		return
+	case Aside:
+		b.refuse(a, ReasonAside, done)
+		return
+	}
+	// The mark includes what is in flight: a batch that is sent again while
+	// its first copy flies must not be appended twice.
+	mark := b.spec.mark(mk)
+	mutated := &b.log.mutations
+	if mutated.DurableMarks {
+		mark = b.spec.durable.mark(mk)
+	}
+	if mutated.NoPrev && mark < src.First {
+		src.Prev = mark
+	}
+	switch {
+	case src.Last <= mark && mutated.AckDuplicate:
+		done(-1, nil)
+	case src.Last <= mark:
+		// The answer waits for the slot that set the mark: if that is lost,
+		// so is the only copy.
+		b.answer(done, -1, nil)
+	case src.Prev == mark && mark < src.First:
+		b.spec.marks.set(b.spec.slot, mk, src.Last)
+		b.spec.buffers.set(b.spec.slot, buffer, Known)
+		if mutated.PromiseMarks {
+			b.log.promised.set(mk, src.Last)
+		}
+		if mutated.AckFlying {
+			done(-1, nil)
+			done = func(int64, error) {}
+		}
+		b.take(key, a, done)
+	default:
+		b.refuse(a, ReasonSequence, done)
+	}
+}
+
+func (b *builder) appendProducer(key placeKey, a Append, done func(int64, error)) {
+	pk := producerKey{key, a.Batch.ProducerID()}
+	p := b.spec.producer(pk)
+	base, duplicate, err := p.judge(a.Batch)
+	if err != nil || duplicate {
+		b.answer(done, base, err)
+		return
+	}
+	p.take(a.Batch, b.spec.end(key))
+	b.spec.producers.set(b.spec.slot, pk, p)
+	b.take(key, a, done)
+}
+
+// answer calls done when everything admitted so far is durable.
+func (b *builder) answer(done func(int64, error), base int64, err error) {
+	b.slot.answers = append(b.slot.answers, func(lost error) {
+		if lost != nil {
+			done(-1, lost)
+			return
+		}
+		done(base, err)
+	})
+}
+
+// refuse answers with the durable mark, read when everything admitted so far
+// has landed: by an earlier one the sender would rewind too far, by a
+// speculative one perhaps not far enough.
+func (b *builder) refuse(a Append, reason Reason, done func(int64, error)) {
+	key := markKey{a.Source.Stream, placeKey{a.Topic, a.Partition}}
+	b.slot.answers = append(b.slot.answers, func(lost error) {
+		if lost != nil {
+			done(-1, lost)
+			return
+		}
+		done(-1, &RefusedError{Mark: b.log.durableMark(key), Reason: reason})
+	})
+}

@@ -1,0 +1,158 @@
+package commitlog
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// MaxPartitions is the largest number of partitions of a topic.
+const MaxPartitions = 10_000
+
+// maxConfigs bounds the configuration of a topic: keys and values, in bytes.
+const maxConfigs = 64 << 10
+
+// maxTopicName is Kafka's limit.
+const maxTopicName = 249
+
+// CreateTopic adds a topic. It is durable on return.
+//
+// Errors: ErrTopicExists, with the topic that has the name, ErrInvalidTopic,
+// ErrInvalidPartitions.
+func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
+	if err := checkTopicName(name); err != nil {
+		return Topic{}, err
+	}
+	if partitions < 1 || partitions > MaxPartitions {
+		return Topic{}, fmt.Errorf("%w: %d is not in 1..%d", ErrInvalidPartitions, partitions, MaxPartitions)
+	}
+	size, err := checkConfigs(configs)
+	if err != nil {
+		return Topic{}, err
+	}
+	t := Topic{Name: name, Partitions: partitions, Configs: maps.Clone(configs), Created: l.now().UnixMilli()}
+	rand.Read(t.ID[:])
+	return ask(ctx, l, size, func(b *builder) (Topic, error) {
+		if old := b.spec.topicNamed(name); old != nil {
+			return *old, fmt.Errorf("%w: %q", ErrTopicExists, name)
+		}
+		b.spec.topics.set(b.spec.slot, t.ID, &t)
+		b.spec.names.set(b.spec.slot, name, t.ID)
+		b.put(kindTopicCreated, encodeTopicCreated(t))
+		return t, nil
+	})
+}
+
+// checkTopicName accepts what Kafka accepts.
+func checkTopicName(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > maxTopicName {
+		return fmt.Errorf("%w: name %q", ErrInvalidTopic, name)
+	}
+	for _, c := range []byte(name) {
+		legal := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
+		if !legal {
+			return fmt.Errorf("%w: name %q has %q in it", ErrInvalidTopic, name, c)
+		}
+	}
+	return nil
+}
+
+func checkConfigs(configs map[string]string) (size int, err error) {
+	for key, value := range configs {
+		if len(key) > maxName || len(value) > maxName {
+			return 0, fmt.Errorf("%w: configuration %.40q is too long", ErrInvalidTopic, key)
+		}
+		size += len(key) + len(value) + 4
+	}
+	if size > maxConfigs {
+		return 0, fmt.Errorf("%w: %d bytes of configuration", ErrInvalidTopic, size)
+	}
+	return size, nil
+}
+
+// DeleteTopic removes a topic with its records, and with the marks of streams
+// and the producers in it. It is durable on return.
+//
+// Errors: ErrUnknownTopic.
+func (l *Log) DeleteTopic(ctx context.Context, id TopicID) error {
+	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
+		t := b.spec.topic(id)
+		if t == nil {
+			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
+		}
+		b.spec.topics.set(b.spec.slot, id, nil)
+		b.spec.names.set(b.spec.slot, t.Name, TopicID{})
+		b.put(kindTopicDeleted, encodeTopicDeleted(id))
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// GrowTopic adds partitions, so that the topic has the given number of them. It
+// is durable on return.
+//
+// Errors: ErrUnknownTopic, ErrInvalidPartitions if that is not more than now.
+func (l *Log) GrowTopic(ctx context.Context, id TopicID, partitions int32) error {
+	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
+		t := b.spec.topic(id)
+		switch {
+		case t == nil:
+			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
+		case partitions <= t.Partitions || partitions > MaxPartitions:
+			return struct{}{}, fmt.Errorf("%w: %d for topic %q, which has %d", ErrInvalidPartitions, partitions, t.Name, t.Partitions)
+		}
+		grown := *t
+		grown.Partitions = partitions
+		b.spec.topics.set(b.spec.slot, id, &grown)
+		b.put(kindTopicGrown, encodeTopicGrown(id, partitions))
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// place returns the topic of a partition if both exist.
+func (s *speculation) place(key placeKey) (*Topic, error) {
+	t := s.topic(key.topic)
+	if t == nil {
+		return nil, fmt.Errorf("%w: topic %v", ErrUnknownTopic, key.topic)
+	}
+	if key.partition < 0 || key.partition >= t.Partitions {
+		return nil, fmt.Errorf("%w: partition %d of topic %q", ErrUnknownTopic, key.partition, t.Name)
+	}
+	return t, nil
+}
+
+// Topic returns the topic of that name.
+func (l *Log) Topic(name string) (Topic, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if t := l.state.names[name]; t != nil {
+		return t.Topic, true
+	}
+	return Topic{}, false
+}
+
+// TopicByID returns the topic of that id.
+func (l *Log) TopicByID(id TopicID) (Topic, bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if t := l.state.topics[id]; t != nil {
+		return t.Topic, true
+	}
+	return Topic{}, false
+}
+
+// Topics returns all topics, sorted by name.
+func (l *Log) Topics() []Topic {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	topics := make([]Topic, 0, len(l.state.topics))
+	for _, t := range l.state.topics {
+		topics = append(topics, t.Topic)
+	}
+	slices.SortFunc(topics, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
+	return topics
+}

@@ -1,0 +1,164 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// maxProblems bounds a Report: one lost slot can break a rule a million times.
+const maxProblems = 1000
+
+// Report is what Check found.
+type Report struct {
+	Slots      int64         `json:"slots"`
+	Entries    int64         `json:"entries"`
+	Batches    int64         `json:"batches"`
+	Records    int64         `json:"records"`
+	Bytes      int64         `json:"bytes"`      // of all entries
+	Topics     int           `json:"topics"`     // at the end of the log, as the next three
+	Partitions int           `json:"partitions"` //
+	Streams    int           `json:"streams"`    // that have a mark
+	Problems   []string      `json:"problems"`   // each with the key of an object; none: the bucket is sound
+	Took       time.Duration `json:"took"`       // nanoseconds
+}
+
+// Check proves every rule of the log from the bytes at rest, in all shards: the
+// journal's, CRCs, records that decode, offsets without a hole, marks that go on
+// where they were, producers' sequences, and a catalogue that makes sense. It
+// claims nothing and writes nothing, so it can run beside an owner; what is
+// appended meanwhile may or may not be part of it. Problems are also written to
+// w, if it is not nil, as they are found.
+//
+// Its error says that the bucket could not be read to the end; a log that is
+// broken is no error but has Problems.
+func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
+	began := time.Now()
+	c, found, err := ReadCluster(ctx, b)
+	if err == nil && !found {
+		err = fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("check: %w", err)
+	}
+	a := &auditor{out: w}
+	for shard := range uint32(c.Shards) {
+		if err := a.audit(ctx, b, shard); err != nil {
+			return a.report, fmt.Errorf("check shard %d: %w", shard, err)
+		}
+	}
+	a.report.Took = time.Since(began)
+	return a.report, nil
+}
+
+// auditor is the journal's State for Check.
+type auditor struct {
+	report Report
+	out    io.Writer
+
+	shard uint32
+	state *state
+	last  journal.Position
+	where string // what is being looked at
+}
+
+func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) error {
+	a.shard, a.last, a.state = shard, journal.Position{}, newState()
+	a.state.tolerate = func(err error) { a.problem(err) }
+	_, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard}, a)
+	switch {
+	case err == nil:
+	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrFormat):
+		a.where = fmt.Sprintf("shard %d", shard)
+		a.problem(err)
+	default:
+		return err
+	}
+	a.report.Topics += len(a.state.topics)
+	for _, t := range a.state.topics {
+		a.report.Partitions += len(t.partitions)
+	}
+	streams := make(map[Stream]bool)
+	for name, g := range a.state.gateways {
+		for buffer, marks := range g.buffers {
+			for key := range marks {
+				streams[Stream{name, buffer, key.lane}] = true
+			}
+		}
+	}
+	a.report.Streams += len(streams)
+	return nil
+}
+
+func (a *auditor) problem(err error) {
+	line := fmt.Sprintf("%s: %v", a.where, err)
+	if len(a.report.Problems) == maxProblems {
+		return
+	}
+	if len(a.report.Problems) == maxProblems-1 {
+		line = a.where + ": more problems than are worth listing from here on"
+	}
+	a.report.Problems = append(a.report.Problems, line)
+	if a.out != nil {
+		fmt.Fprintln(a.out, line)
+	}
+}
+
+// Apply implements journal.State. It never fails: whatever is wrong goes into
+// the report, and the log is read on.
+func (a *auditor) Apply(pos journal.Position, entries []journal.Entry) error {
+	key := journal.SlotKey(a.shard, pos)
+	a.where = key
+	if !a.last.Before(pos) {
+		a.problem(fmt.Errorf("%w: slot %v follows %v", ErrCorrupt, pos, a.last))
+	}
+	a.last = pos
+	a.report.Slots++
+	for i, e := range entries {
+		a.where = fmt.Sprintf("%s: entry %d", key, i)
+		a.report.Entries++
+		a.report.Bytes += int64(len(e.Body))
+		if e.Kind >= firstMachineKind {
+			continue
+		}
+		if err := a.state.apply(pos, e); err != nil {
+			a.problem(err)
+			continue
+		}
+		if e.Kind == kindRun {
+			a.records(e.Body)
+		}
+	}
+	return nil
+}
+
+// records looks into the batches of a run, which apply leaves alone.
+func (a *auditor) records(body []byte) {
+	r, err := decodeRun(body)
+	if err != nil {
+		a.problem(err)
+		return
+	}
+	batches, _, err := cutRun(r.data, r.base, r.epoch)
+	if err != nil {
+		a.problem(err)
+		return
+	}
+	for _, b := range batches {
+		a.report.Batches++
+		a.report.Records += int64(b.Count())
+		err := b.Verify()
+		if err == nil {
+			err = b.VerifyRecords(maxInflated)
+		}
+		if err != nil {
+			a.problem(fmt.Errorf("partition %d of topic %v: batch at offset %d: %w", r.partition, r.topic, b.BaseOffset(), err))
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package commitlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// deaf is a journal.State that wants nothing.
+type deaf struct{}
+
+func (deaf) Apply(journal.Position, []journal.Entry) error { return nil }
+
+// raw makes a bucket whose log holds the entries, one slot each: what no Log
+// would write.
+func raw(t *testing.T, entries ...journal.Entry) *mem.Bucket {
+	t.Helper()
+	b := mem.New()
+	if _, err := openCluster(context.Background(), b); err != nil {
+		t.Fatal(err)
+	}
+	j, err := journal.Open(context.Background(), journal.Options{Bucket: b}, deaf{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if _, err := j.Write([]journal.Entry{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var testTopic = Topic{ID: TopicID{1}, Name: "t", Partitions: 2}
+
+func created() journal.Entry {
+	return journal.Entry{Kind: kindTopicCreated, Body: encodeTopicCreated(testTopic)}
+}
+
+// runOf is a well-formed run at a base, of epoch 1.
+func runOf(base int64, b record.Batch, sources ...Source) journal.Entry {
+	r := run{topic: testTopic.ID, base: base, epoch: 1, batches: 1, sources: sources}
+	b.SetBaseOffset(base)
+	b.SetLeaderEpoch(1)
+	body := appendRunHead(nil, &r)
+	dataAt := len(body)
+	body = append(body, b...)
+	must(sealRun(body, dataAt))
+	return journal.Entry{Kind: kindRun, Body: body}
+}
+
+func TestCheckFindsBrokenRules(t *testing.T) {
+	hollow := batch("a", "b")
+	hollow[record.HeaderSize] = 200
+	reseal(hollow)
+	garbled := batch("a")
+	garbled[record.HeaderSize+3] ^= 1
+	elsewhere := runOf(0, batch("a"))
+	elsewhere.Body[5+16+3]++ // the partition, outside of every batch's CRC
+	otherEpoch := runOf(0, batch("a"))
+	binary.BigEndian.PutUint32(otherEpoch.Body[33:], 9)
+	wrongEpoch := func() journal.Entry {
+		r := run{topic: testTopic.ID, epoch: 5, batches: 1}
+		b := batch("a")
+		b.SetLeaderEpoch(5)
+		body := appendRunHead(nil, &r)
+		at := len(body)
+		body = append(body, b...)
+		must(sealRun(body, at))
+		return journal.Entry{Kind: kindRun, Body: body}
+	}()
+	gone := journal.Entry{Kind: kindBufferRetired, Body: encodeBufferRetired("g", buffer(1))}
+
+	for name, c := range map[string]struct {
+		entries []journal.Entry
+		want    string
+	}{
+		"hole in the offsets":  {[]journal.Entry{runOf(0, batch("a")), runOf(2, batch("b"))}, "at offset 2, but its end is 1"},
+		"offset given twice":   {[]journal.Entry{runOf(0, batch("a", "b")), runOf(1, batch("c"))}, "at offset 1, but its end is 2"},
+		"sequence twice":       {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 1, 1)), runOf(1, batch("a"), *source("g", 1, 0, 1, 1))}, "its mark is 1"},
+		"hole in a stream":     {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 1, 1)), runOf(1, batch("a"), *source("g", 1, 2, 3, 3))}, "its mark is 1"},
+		"mark moves back":      {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 9, 9)), runOf(1, batch("a"), *source("g", 1, 0, 1, 1))}, "its mark is 9"},
+		"retired buffer":       {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 1, 1)), gone, runOf(1, batch("a"), *source("g", 1, 0, 2, 2))}, "which is retired"},
+		"producer's gap":       {[]journal.Entry{runOf(0, produced(7, 0, 0, "a")), runOf(1, produced(7, 0, 2, "a"))}, "producer 7 goes on"},
+		"producer's repeat":    {[]journal.Entry{runOf(0, produced(7, 0, 0, "a")), runOf(1, produced(7, 0, 0, "a"))}, "producer 7 goes on"},
+		"producer's old epoch": {[]journal.Entry{runOf(0, produced(7, 2, 0, "a")), runOf(1, produced(7, 1, 0, "a"))}, "producer 7 goes on"},
+		"batch CRC":            {[]journal.Entry{runOf(0, garbled)}, "CRC"},
+		"records":              {[]journal.Entry{runOf(0, hollow)}, "record 0"},
+		"run's head":           {[]journal.Entry{elsewhere}, "outside"},
+		"run's epoch":          {[]journal.Entry{otherEpoch}, "outside"},
+		"epoch":                {[]journal.Entry{wrongEpoch}, "leader epoch 5 in epoch 1"},
+		"unknown partition":    {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(testTopic.ID)}, runOf(0, batch("a"))}, "which does not exist"},
+		"topic twice":          {[]journal.Entry{created()}, "created twice"},
+		"topic unknown":        {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(TopicID{2})}}, "does not exist"},
+		"shrinks":              {[]journal.Entry{{Kind: kindTopicGrown, Body: encodeTopicGrown(testTopic.ID, 1)}}, "from 2 to 1"},
+		"producer ids":         {[]journal.Entry{{Kind: kindProducerIDs, Body: encodeProducerIDs(1)}}, "reserved twice"},
+		"unknown kind":         {[]journal.Entry{{Kind: 77}}, "kind 77"},
+		"cut short":            {[]journal.Entry{{Kind: kindRun, Body: []byte{1, 2, 3}}}, "run entry"},
+	} {
+		b := raw(t, append([]journal.Entry{created()}, c.entries...)...)
+		var out bytes.Buffer
+		report, err := Check(context.Background(), b, &out)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		key := journal.SlotKey(0, journal.Position{Epoch: 1, Slot: uint64(1 + len(c.entries))})
+		all := strings.Join(report.Problems, "\n")
+		if len(report.Problems) != 1 || !strings.Contains(all, c.want) || !strings.HasPrefix(all, key) {
+			t.Errorf("%s: %q, want %q in %s", name, all, c.want, key)
+		}
+		if out.String() != all+"\n" {
+			t.Errorf("%s: printed %q", name, out.String())
+		}
+		// What Check complains about nobody may lead, but for the insides of
+		// batches, which recovery does not open.
+		if name == "records" || name == "batch CRC" {
+			continue
+		}
+		if l, err := Open(context.Background(), options(b)); err == nil {
+			t.Errorf("%s: opened", name)
+			must(l.Close())
+		}
+	}
+}
+
+// A damaged slot is a problem with its key, not a failure of Check.
+func TestCheckFindsDamage(t *testing.T) {
+	ctx := context.Background()
+	b := raw(t, created(), runOf(0, batch("a")), runOf(1, batch("b")))
+	key := journal.SlotKey(0, journal.Position{Epoch: 1, Slot: 2})
+	whole, err := b.Get(ctx, key, 0, -1)
+	must(err)
+	for _, at := range []int{0, 30, len(whole) - 1} {
+		damaged := bytes.Clone(whole)
+		damaged[at] ^= 1
+		put(t, b, key, damaged)
+		report, err := Check(ctx, b, nil)
+		if err != nil || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], key) {
+			t.Errorf("byte %d: %q, %v", at, report.Problems, err)
+		}
+	}
+}
+
+func TestCheckReport(t *testing.T) {
+	ctx := context.Background()
+	b := mem.New()
+	if _, err := Check(ctx, b, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	l := open(t, b)
+	topic := createTopic(t, l, "t", 3)
+	appended(t, l, Append{Topic: topic.ID, Batch: batch("a", "b"), Source: source("g", 1, 0, 1, 2)})
+	appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: batch("c"), Source: source("g", 1, 0, 3, 3)})
+	appended(t, l, Append{Topic: topic.ID, Batch: batch("d"), Source: source("h", 1, 0, 1, 1)})
+	r := sound(t, b)
+	if r.Slots != 4 || r.Entries != 4 || r.Batches != 3 || r.Records != 4 || r.Topics != 1 || r.Partitions != 3 || r.Streams != 2 || r.Bytes == 0 || r.Took == 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A log that is broken everywhere gives a report of bounded length.
+func TestCheckIsBounded(t *testing.T) {
+	a := &auditor{state: newState()}
+	a.state.tolerate = a.problem
+	for i := range uint64(2 * maxProblems) {
+		must(a.Apply(journal.Position{Epoch: 1, Slot: i + 1}, []journal.Entry{{Kind: 99}}))
+	}
+	if len(a.report.Problems) != maxProblems {
+		t.Error(len(a.report.Problems))
+	}
+}

@@ -1,0 +1,91 @@
+package commitlog
+
+import "time"
+
+// leaveBytes is how much must have collected for a slot to leave while others
+// fly.
+const leaveBytes = 256 << 10
+
+// commit is the committer: while slots fly, requests collect; the next slot
+// leaves when one lands, or when much has collected. So a slow bucket gets few
+// large slots and a fast one many small ones, with no timer in between.
+func (l *Log) commit() {
+	defer close(l.committed)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for number := uint64(1); ; {
+		wait, ready := l.ready()
+		if ready {
+			if l.build(number) {
+				number++
+			}
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-l.line.wake:
+		case <-timer.C:
+		case <-l.closing:
+			return
+		case <-l.journal.Done():
+			l.fail(l.journal.Err())
+			return
+		}
+	}
+}
+
+// idle is how long the committer sleeps when only an event can wake it.
+const idle = time.Hour
+
+// ready says whether a slot may leave now, and if not, how long to wait if
+// nothing happens.
+func (l *Log) ready() (wait time.Duration, ready bool) {
+	bytes, since := l.line.state()
+	flying, _ := l.flight.state()
+	switch {
+	case bytes == 0 || flying >= l.depth:
+		return idle, false
+	case bytes >= leaveBytes:
+		return 0, true
+	case flying > 0:
+		return idle, false
+	}
+	wait = l.linger - time.Since(since)
+	return wait, wait <= 0
+}
+
+// build makes a slot of what stands in line and writes it. It reports whether
+// the number was used.
+func (l *Log) build(number uint64) bool {
+	requests := l.line.pull(l.slotBytes)
+	b := newBuilder(l, number)
+
+	_, landed := l.flight.state()
+	l.mu.RLock()
+	l.spec.landed(landed)
+	for _, r := range requests {
+		r.admit(b)
+	}
+	l.mu.RUnlock()
+
+	if len(b.slot.entries) == 0 {
+		if !l.flight.join(b.slot.answers) {
+			b.slot.end(l.Err())
+		}
+		return false
+	}
+	err := b.seal()
+	if err == nil {
+		// In flight before it is written: it may land before Write returns.
+		err = l.flight.launch(b.slot)
+	}
+	if err != nil {
+		l.fail(err)
+		b.slot.end(l.Err())
+		return true
+	}
+	if _, err := l.journal.Write(b.slot.entries); err != nil {
+		l.fail(err)
+	}
+	return true
+}

@@ -1,0 +1,91 @@
+package commitlog
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// decoder takes fields off the front of a body. Once something is missing bad
+// is set and everything that follows is zero; the caller asks at the end.
+type decoder struct {
+	what string
+	p    []byte
+	bad  bool
+	zero [16]byte // what take gives when there is nothing: the longest fixed field
+}
+
+// newDecoder checks the version of a body.
+func newDecoder(what string, body []byte) (*decoder, error) {
+	d := &decoder{what: what, p: body}
+	if version := d.u8(); d.bad {
+		return nil, d.corrupt("it is empty")
+	} else if version != bodyVersion {
+		return nil, fmt.Errorf("%w: %s entry of version %d, this program knows %d", ErrFormat, what, version, bodyVersion)
+	}
+	return d, nil
+}
+
+func (d *decoder) corrupt(why string) error {
+	return fmt.Errorf("%w: %s entry: %s", ErrCorrupt, d.what, why)
+}
+
+// end reports whether the body was whole and nothing is left of it.
+func (d *decoder) end() error {
+	if d.bad || len(d.p) > 0 {
+		return d.corrupt("its fields do not fill it")
+	}
+	return nil
+}
+
+// take returns the next n bytes, which alias the body.
+func (d *decoder) take(n int) []byte {
+	if d.bad || n < 0 || n > len(d.p) {
+		d.bad = true
+		if n < 0 || n > len(d.zero) {
+			n = 0
+		}
+		return d.zero[:n]
+	}
+	b := d.p[:n]
+	d.p = d.p[n:]
+	return b
+}
+
+func (d *decoder) u8() byte    { return d.take(1)[0] }
+func (d *decoder) u16() uint16 { return binary.BigEndian.Uint16(d.take(2)) }
+func (d *decoder) u32() uint32 { return binary.BigEndian.Uint32(d.take(4)) }
+func (d *decoder) u64() uint64 { return binary.BigEndian.Uint64(d.take(8)) }
+
+func (d *decoder) string() string { return string(d.take(int(d.u16()))) }
+
+// uvarint takes a number in its shortest form; a longer one is an error, so
+// that equal entries are equal bytes.
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.p)
+	if d.bad || n <= 0 || n > 1 && d.p[n-1] == 0 {
+		d.bad = true
+		return 0
+	}
+	d.p = d.p[n:]
+	return v
+}
+
+// nameLength takes the length of a gateway's id.
+func (d *decoder) nameLength() int {
+	n := d.uvarint()
+	if n == 0 || n > maxName {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+// count returns n if so many items of at least size bytes can follow, else 0:
+// nothing is allocated on the word of a number alone.
+func (d *decoder) count(n uint32, size int) int {
+	if d.bad || int64(n)*int64(size) > int64(len(d.p)) {
+		d.bad = true
+		return 0
+	}
+	return int(n)
+}

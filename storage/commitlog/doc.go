@@ -1,0 +1,29 @@
+// Package commitlog is the log of one shard: topics and their partitions as a
+// state machine over a journal.
+//
+// What happens when you call Append:
+//
+//  1. append.go: the batch is verified in the caller's goroutine, header, CRC
+//     and records, and stands in line (committer.go).
+//  2. committer.go: while slots fly, requests collect. The committer takes them
+//     as the next slot when one lands, or when 256 KiB have collected.
+//  3. append.go, marks.go, producers.go: admission, one request after the other.
+//     It looks at the speculation (speculation.go): the durable state and what
+//     the slots in flight will make of it. A batch gets its offset here, or is
+//     found to be a duplicate, or is refused. Every answer, a refusal too,
+//     waits in the slot until everything that it rests on is durable.
+//  4. slot.go: small neighbours of one partition are merged, base offset and
+//     leader epoch are set, each partition's batches become one entry of the
+//     slot (entries.go, FORMAT.md), and the journal writes it.
+//  5. machines.go, apply.go: the slot is durable. Its entries change the durable
+//     state, by the same code as in recovery; the run goes into the tail cache
+//     (tail.go), those who Watch are woken, and only then done is called.
+//
+// Two views of the state are kept apart. The durable one is made by apply alone;
+// all reads and all answers come from it. The speculative one is a set of
+// differences to it that die with their slot; only admission sees it. When the
+// node loses the shard, the speculation is thrown away and everybody who waits
+// gets ErrFenced.
+//
+// Check proves the same rules from the bytes at rest.
+package commitlog

@@ -1,0 +1,274 @@
+package commitlog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"slices"
+
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Kinds of entries of the commit log. Those below firstMachineKind are ours,
+// the others belong to the Machines. FORMAT.md has the byte tables.
+const (
+	kindTopicCreated  uint16 = 1
+	kindTopicDeleted  uint16 = 2
+	kindTopicGrown    uint16 = 3
+	kindRun           uint16 = 4
+	kindBufferRetired uint16 = 5
+	kindProducerIDs   uint16 = 6
+
+	firstMachineKind uint16 = 100
+)
+
+// bodyVersion is the first byte of every body of ours.
+const bodyVersion = 1
+
+// maxName is the longest gateway id, topic name or configuration key.
+const maxName = 1<<16 - 1
+
+// minSource and maxSource are the bytes that a source takes in a run, without
+// the gateway's id.
+const (
+	minSource = 1 + 12 + 1 + 3
+	maxSource = 3 + 12 + 1 + 3*10
+)
+
+// outsideCRC is how many bytes at the front of a batch its own CRC leaves
+// uncovered: base offset, length, leader epoch, magic and the CRC itself.
+const outsideCRC = 21
+
+// runFixed is the size of the head of a run without its sources.
+const runFixed = 45
+
+// castagnoli is a constant in all but syntax.
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// run is the batches that one slot brought to one partition.
+type run struct {
+	topic     TopicID
+	partition int32
+	base      int64 // offset of the first record
+	epoch     int32 // of the owner that wrote it
+	batches   int
+	sources   []Source // one for each append of a gateway, in the order of the batches
+	data      []byte   // the batches, one after the other
+	dataAt    int      // where data begins in the body
+}
+
+// appendRunHead encodes everything of r but its data; the checksum stays empty
+// until sealRun. Each source has Prev < First <= Last.
+func appendRunHead(p []byte, r *run) []byte {
+	p = append(p, bodyVersion, 0, 0, 0, 0)
+	p = append(p, r.topic[:]...)
+	p = binary.BigEndian.AppendUint32(p, uint32(r.partition))
+	p = binary.BigEndian.AppendUint64(p, uint64(r.base))
+	p = binary.BigEndian.AppendUint32(p, uint32(r.epoch))
+	p = binary.BigEndian.AppendUint32(p, uint32(r.batches))
+	p = binary.BigEndian.AppendUint32(p, uint32(len(r.sources)))
+	for i := range r.sources {
+		s := &r.sources[i]
+		p = binary.AppendUvarint(p, uint64(len(s.Stream.Gateway)))
+		p = append(p, s.Stream.Gateway...)
+		p = append(p, s.Stream.Buffer[:]...)
+		p = append(p, s.Stream.Lane)
+		p = binary.AppendUvarint(p, s.Prev)
+		p = binary.AppendUvarint(p, s.First-s.Prev)
+		p = binary.AppendUvarint(p, s.Last-s.First)
+	}
+	return p
+}
+
+// sealRun writes the checksum of a finished body whose data begins at dataAt.
+func sealRun(body []byte, dataAt int) error {
+	sum, err := runChecksum(body, dataAt)
+	binary.BigEndian.PutUint32(body[1:], sum)
+	return err
+}
+
+// runChecksum covers what no batch's CRC does: the head of the run and the
+// first bytes of each batch.
+func runChecksum(body []byte, dataAt int) (uint32, error) {
+	sum := crc32.Update(0, castagnoli, body[5:dataAt])
+	for rest := body[dataAt:]; len(rest) > 0; {
+		b, next, err := record.Next(rest)
+		if err != nil {
+			return 0, err
+		}
+		sum = crc32.Update(sum, castagnoli, b[:outsideCRC])
+		rest = next
+	}
+	return sum, nil
+}
+
+// decodeRun decodes the body of a run and proves that it agrees with itself:
+// its checksum, the number of batches, offsets without a hole, one epoch. It
+// leaves the batches' own CRCs to those who read from the bucket; a slot has
+// one over all of it. The result aliases body.
+func decodeRun(body []byte) (*run, error) {
+	r, want, err := decodeRunHead(body)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := runChecksum(body, r.dataAt)
+	if err != nil {
+		return nil, fmt.Errorf("%w: run entry: %w", ErrCorrupt, err)
+	}
+	if sum != want {
+		return nil, fmt.Errorf("%w: run entry: checksum over what lies outside the batches' CRCs does not match", ErrCorrupt)
+	}
+	batches, _, err := cutRun(r.data, r.base, r.epoch)
+	if err != nil {
+		return nil, err
+	}
+	if len(batches) != r.batches || r.batches == 0 {
+		return nil, fmt.Errorf("%w: run entry: %d batches instead of %d", ErrCorrupt, len(batches), r.batches)
+	}
+	return r, nil
+}
+
+// decodeRunHead takes a run apart and believes it.
+func decodeRunHead(body []byte) (r *run, sum uint32, err error) {
+	d, err := newDecoder("run", body)
+	if err != nil {
+		return nil, 0, err
+	}
+	sum = d.u32()
+	r = &run{topic: TopicID(d.take(16)), partition: int32(d.u32()), base: int64(d.u64()), epoch: int32(d.u32())}
+	r.batches = int(d.u32())
+	r.sources = make([]Source, d.count(d.u32(), minSource))
+	for i := range r.sources {
+		s := &r.sources[i]
+		s.Stream.Gateway = string(d.take(d.nameLength()))
+		s.Stream.Buffer = BufferID(d.take(12))
+		s.Stream.Lane = d.u8()
+		s.Prev = d.uvarint()
+		s.First = s.Prev + d.uvarint()
+		s.Last = s.First + d.uvarint()
+		if s.First <= s.Prev || s.Last < s.First {
+			d.bad = true
+		}
+	}
+	r.data, r.dataAt = d.p, len(body)-len(d.p)
+	if d.bad || r.base < 0 || r.partition < 0 || r.epoch < 0 {
+		return nil, 0, d.corrupt("its head makes no sense")
+	}
+	return r, sum, nil
+}
+
+// cutRun cuts the data of a run into its batches and proves that they are at
+// their offsets, one behind the other from base, with the epoch of the owner
+// that wrote them. next is the offset behind the last one.
+func cutRun(data []byte, base int64, epoch int32) (batches []record.Batch, next int64, err error) {
+	next = base
+	for len(data) > 0 {
+		b, rest, err := record.Next(data)
+		switch {
+		case err != nil:
+			return nil, 0, fmt.Errorf("%w: batch at offset %d: %w", ErrCorrupt, next, err)
+		case b.BaseOffset() != next:
+			return nil, 0, fmt.Errorf("%w: batch at offset %d says it is at %d", ErrCorrupt, next, b.BaseOffset())
+		case b.LeaderEpoch() != epoch:
+			return nil, 0, fmt.Errorf("%w: batch at offset %d has leader epoch %d, not %d", ErrCorrupt, next, b.LeaderEpoch(), epoch)
+		case !dense(b):
+			return nil, 0, fmt.Errorf("%w: batch at offset %d has %d records for %d+1 offsets", ErrCorrupt, next, b.Count(), b.LastOffsetDelta())
+		}
+		batches, next, data = append(batches, b), b.NextOffset(), rest
+	}
+	return batches, next, nil
+}
+
+// dense reports whether a batch has a record at each of its offsets.
+func dense(b record.Batch) bool {
+	return b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
+}
+
+func encodeTopicCreated(t Topic) []byte {
+	p := append([]byte{bodyVersion}, t.ID[:]...)
+	p = binary.BigEndian.AppendUint32(p, uint32(t.Partitions))
+	p = binary.BigEndian.AppendUint64(p, uint64(t.Created))
+	p = appendString(p, t.Name)
+	p = binary.BigEndian.AppendUint16(p, uint16(len(t.Configs)))
+	for _, key := range slices.Sorted(maps.Keys(t.Configs)) {
+		p = appendString(p, key)
+		p = appendString(p, t.Configs[key])
+	}
+	return p
+}
+
+func decodeTopicCreated(body []byte) (Topic, error) {
+	d, err := newDecoder("topic-created", body)
+	if err != nil {
+		return Topic{}, err
+	}
+	t := Topic{ID: TopicID(d.take(16)), Partitions: int32(d.u32()), Created: int64(d.u64()), Name: d.string()}
+	configs := d.count(uint32(d.u16()), 2+2)
+	t.Configs = make(map[string]string, configs)
+	last := ""
+	for i := range configs {
+		key := d.string()
+		if i > 0 && key <= last {
+			d.bad = true
+		}
+		t.Configs[key], last = d.string(), key
+	}
+	return t, d.end()
+}
+
+func encodeTopicDeleted(id TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
+
+func decodeTopicDeleted(body []byte) (TopicID, error) {
+	d, err := newDecoder("topic-deleted", body)
+	if err != nil {
+		return TopicID{}, err
+	}
+	id := TopicID(d.take(16))
+	return id, d.end()
+}
+
+func encodeTopicGrown(id TopicID, partitions int32) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte{bodyVersion}, id[:]...), uint32(partitions))
+}
+
+func decodeTopicGrown(body []byte) (id TopicID, partitions int32, err error) {
+	d, err := newDecoder("topic-grown", body)
+	if err != nil {
+		return TopicID{}, 0, err
+	}
+	id, partitions = TopicID(d.take(16)), int32(d.u32())
+	return id, partitions, d.end()
+}
+
+func encodeBufferRetired(gateway string, buffer BufferID) []byte {
+	return appendString(append([]byte{bodyVersion}, buffer[:]...), gateway)
+}
+
+func decodeBufferRetired(body []byte) (gateway string, buffer BufferID, err error) {
+	d, err := newDecoder("buffer-retired", body)
+	if err != nil {
+		return "", BufferID{}, err
+	}
+	buffer, gateway = BufferID(d.take(12)), d.string()
+	return gateway, buffer, d.end()
+}
+
+// encodeProducerIDs says that all ids below next may have been given out.
+func encodeProducerIDs(next uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{bodyVersion}, next)
+}
+
+func decodeProducerIDs(body []byte) (next uint64, err error) {
+	d, err := newDecoder("producer-ids", body)
+	if err != nil {
+		return 0, err
+	}
+	next = d.u64()
+	return next, d.end()
+}
+
+// appendString writes a string of at most maxName bytes.
+func appendString(p []byte, s string) []byte {
+	return append(binary.BigEndian.AppendUint16(p, uint16(len(s))), s...)
+}

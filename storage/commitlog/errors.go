@@ -1,0 +1,98 @@
+package commitlog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors of this package, to be tested with errors.Is.
+var (
+	// ErrFenced: another node owns the shard, or this one could not go on.
+	// What an append that ends so has become is not known here: it may turn
+	// out durable when the new owner has read the last slots.
+	ErrFenced = errors.New("shard is not owned any more")
+
+	// ErrClosed: the log was closed; what had not left for the bucket by then
+	// never will.
+	ErrClosed = errors.New("commit log is closed")
+
+	// ErrFormat: the bucket was written by a later version of Weir.
+	ErrFormat = errors.New("bucket has a newer format")
+
+	// ErrCorrupt: a batch that is not what it says it is, or bytes at rest
+	// that break a rule of the log; the error names the rule.
+	ErrCorrupt = errors.New("corrupt")
+
+	// ErrUnknownTopic: no topic has that id, or it has fewer partitions.
+	ErrUnknownTopic = errors.New("unknown topic or partition")
+
+	// ErrTopicExists: the name is taken.
+	ErrTopicExists = errors.New("topic exists")
+
+	// ErrInvalidTopic: the name is not one that Kafka clients accept, or the
+	// topic's configuration is too large.
+	ErrInvalidTopic = errors.New("invalid topic")
+
+	// ErrInvalidPartitions: not a number of partitions that a topic can have
+	// or grow to.
+	ErrInvalidPartitions = errors.New("invalid number of partitions")
+
+	// ErrOffsetOutOfRange: below the start or beyond the end of a partition.
+	ErrOffsetOutOfRange = errors.New("offset out of range")
+
+	// ErrTooLarge: more bytes than fit in a slot, or records that inflate
+	// beyond reason.
+	ErrTooLarge = errors.New("too large for the log")
+
+	// ErrUnsupported: a control batch, a transactional one (format 1 has no
+	// transactions), or a gateway's batch that bears a producer id.
+	ErrUnsupported = errors.New("kind of batch not supported")
+
+	// ErrOutOfOrderSequence: a producer's batch leaves a gap (KIP-98).
+	ErrOutOfOrderSequence = errors.New("producer sequence out of order")
+
+	// ErrDuplicateSequence: a producer's batch was stored once, too long ago
+	// for its offset to be known (older than the last five).
+	ErrDuplicateSequence = errors.New("duplicate producer sequence")
+
+	// ErrProducerFenced: a newer epoch of the producer has written.
+	ErrProducerFenced = errors.New("producer epoch is fenced")
+
+	// ErrUnknownProducer: the producer has no history in this partition, yet
+	// its batch does not begin with sequence 0.
+	ErrUnknownProducer = errors.New("unknown producer")
+)
+
+// Reason says why a gateway's batch was refused.
+type Reason uint8
+
+// The reasons. All but the first mean that the sender must not simply rewind.
+const (
+	ReasonSequence Reason = iota // hole or straddle: go on behind Mark
+	ReasonTopic                  // topic or partition does not exist (any more)
+	ReasonRetired                // the buffer was fully delivered and retired
+	ReasonAside                  // the buffer may be one that was retired long ago
+)
+
+func (r Reason) String() string {
+	return [...]string{"sequence does not follow", "no such topic or partition", "buffer is retired", "buffer is older than what is remembered"}[r]
+}
+
+// RefusedError answers a gateway's batch that does not continue its stream.
+// It is delivered when all that was in flight before it has landed.
+type RefusedError struct {
+	Mark   uint64 // durable mark of the stream in the partition, 0 for none
+	Reason Reason
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("batch refused: %s (mark %d)", e.Reason, e.Mark)
+}
+
+// Unwrap makes a refusal for want of a topic an ErrUnknownTopic.
+func (e *RefusedError) Unwrap() error {
+	if e.Reason == ReasonTopic {
+		return ErrUnknownTopic
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+// TestFaultMatrix runs a short life of a log and spoils each of its calls of the
+// bucket in turn, in each way; then the process lives on, or dies at that call.
+// Afterwards a new owner recovers, what was still under way arrives, and the
+// books must balance: what was answered with success is there exactly once,
+// the rest at most once.
+func TestFaultMatrix(t *testing.T) {
+	var calls int
+	synctest.Test(t, func(t *testing.T) {
+		f := storagetest.NewFaults(mem.New(), 1)
+		f.Plan(slow)
+		newLife().live(f)
+		calls = f.Calls()
+	})
+	if calls < 15 {
+		t.Fatalf("a life makes %d calls only", calls)
+	}
+	for n := 1; n <= calls; n++ {
+		for _, fate := range storagetest.Fates() {
+			for _, dies := range []bool{false, true} {
+				t.Run(fmt.Sprintf("call %d %v dies=%v", n, fate, dies), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) { spoil(t, n, fate, dies) })
+				})
+			}
+		}
+	}
+}
+
+// slow lets each call take a while, so that slots are in flight together.
+func slow(storagetest.Call) storagetest.Outcome {
+	return storagetest.Outcome{Before: time.Millisecond}
+}
+
+func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool) {
+	b := mem.New()
+	f := storagetest.NewFaults(b, uint64(n))
+	f.Plan(func(c storagetest.Call) storagetest.Outcome {
+		if dies && c.N > n {
+			_ = f.Close() // nothing more leaves this process
+		}
+		if c.N == n {
+			return storagetest.Outcome{Fate: fate, Before: time.Millisecond}
+		}
+		return slow(c)
+	})
+	life := newLife()
+	life.live(f)
+	if dies {
+		_ = f.Close()
+	}
+
+	m := &recorder{kinds: []uint16{100}}
+	l, err := Open(within(t, time.Minute), options(b, with(m)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Land()
+	life.audit(t, l, m)
+	must(l.Close())
+	sound(t, b)
+}
+
+// life is what a short-lived owner did and was told.
+type life struct {
+	topic   Topic
+	created error
+	grown   error
+	retired error
+	ids     []int64
+	records map[string]error // by value; nil: durable
+	commits map[string]error // the machine's
+}
+
+func newLife() *life {
+	return &life{records: map[string]error{}, commits: map[string]error{}, created: errNever, grown: errNever, retired: errNever}
+}
+
+var errNever = errors.New("never tried")
+
+// live opens a log and does a bit of everything. It ends early when the log
+// does.
+func (f *life) live(b storage.Bucket) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	l, err := Open(ctx, options(b, with(&recorder{kinds: []uint16{100}})))
+	if err != nil {
+		return
+	}
+	defer l.Close()
+	// A dead process never hears of its slots: Close gives them up.
+	context.AfterFunc(ctx, func() { _ = l.Close() })
+	if f.topic, f.created = l.CreateTopic(ctx, "t", 1, nil); f.created != nil {
+		return
+	}
+	if id, err := l.NewProducerID(ctx); err == nil {
+		f.ids = append(f.ids, id)
+	}
+	waits := map[string]<-chan result{}
+	put := func(value string, a Append) {
+		a.Topic = f.topic.ID
+		waits[value] = send(l, a)
+		synctest.Wait()
+	}
+	full := strings.Repeat(" ", leaveBytes) // leaves while others fly
+	put("a", Append{Batch: batch("a" + full), Source: source("g", 1, 0, 1, 1)})
+	put("b", Append{Batch: batch("b" + full), Source: source("g", 1, 1, 2, 2)})
+	put("b again", Append{Batch: batch("b"), Source: source("g", 1, 1, 2, 2)})
+	put("p", Append{Batch: produced(7, 0, 0, "p"+full)})
+	put("p again", Append{Batch: produced(7, 0, 0, "p")})
+	put("q", Append{Batch: produced(7, 0, 1, "q")})
+	put("c", Append{Batch: batch("c")})
+	f.commits["100:x"] = l.Propose(ctx, 100, []byte("x"))
+	f.grown = l.GrowTopic(ctx, f.topic.ID, 2)
+	for value, answer := range waits {
+		f.records[value] = (<-answer).err
+	}
+	if f.records["b"] == nil {
+		f.retired = l.Retire(ctx, "g", buffer(1))
+	}
+	f.commits["100:y"] = l.Propose(ctx, 100, []byte("y"))
+}
+
+// audit compares what was promised with what the next owner has.
+func (f *life) audit(t *testing.T, l *Log, m *recorder) {
+	t.Helper()
+	topic, ok := l.Topic("t")
+	if !ok {
+		if f.created == nil {
+			t.Fatal("the topic is gone")
+		}
+		return
+	}
+	if f.grown == nil && topic.Partitions != 2 {
+		t.Error("the growth is gone")
+	}
+	if f.retired == nil && l.BufferState("g", buffer(1)) != Retired {
+		t.Error("the retirement is gone")
+	}
+	stored := map[string]int{}
+	for _, v := range readAll(t, l, topic.ID, 0) {
+		stored[strings.TrimSpace(v)]++
+	}
+	for value, err := range f.records {
+		value = value[:1] // "b again" is b
+		if n := stored[value]; n > 1 || n == 0 && err == nil {
+			t.Errorf("%s is there %d times, the answer was %v", value, n, err)
+		}
+	}
+	for value, err := range f.commits {
+		n := len(slices.DeleteFunc(slices.Clone(m.got), func(s string) bool { return s != value }))
+		if n > 1 || n == 0 && err == nil {
+			t.Errorf("%s is applied %d times, the answer was %v", value, n, err)
+		}
+	}
+	if id, err := l.NewProducerID(t.Context()); err != nil || slices.Contains(f.ids, id) {
+		t.Errorf("producer id %d after %v, %v", id, f.ids, err)
+	}
+	// The stream goes on where its mark is, wherever that is.
+	if f.retired != nil && l.BufferState("g", buffer(1)) != Retired {
+		mark, err := l.Mark(t.Context(), *stream("g", 1), topic.ID, 0)
+		if err != nil || mark > 2 || int(mark) != stored["a"]+stored["b"] {
+			t.Errorf("mark %d, %v, with %v stored", mark, err, stored)
+		}
+		if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("z"), Source: source("g", 1, mark, 3, 3)}); base < 0 {
+			t.Error("what comes next was taken for a duplicate")
+		}
+	}
+}

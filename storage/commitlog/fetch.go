@@ -1,0 +1,178 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// fetchRuns bounds the runs of one Fetch, and with it the requests to the
+// bucket that go out at once.
+const fetchRuns = 16
+
+// Fetch returns stored batches of a partition in order, beginning with the one
+// that holds offset: about maxBytes of them, at least one if there is any. At
+// the end of the partition it returns none.
+//
+// Errors: ErrUnknownTopic; ErrOffsetOutOfRange, with Start and End set;
+// ErrCorrupt, naming the object, for bytes at rest that are not what was
+// written; ErrFenced, ErrClosed; and the bucket's.
+func (l *Log) Fetch(ctx context.Context, topic TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+	key := placeKey{topic, partition}
+	index, end, err := l.look(key)
+	if err != nil {
+		return Fetched{}, err
+	}
+	f := Fetched{Start: 0, End: end}
+	if offset < f.Start || offset > f.End {
+		return f, fmt.Errorf("%w: %d is not in %d..%d", ErrOffsetOutOfRange, offset, f.Start, f.End)
+	}
+	if offset == f.End {
+		return f, nil
+	}
+	first := holding(index, offset)
+	last, size := first+1, int(index[first].size)
+	for last < len(index) && last-first < fetchRuns && size < maxBytes {
+		size += int(index[last].size)
+		last++
+	}
+	runs, err := l.load(ctx, key, index[first:last])
+	if err != nil {
+		return f, err
+	}
+	f.Batches = trim(runs, offset, maxBytes)
+	return f, nil
+}
+
+// look returns the durable index of a partition. Nobody changes what is in it;
+// appends go behind it.
+func (l *Log) look(key placeKey) (index []extent, end int64, err error) {
+	if err := l.Err(); err != nil {
+		return nil, 0, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.partition(key)
+	if p == nil {
+		return nil, 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.partition, key.topic)
+	}
+	return p.index, p.end, nil
+}
+
+// holding finds the extent that holds an offset, which is not beyond the end.
+func holding(index []extent, offset int64) int {
+	i, found := slices.BinarySearchFunc(index, offset, func(x extent, offset int64) int {
+		switch {
+		case x.base < offset:
+			return -1
+		case x.base > offset:
+			return 1
+		}
+		return 0
+	})
+	if !found {
+		i--
+	}
+	return i
+}
+
+// load returns the batches of each extent, from memory or from the bucket.
+func (l *Log) load(ctx context.Context, key placeKey, extents []extent) ([][]record.Batch, error) {
+	runs := make([][]record.Batch, len(extents))
+	errs := make([]error, len(extents))
+	var wg sync.WaitGroup
+	for i, x := range extents {
+		data := l.tail.get(cacheKey{key, x.base})
+		if data == nil {
+			data = l.cold.get(cacheKey{key, x.base})
+		}
+		if data != nil {
+			runs[i], _, errs[i] = cutRun(data, x.base, x.epoch)
+			continue
+		}
+		wg.Go(func() { runs[i], errs[i] = l.read(ctx, key, x) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", extents[i].base, key.partition, key.topic, err)
+		}
+	}
+	return runs, nil
+}
+
+// read gets a run from its slot, and proves that it is the one: the batches'
+// own CRCs, and what they leave uncovered against the index.
+func (l *Log) read(ctx context.Context, key placeKey, x extent) ([]record.Batch, error) {
+	object := journal.SlotKey(l.shard, x.position())
+	data, err := l.bucket.Get(ctx, object, int64(x.at), int64(x.size))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s is gone: %w", ErrCorrupt, object, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) != int(x.size) {
+		return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
+	}
+	batches, _, err := cutRun(data, x.base, x.epoch)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", object, err)
+	}
+	for _, b := range batches {
+		if err := b.Verify(); err != nil {
+			return nil, fmt.Errorf("%w: %s: batch at offset %d: %w", ErrCorrupt, object, b.BaseOffset(), err)
+		}
+	}
+	l.cold.add(cacheKey{key, x.base}, data)
+	return batches, nil
+}
+
+// trim leaves out the batches before offset, and those that are too much.
+func trim(runs [][]record.Batch, offset int64, maxBytes int) [][]byte {
+	var batches [][]byte
+	size := 0
+	for _, run := range runs {
+		for _, b := range run {
+			if b.NextOffset() <= offset {
+				continue
+			}
+			if size += len(b); len(batches) > 0 && size > maxBytes {
+				return batches
+			}
+			batches = append(batches, b)
+		}
+	}
+	return batches
+}
+
+// Bounds returns the first offset of a partition and the one that its next
+// record gets.
+func (l *Log) Bounds(topic TopicID, partition int32) (start, end int64, err error) {
+	_, end, err = l.look(placeKey{topic, partition})
+	return 0, end, err
+}
+
+// Watch returns a channel that is closed when the partition grows, or its topic
+// goes, or the log ends. Whoever waits for records calls Watch first and then
+// Fetch.
+func (l *Log) Watch(topic TopicID, partition int32) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.state.partition(placeKey{topic, partition})
+	if p == nil || l.Err() != nil {
+		gone := make(chan struct{})
+		close(gone)
+		return gone
+	}
+	if p.grown == nil {
+		p.grown = make(chan struct{})
+	}
+	return p.grown
+}

@@ -1,0 +1,115 @@
+package commitlog
+
+import "sync"
+
+// flight is the slots that were written and whose answers are not all given. All
+// answers are given in order: those of slots that landed by the journal's
+// goroutine, those that have nothing to wait for by the committer's while
+// nothing is in flight.
+type flight struct {
+	mu      sync.Mutex
+	slots   []*slot // guarded by mu; oldest first
+	landed  uint64  // guarded by mu: number of the last slot that landed
+	landing bool    // guarded by mu: the oldest slot has landed, its answers are being given
+	err     error   // guarded by mu: why nothing lands any more
+}
+
+// launch adds a slot that is about to be written.
+func (f *flight) launch(s *slot) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err == nil {
+		f.slots = append(f.slots, s)
+	}
+	return f.err
+}
+
+// join lets answers without a slot of their own wait for the youngest slot in
+// flight. It reports false if there is none to wait for.
+func (f *flight) join(answers []func(error)) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.slots) == 0 {
+		return false
+	}
+	last := f.slots[len(f.slots)-1]
+	last.answers = append(last.answers, answers...)
+	return true
+}
+
+// state is how many slots have not landed, and the number of the last one that
+// has.
+func (f *flight) state() (flying int, landed uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	flying = len(f.slots)
+	if f.landing {
+		flying--
+	}
+	return flying, f.landed
+}
+
+// land notes that the oldest slot was applied. settle must follow.
+func (f *flight) land() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.slots) > 0 {
+		f.landing, f.landed = true, f.slots[0].number
+	}
+}
+
+// settle gives the answers of the slot that has landed, those that join
+// meanwhile too.
+func (f *flight) settle() {
+	for {
+		answers := f.take()
+		if len(answers) == 0 {
+			return
+		}
+		for _, answer := range answers {
+			answer(nil)
+		}
+	}
+}
+
+// take returns the answers that the landed slot still owes; when there are none
+// the slot is gone.
+func (f *flight) take() []func(error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.landing {
+		return nil
+	}
+	answers := f.slots[0].answers
+	f.slots[0].answers = nil
+	if len(answers) == 0 {
+		f.slots, f.landing = f.slots[1:], false
+	}
+	return answers
+}
+
+// crash gives up every slot that has not landed.
+func (f *flight) crash(err error) {
+	f.mu.Lock()
+	if f.err == nil {
+		f.err = err
+	}
+	var lost []*slot
+	if f.landing {
+		f.slots, lost = f.slots[:1:1], f.slots[1:]
+	} else {
+		f.slots, lost = nil, f.slots
+	}
+	f.mu.Unlock()
+	for _, s := range lost {
+		s.end(err)
+	}
+}
+
+// end gives the answers of a slot that is not in flight: with why it never will
+// be, or is not any more, or with nil if it had nothing to wait for.
+func (s *slot) end(err error) {
+	for _, answer := range s.answers {
+		answer(err)
+	}
+}

@@ -1,0 +1,237 @@
+package commitlog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// Log is the commit log of one shard, held by its owner. Its methods may be
+// called from many goroutines.
+type Log struct {
+	bucket    storage.Bucket
+	shard     uint32
+	cluster   Cluster
+	journal   *journal.Journal
+	epoch     int32 // leader epoch: the journal's
+	machines  machines
+	linger    time.Duration
+	slotBytes int
+	depth     int
+	log       *slog.Logger
+	now       func() time.Time
+	mutations Mutations
+	promised  promises
+
+	mu    sync.RWMutex
+	state *state // guarded by mu; changed by the journal's goroutine only
+
+	spec   *speculation // of the committer
+	line   *line
+	flight *flight
+	tail   *cache // runs as they are appended
+	cold   *cache // runs as they were read again
+	ids    idBlock
+
+	closing   chan struct{} // closed by Close: the committer stops
+	committed chan struct{} // closed when the committer has stopped
+	done      chan struct{} // closed by fail
+	closed    chan struct{} // closed when Close has done its work
+	shutting  atomic.Bool   // set by the first Close
+	closeErr  error         // of Close; set before closed is closed
+
+	errMu sync.Mutex
+	err   error // guarded by errMu; why done is closed
+}
+
+// Open makes this node the owner of the shard: it fences every earlier owner,
+// applies the whole log and returns when it may append. It creates the object
+// `cluster` in a bucket that has none.
+//
+// Errors: ErrFenced when another node claims the shard meanwhile; ErrFormat for
+// a bucket, an entry or a kind of entry that a later version has written;
+// ErrCorrupt with the object's key; and the bucket's. After an error the
+// Machines hold a part of the log, or nothing, and must be thrown away.
+func Open(ctx context.Context, o Options) (*Log, error) {
+	l, err := prepare(o)
+	if err != nil {
+		return nil, fmt.Errorf("open commit log: %w", err)
+	}
+	if l.cluster, err = openCluster(ctx, o.Bucket); err != nil {
+		return nil, fmt.Errorf("open commit log: %w", err)
+	}
+	if int64(o.Shard) >= int64(l.cluster.Shards) {
+		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
+	}
+	l.journal, err = journal.Open(ctx, journal.Options{
+		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Depth: l.depth, Log: l.log,
+	}, applier{l})
+	if err != nil {
+		return nil, fmt.Errorf("open commit log: %w", translate(err))
+	}
+	if l.journal.Epoch() > math.MaxInt32 {
+		return nil, errors.Join(fmt.Errorf("open commit log: epoch %d does not fit a leader epoch", l.journal.Epoch()), l.journal.Close())
+	}
+	l.epoch = int32(l.journal.Epoch())
+	// Not in recovery: there a run is a piece of its slot's object, and keeping
+	// a small piece would keep all of it.
+	l.state.tail = l.tail
+	go l.commit()
+	return l, nil
+}
+
+// prepare checks the options and makes an empty Log.
+func prepare(o Options) (*Log, error) {
+	const least, most = 64 << 10, journal.MaxSlot - 64<<10
+	l := &Log{
+		bucket:    o.Bucket,
+		shard:     o.Shard,
+		linger:    o.Linger,
+		slotBytes: cmp.Or(o.SlotBytes, 4<<20),
+		depth:     cmp.Or(o.Depth, 4),
+		log:       o.Log,
+		now:       o.Now,
+		flight:    &flight{},
+		closing:   make(chan struct{}),
+		committed: make(chan struct{}),
+		done:      make(chan struct{}),
+		closed:    make(chan struct{}),
+	}
+	tail := cmp.Or(o.TailBytes, 64<<20)
+	switch {
+	case o.Bucket == nil:
+		return nil, errors.New("no bucket")
+	case l.slotBytes < least || l.slotBytes > most:
+		return nil, fmt.Errorf("slot size %d is not in %d..%d", l.slotBytes, least, most)
+	case l.depth < 0 || l.linger < 0 || tail < 0:
+		return nil, fmt.Errorf("negative depth %d, linger %v or tail %d", l.depth, l.linger, tail)
+	}
+	var err error
+	if l.machines, err = newMachines(o.Machines); err != nil {
+		return nil, err
+	}
+	if l.log == nil {
+		l.log = slog.Default()
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	// A slow reader fills a part of its own, so that it cannot push out what
+	// all the others are about to read.
+	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
+	l.state = newState()
+	l.mutate(o.Mutations)
+	l.spec = &speculation{durable: l.state}
+	l.line = newLine(2 * l.slotBytes)
+	return l, nil
+}
+
+// translate gives the journal's errors this package's names too.
+func translate(err error) error {
+	for theirs, ours := range map[error]error{
+		journal.ErrFenced:  ErrFenced,
+		journal.ErrCorrupt: ErrCorrupt,
+		journal.ErrFormat:  ErrFormat,
+	} {
+		if errors.Is(err, theirs) && !errors.Is(err, ours) {
+			return fmt.Errorf("%w: %w", ours, err)
+		}
+	}
+	return err
+}
+
+// Epoch is the leader epoch of all batches that this owner appends.
+func (l *Log) Epoch() int32 { return l.epoch }
+
+// ClusterID names the bucket.
+func (l *Log) ClusterID() string { return l.cluster.ID }
+
+// Done is closed when the log has ended: closed, or fenced, or unable to go on.
+func (l *Log) Done() <-chan struct{} { return l.done }
+
+// Err says why Done is closed, nil before.
+func (l *Log) Err() error {
+	l.errMu.Lock()
+	defer l.errMu.Unlock()
+	return l.err
+}
+
+// Confirm asks the bucket whether this node still owns the shard. An idle owner
+// has no other way to find out. ErrFenced means no, for good; any other error
+// leaves the question open.
+func (l *Log) Confirm(ctx context.Context) error {
+	if err := l.Err(); err != nil {
+		return err
+	}
+	err := l.journal.Confirm(ctx)
+	if errors.Is(err, journal.ErrFenced) {
+		l.fail(err)
+		return l.Err()
+	}
+	return err
+}
+
+// fail ends the log, the first time it is called: whoever waits is answered,
+// nothing is read or admitted any more.
+func (l *Log) fail(cause error) {
+	if !errors.Is(cause, ErrClosed) {
+		cause = fmt.Errorf("%w: %w", ErrFenced, cause)
+	}
+	l.errMu.Lock()
+	first := l.err == nil
+	if first {
+		l.err = cause
+	}
+	l.errMu.Unlock()
+	if !first {
+		return
+	}
+	close(l.done)
+	if !errors.Is(cause, ErrClosed) {
+		l.log.Error("commit log stopped", "shard", l.shard, "epoch", l.epoch, "err", cause)
+	}
+	l.line.close(cause)
+	l.flight.crash(cause)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.state.topics {
+		for _, p := range t.partitions {
+			p.wake()
+		}
+	}
+}
+
+// Close ends the log. What still stands in line is answered with ErrClosed and
+// is not written; slots in flight get some seconds to land. It returns nil if
+// all of them did.
+func (l *Log) Close() error {
+	if l.shutting.CompareAndSwap(false, true) {
+		l.closeErr = l.shut()
+		close(l.closed)
+	}
+	<-l.closed
+	return l.closeErr
+}
+
+func (l *Log) shut() error {
+	l.line.close(ErrClosed)
+	close(l.closing)
+	<-l.committed
+	err := l.journal.Close()
+	if err != nil {
+		err = fmt.Errorf("close commit log: %w", translate(err))
+		l.fail(err)
+	}
+	l.fail(ErrClosed)
+	return err
+}

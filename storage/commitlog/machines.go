@@ -1,0 +1,97 @@
+package commitlog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// machines finds the Machine that an entry is for.
+type machines map[uint16]Machine
+
+func newMachines(all []Machine) (machines, error) {
+	ms := make(machines)
+	for _, m := range all {
+		for _, kind := range m.Kinds() {
+			if kind < firstMachineKind {
+				return nil, fmt.Errorf("machine wants kind %d, which is the log's own", kind)
+			}
+			if ms[kind] != nil {
+				return nil, fmt.Errorf("two machines want kind %d", kind)
+			}
+			ms[kind] = m
+		}
+	}
+	return ms, nil
+}
+
+// Propose makes an entry for a Machine durable. It returns when the Machine has
+// applied it; when ctx ends first, it may still be applied.
+//
+// Errors: ErrFormat if no Machine has that kind, ErrTooLarge, ErrClosed,
+// ErrFenced.
+func (l *Log) Propose(ctx context.Context, kind uint16, body []byte) error {
+	if l.machines[kind] == nil {
+		return fmt.Errorf("%w: no machine for kind %d", ErrFormat, kind)
+	}
+	if len(body)+journal.EntryOverhead > l.slotBytes {
+		return fmt.Errorf("%w: entry of %d bytes", ErrTooLarge, len(body))
+	}
+	body = bytes.Clone(body) // the caller may leave before the slot lands
+	_, err := ask(ctx, l, len(body), func(b *builder) (struct{}, error) {
+		b.put(kind, body)
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// applier is the journal's view of a Log.
+type applier struct{ log *Log }
+
+// Apply changes the state by one durable slot, wakes the readers, and then
+// answers those who wait for the slot.
+func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
+	l := a.log
+	if err := l.apply(pos, entries); err != nil {
+		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
+	}
+	l.flight.land() // nothing, in recovery
+	l.line.nudge()
+	l.flight.settle()
+	return nil
+}
+
+// apply applies entries in their order. Machines have locks of their own and
+// may look things up in the log, so theirs are applied without holding mu.
+func (l *Log) apply(pos journal.Position, entries []journal.Entry) error {
+	for len(entries) > 0 {
+		if m := l.machines[entries[0].Kind]; m != nil {
+			if err := m.Apply(entries[0].Kind, entries[0].Body); err != nil {
+				return fmt.Errorf("apply entry of kind %d: %w", entries[0].Kind, err)
+			}
+			entries = entries[1:]
+			continue
+		}
+		n, err := l.applyOwn(pos, entries)
+		if err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+// applyOwn applies entries up to the first one of a Machine.
+func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n < len(entries) && l.machines[entries[n].Kind] == nil {
+		if err := l.state.apply(pos, entries[n]); err != nil {
+			return n, fmt.Errorf("apply entry %d: %w", n, err)
+		}
+		n++
+	}
+	return n, nil
+}

@@ -1,0 +1,213 @@
+package commitlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// tombstones is how many retired buffers of a gateway are remembered.
+const tombstones = 256
+
+// gateway is what the log remembers of one gateway.
+type gateway struct {
+	buffers map[BufferID]map[laneKey]uint64 // marks of buffers that are not retired
+
+	retired   []BufferID // ascending, so oldest first; at most tombstones
+	forgotten bool       // older ones than those in retired have been dropped
+}
+
+// laneKey names a mark within its buffer.
+type laneKey struct {
+	lane  uint8
+	place placeKey
+}
+
+// counter is the part of a buffer's id that grows with each opening.
+func (id BufferID) counter() uint32 { return binary.BigEndian.Uint32(id[:]) }
+
+func compareBuffers(a, b BufferID) int { return bytes.Compare(a[:], b[:]) }
+
+// mark returns the last sequence of a stream in a partition, 0 for none.
+func (s *state) mark(key markKey) uint64 {
+	g := s.gateways[key.stream.Gateway]
+	if g == nil {
+		return 0
+	}
+	return g.buffers[key.stream.Buffer][laneKey{key.stream.Lane, key.place}]
+}
+
+func (s *state) bufferState(key bufferKey) BufferState {
+	g := s.gateways[key.gateway]
+	if g == nil {
+		return New
+	}
+	if st := g.state(key.buffer); st != Aside || !s.ageless {
+		return st
+	}
+	return New
+}
+
+// state decides what a buffer is. Aside needs a tombstone that was dropped: as
+// long as all of them are there an unknown buffer is new, however old its
+// counter; one lane of it may have waited while a younger buffer came and went.
+func (g *gateway) state(id BufferID) BufferState {
+	if _, ok := g.buffers[id]; ok {
+		return Known
+	}
+	if _, ok := slices.BinarySearchFunc(g.retired, id, compareBuffers); ok {
+		return Retired
+	}
+	if g.forgotten && id.counter() <= g.retired[0].counter() {
+		return Aside
+	}
+	return New
+}
+
+// gateway returns what is remembered of a gateway, from now on at least
+// something.
+func (s *state) gateway(name string) *gateway {
+	g := s.gateways[name]
+	if g == nil {
+		g = &gateway{buffers: make(map[BufferID]map[laneKey]uint64)}
+		s.gateways[name] = g
+	}
+	return g
+}
+
+// advance moves a mark by what was appended: the only thing that does.
+func (s *state) advance(place placeKey, src Source) error {
+	key := markKey{src.Stream, place}
+	if s.bufferState(bufferKey{src.Stream.Gateway, src.Stream.Buffer}) == Retired {
+		if err := s.broken("partition %d of topic %v: append of buffer %v of gateway %q, which is retired", place.partition, place.topic, src.Stream.Buffer, src.Stream.Gateway); err != nil {
+			return err
+		}
+	}
+	if mark := s.mark(key); src.Prev != mark || src.First <= mark {
+		if err := s.broken("partition %d of topic %v: stream %s/%v/%d goes on with %d to %d behind %d, but its mark is %d",
+			place.partition, place.topic, src.Stream.Gateway, src.Stream.Buffer, src.Stream.Lane, src.First, src.Last, src.Prev, mark); err != nil {
+			return err
+		}
+	}
+	g := s.gateway(src.Stream.Gateway)
+	marks := g.buffers[src.Stream.Buffer]
+	if marks == nil {
+		marks = make(map[laneKey]uint64)
+		g.buffers[src.Stream.Buffer] = marks
+	}
+	marks[laneKey{src.Stream.Lane, place}] = src.Last
+	return nil
+}
+
+// retire swaps the marks of a buffer for a tombstone.
+func (s *state) retire(key bufferKey) {
+	g := s.gateway(key.gateway)
+	delete(g.buffers, key.buffer)
+	if s.forgetful {
+		return
+	}
+	at, ok := slices.BinarySearchFunc(g.retired, key.buffer, compareBuffers)
+	if ok {
+		return
+	}
+	g.retired = slices.Insert(g.retired, at, key.buffer)
+	if len(g.retired) > tombstones {
+		g.retired = slices.Delete(g.retired, 0, 1)
+		g.forgotten = true
+	}
+}
+
+// forgetTopic drops the marks of a deleted topic. Buffers without any mark left
+// stay known.
+func (s *state) forgetTopic(id TopicID) {
+	for _, g := range s.gateways {
+		for _, marks := range g.buffers {
+			for key := range marks {
+				if key.place.topic == id {
+					delete(marks, key)
+				}
+			}
+		}
+	}
+}
+
+// Marks returns the durable marks of all streams of a gateway, in no order.
+func (l *Log) Marks(gateway string) []Mark {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var marks []Mark
+	if l.mutations.PromiseMarks {
+		marks = l.promised.add(gateway, marks)
+	}
+	g := l.state.gateways[gateway]
+	if g == nil {
+		return marks
+	}
+	for buffer, lanes := range g.buffers {
+		for key, last := range lanes {
+			marks = append(marks, Mark{
+				Stream:    Stream{Gateway: gateway, Buffer: buffer, Lane: key.lane},
+				Topic:     key.place.topic,
+				Partition: key.place.partition,
+				Last:      last,
+			})
+		}
+	}
+	return marks
+}
+
+// Mark returns the durable mark of a stream in a partition, 0 for none, once
+// everything that was on its way when it was called has landed.
+func (l *Log) Mark(ctx context.Context, s Stream, topic TopicID, partition int32) (uint64, error) {
+	key := markKey{s, placeKey{topic, partition}}
+	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
+		if _, err := b.spec.place(key.place); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return l.durableMark(key), nil
+}
+
+func (l *Log) durableMark(key markKey) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.state.mark(key)
+}
+
+// BufferState says what is durably known of a buffer.
+func (l *Log) BufferState(gateway string, buffer BufferID) BufferState {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.state.bufferState(bufferKey{gateway, buffer})
+}
+
+// Retire replaces the marks of a fully delivered buffer by a tombstone: nothing
+// of it is ever appended again. Durable on return; no error if it was retired
+// before.
+func (l *Log) Retire(ctx context.Context, gateway string, buffer BufferID) error {
+	if err := checkGateway(gateway); err != nil {
+		return err
+	}
+	key := bufferKey{gateway, buffer}
+	_, err := ask(ctx, l, len(gateway), func(b *builder) (struct{}, error) {
+		if b.spec.bufferState(key) != Retired {
+			b.spec.buffers.set(b.spec.slot, key, Retired)
+			b.put(kindBufferRetired, encodeBufferRetired(gateway, buffer))
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
+func checkGateway(name string) error {
+	if name == "" || len(name) > maxName {
+		return fmt.Errorf("%w: gateway id of %d bytes", ErrCorrupt, len(name))
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package commitlog
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/weirmq/weir/storage/record"
+)
+
+// remembered is how many batches of a producer can be told from a duplicate
+// with their offset: as many as a client may have in flight (KIP-98).
+const remembered = 5
+
+// wrapDistance is half of all sequences: what is farther behind is ahead.
+const wrapDistance = 1 << 30
+
+// producerLimit bounds the producers that a partition remembers: at least this
+// many, the most recent ones, and at most twice as many.
+const producerLimit = 4096
+
+// producer is the history of one producer id in one partition. The zero value
+// has none.
+type producer struct {
+	epoch int16
+	n     int8                  // batches known; 0: unknown producer
+	last  [remembered]sequences // the first n are in use, newest last
+}
+
+// sequences is one batch of a producer. After sequence 2^31-1 comes 0.
+type sequences struct {
+	first, last int32
+	base        int64 // offset of the first record
+}
+
+// judge decides about a batch that is offered: nil if it follows, duplicate
+// with its original base offset if it is one of the last five.
+func (p *producer) judge(b record.Batch) (base int64, duplicate bool, err error) {
+	epoch, first, last := b.ProducerEpoch(), b.BaseSequence(), b.LastSequence()
+	switch {
+	case p.n == 0 && first != 0:
+		return -1, false, fmt.Errorf("%w: id %d, first sequence %d", ErrUnknownProducer, b.ProducerID(), first)
+	case p.n == 0:
+		return -1, false, nil
+	case epoch < p.epoch:
+		return -1, false, fmt.Errorf("%w: id %d has epoch %d, batch %d", ErrProducerFenced, b.ProducerID(), p.epoch, epoch)
+	case epoch > p.epoch && first != 0:
+		return -1, false, fmt.Errorf("%w: id %d begins epoch %d with sequence %d", ErrOutOfOrderSequence, b.ProducerID(), epoch, first)
+	case epoch > p.epoch:
+		return -1, false, nil
+	}
+	for _, s := range p.last[:p.n] {
+		if s.first == first && s.last == last {
+			return s.base, true, nil
+		}
+	}
+	newest := p.last[p.n-1].last
+	if first == nextSequence(newest) {
+		return -1, false, nil
+	}
+	// Only what is surely stored may be called a duplicate: clients take that
+	// for success. What is very far behind may be ahead, beyond the wrap.
+	if oldest := p.last[0].first; first <= last && last < oldest && oldest <= newest && newest-last < wrapDistance {
+		return -1, false, fmt.Errorf("%w: id %d, sequences %d to %d", ErrDuplicateSequence, b.ProducerID(), first, last)
+	}
+	return -1, false, fmt.Errorf("%w: id %d is at sequence %d, batch has %d to %d", ErrOutOfOrderSequence, b.ProducerID(), newest, first, last)
+}
+
+// follows reports whether a batch in the log may stand where it does. A
+// producer without history may have been forgotten: anything follows.
+func (p *producer) follows(b record.Batch) bool {
+	switch epoch := b.ProducerEpoch(); {
+	case p.n == 0:
+		return true
+	case epoch != p.epoch:
+		return epoch > p.epoch && b.BaseSequence() == 0
+	default:
+		return b.BaseSequence() == nextSequence(p.last[p.n-1].last)
+	}
+}
+
+// take notes a batch that was appended at base.
+func (p *producer) take(b record.Batch, base int64) {
+	if p.n > 0 && b.ProducerEpoch() != p.epoch {
+		*p = producer{}
+	}
+	p.epoch = b.ProducerEpoch()
+	if p.n == remembered {
+		copy(p.last[:], p.last[1:])
+		p.n--
+	}
+	p.last[p.n] = sequences{b.BaseSequence(), b.LastSequence(), base}
+	p.n++
+}
+
+func nextSequence(last int32) int32 {
+	if last == math.MaxInt32 {
+		return 0
+	}
+	return last + 1
+}
+
+// producers remembers the most recent producers of a partition, in two
+// generations: when the young one is full the old one is forgotten. What is
+// remembered depends on the log alone, so every replay agrees. A producer that
+// comes back after it was forgotten gets ErrUnknownProducer and takes a new
+// epoch; Kafka forgets by a clock instead.
+type producers struct {
+	young, old map[int64]*producer
+}
+
+func (ps *producers) get(id int64) *producer {
+	if p := ps.young[id]; p != nil {
+		return p
+	}
+	return ps.old[id]
+}
+
+// touch returns the history of a producer that is about to append.
+func (ps *producers) touch(id int64) *producer {
+	if p := ps.young[id]; p != nil {
+		return p
+	}
+	p := ps.old[id]
+	if p == nil {
+		p = new(producer)
+	}
+	if len(ps.young) >= producerLimit {
+		ps.old, ps.young = ps.young, nil
+	}
+	if ps.young == nil {
+		ps.young = make(map[int64]*producer)
+	}
+	ps.young[id] = p
+	delete(ps.old, id)
+	return p
+}

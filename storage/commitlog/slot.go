@@ -1,0 +1,170 @@
+package commitlog
+
+import (
+	"fmt"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// mergeBytes is the size at which a merged batch is full, mergeInflated what
+// its records may take for a merge to be worth it.
+const (
+	mergeBytes    = 256 << 10
+	mergeInflated = 4 << 20
+)
+
+// slot is one slot of the journal on its way: its entries, and who waits for
+// them.
+type slot struct {
+	number  uint64 // 1, 2, 3 … of this Log; not the journal's
+	entries []journal.Entry
+	answers []func(lost error) // called in order when the slot is durable (nil) or lost
+}
+
+// builder turns requests into a slot. Admission, under Log.mu, decides about
+// each request and gives out offsets; seal then does the slow part.
+type builder struct {
+	log  *Log
+	spec *speculation
+	slot *slot
+	size int // of the slot so far, roughly, never less
+
+	runs map[placeKey]*draft
+}
+
+// draft is a run before it is encoded.
+type draft struct {
+	at    int // of its entry in the slot
+	run   run
+	items []item
+}
+
+// item is a batch in a draft. The offset of its first record is fixed when it
+// is added: merging keeps records and their order.
+type item struct {
+	batch      record.Batch
+	appendTime bool
+}
+
+func newBuilder(l *Log, number uint64) *builder {
+	l.spec.slot = number
+	return &builder{log: l, spec: l.spec, slot: &slot{number: number}, runs: make(map[placeKey]*draft)}
+}
+
+// put adds an entry.
+func (b *builder) put(kind uint16, body []byte) {
+	b.slot.entries = append(b.slot.entries, journal.Entry{Kind: kind, Body: body})
+}
+
+// take adds a batch to the run of its partition. All batches of a partition lie
+// together, where the first one stands among the slot's entries: a later one
+// moves ahead of what was put in between, but then admission has already seen
+// to it that none of that is about its partition or its buffer.
+func (b *builder) take(key placeKey, a Append, done func(int64, error)) {
+	base := b.spec.end(key)
+	b.spec.ends.set(b.spec.slot, key, base+int64(a.Batch.Count()))
+
+	d := b.runs[key]
+	if d == nil {
+		d = &draft{at: len(b.slot.entries), run: run{topic: key.topic, partition: key.partition, base: base, epoch: b.log.epoch}}
+		b.put(kindRun, nil)
+		b.runs[key] = d
+	}
+	d.items = append(d.items, item{a.Batch, a.AppendTime})
+	if a.Source != nil {
+		d.run.sources = append(d.run.sources, *a.Source)
+	}
+	b.answer(done, base, nil)
+}
+
+// seal finishes the entries: small batches are merged, and everything is copied
+// into the bodies that the journal, and afterwards the tail cache, keeps.
+func (b *builder) seal() error {
+	now := b.log.now().UnixMilli()
+	for key, d := range b.runs {
+		body, err := d.encode(now)
+		if err != nil {
+			return fmt.Errorf("encode run of partition %d of topic %v: %w", key.partition, key.topic, err)
+		}
+		b.slot.entries[d.at].Body = body
+	}
+	return nil
+}
+
+// encode returns the body of the run's entry. now is the time of the append in
+// milliseconds.
+func (d *draft) encode(now int64) ([]byte, error) {
+	items := merge(d.items)
+	d.run.batches = len(items)
+	size := 0
+	for _, it := range items {
+		size += len(it.batch)
+	}
+	head := runFixed + len(d.run.sources)*maxSource
+	for i := range d.run.sources {
+		head += len(d.run.sources[i].Stream.Gateway)
+	}
+	body := appendRunHead(make([]byte, 0, head+size), &d.run)
+	dataAt, next := len(body), d.run.base
+	for _, it := range items {
+		at := len(body)
+		body = append(body, it.batch...)
+		b := record.Batch(body[at:])
+		b.SetBaseOffset(next)
+		b.SetLeaderEpoch(d.run.epoch)
+		if it.appendTime {
+			b.SetLogAppendTime(now)
+		}
+		next = b.NextOffset()
+	}
+	return body, sealRun(body, dataAt)
+}
+
+// merge puts small neighbours together: trickles of many gateways become
+// batches worth compressing. What cannot be merged stays as it is.
+func merge(items []item) []item {
+	var merged []item
+	for len(items) > 0 {
+		n := mergeable(items)
+		it := items[0]
+		if n > 1 {
+			b, ok := mergeAll(items[:n])
+			if !ok {
+				merged, items = append(merged, items[:n]...), items[n:]
+				continue
+			}
+			it.batch = b
+		}
+		n = max(n, 1)
+		merged, items = append(merged, it), items[n:]
+	}
+	return merged
+}
+
+// mergeable is how many of the first items can become one batch.
+func mergeable(items []item) int {
+	size := 0
+	for i, it := range items {
+		size += len(it.batch)
+		if !record.Mergeable(it.batch) || it.appendTime != items[0].appendTime || size > mergeBytes {
+			return i
+		}
+	}
+	return len(items)
+}
+
+// mergeAll makes one batch of all items, and reports false if that would not be
+// smaller: batches of different codecs can grow, beyond any slot if somebody
+// means to.
+func mergeAll(items []item) (record.Batch, bool) {
+	batches := make([]record.Batch, len(items))
+	size, records := 0, int32(0)
+	for i, it := range items {
+		batches[i] = it.batch
+		size += len(it.batch)
+		records += it.batch.Count()
+	}
+	b, err := record.Merge(batches, mergeInflated)
+	return b, err == nil && len(b) <= size && b.Count() == records && dense(b)
+}

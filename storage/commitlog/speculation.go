@@ -1,0 +1,171 @@
+package commitlog
+
+// speculation is what the durable state will be once all slots in flight, and
+// the one being built, have landed. Only admission looks at it: nothing that
+// can be seen from outside may depend on a slot that may still be lost.
+//
+// It holds differences only, and forgets each one when the slot that it comes
+// from has landed and the durable state says the same. It belongs to the
+// committer's goroutine, which holds Log.mu for reading while it asks.
+type speculation struct {
+	durable *state
+	slot    uint64 // number of the slot being built
+
+	topics    overlay[TopicID, *Topic] // nil: deleted
+	names     overlay[string, TopicID] // zero: free
+	ends      overlay[placeKey, int64]
+	producers overlay[producerKey, producer]
+	marks     overlay[markKey, uint64]
+	buffers   overlay[bufferKey, BufferState]
+	ids       overlay[struct{}, uint64]
+}
+
+// placeKey names a partition.
+type placeKey struct {
+	topic     TopicID
+	partition int32
+}
+
+// producerKey names a producer's history in one partition.
+type producerKey struct {
+	place placeKey
+	id    int64
+}
+
+// markKey names a mark.
+type markKey struct {
+	stream Stream
+	place  placeKey
+}
+
+// bufferKey names a buffer of a gateway.
+type bufferKey struct {
+	gateway string
+	buffer  BufferID
+}
+
+// landed forgets the differences of all slots up to and including slot.
+func (s *speculation) landed(slot uint64) {
+	s.topics.landed(slot)
+	s.names.landed(slot)
+	s.ends.landed(slot)
+	s.producers.landed(slot)
+	s.marks.landed(slot)
+	s.buffers.landed(slot)
+	s.ids.landed(slot)
+}
+
+// topic returns the topic of that id, nil if there is none.
+func (s *speculation) topic(id TopicID) *Topic {
+	if t, ok := s.topics.get(id); ok {
+		return t
+	}
+	if t := s.durable.topics[id]; t != nil {
+		return &t.Topic
+	}
+	return nil
+}
+
+func (s *speculation) topicNamed(name string) *Topic {
+	if id, ok := s.names.get(name); ok {
+		return s.topic(id)
+	}
+	if t := s.durable.names[name]; t != nil {
+		return s.topic(t.ID)
+	}
+	return nil
+}
+
+// end is the offset that the next record of a partition gets.
+func (s *speculation) end(key placeKey) int64 {
+	if end, ok := s.ends.get(key); ok {
+		return end
+	}
+	if p := s.durable.partition(key); p != nil {
+		return p.end
+	}
+	return 0
+}
+
+func (s *speculation) producer(key producerKey) producer {
+	if p, ok := s.producers.get(key); ok {
+		return p
+	}
+	if p := s.durable.partition(key.place); p != nil {
+		if known := p.producers.get(key.id); known != nil {
+			return *known
+		}
+	}
+	return producer{}
+}
+
+func (s *speculation) mark(key markKey) uint64 {
+	if mark, ok := s.marks.get(key); ok {
+		return mark
+	}
+	return s.durable.mark(key)
+}
+
+func (s *speculation) bufferState(key bufferKey) BufferState {
+	if state, ok := s.buffers.get(key); ok {
+		return state
+	}
+	return s.durable.bufferState(key)
+}
+
+// producerIDs is the first producer id that nobody has reserved.
+func (s *speculation) producerIDs() uint64 {
+	if next, ok := s.ids.get(struct{}{}); ok {
+		return next
+	}
+	return s.durable.producerIDs
+}
+
+// overlay holds the values that slots on their way will give to keys. The zero
+// value is empty.
+type overlay[K comparable, V any] struct {
+	values map[K]change[V]
+	order  []touch[K] // oldest slot first
+}
+
+type change[V any] struct {
+	value V
+	slot  uint64 // the last slot that changes the key
+}
+
+type touch[K comparable] struct {
+	key  K
+	slot uint64
+}
+
+func (o *overlay[K, V]) get(key K) (V, bool) {
+	c, ok := o.values[key]
+	return c.value, ok
+}
+
+// set notes that slot, which no slot before is younger than, gives key a value.
+func (o *overlay[K, V]) set(slot uint64, key K, value V) {
+	if o.values == nil {
+		o.values = make(map[K]change[V])
+	}
+	if old, ok := o.values[key]; !ok || old.slot != slot {
+		o.order = append(o.order, touch[K]{key, slot})
+	}
+	o.values[key] = change[V]{value, slot}
+}
+
+// landed removes the values that no slot younger than slot has changed.
+func (o *overlay[K, V]) landed(slot uint64) {
+	n := 0
+	for n < len(o.order) && o.order[n].slot <= slot {
+		if key := o.order[n].key; o.values[key].slot <= slot {
+			delete(o.values, key)
+		}
+		n++
+	}
+	if n == len(o.order) {
+		o.order = nil
+	} else {
+		o.order = o.order[n:]
+	}
+}

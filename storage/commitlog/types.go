@@ -1,0 +1,117 @@
+package commitlog
+
+import (
+	"encoding/hex"
+	"log/slog"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// TopicID names a topic for ever: one that is created again under the same
+// name has another id.
+type TopicID [16]byte
+
+func (id TopicID) String() string { return hex.EncodeToString(id[:]) }
+
+// BufferID names one opening of a gateway's buffer: a big-endian counter of 4
+// bytes that grows with each opening, then 8 random bytes.
+type BufferID [12]byte
+
+func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
+
+// Stream is one lane of one buffer of a gateway: a sequence that starts at 1
+// and only grows.
+type Stream struct {
+	Gateway string
+	Buffer  BufferID
+	Lane    uint8
+}
+
+// Topic is one entry of the catalogue.
+type Topic struct {
+	ID         TopicID
+	Name       string
+	Partitions int32
+	Configs    map[string]string // shared: not to be changed
+	Created    int64             // milliseconds since 1970
+}
+
+// Source says which sequences of a stream a batch holds. Prev is the sequence
+// that this sender handed to this partition before, or the mark that it was
+// given, or 0. The rules are in journal.md, Dedupe.
+type Source struct {
+	Stream            Stream
+	Prev, First, Last uint64
+}
+
+// Append is a batch on its way into a partition.
+type Append struct {
+	Topic      TopicID
+	Partition  int32
+	Batch      record.Batch // belongs to the log until done is called
+	Source     *Source      // of a gateway's batch, else nil
+	AppendTime bool         // the records get the time of the append (KIP-32)
+}
+
+// Fetched is what a read of a partition found.
+type Fetched struct {
+	// Batches are stored batches in order; the first one holds the offset
+	// that was asked for. They are shared with the cache: not to be changed.
+	Batches [][]byte
+
+	Start, End int64 // of the partition: first offset, and the one after the last durable record
+}
+
+// Mark is how far one stream is durable in one partition.
+type Mark struct {
+	Stream    Stream
+	Topic     TopicID
+	Partition int32
+	Last      uint64
+}
+
+// BufferState is what the log remembers of a gateway's buffer.
+type BufferState uint8
+
+// The states of a buffer.
+const (
+	New     BufferState = iota // never seen
+	Known                      // has delivered something and is not retired
+	Retired                    // fully delivered; never again
+	Aside                      // unknown, but old enough to be a retired one that was forgotten
+)
+
+func (s BufferState) String() string {
+	return [...]string{"new", "known", "retired", "aside"}[s]
+}
+
+// Machine is a state machine that shares the journal with the log. Apply must
+// do no I/O, read no clock and ask the log for nothing that waits; it is called
+// in the order of the log, never concurrently, in recovery and in running alike.
+// It may keep body. An error from it means that the log cannot be believed and
+// ends the ownership.
+type Machine interface {
+	Kinds() []uint16 // of the entries it understands, 100 or more
+	Apply(kind uint16, body []byte) error
+}
+
+// Options of a Log. Only Bucket is required.
+type Options struct {
+	Bucket   storage.Bucket
+	Shard    uint32
+	Node     string        // this node's name, put into the claim
+	Info     []byte        // opaque, put into the claim: how to reach this node
+	Machines []Machine     // told apart by their kinds
+	Linger   time.Duration // how long a slot waits for company on an idle log; 0 on a fast bucket
+
+	TailBytes int64 // memory for recently read and written batches; 64 MiB
+	SlotBytes int   // largest slot; 4 MiB
+	Depth     int   // slots in flight at once; 4
+
+	Log *slog.Logger     // slog.Default
+	Now func() time.Time // time.Now: timestamps of topics and of log-append-time, never safety
+
+	Mutations Mutations
+}
