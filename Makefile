@@ -66,7 +66,7 @@ services: $(MINIO)
 $(MINIO):
 	@mkdir -p $(CACHE)
 	@echo "building MinIO for the S3 tests (once, about two minutes)"
-	@cd /tmp && GOBIN=$(CACHE) GOFLAGS= go install github.com/minio/minio@$(MINIO_VERSION) \
+	@cd / && GOBIN=$(CACHE) go install github.com/minio/minio@$(MINIO_VERSION) \
 	  || echo "NOTE: MinIO could not be built; the S3 tests will be skipped"
 
 clean:

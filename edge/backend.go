@@ -15,30 +15,30 @@ type backend struct {
 	log    *wal.Log
 	routes Routes
 
-	// Of the batch between Place and Store.
-	buffer wal.BufferID
-	lanes  [wal.Lanes]laneBatch
+	lanes [wal.Lanes]laneBatch // of the batch between Place and Store
 }
 
 // laneBatch is what one batch adds to one lane.
 type laneBatch struct {
+	buffer  wal.BufferID
 	first   uint64
+	room    int64 // bytes that the lane may still take
 	records []wal.Record
-	size    int64
 }
 
 // local is the place of a message that stays on the gateway: nothing has to
 // become durable for it.
 var local mqtt.Place
 
-// Place implements mqtt.Backend.
+// Place implements mqtt.Backend. Room is reserved here, before anything is
+// accepted.
 func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error) {
-	var next [wal.Lanes]uint64
-	b.buffer, next = b.log.Next()
 	for lane := range b.lanes {
 		l := &b.lanes[lane]
-		clear(l.records) // so that sent payloads are not held
-		*l = laneBatch{first: next[lane], records: l.records[:0], size: wal.FrameOverhead}
+		clear(l.records) // so that payloads are not held longer than needed
+		l.records = l.records[:0]
+		l.buffer, l.first = b.log.Place(wal.Lane(lane))
+		l.room = b.log.Room(wal.Lane(lane)) - wal.FrameOverhead
 	}
 	for i, m := range batch {
 		places[i], errs[i] = b.place(m)
@@ -53,15 +53,12 @@ func (b *backend) place(m *mqtt.Message) (mqtt.Place, error) {
 	l := &b.lanes[to.Lane]
 	r := encode(m, to)
 	size := wal.Size(&r)
-	switch err := b.log.Room(wal.Lane(to.Lane), l.size+size); {
-	case errors.Is(err, wal.ErrFull):
+	if size > l.room {
 		return local, mqtt.ErrFull
-	case err != nil:
-		return local, err
 	}
-	l.size += size
+	l.room -= size
 	l.records = append(l.records, r)
-	return mqtt.Place{Buffer: b.buffer, Lane: to.Lane, Seq: l.first + uint64(len(l.records)) - 1}, nil
+	return mqtt.Place{Buffer: l.buffer, Lane: to.Lane, Seq: l.first + uint64(len(l.records)) - 1}, nil
 }
 
 // Store implements mqtt.Backend: the batch is on the disk when it returns nil.
@@ -74,7 +71,7 @@ func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
 		if len(l.records) == 0 {
 			continue
 		}
-		wg.Go(func() { errs[lane] = b.log.AppendAt(b.buffer, wal.Lane(lane), l.first, l.records) })
+		wg.Go(func() { errs[lane] = b.log.AppendAt(l.buffer, wal.Lane(lane), l.first, l.records) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs[:]...); err != nil {

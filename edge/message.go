@@ -79,6 +79,8 @@ func encode(m *mqtt.Message, to Target) wal.Record {
 func source(id wal.BufferID, lane wal.Lane, seq uint64) []byte {
 	b := make([]byte, 0, 2*len(id)+24)
 	b = append(b, id.String()...)
-	b = append(b, '/', '0'+byte(lane), '/')
+	b = append(b, '/')
+	b = append(b, lane.String()...)
+	b = append(b, '/')
 	return strconv.AppendUint(b, seq, 10)
 }

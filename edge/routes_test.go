@@ -86,3 +86,10 @@ func FuzzRoutes(f *testing.F) {
 		}
 	})
 }
+
+func TestSampleRoutes(t *testing.T) {
+	routes, err := LoadRoutes("../configs/routes.yaml")
+	if err != nil || len(routes) != 3 {
+		t.Errorf("%d routes: %v", len(routes), err)
+	}
+}

@@ -6,8 +6,9 @@ package broker
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"sync/atomic"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/group"
@@ -51,6 +52,23 @@ var (
 	ErrDuplicateSequence  = commitlog.ErrDuplicateSequence
 	ErrProducerFenced     = commitlog.ErrProducerFenced
 	ErrUnknownProducer    = commitlog.ErrUnknownProducer
+	ErrUnsupported        = commitlog.ErrUnsupported
+)
+
+// What can be known of a gateway's buffer.
+const (
+	BufferNew     = commitlog.New
+	BufferKnown   = commitlog.Known
+	BufferRetired = commitlog.Retired
+	BufferAside   = commitlog.Aside
+)
+
+// Why a gateway's batch was refused; see Refused.
+const (
+	ReasonSequence = commitlog.ReasonSequence
+	ReasonTopic    = commitlog.ReasonTopic
+	ReasonRetired  = commitlog.ReasonRetired
+	ReasonAside    = commitlog.ReasonAside
 )
 
 // Options configure a Broker.
@@ -58,13 +76,14 @@ type Options struct {
 	Self       Node
 	Partitions int32 // of a topic that is created without saying how many
 	AutoCreate bool  // doors may create a topic that somebody names
-	Log        *slog.Logger
+	Metrics    *metrics.Set
 }
 
 // Broker is safe for use by many goroutines.
 type Broker struct {
 	o     Options
 	state atomic.Pointer[state]
+	acks  *metrics.Summary // seconds from Append to its durable answer
 }
 
 // state is replaced as a whole whenever the role of this node changes.
@@ -78,7 +97,10 @@ type state struct {
 
 // New returns a broker that owns nothing yet.
 func New(o Options) *Broker {
-	b := &Broker{o: o}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	b := &Broker{o: o, acks: o.Metrics.NewSummary("weir_shard_ack_seconds")}
 	b.state.Store(&state{})
 	return b
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -22,16 +23,18 @@ func (b *Broker) Append(a Append, done func(base int64, err error)) {
 		return
 	}
 	topic, ok := log.TopicByID(a.Topic)
-	switch {
-	case !ok || a.Partition < 0 || a.Partition >= topic.Partitions:
-		done(-1, ErrUnknownTopic)
-		return
-	case len(a.Batch) > maxMessageBytes(topic):
+	if ok && len(a.Batch) > maxMessageBytes(topic) {
 		done(-1, ErrTooLarge)
 		return
 	}
 	a.AppendTime = topic.Configs["message.timestamp.type"] == "LogAppendTime"
-	log.Append(a, func(base int64, err error) { done(base, translate(err)) })
+	began := time.Now()
+	log.Append(a, func(base int64, err error) {
+		if err == nil {
+			b.acks.UpdateDuration(began)
+		}
+		done(base, translate(err))
+	})
 }
 
 // Fetch returns stored batches of a partition, beginning with the one that

@@ -53,7 +53,12 @@ func Binary(name string) (string, error) {
 // Start runs a binary and waits until it is ready. The process is killed when
 // this one dies.
 func Start(dir, name, binary string, args ...string) (*Process, error) {
-	p, ready, err := launch(dir, name, binary, args...)
+	return StartIn("", dir, name, binary, args...)
+}
+
+// StartIn is Start in a network namespace.
+func StartIn(namespace, dir, name, binary string, args ...string) (*Process, error) {
+	p, ready, err := launch(namespace, dir, name, binary, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func Start(dir, name, binary string, args ...string) (*Process, error) {
 
 // launch starts a binary; the channel carries what its ready line says, and is
 // closed when the log ends.
-func launch(dir, name, binary string, args ...string) (*Process, <-chan map[string]string, error) {
+func launch(namespace, dir, name, binary string, args ...string) (*Process, <-chan map[string]string, error) {
 	path, err := Binary(binary)
 	if err != nil {
 		return nil, nil, err
@@ -85,8 +90,9 @@ func launch(dir, name, binary string, args ...string) (*Process, <-chan map[stri
 	if err != nil {
 		return nil, nil, err
 	}
-	p.cmd = exec.Command(path, args...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd = command(namespace, path, args...)
+	// A group of its own: Ctrl-C is for whoever runs the harness.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p.cmd.Stdout = log
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -104,6 +110,14 @@ func launch(dir, name, binary string, args ...string) (*Process, <-chan map[stri
 		close(p.exited)
 	}()
 	return p, ready, nil
+}
+
+// command builds a command that runs in a network namespace, if one is named.
+func command(namespace, path string, args ...string) *exec.Cmd {
+	if namespace == "" {
+		return exec.Command(path, args...)
+	}
+	return exec.Command("ip", append([]string{"netns", "exec", namespace, path}, args...)...)
 }
 
 // follow copies a process's log and reports its ready line.
@@ -195,12 +209,17 @@ func (p *Process) Tail(n int) string {
 
 // Run runs a binary to its end and returns what it printed.
 func Run(binary string, args ...string) (stdout, stderr string, err error) {
+	return RunIn("", binary, args...)
+}
+
+// RunIn is Run in a network namespace.
+func RunIn(namespace, binary string, args ...string) (stdout, stderr string, err error) {
 	path, err := Binary(binary)
 	if err != nil {
 		return "", "", err
 	}
 	var out, errs lockedBuffer
-	cmd := exec.Command(path, args...)
+	cmd := command(namespace, path, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()

@@ -51,20 +51,11 @@ type Record struct {
 // Gap is a record of the topic weir.gaps: readings that a gateway had accepted
 // and cannot deliver.
 type Gap struct {
-	Gateway string  `json:"gateway"`
-	Buffer  string  `json:"buffer"`
-	Lane    int     `json:"lane"`
-	Ranges  []Range `json:"ranges"` // of missing sequences
-	Count   uint64  `json:"count"`  // how many are missing, as far as known
-	Exact   bool    `json:"exact"`  // every sequence in Ranges is missing
-	Of      string  `json:"of"`     // the topic that they were for, if known
-	Cause   string  `json:"cause"`
-}
-
-// Range is a run of sequences, both ends inclusive.
-type Range struct {
-	First uint64 `json:"first"`
-	Last  uint64 `json:"last"`
+	Gateway string      `json:"gateway"`
+	Buffer  string      `json:"buffer"`
+	Lane    string      `json:"lane"`
+	Ranges  [][2]uint64 `json:"ranges"` // first and last of each run of missing sequences
+	Exact   bool        `json:"exact"`  // every sequence in Ranges is missing
 }
 
 // Report is the result of an audit.
@@ -207,6 +198,23 @@ func (a *Auditor) Missing() int {
 		}
 	}
 	return missing
+}
+
+// Overtaken counts the acknowledged readings that have not been read although
+// a later one of their device has: since devices' readings keep their order,
+// these are lost or late, while the rest of the missing ones are on their way.
+func (a *Auditor) Overtaken() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, h := range a.devices {
+		for i := range h.readings[:h.highest] {
+			if h.readings[i].acked && len(h.readings[i].copies) == 0 {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // Received counts the distinct readings read so far.

@@ -30,7 +30,7 @@ func (s *scene) read(n int, seq uint64) *scene {
 func (s *scene) at(offset int64, n int, seq uint64) *scene {
 	source := Source{}
 	if seq > 0 {
-		source = Source{"b/1", seq}
+		source = Source{"b/live", seq}
 	}
 	now := time.Now()
 	s.a.Read(Record{Offset: offset, Source: source, Read: now,
@@ -39,7 +39,7 @@ func (s *scene) at(offset int64, n int, seq uint64) *scene {
 }
 
 func (s *scene) gap(first, last uint64, exact bool) *scene {
-	s.a.ReadGap(Gap{Buffer: "b", Lane: 1, Ranges: []Range{{first, last}}, Exact: exact})
+	s.a.ReadGap(Gap{Buffer: "b", Lane: "live", Ranges: [][2]uint64{{first, last}}, Exact: exact})
 	return s
 }
 

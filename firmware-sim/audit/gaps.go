@@ -1,7 +1,5 @@
 package audit
 
-import "fmt"
-
 // books account for readings that gateways reported as lost. A gap names
 // sequences, not readings, so a missing reading counts as reported if a gap
 // lies between the places of its device's neighbouring readings, and if the gap
@@ -9,17 +7,17 @@ import "fmt"
 type books struct{ entries []entry }
 
 type entry struct {
-	stream string
-	Range
-	exact bool
-	left  uint64 // how many readings it can still account for
+	stream      string
+	first, last uint64
+	exact       bool
+	left        uint64 // how many readings it can still account for
 }
 
 func newBooks(gaps []Gap) *books {
 	b := &books{}
 	for _, g := range gaps {
 		for _, r := range g.Ranges {
-			e := entry{fmt.Sprintf("%s/%d", g.Buffer, g.Lane), r, g.Exact, r.Last - r.First + 1}
+			e := entry{g.Buffer + "/" + g.Lane, r[0], r[1], g.Exact, r[1] - r[0] + 1}
 			if !g.Exact {
 				e.left = 1 << 62 // the gateway says that it does not know how many
 			}
@@ -35,8 +33,8 @@ func (b *books) cover(before, after Source) bool {
 		e := &b.entries[k]
 		switch {
 		case e.left == 0:
-		case before.Stream == e.stream && e.exact && e.Last < before.Seq:
-		case after.Stream == e.stream && e.First > after.Seq:
+		case before.Stream == e.stream && e.exact && e.last < before.Seq:
+		case after.Stream == e.stream && e.first > after.Seq:
 		default:
 			e.left--
 			return true

@@ -118,7 +118,7 @@ func (r Reader) Settle(ctx context.Context, a *Auditor, patience time.Duration) 
 		switch now := a.Total(); {
 		case now != received:
 			received, quiet, calm = now, time.Now(), 0
-		case a.Missing() == 0:
+		case a.Report().Lost == 0:
 			// Copies may still follow.
 			if calm++; calm >= 4 {
 				cancel()

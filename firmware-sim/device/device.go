@@ -243,9 +243,8 @@ func (d *device) loop(ctx context.Context, conn net.Conn, answers <-chan packet,
 	ping := time.NewTicker(keepAlive / 2)
 	defer ping.Stop()
 	for !d.done() {
-		// With the window full nothing is measured until an answer comes.
 		var due <-chan time.Time
-		if len(d.window) < d.c.InFlight && (d.c.Count == 0 || d.next <= d.c.Count) {
+		if d.mayMeasure() {
 			due = tick.C
 		}
 		d.out = d.out[:0]
@@ -261,7 +260,7 @@ func (d *device) loop(ctx context.Context, conn net.Conn, answers <-chan packet,
 		case <-ping.C:
 			d.out = appendPingreq(d.out)
 		case p := <-answers:
-			if err := d.answer(p); err != nil {
+			if err := d.answers(p, answers); err != nil {
 				return err
 			}
 		}
@@ -273,6 +272,29 @@ func (d *device) loop(ctx context.Context, conn net.Conn, answers <-chan packet,
 	}
 	_, err := conn.Write(appendDisconnect(nil))
 	return err
+}
+
+// answers acts on p and on whatever else has arrived by now; a device without
+// an interval sends the next readings along with what that made it say.
+func (d *device) answers(p packet, more <-chan packet) error {
+	for {
+		if err := d.answer(p); err != nil {
+			return err
+		}
+		if len(more) == 0 {
+			break
+		}
+		p = <-more
+	}
+	if d.c.Interval == 0 && d.mayMeasure() {
+		d.measure()
+	}
+	return nil
+}
+
+// mayMeasure: with the window full nothing is measured until an answer comes.
+func (d *device) mayMeasure() bool {
+	return len(d.window) < d.c.InFlight && (d.c.Count == 0 || d.next <= d.c.Count)
 }
 
 // wait spreads the devices of a fleet over the interval.

@@ -1,0 +1,318 @@
+// Package cloud is a node: gateways sync to it over QUIC, everything it knows
+// lies in a bucket, and applications read and write the streams through its
+// doors.
+//
+// cloud.go opens the node and wires it together, lead.go is what happens while
+// it owns the shard, uplink.go is the broker as gateways see it.
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/kafka"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/receiver"
+)
+
+// Off is the address of a listener that is not wanted.
+const Off = "off"
+
+// Options configure a node. Bucket, Data and Node are required.
+type Options struct {
+	Bucket     storage.Bucket
+	Data       string // directory of what is this node's own: its lock, the join token
+	Node       string // name, unique in the cluster
+	Advertise  string // host under which others reach this node; default: that of each listener, else the host's name
+	Sync       string // UDP listener for gateways, or Off
+	Kafka      string // TCP listener, or Off
+	HTTP       string // TCP listener, or Off
+	Secret     []byte // wraps the CA's key in the bucket
+	Partitions int32  // of topics created without a number
+	AutoCreate bool
+	Takeover   time.Duration // see cluster.Options
+	Linger     time.Duration // see commitlog.Options
+	ShowToken  func(token, file string)
+	Log        *slog.Logger
+}
+
+// Node is a running weir-cloud.
+type Node struct {
+	o        Options
+	self     broker.Node
+	bucket   storage.Bucket
+	ca       *join.CA
+	broker   *broker.Broker
+	kafka    *kafka.Server
+	receiver *receiver.Receiver
+	http     *http.Server
+	metrics  *metrics.Set
+	role     atomic.Value // string
+	fleet    atomic.Pointer[fleet.Fleet]
+	ready    sync.Once
+	lock     *os.File
+	doors    []door
+	closers  []func() error // in the order of opening
+}
+
+// door is something that serves until it is closed.
+type door struct {
+	name  string
+	serve func() error
+}
+
+// Open makes sure that the bucket can be trusted, opens the listeners and
+// answers on --http. Run does the rest.
+func Open(ctx context.Context, o Options) (_ *Node, err error) {
+	n := &Node{o: o, metrics: metrics.NewSet()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	n.role.Store(console.RoleRecovering)
+	if err := n.lockData(); err != nil {
+		return nil, err
+	}
+	if err := storage.Probe(ctx, o.Bucket); err != nil {
+		return nil, err
+	}
+	n.bucket = storage.Metrics(o.Bucket, n.metrics, "bucket")
+	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
+		return nil, err
+	}
+	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node}
+	return n, n.listen()
+}
+
+// lockData makes sure that no other process uses the data directory: a node
+// takes over from a claim of its own name without asking.
+func (n *Node) lockData() error {
+	if err := os.MkdirAll(n.o.Data, 0o755); err != nil {
+		return fmt.Errorf("create the data directory: %w", err)
+	}
+	path := filepath.Join(n.o.Data, "lock")
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("open the data directory: %w", err)
+	}
+	n.lock = file
+	n.closers = append(n.closers, file.Close)
+	if err := flock(file); err != nil {
+		return fmt.Errorf("data directory %s is in use by another weir-cloud", n.o.Data)
+	}
+	return nil
+}
+
+// listen opens the listeners; their addresses are known after it.
+func (n *Node) listen() error {
+	listeners := map[string]net.Listener{}
+	for name, addr := range map[string]string{"kafka": n.o.Kafka, "http": n.o.HTTP} {
+		if addr == Off {
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen on --%s: %w", name, err)
+		}
+		listeners[name] = l
+		n.closers = append(n.closers, ignoreClosed(l.Close))
+	}
+	var packets net.PacketConn
+	if n.o.Sync != Off {
+		var err error
+		if packets, err = net.ListenPacket("udp", n.o.Sync); err != nil {
+			return fmt.Errorf("listen on --sync: %w", err)
+		}
+		n.closers = append(n.closers, ignoreClosed(packets.Close))
+		n.self.Sync = n.advertised(packets.LocalAddr())
+	}
+	if l := listeners["kafka"]; l != nil {
+		n.self.Kafka = n.advertised(l.Addr())
+	}
+	if l := listeners["http"]; l != nil {
+		n.self.HTTP = n.advertised(l.Addr())
+	}
+	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
+	return n.open(listeners["kafka"], listeners["http"], packets)
+}
+
+func ignoreClosed(close func() error) func() error {
+	return func() error {
+		if err := close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+// advertised is the address under which others reach a listener.
+func (n *Node) advertised(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); n.o.Advertise != "" {
+		host = n.o.Advertise
+	} else if ip == nil || ip.IsUnspecified() {
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// open makes the doors. Those that are off are nil.
+func (n *Node) open(kafkaListener, httpListener net.Listener, packets net.PacketConn) error {
+	if kafkaListener != nil {
+		server, err := kafka.New(kafka.Options{Listener: kafkaListener, Broker: n.broker, Log: n.o.Log})
+		if err != nil {
+			return err
+		}
+		n.kafka = server
+		n.doors = append(n.doors, door{"kafka", server.Serve})
+		n.closers = append(n.closers, server.Close)
+	}
+	if packets != nil {
+		if err := n.openReceiver(packets); err != nil {
+			return err
+		}
+	}
+	if httpListener != nil {
+		n.http = &http.Server{
+			Handler: console.New(console.Options{Broker: n.broker, Fleet: n.fleet.Load, Sessions: n.sessions,
+				Role: n.Role, Metrics: n.metrics}),
+			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+			ErrorLog: slog.NewLogLogger(n.o.Log.Handler(), slog.LevelWarn),
+		}
+		n.doors = append(n.doors, door{"http", func() error {
+			if err := n.http.Serve(httpListener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		}})
+		n.closers = append(n.closers, n.http.Close)
+	}
+	return nil
+}
+
+func (n *Node) openReceiver(packets net.PacketConn) error {
+	now := time.Now
+	certificate, err := n.ca.SignServer(now())
+	if err != nil {
+		return fmt.Errorf("sign this node's certificate: %w", err)
+	}
+	reset, err := n.ca.Derive("quic stateless reset", 32)
+	if err != nil {
+		return fmt.Errorf("derive the reset key: %w", err)
+	}
+	r, err := receiver.New(receiver.Options{
+		Conn:     packets,
+		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
+		ResetKey: (*[32]byte)(reset),
+		Log:      newUplink(n.broker),
+		Join:     n.join,
+		Renew:    n.renew,
+		Admit:    n.admit,
+		Node:     n.o.Node,
+		Metrics:  n.metrics,
+		Logger:   n.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	n.receiver = r
+	n.doors = append(n.doors, door{"sync", r.Serve})
+	n.closers = append(n.closers, r.Close)
+	return nil
+}
+
+func (n *Node) sessions() []console.Session {
+	if n.receiver == nil {
+		return nil
+	}
+	var all []console.Session
+	for _, g := range n.receiver.Gateways() {
+		all = append(all, console.Session{Gateway: g.ID, Address: g.Addr, Software: g.Software, Since: g.Since,
+			Records: g.Depth.Records, Bytes: g.Depth.Bytes, Age: time.Duration(g.Depth.Age) * time.Millisecond})
+	}
+	return all
+}
+
+// Role is owner, recovering or standby.
+func (n *Node) Role() string { return n.role.Load().(string) }
+
+// Run serves until ctx ends, which is no error, or until this node has lost
+// its shard or a door fails, which is one.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, d := range n.doors {
+		wg.Go(func() {
+			if err := d.serve(); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("serve %s: %w", d.name, err))
+			}
+		})
+	}
+	err := cluster.Run(ctx, cluster.Options{
+		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,
+		Alive: n.alive, Follow: n.follow, Lead: n.lead, Log: n.o.Log,
+	})
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	err = errors.Join(err, n.Close())
+	wg.Wait()
+	return err
+}
+
+// Close ends what Open began; Run calls it. It may be called again.
+func (n *Node) Close() error {
+	var errs []error
+	for len(n.closers) > 0 {
+		last := len(n.closers) - 1
+		errs = append(errs, n.closers[last]())
+		n.closers = n.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// alive asks another node, over HTTP, whether it is there and leading or about
+// to.
+func (n *Node) alive(ctx context.Context, owner cluster.Node) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+owner.HTTP+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	var alive console.Alive
+	if err := json.NewDecoder(res.Body).Decode(&alive); err != nil {
+		return fmt.Errorf("decode the answer: %w", err)
+	}
+	if alive.Node != owner.Name || alive.Role == console.RoleStandby {
+		return fmt.Errorf("node %s there is %s", alive.Node, alive.Role)
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+package group
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Proposer is what the coordinator needs of the commit log: it makes an entry
+// durable and applies it (to Coordinator.Apply) before it returns nil.
+type Proposer interface {
+	Propose(ctx context.Context, kind uint16, body []byte) error
+}
+
+// Options of a Coordinator. The zero value of each field means its default.
+type Options struct {
+	InitialDelay time.Duration    // how long the first rebalance of an empty group waits for more members; 100 ms, negative: none
+	MinSession   time.Duration    // shortest session timeout accepted; 1 s
+	MaxSession   time.Duration    // longest session timeout accepted; 30 min
+	MaxGroups    int              // groups, with members or with offsets only; 10,000
+	MaxMembers   int              // members of one group, those asked to join again included; 1,000
+	MaxBytes     int              // what all members of all groups say about themselves, and their assignments; 64 MiB
+	MaxMetadata  int              // bytes of metadata of one committed offset; 4,096
+	Now          func() time.Time // time.Now
+	Log          *slog.Logger     // slog.Default
+}
+
+func (o Options) withDefaults() Options {
+	if o.InitialDelay == 0 {
+		o.InitialDelay = 100 * time.Millisecond
+	}
+	o.InitialDelay = max(o.InitialDelay, 0)
+	o.MinSession = cmp.Or(o.MinSession, time.Second)
+	o.MaxSession = cmp.Or(o.MaxSession, 30*time.Minute)
+	o.MaxGroups = cmp.Or(o.MaxGroups, 10_000)
+	o.MaxMembers = cmp.Or(o.MaxMembers, 1_000)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 64<<20)
+	o.MaxMetadata = cmp.Or(o.MaxMetadata, 4_096)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return o
+}
+
+// Coordinator holds the consumer groups of one shard while this node owns it.
+// It is a Machine of the commit log: make a new one for each time the log is
+// opened, let recovery replay into it, then Start it.
+type Coordinator struct {
+	opts Options
+
+	mu     sync.Mutex        // guards everything below, and every group and member
+	log    Proposer          // nil until Start
+	closed bool              // nothing is answered but ErrClosed
+	groups map[string]*group // by group id; a group with neither members nor offsets is not in it
+	bytes  int               // of all members' protocols and assignments
+}
+
+// New returns a coordinator that knows nothing. It serves after Start.
+func New(o Options) *Coordinator {
+	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group)}
+}
+
+// Start begins to serve: the log is owned, and has replayed into Apply.
+func (c *Coordinator) Start(p Proposer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log = p
+}
+
+// Close answers every waiting request with ErrClosed and stops all timers.
+// Later requests get ErrClosed. It starts no goroutines, so it waits for none.
+func (c *Coordinator) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	for _, g := range c.groups {
+		g.shut()
+	}
+	return nil
+}

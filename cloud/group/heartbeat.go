@@ -1,0 +1,59 @@
+package group
+
+// Heartbeat is a member's sign of life. ErrRebalanceInProgress, a success in
+// every other way, calls it to Join again.
+func (c *Coordinator) Heartbeat(group string, generation int32, who Identity) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g, m, err := c.member(group, generation, who)
+	if err != nil {
+		return err
+	}
+	m.touch()
+	if g.state == PreparingRebalance {
+		return ErrRebalanceInProgress
+	}
+	return nil
+}
+
+// Leave removes members at once, without waiting for their sessions to end. A
+// static member may be named by its instance id alone (KIP-345). It returns one
+// result for each of them, or one error for all.
+func (c *Coordinator) Leave(group string, who []Identity) ([]error, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.serving(group); err != nil {
+		return nil, err
+	}
+	g, ok := c.groups[group]
+	errs := make([]error, len(who))
+	for i, w := range who {
+		if !ok {
+			errs[i] = ErrUnknownMember
+			continue
+		}
+		errs[i] = g.leave(w)
+	}
+	if ok {
+		g.dropIdle()
+	}
+	return errs, nil
+}
+
+func (g *group) leave(who Identity) error {
+	if t, ok := g.pending[who.Member]; ok && who.Instance == "" {
+		t.Stop()
+		delete(g.pending, who.Member)
+		g.tryFinishJoin()
+		return nil
+	}
+	if who.Instance != "" && who.Member == "" {
+		who.Member = g.instances[who.Instance]
+	}
+	m, err := g.find(who)
+	if err != nil {
+		return err
+	}
+	g.remove(m, ErrUnknownMember)
+	return nil
+}

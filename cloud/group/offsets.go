@@ -1,0 +1,204 @@
+package group
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ErrUnavailable wraps the log's reason for not taking an entry: this node has
+// lost the shard, or is stopping. Whether the entry will be seen is unknown.
+var ErrUnavailable = errors.New("group log does not take entries") // NOT_COORDINATOR
+
+// Commit stores offsets; they are durable when it returns nil. The slice holds
+// one result per offset: those with an error were not stored, and the others
+// were. A cancelled ctx does not cut it short.
+func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, error) {
+	g, log, err := c.startCommit(&r)
+	if err != nil {
+		return nil, err
+	}
+	now := c.opts.Now().UnixMilli()
+	errs := make([]error, len(r.Offsets))
+	keep := make([]Offset, 0, len(r.Offsets))
+	for i, o := range r.Offsets {
+		if len(o.Metadata) > c.opts.MaxMetadata {
+			errs[i] = ErrMetadataTooLarge
+			continue
+		}
+		o.CommittedAt = now
+		keep = append(keep, o)
+	}
+	if len(keep) > 0 {
+		// Not bound to the caller: finishJoin counts on knowing when the entry has
+		// landed or can land no more.
+		if err = log.Propose(context.WithoutCancel(ctx), kindCommit, encodeCommit(r.Group, now, keep)); err != nil {
+			err = fmt.Errorf("commit offsets of group %q: %w: %w", r.Group, ErrUnavailable, err)
+		}
+	}
+	c.endCommit(g)
+	if err != nil {
+		return nil, err
+	}
+	return errs, nil
+}
+
+// startCommit decides whether the caller may commit, and counts the commit as
+// flying.
+func (c *Coordinator) startCommit(r *CommitRequest) (*group, Proposer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.serving(r.Group); err != nil {
+		return nil, nil, err
+	}
+	g, ok := c.groups[r.Group]
+	if !ok {
+		if r.Generation >= 0 {
+			return nil, nil, ErrIllegalGeneration
+		}
+		if len(c.groups) >= c.opts.MaxGroups {
+			return nil, nil, ErrTooManyGroups
+		}
+		g = c.newGroup(r.Group)
+	}
+	if err := g.mayCommit(r); err != nil {
+		return nil, nil, err
+	}
+	g.flying++
+	return g, c.log, nil
+}
+
+func (g *group) mayCommit(r *CommitRequest) error {
+	if r.Generation < 0 && g.state == Empty {
+		return nil // a simple consumer or an admin tool
+	}
+	if r.Generation < 0 && r.Member == "" && r.Instance == "" {
+		return ErrUnknownMember // only members commit while there are any
+	}
+	m, err := g.find(r.Identity)
+	if err != nil {
+		return err
+	}
+	if r.Generation != g.generation {
+		return ErrIllegalGeneration
+	}
+	m.touch()
+	if g.state == CompletingRebalance || g.held {
+		return ErrRebalanceInProgress
+	}
+	return nil
+}
+
+func (c *Coordinator) endCommit(g *group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g.flying--
+	if c.closed {
+		return
+	}
+	if g.flying == 0 && g.held {
+		g.finishJoin()
+	}
+	g.dropIdle()
+}
+
+// Offsets returns the committed offsets of the partitions named, leaving out
+// those that have none; nil names all that the group has. Only durable ones are
+// seen. A group that does not exist has none.
+func (c *Coordinator) Offsets(group string, of []Partition) ([]Offset, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.log == nil {
+		return nil, ErrClosed
+	}
+	g, ok := c.groups[group]
+	if !ok {
+		return nil, nil
+	}
+	if of == nil {
+		all := make([]Offset, 0, len(g.offsets))
+		for _, o := range g.offsets {
+			all = append(all, o)
+		}
+		slices.SortFunc(all, func(a, b Offset) int { return comparePartitions(a.Partition, b.Partition) })
+		return all, nil
+	}
+	found := make([]Offset, 0, len(of))
+	for _, p := range of {
+		if o, ok := g.offsets[p]; ok {
+			found = append(found, o)
+		}
+	}
+	return found, nil
+}
+
+func comparePartitions(a, b Partition) int {
+	return cmp.Or(slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Index, b.Index))
+}
+
+// Delete removes a group that has no members, with its offsets; durable when it
+// returns nil.
+func (c *Coordinator) Delete(ctx context.Context, group string) error {
+	log, err := c.startDelete(group, true)
+	if err != nil {
+		return err
+	}
+	return propose(ctx, log, "delete group", kindDeleteGroup, encodeName(group))
+}
+
+// DeleteOffsets removes committed offsets of a group; durable when it returns
+// nil. It is for the caller to know that no member reads these partitions.
+func (c *Coordinator) DeleteOffsets(ctx context.Context, group string, of []Partition) error {
+	log, err := c.startDelete(group, false)
+	if err != nil {
+		return err
+	}
+	return propose(ctx, log, "delete offsets", kindDeleteOffsets, encodePartitions(group, of))
+}
+
+// ForgetTopic removes the offsets that any group has in a topic that was deleted;
+// durable when it returns nil. A crash before it leaves offsets of a topic id
+// that never comes back: they take room, and harm nobody.
+func (c *Coordinator) ForgetTopic(ctx context.Context, topic [16]byte) error {
+	c.mu.Lock()
+	log, closed := c.log, c.closed || c.log == nil
+	known := false
+	for _, g := range c.groups {
+		for p := range g.offsets {
+			known = known || p.Topic == topic
+		}
+	}
+	c.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	if !known {
+		return nil
+	}
+	return propose(ctx, log, "forget topic", kindForgetTopic, encodeTopic(topic))
+}
+
+func (c *Coordinator) startDelete(group string, empty bool) (Proposer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.serving(group); err != nil {
+		return nil, err
+	}
+	g, ok := c.groups[group]
+	if !ok {
+		return nil, ErrUnknownGroup
+	}
+	if empty && (g.state != Empty || len(g.pending)+g.flying > 0) {
+		return nil, ErrGroupNotEmpty
+	}
+	return c.log, nil
+}
+
+func propose(ctx context.Context, log Proposer, what string, kind uint16, body []byte) error {
+	if err := log.Propose(ctx, kind, body); err != nil {
+		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package group
+
+import "time"
+
+// Protocol is one way of assigning that a member can do, and what it says about
+// itself for it. The coordinator does not look into Metadata.
+type Protocol struct {
+	Name     string
+	Metadata []byte
+}
+
+// JoinRequest is a member's wish to be in the next generation of a group.
+type JoinRequest struct {
+	Group        string
+	Member       string // empty: a new member
+	Instance     string // group.instance.id of a static member (KIP-345); empty: dynamic
+	ClientID     string
+	ClientHost   string
+	Session      time.Duration // the member is removed after this long without a sign of life
+	Rebalance    time.Duration // how long a rebalance waits for this member to join again
+	ProtocolType string
+	Protocols    []Protocol // in the member's order of preference; copied
+	RequireID    bool       // a new dynamic member must come back with an id (KIP-394; JoinGroup v4 and later)
+	SkipLeader   bool       // the member knows SkipAssignment (KIP-814; JoinGroup v9 and later)
+}
+
+// JoinResponse is the generation that a member has become part of. With
+// ErrMemberIDRequired only Member is set.
+type JoinResponse struct {
+	Generation     int32
+	ProtocolType   string
+	Protocol       string
+	Leader         string
+	Member         string
+	SkipAssignment bool           // the leader is not to assign anew (a static leader that came back)
+	Members        []JoinedMember // for the leader only, in order of arrival
+}
+
+// JoinedMember is what the leader learns of one member.
+type JoinedMember struct {
+	ID       string
+	Instance string
+	Metadata []byte
+}
+
+// SyncRequest asks for the member's assignment; the leader's brings all of them.
+type SyncRequest struct {
+	Group        string
+	Generation   int32
+	Member       string
+	Instance     string
+	ProtocolType string            // empty: not checked (before SyncGroup v5)
+	Protocol     string            // empty: not checked
+	Assignments  map[string][]byte // by member id, from the leader; copied
+}
+
+// SyncResponse is one member's assignment.
+type SyncResponse struct {
+	ProtocolType string
+	Protocol     string
+	Assignment   []byte
+}
+
+// Identity names a member as a request does.
+type Identity struct {
+	Member   string
+	Instance string
+}
+
+// Partition names a partition of a topic by the topic's id: the offsets of a
+// deleted topic do not apply to a later one of the same name.
+type Partition struct {
+	Topic [16]byte
+	Index int32
+}
+
+// Offset is a committed position: the next offset to be read.
+type Offset struct {
+	Partition
+	Offset      int64
+	LeaderEpoch int32  // -1: none given
+	Metadata    string // opaque, given back as it came
+	CommittedAt int64  // ms since 1970, set by Commit
+}
+
+// CommitRequest stores offsets. A Generation of -1 with an empty Member is a
+// simple commit, by something that uses no group membership.
+type CommitRequest struct {
+	Group      string
+	Generation int32
+	Identity
+	Offsets []Offset
+}
+
+// State of a group, with the names of the Kafka protocol.
+type State string
+
+// The states of a group.
+const (
+	Empty               State = "Empty"
+	PreparingRebalance  State = "PreparingRebalance"
+	CompletingRebalance State = "CompletingRebalance"
+	Stable              State = "Stable"
+	Dead                State = "Dead" // of groups that do not exist
+)
+
+// Listing is one line of the list of groups.
+type Listing struct {
+	Group        string
+	ProtocolType string
+	State        State
+	Members      int
+}
+
+// Description is everything about one group but its offsets.
+type Description struct {
+	Listing
+	Protocol   string
+	Generation int32
+	Leader     string
+	Details    []MemberDescription // in order of arrival
+}
+
+// MemberDescription is one member of a Description.
+type MemberDescription struct {
+	Identity
+	ClientID   string
+	ClientHost string
+	Metadata   []byte
+	Assignment []byte
+}

@@ -1,0 +1,225 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Produce (key 0): appends one record batch to each partition named.
+//
+// Behaviour:
+//   - Batches are handed to the broker at once, in the order in which they came,
+//     whatever is still in flight; the answer follows when all are durable.
+//   - acks 1 and -1 mean the same: durable in the bucket. With acks 0 there is no
+//     answer, and the connection is closed on an error, as in Kafka.
+//   - Each partition succeeds or fails by itself.
+//   - A batch must be one batch of version 2 with a right CRC. The log proves the
+//     records. Transactional and control batches are refused.
+//   - timeout_ms is not looked at: an answer in time could only be "unknown", and
+//     that is what the client's own time-out says.
+//
+// Versions:
+//   - v0–2: other record formats. Advertised (see table), refused on receipt.
+//   - v7: zstd may be used
+//   - v8: error messages; record errors (none are given)
+//   - v9: flexible
+//   - v10: new leader in the response (KIP-951; not given, clients ask for metadata)
+//   - v12: transactions v2
+//   - v13: topic ids
+
+const (
+	firstProduce    = 3
+	zstdProduce     = 7
+	flexibleProduce = 9
+	idProduce       = 13
+
+	minProducedTopic = 2       // bytes: name, partitions
+	minProducedPart  = 5       // bytes: index, records
+	maxProducedParts = 1 << 15 // topics, and partitions of all of them, in one request
+
+	none = -1 // for an offset or a timestamp that there is not
+)
+
+var errTooMany = errors.New("too many topics or partitions")
+
+// produceRequest is decoded by hand: it is the one request that is large, and
+// kmsg would let a hostile one allocate a hundred times its size.
+type produceRequest struct {
+	acks   int16
+	topics []producedTopic
+}
+
+type producedTopic struct {
+	name  string   // before v13
+	id    [16]byte // from v13
+	parts []producedPart
+}
+
+type producedPart struct {
+	index   int32
+	records []byte // alias the frame
+
+	err  error // this and base are set by done, and read once the reply is ready
+	base int64
+}
+
+func readProduce(p []byte, version int16) (produceRequest, error) {
+	var q produceRequest
+	r := reader{p: p, flexible: version >= flexibleProduce}
+	r.nullableString() // transactional id: what counts is the batch
+	q.acks = r.int16()
+	r.int32() // timeout
+	topics := r.array(minProducedTopic)
+	if topics > maxProducedParts {
+		return q, errTooMany
+	}
+	q.topics = make([]producedTopic, topics)
+	left := maxProducedParts
+	for i := range q.topics {
+		t := &q.topics[i]
+		if version >= idProduce {
+			t.id = r.uuid()
+		} else {
+			t.name = string(r.nullableString())
+		}
+		parts := r.array(minProducedPart)
+		if left -= parts; left < 0 {
+			return q, errTooMany
+		}
+		t.parts = make([]producedPart, parts)
+		for j := range t.parts {
+			t.parts[j] = producedPart{index: r.int32(), records: r.nullableBytes(), base: none}
+			r.tags()
+		}
+		r.tags()
+	}
+	r.tags()
+	return q, r.err()
+}
+
+// produce hands the batches of a request to the broker and returns the place of
+// its answer. The request's memory is released when the last batch is durable or
+// refused, whether or not the client still waits.
+func (c *conn) produce(r *request) (*reply, error) {
+	if r.version < firstProduce {
+		r.release()
+		return nil, fmt.Errorf("Produce version %d is not served", r.version)
+	}
+	q, err := readProduce(r.body, r.version)
+	if err != nil {
+		r.release()
+		return nil, fmt.Errorf("decode Produce v%d: %w", r.version, err)
+	}
+	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
+	n.finish = func() (response, error) { return c.s.produced(&q, r.version) }
+
+	var flying atomic.Int64
+	flying.Store(1) // this loop itself, so that ready is closed once, at the end
+	landed := func() {
+		if flying.Add(-1) == 0 {
+			r.release()
+			close(n.ready)
+		}
+	}
+	for i := range q.topics {
+		t := &q.topics[i]
+		topic, err := c.s.find(t.name, t.id, r.version >= idProduce)
+		for j := range t.parts {
+			p := &t.parts[j]
+			if p.err = err; p.err == nil {
+				p.err = p.check(q.acks, r.version)
+			}
+			if p.err != nil {
+				continue
+			}
+			flying.Add(1)
+			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records}
+			c.s.broker.Append(a, func(base int64, err error) {
+				p.done(base, err)
+				landed()
+			})
+		}
+	}
+	landed()
+	return n, nil
+}
+
+// check proves what the door can prove of a partition's records.
+func (p *producedPart) check(acks, version int16) error {
+	if acks < -1 || acks > 1 {
+		return errAcks
+	}
+	if len(p.records) == 0 {
+		return errInvalidRecord
+	}
+	b, rest, err := record.Next(p.records)
+	switch {
+	case err != nil:
+		return err
+	case len(rest) > 0 || b.Control():
+		return errInvalidRecord
+	case b.Transactional():
+		return errTransactional
+	case b.Codec() == record.Zstd && version < zstdProduce:
+		return errCodec
+	}
+	return b.Verify()
+}
+
+// done takes what became of the batch. Its bytes are not needed any more.
+func (p *producedPart) done(base int64, err error) {
+	p.base, p.err, p.records = base, err, nil
+}
+
+// produced makes the response to a request whose batches have all landed.
+func (s *Server) produced(q *produceRequest, version int16) (response, error) {
+	resp := kmsg.NewPtrProduceResponse()
+	resp.Version = version
+	for i := range q.topics {
+		t := &q.topics[i]
+		rt := kmsg.NewProduceResponseTopic()
+		rt.Topic, rt.TopicID = t.name, t.id
+		topic, unknown := s.find(t.name, t.id, version >= idProduce)
+		for j := range t.parts {
+			p := &t.parts[j]
+			if p.err != nil && q.acks == 0 {
+				return nil, fmt.Errorf("append without acks to partition %d of topic %q: %w", p.index, t.name, p.err)
+			}
+			rp := kmsg.NewProduceResponseTopicPartition()
+			rp.Partition, rp.BaseOffset, rp.LogAppendTime, rp.LogStartOffset = p.index, p.base, none, none
+			if rp.ErrorCode = code(p.err, leader); p.err != nil {
+				rp.BaseOffset, rp.ErrorMessage = none, message(p.err)
+			} else if unknown == nil {
+				s.appended(topic, &rp)
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if q.acks == 0 {
+		return nil, nil
+	}
+	return resp, nil
+}
+
+// appended adds what an answer says of the partition after a success.
+func (s *Server) appended(topic broker.Topic, rp *kmsg.ProduceResponseTopicPartition) {
+	if start, _, err := s.broker.Bounds(topic.ID, rp.Partition); err == nil {
+		rp.LogStartOffset = start
+	}
+	if topic.Configs["message.timestamp.type"] != "LogAppendTime" {
+		return
+	}
+	// The time was set on the log's own copy, which is in its tail cache.
+	if f, err := s.broker.Fetch(s.ctx, topic.ID, rp.Partition, rp.BaseOffset, 1); err == nil && len(f.Batches) > 0 {
+		if b := record.Batch(f.Batches[0]); b.LogAppendTime() {
+			rp.LogAppendTime = b.MaxTimestamp()
+		}
+	}
+}

@@ -1,0 +1,284 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Fetch (key 1): reads stored record batches.
+//
+// Behaviour:
+//   - Batches are sent as they are stored, whole: the first one of a partition
+//     holds the offset that was asked for, perhaps in its middle.
+//   - The answer waits until there are min_bytes, an error, or max_wait is over.
+//   - max_bytes and the limit of each partition hold, but for the first batch of
+//     the answer, so that a batch larger than them does not stop a consumer
+//     (KIP-74). The server's own limit holds likewise.
+//   - Fetch sessions (KIP-227) are not kept: the answer has session id 0, and
+//     clients go on sending full requests.
+//   - Nothing transactional is stored: both isolation levels read the same.
+//   - Followers do not fetch: replica ids and racks are ignored.
+//
+// Versions:
+//   - v4: record batches, isolation level; v5: log start offset
+//   - v7: sessions; v9: leader epoch of the client; v10: zstd may be sent
+//   - v11: preferred replica (none); v12: flexible, last fetched epoch (ignored)
+//   - v13: topic ids; v15: replica state; v16: new leader (not given); v17: directory id
+
+const (
+	sessionFetch  = 7
+	zstdFetch     = 10
+	rackFetch     = 11
+	flexibleFetch = 12
+	idFetch       = 13
+
+	readCommitted = 1
+	finalEpoch    = -1 // of a fetch session: none is wanted
+	firstEpoch    = 0  // one is wanted: it is not given
+
+	// selectLimit is how many partitions are waited for at once: reflect.Select
+	// takes no more, and two more are for the context and the time.
+	selectLimit = 1<<16 - 2
+)
+
+// fetchResponse is written without kmsg, so that batches are not copied.
+type fetchResponse struct {
+	version   int16
+	err       error
+	committed bool // read_committed: lists of aborted transactions are empty instead of null
+	topics    []fetchedTopic
+}
+
+type fetchedTopic struct {
+	name  string
+	id    [16]byte
+	parts []fetchedPart
+}
+
+type fetchedPart struct {
+	index      int32
+	err        error
+	start, end int64
+	batches    [][]byte
+}
+
+func (s *Server) fetch(ctx context.Context, _ *request, q *kmsg.FetchRequest) (*fetchResponse, error) {
+	switch {
+	case q.Version >= sessionFetch && q.SessionID != 0:
+		return &fetchResponse{version: q.Version, err: errSession}, nil
+	case q.Version >= sessionFetch && q.SessionEpoch != finalEpoch && q.SessionEpoch != firstEpoch:
+		return &fetchResponse{version: q.Version, err: errSessionEpoch}, nil
+	}
+	limit := min(int(q.MaxBytes), s.o.MaxResponse)
+	timer := time.NewTimer(milliseconds(q.MaxWaitMillis))
+	defer timer.Stop()
+	for over := q.MaxWaitMillis <= 0; ; {
+		f := fetching{s: s, ctx: ctx, q: q, left: limit, watch: !over}
+		resp := f.all()
+		if over || f.failed || f.size >= min(int(q.MinBytes), limit) || len(f.watches) == 0 {
+			return resp, nil
+		}
+		if over = waitAny(ctx, timer.C, f.watches); ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// fetching is one round over the partitions of a request.
+type fetching struct {
+	s       *Server
+	ctx     context.Context
+	q       *kmsg.FetchRequest
+	left    int  // bytes that may still be added
+	size    int  // bytes found
+	failed  bool // some partition has an error, to be told at once
+	watch   bool
+	watches []<-chan struct{}
+}
+
+func (f *fetching) all() *fetchResponse {
+	resp := &fetchResponse{
+		version:   f.q.Version,
+		committed: f.q.IsolationLevel == readCommitted,
+		topics:    make([]fetchedTopic, len(f.q.Topics)),
+	}
+	for i := range f.q.Topics {
+		t := &f.q.Topics[i]
+		topic, unknown := f.s.find(t.Topic, t.TopicID, f.q.Version >= idFetch)
+		resp.topics[i] = fetchedTopic{name: t.Topic, id: t.TopicID, parts: make([]fetchedPart, len(t.Partitions))}
+		for j := range t.Partitions {
+			want, got := &t.Partitions[j], &resp.topics[i].parts[j]
+			got.index, got.start, got.end = want.Partition, none, none
+			if got.err = unknown; got.err == nil {
+				got.err = f.one(topic, want, got)
+			}
+			f.failed = f.failed || got.err != nil
+		}
+	}
+	return resp
+}
+
+// one reads one partition. The watch begins before the read, so that what comes
+// in between is not waited for.
+func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition, got *fetchedPart) error {
+	if err := f.s.checkEpoch(want.CurrentLeaderEpoch); err != nil {
+		return err
+	}
+	var watch <-chan struct{}
+	if f.watch && len(f.watches) < selectLimit {
+		watch = f.s.broker.Watch(topic.ID, want.Partition)
+	}
+	limit := min(int(want.PartitionMaxBytes), f.left)
+	if f.size > 0 && limit <= 0 { // full; but the client still learns how far the partition goes
+		var err error
+		got.start, got.end, err = f.s.broker.Bounds(topic.ID, want.Partition)
+		return err
+	}
+	found, err := f.s.broker.Fetch(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
+	if err != nil {
+		if errors.Is(err, broker.ErrOffsetOutOfRange) {
+			got.start, got.end, _ = f.s.broker.Bounds(topic.ID, want.Partition)
+		}
+		return atRest(err)
+	}
+	got.start, got.end = found.Start, found.End
+	for _, b := range found.Batches {
+		if record.Batch(b).Codec() == record.Zstd && f.q.Version < zstdFetch {
+			return errCodec
+		}
+		if len(b) > limit && f.size > 0 {
+			break
+		}
+		got.batches = append(got.batches, b)
+		limit -= len(b)
+		f.left -= len(b)
+		f.size += len(b)
+	}
+	if watch != nil {
+		f.watches = append(f.watches, watch)
+	}
+	return nil
+}
+
+// atRest marks damage to what is stored, which is no fault of the client's.
+func atRest(err error) error {
+	if errors.Is(err, broker.ErrCorrupt) {
+		return fmt.Errorf("%w: %w", errStorage, err)
+	}
+	return err
+}
+
+// waitAny waits for one of the channels; true when the time was over first.
+func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) bool {
+	if len(any) == 1 {
+		select {
+		case <-any[0]:
+		case <-ctx.Done():
+		case <-over:
+			return true
+		}
+		return false
+	}
+	cases := make([]reflect.SelectCase, 0, len(any)+2)
+	cases = append(cases,
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(over)},
+		reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())})
+	for _, c := range any {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
+	}
+	i, _, _ := reflect.Select(cases)
+	return i == 0
+}
+
+// IsFlexible tells whether the version has compact lengths and tagged fields.
+func (f *fetchResponse) IsFlexible() bool { return f.version >= flexibleFetch }
+
+// AppendTo appends the whole response, batches copied.
+func (f *fetchResponse) AppendTo(dst []byte) []byte {
+	chunks, _ := f.chunks(dst)
+	dst = nil
+	for _, c := range chunks {
+		dst = append(dst, c...)
+	}
+	return dst
+}
+
+// chunks returns head and the response behind it: what is not a batch lies in one
+// buffer, and the batches where they are stored. size counts all of it.
+func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
+	w := writer{p: head, flexible: f.IsFlexible()}
+	type cut struct {
+		at      int // in w.p
+		batches [][]byte
+	}
+	var cuts []cut
+	w.int32(0) // throttle
+	if f.version >= sessionFetch {
+		w.int16(code(f.err, leader))
+		w.int32(0) // session id
+	}
+	w.length(len(f.topics))
+	for i := range f.topics {
+		t := &f.topics[i]
+		if f.version >= idFetch {
+			w.p = append(w.p, t.id[:]...)
+		} else {
+			w.string(t.name)
+		}
+		w.length(len(t.parts))
+		for j := range t.parts {
+			p := &t.parts[j]
+			if f.part(&w, p); len(p.batches) > 0 {
+				cuts = append(cuts, cut{len(w.p), p.batches})
+			}
+			w.tags()
+		}
+		w.tags()
+	}
+	w.tags()
+
+	from := 0
+	for _, c := range cuts {
+		chunks = append(chunks, w.p[from:c.at])
+		chunks = append(chunks, c.batches...)
+		from = c.at
+	}
+	chunks = append(chunks, w.p[from:])
+	for _, c := range chunks {
+		size += len(c)
+	}
+	return chunks, size
+}
+
+// part writes what stands before the batches of a partition.
+func (f *fetchResponse) part(w *writer, p *fetchedPart) {
+	size := 0
+	for _, b := range p.batches {
+		size += len(b)
+	}
+	w.int32(p.index)
+	w.int16(code(p.err, leader))
+	w.int64(p.end) // high watermark
+	w.int64(p.end) // last stable offset
+	if f.version >= 5 {
+		w.int64(p.start)
+	}
+	if f.committed {
+		w.length(0) // aborted transactions
+	} else {
+		w.length(-1)
+	}
+	if f.version >= rackFetch {
+		w.int32(-1) // preferred read replica
+	}
+	w.length(size)
+}

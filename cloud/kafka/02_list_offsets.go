@@ -1,0 +1,83 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ListOffsets (key 2): the offset of a point in time.
+//
+// Behaviour:
+//   - A timestamp (ms) gives the first record that is not older, or offset -1.
+//   - -2 is the start of the partition, -1 its end: with nothing transactional, it
+//     is the same for either isolation level.
+//   - -3 is the record with the largest timestamp (KIP-734).
+//   - -4, the earliest local record, is the start; -5, the last one in tiered
+//     storage, is -1: there are no tiers to see from outside.
+//
+// Versions:
+//   - v1: one offset and its timestamp (v0, a list of offsets, is not served)
+//   - v4: leader epochs
+//   - v6: flexible
+//   - v7: -3; v8: -4; v9: -5; v10: time-out, for the read that it may take
+func (s *Server) listOffsets(ctx context.Context, _ *request, q *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
+	ctx, cancel := within(ctx, q.TimeoutMillis)
+	defer cancel()
+	resp := kmsg.NewPtrListOffsetsResponse()
+	resp.Version = q.Version
+	for _, t := range q.Topics {
+		rt := kmsg.NewListOffsetsResponseTopic()
+		rt.Topic = t.Topic
+		topic, unknown := s.broker.Topic(t.Topic)
+		for _, p := range t.Partitions {
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			rp.Partition = p.Partition
+			err := unknown
+			if err == nil {
+				err = s.checkEpoch(p.CurrentLeaderEpoch)
+			}
+			if err == nil {
+				rp.Offset, rp.Timestamp, err = s.offsetAt(ctx, topic.ID, p.Partition, p.Timestamp)
+			}
+			if rp.ErrorCode = code(err, leader); err != nil {
+				rp.Offset, rp.Timestamp = none, none
+			} else if rp.Offset >= 0 {
+				rp.LeaderEpoch = s.broker.Epoch()
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}
+
+// The timestamps that mean something else.
+const (
+	atEnd           = -1
+	atStart         = -2
+	atMaxTimestamp  = -3
+	atEarliestLocal = -4
+	atLatestTiered  = -5
+)
+
+func (s *Server) offsetAt(ctx context.Context, topic [16]byte, partition int32, at int64) (offset, timestamp int64, err error) {
+	start, end, err := s.broker.Bounds(topic, partition)
+	switch {
+	case err != nil:
+		return none, none, err
+	case at == atEnd:
+		return end, none, nil
+	case at == atStart, at == atEarliestLocal:
+		return start, none, nil
+	case at == atLatestTiered:
+		return none, none, nil
+	case at == atMaxTimestamp:
+		offset, timestamp, err = s.broker.MaxTimestamp(ctx, topic, partition)
+	case at >= 0:
+		offset, timestamp, err = s.broker.OffsetByTime(ctx, topic, partition, at)
+	default:
+		return none, none, errUnsupported
+	}
+	return offset, timestamp, atRest(err)
+}

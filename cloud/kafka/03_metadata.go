@@ -1,0 +1,112 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// Metadata (key 3): who leads what.
+//
+// Behaviour:
+//   - There is one broker to talk to: the owner of the shard, which is also the
+//     controller. Standbys are not listed, since they would only redirect.
+//   - A standby knows no topics. It answers LEADER_NOT_AVAILABLE for those named,
+//     and clients ask again, now at the owner.
+//   - A topic that does not exist is created if the request allows it (before v4:
+//     always) and the broker does.
+//
+// Versions:
+//   - v0: an empty list of topics means all; from v1 null does, and empty none
+//   - v8–10: authorized operations of the cluster; from v8 of topics (not known)
+//   - v9: flexible
+//   - v10: topic ids in the response, from v12 in requests
+//   - v13: top-level error
+func (s *Server) metadata(ctx context.Context, _ *request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+	resp := kmsg.NewPtrMetadataResponse()
+	resp.Version = q.Version
+	resp.ControllerID = none
+	if id := s.broker.ClusterID(); id != "" {
+		resp.ClusterID = &id
+	}
+	owner := int32(none)
+	if id, host, port, ok := s.ownerNode(); ok {
+		b := kmsg.NewMetadataResponseBroker()
+		b.NodeID, b.Host, b.Port = id, host, port
+		resp.Brokers = append(resp.Brokers, b)
+		resp.ControllerID, owner = id, id
+	}
+	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
+		topics, err := s.broker.Topics()
+		if err != nil && !errors.Is(err, broker.ErrNotOwner) {
+			resp.ErrorCode = code(err, leader)
+		}
+		for _, t := range topics {
+			resp.Topics = append(resp.Topics, s.describe(t, nil, owner))
+		}
+		return resp, nil
+	}
+	for _, want := range q.Topics {
+		byID := want.Topic == nil
+		name := ""
+		if !byID {
+			name = *want.Topic
+		}
+		t, err := s.find(name, want.TopicID, byID)
+		if errors.Is(err, broker.ErrUnknownTopic) {
+			t, err = s.create(ctx, name, err, q.Version < 4 || q.AllowAutoTopicCreation)
+		}
+		if err != nil {
+			t = broker.Topic{ID: want.TopicID, Name: name}
+		}
+		resp.Topics = append(resp.Topics, s.describe(t, err, owner))
+	}
+	return resp, nil
+}
+
+// create makes a topic that somebody asked for by its name, or says why not.
+func (s *Server) create(ctx context.Context, name string, unknown error, allowed bool) (broker.Topic, error) {
+	if err := checkName(name); err != nil {
+		if internal(name) {
+			return broker.Topic{}, unknown
+		}
+		return broker.Topic{}, err
+	}
+	if !allowed || !s.broker.AutoCreate() {
+		return broker.Topic{}, unknown
+	}
+	t, err := s.broker.CreateTopic(ctx, name, none, nil)
+	if errors.Is(err, broker.ErrTopicExists) { // somebody else was as quick
+		return s.broker.Topic(name)
+	}
+	return t, err
+}
+
+func (s *Server) describe(t broker.Topic, err error, owner int32) kmsg.MetadataResponseTopic {
+	rt := kmsg.NewMetadataResponseTopic()
+	rt.TopicID, rt.IsInternal = t.ID, internal(t.Name)
+	if t.Name != "" || t.ID == [16]byte{} {
+		rt.Topic = &t.Name
+	}
+	switch rt.ErrorCode = code(err, leader); rt.ErrorCode {
+	case 0:
+	case kerr.NotLeaderForPartition.Code: // of a partition only
+		rt.ErrorCode = kerr.LeaderNotAvailable.Code
+	}
+	epoch := s.broker.Epoch()
+	for i := range t.Partitions {
+		rp := kmsg.NewMetadataResponseTopicPartition()
+		rp.Partition, rp.Leader, rp.LeaderEpoch = i, owner, epoch
+		if owner == none {
+			rp.ErrorCode = kerr.LeaderNotAvailable.Code
+		} else {
+			rp.Replicas, rp.ISR = []int32{owner}, []int32{owner}
+		}
+		rt.Partitions = append(rt.Partitions, rp)
+	}
+	return rt
+}

@@ -1,0 +1,76 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+)
+
+// OffsetCommit (key 8): stores how far a group has read.
+//
+// Behaviour:
+//   - The answer follows when the offsets are durable in the bucket.
+//   - Generation -1 with an empty member is a commit without membership, as Flink,
+//     Spark and admin tools make it; it is taken while the group has no members.
+//   - Unknown topics and partitions get error 3 (100 by id), and the others count.
+//   - The metadata string comes back as it went in. Retention times are ignored:
+//     offsets do not expire.
+//
+// Versions:
+//   - v2–4: retention time; v6: leader epochs; v7: static members; v8: flexible
+//   - v9: error codes of the newer group protocol (not served); v10: topic ids
+
+const idCommit = 10
+
+func (s *Server) offsetCommit(ctx context.Context, _ *request, q *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitResponse, error) {
+	resp := kmsg.NewPtrOffsetCommitResponse()
+	resp.Version = q.Version
+	commit := group.CommitRequest{
+		Group:      q.Group,
+		Generation: q.Generation,
+		Identity:   identity(q.MemberID, q.InstanceID),
+	}
+	var codes []*int16 // of commit.Offsets, into resp
+	for _, t := range q.Topics {
+		rt := kmsg.NewOffsetCommitResponseTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		rt.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(t.Partitions))
+		topic, unknown := s.find(t.Topic, t.TopicID, q.Version >= idCommit)
+		for i, p := range t.Partitions {
+			rp := &rt.Partitions[i]
+			rp.Partition = p.Partition
+			err := unknown
+			if err == nil && (p.Partition < 0 || p.Partition >= topic.Partitions) {
+				err = broker.ErrUnknownTopic
+			}
+			if rp.ErrorCode = code(err, coordinator); err == nil {
+				codes = append(codes, &rp.ErrorCode)
+				commit.Offsets = append(commit.Offsets, group.Offset{
+					Partition:   group.Partition{Topic: topic.ID, Index: p.Partition},
+					Offset:      p.Offset,
+					LeaderEpoch: p.LeaderEpoch,
+					Metadata:    text(p.Metadata),
+				})
+			}
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	errs, err := s.commit(ctx, commit)
+	for i, c := range codes {
+		if *c = code(err, coordinator); err == nil {
+			*c = code(errs[i], coordinator)
+		}
+	}
+	return resp, nil
+}
+
+func (s *Server) commit(ctx context.Context, r group.CommitRequest) ([]error, error) {
+	groups, err := s.broker.Groups()
+	if err != nil {
+		return nil, err
+	}
+	return groups.Commit(ctx, r)
+}

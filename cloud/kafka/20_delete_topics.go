@@ -1,0 +1,63 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// DeleteTopics (key 20): by name, or by id.
+//
+// Behaviour:
+//   - Durable when it is answered. Committed offsets of the topic go with it.
+//
+// Versions:
+//   - v4: flexible; v5: error messages; v6: topic ids
+func (s *Server) deleteTopics(ctx context.Context, _ *request, q *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
+	ctx, cancel := within(ctx, q.TimeoutMillis)
+	defer cancel()
+	resp := kmsg.NewPtrDeleteTopicsResponse()
+	resp.Version = q.Version
+	for _, name := range q.TopicNames {
+		t := kmsg.NewDeleteTopicsRequestTopic()
+		t.Topic = &name
+		q.Topics = append(q.Topics, t)
+	}
+	for _, t := range q.Topics {
+		rt := kmsg.NewDeleteTopicsResponseTopic()
+		rt.Topic, rt.TopicID = t.Topic, t.TopicID
+		gone, err := s.deleteTopic(ctx, t)
+		if rt.ErrorCode, rt.ErrorMessage = code(err, controller), message(err); err == nil {
+			rt.Topic, rt.TopicID = &gone.Name, gone.ID
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}
+
+func (s *Server) deleteTopic(ctx context.Context, t kmsg.DeleteTopicsRequestTopic) (broker.Topic, error) {
+	if t.Topic != nil && t.TopicID != [16]byte{} {
+		return broker.Topic{}, refused(kerr.InvalidRequest, "a topic is named or has an id, not both")
+	}
+	topic, err := s.find(text(t.Topic), t.TopicID, t.Topic == nil)
+	if err == nil && internal(topic.Name) {
+		err = refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
+	}
+	if err == nil {
+		err = s.broker.DeleteTopic(ctx, topic.ID)
+	}
+	if err != nil {
+		return topic, err
+	}
+	// What is left when this fails is never read again.
+	if groups, err := s.broker.Groups(); err == nil {
+		if err := groups.ForgetTopic(ctx, topic.ID); err != nil && !errors.Is(err, context.Canceled) {
+			s.o.Log.Warn("committed offsets of a deleted topic stay", "topic", topic.Name, "err", err)
+		}
+	}
+	return topic, nil
+}

@@ -1,0 +1,428 @@
+package kafka
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// conn is one connection. Three goroutines pass its requests on, in order:
+//
+//	read ──requests──▶ perform ──replies──▶ write
+//
+// A Produce is performed by handing its batches to the broker, and the next
+// request follows at once: while a slot flies to the bucket, later batches are
+// already gathering in the next. Anything else starts when all before it has been
+// answered, as clients expect of Kafka, and so that at most one large response is
+// in memory. When requests come faster than answers leave, read stops reading.
+type conn struct {
+	s    *Server
+	nc   net.Conn
+	br   *bufio.Reader
+	bw   *bufio.Writer
+	peer string
+
+	requests chan *request
+	replies  chan *reply
+	flying   chan struct{} // one token for each request that has no answer yet
+	memory   *budget       // for the requests of this connection
+	buf      []byte        // owned by write
+}
+
+// request is one frame that was read.
+type request struct {
+	api         *api
+	version     int16
+	correlation int32
+	clientID    string
+	body        []byte
+	size        int
+	conn        *conn
+}
+
+// reply is the answer to a request, in its place in the order.
+type reply struct {
+	request *request
+	ready   chan struct{}            // closed when finish may be called
+	finish  func() (response, error) // without a response: none is sent
+	sent    chan struct{}            // closed when the response is on its way
+}
+
+const (
+	requestHeader = 8        // bytes: api key, version, correlation id
+	unsureFrame   = 1 << 20  // of a longer frame, so much must arrive before all is allocated
+	keepBuffer    = 64 << 10 // a larger buffer is not kept for the next response
+	connMemory    = 2        // largest requests that one connection may have in memory
+	stride        = 1 << 20  // bytes that are written to a client within FrameTime
+)
+
+// errGone: the client is no longer there, or asked for it, and nobody needs to
+// know.
+var errGone = errors.New("connection ended")
+
+func newConn(s *Server, nc net.Conn) *conn {
+	return &conn{
+		s:        s,
+		nc:       nc,
+		br:       bufio.NewReaderSize(nc, 8<<10),
+		bw:       bufio.NewWriterSize(nc, 8<<10),
+		peer:     nc.RemoteAddr().String(),
+		requests: make(chan *request, s.o.MaxFlying),
+		replies:  make(chan *reply, s.o.MaxFlying),
+		flying:   make(chan struct{}, s.o.MaxFlying),
+		memory:   newBudget(connMemory * s.o.MaxRequest),
+	}
+}
+
+// serve returns when the connection is closed and nothing of it runs. What had
+// been read from an acks=0 producer before it closed is still performed.
+func (c *conn) serve(ctx context.Context) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	context.AfterFunc(ctx, func() { _ = c.nc.Close() })
+	var wg sync.WaitGroup
+	wg.Go(func() { c.perform(ctx, cancel) })
+	wg.Go(func() { cancel(c.write(ctx)) })
+	cancel(c.read(ctx))
+	close(c.requests)
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, errGone) && !errors.Is(err, context.Canceled) {
+		c.s.o.Log.Warn("kafka connection closed", "peer", c.peer, "err", err)
+	}
+}
+
+// read reads requests until the client goes, is idle, or breaks the protocol.
+func (c *conn) read(ctx context.Context) error {
+	for {
+		size, err := c.awaitFrame()
+		if err != nil {
+			return gone(err)
+		}
+		r, err := c.readHead(size)
+		if err != nil {
+			return gone(err)
+		}
+		if err := r.hold(ctx); err != nil {
+			return err
+		}
+		if err := c.readBody(r); err != nil {
+			r.release()
+			return gone(err)
+		}
+		select {
+		case c.requests <- r:
+		case <-ctx.Done():
+			r.release()
+			return ctx.Err()
+		}
+	}
+}
+
+// gone turns the many ways in which a peer leaves into one.
+func gone(err error) error {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT} {
+		if errors.Is(err, end) {
+			return errGone
+		}
+	}
+	return err
+}
+
+// awaitFrame waits for the length of the next frame. Waiting for an answer is not
+// being idle.
+func (c *conn) awaitFrame() (int, error) {
+	for {
+		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.o.IdleTimeout)); err != nil {
+			return 0, err
+		}
+		p, err := c.br.Peek(4)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if len(c.flying) > 0 {
+				continue
+			}
+			return 0, errGone
+		}
+		if err != nil {
+			return 0, err
+		}
+		_, _ = c.br.Discard(4)
+		return int(int32(binary.BigEndian.Uint32(p))), c.nc.SetReadDeadline(time.Now().Add(c.s.o.FrameTime))
+	}
+}
+
+// readHead reads what decides whether the rest is read at all.
+func (c *conn) readHead(size int) (*request, error) {
+	if size < requestHeader || size > c.s.o.MaxRequest {
+		return nil, fmt.Errorf("frame of %d bytes is not a request that is served here%s", size, foreign(size))
+	}
+	p, err := c.br.Peek(requestHeader)
+	if err != nil {
+		return nil, err
+	}
+	h := reader{p: p}
+	key, version, correlation := h.int16(), h.int16(), h.int32()
+	a := c.s.api(key)
+	if a == nil {
+		return nil, fmt.Errorf("api key %d is not served", key)
+	}
+	// Who asks for versions cannot know them: too new a request is answered.
+	if version < a.min || version > a.max && a.key != kmsg.ApiVersions {
+		return nil, fmt.Errorf("%s version %d is not served", a.key.Name(), version)
+	}
+	if size > a.limit {
+		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", a.key.Name(), size, a.limit)
+	}
+	return &request{api: a, version: version, correlation: correlation, size: size, conn: c}, nil
+}
+
+// foreign names the other protocol that a nonsensical length is the start of.
+func foreign(size int) string {
+	switch p := binary.BigEndian.AppendUint32(nil, uint32(size)); {
+	case string(p) == "GET " || string(p) == "POST" || string(p) == "HEAD":
+		return ": this looks like HTTP"
+	case p[0] == 0x16 && p[1] == 3:
+		return ": this looks like TLS"
+	}
+	return ""
+}
+
+// readBody reads the frame into memory of its own, which the records of a Produce
+// alias until they are durable. A long one is allocated in two steps, so that
+// naming a length costs nobody anything.
+func (c *conn) readBody(r *request) error {
+	p := make([]byte, min(r.size, unsureFrame))
+	if _, err := io.ReadFull(c.br, p); err != nil {
+		return frameError(err)
+	}
+	if len(p) < r.size {
+		all := make([]byte, r.size)
+		n := copy(all, p)
+		if _, err := io.ReadFull(c.br, all[n:]); err != nil {
+			return frameError(err)
+		}
+		p = all
+	}
+	h := reader{p: p[requestHeader:]}
+	r.clientID = string(h.nullableString()) // not compact in either header version
+	if h.flexible = r.version >= r.api.flexible; h.flexible {
+		h.tags()
+	}
+	if err := h.err(); err != nil {
+		return fmt.Errorf("decode header of %s: %w", r.api.key.Name(), err)
+	}
+	r.body = h.p
+	return nil
+}
+
+func frameError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("request does not end: %w", err)
+	}
+	return err
+}
+
+// hold waits for room for the request: backpressure. With an error, nothing is
+// held.
+func (r *request) hold(ctx context.Context) error {
+	c := r.conn
+	select {
+	case c.flying <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := c.memory.acquire(ctx, r.size); err != nil {
+		return err
+	}
+	if err := c.s.memory.acquire(ctx, r.size); err != nil {
+		c.memory.release(r.size)
+		return err
+	}
+	// Time spent here is not the client's fault.
+	if err := c.nc.SetReadDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+		r.release()
+		return gone(err)
+	}
+	return nil
+}
+
+// release gives the request's memory back: nobody refers to the frame any more.
+// Only the first call counts.
+func (r *request) release() {
+	r.body = nil
+	r.conn.memory.release(r.size)
+	r.conn.s.memory.release(r.size)
+	r.size = 0
+}
+
+// perform handles requests one after the other, and Produces without waiting.
+// After an error the rest is dropped; when the client has just gone, what it
+// produced before counts.
+func (c *conn) perform(ctx context.Context, cancel context.CancelCauseFunc) {
+	var last *reply
+	failed := false
+	for r := range c.requests {
+		produce := r.api.key == kmsg.Produce
+		if failed || ctx.Err() != nil && !produce {
+			r.release()
+			continue
+		}
+		var next *reply
+		var err error
+		if produce {
+			next, err = c.produce(r)
+		} else {
+			next, err = c.answer(ctx, r, last)
+		}
+		if err != nil {
+			failed = true
+			cancel(fmt.Errorf("client %q: %w", r.clientID, err))
+			continue
+		}
+		last = next
+		select {
+		case c.replies <- next:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// answer performs a request once all before it are answered.
+func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, error) {
+	defer r.release()
+	if last != nil {
+		select {
+		case <-last.sent:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	resp, err := c.s.handle(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
+	n.finish = func() (response, error) { return resp, nil }
+	close(n.ready)
+	return n, nil
+}
+
+// write sends the replies in order, each when it is ready; the connection is
+// flushed whenever there is nothing to send.
+func (c *conn) write(ctx context.Context) error {
+	for {
+		var n *reply
+		if err := receive(ctx, c, c.replies, &n); err != nil {
+			return err
+		}
+		if err := receive(ctx, c, n.ready, &struct{}{}); err != nil {
+			return err
+		}
+		resp, err := n.finish()
+		if err != nil {
+			return fmt.Errorf("client %q: %w", n.request.clientID, err)
+		}
+		if resp != nil {
+			if err := c.send(n.request, resp); err != nil {
+				return gone(err)
+			}
+		}
+		close(n.sent)
+		<-c.flying
+	}
+}
+
+// receive takes from a channel, flushing what was written if it has to wait.
+func receive[T any](ctx context.Context, c *conn, from <-chan T, to *T) error {
+	select {
+	case *to = <-from:
+		return nil
+	default:
+	}
+	if c.bw.Buffered() > 0 {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+			return gone(err)
+		}
+		if err := c.bw.Flush(); err != nil {
+			return gone(err)
+		}
+	}
+	select {
+	case *to = <-from:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// send writes one response. Record batches go from where they lie to the socket.
+func (c *conn) send(r *request, resp response) error {
+	p := append(c.buf[:0], 0, 0, 0, 0)
+	p = binary.BigEndian.AppendUint32(p, uint32(r.correlation))
+	if resp.IsFlexible() && r.api.key != kmsg.ApiVersions { // whose header never is (KIP-511)
+		p = append(p, 0)
+	}
+	if f, ok := resp.(*fetchResponse); ok {
+		chunks, size := f.chunks(p)
+		binary.BigEndian.PutUint32(chunks[0], uint32(size-4))
+		return c.sendChunks(chunks)
+	}
+	p = resp.AppendTo(p)
+	binary.BigEndian.PutUint32(p, uint32(len(p)-4))
+	c.keep(p)
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+		return err
+	}
+	_, err := c.bw.Write(p)
+	return err
+}
+
+// sendChunks writes what is too large to be copied. The time that a client has to
+// take it grows with the size, but not with the client's patience.
+func (c *conn) sendChunks(chunks net.Buffers) error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+		return err
+	}
+	if err := c.bw.Flush(); err != nil {
+		return err
+	}
+	for len(chunks) > 0 {
+		n, size := 1, len(chunks[0])
+		for n < len(chunks) && size+len(chunks[n]) <= stride {
+			size += len(chunks[n])
+			n++
+		}
+		some := chunks[:n:n]
+		chunks = chunks[n:]
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+			return err
+		}
+		if _, err := some.WriteTo(c.nc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *conn) keep(p []byte) {
+	if cap(p) <= keepBuffer {
+		c.buf = p
+	}
+}
+
+// host is the client's address in Kafka's notation, for people.
+func (c *conn) host() string {
+	host, _, err := net.SplitHostPort(c.peer)
+	if err != nil {
+		host = c.peer
+	}
+	return "/" + host
+}

@@ -1,0 +1,145 @@
+package kafka
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// door is a whole node: a door on a broker that owns a log in a bucket.
+type door struct {
+	*Server
+	addr   string
+	log    *commitlog.Log
+	groups *group.Coordinator
+	served chan error
+}
+
+type setup struct {
+	options Options
+	bucket  storage.Bucket
+	manual  bool // no topics are created because somebody names them
+}
+
+func open(t testing.TB, o setup) *door {
+	t.Helper()
+	if o.bucket == nil {
+		o.bucket = mem.New()
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	groups := group.New(group.Options{Log: quiet})
+	log, err := commitlog.Open(t.Context(), commitlog.Options{
+		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups}, Log: quiet,
+	})
+	if err != nil {
+		t.Fatalf("open log: %v", err)
+	}
+	groups.Start(log)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := broker.New(broker.Options{
+		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},
+		Partitions: 4, AutoCreate: !o.manual,
+	})
+	b.Lead(log, groups)
+	d := serve(t, o.options, l, b)
+	d.log, d.groups = log, groups
+	t.Cleanup(func() { // in the order of a node that stops
+		if err := d.Close(); err != nil {
+			t.Errorf("close door: %v", err)
+		}
+		if err := <-d.served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		_ = groups.Close()
+		if err := log.Close(); err != nil {
+			t.Errorf("close log: %v", err)
+		}
+	})
+	return d
+}
+
+// standby is a door of a node that owns nothing, and knows who does.
+func standby(t testing.TB, owner *broker.Node) *door {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Kafka: l.Addr().String()}, AutoCreate: true})
+	if owner != nil {
+		b.Follow(*owner, "cluster")
+	}
+	d := serve(t, Options{}, l, b)
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+func serve(t testing.TB, o Options, l net.Listener, b *broker.Broker) *door {
+	t.Helper()
+	o.Listener, o.Broker = l, b
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{Server: s, addr: l.Addr().String(), served: make(chan error, 1)}
+	go func() { d.served <- s.Serve() }()
+	return d
+}
+
+func (d *door) client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(d.addr), kgo.AllowAutoTopicCreation()}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+func (d *door) topic(t testing.TB, name string, partitions int32) {
+	t.Helper()
+	if _, err := kadm.NewClient(d.client(t)).CreateTopic(t.Context(), partitions, 1, nil, name); err != nil {
+		t.Fatalf("create topic %s: %v", name, err)
+	}
+}
+
+func within30s(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// poll reads n records.
+func poll(t testing.TB, cl *kgo.Client, n int) []*kgo.Record {
+	t.Helper()
+	ctx := within30s(t)
+	var all []*kgo.Record
+	for len(all) < n {
+		f := cl.PollFetches(ctx)
+		for _, e := range f.Errors() {
+			t.Fatalf("fetch after %d of %d records: %v", len(all), n, e.Err)
+		}
+		all = append(all, f.Records()...)
+	}
+	if len(all) > n {
+		t.Fatalf("%d records, want %d", len(all), n)
+	}
+	return all
+}

@@ -1,0 +1,150 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// role is what a request takes this node for: the error that sends a client to
+// another node depends on it.
+type role int
+
+const (
+	leader      role = iota // of a partition
+	coordinator             // of a group
+	controller              // of the cluster
+	allocator               // of producer ids: here clients know no place to look for another
+)
+
+// codes is the one table from errors to the codes of the protocol. The first row
+// that matches counts.
+func codes(as role) []struct {
+	err  error
+	code *kerr.Error
+} {
+	elsewhere := []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotCoordinator, kerr.NotController, kerr.CoordinatorLoadInProgress}[as]
+	later := []*kerr.Error{kerr.LeaderNotAvailable, kerr.CoordinatorNotAvailable, kerr.RequestTimedOut, kerr.CoordinatorLoadInProgress}[as]
+	return []struct {
+		err  error
+		code *kerr.Error
+	}{
+		{broker.ErrNotOwner, elsewhere},
+		{broker.ErrUnavailable, later},
+		{broker.ErrUnknownTopic, kerr.UnknownTopicOrPartition},
+		{broker.ErrTopicExists, kerr.TopicAlreadyExists},
+		{broker.ErrInvalidTopic, kerr.InvalidTopicException},
+		{broker.ErrInvalidPartitions, kerr.InvalidPartitions},
+		{broker.ErrInvalidConfig, kerr.InvalidConfig},
+		{broker.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
+		{broker.ErrTooLarge, kerr.MessageTooLarge},
+		{broker.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+		{broker.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
+		{broker.ErrUnsupported, kerr.InvalidRecord},
+		{broker.ErrProducerFenced, kerr.InvalidProducerEpoch},
+		{broker.ErrUnknownProducer, kerr.UnknownProducerID},
+
+		{group.ErrUnavailable, elsewhere},
+		{group.ErrClosed, elsewhere},
+		{group.ErrInvalidGroup, kerr.InvalidGroupID},
+		{group.ErrUnknownGroup, kerr.GroupIDNotFound},
+		{group.ErrGroupNotEmpty, kerr.NonEmptyGroup},
+		{group.ErrTooManyGroups, kerr.PolicyViolation},
+		{group.ErrInvalidName, kerr.InvalidRequest},
+		{group.ErrGroupFull, kerr.GroupMaxSizeReached},
+		{group.ErrUnknownMember, kerr.UnknownMemberID},
+		{group.ErrMemberIDRequired, kerr.MemberIDRequired},
+		{group.ErrFencedInstance, kerr.FencedInstanceID},
+		{group.ErrIllegalGeneration, kerr.IllegalGeneration},
+		{group.ErrRebalanceInProgress, kerr.RebalanceInProgress},
+		{group.ErrInconsistentProtocol, kerr.InconsistentGroupProtocol},
+		{group.ErrInvalidSession, kerr.InvalidSessionTimeout},
+		{group.ErrMetadataTooLarge, kerr.OffsetMetadataTooLarge},
+
+		{errSession, kerr.FetchSessionIDNotFound},
+		{errSessionEpoch, kerr.InvalidFetchSessionEpoch},
+		{errUnknownID, kerr.UnknownTopicID},
+		{errTransactional, kerr.InvalidTxnState},
+		{errInvalidRecord, kerr.InvalidRecord},
+		{errCodec, kerr.UnsupportedCompressionType},
+		{errAcks, kerr.InvalidRequiredAcks},
+		{errOldEpoch, kerr.FencedLeaderEpoch},
+		{errNewEpoch, kerr.UnknownLeaderEpoch},
+		{errUnsupported, kerr.UnsupportedVersion},
+		{errStorage, kerr.KafkaStorageError},
+		{broker.ErrCorrupt, kerr.InvalidRecord}, // the log found what the door's look at the batch did not
+		{record.ErrMagic, kerr.InvalidRecord},
+		{record.ErrCorrupt, kerr.CorruptMessage},
+		{record.ErrShort, kerr.CorruptMessage},
+		{record.ErrTooLarge, kerr.MessageTooLarge},
+
+		{context.DeadlineExceeded, kerr.RequestTimedOut},
+		{context.Canceled, kerr.RequestTimedOut}, // nobody is there to read it
+	}
+}
+
+// The door's own reasons.
+var (
+	errUnknownID     = errors.New("topic id is not known")
+	errTransactional = errors.New("transactional record batch without a transaction")
+	errInvalidRecord = errors.New("not exactly one record batch of a producer")
+	errCodec         = errors.New("zstd needs a newer version of the request")
+	errAcks          = errors.New("acks is not -1, 0 or 1")
+	errOldEpoch      = errors.New("leader epoch is older than this leader's")
+	errNewEpoch      = errors.New("leader epoch is newer than this leader's")
+	errSession       = errors.New("fetch sessions are not kept")
+	errSessionEpoch  = errors.New("fetch session epoch without a session")
+	errStorage       = errors.New("records at rest cannot be read")
+	errUnsupported   = errors.New("not supported")
+)
+
+// code returns the protocol's code of an error, 0 for none.
+func code(err error, as role) int16 {
+	if err == nil {
+		return 0
+	}
+	var r refusal
+	if errors.As(err, &r) {
+		return r.code.Code
+	}
+	for _, row := range codes(as) {
+		if errors.Is(err, row.err) {
+			return row.code.Code
+		}
+	}
+	return kerr.UnknownServerError.Code
+}
+
+const maxMessage = 1000 // bytes: the protocol allows 32,767
+
+// message returns the text for the versions that carry one.
+func message(err error) *string {
+	if err == nil {
+		return nil
+	}
+	s := err.Error()
+	if len(s) > maxMessage { // it may hold names from the request
+		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
+	}
+	return &s
+}
+
+// refusal is an error of the door that names its code itself, for the many ways
+// in which a request to create a topic can be wrong.
+type refusal struct {
+	code *kerr.Error
+	text string
+}
+
+func (r refusal) Error() string { return r.text }
+
+func refused(code *kerr.Error, format string, args ...any) error {
+	return refusal{code, fmt.Sprintf(format, args...)}
+}

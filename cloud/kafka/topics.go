@@ -1,0 +1,92 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// find resolves a topic as requests name it: by name, or by id in newer versions.
+func (s *Server) find(name string, id [16]byte, byID bool) (broker.Topic, error) {
+	if !byID {
+		return s.broker.Topic(name)
+	}
+	t, err := s.broker.TopicByID(id)
+	if errors.Is(err, broker.ErrUnknownTopic) {
+		return t, errUnknownID
+	}
+	return t, err
+}
+
+const maxTopicName = 249 // bytes
+
+// checkName tells whether a topic may have this name. Names that begin with two
+// underscores are kept for the inner topics that Kafka tools expect.
+func checkName(name string) error {
+	legal := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
+	}
+	switch {
+	case name == "" || name == "." || name == "..":
+		return refused(kerr.InvalidTopicException, "a topic cannot be named %q", name)
+	case len(name) > maxTopicName:
+		return refused(kerr.InvalidTopicException, "a topic's name cannot be longer than %d characters", maxTopicName)
+	case strings.ContainsFunc(name, func(r rune) bool { return !legal(r) }):
+		return refused(kerr.InvalidTopicException, "a topic's name has only ASCII letters, digits, '.', '_' and '-'")
+	case internal(name):
+		return refused(kerr.InvalidTopicException, "names that begin with __ are reserved")
+	}
+	return nil
+}
+
+func internal(name string) bool { return strings.HasPrefix(name, "__") }
+
+// checkEpoch compares the leader epoch that a client knows (-1: none) with this
+// leader's (KIP-320).
+func (s *Server) checkEpoch(known int32) error {
+	switch now := s.broker.Epoch(); {
+	case known < 0 || known == now || now < 0:
+		return nil
+	case known < now:
+		return errOldEpoch
+	default:
+		return errNewEpoch
+	}
+}
+
+// ownerNode is the node that clients are sent to, with its address in two parts;
+// false when nobody is known to serve.
+func (s *Server) ownerNode() (id int32, host string, port int32, ok bool) {
+	n, ok := s.broker.Owner()
+	if !ok || n.Kafka == "" {
+		return 0, "", 0, false
+	}
+	host, port, ok = splitAddress(n.Kafka)
+	return n.ID, host, port, ok
+}
+
+func splitAddress(address string) (host string, port int32, ok bool) {
+	host, p, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	return host, int32(n), err == nil
+}
+
+func milliseconds(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }
+
+// within gives a request the time that the client is ready to wait.
+func within(ctx context.Context, ms int32) (context.Context, context.CancelFunc) {
+	if ms <= 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, milliseconds(ms))
+}

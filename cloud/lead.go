@@ -1,0 +1,170 @@
+package cloud
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/receiver"
+)
+
+func flock(f *os.File) error {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+}
+
+// follow makes this node a standby: its doors say who the owner is.
+func (n *Node) follow(owner cluster.Node) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, _, err := commitlog.ReadCluster(ctx, n.bucket)
+	if err != nil {
+		n.o.Log.Warn("cluster id cannot be read", "err", err)
+	}
+	n.broker.Follow(owner, c.ID)
+	n.role.Store(console.RoleStandby)
+	n.sayReady()
+}
+
+func (n *Node) sayReady() {
+	n.ready.Do(func() {
+		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Sync, "kafka", n.self.Kafka, "http", n.self.HTTP)
+	})
+}
+
+// lead claims the shard, recovers it and serves until ctx ends or the shard is
+// lost.
+func (n *Node) lead(ctx context.Context) (err error) {
+	n.role.Store(console.RoleRecovering)
+	began := time.Now()
+	info, err := n.self.Info()
+	if err != nil {
+		return err
+	}
+	members := fleet.New(fleet.Options{CA: n.ca})
+	groups := group.New(group.Options{Log: n.o.Log})
+	log, err := commitlog.Open(ctx, commitlog.Options{
+		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Log: n.o.Log,
+		Machines: []commitlog.Machine{groups, members},
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, commitlog.ErrFenced):
+		return errors.Join(cluster.ErrSuperseded, err)
+	case err != nil:
+		return fmt.Errorf("recover the log: %w", err)
+	}
+	groups.Start(log)
+	members.Start(log)
+	n.fleet.Store(members)
+	n.broker.Lead(log, groups)
+	n.role.Store(console.RoleOwner)
+	n.metrics.GetOrCreateGauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
+	n.o.Log.Info("leading", "epoch", log.Epoch(), "cluster", log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
+	if err := n.freshToken(ctx, members); err != nil && ctx.Err() == nil {
+		n.o.Log.Warn("no join token was made", "err", err)
+	}
+	n.sayReady()
+
+	lost := n.serve(ctx, log)
+	n.broker.Follow(broker.Node{}, log.ClusterID())
+	n.fleet.Store(nil)
+	if n.receiver != nil {
+		n.receiver.Handover("")
+	}
+	return errors.Join(lost, groups.Close(), log.Close())
+}
+
+// serve waits until ctx ends or the shard is lost.
+func (n *Node) serve(ctx context.Context, log *commitlog.Log) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	confirmed := make(chan error, 1)
+	go func() {
+		confirmed <- cluster.Confirm(ctx, n.o.Takeover, log.Confirm, func(doubt bool) {
+			n.o.Log.Warn("confirming the ownership", "bucket_answers", !doubt)
+			n.broker.Doubt(doubt)
+		})
+	}()
+	select {
+	case <-log.Done():
+		cancel()
+		<-confirmed
+		return fmt.Errorf("lost the shard and stopped serving: %w", log.Err())
+	case err := <-confirmed:
+		if err != nil {
+			return fmt.Errorf("lost the shard and stopped serving: %w", err)
+		}
+		return nil
+	}
+}
+
+// freshToken writes a join token beside the data, for whoever can read it.
+func (n *Node) freshToken(ctx context.Context, members *fleet.Fleet) error {
+	token, err := members.NewToken(ctx, fleet.DefaultTokenUses, fleet.DefaultTokenLife, nil)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(n.o.Data, "join-token")
+	temp := path + ".new"
+	if err := os.WriteFile(temp, []byte(token+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return err
+	}
+	if n.o.ShowToken != nil {
+		n.o.ShowToken(token, path)
+	}
+	return nil
+}
+
+// join lets a gateway in.
+func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
+	members := n.fleet.Load()
+	if members == nil {
+		return receiver.JoinResult{}, fmt.Errorf("%w: this node is a standby", join.ErrUnavailable)
+	}
+	der, err := members.Join(ctx, r.Secret, r.Gateway, r.CSR)
+	if err != nil {
+		n.o.Log.Warn("gateway not let in", "gateway", r.Gateway, "peer", r.Addr, "err", err)
+		return receiver.JoinResult{}, err
+	}
+	n.o.Log.Info("gateway joined", "gateway", r.Gateway, "peer", r.Addr)
+	return receiver.JoinResult{Certificate: der, CA: n.ca.Certificate().Raw}, nil
+}
+
+func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
+	members := n.fleet.Load()
+	if members == nil {
+		return nil, join.ErrUnavailable
+	}
+	return members.Renew(ctx, gateway, csr)
+}
+
+// admit: on a standby everyone with a certificate is let in, to be sent to the
+// owner.
+func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
+	members := n.fleet.Load()
+	if members == nil {
+		return nil
+	}
+	if err := members.Admit(gateway, certificate); errors.Is(err, fleet.ErrUnknownGateway) {
+		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
+	} else if err != nil {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// gapTopic is where gateways report what they had accepted and cannot deliver.
+const gapTopic = "weir.gaps"
+
+// Bounds on topics that exist because a gateway named them.
+const (
+	maxTopics           = 10_000 // of the cluster
+	maxTopicsPerGateway = 1_000  // created for one gateway since this node leads
+)
+
+// uplink is the broker as the receiver sees it.
+type uplink struct {
+	broker *broker.Broker
+
+	mu      sync.Mutex     // one creation at a time; guards created
+	created map[string]int // topics by gateway
+}
+
+func newUplink(b *broker.Broker) *uplink { return &uplink{broker: b, created: make(map[string]int)} }
+
+// answer translates a broker's error into the receiver's words.
+func (u *uplink) answer(err error) error {
+	var refused *broker.Refused
+	switch {
+	case err == nil, errors.Is(err, receiver.ErrNotAllowed):
+		return err
+	case errors.As(err, &refused):
+		return refusal(refused)
+	case errors.Is(err, broker.ErrNotOwner):
+		owner, _ := u.broker.Owner()
+		if owner.Name == u.broker.Self().Name {
+			owner.Sync = "" // we were it, and know of no other yet
+		}
+		return &receiver.NotOwnerError{Addr: owner.Sync}
+	case errors.Is(err, broker.ErrUnknownTopic):
+		return errors.Join(receiver.ErrGone, err)
+	case errors.Is(err, broker.ErrTooLarge):
+		return errors.Join(receiver.ErrTooLarge, err)
+	case errors.Is(err, broker.ErrCorrupt), errors.Is(err, broker.ErrUnsupported):
+		return errors.Join(receiver.ErrCorrupt, err)
+	default:
+		return errors.Join(receiver.ErrBusy, err)
+	}
+}
+
+func refusal(r *broker.Refused) error {
+	switch r.Reason {
+	case broker.ReasonSequence:
+		return receiver.ErrHole
+	case broker.ReasonTopic:
+		return receiver.ErrGone
+	default:
+		return receiver.ErrRetired
+	}
+}
+
+// Offer implements receiver.Log.
+func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
+	states := make([]wire.OfferedBuffer, 0, len(buffers))
+	offered := make(map[wire.BufferID]bool, len(buffers))
+	for _, b := range buffers {
+		state, err := u.broker.BufferState(gateway, broker.BufferID(b.ID))
+		if err != nil {
+			return nil, nil, u.answer(err)
+		}
+		offered[b.ID] = true
+		states = append(states, wire.OfferedBuffer{ID: b.ID, State: bufferState(state)})
+	}
+	all, err := u.broker.Marks(gateway)
+	if err != nil {
+		return nil, nil, u.answer(err)
+	}
+	var marks []wire.Mark
+	for _, m := range all {
+		if id := wire.BufferID(m.Stream.Buffer); offered[id] {
+			marks = append(marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
+				Topic: wire.TopicID(m.Topic), Partition: m.Partition, Last: m.Last})
+		}
+	}
+	return states, marks, nil
+}
+
+func bufferState(s broker.BufferState) wire.BufferState {
+	switch s {
+	case broker.BufferKnown:
+		return wire.BufferKnown
+	case broker.BufferRetired:
+		return wire.BufferRetired
+	case broker.BufferAside:
+		return wire.BufferAside
+	default:
+		return wire.BufferNew
+	}
+}
+
+// Resolve implements receiver.Log. A topic that does not exist is created.
+func (u *uplink) Resolve(ctx context.Context, gateway, topic string) (wire.TopicID, int32, error) {
+	if reserved(topic) && topic != gapTopic {
+		return wire.TopicID{}, 0, receiver.ErrNotAllowed
+	}
+	t, err := u.broker.Topic(topic)
+	if errors.Is(err, broker.ErrUnknownTopic) {
+		t, err = u.create(ctx, gateway, topic)
+	}
+	if err != nil {
+		return wire.TopicID{}, 0, u.answer(err)
+	}
+	return wire.TopicID(t.ID), t.Partitions, nil
+}
+
+func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topic, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	all, err := u.broker.Topics()
+	switch {
+	case err != nil:
+		return broker.Topic{}, err
+	case topic != gapTopic && (!u.broker.AutoCreate() || len(all) >= maxTopics || u.created[gateway] >= maxTopicsPerGateway):
+		return broker.Topic{}, receiver.ErrNotAllowed
+	}
+	t, err := u.broker.CreateTopic(ctx, topic, -1, nil)
+	switch {
+	case errors.Is(err, broker.ErrTopicExists):
+		return t, nil
+	case errors.Is(err, broker.ErrInvalidTopic):
+		return t, receiver.ErrNotAllowed
+	case err == nil:
+		u.created[gateway]++
+	}
+	return t, err
+}
+
+// reserved reports whether a topic is one of Weir's or Kafka's own.
+func reserved(topic string) bool {
+	return strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, "weir.")
+}
+
+// Append implements receiver.Log.
+func (u *uplink) Append(a receiver.Append, done func(error)) {
+	t, err := u.broker.TopicByID(broker.TopicID(a.Topic))
+	if err != nil {
+		// A topic that is gone is the log's to refuse: only it knows the
+		// order of this and what is flying.
+		if !errors.Is(err, broker.ErrUnknownTopic) {
+			done(u.answer(err))
+			return
+		}
+	} else if reserved(t.Name) && !a.Gap {
+		done(receiver.ErrNotAllowed)
+		return
+	}
+	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last}
+	u.broker.Append(broker.Append{Topic: broker.TopicID(a.Topic), Partition: a.Partition, Batch: a.Batch, Source: &source},
+		func(_ int64, err error) { done(u.answer(err)) })
+}
+
+func stream(s receiver.Stream) broker.Stream {
+	return broker.Stream{Gateway: s.Gateway, Buffer: broker.BufferID(s.Buffer), Lane: uint8(s.Lane)}
+}
+
+// Mark implements receiver.Log.
+func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID, partition int32) (uint64, error) {
+	mark, err := u.broker.Mark(ctx, stream(s), broker.TopicID(topic), partition)
+	if errors.Is(err, broker.ErrUnknownTopic) {
+		return 0, nil
+	}
+	return mark, u.answer(err)
+}
+
+// Retire implements receiver.Log.
+func (u *uplink) Retire(ctx context.Context, gateway string, buffer wire.BufferID) error {
+	return u.answer(u.broker.Retire(ctx, gateway, broker.BufferID(buffer)))
+}

@@ -1,0 +1,199 @@
+// Command weir-cloud is a cloud node: gateways sync to it, applications read
+// through Kafka, and everything it knows lies in a bucket.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/weirmq/weir/cloud"
+	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/storage/open"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+
+type settings struct {
+	data, bucket, node, advertise, secretFile string
+	sync, kafka, http                         string
+	kafkaAnonymous, httpAnonymous, autoCreate bool
+	partitions                                int
+	takeover, linger                          time.Duration
+	logFormat                                 string
+}
+
+func parse(args, environ []string, out io.Writer) (settings, error) {
+	var s settings
+	fs := pflag.NewFlagSet("weir-cloud", pflag.ContinueOnError)
+	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` of this node's own: its lock, the join token, the default bucket")
+	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mem: (default file:<data>/bucket)")
+	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: drawn once, kept in <data>/node-id)")
+	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach this one (default: that of each listener, or the host name)")
+	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways; they are let in by certificate only")
+	fs.StringVar(&s.kafka, "kafka", "127.0.0.1:9092", "TCP `address` for Kafka clients, or off")
+	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach --kafka read and write")
+	fs.StringVar(&s.http, "http", "127.0.0.1:8080", "TCP `address` for health, metrics, weirctl and standbys, or off")
+	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http administer this cluster")
+	fs.StringVar(&s.secretFile, "secret-file", "", "`file` whose content wraps keys in the bucket; required unless the bucket is a local folder or memory")
+	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
+	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
+	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
+	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0, on s3 100ms)")
+	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	p := configs.Program{
+		Name:    "weir-cloud",
+		Summary: "weir-cloud takes what gateways have stored, keeps it in a bucket, and gives it out again through Kafka.\nA second weir-cloud on the same bucket stands by and takes over when the first is gone.",
+		Notes: "A fresh join token lies in <data>/join-token after each start; weir-edge --join takes it.\n\n" +
+			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret",
+	}
+	if err := configs.Load(p, fs, args, environ, out); err != nil {
+		return s, err
+	}
+	if fs.NArg() > 0 {
+		return s, fmt.Errorf("weir-cloud takes no argument %q", fs.Arg(0))
+	}
+	if s.bucket == "" {
+		s.bucket = "file:" + filepath.Join(s.data, "bucket")
+	}
+	if s.linger < 0 {
+		s.linger = 0
+		if strings.HasPrefix(s.bucket, "s3:") {
+			s.linger = 100 * time.Millisecond
+		}
+	}
+	return s, s.check()
+}
+
+func (s settings) check() error {
+	if s.partitions < 1 || s.partitions > 10_000 {
+		return fmt.Errorf("--partitions %d is not in 1..10000", s.partitions)
+	}
+	if s.logFormat != "text" && s.logFormat != "json" {
+		return fmt.Errorf("--log-format %q is neither text nor json", s.logFormat)
+	}
+	if s.takeover < time.Second {
+		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
+	}
+	private := strings.HasPrefix(s.bucket, "file:") || strings.HasPrefix(s.bucket, "mem:")
+	if s.secretFile == "" && !private {
+		return errors.New("the bucket is not a local folder: --secret-file is needed to wrap the keys that are kept in it")
+	}
+	return errors.Join(
+		configs.CheckListener("kafka", s.kafka, false, s.kafkaAnonymous),
+		configs.CheckListener("http", s.http, false, s.httpAnonymous))
+}
+
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, environ, stdout)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = s.serve(ctx, stdout, stderr)
+	}
+	if err != nil && !errors.Is(err, configs.ErrDone) {
+		fmt.Fprintln(stderr, "weir-cloud:", err)
+		return 1
+	}
+	return 0
+}
+
+func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
+	secret, err := s.secret()
+	if err != nil {
+		return err
+	}
+	name, err := s.nodeName()
+	if err != nil {
+		return err
+	}
+	bucket, err := open.Open(ctx, s.bucket)
+	if err != nil {
+		return err
+	}
+	if c, ok := bucket.(io.Closer); ok {
+		defer c.Close()
+	}
+	handler := slog.Handler(slog.NewTextHandler(stderr, nil))
+	if s.logFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, nil)
+	}
+	node, err := cloud.Open(ctx, cloud.Options{
+		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
+		Sync: s.sync, Kafka: s.kafka, HTTP: s.http,
+		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
+		Takeover: s.takeover, Linger: s.linger,
+		ShowToken: showToken(stdout), Log: slog.New(handler),
+	})
+	if err != nil {
+		return err
+	}
+	return node.Run(ctx)
+}
+
+// showToken prints the join token for a person, never into a pipe or a log.
+func showToken(stdout io.Writer) func(token, file string) {
+	f, ok := stdout.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	return func(token, file string) {
+		fmt.Fprintf(f, "Let a gateway in with\n\n  weir-edge --cloud HOST:7400 --join %s\n\n(the token is also in %s)\n", token, file)
+	}
+}
+
+func (s settings) secret() ([]byte, error) {
+	if s.secretFile == "" {
+		return nil, nil
+	}
+	body, err := os.ReadFile(s.secretFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --secret-file: %w", err)
+	}
+	if secret := []byte(strings.TrimSpace(string(body))); len(secret) >= 16 {
+		return secret, nil
+	}
+	return nil, fmt.Errorf("--secret-file %s holds fewer than 16 characters", s.secretFile)
+}
+
+// nodeName is --node-id, or a name that is drawn at the first start.
+func (s settings) nodeName() (string, error) {
+	if s.node != "" {
+		return s.node, nil
+	}
+	path := filepath.Join(s.data, "node-id")
+	body, err := os.ReadFile(path)
+	if err == nil {
+		if name := strings.TrimSpace(string(body)); name != "" {
+			return name, nil
+		}
+		return "", fmt.Errorf("%s is empty: delete it, or use --node-id", path)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read the node id: %w", err)
+	}
+	if err := os.MkdirAll(s.data, 0o755); err != nil {
+		return "", fmt.Errorf("create --data: %w", err)
+	}
+	random := make([]byte, 6)
+	rand.Read(random) // never fails
+	name := "node-" + hex.EncodeToString(random)
+	if err := os.WriteFile(path, []byte(name+"\n"), 0o644); err != nil {
+		return "", fmt.Errorf("write the node id: %w", err)
+	}
+	return name, nil
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/open"
+)
+
+func checkVerb() verb {
+	return verb{
+		name: "check", usage: "BUCKET [flags]",
+		summary: "prove from the bytes in a bucket that the log is sound",
+		notes: "BUCKET is the URL that weir-cloud got as --bucket, such as file:./data/cloud/bucket. Nothing is\n" +
+			"written, and it may run beside a weir-cloud. It ends with 1 if it finds a problem, with 2 if it\ncould not read everything.",
+		run: func(ctx context.Context, c *call) error {
+			if len(c.args) != 1 {
+				return errors.New("check takes the URL of one bucket, such as file:./data/cloud/bucket")
+			}
+			return c.check(ctx, c.args[0])
+		},
+	}
+}
+
+func (c *call) check(ctx context.Context, url string) error {
+	bucket, err := open.Open(ctx, url)
+	if err != nil {
+		return err
+	}
+	if closer, ok := bucket.(io.Closer); ok {
+		defer closer.Close()
+	}
+	problems := c.stdout
+	if c.json {
+		problems = io.Discard
+	}
+	r, err := commitlog.Check(ctx, bucket, problems)
+	if err != nil {
+		return err
+	}
+	done, err := c.print(r)
+	if err != nil {
+		return err
+	}
+	if !done {
+		fmt.Fprintf(c.stdout, "read %d slots, %d entries, %d batches with %d records (%d bytes) of %d topics with %d partitions, %d streams, in %v\n",
+			r.Slots, r.Entries, r.Batches, r.Records, r.Bytes, r.Topics, r.Partitions, r.Streams, r.Took.Round(time.Millisecond))
+		if len(r.Problems) == 0 {
+			fmt.Fprintln(c.stdout, "no problem found")
+		} else {
+			fmt.Fprintf(c.stdout, "%d problems found\n", len(r.Problems))
+		}
+	}
+	if len(r.Problems) > 0 {
+		return errProblems
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/e2e/harness"
+	"github.com/weirmq/weir/firmware-sim/audit"
+	"github.com/weirmq/weir/firmware-sim/device"
+)
+
+// TestDamagedBuffer: the edge is killed with the link down and a backlog on
+// its disk, and the newest file of the backlog is damaged. The edge must boot,
+// report what it lost as gaps, and deliver the rest.
+func TestDamagedBuffer(t *testing.T) {
+	for name, damage := range map[string]func(*rand.Rand, []byte) []byte{
+		"truncated": func(rng *rand.Rand, b []byte) []byte { return b[:rng.IntN(len(b))] },
+		"zeroed": func(rng *rand.Rand, b []byte) []byte {
+			clear(b[rng.IntN(len(b)):])
+			return b
+		},
+		"flipped": func(rng *rand.Rand, b []byte) []byte {
+			for range 1 + rng.IntN(5) {
+				b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
+			}
+			return b
+		},
+	} {
+		t.Run(name, func(t *testing.T) { damageBuffer(t, damage) })
+	}
+}
+
+func damageBuffer(t *testing.T, damage func(*rand.Rand, []byte) []byte) {
+	rng := newRand(t)
+	perDevice := 400
+	if soak() {
+		perDevice = 4000
+	}
+	c := open(t, &harness.Cluster{})
+	auditor := audit.New()
+	var fault atomic.Pointer[error]
+	fault.Store(new(error))
+	run := func(prefix string, count int) {
+		fleet := c.Fleet(50, 0, 1)
+		fleet.Prefix, fleet.Count, fleet.Event = prefix, count, auditor.Event
+		fleet.Fault = func(err error) { fault.Store(&err) }
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		var stats device.Stats
+		fleet.Run(ctx, &stats)
+		if got := stats.Acked.Load(); got != int64(50*count) {
+			t.Fatalf("%d of %d readings acked; last fault: %v", got, 50*count, *fault.Load())
+		}
+	}
+	run("before", 10)
+	c.Link.Cut()
+	run("backlog", perDevice)
+	c.Edge.Kill()
+
+	path := newestSegment(t, filepath.Join(c.Dir, "edge", "log", "buffers"))
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := len(body)
+	body = damage(rng, body)
+	if err := os.WriteFile(path, body, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("damaged %s: %d bytes, now %d", path, whole, len(body))
+
+	if err := c.StartEdge(); err != nil {
+		t.Fatal(err)
+	}
+	c.Link.Heal()
+	run("after", 10)
+	report := settle(t, c.Reader(""), auditor)
+	if report.Reported > 0 {
+		t.Logf("%d of %d readings were in the damaged bytes and are reported", report.Reported, report.Acked)
+	}
+	// A reading takes well over 64 bytes, and what is lost with a damaged
+	// byte is at most the frame around it.
+	if most := whole / 64; report.Reported > most {
+		t.Errorf("%d readings are missing, more than the damaged file can have held (%d)", report.Reported, most)
+	}
+}
+
+// newestSegment finds the file that was written last.
+func newestSegment(t *testing.T, dir string) string {
+	t.Helper()
+	var newest string
+	var when time.Time
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.Trim(d.Name(), "0123456789") != "" {
+			return err // segments are named by a number
+		}
+		info, err := d.Info()
+		if err == nil && info.Size() > 0 && (newest == "" || info.ModTime().After(when)) {
+			newest, when = path, info.ModTime()
+		}
+		return err
+	})
+	if err != nil || newest == "" {
+		t.Fatalf("no segment below %s: %v", dir, err)
+	}
+	return newest
+}

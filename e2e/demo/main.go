@@ -1,0 +1,193 @@
+// Command demo shows Weir at work on one machine: a cloud node with a file
+// bucket, a gateway, and a fleet of simulated devices, with a live table of
+// what is where. It is what `make demo` runs.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/e2e/harness"
+	"github.com/weirmq/weir/edge"
+	"github.com/weirmq/weir/firmware-sim/audit"
+	"github.com/weirmq/weir/firmware-sim/device"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+
+// errUnclean: the demo ran, and the auditor found something.
+var errUnclean = errors.New("the auditor found lost, duplicated or disordered readings")
+
+func run(args, environ []string, stdout, stderr *os.File) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := demonstrate(ctx, args, environ, stdout)
+	if err != nil && !errors.Is(err, configs.ErrDone) {
+		fmt.Fprintln(stderr, "demo:", err)
+		return 1
+	}
+	return 0
+}
+
+// demo is one run.
+type demo struct {
+	cluster *harness.Cluster
+	fleet   device.Fleet
+	stats   device.Stats
+	auditor *audit.Auditor
+	live    bool // redraw the table in place
+	out     io.Writer
+}
+
+func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err error) {
+	fs := pflag.NewFlagSet("demo", pflag.ContinueOnError)
+	seconds := fs.Int("seconds", 0, "end after so many seconds; 0: at Ctrl-C")
+	devices := fs.Int("devices", 50, "how many devices")
+	interval := fs.Duration("interval", 200*time.Millisecond, "time between two readings of a device")
+	p := configs.Program{Name: "demo", Summary: "demo runs a cloud node, a gateway and a fleet of devices on this machine, and audits them."}
+	if err := configs.Load(p, fs, args, environ, out); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "weir-demo-")
+	if err != nil {
+		return err
+	}
+	d := &demo{cluster: &harness.Cluster{Dir: dir}, auditor: audit.New(), out: out, live: term.IsTerminal(int(out.Fd()))}
+	d.cluster.Prefer(map[string]string{"kafka": "127.0.0.1:9092", "http": "127.0.0.1:8080"},
+		map[string]string{"mqtt": "127.0.0.1:1883", "http": "127.0.0.1:8081"})
+	if err := d.cluster.Open(); err != nil {
+		return errors.Join(err, d.cluster.Close())
+	}
+	d.fleet = d.cluster.Fleet(*devices, *interval, 1)
+	d.fleet.Event = d.auditor.Event
+	report, err := d.play(ctx, *seconds)
+	if err := errors.Join(err, d.cluster.Close()); err != nil {
+		return fmt.Errorf("%w (logs are in %s)", err, dir)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := json.NewEncoder(out).Encode(report); err != nil {
+		return err
+	}
+	if !report.Clean() || report.Acked == 0 {
+		return errUnclean
+	}
+	return nil
+}
+
+// play runs the devices and a consumer until it is time, then waits until the
+// consumer has everything that was acknowledged.
+func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
+	if seconds > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+		defer cancel()
+	}
+	consumed := make(chan error, 1)
+	consume, stop := context.WithCancel(context.Background())
+	defer stop()
+	go func() { consumed <- d.cluster.Reader("demo").Run(consume, d.auditor, nil) }()
+	var devices sync.WaitGroup
+	devices.Go(func() { d.fleet.Run(ctx, &d.stats) })
+	d.introduce()
+	began := time.Now()
+	err := d.watch(ctx, consumed, began)
+	devices.Wait()
+	if err != nil {
+		return audit.Report{}, err
+	}
+	fmt.Fprintln(d.out, "\nstopping: waiting for what is still on its way")
+	for patience := 30; patience > 0 && d.auditor.Missing() > 0; patience-- {
+		pause(time.Second / 2)
+	}
+	pause(time.Second) // copies may still come
+	stop()
+	if err := <-consumed; err != nil {
+		return audit.Report{}, err
+	}
+	d.draw(time.Since(began))
+	return d.auditor.Report(), nil
+}
+
+func pause(t time.Duration) {
+	timer := time.NewTimer(t)
+	<-timer.C
+}
+
+// watch draws until ctx ends, or something dies.
+func (d *demo) watch(ctx context.Context, consumed <-chan error, began time.Time) error {
+	period := time.Second
+	if !d.live {
+		period = 5 * time.Second
+	}
+	tick := time.NewTicker(period)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-consumed:
+			return fmt.Errorf("consume: %w", err)
+		case <-d.cluster.Cloud.Exited():
+			return fmt.Errorf("weir-cloud has stopped\n%s", d.cluster.Cloud.Tail(10))
+		case <-d.cluster.Edge.Exited():
+			return fmt.Errorf("weir-edge has stopped\n%s", d.cluster.Edge.Tail(10))
+		case <-tick.C:
+			if d.live && !first {
+				fmt.Fprintf(d.out, "\033[%dA", tableLines)
+			}
+			d.draw(time.Since(began))
+		}
+	}
+}
+
+// introduce prints what to try meanwhile.
+func (d *demo) introduce() {
+	kafka, mqtt, http := d.cluster.Kafka(), d.cluster.MQTT(), d.cluster.HTTP()
+	fmt.Fprintf(d.out, "\nweir-cloud and weir-edge are running, joined over QUIC with mutual TLS; %d devices are sending.\nTry, in another terminal:\n\n", d.fleet.Devices)
+	fmt.Fprintf(d.out, "  kcat -b %s -C -t sensors -o beginning\n", kafka)
+	fmt.Fprintf(d.out, "  kcat -b %s -G mygroup sensors\n", kafka)
+	host, port := split(mqtt)
+	fmt.Fprintf(d.out, "  mosquitto_sub -h %s -p %s -t 'sensors/#' -v\n", host, port)
+	fmt.Fprintf(d.out, "  bin/weirctl topics --cloud %s\n  bin/weirctl gateways --cloud %s\n", http, http)
+	fmt.Fprintf(d.out, "  bin/weirctl groups demo --cloud %s\n  bin/weirctl check %s\n\nCtrl-C stops everything.\n\n", http, d.cluster.Bucket)
+}
+
+// remote is what the processes say about themselves.
+type remote struct {
+	edge    edge.Health
+	topics  []console.Topic
+	reached bool
+}
+
+func (d *demo) ask() remote {
+	var r remote
+	r.reached = fetch("http://"+d.cluster.Edge.Addr["http"]+"/healthz", &r.edge) == nil &&
+		fetch(d.cluster.HTTP()+"/v1/topics", &r.topics) == nil
+	return r
+}
+
+func fetch(url string, v any) error {
+	client := http.Client{Timeout: 2 * time.Second}
+	res, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	return json.NewDecoder(res.Body).Decode(v)
+}

@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/e2e/harness"
+	"github.com/weirmq/weir/sync/join"
+)
+
+// TestMistakes: what people get wrong is answered with one clear sentence and
+// an exit code, never with a stack trace.
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	file := func(name, body string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	readOnly := "/proc/weir" // nobody can create a directory there, not even root
+	off := []string{"--sync", "off", "--kafka", "off", "--http", "off", "--data", data}
+	for _, c := range []struct {
+		binary string
+		args   []string
+		want   string
+	}{
+		{"weir-cloud", []string{"--kafak", "x"}, "unknown flag --kafak (did you mean --kafka?)"},
+		{"weir-cloud", []string{"--config", file("c.yaml", "kafak: x\n")}, `unknown key "kafak" (did you mean kafka?)`},
+		{"weir-cloud", []string{"serve"}, `takes no argument "serve"`},
+		{"weir-cloud", []string{"--kafka", ":9092", "--data", data}, "--kafka-anonymous"},
+		{"weir-cloud", []string{"--http", "0.0.0.0:8080", "--data", data}, "--http-anonymous"},
+		{"weir-cloud", append(off, "--kafka", taken.Addr().String()), "listen on --kafka"},
+		{"weir-cloud", append(off, "--data", readOnly), "create --data"},
+		{"weir-cloud", append(off, "--bucket", "flie:/tmp/x"), "file"},
+		{"weir-cloud", append(off, "--bucket", "s3://b?endpoint=http://127.0.0.1:1"), "--secret-file"},
+		{"weir-cloud", append(off, "--secret-file", file("short", "abc")), "fewer than 16"},
+		{"weir-cloud", append(off, "--partitions", "0"), "--partitions 0"},
+		{"weir-edge", []string{"--mqqt", "x"}, "did you mean --mqtt?"},
+		{"weir-edge", []string{"--mqtt", ":1883", "--data", data}, "--mqtt-anonymous"},
+		{"weir-edge", []string{"--mqtt", taken.Addr().String(), "--http", "off", "--data", data}, "listen on --mqtt"},
+		{"weir-edge", []string{"--data", readOnly}, "local log"},
+		{"weir-edge", []string{"--cloud", "127.0.0.1:7400", "--join", "weir1.nonsense", "--data", data}, "join token is malformed"},
+		{"weir-edge", []string{"--join", "x", "--data", data}, "malformed"},
+		{"weir-edge", []string{"--cloud", "cloud", "--data", data}, "HOST:7400"},
+		{"weir-edge", []string{"--cloud", "127.0.0.1:7400", "--mqtt", "127.0.0.1:0", "--http", "off", "--data", data}, "has not joined"},
+		{"weir-edge", []string{"--gateway-id", "a b", "--data", data}, "gateway id must be"},
+		{"weir-edge", []string{"--routes", file("r.yaml", "routes: [{filter: a/#/b, topic: x}]"), "--data", data}, "# must be the last level"},
+		{"weir-edge", []string{"--mqtt-users", file("users", "bob:secret\n"), "--mqtt", "127.0.0.1:0", "--http", "off", "--data", data}, "htpasswd -B"},
+		{"weirctl", []string{"topcis"}, "did you mean topics?"},
+		{"weirctl", []string{"topics", "--cloud", "http://127.0.0.1:1"}, "reach the cloud"},
+		{"weirctl", []string{"check", "file:" + filepath.Join(dir, "nothing")}, "no object cluster"},
+		{"firmware-sim", []string{"--interval", "0s"}, "--count"},
+		{"firmware-sim", []string{"verify"}, "--sent"},
+	} {
+		out, stderr, err := harness.Run(c.binary, c.args...)
+		message := strings.TrimSpace(stderr)
+		if err == nil {
+			t.Errorf("%s %v ended with 0: %s%s", c.binary, c.args, out, stderr)
+		}
+		if !strings.Contains(message, c.want) {
+			t.Errorf("%s %v: got %q, want %q", c.binary, c.args, message, c.want)
+		}
+		if strings.Contains(message, "goroutine") || strings.Contains(message, "panic") {
+			t.Errorf("%s %v: a stack trace:\n%s", c.binary, c.args, message)
+		}
+	}
+}
+
+// TestHelp: every binary explains itself.
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"weir-cloud", "--help"}, {"weir-edge", "--help"}, {"firmware-sim", "--help"},
+		{"firmware-sim", "verify", "--help"}, {"weirctl", "--help"}, {"weirctl", "topics", "--help"}, {"weirctl", "gateways", "--help"},
+		{"weirctl", "groups", "--help"}, {"weirctl", "consume", "--help"}, {"weirctl", "produce", "--help"},
+		{"weirctl", "join-token", "--help"}, {"weirctl", "check", "--help"}} {
+		if out, stderr, err := harness.Run(args[0], args[1:]...); err != nil || !strings.Contains(out, "Usage:") {
+			t.Errorf("%v: %v\n%s%s", args, err, out, stderr)
+		}
+	}
+	for _, binary := range []string{"weir-cloud", "weir-edge", "firmware-sim", "weirctl"} {
+		if out, _, err := harness.Run(binary, "--version"); err != nil || !strings.HasPrefix(out, binary+" ") {
+			t.Errorf("%s --version: %v %q", binary, err, out)
+		}
+	}
+}
+
+// TestJoinTokens: a spent and a foreign token are told apart, in one sentence.
+func TestJoinTokens(t *testing.T) {
+	c := open(t, &harness.Cluster{})
+	once, _, err := harness.Run("weirctl", "join-token", "--uses", "1", "--cloud", c.HTTP())
+	if err != nil {
+		t.Fatal(err)
+	}
+	once = strings.TrimSpace(once)
+	gateway := func(name, token string) *harness.Process {
+		p, err := harness.Start(c.Dir, name, "weir-edge", "--data", filepath.Join(c.Dir, name), "--gateway-id", name,
+			"--cloud", c.Link.Addr(), "--join", token, "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		return p
+	}
+	refused := func(name, token, want string) {
+		t.Helper()
+		p := gateway(name, token)
+		select {
+		case <-p.Exited():
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s goes on", name)
+		}
+		if p.ExitCode() != 1 || !strings.Contains(p.Tail(1), want) {
+			t.Errorf("%s: code %d, want %q:\n%s", name, p.ExitCode(), want, p.Tail(2))
+		}
+	}
+	gateway("first", once)
+	within(t, 20*time.Second, "the first gateway joins", func() bool {
+		out, _, err := harness.Run("weirctl", "gateways", "--cloud", c.HTTP())
+		return err == nil && strings.Contains(out, "first")
+	})
+	refused("second", once, "spent")
+	ca, err := join.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("stranger", join.NewToken(ca).Reveal(), "foreign CA")
+}

@@ -1,0 +1,317 @@
+package edge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/edge/mqtt"
+	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// Off is the address of a listener that is not wanted.
+const Off = "off"
+
+// Sizes that keep what a gateway accepts within what the cloud takes: a topic
+// there takes record batches of 1 MiB.
+const (
+	maxPacket = 950_000 // bytes of an MQTT packet
+	maxBatch  = 900_000 // bytes of records in one batch, unless one record is larger
+)
+
+// How long to wait between attempts to join.
+const (
+	firstJoinPause = 500 * time.Millisecond
+	lastJoinPause  = 30 * time.Second
+)
+
+// Options configure a gateway. Data and Gateway are required.
+type Options struct {
+	Data    string
+	Gateway string   // id; the identity's if there is one
+	Cloud   []string // sync addresses of nodes; none: store only
+	Join    string   // token, needed once
+
+	MQTT         string // TCP listener, or Off
+	MQTTS        string // TLS listener, or Off
+	Certificate  string // PEM files of the TLS listener
+	Key          string
+	ClientCA     string // clients must show a certificate of this CA
+	Users        string // file of users and bcrypt hashes; "" lets everybody in
+	HTTP         string // TCP listener, or Off
+	Routes       Routes
+	SourceHeader bool
+	Quota        int64 // bytes of the local log; 0: wal's default
+	Reserve      int64
+	Software     string
+	Log          *slog.Logger
+}
+
+// Edge is a running gateway.
+type Edge struct {
+	o         Options
+	metrics   *metrics.Set
+	log       *wal.Log
+	mqtt      *mqtt.Server
+	listeners map[string]net.Listener
+	http      *http.Server
+	sender    atomic.Pointer[sender.Sender]
+	closers   []func() error // in the order of opening
+}
+
+// Open repairs and opens the local log, and opens the listeners; Run does the
+// rest.
+func Open(o Options) (_ *Edge, err error) {
+	e := &Edge{o: o, metrics: metrics.NewSet(), listeners: make(map[string]net.Listener)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.Close())
+		}
+	}()
+	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.Quota, Reserve: o.Reserve, Log: o.Log}); err != nil {
+		return nil, fmt.Errorf("open the local log: %w", err)
+	}
+	e.closers = append(e.closers, e.log.Close)
+	store, err := mqtt.OpenStore(filepath.Join(o.Data, "sessions"), o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("open the session state: %w", err)
+	}
+	if err := e.listen(); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	if err := e.openMQTT(store); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	if l := e.listeners["http"]; l != nil {
+		e.http = &http.Server{Handler: e.status(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)}
+		e.closers = append(e.closers, e.http.Close)
+	}
+	e.measure()
+	return e, nil
+}
+
+func (e *Edge) listen() error {
+	for name, addr := range map[string]string{"mqtt": e.o.MQTT, "mqtts": e.o.MQTTS, "http": e.o.HTTP} {
+		if addr == Off || addr == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("listen on --%s: %w", name, err)
+		}
+		e.listeners[name] = l
+		e.closers = append(e.closers, func() error {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+func (e *Edge) openMQTT(store mqtt.Store) error {
+	o := mqtt.Options{Backend: &backend{log: e.log, routes: e.o.Routes}, Store: store,
+		MaxPacketSize: maxPacket, Log: e.o.Log, Metrics: e.metrics}
+	if l := e.listeners["mqtt"]; l != nil {
+		o.Listeners = append(o.Listeners, l)
+	}
+	if l := e.listeners["mqtts"]; l != nil {
+		conf, err := e.tls()
+		if err != nil {
+			return err
+		}
+		o.Listeners = append(o.Listeners, tls.NewListener(l, conf))
+	}
+	if e.o.Users != "" {
+		users, err := mqtt.LoadUsers(e.o.Users)
+		if err != nil {
+			return err
+		}
+		o.Authenticate = users.Authenticate
+	}
+	server, err := mqtt.New(o)
+	if err != nil {
+		return err
+	}
+	e.mqtt = server
+	e.closers = append(e.closers, server.Close)
+	return nil
+}
+
+// tls is the configuration of the --mqtts listener.
+func (e *Edge) tls() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(e.o.Certificate, e.o.Key)
+	if err != nil {
+		return nil, fmt.Errorf("load the certificate of --mqtts: %w", err)
+	}
+	conf := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if e.o.ClientCA == "" {
+		return conf, nil
+	}
+	pem, err := os.ReadFile(e.o.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("read --mqtts-client-ca: %w", err)
+	}
+	conf.ClientCAs = x509.NewCertPool()
+	if !conf.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--mqtts-client-ca %s holds no PEM certificate", e.o.ClientCA)
+	}
+	conf.ClientAuth = tls.RequireAndVerifyClientCert
+	return conf, nil
+}
+
+// Run serves until ctx ends, which is no error, or until something fails that
+// trying again does not mend.
+func (e *Edge) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	serve := func(name string, run func() error, stopped error) {
+		wg.Go(func() {
+			if err := run(); !errors.Is(err, stopped) && ctx.Err() == nil {
+				cancel(fmt.Errorf("serve %s: %w", name, err))
+			}
+		})
+	}
+	serve("mqtt", e.mqtt.Serve, mqtt.ErrClosed)
+	if e.http != nil {
+		serve("http", func() error { return e.http.Serve(e.listeners["http"]) }, http.ErrServerClosed)
+	}
+	var syncing sync.WaitGroup // reads the log, which is closed after it
+	syncing.Go(func() {
+		if err := e.sync(ctx); err != nil && ctx.Err() == nil {
+			cancel(fmt.Errorf("sync: %w", err))
+		}
+	})
+	attrs := []any{"gateway", e.o.Gateway, "cloud", e.o.Cloud}
+	for _, name := range []string{"mqtt", "mqtts", "http"} {
+		if l := e.listeners[name]; l != nil {
+			attrs = append(attrs, name, l.Addr().String())
+		}
+	}
+	e.o.Log.Info("ready", attrs...)
+	<-ctx.Done()
+	syncing.Wait()
+	err := e.Close()
+	wg.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// Close ends what Open began; Run calls it. It may be called again.
+func (e *Edge) Close() error {
+	var errs []error
+	for len(e.closers) > 0 {
+		last := len(e.closers) - 1
+		errs = append(errs, e.closers[last]())
+		e.closers = e.closers[:last]
+	}
+	return errors.Join(errs...)
+}
+
+// sync joins the cloud if that is still to be done, and drains the local log
+// until ctx ends.
+func (e *Edge) sync(ctx context.Context) error {
+	if len(e.o.Cloud) == 0 {
+		e.o.Log.Warn("no --cloud is set: everything stays in the local log")
+		<-ctx.Done()
+		return nil
+	}
+	identity, err := e.identity(ctx)
+	if err != nil {
+		return err
+	}
+	s, err := sender.New(sender.Options{
+		Buffers: uplink{e.log, e.o.SourceHeader}, Addrs: e.o.Cloud, Identity: identity, Batch: maxBatch,
+		Software: e.o.Software, Depth: e.depth, Metrics: e.metrics, Logger: e.o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	e.sender.Store(s)
+	return s.Run(ctx)
+}
+
+// identity loads what the gateway is known by, or joins to get it.
+func (e *Edge) identity(ctx context.Context) (*join.Identity, error) {
+	path := filepath.Join(e.o.Data, "identity.pem")
+	identity, err := join.LoadIdentity(path)
+	switch {
+	case err == nil && identity.Gateway() != e.o.Gateway:
+		return nil, fmt.Errorf("%s is the identity of gateway %s: say --gateway-id %s, or delete it and join anew", path, identity.Gateway(), identity.Gateway())
+	case err == nil:
+		return identity, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case e.o.Join == "":
+		return nil, errors.New("this gateway has not joined the cloud: give it --join TOKEN once (weirctl join-token makes one)")
+	}
+	token, err := join.ParseToken(e.o.Join)
+	if err != nil {
+		return nil, err
+	}
+	if identity, err = e.join(ctx, token); err != nil {
+		return nil, err
+	}
+	if err := identity.Save(path); err != nil {
+		return nil, err
+	}
+	e.o.Log.Info("joined the cloud", "gateway", e.o.Gateway, "certificate_until", identity.Leaf().NotAfter.Format(time.DateOnly))
+	return identity, nil
+}
+
+// join asks the nodes in turn, as long as the answer is that it may come later.
+func (e *Edge) join(ctx context.Context, token join.Token) (*join.Identity, error) {
+	for pause := firstJoinPause; ; pause = min(2*pause, lastJoinPause) {
+		for _, addr := range e.o.Cloud {
+			identity, err := sender.Join(ctx, addr, token, e.o.Gateway, time.Now)
+			switch {
+			case err == nil:
+				return identity, nil
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case join.Verdict(err) != join.Verdict(join.ErrUnavailable), errors.Is(err, join.ErrForeign):
+				return nil, fmt.Errorf("join at %s: %w", addr, err)
+			}
+			e.o.Log.Warn("cannot join yet; messages are kept meanwhile", "cloud", addr, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// depth is what the cloud is told about the backlog.
+func (e *Edge) depth() wire.Ping {
+	s, err := e.log.Stats()
+	if err != nil {
+		return wire.Ping{}
+	}
+	p := wire.Ping{Records: s.Records, Bytes: uint64(s.Bytes)}
+	if !s.Oldest.IsZero() {
+		p.Age = uint64(max(0, time.Since(s.Oldest)) / time.Millisecond)
+	}
+	return p
+}

@@ -1,0 +1,92 @@
+package edge
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// uplink is the local log as the sender sees it.
+type uplink struct {
+	log    *wal.Log
+	source bool // name each record's place in its headers
+}
+
+// List implements sender.Buffers.
+func (u uplink) List() ([]wire.Buffer, error) {
+	infos := u.log.Buffers()
+	list := make([]wire.Buffer, len(infos))
+	for i, info := range infos {
+		list[i] = wire.Buffer{ID: wire.BufferID(info.ID), Current: info.Current}
+		for lane, b := range info.Lanes {
+			list[i].Lanes[lane] = wire.Bounds(b)
+		}
+	}
+	return list, nil
+}
+
+// Read implements sender.Buffers.
+func (u uplink) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.Item, error) {
+	items, err := u.log.Read(wal.BufferID(id), wal.Lane(lane), from)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]sender.Item, len(items))
+	for i, item := range items {
+		out[i] = sender.Item{Seq: item.Seq, Topic: item.Record.Topic, Record: item.Record.Record, Gap: (*sender.Gap)(item.Gap)}
+		if u.source && item.Gap == nil {
+			r := &out[i].Record
+			r.Headers = append(r.Headers[:len(r.Headers):len(r.Headers)],
+				record.Header{Key: headerSource, Value: source(wal.BufferID(id), wal.Lane(lane), item.Seq)})
+		}
+	}
+	return out, nil
+}
+
+// Trim implements sender.Buffers.
+func (u uplink) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
+	return u.log.Trim(wal.BufferID(id), wal.Lane(lane), through)
+}
+
+// Retire implements sender.Buffers.
+func (u uplink) Retire(id wire.BufferID) error {
+	err := u.log.Retire(wal.BufferID(id))
+	if errors.Is(err, wal.ErrUnknown) || errors.Is(err, fs.ErrNotExist) {
+		return nil // gone already
+	}
+	return err
+}
+
+// Notify implements sender.Buffers.
+func (u uplink) Notify() <-chan struct{} { return u.log.Notify() }
+
+// Rows implements sender.Notes.
+func (u uplink) Rows(id wire.BufferID) ([]sender.Row, error) {
+	rows, err := u.log.Rows(wal.BufferID(id))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]sender.Row, len(rows))
+	for i, r := range rows {
+		out[i] = sender.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: wire.Lane(r.Lane), From: r.From}
+	}
+	return out, nil
+}
+
+// AddRow implements sender.Notes.
+func (u uplink) AddRow(id wire.BufferID, r sender.Row) error {
+	return u.log.AddRow(wal.BufferID(id), wal.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: wal.Lane(r.Lane), From: r.From})
+}
+
+// Bury implements sender.Notes.
+func (u uplink) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, reason string) error {
+	dead := make([]wal.Item, len(items))
+	for i, item := range items {
+		dead[i] = wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: (*wal.Gap)(item.Gap)}
+	}
+	return u.log.Bury(wal.BufferID(id), wal.Lane(lane), dead, reason)
+}

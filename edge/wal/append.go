@@ -1,0 +1,178 @@
+package wal
+
+import "fmt"
+
+// Append stores a batch behind the newest record of the lane and returns the
+// buffer and the sequence that its first record got; the others follow it one
+// by one. It is durable on return: one frame, one sync. recs stays the
+// caller's.
+//
+// ErrFull and ErrTooLarge: nothing was stored and the log is healthy. Any other
+// error: nothing may be acknowledged. If a write or a sync failed, the log
+// goes on in a new buffer: Current changes before Append returns, or, when the
+// disk does not even take that, in a later Append.
+func (l *Log) Append(ln Lane, recs []Record) (id BufferID, first uint64, err error) {
+	return l.append(ln, recs, nil)
+}
+
+// AppendAt is Append for a caller who has told others where the records will
+// lie: it stores them there, or nowhere and returns ErrMoved.
+func (l *Log) AppendAt(id BufferID, ln Lane, first uint64, recs []Record) error {
+	_, _, err := l.append(ln, recs, &place{id, first})
+	return err
+}
+
+// place is a sequence of a lane in a buffer.
+type place struct {
+	id  BufferID
+	seq uint64
+}
+
+func (l *Log) append(ln Lane, recs []Record, want *place) (BufferID, uint64, error) {
+	if err := checkLane(ln); err != nil {
+		return BufferID{}, 0, err
+	}
+	size, err := checkRecords(recs)
+	if err != nil {
+		return BufferID{}, 0, err
+	}
+	w, err := l.takeWriter(ln)
+	if err != nil {
+		return BufferID{}, 0, err
+	}
+	b := l.current // does not change while a writer is held
+	_, last, _ := w.lane.bounds()
+	first := last + 1
+	if want != nil && *want != (place{b.id, first}) {
+		w.mu.Unlock()
+		return BufferID{}, 0, fmt.Errorf("%w: the next record of lane %v is %d of buffer %v", ErrMoved, ln, first, b.id)
+	}
+	if len(recs) == 0 {
+		w.mu.Unlock()
+		return b.id, first, nil
+	}
+	if err := l.reserve(ln, size+FrameOverhead); err != nil {
+		w.mu.Unlock()
+		return BufferID{}, 0, err
+	}
+	n, err := l.write(b, w, first, recs)
+	l.used.Add(n - (size + FrameOverhead))
+	if err != nil {
+		l.giveUp(w, ln, err)
+		return BufferID{}, 0, fmt.Errorf("append to lane %v: %w", ln, err)
+	}
+	l.tell()
+	if err := w.roll(); err != nil {
+		l.giveUp(w, ln, err) // the batch is stored all the same
+		return b.id, first, nil
+	}
+	w.mu.Unlock()
+	return b.id, first, nil
+}
+
+// takeWriter locks the lane's writer when it has a buffer to write to. After a
+// failure it first gets it one.
+func (l *Log) takeWriter(ln Lane) (*writer, error) {
+	w := &l.writers[ln]
+	for {
+		w.mu.Lock()
+		if w.closed {
+			w.mu.Unlock()
+			return nil, ErrClosed
+		}
+		if !l.broken.Load() {
+			return w, nil
+		}
+		w.mu.Unlock()
+		if err := l.renew(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// write stores a batch and returns how many bytes it took, 0 on an error.
+func (l *Log) write(b *buffer, w *writer, first uint64, recs []Record) (int64, error) {
+	if err := b.make(); err != nil {
+		return 0, fmt.Errorf("create buffer: %w", err)
+	}
+	return w.append(w.frame(first, recs), first+uint64(len(recs))-1)
+}
+
+// giveUp ends the current buffer after a failed write, and unlocks the writer.
+func (l *Log) giveUp(w *writer, ln Lane, cause error) {
+	l.broken.Store(true)
+	w.mu.Unlock()
+	l.opts.Log.Error("a write to the buffer failed; it is given up for a new one", "lane", ln, "error", cause)
+	if err := l.renew(); err != nil {
+		l.opts.Log.Error("there is no new buffer yet", "error", err)
+	}
+}
+
+// renew ends a buffer that a write failed in and begins a new one. Lanes whose
+// appends are under way finish them first: what they stored counts.
+//
+// The order is the proof. The old buffer is sealed durably behind what was
+// acknowledged before a new one is begun: a frame whose append failed may lie
+// in it, and if it came back after its sender had stored the records a second
+// time, they would be delivered twice. Until both are durable nothing is
+// appended anywhere, and the next append tries again.
+func (l *Log) renew() error {
+	for i := range l.writers {
+		l.writers[i].mu.Lock()
+		defer l.writers[i].mu.Unlock()
+	}
+	if l.writers[0].closed {
+		return ErrClosed
+	}
+	if !l.broken.Load() {
+		return nil
+	}
+	old := l.current
+	if err := l.endBuffer(); err != nil {
+		return fmt.Errorf("seal buffer %v: %w", old.id, err)
+	}
+	if err := l.begin(); err != nil {
+		return fmt.Errorf("begin buffer: %w", err)
+	}
+	l.broken.Store(false)
+	l.settle(old)
+	l.tell()
+	return nil
+}
+
+// endBuffer closes the current buffer's files and seals its lanes. The caller
+// holds the writers. It can be called again after an error.
+func (l *Log) endBuffer() error {
+	for i := range l.writers {
+		w, la := &l.writers[i], &l.current.lanes[i]
+		w.close()
+		if la.marks.opened() {
+			if err := la.seal(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle brings the books of a buffer that was given up in line with its
+// files, or removes it if nothing was ever stored in it.
+func (l *Log) settle(b *buffer) {
+	for i := range b.lanes {
+		l.readers[i].mu.Lock() // no segment is freed meanwhile
+		more, err := b.lanes[i].relist()
+		l.readers[i].mu.Unlock()
+		l.used.Add(more)
+		if err != nil {
+			l.opts.Log.Warn("a buffer's files cannot be listed", "dir", b.lanes[i].dir, "error", err)
+		}
+	}
+	if !b.empty() {
+		return
+	}
+	l.mu.Lock()
+	l.drop(b)
+	l.mu.Unlock()
+	l.used.Add(-b.bytes())
+	l.discard(b)
+}

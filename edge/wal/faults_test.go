@@ -1,0 +1,455 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// mode is what happens to a step that is due to fail.
+type mode string
+
+const (
+	failBefore  mode = "fails, not applied"
+	failAfter   mode = "fails, applied"
+	failLong    mode = "fails, not applied, and the next ones too"
+	crashBefore mode = "killed before"
+	crashAfter  mode = "killed after"
+)
+
+var errInjected = errors.New("injected")
+
+// killed is what a step panics with when the process dies there.
+type killed struct{}
+
+// faulty counts the steps of a log and lets one of them go wrong.
+type faulty struct {
+	count int
+	at    int // the step that goes wrong; 0 none
+	until int // the last that does, with failLong
+	mode  mode
+	hit   string // what went wrong
+	syncs bool   // syncs are done; else the page cache is enough
+}
+
+func (f *faulty) disk() disk {
+	return disk{do: f.do}
+}
+
+func (f *faulty) do(s step, path string, do func() error) error {
+	switch s {
+	case stepSync, stepDirSync, stepCellSync, stepListSync:
+		if !f.syncs {
+			do = func() error { return nil }
+		}
+	}
+	f.count++
+	if f.at == 0 || f.count < f.at || f.count > max(f.at, f.until) {
+		return do()
+	}
+	if f.count == f.at {
+		f.hit = fmt.Sprintf("%s %s", s, path)
+	}
+	switch f.mode {
+	case crashBefore:
+		panic(killed{})
+	case crashAfter:
+		_ = do()
+		panic(killed{})
+	case failAfter:
+		_ = do()
+	}
+	return fmt.Errorf("%s: %w", s, errInjected)
+}
+
+// ledger is what a script was told, and so may rely on.
+type ledger struct {
+	n       int
+	stored  map[stream]map[uint64]int // record numbers by place
+	failed  map[int]bool              // record numbers that were refused
+	trimmed map[stream]uint64
+	gone    map[BufferID][Lanes]uint64
+	leaving map[BufferID]bool // Retire was called
+	rows    map[BufferID][]Row
+	buried  map[stream][]uint64
+	rest    map[stream]bool // Bury returned
+}
+
+func newLedger() *ledger {
+	return &ledger{
+		stored: map[stream]map[uint64]int{}, failed: map[int]bool{}, trimmed: map[stream]uint64{},
+		gone: map[BufferID][Lanes]uint64{}, leaving: map[BufferID]bool{},
+		rows: map[BufferID][]Row{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
+	}
+}
+
+func (g *ledger) append(l *Log, ln Lane, count int) {
+	n := g.n
+	g.n += count
+	batch := recs(n, count)
+	for i := range batch {
+		g.failed[n+i] = true
+	}
+	id, first, err := l.Append(ln, batch)
+	if err == nil {
+		s := stream{id, ln}
+		if g.stored[s] == nil {
+			g.stored[s] = map[uint64]int{}
+		}
+		for i := range batch {
+			delete(g.failed, n+i)
+			g.stored[s][first+uint64(i)] = n + i
+		}
+	}
+}
+
+// again calls f until it works; a fault that lasts is over after a while.
+func again(t *testing.T, f func() error) {
+	var err error
+	for range 100 {
+		if err = f(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("it never works again: %v", err)
+}
+
+// script is a life of a log: a buffer of an earlier open is drained and
+// retired while a new one is written, trimmed and partly buried.
+func script(t *testing.T, l *Log, old BufferID, g *ledger) {
+	for i := range 12 {
+		g.append(l, Lane(i%Lanes), 1+i%4)
+	}
+	row := Row{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: Live, From: 1}
+	again(t, func() error { return l.AddRow(old, row) })
+	g.rows[old] = append(g.rows[old], row)
+	for ln := range Lane(Lanes) {
+		s := stream{old, ln}
+		items, err := l.Read(old, ln, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, it := range items {
+			g.buried[s] = append(g.buried[s], it.Seq)
+		}
+		again(t, func() error { return l.Bury(old, ln, items, "refused") })
+		g.rest[s] = true
+		through := l.Last(old, ln)
+		g.trimmed[s] = through // it may count from here on
+		again(t, func() error { return l.Trim(old, ln, through) })
+	}
+	var last [Lanes]uint64
+	for ln := range last {
+		last[ln] = l.Last(old, Lane(ln))
+	}
+	g.leaving[old] = true
+	again(t, func() error {
+		err := l.Retire(old)
+		if errors.Is(err, ErrUnknown) {
+			return nil
+		}
+		return err
+	})
+	g.gone[old] = last
+	for i := range 12 {
+		g.append(l, Lane(i%Lanes), 1+i%3)
+		id := l.Current()
+		s := stream{id, Lane(i % Lanes)}
+		if last := l.Last(id, s.lane); i%2 == 0 && last > 2 {
+			g.trimmed[s] = last - 2
+			again(t, func() error { return l.Trim(id, s.lane, last-2) })
+		}
+	}
+}
+
+// check compares a log with what the script was told.
+func (g *ledger) check(t *testing.T, l *Log, killed bool) {
+	t.Helper()
+	if !l.broken.Load() {
+		checkBytes(t, l)
+	}
+	for s, want := range g.stored {
+		if g.leaving[s.id] && !slices.ContainsFunc(l.Buffers(), func(i Info) bool { return i.ID == s.id }) {
+			continue
+		}
+		got := map[uint64]int{}
+		for _, it := range readAll(t, l, s.id, s.lane) {
+			if it.Gap != nil {
+				if _, ok := want[it.Gap.First]; killed && !it.Gap.Exact && !ok {
+					continue // what a batch that was being written left
+				}
+				t.Fatalf("%v: gap %+v", s, *it.Gap)
+			}
+			var n int
+			if _, err := fmt.Sscanf(string(it.Record.Value), "reading %d", &n); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(it.Record, rec(n)) {
+				t.Fatalf("%v: record %d is damaged", s, n)
+			}
+			got[it.Seq] = n
+		}
+		for seq, n := range want {
+			if _, ok := got[seq]; !ok && seq <= g.trimmed[s] {
+				continue
+			}
+			if got[seq] != n {
+				t.Fatalf("%v: at %d lies %d, stored was %d", s, seq, got[seq], n)
+			}
+			delete(got, seq)
+		}
+		for seq, n := range got {
+			if !killed || !g.failed[n] {
+				t.Fatalf("%v: at %d lies %d, which nobody was told is stored", s, seq, n)
+			}
+		}
+	}
+	for id, last := range g.gone {
+		for ln, want := range last {
+			if got := l.Last(id, Lane(ln)); got != want {
+				t.Fatalf("Last of retired buffer %v lane %v = %d, want %d", id, ln, got, want)
+			}
+		}
+	}
+	for id, want := range g.rows {
+		if rows, err := l.Rows(id); err == nil && !reflect.DeepEqual(rows, want) && !g.leaving[id] {
+			t.Fatalf("rows %+v, want %+v", rows, want)
+		}
+	}
+	dead := map[stream][]uint64{}
+	if err := l.EachDead(func(d Dead) error {
+		s := stream{d.Buffer, d.Lane}
+		dead[s] = append(dead[s], d.Seq)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for s, want := range g.buried {
+		if !slices.Equal(dead[s], want) && !(killed && !g.rest[s] && len(dead[s]) == 0) {
+			t.Fatalf("buried of %v: %v, want %v", s, dead[s], want)
+		}
+	}
+}
+
+// prepare writes a buffer and closes, or is killed.
+func prepare(t *testing.T, dir string, g *ledger, clean bool) BufferID {
+	o := small(dir)
+	o.SegmentSize, o.disk = 512, noSync()
+	l := mustOpen(t, o)
+	for i := range 15 {
+		g.append(l, Lane(i%Lanes), 3)
+	}
+	if clean {
+		mustClose(t, l)
+	} else {
+		abandon(l)
+	}
+	return l.current.id
+}
+
+// run plays the script with one fault and checks what is left, in the process
+// that lived through it and in the next one.
+func run(t *testing.T, f *faulty, clean bool) {
+	dir, g := fastDir(t), newLedger()
+	old := prepare(t, dir, g, clean)
+	f.count = 0
+	o := small(dir)
+	o.SegmentSize, o.disk = 512, f.disk()
+	var l *Log
+	dead := func() (dead bool) {
+		defer func() {
+			if p := recover(); p != nil {
+				if _, ok := p.(killed); !ok {
+					panic(p)
+				}
+				dead = true
+			}
+		}()
+		var err error
+		if l, err = Open(o); err != nil {
+			if f.mode == failLong {
+				f.until = 0
+			}
+			l = mustOpen(t, o)
+		}
+		script(t, l, old, g)
+		return false
+	}()
+	if l != nil {
+		if !dead {
+			g.check(t, l, false)
+			// A log that could not seal its buffer is one that was killed.
+			dead = l.broken.Load()
+		}
+		abandon(l)
+	} else {
+		unlock(t, dir)
+	}
+	o.disk = noSync()
+	l = mustOpen(t, o)
+	g.check(t, l, dead)
+	g.append(l, Live, 3)
+	mustClose(t, l)
+	g.check(t, mustOpen(t, o), dead)
+}
+
+// unlock drops the lock of a log that was killed in Open: a process's locks go
+// with it.
+func unlock(t *testing.T, dir string) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("SKIPPED LOUDLY: needs /proc to drop a killed log's lock")
+	}
+	for _, e := range fds {
+		var fd int
+		fmt.Sscan(e.Name(), &fd)
+		if path, _ := os.Readlink("/proc/self/fd/" + e.Name()); strings.HasPrefix(path, dir) {
+			_ = unix.Flock(fd, unix.LOCK_UN)
+		}
+	}
+}
+
+// TestFaultMatrix lets every single step of a log's life go wrong in every
+// way.
+func TestFaultMatrix(t *testing.T) {
+	for _, clean := range []bool{true, false} {
+		count := &faulty{}
+		t.Run(fmt.Sprintf("clean=%v/none", clean), func(t *testing.T) { run(t, count, clean) })
+		total := count.count
+		t.Logf("%d steps", total)
+		stride := 1
+		if testing.Short() || raceEnabled {
+			stride = 3
+		}
+		for _, m := range []mode{failBefore, failAfter, failLong, crashBefore, crashAfter} {
+			for at := 1; at <= total; at += stride {
+				f := &faulty{at: at, until: at, mode: m}
+				if m == failLong {
+					f.until = at + 40
+				}
+				ok := t.Run(fmt.Sprintf("clean=%v/%s/%d", clean, m, at), func(t *testing.T) { run(t, f, clean) })
+				if !ok {
+					t.Fatalf("step %d %s: %s", at, m, f.hit)
+				}
+			}
+		}
+	}
+}
+
+// TestPoison is a failed write: no ack, a new buffer at once, and nothing of
+// the failed batch to be read, then or later.
+func TestPoison(t *testing.T) {
+	for _, s := range []step{stepWrite, stepSync, stepCell} {
+		t.Run(string(s), func(t *testing.T) {
+			dir := t.TempDir()
+			var fail bool
+			o := small(dir)
+			o.disk.do = func(got step, _ string, f func() error) error {
+				err := f()
+				if fail && got == s {
+					fail = false
+					return errInjected
+				}
+				return err
+			}
+			l := mustOpen(t, o)
+			old, _ := mustAppend(t, l, Live, recs(0, 5))
+			mustAppend(t, l, Bulk, recs(5, 5))
+			fail = true
+			if _, _, err := l.Append(Live, recs(10, 5)); !errors.Is(err, errInjected) {
+				t.Fatalf("Append: %v", err)
+			}
+			id, seq := l.Place(Live)
+			if id == old || seq != 1 || id.Counter() != old.Counter()+1 {
+				t.Fatalf("the next record goes to %v %d", id, seq)
+			}
+			if got, first := mustAppend(t, l, Live, recs(10, 5)); got != id || first != 1 {
+				t.Fatalf("appended to %v %d", got, first)
+			}
+			for range 2 {
+				checkItems(t, readAll(t, l, old, Live), recs(0, 5))
+				checkItems(t, readAll(t, l, old, Bulk), recs(5, 5))
+				checkItems(t, readAll(t, l, id, Live), recs(10, 5))
+				if last := l.Last(old, Live); last != 5 {
+					t.Fatalf("Last = %d", last)
+				}
+				abandon(l)
+				l = mustOpen(t, small(dir))
+			}
+		})
+	}
+}
+
+// TestFileSizeLimit is a real short write, in the middle of tidwall/wal. It
+// runs in a process of its own, whose files must not grow.
+func TestFileSizeLimit(t *testing.T) {
+	if os.Getenv("WAL_TEST_LIMIT") == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFileSizeLimit$", "-test.v")
+		cmd.Env = append(os.Environ(), "WAL_TEST_LIMIT=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	o := small(t.TempDir())
+	o.SegmentSize = 1 << 20
+	l := mustOpen(t, o)
+	old, _ := mustAppend(t, l, Live, recs(0, 50))
+	size := l.current.lanes[Live].bytes()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	limit := before
+	limit.Cur = uint64(size) + 1000
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := l.Append(Live, recs(50, 50))
+	if e := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); e != nil {
+		t.Fatal(e)
+	}
+	if !errors.Is(err, syscall.EFBIG) {
+		t.Fatalf("Append: %v", err)
+	}
+	if st, err := os.Stat(segmentFiles(t, o.Dir, old, Live)[0]); err != nil || st.Size() <= size {
+		t.Fatalf("the write left nothing: %v, %v", st, err)
+	}
+	checkItems(t, readAll(t, l, old, Live), recs(0, 50))
+	id, _ := mustAppend(t, l, Live, recs(50, 50))
+	checkItems(t, readAll(t, l, id, Live), recs(50, 50))
+	if _, err := l.Read(old, Live, 51); err != io.EOF {
+		t.Fatalf("behind the sealed end: %v", err)
+	}
+	checkBytes(t, l)
+}
+
+// checkBytes compares what the log believes its segments take with the files.
+func checkBytes(t *testing.T, l *Log) {
+	t.Helper()
+	var total int64
+	for _, info := range l.Buffers() {
+		for ln := range Lane(Lanes) {
+			for _, path := range segmentFiles(t, l.opts.Dir, info.ID, ln) {
+				st, err := os.Stat(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				total += st.Size()
+			}
+		}
+	}
+	if s, err := l.Stats(); err != nil || s.Bytes != total {
+		t.Fatalf("Stats.Bytes = %d, %v, the files have %d", s.Bytes, err, total)
+	}
+}

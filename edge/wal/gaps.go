@@ -1,0 +1,98 @@
+package wal
+
+import (
+	"encoding/binary"
+	"path/filepath"
+	"slices"
+)
+
+const (
+	gapsName  = "gaps"
+	maxReason = 200
+)
+
+// gaps are the holes of a lane that have been handed out. They stay holes: a
+// bad block may give its bytes back some day, and a record that was reported
+// missing must not turn up after all.
+type gaps struct {
+	list  *list
+	known []Gap // in order
+}
+
+// open reads the lane's list of gaps, if it has one.
+func (g *gaps) open(d *disk, dir string, s salt) error {
+	var err error
+	g.list, err = openList(d, filepath.Join(dir, gapsName), s^partGaps, kindGap, func(body []byte) error {
+		gap, err := parseGap(body)
+		if err == nil {
+			g.insert(gap)
+		}
+		return err
+	})
+	return err
+}
+
+// at returns the gap that holds seq.
+func (g *gaps) at(seq uint64) (Gap, bool) {
+	i, _ := slices.BinarySearchFunc(g.known, seq, func(gap Gap, seq uint64) int {
+		if gap.Last < seq {
+			return -1
+		}
+		return 1
+	})
+	if i < len(g.known) && g.known[i].First <= seq {
+		return g.known[i], true
+	}
+	return Gap{}, false
+}
+
+// add remembers a gap. On an error it is remembered in memory only.
+func (g *gaps) add(gap Gap) error {
+	body := appendGap(nil, gap)
+	err := g.list.append(body, func(add func([]byte)) {
+		for _, k := range g.known {
+			add(appendGap(nil, k))
+		}
+	})
+	g.insert(gap)
+	return err
+}
+
+func (g *gaps) insert(gap Gap) {
+	i, _ := slices.BinarySearchFunc(g.known, gap.First, func(k Gap, first uint64) int {
+		if k.First <= first {
+			return -1
+		}
+		return 1
+	})
+	g.known = slices.Insert(g.known, i, gap)
+}
+
+// appendGap appends the body of a gap frame.
+func appendGap(dst []byte, gap Gap) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, gap.First)
+	dst = binary.BigEndian.AppendUint64(dst, gap.Last)
+	exact := byte(0)
+	if gap.Exact {
+		exact = 1
+	}
+	dst = append(dst, exact)
+	return append(dst, gap.Reason[:min(len(gap.Reason), maxReason)]...)
+}
+
+// parseGap takes nothing but what appendGap wrote.
+func parseGap(p []byte) (Gap, error) {
+	if len(p) < 17 || len(p) > 17+maxReason || p[16] > 1 {
+		return Gap{}, corrupt("gap of %d bytes", len(p))
+	}
+	gap := Gap{
+		First:  binary.BigEndian.Uint64(p),
+		Last:   binary.BigEndian.Uint64(p[8:]),
+		Exact:  p[16] == 1,
+		Reason: string(p[17:]),
+	}
+	if gap.First == 0 || gap.Last < gap.First {
+		return Gap{}, corrupt("gap from %d to %d", gap.First, gap.Last)
+	}
+	return gap, nil
+}

@@ -1,0 +1,364 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// lane is one lane of one buffer: its files and its bounds. What only the
+// current buffer has, the open segment, is in writer.
+type lane struct {
+	disk *disk
+	log  *slog.Logger
+	dir  string
+	salt salt
+
+	marks marks
+	gaps  gaps // guarded by the reader's lock
+
+	// behind says that the files do not show yet what was trimmed: a step
+	// failed. Guarded by the reader's lock, as is written.
+	behind  bool
+	written time.Time // when acked was last written to marks
+
+	// sealed says that the disk knows the end of the lane, or that there is no
+	// directory to keep it in. Written by Open only.
+	sealed bool
+
+	mu    sync.Mutex
+	segs  []segment // oldest first
+	last  uint64    // newest durable sequence
+	acked uint64    // everything up to here is delivered
+	guess bool      // last is a guess
+}
+
+// segment is one file of tidwall/wal.
+type segment struct {
+	index uint64 // of its first entry, for tidwall/wal
+	name  string
+	size  int64
+	first uint64 // sequence of the first frame at or behind its beginning; 0: not known yet
+}
+
+// segmentName is the name that tidwall/wal gives the segment that begins with
+// an index.
+func segmentName(index uint64) string {
+	s := strconv.FormatUint(index, 10)
+	return strings.Repeat("0", 20-len(s)) + s
+}
+
+// parseSegment reads a file name. What tidwall/wal leaves behind when it is
+// interrupted while it truncates (.START, .END) counts too: frames that such a
+// file repeats are told by their sequence.
+func parseSegment(name string) (index uint64, ok bool) {
+	digits := strings.TrimSuffix(strings.TrimSuffix(name, ".START"), ".END")
+	if len(digits) != 20 {
+		return 0, false
+	}
+	index, err := strconv.ParseUint(digits, 10, 64)
+	return index, err == nil && index > 0
+}
+
+// listSegments returns the segments in a directory, which need not exist.
+func listSegments(dir string) ([]segment, error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var segs []segment
+	for _, e := range entries {
+		index, ok := parseSegment(e.Name())
+		if !ok || !e.Type().IsRegular() {
+			continue
+		}
+		st, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		segs = append(segs, segment{index: index, name: e.Name(), size: st.Size()})
+	}
+	return segs, nil
+}
+
+// load reads a lane that an earlier open wrote, as it is found on the disk. It
+// reads the lane's last segment if the lane was not sealed, and nothing but
+// names otherwise.
+func (la *lane) load() error {
+	segs, err := listSegments(la.dir)
+	if err != nil {
+		return err
+	}
+	la.segs = segs
+	if err := la.gaps.open(la.disk, la.dir, la.salt); err != nil {
+		return err
+	}
+	m, known := parseMark(readCell(filepath.Join(la.dir, marksName), la.salt^partMarks))
+	if !known && len(segs) > 0 {
+		m.acked = la.guessAcked()
+	}
+	la.sealed = m.sealed || !known && len(segs) == 0
+	if !m.sealed {
+		if m, err = la.judge(m, known); err != nil {
+			return err
+		}
+	}
+	m.acked = min(m.acked, m.high)
+	la.marks.mark = m
+	la.last, la.acked, la.guess = m.high, m.acked, m.guess
+	return nil
+}
+
+// guessAcked is the acknowledged position of a lane whose marks are lost:
+// nothing, or what was there before the oldest segment that is left.
+func (la *lane) guessAcked() uint64 {
+	if la.segs[0].index == 1 {
+		return 0
+	}
+	first, err := la.firstOf(0)
+	if err != nil || first == never {
+		return 0
+	}
+	return first - 1
+}
+
+// judge finds the end of a lane that was not sealed: its process was killed.
+// The mark that it returns is sealed.
+//
+// Behind the last intact frame there may be what is left of a batch that was
+// being written, which nobody was told is stored, or what is left of stored
+// ones. The high-water mark, written after each sync, says which. It can be
+// behind after a power cut, or lost: then damaged bytes at the end count as at
+// least one record that may be missing.
+func (la *lane) judge(m mark, known bool) (mark, error) {
+	end, err := la.findEnd()
+	if err != nil {
+		return mark{}, err
+	}
+	valid := max(end.last, m.acked)
+	switch {
+	case known && m.high >= valid:
+	case end.damaged, !known && len(la.segs) > 0:
+		m.high, m.guess = max(valid+1, end.claimed), true
+	default:
+		m.high = valid
+	}
+	m.sealed = true
+	return m, nil
+}
+
+// laneEnd is what lies at the end of a lane's segments.
+type laneEnd struct {
+	last    uint64 // sequence of the last intact record; 0 none
+	damaged bool   // there are bytes behind it
+	claimed uint64 // last sequence of the damaged frames behind it whose headers are intact
+}
+
+// findEnd reads segments, newest first, until it finds an intact frame.
+func (la *lane) findEnd() (laneEnd, error) {
+	var end laneEnd
+	for i := len(la.segs) - 1; i >= 0 && end.last == 0; i-- {
+		if err := la.scanEnd(i, &end); err != nil {
+			return laneEnd{}, err
+		}
+	}
+	return end, nil
+}
+
+func (la *lane) scanEnd(i int, end *laneEnd) error {
+	var w window
+	if err := w.open(filepath.Join(la.dir, la.segs[i].name)); err != nil {
+		end.damaged = true
+		if unreadable(err) {
+			return nil
+		}
+		return err
+	}
+	defer w.close()
+	var last, claimed uint64
+	damaged, off := false, int64(0)
+	for {
+		h, at, ok, err := findHeader(&w, la.salt, off)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			damaged = damaged || off < la.segs[i].size
+			break
+		}
+		_, ok, err = readBody(&w, h, at)
+		if err != nil {
+			return err
+		}
+		if ok && h.kind == kindRecords && h.last() > last {
+			last, claimed, damaged = h.last(), 0, false
+		} else {
+			claimed, damaged = max(claimed, h.last()), true
+		}
+		off = h.end(at)
+	}
+	end.last = last
+	end.damaged = end.damaged || damaged
+	end.claimed = max(end.claimed, claimed)
+	return nil
+}
+
+// seal makes the end of the lane what it is in memory, for good and durably:
+// whatever else lies in its segments does not count.
+func (la *lane) seal() error {
+	la.mu.Lock()
+	last, acked, guess := la.last, la.acked, la.guess
+	la.mu.Unlock()
+	if err := la.marks.open(la.disk, la.dir, la.salt); err != nil {
+		return err
+	}
+	return la.marks.set(func(m *mark) {
+		*m = mark{high: last, acked: acked, sealed: true, guess: guess}
+	})
+}
+
+// relist brings the list of segments in line with the directory and returns
+// how many bytes more that is.
+func (la *lane) relist() (int64, error) {
+	segs, err := listSegments(la.dir)
+	if err != nil {
+		return 0, err
+	}
+	la.mu.Lock()
+	defer la.mu.Unlock()
+	for i := range segs {
+		if j, found := placeOf(la.segs, segs[i].name); found {
+			segs[i].first = la.segs[j].first
+		}
+	}
+	more := sizeOf(segs) - sizeOf(la.segs)
+	la.segs = segs
+	return more, nil
+}
+
+// bounds returns acked, last and whether last is known for sure.
+func (la *lane) bounds() (acked, last uint64, exact bool) {
+	la.mu.Lock()
+	defer la.mu.Unlock()
+	return la.acked, la.last, !la.guess
+}
+
+// bytes is what the segments take on the disk.
+func (la *lane) bytes() int64 {
+	la.mu.Lock()
+	defer la.mu.Unlock()
+	return sizeOf(la.segs)
+}
+
+func sizeOf(segs []segment) int64 {
+	var n int64
+	for _, s := range segs {
+		n += s.size
+	}
+	return n
+}
+
+// never is a sequence that no record has.
+const never = ^uint64(0)
+
+// segment returns the i-th oldest segment.
+func (la *lane) segment(i int) (segment, bool) {
+	la.mu.Lock()
+	defer la.mu.Unlock()
+	if i < 0 || i >= len(la.segs) {
+		return segment{}, false
+	}
+	return la.segs[i], true
+}
+
+// place returns where the segment with this name is in the list, or where the
+// one behind it is if it has been freed.
+func (la *lane) place(name string) (i int, found bool) {
+	la.mu.Lock()
+	defer la.mu.Unlock()
+	return placeOf(la.segs, name)
+}
+
+func placeOf(segs []segment, name string) (i int, found bool) {
+	return slices.BinarySearchFunc(segs, name, func(s segment, name string) int {
+		return strings.Compare(s.name, name)
+	})
+}
+
+// search returns the segment that holds a sequence if any does: the newest
+// that begins at or before it.
+func (la *lane) search(seq uint64) (int, error) {
+	la.mu.Lock()
+	n := len(la.segs)
+	la.mu.Unlock()
+	var failed error
+	i := sort.Search(n, func(i int) bool {
+		first, err := la.firstOf(i)
+		if err != nil {
+			failed = err
+		}
+		return first > seq
+	})
+	return max(0, i-1), failed
+}
+
+// firstOf returns the sequence of the first frame at or behind the beginning
+// of segment i; never when there is none.
+func (la *lane) firstOf(i int) (uint64, error) {
+	for ; ; i++ {
+		s, ok := la.segment(i)
+		if !ok {
+			return never, nil
+		}
+		if s.first == 0 {
+			var err error
+			if s.first, err = la.probe(s.name); err != nil {
+				return 0, err
+			}
+		}
+		if s.first != never {
+			la.learn(s.name, s.first)
+			return s.first, nil
+		}
+	}
+}
+
+// learn remembers where a segment begins.
+func (la *lane) learn(name string, first uint64) {
+	la.mu.Lock()
+	defer la.mu.Unlock()
+	if i, found := placeOf(la.segs, name); found {
+		la.segs[i].first = first
+	}
+}
+
+// probe reads the first frame header of a segment.
+func (la *lane) probe(name string) (uint64, error) {
+	w := window{size: blockSize}
+	if err := w.open(filepath.Join(la.dir, name)); err != nil {
+		if unreadable(err) {
+			return never, nil
+		}
+		return 0, err
+	}
+	defer w.close()
+	h, _, ok, err := findHeader(&w, la.salt, 0)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		return never, nil
+	}
+	return h.first, nil
+}

@@ -1,0 +1,357 @@
+package wal
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Log is the buffer of one gateway. Its methods may be called from several
+// goroutines: appends to one lane wait for each other, as do reads and trims
+// of one lane; nothing else waits for anything that takes a disk's time.
+//
+// Locks are taken in this order: writers, lane by lane; readers, lane by lane;
+// mu; then those inside buffers and lanes.
+type Log struct {
+	opts    Options
+	disk    *disk
+	lock    *os.File
+	notify  chan struct{}
+	used    atomic.Int64 // bytes in segments, and those that appends under way will take
+	broken  atomic.Bool  // a write failed: no append before there is a new buffer
+	writers [Lanes]writer
+	readers [Lanes]reader
+	dead    dead
+
+	mu      sync.RWMutex
+	closed  bool
+	counter *cell     // with highest: of whoever holds all writers
+	highest uint32    // counter of any buffer ever seen
+	buffers []*buffer // oldest first, the current one last
+	current *buffer
+	retired retired
+	unread  int // buffers on the disk that cannot be read
+}
+
+const (
+	lockName    = "lock"
+	counterName = "counter"
+	buffersName = "buffers"
+	retiredName = "retired"
+	deadName    = "dead"
+)
+
+func (l *Log) buffersDir() string { return filepath.Join(l.opts.Dir, buffersName) }
+
+// Open opens the buffer directory, finds out what an earlier process left
+// there, and begins a new buffer, whose id is durable on return. It boots
+// whatever the files look like: damage becomes gaps. The only errors are a
+// directory that cannot be written, and one that another process has open
+// (ErrLocked).
+func Open(o Options) (*Log, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	l := &Log{opts: o, notify: make(chan struct{}, 1)}
+	l.disk = &l.opts.disk
+	l.dead = dead{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, deadName), quota: o.DeadQuota}
+	for i := range l.writers {
+		l.writers[i].disk, l.writers[i].segmentSize = l.disk, o.SegmentSize
+	}
+	if err := l.open(); err != nil {
+		if l.counter != nil {
+			l.counter.close()
+		}
+		if l.lock != nil {
+			l.lock.Close()
+		}
+		if errors.Is(err, ErrLocked) {
+			return nil, fmt.Errorf("buffer directory %s is %w", o.Dir, err)
+		}
+		return nil, fmt.Errorf("buffer directory %s is not usable: %w", o.Dir, err)
+	}
+	return l, nil
+}
+
+func (l *Log) open() (err error) {
+	if err = l.mkdirAll(l.opts.Dir); err != nil {
+		return err
+	}
+	if l.lock, err = lockFile(filepath.Join(l.opts.Dir, lockName)); err != nil {
+		return err
+	}
+	if err = l.disk.mkdir(l.buffersDir()); err != nil {
+		return err
+	}
+	if err = l.openCounter(); err != nil {
+		return err
+	}
+	if err = l.retired.open(l.disk, filepath.Join(l.opts.Dir, retiredName), l.opts.Log); err != nil {
+		return err
+	}
+	if err = l.loadBuffers(); err != nil {
+		return err
+	}
+	return l.begin()
+}
+
+// mkdirAll creates the directory and those above it that are missing, each
+// durably.
+func (l *Log) mkdirAll(path string) error {
+	if st, err := os.Stat(path); err == nil && st.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := l.mkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	return l.disk.mkdir(path)
+}
+
+func (l *Log) openCounter() error {
+	c, value, err := openCell(l.disk, filepath.Join(l.opts.Dir, counterName), saltOf(BufferID{}, partCounter))
+	if err != nil {
+		return err
+	}
+	l.counter = c
+	if value != nil {
+		l.highest = binary.BigEndian.Uint32(value)
+	}
+	return nil
+}
+
+// loadBuffers finds the buffers of earlier opens. Whatever is wrong with one
+// of them, the others and the new one work.
+func (l *Log) loadBuffers() error {
+	entries, err := os.ReadDir(l.buffersDir())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasSuffix(name, goneSuffix) {
+			if err := os.RemoveAll(filepath.Join(l.buffersDir(), name)); err != nil {
+				l.opts.Log.Warn("a retired buffer stays on the disk", "name", name, "error", err)
+			}
+			continue
+		}
+		id, ok := parseBufferName(name)
+		if !ok {
+			l.opts.Log.Warn("a file among the buffers is none", "name", name)
+			continue
+		}
+		l.highest = max(l.highest, id.Counter())
+		l.loadBuffer(id)
+	}
+	l.highest = max(l.highest, l.retired.highest())
+	slices.SortFunc(l.buffers, func(a, b *buffer) int { return cmp.Compare(a.id.String(), b.id.String()) })
+	return nil
+}
+
+func (l *Log) loadBuffer(id BufferID) {
+	b := l.newBuffer(id)
+	if _, ok := l.retired.last(id); ok {
+		l.discard(b)
+		return
+	}
+	if err := b.load(); err != nil {
+		l.unread++
+		l.opts.Log.Error("a buffer cannot be read; it is left as it is", "buffer", id, "error", err)
+		return
+	}
+	if b.empty() {
+		l.discard(b)
+		return
+	}
+	for i := range b.lanes {
+		la := &b.lanes[i]
+		if la.sealed {
+			continue
+		}
+		if err := la.seal(); err != nil {
+			l.opts.Log.Warn("the end of a buffer is not written down; it is found again at the next start",
+				"dir", la.dir, "error", err)
+		}
+	}
+	l.used.Add(b.bytes())
+	l.buffers = append(l.buffers, b)
+	l.opts.Log.Info("a buffer of an earlier start", "buffer", id, "bytes", b.bytes())
+}
+
+// discard removes a buffer that nobody needs. What is left of it after an
+// error is removed at the next start.
+func (l *Log) discard(b *buffer) {
+	if err := b.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.opts.Log.Warn("a buffer that is done stays on the disk", "buffer", b.id, "error", err)
+	}
+}
+
+// begin draws an id and makes a new buffer of it the current one. The id is
+// durable on return, the directory is made by the first append. A crash in
+// between leaves a counter that nobody used.
+func (l *Log) begin() error {
+	if l.highest == math.MaxUint32 {
+		return errors.New("its buffer counter is used up")
+	}
+	var id BufferID
+	binary.BigEndian.PutUint32(id[:], l.highest+1)
+	if _, err := rand.Read(id[4:]); err != nil {
+		return err
+	}
+	value := make([]byte, cellPayload)
+	copy(value, id[:4])
+	if err := l.counter.set(value); err != nil {
+		return fmt.Errorf("write counter: %w", err)
+	}
+	if err := l.disk.syncDir(l.opts.Dir); err != nil {
+		return err
+	}
+	b := l.newBuffer(id)
+	for i := range b.lanes {
+		la := &b.lanes[i]
+		if err := la.gaps.open(l.disk, la.dir, la.salt); err != nil {
+			return err
+		}
+		l.writers[i].lane = la
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.highest++
+	l.current = b
+	l.buffers = append(l.buffers, b)
+	return nil
+}
+
+// buffer returns the buffer with this id.
+func (l *Log) buffer(id BufferID) (*buffer, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	for _, b := range l.buffers {
+		if b.id == id {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("%w %v", ErrUnknown, id)
+}
+
+// Current is the id of the buffer that records are appended to.
+func (l *Log) Current() BufferID {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.current.id
+}
+
+// Next is the sequence that the next record of the lane gets in the current
+// buffer. It is only of use to somebody who is the only one to append.
+func (l *Log) Next(ln Lane) uint64 {
+	_, seq := l.Place(ln)
+	return seq
+}
+
+// Place is where the next record of the lane goes. It may be out of date on
+// return unless the caller is the only one to append; AppendAt then says so.
+// It panics on a lane that is none.
+func (l *Log) Place(ln Lane) (id BufferID, seq uint64) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	_, last, _ := l.current.lanes[ln].bounds()
+	return l.current.id, last + 1
+}
+
+// Last is the newest durable sequence of a buffer's lane, 0 when there is none
+// or nothing is known about the buffer. It is known of every buffer on the
+// disk, trimmed or not, and of the newest 256 that were retired.
+func (l *Log) Last(id BufferID, ln Lane) uint64 {
+	if ln >= Lanes {
+		return 0
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, b := range l.buffers {
+		if b.id == id {
+			_, last, _ := b.lanes[ln].bounds()
+			return last
+		}
+	}
+	last, _ := l.retired.last(id)
+	return last[ln]
+}
+
+// Buffers lists the buffers on the disk, oldest first; the current one is the
+// last.
+func (l *Log) Buffers() []Info {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	infos := make([]Info, len(l.buffers))
+	for i, b := range l.buffers {
+		infos[i] = Info{ID: b.id, Current: b == l.current}
+		for j := range b.lanes {
+			acked, last, _ := b.lanes[j].bounds()
+			infos[i].Lanes[j] = Bounds{First: acked + 1, Last: last}
+		}
+	}
+	return infos
+}
+
+// Notify receives when something new can be read. It holds one value, so that
+// nothing is missed and nobody waits.
+func (l *Log) Notify() <-chan struct{} { return l.notify }
+
+func (l *Log) tell() {
+	select {
+	case l.notify <- struct{}{}:
+	default:
+	}
+}
+
+// Close seals the current buffer and lets the directory go. It waits for the
+// appends and reads that are under way.
+func (l *Log) Close() error {
+	for i := range l.writers {
+		l.writers[i].mu.Lock()
+		defer l.writers[i].mu.Unlock()
+	}
+	for i := range l.readers {
+		l.readers[i].mu.Lock()
+		defer l.readers[i].mu.Unlock()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	for i := range l.writers {
+		l.writers[i].closed = true
+	}
+	var failed error
+	if err := l.endBuffer(); err != nil {
+		failed = fmt.Errorf("seal buffer %v: %w", l.current.id, err)
+	}
+	for i := range l.readers {
+		l.readers[i].forget()
+	}
+	for _, b := range l.buffers {
+		for i := range b.lanes {
+			b.lanes[i].marks.close()
+		}
+	}
+	l.dead.close()
+	l.counter.close()
+	l.lock.Close()
+	return failed
+}

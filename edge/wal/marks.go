@@ -1,0 +1,125 @@
+package wal
+
+import (
+	"encoding/binary"
+	"path/filepath"
+	"sync"
+)
+
+// marksName is a lane's side file.
+const marksName = "marks"
+
+// mark is what a lane remembers beside its segments.
+type mark struct {
+	high  uint64 // newest sequence that was durable; what is behind it in the segments does not count once sealed
+	acked uint64 // everything up to here is delivered
+
+	sealed bool // nothing follows high, ever
+	guess  bool // high is a guess: the true one was lost
+}
+
+const (
+	markSealed = 1 << iota
+	markGuess
+)
+
+func (m mark) encode() []byte {
+	p := make([]byte, cellPayload)
+	binary.BigEndian.PutUint64(p, m.high)
+	binary.BigEndian.PutUint64(p[8:], m.acked)
+	if m.sealed {
+		p[16] |= markSealed
+	}
+	if m.guess {
+		p[16] |= markGuess
+	}
+	return p
+}
+
+// parseMark reads a cell's value; ok is false when there is none.
+func parseMark(p []byte) (m mark, ok bool) {
+	if len(p) != cellPayload {
+		return mark{}, false
+	}
+	return mark{
+		high:   binary.BigEndian.Uint64(p),
+		acked:  binary.BigEndian.Uint64(p[8:]),
+		sealed: p[16]&markSealed != 0,
+		guess:  p[16]&markGuess != 0,
+	}, true
+}
+
+// marks keeps a lane's mark on disk. The zero value keeps it nowhere, until
+// open. Its methods may be called from several goroutines: the sender moves
+// acked while an append moves high.
+type marks struct {
+	mu   sync.Mutex
+	mark mark
+	cell *cell
+}
+
+// open opens the lane's side file, or creates it, durably, its name included.
+func (m *marks) open(d *disk, dir string, s salt) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cell != nil {
+		return nil
+	}
+	c, value, err := openCell(d, filepath.Join(dir, marksName), s^partMarks)
+	if err != nil {
+		return err
+	}
+	if value == nil {
+		if err = c.set(m.mark.encode()); err == nil {
+			err = d.syncDir(dir)
+		}
+	}
+	if err != nil {
+		c.close()
+		return err
+	}
+	m.cell = c
+	return nil
+}
+
+// write applies change and writes the mark. It survives kill -9, and the next
+// set makes it durable.
+func (m *marks) write(change func(*mark)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.mark)
+	return m.cell.write(m.mark.encode())
+}
+
+// acked moves the acknowledged position in memory: whichever write comes next
+// takes it along.
+func (m *marks) acked(seq uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mark.acked = max(m.mark.acked, seq)
+}
+
+// set applies change and makes the mark durable.
+func (m *marks) set(change func(*mark)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.mark)
+	return m.cell.set(m.mark.encode())
+}
+
+// opened says whether there is a side file to write to.
+func (m *marks) opened() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cell != nil
+}
+
+// close lets the side file go.
+func (m *marks) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cell != nil {
+		m.cell.close()
+		m.cell = nil
+	}
+}

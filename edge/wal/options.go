@@ -1,0 +1,82 @@
+package wal
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Sizes that Options takes when a field is zero.
+const (
+	defaultQuota       = 1 << 30
+	defaultReserve     = 64 << 20
+	defaultSegmentSize = 1 << 20
+	defaultDeadQuota   = 64 << 20
+)
+
+// Options configures a Log. Only Dir is required.
+type Options struct {
+	// Dir holds everything. It is created if it is missing.
+	Dir string
+
+	// Quota is how many bytes the buffers may take together; 0 is 1 GiB. The
+	// last sixteenth is for alarms alone and the one before for alarms and
+	// live records, so that a bulk backlog never refuses an alarm.
+	Quota int64
+
+	// Reserve is how many bytes Append leaves free on the disk for others; 0
+	// is 64 MiB, a negative number is none.
+	Reserve int64
+
+	// SegmentSize is how many bytes a file takes before the next one is
+	// begun; 0 is 1 MiB. Disk space is given back in whole files. One file
+	// per lane in use is held in memory by tidwall/wal.
+	SegmentSize int
+
+	// DeadQuota is how many bytes the dead letters may take; 0 is 64 MiB. The
+	// oldest go when it is exceeded.
+	DeadQuota int64
+
+	// Log gets a line for every damage found and every buffer given up; nil
+	// is silence.
+	Log *slog.Logger
+
+	// Now is the clock that paces the lazy write of the acknowledged
+	// position; nil is time.Now.
+	Now func() time.Time
+
+	disk disk // a test's way to make steps fail
+}
+
+// check fills in what was left zero.
+func (o *Options) check() error {
+	if o.Dir == "" {
+		return fmt.Errorf("buffer directory is not set")
+	}
+	if o.Quota < 0 || o.SegmentSize < 0 || o.DeadQuota < 0 {
+		return fmt.Errorf("buffer quota, segment size and dead letter quota must not be negative")
+	}
+	if o.SegmentSize > maxBody {
+		return fmt.Errorf("buffer segment size %d is over the limit of %d bytes", o.SegmentSize, maxBody)
+	}
+	if o.Quota == 0 {
+		o.Quota = defaultQuota
+	}
+	if o.Reserve == 0 {
+		o.Reserve = defaultReserve
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegmentSize
+	}
+	if o.DeadQuota == 0 {
+		o.DeadQuota = defaultDeadQuota
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.disk.defaults()
+	return nil
+}

@@ -1,0 +1,107 @@
+package wal
+
+import "time"
+
+// Stats is what the buffer holds at one moment.
+type Stats struct {
+	Bytes, Quota int64 // of the segments of all buffers
+	Free         int64 // bytes that the disk has left, the reserve included; -1: not known
+
+	Buffers    int    // on the disk, the current one included
+	Unreadable int    // on the disk, but not to be read at this start
+	Records    uint64 // not acknowledged yet, gaps included
+	Lanes      [Lanes]LaneStats
+
+	// Oldest is the timestamp of the oldest record that is not acknowledged;
+	// zero when there is none.
+	Oldest time.Time
+
+	DeadBytes   int64
+	DeadRecords uint64
+	DeadDropped uint64 // since Open, for newer ones
+}
+
+// LaneStats is what one lane holds in all buffers.
+type LaneStats struct {
+	Records uint64    // not acknowledged yet, gaps included
+	Oldest  time.Time // zero when there is none
+}
+
+// oldest is a reader's memory of the oldest record, so that to ask again costs
+// nothing.
+type oldest struct {
+	lane  *lane
+	acked uint64
+	at    time.Time
+}
+
+// Stats returns what the buffer holds. It may read a frame of each lane.
+func (l *Log) Stats() (Stats, error) {
+	s := Stats{Bytes: l.used.Load(), Quota: l.opts.Quota}
+	var err error
+	if s.Free, err = l.disk.free(l.opts.Dir); err != nil {
+		s.Free = -1
+	}
+	l.mu.RLock()
+	if l.closed {
+		l.mu.RUnlock()
+		return Stats{}, ErrClosed
+	}
+	buffers := l.buffers
+	s.Buffers, s.Unreadable = len(buffers), l.unread
+	l.mu.RUnlock()
+	for ln := range Lane(Lanes) {
+		lane := &s.Lanes[ln]
+		for _, b := range buffers {
+			acked, last, _ := b.lanes[ln].bounds()
+			if lane.Records == 0 && acked < last {
+				lane.Oldest = l.readers[ln].oldestIn(&b.lanes[ln])
+			}
+			lane.Records += last - acked
+		}
+		s.Records += lane.Records
+		if !lane.Oldest.IsZero() && (s.Oldest.IsZero() || lane.Oldest.Before(s.Oldest)) {
+			s.Oldest = lane.Oldest
+		}
+	}
+	return s, l.dead.stats(&s)
+}
+
+// oldestIn returns the timestamp of the first record of a lane that is not
+// acknowledged and can be read; zero when there is none.
+func (r *reader) oldestIn(la *lane) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	acked, last, _ := la.bounds()
+	if r.oldest.lane == la && r.oldest.acked == acked {
+		return r.oldest.at
+	}
+	if acked == last {
+		return time.Time{}
+	}
+	var other reader // the sender's place is not lost
+	defer other.window.close()
+	f, err := other.find(la, acked+1, last)
+	if err != nil || f.count == 0 {
+		return time.Time{}
+	}
+	items, err := decodeRecords(f.body, f.header, max(f.first, acked+1))
+	if err != nil {
+		return time.Time{}
+	}
+	r.oldest = oldest{lane: la, acked: acked, at: time.UnixMilli(items[0].Record.Timestamp)}
+	return r.oldest.at
+}
+
+func (d *dead) stats(s *Stats) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.load(); err != nil {
+		return err
+	}
+	s.DeadBytes, s.DeadDropped = d.bytes(), d.dropped
+	for _, f := range d.files {
+		s.DeadRecords += f.count
+	}
+	return nil
+}

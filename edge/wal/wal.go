@@ -1,0 +1,136 @@
+package wal
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Errors of this package, to be tested with errors.Is. Everything else that
+// Append returns means that the write or its sync failed.
+var (
+	// ErrFull: the quota or the free-space reserve leaves no room. Nothing was
+	// stored and the log is healthy.
+	ErrFull = errors.New("buffer full")
+
+	// ErrTooLarge: the batch, or one record in it, does not fit into a frame.
+	// Nothing was stored and the log is healthy.
+	ErrTooLarge = errors.New("batch too large")
+
+	// ErrMoved: the place that AppendAt was told is not where the next record
+	// goes. Nothing was stored.
+	ErrMoved = errors.New("place has moved")
+
+	// ErrUnknown: no buffer with this id is on the disk.
+	ErrUnknown = errors.New("unknown buffer")
+
+	// ErrUnacked: a buffer that is current, or not yet trimmed to its end,
+	// cannot be retired.
+	ErrUnacked = errors.New("buffer not fully acknowledged")
+
+	// ErrLane: there is no such lane.
+	ErrLane = errors.New("unknown lane")
+
+	// ErrClosed: the log has been closed.
+	ErrClosed = errors.New("log closed")
+
+	// ErrLocked: another process has this directory open.
+	ErrLocked = errors.New("in use by another process")
+
+	// ErrCorrupt: bytes that no encoder of this package wrote.
+	ErrCorrupt = errors.New("corrupt")
+)
+
+// BufferID names a buffer: a big-endian counter that grows with every buffer
+// of a gateway, and 8 random bytes, so that two copies of one disk image part.
+type BufferID [12]byte
+
+// Counter is the part of the id that orders the buffers of one gateway.
+func (id BufferID) Counter() uint32 { return binary.BigEndian.Uint32(id[:4]) }
+
+// String is the id in hex.
+func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
+
+// Lane is a priority class on a gateway. Each lane of a buffer is a stream
+// with its own sequence.
+type Lane uint8
+
+// The lanes, most urgent first.
+const (
+	Alarm Lane = iota
+	Live
+	Bulk
+
+	Lanes = 3
+)
+
+// String is the lane's name, which is also that of its directory.
+func (ln Lane) String() string {
+	switch ln {
+	case Alarm:
+		return "alarm"
+	case Live:
+		return "live"
+	case Bulk:
+		return "bulk"
+	}
+	return "lane-" + strconv.Itoa(int(ln))
+}
+
+// Record is one message and the Kafka topic that it goes to. The Offset of the
+// embedded record is not stored.
+type Record struct {
+	Topic string
+	record.Record
+}
+
+// Gap says that the records of the sequences First to Last are missing.
+type Gap struct {
+	First, Last uint64
+	Reason      string // for people, at most 200 bytes
+	Exact       bool   // false: Last is a guess, the high-water mark was lost with the records
+}
+
+// Item is what Read finds at a sequence: a record, or a gap. A gap's Seq is
+// its Last.
+type Item struct {
+	Seq    uint64
+	Record Record
+	Gap    *Gap
+}
+
+// Row is one line of a buffer's map table: from sequence From of the lane on,
+// records of Topic are spread over this many partitions of the topic with this
+// id.
+type Row struct {
+	Topic      string
+	TopicID    [16]byte
+	Partitions int32
+	Lane       Lane
+	From       uint64
+}
+
+// Bounds are the sequences of a lane that are still to be delivered. First is
+// Last+1 when there are none.
+type Bounds struct {
+	First, Last uint64
+}
+
+// Info is one buffer.
+type Info struct {
+	ID      BufferID
+	Current bool
+	Lanes   [Lanes]Bounds
+}
+
+// checkLane refuses a lane that is not one of the three.
+func checkLane(ln Lane) error {
+	if ln >= Lanes {
+		return fmt.Errorf("%w %d", ErrLane, ln)
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package wal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	tidwall "github.com/tidwall/wal"
+)
+
+const (
+	// scratchKeep is the largest frame whose memory a writer keeps.
+	scratchKeep = 1 << 20
+
+	// reopenAfter is how many segments a tidwall/wal log is used for: it
+	// remembers every one that it ever wrote.
+	reopenAfter = 256
+)
+
+// writer appends to one lane of the current buffer. The lock is held from the
+// first byte written to the last sync; nobody but Append and the change of
+// buffers ever takes it.
+//
+// Of tidwall/wal only the writing half is used, with its own sync switched
+// off: it would sync, and read, and truncate under one lock. What it does not
+// do is done here: the sync, through a file descriptor that was there before
+// the first write, so that it is told of every error; the sync of the
+// directory when a segment is new; the checksums.
+type writer struct {
+	mu          sync.Mutex
+	disk        *disk
+	segmentSize int
+	closed      bool
+
+	lane    *lane
+	log     *tidwall.Log // nil before the first append
+	tail    *os.File     // the segment that log writes to
+	index   uint64       // of the newest entry
+	size    int          // of the tail segment, in bytes
+	rolled  int          // segments begun since log was opened
+	scratch []byte
+}
+
+// create opens the lane's directory, side file and first segment. All of it is
+// durable on return.
+func (w *writer) create() error {
+	if err := w.disk.mkdir(w.lane.dir); err != nil {
+		return err
+	}
+	if err := w.lane.marks.open(w.disk, w.lane.dir, w.lane.salt); err != nil {
+		return err
+	}
+	w.index, w.size = 0, 0
+	if err := w.open(); err != nil {
+		return err
+	}
+	return w.begin()
+}
+
+// open hands the lane's directory to tidwall/wal.
+func (w *writer) open() error {
+	w.rolled = 0
+	return w.disk.do(stepSegment, w.lane.dir, func() (err error) {
+		w.log, err = tidwall.Open(w.lane.dir, &tidwall.Options{
+			NoSync:           true,
+			SegmentSize:      w.segmentSize,
+			SegmentCacheSize: 1,
+			NoCopy:           true,
+			AllowEmpty:       true,
+		})
+		return err
+	})
+}
+
+// begin takes over the segment that tidwall/wal has just created, and makes
+// its name durable.
+func (w *writer) begin() error {
+	name := segmentName(w.index + 1)
+	f, err := os.OpenFile(filepath.Join(w.lane.dir, name), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if w.tail != nil {
+		w.tail.Close()
+	}
+	w.tail, w.size = f, 0
+	if err := w.disk.syncDir(w.lane.dir); err != nil {
+		return err
+	}
+	la := w.lane
+	la.mu.Lock()
+	la.segs = append(la.segs, segment{index: w.index + 1, name: name, first: la.last + 1})
+	la.mu.Unlock()
+	return nil
+}
+
+// frame encodes a batch that begins at a sequence. It is valid until the next
+// call.
+func (w *writer) frame(first uint64, recs []Record) []byte {
+	p := appendRecords(openFrame(w.scratch[:0]), recs)
+	sealFrame(p, 0, w.lane.salt, kindRecords, first, uint32(len(recs)))
+	if w.scratch = p; cap(p) > scratchKeep {
+		w.scratch = nil
+	}
+	return p
+}
+
+// append writes a frame that ends with sequence last and returns how many
+// bytes it took; it is durable on return. After an error nothing is known
+// about the frame, and the writer must not be used again before it has a new
+// buffer.
+//
+// A crash leaves, after the write: a frame that nobody was told is stored, all
+// of it or in part; after the sync: the whole frame, with the high-water mark
+// behind it. In both cases Open finds out.
+func (w *writer) append(frame []byte, last uint64) (int64, error) {
+	if w.log == nil {
+		if err := w.create(); err != nil {
+			return 0, fmt.Errorf("create segment: %w", err)
+		}
+	}
+	path := w.tail.Name()
+	err := w.disk.do(stepWrite, path, func() error { return w.log.Write(w.index+1, frame) })
+	if err != nil {
+		return 0, fmt.Errorf("write segment: %w", err)
+	}
+	n := len(binary.AppendUvarint(nil, uint64(len(frame)))) + len(frame)
+	w.index++
+	w.size += n
+	// The sync comes first even when tidwall/wal has synced the segment itself
+	// because it was full: it asks this descriptor, and costs nothing then.
+	if err := w.disk.do(stepSync, path, func() error { return dataSync(w.tail) }); err != nil {
+		return 0, fmt.Errorf("sync segment: %w", err)
+	}
+	err = w.lane.marks.write(func(m *mark) { m.high = last })
+	if err != nil {
+		return 0, fmt.Errorf("write high-water mark: %w", err)
+	}
+	la := w.lane
+	la.mu.Lock()
+	la.segs[len(la.segs)-1].size += int64(n)
+	la.last = last
+	la.mu.Unlock()
+	return int64(n), nil
+}
+
+// roll takes over the segment that tidwall/wal has begun behind the last
+// append, if it has. An error says nothing about that append, which is durable,
+// but there must not be another one.
+func (w *writer) roll() error {
+	if w.size < w.segmentSize {
+		return nil
+	}
+	if err := w.lane.marks.set(func(*mark) {}); err != nil {
+		return fmt.Errorf("sync high-water mark: %w", err)
+	}
+	if err := w.begin(); err != nil {
+		return fmt.Errorf("begin segment: %w", err)
+	}
+	if w.rolled++; w.rolled < reopenAfter {
+		return w.log.ClearCache()
+	}
+	if err := w.log.Close(); err != nil {
+		return fmt.Errorf("close log: %w", err)
+	}
+	if err := w.open(); err != nil {
+		return fmt.Errorf("reopen log: %w", err)
+	}
+	return nil
+}
+
+// close lets the files go. Everything acknowledged is durable already.
+func (w *writer) close() {
+	if w.log != nil {
+		// After a failed write its close fails too. The error says nothing
+		// that is not known.
+		_ = w.log.Close()
+	}
+	if w.tail != nil {
+		w.tail.Close()
+	}
+	w.log, w.tail, w.lane = nil, nil, nil
+}

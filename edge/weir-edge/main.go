@@ -1,0 +1,164 @@
+// Command weir-edge is a gateway: sensors speak MQTT to it, it keeps every
+// message in a local log before it acknowledges it, and syncs the log to the
+// cloud.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/edge"
+	"github.com/weirmq/weir/sync/join"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+
+type settings struct {
+	data, gateway, join                    string
+	cloud                                  []string
+	mqtt, mqtts, cert, key, clientCA, http string
+	users, routes, logFormat               string
+	anonymous, httpAnonymous, source       bool
+	quota, reserve                         int64
+}
+
+func parse(args, environ []string, out io.Writer) (settings, error) {
+	var s settings
+	fs := pflag.NewFlagSet("weir-edge", pflag.ContinueOnError)
+	fs.StringVar(&s.data, "data", "./data/edge", "`directory` of the local log, the sessions and the identity")
+	fs.StringSliceVar(&s.cloud, "cloud", nil, "sync `address` of the cloud, HOST:7400; with several, they are tried in turn")
+	fs.StringVar(&s.join, "join", "", "join `token` of the cloud, needed once (weirctl join-token makes one)")
+	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the host name)")
+	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
+	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B writes them; only these may connect")
+	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt or --mqtts publish and subscribe")
+	fs.StringVar(&s.mqtts, "mqtts", "off", "TLS `address` for devices, such as :8883, or off")
+	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts")
+	fs.StringVar(&s.key, "mqtts-key", "", "PEM `file` with its key")
+	fs.StringVar(&s.clientCA, "mqtts-client-ca", "", "PEM `file` with a CA: devices on --mqtts must show a certificate of it")
+	fs.StringVar(&s.routes, "routes", "", "YAML `file` that says which MQTT topics go where (default: first level = Kafka topic)")
+	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
+	fs.Int64Var(&s.quota, "quota", 1<<30, "`bytes` that the local log may take")
+	fs.Int64Var(&s.reserve, "reserve", 64<<20, "`bytes` to leave free on the disk")
+	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health and metrics, or off")
+	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http read health and metrics")
+	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	p := configs.Program{
+		Name: "weir-edge",
+		Summary: "weir-edge takes MQTT from devices and answers when a message is on its disk. It keeps working\n" +
+			"without a link, and delivers everything, in order and once, when there is one.",
+		Notes: "Examples:\n  weir-edge --cloud cloud.example:7400 --join weir1.…      the first time\n" +
+			"  weir-edge --cloud cloud.example:7400                       from then on\n" +
+			"  weir-edge --cloud cloud.example:7400 --mqtt :1883 --mqtt-users /etc/weir/users",
+	}
+	if err := configs.Load(p, fs, args, environ, out); err != nil {
+		return s, err
+	}
+	if fs.NArg() > 0 {
+		return s, fmt.Errorf("weir-edge takes no argument %q", fs.Arg(0))
+	}
+	if s.gateway == "" {
+		s.gateway = hostName()
+	}
+	return s, s.check()
+}
+
+// hostName is the host's name as a gateway id.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return "gateway"
+	}
+	return name
+}
+
+func (s settings) check() error {
+	if err := join.CheckGateway(s.gateway); err != nil {
+		return fmt.Errorf("--gateway-id %q: %w", s.gateway, err)
+	}
+	if s.join != "" {
+		if _, err := join.ParseToken(s.join); err != nil {
+			return fmt.Errorf("--join: %w", err)
+		}
+		if len(s.cloud) == 0 {
+			return errors.New("--join needs --cloud HOST:7400")
+		}
+	}
+	if (s.mqtts != edge.Off) != (s.cert != "" && s.key != "") {
+		return errors.New("--mqtts, --mqtts-cert and --mqtts-key belong together")
+	}
+	if s.quota < 16<<20 {
+		return fmt.Errorf("--quota %d is less than 16 MiB", s.quota)
+	}
+	if s.reserve < 0 {
+		return fmt.Errorf("--reserve %d is negative", s.reserve)
+	}
+	if s.logFormat != "text" && s.logFormat != "json" {
+		return fmt.Errorf("--log-format %q is neither text nor json", s.logFormat)
+	}
+	for _, addr := range s.cloud {
+		if host, port, ok := cutPort(addr); !ok || host == "" || port == "" {
+			return fmt.Errorf("--cloud %q is not of the form HOST:7400", addr)
+		}
+	}
+	return errors.Join(
+		configs.CheckListener("mqtt", s.mqtt, s.users != "", s.anonymous),
+		configs.CheckListener("mqtts", s.mqtts, s.users != "" || s.clientCA != "", s.anonymous),
+		configs.CheckListener("http", s.http, false, s.httpAnonymous))
+}
+
+func cutPort(addr string) (host, port string, ok bool) {
+	i := strings.LastIndexByte(addr, ':')
+	if i < 0 {
+		return addr, "", false
+	}
+	return addr[:i], addr[i+1:], true
+}
+
+func run(args, environ []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, environ, stdout)
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = s.serve(ctx, stderr)
+	}
+	if err != nil && !errors.Is(err, configs.ErrDone) {
+		fmt.Fprintln(stderr, "weir-edge:", err)
+		return 1
+	}
+	return 0
+}
+
+func (s settings) serve(ctx context.Context, stderr io.Writer) error {
+	var routes edge.Routes
+	if s.routes != "" {
+		var err error
+		if routes, err = edge.LoadRoutes(s.routes); err != nil {
+			return err
+		}
+	}
+	handler := slog.Handler(slog.NewTextHandler(stderr, nil))
+	if s.logFormat == "json" {
+		handler = slog.NewJSONHandler(stderr, nil)
+	}
+	e, err := edge.Open(edge.Options{
+		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join,
+		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
+		HTTP: s.http, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve,
+		Software: "weir-edge " + configs.Version(), Log: slog.New(handler),
+	})
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
+}
