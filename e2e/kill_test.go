@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/weirmq/weir/e2e/harness"
 	"github.com/weirmq/weir/firmware-sim/audit"
 	"github.com/weirmq/weir/firmware-sim/device"
+	"github.com/weirmq/weir/storage/s3/s3test"
 )
 
 // settleTime is how long an audit waits for readings that do not come.
@@ -27,6 +30,16 @@ func TestKill(t *testing.T) {
 // copy at all is allowed.
 func TestKillAtEveryQoS(t *testing.T) {
 	kills(t, &harness.Cluster{}, 1, 2, 0)
+}
+
+// TestKillS3: the same with the bucket on a MinIO server.
+func TestKillS3(t *testing.T) {
+	server := s3test.Start(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("the secret of this test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kills(t, &harness.Cluster{Bucket: server.NewBucket(t), CloudArgs: []string{"--secret-file", secret}}, 1)
 }
 
 func kills(t *testing.T, c *harness.Cluster, qos ...byte) {

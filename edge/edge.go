@@ -305,13 +305,10 @@ func (e *Edge) join(ctx context.Context, token join.Token) (*join.Identity, erro
 
 // depth is what the cloud is told about the backlog.
 func (e *Edge) depth() wire.Ping {
-	s, err := e.log.Stats()
-	if err != nil {
-		return wire.Ping{}
-	}
+	s := e.log.Stats()
 	p := wire.Ping{Records: s.Records, Bytes: uint64(s.Bytes)}
-	if !s.Oldest.IsZero() {
-		p.Age = uint64(max(0, time.Since(s.Oldest)) / time.Millisecond)
+	if !s.OldestTime.IsZero() {
+		p.Age = uint64(max(0, time.Since(s.OldestTime)) / time.Millisecond)
 	}
 	return p
 }

@@ -51,9 +51,9 @@ func writeHealth(w http.ResponseWriter, code int, h Health) {
 
 func (e *Edge) health() Health {
 	h := Health{Gateway: e.o.Gateway}
-	s, err := e.log.Stats()
-	h.Accepting = err == nil && !e.log.Full(wal.Alarm)
-	h.BufferedRecords, h.BufferedBytes, h.OldestSeconds = s.Records, s.Bytes, age(s.Oldest)
+	s := e.log.Stats()
+	h.Accepting = !e.log.Full(wal.Alarm)
+	h.BufferedRecords, h.BufferedBytes, h.OldestSeconds = s.Records, s.Bytes, age(s.OldestTime)
 	if snd := e.sender.Load(); snd != nil {
 		state := snd.State()
 		h.Connected, h.Cloud = state.Connected, state.Addr
@@ -74,15 +74,9 @@ func age(oldest time.Time) float64 {
 // measure registers what is measured on demand.
 func (e *Edge) measure() {
 	stat := func(pick func(wal.Stats) float64) func() float64 {
-		return func() float64 {
-			s, err := e.log.Stats()
-			if err != nil {
-				return 0
-			}
-			return pick(s)
-		}
+		return func() float64 { return pick(e.log.Stats()) }
 	}
-	e.metrics.NewGauge("weir_edge_oldest_unacked_seconds", stat(func(s wal.Stats) float64 { return age(s.Oldest) }))
+	e.metrics.NewGauge("weir_edge_oldest_unacked_seconds", stat(func(s wal.Stats) float64 { return age(s.OldestTime) }))
 	e.metrics.NewGauge("weir_edge_buffer_bytes", stat(func(s wal.Stats) float64 { return float64(s.Bytes) }))
 	e.metrics.NewGauge("weir_edge_buffer_records", stat(func(s wal.Stats) float64 { return float64(s.Records) }))
 	e.metrics.NewGauge("weir_edge_disk_free_bytes", stat(func(s wal.Stats) float64 { return float64(s.Free) }))

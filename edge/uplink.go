@@ -52,9 +52,19 @@ func (u uplink) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
 	return u.log.Trim(wal.BufferID(id), wal.Lane(lane), through)
 }
 
-// Retire implements sender.Buffers.
+// Retire implements sender.Buffers. The cloud says that it has all of the
+// buffer, which is more than this disk knows after a power cut that lost a lazily
+// written position, or with a card that is older than the delivery.
 func (u uplink) Retire(id wire.BufferID) error {
 	err := u.log.Retire(wal.BufferID(id))
+	if errors.Is(err, wal.ErrUnacked) {
+		for lane := range wal.Lane(wal.Lanes) {
+			if err := u.log.Trim(wal.BufferID(id), lane, u.log.Last(wal.BufferID(id), lane)); err != nil {
+				return err
+			}
+		}
+		err = u.log.Retire(wal.BufferID(id))
+	}
 	if errors.Is(err, wal.ErrUnknown) || errors.Is(err, fs.ErrNotExist) {
 		return nil // gone already
 	}

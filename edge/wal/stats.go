@@ -12,19 +12,19 @@ type Stats struct {
 	Records    uint64 // not acknowledged yet, gaps included
 	Lanes      [Lanes]LaneStats
 
-	// Oldest is the timestamp of the oldest record that is not acknowledged;
-	// zero when there is none.
-	Oldest time.Time
+	// OldestTime is the timestamp of the oldest record that is not
+	// acknowledged; zero when there is none.
+	OldestTime time.Time
 
-	DeadBytes   int64
+	DeadBytes   int64 // -1: not known
 	DeadRecords uint64
 	DeadDropped uint64 // since Open, for newer ones
 }
 
 // LaneStats is what one lane holds in all buffers.
 type LaneStats struct {
-	Records uint64    // not acknowledged yet, gaps included
-	Oldest  time.Time // zero when there is none
+	Records    uint64    // not acknowledged yet, gaps included
+	OldestTime time.Time // zero when there is none
 }
 
 // oldest is a reader's memory of the oldest record, so that to ask again costs
@@ -35,18 +35,15 @@ type oldest struct {
 	at    time.Time
 }
 
-// Stats returns what the buffer holds. It may read a frame of each lane.
-func (l *Log) Stats() (Stats, error) {
+// Stats returns what the buffer holds. It may read a frame of each lane, and
+// the first time the dead letters.
+func (l *Log) Stats() Stats {
 	s := Stats{Bytes: l.used.Load(), Quota: l.opts.Quota}
 	var err error
 	if s.Free, err = l.disk.free(l.opts.Dir); err != nil {
 		s.Free = -1
 	}
 	l.mu.RLock()
-	if l.closed {
-		l.mu.RUnlock()
-		return Stats{}, ErrClosed
-	}
 	buffers := l.buffers
 	s.Buffers, s.Unreadable = len(buffers), l.unread
 	l.mu.RUnlock()
@@ -55,16 +52,17 @@ func (l *Log) Stats() (Stats, error) {
 		for _, b := range buffers {
 			acked, last, _ := b.lanes[ln].bounds()
 			if lane.Records == 0 && acked < last {
-				lane.Oldest = l.readers[ln].oldestIn(&b.lanes[ln])
+				lane.OldestTime = l.readers[ln].oldestIn(&b.lanes[ln])
 			}
 			lane.Records += last - acked
 		}
 		s.Records += lane.Records
-		if !lane.Oldest.IsZero() && (s.Oldest.IsZero() || lane.Oldest.Before(s.Oldest)) {
-			s.Oldest = lane.Oldest
+		if at := lane.OldestTime; !at.IsZero() && (s.OldestTime.IsZero() || at.Before(s.OldestTime)) {
+			s.OldestTime = at
 		}
 	}
-	return s, l.dead.stats(&s)
+	l.dead.stats(&s)
+	return s
 }
 
 // oldestIn returns the timestamp of the first record of a lane that is not
@@ -93,15 +91,15 @@ func (r *reader) oldestIn(la *lane) time.Time {
 	return r.oldest.at
 }
 
-func (d *dead) stats(s *Stats) error {
+func (d *dead) stats(s *Stats) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.load(); err != nil {
-		return err
+		s.DeadBytes = -1
+		return
 	}
 	s.DeadBytes, s.DeadDropped = d.bytes(), d.dropped
 	for _, f := range d.files {
 		s.DeadRecords += f.count
 	}
-	return nil
 }

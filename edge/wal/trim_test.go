@@ -133,8 +133,8 @@ func TestRetire(t *testing.T) {
 		if l.Last(old, Live) != 10 || l.Last(old, Bulk) != 4 || l.Last(old, Alarm) != 0 {
 			t.Fatalf("Last of the retired buffer: %d %d %d", l.Last(old, Live), l.Last(old, Bulk), l.Last(old, Alarm))
 		}
-		if s, err := l.Stats(); err != nil || s.Buffers != 1 || s.Bytes != 0 {
-			t.Fatalf("Stats %+v, %v", s, err)
+		if s := l.Stats(); s.Buffers != 1 || s.Bytes != 0 {
+			t.Fatalf("Stats %+v", s)
 		}
 		mustClose(t, l)
 		l = mustOpen(t, small(dir))
@@ -206,5 +206,30 @@ func TestRetiredIsBounded(t *testing.T) {
 	}
 	if st, err := os.Stat(path); err != nil || st.Size() > (2*retiredKeep+2)*(headerSize+goneSize) {
 		t.Fatalf("the list has %d bytes, %v", st.Size(), err)
+	}
+}
+
+func TestStats(t *testing.T) {
+	l := mustOpen(t, small(t.TempDir()))
+	if s := l.Stats(); s.Records != 0 || !s.OldestTime.IsZero() || s.Buffers != 1 || s.Free <= 0 {
+		t.Fatalf("of an empty log: %+v", s)
+	}
+	id, _ := mustAppend(t, l, Bulk, recs(0, 10))
+	mustAppend(t, l, Alarm, recs(50, 5))
+	for _, through := range []uint64{0, 4, 4, 9} {
+		if err := l.Trim(id, Bulk, through); err != nil {
+			t.Fatal(err)
+		}
+		want := time.UnixMilli(rec(int(through)).Timestamp)
+		s := l.Stats()
+		if s.Records != 15-through || s.Lanes[Bulk].Records != 10-through || !s.OldestTime.Equal(want) {
+			t.Fatalf("trimmed through %d: %+v", through, s)
+		}
+	}
+	if err := l.Trim(id, Bulk, 10); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.Stats(); s.Records != 5 || !s.OldestTime.Equal(time.UnixMilli(rec(50).Timestamp)) || !s.Lanes[Bulk].OldestTime.IsZero() {
+		t.Fatalf("with alarms only: %+v", s)
 	}
 }

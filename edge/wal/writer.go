@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// scratchKeep is the largest frame whose memory a writer keeps.
+	// scratchKeep is the largest frame that a writer keeps memory for.
 	scratchKeep = 1 << 20
 
 	// reopenAfter is how many segments a tidwall/wal log is used for: it
@@ -41,6 +41,7 @@ type writer struct {
 	size    int          // of the tail segment, in bytes
 	rolled  int          // segments begun since log was opened
 	scratch []byte
+	batch   tidwall.Batch
 }
 
 // create opens the lane's directory, side file and first segment. All of it is
@@ -101,9 +102,7 @@ func (w *writer) begin() error {
 func (w *writer) frame(first uint64, recs []Record) []byte {
 	p := appendRecords(openFrame(w.scratch[:0]), recs)
 	sealFrame(p, 0, w.lane.salt, kindRecords, first, uint32(len(recs)))
-	if w.scratch = p; cap(p) > scratchKeep {
-		w.scratch = nil
-	}
+	w.scratch = p
 	return p
 }
 
@@ -122,7 +121,12 @@ func (w *writer) append(frame []byte, last uint64) (int64, error) {
 		}
 	}
 	path := w.tail.Name()
-	err := w.disk.do(stepWrite, path, func() error { return w.log.Write(w.index+1, frame) })
+	w.batch.Clear()
+	w.batch.Write(w.index+1, frame)
+	err := w.disk.do(stepWrite, path, func() error { return w.log.WriteBatch(&w.batch) })
+	if len(frame) > scratchKeep {
+		w.scratch, w.batch = nil, tidwall.Batch{}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("write segment: %w", err)
 	}
