@@ -376,9 +376,9 @@ func TestMissedAnswers(t *testing.T) {
 		if !again.done.Load() || again.Generation != a.Generation || len(again.Members) != 1 {
 			t.Fatalf("second join = %+v", again)
 		}
-		s := w.sync(1, id, map[string][]byte{id: []byte("x")})
+		w.sync(1, id, map[string][]byte{id: []byte("x")})
 		synctest.Wait()
-		s = w.sync(1, id, nil) // and this one too
+		s := w.sync(1, id, nil) // and this one too
 		synctest.Wait()
 		if string(s.Assignment) != "x" {
 			t.Fatalf("second sync = %+v", s)

@@ -109,7 +109,7 @@ func readProduce(p []byte, version int16) (produceRequest, error) {
 func (c *conn) produce(r *request) (*reply, error) {
 	if r.version < firstProduce {
 		r.release()
-		return nil, fmt.Errorf("Produce version %d is not served", r.version)
+		return nil, fmt.Errorf("version %d of Produce is not served", r.version)
 	}
 	q, err := readProduce(r.body, r.version)
 	if err != nil {

@@ -43,11 +43,11 @@ type call struct {
 	stderr io.Writer
 
 	// Flags of single verbs.
-	kafka, key, group, from           string
-	offsets, follow                   bool
-	partitions, count, uses, maxLines int
-	configs, gateways                 []string
-	life                              string
+	kafka, key, group, from string
+	follow                  bool
+	partitions, count, uses int
+	configs, gateways       []string
+	life                    string
 }
 
 func verbs() []verb {

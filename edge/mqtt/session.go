@@ -68,7 +68,6 @@ type session struct {
 
 	// Owned by the dispatcher.
 	filters map[string]struct{}
-	end     bool   // the session goes with its connection
 	round   uint64 // of the trie's last match that hit this session
 	match   int    // and where in its result
 

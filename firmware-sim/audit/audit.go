@@ -84,8 +84,6 @@ type Auditor struct {
 	offsets    map[int32]*bitmap
 	gaps       []Gap
 	latencies  []time.Duration
-	duplicated int
-	resent     int
 	reread     int
 	disordered int
 	foreign    int

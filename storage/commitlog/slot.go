@@ -28,7 +28,6 @@ type builder struct {
 	log  *Log
 	spec *speculation
 	slot *slot
-	size int // of the slot so far, roughly, never less
 
 	runs map[placeKey]*draft
 }

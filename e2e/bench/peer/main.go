@@ -15,15 +15,16 @@ import (
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := start(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "peer:", err)
 		os.Exit(1)
 	}
+	select {}
 }
 
-// run serves on a free port, which it prints, until it is killed. With a file
-// as argument every message is written to it and synced.
-func run(args []string) error {
+// start serves on a free port, which it prints. With a file as argument every
+// message is written to it and synced.
+func start(args []string) error {
 	server := mqtt.New(&mqtt.Options{Logger: slog.New(slog.DiscardHandler)})
 	h := &hook{}
 	if len(args) > 0 {
@@ -47,7 +48,7 @@ func run(args []string) error {
 		return err
 	}
 	fmt.Println(l.Addr())
-	select {}
+	return nil
 }
 
 // hook lets everybody in and, with a file, appends every message to it and
