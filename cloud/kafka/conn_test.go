@@ -61,7 +61,7 @@ func TestMalformed(t *testing.T) {
 		"not advertised":    {frame(0, 32, 0, 1, 0, 0, 0, 1, 0xff, 0xff), "api key 32"},
 		"version":           {frame(0, 3, 0, 99, 0, 0, 0, 1, 0xff, 0xff), "Metadata version 99"},
 		"negative version":  {frame(0, 18, 0xff, 0xff, 0, 0, 0, 1, 0xff, 0xff), "ApiVersions version -1"},
-		"old produce":       {frame(0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff), "Produce version 2"},
+		"old produce":       {frame(0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff), "version 2 of Produce"},
 		"short header":      {frame(0, 3, 0, 1, 0, 0, 0, 1, 0, 9), "decode header of Metadata"},
 		"short body":        {frame(0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff), "decode Metadata"},
 		"long heartbeat":    {binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, 1<<20), 12<<48), "Heartbeat request of 1048576 bytes"},
