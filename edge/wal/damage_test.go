@@ -354,6 +354,58 @@ func TestGapStaysAGap(t *testing.T) {
 	}
 }
 
+// TestPartOfAFrameStaysAGap: half of a frame was delivered before the other
+// half was found damaged; then a crash forgets what was delivered.
+func TestPartOfAFrameStaysAGap(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		dir := t.TempDir()
+		l := mustOpen(t, small(dir))
+		id, _ := mustAppend(t, l, Live, recs(0, 4))
+		mustAppend(t, l, Live, recs(4, 1))
+		marks := filepath.Join(l.current.lanes[Live].dir, marksName)
+		old, err := os.ReadFile(marks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := segmentFiles(t, dir, id, Live)[0]
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Trim(id, Live, 2); err != nil {
+			t.Fatal(err)
+		}
+		hurt := bytes.Clone(whole)
+		hurt[headerSize+20] ^= 1
+		if err := os.WriteFile(path, hurt, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if items := readAll(t, l, id, Live); len(items) != 2 || items[0].Gap == nil || items[0].Gap.First != 3 {
+			t.Fatalf("items %+v", items)
+		}
+		abandon(l)
+		if err := os.WriteFile(marks, old, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if back {
+			if err := os.WriteFile(path, whole, 0o640); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l = mustOpen(t, small(dir))
+		items := readAll(t, l, id, Live)
+		if back {
+			checkItems(t, items[:2], recs(0, 2))
+			items = items[1:]
+		} else if g := items[0].Gap; g == nil || g.First != 1 || g.Last != 2 {
+			t.Fatalf("items %+v", items)
+		}
+		if g := items[1].Gap; len(items) != 3 || g == nil || g.First != 3 || g.Last != 4 {
+			t.Fatalf("back=%v: items %+v", back, items)
+		}
+	}
+}
+
 // TestForeignFrames puts whole frames of another lane and older ones of the
 // same lane where a damaged file system might.
 func TestForeignFrames(t *testing.T) {

@@ -46,6 +46,21 @@ func (g *gaps) at(seq uint64) (Gap, bool) {
 	return Gap{}, false
 }
 
+// until returns the last sequence from from to last that no known gap behind
+// from holds.
+func (g *gaps) until(from, last uint64) uint64 {
+	i, _ := slices.BinarySearchFunc(g.known, from, func(gap Gap, seq uint64) int {
+		if gap.First <= seq {
+			return -1
+		}
+		return 1
+	})
+	if i < len(g.known) {
+		return min(last, g.known[i].First-1)
+	}
+	return last
+}
+
 // add remembers a gap. On an error it is remembered in memory only.
 func (g *gaps) add(gap Gap) error {
 	body := appendGap(nil, gap)

@@ -77,16 +77,20 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 		return nil, err
 	}
 	defer r.window.shrink()
+	end := la.gaps.until(from, last)
 	gap := Gap{First: from, Last: last, Exact: exact, Reason: f.reason}
 	switch {
 	case f.holds(from):
 		items, err := decodeRecords(slices.Clone(f.body), f.header, from)
 		if err == nil {
-			return items, nil
+			return items[:min(uint64(len(items)), end-from+1)], nil
 		}
 		gap.Last, gap.Exact, gap.Reason = f.last(), true, err.Error()
 	case f.count > 0:
 		gap.Last, gap.Exact = f.first-1, true
+	}
+	if end < gap.Last {
+		gap.Last, gap.Exact = end, true
 	}
 	if gap.Reason == "" {
 		gap.Reason = "missing"
