@@ -1,0 +1,68 @@
+package join
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors of joining and of certificates, to be tested with errors.Is. Each is
+// one sentence that a person can act on.
+var (
+	ErrTokenMalformed = errors.New("join token is malformed: copy all of it, from weir1 on")
+	ErrTokenUnknown   = errors.New("join token is not known to this cloud")
+	ErrTokenSpent     = errors.New("join token is spent: ask for a new one")
+	ErrTokenExpired   = errors.New("join token has expired: ask for a new one")
+	ErrTokenBound     = errors.New("join token is for another gateway")
+	ErrGatewayTaken   = errors.New("gateway id is taken: reset it in the cloud first, or choose another")
+	ErrGatewayID      = errors.New("gateway id must be 1 to 64 letters, digits, dots, underscores or hyphens")
+	ErrRequest        = errors.New("certificate request is not valid")
+	ErrUnavailable    = errors.New("cloud cannot admit a gateway now")
+
+	// ErrForeign: the peer's certificate is not signed by the expected CA.
+	ErrForeign = errors.New("certificate is from a foreign CA")
+	// ErrExpired: the certificate has expired; it may still renew itself.
+	ErrExpired = errors.New("certificate has expired")
+	// ErrTooOld: the certificate expired so long ago that it cannot renew.
+	ErrTooOld = errors.New("certificate expired too long ago to be renewed: join again")
+	// ErrNotYet: the certificate is valid in the future, or a clock is wrong.
+	ErrNotYet = errors.New("certificate is not valid yet: check the clock")
+	// ErrRevoked: the cloud does not accept this gateway any more.
+	ErrRevoked = errors.New("gateway is revoked")
+
+	// ErrSecret: a CA was wrapped with another secret, or with one at all.
+	ErrSecret = errors.New("secret does not open the CA key")
+	// ErrCorrupt: stored bytes are not what was stored.
+	ErrCorrupt = errors.New("stored identity is corrupt")
+)
+
+// verdicts are the numbers in a JoinResponse. New ones go to the end.
+func verdicts() []error {
+	return []error{nil, ErrTokenUnknown, ErrTokenSpent, ErrTokenExpired, ErrTokenBound,
+		ErrGatewayTaken, ErrGatewayID, ErrRequest, ErrUnavailable, ErrTokenMalformed, ErrRevoked}
+}
+
+// Verdict is the number by which err travels in a JoinResponse. An error that
+// has none travels as ErrUnavailable.
+func Verdict(err error) uint8 {
+	if err == nil {
+		return 0
+	}
+	for i, v := range verdicts() {
+		if v != nil && errors.Is(err, v) {
+			return uint8(i)
+		}
+	}
+	return Verdict(ErrUnavailable)
+}
+
+// VerdictError is the error that travelled as v, nil for 0.
+func VerdictError(v uint8, text string) error {
+	all := verdicts()
+	if int(v) >= len(all) {
+		return fmt.Errorf("verdict %d: %s: %w", v, text, ErrUnavailable)
+	}
+	if err := all[v]; err == nil || text == "" || text == err.Error() {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", all[v], text)
+}

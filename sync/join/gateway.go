@@ -1,0 +1,18 @@
+package join
+
+import "fmt"
+
+// CheckGateway checks the syntax of a gateway id: 1 to 64 of a-z A-Z 0-9 . _ -
+func CheckGateway(id string) error {
+	if len(id) == 0 || len(id) > 64 {
+		return fmt.Errorf("%d characters: %w", len(id), ErrGatewayID)
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return fmt.Errorf("%q: %w", id, ErrGatewayID)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package join
+
+import (
+	"crypto/ecdsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+const (
+	pemKey  = "PRIVATE KEY"
+	pemCert = "CERTIFICATE"
+)
+
+// Identity is what a gateway is known by: its key, its certificate and the CA.
+// All three lie in one file (PEM, mode 0600), so that replacing it is atomic: a
+// crash leaves the old identity or the new one, never a key beside a foreign
+// certificate. Safe for concurrent use.
+type Identity struct {
+	path string // empty: kept in memory only
+	key  *ecdsa.PrivateKey
+	ca   *x509.Certificate
+
+	mu   sync.Mutex
+	leaf *x509.Certificate // guarded by mu; replaced by Renew
+}
+
+// NewIdentity makes an identity out of what a join returned, both in DER.
+// Nothing is stored before Save.
+func NewIdentity(key *ecdsa.PrivateKey, certificate, ca []byte) (*Identity, error) {
+	root, err := x509.ParseCertificate(ca)
+	if err != nil {
+		return nil, fmt.Errorf("parse CA certificate: %w", ErrCorrupt)
+	}
+	id := &Identity{key: key, ca: root}
+	if id.leaf, err = id.check(certificate); err != nil {
+		return nil, err
+	}
+	return id, nil
+}
+
+// LoadIdentity reads the identity at path. fs.ErrNotExist when there is none,
+// ErrCorrupt when the file is not one.
+func LoadIdentity(path string) (*Identity, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	var key *ecdsa.PrivateKey
+	var certs [][]byte
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case pemCert:
+			certs = append(certs, block.Bytes)
+		case pemKey:
+			k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("read key in %s: %w", path, ErrCorrupt)
+			}
+			key, _ = k.(*ecdsa.PrivateKey)
+		}
+	}
+	if key == nil || len(certs) != 2 {
+		return nil, fmt.Errorf("read %s: key, certificate and CA expected: %w", path, ErrCorrupt)
+	}
+	id, err := NewIdentity(key, certs[0], certs[1])
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	id.path = path
+	return id, nil
+}
+
+// Save stores the identity at path, atomically and durably, and remembers path
+// for Renew.
+func (id *Identity) Save(path string) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if err := id.store(path, id.leaf); err != nil {
+		return err
+	}
+	id.path = path
+	return nil
+}
+
+// Renew replaces the certificate by one that the cloud sent (DER) and stores
+// it. Sessions that are dialled from now on use it. On an error the old one
+// stays in use.
+func (id *Identity) Renew(certificate []byte) error {
+	leaf, err := id.check(certificate)
+	if err != nil {
+		return fmt.Errorf("renew certificate: %w", err)
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if leaf.Subject.CommonName != id.leaf.Subject.CommonName {
+		return fmt.Errorf("renew certificate: it is for %q: %w", leaf.Subject.CommonName, ErrRequest)
+	}
+	if id.path != "" {
+		if err := id.store(id.path, leaf); err != nil {
+			return fmt.Errorf("renew certificate: %w", err)
+		}
+	}
+	id.leaf = leaf
+	return nil
+}
+
+// CSR asks for a new certificate for the same key.
+func (id *Identity) CSR() ([]byte, error) { return NewCSR(id.key, id.Gateway()) }
+
+// Gateway is the gateway id, the name in the certificate.
+func (id *Identity) Gateway() string { return id.Leaf().Subject.CommonName }
+
+// Leaf is the current certificate.
+func (id *Identity) Leaf() *x509.Certificate {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return id.leaf
+}
+
+// CA is the certificate of the CA.
+func (id *Identity) CA() *x509.Certificate { return id.ca }
+
+func (id *Identity) certificate() *tls.Certificate {
+	leaf := id.Leaf()
+	return &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: id.key, Leaf: leaf}
+}
+
+// check parses a certificate and checks that it is of our CA and for our key.
+func (id *Identity) check(der []byte) (*x509.Certificate, error) {
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("parse certificate: %w", ErrCorrupt)
+	}
+	if !id.key.PublicKey.Equal(leaf.PublicKey) {
+		return nil, fmt.Errorf("certificate is for another key: %w", ErrCorrupt)
+	}
+	if err := CheckClient(leaf, id.ca, leaf.NotBefore); err != nil {
+		return nil, err
+	}
+	return leaf, nil
+}
+
+// store writes a new file beside path, syncs it, renames it and syncs the
+// directory. A crash before the rename leaves a temporary file that the next
+// store overwrites.
+func (id *Identity) store(path string, leaf *x509.Certificate) (err error) {
+	key, err := x509.MarshalPKCS8PrivateKey(id.key)
+	if err != nil {
+		return fmt.Errorf("marshal gateway key: %w", err)
+	}
+	b := pem.EncodeToMemory(&pem.Block{Type: pemKey, Bytes: key})
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: leaf.Raw})...)
+	b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: id.ca.Raw})...)
+
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("store identity: %w", err)
+	}
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("store identity: %w", err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("store identity: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,115 @@
+package join
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ALPN names of the two protocols.
+const (
+	alpnMain = "weir/1"
+	alpnJoin = "weir-join/1"
+)
+
+// ServerTLS is the configuration of a node. On weir/1 a client certificate of
+// the CA is required; one that has expired is let in as long as it may renew,
+// and CheckClient says so again once the session is up. On weir-join/1 the
+// gateway has no certificate yet. revoked (nil: nobody is) is asked for every
+// session, resumed ones included.
+func ServerTLS(ca *x509.Certificate, node tls.Certificate, now func() time.Time, revoked func(*x509.Certificate) error) *tls.Config {
+	if now == nil {
+		now = time.Now
+	}
+	main := &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		NextProtos:   []string{alpnMain},
+		Certificates: []tls.Certificate{node},
+		ClientAuth:   tls.RequireAnyClientCert, // VerifyConnection verifies, also when resuming
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 {
+				return ErrForeign
+			}
+			cert := s.PeerCertificates[0]
+			if err := CheckClient(cert, ca, now()); err != nil && !errors.Is(err, ErrExpired) {
+				return err
+			}
+			if revoked != nil {
+				return revoked(cert)
+			}
+			return nil
+		},
+	}
+	joining := &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{alpnJoin},
+		Certificates:           []tls.Certificate{node},
+		ClientAuth:             tls.NoClientCert,
+		SessionTicketsDisabled: true,
+	}
+	outer := main.Clone()
+	outer.NextProtos = []string{alpnMain, alpnJoin}
+	outer.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(h.SupportedProtos, alpnJoin) && !slices.Contains(h.SupportedProtos, alpnMain) {
+			return joining, nil
+		}
+		return main, nil
+	}
+	return outer
+}
+
+// JoinTLS is the configuration of a gateway that joins: it trusts the CA whose
+// fingerprint the token carries. ErrForeign otherwise, before the secret is
+// sent.
+func JoinTLS(t Token, now func() time.Time) *tls.Config {
+	if now == nil {
+		now = time.Now
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{alpnJoin},
+		ServerName: ServerName,
+		// The CA is not known yet, only its fingerprint: VerifyConnection does
+		// all of the verification.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			for _, ca := range s.PeerCertificates[1:] {
+				if Fingerprint(ca) == t.Fingerprint {
+					return checkServer(s.PeerCertificates[0], ca, now())
+				}
+			}
+			return fmt.Errorf("the cloud at this address is not the one that the token is for: %w", ErrForeign)
+		},
+	}
+}
+
+// TLS is the configuration of a gateway that has joined. It takes the
+// certificate that is current when a session is dialled. The time is never
+// before the certificate was made: a gateway whose clock starts in 1970 can
+// dial before it has asked for the time.
+func (id *Identity) TLS(now func() time.Time) *tls.Config {
+	if now == nil {
+		now = time.Now
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{alpnMain},
+		ServerName: ServerName,
+		// Not the system's roots and not its rules: the one CA, the constant
+		// name, and the time of above. VerifyConnection does it all.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			at := now()
+			if since := id.Leaf().NotBefore; at.Before(since) {
+				at = since
+			}
+			return checkServer(s.PeerCertificates[0], id.CA(), at)
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			return id.certificate(), nil
+		},
+	}
+}

@@ -1,0 +1,71 @@
+package receiver
+
+import (
+	"context"
+	"sync"
+)
+
+// budget is a number of bytes that goroutines take from and give back to. Who
+// asks first is served first, so a large frame is not starved by small ones.
+type budget struct {
+	mu    sync.Mutex
+	size  int64
+	free  int64
+	queue []*claim
+}
+
+type claim struct {
+	n     int64
+	ready chan struct{}
+}
+
+func newBudget(size int64) *budget { return &budget{size: size, free: size} }
+
+// acquire waits for n bytes, or for all there are when n is more than that, and
+// returns what give must be called with.
+func (b *budget) acquire(ctx context.Context, n int64) (int64, error) {
+	n = min(n, b.size)
+	b.mu.Lock()
+	if len(b.queue) == 0 && b.free >= n {
+		b.free -= n
+		b.mu.Unlock()
+		return n, nil
+	}
+	c := &claim{n: n, ready: make(chan struct{})}
+	b.queue = append(b.queue, c)
+	b.mu.Unlock()
+
+	select {
+	case <-c.ready:
+		return n, nil
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	for i, q := range b.queue {
+		if q == c {
+			b.queue = append(b.queue[:i], b.queue[i+1:]...)
+			b.serve() // it may have been the one in front
+			b.mu.Unlock()
+			return 0, context.Cause(ctx)
+		}
+	}
+	b.mu.Unlock() // it was served meanwhile
+	b.give(n)
+	return 0, context.Cause(ctx)
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	b.free += n
+	b.serve()
+	b.mu.Unlock()
+}
+
+// serve hands out what is free. Called with mu held.
+func (b *budget) serve() {
+	for len(b.queue) > 0 && b.queue[0].n <= b.free {
+		b.free -= b.queue[0].n
+		close(b.queue[0].ready)
+		b.queue = b.queue[1:]
+	}
+}

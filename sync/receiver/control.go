@@ -1,0 +1,125 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// next reads one frame of the control stream and answers it.
+func (s *session) next() error {
+	f, err := wire.Read(s.control, wire.MaxControl)
+	if errors.Is(err, io.EOF) {
+		return errDone
+	}
+	if err != nil {
+		return fmt.Errorf("read control stream: %w", err)
+	}
+	if s.ctx.Err() != nil {
+		return nil // the session ends: read on only to see the peer close
+	}
+	switch f := f.(type) {
+	case *wire.Offer:
+		return s.offer(f)
+	case *wire.Resolve:
+		return s.resolve(f)
+	case *wire.Retire:
+		return s.retire(f)
+	case *wire.Ping:
+		s.depth.Store(f)
+		return s.send(&wire.Pong{Time: time.Now().UnixMilli()})
+	case *wire.Renew:
+		return s.renew(f)
+	}
+	return fmt.Errorf("frame type %#02x on the control stream: %w", f.Type(), wire.ErrMalformed)
+}
+
+func (s *session) offer(f *wire.Offer) error {
+	states, marks, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
+	if err != nil {
+		return fmt.Errorf("look up marks: %w", err)
+	}
+	return s.sendMarks(states, marks)
+}
+
+// sendMarks answers a Hello or an Offer, in as many frames as it takes.
+func (s *session) sendMarks(states []wire.OfferedBuffer, marks []wire.Mark) error {
+	for {
+		f := &wire.Marks{
+			Buffers: states[:min(len(states), wire.MaxMarks)],
+			Marks:   marks[:min(len(marks), wire.MaxMarks)],
+		}
+		states, marks = states[len(f.Buffers):], marks[len(f.Marks):]
+		f.Final = len(states) == 0 && len(marks) == 0
+		if err := s.send(f); err != nil || f.Final {
+			return err
+		}
+	}
+}
+
+// resolve answers every question: a topic that cannot be had now is no reason
+// to end the session. A node that is not the owner is.
+func (s *session) resolve(f *wire.Resolve) error {
+	t := &wire.Topic{Name: f.Name}
+	id, partitions, err := s.lookUp(f.Name)
+	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
+		return owner
+	}
+	switch {
+	case err == nil && partitions > 0:
+		t.ID, t.Partitions = id, partitions
+	case err == nil:
+		t.Reason, t.Text = wire.ReasonBusy, "topic has no partitions yet"
+	default:
+		t.Reason, t.Text = reasonOf(err), err.Error()
+	}
+	return s.send(t)
+}
+
+// lookUp resolves a topic that a gateway may name: the cloud's own are not
+// among them, but for the one that gaps go to.
+func (s *session) lookUp(name string) (wire.TopicID, int32, error) {
+	if name != wire.GapTopic && (strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__")) {
+		return wire.TopicID{}, 0, fmt.Errorf("topic %q belongs to the cloud: %w", name, ErrNotAllowed)
+	}
+	return s.r.o.Log.Resolve(s.ctx, s.gateway, name)
+}
+
+func (s *session) retire(f *wire.Retire) error {
+	if err := s.r.o.Log.Retire(s.ctx, s.gateway, f.Buffer); err != nil {
+		return fmt.Errorf("retire buffer %s: %w", f.Buffer, err)
+	}
+	return s.send(&wire.Retired{Buffer: f.Buffer})
+}
+
+// renew answers with a new certificate, or says why there is none.
+func (s *session) renew(f *wire.Renew) error {
+	c := &wire.Certificate{}
+	switch der, err := s.sign(f.CSR); {
+	case err == nil:
+		c.DER = der
+		s.log.Info("gateway certificate renewed")
+	case errors.Is(err, join.ErrRequest), errors.Is(err, join.ErrRevoked):
+		c.Reason, c.Text = wire.ReasonNotAllowed, err.Error()
+		s.log.Warn("gateway certificate not renewed", "err", err)
+	default:
+		c.Reason, c.Text = wire.ReasonBusy, err.Error()
+		s.log.Warn("gateway certificate not renewed", "err", err)
+	}
+	return s.send(c)
+}
+
+func (s *session) sign(csr []byte) ([]byte, error) {
+	if s.r.o.Renew == nil {
+		return nil, errors.New("this node does not renew certificates")
+	}
+	if _, err := join.CheckCSR(csr, s.gateway); err != nil {
+		return nil, err
+	}
+	return s.r.o.Renew(s.ctx, s.gateway, csr)
+}

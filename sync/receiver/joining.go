@@ -1,0 +1,81 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+const (
+	maxJoins    = 64 // strangers at the same time
+	joinTimeout = 10 * time.Second
+)
+
+// HandleJoin serves one session of weir-join/1: one stream, one request, one
+// response. Serve calls it; another transport calls it itself.
+func (r *Receiver) HandleJoin(conn Session) error {
+	if err := r.enter(true); err != nil {
+		conn.Close(codeOf(err), err.Error())
+		return err
+	}
+	defer r.leave(true)
+	ctx, cancel := context.WithTimeout(r.ctx, joinTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.Close(wire.CodeTimeout, "joining takes too long") })
+	defer stop()
+	gateway, err := r.join(ctx, conn)
+	if err != nil {
+		r.log.Warn("gateway did not join", "gateway", gateway, "peer", conn.Peer().Addr, "err", err)
+		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) {
+			r.count.protocol.Inc()
+			conn.Close(wire.CodeProtocol, err.Error())
+			return err
+		}
+	} else {
+		r.log.Info("gateway joined", "gateway", gateway, "peer", conn.Peer().Addr)
+	}
+	conn.Close(wire.CodeNone, "")
+	return err
+}
+
+func (r *Receiver) join(ctx context.Context, conn Session) (gateway string, err error) {
+	st, err := conn.AcceptStream(ctx)
+	if err != nil {
+		return "", fmt.Errorf("accept stream: %w", err)
+	}
+	f, err := wire.Read(st, wire.MaxJoin)
+	if err != nil {
+		return "", fmt.Errorf("read join request: %w", err)
+	}
+	req, ok := f.(*wire.JoinRequest)
+	if !ok {
+		return "", fmt.Errorf("frame type %#02x instead of a join request: %w", f.Type(), wire.ErrMalformed)
+	}
+	res := wire.JoinResponse{}
+	done, err := r.decide(ctx, conn, req)
+	if err != nil {
+		res.Verdict, res.Text = join.Verdict(err), err.Error()
+	} else {
+		res.Certificate, res.CA = done.Certificate, done.CA
+	}
+	if werr := wire.Write(st, &res); werr != nil {
+		return req.Gateway, fmt.Errorf("write join response: %w", errors.Join(err, werr))
+	}
+	io.Copy(io.Discard, st) // the gateway closes when it has read the response
+	return req.Gateway, err
+}
+
+func (r *Receiver) decide(ctx context.Context, conn Session, req *wire.JoinRequest) (JoinResult, error) {
+	if r.o.Join == nil {
+		return JoinResult{}, fmt.Errorf("this node admits nobody: %w", join.ErrUnavailable)
+	}
+	if _, err := join.CheckCSR(req.CSR, req.Gateway); err != nil {
+		return JoinResult{}, err
+	}
+	return r.o.Join(ctx, JoinRequest{Addr: conn.Peer().Addr, Secret: req.Secret, Gateway: req.Gateway, CSR: req.CSR})
+}

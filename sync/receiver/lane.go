@@ -1,0 +1,145 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// minCost is what a frame takes from the budgets at least: the outcome of a
+// small one takes memory too.
+const minCost = 1 << 10
+
+// lane reads one lane's stream and hands it to the log, frame by frame.
+func (s *session) lane(st wire.Stream, ln wire.Lane) {
+	out := newOutbox(s, st, ln)
+	s.wg.Go(out.run)
+	for {
+		if err := s.uplink(st, ln, out); err != nil {
+			s.end(fmt.Errorf("read lane %s: %w", ln, err))
+			return
+		}
+	}
+}
+
+// uplink takes the next frame of a lane. The order is what bounds memory: the
+// frame's size is known before there is room for it, and there is room before
+// it is read.
+func (s *session) uplink(st wire.Stream, ln wire.Lane, out *outbox) error {
+	h, err := wire.ReadHeader(st, wire.MaxLane)
+	if errors.Is(err, io.EOF) {
+		return errDone
+	}
+	if err != nil {
+		return err
+	}
+	if h.Type != wire.TypeAppend && h.Type != wire.TypeGap {
+		return fmt.Errorf("frame type %#02x on a lane: %w", h.Type, wire.ErrMalformed)
+	}
+	room, err := s.reserve(int64(max(h.Len, minCost)))
+	if err != nil {
+		return err
+	}
+	f, err := h.Body(st)
+	if err == nil && s.ctx.Err() != nil {
+		err = s.ctx.Err() // superseded: nothing more may reach the log
+	}
+	if err == nil {
+		switch f := f.(type) {
+		case *wire.Append:
+			err = s.append(f, ln, room, out)
+		case *wire.Gap:
+			err = s.gap(f, ln, room, out)
+		}
+	}
+	if err != nil {
+		room.give()
+	}
+	return err
+}
+
+// room is what one frame holds of the two budgets until its outcome is written.
+type room struct {
+	s           *session
+	own, shared int64
+}
+
+func (s *session) reserve(n int64) (room, error) {
+	own, err := s.budget.acquire(s.ctx, n)
+	if err != nil {
+		return room{}, err
+	}
+	shared, err := s.r.budget.acquire(s.ctx, n)
+	if err != nil {
+		s.budget.give(own)
+		return room{}, err
+	}
+	return room{s, own, shared}, nil
+}
+
+func (r room) give() {
+	r.s.budget.give(r.own)
+	r.s.r.budget.give(r.shared)
+}
+
+// append hands a batch to the log.
+func (s *session) append(f *wire.Append, ln wire.Lane, rm room, out *outbox) error {
+	if f.Lane != ln {
+		return fmt.Errorf("append for lane %s on the stream of lane %s: %w", f.Lane, ln, wire.ErrMalformed)
+	}
+	o := outcome{
+		target: target{f.Buffer, f.Topic, f.Partition},
+		round:  f.Round, first: f.First, last: f.Last, room: rm,
+	}
+	s.r.count.appends.Inc()
+	s.r.count.bytes.Add(len(f.Batch))
+	if err := s.checkBatch(f); err != nil {
+		out.put(o, err)
+		return nil
+	}
+	s.submit(Append{
+		Stream: Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
+		Topic:  f.Topic, Partition: f.Partition,
+		Prev: f.Prev, First: f.First, Last: f.Last, Batch: f.Batch,
+	}, o, out)
+	return nil
+}
+
+// submit hands a to the log; its outcome goes to the outbox.
+func (s *session) submit(a Append, o outcome, out *outbox) {
+	early := s.r.o.Mutations.AckEarly
+	s.pending.add()
+	s.r.o.Log.Append(a, func(err error) {
+		if !early {
+			out.put(o, err)
+		}
+		if s.pending.done() {
+			s.r.forget(s.gateway, s.pending)
+		}
+	})
+	if early {
+		out.put(o, nil)
+	}
+}
+
+// checkBatch looks at what a gateway must not send whoever the log is; the
+// log verifies the batch itself.
+func (s *session) checkBatch(f *wire.Append) error {
+	if len(f.Batch) > s.r.o.MaxBatch {
+		return fmt.Errorf("%d bytes, at most %d: %w", len(f.Batch), s.r.o.MaxBatch, ErrTooLarge)
+	}
+	b, rest, err := record.Next(f.Batch)
+	if err != nil || len(rest) > 0 || len(b) < record.HeaderSize {
+		return fmt.Errorf("not exactly one record batch: %w", ErrCorrupt)
+	}
+	if b.Control() || b.Transactional() || b.ProducerID() >= 0 {
+		return fmt.Errorf("batch of a producer or a transaction: %w", ErrCorrupt)
+	}
+	if n := b.Count(); n < 1 || uint64(n) > f.Last-f.First+1 {
+		return fmt.Errorf("%d records for sequences %d to %d: %w", n, f.First, f.Last, ErrCorrupt)
+	}
+	return nil
+}

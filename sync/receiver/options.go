@@ -1,0 +1,95 @@
+package receiver
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"log/slog"
+	"net"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// Options configures a Receiver. Log is required; Conn and TLS are for Serve.
+type Options struct {
+	Conn net.PacketConn // owned by the Receiver, closed by Close
+	TLS  *tls.Config    // join.ServerTLS
+	// ResetKey lets a restarted node tell its gateways at once that their
+	// connections are gone; the same for every start and node. nil: they find
+	// out by silence.
+	ResetKey *[32]byte
+
+	Log Log
+	// Join admits a gateway that has no certificate yet; its errors are those
+	// of package join. nil: nobody can join here.
+	Join func(ctx context.Context, r JoinRequest) (JoinResult, error)
+	// Renew signs a new certificate. nil: nobody can renew here.
+	Renew func(ctx context.Context, gateway string, csr []byte) (certificate []byte, err error)
+	// Admit is asked at every Hello and Renew. An error that is join.ErrRevoked
+	// is final for the gateway, any other means later. nil: all are admitted.
+	// The certificate is nil on transports without.
+	Admit func(gateway string, certificate *x509.Certificate) error
+
+	Cluster string // id, told to gateways
+	Node    string // name of this node, told to gateways
+
+	MaxGateways   int   // sessions at the same time; 0 is 16,384
+	MaxBatch      int   // bytes of one record batch; 0 is 4 MiB
+	Window        int   // bytes that a lane of a gateway may have un-acked; 0: as it likes
+	InFlight      int64 // bytes of one session on their way to the log; 0 is 8 MiB
+	TotalInFlight int64 // bytes of all sessions on their way to the log; 0 is 256 MiB
+
+	Metrics *metrics.Set // nil: none are kept
+	Logger  *slog.Logger // nil: silence
+
+	Mutations Mutations
+}
+
+// Mutations break single rules of the protocol, so that a model test can show
+// that it notices. All false, always, outside tests.
+type Mutations struct {
+	AckEarly   bool // ack what was handed to the log, before it is durable
+	KeepOlder  bool // leave a gateway's older session running beside the new one
+	MarkAtOnce bool // answer a refusal with the mark 0 instead of waiting for the durable one
+}
+
+// JoinRequest is a gateway that wants a certificate.
+type JoinRequest struct {
+	Addr    string // where it came from
+	Secret  [16]byte
+	Gateway string
+	CSR     []byte // DER, not yet checked
+}
+
+// JoinResult is what an admitted gateway gets, both in DER.
+type JoinResult struct{ Certificate, CA []byte }
+
+const (
+	defaultGateways      = 16 << 10
+	defaultMaxBatch      = 4 << 20
+	defaultInFlight      = 8 << 20
+	defaultTotalInFlight = 256 << 20
+)
+
+func (o *Options) defaults() {
+	if o.MaxGateways <= 0 {
+		o.MaxGateways = defaultGateways
+	}
+	if o.MaxBatch <= 0 {
+		o.MaxBatch = defaultMaxBatch
+	}
+	o.MaxBatch = min(o.MaxBatch, wire.MaxLane-wire.AppendOverhead)
+	if o.InFlight <= 0 {
+		o.InFlight = defaultInFlight
+	}
+	if o.TotalInFlight <= 0 {
+		o.TotalInFlight = defaultTotalInFlight
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}

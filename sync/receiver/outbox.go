@@ -1,0 +1,181 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// target is a partition of one buffer of the lane that the outbox belongs to.
+type target struct {
+	buffer    wire.BufferID
+	topic     wire.TopicID
+	partition int32
+}
+
+// outcome is a frame that the log was given, and then what became of it.
+type outcome struct {
+	target
+	round       uint32
+	first, last uint64
+	missing     uint64 // records that a gap reports
+	room        room   // given back when the gateway was told
+	err         error  // refused
+}
+
+// outbox collects what became of a lane's frames and tells the gateway. It
+// cannot grow without bound: each outcome holds its frame's room until it is
+// written, so there are never more than the budgets hold.
+type outbox struct {
+	s    *session
+	st   wire.Stream // written by run only
+	lane wire.Lane
+	wake chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	acks    map[target]outcome // the last of each partition, with the room of all before it; guarded by mu
+	order   []target           // of acks, oldest first; guarded by mu
+	refused []outcome          // guarded by mu
+	closed  bool               // run has ended; guarded by mu
+}
+
+func newOutbox(s *session, st wire.Stream, ln wire.Lane) *outbox {
+	return &outbox{s: s, st: st, lane: ln, wake: make(chan struct{}, 1), acks: map[target]outcome{}}
+}
+
+// put notes an outcome. It is the log's callback: it does not block.
+func (b *outbox) put(o outcome, err error) {
+	b.mu.Lock()
+	switch {
+	case b.closed:
+		b.mu.Unlock()
+		o.room.give()
+		return
+	case err != nil:
+		o.err = err
+		b.refused = append(b.refused, o)
+	default:
+		b.s.r.count.gaps.AddInt64(int64(o.missing))
+		if before, ok := b.acks[o.target]; ok {
+			o.last = max(o.last, before.last)
+			o.room.own += before.room.own
+			o.room.shared += before.room.shared
+		} else {
+			b.order = append(b.order, o.target)
+		}
+		b.acks[o.target] = o
+	}
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run writes outcomes until the session ends.
+func (b *outbox) run() {
+	defer b.close()
+	for {
+		select {
+		case <-b.s.ctx.Done():
+			return
+		case <-b.wake:
+		}
+		acks, refused := b.take()
+		if err := b.writeAcks(acks); err != nil {
+			b.s.end(err)
+			giveAll(refused)
+			return
+		}
+		for i, o := range refused {
+			if err := b.refuse(o); err != nil {
+				b.s.end(err)
+				giveAll(refused[i+1:])
+				return
+			}
+		}
+	}
+}
+
+func (b *outbox) take() (acks, refused []outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, t := range b.order {
+		acks = append(acks, b.acks[t])
+	}
+	clear(b.acks)
+	refused = b.refused
+	b.order, b.refused = b.order[:0], nil
+	return acks, refused
+}
+
+// writeAcks writes all of them in one call.
+func (b *outbox) writeAcks(acks []outcome) error {
+	defer giveAll(acks)
+	if len(acks) == 0 {
+		return nil
+	}
+	var buf []byte
+	for _, o := range acks {
+		buf = wire.AppendFrame(buf, &wire.Ack{Buffer: o.buffer, Lane: b.lane, Topic: o.topic, Partition: o.partition, Last: o.last})
+	}
+	if _, err := b.st.Write(buf); err != nil {
+		return fmt.Errorf("write acks: %w", err)
+	}
+	return nil
+}
+
+// refuse tells the gateway where to go on. The mark is read after the refusal
+// and after all that was flying has landed, so nothing that this gateway sent
+// before it can still move it.
+func (b *outbox) refuse(o outcome) error {
+	defer o.room.give()
+	if owner, ok := errors.AsType[*NotOwnerError](o.err); ok {
+		b.s.r.Handover(owner.Addr)
+		return owner
+	}
+	if errors.Is(o.err, ErrRetired) {
+		return o.err
+	}
+	var mark uint64
+	if !b.s.r.o.Mutations.MarkAtOnce {
+		var err error
+		stream := Stream{Gateway: b.s.gateway, Buffer: o.buffer, Lane: b.lane}
+		if mark, err = b.s.r.o.Log.Mark(b.s.ctx, stream, o.topic, o.partition); err != nil {
+			return fmt.Errorf("look up mark: %w", err)
+		}
+	}
+	reason := reasonOf(o.err)
+	b.s.r.count.refused(reason)
+	if reason != wire.ReasonHole {
+		b.s.log.Warn("batch refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
+			"first", o.first, "last", o.last, "reason", reason, "err", o.err)
+	}
+	err := wire.Write(b.st, &wire.Refused{
+		Buffer: o.buffer, Lane: b.lane, Topic: o.topic, Partition: o.partition,
+		Round: o.round, First: o.first, Last: o.last,
+		Mark: mark, Reason: reason, Text: o.err.Error(),
+	})
+	if err != nil {
+		return fmt.Errorf("write refusal: %w", err)
+	}
+	return nil
+}
+
+// close gives back what was never written.
+func (b *outbox) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	acks, refused := b.take()
+	giveAll(acks)
+	giveAll(refused)
+}
+
+func giveAll(all []outcome) {
+	for _, o := range all {
+		o.room.give()
+	}
+}

@@ -1,0 +1,121 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// Receive windows of one connection. quic-go takes memory for what has arrived
+// and was not read, up to these; by default it would be 15 MB.
+const (
+	streamWindow     = 256 << 10
+	maxStreamWindow  = 2 << 20
+	connWindow       = 512 << 10
+	maxConnWindow    = 4 << 20
+	maxStreams       = 1 + wire.Lanes
+	handshakeTimeout = 5 * time.Second
+	idleTimeout      = 15 * time.Second // three Pings of the gateway
+	minPacket        = 1200             // larger first packets fail on a 1300-byte path
+)
+
+// Serve accepts gateways on Options.Conn until Close, or until the socket
+// fails. Connections come out of the listener with their handshake complete:
+// nothing, a Hello included, is acted on before.
+func (r *Receiver) Serve() error {
+	if r.o.Conn == nil || r.o.TLS == nil {
+		return errors.New("receiver needs a socket and a TLS configuration")
+	}
+	t := &quic.Transport{Conn: r.o.Conn, StatelessResetKey: (*quic.StatelessResetKey)(r.o.ResetKey)}
+	ln, err := t.Listen(r.o.TLS, &quic.Config{
+		HandshakeIdleTimeout:           handshakeTimeout,
+		MaxIdleTimeout:                 idleTimeout,
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: connWindow,
+		MaxConnectionReceiveWindow:     maxConnWindow,
+		MaxIncomingStreams:             maxStreams,
+		MaxIncomingUniStreams:          -1,
+		InitialPacketSize:              minPacket,
+	})
+	if err != nil {
+		return fmt.Errorf("listen for gateways: %w", err)
+	}
+	r.mu.Lock()
+	closed := r.closed
+	r.listener = ln
+	if !closed {
+		r.serving.Add(1)
+	}
+	r.mu.Unlock()
+	if closed {
+		return errors.Join(ln.Close(), t.Close(), r.o.Conn.Close())
+	}
+	defer r.serving.Done()
+	defer r.o.Conn.Close()
+	defer t.Close()
+	defer r.wg.Wait() // sessions say goodbye over t
+	for {
+		c, err := ln.Accept(context.Background())
+		if err != nil {
+			if r.ctx.Err() != nil || errors.Is(err, quic.ErrServerClosed) {
+				return nil
+			}
+			r.endAll(ErrClosed)
+			return fmt.Errorf("accept gateway: %w", err)
+		}
+		s := &quicSession{c: c}
+		if c.ConnectionState().TLS.NegotiatedProtocol == wire.ALPNJoin {
+			go r.HandleJoin(s)
+		} else {
+			go r.Handle(s)
+		}
+	}
+}
+
+// quicSession is a Session over QUIC.
+type quicSession struct{ c *quic.Conn }
+
+func (s *quicSession) AcceptStream(ctx context.Context) (wire.Stream, error) {
+	st, err := s.c.AcceptStream(ctx)
+	if err != nil {
+		return nil, closeError(err)
+	}
+	return quicStream{st}, nil
+}
+
+func (s *quicSession) Close(code wire.Code, text string) {
+	s.c.CloseWithError(quic.ApplicationErrorCode(code), text)
+}
+
+func (s *quicSession) Peer() wire.Peer {
+	p := wire.Peer{Addr: s.c.RemoteAddr().String()}
+	if certs := s.c.ConnectionState().TLS.PeerCertificates; len(certs) > 0 {
+		p.Certificate, p.Gateway = certs[0], certs[0].Subject.CommonName
+	}
+	return p
+}
+
+type quicStream struct{ s *quic.Stream }
+
+func (s quicStream) Read(p []byte) (int, error) {
+	n, err := s.s.Read(p)
+	return n, closeError(err)
+}
+
+func (s quicStream) Write(p []byte) (int, error) {
+	n, err := s.s.Write(p)
+	return n, closeError(err)
+}
+
+// closeError turns the peer's application error into the one of package wire.
+func closeError(err error) error {
+	if app, ok := errors.AsType[*quic.ApplicationError](err); ok && app.Remote {
+		return &wire.CloseError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage}
+	}
+	return err
+}

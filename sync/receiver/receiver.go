@@ -1,0 +1,192 @@
+package receiver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// ErrClosed says that the receiver was closed.
+var ErrClosed = errors.New("receiver closed")
+
+// Receiver serves gateways. Make one with New, and close it.
+type Receiver struct {
+	o      Options
+	log    *slog.Logger
+	count  counters
+	budget *budget // of all sessions
+
+	ctx     context.Context // ends with Close
+	cancel  context.CancelCauseFunc
+	wg      sync.WaitGroup // sessions and joins
+	serving sync.WaitGroup // Serve
+
+	mu       sync.Mutex
+	sessions map[string]*session // by gateway, guarded by mu
+	pending  map[string]*pending // by gateway, guarded by mu
+	conns    int                 // connections of any kind, guarded by mu
+	joins    int                 // of them on weir-join/1, guarded by mu
+	closed   bool                // guarded by mu
+	listener *quic.Listener      // set by Serve, guarded by mu
+}
+
+// New checks o and returns a receiver that serves nobody yet: call Serve for
+// QUIC, or Handle for each session of another transport.
+func New(o Options) (*Receiver, error) {
+	if o.Log == nil {
+		return nil, errors.New("receiver needs a log")
+	}
+	o.defaults()
+	r := &Receiver{
+		o:        o,
+		log:      o.Logger,
+		count:    newCounters(o.Metrics),
+		budget:   newBudget(o.TotalInFlight),
+		sessions: map[string]*session{},
+		pending:  map[string]*pending{},
+	}
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	return r, nil
+}
+
+// Handover ends all sessions because this node does not own the log any more.
+// Gateways are sent to addr when it is known.
+func (r *Receiver) Handover(addr string) { r.endAll(&NotOwnerError{Addr: addr}) }
+
+// Close ends all sessions and waits for them. What was handed to the log may
+// still become durable; it is not acked any more.
+func (r *Receiver) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	ln := r.listener
+	r.mu.Unlock()
+	r.endAll(ErrClosed)
+	r.cancel(ErrClosed)
+	if ln != nil {
+		ln.Close() // no new connections; Serve returns
+	}
+	r.wg.Wait()
+	r.serving.Wait()
+	return nil
+}
+
+func (r *Receiver) endAll(cause error) {
+	r.mu.Lock()
+	all := make([]*session, 0, len(r.sessions))
+	for _, s := range r.sessions {
+		all = append(all, s)
+	}
+	r.mu.Unlock()
+	for _, s := range all {
+		s.end(cause)
+	}
+}
+
+// enter counts a connection in, or says that there is no room for it.
+func (r *Receiver) enter(joining bool) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.closed:
+		return ErrClosed
+	case joining && r.joins >= maxJoins:
+		return fmt.Errorf("%d gateways are joining: %w", r.joins, ErrBusy)
+	case !joining && r.conns-r.joins >= r.o.MaxGateways:
+		return fmt.Errorf("%d gateways are connected: %w", r.conns-r.joins, ErrBusy)
+	}
+	r.conns++
+	if joining {
+		r.joins++
+	}
+	r.wg.Add(1)
+	return nil
+}
+
+func (r *Receiver) leave(joining bool) {
+	r.mu.Lock()
+	r.conns--
+	if joining {
+		r.joins--
+	}
+	r.mu.Unlock()
+	r.wg.Done()
+}
+
+// register makes s the session of its gateway. It returns once no older one can
+// hand anything to the log any more, and the log has answered all that they did
+// hand over: from then on only s moves this gateway's marks.
+func (r *Receiver) register(s *session) error {
+	r.mu.Lock()
+	old := r.sessions[s.gateway]
+	r.sessions[s.gateway] = s
+	s.pending = r.pending[s.gateway]
+	if s.pending == nil {
+		s.pending = &pending{}
+		r.pending[s.gateway] = s.pending
+	}
+	s.pending.hold()
+	r.mu.Unlock()
+	if r.o.Mutations.KeepOlder {
+		return nil
+	}
+	if old != nil {
+		old.end(errSuperseded)
+		<-old.done
+	}
+	return s.pending.wait(s.ctx)
+}
+
+func (r *Receiver) unregister(s *session) {
+	r.mu.Lock()
+	if r.sessions[s.gateway] == s {
+		delete(r.sessions, s.gateway)
+	}
+	r.mu.Unlock()
+	if s.pending != nil && s.pending.drop() {
+		r.forget(s.gateway, s.pending)
+	}
+}
+
+// forget removes p unless a session took it up again meanwhile.
+func (r *Receiver) forget(gateway string, p *pending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sessions == 0 && p.n == 0 && r.pending[gateway] == p {
+		delete(r.pending, gateway)
+	}
+}
+
+// Gateway is one connected gateway.
+type Gateway struct {
+	ID       string
+	Addr     string
+	Software string
+	Since    time.Time
+	Depth    wire.Ping // as of its last Ping
+}
+
+// Gateways lists who is connected, by id.
+func (r *Receiver) Gateways() []Gateway {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Gateway, 0, len(r.sessions))
+	for _, s := range r.sessions {
+		g := Gateway{ID: s.gateway, Addr: s.peer.Addr, Software: s.software, Since: s.since}
+		if p := s.depth.Load(); p != nil {
+			g.Depth = *p
+		}
+		out = append(out, g)
+	}
+	slices.SortFunc(out, func(a, b Gateway) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}

@@ -1,0 +1,192 @@
+package sender
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// listen reads a lane's stream and puts what it hears into the ledger. It never
+// waits for run, which may be waiting for the node to read.
+func (l *lane) listen() {
+	for {
+		f, err := wire.Read(l.stream, wire.MaxControl)
+		if err == nil {
+			l.n.heard.Store(time.Now().UnixNano())
+			err = l.hear(f)
+		}
+		if err != nil {
+			l.n.end(fmt.Errorf("read lane %s: %w", l.id, err))
+			return
+		}
+		l.poke()
+	}
+}
+
+func (l *lane) hear(f wire.Frame) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch f := f.(type) {
+	case *wire.Ack:
+		if l.led == nil || f.Buffer != l.led.buffer {
+			return nil // of a buffer that is settled by now
+		}
+		if f.Lane != l.id {
+			return fmt.Errorf("ack of lane %s: %w", f.Lane, errProtocol)
+		}
+		return l.led.ack(partKey{f.Topic, f.Partition}, f.Last)
+	case *wire.Refused:
+		if l.led == nil || f.Buffer != l.led.buffer {
+			return nil
+		}
+		l.n.s.count.refused(f.Reason)
+		if f.Reason != wire.ReasonHole {
+			l.n.s.log.Warn("batch refused", "lane", l.id, "topic", f.Topic, "partition", f.Partition,
+				"first", f.First, "last", f.Last, "reason", f.Reason, "text", f.Text)
+		}
+		l.addGrave(l.led.refuse(f, time.Now()), f.Reason.String()+": "+f.Text)
+		return nil
+	}
+	return fmt.Errorf("frame type %#02x on a lane: %w", f.Type(), errProtocol)
+}
+
+// addGrave notes records to be buried. Called with mu held.
+func (l *lane) addGrave(all []*entry, cause string) {
+	last := len(l.graves) - 1
+	switch {
+	case len(all) == 0:
+	case last >= 0 && l.causes[last] == cause && l.graves[last][0].state == all[0].state:
+		l.graves[last] = append(l.graves[last], all...)
+	default:
+		l.graves = append(l.graves, all)
+		l.causes = append(l.causes, cause)
+	}
+}
+
+// digGraves puts what was refused for good into the dead letters. It is there,
+// durably, before the gap that takes its place may be sent: a crash in between
+// sends the records again, is refused again, and buries nothing twice.
+func (l *lane) digGraves() error {
+	l.mu.Lock()
+	graves, causes := l.graves, l.causes
+	l.graves, l.causes = nil, nil
+	l.mu.Unlock()
+	for i, all := range graves {
+		if all[0].state == settled { // gaps that the cloud does not take
+			l.n.s.log.Error("gap could not be reported, topic "+wire.GapTopic+" was deleted",
+				"lane", l.id, "first", all[0].first, "last", all[len(all)-1].last, "gaps", len(all))
+			continue
+		}
+		items := make([]Item, len(all))
+		for j, e := range all {
+			items[j] = e.item
+		}
+		if err := l.n.s.o.Buffers.Bury(l.buffer.ID, l.id, items, causes[i]); err != nil {
+			return fmt.Errorf("bury %d records: %w", len(items), err)
+		}
+		l.n.s.count.buried.Add(len(items))
+		l.n.s.log.Warn("records buried", "lane", l.id, "first", items[0].Seq, "last", items[len(items)-1].Seq,
+			"records", len(items), "topic", items[0].Topic, "cause", causes[i])
+		l.mu.Lock()
+		l.led.bury(all, causes[i])
+		l.mu.Unlock()
+	}
+	if len(graves) > 0 {
+		l.poke() // the gaps can leave
+	}
+	return nil
+}
+
+// learn acts on what the cloud said of topics.
+func (l *lane) learn() error {
+	news := l.n.answers()
+	l.mu.Lock()
+	l.led.judge()
+	var names []string
+	for name := range l.led.parked {
+		names = append(names, name)
+	}
+	if l.led.gapsWanted {
+		names = append(names, wire.GapTopic)
+	}
+	l.mu.Unlock()
+	if l.buffer.Current && news != l.news {
+		names = append(names, l.table.topics()...) // they may have grown
+	}
+	l.news = news
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if err := l.learnTopic(name); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	asked := l.led.gapsWanted
+	if l.led.judge(); l.led.gapsWanted && !asked {
+		l.poke() // what was learnt settled all before a gap: nothing else will wake us
+	}
+	return nil
+}
+
+func (l *lane) learnTopic(name string) error {
+	q, err := l.n.resolve(name)
+	if err != nil {
+		return err
+	}
+	last, mapped := l.table.last(name)
+	switch a := q.answer; {
+	case a == nil || mapped && last.TopicID == a.ID && last.Partitions == a.Partitions:
+	case !mapped:
+		err = l.addRow(a, 1)
+	case l.buffer.Current:
+		err = l.grow(a)
+	}
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.table.last(name); ok {
+		if name == wire.GapTopic {
+			l.led.gapsWanted = false
+		}
+		l.led.unpark(name, func(it Item) partKey {
+			row, _ := l.table.find(name, it.Seq)
+			return partKey{row.TopicID, partitionOf(it.Record.Key, row.Partitions)}
+		})
+	} else if q.refuse != nil {
+		l.addGrave(l.led.doom(name), q.refuse.Reason.String()+": "+q.refuse.Text)
+	}
+	return nil
+}
+
+// grow adds a row for a topic that has changed. It begins behind everything that
+// is durable here: whatever was ever sent by the old row, by this process or one
+// before it, keeps its partition.
+func (l *lane) grow(a *wire.Topic) error {
+	all, err := l.n.s.o.Buffers.List()
+	if err != nil {
+		return fmt.Errorf("list buffers: %w", err)
+	}
+	for _, b := range all {
+		if b.ID == l.buffer.ID {
+			return l.addRow(a, b.Lanes[l.id].Last+1)
+		}
+	}
+	return fmt.Errorf("buffer %s is gone while it is drained", l.buffer.ID)
+}
+
+// addRow makes a row durable, then uses it.
+func (l *lane) addRow(a *wire.Topic, from uint64) error {
+	row := Row{Topic: a.Name, TopicID: a.ID, Partitions: a.Partitions, Lane: l.id, From: from}
+	if err := l.n.s.o.Buffers.AddRow(l.buffer.ID, row); err != nil {
+		return fmt.Errorf("add row to map table: %w", err)
+	}
+	l.mu.Lock()
+	l.table.rows = append(l.table.rows, row)
+	l.mu.Unlock()
+	return nil
+}

@@ -1,0 +1,211 @@
+package sender_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// fakeBuffers is a gateway's disk: it survives the sender.
+type fakeBuffers struct {
+	mu      sync.Mutex
+	buffers []*fakeBuffer
+	notify  chan struct{}
+	opened  uint32
+	random  uint64
+	buried  map[string]int // by place: how often Bury named it
+	trims   int
+	reads   int
+	frame   int // items per Read
+}
+
+type fakeBuffer struct {
+	id    wire.BufferID
+	lanes [wire.Lanes]fakeLane
+	rows  []sender.Row
+}
+
+type fakeLane struct {
+	items   []sender.Item
+	trimmed uint64
+	last    uint64
+}
+
+func newFakeBuffers() *fakeBuffers {
+	b := &fakeBuffers{notify: make(chan struct{}, 1), buried: map[string]int{}, frame: 7}
+	b.open()
+	return b
+}
+
+// open is a start of the process: a new buffer, nothing is appended to old ones.
+func (b *fakeBuffers) open() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opened++
+	b.random++
+	var id wire.BufferID
+	binary.BigEndian.PutUint32(id[:], b.opened)
+	binary.BigEndian.PutUint64(id[4:], b.random)
+	b.buffers = append(b.buffers, &fakeBuffer{id: id})
+	b.poke()
+}
+
+func (b *fakeBuffers) poke() {
+	select {
+	case b.notify <- struct{}{}:
+	default:
+	}
+}
+
+// put stores a record durably and returns its place.
+func (b *fakeBuffers) put(lane wire.Lane, topic string, r record.Record) (wire.BufferID, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	cur := b.buffers[len(b.buffers)-1]
+	l := &cur.lanes[lane]
+	l.last++
+	l.items = append(l.items, sender.Item{Seq: l.last, Topic: topic, Record: r})
+	b.poke()
+	return cur.id, l.last
+}
+
+// damage turns what is left of the records first to last of the current buffer
+// into a gap, as a repair would.
+func (b *fakeBuffers) damage(lane wire.Lane, first, last uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := &b.buffers[len(b.buffers)-1].lanes[lane]
+	first = max(first, l.trimmed+1)
+	if first > last || last > l.last {
+		return
+	}
+	var out []sender.Item
+	for _, it := range l.items {
+		if it.Seq < first || it.Seq > last {
+			out = append(out, it)
+		} else if it.Seq == last {
+			out = append(out, sender.Item{Seq: last, Gap: &sender.Gap{First: first, Last: last, Reason: "damaged", Exact: true}})
+		}
+	}
+	l.items = out
+}
+
+func (b *fakeBuffers) find(id wire.BufferID) *fakeBuffer {
+	for _, x := range b.buffers {
+		if x.id == id {
+			return x
+		}
+	}
+	return nil
+}
+
+func (b *fakeBuffers) List() ([]wire.Buffer, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []wire.Buffer
+	for i, x := range b.buffers {
+		v := wire.Buffer{ID: x.id, Current: i == len(b.buffers)-1}
+		for l := range x.lanes {
+			v.Lanes[l] = wire.Bounds{First: x.lanes[l].trimmed + 1, Last: x.lanes[l].last}
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func (b *fakeBuffers) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.Item, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reads++
+	x := b.find(id)
+	if x == nil {
+		return nil, fmt.Errorf("no buffer %s", id)
+	}
+	items := x.lanes[lane].items
+	i, _ := slices.BinarySearchFunc(items, from, func(it sender.Item, seq uint64) int { return int(it.Seq) - int(seq) })
+	if i == len(items) {
+		return nil, io.EOF
+	}
+	return slices.Clone(items[i:min(i+b.frame, len(items))]), nil
+}
+
+func (b *fakeBuffers) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.trims++
+	l := &b.find(id).lanes[lane]
+	if through < l.trimmed || through > l.last {
+		return fmt.Errorf("trim to %d of %d to %d", through, l.trimmed, l.last)
+	}
+	l.trimmed = through
+	for len(l.items) > 0 && l.items[0].Seq <= through {
+		l.items = l.items[1:]
+	}
+	return nil
+}
+
+func (b *fakeBuffers) Retire(id wire.BufferID) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.find(id)
+	if x == nil || x == b.buffers[len(b.buffers)-1] {
+		return fmt.Errorf("retire buffer %s: unknown or current", id)
+	}
+	for _, l := range x.lanes {
+		if l.trimmed != l.last {
+			return fmt.Errorf("retire buffer %s: trimmed to %d of %d", id, l.trimmed, l.last)
+		}
+	}
+	b.buffers = slices.DeleteFunc(b.buffers, func(x *fakeBuffer) bool { return x.id == id })
+	return nil
+}
+
+func (b *fakeBuffers) Notify() <-chan struct{} { return b.notify }
+
+func (b *fakeBuffers) Rows(id wire.BufferID) ([]sender.Row, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.find(id).rows), nil
+}
+
+func (b *fakeBuffers) AddRow(id wire.BufferID, row sender.Row) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.find(id)
+	x.rows = append(x.rows, row)
+	return nil
+}
+
+func (b *fakeBuffers) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, reason string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, it := range items {
+		if it.Record.Value == nil {
+			return fmt.Errorf("bury an empty record at %d", it.Seq)
+		}
+		b.buried[place(id.String(), lane.String(), it.Seq)]++
+	}
+	return nil
+}
+
+func place(buffer, lane string, seq uint64) string {
+	return fmt.Sprintf("%s/%s/%d", buffer, lane, seq)
+}
+
+// left counts the items that are not trimmed and the buffers.
+func (b *fakeBuffers) left() (items, buffers int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, x := range b.buffers {
+		for _, l := range x.lanes {
+			items += len(l.items)
+		}
+	}
+	return items, len(b.buffers)
+}

@@ -1,0 +1,338 @@
+package sender_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// fakeLog is a commit log in memory with the rules of a real one: it compares
+// with marks that include what is flying, and answers when it has landed.
+type fakeLog struct {
+	mu      sync.Mutex
+	change  sync.Cond
+	latency func() time.Duration
+	refuse  func(a receiver.Append, records []record.Record) error // nil: takes everything
+	deny    func(topic string) error
+
+	names   map[string]wire.TopicID
+	counts  map[wire.TopicID]int32
+	parts   map[partition]*fakePart
+	buffers map[string]map[wire.BufferID]wire.BufferState
+	flying  []*flight
+	pumping bool
+	topics  byte // ids given out
+	landed  []landed
+	appends int
+	discard bool // keep no records
+}
+
+type partition struct {
+	topic wire.TopicID
+	n     int32
+}
+
+type fakePart struct{ spec, durable map[receiver.Stream]uint64 }
+
+// flight is an append whose slot is in the air.
+type flight struct {
+	a       receiver.Append
+	records []record.Record // nil: a duplicate that waits for what it repeats
+	done    func(error)
+}
+
+// landed is a record in the log, in the order in which they came.
+type landed struct {
+	topic     string
+	partition int32
+	stream    receiver.Stream
+	record    record.Record
+}
+
+func newFakeLog() *fakeLog {
+	l := &fakeLog{
+		latency: func() time.Duration { return 0 },
+		names:   map[string]wire.TopicID{}, counts: map[wire.TopicID]int32{},
+		parts: map[partition]*fakePart{}, buffers: map[string]map[wire.BufferID]wire.BufferState{},
+	}
+	l.change.L = &l.mu
+	return l
+}
+
+func (l *fakeLog) create(name string, n int32) wire.TopicID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.createLocked(name, n)
+}
+
+func (l *fakeLog) createLocked(name string, n int32) wire.TopicID {
+	l.topics++
+	id := wire.TopicID{0: l.topics}
+	l.names[name], l.counts[id] = id, n
+	return id
+}
+
+func (l *fakeLog) grow(name string, n int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts[l.names[name]] = n
+}
+
+func (l *fakeLog) remove(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.counts, l.names[name])
+	delete(l.names, name)
+}
+
+func (l *fakeLog) part(topic wire.TopicID, n int32) *fakePart {
+	k := partition{topic, n}
+	p := l.parts[k]
+	if p == nil {
+		p = &fakePart{spec: map[receiver.Stream]uint64{}, durable: map[receiver.Stream]uint64{}}
+		l.parts[k] = p
+	}
+	return p
+}
+
+func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var states []wire.OfferedBuffer
+	var marks []wire.Mark
+	for _, b := range buffers {
+		st := wire.BufferNew
+		if s, ok := l.buffers[gateway][b.ID]; ok {
+			st = s
+		}
+		for k, p := range l.parts {
+			if l.counts[k.topic] == 0 {
+				continue
+			}
+			for s, m := range p.durable {
+				if s.Gateway == gateway && s.Buffer == b.ID {
+					marks = append(marks, wire.Mark{Buffer: b.ID, Lane: s.Lane, Topic: k.topic, Partition: k.n, Last: m})
+					if st == wire.BufferNew {
+						st = wire.BufferKnown
+					}
+				}
+			}
+		}
+		states = append(states, wire.OfferedBuffer{ID: b.ID, State: st})
+	}
+	return states, marks, nil
+}
+
+func (l *fakeLog) Resolve(_ context.Context, _, topic string) (wire.TopicID, int32, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.deny != nil {
+		if err := l.deny(topic); err != nil {
+			return wire.TopicID{}, 0, err
+		}
+	}
+	id, ok := l.names[topic]
+	if !ok {
+		id = l.createLocked(topic, 1)
+	}
+	return id, l.counts[id], nil
+}
+
+func (l *fakeLog) Append(a receiver.Append, done func(error)) {
+	var records []record.Record
+	var err error
+	if !l.discard {
+		records, err = decode(a.Batch)
+	} else if err = a.Batch.Verify(); err == nil {
+		records = []record.Record{{}}
+	}
+	l.mu.Lock()
+	l.appends++
+	if err == nil && l.counts[a.Topic] == 0 {
+		err = receiver.ErrGone
+	}
+	if err == nil && !a.Gap && a.Topic == l.names[wire.GapTopic] {
+		err = receiver.ErrNotAllowed
+	}
+	if err == nil && l.refuse != nil {
+		err = l.refuse(a, records)
+	}
+	if err != nil {
+		l.mu.Unlock()
+		done(err)
+		return
+	}
+	p := l.part(a.Topic, a.Partition)
+	mark := p.spec[a.Stream]
+	switch {
+	case a.Last <= mark:
+		records = nil
+	case a.Prev == mark && mark < a.First:
+		p.spec[a.Stream] = a.Last
+	default:
+		l.mu.Unlock()
+		done(fmt.Errorf("prev %d, %d to %d, mark %d: %w", a.Prev, a.First, a.Last, mark, receiver.ErrHole))
+		return
+	}
+	l.flying = append(l.flying, &flight{a, records, done})
+	if !l.pumping {
+		l.pumping = true
+		go l.pump()
+	}
+	l.mu.Unlock()
+}
+
+// pump lands what flies, in order.
+func (l *fakeLog) pump() {
+	for {
+		l.mu.Lock()
+		n := len(l.flying)
+		if n == 0 {
+			l.pumping = false
+			l.mu.Unlock()
+			return
+		}
+		batch := slices.Clone(l.flying)
+		wait := l.latency()
+		l.mu.Unlock()
+		time.Sleep(wait)
+		for _, f := range batch {
+			l.mu.Lock()
+			if len(l.flying) == 0 || l.flying[0] != f {
+				l.mu.Unlock()
+				break // the owner died meanwhile
+			}
+			l.landFirst()
+			l.mu.Unlock()
+			f.done(nil)
+		}
+	}
+}
+
+func (l *fakeLog) landFirst() {
+	f := l.flying[0]
+	l.flying = l.flying[1:]
+	p := l.part(f.a.Topic, f.a.Partition)
+	if f.records != nil {
+		p.durable[f.a.Stream] = f.a.Last
+		for _, r := range f.records {
+			if l.discard {
+				break
+			}
+			l.landed = append(l.landed, landed{l.nameOf(f.a.Topic), f.a.Partition, f.a.Stream, r})
+		}
+	}
+	l.change.Broadcast()
+}
+
+func (l *fakeLog) nameOf(id wire.TopicID) string {
+	for name, x := range l.names {
+		if x == id {
+			return name
+		}
+	}
+	return "deleted"
+}
+
+// crash is the death of the owner: of what is flying some turns out durable.
+func (l *fakeLog) crash(durable int) {
+	l.mu.Lock()
+	lost := slices.Clone(l.flying) // nobody is told which of them are durable
+	for i := 0; i < durable && len(l.flying) > 0; i++ {
+		l.landFirst()
+	}
+	l.flying = nil
+	for _, p := range l.parts {
+		clear(p.spec)
+		for s, m := range p.durable {
+			p.spec[s] = m
+		}
+	}
+	l.change.Broadcast()
+	l.mu.Unlock()
+	for _, f := range lost {
+		f.done(&receiver.NotOwnerError{})
+	}
+}
+
+func (l *fakeLog) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID, n int32) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for slices.ContainsFunc(l.flying, func(f *flight) bool { return f.a.Topic == topic && f.a.Partition == n }) {
+		l.change.Wait()
+	}
+	return l.part(topic, n).durable[s], nil
+}
+
+func (l *fakeLog) Retire(_ context.Context, gateway string, id wire.BufferID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.buffers[gateway] == nil {
+		l.buffers[gateway] = map[wire.BufferID]wire.BufferState{}
+	}
+	l.buffers[gateway][id] = wire.BufferRetired
+	for _, p := range l.parts {
+		for s := range p.durable {
+			if s.Gateway == gateway && s.Buffer == id {
+				delete(p.durable, s)
+				delete(p.spec, s)
+			}
+		}
+	}
+	return nil
+}
+
+// records returns what lies in the log outside weir.gaps.
+func (l *fakeLog) records() []landed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []landed
+	for _, r := range l.landed {
+		if r.topic != wire.GapTopic {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// reported is the value of a record of weir.gaps.
+type reported struct {
+	Gateway, Buffer, Lane, Topic, Cause string
+	Ranges                              [][2]uint64
+	Count                               uint64
+	Exact                               bool
+}
+
+func (l *fakeLog) gaps() []reported {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []reported
+	for _, r := range l.landed {
+		if r.topic == wire.GapTopic {
+			var g reported
+			if err := json.Unmarshal(r.record.Value, &g); err != nil {
+				panic(err)
+			}
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+func decode(b record.Batch) (out []record.Record, err error) {
+	if err := b.Verify(); err != nil {
+		return nil, fmt.Errorf("%w: %v", receiver.ErrCorrupt, err)
+	}
+	err = b.Each(64<<20, func(r *record.Record) error {
+		out = append(out, record.Record{Timestamp: r.Timestamp, Key: slices.Clone(r.Key), Value: slices.Clone(r.Value)})
+		return nil
+	})
+	return out, err
+}

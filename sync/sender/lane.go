@@ -1,0 +1,394 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// lane drains one lane of the buffers, one buffer after the other, over one
+// session. Its fields belong to run, but for those under mu.
+type lane struct {
+	n      *session
+	id     wire.Lane
+	stream wire.Stream
+	pack   *packer
+	wake   chan struct{} // capacity 1
+
+	buffer  wire.Buffer // the one that is being drained, as List said last
+	seen    uint64      // session.stored when it said so
+	table   *table
+	news    int    // session.answers when the table was compared with them, -1: never
+	ahead   []Item // read, and behind a barrier
+	next    uint64 // the sequence to read next
+	end     bool   // there was nothing at next
+	trimmed uint64
+	settled map[wire.BufferID]bool
+	scratch []record.Record
+
+	mu     sync.Mutex
+	led    *ledger    // of buffer; nil: none is being drained
+	graves [][]*entry // refused for good by the reader, to be buried by run
+	causes []string   // of graves
+}
+
+func newLane(n *session, id wire.Lane) *lane {
+	return &lane{
+		n: n, id: id, pack: newPacker(n.maxBatch, n.s.o.Plain),
+		wake: make(chan struct{}, 1), settled: map[wire.BufferID]bool{},
+	}
+}
+
+// poke makes run look again.
+func (l *lane) poke() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run opens the lane's stream and drains buffers until the session ends.
+func (l *lane) run() {
+	st, err := l.n.conn.OpenStream(l.n.ctx, urgencyLane+2*int8(l.id))
+	if err == nil {
+		l.stream = st
+		err = wire.WritePreface(st, wire.Preface{Kind: wire.StreamLane, Lane: l.id})
+	}
+	if err != nil {
+		l.n.end(fmt.Errorf("open lane %s: %w", l.id, err))
+		return
+	}
+	l.n.wg.Go(l.listen)
+	for {
+		again, err := l.step()
+		if err != nil {
+			l.n.end(fmt.Errorf("drain lane %s: %w", l.id, err))
+			return
+		}
+		if !again && !l.wait() {
+			return
+		}
+		if l.n.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// wait sleeps until something happened or a pause is over; false: the session
+// has ended.
+func (l *lane) wait() bool {
+	var timer <-chan time.Time
+	l.mu.Lock()
+	if l.led != nil {
+		if at := l.led.resume(time.Now()); !at.IsZero() {
+			timer = time.After(time.Until(at))
+		}
+	}
+	l.mu.Unlock()
+	select {
+	case <-l.wake:
+	case <-timer:
+	case <-l.n.ctx.Done():
+		return false
+	}
+	return true
+}
+
+// step does everything that can be done now. It says whether to go on at once.
+func (l *lane) step() (again bool, err error) {
+	if l.led == nil {
+		found, err := l.open()
+		if err != nil || !found {
+			return false, err
+		}
+	}
+	if err := l.fill(); err != nil {
+		return false, err
+	}
+	if err := l.learn(); err != nil {
+		return false, err
+	}
+	sent, err := l.flush()
+	if err != nil {
+		return false, err
+	}
+	if err := l.digGraves(); err != nil {
+		return false, err
+	}
+	done, err := l.trim()
+	return sent || done, err
+}
+
+// open begins the oldest buffer that this lane has not settled.
+func (l *lane) open() (found bool, err error) {
+	seen := l.n.stored.Load()
+	all, err := l.n.s.o.Buffers.List()
+	if err != nil {
+		return false, fmt.Errorf("list buffers: %w", err)
+	}
+	for _, b := range all {
+		if l.settled[b.ID] {
+			continue
+		}
+		st, known, err := l.n.state(b.ID)
+		if err != nil {
+			return false, err
+		}
+		if !known {
+			return false, nil // the answer wakes us
+		}
+		if st == wire.BufferRetired || st == wire.BufferAside {
+			l.settled[b.ID] = true
+			continue
+		}
+		rows, err := l.n.s.o.Buffers.Rows(b.ID)
+		if err != nil {
+			return false, fmt.Errorf("read map table of buffer %s: %w", b.ID, err)
+		}
+		l.begin(b, seen, newTable(rows, l.id))
+		return true, nil
+	}
+	return false, nil
+}
+
+// begin starts the books of a buffer from the cloud's marks.
+func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
+	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
+	from := max(b.Lanes[l.id].First, 1)
+	l.ahead, l.next, l.end, l.trimmed = nil, from, false, from-1
+	gapTopics := map[wire.TopicID]bool{}
+	for _, r := range t.rows {
+		if r.Topic == wire.GapTopic {
+			gapTopics[r.TopicID] = true
+		}
+	}
+	led := newLedger(b.ID, l.id, from, l.marks(b.ID), gapTopics, limits{
+		window: l.n.window, readAhead: l.n.s.o.ReadAhead, batch: min(l.n.s.o.Batch, l.n.maxBatch),
+	})
+	led.mutate = l.n.s.o.Mutations
+	led.gapKey = func(seq uint64) (partKey, bool) {
+		row, ok := l.table.find(wire.GapTopic, seq)
+		if !ok {
+			return partKey{}, false
+		}
+		return partKey{row.TopicID, partitionOf([]byte(l.n.s.o.Gateway), row.Partitions)}, true
+	}
+	l.mu.Lock()
+	l.led = led
+	l.mu.Unlock()
+}
+
+func (l *lane) marks(id wire.BufferID) []wire.Mark {
+	if l.n.s.o.Mutations.OwnBelief {
+		l.n.s.mu.Lock()
+		defer l.n.s.mu.Unlock()
+		if b, ok := l.n.s.beliefs[id]; ok {
+			return slices.Clone(b)
+		}
+	}
+	l.n.mu.Lock()
+	defer l.n.mu.Unlock()
+	return slices.Clone(l.n.marks[id])
+}
+
+// fill reads what is durable in the buffer, as far as there is room.
+func (l *lane) fill() error {
+	for {
+		for len(l.ahead) > 0 {
+			if !l.hasRoom() {
+				return nil
+			}
+			ok, err := l.place(l.ahead[0])
+			if err != nil || !ok {
+				return err
+			}
+			l.ahead = l.ahead[1:]
+		}
+		if l.end && !l.refresh() || !l.hasRoom() {
+			return nil
+		}
+		if err := l.read(); err != nil || l.end {
+			return err
+		}
+	}
+}
+
+func (l *lane) hasRoom() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.led.room()
+}
+
+// refresh looks whether there may be something new at the end of the buffer.
+func (l *lane) refresh() bool {
+	now := l.n.stored.Load()
+	if now == l.seen || !l.buffer.Current {
+		return false
+	}
+	l.seen = now
+	return true
+}
+
+// read reads on from next. A buffer that was current is asked for again before
+// it is read: if it is not any more, what Read does not find will never come.
+func (l *lane) read() error {
+	if l.buffer.Current {
+		all, err := l.n.s.o.Buffers.List()
+		if err != nil {
+			return fmt.Errorf("list buffers: %w", err)
+		}
+		i := slices.IndexFunc(all, func(b wire.Buffer) bool { return b.ID == l.buffer.ID })
+		if i < 0 {
+			return fmt.Errorf("buffer %s is gone while it is drained", l.buffer.ID)
+		}
+		l.buffer = all[i]
+	}
+	items, err := l.n.s.o.Buffers.Read(l.buffer.ID, l.id, l.next)
+	l.end = errors.Is(err, io.EOF)
+	if l.end {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read buffer %s from %d: %w", l.buffer.ID, l.next, err)
+	}
+	if len(items) == 0 {
+		return fmt.Errorf("read buffer %s from %d: nothing, and not the end", l.buffer.ID, l.next)
+	}
+	l.ahead, l.next = items, items[len(items)-1].Seq+1
+	return nil
+}
+
+// place finds an item's place in the ledger. false: it has to wait behind a
+// barrier.
+func (l *lane) place(it Item) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if it.Gap != nil {
+		l.led.pushGap(it)
+		return true, nil
+	}
+	if reserved(it.Topic) {
+		if e := l.led.pushDoomed(it); e != nil {
+			l.addGrave([]*entry{e}, "not-allowed: topic belongs to the cloud")
+		}
+		return true, nil
+	}
+	row, ok := l.table.find(it.Topic, it.Seq)
+	if !ok {
+		l.led.park(it)
+		return true, nil
+	}
+	if from := l.table.barrier(row); from > 0 && l.led.floor() < from-1 && !l.n.s.o.Mutations.NoBarrier {
+		return false, nil
+	}
+	k, err := l.keyOf(it, row)
+	if err == nil {
+		l.led.push(it, k)
+	}
+	return true, err
+}
+
+func (l *lane) keyOf(it Item, row Row) (partKey, error) {
+	count := row.Partitions
+	if l.n.s.o.Mutations.TodaysCount {
+		q, err := l.n.resolve(it.Topic)
+		if err != nil {
+			return partKey{}, err
+		}
+		if q.answer != nil {
+			count = q.answer.Partitions
+		}
+	}
+	return partKey{row.TopicID, partitionOf(it.Record.Key, count)}, nil
+}
+
+// flush sends every frame that may leave.
+func (l *lane) flush() (sent bool, err error) {
+	for {
+		l.mu.Lock()
+		c, ok := l.led.next(time.Now(), l.scratch)
+		l.mu.Unlock()
+		if !ok {
+			return sent, nil
+		}
+		sent = true
+		f, err := l.pack.frame(l.buffer.ID, l.id, &c)
+		if c.records != nil {
+			clear(c.records)
+			l.scratch = c.records[:0]
+		}
+		if err != nil {
+			l.mu.Lock()
+			l.addGrave(l.led.reject(c), err.Error())
+			l.mu.Unlock()
+			continue
+		}
+		if err := wire.Write(l.stream, f); err != nil {
+			return sent, fmt.Errorf("write: %w", err)
+		}
+		l.sent(&c, f)
+	}
+}
+
+func (l *lane) sent(c *parcel, f wire.Frame) {
+	if a, ok := f.(*wire.Append); ok {
+		l.n.s.count.records.Add(c.n)
+		l.n.s.count.bytes.Add(len(a.Batch) + wire.AppendOverhead)
+	} else {
+		l.n.s.count.gaps.Inc()
+	}
+	if l.n.s.o.Mutations.OwnBelief {
+		l.n.s.mu.Lock()
+		l.n.s.beliefs[l.buffer.ID] = append(l.n.s.beliefs[l.buffer.ID], wire.Mark{
+			Buffer: l.buffer.ID, Lane: l.id, Topic: c.key.topic, Partition: c.key.partition, Last: c.last})
+		l.n.s.mu.Unlock()
+	}
+}
+
+// trim frees what is settled, and leaves a buffer that is settled to its end.
+func (l *lane) trim() (done bool, err error) {
+	l.mu.Lock()
+	floor := l.led.floor()
+	empty := len(l.led.order) == 0
+	state := LaneState{Buffer: l.buffer.ID, Records: len(l.led.order), Bytes: l.led.flying + l.led.waiting}
+	if !empty {
+		if ts := l.led.order[0].item.Record.Timestamp; ts > 0 {
+			state.Oldest = time.UnixMilli(ts)
+		}
+	}
+	l.mu.Unlock()
+	l.n.s.set(func(st *State) { st.Lanes[l.id] = state })
+	if floor > l.trimmed {
+		if err := l.n.s.o.Buffers.Trim(l.buffer.ID, l.id, floor); err != nil {
+			return false, fmt.Errorf("trim buffer %s to %d: %w", l.buffer.ID, floor, err)
+		}
+		l.trimmed = floor
+	}
+	if l.buffer.Current || !l.end || len(l.ahead) > 0 {
+		return false, nil
+	}
+	if !empty {
+		if l.n.s.o.Mutations.NextBuffer {
+			l.leave()
+			return true, nil
+		}
+		return false, nil
+	}
+	id := l.buffer.ID
+	l.leave()
+	return true, l.n.laneDone(id, l.id)
+}
+
+// leave closes the books of a buffer.
+func (l *lane) leave() {
+	l.settled[l.buffer.ID] = true
+	l.mu.Lock()
+	l.led = nil
+	l.mu.Unlock()
+}

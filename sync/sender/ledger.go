@@ -1,0 +1,498 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+const (
+	maxRecords    = 4096     // in one frame
+	maxSpan       = 16 << 10 // items between the first that is not settled and the last read
+	entryOverhead = 128      // bytes that a record costs beside its own
+)
+
+// errUnsent says that the cloud acked what was never sent to it.
+var errUnsent = errors.New("ack of a sequence that was not sent")
+
+// limits bound a ledger, in bytes.
+type limits struct {
+	window    int // sent and not acked
+	readAhead int // read and not sent
+	batch     int // of one frame
+}
+
+// ledger is the books of one lane of one buffer during one session: what was
+// read, what is in flight, what is settled. It holds all the rules by which a
+// record is sent once: it does no I/O, reads no clock and is not safe for
+// concurrent use.
+type ledger struct {
+	buffer wire.BufferID
+	lane   wire.Lane
+	limits limits
+	mutate Mutations
+
+	order  []*entry // everything read and not trimmed, in the order of the lane
+	judged int      // order[:judged] is settled or on its way as a gap
+	parts  map[partKey]*part
+	parked map[string][]*entry // by topic
+	last   uint64              // the last sequence read
+
+	// gapMark is the highest mark of this stream in topic weir.gaps: a gap is
+	// sent only when all before it is settled, so all up to it is.
+	gapMark uint64
+	highest uint64 // mark of any partition at the start
+	// gapKey finds the partition of weir.gaps for a sequence; false: not known
+	// yet, which sets gapsWanted.
+	gapKey     func(seq uint64) (partKey, bool)
+	gapsWanted bool
+
+	flying  int // bytes sent and not acked
+	waiting int // bytes read and not sent
+	acked   uint64
+}
+
+// newLedger starts the books at from, with the marks that the cloud gave for
+// this buffer. gapTopics are the ids that weir.gaps has in the map table.
+func newLedger(b wire.BufferID, ln wire.Lane, from uint64, marks []wire.Mark, gapTopics map[wire.TopicID]bool, lim limits) *ledger {
+	l := &ledger{
+		buffer: b, lane: ln, limits: lim, last: from - 1,
+		parts: map[partKey]*part{}, parked: map[string][]*entry{},
+	}
+	for _, m := range marks {
+		if m.Buffer != b || m.Lane != ln {
+			continue
+		}
+		p := l.part(partKey{m.Topic, m.Partition})
+		p.mark, p.prev, p.high = m.Last, m.Last, m.Last
+		l.highest = max(l.highest, m.Last)
+		if gapTopics[m.Topic] {
+			p.gaps = true
+			l.gapMark = max(l.gapMark, m.Last)
+		}
+	}
+	return l
+}
+
+func (l *ledger) part(k partKey) *part {
+	p := l.parts[k]
+	if p == nil {
+		p = &part{key: k}
+		l.parts[k] = p
+	}
+	return p
+}
+
+// room says whether more may be read.
+func (l *ledger) room() bool {
+	return l.waiting < l.limits.readAhead && len(l.order) < maxSpan
+}
+
+// add notes an item as read.
+func (l *ledger) add(e *entry) {
+	l.last = e.last
+	l.order = append(l.order, e)
+	if e.last <= l.gapMark {
+		e.state, e.item = settled, Item{}
+	}
+}
+
+// push puts a record into the queue of its partition, unless the marks say that
+// it is there.
+func (l *ledger) push(it Item, k partKey) {
+	e := newEntry(it)
+	l.add(e)
+	if e.state != settled {
+		l.enqueue(e, l.part(k))
+	}
+}
+
+func newEntry(it Item) *entry {
+	size := entryOverhead + len(it.Record.Key) + len(it.Record.Value)
+	for _, h := range it.Record.Headers {
+		size += len(h.Key) + len(h.Value)
+	}
+	return &entry{first: it.Seq, last: it.Seq, item: it, size: size}
+}
+
+func (l *ledger) enqueue(e *entry, p *part) {
+	if e.last <= p.mark {
+		e.state, e.item = settled, Item{}
+		return
+	}
+	e.state = queued
+	p.queue = append(p.queue, e)
+	p.waiting += e.size
+	l.waiting += e.size
+}
+
+// park keeps a record until its topic is resolved.
+func (l *ledger) park(it Item) {
+	e := newEntry(it)
+	l.add(e)
+	if e.state != settled {
+		l.parked[it.Topic] = append(l.parked[it.Topic], e)
+		l.waiting += e.size
+	}
+}
+
+// unpark hands the records of a topic to their partitions.
+func (l *ledger) unpark(topic string, place func(Item) partKey) {
+	for _, e := range l.parked[topic] {
+		l.waiting -= e.size
+		l.enqueue(e, l.part(place(e.item)))
+	}
+	delete(l.parked, topic)
+}
+
+// pushDoomed notes a record that must not be sent at all, nil when it is settled
+// already.
+func (l *ledger) pushDoomed(it Item) *entry {
+	e := newEntry(it)
+	e.state = doomed
+	if l.add(e); e.state == settled {
+		return nil
+	}
+	return e
+}
+
+// doom takes the records of a topic that this gateway may not have.
+func (l *ledger) doom(topic string) []*entry {
+	out := l.parked[topic]
+	delete(l.parked, topic)
+	for _, e := range out {
+		e.state = doomed
+		l.waiting -= e.size
+	}
+	return out
+}
+
+// pushGap notes a gap that the buffer reported. What an earlier gap settled of
+// it is not reported again. Up to the highest mark of any partition, some of it
+// may have been delivered before it was damaged: that part is not exact.
+func (l *ledger) pushGap(it Item) {
+	first := max(it.Gap.First, l.gapMark+1)
+	cause := it.Gap.Reason
+	if cause == "" {
+		cause = "missing"
+	}
+	if first <= l.highest && l.highest < it.Seq {
+		l.add(&entry{first: first, last: l.highest, state: dead, size: entryOverhead, cause: cause})
+		first = l.highest + 1
+	}
+	exact := it.Gap.Exact && first > l.highest
+	l.add(&entry{first: first, last: it.Seq, state: dead, size: entryOverhead, cause: cause, exact: exact})
+}
+
+// bury notes that doomed records are in the dead letters: they will be reported
+// in their place.
+func (l *ledger) bury(all []*entry, cause string) {
+	for _, e := range all {
+		e.state, e.cause, e.exact = dead, cause, true
+		e.item = Item{Topic: e.item.Topic}
+		if l.mutate.NoGap {
+			e.state = settled
+			l.release(e)
+		}
+	}
+}
+
+// release lets the partition of a reported record go on.
+func (l *ledger) release(e *entry) {
+	if e.of != nil {
+		e.of.held--
+		e.of = nil
+	}
+}
+
+// judge puts missing records into the queue of weir.gaps, but only once all
+// before them is settled or reported. So the mark of weir.gaps passes a
+// sequence only when there is nothing more to say about it.
+func (l *ledger) judge() {
+	if l.mutate.EarlyGap {
+		l.judged = 0
+	}
+	for l.judged < len(l.order) {
+		e := l.order[l.judged]
+		if e.state == dead {
+			k, ok := l.gapKey(e.last)
+			if !ok {
+				l.gapsWanted = true
+				return
+			}
+			p := l.part(k)
+			p.gaps = true
+			e.size = entryOverhead
+			l.enqueue(e, p)
+			if e.state == settled {
+				l.release(e)
+			}
+		} else if e.state != settled && !l.isGap(e) && !l.mutate.EarlyGap {
+			return
+		}
+		l.judged++
+	}
+}
+
+// isGap says whether a queued entry is one of weir.gaps.
+func (l *ledger) isGap(e *entry) bool { return e.state == queued && e.cause != "" }
+
+// parcel is a frame that may leave.
+type parcel struct {
+	part        *part
+	key         partKey
+	round       uint32
+	prev        uint64
+	first, last uint64
+	n           int
+	bytes       int
+	records     []record.Record // of an Append
+	ranges      []wire.Range    // of a Gap
+	count       uint64
+	exact       bool
+	of, cause   string
+}
+
+// next takes the frame that should leave now and counts it as sent. Of the
+// partitions that have something, the one with the oldest record goes first.
+func (l *ledger) next(now time.Time, scratch []record.Record) (parcel, bool) {
+	l.judge()
+	if l.flying >= l.limits.window {
+		return parcel{}, false
+	}
+	var best *part
+	for _, p := range l.parts {
+		if p.ready(now) && (best == nil || p.queue[p.next].first < best.queue[best.next].first) {
+			best = p
+		}
+	}
+	if best == nil {
+		return parcel{}, false
+	}
+	c := parcel{part: best, key: best.key, round: best.round, prev: best.prev, records: scratch[:0]}
+	if best.gaps {
+		l.takeGaps(best, &c)
+	} else {
+		l.takeRecords(best, &c)
+	}
+	sent := best.queue[best.next : best.next+c.n]
+	c.first, c.last = sent[0].first, sent[c.n-1].last
+	best.next += c.n
+	best.waiting -= c.bytes
+	l.waiting -= c.bytes
+	l.flying += c.bytes
+	best.flights = append(best.flights, flight{c.first, c.last, c.n})
+	best.prev = c.last
+	best.high = max(best.high, c.last)
+	return c, true
+}
+
+func (l *ledger) takeRecords(p *part, c *parcel) {
+	limit := maxRecords
+	if p.limit > 0 {
+		limit = p.limit
+	}
+	for _, e := range p.queue[p.next:] {
+		if c.n == limit || c.n > 0 && c.bytes+e.size > l.limits.batch {
+			return
+		}
+		c.records = append(c.records, e.item.Record)
+		c.bytes += e.size
+		c.n++
+	}
+}
+
+// takeGaps joins gaps that can be told in one breath.
+func (l *ledger) takeGaps(p *part, c *parcel) {
+	for _, e := range p.queue[p.next:] {
+		if c.n == 0 {
+			c.cause, c.of, c.exact = e.cause, e.item.Topic, e.exact
+		}
+		if e.cause != c.cause || e.item.Topic != c.of || e.exact != c.exact {
+			return
+		}
+		if n := len(c.ranges); n > 0 && c.ranges[n-1].Last+1 == e.first {
+			c.ranges[n-1].Last = e.last
+		} else if n == wire.MaxRanges {
+			return
+		} else {
+			c.ranges = append(c.ranges, wire.Range{First: e.first, Last: e.last})
+		}
+		c.count += e.last - e.first + 1
+		c.bytes += e.size
+		c.n++
+	}
+}
+
+// ack notes that a partition is durable up to and including seq.
+func (l *ledger) ack(k partKey, seq uint64) error {
+	p := l.parts[k]
+	if p == nil || seq > p.high {
+		return fmt.Errorf("partition %d of topic %s, sequence %d: %w", k.partition, k.topic, seq, errUnsent)
+	}
+	if l.advance(p, seq) {
+		p.progress()
+	}
+	return nil
+}
+
+// advance settles everything of p up to mark and says whether that was news.
+func (l *ledger) advance(p *part, mark uint64) bool {
+	if mark <= p.mark {
+		return false
+	}
+	p.mark, p.prev, p.high = mark, max(p.prev, mark), max(p.high, mark)
+	l.acked = max(l.acked, mark)
+	n := 0
+	for ; n < len(p.queue) && p.queue[n].last <= mark; n++ {
+		e := p.queue[n]
+		if n < p.next {
+			l.flying -= e.size
+		} else {
+			l.waiting -= e.size
+			p.waiting -= e.size
+		}
+		e.state, e.item = settled, Item{}
+		l.release(e)
+	}
+	clear(p.queue[:n])
+	p.queue = p.queue[n:]
+	p.next = max(0, p.next-n)
+	for len(p.flights) > 0 && p.flights[0].last <= mark {
+		p.flights = p.flights[1:]
+	}
+	return true
+}
+
+// refuse acts on a refusal. It returns records that can never be delivered: the
+// caller puts them into the dead letters and then calls bury.
+func (l *ledger) refuse(r *wire.Refused, now time.Time) []*entry {
+	p := l.parts[partKey{r.Topic, r.Partition}]
+	if p == nil || l.mutate.KeepOnRefuse {
+		return nil
+	}
+	stale := r.Round != p.round // what it refuses was taken back already
+	l.advance(p, r.Mark)
+	if stale {
+		return nil
+	}
+	l.rewind(p, r.Mark)
+	// The reason belongs to one frame. Unless that is the first one left, a
+	// frame before it was refused too, and everything is tried again in order.
+	n := 0
+	for n < len(p.queue) && p.queue[n].last <= r.Last {
+		n++
+	}
+	mine := n > 0 && p.queue[0].first >= r.First
+	switch {
+	case !r.Reason.ForGood() || !mine:
+		if p.holes++; r.Reason != wire.ReasonHole || p.holes > freeHoles {
+			p.backOff(now)
+		}
+		return nil
+	case p.gaps:
+		return l.giveUp(p, n)
+	case n > 1 && (r.Reason == wire.ReasonTooLarge || r.Reason == wire.ReasonCorrupt):
+		p.limit = n / 2
+		return nil
+	}
+	return l.condemn(p, 0, n)
+}
+
+// rewind takes back everything of p that is in flight: it goes again from mark,
+// in a new round.
+func (l *ledger) rewind(p *part, mark uint64) {
+	for _, e := range p.queue[:p.next] {
+		l.flying -= e.size
+		l.waiting += e.size
+		p.waiting += e.size
+	}
+	p.next, p.flights = 0, nil
+	p.prev = mark
+	p.round++
+}
+
+// condemn takes n records that were not sent, or were rewound, out of a queue.
+// Until they are reported nothing behind them leaves: their partition's mark
+// must not pass them before the mark of weir.gaps does.
+func (l *ledger) condemn(p *part, at, n int) []*entry {
+	out := append([]*entry(nil), p.queue[at:at+n]...)
+	p.queue = append(p.queue[:at], p.queue[at+n:]...)
+	for _, e := range out {
+		e.state = doomed
+		l.waiting -= e.size
+		p.waiting -= e.size
+		if !l.mutate.NoHold {
+			e.of = p
+			p.held++
+		}
+	}
+	return out
+}
+
+// giveUp settles gaps that the cloud does not take for good: topic weir.gaps
+// was deleted. They are in nobody's books then, and the caller says so.
+func (l *ledger) giveUp(p *part, n int) []*entry {
+	out := append([]*entry(nil), p.queue[:n]...)
+	p.queue = p.queue[n:]
+	for _, e := range out {
+		e.state = settled
+		l.waiting -= e.size
+		p.waiting -= e.size
+		l.release(e)
+	}
+	return out
+}
+
+// reject is a refusal that was found here: the parcel cannot be packed. It must
+// be the last one that next returned.
+func (l *ledger) reject(c parcel) []*entry {
+	p := c.part
+	p.next -= c.n
+	p.flights = p.flights[:len(p.flights)-1]
+	p.prev = c.prev
+	p.waiting += c.bytes
+	l.waiting += c.bytes
+	l.flying -= c.bytes
+	if c.n > 1 {
+		p.limit = c.n / 2
+		return nil
+	}
+	return l.condemn(p, p.next, 1)
+}
+
+// floor is the sequence up to which everything is settled.
+func (l *ledger) floor() uint64 {
+	n := 0
+	for n < len(l.order) && l.order[n].state == settled {
+		n++
+	}
+	clear(l.order[:n])
+	l.order = l.order[n:]
+	l.judged = max(0, l.judged-n)
+	if l.mutate.TrimAcked {
+		return max(l.acked, l.settledTo())
+	}
+	return l.settledTo()
+}
+
+func (l *ledger) settledTo() uint64 {
+	if len(l.order) > 0 {
+		return l.order[0].first - 1
+	}
+	return l.last
+}
+
+// resume is when the first pause ends, zero when there is none.
+func (l *ledger) resume(now time.Time) time.Time {
+	var at time.Time
+	for _, p := range l.parts {
+		if p.next < len(p.queue) && p.notBefore.After(now) && (at.IsZero() || p.notBefore.Before(at)) {
+			at = p.notBefore
+		}
+	}
+	return at
+}

@@ -1,0 +1,351 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+var (
+	testBuffer = wire.BufferID{3: 1}
+	keyA       = partKey{topic: wire.TopicID{1}}
+	keyB       = partKey{topic: wire.TopicID{1}, partition: 1}
+	gapKey     = partKey{topic: wire.TopicID{9}}
+	now        = time.Unix(1e9, 0)
+)
+
+func testLedger(marks ...wire.Mark) *ledger {
+	l := newLedger(testBuffer, wire.Live, 1, marks, map[wire.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
+	l.gapKey = func(uint64) (partKey, bool) { return gapKey, true }
+	return l
+}
+
+func mark(k partKey, last uint64) wire.Mark {
+	return wire.Mark{Buffer: testBuffer, Lane: wire.Live, Topic: k.topic, Partition: k.partition, Last: last}
+}
+
+func item(seq uint64) Item {
+	return Item{Seq: seq, Topic: "t", Record: record.Record{Value: []byte("v")}}
+}
+
+// push puts sequences first to last into a partition.
+func push(l *ledger, k partKey, first, last uint64) {
+	for s := first; s <= last; s++ {
+		l.push(item(s), k)
+	}
+}
+
+// next takes the next frame in short: partition, prev, first-last, round.
+func next(l *ledger) string {
+	c, ok := l.next(now, nil)
+	if !ok {
+		return "-"
+	}
+	what := "P"
+	if c.ranges != nil {
+		what = "G"
+	}
+	return fmt.Sprintf("%s%d %d<%d-%d r%d", what, c.key.partition, c.prev, c.first, c.last, c.round)
+}
+
+func refused(k partKey, round uint32, first, last, mark uint64, why wire.Reason) *wire.Refused {
+	return &wire.Refused{Buffer: testBuffer, Lane: wire.Live, Topic: k.topic, Partition: k.partition,
+		Round: round, First: first, Last: last, Mark: mark, Reason: why}
+}
+
+func expect(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func TestLedgerChainsAndTrims(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 2)
+	push(l, keyB, 3, 3)
+	expect(t, "first", next(l), "P0 0<1-2 r0")
+	push(l, keyA, 4, 4)
+	expect(t, "second", next(l), "P1 0<3-3 r0")
+	expect(t, "third", next(l), "P0 2<4-4 r0")
+	expect(t, "nothing left", next(l), "-")
+	for _, x := range []struct {
+		k     partKey
+		seq   uint64
+		floor uint64
+	}{{keyB, 3, 0}, {keyA, 4, 4}} {
+		if err := l.ack(x.k, x.seq); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.floor(); got != x.floor {
+			t.Errorf("floor after ack of %d: %d, want %d", x.seq, got, x.floor)
+		}
+	}
+	if l.flying != 0 || l.waiting != 0 || len(l.order) != 0 {
+		t.Errorf("books are not empty: %+v", l)
+	}
+	if err := l.ack(keyA, 5); !errors.Is(err, errUnsent) {
+		t.Errorf("ack of what was not sent: %v", err)
+	}
+}
+
+func TestLedgerStartsFromMarks(t *testing.T) {
+	l := testLedger(mark(keyA, 5), mark(keyB, 2), wire.Mark{Buffer: wire.BufferID{9}, Lane: wire.Live, Topic: keyA.topic, Last: 99})
+	push(l, keyA, 1, 1)
+	push(l, keyB, 2, 3)
+	push(l, keyA, 4, 6)
+	expect(t, "B", next(l), "P1 2<3-3 r0")
+	expect(t, "A", next(l), "P0 5<6-6 r0")
+}
+
+func TestLedgerRewindsOncePerRound(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 1)
+	next(l)
+	push(l, keyA, 2, 2)
+	next(l)
+	if got := l.refuse(refused(keyA, 0, 2, 2, 0, wire.ReasonHole), now); got != nil {
+		t.Errorf("buried %v", got)
+	}
+	expect(t, "again", next(l), "P0 0<1-2 r1")
+	l.refuse(refused(keyA, 0, 1, 1, 0, wire.ReasonHole), now) // of the round before
+	expect(t, "stale", next(l), "-")
+	l.refuse(refused(keyA, 0, 1, 1, 1, wire.ReasonHole), now) // stale, but its mark counts
+	if l.floor() != 1 {
+		t.Errorf("floor %d", l.floor())
+	}
+}
+
+// The mark of a refusal may lie beyond everything sent: an older session's
+// frames have landed.
+func TestLedgerMarkBeyondWhatWasSent(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 2)
+	next(l)
+	l.refuse(refused(keyA, 0, 1, 2, 7, wire.ReasonHole), now)
+	push(l, keyA, 3, 9)
+	expect(t, "goes on", next(l), "P0 7<8-9 r1")
+	if l.floor() != 7 {
+		t.Errorf("floor %d", l.floor())
+	}
+}
+
+func TestLedgerPauses(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 1)
+	push(l, keyB, 2, 2)
+	next(l)
+	l.refuse(refused(keyA, 0, 1, 1, 0, wire.ReasonBusy), now)
+	expect(t, "the other partition", next(l), "P1 0<2-2 r0")
+	expect(t, "paused", next(l), "-")
+	at := l.resume(now)
+	if d := at.Sub(now); d != minPause {
+		t.Errorf("pause of %v", d)
+	}
+	if c, ok := l.next(at, nil); !ok || c.round != 1 {
+		t.Error("pause does not end")
+	}
+	l.refuse(refused(keyA, 1, 1, 1, 0, wire.ReasonMoved), at)
+	if d := l.resume(at).Sub(at); d != 2*minPause {
+		t.Errorf("second pause of %v", d)
+	}
+}
+
+// A frame that is refused while an earlier one of its partition is refused too
+// says nothing about its own records yet.
+func TestLedgerBlamesTheRightFrame(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 1)
+	next(l)
+	push(l, keyA, 2, 2)
+	next(l)
+	if got := l.refuse(refused(keyA, 0, 2, 2, 0, wire.ReasonTooLarge), now); got != nil {
+		t.Errorf("buried %d records", len(got))
+	}
+	c, ok := l.next(now.Add(time.Minute), nil)
+	if !ok || c.first != 1 || c.last != 2 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestLedgerFindsTheBadRecord(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 8)
+	bad := uint64(6)
+	var buried []*entry
+	at := now
+	for range 100 {
+		c, ok := l.next(at, nil)
+		if !ok {
+			break
+		}
+		if c.ranges != nil {
+			break
+		}
+		if c.first <= bad && bad <= c.last {
+			m := l.parts[keyA].mark
+			buried = append(buried, l.refuse(refused(keyA, c.round, c.first, c.last, m, wire.ReasonCorrupt), at)...)
+		} else if err := l.ack(keyA, c.last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(buried) != 1 || buried[0].first != bad {
+		t.Fatalf("buried %d records", len(buried))
+	}
+}
+
+// Nothing behind a buried record leaves its partition before the gap is acked,
+// and the gap leaves only when all before it is settled.
+func TestLedgerHoldsBehindBuried(t *testing.T) {
+	l := testLedger()
+	push(l, keyB, 1, 1)
+	push(l, keyA, 2, 2)
+	expect(t, "B", next(l), "P1 0<1-1 r0")
+	expect(t, "A", next(l), "P0 0<2-2 r0")
+	push(l, keyA, 3, 3)
+	dead := l.refuse(refused(keyA, 0, 2, 2, 0, wire.ReasonGone), now)
+	expect(t, "before it is buried", next(l), "-")
+	l.bury(dead, "gone")
+	expect(t, "before B is settled", next(l), "-")
+	if err := l.ack(keyB, 1); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "gap", next(l), "G0 0<2-2 r0")
+	expect(t, "before the gap is acked", next(l), "-")
+	if l.floor() != 1 {
+		t.Errorf("floor %d", l.floor())
+	}
+	if err := l.ack(gapKey, 2); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "after", next(l), "P0 0<3-3 r1")
+	if l.floor() != 2 {
+		t.Errorf("floor %d", l.floor())
+	}
+}
+
+// What lies at or below the mark of weir.gaps is settled, whatever the marks of
+// its partition say.
+func TestLedgerGapMarkSettles(t *testing.T) {
+	l := testLedger(mark(gapKey, 3), mark(keyA, 1))
+	push(l, keyA, 1, 2)
+	l.pushGap(Item{Seq: 5, Gap: &Gap{First: 2, Last: 5, Reason: "damaged", Exact: true}})
+	c, ok := l.next(now, nil)
+	if !ok || len(c.ranges) != 1 || c.ranges[0] != (wire.Range{First: 4, Last: 5}) || c.prev != 3 || !c.exact {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// The part of a gap that may have been delivered is not exact.
+func TestLedgerInexactGaps(t *testing.T) {
+	l := testLedger(mark(keyA, 4))
+	l.pushGap(Item{Seq: 9, Gap: &Gap{First: 1, Last: 9, Exact: true}})
+	for _, want := range []struct {
+		r     wire.Range
+		exact bool
+	}{{wire.Range{First: 1, Last: 4}, false}, {wire.Range{First: 5, Last: 9}, true}} {
+		c, ok := l.next(now, nil)
+		if !ok || len(c.ranges) != 1 || c.ranges[0] != want.r || c.exact != want.exact {
+			t.Errorf("got %+v, want %+v", c, want)
+		}
+	}
+}
+
+func TestLedgerJoinsGaps(t *testing.T) {
+	l := testLedger()
+	push(l, keyA, 1, 6)
+	next(l)
+	dead := l.refuse(refused(keyA, 0, 1, 6, 0, wire.ReasonNotAllowed), now)
+	push(l, keyB, 7, 7)
+	l.pushGap(Item{Seq: 9, Gap: &Gap{First: 8, Last: 9, Reason: "damaged", Exact: true}})
+	l.bury(dead, "not-allowed")
+	c, _ := l.next(now, nil)
+	if len(c.ranges) != 1 || c.ranges[0] != (wire.Range{First: 1, Last: 6}) || c.count != 6 || c.of != "t" {
+		t.Errorf("got %+v", c)
+	}
+	expect(t, "B", next(l), "P1 0<7-7 r0")
+	expect(t, "second gap waits for B", next(l), "-")
+}
+
+func TestLedgerBounds(t *testing.T) {
+	l := testLedger()
+	l.limits = limits{window: 1000, readAhead: 2000, batch: 300}
+	seq := uint64(0)
+	for l.room() {
+		seq++
+		l.push(item(seq), keyA)
+	}
+	if l.waiting > 2000+entryOverhead+1 {
+		t.Errorf("%d bytes waiting", l.waiting)
+	}
+	for next(l) != "-" {
+	}
+	if l.flying < 1000 || l.flying > 1300 {
+		t.Errorf("%d bytes flying", l.flying)
+	}
+}
+
+// A deep backlog of small records goes in few frames, a trickle in one each.
+func TestLedgerCollectsWhenBusy(t *testing.T) {
+	l := testLedger()
+	frames := 0
+	for s := uint64(1); s <= 100; s++ {
+		l.push(item(s), keyA)
+		if next(l) != "-" {
+			frames++
+		}
+	}
+	if frames != maxFlights {
+		t.Errorf("%d frames in flight", frames)
+	}
+	if err := l.ack(keyA, 1); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "the rest in one", next(l), "P0 8<9-100 r0")
+}
+
+// The vectors are those of Kafka's UtilsTest.testMurmur2.
+func TestMurmur2(t *testing.T) {
+	for key, want := range map[string]int32{
+		"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536,
+		"a-little-bit-longer-string":                       -1486304829,
+		"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+		"abc": 479470107,
+	} {
+		if got := int32(murmur2([]byte(key))); got != want {
+			t.Errorf("%q: %d, want %d", key, got, want)
+		}
+	}
+	for n := int32(1); n < 50; n++ {
+		if p := partitionOf(nil, n); p < 0 || p >= n {
+			t.Errorf("partition %d of %d", p, n)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	first := Row{Topic: "a", TopicID: wire.TopicID{1}, Partitions: 2, Lane: wire.Live, From: 1}
+	grown := Row{Topic: "a", TopicID: wire.TopicID{1}, Partitions: 3, Lane: wire.Live, From: 10}
+	again := Row{Topic: "a", TopicID: wire.TopicID{2}, Partitions: 1, Lane: wire.Live, From: 10}
+	other := Row{Topic: "b", TopicID: wire.TopicID{3}, Partitions: 1, Lane: wire.Live, From: 5}
+	bulk := Row{Topic: "a", TopicID: wire.TopicID{1}, Partitions: 9, Lane: wire.Bulk, From: 1}
+	tab := newTable([]Row{first, bulk, other, grown, again}, wire.Live)
+	for seq, want := range map[uint64]Row{1: first, 9: first, 10: again, 99: again} {
+		if got, ok := tab.find("a", seq); !ok || got != want {
+			t.Errorf("at %d: %+v", seq, got)
+		}
+	}
+	if _, ok := tab.find("b", 4); ok {
+		t.Error("row before its first sequence")
+	}
+	if tab.barrier(first) != 0 || tab.barrier(other) != 0 || tab.barrier(again) != 10 {
+		t.Error("barriers")
+	}
+	if got := fmt.Sprint(tab.topics()); got != "[a b]" {
+		t.Errorf("topics %s", got)
+	}
+}

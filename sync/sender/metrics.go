@@ -1,0 +1,34 @@
+package sender
+
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+type counters struct {
+	set       *metrics.Set
+	connected *metrics.Counter // 0 or 1
+	dials     *metrics.Counter
+	records   *metrics.Counter
+	bytes     *metrics.Counter
+	buried    *metrics.Counter
+	gaps      *metrics.Counter
+}
+
+func newCounters(set *metrics.Set) counters {
+	return counters{
+		set:       set,
+		connected: set.GetOrCreateCounter(`weir_sync_connected`),
+		dials:     set.GetOrCreateCounter(`weir_sync_dials_total`),
+		records:   set.GetOrCreateCounter(`weir_sync_sent_records_total`),
+		bytes:     set.GetOrCreateCounter(`weir_sync_sent_bytes_total`),
+		buried:    set.GetOrCreateCounter(`weir_sync_buried_records_total`),
+		gaps:      set.GetOrCreateCounter(`weir_sync_sent_gaps_total`),
+	}
+}
+
+func (c *counters) refused(r wire.Reason) {
+	c.set.GetOrCreateCounter(fmt.Sprintf(`weir_sync_refusals_total{reason=%q}`, r)).Inc()
+}

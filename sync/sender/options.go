@@ -1,0 +1,118 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// Session is one connection to a node, whatever carries it. All methods may be
+// called concurrently.
+type Session interface {
+	// OpenStream opens a stream. Of two streams with something to send, the one
+	// with the lower urgency goes first where the transport can.
+	OpenStream(ctx context.Context, urgency int8) (wire.Stream, error)
+	// Close ends the session at once; blocked calls return. The node sees a
+	// wire.CloseError.
+	Close(code wire.Code, text string)
+}
+
+// Dial connects to a node at addr (host:port) and returns when it has proved
+// that it belongs to our cloud.
+type Dial func(ctx context.Context, addr string) (Session, error)
+
+// Options configures a Sender. Buffers, Addrs and either Identity or Dial with
+// Gateway are required.
+type Options struct {
+	Buffers Buffers
+	Addrs   []string // of nodes, host:port; tried in turn
+
+	// Identity proves the gateway and is renewed in time. nil with a Dial that
+	// needs none.
+	Identity *join.Identity
+	Gateway  string // taken from Identity when empty
+	Dial     Dial   // nil: QUIC with Identity
+	Software string // name and version, for people
+
+	Window    int  // bytes that a lane may have sent and not acked; 0 is 4 MiB
+	ReadAhead int  // bytes that a lane may hold beyond those; 0 is 2 MiB
+	Batch     int  // bytes that a record batch grows to before compression; 0 is 1 MiB
+	Plain     bool // never compress; tests in synctest bubbles need it, as encoders are shared beyond them
+
+	Depth   func() wire.Ping // what Pings carry; nil: nothing
+	Now     func() time.Time // the clock that certificates are checked against; nil is time.Now
+	Metrics *metrics.Set     // nil: none are kept
+	Logger  *slog.Logger     // nil: silence
+
+	Mutations Mutations
+}
+
+// Mutations break single rules of the protocol, so that a model test can show
+// that it notices. All false, always, outside tests.
+type Mutations struct {
+	OwnBelief    bool // start a session behind what was sent before it, not from the marks
+	TodaysCount  bool // partition by today's count, not by the map table
+	NoBarrier    bool // send a new row's records before everything before it is acked
+	TrimAcked    bool // trim up to the highest ack instead of below the smallest record without one
+	NextBuffer   bool // begin a lane's next buffer before the one before is acked
+	KeepOnRefuse bool // on a refusal go on from what was sent, not from the mark
+	EarlyGap     bool // send a gap before everything below it is settled
+	NoGap        bool // bury without a gap
+	NoHold       bool // send what follows buried records before their gap is acked
+	SendAside    bool // send buffers that the cloud set aside
+}
+
+const (
+	defaultWindow    = 4 << 20
+	defaultReadAhead = 2 << 20
+	defaultBatch     = 1 << 20
+)
+
+func (o *Options) check() error {
+	if o.Buffers == nil {
+		return errors.New("sender needs buffers")
+	}
+	if len(o.Addrs) == 0 {
+		return errors.New("sender needs the address of a node")
+	}
+	if o.Dial == nil && o.Identity == nil {
+		return errors.New("sender needs an identity")
+	}
+	if o.Gateway == "" && o.Identity != nil {
+		o.Gateway = o.Identity.Gateway()
+	}
+	if err := join.CheckGateway(o.Gateway); err != nil {
+		return fmt.Errorf("check gateway id: %w", err)
+	}
+	if o.Window < 0 || o.ReadAhead < 0 || o.Batch < 0 {
+		return errors.New("window, read-ahead and batch must not be negative")
+	}
+	if o.Window == 0 {
+		o.Window = defaultWindow
+	}
+	if o.ReadAhead == 0 {
+		o.ReadAhead = defaultReadAhead
+	}
+	if o.Batch == 0 {
+		o.Batch = defaultBatch
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Dial == nil {
+		o.Dial = QUIC(o.Identity, o.Now)
+	}
+	return nil
+}

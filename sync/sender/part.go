@@ -1,0 +1,96 @@
+package sender
+
+import (
+	"time"
+
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// partKey is a partition of one life of a topic.
+type partKey struct {
+	topic     wire.TopicID
+	partition int32
+}
+
+// entryState is where an entry is on its way.
+type entryState uint8
+
+const (
+	parked  entryState = iota // its topic is not resolved yet
+	queued                    // in a partition's queue, sent or not
+	doomed                    // refused for good, not in the dead letters yet
+	dead                      // missing: to be reported when all before it is settled
+	settled                   // durable in the cloud, or reported there
+)
+
+// entry is one item of the lane, from when it is read until it and all before
+// it are settled.
+type entry struct {
+	first, last uint64 // equal for a record
+	item        Item   // gone once it is not needed any more
+	size        int    // bytes that it counts for
+	state       entryState
+	of          *part  // of a buried record: the partition that is held for it
+	cause       string // of a missing one
+	exact       bool
+}
+
+// flight is one frame that was sent and is not acked.
+type flight struct {
+	first, last uint64
+	n           int // entries
+}
+
+// part is what the ledger knows of one partition.
+//
+//	queue: [ sent, not acked ........ | not sent ............ ]
+//	         0                          next
+type part struct {
+	key   partKey
+	gaps  bool // of topic weir.gaps
+	queue []*entry
+	next  int
+
+	mark  uint64 // the highest sequence known to be durable
+	prev  uint64 // the last sequence handed over, or the mark that was given
+	high  uint64 // the highest sequence handed over in any round
+	round uint32 // counts rewinds
+
+	flights   []flight
+	waiting   int           // bytes not sent
+	limit     int           // entries per frame while looking for a bad one; 0: no limit
+	held      int           // buried records that are not reported yet: nothing behind them may leave
+	pause     time.Duration // after the last refusal for now
+	notBefore time.Time     // when the pause is over
+	holes     int           // refusals without progress
+}
+
+const (
+	maxFlights = 8         // frames in flight, unless there is enough for a full one
+	fullFrame  = 256 << 10 // bytes that are worth a frame of their own
+	minPause   = 100 * time.Millisecond
+	maxPause   = 5 * time.Second
+	freeHoles  = 3 // rewinds in a row without a pause
+)
+
+// ready says whether a frame may leave now. A partition with enough frames in
+// flight collects until one is acked or there is a large one: so a reading on an
+// idle link leaves at once, and on a busy one batches grow by themselves.
+func (p *part) ready(now time.Time) bool {
+	return p.next < len(p.queue) && p.held == 0 && !now.Before(p.notBefore) &&
+		(len(p.flights) < maxFlights || p.waiting >= fullFrame)
+}
+
+// backOff pauses the partition, longer each time.
+func (p *part) backOff(now time.Time) {
+	p.pause = min(max(2*p.pause, minPause), maxPause)
+	p.notBefore = now.Add(p.pause)
+}
+
+// progress forgets what was suspected while nothing moved.
+func (p *part) progress() {
+	p.pause, p.holes, p.notBefore = 0, 0, time.Time{}
+	if p.limit *= 2; p.limit >= maxRecords {
+		p.limit = 0
+	}
+}

@@ -1,0 +1,119 @@
+package sender
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+const (
+	// handshakeTimeout is short: redialling finds a link that has come back in
+	// 0.3 s, a patient handshake waits for its own retransmission.
+	handshakeTimeout = 2500 * time.Millisecond
+	idleTimeout      = 3 * pingInterval
+	receiveWindow    = 128 << 10 // a cloud sends Acks, nothing large
+	minPacket        = 1200      // larger first packets fail on a 1300-byte path
+)
+
+// QUIC dials with the certificate that id has at the moment of dialling.
+func QUIC(id *join.Identity, now func() time.Time) Dial {
+	return DialTLS(id.TLS(now))
+}
+
+// DialTLS dials with a fixed TLS configuration.
+func DialTLS(conf *tls.Config) Dial {
+	return func(ctx context.Context, addr string) (Session, error) {
+		s, err := dialQUIC(ctx, addr, conf)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// dialQUIC uses a socket of its own for each connection, bound to the wildcard
+// address: it survives a change of the local address, and an interface that
+// goes down takes only this connection with it.
+func dialQUIC(ctx context.Context, addr string, conf *tls.Config) (*quicSession, error) {
+	to, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", addr, err)
+	}
+	socket, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	t := &quic.Transport{Conn: socket}
+	c, err := t.Dial(ctx, to, conf, &quic.Config{
+		HandshakeIdleTimeout:           handshakeTimeout,
+		MaxIdleTimeout:                 idleTimeout,
+		InitialStreamReceiveWindow:     receiveWindow,
+		MaxStreamReceiveWindow:         receiveWindow,
+		InitialConnectionReceiveWindow: receiveWindow,
+		MaxConnectionReceiveWindow:     receiveWindow,
+		MaxIncomingStreams:             -1,
+		MaxIncomingUniStreams:          -1,
+		InitialPacketSize:              minPacket,
+	})
+	if err != nil {
+		return nil, errors.Join(err, t.Close(), socket.Close())
+	}
+	return &quicSession{c: c, t: t, socket: socket}, nil
+}
+
+// quicSession is a Session over QUIC.
+type quicSession struct {
+	c      *quic.Conn
+	t      *quic.Transport
+	socket *net.UDPConn
+}
+
+func (s *quicSession) OpenStream(ctx context.Context, urgency int8) (wire.Stream, error) {
+	st, err := s.c.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, closeError(err)
+	}
+	st.SetPriority(urgency, true)
+	return quicStream{st}, nil
+}
+
+func (s *quicSession) Close(code wire.Code, text string) {
+	s.c.CloseWithError(quic.ApplicationErrorCode(code), text)
+	s.t.Close() // on its own it would close the connection without a word
+	s.socket.Close()
+}
+
+type quicStream struct{ s *quic.Stream }
+
+func (s quicStream) Read(p []byte) (int, error) {
+	n, err := s.s.Read(p)
+	return n, closeError(err)
+}
+
+func (s quicStream) Write(p []byte) (int, error) {
+	n, err := s.s.Write(p)
+	return n, closeError(err)
+}
+
+// alertBadCertificate is how a node refuses a certificate in the handshake
+// (RFC 9001 §4.8: 0x100 plus the TLS alert). In TLS 1.3 the gateway has
+// finished by then, so it comes with the first read.
+const alertBadCertificate = 0x100 + 42
+
+// closeError turns what ended a connection into errors of this protocol.
+func closeError(err error) error {
+	if app, ok := errors.AsType[*quic.ApplicationError](err); ok && app.Remote {
+		return &wire.CloseError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage}
+	}
+	if tr, ok := errors.AsType[*quic.TransportError](err); ok && tr.Remote && tr.ErrorCode == alertBadCertificate {
+		return fmt.Errorf("the cloud does not accept this gateway's certificate: %w", errRejected)
+	}
+	return err
+}

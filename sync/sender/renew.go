@@ -1,0 +1,72 @@
+package sender
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// renewInterval is the least time between two requests for a certificate.
+const renewInterval = time.Hour
+
+// renewable says whether two thirds of the certificate's life are over.
+func (n *session) renewable() bool {
+	id := n.s.o.Identity
+	if id == nil {
+		return false
+	}
+	leaf := id.Leaf()
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	return n.s.o.Now().After(leaf.NotBefore.Add(life / 3 * 2))
+}
+
+func (n *session) askRenewal() error {
+	csr, err := n.s.o.Identity.CSR()
+	if err != nil {
+		return fmt.Errorf("renew certificate: %w", err)
+	}
+	return n.send(&wire.Renew{CSR: csr})
+}
+
+// renewFirst is a session of its own: with an expired certificate nothing else
+// is allowed. It returns errRenewed when the next session may say Hello.
+func (n *session) renewFirst() error {
+	if err := n.askRenewal(); err != nil {
+		return err
+	}
+	f, err := n.read()
+	if err != nil {
+		return err
+	}
+	c, ok := f.(*wire.Certificate)
+	if !ok {
+		return fmt.Errorf("frame type %#02x instead of a certificate: %w", f.Type(), errProtocol)
+	}
+	if c.Reason != wire.ReasonNone {
+		return fmt.Errorf("renew certificate: refused, %s: %s", c.Reason, c.Text)
+	}
+	if err := n.takeCertificate(c); err != nil {
+		return err
+	}
+	return errRenewed
+}
+
+// takeCertificate stores a new certificate. The running session goes on with
+// the old one, the next dial uses the new one. A refusal is no reason to stop
+// sending: it is asked again later.
+func (n *session) takeCertificate(c *wire.Certificate) error {
+	id := n.s.o.Identity
+	if id == nil {
+		return fmt.Errorf("certificate that nobody asked for: %w", errProtocol)
+	}
+	if c.Reason != wire.ReasonNone {
+		n.s.log.Warn("certificate not renewed", "reason", c.Reason, "text", c.Text, "expires", id.Leaf().NotAfter)
+		return nil
+	}
+	if err := id.Renew(c.DER); err != nil {
+		return fmt.Errorf("store renewed certificate: %w", err)
+	}
+	n.s.log.Info("certificate renewed", "expires", id.Leaf().NotAfter)
+	return nil
+}

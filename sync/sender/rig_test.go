@@ -1,0 +1,149 @@
+package sender_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/sync/wire/wiretest"
+)
+
+const gateway = "gw-1"
+
+// rig is a gateway and a node over an in-memory link, in a synctest bubble.
+type rig struct {
+	t    *testing.T
+	log  *fakeLog
+	disk *fakeBuffers
+	opts sender.Options
+	node receiver.Options
+
+	mu     sync.Mutex
+	recv   *receiver.Receiver
+	link   *wiretest.Link
+	down   bool
+	shape  wiretest.Options
+	send   *sender.Sender
+	ended  chan error
+	served sync.WaitGroup
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, log: newFakeLog(), disk: newFakeBuffers()}
+	r.node = receiver.Options{Log: r.log, Cluster: "c1", Node: "n1", Logger: logger(t)}
+	r.opts = sender.Options{
+		Buffers: r.disk, Addrs: []string{"node-1"}, Gateway: gateway, Dial: r.dial, Plain: true, Logger: logger(t),
+	}
+	r.startNode()
+	return r
+}
+
+// logger shows what the two ends log when WEIR_TEST_LOG is set.
+func logger(t testing.TB) *slog.Logger {
+	if os.Getenv("WEIR_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
+
+func (r *rig) startNode() {
+	recv, err := receiver.New(r.node)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.recv = recv
+	r.mu.Unlock()
+}
+
+func (r *rig) dial(ctx context.Context, addr string) (sender.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.down {
+		return nil, errors.New("network is unreachable")
+	}
+	o := r.shape
+	o.Peer = wire.Peer{Addr: "pipe", Gateway: gateway}
+	r.link = wiretest.New(o)
+	recv, node := r.recv, r.link.Node
+	r.served.Go(func() { recv.Handle(node) })
+	return r.link.Gateway, nil
+}
+
+func (r *rig) start() {
+	s, err := sender.New(r.opts)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.send, r.ended = s, make(chan error, 1)
+	go func() { r.ended <- s.Run(context.Background()) }()
+}
+
+func (r *rig) stop() error {
+	r.send.Close()
+	return <-r.ended
+}
+
+// restart is a kill of the gateway: what it knew is gone, its disk is there.
+func (r *rig) restart() {
+	r.cut(false)
+	r.stop()
+	r.disk.open()
+	r.start()
+}
+
+func (r *rig) cut(keep bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link != nil {
+		r.link.Cut(keep)
+	}
+}
+
+func (r *rig) close() {
+	r.stop()
+	r.recv.Close()
+	r.served.Wait()
+}
+
+func (r *rig) put(lane wire.Lane, topic, key, value string) {
+	r.disk.put(lane, topic, record.Record{Timestamp: time.Now().UnixMilli(), Key: []byte(key), Value: []byte(value)})
+}
+
+// settle waits until nothing is left on the disk, in the bubble's time.
+func (r *rig) settle(within time.Duration) error {
+	for end := time.Now().Add(within); ; time.Sleep(10 * time.Millisecond) {
+		items, buffers := r.disk.left()
+		if items == 0 && buffers == 1 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%d items in %d buffers are left; state %+v", items, buffers, r.send.State())
+		}
+	}
+}
+
+func (r *rig) mustSettle() {
+	r.t.Helper()
+	if err := r.settle(time.Minute); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func values(all []landed) string {
+	var out []string
+	for _, r := range all {
+		out = append(out, string(r.record.Value))
+	}
+	return strings.Join(out, " ")
+}

@@ -1,0 +1,500 @@
+package sender_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/sync/wire/wiretest"
+)
+
+// bubble runs a test of a rig in its own time.
+func bubble(t *testing.T, f func(t *testing.T, r *rig)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		defer r.close()
+		f(t, r)
+	})
+}
+
+func TestDelivers(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		for i := range 100 {
+			r.put(wire.Live, "sensors", "k", fmt.Sprint(i))
+		}
+		r.put(wire.Alarm, "alarms", "k", "fire")
+		r.start()
+		r.mustSettle()
+		if got := len(r.log.records()); got != 101 {
+			t.Fatalf("%d records", got)
+		}
+		var live []string
+		for _, l := range r.log.records() {
+			if l.topic == "sensors" {
+				live = append(live, string(l.record.Value))
+			}
+		}
+		for i, v := range live {
+			if v != fmt.Sprint(i) {
+				t.Fatalf("record %d is %s", i, v)
+			}
+		}
+		if st := r.send.State(); !st.Connected || st.Node != "n1" || st.Cluster != "c1" {
+			t.Fatalf("state %+v", st)
+		}
+	})
+}
+
+// A reading on an idle link leaves at once: there is nothing between it and the
+// log but the link.
+func TestIdleLinkSendsAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		synctest.Wait()
+		r.put(wire.Live, "sensors", "k", "first")
+		synctest.Wait()
+		start := time.Now()
+		r.put(wire.Live, "sensors", "k", "second")
+		synctest.Wait()
+		if got := values(r.log.records()); got != "first second" || time.Since(start) != 0 {
+			t.Fatalf("%q after %v", got, time.Since(start))
+		}
+	})
+}
+
+func TestBusyLinkGrowsBatches(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.log.latency = func() time.Duration { return 50 * time.Millisecond }
+		r.start()
+		for i := range 1000 {
+			r.put(wire.Live, "sensors", "k", fmt.Sprint(i))
+			time.Sleep(time.Millisecond)
+		}
+		r.mustSettle()
+		if got := len(r.log.records()); got != 1000 {
+			t.Fatalf("%d records", got)
+		}
+		if r.log.appends > 500 {
+			t.Fatalf("%d appends for 1000 records", r.log.appends)
+		}
+	})
+}
+
+// The next buffer of a lane begins when the one before is acked, and another
+// lane does not wait for it.
+func TestBuffersInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.put(wire.Live, "sensors", "k", "old")
+		r.disk.open()
+		r.put(wire.Live, "sensors", "k", "new")
+		r.put(wire.Alarm, "sensors", "k", "alarm")
+		blocked := true
+		r.log.refuse = func(a receiver.Append, records []record.Record) error {
+			if blocked && string(records[0].Value) == "old" {
+				return receiver.ErrBusy
+			}
+			return nil
+		}
+		r.start()
+		time.Sleep(time.Second)
+		if got := values(r.log.records()); got != "alarm" {
+			t.Fatalf("before: %s", got)
+		}
+		r.log.mu.Lock()
+		blocked = false
+		r.log.mu.Unlock()
+		r.mustSettle()
+		if got := values(r.log.records()); got != "alarm old new" {
+			t.Fatalf("after: %s", got)
+		}
+	})
+}
+
+// A refusal for now holds one partition, the others go on.
+func TestRefusalForNowHoldsOnePartition(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.log.create("sensors", 8)
+		refusals := 0
+		r.log.refuse = func(a receiver.Append, records []record.Record) error {
+			if string(records[0].Key) == "slow" && refusals < 5 {
+				refusals++
+				return receiver.ErrMoved
+			}
+			return nil
+		}
+		for i := range 20 {
+			r.put(wire.Live, "sensors", "slow", fmt.Sprint("s", i))
+			r.put(wire.Live, "sensors", "fast", fmt.Sprint("f", i))
+		}
+		r.start()
+		synctest.Wait()
+		if got := values(r.log.records()); strings.Contains(got, "s") || !strings.Contains(got, "f19") {
+			t.Fatalf("at once: %s", got)
+		}
+		r.mustSettle()
+		if got := len(r.log.records()); got != 40 {
+			t.Fatalf("%d records", got)
+		}
+	})
+}
+
+// One bad record is found among good ones, buried and reported; all others are
+// delivered.
+func TestBadRecordIsBuriedAlone(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.log.create("sensors", 2)
+		r.log.refuse = func(a receiver.Append, records []record.Record) error {
+			for _, x := range records {
+				if string(x.Value) == "bad" {
+					return receiver.ErrTooLarge
+				}
+			}
+			return nil
+		}
+		for i := range 100 {
+			v := fmt.Sprint(i)
+			if i == 37 {
+				v = "bad"
+			}
+			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), v)
+		}
+		r.start()
+		r.mustSettle()
+		if got := len(r.log.records()); got != 99 {
+			t.Fatalf("%d records", got)
+		}
+		gaps := r.log.gaps()
+		if len(gaps) != 1 || gaps[0].Count != 1 || gaps[0].Ranges[0] != [2]uint64{38, 38} || !gaps[0].Exact ||
+			gaps[0].Topic != "sensors" || gaps[0].Gateway != gateway || !strings.HasPrefix(gaps[0].Cause, "too-large") {
+			t.Fatalf("gaps %+v", gaps)
+		}
+		if len(r.disk.buried) != 1 {
+			t.Fatalf("buried %v", r.disk.buried)
+		}
+	})
+}
+
+// A topic that is deleted under way takes its records with it, and nothing else.
+func TestDeletedTopic(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.put(wire.Live, "doomed", "k", "d0")
+		r.start()
+		synctest.Wait()
+		r.log.remove("doomed")
+		for i := range 50 {
+			r.put(wire.Live, "doomed", "k", fmt.Sprint("d", i+1))
+			r.put(wire.Live, "sensors", "k", fmt.Sprint("s", i))
+		}
+		r.mustSettle()
+		got := map[string]int{}
+		for _, l := range r.log.records() {
+			got[l.topic]++
+		}
+		missing := uint64(0)
+		for _, g := range r.log.gaps() {
+			missing += g.Count
+			if g.Topic != "doomed" || !strings.HasPrefix(g.Cause, "gone") {
+				t.Fatalf("gap %+v", g)
+			}
+		}
+		if got["sensors"] != 50 || int(missing) != len(r.disk.buried) || int(missing)+got["doomed"]+got["deleted"] != 51 || missing == 0 {
+			t.Fatalf("delivered %v, missing %d, buried %d", got, missing, len(r.disk.buried))
+		}
+	})
+}
+
+func TestTopicsThatAreNotAllowed(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.log.deny = func(topic string) error {
+			if topic == "secret" {
+				return receiver.ErrNotAllowed
+			}
+			return nil
+		}
+		for i, topic := range []string{"sensors", "secret", "weir.gaps", "__offsets", "secret", "sensors"} {
+			r.put(wire.Live, topic, "k", fmt.Sprint(i))
+		}
+		r.start()
+		r.mustSettle()
+		if got := values(r.log.records()); got != "0 5" {
+			t.Fatalf("delivered %s", got)
+		}
+		missing := map[string]uint64{}
+		for _, g := range r.log.gaps() {
+			missing[g.Topic] += g.Count
+		}
+		if len(missing) != 3 || missing["secret"] != 2 || missing["weir.gaps"] != 1 || missing["__offsets"] != 1 {
+			t.Fatalf("gaps %v", missing)
+		}
+	})
+}
+
+// Gaps of the buffer are reported in their place and not twice.
+func TestGapsOfTheBuffer(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		for i := range 20 {
+			r.put(wire.Live, "sensors", "k", fmt.Sprint(i+1))
+		}
+		r.disk.damage(wire.Live, 5, 9)
+		r.disk.damage(wire.Live, 20, 20)
+		r.start()
+		r.mustSettle()
+		if got := values(r.log.records()); got != "1 2 3 4 10 11 12 13 14 15 16 17 18 19" {
+			t.Fatalf("delivered %s", got)
+		}
+		var missing uint64
+		for _, g := range r.log.gaps() {
+			missing += g.Count
+		}
+		if missing != 6 {
+			t.Fatalf("gaps %+v", r.log.gaps())
+		}
+	})
+}
+
+func TestRecordsThatCannotBePacked(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.node.MaxBatch = 4096
+		r.startNode()
+		r.opts.Batch = 64 << 10
+		for i := range 30 {
+			v := make([]byte, 100)
+			if i == 10 {
+				v = make([]byte, 10_000)
+				for j := range v {
+					v[j] = byte(j*j>>3 ^ j*7919>>5)
+				}
+			}
+			r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: v})
+		}
+		r.start()
+		r.mustSettle()
+		if got := len(r.log.records()); got != 29+1-len(r.log.gaps()) {
+			t.Fatalf("%d delivered, gaps %+v", got, r.log.gaps())
+		}
+	})
+}
+
+// An old gateway process is superseded by the newer session of the same id.
+func TestNewerSessionWins(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		synctest.Wait()
+		old := r.link.Gateway
+		twin, err := r.dial(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := twin.OpenStream(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wire.WritePreface(st, wire.Preface{Kind: wire.StreamControl})
+		wire.Write(st, &wire.Hello{Gateway: gateway})
+		if f, err := wire.Read(st, wire.MaxControl); err != nil || f.Type() != wire.TypeWelcome {
+			t.Fatalf("twin got %v, %v", f, err)
+		}
+		<-old.Done()
+		twin.Close(wire.CodeNone, "")
+	})
+}
+
+func TestRedirects(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		synctest.Wait()
+		r.put(wire.Live, "sensors", "k", "1")
+		synctest.Wait()
+		r.recv.Handover("node-2")
+		synctest.Wait()
+		r.put(wire.Live, "sensors", "k", "2")
+		synctest.Wait()
+		if st := r.send.State(); !st.Connected || st.Addr != "node-2" {
+			t.Fatalf("state %+v", st)
+		}
+		r.mustSettle()
+		if got := values(r.log.records()); got != "1 2" {
+			t.Fatalf("delivered %s", got)
+		}
+	})
+}
+
+func TestPermanentErrors(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.opts.Gateway = "somebody-else"
+		r.start()
+		if err := <-r.ended; !errors.Is(err, sender.ErrIdentity) {
+			t.Fatalf("Run: %v", err)
+		}
+		r.ended <- nil
+	})
+}
+
+// Memory does not grow with the backlog: what is read is bounded by window and
+// read-ahead.
+func TestReadsNoMoreThanItMay(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.opts.Window, r.opts.ReadAhead, r.opts.Batch = 20_000, 10_000, 5_000
+		r.log.refuse = func(receiver.Append, []record.Record) error { return receiver.ErrBusy }
+		for i := range 5000 {
+			r.put(wire.Bulk, "sensors", fmt.Sprint(i), strings.Repeat("x", 100))
+		}
+		r.start()
+		time.Sleep(time.Minute)
+		st := r.send.State().Lanes[wire.Bulk]
+		if st.Bytes > 35_000 || st.Bytes == 0 || r.disk.reads > 100 {
+			t.Fatalf("state %+v after %d reads", st, r.disk.reads)
+		}
+		r.log.mu.Lock()
+		r.log.refuse = nil
+		r.log.mu.Unlock()
+		r.mustSettle()
+	})
+}
+
+func TestAsideIsReportedAndNotSent(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		id, _ := r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
+		r.log.buffers[gateway] = map[wire.BufferID]wire.BufferState{id: wire.BufferAside}
+		r.disk.open()
+		r.put(wire.Live, "sensors", "k", "new")
+		r.start()
+		synctest.Wait()
+		if got := values(r.log.records()); got != "new" {
+			t.Fatalf("delivered %s", got)
+		}
+		if st := r.send.State(); len(st.Aside) != 1 || st.Aside[0] != id {
+			t.Fatalf("aside %v", st.Aside)
+		}
+	})
+}
+
+// A buffer that the cloud has retired is deleted, whatever the disk remembers.
+func TestRetiredIsDeleted(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		id, _ := r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
+		r.log.buffers[gateway] = map[wire.BufferID]wire.BufferState{id: wire.BufferRetired}
+		r.disk.open()
+		r.put(wire.Live, "sensors", "k", "new")
+		r.start()
+		r.mustSettle()
+		if got := values(r.log.records()); got != "new" {
+			t.Fatalf("delivered %s", got)
+		}
+	})
+}
+
+// A buffer that is opened while the session lives is offered and drained.
+func TestBufferOpenedUnderWay(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		for i := range 20 {
+			if i%5 == 4 {
+				r.disk.open()
+			}
+			r.put(wire.Live, "sensors", "k", fmt.Sprint(i))
+			synctest.Wait()
+		}
+		r.mustSettle()
+		if got := values(r.log.records()); got != "0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19" {
+			t.Fatalf("delivered %s", got)
+		}
+		if st := r.send.State(); !st.Since.Equal(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) {
+			t.Fatalf("the session did not live: %+v", st)
+		}
+	})
+}
+
+// A topic that grows keeps each key in order, and old records in their place.
+func TestTopicGrows(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.log.create("sensors", 1)
+		r.start()
+		for i := range 10 {
+			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(i))
+		}
+		synctest.Wait()
+		r.log.grow("sensors", 4)
+		time.Sleep(6 * time.Minute) // until it is asked for again
+		for i := range 10 {
+			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(10+i))
+		}
+		r.mustSettle()
+		newest, partitions := map[string]int{}, map[int32]int{}
+		for _, l := range r.log.records() {
+			var v int
+			fmt.Sscan(string(l.record.Value), &v)
+			if k := string(l.record.Key); newest[k] > v {
+				t.Errorf("%s: %d after %d", k, v, newest[k])
+			} else {
+				newest[k] = v
+			}
+			if v < 10 && l.partition != 0 {
+				t.Errorf("%d is in partition %d", v, l.partition)
+			}
+			partitions[l.partition]++
+		}
+		if len(r.log.records()) != 20 || len(partitions) < 2 {
+			t.Errorf("%d records in %v", len(r.log.records()), partitions)
+		}
+	})
+}
+
+// A link that gives no sign of life is given up.
+func TestSilentLink(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		var dials []time.Time
+		r.opts.Dial = func(context.Context, string) (sender.Session, error) {
+			dials = append(dials, time.Now())
+			link := wiretest.New(wiretest.Options{})
+			go func() { // a node that says Welcome and nothing more
+				st, err := link.Node.AcceptStream(t.Context())
+				if err == nil {
+					wire.Write(st, &wire.Welcome{})
+					wire.Write(st, &wire.Marks{Final: true})
+				}
+			}()
+			return link.Gateway, nil
+		}
+		r.start()
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if len(dials) != 2 || dials[1].Sub(dials[0]) < 15*time.Second {
+			t.Fatalf("dialled at %v", dials)
+		}
+	})
+}
+
+// A network that is away is tried for ever.
+func TestNoNetwork(t *testing.T) {
+	bubble(t, func(t *testing.T, r *rig) {
+		r.start()
+		synctest.Wait()
+		r.mu.Lock()
+		r.down = true
+		r.mu.Unlock()
+		r.cut(false)
+		r.put(wire.Live, "sensors", "k", "v")
+		time.Sleep(2 * time.Hour)
+		st := r.send.State()
+		if st.Connected || st.Err == nil || time.Since(st.Since) < time.Hour {
+			t.Fatalf("state %+v", st)
+		}
+		r.mu.Lock()
+		r.down = false
+		r.mu.Unlock()
+		start := time.Now()
+		r.mustSettle()
+		if d := time.Since(start); d > 6*time.Second {
+			t.Errorf("back after %v", d)
+		}
+	})
+}

@@ -1,0 +1,428 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+const (
+	dialTimeout    = 10 * time.Second // names, handshake and all
+	welcomeTimeout = 10 * time.Second // from Hello to the last mark
+	pingInterval   = 5 * time.Second
+	silence        = 3 * pingInterval // without any frame: the link is dead
+)
+
+// Urgencies of streams, lower first.
+const (
+	urgencyControl = 0
+	urgencyLane    = 1 // plus twice the lane
+)
+
+// session is one connection to a node, from Hello to its end.
+type session struct {
+	s        *Sender
+	conn     Session
+	addr     string
+	control  wire.Stream   // written by who holds writing, read by begin and then readControl
+	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
+	welcomed bool          // set by begin
+
+	maxBatch int // both from Welcome
+	window   int
+
+	ctx    context.Context // its cause is why the session ends
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+	lanes  [wire.Lanes]*lane
+	asking chan struct{} // capacity 1: the time of a question has changed
+	heard  atomic.Int64  // when a frame came last, Unix nanoseconds
+	stored atomic.Uint64 // counts Notify
+
+	mu     sync.Mutex // guards what follows
+	states map[wire.BufferID]wire.BufferState
+	marks  map[wire.BufferID][]wire.Mark
+	asked  map[wire.BufferID]bool    // offered, not answered
+	done   map[wire.BufferID]int     // lanes that are settled, as bits
+	topics map[string]*topicQuestion // all that lanes asked for
+	news   int                       // counts answers
+}
+
+// topicQuestion is a Resolve and what came of it.
+type topicQuestion struct {
+	answer *wire.Topic // nil: not answered yet; the last valid one
+	refuse *wire.Topic // refused for good, until a lane has acted on it
+	again  time.Time   // when to ask again; zero: the answer is awaited
+	pause  time.Duration
+}
+
+func newSession(s *Sender, conn Session, addr string) *session {
+	return &session{
+		s: s, conn: conn, addr: addr, writing: make(chan struct{}, 1), asking: make(chan struct{}, 1),
+		states: map[wire.BufferID]wire.BufferState{},
+		marks:  map[wire.BufferID][]wire.Mark{},
+		asked:  map[wire.BufferID]bool{},
+		done:   map[wire.BufferID]int{},
+		topics: map[string]*topicQuestion{},
+	}
+}
+
+// run is the whole life of a session. It returns why it ended.
+func (n *session) run(ctx context.Context) error {
+	n.ctx, n.cancel = context.WithCancelCause(ctx)
+	// Whatever ends the session closes the connection, which unblocks every
+	// read and write of it.
+	stop := context.AfterFunc(n.ctx, func() { n.conn.Close(wire.CodeNone, "") })
+	err := n.begin()
+	if err == nil {
+		err = n.retireKnown()
+	}
+	if err == nil {
+		n.start()
+	} else {
+		n.cancel(err)
+	}
+	<-n.ctx.Done()
+	if stop() {
+		n.conn.Close(wire.CodeNone, "")
+	}
+	n.wg.Wait()
+	n.s.set(func(st *State) { st.Lanes = [wire.Lanes]LaneState{} })
+	return context.Cause(n.ctx)
+}
+
+// end makes the session end; the first cause counts.
+func (n *session) end(err error) { n.cancel(err) }
+
+// begin says Hello and takes the marks.
+func (n *session) begin() error {
+	late := time.AfterFunc(welcomeTimeout, func() { n.end(errSilent) })
+	defer late.Stop()
+	st, err := n.conn.OpenStream(n.ctx, urgencyControl)
+	if err != nil {
+		return fmt.Errorf("open control stream: %w", err)
+	}
+	n.control = st
+	if err := wire.WritePreface(st, wire.Preface{Kind: wire.StreamControl}); err != nil {
+		return fmt.Errorf("write preface: %w", err)
+	}
+	if expired, err := n.expired(); err != nil || expired {
+		if err == nil {
+			err = n.renewFirst()
+		}
+		return err
+	}
+	offer, err := n.offerable()
+	if err != nil {
+		return err
+	}
+	err = n.send(&wire.Hello{Gateway: n.s.o.Gateway, Boot: n.s.boot, Software: n.s.o.Software, Buffers: offer})
+	if err != nil {
+		return err
+	}
+	f, err := n.read()
+	if err != nil {
+		return err
+	}
+	w, ok := f.(*wire.Welcome)
+	if !ok {
+		return fmt.Errorf("frame type %#02x instead of Welcome: %w", f.Type(), errProtocol)
+	}
+	n.maxBatch, n.window = int(w.MaxBatch), n.s.o.Window
+	if w.Window > 0 {
+		n.window = min(n.window, int(w.Window))
+	}
+	if n.maxBatch == 0 {
+		n.maxBatch = wire.MaxLane - wire.AppendOverhead
+	}
+	for final := false; !final; {
+		if f, err = n.read(); err != nil {
+			return err
+		}
+		m, ok := f.(*wire.Marks)
+		if !ok {
+			return fmt.Errorf("frame type %#02x instead of Marks: %w", f.Type(), errProtocol)
+		}
+		n.takeMarks(m)
+		final = m.Final
+	}
+	n.welcomed = true
+	n.s.up(n.addr, w)
+	return nil
+}
+
+// offerable lists the buffers for a Hello or an Offer that were not offered
+// yet, and notes that they are.
+func (n *session) offerable() ([]wire.Buffer, error) {
+	all, err := n.s.o.Buffers.List()
+	if err != nil {
+		return nil, fmt.Errorf("list buffers: %w", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []wire.Buffer
+	for _, b := range all {
+		if _, known := n.states[b.ID]; known || n.asked[b.ID] {
+			continue
+		}
+		if len(out) == wire.MaxBuffers {
+			break
+		}
+		n.asked[b.ID] = true
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// takeMarks notes what the cloud knows.
+func (n *session) takeMarks(m *wire.Marks) {
+	var aside []wire.BufferID
+	n.mu.Lock()
+	for _, b := range m.Buffers {
+		delete(n.asked, b.ID)
+		if n.s.o.Mutations.SendAside && b.State == wire.BufferAside {
+			b.State = wire.BufferNew
+		}
+		n.states[b.ID] = b.State
+		if b.State == wire.BufferAside {
+			aside = append(aside, b.ID)
+		}
+	}
+	for _, mark := range m.Marks {
+		n.marks[mark.Buffer] = append(n.marks[mark.Buffer], mark)
+	}
+	n.mu.Unlock()
+	for _, id := range aside {
+		n.s.log.Error("buffer may have been delivered and forgotten, it is set aside and not sent", "buffer", id)
+		n.s.set(func(st *State) { st.addAside(id) })
+	}
+}
+
+func (st *State) addAside(id wire.BufferID) {
+	for _, a := range st.Aside {
+		if a == id {
+			return
+		}
+	}
+	st.Aside = append(st.Aside, id)
+}
+
+// start opens the lanes, the most urgent first.
+func (n *session) start() {
+	n.heard.Store(time.Now().UnixNano())
+	for i := range n.lanes {
+		n.lanes[i] = newLane(n, wire.Lane(i))
+	}
+	n.wg.Go(n.readControl)
+	n.wg.Go(n.keep)
+	for _, l := range n.lanes {
+		n.wg.Go(l.run)
+	}
+}
+
+// send writes a frame to the control stream.
+func (n *session) send(f wire.Frame) error {
+	n.writing <- struct{}{}
+	defer func() { <-n.writing }()
+	if err := wire.Write(n.control, f); err != nil {
+		return fmt.Errorf("write to control stream: %w", err)
+	}
+	return nil
+}
+
+// read reads a frame of the control stream. The frames that end a session come
+// back as errors.
+func (n *session) read() (wire.Frame, error) {
+	f, err := wire.Read(n.control, wire.MaxControl)
+	if err != nil {
+		return nil, fmt.Errorf("read control stream: %w", err)
+	}
+	n.heard.Store(time.Now().UnixNano())
+	switch f := f.(type) {
+	case *wire.Redirect:
+		return nil, &redirectError{f.Addr}
+	case *wire.Goodbye:
+		return nil, &wire.CloseError{Code: f.Code, Text: f.Text}
+	}
+	return f, nil
+}
+
+// readControl reads the control stream until the session ends.
+func (n *session) readControl() {
+	for {
+		f, err := n.read()
+		if err == nil {
+			err = n.handle(f)
+		}
+		if err != nil {
+			n.end(err)
+			return
+		}
+	}
+}
+
+func (n *session) handle(f wire.Frame) error {
+	switch f := f.(type) {
+	case *wire.Marks:
+		n.takeMarks(f)
+		n.wakeAll()
+		return n.retireKnown()
+	case *wire.Topic:
+		n.takeTopic(f)
+		n.wakeAll()
+	case *wire.Retired:
+		n.mu.Lock()
+		n.states[f.Buffer] = wire.BufferRetired
+		n.mu.Unlock()
+		return n.retireKnown()
+	case *wire.Pong:
+	case *wire.Certificate:
+		return n.takeCertificate(f)
+	default:
+		return fmt.Errorf("frame type %#02x on the control stream: %w", f.Type(), errProtocol)
+	}
+	return nil
+}
+
+func (n *session) wakeAll() {
+	for _, l := range n.lanes {
+		l.poke()
+	}
+}
+
+// keep does what is due from time to time: pings, questions, the certificate.
+// It also passes on that the buffers have something new.
+func (n *session) keep() {
+	ping := time.NewTicker(pingInterval)
+	defer ping.Stop()
+	asked := time.Time{} // for a certificate
+	for {
+		var err error
+		if n.renewable() && time.Since(asked) > renewInterval {
+			asked = time.Now()
+			if err = n.askRenewal(); err != nil {
+				n.end(err)
+				return
+			}
+		}
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-n.asking: // a question has a new time
+		case <-n.s.o.Buffers.Notify():
+			n.stored.Add(1)
+			n.wakeAll()
+		case <-n.nextQuestion():
+			err = n.askAgain()
+		case <-ping.C:
+			if time.Since(time.Unix(0, n.heard.Load())) > silence {
+				err = errSilent
+				break
+			}
+			p := wire.Ping{}
+			if n.s.o.Depth != nil {
+				p = n.s.o.Depth()
+			}
+			err = n.send(&p)
+		}
+		if err != nil {
+			n.end(err)
+			return
+		}
+	}
+}
+
+// laneDone notes that a lane of an old buffer is settled, and retires the
+// buffer with the last of them.
+func (n *session) laneDone(id wire.BufferID, l wire.Lane) error {
+	n.mu.Lock()
+	before := n.done[id]
+	n.done[id] |= 1 << l
+	all := n.done[id] == 1<<wire.Lanes-1 && before != n.done[id]
+	if all {
+		delete(n.marks, id)
+	}
+	n.mu.Unlock()
+	if !all {
+		return nil
+	}
+	return n.send(&wire.Retire{Buffer: id})
+}
+
+// retireKnown deletes the buffers that the cloud has retired. Those of a Marks
+// are there because this gateway died, or the link, between its Retire and the
+// answer: what its disk says of them is older than what the cloud says.
+func (n *session) retireKnown() error {
+	all, err := n.s.o.Buffers.List()
+	if err != nil {
+		return fmt.Errorf("list buffers: %w", err)
+	}
+	for _, b := range all {
+		n.mu.Lock()
+		retired := n.states[b.ID] == wire.BufferRetired
+		n.mu.Unlock()
+		if !retired {
+			continue
+		}
+		if b.Current { // never retired by this process, nor by one before it
+			n.s.log.Error("the cloud calls the current buffer retired, it is not sent", "buffer", b.ID)
+			n.s.set(func(st *State) { st.addAside(b.ID) })
+			continue
+		}
+		for l, bounds := range b.Lanes {
+			if bounds.First > bounds.Last {
+				continue
+			}
+			if err := n.s.o.Buffers.Trim(b.ID, wire.Lane(l), bounds.Last); err != nil {
+				return fmt.Errorf("trim retired buffer %s: %w", b.ID, err)
+			}
+		}
+		if err := n.s.o.Buffers.Retire(b.ID); err != nil {
+			return fmt.Errorf("delete retired buffer %s: %w", b.ID, err)
+		}
+		n.s.log.Info("buffer retired", "buffer", b.ID)
+	}
+	return nil
+}
+
+// state returns what the cloud knows of a buffer, and offers it when it was not
+// asked yet.
+func (n *session) state(id wire.BufferID) (st wire.BufferState, known bool, err error) {
+	n.mu.Lock()
+	st, known = n.states[id]
+	n.mu.Unlock()
+	if known {
+		return st, true, nil
+	}
+	more, err := n.offerable()
+	if err != nil || len(more) == 0 {
+		return 0, false, err
+	}
+	return 0, false, n.send(&wire.Offer{Buffers: more})
+}
+
+// expired says whether the certificate must be renewed before anything else:
+// by our clock, or because the cloud said so.
+func (n *session) expired() (bool, error) {
+	id := n.s.o.Identity
+	if id == nil {
+		return false, nil
+	}
+	if n.s.renewNext {
+		n.s.renewNext = false
+		return true, nil
+	}
+	switch err := join.Validity(id.Leaf(), n.s.o.Now()); {
+	case errors.Is(err, join.ErrExpired):
+		return true, nil
+	case errors.Is(err, join.ErrTooOld):
+		return false, err
+	}
+	return false, nil
+}

@@ -1,0 +1,107 @@
+package sender
+
+import (
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// topicTTL is how old an answer gets before it is asked for again: the topic may
+// have grown.
+const topicTTL = 5 * time.Minute
+
+// reserved says whether a topic is the cloud's own. No gateway may write it, and
+// none needs to ask.
+func reserved(topic string) bool {
+	return strings.HasPrefix(topic, "weir.") || strings.HasPrefix(topic, "__")
+}
+
+// resolve returns what the cloud said of a topic, and asks when it never did.
+func (n *session) resolve(topic string) (*topicQuestion, error) {
+	n.mu.Lock()
+	q := n.topics[topic]
+	if q != nil {
+		copy := *q
+		n.mu.Unlock()
+		return &copy, nil
+	}
+	n.topics[topic] = &topicQuestion{}
+	n.mu.Unlock()
+	return &topicQuestion{}, n.send(&wire.Resolve{Name: topic})
+}
+
+// takeTopic notes an answer.
+func (n *session) takeTopic(t *wire.Topic) {
+	defer func() {
+		select {
+		case n.asking <- struct{}{}:
+		default:
+		}
+	}()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	q := n.topics[t.Name]
+	if q == nil {
+		return
+	}
+	n.news++
+	switch {
+	case t.Reason == wire.ReasonNone:
+		q.answer, q.refuse, q.pause = t, nil, 0
+		q.again = time.Now().Add(topicTTL)
+	case t.Reason.ForGood() && t.Name != wire.GapTopic:
+		q.refuse = t
+		q.backOff()
+	default:
+		q.backOff()
+	}
+}
+
+// backOff asks again after a pause that doubles each time.
+func (q *topicQuestion) backOff() {
+	q.pause = min(max(2*q.pause, minPause), maxPause)
+	q.again = time.Now().Add(q.pause)
+}
+
+// answers counts the answers so far.
+func (n *session) answers() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.news
+}
+
+// nextQuestion fires when a question is due; nil when none is.
+func (n *session) nextQuestion() <-chan time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var next time.Time
+	for _, q := range n.topics {
+		if !q.again.IsZero() && (next.IsZero() || q.again.Before(next)) {
+			next = q.again
+		}
+	}
+	if next.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(next))
+}
+
+// askAgain asks the questions that are due.
+func (n *session) askAgain() error {
+	var due []string
+	n.mu.Lock()
+	for name, q := range n.topics {
+		if !q.again.IsZero() && !time.Now().Before(q.again) {
+			q.again = time.Time{}
+			due = append(due, name)
+		}
+	}
+	n.mu.Unlock()
+	for _, name := range due {
+		if err := n.send(&wire.Resolve{Name: name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

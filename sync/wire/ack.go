@@ -1,0 +1,29 @@
+package wire
+
+import "encoding/binary"
+
+// Ack says that everything of one lane of a buffer up to Last that was handed
+// to a partition is durable in the bucket. It is cumulative, and it is sent on
+// the stream of its lane.
+type Ack struct {
+	small
+	Buffer    BufferID
+	Lane      Lane
+	Topic     TopicID
+	Partition int32
+	Last      uint64
+}
+
+func (*Ack) Type() Type { return TypeAck }
+
+func (f *Ack) encode(b []byte) []byte {
+	b = append(b, f.Buffer[:]...)
+	b = append(b, byte(f.Lane))
+	b = append(b, f.Topic[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	return binary.BigEndian.AppendUint64(b, f.Last)
+}
+
+func (f *Ack) decode(c *cursor) {
+	f.Buffer, f.Lane, f.Topic, f.Partition, f.Last = c.buffer(), c.lane(), c.topic(), c.partition(), c.u64()
+}

@@ -1,0 +1,66 @@
+package wire
+
+import "encoding/binary"
+
+// Kind says how an Append carries its records.
+type Kind uint8
+
+const (
+	KindBatch   Kind = 1 // one complete RecordBatch
+	KindRecords Kind = 2 // reserved: a trickle through the connection's compressed stream
+)
+
+// Append hands records of one lane to one partition. First and Last are the
+// sequences of its first and last record; those between them may belong to
+// other partitions. Prev is the sequence that this sender last handed to this
+// partition of this lane and buffer, or the mark that it was given, or 0: the
+// partition takes the Append only when Prev is its mark.
+type Append struct {
+	Buffer    BufferID
+	Lane      Lane
+	Topic     TopicID
+	Partition int32
+	Round     uint32 // counts the sender's rewinds of this partition; Refused repeats it
+	Prev      uint64
+	First     uint64
+	Last      uint64
+	Kind      Kind
+	Batch     []byte
+}
+
+const appendLen = 12 + 1 + 16 + 4 + 4 + 8*3 + 1
+
+// AppendOverhead is what an Append frame adds to its batch, in bytes.
+const AppendOverhead = headerLen + appendLen
+
+func (*Append) Type() Type { return TypeAppend }
+
+func (f *Append) tail() []byte { return f.Batch }
+
+func (f *Append) encode(b []byte) []byte {
+	b = append(b, f.Buffer[:]...)
+	b = append(b, byte(f.Lane))
+	b = append(b, f.Topic[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	b = binary.BigEndian.AppendUint32(b, f.Round)
+	b = binary.BigEndian.AppendUint64(b, f.Prev)
+	b = binary.BigEndian.AppendUint64(b, f.First)
+	b = binary.BigEndian.AppendUint64(b, f.Last)
+	return append(b, byte(f.Kind))
+}
+
+func (f *Append) decode(c *cursor) {
+	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
+	f.Round = c.u32()
+	f.Prev, f.First, f.Last = c.u64(), c.u64(), c.u64()
+	f.Kind = Kind(c.u8())
+	f.Batch = c.take(len(c.b))
+	switch {
+	case f.Prev >= f.First || f.First > f.Last:
+		c.fail("sequences out of order")
+	case f.Kind != KindBatch:
+		c.fail("unknown kind")
+	case len(f.Batch) == 0:
+		c.fail("no batch")
+	}
+}

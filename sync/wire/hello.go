@@ -1,0 +1,36 @@
+package wire
+
+import "encoding/binary"
+
+// MaxBuffers is how many buffers a gateway names in one Hello or Offer.
+const MaxBuffers = 1000
+
+// Hello is the gateway's first frame on the control stream. It names every
+// buffer that the gateway holds, oldest first, up to MaxBuffers; an Offer names
+// more of them later.
+type Hello struct {
+	small
+	Gateway  string   // must be the name in the client certificate
+	Boot     [16]byte // random, new at every start of the process
+	Software string   // for people
+	Features uint64   // bits that both ends must know to use; none are defined
+	Buffers  []Buffer
+}
+
+func (*Hello) Type() Type { return TypeHello }
+
+func (f *Hello) encode(b []byte) []byte {
+	b = putString(b, f.Gateway)
+	b = append(b, f.Boot[:]...)
+	b = putString(b, f.Software)
+	b = binary.BigEndian.AppendUint64(b, f.Features)
+	return putBuffers(b, f.Buffers)
+}
+
+func (f *Hello) decode(c *cursor) {
+	f.Gateway = c.str()
+	copy(f.Boot[:], c.take(len(f.Boot)))
+	f.Software = c.str()
+	f.Features = c.u64()
+	f.Buffers = c.buffers()
+}

@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+)
+
+// TopicID names one life of a topic: a topic that is deleted and created again
+// under its old name has another id.
+type TopicID [16]byte
+
+func (id TopicID) String() string { return hex.EncodeToString(id[:]) }
+
+// BufferID names one opening of a gateway's local log: a counter, big-endian,
+// and eight random bytes.
+type BufferID [12]byte
+
+func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
+
+// Counter returns the number of the opening; buffers drain in its order.
+func (id BufferID) Counter() uint32 { return binary.BigEndian.Uint32(id[:4]) }
+
+// Lane is a priority class on a gateway. Lower is more urgent.
+type Lane uint8
+
+const (
+	Alarm Lane = iota
+	Live
+	Bulk
+)
+
+// Lanes is the number of lanes.
+const Lanes = 3
+
+func (l Lane) String() string {
+	switch l {
+	case Alarm:
+		return "alarm"
+	case Live:
+		return "live"
+	case Bulk:
+		return "bulk"
+	}
+	return fmt.Sprintf("lane %d", uint8(l))
+}
+
+// Bounds are the sequences that a lane of a buffer still holds. Both are
+// inclusive; a lane that holds nothing has First = Last + 1.
+type Bounds struct{ First, Last uint64 }
+
+// Buffer is one buffer as the gateway offers it.
+type Buffer struct {
+	ID      BufferID
+	Current bool // drawn by the running process, still growing
+	Lanes   [Lanes]Bounds
+}
+
+const bufferLen = 12 + 1 + Lanes*16
+
+func (v Buffer) append(b []byte) []byte {
+	b = append(b, v.ID[:]...)
+	b = putBool(b, v.Current)
+	for _, l := range v.Lanes {
+		b = binary.BigEndian.AppendUint64(b, l.First)
+		b = binary.BigEndian.AppendUint64(b, l.Last)
+	}
+	return b
+}
+
+func (c *cursor) buffers() []Buffer {
+	n := c.count(bufferLen)
+	if n == 0 {
+		return nil
+	}
+	out := make([]Buffer, n)
+	for i := range out {
+		v := &out[i]
+		v.ID, v.Current = c.buffer(), c.boolean()
+		for l := range v.Lanes {
+			v.Lanes[l] = Bounds{First: c.u64(), Last: c.u64()}
+		}
+	}
+	return out
+}
+
+func putBuffers(b []byte, vs []Buffer) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(vs)))
+	for _, v := range vs {
+		b = v.append(b)
+	}
+	return b
+}
+
+// BufferState is what the cloud knows of a buffer that it was offered.
+type BufferState uint8
+
+const (
+	// BufferKnown has marks: some of it is durable.
+	BufferKnown BufferState = iota
+	// BufferNew was never seen, none of it is durable.
+	BufferNew
+	// BufferRetired is durable completely; the gateway deletes it.
+	BufferRetired
+	// BufferAside may have been delivered and forgotten; it must not be sent.
+	BufferAside
+)
+
+// Mark is the last sequence of one lane of a buffer that is durable in one
+// partition. A partition without a mark has none of it.
+type Mark struct {
+	Buffer    BufferID
+	Lane      Lane
+	Topic     TopicID
+	Partition int32
+	Last      uint64
+}
+
+const markLen = 12 + 1 + 16 + 4 + 8
+
+// Range is a run of sequences, both ends inclusive.
+type Range struct{ First, Last uint64 }

@@ -1,0 +1,26 @@
+package wire
+
+// JoinResponse answers a JoinRequest.
+type JoinResponse struct {
+	small
+	Verdict     uint8 // 0: joined; else join.VerdictError says why not
+	Text        string
+	Certificate []byte // DER
+	CA          []byte // DER
+}
+
+func (*JoinResponse) Type() Type { return TypeJoinResponse }
+
+func (f *JoinResponse) encode(b []byte) []byte {
+	b = append(b, f.Verdict)
+	b = putString(b, f.Text)
+	b = putBytes(b, f.Certificate)
+	return putBytes(b, f.CA)
+}
+
+func (f *JoinResponse) decode(c *cursor) {
+	f.Verdict = c.u8()
+	f.Text = c.str()
+	f.Certificate = c.bytes()
+	f.CA = c.bytes()
+}

@@ -1,0 +1,63 @@
+package wire
+
+import "encoding/binary"
+
+// MaxMarks is how many marks one Marks frame carries.
+const MaxMarks = 2000
+
+// OfferedBuffer is a buffer that was offered and what the cloud knows of it.
+type OfferedBuffer struct {
+	ID    BufferID
+	State BufferState
+}
+
+// Marks says, for the buffers of a Hello or an Offer, what the cloud knows of
+// them and which sequences are durable. It carries durable marks only: a
+// gateway that started behind one that was still flying would lose what lies
+// under it with the node. A list too long for one frame is continued in the
+// next; the one with Final ends it.
+type Marks struct {
+	small
+	Buffers []OfferedBuffer
+	Marks   []Mark
+	Final   bool
+}
+
+func (*Marks) Type() Type { return TypeMarks }
+
+func (f *Marks) encode(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Buffers)))
+	for _, v := range f.Buffers {
+		b = append(b, v.ID[:]...)
+		b = append(b, byte(v.State))
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Marks)))
+	for _, m := range f.Marks {
+		b = append(b, m.Buffer[:]...)
+		b = append(b, byte(m.Lane))
+		b = append(b, m.Topic[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(m.Partition))
+		b = binary.BigEndian.AppendUint64(b, m.Last)
+	}
+	return putBool(b, f.Final)
+}
+
+func (f *Marks) decode(c *cursor) {
+	if n := c.count(13); n > 0 {
+		f.Buffers = make([]OfferedBuffer, n)
+	}
+	for i := range f.Buffers {
+		v := &f.Buffers[i]
+		v.ID, v.State = c.buffer(), BufferState(c.u8())
+		if v.State > BufferAside {
+			c.fail("unknown buffer state")
+		}
+	}
+	if n := c.count(markLen); n > 0 {
+		f.Marks = make([]Mark, n)
+	}
+	for i := range f.Marks {
+		f.Marks[i] = Mark{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Partition: c.partition(), Last: c.u64()}
+	}
+	f.Final = c.boolean()
+}

@@ -1,0 +1,14 @@
+package wire
+
+// Offer names buffers that the Hello did not: those that were opened since, and
+// those that had no room in it. Marks answer it, Offers in their order.
+type Offer struct {
+	small
+	Buffers []Buffer
+}
+
+func (*Offer) Type() Type { return TypeOffer }
+
+func (f *Offer) encode(b []byte) []byte { return putBuffers(b, f.Buffers) }
+
+func (f *Offer) decode(c *cursor) { f.Buffers = c.buffers() }

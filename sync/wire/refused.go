@@ -1,0 +1,46 @@
+package wire
+
+import "encoding/binary"
+
+// Refused says that one Append or Gap was not taken. Mark is the partition's
+// durable mark after everything that was flying there has landed, so whatever
+// lies beyond it and was sent in this round will never be durable by itself.
+// The gateway goes on from Mark in a new round.
+type Refused struct {
+	small
+	Buffer    BufferID
+	Lane      Lane
+	Topic     TopicID
+	Partition int32
+	Round     uint32 // of the refused frame, like First and Last
+	First     uint64
+	Last      uint64
+	Mark      uint64
+	Reason    Reason
+	Text      string
+}
+
+func (*Refused) Type() Type { return TypeRefused }
+
+func (f *Refused) encode(b []byte) []byte {
+	b = append(b, f.Buffer[:]...)
+	b = append(b, byte(f.Lane))
+	b = append(b, f.Topic[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	b = binary.BigEndian.AppendUint32(b, f.Round)
+	b = binary.BigEndian.AppendUint64(b, f.First)
+	b = binary.BigEndian.AppendUint64(b, f.Last)
+	b = binary.BigEndian.AppendUint64(b, f.Mark)
+	b = append(b, byte(f.Reason))
+	return putString(b, f.Text)
+}
+
+func (f *Refused) decode(c *cursor) {
+	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
+	f.Round, f.First, f.Last, f.Mark = c.u32(), c.u64(), c.u64(), c.u64()
+	f.Reason = c.reason()
+	f.Text = c.str()
+	if f.Reason == ReasonNone {
+		c.fail("refused without a reason")
+	}
+}

@@ -1,0 +1,14 @@
+package wire
+
+// Renew asks for a new certificate. It may be the first frame of a session, and
+// it is the only one that a session with an expired certificate may send.
+type Renew struct {
+	small
+	CSR []byte // PKCS #10, DER; its name is the gateway id
+}
+
+func (*Renew) Type() Type { return TypeRenew }
+
+func (f *Renew) encode(b []byte) []byte { return putBytes(b, f.CSR) }
+
+func (f *Renew) decode(c *cursor) { f.CSR = c.bytes() }

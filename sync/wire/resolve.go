@@ -1,0 +1,14 @@
+package wire
+
+// Resolve asks for the id and the partition count of a topic. The cloud creates
+// the topic when it may and when there is none. A Topic answers it.
+type Resolve struct {
+	small
+	Name string
+}
+
+func (*Resolve) Type() Type { return TypeResolve }
+
+func (f *Resolve) encode(b []byte) []byte { return putString(b, f.Name) }
+
+func (f *Resolve) decode(c *cursor) { f.Name = c.str() }

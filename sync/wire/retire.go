@@ -1,0 +1,14 @@
+package wire
+
+// Retire says that a buffer is durable completely and will not grow: the cloud
+// swaps its marks for a tombstone.
+type Retire struct {
+	small
+	Buffer BufferID
+}
+
+func (*Retire) Type() Type { return TypeRetire }
+
+func (f *Retire) encode(b []byte) []byte { return append(b, f.Buffer[:]...) }
+
+func (f *Retire) decode(c *cursor) { f.Buffer = c.buffer() }
