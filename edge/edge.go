@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -270,10 +271,17 @@ func (e *Edge) identity(ctx context.Context) (*join.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if identity, err = e.join(ctx, token); err != nil {
+	key, err := join.OpenKey(path + ".key")
+	if err != nil {
+		return nil, err
+	}
+	if identity, err = e.join(ctx, token, key); err != nil {
 		return nil, err
 	}
 	if err := identity.Save(path); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(path + ".key"); err != nil { // it is part of the identity now
 		return nil, err
 	}
 	e.o.Log.Info("joined the cloud", "gateway", e.o.Gateway, "certificate_until", identity.Leaf().NotAfter.Format(time.DateOnly))
@@ -281,10 +289,10 @@ func (e *Edge) identity(ctx context.Context) (*join.Identity, error) {
 }
 
 // join asks the nodes in turn, as long as the answer is that it may come later.
-func (e *Edge) join(ctx context.Context, token join.Token) (*join.Identity, error) {
+func (e *Edge) join(ctx context.Context, token join.Token, key *ecdsa.PrivateKey) (*join.Identity, error) {
 	for pause := firstJoinPause; ; pause = min(2*pause, lastJoinPause) {
 		for _, addr := range e.o.Cloud {
-			identity, err := sender.Join(ctx, addr, token, e.o.Gateway, time.Now)
+			identity, err := sender.Join(ctx, addr, token, e.o.Gateway, key, time.Now)
 			switch {
 			case err == nil:
 				return identity, nil

@@ -58,11 +58,9 @@ func LoadIdentity(path string) (*Identity, error) {
 		case pemCert:
 			certs = append(certs, block.Bytes)
 		case pemKey:
-			k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("read key in %s: %w", path, ErrCorrupt)
+			if key, err = parseKey(path, block.Bytes); err != nil {
+				return nil, err
 			}
-			key, _ = k.(*ecdsa.PrivateKey)
 		}
 	}
 	if key == nil || len(certs) != 2 {
@@ -146,27 +144,82 @@ func (id *Identity) check(der []byte) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// store writes a new file beside path, syncs it, renames it and syncs the
-// directory. A crash before the rename leaves a temporary file that the next
-// store overwrites.
-func (id *Identity) store(path string, leaf *x509.Certificate) (err error) {
-	key, err := x509.MarshalPKCS8PrivateKey(id.key)
+func (id *Identity) store(path string, leaf *x509.Certificate) error {
+	b, err := encodeKey(id.key)
 	if err != nil {
-		return fmt.Errorf("marshal gateway key: %w", err)
+		return err
 	}
-	b := pem.EncodeToMemory(&pem.Block{Type: pemKey, Bytes: key})
 	b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: leaf.Raw})...)
 	b = append(b, pem.EncodeToMemory(&pem.Block{Type: pemCert, Bytes: id.ca.Raw})...)
+	if err := storeFile(path, b); err != nil {
+		return fmt.Errorf("store identity: %w", err)
+	}
+	return nil
+}
 
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("marshal gateway key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pemKey, Bytes: der}), nil
+}
+
+// OpenKey returns the key at path, and makes one when there is none: durable on
+// return. A gateway keeps its key before it asks to join, since a cloud that
+// has answered lets nobody else have the id: with the key lost on the way, the
+// gateway would be shut out of its own name. ErrCorrupt when the file is no key.
+func OpenKey(path string) (*ecdsa.PrivateKey, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return newStoredKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read gateway key: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != pemKey {
+		return nil, fmt.Errorf("read key in %s: %w", path, ErrCorrupt)
+	}
+	return parseKey(path, block.Bytes)
+}
+
+func parseKey(path string, der []byte) (*ecdsa.PrivateKey, error) {
+	k, err := x509.ParsePKCS8PrivateKey(der)
+	if key, ok := k.(*ecdsa.PrivateKey); err == nil && ok {
+		return key, nil
+	}
+	return nil, fmt.Errorf("read key in %s: %w", path, ErrCorrupt)
+}
+
+func newStoredKey(path string) (*ecdsa.PrivateKey, error) {
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	b, err := encodeKey(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := storeFile(path, b); err != nil {
+		return nil, fmt.Errorf("store gateway key: %w", err)
+	}
+	return key, nil
+}
+
+// storeFile writes a new file beside path, syncs it, renames it and syncs the
+// directory. A crash before the rename leaves a temporary file that the next
+// one overwrites.
+func storeFile(path string, body []byte) error {
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("store identity: %w", err)
+		return err
 	}
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("store identity: %w", err)
+		return err
 	}
-	_, err = f.Write(b)
+	_, err = f.Write(body)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(temp, path)
@@ -174,10 +227,7 @@ func (id *Identity) store(path string, leaf *x509.Certificate) (err error) {
 	if err == nil {
 		err = syncDir(filepath.Dir(path))
 	}
-	if err != nil {
-		return fmt.Errorf("store identity: %w", err)
-	}
-	return nil
+	return err
 }
 
 func syncDir(dir string) error {

@@ -399,3 +399,25 @@ func TestResumptionIsChecked(t *testing.T) {
 		t.Fatalf("resumed although revoked: %v", s)
 	}
 }
+
+// TestOpenKey: the key that a gateway asks to join with outlives the asking.
+func TestOpenKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	first, err := OpenKey(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenKey(path)
+	if err != nil || !first.Equal(again) {
+		t.Errorf("another key the second time: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key can be read by others: %v %v", info.Mode(), err)
+	}
+	if err := os.WriteFile(path, []byte("no key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenKey(path); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("rubbish: %v", err)
+	}
+}

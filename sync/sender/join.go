@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"fmt"
 	"time"
 
@@ -9,10 +10,12 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Join asks the cloud at addr for an identity, once. Its errors are those of
-// package join: the token's, ErrForeign when the cloud is not the token's, or
-// those of the link. Nothing is stored here: call Save on what it returns.
-func Join(ctx context.Context, addr string, t join.Token, gateway string, now func() time.Time) (*join.Identity, error) {
+// Join asks the cloud at addr for an identity, once. The key must be kept
+// already: a cloud that has let it in lets no other key have the id. Its errors
+// are those of package join: the token's, ErrForeign when the cloud is not the
+// token's, or those of the link. Nothing is stored here: call Save on what it
+// returns.
+func Join(ctx context.Context, addr string, t join.Token, gateway string, key *ecdsa.PrivateKey, now func() time.Time) (*join.Identity, error) {
 	if err := join.CheckGateway(gateway); err != nil {
 		return nil, err
 	}
@@ -21,16 +24,12 @@ func Join(ctx context.Context, addr string, t join.Token, gateway string, now fu
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
 	defer conn.Close(wire.CodeNone, "")
-	return JoinOver(ctx, conn, t, gateway)
+	return JoinOver(ctx, conn, t, gateway, key)
 }
 
 // JoinOver is Join over a session that has checked the cloud already.
-func JoinOver(ctx context.Context, conn Session, t join.Token, gateway string) (*join.Identity, error) {
+func JoinOver(ctx context.Context, conn Session, t join.Token, gateway string, key *ecdsa.PrivateKey) (*join.Identity, error) {
 	defer context.AfterFunc(ctx, func() { conn.Close(wire.CodeTimeout, "") })()
-	key, err := join.NewKey()
-	if err != nil {
-		return nil, err
-	}
 	csr, err := join.NewCSR(key, gateway)
 	if err != nil {
 		return nil, err

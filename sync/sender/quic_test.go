@@ -2,6 +2,7 @@ package sender_test
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -115,7 +116,7 @@ func (c *cloud) join(_ context.Context, r receiver.JoinRequest) (receiver.JoinRe
 
 func (c *cloud) admit(gateway string) *join.Identity {
 	c.t.Helper()
-	id, err := sender.Join(c.t.Context(), c.addr, c.token, gateway, nil)
+	id, err := sender.Join(c.t.Context(), c.addr, c.token, gateway, newKey(c.t), nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -218,7 +219,7 @@ func TestQUICJoinErrors(t *testing.T) {
 		{"foreign", join.NewToken(stranger), "gw-3", join.ErrForeign},
 		{"id", c.token, "gw 3", join.ErrGatewayID},
 	} {
-		if _, err := sender.Join(t.Context(), c.addr, x.token, x.gateway, nil); !errors.Is(err, x.want) {
+		if _, err := sender.Join(t.Context(), c.addr, x.token, x.gateway, newKey(t), nil); !errors.Is(err, x.want) {
 			t.Errorf("%s: %v", x.name, err)
 		}
 	}
@@ -397,4 +398,13 @@ func BenchmarkQUIC(b *testing.B) {
 	b.ResetTimer()
 	c.run(id, disk)
 	await(b, "delivery", func() bool { n, _ := disk.left(); return n == 0 })
+}
+
+func newKey(t testing.TB) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := join.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
