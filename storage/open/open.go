@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/file"
 	"github.com/weirmq/weir/storage/mem"
@@ -83,37 +84,12 @@ func openS3(ctx context.Context, url, _ string) (storage.Bucket, error) {
 // suggestion names the known scheme that looks most like name, and all of them.
 func suggestion(name string) string {
 	var known []string
-	nearest, least := "", len(name)
 	for _, s := range schemes() {
 		known = append(known, s.name)
-		if d := distance(strings.ToLower(name), s.name); d < least {
-			nearest, least = s.name, d
-		}
 	}
 	all := "known are " + strings.Join(known, ", ")
-	if nearest == "" || least > 3 {
-		return all
+	if nearest := configs.Nearest(strings.ToLower(name), known); nearest != "" {
+		return fmt.Sprintf("did you mean %q? (%s)", nearest, all)
 	}
-	return fmt.Sprintf("did you mean %q? (%s)", nearest, all)
-}
-
-// distance counts the bytes to insert, delete or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return all
 }
