@@ -55,9 +55,10 @@ func (u uplink) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
 // Retire implements sender.Buffers. The cloud says that it has all of the
 // buffer, which is more than this disk knows after a power cut that lost a lazily
 // written position, or with a card that is older than the delivery.
+// One that records are appended to is never retired, whoever says so.
 func (u uplink) Retire(id wire.BufferID) error {
 	err := u.log.Retire(wal.BufferID(id))
-	if errors.Is(err, wal.ErrUnacked) {
+	if errors.Is(err, wal.ErrUnacked) && u.log.Current() != wal.BufferID(id) {
 		for lane := range wal.Lane(wal.Lanes) {
 			if err := u.log.Trim(wal.BufferID(id), lane, u.log.Last(wal.BufferID(id), lane)); err != nil {
 				return err

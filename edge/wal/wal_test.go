@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -432,9 +431,4 @@ func TestRows(t *testing.T) {
 	if none, err := l.Rows(l.Current()); len(none) != 0 || err != nil {
 		t.Fatalf("rows of the new buffer: %v, %v", none, err)
 	}
-}
-
-// testLog shows what the log says when a test fails.
-func testLog(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }

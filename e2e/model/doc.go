@@ -1,0 +1,23 @@
+// Package model holds the randomised model test of sync.
+//
+// It runs the real sender, receiver, commit log, journal and local buffer in
+// testing/synctest bubbles, over things that are simulated: the gateway's card
+// (or the real edge/wal on a directory), the link, and the bucket's answers.
+// One schedule is a list of events drawn from a seed: readings, kills of either
+// end, cuts, zombies, PUTs that land late, slow and failing buckets, refusals,
+// topics that grow or are deleted and created again, damage, images of the card
+// that come back. At its end everything is healed and the books must balance:
+//
+//   - what was accepted was delivered or reported as a gap, and nothing that
+//     was reported for certain was delivered;
+//   - nothing was delivered twice into one life of a topic;
+//   - per gateway, lane, topic and key the log has the order of acceptance;
+//   - nothing is stuck: all buffers are trimmed, all but the newest are retired;
+//   - commitlog.Check finds no broken rule in the bytes at rest.
+//
+// TestMutations takes away one rule at a time, and each time the same schedules
+// must turn red: a rule that nobody misses is not tested.
+//
+// A seed fixes the schedule and all latencies' odds, not the order in which
+// goroutines run within one instant: WEIR_SEED runs its schedule many times.
+package model

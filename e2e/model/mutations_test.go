@@ -1,0 +1,130 @@
+package model
+
+import (
+	"math/rand/v2"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/sender"
+)
+
+// mutation is one rule that is taken away, and the rare events without which
+// nobody would miss it.
+type mutation struct {
+	name  string
+	rules rules
+	only  []op
+	from  uint64 // the seed to begin with outside a soak: those before it notice nothing
+}
+
+func ofSender(name string, m sender.Mutations, only ...op) mutation {
+	return mutation{"sender/" + name, rules{sender: m}, only, 1}
+}
+
+func ofReceiver(name string, m receiver.Mutations, only ...op) mutation {
+	return mutation{"receiver/" + name, rules{receiver: m}, only, 1}
+}
+
+func ofLog(name string, m commitlog.Mutations, only ...op) mutation {
+	return mutation{"log/" + name, rules{log: m}, only, 1}
+}
+
+func ofCard(name string, m cardRules, only ...op) mutation {
+	return mutation{"card/" + name, rules{card: m}, only, 1}
+}
+
+func ofCloud(name string, m cloudRules, only ...op) mutation {
+	return mutation{"cloud/" + name, rules{cloud: m}, only, 1}
+}
+
+// begin sets the seed to begin with.
+func (m mutation) begin(seed uint64) mutation {
+	m.from = seed
+	return m
+}
+
+// unshielded takes the receiver's KeepOlder away too. With it a session begins
+// only when nothing of an older one is in flight, and a rule of the log about
+// slots in flight is the second lock on the same door: nobody would miss it. In
+// the schedules of these rows nobody misses KeepOlder either: TestShield.
+func (m mutation) unshielded() mutation {
+	m.rules.receiver.KeepOlder = true
+	return m
+}
+
+var mutations = []mutation{
+	ofSender("OwnBelief", sender.Mutations{OwnBelief: true}, opSlow),
+	ofSender("TodaysCount", sender.Mutations{TodaysCount: true}, opSlow, opGrow),
+	ofSender("NoBarrier", sender.Mutations{NoBarrier: true}, opSlow, opTrouble, opGrow),
+	ofSender("TrimAcked", sender.Mutations{TrimAcked: true}, opSlow, opTrouble),
+	ofSender("NextBuffer", sender.Mutations{NextBuffer: true}, opSlow),
+	ofSender("KeepOnRefuse", sender.Mutations{KeepOnRefuse: true}, opSlow, opTrouble),
+	ofSender("EarlyGap", sender.Mutations{EarlyGap: true}, opSlow, opDamage, opBad),
+	ofSender("NoGap", sender.Mutations{NoGap: true}, opSlow, opBad),
+	ofSender("NoHold", sender.Mutations{NoHold: true}, opSlow, opTrouble, opBad),
+	ofSender("SendAside", sender.Mutations{SendAside: true}, opBackup, opRestore, opAge),
+
+	ofReceiver("AckEarly", receiver.Mutations{AckEarly: true}, opSlow),
+	ofReceiver("KeepOlder", receiver.Mutations{KeepOlder: true}, opSlow, opTrouble, opDamage, opBad),
+	ofReceiver("MarkAtOnce", receiver.Mutations{MarkAtOnce: true}, opSlow, opTrouble),
+
+	ofLog("NoPrev", commitlog.Mutations{NoPrev: true}, opSlow, opTrouble),
+	ofLog("DurableMarks", commitlog.Mutations{DurableMarks: true}, opSlow).unshielded(),
+	ofLog("AckFlying", commitlog.Mutations{AckFlying: true}, opSlow),
+	ofLog("AckDuplicate", commitlog.Mutations{AckDuplicate: true}, opSlow).unshielded().begin(600),
+	ofLog("PromiseMarks", commitlog.Mutations{PromiseMarks: true}, opSlow).unshielded(),
+	ofLog("KeepNoTombs", commitlog.Mutations{KeepNoTombs: true}, opBackup, opRestore),
+	ofLog("ForgottenIsNew", commitlog.Mutations{ForgottenIsNew: true}, opBackup, opRestore, opAge),
+
+	ofCard("ReuseBuffer", cardRules{ReuseBuffer: true}, opBackup, opRestore, opDamage),
+	ofCard("ReuseBuffer+ReadAhead", cardRules{ReuseBuffer: true, ReadAhead: true}, opSlow),
+	ofCard("LooseRows", cardRules{LooseRows: true}, opSlow, opGrow),
+	ofCard("LooseGraves", cardRules{LooseGraves: true}, opBad),
+
+	ofCloud("TopicByName", cloudRules{TopicByName: true}, opSlow, opRecreate),
+	ofCloud("SilentOwner", cloudRules{SilentOwner: true}, opSlow),
+	ofCloud("Overwrites", cloudRules{Overwrites: true}, opSlow),
+}
+
+// TestShield is the control of the unshielded mutations: without KeepOlder alone
+// their schedules stay sound.
+func TestShield(t *testing.T) {
+	r := rules{receiver: receiver.Mutations{KeepOlder: true}}
+	for i := range uint64(500) {
+		s := draw(i+1, []op{opSlow})
+		if _, err := run(t, s, r, simulated); err != nil {
+			t.Fatalf("seed %d: %v", s.seed, err)
+		}
+	}
+}
+
+// mostSchedules is how many may pass before a rule counts as not tested.
+const mostSchedules = 20_000
+
+// TestMutations takes one rule away at a time: the schedules must notice.
+func TestMutations(t *testing.T) {
+	seed, one := seedOf(t)
+	for _, m := range mutations {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			began, base := time.Now(), m.from
+			if os.Getenv("WEIR_SOAK") == "1" {
+				base = rand.Uint64()
+			}
+			for i := range uint64(mostSchedules) {
+				s := draw(base+i, m.only)
+				if one {
+					s = draw(seed, m.only)
+				}
+				if _, err := run(t, s, m.rules, simulated); err != nil {
+					t.Logf("noticed by schedule %d (WEIR_SEED=%d) after %v: %v", i+1, s.seed, time.Since(began).Round(time.Millisecond), err)
+					return
+				}
+			}
+			t.Errorf("%d schedules did not notice that the rule is missing", mostSchedules)
+		})
+	}
+}

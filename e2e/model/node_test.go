@@ -1,0 +1,376 @@
+package model
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/sync/wire/wiretest"
+)
+
+// cloudRules are rules outside the packages under test that a test breaks.
+type cloudRules struct {
+	TopicByName bool // an append for a topic that is gone goes to the one that has its name now
+	SilentOwner bool // an owner that was fenced does not say so
+	Overwrites  bool // the bucket ignores that a name is taken
+}
+
+// node is one process of the cloud.
+type node struct {
+	w      *world
+	addr   string
+	bucket *storagetest.Faults // its way to the bucket
+	recv   *receiver.Receiver
+	stop   context.CancelFunc
+	gone   sync.WaitGroup // all of its goroutines
+
+	mu    sync.Mutex
+	log   *commitlog.Log   // guarded by mu; nil: a standby
+	links []*wiretest.Link // guarded by mu
+	dead  bool             // guarded by mu
+}
+
+// startNode starts a process that takes the log over.
+func (w *world) startNode(addr string) {
+	w.nodeNo++
+	n := &node{w: w, addr: addr, bucket: storagetest.NewFaults(w.bucket, w.s.seed+uint64(w.nodeNo))}
+	n.bucket.Plan(w.plan(n.bucket, rand.New(rand.NewPCG(w.s.seed, uint64(w.nodeNo)))))
+	recv, err := receiver.New(receiver.Options{
+		Log: &uplink{n}, Cluster: "c", Node: addr, Logger: w.logger, Mutations: w.rules.receiver,
+	})
+	if err != nil {
+		panic(err)
+	}
+	n.recv = recv
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop = cancel
+	w.mu.Lock()
+	w.nodes[addr] = n
+	w.all = append(w.all, n)
+	w.mu.Unlock()
+	n.gone.Go(func() { n.lead(ctx) })
+}
+
+// lead is cloud.go in small: take over, serve until the log is lost.
+func (n *node) lead(ctx context.Context) {
+	log, err := commitlog.Open(ctx, commitlog.Options{
+		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 1 << 20,
+		Log: n.w.slog, Mutations: n.w.rules.log,
+	})
+	if err != nil {
+		if errors.Is(err, commitlog.ErrCorrupt) || errors.Is(err, commitlog.ErrFormat) {
+			n.w.fail(fmt.Errorf("CORRUPT: take over: %w", err))
+		}
+		n.w.say("node %s does not lead: %v", n.addr, err)
+		n.w.forget(n)
+		n.recv.Handover(n.w.ownerAddr(n))
+		return
+	}
+	n.mu.Lock()
+	n.log = log
+	n.mu.Unlock()
+	n.w.say("node %s leads, epoch %d", n.addr, log.Epoch())
+	select {
+	case <-log.Done():
+	case <-ctx.Done():
+	}
+	if err := log.Err(); err != nil && !n.isDead() {
+		n.w.say("node %s lost the log: %v", n.addr, err)
+		if errors.Is(err, commitlog.ErrCorrupt) {
+			n.w.fail(fmt.Errorf("CORRUPT: %w", err))
+		}
+		n.w.forget(n)
+		if !n.w.rules.cloud.SilentOwner {
+			n.recv.Handover(n.w.ownerAddr(n))
+		}
+	}
+	if !n.w.rules.cloud.SilentOwner || ctx.Err() != nil {
+		log.Close()
+		return
+	}
+	<-ctx.Done()
+	log.Close()
+}
+
+func (n *node) isDead() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.dead
+}
+
+// kill is SIGKILL: nothing that the process still does reaches anybody, but
+// PUTs that were under way may arrive later.
+func (n *node) kill() {
+	n.mu.Lock()
+	n.dead = true
+	links := n.links
+	n.links = nil
+	n.mu.Unlock()
+	n.w.forget(n)
+	n.bucket.Close()
+	for _, l := range links {
+		l.Cut(false)
+	}
+	n.stop()
+	n.gone.Go(func() { n.recv.Close() })
+}
+
+// owned returns the log if this node believes that it owns it.
+func (n *node) owned() (*commitlog.Log, error) {
+	n.mu.Lock()
+	log := n.log
+	n.mu.Unlock()
+	if log == nil || log.Err() != nil {
+		return nil, &receiver.NotOwnerError{Addr: n.w.ownerAddr(n)}
+	}
+	return log, nil
+}
+
+// forget takes a node out of the list of those that lead or may.
+func (w *world) forget(n *node) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.nodes[n.addr] == n {
+		delete(w.nodes, n.addr)
+	}
+}
+
+// ownerAddr is the address of a leader that is not n, "" if none is known.
+func (w *world) ownerAddr(n *node) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, other := range w.nodes {
+		if other != n {
+			return other.addr
+		}
+	}
+	return ""
+}
+
+// leader returns the log of the newest leader, nil if there is none.
+func (w *world) leader() *commitlog.Log {
+	w.mu.Lock()
+	all := slices.Clone(w.all)
+	w.mu.Unlock()
+	var best *commitlog.Log
+	for _, n := range all {
+		n.mu.Lock()
+		log, dead := n.log, n.dead
+		n.mu.Unlock()
+		if log != nil && !dead && log.Err() == nil && (best == nil || log.Epoch() > best.Epoch()) {
+			best = log
+		}
+	}
+	return best
+}
+
+// plan says what becomes of a node's calls of the bucket.
+func (w *world) plan(f *storagetest.Faults, rng *rand.Rand) storagetest.Plan {
+	var mu sync.Mutex
+	return func(c storagetest.Call) storagetest.Outcome {
+		pace, trouble := w.pace(), w.troubled()
+		mu.Lock()
+		out := storagetest.Outcome{Before: upTo(rng, pace), After: upTo(rng, pace)}
+		p := rng.IntN(100)
+		mu.Unlock()
+		if !trouble {
+			return out
+		}
+		switch {
+		case p < 5:
+			out.Fate = storagetest.Fail
+		case p < 10:
+			out.Fate = storagetest.Applied
+		case p < 15:
+			out.Fate = storagetest.Late
+		case p < 18:
+			out.Fate = storagetest.Again
+		case p < 25:
+			f.LandOne()
+		}
+		return out
+	}
+}
+
+func upTo(rng *rand.Rand, d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return time.Duration(rng.Int64N(int64(d) + 1))
+}
+
+// overwriting is a bucket without the one promise that everything rests on.
+type overwriting struct{ storage.Bucket }
+
+func (o overwriting) Create(ctx context.Context, key string, body []byte) error {
+	if !strings.Contains(key, "/") { // the cluster object
+		return o.Bucket.Create(ctx, key, body)
+	}
+	if err := o.Bucket.Delete(ctx, key); err != nil {
+		return err
+	}
+	return o.Bucket.Create(ctx, key, body)
+}
+
+// uplink is the log as the receiver sees it: what package cloud puts between
+// the broker and the receiver, without what belongs to other doors.
+type uplink struct{ n *node }
+
+var _ receiver.Log = (*uplink)(nil)
+
+func (u *uplink) answer(err error) error {
+	refused, ok := errors.AsType[*commitlog.RefusedError](err)
+	switch {
+	case err == nil:
+		return nil
+	case ok && refused.Reason == commitlog.ReasonSequence:
+		return receiver.ErrHole
+	case ok && refused.Reason == commitlog.ReasonTopic:
+		return receiver.ErrGone
+	case ok:
+		return receiver.ErrRetired
+	case errors.Is(err, commitlog.ErrFenced), errors.Is(err, commitlog.ErrClosed):
+		return &receiver.NotOwnerError{Addr: u.n.w.ownerAddr(u.n)}
+	case errors.Is(err, commitlog.ErrUnknownTopic):
+		return receiver.ErrGone
+	case errors.Is(err, commitlog.ErrTooLarge):
+		return receiver.ErrTooLarge
+	case errors.Is(err, commitlog.ErrCorrupt), errors.Is(err, commitlog.ErrUnsupported):
+		return receiver.ErrCorrupt
+	}
+	return errors.Join(receiver.ErrBusy, err)
+}
+
+func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
+	log, err := u.n.owned()
+	if err != nil {
+		return nil, nil, err
+	}
+	var states []wire.OfferedBuffer
+	offered := map[wire.BufferID]bool{}
+	for _, b := range buffers {
+		st := map[commitlog.BufferState]wire.BufferState{
+			commitlog.New: wire.BufferNew, commitlog.Known: wire.BufferKnown,
+			commitlog.Retired: wire.BufferRetired, commitlog.Aside: wire.BufferAside,
+		}[log.BufferState(gateway, commitlog.BufferID(b.ID))]
+		states = append(states, wire.OfferedBuffer{ID: b.ID, State: st})
+		offered[b.ID] = true
+	}
+	var marks []wire.Mark
+	for _, m := range log.Marks(gateway) {
+		if id := wire.BufferID(m.Stream.Buffer); offered[id] {
+			marks = append(marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
+				Topic: wire.TopicID(m.Topic), Partition: m.Partition, Last: m.Last})
+		}
+	}
+	return states, marks, nil
+}
+
+func (u *uplink) Resolve(ctx context.Context, _, topic string) (wire.TopicID, int32, error) {
+	log, err := u.n.owned()
+	if err != nil {
+		return wire.TopicID{}, 0, err
+	}
+	if topic == forbidden {
+		return wire.TopicID{}, 0, receiver.ErrNotAllowed
+	}
+	t, ok := log.Topic(topic)
+	if !ok {
+		t, err = log.CreateTopic(ctx, topic, 2, nil)
+		if err != nil && !errors.Is(err, commitlog.ErrTopicExists) {
+			return wire.TopicID{}, 0, u.answer(err)
+		}
+	}
+	return wire.TopicID(t.ID), t.Partitions, nil
+}
+
+func (u *uplink) Append(a receiver.Append, done func(error)) {
+	log, err := u.n.owned()
+	if err == nil {
+		// A topic that is gone is the log's to refuse, in its order.
+		if _, ok := log.TopicByID(commitlog.TopicID(a.Topic)); ok {
+			err = u.n.w.refuse(a)
+		}
+	}
+	if err != nil {
+		if u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
+			return
+		}
+		done(err)
+		return
+	}
+	topic := commitlog.TopicID(a.Topic)
+	if _, ok := log.TopicByID(topic); !ok && u.n.w.rules.cloud.TopicByName {
+		if t, ok := log.Topic(u.n.w.nameOf(topic)); ok {
+			topic = t.ID
+		}
+	}
+	source := commitlog.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last}
+	log.Append(commitlog.Append{Topic: topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
+		func(_ int64, err error) {
+			if err = u.answer(err); u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
+				return
+			}
+			done(err)
+		})
+}
+
+func stream(s receiver.Stream) commitlog.Stream {
+	return commitlog.Stream{Gateway: s.Gateway, Buffer: commitlog.BufferID(s.Buffer), Lane: uint8(s.Lane)}
+}
+
+func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID, partition int32) (uint64, error) {
+	log, err := u.n.owned()
+	if err != nil {
+		return 0, err
+	}
+	mark, err := log.Mark(ctx, stream(s), commitlog.TopicID(topic), partition)
+	if errors.Is(err, commitlog.ErrUnknownTopic) {
+		return 0, nil
+	}
+	return mark, u.answer(err)
+}
+
+func (u *uplink) Retire(ctx context.Context, gateway string, buffer wire.BufferID) error {
+	log, err := u.n.owned()
+	if err != nil {
+		return err
+	}
+	return u.answer(log.Retire(ctx, gateway, commitlog.BufferID(buffer)))
+}
+
+// refuse is the cloud's mind: bad readings never, others sometimes not now.
+func (w *world) refuse(a receiver.Append) error {
+	w.mu.Lock()
+	trouble, moves := w.trouble, w.moving>>(a.Partition%8)&1 > 0
+	w.mu.Unlock()
+	if trouble && moves && !a.Gap {
+		return receiver.ErrMoved
+	}
+	if trouble && w.chance(6) {
+		return []error{receiver.ErrBusy, receiver.ErrMoved, receiver.ErrHole}[w.roll(3)]
+	}
+	if a.Gap || !w.hasBad.Load() {
+		return nil
+	}
+	bad := false
+	err := a.Batch.Each(1<<20, func(r *record.Record) error {
+		bad = bad || strings.HasSuffix(string(r.Value), badSuffix)
+		return nil
+	})
+	if err == nil && bad {
+		return receiver.ErrTooLarge
+	}
+	return nil
+}
