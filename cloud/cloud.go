@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -28,6 +30,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 )
@@ -35,12 +38,16 @@ import (
 // Off is the address of a listener that is not wanted.
 const Off = "off"
 
+// maxAlive bounds what another node may answer to the question whether it is
+// there.
+const maxAlive = 4 << 10
+
 // Options configure a node. Bucket, Data and Node are required.
 type Options struct {
 	Bucket     storage.Bucket
 	Data       string // directory of what is this node's own: its lock, the join token
 	Node       string // name, unique in the cluster
-	Advertise  string // host under which others reach this node; default: that of each listener, else the host's name
+	Advertise  string // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
 	Sync       string // UDP listener for gateways, or Off
 	Kafka      string // TCP listener, or Off
 	HTTP       string // TCP listener, or Off
@@ -55,21 +62,23 @@ type Options struct {
 
 // Node is a running weir-cloud.
 type Node struct {
-	o        Options
-	self     broker.Node
-	bucket   storage.Bucket
-	ca       *join.CA
-	broker   *broker.Broker
-	kafka    *kafka.Server
-	receiver *receiver.Receiver
-	http     *http.Server
-	metrics  *metrics.Set
-	role     atomic.Value // string
-	fleet    atomic.Pointer[fleet.Fleet]
-	ready    sync.Once
-	lock     *os.File
-	doors    []door
-	closers  []func() error // in the order of opening
+	o         Options
+	self      broker.Node
+	bucket    storage.Bucket
+	clusterID string // "" while the bucket is empty
+	ca        *join.CA
+	broker    *broker.Broker
+	kafka     *kafka.Server
+	receiver  *receiver.Receiver
+	http      *http.Server
+	peers     *http.Client // asks other nodes, directly
+	metrics   *metrics.Set
+	role      atomic.Value // string
+	fleet     atomic.Pointer[fleet.Fleet]
+	ready     sync.Once
+	lock      *os.File
+	doors     []door
+	closers   []func() error // in the order of opening
 }
 
 // door is something that serves until it is closed.
@@ -95,10 +104,21 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	n.bucket = storage.Metrics(o.Bucket, n.metrics, "bucket")
+	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute} // no proxy: its answer is not the node's
+	n.peers = &http.Client{Transport: transport}
+	n.closers = append(n.closers, func() error { transport.CloseIdleConnections(); return nil })
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
 		return nil, err
 	}
+	known, _, err := commitlog.ReadCluster(ctx, n.bucket)
+	if err != nil && !errors.Is(err, commitlog.ErrFormat) {
+		return nil, fmt.Errorf("read the cluster's name: %w", err)
+	}
+	n.clusterID = known.ID
 	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node}
+	if n.self.Host, err = os.Hostname(); err != nil {
+		return nil, fmt.Errorf("ask for the host's name: %w", err)
+	}
 	return n, n.listen()
 }
 
@@ -115,8 +135,11 @@ func (n *Node) lockData() error {
 	}
 	n.lock = file
 	n.closers = append(n.closers, file.Close)
-	if err := flock(file); err != nil {
+	switch err := flock(file); {
+	case errors.Is(err, syscall.EWOULDBLOCK):
 		return fmt.Errorf("data directory %s is in use by another weir-cloud", n.o.Data)
+	case err != nil:
+		return fmt.Errorf("lock the data directory: %w", err)
 	}
 	return nil
 }
@@ -163,18 +186,19 @@ func ignoreClosed(close func() error) func() error {
 	}
 }
 
-// advertised is the address under which others reach a listener.
+// advertised is the address under which others reach a listener. One on
+// loopback is not reached under any other name.
 func (n *Node) advertised(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
 		return addr.String()
 	}
-	if ip := net.ParseIP(host); n.o.Advertise != "" {
+	switch ip := net.ParseIP(host); {
+	case ip != nil && ip.IsLoopback():
+	case n.o.Advertise != "":
 		host = n.o.Advertise
-	} else if ip == nil || ip.IsUnspecified() {
-		if name, err := os.Hostname(); err == nil {
-			host = name
-		}
+	case ip == nil || ip.IsUnspecified():
+		host = n.self.Host
 	}
 	return net.JoinHostPort(host, port)
 }
@@ -198,7 +222,7 @@ func (n *Node) open(kafkaListener, httpListener net.Listener, packets net.Packet
 	if httpListener != nil {
 		n.http = &http.Server{
 			Handler: console.New(console.Options{Broker: n.broker, Fleet: n.fleet.Load, Sessions: n.sessions,
-				Role: n.Role, Metrics: n.metrics}),
+				Reconnect: n.reconnect, Role: n.Role, Metrics: n.metrics}),
 			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(n.o.Log.Handler(), slog.LevelWarn),
 		}
@@ -231,6 +255,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,
+		Cluster:  n.clusterID,
 		Node:     n.o.Node,
 		Metrics:  n.metrics,
 		Logger:   n.o.Log,
@@ -256,6 +281,14 @@ func (n *Node) sessions() []console.Session {
 	return all
 }
 
+// reconnect makes every gateway say Hello again, upon which it is asked anew
+// whether it may: the receiver cannot end the session of a single one.
+func (n *Node) reconnect() {
+	if n.receiver != nil {
+		n.receiver.Handover("")
+	}
+}
+
 // Role is owner, recovering or standby.
 func (n *Node) Role() string { return n.role.Load().(string) }
 
@@ -276,8 +309,8 @@ func (n *Node) Run(ctx context.Context) error {
 		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,
 		Alive: n.alive, Follow: n.follow, Lead: n.lead, Log: n.o.Log,
 	})
-	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
-		err = cause
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
 	}
 	err = errors.Join(err, n.Close())
 	wg.Wait()
@@ -302,13 +335,13 @@ func (n *Node) alive(ctx context.Context, owner cluster.Node) error {
 	if err != nil {
 		return err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := n.peers.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	var alive console.Alive
-	if err := json.NewDecoder(res.Body).Decode(&alive); err != nil {
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAlive)).Decode(&alive); err != nil {
 		return fmt.Errorf("decode the answer: %w", err)
 	}
 	if alive.Node != owner.Name || alive.Role == console.RoleStandby {

@@ -25,8 +25,8 @@ func flock(f *os.File) error {
 }
 
 // follow makes this node a standby: its doors say who the owner is.
-func (n *Node) follow(owner cluster.Node) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func (n *Node) follow(ctx context.Context, owner cluster.Node) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c, _, err := commitlog.ReadCluster(ctx, n.bucket)
 	if err != nil {
@@ -47,6 +47,7 @@ func (n *Node) sayReady() {
 // lost.
 func (n *Node) lead(ctx context.Context) (err error) {
 	n.role.Store(console.RoleRecovering)
+	n.broker.Follow(broker.Node{}, n.broker.ClusterID()) // nobody is sent to the one that is gone
 	began := time.Now()
 	info, err := n.self.Info()
 	if err != nil {
@@ -59,7 +60,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 		Machines: []commitlog.Machine{groups, members},
 	})
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return nil
 	case errors.Is(err, commitlog.ErrFenced):
 		return errors.Join(cluster.ErrSuperseded, err)
@@ -81,10 +82,12 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	lost := n.serve(ctx, log)
 	n.broker.Follow(broker.Node{}, log.ClusterID())
 	n.fleet.Store(nil)
-	if n.receiver != nil {
-		n.receiver.Handover("")
+	n.reconnect()
+	closed := errors.Join(groups.Close(), log.Close())
+	if lost != nil {
+		return lost // closing says the same once more
 	}
-	return errors.Join(lost, groups.Close(), log.Close())
+	return closed
 }
 
 // serve waits until ctx ends or the shard is lost.
@@ -131,7 +134,7 @@ func (n *Node) freshToken(ctx context.Context, members *fleet.Fleet) error {
 	return nil
 }
 
-// join lets a gateway in.
+// join lets a gateway in; the receiver logs who came and who did not.
 func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
 	members := n.fleet.Load()
 	if members == nil {
@@ -139,10 +142,8 @@ func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinR
 	}
 	der, err := members.Join(ctx, r.Secret, r.Gateway, r.CSR)
 	if err != nil {
-		n.o.Log.Warn("gateway not let in", "gateway", r.Gateway, "peer", r.Addr, "err", err)
 		return receiver.JoinResult{}, err
 	}
-	n.o.Log.Info("gateway joined", "gateway", r.Gateway, "peer", r.Addr)
 	return receiver.JoinResult{Certificate: der, CA: n.ca.Certificate().Raw}, nil
 }
 
@@ -155,10 +156,13 @@ func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, e
 }
 
 // admit: on a standby everyone with a certificate is let in, to be sent to the
-// owner.
+// owner. A node that is about to lead lets nobody in whom it cannot judge.
 func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 	members := n.fleet.Load()
 	if members == nil {
+		if _, known := n.broker.Owner(); !known {
+			return fmt.Errorf("%w: no owner is known yet", join.ErrUnavailable)
+		}
 		return nil
 	}
 	if err := members.Admit(gateway, certificate); errors.Is(err, fleet.ErrUnknownGateway) {

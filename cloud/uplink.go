@@ -11,9 +11,6 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// gapTopic is where gateways report what they had accepted and cannot deliver.
-const gapTopic = "weir.gaps"
-
 // Bounds on topics that exist because a gateway named them.
 const (
 	maxTopics           = 10_000 // of the cluster
@@ -107,7 +104,7 @@ func bufferState(s broker.BufferState) wire.BufferState {
 
 // Resolve implements receiver.Log. A topic that does not exist is created.
 func (u *uplink) Resolve(ctx context.Context, gateway, topic string) (wire.TopicID, int32, error) {
-	if reserved(topic) && topic != gapTopic {
+	if reserved(topic) && topic != broker.GapTopic {
 		return wire.TopicID{}, 0, receiver.ErrNotAllowed
 	}
 	t, err := u.broker.Topic(topic)
@@ -127,7 +124,7 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 	switch {
 	case err != nil:
 		return broker.Topic{}, err
-	case topic != gapTopic && (!u.broker.AutoCreate() || len(all) >= maxTopics || u.created[gateway] >= maxTopicsPerGateway):
+	case topic != broker.GapTopic && (!u.broker.AutoCreate() || len(all) >= maxTopics || u.created[gateway] >= maxTopicsPerGateway):
 		return broker.Topic{}, receiver.ErrNotAllowed
 	}
 	t, err := u.broker.CreateTopic(ctx, topic, -1, nil)

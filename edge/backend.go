@@ -22,8 +22,14 @@ type backend struct {
 type laneBatch struct {
 	buffer  wal.BufferID
 	first   uint64
-	room    int64 // bytes that the lane may still take
+	waiting []routed
 	records []wal.Record
+}
+
+// routed is a message of the batch that belongs to the lane.
+type routed struct {
+	index int // in the batch
+	to    Target
 }
 
 // local is the place of a message that stays on the gateway: nothing has to
@@ -31,34 +37,52 @@ type laneBatch struct {
 var local mqtt.Place
 
 // Place implements mqtt.Backend. Room is reserved here, before anything is
-// accepted.
+// accepted: what all lanes take together fits into each lane that takes
+// something. The most urgent lane is served first, so that bulk never keeps an
+// alarm out.
 func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error) {
 	for lane := range b.lanes {
 		l := &b.lanes[lane]
-		clear(l.records) // so that payloads are not held longer than needed
-		l.records = l.records[:0]
-		l.buffer, l.first = b.log.Place(wal.Lane(lane))
-		l.room = b.log.Room(wal.Lane(lane)) - wal.FrameOverhead
+		clear(l.waiting) // as the next line, so that nothing is held longer than needed
+		clear(l.records)
+		l.waiting, l.records = l.waiting[:0], l.records[:0]
 	}
 	for i, m := range batch {
-		places[i], errs[i] = b.place(m)
+		places[i], errs[i] = local, nil
+		if to, ok := b.routes.Target(m.Topic, m.ClientID, m.QoS); ok {
+			l := &b.lanes[to.Lane]
+			l.waiting = append(l.waiting, routed{i, to})
+		}
+	}
+	var taken int64
+	for lane := range b.lanes {
+		if l := &b.lanes[lane]; len(l.waiting) > 0 {
+			taken += b.place(wal.Lane(lane), taken, batch, places, errs)
+		}
 	}
 }
 
-func (b *backend) place(m *mqtt.Message) (mqtt.Place, error) {
-	to, ok := b.routes.Target(m.Topic, m.ClientID, m.QoS)
-	if !ok {
-		return local, nil
+// place places the messages of one lane and returns the bytes that they take,
+// after taken ones in other lanes.
+func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) (size int64) {
+	l := &b.lanes[lane]
+	l.buffer, l.first = b.log.Place(lane)
+	room := b.log.Room(lane) - taken
+	for _, w := range l.waiting {
+		r := encode(batch[w.index], w.to)
+		n := wal.Size(&r)
+		if size+n > room {
+			errs[w.index] = mqtt.ErrFull
+			continue
+		}
+		size += n
+		places[w.index] = mqtt.Place{Buffer: l.buffer, Lane: uint8(lane), Seq: l.first + uint64(len(l.records))}
+		l.records = append(l.records, r)
 	}
-	l := &b.lanes[to.Lane]
-	r := encode(m, to)
-	size := wal.Size(&r)
-	if size > l.room {
-		return local, mqtt.ErrFull
+	if size > 0 {
+		size += wal.FrameOverhead
 	}
-	l.room -= size
-	l.records = append(l.records, r)
-	return mqtt.Place{Buffer: l.buffer, Lane: to.Lane, Seq: l.first + uint64(len(l.records)) - 1}, nil
+	return size
 }
 
 // Store implements mqtt.Backend: the batch is on the disk when it returns nil.

@@ -32,8 +32,9 @@ const Off = "off"
 // Sizes that keep what a gateway accepts within what the cloud takes: a topic
 // there takes record batches of 1 MiB.
 const (
-	maxPacket = 950_000 // bytes of an MQTT packet
-	maxBatch  = 900_000 // bytes of records in one batch, unless one record is larger
+	maxPacket = 950_000  // bytes of an MQTT packet
+	maxBatch  = 900_000  // bytes of records in one batch, unless one record is larger
+	maxQueued = 16 << 20 // bytes that wait for local subscribers, all together
 )
 
 // How long to wait between attempts to join.
@@ -45,7 +46,7 @@ const (
 // Options configure a gateway. Data and Gateway are required.
 type Options struct {
 	Data    string
-	Gateway string   // id; the identity's if there is one
+	Gateway string   // id; that of the identity, once the gateway has joined
 	Cloud   []string // sync addresses of nodes; none: store only
 	Join    string   // token, needed once
 
@@ -130,7 +131,7 @@ func (e *Edge) listen() error {
 
 func (e *Edge) openMQTT(store mqtt.Store) error {
 	o := mqtt.Options{Backend: &backend{log: e.log, routes: e.o.Routes}, Store: store,
-		MaxPacketSize: maxPacket, Log: e.o.Log, Metrics: e.metrics}
+		MaxPacketSize: maxPacket, MaxQueuedTotal: maxQueued, Log: e.o.Log, Metrics: e.metrics}
 	if l := e.listeners["mqtt"]; l != nil {
 		o.Listeners = append(o.Listeners, l)
 	}

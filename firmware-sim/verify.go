@@ -83,8 +83,12 @@ func load(path string, a *audit.Auditor) error {
 		return fmt.Errorf("open --sent: %w", err)
 	}
 	defer file.Close()
-	if err := device.ReadLedger(file, a.Ledger); err != nil {
+	readings := 0
+	if err := device.ReadLedger(file, func(r device.Reading) { readings++; a.Ledger(r) }); err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if readings == 0 {
+		return fmt.Errorf("%s holds no reading: there is nothing to audit", path)
 	}
 	return nil
 }

@@ -41,6 +41,12 @@ var (
 	// ErrInvalidConfig: an unknown topic setting, or a value it cannot have.
 	ErrInvalidConfig = errors.New("invalid topic setting")
 
+	// ErrFenced and ErrClosed: the log has ended under a call that went past
+	// the broker; whether the call had an effect is not known. The broker's own
+	// calls say ErrNotOwner instead.
+	ErrFenced = commitlog.ErrFenced
+	ErrClosed = commitlog.ErrClosed
+
 	ErrUnknownTopic       = commitlog.ErrUnknownTopic
 	ErrTopicExists        = commitlog.ErrTopicExists
 	ErrInvalidTopic       = commitlog.ErrInvalidTopic

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 
@@ -13,6 +14,14 @@ import (
 // setting max.message.bytes says otherwise: 1 MiB and the batch's header, as in
 // Kafka.
 const DefaultMaxMessageBytes = 1<<20 + 12
+
+// maxMaxMessageBytes is the largest max.message.bytes: a batch must fit into a
+// slot of the log.
+const maxMaxMessageBytes = 4_000_000
+
+// GapTopic is where gateways report what they had accepted and cannot deliver.
+// It cannot be deleted: reports under way would be lost with it.
+const GapTopic = "weir.gaps"
 
 // Topics lists all topics, by name.
 func (b *Broker) Topics() ([]Topic, error) {
@@ -73,6 +82,9 @@ func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
 	if err != nil {
 		return err
 	}
+	if t, ok := log.TopicByID(id); ok && t.Name == GapTopic {
+		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, GapTopic)
+	}
 	if err := log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
@@ -101,7 +113,7 @@ var settings = map[string]func(string) bool{
 	"cleanup.policy":         oneOf("delete", "compact", "compact,delete", "delete,compact"),
 	"compression.type":       oneOf("producer"),
 	"delete.retention.ms":    atLeast(0),
-	"max.message.bytes":      atLeast(0),
+	"max.message.bytes":      between(0, maxMaxMessageBytes),
 	"message.timestamp.type": oneOf("CreateTime", "LogAppendTime"),
 	"min.insync.replicas":    oneOf("1"),
 	"retention.bytes":        atLeast(-1),
@@ -114,10 +126,12 @@ func oneOf(values ...string) func(string) bool {
 	return func(v string) bool { return slices.Contains(values, v) }
 }
 
-func atLeast(least int64) func(string) bool {
+func atLeast(least int64) func(string) bool { return between(least, math.MaxInt64) }
+
+func between(least, most int64) func(string) bool {
 	return func(v string) bool {
 		n, err := strconv.ParseInt(v, 10, 64)
-		return err == nil && n >= least
+		return err == nil && n >= least && n <= most
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -24,6 +25,11 @@ import (
 // DefaultTakeover is how long an owner may be silent before a standby takes
 // its place.
 const DefaultTakeover = 3 * time.Second
+
+// leastUnanswered is how many questions in a row must go unanswered before an
+// owner counts as silent: time alone says nothing to a node that was itself
+// frozen.
+const leastUnanswered = 3
 
 // ErrSuperseded: a newer claim won while Lead was still recovering. Nothing
 // was served; the node stands by.
@@ -37,6 +43,7 @@ type Node struct {
 	Kafka string `json:"kafka,omitempty"` // host:port that clients dial; "" = no such door
 	Sync  string `json:"sync,omitempty"`  // host:port that gateways dial
 	HTTP  string `json:"http,omitempty"`  // host:port where it says whether it is alive
+	Host  string `json:"host,omitempty"`  // name of the machine, on which alone a loopback address means this node
 }
 
 // NodeID derives the number by which Kafka clients know a node.
@@ -44,6 +51,16 @@ func NodeID(name string) int32 {
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	return int32(h.Sum32() & 0x7fffffff)
+}
+
+// canAsk reports whether n can find out if owner is alive.
+func (n Node) canAsk(owner Node) bool {
+	host, _, err := net.SplitHostPort(owner.HTTP)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip == nil || !ip.IsLoopback() || owner.Host == n.Host
 }
 
 // Info encodes a node for its claim.
@@ -64,7 +81,7 @@ type Options struct {
 	Alive func(ctx context.Context, owner Node) error
 
 	// Follow is told whenever another node turns out to be the owner.
-	Follow func(owner Node)
+	Follow func(ctx context.Context, owner Node)
 
 	// Lead claims the shard and serves it until ctx ends (nil), until it is
 	// fenced or fails (an error), or loses the race for it (ErrSuperseded).
@@ -100,7 +117,8 @@ func Run(ctx context.Context, o Options) error {
 // data directory, so the process that made the claim is gone), or the claimant
 // has been silent for the takeover time.
 func standBy(ctx context.Context, o Options) error {
-	var followed journal.Claim
+	var followed uint64 // epoch of the claim that was followed last
+	var owner Node      // who made it
 	for {
 		claim, found, err := journal.NewestClaim(ctx, o.Bucket, o.Shard)
 		switch {
@@ -108,43 +126,48 @@ func standBy(ctx context.Context, o Options) error {
 			return nil
 		case err != nil:
 			o.Log.Warn("bucket cannot be read; trying again", "err", err)
+			followed = 0 // the silence is from before: listen anew
 			wait(ctx, time.Second)
 			continue
 		case !found || claim.Node == o.Self.Name:
 			return nil
-		}
-		var owner Node
-		if err := json.Unmarshal(claim.Info, &owner); err != nil {
-			return fmt.Errorf("read the claim of epoch %d: %w", claim.Epoch, err)
-		}
-		if claim.Epoch == followed.Epoch {
+		case claim.Epoch == followed && o.Self.canAsk(owner):
 			return nil // silent, and nobody else has taken over meanwhile
+		case claim.Epoch != followed:
+			owner = Node{}
+			if err := json.Unmarshal(claim.Info, &owner); err != nil {
+				return fmt.Errorf("read the claim of epoch %d: %w", claim.Epoch, err)
+			}
+			followed = claim.Epoch
+			o.Follow(ctx, owner)
+			o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Kafka, "sync", owner.Sync)
+			if !o.Self.canAsk(owner) {
+				o.Log.Warn("the owner's --http cannot be reached from here, so nobody can tell whether it is alive: it will not be replaced",
+					"owner", owner.Name, "host", owner.Host, "http", owner.HTTP)
+			}
 		}
-		followed = claim
-		o.Follow(owner)
-		o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Kafka, "sync", owner.Sync)
-		if owner.HTTP == "" {
-			o.Log.Warn("the owner has no --http listener, so nobody can tell whether it is alive: it will not be replaced", "owner", owner.Name)
+		if o.Self.canAsk(owner) {
+			awaitSilence(ctx, o, owner)
+		} else {
+			wait(ctx, o.Takeover) // for the claim of another node
 		}
-		awaitSilence(ctx, o, owner)
 	}
 }
 
 // awaitSilence returns when owner has not answered for the takeover time, with
-// some jitter so that two standbys seldom duel.
+// some jitter so that two standbys seldom duel, and several questions in a row.
 func awaitSilence(ctx context.Context, o Options, owner Node) {
 	period := o.Takeover / 6
 	patience := o.Takeover - period/2 + rand.N(period)
-	heard := time.Now()
-	for ctx.Err() == nil && (owner.HTTP == "" || time.Since(heard) < patience) {
+	heard, unanswered := time.Now(), 0
+	for ctx.Err() == nil && (unanswered < leastUnanswered || time.Since(heard) < patience) {
 		asked := time.Now()
-		if owner.HTTP != "" {
-			deadline, cancel := context.WithTimeout(ctx, 2*period)
-			err := o.Alive(deadline, owner)
-			cancel()
-			if err == nil {
-				heard = time.Now()
-			}
+		deadline, cancel := context.WithTimeout(ctx, 2*period)
+		err := o.Alive(deadline, owner)
+		cancel()
+		unanswered++
+		if err == nil {
+			heard, unanswered = time.Now(), 0
 		}
 		wait(ctx, period-time.Since(asked))
 	}
@@ -167,6 +190,7 @@ func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Conte
 		if ctx.Err() != nil {
 			return nil
 		}
+		asked := time.Now()
 		deadline, cancel := context.WithTimeout(ctx, takeover/2)
 		err := ask(deadline)
 		cancel()
@@ -174,7 +198,7 @@ func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Conte
 		case errors.Is(err, journal.ErrFenced):
 			return err
 		case err == nil:
-			sure = time.Now()
+			sure = asked // the answer is no younger than the question
 		}
 		if now := time.Since(sure) >= takeover; now != doubting && ctx.Err() == nil {
 			doubting = now

@@ -16,18 +16,22 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/sync/join"
 )
 
-// maxBody bounds what a request may send.
-const maxBody = 64 << 10
+const (
+	maxBody         = 64 << 10             // bytes that a request may send
+	maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
+)
 
 // Options configure the console. All but Metrics are required.
 type Options struct {
-	Broker   *broker.Broker
-	Fleet    func() *fleet.Fleet // nil while this node owns nothing
-	Sessions func() []Session    // gateways that are connected to this node
-	Role     func() string       // owner, recovering or standby
-	Metrics  *metrics.Set
+	Broker    *broker.Broker
+	Fleet     func() *fleet.Fleet // nil while this node owns nothing
+	Sessions  func() []Session    // gateways that are connected to this node
+	Reconnect func()              // ends those sessions: whoever may comes back
+	Role      func() string       // owner, recovering or standby
+	Metrics   *metrics.Set
 }
 
 // Session is a gateway that is connected.
@@ -68,7 +72,9 @@ func New(o Options) http.Handler {
 	} {
 		mux.HandleFunc(pattern, c.answer(handle))
 	}
-	return http.MaxBytesHandler(mux, maxBody)
+	// A page in a browser on this machine reaches loopback too: what changes
+	// something is refused when another site asks for it.
+	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, maxBody))
 }
 
 // Alive is the body of /healthz, by which standbys tell whether an owner is
@@ -130,7 +136,8 @@ func status(err error) int {
 	switch {
 	case errors.Is(err, broker.ErrNotOwner):
 		return http.StatusMisdirectedRequest
-	case errors.Is(err, broker.ErrUnavailable):
+	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
+		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed):
 		return http.StatusServiceUnavailable
 	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, group.ErrUnknownGroup):
 		return http.StatusNotFound
@@ -138,7 +145,7 @@ func status(err error) int {
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, errInput), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
+	case errors.Is(err, errInput), errors.Is(err, join.ErrGatewayID), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest
 	default:
 		return http.StatusInternalServerError
@@ -170,6 +177,9 @@ func (c *console) newToken(r *http.Request) (any, error) {
 	req, err := decode[NewToken](r)
 	if err != nil {
 		return nil, err
+	}
+	if req.Uses < 0 || req.Seconds < 0 || req.Seconds > maxTokenSeconds {
+		return nil, fmt.Errorf("%w: a join token needs a positive number of uses, and of seconds up to %d", errInput, maxTokenSeconds)
 	}
 	f := c.Fleet()
 	if f == nil {
@@ -220,7 +230,11 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 	default:
 		return nil, fmt.Errorf("%w: a gateway can be reset or revoked", errInput)
 	}
-	return struct{}{}, change(r.Context(), id)
+	if err := change(r.Context(), id); err != nil {
+		return nil, err
+	}
+	c.Reconnect()
+	return struct{}{}, nil
 }
 
 // partitions reads a count from a query parameter.

@@ -114,13 +114,13 @@ func (c *console) group(r *http.Request) (any, error) {
 	}
 	for _, o := range offsets {
 		t, err := c.Broker.TopicByID(o.Topic)
+		var end int64
+		if err == nil {
+			_, end, err = c.Broker.Bounds(t.ID, o.Index)
+		}
 		if errors.Is(err, broker.ErrUnknownTopic) {
 			continue // deleted since
 		}
-		if err != nil {
-			return nil, err
-		}
-		_, end, err := c.Broker.Bounds(t.ID, o.Index)
 		if err != nil {
 			return nil, err
 		}

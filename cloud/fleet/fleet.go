@@ -163,7 +163,10 @@ func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids 
 	if err != nil {
 		return "", err
 	}
-	return t.Reveal(), f.log.Propose(ctx, kindToken, body)
+	if err := f.log.Propose(ctx, kindToken, body); err != nil {
+		return "", err
+	}
+	return t.Reveal(), nil
 }
 
 // Join lets a gateway in and returns its certificate (DER). An id that is
@@ -201,8 +204,11 @@ func (f *Fleet) admitToken(hash [sha256.Size]byte, id string) error {
 func (f *Fleet) Renew(ctx context.Context, id string, csr []byte) ([]byte, error) {
 	f.joining.Lock()
 	defer f.joining.Unlock()
-	if _, err := f.Gateway(id); err != nil {
+	switch g, err := f.Gateway(id); {
+	case err != nil:
 		return nil, err
+	case g.Key == nil:
+		return nil, fmt.Errorf("gateway was reset and has to join again: %w", join.ErrRevoked)
 	}
 	return f.certify(ctx, id, csr, nil)
 }
@@ -230,7 +236,10 @@ func (f *Fleet) certify(ctx context.Context, id string, csr []byte, tokenHash []
 	if err != nil {
 		return nil, err
 	}
-	return der, f.log.Propose(ctx, kindJoined, body)
+	if err := f.log.Propose(ctx, kindJoined, body); err != nil {
+		return nil, err
+	}
+	return der, nil
 }
 
 func keyHash(cert *x509.Certificate) []byte {

@@ -164,6 +164,9 @@ func TestRevokeAndReset(t *testing.T) {
 	if err := f.Reset(t.Context(), "gw"); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := f.Renew(t.Context(), "gw", csr); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("renew, without a token, after a reset: %v", err)
+	}
 	_, other := request(t, "gw")
 	if _, err := f.Join(t.Context(), secret, "gw", other); err != nil {
 		t.Errorf("join with another key after a reset: %v", err)

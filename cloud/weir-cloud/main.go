@@ -23,6 +23,7 @@ import (
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/open"
 )
 
@@ -43,8 +44,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` of this node's own: its lock, the join token, the default bucket")
 	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mem: (default file:<data>/bucket)")
 	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: drawn once, kept in <data>/node-id)")
-	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach this one (default: that of each listener, or the host name)")
-	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways; they are let in by certificate only")
+	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback (default: that of each listener, or the host name)")
+	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off; they are let in by certificate only")
 	fs.StringVar(&s.kafka, "kafka", "127.0.0.1:9092", "TCP `address` for Kafka clients, or off")
 	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach --kafka read and write")
 	fs.StringVar(&s.http, "http", "127.0.0.1:8080", "TCP `address` for health, metrics, weirctl and standbys, or off")
@@ -82,6 +83,9 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 func (s settings) check() error {
 	if s.partitions < 1 || s.partitions > 10_000 {
 		return fmt.Errorf("--partitions %d is not in 1..10000", s.partitions)
+	}
+	if len(s.node) > journal.MaxNode {
+		return fmt.Errorf("--node-id is longer than %d bytes", journal.MaxNode)
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is neither text nor json", s.logFormat)
@@ -170,7 +174,8 @@ func (s settings) secret() ([]byte, error) {
 	return nil, fmt.Errorf("--secret-file %s holds fewer than 16 characters", s.secretFile)
 }
 
-// nodeName is --node-id, or a name that is drawn at the first start.
+// nodeName is --node-id, or a name that is drawn at the first start. A file
+// that a power cut left empty holds none: another name does no harm.
 func (s settings) nodeName() (string, error) {
 	if s.node != "" {
 		return s.node, nil
@@ -181,9 +186,7 @@ func (s settings) nodeName() (string, error) {
 		if name := strings.TrimSpace(string(body)); name != "" {
 			return name, nil
 		}
-		return "", fmt.Errorf("%s is empty: delete it, or use --node-id", path)
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("read the node id: %w", err)
 	}
 	if err := os.MkdirAll(s.data, 0o755); err != nil {

@@ -45,7 +45,8 @@ type call struct {
 	// Flags of single verbs.
 	kafka, key, group, from string
 	follow                  bool
-	partitions, count, uses int
+	partitions              int32
+	count, uses             int
 	configs, gateways       []string
 	life                    string
 }
@@ -117,5 +118,5 @@ func overview(w io.Writer) {
 		first, _, _ := strings.Cut(v.summary, "\n")
 		fmt.Fprintf(w, "  %-12s %s\n", v.name, first)
 	}
-	fmt.Fprint(w, "\n`weirctl VERB --help` tells more. Every verb takes --cloud URL and -o json.\n")
+	fmt.Fprint(w, "\n`weirctl VERB --help` tells more. Every verb takes -o json, and all but check take --cloud URL.\n")
 }

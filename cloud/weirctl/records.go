@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -78,6 +79,9 @@ func (c *call) consume(ctx context.Context, topic string) error {
 	default:
 		return fmt.Errorf("--from %q is neither beginning nor end", c.from)
 	}
+	if err := c.mustExist(ctx, topic); err != nil {
+		return err
+	}
 	opts := []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(start)}
 	if c.group != "" {
 		opts = append(opts, kgo.ConsumerGroup(c.group))
@@ -88,10 +92,10 @@ func (c *call) consume(ctx context.Context, topic string) error {
 	}
 	defer client.Close()
 	out := bufio.NewWriter(c.stdout)
-	defer out.Flush()
 	for printed := 0; ; {
 		poll, cancel := context.WithTimeout(ctx, c.patience())
-		fetches := client.PollFetches(poll)
+		// What is not asked for stays with the client, and is not committed.
+		fetches := client.PollRecords(poll, c.count-printed)
 		idle := poll.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
@@ -104,17 +108,31 @@ func (c *call) consume(ctx context.Context, topic string) error {
 			if err := c.printRecord(out, r); err != nil {
 				return err
 			}
-			if printed++; printed == c.count {
-				return nil
-			}
+			printed++
 		}
 		if err := out.Flush(); err != nil {
 			return err
 		}
-		if idle && !c.follow {
+		if c.count > 0 && printed >= c.count || idle && !c.follow {
 			return nil
 		}
 	}
+}
+
+// mustExist refuses a topic that is not there, where --cloud can tell: a Kafka
+// client would wait for it.
+func (c *call) mustExist(ctx context.Context, topic string) error {
+	if c.kafka != "" || c.follow {
+		return nil
+	}
+	var topics []console.Topic
+	if err := c.get(ctx, "/v1/topics", &topics); err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(topics, func(t console.Topic) bool { return t.Name == topic }) {
+		return fmt.Errorf("there is no topic %q (--follow waits for it)", topic)
+	}
+	return nil
 }
 
 // patience is how long without a record means the end.

@@ -19,7 +19,7 @@ func topicsVerb() verb {
 		summary: "list topics, or create, delete or grow one",
 		notes:   "grow raises the number of partitions to --partitions. Order per key holds within what was sent\nbefore and within what is sent after.",
 		flags: func(fs *pflag.FlagSet, c *call) {
-			fs.IntVar(&c.partitions, "partitions", -1, "of a new topic (-1: the node's default), or to grow to")
+			fs.Int32Var(&c.partitions, "partitions", -1, "of a new topic (-1: the node's default), or to grow to")
 			fs.StringArrayVar(&c.configs, "topic-config", nil, "`name=value` setting of a new topic; may be repeated")
 		},
 		run: func(ctx context.Context, c *call) error {
@@ -68,7 +68,7 @@ func (c *call) createTopic(ctx context.Context, name string) error {
 		settings[k] = v
 	}
 	var t console.Topic
-	if err := c.post(ctx, "/v1/topics", console.NewTopic{Name: name, Partitions: int32(c.partitions), Configs: settings}, &t); err != nil {
+	if err := c.post(ctx, "/v1/topics", console.NewTopic{Name: name, Partitions: c.partitions, Configs: settings}, &t); err != nil {
 		return err
 	}
 	return c.printTopics([]console.Topic{t})

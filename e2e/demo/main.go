@@ -78,16 +78,16 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	if err := errors.Join(err, d.cluster.Close()); err != nil {
 		return fmt.Errorf("%w (logs are in %s)", err, dir)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
 	if err := json.NewEncoder(out).Encode(report); err != nil {
 		return err
 	}
-	if !report.Clean() || report.Acked == 0 {
-		return errUnclean
+	switch {
+	case report.Acked == 0:
+		return fmt.Errorf("nothing was acknowledged (logs are in %s)", dir)
+	case !report.Clean():
+		return fmt.Errorf("%w (logs and bucket are in %s)", errUnclean, dir)
 	}
-	return nil
+	return os.RemoveAll(dir)
 }
 
 // play runs the devices and a consumer until it is time, then waits until the

@@ -10,7 +10,7 @@ import (
 )
 
 // tableLines is the height of what draw prints.
-const tableLines = 16
+const tableLines = 17
 
 // draw prints where the readings are.
 func (d *demo) draw(elapsed time.Duration) {
@@ -24,8 +24,9 @@ func (d *demo) draw(elapsed time.Duration) {
 	}
 	p50, p99 := d.auditor.Latency(5000)
 	report := d.auditor.Report()
-	buffered, logged, link := "?", "?", "?"
+	buffered, synced, logged, link := "?", "?", "?", "?"
 	if r.reached {
+		synced = fmt.Sprint(max(0, acked-int64(r.edge.BufferedRecords)))
 		buffered = fmt.Sprint(r.edge.BufferedRecords)
 		logged = fmt.Sprint(inLog)
 		link = "down"
@@ -41,7 +42,7 @@ func (d *demo) draw(elapsed time.Duration) {
 		{"published", d.stats.Sent.Load(), fmt.Sprintf("by %d devices in %v", d.fleet.Devices, elapsed.Round(time.Second))},
 		{"acked by the edge", acked, "fsynced on its disk"},
 		{"buffered", buffered, "on the edge, not yet acked by the cloud; link " + link},
-		{"synced", acked - int64(r.edge.BufferedRecords), "acked by the cloud"},
+		{"synced", synced, "acked by the cloud"},
 		{"in the log", logged, "durable in the bucket"},
 		{"consumed", report.Received, "by a Kafka consumer group"},
 	})

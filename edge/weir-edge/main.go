@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -94,8 +94,8 @@ func (s settings) check() error {
 			return errors.New("--join needs --cloud HOST:7400")
 		}
 	}
-	if (s.mqtts != edge.Off) != (s.cert != "" && s.key != "") {
-		return errors.New("--mqtts, --mqtts-cert and --mqtts-key belong together")
+	if on := s.mqtts != edge.Off; on != (s.cert != "") || on != (s.key != "") || !on && s.clientCA != "" {
+		return errors.New("--mqtts, --mqtts-cert and --mqtts-key belong together, and --mqtts-client-ca to them")
 	}
 	if s.quota < 16<<20 {
 		return fmt.Errorf("--quota %d is less than 16 MiB", s.quota)
@@ -107,7 +107,7 @@ func (s settings) check() error {
 		return fmt.Errorf("--log-format %q is neither text nor json", s.logFormat)
 	}
 	for _, addr := range s.cloud {
-		if host, port, ok := cutPort(addr); !ok || host == "" || port == "" {
+		if host, port, err := net.SplitHostPort(addr); err != nil || host == "" || port == "" {
 			return fmt.Errorf("--cloud %q is not of the form HOST:7400", addr)
 		}
 	}
@@ -115,14 +115,6 @@ func (s settings) check() error {
 		configs.CheckListener("mqtt", s.mqtt, s.users != "", s.anonymous),
 		configs.CheckListener("mqtts", s.mqtts, s.users != "" || s.clientCA != "", s.anonymous),
 		configs.CheckListener("http", s.http, false, s.httpAnonymous))
-}
-
-func cutPort(addr string) (host, port string, ok bool) {
-	i := strings.LastIndexByte(addr, ':')
-	if i < 0 {
-		return addr, "", false
-	}
-	return addr[:i], addr[i+1:], true
 }
 
 func run(args, environ []string, stdout, stderr io.Writer) int {

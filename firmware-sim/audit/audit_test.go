@@ -43,6 +43,11 @@ func (s *scene) gap(first, last uint64, exact bool) *scene {
 	return s
 }
 
+func (s *scene) gapOf(buffer string, first, last uint64) *scene {
+	s.a.ReadGap(Gap{Buffer: buffer, Lane: "live", Ranges: [][2]uint64{{first, last}}, Exact: true})
+	return s
+}
+
 func TestReport(t *testing.T) {
 	for name, c := range map[string]struct {
 		s    *scene
@@ -52,6 +57,8 @@ func TestReport(t *testing.T) {
 		"lost":                  {newScene().sent(1, 1, 1).sent(2, 1, 1).read(1, 10), Report{Sent: 2, Acked: 2, Received: 1, Lost: 1}},
 		"reported":              {newScene().sent(1, 1, 1).sent(2, 1, 1).sent(3, 1, 1).read(1, 10).read(3, 12).gap(11, 11, true), Report{Sent: 3, Acked: 3, Received: 2, Reported: 1}},
 		"gap elsewhere":         {newScene().sent(1, 1, 1).sent(2, 1, 1).sent(3, 1, 1).read(1, 10).read(3, 12).gap(13, 13, true), Report{Sent: 3, Acked: 3, Received: 2, Lost: 1}},
+		"gap in another log":    {newScene().sent(1, 1, 1).sent(2, 1, 1).sent(3, 1, 1).read(1, 10).read(3, 12).gapOf("c", 11, 11), Report{Sent: 3, Acked: 3, Received: 2, Lost: 1}},
+		"at the end of a log":   {newScene().sent(1, 1, 1).sent(2, 1, 1).read(1, 10).gapOf("c", 1, 1), Report{Sent: 2, Acked: 2, Received: 1, Reported: 1}},
 		"gap too small":         {newScene().sent(1, 1, 1).sent(2, 1, 1).sent(3, 1, 1).sent(4, 1, 1).read(1, 10).read(4, 14).gap(11, 11, true), Report{Sent: 4, Acked: 4, Received: 2, Reported: 1, Lost: 1}},
 		"same source twice":     {newScene().sent(1, 1, 1).read(1, 10).read(1, 10), Report{Sent: 1, Acked: 1, Received: 1, Duplicated: 1}},
 		"never sent twice":      {newScene().sent(1, 1, 1).read(1, 10).read(1, 11), Report{Sent: 1, Acked: 1, Received: 1, Duplicated: 1}},

@@ -3,7 +3,8 @@ package audit
 // books account for readings that gateways reported as lost. A gap names
 // sequences, not readings, so a missing reading counts as reported if a gap
 // lies between the places of its device's neighbouring readings, and if the gap
-// has not been used up by others.
+// has not been used up by others. Between two places of one stream only a gap of
+// that stream lies.
 type books struct{ entries []entry }
 
 type entry struct {
@@ -33,6 +34,7 @@ func (b *books) cover(before, after Source) bool {
 		e := &b.entries[k]
 		switch {
 		case e.left == 0:
+		case before.Stream != "" && before.Stream == after.Stream && before.Stream != e.stream:
 		case before.Stream == e.stream && e.exact && e.last < before.Seq:
 		case after.Stream == e.stream && e.first > after.Seq:
 		default:

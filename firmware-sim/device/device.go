@@ -135,8 +135,14 @@ func (d *device) session(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		failed <- receive(conn, answers, ctx.Done())
+		err := receive(conn, answers, ctx.Done())
+		if err != nil {
+			conn.Close() // a write to a broker that reads no more ends as well
+		}
+		failed <- err
 	}()
+	// When it is time to stop, a broker that does not read is not waited for.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(time.Second)) })()
 	defer func() {
 		conn.Close()
 		for {

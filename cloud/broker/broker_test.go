@@ -1,0 +1,220 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// lead makes b the owner of what is in the bucket, as cloud does.
+func lead(t *testing.T, b *Broker, bucket storage.Bucket) *commitlog.Log {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	groups := group.New(group.Options{Log: quiet})
+	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: b.Self().Name, Machines: []commitlog.Machine{groups}, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups.Start(log)
+	b.Lead(log, groups)
+	t.Cleanup(func() {
+		_ = groups.Close()
+		_ = log.Close() // some tests fence it
+	})
+	return log
+}
+
+func newBroker(o Options) *Broker {
+	o.Self, o.Metrics = Node{ID: 1, Name: "a", HTTP: "a:1"}, metrics.NewSet()
+	if o.Partitions == 0 {
+		o.Partitions = 4
+	}
+	return New(o)
+}
+
+func batch(t *testing.T, size int) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	if err := b.Append(&record.Record{Value: make([]byte, size)}); err != nil {
+		t.Fatal(err)
+	}
+	out, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// appendTo waits for the answer.
+func appendTo(b *Broker, a Append) (int64, error) {
+	type answer struct {
+		base int64
+		err  error
+	}
+	done := make(chan answer, 1)
+	b.Append(a, func(base int64, err error) { done <- answer{base, err} })
+	got := <-done
+	return got.base, got.err
+}
+
+// calls are all calls that only an owner can answer.
+func calls(b *Broker) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"Append":       func(context.Context) error { _, err := appendTo(b, Append{}); return err },
+		"Fetch":        func(ctx context.Context) error { _, err := b.Fetch(ctx, TopicID{}, 0, 0, 1); return err },
+		"Bounds":       func(context.Context) error { _, _, err := b.Bounds(TopicID{}, 0); return err },
+		"OffsetByTime": func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, TopicID{}, 0, 0); return err },
+		"MaxTimestamp": func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, TopicID{}, 0); return err },
+		"Marks":        func(context.Context) error { _, err := b.Marks("gw"); return err },
+		"Mark":         func(ctx context.Context) error { _, err := b.Mark(ctx, Stream{}, TopicID{}, 0); return err },
+		"BufferState":  func(context.Context) error { _, err := b.BufferState("gw", BufferID{}); return err },
+		"Retire":       func(ctx context.Context) error { return b.Retire(ctx, "gw", BufferID{}) },
+		"Topics":       func(context.Context) error { _, err := b.Topics(); return err },
+		"Topic":        func(context.Context) error { _, err := b.Topic("x"); return err },
+		"TopicByID":    func(context.Context) error { _, err := b.TopicByID(TopicID{}); return err },
+		"CreateTopic":  func(ctx context.Context) error { _, err := b.CreateTopic(ctx, "x", 1, nil); return err },
+		"DeleteTopic":  func(ctx context.Context) error { return b.DeleteTopic(ctx, TopicID{}) },
+		"GrowTopic":    func(ctx context.Context) error { return b.GrowTopic(ctx, TopicID{}, 9) },
+		"Groups":       func(context.Context) error { _, err := b.Groups(); return err },
+		"NewProducer":  func(ctx context.Context) error { _, err := b.NewProducerID(ctx); return err },
+	}
+}
+
+func refuseAll(t *testing.T, b *Broker, when string, want error) {
+	t.Helper()
+	for name, call := range calls(b) {
+		if err := call(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%s %s: %v, want %v", name, when, err, want)
+		}
+	}
+	select {
+	case <-b.Watch(TopicID{}, 0): // there is a reason to ask again
+	case <-time.After(10 * time.Second):
+		t.Errorf("Watch %s waits for ever", when)
+	}
+}
+
+// TestRoles: only an owner without doubt answers, and each role says who the
+// owner is.
+func TestRoles(t *testing.T) {
+	b := newBroker(Options{})
+	if _, known := b.Owner(); known || b.IsOwner() || b.Epoch() != -1 || b.ClusterID() != "" {
+		t.Error("a new broker knows something")
+	}
+	refuseAll(t, b, "at the start", ErrNotOwner)
+	b.Doubt(true) // nothing to doubt
+	other := Node{Name: "b", Kafka: "b:9092"}
+	b.Follow(other, "cluster-id")
+	if owner, known := b.Owner(); !known || owner != other || b.IsOwner() || b.ClusterID() != "cluster-id" {
+		t.Errorf("standby of %v", owner)
+	}
+	refuseAll(t, b, "on a standby", ErrNotOwner)
+
+	log := lead(t, b, mem.New())
+	topic, err := b.CreateTopic(t.Context(), "t", -1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, _ := b.Owner(); owner != b.Self() || !b.IsOwner() || b.Epoch() != log.Epoch() || topic.Partitions != 4 {
+		t.Errorf("leading: owner %v, epoch %d, %d partitions", owner, b.Epoch(), topic.Partitions)
+	}
+	b.Doubt(true)
+	refuseAll(t, b, "in doubt", ErrUnavailable)
+	if owner, _ := b.Owner(); owner != b.Self() {
+		t.Errorf("in doubt the owner is %v", owner)
+	}
+	b.Doubt(false)
+	if _, err := b.Topic("t"); err != nil {
+		t.Errorf("after the doubt: %v", err)
+	}
+	b.Follow(Node{}, b.ClusterID())
+	b.Doubt(false) // the last word of a Confirm that ends
+	if _, known := b.Owner(); known || b.ClusterID() == "" {
+		t.Error("who lost the shard knows an owner, or forgot the cluster")
+	}
+	refuseAll(t, b, "after the shard was lost", ErrNotOwner)
+}
+
+// TestFencedIsNotOwner: what the log says of its end is ErrNotOwner to doors.
+func TestFencedIsNotOwner(t *testing.T) {
+	bucket := mem.New()
+	old, next := newBroker(Options{}), newBroker(Options{})
+	lead(t, old, bucket)
+	topic, err := old.CreateTopic(t.Context(), "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lead(t, next, bucket)
+	if _, err := appendTo(old, Append{Topic: topic.ID, Batch: batch(t, 1)}); !errors.Is(err, ErrNotOwner) || !errors.Is(err, ErrFenced) {
+		t.Errorf("append to the old owner: %v", err)
+	}
+	if _, err := old.CreateTopic(t.Context(), "u", 1, nil); !errors.Is(err, ErrNotOwner) {
+		t.Errorf("create on the old owner: %v", err)
+	}
+	if base, err := appendTo(next, Append{Topic: topic.ID, Batch: batch(t, 1)}); err != nil || base != 0 {
+		t.Errorf("append to the new owner: %d %v", base, err)
+	}
+}
+
+// TestAppend: topic settings that the broker enforces.
+func TestAppend(t *testing.T) {
+	b := newBroker(Options{})
+	lead(t, b, mem.New())
+	topics := make(map[string]Topic)
+	for name, configs := range map[string]map[string]string{
+		"plain": nil,
+		"small": {"max.message.bytes": "200"},
+		"large": {"max.message.bytes": "2000000"},
+	} {
+		topic, err := b.CreateTopic(t.Context(), name, 1, configs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		topics[name] = topic
+	}
+	for _, c := range []struct {
+		topic string
+		size  int
+		want  error
+	}{
+		{"plain", 1 << 10, nil},
+		{"plain", 1<<20 + 1<<10, ErrTooLarge},
+		{"small", 100, nil},
+		{"small", 200, ErrTooLarge},
+		{"large", 1<<20 + 1<<10, nil},
+	} {
+		if _, err := appendTo(b, Append{Topic: topics[c.topic].ID, Batch: batch(t, c.size)}); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%d bytes to %s: %v, want %v", c.size, c.topic, err, c.want)
+		}
+	}
+	if _, err := appendTo(b, Append{Topic: TopicID{1}, Batch: batch(t, 1)}); !errors.Is(err, ErrUnknownTopic) {
+		t.Errorf("unknown topic: %v", err)
+	}
+}
+
+func TestCheckConfigs(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		ok          bool
+	}{
+		{"retention.ms", "-1", true}, {"retention.ms", "-2", false}, {"retention.ms", "1d", false},
+		{"cleanup.policy", "compact", true}, {"cleanup.policy", "none", false},
+		{"min.insync.replicas", "2", false}, {"compression.type", "zstd", false},
+		{"max.message.bytes", "", false}, {"retention.msec", "1", false},
+	} {
+		err := CheckConfigs(map[string]string{c.name: c.value})
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrInvalidConfig) {
+			t.Errorf("%s=%q: %v", c.name, c.value, err)
+		}
+	}
+}

@@ -1,0 +1,185 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/sync/join"
+)
+
+// TestAdvertised: others get a name under which they reach the listener; one
+// on loopback keeps its address, since it has no other.
+func TestAdvertised(t *testing.T) {
+	for _, c := range []struct{ advertise, addr, want string }{
+		{"", "0.0.0.0:9092", "this-host:9092"},
+		{"", "[::]:9092", "this-host:9092"},
+		{"", "192.0.2.1:9092", "192.0.2.1:9092"},
+		{"", "127.0.0.1:9092", "127.0.0.1:9092"},
+		{"cloud.example", "[::]:9092", "cloud.example:9092"},
+		{"cloud.example", "192.0.2.1:9092", "cloud.example:9092"},
+		{"cloud.example", "127.0.0.1:9092", "127.0.0.1:9092"},
+		{"cloud.example", "[::1]:9092", "[::1]:9092"},
+		{"2001:db8::1", "[::]:9092", "[2001:db8::1]:9092"},
+	} {
+		addr, err := net.ResolveTCPAddr("tcp", c.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &Node{o: Options{Advertise: c.advertise}, self: broker.Node{Host: "this-host"}}
+		if got := n.advertised(addr); got != c.want {
+			t.Errorf("%s with --advertise %q: %s, want %s", c.addr, c.advertise, got, c.want)
+		}
+	}
+}
+
+// heard is a slog.Handler that passes on messages.
+type heard struct {
+	slog.Handler
+	said chan string
+}
+
+func (h heard) Enabled(context.Context, slog.Level) bool { return true }
+func (h heard) Handle(_ context.Context, r slog.Record) error {
+	h.said <- r.Message
+	return nil
+}
+func (h heard) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// running is a node under test.
+type running struct {
+	*Node
+	said  chan string
+	stop  context.CancelFunc
+	ended chan struct{} // closed when Run has returned
+	err   *error        // what it returned
+}
+
+func startNode(t *testing.T, b storage.Bucket, name string) running {
+	t.Helper()
+	said := make(chan string, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: "127.0.0.1:0", HTTP: "127.0.0.1:0",
+		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	r := running{n, said, cancel, make(chan struct{}), new(error)}
+	go func() {
+		defer close(r.ended)
+		*r.err = n.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-r.ended })
+	return r
+}
+
+// says waits for a line of the node's log.
+func (r running) says(t *testing.T, want string) {
+	t.Helper()
+	late := time.After(20 * time.Second)
+	for {
+		select {
+		case got := <-r.said:
+			if got == want {
+				return
+			}
+		case <-late:
+			t.Fatalf("%s never said %q", r.o.Node, want)
+		}
+	}
+}
+
+// TestTwoNodes: the second node stands by, and leads when the first is gone.
+func TestTwoNodes(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	token, err := os.Stat(filepath.Join(first.o.Data, "join-token"))
+	if err != nil || token.Mode().Perm() != 0o600 {
+		t.Errorf("the join token: %v %v", token, err)
+	}
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	if owner, _ := second.broker.Owner(); second.Role() != console.RoleStandby || owner != first.self || first.Role() != console.RoleOwner {
+		t.Errorf("second is %s of %+v, first is %s", second.Role(), owner, first.Role())
+	}
+	if second.clusterID != first.broker.ClusterID() || second.clusterID == "" {
+		t.Errorf("clusters %q and %q", second.clusterID, first.broker.ClusterID())
+	}
+	if err := second.admit("gw", nil); err != nil {
+		t.Errorf("a standby turns a gateway away instead of sending it on: %v", err)
+	}
+	if err := first.alive(t.Context(), second.self); err == nil {
+		t.Error("a standby passes for an owner")
+	}
+	if err := second.alive(t.Context(), first.self); err != nil {
+		t.Errorf("the owner: %v", err)
+	}
+	if err := second.alive(t.Context(), broker.Node{Name: "other", HTTP: first.self.HTTP}); err == nil {
+		t.Error("one node passes for another")
+	}
+	first.stop()
+	if <-first.ended; *first.err != nil {
+		t.Errorf("stop the owner: %v", *first.err)
+	}
+	second.says(t, "leading")
+}
+
+// TestFenced: a node that lost its shard ends with an error that says so, and
+// serves nothing any more.
+func TestFenced(t *testing.T) {
+	bucket := mem.New()
+	n := startNode(t, bucket, "first")
+	n.says(t, "ready")
+	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: "thief", Log: slog.New(slog.DiscardHandler),
+		Machines: []commitlog.Machine{fleet.New(fleet.Options{})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	<-n.ended
+	if err := *n.err; err == nil || !strings.Contains(err.Error(), "lost the shard") || !errors.Is(err, commitlog.ErrFenced) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("ended with %v, want one sentence", err)
+	}
+	if _, err := n.broker.Topics(); !errors.Is(err, broker.ErrNotOwner) {
+		t.Errorf("it still answers: %v", err)
+	}
+}
+
+// TestAdmit: a node that is about to lead lets nobody in whom it cannot judge.
+func TestAdmit(t *testing.T) {
+	n := &Node{broker: broker.New(broker.Options{})}
+	if err := n.admit("gw", nil); !errors.Is(err, join.ErrUnavailable) || errors.Is(err, join.ErrRevoked) {
+		t.Errorf("without an owner: %v", err)
+	}
+	n.fleet.Store(fleet.New(fleet.Options{}))
+	if err := n.admit("gw", nil); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("a gateway that is no member: %v", err)
+	}
+}
+
+// TestDataInUse: two processes never share a data directory.
+func TestDataInUse(t *testing.T) {
+	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, Kafka: Off, HTTP: Off, Log: slog.New(slog.DiscardHandler)}
+	first, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "in use by another weir-cloud") {
+		t.Errorf("got %v", err)
+	}
+}

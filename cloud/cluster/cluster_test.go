@@ -1,0 +1,352 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// nothing is a journal.State.
+type nothing struct{}
+
+func (nothing) Apply(journal.Position, []journal.Entry) error { return nil }
+
+// claim makes a node the owner of shard 0, and lets the journal go: a claim
+// stays for ever.
+func claim(t *testing.T, b storage.Bucket, n Node) {
+	t.Helper()
+	info, err := n.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, err := journal.Open(t.Context(), journal.Options{Bucket: b, Node: n.Name, Info: info}, nothing{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flaky is a bucket that cannot be listed while broken.
+type flaky struct {
+	storage.Bucket
+	broken atomic.Bool
+}
+
+var errBroken = errors.New("bucket is away")
+
+func (f *flaky) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
+	if f.broken.Load() {
+		return nil, errBroken
+	}
+	return f.Bucket.List(ctx, prefix, after, max)
+}
+
+// scene is one standby called b, in a bubble.
+type scene struct {
+	bucket   *flaky
+	self     Node
+	followed []string
+	asked    int
+	alive    func(ctx context.Context, owner Node) error
+	led      time.Time // when Lead was called
+	lead     func() error
+}
+
+func newScene() *scene {
+	return &scene{bucket: &flaky{Bucket: mem.New()}, self: Node{Name: "b", Host: "here"},
+		alive: func(context.Context, Node) error { return nil },
+		lead:  func() error { return nil }}
+}
+
+// start runs the standby; stop ends it and returns what Run returned.
+func (s *scene) start(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Options{
+			Bucket: s.bucket, Self: s.self, Log: slog.New(slog.DiscardHandler),
+			Alive:  func(ctx context.Context, owner Node) error { s.asked++; return s.alive(ctx, owner) },
+			Follow: func(_ context.Context, owner Node) { s.followed = append(s.followed, owner.Name) },
+			Lead: func(ctx context.Context) error {
+				s.led = time.Now()
+				if err := s.lead(); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				return nil
+			},
+		})
+	}()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+var (
+	errGone = errors.New("connection refused")
+	ownerA  = Node{Name: "a", HTTP: "a.example:8080"}
+	ownerC  = Node{Name: "c", HTTP: "c.example:8080"}
+)
+
+// TestTakesOver: what makes a standby lead, and when.
+func TestTakesOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		owners []Node
+		alive  error
+		want   time.Duration // until it leads; 0: at once, -1: never
+	}{
+		"nobody claimed":                    {nil, nil, 0},
+		"its own claim":                     {[]Node{{Name: "b"}}, nil, 0},
+		"an owner that answers":             {[]Node{ownerA}, nil, -1},
+		"an owner that does not":            {[]Node{ownerA}, errGone, DefaultTakeover},
+		"an owner that nobody can ask":      {[]Node{{Name: "a"}}, errGone, -1},
+		"loopback of this machine":          {[]Node{{Name: "a", HTTP: "127.0.0.1:8080", Host: "here"}}, errGone, DefaultTakeover},
+		"loopback of another machine":       {[]Node{{Name: "a", HTTP: "127.0.0.1:8080", Host: "there"}}, errGone, -1},
+		"loopback of another machine, IPv6": {[]Node{{Name: "a", HTTP: "[::1]:8080", Host: "there"}}, errGone, -1},
+		"the newest claim counts":           {[]Node{{Name: "b"}, ownerA}, nil, -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene()
+				s.alive = func(context.Context, Node) error { return c.alive }
+				for _, o := range c.owners {
+					claim(t, s.bucket, o)
+				}
+				began := time.Now()
+				stop := s.start(t.Context())
+				time.Sleep(time.Hour)
+				synctest.Wait()
+				if err := stop(); err != nil {
+					t.Fatal(err)
+				}
+				took := s.led.Sub(began)
+				switch slack := DefaultTakeover / 3; {
+				case c.want < 0 && !s.led.IsZero():
+					t.Errorf("it led after %v", took)
+				case c.want >= 0 && (s.led.IsZero() || took < c.want-slack || took > c.want+slack):
+					t.Errorf("it led after %v, want about %v", took, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestFollowsTheNextOwner: a standby notices that another node took over,
+// whether or not it could ask the one before.
+func TestFollowsTheNextOwner(t *testing.T) {
+	for name, first := range map[string]Node{"asked": ownerA, "not to be asked": {Name: "a"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene()
+				s.alive = func(_ context.Context, owner Node) error {
+					if owner.Name == "a" {
+						return errGone
+					}
+					return nil
+				}
+				claim(t, s.bucket, first)
+				stop := s.start(t.Context())
+				time.Sleep(DefaultTakeover / 2)
+				claim(t, s.bucket, ownerC)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if err := stop(); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(s.followed, []string{"a", "c"}) || !s.led.IsZero() {
+					t.Errorf("followed %v, led: %v", s.followed, !s.led.IsZero())
+				}
+			})
+		})
+	}
+}
+
+// TestFrozenStandbyAsksAgain: a node that slept through the takeover time has
+// not heard the owner, and must not hold that against it.
+func TestFrozenStandbyAsksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene()
+		s.alive = func(ctx context.Context, _ Node) error {
+			if s.asked == 5 { // the clock jumps while this question is under way
+				time.Sleep(time.Hour)
+				return context.DeadlineExceeded
+			}
+			return nil
+		}
+		claim(t, s.bucket, ownerA)
+		stop := s.start(t.Context())
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if !s.led.IsZero() {
+			t.Error("it took over from an owner that answers")
+		}
+	})
+}
+
+// TestBucketAway: silence from before the bucket went away is not enough to
+// take over when it is back.
+func TestBucketAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene()
+		var cut atomic.Bool // this node is off the network: neither owner nor bucket
+		cut.Store(true)
+		s.alive = func(context.Context, Node) error {
+			if cut.Load() {
+				return errGone
+			}
+			return nil
+		}
+		claim(t, s.bucket, ownerA)
+		stop := s.start(t.Context())
+		synctest.Wait()
+		s.bucket.broken.Store(true)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		cut.Store(false)
+		s.bucket.broken.Store(false)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if !s.led.IsZero() {
+			t.Error("it took over from an owner that answers")
+		}
+	})
+}
+
+// TestLeadEnds: what Lead returns ends Run, unless it only lost the race.
+func TestLeadEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene()
+		s.lead = func() error {
+			claim(t, s.bucket, ownerC) // somebody was faster
+			return errors.Join(ErrSuperseded, journal.ErrFenced)
+		}
+		stop := s.start(t.Context())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Errorf("superseded: %v", err)
+		}
+		if !slices.Equal(s.followed, []string{"c"}) {
+			t.Errorf("followed %v", s.followed)
+		}
+		lost := newScene()
+		lost.lead = func() error { return journal.ErrFenced }
+		stop = lost.start(t.Context())
+		synctest.Wait()
+		if err := stop(); !errors.Is(err, journal.ErrFenced) {
+			t.Errorf("fenced: %v", err)
+		}
+	})
+}
+
+// TestClaimThatCannotBeRead: the standby says so instead of guessing.
+func TestClaimThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene()
+		j, err := journal.Open(t.Context(), journal.Options{Bucket: s.bucket, Node: "a", Info: []byte("{")}, nothing{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer j.Close()
+		stop := s.start(t.Context())
+		synctest.Wait()
+		if err := stop(); err == nil || !strings.Contains(err.Error(), "claim of epoch 1") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestConfirm: doubt comes when the answer has been missing for the takeover
+// time, goes when it is back, and being fenced ends it.
+func TestConfirm(t *testing.T) {
+	const takeover = 3 * time.Second
+	type turn struct {
+		after time.Duration
+		doubt bool
+	}
+	for name, c := range map[string]struct {
+		ask  func(ctx context.Context, n int) error
+		want []turn
+		err  error
+	}{
+		"always sure": {ask: func(context.Context, int) error { return nil }},
+		"errors, then answers": {
+			ask: func(_ context.Context, n int) error {
+				if n == 2 || n == 3 || n == 4 {
+					return errBroken
+				}
+				return nil
+			},
+			want: []turn{{4500 * time.Millisecond, true}, {7500 * time.Millisecond, false}},
+		},
+		"no answer": {
+			ask:  func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() },
+			want: []turn{{takeover, true}},
+		},
+		"slow answers are answers": {
+			ask: func(ctx context.Context, _ int) error { time.Sleep(takeover/2 - 1); return nil },
+		},
+		"an answer is as old as its question": {
+			ask:  func(_ context.Context, n int) error { time.Sleep(time.Duration(n/3) * takeover); return nil },
+			want: []turn{{3*takeover/2 + takeover, true}},
+		},
+		"fenced": {
+			ask: func(_ context.Context, n int) error {
+				if n == 3 {
+					return errors.Join(errBroken, journal.ErrFenced)
+				}
+				return nil
+			},
+			err: journal.ErrFenced,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+				defer cancel()
+				began, n := time.Now(), 0
+				var got []turn
+				err := Confirm(ctx, takeover, func(ctx context.Context) error {
+					n++
+					return c.ask(ctx, n)
+				}, func(doubt bool) { got = append(got, turn{time.Since(began), doubt}) })
+				if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+					t.Errorf("ended with %v, want %v", err, c.err)
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("got %v, want %v", got, c.want)
+				}
+			})
+		})
+	}
+}
+
+func TestNodeID(t *testing.T) {
+	if got := NodeID("a"); got != 0x640c292c { // clients keep it across restarts and versions
+		t.Errorf("the id of a is %#x", got)
+	}
+	for _, name := range []string{"", "a", "node-48a44efd836e"} {
+		if NodeID(name) < 0 {
+			t.Errorf("id of %q is negative: Kafka has no such node", name)
+		}
+	}
+}

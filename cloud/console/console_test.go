@@ -1,0 +1,283 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/join"
+)
+
+// node is a console on a broker that owns an empty log.
+type node struct {
+	http.Handler
+	broker      *broker.Broker
+	groups      *group.Coordinator
+	fleet       *fleet.Fleet
+	ca          *join.CA
+	sessions    []Session
+	reconnected int
+}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	ca, err := join.NewCA(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	n := &node{ca: ca, groups: group.New(group.Options{Log: quiet}), fleet: fleet.New(fleet.Options{CA: ca})}
+	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet,
+		Machines: []commitlog.Machine{n.groups, n.fleet}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.groups.Start(log)
+	n.fleet.Start(log)
+	t.Cleanup(func() {
+		n.groups.Close()
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	set := metrics.NewSet()
+	set.NewCounter("test_total").Inc()
+	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", HTTP: "a:8080", Kafka: "a:9092"}, Partitions: 2, Metrics: set})
+	n.broker.Lead(log, n.groups)
+	n.Handler = New(Options{Broker: n.broker, Metrics: set,
+		Fleet: func() *fleet.Fleet {
+			if !n.broker.IsOwner() {
+				return nil
+			}
+			return n.fleet
+		},
+		Sessions:  func() []Session { return n.sessions },
+		Reconnect: func() { n.reconnected++ },
+		Role: func() string {
+			if n.broker.IsOwner() {
+				return RoleOwner
+			}
+			return RoleStandby
+		}})
+	return n
+}
+
+// ask makes a request and decodes the answer into a T.
+func ask[T any](t *testing.T, n *node, status int, method, path, body string) T {
+	t.Helper()
+	w := httptest.NewRecorder()
+	n.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
+	if w.Code != status {
+		t.Fatalf("%s %s %s: %d, want %d: %s", method, path, body, w.Code, status, w.Body)
+	}
+	var v T
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("%s %s: %v: %s", method, path, err, w.Body)
+	}
+	return v
+}
+
+func TestTopics(t *testing.T) {
+	n := newNode(t)
+	if all := ask[[]Topic](t, n, 200, "GET", "/v1/topics", ""); all == nil || len(all) != 0 {
+		t.Errorf("an empty list is %v", all)
+	}
+	made := ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t","partitions":3,"configs":{"retention.ms":"1000"}}`)
+	if made.Name != "t" || len(made.Partitions) != 3 || len(made.ID) != 32 || made.Configs["retention.ms"] != "1000" || time.Since(made.Created) > time.Hour {
+		t.Errorf("made %+v", made)
+	}
+	if d := ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"default"}`); len(d.Partitions) != 2 {
+		t.Errorf("made %+v", d)
+	}
+	b := record.NewBuilder(record.None)
+	if err := b.Append(&record.Record{Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	batch, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := n.broker.Topic("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	n.broker.Append(broker.Append{Topic: topic.ID, Partition: 1, Batch: batch}, func(_ int64, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if grown := ask[Topic](t, n, 200, "POST", "/v1/topics/t/partitions?count=5", ""); len(grown.Partitions) != 5 || grown.Records != 1 || grown.Partitions[1] != (Partition{0, 1}) {
+		t.Errorf("grown %+v", grown)
+	}
+	ask[struct{}](t, n, 200, "DELETE", "/v1/topics/default", "")
+	if all := ask[[]Topic](t, n, 200, "GET", "/v1/topics", ""); len(all) != 1 || all[0].Name != "t" {
+		t.Errorf("left %+v", all)
+	}
+}
+
+// TestMistakes: each wrong request has its status and a sentence.
+func TestMistakes(t *testing.T) {
+	n := newNode(t)
+	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t"}`)
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"POST", "/v1/topics", `{"name":"t"}`, 409, "topic exists"},
+		{"POST", "/v1/topics", `{"name":"a/b"}`, 400, "invalid topic"},
+		{"POST", "/v1/topics", `{"name":"u","partitions":-7}`, 400, "number of partitions"},
+		{"POST", "/v1/topics", `{"name":"u","configs":{"x":"y"}}`, 400, "topic setting"},
+		{"POST", "/v1/topics", `{"nmae":"u"}`, 400, `unknown field "nmae"`},
+		{"POST", "/v1/topics", ``, 400, "bad request"},
+		{"POST", "/v1/topics", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "too large"},
+		{"POST", "/v1/topics/t/partitions?count=1", ``, 400, "number of partitions"},
+		{"POST", "/v1/topics/t/partitions?count=many", ``, 400, "count of partitions"},
+		{"POST", "/v1/topics/u/partitions?count=3", ``, 404, "unknown topic"},
+		{"DELETE", "/v1/topics/u", ``, 404, "unknown topic"},
+		{"GET", "/v1/groups/nobody", ``, 404, "does not exist"},
+		{"POST", "/v1/gateways/gw/revoke", ``, 404, "no such gateway"},
+		{"POST", "/v1/gateways/gw/praise", ``, 400, "reset or revoked"},
+		{"POST", "/v1/join-tokens", `{"uses":-1}`, 400, "positive number of uses"},
+		{"POST", "/v1/join-tokens", `{"seconds":9223372036}`, 400, "seconds up to"},
+		{"POST", "/v1/join-tokens", `{"gateways":["a b"]}`, 400, "gateway id"},
+	} {
+		if e := ask[Error](t, n, c.status, c.method, c.path, c.body); !strings.Contains(e.Error, c.want) || e.Owner != "" {
+			t.Errorf("%s %s: %+v, want %q", c.method, c.path, e, c.want)
+		}
+	}
+	if n.reconnected != 0 {
+		t.Error("a mistake ended the gateways' sessions")
+	}
+}
+
+// TestGateways: a token lets one in; who is shut out is made to say Hello
+// again.
+func TestGateways(t *testing.T) {
+	n := newNode(t)
+	token, err := join.ParseToken(ask[Token](t, n, 200, "POST", "/v1/join-tokens", `{"uses":1,"seconds":60,"gateways":["gw"]}`).Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := join.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := join.NewCSR(key, "gw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.fleet.Join(t.Context(), token.Secret, "gw", csr); err != nil {
+		t.Fatal(err)
+	}
+	n.sessions = []Session{{Gateway: "gw", Address: "192.0.2.1:5", Records: 7, Age: 1500 * time.Millisecond}, {Gateway: "unknown"}}
+	for i, want := range []struct {
+		change             string
+		connected, revoked bool
+	}{{"", true, false}, {"revoke", true, true}, {"reset", true, false}} {
+		if want.change != "" {
+			ask[struct{}](t, n, 200, "POST", "/v1/gateways/gw/"+want.change, "")
+		}
+		all := ask[[]Gateway](t, n, 200, "GET", "/v1/gateways", "")
+		if len(all) != 1 || all[0].ID != "gw" || all[0].Connected != want.connected || all[0].Revoked != want.revoked || all[0].Buffered != 7 || all[0].AgeMS != 1500 || n.reconnected != i {
+			t.Errorf("after %q: %+v, sessions ended %d times", want.change, all, n.reconnected)
+		}
+	}
+}
+
+func TestGroups(t *testing.T) {
+	n := newNode(t)
+	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t"}`)
+	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"gone"}`)
+	for _, name := range []string{"t", "gone"} {
+		topic, err := n.broker.Topic(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.groups.Commit(t.Context(), group.CommitRequest{Group: "g", Generation: -1,
+			Offsets: []group.Offset{{Partition: group.Partition{Topic: topic.ID, Index: 1}, Offset: 0}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask[struct{}](t, n, 200, "DELETE", "/v1/topics/gone", "")
+	if all := ask[[]Group](t, n, 200, "GET", "/v1/groups", ""); len(all) != 1 || all[0].ID != "g" || all[0].State != "Empty" {
+		t.Errorf("groups %+v", all)
+	}
+	g := ask[Group](t, n, 200, "GET", "/v1/groups/g", "")
+	if len(g.Offsets) != 1 || g.Offsets[0] != (GroupOffset{Topic: "t", Partition: 1}) {
+		t.Errorf("group %+v", g)
+	}
+}
+
+// TestRoles: an owner serves, a standby names the owner, and in doubt there is
+// no answer.
+func TestRoles(t *testing.T) {
+	n := newNode(t)
+	paths := []string{"/v1/topics", "/v1/groups", "/v1/gateways"}
+	if a := ask[Alive](t, n, 200, "GET", "/readyz", ""); a != (Alive{"a", RoleOwner}) {
+		t.Errorf("ready: %+v", a)
+	}
+	n.broker.Doubt(true)
+	for _, path := range paths[:2] {
+		if e := ask[Error](t, n, 503, "GET", path, ""); e.Owner != "" {
+			t.Errorf("in doubt: %+v", e)
+		}
+	}
+	n.broker.Follow(broker.Node{Name: "b", HTTP: "b:8080", Kafka: "b:9092"}, "cluster-id")
+	for _, path := range paths {
+		if e := ask[Error](t, n, 421, "GET", path, ""); e.Owner != "b:8080" || e.Error == "" {
+			t.Errorf("standby, %s: %+v", path, e)
+		}
+	}
+	want := Node{Name: "a", Role: RoleStandby, Epoch: -1, Cluster: "cluster-id", Kafka: "b:9092", HTTP: "b:8080", Owner: "b"}
+	if got := ask[Node](t, n, 200, "GET", "/v1/node", ""); got != want {
+		t.Errorf("node %+v", got)
+	}
+	ask[Alive](t, n, 200, "GET", "/readyz", "")
+	n.broker.Follow(broker.Node{}, "cluster-id")
+	ask[Error](t, n, 503, "GET", "/readyz", "")
+	if a := ask[Alive](t, n, 200, "GET", "/healthz", ""); a != (Alive{"a", RoleStandby}) {
+		t.Errorf("alive: %+v", a)
+	}
+}
+
+// TestOtherSites: a page that somebody on this machine looks at cannot change
+// anything here.
+func TestOtherSites(t *testing.T) {
+	n := newNode(t)
+	for site, want := range map[string]int{"cross-site": 403, "same-origin": 200, "": 200} {
+		r := httptest.NewRequestWithContext(context.Background(), "POST", "/v1/join-tokens", strings.NewReader("{}"))
+		if site != "" {
+			r.Header.Set("Sec-Fetch-Site", site)
+		}
+		w := httptest.NewRecorder()
+		n.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("from %q: %d, want %d", site, w.Code, want)
+		}
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	n := newNode(t)
+	w := httptest.NewRecorder()
+	n.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{"test_total 1", "process_"} {
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%d, no %s in the metrics", w.Code, want)
+		}
+	}
+}

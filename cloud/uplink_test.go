@@ -1,0 +1,206 @@
+package cloud
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/receiver"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+var _ receiver.Log = &uplink{}
+
+// newTestUplink is an uplink on a broker that owns an empty log.
+func newTestUplink(t *testing.T, autoCreate bool) *uplink {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	groups := group.New(group.Options{Log: quiet})
+	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Machines: []commitlog.Machine{groups}, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups.Start(log)
+	b := broker.New(broker.Options{Self: broker.Node{Name: "a", Sync: "a:7400"}, Partitions: 2, AutoCreate: autoCreate})
+	b.Lead(log, groups)
+	t.Cleanup(func() {
+		if err := errors.Join(groups.Close(), log.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return newUplink(b)
+}
+
+func batchOf(t *testing.T, count int) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	for i := range count {
+		if err := b.Append(&record.Record{Value: fmt.Append(nil, i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func appendTo(u *uplink, a receiver.Append) error {
+	done := make(chan error, 1)
+	u.Append(a, func(err error) { done <- err })
+	return <-done
+}
+
+// is reports whether err is want, and nothing when nothing is wanted.
+func is(err, want error) bool { return errors.Is(err, want) && (err == nil) == (want == nil) }
+
+// TestResolve: which topics a gateway gets.
+func TestResolve(t *testing.T) {
+	for _, c := range []struct {
+		topic      string
+		autoCreate bool
+		want       error
+	}{
+		{"sensors", true, nil},
+		{"sensors", false, receiver.ErrNotAllowed},
+		{"weir.gaps", true, nil},
+		{"weir.gaps", false, nil}, // a loss is reported whatever is set
+		{"weir.routes", true, receiver.ErrNotAllowed},
+		{"__consumer_offsets", true, receiver.ErrNotAllowed},
+		{"no such/name", true, receiver.ErrNotAllowed},
+	} {
+		u := newTestUplink(t, c.autoCreate)
+		id, n, err := u.Resolve(t.Context(), "gw", c.topic)
+		if !is(err, c.want) || (err == nil) != (n == 2) {
+			t.Errorf("%+v: %d partitions, %v", c, n, err)
+		}
+		if again, _, err2 := u.Resolve(t.Context(), "other", c.topic); !is(err2, c.want) || again != id {
+			t.Errorf("%+v, again: %v, was %v: %v", c, again, id, err2)
+		}
+	}
+}
+
+// TestTopicsPerGateway: one gateway cannot fill the catalogue.
+func TestTopicsPerGateway(t *testing.T) {
+	u := newTestUplink(t, true)
+	u.created["gw"] = maxTopicsPerGateway
+	if _, _, err := u.Resolve(t.Context(), "gw", "one-more"); !is(err, receiver.ErrNotAllowed) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := u.Resolve(t.Context(), "another", "one-more"); err != nil {
+		t.Errorf("another gateway: %v", err)
+	}
+	if _, _, err := u.Resolve(t.Context(), "gw", "one-more"); err != nil {
+		t.Errorf("a topic that exists: %v", err)
+	}
+}
+
+// TestUplinkAppend: the marks' rules arrive at the receiver in its own words.
+func TestUplinkAppend(t *testing.T) {
+	u := newTestUplink(t, true)
+	ctx := t.Context()
+	id, _, err := u.Resolve(ctx, "gw", "sensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gaps, _, err := u.Resolve(ctx, "gw", broker.GapTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffer := wire.BufferID{3: 1}
+	s := receiver.Stream{Gateway: "gw", Buffer: buffer, Lane: 1}
+	damaged := batchOf(t, 1)
+	damaged[len(damaged)-1] ^= 1
+	for _, step := range []struct {
+		name string
+		a    receiver.Append
+		want error
+		mark uint64
+	}{
+		{"the first", receiver.Append{Topic: id, First: 1, Last: 2, Batch: batchOf(t, 2)}, nil, 2},
+		{"again", receiver.Append{Topic: id, First: 1, Last: 2, Batch: batchOf(t, 2)}, nil, 2},
+		{"a hole", receiver.Append{Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}, receiver.ErrHole, 2},
+		{"corrupt", receiver.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: damaged}, receiver.ErrCorrupt, 2},
+		{"too large", receiver.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: make([]byte, broker.DefaultMaxMessageBytes+1)}, receiver.ErrTooLarge, 2},
+		{"gone", receiver.Append{Topic: wire.TopicID{1}, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
+		{"no such partition", receiver.Append{Topic: id, Partition: 2, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
+		{"the cloud's own topic", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrNotAllowed, 2},
+		{"a gap", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1), Gap: true}, nil, 2},
+		{"the next", receiver.Append{Topic: id, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
+	} {
+		step.a.Stream = s
+		if err := appendTo(u, step.a); !is(err, step.want) {
+			t.Errorf("%s: %v, want %v", step.name, err, step.want)
+		}
+		if mark, err := u.Mark(ctx, s, id, 0); err != nil || mark != step.mark {
+			t.Errorf("%s: mark %d %v, want %d", step.name, mark, err, step.mark)
+		}
+	}
+	if mark, err := u.Mark(ctx, s, wire.TopicID{1}, 0); err != nil || mark != 0 {
+		t.Errorf("mark in a topic that is gone: %d %v", mark, err)
+	}
+
+	offer := func(want wire.BufferState, marks int) {
+		t.Helper()
+		states, got, err := u.Offer(ctx, "gw", []wire.Buffer{{ID: buffer}})
+		if err != nil || len(states) != 1 || states[0] != (wire.OfferedBuffer{ID: buffer, State: want}) || len(got) != marks {
+			t.Errorf("offered: %v with marks %v, %v; want state %v", states, got, err, want)
+		}
+	}
+	offer(wire.BufferKnown, 2)
+	if states, marks, err := u.Offer(ctx, "stranger", []wire.Buffer{{ID: buffer}}); err != nil || states[0].State != wire.BufferNew || len(marks) != 0 {
+		t.Errorf("another gateway's buffer of that id: %v %v %v", states, marks, err)
+	}
+	for range 2 {
+		if err := u.Retire(ctx, "gw", buffer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	offer(wire.BufferRetired, 0)
+	if err := appendTo(u, receiver.Append{Stream: s, Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}); !is(err, receiver.ErrRetired) {
+		t.Errorf("append to a retired buffer: %v", err)
+	}
+}
+
+// TestNotOwner: every call sends the gateway to the owner, or tells it that
+// there is none to be sent to; doubt only makes it wait.
+func TestNotOwner(t *testing.T) {
+	u := newTestUplink(t, true)
+	calls := map[string]func() error{
+		"Offer": func() error {
+			_, _, err := u.Offer(t.Context(), "gw", []wire.Buffer{{}})
+			return err
+		},
+		"Offer of nothing": func() error { _, _, err := u.Offer(t.Context(), "gw", nil); return err },
+		"Resolve":          func() error { _, _, err := u.Resolve(t.Context(), "gw", "t"); return err },
+		"Append":           func() error { return appendTo(u, receiver.Append{}) },
+		"Mark":             func() error { _, err := u.Mark(t.Context(), receiver.Stream{}, wire.TopicID{}, 0); return err },
+		"Retire":           func() error { return u.Retire(t.Context(), "gw", wire.BufferID{}) },
+	}
+	u.broker.Doubt(true)
+	for name, call := range calls {
+		if err := call(); !errors.Is(err, receiver.ErrBusy) {
+			t.Errorf("%s in doubt: %v", name, err)
+		}
+	}
+	for _, owner := range []broker.Node{{}, {Name: "b", Sync: "b:7400"}, {Name: "c"}, {Name: "a", Sync: "a:7400"}} {
+		want := owner.Sync
+		if owner.Name == u.broker.Self().Name {
+			want = "" // never to itself
+		}
+		u.broker.Follow(owner, "id")
+		for name, call := range calls {
+			moved, ok := errors.AsType[*receiver.NotOwnerError](call())
+			if !ok || moved.Addr != want {
+				t.Errorf("%s, owner %+v: %v", name, owner, moved)
+			}
+		}
+	}
+}
