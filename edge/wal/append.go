@@ -1,6 +1,9 @@
 package wal
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Append stores a batch behind the newest record of the lane and returns the
 // buffer and the sequence that its first record got; the others follow it one
@@ -16,9 +19,18 @@ func (l *Log) Append(ln Lane, recs []Record) (id BufferID, first uint64, err err
 }
 
 // AppendAt is Append for a caller who has told others where the records will
-// lie: it stores them there, or nowhere and returns ErrMoved.
+// lie: it stores them there, or nowhere and returns ErrMoved. When it fails,
+// nothing else will ever lie there either, though the log may be healthy: who
+// was told of the place may ask later whether it is durable, and must not be
+// told yes because of other records. So the log goes on in a new buffer.
 func (l *Log) AppendAt(id BufferID, ln Lane, first uint64, recs []Record) error {
 	_, _, err := l.append(ln, recs, &place{id, first})
+	if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
+		l.broken.Store(true)
+		if renewed := l.renew(); renewed != nil {
+			return fmt.Errorf("%w, and no new buffer yet: %w", err, renewed)
+		}
+	}
 	return err
 }
 

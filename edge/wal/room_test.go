@@ -121,3 +121,28 @@ func TestReserve(t *testing.T) {
 		t.Fatalf("free bytes: %d, %v", n, err)
 	}
 }
+
+// TestFailedPlaceIsNeverGivenAgain: whoever was told of a place and then that
+// it failed may ask later whether it is durable. Other records that went there
+// would be taken for theirs.
+func TestFailedPlaceIsNeverGivenAgain(t *testing.T) {
+	o := small(t.TempDir())
+	o.Quota = 64 << 10
+	l := mustOpen(t, o)
+	defer mustClose(t, l)
+	mustAppend(t, l, Live, recs(0, 1))
+	id, seq := l.Place(Live)
+	if err := l.AppendAt(id, Live, seq, recs(1, 5_000)); !errors.Is(err, ErrFull) {
+		t.Fatalf("append beyond the quota: %v", err)
+	}
+	next, first := l.Place(Live)
+	if next == id {
+		t.Fatalf("the failed place %d of buffer %v is given again", seq, id)
+	}
+	if err := l.AppendAt(next, Live, first, recs(2, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if last := l.Last(id, Live); last >= seq {
+		t.Errorf("place %d of the old buffer counts as durable (last is %d)", seq, last)
+	}
+}
