@@ -30,7 +30,7 @@ build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./cloud/weir-cloud ./edge/weir-edge ./cloud/weirctl ./firmware-sim
 
 demo: build
-	@go run ./e2e/demo --seconds $(DEMO_SECONDS)
+	@go build -o bin/demo ./e2e/demo && exec bin/demo --seconds $(DEMO_SECONDS)
 
 test: services
 ifeq ($(RACE),)

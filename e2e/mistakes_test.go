@@ -60,7 +60,7 @@ func TestMistakes(t *testing.T) {
 		{"weir-edge", []string{"--mqtt-users", file("users", "bob:secret\n"), "--mqtt", "127.0.0.1:0", "--http", "off", "--data", data}, "htpasswd -B"},
 		{"weirctl", []string{"topcis"}, "did you mean topics?"},
 		{"weirctl", []string{"topics", "--cloud", "http://127.0.0.1:1"}, "reach the cloud"},
-		{"weirctl", []string{"check", "file:" + filepath.Join(dir, "nothing")}, "no object cluster"},
+		{"weirctl", []string{"check", "file:" + filepath.Join(dir, "nothing")}, "no such file"},
 		{"firmware-sim", []string{"--interval", "0s"}, "--count"},
 		{"firmware-sim", []string{"verify"}, "--sent"},
 	} {

@@ -96,5 +96,5 @@ func load(path string, a *audit.Auditor) error {
 func printReport(w io.Writer, r audit.Report) {
 	fmt.Fprintf(w, "sent        %9d\nacked       %9d\nreceived    %9d\nlost        %9d\nreported    %9d\n", r.Sent, r.Acked, r.Received, r.Lost, r.Reported)
 	fmt.Fprintf(w, "duplicated  %9d\nresent      %9d\nreread      %9d\ndisordered  %9d\nforeign     %9d\n", r.Duplicated, r.Resent, r.Reread, r.Disordered, r.Foreign)
-	fmt.Fprintf(w, "latency p50 %9.1f ms\nlatency p99 %9.1f ms\n", r.P50, r.P99)
+	fmt.Fprintf(w, "latency p50 %9.1f ms   until this audit read them: of use while it runs beside the devices\nlatency p99 %9.1f ms\n", r.P50, r.P99)
 }

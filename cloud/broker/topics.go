@@ -38,7 +38,7 @@ func (b *Broker) Topic(name string) (Topic, error) {
 	if err != nil {
 		return Topic{}, err
 	}
-	return known(log.Topic(name))
+	return known(name)(log.Topic(name))
 }
 
 // TopicByID returns the topic of that id: a topic that was deleted and created
@@ -48,14 +48,17 @@ func (b *Broker) TopicByID(id TopicID) (Topic, error) {
 	if err != nil {
 		return Topic{}, err
 	}
-	return known(log.TopicByID(id))
+	return known(id)(log.TopicByID(id))
 }
 
-func known(t Topic, ok bool) (Topic, error) {
-	if !ok {
-		return Topic{}, ErrUnknownTopic
+// known turns "not found" into an error that names what was asked for.
+func known(what any) func(Topic, bool) (Topic, error) {
+	return func(t Topic, ok bool) (Topic, error) {
+		if !ok {
+			return Topic{}, fmt.Errorf("%w: %v", ErrUnknownTopic, what)
+		}
+		return t, nil
 	}
-	return t, nil
 }
 
 // CreateTopic creates a topic, with the default number of partitions for -1.

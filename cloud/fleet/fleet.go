@@ -257,7 +257,7 @@ func (f *Fleet) Admit(id string, cert *x509.Certificate) error {
 	case g.Revoked:
 		return join.ErrRevoked
 	case !slices.Equal(g.Key, keyHash(cert)):
-		return fmt.Errorf("certificate is of an older key: %w", join.ErrRevoked)
+		return fmt.Errorf("%w: it was reset, so delete identity.pem in its --data and let it --join again", join.ErrRevoked)
 	}
 	return nil
 }

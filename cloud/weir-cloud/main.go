@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -54,7 +53,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
 	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
-	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0, on s3 100ms)")
+	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0s, on s3 100ms)")
+	fs.Lookup("linger").DefValue = "" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	p := configs.Program{
 		Name:    "weir-cloud",
@@ -93,9 +93,8 @@ func (s settings) check() error {
 	if s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
 	}
-	private := strings.HasPrefix(s.bucket, "file:") || strings.HasPrefix(s.bucket, "mem:")
-	if s.secretFile == "" && !private {
-		return errors.New("the bucket is not a local folder: --secret-file is needed to wrap the keys that are kept in it")
+	if s.secretFile == "" && strings.HasPrefix(s.bucket, "s3:") {
+		return errors.New("the bucket is not a local folder: --secret-file FILE is needed to wrap the keys that are kept in it")
 	}
 	return errors.Join(
 		configs.CheckListener("kafka", s.kafka, false, s.kafkaAnonymous),
@@ -132,20 +131,18 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 	if c, ok := bucket.(io.Closer); ok {
 		defer c.Close()
 	}
-	handler := slog.Handler(slog.NewTextHandler(stderr, nil))
-	if s.logFormat == "json" {
-		handler = slog.NewJSONHandler(stderr, nil)
-	}
+	log := configs.Logger(stderr, s.logFormat)
 	node, err := cloud.Open(ctx, cloud.Options{
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
 		Sync: s.sync, Kafka: s.kafka, HTTP: s.http,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger,
-		ShowToken: showToken(stdout), Log: slog.New(handler),
+		ShowToken: showToken(stdout), Log: log,
 	})
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { log.Info("stopping") })()
 	return node.Run(ctx)
 }
 

@@ -33,6 +33,9 @@ func (c *call) del(ctx context.Context, path string) error {
 // request asks --cloud, and the owner when a standby points there.
 func (c *call) request(ctx context.Context, method, path string, body, answer any) error {
 	base := strings.TrimRight(c.cloud, "/")
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
 	for range 3 {
 		owner, err := c.try(ctx, method, base+path, body, answer)
 		if owner == "" {

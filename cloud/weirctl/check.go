@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
@@ -27,6 +29,11 @@ func checkVerb() verb {
 }
 
 func (c *call) check(ctx context.Context, url string) error {
+	if folder, ok := strings.CutPrefix(url, "file:"); ok { // which opening would create
+		if _, err := os.Stat(strings.TrimPrefix(folder, "//")); err != nil {
+			return fmt.Errorf("open the bucket: %w", err)
+		}
+	}
 	bucket, err := open.Open(ctx, url)
 	if err != nil {
 		return err

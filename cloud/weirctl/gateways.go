@@ -68,7 +68,7 @@ func joinTokenVerb() verb {
 		notes:   "The token is shown once. On the gateway: weir-edge --cloud HOST:7400 --join TOKEN",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.IntVar(&c.uses, "uses", 1, "how many gateways may join with it")
-			fs.StringVar(&c.life, "life", fleet.DefaultTokenLife.String(), "how `long` it can be used")
+			fs.StringVar(&c.life, "life", fleet.DefaultTokenLife.String(), "for what `time` it can be used")
 			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` that it is for; may be repeated (default: any)")
 		},
 		run: func(ctx context.Context, c *call) error {

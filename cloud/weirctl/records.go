@@ -55,7 +55,7 @@ func consumeVerb() verb {
 		notes:   "Text prints key, a tab and the value; JSON prints a line per record with everything.",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			kafkaFlag(fs, c)
-			fs.StringVar(&c.from, "from", "beginning", "beginning or end")
+			fs.StringVar(&c.from, "from", "beginning", "beginning, or end: wait for what comes, like --follow")
 			fs.StringVar(&c.group, "group", "", "read as this consumer `group`, and commit")
 			fs.IntVar(&c.count, "count", 0, "stop after so many records; 0: do not")
 			fs.BoolVar(&c.follow, "follow", false, "wait for more at the end")

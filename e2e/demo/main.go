@@ -73,6 +73,7 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 		return errors.Join(err, d.cluster.Close())
 	}
 	d.fleet = d.cluster.Fleet(*devices, *interval, 1)
+	d.fleet.Prefix = fmt.Sprintf("demo%d", os.Getpid()) // whatever else may be sending to these addresses
 	d.fleet.Event = d.auditor.Event
 	report, err := d.play(ctx, *seconds)
 	if err := errors.Join(err, d.cluster.Close()); err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -40,7 +39,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.join, "join", "", "join `token` of the cloud, needed once (weirctl join-token makes one)")
 	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the host name)")
 	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
-	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B writes them; only these may connect")
+	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B (package apache2-utils) writes them; only these may connect")
 	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt or --mqtts publish and subscribe")
 	fs.StringVar(&s.mqtts, "mqtts", "off", "TLS `address` for devices, such as :8883, or off")
 	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts")
@@ -139,18 +138,16 @@ func (s settings) serve(ctx context.Context, stderr io.Writer) error {
 			return err
 		}
 	}
-	handler := slog.Handler(slog.NewTextHandler(stderr, nil))
-	if s.logFormat == "json" {
-		handler = slog.NewJSONHandler(stderr, nil)
-	}
+	log := configs.Logger(stderr, s.logFormat)
 	e, err := edge.Open(edge.Options{
 		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join,
 		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
 		HTTP: s.http, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve,
-		Software: "weir-edge " + configs.Version(), Log: slog.New(handler),
+		Software: "weir-edge " + configs.Version(), Log: log,
 	})
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { log.Info("stopping") })()
 	return e.Run(ctx)
 }
