@@ -68,6 +68,11 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 	states := make([]wire.OfferedBuffer, 0, len(buffers))
 	offered := make(map[wire.BufferID]bool, len(buffers))
 	for _, b := range buffers {
+		if b.Current {
+			if err := u.broker.Adopt(gateway, broker.BufferID(b.ID)); err != nil {
+				return nil, nil, u.answer(err)
+			}
+		}
 		state, err := u.broker.BufferState(gateway, broker.BufferID(b.ID))
 		if err != nil {
 			return nil, nil, u.answer(err)

@@ -128,6 +128,17 @@ func (b *Broker) BufferState(gateway string, buffer BufferID) (BufferState, erro
 	return log.BufferState(gateway, buffer), nil
 }
 
+// Adopt says that a gateway has a buffer open at this moment: it cannot be one
+// that was retired and forgotten, however old it looks.
+func (b *Broker) Adopt(gateway string, buffer BufferID) error {
+	log, err := b.owned()
+	if err != nil {
+		return err
+	}
+	log.Adopt(gateway, buffer)
+	return nil
+}
+
 // Retire ends a buffer that is fully acknowledged: its marks give way to a
 // tombstone. Durable on return.
 func (b *Broker) Retire(ctx context.Context, gateway string, buffer BufferID) error {

@@ -260,6 +260,9 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 	var states []wire.OfferedBuffer
 	offered := map[wire.BufferID]bool{}
 	for _, b := range buffers {
+		if b.Current {
+			log.Adopt(gateway, commitlog.BufferID(b.ID))
+		}
 		st := map[commitlog.BufferState]wire.BufferState{
 			commitlog.New: wire.BufferNew, commitlog.Known: wire.BufferKnown,
 			commitlog.Retired: wire.BufferRetired, commitlog.Aside: wire.BufferAside,

@@ -59,7 +59,6 @@ var known = []struct {
 	why  string
 }{
 	{opRestore, opGrow, "an image that is older than a row of the map table brings records back without it: with a new partition count what was delivered is delivered again; so does a damaged map table"},
-	{opRestore, opDamage, "an image that is older than the row of weir.gaps brings back records that were reported missing: they are delivered"},
 }
 
 // act is one event of a schedule.

@@ -22,6 +22,10 @@ type state struct {
 	// Without it the first one is the end: nobody may lead such a log.
 	tolerate func(error)
 
+	// adopted is not of the log, but of this owner: see Adopt. One for each
+	// gateway, the newest.
+	adopted map[string]BufferID
+
 	forgetful, ageless bool // Mutations
 }
 
@@ -59,6 +63,7 @@ func newState() *state {
 		topics:      make(map[TopicID]*topic),
 		names:       make(map[string]*topic),
 		gateways:    make(map[string]*gateway),
+		adopted:     make(map[string]BufferID),
 		producerIDs: 1,
 	}
 }

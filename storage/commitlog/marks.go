@@ -44,10 +44,11 @@ func (s *state) bufferState(key bufferKey) BufferState {
 	if g == nil {
 		return New
 	}
-	if st := g.state(key.buffer); st != Aside || !s.ageless {
-		return st
+	st := g.state(key.buffer)
+	if st == Aside && (s.ageless || s.adopted[key.gateway] == key.buffer) {
+		return New
 	}
-	return New
+	return st
 }
 
 // state decides what a buffer is. Aside needs a tombstone that was dropped: as
@@ -185,6 +186,19 @@ func (l *Log) BufferState(gateway string, buffer BufferID) BufferState {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state.bufferState(bufferKey{gateway, buffer})
+}
+
+// Adopt says that a gateway has a buffer open at this moment. So it is New even
+// if it is old enough to be one that was retired and forgotten: a buffer is
+// retired when it is open no more, and no two have the same random bytes. It
+// happens when a card is replaced by a blank one, or by an old image: counting
+// then begins below the tombstones again. The newest buffer that a gateway has
+// adopted counts, as long as this node owns the log; once something of it is
+// appended it is Known to everyone.
+func (l *Log) Adopt(gateway string, buffer BufferID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.adopted[gateway] = buffer
 }
 
 // Retire replaces the marks of a fully delivered buffer by a tombstone: nothing

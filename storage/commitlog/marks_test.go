@@ -326,6 +326,21 @@ func TestRetire(t *testing.T) {
 	}
 	check(open(t, b))
 	sound(t, b)
+
+	// A buffer that is open cannot have been retired: its gateway has a new
+	// card, and counts from the beginning.
+	l = open(t, b)
+	l.Adopt("g", buffer(7))
+	state(l, 7, New)
+	state(l, 6, Aside)
+	topic, _ = l.Topic(topic.Name)
+	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 7, 0, 1, 1)}); base != 2 {
+		t.Error(base)
+	}
+	state(l, 7, Known)
+	l.Adopt("g", buffer(8))
+	state(open(t, b), 8, Aside) // the next owner is told by the gateway itself
+	sound(t, b)
 }
 
 // While a Retire flies its buffer is refused already.

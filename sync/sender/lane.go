@@ -151,23 +151,46 @@ func (l *lane) open() (found bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("read map table of buffer %s: %w", b.ID, err)
 		}
-		l.begin(b, seen, newTable(rows, l.id))
+		t := newTable(rows, l.id)
+		gapTopics, known, err := l.gapTopics(b.ID, t)
+		if err != nil || !known {
+			return false, err // the answer wakes us
+		}
+		l.begin(b, seen, t, gapTopics)
 		return true, nil
 	}
 	return false, nil
 }
 
+// gapTopics are the ids under which this buffer reported gaps. The map table
+// says so, unless it is older than the marks: an old image of the card has come
+// back, or the table was damaged. Then a mark in a topic that it does not know may
+// be one of weir.gaps, and what that mark settles must not be sent: the cloud is
+// asked for the id.
+func (l *lane) gapTopics(id wire.BufferID, t *table) (ids map[wire.TopicID]bool, known bool, err error) {
+	ids, rows := map[wire.TopicID]bool{}, map[wire.TopicID]bool{}
+	for _, r := range t.rows {
+		rows[r.TopicID] = true
+		if r.Topic == wire.GapTopic {
+			ids[r.TopicID] = true
+		}
+	}
+	if !slices.ContainsFunc(l.marks(id), func(m wire.Mark) bool { return m.Lane == l.id && !rows[m.Topic] }) {
+		return ids, true, nil
+	}
+	q, err := l.n.resolve(wire.GapTopic)
+	if err != nil || q.answer == nil {
+		return nil, false, err
+	}
+	ids[q.answer.ID] = true
+	return ids, true, nil
+}
+
 // begin starts the books of a buffer from the cloud's marks.
-func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
+func (l *lane) begin(b wire.Buffer, seen uint64, t *table, gapTopics map[wire.TopicID]bool) {
 	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
 	from := max(b.Lanes[l.id].First, 1)
 	l.ahead, l.next, l.end, l.trimmed = nil, from, false, from-1
-	gapTopics := map[wire.TopicID]bool{}
-	for _, r := range t.rows {
-		if r.Topic == wire.GapTopic {
-			gapTopics[r.TopicID] = true
-		}
-	}
 	led := newLedger(b.ID, l.id, from, l.marks(b.ID), gapTopics, limits{
 		window: l.n.window, readAhead: l.n.s.o.ReadAhead, batch: min(l.n.s.o.Batch, l.n.maxBatch),
 	})
