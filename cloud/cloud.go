@@ -222,7 +222,7 @@ func (n *Node) open(kafkaListener, httpListener net.Listener, packets net.Packet
 	if httpListener != nil {
 		n.http = &http.Server{
 			Handler: console.New(console.Options{Broker: n.broker, Fleet: n.fleet.Load, Sessions: n.sessions,
-				Reconnect: n.reconnect, Role: n.Role, Metrics: n.metrics}),
+				Drop: n.drop, Role: n.Role, Metrics: n.metrics}),
 			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(n.o.Log.Handler(), slog.LevelWarn),
 		}
@@ -281,11 +281,11 @@ func (n *Node) sessions() []console.Session {
 	return all
 }
 
-// reconnect makes every gateway say Hello again, upon which it is asked anew
-// whether it may: the receiver cannot end the session of a single one.
-func (n *Node) reconnect() {
+// drop makes a gateway say Hello again, upon which it is asked anew whether it
+// may.
+func (n *Node) drop(gateway string) {
 	if n.receiver != nil {
-		n.receiver.Handover("")
+		n.receiver.Drop(gateway)
 	}
 }
 

@@ -82,7 +82,9 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	lost := n.serve(ctx, log)
 	n.broker.Follow(broker.Node{}, log.ClusterID())
 	n.fleet.Store(nil)
-	n.reconnect()
+	if n.receiver != nil {
+		n.receiver.Handover("")
+	}
 	closed := errors.Join(groups.Close(), log.Close())
 	if lost != nil {
 		return lost // closing says the same once more

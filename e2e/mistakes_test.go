@@ -95,7 +95,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestJoinTokens: a spent and a foreign token are told apart, in one sentence.
+// TestJoinTokens: a spent and a foreign token are told apart, in one sentence,
+// and a gateway that is revoked is out at once.
 func TestJoinTokens(t *testing.T) {
 	c := open(t, &harness.Cluster{})
 	once, _, err := harness.Run("weirctl", "join-token", "--uses", "1", "--cloud", c.HTTP())
@@ -124,12 +125,23 @@ func TestJoinTokens(t *testing.T) {
 			t.Errorf("%s: code %d, want %q:\n%s", name, p.ExitCode(), want, p.Tail(2))
 		}
 	}
-	gateway("first", once)
+	first := gateway("first", once)
 	within(t, 20*time.Second, "the first gateway joins", func() bool {
 		out, _, err := harness.Run("weirctl", "gateways", "--cloud", c.HTTP())
 		return err == nil && strings.Contains(out, "first")
 	})
 	refused("second", once, "spent")
+	if _, stderr, err := harness.Run("weirctl", "gateways", "revoke", "first", "--cloud", c.HTTP()); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	select {
+	case <-first.Exited():
+		if tail := first.Tail(1); !strings.Contains(tail, "revoked") {
+			t.Errorf("a revoked gateway ended with\n%s", tail)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("a revoked gateway stays connected")
+	}
 	ca, err := join.NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -26,12 +26,12 @@ const (
 
 // Options configure the console. All but Metrics are required.
 type Options struct {
-	Broker    *broker.Broker
-	Fleet     func() *fleet.Fleet // nil while this node owns nothing
-	Sessions  func() []Session    // gateways that are connected to this node
-	Reconnect func()              // ends those sessions: whoever may comes back
-	Role      func() string       // owner, recovering or standby
-	Metrics   *metrics.Set
+	Broker   *broker.Broker
+	Fleet    func() *fleet.Fleet  // nil while this node owns nothing
+	Sessions func() []Session     // gateways that are connected to this node
+	Drop     func(gateway string) // ends that session: the gateway comes back if it may
+	Role     func() string        // owner, recovering or standby
+	Metrics  *metrics.Set
 }
 
 // Session is a gateway that is connected.
@@ -233,7 +233,7 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 	if err := change(r.Context(), id); err != nil {
 		return nil, err
 	}
-	c.Reconnect()
+	c.Drop(id)
 	return struct{}{}, nil
 }
 

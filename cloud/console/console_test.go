@@ -64,8 +64,12 @@ func newNode(t *testing.T) *node {
 			}
 			return n.fleet
 		},
-		Sessions:  func() []Session { return n.sessions },
-		Reconnect: func() { n.reconnected++ },
+		Sessions: func() []Session { return n.sessions },
+		Drop: func(gateway string) {
+			if gateway == "gw" {
+				n.reconnected++
+			}
+		},
 		Role: func() string {
 			if n.broker.IsOwner() {
 				return RoleOwner

@@ -40,7 +40,7 @@ type Topic struct {
 
 // Source says which sequences of a stream a batch holds. Prev is the sequence
 // that this sender handed to this partition before, or the mark that it was
-// given, or 0. The rules are in journal.md, Dedupe.
+// given, or 0. appendSource holds the rules.
 type Source struct {
 	Stream            Stream
 	Prev, First, Last uint64

@@ -61,6 +61,17 @@ func New(o Options) (*Receiver, error) {
 // Gateways are sent to addr when it is known.
 func (r *Receiver) Handover(addr string) { r.endAll(&NotOwnerError{Addr: addr}) }
 
+// Drop ends the session of one gateway, if it has one here: it says Hello again,
+// and is asked anew whether it may.
+func (r *Receiver) Drop(gateway string) {
+	r.mu.Lock()
+	s := r.sessions[gateway]
+	r.mu.Unlock()
+	if s != nil {
+		s.end(errMembership)
+	}
+}
+
 // Close ends all sessions and waits for them. What was handed to the log may
 // still become durable; it is not acked any more.
 func (r *Receiver) Close() error {

@@ -418,6 +418,27 @@ func TestOwnerMoves(t *testing.T) {
 	})
 }
 
+// Drop ends one gateway's session, and nobody else's.
+func TestDrop(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer(t, receiver.Options{})
+		defer p.recv.Close()
+		p.hello()
+		synctest.Wait()
+		p.recv.Drop("somebody else")
+		synctest.Wait()
+		if len(p.recv.Gateways()) != 1 {
+			t.Fatal("the session of another gateway ended")
+		}
+		p.recv.Drop(p.recv.Gateways()[0].ID)
+		if f, ok := p.read(p.control).(*wire.Goodbye); !ok || f.Code != wire.CodeBusy {
+			t.Fatalf("got %+v", f)
+		}
+		p.link.Gateway.Close(wire.CodeNone, "")
+		<-p.ended
+	})
+}
+
 // A newer session waits until the log has answered what the older one handed
 // over: only then are the marks the last word.
 func TestNewSessionWaitsForTheOldOnesAppends(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 
 var (
 	errSuperseded = errors.New("gateway said Hello on a newer session")
+	errMembership = errors.New("what the gateway may do has changed")
 	errTimeout    = errors.New("gateway did not say Hello in time")
 	errIdentity   = errors.New("gateway id is not the certificate's name")
 	errExpired    = errors.New("certificate has expired and may only be renewed")
