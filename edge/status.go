@@ -35,6 +35,7 @@ func (e *Edge) status() http.Handler {
 		}
 		writeHealth(w, code, h)
 	})
+	mux.HandleFunc("GET /dead-letters", e.deadLetters)
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		e.metrics.WritePrometheus(w)

@@ -49,8 +49,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
 	fs.Int64Var(&s.quota, "quota", 1<<30, "`bytes` that the local log may take")
 	fs.Int64Var(&s.reserve, "reserve", 64<<20, "`bytes` to leave free on the disk")
-	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health and metrics, or off")
-	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http read health and metrics")
+	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health, metrics and dead letters, or off")
+	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http read health, metrics and dead letters")
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	p := configs.Program{
 		Name: "weir-edge",
