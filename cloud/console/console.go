@@ -68,6 +68,7 @@ func New(o Options) http.Handler {
 		"POST /v1/gateways/{id}/{change}":   c.changeGateway,
 		"GET /v1/groups":                    c.groups,
 		"GET /v1/groups/{id}":               c.group,
+		"DELETE /v1/groups/{id}":            c.deleteGroup,
 		"POST /v1/join-tokens":              c.newToken,
 	} {
 		mux.HandleFunc(pattern, c.answer(handle))
@@ -141,7 +142,7 @@ func status(err error) int {
 		return http.StatusServiceUnavailable
 	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, group.ErrUnknownGroup):
 		return http.StatusNotFound
-	case errors.Is(err, broker.ErrTopicExists):
+	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty):
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge

@@ -221,6 +221,11 @@ func TestGroups(t *testing.T) {
 		t.Errorf("groups %+v", all)
 	}
 	g := ask[Group](t, n, 200, "GET", "/v1/groups/g", "")
+	defer func() {
+		ask[struct{}](t, n, 200, "DELETE", "/v1/groups/g", "")
+		ask[Error](t, n, 404, "GET", "/v1/groups/g", "")
+		ask[Error](t, n, 404, "DELETE", "/v1/groups/g", "")
+	}()
 	if len(g.Offsets) != 1 || g.Offsets[0] != (GroupOffset{Topic: "t", Partition: 1}) {
 		t.Errorf("group %+v", g)
 	}

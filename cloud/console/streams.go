@@ -98,6 +98,14 @@ func (c *console) groups(*http.Request) (any, error) {
 	return all, nil
 }
 
+func (c *console) deleteGroup(r *http.Request) (any, error) {
+	groups, err := c.Broker.Groups()
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, groups.Delete(r.Context(), r.PathValue("id"))
+}
+
 func (c *console) group(r *http.Request) (any, error) {
 	groups, err := c.Broker.Groups()
 	if err != nil {

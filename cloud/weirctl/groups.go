@@ -13,16 +13,19 @@ import (
 
 func groupsVerb() verb {
 	return verb{
-		name: "groups", usage: "[GROUP] [flags]",
-		summary: "list consumer groups, or show how far one has come",
+		name: "groups", usage: "[GROUP | delete GROUP] [flags]",
+		summary: "list consumer groups, show how far one has come, or delete one",
+		notes:   "delete forgets the offsets of a group that has no members.",
 		run: func(ctx context.Context, c *call) error {
-			switch len(c.args) {
-			case 0:
+			switch {
+			case len(c.args) == 0:
 				return c.listGroups(ctx)
-			case 1:
+			case len(c.args) == 1:
 				return c.showGroup(ctx, c.args[0])
+			case len(c.args) == 2 && c.args[0] == "delete":
+				return c.del(ctx, "/v1/groups/"+url.PathEscape(c.args[1]))
 			}
-			return errors.New("groups takes nothing, or one group")
+			return errors.New("groups takes nothing, one group, or delete GROUP")
 		},
 	}
 }
