@@ -146,7 +146,7 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	found, err := f.s.broker.Fetch(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
 	if err != nil {
 		if errors.Is(err, broker.ErrOffsetOutOfRange) {
-			got.start, got.end, _ = f.s.broker.Bounds(topic.ID, want.Partition)
+			got.start, got.end = found.Start, found.End // told with this error too
 		}
 		return atRest(err)
 	}

@@ -73,12 +73,17 @@ func openFile(_ context.Context, url, rest string) (storage.Bucket, error) {
 	return b, nil
 }
 
+// requests is how many a node has under way at a store that is reached over the
+// network: enough for recovery and a full pipeline, and not a connection each for
+// every reader that is behind.
+const requests = 64
+
 func openS3(ctx context.Context, url, _ string) (storage.Bucket, error) {
 	b, err := s3.Open(ctx, url)
 	if err != nil {
 		return nil, err
 	}
-	return storage.Retry(b, storage.RetryOptions{}), nil
+	return storage.Retry(storage.Limit(b, requests), storage.RetryOptions{}), nil
 }
 
 // suggestion names the known scheme that looks most like name, and all of them.

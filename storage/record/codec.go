@@ -30,16 +30,6 @@ func (c Codec) String() string {
 	return codecNames[c]
 }
 
-// ParseCodec reads a name as String gives it.
-func ParseCodec(name string) (Codec, error) {
-	for c, n := range codecNames {
-		if n == name {
-			return Codec(c), nil
-		}
-	}
-	return None, fmt.Errorf("unknown codec %q: none, gzip, snappy, lz4 or zstd", name)
-}
-
 // deflate appends src to dst, compressed.
 func (c Codec) deflate(dst, src []byte) ([]byte, error) {
 	switch c {

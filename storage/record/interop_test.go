@@ -3,6 +3,7 @@ package record_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -127,7 +128,10 @@ func consume(t *testing.T, addr string, count int) []record.Record {
 // TestKcatReads: the same for librdkafka, which brings its own decompressors.
 func TestKcatReads(t *testing.T) {
 	if _, err := exec.LookPath("kcat"); err != nil {
-		t.Skip("kcat is not installed: whether librdkafka reads our batches stays untested")
+		if os.Getenv("WEIR_REQUIRE_SERVICES") != "" {
+			t.Fatal("kcat is not installed: apt-get install kcat")
+		}
+		t.Skip("SKIPPED: kcat is not installed: whether librdkafka reads our batches stays untested")
 	}
 	for _, codec := range codecs {
 		t.Run(codec.String(), func(t *testing.T) {
