@@ -481,6 +481,7 @@ func TestOfflineQueue(t *testing.T) {
 		for i := range 5 {
 			pub.publish("a", fmt.Sprint(i), 1, uint16(i+1))
 		}
+		synctest.Wait() // the last message goes to its subscribers after its PUBACK
 		if n := s.Stats().Dropped; n != 2 {
 			t.Fatalf("%d dropped", n)
 		}

@@ -104,10 +104,10 @@ func (la *lane) load() error {
 	if err := la.gaps.open(la.disk, la.dir, la.salt); err != nil {
 		return err
 	}
+	// With the marks lost, nothing counts as acknowledged: segments that are not
+	// there may have been freed, or may be gone. The reader says so, as a gap
+	// that is not exact.
 	m, known := parseMark(readCell(filepath.Join(la.dir, marksName), la.salt^partMarks))
-	if !known && len(segs) > 0 {
-		m.acked = la.guessAcked()
-	}
 	la.sealed = m.sealed || !known && len(segs) == 0
 	if !m.sealed {
 		if m, err = la.judge(m, known); err != nil {
@@ -118,19 +118,6 @@ func (la *lane) load() error {
 	la.marks.mark = m
 	la.last, la.acked, la.guess = m.high, m.acked, m.guess
 	return nil
-}
-
-// guessAcked is the acknowledged position of a lane whose marks are lost:
-// nothing, or what was there before the oldest segment that is left.
-func (la *lane) guessAcked() uint64 {
-	if la.segs[0].index == 1 {
-		return 0
-	}
-	first, err := la.firstOf(0)
-	if err != nil || first == never {
-		return 0
-	}
-	return first - 1
 }
 
 // judge finds the end of a lane that was not sealed: its process was killed.

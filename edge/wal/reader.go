@@ -87,7 +87,9 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 		}
 		gap.Last, gap.Exact, gap.Reason = f.last(), true, err.Error()
 	case f.count > 0:
-		gap.Last, gap.Exact = f.first-1, true
+		// Before the first record there may be what was acknowledged and
+		// freed, if the marks that would say so are lost.
+		gap.Last, gap.Exact = f.first-1, exact || from > 1
 	}
 	if end < gap.Last {
 		gap.Last, gap.Exact = end, true

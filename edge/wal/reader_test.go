@@ -160,3 +160,31 @@ func TestSalvage(t *testing.T) {
 		t.Fatalf("behind the end: %d bytes, %v", n, err)
 	}
 }
+
+// TestFrontLostWithTheMarks: segments at the front are gone, and so are the marks
+// that would say whether they had been acknowledged and freed. Then they may be
+// missing, and that is what is reported.
+func TestFrontLostWithTheMarks(t *testing.T) {
+	dir := t.TempDir()
+	l := mustOpen(t, small(dir))
+	var id BufferID
+	for i := range 200 {
+		id, _ = mustAppend(t, l, Live, recs(i, 1))
+	}
+	lane := l.current.lanes[Live].dir
+	abandon(l)
+	for _, path := range []string{segmentFiles(t, dir, id, Live)[0], filepath.Join(lane, marksName)} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		l = mustOpen(t, small(dir))
+		items := readAll(t, l, id, Live)
+		g := items[0].Gap
+		if g == nil || g.First != 1 || g.Last != items[0].Seq || g.Exact || items[1].Seq != g.Last+1 {
+			t.Fatalf("the front is read as %+v", items[0])
+		}
+		abandon(l)
+	}
+}
