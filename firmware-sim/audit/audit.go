@@ -252,7 +252,7 @@ func (a *Auditor) Report() Report {
 	defer a.mu.Unlock()
 	r := Report{Received: a.received, Reread: a.reread, Disordered: a.disordered, Foreign: a.foreign,
 		P50: milliseconds(p50), P99: milliseconds(p99)}
-	books := newBooks(a.gaps)
+	var gone []missing
 	for _, h := range a.devices {
 		near := neighbours{h: h}
 		for i := range h.readings {
@@ -268,14 +268,12 @@ func (a *Auditor) Report() Report {
 			r.Resent += resent
 			r.Duplicated += duplicated
 			if e.acked && len(e.copies) == 0 {
-				if books.cover(before, after) {
-					r.Reported++
-				} else {
-					r.Lost++
-				}
+				gone = append(gone, missing{before, after})
 			}
 		}
 	}
+	r.Reported = newBooks(a.gaps).settle(gone)
+	r.Lost = len(gone) - r.Reported
 	return r
 }
 

@@ -101,3 +101,20 @@ func TestParseSource(t *testing.T) {
 		}
 	}
 }
+
+// TestGapsAreShared: a reading that two gaps fit must not use up the one that
+// another reading needs.
+func TestGapsAreShared(t *testing.T) {
+	at := func(seq uint64) Source { return Source{"b/live", seq} }
+	wide := missing{at(10), at(30)}   // fits both
+	narrow := missing{at(10), at(15)} // fits the first only
+	gaps := []Gap{{Buffer: "b", Lane: "live", Ranges: [][2]uint64{{11, 11}, {21, 21}}, Exact: true}}
+	for _, all := range [][]missing{{wide, narrow}, {narrow, wide}} {
+		if got := newBooks(gaps).settle(all); got != 2 {
+			t.Errorf("%d of 2 accounted for, in the order %v", got, all)
+		}
+	}
+	if got := newBooks(gaps).settle([]missing{wide, narrow, narrow}); got != 2 {
+		t.Errorf("two gaps account for %d readings", got)
+	}
+}

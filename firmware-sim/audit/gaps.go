@@ -1,5 +1,11 @@
 package audit
 
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
 // books account for readings that gateways reported as lost. A gap names
 // sequences, not readings, so a missing reading counts as reported if a gap
 // lies between the places of its device's neighbouring readings, and if the gap
@@ -28,21 +34,50 @@ func newBooks(gaps []Gap) *books {
 	return b
 }
 
-// cover accounts for one missing reading between two places that were read.
-func (b *books) cover(before, after Source) bool {
-	for k := range b.entries {
-		e := &b.entries[k]
-		switch {
-		case e.left == 0:
-		case before.Stream != "" && before.Stream == after.Stream && before.Stream != e.stream:
-		case before.Stream == e.stream && e.exact && e.last < before.Seq:
-		case after.Stream == e.stream && e.first > after.Seq:
-		default:
-			e.left--
-			return true
+// missing is a reading that was acknowledged and not read, between two places
+// that were.
+type missing struct{ before, after Source }
+
+// fits reports whether the reading can be one of those that the entry reports.
+func (e *entry) fits(m missing) bool {
+	switch {
+	case m.before.Stream != "" && m.before.Stream == m.after.Stream && m.before.Stream != e.stream:
+		return false
+	case m.before.Stream == e.stream && e.exact && e.last < m.before.Seq:
+		return false
+	case m.after.Stream == e.stream && e.first > m.after.Seq:
+		return false
+	}
+	return true
+}
+
+// settle counts how many of the missing readings the entries account for. A
+// reading that several entries fit must not use up one that another reading
+// needs: so the readings are taken in the order of the last entry that fits them,
+// and each gets the first that has room.
+func (b *books) settle(all []missing) (reported int) {
+	slices.SortFunc(b.entries, func(x, y entry) int {
+		return cmp.Or(strings.Compare(x.stream, y.stream), cmp.Compare(x.first, y.first))
+	})
+	byLast := make([][]missing, len(b.entries))
+	for _, m := range all {
+		for k := len(b.entries) - 1; k >= 0; k-- {
+			if b.entries[k].fits(m) {
+				byLast[k] = append(byLast[k], m)
+				break
+			}
 		}
 	}
-	return false
+	for k := range byLast {
+		for _, m := range byLast[k] {
+			i := slices.IndexFunc(b.entries[:k+1], func(e entry) bool { return e.left > 0 && e.fits(m) })
+			if i >= 0 {
+				b.entries[i].left--
+				reported++
+			}
+		}
+	}
+	return reported
 }
 
 // neighbours walks over the readings of one device and knows, at each, where
