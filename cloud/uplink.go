@@ -64,34 +64,39 @@ func refusal(r *broker.Refused) error {
 }
 
 // Offer implements receiver.Log.
-func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
-	states := make([]wire.OfferedBuffer, 0, len(buffers))
+func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
+	var known receiver.Offered
 	offered := make(map[wire.BufferID]bool, len(buffers))
 	for _, b := range buffers {
 		if b.Current {
 			if err := u.broker.Adopt(gateway, broker.BufferID(b.ID)); err != nil {
-				return nil, nil, u.answer(err)
+				return known, u.answer(err)
 			}
 		}
 		state, err := u.broker.BufferState(gateway, broker.BufferID(b.ID))
 		if err != nil {
-			return nil, nil, u.answer(err)
+			return known, u.answer(err)
 		}
 		offered[b.ID] = true
-		states = append(states, wire.OfferedBuffer{ID: b.ID, State: bufferState(state)})
+		known.Buffers = append(known.Buffers, wire.OfferedBuffer{ID: b.ID, State: bufferState(state)})
 	}
-	all, err := u.broker.Marks(gateway)
+	marks, rows, err := u.broker.Marks(gateway)
 	if err != nil {
-		return nil, nil, u.answer(err)
+		return known, u.answer(err)
 	}
-	var marks []wire.Mark
-	for _, m := range all {
+	for _, m := range marks {
 		if id := wire.BufferID(m.Stream.Buffer); offered[id] {
-			marks = append(marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
+			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
 				Topic: wire.TopicID(m.Topic), Partition: m.Partition, Last: m.Last})
 		}
 	}
-	return states, marks, nil
+	for _, r := range rows {
+		if id := wire.BufferID(r.Stream.Buffer); offered[id] {
+			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: wire.Lane(r.Stream.Lane),
+				Topic: wire.TopicID(r.Topic), Name: r.Name, Row: wire.Row(r.Row)})
+		}
+	}
+	return known, nil
 }
 
 func bufferState(s broker.BufferState) wire.BufferState {
@@ -163,7 +168,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		done(receiver.ErrNotAllowed)
 		return
 	}
-	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last}
+	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: broker.Row(a.Row)}
 	u.broker.Append(broker.Append{Topic: broker.TopicID(a.Topic), Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(_ int64, err error) { done(u.answer(err)) })
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -133,7 +134,7 @@ func TestUplinkAppend(t *testing.T) {
 		{"no such partition", receiver.Append{Topic: id, Partition: 2, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
 		{"the cloud's own topic", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrNotAllowed, 2},
 		{"a gap", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1), Gap: true}, nil, 2},
-		{"the next", receiver.Append{Topic: id, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
+		{"the next", receiver.Append{Topic: id, Row: wire.Row{Partitions: 2, From: 4}, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
 	} {
 		step.a.Stream = s
 		if err := appendTo(u, step.a); !is(err, step.want) {
@@ -149,14 +150,18 @@ func TestUplinkAppend(t *testing.T) {
 
 	offer := func(want wire.BufferState, marks int) {
 		t.Helper()
-		states, got, err := u.Offer(ctx, "gw", []wire.Buffer{{ID: buffer}})
-		if err != nil || len(states) != 1 || states[0] != (wire.OfferedBuffer{ID: buffer, State: want}) || len(got) != marks {
-			t.Errorf("offered: %v with marks %v, %v; want state %v", states, got, err, want)
+		got, err := u.Offer(ctx, "gw", []wire.Buffer{{ID: buffer}})
+		if err != nil || len(got.Buffers) != 1 || got.Buffers[0] != (wire.OfferedBuffer{ID: buffer, State: want}) || len(got.Marks) != marks {
+			t.Errorf("offered: %+v, %v; want state %v and %d marks", got, err, want, marks)
+		}
+		row := wire.MapRow{Buffer: buffer, Lane: s.Lane, Topic: id, Name: "sensors", Row: wire.Row{Partitions: 2, From: 4}}
+		if marks > 0 && !slices.Equal(got.Rows, []wire.MapRow{row}) {
+			t.Errorf("rows %+v, want %+v", got.Rows, row)
 		}
 	}
 	offer(wire.BufferKnown, 2)
-	if states, marks, err := u.Offer(ctx, "stranger", []wire.Buffer{{ID: buffer}}); err != nil || states[0].State != wire.BufferNew || len(marks) != 0 {
-		t.Errorf("another gateway's buffer of that id: %v %v %v", states, marks, err)
+	if got, err := u.Offer(ctx, "stranger", []wire.Buffer{{ID: buffer}}); err != nil || got.Buffers[0].State != wire.BufferNew || len(got.Marks)+len(got.Rows) != 0 {
+		t.Errorf("another gateway's buffer of that id: %+v %v", got, err)
 	}
 	for range 2 {
 		if err := u.Retire(ctx, "gw", buffer); err != nil {
@@ -175,10 +180,10 @@ func TestNotOwner(t *testing.T) {
 	u := newTestUplink(t, true)
 	calls := map[string]func() error{
 		"Offer": func() error {
-			_, _, err := u.Offer(t.Context(), "gw", []wire.Buffer{{}})
+			_, err := u.Offer(t.Context(), "gw", []wire.Buffer{{}})
 			return err
 		},
-		"Offer of nothing": func() error { _, _, err := u.Offer(t.Context(), "gw", nil); return err },
+		"Offer of nothing": func() error { _, err := u.Offer(t.Context(), "gw", nil); return err },
 		"Resolve":          func() error { _, _, err := u.Resolve(t.Context(), "gw", "t"); return err },
 		"Append":           func() error { return appendTo(u, receiver.Append{}) },
 		"Mark":             func() error { _, err := u.Mark(t.Context(), receiver.Stream{}, wire.TopicID{}, 0); return err },

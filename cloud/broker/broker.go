@@ -26,6 +26,8 @@ type (
 	BufferID    = commitlog.BufferID
 	Fetched     = commitlog.Fetched
 	Mark        = commitlog.Mark
+	MapRow      = commitlog.MapRow
+	Row         = commitlog.Row
 	BufferState = commitlog.BufferState
 	Refused     = commitlog.RefusedError
 )

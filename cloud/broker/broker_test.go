@@ -75,7 +75,7 @@ func calls(b *Broker) map[string]func(context.Context) error {
 		"Bounds":       func(context.Context) error { _, _, err := b.Bounds(TopicID{}, 0); return err },
 		"OffsetByTime": func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, TopicID{}, 0, 0); return err },
 		"MaxTimestamp": func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, TopicID{}, 0); return err },
-		"Marks":        func(context.Context) error { _, err := b.Marks("gw"); return err },
+		"Marks":        func(context.Context) error { _, _, err := b.Marks("gw"); return err },
 		"Mark":         func(ctx context.Context) error { _, err := b.Mark(ctx, Stream{}, TopicID{}, 0); return err },
 		"BufferState":  func(context.Context) error { _, err := b.BufferState("gw", BufferID{}); return err },
 		"Retire":       func(ctx context.Context) error { return b.Retire(ctx, "gw", BufferID{}) },

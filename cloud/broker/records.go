@@ -98,13 +98,15 @@ func closed() <-chan struct{} {
 	return c
 }
 
-// Marks lists how far each stream of a gateway is durable, by partition.
-func (b *Broker) Marks(gateway string) ([]Mark, error) {
+// Marks lists how far each stream of a gateway is durable, by partition, and how
+// its records were mapped to partitions last, by topic.
+func (b *Broker) Marks(gateway string) ([]Mark, []MapRow, error) {
 	log, err := b.owned()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return log.Marks(gateway), nil
+	marks, rows := log.Marks(gateway)
+	return marks, rows, nil
 }
 
 // Mark returns the durable mark of one stream in one partition, after what

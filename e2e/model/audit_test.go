@@ -70,9 +70,9 @@ func (l *ledger) run(p []byte) error {
 	for range sources {
 		p = p[uvarint():]
 		p = p[13:]
-		uvarint()
-		uvarint()
-		uvarint()
+		for range 5 { // prev, first, last, and the row
+			uvarint()
+		}
 	}
 	for len(p) > 0 {
 		b, rest, err := record.Next(p)

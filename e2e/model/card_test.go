@@ -234,7 +234,8 @@ func (c *card) restore() (bool, error) {
 }
 
 // damage makes a gap of some records, or takes the end of a lane away as if the
-// card had lied about a sync.
+// card had lied about a sync, or takes a row of the map table away, or all rows
+// from it on.
 func (c *card) damage(a, b uint32) (gone func(place) bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -243,6 +244,15 @@ func (c *card) damage(a, b uint32) (gone func(place) bool, err error) {
 		return none, nil
 	}
 	x := c.state.buffers[int(a)%len(c.state.buffers)]
+	if n := len(x.rows); n > 0 && a/1024%3 == 0 {
+		from := int(b) % n
+		to := from + 1
+		if a/4096%2 == 0 {
+			to = n
+		}
+		x.rows = slices.Delete(x.rows, from, to)
+		return none, nil
+	}
 	ln := wire.Lane(a / 64 % wire.Lanes)
 	l := &x.lanes[ln]
 	if len(l.items) == 0 {

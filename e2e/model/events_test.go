@@ -126,6 +126,9 @@ func (w *world) land(x act) {
 func (w *world) changeTopic(x act) {
 	log := w.leader()
 	name := []string{topicA, topicA, topicB}[x.b%3]
+	if x.op == opGrow && x.b/3%3 == 0 {
+		name = wire.GapTopic
+	}
 	if log == nil {
 		return
 	}

@@ -64,9 +64,6 @@ func search(t *testing.T, newDisk func(*world, int) disk, d time.Duration) {
 	}
 	base := rand.Uint64()
 	t.Logf("schedules from seed %d on; WEIR_SEED=… runs one", base+1)
-	for _, k := range known {
-		t.Logf("NOT TRIED TOGETHER, %v and %v: %s", k.a, k.b, k.why)
-	}
 	began := time.Now()
 	var next atomic.Uint64
 	t.Run("search", func(t *testing.T) {

@@ -65,7 +65,7 @@ func (w *world) startNode(addr string) {
 // lead is cloud.go in small: take over, serve until the log is lost.
 func (n *node) lead(ctx context.Context) {
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 1 << 20,
+		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 1 << 20, Window: 2,
 		Log: n.w.slog, Mutations: n.w.rules.log,
 	})
 	if err != nil {
@@ -252,12 +252,12 @@ func (u *uplink) answer(err error) error {
 	return errors.Join(receiver.ErrBusy, err)
 }
 
-func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
+func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
+	var known receiver.Offered
 	log, err := u.n.owned()
 	if err != nil {
-		return nil, nil, err
+		return known, err
 	}
-	var states []wire.OfferedBuffer
 	offered := map[wire.BufferID]bool{}
 	for _, b := range buffers {
 		if b.Current {
@@ -267,17 +267,23 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 			commitlog.New: wire.BufferNew, commitlog.Known: wire.BufferKnown,
 			commitlog.Retired: wire.BufferRetired, commitlog.Aside: wire.BufferAside,
 		}[log.BufferState(gateway, commitlog.BufferID(b.ID))]
-		states = append(states, wire.OfferedBuffer{ID: b.ID, State: st})
+		known.Buffers = append(known.Buffers, wire.OfferedBuffer{ID: b.ID, State: st})
 		offered[b.ID] = true
 	}
-	var marks []wire.Mark
-	for _, m := range log.Marks(gateway) {
+	marks, rows := log.Marks(gateway)
+	for _, m := range marks {
 		if id := wire.BufferID(m.Stream.Buffer); offered[id] {
-			marks = append(marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
+			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
 				Topic: wire.TopicID(m.Topic), Partition: m.Partition, Last: m.Last})
 		}
 	}
-	return states, marks, nil
+	for _, r := range rows {
+		if id := wire.BufferID(r.Stream.Buffer); offered[id] {
+			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: wire.Lane(r.Stream.Lane),
+				Topic: wire.TopicID(r.Topic), Name: r.Name, Row: wire.Row(r.Row)})
+		}
+	}
+	return known, nil
 }
 
 func (u *uplink) Resolve(ctx context.Context, _, topic string) (wire.TopicID, int32, error) {
@@ -319,7 +325,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 			topic = t.ID
 		}
 	}
-	source := commitlog.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last}
+	source := commitlog.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: commitlog.Row(a.Row)}
 	log.Append(commitlog.Append{Topic: topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(_ int64, err error) {
 			if err = u.answer(err); u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {

@@ -3,7 +3,6 @@ package model
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -50,15 +49,6 @@ var weights = [ops]int{
 // chance is in how many of a hundred schedules each rare event takes part.
 var chance = [ops]int{
 	opSlow: 60, opTrouble: 30, opGrow: 30, opRecreate: 15, opBackup: 30, opRestore: 30, opDamage: 25, opAge: 2, opBad: 30,
-}
-
-// known are pairs of events that do not meet in one schedule, since the product
-// is known to break a promise when they do. WEIR_KNOWN=1 lets them meet.
-var known = []struct {
-	a, b op
-	why  string
-}{
-	{opRestore, opGrow, "an image that is older than a row of the map table brings records back without it: with a new partition count what was delivered is delivered again; so does a damaged map table"},
 }
 
 // act is one event of a schedule.
@@ -121,11 +111,6 @@ func draw(seed uint64, only []op) schedule {
 		}
 	}
 	odds[opBackup] = odds[opRestore] // one is nothing without the other
-	for _, k := range known {
-		if odds[k.a] > 0 && os.Getenv("WEIR_KNOWN") == "" {
-			odds[k.b] = 0
-		}
-	}
 	total := 0
 	for _, w := range odds {
 		total += w

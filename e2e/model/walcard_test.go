@@ -206,12 +206,11 @@ func (d *walCard) restore() (bool, error) {
 
 // damage spoils some bytes of a file, or its end. If it lies in a lane of a
 // buffer, everything there may be gone; else nothing is. Left alone are the dead
-// letters, which are the only copy, and the map tables: a gateway that has lost
-// one sends by today's number of partitions, see known.
+// letters, which are the only copy.
 func (d *walCard) damage(a, b uint32) (gone func(place) bool, err error) {
 	var all []string
 	err = filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && e.Name() != "lock" && e.Name() != "rows" && filepath.Ext(path) != ".dead" {
+		if err == nil && !e.IsDir() && e.Name() != "lock" && filepath.Ext(path) != ".dead" {
 			all = append(all, path)
 		}
 		return err

@@ -75,6 +75,9 @@ func (l *Log) checkAppend(a Append) error {
 		switch {
 		case s.First == 0 || s.Last < s.First:
 			return fmt.Errorf("%w: sequences %d to %d", ErrCorrupt, s.First, s.Last)
+		case s.Row.Partitions > MaxPartitions || !s.Row.maps(a.Partition, s.Last):
+			return fmt.Errorf("%w: sequences %d to %d in partition %d by a row of %d partitions from %d on",
+				ErrCorrupt, s.First, s.Last, a.Partition, s.Row.Partitions, s.Row.From)
 		case b.ProducerID() >= 0:
 			return fmt.Errorf("%w: gateway's batch with producer id %d", ErrUnsupported, b.ProducerID())
 		}

@@ -199,7 +199,7 @@ func TestMerge(t *testing.T) {
 			t.Error("a full batch was changed besides its offset and epoch")
 		}
 		for _, m := range []Mark{{*stream("g1", 1), topic.ID, 0, 3}, {*stream("g2", 1), topic.ID, 0, 1}} {
-			if got := l.Marks(m.Stream.Gateway); !slices.Equal(got, []Mark{m}) {
+			if got := marksOf(l, m.Stream.Gateway); !slices.Equal(got, []Mark{m}) {
 				t.Errorf("marks %v, want %v", got, m)
 			}
 		}

@@ -26,7 +26,7 @@ type state struct {
 	// gateway, the newest.
 	adopted map[string]BufferID
 
-	forgetful, ageless bool // Mutations
+	forgetful, ageless, firstRows bool // Mutations
 }
 
 // topic is a topic with its data.

@@ -86,9 +86,9 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	}
 	streams := make(map[Stream]bool)
 	for name, g := range a.state.gateways {
-		for buffer, marks := range g.buffers {
-			for key := range marks {
-				streams[Stream{name, buffer, key.lane}] = true
+		for id, b := range g.buffers {
+			for key := range b.marks {
+				streams[Stream{name, id, key.lane}] = true
 			}
 		}
 	}

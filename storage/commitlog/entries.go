@@ -32,8 +32,8 @@ const maxName = 1<<16 - 1
 // minSource and maxSource are the bytes that a source takes in a run, without
 // the gateway's id.
 const (
-	minSource = 1 + 12 + 1 + 3
-	maxSource = 3 + 12 + 1 + 3*10
+	minSource = 1 + 12 + 1 + 5
+	maxSource = 3 + 12 + 1 + 4*10 + 5
 )
 
 // outsideCRC is how many bytes at the front of a batch its own CRC leaves
@@ -77,6 +77,8 @@ func appendRunHead(p []byte, r *run) []byte {
 		p = binary.AppendUvarint(p, s.Prev)
 		p = binary.AppendUvarint(p, s.First-s.Prev)
 		p = binary.AppendUvarint(p, s.Last-s.First)
+		p = binary.AppendUvarint(p, uint64(s.Row.Partitions))
+		p = binary.AppendUvarint(p, s.Row.From)
 	}
 	return p
 }
@@ -147,7 +149,9 @@ func decodeRunHead(body []byte) (r *run, sum uint32, err error) {
 		s.Prev = d.uvarint()
 		s.First = s.Prev + d.uvarint()
 		s.Last = s.First + d.uvarint()
-		if s.First <= s.Prev || s.Last < s.First {
+		partitions := d.uvarint()
+		s.Row = Row{Partitions: int32(partitions), From: d.uvarint()}
+		if s.First <= s.Prev || s.Last < s.First || partitions > MaxPartitions || !s.Row.maps(r.partition, s.Last) {
 			d.bad = true
 		}
 	}

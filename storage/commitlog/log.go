@@ -73,7 +73,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
 	}
 	l.journal, err = journal.Open(ctx, journal.Options{
-		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Depth: l.depth, Log: l.log,
+		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Depth: l.depth, Window: o.Window, Log: l.log,
 	}, applier{l})
 	if err != nil {
 		return nil, fmt.Errorf("open commit log: %w", translate(err))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -13,10 +14,22 @@ const tombstones = 256
 
 // gateway is what the log remembers of one gateway.
 type gateway struct {
-	buffers map[BufferID]map[laneKey]uint64 // marks of buffers that are not retired
+	buffers map[BufferID]*progress // those that are not retired
 
 	retired   []BufferID // ascending, so oldest first; at most tombstones
 	forgotten bool       // older ones than those in retired have been dropped
+}
+
+// progress is how far a gateway's buffer has been delivered.
+type progress struct {
+	marks map[laneKey]uint64
+	rows  map[rowKey]Row // the newest by which something was appended
+}
+
+// rowKey names a row within its buffer.
+type rowKey struct {
+	lane  uint8
+	topic TopicID
 }
 
 // laneKey names a mark within its buffer.
@@ -33,10 +46,10 @@ func compareBuffers(a, b BufferID) int { return bytes.Compare(a[:], b[:]) }
 // mark returns the last sequence of a stream in a partition, 0 for none.
 func (s *state) mark(key markKey) uint64 {
 	g := s.gateways[key.stream.Gateway]
-	if g == nil {
+	if g == nil || g.buffers[key.stream.Buffer] == nil {
 		return 0
 	}
-	return g.buffers[key.stream.Buffer][laneKey{key.stream.Lane, key.place}]
+	return g.buffers[key.stream.Buffer].marks[laneKey{key.stream.Lane, key.place}]
 }
 
 func (s *state) bufferState(key bufferKey) BufferState {
@@ -72,7 +85,7 @@ func (g *gateway) state(id BufferID) BufferState {
 func (s *state) gateway(name string) *gateway {
 	g := s.gateways[name]
 	if g == nil {
-		g = &gateway{buffers: make(map[BufferID]map[laneKey]uint64)}
+		g = &gateway{buffers: make(map[BufferID]*progress)}
 		s.gateways[name] = g
 	}
 	return g
@@ -93,12 +106,16 @@ func (s *state) advance(place placeKey, src Source) error {
 		}
 	}
 	g := s.gateway(src.Stream.Gateway)
-	marks := g.buffers[src.Stream.Buffer]
-	if marks == nil {
-		marks = make(map[laneKey]uint64)
-		g.buffers[src.Stream.Buffer] = marks
+	b := g.buffers[src.Stream.Buffer]
+	if b == nil {
+		b = &progress{make(map[laneKey]uint64), make(map[rowKey]Row)}
+		g.buffers[src.Stream.Buffer] = b
 	}
-	marks[laneKey{src.Stream.Lane, place}] = src.Last
+	b.marks[laneKey{src.Stream.Lane, place}] = src.Last
+	row := rowKey{src.Stream.Lane, place.topic}
+	if old, ok := b.rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !s.firstRows {
+		b.rows[row] = src.Row
+	}
 	return nil
 }
 
@@ -124,39 +141,42 @@ func (s *state) retire(key bufferKey) {
 // stay known.
 func (s *state) forgetTopic(id TopicID) {
 	for _, g := range s.gateways {
-		for _, marks := range g.buffers {
-			for key := range marks {
-				if key.place.topic == id {
-					delete(marks, key)
-				}
-			}
+		for _, b := range g.buffers {
+			maps.DeleteFunc(b.marks, func(k laneKey, _ uint64) bool { return k.place.topic == id })
+			maps.DeleteFunc(b.rows, func(k rowKey, _ Row) bool { return k.topic == id })
 		}
 	}
 }
 
-// Marks returns the durable marks of all streams of a gateway, in no order.
-func (l *Log) Marks(gateway string) []Mark {
+// Marks returns the durable marks of all streams of a gateway, and the newest
+// row of each stream and topic, in no order.
+func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	var marks []Mark
 	if l.mutations.PromiseMarks {
 		marks = l.promised.add(gateway, marks)
 	}
 	g := l.state.gateways[gateway]
 	if g == nil {
-		return marks
+		return marks, nil
 	}
-	for buffer, lanes := range g.buffers {
-		for key, last := range lanes {
+	for id, b := range g.buffers {
+		for key, last := range b.marks {
 			marks = append(marks, Mark{
-				Stream:    Stream{Gateway: gateway, Buffer: buffer, Lane: key.lane},
+				Stream:    Stream{Gateway: gateway, Buffer: id, Lane: key.lane},
 				Topic:     key.place.topic,
 				Partition: key.place.partition,
 				Last:      last,
 			})
 		}
+		for key, row := range b.rows {
+			rows = append(rows, MapRow{
+				Stream: Stream{Gateway: gateway, Buffer: id, Lane: key.lane},
+				Topic:  key.topic, Name: l.state.topics[key.topic].Name, Row: row,
+			})
+		}
 	}
-	return marks
+	return marks, rows
 }
 
 // Mark returns the durable mark of a stream in a partition, 0 for none, once

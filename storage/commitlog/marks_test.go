@@ -5,11 +5,17 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/mem"
 )
+
+func marksOf(l *Log, gateway string) []Mark {
+	marks, _ := l.Marks(gateway)
+	return marks
+}
 
 func buffer(counter uint32) BufferID {
 	var id BufferID
@@ -24,6 +30,12 @@ func stream(gateway string, counter uint32) *Stream {
 
 func source(gateway string, counter uint32, prev, first, last uint64) *Source {
 	return &Source{Stream: *stream(gateway, counter), Prev: prev, First: first, Last: last}
+}
+
+// mapped adds a row to a source.
+func mapped(s *Source, partitions int32, from uint64) Source {
+	s.Row = Row{Partitions: partitions, From: from}
+	return *s
 }
 
 // The rules of a single append against the mark: prev, duplicates, straddle,
@@ -73,7 +85,7 @@ func TestMarkRules(t *testing.T) {
 			t.Errorf("%+v was taken for a duplicate", a.Source)
 		}
 	}
-	if n := len(l.Marks("g")); n != 4 {
+	if n := len(marksOf(l, "g")); n != 4 {
 		t.Errorf("%d marks of the gateway, want 4", n)
 	}
 }
@@ -111,7 +123,7 @@ func TestMarksInFlight(t *testing.T) {
 		if !pending(first) || !pending(again) || !pending(next) || !pending(refused) || len(asked) > 0 {
 			t.Fatal("answered while the slot flies")
 		}
-		if marks := l.Marks("g"); len(marks) != 0 {
+		if marks := marksOf(l, "g"); len(marks) != 0 {
 			t.Fatalf("marks %v are visible and not durable", marks)
 		}
 		if s := l.BufferState("g", buffer(1)); s != New {
@@ -218,7 +230,7 @@ func TestMarksOfDeletedTopic(t *testing.T) {
 	if got := refusal(t, r); got.Reason != ReasonTopic || !errors.Is(r.err, ErrUnknownTopic) || got.Mark != 0 {
 		t.Errorf("%+v", got)
 	}
-	if marks := l.Marks("g"); len(marks) != 0 {
+	if marks := marksOf(l, "g"); len(marks) != 0 {
 		t.Error(marks)
 	}
 	if s := l.BufferState("g", buffer(1)); s != Known {
@@ -290,7 +302,7 @@ func TestRetire(t *testing.T) {
 	state(l, 5, Retired)
 	state(l, 3, New)
 	state(l, 6, New)
-	if marks := l.Marks("g"); len(marks) != 0 {
+	if marks := marksOf(l, "g"); len(marks) != 0 {
 		t.Error(marks)
 	}
 	for _, s := range []*Source{source("g", 5, 0, 1, 1), source("g", 5, 1, 2, 2), source("g", 5, 0, 9, 9)} {
@@ -381,9 +393,9 @@ func TestMarksAfterReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	appended(t, l, Append{Topic: topic.ID, Partition: 2, Batch: batch("c"), Source: source("g", 1, 0, 5, 5)})
-	want := sorted(l.Marks("g"))
+	want := sorted(marksOf(l, "g"))
 	l = open(t, b)
-	if got := sorted(l.Marks("g")); !slices.Equal(got, want) || len(got) != 3 {
+	if got := sorted(marksOf(l, "g")); !slices.Equal(got, want) || len(got) != 3 {
 		t.Errorf("marks %v, want %v", got, want)
 	}
 	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("a"), Source: source("g", 1, 0, 1, 4)}); base != -1 {
@@ -397,4 +409,47 @@ func TestMarksAfterReopen(t *testing.T) {
 func sorted(marks []Mark) []Mark {
 	slices.SortFunc(marks, func(a, b Mark) int { return int(a.Partition - b.Partition) })
 	return marks
+}
+
+// The log keeps the newest row of each stream and topic as long as its marks,
+// and takes none that cannot have given a record its partition.
+func TestRows(t *testing.T) {
+	b := mem.New()
+	l := open(t, b)
+	topic, other := createTopic(t, l, "t", 4), createTopic(t, l, "u", 1)
+	put := func(topic Topic, partition int32, src Source) {
+		t.Helper()
+		appended(t, l, Append{Topic: topic.ID, Partition: partition, Batch: batch("x"), Source: &src})
+	}
+	put(topic, 0, mapped(source("g", 1, 0, 1, 4), 1, 1))
+	put(topic, 3, mapped(source("g", 1, 0, 9, 9), 4, 6))
+	put(topic, 1, mapped(source("g", 1, 0, 5, 5), 2, 5)) // late: the row that was told is newer
+	put(other, 0, mapped(source("g", 1, 0, 7, 7), 1, 1))
+	put(other, 0, *source("g", 2, 0, 1, 1)) // without one
+	want := func(rows ...MapRow) {
+		t.Helper()
+		_, got := l.Marks("g")
+		slices.SortFunc(got, func(a, b MapRow) int { return strings.Compare(a.Name, b.Name) })
+		if !slices.Equal(got, rows) {
+			t.Errorf("rows %+v, want %+v", got, rows)
+		}
+	}
+	first := MapRow{*stream("g", 1), topic.ID, "t", Row{4, 6}}
+	second := MapRow{*stream("g", 1), other.ID, "u", Row{1, 1}}
+	want(first, second)
+	l = open(t, b)
+	want(first, second)
+
+	for _, bad := range []Row{{Partitions: 2, From: 1}, {Partitions: 4}, {Partitions: 4, From: 12}, {Partitions: MaxPartitions + 1, From: 1}, {From: 1}} {
+		src := source("g", 1, 9, 10, 11)
+		src.Row = bad
+		if r := <-send(l, Append{Topic: topic.ID, Partition: 3, Batch: batch("x"), Source: src}); !errors.Is(r.err, ErrCorrupt) {
+			t.Errorf("%+v: %v", bad, r.err)
+		}
+	}
+	must(l.DeleteTopic(t.Context(), topic.ID))
+	want(second)
+	must(l.Retire(t.Context(), "g", buffer(1)))
+	want()
+	sound(t, b)
 }

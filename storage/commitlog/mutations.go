@@ -11,6 +11,7 @@ type Mutations struct {
 	AckDuplicate   bool // ack a duplicate at once, while the slot that set the mark may be in flight
 	PromiseMarks   bool // tell gateways the marks of slots that are in flight
 	KeepNoTombs    bool // forget a retired buffer completely
+	KeepFirstRow   bool // keep the first row of a stream and topic instead of the newest
 	ForgottenIsNew bool // take an unknown buffer for a new one, however old its counter
 }
 
@@ -45,7 +46,7 @@ func (p *promises) add(gateway string, marks []Mark) []Mark {
 // would end it before a test could see what a missing rule does.
 func (l *Log) mutate(m Mutations) {
 	l.mutations = m
-	l.state.forgetful, l.state.ageless = m.KeepNoTombs, m.ForgottenIsNew
+	l.state.forgetful, l.state.ageless, l.state.firstRows = m.KeepNoTombs, m.ForgottenIsNew, m.KeepFirstRow
 	if m != (Mutations{}) {
 		l.state.tolerate = func(error) {}
 	}

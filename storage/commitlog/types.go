@@ -41,9 +41,30 @@ type Topic struct {
 // Source says which sequences of a stream a batch holds. Prev is the sequence
 // that this sender handed to this partition before, or the mark that it was
 // given, or 0. appendSource holds the rules.
+//
+// Row is how the sender mapped the records to this partition. The log keeps the
+// newest one of each stream and topic, and gives it back with the marks.
 type Source struct {
 	Stream            Stream
 	Prev, First, Last uint64
+	Row               Row
+}
+
+// Row says that a stream's records of a topic are spread over Partitions
+// partitions from sequence From on. The zero Row: the sender does not say.
+type Row struct {
+	Partitions int32
+	From       uint64
+}
+
+// older reports whether r came before s in a map table, which only grows.
+func (r Row) older(s Row) bool {
+	return r.From < s.From || r.From == s.From && r.Partitions < s.Partitions
+}
+
+// maps says whether r can have given the record at seq this partition.
+func (r Row) maps(partition int32, seq uint64) bool {
+	return r == Row{} || partition < r.Partitions && r.From > 0 && r.From <= seq
 }
 
 // Append is a batch on its way into a partition.
@@ -70,6 +91,15 @@ type Mark struct {
 	Topic     TopicID
 	Partition int32
 	Last      uint64
+}
+
+// MapRow is the newest row by which something of a stream became durable in a
+// topic.
+type MapRow struct {
+	Stream Stream
+	Topic  TopicID
+	Name   string // of the topic
+	Row    Row
 }
 
 // BufferState is what the log remembers of a gateway's buffer.
@@ -109,6 +139,7 @@ type Options struct {
 	TailBytes int64 // memory for recently read and written batches; 64 MiB
 	SlotBytes int   // largest slot; 4 MiB
 	Depth     int   // slots in flight at once; 4
+	Window    int   // slots read at once in recovery; 16
 
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now: timestamps of topics and of log-append-time, never safety

@@ -40,22 +40,23 @@ func (s *session) next() error {
 }
 
 func (s *session) offer(f *wire.Offer) error {
-	states, marks, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
+	known, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
 	if err != nil {
 		return fmt.Errorf("look up marks: %w", err)
 	}
-	return s.sendMarks(states, marks)
+	return s.sendMarks(known)
 }
 
 // sendMarks answers a Hello or an Offer, in as many frames as it takes.
-func (s *session) sendMarks(states []wire.OfferedBuffer, marks []wire.Mark) error {
+func (s *session) sendMarks(o Offered) error {
 	for {
 		f := &wire.Marks{
-			Buffers: states[:min(len(states), wire.MaxMarks)],
-			Marks:   marks[:min(len(marks), wire.MaxMarks)],
+			Buffers: o.Buffers[:min(len(o.Buffers), wire.MaxMarks)],
+			Marks:   o.Marks[:min(len(o.Marks), wire.MaxMarks)],
+			Rows:    o.Rows[:min(len(o.Rows), wire.MaxRows)],
 		}
-		states, marks = states[len(f.Buffers):], marks[len(f.Marks):]
-		f.Final = len(states) == 0 && len(marks) == 0
+		o = Offered{o.Buffers[len(f.Buffers):], o.Marks[len(f.Marks):], o.Rows[len(f.Rows):]}
+		f.Final = len(o.Buffers) == 0 && len(o.Marks) == 0 && len(o.Rows) == 0
 		if err := s.send(f); err != nil || f.Final {
 			return err
 		}

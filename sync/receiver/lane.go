@@ -102,7 +102,7 @@ func (s *session) append(f *wire.Append, ln wire.Lane, rm room, out *outbox) err
 	}
 	s.submit(Append{
 		Stream: Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
-		Topic:  f.Topic, Partition: f.Partition,
+		Topic:  f.Topic, Partition: f.Partition, Row: f.Row,
 		Prev: f.Prev, First: f.First, Last: f.Last, Batch: f.Batch,
 	}, o, out)
 	return nil

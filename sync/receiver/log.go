@@ -20,18 +20,27 @@ type Append struct {
 	Stream            Stream
 	Topic             wire.TopicID
 	Partition         int32
+	Row               wire.Row // by which the records were mapped
 	Prev, First, Last uint64
 	Batch             record.Batch // not verified; belongs to the log until done is called
 	Gap               bool         // made here, for topic weir.gaps
+}
+
+// Offered is what the log knows of buffers.
+type Offered struct {
+	Buffers []wire.OfferedBuffer
+	Marks   []wire.Mark
+	Rows    []wire.MapRow
 }
 
 // Log is what the receiver needs of the cloud. Its errors are those below;
 // another one counts as ErrBusy. Each method may answer with a *NotOwnerError,
 // which ends all sessions.
 type Log interface {
-	// Offer says what is known of a gateway's buffers, and the marks of those
-	// that are known. Durable marks only.
-	Offer(ctx context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error)
+	// Offer says what is known of a gateway's buffers, with the marks of those
+	// that are known, and the newest row of each lane and topic by which
+	// something was appended. Durable ones only.
+	Offer(ctx context.Context, gateway string, buffers []wire.Buffer) (Offered, error)
 	// Resolve finds a topic, and creates it if there is none and this gateway
 	// may have it: durable on return. ErrNotAllowed, ErrBusy.
 	Resolve(ctx context.Context, gateway, topic string) (id wire.TopicID, partitions int32, err error)

@@ -30,14 +30,15 @@ type stubLog struct {
 	mark    uint64
 	err     error // of Offer and Resolve
 	marks   []wire.Mark
+	rows    []wire.MapRow
 	states  []wire.OfferedBuffer
 }
 
-func (l *stubLog) Offer(context.Context, string, []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
+func (l *stubLog) Offer(context.Context, string, []wire.Buffer) (receiver.Offered, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.offers++
-	return l.states, l.marks, l.err
+	return receiver.Offered{Buffers: l.states, Marks: l.marks, Rows: l.rows}, l.err
 }
 
 func (l *stubLog) Resolve(_ context.Context, _, topic string) (wire.TopicID, int32, error) {
@@ -165,7 +166,7 @@ func batch(t *testing.T, values ...string) record.Batch {
 }
 
 func live(t *testing.T, prev, first, last uint64) *wire.Append {
-	return &wire.Append{Lane: wire.Live, Prev: prev, First: first, Last: last, Kind: wire.KindBatch, Batch: batch(t, "v")}
+	return &wire.Append{Lane: wire.Live, Row: wire.Row{Partitions: 1, From: 1}, Prev: prev, First: first, Last: last, Kind: wire.KindBatch, Batch: batch(t, "v")}
 }
 
 func bubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
@@ -285,8 +286,8 @@ func TestGapBecomesARecord(t *testing.T) {
 		p.hello()
 		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Bulk})
 		id := wire.TopicID{15: byte(len(wire.GapTopic))}
-		p.send(lane, &wire.Gap{Lane: wire.Bulk, Topic: id, Prev: 1, Ranges: []wire.Range{{First: 3, Last: 4}, {First: 9, Last: 9}}, Count: 3, Exact: true, Of: "sensors", Cause: "gone: x"})
-		p.send(lane, &wire.Gap{Lane: wire.Bulk, Topic: wire.TopicID{1}, Ranges: []wire.Range{{First: 1, Last: 1}}})
+		p.send(lane, &wire.Gap{Lane: wire.Bulk, Topic: id, Row: wire.Row{Partitions: 1, From: 1}, Prev: 1, Ranges: []wire.Range{{First: 3, Last: 4}, {First: 9, Last: 9}}, Count: 3, Exact: true, Of: "sensors", Cause: "gone: x"})
+		p.send(lane, &wire.Gap{Lane: wire.Bulk, Topic: wire.TopicID{1}, Row: wire.Row{Partitions: 1, From: 1}, Ranges: []wire.Range{{First: 1, Last: 1}}})
 		if f, ok := p.read(lane).(*wire.Refused); !ok || f.Reason != wire.ReasonGone {
 			t.Fatalf("got %+v", f)
 		}

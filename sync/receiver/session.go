@@ -167,7 +167,7 @@ func (s *session) hello(f *wire.Hello) error {
 	if err := s.r.register(s); err != nil {
 		return fmt.Errorf("take over gateway: %w", err)
 	}
-	states, marks, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
+	known, err := s.r.o.Log.Offer(s.ctx, s.gateway, f.Buffers)
 	if err != nil {
 		return fmt.Errorf("look up marks: %w", err)
 	}
@@ -181,7 +181,7 @@ func (s *session) hello(f *wire.Hello) error {
 	if err != nil {
 		return err
 	}
-	if err := s.sendMarks(states, marks); err != nil {
+	if err := s.sendMarks(known); err != nil {
 		return err
 	}
 	s.log.Info("gateway connected", "software", f.Software, "buffers", len(f.Buffers))

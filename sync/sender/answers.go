@@ -138,10 +138,10 @@ func (l *lane) learnTopic(name string) error {
 	}
 	last, mapped := l.table.last(name)
 	switch a := q.answer; {
-	case a == nil || mapped && last.TopicID == a.ID && last.Partitions == a.Partitions:
-	case !mapped:
+	case a == nil:
+	case !mapped || !l.covers(name):
 		err = l.addRow(a, 1)
-	case l.buffer.Current:
+	case (last.TopicID != a.ID || last.Partitions != a.Partitions) && l.buffer.Current:
 		err = l.grow(a)
 	}
 	if err != nil {
@@ -161,6 +161,16 @@ func (l *lane) learnTopic(name string) error {
 		l.addGrave(l.led.doom(name), q.refuse.Reason.String()+": "+q.refuse.Text)
 	}
 	return nil
+}
+
+// covers says whether the map table has rows for what waits for a topic. One that
+// was damaged may have lost the first of them before it was ever used.
+func (l *lane) covers(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seq, waits := l.led.waitsFor(name)
+	_, ok := l.table.find(name, seq)
+	return ok || !waits
 }
 
 // grow adds a row for a topic that has changed. It begins behind everything that
@@ -186,7 +196,7 @@ func (l *lane) addRow(a *wire.Topic, from uint64) error {
 		return fmt.Errorf("add row to map table: %w", err)
 	}
 	l.mu.Lock()
-	l.table.rows = append(l.table.rows, row)
+	l.table.add(row)
 	l.mu.Unlock()
 	return nil
 }

@@ -56,6 +56,30 @@ func (b *fakeBuffers) open() {
 	b.poke()
 }
 
+// image is what a card holds at this moment.
+func (b *fakeBuffers) image() []*fakeBuffer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []*fakeBuffer
+	for _, x := range b.buffers {
+		c := *x
+		for i := range c.lanes {
+			c.lanes[i].items = slices.Clone(c.lanes[i].items)
+		}
+		c.rows = slices.Clone(c.rows)
+		all = append(all, &c)
+	}
+	return all
+}
+
+// restore puts an image back into the gateway, which is off.
+func (b *fakeBuffers) restore(image []*fakeBuffer) {
+	b.mu.Lock()
+	b.buffers = image
+	b.mu.Unlock()
+	b.open()
+}
+
 func (b *fakeBuffers) poke() {
 	select {
 	case b.notify <- struct{}{}:

@@ -25,6 +25,7 @@ type fakeLog struct {
 	names   map[string]wire.TopicID
 	counts  map[wire.TopicID]int32
 	parts   map[partition]*fakePart
+	rows    map[rowKey]wire.Row // the newest
 	buffers map[string]map[wire.BufferID]wire.BufferState
 	flying  []*flight
 	pumping bool
@@ -37,6 +38,12 @@ type fakeLog struct {
 type partition struct {
 	topic wire.TopicID
 	n     int32
+}
+
+// rowKey names a lane's rows of a topic.
+type rowKey struct {
+	stream receiver.Stream
+	topic  wire.TopicID
 }
 
 type fakePart struct{ spec, durable map[receiver.Stream]uint64 }
@@ -60,7 +67,7 @@ func newFakeLog() *fakeLog {
 	l := &fakeLog{
 		latency: func() time.Duration { return 0 },
 		names:   map[string]wire.TopicID{}, counts: map[wire.TopicID]int32{},
-		parts: map[partition]*fakePart{}, buffers: map[string]map[wire.BufferID]wire.BufferState{},
+		parts: map[partition]*fakePart{}, rows: map[rowKey]wire.Row{}, buffers: map[string]map[wire.BufferID]wire.BufferState{},
 	}
 	l.change.L = &l.mu
 	return l
@@ -102,11 +109,10 @@ func (l *fakeLog) part(topic wire.TopicID, n int32) *fakePart {
 	return p
 }
 
-func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer) ([]wire.OfferedBuffer, []wire.Mark, error) {
+func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var states []wire.OfferedBuffer
-	var marks []wire.Mark
+	var known receiver.Offered
 	for _, b := range buffers {
 		st := wire.BufferNew
 		if s, ok := l.buffers[gateway][b.ID]; ok {
@@ -118,16 +124,21 @@ func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer
 			}
 			for s, m := range p.durable {
 				if s.Gateway == gateway && s.Buffer == b.ID {
-					marks = append(marks, wire.Mark{Buffer: b.ID, Lane: s.Lane, Topic: k.topic, Partition: k.n, Last: m})
+					known.Marks = append(known.Marks, wire.Mark{Buffer: b.ID, Lane: s.Lane, Topic: k.topic, Partition: k.n, Last: m})
 					if st == wire.BufferNew {
 						st = wire.BufferKnown
 					}
 				}
 			}
 		}
-		states = append(states, wire.OfferedBuffer{ID: b.ID, State: st})
+		known.Buffers = append(known.Buffers, wire.OfferedBuffer{ID: b.ID, State: st})
+		for k, row := range l.rows {
+			if k.stream.Gateway == gateway && k.stream.Buffer == b.ID && l.counts[k.topic] > 0 {
+				known.Rows = append(known.Rows, wire.MapRow{Buffer: b.ID, Lane: k.stream.Lane, Topic: k.topic, Name: l.nameOf(k.topic), Row: row})
+			}
+		}
 	}
-	return states, marks, nil
+	return known, nil
 }
 
 func (l *fakeLog) Resolve(_ context.Context, _, topic string) (wire.TopicID, int32, error) {
@@ -221,6 +232,7 @@ func (l *fakeLog) landFirst() {
 	l.flying = l.flying[1:]
 	p := l.part(f.a.Topic, f.a.Partition)
 	if f.records != nil {
+		l.rows[rowKey{f.a.Stream, f.a.Topic}] = f.a.Row
 		p.durable[f.a.Stream] = f.a.Last
 		for _, r := range f.records {
 			if l.discard {

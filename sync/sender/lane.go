@@ -152,46 +152,47 @@ func (l *lane) open() (found bool, err error) {
 			return false, fmt.Errorf("read map table of buffer %s: %w", b.ID, err)
 		}
 		t := newTable(rows, l.id)
-		gapTopics, known, err := l.gapTopics(b.ID, t)
-		if err != nil || !known {
-			return false, err // the answer wakes us
+		if err := l.recall(b.ID, t); err != nil {
+			return false, err
 		}
-		l.begin(b, seen, t, gapTopics)
+		l.begin(b, seen, t)
 		return true, nil
 	}
 	return false, nil
 }
 
-// gapTopics are the ids under which this buffer reported gaps. The map table
-// says so, unless it is older than the marks: an old image of the card has come
-// back, or the table was damaged. Then a mark in a topic that it does not know may
-// be one of weir.gaps, and what that mark settles must not be sent: the cloud is
-// asked for the id.
-func (l *lane) gapTopics(id wire.BufferID, t *table) (ids map[wire.TopicID]bool, known bool, err error) {
-	ids, rows := map[wire.TopicID]bool{}, map[wire.TopicID]bool{}
-	for _, r := range t.rows {
-		rows[r.TopicID] = true
-		if r.Topic == wire.GapTopic {
-			ids[r.TopicID] = true
+// recall adds to a map table what only the cloud remembers of it: an old image
+// of the card has come back, or the table was damaged. Each row is durable here
+// before it is used, as any other.
+func (l *lane) recall(id wire.BufferID, t *table) error {
+	l.n.mu.Lock()
+	rows := slices.Clone(l.n.rows[id])
+	l.n.mu.Unlock()
+	for _, told := range rows {
+		if told.Lane != l.id || l.n.s.o.Mutations.ForgetRows {
+			continue
 		}
+		row := Row{Topic: told.Name, TopicID: told.Topic, Partitions: told.Partitions, Lane: l.id, From: told.From}
+		t.used[row.Topic] = max(t.used[row.Topic], row.From)
+		if slices.Contains(t.rows, row) {
+			continue
+		}
+		if err := l.n.s.o.Buffers.AddRow(id, row); err != nil {
+			return fmt.Errorf("add row to map table: %w", err)
+		}
+		l.n.s.log.Warn("the map table is older than what was sent by it, the cloud has told the row",
+			"buffer", id, "lane", l.id, "topic", row.Topic, "partitions", row.Partitions, "from", row.From)
+		t.add(row)
 	}
-	if !slices.ContainsFunc(l.marks(id), func(m wire.Mark) bool { return m.Lane == l.id && !rows[m.Topic] }) {
-		return ids, true, nil
-	}
-	q, err := l.n.resolve(wire.GapTopic)
-	if err != nil || q.answer == nil {
-		return nil, false, err
-	}
-	ids[q.answer.ID] = true
-	return ids, true, nil
+	return nil
 }
 
 // begin starts the books of a buffer from the cloud's marks.
-func (l *lane) begin(b wire.Buffer, seen uint64, t *table, gapTopics map[wire.TopicID]bool) {
+func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
 	from := max(b.Lanes[l.id].First, 1)
 	l.ahead, l.next, l.end, l.trimmed = nil, from, false, from-1
-	led := newLedger(b.ID, l.id, from, l.marks(b.ID), gapTopics, limits{
+	led := newLedger(b.ID, l.id, from, l.marks(b.ID), t.ids(wire.GapTopic), limits{
 		window: l.n.window, readAhead: l.n.s.o.ReadAhead, batch: min(l.n.s.o.Batch, l.n.maxBatch),
 	})
 	led.mutate = l.n.s.o.Mutations
@@ -302,6 +303,10 @@ func (l *lane) place(it Item) (bool, error) {
 		}
 		return true, nil
 	}
+	if it.Seq < l.table.used[it.Topic] {
+		l.led.pushSettled(it)
+		return true, nil
+	}
 	row, ok := l.table.find(it.Topic, it.Seq)
 	if !ok {
 		l.led.park(it)
@@ -341,7 +346,7 @@ func (l *lane) flush() (sent bool, err error) {
 			return sent, nil
 		}
 		sent = true
-		f, err := l.pack.frame(l.buffer.ID, l.id, &c)
+		f, err := l.pack.frame(l.buffer.ID, l.id, l.rowOf(&c), &c)
 		if c.records != nil {
 			clear(c.records)
 			l.scratch = c.records[:0]
@@ -357,6 +362,16 @@ func (l *lane) flush() (sent bool, err error) {
 		}
 		l.sent(&c, f)
 	}
+}
+
+// rowOf is the row that gave a parcel's records their partition. Because of the
+// barrier those of one parcel have the same.
+func (l *lane) rowOf(c *parcel) wire.Row {
+	row, _ := l.table.find(c.topic, c.last)
+	if l.n.s.o.Mutations.TodaysCount {
+		row.Partitions = max(row.Partitions, c.key.partition+1)
+	}
+	return wire.Row{Partitions: row.Partitions, From: row.From}
 }
 
 func (l *lane) sent(c *parcel, f wire.Frame) {

@@ -49,6 +49,7 @@ type ledger struct {
 	// yet, which sets gapsWanted.
 	gapKey     func(seq uint64) (partKey, bool)
 	gapsWanted bool
+	reporting  *part // the partition of weir.gaps that the last gap went to
 
 	flying  int // bytes sent and not acked
 	waiting int // bytes read and not sent
@@ -139,6 +140,20 @@ func (l *ledger) park(it Item) {
 	}
 }
 
+// waitsFor returns the first sequence that waits for a topic to be mapped.
+func (l *ledger) waitsFor(topic string) (seq uint64, waits bool) {
+	if topic == wire.GapTopic {
+		if l.gapsWanted {
+			return l.order[l.judged].last, true
+		}
+		return 0, false
+	}
+	if parked := l.parked[topic]; len(parked) > 0 {
+		return parked[0].first, true
+	}
+	return 0, false
+}
+
 // unpark hands the records of a topic to their partitions.
 func (l *ledger) unpark(topic string, place func(Item) partKey) {
 	for _, e := range l.parked[topic] {
@@ -146,6 +161,13 @@ func (l *ledger) unpark(topic string, place func(Item) partKey) {
 		l.enqueue(e, l.part(place(e.item)))
 	}
 	delete(l.parked, topic)
+}
+
+// pushSettled notes a record that is known to be settled.
+func (l *ledger) pushSettled(it Item) {
+	e := newEntry(it)
+	l.add(e)
+	e.state, e.item = settled, Item{}
 }
 
 // pushDoomed notes a record that must not be sent at all, nil when it is settled
@@ -224,7 +246,11 @@ func (l *ledger) judge() {
 				return
 			}
 			p := l.part(k)
+			if l.reporting != nil && l.reporting != p && len(l.reporting.queue) > 0 {
+				return // the mark of one partition must not pass what flies to another
+			}
 			p.gaps = true
+			l.reporting = p
 			e.size = entryOverhead
 			l.enqueue(e, p)
 			if e.state == settled {
@@ -244,6 +270,7 @@ func (l *ledger) isGap(e *entry) bool { return e.state == queued && e.cause != "
 type parcel struct {
 	part        *part
 	key         partKey
+	topic       string
 	round       uint32
 	prev        uint64
 	first, last uint64
@@ -280,6 +307,9 @@ func (l *ledger) next(now time.Time, scratch []record.Record) (parcel, bool) {
 	}
 	sent := best.queue[best.next : best.next+c.n]
 	c.first, c.last = sent[0].first, sent[c.n-1].last
+	if c.topic = sent[0].item.Topic; best.gaps {
+		c.topic = wire.GapTopic
+	}
 	best.next += c.n
 	best.waiting -= c.bytes
 	l.waiting -= c.bytes

@@ -228,6 +228,27 @@ func TestLedgerHoldsBehindBuried(t *testing.T) {
 	}
 }
 
+// Topic weir.gaps has grown: a gap does not leave for its new partition while one
+// flies to the old. The mark of the new one would pass it.
+func TestLedgerGapsWaitForEachOther(t *testing.T) {
+	l := testLedger()
+	grown := partKey{topic: gapKey.topic, partition: 1}
+	l.gapKey = func(seq uint64) (partKey, bool) {
+		if seq >= 3 {
+			return grown, true
+		}
+		return gapKey, true
+	}
+	l.pushGap(Item{Seq: 2, Gap: &Gap{First: 1, Last: 2}})
+	l.pushGap(Item{Seq: 4, Gap: &Gap{First: 3, Last: 4}})
+	expect(t, "the first", next(l), "G0 0<1-2 r0")
+	expect(t, "while it flies", next(l), "-")
+	if err := l.ack(gapKey, 2); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "the second", next(l), "G1 0<3-4 r0")
+}
+
 // What lies at or below the mark of weir.gaps is settled, whatever the marks of
 // its partition say.
 func TestLedgerGapMarkSettles(t *testing.T) {

@@ -65,6 +65,7 @@ type Mutations struct {
 	EarlyGap     bool // send a gap before everything below it is settled
 	NoGap        bool // bury without a gap
 	NoHold       bool // send what follows buried records before their gap is acked
+	ForgetRows   bool // go by the gateway's map table alone, whatever the cloud knows of it
 	SendAside    bool // send buffers that the cloud set aside
 }
 

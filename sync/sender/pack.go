@@ -28,12 +28,12 @@ func newPacker(maxBatch int, plain bool) *packer {
 	return &packer{plain: record.NewBuilder(record.None), packed: record.NewBuilder(codec), maxBatch: maxBatch}
 }
 
-// frame packs c for a lane of a buffer. An error is one of the records'.
-func (p *packer) frame(id wire.BufferID, lane wire.Lane, c *parcel) (wire.Frame, error) {
+// frame packs c, which row has mapped, for a lane of a buffer. An error is one of the records'.
+func (p *packer) frame(id wire.BufferID, lane wire.Lane, row wire.Row, c *parcel) (wire.Frame, error) {
 	if c.ranges != nil {
 		return &wire.Gap{
 			Buffer: id, Lane: lane, Topic: c.key.topic, Partition: c.key.partition,
-			Round: c.round, Prev: c.prev, Ranges: c.ranges, Count: c.count, Exact: c.exact, Of: c.of, Cause: c.cause,
+			Round: c.round, Row: row, Prev: c.prev, Ranges: c.ranges, Count: c.count, Exact: c.exact, Of: c.of, Cause: c.cause,
 		}, nil
 	}
 	b := p.plain
@@ -55,6 +55,6 @@ func (p *packer) frame(id wire.BufferID, lane wire.Lane, c *parcel) (wire.Frame,
 	}
 	return &wire.Append{
 		Buffer: id, Lane: lane, Topic: c.key.topic, Partition: c.key.partition,
-		Round: c.round, Prev: c.prev, First: c.first, Last: c.last, Kind: wire.KindBatch, Batch: batch,
+		Round: c.round, Row: row, Prev: c.prev, First: c.first, Last: c.last, Kind: wire.KindBatch, Batch: batch,
 	}, nil
 }

@@ -48,6 +48,7 @@ type session struct {
 	mu     sync.Mutex // guards what follows
 	states map[wire.BufferID]wire.BufferState
 	marks  map[wire.BufferID][]wire.Mark
+	rows   map[wire.BufferID][]wire.MapRow
 	asked  map[wire.BufferID]bool    // offered, not answered
 	done   map[wire.BufferID]int     // lanes that are settled, as bits
 	topics map[string]*topicQuestion // all that lanes asked for
@@ -67,6 +68,7 @@ func newSession(s *Sender, conn Session, addr string) *session {
 		s: s, conn: conn, addr: addr, writing: make(chan struct{}, 1), asking: make(chan struct{}, 1),
 		states: map[wire.BufferID]wire.BufferState{},
 		marks:  map[wire.BufferID][]wire.Mark{},
+		rows:   map[wire.BufferID][]wire.MapRow{},
 		asked:  map[wire.BufferID]bool{},
 		done:   map[wire.BufferID]int{},
 		topics: map[string]*topicQuestion{},
@@ -196,6 +198,9 @@ func (n *session) takeMarks(m *wire.Marks) {
 	}
 	for _, mark := range m.Marks {
 		n.marks[mark.Buffer] = append(n.marks[mark.Buffer], mark)
+	}
+	for _, row := range m.Rows {
+		n.rows[row.Buffer] = append(n.rows[row.Buffer], row)
 	}
 	n.mu.Unlock()
 	for _, id := range aside {
@@ -347,6 +352,7 @@ func (n *session) laneDone(id wire.BufferID, l wire.Lane) error {
 	all := n.done[id] == 1<<wire.Lanes-1 && before != n.done[id]
 	if all {
 		delete(n.marks, id)
+		delete(n.rows, id)
 	}
 	n.mu.Unlock()
 	if !all {

@@ -1,23 +1,50 @@
 package sender
 
-import "github.com/weirmq/weir/sync/wire"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/weirmq/weir/sync/wire"
+)
 
 // table is the part of a buffer's map table that belongs to one lane. It only
 // grows, and each row is durable before it is in here: a record that is sent
 // again, by this process or the next, always finds the partition that it had.
 type table struct {
-	rows []Row
+	rows []Row // by From
+
+	// used is where the newest row of a topic begins by which something is
+	// durable in the cloud. A row is used only when everything before it is
+	// settled, so all of that topic that lies below is.
+	used map[string]uint64
 }
 
 // newTable picks a lane's rows.
 func newTable(rows []Row, lane wire.Lane) *table {
-	t := &table{}
+	t := &table{used: map[string]uint64{}}
 	for _, r := range rows {
 		if r.Lane == lane {
-			t.rows = append(t.rows, r)
+			t.add(r)
 		}
 	}
 	return t
+}
+
+// add takes a row: behind all that begin at the same sequence or before it.
+func (t *table) add(row Row) {
+	at, _ := slices.BinarySearchFunc(t.rows, row.From+1, func(r Row, from uint64) int { return cmp.Compare(r.From, from) })
+	t.rows = slices.Insert(t.rows, at, row)
+}
+
+// ids are the ids that a topic has had.
+func (t *table) ids(topic string) map[wire.TopicID]bool {
+	ids := map[wire.TopicID]bool{}
+	for _, r := range t.rows {
+		if r.Topic == topic {
+			ids[r.TopicID] = true
+		}
+	}
+	return ids
 }
 
 // find returns the row that a record of topic at seq is sent by: the last one

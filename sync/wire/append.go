@@ -15,12 +15,16 @@ const (
 // other partitions. Prev is the sequence that this sender last handed to this
 // partition of this lane and buffer, or the mark that it was given, or 0: the
 // partition takes the Append only when Prev is its mark.
+//
+// Row is the row of the map table that gave the records their partition. The
+// cloud keeps the newest of each lane and topic, and gives it back in Marks.
 type Append struct {
 	Buffer    BufferID
 	Lane      Lane
 	Topic     TopicID
 	Partition int32
 	Round     uint32 // counts the sender's rewinds of this partition; Refused repeats it
+	Row       Row
 	Prev      uint64
 	First     uint64
 	Last      uint64
@@ -28,7 +32,7 @@ type Append struct {
 	Batch     []byte
 }
 
-const appendLen = 12 + 1 + 16 + 4 + 4 + 8*3 + 1
+const appendLen = 12 + 1 + 16 + 4 + 4 + rowLen + 8*3 + 1
 
 // AppendOverhead is what an Append frame adds to its batch, in bytes.
 const AppendOverhead = headerLen + appendLen
@@ -43,6 +47,7 @@ func (f *Append) encode(b []byte) []byte {
 	b = append(b, f.Topic[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
 	b = binary.BigEndian.AppendUint32(b, f.Round)
+	b = f.Row.append(b)
 	b = binary.BigEndian.AppendUint64(b, f.Prev)
 	b = binary.BigEndian.AppendUint64(b, f.First)
 	b = binary.BigEndian.AppendUint64(b, f.Last)
@@ -51,13 +56,15 @@ func (f *Append) encode(b []byte) []byte {
 
 func (f *Append) decode(c *cursor) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
-	f.Round = c.u32()
+	f.Round, f.Row = c.u32(), c.row()
 	f.Prev, f.First, f.Last = c.u64(), c.u64(), c.u64()
 	f.Kind = Kind(c.u8())
 	f.Batch = c.take(len(c.b))
 	switch {
 	case f.Prev >= f.First || f.First > f.Last:
 		c.fail("sequences out of order")
+	case !f.Row.maps(f.Partition, f.Last):
+		c.fail("row does not give that partition")
 	case f.Kind != KindBatch:
 		c.fail("unknown kind")
 	case len(f.Batch) == 0:

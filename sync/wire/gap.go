@@ -20,6 +20,7 @@ type Gap struct {
 	Topic     TopicID // of weir.gaps
 	Partition int32
 	Round     uint32
+	Row       Row
 	Prev      uint64
 	Ranges    []Range // ascending, disjoint, at least one
 	Count     uint64  // records that are missing, as far as known
@@ -40,6 +41,7 @@ func (f *Gap) encode(b []byte) []byte {
 	b = append(b, f.Topic[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
 	b = binary.BigEndian.AppendUint32(b, f.Round)
+	b = f.Row.append(b)
 	b = binary.BigEndian.AppendUint64(b, f.Prev)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Ranges)))
 	for _, r := range f.Ranges {
@@ -54,7 +56,7 @@ func (f *Gap) encode(b []byte) []byte {
 
 func (f *Gap) decode(c *cursor) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
-	f.Round, f.Prev = c.u32(), c.u64()
+	f.Round, f.Row, f.Prev = c.u32(), c.row(), c.u64()
 	n := c.count(16)
 	if n == 0 || n > MaxRanges {
 		c.fail("number of ranges")
@@ -69,6 +71,9 @@ func (f *Gap) decode(c *cursor) {
 			return
 		}
 		f.Ranges[i], last = r, r.Last
+	}
+	if !f.Row.maps(f.Partition, last) {
+		c.fail("row does not give that partition")
 	}
 	f.Count = c.u64()
 	f.Exact = c.boolean()

@@ -120,3 +120,35 @@ const markLen = 12 + 1 + 16 + 4 + 8
 
 // Range is a run of sequences, both ends inclusive.
 type Range struct{ First, Last uint64 }
+
+// Row is how a lane's records of a topic are mapped from sequence From on: to
+// Partitions partitions.
+type Row struct {
+	Partitions int32
+	From       uint64
+}
+
+const rowLen = 4 + 8
+
+func (r Row) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(r.Partitions))
+	return binary.BigEndian.AppendUint64(b, r.From)
+}
+
+func (c *cursor) row() Row { return Row{Partitions: c.partition(), From: c.u64()} }
+
+// maps says whether r can have given the record at seq this partition.
+func (r Row) maps(partition int32, seq uint64) bool {
+	return partition < r.Partitions && r.From > 0 && r.From <= seq
+}
+
+// MapRow is a row that belongs to one lane of a buffer and one topic.
+type MapRow struct {
+	Buffer BufferID
+	Lane   Lane
+	Topic  TopicID
+	Name   string // of the topic
+	Row
+}
+
+const mapRowLen = 12 + 1 + 16 + rowLen + 2

@@ -2,8 +2,11 @@ package wire
 
 import "encoding/binary"
 
-// MaxMarks is how many marks one Marks frame carries.
-const MaxMarks = 2000
+// MaxMarks is how many marks one Marks frame carries, MaxRows how many rows.
+const (
+	MaxMarks = 1000
+	MaxRows  = 200
+)
 
 // OfferedBuffer is a buffer that was offered and what the cloud knows of it.
 type OfferedBuffer struct {
@@ -16,10 +19,16 @@ type OfferedBuffer struct {
 // gateway that started behind one that was still flying would lose what lies
 // under it with the node. A list too long for one frame is continued in the
 // next; the one with Final ends it.
+//
+// Rows are the newest ones by which something of a buffer became durable. A
+// gateway that does not have them any more, since an old image of its card came
+// back or its table was damaged, would give a record that is durable another
+// partition than it had.
 type Marks struct {
 	small
 	Buffers []OfferedBuffer
 	Marks   []Mark
+	Rows    []MapRow
 	Final   bool
 }
 
@@ -38,6 +47,14 @@ func (f *Marks) encode(b []byte) []byte {
 		b = append(b, m.Topic[:]...)
 		b = binary.BigEndian.AppendUint32(b, uint32(m.Partition))
 		b = binary.BigEndian.AppendUint64(b, m.Last)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Rows)))
+	for _, r := range f.Rows {
+		b = append(b, r.Buffer[:]...)
+		b = append(b, byte(r.Lane))
+		b = append(b, r.Topic[:]...)
+		b = r.Row.append(b)
+		b = putString(b, r.Name)
 	}
 	return putBool(b, f.Final)
 }
@@ -58,6 +75,12 @@ func (f *Marks) decode(c *cursor) {
 	}
 	for i := range f.Marks {
 		f.Marks[i] = Mark{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Partition: c.partition(), Last: c.u64()}
+	}
+	if n := c.count(mapRowLen); n > 0 {
+		f.Rows = make([]MapRow, n)
+	}
+	for i := range f.Rows {
+		f.Rows[i] = MapRow{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Row: c.row(), Name: c.str()}
 	}
 	f.Final = c.boolean()
 }
