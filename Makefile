@@ -15,6 +15,9 @@ RACE := $(shell command -v gcc >/dev/null && echo -race)
 CACHE := $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/weir/bin
 MINIO := $(CACHE)/minio
 MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
+VERSITYGW := $(CACHE)/versitygw
+VERSITYGW_VERSION := v1.8.0
+HDFS := $(patsubst %/bin,%/hdfs,$(CACHE))
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 PACKAGES = $$(go list ./... | grep -v /e2e)
@@ -22,6 +25,8 @@ FUZZTIME ?= 10s
 DEMO_SECONDS ?= 0
 
 export WEIR_MINIO ?= $(MINIO)
+export WEIR_VERSITYGW ?= $(VERSITYGW)
+export WEIR_HDFS_JARS ?= $(HDFS)
 
 .PHONY: build demo test check fuzz bench e2e soak clean services
 
@@ -60,14 +65,28 @@ bench: build services
 	go test -run '^$$' -bench . -benchmem -timeout 60m $(PACKAGES)
 	go test -count=1 -timeout 60m -v ./e2e/bench -run '^$$' -bench . -benchtime 1x
 
-# A real MinIO server for the tests of the S3 bucket, built once from its Go
-# module (about two minutes). Without it those tests are skipped, loudly.
-services: $(MINIO)
+# Real servers for the tests of the buckets: MinIO and versitygw, built once from
+# their Go modules (about three minutes), and Hadoop from Maven Central. Redis and
+# MariaDB are the distribution's (apt-get install redis-server mariadb-server). The
+# tests of what is not there are skipped, loudly.
+services: $(MINIO) $(VERSITYGW) $(HDFS)/.complete
 $(MINIO):
 	@mkdir -p $(CACHE)
 	@echo "building MinIO for the S3 tests (once, about two minutes)"
 	@cd / && GOBIN=$(CACHE) go install github.com/minio/minio@$(MINIO_VERSION) \
 	  || echo "NOTE: MinIO could not be built; the S3 tests will be skipped"
+
+$(VERSITYGW):
+	@mkdir -p $(CACHE)
+	@echo "building versitygw for the S3 tests (once, about a minute)"
+	@cd / && GOBIN=$(CACHE) go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION) \
+	  || echo "NOTE: versitygw could not be built; its S3 tests will be skipped"
+
+$(HDFS)/.complete: storage/hdfs/hdfstest/pom.xml
+	@echo "fetching Hadoop for the HDFS tests (once, 90 MB)"
+	@rm -rf $(HDFS)
+	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(HDFS) && touch $@ \
+	  || { rm -rf $(HDFS); echo "NOTE: Hadoop could not be fetched; the HDFS tests will be skipped"; }
 
 clean:
 	rm -rf bin data

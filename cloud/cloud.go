@@ -103,6 +103,9 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := storage.Probe(ctx, o.Bucket); err != nil {
 		return nil, err
 	}
+	for _, warning := range storage.Warnings(ctx, o.Bucket) {
+		n.o.Log.Warn("the bucket can lose what it acknowledged", "because", warning)
+	}
 	n.bucket = storage.Metrics(o.Bucket, n.metrics, "bucket")
 	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute} // no proxy: its answer is not the node's
 	n.peers = &http.Client{Transport: transport}

@@ -19,7 +19,9 @@ var floors = []struct {
 }{
 	{"storage/record", 0},
 	{"storage/storagetest", 5}, {"storage/s3/s3test", 5}, {"storage/open", 5},
+	{"storage/redis/redistest", 5}, {"storage/mysql/mysqltest", 5}, {"storage/hdfs/hdfstest", 5},
 	{"storage/journal", 2}, {"storage/commitlog", 2.5},
+	{"storage/segment/reader", 1.5},
 	{"storage", 0.5}, {"storage/*", 1},
 	{"configs", 1},
 	{"edge/wal", 1}, {"sync/wire", 1}, {"sync/wire/wiretest", 1.5}, {"sync/join", 1},
@@ -34,6 +36,8 @@ var floors = []struct {
 // not listed here may not be used at all.
 var homes = map[string][]string{
 	"github.com/minio/minio-go/v7":       {"storage/s3", "storage/s3/s3test"},
+	"github.com/redis/go-redis/v9":       {"storage/redis"},
+	"github.com/go-sql-driver/mysql":     {"storage/mysql", "storage/mysql/mysqltest"},
 	"github.com/tidwall/wal":             {"edge/wal"},
 	"github.com/quic-go/quic-go":         {"sync/sender", "sync/receiver"},
 	"github.com/mochi-mqtt/server/v2":    {"edge/mqtt", "e2e/bench/peer"},
@@ -54,7 +58,7 @@ var homes = map[string][]string{
 
 // bans: what a package must not even import through others.
 var bans = map[string][]string{
-	"edge/weir-edge": {module + "/cloud", module + "/storage/s3", "github.com/minio", "github.com/twmb/franz-go/pkg/kgo"},
+	"edge/weir-edge": {module + "/cloud", module + "/storage/s3", module + "/storage/redis", module + "/storage/mysql", module + "/storage/hdfs", "github.com/minio", "github.com/twmb/franz-go/pkg/kgo"},
 	"sync/sender":    {module + "/edge", module + "/cloud"},
 	"sync/receiver":  {module + "/edge", module + "/cloud"},
 }

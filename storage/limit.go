@@ -60,3 +60,5 @@ func (l *limited) enter(ctx context.Context) error {
 }
 
 func (l *limited) leave() { <-l.slots }
+
+func (l *limited) Unwrap() Bucket { return l.below }

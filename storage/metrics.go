@@ -78,3 +78,5 @@ func result(err error) string {
 		return "error"
 	}
 }
+
+func (m *measured) Unwrap() Bucket { return m.below }

@@ -57,3 +57,5 @@ func (p *prefixed) Delete(ctx context.Context, keys ...string) error {
 }
 
 func (p *prefixed) Close() error { return Close(p.below) }
+
+func (p *prefixed) Unwrap() Bucket { return p.below }

@@ -120,3 +120,5 @@ func (r *retrying) try(ctx context.Context, op func(context.Context) (bool, erro
 	defer cancel()
 	return op(ctx)
 }
+
+func (r *retrying) Unwrap() Bucket { return r.below }

@@ -41,7 +41,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	var s settings
 	fs := pflag.NewFlagSet("weir-cloud", pflag.ContinueOnError)
 	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` of this node's own: its lock, the join token, the default bucket")
-	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mem: (default file:<data>/bucket)")
+	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mysql://user@host:port/database, redis://host:port/db, hdfs://namenode:9870/folder, mem: (default file:<data>/bucket)")
 	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: drawn once, kept in <data>/node-id)")
 	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback (default: that of each listener, or the host name)")
 	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off; they are let in by certificate only")
@@ -93,7 +93,7 @@ func (s settings) check() error {
 	if s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
 	}
-	if s.secretFile == "" && strings.HasPrefix(s.bucket, "s3:") {
+	if s.secretFile == "" && !strings.HasPrefix(s.bucket, "file:") && !strings.HasPrefix(s.bucket, "mem:") {
 		return errors.New("the bucket is not a local folder: --secret-file FILE is needed to wrap the keys that are kept in it")
 	}
 	return errors.Join(

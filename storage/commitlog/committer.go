@@ -57,7 +57,7 @@ func (l *Log) ready() (wait time.Duration, ready bool) {
 // build makes a slot of what stands in line and writes it. It reports whether
 // the number was used.
 func (l *Log) build(number uint64) bool {
-	requests := l.line.pull(l.slotBytes)
+	requests := l.line.pull(l.fillBytes)
 	b := newBuilder(l, number)
 
 	_, landed := l.flight.state()

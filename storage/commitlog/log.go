@@ -25,7 +25,8 @@ type Log struct {
 	epoch     int32 // leader epoch: the journal's
 	machines  machines
 	linger    time.Duration
-	slotBytes int
+	slotBytes int // the largest slot
+	fillBytes int // a slot with more than one request in it is not larger
 	depth     int
 	log       *slog.Logger
 	now       func() time.Time
@@ -106,6 +107,7 @@ func prepare(o Options) (*Log, error) {
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
 	}
+	l.fillBytes = l.slotBytes
 	tail := cmp.Or(o.TailBytes, 64<<20)
 	switch {
 	case o.Bucket == nil:
@@ -114,6 +116,9 @@ func prepare(o Options) (*Log, error) {
 		return nil, fmt.Errorf("slot size %d is not in %d..%d", l.slotBytes, least, most)
 	case l.depth < 0 || l.linger < 0 || tail < 0:
 		return nil, fmt.Errorf("negative depth %d, linger %v or tail %d", l.depth, l.linger, tail)
+	}
+	if size := storage.PreferredSize(o.Bucket); size > 0 {
+		l.fillBytes = min(size, l.slotBytes)
 	}
 	var err error
 	if l.machines, err = newMachines(o.Machines); err != nil {

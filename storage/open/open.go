@@ -9,7 +9,10 @@ import (
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/file"
+	"github.com/weirmq/weir/storage/hdfs"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/mysql"
+	"github.com/weirmq/weir/storage/redis"
 	"github.com/weirmq/weir/storage/s3"
 )
 
@@ -25,6 +28,10 @@ func schemes() []scheme {
 		{"mem", openMem},
 		{"file", openFile},
 		{"s3", openS3},
+		{"mysql", openMySQL},
+		{"redis", openRedis},
+		{"rediss", openRedis},
+		{"hdfs", openHDFS},
 	}
 }
 
@@ -33,7 +40,13 @@ func schemes() []scheme {
 //	mem:                    in memory, empty, gone with the process
 //	file:rel/path           a folder
 //	file:///abs/path        the same; the path is taken as it is, without %-escapes
-//	s3://bucket/prefix?…    see storage/s3; wrapped in storage.Retry
+//	s3://bucket/prefix?…    see storage/s3
+//	mysql://user@host:port/database?…   see storage/mysql
+//	redis://host:port/db?…, rediss://…  see storage/redis
+//	hdfs://namenode:9870/folder?…       see storage/hdfs
+//
+// Those that are reached over a network are wrapped in storage.Retry and
+// storage.Limit.
 //
 // It does not probe what it opens: storage.Probe does.
 func Open(ctx context.Context, url string) (storage.Bucket, error) {
@@ -80,8 +93,27 @@ const requests = 64
 
 func openS3(ctx context.Context, url, _ string) (storage.Bucket, error) {
 	b, err := s3.Open(ctx, url)
+	return remote(b, err)
+}
+
+func openMySQL(ctx context.Context, url, _ string) (storage.Bucket, error) {
+	b, err := mysql.Open(ctx, url)
+	return remote(b, err)
+}
+
+func openRedis(ctx context.Context, url, _ string) (storage.Bucket, error) {
+	b, err := redis.Open(ctx, url)
+	return remote(b, err)
+}
+
+func openHDFS(ctx context.Context, url, _ string) (storage.Bucket, error) {
+	b, err := hdfs.Open(ctx, url)
+	return remote(b, err)
+}
+
+func remote(b storage.Bucket, err error) (storage.Bucket, error) {
 	if err != nil {
-		return nil, err
+		return nil, err // not a nil *Bucket as a Bucket
 	}
 	return storage.Retry(storage.Limit(b, requests), storage.RetryOptions{}), nil
 }

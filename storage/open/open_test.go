@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mysql/mysqltest"
 	"github.com/weirmq/weir/storage/open"
+	"github.com/weirmq/weir/storage/redis/redistest"
 	"github.com/weirmq/weir/storage/s3/s3test"
 )
 
@@ -35,18 +37,32 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-func TestOpenS3(t *testing.T) {
-	server := s3test.Start(t)
-	url := strings.Replace(server.NewBucket(t), "?", "/part?", 1)
-	b, err := open.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := storage.Probe(t.Context(), b); err != nil {
-		t.Error(err)
-	}
-	if err := storage.Close(b); err != nil {
-		t.Error(err)
+// TestOpenServers opens what is reached over a network; hdfs, whose server takes
+// long to start, has the same few lines.
+func TestOpenServers(t *testing.T) {
+	for name, newURL := range map[string]func(*testing.T) string{
+		"s3":    func(t *testing.T) string { return strings.Replace(s3test.Start(t).NewBucket(t), "?", "/part?", 1) },
+		"mysql": func(t *testing.T) string { return mysqltest.Start(t).NewDatabase(t) },
+		"redis": func(t *testing.T) string { return redistest.Start(t).NewBucket(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := open.Open(t.Context(), newURL(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := storage.Probe(t.Context(), b); err != nil {
+				t.Error(err)
+			}
+			if size := storage.PreferredSize(b); (size > 0) != (name != "s3") {
+				t.Errorf("preferred size %d", size)
+			}
+			if warnings := storage.Warnings(t.Context(), b); len(warnings) > 0 {
+				t.Errorf("warnings %q", warnings)
+			}
+			if err := storage.Close(b); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -62,7 +78,7 @@ func TestOpenRefuses(t *testing.T) {
 		"FILE:data":          `did you mean "file"?`,
 		"s33://b":            `did you mean "s3"?`,
 		"memory:":            `did you mean "mem"?`,
-		"postgresql://u:p@h": "known are mem, file, s3",
+		"postgresql://u:p@h": "known are mem, file, s3, mysql, redis, rediss, hdfs",
 		"mem:x":              "nothing after the colon",
 		"file:":              "no folder",
 		"file://host/path":   "file:///abs/path",

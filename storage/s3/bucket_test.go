@@ -20,9 +20,12 @@ func mustOpen(t testing.TB, url string) storage.Bucket {
 	return b
 }
 
-// TestMinIO runs everything that needs a real server.
-func TestMinIO(t *testing.T) {
-	server := s3test.Start(t)
+func TestMinIO(t *testing.T) { testServer(t, s3test.Start(t)) }
+
+func TestVersity(t *testing.T) { testServer(t, s3test.StartVersity(t)) }
+
+// testServer runs everything that needs a real server.
+func testServer(t *testing.T, server *s3test.Server) {
 	t.Run("Bucket", func(t *testing.T) {
 		storagetest.RunShared(t, func(t *testing.T) (a, b storage.Bucket) {
 			url := server.NewBucket(t)

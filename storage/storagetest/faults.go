@@ -216,6 +216,9 @@ func (f *Faults) Forget() {
 	f.pending = nil
 }
 
+// Unwrap returns the bucket that is tried.
+func (f *Faults) Unwrap() storage.Bucket { return f.below }
+
 // Close is the death of the process: calls that wait return, later calls fail
 // and nothing happens, pending changes stay until Land or Forget. The bucket
 // below stays open.

@@ -23,7 +23,7 @@ func testRoundTrip(t *testing.T, h handles) {
 }
 
 func testSizes(t *testing.T, h handles) {
-	for _, n := range []int{0, 1, 4095, 4096, 65536, 1<<20 + 1, 5 << 20} {
+	for _, n := range []int{0, 1, 4095, 4096, 65536, 1<<20 + 1, 5 << 20, storage.MaxObject} {
 		key := fmt.Sprintf("size/%d", n)
 		create(t, h.a, key, Content(key, n))
 		wantContent(t, h.b, key, Content(key, n))

@@ -1,0 +1,49 @@
+package storage
+
+import "context"
+
+// MaxObject is the longest body in bytes that every bucket takes.
+const MaxObject = 32 << 20
+
+// hinted is a bucket with things to say that are no part of the contract.
+type hinted interface {
+	Warnings(ctx context.Context) []string
+}
+
+// sized is a bucket that is slow with big objects.
+type sized interface {
+	PreferredSize() int
+}
+
+// inner finds the bucket below all decorators that has what T asks for.
+func inner[T any](b Bucket) (found T, ok bool) {
+	for {
+		if found, ok = b.(T); ok {
+			return found, true
+		}
+		d, decorated := b.(interface{ Unwrap() Bucket })
+		if !decorated {
+			return found, false
+		}
+		b = d.Unwrap()
+	}
+}
+
+// Warnings returns a sentence for each setting of the store behind b under which
+// it can lose an object that it acknowledged, and for what it does not let us see.
+func Warnings(ctx context.Context, b Bucket) []string {
+	if h, ok := inner[hinted](b); ok {
+		return h.Warnings(ctx)
+	}
+	return nil
+}
+
+// PreferredSize returns the size in bytes above which the store behind b takes
+// objects more slowly than several smaller ones, or 0 if there is none below
+// MaxObject.
+func PreferredSize(b Bucket) int {
+	if s, ok := inner[sized](b); ok {
+		return s.PreferredSize()
+	}
+	return 0
+}

@@ -1,0 +1,35 @@
+package storage_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+// frail is a bucket that says what is wrong with its store.
+type frail struct{ storage.Bucket }
+
+func (frail) Warnings(context.Context) []string { return []string{"it forgets"} }
+func (frail) PreferredSize() int                { return 7 }
+
+// What a bucket says beside the contract is heard through every decorator.
+func TestHints(t *testing.T) {
+	ctx := t.Context()
+	b := storage.Bucket(frail{mem.New()})
+	b = storage.Metrics(storage.Prefix(storage.Limit(storage.Retry(storagetest.NewFaults(b, 1), storage.RetryOptions{}), 2), "p"), metrics.NewSet(), "x")
+	if got := storage.Warnings(ctx, b); !slices.Equal(got, []string{"it forgets"}) {
+		t.Errorf("warnings %q", got)
+	}
+	if got := storage.PreferredSize(b); got != 7 {
+		t.Errorf("preferred size %d", got)
+	}
+	if got := storage.Warnings(ctx, mem.New()); got != nil || storage.PreferredSize(mem.New()) != 0 {
+		t.Errorf("a bucket without hints: %q", got)
+	}
+}

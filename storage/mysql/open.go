@@ -1,0 +1,161 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+)
+
+// usage is the answer to a URL that is not one of ours. It does not repeat the
+// URL: in one that is written wrongly a password can be anywhere.
+const usage = "want mysql://user:password@host:port/database?table=…&tls=…, the password with %-escapes or in MYSQL_PASSWORD"
+
+const (
+	// connections of one Bucket. More at the same time make InnoDB no faster,
+	// and a server has 151 unless it is told otherwise.
+	connections = 32
+
+	// idle is when an unused connection is closed; database/sql can be late by
+	// as much again. It must be before the server does, which is after a
+	// minute: see setup.
+	idle = 20 * time.Second
+
+	// minPacket is what max_allowed_packet must be at least: a part, and what
+	// goes with it.
+	minPacket = partSize + 64<<10
+)
+
+// Open opens the bucket that a URL names, and creates its table when it is not
+// there:
+//
+//	mysql://user:password@host:port/database?table=weir&tls=true
+//
+// The database has to exist. The port may be missing (3306), so may the table
+// (weir) and tls: true is TLS with a certificate that the system trusts for the
+// host, skip-verify is TLS with whatever certificate, false, which is the
+// default, is none. A URL without a password takes it from MYSQL_PASSWORD.
+//
+// The user needs SELECT, INSERT and DELETE, and CREATE if the table is not
+// there.
+func Open(ctx context.Context, rawURL string) (*Bucket, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errors.New("mysql bucket: " + usage) // err would quote what may be a password
+	}
+	config, t, err := parse(u)
+	if err != nil {
+		return nil, fmt.Errorf("mysql bucket: %w", err)
+	}
+	b, err := open(ctx, config, t)
+	if err != nil {
+		return nil, fmt.Errorf("mysql bucket %s on %s: %w", config.DBName, config.Addr, err)
+	}
+	return b, nil
+}
+
+func parse(u *url.URL) (*mysqldriver.Config, table, error) {
+	name := regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
+	database := regexp.MustCompile(`^/[A-Za-z0-9_$-]{1,64}$`)
+	if u.Scheme != "mysql" || u.User == nil || u.User.Username() == "" || u.Hostname() == "" ||
+		!database.MatchString(u.Path) || u.Fragment != "" {
+		return nil, "", errors.New(usage)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, "", errors.New(usage)
+	}
+	t, tls := table("weir"), "false"
+	for parameter, values := range query {
+		value := values[len(values)-1]
+		switch {
+		case parameter == "table" && name.MatchString(value):
+			t = table(value)
+		case parameter == "table":
+			return nil, "", errors.New("table is not a name of 1 to 64 letters, digits and underscores")
+		case parameter == "tls" && (value == "true" || value == "skip-verify" || value == "false"):
+			tls = value
+		case parameter == "tls":
+			return nil, "", errors.New("tls is neither true nor skip-verify nor false")
+		case name.MatchString(parameter):
+			return nil, "", fmt.Errorf("unknown parameter %q, known are table and tls", parameter)
+		default:
+			return nil, "", errors.New("unknown parameter, known are table and tls")
+		}
+	}
+	port := u.Port()
+	if port == "" {
+		port = "3306"
+	}
+	password, found := u.User.Password()
+	if !found {
+		password = os.Getenv("MYSQL_PASSWORD")
+	}
+	config := mysqldriver.NewConfig()
+	config.User, config.Passwd = u.User.Username(), password
+	config.Net, config.Addr = "tcp", net.JoinHostPort(u.Hostname(), port)
+	config.DBName, config.TLSConfig = u.Path[1:], tls
+	config.Timeout = 10 * time.Second // to connect
+	config.Logger = &mysqldriver.NopLogger{}
+	// Names are written into the text of a statement, which saves the round
+	// trip to prepare it. Content never is: see session.prepare.
+	config.InterpolateParams = true
+	return config, t, nil
+}
+
+func open(ctx context.Context, config *mysqldriver.Config, t table) (*Bucket, error) {
+	library, err := mysqldriver.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	look := sql.OpenDB(&connector{library, setup(false)})
+	defer look.Close()
+	found, err := settings(ctx, look, variables)
+	if err != nil {
+		return nil, unreachable(config, err)
+	}
+	if err := found.usable(); err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(&connector{library, setup(found.on("wsrep_on"))})
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	db.SetConnMaxIdleTime(idle)
+	if err := t.ready(ctx, db); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return &Bucket{db, t}, nil
+}
+
+func unreachable(config *mysqldriver.Config, err error) error {
+	switch number(err) {
+	case erBadDB:
+		return fmt.Errorf("the server has no such database, create it first: %w", err)
+	case erAccessDenied, erDBAccessDenied, 1698:
+		return fmt.Errorf("the server does not let %q in: %w", config.User, refusal(err))
+	}
+	return fmt.Errorf("the server does not answer: %w", refusal(err))
+}
+
+// usable reports whether the server can hold a bucket at all.
+func (s serverSettings) usable() error {
+	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
+		if s.on(name) {
+			return fmt.Errorf("the server takes no writes, %s is on: it is a replica and not the primary, or was made read-only", name)
+		}
+	}
+	packet, err := strconv.Atoi(s["max_allowed_packet"])
+	if err != nil || packet < minPacket {
+		return fmt.Errorf("max_allowed_packet of the server is %s, it has to be %d or more", s["max_allowed_packet"], minPacket)
+	}
+	return nil
+}

@@ -1,0 +1,97 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// table is the name of a table of ours, of letters, digits and underscores.
+type table string
+
+const (
+	// The key begins with the name, so that all parts of an object lie
+	// together. names is for listings: in the primary key a scan over the names
+	// would pass over all the content that is short enough to lie in the row.
+	columns = "name varbinary(512), part int, size bigint, content longblob(4294967295)"
+	keys    = "PRIMARY 0 name, PRIMARY 0 part, names 1 name"
+)
+
+func (t table) schema() string {
+	return "CREATE TABLE IF NOT EXISTS " + t.quoted() + " (name VARBINARY(512) NOT NULL, part INT UNSIGNED NOT NULL," +
+		" size BIGINT UNSIGNED NOT NULL, content LONGBLOB NOT NULL, PRIMARY KEY (name, part), KEY names (name))" +
+		" ENGINE = InnoDB ROW_FORMAT = DYNAMIC"
+}
+
+func (t table) quoted() string { return "`" + string(t) + "`" }
+
+// insert takes name, part, size and content.
+func (t table) insert() string {
+	return "INSERT INTO " + t.quoted() + " (name, part, size, content) VALUES (?, ?, ?, ?)"
+}
+
+// get takes the name, a first part, how much of that to skip, the most to take
+// of a part, the name again and the first and last part. The first row tells a
+// missing object from a range beyond the end, without touching content.
+func (t table) get() string {
+	return "SELECT 0, size, '' FROM " + t.quoted() + " WHERE name = ? AND part = 0 UNION ALL" +
+		" SELECT part, size, SUBSTRING(content, IF(part = ?, ?, 0) + 1, ?) FROM " + t.quoted() +
+		" WHERE name = ? AND part BETWEEN ? AND ?"
+}
+
+// list takes the bounds of names and how many.
+func (t table) list() string {
+	return "SELECT name FROM " + t.quoted() + " FORCE INDEX (names)" +
+		" WHERE part = 0 AND name >= ? AND name < ? ORDER BY name LIMIT ?"
+}
+
+// delete takes n names.
+func (t table) delete(n int) string {
+	return "DELETE FROM " + t.quoted() + " WHERE name IN (?" + strings.Repeat(", ?", n-1) + ")"
+}
+
+// settle takes a value that it never had before.
+func (t table) settle() string {
+	return "REPLACE INTO " + t.quoted() + " (name, part, size, content) VALUES ('', 0, 0, ?)"
+}
+
+// ready makes sure that the table is there, and one of ours.
+func (t table) ready(ctx context.Context, db *sql.DB) error {
+	err := t.inspect(ctx, db)
+	if !errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	if _, err := db.ExecContext(ctx, t.schema()); err != nil {
+		return fmt.Errorf("table %q is not there and could not be created, have it created with %q: %w", t, t.schema(), refusal(err))
+	}
+	return t.inspect(ctx, db)
+}
+
+// inspect compares the table with what it should be. A name that is text and
+// not bytes would make one object of A and a, and another unique key, or a key
+// of only the beginning of the name, would refuse names that are free.
+func (t table) inspect(ctx context.Context, db *sql.DB) error {
+	var engine, gotColumns, gotKeys sql.NullString
+	err := db.QueryRowContext(ctx, `SELECT ENGINE,
+		(SELECT GROUP_CONCAT(CONCAT(COLUMN_NAME, ' ', DATA_TYPE, IFNULL(CONCAT('(', CHARACTER_MAXIMUM_LENGTH, ')'), ''))
+			ORDER BY ORDINAL_POSITION SEPARATOR ', ')
+			FROM information_schema.COLUMNS c WHERE c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME),
+		(SELECT GROUP_CONCAT(CONCAT(INDEX_NAME, ' ', NON_UNIQUE, ' ', COLUMN_NAME, IFNULL(CONCAT('(', SUB_PART, ')'), ''))
+			ORDER BY NON_UNIQUE, INDEX_NAME, SEQ_IN_INDEX SEPARATOR ', ')
+			FROM information_schema.STATISTICS s WHERE s.TABLE_SCHEMA = t.TABLE_SCHEMA AND s.TABLE_NAME = t.TABLE_NAME)
+		FROM information_schema.TABLES t WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?`, string(t)).
+		Scan(&engine, &gotColumns, &gotKeys)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for table %q: %w", t, refusal(err))
+	case engine.String != "InnoDB":
+		return fmt.Errorf("table %q is kept by %q and not by InnoDB, which alone creates an object as a whole and durably", t, engine.String)
+	case gotColumns.String != columns:
+		return fmt.Errorf("table %q is not one of Weir's: its columns are %s and not %s", t, gotColumns.String, columns)
+	case gotKeys.String != keys:
+		return fmt.Errorf("table %q is not one of Weir's: its keys are %s and not %s", t, gotKeys.String, keys)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// transaction runs commands as one MULTI … EXEC, sent in one piece, and returns
+// their answers. An error comes with what is certain: nothing is true when none
+// of the commands was applied, and none will be.
+//
+// That is so when EXEC was not sent, and when Redis says EXECABORT, which it
+// does after it refused any of the commands, for whatever reason: out of memory
+// (OOM), its disk is in trouble (MISCONF), it is a replica (READONLY), it is
+// still loading (LOADING), too few replicas (NOREPLICAS), a script hangs (BUSY),
+// the user may not (NOPERM), another node has the key (MOVED). The error is that
+// reason then. After any other answer, and after none, nobody knows: a server
+// that refuses MULTI, say, applies the commands one by one.
+//
+// When it is out of memory, Redis lets nothing but EXEC into a transaction, so
+// that they are no way to read or to delete.
+func (b *Bucket) transaction(ctx context.Context, commands ...[]any) (answers []any, nothing bool, err error) {
+	exec := &final{text: "EXEC"}
+	answers, err = wait(ctx, b, func() ([]any, error) {
+		pipe := b.client.Pipeline()
+		pipe.Do(ctx, "MULTI")
+		for _, command := range commands {
+			pipe.Do(ctx, command...)
+		}
+		pipe.Do(ctx, exec)
+		// Each reply carries its own error, and EXEC's is the one that counts.
+		replies, _ := pipe.Exec(ctx)
+		return executed(replies)
+	})
+	if err == nil {
+		return answers, false, nil
+	}
+	return nil, exec.stop() || errors.As(err, new(aborted)), err
+}
+
+// executed takes the replies to MULTI, to the commands and to EXEC.
+func executed(replies []redis.Cmder) ([]any, error) {
+	last := len(replies) - 1
+	answers, err := replies[last].(*redis.Cmd).Slice()
+	if redis.IsExecAbortError(err) {
+		for _, reply := range replies[:last] {
+			if reply.Err() != nil {
+				return nil, aborted{reply.Err()}
+			}
+		}
+		return nil, aborted{err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(answers) != last-1 {
+		return nil, errAnswer
+	}
+	for _, answer := range answers {
+		if err, failed := answer.(error); failed {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// aborted is the reason why Redis dropped a transaction.
+type aborted struct{ error }
+
+func (a aborted) Unwrap() error { return a.error }
+
+// script runs a Lua script on the index and on objects, keys being their keys
+// and arguments at the same time. nothing is true when an error means that it
+// was not run, or not allowed to change anything: Redis stops a script for its
+// own state before the first change or not at all. A right that the user does
+// not have can stop it later.
+func (b *Bucket) script(ctx context.Context, source string, keys ...string) (answer any, nothing bool, err error) {
+	text := &final{text: source}
+	answer, err = wait(ctx, b, func() (any, error) {
+		args := []any{"EVAL", text, len(keys) + 1, b.index()}
+		for _, key := range keys {
+			args = append(args, b.object(key))
+		}
+		for _, key := range keys {
+			args = append(args, key)
+		}
+		return b.client.Do(ctx, args...).Result()
+	})
+	if err == nil {
+		return answer, false, nil
+	}
+	return nil, text.stop() || refused(err), err
+}
+
+// final is the part of a request without which the server does nothing. It
+// knows whether it was sent: the client library asks for its text when it writes
+// it.
+type final struct {
+	text  string
+	state atomic.Int32 // 0, then once and for all sent or stopped
+}
+
+const (
+	sent int32 = iota + 1
+	stopped
+)
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (f *final) MarshalBinary() ([]byte, error) {
+	if !f.state.CompareAndSwap(0, sent) {
+		return nil, errors.New("given up before it was sent")
+	}
+	return []byte(f.text), nil
+}
+
+// stop keeps the text from being sent from now on, and reports whether it never
+// was.
+func (f *final) stop() bool {
+	return f.state.CompareAndSwap(0, stopped)
+}
+
+// wait returns what fn returns, which talks to the server, or an error when ctx
+// ends before. The client library cannot be interrupted while it waits for an
+// answer: fn then goes on until the answer comes, for the time of patience, or
+// until Close.
+func wait[T any](ctx context.Context, b *Bucket, fn func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	var none T
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return none, redis.ErrClosed
+	}
+	done := make(chan result, 1)
+	b.calls.Go(func() {
+		value, err := fn()
+		done <- result{value, err}
+	})
+	b.mu.Unlock()
+
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("no answer: %w", ctx.Err())
+	}
+}

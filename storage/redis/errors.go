@@ -1,0 +1,46 @@
+package redis
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/weirmq/weir/storage"
+)
+
+var (
+	// errLost: Redis evicted the object, or somebody removed it by hand. It
+	// must not pass for one that was never there.
+	errLost = errors.New("redis lost this object: its key is listed, its content is gone")
+
+	// errAnswer: what answers does not keep to the protocol.
+	errAnswer = errors.New("the server answers what Redis does not")
+)
+
+// changed is the error of a request that changes something.
+func changed(nothing bool, err error) error {
+	if !nothing {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	return read(err)
+}
+
+// read is the error of a request that reads.
+func read(err error) error {
+	if redis.IsPermissionError(err) || redis.IsAuthError(err) {
+		return fmt.Errorf("%w: %w", fs.ErrPermission, err)
+	}
+	return err
+}
+
+// refused reports whether err is an answer with which Redis turns a command or
+// a script away for its own state, before anything happened.
+func refused(err error) bool {
+	return slices.ContainsFunc([]string{
+		"READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "MASTERDOWN ", "BUSY ", "NOAUTH ",
+		"MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN ",
+	}, func(code string) bool { return redis.HasErrorPrefix(err, code) })
+}

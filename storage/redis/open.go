@@ -1,0 +1,202 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/weirmq/weir/storage"
+)
+
+const (
+	// patience is how long the server may take for an answer when the caller
+	// sets no limit.
+	patience = 30 * time.Second
+
+	// connections is how many there are at most. Redis has one thread; what
+	// they are for is that many objects share one sync of the disk.
+	connections = 32
+)
+
+// Open opens the bucket that a URL names, and makes sure that the server is
+// there and lets us in:
+//
+//	redis://user:password@host:port/db?prefix=name
+//	rediss://…                                      with TLS
+//
+// User and password may be missing; the password is that of REDIS_PASSWORD
+// then. So may be the port (6379), the number of the database (0) and the
+// prefix (weir), which keeps several buckets in one database apart. In a
+// password, write what means something in a URL as %XX.
+//
+// A node of a Redis Cluster is refused.
+func Open(ctx context.Context, rawURL string) (*Bucket, error) {
+	options, prefix, err := parse(rawURL)
+	if err != nil {
+		return nil, fmt.Errorf("open redis bucket: %w", err)
+	}
+	// The library logs to standard error what its errors say as well.
+	logging.Disable()
+	b := &Bucket{client: redis.NewClient(options), prefix: prefix}
+	if err := b.look(ctx); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("open redis bucket at %s: %w", options.Addr, err)
+	}
+	return b, nil
+}
+
+var errURL = errors.New("want redis://user:password@host:port/db?prefix=name or rediss://…, " +
+	"with / ? # @ : and % in a password written as %2F %3F %23 %40 %3A %25")
+
+// parse takes a URL apart. A URL that is not understood may hold its password
+// in any of its parts, so no error shows a part of it before the rest is clear.
+func parse(rawURL string) (options *redis.Options, prefix string, err error) {
+	_, rest, _ := strings.Cut(rawURL, "://")
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 && strings.Contains(rest[end:], "@") {
+		return nil, "", errURL
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Hostname() == "" || u.Fragment != "" {
+		return nil, "", errURL
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, "", errURL
+	}
+	prefix = "weir"
+	for name := range query {
+		if name != "prefix" {
+			return nil, "", fmt.Errorf("unknown parameter %q, known is prefix", name)
+		}
+		prefix = query.Get(name)
+	}
+	if err := storage.CheckKey(prefix); err != nil {
+		return nil, "", fmt.Errorf("prefix: %w", err)
+	}
+	db := 0
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		if db, err = strconv.Atoi(path); err != nil || db < 0 {
+			return nil, "", fmt.Errorf("database %q is not a number", path)
+		}
+	}
+	return configure(u, db), prefix, nil
+}
+
+// configure turns the library's own repetition off: it would meet the object of
+// the first attempt. Off are the parts of its greeting, too, that Redis need not
+// know.
+func configure(u *url.URL, db int) *redis.Options {
+	password, given := u.User.Password()
+	if !given {
+		password = os.Getenv("REDIS_PASSWORD")
+	}
+	port := u.Port()
+	if port == "" {
+		port = "6379"
+	}
+	o := &redis.Options{
+		Addr:     net.JoinHostPort(u.Hostname(), port),
+		Username: u.User.Username(),
+		Password: password,
+		DB:       db,
+		Protocol: 2,
+
+		MaxRetries:    -1,
+		DialerRetries: 1,
+		ReadTimeout:   patience,
+		WriteTimeout:  patience,
+
+		PoolSize:         connections,
+		PipelinePoolSize: -1, // no second pool for transactions
+
+		OnConnect:                alive,
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if u.Scheme == "rediss" {
+		o.TLSConfig = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}
+	}
+	return o
+}
+
+// alive makes sure that a new connection works. The library takes any refusal of
+// its greeting for that of an older server, also the one after which a server
+// with too many clients hangs up; what is sent next would have an unknown fate.
+func alive(ctx context.Context, conn *redis.Conn) error {
+	err := conn.Ping(ctx).Err()
+	if answer := redis.Error(nil); errors.As(err, &answer) {
+		return nil // the server is in a bad state, and tells why when asked for something
+	}
+	return err
+}
+
+// look makes sure that there is a server that can keep the bucket. It changes
+// nothing.
+func (b *Bucket) look(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// Who may not ask is told by MOVED, if it is the wrong node.
+	if info, err := b.info(ctx, "cluster"); err == nil && info["cluster_enabled"] == "1" {
+		return errCluster
+	}
+	_, err := b.page(ctx, "-", "+", 1)
+	if err == nil {
+		_, err = b.size(ctx, "weir")
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		_, _, err = b.transaction(ctx)
+	}
+	_, moved := redis.IsMovedError(err)
+	switch {
+	case err == nil:
+		return nil
+	case moved || redis.IsClusterDownError(err):
+		return errCluster
+	case redis.IsLoadingError(err):
+		return fmt.Errorf("the server is still reading its data from disk, try again later: %w", err)
+	case redis.IsAuthError(err):
+		return fmt.Errorf("the server does not take the user name and password, "+
+			"which come from the URL or REDIS_PASSWORD: %w", read(err))
+	case redis.IsPermissionError(err):
+		return fmt.Errorf("the user may not do what a bucket needs: %w", read(err))
+	case redis.HasErrorPrefix(err, "WRONGTYPE"):
+		return fmt.Errorf("the prefix %q is taken by something else: %w", b.prefix, err)
+	case strings.HasPrefix(err.Error(), "ERR "):
+		return fmt.Errorf("the server has to be Redis 6.2 or later, or one that does all that Redis does: %w", err)
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("the server hangs up, as one does that has too many clients: %w", err)
+	}
+	return fmt.Errorf("no Redis server answers: %w", err)
+}
+
+var errCluster = errors.New("the server is a node of a Redis Cluster, which gives up acknowledged objects " +
+	"when a node fails: use a single server")
+
+// info returns one section of INFO.
+func (b *Bucket) info(ctx context.Context, section string) (map[string]string, error) {
+	text, err := wait(ctx, b, func() (string, error) { return b.client.Info(ctx, section).Result() })
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			values[name] = value
+		}
+	}
+	return values, nil
+}
