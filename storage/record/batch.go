@@ -210,7 +210,7 @@ func (b Batch) seal() {
 //
 // Errors: ErrShort, ErrMagic, ErrCorrupt.
 func (b Batch) Verify() error {
-	if err := b.checkHeader(); err != nil {
+	if err := b.VerifyHeader(); err != nil {
 		return err
 	}
 	want := binary.BigEndian.Uint32(b[atCRC:])
@@ -220,8 +220,12 @@ func (b Batch) Verify() error {
 	return nil
 }
 
-// checkHeader judges what can be judged without the CRC and the records.
-func (b Batch) checkHeader() error {
+// VerifyHeader proves what can be proved without the CRC and the records: b is
+// one batch, and its header makes sense. It is for those who have proved all of
+// its bytes by a checksum of their own.
+//
+// Errors: as Verify.
+func (b Batch) VerifyHeader() error {
 	_, rest, err := Next(b)
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func (b Batch) verifyRecords(maxInflated int) (latest int64, err error) {
 // walkDense is walk for a batch that has its offsets without a hole. It has
 // checked the body of every entry that fn gets.
 func (b Batch) walkDense(maxInflated int, fn func(entry) error) error {
-	if err := b.checkHeader(); err != nil {
+	if err := b.VerifyHeader(); err != nil {
 		return err
 	}
 	if count, last := b.Count(), b.LastOffsetDelta(); count != last+1 {
@@ -100,7 +100,7 @@ var errBody = fmt.Errorf("%w: key, value or headers of a record", ErrCorrupt)
 // walk inflates the records and calls fn for each, with the deltas checked
 // and the body not. Entries are valid only during the call.
 func (b Batch) walk(maxInflated int, fn func(entry) error) error {
-	if err := b.checkHeader(); err != nil {
+	if err := b.VerifyHeader(); err != nil {
 		return err
 	}
 	maxInflated = max(0, min(maxInflated, maxCap))

@@ -132,3 +132,25 @@ func FuzzMerge(f *testing.F) {
 		equal(t, collect(t, m), offsets(want))
 	})
 }
+
+// FuzzMergeSmall: all batches are there afterwards, as they were or joined.
+func FuzzMergeSmall(f *testing.F) {
+	seeds(f)
+	few := readings(12)
+	var row []record.Batch
+	for at, codec := range []record.Codec{record.None, record.Zstd, record.Zstd, record.Gzip} {
+		row = append(row, build(f, codec, few[3*at:3*at+3]...))
+	}
+	f.Add([]byte(slices.Concat(row...)))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		var batches []record.Batch
+		for len(p) > 0 && len(batches) < 16 {
+			b, rest, err := record.Next(p)
+			if err != nil {
+				break
+			}
+			batches, p = append(batches, b), rest
+		}
+		mergeAgain(t, batches)
+	})
+}

@@ -9,15 +9,28 @@ const (
 	smallSize  = 16 << 10
 )
 
+// What MergeSmall makes is full at mergeSize bytes of batches, or
+// mergeInflated bytes of records.
+const (
+	mergeSize     = 256 << 10
+	mergeInflated = 4 << 20
+)
+
+// mergeRatio bounds the work of one MergeSmall: mergeInflated bytes of records,
+// and so many more for each byte of the batches. Telemetry does not shrink that
+// much, and a few bytes that inflate without end cannot hold up the others.
+const mergeRatio = 32
+
 // Mergeable says whether b is small and nothing in it belongs to the batch as
-// a whole: no transaction, no producer sequence, no time of append.
+// a whole: no transaction, no producer sequence, no time of append, no
+// attribute that is not known here.
 func Mergeable(b Batch) bool {
 	return len(b) >= HeaderSize && len(b) < smallSize && b.Count() < smallCount && unbound(b)
 }
 
 // unbound says whether the records of b could as well lie in another batch.
 func unbound(b Batch) bool {
-	return b.ProducerID() < 0 && !b.Transactional() && !b.Control() && !b.LogAppendTime()
+	return b.ProducerID() < 0 && b.attributes()&^codecMask == 0
 }
 
 // Merge makes one batch of the records of several, in their order: base
@@ -39,22 +52,101 @@ func Merge(batches []Batch, maxInflated int) (Batch, error) {
 	m := Builder{buf: buf.p[:0]}
 	defer func() { buf.p = m.buf }()
 	for i, b := range batches {
-		if err := b.checkHeader(); err != nil {
-			return nil, fmt.Errorf("merge batch %d: %w", i, err)
-		}
-		if !unbound(b) {
-			return nil, fmt.Errorf("merge batch %d: %w", i, ErrNotMergeable)
-		}
-		if m.codec == None {
-			m.codec = b.Codec()
-		}
-		left := maxInflated - (m.Size() - HeaderSize)
-		err := b.walkDense(left, func(e entry) error {
-			return m.appendEntry(b.BaseTimestamp()+e.timestampDelta, e.body)
-		})
-		if err != nil {
+		if err := m.appendBatch(b, maxInflated); err != nil {
 			return nil, fmt.Errorf("merge batch %d: %w", i, err)
 		}
 	}
 	return m.Build()
+}
+
+// MergeSmall joins neighbours that are small (Mergeable) into batches of up to
+// 256 KiB, and returns these and the ones that it left alone in the order of
+// their records. Trickles of many senders become batches worth compressing
+// that way.
+//
+// What it joins it returns as Merge does: base offset 0, leader epoch -1, for
+// the caller to place. All else comes back as it is, not copied: batches that
+// have no neighbour to be joined with, that do not decode, or would take more
+// bytes together than apart. The batches are never changed.
+func MergeSmall(batches []Batch) []Batch {
+	work := int64(mergeInflated)
+	for _, b := range batches {
+		work += mergeRatio * int64(len(b))
+	}
+	merged := make([]Batch, 0, len(batches))
+	for len(batches) > 0 {
+		n := smallRun(batches)
+		if n > 1 && work > 0 {
+			b, joined, inflated := mergeFirst(batches[:n], int(min(work, mergeInflated)))
+			work -= int64(inflated)
+			if n = joined; b != nil {
+				merged, batches = append(merged, b), batches[n:]
+				continue
+			}
+		}
+		n = max(n, 1)
+		merged, batches = append(merged, batches[:n]...), batches[n:]
+	}
+	return merged
+}
+
+// smallRun is how many of the first batches could be joined by their sizes.
+func smallRun(batches []Batch) int {
+	size := 0
+	for i, b := range batches {
+		if size += len(b); size > mergeSize || !Mergeable(b) {
+			return i
+		}
+	}
+	return len(batches)
+}
+
+// mergeFirst joins the first n batches: all, or those before one that does not
+// fit or does not decode, and at least 1. The result is nil if they are better
+// left alone. inflated is how many bytes of records that may have taken.
+func mergeFirst(batches []Batch, maxInflated int) (b Batch, n, inflated int) {
+	buf := buffers.Get().(*buffer)
+	defer buf.release()
+	m := Builder{buf: buf.p[:0]}
+	defer func() { buf.p = m.buf }()
+	size := 0
+	for n < len(batches) {
+		before := m
+		if err := m.appendBatch(batches[n], maxInflated); err != nil {
+			inflated = maxInflated // it may have failed for its last byte
+			before.buf = m.buf[:len(before.buf)]
+			m = before
+			break
+		}
+		size += len(batches[n])
+		inflated = m.Size()
+		n++
+	}
+	if n < 2 {
+		return nil, 1, inflated
+	}
+	b, err := m.Build()
+	if err != nil || len(b) > size {
+		return nil, n, inflated
+	}
+	return b, n, inflated
+}
+
+// appendBatch appends all records of batch, unless that would take what is
+// there beyond maxInflated bytes of records. On an error some may have been
+// appended.
+func (b *Builder) appendBatch(batch Batch, maxInflated int) error {
+	if err := batch.VerifyHeader(); err != nil {
+		return err
+	}
+	if !unbound(batch) {
+		return ErrNotMergeable
+	}
+	if b.codec == None {
+		b.codec = batch.Codec()
+	}
+	left := maxInflated - (b.Size() - HeaderSize)
+	return batch.walkDense(left, func(e entry) error {
+		return b.appendEntry(batch.BaseTimestamp()+e.timestampDelta, e.body)
+	})
 }

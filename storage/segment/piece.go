@@ -1,0 +1,165 @@
+package segment
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"github.com/weirmq/weir/storage/record"
+)
+
+// NoTime is the highest timestamp of no records.
+const NoTime = math.MinInt64
+
+// Piece is a range of offsets of one partition in a segment object: its blocks,
+// then its index. It is what a reference to the piece has to know; the index
+// repeats it, so that one that is read by a wrong reference is noticed.
+type Piece struct {
+	Topic     [16]byte
+	Partition int32
+	Base      int64  // the first offset
+	Next      int64  // the first offset behind; not every one in between has a record
+	MaxTime   int64  // highest timestamp of its records in ms; NoTime if it has none
+	At        uint32 // where it begins in the object
+	Size      uint32 // of blocks and index, in bytes
+	Index     uint32 // of those at the end, the index
+	Records   uint32
+}
+
+const (
+	pieceSize = 60 // of an encoded Piece
+	indexHead = 4 + 1 + pieceSize + 4
+	indexFrom = 4 // where the bytes of an index begin that its CRC covers
+
+	// minEntry and maxEntry are the bytes that a block takes in the index.
+	minEntry = 1 + 1 + 1 + 1 + 4
+	maxEntry = 10 + 10 + 5 + 10 + 4
+)
+
+// append encodes p.
+func (p *Piece) append(dst []byte) []byte {
+	be := binary.BigEndian
+	dst = append(dst, p.Topic[:]...)
+	dst = be.AppendUint32(dst, uint32(p.Partition))
+	dst = be.AppendUint64(dst, uint64(p.Base))
+	dst = be.AppendUint64(dst, uint64(p.Next))
+	dst = be.AppendUint64(dst, uint64(p.MaxTime))
+	dst = be.AppendUint32(dst, p.At)
+	dst = be.AppendUint32(dst, p.Size)
+	dst = be.AppendUint32(dst, p.Index)
+	return be.AppendUint32(dst, p.Records)
+}
+
+// piece decodes a Piece and leaves it to Check to judge it.
+func (d *decoder) piece() Piece {
+	p := Piece{Topic: [16]byte(d.take(16)), Partition: int32(d.u32())}
+	p.Base, p.Next, p.MaxTime = int64(d.u64()), int64(d.u64()), int64(d.u64())
+	p.At, p.Size, p.Index, p.Records = d.u32(), d.u32(), d.u32(), d.u32()
+	return p
+}
+
+// Check says whether p can be a piece at all, for those who keep references.
+//
+// Errors: ErrCorrupt.
+func (p Piece) Check() error {
+	switch {
+	case p.Partition < 0 || p.Base < 0 || p.Next <= p.Base:
+		return fmt.Errorf("%w: piece of partition %d with offsets %d to %d", ErrCorrupt, p.Partition, p.Base, p.Next)
+	case p.Index < indexHead || p.Size < p.Index || p.At < headerSize || int64(p.At)+int64(p.Size) > MaxSize:
+		return fmt.Errorf("%w: piece of %d bytes with an index of %d at %d", ErrCorrupt, p.Size, p.Index, p.At)
+	}
+	return nil
+}
+
+// appendIndex encodes the index of p, whose size it sets, and with it that of
+// the piece, which was that of its blocks.
+func (p *Piece) appendIndex(dst []byte, blocks []Block) []byte {
+	var entries []byte
+	next, time := p.Base, p.MaxTime
+	for i := range blocks {
+		b := &blocks[i]
+		entries = binary.AppendUvarint(entries, uint64(b.Base-next))
+		entries = binary.AppendUvarint(entries, uint64(b.Next-b.Base))
+		entries = binary.AppendUvarint(entries, uint64(b.Size))
+		entries = binary.AppendVarint(entries, b.MaxTime-time)
+		entries = binary.BigEndian.AppendUint32(entries, b.CRC)
+		next, time = b.Next, b.MaxTime
+	}
+	p.Index = uint32(indexHead + len(entries))
+	p.Size += p.Index
+
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0, version)
+	dst = p.append(dst)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(blocks)))
+	dst = append(dst, entries...)
+	binary.BigEndian.PutUint32(dst[at:], crc32.Checksum(dst[at+indexFrom:], castagnoli))
+	return dst
+}
+
+// Blocks decodes the index of the piece and proves that it is the one: raw is
+// the last p.Index bytes of the piece. There is none if the piece has no
+// records; some may have holes between them.
+//
+// Errors: ErrCorrupt, and ErrFormat for an index of a later version.
+func (p Piece) Blocks(raw []byte) ([]Block, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
+	if len(raw) != int(p.Index) {
+		return nil, fmt.Errorf("%w: index of %d bytes instead of %d", ErrCorrupt, len(raw), p.Index)
+	}
+	d := decoder{p: raw}
+	if d.u32() != crc32.Checksum(raw[indexFrom:], castagnoli) {
+		return nil, fmt.Errorf("%w: checksum of an index", ErrCorrupt)
+	}
+	if v := d.take(1)[0]; v != version {
+		return nil, fmt.Errorf("%w: index of version %d, this program knows %d", ErrFormat, v, version)
+	}
+	if is := d.piece(); is != p {
+		return nil, fmt.Errorf("%w: index of another piece, %v, instead of %v", ErrCorrupt, is, p)
+	}
+	blocks, err := p.decodeBlocks(&d)
+	if err != nil {
+		return nil, fmt.Errorf("index of %v: %w", p, err)
+	}
+	return blocks, nil
+}
+
+// decodeBlocks takes the entries of the index, which fill the rest of it.
+func (p *Piece) decodeBlocks(d *decoder) ([]Block, error) {
+	count := d.u32()
+	if int64(count)*minEntry > int64(len(d.p)) {
+		return nil, fmt.Errorf("%w: %d blocks in %d bytes", ErrCorrupt, count, len(d.p))
+	}
+	blocks := make([]Block, count)
+	next, time, maxTime, end := p.Base, p.MaxTime, int64(NoTime), p.At+p.Size-p.Index
+	at := p.At
+	for i := range blocks {
+		b := &blocks[i]
+		b.Base = next + d.upTo(p.Next-next)
+		b.Next = b.Base + d.upTo(p.Next-b.Base)
+		b.At, b.Size = at, uint32(d.upTo(int64(end-at)))
+		b.MaxTime = time + d.varint()
+		b.CRC = d.u32()
+		if d.bad || b.Next == b.Base || b.Size < record.HeaderSize {
+			return nil, fmt.Errorf("%w: block %d makes no sense", ErrCorrupt, i)
+		}
+		next, time, maxTime, at = b.Next, b.MaxTime, max(maxTime, b.MaxTime), at+b.Size
+	}
+	switch {
+	case len(d.p) > 0:
+		return nil, fmt.Errorf("%w: %d bytes behind the last block", ErrCorrupt, len(d.p))
+	case at != end:
+		return nil, fmt.Errorf("%w: blocks of %d bytes instead of %d", ErrCorrupt, at-p.At, end-p.At)
+	case maxTime != p.MaxTime:
+		return nil, fmt.Errorf("%w: highest timestamp is %d instead of %d", ErrCorrupt, maxTime, p.MaxTime)
+	}
+	return blocks, nil
+}
+
+// String names the piece for errors.
+func (p Piece) String() string {
+	return fmt.Sprintf("offsets %d to %d of partition %d of topic %x at %d+%d", p.Base, p.Next-1, p.Partition, p.Topic, p.At, p.Size)
+}

@@ -1,0 +1,86 @@
+package reader
+
+import "github.com/weirmq/weir/storage/segment"
+
+// Of the cache, all that was read ahead and not asked for yet may take one part
+// in aheadShare; one Get ahead takes one in groupShare, and at most maxGet.
+const (
+	aheadShare = 4
+	groupShare = 16
+)
+
+// readAhead fetches what lies behind next, the block after those that a reader
+// gets now, when what he has asked for already, up to the block asked, is one Get
+// or less: so there are two at most. It returns what is asked for then. mu is
+// held.
+//
+// Who stops reading leaves what he asked for to the cache, where it counts until
+// it is pushed out.
+func (r *Reader) readAhead(at place, blocks []segment.Block, next, asked int) int {
+	group := min(maxGet, r.cache.limit/groupShare)
+	unread := sizeOf(blocks[next:asked])
+	for unread <= group && asked < len(blocks) {
+		left := r.cache.limit/aheadShare - r.cache.ahead
+		n := r.missing(at, blocks, asked, min(group, left))
+		size := sizeOf(blocks[asked : asked+n])
+		switch {
+		case n == 0: // it is here, or somebody else fetches it
+			n, size = 1, int64(blocks[asked].Size)
+		case size > left || !r.cache.reserve(size):
+			return asked
+		default:
+			r.startBlocks(at, blocks, asked, n, size)
+		}
+		asked, unread = asked+n, unread+size
+	}
+	return asked
+}
+
+func sizeOf(blocks []segment.Block) (size int64) {
+	for i := range blocks {
+		size += int64(blocks[i].Size)
+	}
+	return size
+}
+
+// stream is one who reads a piece in order: he is going to ask for offset.
+type stream struct {
+	place
+	offset int64
+}
+
+// maxStreams is how many readers are remembered.
+const maxStreams = 1024
+
+// streams remembers where reads ended, the newest maxStreams of them, and how far
+// blocks were asked for there. Reader.mu guards it.
+type streams struct {
+	ends map[stream]end
+	ring []stream // in the order of put; some have been taken or put anew
+	next int      // place in the ring
+}
+
+type end struct {
+	asked int // block
+	slot  int // in the ring
+}
+
+func newStreams() streams { return streams{ends: make(map[stream]end)} }
+
+func (s *streams) put(at stream, asked int) {
+	if len(s.ring) < maxStreams {
+		s.ring = append(s.ring, stream{})
+	} else if old := s.ring[s.next]; s.ends[old].slot == s.next {
+		delete(s.ends, old)
+	}
+	s.ring[s.next] = at
+	s.ends[at] = end{asked, s.next}
+	s.next = (s.next + 1) % maxStreams
+}
+
+// take forgets a stream, for it is read on.
+func (s *streams) take(at stream) (asked int, found bool) {
+	e, found := s.ends[at]
+	delete(s.ends, at)
+	return e.asked, found
+}
