@@ -21,6 +21,8 @@ type nothing struct{}
 
 func (nothing) Apply(journal.Position, []journal.Entry) error { return nil }
 
+func (nothing) Restore(journal.Position, []byte) error { return nil }
+
 // claim makes a node the owner of shard 0, and lets the journal go: a claim
 // stays for ever.
 func claim(t *testing.T, b storage.Bucket, n Node) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -55,6 +56,10 @@ func (l *ledger) Apply(_ journal.Position, entries []journal.Entry) error {
 	}
 	return nil
 }
+
+// Restore implements journal.State. The ledger is of all records, so it has to
+// begin where the log does.
+func (l *ledger) Restore(journal.Position, []byte) error { return errors.ErrUnsupported }
 
 // run reads a run: checksum, topic, partition, base, epoch, number of batches,
 // sources, batches.

@@ -65,7 +65,7 @@ func (w *world) startNode(addr string) {
 // lead is cloud.go in small: take over, serve until the log is lost.
 func (n *node) lead(ctx context.Context) {
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 1 << 20, Window: 2,
+		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 1 << 20, Window: 2, Upkeep: commitlog.Upkeep{Off: true},
 		Log: n.w.slog, Mutations: n.w.rules.log,
 	})
 	if err != nil {

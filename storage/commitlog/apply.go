@@ -15,8 +15,12 @@ type state struct {
 	topics      map[TopicID]*topic
 	names       map[string]*topic
 	gateways    map[string]*gateway
-	producerIDs uint64 // all below may have been given out
-	tail        *cache // takes the runs as they come; nil in recovery and in Check
+	producerIDs uint64            // all below may have been given out
+	segments    map[segmentID]int // live pieces of each segment
+	garbage     []segmentID       // without live pieces, not deleted yet
+	cleaned     uint64            // what was left over of all epochs up to this one was deleted
+	truncated   journal.Position  // all slots before it were deleted
+	tail        *cache            // takes the runs as they come; nil in recovery and in Check
 
 	// tolerate, if set, is told of each broken rule and the log is read on.
 	// Without it the first one is the end: nobody may lead such a log.
@@ -38,8 +42,10 @@ type topic struct {
 // partition is the durable part of a partition.
 type partition struct {
 	key       placeKey
+	start     int64    // the first offset; what lies below is not given out any more
 	end       int64    // offset of the next record: the high watermark
-	index     []extent // one for each run, in order of offsets; append-only
+	pieces    []piece  // in segments, in order of offsets, without a hole; never changed in place
+	index     []extent // one for each run in slots behind the pieces; never changed in place
 	producers producers
 	grown     chan struct{} // closed at the next append; nil until somebody watches
 }
@@ -47,7 +53,7 @@ type partition struct {
 // extent says where the data of a run lies. There may be millions: 40 bytes.
 type extent struct {
 	base  int64  // offset of the first record
-	time  int64  // highest timestamp in this run and all before it, so that it can be searched
+	time  int64  // highest timestamp
 	slot  uint64 // with epoch the position of the slot
 	epoch int32
 	at    uint32 // where the data begins in the slot's object
@@ -64,6 +70,7 @@ func newState() *state {
 		names:       make(map[string]*topic),
 		gateways:    make(map[string]*gateway),
 		adopted:     make(map[string]BufferID),
+		segments:    make(map[segmentID]int),
 		producerIDs: 1,
 	}
 }
@@ -127,6 +134,24 @@ func (s *state) apply(pos journal.Position, e journal.Entry) error {
 			return err
 		}
 		return s.reserveProducerIDs(next)
+	case kindInstalled:
+		all, err := decodeInstalled(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.install(pos, all)
+	case kindTrimmed:
+		key, start, err := decodeTrimmed(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.trim(key, start)
+	case kindSwept:
+		cleaned, truncated, ids, err := decodeSwept(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.sweep(cleaned, truncated, ids)
 	}
 	return fmt.Errorf("%w: entry of kind %d", ErrFormat, e.Kind)
 }
@@ -160,6 +185,9 @@ func (s *state) deleteTopic(id TopicID) error {
 	delete(s.names, t.Name)
 	s.forgetTopic(id)
 	for _, p := range t.partitions {
+		for i := range p.pieces {
+			s.release(p.pieces[i].segment)
+		}
 		p.wake()
 	}
 	return nil
@@ -215,9 +243,6 @@ func (s *state) appendRun(pos journal.Position, at int64, r *run) error {
 		return err
 	}
 	latest := int64(math.MinInt64)
-	if n := len(p.index); n > 0 {
-		latest = p.index[n-1].time
-	}
 	for _, b := range batches {
 		latest = max(latest, b.MaxTimestamp())
 		if err := s.produced(p, b); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
 )
 
 // maxProblems bounds a Report: one lost slot can break a rule a million times.
@@ -22,6 +23,9 @@ type Report struct {
 	Batches    int64         `json:"batches"`
 	Records    int64         `json:"records"`
 	Bytes      int64         `json:"bytes"`      // of all entries
+	Segments   int           `json:"segments"`   // that something refers to, all of them read
+	Orphans    int           `json:"orphans"`    // segments that nothing refers to: leftovers of a crash, no problem
+	Checkpoint string        `json:"checkpoint"` // where the log begins; empty: at its first slot
 	Topics     int           `json:"topics"`     // at the end of the log, as the next three
 	Partitions int           `json:"partitions"` //
 	Streams    int           `json:"streams"`    // that have a mark
@@ -31,7 +35,9 @@ type Report struct {
 
 // Check proves every rule of the log from the bytes at rest, in all shards: the
 // journal's, CRCs, records that decode, offsets without a hole, marks that go on
-// where they were, producers' sequences, and a catalogue that makes sense. It
+// where they were, producers' sequences, and a catalogue that makes sense; that
+// each offset of each partition is where the log says, in a segment or a slot,
+// and nowhere else. It
 // claims nothing and writes nothing, so it can run beside an owner; what is
 // appended meanwhile may or may not be part of it. Problems are also written to
 // w, if it is not nil, as they are found.
@@ -47,7 +53,7 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("check: %w", err)
 	}
-	a := &auditor{out: w}
+	a := &auditor{out: w, bucket: b}
 	for shard := range uint32(c.Shards) {
 		if err := a.audit(ctx, b, shard); err != nil {
 			return a.report, fmt.Errorf("check shard %d: %w", shard, err)
@@ -62,15 +68,17 @@ type auditor struct {
 	report Report
 	out    io.Writer
 
-	shard uint32
-	state *state
-	last  journal.Position
-	where string // what is being looked at
+	bucket storage.Bucket
+	shard  uint32
+	state  *state
+	last   journal.Position
+	began  journal.Position // of the checkpoint; zero: there is none
+	where  string           // what is being looked at
 }
 
 func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) error {
-	a.shard, a.last, a.state = shard, journal.Position{}, newState()
-	a.state.tolerate = func(err error) { a.problem(err) }
+	a.shard = shard
+	a.begin(newState(), journal.Position{})
 	_, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard}, a)
 	switch {
 	case err == nil:
@@ -78,6 +86,9 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 		a.where = fmt.Sprintf("shard %d", shard)
 		a.problem(err)
 	default:
+		return err
+	}
+	if err := a.placement(ctx); err != nil {
 		return err
 	}
 	a.report.Topics += len(a.state.topics)
@@ -93,6 +104,24 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 		}
 	}
 	a.report.Streams += len(streams)
+	return nil
+}
+
+func (a *auditor) begin(s *state, pos journal.Position) {
+	a.state, a.last, a.began = s, journal.Position{}, pos
+	a.state.tolerate = func(err error) { a.problem(err) }
+	if !pos.IsZero() {
+		a.report.Checkpoint = pos.String()
+	}
+}
+
+// Restore implements journal.State.
+func (a *auditor) Restore(pos journal.Position, body []byte) error {
+	s, _, err := decodeBody(body)
+	if err != nil {
+		return fmt.Errorf("checkpoint %v: %w", pos, err)
+	}
+	a.begin(s, pos)
 	return nil
 }
 
@@ -150,6 +179,10 @@ func (a *auditor) records(body []byte) {
 		a.problem(err)
 		return
 	}
+	a.batches(placeKey{r.topic, r.partition}, batches)
+}
+
+func (a *auditor) batches(key placeKey, batches []record.Batch) {
 	for _, b := range batches {
 		a.report.Batches++
 		a.report.Records += int64(b.Count())
@@ -158,7 +191,7 @@ func (a *auditor) records(body []byte) {
 			err = b.VerifyRecords(maxInflated)
 		}
 		if err != nil {
-			a.problem(fmt.Errorf("partition %d of topic %v: batch at offset %d: %w", r.partition, r.topic, b.BaseOffset(), err))
+			a.problem(fmt.Errorf("%v: batch at offset %d: %w", key, b.BaseOffset(), err))
 		}
 	}
 }

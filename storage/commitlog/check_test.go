@@ -17,6 +17,8 @@ import (
 // deaf is a journal.State that wants nothing.
 type deaf struct{}
 
+func (deaf) Restore(journal.Position, []byte) error { return nil }
+
 func (deaf) Apply(journal.Position, []journal.Entry) error { return nil }
 
 // raw makes a bucket whose log holds the entries, one slot each: what no Log

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // decoder takes fields off the front of a body. Once something is missing bad
@@ -68,6 +69,31 @@ func (d *decoder) uvarint() uint64 {
 	}
 	d.p = d.p[n:]
 	return v
+}
+
+// varint takes a signed number in its shortest form.
+func (d *decoder) varint() int64 {
+	u := d.uvarint()
+	return int64(u>>1) ^ -int64(u&1)
+}
+
+// uvarint32 takes a number of at most 32 bits.
+func (d *decoder) uvarint32() uint32 {
+	v := d.uvarint()
+	if v > math.MaxUint32 {
+		d.bad = true
+	}
+	return uint32(v)
+}
+
+// offset takes a number of at most 63 bits.
+func (d *decoder) offset() int64 {
+	v := d.uvarint()
+	if v > math.MaxInt64 {
+		d.bad = true
+		return 0
+	}
+	return int64(v)
 }
 
 // nameLength takes the length of a gateway's id.

@@ -19,6 +19,9 @@ const (
 	kindRun           uint16 = 4
 	kindBufferRetired uint16 = 5
 	kindProducerIDs   uint16 = 6
+	kindInstalled     uint16 = 7
+	kindTrimmed       uint16 = 8
+	kindSwept         uint16 = 9
 
 	firstMachineKind uint16 = 100
 )

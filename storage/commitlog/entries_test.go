@@ -7,6 +7,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/segment"
 )
 
 func TestEntriesRoundTrip(t *testing.T) {
@@ -26,6 +29,17 @@ func TestEntriesRoundTrip(t *testing.T) {
 	if n, err := decodeProducerIDs(encodeProducerIDs(1 << 60)); err != nil || n != 1<<60 {
 		t.Error(n, err)
 	}
+	if all, err := decodeInstalled(encodeInstalled(goldenPieces())); err != nil || !reflect.DeepEqual(all, goldenPieces()) {
+		t.Error(all, err)
+	}
+	if key, start, err := decodeTrimmed(encodeTrimmed(placeKey{topic.ID, 7}, 1<<50)); err != nil || key != (placeKey{topic.ID, 7}) || start != 1<<50 {
+		t.Error(key, start, err)
+	}
+	ids := []segmentID{{1, 300}, {math.MaxUint64, 1}}
+	cut := journal.Position{Epoch: 2, Slot: 9}
+	if cleaned, truncated, got, err := decodeSwept(encodeSwept(3, cut, ids)); err != nil || cleaned != 3 || truncated != cut || !reflect.DeepEqual(got, ids) {
+		t.Error(cleaned, got, err)
+	}
 	sources := []Source{
 		*source("g", 1, 0, 1, 1), *source(strings.Repeat("long", 100), 2, 5, 9, 1<<40),
 		*source("h", 3, math.MaxUint64-2, math.MaxUint64-1, math.MaxUint64),
@@ -41,6 +55,15 @@ func TestEntriesRoundTrip(t *testing.T) {
 	}
 }
 
+// goldenPieces are one with records and one without.
+func goldenPieces() []placed {
+	id := TopicID([]byte("0123456789abcdef"))
+	return []placed{
+		{placeKey{id, 3}, piece{base: 300, next: 305, time: 1000, segment: segmentID{2, 4}, at: 64, size: 1000, index: 130, records: 7}},
+		{placeKey{id, 0}, piece{base: 0, next: 1, time: segment.NoTime, segment: segmentID{2, 4}, at: 1064, size: 80, index: 80}},
+	}
+}
+
 // The bytes at rest do not change by accident.
 func TestGoldenEntries(t *testing.T) {
 	id := TopicID([]byte("0123456789abcdef"))
@@ -53,6 +76,17 @@ func TestGoldenEntries(t *testing.T) {
 		"grown":   {string(encodeTopicGrown(id, 258)), "\x010123456789abcdef\x00\x00\x01\x02"},
 		"retired": {string(encodeBufferRetired("g1", buffer(2))), "\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x00\x02g1"},
 		"ids":     {string(encodeProducerIDs(1001)), "\x01\x00\x00\x00\x00\x00\x00\x03\xe9"},
+		"installed": {
+			string(encodeInstalled(goldenPieces())),
+			"\x01\x00\x00\x00\x02" +
+				"0123456789abcdef" + "\x03" + "\xac\x02\x05" + "\xd0\x0f" + "\x02\x04" + "\x40\xe8\x07\x82\x01\x07" +
+				"0123456789abcdef" + "\x00" + "\x00\x01" + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + "\x02\x04" + "\xa8\x08\x50\x50\x00",
+		},
+		"trimmed": {string(encodeTrimmed(placeKey{id, 3}, 258)), "\x010123456789abcdef" + "\x00\x00\x00\x03" + "\x00\x00\x00\x00\x00\x00\x01\x02"},
+		"swept": {
+			string(encodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []segmentID{{1, 300}, {2, 1}})),
+			"\x01" + "\x00\x00\x00\x00\x00\x00\x00\x03" + "\x00\x00\x00\x00\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x00\x09" + "\x00\x00\x00\x02" + "\x01\xac\x02" + "\x02\x01",
+		},
 		"run": {
 			string(runOf(5, batch("v"), mapped(source("g1", 2, 3, 4, 300), 2, 200)).Body[:68]),
 			"\x01" + "\x86\x39\xab\x13" + string(testTopic.ID[:]) + "\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x05" + "\x00\x00\x00\x01" +
@@ -98,6 +132,9 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(kindRun, runOf(0, produced(1, 2, 3, "a", "b")).Body)
 	f.Add(kindBufferRetired, encodeBufferRetired("gateway", buffer(9)))
 	f.Add(kindProducerIDs, encodeProducerIDs(7))
+	f.Add(kindInstalled, encodeInstalled(goldenPieces()))
+	f.Add(kindTrimmed, encodeTrimmed(placeKey{TopicID{1}, 3}, 1<<40))
+	f.Add(kindSwept, encodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []segmentID{{1, 300}, {2, 1}}))
 	f.Fuzz(func(t *testing.T, kind uint16, body []byte) {
 		if kind == kindRun {
 			// No fuzzer guesses a checksum: help it past that.
@@ -142,6 +179,15 @@ func recode(kind uint16, body []byte) ([]byte, error) {
 	case kindProducerIDs:
 		next, err := decodeProducerIDs(body)
 		return encodeProducerIDs(next), err
+	case kindInstalled:
+		all, err := decodeInstalled(body)
+		return encodeInstalled(all), err
+	case kindTrimmed:
+		key, start, err := decodeTrimmed(body)
+		return encodeTrimmed(key, start), err
+	case kindSwept:
+		cleaned, truncated, ids, err := decodeSwept(body)
+		return encodeSwept(cleaned, truncated, ids), err
 	}
 	return nil, ErrFormat
 }

@@ -130,6 +130,12 @@ func (f *life) live(b storage.Bucket) {
 	for value, answer := range waits {
 		f.records[value] = (<-answer).err
 	}
+	// The first pass makes segments and a checkpoint, the second deletes slots,
+	// and the segment that the third has no use for any more.
+	for _, value := range []string{"d", "e"} {
+		_ = l.Maintain(ctx)
+		f.records[value] = (<-send(l, Append{Topic: f.topic.ID, Batch: batch(value)})).err
+	}
 	if f.records["b"] == nil {
 		f.retired = l.Retire(ctx, "g", buffer(1))
 	}

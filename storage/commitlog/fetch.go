@@ -6,63 +6,123 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sort"
 	"sync"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment"
 )
 
 // fetchRuns bounds the runs of one Fetch, and with it the requests to the
 // bucket that go out at once.
 const fetchRuns = 16
 
+// lookAgain is how often a read begins anew because what it wanted was rewritten
+// while it went there.
+const lookAgain = 5
+
 // Fetch returns stored batches of a partition in order, beginning with the one
-// that holds offset: about maxBytes of them, at least one if there is any. At
-// the end of the partition it returns none.
+// that holds offset, or the first one behind it where compaction has left a hole:
+// about maxBytes of them, at least one if there is any. At the end of the
+// partition it returns none.
 //
 // Errors: ErrUnknownTopic; ErrOffsetOutOfRange, with Start and End set;
 // ErrCorrupt, naming the object, for bytes at rest that are not what was
 // written; ErrFenced, ErrClosed; and the bucket's.
 func (l *Log) Fetch(ctx context.Context, topic TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
 	key := placeKey{topic, partition}
-	index, end, err := l.look(key)
-	if err != nil {
-		return Fetched{}, err
+	for try := 1; ; try++ {
+		v, err := l.look(key)
+		if err != nil {
+			return Fetched{}, err
+		}
+		f := Fetched{Start: v.start, End: v.end}
+		if offset < f.Start || offset > f.End {
+			return f, fmt.Errorf("%w: %d is not in %d..%d", ErrOffsetOutOfRange, offset, f.Start, f.End)
+		}
+		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return f, err
+		case try == lookAgain:
+			return f, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
 	}
-	f := Fetched{Start: 0, End: end}
-	if offset < f.Start || offset > f.End {
-		return f, fmt.Errorf("%w: %d is not in %d..%d", ErrOffsetOutOfRange, offset, f.Start, f.End)
-	}
-	if offset == f.End {
-		return f, nil
-	}
-	first := holding(index, offset)
-	last, size := first+1, int(index[first].size)
-	for last < len(index) && last-first < fetchRuns && size < maxBytes {
-		size += int(index[last].size)
-		last++
-	}
-	runs, err := l.load(ctx, key, index[first:last])
-	if err != nil {
-		return f, err
-	}
-	f.Batches = trim(runs, offset, maxBytes)
-	return f, nil
 }
 
-// look returns the durable index of a partition. Nobody changes what is in it;
-// appends go behind it.
-func (l *Log) look(key placeKey) (index []extent, end int64, err error) {
+// view is where the records of a partition lie at one moment. Nobody changes
+// what is in it.
+type view struct {
+	start, end int64
+	pieces     []piece
+	index      []extent
+}
+
+// look returns the durable view of a partition.
+func (l *Log) look(key placeKey) (view, error) {
 	if err := l.Err(); err != nil {
-		return nil, 0, err
+		return view{}, err
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	p := l.state.partition(key)
 	if p == nil {
-		return nil, 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.partition, key.topic)
+		return view{}, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.partition, key.topic)
 	}
-	return p.index, p.end, nil
+	return view{p.start, p.end, p.pieces, p.index}, nil
+}
+
+// collect reads from offset on: first what lies in segments, then in slots.
+// fs.ErrNotExist: an object of the view is gone.
+func (l *Log) collect(ctx context.Context, key placeKey, v view, offset int64, maxBytes int) ([][]byte, error) {
+	var batches [][]byte
+	size := 0
+	i := sort.Search(len(v.pieces), func(i int) bool { return v.pieces[i].next > offset })
+	for ; i < len(v.pieces) && (len(batches) == 0 || size < maxBytes); i++ {
+		x := &v.pieces[i]
+		got, err := l.blocks.Read(ctx, x.segment.epoch, x.segment.number, x.ref(key), offset, maxBytes-size)
+		if err != nil && len(batches) > 0 {
+			return batches, nil // what is wrong there is for the read that begins there
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", offset, key.partition, key.topic, corrupted(err))
+		}
+		for _, b := range got {
+			batches, size = append(batches, b), size+len(b)
+		}
+		if n := len(got); n > 0 && got[n-1].NextOffset() < x.next {
+			return batches, nil // there may be more in this piece
+		}
+		offset = x.next
+	}
+	if len(batches) > 0 || offset >= v.end || len(v.index) == 0 {
+		return batches, nil
+	}
+	first := holding(v.index, offset)
+	last, size := first+1, int(v.index[first].size)
+	for last < len(v.index) && last-first < fetchRuns && size < maxBytes {
+		size += int(v.index[last].size)
+		last++
+	}
+	runs, err := l.load(ctx, key, v.index[first:last])
+	if err != nil {
+		return nil, err
+	}
+	return trim(runs, offset, maxBytes), nil
+}
+
+// corrupted gives a segment's errors this package's names too.
+func corrupted(err error) error {
+	switch {
+	case errors.Is(err, segment.ErrCorrupt):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case errors.Is(err, segment.ErrFormat):
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return err
 }
 
 // holding finds the extent that holds an offset, which is not beyond the end.
@@ -112,9 +172,6 @@ func (l *Log) load(ctx context.Context, key placeKey, extents []extent) ([][]rec
 func (l *Log) read(ctx context.Context, key placeKey, x extent) ([]record.Batch, error) {
 	object := journal.SlotKey(l.shard, x.position())
 	data, err := l.bucket.Get(ctx, object, int64(x.at), int64(x.size))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s is gone: %w", ErrCorrupt, object, err)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -155,8 +212,8 @@ func trim(runs [][]record.Batch, offset int64, maxBytes int) [][]byte {
 // Bounds returns the first offset of a partition and the one that its next
 // record gets.
 func (l *Log) Bounds(topic TopicID, partition int32) (start, end int64, err error) {
-	_, end, err = l.look(placeKey{topic, partition})
-	return 0, end, err
+	v, err := l.look(placeKey{topic, partition})
+	return v.start, v.end, err
 }
 
 // Watch returns a channel that is closed when the partition grows, or its topic

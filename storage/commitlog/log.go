@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/segment/reader"
 )
 
 // Log is the commit log of one shard, held by its owner. Its methods may be
@@ -39,13 +40,17 @@ type Log struct {
 	spec   *speculation // of the committer
 	line   *line
 	flight *flight
-	tail   *cache // runs as they are appended
-	cold   *cache // runs as they were read again
+	tail   *cache         // runs as they are appended
+	cold   *cache         // runs as they were read again
+	blocks *reader.Reader // of segments
+	upkeep *maintainer
 	ids    idBlock
 
-	closing   chan struct{} // closed by Close: the committer stops
-	committed chan struct{} // closed when the committer has stopped
-	done      chan struct{} // closed by fail
+	closing   chan struct{}   // closed by Close: the committer stops
+	committed chan struct{}   // closed when the committer has stopped
+	done      chan struct{}   // closed by fail
+	ctx       context.Context // ends with done
+	end       context.CancelFunc
 	closed    chan struct{} // closed when Close has done its work
 	shutting  atomic.Bool   // set by the first Close
 	closeErr  error         // of Close; set before closed is closed
@@ -87,6 +92,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	// a small piece would keep all of it.
 	l.state.tail = l.tail
 	go l.commit()
+	go l.upkeep.run()
 	return l, nil
 }
 
@@ -108,6 +114,7 @@ func prepare(o Options) (*Log, error) {
 		closed:    make(chan struct{}),
 	}
 	l.fillBytes = l.slotBytes
+	l.ctx, l.end = context.WithCancel(context.Background())
 	tail := cmp.Or(o.TailBytes, 64<<20)
 	switch {
 	case o.Bucket == nil:
@@ -133,6 +140,8 @@ func prepare(o Options) (*Log, error) {
 	// A slow reader fills a part of its own, so that it cannot push out what
 	// all the others are about to read.
 	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
+	l.blocks = reader.New(o.Bucket, o.Shard, cmp.Or(o.BlockBytes, 32<<20))
+	l.upkeep = newMaintainer(l, o)
 	l.state = newState()
 	l.mutate(o.Mutations)
 	l.spec = &speculation{durable: l.state}
@@ -201,6 +210,7 @@ func (l *Log) fail(cause error) {
 		return
 	}
 	close(l.done)
+	l.end()
 	if !errors.Is(cause, ErrClosed) {
 		l.log.Error("commit log stopped", "shard", l.shard, "epoch", l.epoch, "err", cause)
 	}
@@ -229,9 +239,11 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) shut() error {
+	l.upkeep.close()
 	l.line.close(ErrClosed)
 	close(l.closing)
 	<-l.committed
+	l.blocks.Close()
 	err := l.journal.Close()
 	if err != nil {
 		err = fmt.Errorf("close commit log: %w", translate(err))

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -239,6 +240,20 @@ func (r *recorder) Kinds() []uint16 { return r.kinds }
 func (r *recorder) Apply(kind uint16, body []byte) error {
 	r.got = append(r.got, fmt.Sprintf("%d:%s", kind, body))
 	return r.fail
+}
+
+func (r *recorder) Snapshot() []byte {
+	body, err := json.Marshal(r.got)
+	must(err)
+	return body
+}
+
+func (r *recorder) Restore(body []byte) error {
+	r.got = nil
+	if len(body) == 0 {
+		return nil
+	}
+	return json.Unmarshal(body, &r.got)
 }
 
 func with(machines ...Machine) func(*Options) { return func(o *Options) { o.Machines = machines } }

@@ -57,6 +57,7 @@ func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 	if err := l.apply(pos, entries); err != nil {
 		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
 	}
+	l.upkeep.applied(pos, entries)
 	l.flight.land() // nothing, in recovery
 	l.line.nudge()
 	l.flight.settle()
@@ -94,4 +95,12 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 		n++
 	}
 	return n, nil
+}
+
+// Restore begins again with what a checkpoint says.
+func (a applier) Restore(pos journal.Position, body []byte) error {
+	if err := a.log.restore(pos, body); err != nil {
+		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
+	}
+	return nil
 }

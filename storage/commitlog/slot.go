@@ -7,13 +7,6 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// mergeBytes is the size at which a merged batch is full, mergeInflated what
-// its records may take for a merge to be worth it.
-const (
-	mergeBytes    = 256 << 10
-	mergeInflated = 4 << 20
-)
-
 // slot is one slot of the journal on its way: its entries, and who waits for
 // them.
 type slot struct {
@@ -125,45 +118,14 @@ func (d *draft) encode(now int64) ([]byte, error) {
 func merge(items []item) []item {
 	var merged []item
 	for len(items) > 0 {
-		n := mergeable(items)
-		it := items[0]
-		if n > 1 {
-			b, ok := mergeAll(items[:n])
-			if !ok {
-				merged, items = append(merged, items[:n]...), items[n:]
-				continue
-			}
-			it.batch = b
+		var batches []record.Batch
+		first := items[0].appendTime
+		for len(items) > 0 && items[0].appendTime == first {
+			batches, items = append(batches, items[0].batch), items[1:]
 		}
-		n = max(n, 1)
-		merged, items = append(merged, it), items[n:]
+		for _, b := range record.MergeSmall(batches) {
+			merged = append(merged, item{b, first})
+		}
 	}
 	return merged
-}
-
-// mergeable is how many of the first items can become one batch.
-func mergeable(items []item) int {
-	size := 0
-	for i, it := range items {
-		size += len(it.batch)
-		if !record.Mergeable(it.batch) || it.appendTime != items[0].appendTime || size > mergeBytes {
-			return i
-		}
-	}
-	return len(items)
-}
-
-// mergeAll makes one batch of all items, and reports false if that would not be
-// smaller: batches of different codecs can grow, beyond any slot if somebody
-// means to.
-func mergeAll(items []item) (record.Batch, bool) {
-	batches := make([]record.Batch, len(items))
-	size, records := 0, int32(0)
-	for i, it := range items {
-		batches[i] = it.batch
-		size += len(it.batch)
-		records += it.batch.Count()
-	}
-	b, err := record.Merge(batches, mergeInflated)
-	return b, err == nil && len(b) <= size && b.Count() == records && dense(b)
 }

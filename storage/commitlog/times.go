@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment"
 )
 
 // OffsetByTime returns the first record of a partition whose timestamp, in
@@ -15,35 +16,81 @@ import (
 // Errors: as Fetch.
 func (l *Log) OffsetByTime(ctx context.Context, topic TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
 	key := placeKey{topic, partition}
-	index, _, err := l.look(key)
-	if err != nil {
-		return -1, -1, err
-	}
-	// Timestamps are the producers' and in no order. Where the highest one so
-	// far reaches ts for the first time, the run itself must hold it.
-	i, _ := slices.BinarySearchFunc(index, ts, func(x extent, ts int64) int {
-		if x.time < ts {
-			return -1
+	for try := 1; ; try++ {
+		v, err := l.look(key)
+		if err != nil {
+			return -1, -1, err
 		}
-		return 1
-	})
-	if i == len(index) {
-		return -1, -1, nil
+		offset, timestamp, err = l.since(ctx, key, v, ts)
+		switch {
+		case err == nil || !errors.Is(err, fs.ErrNotExist):
+			return offset, timestamp, err
+		case try == lookAgain:
+			return -1, -1, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
 	}
-	runs, err := l.load(ctx, key, index[i:i+1])
-	if err != nil {
-		return -1, -1, err
+}
+
+// since finds the first record at or after ts. Timestamps are the producers' and
+// in no order; but what has none as high needs not be read.
+func (l *Log) since(ctx context.Context, key placeKey, v view, ts int64) (offset, timestamp int64, err error) {
+	for i := range v.pieces {
+		if x := &v.pieces[i]; x.time >= ts {
+			if offset, timestamp, err = l.sinceInPiece(ctx, key, x, max(v.start, x.base), ts); offset >= 0 || err != nil {
+				return offset, timestamp, err
+			}
+		}
 	}
-	for _, b := range runs[0] {
-		if b.MaxTimestamp() < ts {
+	for i := range v.index {
+		if v.index[i].time < ts {
 			continue
 		}
-		offset, timestamp, err := firstSince(b, ts)
-		if offset >= 0 || err != nil {
+		runs, err := l.load(ctx, key, v.index[i:i+1])
+		if err != nil {
+			return -1, -1, err
+		}
+		if offset, timestamp, err := firstOf(runs[0], v.start, ts); offset >= 0 || err != nil {
 			return offset, timestamp, err
 		}
 	}
-	return -1, -1, fmt.Errorf("%w: no record at or after %d behind offset %d of partition %d of topic %v", ErrCorrupt, ts, index[i].base, partition, topic)
+	return -1, -1, nil
+}
+
+func (l *Log) sinceInPiece(ctx context.Context, key placeKey, x *piece, from, ts int64) (offset, timestamp int64, err error) {
+	blocks, err := l.blocks.Blocks(ctx, x.segment.epoch, x.segment.number, x.ref(key))
+	if err != nil {
+		return -1, -1, corrupted(err)
+	}
+	for _, blk := range blocks {
+		for at := max(from, blk.Base); blk.MaxTime >= ts && at < blk.Next; {
+			batches, err := l.blocks.Read(ctx, x.segment.epoch, x.segment.number, x.ref(key), at, int(blk.Size))
+			if err != nil {
+				return -1, -1, corrupted(err)
+			}
+			if len(batches) == 0 {
+				break
+			}
+			if offset, timestamp, err := firstOf(batches, from, ts); offset >= 0 || err != nil {
+				return offset, timestamp, err
+			}
+			at = batches[len(batches)-1].NextOffset()
+		}
+	}
+	return -1, -1, nil
+}
+
+// firstOf returns the first record of batches at or behind from whose timestamp
+// is at least ts, -1 if there is none.
+func firstOf(batches []record.Batch, from, ts int64) (offset, timestamp int64, err error) {
+	for _, b := range batches {
+		if b.MaxTimestamp() < ts || b.NextOffset() <= from {
+			continue
+		}
+		if offset, timestamp, err = firstSince(b, from, ts); offset >= 0 || err != nil {
+			return offset, timestamp, err
+		}
+	}
+	return -1, -1, nil
 }
 
 // MaxTimestamp returns the first record with the highest timestamp of a
@@ -51,20 +98,31 @@ func (l *Log) OffsetByTime(ctx context.Context, topic TopicID, partition int32, 
 //
 // Errors: as Fetch.
 func (l *Log) MaxTimestamp(ctx context.Context, topic TopicID, partition int32) (offset, timestamp int64, err error) {
-	index, _, err := l.look(placeKey{topic, partition})
-	if err != nil || len(index) == 0 {
+	v, err := l.look(placeKey{topic, partition})
+	if err != nil {
 		return -1, -1, err
 	}
-	return l.OffsetByTime(ctx, topic, partition, index[len(index)-1].time)
+	latest := int64(segment.NoTime)
+	for i := range v.pieces {
+		latest = max(latest, v.pieces[i].time)
+	}
+	for i := range v.index {
+		latest = max(latest, v.index[i].time)
+	}
+	if latest == segment.NoTime {
+		return -1, -1, nil
+	}
+	return l.OffsetByTime(ctx, topic, partition, latest)
 }
 
-// firstSince returns the first record of a batch at or after ts, -1 if there is
+// firstSince returns the first record of a batch at or behind from, and at or
+// after ts, -1 if there is
 // none.
-func firstSince(b record.Batch, ts int64) (offset, timestamp int64, err error) {
+func firstSince(b record.Batch, from, ts int64) (offset, timestamp int64, err error) {
 	found := errors.New("found")
 	offset, timestamp = -1, -1
 	err = b.Each(maxInflated, func(r *record.Record) error {
-		if r.Timestamp < ts {
+		if r.Timestamp < ts || r.Offset < from {
 			return nil
 		}
 		offset, timestamp = r.Offset, r.Timestamp

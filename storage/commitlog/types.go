@@ -122,9 +122,19 @@ func (s BufferState) String() string {
 // in the order of the log, never concurrently, in recovery and in running alike.
 // It may keep body. An error from it means that the log cannot be believed and
 // ends the ownership.
+//
+// Snapshot is called between two calls of Apply, never concurrently with one. It
+// returns all that Apply has made of the entries, and nothing else: equal states
+// give equal bytes, whatever the entries that led there.
+//
+// Restore replaces everything by what a Snapshot holds, also what was applied
+// before; empty is the state before the first entry. It may keep body. An error
+// from it is like one from Apply.
 type Machine interface {
-	Kinds() []uint16 // of the entries it understands, 100 or more
+	Kinds() []uint16 // of the entries it understands, 100 or more; the lowest names it in a checkpoint
 	Apply(kind uint16, body []byte) error
+	Snapshot() []byte
+	Restore(body []byte) error
 }
 
 // Options of a Log. Only Bucket is required.
@@ -136,10 +146,12 @@ type Options struct {
 	Machines []Machine     // told apart by their kinds
 	Linger   time.Duration // how long a slot waits for company on an idle log; 0 on a fast bucket
 
-	TailBytes int64 // memory for recently read and written batches; 64 MiB
-	SlotBytes int   // largest slot; 4 MiB
-	Depth     int   // slots in flight at once; 4
-	Window    int   // slots read at once in recovery; 16
+	TailBytes  int64 // memory for recently read and written batches; 64 MiB
+	BlockBytes int64 // memory for what was read of segments; 32 MiB
+	SlotBytes  int   // largest slot; 4 MiB
+	Upkeep     Upkeep
+	Depth      int // slots in flight at once; 4
+	Window     int // slots read at once in recovery; 16
 
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now: timestamps of topics and of log-append-time, never safety

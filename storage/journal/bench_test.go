@@ -67,7 +67,8 @@ func (s *shallow) Create(ctx context.Context, key string, body []byte) error {
 
 type counter struct{ slots int }
 
-func (c *counter) Apply(Position, []Entry) error { c.slots++; return nil }
+func (c *counter) Apply(Position, []Entry) error  { c.slots++; return nil }
+func (c *counter) Restore(Position, []byte) error { return errors.ErrUnsupported }
 
 func benchmarkWrite(b *testing.B, store storage.Bucket, size, depth int) {
 	s := &counter{}

@@ -93,13 +93,16 @@ func TestDamage(t *testing.T) {
 // TestDisplaced puts intact objects where they do not belong.
 func TestDisplaced(t *testing.T) {
 	foreign := testClaim(1)
-	start := header{}.encode(0, foreign)
+	start := foreign.header(0, way{oldest: beginning})
 	data := dataObject(0, foreign, 1, nil)
 	seal := sealObject(0, testClaim(2), Position{1, 2})
-	other := func(h header, alter func([]byte)) []byte {
-		raw := h.encode(0, testClaim(2))
+	other := func(y way, alter func([]byte)) []byte {
+		raw := testClaim(2).header(0, y)
 		alter(raw)
 		return rechecked(raw)
+	}
+	from := func(entries, seal uint64) way {
+		return way{entries: entries, oldest: beginning, seals: []uint64{seal}}
 	}
 	same := func([]byte) {}
 	skewed := sealObject(0, testClaim(2), Position{1, 3})
@@ -111,13 +114,13 @@ func TestDisplaced(t *testing.T) {
 	}{
 		{"ClaimAsHeader", Position{1, 0}, foreign.encode(0), ErrCorrupt},
 		{"HeaderOfOther", Position{1, 0}, start, ErrCorrupt},
-		{"HeaderOtherCount", Position{2, 0}, other(header{entries: 9, seals: []uint64{3}}, same), ErrCorrupt},
-		{"HeaderOtherSeals", Position{2, 0}, other(header{entries: 2, seals: []uint64{4}}, same), ErrCorrupt},
-		{"HeaderFromCheckpoint", Position{2, 0}, other(header{entries: 2, start: Position{1, 2}, seals: []uint64{3}}, same), ErrFormat},
-		{"HeaderKinds", Position{2, 0}, other(header{}, func(p []byte) { p[fixedSize]++ }), ErrFormat},
-		{"HeaderCut", Position{2, 0}, other(header{}, func(p []byte) {
+		{"HeaderOtherCount", Position{2, 0}, other(from(9, 3), same), ErrCorrupt},
+		{"HeaderOtherSeals", Position{2, 0}, other(from(2, 4), same), ErrCorrupt},
+		{"HeaderFromItself", Position{2, 0}, other(way{entries: 2, start: Position{2, 1}, oldest: Position{2, 0}}, same), ErrCorrupt},
+		{"HeaderKinds", Position{2, 0}, other(from(2, 3), func(p []byte) { p[fixedSize]++ }), ErrFormat},
+		{"HeaderCut", Position{2, 0}, other(from(2, 3), func(p []byte) {
 			copy(p[fixedSize+entrySize+20:], p[fixedSize+entrySize+24:]) // the second entry moves up
-			p[fixedSize+5], p[len(p)-5] = 20, 4
+			p[fixedSize+5], p[fixedSize+entrySize+25] = 20, 28
 		}), ErrCorrupt},
 		{"DataOfOther", Position{1, 1}, data.encode(), ErrCorrupt},
 		{"SealTooEarly", Position{1, 2}, seal.encode(), ErrCorrupt},
@@ -212,42 +215,49 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// TestCheckpoints: this version writes none and refuses a log that has one,
-// also when it appears during the walk.
-func TestCheckpoints(t *testing.T) {
-	at := func(p Position) string { return fmt.Sprintf("0000/checkpoint/%020d-%020d", p.Epoch, p.Slot) }
+// TestStrangeCheckpoints: what nobody can read, or only a higher epoch can have
+// written, ends a recovery, also when it appears during the walk.
+func TestStrangeCheckpoints(t *testing.T) {
 	for _, test := range []struct {
-		name, key string
-		open      error
+		name, key    string
+		open, replay error
 	}{
-		{"Earlier", at(Position{2, 1}), ErrFormat},
-		{"OfThisEpoch", at(Position{3, 1}), ErrFenced},
-		{"OfLaterEpoch", at(Position{4, 0}), ErrFenced},
-		{"Strange", "0000/checkpoint/root", ErrFormat},
+		{"Damaged", checkpointKey(0, Position{2, 1}), ErrCorrupt, ErrCorrupt},
+		{"OfThisEpoch", checkpointKey(0, Position{3, 1}), ErrFenced, ErrCorrupt},
+		{"OfLaterEpoch", checkpointKey(0, Position{4, 1}), ErrFenced, ErrCorrupt},
+		{"BeforeHeader", checkpointKey(0, Position{2, 0}), ErrFormat, ErrFormat},
+		{"Strange", "0000/checkpoint/root", ErrFormat, ErrFormat},
 	} {
 		for _, lists := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s-List%d", test.name, lists), func(t *testing.T) {
 				late := func(b *mem.Bucket) storage.Bucket {
-					way, seen := storagetest.NewFaults(b, 1), 0
-					way.Plan(func(c storagetest.Call) storagetest.Outcome {
-						if c.Verb == storagetest.List && c.Keys[0] == checkpointPrefix(0) {
-							if seen++; seen == lists {
-								replace(t, b, test.key, []byte("whatever"))
-							}
-						}
-						return storagetest.Outcome{}
-					})
-					return way
+					return beforeList(b, lists, func() { replace(t, b, test.key, []byte("whatever")) })
 				}
-				if _, err := Open(t.Context(), Options{Bucket: late(written(t))}, &book{}); !errors.Is(err, test.open) {
+				_, err := Open(t.Context(), Options{Bucket: late(written(t))}, &book{})
+				if !errors.Is(err, test.open) || !strings.Contains(err.Error(), test.key) {
 					t.Errorf("Open: %v", err)
 				}
-				if _, err := Replay(t.Context(), Options{Bucket: late(written(t))}, &book{}); !errors.Is(err, ErrFormat) {
+				_, err = Replay(t.Context(), Options{Bucket: late(written(t))}, &book{})
+				if !errors.Is(err, test.replay) || !strings.Contains(err.Error(), test.key) {
 					t.Errorf("Replay: %v", err)
 				}
 			})
 		}
 	}
+}
+
+// beforeList does something before the nth List of checkpoints.
+func beforeList(b storage.Bucket, n int, do func()) *storagetest.Faults {
+	way, seen := storagetest.NewFaults(b, 1), 0
+	way.Plan(func(c storagetest.Call) storagetest.Outcome {
+		if c.Verb == storagetest.List && c.Keys[0] == checkpointPrefix(0) {
+			if seen++; seen == n {
+				do()
+			}
+		}
+		return storagetest.Outcome{}
+	})
+	return way
 }
 
 // vanishing answers the first SEAL with ErrExists though nothing is there, as a

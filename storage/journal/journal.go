@@ -17,6 +17,10 @@ const (
 	// MaxSlot is the size in bytes of the largest slot object.
 	MaxSlot = 16 << 20
 
+	// MaxCheckpoint is the size in bytes of the largest checkpoint object:
+	// its body, 122 bytes, and 8 for each epoch that may still have slots.
+	MaxCheckpoint = 256 << 20
+
 	// SlotOverhead and EntryOverhead are the bytes that a slot object has
 	// besides its bodies: once, and once per entry.
 	SlotOverhead  = fixedSize
@@ -50,16 +54,22 @@ var (
 	// overwrites. Stop the process.
 	ErrForeign = errors.New("foreign object under this epoch")
 
-	// ErrFormat: the log was written at a higher format level than this
-	// version knows.
+	// ErrFormat: the log was written in a format that this version does not
+	// know.
 	ErrFormat = errors.New("unknown format")
 
-	// ErrTooLarge: the entries do not fit into one slot (MaxSlot), or the
-	// claim's node or info is too long.
+	// ErrTooLarge: the entries do not fit into one slot (MaxSlot), the body
+	// into a checkpoint (MaxCheckpoint), or the claim's node or info is too
+	// long.
 	ErrTooLarge = errors.New("too large")
+
+	// ErrPosition: a checkpoint was asked for at a position that is not, or
+	// no longer, one that this owner can vouch for, or a deletion beyond the
+	// newest durable checkpoint. Nothing was done.
+	ErrPosition = errors.New("position refused")
 )
 
-// Position names a slot. The zero Position is before every slot.
+// Position names a slot, and the state before that slot. The zero Position is before every slot.
 type Position struct{ Epoch, Slot uint64 }
 
 // Before reports whether p comes earlier in the log than q.
@@ -91,9 +101,17 @@ type State interface {
 	// running alike. In normal running it is the acknowledgement.
 	//
 	// The bodies are not touched by the journal any more and may be kept.
-	// Apply must not call Write or Close. An error ends Open or Replay, and
-	// poisons a running journal.
+	// Apply must not call Write, Checkpoint, Truncate or Close. An error ends
+	// Open or Replay, and poisons a running journal.
 	Apply(pos Position, entries []Entry) error
+
+	// Restore replaces all that was applied and restored before by what a
+	// checkpoint holds: body, as it was given to Journal.Checkpoint, is the
+	// state before pos. Apply goes on at pos. It is called in Open and Replay
+	// only, from the goroutine that calls Apply there, and more than once if
+	// a newer checkpoint appears meanwhile. body is not touched by the
+	// journal any more and may be kept. An error ends Open or Replay.
+	Restore(pos Position, body []byte) error
 }
 
 // Options say which journal to open. Bucket is required.
@@ -166,12 +184,19 @@ type Journal struct {
 	err    error     // guarded by mu; the first cause of done
 	next   uint64    // guarded by mu; the slot that the next Write takes
 	queue  []*flight // guarded by mu; written and not yet applied, in slot order
+	ledger ledger    // guarded by mu; which positions are acknowledged
+
+	upkeep chan struct{} // holds a token while a Checkpoint or Truncate is under way
+	way    way           // whoever holds upkeep; what the next checkpoint says of the log before it
+	older  []Position    // whoever holds upkeep; checkpoints that may be in the bucket, known durable or not
+	saved  Position      // guarded by mu; a copy of way.start
 }
 
 // Open makes this node the owner of the shard. It claims the next epoch, brings
-// s up to the end of the log by applying every slot of the epochs before, seals
-// each of them, and returns when the header of the new epoch is durable: from
-// then on no earlier owner can acknowledge anything.
+// s up to the end of the log by restoring the newest checkpoint and applying
+// every slot after it, seals each epoch there, and returns when the header of
+// the new epoch is durable: from then on no earlier owner can acknowledge
+// anything. What lies before the checkpoint costs nothing.
 //
 // A bucket that answers with errors is asked again, with back-off, until ctx
 // ends. The Journal outlives ctx. After an error s holds a part of the log, or
@@ -219,26 +244,31 @@ func become(ctx context.Context, o Options, s State) (*Journal, error) {
 		closing: make(chan struct{}),
 		done:    make(chan struct{}),
 		next:    1,
+		ledger:  ledger{low: 1, entries: []uint64{w.entries}},
+		upkeep:  make(chan struct{}, 1),
+		way:     w.way,
+		older:   w.listed,
+		saved:   w.start,
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 
 	// Until the header is durable a slower, higher claimant may still seal
 	// this epoch at slot 0. Whatever was written behind that SEAL would be
 	// lost, so there is no Journal to write with before.
-	if err := j.head(ctx, w); err != nil {
+	if err := j.head(ctx); err != nil {
 		j.cancel()
 		return nil, err
 	}
 	j.store.stay = true
 	j.wg.Go(j.run)
-	o.Log.Info("journal owned", "shard", o.Shard, "epoch", claim.Epoch, "entries", w.entries)
+	o.Log.Info("journal owned", "shard", o.Shard, "epoch", claim.Epoch, "entries", w.entries, "checkpoint", w.start)
 	return j, nil
 }
 
 // head makes the header of this epoch durable.
-func (j *Journal) head(ctx context.Context, w *walker) error {
+func (j *Journal) head(ctx context.Context) error {
 	pos := Position{Epoch: j.claim.Epoch}
-	raw := w.header().encode(j.store.shard, j.claim)
+	raw := j.claim.header(j.store.shard, j.way)
 	if st := j.store; j.rules.headerLate {
 		j.wg.Go(func() { _ = st.land(j.ctx, SlotKey(st.shard, pos), raw) })
 		return nil
@@ -276,8 +306,9 @@ func (j *Journal) Err() error {
 // Confirm asks the bucket whether a higher epoch was claimed. An owner confirms
 // itself from time to time and stops serving when it cannot ask: an idle one
 // meets no SEAL, and behind a busy one a claimant may walk for long, always a
-// little too late to seal the slot that is about to land. On ErrFenced the journal has stopped; any other error of the
-// bucket leaves it running, and the question open.
+// little too late to seal the slot that is about to land. On ErrFenced the
+// journal has stopped; any other error of the bucket leaves it running, and the
+// question open.
 func (j *Journal) Confirm(ctx context.Context) error {
 	if err := j.Err(); err != nil {
 		return err
@@ -315,9 +346,9 @@ func (j *Journal) stop(err error) {
 // Close ends the journal. It takes no more entries, waits up to ten seconds for
 // the flying slots to land and be applied, and gives up those that did not: they
 // are neither acknowledged nor known to be lost, the next owner finds out. After
-// Close has returned Apply is not called any more. It returns nil if the journal
-// ran until now and has applied everything that was written, else the reason
-// why not.
+// Close has returned Apply is not called any more, and what Checkpoint or
+// Truncate was doing has been given up. It returns nil if the journal ran until
+// now and has applied everything that was written, else the reason why not.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if !j.closed {
@@ -330,6 +361,8 @@ func (j *Journal) Close() error {
 	j.landAll(limit.C)
 	j.stop(ErrClosed)
 	j.wg.Wait()
+	j.upkeep <- struct{}{}
+	<-j.upkeep
 
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -20,9 +20,10 @@ import (
 
 // book is a State that remembers, and fails on demand.
 type book struct {
-	mu   sync.Mutex
-	got  []string // guarded by mu; "epoch/slot:body,body"
-	fail error    // guarded by mu
+	mu       sync.Mutex
+	got      []string // guarded by mu; "epoch/slot:body,body"
+	restored int      // guarded by mu; calls of Restore
+	fail     error    // guarded by mu
 }
 
 func (b *book) Apply(pos Position, entries []Entry) error {
@@ -37,6 +38,25 @@ func (b *book) Apply(pos Position, entries []Entry) error {
 	}
 	b.got = append(b.got, pos.String()+":"+strings.Join(bodies, ","))
 	return nil
+}
+
+// Restore takes what saved gave.
+func (b *book) Restore(_ Position, body []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.restored++
+	b.got = nil
+	if len(body) > 0 {
+		b.got = strings.Split(string(body), "\n")
+	}
+	return b.fail
+}
+
+// saved returns the state as the body of a checkpoint.
+func (b *book) saved() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return []byte(strings.Join(b.got, "\n"))
 }
 
 func (b *book) has(t *testing.T, want ...string) {

@@ -24,6 +24,10 @@ func claimKey(shard uint32, epoch uint64) string {
 
 func checkpointPrefix(shard uint32) string { return fmt.Sprintf("%04d/checkpoint/", shard) }
 
+func checkpointKey(shard uint32, p Position) string {
+	return fmt.Sprintf("%s%020d-%020d", checkpointPrefix(shard), p.Epoch, p.Slot)
+}
+
 // parseClaim returns the epoch that a key of the claims' listing names.
 func parseClaim(shard uint32, key string) (uint64, error) {
 	name, ok := strings.CutPrefix(key, claimPrefix(shard))
@@ -35,13 +39,14 @@ func parseClaim(shard uint32, key string) (uint64, error) {
 }
 
 // parseCheckpoint returns the position that a key of the checkpoints' listing
-// names, and false for a name that this version does not understand.
+// names, and false for a name that this version does not understand. Slot 0 is
+// not one of a checkpoint: whoever writes one owns the epoch, by its header.
 func parseCheckpoint(shard uint32, key string) (Position, bool) {
 	name, ok := strings.CutPrefix(key, checkpointPrefix(shard))
 	e, s, cut := strings.Cut(name, "-")
 	epoch, eok := parseNumber(e)
 	slot, sok := parseNumber(s)
-	return Position{epoch, slot}, ok && cut && eok && sok
+	return Position{epoch, slot}, ok && cut && eok && sok && epoch > 0 && slot > 0
 }
 
 func parseNumber(s string) (uint64, bool) {

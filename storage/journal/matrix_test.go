@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,7 +27,10 @@ func TestFaultMatrix(t *testing.T) {
 	for _, call := range clean.calls {
 		steps[step(call.key)+" "+string(call.verb)]++
 	}
-	for _, name := range []string{"claim create", "header create", "slot create", "slot get", "claims list", "checkpoints list"} {
+	for _, name := range []string{
+		"claim create", "header create", "slot create", "slot get", "claims list", "checkpoints list",
+		"checkpoint create", "checkpoint get", "checkpoint delete", "header delete", "slot delete",
+	} {
 		if steps[name] == 0 {
 			t.Errorf("the matrix has no row for %s: %v", name, steps)
 		}
@@ -71,15 +76,18 @@ func step(key string) string {
 		return "checkpoints"
 	case len(key) == len(claimKey(3, 1)):
 		return "claim"
+	case strings.HasPrefix(key, checkpointPrefix(3)):
+		return "checkpoint"
 	case key == SlotKey(3, Position{1, 0}) || key == SlotKey(3, Position{2, 0}):
 		return "header"
 	}
 	return "slot"
 }
 
-// drama is one takeover: the owner writes five slots, then falls asleep with
-// two more in flight. The second node takes over and writes three slots. The
-// first one wakes up.
+// drama is one takeover: the owner writes five slots, with a checkpoint and a
+// deletion after the third, then falls asleep with two more in flight. The second
+// node takes over from the checkpoint, writes three slots, and makes a checkpoint
+// and a deletion of its own. The first one wakes up.
 type drama struct {
 	mu    sync.Mutex
 	calls []callName // guarded by mu; distinct, in the order of their first time
@@ -96,6 +104,9 @@ func (d *drama) play(t *testing.T, f fault) {
 		way1.Plan(d.plan("one", f, held3(10*time.Second, Position{1, 6}, Position{1, 7})))
 		j1 := d.open(ctx, t, way1, s1, f)
 		for k := range 5 {
+			if k == 3 {
+				d.keep(ctx, t, j1, s1)
+			}
 			d.write(t, j1, fmt.Sprintf("one.%d", k))
 		}
 		time.Sleep(5 * time.Second)
@@ -108,6 +119,7 @@ func (d *drama) play(t *testing.T, f fault) {
 		for k := range 3 {
 			d.write(t, j2, fmt.Sprintf("two.%d", k))
 		}
+		d.keep(ctx, t, j2, s2)
 		<-j1.Done()
 		if !errors.Is(j1.Err(), ErrFenced) {
 			t.Errorf("the first owner stopped with: %v", j1.Err())
@@ -120,6 +132,9 @@ func (d *drama) play(t *testing.T, f fault) {
 		}
 		if err := j2.Close(); err != nil {
 			t.Error(err)
+		}
+		if j1.Checkpointed() != (Position{1, 4}) || j2.Checkpointed() != (Position{2, 4}) {
+			t.Errorf("checkpoints %v and %v", j1.Checkpointed(), j2.Checkpointed())
 		}
 		if len(s1.got) != 5 || s2.recovered != 5 || len(s2.got) != 8 {
 			t.Errorf("acknowledged %d, recovered %d, then %d", len(s1.got), s2.recovered, len(s2.got))
@@ -156,6 +171,23 @@ func (d *drama) write(t *testing.T, j *Journal, body string) {
 	t.Helper()
 	if _, err := j.Write([]Entry{{Kind: 1, Body: []byte(body)}}); err != nil {
 		t.Error(err)
+	}
+}
+
+// keep waits until all is acknowledged, makes a checkpoint and deletes what lies
+// before it: slots 1/0 and 1/1 and then 1/2 and 1/3, or 1/4 and 2/0 to 2/3.
+func (d *drama) keep(ctx context.Context, t *testing.T, j *Journal, h *history) {
+	t.Helper()
+	time.Sleep(5 * time.Second)
+	pos, number := h.save()
+	if err := j.Checkpoint(ctx, pos, strconv.AppendInt(nil, int64(number), 10)); err != nil {
+		t.Error(err)
+	}
+	h.w.durable(number)
+	for _, before := range []Position{{1, 2}, pos} {
+		if err := j.Truncate(ctx, Position{}, before); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

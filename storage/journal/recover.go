@@ -9,44 +9,149 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// errVanished: a slot was there and is gone. Slots are deleted only below a
-// durable checkpoint.
+// errVanished: an object was there and is gone. Slots are deleted only below a
+// durable checkpoint, checkpoints only below a newer one.
 var errVanished = errors.New("object vanished")
+
+// astray is what a walk came to that a sound log has only below its newest
+// checkpoint. A List tells whether there is one to start over from; else the log
+// is corrupt.
+type astray struct{ error }
+
+func (a astray) Unwrap() error { return a.error }
 
 // recover brings the state to the end of the log and shuts every epoch before
 // the claim (rule 2).
 func (w *walker) recover(ctx context.Context, c Claim) error {
 	w.mine = c
-	wait := firstWait
-	for {
-		err := w.pass(ctx)
-		if !errors.Is(err, errVanished) {
+	return w.settle(ctx, w.shut)
+}
+
+// settle walks from the newest checkpoint, and lists the checkpoints again. If
+// there is one beyond its start it forgets everything and starts over from that
+// (rules 2 and 9): slots before it may have been deleted under the walk, so it
+// may have taken a hole or a SEAL for the end of an epoch that went on, its own
+// SEAL included. Only a List that shows nothing new ends it.
+func (w *walker) settle(ctx context.Context, walk func(context.Context) error) error {
+	newest, err := w.newest(ctx)
+	if err != nil {
+		return err
+	}
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		err := w.load(ctx, newest)
+		if err == nil {
+			err = walk(ctx)
+		}
+		strayed, vanished := errors.As(err, new(astray)), errors.Is(err, errVanished)
+		if err != nil && !strayed && !vanished || err == nil && w.store.rules.noSecondList {
 			return err
 		}
-		// A slot was there and is gone. What has been applied so far was
-		// the log, so start over from here, like a standby that claims
-		// with its own position. A checkpoint beyond it, the only reason to
-		// delete a slot, is met by the List.
-		w.store.log.Warn("recovery starts over", "shard", w.store.shard, "epoch", c.Epoch, "err", err)
-		if !w.store.sleep(ctx, wait) {
-			return fmt.Errorf("recover: %w: %w", ctx.Err(), err)
+		now, listErr := w.newest(ctx)
+		if listErr != nil {
+			return listErr
 		}
-		wait = min(2*wait, lastWait)
+		switch newer := newest.Before(now); {
+		case !newer && err == nil:
+			return nil
+		case !newer && strayed, strayed && w.store.rules.differIsCorrupt:
+			return err
+		}
+		newest = now
+		w.store.log.Warn("walk starts over", "shard", w.store.shard, "checkpoint", newest, "epoch", w.mine.Epoch, "err", err)
+		if vanished && !w.store.sleep(ctx, wait) {
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
 	}
 }
 
-// pass is one walk over every epoch *number* below the claim, listed or not,
-// oldest first, between the two Lists of checkpoints.
-func (w *walker) pass(ctx context.Context) error {
-	if err := w.checkpoints(ctx); err != nil {
+// newest lists the checkpoints and returns the newest, the zero Position if
+// there is none. A List that does not show what an earlier one did may have
+// missed its successor, which appeared meanwhile; the next one cannot.
+func (w *walker) newest(ctx context.Context) (Position, error) {
+	before := w.start
+	if n := len(w.listed); n > 0 {
+		before = w.listed[n-1]
+	}
+	for wait := firstWait; ; wait *= 2 {
+		if err := w.list(ctx); err != nil {
+			return Position{}, err
+		}
+		newest := Position{}
+		if n := len(w.listed); n > 0 {
+			newest = w.listed[n-1]
+		}
+		if !newest.Before(before) {
+			return newest, nil
+		}
+		if wait > 8*firstWait || !w.store.sleep(ctx, wait) {
+			return Position{}, fmt.Errorf("%w: %s was there and is gone, with none after it", ErrCorrupt, checkpointKey(w.store.shard, before))
+		}
+	}
+}
+
+// list notes which checkpoints there are. One of this or a higher epoch tells
+// that a higher claimant has long taken over.
+func (w *walker) list(ctx context.Context) error {
+	const page = 1000
+	w.listed = nil
+	for last := ""; ; {
+		keys, err := w.store.list(ctx, checkpointPrefix(w.store.shard), last, page)
+		if err != nil {
+			return fmt.Errorf("list checkpoints: %w", err)
+		}
+		for _, key := range keys {
+			pos, ok := parseCheckpoint(w.store.shard, key)
+			if !ok {
+				return fmt.Errorf("%w: there is a checkpoint %s, which needs another version", ErrFormat, key)
+			}
+			if w.mine.Epoch != 0 && pos.Epoch >= w.mine.Epoch {
+				return fmt.Errorf("%w: there is a checkpoint %s", ErrFenced, key)
+			}
+			w.listed = append(w.listed, pos)
+			last = key
+		}
+		if len(keys) < page {
+			return nil
+		}
+	}
+}
+
+// load starts the walk at a checkpoint, unless it did so already. A newest
+// checkpoint that is damaged is the end: an older one may be there still, but
+// what came between them is not.
+func (w *walker) load(ctx context.Context, pos Position) error {
+	if !w.start.Before(pos) {
+		return nil
+	}
+	key := checkpointKey(w.store.shard, pos)
+	raw, err := w.store.getLarge(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", errVanished, key)
+	}
+	if err != nil {
 		return err
 	}
+	p, err := decodeCheckpoint(raw, w.store.shard, pos)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, err)
+	}
+	if err := w.state.Restore(pos, p.body); err != nil {
+		return fmt.Errorf("restore checkpoint %v: %w", pos, err)
+	}
+	w.way, w.pos, w.nonce = p.way, pos, p.nonce
+	w.start = pos
+	return nil
+}
+
+// shut walks over every epoch *number* below the claim, listed or not, oldest
+// first, and seals each.
+func (w *walker) shut(ctx context.Context) error {
 	for w.pos.Epoch < w.mine.Epoch {
 		if _, err := w.epoch(ctx, w.seal); err != nil {
 			return fmt.Errorf("recover epoch %d: %w", w.pos.Epoch, err)
 		}
 	}
-	return w.checkpoints(ctx)
+	return nil
 }
 
 // seal puts a SEAL into the first free slot of an epoch and returns what lies

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// Replay applies the log to s without becoming its owner: it claims nothing and
-// writes nothing. Everything that was acknowledged before it began is applied.
-// It returns the first position that it did not apply: the end of the log, or
-// the zero Position if the shard was never owned. Depth, Node and Info of o are
-// not used.
+// Replay gives s the newest checkpoint and applies the log after it, without
+// becoming its owner: it claims nothing and writes nothing. Everything that was
+// acknowledged before it began is part of s then. It returns the first position
+// that it did not apply: the end of the log, or the zero Position if the shard
+// was never owned. Depth, Node and Info of o are not used.
 //
 // Calls are repeated until ctx ends. Errors: ErrCorrupt, ErrFormat, those of s,
 // and the bucket's.
@@ -20,7 +20,7 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	w := newWalker(newStore(o), s, o.Window)
 	newest, err := newestEpoch(ctx, w.store.list, o.Shard)
 	if err == nil && newest > 0 {
-		err = w.replay(ctx, newest)
+		err = w.settle(ctx, func(ctx context.Context) error { return w.replay(ctx, newest) })
 	}
 	if err != nil {
 		return w.pos, fmt.Errorf("replay journal of shard %d: %w", o.Shard, err)
@@ -31,10 +31,12 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	return w.pos, nil
 }
 
+// replay walks to the end of the log: a hole, or the SEAL of the newest epoch. A
+// hole or a SEAL is believed only because the List that follows shows no
+// checkpoint beyond the start of the walk (rule 9).
 func (w *walker) replay(ctx context.Context, newest uint64) error {
-	if err := w.checkpoints(ctx); err != nil {
-		return err
-	}
+	// A checkpoint was listed after the claims and may be of a newer epoch.
+	newest = max(newest, w.start.Epoch)
 	for w.pos.Epoch <= newest {
 		sealed, err := w.epoch(ctx, func(ctx context.Context, pos Position) ([]byte, error) {
 			return w.recheck(ctx, pos, newest)
@@ -46,7 +48,5 @@ func (w *walker) replay(ctx context.Context, newest uint64) error {
 			break
 		}
 	}
-	// A SEAL or a hole is believed only after a later List shows no
-	// checkpoint beyond it (rule 9).
-	return w.checkpoints(ctx)
+	return nil
 }

@@ -12,4 +12,11 @@ type rules struct {
 	headerLate     bool // slots are written before the header is durable
 	resumeByNode   bool // a node whose name is in the newest claim goes on under it
 	unknownIsDone  bool // an unknown outcome counts as success
+
+	noSecondList    bool // the checkpoints are not listed again after the walk
+	differIsCorrupt bool // what only a checkpoint can explain is taken for damage, without a List
+	saveUnacked     bool // a checkpoint may hold slots that are still flying
+	deleteEarly     bool // slots and older checkpoints are deleted when the checkpoint has been sent
+	deleteBeyond    bool // slots at and behind the checkpoint are deleted, too
+	deleteSeals     bool // SEALs are deleted like DATA
 }

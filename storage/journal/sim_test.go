@@ -1,14 +1,17 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -54,7 +57,8 @@ func TestRandomSchedules(t *testing.T) {
 		sum.add(w.tally)
 	}
 	t.Logf("%d runs: %+v", runs, sum)
-	if sum.Acked == 0 || runs >= 100 && (sum.Fenced == 0 || sum.Abandoned == 0 || sum.Takeovers == 0) {
+	if sum.Acked == 0 || runs >= 100 && (sum.Fenced == 0 || sum.Abandoned == 0 || sum.Takeovers == 0 ||
+		sum.Checkpoints == 0 || sum.Truncates == 0 || sum.Restored == 0 || sum.StartedOver == 0) {
 		t.Errorf("the schedules do not reach everything: %+v", sum)
 	}
 }
@@ -74,6 +78,12 @@ func TestBrokenRules(t *testing.T) {
 		{"HeaderLate", rules{headerLate: true}},
 		{"ResumeByNode", rules{resumeByNode: true}},
 		{"UnknownIsDone", rules{unknownIsDone: true}},
+		{"NoSecondList", rules{noSecondList: true}},
+		{"DifferIsCorrupt", rules{differIsCorrupt: true}},
+		{"SaveUnacked", rules{saveUnacked: true}},
+		{"DeleteEarly", rules{deleteEarly: true}},
+		{"DeleteBeyond", rules{deleteBeyond: true}},
+		{"DeleteSeals", rules{deleteSeals: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const most = 3000
@@ -103,6 +113,7 @@ func TestSeedDeterminesRun(t *testing.T) {
 // tally counts what a run came across.
 type tally struct {
 	Opened, Takeovers, Fenced, Abandoned, Crashed, Written, Acked, Replays, Final int
+	Checkpoints, Truncates, Restored, StartedOver                                 int
 }
 
 func (t *tally) add(o tally) {
@@ -115,6 +126,10 @@ func (t *tally) add(o tally) {
 	t.Acked += o.Acked
 	t.Replays += o.Replays
 	t.Final += o.Final
+	t.Checkpoints += o.Checkpoints
+	t.Truncates += o.Truncates
+	t.Restored += o.Restored
+	t.StartedOver += o.StartedOver
 }
 
 // world is one run.
@@ -128,6 +143,7 @@ type world struct {
 	mu        sync.Mutex
 	late      []*storagetest.Faults // guarded by mu; what may still land
 	histories []*history            // guarded by mu; one per process that ever lived
+	saves     []save                // guarded by mu; what checkpoints hold: the bodies are numbers of these
 	faults    []string              // guarded by mu; what must not be
 	tally     tally                 // guarded by mu
 }
@@ -183,15 +199,18 @@ func (w *world) live(ctx context.Context, id, name string, span time.Duration) {
 		defer close(ended)
 		w.judge(id, j.Close())
 	})
-	w.work(ctx, id, j, rng)
+	var keeper sync.WaitGroup
+	keeper.Go(func() { w.keep(ctx, id, j, h) })
+	w.work(ctx, id, j, h, rng)
 	if rng.IntN(2) == 0 {
 		cancel() // a node that knows that it is fenced; others linger
 	}
 	<-ended
+	keeper.Wait()
 }
 
 // work writes until the journal takes no more.
-func (w *world) work(ctx context.Context, id string, j *Journal, rng *rand.Rand) {
+func (w *world) work(ctx context.Context, id string, j *Journal, h *history, rng *rand.Rand) {
 	pause := time.Millisecond + upTo(rng, 2*time.Second)
 	for k := 0; sleep(ctx, upTo(rng, pause)); {
 		var entries []Entry
@@ -199,11 +218,14 @@ func (w *world) work(ctx context.Context, id string, j *Journal, rng *rand.Rand)
 			entries = append(entries, Entry{Kind: uint16(k), Body: fmt.Appendf(nil, "%s.%d", id, k)})
 			k++
 		}
-		if _, err := j.Write(entries); err != nil {
+		flying := expected(entries)
+		pos, err := j.Write(entries)
+		if err != nil {
 			w.judge(id, err)
 			return
 		}
-		w.count(func(t *tally) { t.Written += len(entries) })
+		h.wrote(pos, flying)
+		w.count(func(t *tally) { t.Written += len(flying) })
 		if rng.IntN(10) == 0 {
 			w.judge(id, j.Confirm(ctx))
 		}
@@ -258,7 +280,15 @@ func (l *line) List(ctx context.Context, prefix, after string, max int) ([]strin
 	return f.List(ctx, prefix, after, max)
 }
 
-func (l *line) Delete(context.Context, ...string) error { return errors.ErrUnsupported }
+func (l *line) Delete(ctx context.Context, keys ...string) error {
+	f, rng, ctx, stop := l.call(ctx, keys[0])
+	defer stop()
+	err := f.Delete(ctx, keys...)
+	if len(f.Pending()) > 0 {
+		l.w.later(f, rng)
+	}
+	return err
+}
 
 func (l *line) call(ctx context.Context, key string) (*storagetest.Faults, *rand.Rand, context.Context, func()) {
 	rng := l.w.draw(l.id, key, time.Now().UnixNano())
@@ -314,14 +344,23 @@ func (w *world) reader(ctx context.Context) {
 // judge tells the errors that may happen from those that must not.
 func (w *world) judge(id string, err error) {
 	switch {
-	case err == nil, errors.Is(err, ErrClosed):
-	case errors.Is(err, ErrForeign), errors.Is(err, ErrCorrupt), errors.Is(err, ErrFormat):
-		w.fault("%s: %v", id, err)
+	case err == nil, errors.Is(err, ErrClosed), w.condemn(id, err):
 	case errors.Is(err, ErrFenced):
 		w.count(func(t *tally) { t.Fenced++ })
 	default:
 		w.count(func(t *tally) { t.Abandoned++ })
 	}
+}
+
+// condemn reports whether err must not happen.
+func (w *world) condemn(id string, err error) bool {
+	for _, bad := range []error{ErrForeign, ErrCorrupt, ErrFormat, ErrPosition} {
+		if errors.Is(err, bad) {
+			w.fault("%s: %v", id, err)
+			return true
+		}
+	}
+	return false
 }
 
 // audit compares what every process ever believed with what a new owner finds.
@@ -347,14 +386,18 @@ func (w *world) audit(ctx context.Context) {
 		w.fault("%d entries, and %d after everything has landed", len(final.got), len(late.got))
 	}
 	w.tally.Final = len(final.got)
-	w.auditFinal(ctx, final)
+	w.auditFinal(ctx, final, j.Checkpointed())
+	w.auditSaves(final)
+	w.auditSeals(ctx, j.way)
 	for _, h := range append(w.histories, late) {
 		w.auditHistory(h, final)
 	}
 }
 
-// auditFinal checks the log itself: positions, order per writer, bytes.
-func (w *world) auditFinal(ctx context.Context, final *history) {
+// auditFinal checks the log itself: positions, order per writer, bytes. Before
+// the newest checkpoint they may be gone, and there may be SEALs of those who
+// found them gone.
+func (w *world) auditFinal(ctx context.Context, final *history, saved Position) {
 	last := map[string]int{}
 	for i, a := range final.got {
 		if i > 0 && a.pos.Before(final.got[i-1].pos) {
@@ -365,9 +408,12 @@ func (w *world) auditFinal(ctx context.Context, final *history) {
 			w.fault("%s at %v comes after number %d of its writer", a.body, a.pos, before)
 		}
 		last[writer] = k
-		body, err := w.disk.Get(ctx, SlotKey(3, a.pos), a.at, int64(len(a.body)))
-		if err != nil || string(body) != a.body {
-			w.fault("%s at %v: %q lies at offset %d: %v", a.body, a.pos, body, a.at, err)
+		raw, err := w.disk.Get(ctx, SlotKey(3, a.pos), 0, -1)
+		if a.pos.Before(saved) && (errors.Is(err, fs.ErrNotExist) || raw[offType] == byte(typeSeal)) {
+			continue
+		}
+		if err != nil || !bytes.HasPrefix(raw[min(a.at, int64(len(raw))):], []byte(a.body)) {
+			w.fault("%s at %v: not at offset %d of %q: %v", a.body, a.pos, a.at, raw, err)
 		}
 	}
 }
@@ -432,6 +478,8 @@ type history struct {
 	id string
 
 	got       []applied // guarded by w.mu
+	next      Position  // guarded by w.mu; got is the state before it
+	flying    []applied // guarded by w.mu; written, behind got
 	dead      bool      // guarded by w.mu; what it learns after that never happened
 	epoch     uint64    // guarded by w.mu; 0: not an owner
 	recovered int       // guarded by w.mu; entries when it became owner
@@ -463,6 +511,8 @@ func (h *history) Apply(pos Position, entries []Entry) error {
 	for _, e := range entries {
 		h.got = append(h.got, applied{pos, string(e.Body), e.At})
 	}
+	h.next = Position{pos.Epoch, pos.Slot + 1}
+	h.flying = slices.DeleteFunc(h.flying, func(a applied) bool { return a.pos.Before(h.next) })
 	if h.epoch > 0 {
 		h.w.tally.Acked += len(entries)
 	}
@@ -487,6 +537,7 @@ func (h *history) opened(j *Journal) {
 		}
 	}
 	h.epoch, h.recovered = j.Epoch(), len(h.got)
+	h.next = Position{h.epoch, 1}
 }
 
 // sleep waits for d and reports whether ctx is still alive.

@@ -10,7 +10,7 @@ import (
 // entries. Numbers are big-endian.
 const (
 	magic     = "WEIR"
-	version   = 1
+	version   = 2
 	fixedSize = 64
 	entrySize = 6 // kind, length
 
@@ -34,6 +34,7 @@ const (
 	typeHeader
 	typeData
 	typeSeal
+	typeCheckpoint
 )
 
 func (t objectType) String() string {
@@ -46,23 +47,26 @@ func (t objectType) String() string {
 		return "DATA"
 	case typeSeal:
 		return "SEAL"
+	case typeCheckpoint:
+		return "CHECKPOINT"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-// Kinds of the entries of claims and headers. The kinds of DATA belong to the
-// State.
+// Kinds of the entries of claims, headers and checkpoints. The kinds of DATA
+// belong to the State.
 const (
 	kindNode = 1 // claim: the node's name
 	kindInfo = 2 // claim: Options.Info
 
-	kindStart = 1 // header: entries before this epoch, start checkpoint
-	kindSeals = 2 // header: the slot of the SEAL of every epoch since
+	kindStart = 1 // header, checkpoint: entries before it, start checkpoint
+	kindSeals = 2 // header, checkpoint: what is deleted, the SEALs since
+	kindState = 3 // checkpoint: what the State gave
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// object is a decoded claim, header, DATA or SEAL.
+// object is a decoded claim, header, DATA, SEAL or checkpoint.
 type object struct {
 	typ     objectType
 	shard   uint32
@@ -86,13 +90,19 @@ func slotSize(entries []Entry) (int, error) {
 	return size, nil
 }
 
-// encode returns the object's bytes, in one allocation, and sets At of every
-// entry. The entries must fit (slotSize).
-func (o *object) encode() []byte {
+// size returns the size of the encoded object.
+func (o *object) size() int {
 	size := fixedSize
 	for i := range o.entries {
 		size += entrySize + len(o.entries[i].Body)
 	}
+	return size
+}
+
+// encode returns the object's bytes, in one allocation, and sets At of every
+// entry. The entries must fit (slotSize).
+func (o *object) encode() []byte {
+	size := o.size()
 	p := make([]byte, fixedSize, size)
 	copy(p, magic)
 	p[offVersion] = version
@@ -120,7 +130,7 @@ func (o *object) encode() []byte {
 // object of a later version.
 func decode(p []byte) (object, error) {
 	switch {
-	case len(p) < fixedSize || len(p) > MaxSlot:
+	case len(p) < fixedSize || len(p) > MaxCheckpoint:
 		return object{}, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(p))
 	case string(p[:offCRC]) != magic:
 		return object{}, fmt.Errorf("%w: no magic", ErrCorrupt)
@@ -136,8 +146,11 @@ func decode(p []byte) (object, error) {
 		author: binary.BigEndian.Uint64(p[offAuthor:]),
 		nonce:  [16]byte(p[offNonce:offCount]),
 	}
-	if flags := binary.BigEndian.Uint16(p[offFlags:]); flags != 0 || o.typ < typeClaim || o.typ > typeSeal {
+	if flags := binary.BigEndian.Uint16(p[offFlags:]); flags != 0 || o.typ < typeClaim || o.typ > typeCheckpoint {
 		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, flags)
+	}
+	if len(p) > MaxSlot && o.typ != typeCheckpoint {
+		return object{}, fmt.Errorf("%w: %v of %d bytes", ErrCorrupt, o.typ, len(p))
 	}
 	if n := binary.BigEndian.Uint32(p[offLength:]); int64(n) != int64(len(p)) {
 		return object{}, fmt.Errorf("%w: %d bytes instead of %d", ErrCorrupt, len(p), n)
@@ -180,7 +193,7 @@ func (o *object) check() error {
 	switch o.typ {
 	case typeClaim, typeHeader:
 		ok = ok && o.pos.Slot == 0
-	case typeData:
+	case typeData, typeCheckpoint:
 		ok = ok && o.pos.Slot > 0
 	case typeSeal:
 		ok = o.pos.Epoch > 0 && o.author > o.pos.Epoch && len(o.entries) == 0
@@ -228,46 +241,43 @@ func decodeClaim(p []byte, shard uint32, epoch uint64) (Claim, error) {
 	return Claim{Epoch: epoch, Nonce: o.nonce, Node: string(o.entries[0].Body), Info: o.entries[1].Body}, nil
 }
 
-// header says where an epoch begins in the log, so that a reader can tell
-// whether it got there by the same way as the owner.
-type header struct {
-	entries uint64   // in all slots before this epoch: the logical position
-	start   Position // of the checkpoint that the owner started from; zero: none
-	seals   []uint64 // slot of the SEAL of every epoch from start (or 1) to the one before
-}
-
-func (h header) encode(shard uint32, c Claim) []byte {
-	start := make([]byte, 0, 24)
-	start = binary.BigEndian.AppendUint64(start, h.entries)
-	start = binary.BigEndian.AppendUint64(start, h.start.Epoch)
-	start = binary.BigEndian.AppendUint64(start, h.start.Slot)
-	seals := make([]byte, 0, 8*len(h.seals))
-	for _, slot := range h.seals {
-		seals = binary.BigEndian.AppendUint64(seals, slot)
-	}
+// header returns the bytes of the header of claim c, whose holder came by y.
+func (c Claim) header(shard uint32, y way) []byte {
 	o := object{
 		typ: typeHeader, shard: shard, pos: Position{Epoch: c.Epoch}, author: c.Epoch, nonce: c.Nonce,
-		entries: []Entry{{Kind: kindStart, Body: start}, {Kind: kindSeals, Body: seals}},
+		entries: y.encode(),
 	}
 	return o.encode()
 }
 
-// decodeHeader reads the entries of a HEADER object.
-func decodeHeader(o object) (header, error) {
-	if len(o.entries) != 2 || o.entries[0].Kind != kindStart || o.entries[1].Kind != kindSeals {
-		return header{}, fmt.Errorf("%w: entries of a header", ErrFormat)
+// checkpoint is the state before a slot.
+type checkpoint struct {
+	pos   Position
+	nonce [16]byte // of the owner of its epoch
+	way   way
+	body  []byte
+}
+
+// checkpointObject is the checkpoint that the holder of claim c makes.
+func checkpointObject(shard uint32, c Claim, p checkpoint) object {
+	return object{
+		typ: typeCheckpoint, shard: shard, pos: p.pos, author: c.Epoch, nonce: c.Nonce,
+		entries: append(p.way.encode(), Entry{Kind: kindState, Body: p.body}),
 	}
-	start, seals := o.entries[0].Body, o.entries[1].Body
-	if len(start) != 24 || len(seals)%8 != 0 {
-		return header{}, fmt.Errorf("%w: header of %d and %d bytes", ErrCorrupt, len(start), len(seals))
+}
+
+// decodeCheckpoint reads the checkpoint before pos. Its body points into raw.
+func decodeCheckpoint(raw []byte, shard uint32, pos Position) (checkpoint, error) {
+	o, err := decode(raw)
+	if err != nil {
+		return checkpoint{}, err
 	}
-	h := header{
-		entries: binary.BigEndian.Uint64(start),
-		start:   Position{binary.BigEndian.Uint64(start[8:]), binary.BigEndian.Uint64(start[16:])},
-		seals:   make([]uint64, 0, len(seals)/8),
+	if o.typ != typeCheckpoint || o.shard != shard || o.pos != pos {
+		return checkpoint{}, fmt.Errorf("%w: %v at %v of shard %d", ErrCorrupt, o.typ, o.pos, o.shard)
 	}
-	for ; len(seals) > 0; seals = seals[8:] {
-		h.seals = append(h.seals, binary.BigEndian.Uint64(seals))
+	if len(o.entries) != 3 || o.entries[2].Kind != kindState {
+		return checkpoint{}, fmt.Errorf("%w: entries of a checkpoint", ErrFormat)
 	}
-	return h, nil
+	y, err := decodeWay(o.entries[:2], pos)
+	return checkpoint{pos: pos, nonce: o.nonce, way: y, body: o.entries[2].Body}, err
 }

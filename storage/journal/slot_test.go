@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,13 +25,21 @@ func samples() map[string][]byte {
 	seal := sealObject(7, testClaim(5), Position{3, 9})
 	data := dataObject(7, testClaim(5), 2, []Entry{{Kind: 1, Body: []byte("one")}, {Kind: 65535}, {Kind: 0, Body: make([]byte, 300)}})
 	empty := dataObject(7, testClaim(5), 3, nil)
+	saved := checkpointObject(7, testClaim(5), testCheckpoint)
 	return map[string][]byte{
-		"claim":  testClaim(5).encode(7),
-		"header": header{entries: 12, seals: []uint64{4, 0, 9, 1}}.encode(7, testClaim(5)),
-		"data":   data.encode(),
-		"empty":  empty.encode(),
-		"seal":   seal.encode(),
+		"claim":      testClaim(5).encode(7),
+		"header":     testClaim(5).header(7, way{entries: 12, oldest: beginning, seals: []uint64{4, 0, 9, 1}}),
+		"resumed":    testClaim(5).header(7, testCheckpoint.way),
+		"data":       data.encode(),
+		"empty":      empty.encode(),
+		"seal":       seal.encode(),
+		"checkpoint": saved.encode(),
 	}
+}
+
+var testCheckpoint = checkpoint{
+	pos: Position{5, 3}, nonce: testNonce, body: []byte("state"),
+	way: way{entries: 1 << 40, start: Position{4, 7}, oldest: Position{3, 2}, seals: []uint64{9, 12}},
 }
 
 func TestSlotRoundTrip(t *testing.T) {
@@ -54,8 +63,16 @@ func TestSlotRoundTrip(t *testing.T) {
 		t.Errorf("claim: %+v, %v", c, err)
 	}
 	o, _ := decode(samples()["header"])
-	if h, err := decodeHeader(o); err != nil || h.entries != 12 || !reflect.DeepEqual(h.seals, []uint64{4, 0, 9, 1}) {
-		t.Errorf("header: %+v, %v", h, err)
+	if y, err := decodeWay(o.entries, o.pos); err != nil || !reflect.DeepEqual(y, way{12, Position{}, beginning, []uint64{4, 0, 9, 1}}) {
+		t.Errorf("header: %+v, %v", y, err)
+	}
+	o, _ = decode(samples()["resumed"])
+	if y, err := decodeWay(o.entries, o.pos); err != nil || !reflect.DeepEqual(y, testCheckpoint.way) {
+		t.Errorf("header: %+v, %v", y, err)
+	}
+	p, err := decodeCheckpoint(samples()["checkpoint"], 7, testCheckpoint.pos)
+	if err != nil || !reflect.DeepEqual(p, testCheckpoint) {
+		t.Errorf("checkpoint: %+v, %v", p, err)
 	}
 }
 
@@ -80,10 +97,12 @@ func TestSlotGolden(t *testing.T) {
 func TestSlotFlippedBits(t *testing.T) {
 	for name, raw := range samples() {
 		for i := range raw {
-			bad := bytes.Clone(raw)
-			bad[i] ^= 1 << (i % 8)
-			if _, err := decode(bad); !errors.Is(err, ErrCorrupt) {
-				t.Fatalf("%s, byte %d flipped: %v", name, i, err)
+			for bit := range 8 {
+				bad := bytes.Clone(raw)
+				bad[i] ^= 1 << bit
+				if _, err := decode(bad); !errors.Is(err, ErrCorrupt) {
+					t.Fatalf("%s, bit %d of byte %d flipped: %v", name, bit, i, err)
+				}
 			}
 			if _, err := decode(raw[:i]); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("%s cut to %d bytes: %v", name, i, err)
@@ -116,6 +135,8 @@ func TestSlotRefused(t *testing.T) {
 		{"DataByOther", "data", func(p []byte) { p[offAuthor+7]++ }, ErrCorrupt},
 		{"HeaderAtData", "header", func(p []byte) { p[offSlot+7] = 1 }, ErrCorrupt},
 		{"ClaimAtData", "claim", func(p []byte) { p[offSlot+7] = 1 }, ErrCorrupt},
+		{"CheckpointAtHeader", "checkpoint", func(p []byte) { clear(p[offSlot : offSlot+8]) }, ErrCorrupt},
+		{"CheckpointByOther", "checkpoint", func(p []byte) { p[offAuthor+7]++ }, ErrCorrupt},
 		{"SealByOwner", "seal", func(p []byte) { copy(p[offAuthor:], p[offEpoch:offEpoch+8]) }, ErrCorrupt},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -125,6 +146,76 @@ func TestSlotRefused(t *testing.T) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
+	}
+}
+
+// TestCheckpointAltered alters what lies in a checkpoint, or asks for another.
+func TestCheckpointAltered(t *testing.T) {
+	const start, seals, state = fixedSize, fixedSize + 30, fixedSize + 30 + 38 // its entries
+	for _, test := range []struct {
+		name  string
+		alter func(p []byte)
+		want  error
+	}{
+		{"Shard", func(p []byte) { p[offShard+3]++ }, ErrCorrupt},
+		{"Slot", func(p []byte) { p[offSlot+7]++ }, ErrCorrupt},
+		{"Epoch", func(p []byte) { p[offEpoch+7]++; p[offAuthor+7]++ }, ErrCorrupt},
+		{"Type", func(p []byte) { p[offType] = byte(typeData) }, ErrCorrupt},
+		{"Kinds", func(p []byte) { p[start+1]++ }, ErrFormat},
+		{"StateKind", func(p []byte) { p[state+1]++ }, ErrFormat},
+		{"StartAtSelf", func(p []byte) { p[start+6+15], p[start+6+23] = 5, 3 }, ErrCorrupt},
+		{"StartAtHeader", func(p []byte) { p[start+6+23] = 0 }, ErrCorrupt},
+		{"StartDeleted", func(p []byte) { p[start+6+15], p[start+6+23] = 3, 1 }, ErrCorrupt},
+		{"DeletedWithoutStart", func(p []byte) { clear(p[start+6+8 : start+6+24]) }, ErrCorrupt},
+		{"OldestZero", func(p []byte) { clear(p[seals+6 : seals+6+16]) }, ErrCorrupt},
+		{"OldestLater", func(p []byte) { p[seals+6+7] = 6 }, ErrCorrupt},
+		{"SealTooFew", func(p []byte) { p[seals+6+7] = 2 }, ErrCorrupt},
+		{"SealTooMany", func(p []byte) { p[seals+6+7] = 4 }, ErrCorrupt},
+		{"SealsCut", func(p []byte) { p[seals+5], p[state+5] = p[seals+5]-8, p[state+5]+8 }, ErrCorrupt},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := samples()["checkpoint"]
+			test.alter(p)
+			if c, err := decodeCheckpoint(rechecked(p), 7, testCheckpoint.pos); !errors.Is(err, test.want) {
+				t.Errorf("got %+v, %v, want %v", c, err, test.want)
+			}
+		})
+	}
+}
+
+// TestWay: two ways to a place are one if what both know is the same.
+func TestWay(t *testing.T) {
+	old := way{entries: 9, oldest: Position{2, 5}, seals: []uint64{7, 0, 3}}
+	for _, test := range []struct {
+		name  string
+		other way
+		want  bool
+	}{
+		{"Same", old, true},
+		{"Younger", way{entries: 9, start: Position{4, 1}, oldest: Position{4, 0}, seals: []uint64{3}}, true},
+		{"Youngest", way{entries: 9, oldest: Position{5, 0}}, true},
+		{"Older", way{entries: 9, oldest: beginning, seals: []uint64{1, 7, 0, 3}}, true},
+		{"OtherCount", way{entries: 8, oldest: Position{5, 0}}, false},
+		{"OtherSeal", way{entries: 9, oldest: Position{3, 0}, seals: []uint64{1, 3}}, false},
+	} {
+		if old.agrees(test.other) != test.want || test.other.agrees(old) != test.want {
+			t.Errorf("%s: not %v", test.name, test.want)
+		}
+	}
+	y := old
+	y.start = Position{4, 7}
+	for _, test := range []struct {
+		before, oldest Position
+		seals          []uint64
+	}{
+		{Position{1, 9}, Position{2, 5}, []uint64{7, 0, 3}},
+		{Position{2, 6}, Position{2, 6}, []uint64{7, 0, 3}},
+		{Position{4, 2}, Position{4, 2}, []uint64{3}},
+		{Position{5, 0}, Position{4, 7}, []uint64{3}},
+	} {
+		if y.forget(test.before); y.oldest != test.oldest || !slices.Equal(y.seals, test.seals) {
+			t.Errorf("forgot what is before %v: %+v", test.before, y)
+		}
 	}
 }
 
@@ -143,6 +234,10 @@ func TestSlotSize(t *testing.T) {
 	if _, err := slotSize([]Entry{{Body: make([]byte, MaxSlot+1)}}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("huge body: %v", err)
 	}
+	o = dataObject(0, testClaim(1), 1, append(fits, Entry{}))
+	if _, err := decode(o.encode()); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("DATA that is too large: %v", err)
+	}
 }
 
 func TestKeys(t *testing.T) {
@@ -159,6 +254,14 @@ func TestKeys(t *testing.T) {
 	}
 	if p, ok := parseCheckpoint(3, "0003/checkpoint/00000000000000000002-00000000000000000007"); !ok || p != (Position{2, 7}) {
 		t.Errorf("checkpoint %v, %v", p, ok)
+	}
+	if p, ok := parseCheckpoint(3, checkpointKey(3, Position{1<<64 - 1, 1})); !ok || p != (Position{1<<64 - 1, 1}) {
+		t.Errorf("checkpoint %v, %v", p, ok)
+	}
+	for _, p := range []Position{{0, 1}, {1, 0}} {
+		if _, ok := parseCheckpoint(3, checkpointKey(3, p)); ok {
+			t.Errorf("a checkpoint at %v", p)
+		}
 	}
 }
 
@@ -187,15 +290,51 @@ func FuzzDecodeSlot(f *testing.F) {
 					t.Fatalf("claim %+v of %x", c, p)
 				}
 			case typeHeader:
-				h, err := decodeHeader(o)
-				if err == nil && !bytes.Equal(h.encode(o.shard, Claim{Epoch: o.author, Nonce: o.nonce}), p) {
-					t.Fatalf("header %+v of %x", h, p)
+				y, err := decodeWay(o.entries, o.pos)
+				if err == nil && !bytes.Equal(Claim{Epoch: o.author, Nonce: o.nonce}.header(o.shard, y), p) {
+					t.Fatalf("header %+v of %x", y, p)
 				}
 			}
 		}
 		try(p)
 		if len(p) >= fixedSize {
 			try(rechecked(bytes.Clone(p)))
+		}
+	})
+}
+
+// FuzzDecodeCheckpoint gives the decoder objects that are whole, with anything in
+// the entries of a checkpoint. What it takes is a way that can be compared, and
+// can be written again.
+func FuzzDecodeCheckpoint(f *testing.F) {
+	c := testCheckpoint
+	y := c.way.encode()
+	f.Add(c.pos.Epoch, c.pos.Slot, uint16(kindState), y[0].Body, y[1].Body, c.body)
+	y = way{entries: 12, oldest: beginning, seals: []uint64{4, 0, 9, 1}}.encode()
+	f.Add(uint64(5), uint64(1), uint16(kindState), y[0].Body, y[1].Body, []byte{})
+	f.Fuzz(func(t *testing.T, epoch, slot uint64, kind uint16, start, seals, body []byte) {
+		pos := Position{epoch, slot}
+		o := object{typ: typeCheckpoint, shard: 7, pos: pos, author: epoch, nonce: testNonce, entries: []Entry{
+			{Kind: kindStart, Body: start}, {Kind: kindSeals, Body: seals}, {Kind: kind, Body: body},
+		}}
+		raw := o.encode()
+		c, err := decodeCheckpoint(raw, 7, pos)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+				t.Fatalf("unnamed error %v", err)
+			}
+			return
+		}
+		again := checkpointObject(7, Claim{Epoch: epoch, Nonce: testNonce}, c)
+		if !bytes.Equal(again.encode(), raw) || !bytes.Equal(c.body, body) {
+			t.Fatalf("checkpoint %+v of %x", c, raw)
+		}
+		for _, before := range []Position{{}, c.way.oldest, c.way.start, {epoch / 2, slot}, pos} {
+			y := c.way
+			y.forget(before)
+			if err := y.check(pos); err != nil || !y.agrees(c.way) {
+				t.Fatalf("%+v without what is before %v: %+v, %v", c.way, before, y, err)
+			}
 		}
 	})
 }

@@ -14,7 +14,8 @@ import (
 
 // A call that got no good answer is repeated after firstWait, then after twice
 // as long and so on up to lastWait, each with jitter. One attempt that takes
-// longer than attemptTime is given up, with an unknown outcome.
+// longer than attemptTime is given up, with an unknown outcome; one that creates
+// a large object has another attemptTime for each MaxSlot bytes.
 const (
 	firstWait   = 100 * time.Millisecond
 	lastWait    = 5 * time.Second
@@ -45,7 +46,8 @@ func newStore(o Options) store {
 // attempts, storage.ErrExists when the name is taken, maybe by one of them, and
 // else the reason why it gave up without knowing.
 func (s store) create(ctx context.Context, key string, raw []byte) error {
-	return s.repeat(ctx, "create", key, storage.ErrExists, func(ctx context.Context) error {
+	limit := attemptTime * time.Duration(1+len(raw)/MaxSlot)
+	return s.repeat(ctx, "create", key, limit, storage.ErrExists, func(ctx context.Context) error {
 		err := s.bucket.Create(ctx, key, raw)
 		if s.rules.unknownIsDone && errors.Is(err, storage.ErrUnknown) {
 			return nil
@@ -56,16 +58,47 @@ func (s store) create(ctx context.Context, key string, raw []byte) error {
 
 // get returns the whole object, or fs.ErrNotExist.
 func (s store) get(ctx context.Context, key string) (raw []byte, err error) {
-	err = s.repeat(ctx, "get", key, fs.ErrNotExist, func(ctx context.Context) error {
+	err = s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
 		raw, err = s.bucket.Get(ctx, key, 0, -1)
 		return err
 	})
 	return raw, err
 }
 
+// getLarge is get for an object that may be larger than a slot: in ranges, so
+// that no attempt takes longer than that of a slot.
+func (s store) getLarge(ctx context.Context, key string) (raw []byte, err error) {
+	for {
+		var part []byte
+		err = s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
+			part, err = s.bucket.Get(ctx, key, int64(len(raw)), MaxSlot)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if raw == nil {
+			raw = part
+		} else {
+			raw = append(raw, part...)
+		}
+		if len(part) < MaxSlot || len(raw) > MaxCheckpoint {
+			return raw, nil
+		}
+	}
+}
+
+// delete removes the objects. It is repeated until the bucket says that they
+// are gone.
+func (s store) delete(ctx context.Context, keys []string) error {
+	return s.repeat(ctx, "delete", keys[0], attemptTime, nil, func(ctx context.Context) error {
+		return s.bucket.Delete(ctx, keys...)
+	})
+}
+
 // list returns a page of keys.
 func (s store) list(ctx context.Context, prefix, after string, max int) (keys []string, err error) {
-	err = s.repeat(ctx, "list", prefix, nil, func(ctx context.Context) error {
+	err = s.repeat(ctx, "list", prefix, attemptTime, nil, func(ctx context.Context) error {
 		keys, err = s.bucket.List(ctx, prefix, after, max)
 		return err
 	})
@@ -75,10 +108,10 @@ func (s store) list(ctx context.Context, prefix, after string, max int) (keys []
 // repeat calls once until it succeeds or returns final, the error that is an
 // answer. Every other error is met with patience: a bucket that is busy, full
 // or out of reach is so for everybody.
-func (s store) repeat(ctx context.Context, verb, key string, final error, once func(context.Context) error) error {
+func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration, final error, once func(context.Context) error) error {
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
-		err := s.attempt(ctx, once)
+		err := s.attempt(ctx, limit, once)
 		if err == nil || final != nil && errors.Is(err, final) {
 			return err
 		}
@@ -101,8 +134,8 @@ func hopeless(err error) bool {
 	return errors.Is(err, storage.ErrKey) || errors.Is(err, fs.ErrPermission)
 }
 
-func (s store) attempt(ctx context.Context, once func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+func (s store) attempt(ctx context.Context, limit time.Duration, once func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return once(ctx)
 }
@@ -139,7 +172,8 @@ func (s store) mine(ctx context.Context, key string, raw []byte) error {
 	got, err := s.get(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// Slots are deleted only below a durable checkpoint, and not by us.
+		// Slots are deleted only below a durable checkpoint, and by us only
+		// when they have landed.
 		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
 	case err != nil:
 		return err

@@ -5,30 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"sync"
 )
 
-// walker reads the log forward from its beginning and applies it. Recovery and
-// Replay are walkers that differ in what they do at a hole.
+// walker reads the log forward from the newest checkpoint, or its beginning, and
+// applies it. Recovery and Replay are walkers that differ in what they do at a
+// hole.
 type walker struct {
 	store  store
 	state  State
 	window int
 	mine   Claim // of a recovery; zero in a Replay
 
-	pos     Position // the next slot to apply: all before it are applied
-	entries uint64   // applied so far: the logical position
-	seals   []uint64 // slot of the SEAL of epoch 1, 2, …
-	nonce   [16]byte // in the header of the epoch under way
+	way               // to pos; start is the checkpoint that this walk began at
+	pos    Position   // the next slot to apply: all before it are applied
+	nonce  [16]byte   // of the owner of the epoch under way
+	listed []Position // the checkpoints of the last List, oldest first
 }
 
 func newWalker(st store, s State, window int) *walker {
-	return &walker{store: st, state: s, window: window, pos: Position{Epoch: 1}}
+	return &walker{store: st, state: s, window: window, way: way{oldest: beginning}, pos: beginning}
 }
-
-// header describes where the walker stands.
-func (w *walker) header() header { return header{entries: w.entries, seals: w.seals} }
 
 // holeFunc is asked about the first slot of an epoch that was not there. It
 // returns the object that lies there now, or nil if it takes the hole for the
@@ -104,18 +101,16 @@ func (w *walker) takeSeal(o object, key string) error {
 	return nil
 }
 
-// takeHeader compares the way that the epoch's owner came with our own.
+// takeHeader compares the way that the epoch's owner came with our own. They
+// may have started from different checkpoints, so what both know is compared.
 func (w *walker) takeHeader(o object, key string) error {
-	h, err := decodeHeader(o)
+	y, err := decodeWay(o.entries, w.pos)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
 	}
-	if !h.start.IsZero() {
-		return fmt.Errorf("%w: %s starts from a checkpoint", ErrFormat, key)
-	}
-	if h.entries != w.entries || !slices.Equal(h.seals, w.seals) {
-		return fmt.Errorf("%w: %s continues a log of %d entries with SEALs at %v, read were %d entries with SEALs at %v",
-			ErrCorrupt, key, h.entries, h.seals, w.entries, w.seals)
+	if !w.agrees(y) {
+		return astray{fmt.Errorf("%w: %s continues a log of %d entries with SEALs at %v since epoch %d, read were %d entries with SEALs at %v since epoch %d",
+			ErrCorrupt, key, y.entries, y.seals, y.oldest.Epoch, w.entries, w.seals, w.oldest.Epoch)}
 	}
 	w.nonce = o.nonce
 	w.pos.Slot++
@@ -138,10 +133,7 @@ func (w *walker) recheck(ctx context.Context, pos Position, newest uint64) ([]by
 		key := SlotKey(w.store.shard, pos)
 		raw, err := w.store.get(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
-			if err := w.checkpoints(ctx); err != nil {
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w: epoch %d has begun and %s is missing", ErrCorrupt, e, key)
+			return nil, astray{fmt.Errorf("%w: epoch %d has begun and %s is missing", ErrCorrupt, e, key)}
 		}
 		return raw, err
 	}
@@ -163,26 +155,6 @@ func (w *walker) begun(ctx context.Context, e uint64) (bool, error) {
 		return false, fmt.Errorf("read %s: %w", key, err)
 	}
 	return o.typ == typeHeader, nil
-}
-
-// checkpoints refuses a log with checkpoints: it may lack the slots before
-// them, and this version cannot read them. It is asked after the claim and
-// again after the walk, for a claimant that slept through the walk may have
-// sealed a slot that was deleted meanwhile (rule 2).
-func (w *walker) checkpoints(ctx context.Context) error {
-	keys, err := w.store.list(ctx, checkpointPrefix(w.store.shard), "", 1000)
-	if err != nil {
-		return fmt.Errorf("list checkpoints: %w", err)
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	key := keys[len(keys)-1]
-	pos, ok := parseCheckpoint(w.store.shard, key)
-	if ok && w.mine.Epoch != 0 && pos.Epoch >= w.mine.Epoch {
-		return fmt.Errorf("%w: there is a checkpoint %s", ErrFenced, key)
-	}
-	return fmt.Errorf("%w: there is a checkpoint %s, which needs a later version", ErrFormat, key)
 }
 
 // ahead reads the slots of one epoch in order, with several Gets under way.

@@ -41,6 +41,9 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 	}
 	f := &flight{pos: Position{j.claim.Epoch, j.next}, entries: entries}
 	j.next++
+	if j.rules.saveUnacked {
+		j.ledger.add(len(entries))
+	}
 	j.queue = append(j.queue, f)
 	j.wg.Go(func() { j.fly(f) })
 	return f.pos, nil
@@ -79,7 +82,9 @@ func (j *Journal) run() {
 	}
 }
 
-// ripe takes the oldest slot off the queue if it is durable.
+// ripe takes the oldest slot off the queue if it is durable. From here on the
+// position behind it is an acknowledged one: Apply has not returned yet, but
+// whoever looks at the state meanwhile may ask for a checkpoint already.
 func (j *Journal) ripe() *flight {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -89,6 +94,9 @@ func (j *Journal) ripe() *flight {
 	for i, f := range j.queue {
 		if f.durable {
 			j.queue = append(j.queue[:i:i], j.queue[i+1:]...)
+			if !j.rules.saveUnacked {
+				j.ledger.add(len(f.entries))
+			}
 			return f
 		}
 		if !j.rules.ackOutOfOrder {

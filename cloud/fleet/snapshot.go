@@ -1,0 +1,93 @@
+package fleet
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// snapshotVersion is that of the JSON below.
+const snapshotVersion = 1
+
+// snapshot is a checkpoint of the fleet: tokens by their hashes, gateways by
+// their ids.
+type snapshot struct {
+	Version  int           `json:"version"`
+	Tokens   []storedToken `json:"tokens"`
+	Gateways []*Gateway    `json:"gateways"`
+}
+
+// storedToken is a token that tells no gateways at all from any gateway.
+type storedToken struct {
+	token
+	Gateways []string `json:"gateways"`
+}
+
+// Snapshot implements commitlog.Machine.
+func (f *Fleet) Snapshot() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	body, err := encodeSnapshot(f.tokens, f.gateways)
+	if err != nil {
+		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
+	}
+	return body
+}
+
+// Restore implements commitlog.Machine. An error changes nothing.
+func (f *Fleet) Restore(body []byte) error {
+	tokens, gateways, err := decodeSnapshot(body)
+	if err != nil {
+		return fmt.Errorf("restore the fleet: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tokens, f.gateways = tokens, gateways
+	return nil
+}
+
+func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Gateway) ([]byte, error) {
+	s := snapshot{Version: snapshotVersion, Tokens: []storedToken{}, Gateways: []*Gateway{}}
+	for _, t := range tokens {
+		s.Tokens = append(s.Tokens, storedToken{*t, t.Gateways})
+	}
+	slices.SortFunc(s.Tokens, func(a, b storedToken) int { return bytes.Compare(a.Hash, b.Hash) })
+	for _, g := range gateways {
+		s.Gateways = append(s.Gateways, g)
+	}
+	slices.SortFunc(s.Gateways, func(a, b *Gateway) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
+	return json.Marshal(s)
+}
+
+func decodeSnapshot(body []byte) (map[[sha256.Size]byte]*token, map[string]*Gateway, error) {
+	tokens, gateways := make(map[[sha256.Size]byte]*token), make(map[string]*Gateway)
+	if len(body) == 0 {
+		return tokens, gateways, nil
+	}
+	var s snapshot
+	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
+		return nil, nil, fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, errShape))
+	}
+	for _, t := range s.Tokens {
+		if len(t.Hash) != sha256.Size {
+			return nil, nil, fmt.Errorf("token: %w", errShape)
+		}
+		t.token.Gateways = t.Gateways
+		tokens[[sha256.Size]byte(t.Hash)] = &t.token
+	}
+	for _, g := range s.Gateways {
+		if g == nil || g.ID == "" {
+			return nil, nil, fmt.Errorf("gateway: %w", errShape)
+		}
+		gateways[g.ID] = g
+	}
+	// One state has one encoding: what is out of order, or there twice, or
+	// unknown, is not what Snapshot wrote.
+	if again, err := encodeSnapshot(tokens, gateways); err != nil || !bytes.Equal(again, body) {
+		return nil, nil, fmt.Errorf("another encoding than this program's: %w", errors.Join(err, errShape))
+	}
+	return tokens, gateways, nil
+}

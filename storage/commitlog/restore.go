@@ -1,0 +1,301 @@
+package commitlog
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// The least bytes that things take in an encoded state.
+const (
+	minTopic     = 1 + 1 + 16 + 4 + 8 + 2 + 1 + 2
+	minPartition = 5
+	minPiece     = 8
+	minExtent    = 6
+	minProducer  = 6
+	minGateway   = 1 + 1 + 1 + 1
+	minBuffer    = 12 + 1
+	minLane      = 1 + 1 + 1 + 1 + 1 + 2
+	minMark      = 2
+	minGarbage   = 2
+)
+
+// restorer decodes a state. Like decoder, it goes on with zeros behind what is
+// wrong.
+type restorer struct {
+	decoder
+	s     *state
+	order []*topic // as they come: marks name them by their number
+	near  near
+}
+
+// decodeState is the inverse of encode. It believes nothing: what it returns
+// keeps the rules that apply keeps, and encodes to the same bytes.
+//
+// Errors: ErrCorrupt, ErrFormat.
+func decodeState(body []byte) (*state, error) {
+	d := &restorer{decoder: decoder{p: body}, s: newState()}
+	if version := d.u8(); !d.bad && version != bodyVersion {
+		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, version, bodyVersion)
+	}
+	s := d.s
+	s.producerIDs, s.cleaned = d.uvarint(), d.uvarint()
+	s.truncated = journal.Position{Epoch: d.uvarint(), Slot: d.uvarint()}
+	if d.bad || s.producerIDs == 0 {
+		return nil, fmt.Errorf("%w: state: its head makes no sense", ErrCorrupt)
+	}
+	for range d.items(minTopic) {
+		if err := d.topic(); err != nil {
+			return nil, err
+		}
+	}
+	last := ""
+	for i := range d.items(minGateway) {
+		name, g := d.gateway()
+		if d.bad || i > 0 && name <= last {
+			return nil, fmt.Errorf("%w: state: gateway %q behind %q makes no sense", ErrCorrupt, name, last)
+		}
+		s.gateways[name], last = g, name
+	}
+	if d.garbage(); d.bad || len(d.p) > 0 {
+		return nil, fmt.Errorf("%w: state: its end makes no sense", ErrCorrupt)
+	}
+	return s, nil
+}
+
+// items takes a number of items that take at least size bytes each.
+func (d *restorer) items(size int) int { return d.count(d.uvarint32(), size) }
+
+// must notes that something is wrong unless ok.
+func (d *restorer) must(ok bool) { d.bad = d.bad || !ok }
+
+// pair is the inverse of the encoder's.
+func (d *restorer) pair(major, minor uint64) (uint64, uint64) {
+	up, n := d.uvarint(), d.uvarint()
+	if up > 0 {
+		d.must(up <= math.MaxUint64-major)
+		return major + up, n
+	}
+	d.must(n <= math.MaxUint64-minor)
+	return major, minor + n
+}
+
+// moment takes a time.
+func (d *restorer) moment() int64 {
+	d.near.time += d.varint()
+	return d.near.time
+}
+
+// behind takes the length of a range of offsets that begins at base, and returns
+// what comes behind it.
+func (d *restorer) behind(base int64) int64 {
+	n := d.offset()
+	d.must(n > 0 && n <= math.MaxInt64-base)
+	return base + n
+}
+
+func (d *restorer) topic() error {
+	head, err := decodeTopicCreated(d.bytes(d.uvarint32()))
+	if err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if n := len(d.order); n > 0 && compareTopics(d.order[n-1].ID, head.ID) >= 0 {
+		return fmt.Errorf("%w: state: topic %v behind %v", ErrCorrupt, head.ID, d.order[n-1].ID)
+	}
+	if int64(head.Partitions)*minPartition > int64(len(d.p)) {
+		return fmt.Errorf("%w: state: topic %v with %d partitions in %d bytes", ErrCorrupt, head.ID, head.Partitions, len(d.p))
+	}
+	if err := d.s.createTopic(head); err != nil {
+		return err
+	}
+	t := d.s.topics[head.ID]
+	d.order = append(d.order, t)
+	for _, p := range t.partitions {
+		if d.partition(p); d.bad {
+			return fmt.Errorf("%w: state: partition %d of topic %v makes no sense", ErrCorrupt, p.key.partition, head.ID)
+		}
+	}
+	return nil
+}
+
+func (d *restorer) partition(p *partition) {
+	p.start = d.offset()
+	pieces, extents := d.items(minPiece), d.items(minExtent)
+	next := p.start
+	if pieces+extents > 0 {
+		next -= d.offset()
+		d.must(next >= 0)
+	}
+	if pieces > 0 {
+		p.pieces = make([]piece, pieces)
+	}
+	for i := range p.pieces {
+		x := &p.pieces[i]
+		x.base, x.next = next, d.behind(next)
+		d.piece(p.key, x)
+		next = x.next
+		d.must(i > 0 || next > p.start)
+	}
+	if extents > 0 {
+		p.index = make([]extent, extents)
+	}
+	last := extent{}
+	for i := range p.index {
+		x := &p.index[i]
+		x.base, next = next, d.behind(next)
+		d.extent(x, last, i == 0)
+		last = *x
+		d.must(pieces > 0 || i > 0 || next > p.start)
+	}
+	p.end = next
+	p.producers.young = d.producers(p.end, nil)
+	p.producers.old = d.producers(p.end, p.producers.young)
+}
+
+func (d *restorer) piece(key placeKey, x *piece) {
+	x.time = d.moment()
+	d.near.segment.epoch += uint64(d.varint())
+	d.near.segment.number += uint64(d.varint())
+	x.segment = d.near.segment
+	x.at, x.size, x.index, x.records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
+	d.must(x.ref(key).Check() == nil)
+	d.s.segments[x.segment]++
+}
+
+// extent takes all of an extent but its base. It lies behind the one before it,
+// and in a slot that was not deleted.
+func (d *restorer) extent(x *extent, last extent, first bool) {
+	before := last.position()
+	if first {
+		before = d.s.truncated
+	}
+	x.time = d.moment()
+	epoch, slot := d.pair(before.Epoch, before.Slot)
+	d.must(epoch <= math.MaxInt32)
+	x.epoch, x.slot = int32(epoch), slot
+	x.at, x.size = d.uvarint32(), d.uvarint32()
+	d.must(x.size >= record.HeaderSize && int64(x.at)+int64(x.size) <= journal.MaxSlot)
+	d.must(first || x.position() != before || x.at >= last.at+last.size)
+}
+
+// producers takes one generation, none of whom is in the other one.
+func (d *restorer) producers(end int64, other map[int64]*producer) map[int64]*producer {
+	n := d.items(minProducer)
+	d.must(n <= producerLimit)
+	if n == 0 || d.bad {
+		return nil
+	}
+	all := make(map[int64]*producer, n)
+	id := int64(0)
+	for i := range n {
+		up := d.offset()
+		d.must((i == 0 || up > 0) && up <= math.MaxInt64-id)
+		id += up
+		d.must(other[id] == nil)
+		all[id] = d.producer(end)
+	}
+	return all
+}
+
+func (d *restorer) producer(end int64) *producer {
+	x := new(producer)
+	epoch, n, first := d.varint(), d.uvarint(), d.varint()
+	d.must(epoch == int64(int16(epoch)) && n >= 1 && n <= remembered && first == int64(int32(first)))
+	if d.bad {
+		return x
+	}
+	x.epoch, x.n = int16(epoch), int8(n)
+	back := d.offset()
+	d.must(back >= 1 && back <= end)
+	base := end - back
+	for i := range x.last[:x.n] {
+		if i > 0 {
+			base = d.behind(base)
+			first = int64(nextSequence(x.last[i-1].last))
+		}
+		length := d.varint()
+		last := int64(int32(first + length))
+		d.must(base < end && last-first == length)
+		x.last[i] = sequences{int32(first), int32(last), base}
+	}
+	return x
+}
+
+func (d *restorer) gateway() (string, *gateway) {
+	name := string(d.bytes(d.uvarint32()))
+	forgotten := d.u8()
+	g := &gateway{buffers: make(map[BufferID]*progress), forgotten: forgotten == 1}
+	d.must(len(name) <= maxName && forgotten <= 1)
+	for i := range d.items(len(BufferID{})) {
+		id := BufferID(d.take(len(BufferID{})))
+		d.must(i == 0 || compareBuffers(g.retired[i-1], id) < 0)
+		g.retired = append(g.retired, id)
+	}
+	// Only what does not fit is forgotten.
+	d.must(len(g.retired) <= tombstones && (!g.forgotten || len(g.retired) == tombstones))
+	last := BufferID{}
+	for i := range d.items(minBuffer) {
+		id := BufferID(d.take(len(BufferID{})))
+		d.must((i == 0 || compareBuffers(last, id) < 0) && g.state(id) != Retired)
+		g.buffers[id] = d.progress()
+		if last = id; d.bad {
+			break
+		}
+	}
+	return name, g
+}
+
+func (d *restorer) progress() *progress {
+	b := &progress{make(map[laneKey]uint64), make(map[rowKey]Row)}
+	lastLane, lastTopic := byte(0), uint32(0)
+	for i := range d.items(minLane) {
+		lane, number := d.u8(), d.uvarint32()
+		d.must(i == 0 || lane > lastLane || lane == lastLane && number > lastTopic)
+		d.must(int64(number) < int64(len(d.order)))
+		if d.bad {
+			break
+		}
+		d.marks(b, lane, d.order[number])
+		lastLane, lastTopic = lane, number
+	}
+	return b
+}
+
+// marks takes those of one lane in one topic, and their row. There is at least
+// one.
+func (d *restorer) marks(b *progress, lane uint8, t *topic) {
+	partitions := d.uvarint()
+	row := Row{Partitions: int32(partitions), From: d.uvarint()}
+	d.must(partitions <= MaxPartitions && (partitions == 0) == (row.From == 0))
+	n := d.items(minMark)
+	d.must(n > 0)
+	at := uint64(0)
+	for i := range n {
+		up := d.uvarint()
+		d.must((i == 0 || up > 0) && up < uint64(t.Partitions))
+		at += up
+		last := d.uvarint()
+		d.must(at < uint64(t.Partitions) && last > 0)
+		if d.bad {
+			return
+		}
+		b.marks[laneKey{lane, placeKey{t.ID, int32(at)}}] = last
+	}
+	if row != (Row{}) {
+		b.rows[rowKey{lane, t.ID}] = row
+	}
+}
+
+// garbage takes the segments that nobody needs: none of them has live pieces.
+func (d *restorer) garbage() {
+	var last segmentID
+	for i := range d.items(minGarbage) {
+		var id segmentID
+		id.epoch, id.number = d.pair(last.epoch, last.number)
+		d.must((i == 0 || id != last) && d.s.segments[id] == 0)
+		d.s.garbage = append(d.s.garbage, id)
+		last = id
+	}
+}

@@ -1,0 +1,173 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/segment"
+)
+
+// trimmed is a partition's new first offset.
+type trimmed struct {
+	key   placeKey
+	start int64
+}
+
+// expired lists what the topics' retention gives up: whole pieces, oldest first.
+// Records in slots are always kept.
+func (l *Log) expired(now time.Time) []trimmed {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var all []trimmed
+	for _, t := range l.state.topics {
+		if !t.deletes() {
+			continue
+		}
+		keep, age := t.limit("retention.bytes"), t.limit("retention.ms")
+		if keep < 0 && age < 0 {
+			continue
+		}
+		for _, p := range t.partitions {
+			if start := p.expires(keep, age, now.UnixMilli()); start > p.start {
+				all = append(all, trimmed{p.key, start})
+			}
+		}
+	}
+	return all
+}
+
+// deletes says whether the topic lets old records go: cleanup.policy has delete
+// in it, as it has by default.
+func (t *topic) deletes() bool {
+	policy, set := t.Configs["cleanup.policy"]
+	return !set || slices.Contains(strings.Split(strings.ReplaceAll(policy, " ", ""), ","), "delete")
+}
+
+// limit returns a setting that is a number; -1, no limit, if there is none.
+func (t *topic) limit(name string) int64 {
+	if n, err := strconv.ParseInt(t.Configs[name], 10, 64); err == nil && n >= 0 {
+		return n
+	}
+	return -1
+}
+
+// expires returns the first offset that is kept.
+func (p *partition) expires(keep, age, now int64) int64 {
+	total := int64(0)
+	for i := range p.pieces {
+		total += p.pieces[i].data()
+	}
+	for i := range p.index {
+		total += int64(p.index[i].size)
+	}
+	start := p.start
+	for i := range p.pieces {
+		x := &p.pieces[i]
+		old := age >= 0 && x.time != segment.NoTime && x.time < now-age || age >= 0 && x.time == segment.NoTime
+		if total -= x.data(); !old && (keep < 0 || total < keep) {
+			break
+		}
+		start = max(start, x.next)
+	}
+	return start
+}
+
+// DeleteRecords moves the first offset of a partition up to offset; -1: to its
+// end. It returns what the first offset is now. Durable on return; the space is
+// given back later.
+//
+// Errors: ErrUnknownTopic, ErrOffsetOutOfRange for one beyond the end.
+func (l *Log) DeleteRecords(ctx context.Context, id TopicID, partition int32, offset int64) (start int64, err error) {
+	key := placeKey{id, partition}
+	return ask(ctx, l, 0, func(b *builder) (int64, error) {
+		if _, err := b.spec.place(key); err != nil {
+			return -1, err
+		}
+		// The durable end: what is in flight is not there to be deleted yet.
+		var start, end int64
+		if p := b.spec.durable.partition(key); p != nil {
+			start, end = p.start, p.end
+		}
+		switch {
+		case offset == -1:
+			offset = end
+		case offset < 0 || offset > end:
+			return start, fmt.Errorf("%w: %d is not in 0..%d", ErrOffsetOutOfRange, offset, end)
+		}
+		if offset > start {
+			b.put(kindTrimmed, encodeTrimmed(key, offset))
+		}
+		return max(start, offset), nil
+	})
+}
+
+// deleteBatch is how many objects one request deletes.
+const deleteBatch = 1000
+
+// deleteSegments removes segments.
+func (m *maintainer) deleteSegments(ids []segmentID) error {
+	for batch := range slices.Chunk(ids, deleteBatch) {
+		keys := make([]string, len(batch))
+		for i, id := range batch {
+			keys[i] = segment.Key(m.log.shard, id.epoch, id.number)
+		}
+		if err := m.log.bucket.Delete(m.ctx, keys...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftovers deletes the segments that owners before this one stored and did not
+// live to install. They are found by position: an epoch that is over installs
+// nothing any more.
+func (m *maintainer) leftovers() error {
+	l := m.log
+	l.mu.RLock()
+	first := l.state.cleaned + 1
+	l.mu.RUnlock()
+	for epoch := first; epoch < uint64(l.epoch); epoch++ {
+		prefix := segment.Prefix(l.shard, epoch)
+		for after := ""; ; {
+			keys, err := l.bucket.List(m.ctx, prefix, after, 1000)
+			if err != nil {
+				return err
+			}
+			if len(keys) == 0 {
+				break
+			}
+			after = keys[len(keys)-1]
+			if dead := l.unknown(epoch, prefix, keys); len(dead) > 0 {
+				if err := l.bucket.Delete(m.ctx, dead...); err != nil && !errors.Is(err, storage.ErrUnknown) {
+					return err
+				}
+				l.log.Info("segments that were never installed are deleted", "shard", l.shard, "epoch", epoch, "segments", len(dead))
+			}
+			if len(keys) < 1000 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// unknown picks the segments that the log does not know.
+func (l *Log) unknown(epoch uint64, prefix string, keys []string) []string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var dead []string
+	for _, key := range keys {
+		number, err := strconv.ParseUint(strings.TrimPrefix(key, prefix), 10, 64)
+		id := segmentID{epoch, number}
+		if err == nil && l.state.segments[id] == 0 && !slices.Contains(l.state.garbage, id) {
+			dead = append(dead, key)
+		}
+	}
+	return dead
+}

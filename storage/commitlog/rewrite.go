@@ -1,0 +1,314 @@
+package commitlog
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment"
+)
+
+// job is the runs of one partition that become a piece, or several.
+type job struct {
+	key     placeKey
+	extents []extent
+	next    int64 // behind the last one
+	bytes   int64
+}
+
+// rewrite moves what lies in slots into segments, oldest first, a bounded part
+// at a time.
+func (m *maintainer) rewrite() error {
+	for {
+		jobs, more := m.log.jobs(2 * m.o.Bytes)
+		if len(jobs) == 0 {
+			return nil
+		}
+		w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
+		for i := range jobs {
+			for _, x := range jobs[i].extents {
+				w.uses[x.position()]++
+			}
+		}
+		err := w.all(jobs)
+		if err != nil || !more || w.moved == 0 {
+			return err
+		}
+	}
+}
+
+// jobs lists the runs of the oldest slots, about limit bytes of them, those of
+// large partitions first. more: there are younger ones.
+func (l *Log) jobs(limit int64) (jobs []job, more bool) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	sizes := make(map[journal.Position]int64)
+	for _, t := range l.state.topics {
+		for _, p := range t.partitions {
+			for i := range p.index {
+				sizes[p.index[i].position()] += int64(p.index[i].size)
+			}
+		}
+	}
+	order := make([]journal.Position, 0, len(sizes))
+	for pos := range sizes {
+		order = append(order, pos)
+	}
+	slices.SortFunc(order, func(a, b journal.Position) int {
+		if a.Before(b) {
+			return -1
+		}
+		return 1
+	})
+	var last journal.Position
+	sum := int64(0)
+	for i, pos := range order {
+		if sum += sizes[pos]; i > 0 && sum > limit {
+			more = true
+			break
+		}
+		last = pos
+	}
+	for _, t := range l.state.topics {
+		for _, p := range t.partitions {
+			j := job{key: p.key}
+			for i := range p.index {
+				if last.Before(p.index[i].position()) {
+					break
+				}
+				j.extents, j.next = p.index[:i+1:i+1], p.nextOf(i)
+				j.bytes += int64(p.index[i].size)
+			}
+			if len(j.extents) > 0 {
+				jobs = append(jobs, j)
+			}
+		}
+	}
+	slices.SortFunc(jobs, func(a, b job) int {
+		if a.bytes != b.bytes {
+			return int(min(max(b.bytes-a.bytes, -1), 1))
+		}
+		return bytes.Compare(a.key.topic[:], b.key.topic[:])
+	})
+	return jobs, more
+}
+
+// rewriter makes segments of jobs.
+type rewriter struct {
+	m     *maintainer
+	b     *segment.Builder
+	id    segmentID
+	keys  []placeKey // of the pieces in b
+	moved int        // pieces installed
+
+	slots map[journal.Position][]byte // whole slots that several jobs want
+	uses  map[journal.Position]int    // extents of jobs, by slot
+}
+
+// all writes every job. Large partitions come first and get objects of their
+// own, small ones share.
+func (w *rewriter) all(jobs []job) error {
+	for i := range jobs {
+		j := &jobs[i]
+		err := w.one(j)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt):
+			// What cannot be read stays where it is, and is reported there.
+			// Its slots, and all behind them, are kept.
+			w.m.log.log.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
+		case err != nil:
+			return err
+		}
+		if w.b != nil && (j.bytes >= int64(w.m.o.Segment)/2 || len(w.keys) >= w.most()) {
+			if err := w.finish(); err != nil {
+				return err
+			}
+		}
+	}
+	return w.finish()
+}
+
+// most is how many pieces fit into one entry.
+func (w *rewriter) most() int { return min(20_000, w.m.log.slotBytes/2/maxPlaced) }
+
+// maxPlaced is the bytes that a piece takes in an entry at most.
+const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10
+
+func (w *rewriter) begin(key placeKey, base int64) {
+	if w.b == nil {
+		w.m.number++
+		w.id = segmentID{uint64(w.m.log.epoch), w.m.number}
+		w.b = segment.NewBuilder(w.m.log.shard, w.id.epoch, w.id.number)
+		w.keys = nil
+	}
+	w.b.Begin(key.topic, key.partition, base)
+}
+
+// one writes the batches of a partition, in one piece as long as it fits.
+func (w *rewriter) one(j *job) error {
+	w.begin(j.key, j.extents[0].base)
+	var group []record.Batch
+	size, next := 0, j.extents[0].base
+	flush := func() error {
+		for _, b := range segment.Merge(group) {
+			if err := w.b.Append(b); err != nil {
+				return corrupted(err)
+			}
+		}
+		group, size = group[:0], 0
+		return nil
+	}
+	for i, x := range j.extents {
+		data, err := w.data(j.key, x)
+		var batches []record.Batch
+		if err == nil {
+			batches, next, err = cutRun(data, x.base, x.epoch)
+		}
+		if err != nil {
+			w.b.Drop()
+			return err
+		}
+		for _, b := range batches {
+			group, size = append(group, b), size+len(b)
+		}
+		if size < segment.BlockSize && i+1 < len(j.extents) {
+			continue
+		}
+		if err := flush(); err != nil {
+			w.b.Drop()
+			return err
+		}
+		if w.b.Size() < w.m.o.Segment || i+1 == len(j.extents) {
+			continue
+		}
+		w.end(j.key, next)
+		if err := w.finish(); err != nil {
+			return err
+		}
+		w.begin(j.key, next)
+	}
+	w.end(j.key, next)
+	return nil
+}
+
+func (w *rewriter) end(key placeKey, next int64) {
+	w.b.End(next)
+	w.keys = append(w.keys, key)
+}
+
+// data returns the bytes of a run: from memory, or from its slot, which is read
+// whole if others want a part of it too.
+func (w *rewriter) data(key placeKey, x extent) ([]byte, error) {
+	l, pos := w.m.log, x.position()
+	w.uses[pos]--
+	data := l.tail.get(cacheKey{key, x.base})
+	if raw := w.slots[pos]; data == nil && raw != nil && int(x.at)+int(x.size) <= len(raw) {
+		data = raw[x.at:][:x.size]
+	}
+	if w.uses[pos] == 0 {
+		delete(w.slots, pos)
+	}
+	if data != nil {
+		return data, nil
+	}
+	object := journal.SlotKey(l.shard, pos)
+	var raw []byte
+	at, n := int64(x.at), int64(x.size)
+	if w.uses[pos] > 0 {
+		at, n = 0, -1
+	}
+	err := insist(w.m.ctx, func() (err error) {
+		raw, err = l.bucket.Get(w.m.ctx, object, at, n)
+		return err
+	}, fs.ErrNotExist)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", object, err)
+	}
+	if w.uses[pos] > 0 {
+		w.slots[pos] = raw
+		if int64(len(raw)) < int64(x.at)+int64(x.size) {
+			return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
+		}
+		return raw[x.at:][:x.size], nil
+	}
+	if len(raw) != int(x.size) {
+		return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
+	}
+	return raw, nil
+}
+
+// finish stores the segment under way and installs its pieces. A crash before
+// the entry is durable leaves a segment that nobody refers to, which the next
+// owner deletes.
+func (w *rewriter) finish() error {
+	if w.b == nil {
+		return nil
+	}
+	b := w.b
+	w.b = nil
+	if len(w.keys) == 0 {
+		return nil
+	}
+	object, pieces, err := b.Finish()
+	if err != nil {
+		return fmt.Errorf("finish segment %d/%d: %w", w.id.epoch, w.id.number, err)
+	}
+	if err := w.m.log.land(w.m.ctx, segment.Key(w.m.log.shard, w.id.epoch, w.id.number), object); err != nil {
+		return err
+	}
+	all := make([]placed, len(pieces))
+	for i, x := range pieces {
+		all[i] = placed{w.keys[i], piece{
+			base: x.Base, next: x.Next, time: x.MaxTime, segment: w.id,
+			at: x.At, size: x.Size, index: x.Index, records: x.Records,
+		}}
+	}
+	if err := w.m.log.propose(w.m.ctx, kindInstalled, encodeInstalled(all)); err != nil {
+		return fmt.Errorf("install segment %d/%d: %w", w.id.epoch, w.id.number, err)
+	}
+	w.moved += len(all)
+	return nil
+}
+
+// land makes an object durable whose name only this owner uses.
+func (l *Log) land(ctx context.Context, key string, body []byte) error {
+	err := insist(ctx, func() error { return l.bucket.Create(ctx, key, body) }, storage.ErrExists)
+	if !errors.Is(err, storage.ErrExists) {
+		if err != nil {
+			err = fmt.Errorf("create %s: %w", key, err)
+		}
+		return err
+	}
+	// An earlier attempt of ours whose answer was lost.
+	var there []byte
+	err = insist(ctx, func() (err error) {
+		there, err = l.bucket.Get(ctx, key, 0, -1)
+		return err
+	}, fs.ErrNotExist)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", key, err)
+	case !bytes.Equal(there, body):
+		return fmt.Errorf("%w: %s holds what this owner did not write", ErrCorrupt, key)
+	}
+	return nil
+}
+
+// insist repeats a call until it succeeds, fails with final, which is an answer,
+// or ctx ends.
+func insist(ctx context.Context, call func() error, final error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := call()
+		if err == nil || errors.Is(err, final) || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, wait)
+	}
+}

@@ -1,0 +1,360 @@
+package commitlog
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// The body of a checkpoint: the state, then what each Machine says of itself.
+// FORMAT.md has the byte tables. It is canonical: equal states are equal bytes,
+// so that a checkpoint can be compared with a replay.
+
+// section is what one Machine has in a checkpoint.
+type section struct {
+	kind uint16 // the lowest of the Machine's
+	body []byte
+}
+
+// snapshot encodes the state and the Machines between two slots: it is for the
+// goroutine that applies them.
+func (l *Log) snapshot() []byte {
+	p := []byte{bodyVersion, 0, 0, 0, 0}
+	l.mu.RLock()
+	p = l.state.append(p)
+	l.mu.RUnlock()
+	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
+	for _, kind := range l.machines.lowest() {
+		body := l.machines[kind].Snapshot()
+		p = binary.BigEndian.AppendUint16(p, kind)
+		p = binary.BigEndian.AppendUint32(p, uint32(len(body)))
+		p = append(p, body...)
+	}
+	return p
+}
+
+// restore replaces the state and the Machines by what snapshot encoded when all
+// slots before pos, and no others, were applied. Machines that the checkpoint
+// does not know begin empty. After an error some hold it and others do not: the
+// log must not be used.
+//
+// Errors: ErrCorrupt; ErrFormat for a version that is not known, or a section
+// that no Machine wants; and the Machines'.
+func (l *Log) restore(pos journal.Position, body []byte) error {
+	s, sections, err := decodeBody(body)
+	if err != nil {
+		return err
+	}
+	if !s.before(pos) {
+		return fmt.Errorf("%w: it refers to what is not before it", ErrCorrupt)
+	}
+	kinds := l.machines.lowest()
+	for _, x := range sections {
+		if !slices.Contains(kinds, x.kind) {
+			return fmt.Errorf("%w: it has a section for a machine of kind %d", ErrFormat, x.kind)
+		}
+	}
+	l.mu.Lock()
+	l.state.become(s)
+	l.mu.Unlock()
+	for _, kind := range kinds {
+		var body []byte
+		if i := slices.IndexFunc(sections, func(x section) bool { return x.kind == kind }); i >= 0 {
+			body = sections[i].body
+		}
+		if err := l.machines[kind].Restore(body); err != nil {
+			return fmt.Errorf("machine of kind %d: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// lowest lists the Machines: the lowest kind of each, ascending.
+func (ms machines) lowest() []uint16 {
+	var kinds []uint16
+	for kind, m := range ms {
+		if kind == slices.Min(m.Kinds()) {
+			kinds = append(kinds, kind)
+		}
+	}
+	slices.Sort(kinds)
+	return kinds
+}
+
+// decodeBody takes a body apart, for those who have no Machines too: the
+// sections alias body.
+func decodeBody(body []byte) (*state, []section, error) {
+	own, sections, err := splitBody(body)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := decodeState(own)
+	return s, sections, err
+}
+
+// splitBody finds the state and the sections in a body and does not look into
+// them.
+func splitBody(body []byte) (own []byte, sections []section, err error) {
+	d := decoder{p: body}
+	if version := d.u8(); !d.bad && version != bodyVersion {
+		return nil, nil, fmt.Errorf("%w: checkpoint of version %d, this program knows %d", ErrFormat, version, bodyVersion)
+	}
+	own = d.bytes(d.u32())
+	last := firstMachineKind - 1
+	for !d.bad && len(d.p) > 0 {
+		x := section{kind: d.u16()}
+		x.body = d.bytes(d.u32())
+		if x.kind <= last {
+			d.bad = true
+		}
+		sections, last = append(sections, x), x.kind
+	}
+	if d.bad {
+		return nil, nil, fmt.Errorf("%w: checkpoint: its sections do not fill it", ErrCorrupt)
+	}
+	return own, sections, nil
+}
+
+// bytes takes as many bytes as a number before them says; they alias the body.
+func (d *decoder) bytes(n uint32) []byte {
+	if uint64(n) > uint64(len(d.p)) {
+		d.bad = true
+		return nil
+	}
+	return d.take(int(n))
+}
+
+// become replaces what the log says by what other holds, which is not to be used
+// any more. What is not of the log stays: whoever has s goes on with it.
+func (s *state) become(other *state) {
+	for _, t := range s.topics {
+		for _, p := range t.partitions {
+			p.wake()
+		}
+	}
+	s.topics, s.names, s.gateways, s.producerIDs = other.topics, other.names, other.gateways, other.producerIDs
+	s.segments, s.garbage, s.cleaned, s.truncated = other.segments, other.garbage, other.cleaned, other.truncated
+}
+
+// before reports whether all that the state refers to was made before pos.
+func (s *state) before(pos journal.Position) bool {
+	for _, t := range s.topics {
+		for _, p := range t.partitions {
+			if n := len(p.index); n > 0 && !p.index[n-1].position().Before(pos) {
+				return false
+			}
+		}
+	}
+	for id := range s.segments {
+		if id.epoch > pos.Epoch {
+			return false
+		}
+	}
+	return !pos.Before(s.truncated)
+}
+
+// encode returns the part of a checkpoint that is the state's own: all that the
+// log determines.
+func (s *state) encode() []byte { return s.append(nil) }
+
+func (s *state) append(p []byte) []byte {
+	e := &encoder{p: append(p, bodyVersion), truncated: s.truncated}
+	e.uvarint(s.producerIDs)
+	e.uvarint(s.cleaned)
+	e.uvarint(s.truncated.Epoch)
+	e.uvarint(s.truncated.Slot)
+
+	e.number(len(s.topics))
+	e.topics = make(map[TopicID]int, len(s.topics))
+	for i, id := range slices.SortedFunc(maps.Keys(s.topics), compareTopics) {
+		e.topics[id] = i
+		e.topic(s.topics[id])
+	}
+	e.number(len(s.gateways))
+	for _, name := range slices.Sorted(maps.Keys(s.gateways)) {
+		e.gateway(name, s.gateways[name])
+	}
+	e.number(len(s.garbage))
+	var last segmentID
+	for _, id := range slices.SortedFunc(slices.Values(s.garbage), segmentID.compare) {
+		e.pair(last.epoch, last.number, id.epoch, id.number)
+		last = id
+	}
+	return e.p
+}
+
+func compareTopics(a, b TopicID) int { return bytes.Compare(a[:], b[:]) }
+
+// near is what was encoded last and is likely to be followed by its like, so
+// that only the difference is written.
+type near struct {
+	time    int64
+	segment segmentID
+}
+
+// encoder writes a state. Of a state that breaks the rules, as an auditor may
+// have it, it makes something, and the same each time.
+type encoder struct {
+	p         []byte
+	truncated journal.Position
+	topics    map[TopicID]int // the number of each, in their order
+	near      near
+}
+
+func (e *encoder) uvarint(v uint64) { e.p = binary.AppendUvarint(e.p, v) }
+func (e *encoder) varint(v int64)   { e.p = binary.AppendVarint(e.p, v) }
+func (e *encoder) number(n int)     { e.uvarint(uint64(n)) }
+
+// pair writes two numbers of which the first counts more, and which grow: how
+// much the first has grown, and the second, or how much that has grown if the
+// first is the same.
+func (e *encoder) pair(wasMajor, wasMinor, major, minor uint64) {
+	e.uvarint(major - wasMajor)
+	if major == wasMajor {
+		minor -= wasMinor
+	}
+	e.uvarint(minor)
+}
+
+// moment writes a time as the difference from the one before.
+func (e *encoder) moment(t int64) {
+	e.varint(t - e.near.time)
+	e.near.time = t
+}
+
+func (e *encoder) topic(t *topic) {
+	head := encodeTopicCreated(t.Topic)
+	e.number(len(head))
+	e.p = append(e.p, head...)
+	for _, p := range t.partitions {
+		e.partition(p)
+	}
+}
+
+// partition writes no offsets but the first: everything lies without a hole.
+func (e *encoder) partition(p *partition) {
+	e.uvarint(uint64(p.start))
+	e.number(len(p.pieces))
+	e.number(len(p.index))
+	switch {
+	case len(p.pieces) > 0:
+		e.uvarint(uint64(p.start - p.pieces[0].base))
+	case len(p.index) > 0:
+		e.uvarint(uint64(p.start - p.index[0].base))
+	}
+	for i := range p.pieces {
+		e.piece(&p.pieces[i])
+	}
+	last := e.truncated
+	for i := range p.index {
+		x := &p.index[i]
+		e.uvarint(uint64(p.nextOf(i) - x.base))
+		e.moment(x.time)
+		e.pair(last.Epoch, last.Slot, uint64(x.epoch), x.slot)
+		e.uvarint(uint64(x.at))
+		e.uvarint(uint64(x.size))
+		last = x.position()
+	}
+	e.producers(p.producers.young, p.end)
+	e.producers(p.producers.old, p.end)
+}
+
+func (e *encoder) piece(x *piece) {
+	e.uvarint(uint64(x.next - x.base))
+	e.moment(x.time)
+	e.varint(int64(x.segment.epoch - e.near.segment.epoch))
+	e.varint(int64(x.segment.number - e.near.segment.number))
+	e.near.segment = x.segment
+	e.uvarint(uint64(x.at))
+	e.uvarint(uint64(x.size))
+	e.uvarint(uint64(x.index))
+	e.uvarint(uint64(x.records))
+}
+
+// producers writes one generation. The sequences of a producer follow each
+// other: only the first needs to be told.
+func (e *encoder) producers(all map[int64]*producer, end int64) {
+	e.number(len(all))
+	if len(all) == 0 {
+		return // as nearly everywhere
+	}
+	last := int64(0)
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		x := all[id]
+		e.uvarint(uint64(id - last))
+		last = id
+		e.varint(int64(x.epoch))
+		e.number(int(x.n))
+		e.varint(int64(x.last[0].first))
+		e.uvarint(uint64(end - x.last[0].base))
+		for i := range x.last[:x.n] {
+			if i > 0 {
+				e.uvarint(uint64(x.last[i].base - x.last[i-1].base))
+			}
+			e.varint(int64(x.last[i].last) - int64(x.last[i].first))
+		}
+	}
+}
+
+func (e *encoder) gateway(name string, g *gateway) {
+	e.number(len(name))
+	e.p = append(e.p, name...)
+	forgotten := byte(0)
+	if g.forgotten {
+		forgotten = 1
+	}
+	e.p = append(e.p, forgotten)
+	e.number(len(g.retired))
+	for _, id := range g.retired {
+		e.p = append(e.p, id[:]...)
+	}
+	e.number(len(g.buffers))
+	for _, id := range slices.SortedFunc(maps.Keys(g.buffers), compareBuffers) {
+		e.p = append(e.p, id[:]...)
+		e.progress(g.buffers[id])
+	}
+}
+
+// progress writes the marks of a buffer, those of a lane and topic together:
+// they have one row.
+func (e *encoder) progress(b *progress) {
+	keys := slices.SortedFunc(maps.Keys(b.marks), compareLanes)
+	groups := 0
+	for i, k := range keys {
+		if i == 0 || k.row() != keys[i-1].row() {
+			groups++
+		}
+	}
+	e.number(groups)
+	for len(keys) > 0 {
+		group := keys[0].row()
+		n := 1
+		for n < len(keys) && keys[n].row() == group {
+			n++
+		}
+		row := b.rows[group]
+		e.p = append(e.p, group.lane)
+		e.number(e.topics[group.topic])
+		e.uvarint(uint64(row.Partitions))
+		e.uvarint(row.From)
+		e.number(n)
+		last := int32(0)
+		for _, k := range keys[:n] {
+			e.uvarint(uint64(k.place.partition - last))
+			e.uvarint(b.marks[k])
+			last = k.place.partition
+		}
+		keys = keys[n:]
+	}
+}
+
+func (k laneKey) row() rowKey { return rowKey{k.lane, k.place.topic} }
+
+func compareLanes(a, b laneKey) int {
+	return cmp.Or(cmp.Compare(a.lane, b.lane), compareTopics(a.place.topic, b.place.topic), cmp.Compare(a.place.partition, b.place.partition))
+}

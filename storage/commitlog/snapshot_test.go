@@ -1,0 +1,420 @@
+package commitlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// same compares states; what is empty may be nil, and garbage has no order.
+func same(a, b *state) bool {
+	a, b = tidied(a), tidied(b)
+	return reflect.DeepEqual(a, b)
+}
+
+// tidied is a copy of what the log determines of a state.
+func tidied(s *state) *state {
+	c := newState()
+	c.become(s)
+	c.garbage = append([]segmentID(nil), s.garbage...)
+	slices.SortFunc(c.garbage, segmentID.compare)
+	c.topics, c.names = make(map[TopicID]*topic), make(map[string]*topic)
+	for id, t := range s.topics {
+		copied := &topic{Topic: t.Topic}
+		for _, p := range t.partitions {
+			q := &partition{key: p.key, start: p.start, end: p.end}
+			q.pieces, q.index = append(q.pieces, p.pieces...), append(q.index, p.index...)
+			if len(p.producers.young) > 0 {
+				q.producers.young = p.producers.young
+			}
+			if len(p.producers.old) > 0 {
+				q.producers.old = p.producers.old
+			}
+			copied.partitions = append(copied.partitions, q)
+		}
+		c.topics[id], c.names[t.Name] = copied, copied
+	}
+	return c
+}
+
+// decoded proves that a state survives a checkpoint, and returns what came back.
+func decoded(t testing.TB, s *state) *state {
+	t.Helper()
+	body := s.encode()
+	got, err := decodeState(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !same(got, s) {
+		t.Fatalf("decoded\n%+v, want\n%+v", tidied(got), tidied(s))
+	}
+	if again := got.encode(); !bytes.Equal(again, body) {
+		t.Fatalf("encoded again:\n%x, want\n%x", again, body)
+	}
+	return got
+}
+
+// A state that comes from a checkpoint is the state, at each place in a log: it
+// is equal, and the entries behind make the same of both.
+func TestStateRoundTrip(t *testing.T) {
+	for seed := range uint64(40) {
+		w := newWanderer(seed)
+		fork := newState()
+		for range 250 {
+			pos, e := w.next()
+			must(w.s.apply(pos, e))
+			if err := fork.apply(pos, e); err != nil {
+				t.Fatalf("seed %d: kind %d is not applied to the state from a checkpoint: %v", seed, e.Kind, err)
+			}
+			if w.rng.IntN(25) == 0 {
+				fork = decoded(t, w.s)
+			}
+			if w.rng.IntN(25) == 0 {
+				w.s.truncated = w.oldest()
+				fork.truncated = w.s.truncated
+			}
+		}
+		if !same(fork, w.s) || !bytes.Equal(fork.encode(), w.s.encode()) {
+			t.Fatalf("seed %d: the same entries made another state", seed)
+		}
+		if !w.s.before(journal.Position{Epoch: w.pos.Epoch, Slot: w.pos.Slot + 1}) {
+			t.Errorf("seed %d: the state is not before the end of its log", seed)
+		}
+	}
+}
+
+// The two generations of producers, and more tombstones than are remembered.
+func TestStateAtItsLimits(t *testing.T) {
+	s := newState()
+	must(s.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	for i := range int64(producerLimit + 100) {
+		// The second hundred comes back and moves to the young.
+		id := i % (producerLimit + 50)
+		pos := journal.Position{Epoch: 1, Slot: uint64(i + 2)}
+		must(s.apply(pos, runOf(i, produced(id*7, int16(i/(producerLimit+50)), 0, "v"))))
+	}
+	for i := range uint32(tombstones + 3) {
+		s.retire(bufferKey{"g", buffer(i)})
+		if i == tombstones-1 {
+			decoded(t, s)
+		}
+	}
+	p := s.partition(placeKey{testTopic.ID, 0})
+	if len(p.producers.old) == 0 || len(p.producers.young) == 0 || !s.gateways["g"].forgotten {
+		t.Fatal("the limits are not reached")
+	}
+	got := decoded(t, s)
+	if len(got.partition(p.key).producers.old) != len(p.producers.old) {
+		t.Error("old producers are lost")
+	}
+}
+
+// What a log under faults and takeovers ends with comes back too, and the next
+// owner encodes the same bytes.
+func TestSnapshotOfRandomSchedules(t *testing.T) {
+	for seed := range uint64(8) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1000+seed)
+			for range 80 {
+				w.step()
+			}
+			w.finish()
+			owner := w.log()
+			must(owner.Close())
+			decoded(t, owner.state)
+			next, err := Open(t.Context(), options(w.bucket))
+			if err != nil {
+				t.Fatal(err)
+			}
+			must(next.Close())
+			if !bytes.Equal(next.state.encode(), owner.state.encode()) {
+				t.Error("the next owner's state has another encoding")
+			}
+		})
+	}
+}
+
+// restored is a Log that holds what body says.
+func restored(t testing.TB, body []byte, all ...Machine) (*Log, error) {
+	t.Helper()
+	l, err := prepare(options(mem.New(), with(all...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What was there before a recovery that starts over.
+	must(l.state.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	must(l.state.apply(journal.Position{Epoch: 1, Slot: 2}, runOf(0, batch("gone"), *source("gone", 1, 0, 1, 1))))
+	return l, l.restore(journal.Position{Epoch: 1 << 20, Slot: 1}, body)
+}
+
+func TestSnapshotAndRestore(t *testing.T) {
+	ctx := context.Background()
+	a, c := &recorder{kinds: []uint16{300, 101, 200}}, &recorder{kinds: []uint16{150}}
+	l := open(t, mem.New(), with(c, a))
+	topic := createTopic(t, l, "t", 3)
+	appended(t, l, Append{Topic: topic.ID, Batch: batch("a", "b"), Source: source("g", 1, 0, 1, 2)})
+	appended(t, l, Append{Topic: topic.ID, Partition: 2, Batch: produced(5, 0, 0, "x")})
+	for i, kind := range []uint16{300, 150, 101} {
+		must(l.Propose(ctx, kind, fmt.Append(nil, i)))
+	}
+	must(l.Close())
+	body := l.snapshot()
+
+	a2, c2, d := &recorder{kinds: []uint16{101, 200, 300}}, &recorder{kinds: []uint16{150}}, &recorder{kinds: []uint16{120}, got: []string{"old"}}
+	l2, err := restored(t, body, d, c2, a2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !same(l.state, l2.state) || l2.spec.durable != l2.state {
+		t.Errorf("restored %+v", tidied(l2.state))
+	}
+	if !slices.Equal(a2.got, a.got) || !slices.Equal(c2.got, c.got) || d.got != nil {
+		t.Errorf("machines: %q %q %q", a2.got, c2.got, d.got)
+	}
+
+	own, sections, err := splitBody(body)
+	if err != nil || len(sections) != 2 || sections[0].kind != 101 || sections[1].kind != 150 || !bytes.Equal(own, l.state.encode()) {
+		t.Errorf("%v %v", sections, err)
+	}
+	if s, again, err := decodeBody(body); err != nil || !same(s, l.state) || !reflect.DeepEqual(again, sections) {
+		t.Errorf("%v %v", again, err)
+	}
+	if _, err := restored(t, body, a2); !errors.Is(err, ErrFormat) {
+		t.Errorf("without a machine: %v", err)
+	}
+	if _, err := restored(t, body, a2, c2, &recorder{kinds: []uint16{100, 102}}); err != nil {
+		t.Errorf("with another machine: %v", err)
+	}
+	if _, err := restored(t, slices.Concat(body[:len(body)-1], []byte("x")), a2, c2); err == nil {
+		t.Error("a machine's error is lost")
+	}
+	if err := l2.restore(journal.Position{Epoch: 1, Slot: 1}, body); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("before what it holds: %v", err)
+	}
+	golden := (&Log{state: goldenState()}).snapshot()
+	for pos, ok := range map[journal.Position]bool{{Epoch: 3, Slot: 1}: false, {Epoch: 3, Slot: 2}: true} {
+		if err := (&Log{state: newState()}).restore(pos, golden); (err == nil) != ok {
+			t.Errorf("at %v: %v", pos, err)
+		}
+	}
+	young := goldenState()
+	young.segments[segmentID{4, 1}] = 1
+	if young.before(journal.Position{Epoch: 3, Slot: 2}) {
+		t.Error("a segment of a later epoch")
+	}
+}
+
+// What is not of the log outlives a Restore, and who watches is woken.
+func TestRestoreKeepsTheOwners(t *testing.T) {
+	l, err := prepare(options(mem.New()))
+	must(err)
+	must(l.state.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	p := l.state.partition(placeKey{testTopic.ID, 1})
+	p.grown = make(chan struct{})
+	watched := p.grown
+	l.state.tail, l.state.adopted["g"] = l.tail, buffer(3)
+	s := l.state
+	must(l.restore(journal.Position{Epoch: 1, Slot: 1}, (&Log{state: newState()}).snapshot()))
+	if l.state != s || s.tail != l.tail || s.adopted["g"] != buffer(3) || len(s.topics)+len(s.names) != 0 {
+		t.Errorf("%+v", s)
+	}
+	select {
+	case <-watched:
+	default:
+		t.Error("nobody is woken")
+	}
+}
+
+func TestBodyDamage(t *testing.T) {
+	a := &recorder{kinds: []uint16{100}, got: []string{"x"}}
+	ms, err := newMachines([]Machine{a})
+	must(err)
+	w := newWanderer(1)
+	w.walk(30)
+	body := (&Log{state: w.s, machines: ms}).snapshot()
+	for n := range body {
+		// Without its last section it is whole, but for a byte or more.
+		if _, sections, err := decodeBody(body[:n]); !errors.Is(err, ErrCorrupt) && len(sections) > 0 {
+			t.Errorf("cut at %d: %v", n, err)
+		}
+	}
+	if _, _, err := decodeBody([]byte{2}); !errors.Is(err, ErrFormat) {
+		t.Error(err)
+	}
+	own := body[:5+binary.BigEndian.Uint32(body[1:])]
+	for name, tail := range map[string][]byte{
+		"own kind":      {0, 99, 0, 0, 0, 0},
+		"twice":         {0, 100, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0},
+		"out of order":  {0, 101, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0},
+		"too long":      {0, 100, 0, 0, 0, 1},
+		"short head":    {0, 100, 0},
+		"bytes behind":  {0, 100, 0, 0, 0, 0, 1},
+		"kind and half": {0, 100, 0, 0, 0, 1, 7, 0},
+	} {
+		if _, _, err := splitBody(slices.Concat(own, tail)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A damaged state is found, or it is another state: nothing decodes that would
+// have been encoded otherwise. (The journal's checksum is what finds flips.)
+func TestStateDamage(t *testing.T) {
+	for seed := range uint64(4) {
+		w := newWanderer(seed)
+		w.walk(60)
+		body := w.s.encode()
+		for n := range body {
+			strict(t, body[:n])
+			if _, err := decodeState(body[:n]); err == nil {
+				t.Errorf("seed %d: cut at %d of %d is not found", seed, n, len(body))
+			}
+		}
+		for i := range body {
+			for bit := range 8 {
+				damaged := bytes.Clone(body)
+				damaged[i] ^= 1 << bit
+				strict(t, damaged)
+			}
+		}
+	}
+}
+
+// strict fails if a body decodes that is not canonical.
+func strict(t testing.TB, body []byte) {
+	t.Helper()
+	s, err := decodeState(body)
+	if err != nil {
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
+			t.Fatal(err)
+		}
+		return
+	}
+	if again := s.encode(); !bytes.Equal(again, body) {
+		t.Fatalf("decoded\n%x, which is encoded as\n%x", body, again)
+	}
+}
+
+// goldenState has one of everything.
+func goldenState() *state {
+	s := newState()
+	s.producerIDs, s.cleaned, s.truncated = 1001, 2, journal.Position{Epoch: 2, Slot: 7}
+	id := TopicID([]byte("0123456789abcdef"))
+	must(s.createTopic(Topic{ID: id, Name: "ab", Partitions: 2, Created: 256, Configs: map[string]string{"x": "1"}}))
+	p := s.topics[id].partitions[0]
+	p.start, p.end = 5, 30
+	p.pieces = []piece{{base: 3, next: 10, time: 1000, segment: segmentID{2, 4}, at: 64, size: 1000, index: 130, records: 7}}
+	p.index = []extent{
+		{base: 10, time: 1001, slot: 9, epoch: 2, at: 200, size: 100},
+		{base: 20, time: 990, slot: 1, epoch: 3, at: 40, size: 300},
+	}
+	p.producers.young = map[int64]*producer{7: {epoch: 1, n: 2, last: [remembered]sequences{{3, 4, 10}, {5, 5, 12}}}}
+	p.producers.old = map[int64]*producer{300: {n: 1, last: [remembered]sequences{{0, 0, 1}}}}
+	s.segments[segmentID{2, 4}] = 1
+	s.garbage = []segmentID{{2, 3}, {1, 9}}
+	g := s.gateway("g1")
+	g.retired = []BufferID{buffer(1)}
+	g.buffers[buffer(2)] = &progress{
+		marks: map[laneKey]uint64{{1, placeKey{id, 0}}: 300, {1, placeKey{id, 1}}: 299},
+		rows:  map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
+	}
+	return s
+}
+
+// The bytes at rest do not change by accident.
+func TestGoldenState(t *testing.T) {
+	s := goldenState()
+	want := "\x01" + "\xe9\x07" + "\x02" + "\x02\x07" +
+		"\x01" + // topics
+		"\x29" + "\x01" + "0123456789abcdef" + "\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x01\x00" + "\x00\x02ab" + "\x00\x01" + "\x00\x01x\x00\x011" +
+		"\x05\x01\x02" + "\x02" + // partition 0
+		"\x07" + "\xd0\x0f" + "\x04\x08" + "\x40" + "\xe8\x07" + "\x82\x01" + "\x07" +
+		"\x0a" + "\x02" + "\x00\x02" + "\xc8\x01" + "\x64" +
+		"\x0a" + "\x15" + "\x01\x01" + "\x28" + "\xac\x02" +
+		"\x01" + "\x07\x02\x02\x06\x14" + "\x02" + "\x02\x00" +
+		"\x01" + "\xac\x02\x00\x01\x00\x1d" + "\x00" +
+		"\x00\x00\x00\x00\x00" + // partition 1
+		"\x01" + "\x02g1" + "\x00" + "\x01" + "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x07" +
+		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
+		"\x02" + "\x01\x09" + "\x01\x03" // garbage
+	if got := string(s.encode()); got != want {
+		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+	decoded(t, s)
+	a, b := &recorder{kinds: []uint16{100, 101}}, &recorder{kinds: []uint16{258}, got: []string{"x"}}
+	ms, err := newMachines([]Machine{b, a})
+	must(err)
+	body := (&Log{state: s, machines: ms}).snapshot()
+	if got, want := string(body), "\x01\x00\x00\x00\x94"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
+		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+}
+
+// FuzzDecodeState: what decodes encodes to the same bytes, and nothing panics.
+func FuzzDecodeState(f *testing.F) {
+	f.Add(newState().encode())
+	f.Add(goldenState().encode())
+	f.Add((&Log{state: goldenState()}).snapshot())
+	for seed := range uint64(3) {
+		w := newWanderer(seed)
+		w.walk(20)
+		f.Add(w.s.encode())
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		strict(t, body)
+		s := &Log{state: newState()}
+		if err := s.restore(journal.Position{Epoch: 1 << 62}, body); err == nil && !bytes.Equal(s.snapshot(), body) {
+			t.Errorf("%x is restored and becomes %x", body, s.snapshot())
+		}
+	})
+}
+
+// BenchmarkState: 10,000 partitions with 4 pieces and 10 extents each.
+func BenchmarkState(b *testing.B) {
+	s := newState()
+	must(s.createTopic(Topic{ID: TopicID{1}, Name: "t", Partitions: MaxPartitions, Configs: map[string]string{}}))
+	const now = 1_700_000_000_000
+	for i, p := range s.topics[TopicID{1}].partitions {
+		for k := range 4 {
+			id := segmentID{3, uint64(k*40 + i/250)}
+			p.pieces = append(p.pieces, piece{
+				base: p.end, next: p.end + 5000, time: now + int64(k)*60_000 + int64(i)%977, segment: id,
+				at: 64 + uint32(i%250)*60_000, size: 60_000, index: 120, records: 5000,
+			})
+			s.segments[id]++
+			p.end += 5000
+		}
+		for k := range 10 {
+			p.index = append(p.index, extent{
+				base: p.end, time: now + 300_000 + int64(k)*1000 + int64(i)%977, slot: uint64(5000 + k*100 + i%100), epoch: 4,
+				at: uint32(i*397) % (4 << 20), size: 700 + uint32(i)%300,
+			})
+			p.end += 50
+		}
+	}
+	body := decoded(b, s).encode()
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.encode()
+		}
+		b.ReportMetric(float64(len(body)), "bytes")
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := decodeState(body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,200 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// ledger knows the acknowledged positions of an epoch, and how many entries lie
+// before each.
+type ledger struct {
+	low     uint64   // the first slot that it knows
+	entries []uint64 // before slot low, low+1 … up to the first that is not acknowledged
+}
+
+// maxLedger is how many positions a ledger remembers, 8 bytes each: the slots
+// that may be acknowledged while a checkpoint is being encoded.
+const maxLedger = 1 << 16
+
+// add notes that the next slot, of n entries, is acknowledged.
+func (l *ledger) add(n int) {
+	if len(l.entries) == maxLedger {
+		l.drop(l.low + maxLedger/2)
+	}
+	l.entries = append(l.entries, l.entries[len(l.entries)-1]+uint64(n))
+}
+
+// drop forgets what lies before slot, in memory too.
+func (l *ledger) drop(slot uint64) {
+	if slot > l.low {
+		l.entries = slices.Clone(l.entries[slot-l.low:])
+		l.low = slot
+	}
+}
+
+// before returns the number of entries before slot.
+func (l *ledger) before(slot uint64) (uint64, bool) {
+	if slot < l.low || slot-l.low >= uint64(len(l.entries)) {
+		return 0, false
+	}
+	return l.entries[slot-l.low], true
+}
+
+// Checkpointed returns the newest checkpoint that is known to be durable: the
+// one that this owner recovered from, or one that it wrote. Zero: none.
+func (j *Journal) Checkpointed() Position {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.saved
+}
+
+// Checkpoint stores body, the state before slot pos. On nil it is durable, and
+// older checkpoints are gone, or will be removed by a later Checkpoint: a
+// recovery that has listed one of them and finds it missing starts over. Calls
+// to the bucket are repeated until ctx ends or the journal stops.
+//
+// pos is of this epoch, at or after Checkpointed, and acknowledged: Apply was
+// called for all slots before it. body is what the state was when Apply had been
+// called for those and for no other. Later slots may be applied while it is being
+// encoded, up to 32,768 of them. Before the first slot of the epoch is applied
+// the position is slot 1.
+//
+// After an error with which the outcome is open (ctx ended, the journal stopped)
+// the checkpoint may still appear. That harms nobody, even when this owner was
+// fenced long ago: what is acknowledged is in the log of every later owner, so
+// it is the state at a place that they all have passed. If it lies before their
+// checkpoints nobody looks at it; if it is the newest, nobody has deleted
+// anything behind it, since owners delete only before checkpoints that they know.
+//
+// Errors: ErrPosition and ErrTooLarge, with which nothing has happened;
+// ErrFenced and ErrForeign, with which the journal has stopped; ErrCorrupt if
+// something else lies under the name, Err when the journal has stopped, and the
+// bucket's.
+func (j *Journal) Checkpoint(ctx context.Context, pos Position, body []byte) error {
+	ctx, release, err := j.maintain(ctx)
+	if err == nil {
+		defer release()
+		err = j.save(ctx, pos, body)
+	}
+	if err != nil {
+		return fmt.Errorf("checkpoint %v of shard %d: %w", pos, j.store.shard, j.because(err))
+	}
+	j.sweep(ctx)
+	return nil
+}
+
+// maintain waits until no other Checkpoint or Truncate is under way, and returns
+// a context that ends with the journal, too.
+func (j *Journal) maintain(ctx context.Context) (context.Context, func(), error) {
+	select {
+	case j.upkeep <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	case <-j.done:
+		return nil, nil, j.Err()
+	}
+	err := j.Err()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		<-j.upkeep
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(j.ctx, cancel)
+	return ctx, func() { stop(); cancel(); <-j.upkeep }, nil
+}
+
+// because adds to the error of a call that was given up why the journal stopped.
+func (j *Journal) because(err error) error {
+	if cause := j.Err(); cause != nil && !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
+	}
+	return err
+}
+
+// patient is the store for upkeep: unlike a slot that flies, a checkpoint or a
+// deletion can be left for another time.
+func (j *Journal) patient() store {
+	st := j.store
+	st.stay = false
+	return st
+}
+
+// save makes the checkpoint durable. The order in it matters: a crash before the
+// Create has returned leaves a checkpoint or none, and everything that either
+// needs, because only then way.start moves, which is what lets anything be
+// deleted.
+func (j *Journal) save(ctx context.Context, pos Position, body []byte) error {
+	if pos == j.way.start {
+		return nil
+	}
+	p := checkpoint{pos: pos, nonce: j.claim.Nonce, way: j.way, body: body}
+	j.mu.Lock()
+	entries, ok := j.ledger.before(pos.Slot)
+	j.mu.Unlock()
+	if !ok || pos.Epoch != j.claim.Epoch || pos.Before(j.way.start) {
+		return fmt.Errorf("%w: not acknowledged in epoch %d, or too old", ErrPosition, j.claim.Epoch)
+	}
+	p.way.entries = entries
+	o := checkpointObject(j.store.shard, j.claim, p)
+	if n := o.size(); n > MaxCheckpoint {
+		return fmt.Errorf("%w: object of %d bytes, limit %d", ErrTooLarge, n, MaxCheckpoint)
+	}
+	if err := j.preserve(ctx, p, o.encode()); err != nil {
+		if errors.Is(err, ErrFenced) || errors.Is(err, ErrForeign) {
+			j.stop(err)
+		}
+		return err
+	}
+	j.way.start = pos
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.saved = pos
+	j.ledger.drop(pos.Slot)
+	return nil
+}
+
+// preserve is land for a checkpoint, with raw its bytes. Another object under
+// its name that is a checkpoint of this owner for this very position is as good:
+// an earlier call may have given up before it knew, and two encodings of one
+// state may differ.
+func (j *Journal) preserve(ctx context.Context, p checkpoint, raw []byte) error {
+	key, st := checkpointKey(j.store.shard, p.pos), j.patient()
+	if !slices.Contains(j.older, p.pos) {
+		j.older = append(j.older, p.pos) // it may appear, whatever comes now
+	}
+	if j.rules.deleteEarly {
+		go func() { _ = st.create(j.ctx, key, raw) }()
+		return nil
+	}
+	err := st.create(ctx, key, raw)
+	if !errors.Is(err, storage.ErrExists) {
+		return err
+	}
+	got, err := st.getLarge(ctx, key)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// We remove none that is as new as this.
+		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
+	case err != nil:
+		return err
+	case bytes.Equal(got, raw):
+		return nil
+	}
+	there, err := decodeCheckpoint(got, st.shard, p.pos)
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", key, err)
+	case there.nonce != p.nonce || there.way.entries != p.way.entries:
+		return fmt.Errorf("%w: %s bears another nonce, or has %d entries before it instead of %d", ErrForeign, key, there.way.entries, p.way.entries)
+	}
+	return nil
+}
