@@ -56,6 +56,7 @@ type Options struct {
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.Options
 	Linger     time.Duration // see commitlog.Options
+	Upkeep     commitlog.Upkeep
 	ShowToken  func(token, file string)
 	Log        *slog.Logger
 }

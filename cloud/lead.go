@@ -56,7 +56,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	members := fleet.New(fleet.Options{CA: n.ca})
 	groups := group.New(group.Options{Log: n.o.Log})
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Log: n.o.Log,
+		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		Machines: []commitlog.Machine{groups, members},
 	})
 	switch {

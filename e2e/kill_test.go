@@ -13,6 +13,8 @@ import (
 	"github.com/weirmq/weir/e2e/harness"
 	"github.com/weirmq/weir/firmware-sim/audit"
 	"github.com/weirmq/weir/firmware-sim/device"
+	"github.com/weirmq/weir/storage/commitlog"
+	bucket "github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/storage/s3/s3test"
 )
 
@@ -29,7 +31,70 @@ func TestKill(t *testing.T) {
 // TestKillAtEveryQoS: the same with a third of the devices at QoS 2, where no
 // copy at all is allowed.
 func TestKillAtEveryQoS(t *testing.T) {
-	kills(t, &harness.Cluster{}, 1, 2, 0)
+	kills(t, &harness.Cluster{CloudArgs: busyUpkeep()}, 1, 2, 0)
+}
+
+// busyUpkeep lets a cloud rewrite, checkpoint and delete all the time.
+func busyUpkeep() []string {
+	return []string{"--checkpoint-bytes", "100000", "--segment-bytes", "50000", "--checkpoint-interval", "1s"}
+}
+
+// TestKillUpkeep kills the cloud at random moments, of which most lie in the
+// middle of rewriting slots into segments, of a checkpoint or of a deletion.
+// What lies in the bucket at that moment is whole.
+func TestKillUpkeep(t *testing.T) {
+	rng := newRand(t)
+	rounds := 8
+	if soak() {
+		rounds = 200
+	}
+	c := &harness.Cluster{CloudArgs: busyUpkeep()}
+	open(t, c)
+	auditor := audit.New()
+	fleet := c.Fleet(50, 25*time.Millisecond, 1)
+	fleet.Event = auditor.Event
+	ctx, cancel := context.WithCancel(t.Context())
+	var stats device.Stats
+	var running sync.WaitGroup
+	running.Go(func() { fleet.Run(ctx, &stats) })
+	defer running.Wait()
+	defer cancel()
+	var last commitlog.Report
+	for round := range rounds {
+		timer := time.NewTimer(200*time.Millisecond + time.Duration(rng.Int64N(int64(time.Second))))
+		<-timer.C
+		c.Cloud.Kill()
+		last = sound(t, c.Bucket)
+		t.Logf("round %d: checkpoint %s, %d slots behind it, %d segments, %d orphans", round, last.Checkpoint, last.Slots, last.Segments, last.Orphans)
+		if err := c.StartCloud(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	running.Wait()
+	if report := settle(t, c.Reader(""), auditor); report.Acked == 0 {
+		t.Error("nothing was acknowledged: the test shows nothing")
+	}
+	if last.Segments == 0 || last.Checkpoint == "" {
+		t.Errorf("nothing was rewritten: %+v", last)
+	}
+}
+
+// sound checks a bucket at rest.
+func sound(t *testing.T, url string) commitlog.Report {
+	t.Helper()
+	b, err := bucket.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := commitlog.Check(t.Context(), b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range report.Problems {
+		t.Error(problem)
+	}
+	return report
 }
 
 // TestKillS3: the same with the bucket on a MinIO server.

@@ -109,9 +109,20 @@ func (b *Broker) GrowTopic(ctx context.Context, id TopicID, partitions int32) er
 	return translate(log.GrowTopic(ctx, id, partitions))
 }
 
+// DeleteRecords moves the first offset of a partition up to offset, -1 for its
+// end, and returns where it is afterwards. Durable on return; the space is given
+// back later. ErrOffsetOutOfRange for an offset beyond the end.
+func (b *Broker) DeleteRecords(ctx context.Context, id TopicID, partition int32, offset int64) (start int64, err error) {
+	log, err := b.owned()
+	if err != nil {
+		return -1, err
+	}
+	start, err = log.DeleteRecords(ctx, id, partition, offset)
+	return start, translate(err)
+}
+
 // settings are the topic settings that can be stored, with the check of their
-// value. Those of retention are kept for the day that space is given back;
-// until then everything is kept.
+// value. Without retention.bytes and retention.ms everything is kept.
 var settings = map[string]func(string) bool{
 	"cleanup.policy":         oneOf("delete", "compact", "compact,delete", "delete,compact"),
 	"compression.type":       oneOf("producer"),

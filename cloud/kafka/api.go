@@ -56,6 +56,7 @@ func (s *Server) table() []api {
 		{kmsg.ApiVersions, 0, 4, shortRequest, typed(s, s.apiVersions), 0},
 		{kmsg.CreateTopics, 0, 7, longRequest, typed(s, s.createTopics), 0},
 		{kmsg.DeleteTopics, 0, 6, longRequest, typed(s, s.deleteTopics), 0},
+		{kmsg.DeleteRecords, 0, 2, longRequest, typed(s, s.deleteRecords), 0},
 		{kmsg.InitProducerID, 0, 5, shortRequest, typed(s, s.initProducerID), 0},
 	}
 	for i := range apis {

@@ -333,6 +333,56 @@ func TestTopicsAsAdmin(t *testing.T) {
 	}
 }
 
+func TestDeleteRecords(t *testing.T) {
+	ctx := within30s(t)
+	d := open(t, setup{})
+	cl := d.client(t)
+	adm := kadm.NewClient(cl)
+	if _, err := adm.CreateTopic(ctx, 2, 1, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "t", Partition: 0, Key: []byte("k"), Value: fmt.Append(nil, i)}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ends, err := adm.ListEndOffsets(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := int32(0)
+	if o, _ := ends.Lookup("t", 1); o.Offset == 5 {
+		full = 1
+	}
+	var ask kadm.Offsets
+	ask.AddOffset("t", full, 3, -1)
+	ask.AddOffset("t", 1-full, 9, -1)
+	got, err := adm.DeleteRecords(ctx, ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := got.Lookup("t", full); r.Err != nil || r.LowWatermark != 3 {
+		t.Errorf("up to 3: %+v", r)
+	}
+	if r, _ := got.Lookup("t", 1-full); !errors.Is(r.Err, kerr.OffsetOutOfRange) {
+		t.Errorf("beyond the end: %+v", r)
+	}
+	starts, err := adm.ListStartOffsets(ctx, "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := starts.Lookup("t", full); o.Offset != 3 {
+		t.Errorf("begins at %+v", o)
+	}
+	reader := d.client(t, kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	for _, want := range []string{"3", "4"} {
+		fetches := reader.PollRecords(ctx, 1)
+		if r := fetches.Records(); len(r) != 1 || string(r[0].Value) != want {
+			t.Errorf("read %v, %v; want %s", r, fetches.Err(), want)
+		}
+	}
+}
+
 func TestMaxMessageBytes(t *testing.T) {
 	ctx := within30s(t)
 	d := open(t, setup{})

@@ -23,7 +23,7 @@ func TestApiVersions(t *testing.T) {
 		q := kmsg.NewPtrApiVersionsRequest()
 		q.Version, q.ClientSoftwareName, q.ClientSoftwareVersion = v, "test-client", "1.0"
 		r := ask[*kmsg.ApiVersionsResponse](w, q)
-		if r.ErrorCode != 0 || len(r.ApiKeys) != 15 {
+		if r.ErrorCode != 0 || len(r.ApiKeys) != 16 {
 			t.Errorf("v%d = %+v", v, r)
 		}
 	}
@@ -150,11 +150,13 @@ func TestStandby(t *testing.T) {
 			"init":      ask[*kmsg.InitProducerIDResponse](w, &kmsg.InitProducerIDRequest{Version: 4, ProducerID: -1, ProducerEpoch: -1}).ErrorCode,
 			"create":    ask[*kmsg.CreateTopicsResponse](w, &kmsg.CreateTopicsRequest{Version: 4, Topics: []kmsg.CreateTopicsRequestTopic{{Topic: "a", NumPartitions: 1, ReplicationFactor: 1}}}).Topics[0].ErrorCode,
 			"delete":    ask[*kmsg.DeleteTopicsResponse](w, &kmsg.DeleteTopicsRequest{Version: 3, TopicNames: []string{"a"}}).Topics[0].ErrorCode,
+			"records":   ask[*kmsg.DeleteRecordsResponse](w, &kmsg.DeleteRecordsRequest{Version: 2, Topics: []kmsg.DeleteRecordsRequestTopic{{Topic: "a", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{}}}}}).Topics[0].Partitions[0].ErrorCode,
 		}
 		for what, want := range map[string]*kerr.Error{
 			"produce": kerr.NotLeaderForPartition, "fetch": kerr.NotLeaderForPartition,
 			"join": kerr.NotCoordinator, "sync": kerr.NotCoordinator, "heartbeat": kerr.NotCoordinator, "leave": kerr.NotCoordinator, "offsets": kerr.NotCoordinator,
 			"init": kerr.CoordinatorLoadInProgress, "create": kerr.NotController, "delete": kerr.NotController,
+			"records": kerr.NotLeaderForPartition,
 		} {
 			if codes[what] != want.Code {
 				t.Errorf("%s on a standby: %v, want %v", what, kerr.ErrorForCode(codes[what]), want)

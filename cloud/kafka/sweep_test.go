@@ -55,11 +55,16 @@ func examples(t testing.TB, topic broker.Topic) []kmsg.Request {
 	meta.Topics = []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr(topic.Name)}, {Topic: kmsg.StringPtr("a b")}}
 	versions := kmsg.NewPtrApiVersionsRequest()
 	versions.ClientSoftwareName, versions.ClientSoftwareVersion = "x", "1"
+	trim := kmsg.NewPtrDeleteRecordsRequest()
+	trim.Topics = []kmsg.DeleteRecordsRequestTopic{
+		{Topic: topic.Name, Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{Partition: 0}, {Partition: 99}}},
+		{Topic: "never", Partitions: []kmsg.DeleteRecordsRequestTopicPartition{{}}},
+	}
 	id := kmsg.NewPtrInitProducerIDRequest()
 	id.ProducerID, id.ProducerEpoch = -1, -1
 	return []kmsg.Request{
 		produceTo(13, topic, 1, batchOf(t, record.None, "x"), []byte{1}), fetchFrom(12, topic, 0, 99),
-		list, meta, commit, offsets, find, group, heartbeat, leave, sync, versions, create, remove, id,
+		list, meta, commit, offsets, find, group, heartbeat, leave, sync, versions, create, remove, trim, id,
 	}
 }
 

@@ -22,6 +22,8 @@ import (
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/open"
 )
@@ -34,6 +36,7 @@ type settings struct {
 	kafkaAnonymous, httpAnonymous, autoCreate bool
 	partitions                                int
 	takeover, linger                          time.Duration
+	upkeep                                    commitlog.Upkeep
 	logFormat                                 string
 }
 
@@ -54,6 +57,9 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
 	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
 	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0s, on s3 100ms)")
+	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
+	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 64<<20, "`bytes` of written records that wait for it at most")
+	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
 	fs.Lookup("linger").DefValue = "" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	p := configs.Program{
@@ -89,6 +95,15 @@ func (s settings) check() error {
 	}
 	if s.logFormat != "text" && s.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is neither text nor json", s.logFormat)
+	}
+	if s.upkeep.Age < time.Second {
+		return fmt.Errorf("--checkpoint-interval %v is shorter than a second", s.upkeep.Age)
+	}
+	if s.upkeep.Bytes < 1<<10 {
+		return fmt.Errorf("--checkpoint-bytes %d is less than 1024", s.upkeep.Bytes)
+	}
+	if s.upkeep.Segment < 1<<10 || s.upkeep.Segment > storage.MaxObject/2 {
+		return fmt.Errorf("--segment-bytes %d is not in 1024..%d", s.upkeep.Segment, storage.MaxObject/2)
 	}
 	if s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
@@ -136,7 +151,7 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
 		Sync: s.sync, Kafka: s.kafka, HTTP: s.http,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
-		Takeover: s.takeover, Linger: s.linger,
+		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep,
 		ShowToken: showToken(stdout), Log: log,
 	})
 	if err != nil {

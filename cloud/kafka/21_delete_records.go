@@ -1,0 +1,48 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DeleteRecords (key 21): moves the first offset of partitions up.
+//
+// Behaviour:
+//   - Offset -1 means up to the high watermark; one beyond that is
+//     OFFSET_OUT_OF_RANGE; one below the first offset changes nothing.
+//   - Durable when it is answered. What lies below is not read any more from then
+//     on; its space is given back later.
+//   - The answer's low watermark is the first offset afterwards.
+//
+// Versions:
+//   - v2: flexible
+func (s *Server) deleteRecords(ctx context.Context, _ *request, q *kmsg.DeleteRecordsRequest) (*kmsg.DeleteRecordsResponse, error) {
+	ctx, cancel := within(ctx, q.TimeoutMillis)
+	defer cancel()
+	resp := kmsg.NewPtrDeleteRecordsResponse()
+	resp.Version = q.Version
+	for _, t := range q.Topics {
+		rt := kmsg.NewDeleteRecordsResponseTopic()
+		rt.Topic = t.Topic
+		topic, missing := s.find(t.Topic, [16]byte{}, false)
+		if missing == nil && internal(topic.Name) {
+			missing = refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
+		}
+		for _, p := range t.Partitions {
+			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
+			rp.Partition, rp.LowWatermark = p.Partition, -1
+			err := missing
+			if err == nil {
+				rp.LowWatermark, err = s.broker.DeleteRecords(ctx, topic.ID, p.Partition, p.Offset)
+			}
+			if rp.ErrorCode = code(err, leader); err != nil {
+				rp.LowWatermark = -1
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}
