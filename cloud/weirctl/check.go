@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/open"
 )
@@ -28,19 +29,22 @@ func checkVerb() verb {
 	}
 }
 
-func (c *call) check(ctx context.Context, url string) error {
+// existing opens a bucket that is there.
+func existing(ctx context.Context, url string) (storage.Bucket, error) {
 	if folder, ok := strings.CutPrefix(url, "file:"); ok { // which opening would create
 		if _, err := os.Stat(strings.TrimPrefix(folder, "//")); err != nil {
-			return fmt.Errorf("open the bucket: %w", err)
+			return nil, fmt.Errorf("open the bucket: %w", err)
 		}
 	}
-	bucket, err := open.Open(ctx, url)
+	return open.Open(ctx, url)
+}
+
+func (c *call) check(ctx context.Context, url string) error {
+	bucket, err := existing(ctx, url)
 	if err != nil {
 		return err
 	}
-	if closer, ok := bucket.(io.Closer); ok {
-		defer closer.Close()
-	}
+	defer storage.Close(bucket)
 	problems := c.stdout
 	if c.json {
 		problems = io.Discard
@@ -54,8 +58,15 @@ func (c *call) check(ctx context.Context, url string) error {
 		return err
 	}
 	if !done {
-		fmt.Fprintf(c.stdout, "read %d slots, %d entries, %d batches with %d records (%d bytes) of %d topics with %d partitions, %d streams, in %v\n",
-			r.Slots, r.Entries, r.Batches, r.Records, r.Bytes, r.Topics, r.Partitions, r.Streams, r.Took.Round(time.Millisecond))
+		behind := ""
+		if r.Checkpoint != "" {
+			behind = " behind the checkpoint " + r.Checkpoint
+		}
+		fmt.Fprintf(c.stdout, "read %d slots%s and %d segments: %d records (%d bytes) of %d topics with %d partitions, %d streams, in %v\n",
+			r.Slots, behind, r.Segments, r.Records, r.Bytes, r.Topics, r.Partitions, r.Streams, r.Took.Round(time.Millisecond))
+		if r.Orphans > 0 {
+			fmt.Fprintf(c.stdout, "%d segments belong to nobody: they were stored just before a crash, and the next owner deletes them\n", r.Orphans)
+		}
 		if len(r.Problems) == 0 {
 			fmt.Fprintln(c.stdout, "no problem found")
 		} else {

@@ -52,7 +52,7 @@ type call struct {
 }
 
 func verbs() []verb {
-	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), checkVerb()}
+	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), checkVerb(), upgradeVerb()}
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -39,13 +40,93 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return Cluster{}, true, fmt.Errorf("read object %s: %w: %w", clusterKey, ErrCorrupt, err)
 	}
-	switch {
-	case c.Format > format:
-		return c, true, fmt.Errorf("read object %s: %w: level %d, this program knows %d", clusterKey, ErrFormat, c.Format, format)
-	case c.Format < 1 || c.Shards < 1 || c.ID == "":
+	if c.Format < 1 || c.Shards < 1 || c.ID == "" {
 		return c, true, fmt.Errorf("read object %s: %w: %s", clusterKey, ErrCorrupt, raw)
 	}
+	up, err := raised(ctx, b)
+	if err != nil {
+		return c, true, err
+	}
+	if up.Level > c.Format {
+		c.Format = up.Level
+	}
+	if c.Format > format {
+		return c, true, fmt.Errorf("%w: the bucket is at format level %d, which needs weir %s or later; this program knows level %d",
+			ErrFormat, c.Format, cmp.Or(up.Needs, "of a later version"), format)
+	}
 	return c, true, nil
+}
+
+// upgrade is an object that raises the format level. There is one for each level
+// above the one that the cluster was created with.
+type upgrade struct {
+	Level int    `json:"level"`
+	Needs string `json:"needs"` // the oldest version that knows it
+}
+
+const upgradePrefix = "format/"
+
+func upgradeKey(level int) string { return fmt.Sprintf("%s%04d", upgradePrefix, level) }
+
+// raised returns the highest upgrade of a bucket, the zero one if there is none.
+func raised(ctx context.Context, b storage.Bucket) (up upgrade, err error) {
+	keys, err := b.List(ctx, upgradePrefix, "", 1000)
+	if err != nil {
+		return up, fmt.Errorf("list format levels: %w", err)
+	}
+	if len(keys) == 0 {
+		return up, nil
+	}
+	key := keys[len(keys)-1]
+	raw, err := b.Get(ctx, key, 0, -1)
+	if err == nil {
+		err = json.Unmarshal(raw, &up)
+	}
+	if err == nil && upgradeKey(up.Level) != key {
+		err = fmt.Errorf("%w: %s", ErrCorrupt, raw)
+	}
+	if err != nil {
+		return up, fmt.Errorf("read object %s: %w", key, err)
+	}
+	return up, nil
+}
+
+// Level is the highest format level that this program knows.
+const Level = format
+
+// Upgrade raises the format level of a bucket to level, which this program must
+// know; needs names the oldest version that knows it, for those that do not. From
+// then on an older program refuses to lead, and what is new at that level may be
+// written by the next owner. Durable on return. It returns the level before. There
+// is no way back.
+//
+// Errors: ErrFormat for a level that this program does not know, fs.ErrNotExist
+// for a bucket without a cluster, and the bucket's.
+func Upgrade(ctx context.Context, b storage.Bucket, level int, needs string) (before int, err error) {
+	c, found, err := ReadCluster(ctx, b)
+	switch {
+	case err != nil:
+		return 0, err
+	case !found:
+		return 0, fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
+	case level > format:
+		return c.Format, fmt.Errorf("%w: level %d, this program knows %d", ErrFormat, level, format)
+	}
+	return c.Format, raise(ctx, b, c.Format, level, needs)
+}
+
+func raise(ctx context.Context, b storage.Bucket, from, level int, needs string) error {
+	for next := from + 1; next <= level; next++ {
+		raw, err := json.Marshal(upgrade{next, needs})
+		if err != nil {
+			return fmt.Errorf("encode format level %d: %w", next, err)
+		}
+		err = insist(ctx, func() error { return b.Create(ctx, upgradeKey(next), raw) }, storage.ErrExists)
+		if err != nil && !errors.Is(err, storage.ErrExists) {
+			return fmt.Errorf("create object %s: %w", upgradeKey(next), err)
+		}
+	}
+	return nil
 }
 
 // openCluster reads the object `cluster`, or creates it. Of several nodes that

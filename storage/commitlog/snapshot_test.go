@@ -78,10 +78,6 @@ func TestStateRoundTrip(t *testing.T) {
 			if w.rng.IntN(25) == 0 {
 				fork = decoded(t, w.s)
 			}
-			if w.rng.IntN(25) == 0 {
-				w.s.truncated = w.oldest()
-				fork.truncated = w.s.truncated
-			}
 		}
 		if !same(fork, w.s) || !bytes.Equal(fork.encode(), w.s.encode()) {
 			t.Fatalf("seed %d: the same entries made another state", seed)

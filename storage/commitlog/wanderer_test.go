@@ -86,7 +86,7 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 				ids = append(ids, id)
 			}
 		}
-		return kindSwept, encodeSwept(w.pos.Epoch-1, journal.Position{}, ids)
+		return kindSwept, encodeSwept(w.pos.Epoch-1, w.oldest(), ids)
 	}
 	return kindRun, w.run(t.partitions[w.rng.IntN(len(t.partitions))])
 }
