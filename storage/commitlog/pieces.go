@@ -55,7 +55,8 @@ func (s *state) install(pos journal.Position, all []placed) error {
 	made := make(map[segmentID]bool)
 	for i := range all {
 		made[all[i].segment] = true
-		if _, known := s.segments[all[i].segment]; known || all[i].segment.epoch != pos.Epoch {
+		_, known := s.segments[all[i].segment]
+		if known || slices.Contains(s.garbage, all[i].segment) || all[i].segment.epoch != pos.Epoch {
 			return s.broken("segment %d/%d is installed in epoch %d, or twice", all[i].segment.epoch, all[i].segment.number, pos.Epoch)
 		}
 	}
@@ -132,14 +133,16 @@ func (p *partition) nextOf(i int) int64 {
 }
 
 // replaced finds the pieces that x takes the place of; from is -1 if it takes
-// the place of parts.
+// the place of parts. The first of them may have been trimmed away while x was
+// made.
 func (p *partition) replaced(x piece) (from, to int) {
 	from, _ = slices.BinarySearchFunc(p.pieces, x.base, func(q piece, base int64) int { return cmp.Compare(q.base, base) })
 	to = from
 	for to < len(p.pieces) && p.pieces[to].next <= x.next {
 		to++
 	}
-	if to == from || p.pieces[from].base != x.base || p.pieces[to-1].next != x.next {
+	trimmed := from == 0 && x.base < p.start
+	if to == from || p.pieces[from].base != x.base && !trimmed || p.pieces[to-1].next != x.next {
 		return -1, -1
 	}
 	return from, to
@@ -214,6 +217,9 @@ func (s *state) sweep(cleaned uint64, truncated journal.Position, ids []segmentI
 
 // minPlaced is the bytes that a piece takes at least in an entry.
 const minPlaced = 16 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1
+
+// maxSwept is the bytes that a segment takes at most in an entry of swept ones.
+const maxSwept = 2 * 10
 
 func appendPiece(p []byte, x *piece) []byte {
 	p = binary.AppendUvarint(p, uint64(x.base))

@@ -206,36 +206,59 @@ func (m *maintainer) pass() error {
 			return fmt.Errorf("trim %v: %w", t.key, err)
 		}
 	}
-	if err := m.deleteSegments(m.garbage); err != nil {
-		return fmt.Errorf("delete %d segments: %w", len(m.garbage), err)
-	}
-	m.wanted.Store(true)
-	// The owner before this one may not know yet that it is not the owner any
-	// more, and store a segment now: its epoch is looked through once more by
-	// the owner after this one.
-	cleaned := max(uint64(l.epoch), 2) - 2
-	if err := l.propose(m.ctx, kindSwept, encodeSwept(cleaned, m.cut, m.garbage)); err != nil {
-		return fmt.Errorf("note deleted segments: %w", err)
-	}
+	swept := m.garbage
 	m.garbage = nil
-	var c checkpoint
-	select {
-	case c = <-m.snapshot:
-	case <-m.ctx.Done():
-		return m.ctx.Err()
+	if err := m.deleteSegments(swept); err != nil {
+		l.log.Warn("segments that nobody needs are not deleted yet", "shard", l.shard, "segments", len(swept), "err", err)
+		swept = nil
+	}
+	c, err := m.settle(swept)
+	if err != nil {
+		return err
 	}
 	if err := l.journal.Checkpoint(m.ctx, c.pos, c.body); err != nil {
 		return err
 	}
 	if m.cut.Before(m.unused) {
 		if err := l.journal.Truncate(m.ctx, journal.Position{}, m.unused); err != nil {
-			return err
+			l.log.Warn("slots that nobody needs are not deleted yet", "shard", l.shard, "before", m.unused, "err", err)
+		} else {
+			m.cut = m.unused
 		}
-		m.cut = m.unused
 	}
 	m.unused, m.garbage = l.unused(c.pos)
+	m.garbage = m.garbage[:min(len(m.garbage), l.slotBytes/2/maxSwept)]
 	m.last = l.now()
 	return nil
+}
+
+// settle notes what was deleted, and takes a snapshot right behind.
+func (m *maintainer) settle(swept []segmentID) (checkpoint, error) {
+	l := m.log
+	select {
+	case <-m.snapshot: // of a pass that did not get through
+	default:
+	}
+	m.wanted.Store(true)
+	// The owner before this one may not know yet that it is not the owner any
+	// more, and store a segment now: its epoch is looked through once more by
+	// the owner after this one.
+	cleaned := max(uint64(l.epoch), 2) - 2
+	if err := l.propose(m.ctx, kindSwept, encodeSwept(cleaned, m.cut, swept)); err != nil {
+		m.wanted.Store(false)
+		return checkpoint{}, fmt.Errorf("note deleted segments: %w", err)
+	}
+	select {
+	case c := <-m.snapshot:
+		// What cannot be read back must not be what slots are deleted for.
+		if _, _, err := decodeBody(c.body); err != nil {
+			l.fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
+			return checkpoint{}, l.Err()
+		}
+		return c, nil
+	case <-m.ctx.Done():
+		return checkpoint{}, m.ctx.Err()
+	}
 }
 
 // propose makes an entry of the log's own durable.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,8 +135,9 @@ func TestMaintain(t *testing.T) {
 // segments with them.
 func TestRetention(t *testing.T) {
 	b := mem.New()
-	now := time.UnixMilli(1_000_000)
-	l := open(t, b, tiny, func(o *Options) { o.Now = func() time.Time { return now } })
+	var clock atomic.Int64
+	clock.Store(1_000_000)
+	l := open(t, b, tiny, func(o *Options) { o.Now = func() time.Time { return time.UnixMilli(clock.Load()) } })
 	create := func(name string, configs map[string]string) Topic {
 		topic, err := l.CreateTopic(t.Context(), name, 1, configs)
 		must(err)
@@ -148,12 +150,12 @@ func TestRetention(t *testing.T) {
 	for i := range 10 {
 		for _, topic := range []Topic{kept, bySize, byTime, compacted} {
 			builder := record.NewBuilder(record.None)
-			must(builder.Append(&record.Record{Timestamp: now.UnixMilli(), Key: []byte("k"), Value: []byte(strings.Repeat("v", 6000))}))
+			must(builder.Append(&record.Record{Timestamp: clock.Load(), Key: []byte("k"), Value: []byte(strings.Repeat("v", 6000))}))
 			out, err := builder.Build()
 			must(err)
 			appended(t, l, Append{Topic: topic.ID, Batch: out})
 		}
-		now = now.Add(time.Second)
+		clock.Add(1000)
 		if i < 9 {
 			maintained(t, l)
 		}
