@@ -1,0 +1,132 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/segment"
+)
+
+// spoiled is a bucket in which one object has been damaged behind Weir's back.
+type spoiled struct {
+	storage.Bucket
+	key   string
+	spoil func([]byte) []byte
+}
+
+func (s *spoiled) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if key != s.key {
+		return s.Bucket.Get(ctx, key, off, n)
+	}
+	body, err := s.Bucket.Get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	body = s.spoil(body)
+	off = min(off, int64(len(body)))
+	if n < 0 || n > int64(len(body))-off {
+		n = int64(len(body)) - off
+	}
+	return body[off:][:n], nil
+}
+
+func kinds() map[string]func([]byte) []byte {
+	return map[string]func([]byte) []byte{
+		"a flipped bit": func(b []byte) []byte { b[len(b)/4] ^= 1; return b },
+		"its half":      func(b []byte) []byte { return b[:len(b)/2] },
+		"nothing":       func([]byte) []byte { return nil },
+		"zeros":         func(b []byte) []byte { clear(b); return b },
+	}
+}
+
+// A damaged segment is named, never served, and harms no other partition: not its
+// readers, not its writers, not the upkeep, not the next owner.
+func TestDamagedSegment(t *testing.T) {
+	for name, spoil := range kinds() {
+		t.Run(name, func(t *testing.T) {
+			b := mem.New()
+			l := open(t, b, tiny)
+			bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
+			big := strings.Repeat("x", 40_000) // a segment for each
+			appended(t, l, Append{Topic: bad.ID, Batch: batch(big)})
+			appended(t, l, Append{Topic: good.ID, Batch: batch(big)})
+			maintained(t, l)
+			l.mu.RLock()
+			id := l.state.topics[bad.ID].partitions[0].pieces[0].segment
+			key := segment.Key(0, id.epoch, id.number)
+			l.mu.RUnlock()
+			must(l.Close())
+
+			s := &spoiled{b, key, spoil}
+			l = open(t, s, tiny)
+			for range 2 {
+				if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), key) {
+					t.Fatalf("fetch of what is damaged: %v", err)
+				}
+			}
+			if _, _, err := l.OffsetByTime(t.Context(), bad.ID, 0, 5); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("search in what is damaged: %v", err)
+			}
+			appended(t, l, Append{Topic: bad.ID, Batch: batch("behind it")})
+			if f, err := l.Fetch(t.Context(), bad.ID, 0, 1, 1<<20); err != nil || len(f.Batches) != 1 {
+				t.Errorf("fetch behind it: %v", err)
+			}
+			maintained(t, l)
+			if got := readAll(t, l, good.ID, 0); !slices.Equal(got, []string{big}) {
+				t.Error("the other partition has suffered")
+			}
+			report, err := Check(t.Context(), s, nil)
+			if err != nil || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], key) {
+				t.Errorf("check: %q, %v", report.Problems, err)
+			}
+		})
+	}
+}
+
+// A slot that is damaged before it is rewritten stays where it is, with all
+// behind it; everything else goes on.
+func TestDamagedSlotIsKept(t *testing.T) {
+	b := mem.New()
+	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })
+	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
+	appended(t, l, Append{Topic: bad.ID, Batch: batch("a")})
+	l.mu.RLock()
+	slot := l.state.topics[bad.ID].partitions[0].index[0].position()
+	l.mu.RUnlock()
+	appended(t, l, Append{Topic: good.ID, Batch: batch("b")})
+	must(l.Close())
+
+	s := &spoiled{Bucket: b}
+	l = open(t, s, tiny, func(o *Options) { o.TailBytes = 1 })
+	s.key, s.spoil = journal.SlotKey(0, slot), kinds()["zeros"]
+	for range 3 {
+		maintained(t, l)
+	}
+	if got := readAll(t, l, good.ID, 0); !slices.Equal(got, []string{"b"}) {
+		t.Error(got)
+	}
+	if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("fetch of what is damaged: %v", err)
+	}
+	if !slices.Contains(keys(t, b, "0000/log/"), s.key) {
+		t.Error("the slot was deleted, damaged as it is, though it is the only copy")
+	}
+	// It heals: a cable, a controller, a person with a backup.
+	s.spoil = func(b []byte) []byte { return b }
+	for range 2 {
+		maintained(t, l)
+	}
+	if got := readAll(t, l, bad.ID, 0); !slices.Equal(got, []string{"a"}) {
+		t.Error(got)
+	}
+	if slices.Contains(keys(t, b, "0000/log/"), s.key) {
+		t.Error("the slot is still there")
+	}
+	sound(t, b)
+}
