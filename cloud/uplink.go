@@ -78,7 +78,14 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 			return known, u.answer(err)
 		}
 		offered[b.ID] = true
-		known.Buffers = append(known.Buffers, wire.OfferedBuffer{ID: b.ID, State: bufferState(state)})
+		o := wire.OfferedBuffer{ID: b.ID, State: bufferState(state)}
+		for lane := range o.Reached {
+			o.Reached[lane], err = u.broker.Reached(stream(receiver.Stream{Gateway: gateway, Buffer: b.ID, Lane: wire.Lane(lane)}))
+			if err != nil {
+				return known, u.answer(err)
+			}
+		}
+		known.Buffers = append(known.Buffers, o)
 	}
 	marks, rows, err := u.broker.Marks(gateway)
 	if err != nil {

@@ -151,7 +151,7 @@ func TestUplinkAppend(t *testing.T) {
 	offer := func(want wire.BufferState, marks int) {
 		t.Helper()
 		got, err := u.Offer(ctx, "gw", []wire.Buffer{{ID: buffer}})
-		if err != nil || len(got.Buffers) != 1 || got.Buffers[0] != (wire.OfferedBuffer{ID: buffer, State: want}) || len(got.Marks) != marks {
+		if err != nil || len(got.Buffers) != 1 || got.Buffers[0].ID != buffer || got.Buffers[0].State != want || (got.Buffers[0].Reached[1] == 4) != (marks > 0) || len(got.Marks) != marks {
 			t.Errorf("offered: %+v, %v; want state %v and %d marks", got, err, want, marks)
 		}
 		row := wire.MapRow{Buffer: buffer, Lane: s.Lane, Topic: id, Name: "sensors", Row: wire.Row{Partitions: 2, From: 4}}

@@ -130,6 +130,15 @@ func (b *Broker) BufferState(gateway string, buffer BufferID) (BufferState, erro
 	return log.BufferState(gateway, buffer), nil
 }
 
+// Reached is the highest sequence of a stream that ever became durable.
+func (b *Broker) Reached(s Stream) (uint64, error) {
+	log, err := b.owned()
+	if err != nil {
+		return 0, err
+	}
+	return log.Reached(s), nil
+}
+
 // Adopt says that a gateway has a buffer open at this moment: it cannot be one
 // that was retired and forgotten, however old it looks.
 func (b *Broker) Adopt(gateway string, buffer BufferID) error {

@@ -267,7 +267,11 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 			commitlog.New: wire.BufferNew, commitlog.Known: wire.BufferKnown,
 			commitlog.Retired: wire.BufferRetired, commitlog.Aside: wire.BufferAside,
 		}[log.BufferState(gateway, commitlog.BufferID(b.ID))]
-		known.Buffers = append(known.Buffers, wire.OfferedBuffer{ID: b.ID, State: st})
+		o := wire.OfferedBuffer{ID: b.ID, State: st}
+		for lane := range o.Reached {
+			o.Reached[lane] = log.Reached(commitlog.Stream{Gateway: gateway, Buffer: commitlog.BufferID(b.ID), Lane: uint8(lane)})
+		}
+		known.Buffers = append(known.Buffers, o)
 		offered[b.ID] = true
 	}
 	marks, rows := log.Marks(gateway)

@@ -22,8 +22,13 @@ type gateway struct {
 
 // progress is how far a gateway's buffer has been delivered.
 type progress struct {
-	marks map[laneKey]uint64
-	rows  map[rowKey]Row // the newest by which something was appended
+	marks   map[laneKey]uint64
+	rows    map[rowKey]Row   // the newest by which something was appended
+	reached map[uint8]uint64 // by lane: the highest mark ever, also in topics that are gone
+}
+
+func newProgress() *progress {
+	return &progress{make(map[laneKey]uint64), make(map[rowKey]Row), make(map[uint8]uint64)}
 }
 
 // rowKey names a row within its buffer.
@@ -108,10 +113,11 @@ func (s *state) advance(place placeKey, src Source) error {
 	g := s.gateway(src.Stream.Gateway)
 	b := g.buffers[src.Stream.Buffer]
 	if b == nil {
-		b = &progress{make(map[laneKey]uint64), make(map[rowKey]Row)}
+		b = newProgress()
 		g.buffers[src.Stream.Buffer] = b
 	}
 	b.marks[laneKey{src.Stream.Lane, place}] = src.Last
+	b.reached[src.Stream.Lane] = max(b.reached[src.Stream.Lane], src.Last)
 	row := rowKey{src.Stream.Lane, place.topic}
 	if old, ok := b.rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !s.firstRows {
 		b.rows[row] = src.Row
@@ -206,6 +212,17 @@ func (l *Log) BufferState(gateway string, buffer BufferID) BufferState {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state.bufferState(bufferKey{gateway, buffer})
+}
+
+// Reached is the highest sequence of a stream that ever became durable, whatever
+// became of its topic; 0 for none.
+func (l *Log) Reached(s Stream) uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if g := l.state.gateways[s.Gateway]; g != nil && g.buffers[s.Buffer] != nil {
+		return g.buffers[s.Buffer].reached[s.Lane]
+	}
+	return 0
 }
 
 // Adopt says that a gateway has a buffer open at this moment. So it is New even

@@ -248,7 +248,13 @@ func (d *restorer) gateway() (string, *gateway) {
 }
 
 func (d *restorer) progress() *progress {
-	b := &progress{make(map[laneKey]uint64), make(map[rowKey]Row)}
+	b := newProgress()
+	before := byte(0)
+	for i := range d.items(1 + 1) {
+		lane, reached := d.u8(), d.uvarint()
+		d.must(reached > 0 && (i == 0 || lane > before))
+		b.reached[lane], before = reached, lane
+	}
 	lastLane, lastTopic := byte(0), uint32(0)
 	for i := range d.items(minLane) {
 		lane, number := d.u8(), d.uvarint32()
@@ -277,7 +283,7 @@ func (d *restorer) marks(b *progress, lane uint8, t *topic) {
 		d.must((i == 0 || up > 0) && up < uint64(t.Partitions))
 		at += up
 		last := d.uvarint()
-		d.must(at < uint64(t.Partitions) && last > 0)
+		d.must(at < uint64(t.Partitions) && last > 0 && last <= b.reached[lane])
 		if d.bad {
 			return
 		}

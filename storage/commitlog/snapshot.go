@@ -323,6 +323,11 @@ func (e *encoder) gateway(name string, g *gateway) {
 // progress writes the marks of a buffer, those of a lane and topic together:
 // they have one row.
 func (e *encoder) progress(b *progress) {
+	e.number(len(b.reached))
+	for _, lane := range slices.Sorted(maps.Keys(b.reached)) {
+		e.p = append(e.p, lane)
+		e.uvarint(b.reached[lane])
+	}
 	keys := slices.SortedFunc(maps.Keys(b.marks), compareLanes)
 	groups := 0
 	for i, k := range keys {

@@ -320,8 +320,9 @@ func goldenState() *state {
 	g := s.gateway("g1")
 	g.retired = []BufferID{buffer(1)}
 	g.buffers[buffer(2)] = &progress{
-		marks: map[laneKey]uint64{{1, placeKey{id, 0}}: 300, {1, placeKey{id, 1}}: 299},
-		rows:  map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
+		marks:   map[laneKey]uint64{{1, placeKey{id, 0}}: 300, {1, placeKey{id, 1}}: 299},
+		rows:    map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
+		reached: map[uint8]uint64{1: 300},
 	}
 	return s
 }
@@ -340,7 +341,7 @@ func TestGoldenState(t *testing.T) {
 		"\x01" + "\xac\x02\x00\x01\x00\x1d" + "\x00" +
 		"\x00\x00\x00\x00\x00" + // partition 1
 		"\x01" + "\x02g1" + "\x00" + "\x01" + "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x07" +
-		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
+		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01\x01\xac\x02" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
 		"\x02" + "\x01\x09" + "\x01\x03" // garbage
 	if got := string(s.encode()); got != want {
 		t.Errorf("\n got %q\nwant %q", got, want)
@@ -350,7 +351,7 @@ func TestGoldenState(t *testing.T) {
 	ms, err := newMachines([]Machine{b, a})
 	must(err)
 	body := (&Log{state: s, machines: ms}).snapshot()
-	if got, want := string(body), "\x01\x00\x00\x00\x94"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
+	if got, want := string(body), "\x01\x00\x00\x00\x98"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
 		t.Errorf("\n got %q\nwant %q", got, want)
 	}
 }

@@ -131,7 +131,15 @@ func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer
 				}
 			}
 		}
-		known.Buffers = append(known.Buffers, wire.OfferedBuffer{ID: b.ID, State: st})
+		o := wire.OfferedBuffer{ID: b.ID, State: st}
+		for _, p := range l.parts {
+			for s, m := range p.durable {
+				if s.Gateway == gateway && s.Buffer == b.ID {
+					o.Reached[s.Lane] = max(o.Reached[s.Lane], m)
+				}
+			}
+		}
+		known.Buffers = append(known.Buffers, o)
 		for k, row := range l.rows {
 			if k.stream.Gateway == gateway && k.stream.Buffer == b.ID && l.counts[k.topic] > 0 {
 				known.Rows = append(known.Rows, wire.MapRow{Buffer: b.ID, Lane: k.stream.Lane, Topic: k.topic, Name: l.nameOf(k.topic), Row: row})

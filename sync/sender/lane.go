@@ -203,6 +203,14 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 		}
 		return partKey{row.TopicID, partitionOf([]byte(l.n.s.o.Gateway), row.Partitions)}, true
 	}
+	l.n.mu.Lock()
+	reached := l.n.high[b.ID][l.id]
+	l.n.mu.Unlock()
+	if first, gone := led.forgotten(reached); gone {
+		l.n.s.log.Error("the cloud has gone back behind what it acknowledged, and what it lacks is not here any more",
+			"buffer", b.ID, "lane", l.id, "first", first, "last", from-1)
+		led.pushGap(Item{Seq: from - 1, Gap: &Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
+	}
 	l.mu.Lock()
 	l.led = led
 	l.mu.Unlock()

@@ -78,6 +78,20 @@ func newLedger(b wire.BufferID, ln wire.Lane, from uint64, marks []wire.Mark, ga
 	return l
 }
 
+// forgotten says whether the cloud has gone back behind what it acknowledged, and
+// from where on something may be missing: more was freed here than ever reached
+// it, as far as it knows. What it lacks lies above the lowest mark.
+func (l *ledger) forgotten(reached uint64) (first uint64, gone bool) {
+	if l.last <= max(reached, l.highest) {
+		return 0, false
+	}
+	first = reached + 1
+	for _, p := range l.parts {
+		first = min(first, p.mark+1)
+	}
+	return max(first, l.gapMark+1), true
+}
+
 func (l *ledger) part(k partKey) *part {
 	p := l.parts[k]
 	if p == nil {

@@ -261,6 +261,31 @@ func TestLedgerGapMarkSettles(t *testing.T) {
 	}
 }
 
+// A cloud that lacks what was acknowledged and freed is told of, once.
+func TestLedgerCloudWentBack(t *testing.T) {
+	for _, c := range []struct {
+		from, reached uint64
+		marks         []wire.Mark
+		first         uint64 // 0: nothing is gone
+	}{
+		{1, 0, nil, 0},
+		{10, 9, []wire.Mark{mark(keyA, 9)}, 0},
+		{10, 9, nil, 0}, // the topic was deleted
+		{10, 12, []wire.Mark{mark(keyA, 4), mark(keyB, 12)}, 0},
+		{10, 9, []wire.Mark{mark(keyA, 4), mark(gapKey, 9)}, 0},
+		{10, 8, []wire.Mark{mark(keyA, 8)}, 9},
+		{10, 7, []wire.Mark{mark(keyA, 4), mark(keyB, 7)}, 5},
+		{10, 6, []wire.Mark{mark(keyA, 4), mark(gapKey, 6)}, 7},
+		{10, 6, nil, 7},
+		{10, 0, nil, 1},
+	} {
+		l := newLedger(testBuffer, wire.Live, c.from, c.marks, map[wire.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
+		if first, gone := l.forgotten(c.reached); gone != (c.first > 0) || first != c.first {
+			t.Errorf("from %d, reached %d, marks %v: %d, %v", c.from, c.reached, c.marks, first, gone)
+		}
+	}
+}
+
 // The part of a gap that may have been delivered is not exact.
 func TestLedgerInexactGaps(t *testing.T) {
 	l := testLedger(mark(keyA, 4))

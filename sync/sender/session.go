@@ -49,10 +49,11 @@ type session struct {
 	states map[wire.BufferID]wire.BufferState
 	marks  map[wire.BufferID][]wire.Mark
 	rows   map[wire.BufferID][]wire.MapRow
-	asked  map[wire.BufferID]bool    // offered, not answered
-	done   map[wire.BufferID]int     // lanes that are settled, as bits
-	topics map[string]*topicQuestion // all that lanes asked for
-	news   int                       // counts answers
+	high   map[wire.BufferID][wire.Lanes]uint64 // reached, as the cloud says
+	asked  map[wire.BufferID]bool               // offered, not answered
+	done   map[wire.BufferID]int                // lanes that are settled, as bits
+	topics map[string]*topicQuestion            // all that lanes asked for
+	news   int                                  // counts answers
 }
 
 // topicQuestion is a Resolve and what came of it.
@@ -69,6 +70,7 @@ func newSession(s *Sender, conn Session, addr string) *session {
 		states: map[wire.BufferID]wire.BufferState{},
 		marks:  map[wire.BufferID][]wire.Mark{},
 		rows:   map[wire.BufferID][]wire.MapRow{},
+		high:   map[wire.BufferID][wire.Lanes]uint64{},
 		asked:  map[wire.BufferID]bool{},
 		done:   map[wire.BufferID]int{},
 		topics: map[string]*topicQuestion{},
@@ -191,7 +193,7 @@ func (n *session) takeMarks(m *wire.Marks) {
 		if n.s.o.Mutations.SendAside && b.State == wire.BufferAside {
 			b.State = wire.BufferNew
 		}
-		n.states[b.ID] = b.State
+		n.states[b.ID], n.high[b.ID] = b.State, b.Reached
 		if b.State == wire.BufferAside {
 			aside = append(aside, b.ID)
 		}

@@ -12,7 +12,14 @@ const (
 type OfferedBuffer struct {
 	ID    BufferID
 	State BufferState
+
+	// Reached is the highest sequence of each lane that ever became durable,
+	// whatever became of its topic. A gateway that has freed more sees that the
+	// cloud has gone back: its bucket was restored.
+	Reached [Lanes]uint64
 }
+
+const offeredLen = 12 + 1 + Lanes*8
 
 // Marks says, for the buffers of a Hello or an Offer, what the cloud knows of
 // them and which sequences are durable. It carries durable marks only: a
@@ -39,6 +46,9 @@ func (f *Marks) encode(b []byte) []byte {
 	for _, v := range f.Buffers {
 		b = append(b, v.ID[:]...)
 		b = append(b, byte(v.State))
+		for _, reached := range v.Reached {
+			b = binary.BigEndian.AppendUint64(b, reached)
+		}
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Marks)))
 	for _, m := range f.Marks {
@@ -60,12 +70,15 @@ func (f *Marks) encode(b []byte) []byte {
 }
 
 func (f *Marks) decode(c *cursor) {
-	if n := c.count(13); n > 0 {
+	if n := c.count(offeredLen); n > 0 {
 		f.Buffers = make([]OfferedBuffer, n)
 	}
 	for i := range f.Buffers {
 		v := &f.Buffers[i]
 		v.ID, v.State = c.buffer(), BufferState(c.u8())
+		for l := range v.Reached {
+			v.Reached[l] = c.u64()
+		}
 		if v.State > BufferAside {
 			c.fail("unknown buffer state")
 		}

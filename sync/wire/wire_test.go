@@ -31,7 +31,7 @@ func samples() []Frame {
 		&Welcome{Cluster: "c", Node: "n", Time: 1700000000000, Features: 3, MaxBatch: 1 << 20, Window: 4 << 20},
 		&Offer{Buffers: buffers},
 		&Marks{
-			Buffers: []OfferedBuffer{{bufferID(1), BufferKnown}, {bufferID(2), BufferAside}},
+			Buffers: []OfferedBuffer{{bufferID(1), BufferKnown, [Lanes]uint64{0, 7, 1 << 50}}, {ID: bufferID(2), State: BufferAside}},
 			Marks:   []Mark{{bufferID(1), Bulk, topicID(1), 7, 1 << 50}},
 			Rows:    []MapRow{{bufferID(1), Bulk, topicID(1), "sensors", Row{8, 1 << 49}}}, Final: true,
 		},
