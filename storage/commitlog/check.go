@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -40,7 +41,7 @@ type Report struct {
 // and nowhere else. It
 // claims nothing and writes nothing, so it can run beside an owner; what is
 // appended meanwhile may or may not be part of it. Problems are also written to
-// w, if it is not nil, as they are found.
+// w, if it is not nil.
 //
 // Its error says that the bucket could not be read to the end; a log that is
 // broken is no error but has Problems.
@@ -53,11 +54,18 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("check: %w", err)
 	}
-	a := &auditor{out: w, bucket: b}
+	a := &auditor{bucket: b}
 	for shard := range uint32(c.Shards) {
-		if err := a.audit(ctx, b, shard); err != nil {
+		if err := a.settled(ctx, b, shard); err != nil {
 			return a.report, fmt.Errorf("check shard %d: %w", shard, err)
 		}
+		a.sound = a.report
+		if w != nil {
+			for _, problem := range a.report.Problems[a.told:] {
+				fmt.Fprintln(w, problem)
+			}
+		}
+		a.told = len(a.report.Problems)
 	}
 	a.report.Took = time.Since(began)
 	return a.report, nil
@@ -66,14 +74,30 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 // auditor is the journal's State for Check.
 type auditor struct {
 	report Report
-	out    io.Writer
+	sound  Report // of the shards before this one
+	told   int    // problems that were written out
 
 	bucket storage.Bucket
+	gone   bool // an object that the state refers to is missing
 	shard  uint32
 	state  *state
 	last   journal.Position
 	began  journal.Position // of the checkpoint; zero: there is none
 	where  string           // what is being looked at
+}
+
+// settled audits a shard again if something was missing: beside an owner that
+// rewrites and deletes, what was read of its log may be out of date by the time
+// the objects are looked at.
+func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) error {
+	const most = 3
+	for try := 1; ; try++ {
+		a.gone = false
+		if err := a.audit(ctx, b, shard); err != nil || !a.gone || try == most {
+			return err
+		}
+		pause(ctx, time.Duration(try)*200*time.Millisecond)
+	}
 }
 
 func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) error {
@@ -107,7 +131,10 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	return nil
 }
 
+// begin starts over, with all that the shard has had found so far forgotten.
 func (a *auditor) begin(s *state, pos journal.Position) {
+	a.report = a.sound
+	a.report.Problems = slices.Clone(a.sound.Problems)
 	a.state, a.last, a.began = s, journal.Position{}, pos
 	a.state.tolerate = func(err error) { a.problem(err) }
 	if !pos.IsZero() {
@@ -134,9 +161,6 @@ func (a *auditor) problem(err error) {
 		line = a.where + ": more problems than are worth listing from here on"
 	}
 	a.report.Problems = append(a.report.Problems, line)
-	if a.out != nil {
-		fmt.Fprintln(a.out, line)
-	}
 }
 
 // Apply implements journal.State. It never fails: whatever is wrong goes into

@@ -78,6 +78,7 @@ func (a *auditor) extents(ctx context.Context, p *partition) error {
 		data, err := a.bucket.Get(ctx, key, int64(x.at), int64(x.size))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
+			a.gone = true
 			a.problem(fmt.Errorf("%w: it is gone, and has offsets %d to %d of %v", ErrCorrupt, x.base, p.nextOf(i)-1, p.key))
 			continue
 		case err != nil:
@@ -103,6 +104,7 @@ func (a *auditor) segment(ctx context.Context, id segmentID, all []placed) error
 	object, err := a.bucket.Get(ctx, key, 0, -1)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		a.gone = true
 		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", ErrCorrupt, len(all), all[0].base, all[0].key))
 		return nil
 	case err != nil:

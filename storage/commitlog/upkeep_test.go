@@ -150,7 +150,7 @@ func TestRetention(t *testing.T) {
 	for i := range 10 {
 		for _, topic := range []Topic{kept, bySize, byTime, compacted} {
 			builder := record.NewBuilder(record.None)
-			must(builder.Append(&record.Record{Timestamp: clock.Load(), Key: []byte("k"), Value: []byte(strings.Repeat("v", 6000))}))
+			must(builder.Append(&record.Record{Timestamp: clock.Load(), Key: fmt.Append(nil, "k", i), Value: []byte(strings.Repeat("v", 6000))}))
 			out, err := builder.Build()
 			must(err)
 			appended(t, l, Append{Topic: topic.ID, Batch: out})
@@ -336,6 +336,9 @@ func TestReadersDuringUpkeep(t *testing.T) {
 	})
 	for i := range records {
 		appended(t, l, Append{Topic: topic.ID, Batch: batch(fmt.Sprint(i, strings.Repeat("x", 500)))})
+		if i%50 == 0 {
+			sound(t, b) // beside an owner that rewrites and deletes
+		}
 	}
 	wg.Wait()
 	sound(t, b)
