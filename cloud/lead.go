@@ -73,6 +73,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	n.broker.Lead(log, groups)
 	n.role.Store(console.RoleOwner)
 	n.metrics.GetOrCreateGauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
+	n.measure(log)
 	n.o.Log.Info("leading", "epoch", log.Epoch(), "cluster", log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
 	if err := n.freshToken(ctx, members); err != nil && ctx.Err() == nil {
 		n.o.Log.Warn("no join token was made", "err", err)
@@ -90,6 +91,23 @@ func (n *Node) lead(ctx context.Context) (err error) {
 		return lost // closing says the same once more
 	}
 	return closed
+}
+
+// measure shows how the log at rest is doing.
+func (n *Node) measure(log *commitlog.Log) {
+	for name, value := range map[string]func(commitlog.Stats) float64{
+		"weir_shard_segments":               func(s commitlog.Stats) float64 { return float64(s.Segments) },
+		"weir_shard_garbage_segments":       func(s commitlog.Stats) float64 { return float64(s.Garbage) },
+		"weir_shard_unsegmented_bytes":      func(s commitlog.Stats) float64 { return float64(s.Waiting) },
+		"weir_shard_checkpoint_age_seconds": func(s commitlog.Stats) float64 { return time.Since(s.Checkpoint).Seconds() },
+		"weir_segment_cache_hits_total":     func(s commitlog.Stats) float64 { return float64(s.Reads.Hits) },
+		"weir_segment_cache_misses_total":   func(s commitlog.Stats) float64 { return float64(s.Reads.Misses) },
+		"weir_segment_cache_bytes":          func(s commitlog.Stats) float64 { return float64(s.Reads.Cached) },
+		"weir_segment_read_bytes_total":     func(s commitlog.Stats) float64 { return float64(s.Reads.BytesRead) },
+	} {
+		n.metrics.UnregisterMetric(name) // of an earlier ownership
+		n.metrics.GetOrCreateGauge(name, func() float64 { return value(log.Stats()) })
+	}
 }
 
 // serve waits until ctx ends or the shard is lost.

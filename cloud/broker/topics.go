@@ -130,10 +130,14 @@ var settings = map[string]func(string) bool{
 	"max.message.bytes":      between(0, maxMaxMessageBytes),
 	"message.timestamp.type": oneOf("CreateTime", "LogAppendTime"),
 	"min.insync.replicas":    oneOf("1"),
-	"retention.bytes":        atLeast(-1),
-	"retention.ms":           atLeast(-1),
-	"segment.bytes":          atLeast(14),
-	"segment.ms":             atLeast(1),
+	"min.cleanable.dirty.ratio": func(v string) bool {
+		ratio, err := strconv.ParseFloat(v, 64)
+		return err == nil && ratio >= 0 && ratio <= 1
+	},
+	"retention.bytes": atLeast(-1),
+	"retention.ms":    atLeast(-1),
+	"segment.bytes":   atLeast(14),
+	"segment.ms":      atLeast(1),
 }
 
 func oneOf(values ...string) func(string) bool {

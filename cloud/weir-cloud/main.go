@@ -58,7 +58,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
 	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0s, on s3 100ms)")
 	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
-	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 64<<20, "`bytes` of written records that wait for it at most")
+	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`bytes` of written records that wait for it at most")
 	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
 	fs.Lookup("linger").DefValue = "" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")

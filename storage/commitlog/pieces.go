@@ -54,6 +54,9 @@ type placed struct {
 func (s *state) install(pos journal.Position, all []placed) error {
 	made := make(map[segmentID]bool)
 	for i := range all {
+		if made[all[i].segment] {
+			continue
+		}
 		made[all[i].segment] = true
 		_, known := s.segments[all[i].segment]
 		if known || slices.Contains(s.garbage, all[i].segment) || all[i].segment.epoch != pos.Epoch {

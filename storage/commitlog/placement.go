@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -134,6 +133,10 @@ func (a *auditor) segment(ctx context.Context, id segmentID, all []placed) error
 // orphans counts the segments that nothing refers to, and that are not about to
 // be deleted.
 func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) error {
+	garbage := make(map[segmentID]bool, len(a.state.garbage))
+	for _, id := range a.state.garbage {
+		garbage[id] = true
+	}
 	prefix := fmt.Sprintf("%04d/segment/", a.shard)
 	for after := ""; ; {
 		keys, err := a.bucket.List(ctx, prefix, after, 1000)
@@ -148,7 +151,7 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 			if id := (segmentID{epoch, number}); eerr != nil || nerr != nil || segment.Key(a.shard, epoch, number) != key {
 				a.where = key
 				a.problem(fmt.Errorf("%w: no key of a segment", ErrCorrupt))
-			} else if known[id] == nil && !slices.Contains(a.state.garbage, id) {
+			} else if known[id] == nil && !garbage[id] {
 				a.report.Orphans++
 			}
 		}

@@ -161,11 +161,15 @@ func (m *maintainer) leftovers() error {
 func (l *Log) unknown(epoch uint64, prefix string, keys []string) []string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	garbage := make(map[segmentID]bool, len(l.state.garbage))
+	for _, id := range l.state.garbage {
+		garbage[id] = true
+	}
 	var dead []string
 	for _, key := range keys {
 		number, err := strconv.ParseUint(strings.TrimPrefix(key, prefix), 10, 64)
 		id := segmentID{epoch, number}
-		if err == nil && l.state.segments[id] == 0 && !slices.Contains(l.state.garbage, id) {
+		if err == nil && l.state.segments[id] == 0 && !garbage[id] {
 			dead = append(dead, key)
 		}
 	}

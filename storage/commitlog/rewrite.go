@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -23,25 +24,20 @@ type job struct {
 	bytes   int64
 }
 
-// rewrite moves what lies in slots into segments, oldest first, a bounded part
-// at a time.
+// rewrite moves what lies in the oldest slots into segments. If that is not all,
+// the rest is for another pass: each ends with a checkpoint, also behind a writer
+// who is faster than this.
 func (m *maintainer) rewrite() error {
-	for {
-		jobs, more := m.log.jobs(2 * m.o.Bytes)
-		if len(jobs) == 0 {
-			return nil
-		}
-		w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
-		for i := range jobs {
-			for _, x := range jobs[i].extents {
-				w.uses[x.position()]++
-			}
-		}
-		err := w.all(jobs)
-		if err != nil || !more || w.moved == 0 {
-			return err
-		}
+	m.more = false
+	jobs, more := m.log.jobs(2 * m.o.Bytes)
+	if len(jobs) == 0 {
+		return nil
 	}
+	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
+	w.fetch(jobs)
+	err := w.all(jobs)
+	m.more = more && w.moved > 0
+	return err
 }
 
 // jobs lists the runs of the oldest slots, about limit bytes of them, those of
@@ -107,6 +103,7 @@ type rewriter struct {
 	id    segmentID
 	keys  []placeKey // of the pieces in b
 	moved int        // pieces installed
+	clean bool       // its pieces have been compacted; see segmentID.clean
 
 	slots map[journal.Position][]byte // whole slots that several jobs want
 	uses  map[journal.Position]int    // extents of jobs, by slot
@@ -141,10 +138,48 @@ func (w *rewriter) most() int { return min(20_000, w.m.log.slotBytes/2/maxPlaced
 // maxPlaced is the bytes that a piece takes in an entry at most.
 const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10
 
+// fetchers is how many slots are read at once.
+const fetchers = 8
+
+// fetch reads the slots that jobs want and that are not in memory. One that cannot
+// be read now is tried again, by itself, when it is its turn.
+func (w *rewriter) fetch(jobs []job) {
+	l := w.m.log
+	missing := make(map[journal.Position]bool)
+	for i := range jobs {
+		for _, x := range jobs[i].extents {
+			w.uses[x.position()]++
+			if l.tail.get(cacheKey{jobs[i].key, x.base}) == nil {
+				missing[x.position()] = true
+			}
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	room := make(chan struct{}, fetchers)
+	for pos := range missing {
+		room <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-room }()
+			raw, err := l.bucket.Get(w.m.ctx, journal.SlotKey(l.shard, pos), 0, -1)
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			w.slots[pos] = raw
+		})
+	}
+	wg.Wait()
+}
+
 func (w *rewriter) begin(key placeKey, base int64) {
 	if w.b == nil {
 		w.m.number++
 		w.id = segmentID{uint64(w.m.log.epoch), w.m.number}
+		if w.clean {
+			w.id.number += cleanNumbers
+		}
 		w.b = segment.NewBuilder(w.m.log.shard, w.id.epoch, w.id.number)
 		w.keys = nil
 	}
@@ -203,40 +238,29 @@ func (w *rewriter) end(key placeKey, next int64) {
 	w.keys = append(w.keys, key)
 }
 
-// data returns the bytes of a run: from memory, or from its slot, which is read
-// whole if others want a part of it too.
+// data returns the bytes of a run: from memory, or from its slot.
 func (w *rewriter) data(key placeKey, x extent) ([]byte, error) {
 	l, pos := w.m.log, x.position()
-	w.uses[pos]--
-	data := l.tail.get(cacheKey{key, x.base})
-	if raw := w.slots[pos]; data == nil && raw != nil && int(x.at)+int(x.size) <= len(raw) {
-		data = raw[x.at:][:x.size]
-	}
-	if w.uses[pos] == 0 {
+	raw := w.slots[pos]
+	if w.uses[pos]--; w.uses[pos] == 0 {
 		delete(w.slots, pos)
 	}
-	if data != nil {
+	if data := l.tail.get(cacheKey{key, x.base}); data != nil {
 		return data, nil
 	}
 	object := journal.SlotKey(l.shard, pos)
-	var raw []byte
-	at, n := int64(x.at), int64(x.size)
-	if w.uses[pos] > 0 {
-		at, n = 0, -1
-	}
-	err := insist(w.m.ctx, func() (err error) {
-		raw, err = l.bucket.Get(w.m.ctx, object, at, n)
-		return err
-	}, fs.ErrNotExist)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", object, err)
-	}
-	if w.uses[pos] > 0 {
-		w.slots[pos] = raw
+	if raw != nil {
 		if int64(len(raw)) < int64(x.at)+int64(x.size) {
 			return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
 		}
 		return raw[x.at:][:x.size], nil
+	}
+	err := insist(w.m.ctx, func() (err error) {
+		raw, err = l.bucket.Get(w.m.ctx, object, int64(x.at), int64(x.size))
+		return err
+	}, fs.ErrNotExist)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", object, err)
 	}
 	if len(raw) != int(x.size) {
 		return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
@@ -270,7 +294,7 @@ func (w *rewriter) finish() error {
 			at: x.At, size: x.Size, index: x.Index, records: x.Records,
 		}}
 	}
-	if err := w.m.log.propose(w.m.ctx, kindInstalled, encodeInstalled(all)); err != nil {
+	if err := w.m.propose(kindInstalled, encodeInstalled(all)); err != nil {
 		return fmt.Errorf("install segment %d/%d: %w", w.id.epoch, w.id.number, err)
 	}
 	w.moved += len(all)

@@ -14,20 +14,22 @@ import (
 // Upkeep says when what lies in slots is rewritten into segments. The zero value
 // is for a node in production.
 type Upkeep struct {
-	Bytes   int64         // when the slots since the last time have so many bytes; 64 MiB
+	Bytes   int64         // when the slots since the last time have so many bytes; 32 MiB
 	Slots   int           // or when they are so many; 2,000
 	Age     time.Duration // or when the last time is so long ago; 10 minutes
 	Grace   time.Duration // between the last use of an object and its deletion, at least; a minute
 	Segment int           // bytes of a segment; 16 MiB, less where the bucket prefers that
+	Keys    int           // that compaction keeps in memory at once; 1,048,576, which take 40 MB
 	Off     bool          // never: the log is its slots
 }
 
 func (u Upkeep) withDefaults(b storage.Bucket) Upkeep {
-	u.Bytes = cmp.Or(u.Bytes, 64<<20)
+	u.Bytes = cmp.Or(u.Bytes, 32<<20)
 	u.Slots = cmp.Or(u.Slots, 2_000)
 	u.Age = cmp.Or(u.Age, 10*time.Minute)
 	u.Grace = cmp.Or(u.Grace, time.Minute)
 	u.Segment = cmp.Or(u.Segment, 16<<20)
+	u.Keys = cmp.Or(u.Keys, 1<<20)
 	if size := storage.PreferredSize(b); size > 0 {
 		u.Segment = min(u.Segment, size)
 	}
@@ -50,6 +52,8 @@ type maintainer struct {
 	bytes atomic.Int64 // applied since the last pass began
 	slots atomic.Int64
 
+	through atomic.Int64 // when the last pass got through, ms since 1970
+
 	wanted   atomic.Bool     // the next slot applied is followed by a snapshot
 	snapshot chan checkpoint // capacity 1
 
@@ -60,6 +64,11 @@ type maintainer struct {
 	unused  journal.Position // all slots before it were of no use when the last pass ended
 	cut     journal.Position // all slots before it were deleted
 	garbage []segmentID      // were of no use when the last pass ended
+	mine    int64            // bytes of entries that the pass under way has proposed
+	more    bool             // the last pass has left something for the next
+
+	horizons map[placeKey]int64 // ms since 1970: when tombstones that compaction has met may go
+	spoiled  map[placeKey]bool  // has a piece that cannot be read: not compacted by this owner any more
 }
 
 // checkpoint is a snapshot of the state before a position.
@@ -72,6 +81,7 @@ func newMaintainer(l *Log, o Options) *maintainer {
 	m := &maintainer{
 		log: l, o: o.Upkeep.withDefaults(o.Bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
+		horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m
@@ -116,6 +126,7 @@ func (m *maintainer) run() {
 	stop := context.AfterFunc(m.log.ctx, m.cancel)
 	defer stop()
 	m.last = m.log.now()
+	m.through.Store(m.last.UnixMilli())
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for wait := time.Duration(0); ; {
@@ -131,6 +142,9 @@ func (m *maintainer) run() {
 			continue
 		}
 		err := m.pass()
+		for answer != nil && err == nil && m.more {
+			err = m.pass()
+		}
 		wait = 0
 		if err != nil && m.ctx.Err() == nil {
 			m.log.log.Warn("upkeep of the log did not get through, it is tried again", "shard", m.log.shard, "err", err)
@@ -157,7 +171,13 @@ func (m *maintainer) due() bool {
 	if idle < m.o.Grace {
 		return false
 	}
-	return len(m.garbage) > 0 || m.cut.Before(m.unused) || m.log.hasGarbage() || len(m.log.expired(m.log.now())) > 0
+	return len(m.garbage) > 0 || m.useless() || m.log.hasGarbage() || m.forgets() || len(m.log.expired(m.log.now())) > 0
+}
+
+// useless says whether there are slots worth a pass to delete them: each pass
+// leaves some of its own.
+func (m *maintainer) useless() bool {
+	return m.cut.Epoch < m.unused.Epoch || m.cut.Epoch == m.unused.Epoch && m.cut.Slot+16 < m.unused.Slot
 }
 
 // Maintain makes a pass now: on nil everything that was durable when it was
@@ -192,6 +212,7 @@ func (m *maintainer) pass() error {
 	l := m.log
 	m.bytes.Store(0)
 	m.slots.Store(0)
+	m.mine = 0
 	if !m.clean {
 		if err := m.leftovers(); err != nil {
 			return fmt.Errorf("delete what older epochs left over: %w", err)
@@ -201,8 +222,11 @@ func (m *maintainer) pass() error {
 	if err := m.rewrite(); err != nil {
 		return fmt.Errorf("rewrite slots into segments: %w", err)
 	}
+	if err := m.compact(); err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
 	for _, t := range l.expired(l.now()) {
-		if err := l.propose(m.ctx, kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
+		if err := m.propose(kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
 			return fmt.Errorf("trim %v: %w", t.key, err)
 		}
 	}
@@ -229,6 +253,13 @@ func (m *maintainer) pass() error {
 	m.unused, m.garbage = l.unused(c.pos)
 	m.garbage = m.garbage[:min(len(m.garbage), l.slotBytes/2/maxSwept)]
 	m.last = l.now()
+	m.through.Store(m.last.UnixMilli())
+	// What the pass itself has written is no reason for another one.
+	m.bytes.Add(-m.mine)
+	if m.more {
+		m.bytes.Add(m.o.Bytes)
+		m.nudge()
+	}
 	return nil
 }
 
@@ -244,7 +275,7 @@ func (m *maintainer) settle(swept []segmentID) (checkpoint, error) {
 	// more, and store a segment now: its epoch is looked through once more by
 	// the owner after this one.
 	cleaned := max(uint64(l.epoch), 2) - 2
-	if err := l.propose(m.ctx, kindSwept, encodeSwept(cleaned, m.cut, swept)); err != nil {
+	if err := m.propose(kindSwept, encodeSwept(cleaned, m.cut, swept)); err != nil {
 		m.wanted.Store(false)
 		return checkpoint{}, fmt.Errorf("note deleted segments: %w", err)
 	}
@@ -259,6 +290,11 @@ func (m *maintainer) settle(swept []segmentID) (checkpoint, error) {
 	case <-m.ctx.Done():
 		return checkpoint{}, m.ctx.Err()
 	}
+}
+
+func (m *maintainer) propose(kind uint16, body []byte) error {
+	m.mine += int64(len(body))
+	return m.log.propose(m.ctx, kind, body)
 }
 
 // propose makes an entry of the log's own durable.

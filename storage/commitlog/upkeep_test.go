@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -452,4 +453,26 @@ func checkpointIsReplay(b storage.Bucket) error {
 		return errors.New("a state that was restored is another one")
 	}
 	return nil
+}
+
+// A log that nobody writes to comes to rest: after what was written has been
+// rewritten and what was left over deleted, the bucket hears nothing more.
+func TestIdleLogRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := storagetest.NewFaults(mem.New(), 1)
+		l, err := Open(t.Context(), options(f))
+		must(err)
+		topic := createTopic(t, l, "t", 1)
+		appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+		time.Sleep(time.Hour)
+		if n := len(keys(t, f, "0000/segment/")); n != 1 {
+			t.Errorf("%d segments after an hour", n)
+		}
+		calls := f.Calls()
+		time.Sleep(24 * time.Hour)
+		if n := f.Calls() - calls; n > 0 {
+			t.Errorf("%d calls of the bucket in an idle day", n)
+		}
+		must(l.Close())
+	})
 }

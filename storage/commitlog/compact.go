@@ -1,0 +1,535 @@
+package commitlog
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment"
+)
+
+// Compaction (cleanup.policy=compact): of the records of a partition with the
+// same key, the last one stays. Only pieces are looked at, never slots. A step
+//
+//  1. reads the dirty pieces, those behind the clean ones, and notes the last
+//     offset of each key, up to so many keys;
+//  2. reads all pieces up to there, and writes what stays into new ones, which
+//     are clean. A piece that is clean already and loses nothing stays as it is.
+//
+// New pieces are installed in the order of offsets, so that at a crash, or at a
+// piece that cannot be read, an older record is always gone before the tombstone
+// that hides it.
+//
+// Whether a piece is clean is in the number of its segment: so a new owner knows
+// it, and does not read everything again.
+
+// cleanNumbers is what the numbers of segments of clean pieces lie above. In
+// their keys it is a leading 1.
+const cleanNumbers = 10_000_000_000_000_000_000
+
+// clean says whether the pieces of a segment have been compacted: of the records
+// before the end of any of them, no two in one partition have the same key.
+func (id segmentID) clean() bool { return id.number > cleanNumbers }
+
+// The defaults of Kafka's settings.
+const (
+	cleanableRatio  = 0.5        // min.cleanable.dirty.ratio
+	deleteRetention = 86_400_000 // delete.retention.ms
+)
+
+// compacts says whether the topic keeps the last record of each key only.
+func (t *topic) compacts() bool {
+	return slices.Contains(strings.Split(strings.ReplaceAll(t.Configs["cleanup.policy"], " ", ""), ","), "compact")
+}
+
+// dirty returns the first of pieces that has not been compacted.
+func dirty(pieces []piece) int {
+	i := slices.IndexFunc(pieces, func(x piece) bool { return !x.segment.clean() })
+	if i < 0 {
+		return len(pieces)
+	}
+	return i
+}
+
+// forgets says whether tombstones may go that compaction has met.
+func (m *maintainer) forgets() bool {
+	now := m.log.now().UnixMilli()
+	for _, horizon := range m.horizons {
+		if horizon <= now {
+			return true
+		}
+	}
+	return false
+}
+
+// compact makes the compacted topics smaller, and less pieces of many small ones.
+func (m *maintainer) compact() error {
+	now := m.log.now().UnixMilli()
+	w := &rewriter{m: m, clean: true}
+	for _, c := range m.cleanable(now) {
+		c.w = w
+		horizon, err := c.all()
+		if err := m.unreadable(c.key, err); err != nil {
+			return err
+		}
+		delete(m.horizons, c.key)
+		if horizon != math.MaxInt64 && err == nil {
+			m.horizons[c.key] = horizon
+		}
+	}
+	if err := w.finish(); err != nil {
+		return err
+	}
+	return m.join()
+}
+
+// unreadable leaves a partition alone whose pieces cannot be read: that is
+// reported, and is no reason to do nothing for the others. Other errors are
+// handed back.
+func (m *maintainer) unreadable(key placeKey, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) {
+		m.log.log.Error("records cannot be compacted", "partition", key, "err", err)
+		m.spoiled[key] = true
+		return nil
+	}
+	return err
+}
+
+// cleanable lists the partitions of which enough is dirty, and those with
+// tombstones that may go.
+func (m *maintainer) cleanable(now int64) []*cleaning {
+	l := m.log
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var all []*cleaning
+	horizons := m.horizons
+	m.horizons = make(map[placeKey]int64) // without those that are gone
+	for _, t := range l.state.topics {
+		if !t.compacts() {
+			continue
+		}
+		ratio, err := strconv.ParseFloat(t.Configs["min.cleanable.dirty.ratio"], 64)
+		if err != nil {
+			ratio = cleanableRatio
+		}
+		retention := t.limit("delete.retention.ms")
+		if retention < 0 {
+			retention = deleteRetention
+		}
+		retention = min(retention, math.MaxInt64-now)
+		for _, p := range t.partitions {
+			if m.spoiled[p.key] {
+				continue
+			}
+			horizon, tombstones := horizons[p.key]
+			if tombstones {
+				m.horizons[p.key] = horizon
+			}
+			if forgets := tombstones && horizon <= now; forgets || p.dirtier(ratio) {
+				all = append(all, &cleaning{m: m, key: p.key, now: now, retention: retention, forgets: forgets})
+			}
+		}
+	}
+	return all
+}
+
+// dirtier says whether the part of the pieces' bytes that is dirty is at least
+// ratio.
+func (p *partition) dirtier(ratio float64) bool {
+	all, unclean, first := int64(0), int64(0), dirty(p.pieces)
+	for i := range p.pieces {
+		all += p.pieces[i].data()
+		if i >= first {
+			unclean += p.pieces[i].data()
+		}
+	}
+	return unclean > 0 && float64(unclean) >= ratio*float64(all)
+}
+
+// pieces returns the pieces of a partition: none if it is gone.
+func (l *Log) pieces(key placeKey) []piece {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if p := l.state.partition(key); p != nil {
+		return p.pieces
+	}
+	return nil
+}
+
+// cleaning is the compaction of one partition.
+type cleaning struct {
+	m         *maintainer
+	w         *rewriter // of clean pieces
+	key       placeKey
+	now       int64 // ms since 1970, as the next three
+	retention int64
+	forgets   bool // there are tombstones that may go
+
+	offsets map[digest]int64 // the last ones of keys
+	rounds  uint32           // in which the keys are taken
+	round   uint32
+	last    int64 // offset of the last record in pieces, which stays
+	final   bool  // of the rounds: what it writes is clean
+	horizon int64 // the earliest of the tombstones that stay
+
+	keep    []bool // of the batch at hand
+	changed bool   // the piece at hand has lost something
+}
+
+// digest stands for a key. Two keys never have the same one, whoever chooses
+// them.
+type digest [16]byte
+
+func digestOf(key []byte) digest {
+	sum := sha256.Sum256(key)
+	return digest(sum[:16])
+}
+
+// all compacts until nothing is dirty. It returns the earliest horizon of the
+// tombstones that are left, math.MaxInt64 if there are none.
+func (c *cleaning) all() (horizon int64, err error) {
+	c.horizon = math.MaxInt64
+	for {
+		pieces := c.m.log.pieces(c.key)
+		if first := dirty(pieces); first == len(pieces) && (!c.forgets || first == 0) {
+			return c.horizon, nil
+		}
+		c.forgets = false
+		end := pieces[len(pieces)-1].next
+		limit, err := c.step(pieces)
+		if err != nil || limit == end {
+			return c.horizon, err
+		}
+		if err := c.w.finish(); err != nil {
+			return c.horizon, err
+		}
+	}
+}
+
+// step compacts up to where the memory for keys ends, at least one dirty piece.
+// One that may have more keys than there is memory for is taken in rounds, of a
+// part of the keys each.
+func (c *cleaning) step(pieces []piece) (limit int64, err error) {
+	c.offsets, c.horizon = make(map[digest]int64), math.MaxInt64
+	c.last = pieces[len(pieces)-1].next - 1
+	limit = pieces[len(pieces)-1].next
+	from := limit
+	c.rounds = 1
+	if first := dirty(pieces); first < len(pieces) {
+		from = pieces[first].base
+		if n := int64(pieces[first].records) / int64(c.m.o.Keys); n > 0 {
+			c.rounds, limit = uint32(n)+1, pieces[first].next
+		}
+	}
+	for c.round = range c.rounds {
+		if c.final = c.round == c.rounds-1; c.round > 0 {
+			clear(c.offsets)
+			pieces = c.m.log.pieces(c.key)
+		}
+		if limit, err = c.index(pieces, from, limit); err != nil {
+			return limit, err
+		}
+		w := c.w
+		if !c.final {
+			w = &rewriter{m: c.m}
+		}
+		n, _ := slices.BinarySearchFunc(pieces, limit, func(x piece, limit int64) int { return int(min(max(x.base-limit, -1), 1)) })
+		if err := c.rewrite(w, pieces[:n]); err != nil {
+			return limit, err
+		}
+		if !c.final {
+			if err := w.finish(); err != nil {
+				return limit, err
+			}
+		}
+	}
+	return limit, nil
+}
+
+// index notes the last offsets of the keys of the pieces from one offset to
+// another, or to where the memory ends, and returns that.
+func (c *cleaning) index(pieces []piece, from, limit int64) (int64, error) {
+	for i := range pieces {
+		x := &pieces[i]
+		switch {
+		case x.next <= from:
+			continue
+		case x.base >= limit:
+			return limit, nil
+		case len(c.offsets) > 0 && c.rounds == 1 && int64(len(c.offsets))+int64(x.records) > int64(c.m.o.Keys):
+			return x.base, nil
+		}
+		err := c.m.log.scan(c.m.ctx, c.key, x, func(b record.Batch) error {
+			return b.Each(maxInflated, func(r *record.Record) error {
+				if r.Key == nil || r.Offset < from {
+					return nil
+				}
+				if d := digestOf(r.Key); binary.BigEndian.Uint32(d[:])%c.rounds == c.round {
+					c.offsets[d] = r.Offset
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return limit, err
+		}
+	}
+	return limit, nil
+}
+
+// rewrite writes what stays of pieces into new ones. Neighbours join until they
+// are worth a segment.
+func (c *cleaning) rewrite(w *rewriter, pieces []piece) error {
+	for len(pieces) > 0 {
+		n, err := c.group(w, pieces)
+		if err != nil {
+			return err
+		}
+		pieces = pieces[n:]
+	}
+	return nil
+}
+
+// group makes one piece of the first ones, and returns how many.
+func (c *cleaning) group(w *rewriter, pieces []piece) (n int, err error) {
+	size := w.m.o.Segment
+	if w.b != nil && (w.b.Size()+int(pieces[0].size) > 2*size || len(w.keys) >= w.most()) {
+		if err := w.finish(); err != nil {
+			return 0, err
+		}
+	}
+	w.begin(c.key, pieces[0].base)
+	c.changed = false
+	began := w.b.Size()
+	for n < len(pieces) {
+		if filled := w.b.Size() - began; n > 0 && (filled >= size/2 || filled+int(pieces[n].size) > 2*size) {
+			break
+		}
+		if err := c.copy(w, &pieces[n]); err != nil {
+			w.b.Drop()
+			return 0, err
+		}
+		n++
+	}
+	if n == 1 && !c.changed && (!c.final || pieces[0].segment.clean()) {
+		w.b.Drop() // it is as good as what would take its place
+		return n, nil
+	}
+	w.end(c.key, pieces[n-1].next)
+	if w.b.Size() < size {
+		return n, nil
+	}
+	return n, w.finish()
+}
+
+// copy appends what stays of a piece to the one that is open.
+func (c *cleaning) copy(w *rewriter, x *piece) error {
+	var few []record.Batch
+	size := 0
+	flush := func() error {
+		for _, b := range segment.Merge(few) {
+			if err := w.b.Append(b); err != nil {
+				return corrupted(err)
+			}
+		}
+		few, size = few[:0], 0
+		return nil
+	}
+	err := w.m.log.scan(w.m.ctx, c.key, x, func(b record.Batch) error {
+		b, err := c.filter(b)
+		if err != nil || b == nil {
+			return err
+		}
+		few, size = append(few, b), size+len(b)
+		if size < segment.BlockSize {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// filter returns what stays of a batch, nil if that is nothing.
+//
+// Tombstones go as in Kafka (KIP-534). The pass that makes a batch clean, when
+// nothing older with the keys of its tombstones is left, writes into it until
+// when they stay: delete.retention.ms from now on, so that who has read an older
+// record meets the tombstone if he goes on in that time. A later pass removes them.
+func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
+	if c.offsets == nil {
+		return b, nil
+	}
+	horizon, noted := b.DeleteHorizon()
+	expired := c.final && noted && horizon <= c.now
+	c.keep = c.keep[:0]
+	kept, tombstones := 0, false
+	err := b.Each(maxInflated, func(r *record.Record) error {
+		stays := c.stays(r, expired)
+		c.keep = append(c.keep, stays)
+		if stays {
+			kept++
+			tombstones = tombstones || r.Key != nil && r.Value == nil
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: batch at offset %d: %w", ErrCorrupt, b.BaseOffset(), err)
+	}
+	if kept < len(c.keep) || kept == 0 {
+		c.changed = true
+	}
+	if kept == 0 {
+		return nil, nil
+	}
+	i := -1
+	keep := func(*record.Record) bool { i++; return c.keep[i] }
+	if tombstones && c.final && !noted {
+		until, err := record.FilterUntil(b, keep, c.now+c.retention, maxInflated)
+		if err == nil {
+			c.changed, c.horizon = true, min(c.horizon, c.now+c.retention)
+			return until, nil
+		}
+		// Timestamps out of this world: its tombstones stay for good.
+		i = -1
+	} else if tombstones && noted && !expired {
+		c.horizon = min(c.horizon, horizon)
+	}
+	if kept == len(c.keep) {
+		return b, nil
+	}
+	return record.Filter(b, keep, maxInflated)
+}
+
+// stays says whether a record is kept. The last one of all pieces is, tombstone or
+// not: who reads a partition must get to its end.
+func (c *cleaning) stays(r *record.Record, expired bool) bool {
+	if r.Key == nil || r.Offset == c.last {
+		return true
+	}
+	if expired && r.Value == nil {
+		return false
+	}
+	newest, known := c.offsets[digestOf(r.Key)]
+	return !known || newest <= r.Offset
+}
+
+// scanBytes bounds a Get of scan, but for one larger block.
+const scanBytes = 4 << 20
+
+// scan hands out the batches of a piece in their order, a part of it after the
+// other. It goes past the cache: what upkeep reads once must not push out what
+// readers want.
+func (l *Log) scan(ctx context.Context, key placeKey, x *piece, fn func(record.Batch) error) error {
+	object, ref := segment.Key(l.shard, x.segment.epoch, x.segment.number), x.ref(key)
+	get := func(at, n uint32) (raw []byte, err error) {
+		err = insist(ctx, func() error {
+			raw, err = l.bucket.Get(ctx, object, int64(at), int64(n))
+			return err
+		}, fs.ErrNotExist)
+		if err == nil && len(raw) != int(n) {
+			err = fmt.Errorf("%w: it ends early", ErrCorrupt)
+		}
+		return raw, err
+	}
+	at, n := x.at+x.size-x.index, x.index
+	whole := x.size <= scanBytes
+	if whole {
+		at, n = x.at, x.size
+	}
+	raw, err := get(at, n)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", object, err)
+	}
+	blocks, err := ref.Blocks(raw[n-x.index:])
+	for err == nil && len(blocks) > 0 {
+		k := 1
+		for k < len(blocks) && (whole || blocks[k].At+blocks[k].Size-blocks[0].At <= scanBytes) {
+			k++
+		}
+		if !whole {
+			at = blocks[0].At
+			if raw, err = get(at, blocks[k-1].At+blocks[k-1].Size-at); err != nil {
+				break
+			}
+		}
+		for _, blk := range blocks[:k] {
+			if err = handOut(blk, raw[blk.At-at:][:blk.Size], fn); err != nil {
+				break
+			}
+		}
+		blocks = blocks[k:]
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", object, corrupted(err))
+	}
+	return nil
+}
+
+func handOut(blk segment.Block, raw []byte, fn func(record.Batch) error) error {
+	batches, err := blk.Batches(raw)
+	if err != nil {
+		return err
+	}
+	for _, b := range batches {
+		if err := fn(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Pieces that are less than 1/smallPiece of a segment are small; so many small
+// neighbours become one.
+const (
+	smallPiece = 16
+	manySmall  = 32
+)
+
+// join makes one piece of many small neighbours: a trickle leaves one in each
+// pass. They stay dirty.
+func (m *maintainer) join() error {
+	w := &rewriter{m: m}
+	for key, runs := range m.small() {
+		for _, pieces := range runs {
+			c := &cleaning{m: m, key: key}
+			if err := m.unreadable(key, c.rewrite(w, pieces)); err != nil {
+				return err
+			}
+		}
+	}
+	return w.finish()
+}
+
+// small finds rows of small dirty pieces.
+func (m *maintainer) small() map[placeKey][][]piece {
+	l := m.log
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	all := make(map[placeKey][][]piece)
+	for _, t := range l.state.topics {
+		for _, p := range t.partitions {
+			from := 0
+			for i := 0; i <= len(p.pieces); i++ {
+				if i < len(p.pieces) && !p.pieces[i].segment.clean() && int(p.pieces[i].size) < m.o.Segment/smallPiece {
+					continue
+				}
+				if i-from >= manySmall && !m.spoiled[p.key] {
+					all[p.key] = append(all[p.key], p.pieces[from:i])
+				}
+				from = i + 1
+			}
+		}
+	}
+	return all
+}
