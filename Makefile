@@ -53,7 +53,7 @@ e2e: build services
 	go test -count=1 -timeout 20m ./e2e/...
 
 soak: build services
-	WEIR_SOAK=1 go test -count=1 -timeout 170m -v ./e2e/...
+	WEIR_SOAK=1 go test -count=1 -timeout 170m -v -p 1 ./e2e/...
 
 fuzz:
 	@for pkg in $$(grep -rl --include='*_test.go' 'func Fuzz' . | xargs -n1 dirname | sort -u); do \
@@ -63,7 +63,7 @@ fuzz:
 
 bench: build services
 	go test -run '^$$' -bench . -benchmem -timeout 60m $(PACKAGES)
-	go test -count=1 -timeout 60m -v ./e2e/bench -run '^$$' -bench . -benchtime 1x
+	go test -count=1 -timeout 90m -v -p 1 ./e2e/bench/... -run '^TestCost$$' -bench . -benchtime 1x
 
 # Real servers for the tests of the buckets: MinIO and versitygw, built once from
 # their Go modules (about three minutes), and Hadoop from Maven Central. Redis and
