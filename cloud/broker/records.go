@@ -2,9 +2,13 @@ package broker
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/record"
 )
 
 // Append hands one record batch to a partition. done is called exactly once,
@@ -27,6 +31,10 @@ func (b *Broker) Append(a Append, done func(base int64, err error)) {
 		done(-1, ErrTooLarge)
 		return
 	}
+	if ok && a.Source == nil && strings.Contains(topic.Configs["cleanup.policy"], "compact") && keyless(a.Batch) {
+		done(-1, fmt.Errorf("%w: a record without a key in a compacted topic", ErrCorrupt))
+		return
+	}
 	a.AppendTime = topic.Configs["message.timestamp.type"] == "LogAppendTime"
 	began := time.Now()
 	log.Append(a, func(base int64, err error) {
@@ -36,6 +44,22 @@ func (b *Broker) Append(a Append, done func(base int64, err error)) {
 		done(base, translate(err))
 	})
 }
+
+// keyless reports whether a record of the batch has no key, which compaction
+// could never let go. What a batch is worth otherwise is for the log to judge.
+func keyless(b record.Batch) bool {
+	found := errors.New("keyless")
+	err := b.Each(maxInflated, func(r *record.Record) error {
+		if r.Key == nil {
+			return found
+		}
+		return nil
+	})
+	return errors.Is(err, found)
+}
+
+// maxInflated bounds what keyless unpacks, in bytes: the log takes no more.
+const maxInflated = 64 << 20
 
 // Fetch returns stored batches of a partition, beginning with the one that
 // holds offset: about maxBytes of them, and at least one if there is any.

@@ -397,6 +397,22 @@ func TestMaxMessageBytes(t *testing.T) {
 	}
 }
 
+func TestKeylessInCompactedTopic(t *testing.T) {
+	ctx := within30s(t)
+	d := open(t, setup{})
+	compact := "compact"
+	if _, err := kadm.NewClient(d.client(t)).CreateTopic(ctx, 1, 1, map[string]*string{"cleanup.policy": &compact}, "c"); err != nil {
+		t.Fatal(err)
+	}
+	cl := d.client(t)
+	if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "c", Value: []byte("v")}).FirstErr(); !errors.Is(err, kerr.InvalidRecord) {
+		t.Errorf("without a key: %v", err)
+	}
+	if err := d.client(t).ProduceSync(ctx, &kgo.Record{Topic: "c", Key: []byte("k")}).FirstErr(); err != nil {
+		t.Errorf("a tombstone: %v", err)
+	}
+}
+
 func TestTransactionsAreRefused(t *testing.T) {
 	d := open(t, setup{})
 	cl := d.client(t, kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("a"))
