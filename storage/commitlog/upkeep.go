@@ -232,7 +232,9 @@ func (m *maintainer) pass() error {
 	}
 	swept := m.garbage
 	m.garbage = nil
-	if err := m.deleteSegments(swept); err != nil {
+	if err := m.deleteSegments(swept); err != nil && m.ctx.Err() != nil {
+		return m.ctx.Err()
+	} else if err != nil {
 		l.log.Warn("segments that nobody needs are not deleted yet", "shard", l.shard, "segments", len(swept), "err", err)
 		swept = nil
 	}
@@ -244,7 +246,9 @@ func (m *maintainer) pass() error {
 		return err
 	}
 	if m.cut.Before(m.unused) {
-		if err := l.journal.Truncate(m.ctx, journal.Position{}, m.unused); err != nil {
+		if err := l.journal.Truncate(m.ctx, journal.Position{}, m.unused); err != nil && m.ctx.Err() != nil {
+			return m.ctx.Err()
+		} else if err != nil {
 			l.log.Warn("slots that nobody needs are not deleted yet", "shard", l.shard, "before", m.unused, "err", err)
 		} else {
 			m.cut = m.unused
