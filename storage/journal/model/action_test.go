@@ -1,0 +1,171 @@
+package model
+
+import "fmt"
+
+// verb is what happens in one step.
+type verb uint8
+
+const (
+	begins verb = iota
+
+	// The bucket, and others.
+	headerLands
+	dataLands
+	otherLands
+	sealLands
+	saveLands
+	slotDeleted
+	saveDeleted
+	strangerClaims
+
+	// A claimant, and whoever replays: claim, walk, seal, list again, header.
+	claims
+	beginsList
+	listsLess
+	lists
+	gets
+	readsAhead
+	passesSeal
+	meetsHole
+	findsBegun
+	findsNotBegun
+	getsAgain
+	findsMissing
+	findsDifferent
+	startsOver
+	creates
+	meetsTaken
+	vanishes
+	listsClean
+	owns
+
+	// An owner.
+	sends
+	hears
+	sendsSave
+	sweeps
+	stepsDown
+
+	// A standby, or a reader.
+	follows
+	tails
+	seesSeal
+	believesList
+	believesHeader
+	reloads
+	claimsStanding
+	replays
+	ends
+
+	// Anybody.
+	gives
+	dies
+	meetsCorrupt
+	meetsForeign
+
+	// Only in mutations.
+	claimsTaken
+	resumes
+	passesHole
+	believesUnread
+	headsEarly
+	ownsEarly
+	savesEarly
+	reuses
+	assumes
+	answers
+
+	verbs
+)
+
+// texts say it in words: %[1]s is who, %[2]v the position, %[3]d the epoch of
+// the node.
+var texts = [verbs]string{
+	begins: "the bucket is empty",
+
+	headerLands:    "a Create arrives late: HEADER %[2]v",
+	dataLands:      "a Create arrives late: DATA %[2]v",
+	otherLands:     "a Create arrives late: DATA %[2]v, the other bytes",
+	sealLands:      "a Create arrives late: SEAL %[2]v",
+	saveLands:      "a Create arrives: checkpoint %[2]v",
+	slotDeleted:    "a Delete arrives: slot %[2]v",
+	saveDeleted:    "a Delete arrives: checkpoint %[2]v",
+	strangerClaims: "some other node claims epoch %[3]d, and dies",
+
+	claims:         "%[1]s claims epoch %[3]d",
+	beginsList:     "%[1]s begins to list the checkpoints",
+	listsLess:      "%[1]s ends its List, which lacks one that it knows: again",
+	lists:          "%[1]s lists the checkpoints, and walks from %[2]v",
+	gets:           "%[1]s gets %[2]v, and applies it",
+	readsAhead:     "%[1]s reads ahead, the slot behind %[2]v",
+	passesSeal:     "%[1]s gets %[2]v: a SEAL, so on to the next epoch",
+	meetsHole:      "%[1]s gets %[2]v: a hole",
+	findsBegun:     "%[1]s looks for later headers: there is one",
+	findsNotBegun:  "%[1]s looks for later headers: not there",
+	getsAgain:      "%[1]s gets %[2]v again: not a hole any more",
+	findsMissing:   "%[1]s gets %[2]v again: missing",
+	findsDifferent: "%[1]s gets header %[2]v, which came another way",
+	startsOver:     "%[1]s lists the checkpoints: a newer one, so start over from %[2]v",
+	creates:        "%[1]s creates a SEAL at %[2]v",
+	meetsTaken:     "%[1]s creates a SEAL at %[2]v: ErrExists",
+	vanishes:       "%[1]s gets %[2]v: vanished",
+	listsClean:     "%[1]s lists the checkpoints again: no newer one, so it sends its header",
+	owns:           "%[1]s hears that its header is durable: owner of epoch %[3]d",
+
+	sends:     "%[1]s sends DATA %[2]v",
+	hears:     "%[1]s hears that %[2]v is durable",
+	sendsSave: "%[1]s sends checkpoint %[2]v",
+	sweeps:    "%[1]s looks for a higher claim, and deletes the checkpoints before %[2]v",
+	stepsDown: "%[1]s steps down, and reads along from %[2]v",
+
+	follows:        "%[1]s reads along from %[2]v",
+	tails:          "%[1]s reads along: %[2]v",
+	seesSeal:       "%[1]s reads along: a SEAL at %[2]v",
+	believesList:   "%[1]s believes the SEAL at %[2]v: a List shows no checkpoint beyond",
+	believesHeader: "%[1]s believes the SEAL at %[2]v: the next header agrees",
+	reloads:        "%[1]s lists the checkpoints, and reloads from %[2]v",
+	claimsStanding: "%[1]s, which stands at %[2]v, claims epoch %[3]d",
+	replays:        "%[1]s begins a replay of the epochs below %[3]d",
+	ends:           "%[1]s lists the checkpoints again: no newer one, so the log ends at %[2]v",
+
+	gives:        "%[1]s gives up",
+	dies:         "%[1]s dies",
+	meetsCorrupt: "%[1]s stops at %[2]v: ErrCorrupt",
+	meetsForeign: "%[1]s stops at %[2]v: ErrForeign",
+
+	claimsTaken:    "%[1]s creates claim %[3]d: ErrExists, counts as made",
+	resumes:        "%[1]s restarts, and goes on under its claim %[3]d",
+	passesHole:     "%[1]s gets %[2]v: a hole, so on to the next epoch",
+	believesUnread: "%[1]s believes that %[2]v is a SEAL",
+	headsEarly:     "%[1]s sends its header, with epochs not sealed from %[2]v on",
+	ownsEarly:      "%[1]s sends its header, and is owner of epoch %[3]d",
+	savesEarly:     "%[1]s sends checkpoint %[2]v, its header not being durable",
+	reuses:         "%[1]s gets %[2]v: not there, says failed, and sends other bytes",
+	assumes:        "%[1]s hears nothing of %[2]v, which counts as success",
+	answers:        "%[1]s answers a duplicate of %[2]v, which is flying",
+}
+
+// decides reports whether somebody may rely on the step from then on, so that
+// the state must be judged even where the reductions make it one that is known.
+func (v verb) decides() bool {
+	switch v {
+	case headerLands, saveLands, owns, hears, ends, tails, believesList, believesHeader, reloads,
+		ownsEarly, assumes, answers, believesUnread:
+		return true
+	}
+	return false
+}
+
+// action is a step as a trace tells it.
+type action struct {
+	verb  verb
+	node  uint8
+	epoch uint8
+	pos   position
+}
+
+// tell puts a into words. Nodes are called by letters.
+func (a action) tell(name string) string {
+	pos := fmt.Sprintf("%d/%d", a.pos.epoch(), a.pos.slot())
+	return fmt.Sprintf(texts[a.verb], name, pos, a.epoch)
+}

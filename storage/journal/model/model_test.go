@@ -1,0 +1,219 @@
+package model
+
+import (
+	"os"
+	"runtime/debug"
+	"sync"
+	"testing"
+)
+
+// size says when a world is searched: the race detector makes a search ten
+// times as slow.
+type size int
+
+const (
+	small  size = iota // always
+	medium             // not with the race detector, nor with -short
+	large              // with WEIR_SOAK=1
+)
+
+func tooLarge(s size) bool {
+	switch {
+	case os.Getenv("WEIR_SOAK") == "1":
+		return false
+	case raceEnabled || testing.Short():
+		return s > small
+	}
+	return s > medium
+}
+
+// worlds are the ones in which nothing may be wrong. In those without checkpoints
+// nothing is deleted.
+var worlds = []struct {
+	name string
+	size size
+	world
+}{
+	{"Plain", small, world{epochs: 3, slots: 1, nodes: 3, depth: 2, live: true}},
+	{"Plain/Readers", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, follow: true, replay: true, window: true}},
+	{"Plain/Pipeline", medium, world{epochs: 3, slots: 3, nodes: 2, depth: 3, live: true}},
+	{"Plain/ThreeNodes", medium, world{epochs: 3, slots: 2, nodes: 3, depth: 2}},
+
+	{"Checkpoint", small, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1, live: true}},
+	{"Checkpoint/Window", small, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 2, window: true, live: true}},
+	{"Checkpoint/Pipeline", medium, world{epochs: 2, slots: 3, nodes: 2, depth: 3, saves: 2, live: true}},
+	{"Checkpoint/Standby", medium, world{epochs: 3, slots: 1, nodes: 3, depth: 2, saves: 2, standby: true, window: true}},
+	{"Checkpoint/TwoSlots", medium, world{epochs: 3, slots: 2, nodes: 2, depth: 2, saves: 1, live: true}},
+	{"Checkpoint/ThreeNodes", medium, world{epochs: 3, slots: 2, nodes: 3, depth: 2, saves: 1}},
+	{"Checkpoint/TwoSaves", large, world{epochs: 3, slots: 2, nodes: 3, depth: 2, saves: 2, standby: true, window: true}},
+	{"Checkpoint/ThreeSlots", large, world{epochs: 3, slots: 3, nodes: 2, depth: 3, saves: 2}},
+	{"Checkpoint/FourEpochs", large, world{epochs: 4, slots: 1, nodes: 2, depth: 1, saves: 2, standby: true, live: true}},
+
+	{"Follower", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, follow: true, live: true}},
+	{"Follower/TwoSlots", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 2, follow: true}},
+	{"Follower/ThreeEpochs", medium, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1, follow: true}},
+	{"Follower/Both", large, world{epochs: 3, slots: 2, nodes: 2, depth: 2, saves: 1, follow: true}},
+
+	{"Replay", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, replay: true, live: true}},
+	{"Replay/TwoSlots", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 2, replay: true}},
+	{"Replay/ThreeEpochs", large, world{epochs: 3, slots: 2, nodes: 2, depth: 1, saves: 1, replay: true}},
+
+	{"SlowLists", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true, live: true}},
+	{"SlowLists/TwoSlots", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 2, slowList: true}},
+	{"SlowLists/ThreeSaves", large, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 3, slowList: true, standby: true}},
+	{"SlowLists/ThreeEpochs", large, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true}},
+}
+
+// TestWorlds searches every world to its end.
+func TestWorlds(t *testing.T) {
+	var mu sync.Mutex
+	var counts [verbs]uint64
+	t.Run("world", func(t *testing.T) {
+		for _, test := range worlds {
+			t.Run(test.name, func(t *testing.T) {
+				if tooLarge(test.size) {
+					t.Skipf("%v: WEIR_SOAK=1 runs it", &test.world)
+				}
+				if test.size < large {
+					t.Parallel()
+				} else { // fills the memory alone: little of it may be garbage
+					defer debug.SetGCPercent(debug.SetGCPercent(20))
+				}
+				r := newSearch(&test.world).run()
+				t.Logf("%v: %v", &test.world, r)
+				r.report(t)
+				mu.Lock()
+				defer mu.Unlock()
+				for v, n := range r.counts {
+					counts[v] += n
+				}
+			})
+		}
+	})
+	for v := begins + 1; v < claimsTaken; v++ {
+		rare := v == otherLands || v == meetsCorrupt || v == meetsForeign || v == listsLess && tooLarge(large)
+		if counts[v] == 0 && !rare {
+			t.Errorf("no world has a step like: %s", texts[v])
+		}
+	}
+}
+
+// report fails the test if the search ended with a fault.
+func (r *search) report(t *testing.T) {
+	t.Helper()
+	if r.faults != sound {
+		t.Error(r.faults)
+		r.tell(t)
+	}
+}
+
+// tell logs how the search came to its fault.
+func (r *search) tell(t *testing.T) {
+	for i, line := range r.trace {
+		t.Logf("%3d  %s", i+1, line)
+	}
+}
+
+// TestReduction compares what is searched with the world as it is: the states
+// that a search without reductions finds, reduced, must be the very same.
+func TestReduction(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		size size
+		world
+	}{
+		{"OneEpoch", small, world{epochs: 1, slots: 2, nodes: 1, depth: 2, saves: 2, follow: true, replay: true, window: true}},
+		{"Claimants", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2}},
+		{"TwoSlots", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1}},
+		{"Window", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, window: true}},
+		{"Standby", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, standby: true}},
+		{"Replay", small, world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, replay: true}},
+		{"Replay/TwoNodes", medium, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true}},
+		{"Follow", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, follow: true}},
+		{"ThreeEpochs", medium, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1}},
+		{"ThreeNodes", large, world{epochs: 3, slots: 1, nodes: 3, depth: 1, saves: 1, standby: true, window: true}},
+		{"TwoSaves", large, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 2}},
+		{"Pipeline", large, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 3, standby: true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if tooLarge(test.size) {
+				t.Skipf("%v: WEIR_SOAK=1 runs it", &test.world)
+			}
+			t.Parallel()
+			raw := test.world
+			raw.unreduced = true
+			compareWorlds(t, &test.world, &raw, func(*state) {})
+		})
+	}
+}
+
+// TestStandby shows that a claim from wherever a standby may stand is as good as
+// standbys that get there: without them, both worlds are the same.
+func TestStandby(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		size size
+		world
+	}{
+		{"TwoSaves", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2}},
+		{"TwoSlots", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1}},
+		{"ThreeEpochs", large, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if tooLarge(test.size) {
+				t.Skipf("%v: WEIR_SOAK=1 runs it", &test.world)
+			}
+			t.Parallel()
+			standby, follow := test.world, test.world
+			standby.standby, follow.follow = true, true
+			compareWorlds(t, &standby, &follow, func(s *state) {
+				for i := range s.nodes {
+					if n := &s.nodes[i]; n.stage == following || n.stage == doubting {
+						*n = node{}
+					}
+				}
+			})
+		})
+	}
+}
+
+// compareWorlds searches two worlds and checks that the states of the second
+// one, which simplify and the reductions of the first have gone over, are those
+// of the first.
+func compareWorlds(t *testing.T, short, long *world, simplify func(*state)) {
+	few := newSearch(short).run()
+	few.report(t)
+	many := newSearch(long)
+	image := newSet()
+	image.seed = few.seen.seed
+	image.add(image.print(&state{left: uint8(short.saves)}))
+	extra := 0
+	many.visit = func(s *state) {
+		c := *s
+		simplify(&c)
+		short.reduce(&c)
+		p := image.print(&c)
+		if image.add(p) && !few.seen.has(p) {
+			extra++
+		}
+	}
+	many.run()
+	many.report(t)
+	t.Logf("%d states stand for %d, of %v", few.states(), many.states(), long)
+	if extra > 0 || image.n != few.states() {
+		t.Errorf("%d states, but %d of %v: %d are not among them", few.states(), image.n, long, extra)
+	}
+}
+
+// TestSlowReplay shows what a replay needs beyond the contract of a bucket: it
+// has no claim that keeps older checkpoints in place. With a List that misses
+// both of two of them, the one appearing and the other deleted while it runs,
+// it ends too early.
+func TestSlowReplay(t *testing.T) {
+	r := newSearch(&world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}).run()
+	t.Logf("after %d steps: %v", len(r.trace), r.faults)
+	r.tell(t)
+	if r.faults&incomplete == 0 {
+		t.Errorf("%v; if that is so, FORMAT.md asks for too much (rule 9)", r.faults)
+	}
+}

@@ -1,0 +1,274 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// process is the life of a real node. It is the bucket of a journal, each call of
+// which waits until it is let through, and its state.
+type process struct {
+	t       *testing.T
+	disk    *mem.Bucket
+	cancel  context.CancelFunc
+	done    chan struct{}     // closed when Open or Replay has returned
+	objects map[string][]byte // by key: what it tried to create; written while the test waits
+	saving  position          // of the checkpoint that is being written
+	saved   chan error        // how that ended
+	journal *journal.Journal  // after done
+	err     error             // after done
+
+	mu   sync.Mutex
+	held []*call  // guarded by mu; what waits
+	log  []string // guarded by mu; what was restored and applied
+}
+
+type call struct {
+	verb, key string
+	keys      []string // of a Delete
+	pass      chan struct{}
+}
+
+// start begins a process: an owner to be, or a reader.
+func start(r *rig) *process {
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{t: r.t, disk: r.disk, cancel: cancel, done: make(chan struct{}), objects: r.sent, saved: make(chan error, 1)}
+	o := journal.Options{Bucket: p, Shard: shard, Node: "real", Depth: r.w.depth, Window: 1}
+	go func() {
+		defer close(p.done)
+		if r.real < r.w.nodes {
+			p.journal, p.err = journal.Open(ctx, o, p)
+		} else {
+			_, p.err = journal.Replay(ctx, o, p)
+		}
+	}()
+	synctest.Wait()
+	return p
+}
+
+// find takes a call out of those that wait, nil if it is not there.
+func (p *process) find(verb, key string) *call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.held, func(c *call) bool { return c.verb == verb && strings.HasPrefix(c.key, key) })
+	if i < 0 {
+		return nil
+	}
+	c := p.held[i]
+	p.held = slices.Delete(p.held, i, i+1)
+	return c
+}
+
+// pass lets a call through that must be there, now or after a pause.
+func (p *process) pass(verb, key string) *call {
+	c := p.find(verb, key)
+	if c == nil {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		c = p.find(verb, key)
+	}
+	if c == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		var held []string
+		for _, c := range p.held {
+			held = append(held, c.verb+" "+c.key)
+		}
+		p.t.Errorf("no %s %s, but %q", verb, key, held)
+		return &call{}
+	}
+	close(c.pass)
+	synctest.Wait()
+	return c
+}
+
+// result returns the error of Open or Replay, if it has returned.
+func (p *process) result() (error, bool) {
+	select {
+	case <-p.done:
+		return p.err, true
+	default:
+		return nil, false
+	}
+}
+
+// owner checks that Open has returned an owner.
+func (p *process) owner(a action) {
+	if err, ok := p.result(); !ok || err != nil || p.journal.Epoch() != uint64(a.epoch) {
+		p.t.Errorf("opened: %v, error %v", ok, err)
+	}
+}
+
+func positionOf(p position) journal.Position {
+	return journal.Position{Epoch: uint64(p.epoch()), Slot: uint64(p.slot())}
+}
+
+// write writes one entry, which must go to the given slot.
+func (p *process) write(pos position) {
+	got, err := p.journal.Write([]journal.Entry{{Kind: kind, Body: body(pos)}})
+	if err != nil || got != positionOf(pos) {
+		p.t.Errorf("written to %v, error %v, not to %v", got, err, positionOf(pos))
+	}
+	synctest.Wait()
+}
+
+// save begins to write a checkpoint.
+func (p *process) save(pos position) {
+	p.saving = pos
+	p.mu.Lock()
+	state := stateBody(p.log)
+	p.mu.Unlock()
+	go func() { p.saved <- p.journal.Checkpoint(context.Background(), positionOf(pos), state) }()
+	synctest.Wait()
+}
+
+// sweep ends the writing of a checkpoint that has become durable. Older ones may
+// be deleted only if there is no claim above that of the owner.
+func (p *process) sweep(pos position, newest int) {
+	if p.find0("GET", claimPrefix) {
+		p.pass("GET", claimKey(pos.epoch()+1))
+		if p.find0("DELETE", checkpointPrefix) {
+			for _, key := range p.pass("DELETE", checkpointPrefix).keys {
+				if newest > pos.epoch() || key >= saveKey(pos) {
+					p.t.Errorf("%s is deleted for checkpoint %v, the newest claim being %d", key, positionOf(pos), newest)
+				}
+			}
+		}
+	}
+	select {
+	case err := <-p.saved:
+		p.saving = 0
+		if err != nil {
+			p.t.Errorf("checkpoint: %v", err)
+		}
+	default:
+		p.t.Error("the checkpoint is durable, and goes on")
+	}
+}
+
+// truncate deletes what lies before a checkpoint, and returns what that was.
+func (p *process) truncate(pos position) (gone []position) {
+	go func() { p.saved <- p.journal.Truncate(context.Background(), journal.Position{}, positionOf(pos)) }()
+	synctest.Wait()
+	for p.find0("DELETE", "") {
+		for _, key := range p.pass("DELETE", "").keys {
+			var s, e, slot int
+			if _, err := fmt.Sscanf(key, "%d/log/%d/%d", &s, &e, &slot); err != nil {
+				p.t.Errorf("%s is deleted: %v", key, err)
+			}
+			gone = append(gone, at(e, slot))
+		}
+	}
+	if err := <-p.saved; err != nil {
+		p.t.Errorf("truncate: %v", err)
+	}
+	return gone
+}
+
+// find0 reports whether a call waits.
+func (p *process) find0(verb, key string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.held, func(c *call) bool { return c.verb == verb && strings.HasPrefix(c.key, key) })
+}
+
+// applied checks that exactly the log up to end was restored and applied.
+func (p *process) applied(v view, end position) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if want := logOf(v, end); !slices.Equal(p.log, want) {
+		p.t.Errorf("applied was %q, not %q", p.log, want)
+	}
+}
+
+// kill ends the process: none of its calls comes through any more.
+func (p *process) kill() {
+	p.cancel()
+	<-p.done
+	if p.journal != nil {
+		_ = p.journal.Close() // gives up after ten seconds, in which nothing lands
+	}
+	if p.saving != 0 {
+		<-p.saved
+	}
+}
+
+// Apply implements journal.State.
+func (p *process) Apply(_ journal.Position, entries []journal.Entry) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range entries {
+		p.log = append(p.log, string(e.Body))
+	}
+	return nil
+}
+
+// Restore implements journal.State.
+func (p *process) Restore(_ journal.Position, state []byte) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.log = strings.Fields(string(state))
+	return nil
+}
+
+// wait holds a call until it may go on to the bucket.
+func (p *process) wait(ctx context.Context, c *call) error {
+	c.pass = make(chan struct{})
+	p.mu.Lock()
+	p.held = append(p.held, c)
+	p.mu.Unlock()
+	select {
+	case <-c.pass:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, ctx.Err())
+	}
+}
+
+// Create implements storage.Bucket.
+func (p *process) Create(ctx context.Context, key string, object []byte) error {
+	p.mu.Lock()
+	p.objects[key] = object
+	p.mu.Unlock()
+	if err := p.wait(ctx, &call{verb: "CREATE", key: key}); err != nil {
+		return err
+	}
+	return p.disk.Create(ctx, key, object)
+}
+
+// Get implements storage.Bucket.
+func (p *process) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if err := p.wait(ctx, &call{verb: "GET", key: key}); err != nil {
+		return nil, err
+	}
+	return p.disk.Get(ctx, key, off, n)
+}
+
+// List implements storage.Bucket.
+func (p *process) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
+	if err := p.wait(ctx, &call{verb: "LIST", key: prefix}); err != nil {
+		return nil, err
+	}
+	return p.disk.List(ctx, prefix, after, max)
+}
+
+// Delete implements storage.Bucket.
+func (p *process) Delete(ctx context.Context, keys ...string) error {
+	if err := p.wait(ctx, &call{verb: "DELETE", key: keys[0], keys: keys}); err != nil {
+		return err
+	}
+	return p.disk.Delete(ctx, keys...)
+}
+
+var _ storage.Bucket = (*process)(nil)
+var _ journal.State = (*process)(nil)

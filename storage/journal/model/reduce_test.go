@@ -1,0 +1,175 @@
+package model
+
+// reduce makes one state of all that differ only in what nobody will ever see.
+// It returns where each node was before. TestReduction compares the result with
+// a search that does without.
+func (w *world) reduce(s *state) (order [maxNodes]uint8) {
+	if w.plain && !w.unreduced && !w.slowList {
+		last := s.last()
+		var ends [maxEpochs + 1]int
+		for e := 1; e <= int(s.claims); e++ {
+			ends[e-1] = s.end(e, last)
+			s.reduceEpoch(e, last, ends[e-1])
+		}
+		for i := range s.nodes {
+			w.reduceNode(s, i, &ends)
+		}
+		s.forget(last)
+	}
+	return w.sort(s)
+}
+
+// end returns the slot of the SEAL of epoch e that nobody will ever delete, or a
+// slot behind all others.
+func (s *state) end(e, last int) int {
+	if e < last {
+		return s.epoch(last).head.cut(e)
+	}
+	for slot, o := 0, s.epoch(e); slot < 7; slot++ {
+		if at(e, slot) >= s.newest && o.cell(slot) == seal {
+			return slot
+		}
+	}
+	return 7
+}
+
+// reduceEpoch drops what lies or may land at the end and behind it. It cannot
+// hide the slots in front, and no checkpoint reaches beyond it.
+func (s *state) reduceEpoch(e, last, end int) {
+	o := s.epoch(e)
+	o.cells &= 1<<(2*end+2) - 1
+	o.seals &= 1<<end - 1
+	o.sent = uint8(min(int(o.sent), entries(end)))
+	if o.flags&begun == 0 && (end == 0 || e < last) {
+		o.flags, o.head = 0, 0
+	}
+	if e < last {
+		o.acked = 0 // checked when the later epoch began, and when it was acknowledged
+	}
+	switch {
+	case e < s.newest.epoch():
+		o.saves = 0
+	case e == s.newest.epoch():
+		o.saves &^= 1<<(s.newest.slot()+1) - 1
+	}
+}
+
+// reduceNode drops what the node will not use any more.
+func (w *world) reduceNode(s *state, i int, ends *[maxEpochs + 1]int) {
+	n := &s.nodes[i]
+	stale := s.newest > n.start
+	if w.reader(i) && n.stage != idle {
+		n.reduceReader(s, stale)
+	}
+	switch n.stage {
+	case idle, following, doubting:
+		return
+	case owning:
+		end := ends[n.epoch-1]
+		n.sent = uint8(min(int(n.sent), entries(end)))
+		n.known &= 1<<end - 1
+		n.start = 0
+		return
+	case heading:
+		if ends[n.epoch-1] == 0 {
+			w.die(n) // it can only find the SEAL
+			return
+		}
+		n.start, n.at = 0, 0
+		return
+	case listing, relisting, missing, differing:
+		if w.superseded(s, i, s.newest) {
+			w.die(n)
+			return
+		}
+		if stale { // it will forget everything
+			n.at, n.view, n.look = 0, 0, 0
+		}
+	}
+	if stale {
+		n.start = 0
+	}
+	if e := n.at.epoch(); n.ahead != 0 && n.at.slot() >= ends[e-1] {
+		n.ahead = 0
+	}
+}
+
+// reduceReader makes a replay that does not know the newest checkpoint one that
+// has just begun: it can only find out, and touches nothing before.
+func (n *node) reduceReader(s *state, stale bool) {
+	if stale {
+		*n = node{stage: listing, epoch: n.epoch, known: n.known}
+	}
+	if position(n.known) < s.newest {
+		n.known = 0 // wherever it starts over, that is before
+	}
+}
+
+// forget drops slots below the newest checkpoint, but for the SEALs, if nobody
+// can come there any more.
+func (s *state) forget(last int) {
+	for e := 1; e <= s.newest.epoch(); e++ {
+		o := s.epoch(e)
+		slots := s.newest.slot()
+		if e < s.newest.epoch() {
+			slots = s.epoch(last).head.cut(e)
+		}
+		for slot := range slots {
+			if (o.cell(slot) != absent || o.seals>>slot&1 != 0) && !s.visited(at(e, slot)) {
+				o.put(slot, absent)
+				o.seals &^= 1 << slot
+			}
+		}
+	}
+}
+
+// visited reports whether somebody may still look at slot p.
+func (s *state) visited(p position) bool {
+	for i := range s.nodes {
+		switch n := &s.nodes[i]; n.stage {
+		case following, doubting:
+			if n.at <= p {
+				return true
+			}
+		case walking, rechecking, begunLater, sealing, taken:
+			if n.at <= p && p.epoch() < int(n.epoch) {
+				return true
+			}
+		case heading:
+			if p == at(int(n.epoch), 0) {
+				return true
+			}
+		case owning:
+			if n.at <= p && p.epoch() == int(n.epoch) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sort puts the nodes that write in an order: they are all alike.
+func (w *world) sort(s *state) (order [maxNodes]uint8) {
+	for i := range order {
+		order[i] = uint8(i)
+	}
+	for i := 1; i < w.nodes; i++ {
+		for k := i; k > 0 && s.nodes[k].less(&s.nodes[k-1]); k-- {
+			s.nodes[k], s.nodes[k-1] = s.nodes[k-1], s.nodes[k]
+			order[k], order[k-1] = order[k-1], order[k]
+		}
+	}
+	return order
+}
+
+func (n *node) less(m *node) bool {
+	a, b := n.rank()
+	c, d := m.rank()
+	return a < c || a == c && b < d
+}
+
+func (n *node) rank() (a, b uint64) {
+	a = uint64(n.stage) | uint64(n.epoch)<<8 | uint64(n.start)<<16 | uint64(n.at)<<24 | uint64(n.view)<<32 | uint64(n.look)<<48
+	b = uint64(n.have) | uint64(n.ahead)<<8 | uint64(n.sent)<<16 | uint64(n.known)<<24 | uint64(n.alt)<<32
+	return a, b
+}

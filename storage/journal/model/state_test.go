@@ -1,0 +1,177 @@
+package model
+
+import "math/bits"
+
+// Sizes of the largest world. The search copies and hashes states by the
+// million, so everything in them is a small number.
+const (
+	maxEpochs = 4
+	maxNodes  = 4
+)
+
+// position names a slot; positions are in the order of the log.
+type position uint8
+
+func at(epoch, slot int) position      { return position(epoch<<3 | slot) }
+func (p position) epoch() int          { return int(p >> 3) }
+func (p position) slot() int           { return int(p & 7) }
+func (p position) nextEpoch() position { return at(p.epoch()+1, 0) }
+
+// origin is where the log begins.
+const origin = position(1 << 3)
+
+// content is what lies under the name of a slot.
+type content uint8
+
+const (
+	absent content = iota
+	data           // in slot 0 the HEADER, else DATA
+	other          // the same slot by other hands or with other bytes: only in mutations
+	seal           // by whom does not matter: see README.md
+)
+
+// view says where epochs end: for each the slot of its SEAL, which is the number
+// of slots before it. Three bits per epoch.
+type view uint16
+
+func (v view) cut(epoch int) int { return int(v >> (3 * (epoch - 1)) & 7) }
+
+func (v view) with(epoch, slot int) view {
+	return v.before(epoch) | view(slot)<<(3*(epoch-1))
+}
+
+// before forgets the given epoch and those after it.
+func (v view) before(epoch int) view { return v & (1<<(3*(epoch-1)) - 1) }
+
+// entries is how many DATA slots an epoch has that ends at slot cut.
+func entries(cut int) int { return max(cut-1, 0) }
+
+// epoch is what the bucket holds of one epoch, and what may still arrive there.
+// A Create that was sent once may land at any later time, and again after a
+// Delete: nothing takes it back.
+type epoch struct {
+	cells uint16 // contents of the slots, two bits each
+	head  view   // what the HEADER says that was sent: the epochs before this one
+	sent  uint8  // DATA was sent for slots 1 to sent
+	alt   uint8  // slots for which `other` was sent as well; slot 0 is bit 0
+	seals uint8  // slots for which a SEAL was sent
+	saves uint8  // checkpoints that were sent and have not landed
+	acked uint8  // slots 1 to acked were acknowledged
+	marks uint8  // of these, the ones with the bytes of `other`
+	flags uint8
+	there uint8 // with slow Lists: checkpoints that are there
+}
+
+const (
+	headed = 1 << iota // a HEADER was sent
+	begun              // it was durable at some time, or somebody acted as if it were
+)
+
+func (e *epoch) cell(slot int) content { return content(e.cells >> (2 * slot) & 3) }
+
+func (e *epoch) put(slot int, c content) {
+	e.cells = e.cells&^(3<<(2*slot)) | uint16(c)<<(2*slot)
+}
+
+// free returns the first slot from slot on that does not hold an entry.
+func (e *epoch) free(slot int) int {
+	for c := e.cell(slot); c == data || c == other; c = e.cell(slot) {
+		slot++
+	}
+	return slot
+}
+
+// stage is how far a node is.
+type stage uint8
+
+const (
+	idle       stage = iota
+	following        // a standby or a fenced owner reads along
+	doubting         // and has read a SEAL, which it does not believe yet
+	listing          // has claimed: lists the checkpoints
+	walking          // gets slots
+	rechecking       // met a hole: gets the header of the epoch look, a later one
+	begunLater       // which is there: gets the slot again
+	missing          // which is not: lists the checkpoints
+	differing        // met a header that came another way: lists the checkpoints
+	sealing          // has sent a SEAL
+	taken            // heard ErrExists: gets what lies there
+	relisting        // is at the end: lists the checkpoints again
+	heading          // has sent its header
+	owning
+)
+
+// node is a process: one that writes, or one that only reads (the last of a
+// world with a replay). What it forgets in a crash is all of it.
+type node struct {
+	stage stage
+	epoch uint8    // of its claim; of one that only reads, the one above the newest that it listed
+	start position // of the checkpoint that it works from, or its own
+	at    position // the next slot to take; of an owner, to acknowledge
+	view  view     // the epochs before at
+	look  uint8    // rechecking: the epoch whose header is asked for; sealing: the slot
+	have  content  // what was read ahead of the slot at, plus one; 0: nothing
+	ahead content  // the same of the slot behind it
+	sent  uint8    // of an owner: the last slot that it sent
+	known uint8    // of an owner: durable slots, by bit; of a reader: what was acknowledged before it began
+	alt   uint8    // slots that it writes with other bytes, by bit
+	seen  saves    // with slow Lists: one is under way, and these were there when it began
+}
+
+// state is the bucket, with everything that is on its way to it, and the nodes.
+type state struct {
+	epochs [maxEpochs + 1]epoch // one more, for a fresh claim or one who waits there
+	nodes  [maxNodes]node
+	claims uint8    // the newest claim: they are dense, and never deleted
+	newest position // the newest checkpoint that ever was durable
+	left   uint8    // checkpoints that may still be written
+	doomed position // with slow Lists: older checkpoints than this may be deleted
+}
+
+// epoch returns the epoch of the given number.
+func (s *state) epoch(number int) *epoch { return &s.epochs[number-1] }
+
+// cell returns what lies at p.
+func (s *state) cell(p position) content { return s.epoch(p.epoch()).cell(p.slot()) }
+
+// last returns the newest epoch that has begun, 0 if none has.
+func (s *state) last() int {
+	for e := int(s.claims); e > 0; e-- {
+		if s.epoch(e).flags&begun != 0 {
+			return e
+		}
+	}
+	return 0
+}
+
+// saves is a set of checkpoints: four bits for slots 1 to 4 of each epoch.
+type saves uint16
+
+// underWay is set in node.seen.
+const underWay saves = 1 << 15
+
+// there returns the checkpoints that are there.
+func (s *state) there() (v saves) {
+	for e := 1; e <= int(s.claims); e++ {
+		v |= saves(s.epoch(e).there>>1) << (4 * (e - 1))
+	}
+	return v
+}
+
+// top returns the newest of them, 0 if there is none.
+func (v saves) top() position {
+	i := bits.Len16(uint16(v &^ underWay))
+	if i == 0 {
+		return 0
+	}
+	return at((i-1)/4+1, (i-1)%4+1)
+}
+
+// has reports whether p is one of them.
+func (v saves) has(p position) bool {
+	return p.epoch() >= 1 && p.slot() >= 1 && p.slot() <= 4 && v>>(4*(p.epoch()-1)+p.slot()-1)&1 != 0
+}
+
+// saved returns the view that a checkpoint of the given epoch holds. Its owner
+// came to it by the header's way.
+func (s *state) saved(epoch int) view { return s.epoch(epoch).head }

@@ -1,0 +1,346 @@
+package model
+
+// steps collects what may happen next in a state.
+type steps struct {
+	all [128]step
+	n   int
+}
+
+type step struct {
+	state state
+	action
+	faults faults // that the step itself shows
+	print  uint64 // fingerprint of state
+}
+
+// fork adds a step, which begins as a copy of s.
+func (x *steps) fork(s *state, v verb, i int, p position) *step {
+	next := &x.all[x.n]
+	x.n++
+	next.state = *s
+	next.action = action{verb: v, node: uint8(i), pos: p}
+	next.faults = sound
+	return next
+}
+
+// reader reports whether the node i only reads.
+func (w *world) reader(i int) bool { return i >= w.nodes }
+
+// advance lets the node i do what it does next if nothing comes between. What it
+// sends lands at once, and it hears so. It reports false if there is nothing
+// that it would do by itself.
+func (w *world) advance(s *state, i int) (a action, f faults, ok bool) {
+	n := &s.nodes[i]
+	a = action{node: uint8(i), epoch: n.epoch, pos: n.at}
+	switch n.stage {
+	case listing, missing, differing, relisting:
+		a, f = w.list(s, i, s.newest)
+	case walking:
+		a.verb = w.get(s, i)
+	case rechecking:
+		a.verb = w.recheck(s, i)
+	case begunLater:
+		a.verb = findsMissing
+		if c := s.cell(n.at); c != absent {
+			w.take(s, i, c)
+			a.verb = getsAgain
+		} else {
+			n.stage = missing
+		}
+	case sealing:
+		a.pos = at(n.at.epoch(), int(n.look))
+		a.verb = w.seal(s, i)
+	case taken:
+		a.verb = w.getTaken(s, i)
+	case heading:
+		a.verb, f = w.head(s, i)
+	default:
+		return a, sound, false
+	}
+	return a, f, true
+}
+
+// list is a List of checkpoints, of which newest is the newest that it shows, and
+// what follows from it.
+func (w *world) list(s *state, i int, newest position) (a action, f faults) {
+	n := &s.nodes[i]
+	n.seen = 0
+	a = action{node: uint8(i), epoch: n.epoch, pos: n.at}
+	switch n.stage {
+	case listing:
+		a.verb = w.listFirst(s, i, newest)
+		a.pos = n.at
+	case relisting:
+		a.verb, f = w.relist(s, i, newest)
+	default:
+		a.verb, f = w.startOver(s, i, newest)
+	}
+	if a.verb == startsOver {
+		a.pos = n.at
+	}
+	return a, f
+}
+
+// die ends the process. Only what it has sent goes on.
+func (w *world) die(n *node) {
+	epoch := n.epoch
+	*n = node{}
+	if w.resumeByNode {
+		n.epoch = epoch
+	}
+}
+
+// superseded reports whether the List shows a checkpoint of the node's own epoch
+// or of a later one.
+func (w *world) superseded(s *state, i int, newest position) bool {
+	return !w.noStop && !w.reader(i) && newest.epoch() >= int(s.nodes[i].epoch)
+}
+
+// listFirst is the List before the walk, and the Get of the newest checkpoint.
+// That they are one step takes nothing away: whoever gets one that is not the
+// newest any more is like one who got it in time and slept, and whoever finds it
+// deleted lists again.
+func (w *world) listFirst(s *state, i int, newest position) verb {
+	n := &s.nodes[i]
+	if w.superseded(s, i, newest) {
+		w.die(n)
+		return gives
+	}
+	if newest > n.start {
+		w.load(s, i, newest)
+	}
+	n.walk()
+	return lists
+}
+
+// load begins at a checkpoint. A reader who listed the claims before it was
+// there goes on to its epoch.
+func (w *world) load(s *state, i int, p position) {
+	n := &s.nodes[i]
+	n.start, n.at = p, p
+	n.view = s.saved(p.epoch())
+	n.have, n.ahead = 0, 0
+	if w.reader(i) {
+		n.epoch = max(n.epoch, uint8(p.epoch()+1))
+	}
+}
+
+// walk goes on at the slot at, or ends at the node's own epoch.
+func (n *node) walk() {
+	n.stage, n.look = walking, 0
+	if n.at.epoch() >= int(n.epoch) {
+		n.stage = relisting
+		n.have, n.ahead = 0, 0
+	}
+}
+
+// get is the Get of the next slot, or the answer that was read ahead.
+func (w *world) get(s *state, i int) verb {
+	n := &s.nodes[i]
+	c := s.cell(n.at)
+	if n.have != 0 {
+		c = n.have - 1
+	}
+	if c != absent {
+		return w.take(s, i, c)
+	}
+	n.have, n.ahead = 0, 0
+	older := n.at.epoch()+1 < int(n.epoch)
+	if !w.reader(i) && (w.holeIsEnd || w.sealNewestOnly && older || w.listedOnly && n.at.slot() == 0) {
+		n.pass()
+		return passesHole
+	}
+	n.look = uint8(n.at.epoch() + 1)
+	if w.noRecheck || !older {
+		w.end(s, i)
+	} else {
+		n.stage = rechecking
+	}
+	return meetsHole
+}
+
+// take applies what lies in the slot at.
+func (w *world) take(s *state, i int, c content) verb {
+	n := &s.nodes[i]
+	n.stage, n.look = walking, 0
+	if c == seal {
+		n.pass()
+		return passesSeal
+	}
+	if n.at.slot() == 0 && c == data && !w.noCompare && s.epoch(n.at.epoch()).head != n.view {
+		n.have, n.ahead = 0, 0
+		n.stage = differing
+		return findsDifferent
+	}
+	n.at++
+	n.have, n.ahead = n.ahead, 0
+	return gets
+}
+
+// pass goes on to the next epoch.
+func (n *node) pass() {
+	n.view = n.view.with(n.at.epoch(), n.at.slot())
+	n.at = n.at.nextEpoch()
+	n.have, n.ahead = 0, 0
+	n.walk()
+}
+
+// recheck asks whether a later epoch has begun: then the hole is none.
+func (w *world) recheck(s *state, i int) verb {
+	n := &s.nodes[i]
+	if c := s.cell(at(int(n.look), 0)); c == data || c == other {
+		n.stage, n.look = begunLater, 0
+		return findsBegun
+	}
+	if n.look++; n.look >= n.epoch {
+		w.end(s, i)
+	}
+	return findsNotBegun
+}
+
+// end takes the slot at for the end of its epoch. A reader has found the end of
+// the log; a claimant sends a SEAL.
+func (w *world) end(s *state, i int) {
+	n := &s.nodes[i]
+	if w.reader(i) {
+		n.stage, n.look = relisting, 0
+		return
+	}
+	e, slot := s.epoch(n.at.epoch()), n.at.slot()
+	if w.sealBeyond {
+		for k := w.slots; k > slot; k-- {
+			if e.cell(k) != absent {
+				slot = k + 1
+				break
+			}
+		}
+	}
+	e.seals |= 1 << slot
+	n.look = uint8(slot)
+	n.stage = sealing
+}
+
+// startOver is the List of one who met what should not be. It can only be if
+// there is a checkpoint that he does not know.
+func (w *world) startOver(s *state, i int, newest position) (verb, faults) {
+	n := &s.nodes[i]
+	deaf := w.differIsCorrupt && n.stage == differing || w.missingCorrupt && n.stage == missing
+	switch {
+	case w.superseded(s, i, newest):
+		w.die(n)
+		return gives, sound
+	case newest <= n.start || deaf:
+		w.die(n)
+		return meetsCorrupt, w.alarm(falseCorrupt)
+	}
+	w.reload(s, i, newest)
+	return startsOver, sound
+}
+
+// reload starts over from the newest checkpoint.
+func (w *world) reload(s *state, i int, newest position) {
+	if !w.noReload {
+		w.load(s, i, newest)
+	}
+	s.nodes[i].walk()
+}
+
+// alarm is f, if alarms count.
+func (w *world) alarm(f faults) faults {
+	if w.alarms() {
+		return f
+	}
+	return sound
+}
+
+// seal creates the SEAL that was sent.
+func (w *world) seal(s *state, i int) verb {
+	n := &s.nodes[i]
+	e, slot := s.epoch(n.at.epoch()), int(n.look)
+	if e.cell(slot) == absent || w.overwrites {
+		e.put(slot, seal)
+		n.pass()
+		return creates
+	}
+	if w.sealUnread {
+		n.pass()
+		return believesUnread
+	}
+	n.stage, n.look = taken, 0
+	return meetsTaken
+}
+
+// getTaken reads what was faster than the SEAL.
+func (w *world) getTaken(s *state, i int) verb {
+	n := &s.nodes[i]
+	if c := s.cell(n.at); c != absent {
+		w.take(s, i, c)
+		return getsAgain
+	}
+	if w.vanishedHole {
+		w.end(s, i)
+		return meetsHole
+	}
+	n.stage = listing
+	return vanishes
+}
+
+// relist is the List after the walk.
+func (w *world) relist(s *state, i int, newest position) (verb, faults) {
+	n := &s.nodes[i]
+	skip := w.noSecondList && !w.reader(i) || w.replayOnce && w.reader(i)
+	switch {
+	case !skip && w.superseded(s, i, newest):
+		w.die(n)
+		return gives, sound
+	case !skip && newest > n.start:
+		w.reload(s, i, newest)
+		return startsOver, sound
+	case w.reader(i):
+		f := s.judgeReplay(n)
+		w.die(n)
+		return ends, f
+	}
+	n.send(s)
+	return listsClean, sound
+}
+
+// send sends the header: from then on it may land.
+func (n *node) send(s *state) {
+	e := s.epoch(int(n.epoch))
+	if n.alt&1 == 0 {
+		e.head = n.view.before(int(n.epoch))
+		e.flags |= headed
+	} else {
+		e.alt |= 1
+	}
+	n.stage = heading
+}
+
+// head creates the header that was sent.
+func (w *world) head(s *state, i int) (verb, faults) {
+	n := &s.nodes[i]
+	e := s.epoch(int(n.epoch))
+	mine := data
+	if n.alt&1 != 0 {
+		mine = other
+	}
+	switch c := e.cell(0); {
+	case c == absent || w.overwrites:
+		e.put(0, mine)
+	case c == seal && !w.existsIsMine:
+		w.die(n)
+		return gives, sound
+	case c != mine && c != seal:
+		w.die(n)
+		return meetsForeign, w.alarm(falseForeign)
+	}
+	n.own(s)
+	return owns, sound
+}
+
+// own begins the epoch.
+func (n *node) own(s *state) {
+	s.epoch(int(n.epoch)).flags |= begun
+	*n = node{stage: owning, epoch: n.epoch, start: n.start, at: at(int(n.epoch), 1), view: n.view, alt: n.alt}
+}

@@ -1,0 +1,105 @@
+package model
+
+import "fmt"
+
+// world is one model: how many of what there are, what the nodes do besides the
+// common, and which rules they keep.
+type world struct {
+	epochs int // claims that succeed
+	slots  int // of DATA in each epoch
+	nodes  int // that write
+	depth  int // slots that fly at once
+	saves  int // checkpoints that are written
+
+	follow  bool // a node, one at a time, may read along before it claims, and an owner step down and keep what it has
+	standby bool // nodes may claim from where such a node may stand, without showing it before
+	replay  bool // one more node replays the log, again and again
+	window  bool // who walks reads a slot ahead
+
+	// Lists of checkpoints take time: one may miss a checkpoint that appears
+	// and an older one that is deleted while it runs. Nothing is reduced then.
+	slowList bool
+
+	live bool // from every state everybody alone gets to an end, and a fresh claim to an owner
+
+	unreduced bool // states that only differ in what nobody will ever see are kept apart
+	rules
+
+	plain bool // set by explore: no rule is broken that the reductions rely on
+}
+
+func (w *world) String() string {
+	s := fmt.Sprintf("%d epochs, %d slots, %d nodes, depth %d, %d checkpoints", w.epochs, w.slots, w.nodes, w.depth, w.saves)
+	for _, o := range []struct {
+		on   bool
+		name string
+	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
+		if o.on {
+			s += ", " + o.name
+		}
+	}
+	return s
+}
+
+// rules names what a test breaks on purpose. The zero value keeps every rule.
+// Where storage/journal has a field of the same name it means the same, but that
+// differIsCorrupt is two here.
+type rules struct {
+	claimUnread     bool // a claim that meets ErrExists counts as made
+	resumeByNode    bool // a node that died goes on under its claim, if that is the newest
+	sealNewestOnly  bool // of the earlier epochs only the newest one gets a SEAL
+	holeIsEnd       bool // a missing slot ends an epoch without a SEAL
+	listedOnly      bool // an epoch is passed over if nothing of it is listed
+	sealBeyond      bool // the SEAL goes behind the last slot that is there, not into the first hole
+	sealUnread      bool // a SEAL that meets ErrExists counts as placed
+	noSecondList    bool // the checkpoints are not listed again before the header
+	noReload        bool // who finds a newer checkpoint goes on from where he stands
+	differIsCorrupt bool // a header that does not agree is taken for damage, without a List
+	missingCorrupt  bool // so is a slot that is missing before an epoch that has begun
+	unsealedHeader  bool // the header is written before all epochs are sealed
+	headerLate      bool // slots are written before the header is durable
+
+	ackOutOfOrder bool // a slot is acknowledged as soon as it is durable itself
+	ackDuplicate  bool // a duplicate is answered from a slot in flight
+	unknownIsDone bool // an unknown outcome counts as success
+	existsIsMine  bool // a slot that meets ErrExists counts as written
+	reuseSlot     bool // a slot of which a Get finds nothing counts as failed, and is used again
+	saveUnacked   bool // a checkpoint holds slots that are still flying
+	saveUnheaded  bool // a checkpoint is written before the header is durable
+	keepUnacked   bool // an owner that steps down keeps slots that were flying
+
+	deleteSeals  bool // SEALs below a checkpoint are deleted like DATA
+	deleteEarly  bool // DATA is deleted as soon as the checkpoint has been sent
+	deleteBeyond bool // so is the slot at the checkpoint
+	sweepBlind   bool // older checkpoints are deleted without looking for a higher claim
+
+	readerTrusts bool // a reader believes every SEAL
+	noHeaderWay  bool // headers do not tell the way: a reader believes a SEAL if there is a next header
+	replayOnce   bool // a replay does not list the checkpoints again
+
+	// Of the bucket.
+	overwrites bool // a Create replaces what is there
+	staleList  bool // a List may lack what was created before it began
+
+	// Safety does not need these: worlds without them are sound (TestSpare).
+	noRecheck    bool // nobody looks for headers of later epochs before he seals
+	noCompare    bool // nobody who walks compares the header's way with his own
+	vanishedHole bool // a slot that was taken and is gone is a hole again
+	noStop       bool // a checkpoint of a later epoch does not end an attempt
+}
+
+// kept reports whether the rules that the reductions rely on are kept.
+func (r rules) kept() bool {
+	r.noRecheck, r.noCompare, r.vanishedHole, r.noStop = false, false, false, false
+	return r == rules{}
+}
+
+// alarms reports whether the mutation is one that the code detects at work, as
+// ErrCorrupt or ErrForeign. In the others whoever detects something just stops,
+// so that the search goes on to what happens where nobody does.
+func (r rules) alarms() bool {
+	return r.kept() || r.claimUnread || r.reuseSlot || r.differIsCorrupt || r.missingCorrupt || r.saveUnheaded
+}
+
+// shared reports whether two kinds of bytes may be written to one slot.
+func (r rules) shared() bool { return r.claimUnread || r.resumeByNode || r.reuseSlot }
