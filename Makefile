@@ -53,6 +53,7 @@ e2e: build services
 	go test -count=1 -timeout 20m ./e2e/...
 
 soak: build services
+	WEIR_SOAK=1 go test -count=1 -timeout 60m -v ./storage/journal/model
 	WEIR_SOAK=1 go test -count=1 -timeout 170m -v -p 1 ./e2e/...
 
 fuzz:

@@ -214,6 +214,6 @@ func TestSlowReplay(t *testing.T) {
 	t.Logf("after %d steps: %v", len(r.trace), r.faults)
 	r.tell(t)
 	if r.faults&incomplete == 0 {
-		t.Errorf("%v; if that is so, FORMAT.md asks for too much (rule 9)", r.faults)
+		t.Errorf("%v; if that is so, FORMAT.md asks the bucket for too much", r.faults)
 	}
 }
