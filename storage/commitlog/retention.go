@@ -2,14 +2,12 @@ package commitlog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/segment"
 )
 
@@ -144,7 +142,7 @@ func (m *maintainer) leftovers() error {
 			}
 			after = keys[len(keys)-1]
 			if dead := l.unknown(epoch, prefix, keys); len(dead) > 0 {
-				if err := l.bucket.Delete(m.ctx, dead...); err != nil && !errors.Is(err, storage.ErrUnknown) {
+				if err := l.bucket.Delete(m.ctx, dead...); err != nil {
 					return err
 				}
 				l.log.Info("segments that were never installed are deleted", "shard", l.shard, "epoch", epoch, "segments", len(dead))

@@ -17,7 +17,7 @@ type Upkeep struct {
 	Bytes   int64         // when the slots since the last time have so many bytes; 32 MiB
 	Slots   int           // or when they are so many; 2,000
 	Age     time.Duration // or when the last time is so long ago; 10 minutes
-	Grace   time.Duration // between the last use of an object and its deletion, at least; a minute
+	Grace   time.Duration // until a log that is idle makes a pass for what is left to delete; a minute
 	Segment int           // bytes of a segment; 16 MiB, less where the bucket prefers that
 	Keys    int           // that compaction keeps in memory at once; 1,048,576, which take 40 MB
 	Off     bool          // never: the log is its slots
@@ -141,6 +141,7 @@ func (m *maintainer) run() {
 		if answer == nil && (m.log.now().Sub(m.last) < wait || !m.due()) {
 			continue
 		}
+		bytes, slots := m.bytes.Load(), m.slots.Load()
 		err := m.pass()
 		for answer != nil && err == nil && m.more {
 			err = m.pass()
@@ -149,6 +150,8 @@ func (m *maintainer) run() {
 		if err != nil && m.ctx.Err() == nil {
 			m.log.log.Warn("upkeep of the log did not get through, it is tried again", "shard", m.log.shard, "err", err)
 			m.last, wait = m.log.now(), m.o.retry()
+			m.bytes.Add(bytes) // what was due is due again
+			m.slots.Add(slots)
 		}
 		if answer != nil {
 			answer <- err
