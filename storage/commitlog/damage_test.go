@@ -130,3 +130,29 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	}
 	sound(t, b)
 }
+
+// A partition that cannot be rewritten, and has more than a pass takes, does not
+// keep the others from it.
+func TestStuckPartitionHarmsNoOther(t *testing.T) {
+	b := mem.New()
+	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })
+	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
+	for range 6 {
+		appended(t, l, Append{Topic: bad.ID, Batch: batch(strings.Repeat("x", 40_000))})
+	}
+	appended(t, l, Append{Topic: good.ID, Batch: batch("b")})
+	l.mu.RLock()
+	slot := l.state.topics[bad.ID].partitions[0].index[0].position()
+	l.mu.RUnlock()
+	must(l.Close())
+
+	s := &spoiled{b, journal.SlotKey(0, slot), func(b []byte) []byte { return b }}
+	l = open(t, s, tiny, func(o *Options) { o.TailBytes = 1; o.Upkeep.Bytes = 1 << 16; o.Upkeep.Slots = 1 << 20 })
+	s.spoil = kinds()["zeros"]
+	maintained(t, l)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if p := l.state.topics[good.ID].partitions[0]; len(p.pieces) != 1 || len(p.index) != 0 {
+		t.Errorf("%d pieces and %d runs in slots of the sound partition", len(p.pieces), len(p.index))
+	}
+}

@@ -29,26 +29,28 @@ type job struct {
 // who is faster than this.
 func (m *maintainer) rewrite() error {
 	m.more = false
-	jobs, more := m.log.jobs(2 * m.o.Bytes)
+	jobs, more := m.log.jobs(2*m.o.Bytes, m.stuck)
 	if len(jobs) == 0 {
 		return nil
 	}
 	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
 	w.fetch(jobs)
+	stuck := len(m.stuck)
 	err := w.all(jobs)
-	m.more = more && w.moved > 0
+	m.more = more && (w.moved > 0 || len(m.stuck) > stuck)
 	return err
 }
 
 // jobs lists the runs of the oldest slots, about limit bytes of them, those of
-// large partitions first. more: there are younger ones.
-func (l *Log) jobs(limit int64) (jobs []job, more bool) {
+// large partitions first, without the partitions that are stuck. more: there are
+// younger ones.
+func (l *Log) jobs(limit int64, stuck map[placeKey]bool) (jobs []job, more bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	sizes := make(map[journal.Position]int64)
 	for _, t := range l.state.topics {
 		for _, p := range t.partitions {
-			for i := range p.index {
+			for i := 0; i < len(p.index) && !stuck[p.key]; i++ {
 				sizes[p.index[i].position()] += int64(p.index[i].size)
 			}
 		}
@@ -75,7 +77,7 @@ func (l *Log) jobs(limit int64) (jobs []job, more bool) {
 	for _, t := range l.state.topics {
 		for _, p := range t.partitions {
 			j := job{key: p.key}
-			for i := range p.index {
+			for i := 0; i < len(p.index) && !stuck[p.key]; i++ {
 				if last.Before(p.index[i].position()) {
 					break
 				}
@@ -118,7 +120,8 @@ func (w *rewriter) all(jobs []job) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt):
 			// What cannot be read stays where it is, and is reported there.
-			// Its slots, and all behind them, are kept.
+			// Its slots, and all behind them, are kept. Other partitions go on.
+			w.m.stuck[j.key] = true
 			w.m.log.log.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
 		case err != nil:
 			return err

@@ -67,6 +67,8 @@ type maintainer struct {
 	mine    int64            // bytes of entries that the pass under way has proposed
 	more    bool             // the last pass has left something for the next
 
+	stuck    map[placeKey]bool  // has a run that cannot be read: not rewritten until tried again
+	tried    time.Time          // when all partitions were tried last
 	horizons map[placeKey]int64 // ms since 1970: when tombstones that compaction has met may go
 	spoiled  map[placeKey]bool  // has a piece that cannot be read: not compacted by this owner any more
 }
@@ -81,7 +83,7 @@ func newMaintainer(l *Log, o Options) *maintainer {
 	m := &maintainer{
 		log: l, o: o.Upkeep.withDefaults(o.Bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
-		horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
+		stuck: make(map[placeKey]bool), horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m
@@ -140,6 +142,10 @@ func (m *maintainer) run() {
 		}
 		if answer == nil && (m.log.now().Sub(m.last) < wait || !m.due()) {
 			continue
+		}
+		if answer != nil || m.log.now().Sub(m.tried) >= m.o.Age {
+			clear(m.stuck)
+			m.tried = m.log.now()
 		}
 		bytes, slots := m.bytes.Load(), m.slots.Load()
 		err := m.pass()
