@@ -3,6 +3,7 @@ package model
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,8 @@ func (w *world) do(x act) {
 		w.mu.Unlock()
 	case opGrow, opRecreate:
 		w.changeTopic(x)
+	case opKeep:
+		w.keep(x)
 	default:
 		w.card(g, x)
 	}
@@ -120,6 +123,28 @@ func (w *world) land(x act) {
 	if n.bucket.LandOne() {
 		w.say("a PUT of a process at %s lands", n.addr)
 	}
+}
+
+// keep lets one of those that have not heard that they are not the owner begin a
+// pass of upkeep.
+func (w *world) keep(x act) {
+	w.mu.Lock()
+	all := slices.Clone(w.all)
+	w.mu.Unlock()
+	all = slices.DeleteFunc(all, func(n *node) bool { return n.leads() == nil })
+	if len(all) == 0 {
+		return
+	}
+	n := all[int(x.a)%len(all)]
+	log := n.leads()
+	if log == nil {
+		return // it has just found out
+	}
+	w.say("node %s begins a pass of upkeep", n.addr)
+	n.gone.Go(func() {
+		err := log.Maintain(context.Background())
+		w.say("upkeep of node %s, epoch %d, is through: %v", n.addr, log.Epoch(), err)
+	})
 }
 
 // changeTopic grows a topic, or deletes it and creates it again.
@@ -276,10 +301,7 @@ func (w *world) confirm() {
 		w.startNode("n0")
 	}
 	for _, n := range all {
-		n.mu.Lock()
-		log, dead := n.log, n.dead
-		n.mu.Unlock()
-		if log != nil && !dead && log.Err() == nil {
+		if log := n.leads(); log != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), callTime)
 			log.Confirm(ctx)
 			cancel()

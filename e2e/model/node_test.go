@@ -65,7 +65,7 @@ func (w *world) startNode(addr string) {
 // lead is cloud.go in small: take over, serve until the log is lost.
 func (n *node) lead(ctx context.Context) {
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 1 << 20, Window: 2, Upkeep: commitlog.Upkeep{Off: true},
+		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 8 << 10, Window: 2, Upkeep: onCall(n.w.s),
 		Log: n.w.slog, Mutations: n.w.rules.log,
 	})
 	if err != nil {
@@ -103,6 +103,12 @@ func (n *node) lead(ctx context.Context) {
 	log.Close()
 }
 
+// onCall is upkeep that is done only when the schedule says so, into small
+// segments.
+func onCall(s schedule) commitlog.Upkeep {
+	return commitlog.Upkeep{Segment: s.segment, Age: 1000 * time.Hour, Grace: 1000 * time.Hour}
+}
+
 func (n *node) isDead() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -137,6 +143,17 @@ func (n *node) owned() (*commitlog.Log, error) {
 	return log, nil
 }
 
+// leads returns the log of a node that lives and believes that it owns it, else
+// nil.
+func (n *node) leads() *commitlog.Log {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.log == nil || n.dead || n.log.Err() != nil {
+		return nil
+	}
+	return n.log
+}
+
 // forget takes a node out of the list of those that lead or may.
 func (w *world) forget(n *node) {
 	w.mu.Lock()
@@ -165,10 +182,7 @@ func (w *world) leader() *commitlog.Log {
 	w.mu.Unlock()
 	var best *commitlog.Log
 	for _, n := range all {
-		n.mu.Lock()
-		log, dead := n.log, n.dead
-		n.mu.Unlock()
-		if log != nil && !dead && log.Err() == nil && (best == nil || log.Epoch() > best.Epoch()) {
+		if log := n.leads(); log != nil && (best == nil || log.Epoch() > best.Epoch()) {
 			best = log
 		}
 	}

@@ -33,11 +33,13 @@ const (
 	opAge      // more buffers come and go than the cloud remembers
 	opBad      // readings that the cloud refuses for good
 	ops
+
+	opKeep // an owner, or one that believes that it is, begins a pass of upkeep; keep draws it
 )
 
 func (o op) String() string {
 	return [...]string{"publish", "sync", "kill", "boot", "cut", "net", "nodeKill", "nodeStart", "land", "wait",
-		"slow", "trouble", "grow", "recreate", "backup", "restore", "damage", "age", "bad"}[o]
+		"slow", "trouble", "grow", "recreate", "backup", "restore", "damage", "age", "bad", opKeep: "keep"}[o]
 }
 
 // weights are how often each event comes, if it is part of the schedule.
@@ -72,13 +74,14 @@ type schedule struct {
 	frame    int           // items per read of the simulated card
 	pace     time.Duration // of link and bucket at the start
 	restart  bool          // before the end the gateways are restarted once more
+	segment  int           // bytes that the upkeep aims at
 	acts     []act
 	trace    bool // note what happens
 }
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d gateways, %d nodes, window %d, batch %d, frame %d, pace %v, restart %v:", s.seed, s.gateways, s.addrs, s.window, s.batch, s.frame, s.pace, s.restart)
+	fmt.Fprintf(&b, "seed %d: %d gateways, %d nodes, window %d, batch %d, frame %d, pace %v, restart %v, segment %d:", s.seed, s.gateways, s.addrs, s.window, s.batch, s.frame, s.pace, s.restart, s.segment)
 	for _, a := range s.acts {
 		fmt.Fprintf(&b, " %v", a)
 	}
@@ -124,7 +127,26 @@ func draw(seed uint64, only []op) schedule {
 		}
 		s.acts = append(s.acts, act{o, rng.Uint32(), rng.Uint32(), waits[rng.IntN(len(waits))]})
 	}
+	s.keep(rand.New(rand.NewPCG(seed, 2)))
 	return s
+}
+
+// keep puts upkeep into four of five schedules. The other events stay as they are:
+// the seeds from which mutations count are those without upkeep, too.
+func (s *schedule) keep(rng *rand.Rand) {
+	s.segment = 1 << (9 + rng.IntN(6))
+	if rng.IntN(5) == 0 {
+		return
+	}
+	often := 2 + rng.IntN(8)
+	acts := s.acts
+	s.acts = nil
+	for _, a := range acts {
+		s.acts = append(s.acts, a)
+		if rng.IntN(often) == 0 {
+			s.acts = append(s.acts, act{op: opKeep, a: rng.Uint32()})
+		}
+	}
 }
 
 // shrink takes events away as long as run still fails in the same way. The

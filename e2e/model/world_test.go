@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -60,7 +59,7 @@ type world struct {
 	t      *testing.T
 	s      schedule
 	rules  rules
-	bucket storage.Bucket
+	bucket archive
 	gws    []*gateway
 	nodeNo int
 	books  []*reading
@@ -113,19 +112,32 @@ func run(t *testing.T, s schedule, r rules, newDisk func(*world, int) disk) (lin
 				time.Sleep(a.wait)
 			}
 		}
-		err = w.settle()
-		if err == nil {
-			err = w.audit()
-		}
-		w.close()
-		if err == nil {
-			err = w.check()
-		}
+		err = w.judge()
 		if failed := w.failure(); failed != nil {
 			err = failed
 		}
 	})
 	return lines, err
+}
+
+// judge lets the world come to rest and compares the books.
+func (w *world) judge() error {
+	var l *ledger
+	err := w.settle()
+	if err == nil {
+		l, err = w.read()
+	}
+	if err == nil {
+		err = w.audit(l)
+	}
+	w.close()
+	if err == nil {
+		err = w.reread(l)
+	}
+	if err == nil {
+		err = w.check()
+	}
+	return err
 }
 
 func newWorld(t *testing.T, s schedule, r rules) *world {
@@ -138,9 +150,9 @@ func newWorld(t *testing.T, s schedule, r rules) *world {
 		w.slog = slog.New(slog.NewTextHandler(t.Output(), nil))
 		w.logger = w.slog
 	}
-	w.bucket = mem.New()
+	w.bucket = archive{mem.New(), mem.New()}
 	if r.cloud.Overwrites {
-		w.bucket = overwriting{w.bucket}
+		w.bucket = archive{overwriting{w.bucket.Bucket}, overwriting{w.bucket.kept}}
 	}
 	return w
 }
