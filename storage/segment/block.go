@@ -80,9 +80,10 @@ func (b *Block) take(batch record.Batch) {
 }
 
 // timeOf is the highest timestamp of the records of a batch, which compaction
-// may have emptied.
+// may have emptied. A control batch has none: who looks for a time looks for
+// messages.
 func timeOf(b record.Batch) int64 {
-	if b.Count() == 0 {
+	if b.Count() == 0 || b.Control() {
 		return NoTime
 	}
 	return b.MaxTimestamp()
