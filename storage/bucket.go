@@ -54,8 +54,9 @@ var (
 // A Bucket that holds connections or files also implements io.Closer.
 type Bucket interface {
 	// Create stores body under key. On nil the object is complete and
-	// durable, and every later Get and List in any process sees it. The
-	// bucket neither keeps nor changes body after it returns.
+	// durable, and every later Get and List in any process sees it. No copy of
+	// it is under way any more: once deleted it does not come back. The bucket
+	// neither keeps nor changes body after it returns.
 	//
 	// Errors: ErrExists when the name is taken, by an object that is complete
 	// and durable too; ErrUnknown when nobody can say whether the object was
@@ -75,6 +76,7 @@ type Bucket interface {
 	// greater than after, in byte order of the whole key. Fewer than max
 	// means: there are no more. Both prefix and after are the beginning of a
 	// valid key, which need not exist and need not end at a slash, or empty.
+	// What is created or deleted while it runs it may show or not.
 	List(ctx context.Context, prefix, after string, max int) ([]string, error)
 
 	// Delete removes the objects. Keys that do not exist are no error. On nil

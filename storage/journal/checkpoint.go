@@ -168,14 +168,19 @@ func (j *Journal) save(ctx context.Context, pos Position, body []byte) error {
 // state may differ.
 func (j *Journal) preserve(ctx context.Context, p checkpoint, raw []byte) error {
 	key, st := checkpointKey(j.store.shard, p.pos), j.patient()
-	if !slices.Contains(j.older, p.pos) {
+	first := !slices.Contains(j.older, p.pos)
+	if first {
 		j.older = append(j.older, p.pos) // it may appear, whatever comes now
+		j.echoes = append(j.echoes, p.pos)
 	}
 	if j.rules.deleteEarly {
 		go func() { _ = st.create(j.ctx, key, raw) }()
 		return nil
 	}
-	err := st.create(ctx, key, raw)
+	clear, err := st.createClear(ctx, key, raw)
+	if first && clear {
+		j.echoes = j.echoes[:len(j.echoes)-1]
+	}
 	if !errors.Is(err, storage.ErrExists) {
 		return err
 	}

@@ -75,7 +75,7 @@ func TestCheckpointAndTruncate(t *testing.T) {
 		synctest.Wait()
 		truncate(t, j, Position{}, pos)
 		closeClean(t, j)
-		holds(t, b, "1/3 CHECKPOINT", "1/3 DATA")
+		holds(t, b, "1/3 CHECKPOINT", "1/3 DATA", "1/0 TOMBSTONE")
 
 		second := &book{}
 		j = open(t, b, second)
@@ -83,15 +83,15 @@ func TestCheckpointAndTruncate(t *testing.T) {
 		if second.restored != 1 || j.Checkpointed() != pos {
 			t.Errorf("restored %d times, newest checkpoint %v", second.restored, j.Checkpointed())
 		}
-		holds(t, b, "1/3 CHECKPOINT", "1/3 DATA", "1/4 SEAL", "2/0 HEADER")
+		holds(t, b, "1/3 CHECKPOINT", "1/3 DATA", "1/4 SEAL", "2/0 HEADER", "1/0 TOMBSTONE")
 
 		// Nothing is applied in this epoch yet.
 		truncate(t, j, pos, saved(t, j, second))
-		holds(t, b, "2/1 CHECKPOINT", "1/4 SEAL")
+		holds(t, b, "2/1 CHECKPOINT", "1/4 SEAL", "1/0 TOMBSTONE", "2/0 TOMBSTONE")
 		truncate(t, j, Position{}, saved(t, j, second, "d"))
 		write(t, j, "e")
 		closeClean(t, j)
-		holds(t, b, "2/2 CHECKPOINT", "1/4 SEAL", "2/2 DATA")
+		holds(t, b, "2/2 CHECKPOINT", "1/4 SEAL", "2/2 DATA", "1/0 TOMBSTONE", "2/0 TOMBSTONE")
 
 		reader := &book{}
 		end, err := Replay(t.Context(), Options{Bucket: b}, reader)
@@ -106,8 +106,9 @@ func TestCheckpointAndTruncate(t *testing.T) {
 }
 
 // TestRecoveryCost: what lies before the checkpoint costs nothing, deleted or
-// not: one List of claims, two of checkpoints, a Get of the checkpoint and those
-// of the slots behind it.
+// not: one List of claims, two of checkpoints (for a reader one, and one of
+// tombstones), a Get of the checkpoint (a reader looks again whether it is there)
+// and those of the slots behind it.
 func TestRecoveryCost(t *testing.T) {
 	cost := func(t *testing.T, below int, deleted bool) (calls map[string]int) {
 		synctest.Test(t, func(t *testing.T) {
@@ -155,7 +156,7 @@ func TestRecoveryCost(t *testing.T) {
 	want := map[string]int{
 		"owner list epoch": 1, "owner create epoch": 1, "owner list checkpoint": 2, "owner get checkpoint": 1,
 		"owner get log": 2, "owner create log": 2, // DATA and a hole; the SEAL and the header
-		"reader list epoch": 1, "reader list checkpoint": 2, "reader get checkpoint": 1,
+		"reader list epoch": 1, "reader list checkpoint": 1, "reader get checkpoint": 2, "reader list tombstone": 1,
 		"reader get log": 4, // DATA, SEAL, header, a hole
 	}
 	for _, below := range []int{5, 500} {
@@ -323,10 +324,14 @@ func TestCheckpointUnknown(t *testing.T) {
 				if tries[storagetest.Delete] < 2 {
 					t.Error("not repeated")
 				}
-				holds(t, disk, "1/3 CHECKPOINT")
+				holds(t, disk, "1/3 CHECKPOINT", "1/0 TOMBSTONE")
 				newer := saved(t, j, s, "c")
 				truncate(t, j, pos, newer)
-				holds(t, disk, "1/4 CHECKPOINT")
+				if fate == storagetest.Fail {
+					holds(t, disk, "1/4 CHECKPOINT", "1/0 TOMBSTONE")
+				} else { // 1/3 may appear once more
+					holds(t, disk, "1/4 CHECKPOINT", "1/0 TOMBSTONE", "1/3 TOMBSTONE")
+				}
 				way.Land()
 				closeClean(t, j)
 				next := &book{}
@@ -374,12 +379,12 @@ func TestCheckpointOfFenced(t *testing.T) {
 		write(t, j2, "c")
 		synctest.Wait()
 		truncate(t, j1, Position{}, saved(t, j1, s1))
-		holds(t, disk, "1/3 CHECKPOINT", "1/3 SEAL", "2/0 HEADER", "2/1 DATA")
+		holds(t, disk, "1/3 CHECKPOINT", "1/3 SEAL", "2/0 HEADER", "2/1 DATA", "1/0 TOMBSTONE")
 		s3 := &book{}
 		j3 := open(t, disk, s3)
 		s3.has(t, "1/1:a", "1/2:b", "2/1:c")
 		truncate(t, j3, Position{}, saved(t, j3, s3))
-		holds(t, disk, "3/1 CHECKPOINT", "1/3 SEAL", "2/2 SEAL")
+		holds(t, disk, "3/1 CHECKPOINT", "1/3 SEAL", "2/2 SEAL", "1/0 TOMBSTONE", "3/0 TOMBSTONE")
 		if err := j1.Confirm(t.Context()); !errors.Is(err, ErrFenced) {
 			t.Error(err)
 		}

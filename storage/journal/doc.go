@@ -7,13 +7,14 @@
 // acknowledged slot any more. Once the header of its own epoch
 // (`<shard>/log/<E>/0`) is durable it is the owner and writes slots 1, 2, … of
 // that epoch. The log is the epochs in order, each up to its SEAL. From time to
-// time the owner stores its state as a checkpoint and deletes slots before it.
+// time the owner stores its state as a checkpoint and deletes slots before it, when
+// a tombstone (`<shard>/tombstone/<E>-<slot>`) tells those who read without a claim.
 //
-// Safety rests on two things only: of several Creates of one name exactly one
-// succeeds, and Get and List see every Create that returned before they began. No
-// clock, no lease and no heartbeat is part of the argument. What each rule is for
-// stands beside the code that obeys it; FORMAT.md beside this file gives the bytes
-// and the rules in full.
+// Safety rests on three things only: of several Creates of one name exactly one
+// succeeds, one that has returned nil has no copy under way, and Get and List see
+// every Create that returned before they began. No clock, no lease and no heartbeat
+// is part of the argument. What each rule is for stands beside the code that obeys
+// it; FORMAT.md beside this file gives the bytes and the rules in full.
 //
 // The way of an entry: Write takes the next slot and starts its Create
 // (write.go) → create again with the same bytes until the outcome is known

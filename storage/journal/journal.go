@@ -189,6 +189,8 @@ type Journal struct {
 	upkeep chan struct{} // holds a token while a Checkpoint or Truncate is under way
 	way    way           // whoever holds upkeep; what the next checkpoint says of the log before it
 	older  []Position    // whoever holds upkeep; checkpoints that may be in the bucket, known durable or not
+	echoes []Position    // whoever holds upkeep; own checkpoints that may appear once more when they have been deleted
+	buried Position      // whoever holds upkeep; the newest tombstone of this owner
 	saved  Position      // guarded by mu; a copy of way.start
 }
 

@@ -28,6 +28,12 @@ func checkpointKey(shard uint32, p Position) string {
 	return fmt.Sprintf("%s%020d-%020d", checkpointPrefix(shard), p.Epoch, p.Slot)
 }
 
+func tombstonePrefix(shard uint32) string { return fmt.Sprintf("%04d/tombstone/", shard) }
+
+func tombstoneKey(shard uint32, p Position) string {
+	return fmt.Sprintf("%s%020d-%020d", tombstonePrefix(shard), p.Epoch, p.Slot)
+}
+
 // parseClaim returns the epoch that a key of the claims' listing names.
 func parseClaim(shard uint32, key string) (uint64, error) {
 	name, ok := strings.CutPrefix(key, claimPrefix(shard))

@@ -29,7 +29,7 @@ func TestFaultMatrix(t *testing.T) {
 	}
 	for _, name := range []string{
 		"claim create", "header create", "slot create", "slot get", "claims list", "checkpoints list",
-		"checkpoint create", "checkpoint get", "checkpoint delete", "header delete", "slot delete",
+		"checkpoint create", "checkpoint get", "checkpoint delete", "tombstone create", "header delete", "slot delete",
 	} {
 		if steps[name] == 0 {
 			t.Errorf("the matrix has no row for %s: %v", name, steps)
@@ -78,6 +78,8 @@ func step(key string) string {
 		return "claim"
 	case strings.HasPrefix(key, checkpointPrefix(3)):
 		return "checkpoint"
+	case strings.HasPrefix(key, tombstonePrefix(3)):
+		return "tombstone"
 	case key == SlotKey(3, Position{1, 0}) || key == SlotKey(3, Position{2, 0}):
 		return "header"
 	}
@@ -141,7 +143,7 @@ func (d *drama) play(t *testing.T, f fault) {
 		}
 		time.Sleep(2 * time.Minute)
 		if f.land > 0 {
-			w.late = append(w.late, way1, way2)
+			w.late = append(w.late, straggler{Faults: way1}, straggler{Faults: way2})
 		}
 		if w.audit(ctx); len(w.faults) > 0 {
 			t.Error(w.faults)

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,9 +32,11 @@ func (w *walker) recover(ctx context.Context, c Claim) error {
 // there is one beyond its start it forgets everything and starts over from that
 // (rules 2 and 9): slots before it may have been deleted under the walk, so it
 // may have taken a hole or a SEAL for the end of an epoch that went on, its own
-// SEAL included. Only a List that shows nothing new ends it.
+// SEAL included. Only a List that shows nothing new ends a recovery: its claim
+// keeps the checkpoints in place that the List has to show. A Replay has none. It
+// ends if its start is alive, and else lists until there is another.
 func (w *walker) settle(ctx context.Context, walk func(context.Context) error) error {
-	newest, err := w.newest(ctx)
+	newest, err := w.newest(ctx, w.start)
 	if err != nil {
 		return err
 	}
@@ -46,7 +49,15 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 		if err != nil && !strayed && !vanished || err == nil && w.store.rules.noSecondList {
 			return err
 		}
-		now, listErr := w.newest(ctx)
+		least := newest
+		if w.mine.Epoch == 0 && !vanished {
+			alive, aliveErr := w.alive(ctx)
+			if alive || aliveErr != nil {
+				return cmp.Or(aliveErr, err)
+			}
+			least = Position{w.start.Epoch, w.start.Slot + 1}
+		}
+		now, listErr := w.newest(ctx, least)
 		if listErr != nil {
 			return listErr
 		}
@@ -64,14 +75,32 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 	}
 }
 
-// newest lists the checkpoints and returns the newest, the zero Position if
-// there is none. A List that does not show what an earlier one did may have
-// missed its successor, which appeared meanwhile; the next one cannot.
-func (w *walker) newest(ctx context.Context) (Position, error) {
-	before := w.start
-	if n := len(w.listed); n > 0 {
-		before = w.listed[n-1]
+// alive reports whether nothing had been deleted from the start of this walk on
+// when it was called (rule 9): the start is still there, and no tombstone lies
+// there or beyond. Both are read now, after everything that the walk has read, and
+// in a bucket that gives no more than it must the one who lists the tombstones
+// sees all: they are never deleted.
+func (w *walker) alive(ctx context.Context) (bool, error) {
+	var after string
+	if !w.start.IsZero() {
+		there, err := w.store.has(ctx, checkpointKey(w.store.shard, w.start))
+		if err != nil || !there && !w.store.rules.startUnread {
+			return false, err
+		}
+		after = tombstoneKey(w.store.shard, Position{w.start.Epoch, w.start.Slot - 1})
 	}
+	keys, err := w.store.list(ctx, tombstonePrefix(w.store.shard), after, 1)
+	if err != nil {
+		return false, fmt.Errorf("list tombstones: %w", err)
+	}
+	return len(keys) == 0 || w.store.rules.graveUnread, nil
+}
+
+// newest lists the checkpoints and returns the newest, the zero Position if
+// there is none. There must be one at least, or after it: a List that shows none
+// may have missed it and its successor, which appeared meanwhile, and is repeated
+// for a while.
+func (w *walker) newest(ctx context.Context, least Position) (Position, error) {
 	for wait := firstWait; ; wait *= 2 {
 		if err := w.list(ctx); err != nil {
 			return Position{}, err
@@ -80,11 +109,11 @@ func (w *walker) newest(ctx context.Context) (Position, error) {
 		if n := len(w.listed); n > 0 {
 			newest = w.listed[n-1]
 		}
-		if !newest.Before(before) {
+		if !newest.Before(least) {
 			return newest, nil
 		}
 		if wait > 8*firstWait || !w.store.sleep(ctx, wait) {
-			return Position{}, fmt.Errorf("%w: %s was there and is gone, with none after it", ErrCorrupt, checkpointKey(w.store.shard, before))
+			return Position{}, fmt.Errorf("%w: there is neither %s nor a newer checkpoint, and one was", ErrCorrupt, checkpointKey(w.store.shard, least))
 		}
 	}
 }

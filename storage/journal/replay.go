@@ -31,9 +31,9 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	return w.pos, nil
 }
 
-// replay walks to the end of the log: a hole, or the SEAL of the newest epoch. A
-// hole or a SEAL is believed only because the List that follows shows no
-// checkpoint beyond the start of the walk (rule 9).
+// replay walks to the end of the log: a hole, or the SEAL of the newest epoch. It
+// is believed only because settle then finds that nothing had been deleted from
+// the start of the walk on (rule 9).
 func (w *walker) replay(ctx context.Context, newest uint64) error {
 	// A checkpoint was listed after the claims and may be of a newer epoch.
 	newest = max(newest, w.start.Epoch)

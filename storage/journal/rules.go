@@ -19,4 +19,7 @@ type rules struct {
 	deleteEarly     bool // slots and older checkpoints are deleted when the checkpoint has been sent
 	deleteBeyond    bool // slots at and behind the checkpoint are deleted, too
 	deleteSeals     bool // SEALs are deleted like DATA
+	noTombstone     bool // slots are deleted while older checkpoints may be there, or appear again
+	startUnread     bool // a replay does not look whether its start is still there
+	graveUnread     bool // a replay does not look for tombstones
 }

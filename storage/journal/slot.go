@@ -35,6 +35,7 @@ const (
 	typeData
 	typeSeal
 	typeCheckpoint
+	typeTombstone
 )
 
 func (t objectType) String() string {
@@ -49,6 +50,8 @@ func (t objectType) String() string {
 		return "SEAL"
 	case typeCheckpoint:
 		return "CHECKPOINT"
+	case typeTombstone:
+		return "TOMBSTONE"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
@@ -66,12 +69,12 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// object is a decoded claim, header, DATA, SEAL or checkpoint.
+// object is a decoded claim, header, DATA, SEAL, checkpoint or tombstone.
 type object struct {
 	typ     objectType
 	shard   uint32
 	pos     Position // what the key says; the slot of a claim is 0
-	author  uint64   // the epoch of who wrote it; above pos.Epoch in a SEAL
+	author  uint64   // the epoch of who wrote it; above pos.Epoch in a SEAL, and maybe in a tombstone
 	nonce   [16]byte // of the author's claim
 	entries []Entry
 }
@@ -146,7 +149,7 @@ func decode(p []byte) (object, error) {
 		author: binary.BigEndian.Uint64(p[offAuthor:]),
 		nonce:  [16]byte(p[offNonce:offCount]),
 	}
-	if flags := binary.BigEndian.Uint16(p[offFlags:]); flags != 0 || o.typ < typeClaim || o.typ > typeCheckpoint {
+	if flags := binary.BigEndian.Uint16(p[offFlags:]); flags != 0 || o.typ < typeClaim || o.typ > typeTombstone {
 		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, flags)
 	}
 	if len(p) > MaxSlot && o.typ != typeCheckpoint {
@@ -197,6 +200,8 @@ func (o *object) check() error {
 		ok = ok && o.pos.Slot > 0
 	case typeSeal:
 		ok = o.pos.Epoch > 0 && o.author > o.pos.Epoch && len(o.entries) == 0
+	case typeTombstone:
+		ok = o.pos.Epoch > 0 && o.author >= o.pos.Epoch && len(o.entries) == 0
 	}
 	if !ok {
 		return fmt.Errorf("%w: %v at %v by epoch %d with %d entries", ErrCorrupt, o.typ, o.pos, o.author, len(o.entries))
@@ -216,6 +221,11 @@ func dataObject(shard uint32, c Claim, slot uint64, entries []Entry) object {
 // earlier epoch.
 func sealObject(shard uint32, c Claim, pos Position) object {
 	return object{typ: typeSeal, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
+}
+
+// tombstoneObject is the tombstone that the owner with claim c puts at pos.
+func tombstoneObject(shard uint32, c Claim, pos Position) object {
+	return object{typ: typeTombstone, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
 }
 
 func (c Claim) encode(shard uint32) []byte {

@@ -23,6 +23,7 @@ func testClaim(epoch uint64) Claim {
 // samples are one object of each type, for round trips, goldens and the fuzzer.
 func samples() map[string][]byte {
 	seal := sealObject(7, testClaim(5), Position{3, 9})
+	tombstone := tombstoneObject(7, testClaim(5), Position{3, 8})
 	data := dataObject(7, testClaim(5), 2, []Entry{{Kind: 1, Body: []byte("one")}, {Kind: 65535}, {Kind: 0, Body: make([]byte, 300)}})
 	empty := dataObject(7, testClaim(5), 3, nil)
 	saved := checkpointObject(7, testClaim(5), testCheckpoint)
@@ -34,6 +35,7 @@ func samples() map[string][]byte {
 		"empty":      empty.encode(),
 		"seal":       seal.encode(),
 		"checkpoint": saved.encode(),
+		"tombstone":  tombstone.encode(),
 	}
 }
 

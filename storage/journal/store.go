@@ -46,14 +46,37 @@ func newStore(o Options) store {
 // attempts, storage.ErrExists when the name is taken, maybe by one of them, and
 // else the reason why it gave up without knowing.
 func (s store) create(ctx context.Context, key string, raw []byte) error {
+	_, err := s.createClear(ctx, key, raw)
+	return err
+}
+
+// createClear is create, and tells whether the object was created with no attempt
+// of unknown outcome. Then no copy of it is under way any more: once deleted, it
+// is gone for good.
+func (s store) createClear(ctx context.Context, key string, raw []byte) (clear bool, err error) {
+	unknown := false
 	limit := attemptTime * time.Duration(1+len(raw)/MaxSlot)
-	return s.repeat(ctx, "create", key, limit, storage.ErrExists, func(ctx context.Context) error {
+	err = s.repeat(ctx, "create", key, limit, storage.ErrExists, func(ctx context.Context) error {
 		err := s.bucket.Create(ctx, key, raw)
+		unknown = unknown || errors.Is(err, storage.ErrUnknown)
 		if s.rules.unknownIsDone && errors.Is(err, storage.ErrUnknown) {
 			return nil
 		}
 		return err
 	})
+	return err == nil && !unknown, err
+}
+
+// has reports whether there is an object under key.
+func (s store) has(ctx context.Context, key string) (bool, error) {
+	err := s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
+		_, err := s.bucket.Get(ctx, key, 0, 1)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // get returns the whole object, or fs.ErrNotExist.

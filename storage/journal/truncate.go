@@ -2,10 +2,13 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"math"
 	"slices"
+
+	"github.com/weirmq/weir/storage"
 )
 
 // maxBatch is how many keys one Delete gets.
@@ -57,8 +60,9 @@ func (j *Journal) unrivalled(ctx context.Context) error {
 // beyond Checkpointed. SEALs and claims stay. Of epochs before this one the
 // SEALs tell how many slots there were, so nothing is listed. from says what was
 // deleted before, which saves requests; where it is not known, the zero Position
-// begins at the oldest slot that may exist. Deleting twice is harmless. Calls to
-// the bucket are repeated until ctx ends or the journal stops; on nil, the slots
+// begins at the oldest slot that may exist. Deleting twice is harmless. Before the
+// first slot goes, no Replay can take an older checkpoint for its start any more
+// and end where a slot was deleted. Calls to the bucket are repeated until ctx ends or the journal stops; on nil, the slots
 // are gone.
 //
 // Whoever reads slots otherwise than by recovery, by an entry's position, must
@@ -94,6 +98,9 @@ func (j *Journal) truncate(ctx context.Context, from, before Position) error {
 	if !from.Before(before) {
 		return nil
 	}
+	if err := j.bury(ctx); err != nil {
+		return err
+	}
 	var keys []string
 	for pos := range j.slots(from, before) {
 		if keys = append(keys, SlotKey(j.store.shard, pos)); len(keys) < maxBatch {
@@ -111,6 +118,43 @@ func (j *Journal) truncate(ctx context.Context, from, before Position) error {
 	}
 	j.way.forget(before)
 	return nil
+}
+
+// bury makes sure that who starts at an older checkpoint than the newest finds
+// out: it is deleted for good, or there is a tombstone at its position or beyond.
+// A crash from here on leaves a tombstone that says no less than the truth: there
+// is a newer checkpoint.
+func (j *Journal) bury(ctx context.Context) error {
+	j.sweep(ctx)
+	grave := j.grave()
+	if !j.buried.Before(grave) || j.rules.noTombstone {
+		return nil
+	}
+	key, o := tombstoneKey(j.store.shard, grave), tombstoneObject(j.store.shard, j.claim, grave)
+	// Any object under the name is as good: only the name is read.
+	if err := j.patient().create(ctx, key, o.encode()); err != nil && !errors.Is(err, storage.ErrExists) {
+		return fmt.Errorf("bury the checkpoints before %v: %w", j.way.start, err)
+	}
+	j.buried = grave
+	return nil
+}
+
+// grave returns where the tombstone belongs: at the newest checkpoint before
+// way.start that may be there or appear again. What other owners wrote before
+// this epoch began, or may still write, nobody here knows; what this one wrote, it
+// does.
+func (j *Journal) grave() Position {
+	start := j.way.start
+	if start.Epoch < j.claim.Epoch {
+		return Position{start.Epoch, max(start.Slot, 1) - 1}
+	}
+	grave := Position{Epoch: j.claim.Epoch}
+	for _, p := range slices.Concat(j.older, j.echoes) {
+		if grave.Before(p) && p.Before(start) {
+			grave = p
+		}
+	}
+	return grave
 }
 
 // slots yields the headers and DATA in [from, before). The SEAL of an epoch is

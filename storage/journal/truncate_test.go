@@ -1,10 +1,14 @@
 package journal
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/storagetest"
 )
@@ -58,7 +62,7 @@ func TestTruncateBatches(t *testing.T) {
 		truncate(t, j, pos, saved(t, j, s2))
 		expect("[1 1]") // the checkpoint, and the header of epoch 2
 		closeClean(t, j)
-		holds(t, disk, "2/1 CHECKPOINT", "1/2502 SEAL")
+		holds(t, disk, "2/1 CHECKPOINT", "1/2502 SEAL", "1/0 TOMBSTONE", "1/2501 TOMBSTONE", "2/0 TOMBSTONE")
 	})
 }
 
@@ -77,7 +81,7 @@ func TestTruncateKeepsSeals(t *testing.T) {
 		for _, before := range []Position{{1, 99}, {0, 5}, {2, 2}, {3, 1 << 60}} {
 			truncate(t, j, Position{}, before)
 		}
-		holds(t, disk, "4/1 CHECKPOINT", "1/2 SEAL", "2/2 SEAL", "3/2 SEAL", "4/0 HEADER")
+		holds(t, disk, "4/1 CHECKPOINT", "1/2 SEAL", "2/2 SEAL", "3/2 SEAL", "4/0 HEADER", "4/0 TOMBSTONE")
 		closeClean(t, j)
 		next := &book{}
 		j = open(t, disk, next)
@@ -98,7 +102,7 @@ func TestTruncateKeepsSeals(t *testing.T) {
 }
 
 // TestSweepRivalled: with a claim above its own an owner leaves the checkpoints as
-// they are, also when it cannot ask.
+// they are, also when it cannot ask. They get a tombstone before slots go.
 func TestSweepRivalled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, s := mem.New(), &book{}
@@ -118,6 +122,41 @@ func TestSweepRivalled(t *testing.T) {
 		}
 		saved(t, j, s, "b")
 		holds(t, disk, "1/1 CHECKPOINT", "1/2 CHECKPOINT", "1/3 CHECKPOINT", "1/0 HEADER", "1/1 DATA", "1/2 DATA")
+		truncate(t, j, Position{}, Position{1, 2})
+		holds(t, disk, "1/1 CHECKPOINT", "1/2 CHECKPOINT", "1/3 CHECKPOINT", "1/2 DATA", "1/2 TOMBSTONE")
+		closeClean(t, j)
+	})
+}
+
+// TestBury: what is not buried is not deleted, and what is, is buried once.
+func TestBury(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk, s := mem.New(), &book{}
+		way := storagetest.NewFaults(disk, 1)
+		j := open(t, way, s)
+		pos := saved(t, j, s, "a")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		tries := 0
+		way.Plan(func(c storagetest.Call) storagetest.Outcome {
+			if c.Keys[0] == tombstoneKey(0, Position{1, 0}) {
+				tries++
+				return storagetest.Outcome{Fate: storagetest.Late}
+			}
+			return storagetest.Outcome{}
+		})
+		if err := j.Truncate(ctx, Position{}, pos); !errors.Is(err, storage.ErrUnknown) || tries < 10 {
+			t.Errorf("%d tries, then %v", tries, err)
+		}
+		holds(t, disk, "1/2 CHECKPOINT", "1/0 HEADER", "1/1 DATA")
+		way.LandOne() // now the name is taken
+		way.Plan(nil)
+		truncate(t, j, Position{}, pos)
+		holds(t, disk, "1/2 CHECKPOINT", "1/0 TOMBSTONE")
+		for range 3 {
+			truncate(t, j, Position{}, saved(t, j, s, "b"))
+		}
+		holds(t, disk, "1/5 CHECKPOINT", "1/0 TOMBSTONE")
 		closeClean(t, j)
 	})
 }

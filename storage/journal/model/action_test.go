@@ -36,6 +36,9 @@ const (
 	creates
 	meetsTaken
 	vanishes
+	findsStart
+	missesStart
+	findsTombstone
 	listsClean
 	owns
 
@@ -43,7 +46,10 @@ const (
 	sends
 	hears
 	sendsSave
+	hearsSave
 	sweeps
+	buries
+	truncates
 	stepsDown
 
 	// A standby, or a reader.
@@ -94,7 +100,7 @@ var texts = [verbs]string{
 
 	claims:         "%[1]s claims epoch %[3]d",
 	beginsList:     "%[1]s begins to list the checkpoints",
-	listsLess:      "%[1]s ends its List, which lacks one that it knows: again",
+	listsLess:      "%[1]s ends its List, which lacks one that must be there: again",
 	lists:          "%[1]s lists the checkpoints, and walks from %[2]v",
 	gets:           "%[1]s gets %[2]v, and applies it",
 	readsAhead:     "%[1]s reads ahead, the slot behind %[2]v",
@@ -109,13 +115,19 @@ var texts = [verbs]string{
 	creates:        "%[1]s creates a SEAL at %[2]v",
 	meetsTaken:     "%[1]s creates a SEAL at %[2]v: ErrExists",
 	vanishes:       "%[1]s gets %[2]v: vanished",
+	findsStart:     "%[1]s gets its start %[2]v again: still there",
+	missesStart:    "%[1]s gets its start %[2]v again: deleted",
+	findsTombstone: "%[1]s lists the tombstones: its start %[2]v is dead",
 	listsClean:     "%[1]s lists the checkpoints again: no newer one, so it sends its header",
 	owns:           "%[1]s hears that its header is durable: owner of epoch %[3]d",
 
 	sends:     "%[1]s sends DATA %[2]v",
 	hears:     "%[1]s hears that %[2]v is durable",
 	sendsSave: "%[1]s sends checkpoint %[2]v",
+	hearsSave: "%[1]s hears that checkpoint %[2]v is durable: no copy of it is under way",
 	sweeps:    "%[1]s looks for a higher claim, and deletes the checkpoints before %[2]v",
+	buries:    "%[1]s creates tombstone %[2]v",
+	truncates: "%[1]s deletes the slots before %[2]v",
 	stepsDown: "%[1]s steps down, and reads along from %[2]v",
 
 	follows:        "%[1]s reads along from %[2]v",
@@ -126,7 +138,7 @@ var texts = [verbs]string{
 	reloads:        "%[1]s lists the checkpoints, and reloads from %[2]v",
 	claimsStanding: "%[1]s, which stands at %[2]v, claims epoch %[3]d",
 	replays:        "%[1]s begins a replay of the epochs below %[3]d",
-	ends:           "%[1]s lists the checkpoints again: no newer one, so the log ends at %[2]v",
+	ends:           "%[1]s finds nothing that speaks against it, so the log ends at %[2]v",
 
 	gives:        "%[1]s gives up",
 	dies:         "%[1]s dies",
@@ -149,7 +161,7 @@ var texts = [verbs]string{
 // the state must be judged even where the reductions make it one that is known.
 func (v verb) decides() bool {
 	switch v {
-	case headerLands, saveLands, owns, hears, ends, tails, believesList, believesHeader, reloads,
+	case headerLands, saveLands, hearsSave, owns, hears, ends, tails, believesList, believesHeader, reloads,
 		ownsEarly, assumes, answers, believesUnread:
 		return true
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,7 +17,8 @@ import (
 // TestConformance walks through a world at random, with the real journal in the
 // place of one node: whatever the others and the bucket do meanwhile, it must
 // make the very calls that the model says, hear the same, acknowledge the same,
-// delete nothing that the model keeps, and come to the same end.
+// delete nothing that the model keeps, nor before what has to go first, and come to
+// the same end.
 func TestConformance(t *testing.T) {
 	walking := []verb{lists, gets, passesSeal, meetsHole, findsBegun, findsNotBegun, getsAgain, findsMissing, findsDifferent, startsOver}
 	for _, test := range []struct {
@@ -28,7 +30,8 @@ func TestConformance(t *testing.T) {
 	}{
 		{"Journal", world{epochs: 4, slots: 2, nodes: 3, depth: 2, saves: 3}, 0, 4000,
 			append(walking, claims, creates, meetsTaken, vanishes, listsClean, owns, sends, hears, sendsSave, gives, dies)},
-		{"Replay", world{epochs: 3, slots: 2, nodes: 2, depth: 2, saves: 2, replay: true}, 2, 1000, append(walking, replays, ends)},
+		{"Replay", world{epochs: 3, slots: 2, nodes: 2, depth: 2, saves: 3, replay: true}, 2, 1000,
+			append(walking, replays, findsStart, missesStart, findsTombstone, ends)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -74,7 +77,8 @@ type rig struct {
 	sent   map[string][]byte  // by key: what a real process tried to create, lately
 	seals  map[position][]int // who sent a SEAL: his epoch
 
-	p *process // the real node, while it is alive
+	p      *process   // the real node, while it is alive
+	echoes []position // checkpoints of a real owner that met its own: a copy may still be under way
 }
 
 // walk goes through the model.
@@ -131,8 +135,14 @@ func (r *rig) others(a action, before *state) {
 	if r.s.claims > before.claims {
 		r.put(claimKey(int(r.s.claims)), claimObject(int(r.s.claims), [16]byte{r.s.claims}))
 	}
-	if a.verb == saveLands {
+	switch a.verb {
+	case saveLands, hearsSave:
 		r.saveLands(a.pos)
+	case saveDeleted:
+		r.remove(saveKey(a.pos))
+	case buries:
+		author := int(r.s.nodes[a.node].epoch)
+		r.put(tombstoneKey(a.pos), tombstoneObject(a.pos, author, r.nonce(author)))
 	}
 	for e := 1; e <= int(r.s.claims); e++ {
 		for slot := range r.w.slots + 2 {
@@ -166,6 +176,7 @@ func (r *rig) saveLands(pos position) {
 	late := r.rng.IntN(2) == 0
 	if late {
 		r.put(saveKey(pos), r.p.objects[saveKey(pos)])
+		r.echoes = append(r.echoes, pos)
 	}
 	r.p.pass("CREATE", saveKey(pos))
 	if late {
@@ -175,11 +186,29 @@ func (r *rig) saveLands(pos position) {
 	if r.rng.IntN(2) > 0 {
 		return
 	}
-	for _, p := range r.p.truncate(pos) {
+	for _, p := range r.p.truncate(pos, func() { r.buried(pos) }) {
 		if !r.w.deletable(&r.s, p, r.s.newest) {
 			r.t.Errorf("slot %d/%d is deleted for checkpoint %d/%d", p.epoch(), p.slot(), pos.epoch(), pos.slot())
 		}
 		r.s.epoch(p.epoch()).put(p.slot(), absent)
+	}
+}
+
+// buried checks that a real owner may delete slots before its checkpoint pos: no
+// older checkpoint of its epoch is there or can come back without a tombstone,
+// and there is one for those of earlier epochs.
+func (r *rig) buried(pos position) {
+	var newest string
+	for slot := range pos.slot() {
+		if p := at(pos.epoch(), slot); r.get(tombstoneKey(p)) != nil {
+			newest = saveKey(p)
+		}
+	}
+	for slot := range pos.slot() {
+		p := at(pos.epoch(), slot)
+		if key := saveKey(p); key > newest && (slot == 0 || r.get(key) != nil || slices.Contains(r.echoes, p)) {
+			r.t.Errorf("slots are deleted before checkpoint %d/%d, and %s has no tombstone", pos.epoch(), pos.slot(), key)
+		}
 	}
 }
 
@@ -251,6 +280,10 @@ func (r *rig) step(a action, before *state) {
 		if a.verb == claims {
 			r.p.pass("CREATE", claimKey(int(a.epoch)))
 		}
+	case findsStart, missesStart:
+		r.p.pass("GET", saveKey(was.start))
+	case findsTombstone:
+		r.p.pass("LIST", tombstonePrefix)
 	case lists, startsOver:
 		r.p.pass("LIST", checkpointPrefix)
 		if is.start != was.start {
@@ -294,7 +327,7 @@ func (r *rig) stepOwner(a action, before *state) {
 	case sendsSave:
 		r.p.save(a.pos)
 	case ends:
-		r.p.pass("LIST", checkpointPrefix)
+		r.p.pass("LIST", tombstonePrefix)
 		r.p.applied(was.view, a.pos)
 		r.ended(nil)
 	case gives:

@@ -20,6 +20,7 @@ var (
 	slow     = world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true}
 	followed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, follow: true}
 	replayed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, replay: true}
+	blind    = world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}
 )
 
 // breaking returns w with the given rules broken.
@@ -60,9 +61,16 @@ var mutations = []mutation{
 	{"ReaderTrusts", followed.breaking(rules{readerTrusts: true}), badRead},
 	{"NoHeaderWay", followed.breaking(rules{noHeaderWay: true}), badRead},
 	{"ReplayOnce", replayed.breaking(rules{replayOnce: true}), incomplete},
+	{"ReplayLists", blind.breaking(rules{replayLists: true}), incomplete},
+	{"StartUnread", blind.breaking(rules{startUnread: true}), incomplete},
+	{"GraveUnread", blind.breaking(rules{graveUnread: true}), incomplete},
+	{"CutFirst", blind.breaking(rules{cutFirst: true}), incomplete},
+	{"TrustUnclear", blind.breaking(rules{trustUnclear: true}), incomplete},
+	{"NoTombstone", blind.breaking(rules{noTombstone: true}), incomplete},
 
 	{"Overwrites", pair.breaking(rules{overwrites: true}), lost},
 	{"StaleList", saved.breaking(rules{staleList: true}), split},
+	{"Echoes", blind.breaking(rules{echoes: true}), incomplete},
 }
 
 // TestMutations breaks one rule at a time: the search must find the harm, and
@@ -104,7 +112,7 @@ func TestSpare(t *testing.T) {
 		{"VanishedHole", small, saved3.breaking(rules{vanishedHole: true})},
 		{"NoStop", small, saved3.breaking(rules{noStop: true})},
 		{"All", small, saved3.breaking(all)},
-		{"All/Replay", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1, replay: true, rules: all}},
+		{"All/Replay", medium, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true, rules: all}},
 		{"All/TwoSlots", medium, world{epochs: 3, slots: 2, nodes: 2, depth: 1, saves: 1, standby: true, rules: all}},
 		{"All/ThreeNodes", large, world{epochs: 3, slots: 2, nodes: 3, depth: 2, saves: 2, standby: true, rules: all}},
 	} {

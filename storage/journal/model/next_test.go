@@ -57,7 +57,7 @@ func (w *world) bucketSave(s *state, x *steps, p position) {
 	if e.saves&bit != 0 && e.there&bit == 0 {
 		next := &x.fork(s, saveLands, 0, p).state
 		next.newest = max(next.newest, p)
-		if w.slowList {
+		if w.tracked() {
 			next.epoch(p.epoch()).there |= bit
 		} else {
 			next.epoch(p.epoch()).saves &^= bit
@@ -90,6 +90,9 @@ func (w *world) land(s *state, x *steps, p position) {
 // bound returns the checkpoint below which slots are deleted. Anybody may do so
 // who knows that it is durable: it is enough that it is.
 func (w *world) bound(s *state) position {
+	if w.replay {
+		return s.cut // where it matters who deletes what, knowing what
+	}
 	p := s.newest
 	if !w.deleteEarly {
 		return p
@@ -191,7 +194,9 @@ func (w *world) standbys(s *state, x *steps, i int) {
 // recover is what a claimant may do, and a reader in its replay.
 func (w *world) recover(s *state, x *steps, i int) {
 	n := &s.nodes[i]
-	if w.slowList && (n.stage == listing || n.stage == missing || n.stage == differing || n.stage == relisting) {
+	lists := n.stage == listing || n.stage == missing || n.stage == differing || n.stage == stale ||
+		n.stage == relisting && (w.replayLists || !w.reader(i))
+	if w.slow(i) && lists {
 		w.listSlowly(s, x, i)
 		return
 	}
@@ -237,7 +242,7 @@ func (w *world) listSlowly(s *state, x *steps, i int) {
 	newest := (n.seen & there).top()
 	for {
 		next := x.fork(s, begins, i, newest)
-		if newest < n.start && n.start > origin {
+		if newest < n.start && n.start > origin || n.stage == stale && newest <= n.start {
 			next.verb = listsLess
 			next.state.nodes[i].seen = 0
 		} else {
@@ -252,9 +257,9 @@ func (w *world) listSlowly(s *state, x *steps, i int) {
 }
 
 // save sends a checkpoint, if that can change anything: one that is older than the
-// newest matters only to slow Lists.
+// newest matters only where they are tracked.
 func (w *world) save(s *state, x *steps, v verb, i int, p position) {
-	old := p <= s.newest && (!w.slowList || p.epoch() == s.newest.epoch())
+	old := p <= s.newest && (!w.tracked() || p.epoch() == s.newest.epoch())
 	if e := s.epoch(p.epoch()); s.left == 0 || old || e.saves>>p.slot()&1 != 0 {
 		return
 	}

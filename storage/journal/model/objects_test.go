@@ -19,12 +19,17 @@ const (
 	typeData
 	typeSeal
 	typeCheckpoint
+	typeTombstone
 )
 
 func claimKey(epoch int) string { return fmt.Sprintf("%04d/epoch/%020d", shard, epoch) }
 
 func saveKey(p position) string {
 	return fmt.Sprintf("%04d/checkpoint/%020d-%020d", shard, p.epoch(), p.slot())
+}
+
+func tombstoneKey(p position) string {
+	return fmt.Sprintf("%04d/tombstone/%020d-%020d", shard, p.epoch(), p.slot())
 }
 
 func slotKey(p position) string {
@@ -34,6 +39,7 @@ func slotKey(p position) string {
 const (
 	claimPrefix      = "0003/epoch/"
 	checkpointPrefix = "0003/checkpoint/"
+	tombstonePrefix  = "0003/tombstone/"
 )
 
 // object returns the bytes of an object. The entries are kinds and bodies, in
@@ -111,6 +117,10 @@ func dataObject(p position, nonce [16]byte) []byte {
 
 func sealObject(p position, author int, nonce [16]byte) []byte {
 	return object(typeSeal, p, author, nonce)
+}
+
+func tombstoneObject(p position, author int, nonce [16]byte) []byte {
+	return object(typeTombstone, p, author, nonce)
 }
 
 // typeOf and authorOf read an object's fields.

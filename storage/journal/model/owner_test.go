@@ -19,16 +19,8 @@ func (w *world) own(s *state, x *steps, i int) {
 		p = at(int(n.epoch), int(n.sent)+1)
 	}
 	w.save(s, x, sendsSave, i, p)
-	if w.slowList && (w.sweepBlind || s.claims == n.epoch) {
-		// It removes what is older than the newest that it knows, having found
-		// no claim above its own after that had become durable.
-		known := n.start
-		if s.newest.epoch() == int(n.epoch) {
-			known = s.newest
-		}
-		if known > max(s.doomed, origin) {
-			x.fork(s, sweeps, i, known).state.doomed = known
-		}
+	if w.tracked() {
+		w.cleanUp(s, x, i)
 	}
 	if w.mayFollow(s) {
 		p := n.at
@@ -37,6 +29,75 @@ func (w *world) own(s *state, x *steps, i int) {
 		}
 		x.fork(s, stepsDown, i, p).state.nodes[i] = node{stage: following, at: p, view: n.view}
 	}
+}
+
+// cleanUp is what an owner may do who deletes what lies before the newest
+// checkpoint that it knows.
+func (w *world) cleanUp(s *state, x *steps, i int) {
+	n := &s.nodes[i]
+	known := n.start
+	if s.newest.epoch() == int(n.epoch) {
+		known = s.newest
+	}
+	if known > max(s.doomed, origin) && (w.sweepBlind || s.claims == n.epoch) {
+		// It has found no claim above its own after known had become durable.
+		x.fork(s, sweeps, i, known).state.doomed = known
+	}
+	if !w.replay {
+		return
+	}
+	e := s.epoch(int(n.epoch))
+	for slot := s.newestOf(int(n.epoch)) + 1; slot <= w.slots+1; slot++ {
+		if bit := uint8(1) << slot; e.saves&bit != 0 && e.there&bit == 0 {
+			p := at(int(n.epoch), slot)
+			next := &x.fork(s, hearsSave, i, p).state
+			next.newest = max(next.newest, p)
+			next.epoch(int(n.epoch)).there |= bit
+			if w.echoes {
+				next.epoch(int(n.epoch)).clear |= bit
+			} else {
+				next.epoch(int(n.epoch)).saves &^= bit
+			}
+		}
+	}
+	if known <= origin || w.follow && known == n.start {
+		return // none, or only where a standby stood
+	}
+	switch grave := w.grave(s, int(n.epoch), known); {
+	case s.buried < grave:
+		x.fork(s, buries, i, grave).state.buried = grave
+	case s.cut < known:
+		x.fork(s, truncates, i, known).state.cut = known
+	}
+}
+
+// grave returns the newest checkpoint before known, or a place behind it, that
+// may be there or come back once the owner of the epoch deletes slots before
+// known: the tombstone has to be there before.
+func (w *world) grave(s *state, epoch int, known position) position {
+	if known.epoch() < epoch {
+		return known - 1
+	}
+	var grave position
+	if !w.noTombstone {
+		grave = at(epoch, 0)
+	}
+	e := s.epoch(epoch)
+	for slot := 1; slot < known.slot(); slot++ {
+		if (e.saves&^e.clear)>>slot&1 != 0 && !w.trustUnclear || e.there>>slot&1 != 0 && !w.cutFirst {
+			grave = at(epoch, slot)
+		}
+	}
+	return grave
+}
+
+// newestOf returns the slot of the newest checkpoint of the epoch that ever was
+// durable, 0 if there was none.
+func (s *state) newestOf(epoch int) int {
+	if s.newest.epoch() == epoch {
+		return s.newest.slot()
+	}
+	return 0
 }
 
 // write sends the next slot.

@@ -156,10 +156,23 @@ func (p *process) sweep(pos position, newest int) {
 	}
 }
 
-// truncate deletes what lies before a checkpoint, and returns what that was.
-func (p *process) truncate(pos position) (gone []position) {
+// truncate deletes what lies before a checkpoint, and returns what that was. Before
+// any slot goes, ready is called.
+func (p *process) truncate(pos position, ready func()) (gone []position) {
 	go func() { p.saved <- p.journal.Truncate(context.Background(), journal.Position{}, positionOf(pos)) }()
 	synctest.Wait()
+	if p.find0("GET", claimPrefix) { // older checkpoints are there still
+		p.pass("GET", claimKey(pos.epoch()+1))
+	}
+	if p.find0("DELETE", checkpointPrefix) {
+		p.pass("DELETE", checkpointPrefix)
+	}
+	if p.find0("CREATE", tombstonePrefix) {
+		p.pass("CREATE", tombstonePrefix)
+	}
+	if p.find0("DELETE", "") {
+		ready()
+	}
 	for p.find0("DELETE", "") {
 		for _, key := range p.pass("DELETE", "").keys {
 			var s, e, slot int

@@ -4,17 +4,24 @@ package model
 // It returns where each node was before. TestReduction compares the result with
 // a search that does without.
 func (w *world) reduce(s *state) (order [maxNodes]uint8) {
-	if w.plain && !w.unreduced && !w.slowList {
+	if w.plain && !w.unreduced {
 		last := s.last()
 		var ends [maxEpochs + 1]int
 		for e := 1; e <= int(s.claims); e++ {
 			ends[e-1] = s.end(e, last)
-			s.reduceEpoch(e, last, ends[e-1])
+			w.reduceEpoch(s, e, last, ends[e-1])
 		}
 		for i := range s.nodes {
-			w.reduceNode(s, i, &ends)
+			switch {
+			case !w.slow(i):
+				w.reduceNode(s, i, &ends)
+			case w.reader(i):
+				w.reduceReader(s, &s.nodes[i])
+			}
 		}
-		s.forget(last)
+		if !w.slowList {
+			s.forget(last)
+		}
 	}
 	return w.sort(s)
 }
@@ -35,7 +42,7 @@ func (s *state) end(e, last int) int {
 
 // reduceEpoch drops what lies or may land at the end and behind it. It cannot
 // hide the slots in front, and no checkpoint reaches beyond it.
-func (s *state) reduceEpoch(e, last, end int) {
+func (w *world) reduceEpoch(s *state, e, last, end int) {
 	o := s.epoch(e)
 	o.cells &= 1<<(2*end+2) - 1
 	o.seals &= 1<<end - 1
@@ -47,6 +54,9 @@ func (s *state) reduceEpoch(e, last, end int) {
 		o.acked = 0 // checked when the later epoch began, and when it was acknowledged
 	}
 	switch {
+	case w.slowList:
+	case w.replay:
+		w.reduceSaves(s, e)
 	case e < s.newest.epoch():
 		o.saves = 0
 	case e == s.newest.epoch():
@@ -54,12 +64,30 @@ func (s *state) reduceEpoch(e, last, end int) {
 	}
 }
 
+// reduceSaves drops older checkpoints if no replay stands on one, and their owner
+// needs no tombstone for them.
+func (w *world) reduceSaves(s *state, e int) {
+	o := s.epoch(e)
+	keep := false // by an owner, who has to know
+	for i := range w.nodes {
+		n := &s.nodes[i]
+		keep = keep || int(n.epoch) == e && (n.stage == owning || n.stage == heading)
+	}
+	for slot := 1; slot <= w.slots+1 && at(e, slot) < s.newest; slot++ {
+		if p := at(e, slot); p <= s.buried || !keep && s.nodes[w.nodes].start != p {
+			o.saves &^= 1 << slot
+			o.there &^= 1 << slot
+		}
+	}
+}
+
 // reduceNode drops what the node will not use any more.
 func (w *world) reduceNode(s *state, i int, ends *[maxEpochs + 1]int) {
 	n := &s.nodes[i]
 	stale := s.newest > n.start
-	if w.reader(i) && n.stage != idle {
-		n.reduceReader(s, stale)
+	if w.reader(i) {
+		w.reduceReader(s, n)
+		stale = false
 	}
 	switch n.stage {
 	case idle, following, doubting:
@@ -68,14 +96,19 @@ func (w *world) reduceNode(s *state, i int, ends *[maxEpochs + 1]int) {
 		end := ends[n.epoch-1]
 		n.sent = uint8(min(int(n.sent), entries(end)))
 		n.known &= 1<<end - 1
-		n.start = 0
+		if !w.replay {
+			n.start = 0
+		}
 		return
 	case heading:
 		if ends[n.epoch-1] == 0 {
 			w.die(n) // it can only find the SEAL
 			return
 		}
-		n.start, n.at = 0, 0
+		n.at = 0
+		if !w.replay {
+			n.start = 0
+		}
 		return
 	case listing, relisting, missing, differing:
 		if w.superseded(s, i, s.newest) {
@@ -94,14 +127,22 @@ func (w *world) reduceNode(s *state, i int, ends *[maxEpochs + 1]int) {
 	}
 }
 
-// reduceReader makes a replay that does not know the newest checkpoint one that
-// has just begun: it can only find out, and touches nothing before.
-func (n *node) reduceReader(s *state, stale bool) {
-	if stale {
+// reduceReader makes a replay whose start is dead one that knows so, or has just
+// begun if Lists show the newest: it can only find out, and touches nothing
+// before. One that has found its start again, just before it was deleted, goes on.
+func (w *world) reduceReader(s *state, n *node) {
+	p := n.start
+	gone := p > origin && s.epoch(p.epoch()).saves>>p.slot()&1 == 0 && !s.there().has(p) && n.stage != asking
+	switch {
+	case n.stage == idle || n.stage == listing:
+	case !gone && s.buried < p:
+	case w.slowList:
+		*n = node{stage: stale, start: p, epoch: n.epoch, known: n.known, seen: n.seen}
+	default:
 		*n = node{stage: listing, epoch: n.epoch, known: n.known}
 	}
-	if position(n.known) < s.newest {
-		n.known = 0 // wherever it starts over, that is before
+	if position(n.known) < s.newest && (n.stage == listing || position(n.known) < n.at) && !w.slowList {
+		n.known = 0 // wherever it ends, or starts over, that is before
 	}
 }
 

@@ -55,11 +55,12 @@ type epoch struct {
 	sent  uint8  // DATA was sent for slots 1 to sent
 	alt   uint8  // slots for which `other` was sent as well; slot 0 is bit 0
 	seals uint8  // slots for which a SEAL was sent
-	saves uint8  // checkpoints that were sent and have not landed
+	saves uint8  // checkpoints that were sent and have not landed; where they are tracked, that may land, for the first time or again
 	acked uint8  // slots 1 to acked were acknowledged
 	marks uint8  // of these, the ones with the bytes of `other`
 	flags uint8
-	there uint8 // with slow Lists: checkpoints that are there
+	clear uint8 // checkpoints whose Create was answered and may land again all the same: only in a mutation
+	there uint8 // where checkpoints are tracked: those that are there
 }
 
 const (
@@ -96,7 +97,9 @@ const (
 	differing        // met a header that came another way: lists the checkpoints
 	sealing          // has sent a SEAL
 	taken            // heard ErrExists: gets what lies there
-	relisting        // is at the end: lists the checkpoints again
+	relisting        // is at the end: lists the checkpoints again; who only reads gets his start again
+	asking           // who only reads: lists the tombstones
+	stale            // who only reads: his start is dead, lists the checkpoints until there is a newer one
 	heading          // has sent its header
 	owning
 )
@@ -109,7 +112,7 @@ type node struct {
 	start position // of the checkpoint that it works from, or its own
 	at    position // the next slot to take; of an owner, to acknowledge
 	view  view     // the epochs before at
-	look  uint8    // rechecking: the epoch whose header is asked for; sealing: the slot
+	look  uint8    // rechecking: the epoch whose header is asked for; sealing: the slot; of a reader at its end: 1 if that is damage
 	have  content  // what was read ahead of the slot at, plus one; 0: nothing
 	ahead content  // the same of the slot behind it
 	sent  uint8    // of an owner: the last slot that it sent
@@ -125,7 +128,9 @@ type state struct {
 	claims uint8    // the newest claim: they are dense, and never deleted
 	newest position // the newest checkpoint that ever was durable
 	left   uint8    // checkpoints that may still be written
-	doomed position // with slow Lists: older checkpoints than this may be deleted
+	doomed position // where checkpoints are tracked: older ones than this may be deleted
+	buried position // with a replay: the newest tombstone
+	cut    position // with a replay: slots before it may be deleted
 }
 
 // epoch returns the epoch of the given number.

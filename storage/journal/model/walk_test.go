@@ -33,7 +33,12 @@ func (w *world) advance(s *state, i int) (a action, f faults, ok bool) {
 	n := &s.nodes[i]
 	a = action{node: uint8(i), epoch: n.epoch, pos: n.at}
 	switch n.stage {
-	case listing, missing, differing, relisting:
+	case relisting, asking:
+		if w.reader(i) && !w.replayLists {
+			return w.prove(s, i)
+		}
+		a, f = w.list(s, i, s.newest)
+	case listing, missing, differing, stale:
 		a, f = w.list(s, i, s.newest)
 	case walking:
 		a.verb = w.get(s, i)
@@ -45,7 +50,7 @@ func (w *world) advance(s *state, i int) (a action, f faults, ok bool) {
 			w.take(s, i, c)
 			a.verb = getsAgain
 		} else {
-			n.stage = missing
+			w.stray(i, n, missing)
 		}
 	case sealing:
 		a.pos = at(n.at.epoch(), int(n.look))
@@ -169,7 +174,7 @@ func (w *world) take(s *state, i int, c content) verb {
 	}
 	if n.at.slot() == 0 && c == data && !w.noCompare && s.epoch(n.at.epoch()).head != n.view {
 		n.have, n.ahead = 0, 0
-		n.stage = differing
+		w.stray(i, n, differing)
 		return findsDifferent
 	}
 	n.at++
@@ -220,6 +225,40 @@ func (w *world) end(s *state, i int) {
 	n.stage = sealing
 }
 
+// stray notes that the node met what cannot be without a newer checkpoint.
+func (w *world) stray(i int, n *node, next stage) {
+	n.stage = next
+	if w.reader(i) && !w.replayLists {
+		n.stage, n.look = relisting, 1
+	}
+}
+
+// prove is how one who only reads makes sure that nothing had been deleted from
+// his start on when he came to the end, or to what would be damage: he gets his
+// start again, and then lists the tombstones, in two steps.
+func (w *world) prove(s *state, i int) (a action, f faults, ok bool) {
+	n := &s.nodes[i]
+	a = action{node: uint8(i), epoch: n.epoch, pos: n.start}
+	if n.stage == relisting && n.start > origin && !w.replayOnce && !w.startUnread {
+		n.stage, a.verb = asking, findsStart
+		if !s.there().has(n.start) {
+			n.stage, n.look, a.verb = stale, 0, missesStart
+		}
+		return a, sound, true
+	}
+	switch {
+	case s.buried >= n.start && !w.replayOnce && !w.graveUnread:
+		n.stage, n.look, a.verb = stale, 0, findsTombstone
+		return a, sound, true
+	case n.look == 1:
+		a.verb, a.pos, f = meetsCorrupt, n.at, w.alarm(falseCorrupt)
+	default:
+		a.verb, a.pos, f = ends, n.at, s.judgeReplay(n)
+	}
+	w.die(n)
+	return a, f, true
+}
+
 // startOver is the List of one who met what should not be. It can only be if
 // there is a checkpoint that he does not know.
 func (w *world) startOver(s *state, i int, newest position) (verb, faults) {
@@ -229,6 +268,8 @@ func (w *world) startOver(s *state, i int, newest position) (verb, faults) {
 	case w.superseded(s, i, newest):
 		w.die(n)
 		return gives, sound
+	case n.stage == stale && newest <= n.start:
+		return listsLess, sound
 	case newest <= n.start || deaf:
 		w.die(n)
 		return meetsCorrupt, w.alarm(falseCorrupt)
@@ -288,7 +329,7 @@ func (w *world) getTaken(s *state, i int) verb {
 // relist is the List after the walk.
 func (w *world) relist(s *state, i int, newest position) (verb, faults) {
 	n := &s.nodes[i]
-	skip := w.noSecondList && !w.reader(i) || w.replayOnce && w.reader(i)
+	skip := w.noSecondList && !w.reader(i)
 	switch {
 	case !skip && w.superseded(s, i, newest):
 		w.die(n)

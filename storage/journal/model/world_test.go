@@ -17,7 +17,8 @@ type world struct {
 	window  bool // who walks reads a slot ahead
 
 	// Lists of checkpoints take time: one may miss a checkpoint that appears
-	// and an older one that is deleted while it runs. Nothing is reduced then.
+	// and an older one that is deleted while it runs. In a world with a replay
+	// that is so for its Lists alone. Little is reduced then.
 	slowList bool
 
 	live bool // from every state everybody alone gets to an end, and a fresh claim to an owner
@@ -75,11 +76,19 @@ type rules struct {
 
 	readerTrusts bool // a reader believes every SEAL
 	noHeaderWay  bool // headers do not tell the way: a reader believes a SEAL if there is a next header
-	replayOnce   bool // a replay does not list the checkpoints again
+	replayOnce   bool // a replay believes the end that it comes to
+	replayLists  bool // it believes it after a List of the checkpoints
+	startUnread  bool // it does not look whether its start is still there
+	graveUnread  bool // it does not look for tombstones
+
+	cutFirst     bool // slots are deleted while older checkpoints of the epoch are there
+	trustUnclear bool // so are they when one of those may land again, with no tombstone
+	noTombstone  bool // so are they with no tombstone for the checkpoints of earlier epochs
 
 	// Of the bucket.
 	overwrites bool // a Create replaces what is there
 	staleList  bool // a List may lack what was created before it began
+	echoes     bool // a Create may land again that has returned nil
 
 	// Safety does not need these: worlds without them are sound (TestSpare).
 	noRecheck    bool // nobody looks for headers of later epochs before he seals
@@ -87,6 +96,13 @@ type rules struct {
 	vanishedHole bool // a slot that was taken and is gone is a hole again
 	noStop       bool // a checkpoint of a later epoch does not end an attempt
 }
+
+// tracked reports whether it matters which checkpoints are there, besides the
+// newest.
+func (w *world) tracked() bool { return w.slowList || w.replay }
+
+// slow reports whether the Lists of node i take time.
+func (w *world) slow(i int) bool { return w.slowList && (!w.replay || w.reader(i)) }
 
 // kept reports whether the rules that the reductions rely on are kept.
 func (r rules) kept() bool {
