@@ -285,17 +285,19 @@ func (l *line) Get(ctx context.Context, key string, off, n int64) ([]byte, error
 	return f.Get(ctx, key, off, n)
 }
 
-// List shows what is there when it begins and when it ends: of what comes and goes
-// while it takes its time, nothing. No bucket promises more.
+// List shows what is there when it begins and when it ends, and of that a page: of
+// what comes and goes while it takes its time, nothing. No bucket promises more.
 func (l *line) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
 	f, _, ctx, stop := l.call(ctx, prefix)
 	defer stop()
-	before, err := l.w.disk.List(ctx, prefix, after, max)
+	const all = 1 << 20
+	before, err := l.w.disk.List(ctx, prefix, after, all)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := f.List(ctx, prefix, after, max)
-	return slices.DeleteFunc(keys, func(key string) bool { return !slices.Contains(before, key) }), err
+	keys, err := f.List(ctx, prefix, after, all)
+	keys = slices.DeleteFunc(keys, func(key string) bool { return !slices.Contains(before, key) })
+	return keys[:min(max, len(keys))], err
 }
 
 func (l *line) Delete(ctx context.Context, keys ...string) error {
