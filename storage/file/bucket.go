@@ -2,9 +2,13 @@
 // file that was written and synced under no name and then linked to its own:
 // link(2) refuses a name that is taken, where rename(2) would overwrite it.
 //
+// The objects of a row, log/<number>/<number>, are mostly not files: the handle
+// that makes the row appends them to packs there, which takes one write and one
+// sync for all that wait. FORMAT.md says how.
+//
 // Any number of processes may use one folder at the same time. What it holds
-// besides the objects begins with a dot: .tmp, for temporary names, and .lock,
-// which is held only while those are cleaned up or in use.
+// besides the objects begins with a dot: .tmp, for temporary names, .lock, which
+// is held only while those are cleaned up or in use, and the files of rows.
 package file
 
 import (
@@ -31,13 +35,22 @@ const (
 
 // Bucket is a storage.Bucket in a folder.
 type Bucket struct {
-	root  string               // absolute
-	named bool                 // the file system has no O_TMPFILE: temp files have names in .tmp
-	fsync func(*os.File) error // tests make it fail
+	root     string               // absolute
+	named    bool                 // the file system has no O_TMPFILE: temp files have names in .tmp
+	fsync    func(*os.File) error // tests make it fail
+	datasync func(*os.File) error // the same for the files of rows
+	sizes    []int64              // packSizes; tests make them small
+	rules    rules
+	wg       sync.WaitGroup // what appenders do in the background
 
 	mu     sync.Mutex
 	dirs   map[string]bool // guarded by mu: folders, relative to root, whose names are known to be on disk
-	broken error           // guarded by mu: the first sync of a folder that failed
+	broken error           // guarded by mu: the first sync that must not be repeated and failed
+	spares []*blank        // guarded by mu: files of deleted packs
+	shut   bool            // guarded by mu: Close was called
+
+	rowsMu sync.Mutex      // held while a row is made
+	rows   map[string]*row // guarded by rowsMu: by folder
 }
 
 var _ storage.Bucket = (*Bucket)(nil)
@@ -63,6 +76,14 @@ func (b *Bucket) create(key string, body []byte) error {
 	if err := b.health(); err != nil {
 		return err
 	}
+	if folder, number, ok := splitRow(key); ok {
+		return b.createInRow(key, folder, number, body)
+	}
+	return b.createFile(key, body)
+}
+
+// createFile is create for an object that is a file.
+func (b *Bucket) createFile(key string, body []byte) error {
 	dir, err := b.openDir(path.Dir(key))
 	if err != nil {
 		return err
@@ -75,6 +96,21 @@ func (b *Bucket) create(key string, body []byte) error {
 	if _, err := os.Lstat(target); err == nil {
 		return b.exists(dir, target)
 	}
+	switch err := b.place(dir, target, body); {
+	case errors.Is(err, unix.EEXIST):
+		return b.exists(dir, target)
+	case err != nil:
+		return err
+	}
+	if err := b.syncDir(dir); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	return nil
+}
+
+// place writes and syncs a file and links it to target, whose folder is to be
+// synced then. Errors: EEXIST, ErrUnknown, or nothing happened.
+func (b *Bucket) place(dir *os.File, target string, body []byte) error {
 	temp, err := b.newTemp(dir.Name())
 	if err != nil {
 		return err
@@ -87,17 +123,13 @@ func (b *Bucket) create(key string, body []byte) error {
 		return err // the pages may be lost, but so is the file
 	}
 	switch err := temp.link(target); {
-	case errors.Is(err, unix.EEXIST):
-		return b.exists(dir, target)
-	case err != nil && refused(err):
+	case err == nil || errors.Is(err, unix.EEXIST):
+		return err
+	case refused(err):
 		return fmt.Errorf("link: %w", err)
-	case err != nil:
+	default:
 		return fmt.Errorf("link: %w: %w", storage.ErrUnknown, err)
 	}
-	if err := b.syncDir(dir); err != nil {
-		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
-	}
-	return nil
 }
 
 // exists is the answer for a name that is taken. Whoever hears ErrExists
@@ -132,14 +164,22 @@ func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, err
 	if err := check(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
-	body, err := b.get(key, off, n)
+	body, err := b.get(ctx, key, off, n)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
 	return body, nil
 }
 
-func (b *Bucket) get(key string, off, n int64) ([]byte, error) {
+func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if folder, number, ok := splitRow(key); ok {
+		return b.getFromRow(ctx, key, folder, number, off, n)
+	}
+	return b.getFile(key, off, n)
+}
+
+// getFile is get for an object that is a file.
+func (b *Bucket) getFile(key string, off, n int64) ([]byte, error) {
 	f, err := os.Open(b.path(key))
 	if errors.Is(err, unix.ENOTDIR) {
 		return nil, fs.ErrNotExist
@@ -175,8 +215,12 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := b.health(); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
+	rest, err := b.deleteFromRows(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
 	dirs := make(map[string]bool)
-	for _, key := range keys {
+	for _, key := range rest {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("delete: %w: %w", storage.ErrUnknown, err)
 		}
@@ -195,6 +239,28 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 			return fmt.Errorf("delete from %s: %w: %w", name, storage.ErrUnknown, err)
 		}
 	}
+	return nil
+}
+
+// Close ends appending to packs and lets go of all files. It waits for what is
+// under way. Whoever calls Create afterwards closes the row.
+func (b *Bucket) Close() error {
+	b.mu.Lock()
+	b.shut = true
+	spares := b.spares
+	b.spares = nil
+	b.mu.Unlock()
+	for _, s := range spares {
+		s.drop()
+	}
+	b.rowsMu.Lock()
+	for _, r := range b.rows {
+		if r.writer != nil {
+			r.writer.shut()
+		}
+	}
+	b.rowsMu.Unlock()
+	b.wg.Wait()
 	return nil
 }
 
@@ -270,7 +336,11 @@ func (b *Bucket) syncDir(dir *os.File) error {
 	if err == nil {
 		return nil
 	}
-	err = fmt.Errorf("sync folder %s: %w", dir.Name(), err)
+	return b.broke(fmt.Errorf("sync folder %s: %w", dir.Name(), err))
+}
+
+// broke ends all writing through this handle, and returns err.
+func (b *Bucket) broke(err error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.broken == nil {

@@ -44,6 +44,9 @@ func child(dir, round string) {
 		wg.Go(func() {
 			for i := 0; ; i++ {
 				key := fmt.Sprintf("r%s/w%d/%04d/%04d", round, w, i/10, i)
+				if w%2 == 0 { // two of them write the row of their round
+					key = fmt.Sprintf("log/%s/%020d", strings.Repeat("0", rowDigits-len(round))+round, 2*i+w/2)
+				}
 				if err := b.Create(context.Background(), key, body(key)); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
@@ -78,6 +81,13 @@ func TestKill(t *testing.T) {
 			acked = append(acked, runAndKill(t, dir, named, round, time.Duration(rng.IntN(int(150*time.Millisecond))))...)
 
 			b := open(t, dir)
+			if round%2 == 1 { // half of the rows are closed before they are read
+				key := fmt.Sprintf("log/%020d/%020d", round, 1<<40)
+				if err := b.Create(t.Context(), key, body(key)); err != nil {
+					t.Fatal(err)
+				}
+				acked = append(acked, key)
+			}
 			if left, err := os.ReadDir(b.tempDir()); err != nil || len(left) != 0 {
 				t.Errorf("%d temporary files are left (%v)", len(left), err)
 			}

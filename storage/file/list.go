@@ -42,9 +42,21 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 	if err != nil {
 		return err
 	}
+	if row := strings.TrimSuffix(folder, "/"); isRow(row) {
+		packed, err := l.b.rowNames(ctx, row)
+		if err != nil {
+			return err
+		}
+		for _, name := range packed {
+			if l.wants(folder + name) {
+				names = append(names, name)
+			}
+		}
+	}
 	// A folder takes its place among its neighbours as all of its keys do,
 	// with the slash: a-b < a/b < a0.
 	slices.Sort(names)
+	names = slices.Compact(names) // one that was deleted and created meanwhile
 	for _, name := range names {
 		if len(l.keys) >= l.max {
 			return nil

@@ -18,7 +18,7 @@ func Open(dir string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket folder: %w", err)
 	}
-	b := &Bucket{root: root, fsync: (*os.File).Sync, dirs: map[string]bool{".": true}}
+	b := newBucket(root)
 	if err := b.makeRoot(root); err != nil {
 		return nil, fmt.Errorf("open bucket folder: %w", err)
 	}
@@ -32,6 +32,13 @@ func Open(dir string) (*Bucket, error) {
 		return nil, fmt.Errorf("clean bucket folder %s: %w", root, err)
 	}
 	return b, nil
+}
+
+func newBucket(root string) *Bucket {
+	return &Bucket{
+		root: root, fsync: (*os.File).Sync, datasync: datasync, sizes: packSizes(),
+		dirs: map[string]bool{".": true}, rows: make(map[string]*row),
+	}
 }
 
 // makeRoot creates the bucket's folder and those above it, and syncs the names

@@ -43,6 +43,16 @@ func (t *temp) link(target string) error {
 	return unix.Link(t.file.Name(), target)
 }
 
+// keep lets go of the temporary name of a file that has been linked, and returns
+// the file.
+func (t *temp) keep() *os.File {
+	if t.lock != nil {
+		_ = os.Remove(t.file.Name()) // or at the next start
+		t.lock.Close()
+	}
+	return t.file
+}
+
 // close lets go of the file. What was not linked is gone.
 func (t *temp) close() {
 	t.file.Close()

@@ -1,0 +1,442 @@
+package file
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// errClosed: the row takes no records any more; nothing happened.
+var errClosed = errors.New("row is closed")
+
+// errRemoved: somebody has removed the row's folder; nothing is left of it.
+var errRemoved = errors.New("folder was removed")
+
+// appender writes the records of a row. It is the handle that made the row, for
+// the handle's life and until the row is closed; nobody else ever writes to the
+// packs.
+type appender struct {
+	r *row
+
+	mu      sync.Mutex
+	busy    map[uint64]*creation // guarded by mu: numbers whose Create is under way
+	queue   []*creation          // guarded by mu: those that wait for a group
+	running bool                 // guarded by mu: commits are under way
+	closed  bool                 // guarded by mu: see errClosed
+	begun   bool                 // guarded by mu: something was created in this row
+
+	// What follows belongs to run, and to whoever has seen that it has ended
+	// and will not start again.
+	file  *os.File // of the last pack; nil before the first one
+	pack  *pack
+	end   int64 // behind the last group in it
+	grown int   // index in Bucket.sizes of the next pack
+	next  chan made
+	buf   []byte
+}
+
+// creation is a Create under way.
+type creation struct {
+	number uint64
+	body   []byte
+	err    error         // set before landed is closed
+	landed chan struct{} // closed when the group it was in is through
+	done   chan struct{} // closed when the number is busy no more
+}
+
+func newAppender(r *row) *appender {
+	return &appender{r: r, busy: make(map[uint64]*creation)}
+}
+
+func (w *appender) isClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}
+
+// settle waits until the Creates of the numbers, or of all if none is given,
+// that are under way have ended.
+func (w *appender) settle(ctx context.Context, numbers []uint64) error {
+	w.mu.Lock()
+	var wait []*creation
+	for _, n := range numbers {
+		if c := w.busy[n]; c != nil {
+			wait = append(wait, c)
+		}
+	}
+	if len(numbers) == 0 {
+		for _, c := range w.busy {
+			wait = append(wait, c)
+		}
+	}
+	w.mu.Unlock()
+	for _, c := range wait {
+		select {
+		case <-c.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// create is Create in a row that this handle appends to. Errors: errClosed, with
+// which it was not created here, and those of Create.
+func (w *appender) create(key string, number uint64, body []byte) error {
+	c := &creation{number: number, body: body, landed: make(chan struct{}), done: make(chan struct{})}
+	for {
+		w.mu.Lock()
+		if w.closed {
+			w.mu.Unlock()
+			return errClosed
+		}
+		other := w.busy[number]
+		if other == nil {
+			break
+		}
+		w.mu.Unlock()
+		<-other.done
+	}
+	w.busy[number] = c
+	// Many rows never have a second object: a pack would be wasted on them.
+	single := !w.begun || len(body) > maxRecord
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.busy, number)
+		w.mu.Unlock()
+		close(c.done)
+	}()
+	taken, err := w.taken(key, number)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return storage.ErrExists
+	}
+	if single {
+		// The link arbitrates with whoever closes the row meanwhile, and the
+		// number is in no pack.
+		err := w.r.b.createFile(key, body)
+		w.mu.Lock()
+		w.begun = w.begun || err == nil
+		w.mu.Unlock()
+		return err
+	}
+	return w.append(c)
+}
+
+// taken looks for the number among what was acknowledged, in packs and files.
+func (w *appender) taken(key string, number uint64) (bool, error) {
+	r := w.r
+	r.mu.Lock()
+	at, found, err := r.find(number)
+	if err == nil && !found && at.pack != nil {
+		err = r.syncGone(at.pack)
+	}
+	r.mu.Unlock()
+	if found || err != nil {
+		return found, err
+	}
+	there, err := exists(r.b.path(key))
+	if !there || err != nil {
+		return false, err
+	}
+	dir, err := r.b.openDir(r.name)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	return false, r.b.exists(dir, r.b.path(key))
+}
+
+func (w *appender) append(c *creation) error {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return errClosed
+	}
+	w.queue = append(w.queue, c)
+	if !w.running {
+		w.running = true
+		w.r.b.wg.Go(w.run)
+	}
+	w.mu.Unlock()
+	<-c.landed
+	return c.err
+}
+
+// run commits group after group until nobody waits: whoever comes while one is
+// written and synced is in the next one.
+func (w *appender) run() {
+	for {
+		group := w.take()
+		if group == nil {
+			return
+		}
+		err := w.commit(group)
+		for _, c := range group {
+			if c.err == nil {
+				c.err = err
+			}
+			close(c.landed)
+		}
+		runtime.Gosched() // those whose Create has returned may have the next one
+	}
+}
+
+// take returns those who are in the next group, nil if nobody waits.
+func (w *appender) take() []*creation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(w.queue) && n < maxCount && (n == 0 || bytes+len(w.queue[n].body) <= maxGroup) {
+		bytes += len(w.queue[n].body)
+		n++
+	}
+	if n == 0 {
+		w.running = false
+		w.queue = nil
+		if w.closed {
+			w.release()
+		}
+		return nil
+	}
+	group := w.queue[:n:n]
+	w.queue = w.queue[n:]
+	return group
+}
+
+// commit writes a group and makes it durable, and then looks whether the row is
+// being closed: the order is the proof, see freeze. A crash before the sync
+// leaves a group that may be torn, which counts as none; one after it leaves
+// records that were not acknowledged.
+func (w *appender) commit(creates []*creation) error {
+	if w.isClosed() {
+		return errClosed
+	}
+	if err := w.r.b.health(); err != nil {
+		return err
+	}
+	var bytes int64
+	for _, c := range creates {
+		bytes += int64(len(c.body))
+	}
+	if err := w.room(groupSize(len(creates), bytes)); err != nil {
+		return errors.Join(err, w.look())
+	}
+	var g group
+	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
+	w.r.b.rules.at("write")
+	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
+		// A part of a group is none, and the next one is written over it.
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+		return w.r.b.broke(err)
+	}
+	w.r.b.rules.at("sync")
+	if err := w.r.b.datasync(w.file); err != nil {
+		err = w.r.b.broke(fmt.Errorf("sync %s: %w", w.file.Name(), err))
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	if cap(w.buf) > 2*maxGroup {
+		w.buf = nil
+	}
+	return w.conclude(g, creates)
+}
+
+// conclude acknowledges a group that is durable, unless the row was closed.
+func (w *appender) conclude(g group, creates []*creation) error {
+	r := w.r
+	r.b.rules.at("look")
+	closing, err := r.closing()
+	if err == nil && !closing {
+		if err = w.look(); errors.Is(err, errRemoved) {
+			return err
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, r.b.broke(err))
+	}
+	if closing && !r.b.rules.ackUnseen {
+		return w.lose(g, creates)
+	}
+	w.end = g.next
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if w.pack.end < g.next { // else a List read it, after Close
+		w.pack.add(g)
+	}
+	r.publish()
+	return nil
+}
+
+// look ends appending when somebody has removed the folder, and with it all that
+// was appended.
+func (w *appender) look() error {
+	there, err := exists(w.r.path(rowName))
+	if there || err != nil {
+		return err
+	}
+	w.close()
+	w.r.b.forget(w.r)
+	return fmt.Errorf("%s: %w", w.r.name, errRemoved)
+}
+
+// lose ends appending, because the row is being closed. Those of the last group
+// that are before its end are there, and the others never were.
+func (w *appender) lose(g group, creates []*creation) error {
+	w.close()
+	r := w.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.freeze(); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	if end := *r.end; w.pack.number < end.pack || w.pack.number == end.pack && g.next <= end.off {
+		return nil
+	}
+	if w.pack.number > r.end.pack {
+		// Nobody reads it, and so it need not be known whether this worked.
+		_ = os.Remove(r.packPath(w.pack.number))
+	}
+	return errClosed
+}
+
+func (w *appender) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+}
+
+// shut ends appending with the life of the handle.
+func (w *appender) shut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if !w.running {
+		w.release()
+	}
+}
+
+// release lets go of the files of an appender that has ended. The caller holds
+// mu.
+func (w *appender) release() {
+	if w.file != nil {
+		w.file.Close()
+		w.file = nil
+	}
+	if w.next != nil {
+		m := <-w.next
+		w.next = nil
+		if m.blank != nil {
+			m.blank.drop()
+		}
+	}
+	w.buf = nil
+}
+
+// room makes sure that a group of so many bytes fits into the last pack, and
+// begins another one if it does not.
+func (w *appender) room(size int64) error {
+	if w.file == nil || w.end+size > w.pack.size {
+		if err := w.rotate(page + size); err != nil {
+			return fmt.Errorf("begin pack: %w", err)
+		}
+	}
+	if w.next == nil && w.end > w.pack.size/2 {
+		w.prepare()
+	}
+	return nil
+}
+
+// prepare makes the next pack while this one is being filled.
+func (w *appender) prepare() {
+	size := w.r.b.sizes[w.grown]
+	next := make(chan made, 1)
+	w.next = next
+	w.r.b.wg.Go(func() {
+		m, err := w.r.b.blank(w.r.name, size, size)
+		next <- made{m, err}
+	})
+}
+
+// rotate begins a pack of at least need bytes. It has its name, and its head is
+// durable, before a record is written to it. Errors: nothing happened.
+func (w *appender) rotate(need int64) error {
+	h := packHead{row: w.r.id, number: 1}
+	if w.pack != nil {
+		h.number, h.before = w.pack.number+1, w.end
+	}
+	f, err := w.begin(&h, need)
+	if err != nil {
+		return err
+	}
+	if err := w.r.syncNames(); err != nil {
+		f.Close()
+		return err
+	}
+	if w.file != nil {
+		w.file.Close()
+	}
+	p := &pack{packHead: h, end: page}
+	w.file, w.pack, w.end = f, p, page
+	w.grown = min(w.grown+1, len(w.r.b.sizes)-1)
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	w.r.packs = append(w.r.packs, p)
+	return nil
+}
+
+// begin gives a file the head of a pack, and the name.
+func (w *appender) begin(h *packHead, need int64) (*os.File, error) {
+	for {
+		b, err := w.ready(need)
+		if err != nil {
+			return nil, err
+		}
+		h.size = b.size
+		rand.Read(h.identity[:])
+		_, err = b.file.WriteAt(encodePackHead(*h), 0)
+		if err == nil {
+			err = w.r.b.datasync(b.file)
+		}
+		if err != nil {
+			b.drop()
+			return nil, err
+		}
+		f, err := b.link(w.r.packPath(h.number))
+		if errors.Is(err, unix.ENOENT) && b.name != "" {
+			continue // another process has cleaned up .tmp
+		}
+		if err != nil && !refused(err) {
+			err = w.r.b.broke(err)
+		}
+		return f, err
+	}
+}
+
+// ready returns a file for a pack: the one that was prepared, or a new one, and
+// when the disk is full one that is as small as possible.
+func (w *appender) ready(need int64) (*blank, error) {
+	if w.next != nil {
+		m := <-w.next
+		w.next = nil
+		if m.err == nil && m.size >= need {
+			return m.blank, nil
+		}
+		if m.blank != nil {
+			m.blank.drop()
+		}
+	}
+	return w.r.b.blank(w.r.name, need, max(need, w.r.b.sizes[w.grown]))
+}

@@ -1,0 +1,13 @@
+//go:build !linux
+
+package file
+
+import "os"
+
+// datasync makes durable what is in a file. Not every system can leave out its
+// times.
+func datasync(f *os.File) error { return f.Sync() }
+
+// freeSpace returns how many bytes are free on the file system of dir; systems
+// differ in how they are asked.
+func freeSpace(string) (int64, bool) { return 0, false }

@@ -1,0 +1,145 @@
+package file
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// closing reports whether somebody has begun to close the row.
+func (r *row) closing() (bool, error) { return exists(r.path(closeName)) }
+
+// freeze closes the row and makes known all that is in its packs for good.
+// Whoever closes shows .close first and reads the packs after; the appender
+// writes a group first and looks for .close after. So either the closer reads
+// the group, or the appender does not acknowledge it before it has seen where
+// the row ends. The first .end is the one that counts.
+//
+// A crash leaves .close alone: the next one who meets it goes on. The caller
+// holds mu. An error with r.end set means only that .end may not be durable.
+func (r *row) freeze() error {
+	if r.sealed {
+		return nil
+	}
+	dir, err := os.Open(r.path(""))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if r.end == nil {
+		end, err := r.readEnd()
+		if errors.Is(err, fs.ErrNotExist) {
+			// Others may have been faster, and have removed what was looked at.
+			failed := r.makeEnd(dir)
+			if end, err = r.readEnd(); err != nil {
+				err = cmp.Or(failed, err)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := r.loadTo(end); err != nil {
+			return err
+		}
+		r.end = &end
+	}
+	if err := r.b.syncDir(dir); err != nil {
+		return err
+	}
+	r.sealed = true
+	return nil
+}
+
+func (r *row) readEnd() (rowEnd, error) {
+	p, err := os.ReadFile(r.path(endName))
+	if err != nil {
+		return rowEnd{}, err
+	}
+	end, err := decodeEnd(p, r.id)
+	if err != nil {
+		return rowEnd{}, fmt.Errorf("%s: %w", r.path(endName), err)
+	}
+	return end, nil
+}
+
+// makeEnd finds out where the row ends and puts it down.
+func (r *row) makeEnd(dir *os.File) error {
+	seen := &row{b: r.b, name: r.name, id: r.id}
+	if r.b.rules.readFirst {
+		if err := seen.follow(); err != nil {
+			return err
+		}
+	}
+	r.b.rules.at("flag")
+	if err := unix.Link(r.path(rowName), r.path(closeName)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("link %s: %w", closeName, err)
+	}
+	if err := r.b.syncDir(dir); err != nil {
+		return err
+	}
+	r.b.rules.at("read")
+	if !r.b.rules.readFirst {
+		if err := seen.follow(); err != nil {
+			return err
+		}
+	}
+	var end rowEnd
+	if n := len(seen.packs); n > 0 {
+		last := seen.packs[n-1]
+		if err := r.syncPack(last.number); err != nil {
+			return err
+		}
+		end = rowEnd{last.number, last.end}
+	}
+	r.b.rules.at("end")
+	if err := r.b.place(dir, r.path(endName), encodeEnd(end, r.id)); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("link %s: %w", endName, err)
+	}
+	return nil
+}
+
+// loadTo replaces what is known of the packs by what is in them up to end.
+func (r *row) loadTo(end rowEnd) error {
+	for range 100 {
+		r.packs, r.index, r.damage = nil, nil, nil
+		err := r.loadOnce(end)
+		if err == nil {
+			r.publish()
+		}
+		if !errors.Is(err, errPackGone) {
+			return err
+		}
+	}
+	return errRestless
+}
+
+func (r *row) loadOnce(end rowEnd) error {
+	numbers, err := r.numbers(packStem)
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n > end.pack {
+			break // by an appender that had not seen .close yet
+		}
+		if err := r.addPack(n); err != nil {
+			return err
+		}
+	}
+	for i, p := range r.packs {
+		limit := end.off
+		if i+1 < len(r.packs) {
+			limit = r.packs[i+1].before
+		} else if p.number < end.pack {
+			return errPackGone // the higher ones were removed, and so was this one
+		}
+		if err := r.scan(p, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}

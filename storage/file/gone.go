@@ -1,0 +1,379 @@
+package file
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"math"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// span is a part of a pack: the records whose ids are in [from, to) are gone.
+type span struct{ from, to int64 }
+
+// spans are sorted, and do not touch each other.
+type spans []span
+
+func (s spans) has(id int64) bool {
+	i, _ := slices.BinarySearchFunc(s, id, func(a span, id int64) int {
+		if a.to <= id {
+			return -1
+		}
+		return 1
+	})
+	return i < len(s) && s[i].from <= id
+}
+
+// with returns s and one more.
+func (s spans) with(n span) spans {
+	i, _ := slices.BinarySearchFunc(s, n.from, func(a span, from int64) int {
+		if a.to < from {
+			return -1
+		}
+		return 1
+	})
+	j := i
+	for ; j < len(s) && s[j].from <= n.to; j++ {
+		n.from, n.to = min(n.from, s[j].from), max(n.to, s[j].to)
+	}
+	return slices.Replace(slices.Clone(s), i, j, n)
+}
+
+// appendGone encodes a span of the pack with that identity.
+func appendGone(p []byte, identity [16]byte, s span) []byte {
+	start := len(p)
+	p = binary.BigEndian.AppendUint32(p, goneMagic)
+	p = binary.BigEndian.AppendUint32(p, 0)
+	p = binary.BigEndian.AppendUint64(p, uint64(s.from))
+	p = binary.BigEndian.AppendUint64(p, uint64(s.to))
+	binary.BigEndian.PutUint32(p[start+4:], goneSum(p[start:], identity))
+	return p
+}
+
+func goneSum(p []byte, identity [16]byte) uint32 {
+	return crc32.Update(crc32.Checksum(identity[:], castagnoli), castagnoli, p[8:goneSize])
+}
+
+// decodeGone reads spans, and over what is none: a process that died while it
+// appended may have left half a one before those of others. It returns how many
+// bytes need not be read again.
+func decodeGone(p []byte, identity [16]byte) (found []span, used int) {
+	for at := 0; len(p)-at >= goneSize; {
+		q := p[at:]
+		s := span{int64(binary.BigEndian.Uint64(q[8:])), int64(binary.BigEndian.Uint64(q[16:]))}
+		if binary.BigEndian.Uint32(q) != goneMagic || binary.BigEndian.Uint32(q[4:]) != goneSum(q, identity) || s.from >= s.to {
+			at++
+			continue
+		}
+		found = append(found, s)
+		at += goneSize
+		used = at
+	}
+	return found, used
+}
+
+// followGone makes known what is gone from a pack. The caller holds mu.
+func (r *row) followGone(p *pack) error {
+	name := r.gonePath(p.number)
+	var info unix.Stat_t
+	if err := unix.Stat(name, &info); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return nil // or removed with the pack, which shows when it is opened
+		}
+		return &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if info.Size <= p.goneRead {
+		return nil
+	}
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	tail, err := readUpTo(f, p.goneRead, info.Size-p.goneRead)
+	if err != nil {
+		return err
+	}
+	found, used := decodeGone(tail, p.identity)
+	for _, s := range found {
+		p.gone = p.gone.with(s)
+	}
+	p.goneRead += int64(used)
+	return nil
+}
+
+// syncGone makes durable what is known to be gone from a pack: another process
+// may have put it down and not have synced it. The caller holds mu.
+func (r *row) syncGone(p *pack) error {
+	if p.goneSynced >= p.goneRead {
+		return nil
+	}
+	f, err := os.OpenFile(r.gonePath(p.number), os.O_WRONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := r.syncGoneFile(f, p); err != nil {
+		return err
+	}
+	p.goneSynced = p.goneRead
+	return nil
+}
+
+func (r *row) syncGoneFile(f *os.File, p *pack) error {
+	if err := r.b.datasync(f); err != nil {
+		return r.b.broke(fmt.Errorf("sync %s: %w", f.Name(), err))
+	}
+	if p.goneNamed {
+		return nil
+	}
+	if err := r.syncNames(); err != nil {
+		return err
+	}
+	p.goneNamed = true
+	return nil
+}
+
+func (r *row) syncNames() error {
+	dir, err := os.Open(r.path(""))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return r.b.syncDir(dir)
+}
+
+// deleteFromRows deletes the keys that are in packs, and returns the others.
+func (b *Bucket) deleteFromRows(ctx context.Context, keys []string) (rest []string, err error) {
+	numbers := make(map[string][]uint64)
+	for _, key := range keys {
+		if folder, number, ok := splitRow(key); ok {
+			numbers[folder] = append(numbers[folder], number)
+		} else {
+			rest = append(rest, key)
+		}
+	}
+	for folder, of := range numbers {
+		slices.Sort(of)
+		left, err := b.deleteFromRow(ctx, folder, slices.Compact(of))
+		if err != nil {
+			return nil, err
+		}
+		for _, number := range left {
+			rest = append(rest, folder+"/"+formatNumber(number))
+		}
+	}
+	return rest, nil
+}
+
+// deleteFromRow is Delete for numbers of a row, and returns those that are in no
+// pack.
+func (b *Bucket) deleteFromRow(ctx context.Context, folder string, numbers []uint64) (rest []uint64, err error) {
+	r, err := b.row(folder)
+	if r == nil || err != nil {
+		return numbers, err
+	}
+	if err := r.settle(ctx, numbers...); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refresh(); err != nil {
+		return nil, err
+	}
+	doomed := make(map[*pack][]int64)
+	for _, number := range numbers {
+		at, found, err := r.find(number)
+		switch {
+		case err != nil:
+			return nil, err
+		case found:
+			doomed[at.pack] = append(doomed[at.pack], at.id)
+		case at.pack != nil:
+			// Of a number that is gone there can be a file as well.
+			doomed[at.pack] = append(doomed[at.pack], nil...)
+			rest = append(rest, number)
+		case r.damage != nil:
+			return nil, r.damage
+		default:
+			rest = append(rest, number)
+		}
+	}
+	for _, p := range slices.Clone(r.packs) {
+		ids, ok := doomed[p]
+		if !ok || !slices.Contains(r.packs, p) {
+			continue // swept by now
+		}
+		if err := r.bury(p, ids); err != nil {
+			return nil, err
+		}
+		if err := r.sweep(); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
+}
+
+// bury puts down, durably, that records are gone from a pack. Where nothing
+// would be left in the lowest pack it is enough that sweep removes it, for which
+// a full disk has room.
+func (r *row) bury(p *pack, ids []int64) error {
+	slices.Sort(ids)
+	var news []span
+	all := p.gone
+	for _, id := range ids {
+		i, _ := slices.BinarySearchFunc(p.records, id, func(rec record, id int64) int { return int(rec.id - id) })
+		if n := len(news); n > 0 && i > 0 && news[n-1].to == p.records[i-1].id+entrySize {
+			news[n-1].to = id + entrySize
+		} else {
+			news = append(news, span{id, id + entrySize})
+		}
+	}
+	for _, s := range news {
+		all = all.with(s)
+	}
+	if r.finished(p) && p.allGone(all) && p == r.packs[0] {
+		p.gone = all
+		return nil
+	}
+	if len(news) == 0 {
+		return r.syncGone(p)
+	}
+	if err := r.writeGone(p, news); err != nil {
+		return err
+	}
+	p.gone = all
+	return nil
+}
+
+func (r *row) writeGone(p *pack, news []span) error {
+	f, err := os.OpenFile(r.gonePath(p.number), os.O_WRONLY|os.O_APPEND|os.O_CREATE, filePerm)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var body []byte
+	for _, s := range news {
+		body = appendGone(body, p.identity, s)
+	}
+	if _, err := f.Write(body); err != nil {
+		return err // a part may be there, as the contract allows
+	}
+	if err := r.syncGoneFile(f, p); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	return nil
+}
+
+// finished reports whether nothing is appended to a pack any more: the next one
+// was begun, or the row is frozen. The caller holds mu.
+func (r *row) finished(p *pack) bool {
+	return r.end != nil && r.sealed || p != r.packs[len(r.packs)-1]
+}
+
+// allGone reports whether no record of a pack is left.
+func (p *pack) allGone(gone spans) bool {
+	if p.damaged || p.indexed < len(p.records) {
+		return false
+	}
+	for _, rec := range p.records {
+		if !gone.has(rec.id) {
+			return false
+		}
+	}
+	return true
+}
+
+// sweep removes the packs of which nothing is left, from the lowest on: readers
+// conclude from a pack that is there that all after it are, too. What is known
+// about a pack goes after the pack has gone durably, or a power cut would bring
+// its records back. The caller holds mu.
+func (r *row) sweep() error {
+	var swept []uint64
+	var spare []*blank
+	for len(r.packs) > 0 {
+		p := r.packs[0]
+		if err := r.followGone(p); err != nil {
+			return err
+		}
+		if !r.finished(p) || !p.allGone(p.gone) {
+			break
+		}
+		s, err := r.removePack(p)
+		if err != nil {
+			return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+		}
+		if s != nil {
+			spare = append(spare, s)
+		}
+		r.drop()
+		swept = append(swept, p.number)
+	}
+	if len(swept) == 0 {
+		return nil
+	}
+	if err := r.syncNames(); err != nil {
+		for _, s := range spare {
+			s.drop()
+		}
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	for _, s := range spare {
+		r.b.keepSpare(s)
+	}
+	if err := r.removeFiles(goneStem, 0, swept[len(swept)-1]); err != nil {
+		return err
+	}
+	if r.end == nil || len(r.packs) > 0 {
+		return nil
+	}
+	return r.removeFiles(packStem, r.end.pack+1, math.MaxUint64)
+}
+
+// removeFiles removes files by their numbers: what is gone from packs that are
+// no more, with what a crash or a late Delete left, and packs behind the end.
+func (r *row) removeFiles(stem string, from, to uint64) error {
+	numbers, err := r.numbers(stem)
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n < from || n > to {
+			continue
+		}
+		if err := os.Remove(r.path(stem + formatNumber(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removePack takes a pack's name away. The appender keeps a full-sized file for
+// a later pack.
+func (r *row) removePack(p *pack) (*blank, error) {
+	name := r.packPath(p.number)
+	if r.end == nil && r.writer != nil && !r.writer.isClosed() && p.size == r.b.sizes[len(r.b.sizes)-1] && r.b.wantsSpare() {
+		s, err := r.b.recycle(name, p.size)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return s, nil
+		}
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return nil, nil
+}

@@ -1,0 +1,220 @@
+package file
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// The files of a row, byte by byte, are in FORMAT.md. Numbers are big-endian.
+const (
+	rowVersion = 1
+
+	rowMagic   = "WEIRROW1"
+	endMagic   = "WEIREND1"
+	packMagic  = "WEIRPCK1"
+	groupMagic = 0x57475250 // WGRP
+	goneMagic  = 0x57474f4e // WGON
+
+	rowSize       = 8 + 4 + 4 + 16
+	endSize       = 8 + 4 + 4 + 8 + 8
+	packHeadSize  = 8 + 4 + 4 + 16 + 16 + 8 + 8 + 8
+	groupHeadSize = 4 + 4 + 4 + 4
+	entrySize     = 8 + 4 + 4
+	goneSize      = 4 + 4 + 8 + 8
+
+	// page is what a group begins at and is filled up to: what was acknowledged
+	// is never written again, and no page has to be read to be written.
+	page = 4096
+
+	maxRecord = 8 << 20 // a longer body is a file of its own
+	maxGroup  = 8 << 20 // bodies in a group, unless it is one alone
+	maxCount  = 4096    // records in a group
+)
+
+// Errors in the files of a row.
+var (
+	errFormat  = errors.New("written by a later version")
+	errDamaged = errors.New("damaged")
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// record is an object in a pack.
+type record struct {
+	number uint64
+	id     int64 // where its entry is in the pack
+	off    int64 // where its body is
+	size   int64
+	crc    uint32
+}
+
+// group is what was written and synced at once.
+type group struct {
+	off, next int64
+	records   []record
+}
+
+// rowEnd is where a frozen row ends: behind the bytes before off in a pack, and
+// all packs before. Pack 0, which there is never, means that there was none.
+type rowEnd struct {
+	pack uint64
+	off  int64
+}
+
+// packHead is what a pack begins with.
+type packHead struct {
+	row, identity [16]byte
+	number        uint64
+	before        int64 // where the pack before this one ends
+	size          int64
+}
+
+func checked(p []byte, magic string, size int, seed []byte) error {
+	if len(p) < size || string(p[:8]) != magic {
+		return errDamaged
+	}
+	sum := crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, p[12:size])
+	if binary.BigEndian.Uint32(p[8:]) != sum {
+		return fmt.Errorf("%w: checksum", errDamaged)
+	}
+	if v := binary.BigEndian.Uint32(p[12:]); v != rowVersion {
+		return fmt.Errorf("%w: version %d, this one knows %d", errFormat, v, rowVersion)
+	}
+	return nil
+}
+
+func seal(p, seed []byte) []byte {
+	binary.BigEndian.PutUint32(p[8:], crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, p[12:]))
+	return p
+}
+
+func fixed(magic string, size int) []byte {
+	p := make([]byte, 12, size)
+	copy(p, magic)
+	return binary.BigEndian.AppendUint32(p, rowVersion)
+}
+
+func encodeRow(id [16]byte) []byte {
+	return seal(append(fixed(rowMagic, rowSize), id[:]...), nil)
+}
+
+func decodeRow(p []byte) (id [16]byte, err error) {
+	if err := checked(p, rowMagic, rowSize, nil); err != nil {
+		return id, err
+	}
+	return [16]byte(p[16:]), nil
+}
+
+func encodeEnd(e rowEnd, row [16]byte) []byte {
+	p := binary.BigEndian.AppendUint64(fixed(endMagic, endSize), e.pack)
+	return seal(binary.BigEndian.AppendUint64(p, uint64(e.off)), row[:])
+}
+
+func decodeEnd(p []byte, row [16]byte) (e rowEnd, err error) {
+	if err := checked(p, endMagic, endSize, row[:]); err != nil {
+		return e, err
+	}
+	return rowEnd{binary.BigEndian.Uint64(p[16:]), int64(binary.BigEndian.Uint64(p[24:]))}, nil
+}
+
+// encodePackHead returns the first page of a pack.
+func encodePackHead(h packHead) []byte {
+	p := append(fixed(packMagic, page), h.row[:]...)
+	p = append(p, h.identity[:]...)
+	p = binary.BigEndian.AppendUint64(p, h.number)
+	p = binary.BigEndian.AppendUint64(p, uint64(h.before))
+	p = binary.BigEndian.AppendUint64(p, uint64(h.size))
+	return seal(p, nil)[:page]
+}
+
+func decodePackHead(p []byte) (h packHead, err error) {
+	if err := checked(p, packMagic, packHeadSize, nil); err != nil {
+		return h, err
+	}
+	h.row, h.identity = [16]byte(p[16:]), [16]byte(p[32:])
+	h.number = binary.BigEndian.Uint64(p[48:])
+	h.before = int64(binary.BigEndian.Uint64(p[56:]))
+	h.size = int64(binary.BigEndian.Uint64(p[64:]))
+	if h.size < page || h.before < 0 {
+		return h, fmt.Errorf("%w: pack of %d bytes after %d", errDamaged, h.size, h.before)
+	}
+	return h, nil
+}
+
+// groupSize returns how many bytes count records with so many bytes take.
+func groupSize(count int, bytes int64) int64 {
+	return roundUp(groupHeadSize + int64(count)*entrySize + bytes)
+}
+
+func roundUp(n int64) int64 { return (n + page - 1) / page * page }
+
+// appendGroup encodes a group that goes to offset off of the pack with that
+// identity, and says where its records are.
+func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([]byte, group) {
+	g := group{off: off, records: make([]record, len(creates))}
+	head := groupHeadSize + len(creates)*entrySize
+	body := off + int64(head)
+	start := len(p)
+	p = append(p, make([]byte, head)...)
+	h := p[start:]
+	binary.BigEndian.PutUint32(h, groupMagic)
+	binary.BigEndian.PutUint32(h[8:], uint32(len(creates)))
+	for i, c := range creates {
+		at := groupHeadSize + i*entrySize
+		rec := record{
+			number: c.number, id: off + int64(at), off: body, size: int64(len(c.body)),
+			crc: crc32.Checksum(c.body, castagnoli),
+		}
+		binary.BigEndian.PutUint64(h[at:], rec.number)
+		binary.BigEndian.PutUint32(h[at+8:], uint32(rec.size))
+		binary.BigEndian.PutUint32(h[at+12:], rec.crc)
+		g.records[i] = rec
+		body += rec.size
+	}
+	binary.BigEndian.PutUint32(h[4:], groupSum(h, identity, off))
+	for _, c := range creates {
+		p = append(p, c.body...)
+	}
+	g.next = roundUp(body)
+	return append(p, make([]byte, g.next-body)...), g
+}
+
+// groupSum is the checksum of a group's head. It has the pack's identity and the
+// position in it, so that what an earlier life of the file left is no group.
+func groupSum(head []byte, identity [16]byte, off int64) uint32 {
+	seed := binary.BigEndian.AppendUint64(identity[:], uint64(off))
+	return crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, head[8:])
+}
+
+// groupCount returns how many records the head of a group in p claims to have.
+func groupCount(p []byte) (n int, ok bool) {
+	if len(p) < groupHeadSize || binary.BigEndian.Uint32(p) != groupMagic || binary.BigEndian.Uint32(p[12:]) != 0 {
+		return 0, false
+	}
+	n = int(binary.BigEndian.Uint32(p[8:]))
+	return n, n > 0 && n <= maxCount
+}
+
+// decodeGroup reads the head of the group at off, which has to end at or before
+// limit. False: there is none.
+func decodeGroup(p []byte, identity [16]byte, off, limit int64) (group, bool) {
+	n, ok := groupCount(p)
+	head := groupHeadSize + n*entrySize
+	if !ok || len(p) < head || binary.BigEndian.Uint32(p[4:]) != groupSum(p[:head], identity, off) {
+		return group{}, false
+	}
+	g := group{off: off, records: make([]record, n)}
+	body := off + int64(head)
+	for i := range g.records {
+		at := groupHeadSize + i*entrySize
+		g.records[i] = record{
+			number: binary.BigEndian.Uint64(p[at:]), id: off + int64(at), off: body,
+			size: int64(binary.BigEndian.Uint32(p[at+8:])), crc: binary.BigEndian.Uint32(p[at+12:]),
+		}
+		body += g.records[i].size
+	}
+	g.next = roundUp(body)
+	return g, g.next <= limit
+}

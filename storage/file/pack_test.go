@@ -1,0 +1,277 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage"
+)
+
+func fuzzGroup(bodies ...string) []byte {
+	var creates []*creation
+	for i, b := range bodies {
+		creates = append(creates, &creation{number: uint64(i) * 7, body: []byte(b)})
+	}
+	p, _ := appendGroup(nil, [16]byte{1}, page, creates)
+	return p
+}
+
+// FuzzGroup: what decodes as a group is one, byte for byte.
+func FuzzGroup(f *testing.F) {
+	f.Add(fuzzGroup(""))
+	f.Add(fuzzGroup("one", "", "three"))
+	f.Add(fuzzGroup(strings.Repeat("x", 3*page)))
+	f.Add(fuzzGroup(make([]string, 300)...))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		g, ok := decodeGroup(p, [16]byte{1}, page, 1<<40)
+		if !ok {
+			return
+		}
+		var creates []*creation
+		for _, rec := range g.records {
+			if rec.off < page || rec.size > 1<<32 || rec.off+rec.size > g.next {
+				t.Fatalf("%+v is not within %d…%d", rec, g.off, g.next)
+			}
+			if rec.off-page+rec.size > int64(len(p)) {
+				return // its head alone
+			}
+			creates = append(creates, &creation{number: rec.number, body: p[rec.off-page:][:rec.size]})
+		}
+		_, h := appendGroup(nil, [16]byte{1}, page, creates)
+		if h.next != g.next || len(h.records) != len(g.records) {
+			t.Fatalf("%+v became %+v", g, h)
+		}
+		for i, rec := range h.records { // but for the bodies' checksums
+			if rec.number != g.records[i].number || rec.off != g.records[i].off || rec.id != g.records[i].id {
+				t.Fatalf("%+v became %+v", g, h)
+			}
+		}
+	})
+}
+
+// FuzzRowFiles: the small files of a row.
+func FuzzRowFiles(f *testing.F) {
+	id := [16]byte{2}
+	head := packHead{row: id, identity: [16]byte{3}, number: 4, before: page, size: 2 * page}
+	gone := appendGone(appendGone(nil, id, span{16, 32}), id, span{48, 80})
+	for _, p := range [][]byte{encodeRow(id), encodeEnd(rowEnd{3, 8192}, id), encodePackHead(head), gone, gone[5:], {}} {
+		f.Add(p)
+	}
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if row, err := decodeRow(p); err == nil && !bytes.Equal(encodeRow(row), p[:rowSize]) {
+			t.Error("not the same .row")
+		}
+		if end, err := decodeEnd(p, id); err == nil && !bytes.Equal(encodeEnd(end, id), p[:endSize]) {
+			t.Error("not the same .end")
+		}
+		if h, err := decodePackHead(p); err == nil && !bytes.Equal(encodePackHead(h)[:packHeadSize], p[:packHeadSize]) {
+			t.Error("not the same head")
+		}
+		found, used := decodeGone(p, id)
+		if used > len(p) || used < len(found)*goneSize {
+			t.Errorf("%d spans in %d of %d bytes", len(found), used, len(p))
+		}
+		var all spans
+		for _, s := range found {
+			all = all.with(s)
+			if !all.has(s.from) || !all.has(s.to-1) {
+				t.Errorf("%v lacks %v", all, s)
+			}
+		}
+		if !slices.IsSortedFunc(all, func(a, b span) int { return int(a.to - b.from) }) {
+			t.Errorf("%v touch", all)
+		}
+	})
+}
+
+// TestGroupElsewhere: the bytes of a group are none in another place, which they
+// come to by an object that has a copy of a pack in it, nor in another pack.
+func TestGroupElsewhere(t *testing.T) {
+	p := fuzzGroup("one", "two")
+	if _, ok := decodeGroup(p, [16]byte{1}, page, 1<<20); !ok {
+		t.Error("not decoded where it is")
+	}
+	if _, ok := decodeGroup(p, [16]byte{1}, 2*page, 1<<20); ok {
+		t.Error("decoded at another offset")
+	}
+	if _, ok := decodeGroup(p, [16]byte{2}, page, 1<<20); ok {
+		t.Error("decoded with another identity")
+	}
+	if _, ok := decodeGroup(p, [16]byte{1}, page, 2*page-1); ok {
+		t.Error("decoded beyond the end")
+	}
+}
+
+// TestGoneTorn: half an entry, by a process that died, hides none of those
+// behind it.
+func TestGoneTorn(t *testing.T) {
+	id := [16]byte{9}
+	a, b := span{16, 32}, span{64, 80}
+	p := appendGone(nil, id, a)
+	p = append(p, appendGone(nil, id, span{32, 48})[:11]...)
+	p = appendGone(p, id, b)
+	p = append(p, appendGone(nil, id, span{96, 128})[:20]...)
+	found, used := decodeGone(p, id)
+	if !slices.Equal(found, []span{a, b}) || used != len(p)-20 {
+		t.Errorf("%v in %d of %d bytes", found, used, len(p))
+	}
+	if found, _ := decodeGone(p, [16]byte{8}); len(found) != 0 {
+		t.Errorf("another pack's: %v", found)
+	}
+}
+
+// spoilt gives a bucket with a row of one group for each number 1…5 in the
+// first pack, closes it, and changes the pack.
+func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *Bucket {
+	t.Helper()
+	b := mustOpen(t, t.TempDir())
+	mustCreate(t, b, 1, 0)
+	var groups []record
+	for n := range uint64(5) {
+		if err := b.Create(t.Context(), slot(1, n+1), []byte(strings.Repeat("x", 100))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, err := b.row("0000/log/" + formatNumber(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range uint64(5) {
+		groups = append(groups, r.index[n+1].record)
+	}
+	b.Close()
+	if freeze {
+		mustCreate(t, mustOpen(t, b.root), 1, 6)
+	}
+	name := r.packPath(1)
+	p, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(p, groups)
+	if err := os.WriteFile(name, p, filePerm); err != nil {
+		t.Fatal(err)
+	}
+	return mustOpen(t, b.root)
+}
+
+// TestDamage: a torn end is no record. Whatever else is damaged is never taken
+// for a number that was not there.
+func TestDamage(t *testing.T) {
+	head := func(rec record) int64 { return rec.id - groupHeadSize }
+	for _, test := range []struct {
+		name   string
+		freeze bool
+		change func(p []byte, g []record)
+		want   [5]string // of 1…5: "ok", "bytes" (others), "hole" or "error"
+	}{
+		{"nothing", false, func([]byte, []record) {}, [5]string{"ok", "ok", "ok", "ok", "ok"}},
+		{"body of the last", false, func(p []byte, g []record) { p[g[4].off]++ }, [5]string{"ok", "ok", "ok", "ok", "hole"}},
+		{"head of the last", false, func(p []byte, g []record) { p[head(g[4])+5]++ }, [5]string{"ok", "ok", "ok", "ok", "hole"}},
+		{"last not written", false, func(p []byte, g []record) { clear(p[head(g[4]):]) }, [5]string{"ok", "ok", "ok", "ok", "hole"}},
+		{"body in the middle", false, func(p []byte, g []record) { p[g[2].off]++ }, [5]string{"ok", "ok", "bytes", "ok", "ok"}},
+		{"body of the one before", false, func(p []byte, g []record) { p[g[3].off]++ }, [5]string{"ok", "ok", "ok", "bytes", "ok"}},
+		{"head in the middle", false, func(p []byte, g []record) { p[g[2].id]++ }, [5]string{"ok", "ok", "error", "ok", "ok"}},
+		{"page in the middle", false, func(p []byte, g []record) { clear(p[head(g[1]):head(g[3])]) }, [5]string{"ok", "error", "error", "ok", "ok"}},
+		{"frozen, body of the last", true, func(p []byte, g []record) { p[g[4].off]++ }, [5]string{"ok", "ok", "ok", "ok", "bytes"}},
+		{"frozen, head of the last", true, func(p []byte, g []record) { p[g[4].id]++ }, [5]string{"ok", "ok", "ok", "ok", "error"}},
+		{"frozen, all", true, func(p []byte, g []record) { clear(p[page:]) }, [5]string{"error", "error", "error", "error", "error"}},
+		{"head of the pack", false, func(p []byte, g []record) { p[20]++ }, [5]string{"error", "error", "error", "error", "error"}},
+		{"magic of the pack", true, func(p []byte, g []record) { p[0]++ }, [5]string{"error", "error", "error", "error", "error"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := spoilt(t, test.freeze, test.change)
+			whole := true
+			for i, want := range test.want {
+				got, err := b.Get(t.Context(), slot(1, uint64(i+1)), 0, -1)
+				is := "ok"
+				switch {
+				case errors.Is(err, fs.ErrNotExist):
+					is = "hole"
+				case err != nil:
+					is, whole = "error", false
+				case string(got) != strings.Repeat("x", 100):
+					is = "bytes"
+				}
+				if is != want {
+					t.Errorf("Get of %d: %s (%v), want %s", i+1, is, err, want)
+				}
+				if is == "error" {
+					err := b.Create(t.Context(), slot(1, uint64(i+1)), nil)
+					if err == nil || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
+						t.Errorf("Create of %d: %v, want another error", i+1, err)
+					}
+				}
+			}
+			if _, err := b.List(t.Context(), "", "", 10); (err == nil) != whole {
+				t.Errorf("List: %v", err)
+			}
+		})
+	}
+}
+
+// TestRowSyncFails: a group that could not be synced is unknown, and ends all
+// writing through the handle; one that could not be written never was.
+func TestRowSyncFails(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	mustCreate(t, b, 1, 0, 1)
+	b.datasync = func(*os.File) error { return unix.EIO }
+	if err := b.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrUnknown) || !errors.Is(err, unix.EIO) {
+		t.Errorf("Create that was not synced: %v, want EIO and ErrUnknown", err)
+	}
+	b.datasync = datasync
+	for _, key := range []string{slot(1, 2), slot(1, 3), slot(2, 0), "other"} {
+		if err := b.Create(t.Context(), key, nil); err == nil || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
+			t.Errorf("Create(%s) after that: %v, want a refusal", key, err)
+		}
+	}
+	if err := b.Delete(t.Context(), slot(1, 0)); err == nil {
+		t.Error("Delete after that: no error")
+	}
+	wantSlots(t, b, 1, 0, 1)
+
+	// The unknown one has one answer for all from now on.
+	c := mustOpen(t, b.root)
+	if err := c.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
+		t.Errorf("Create of the unknown one: %v, want ErrExists: it had been written", err)
+	}
+
+	// The file of a pack that cannot be written to.
+	d := mustOpen(t, t.TempDir())
+	defer d.Close()
+	mustCreate(t, d, 1, 0, 1)
+	d.rules.step = func(at string) {
+		if at == "write" {
+			if err := d.rows["0000/log/"+formatNumber(1)].writer.file.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := d.Create(t.Context(), slot(1, 2), nil); err == nil || errors.Is(err, storage.ErrUnknown) {
+		t.Errorf("Create that was not written: %v, want an error that says nothing happened", err)
+	}
+	wantSlots(t, d, 1, 0, 1)
+}
+
+// TestRowDeleteFails: what is put down and not synced is unknown.
+func TestRowDeleteFails(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	mustCreate(t, b, 1, 0, 1, 2)
+	b.datasync = func(*os.File) error { return unix.EIO }
+	if err := b.Delete(t.Context(), slot(1, 1)); !errors.Is(err, storage.ErrUnknown) {
+		t.Errorf("Delete: %v, want ErrUnknown", err)
+	}
+	if err := b.Delete(t.Context(), slot(1, 2)); err == nil || errors.Is(err, storage.ErrUnknown) {
+		t.Errorf("Delete after that: %v, want a refusal", err)
+	}
+}

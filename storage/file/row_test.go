@@ -1,0 +1,459 @@
+package file
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+// slot returns the key of an object in a row.
+func slot(row, number uint64) string {
+	return "0000/log/" + formatNumber(row) + "/" + formatNumber(number)
+}
+
+// small makes a bucket's packs so small that they rotate and are recycled all
+// the time, and its syncs nothing, for tests that cut no power.
+func small(b *Bucket) *Bucket {
+	b.sizes = []int64{3 * page, 5 * page}
+	b.fsync = func(*os.File) error { return nil }
+	b.datasync = b.fsync
+	return b
+}
+
+// names gives every key of the suite a number of a row.
+type names struct {
+	mu      sync.Mutex
+	numbers map[string]uint64 // guarded by mu
+	keys    []string          // guarded by mu: by number
+}
+
+func (n *names) key(key string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	number, ok := n.numbers[key]
+	if !ok {
+		number = uint64(len(n.keys))
+		n.numbers[key] = number
+		n.keys = append(n.keys, key)
+	}
+	return slot(7, number)
+}
+
+// inRow is a bucket all of whose objects are in one row.
+type inRow struct {
+	*names
+	below storage.Bucket
+}
+
+func (b inRow) Create(ctx context.Context, key string, body []byte) error {
+	if err := storage.CheckKey(key); err != nil {
+		return err
+	}
+	return b.below.Create(ctx, b.key(key), body)
+}
+
+func (b inRow) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if err := storage.CheckKey(key); err != nil {
+		return nil, err
+	}
+	return b.below.Get(ctx, b.key(key), off, n)
+}
+
+func (b inRow) Delete(ctx context.Context, keys ...string) error {
+	var in []string
+	for _, key := range keys {
+		if err := storage.CheckKey(key); err != nil {
+			return err
+		}
+		in = append(in, b.key(key))
+	}
+	return b.below.Delete(ctx, in...)
+}
+
+func (b inRow) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
+	if err := storage.CheckList(prefix, after); err != nil {
+		return nil, err
+	}
+	in, err := b.below.List(ctx, "0000/log/", "", 1<<30)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var keys []string
+	for _, key := range in {
+		_, number, _ := splitRow(key)
+		if key := b.keys[number]; strings.HasPrefix(key, prefix) && key > after {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys[:min(max, len(keys))], nil
+}
+
+// TestRowBucket: the whole contract, with all objects in a row.
+func TestRowBucket(t *testing.T) {
+	for name, prepare := range map[string]func(*Bucket) *Bucket{
+		"as it is":    func(b *Bucket) *Bucket { return b },
+		"small packs": small,
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachMethod(t, func(t *testing.T, open func(*testing.T, string) *Bucket) {
+				pair := func(t *testing.T) (*Bucket, *Bucket, *names) {
+					dir := t.TempDir()
+					a, b := prepare(open(t, dir)), prepare(open(t, dir))
+					t.Cleanup(func() { a.Close(); b.Close() })
+					return a, b, &names{numbers: make(map[string]uint64)}
+				}
+				storagetest.RunShared(t, func(t *testing.T) (storage.Bucket, storage.Bucket) {
+					a, b, n := pair(t)
+					return inRow{n, a}, inRow{n, b}
+				})
+			})
+		})
+	}
+}
+
+// TestRowBucketAlone: the same through one handle, which stays the appender.
+func TestRowBucketAlone(t *testing.T) {
+	storagetest.Run(t, func(t *testing.T) storage.Bucket {
+		b := mustOpen(t, t.TempDir())
+		t.Cleanup(func() { b.Close() })
+		return inRow{&names{numbers: make(map[string]uint64)}, b}
+	})
+}
+
+// TestRowModel does the same things at random to a bucket in memory and to a
+// folder, through several handles that come and go, and compares all answers.
+func TestRowModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for range 60 {
+		m := &model{t: t, rng: rng, want: mem.New(), dir: t.TempDir()}
+		m.handles = []*Bucket{small(mustOpen(t, m.dir)), small(mustOpen(t, m.dir))}
+		for range 150 {
+			m.step()
+		}
+		for _, b := range m.handles {
+			b.Close()
+		}
+	}
+}
+
+type model struct {
+	t       *testing.T
+	rng     *rand.Rand
+	dir     string
+	want    *mem.Bucket
+	handles []*Bucket
+	made    int
+}
+
+func (m *model) key() string { return slot(uint64(m.rng.IntN(2)), uint64(m.rng.IntN(25))) }
+
+func (m *model) step() {
+	m.t.Helper()
+	ctx := m.t.Context()
+	b := m.handles[0]
+	if m.rng.IntN(12) == 0 {
+		b = m.handles[1] // closes what it creates in
+	}
+	switch m.rng.IntN(20) {
+	default:
+		m.made++
+		key, body := m.key(), storagetest.Content(fmt.Sprint(m.made), m.rng.IntN(3*page))
+		m.same("Create "+key, b.Create(ctx, key, body), m.want.Create(ctx, key, body))
+	case 0, 1, 2, 3:
+		keys := []string{m.key(), m.key(), m.key()}
+		m.same("Delete", b.Delete(ctx, keys...), m.want.Delete(ctx, keys...))
+	case 4, 5, 6:
+		key, off, n := m.key(), int64(m.rng.IntN(page)), int64(m.rng.IntN(page)-1)
+		got, err := m.handles[m.rng.IntN(2)].Get(ctx, key, off, n)
+		want, wantErr := m.want.Get(ctx, key, off, n)
+		m.same("Get "+key, err, wantErr)
+		if !bytes.Equal(got, want) {
+			m.t.Fatalf("Get(%s): %d bytes, want %d", key, len(got), len(want))
+		}
+	case 7, 8:
+		prefix, after, most := m.key(), m.key(), 1+m.rng.IntN(30)
+		prefix, after = prefix[:m.rng.IntN(len(prefix))], after[:m.rng.IntN(len(after))]
+		got, err := m.handles[m.rng.IntN(2)].List(ctx, prefix, after, most)
+		want, wantErr := m.want.List(ctx, prefix, after, most)
+		m.same("List", err, wantErr)
+		if !slices.Equal(got, want) {
+			m.t.Fatalf("List(%q, %q, %d) = %q, want %q", prefix, after, most, got, want)
+		}
+	case 9:
+		if i := m.rng.IntN(6); i < 2 {
+			m.handles[i].Close()
+			m.handles[i] = small(mustOpen(m.t, m.dir))
+		}
+	}
+}
+
+func (m *model) same(what string, got, want error) {
+	m.t.Helper()
+	if (got == nil) != (want == nil) || errors.Is(got, storage.ErrExists) != errors.Is(want, storage.ErrExists) ||
+		errors.Is(got, fs.ErrNotExist) != errors.Is(want, fs.ErrNotExist) || errors.Is(got, storage.ErrUnknown) {
+		m.t.Fatalf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// files returns the names in the folder of a row that begin with stem.
+func files(t *testing.T, b *Bucket, row uint64, stem string) []string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(b.path(filepath.Dir(slot(row, 0))), stem+"*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func mustCreate(t *testing.T, b *Bucket, row uint64, numbers ...uint64) {
+	t.Helper()
+	for _, n := range numbers {
+		if err := b.Create(t.Context(), slot(row, n), body(slot(row, n))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// wantSlots checks that a row has those numbers and no others.
+func wantSlots(t *testing.T, b *Bucket, row uint64, numbers ...uint64) {
+	t.Helper()
+	keys, err := b.List(t.Context(), filepath.Dir(slot(row, 0))+"/", "", 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, n := range numbers {
+		want = append(want, slot(row, n))
+		if got, err := b.Get(t.Context(), slot(row, n), 0, -1); err != nil || !bytes.Equal(got, body(slot(row, n))) {
+			t.Errorf("Get(%s): %d bytes, %v", slot(row, n), len(got), err)
+		}
+	}
+	if !slices.Equal(keys, want) {
+		t.Errorf("row %d has %q, want %q", row, keys, want)
+	}
+}
+
+func upTo(n uint64) (all []uint64) {
+	for i := range n {
+		all = append(all, i)
+	}
+	return all
+}
+
+// TestRowFiles: what the objects of a row are kept in, from the first one on.
+func TestRowFiles(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	count := func(stem string, want int) {
+		t.Helper()
+		if got := files(t, b, 1, stem); len(got) != want {
+			t.Errorf("%d files %s*, want %d: %q", len(got), stem, want, got)
+		}
+	}
+	mustCreate(t, b, 1, 0)
+	count(packStem, 0)
+	count("0", 1)
+	mustCreate(t, b, 1, 1, 2, 3)
+	count(packStem, 1)
+	count("0", 1)
+	other := mustOpen(t, b.root)
+	if err := other.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
+		t.Error(err)
+	}
+	count(closeName, 0) // to find a number taken closes nothing
+	mustCreate(t, other, 1, 4)
+	count(closeName, 1)
+	count(endName, 1)
+	mustCreate(t, b, 1, 5)
+	count("0", 3)
+	wantSlots(t, mustOpen(t, b.root), 1, upTo(6)...)
+	if err := b.Delete(t.Context(), slot(1, 1), slot(1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	count(goneStem, 1)
+	if err := other.Delete(t.Context(), slot(1, 3)); err != nil {
+		t.Fatal(err)
+	}
+	count(packStem, 0)
+	count(goneStem, 0)
+	wantSlots(t, b, 1, 0, 4, 5)
+}
+
+// TestRowUnion: what a bucket had as files before it had packs stays where it
+// is, and its numbers stay taken.
+func TestRowUnion(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	dir := b.path(filepath.Dir(slot(1, 0)))
+	if err := os.MkdirAll(dir, dirPerm); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []uint64{0, 1, 3} {
+		if err := os.WriteFile(b.path(slot(1, n)), body(slot(1, n)), filePerm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantSlots(t, b, 1, 0, 1, 3)
+	mustCreate(t, b, 1, 2, 4, 5)
+	for n := range uint64(6) {
+		if err := b.Create(t.Context(), slot(1, n), nil); !errors.Is(err, storage.ErrExists) {
+			t.Errorf("Create of %d, which is taken: %v", n, err)
+		}
+	}
+	wantSlots(t, mustOpen(t, b.root), 1, upTo(6)...)
+}
+
+// TestRowRecycles: the files of deleted packs are written again, and what an
+// earlier life left in them is not taken for records.
+func TestRowRecycles(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	b.sizes = []int64{2 * page, 4 * page}
+	reused := 0
+	for n := range uint64(60) {
+		mustCreate(t, b, 1, n)
+		b.mu.Lock()
+		reused = max(reused, len(b.spares))
+		b.mu.Unlock()
+		if n < 5 {
+			continue
+		}
+		if err := b.Delete(t.Context(), slot(1, n-5)); err != nil {
+			t.Fatal(err)
+		}
+		wantSlots(t, mustOpen(t, b.root), 1, upTo(n + 1)[n-4:]...)
+	}
+	if reused == 0 {
+		t.Error("no pack was kept for reuse")
+	}
+	if all := files(t, b, 1, packStem); len(all) > 8 {
+		t.Errorf("%d packs are left", len(all))
+	}
+}
+
+// TestRowRemoved: the folder of a row that somebody removes below a running
+// bucket ends its appender; the next Create makes both again.
+func TestRowRemoved(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	mustCreate(t, b, 1, 0, 1, 2)
+	if err := os.RemoveAll(b.path("0000")); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Create(t.Context(), slot(1, 3), nil); err == nil || errors.Is(err, storage.ErrUnknown) {
+		t.Errorf("the first Create: %v, want an error that says nothing happened", err)
+	}
+	for n := range uint64(2) { // the folder's name was known, too
+		err := b.Create(t.Context(), slot(1, 3), nil)
+		if err == nil {
+			break
+		}
+		if n == 1 || errors.Is(err, storage.ErrUnknown) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRowGroups: Creates that wait for a sync share the next one.
+func TestRowGroups(t *testing.T) {
+	const waiting = 20
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	for n := range uint64(2) {
+		if err := b.Create(t.Context(), slot(1, n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := b.rows["0000/log/"+formatNumber(1)].writer
+	syncs, entered := 0, make(chan struct{})
+	b.datasync = func(f *os.File) error {
+		if syncs++; syncs == 1 {
+			close(entered)
+		}
+		for first := syncs == 1; first; runtime.Gosched() {
+			w.mu.Lock()
+			first = len(w.queue) < waiting
+			w.mu.Unlock()
+		}
+		return datasync(f)
+	}
+	var wg sync.WaitGroup
+	for n := range uint64(waiting + 1) {
+		wg.Go(func() {
+			if err := b.Create(t.Context(), slot(1, 2+n), []byte("small")); err != nil {
+				t.Error(err)
+			}
+		})
+		<-entered // so that the first one is alone
+	}
+	wg.Wait()
+	if syncs != 2 {
+		t.Errorf("%d syncs, want one for the first and one for all that came meanwhile", syncs)
+	}
+	if keys, err := mustOpen(t, b.root).List(t.Context(), "", "", 100); err != nil || len(keys) != waiting+3 {
+		t.Errorf("%d objects (%v), want %d", len(keys), err, waiting+3)
+	}
+}
+
+// TestRowOldReader: one that has found a record before its pack was deleted, and
+// reads it when the file is another pack, gets nothing of that one.
+func TestRowOldReader(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	b.sizes = []int64{2 * page}
+	text := func(n uint64) []byte { return []byte(fmt.Sprintf("this is %d", n)) }
+	for n := range uint64(3) {
+		if err := b.Create(t.Context(), slot(1, n), text(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old := mustOpen(t, b.root)
+	if _, err := old.Get(t.Context(), slot(1, 1), 0, -1); err != nil {
+		t.Fatal(err)
+	}
+	r := old.rows["0000/log/"+formatNumber(1)]
+	at := r.index[1]
+	f, err := os.Open(r.packPath(at.pack.number))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := r.same(f, at.pack); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(t.Context(), slot(1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Create(t.Context(), slot(1, 3), text(3)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, at.size)
+	if _, err := f.ReadAt(got, at.off); err != nil || string(got) != "this is 3" {
+		t.Fatalf("the file has %q (%v): it was not used again", got, err)
+	}
+	if err := r.same(f, at.pack); !errors.Is(err, errPackGone) {
+		t.Errorf("a file that has become another pack: %v, want errPackGone", err)
+	}
+	if _, err := old.Get(t.Context(), slot(1, 1), 0, -1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Get of what was deleted: %v", err)
+	}
+}

@@ -1,0 +1,370 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// errPackGone: the file was removed, or has become another pack, while it was
+// being read. All that was in it had been deleted.
+var errPackGone = errors.New("pack is gone")
+
+// errFrozen: a pack is not there because the row has its end.
+var errFrozen = errors.New("row is frozen")
+
+// errRestless ends a reading that never finds the packs of a row at rest.
+var errRestless = errors.New("packs come and go faster than they are read")
+
+// pack is what is known of a file of records.
+type pack struct {
+	packHead
+	end      int64    // behind the last group that was read
+	searched int64    // where no later group was found behind a head that is none
+	records  []record // by id
+	indexed  int      // so many of records are in the row's index
+	damaged  bool     // records of it are unknown
+
+	gone       spans
+	goneRead   int64 // bytes of the file of what is gone that are in gone
+	goneSynced int64 // bytes of it that are known to be durable
+	goneNamed  bool  // its name is known to be durable
+}
+
+// readPackHead reads and checks the head of a pack's file.
+func (r *row) readPackHead(f io.ReaderAt, number uint64) (packHead, error) {
+	p := make([]byte, packHeadSize)
+	if _, err := f.ReadAt(p, 0); err != nil && !errors.Is(err, io.EOF) {
+		return packHead{}, err
+	}
+	h, err := decodePackHead(p)
+	if err == nil && (h.row != r.id || h.number != number) {
+		err = errPackGone // recycled between the look at the name and now
+	}
+	return h, err
+}
+
+// openPack opens a pack. Errors: errPackGone when it is not there.
+func (r *row) openPack(number uint64) (*os.File, packHead, error) {
+	f, err := os.Open(r.packPath(number))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, packHead{}, errPackGone
+	}
+	if err != nil {
+		return nil, packHead{}, err
+	}
+	h, err := r.readPackHead(f, number)
+	if err != nil {
+		f.Close()
+		return nil, packHead{}, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return f, h, nil
+}
+
+// read returns a part of a record's body. The head of the pack is read after it:
+// if it is still the same one, the bytes were those of this pack.
+func (r *row) read(at place, off, n int64) ([]byte, error) {
+	off, n, err := storage.Range(at.size, off, n)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(r.packPath(at.pack.number))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errPackGone
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	body := make([]byte, n)
+	if _, err := f.ReadAt(body, at.off+off); err != nil {
+		return nil, err
+	}
+	return body, r.same(f, at.pack)
+}
+
+// same returns errPackGone if the file is no longer that pack.
+func (r *row) same(f io.ReaderAt, p *pack) error {
+	h, err := r.readPackHead(f, p.number)
+	if err == nil && h.identity != p.identity {
+		return errPackGone
+	}
+	return err
+}
+
+// follow reads what is new in the packs of a row that is not frozen. It is not
+// in the index yet: see refresh. Errors: errFrozen, when packs behind the end
+// have been removed. The caller holds mu.
+func (r *row) follow() error {
+	for range 100 {
+		err := r.dropGone()
+		if err == nil {
+			err = r.followOnce()
+		}
+		if !errors.Is(err, errPackGone) {
+			return err
+		}
+		if there, err := exists(r.path(endName)); there || err != nil {
+			return errors.Join(err, errFrozen)
+		}
+	}
+	return errRestless
+}
+
+func (r *row) followOnce() error {
+	if len(r.packs) == 0 {
+		first, err := r.firstPack()
+		if first == 0 || err != nil {
+			return err
+		}
+		if err := r.addPack(first); err != nil {
+			return err
+		}
+	}
+	for {
+		last := r.packs[len(r.packs)-1]
+		if err := r.scan(last, -1); err != nil {
+			return err
+		}
+		// Packs are removed from the lowest on: if the next one is not there
+		// and this one still is, then the next one was never made.
+		f, h, err := r.openPack(last.number + 1)
+		if errors.Is(err, errPackGone) {
+			there, err := exists(r.packPath(last.number))
+			if err == nil && !there {
+				err = errPackGone
+			}
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if err := r.scan(last, h.before); err != nil {
+			return err
+		}
+		r.packs = append(r.packs, &pack{packHead: h, end: page})
+	}
+}
+
+func (r *row) addPack(number uint64) error {
+	f, h, err := r.openPack(number)
+	if err != nil {
+		return err
+	}
+	r.packs = append(r.packs, &pack{packHead: h, end: page})
+	return f.Close()
+}
+
+// firstPack returns the number of the lowest pack, 0 if there is none. While the
+// folder is read a pack can be removed and the next one appear, and both be
+// missed; it is read twice before that is an answer. After .close has appeared
+// at most one more pack is ever made, so then the second reading is the truth.
+func (r *row) firstPack() (uint64, error) {
+	for range 2 {
+		numbers, err := r.numbers(packStem)
+		if err != nil {
+			return 0, err
+		}
+		if len(numbers) > 0 {
+			return numbers[0], nil
+		}
+	}
+	return 0, nil
+}
+
+// numbers lists the files of the row whose names begin with stem.
+func (r *row) numbers(stem string) ([]uint64, error) {
+	dir, err := os.Open(r.path(""))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var all []uint64
+	for _, name := range names {
+		if digits, ok := strings.CutPrefix(name, stem); ok {
+			if n, ok := parseNumber(digits); ok {
+				all = append(all, n)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all, nil
+}
+
+// scan reads the groups of a pack from where the last scan ended. If limit is
+// not negative, the pack ends there, and whatever is no group below it is
+// damage. Else it is damage only if a group follows, because that one was written
+// after this one had been synced; and the last group counts if it is whole.
+func (r *row) scan(p *pack, limit int64) error {
+	if limit >= 0 && p.end >= limit {
+		return nil
+	}
+	f, h, err := r.openPack(p.number)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if h.identity != p.identity {
+		return errPackGone
+	}
+	sound := *p
+	if limit < 0 {
+		err = sound.scanTail(f)
+	} else {
+		err = sound.scanTo(f, limit)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.same(f, p); err != nil {
+		return err
+	}
+	*p = sound
+	if p.damaged {
+		r.damage = fmt.Errorf("%s: %w: which numbers it had cannot be told", f.Name(), errDamaged)
+	}
+	return nil
+}
+
+func (p *pack) add(g group) {
+	p.records = append(p.records, g.records...)
+	p.end = g.next
+}
+
+// scanTo reads all groups below limit, and over what is damaged.
+func (p *pack) scanTo(f io.ReaderAt, limit int64) error {
+	for p.end < limit {
+		g, ok, err := readGroup(f, p.identity, p.end, limit)
+		if err != nil {
+			return err
+		}
+		if ok {
+			p.add(g)
+			continue
+		}
+		p.damaged = true
+		if p.end, err = search(f, p.identity, p.end+page, limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanTail reads all groups that are there.
+func (p *pack) scanTail(f io.ReaderAt) error {
+	for p.end < p.size {
+		g, ok, err := readGroup(f, p.identity, p.end, p.size)
+		if err != nil {
+			return err
+		}
+		if ok {
+			good, err := p.whole(f, g)
+			if err != nil {
+				return err
+			}
+			if !good {
+				return nil
+			}
+			p.add(g)
+			continue
+		}
+		if p.searched == p.end {
+			return nil
+		}
+		limit := min(p.size, p.end+groupSize(maxCount, maxGroup)+page)
+		next, err := search(f, p.identity, p.end+page, limit)
+		if err != nil {
+			return err
+		}
+		if next == limit {
+			p.searched = p.end
+			return nil
+		}
+		// The group may have been written since: what follows it is later.
+		if _, ok, err = readGroup(f, p.identity, p.end, p.size); err != nil {
+			return err
+		}
+		if !ok {
+			p.damaged = true
+			p.end = next
+		}
+	}
+	return nil
+}
+
+// whole reports whether all of a group has been written: a group follows it, or
+// its bodies are what its head says.
+func (p *pack) whole(f io.ReaderAt, g group) (bool, error) {
+	for _, rec := range g.records {
+		sum := crc32.New(castagnoli)
+		if _, err := io.Copy(sum, io.NewSectionReader(f, rec.off, rec.size)); err != nil {
+			return false, err
+		}
+		if sum.Sum32() != rec.crc {
+			_, follows, err := readGroup(f, p.identity, g.next, p.size)
+			return follows, err
+		}
+	}
+	return true, nil
+}
+
+// readGroup reads the head of the group at off.
+func readGroup(f io.ReaderAt, identity [16]byte, off, limit int64) (group, bool, error) {
+	p, err := readUpTo(f, off, min(page, limit-off))
+	if err != nil {
+		return group{}, false, err
+	}
+	if n, ok := groupCount(p); ok && groupHeadSize+n*entrySize > len(p) {
+		if p, err = readUpTo(f, off, groupHeadSize+int64(n)*entrySize); err != nil {
+			return group{}, false, err
+		}
+	}
+	g, ok := decodeGroup(p, identity, off, limit)
+	return g, ok, nil
+}
+
+func readUpTo(f io.ReaderAt, off, n int64) ([]byte, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	p := make([]byte, n)
+	got, err := f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return p[:got], err
+}
+
+// search returns where the first group at or behind off begins, or limit.
+func search(f io.ReaderAt, identity [16]byte, off, limit int64) (int64, error) {
+	const chunk = 256 * page
+	for ; off < limit; off += chunk {
+		p, err := readUpTo(f, off, min(chunk, limit-off))
+		if err != nil {
+			return 0, err
+		}
+		for at := int64(0); at < int64(len(p)); at += page {
+			if _, ok := groupCount(p[at:]); !ok {
+				continue
+			}
+			if _, ok, err := readGroup(f, identity, off+at, limit); ok || err != nil {
+				return off + at, err
+			}
+		}
+	}
+	return limit, nil
+}
