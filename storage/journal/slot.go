@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 )
 
 // Every object of a journal has one shape (FORMAT.md): a fixed part, then
@@ -104,9 +105,13 @@ func (o *object) size() int {
 
 // encode returns the object's bytes, in one allocation, and sets At of every
 // entry. The entries must fit (slotSize).
-func (o *object) encode() []byte {
+func (o *object) encode() []byte { return o.encodeTo(nil) }
+
+// encodeTo is encode into the memory of p, if that is enough.
+func (o *object) encodeTo(p []byte) []byte {
 	size := o.size()
-	p := make([]byte, fixedSize, size)
+	p = slices.Grow(p[:0], size)[:fixedSize]
+	clear(p)
 	copy(p, magic)
 	p[offVersion] = version
 	p[offType] = byte(o.typ)

@@ -1,6 +1,9 @@
 package journal
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+)
 
 // flight is a slot between Write and Apply.
 type flight struct {
@@ -54,12 +57,19 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 // all the same, and then the next owner has them.
 func (j *Journal) fly(f *flight) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
-	if err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), o.encode()); err != nil {
-		j.stop(err)
+	buf := slotBuffers.Get().(*[]byte)
+	*buf = o.encodeTo(*buf)
+	if err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), *buf); err != nil {
+		j.stop(err) // what was sent may still be on its way: the buffer is not used again
 		return
 	}
+	slotBuffers.Put(buf)
 	j.landed <- f // has room for Depth of them
 }
+
+// slotBuffers holds memory in which slots are encoded. They are large, and
+// clearing a new one for each costs as much as copying it.
+var slotBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // run acknowledges slots in their order (rule 4): slot n when 0..n are durable.
 // So one SEAL in the first hole is enough to stop a writer for good, and what
