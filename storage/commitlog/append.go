@@ -24,8 +24,14 @@ const maxInflated = 64 << 20
 //
 // Errors: *RefusedError for a batch with a Source; ErrUnknownTopic, ErrCorrupt,
 // ErrTooLarge, ErrUnsupported; ErrOutOfOrderSequence, ErrDuplicateSequence,
-// ErrProducerFenced, ErrUnknownProducer for one with a producer id; ErrClosed,
-// after which the batch never becomes durable; ErrFenced, after which it may.
+// ErrProducerFenced, ErrUnknownProducer, ErrTransactionOpen for one with a producer
+// id; ErrClosed, after which the batch never becomes durable; ErrFenced, after which
+// it may.
+//
+// A transactional batch becomes durable and readable like any other; whether it
+// counts is known when its transaction has ended (Submit). Its first one in a
+// partition opens the transaction there. Whether the partition belongs to the
+// transaction is the coordinator's knowledge, not the log's.
 func (l *Log) Append(a Append, done func(base int64, err error)) {
 	if err := l.checkAppend(a); err != nil {
 		done(-1, err)
@@ -63,8 +69,8 @@ func (l *Log) checkAppend(a Append) error {
 	switch {
 	case b.Control():
 		return fmt.Errorf("%w: control batch", ErrUnsupported)
-	case b.Transactional():
-		return fmt.Errorf("%w: transactional batch", ErrUnsupported)
+	case b.Transactional() && b.ProducerID() < 0:
+		return fmt.Errorf("%w: transactional batch without a producer id", ErrCorrupt)
 	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
 		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", ErrCorrupt, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}

@@ -265,7 +265,7 @@ func TestAppendRefusesBadInput(t *testing.T) {
 		"records":        {Append{Topic: topic.ID, Batch: hollow}, ErrCorrupt},
 		"size":           {Append{Topic: topic.ID, Batch: batch(strings.Repeat("x", 64<<10))}, ErrTooLarge},
 		"control":        {Append{Topic: topic.ID, Batch: control}, ErrUnsupported},
-		"transactional":  {Append{Topic: topic.ID, Batch: transactional}, ErrUnsupported},
+		"transactional":  {Append{Topic: topic.ID, Batch: transactional}, ErrCorrupt}, // without a producer
 		"both":           {Append{Topic: topic.ID, Batch: produced(1, 0, 0, "x"), Source: source("g", 1, 0, 1, 1)}, ErrUnsupported},
 		"sequence 0":     {Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 0, 1)}, ErrCorrupt},
 		"backwards":      {Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 3, 2)}, ErrCorrupt},

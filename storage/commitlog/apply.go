@@ -46,7 +46,10 @@ type partition struct {
 	end       int64    // offset of the next record: the high watermark
 	pieces    []piece  // in segments, in order of offsets, without a hole; never changed in place
 	index     []extent // one for each run in slots behind the pieces; never changed in place
+	bytes     int64    // of the batches in both
 	producers producers
+	aborted   []aborted     // transactions, in the order in which they ended; never changed in place
+	epochs    epochs        // nothing but start and end are needed of an empty partition
 	grown     chan struct{} // closed at the next append; nil until somebody watches
 }
 
@@ -115,6 +118,12 @@ func (s *state) apply(pos journal.Position, e journal.Entry) error {
 			return err
 		}
 		return s.growTopic(id, partitions)
+	case kindTopicAltered:
+		id, configs, err := decodeTopicAltered(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.alterTopic(id, configs)
 	case kindRun:
 		r, err := decodeRun(e.Body)
 		if err != nil {
@@ -205,6 +214,15 @@ func (s *state) growTopic(id TopicID, partitions int32) error {
 	return nil
 }
 
+func (s *state) alterTopic(id TopicID, configs map[string]string) error {
+	t := s.topics[id]
+	if t == nil {
+		return s.broken("settings of topic %v are changed, which does not exist", id)
+	}
+	t.Configs = configs // the old ones may be in many hands: they are not touched
+	return nil
+}
+
 func (s *state) reserveProducerIDs(next uint64) error {
 	if next <= s.producerIDs {
 		if err := s.broken("producer ids below %d are reserved twice", s.producerIDs); err != nil {
@@ -244,7 +262,9 @@ func (s *state) appendRun(pos journal.Position, at int64, r *run) error {
 	}
 	latest := int64(math.MinInt64)
 	for _, b := range batches {
-		latest = max(latest, b.MaxTimestamp())
+		if !b.Control() { // who looks for a time looks for records
+			latest = max(latest, b.MaxTimestamp())
+		}
 		if err := s.produced(p, b); err != nil {
 			return err
 		}
@@ -253,6 +273,8 @@ func (s *state) appendRun(pos journal.Position, at int64, r *run) error {
 		base: r.base, time: latest, slot: pos.Slot, epoch: r.epoch,
 		at: uint32(at) + uint32(r.dataAt), size: uint32(len(r.data)),
 	})
+	p.bytes += int64(len(r.data))
+	p.epochs = p.epochs.begin(r.epoch, r.base)
 	p.end = next
 	if s.tail != nil {
 		s.tail.add(cacheKey{key, r.base}, r.data)
@@ -263,16 +285,21 @@ func (s *state) appendRun(pos journal.Position, at int64, r *run) error {
 
 // produced notes a batch in the history of its producer, if it has one.
 func (s *state) produced(p *partition, b record.Batch) error {
-	if b.ProducerID() < 0 {
+	switch {
+	case b.Control():
+		return s.ended(p, b)
+	case b.ProducerID() >= 0:
+	case b.Transactional():
+		return s.broken("%v: transactional batch at offset %d has no producer", p.key, b.BaseOffset())
+	default:
 		return nil
 	}
-	known := p.producers.touch(b.ProducerID())
-	if !known.follows(b) {
+	if known := p.producers.get(b.ProducerID()); known != nil && !known.follows(b) {
 		if err := s.broken("partition %d of topic %v: producer %d goes on with epoch %d sequence %d at offset %d", p.key.partition, p.key.topic, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence(), b.BaseOffset()); err != nil {
 			return err
 		}
 	}
-	known.take(b, b.BaseOffset())
+	p.producers.change(b.ProducerID(), func(x *producer) { x.take(b, b.BaseOffset()) })
 	return nil
 }
 

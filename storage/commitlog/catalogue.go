@@ -113,6 +113,30 @@ func (l *Log) GrowTopic(ctx context.Context, id TopicID, partitions int32) error
 	return err
 }
 
+// AlterTopic replaces all settings of a topic. It is durable on return, and
+// whoever looks at the topic from then on sees the new ones.
+//
+// Errors: ErrUnknownTopic, ErrInvalidTopic if they are too large.
+func (l *Log) AlterTopic(ctx context.Context, id TopicID, configs map[string]string) error {
+	size, err := checkConfigs(configs)
+	if err != nil {
+		return err
+	}
+	configs = maps.Clone(configs)
+	_, err = ask(ctx, l, size, func(b *builder) (struct{}, error) {
+		t := b.spec.topic(id)
+		if t == nil {
+			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
+		}
+		altered := *t
+		altered.Configs = configs
+		b.spec.topics.set(b.spec.slot, id, &altered)
+		b.put(kindTopicAltered, encodeTopicAltered(id, configs))
+		return struct{}{}, nil
+	})
+	return err
+}
+
 // place returns the topic of a partition if both exist.
 func (s *speculation) place(key placeKey) (*Topic, error) {
 	t := s.topic(key.topic)
@@ -155,4 +179,28 @@ func (l *Log) Topics() []Topic {
 	}
 	slices.SortFunc(topics, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
 	return topics
+}
+
+// Size returns the bytes at rest that the records of a partition take.
+//
+// Errors: ErrUnknownTopic.
+func (l *Log) Size(id TopicID, partition int32) (int64, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.partition(placeKey{id, partition})
+	if p == nil {
+		return 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, id)
+	}
+	return p.size(), nil
+}
+
+func (p *partition) size() int64 {
+	total := int64(0)
+	for i := range p.pieces {
+		total += p.pieces[i].data()
+	}
+	for i := range p.index {
+		total += int64(p.index[i].size)
+	}
+	return total
 }

@@ -90,6 +90,112 @@ func TestInvalidTopics(t *testing.T) {
 	createTopic(t, l, strings.Repeat("x", 249), MaxPartitions)
 }
 
+// TestAlterTopic: new settings take the place of all old ones, for everybody who
+// looks from then on, and stay.
+func TestAlterTopic(t *testing.T) {
+	ctx := context.Background()
+	b := mem.New()
+	l := open(t, b)
+	made, err := l.CreateTopic(ctx, "t", 1, map[string]string{"a": "1", "b": "2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	configs := map[string]string{"b": "3"}
+	if err := l.AlterTopic(ctx, made.ID, configs); err != nil {
+		t.Fatal(err)
+	}
+	configs["b"] = "changed by the caller"
+	if err := l.GrowTopic(ctx, made.ID, 2); err != nil {
+		t.Fatal(err)
+	}
+	if made.Configs["a"] != "1" || made.Configs["b"] != "2" {
+		t.Errorf("who had the topic has %v now", made.Configs)
+	}
+	for _, again := range []struct {
+		what string
+		open func() *Log
+	}{
+		{"in running", func() *Log { return l }},
+		{"after recovery", func() *Log { return open(t, b) }},
+		{"from a checkpoint", func() *Log { l := open(t, b); maintained(t, l); return open(t, b) }},
+	} {
+		l := again.open()
+		if got, _ := l.Topic("t"); got.Partitions != 2 || !reflect.DeepEqual(got.Configs, map[string]string{"b": "3"}) {
+			t.Errorf("%s: %+v", again.what, got)
+		}
+	}
+	l = open(t, b)
+	if err := l.AlterTopic(ctx, made.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := l.TopicByID(made.ID); len(got.Configs) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if err := l.AlterTopic(ctx, made.ID, map[string]string{"k": strings.Repeat("v", 70_000)}); !errors.Is(err, ErrInvalidTopic) {
+		t.Error(err)
+	}
+	if err := l.AlterTopic(ctx, TopicID{9}, nil); !errors.Is(err, ErrUnknownTopic) {
+		t.Error(err)
+	}
+	sound(t, b)
+}
+
+// TestAlteredRetention: upkeep goes by the settings of the moment.
+func TestAlteredRetention(t *testing.T) {
+	ctx := context.Background()
+	l := open(t, mem.New())
+	topic := createTopic(t, l, "t", 1)
+	end := int64(0)
+	for _, step := range []struct {
+		configs map[string]string
+		start   int64 // after a pass; -1: the end
+	}{
+		{nil, 0},
+		{map[string]string{"retention.bytes": "0", "cleanup.policy": "compact"}, 0},
+		{map[string]string{"retention.bytes": "1000000"}, 0},
+		{map[string]string{"retention.bytes": "0"}, -1},
+		{map[string]string{"retention.ms": "1"}, -1},
+		{nil, 5},
+	} {
+		if err := l.AlterTopic(ctx, topic.ID, step.configs); err != nil {
+			t.Fatal(err)
+		}
+		appended(t, l, Append{Topic: topic.ID, Batch: batch("v")})
+		end++
+		maintained(t, l)
+		want := step.start
+		if want < 0 {
+			want = end
+		}
+		if start, _, err := l.Bounds(topic.ID, 0); err != nil || start != want {
+			t.Errorf("with %v: begins at %d of %d, want %d; %v", step.configs, start, end, want, err)
+		}
+	}
+}
+
+// TestSize: what a partition takes, in slots and in segments.
+func TestSize(t *testing.T) {
+	l := open(t, mem.New())
+	topic := createTopic(t, l, "t", 2)
+	data := batch(strings.Repeat("x", 1000))
+	for range 3 {
+		appended(t, l, Append{Topic: topic.ID, Batch: data})
+	}
+	for _, where := range []string{"slots", "segments"} {
+		size, err := l.Size(topic.ID, 0)
+		if err != nil || size < 3000 || size > 4000 {
+			t.Errorf("in %s: %d bytes, %v", where, size, err)
+		}
+		maintained(t, l)
+	}
+	if size, err := l.Size(topic.ID, 1); size != 0 || err != nil {
+		t.Errorf("empty: %d bytes, %v", size, err)
+	}
+	if _, err := l.Size(topic.ID, 2); !errors.Is(err, ErrUnknownTopic) {
+		t.Error(err)
+	}
+}
+
 // Of many who create a topic at once one does, and the others learn its id.
 func TestCreateTopicRace(t *testing.T) {
 	b := mem.New()

@@ -36,7 +36,7 @@ type Report struct {
 
 // Check proves every rule of the log from the bytes at rest, in all shards: the
 // journal's, CRCs, records that decode, offsets without a hole, marks that go on
-// where they were, producers' sequences, and a catalogue that makes sense; that
+// where they were, producers' sequences and transactions, and a catalogue that makes sense; that
 // each offset of each partition is where the log says, in a segment or a slot,
 // and nowhere else. It
 // claims nothing and writes nothing, so it can run beside an owner; what is
@@ -78,6 +78,7 @@ type auditor struct {
 	told   int    // problems that were written out
 
 	bucket storage.Bucket
+	due    due  // of what transactions have, not seen yet
 	gone   bool // an object that the state refers to is missing
 	shard  uint32
 	state  *state

@@ -68,6 +68,8 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 	reseal(hollow)
 	garbled := batch("a")
 	garbled[record.HeaderSize+3] ^= 1
+	control := batch("a")
+	setFlag(control, 0x20)
 	elsewhere := runOf(0, batch("a"))
 	elsewhere.Body[5+16+3]++ // the partition, outside of every batch's CRC
 	otherEpoch := runOf(0, batch("a"))
@@ -97,6 +99,12 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		"producer's gap":       {[]journal.Entry{runOf(0, produced(7, 0, 0, "a")), runOf(1, produced(7, 0, 2, "a"))}, "producer 7 goes on"},
 		"producer's repeat":    {[]journal.Entry{runOf(0, produced(7, 0, 0, "a")), runOf(1, produced(7, 0, 0, "a"))}, "producer 7 goes on"},
 		"producer's old epoch": {[]journal.Entry{runOf(0, produced(7, 2, 0, "a")), runOf(1, produced(7, 1, 0, "a"))}, "producer 7 goes on"},
+		"transaction's marker": {[]journal.Entry{runOf(0, transactional(7, 2, 0, "a")), runOf(1, record.NewMarker(7, 1, record.Marker{}, 0))}, "producer 7 has epoch 2, its marker"},
+		"transaction's batch":  {[]journal.Entry{runOf(0, transactional(7, 2, 0, "a")), runOf(1, produced(7, 2, 1, "b"))}, "producer 7 goes on"},
+		"transaction's epoch":  {[]journal.Entry{runOf(0, transactional(7, 2, 0, "a")), runOf(1, transactional(7, 3, 0, "b"))}, "producer 7 goes on"},
+		"transaction of none":  {[]journal.Entry{runOf(0, inTransaction(batch("a")))}, "has no producer"},
+		"no marker":            {[]journal.Entry{runOf(0, control)}, "no marker"},
+		"trimmed too far":      {[]journal.Entry{runOf(0, transactional(7, 0, 0, "a")), {Kind: kindTrimmed, Body: encodeTrimmed(placeKey{testTopic.ID, 0}, 1)}}, "beyond its last stable one 0"},
 		"batch CRC":            {[]journal.Entry{runOf(0, garbled)}, "CRC"},
 		"records":              {[]journal.Entry{runOf(0, hollow)}, "record 0"},
 		"run's head":           {[]journal.Entry{elsewhere}, "outside"},
@@ -106,6 +114,7 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		"topic twice":          {[]journal.Entry{created()}, "created twice"},
 		"topic unknown":        {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(TopicID{2})}}, "does not exist"},
 		"shrinks":              {[]journal.Entry{{Kind: kindTopicGrown, Body: encodeTopicGrown(testTopic.ID, 1)}}, "from 2 to 1"},
+		"settings of nothing":  {[]journal.Entry{{Kind: kindTopicAltered, Body: encodeTopicAltered(TopicID{2}, nil)}}, "does not exist"},
 		"producer ids":         {[]journal.Entry{{Kind: kindProducerIDs, Body: encodeProducerIDs(1)}}, "reserved twice"},
 		"unknown kind":         {[]journal.Entry{{Kind: 77}}, "kind 77"},
 		"cut short":            {[]journal.Entry{{Kind: kindRun, Body: []byte{1, 2, 3}}}, "run entry"},

@@ -8,15 +8,16 @@ const leaveBytes = 256 << 10
 
 // commit is the committer: while slots fly, requests collect; the next slot
 // leaves when one lands, or when much has collected. So a slow bucket gets few
-// large slots and a fast one many small ones, with no timer in between.
+// large slots and a fast one many small ones, with no timer in between. Only the
+// pacer holds requests back, those of writers.
 func (l *Log) commit() {
 	defer close(l.committed)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for number := uint64(1); ; {
-		wait, ready := l.ready()
+		wait, held, ready := l.ready()
 		if ready {
-			if l.build(number) {
+			if l.build(number, held) {
 				number++
 			}
 			continue
@@ -37,27 +38,40 @@ func (l *Log) commit() {
 // idle is how long the committer sleeps when only an event can wake it.
 const idle = time.Hour
 
-// ready says whether a slot may leave now, and if not, how long to wait if
-// nothing happens.
-func (l *Log) ready() (wait time.Duration, ready bool) {
-	bytes, since := l.line.state()
+// ready says whether a slot may leave now, held: one with nothing but urgent
+// requests; and if not, how long to wait if nothing happens.
+func (l *Log) ready() (wait time.Duration, held, ready bool) {
+	urgent, bytes, since := l.line.state()
 	flying, _ := l.flight.state()
-	switch {
-	case bytes == 0 || flying >= l.depth:
-		return idle, false
-	case bytes >= leaveBytes:
-		return 0, true
-	case flying > 0:
-		return idle, false
+	if !urgent && bytes == 0 || flying >= l.depth {
+		return idle, false, false
 	}
-	wait = l.linger - time.Since(since)
-	return wait, wait <= 0
+	now := time.Now()
+	hold := time.Duration(0)
+	if bytes > 0 {
+		hold = l.pacer.hold(now)
+	}
+	switch held = hold > 0; {
+	case held && !urgent:
+		return hold, held, false
+	case !held && bytes >= leaveBytes:
+		return 0, held, true
+	case held && flying > 0:
+		return hold, held, false
+	case flying > 0:
+		return idle, held, false
+	}
+	wait = l.linger - now.Sub(since)
+	return wait, held, wait <= 0
 }
 
-// build makes a slot of what stands in line and writes it. It reports whether
-// the number was used.
-func (l *Log) build(number uint64) bool {
-	requests := l.line.pull(l.fillBytes)
+// build makes a slot of what stands in line, held: of what is urgent, and writes
+// it. It reports whether the number was used.
+func (l *Log) build(number uint64, held bool) bool {
+	requests := l.line.pull(l.fillBytes, held)
+	if !held {
+		l.pacer.leave(time.Now())
+	}
 	b := newBuilder(l, number)
 
 	_, landed := l.flight.state()

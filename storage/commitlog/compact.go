@@ -24,6 +24,12 @@ import (
 //  2. reads all pieces up to there, and writes what stays into new ones, which
 //     are clean. A piece that is clean already and loses nothing stays as it is.
 //
+// Transactions (KIP-98): nothing is compacted at or behind the last stable offset,
+// so every record that is met is decided. Those of aborted transactions go, and hide
+// nothing. Markers of commits go too, as nobody needs to be told that what he reads
+// counts; those of aborts stay, since a consumer who knows of the abort waits for its
+// marker.
+//
 // New pieces are installed in the order of offsets, so that at a crash, or at a
 // piece that cannot be read, an older record is always gone before the tombstone
 // that hides it.
@@ -71,7 +77,19 @@ func (m *maintainer) forgets() bool {
 }
 
 // compact makes the compacted topics smaller, and less pieces of many small ones.
+// What becomes due meanwhile does not wait for it: see breathe.
 func (m *maintainer) compact() error {
+	m.reading = true
+	err := m.cleanAll()
+	m.reading = false
+	m.forgive()
+	if err != nil {
+		return fmt.Errorf("compact: %w", err)
+	}
+	return nil
+}
+
+func (m *maintainer) cleanAll() error {
 	now := m.log.now().UnixMilli()
 	w := &rewriter{m: m, clean: true}
 	for _, c := range m.cleanable(now) {
@@ -144,24 +162,15 @@ func (m *maintainer) cleanable(now int64) []*cleaning {
 // dirtier says whether the part of the pieces' bytes that is dirty is at least
 // ratio.
 func (p *partition) dirtier(ratio float64) bool {
-	all, unclean, first := int64(0), int64(0), dirty(p.pieces)
-	for i := range p.pieces {
-		all += p.pieces[i].data()
+	all, unclean, pieces := int64(0), int64(0), p.decided()
+	first := dirty(pieces)
+	for i := range pieces {
+		all += pieces[i].data()
 		if i >= first {
-			unclean += p.pieces[i].data()
+			unclean += pieces[i].data()
 		}
 	}
 	return unclean > 0 && float64(unclean) >= ratio*float64(all)
-}
-
-// pieces returns the pieces of a partition: none if it is gone.
-func (l *Log) pieces(key placeKey) []piece {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if p := l.state.partition(key); p != nil {
-		return p.pieces
-	}
-	return nil
 }
 
 // cleaning is the compaction of one partition.
@@ -173,6 +182,7 @@ type cleaning struct {
 	retention int64
 	forgets   bool // there are tombstones that may go
 
+	aborted transactions
 	offsets map[digest]int64 // the last ones of keys
 	rounds  uint32           // in which the keys are taken
 	round   uint32
@@ -198,11 +208,11 @@ func digestOf(key []byte) digest {
 func (c *cleaning) all() (horizon int64, err error) {
 	c.horizon = math.MaxInt64
 	for {
-		pieces := c.m.log.pieces(c.key)
+		pieces, aborted := c.m.log.decided(c.key)
 		if first := dirty(pieces); first == len(pieces) && (!c.forgets || first == 0) {
 			return c.horizon, nil
 		}
-		c.forgets = false
+		c.forgets, c.aborted = false, byProducer(aborted)
 		end := pieces[len(pieces)-1].next
 		limit, err := c.step(pieces)
 		if err != nil || limit == end {
@@ -232,7 +242,7 @@ func (c *cleaning) step(pieces []piece) (limit int64, err error) {
 	for c.round = range c.rounds {
 		if c.final = c.round == c.rounds-1; c.round > 0 {
 			clear(c.offsets)
-			pieces = c.m.log.pieces(c.key)
+			pieces, _ = c.m.log.decided(c.key)
 		}
 		if limit, err = c.index(pieces, from, limit); err != nil {
 			return limit, err
@@ -259,6 +269,9 @@ func (c *cleaning) step(pieces []piece) (limit int64, err error) {
 func (c *cleaning) index(pieces []piece, from, limit int64) (int64, error) {
 	for i := range pieces {
 		x := &pieces[i]
+		if err := c.m.breathe(); err != nil {
+			return limit, err
+		}
 		switch {
 		case x.next <= from:
 			continue
@@ -268,6 +281,9 @@ func (c *cleaning) index(pieces []piece, from, limit int64) (int64, error) {
 			return x.base, nil
 		}
 		err := c.m.log.scan(c.m.ctx, c.key, x, func(b record.Batch) error {
+			if b.Control() || c.drops(b) {
+				return nil
+			}
 			return b.Each(maxInflated, func(r *record.Record) error {
 				if r.Key == nil || r.Offset < from {
 					return nil
@@ -332,6 +348,9 @@ func (c *cleaning) group(w *rewriter, pieces []piece) (n int, err error) {
 
 // copy appends what stays of a piece to the one that is open.
 func (c *cleaning) copy(w *rewriter, x *piece) error {
+	if err := c.m.breathe(); err != nil {
+		return err
+	}
 	var few []record.Batch
 	size := 0
 	flush := func() error {
@@ -370,12 +389,18 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	if c.offsets == nil {
 		return b, nil
 	}
+	if b.Control() {
+		return c.marker(b)
+	}
 	horizon, noted := b.DeleteHorizon()
 	expired := c.final && noted && horizon <= c.now
 	c.keep = c.keep[:0]
-	kept, tombstones := 0, false
+	kept, tombstones, dropped := 0, false, c.drops(b)
 	err := b.Each(maxInflated, func(r *record.Record) error {
 		stays := c.stays(r, expired)
+		if dropped {
+			stays = r.Offset == c.last
+		}
 		c.keep = append(c.keep, stays)
 		if stays {
 			kept++
@@ -429,10 +454,12 @@ const scanBytes = 4 << 20
 
 // scan hands out the batches of a piece in their order, a part of it after the
 // other. It goes past the cache: what upkeep reads once must not push out what
-// readers want.
+// readers want. It does not insist for long: slots wait meanwhile to be rewritten.
 func (l *Log) scan(ctx context.Context, key placeKey, x *piece, fn func(record.Batch) error) error {
 	object, ref := segment.Key(l.shard, x.segment.epoch, x.segment.number), x.ref(key)
 	get := func(at, n uint32) (raw []byte, err error) {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
 		err = insist(ctx, func() error {
 			raw, err = l.bucket.Get(ctx, object, int64(at), int64(n))
 			return err

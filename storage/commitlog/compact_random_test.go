@@ -36,9 +36,13 @@ func randomCompaction(t *testing.T, seed uint64) {
 	var now clock
 	now.Store(1_000_000_000)
 	retention := []string{"0", "1000", "1000000000000"}[rng.IntN(3)]
+	hasty := rng.IntN(2) == 0
 	upkeep := func(o *Options) {
 		tiny(o)
 		o.Now, o.Upkeep.Keys = now.time, 1+rng.IntN(60)
+		if hasty { // compaction is interrupted by a pass whenever it has installed something
+			o.Upkeep.Age, o.Now = time.Millisecond, func() time.Time { return time.UnixMilli(now.Add(1)) }
+		}
 	}
 	f := storagetest.NewFaults(b, seed)
 	l := open(t, f, upkeep)
@@ -91,6 +95,9 @@ func randomCompaction(t *testing.T, seed uint64) {
 		t.Errorf("%d orphans", r.Orphans)
 	}
 	must(checkpointIsReplay(b))
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	must(summed(l.state))
 }
 
 // plausible proves that nothing is there that was not written, and that nothing

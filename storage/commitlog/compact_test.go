@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/storage/mem"
@@ -321,56 +322,62 @@ func TestCompactBounded(t *testing.T) {
 func TestTrimmedWhileCompacted(t *testing.T) {
 	for _, deleted := range []bool{false, true} {
 		for to := int64(0); to <= 60; to += 7 {
-			b := mem.New()
-			g := newGate(b)
-			l := open(t, g, asked)
-			topic := createCompacted(t, l, "t", 1)
-			other := createCompacted(t, l, "other", 1)
-			var want []kv
-			for i := range 60 {
-				r := kv{fmt.Sprint("k", i%7), fmt.Sprint(i, strings.Repeat("x", 15_000)), 1}
-				want = append(want, r)
-				appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.None, r)})
-				appended(t, l, Append{Topic: other.ID, Batch: keyed(record.None, kv{r.key, "y", 1})})
-			}
-			rewritten(t, l)
-			release := g.hold()
-			gone := make(chan error, 1)
-			ctx := context.Background()
-			go func() {
-				if deleted {
-					gone <- l.DeleteTopic(ctx, topic.ID)
-					return
-				}
-				_, err := l.DeleteRecords(ctx, topic.ID, 0, to)
-				gone <- err
-			}()
-			for flying(l) == 0 && (deleted || to > 0) {
-				time.Sleep(time.Millisecond)
-			}
-			pass := make(chan error, 1)
-			go func() { pass <- l.Maintain(ctx) }()
-			for !slices.ContainsFunc(keys(t, b, "0000/segment/"), func(k string) bool { return strings.Contains(k, "/1000000") }) {
-				time.Sleep(time.Millisecond)
-			}
-			release()
-			must(<-gone)
-			must(<-pass)
-			if !deleted {
-				got := holes(t, l, topic.ID, 0)
-				full := lasting(want, 0, true)
-				maps.DeleteFunc(full, func(offset int64, _ kv) bool { return offset < to })
-				sameRecords(t, got, full)
-			}
-			maintained(t, l)
-			maintained(t, l)
-			if n := len(holes(t, l, other.ID, 0)); n != 7 {
-				t.Errorf("%d records in the other topic", n)
-			}
-			if r := sound(t, b); r.Orphans > 0 {
-				t.Errorf("%d orphans", r.Orphans)
-			}
+			synctest.Test(t, func(t *testing.T) { trimmedWhileCompacted(t, deleted, to) })
 		}
+	}
+}
+
+func trimmedWhileCompacted(t *testing.T, deleted bool, to int64) {
+	b := mem.New()
+	g := newGate(b)
+	l := open(t, g, asked)
+	topic := createCompacted(t, l, "t", 1)
+	other := createCompacted(t, l, "other", 1)
+	var want []kv
+	for i := range 60 {
+		r := kv{fmt.Sprint("k", i%7), fmt.Sprint(i, strings.Repeat("x", 15_000)), 1}
+		want = append(want, r)
+		appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.None, r)})
+		appended(t, l, Append{Topic: other.ID, Batch: keyed(record.None, kv{r.key, "y", 1})})
+	}
+	rewritten(t, l)
+	release := g.hold()
+	gone := make(chan error, 1)
+	ctx := context.Background()
+	go func() {
+		if deleted {
+			gone <- l.DeleteTopic(ctx, topic.ID)
+			return
+		}
+		_, err := l.DeleteRecords(ctx, topic.ID, 0, to)
+		gone <- err
+	}()
+	synctest.Wait()
+	if n := flying(l); (n == 1) != (deleted || to > 0) {
+		t.Fatalf("%d slots in flight", n)
+	}
+	compacted := make(chan error, 1)
+	go func() { compacted <- l.upkeep.compact() }()
+	synctest.Wait()
+	if !slices.ContainsFunc(keys(t, b, "0000/segment/"), func(k string) bool { return strings.Contains(k, "/1000000") }) {
+		t.Fatal("nothing was compacted")
+	}
+	release()
+	must(<-gone)
+	must(<-compacted)
+	if !deleted {
+		got := holes(t, l, topic.ID, 0)
+		full := lasting(want, 0, true)
+		maps.DeleteFunc(full, func(offset int64, _ kv) bool { return offset < to })
+		sameRecords(t, got, full)
+	}
+	maintained(t, l)
+	maintained(t, l)
+	if n := len(holes(t, l, other.ID, 0)); n != 7 {
+		t.Errorf("%d records in the other topic", n)
+	}
+	if r := sound(t, b); r.Orphans > 0 {
+		t.Errorf("%d orphans", r.Orphans)
 	}
 }
 

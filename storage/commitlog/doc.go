@@ -19,11 +19,23 @@
 //     state, by the same code as in recovery; the run goes into the tail cache
 //     (tail.go), those who Watch are woken, and only then done is called.
 //
+// What lies in slots does not stay there. The upkeep (upkeep.go) rewrites it into
+// segments (rewrite.go), lets go what retention gives up (retention.go), and makes a
+// checkpoint behind each such pass; compaction (compact.go) comes after it and lets
+// passes through while it works. What is not yet rewritten behind a checkpoint is a
+// debt (pace.go). When it exceeds a limit writers are slowed down until they are as
+// fast as the upkeep, so that the time that the next owner needs stays bounded.
+//
 // Two views of the state are kept apart. The durable one is made by apply alone;
 // all reads and all answers come from it. The speculative one is a set of
 // differences to it that die with their slot; only admission sees it. When the
 // node loses the shard, the speculation is thrown away and everybody who waits
 // gets ErrFenced.
+//
+// Transactions (transactions.go) are batches and markers in the same runs: their end,
+// the coordinator's entry and the marker of every partition, is one slot. Who reads
+// what is committed (FetchCommitted) stops at the last stable offset, and is told what
+// was aborted (aborted.go).
 //
 // Check proves the same rules from the bytes at rest.
 package commitlog

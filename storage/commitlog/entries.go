@@ -22,6 +22,7 @@ const (
 	kindInstalled     uint16 = 7
 	kindTrimmed       uint16 = 8
 	kindSwept         uint16 = 9
+	kindTopicAltered  uint16 = 10
 
 	firstMachineKind uint16 = 100
 )
@@ -197,10 +198,15 @@ func encodeTopicCreated(t Topic) []byte {
 	p = binary.BigEndian.AppendUint32(p, uint32(t.Partitions))
 	p = binary.BigEndian.AppendUint64(p, uint64(t.Created))
 	p = appendString(p, t.Name)
-	p = binary.BigEndian.AppendUint16(p, uint16(len(t.Configs)))
-	for _, key := range slices.Sorted(maps.Keys(t.Configs)) {
+	return appendConfigs(p, t.Configs)
+}
+
+// appendConfigs writes settings in the order of their keys.
+func appendConfigs(p []byte, configs map[string]string) []byte {
+	p = binary.BigEndian.AppendUint16(p, uint16(len(configs)))
+	for _, key := range slices.Sorted(maps.Keys(configs)) {
 		p = appendString(p, key)
-		p = appendString(p, t.Configs[key])
+		p = appendString(p, configs[key])
 	}
 	return p
 }
@@ -211,17 +217,23 @@ func decodeTopicCreated(body []byte) (Topic, error) {
 		return Topic{}, err
 	}
 	t := Topic{ID: TopicID(d.take(16)), Partitions: int32(d.u32()), Created: int64(d.u64()), Name: d.string()}
-	configs := d.count(uint32(d.u16()), 2+2)
-	t.Configs = make(map[string]string, configs)
+	t.Configs = d.configs()
+	return t, d.end()
+}
+
+// configs takes what appendConfigs writes.
+func (d *decoder) configs() map[string]string {
+	n := d.count(uint32(d.u16()), 2+2)
+	configs := make(map[string]string, n)
 	last := ""
-	for i := range configs {
+	for i := range n {
 		key := d.string()
 		if i > 0 && key <= last {
 			d.bad = true
 		}
-		t.Configs[key], last = d.string(), key
+		configs[key], last = d.string(), key
 	}
-	return t, d.end()
+	return configs
 }
 
 func encodeTopicDeleted(id TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
@@ -246,6 +258,20 @@ func decodeTopicGrown(body []byte) (id TopicID, partitions int32, err error) {
 	}
 	id, partitions = TopicID(d.take(16)), int32(d.u32())
 	return id, partitions, d.end()
+}
+
+// encodeTopicAltered says what the settings of a topic are, all of them.
+func encodeTopicAltered(id TopicID, configs map[string]string) []byte {
+	return appendConfigs(append([]byte{bodyVersion}, id[:]...), configs)
+}
+
+func decodeTopicAltered(body []byte) (id TopicID, configs map[string]string, err error) {
+	d, err := newDecoder("topic-altered", body)
+	if err != nil {
+		return TopicID{}, nil, err
+	}
+	id, configs = TopicID(d.take(16)), d.configs()
+	return id, configs, d.end()
 }
 
 func encodeBufferRetired(gateway string, buffer BufferID) []byte {

@@ -23,6 +23,9 @@ func TestEntriesRoundTrip(t *testing.T) {
 	if id, n, err := decodeTopicGrown(encodeTopicGrown(topic.ID, 9)); err != nil || id != topic.ID || n != 9 {
 		t.Error(id, n, err)
 	}
+	if id, configs, err := decodeTopicAltered(encodeTopicAltered(topic.ID, topic.Configs)); err != nil || id != topic.ID || !reflect.DeepEqual(configs, topic.Configs) {
+		t.Error(id, configs, err)
+	}
 	if g, b, err := decodeBufferRetired(encodeBufferRetired("gate", buffer(3))); err != nil || g != "gate" || b != buffer(3) {
 		t.Error(g, b, err)
 	}
@@ -74,6 +77,7 @@ func TestGoldenEntries(t *testing.T) {
 		},
 		"deleted": {string(encodeTopicDeleted(id)), "\x010123456789abcdef"},
 		"grown":   {string(encodeTopicGrown(id, 258)), "\x010123456789abcdef\x00\x00\x01\x02"},
+		"altered": {string(encodeTopicAltered(id, map[string]string{"y": "2", "x": "1"})), "\x010123456789abcdef" + "\x00\x02" + "\x00\x01x\x00\x011\x00\x01y\x00\x012"},
 		"retired": {string(encodeBufferRetired("g1", buffer(2))), "\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x00\x02g1"},
 		"ids":     {string(encodeProducerIDs(1001)), "\x01\x00\x00\x00\x00\x00\x00\x03\xe9"},
 		"installed": {
@@ -128,6 +132,7 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(kindTopicCreated, encodeTopicCreated(Topic{Name: "t", Partitions: 1, Configs: map[string]string{"a": "b", "c": "d"}}))
 	f.Add(kindTopicDeleted, encodeTopicDeleted(TopicID{1}))
 	f.Add(kindTopicGrown, encodeTopicGrown(TopicID{1}, 3))
+	f.Add(kindTopicAltered, encodeTopicAltered(TopicID{1}, map[string]string{"a": "b", "c": "d"}))
 	f.Add(kindRun, runOf(3, batch("a"), *source("g", 1, 0, 1, 2), *source("h", 1, 4, 500, 70000)).Body)
 	f.Add(kindRun, runOf(0, produced(1, 2, 3, "a", "b")).Body)
 	f.Add(kindBufferRetired, encodeBufferRetired("gateway", buffer(9)))
@@ -164,6 +169,9 @@ func recode(kind uint16, body []byte) ([]byte, error) {
 	case kindTopicGrown:
 		id, n, err := decodeTopicGrown(body)
 		return encodeTopicGrown(id, n), err
+	case kindTopicAltered:
+		id, configs, err := decodeTopicAltered(body)
+		return encodeTopicAltered(id, configs), err
 	case kindRun:
 		r, err := decodeRun(body)
 		if err != nil {

@@ -44,8 +44,8 @@ var (
 	// beyond reason.
 	ErrTooLarge = errors.New("too large for the log")
 
-	// ErrUnsupported: a control batch, a transactional one (format 1 has no
-	// transactions), or a gateway's batch that bears a producer id.
+	// ErrUnsupported: a control batch, which only the log writes, or a gateway's
+	// batch that bears a producer id.
 	ErrUnsupported = errors.New("kind of batch not supported")
 
 	// ErrOutOfOrderSequence: a producer's batch leaves a gap (KIP-98).
@@ -57,6 +57,10 @@ var (
 
 	// ErrProducerFenced: a newer epoch of the producer has written.
 	ErrProducerFenced = errors.New("producer epoch is fenced")
+
+	// ErrTransactionOpen: a producer that has a transaction open in the partition
+	// writes outside of it, or with a higher epoch before that has ended.
+	ErrTransactionOpen = errors.New("producer has an open transaction")
 
 	// ErrUnknownProducer: the producer has no history in this partition, yet
 	// its batch does not begin with sequence 0.

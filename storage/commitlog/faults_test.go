@@ -81,6 +81,7 @@ type life struct {
 	topic   Topic
 	created error
 	grown   error
+	altered error
 	retired error
 	ids     []int64
 	records map[string]error // by value; nil: durable
@@ -88,7 +89,7 @@ type life struct {
 }
 
 func newLife() *life {
-	return &life{records: map[string]error{}, commits: map[string]error{}, created: errNever, grown: errNever, retired: errNever}
+	return &life{records: map[string]error{}, commits: map[string]error{}, created: errNever, grown: errNever, altered: errNever, retired: errNever}
 }
 
 var errNever = errors.New("never tried")
@@ -127,6 +128,7 @@ func (f *life) live(b storage.Bucket) {
 	put("c", Append{Batch: batch("c")})
 	f.commits["100:x"] = l.Propose(ctx, 100, []byte("x"))
 	f.grown = l.GrowTopic(ctx, f.topic.ID, 2)
+	f.altered = l.AlterTopic(ctx, f.topic.ID, map[string]string{"k": "v"})
 	for value, answer := range waits {
 		f.records[value] = (<-answer).err
 	}
@@ -154,6 +156,9 @@ func (f *life) audit(t *testing.T, l *Log, m *recorder) {
 	}
 	if f.grown == nil && topic.Partitions != 2 {
 		t.Error("the growth is gone")
+	}
+	if f.altered == nil && topic.Configs["k"] != "v" {
+		t.Error("the settings are gone")
 	}
 	if f.retired == nil && l.BufferState("g", buffer(1)) != Retired {
 		t.Error("the retirement is gone")

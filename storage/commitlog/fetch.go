@@ -31,19 +31,38 @@ const lookAgain = 5
 // ErrCorrupt, naming the object, for bytes at rest that are not what was
 // written; ErrFenced, ErrClosed; and the bucket's.
 func (l *Log) Fetch(ctx context.Context, topic TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	key := placeKey{topic, partition}
+	return l.fetch(ctx, placeKey{topic, partition}, offset, maxBytes, false)
+}
+
+// FetchCommitted is Fetch for those who read what is committed only: it returns
+// nothing at or behind the last stable offset, and with the batches those
+// transactions that were aborted, whose records are among them.
+//
+// Errors: as Fetch. ErrOffsetOutOfRange is for what lies beyond the end, not for
+// what lies between the last stable offset and the end.
+func (l *Log) FetchCommitted(ctx context.Context, topic TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+	return l.fetch(ctx, placeKey{topic, partition}, offset, maxBytes, true)
+}
+
+func (l *Log) fetch(ctx context.Context, key placeKey, offset int64, maxBytes int, committed bool) (Fetched, error) {
 	for try := 1; ; try++ {
 		v, err := l.look(key)
 		if err != nil {
 			return Fetched{}, err
 		}
-		f := Fetched{Start: v.start, End: v.end}
+		f := Fetched{Start: v.start, End: v.end, Stable: v.stable}
 		if offset < f.Start || offset > f.End {
 			return f, fmt.Errorf("%w: %d is not in %d..%d", ErrOffsetOutOfRange, offset, f.Start, f.End)
+		}
+		if committed && offset >= v.stable {
+			return f, nil
 		}
 		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes)
 		switch {
 		case err == nil:
+			if committed {
+				f.decided(v, offset)
+			}
 			return f, nil
 		case !errors.Is(err, fs.ErrNotExist):
 			return f, err
@@ -53,12 +72,27 @@ func (l *Log) Fetch(ctx context.Context, topic TopicID, partition int32, offset 
 	}
 }
 
+// decided leaves out what is not decided yet, and tells what was aborted. A
+// transaction begins with a batch: none lies on both sides of the last stable
+// offset.
+func (f *Fetched) decided(v view, offset int64) {
+	n := len(f.Batches)
+	for n > 0 && record.Batch(f.Batches[n-1]).BaseOffset() >= v.stable {
+		n--
+	}
+	if f.Batches = f.Batches[:n]; n > 0 {
+		f.Aborted = overlapping(v.aborted, offset, record.Batch(f.Batches[n-1]).NextOffset())
+	}
+}
+
 // view is where the records of a partition lie at one moment. Nobody changes
 // what is in it.
 type view struct {
 	start, end int64
+	stable     int64 // the last stable offset
 	pieces     []piece
 	index      []extent
+	aborted    []aborted
 }
 
 // look returns the durable view of a partition.
@@ -72,7 +106,7 @@ func (l *Log) look(key placeKey) (view, error) {
 	if p == nil {
 		return view{}, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.partition, key.topic)
 	}
-	return view{p.start, p.end, p.pieces, p.index}, nil
+	return view{p.start, p.end, p.stable(p.end), p.pieces, p.index, p.aborted}, nil
 }
 
 // collect reads from offset on: first what lies in segments, then in slots.

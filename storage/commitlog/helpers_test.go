@@ -54,6 +54,18 @@ func produced(id int64, epoch int16, sequence int32, values ...string) record.Ba
 	return build(b, values...)
 }
 
+// transactional is a batch of a transaction.
+func transactional(id int64, epoch int16, sequence int32, values ...string) record.Batch {
+	return inTransaction(produced(id, epoch, sequence, values...))
+}
+
+// inTransaction makes a producer's batch one of a transaction.
+func inTransaction(b record.Batch) record.Batch {
+	b[22] |= 0x10
+	reseal(b)
+	return b
+}
+
 // full is a batch that leaves at once, though others fly.
 func full() record.Batch { return batch(strings.Repeat("x", leaveBytes)) }
 
@@ -200,4 +212,10 @@ func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// pieces returns the pieces of a partition that may be compacted.
+func (l *Log) pieces(key placeKey) []piece {
+	pieces, _ := l.decided(key)
+	return pieces
 }

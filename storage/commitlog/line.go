@@ -13,6 +13,7 @@ const requestOverhead = 256
 // of the two functions.
 type request struct {
 	size   int
+	urgent bool           // of the upkeep: writers who are slowed down wait for it
 	admit  func(*builder) // decides, with Log.mu held for reading
 	refuse func(error)    // the log ended first
 }
@@ -24,8 +25,9 @@ type line struct {
 
 	mu       sync.Mutex
 	room     sync.Cond // on mu: bytes fell, or err was set
-	requests []request // guarded by mu
-	bytes    int       // guarded by mu
+	urgent   []request // guarded by mu
+	requests []request // guarded by mu; the others
+	bytes    int       // guarded by mu; of requests
 	since    time.Time // guarded by mu: when the oldest request came
 	err      error     // guarded by mu: why there will be no more
 }
@@ -36,23 +38,27 @@ func newLine(limit int) *line {
 	return q
 }
 
-// push puts a request in line, and waits while the line is full. On an error
-// nothing of the request is called.
+// push puts a request in line, and waits while the line is full; an urgent one
+// does not, and goes first. On an error nothing of the request is called.
 func (q *line) push(r request) error {
 	r.size += requestOverhead
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.err == nil && q.bytes > 0 && q.bytes+r.size > q.limit {
+	for q.err == nil && !r.urgent && q.bytes > 0 && q.bytes+r.size > q.limit {
 		q.room.Wait()
 	}
 	if q.err != nil {
 		return q.err
 	}
-	if len(q.requests) == 0 {
+	if len(q.requests)+len(q.urgent) == 0 {
 		q.since = time.Now()
 	}
-	q.requests = append(q.requests, r)
-	q.bytes += r.size
+	if r.urgent {
+		q.urgent = append(q.urgent, r)
+	} else {
+		q.requests = append(q.requests, r)
+		q.bytes += r.size
+	}
 	q.nudge()
 	return nil
 }
@@ -65,31 +71,40 @@ func (q *line) nudge() {
 	}
 }
 
-// state is what waits, and since when.
-func (q *line) state() (bytes int, since time.Time) {
+// state is what waits, the bytes of what is not urgent, and since when.
+func (q *line) state() (urgent bool, bytes int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bytes, q.since
+	return len(q.urgent) > 0, q.bytes, q.since
 }
 
-// pull takes the oldest requests, as many as fit, and at least one.
-func (q *line) pull(limit int) []request {
+// pull takes the oldest requests, urgent ones first, as many as fit, and at least
+// one; held: no others.
+func (q *line) pull(limit int, held bool) []request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n, size := 0, 0
-	for n < len(q.requests) && (n == 0 || size+q.requests[n].size <= limit) {
-		size += q.requests[n].size
+	first, room := fitting(q.urgent, limit, true)
+	if q.urgent = q.urgent[len(first):]; len(q.urgent) > 0 || held {
+		return first
+	}
+	then, rest := fitting(q.requests, room, len(first) == 0)
+	if q.requests = q.requests[len(then):]; len(q.requests) == 0 {
+		q.requests = nil
+	}
+	q.bytes -= room - rest
+	q.room.Broadcast()
+	return append(first, then...)
+}
+
+// fitting returns the first requests that fit into room bytes, one at least if
+// some is set, and the room that is left.
+func fitting(requests []request, room int, some bool) ([]request, int) {
+	n := 0
+	for n < len(requests) && (n == 0 && some || requests[n].size <= room) {
+		room -= requests[n].size
 		n++
 	}
-	taken := q.requests[:n:n]
-	if n == len(q.requests) {
-		q.requests = nil
-	} else {
-		q.requests = q.requests[n:]
-	}
-	q.bytes -= size
-	q.room.Broadcast()
-	return taken
+	return requests[:n:n], room
 }
 
 // close ends the line for the reason err, unless it has ended, and refuses who
@@ -99,8 +114,8 @@ func (q *line) close(err error) {
 	if q.err == nil {
 		q.err = err
 	}
-	refused := q.requests
-	q.requests, q.bytes = nil, 0
+	refused := append(q.urgent, q.requests...)
+	q.urgent, q.requests, q.bytes = nil, nil, 0
 	q.room.Broadcast()
 	q.mu.Unlock()
 	for _, r := range refused {
@@ -112,26 +127,28 @@ func (q *line) close(err error) {
 // everything admitted before it, and the entry that it put, if any, is applied.
 // When ctx ends first, what was asked may still happen.
 func ask[T any](ctx context.Context, l *Log, size int, admit func(*builder) (T, error)) (T, error) {
+	return pose(ctx, l, request{size: size}, admit)
+}
+
+// pose is ask for a request of which size and urgent are set.
+func pose[T any](ctx context.Context, l *Log, r request, admit func(*builder) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
 	}
 	answers := make(chan answer, 1)
-	err := l.line.push(request{
-		size: size,
-		admit: func(b *builder) {
-			value, err := admit(b)
-			b.slot.answers = append(b.slot.answers, func(lost error) {
-				if lost != nil {
-					err = lost
-				}
-				answers <- answer{value, err}
-			})
-		},
-		refuse: func(err error) { answers <- answer{err: err} },
-	})
+	r.admit = func(b *builder) {
+		value, err := admit(b)
+		b.slot.answers = append(b.slot.answers, func(lost error) {
+			if lost != nil {
+				err = lost
+			}
+			answers <- answer{value, err}
+		})
+	}
+	r.refuse = func(err error) { answers <- answer{err: err} }
 	var none T
-	if err != nil {
+	if err := l.line.push(r); err != nil {
 		return none, err
 	}
 	select {

@@ -38,6 +38,7 @@ type Log struct {
 	state *state // guarded by mu; changed by the journal's goroutine only
 
 	spec   *speculation // of the committer
+	pacer  *pacer       // of the committer, but for its total
 	line   *line
 	flight *flight
 	tail   *cache         // runs as they are appended
@@ -91,6 +92,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
 	l.state.tail = l.tail
+	l.upkeep.inherit()
 	go l.commit()
 	go l.upkeep.run()
 	return l, nil
@@ -141,7 +143,11 @@ func prepare(o Options) (*Log, error) {
 	// all the others are about to read.
 	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
 	l.blocks = reader.New(o.Bucket, o.Shard, cmp.Or(o.BlockBytes, 32<<20))
+	if err := o.Upkeep.check(); err != nil {
+		return nil, err
+	}
 	l.upkeep = newMaintainer(l, o)
+	l.pacer = &pacer{upkeep: l.upkeep, log: l.log}
 	l.state = newState()
 	l.mutate(o.Mutations)
 	l.spec = &speculation{durable: l.state}

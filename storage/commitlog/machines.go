@@ -1,7 +1,6 @@
 package commitlog
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 
@@ -33,18 +32,7 @@ func newMachines(all []Machine) (machines, error) {
 // Errors: ErrFormat if no Machine has that kind, ErrTooLarge, ErrClosed,
 // ErrFenced.
 func (l *Log) Propose(ctx context.Context, kind uint16, body []byte) error {
-	if l.machines[kind] == nil {
-		return fmt.Errorf("%w: no machine for kind %d", ErrFormat, kind)
-	}
-	if len(body)+journal.EntryOverhead > l.slotBytes {
-		return fmt.Errorf("%w: entry of %d bytes", ErrTooLarge, len(body))
-	}
-	body = bytes.Clone(body) // the caller may leave before the slot lands
-	_, err := ask(ctx, l, len(body), func(b *builder) (struct{}, error) {
-		b.put(kind, body)
-		return struct{}{}, nil
-	})
-	return err
+	return l.ProposeAll(ctx, []Command{{kind, body}}, nil)
 }
 
 // applier is the journal's view of a Log.
@@ -99,6 +87,7 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 
 // Restore begins again with what a checkpoint says.
 func (a applier) Restore(pos journal.Position, body []byte) error {
+	a.log.upkeep.debt.clear()
 	if err := a.log.restore(pos, body); err != nil {
 		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
 	}

@@ -89,6 +89,9 @@ func (s *state) installOne(p *partition, x piece) error {
 		if err != nil {
 			return s.broken("%v", err)
 		}
+		for _, old := range p.index[:n] {
+			p.bytes -= int64(old.size)
+		}
 		p.pieces = append(p.pieces, x)
 		p.index = slices.Clone(p.index[n:])
 	} else {
@@ -97,10 +100,12 @@ func (s *state) installOne(p *partition, x piece) error {
 			return s.broken("%v: a piece with offsets %d to %d replaces parts of others", p.key, x.base, x.next)
 		}
 		for _, old := range p.pieces[from:to] {
+			p.bytes -= old.data()
 			s.release(old.segment)
 		}
 		p.pieces = slices.Concat(p.pieces[:from], []piece{x}, p.pieces[to:])
 	}
+	p.bytes += x.data()
 	s.segments[x.segment]++
 	return nil
 }
@@ -170,15 +175,18 @@ func (s *state) trim(key placeKey, start int64) error {
 	if p == nil {
 		return nil // its topic was deleted first
 	}
-	if start > p.end {
-		return s.broken("%v begins at offset %d, beyond its end %d", key, start, p.end)
+	if stable := p.stable(p.end); start > stable {
+		return s.broken("%v begins at offset %d, beyond its last stable one %d", key, start, stable)
 	}
 	if start <= p.start {
 		return nil
 	}
 	p.start = start
+	p.aborted = behind(p.aborted, start)
+	p.epochs = p.epochs.trim(start)
 	n := 0
 	for n < len(p.pieces) && p.pieces[n].next <= start {
+		p.bytes -= p.pieces[n].data()
 		s.release(p.pieces[n].segment)
 		n++
 	}
@@ -187,6 +195,7 @@ func (s *state) trim(key placeKey, start int64) error {
 	}
 	n = 0
 	for n < len(p.index) && p.nextOf(n) <= start {
+		p.bytes -= int64(p.index[n].size)
 		n++
 	}
 	if n > 0 {

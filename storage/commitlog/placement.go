@@ -17,6 +17,7 @@ import (
 // read. Errors are those of the bucket.
 func (a *auditor) placement(ctx context.Context) error {
 	pieces := make(map[segmentID][]placed)
+	a.due = a.owed()
 	for _, t := range a.state.topics {
 		for _, p := range t.partitions {
 			a.where = p.key.String()
@@ -38,6 +39,7 @@ func (a *auditor) placement(ctx context.Context) error {
 			return err
 		}
 	}
+	a.unpaid()
 	a.report.Segments += len(pieces)
 	return a.orphans(ctx, pieces)
 }
@@ -46,6 +48,8 @@ func (a *auditor) placement(ctx context.Context) error {
 func (a *auditor) row(p *partition) {
 	if p.start > p.end {
 		a.problem(fmt.Errorf("%w: begins at offset %d, beyond its end %d", ErrCorrupt, p.start, p.end))
+	} else if stable := p.stable(p.end); p.start > stable {
+		a.problem(fmt.Errorf("%w: begins at offset %d, beyond its last stable one %d", ErrCorrupt, p.start, stable))
 	}
 	next := p.start
 	for i := range p.pieces {
@@ -92,6 +96,7 @@ func (a *auditor) extents(ctx context.Context, p *partition) error {
 			continue
 		}
 		a.batches(p.key, batches)
+		a.ledger(p.key, batches)
 	}
 	return nil
 }
@@ -126,6 +131,7 @@ func (a *auditor) segment(ctx context.Context, id segmentID, all []placed) error
 			continue
 		}
 		a.report.Records += int64(ref.Records)
+		a.ledgerOf(all[i].key, ref, object)
 	}
 	return nil
 }

@@ -21,9 +21,13 @@ const producerLimit = 4096
 // producer is the history of one producer id in one partition. The zero value
 // has none.
 type producer struct {
+	known bool
 	epoch int16
-	n     int8                  // batches known; 0: unknown producer
+	n     int8                  // batches known of this epoch; 0: only a marker, the next batch begins at 0
 	last  [remembered]sequences // the first n are in use, newest last
+	time  int64                 // highest timestamp of the last batch or marker, ms; -1: not known
+	open  bool                  // it has a transaction, of this epoch, that has not ended
+	first int64                 // offset of its first record; 0 if none is open
 }
 
 // sequences is one batch of a producer. After sequence 2^31-1 comes 0.
@@ -37,21 +41,27 @@ type sequences struct {
 func (p *producer) judge(b record.Batch) (base int64, duplicate bool, err error) {
 	epoch, first, last := b.ProducerEpoch(), b.BaseSequence(), b.LastSequence()
 	switch {
-	case p.n == 0 && first != 0:
+	case !p.known && first != 0:
 		return -1, false, fmt.Errorf("%w: id %d, first sequence %d", ErrUnknownProducer, b.ProducerID(), first)
-	case p.n == 0:
+	case !p.known:
 		return -1, false, nil
 	case epoch < p.epoch:
 		return -1, false, fmt.Errorf("%w: id %d has epoch %d, batch %d", ErrProducerFenced, b.ProducerID(), p.epoch, epoch)
-	case epoch > p.epoch && first != 0:
+	case p.open && epoch > p.epoch:
+		// Who fences a transactional producer ends its transaction.
+		return -1, false, fmt.Errorf("%w: id %d begins epoch %d", ErrTransactionOpen, b.ProducerID(), epoch)
+	case p.begins(epoch) && first != 0:
 		return -1, false, fmt.Errorf("%w: id %d begins epoch %d with sequence %d", ErrOutOfOrderSequence, b.ProducerID(), epoch, first)
-	case epoch > p.epoch:
+	case p.begins(epoch):
 		return -1, false, nil
 	}
 	for _, s := range p.last[:p.n] {
 		if s.first == first && s.last == last {
 			return s.base, true, nil
 		}
+	}
+	if p.open && !b.Transactional() {
+		return -1, false, fmt.Errorf("%w: id %d writes outside of it", ErrTransactionOpen, b.ProducerID())
 	}
 	newest := p.last[p.n-1].last
 	if first == nextSequence(newest) {
@@ -65,14 +75,20 @@ func (p *producer) judge(b record.Batch) (base int64, duplicate bool, err error)
 	return -1, false, fmt.Errorf("%w: id %d is at sequence %d, batch has %d to %d", ErrOutOfOrderSequence, b.ProducerID(), newest, first, last)
 }
 
+// begins says whether the first batch of an epoch, which is not below the
+// producer's, is still to come.
+func (p *producer) begins(epoch int16) bool { return epoch > p.epoch || p.n == 0 }
+
 // follows reports whether a batch in the log may stand where it does. A
 // producer without history may have been forgotten: anything follows.
 func (p *producer) follows(b record.Batch) bool {
 	switch epoch := b.ProducerEpoch(); {
-	case p.n == 0:
+	case !p.known:
 		return true
-	case epoch != p.epoch:
-		return epoch > p.epoch && b.BaseSequence() == 0
+	case epoch < p.epoch, p.open && (epoch > p.epoch || !b.Transactional()):
+		return false
+	case p.begins(epoch):
+		return b.BaseSequence() == 0
 	default:
 		return b.BaseSequence() == nextSequence(p.last[p.n-1].last)
 	}
@@ -80,16 +96,27 @@ func (p *producer) follows(b record.Batch) bool {
 
 // take notes a batch that was appended at base.
 func (p *producer) take(b record.Batch, base int64) {
-	if p.n > 0 && b.ProducerEpoch() != p.epoch {
+	if b.ProducerEpoch() != p.epoch {
 		*p = producer{}
 	}
-	p.epoch = b.ProducerEpoch()
+	p.known, p.epoch, p.time = true, b.ProducerEpoch(), b.MaxTimestamp()
+	if b.Transactional() && !p.open {
+		p.open, p.first = true, base
+	}
 	if p.n == remembered {
 		copy(p.last[:], p.last[1:])
 		p.n--
 	}
 	p.last[p.n] = sequences{b.BaseSequence(), b.LastSequence(), base}
 	p.n++
+}
+
+// end notes a marker. One with a higher epoch fences the batches' epoch.
+func (p *producer) end(epoch int16, time int64) {
+	if !p.known || epoch != p.epoch {
+		*p = producer{known: true, epoch: epoch}
+	}
+	p.time, p.open, p.first = time, false, 0
 }
 
 func nextSequence(last int32) int32 {
@@ -103,26 +130,42 @@ func nextSequence(last int32) int32 {
 // generations: when the young one is full the old one is forgotten. What is
 // remembered depends on the log alone, so every replay agrees. A producer that
 // comes back after it was forgotten gets ErrUnknownProducer and takes a new
-// epoch; Kafka forgets by a clock instead.
+// epoch; Kafka forgets by a clock instead. Those with an open transaction are in
+// neither generation, and are not forgotten before it ends.
 type producers struct {
 	young, old map[int64]*producer
+	open       map[int64]*producer
 }
 
 func (ps *producers) get(id int64) *producer {
-	if p := ps.young[id]; p != nil {
-		return p
+	for _, some := range []map[int64]*producer{ps.young, ps.open, ps.old} {
+		if p := some[id]; p != nil {
+			return p
+		}
 	}
-	return ps.old[id]
+	return nil
 }
 
-// touch returns the history of a producer that is about to append.
-func (ps *producers) touch(id int64) *producer {
-	if p := ps.young[id]; p != nil {
-		return p
-	}
-	p := ps.old[id]
+// change lets fn change the history of a producer, and keeps it where it belongs
+// from then on.
+func (ps *producers) change(id int64, fn func(*producer)) {
+	p := ps.get(id)
 	if p == nil {
 		p = new(producer)
+	}
+	fn(p)
+	if p.open {
+		if ps.open == nil {
+			ps.open = make(map[int64]*producer)
+		}
+		ps.open[id] = p
+		delete(ps.young, id)
+		delete(ps.old, id)
+		return
+	}
+	delete(ps.open, id)
+	if ps.young[id] != nil {
+		return
 	}
 	if len(ps.young) >= producerLimit {
 		ps.old, ps.young = ps.young, nil
@@ -132,5 +175,4 @@ func (ps *producers) touch(id int64) *producer {
 	}
 	ps.young[id] = p
 	delete(ps.old, id)
-	return p
 }

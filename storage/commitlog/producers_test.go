@@ -108,8 +108,8 @@ func TestProducerWrapsBetweenBatches(t *testing.T) {
 func TestProducersAreBounded(t *testing.T) {
 	var ps producers
 	for id := range int64(5 * producerLimit) {
-		ps.touch(id).take(of(0, 0, 1), id)
-		ps.touch(1).take(of(1, 0, 1), id)
+		ps.change(id, func(p *producer) { p.take(of(0, 0, 1), id) })
+		ps.change(1, func(p *producer) { p.take(of(1, 0, 1), id) })
 	}
 	if n := len(ps.young) + len(ps.old); n > 2*producerLimit+1 {
 		t.Errorf("%d producers are remembered", n)

@@ -14,7 +14,9 @@ const (
 	minPartition = 5
 	minPiece     = 8
 	minExtent    = 6
-	minProducer  = 6
+	minProducer  = 4
+	minAborted   = 4
+	minEpoch     = 1
 	minGateway   = 1 + 1 + 1 + 1
 	minBuffer    = 12 + 1
 	minLane      = 1 + 1 + 1 + 1 + 1 + 2
@@ -26,9 +28,10 @@ const (
 // wrong.
 type restorer struct {
 	decoder
-	s     *state
-	order []*topic // as they come: marks name them by their number
-	near  near
+	version byte
+	s       *state
+	order   []*topic // as they come: marks name them by their number
+	near    near
 }
 
 // decodeState is the inverse of encode. It believes nothing: what it returns
@@ -37,8 +40,8 @@ type restorer struct {
 // Errors: ErrCorrupt, ErrFormat.
 func decodeState(body []byte) (*state, error) {
 	d := &restorer{decoder: decoder{p: body}, s: newState()}
-	if version := d.u8(); !d.bad && version != bodyVersion {
-		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, version, bodyVersion)
+	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > stateVersion) {
+		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, d.version, stateVersion)
 	}
 	s := d.s
 	s.producerIDs, s.cleaned = d.uvarint(), d.uvarint()
@@ -135,6 +138,7 @@ func (d *restorer) partition(p *partition) {
 		x := &p.pieces[i]
 		x.base, x.next = next, d.behind(next)
 		d.piece(p.key, x)
+		p.bytes += x.data()
 		next = x.next
 		d.must(i > 0 || next > p.start)
 	}
@@ -146,12 +150,37 @@ func (d *restorer) partition(p *partition) {
 		x := &p.index[i]
 		x.base, next = next, d.behind(next)
 		d.extent(x, last, i == 0)
+		p.bytes += int64(x.size)
 		last = *x
 		d.must(pieces > 0 || i > 0 || next > p.start)
 	}
 	p.end = next
-	p.producers.young = d.producers(p.end, nil)
-	p.producers.old = d.producers(p.end, p.producers.young)
+	ps := &p.producers
+	ps.young = d.producers(p.end, producerLimit)
+	ps.old = d.producers(p.end, producerLimit)
+	if d.version == 1 {
+		p.epochs = p.indexed()
+	} else {
+		ps.open = d.open(p)
+		p.aborted = d.aborted(p)
+		p.epochs = d.epochs(p)
+	}
+	for id := range ps.old {
+		d.must(ps.young[id] == nil)
+	}
+}
+
+// indexed is what a partition tells of its epochs by itself. Those of records in
+// segments are not known: they pass for the oldest, as when there are too many.
+func (p *partition) indexed() epochs {
+	var es epochs
+	if p.end > 0 && (len(p.index) == 0 || p.index[0].base > p.start) {
+		es = es.begin(1, p.start)
+	}
+	for i := range p.index {
+		es = es.begin(p.index[i].epoch, max(p.start, p.index[i].base))
+	}
+	return es
 }
 
 func (d *restorer) piece(key placeKey, x *piece) {
@@ -180,10 +209,10 @@ func (d *restorer) extent(x *extent, last extent, first bool) {
 	d.must(first || x.position() != before || x.at >= last.at+last.size)
 }
 
-// producers takes one generation, none of whom is in the other one.
-func (d *restorer) producers(end int64, other map[int64]*producer) map[int64]*producer {
+// producers takes one generation.
+func (d *restorer) producers(end int64, limit int) map[int64]*producer {
 	n := d.items(minProducer)
-	d.must(n <= producerLimit)
+	d.must(n <= limit)
 	if n == 0 || d.bad {
 		return nil
 	}
@@ -193,23 +222,52 @@ func (d *restorer) producers(end int64, other map[int64]*producer) map[int64]*pr
 		up := d.offset()
 		d.must((i == 0 || up > 0) && up <= math.MaxInt64-id)
 		id += up
-		d.must(other[id] == nil)
-		all[id] = d.producer(end)
+		all[id] = d.producer(end, limit == unlimited)
 	}
 	return all
 }
 
-func (d *restorer) producer(end int64) *producer {
-	x := new(producer)
-	epoch, n, first := d.varint(), d.uvarint(), d.varint()
-	d.must(epoch == int64(int16(epoch)) && n >= 1 && n <= remembered && first == int64(int32(first)))
+// unlimited are the producers with an open transaction.
+const unlimited = math.MaxInt
+
+// open takes the producers with an open transaction. None of them is in a
+// generation.
+func (d *restorer) open(p *partition) map[int64]*producer {
+	all := d.producers(p.end, unlimited)
+	for id, x := range all {
+		d.must(p.producers.young[id] == nil && p.producers.old[id] == nil && x.first >= p.start)
+	}
+	return all
+}
+
+// before takes how far an offset lies before the end of a partition.
+func (d *restorer) before(end int64) int64 {
+	back := d.offset()
+	d.must(back >= 1 && back <= end)
+	return end - back
+}
+
+func (d *restorer) producer(end int64, open bool) *producer {
+	x := &producer{known: true, time: -1, open: open}
+	epoch := d.varint()
+	if d.version > 1 {
+		x.time = d.moment()
+	}
+	if open {
+		x.first = d.before(end)
+	}
+	n := d.uvarint()
+	d.must(epoch == int64(int16(epoch)) && n <= remembered)
+	x.epoch, x.n = int16(epoch), int8(n)
+	if d.version > 1 && n == 0 && !open {
+		return x
+	}
+	first := d.varint()
+	d.must(n >= 1 && first == int64(int32(first)))
+	base := d.before(end)
 	if d.bad {
 		return x
 	}
-	x.epoch, x.n = int16(epoch), int8(n)
-	back := d.offset()
-	d.must(back >= 1 && back <= end)
-	base := end - back
 	for i := range x.last[:x.n] {
 		if i > 0 {
 			base = d.behind(base)
@@ -220,7 +278,62 @@ func (d *restorer) producer(end int64) *producer {
 		d.must(base < end && last-first == length)
 		x.last[i] = sequences{int32(first), int32(last), base}
 	}
+	d.must(!open || base >= x.first)
 	return x
+}
+
+// aborted takes aborted transactions: each ended behind the one before, and no open
+// one began before everything was decided.
+func (d *restorer) aborted(p *partition) []aborted {
+	n := d.items(minAborted)
+	if n == 0 {
+		return nil
+	}
+	all := make([]aborted, n)
+	last, decided := p.start, int64(0)
+	for i := range all {
+		x := &all[i]
+		x.Producer = d.offset()
+		up, length, open := d.offset(), d.offset(), d.offset()
+		d.must((i == 0 || up > 0) && up < p.end-last)
+		last += up
+		d.must(length <= last && open <= last+1)
+		x.Last, x.First, x.stable = last, last-length, last+1-open
+		d.must(x.stable >= decided)
+		if decided = x.stable; d.bad {
+			return nil
+		}
+	}
+	d.must(decided <= p.stable(p.end))
+	return all
+}
+
+// epochs takes the epochs of a partition. One without a record ever has none, every
+// other one the epoch of its last run.
+func (d *restorer) epochs(p *partition) epochs {
+	n := d.items(minEpoch)
+	d.must(n <= maxEpochs && (n > 0) == (p.end > 0))
+	if n == 0 || d.bad {
+		return nil
+	}
+	es := make(epochs, n)
+	epoch, start := d.uvarint(), p.start
+	for i := range es {
+		if i > 0 {
+			up := d.uvarint()
+			d.must(up > 0 && up <= math.MaxInt32)
+			epoch, start = epoch+up, d.behind(start)
+			d.must(start < p.end)
+		}
+		d.must(epoch <= math.MaxInt32)
+		if d.bad {
+			return nil
+		}
+		es[i] = epochStart{int32(epoch), start}
+	}
+	last := len(p.index) - 1
+	d.must(last < 0 || p.index[last].epoch == es[n-1].epoch)
+	return es
 }
 
 func (d *restorer) gateway() (string, *gateway) {

@@ -57,16 +57,13 @@ func (t *topic) limit(name string) int64 {
 
 // expires returns the first offset that is kept.
 func (p *partition) expires(keep, age, now int64) int64 {
-	total := int64(0)
-	for i := range p.pieces {
-		total += p.pieces[i].data()
-	}
-	for i := range p.index {
-		total += int64(p.index[i].size)
-	}
-	start := p.start
+	total := p.bytes
+	start, stable := p.start, p.stable(p.end)
 	for i := range p.pieces {
 		x := &p.pieces[i]
+		if x.next > stable {
+			break // of a transaction that is open nothing goes
+		}
 		old := age >= 0 && x.time != segment.NoTime && x.time < now-age || age >= 0 && x.time == segment.NoTime
 		if total -= x.data(); !old && (keep < 0 || total < keep) {
 			break
@@ -77,8 +74,9 @@ func (p *partition) expires(keep, age, now int64) int64 {
 }
 
 // DeleteRecords moves the first offset of a partition up to offset; -1: to its
-// end. It returns what the first offset is now. Durable on return; the space is
-// given back later.
+// end. It stops at the last stable offset: the records of an open transaction stay
+// until that has ended. It returns what the first offset is now. Durable on return;
+// the space is given back later.
 //
 // Errors: ErrUnknownTopic, ErrOffsetOutOfRange for one beyond the end.
 func (l *Log) DeleteRecords(ctx context.Context, id TopicID, partition int32, offset int64) (start int64, err error) {
@@ -88,9 +86,9 @@ func (l *Log) DeleteRecords(ctx context.Context, id TopicID, partition int32, of
 			return -1, err
 		}
 		// The durable end: what is in flight is not there to be deleted yet.
-		var start, end int64
+		var start, end, stable int64
 		if p := b.spec.durable.partition(key); p != nil {
-			start, end = p.start, p.end
+			start, end, stable = p.start, p.end, p.stable(p.end)
 		}
 		switch {
 		case offset == -1:
@@ -98,6 +96,7 @@ func (l *Log) DeleteRecords(ctx context.Context, id TopicID, partition int32, of
 		case offset < 0 || offset > end:
 			return start, fmt.Errorf("%w: %d is not in 0..%d", ErrOffsetOutOfRange, offset, end)
 		}
+		offset = min(offset, stable)
 		if offset > start {
 			b.put(kindTrimmed, encodeTrimmed(key, offset))
 		}

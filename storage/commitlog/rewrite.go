@@ -25,26 +25,25 @@ type job struct {
 }
 
 // rewrite moves what lies in the oldest slots into segments. If that is not all,
-// the rest is for another pass: each ends with a checkpoint, also behind a writer
-// who is faster than this.
-func (m *maintainer) rewrite() error {
+// what is left is for another pass: each ends with a checkpoint, also behind a
+// writer who is faster than this.
+func (m *maintainer) rewrite() (left tally, err error) {
 	m.more = false
-	jobs, more := m.log.jobs(2*m.o.Bytes, m.stuck)
+	jobs, left := m.log.jobs(tally{2 * m.o.Bytes, 2 * int64(m.o.Slots)}, m.stuck)
 	if len(jobs) == 0 {
-		return nil
+		return left, nil
 	}
 	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
 	w.fetch(jobs)
 	stuck := len(m.stuck)
-	err := w.all(jobs)
-	m.more = more && (w.moved > 0 || len(m.stuck) > stuck)
-	return err
+	err = w.all(jobs)
+	m.more = left.slots > 0 && (w.moved > 0 || len(m.stuck) > stuck)
+	return left, err
 }
 
-// jobs lists the runs of the oldest slots, about limit bytes of them, those of
-// large partitions first, without the partitions that are stuck. more: there are
-// younger ones.
-func (l *Log) jobs(limit int64, stuck map[placeKey]bool) (jobs []job, more bool) {
+// slotted returns the slots that somebody refers to with the bytes that are
+// referred to, without the partitions that are stuck.
+func (l *Log) slotted(stuck map[placeKey]bool) map[journal.Position]int64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	sizes := make(map[journal.Position]int64)
@@ -55,6 +54,14 @@ func (l *Log) jobs(limit int64, stuck map[placeKey]bool) (jobs []job, more bool)
 			}
 		}
 	}
+	return sizes
+}
+
+// jobs lists the runs of the oldest slots, about limit of them, those of large
+// partitions first, without the partitions that are stuck. left is what lies in
+// younger ones.
+func (l *Log) jobs(limit tally, stuck map[placeKey]bool) (jobs []job, left tally) {
+	sizes := l.slotted(stuck)
 	order := make([]journal.Position, 0, len(sizes))
 	for pos := range sizes {
 		order = append(order, pos)
@@ -66,14 +73,20 @@ func (l *Log) jobs(limit int64, stuck map[placeKey]bool) (jobs []job, more bool)
 		return 1
 	})
 	var last journal.Position
-	sum := int64(0)
-	for i, pos := range order {
-		if sum += sizes[pos]; i > 0 && sum > limit {
-			more = true
-			break
+	taken := tally{}
+	for _, pos := range order {
+		full := taken.bytes+sizes[pos] > limit.bytes || taken.slots == limit.slots
+		if left.slots > 0 || full && taken.slots > 0 {
+			left.bytes += sizes[pos]
+			left.slots++
+			continue
 		}
 		last = pos
+		taken.bytes += sizes[pos]
+		taken.slots++
 	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	for _, t := range l.state.topics {
 		for _, p := range t.partitions {
 			j := job{key: p.key}
@@ -95,7 +108,7 @@ func (l *Log) jobs(limit int64, stuck map[placeKey]bool) (jobs []job, more bool)
 		}
 		return bytes.Compare(a.key.topic[:], b.key.topic[:])
 	})
-	return jobs, more
+	return jobs, left
 }
 
 // rewriter makes segments of jobs.
@@ -105,15 +118,37 @@ type rewriter struct {
 	id    segmentID
 	keys  []placeKey // of the pieces in b
 	moved int        // pieces installed
-	clean bool       // its pieces have been compacted; see segmentID.clean
+	away  []*shipment
+	clean bool // its pieces have been compacted; see segmentID.clean
 
 	slots map[journal.Position][]byte // whole slots that several jobs want
 	uses  map[journal.Position]int    // extents of jobs, by slot
 }
 
-// all writes every job. Large partitions come first and get objects of their
-// own, small ones share.
+// shipment is a segment that is being stored.
+type shipment struct {
+	id     segmentID
+	pieces []placed
+	cancel context.CancelFunc
+	landed chan error // capacity 1
+}
+
+// shipments is how many segments are stored at once, while the next one is built:
+// one alone waits for the bucket most of the time.
+const shipments = 3
+
+// all writes every job. What it has not installed on an error is given up.
 func (w *rewriter) all(jobs []job) error {
+	if err := w.each(jobs); err != nil {
+		w.abandon()
+		return err
+	}
+	return w.finish()
+}
+
+// each writes large partitions first, which get objects of their own; small ones
+// share.
+func (w *rewriter) each(jobs []job) error {
 	for i := range jobs {
 		j := &jobs[i]
 		err := w.one(j)
@@ -127,12 +162,12 @@ func (w *rewriter) all(jobs []job) error {
 			return err
 		}
 		if w.b != nil && (j.bytes >= int64(w.m.o.Segment)/2 || len(w.keys) >= w.most()) {
-			if err := w.finish(); err != nil {
+			if err := w.ship(); err != nil {
 				return err
 			}
 		}
 	}
-	return w.finish()
+	return nil
 }
 
 // most is how many pieces fit into one entry.
@@ -168,6 +203,7 @@ func (w *rewriter) fetch(jobs []job) {
 			if err != nil {
 				return
 			}
+			w.m.debt.step()
 			mu.Lock()
 			defer mu.Unlock()
 			w.slots[pos] = raw
@@ -227,7 +263,7 @@ func (w *rewriter) one(j *job) error {
 			continue
 		}
 		w.end(j.key, next)
-		if err := w.finish(); err != nil {
+		if err := w.ship(); err != nil {
 			return err
 		}
 		w.begin(j.key, next)
@@ -271,10 +307,21 @@ func (w *rewriter) data(key placeKey, x extent) ([]byte, error) {
 	return raw, nil
 }
 
-// finish stores the segment under way and installs its pieces. A crash before
-// the entry is durable leaves a segment that nobody refers to, which the next
-// owner deletes.
+// finish stores the segment under way, and returns when the pieces of all are
+// installed.
 func (w *rewriter) finish() error {
+	err := w.ship()
+	for err == nil && len(w.away) > 0 {
+		err = w.install()
+	}
+	if err != nil {
+		w.abandon()
+	}
+	return err
+}
+
+// ship begins to store the segment under way.
+func (w *rewriter) ship() error {
 	if w.b == nil {
 		return nil
 	}
@@ -287,9 +334,6 @@ func (w *rewriter) finish() error {
 	if err != nil {
 		return fmt.Errorf("finish segment %d/%d: %w", w.id.epoch, w.id.number, err)
 	}
-	if err := w.m.log.land(w.m.ctx, segment.Key(w.m.log.shard, w.id.epoch, w.id.number), object); err != nil {
-		return err
-	}
 	all := make([]placed, len(pieces))
 	for i, x := range pieces {
 		all[i] = placed{w.keys[i], piece{
@@ -297,11 +341,46 @@ func (w *rewriter) finish() error {
 			at: x.At, size: x.Size, index: x.Index, records: x.Records,
 		}}
 	}
-	if err := w.m.propose(kindInstalled, encodeInstalled(all)); err != nil {
-		return fmt.Errorf("install segment %d/%d: %w", w.id.epoch, w.id.number, err)
+	if len(w.away) == shipments {
+		if err := w.install(); err != nil {
+			return err
+		}
 	}
-	w.moved += len(all)
+	l := w.m.log
+	ctx, cancel := context.WithCancel(w.m.ctx)
+	s := &shipment{w.id, all, cancel, make(chan error, 1)}
+	w.away = append(w.away, s)
+	go func() { s.landed <- l.land(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object) }()
 	return nil
+}
+
+// install waits until the oldest segment that is being stored is durable, and
+// installs its pieces. Those of one partition follow each other, so the order
+// matters. A crash before the entry is durable leaves a segment that nobody refers
+// to, which the next owner deletes.
+func (w *rewriter) install() error {
+	s := w.away[0]
+	w.away = w.away[1:]
+	err := <-s.landed
+	s.cancel()
+	if err != nil {
+		return err
+	}
+	if err := w.m.propose(kindInstalled, encodeInstalled(s.pieces)); err != nil {
+		return fmt.Errorf("install segment %d/%d: %w", s.id.epoch, s.id.number, err)
+	}
+	w.moved += len(s.pieces)
+	w.m.debt.step()
+	return nil
+}
+
+// abandon ends what is being stored and waits for it.
+func (w *rewriter) abandon() {
+	for _, s := range w.away {
+		s.cancel()
+		<-s.landed
+	}
+	w.away = nil
 }
 
 // land makes an object durable whose name only this owner uses.

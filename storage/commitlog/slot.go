@@ -55,19 +55,25 @@ func (b *builder) put(kind uint16, body []byte) {
 // to it that none of that is about its partition or its buffer.
 func (b *builder) take(key placeKey, a Append, done func(int64, error)) {
 	base := b.spec.end(key)
-	b.spec.ends.set(b.spec.slot, key, base+int64(a.Batch.Count()))
+	d := b.add(key, a.Batch, a.AppendTime)
+	if a.Source != nil {
+		d.run.sources = append(d.run.sources, *a.Source)
+	}
+	b.answer(done, base, nil)
+}
 
+// add gives a batch the next offsets of its partition.
+func (b *builder) add(key placeKey, batch record.Batch, appendTime bool) *draft {
+	base := b.spec.end(key)
+	b.spec.ends.set(b.spec.slot, key, base+int64(batch.Count()))
 	d := b.runs[key]
 	if d == nil {
 		d = &draft{at: len(b.slot.entries), run: run{topic: key.topic, partition: key.partition, base: base, epoch: b.log.epoch}}
 		b.put(kindRun, nil)
 		b.runs[key] = d
 	}
-	d.items = append(d.items, item{a.Batch, a.AppendTime})
-	if a.Source != nil {
-		d.run.sources = append(d.run.sources, *a.Source)
-	}
-	b.answer(done, base, nil)
+	d.items = append(d.items, item{batch, appendTime})
+	return d
 }
 
 // seal finishes the entries: small batches are merged, and everything is copied

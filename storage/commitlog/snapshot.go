@@ -15,6 +15,10 @@ import (
 // FORMAT.md has the byte tables. It is canonical: equal states are equal bytes,
 // so that a checkpoint can be compared with a replay.
 
+// stateVersion is the first byte of a state. The one before, 1, had no transactions
+// and no epochs.
+const stateVersion = 2
+
 // section is what one Machine has in a checkpoint.
 type section struct {
 	kind uint16 // the lowest of the Machine's
@@ -148,6 +152,9 @@ func (s *state) before(pos journal.Position) bool {
 			if n := len(p.index); n > 0 && !p.index[n-1].position().Before(pos) {
 				return false
 			}
+			if n := len(p.epochs); n > 0 && uint64(p.epochs[n-1].epoch) > pos.Epoch {
+				return false
+			}
 		}
 	}
 	for id := range s.segments {
@@ -163,7 +170,7 @@ func (s *state) before(pos journal.Position) bool {
 func (s *state) encode() []byte { return s.append(nil) }
 
 func (s *state) append(p []byte) []byte {
-	e := &encoder{p: append(p, bodyVersion), truncated: s.truncated}
+	e := &encoder{p: append(p, stateVersion), truncated: s.truncated}
 	e.uvarint(s.producerIDs)
 	e.uvarint(s.cleaned)
 	e.uvarint(s.truncated.Epoch)
@@ -262,6 +269,36 @@ func (e *encoder) partition(p *partition) {
 	}
 	e.producers(p.producers.young, p.end)
 	e.producers(p.producers.old, p.end)
+	e.producers(p.producers.open, p.end)
+	e.aborted(p.aborted, p.start)
+	e.epochs(p.epochs)
+}
+
+// aborted writes the transactions in the order in which they ended, the first of
+// them at or behind start.
+func (e *encoder) aborted(all []aborted, start int64) {
+	e.number(len(all))
+	for i := range all {
+		x := &all[i]
+		e.uvarint(uint64(x.Producer))
+		e.uvarint(uint64(x.Last - start))
+		e.uvarint(uint64(x.Last - x.First))
+		e.uvarint(uint64(x.Last + 1 - x.stable))
+		start = x.Last
+	}
+}
+
+// epochs writes no start of the first one: that is where the partition begins.
+func (e *encoder) epochs(all epochs) {
+	e.number(len(all))
+	for i, x := range all {
+		if i == 0 {
+			e.uvarint(uint64(x.epoch))
+			continue
+		}
+		e.uvarint(uint64(x.epoch - all[i-1].epoch))
+		e.uvarint(uint64(x.start - all[i-1].start))
+	}
 }
 
 func (e *encoder) piece(x *piece) {
@@ -276,8 +313,8 @@ func (e *encoder) piece(x *piece) {
 	e.uvarint(uint64(x.records))
 }
 
-// producers writes one generation. The sequences of a producer follow each
-// other: only the first needs to be told.
+// producers writes one generation, or those with an open transaction. The sequences
+// of a producer follow each other: only the first needs to be told.
 func (e *encoder) producers(all map[int64]*producer, end int64) {
 	e.number(len(all))
 	if len(all) == 0 {
@@ -289,7 +326,13 @@ func (e *encoder) producers(all map[int64]*producer, end int64) {
 		e.uvarint(uint64(id - last))
 		last = id
 		e.varint(int64(x.epoch))
-		e.number(int(x.n))
+		e.moment(x.time)
+		if x.open {
+			e.uvarint(uint64(end - x.first))
+		}
+		if e.number(int(x.n)); x.n == 0 {
+			continue // only a marker is known
+		}
 		e.varint(int64(x.last[0].first))
 		e.uvarint(uint64(end - x.last[0].base))
 		for i := range x.last[:x.n] {

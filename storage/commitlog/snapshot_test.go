@@ -39,6 +39,10 @@ func tidied(s *state) *state {
 			if len(p.producers.old) > 0 {
 				q.producers.old = p.producers.old
 			}
+			if len(p.producers.open) > 0 {
+				q.producers.open = p.producers.open
+			}
+			q.aborted, q.epochs = append(q.aborted, p.aborted...), append(q.epochs, p.epochs...)
 			copied.partitions = append(copied.partitions, q)
 		}
 		c.topics[id], c.names[t.Name] = copied, copied
@@ -295,7 +299,9 @@ func strict(t testing.TB, body []byte) {
 		}
 		return
 	}
-	if again := s.encode(); !bytes.Equal(again, body) {
+	if body[0] == 1 {
+		_ = decoded(t, s) // of the version before
+	} else if again := s.encode(); !bytes.Equal(again, body) {
 		t.Fatalf("decoded\n%x, which is encoded as\n%x", body, again)
 	}
 }
@@ -313,8 +319,11 @@ func goldenState() *state {
 		{base: 10, time: 1001, slot: 9, epoch: 2, at: 200, size: 100},
 		{base: 20, time: 990, slot: 1, epoch: 3, at: 40, size: 300},
 	}
-	p.producers.young = map[int64]*producer{7: {epoch: 1, n: 2, last: [remembered]sequences{{3, 4, 10}, {5, 5, 12}}}}
-	p.producers.old = map[int64]*producer{300: {n: 1, last: [remembered]sequences{{0, 0, 1}}}}
+	p.producers.young = map[int64]*producer{7: {known: true, epoch: 1, n: 2, last: [remembered]sequences{{3, 4, 10}, {5, 5, 12}}, time: 1001}}
+	p.producers.old = map[int64]*producer{300: {known: true, n: 1, last: [remembered]sequences{{0, 0, 1}}, time: -1}, 301: {known: true, epoch: 4, time: 1000}}
+	p.producers.open = map[int64]*producer{5: {known: true, n: 1, last: [remembered]sequences{{0, 2, 20}}, time: 1000, open: true, first: 20}}
+	p.aborted = []aborted{{Aborted{9, 2, 6}, 7}, {Aborted{301, 11, 21}, 20}}
+	p.epochs = epochs{{1, 5}, {2, 8}, {3, 20}}
 	s.segments[segmentID{2, 4}] = 1
 	s.garbage = []segmentID{{2, 3}, {1, 9}}
 	g := s.gateway("g1")
@@ -330,16 +339,19 @@ func goldenState() *state {
 // The bytes at rest do not change by accident.
 func TestGoldenState(t *testing.T) {
 	s := goldenState()
-	want := "\x01" + "\xe9\x07" + "\x02" + "\x02\x07" +
+	want := "\x02" + "\xe9\x07" + "\x02" + "\x02\x07" +
 		"\x01" + // topics
 		"\x29" + "\x01" + "0123456789abcdef" + "\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x01\x00" + "\x00\x02ab" + "\x00\x01" + "\x00\x01x\x00\x011" +
 		"\x05\x01\x02" + "\x02" + // partition 0
 		"\x07" + "\xd0\x0f" + "\x04\x08" + "\x40" + "\xe8\x07" + "\x82\x01" + "\x07" +
 		"\x0a" + "\x02" + "\x00\x02" + "\xc8\x01" + "\x64" +
 		"\x0a" + "\x15" + "\x01\x01" + "\x28" + "\xac\x02" +
-		"\x01" + "\x07\x02\x02\x06\x14" + "\x02" + "\x02\x00" +
-		"\x01" + "\xac\x02\x00\x01\x00\x1d" + "\x00" +
-		"\x00\x00\x00\x00\x00" + // partition 1
+		"\x01" + "\x07\x02\x16\x02\x06\x14" + "\x02" + "\x02\x00" +
+		"\x02" + "\xac\x02\x00\xd3\x0f\x01\x00\x1d" + "\x00" + "\x01\x08\xd2\x0f\x00" +
+		"\x01" + "\x05\x00\x00\x0a\x01\x00\x0a\x04" +
+		"\x02" + "\x09\x01\x04\x00" + "\xad\x02\x0f\x0a\x02" +
+		"\x03" + "\x01" + "\x01\x03" + "\x01\x0c" +
+		"\x00\x00\x00\x00\x00\x00\x00\x00" + // partition 1
 		"\x01" + "\x02g1" + "\x00" + "\x01" + "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x07" +
 		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01\x01\xac\x02" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
 		"\x02" + "\x01\x09" + "\x01\x03" // garbage
@@ -351,8 +363,37 @@ func TestGoldenState(t *testing.T) {
 	ms, err := newMachines([]Machine{b, a})
 	must(err)
 	body := (&Log{state: s, machines: ms}).snapshot()
-	if got, want := string(body), "\x01\x00\x00\x00\x98"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
+	if got, want := string(body), "\x01\x00\x00\x00\xbc"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
 		t.Errorf("\n got %q\nwant %q", got, want)
+	}
+}
+
+// A state of version 1 is read: it has no transactions, and of what lies in segments
+// no epochs.
+func TestStateOfVersion1(t *testing.T) {
+	old := "\x01" + "\xe9\x07" + "\x02" + "\x02\x07" +
+		"\x01" + "\x29" + "\x01" + "0123456789abcdef" + "\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x01\x00" + "\x00\x02ab" + "\x00\x01" + "\x00\x01x\x00\x011" +
+		"\x05\x01\x02" + "\x02" +
+		"\x07" + "\xd0\x0f" + "\x04\x08" + "\x40" + "\xe8\x07" + "\x82\x01" + "\x07" +
+		"\x0a" + "\x02" + "\x00\x02" + "\xc8\x01" + "\x64" +
+		"\x0a" + "\x15" + "\x01\x01" + "\x28" + "\xac\x02" +
+		"\x01" + "\x07\x02\x02\x06\x14" + "\x02" + "\x02\x00" +
+		"\x01" + "\xac\x02\x00\x01\x00\x1d" + "\x00" +
+		"\x00\x00\x00\x00\x00" +
+		"\x01" + "\x02g1" + "\x00" + "\x01" + "\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x07" +
+		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01\x01\xac\x02" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
+		"\x02" + "\x01\x09" + "\x01\x03"
+	want := goldenState()
+	p := want.topics[TopicID([]byte("0123456789abcdef"))].partitions[0]
+	p.producers.young[7].time, p.producers.open, p.aborted, p.epochs = -1, nil, nil, epochs{{1, 5}, {2, 10}, {3, 20}}
+	delete(p.producers.old, 301)
+	got, err := decodeState([]byte(old))
+	if err != nil || !same(got, want) {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	decoded(t, got)
+	for i := range old {
+		strict(t, []byte(old[:i]))
 	}
 }
 
@@ -361,6 +402,7 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add(newState().encode())
 	f.Add(goldenState().encode())
 	f.Add((&Log{state: goldenState()}).snapshot())
+	f.Add(append([]byte{1}, newState().encode()[1:]...))
 	for seed := range uint64(3) {
 		w := newWanderer(seed)
 		w.walk(20)
@@ -369,7 +411,7 @@ func FuzzDecodeState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		strict(t, body)
 		s := &Log{state: newState()}
-		if err := s.restore(journal.Position{Epoch: 1 << 62}, body); err == nil && !bytes.Equal(s.snapshot(), body) {
+		if err := s.restore(journal.Position{Epoch: 1 << 62}, body); err == nil && body[5] != 1 && !bytes.Equal(s.snapshot(), body) {
 			t.Errorf("%x is restored and becomes %x", body, s.snapshot())
 		}
 	})

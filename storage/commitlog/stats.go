@@ -8,18 +8,20 @@ import (
 
 // Stats say how the log at rest is doing.
 type Stats struct {
-	Segments   int          // objects that something refers to
-	Garbage    int          // objects that nothing refers to and that are not deleted yet
-	Waiting    int64        // bytes written since the slots were last rewritten
-	Checkpoint time.Time    // when upkeep got through last; at first when it began
-	Reads      reader.Stats // of segments
+	Segments   int           // objects that something refers to
+	Garbage    int           // objects that nothing refers to and that are not deleted yet
+	Waiting    int64         // bytes in slots that are not rewritten behind a checkpoint yet; see Upkeep.Debt
+	Throttled  time.Duration // how long writers were held back, together, because too much was waiting
+	Checkpoint time.Time     // when upkeep got through last; at first when it began
+	Reads      reader.Stats  // of segments
 }
 
 // Stats may be called at any time.
 func (l *Log) Stats() Stats {
 	s := Stats{
-		Waiting:    l.upkeep.bytes.Load(),
+		Waiting:    l.upkeep.debt.owed().bytes,
 		Checkpoint: time.UnixMilli(l.upkeep.through.Load()),
+		Throttled:  l.pacer.throttled(),
 		Reads:      l.blocks.Stats(),
 	}
 	l.mu.RLock()

@@ -83,7 +83,7 @@ func (l *Log) sinceInPiece(ctx context.Context, key placeKey, x *piece, from, ts
 // is at least ts, -1 if there is none.
 func firstOf(batches []record.Batch, from, ts int64) (offset, timestamp int64, err error) {
 	for _, b := range batches {
-		if b.MaxTimestamp() < ts || b.NextOffset() <= from {
+		if b.Control() || b.MaxTimestamp() < ts || b.NextOffset() <= from {
 			continue
 		}
 		if offset, timestamp, err = firstSince(b, from, ts); offset >= 0 || err != nil {

@@ -83,6 +83,12 @@ type Fetched struct {
 	Batches [][]byte
 
 	Start, End int64 // of the partition: first offset, and the one after the last durable record
+	Stable     int64 // last stable offset: up to where every transaction is decided
+
+	// Aborted, by First, only from FetchCommitted: the aborted transactions that
+	// overlap what Batches cover. A consumer leaves out the transactional
+	// batches of a producer from First on up to its marker.
+	Aborted []Aborted
 }
 
 // Mark is how far one stream is durable in one partition.

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 type Upkeep struct {
 	Bytes   int64         // when the slots since the last time have so many bytes; 32 MiB
 	Slots   int           // or when they are so many; 2,000
+	Debt    int           // how many times as many may wait for it before writers are slowed down, and stopped at twice that; 8
 	Age     time.Duration // or when the last time is so long ago; 10 minutes
 	Grace   time.Duration // until a log that is idle makes a pass for what is left to delete; a minute
 	Segment int           // bytes of a segment; 16 MiB, less where the bucket prefers that
@@ -26,6 +28,7 @@ type Upkeep struct {
 func (u Upkeep) withDefaults(b storage.Bucket) Upkeep {
 	u.Bytes = cmp.Or(u.Bytes, 32<<20)
 	u.Slots = cmp.Or(u.Slots, 2_000)
+	u.Debt = cmp.Or(u.Debt, 8)
 	u.Age = cmp.Or(u.Age, 10*time.Minute)
 	u.Grace = cmp.Or(u.Grace, time.Minute)
 	u.Segment = cmp.Or(u.Segment, 16<<20)
@@ -34,6 +37,13 @@ func (u Upkeep) withDefaults(b storage.Bucket) Upkeep {
 		u.Segment = min(u.Segment, size)
 	}
 	return u
+}
+
+func (u Upkeep) check() error {
+	if u.Bytes < 0 || u.Slots < 0 || u.Debt < 0 || u.Age < 0 || u.Grace < 0 || u.Segment < 0 || u.Keys < 0 {
+		return errors.New("negative limit of the upkeep")
+	}
+	return nil
 }
 
 // maintainer keeps the log small: it rewrites slots into segments, lets go what
@@ -49,9 +59,7 @@ type maintainer struct {
 	wake   chan struct{}   // capacity 1
 	calls  chan chan error // of Maintain
 
-	bytes atomic.Int64 // applied since the last pass began
-	slots atomic.Int64
-
+	debt    debt
 	through atomic.Int64 // when the last pass got through, ms since 1970
 
 	wanted   atomic.Bool     // the next slot applied is followed by a snapshot
@@ -64,13 +72,15 @@ type maintainer struct {
 	unused  journal.Position // all slots before it were of no use when the last pass ended
 	cut     journal.Position // all slots before it were deleted
 	garbage []segmentID      // were of no use when the last pass ended
-	mine    int64            // bytes of entries that the pass under way has proposed
+	mine    tally            // what it has proposed since it rewrote slots
 	more    bool             // the last pass has left something for the next
+	reading bool             // compaction is under way: the segments that it reads must stay
 
 	stuck    map[placeKey]bool  // has a run that cannot be read: not rewritten until tried again
 	tried    time.Time          // when all partitions were tried last
 	horizons map[placeKey]int64 // ms since 1970: when tombstones that compaction has met may go
 	spoiled  map[placeKey]bool  // has a piece that cannot be read: not compacted by this owner any more
+	later    time.Time          // when compaction is due again that did not get through
 }
 
 // checkpoint is a snapshot of the state before a position.
@@ -101,12 +111,38 @@ func (m *maintainer) applied(pos journal.Position, entries []journal.Entry) {
 	for i := range entries {
 		size += int64(len(entries[i].Body))
 	}
-	if m.bytes.Add(size) >= m.o.Bytes || m.slots.Add(1) >= int64(m.o.Slots) {
+	if m.enough(m.debt.add(size)) {
 		m.nudge()
 	}
 	if m.wanted.CompareAndSwap(true, false) {
 		m.snapshot <- checkpoint{journal.Position{Epoch: pos.Epoch, Slot: pos.Slot + 1}, m.log.snapshot()}
 	}
+}
+
+// inherit counts what lies in slots after a recovery: all of it is to be rewritten.
+func (m *maintainer) inherit() {
+	left := tally{}
+	for _, size := range m.log.slotted(nil) {
+		left.bytes += size
+		left.slots++
+	}
+	m.debt.inherit(left)
+}
+
+// enough says whether so much is worth a pass.
+func (m *maintainer) enough(owed tally) bool {
+	return owed.bytes >= m.o.Bytes || owed.slots >= int64(m.o.Slots)
+}
+
+// strain is what is owed by the limit beyond which writers are slowed down. A few
+// slots are always within it.
+func (m *maintainer) strain() float64 {
+	if m.o.Off {
+		return 0
+	}
+	owed, times := m.debt.owed(), float64(m.o.Debt)
+	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.slotBytes))
+	return max(float64(owed.bytes)/bytes, float64(owed.slots)/(times*float64(m.o.Slots)))
 }
 
 func (m *maintainer) nudge() {
@@ -147,17 +183,19 @@ func (m *maintainer) run() {
 			clear(m.stuck)
 			m.tried = m.log.now()
 		}
-		bytes, slots := m.bytes.Load(), m.slots.Load()
-		err := m.pass()
+		err := m.keep()
 		for answer != nil && err == nil && m.more {
-			err = m.pass()
+			err = m.keep()
 		}
-		wait = 0
+		if wait = 0; err != nil {
+			m.last, wait = m.log.now(), m.o.retry()
+		} else if answer != nil || !m.log.now().Before(m.later) {
+			if err = m.compact(); err != nil {
+				m.later = m.log.now().Add(m.o.retry())
+			}
+		}
 		if err != nil && m.ctx.Err() == nil {
 			m.log.log.Warn("upkeep of the log did not get through, it is tried again", "shard", m.log.shard, "err", err)
-			m.last, wait = m.log.now(), m.o.retry()
-			m.bytes.Add(bytes) // what was due is due again
-			m.slots.Add(slots)
 		}
 		if answer != nil {
 			answer <- err
@@ -170,17 +208,19 @@ func (u Upkeep) retry() time.Duration { return min(u.Grace, 10*time.Second) }
 
 // due says whether there is enough to do for a pass.
 func (m *maintainer) due() bool {
-	if m.bytes.Load() >= m.o.Bytes || m.slots.Load() >= int64(m.o.Slots) {
+	if m.pressing() {
 		return true
 	}
-	idle := m.log.now().Sub(m.last)
-	if idle >= m.o.Age && m.bytes.Load() > 0 {
-		return true
-	}
-	if idle < m.o.Grace {
+	if m.log.now().Sub(m.last) < m.o.Grace {
 		return false
 	}
 	return len(m.garbage) > 0 || m.useless() || m.log.hasGarbage() || m.forgets() || len(m.log.expired(m.log.now())) > 0
+}
+
+// pressing says whether there is enough to rewrite for a pass.
+func (m *maintainer) pressing() bool {
+	owed := m.debt.owed()
+	return m.enough(owed) || owed.bytes > 0 && m.log.now().Sub(m.last) >= m.o.Age
 }
 
 // useless says whether there are slots worth a pass to delete them: each pass
@@ -190,8 +230,9 @@ func (m *maintainer) useless() bool {
 }
 
 // Maintain makes a pass now: on nil everything that was durable when it was
-// called lies in segments, below a durable checkpoint. The log calls it by itself
-// when it is due.
+// called lies in segments, below a durable checkpoint, and is compacted. The log
+// does the same by itself when it is due; this is the door for tests and
+// benchmarks, which do not wait for that.
 //
 // Errors: ErrClosed, ErrFenced, ctx's, and what the pass met.
 func (l *Log) Maintain(ctx context.Context) error {
@@ -213,47 +254,89 @@ func (l *Log) Maintain(ctx context.Context) error {
 	}
 }
 
-// pass is the whole of the upkeep, in an order in which a crash anywhere leaves
-// the log whole: an object is there before the entry that refers to it, and an
-// object is deleted only when the entry by which it is of no use is durable, and
-// so is a checkpoint behind it if it is a slot.
-func (m *maintainer) pass() error {
+// keep makes a pass of all of the upkeep but compaction, which nothing here waits
+// for. What it settles lets writers go on who are held back.
+func (m *maintainer) keep() error {
+	mark := m.debt.mark()
+	m.mine = tally{}
+	left, err := m.pass()
+	if err == nil {
+		m.debt.settle(mark, left)
+		m.forgive()
+	}
+	m.debt.ended(err)
+	m.log.line.nudge()
+	return err
+}
+
+// forgive takes what the upkeep has written out of the debt.
+func (m *maintainer) forgive() {
+	m.debt.forgive(m.mine)
+	m.mine = tally{}
+}
+
+// breathe makes the pass that has become due while compaction is at work, which
+// may be so for hours.
+func (m *maintainer) breathe() error {
+	if m.ctx.Err() != nil || !m.pressing() {
+		return m.ctx.Err()
+	}
+	if err := m.keep(); err != nil {
+		return passError{err}
+	}
+	return nil
+}
+
+// passError keeps what a pass met from being taken for a fault of the partition
+// that is being compacted: it wraps nothing.
+type passError struct{ err error }
+
+func (e passError) Error() string { return "make a pass meanwhile: " + e.err.Error() }
+
+// pass goes in an order in which a crash anywhere leaves the log whole: an object
+// is there before the entry that refers to it, and an object is deleted only when
+// the entry by which it is of no use is durable, and so is a checkpoint behind it
+// if it is a slot. left is what still lies in slots of what did when it began.
+func (m *maintainer) pass() (left tally, err error) {
 	l := m.log
-	m.bytes.Store(0)
-	m.slots.Store(0)
-	m.mine = 0
 	if !m.clean {
 		if err := m.leftovers(); err != nil {
-			return fmt.Errorf("delete what older epochs left over: %w", err)
+			return left, fmt.Errorf("delete what older epochs left over: %w", err)
 		}
 		m.clean = true
 	}
-	if err := m.rewrite(); err != nil {
-		return fmt.Errorf("rewrite slots into segments: %w", err)
-	}
-	if err := m.compact(); err != nil {
-		return fmt.Errorf("compact: %w", err)
+	if left, err = m.rewrite(); err != nil {
+		return left, fmt.Errorf("rewrite slots into segments: %w", err)
 	}
 	for _, t := range l.expired(l.now()) {
 		if err := m.propose(kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
-			return fmt.Errorf("trim %v: %w", t.key, err)
+			return left, fmt.Errorf("trim %v: %w", t.key, err)
 		}
 	}
 	swept := m.garbage
-	m.garbage = nil
+	if m.garbage = nil; m.reading {
+		swept = nil
+	}
 	if err := m.deleteSegments(swept); err != nil && m.ctx.Err() != nil {
-		return m.ctx.Err()
+		return left, m.ctx.Err()
 	} else if err != nil {
 		l.log.Warn("segments that nobody needs are not deleted yet", "shard", l.shard, "segments", len(swept), "err", err)
 		swept = nil
 	}
-	c, err := m.settle(swept)
+	c, err := m.note(swept)
 	if err != nil {
-		return err
+		return left, err
 	}
 	if err := l.journal.Checkpoint(m.ctx, c.pos, c.body); err != nil {
-		return err
+		return left, err
 	}
+	return left, m.truncate(c.pos)
+}
+
+// truncate deletes the slots that were of no use already when the last pass ended,
+// and finds out what is of none behind the checkpoint at pos.
+func (m *maintainer) truncate(pos journal.Position) error {
+	l := m.log
 	if m.cut.Before(m.unused) {
 		if err := l.journal.Truncate(m.ctx, journal.Position{}, m.unused); err != nil && m.ctx.Err() != nil {
 			return m.ctx.Err()
@@ -263,21 +346,15 @@ func (m *maintainer) pass() error {
 			m.cut = m.unused
 		}
 	}
-	m.unused, m.garbage = l.unused(c.pos)
+	m.unused, m.garbage = l.unused(pos)
 	m.garbage = m.garbage[:min(len(m.garbage), l.slotBytes/2/maxSwept)]
 	m.last = l.now()
 	m.through.Store(m.last.UnixMilli())
-	// What the pass itself has written is no reason for another one.
-	m.bytes.Add(-m.mine)
-	if m.more {
-		m.bytes.Add(m.o.Bytes)
-		m.nudge()
-	}
 	return nil
 }
 
-// settle notes what was deleted, and takes a snapshot right behind.
-func (m *maintainer) settle(swept []segmentID) (checkpoint, error) {
+// note notes what was deleted, and takes a snapshot right behind.
+func (m *maintainer) note(swept []segmentID) (checkpoint, error) {
 	l := m.log
 	select {
 	case <-m.snapshot: // of a pass that did not get through
@@ -306,13 +383,14 @@ func (m *maintainer) settle(swept []segmentID) (checkpoint, error) {
 }
 
 func (m *maintainer) propose(kind uint16, body []byte) error {
-	m.mine += int64(len(body))
+	m.mine.bytes += int64(len(body))
+	m.mine.slots++
 	return m.log.propose(m.ctx, kind, body)
 }
 
-// propose makes an entry of the log's own durable.
+// propose makes an entry of the upkeep durable.
 func (l *Log) propose(ctx context.Context, kind uint16, body []byte) error {
-	_, err := ask(ctx, l, len(body), func(b *builder) (struct{}, error) {
+	_, err := pose(ctx, l, request{size: len(body), urgent: true}, func(b *builder) (struct{}, error) {
 		b.put(kind, body)
 		return struct{}{}, nil
 	})

@@ -234,7 +234,9 @@ func TestDeleteRecords(t *testing.T) {
 
 // A topic that is deleted gives its space back, also when that happens while its
 // records are being rewritten.
-func TestDeletedTopicGivesSpaceBack(t *testing.T) {
+func TestDeletedTopicGivesSpaceBack(t *testing.T) { synctest.Test(t, deletedTopicGivesSpaceBack) }
+
+func deletedTopicGivesSpaceBack(t *testing.T) {
 	b := mem.New()
 	g := newGate(b)
 	l := open(t, g, tiny)
@@ -248,8 +250,9 @@ func TestDeletedTopicGivesSpaceBack(t *testing.T) {
 	go func() { pass <- l.Maintain(context.Background()) }()
 	deleted := make(chan error, 1)
 	go func() { deleted <- l.DeleteTopic(context.Background(), gone.ID) }()
-	for len(keys(t, b, "0000/segment/")) == 0 {
-		time.Sleep(time.Millisecond)
+	synctest.Wait()
+	if len(keys(t, b, "0000/segment/")) == 0 {
+		t.Fatal("nothing was rewritten")
 	}
 	release()
 	must(<-pass)
@@ -271,7 +274,9 @@ func TestDeletedTopicGivesSpaceBack(t *testing.T) {
 }
 
 // A segment that was stored and never installed is deleted by the next owner.
-func TestLeftovers(t *testing.T) {
+func TestLeftovers(t *testing.T) { synctest.Test(t, leftovers) }
+
+func leftovers(t *testing.T) {
 	b := mem.New()
 	g := newGate(b)
 	l := open(t, g, tiny)
@@ -279,8 +284,9 @@ func TestLeftovers(t *testing.T) {
 	appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
 	release := g.hold()
 	go l.Maintain(context.Background())
-	for len(keys(t, b, "0000/segment/")) == 0 {
-		time.Sleep(time.Millisecond)
+	synctest.Wait()
+	if len(keys(t, b, "0000/segment/")) == 0 {
+		t.Fatal("nothing was rewritten")
 	}
 	_ = g.Close()
 	release()
@@ -432,7 +438,28 @@ func randomUpkeep(t *testing.T, seed uint64) error {
 	if err != nil || len(report.Problems) > 0 || report.Orphans > 0 {
 		return fmt.Errorf("%+v, %w", report, err)
 	}
-	return checkpointIsReplay(b)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return errors.Join(summed(l.state), checkpointIsReplay(b))
+}
+
+// summed compares what partitions keep as their size with what they hold.
+func summed(s *state) error {
+	for _, t := range s.topics {
+		for _, p := range t.partitions {
+			sum := int64(0)
+			for i := range p.pieces {
+				sum += p.pieces[i].data()
+			}
+			for i := range p.index {
+				sum += int64(p.index[i].size)
+			}
+			if sum != p.bytes {
+				return fmt.Errorf("%v holds %d bytes and says %d", p.key, sum, p.bytes)
+			}
+		}
+	}
+	return nil
 }
 
 // checkpointIsReplay compares the state of a recovery with that of one which has
@@ -452,7 +479,7 @@ func checkpointIsReplay(b storage.Bucket) error {
 	if string(again.encode()) != string(raw) {
 		return errors.New("a state that was restored is another one")
 	}
-	return nil
+	return errors.Join(summed(a.state), summed(again))
 }
 
 // A log that nobody writes to comes to rest: after what was written has been

@@ -133,6 +133,20 @@ func (w *wanderer) produced(p *partition) record.Batch {
 	id := w.rng.Int64N(4) * 1000
 	known := p.producers.get(id)
 	switch {
+	case w.rng.IntN(4) == 0:
+		epoch := int16(0)
+		if known != nil {
+			epoch = known.epoch + int16(w.rng.IntN(2))
+		}
+		return record.NewMarker(id, epoch, record.Marker{Commit: w.rng.IntN(2) == 0}, w.rng.Int64N(1<<41))
+	case known != nil && (known.open || w.rng.IntN(3) == 0):
+		sequence := int32(0)
+		if known.n > 0 {
+			sequence = nextSequence(known.last[known.n-1].last)
+		}
+		return transactional(id, known.epoch, sequence, "t")
+	case known != nil && known.n == 0:
+		return produced(id, known.epoch, 0, "v")
 	case known == nil && w.rng.IntN(2) == 0:
 		return produced(id, 3, math.MaxInt32, "wraps", "around") // its history was forgotten
 	case known == nil:
@@ -214,9 +228,10 @@ func (w *wanderer) installed() (uint16, []byte) {
 
 func (w *wanderer) trimmed(t *topic) (uint16, []byte) {
 	p := t.partitions[w.rng.IntN(len(t.partitions))]
-	start := p.start + w.rng.Int64N(p.end-p.start+1)
+	stable := p.stable(p.end)
+	start := p.start + w.rng.Int64N(stable-p.start+1)
 	if w.rng.IntN(6) == 0 {
-		start = p.end
+		start = stable
 	}
 	return kindTrimmed, encodeTrimmed(p.key, start)
 }

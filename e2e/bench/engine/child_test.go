@@ -35,6 +35,8 @@ func runChild(name string) int {
 		err = answer(shred)
 	case "reopen":
 		err = answer(reopen)
+	case "scan":
+		err = answer(scan)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -83,11 +85,23 @@ func inChild[R any](t *testing.T, name string, arguments any) (r R) {
 	return r
 }
 
-// usage is memory in bytes: what the process has now, the most that it had, and
-// what of Go's heap is in use.
-type usage struct{ RSS, Peak, Heap int64 }
+// usage is memory in bytes: what the process has now, what of that is no part of a
+// file, the most that it had, and what of Go's heap is in use.
+type usage struct{ RSS, Anon, Peak, Heap int64 }
 
 func used() (u usage, err error) {
+	if u, err = resident(); err != nil {
+		return u, err
+	}
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	u.Heap = int64(m.HeapAlloc)
+	return u, nil
+}
+
+// resident is usage without Heap, as it is: nothing is collected first.
+func resident() (u usage, err error) {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {
 		return u, err
@@ -101,14 +115,12 @@ func used() (u usage, err error) {
 		case err != nil:
 		case name == "VmRSS":
 			u.RSS = kib << 10
+		case name == "RssAnon":
+			u.Anon = kib << 10
 		case name == "VmHWM":
 			u.Peak = kib << 10
 		}
 	}
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	u.Heap = int64(m.HeapAlloc)
 	return u, lines.Err()
 }
 

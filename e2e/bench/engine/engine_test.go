@@ -3,8 +3,8 @@
 // it asks of an object store, in requests and in dollars; and how it grows.
 //
 // append_test.go is throughput and latency (`make bench`), cost_test.go the bill,
-// and growth_test.go, recovery_test.go and metadata_test.go the scale: small in a
-// normal run, in full with WEIR_SOAK=1 (`make soak`).
+// and growth_test.go, recovery_test.go, metadata_test.go and scan_test.go the scale:
+// small in a normal run, in full with WEIR_SOAK=1 (`make soak`).
 package engine
 
 import (
@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -44,10 +45,24 @@ func openLog(ctx context.Context, b storage.Bucket, change ...func(*commitlog.Op
 
 // batchOf builds an uncompressed batch of records with values of size bytes.
 func batchOf(records, size int) (record.Batch, error) {
-	b := record.NewBuilder(record.None)
 	value := bytes.Repeat([]byte("x"), size)
+	return batchWith(records, func() []byte { return value })
+}
+
+// noiseOf builds one that cannot be compressed.
+func noiseOf(records, size int) (record.Batch, error) {
+	noise := rand.NewChaCha8([32]byte{})
+	value := make([]byte, size)
+	return batchWith(records, func() []byte {
+		_, _ = noise.Read(value) // never fails
+		return value
+	})
+}
+
+func batchWith(records int, value func() []byte) (record.Batch, error) {
+	b := record.NewBuilder(record.None)
 	for range records {
-		if err := b.Append(&record.Record{Timestamp: 1_700_000_000_000, Value: value}); err != nil {
+		if err := b.Append(&record.Record{Timestamp: 1_700_000_000_000, Value: value()}); err != nil {
 			return nil, err
 		}
 	}

@@ -1,0 +1,73 @@
+package commitlog
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Aborted is an aborted transaction in a partition, as consumers who read what is
+// committed want to know it: what lies from First to Last of that producer does
+// not count. Each marker of an abort has one, even if the transaction has no record
+// here: some clients take whichever marker of an abort comes next for the end of the
+// oldest transaction that they were told of.
+type Aborted struct {
+	Producer int64
+	First    int64 // offset of its first record; Last if it has none
+	Last     int64 // offset of its marker
+}
+
+// aborted is an aborted transaction and how far everything was decided when it
+// ended: transactions that ended later begin at or behind stable.
+type aborted struct {
+	Aborted
+	stable int64
+}
+
+// endedAt orders aborted transactions by their markers.
+func endedAt(x aborted, last int64) int { return cmp.Compare(x.Last, last) }
+
+// overlapping returns the transactions of all, which ended in this order, that have
+// something at or behind from and before to, in the order in which they began.
+func overlapping(all []aborted, from, to int64) []Aborted {
+	var some []Aborted
+	i, _ := slices.BinarySearchFunc(all, from, endedAt)
+	for ; i < len(all); i++ {
+		if all[i].First < to {
+			some = append(some, all[i].Aborted)
+		}
+		if all[i].stable >= to {
+			break
+		}
+	}
+	slices.SortFunc(some, func(a, b Aborted) int { return cmp.Compare(a.First, b.First) })
+	return some
+}
+
+// behind returns the transactions of all that ended at or behind start; all is not
+// changed.
+func behind(all []aborted, start int64) []aborted {
+	n, _ := slices.BinarySearchFunc(all, start, endedAt)
+	if n == 0 {
+		return all
+	}
+	return slices.Clone(all[n:])
+}
+
+// transactions finds the aborted transactions of each producer.
+type transactions map[int64][]aborted
+
+func byProducer(all []aborted) transactions {
+	ts := make(transactions)
+	for _, x := range all {
+		ts[x.Producer] = append(ts[x.Producer], x)
+	}
+	return ts
+}
+
+// aborted says whether a batch of a producer at an offset is of an aborted
+// transaction. Those of one producer do not overlap.
+func (ts transactions) aborted(producer, offset int64) bool {
+	all := ts[producer]
+	i, _ := slices.BinarySearchFunc(all, offset, endedAt)
+	return i < len(all) && all[i].First <= offset
+}

@@ -1,0 +1,53 @@
+package commitlog
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// What the state says of transactions and epochs is compared with what lies in
+// segments, and in slots before the checkpoint.
+func TestCheckFindsWrongLedger(t *testing.T) {
+	ctx := context.Background()
+	segments := mem.New()
+	l := open(t, segments)
+	topic := createTopic(t, l, "t", 1)
+	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 0, "a", "b")})
+	must(l.ProposeAll(ctx, nil, finish(topic.ID, 0, false, 0)))
+	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 2, "c")})
+	must(l.ProposeAll(ctx, nil, finish(topic.ID, 0, true, 0)))
+	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 3, "d")})
+	maintained(t, l)
+	must(l.Close())
+	sound(t, segments)
+
+	for name, c := range map[string]struct {
+		spoil func(*partition)
+		want  string
+	}{
+		"nothing":              {func(*partition) {}, ""},
+		"abort is not known":   {func(p *partition) { p.aborted = nil }, "the log says aborted: false"},
+		"commit is an abort":   {func(p *partition) { p.aborted = append(p.aborted, aborted{Aborted{7, 3, 4}, 5}) }, "the log says aborted: true"},
+		"abort without end":    {func(p *partition) { p.aborted = append(p.aborted, aborted{Aborted{8, 3, 3}, 5}) }, "a transaction of producer 8 says that it has a batch at offset 3"},
+		"another's abort":      {func(p *partition) { p.aborted[0].Producer = 8 }, "the log says aborted: false"},
+		"open without begin":   {func(p *partition) { p.producers.open[9] = &producer{open: true, first: 5} }, "a transaction of producer 9 says"},
+		"begins in the middle": {func(p *partition) { p.producers.open[7].first = 1 }, "says that it has a batch at offset 1"},
+		"epoch":                {func(p *partition) { p.epochs = epochs{{2, 0}} }, "leader epoch 1, the log says"},
+		"start":                {func(p *partition) { p.start = 6 }, "beyond its last stable one 5"},
+	} {
+		a := &auditor{bucket: segments}
+		a.begin(newState(), journal.Position{})
+		_, err := journal.Replay(ctx, journal.Options{Bucket: segments}, a)
+		must(err)
+		c.spoil(a.state.partition(placeKey{topic.ID, 0}))
+		must(a.placement(ctx))
+		all := strings.Join(a.report.Problems, "\n")
+		if !strings.Contains(all, c.want) || (all == "") != (c.want == "") {
+			t.Errorf("%s: %q, want %q", name, all, c.want)
+		}
+	}
+}

@@ -1,0 +1,256 @@
+package commitlog
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// Transactions (KIP-98). A transactional batch is a batch in a run, and so is the
+// marker that ends a transaction in a partition. What is open, what was aborted and
+// up to where everything is decided follow from the runs alone. The coordinator
+// shares the journal with all partitions: its own entry and the markers are one
+// slot, so a transaction ends everywhere or nowhere, and there is no prepare phase.
+
+// Command is an entry for a Machine.
+type Command struct {
+	Kind uint16
+	Body []byte
+}
+
+// Place names a partition.
+type Place struct {
+	Topic     TopicID
+	Partition int32
+}
+
+// TransactionEnd is the end of a producer's transaction in all of its partitions.
+// Which partitions it has is the coordinator's knowledge.
+type TransactionEnd struct {
+	Producer   int64
+	Epoch      int16 // of the markers: that of the batches, or a higher one, which fences it and lets sequences begin at 0 (KIP-890)
+	Commit     bool
+	Partitions []Place
+}
+
+// ProposeAll makes entries for Machines durable, and a marker in each of end's
+// partitions, if end is not nil: all in one slot, or nothing at all. It returns when
+// all are applied; when ctx ends first, they may still be. A partition that is gone
+// is left out, and so is one where nothing of the producer is open and a higher
+// epoch of it has written.
+//
+// Errors: ErrFormat if no Machine has a kind, ErrTooLarge for more than fits in a
+// slot, ErrProducerFenced if the epoch is below that of an open transaction, all of
+// them before anything is stored; ErrCorrupt for a producer or an epoch below 0;
+// ErrClosed, ErrFenced.
+func (l *Log) ProposeAll(ctx context.Context, commands []Command, end *TransactionEnd) error {
+	// The caller may leave before the slot lands.
+	commands = slices.Clone(commands)
+	for i := range commands {
+		commands[i].Body = bytes.Clone(commands[i].Body)
+	}
+	answer := make(chan error, 1)
+	l.Submit(commands, end, func(err error) { answer <- err })
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Submit is ProposeAll that does not wait: done is called exactly once, like that of
+// Append, and commands and end belong to the log until then. Calls of Append and
+// Submit from one goroutine keep their order in the log. Like Append it waits while the
+// line is full: the caller must hold no lock that a Machine's Apply takes.
+func (l *Log) Submit(commands []Command, end *TransactionEnd, done func(error)) {
+	size, err := l.checkProposal(commands, end)
+	if err == nil {
+		err = l.line.push(request{
+			size:   size,
+			admit:  func(b *builder) { b.propose(commands, end, done) },
+			refuse: done,
+		})
+	}
+	if err != nil {
+		done(err)
+	}
+}
+
+// checkProposal finds what is wrong whatever the state of the log, and the most
+// bytes that the proposal adds to a slot.
+func (l *Log) checkProposal(commands []Command, end *TransactionEnd) (size int, err error) {
+	for _, c := range commands {
+		if l.machines[c.Kind] == nil {
+			return 0, fmt.Errorf("%w: no machine for kind %d", ErrFormat, c.Kind)
+		}
+		size += len(c.Body) + journal.EntryOverhead
+	}
+	if end != nil {
+		if end.Producer < 0 || end.Epoch < 0 {
+			return 0, fmt.Errorf("%w: end of a transaction of producer %d with epoch %d", ErrCorrupt, end.Producer, end.Epoch)
+		}
+		size += len(end.Partitions) * markerSize
+	}
+	if size > l.slotBytes {
+		return 0, fmt.Errorf("%w: proposal of %d bytes, the limit is %d", ErrTooLarge, size, l.slotBytes)
+	}
+	return size, nil
+}
+
+// markerSize is the most bytes that a marker adds to a slot: its batch, in a run of
+// its own.
+const markerSize = journal.EntryOverhead + runFixed + record.HeaderSize + 32
+
+// propose admits the entries and the markers together, or none of them.
+func (b *builder) propose(commands []Command, end *TransactionEnd, done func(error)) {
+	var ended []placeKey
+	var err error
+	if end != nil {
+		ended, err = b.endable(end)
+	}
+	if err == nil {
+		for _, c := range commands {
+			b.put(c.Kind, c.Body)
+		}
+		b.endAll(end, ended)
+	}
+	b.slot.answers = append(b.slot.answers, func(lost error) { done(cmp.Or(lost, err)) })
+}
+
+// endable lists the partitions that get a marker.
+func (b *builder) endable(end *TransactionEnd) ([]placeKey, error) {
+	ended := make([]placeKey, 0, len(end.Partitions))
+	for _, place := range end.Partitions {
+		key := placeKey{place.Topic, place.Partition}
+		if _, err := b.spec.place(key); err != nil {
+			continue
+		}
+		p := b.spec.producer(producerKey{key, end.Producer})
+		if p.known && end.Epoch < p.epoch {
+			if p.open {
+				return nil, fmt.Errorf("%w: id %d has epoch %d open in %v, its end %d", ErrProducerFenced, end.Producer, p.epoch, key, end.Epoch)
+			}
+			// Not the coordinator's doing: a client that took the id of another
+			// one. It must not hold up the others.
+			continue
+		}
+		ended = append(ended, key)
+	}
+	return ended, nil
+}
+
+// endAll puts a marker into each of the partitions.
+func (b *builder) endAll(end *TransactionEnd, ended []placeKey) {
+	if len(ended) == 0 {
+		return
+	}
+	now := b.log.now().UnixMilli()
+	marker := record.NewMarker(end.Producer, end.Epoch, record.Marker{Commit: end.Commit, CoordinatorEpoch: b.log.epoch}, now)
+	for _, key := range ended {
+		pk := producerKey{key, end.Producer}
+		p := b.spec.producer(pk)
+		p.end(end.Epoch, now)
+		b.spec.producers.set(b.spec.slot, pk, p)
+		b.add(key, marker, false) // encode copies it
+	}
+}
+
+// stable is the last stable offset of a partition that ends at end: the first offset
+// of its oldest open transaction. What lies before it is decided. It never falls.
+func (p *partition) stable(end int64) int64 {
+	for _, x := range p.producers.open {
+		end = min(end, x.first)
+	}
+	return end
+}
+
+// ended notes a marker: the producer has no open transaction any more, and if it was
+// aborted, consumers need to know.
+func (s *state) ended(p *partition, b record.Batch) error {
+	marker, err := b.Marker()
+	if err != nil {
+		return s.broken("%v: control batch at offset %d: %v", p.key, b.BaseOffset(), err)
+	}
+	id, known := b.ProducerID(), producer{}
+	if was := p.producers.get(b.ProducerID()); was != nil {
+		known = *was
+	}
+	if known.known && b.ProducerEpoch() < known.epoch {
+		if err := s.broken("%v: producer %d has epoch %d, its marker at offset %d has %d", p.key, id, known.epoch, b.BaseOffset(), b.ProducerEpoch()); err != nil {
+			return err
+		}
+	}
+	p.producers.change(id, func(x *producer) { x.end(b.ProducerEpoch(), b.MaxTimestamp()) })
+	if marker.Commit {
+		return nil
+	}
+	first := b.BaseOffset()
+	if known.open {
+		first = known.first
+	}
+	p.aborted = append(p.aborted, aborted{Aborted{id, first, b.BaseOffset()}, p.stable(b.NextOffset())})
+	return nil
+}
+
+// Stable returns the last stable offset of a partition: the first offset of its
+// oldest open transaction, its end if there is none. It never falls.
+//
+// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
+func (l *Log) Stable(topic TopicID, partition int32) (int64, error) {
+	v, err := l.look(placeKey{topic, partition})
+	if err != nil {
+		return -1, err
+	}
+	return v.stable, nil
+}
+
+// ProducerState is what a partition remembers of a producer.
+type ProducerState struct {
+	ID               int64
+	Epoch            int16
+	LastSequence     int32 // -1: none in this epoch
+	LastTimestamp    int64 // of its last batch or marker, in ms since 1970; -1: not known
+	TransactionStart int64 // first offset of its open transaction; -1: none
+}
+
+// Producers lists the producers that a partition remembers, by id
+// (DescribeProducers).
+//
+// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
+func (l *Log) Producers(topic TopicID, partition int32) ([]ProducerState, error) {
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.partition(placeKey{topic, partition})
+	if p == nil {
+		return nil, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
+	}
+	var all []ProducerState
+	for _, some := range []map[int64]*producer{p.producers.young, p.producers.old, p.producers.open} {
+		for _, id := range slices.Sorted(maps.Keys(some)) {
+			all = append(all, some[id].describe(id))
+		}
+	}
+	slices.SortFunc(all, func(a, b ProducerState) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}
+
+func (p *producer) describe(id int64) ProducerState {
+	x := ProducerState{ID: id, Epoch: p.epoch, LastSequence: -1, LastTimestamp: p.time, TransactionStart: -1}
+	if p.n > 0 {
+		x.LastSequence = p.last[p.n-1].last
+	}
+	if p.open {
+		x.TransactionStart = p.first
+	}
+	return x
+}

@@ -1,0 +1,503 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// finish is the end of a transaction of producer 7 in some partitions of a topic.
+func finish(topic TopicID, epoch int16, commit bool, partitions ...int32) *TransactionEnd {
+	end := &TransactionEnd{Producer: 7, Epoch: epoch, Commit: commit}
+	for _, p := range partitions {
+		end.Partitions = append(end.Partitions, Place{topic, p})
+	}
+	return end
+}
+
+// consumer reads what is committed as clients do.
+type consumer struct {
+	values  []string // of the records, in their order
+	offsets []int64
+	next    int64 // where it goes on
+}
+
+// read goes on up to the last stable offset, a few bytes at a time.
+func (r *consumer) read(t testing.TB, l *Log, topic TopicID, partition int32, maxBytes int) {
+	t.Helper()
+	for {
+		f, err := l.FetchCommitted(context.Background(), topic, partition, r.next, maxBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Batches) == 0 {
+			return
+		}
+		r.take(t, f)
+		if r.next > f.Stable {
+			t.Fatalf("read up to offset %d, only what is before %d is decided", r.next, f.Stable)
+		}
+	}
+}
+
+// take does with an answer what Java's client does: transactions that began are
+// remembered until the marker of the abort. What franz-go does, who counts markers
+// instead, must come to the same.
+func (r *consumer) take(t testing.TB, f Fetched) {
+	t.Helper()
+	if !slices.IsSortedFunc(f.Aborted, func(a, b Aborted) int { return int(a.First - b.First) }) {
+		t.Fatalf("not in order: %v", f.Aborted)
+	}
+	queue, dead := slices.Clone(f.Aborted), map[int64]bool{}
+	counted := map[int64][]int64{}
+	for _, x := range f.Aborted {
+		counted[x.Producer] = append(counted[x.Producer], x.First)
+	}
+	for _, raw := range f.Batches {
+		b := record.Batch(raw)
+		must(b.Verify())
+		for len(queue) > 0 && queue[0].First < b.NextOffset() {
+			dead[queue[0].Producer] = true
+			queue = queue[1:]
+		}
+		id := b.ProducerID()
+		aborted := b.Transactional() && dead[id]
+		if other := b.Transactional() && len(counted[id]) > 0 && b.BaseOffset() >= counted[id][0]; other != aborted && !b.Control() {
+			t.Fatalf("batch at offset %d is aborted for one client and not for the other: %v", b.BaseOffset(), f.Aborted)
+		}
+		if b.Control() {
+			m, err := b.Marker()
+			must(err)
+			if !m.Commit {
+				delete(dead, id)
+				if len(counted[id]) == 0 {
+					t.Fatalf("the marker at offset %d ends what was not told of", b.BaseOffset())
+				}
+				counted[id] = counted[id][1:]
+			}
+		} else if !aborted {
+			must(b.Each(1<<24, func(rec *record.Record) error {
+				if rec.Offset >= r.next {
+					r.values, r.offsets = append(r.values, string(rec.Value)), append(r.offsets, rec.Offset)
+				}
+				return nil
+			}))
+		}
+		r.next = b.NextOffset()
+	}
+}
+
+func committed(t testing.TB, l *Log, topic TopicID, partition int32) []string {
+	t.Helper()
+	var r consumer
+	r.read(t, l, topic, partition, 100)
+	return r.values
+}
+
+func stableIs(t testing.TB, l *Log, topic TopicID, partition int32, want int64) {
+	t.Helper()
+	stableIsFrom(t, l, topic, partition, 0, want)
+}
+
+// stableIsFrom is for a partition that does not begin at 0.
+func stableIsFrom(t testing.TB, l *Log, topic TopicID, partition int32, start, want int64) {
+	t.Helper()
+	got, err := l.Stable(topic, partition)
+	f, ferr := l.Fetch(context.Background(), topic, partition, start, 1)
+	if got != want || err != nil || f.Stable != want || ferr != nil {
+		t.Errorf("the last stable offset is %d and %d, want %d, %v %v", got, f.Stable, want, err, ferr)
+	}
+}
+
+// A transaction is seen when it has ended, all of it in all partitions, or never.
+func TestTransaction(t *testing.T) {
+	ctx := context.Background()
+	b := mem.New()
+	m := &recorder{kinds: []uint16{130}}
+	l := open(t, b, with(m))
+	topic := createTopic(t, l, "t", 2)
+	put := func(p int32, b record.Batch) int64 {
+		return appended(t, l, Append{Topic: topic.ID, Partition: p, Batch: b})
+	}
+	put(0, batch("a"))
+	put(0, transactional(7, 0, 0, "b", "c"))
+	put(1, transactional(7, 0, 0, "B"))
+	put(0, batch("d"))
+	stableIs(t, l, topic.ID, 0, 1)
+	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a"}) {
+		t.Errorf("%q is committed", got)
+	}
+	must(l.ProposeAll(ctx, []Command{{130, []byte("end")}}, finish(topic.ID, 0, true, 0, 1)))
+	stableIs(t, l, topic.ID, 0, 5)
+	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("%q is committed", got)
+	}
+	put(0, transactional(7, 0, 2, "e")) // the same epoch: sequences go on
+	put(0, transactional(7, 0, 3, "f"))
+	must(l.ProposeAll(ctx, nil, finish(topic.ID, 1, false, 0, 1)))
+	if r := <-send(l, Append{Topic: topic.ID, Batch: transactional(7, 0, 4, "g")}); !errors.Is(r.err, ErrProducerFenced) {
+		t.Error(r.err)
+	}
+	if r := <-send(l, Append{Topic: topic.ID, Batch: transactional(7, 1, 4, "g")}); !errors.Is(r.err, ErrOutOfOrderSequence) {
+		t.Error(r.err)
+	}
+	put(0, transactional(7, 1, 0, "g"))
+	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
+		t.Errorf("%q is committed", got)
+	}
+	must(l.ProposeAll(ctx, []Command{{130, []byte("end 2")}}, finish(topic.ID, 1, true, 0)))
+	transacted(t, l, topic)
+	if !slices.Equal(m.got, []string{"130:end", "130:end 2"}) {
+		t.Error(m.got)
+	}
+	l = open(t, b, with(&recorder{kinds: []uint16{130}}))
+	transacted(t, l, topic)
+	maintained(t, l)
+	transacted(t, l, topic)
+	l = open(t, b, with(&recorder{kinds: []uint16{130}}))
+	transacted(t, l, topic)
+	sound(t, b)
+}
+
+// transacted expects what TestTransaction has written.
+func transacted(t *testing.T, l *Log, topic Topic) {
+	t.Helper()
+	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a", "b", "c", "d", "g"}) {
+		t.Errorf("%q is committed", got)
+	}
+	if got := committed(t, l, topic.ID, 1); !slices.Equal(got, []string{"B"}) {
+		t.Errorf("%q is committed", got)
+	}
+	f, err := l.FetchCommitted(t.Context(), topic.ID, 0, 6, 1<<20)
+	if err != nil || !reflect.DeepEqual(f.Aborted, []Aborted{{7, 5, 7}}) || f.Stable != 10 {
+		t.Errorf("%+v, %v", f.Aborted, err)
+	}
+	all, err := l.Producers(topic.ID, 0)
+	if len(all) != 1 || err != nil || all[0].LastTimestamp < 1000 || all[0].Epoch != 1 || all[0].LastSequence != 0 || all[0].TransactionStart != -1 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+func TestTransactionRules(t *testing.T) {
+	const ok = int64(-2)
+	marker := func(epoch int16) record.Batch { return record.NewMarker(7, epoch, record.Marker{}, 5) }
+	type step struct {
+		b    record.Batch
+		base int64 // of a duplicate; ok: it is taken
+		err  error
+	}
+	for name, steps := range map[string][]step{
+		"goes on":                {{transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {transactional(7, 0, 1, "b"), ok, nil}},
+		"duplicate":              {{transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {transactional(7, 0, 0, "a"), 0, nil}},
+		"bumped":                 {{transactional(7, 0, 0, "a"), ok, nil}, {marker(1), ok, nil}, {transactional(7, 0, 1, "b"), -1, ErrProducerFenced}, {transactional(7, 1, 1, "b"), -1, ErrOutOfOrderSequence}, {transactional(7, 1, 0, "b"), ok, nil}},
+		"marker first":           {{marker(3), ok, nil}, {transactional(7, 2, 0, "a"), -1, ErrProducerFenced}, {transactional(7, 3, 1, "a"), -1, ErrOutOfOrderSequence}, {transactional(7, 3, 0, "a"), ok, nil}},
+		"higher epoch inside":    {{transactional(7, 0, 0, "a"), ok, nil}, {transactional(7, 1, 0, "b"), -1, ErrTransactionOpen}},
+		"writes outside":         {{transactional(7, 0, 0, "a"), ok, nil}, {produced(7, 0, 1, "b"), -1, ErrTransactionOpen}, {transactional(7, 0, 1, "b"), ok, nil}},
+		"none before":            {{produced(7, 0, 0, "a"), ok, nil}, {transactional(7, 0, 1, "b"), ok, nil}, {marker(0), ok, nil}, {produced(7, 0, 2, "c"), ok, nil}},
+		"wraps in a transaction": {{transactional(7, 0, 0, "a"), ok, nil}, {transactional(7, 0, 2, "b"), -1, ErrOutOfOrderSequence}},
+	} {
+		p, end := producer{}, int64(0)
+		for i, s := range steps {
+			if s.b.Control() {
+				p.end(s.b.ProducerEpoch(), 5)
+				end++
+				continue
+			}
+			base, duplicate, err := p.judge(s.b)
+			if !errors.Is(err, s.err) || duplicate != (s.base >= 0) || duplicate && base != s.base {
+				t.Errorf("%s, step %d: %d %v %v", name, i, base, duplicate, err)
+			}
+			if taken := s.base == ok; taken != p.follows(s.b) {
+				t.Errorf("%s, step %d follows in the log: %v", name, i, !taken)
+			} else if taken {
+				p.take(s.b, end)
+				end++
+			}
+		}
+	}
+}
+
+// All of it is refused before anything is stored.
+func TestProposeAllRefuses(t *testing.T) {
+	ctx := context.Background()
+	b := mem.New()
+	m := &recorder{kinds: []uint16{130}}
+	l := open(t, b, with(m), func(o *Options) { o.SlotBytes = 64 << 10 })
+	topic := createTopic(t, l, "t", 2)
+	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 3, 0, "a")})
+	command := []Command{{130, []byte("x")}}
+	for name, c := range map[string]struct {
+		commands []Command
+		end      *TransactionEnd
+		err      error
+	}{
+		"kind":       {[]Command{{130, []byte("x")}, {99, nil}}, nil, ErrFormat},
+		"large":      {[]Command{{130, make([]byte, 40<<10)}, {130, make([]byte, 40<<10)}}, nil, ErrTooLarge},
+		"partitions": {command, finish(topic.ID, 3, true, make([]int32, 500)...), ErrTooLarge},
+		"fenced":     {command, finish(topic.ID, 2, true, 1, 0), ErrProducerFenced},
+		"epoch":      {command, finish(topic.ID, -1, true, 0), ErrCorrupt},
+	} {
+		if err := l.ProposeAll(ctx, c.commands, c.end); !errors.Is(err, c.err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(m.got) > 0 {
+		t.Errorf("applied %q", m.got)
+	}
+	for p, want := range []int64{1, 0} {
+		if _, end, err := l.Bounds(topic.ID, int32(p)); end != want || err != nil {
+			t.Errorf("partition %d ends at %d, %v", p, end, err)
+		}
+	}
+	// A topic that is gone, a partition that never was, and one that someone else
+	// wrote to with this id hold up nothing.
+	other := createTopic(t, l, "u", 1)
+	appended(t, l, Append{Topic: other.ID, Batch: produced(7, 9, 0, "forged")})
+	end := finish(topic.ID, 3, true, 0, 1, 2)
+	end.Partitions = append(end.Partitions, Place{TopicID{9}, 0}, Place{other.ID, 0})
+	must(l.ProposeAll(ctx, command, end))
+	for place, want := range map[Place]int64{{topic.ID, 0}: 2, {topic.ID, 1}: 1, {other.ID, 0}: 1} {
+		if _, end, err := l.Bounds(place.Topic, place.Partition); end != want || err != nil {
+			t.Errorf("%v ends at %d, %v", place, end, err)
+		}
+	}
+	must(l.Close())
+	if err := l.ProposeAll(ctx, command, nil); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	for _, a := range []Append{{Topic: topic.ID, Batch: record.NewMarker(7, 0, record.Marker{}, 0)}, {Topic: topic.ID, Batch: inTransaction(batch("a"))}} {
+		if r := <-send(l, a); !errors.Is(r.err, ErrUnsupported) && !errors.Is(r.err, ErrCorrupt) {
+			t.Error(r.err)
+		}
+	}
+	sound(t, b)
+}
+
+// What is in flight counts: a batch behind an end that flies is judged by it.
+func TestTransactionsInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		g := newGate(b)
+		l := open(t, g, func(o *Options) { o.Depth = 10 })
+		topic := createTopic(t, l, "t", 1)
+		release := g.hold()
+		full := strings.Repeat("x", leaveBytes)
+		put := func(b record.Batch) <-chan result {
+			a := send(l, Append{Topic: topic.ID, Batch: b})
+			synctest.Wait()
+			return a
+		}
+		end := func(epoch int16, commit bool) <-chan result {
+			answer := make(chan result, 2)
+			l.Submit(nil, finish(topic.ID, epoch, commit, 0), func(err error) { answer <- result{0, err} })
+			return answer
+		}
+		answers := []<-chan result{
+			put(transactional(7, 0, 0, full)), put(produced(7, 0, 1, full)), put(transactional(7, 0, 1, "a")), end(0, true),
+			put(produced(7, 0, 2, full)), put(transactional(7, 0, 3, "b")), end(1, false), put(transactional(7, 0, 4, full)), put(transactional(7, 1, 0, full)), end(0, true),
+		}
+		for i, a := range answers {
+			if !pending(a) {
+				t.Errorf("answer %d is early", i)
+			}
+		}
+		release()
+		want := []error{nil, ErrTransactionOpen, nil, nil, nil, nil, nil, ErrProducerFenced, nil, ErrProducerFenced}
+		for i, a := range answers {
+			if r := <-a; !errors.Is(r.err, want[i]) || (r.err == nil) != (want[i] == nil) {
+				t.Errorf("answer %d is %+v, want %v", i, r, want[i])
+			}
+		}
+		stableIs(t, l, topic.ID, 0, 6)
+		sound(t, b)
+	})
+}
+
+// Who waits for what is committed is woken when it is.
+func TestWatchWakesAtMarkers(t *testing.T) {
+	l := open(t, mem.New())
+	topic := createTopic(t, l, "t", 1)
+	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 0, "a")})
+	grown := l.Watch(topic.ID, 0)
+	must(l.ProposeAll(t.Context(), nil, finish(topic.ID, 0, true, 0)))
+	select {
+	case <-grown:
+	default:
+		t.Error("nobody is woken")
+	}
+}
+
+// The records of an open transaction stay, whoever wants them gone; those who look
+// for a time find records, not markers.
+func TestOpenTransactionStays(t *testing.T) {
+	ctx := context.Background()
+	b := mem.New()
+	var now clock
+	now.Store(50_000)
+	l := open(t, b, asked, func(o *Options) { o.Now = now.time })
+	topic, err := l.CreateTopic(ctx, "t", 1, map[string]string{"retention.ms": "1"})
+	must(err)
+	appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+	maintained(t, l)
+	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 0, "b")})
+	appended(t, l, Append{Topic: topic.ID, Batch: batch("c")})
+	maintained(t, l)
+	for _, offset := range []int64{2, 3, -1} {
+		if start, err := l.DeleteRecords(ctx, topic.ID, 0, offset); start != 1 || err != nil {
+			t.Errorf("the records before %d are gone, %v", start, err)
+		}
+	}
+	if _, err := l.DeleteRecords(ctx, topic.ID, 0, 4); !errors.Is(err, ErrOffsetOutOfRange) {
+		t.Error(err)
+	}
+	must(l.ProposeAll(ctx, nil, finish(topic.ID, 0, false, 0)))
+	now.Store(500) // nothing is old
+	appended(t, l, Append{Topic: topic.ID, Batch: timed(3000)})
+	for range 2 { // in a slot, and in a segment
+		if offset, ts, err := l.MaxTimestamp(ctx, topic.ID, 0); offset != 4 || ts != 3000 || err != nil {
+			t.Error(offset, ts, err)
+		}
+		for ts, want := range map[int64]int64{1000: 1, 2000: 4, 4000: -1} {
+			if offset, _, err := l.OffsetByTime(ctx, topic.ID, 0, ts); offset != want || err != nil {
+				t.Error(offset, err)
+			}
+		}
+		if start, err := l.DeleteRecords(ctx, topic.ID, 0, 1); start != 1 || err != nil {
+			t.Error(start, err)
+		}
+		rewritten(t, l)
+	}
+	now.Store(50_000)
+	maintained(t, l)
+	if start, end, err := l.Bounds(topic.ID, 0); start != 5 || end != 5 || err != nil {
+		t.Error(start, end, err)
+	}
+	if p := l.state.partition(placeKey{topic.ID, 0}); len(p.aborted) > 0 {
+		t.Errorf("%v is remembered", p.aborted)
+	}
+	sound(t, b)
+}
+
+// However many others write, a producer with an open transaction is not forgotten.
+func TestOpenTransactionIsRemembered(t *testing.T) {
+	s := newState()
+	must(s.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	p, end, slot := s.partition(placeKey{testTopic.ID, 0}), int64(0), uint64(2)
+	put := func(b record.Batch) {
+		must(s.apply(journal.Position{Epoch: 1, Slot: slot}, runOf(end, b)))
+		end, slot = end+1, slot+1
+	}
+	put(transactional(1_000_000, 5, 0, "a"))
+	for id := range int64(3 * producerLimit) {
+		put(produced(id, 0, 0, "b"))
+	}
+	put(transactional(1_000_000, 5, 1, "c"))
+	if x := p.producers.get(1_000_000); x == nil || !x.open || x.n != 2 || p.stable(p.end) != 0 {
+		t.Errorf("%+v", x)
+	}
+	decoded(t, s)
+	put(record.NewMarker(1_000_000, 5, record.Marker{}, 0))
+	if x := p.producers.young[1_000_000]; x == nil || x.open || len(p.producers.open) > 0 || p.stable(p.end) != end {
+		t.Errorf("%+v", x)
+	}
+	if len(p.producers.young) > producerLimit || len(p.producers.old) > producerLimit {
+		t.Error(len(p.producers.young), len(p.producers.old))
+	}
+}
+
+func TestEpochEnd(t *testing.T) {
+	b := mem.New()
+	var topic Topic
+	for i := range 5 { // epochs 1 to 5; 3 writes nothing
+		l := open(t, b)
+		if i == 0 {
+			topic = createTopic(t, l, "t", 1)
+			if found, end, err := l.EpochEnd(topic.ID, 0, 1); found != -1 || end != 0 || err != nil {
+				t.Error(found, end, err)
+			}
+		}
+		if i != 2 {
+			appended(t, l, Append{Topic: topic.ID, Batch: batch("a", "b")})
+		}
+		if i == 3 {
+			maintained(t, l)
+		}
+		must(l.Close())
+	}
+	l := open(t, b)
+	ask := func(want map[int32][2]int64) {
+		t.Helper()
+		for epoch, w := range want {
+			found, end, err := l.EpochEnd(topic.ID, 0, epoch)
+			if int64(found) != w[0] || end != w[1] || err != nil {
+				t.Errorf("epoch %d: %d until %d, %v, want %v", epoch, found, end, err, w)
+			}
+		}
+	}
+	ask(map[int32][2]int64{0: {-1, 0}, 1: {1, 2}, 2: {2, 4}, 3: {2, 4}, 4: {4, 6}, 5: {5, 8}, 9: {5, 8}})
+	for _, start := range []int64{3, 8} {
+		if _, err := l.DeleteRecords(t.Context(), topic.ID, 0, start); err != nil {
+			t.Fatal(err)
+		}
+		if start == 3 {
+			ask(map[int32][2]int64{1: {-1, 3}, 2: {2, 4}, 4: {4, 6}, 5: {5, 8}})
+		}
+	}
+	ask(map[int32][2]int64{4: {-1, 8}, 5: {5, 8}, 6: {5, 8}})
+	appended(t, l, Append{Topic: topic.ID, Batch: batch("c")})
+	ask(map[int32][2]int64{5: {-1, 8}, 6: {6, 9}})
+	if _, _, err := l.EpochEnd(topic.ID, 1, 1); !errors.Is(err, ErrUnknownTopic) {
+		t.Error(err)
+	}
+	sound(t, b)
+	must(checkpointIsReplay(b))
+}
+
+// There are never too many, and nobody is sent back.
+func TestEpochsAreBounded(t *testing.T) {
+	var es epochs
+	for i := range int32(3 * maxEpochs) {
+		es = es.begin(i+1, int64(i)*10)
+	}
+	if len(es) != maxEpochs {
+		t.Fatal(len(es))
+	}
+	for i := range int32(3 * maxEpochs) {
+		found, end := es.end(i+1, 100_000)
+		if found < 1 || found > i+1 || end < int64(i+1)*10 || !es.hold(i+1, int64(i)*10) {
+			t.Fatalf("epoch %d: %d until %d", i+1, found, end)
+		}
+	}
+	if es.hold(3*maxEpochs-1, int64(3*maxEpochs-1)*10) || es.hold(3*maxEpochs, int64(3*maxEpochs-2)*10) {
+		t.Error("a wrong epoch is taken")
+	}
+}
+
+func TestOverlapping(t *testing.T) {
+	all := []aborted{{Aborted{1, 0, 9}, 5}, {Aborted{2, 5, 20}, 21}, {Aborted{3, 30, 30}, 31}, {Aborted{1, 31, 50}, 40}, {Aborted{4, 40, 60}, 61}, {Aborted{1, 70, 80}, 81}}
+	for want, r := range map[string][2]int64{
+		"[{1 0 9} {2 5 20}]": {0, 6}, "[{2 5 20}]": {10, 30}, "[{3 30 30} {1 31 50}]": {21, 32}, "[]": {61, 70}, "[{1 31 50} {4 40 60}]": {45, 46}, "[{1 70 80}]": {80, 100},
+	} {
+		if got := fmt.Sprint(overlapping(all, r[0], r[1])); got != want {
+			t.Errorf("%v: %s, want %s", r, got, want)
+		}
+	}
+	ts := byProducer(all)
+	for offset, want := range map[int64]bool{0: true, 9: true, 10: false, 30: false, 31: true, 50: true, 51: false, 70: true, 81: false} {
+		if got := ts.aborted(1, offset); got != want {
+			t.Errorf("offset %d: %v", offset, got)
+		}
+	}
+	if got := behind(all, 20); len(got) != 5 || got[0].Last != 20 {
+		t.Error(got)
+	}
+}
