@@ -1,0 +1,79 @@
+package auth
+
+import "slices"
+
+// Who is somebody who asks to do something.
+type Who struct {
+	Principal string // "User:name"
+	Host      string // IP address
+}
+
+// Allows reports whether who may do op to the resource of that name: some ACL
+// allows it and none denies it, or who is a super user.
+func (a *Auth) Allows(who Who, op Operation, t ResourceType, name string) bool {
+	if a.super[who.Principal] {
+		return true
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	allowed, denied := false, false
+	a.acls.each(t, name, func(set map[Rule]bool) bool {
+		denied = denied || says(set, who, Deny, op, All)
+		allowed = allowed || says(set, who, Allow, implied(op)...)
+		return !denied
+	})
+	return allowed && !denied
+}
+
+// AllowsSome reports whether there may be a resource of the type that who may do
+// op to: some ACL allows it, and no ACL denies all that this one allows (KIP-679).
+func (a *Auth) AllowsSome(who Who, op Operation, t ResourceType) bool {
+	if a.super[who.Principal] {
+		return true
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if says(a.acls.of[Resource{t, Literal, Any}], who, Deny, op, All) {
+		return false
+	}
+	for resource, set := range a.acls.of {
+		if resource.Type != t || !says(set, who, Allow, implied(op)...) {
+			continue
+		}
+		if resource == (Resource{t, Literal, Any}) || !a.denies(who, op, resource) {
+			return true
+		}
+	}
+	return false
+}
+
+// denies reports whether a Deny covers all that the pattern of an Allow does.
+func (a *Auth) denies(who Who, op Operation, r Resource) bool {
+	if r.Pattern == Literal && says(a.acls.of[r], who, Deny, op, All) {
+		return true
+	}
+	for length := range a.acls.prefixes[r.Type] {
+		if length <= len(r.Name) && says(a.acls.of[Resource{r.Type, Prefixed, r.Name[:length]}], who, Deny, op, All) {
+			return true
+		}
+	}
+	return false
+}
+
+// says reports whether a set of rules has one with that permission for who and
+// one of the operations.
+func says(set map[Rule]bool, who Who, p Permission, ops ...Operation) bool {
+	if len(set) == 0 {
+		return false
+	}
+	return slices.ContainsFunc(ops, func(op Operation) bool {
+		for _, principal := range []string{who.Principal, Everybody} {
+			for _, host := range []string{who.Host, Any} {
+				if set[Rule{principal, host, op, p}] {
+					return true
+				}
+			}
+		}
+		return false
+	})
+}

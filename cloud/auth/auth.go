@@ -1,0 +1,300 @@
+// Package auth is what the cloud knows of the users of its doors: how each proves
+// who he is, and what he may do. Passwords are never kept, only what a SCRAM
+// server needs to check them [RFC-5802]. All of it lies in the journal, so every
+// owner of the shard knows the same.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
+// are JSON: they are few and small.
+const (
+	kindCredential     uint16 = 140 + iota // a user got a credential
+	kindCredentialGone                     // a credential was taken away
+	kindACLs                               // ACLs were added
+	kindACLsGone                           // ACLs were removed
+)
+
+// What may be kept, so that an administrator's mistake does not fill the memory.
+const (
+	MaxUsers = 10_000
+	MaxACLs  = 20_000
+	MaxName  = 1_000 // bytes: of a user, a principal, a host, a resource
+
+	// chunkACLs is how many ACLs one journal entry carries at most.
+	chunkACLs = 250
+)
+
+// Errors of the calls below, to be tested with errors.Is.
+var (
+	ErrUnknownUser = errors.New("no such credential")
+	ErrInvalid     = errors.New("invalid")
+	ErrTooMany     = errors.New("too many")
+)
+
+// Proposer writes an entry and returns when it is durable and applied.
+type Proposer interface {
+	Propose(ctx context.Context, kind uint16, body []byte) error
+}
+
+// Options configure an Auth. The zero value is usable.
+type Options struct {
+	SuperUsers []string // principals ("User:name") that may do everything
+}
+
+// Auth is a commitlog.Machine.
+type Auth struct {
+	super map[string]bool
+	decoy []byte // key of the salts that users who do not exist seem to have
+
+	changing sync.Mutex // one change at a time, from the check to the durable entry
+	log      Proposer   // set by Start
+
+	mu    sync.RWMutex // guards what Apply changes
+	users map[string]map[Mechanism]Credential
+	acls  rules
+}
+
+// New returns an Auth that knows nobody.
+func New(o Options) *Auth {
+	a := &Auth{super: make(map[string]bool), decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules()}
+	for _, principal := range o.SuperUsers {
+		a.super[principal] = true
+	}
+	rand.Read(a.decoy) // never fails
+	return a
+}
+
+// Start is called when the log is recovered and owned.
+func (a *Auth) Start(log Proposer) { a.log = log }
+
+// Kinds implements commitlog.Machine.
+func (a *Auth) Kinds() []uint16 {
+	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone}
+}
+
+// userCredential is the body of kindCredential; kindCredentialGone has no more than
+// the user and the mechanism.
+type userCredential struct {
+	User string `json:"user"`
+	Credential
+}
+
+// Apply implements commitlog.Machine.
+func (a *Auth) Apply(kind uint16, body []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch kind {
+	case kindCredential, kindCredentialGone:
+		var u userCredential
+		if err := json.Unmarshal(body, &u); err != nil {
+			return fmt.Errorf("decode a credential entry: %w", err)
+		}
+		if kind == kindCredentialGone {
+			delete(a.users[u.User], u.Mechanism)
+			if len(a.users[u.User]) == 0 {
+				delete(a.users, u.User)
+			}
+			return nil
+		}
+		if err := u.check(); err != nil {
+			return fmt.Errorf("decode a credential entry: %w", err)
+		}
+		a.put(u)
+	case kindACLs, kindACLsGone:
+		var list []ACL
+		if err := json.Unmarshal(body, &list); err != nil {
+			return fmt.Errorf("decode an entry of ACLs: %w", err)
+		}
+		for _, acl := range list {
+			if err := acl.Check(); err != nil {
+				return fmt.Errorf("decode an entry of ACLs: %w", err)
+			}
+			if kind == kindACLs {
+				a.acls.add(acl)
+			} else {
+				a.acls.remove(acl)
+			}
+		}
+	default:
+		return fmt.Errorf("auth entry of kind %d", kind)
+	}
+	return nil
+}
+
+func (a *Auth) put(u userCredential) {
+	if a.users[u.User] == nil {
+		a.users[u.User] = make(map[Mechanism]Credential)
+	}
+	a.users[u.User][u.Mechanism] = u.Credential
+}
+
+func (u userCredential) check() error {
+	if err := checkName("user", u.User); err != nil {
+		return err
+	}
+	return u.Credential.Check()
+}
+
+// checkName refuses what could not be shown in a line, or sent in a request.
+func checkName(what, name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("%w: a %s has a name", ErrInvalid, what)
+	case len(name) > MaxName:
+		return fmt.Errorf("%w: name of a %s has more than %d bytes", ErrInvalid, what, MaxName)
+	case strings.ToValidUTF8(name, "") != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("%w: name of a %s is no plain text", ErrInvalid, what)
+	}
+	return nil
+}
+
+// User is a user with the mechanisms that he can log in by.
+type User struct {
+	Name        string
+	Credentials map[Mechanism]int // iterations
+}
+
+// Users lists the users by name.
+func (a *Auth) Users() []User {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	all := make([]User, 0, len(a.users))
+	for _, name := range slices.Sorted(maps.Keys(a.users)) {
+		u := User{Name: name, Credentials: make(map[Mechanism]int)}
+		for m, c := range a.users[name] {
+			u.Credentials[m] = c.Iterations
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
+// SetCredentials lets a user log in by the mechanisms of the credentials, from
+// now on with these. Durable on return; connections that are open stay so.
+// Errors: ErrInvalid, ErrTooMany.
+func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...Credential) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	for _, c := range credentials {
+		u := userCredential{user, c}
+		if err := u.check(); err != nil {
+			return err
+		}
+		if a.full(user) {
+			return fmt.Errorf("%w: there are %d users", ErrTooMany, MaxUsers)
+		}
+		if err := a.propose(ctx, kindCredential, u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Auth) full(user string) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return len(a.users) >= MaxUsers && a.users[user] == nil
+}
+
+// RemoveCredential takes a mechanism away from a user, who is gone with the last
+// one. Durable on return; connections that are open stay so. ErrUnknownUser when
+// there is nothing to take.
+func (a *Auth) RemoveCredential(ctx context.Context, user string, m Mechanism) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	if _, ok := a.credential(user, m); !ok {
+		return fmt.Errorf("%w: %s of user %q", ErrUnknownUser, m, user)
+	}
+	return a.propose(ctx, kindCredentialGone, struct {
+		User      string    `json:"user"`
+		Mechanism Mechanism `json:"mechanism"`
+	}{user, m})
+}
+
+// RemoveUser takes all mechanisms away from a user. Durable on return.
+// ErrUnknownUser when there is none of that name.
+func (a *Auth) RemoveUser(ctx context.Context, user string) error {
+	a.mu.RLock()
+	mechanisms := slices.Sorted(maps.Keys(a.users[user]))
+	a.mu.RUnlock()
+	if len(mechanisms) == 0 {
+		return fmt.Errorf("%w: user %q", ErrUnknownUser, user)
+	}
+	for _, m := range mechanisms {
+		if err := a.RemoveCredential(ctx, user, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Auth) credential(user string, m Mechanism) (Credential, bool) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	c, ok := a.users[user][m]
+	return c, ok
+}
+
+func (a *Auth) propose(ctx context.Context, kind uint16, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode an auth entry: %w", err)
+	}
+	return a.log.Propose(ctx, kind, body)
+}
+
+// AddACLs adds ACLs; those that are there already stay. Durable on return, all of
+// them or, beyond chunkACLs, the first ones. Errors: ErrInvalid, ErrTooMany.
+func (a *Auth) AddACLs(ctx context.Context, acls ...ACL) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	for _, acl := range acls {
+		if err := acl.Check(); err != nil {
+			return err
+		}
+	}
+	a.mu.RLock()
+	acls = slices.DeleteFunc(slices.Clone(acls), a.acls.has)
+	full := a.acls.count+len(acls) > MaxACLs
+	a.mu.RUnlock()
+	if full {
+		return fmt.Errorf("%w: there may be %d ACLs", ErrTooMany, MaxACLs)
+	}
+	return a.proposeACLs(ctx, kindACLs, acls)
+}
+
+// RemoveACLs removes the ACLs that a filter matches, and returns them. Durable on
+// return.
+func (a *Auth) RemoveACLs(ctx context.Context, f Filter) ([]ACL, error) {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	found := a.ACLs(f)
+	return found, a.proposeACLs(ctx, kindACLsGone, found)
+}
+
+func (a *Auth) proposeACLs(ctx context.Context, kind uint16, acls []ACL) error {
+	for chunk := range slices.Chunk(acls, chunkACLs) {
+		if err := a.propose(ctx, kind, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ACLs lists the ACLs that a filter matches, in a fixed order.
+func (a *Auth) ACLs(f Filter) []ACL {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.DeleteFunc(a.acls.all(), func(acl ACL) bool { return !f.matches(acl) })
+}

@@ -1,0 +1,167 @@
+// Package quota is how fast clients may write and read: bytes per second for
+// users, clients and their combinations (KIP-13, KIP-55). The limits lie in the
+// journal; how much of them is used, each owner of the shard counts by itself.
+package quota
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// kindLimits is the journal entry (see commitlog's FORMAT.md for the ranges) that
+// says what limits an entity has from now on. Bodies are JSON: they are few and
+// small.
+const kindLimits uint16 = 150
+
+// What may be kept.
+const (
+	MaxEntries = 10_000
+	MaxName    = 1_000 // bytes: of a user, a client id
+)
+
+// Default, as a name, stands for all users or clients without limits of their own.
+const Default = "<default>"
+
+// Errors of the calls below, to be tested with errors.Is.
+var (
+	ErrInvalid = errors.New("invalid quota")
+	ErrTooMany = errors.New("too many quotas")
+)
+
+// Proposer writes an entry and returns when it is durable and applied.
+type Proposer interface {
+	Propose(ctx context.Context, kind uint16, body []byte) error
+}
+
+// Entity is whom limits are for: a user, a client id, or a client id of a user.
+// "" is a part that there is not.
+type Entity struct {
+	User   string `json:"user,omitempty"`
+	Client string `json:"client,omitempty"`
+}
+
+// Limits are bytes per second; 0: none.
+type Limits struct {
+	Produce int64 `json:"produce,omitempty"`
+	Consume int64 `json:"consume,omitempty"`
+}
+
+// Entry is an entity with its limits.
+type Entry struct {
+	Entity
+	Limits
+}
+
+func (e Entry) check() error {
+	if e.Entity == (Entity{}) {
+		return fmt.Errorf("%w: it is for a user, a client, or both", ErrInvalid)
+	}
+	for _, name := range []string{e.User, e.Client} {
+		if len(name) > MaxName || strings.ToValidUTF8(name, "") != name {
+			return fmt.Errorf("%w: a name has more than %d bytes, or is no text", ErrInvalid, MaxName)
+		}
+	}
+	if e.Produce < 0 || e.Consume < 0 {
+		return fmt.Errorf("%w: bytes per second are positive", ErrInvalid)
+	}
+	return nil
+}
+
+// Options configure Quotas.
+type Options struct {
+	Now func() time.Time // time.Now: how much of a limit is used
+}
+
+// Quotas is a commitlog.Machine.
+type Quotas struct {
+	now func() time.Time
+
+	changing sync.Mutex // one change at a time, from the check to the durable entry
+	log      Proposer   // set by Start
+
+	mu      sync.Mutex // guards what follows
+	limits  map[Entity]Limits
+	buckets map[bucketKey]*bucket // not part of the journal's state
+}
+
+// New returns Quotas without limits.
+func New(o Options) *Quotas {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Quotas{now: o.Now, limits: make(map[Entity]Limits), buckets: make(map[bucketKey]*bucket)}
+}
+
+// Start is called when the log is recovered and owned.
+func (q *Quotas) Start(log Proposer) { q.log = log }
+
+// Kinds implements commitlog.Machine.
+func (q *Quotas) Kinds() []uint16 { return []uint16{kindLimits} }
+
+// Apply implements commitlog.Machine.
+func (q *Quotas) Apply(kind uint16, body []byte) error {
+	if kind != kindLimits {
+		return fmt.Errorf("quota entry of kind %d", kind)
+	}
+	var e Entry
+	if err := json.Unmarshal(body, &e); err != nil {
+		return fmt.Errorf("decode a quota entry: %w", err)
+	}
+	if err := e.check(); err != nil {
+		return fmt.Errorf("decode a quota entry: %w", err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.limits[e.Entity] = e.Limits; e.Limits == (Limits{}) {
+		delete(q.limits, e.Entity)
+	}
+	return nil
+}
+
+// Set changes the limits of an entity, as change wants them, or only says whether
+// it could. Durable on return. Errors: ErrInvalid, ErrTooMany.
+func (q *Quotas) Set(ctx context.Context, e Entity, change func(*Limits), dry bool) error {
+	q.changing.Lock()
+	defer q.changing.Unlock()
+	q.mu.Lock()
+	was, exists := q.limits[e]
+	full := len(q.limits) >= MaxEntries && !exists
+	q.mu.Unlock()
+	next := Entry{e, was}
+	change(&next.Limits)
+	if err := next.check(); err != nil {
+		return err
+	}
+	if full && next.Limits != (Limits{}) {
+		return fmt.Errorf("%w: there may be %d", ErrTooMany, MaxEntries)
+	}
+	if dry || next.Limits == was {
+		return nil
+	}
+	body, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("encode a quota entry: %w", err)
+	}
+	return q.log.Propose(ctx, kindLimits, body)
+}
+
+// Entries lists all limits, by user and client.
+func (q *Quotas) Entries() []Entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	all := make([]Entry, 0, len(q.limits))
+	for entity, limits := range q.limits {
+		all = append(all, Entry{entity, limits})
+	}
+	slices.SortFunc(all, func(a, b Entry) int {
+		return cmp.Or(strings.Compare(a.User, b.User), strings.Compare(a.Client, b.Client))
+	})
+	return all
+}

@@ -1,0 +1,62 @@
+package quota
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// snapshotVersion is that of the JSON below.
+const snapshotVersion = 1
+
+var errShape = errors.New("unexpected shape")
+
+// snapshot is a checkpoint: the limits, by user and client.
+type snapshot struct {
+	Version int     `json:"version"`
+	Limits  []Entry `json:"limits"`
+}
+
+// Snapshot implements commitlog.Machine.
+func (q *Quotas) Snapshot() []byte {
+	body, err := json.Marshal(snapshot{snapshotVersion, q.Entries()})
+	if err != nil {
+		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
+	}
+	return body
+}
+
+// Restore implements commitlog.Machine. An error changes nothing.
+func (q *Quotas) Restore(body []byte) error {
+	next := New(Options{})
+	if len(body) > 0 {
+		if err := next.decode(body); err != nil {
+			return fmt.Errorf("restore quotas: %w", err)
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limits = next.limits
+	return nil
+}
+
+// decode fills Quotas that nobody else knows.
+func (q *Quotas) decode(body []byte) error {
+	var s snapshot
+	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
+		return fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, errShape))
+	}
+	for _, e := range s.Limits {
+		if err := e.check(); err != nil {
+			return errors.Join(err, errShape)
+		}
+		q.limits[e.Entity] = e.Limits
+	}
+	// One state has one encoding: what is out of order, or there twice, or
+	// unknown, is not what Snapshot wrote.
+	if !bytes.Equal(q.Snapshot(), body) {
+		return fmt.Errorf("another encoding than this program's: %w", errShape)
+	}
+	return nil
+}
