@@ -16,15 +16,19 @@ type Proposer interface {
 
 // Options of a Coordinator. The zero value of each field means its default.
 type Options struct {
-	InitialDelay time.Duration    // how long the first rebalance of an empty group waits for more members; 100 ms, negative: none
-	MinSession   time.Duration    // shortest session timeout accepted; 1 s
-	MaxSession   time.Duration    // longest session timeout accepted; 30 min
-	MaxGroups    int              // groups, with members or with offsets only; 10,000
-	MaxMembers   int              // members of one group, those asked to join again included; 1,000
-	MaxBytes     int              // what all members of all groups say about themselves, and their assignments; 64 MiB
-	MaxMetadata  int              // bytes of metadata of one committed offset; 4,096
-	Now          func() time.Time // time.Now
-	Log          *slog.Logger     // slog.Default
+	InitialDelay time.Duration // how long the first rebalance of an empty group waits for more members; 100 ms, negative: none
+	MinSession   time.Duration // shortest session timeout accepted; 1 s
+	MaxSession   time.Duration // longest session timeout accepted; 30 min
+	MaxGroups    int           // groups, with members or with offsets only; 10,000
+	MaxMembers   int           // members of one group, those asked to join again included; 1,000
+	MaxBytes     int           // what all members of all groups say about themselves, and their assignments; 64 MiB
+	MaxMetadata  int           // bytes of metadata of one committed offset; 4,096
+
+	ConsumerSession   time.Duration // a member of a consumer group is removed after this long without a heartbeat; 45 s
+	ConsumerHeartbeat time.Duration // how often it is told to send one; 5 s
+
+	Now func() time.Time // time.Now
+	Log *slog.Logger     // slog.Default
 }
 
 func (o Options) withDefaults() Options {
@@ -38,6 +42,8 @@ func (o Options) withDefaults() Options {
 	o.MaxMembers = cmp.Or(o.MaxMembers, 1_000)
 	o.MaxBytes = cmp.Or(o.MaxBytes, 64<<20)
 	o.MaxMetadata = cmp.Or(o.MaxMetadata, 4_096)
+	o.ConsumerSession = cmp.Or(o.ConsumerSession, 45*time.Second)
+	o.ConsumerHeartbeat = cmp.Or(o.ConsumerHeartbeat, 5*time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -51,13 +57,14 @@ func (o Options) withDefaults() Options {
 // It is a Machine of the commit log: make a new one for each time the log is
 // opened, let recovery replay into it, then Start it.
 type Coordinator struct {
-	opts Options
+	opts   Options
+	topics topics // has its own mutex
 
 	mu     sync.Mutex        // guards everything below, and every group and member
 	log    Proposer          // nil until Start
 	closed bool              // nothing is answered but ErrClosed
 	groups map[string]*group // by group id; a group with neither members nor offsets is not in it
-	bytes  int               // of all members' protocols and assignments
+	bytes  int               // of all members' protocols, subscriptions and assignments
 }
 
 // New returns a coordinator that knows nothing. It serves after Start.
@@ -65,11 +72,16 @@ func New(o Options) *Coordinator {
 	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group)}
 }
 
-// Start begins to serve: the log is owned, and has replayed into Apply.
+// Start begins to serve: the log is owned, and has replayed into Apply. If it is
+// a Catalogue too, the members of consumer groups get the partitions in it; else
+// they get none.
 func (c *Coordinator) Start(p Proposer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log = p
+	if all, ok := p.(Catalogue); ok {
+		c.topics.start(all)
+	}
 }
 
 // Close answers every waiting request with ErrClosed and stops all timers.

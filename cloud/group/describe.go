@@ -22,11 +22,11 @@ func (c *Coordinator) List() ([]Listing, error) {
 }
 
 func (g *group) listing() Listing {
-	return Listing{Group: g.id, ProtocolType: g.protocolType, State: g.state, Members: len(g.members)}
+	return Listing{Group: g.id, Type: g.typ(), ProtocolType: g.protocolType, State: g.status(), Members: g.size()}
 }
 
 // Describe returns one group, or ErrUnknownGroup with a description that says
-// Dead.
+// Dead. Of a group of type Consumer it has no details: see DescribeConsumer.
 func (c *Coordinator) Describe(group string) (Description, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -20,5 +20,11 @@ var (
 	ErrInconsistentProtocol = errors.New("protocol type or protocols do not fit the group's") // INCONSISTENT_GROUP_PROTOCOL
 	ErrInvalidSession       = errors.New("session timeout is outside the allowed range")      // INVALID_SESSION_TIMEOUT
 	ErrMetadataTooLarge     = errors.New("offset metadata is too large")                      // OFFSET_METADATA_TOO_LARGE
+	ErrInvalidHeartbeat     = errors.New("heartbeat makes no sense")                          // INVALID_REQUEST
+	ErrInvalidPattern       = errors.New("regular expression is not valid")                   // INVALID_REGULAR_EXPRESSION
+	ErrUnsupportedAssignor  = errors.New("assignor is not known")                             // UNSUPPORTED_ASSIGNOR
+	ErrFencedEpoch          = errors.New("member epoch is not the member's")                  // FENCED_MEMBER_EPOCH
+	ErrStaleEpoch           = errors.New("member epoch is not the member's current one")      // STALE_MEMBER_EPOCH
+	ErrUnreleasedInstance   = errors.New("group instance id still belongs to another member") // UNRELEASED_INSTANCE_ID
 	ErrCorrupt              = errors.New("group entry is corrupt")                            // an entry of the log that cannot be decoded
 )

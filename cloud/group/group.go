@@ -29,7 +29,10 @@ type group struct {
 
 	offsets map[Partition]Offset // durable: changed by Apply only
 	flying  int                  // commits proposed and not yet applied
+	landing map[Partition]int    // the same for each partition
 	held    bool                 // joining is over, and the next generation waits for flying commits
+
+	consumers *consumers // nil: a classic group
 }
 
 func (c *Coordinator) newGroup(id string) *group {
@@ -39,6 +42,7 @@ func (c *Coordinator) newGroup(id string) *group {
 		instances: make(map[string]string),
 		pending:   make(map[string]*time.Timer),
 		offsets:   make(map[Partition]Offset),
+		landing:   make(map[Partition]int),
 	}
 	c.groups[id] = g
 	return g
@@ -60,6 +64,13 @@ func (g *group) shut() {
 	}
 	for _, t := range g.pending {
 		t.Stop()
+	}
+	if g.consumers == nil {
+		return
+	}
+	for _, m := range g.consumers.members {
+		m.release()
+		m.timer.Stop()
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 	"unicode/utf8"
+
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // journal is a Proposer that applies at once, or when it is let go.
@@ -24,6 +26,8 @@ type journal struct {
 	fail  error
 	kinds []uint16
 	bodys [][]byte
+
+	topics []commitlog.Topic // that a consumer group can read
 }
 
 func (j *journal) Propose(ctx context.Context, kind uint16, body []byte) error {

@@ -41,6 +41,9 @@ func (c *Coordinator) Leave(group string, who []Identity) ([]error, error) {
 }
 
 func (g *group) leave(who Identity) error {
+	if g.consumers != nil {
+		return g.removeStatic(who)
+	}
 	if t, ok := g.pending[who.Member]; ok && who.Instance == "" {
 		t.Stop()
 		delete(g.pending, who.Member)

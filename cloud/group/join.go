@@ -46,7 +46,7 @@ func (c *Coordinator) startJoin(r *JoinRequest) (*member, chan joinAnswer, joinA
 		g = c.newGroup(r.Group)
 	}
 	defer g.dropIdle()
-	if !g.accepts(r) {
+	if !g.convert() || !g.accepts(r) {
 		return nil, nil, joinAnswer{err: ErrInconsistentProtocol}
 	}
 	switch {

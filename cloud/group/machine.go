@@ -64,17 +64,7 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 }
 
 func (c *Coordinator) applyCommit(d *decoder) {
-	name, at := d.string(), d.varint()
-	offsets := make([]Offset, d.count(16+4))
-	for i := range offsets {
-		offsets[i] = Offset{
-			Partition:   Partition{d.topic(), d.index()},
-			Offset:      d.varint(),
-			LeaderEpoch: int32(d.varint()),
-			Metadata:    d.string(),
-			CommittedAt: at,
-		}
-	}
+	name, offsets := decodeCommit(d)
 	if !d.done() {
 		return
 	}
@@ -85,6 +75,21 @@ func (c *Coordinator) applyCommit(d *decoder) {
 	for _, o := range offsets {
 		g.offsets[o.Partition] = o
 	}
+}
+
+func decodeCommit(d *decoder) (group string, offsets []Offset) {
+	group, at := d.string(), d.varint()
+	offsets = make([]Offset, d.count(16+4))
+	for i := range offsets {
+		offsets[i] = Offset{
+			Partition:   Partition{d.topic(), d.index()},
+			Offset:      d.varint(),
+			LeaderEpoch: int32(d.varint()),
+			Metadata:    d.string(),
+			CommittedAt: at,
+		}
+	}
+	return group, offsets
 }
 
 func (c *Coordinator) applyDeleteOffsets(d *decoder) {

@@ -38,7 +38,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, err
 			err = fmt.Errorf("commit offsets of group %q: %w: %w", r.Group, ErrUnavailable, err)
 		}
 	}
-	c.endCommit(g)
+	c.endCommit(g, &r)
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +55,9 @@ func (c *Coordinator) startCommit(r *CommitRequest) (*group, Proposer, error) {
 	}
 	g, ok := c.groups[r.Group]
 	if !ok {
+		if r.Generation >= 0 && r.Epochs {
+			return nil, nil, ErrUnknownMember // an earlier owner may have known it
+		}
 		if r.Generation >= 0 {
 			return nil, nil, ErrIllegalGeneration
 		}
@@ -67,10 +70,14 @@ func (c *Coordinator) startCommit(r *CommitRequest) (*group, Proposer, error) {
 		return nil, nil, err
 	}
 	g.flying++
+	g.land(r.Offsets, 1)
 	return g, c.log, nil
 }
 
 func (g *group) mayCommit(r *CommitRequest) error {
+	if g.consumers != nil {
+		return g.mayCommitConsumer(r)
+	}
 	if r.Generation < 0 && g.state == Empty {
 		return nil // a simple consumer or an admin tool
 	}
@@ -91,10 +98,11 @@ func (g *group) mayCommit(r *CommitRequest) error {
 	return nil
 }
 
-func (c *Coordinator) endCommit(g *group) {
+func (c *Coordinator) endCommit(g *group, r *CommitRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g.flying--
+	g.land(r.Offsets, -1)
 	if c.closed {
 		return
 	}

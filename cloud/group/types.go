@@ -87,9 +87,10 @@ type Offset struct {
 // simple commit, by something that uses no group membership.
 type CommitRequest struct {
 	Group      string
-	Generation int32
+	Generation int32 // or the member epoch
 	Identity
 	Offsets []Offset
+	Epochs  bool // the client knows of member epochs (OffsetCommit v9 and later)
 }
 
 // State of a group, with the names of the Kafka protocol.
@@ -101,12 +102,14 @@ const (
 	PreparingRebalance  State = "PreparingRebalance"
 	CompletingRebalance State = "CompletingRebalance"
 	Stable              State = "Stable"
-	Dead                State = "Dead" // of groups that do not exist
+	Reconciling         State = "Reconciling" // of consumer groups
+	Dead                State = "Dead"        // of groups that do not exist
 )
 
 // Listing is one line of the list of groups.
 type Listing struct {
 	Group        string
+	Type         Type
 	ProtocolType string
 	State        State
 	Members      int

@@ -1,0 +1,231 @@
+package group
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// ConsumerHeartbeat is all that a member of a consumer group does: it joins, shows
+// that it lives, says what it subscribes to and what it has, learns what it may
+// read, and leaves (KIP-848). It never waits. Members are not durable: a new owner
+// answers ErrUnknownMember, and they join again.
+//
+// Errors: ErrInvalidHeartbeat, ErrInvalidName, ErrUnsupportedAssignor,
+// ErrInvalidPattern, ErrUnknownMember, ErrFencedEpoch (all that the member has is
+// lost; it joins again), ErrFencedInstance, ErrUnreleasedInstance, ErrUnknownGroup
+// for a classic group with members, ErrGroupFull, ErrTooManyGroups, ErrClosed.
+func (c *Coordinator) ConsumerHeartbeat(r ConsumerHeartbeatRequest) (ConsumerHeartbeatResponse, error) {
+	re, err := r.check()
+	if err != nil {
+		return ConsumerHeartbeatResponse{}, err
+	}
+	v := c.topics.look(r.Epoch == joinEpoch) // who joins a moment after a topic was made gets it
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.serving(r.Group); err != nil {
+		return ConsumerHeartbeatResponse{}, err
+	}
+	g, err := c.consumerGroup(r.Group, r.Epoch == joinEpoch)
+	if err != nil {
+		return ConsumerHeartbeatResponse{}, err
+	}
+	defer g.dropIdle()
+	if r.Epoch < joinEpoch {
+		return g.leaveConsumer(&r)
+	}
+	m, err := g.findConsumer(&r)
+	if err != nil {
+		return ConsumerHeartbeatResponse{}, err
+	}
+	if g.see(v) {
+		g.advance()
+	}
+	if err := g.fits(&r, re, m); err != nil {
+		return ConsumerHeartbeatResponse{}, err
+	}
+	fresh := m == nil
+	if fresh {
+		m = g.addConsumer(&r)
+	}
+	if m.heard(&r, re) || fresh {
+		g.advance()
+	}
+	m.touch()
+	resp := ConsumerHeartbeatResponse{Interval: c.opts.ConsumerHeartbeat}
+	if m.reconcile(&r) || r.Epoch == joinEpoch || r.full() {
+		resp.Assigned = m.everything()
+	}
+	resp.Member, resp.Epoch = m.id, m.epoch
+	return resp, nil
+}
+
+// check refuses what makes no sense whoever sends it, and compiles the pattern.
+func (r *ConsumerHeartbeatRequest) check() (*regexp.Regexp, error) {
+	wrong := ""
+	switch {
+	case r.Group == "":
+		wrong = "no group id"
+	case r.Member == "" && (!r.MakeID || r.Epoch != joinEpoch):
+		wrong = "no member id"
+	case r.Epoch < leaveStaticEpoch:
+		wrong = "member epoch is not known"
+	case r.Epoch == leaveStaticEpoch && r.Instance == "":
+		wrong = "no instance id"
+	case r.Epoch == joinEpoch && r.Rebalance < 0:
+		wrong = "no rebalance timeout"
+	case r.Epoch == joinEpoch && (r.Owned == nil || len(r.Owned) > 0):
+		wrong = "who joins has no partitions, and must say so"
+	case r.Epoch == joinEpoch && r.Topics == nil && r.Pattern == nil:
+		wrong = "no subscription"
+	}
+	if wrong != "" {
+		return nil, fmt.Errorf("%w: %s", ErrInvalidHeartbeat, wrong)
+	}
+	if max(len(r.Member), len(r.Instance), len(r.Rack)) > maxName || slices.ContainsFunc(r.Topics, func(t string) bool { return len(t) > maxName }) {
+		return nil, ErrInvalidName
+	}
+	if r.Assignor != nil {
+		if _, ok := assignors(*r.Assignor); !ok {
+			return nil, fmt.Errorf("%w: there are %s and %s", ErrUnsupportedAssignor, uniformAssignor, rangeAssignor)
+		}
+	}
+	if r.Pattern == nil || *r.Pattern == "" {
+		return nil, nil
+	}
+	return compile(*r.Pattern)
+}
+
+// full reports whether the member says everything: it does so when it cannot know
+// what the coordinator has heard, and is told everything.
+func (r *ConsumerHeartbeatRequest) full() bool {
+	return r.Rebalance >= 0 && r.Owned != nil && (r.Topics != nil || r.Pattern != nil)
+}
+
+// findConsumer returns the member that a heartbeat is of, nil for a new one.
+func (g *group) findConsumer(r *ConsumerHeartbeatRequest) (*consumer, error) {
+	cs := g.consumers
+	m := cs.members[r.Member]
+	if r.Instance != "" {
+		if m != nil && m.instance != r.Instance {
+			return nil, fmt.Errorf("%w: a member keeps its instance id", ErrInvalidHeartbeat)
+		}
+		if m = cs.instances[r.Instance]; m != nil && m.id != r.Member {
+			if r.Epoch != joinEpoch {
+				return nil, ErrFencedInstance
+			}
+			if m.epoch != leaveStaticEpoch {
+				return nil, ErrUnreleasedInstance
+			}
+			g.succeed(m, r)
+		}
+	}
+	switch {
+	case m == nil && r.Epoch == joinEpoch:
+		return nil, nil
+	case m == nil:
+		return nil, ErrUnknownMember
+	case r.Epoch == joinEpoch || r.Epoch == m.epoch:
+		return m, nil
+	case r.Epoch == m.previous && r.Epoch < m.epoch && r.Owned != nil && !slices.ContainsFunc(r.Owned, func(p Partition) bool { _, ok := m.assigned[p]; return !ok }):
+		return m, nil // the answer that brought the newer epoch was lost
+	default:
+		return nil, ErrFencedEpoch
+	}
+}
+
+// succeed lets a member take the place of one with its instance id, and what that
+// had: nothing moves.
+func (g *group) succeed(m *consumer, r *ConsumerHeartbeatRequest) {
+	delete(g.consumers.members, m.id)
+	if m.id = r.Member; m.id == "" {
+		m.id = newMemberID(r.ClientID)
+	}
+	m.epoch, m.previous = joinEpoch, joinEpoch
+	g.consumers.members[m.id] = m
+}
+
+// fits tells whether there is room for what the heartbeat of m (nil: a new member)
+// brings: its subscription, and what the group takes for partitions that nobody
+// subscribed to before. Who says again what he said finds room.
+func (g *group) fits(r *ConsumerHeartbeatRequest, re *regexp.Regexp, m *consumer) error {
+	c, cs := g.c, g.consumers
+	names, more := r.Topics, subscriptionSize(r.Topics)
+	if m == nil {
+		if len(cs.members) >= c.opts.MaxMembers {
+			return ErrGroupFull
+		}
+	} else if r.Topics != nil {
+		more -= subscriptionSize(m.topics)
+	}
+	if re != nil {
+		names = slices.Concat(names, cs.view.match(*r.Pattern, re))
+	}
+	for _, name := range names {
+		if _, known := cs.read[name]; !known {
+			more += int(cs.view.topics[name].partitions) * partitionSize
+		}
+	}
+	if more > 0 && c.bytes+more > c.opts.MaxBytes {
+		return ErrGroupFull
+	}
+	return nil
+}
+
+func (g *group) addConsumer(r *ConsumerHeartbeatRequest) *consumer {
+	m := &consumer{
+		g: g, id: r.Member, instance: r.Instance, arrival: g.arrivals,
+		assigned: make(map[Partition]int32),
+		revoking: make(map[Partition]struct{}),
+	}
+	if m.id == "" {
+		m.id = newMemberID(r.ClientID)
+	}
+	g.arrivals++
+	g.consumers.members[m.id] = m
+	if m.instance != "" {
+		g.consumers.instances[m.instance] = m
+	}
+	m.timer = time.AfterFunc(g.c.opts.ConsumerSession, func() { g.c.expireConsumer(g, m) })
+	return m
+}
+
+// touch records a sign of life. The timer is not moved, as in member.
+func (m *consumer) touch() { m.deadline = time.Now().Add(m.g.c.opts.ConsumerSession) }
+
+// leaveConsumer removes a member at once; a static one that will be back keeps its
+// place until its session ends.
+func (g *group) leaveConsumer(r *ConsumerHeartbeatRequest) (ConsumerHeartbeatResponse, error) {
+	m := g.consumers.members[r.Member]
+	if r.Instance != "" {
+		if m = g.consumers.instances[r.Instance]; m != nil && m.id != r.Member {
+			return ConsumerHeartbeatResponse{}, ErrFencedInstance
+		}
+	}
+	if m == nil {
+		return ConsumerHeartbeatResponse{}, ErrUnknownMember
+	}
+	if r.Epoch == leaveStaticEpoch {
+		m.epoch = leaveStaticEpoch
+		m.yield()
+		m.touch()
+	} else {
+		g.consumers.remove(m)
+	}
+	return ConsumerHeartbeatResponse{Member: r.Member, Epoch: r.Epoch}, nil
+}
+
+// removeStatic takes out a static member that an administrator names, with the
+// LeaveGroup of classic groups.
+func (g *group) removeStatic(who Identity) error {
+	m := g.consumers.instances[who.Instance]
+	switch {
+	case who.Instance == "" || m == nil:
+		return ErrUnknownMember
+	case who.Member != "" && who.Member != m.id:
+		return ErrFencedInstance
+	}
+	g.consumers.remove(m)
+	return nil
+}

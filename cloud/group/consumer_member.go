@@ -1,0 +1,237 @@
+package group
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// consumer is one member of a group of type Consumer. Coordinator.mu guards it.
+type consumer struct {
+	g          *group
+	id         string
+	instance   string
+	rack       string
+	clientID   string
+	clientHost string
+	arrival    uint64
+	rebalance  time.Duration
+
+	topics   []string // subscribed by name, in order
+	pattern  string
+	re       *regexp.Regexp // of pattern
+	may      func(topic string) bool
+	assignor string   // preferred; "": none
+	reads    []string // the topics that there are of those subscribed, in order
+
+	epoch    int32 // of the group when the member was last where it was to be; leaveStaticEpoch: away
+	previous int32 // the one before: the answer that brought epoch may have been lost
+	target   []Partition
+	assigned map[Partition]int32    // what it may read, and since what epoch
+	revoking map[Partition]struct{} // what it has not yet said not to read any more
+	waits    bool                   // for partitions that others have
+
+	deadline time.Time // a sign of life is due before this
+	timer    *time.Timer
+	patience *time.Timer // runs while there is something to revoke
+	rounds   int         // how often it ran: one that fires late knows that it does
+}
+
+// heard takes over what a heartbeat says about the member, and tells whether the
+// group needs a new target for it.
+func (m *consumer) heard(r *ConsumerHeartbeatRequest, re *regexp.Regexp) bool {
+	m.clientID, m.clientHost, m.may = r.ClientID, r.ClientHost, r.May
+	if r.Rack != "" {
+		m.rack = r.Rack
+	}
+	if r.Rebalance >= 0 {
+		m.rebalance = min(r.Rebalance, m.g.c.opts.MaxSession)
+	}
+	changed := false
+	m.g.c.bytes -= m.size()
+	if r.Assignor != nil && m.assignor != *r.Assignor {
+		m.assignor, changed = *r.Assignor, true
+	}
+	if topics := subscription(r.Topics); r.Topics != nil && !slices.Equal(m.topics, topics) {
+		m.topics, changed = topics, true
+	}
+	if r.Pattern != nil && m.pattern != *r.Pattern {
+		m.pattern, m.re, changed = *r.Pattern, re, true
+	}
+	m.g.c.bytes += m.size()
+	if changed {
+		m.resolve()
+	}
+	return changed
+}
+
+func subscription(topics []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(topics)))
+}
+
+// size is what the member's subscription takes.
+func (m *consumer) size() int {
+	return len(m.pattern) + subscriptionSize(m.topics)
+}
+
+func subscriptionSize(topics []string) int {
+	n := 0
+	for _, t := range topics {
+		n += 2*protocolSize + len(t) // in topics and reads
+	}
+	return n
+}
+
+// resolve finds the topics that the member subscribes to.
+func (m *consumer) resolve() {
+	v := m.g.consumers.view
+	reads := make([]string, 0, len(m.topics))
+	for _, name := range m.topics {
+		if _, ok := v.topics[name]; ok {
+			reads = append(reads, name)
+		}
+	}
+	if m.re != nil && m.pattern != "" {
+		for _, name := range v.match(m.pattern, m.re) {
+			if m.may == nil || m.may(name) {
+				reads = append(reads, name)
+			}
+		}
+	}
+	m.reads = subscription(reads)
+}
+
+// reconcile takes the member as far towards its target as it can go at once, and
+// tells whether what it may read has changed. First it has to give up what it is
+// not to have, and stays at its epoch until it has. Then it gets what is free.
+func (m *consumer) reconcile(r *ConsumerHeartbeatRequest) (changed bool) {
+	g, cs := m.g, m.g.consumers
+	if m.keeps(r.Owned) {
+		return false
+	}
+	m.release()
+	if m.epoch == g.generation && !m.waits && r.Epoch != joinEpoch {
+		return false
+	}
+	changed = m.revoke()
+	if m.keeps(r.Owned) {
+		m.rounds++
+		round := m.rounds
+		m.patience = time.AfterFunc(m.rebalance, func() { g.c.lose(g, m, round) })
+		return true
+	}
+	m.release()
+	m.waits = false
+	for _, p := range m.target {
+		switch owner := cs.owners[p]; {
+		case owner == m:
+		case owner != nil || g.landing[p] > 0:
+			m.waits = true
+		default:
+			cs.owners[p] = m
+			m.assigned[p] = g.generation
+			changed = true
+		}
+	}
+	if r.Epoch == joinEpoch { // commits of its earlier life are stale
+		for p := range m.assigned {
+			m.assigned[p] = g.generation
+		}
+	}
+	if m.epoch != g.generation {
+		m.previous, m.epoch = m.epoch, g.generation
+	}
+	return changed
+}
+
+// keeps tells whether the member, which says that it has owned, has something that
+// it is to give up. One that does not say has it still.
+func (m *consumer) keeps(owned []Partition) bool {
+	return len(m.revoking) > 0 && (owned == nil || slices.ContainsFunc(owned, func(p Partition) bool {
+		_, ok := m.revoking[p]
+		return ok
+	}))
+}
+
+// revoke takes from the member what it is not to have.
+func (m *consumer) revoke() bool {
+	before := len(m.revoking)
+	for p := range m.assigned {
+		if m.g.consumers.target[p] != m {
+			delete(m.assigned, p)
+			m.revoking[p] = struct{}{}
+		}
+	}
+	return len(m.revoking) > before
+}
+
+// yield is for a member that is away: others need not wait for it to give up what
+// it does not read.
+func (m *consumer) yield() {
+	m.revoke()
+	m.release()
+}
+
+// release lets others have what the member has given up.
+func (m *consumer) release() {
+	for p := range m.revoking {
+		delete(m.g.consumers.owners, p)
+	}
+	clear(m.revoking)
+	if m.patience != nil {
+		m.patience.Stop()
+		m.patience = nil
+	}
+}
+
+// everything lists what the member may read.
+func (m *consumer) everything() []Partition {
+	return append([]Partition{}, slices.SortedFunc(maps.Keys(m.assigned), comparePartitions)...)
+}
+
+// remove takes a member out, and gives what it had to the others.
+func (cs *consumers) remove(m *consumer) {
+	m.timer.Stop()
+	m.release()
+	for p := range m.assigned {
+		delete(cs.owners, p)
+	}
+	for _, p := range m.target {
+		delete(cs.target, p)
+	}
+	m.g.c.bytes -= m.size()
+	delete(cs.members, m.id)
+	if m.instance != "" {
+		delete(cs.instances, m.instance)
+	}
+	m.g.advance()
+}
+
+// expireConsumer removes a member that gave no sign of life for its session.
+func (c *Coordinator) expireConsumer(g *group, m *consumer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || g.consumers == nil || g.consumers.members[m.id] != m {
+		return
+	}
+	if left := time.Until(m.deadline); left > 0 {
+		m.timer.Reset(left)
+		return
+	}
+	c.opts.Log.Info("group member expired", "group", g.id, "member", m.id, "client", m.clientHost, "session", c.opts.ConsumerSession)
+	g.consumers.remove(m)
+	g.dropIdle()
+}
+
+// lose removes a member that did not give up its partitions in its time.
+func (c *Coordinator) lose(g *group, m *consumer, round int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || g.consumers == nil || g.consumers.members[m.id] != m || m.rounds != round || len(m.revoking) == 0 {
+		return
+	}
+	c.opts.Log.Info("group member did not give up partitions", "group", g.id, "member", m.id, "client", m.clientHost, "rebalance", m.rebalance)
+	g.consumers.remove(m)
+	g.dropIdle()
+}

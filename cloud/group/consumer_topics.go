@@ -1,0 +1,129 @@
+package group
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"regexp/syntax"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// Catalogue is what the coordinator needs to know to assign partitions: all
+// topics. The commit log is one.
+type Catalogue interface {
+	Topics() []commitlog.Topic
+}
+
+// viewAge is how old a view of the topics may be: looking costs a copy of the
+// catalogue, so heartbeats share a view.
+const viewAge = time.Second
+
+// topic is what of a topic counts for an assignment.
+type topic struct {
+	id         [16]byte
+	partitions int32
+}
+
+// view is what the catalogue held at a time.
+type view struct {
+	version uint64           // grows with every change
+	topics  map[string]topic // by name; not changed
+	names   []string         // in order; not changed
+	matches map[string][]string
+}
+
+// topics looks at the catalogue. It has a mutex of its own, so that the
+// coordinator's is not held meanwhile.
+type topics struct {
+	mu     sync.Mutex // guards everything below
+	source Catalogue  // nil: there are no topics
+	now    *view
+	looked time.Time
+}
+
+func (t *topics) start(source Catalogue) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.source = source
+}
+
+// look returns the topics as they are, or were up to viewAge ago if that will do.
+func (t *topics) look(fresh bool) *view {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.now != nil && !fresh && time.Since(t.looked) < viewAge {
+		return t.now
+	}
+	seen := make(map[string]topic)
+	if t.source != nil {
+		for _, of := range t.source.Topics() {
+			seen[of.Name] = topic{of.ID, of.Partitions}
+		}
+	}
+	t.looked = time.Now()
+	switch {
+	case t.now == nil:
+		t.now = newView(1, seen)
+	case !maps.Equal(t.now.topics, seen):
+		t.now = newView(t.now.version+1, seen)
+	}
+	return t.now
+}
+
+func newView(version uint64, seen map[string]topic) *view {
+	return &view{version: version, topics: seen, names: slices.Sorted(maps.Keys(seen)), matches: make(map[string][]string)}
+}
+
+// The limits of a pattern. It is matched with all names whenever the catalogue
+// changes, with the coordinator's mutex held.
+const (
+	maxPattern      = 4096 // bytes
+	maxInstructions = 2000 // of the program that it compiles to
+	maxMatches      = 1000 // patterns of which a view remembers what they match
+)
+
+// compile returns the regular expression for whole names that a pattern means.
+func compile(pattern string) (*regexp.Regexp, error) {
+	if len(pattern) > maxPattern {
+		return nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalidPattern, maxPattern)
+	}
+	whole := `\A(?:` + pattern + `)\z`
+	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil { // alone: it may not close our bracket
+		return nil, fmt.Errorf("%w: %w", ErrInvalidPattern, err)
+	}
+	parsed, err := syntax.Parse(whole, syntax.Perl)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidPattern, err)
+	}
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidPattern, err)
+	}
+	if len(program.Inst) > maxInstructions {
+		return nil, fmt.Errorf("%w: too large", ErrInvalidPattern)
+	}
+	return regexp.Compile(whole)
+}
+
+// match returns the names that a pattern matches, in order. Coordinator.mu is
+// held.
+func (v *view) match(pattern string, re *regexp.Regexp) []string {
+	names, ok := v.matches[pattern]
+	if ok {
+		return names
+	}
+	for _, name := range v.names {
+		if re.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	if len(v.matches) >= maxMatches {
+		clear(v.matches)
+	}
+	v.matches[pattern] = names
+	return names
+}

@@ -1,0 +1,66 @@
+package group
+
+import (
+	"errors"
+	"fmt"
+)
+
+// MayCommit tells whether offsets may become part of a transaction, to be
+// committed when it is: the group's members are asked about as by Commit, and the
+// slice holds one result per offset. But a rebalance that has not completed is no
+// obstacle (the transaction ends when it ends, and readers of the offsets wait
+// for that), and neither is it to be no member at all (Kafka's clients before
+// TxnOffsetCommit v3 do not say).
+//
+// Errors: ErrInvalidGroup, ErrUnknownMember, ErrFencedInstance,
+// ErrIllegalGeneration, ErrTooManyGroups, ErrClosed.
+func (c *Coordinator) MayCommit(r CommitRequest) ([]error, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.serving(r.Group); err != nil {
+		return nil, err
+	}
+	g, ok := c.groups[r.Group]
+	switch {
+	case !ok && r.Generation >= 0:
+		return nil, ErrIllegalGeneration
+	case !ok && len(c.groups) >= c.opts.MaxGroups:
+		return nil, ErrTooManyGroups
+	case ok:
+		// A commit that only waits for the rebalance to complete would do.
+		if err := g.mayCommit(&r); err != nil && !errors.Is(err, ErrRebalanceInProgress) && !r.anonymous() {
+			return nil, err
+		}
+	}
+	errs := make([]error, len(r.Offsets))
+	for i, o := range r.Offsets {
+		if len(o.Metadata) > c.opts.MaxMetadata {
+			errs[i] = ErrMetadataTooLarge
+		}
+	}
+	return errs, nil
+}
+
+// anonymous reports whether a commit names no member.
+func (r *CommitRequest) anonymous() bool {
+	return r.Generation < 0 && r.Member == "" && r.Instance == ""
+}
+
+// CommitEntry is the entry by which offsets are committed at a time (ms since
+// 1970), for whoever makes it durable together with something else.
+func CommitEntry(group string, at int64, offsets []Offset) (kind uint16, body []byte) {
+	return kindCommit, encodeCommit(group, at, offsets)
+}
+
+// DecodeCommit is the inverse of CommitEntry.
+func DecodeCommit(body []byte) (group string, offsets []Offset, err error) {
+	d := decoder{p: body}
+	if v := d.byte(); v != bodyVersion {
+		return "", nil, fmt.Errorf("decode commit: version %d is not known: %w", v, ErrCorrupt)
+	}
+	group, offsets = decodeCommit(&d)
+	if !d.done() {
+		return "", nil, fmt.Errorf("decode commit: %w", ErrCorrupt)
+	}
+	return group, offsets, nil
+}

@@ -1,0 +1,77 @@
+package txn
+
+import "github.com/weirmq/weir/storage/commitlog"
+
+// Append hands a transactional batch to the log if it belongs to the producer's
+// transaction; done is called as by commitlog.Log.Append. Calls from one
+// goroutine keep their order, also for batches of other partitions or without a
+// transaction. It is for the caller to know that the partition exists.
+//
+// With Implicit, a partition that is not part of the transaction is added, and
+// the transaction begins with it if need be: the entry goes to the log before the
+// batch, and the batch does not wait for it. A crash may leave a partition that
+// was added and got no batch, which is harmless, and never a batch that no
+// transaction knows of.
+//
+// Errors besides those of the log: ErrInvalidID, ErrUnknownID, ErrFenced,
+// ErrConcurrent, ErrNotInTransaction, ErrTooLarge, ErrClosed, ErrUnavailable.
+func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
+	place := commitlog.Place{Topic: a.Topic, Partition: a.Partition}
+	c.mu.Lock()
+	t, add, err := c.admit(&a, place)
+	c.mu.Unlock()
+	if err != nil {
+		done(-1, err)
+		return
+	}
+	if add {
+		c.log.Submit([]commitlog.Command{encodeAdd(t.id, c.now(), []commitlog.Place{place})}, nil, func(error) {
+			// An error is the end of the log, and the batch behind gets it too.
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			t.land(placeSize)
+		})
+	}
+	c.log.Append(a.Append, func(base int64, err error) {
+		c.mu.Lock()
+		t.land(0)
+		c.mu.Unlock()
+		done(base, err)
+	})
+	if !add {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := t.adding[place]; ok {
+		t.adding[place] = true // batches from elsewhere may follow
+	}
+	t.land(0)
+}
+
+// admit decides whether a batch may go to the log now, and whether its partition
+// is to be added first. It counts what will be handed to the log as flying, and
+// with add the caller itself: the transaction does not end before it has noted
+// that the entry is in line.
+func (c *Coordinator) admit(a *Appended, place commitlog.Place) (t *transaction, add bool, err error) {
+	t, err = c.enter(a.ID, Producer{a.Batch.ProducerID(), a.Batch.ProducerEpoch()})
+	switch {
+	case err != nil:
+		return nil, false, err
+	case t.has(place) || t.adding[place]:
+	case !a.Implicit:
+		return nil, false, ErrNotInTransaction
+	case !c.fits(t, placeSize):
+		return nil, false, ErrTooLarge
+	default:
+		add = true
+		if t.adding == nil {
+			t.adding = make(map[commitlog.Place]bool)
+		}
+		t.adding[place] = false
+		t.take(placeSize)
+		t.take(0)
+	}
+	t.take(0)
+	return t, add, nil
+}

@@ -1,0 +1,166 @@
+package txn
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// Log is what the coordinator needs of the commit log, which applies entries to
+// Coordinator.Apply before it answers. Calls from one goroutine keep their order.
+type Log interface {
+	Append(a commitlog.Append, done func(base int64, err error))
+	Submit(commands []commitlog.Command, end *commitlog.TransactionEnd, done func(error))
+	ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error
+	NewProducerID(ctx context.Context) (int64, error)
+	TopicByID(id commitlog.TopicID) (commitlog.Topic, bool)
+}
+
+// Options of a Coordinator. The zero value of each field means its default.
+type Options struct {
+	MaxTimeout time.Duration    // longest transaction timeout accepted; 15 min
+	Expiry     time.Duration    // a transactional id is forgotten after this long without a transaction; 7 days
+	MaxIDs     int              // transactional ids; 100,000
+	MaxBytes   int              // what the end of one transaction may take of a slot: 256 for each partition, offsets with their metadata; 2 MiB
+	Now        func() time.Time // time.Now
+	Log        *slog.Logger     // slog.Default
+}
+
+func (o Options) withDefaults() Options {
+	o.MaxTimeout = cmp.Or(o.MaxTimeout, 15*time.Minute)
+	o.Expiry = cmp.Or(o.Expiry, 7*24*time.Hour)
+	o.MaxIDs = cmp.Or(o.MaxIDs, 100_000)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 2<<20)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return o
+}
+
+// Coordinator holds the transactional ids of one shard while this node owns it.
+// It is a Machine of the commit log: make a new one for each time the log is
+// opened, let recovery replay into it, then Start it.
+type Coordinator struct {
+	opts   Options
+	log    Log                // set by Start, before anything else asks
+	groups *group.Coordinator // likewise
+
+	wake    chan struct{} // to the goroutine of the time-outs, capacity 1
+	stop    context.CancelFunc
+	stopped chan struct{} // closed when that goroutine has ended
+
+	mu      sync.Mutex              // guards everything below, and every transaction
+	serving bool                    // between Start and Close
+	ids     map[string]*transaction // by transactional id
+	open    map[*transaction]struct{}
+	staging map[*staging]struct{} // offsets that are on their way to the log
+	alarm   int64                 // ms since 1970: when the time-outs are looked at next
+}
+
+// New returns a coordinator that knows nothing. It serves after Start.
+func New(o Options) *Coordinator {
+	return &Coordinator{
+		opts:    o.withDefaults(),
+		wake:    make(chan struct{}, 1),
+		ids:     make(map[string]*transaction),
+		open:    make(map[*transaction]struct{}),
+		staging: make(map[*staging]struct{}),
+	}
+}
+
+// Start begins to serve: the log is owned, and has replayed into Apply. Open
+// transactions time out as if no takeover had been.
+func (c *Coordinator) Start(log Log, groups *group.Coordinator) {
+	ctx, stop := context.WithCancel(context.Background())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.log, c.groups, c.stop, c.serving = log, groups, stop, true
+	c.stopped = make(chan struct{})
+	go func() {
+		defer close(c.stopped)
+		c.watch(ctx)
+	}()
+}
+
+// Close ends the time-outs and waits for their goroutine, which may wait for the
+// log: close that first. Later requests get ErrClosed; those under way end with
+// what becomes of the log.
+func (c *Coordinator) Close() error {
+	c.mu.Lock()
+	serving := c.serving
+	c.serving = false
+	c.mu.Unlock()
+	if serving {
+		c.stop()
+		<-c.stopped
+	}
+	return nil
+}
+
+// maxName is the length of the longest transactional id or group id, in bytes.
+const maxName = 4096
+
+// find returns the transaction of a producer, or why it may not do anything. The
+// caller holds mu.
+func (c *Coordinator) find(id string, p Producer) (*transaction, error) {
+	if err := c.check(id); err != nil {
+		return nil, err
+	}
+	t, ok := c.ids[id]
+	if !ok || !t.known() || t.producer.ID != p.ID {
+		return nil, ErrUnknownID
+	}
+	return t, nil
+}
+
+// enter is find for what adds to a transaction: only the current epoch may, and
+// not while another change is under way. The caller holds mu.
+func (c *Coordinator) enter(id string, p Producer) (*transaction, error) {
+	t, err := c.find(id, p)
+	switch {
+	case err != nil:
+		return nil, err
+	case t.producer != p:
+		return nil, ErrFenced
+	case t.busy:
+		return nil, ErrConcurrent
+	}
+	return t, nil
+}
+
+func (c *Coordinator) check(id string) error {
+	if !c.serving {
+		return ErrClosed
+	}
+	if id == "" || len(id) > maxName {
+		return ErrInvalidID
+	}
+	return nil
+}
+
+// propose makes commands durable and applied. It is not bound to the caller:
+// who counts something as flying must know when it has landed, or can no more.
+func (c *Coordinator) propose(ctx context.Context, what string, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
+	return unavailable(what, c.log.ProposeAll(context.WithoutCancel(ctx), commands, end))
+}
+
+// unavailable says that the log did not take something.
+func unavailable(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, commitlog.ErrTooLarge) {
+		return fmt.Errorf("%s: %w: %w", what, ErrTooLarge, err)
+	}
+	return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
+}

@@ -1,0 +1,127 @@
+package txn
+
+import (
+	"context"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// End commits or aborts the producer's transaction: the offsets of the groups and
+// the markers in all partitions are durable, and can be read, when it returns
+// nil. It returns the producer for the next transaction, with Bump at a new
+// epoch, or with a new id when the epochs are used up. A request that repeats one
+// that had succeeded gets the same answer.
+//
+// A producer that bumps may abort when nothing is ongoing: it cannot know whether
+// a request that added something has arrived.
+//
+// Errors: ErrInvalidID, ErrUnknownID, ErrFenced, ErrConcurrent, ErrInvalidState,
+// ErrClosed, ErrUnavailable.
+func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
+	t, again, err := c.startEnd(&r)
+	if err != nil || t == nil {
+		return again, err
+	}
+	defer c.release(t)
+	now := c.quiet(t)
+	if now.state != Ongoing {
+		if done, err := now.idle(&r); err != nil || done {
+			return now.producer, err
+		}
+	}
+	next, last := now.producer, now.last
+	epoch := next.Epoch
+	if r.Bump {
+		epoch = next.fence()
+		next, last = Producer{next.ID, epoch}, next
+	}
+	if r.Bump && last.exhausted() {
+		id, err := c.log.NewProducerID(ctx)
+		if err != nil {
+			return NoProducer, unavailable("get a producer id", err)
+		}
+		next = Producer{id, 0}
+	}
+	commands := c.commits(&now, r.Commit)
+	commands = append(commands, encodeEnd(t.id, c.now(), r.Commit, next, last))
+	if err := c.propose(ctx, "end transaction", commands, markers(&now, r.Commit, epoch)); err != nil {
+		return NoProducer, err
+	}
+	return next, nil
+}
+
+// startEnd makes the transaction busy, or finds that the request repeats one that
+// bumped the epoch (nil), with its answer.
+func (c *Coordinator) startEnd(r *EndRequest) (*transaction, Producer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.check(r.ID); err != nil {
+		return nil, NoProducer, err
+	}
+	t, ok := c.ids[r.ID]
+	if !ok || !t.known() {
+		return nil, NoProducer, ErrUnknownID
+	}
+	complete := t.state == CompleteCommit || t.state == CompleteAbort
+	switch {
+	case t.producer == r.Producer && t.busy:
+		return nil, NoProducer, ErrConcurrent
+	case t.producer == r.Producer:
+		t.busy = true
+		return t, NoProducer, nil
+	case r.Bump && complete && t.last == r.Producer && t.busy:
+		return nil, NoProducer, ErrConcurrent
+	case r.Bump && complete && t.last == r.Producer && (t.state == CompleteCommit) == r.Commit:
+		return nil, t.producer, nil
+	case r.Bump && complete && t.last == r.Producer:
+		return nil, NoProducer, ErrInvalidState
+	case t.producer.ID == r.Producer.ID:
+		return nil, NoProducer, ErrFenced
+	default:
+		return nil, NoProducer, ErrUnknownID
+	}
+}
+
+// idle decides about the end of a transaction when none is ongoing: it was ended
+// so before, or it never was, which a producer that bumps may abort.
+func (d *durable) idle(r *EndRequest) (done bool, err error) {
+	switch {
+	case r.Bump && !r.Commit:
+		return false, nil
+	case r.Bump, d.state == Empty, (d.state == CompleteCommit) != r.Commit:
+		return false, ErrInvalidState
+	default:
+		return true, nil
+	}
+}
+
+// markers are those of a transaction; nil if no partition needs one.
+func markers(d *durable, commit bool, epoch int16) *commitlog.TransactionEnd {
+	if len(d.places) == 0 {
+		return nil
+	}
+	return &commitlog.TransactionEnd{Producer: d.producer.ID, Epoch: epoch, Commit: commit, Partitions: sortedPlaces(d)}
+}
+
+// commits is the entries that make a transaction's offsets those of their groups.
+// Offsets of topics that are gone are left out: nothing would remove them again.
+func (c *Coordinator) commits(d *durable, commit bool) []commitlog.Command {
+	if !commit {
+		return nil
+	}
+	var all []commitlog.Command
+	for _, name := range sortedGroups(d) {
+		var live []group.Offset
+		for _, o := range sortedOffsets(d.groups[name]) {
+			if _, ok := c.log.TopicByID(o.Topic); ok {
+				live = append(live, o)
+			}
+		}
+		if len(live) > 0 {
+			kind, body := group.CommitEntry(name, c.now(), live)
+			all = append(all, commitlog.Command{Kind: kind, Body: body})
+		}
+	}
+	return all
+}

@@ -1,0 +1,133 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+const (
+	sweepEvery = time.Hour   // how often forgotten ids are looked for
+	retryAfter = time.Second // for a transaction whose time is over and that could not be aborted
+	forgetMany = 500         // ids in one entry, at most
+)
+
+// deadline is when the ongoing transaction is aborted, in ms since 1970.
+func (d *durable) deadline() int64 { return d.started + d.timeout }
+
+// rouse makes sure that the time-outs are looked at by then. The caller holds mu.
+func (c *Coordinator) rouse(by int64) {
+	if by >= c.alarm {
+		return
+	}
+	c.alarm = by
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// watch aborts transactions whose time is over, and forgets idle ids, until ctx
+// ends.
+func (c *Coordinator) watch(ctx context.Context) {
+	swept := int64(0) // at the start of an ownership
+	for {
+		now := c.now()
+		for _, t := range c.overdue(now) {
+			c.abort(t)
+		}
+		if now >= swept+sweepEvery.Milliseconds() {
+			c.forget(c.idle(now))
+			swept = now
+		}
+		wait := c.next(now, swept+sweepEvery.Milliseconds())
+		select {
+		case <-time.After(wait):
+		case <-c.wake:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// next sets the alarm, and returns how long it is until then.
+func (c *Coordinator) next(now, sweep int64) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm = sweep
+	for t := range c.open {
+		// One that is overdue is being aborted, or waits for another change.
+		c.alarm = min(c.alarm, max(t.deadline(), now+retryAfter.Milliseconds()))
+	}
+	return time.Duration(c.alarm-now) * time.Millisecond
+}
+
+// overdue returns the transactions whose time is over, and makes them busy.
+func (c *Coordinator) overdue(now int64) []*transaction {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var due []*transaction
+	for t := range c.open {
+		if t.deadline() <= now && !t.busy && c.serving {
+			t.busy = true
+			due = append(due, t)
+		}
+	}
+	return due
+}
+
+// abort ends a transaction whose time is over. Its producer is fenced: it may
+// still believe in it. Many are aborted in few slots: nobody waits here for one.
+func (c *Coordinator) abort(t *transaction) {
+	now := c.quiet(t)
+	epoch := now.producer.fence()
+	entry := encodeEnd(t.id, c.now(), false, Producer{now.producer.ID, epoch}, NoProducer)
+	c.log.Submit([]commitlog.Command{entry}, markers(&now, false, epoch), func(err error) {
+		c.release(t)
+		if errors.Is(err, commitlog.ErrClosed) {
+			return
+		}
+		if err != nil {
+			c.opts.Log.Warn("transaction that timed out was not aborted", "transactional_id", t.id, "err", err)
+			return
+		}
+		c.opts.Log.Info("transaction timed out", "transactional_id", t.id, "producer", now.producer.ID, "timeout_ms", now.timeout)
+	})
+}
+
+// idle returns the ids that nobody has used for long, and makes them busy.
+func (c *Coordinator) idle(now int64) []*transaction {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var idle []*transaction
+	for _, t := range c.ids {
+		if t.known() && t.state != Ongoing && !t.busy && t.flying == 0 && c.serving && t.updated+c.opts.Expiry.Milliseconds() <= now {
+			t.busy = true
+			idle = append(idle, t)
+		}
+	}
+	return idle
+}
+
+// forget removes ids: their producers are told that they are unknown, and begin
+// anew.
+func (c *Coordinator) forget(idle []*transaction) {
+	for len(idle) > 0 {
+		some := idle[:min(len(idle), forgetMany)]
+		idle = idle[len(some):]
+		ids := make([]string, len(some))
+		for i, t := range some {
+			ids[i] = t.id
+		}
+		c.log.Submit([]commitlog.Command{encodeForget(ids)}, nil, func(err error) {
+			for _, t := range some {
+				c.release(t)
+			}
+			if err != nil && !errors.Is(err, commitlog.ErrClosed) {
+				c.opts.Log.Warn("idle transactional ids were not forgotten", "ids", len(ids), "err", err)
+			}
+		})
+	}
+}

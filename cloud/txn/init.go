@@ -1,0 +1,75 @@
+package txn
+
+import (
+	"context"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// InitProducerID returns the producer of a transactional id for a client that
+// begins: a new id if there is none yet or its epochs are used up, else the next
+// epoch. All earlier ones are fenced, and a transaction that was ongoing is
+// aborted, when it returns. Durable when it returns nil.
+//
+// A client that says who it was (KIP-360) is fenced itself if somebody has come
+// after it, and gets the same answer again when it repeats a request that had
+// succeeded. Unlike Kafka it does not have to ask twice if a transaction was
+// ongoing, and one that is fenced aborts nothing.
+//
+// Errors: ErrInvalidID, ErrInvalidTimeout, ErrFenced, ErrConcurrent,
+// ErrTooManyIDs, ErrClosed, ErrUnavailable.
+func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Producer, error) {
+	t, again, err := c.startInit(&r)
+	if err != nil || t == nil {
+		return again, err
+	}
+	defer c.release(t)
+	now := c.quiet(t)
+	next := Producer{now.producer.ID, now.producer.Epoch + 1}
+	if !now.known() || now.producer.exhausted() {
+		id, err := c.log.NewProducerID(ctx)
+		if err != nil {
+			return NoProducer, unavailable("get a producer id", err)
+		}
+		next = Producer{id, 0}
+	}
+	last := NoProducer
+	if r.Expected != nil && now.known() {
+		last = now.producer
+	}
+	command := encodeInit(t.id, c.now(), next, last, r.Timeout.Milliseconds())
+	if err := c.propose(ctx, "begin producer", []commitlog.Command{command}, markers(&now, false, now.producer.fence())); err != nil {
+		return NoProducer, err
+	}
+	return next, nil
+}
+
+// startInit makes the transactional id busy, or finds that the request is a
+// repeated one (nil) with its answer.
+func (c *Coordinator) startInit(r *InitRequest) (*transaction, Producer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.check(r.ID); err != nil {
+		return nil, NoProducer, err
+	}
+	if r.Timeout <= 0 || r.Timeout > c.opts.MaxTimeout {
+		return nil, NoProducer, ErrInvalidTimeout
+	}
+	t, ok := c.ids[r.ID]
+	switch {
+	case !ok && len(c.ids) >= c.opts.MaxIDs:
+		return nil, NoProducer, ErrTooManyIDs
+	case !ok:
+		t = &transaction{id: r.ID}
+		c.ids[r.ID] = t
+	case t.busy:
+		return nil, NoProducer, ErrConcurrent
+	case r.Expected == nil || *r.Expected == t.producer:
+	case *r.Expected == t.last && t.state != Ongoing && t.flying == 0:
+		return nil, t.producer, nil
+	default:
+		return nil, NoProducer, ErrFenced
+	}
+	t.busy = true
+	return t, NoProducer, nil
+}

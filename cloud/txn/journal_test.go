@@ -1,0 +1,233 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// journal is a Log that lands what is in line at once, or when it is let go, in
+// the order in which it came. It watches over what must hold in a log.
+type journal struct {
+	t      *testing.T
+	c      *Coordinator
+	groups *group.Coordinator
+
+	order sync.Mutex // held while something lands
+
+	mu      sync.Mutex
+	line    []func(error)
+	held    bool
+	fail    error // of everything
+	ids     int64
+	topics  map[commitlog.TopicID]bool
+	slots   [][]commitlog.Command // that have landed
+	markers []marker
+	open    map[commitlog.Place]map[int64]int16 // data of producers without a marker behind it, by epoch
+	fences  map[int64]int16                     // lowest epoch of a producer that may write
+	data    int
+}
+
+type marker struct {
+	commitlog.Place
+	Producer
+	commit bool
+}
+
+func newJournal(t *testing.T, c *Coordinator, groups *group.Coordinator) *journal {
+	return &journal{
+		t: t, c: c, groups: groups, ids: 1000,
+		topics: map[commitlog.TopicID]bool{topicA: true, topicB: true},
+		open:   make(map[commitlog.Place]map[int64]int16),
+		fences: make(map[int64]int16),
+	}
+}
+
+var (
+	topicA = commitlog.TopicID{1}
+	topicB = commitlog.TopicID{2}
+	errLog = errors.New("log has ended")
+)
+
+func (j *journal) push(land func(error)) {
+	j.mu.Lock()
+	j.line = append(j.line, land)
+	held := j.held
+	j.mu.Unlock()
+	if !held {
+		j.flush()
+	}
+}
+
+// flush lands all that is in line.
+func (j *journal) flush() {
+	j.order.Lock()
+	defer j.order.Unlock()
+	for {
+		j.mu.Lock()
+		if len(j.line) == 0 {
+			j.mu.Unlock()
+			return
+		}
+		land, fail := j.line[0], j.fail
+		j.line = j.line[1:]
+		j.mu.Unlock()
+		land(fail)
+	}
+}
+
+func (j *journal) hold(held bool) {
+	j.mu.Lock()
+	j.held = held
+	j.mu.Unlock()
+	if !held {
+		j.flush()
+	}
+}
+
+func (j *journal) breaks(err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.fail = err
+}
+
+func (j *journal) Submit(commands []commitlog.Command, end *commitlog.TransactionEnd, done func(error)) {
+	j.push(func(fail error) {
+		if fail == nil {
+			j.land(commands, end)
+		}
+		done(fail)
+	})
+}
+
+func (j *journal) land(commands []commitlog.Command, end *commitlog.TransactionEnd) {
+	j.mu.Lock()
+	j.slots = append(j.slots, commands)
+	if end != nil {
+		j.end(end)
+	}
+	j.mu.Unlock()
+	for _, c := range commands {
+		apply := j.c.Apply
+		if !slices.Contains(j.c.Kinds(), c.Kind) {
+			apply = j.groups.Apply
+		}
+		if err := apply(c.Kind, c.Body); err != nil {
+			j.t.Errorf("apply entry of kind %d: %v", c.Kind, err)
+		}
+	}
+	j.check()
+}
+
+func (j *journal) end(e *commitlog.TransactionEnd) {
+	for _, p := range e.Partitions {
+		if epoch, ok := j.open[p][e.Producer]; ok && epoch > e.Epoch {
+			j.t.Errorf("marker of epoch %d behind data of epoch %d", e.Epoch, epoch)
+		}
+		delete(j.open[p], e.Producer)
+		j.markers = append(j.markers, marker{p, Producer{e.Producer, e.Epoch}, e.Commit})
+	}
+	j.fences[e.Producer] = max(j.fences[e.Producer], e.Epoch)
+}
+
+// check proves that whatever is open in a partition, its transaction knows.
+func (j *journal) check() {
+	j.c.mu.Lock()
+	defer j.c.mu.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	known := make(map[int64]*transaction)
+	for _, t := range j.c.ids {
+		known[t.producer.ID] = t
+	}
+	for place, producers := range j.open {
+		for id, epoch := range producers {
+			t := known[id]
+			if t == nil || t.state != Ongoing || !t.has(place) || t.producer.Epoch != epoch {
+				j.t.Errorf("producer %d has open data of epoch %d in %v, and no transaction that knows", id, epoch, place)
+			}
+		}
+	}
+}
+
+func (j *journal) ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
+	answer := make(chan error, 1)
+	j.Submit(commands, end, func(err error) { answer <- err })
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (j *journal) Append(a commitlog.Append, done func(int64, error)) {
+	j.push(func(fail error) {
+		if fail != nil {
+			done(-1, fail)
+			return
+		}
+		place := commitlog.Place{Topic: a.Topic, Partition: a.Partition}
+		id, epoch := a.Batch.ProducerID(), a.Batch.ProducerEpoch()
+		j.mu.Lock()
+		if epoch < j.fences[id] {
+			j.t.Errorf("data of producer %d with epoch %d lands behind a marker of epoch %d", id, epoch, j.fences[id])
+		}
+		if j.open[place] == nil {
+			j.open[place] = make(map[int64]int16)
+		}
+		j.open[place][id] = epoch
+		j.data++
+		base := int64(j.data)
+		j.mu.Unlock()
+		j.check()
+		done(base, nil)
+	})
+}
+
+func (j *journal) NewProducerID(context.Context) (int64, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ids++
+	return j.ids, j.fail
+}
+
+func (j *journal) TopicByID(id commitlog.TopicID) (commitlog.Topic, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return commitlog.Topic{ID: id}, j.topics[id]
+}
+
+// Propose is what the groups use.
+func (j *journal) Propose(ctx context.Context, kind uint16, body []byte) error {
+	return j.ProposeAll(ctx, []commitlog.Command{{Kind: kind, Body: body}}, nil)
+}
+
+// taken returns the markers since the last call.
+func (j *journal) taken() []marker {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m := j.markers
+	j.markers = nil
+	return m
+}
+
+// batchOf is a header that says who wrote it; the journal looks at no more.
+func batchOf(p Producer) record.Batch {
+	b := record.NewBuilder(record.None)
+	b.SetProducer(p.ID, p.Epoch, 0)
+	if err := b.Append(&record.Record{Value: []byte("x")}); err != nil {
+		panic(err)
+	}
+	batch, err := b.Build()
+	if err != nil {
+		panic(err)
+	}
+	return batch
+}

@@ -1,0 +1,98 @@
+package txn
+
+import (
+	"context"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// staging is offsets on their way to the log. Somebody who asks for stable ones
+// must wait for them already: their group was asked whether they may be committed
+// and may go on to its next generation.
+type staging struct {
+	group      string
+	partitions []group.Partition
+}
+
+// CommitOffsets makes offsets of a group part of the producer's transaction: they
+// are durable when it returns nil, and are committed when the transaction is.
+// The slice holds one result per offset: those with an error are not part of it,
+// and the others are. The group decides about its members as for any commit.
+//
+// Errors: those of AddPartitions, ErrNotInTransaction, and those of
+// group.Coordinator.MayCommit.
+func (c *Coordinator) CommitOffsets(ctx context.Context, r OffsetsRequest) ([]error, error) {
+	t, s, size, err := c.startStaging(&r)
+	if err != nil {
+		return nil, err
+	}
+	errs, err := c.groups.MayCommit(r.Commit)
+	if err == nil {
+		keep := make([]group.Offset, 0, len(r.Commit.Offsets))
+		for i, o := range r.Commit.Offsets {
+			if errs[i] == nil {
+				keep = append(keep, o)
+			}
+		}
+		if len(keep) > 0 {
+			command := encodeStage(r.ID, c.now(), r.Commit.Group, keep)
+			err = c.propose(ctx, "add offsets to transaction", []commitlog.Command{command}, nil)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.staging, s)
+	t.land(size)
+	if err != nil {
+		return nil, err
+	}
+	return errs, nil
+}
+
+func (c *Coordinator) startStaging(r *OffsetsRequest) (*transaction, *staging, int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, err := c.enter(r.ID, r.Producer)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if !r.Implicit && !t.hasGroup(r.Commit.Group) {
+		return nil, nil, 0, ErrNotInTransaction
+	}
+	size := t.lacks(nil, []string{r.Commit.Group})
+	s := &staging{group: r.Commit.Group}
+	for _, o := range r.Commit.Offsets {
+		size += offsetSize(o)
+		s.partitions = append(s.partitions, o.Partition)
+	}
+	if !c.fits(t, size) {
+		return nil, nil, 0, ErrTooLarge
+	}
+	t.take(size)
+	c.staging[s] = struct{}{}
+	return t, s, size, nil
+}
+
+// Pending returns the partitions of a group in which a transaction may commit an
+// offset. Who reads the offsets after it gets, for all others, what the
+// transactions that ended before have committed.
+func (c *Coordinator) Pending(name string) map[group.Partition]struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pending := make(map[group.Partition]struct{})
+	for t := range c.open {
+		for p := range t.groups[name] {
+			pending[p] = struct{}{}
+		}
+	}
+	for s := range c.staging {
+		if s.group != name {
+			continue
+		}
+		for _, p := range s.partitions {
+			pending[p] = struct{}{}
+		}
+	}
+	return pending
+}

@@ -1,0 +1,133 @@
+package txn
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/weirmq/weir/cloud/group"
+)
+
+// A snapshot is a version byte, 1, and then, with the types of the entries:
+//
+//	ids u · ids × {id string · state byte · producer · last producer · timeout u (ms) · started varint (ms, -1: none) · updated varint (ms) ·
+//	               places u · places × place ·
+//	               groups u · groups × {size u · a commit of cloud/group (kind 100) of that many bytes, with time 0}}
+//
+// The states are 0 Empty, 1 Ongoing, 2 CompleteCommit, 3 CompleteAbort. All ids,
+// and everything ascends.
+const (
+	minID    = 1 + 1 + 1 + 2 + 2 + 1 + 1 + 1 + 1 + 1
+	minGroup = 1 + 1 + 1 + 1 + 1
+)
+
+var states = []State{Empty, Ongoing, CompleteCommit, CompleteAbort}
+
+// Snapshot returns what Apply has made of the entries.
+func (c *Coordinator) Snapshot() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return encodeSnapshot(c.ids)
+}
+
+// Restore replaces all transactional ids by those of a snapshot; an empty one has
+// none. An error (ErrCorrupt) changes nothing.
+func (c *Coordinator) Restore(body []byte) error {
+	ids, err := decodeSnapshot(body)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ids = ids
+	clear(c.open)
+	for _, t := range ids {
+		if t.state == Ongoing {
+			c.open[t] = struct{}{}
+		}
+	}
+	return nil
+}
+
+func encodeSnapshot(ids map[string]*transaction) []byte {
+	b := []byte{bodyVersion}
+	var known []string
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		if ids[id].known() {
+			known = append(known, id)
+		}
+	}
+	b = appendUvarint(b, len(known))
+	for _, id := range known {
+		d := &ids[id].durable
+		b = append(appendString(b, id), byte(slices.Index(states, d.state)))
+		b = appendProducer(appendProducer(b, d.producer), d.last)
+		b = appendUvarint(b, d.timeout)
+		b = binary.AppendVarint(binary.AppendVarint(b, d.started), d.updated)
+		b = appendUvarint(b, len(d.places))
+		for _, p := range sortedPlaces(d) {
+			b = appendPlace(b, p)
+		}
+		b = appendUvarint(b, len(d.groups))
+		for _, name := range sortedGroups(d) {
+			_, commit := group.CommitEntry(name, 0, sortedOffsets(d.groups[name]))
+			b = append(appendUvarint(b, len(commit)), commit...)
+		}
+	}
+	return b
+}
+
+func decodeSnapshot(body []byte) (map[string]*transaction, error) {
+	ids := make(map[string]*transaction)
+	if len(body) == 0 {
+		return ids, nil
+	}
+	d := decoder{p: body}
+	if v := d.byte(); v != bodyVersion {
+		return nil, fmt.Errorf("restore transactions: version %d is not known: %w", v, ErrCorrupt)
+	}
+	for range d.count(minID) {
+		t := &transaction{id: d.name()}
+		if decodeDurable(&d, &t.durable); d.bad {
+			break
+		}
+		ids[t.id] = t
+	}
+	// One state has one encoding: what is out of order, or there twice, or
+	// written at more length than it needs, is not what Snapshot wrote.
+	if !d.done() || !bytes.Equal(encodeSnapshot(ids), body) {
+		return nil, fmt.Errorf("restore transactions: %w", ErrCorrupt)
+	}
+	return ids, nil
+}
+
+func decodeDurable(d *decoder, to *durable) {
+	state := int(d.byte())
+	if state >= len(states) {
+		d.bad = true
+		return
+	}
+	to.clear()
+	to.state = states[state]
+	to.producer, to.last = d.producer(), d.producer()
+	to.timeout, to.started, to.updated = d.uint31(), d.varint(), d.varint()
+	for range d.count(minPlace) {
+		to.addPlace(d.place())
+	}
+	for range d.count(minGroup) {
+		name, staged, err := group.DecodeCommit(d.take(d.uvarint()))
+		if err != nil || name == "" {
+			d.bad = true
+			return
+		}
+		of := to.addGroup(name)
+		for _, o := range staged {
+			o.CommittedAt = 0
+			to.addOffset(of, o)
+		}
+	}
+	// Only an ongoing transaction has parts.
+	d.bad = d.bad || to.producer.ID < 0 || to.state != Ongoing && to.size > 0
+}

@@ -1,0 +1,174 @@
+package txn
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// transaction is one transactional id. Coordinator.mu guards all of it.
+type transaction struct {
+	id string
+	durable
+
+	busy     bool                     // a change that must be alone is under way
+	flying   int                      // calls and entries that add to the transaction and have not landed
+	landed   chan struct{}            // closed when flying is zero; not nil while somebody waits for that
+	adding   map[commitlog.Place]bool // implicitly added, and not applied; true: the entry is in line
+	reserved int                      // bytes of the end that what is flying will take
+}
+
+// durable is what entries of the log have made of a transactional id. Only Apply
+// changes it.
+type durable struct {
+	producer Producer
+	last     Producer // who the producer was before it asked for its last epoch: so a repeated request is known
+	timeout  int64    // ms
+	state    State    // "": the id does not exist yet
+	started  int64    // ms since 1970, of the newest transaction; -1: none
+	updated  int64    // ms since 1970
+
+	places map[commitlog.Place]struct{}
+	groups map[string]offsets // that were added, and the offsets that wait for a commit
+	size   int                // bytes that the end will take
+}
+
+type offsets map[group.Partition]group.Offset
+
+// known reports whether an entry about the id was applied.
+func (d *durable) known() bool { return d.state != "" }
+
+// begin makes sure that there is an ongoing transaction.
+func (d *durable) begin(at int64) {
+	d.updated = at
+	if d.state != Ongoing {
+		d.clear()
+		d.state, d.started = Ongoing, at
+	}
+}
+
+func (d *durable) clear() {
+	d.places, d.groups, d.size = nil, nil, 0
+}
+
+func (d *durable) addPlace(p commitlog.Place) {
+	if _, ok := d.places[p]; !ok {
+		if d.places == nil {
+			d.places = make(map[commitlog.Place]struct{})
+		}
+		d.places[p] = struct{}{}
+		d.size += placeSize
+	}
+}
+
+func (d *durable) addGroup(name string) offsets {
+	of, ok := d.groups[name]
+	if !ok {
+		if d.groups == nil {
+			d.groups = make(map[string]offsets)
+		}
+		of = make(offsets)
+		d.groups[name] = of
+		d.size += groupSize(name)
+	}
+	return of
+}
+
+func (d *durable) addOffset(of offsets, o group.Offset) {
+	if old, ok := of[o.Partition]; ok {
+		d.size -= offsetSize(old)
+	}
+	of[o.Partition] = o
+	d.size += offsetSize(o)
+}
+
+// What the end of a transaction takes of a slot at most, in bytes.
+const placeSize = 256 // a run with its marker
+
+func groupSize(name string) int        { return 64 + len(name) }
+func offsetSize(o group.Offset) int    { return 48 + len(o.Metadata) }
+func sortedGroups(d *durable) []string { return slices.Sorted(maps.Keys(d.groups)) }
+func sortedOffsets(of offsets) []group.Offset {
+	all := slices.Collect(maps.Values(of))
+	slices.SortFunc(all, func(a, b group.Offset) int {
+		return cmp.Or(slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Index, b.Index))
+	})
+	return all
+}
+
+func sortedPlaces(d *durable) []commitlog.Place {
+	return slices.SortedFunc(maps.Keys(d.places), func(a, b commitlog.Place) int {
+		return cmp.Or(slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
+	})
+}
+
+// exhausted reports whether no client can be given a higher epoch: the highest of
+// all is kept for fencing.
+func (p Producer) exhausted() bool { return p.Epoch >= math.MaxInt16-1 }
+
+// fence is the epoch that markers bear which shut out p.
+func (p Producer) fence() int16 {
+	if p.Epoch == math.MaxInt16 {
+		return p.Epoch
+	}
+	return p.Epoch + 1
+}
+
+// take counts something as flying, and reserves what it will take of the end.
+func (t *transaction) take(size int) {
+	t.flying++
+	t.reserved += size
+}
+
+// land is the end of what take counted.
+func (t *transaction) land(size int) {
+	t.flying--
+	t.reserved -= size
+	if t.flying == 0 && t.landed != nil {
+		close(t.landed)
+		t.landed = nil
+	}
+}
+
+// fits reports whether so much more can become part of the transaction.
+func (c *Coordinator) fits(t *transaction, more int) bool {
+	size := t.reserved + more
+	if t.state == Ongoing {
+		size += t.size
+	}
+	return size <= c.opts.MaxBytes
+}
+
+// quiet waits until nothing of the transaction flies, and returns the durable part,
+// which nobody changes until release: the caller has made it busy.
+func (c *Coordinator) quiet(t *transaction) durable {
+	c.mu.Lock()
+	for t.flying > 0 {
+		if t.landed == nil {
+			t.landed = make(chan struct{})
+		}
+		landed := t.landed
+		c.mu.Unlock()
+		<-landed
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	return t.durable
+}
+
+// release ends what made the transaction busy.
+func (c *Coordinator) release(t *transaction) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.busy = false
+	if !t.known() && c.ids[t.id] == t { // it was made for an entry that never landed
+		delete(c.ids, t.id)
+	}
+}
+
+// now is the time of an entry.
+func (c *Coordinator) now() int64 { return c.opts.Now().UnixMilli() }
