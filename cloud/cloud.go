@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,11 +25,14 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
@@ -45,19 +49,22 @@ const maxAlive = 4 << 10
 // Options configure a node. Bucket, Data and Node are required.
 type Options struct {
 	Bucket     storage.Bucket
-	Data       string // directory of what is this node's own: its lock, the join token
-	Node       string // name, unique in the cluster
-	Advertise  string // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
-	Sync       string // UDP listener for gateways, or Off
-	Kafka      string // TCP listener, or Off
-	HTTP       string // TCP listener, or Off
-	Secret     []byte // wraps the CA's key in the bucket
-	Partitions int32  // of topics created without a number
+	Data       string          // directory of what is this node's own: its lock, the join token
+	Node       string          // name, unique in the cluster
+	Advertise  string          // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
+	Sync       string          // UDP listener for gateways, or Off
+	Kafka      []KafkaListener // none: no Kafka door
+	HTTP       string          // TCP listener, or Off
+	Secret     []byte          // wraps the CA's key in the bucket
+	Partitions int32           // of topics created without a number
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.Options
 	Linger     time.Duration // see commitlog.Options
 	Upkeep     commitlog.Upkeep
 	ShowToken  func(token, file string)
+	Authorize  bool           // Kafka clients may do what ACLs allow them, and nothing else
+	SuperUsers []string       // principals that may do everything nevertheless
+	Tokens     bearer.Options // by which tokens clients of OAUTHBEARER log in
 	Log        *slog.Logger
 }
 
@@ -76,6 +83,8 @@ type Node struct {
 	metrics   *metrics.Set
 	role      atomic.Value // string
 	fleet     atomic.Pointer[fleet.Fleet]
+	users     atomic.Pointer[auth.Auth]
+	quotas    atomic.Pointer[quota.Quotas]
 	ready     sync.Once
 	lock      *os.File
 	doors     []door
@@ -150,35 +159,28 @@ func (n *Node) lockData() error {
 
 // listen opens the listeners; their addresses are known after it.
 func (n *Node) listen() error {
-	listeners := map[string]net.Listener{}
-	for name, addr := range map[string]string{"kafka": n.o.Kafka, "http": n.o.HTTP} {
-		if addr == Off {
-			continue
+	kafkaListeners, err := n.openKafka()
+	if err != nil {
+		return err
+	}
+	var httpListener net.Listener
+	if n.o.HTTP != Off {
+		if httpListener, err = net.Listen("tcp", n.o.HTTP); err != nil {
+			return fmt.Errorf("listen on --http: %w", err)
 		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return fmt.Errorf("listen on --%s: %w", name, err)
-		}
-		listeners[name] = l
-		n.closers = append(n.closers, ignoreClosed(l.Close))
+		n.closers = append(n.closers, ignoreClosed(httpListener.Close))
+		n.self.HTTP = n.advertised(httpListener.Addr())
 	}
 	var packets net.PacketConn
 	if n.o.Sync != Off {
-		var err error
 		if packets, err = net.ListenPacket("udp", n.o.Sync); err != nil {
 			return fmt.Errorf("listen on --sync: %w", err)
 		}
 		n.closers = append(n.closers, ignoreClosed(packets.Close))
 		n.self.Sync = n.advertised(packets.LocalAddr())
 	}
-	if l := listeners["kafka"]; l != nil {
-		n.self.Kafka = n.advertised(l.Addr())
-	}
-	if l := listeners["http"]; l != nil {
-		n.self.HTTP = n.advertised(l.Addr())
-	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
-	return n.open(listeners["kafka"], listeners["http"], packets)
+	return n.open(kafkaListeners, httpListener, packets)
 }
 
 func ignoreClosed(close func() error) func() error {
@@ -208,15 +210,11 @@ func (n *Node) advertised(addr net.Addr) string {
 }
 
 // open makes the doors. Those that are off are nil.
-func (n *Node) open(kafkaListener, httpListener net.Listener, packets net.PacketConn) error {
-	if kafkaListener != nil {
-		server, err := kafka.New(kafka.Options{Listener: kafkaListener, Broker: n.broker, Log: n.o.Log})
-		if err != nil {
+func (n *Node) open(kafkaListeners []kafka.Listener, httpListener net.Listener, packets net.PacketConn) error {
+	if len(kafkaListeners) > 0 {
+		if err := n.openDoor(kafkaListeners); err != nil {
 			return err
 		}
-		n.kafka = server
-		n.doors = append(n.doors, door{"kafka", server.Serve})
-		n.closers = append(n.closers, server.Close)
 	}
 	if packets != nil {
 		if err := n.openReceiver(packets); err != nil {
@@ -225,7 +223,7 @@ func (n *Node) open(kafkaListener, httpListener net.Listener, packets net.Packet
 	}
 	if httpListener != nil {
 		n.http = &http.Server{
-			Handler: console.New(console.Options{Broker: n.broker, Fleet: n.fleet.Load, Sessions: n.sessions,
+			Handler: console.New(console.Options{Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load, Sessions: n.sessions,
 				Drop: n.drop, Role: n.Role, Metrics: n.metrics}),
 			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 			ErrorLog: slog.NewLogLogger(n.o.Log.Handler(), slog.LevelWarn),
@@ -237,6 +235,28 @@ func (n *Node) open(kafkaListener, httpListener net.Listener, packets net.Packet
 			return nil
 		}})
 		n.closers = append(n.closers, n.http.Close)
+	}
+	return nil
+}
+
+// openDoor makes the Kafka door.
+func (n *Node) openDoor(listeners []kafka.Listener) error {
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Log: n.o.Log}
+	if n.o.Tokens.Keys != "" {
+		var err error
+		if o.Tokens, err = bearer.New(n.o.Tokens); err != nil {
+			return err
+		}
+	}
+	server, err := kafka.New(o)
+	if err != nil {
+		return err
+	}
+	n.kafka = server
+	n.doors = append(n.doors, door{"kafka", server.Serve})
+	n.closers = append(n.closers, server.Close)
+	if !n.o.Authorize && slices.ContainsFunc(n.o.Kafka, KafkaListener.Authenticated) {
+		n.o.Log.Warn("whoever logs in may do everything: --kafka-authorize makes ACLs count")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ func startNode(t *testing.T, b storage.Bucket, name string) running {
 	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
-	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: "127.0.0.1:0", HTTP: "127.0.0.1:0",
+	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: "127.0.0.1:0",
 		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {
 		cancel()
@@ -113,7 +114,7 @@ func TestTwoNodes(t *testing.T) {
 	}
 	second := startNode(t, bucket, "second")
 	second.says(t, "ready")
-	if owner, _ := second.broker.Owner(); second.Role() != console.RoleStandby || owner != first.self || first.Role() != console.RoleOwner {
+	if owner, _ := second.broker.Owner(); second.Role() != console.RoleStandby || !reflect.DeepEqual(owner, first.self) || first.Role() != console.RoleOwner {
 		t.Errorf("second is %s of %+v, first is %s", second.Role(), owner, first.Role())
 	}
 	if second.clusterID != first.broker.ClusterID() || second.clusterID == "" {
@@ -173,7 +174,7 @@ func TestAdmit(t *testing.T) {
 
 // TestDataInUse: two processes never share a data directory.
 func TestDataInUse(t *testing.T) {
-	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, Kafka: Off, HTTP: Off, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: Off, Log: slog.New(slog.DiscardHandler)}
 	first, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -10,11 +10,14 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
@@ -55,9 +58,11 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	}
 	members := fleet.New(fleet.Options{CA: n.ca})
 	groups := group.New(group.Options{Log: n.o.Log})
+	txns := txn.New(txn.Options{Log: n.o.Log})
+	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers}), quota.New(quota.Options{})
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
-		Machines: []commitlog.Machine{groups, members},
+		Machines: []commitlog.Machine{groups, txns, members, users, quotas},
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -68,9 +73,14 @@ func (n *Node) lead(ctx context.Context) (err error) {
 		return fmt.Errorf("recover the log: %w", err)
 	}
 	groups.Start(log)
+	txns.Start(log, groups)
 	members.Start(log)
+	users.Start(log)
+	quotas.Start(log)
 	n.fleet.Store(members)
-	n.broker.Lead(log, groups)
+	n.users.Store(users) // before the broker leads: nothing is served without them
+	n.quotas.Store(quotas)
+	n.broker.Lead(log, groups, txns)
 	n.role.Store(console.RoleOwner)
 	n.metrics.GetOrCreateGauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
 	n.measure(log)
@@ -83,10 +93,13 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	lost := n.serve(ctx, log)
 	n.broker.Follow(broker.Node{}, log.ClusterID())
 	n.fleet.Store(nil)
+	n.users.Store(nil)
+	n.quotas.Store(nil)
 	if n.receiver != nil {
 		n.receiver.Handover("")
 	}
-	closed := errors.Join(groups.Close(), log.Close())
+	// The transactions last: their time-outs may wait for the log.
+	closed := errors.Join(groups.Close(), log.Close(), txns.Close())
 	if lost != nil {
 		return lost // closing says the same once more
 	}

@@ -29,7 +29,7 @@ func newTestUplink(t *testing.T, autoCreate bool) *uplink {
 	}
 	groups.Start(log)
 	b := broker.New(broker.Options{Self: broker.Node{Name: "a", Sync: "a:7400"}, Partitions: 2, AutoCreate: autoCreate})
-	b.Lead(log, groups)
+	b.Lead(log, groups, nil)
 	t.Cleanup(func() {
 		if err := errors.Join(groups.Close(), log.Close()); err != nil {
 			t.Error(err)

@@ -99,8 +99,14 @@ func fromEnvironment(fs *pflag.FlagSet, environ []string) error {
 		if !ok || f.Changed || first != nil || meta(f.Name) && f.Name != "config" {
 			return
 		}
-		if err := fs.Set(f.Name, value); err != nil {
-			first = fmt.Errorf("variable %s: %w", name, err)
+		values := []string{value}
+		if repeated(f) {
+			values = strings.Split(value, ";")
+		}
+		for _, v := range values {
+			if err := fs.Set(f.Name, v); err != nil && first == nil {
+				first = fmt.Errorf("variable %s: %w", name, err)
+			}
 		}
 	})
 	return first
@@ -123,15 +129,55 @@ func fromYAML(fs *pflag.FlagSet, body []byte) error {
 		if f.Changed {
 			continue
 		}
-		value, err := scalar(&node)
+		values, err := settingsOf(&node, repeated(f))
 		if err != nil {
 			return fmt.Errorf("line %d: key %q: %w", node.Line, key, err)
 		}
-		if err := fs.Set(key, value); err != nil {
-			return fmt.Errorf("line %d: key %q: %w", node.Line, key, err)
+		for _, value := range values {
+			if err := fs.Set(key, value); err != nil {
+				return fmt.Errorf("line %d: key %q: %w", node.Line, key, err)
+			}
 		}
 	}
 	return nil
+}
+
+// repeated reports whether a flag takes one value each time that it is given. A
+// variable has them all, with semicolons between them; in YAML they are a list.
+func repeated(f *pflag.Flag) bool { return f.Value.Type() == "stringArray" }
+
+// settingsOf lists what a YAML value sets a flag to, one after the other. For a
+// repeated one the elements of a list may be mappings, which become the form
+// key=value,key=value.
+func settingsOf(n *yaml.Node, repeated bool) ([]string, error) {
+	if !repeated || n.Kind == yaml.ScalarNode {
+		value, err := scalar(n)
+		return []string{value}, err
+	}
+	elements := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		elements = n.Content
+	}
+	var all []string
+	for _, e := range elements {
+		if e.Kind == yaml.ScalarNode {
+			all = append(all, e.Value)
+			continue
+		}
+		if e.Kind != yaml.MappingNode {
+			return nil, errors.New("list elements must be plain values or mappings")
+		}
+		var pairs []string
+		for i := 0; i+1 < len(e.Content); i += 2 {
+			value, err := scalar(e.Content[i+1])
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", e.Content[i].Value, err)
+			}
+			pairs = append(pairs, e.Content[i].Value+"="+value)
+		}
+		all = append(all, strings.Join(pairs, ","))
+	}
+	return all, nil
 }
 
 // scalar turns a YAML value into what a flag parses: a list becomes the

@@ -2,6 +2,7 @@ package configs
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,5 +108,39 @@ func TestCheckListener(t *testing.T) {
 		if err := CheckListener("mqtt", c.addr, c.authentic, c.anonymus); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, err)
 		}
+	}
+}
+
+// TestRepeated: a flag that may be given more than once is a list in the file,
+// whose elements may be mappings.
+func TestRepeated(t *testing.T) {
+	for yaml, want := range map[string]string{
+		"at: a":                            "a",
+		"at: [a, 'b,c']":                   "a b,c",
+		"at: {x: 1, y: [2, 3]}":            "x=1,y=2,3",
+		"at:\n  - a\n  - x: 1\n    y: 2\n": "a x=1,y=2",
+		"at: [[a]]":                        "mappings",
+		"at: [{x: {y: 1}}]":                "plain",
+	} {
+		path := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(path, []byte(yaml), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
+		at := fs.StringArray("at", []string{"default"}, "")
+		got := ""
+		if err := Load(Program{Name: "x"}, fs, []string{"--config", path}, nil, io.Discard); err != nil {
+			got = err.Error()
+		} else {
+			got = strings.Join(*at, " ")
+		}
+		if got != want && (strings.ContainsAny(want, " =") || !strings.Contains(got, want)) {
+			t.Errorf("%s: %s", yaml, got)
+		}
+	}
+	fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
+	at := fs.StringArray("at", []string{"default"}, "")
+	if err := Load(Program{Name: "x"}, fs, nil, []string{"WEIR_AT=a;b,c"}, io.Discard); err != nil || strings.Join(*at, " ") != "a b,c" {
+		t.Errorf("%v, %q", err, *at)
 	}
 }

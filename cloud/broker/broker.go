@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
@@ -42,6 +43,9 @@ var (
 	ErrUnavailable = errors.New("bucket does not answer")
 	// ErrInvalidConfig: an unknown topic setting, or a value it cannot have.
 	ErrInvalidConfig = errors.New("invalid topic setting")
+	// ErrInvalidTimestamp: a record's timestamp is further from now than its
+	// topic allows.
+	ErrInvalidTimestamp = errors.New("timestamp out of range")
 
 	// ErrFenced and ErrClosed: the log has ended under a call that went past
 	// the broker; whether the call had an effect is not known. The broker's own
@@ -60,6 +64,7 @@ var (
 	ErrDuplicateSequence  = commitlog.ErrDuplicateSequence
 	ErrProducerFenced     = commitlog.ErrProducerFenced
 	ErrUnknownProducer    = commitlog.ErrUnknownProducer
+	ErrTransactionOpen    = commitlog.ErrTransactionOpen
 	ErrUnsupported        = commitlog.ErrUnsupported
 )
 
@@ -92,6 +97,8 @@ type Broker struct {
 	o     Options
 	state atomic.Pointer[state]
 	acks  *metrics.Summary // seconds from Append to its durable answer
+
+	altering chan struct{} // holds a token while a topic's settings are changed
 }
 
 // state is replaced as a whole whenever the role of this node changes.
@@ -99,6 +106,7 @@ type state struct {
 	owner     Node // zero: nobody known
 	log       *commitlog.Log
 	groups    *group.Coordinator
+	txns      *txn.Coordinator
 	clusterID string
 	doubt     bool
 }
@@ -108,14 +116,15 @@ func New(o Options) *Broker {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
-	b := &Broker{o: o, acks: o.Metrics.NewSummary("weir_shard_ack_seconds")}
+	b := &Broker{o: o, acks: o.Metrics.NewSummary("weir_shard_ack_seconds"), altering: make(chan struct{}, 1)}
 	b.state.Store(&state{})
 	return b
 }
 
-// Lead makes this node the owner: calls go to log and groups from now on.
-func (b *Broker) Lead(log *commitlog.Log, groups *group.Coordinator) {
-	b.state.Store(&state{owner: b.o.Self, log: log, groups: groups, clusterID: log.ClusterID()})
+// Lead makes this node the owner: calls go to the log and its coordinators from
+// now on.
+func (b *Broker) Lead(log *commitlog.Log, groups *group.Coordinator, txns *txn.Coordinator) {
+	b.state.Store(&state{owner: b.o.Self, log: log, groups: groups, txns: txns, clusterID: log.ClusterID()})
 }
 
 // Follow makes this node a standby of owner.

@@ -2,11 +2,9 @@ package broker
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"strings"
 	"time"
 
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -21,45 +19,40 @@ import (
 // A batch from a gateway carries its Source; one that does not continue its
 // stream is answered with *Refused.
 func (b *Broker) Append(a Append, done func(base int64, err error)) {
+	b.append(a, nil, done)
+}
+
+// append does what all appends need, and hands the batch to the log, or to by if
+// that is not nil, with its topic (zero if there is none).
+func (b *Broker) append(a Append, by func(Topic, Append, func(int64, error)), done func(base int64, err error)) {
 	log, err := b.owned()
 	if err != nil {
 		done(-1, err)
 		return
 	}
 	topic, ok := log.TopicByID(a.Topic)
-	if ok && len(a.Batch) > maxMessageBytes(topic) {
-		done(-1, ErrTooLarge)
-		return
-	}
-	if ok && a.Source == nil && strings.Contains(topic.Configs["cleanup.policy"], "compact") && keyless(a.Batch) {
-		done(-1, fmt.Errorf("%w: a record without a key in a compacted topic", ErrCorrupt))
-		return
-	}
-	a.AppendTime = topic.Configs["message.timestamp.type"] == "LogAppendTime"
 	began := time.Now()
-	log.Append(a, func(base int64, err error) {
+	if ok {
+		if err := admit(topic, &a, began); err != nil {
+			done(-1, err)
+			return
+		}
+	}
+	landed := func(base int64, err error) {
 		if err == nil {
 			b.acks.UpdateDuration(began)
 		}
 		done(base, translate(err))
-	})
+	}
+	switch {
+	case by != nil:
+		by(topic, a, landed)
+	case len(a.Batch) >= record.HeaderSize && a.Batch.Transactional():
+		done(-1, txn.ErrNotInTransaction)
+	default:
+		log.Append(a, landed)
+	}
 }
-
-// keyless reports whether a record of the batch has no key, which compaction
-// could never let go. What a batch is worth otherwise is for the log to judge.
-func keyless(b record.Batch) bool {
-	found := errors.New("keyless")
-	err := b.Each(maxInflated, func(r *record.Record) error {
-		if r.Key == nil {
-			return found
-		}
-		return nil
-	})
-	return errors.Is(err, found)
-}
-
-// maxInflated bounds what keyless unpacks, in bytes: the log takes no more.
-const maxInflated = 64 << 20
 
 // Fetch returns stored batches of a partition, beginning with the one that
 // holds offset: about maxBytes of them, and at least one if there is any.

@@ -3,9 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
-	"math"
-	"slices"
-	"strconv"
+	"maps"
 
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -18,6 +16,9 @@ const DefaultMaxMessageBytes = 1<<20 + 12
 // maxMaxMessageBytes is the largest max.message.bytes: a batch must fit into a
 // slot of the log.
 const maxMaxMessageBytes = 4_000_000
+
+// MaxPartitions is the largest number of partitions of a topic.
+const MaxPartitions = commitlog.MaxPartitions
 
 // GapTopic is where gateways report what they had accepted and cannot deliver.
 // It cannot be deleted: reports under way would be lost with it.
@@ -78,6 +79,10 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	return t, translate(err)
 }
 
+// DefaultPartitions is how many partitions a topic gets that is created without
+// saying how many.
+func (b *Broker) DefaultPartitions() int32 { return b.o.Partitions }
+
 // DeleteTopic deletes a topic, all its records, and the offsets that groups
 // have in it; durable on return.
 func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
@@ -109,6 +114,52 @@ func (b *Broker) GrowTopic(ctx context.Context, id TopicID, partitions int32) er
 	return translate(log.GrowTopic(ctx, id, partitions))
 }
 
+// AlterTopic changes the settings of a topic; durable on return. change gets
+// a copy of them, to change in place; calls come one after the other, so that none
+// undoes what another has done. It may be called and nothing stored all the same.
+//
+// Errors: ErrUnknownTopic, ErrInvalidConfig, ErrInvalidTopic if all settings
+// together are too large, and what change returns.
+func (b *Broker) AlterTopic(ctx context.Context, id TopicID, change func(configs map[string]string) error) error {
+	log, err := b.owned()
+	if err != nil {
+		return err
+	}
+	select {
+	case b.altering <- struct{}{}:
+		defer func() { <-b.altering }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	t, err := known(id)(log.TopicByID(id))
+	if err != nil {
+		return err
+	}
+	configs := maps.Clone(t.Configs)
+	if configs == nil {
+		configs = make(map[string]string)
+	}
+	if err := change(configs); err != nil {
+		return err
+	}
+	if err := CheckConfigs(configs); err != nil {
+		return err
+	}
+	if maps.Equal(configs, t.Configs) {
+		return nil
+	}
+	return translate(log.AlterTopic(ctx, id, configs))
+}
+
+// Size returns the bytes at rest that the records of a partition take.
+func (b *Broker) Size(id TopicID, partition int32) (int64, error) {
+	log, err := b.owned()
+	if err != nil {
+		return 0, err
+	}
+	return log.Size(id, partition)
+}
+
 // DeleteRecords moves the first offset of a partition up to offset, -1 for its
 // end, and returns where it is afterwards. Durable on return; the space is given
 // back later. ErrOffsetOutOfRange for an offset beyond the end.
@@ -119,58 +170,4 @@ func (b *Broker) DeleteRecords(ctx context.Context, id TopicID, partition int32,
 	}
 	start, err = log.DeleteRecords(ctx, id, partition, offset)
 	return start, translate(err)
-}
-
-// settings are the topic settings that can be stored, with the check of their
-// value. Without retention.bytes and retention.ms everything is kept.
-var settings = map[string]func(string) bool{
-	"cleanup.policy":         oneOf("delete", "compact", "compact,delete", "delete,compact"),
-	"compression.type":       oneOf("producer"),
-	"delete.retention.ms":    atLeast(0),
-	"max.message.bytes":      between(0, maxMaxMessageBytes),
-	"message.timestamp.type": oneOf("CreateTime", "LogAppendTime"),
-	"min.insync.replicas":    oneOf("1"),
-	"min.cleanable.dirty.ratio": func(v string) bool {
-		ratio, err := strconv.ParseFloat(v, 64)
-		return err == nil && ratio >= 0 && ratio <= 1
-	},
-	"retention.bytes": atLeast(-1),
-	"retention.ms":    atLeast(-1),
-	"segment.bytes":   atLeast(14),
-	"segment.ms":      atLeast(1),
-}
-
-func oneOf(values ...string) func(string) bool {
-	return func(v string) bool { return slices.Contains(values, v) }
-}
-
-func atLeast(least int64) func(string) bool { return between(least, math.MaxInt64) }
-
-func between(least, most int64) func(string) bool {
-	return func(v string) bool {
-		n, err := strconv.ParseInt(v, 10, 64)
-		return err == nil && n >= least && n <= most
-	}
-}
-
-// CheckConfigs checks topic settings as CreateTopic does.
-func CheckConfigs(configs map[string]string) error {
-	for name, value := range configs {
-		check, ok := settings[name]
-		if !ok {
-			return fmt.Errorf("%w: there is none called %q", ErrInvalidConfig, name)
-		}
-		if !check(value) {
-			return fmt.Errorf("%w: %s cannot be %q", ErrInvalidConfig, name, value)
-		}
-	}
-	return nil
-}
-
-// maxMessageBytes is the limit of one topic.
-func maxMessageBytes(t commitlog.Topic) int {
-	if v, err := strconv.Atoi(t.Configs["max.message.bytes"]); err == nil {
-		return v
-	}
-	return DefaultMaxMessageBytes
 }

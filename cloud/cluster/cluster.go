@@ -44,6 +44,17 @@ type Node struct {
 	Sync  string `json:"sync,omitempty"`  // host:port that gateways dial
 	HTTP  string `json:"http,omitempty"`  // host:port where it says whether it is alive
 	Host  string `json:"host,omitempty"`  // name of the machine, on which alone a loopback address means this node
+
+	Listeners map[string]string `json:"kafka_listeners,omitempty"` // host:port of each Kafka listener, by its name; Kafka is the first one's
+}
+
+// KafkaAddress is where clients dial the listener of that name: "" if there is
+// none. A node that names no listeners has one, which answers to any name.
+func (n Node) KafkaAddress(listener string) string {
+	if n.Listeners == nil {
+		return n.Kafka
+	}
+	return n.Listeners[listener]
 }
 
 // NodeID derives the number by which Kafka clients know a node.

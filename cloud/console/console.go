@@ -13,9 +13,11 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -27,7 +29,9 @@ const (
 // Options configure the console. All but Metrics are required.
 type Options struct {
 	Broker   *broker.Broker
-	Fleet    func() *fleet.Fleet  // nil while this node owns nothing
+	Fleet    func() *fleet.Fleet // this and the next two: nil while this node owns nothing
+	Users    func() *auth.Auth
+	Quotas   func() *quota.Quotas
 	Sessions func() []Session     // gateways that are connected to this node
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
@@ -70,6 +74,14 @@ func New(o Options) http.Handler {
 		"GET /v1/groups/{id}":               c.group,
 		"DELETE /v1/groups/{id}":            c.deleteGroup,
 		"POST /v1/join-tokens":              c.newToken,
+		"GET /v1/users":                     c.users,
+		"POST /v1/users":                    c.setUser,
+		"DELETE /v1/users/{name}":           c.deleteUser,
+		"GET /v1/acls":                      c.acls,
+		"POST /v1/acls":                     c.addACLs,
+		"DELETE /v1/acls":                   c.deleteACLs,
+		"GET /v1/quotas":                    c.quotas,
+		"POST /v1/quotas":                   c.setQuota,
 	} {
 		mux.HandleFunc(pattern, c.answer(handle))
 	}
@@ -140,13 +152,15 @@ func status(err error) int {
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
 		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, group.ErrUnknownGroup):
+	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, group.ErrUnknownGroup):
 		return http.StatusNotFound
 	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty):
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, errInput), errors.Is(err, join.ErrGatewayID), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany):
+		return http.StatusConflict
+	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest
 	default:
 		return http.StatusInternalServerError

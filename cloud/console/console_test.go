@@ -56,7 +56,7 @@ func newNode(t *testing.T) *node {
 	set := metrics.NewSet()
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", HTTP: "a:8080", Kafka: "a:9092"}, Partitions: 2, Metrics: set})
-	n.broker.Lead(log, n.groups)
+	n.broker.Lead(log, n.groups, nil)
 	n.Handler = New(Options{Broker: n.broker, Metrics: set,
 		Fleet: func() *fleet.Fleet {
 			if !n.broker.IsOwner() {

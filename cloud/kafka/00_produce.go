@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -20,7 +22,9 @@ import (
 //     answer, and the connection is closed on an error, as in Kafka.
 //   - Each partition succeeds or fails by itself.
 //   - A batch must be one batch of version 2 with a right CRC. The log proves the
-//     records. Transactional and control batches are refused.
+//     records. Control batches are refused.
+//   - A transactional batch must belong to the ongoing transaction of the
+//     producer that is named in it, under the transactional id of the request.
 //   - timeout_ms is not looked at: an answer in time could only be "unknown", and
 //     that is what the client's own time-out says.
 //
@@ -30,14 +34,17 @@ import (
 //   - v8: error messages; record errors (none are given)
 //   - v9: flexible
 //   - v10: new leader in the response (KIP-951; not given, clients ask for metadata)
-//   - v12: transactions v2
+//   - v11: TRANSACTION_ABORTABLE; v12: a batch adds its partition to the
+//     transaction (transactions v2, KIP-890), CONCURRENT_TRANSACTIONS
 //   - v13: topic ids
 
 const (
-	firstProduce    = 3
-	zstdProduce     = 7
-	flexibleProduce = 9
-	idProduce       = 13
+	firstProduce     = 3
+	zstdProduce      = 7
+	flexibleProduce  = 9
+	abortableProduce = 11
+	implicitProduce  = 12
+	idProduce        = 13
 
 	minProducedTopic = 2       // bytes: name, partitions
 	minProducedPart  = 5       // bytes: index, records
@@ -51,6 +58,7 @@ var errTooMany = errors.New("too many topics or partitions")
 // produceRequest is decoded by hand: it is the one request that is large, and
 // kmsg would let a hostile one allocate a hundred times its size.
 type produceRequest struct {
+	id     string // transactional id, "" for none
 	acks   int16
 	topics []producedTopic
 }
@@ -72,7 +80,7 @@ type producedPart struct {
 func readProduce(p []byte, version int16) (produceRequest, error) {
 	var q produceRequest
 	r := reader{p: p, flexible: version >= flexibleProduce}
-	r.nullableString() // transactional id: what counts is the batch
+	q.id = string(r.nullableString())
 	q.acks = r.int16()
 	r.int32() // timeout
 	topics := r.array(minProducedTopic)
@@ -117,7 +125,8 @@ func (c *conn) produce(r *request) (*reply, error) {
 		return nil, fmt.Errorf("decode Produce v%d: %w", r.version, err)
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
-	n.finish = func() (response, error) { return c.s.produced(&q, r.version) }
+	wait := r.throttle(quota.Produce, r.size)
+	n.finish = func() (response, error) { return c.s.produced(&q, r.version, wait) }
 
 	var flying atomic.Int64
 	flying.Store(1) // this loop itself, so that ready is closed once, at the end
@@ -129,21 +138,29 @@ func (c *conn) produce(r *request) (*reply, error) {
 	}
 	for i := range q.topics {
 		t := &q.topics[i]
-		topic, err := c.s.find(t.name, t.id, r.version >= idProduce)
+		topic, err := r.topic(kmsg.ACLOperationWrite, t.name, t.id, r.version >= idProduce)
 		for j := range t.parts {
 			p := &t.parts[j]
 			if p.err = err; p.err == nil {
 				p.err = p.check(q.acks, r.version)
+			}
+			if p.err == nil && p.transactional() {
+				p.err = r.mayProduce(q.id)
 			}
 			if p.err != nil {
 				continue
 			}
 			flying.Add(1)
 			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records}
-			c.s.broker.Append(a, func(base int64, err error) {
+			done := func(base int64, err error) {
 				p.done(base, err)
 				landed()
-			})
+			}
+			if !p.transactional() {
+				c.s.broker.Append(a, done)
+				continue
+			}
+			c.s.broker.AppendTransactional(a, broker.Transaction{ID: q.id, Implicit: r.version >= implicitProduce}, done)
 		}
 	}
 	landed()
@@ -164,12 +181,32 @@ func (p *producedPart) check(acks, version int16) error {
 		return err
 	case len(rest) > 0 || b.Control():
 		return errInvalidRecord
-	case b.Transactional():
-		return errTransactional
 	case b.Codec() == record.Zstd && version < zstdProduce:
 		return errCodec
 	}
 	return b.Verify()
+}
+
+// transactional asks a batch that was checked.
+func (p *producedPart) transactional() bool { return record.Batch(p.records).Transactional() }
+
+// mayProduce returns nil, or the error for who may not write with the
+// transactional id.
+func (r *request) mayProduce(id string) error {
+	if id == "" {
+		return errNoTransaction
+	}
+	return r.mayTransaction(kmsg.ACLOperationWrite, id)
+}
+
+// produceCode is what clients of Produce understand: PRODUCER_FENCED is another
+// matter to them, and before v12 nothing tells them to wait for a transaction.
+func produceCode(err error, version int16) int16 {
+	c := olderCode(code(err, leader), false, version >= abortableProduce)
+	if c == kerr.ConcurrentTransactions.Code && version < implicitProduce {
+		return kerr.NotEnoughReplicas.Code
+	}
+	return c
 }
 
 // done takes what became of the batch. Its bytes are not needed any more.
@@ -178,9 +215,9 @@ func (p *producedPart) done(base int64, err error) {
 }
 
 // produced makes the response to a request whose batches have all landed.
-func (s *Server) produced(q *produceRequest, version int16) (response, error) {
+func (s *Server) produced(q *produceRequest, version int16, throttle int32) (response, error) {
 	resp := kmsg.NewPtrProduceResponse()
-	resp.Version = version
+	resp.Version, resp.ThrottleMillis = version, throttle
 	for i := range q.topics {
 		t := &q.topics[i]
 		rt := kmsg.NewProduceResponseTopic()
@@ -193,7 +230,7 @@ func (s *Server) produced(q *produceRequest, version int16) (response, error) {
 			}
 			rp := kmsg.NewProduceResponseTopicPartition()
 			rp.Partition, rp.BaseOffset, rp.LogAppendTime, rp.LogStartOffset = p.index, p.base, none, none
-			if rp.ErrorCode = code(p.err, leader); p.err != nil {
+			if rp.ErrorCode = produceCode(p.err, version); p.err != nil {
 				rp.BaseOffset, rp.ErrorMessage = none, message(p.err)
 			} else if unknown == nil {
 				s.appended(topic, &rp)

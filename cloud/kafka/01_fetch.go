@@ -25,7 +25,9 @@ import (
 //     (KIP-74). The server's own limit holds likewise.
 //   - Fetch sessions (KIP-227) are not kept: the answer has session id 0, and
 //     clients go on sending full requests.
-//   - Nothing transactional is stored: both isolation levels read the same.
+//   - Who reads committed records gets them up to the last stable offset, with a
+//     list of aborted transactions whose records are among them. Both isolation
+//     levels are told that offset.
 //   - Followers do not fetch: replica ids and racks are ignored.
 //
 // Versions:
@@ -53,8 +55,9 @@ const (
 // fetchResponse is written without kmsg, so that batches are not copied.
 type fetchResponse struct {
 	version   int16
+	throttle  int32 // ms
 	err       error
-	committed bool // read_committed: lists of aborted transactions are empty instead of null
+	committed bool // read_committed: without aborted transactions their list is empty instead of null
 	topics    []fetchedTopic
 }
 
@@ -68,10 +71,12 @@ type fetchedPart struct {
 	index      int32
 	err        error
 	start, end int64
+	stable     int64 // last stable offset
+	aborted    []broker.Aborted
 	batches    [][]byte
 }
 
-func (s *Server) fetch(ctx context.Context, _ *request, q *kmsg.FetchRequest) (*fetchResponse, error) {
+func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*fetchResponse, error) {
 	switch {
 	case q.Version >= sessionFetch && q.SessionID != 0:
 		return &fetchResponse{version: q.Version, err: errSession}, nil
@@ -82,7 +87,7 @@ func (s *Server) fetch(ctx context.Context, _ *request, q *kmsg.FetchRequest) (*
 	timer := time.NewTimer(milliseconds(q.MaxWaitMillis))
 	defer timer.Stop()
 	for over := q.MaxWaitMillis <= 0; ; {
-		f := fetching{s: s, ctx: ctx, q: q, left: limit, watch: !over}
+		f := fetching{s: s, ctx: ctx, r: r, q: q, left: limit, watch: !over}
 		resp := f.all()
 		if over || f.failed || f.size >= min(int(q.MinBytes), limit) || len(f.watches) == 0 {
 			return resp, nil
@@ -97,6 +102,7 @@ func (s *Server) fetch(ctx context.Context, _ *request, q *kmsg.FetchRequest) (*
 type fetching struct {
 	s       *Server
 	ctx     context.Context
+	r       *request
 	q       *kmsg.FetchRequest
 	left    int  // bytes that may still be added
 	size    int  // bytes found
@@ -113,11 +119,11 @@ func (f *fetching) all() *fetchResponse {
 	}
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
-		topic, unknown := f.s.find(t.Topic, t.TopicID, f.q.Version >= idFetch)
+		topic, unknown := f.r.topic(kmsg.ACLOperationRead, t.Topic, t.TopicID, f.q.Version >= idFetch)
 		resp.topics[i] = fetchedTopic{name: t.Topic, id: t.TopicID, parts: make([]fetchedPart, len(t.Partitions))}
 		for j := range t.Partitions {
 			want, got := &t.Partitions[j], &resp.topics[i].parts[j]
-			got.index, got.start, got.end = want.Partition, none, none
+			got.index, got.start, got.end, got.stable = want.Partition, none, none, none
 			if got.err = unknown; got.err == nil {
 				got.err = f.one(topic, want, got)
 			}
@@ -140,17 +146,24 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	limit := min(int(want.PartitionMaxBytes), f.left)
 	if f.size > 0 && limit <= 0 { // full; but the client still learns how far the partition goes
 		var err error
-		got.start, got.end, err = f.s.broker.Bounds(topic.ID, want.Partition)
+		got.stable, err = f.s.broker.Stable(topic.ID, want.Partition)
+		if err == nil { // behind it, so that the end is not before it
+			got.start, got.end, err = f.s.broker.Bounds(topic.ID, want.Partition)
+		}
 		return err
 	}
-	found, err := f.s.broker.Fetch(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
+	read := f.s.broker.Fetch
+	if f.q.IsolationLevel == readCommitted {
+		read = f.s.broker.FetchCommitted
+	}
+	found, err := read(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
 	if err != nil {
 		if errors.Is(err, broker.ErrOffsetOutOfRange) {
-			got.start, got.end = found.Start, found.End // told with this error too
+			got.start, got.end, got.stable = found.Start, found.End, found.Stable // told with this error too
 		}
 		return atRest(err)
 	}
-	got.start, got.end = found.Start, found.End
+	got.start, got.end, got.stable, got.aborted = found.Start, found.End, found.Stable, found.Aborted
 	for _, b := range found.Batches {
 		if record.Batch(b).Codec() == record.Zstd && f.q.Version < zstdFetch {
 			return errCodec
@@ -221,7 +234,7 @@ func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
 		batches [][]byte
 	}
 	var cuts []cut
-	w.int32(0) // throttle
+	w.int32(f.throttle)
 	if f.version >= sessionFetch {
 		w.int16(code(f.err, leader))
 		w.int32(0) // session id
@@ -259,6 +272,19 @@ func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
 	return chunks, size
 }
 
+// size is that of all batches, in bytes.
+func (f *fetchResponse) size() int {
+	size := 0
+	for i := range f.topics {
+		for j := range f.topics[i].parts {
+			for _, b := range f.topics[i].parts[j].batches {
+				size += len(b)
+			}
+		}
+	}
+	return size
+}
+
 // part writes what stands before the batches of a partition.
 func (f *fetchResponse) part(w *writer, p *fetchedPart) {
 	size := 0
@@ -268,14 +294,19 @@ func (f *fetchResponse) part(w *writer, p *fetchedPart) {
 	w.int32(p.index)
 	w.int16(code(p.err, leader))
 	w.int64(p.end) // high watermark
-	w.int64(p.end) // last stable offset
+	w.int64(p.stable)
 	if f.version >= 5 {
 		w.int64(p.start)
 	}
 	if f.committed {
-		w.length(0) // aborted transactions
+		w.length(len(p.aborted))
 	} else {
 		w.length(-1)
+	}
+	for _, a := range p.aborted {
+		w.int64(a.Producer)
+		w.int64(a.First)
+		w.tags()
 	}
 	if f.version >= rackFetch {
 		w.int32(-1) // preferred read replica

@@ -10,8 +10,8 @@ import (
 //
 // Behaviour:
 //   - A timestamp (ms) gives the first record that is not older, or offset -1.
-//   - -2 is the start of the partition, -1 its end: with nothing transactional, it
-//     is the same for either isolation level.
+//   - -2 is the start of the partition, -1 its end: for who reads committed records
+//     the last stable offset, and nothing beyond it is found by time either.
 //   - -3 is the record with the largest timestamp (KIP-734).
 //   - -4, the earliest local record, is the start; -5, the last one in tiered
 //     storage, is -1: there are no tiers to see from outside.
@@ -21,7 +21,7 @@ import (
 //   - v4: leader epochs
 //   - v6: flexible
 //   - v7: -3; v8: -4; v9: -5; v10: time-out, for the read that it may take
-func (s *Server) listOffsets(ctx context.Context, _ *request, q *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
+func (s *Server) listOffsets(ctx context.Context, r *request, q *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrListOffsetsResponse()
@@ -29,7 +29,7 @@ func (s *Server) listOffsets(ctx context.Context, _ *request, q *kmsg.ListOffset
 	for _, t := range q.Topics {
 		rt := kmsg.NewListOffsetsResponseTopic()
 		rt.Topic = t.Topic
-		topic, unknown := s.broker.Topic(t.Topic)
+		topic, unknown := r.topic(kmsg.ACLOperationDescribe, t.Topic, [16]byte{}, false)
 		for _, p := range t.Partitions {
 			rp := kmsg.NewListOffsetsResponseTopicPartition()
 			rp.Partition = p.Partition
@@ -38,7 +38,7 @@ func (s *Server) listOffsets(ctx context.Context, _ *request, q *kmsg.ListOffset
 				err = s.checkEpoch(p.CurrentLeaderEpoch)
 			}
 			if err == nil {
-				rp.Offset, rp.Timestamp, err = s.offsetAt(ctx, topic.ID, p.Partition, p.Timestamp)
+				rp.Offset, rp.Timestamp, err = s.offsetAt(ctx, topic.ID, p.Partition, p.Timestamp, q.IsolationLevel == readCommitted)
 			}
 			if rp.ErrorCode = code(err, leader); err != nil {
 				rp.Offset, rp.Timestamp = none, none
@@ -61,8 +61,11 @@ const (
 	atLatestTiered  = -5
 )
 
-func (s *Server) offsetAt(ctx context.Context, topic [16]byte, partition int32, at int64) (offset, timestamp int64, err error) {
+func (s *Server) offsetAt(ctx context.Context, topic [16]byte, partition int32, at int64, committed bool) (offset, timestamp int64, err error) {
 	start, end, err := s.broker.Bounds(topic, partition)
+	if err == nil && committed {
+		end, err = s.broker.Stable(topic, partition)
+	}
 	switch {
 	case err != nil:
 		return none, none, err
@@ -78,6 +81,9 @@ func (s *Server) offsetAt(ctx context.Context, topic [16]byte, partition int32, 
 		offset, timestamp, err = s.broker.OffsetByTime(ctx, topic, partition, at)
 	default:
 		return none, none, errUnsupported
+	}
+	if err == nil && committed && offset >= end {
+		return none, none, nil
 	}
 	return offset, timestamp, atRest(err)
 }

@@ -22,19 +22,20 @@ import (
 //
 // Versions:
 //   - v0: an empty list of topics means all; from v1 null does, and empty none
-//   - v8–10: authorized operations of the cluster; from v8 of topics (not known)
+//   - v8–10: authorized operations of the cluster; from v8 of topics
 //   - v9: flexible
 //   - v10: topic ids in the response, from v12 in requests
 //   - v13: top-level error
-func (s *Server) metadata(ctx context.Context, _ *request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.Version = q.Version
 	resp.ControllerID = none
 	if id := s.broker.ClusterID(); id != "" {
 		resp.ClusterID = &id
 	}
+	resp.AuthorizedOperations = r.operations(q.IncludeClusterAuthorizedOperations, kmsg.ACLResourceTypeCluster, clusterName)
 	owner := int32(none)
-	if id, host, port, ok := s.ownerNode(); ok {
+	if id, host, port, ok := r.ownerNode(); ok {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port = id, host, port
 		resp.Brokers = append(resp.Brokers, b)
@@ -46,7 +47,9 @@ func (s *Server) metadata(ctx context.Context, _ *request, q *kmsg.MetadataReque
 			resp.ErrorCode = code(err, leader)
 		}
 		for _, t := range topics {
-			resp.Topics = append(resp.Topics, s.describe(t, nil, owner))
+			if r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTopic, t.Name) {
+				resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
+			}
 		}
 		return resp, nil
 	}
@@ -56,20 +59,20 @@ func (s *Server) metadata(ctx context.Context, _ *request, q *kmsg.MetadataReque
 		if !byID {
 			name = *want.Topic
 		}
-		t, err := s.find(name, want.TopicID, byID)
+		t, err := r.topic(kmsg.ACLOperationDescribe, name, want.TopicID, byID)
 		if errors.Is(err, broker.ErrUnknownTopic) {
-			t, err = s.create(ctx, name, err, q.Version < 4 || q.AllowAutoTopicCreation)
+			t, err = s.create(ctx, r, name, err, q.Version < 4 || q.AllowAutoTopicCreation)
 		}
 		if err != nil {
 			t = broker.Topic{ID: want.TopicID, Name: name}
 		}
-		resp.Topics = append(resp.Topics, s.describe(t, err, owner))
+		resp.Topics = append(resp.Topics, s.describe(r, t, err, owner, q.IncludeTopicAuthorizedOperations))
 	}
 	return resp, nil
 }
 
 // create makes a topic that somebody asked for by its name, or says why not.
-func (s *Server) create(ctx context.Context, name string, unknown error, allowed bool) (broker.Topic, error) {
+func (s *Server) create(ctx context.Context, r *request, name string, unknown error, allowed bool) (broker.Topic, error) {
 	if err := checkName(name); err != nil {
 		if internal(name) {
 			return broker.Topic{}, unknown
@@ -79,6 +82,9 @@ func (s *Server) create(ctx context.Context, name string, unknown error, allowed
 	if !allowed || !s.broker.AutoCreate() {
 		return broker.Topic{}, unknown
 	}
+	if r.mayCluster(kmsg.ACLOperationCreate) != nil && !r.may(kmsg.ACLOperationCreate, kmsg.ACLResourceTypeTopic, name) {
+		return broker.Topic{}, errTopicDenied
+	}
 	t, err := s.broker.CreateTopic(ctx, name, none, nil)
 	if errors.Is(err, broker.ErrTopicExists) { // somebody else was as quick
 		return s.broker.Topic(name)
@@ -86,7 +92,7 @@ func (s *Server) create(ctx context.Context, name string, unknown error, allowed
 	return t, err
 }
 
-func (s *Server) describe(t broker.Topic, err error, owner int32) kmsg.MetadataResponseTopic {
+func (s *Server) describe(r *request, t broker.Topic, err error, owner int32, operations bool) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.TopicID, rt.IsInternal = t.ID, internal(t.Name)
 	if t.Name != "" || t.ID == [16]byte{} {
@@ -94,6 +100,7 @@ func (s *Server) describe(t broker.Topic, err error, owner int32) kmsg.MetadataR
 	}
 	switch rt.ErrorCode = code(err, leader); rt.ErrorCode {
 	case 0:
+		rt.AuthorizedOperations = r.operations(operations, kmsg.ACLResourceTypeTopic, t.Name)
 	case kerr.NotLeaderForPartition.Code: // of a partition only
 		rt.ErrorCode = kerr.LeaderNotAvailable.Code
 	}

@@ -21,24 +21,33 @@ import (
 //
 // Versions:
 //   - v2–4: retention time; v6: leader epochs; v7: static members; v8: flexible
-//   - v9: error codes of the newer group protocol (not served); v10: topic ids
+//   - v9: member epochs in place of generations (KIP-848), STALE_MEMBER_EPOCH
+//   - v10: topic ids
 
-const idCommit = 10
+const (
+	epochCommit = 9
+	idCommit    = 10
+)
 
-func (s *Server) offsetCommit(ctx context.Context, _ *request, q *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitResponse, error) {
+func (s *Server) offsetCommit(ctx context.Context, r *request, q *kmsg.OffsetCommitRequest) (*kmsg.OffsetCommitResponse, error) {
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	resp.Version = q.Version
 	commit := group.CommitRequest{
 		Group:      q.Group,
 		Generation: q.Generation,
 		Identity:   identity(q.MemberID, q.InstanceID),
+		Epochs:     q.Version >= epochCommit,
 	}
+	denied := r.mayGroup(kmsg.ACLOperationRead, q.Group)
 	var codes []*int16 // of commit.Offsets, into resp
 	for _, t := range q.Topics {
 		rt := kmsg.NewOffsetCommitResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
 		rt.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(t.Partitions))
-		topic, unknown := s.find(t.Topic, t.TopicID, q.Version >= idCommit)
+		topic, unknown := r.topic(kmsg.ACLOperationRead, t.Topic, t.TopicID, q.Version >= idCommit)
+		if denied != nil {
+			unknown = denied
+		}
 		for i, p := range t.Partitions {
 			rp := &rt.Partitions[i]
 			rp.Partition = p.Partition
@@ -57,6 +66,9 @@ func (s *Server) offsetCommit(ctx context.Context, _ *request, q *kmsg.OffsetCom
 			}
 		}
 		resp.Topics = append(resp.Topics, rt)
+	}
+	if denied != nil {
+		return resp, nil
 	}
 	errs, err := s.commit(ctx, commit)
 	for i, c := range codes {

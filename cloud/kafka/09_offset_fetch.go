@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"errors"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -13,12 +15,13 @@ import (
 //
 // Behaviour:
 //   - A partition without an offset has -1, and no error, as in Kafka.
-//   - Only durable commits are seen. With nothing transactional none is unstable,
-//     so require_stable (which Java consumers always set) changes nothing.
+//   - Only durable commits are seen. With require_stable (which Java consumers
+//     always set) a partition in which a transaction may commit an offset has
+//     UNSTABLE_OFFSET_COMMIT, and the client asks again.
 //
 // Versions:
 //   - v2: null topics mean all; v5: leader epochs; v6: flexible; v7: require_stable
-//   - v8: many groups; v9: member epoch (of the newer group protocol; ignored)
+//   - v8: many groups; v9: member and its epoch, for consumer groups (KIP-848)
 //   - v10: topic ids
 
 const (
@@ -27,12 +30,12 @@ const (
 	idFetchOffsets   = 10
 )
 
-func (s *Server) offsetFetch(_ context.Context, _ *request, q *kmsg.OffsetFetchRequest) (*kmsg.OffsetFetchResponse, error) {
+func (s *Server) offsetFetch(_ context.Context, r *request, q *kmsg.OffsetFetchRequest) (*kmsg.OffsetFetchResponse, error) {
 	resp := kmsg.NewPtrOffsetFetchResponse()
 	resp.Version = q.Version
 	if q.Version >= manyFetchOffsets {
 		for _, g := range q.Groups {
-			resp.Groups = append(resp.Groups, s.offsetsOf(g, q.Version))
+			resp.Groups = append(resp.Groups, s.offsetsOf(r, g, q.Version, q.RequireStable))
 		}
 		return resp, nil
 	}
@@ -46,7 +49,7 @@ func (s *Server) offsetFetch(_ context.Context, _ *request, q *kmsg.OffsetFetchR
 		gt.Topic, gt.Partitions = t.Topic, t.Partitions
 		g.Topics = append(g.Topics, gt)
 	}
-	found := s.offsetsOf(g, q.Version)
+	found := s.offsetsOf(r, g, q.Version, q.RequireStable)
 	resp.ErrorCode = found.ErrorCode
 	for _, t := range found.Topics {
 		rt := kmsg.NewOffsetFetchResponseTopic()
@@ -64,17 +67,28 @@ func (s *Server) offsetFetch(_ context.Context, _ *request, q *kmsg.OffsetFetchR
 
 // offsetsOf answers for one group. An error of the group also stands at each
 // partition: before v2 there is no other place for it.
-func (s *Server) offsetsOf(q kmsg.OffsetFetchRequestGroup, version int16) kmsg.OffsetFetchResponseGroup {
+func (s *Server) offsetsOf(r *request, q kmsg.OffsetFetchRequestGroup, version int16, stable bool) kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group = q.Group
-	groups, err := s.broker.Groups()
+	var groups *group.Coordinator
+	err := r.mayGroup(kmsg.ACLOperationDescribe, q.Group)
+	if err == nil {
+		groups, err = s.broker.Groups()
+	}
+	if err == nil {
+		err = groups.MayFetch(q.Group, text(q.MemberID), q.MemberEpoch)
+	}
+	var pending map[group.Partition]struct{}
+	if err == nil && stable {
+		pending, err = s.pending(q.Group)
+	}
 	var all []group.Offset
 	if err == nil {
 		all, err = groups.Offsets(q.Group, nil)
 	}
 	resp.ErrorCode = code(err, coordinator)
 	if q.Topics == nil {
-		resp.Topics = s.everything(all)
+		resp.Topics = s.everything(r, all, pending)
 		return resp
 	}
 	known := make(map[group.Partition]group.Offset, len(all))
@@ -84,14 +98,19 @@ func (s *Server) offsetsOf(q kmsg.OffsetFetchRequestGroup, version int16) kmsg.O
 	for _, t := range q.Topics {
 		rt := kmsg.NewOffsetFetchResponseGroupTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		topic, unknown := s.find(t.Topic, t.TopicID, version >= idFetchOffsets)
+		topic, unknown := r.topic(kmsg.ACLOperationDescribe, t.Topic, t.TopicID, version >= idFetchOffsets)
 		for _, i := range t.Partitions {
 			o, ok := known[group.Partition{Topic: topic.ID, Index: i}]
 			if !ok || unknown != nil {
 				o = group.Offset{Offset: none, LeaderEpoch: none}
 			}
 			rp := committed(i, o)
-			if rp.ErrorCode = resp.ErrorCode; rp.ErrorCode == 0 && version >= idFetchOffsets {
+			if _, unstable := pending[group.Partition{Topic: topic.ID, Index: i}]; unstable && unknown == nil {
+				rp = unsettled(i)
+			}
+			if resp.ErrorCode != 0 {
+				rp.ErrorCode = resp.ErrorCode
+			} else if unknown != nil && (version >= idFetchOffsets || errors.Is(unknown, errTopicDenied)) {
 				rp.ErrorCode = code(unknown, coordinator)
 			}
 			rt.Partitions = append(rt.Partitions, rp)
@@ -102,14 +121,14 @@ func (s *Server) offsetsOf(q kmsg.OffsetFetchRequestGroup, version int16) kmsg.O
 }
 
 // everything lists all offsets of a group, which come in order of their topics'
-// ids. Those of topics that are gone are left out.
-func (s *Server) everything(all []group.Offset) []kmsg.OffsetFetchResponseGroupTopic {
+// ids. Those of topics that are gone, or not for the client, are left out.
+func (s *Server) everything(r *request, all []group.Offset, pending map[group.Partition]struct{}) []kmsg.OffsetFetchResponseGroupTopic {
 	var topics []kmsg.OffsetFetchResponseGroupTopic
 	var topic broker.Topic
 	for _, o := range all {
 		if topic.ID != o.Topic {
 			t, err := s.broker.TopicByID(o.Topic)
-			if err != nil {
+			if err != nil || !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTopic, t.Name) {
 				continue
 			}
 			topic = t
@@ -118,6 +137,10 @@ func (s *Server) everything(all []group.Offset) []kmsg.OffsetFetchResponseGroupT
 			topics = append(topics, rt)
 		}
 		last := &topics[len(topics)-1]
+		if _, unstable := pending[o.Partition]; unstable {
+			last.Partitions = append(last.Partitions, unsettled(o.Index))
+			continue
+		}
 		last.Partitions = append(last.Partitions, committed(o.Index, o))
 	}
 	return topics
@@ -127,4 +150,20 @@ func committed(partition int32, o group.Offset) kmsg.OffsetFetchResponseGroupTop
 	p := kmsg.NewOffsetFetchResponseGroupTopicPartition()
 	p.Partition, p.Offset, p.LeaderEpoch, p.Metadata = partition, o.Offset, o.LeaderEpoch, &o.Metadata
 	return p
+}
+
+// unsettled answers for a partition in which a transaction may commit an offset.
+func unsettled(partition int32) kmsg.OffsetFetchResponseGroupTopicPartition {
+	p := committed(partition, group.Offset{Offset: none, LeaderEpoch: none})
+	p.ErrorCode = kerr.UnstableOffsetCommit.Code
+	return p
+}
+
+// pending is asked before the offsets are read: what ends in between is seen.
+func (s *Server) pending(name string) (map[group.Partition]struct{}, error) {
+	txns, err := s.broker.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	return txns.Pending(name), nil
 }

@@ -7,12 +7,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// FindCoordinator (key 10): which node keeps a group.
+// FindCoordinator (key 10): which node keeps a group, or a transactional id.
 //
 // Behaviour:
 //   - It is the owner of the shard, and a standby says so too.
-//   - Transactions and share groups have no coordinator yet. The code for the
-//     former is one that clients take as final, with a text that says why.
+//   - Share groups have no coordinator.
 //
 // Versions:
 //   - v1: coordinator types, error messages; v3: flexible
@@ -23,35 +22,34 @@ const (
 	transactionCoordinator = 1
 )
 
-// noTransactions is what clients show to whoever configured a transactional id.
-const noTransactions = "transactions are not served here: leave transactional.id empty (idempotent producers work)"
-
-func (s *Server) findCoordinator(_ context.Context, _ *request, q *kmsg.FindCoordinatorRequest) (*kmsg.FindCoordinatorResponse, error) {
+func (s *Server) findCoordinator(_ context.Context, r *request, q *kmsg.FindCoordinatorRequest) (*kmsg.FindCoordinatorResponse, error) {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
 	resp.Version = q.Version
 	if q.Version < 4 {
-		c := s.coordinatorOf(q.CoordinatorKey, q.CoordinatorType)
+		c := s.coordinatorOf(r, q.CoordinatorKey, q.CoordinatorType)
 		resp.ErrorCode, resp.ErrorMessage = c.ErrorCode, c.ErrorMessage
 		resp.NodeID, resp.Host, resp.Port = c.NodeID, c.Host, c.Port
 		return resp, nil
 	}
 	for _, key := range q.CoordinatorKeys {
-		resp.Coordinators = append(resp.Coordinators, s.coordinatorOf(key, q.CoordinatorType))
+		resp.Coordinators = append(resp.Coordinators, s.coordinatorOf(r, key, q.CoordinatorType))
 	}
 	return resp, nil
 }
 
-func (s *Server) coordinatorOf(key string, kind int8) kmsg.FindCoordinatorResponseCoordinator {
+func (s *Server) coordinatorOf(r *request, key string, kind int8) kmsg.FindCoordinatorResponseCoordinator {
 	c := kmsg.NewFindCoordinatorResponseCoordinator()
 	c.Key, c.NodeID, c.Port = key, none, none
-	id, host, port, ok := s.ownerNode()
+	id, host, port, ok := r.ownerNode()
 	switch {
-	case kind == transactionCoordinator:
-		c.ErrorCode, c.ErrorMessage = kerr.TransactionalIDAuthorizationFailed.Code, kmsg.StringPtr(noTransactions)
-	case kind != groupCoordinator:
-		c.ErrorCode, c.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("only consumer groups have a coordinator here")
-	case key == "":
+	case kind != groupCoordinator && kind != transactionCoordinator:
+		c.ErrorCode, c.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("only consumer groups and transactions have a coordinator here")
+	case kind == transactionCoordinator && !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTransactionalId, key):
+		c.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+	case kind == groupCoordinator && key == "":
 		c.ErrorCode = kerr.InvalidGroupID.Code
+	case kind == groupCoordinator && !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, key):
+		c.ErrorCode = kerr.GroupAuthorizationFailed.Code
 	case !ok:
 		c.ErrorCode = kerr.CoordinatorNotAvailable.Code
 	default:

@@ -14,6 +14,8 @@ import (
 // Behaviour:
 //   - The answer waits until the generation has come together.
 //   - The protocol type is opaque: "consumer", "connect", "sr", anything.
+//   - A group with members of the newer protocol (KIP-848) is not joined:
+//     INCONSISTENT_GROUP_PROTOCOL. One without members becomes a classic one.
 //
 // Versions:
 //   - v0: no rebalance time-out: the session's serves
@@ -25,6 +27,10 @@ func (s *Server) joinGroup(ctx context.Context, r *request, q *kmsg.JoinGroupReq
 	resp := kmsg.NewPtrJoinGroupResponse()
 	resp.Version = q.Version
 	resp.Generation, resp.MemberID = none, q.MemberID
+	if err := r.mayGroup(kmsg.ACLOperationRead, q.Group); err != nil {
+		resp.ErrorCode = code(err, coordinator)
+		return resp, nil
+	}
 	groups, err := s.broker.Groups()
 	if err != nil {
 		resp.ErrorCode = code(err, coordinator)

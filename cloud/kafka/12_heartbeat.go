@@ -14,9 +14,13 @@ import (
 //
 // Versions:
 //   - v3: static members; v4: flexible
-func (s *Server) heartbeat(_ context.Context, _ *request, q *kmsg.HeartbeatRequest) (*kmsg.HeartbeatResponse, error) {
+func (s *Server) heartbeat(_ context.Context, r *request, q *kmsg.HeartbeatRequest) (*kmsg.HeartbeatResponse, error) {
 	resp := kmsg.NewPtrHeartbeatResponse()
 	resp.Version = q.Version
+	if err := r.mayGroup(kmsg.ACLOperationRead, q.Group); err != nil {
+		resp.ErrorCode = code(err, coordinator)
+		return resp, nil
+	}
 	groups, err := s.broker.Groups()
 	if err == nil {
 		err = groups.Heartbeat(q.Group, q.Generation, identity(q.MemberID, q.InstanceID))

@@ -10,12 +10,20 @@ import (
 
 // LeaveGroup (key 13): members go, and the others rebalance at once.
 //
+// Behaviour:
+//   - Of a group of the newer protocol (KIP-848) an administrator can remove static
+//     members; its members leave by ConsumerGroupHeartbeat.
+//
 // Versions:
 //   - v3: many members, also static ones by their instance id alone (KIP-345)
 //   - v4: flexible; v5: a reason (not kept)
-func (s *Server) leaveGroup(_ context.Context, _ *request, q *kmsg.LeaveGroupRequest) (*kmsg.LeaveGroupResponse, error) {
+func (s *Server) leaveGroup(_ context.Context, r *request, q *kmsg.LeaveGroupRequest) (*kmsg.LeaveGroupResponse, error) {
 	resp := kmsg.NewPtrLeaveGroupResponse()
 	resp.Version = q.Version
+	if err := r.mayGroup(kmsg.ACLOperationRead, q.Group); err != nil {
+		resp.ErrorCode = code(err, coordinator)
+		return resp, nil
+	}
 	who := []group.Identity{{Member: q.MemberID}}
 	if q.Version >= 3 {
 		who = make([]group.Identity, len(q.Members))

@@ -17,10 +17,14 @@ import (
 // Versions:
 //   - v3: static members; v4: flexible
 //   - v5: protocol type and name, which must be the group's
-func (s *Server) syncGroup(ctx context.Context, _ *request, q *kmsg.SyncGroupRequest) (*kmsg.SyncGroupResponse, error) {
+func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupRequest) (*kmsg.SyncGroupResponse, error) {
 	resp := kmsg.NewPtrSyncGroupResponse()
 	resp.Version = q.Version
 	resp.MemberAssignment = []byte{}
+	if err := r.mayGroup(kmsg.ACLOperationRead, q.Group); err != nil {
+		resp.ErrorCode = code(err, coordinator)
+		return resp, nil
+	}
 	groups, err := s.broker.Groups()
 	if err != nil {
 		resp.ErrorCode = code(err, coordinator)

@@ -17,8 +17,27 @@ import (
 //     range of this key; the client asks again within it.
 //
 // Versions:
-//   - v3: flexible; name and version of the client's software, which must be sane
-//   - v4: features with version 0 (none are finalized here)
+//   - v3: flexible; name and version of the client's software, which must be sane;
+//     features (KIP-584)
+//   - v4: features that may be absent (version 0) are listed as supported: older
+//     clients cannot read that (KAFKA-17492)
+
+// features are what clients find out by a version of its own. With version 2 of
+// the transactions they let the end of each bump the epoch, and partitions and
+// groups be added by what is sent to them (KIP-890). Version 1 of the groups is the
+// newer protocol (KIP-848).
+var features = []struct {
+	name     string
+	min, max int16
+}{
+	{"transaction.version", 0, 2},
+	{"group.version", 0, 1},
+}
+
+// featuresEpoch never changes: nor do the features while the node runs.
+const featuresEpoch = 0
+
+const absentFeatures = 4
 
 func (s *Server) apiVersions(_ context.Context, _ *request, q *kmsg.ApiVersionsRequest) (*kmsg.ApiVersionsResponse, error) {
 	resp := kmsg.NewPtrApiVersionsResponse()
@@ -31,6 +50,17 @@ func (s *Server) apiVersions(_ context.Context, _ *request, q *kmsg.ApiVersionsR
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MinVersion, k.MaxVersion = a.key.Int16(), a.min, a.max
 		resp.ApiKeys = append(resp.ApiKeys, k)
+	}
+	resp.FinalizedFeaturesEpoch = featuresEpoch
+	for _, f := range features {
+		if f.min > 0 || q.Version >= absentFeatures {
+			supported := kmsg.NewApiVersionsResponseSupportedFeature()
+			supported.Name, supported.MinVersion, supported.MaxVersion = f.name, f.min, f.max
+			resp.SupportedFeatures = append(resp.SupportedFeatures, supported)
+		}
+		finalized := kmsg.NewApiVersionsResponseFinalizedFeature()
+		finalized.Name, finalized.MinVersionLevel, finalized.MaxVersionLevel = f.name, f.max, f.max
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, finalized)
 	}
 	return resp, nil
 }

@@ -3,8 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,7 +15,8 @@ import (
 // Behaviour:
 //   - Any replication factor of at least 1 (or -1) is taken and answered with 1:
 //     the bucket replicates. An explicit assignment counts as so many partitions.
-//   - Partitions -1 means the broker's default. Unknown settings are refused.
+//   - Partitions -1 means the broker's default. Unknown settings are refused, with
+//     the name that was probably meant.
 //   - validate_only checks all of that and creates nothing.
 //   - A name that a request has twice is refused for both.
 //
@@ -27,12 +26,10 @@ import (
 
 const (
 	replicas      = 1 // what clients are told of each partition
-	topicSetting  = 1 // source of a setting: the topic's own (DYNAMIC_TOPIC_CONFIG)
-	settingsFrom  = 5 // version of CreateTopics that answers with the settings
 	defaultNumber = -1
 )
 
-func (s *Server) createTopics(ctx context.Context, _ *request, q *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
+func (s *Server) createTopics(ctx context.Context, r *request, q *kmsg.CreateTopicsRequest) (*kmsg.CreateTopicsResponse, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrCreateTopicsResponse()
@@ -41,11 +38,16 @@ func (s *Server) createTopics(ctx context.Context, _ *request, q *kmsg.CreateTop
 	for _, t := range q.Topics {
 		named[t.Topic]++
 	}
+	all := r.mayCluster(kmsg.ACLOperationCreate) == nil
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		err := refused(kerr.InvalidRequest, "topic %q is in the request twice", t.Topic)
 		var made broker.Topic
-		if named[t.Topic] == 1 {
+		switch {
+		case named[t.Topic] > 1:
+		case !all && !r.may(kmsg.ACLOperationCreate, kmsg.ACLResourceTypeTopic, t.Topic):
+			err = errTopicDenied
+		default:
 			made, err = s.createTopic(ctx, t, q.ValidateOnly)
 		}
 		rt := kmsg.NewCreateTopicsResponseTopic()
@@ -55,7 +57,10 @@ func (s *Server) createTopics(ctx context.Context, _ *request, q *kmsg.CreateTop
 		if err == nil {
 			rt.TopicID = made.ID
 			rt.NumPartitions, rt.ReplicationFactor = made.Partitions, replicas
-			rt.Configs = settings(made.Configs)
+			if rt.Configs = settings(made); !r.may(kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, made.Name) {
+				rt.NumPartitions, rt.ReplicationFactor, rt.Configs = none, none, nil
+				rt.ConfigErrorCode = kerr.TopicAuthorizationFailed.Code
+			}
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
@@ -89,6 +94,12 @@ func (s *Server) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTop
 	case !errors.Is(err, broker.ErrUnknownTopic):
 		return broker.Topic{}, err
 	}
+	switch {
+	case partitions == defaultNumber:
+		partitions = s.broker.DefaultPartitions()
+	case partitions > broker.MaxPartitions:
+		return broker.Topic{}, refused(kerr.InvalidPartitions, "a topic can have up to %d partitions, not %d", broker.MaxPartitions, partitions)
+	}
 	return broker.Topic{Name: t.Topic, Partitions: partitions, Configs: configs}, broker.CheckConfigs(configs)
 }
 
@@ -116,14 +127,14 @@ func shape(t *kmsg.CreateTopicsRequestTopic) (int32, error) {
 	return t.NumPartitions, nil
 }
 
-// settings lists a topic's own settings by name.
-func settings(configs map[string]string) []kmsg.CreateTopicsResponseTopicConfig {
-	list := make([]kmsg.CreateTopicsResponseTopicConfig, 0, len(configs))
-	for name, value := range configs {
+// settings lists all settings of a topic, its own and the defaults.
+func settings(t broker.Topic) []kmsg.CreateTopicsResponseTopicConfig {
+	all := topicConfigs(t)
+	list := make([]kmsg.CreateTopicsResponseTopicConfig, 0, len(all))
+	for i := range all {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
-		c.Name, c.Value, c.Source = name, &value, topicSetting
+		c.Name, c.Value, c.Source = all[i].Name, &all[i].value, int8(all[i].source)
 		list = append(list, c)
 	}
-	slices.SortFunc(list, func(a, b kmsg.CreateTopicsResponseTopicConfig) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }

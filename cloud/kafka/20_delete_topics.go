@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,7 +16,7 @@ import (
 //
 // Versions:
 //   - v4: flexible; v5: error messages; v6: topic ids
-func (s *Server) deleteTopics(ctx context.Context, _ *request, q *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
+func (s *Server) deleteTopics(ctx context.Context, r *request, q *kmsg.DeleteTopicsRequest) (*kmsg.DeleteTopicsResponse, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrDeleteTopicsResponse()
@@ -30,7 +29,7 @@ func (s *Server) deleteTopics(ctx context.Context, _ *request, q *kmsg.DeleteTop
 	for _, t := range q.Topics {
 		rt := kmsg.NewDeleteTopicsResponseTopic()
 		rt.Topic, rt.TopicID = t.Topic, t.TopicID
-		gone, err := s.deleteTopic(ctx, t)
+		gone, err := s.deleteTopic(ctx, r, t)
 		if rt.ErrorCode, rt.ErrorMessage = code(err, controller), message(err); err == nil {
 			rt.Topic, rt.TopicID = &gone.Name, gone.ID
 		}
@@ -39,25 +38,16 @@ func (s *Server) deleteTopics(ctx context.Context, _ *request, q *kmsg.DeleteTop
 	return resp, nil
 }
 
-func (s *Server) deleteTopic(ctx context.Context, t kmsg.DeleteTopicsRequestTopic) (broker.Topic, error) {
+func (s *Server) deleteTopic(ctx context.Context, r *request, t kmsg.DeleteTopicsRequestTopic) (broker.Topic, error) {
 	if t.Topic != nil && t.TopicID != [16]byte{} {
 		return broker.Topic{}, refused(kerr.InvalidRequest, "a topic is named or has an id, not both")
 	}
-	topic, err := s.find(text(t.Topic), t.TopicID, t.Topic == nil)
+	topic, err := r.topic(kmsg.ACLOperationDelete, text(t.Topic), t.TopicID, t.Topic == nil)
 	if err == nil && internal(topic.Name) {
 		err = refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
 	}
 	if err == nil {
 		err = s.broker.DeleteTopic(ctx, topic.ID)
 	}
-	if err != nil {
-		return topic, err
-	}
-	// What is left when this fails is never read again.
-	if groups, err := s.broker.Groups(); err == nil {
-		if err := groups.ForgetTopic(ctx, topic.ID); err != nil && !errors.Is(err, context.Canceled) {
-			s.o.Log.Warn("committed offsets of a deleted topic stay", "topic", topic.Name, "err", err)
-		}
-	}
-	return topic, nil
+	return topic, err
 }

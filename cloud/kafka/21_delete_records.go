@@ -18,7 +18,7 @@ import (
 //
 // Versions:
 //   - v2: flexible
-func (s *Server) deleteRecords(ctx context.Context, _ *request, q *kmsg.DeleteRecordsRequest) (*kmsg.DeleteRecordsResponse, error) {
+func (s *Server) deleteRecords(ctx context.Context, r *request, q *kmsg.DeleteRecordsRequest) (*kmsg.DeleteRecordsResponse, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrDeleteRecordsResponse()
@@ -26,7 +26,7 @@ func (s *Server) deleteRecords(ctx context.Context, _ *request, q *kmsg.DeleteRe
 	for _, t := range q.Topics {
 		rt := kmsg.NewDeleteRecordsResponseTopic()
 		rt.Topic = t.Topic
-		topic, missing := s.find(t.Topic, [16]byte{}, false)
+		topic, missing := r.topic(kmsg.ACLOperationDelete, t.Topic, [16]byte{}, false)
 		if missing == nil && internal(topic.Name) {
 			missing = refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
 		}

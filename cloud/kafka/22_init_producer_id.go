@@ -5,23 +5,42 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/txn"
 )
 
-// InitProducerID (key 22): an id for an idempotent producer (KIP-98).
+// InitProducerID (key 22): an id for an idempotent or transactional producer (KIP-98).
 //
 // Behaviour:
-//   - Each call gives an id that nobody else has or will have, with epoch 0, also
-//     to a producer that names the id it had (KIP-360): it starts afresh.
-//   - A transactional id is refused: see FindCoordinator.
+//   - Without a transactional id, each call gives an id that nobody else has or
+//     will have, with epoch 0, also to a producer that names the id it had
+//     (KIP-360): it starts afresh.
+//   - With one, the id stays and the epoch grows. Who had it before is fenced, and
+//     its transaction is aborted, when the answer comes: there is no second round
+//     with CONCURRENT_TRANSACTIONS as in Kafka.
 //
 // Versions:
-//   - v2: flexible; v3: the id that the producer had; v4, v5: other error codes
-func (s *Server) initProducerID(ctx context.Context, _ *request, q *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
+//   - v2: flexible; v3: the id that the producer had
+//   - v4: PRODUCER_FENCED; v5: TRANSACTION_ABORTABLE
+
+const fencedInit = 4
+
+func (s *Server) initProducerID(ctx context.Context, r *request, q *kmsg.InitProducerIDRequest) (*kmsg.InitProducerIDResponse, error) {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.Version = q.Version
 	resp.ProducerID, resp.ProducerEpoch = none, none
+	if (q.ProducerID == none) != (q.ProducerEpoch == none) {
+		resp.ErrorCode = kerr.InvalidRequest.Code
+		return resp, nil
+	}
 	if q.TransactionalID != nil {
-		resp.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
+		p, err := s.initTransactional(ctx, r, q)
+		resp.ProducerID, resp.ProducerEpoch = p.ID, p.Epoch
+		resp.ErrorCode = olderCode(code(err, coordinator), q.Version >= fencedInit, true)
+		return resp, nil
+	}
+	if err := r.mayCluster(kmsg.ACLOperationIdempotentWrite); err != nil && !r.maySome(kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic) {
+		resp.ErrorCode = code(err, allocator)
 		return resp, nil
 	}
 	id, err := s.broker.NewProducerID(ctx)
@@ -29,4 +48,19 @@ func (s *Server) initProducerID(ctx context.Context, _ *request, q *kmsg.InitPro
 		resp.ProducerID, resp.ProducerEpoch = id, 0
 	}
 	return resp, nil
+}
+
+func (s *Server) initTransactional(ctx context.Context, r *request, q *kmsg.InitProducerIDRequest) (txn.Producer, error) {
+	if err := r.mayTransaction(kmsg.ACLOperationWrite, *q.TransactionalID); err != nil {
+		return txn.NoProducer, err
+	}
+	txns, err := s.broker.Transactions()
+	if err != nil {
+		return txn.NoProducer, err
+	}
+	init := txn.InitRequest{ID: *q.TransactionalID, Timeout: milliseconds(q.TransactionTimeoutMillis)}
+	if q.ProducerID != none {
+		init.Expected = &txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}
+	}
+	return txns.InitProducerID(ctx, init)
 }

@@ -39,7 +39,8 @@ const (
 
 // table lists what is served. Produce is advertised from version 0 although 0 to
 // 2 are refused: librdkafka up to 2.8 will not compress when it does not see them
-// (KAFKA-18659).
+// (KAFKA-18659). Likewise SaslHandshake: no librdkafka will log in when it does not
+// see 0, which is refused.
 func (s *Server) table() []api {
 	apis := []api{
 		{kmsg.Produce, 0, 13, s.o.MaxRequest, nil, 0}, // handled apart: conn.produce
@@ -53,11 +54,44 @@ func (s *Server) table() []api {
 		{kmsg.Heartbeat, 0, 4, shortRequest, typed(s, s.heartbeat), 0},
 		{kmsg.LeaveGroup, 0, 5, shortRequest, typed(s, s.leaveGroup), 0},
 		{kmsg.SyncGroup, 0, 5, longRequest, typed(s, s.syncGroup), 0},
+		{kmsg.SASLHandshake, 0, 1, shortRequest, typed(s, s.saslHandshake), 0},
 		{kmsg.ApiVersions, 0, 4, shortRequest, typed(s, s.apiVersions), 0},
+		{kmsg.DescribeACLs, 1, 3, shortRequest, typed(s, s.describeACLs), 0},
+		{kmsg.CreateACLs, 1, 3, longRequest, typed(s, s.createACLs), 0},
+		{kmsg.DeleteACLs, 1, 3, longRequest, typed(s, s.deleteACLs), 0},
+		{kmsg.DescribeClientQuotas, 0, 1, shortRequest, typed(s, s.describeQuotas), 0},
+		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(s, s.alterQuotas), 0},
+		{kmsg.DescribeUserSCRAMCredentials, 0, 0, longRequest, typed(s, s.describeUsers), 0},
+		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(s, s.alterUsers), 0},
+		{kmsg.SASLAuthenticate, 0, 2, shortRequest, typed(s, s.saslAuthenticate), 0},
 		{kmsg.CreateTopics, 0, 7, longRequest, typed(s, s.createTopics), 0},
 		{kmsg.DeleteTopics, 0, 6, longRequest, typed(s, s.deleteTopics), 0},
 		{kmsg.DeleteRecords, 0, 2, longRequest, typed(s, s.deleteRecords), 0},
+		{kmsg.DescribeGroups, 0, 6, longRequest, typed(s, s.describeGroups), 0},
+		{kmsg.ListGroups, 0, 5, shortRequest, typed(s, s.listGroups), 0},
+		{kmsg.OffsetForLeaderEpoch, 2, 4, longRequest, typed(s, s.offsetForLeaderEpoch), 0},
+		{kmsg.DescribeConfigs, 1, 4, longRequest, typed(s, s.describeConfigs), 0},
+		{kmsg.AlterConfigs, 0, 2, longRequest, typed(s, s.alterConfigs), 0},
+		{kmsg.DescribeLogDirs, 1, 4, longRequest, typed(s, s.describeLogDirs), 0},
+		{kmsg.CreatePartitions, 0, 3, longRequest, typed(s, s.createPartitions), 0},
+		{kmsg.DeleteGroups, 0, 2, longRequest, typed(s, s.deleteGroups), 0},
+		{kmsg.ElectLeaders, 0, 2, longRequest, typed(s, s.electLeaders), 0},
+		{kmsg.IncrementalAlterConfigs, 0, 1, longRequest, typed(s, s.incrementalAlterConfigs), 0},
+		{kmsg.AlterPartitionAssignments, 0, 1, longRequest, typed(s, s.alterPartitionReassignments), 0},
+		{kmsg.ListPartitionReassignments, 0, 0, longRequest, typed(s, s.listPartitionReassignments), 0},
+		{kmsg.OffsetDelete, 0, 0, longRequest, typed(s, s.offsetDelete), 0},
+		{kmsg.DescribeCluster, 0, 2, shortRequest, typed(s, s.describeCluster), 0},
+		{kmsg.ListConfigResources, 0, 1, shortRequest, typed(s, s.listConfigResources), 0},
 		{kmsg.InitProducerID, 0, 5, shortRequest, typed(s, s.initProducerID), 0},
+		{kmsg.AddPartitionsToTxn, 0, 3, longRequest, typed(s, s.addPartitionsToTxn), 0},
+		{kmsg.AddOffsetsToTxn, 0, 4, shortRequest, typed(s, s.addOffsetsToTxn), 0},
+		{kmsg.EndTxn, 0, 5, shortRequest, typed(s, s.endTxn), 0},
+		{kmsg.TxnOffsetCommit, 0, 5, longRequest, typed(s, s.txnOffsetCommit), 0},
+		{kmsg.DescribeProducers, 0, 0, longRequest, typed(s, s.describeProducers), 0},
+		{kmsg.DescribeTransactions, 0, 0, longRequest, typed(s, s.describeTransactions), 0},
+		{kmsg.ListTransactions, 0, 1, shortRequest, typed(s, s.listTransactions), 0},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, longRequest, typed(s, s.consumerGroupHeartbeat), 0},
+		{kmsg.ConsumerGroupDescribe, 0, 1, longRequest, typed(s, s.consumerGroupDescribe), 0},
 	}
 	for i := range apis {
 		a := &apis[i]
@@ -102,7 +136,7 @@ func typed[Q kmsg.Request, R response](s *Server, do func(context.Context, *requ
 	}
 }
 
-func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) (err error) {
+func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) error {
 	if len(body) > shortRequest {
 		select {
 		case s.decode <- struct{}{}:
@@ -111,10 +145,15 @@ func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) (e
 			return ctx.Err()
 		}
 	}
-	defer func() { // bytes from strangers, and a decoder that is not ours
+	return guarded(q.ReadFrom, body)
+}
+
+// guarded decodes bytes from strangers with a decoder that is not ours.
+func guarded(read func([]byte) error, p []byte) (err error) {
+	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("decoder: %v", p)
 		}
 	}()
-	return q.ReadFrom(body)
+	return read(p)
 }

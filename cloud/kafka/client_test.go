@@ -413,15 +413,6 @@ func TestKeylessInCompactedTopic(t *testing.T) {
 	}
 }
 
-func TestTransactionsAreRefused(t *testing.T) {
-	d := open(t, setup{})
-	cl := d.client(t, kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("a"))
-	err := cl.BeginTransaction() // which asks for a producer id first
-	if err == nil || !strings.Contains(err.Error(), kerr.TransactionalIDAuthorizationFailed.Message) {
-		t.Errorf("begin a transaction: %v", err)
-	}
-}
-
 // A log that another owner took over: its door sends clients there, and they go.
 func TestClientsFollowTheOwner(t *testing.T) {
 	ctx := within30s(t)

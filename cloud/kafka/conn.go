@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,10 +12,14 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // conn is one connection. Three goroutines pass its requests on, in order:
@@ -32,6 +38,14 @@ type conn struct {
 	bw   *bufio.Writer
 	peer string
 
+	listener  *Listener    // by which the client came
+	known     atomic.Bool  // the client has proved who it is, or need not
+	expires   atomic.Int64 // Unix nanoseconds when it must do so again; 0: never
+	muted     atomic.Int64 // Unix nanoseconds until when nothing is read of it
+	principal string       // who it is; this and the next two are owned by perform
+	mechanism string       // by which it logged in
+	login     *login       // that is under way
+
 	requests chan *request
 	replies  chan *reply
 	flying   chan struct{} // one token for each request that has no answer yet
@@ -46,8 +60,11 @@ type request struct {
 	correlation int32
 	clientID    string
 	body        []byte
+	frame       *[]byte // of a Produce: what body is a part of
 	size        int
 	conn        *conn
+	acls        *auth.Auth // by which it is judged; nil: see judge
+	last        bool       // the connection ends behind the answer
 }
 
 // reply is the answer to a request, in its place in the order.
@@ -70,8 +87,12 @@ const (
 // know.
 var errGone = errors.New("connection ended")
 
-func newConn(s *Server, nc net.Conn) *conn {
+func newConn(s *Server, nc net.Conn, l *Listener) *conn {
+	if l.TLS != nil {
+		nc = tls.Server(nc, l.TLS)
+	}
 	return &conn{
+		listener: l,
 		s:        s,
 		nc:       nc,
 		br:       bufio.NewReaderSize(nc, 8<<10),
@@ -89,12 +110,22 @@ func newConn(s *Server, nc net.Conn) *conn {
 func (c *conn) serve(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	context.AfterFunc(ctx, func() { _ = c.nc.Close() })
-	var wg sync.WaitGroup
-	wg.Go(func() { c.perform(ctx, cancel) })
-	wg.Go(func() { cancel(c.write(ctx)) })
-	cancel(c.read(ctx))
-	close(c.requests)
-	wg.Wait()
+	if err := c.greet(ctx); err != nil {
+		cancel(err)
+	} else {
+		late := time.AfterFunc(c.s.o.LoginTime, func() {
+			if !c.known.Load() {
+				cancel(fmt.Errorf("client has not logged in within %v", c.s.o.LoginTime))
+			}
+		})
+		defer late.Stop()
+		var wg sync.WaitGroup
+		wg.Go(func() { c.perform(ctx, cancel) })
+		wg.Go(func() { cancel(c.write(ctx)) })
+		cancel(c.read(ctx))
+		close(c.requests)
+		wg.Wait()
+	}
 	if err := context.Cause(ctx); !errors.Is(err, errGone) && !errors.Is(err, context.Canceled) {
 		c.s.o.Log.Warn("kafka connection closed", "peer", c.peer, "err", err)
 	}
@@ -106,6 +137,9 @@ func (c *conn) read(ctx context.Context) error {
 		size, err := c.awaitFrame()
 		if err != nil {
 			return gone(err)
+		}
+		if err := c.unmuted(ctx); err != nil {
+			return err
 		}
 		r, err := c.readHead(size)
 		if err != nil {
@@ -124,6 +158,25 @@ func (c *conn) read(ctx context.Context) error {
 			r.release()
 			return ctx.Err()
 		}
+	}
+}
+
+// mute makes read wait: backpressure for one client alone.
+func (c *conn) mute(d time.Duration) { c.muted.Store(time.Now().Add(d).UnixNano()) }
+
+// unmuted waits until the client may go on.
+func (c *conn) unmuted(ctx context.Context) error {
+	wait := time.Until(time.Unix(0, c.muted.Load()))
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return gone(c.nc.SetReadDeadline(time.Now().Add(c.s.o.FrameTime))) // it was not slow: we were
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -178,6 +231,9 @@ func (c *conn) readHead(size int) (*request, error) {
 	if version < a.min || version > a.max && a.key != kmsg.ApiVersions {
 		return nil, fmt.Errorf("%s version %d is not served", a.key.Name(), version)
 	}
+	if err := c.admits(a.key); err != nil {
+		return nil, err
+	}
 	if size > a.limit {
 		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", a.key.Name(), size, a.limit)
 	}
@@ -196,20 +252,11 @@ func foreign(size int) string {
 }
 
 // readBody reads the frame into memory of its own, which the records of a Produce
-// alias until they are durable. A long one is allocated in two steps, so that
-// naming a length costs nobody anything.
+// alias until they are durable.
 func (c *conn) readBody(r *request) error {
-	p := make([]byte, min(r.size, unsureFrame))
-	if _, err := io.ReadFull(c.br, p); err != nil {
+	p, err := c.readFrame(r)
+	if err != nil {
 		return frameError(err)
-	}
-	if len(p) < r.size {
-		all := make([]byte, r.size)
-		n := copy(all, p)
-		if _, err := io.ReadFull(c.br, all[n:]); err != nil {
-			return frameError(err)
-		}
-		p = all
 	}
 	h := reader{p: p[requestHeader:]}
 	r.clientID = string(h.nullableString()) // not compact in either header version
@@ -222,6 +269,39 @@ func (c *conn) readBody(r *request) error {
 	r.body = h.p
 	return nil
 }
+
+// readFrame reads into a frame that an earlier Produce has given back, if there is
+// one: clearing a new one costs as much as reading it. A long one that is new is
+// allocated in two steps, so that naming a length costs nobody anything.
+func (c *conn) readFrame(r *request) ([]byte, error) {
+	if r.api.key == kmsg.Produce {
+		r.frame = frames.Get().(*[]byte)
+		if cap(*r.frame) >= r.size {
+			p := (*r.frame)[:r.size]
+			_, err := io.ReadFull(c.br, p)
+			return p, err
+		}
+	}
+	p := make([]byte, min(r.size, unsureFrame))
+	if _, err := io.ReadFull(c.br, p); err != nil {
+		return nil, err
+	}
+	if len(p) < r.size {
+		all := make([]byte, r.size)
+		n := copy(all, p)
+		if _, err := io.ReadFull(c.br, all[n:]); err != nil {
+			return nil, err
+		}
+		p = all
+	}
+	if r.frame != nil {
+		*r.frame = p
+	}
+	return p, nil
+}
+
+// frames holds those of Produces whose records have all landed.
+var frames = sync.Pool{New: func() any { return new([]byte) }}
 
 func frameError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -258,6 +338,10 @@ func (r *request) hold(ctx context.Context) error {
 // Only the first call counts.
 func (r *request) release() {
 	r.body = nil
+	if r.frame != nil {
+		frames.Put(r.frame)
+		r.frame = nil
+	}
 	r.conn.memory.release(r.size)
 	r.conn.s.memory.release(r.size)
 	r.size = 0
@@ -276,10 +360,13 @@ func (c *conn) perform(ctx context.Context, cancel context.CancelCauseFunc) {
 			continue
 		}
 		var next *reply
-		var err error
-		if produce {
+		err := r.judge()
+		switch {
+		case err != nil:
+			r.release()
+		case produce:
 			next, err = c.produce(r)
-		} else {
+		default:
 			next, err = c.answer(ctx, r, last)
 		}
 		if err != nil {
@@ -309,6 +396,9 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 	if err != nil {
 		return nil, err
 	}
+	if f, ok := resp.(*fetchResponse); ok {
+		f.throttle = r.throttle(quota.Consume, f.size())
+	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
 	n.finish = func() (response, error) { return resp, nil }
 	close(n.ready)
@@ -337,6 +427,9 @@ func (c *conn) write(ctx context.Context) error {
 		}
 		close(n.sent)
 		<-c.flying
+		if n.request.last {
+			return cmp.Or(c.flush(), errGone)
+		}
 	}
 }
 
@@ -348,11 +441,8 @@ func receive[T any](ctx context.Context, c *conn, from <-chan T, to *T) error {
 	default:
 	}
 	if c.bw.Buffered() > 0 {
-		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
-			return gone(err)
-		}
-		if err := c.bw.Flush(); err != nil {
-			return gone(err)
+		if err := c.flush(); err != nil {
+			return err
 		}
 	}
 	select {
@@ -361,6 +451,17 @@ func receive[T any](ctx context.Context, c *conn, from <-chan T, to *T) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// flush sends what was written.
+func (c *conn) flush() error {
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+		return gone(err)
+	}
+	if err := c.bw.Flush(); err != nil {
+		return gone(err)
+	}
+	return nil
 }
 
 // send writes one response. Record batches go from where they lie to the socket.
@@ -388,10 +489,7 @@ func (c *conn) send(r *request, resp response) error {
 // sendChunks writes what is too large to be copied. The time that a client has to
 // take it grows with the size, but not with the client's patience.
 func (c *conn) sendChunks(chunks net.Buffers) error {
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
-		return err
-	}
-	if err := c.bw.Flush(); err != nil {
+	if err := c.flush(); err != nil {
 		return err
 	}
 	for len(chunks) > 0 {

@@ -2,16 +2,21 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
@@ -23,13 +28,17 @@ type door struct {
 	addr   string
 	log    *commitlog.Log
 	groups *group.Coordinator
+	users  *auth.Auth
+	limits *quota.Quotas
+	lost   *atomic.Bool // the door thinks that the shard is not its node's
 	served chan error
 }
 
 type setup struct {
 	options Options
 	bucket  storage.Bucket
-	manual  bool // no topics are created because somebody names them
+	manual  bool          // no topics are created because somebody names them
+	pulse   time.Duration // how often members of consumer groups send heartbeats
 }
 
 func open(t testing.TB, o setup) *door {
@@ -38,14 +47,26 @@ func open(t testing.TB, o setup) *door {
 		o.bucket = mem.New()
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	groups := group.New(group.Options{Log: quiet})
+	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse})
+	txns := txn.New(txn.Options{Log: quiet})
+	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}}), quota.New(quota.Options{})
 	log, err := commitlog.Open(t.Context(), commitlog.Options{
-		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups}, Log: quiet,
+		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits}, Log: quiet,
 	})
 	if err != nil {
 		t.Fatalf("open log: %v", err)
 	}
 	groups.Start(log)
+	users.Start(log)
+	limits.Start(log)
+	o.options.Quotas = func() *quota.Quotas { return limits }
+	lost := new(atomic.Bool)
+	o.options.Auth = func() *auth.Auth {
+		if lost.Load() {
+			return nil
+		}
+		return users
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -54,9 +75,10 @@ func open(t testing.TB, o setup) *door {
 		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},
 		Partitions: 4, AutoCreate: !o.manual,
 	})
-	b.Lead(log, groups)
+	txns.Start(log, groups)
+	b.Lead(log, groups, txns)
 	d := serve(t, o.options, l, b)
-	d.log, d.groups = log, groups
+	d.log, d.groups, d.users, d.limits, d.lost = log, groups, users, limits, lost
 	t.Cleanup(func() { // in the order of a node that stops
 		if err := d.Close(); err != nil {
 			t.Errorf("close door: %v", err)
@@ -65,7 +87,7 @@ func open(t testing.TB, o setup) *door {
 			t.Errorf("serve: %v", err)
 		}
 		_ = groups.Close()
-		if err := log.Close(); err != nil {
+		if err := errors.Join(log.Close(), txns.Close()); err != nil {
 			t.Errorf("close log: %v", err)
 		}
 	})
@@ -90,7 +112,10 @@ func standby(t testing.TB, owner *broker.Node) *door {
 
 func serve(t testing.TB, o Options, l net.Listener, b *broker.Broker) *door {
 	t.Helper()
-	o.Listener, o.Broker = l, b
+	if o.Broker = b; o.Listeners == nil {
+		o.Listeners = []Listener{{}}
+	}
+	o.Listeners[0].Listener = l
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

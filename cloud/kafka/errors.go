@@ -8,8 +8,11 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -45,11 +48,13 @@ func codes(as role) []struct {
 		{broker.ErrInvalidConfig, kerr.InvalidConfig},
 		{broker.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 		{broker.ErrTooLarge, kerr.MessageTooLarge},
+		{broker.ErrInvalidTimestamp, kerr.InvalidTimestamp},
 		{broker.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 		{broker.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
 		{broker.ErrUnsupported, kerr.InvalidRecord},
 		{broker.ErrProducerFenced, kerr.InvalidProducerEpoch},
 		{broker.ErrUnknownProducer, kerr.UnknownProducerID},
+		{broker.ErrTransactionOpen, kerr.InvalidTxnState},
 
 		{group.ErrUnavailable, elsewhere},
 		{group.ErrClosed, elsewhere},
@@ -67,11 +72,47 @@ func codes(as role) []struct {
 		{group.ErrInconsistentProtocol, kerr.InconsistentGroupProtocol},
 		{group.ErrInvalidSession, kerr.InvalidSessionTimeout},
 		{group.ErrMetadataTooLarge, kerr.OffsetMetadataTooLarge},
+		{group.ErrInvalidHeartbeat, kerr.InvalidRequest},
+		{group.ErrInvalidPattern, kerr.InvalidRegularExpression},
+		{group.ErrUnsupportedAssignor, kerr.UnsupportedAssignor},
+		{group.ErrFencedEpoch, kerr.FencedMemberEpoch},
+		{group.ErrStaleEpoch, kerr.StaleMemberEpoch},
+		{group.ErrUnreleasedInstance, kerr.UnreleasedInstanceID},
+
+		{txn.ErrUnavailable, elsewhere},
+		{txn.ErrClosed, elsewhere},
+		{txn.ErrInvalidID, kerr.InvalidRequest},
+		{txn.ErrInvalidTimeout, kerr.InvalidTransactionTimeout},
+		{txn.ErrUnknownID, kerr.InvalidProducerIDMapping},
+		{txn.ErrNotFound, kerr.TransactionalIDNotFound},
+		{txn.ErrFenced, kerr.ProducerFenced}, // olderCode
+		{txn.ErrConcurrent, kerr.ConcurrentTransactions},
+		{txn.ErrInvalidState, kerr.InvalidTxnState},
+		{txn.ErrNotInTransaction, kerr.TransactionAbortable}, // olderCode
+		{txn.ErrTooLarge, kerr.PolicyViolation},
+		{txn.ErrTooManyIDs, kerr.PolicyViolation},
+
+		{broker.ErrFenced, elsewhere},
+		{broker.ErrClosed, elsewhere},
+		{auth.ErrInvalid, kerr.InvalidRequest},
+		{auth.ErrTooMany, kerr.PolicyViolation},
+		{auth.ErrUnknownUser, kerr.ResourceNotFound},
+		{quota.ErrInvalid, kerr.InvalidRequest},
+		{quota.ErrTooMany, kerr.PolicyViolation},
+		{errNoQuotas, elsewhere},
+		{errNoACLs, kerr.SecurityDisabled},
+		{errFilter, kerr.InvalidRequest},
+		{errTopicDenied, kerr.TopicAuthorizationFailed},
+		{errGroupDenied, kerr.GroupAuthorizationFailed},
+		{errClusterDenied, kerr.ClusterAuthorizationFailed},
+		{errTransactionDenied, kerr.TransactionalIDAuthorizationFailed},
+
+		{errSubscribed, kerr.GroupSubscribedToTopic},
 
 		{errSession, kerr.FetchSessionIDNotFound},
 		{errSessionEpoch, kerr.InvalidFetchSessionEpoch},
 		{errUnknownID, kerr.UnknownTopicID},
-		{errTransactional, kerr.InvalidTxnState},
+		{errNoTransaction, kerr.TransactionalIDAuthorizationFailed},
 		{errInvalidRecord, kerr.InvalidRecord},
 		{errCodec, kerr.UnsupportedCompressionType},
 		{errAcks, kerr.InvalidRequiredAcks},
@@ -93,7 +134,7 @@ func codes(as role) []struct {
 // The door's own reasons.
 var (
 	errUnknownID     = errors.New("topic id is not known")
-	errTransactional = errors.New("transactional record batch without a transaction")
+	errNoTransaction = errors.New("transactional record batch without a transactional id")
 	errInvalidRecord = errors.New("not exactly one record batch of a producer")
 	errCodec         = errors.New("zstd needs a newer version of the request")
 	errAcks          = errors.New("acks is not -1, 0 or 1")
@@ -103,6 +144,15 @@ var (
 	errSessionEpoch  = errors.New("fetch session epoch without a session")
 	errStorage       = errors.New("records at rest cannot be read")
 	errUnsupported   = errors.New("not supported")
+	errSubscribed    = errors.New("a member of the group subscribes to the topic")
+
+	errNoQuotas          = errors.New("quotas are not known on this node")
+	errNoACLs            = errors.New("ACLs do not count here: start weir-cloud with --kafka-authorize")
+	errFilter            = errors.New("filter has an unknown or an empty value")
+	errTopicDenied       = errors.New("topic is not for this user")
+	errGroupDenied       = errors.New("group is not for this user")
+	errClusterDenied     = errors.New("cluster is not for this user to do that to")
+	errTransactionDenied = errors.New("transactional id is not for this user")
 )
 
 // code returns the protocol's code of an error, 0 for none.

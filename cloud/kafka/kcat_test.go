@@ -78,3 +78,16 @@ func TestKcat(t *testing.T) {
 		t.Errorf("auto-created topic has %q", out)
 	}
 }
+
+// librdkafka logs in by each mechanism that it has.
+func TestKcatLogsIn(t *testing.T) {
+	d := secured(t, Options{}, ScramSHA512, ScramSHA256, Plain)
+	d.newTopic(t, "t", 1, nil)
+	for mechanism := range loginAs("", "") {
+		login := []string{"-b", d.addr, "-t", "t", "-X", "security.protocol=SASL_PLAINTEXT", "-X", "sasl.mechanisms=" + mechanism, "-X", "sasl.username=ann", "-X", "sasl.password=ann's secret"}
+		kcat(t, mechanism+"\n", append(login, "-P")...)
+		if out := kcat(t, "", append(login, "-C", "-o", "-1", "-c", "1", "-q")...); out != mechanism+"\n" {
+			t.Errorf("%s read %q", mechanism, out)
+		}
+	}
+}

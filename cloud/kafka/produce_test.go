@@ -92,7 +92,7 @@ func TestBadBatches(t *testing.T) {
 		"old magic":         {9, 1, change(func(p []byte) { p[16] = 1 }), kerr.InvalidRecord},
 		"cut off":           {9, 1, good[:len(good)-1], kerr.CorruptMessage},
 		"two batches":       {9, 1, append(slices.Clone(good), good...), kerr.InvalidRecord},
-		"transactional":     {9, 1, sealed(func(p []byte) { p[22] |= 16 }), kerr.InvalidTxnState},
+		"transactional":     {9, 1, sealed(func(p []byte) { p[22] |= 16 }), kerr.TransactionalIDAuthorizationFailed},
 		"control":           {9, 1, sealed(func(p []byte) { p[22] |= 32 }), kerr.InvalidRecord},
 		"wrong count":       {9, 1, sealed(func(p []byte) { p[60] = 1 }), kerr.InvalidRecord},
 		"codec of the moon": {9, 1, sealed(func(p []byte) { p[22] |= 7 }), kerr.CorruptMessage},

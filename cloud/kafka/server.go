@@ -3,21 +3,43 @@ package kafka
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
-// Options of a Server. Listener and Broker are required; the zero value of any
+// Listener is one address that the door listens on, and what it asks of those who
+// come there. Without TLS's client certificates and SASL, it asks nobody who he is.
+type Listener struct {
+	net.Listener
+	Name   string        // under which the owner's listener of the same kind is found: cluster.Node.KafkaAddress
+	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
+	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
+	Reauth time.Duration // after which a client must log in again; 0: never
+}
+
+// Options of a Server. Listeners and Broker are required; the zero value of any
 // other field means its default.
 type Options struct {
-	Listener net.Listener
-	Broker   *broker.Broker
+	Listeners []Listener
+	Broker    *broker.Broker
+
+	Auth       func() *auth.Auth    // users and ACLs, nil while this node does not own the shard
+	Quotas     func() *quota.Quotas // limits, nil while this node does not own the shard
+	Authorize  bool                 // nobody may do what no ACL allows him; else everybody may everything
+	Tokens     *bearer.Verifier     // of listeners with OAUTHBEARER
+	LoginTime  time.Duration        // in which a client must have logged in; 10 s
+	LoginPause time.Duration        // before the answer to a login that failed; 1 s
 
 	MaxRequest  int           // bytes of the largest request, which is a Produce; 16 MiB
 	MaxResponse int           // bytes of records in one Fetch response, give or take a batch; 16 MiB
@@ -27,12 +49,31 @@ type Options struct {
 	IdleTimeout time.Duration // a connection without any request is closed; 10 min
 	FrameTime   time.Duration // for a request that has begun to be complete, and for a client to take 1 MiB; 30 s
 
-	Log *slog.Logger // slog.Default
+	Log *slog.Logger     // slog.Default
+	Now func() time.Time // time.Now: when logins expire
 }
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Listener == nil || o.Broker == nil {
+	if len(o.Listeners) == 0 || o.Broker == nil {
 		return o, errors.New("kafka door needs a listener and a broker")
+	}
+	for _, l := range o.Listeners {
+		for _, m := range l.SASL {
+			if !slices.Contains(Mechanisms(), m) || m == OAuthBearer && o.Tokens == nil {
+				return o, fmt.Errorf("kafka door cannot offer %s on listener %q", m, l.Name)
+			}
+		}
+	}
+	if o.Auth == nil {
+		o.Auth = func() *auth.Auth { return nil }
+	}
+	if o.Quotas == nil {
+		o.Quotas = func() *quota.Quotas { return nil }
+	}
+	o.LoginTime = cmp.Or(o.LoginTime, 10*time.Second)
+	o.LoginPause = cmp.Or(o.LoginPause, time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	o.MaxRequest = cmp.Or(o.MaxRequest, 16<<20)
 	o.MaxResponse = cmp.Or(o.MaxResponse, 16<<20)
@@ -52,11 +93,12 @@ func (o Options) withDefaults() (Options, error) {
 
 // Server is the door.
 type Server struct {
-	o      Options
-	broker *broker.Broker
-	apis   []api
-	memory *budget       // for requests, of all connections
-	decode chan struct{} // one token: who decodes a large request that is no Produce
+	o       Options
+	broker  *broker.Broker
+	apis    []api
+	memory  *budget       // for requests, of all connections
+	decode  chan struct{} // one token: who decodes a large request that is no Produce
+	hashing chan struct{} // one token: who checks a PLAIN password
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
@@ -74,24 +116,42 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o:      o,
-		broker: o.Broker,
-		memory: newBudget(o.MemoryBytes),
-		decode: make(chan struct{}, 1),
-		conns:  make(map[*conn]struct{}),
+		o:       o,
+		broker:  o.Broker,
+		memory:  newBudget(o.MemoryBytes),
+		decode:  make(chan struct{}, 1),
+		hashing: make(chan struct{}, 1),
+		conns:   make(map[*conn]struct{}),
 	}
 	s.apis = s.table()
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
 
-// Serve accepts connections until Close (nil), or until the listener fails.
+// Serve accepts connections until Close (nil), or until a listener fails, which
+// closes the others.
 func (s *Server) Serve() error {
+	ended := make(chan error, len(s.o.Listeners))
+	for i := range s.o.Listeners {
+		go func() { ended <- s.listen(&s.o.Listeners[i]) }()
+	}
+	var err error
+	for range s.o.Listeners {
+		if failed := <-ended; failed != nil && err == nil {
+			err = failed
+			_ = s.closeListeners()
+		}
+	}
+	return err
+}
+
+// listen accepts connections on one listener.
+func (s *Server) listen(l *Listener) error {
 	for pause := time.Duration(0); ; {
-		nc, err := s.o.Listener.Accept()
+		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
-			s.accept(nc)
+			s.accept(nc, l)
 			continue
 		}
 		if s.ctx.Err() != nil {
@@ -112,8 +172,8 @@ func (s *Server) Serve() error {
 	}
 }
 
-func (s *Server) accept(nc net.Conn) {
-	c := newConn(s, nc)
+func (s *Server) accept(nc net.Conn, l *Listener) {
+	c := newConn(s, nc, l)
 	s.mu.Lock()
 	full, closed := len(s.conns) >= s.o.MaxConns, s.closed
 	if !full && !closed {
@@ -137,17 +197,25 @@ func (s *Server) accept(nc net.Conn) {
 	}()
 }
 
-// Close closes the listener and all connections, and waits until nothing of the
+// Close closes the listeners and all connections, and waits until nothing of the
 // door runs. Produced batches that the broker still holds are its own affair.
 func (s *Server) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.stop()
-	err := s.o.Listener.Close()
+	err := s.closeListeners()
 	s.wg.Wait()
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
 	return err
+}
+
+// closeListeners closes those that are open.
+func (s *Server) closeListeners() error {
+	var errs []error
+	for _, l := range s.o.Listeners {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -62,10 +62,14 @@ func examples(t testing.TB, topic broker.Topic) []kmsg.Request {
 	}
 	id := kmsg.NewPtrInitProducerIDRequest()
 	id.ProducerID, id.ProducerEpoch = -1, -1
-	return []kmsg.Request{
+	consume := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	consume.Group, consume.MemberID, consume.RebalanceTimeoutMillis = "consumers", "m", 1000
+	consume.SubscribedTopicNames, consume.Topics = []string{topic.Name}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	return append(append(append(adminExamples(topic), securityExamples()...), transactionExamples(topic)...), []kmsg.Request{
 		produceTo(13, topic, 1, batchOf(t, record.None, "x"), []byte{1}), fetchFrom(12, topic, 0, 99),
 		list, meta, commit, offsets, find, group, heartbeat, leave, sync, versions, create, remove, trim, id,
-	}
+		consume, &kmsg.ConsumerGroupDescribeRequest{Groups: []string{"consumers", "g", ""}, IncludeAuthorizedOperations: true},
+	}...)
 }
 
 // Every version of everything that is advertised has an answer that decodes, to
@@ -79,11 +83,7 @@ func TestEveryVersion(t *testing.T) {
 	}
 	for _, q := range all {
 		a := d.api(q.Key())
-		from := a.min
-		if a.key == kmsg.Produce {
-			from = firstProduce
-		}
-		for v := from; v <= a.max; v++ {
+		for v := max(a.min, oldest(a.key)); v <= a.max; v++ {
 			w := d.dial(t)
 			switch q := q.(type) {
 			case *kmsg.ProduceRequest:
@@ -132,7 +132,7 @@ func FuzzDoor(f *testing.F) {
 
 func (d *door) feed(t testing.TB, p []byte) {
 	here, there := net.Pipe()
-	d.accept(there)
+	d.accept(there, &d.o.Listeners[0])
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

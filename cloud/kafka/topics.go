@@ -61,14 +61,15 @@ func (s *Server) checkEpoch(known int32) error {
 	}
 }
 
-// ownerNode is the node that clients are sent to, with its address in two parts;
-// false when nobody is known to serve.
-func (s *Server) ownerNode() (id int32, host string, port int32, ok bool) {
-	n, ok := s.broker.Owner()
-	if !ok || n.Kafka == "" {
+// ownerNode is the node that clients are sent to, with its address in two parts:
+// that of the listener of the name by which this client came. False when nobody
+// is known to serve there.
+func (r *request) ownerNode() (id int32, host string, port int32, ok bool) {
+	n, ok := r.conn.s.broker.Owner()
+	if !ok {
 		return 0, "", 0, false
 	}
-	host, port, ok = splitAddress(n.Kafka)
+	host, port, ok = splitAddress(n.KafkaAddress(r.conn.listener.Name))
 	return n.ID, host, port, ok
 }
 

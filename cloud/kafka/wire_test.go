@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -96,7 +97,7 @@ func ask[R kmsg.Response](w *wire, q kmsg.Request) R {
 // closed checks that the server hangs up, without another word.
 func (w *wire) closed() {
 	w.t.Helper()
-	if n, err := io.Copy(io.Discard, w.br); n != 0 || errors.Is(err, context.DeadlineExceeded) {
+	if n, err := io.Copy(io.Discard, w.br); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
 		w.t.Fatalf("%d bytes, then %v; want the end", n, err)
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/weirmq/weir/cloud"
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -32,7 +34,10 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 type settings struct {
 	data, bucket, node, advertise, secretFile string
-	sync, kafka, http                         string
+	sync, http                                string
+	kafka, superUsers                         []string
+	authorize                                 bool
+	tokens                                    bearer.Options
 	kafkaAnonymous, httpAnonymous, autoCreate bool
 	partitions                                int
 	takeover, linger                          time.Duration
@@ -48,8 +53,13 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: drawn once, kept in <data>/node-id)")
 	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback (default: that of each listener, or the host name)")
 	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off; they are let in by certificate only")
-	fs.StringVar(&s.kafka, "kafka", "127.0.0.1:9092", "TCP `address` for Kafka clients, or off")
-	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach --kafka read and write")
+	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…; may be repeated; or off")
+	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach a listener without sasl and client-ca read and write")
+	fs.BoolVar(&s.authorize, "kafka-authorize", false, "let Kafka clients do what ACLs allow them (weirctl acls), and nothing else; the same on all nodes")
+	fs.StringSliceVar(&s.superUsers, "kafka-super-users", nil, "`names` of users who may do everything nevertheless; ANONYMOUS is who did not log in")
+	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs tokens for sasl=oauthbearer")
+	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
+	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must be for")
 	fs.StringVar(&s.http, "http", "127.0.0.1:8080", "TCP `address` for health, metrics, weirctl and standbys, or off")
 	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http administer this cluster")
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` whose content wraps keys in the bucket; required unless the bucket is a local folder or memory")
@@ -60,13 +70,17 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
 	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`bytes` of written records that wait for it at most")
 	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
-	fs.Lookup("linger").DefValue = "" // it depends on the bucket
+	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
+	fs.Lookup("linger").DefValue = "0s" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	p := configs.Program{
 		Name:    "weir-cloud",
 		Summary: "weir-cloud takes what gateways have stored, keeps it in a bucket, and gives it out again through Kafka.\nA second weir-cloud on the same bucket stands by and takes over when the first is gone.",
 		Notes: "A fresh join token lies in <data>/join-token after each start; weir-edge --join takes it.\n\n" +
-			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret",
+			"A Kafka listener speaks TLS with tls-cert and tls-key; with client-ca clients need a certificate, and the\n" +
+			"name in it is the user's; with sasl they log in by scram, plain or oauthbearer (weirctl users).\n\n" +
+			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret" +
+			"\n  weir-cloud --kafka 127.0.0.1:9092 --kafka 'name=out,listen=:9094,tls-cert=cloud.pem,tls-key=cloud.key,sasl=scram'",
 	}
 	if err := configs.Load(p, fs, args, environ, out); err != nil {
 		return s, err
@@ -111,8 +125,8 @@ func (s settings) check() error {
 	if s.secretFile == "" && !strings.HasPrefix(s.bucket, "file:") && !strings.HasPrefix(s.bucket, "mem:") {
 		return errors.New("the bucket is not a local folder: --secret-file FILE is needed to wrap the keys that are kept in it")
 	}
-	return errors.Join(
-		configs.CheckListener("kafka", s.kafka, false, s.kafkaAnonymous),
+	_, err := s.listeners()
+	return errors.Join(err, checkTokens(s.tokens),
 		configs.CheckListener("http", s.http, false, s.httpAnonymous))
 }
 
@@ -147,9 +161,14 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 		defer c.Close()
 	}
 	log := configs.Logger(stderr, s.logFormat)
+	listeners, err := s.listeners()
+	if err != nil {
+		return err
+	}
 	node, err := cloud.Open(ctx, cloud.Options{
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
-		Sync: s.sync, Kafka: s.kafka, HTTP: s.http,
+		Sync: s.sync, Kafka: listeners, HTTP: s.http,
+		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep,
 		ShowToken: showToken(stdout), Log: log,
@@ -159,6 +178,15 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	defer context.AfterFunc(ctx, func() { log.Info("stopping") })()
 	return node.Run(ctx)
+}
+
+// principals are users as ACLs name them.
+func principals(users []string) []string {
+	var all []string
+	for _, user := range users {
+		all = append(all, auth.Principal(auth.UserOf(user)))
+	}
+	return all
 }
 
 // showToken prints the join token for a person, never into a pipe or a log.

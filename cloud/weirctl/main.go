@@ -49,10 +49,14 @@ type call struct {
 	count, uses             int
 	configs, gateways       []string
 	life                    string
+	mechanisms              []string
+	acl                     aclFlags
+	quota                   quotaFlags
+	login                   loginFlags
 }
 
 func verbs() []verb {
-	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), checkVerb(), upgradeVerb()}
+	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), usersVerb(), aclsVerb(), quotasVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), checkVerb(), upgradeVerb()}
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {

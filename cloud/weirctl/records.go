@@ -21,6 +21,10 @@ const kafkaTimeout = 10 * time.Second
 
 func kafkaFlag(fs *pflag.FlagSet, c *call) {
 	fs.StringVar(&c.kafka, "kafka", "", "Kafka `address`, host:port (default: asked from --cloud)")
+	fs.StringVar(&c.login.user, "kafka-user", "", "`name` to log in by, with SCRAM-SHA-512")
+	fs.StringVar(&c.login.passwordFile, "kafka-password-file", "", "`file` whose first line is the password")
+	fs.StringVar(&c.login.ca, "kafka-ca", "", "`file` of the authority that signed the listener's certificate, or system: speak TLS")
+	fs.StringVar(&c.login.certificate, "kafka-cert", "", "`file` with a client certificate and its key")
 }
 
 // client opens a Kafka client and makes sure that somebody answers.
@@ -35,7 +39,11 @@ func (c *call) client(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error)
 		}
 		c.kafka = node.Kafka
 	}
-	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(c.kafka))...)
+	secure, err := c.login.options()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(append(append(opts, secure...), kgo.SeedBrokers(c.kafka))...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/weirmq/weir/storage/mem"
+)
+
+func TestCheckConfigs(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		says        string // "": it can be
+	}{
+		{"retention.ms", "-1", ""}, {"retention.ms", "-2", "a whole number of at least -1"}, {"retention.ms", "1d", `cannot be "1d"`},
+		{"cleanup.policy", "compact", ""}, {"cleanup.policy", "delete, compact", ""}, {"cleanup.policy", "none", "delete, compact, or both"}, {"cleanup.policy", "", "both"}, {"cleanup.policy", ",", "both"},
+		{"min.insync.replicas", "2", ""}, {"min.insync.replicas", "0", "from 1 to 2147483647"},
+		{"compression.type", "zstd", ""}, {"compression.type", "none", "uncompressed"},
+		{"max.message.bytes", "", "a whole number from 0 to 4000000"}, {"max.message.bytes", "4000001", "4000000"},
+		{"min.cleanable.dirty.ratio", "0.3", ""}, {"min.cleanable.dirty.ratio", "1.1", "from 0 to 1"}, {"min.cleanable.dirty.ratio", "NaN", "from 0 to 1"},
+		{"message.timestamp.type", "LogAppendTime", ""}, {"message.timestamp.type", "logappendtime", "CreateTime or LogAppendTime"},
+		{"segment.bytes", "1048576", ""}, {"segment.ms", "0", "at least 1"}, {"unclean.leader.election.enable", "maybe", "true or false"},
+		{"flush.messages", "1", ""}, {"leader.replication.throttled.replicas", "0:1,1:2", ""},
+		{"retention.msec", "1", `there is none called "retention.msec" (did you mean retention.ms?)`}, {"nonsense", "1", `"nonsense"`},
+	} {
+		err := CheckConfigs(map[string]string{c.name: c.value})
+		if (err == nil) != (c.says == "") || err != nil && (!errors.Is(err, ErrInvalidConfig) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s=%q: %v", c.name, c.value, err)
+		}
+	}
+}
+
+// TestSettingsTable: what the tables promise to those who read them.
+func TestSettingsTable(t *testing.T) {
+	byName := func(a, b Setting) int { return cmp.Compare(a.Name, b.Name) }
+	b := newBroker(Options{AutoCreate: true})
+	for what, all := range map[string][]Setting{"topic": TopicSettings(), "broker": b.Settings()} {
+		if !slices.IsSortedFunc(all, byName) || len(slices.CompactFunc(slices.Clone(all), func(a, b Setting) bool { return a.Name == b.Name })) != len(all) {
+			t.Errorf("%s settings are not in order, or twice", what)
+		}
+		for _, s := range all {
+			if s.Type == 0 || !strings.HasSuffix(s.Doc, ".") {
+				t.Errorf("%s: type %d, %q", s.Name, s.Type, s.Doc)
+			}
+		}
+	}
+	for _, s := range TopicSettings() {
+		if !s.rule.ok(s.Default) {
+			t.Errorf("%s cannot have its default %q", s.Name, s.Default)
+		}
+		if got, err := TopicSetting(s.Name); err != nil || got.Name != s.Name {
+			t.Errorf("%s: %v, %v", s.Name, got.Name, err)
+		}
+	}
+	values := make(map[string]string)
+	for _, s := range b.Settings() {
+		values[s.Name] = s.Default
+	}
+	for name, want := range map[string]string{"node.id": "1", "num.partitions": "4", "auto.create.topics.enable": "true", "log.retention.ms": "-1", "message.max.bytes": "1048588"} {
+		if values[name] != want {
+			t.Errorf("broker's %s is %q, want %q", name, values[name], want)
+		}
+	}
+}
+
+func TestAlterTopic(t *testing.T) {
+	ctx := t.Context()
+	b := newBroker(Options{})
+	lead(t, b, mem.New())
+	topic, err := b.CreateTopic(ctx, "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := func(name, value string) func(map[string]string) error {
+		return func(configs map[string]string) error {
+			configs[name] = value
+			return nil
+		}
+	}
+	stop := errors.New("stop")
+	for _, c := range []struct {
+		id     TopicID
+		change func(map[string]string) error
+		want   error
+	}{
+		{topic.ID, set("retention.ms", "5"), nil},
+		{topic.ID, set("retention.ms", "five"), ErrInvalidConfig},
+		{topic.ID, set("retention", "5"), ErrInvalidConfig},
+		{topic.ID, func(configs map[string]string) error { clear(configs); return stop }, stop},
+		{TopicID{1}, set("retention.ms", "5"), ErrUnknownTopic},
+	} {
+		if err := b.AlterTopic(ctx, c.id, c.change); !errors.Is(err, c.want) {
+			t.Errorf("%v, want %v", err, c.want)
+		}
+	}
+	if now, _ := b.Topic("t"); fmt.Sprint(now.Configs) != "map[retention.ms:5]" {
+		t.Errorf("settings are %v", now.Configs)
+	}
+
+	// Of many who change a setting each, none undoes another's.
+	var wg sync.WaitGroup
+	names := []string{"segment.ms", "flush.ms", "delete.retention.ms", "retention.bytes", "file.delete.delay.ms", "segment.jitter.ms"}
+	for _, name := range names {
+		wg.Go(func() {
+			if err := b.AlterTopic(ctx, topic.ID, set(name, "7")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if now, _ := b.Topic("t"); len(now.Configs) != 1+len(names) {
+		t.Errorf("settings are %v", now.Configs)
+	}
+}

@@ -1,0 +1,97 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// The log's words for transactions.
+type (
+	Place         = commitlog.Place
+	Aborted       = commitlog.Aborted
+	ProducerState = commitlog.ProducerState
+)
+
+// Transactions returns the coordinator of the transactions.
+func (b *Broker) Transactions() (*txn.Coordinator, error) {
+	if _, err := b.owned(); err != nil {
+		return nil, err
+	}
+	if txns := b.state.Load().txns; txns != nil {
+		return txns, nil
+	}
+	return nil, ErrNotOwner
+}
+
+// Transaction says to which transaction a batch belongs: that of the producer
+// in its header, under this transactional id.
+type Transaction struct {
+	ID       string
+	Implicit bool // the batch adds its partition to the transaction (KIP-890)
+}
+
+// AppendTransactional is Append for a transactional batch. It can be read at
+// once, but by those who read committed records only when its transaction has
+// committed.
+//
+// Errors besides those of Append: those of txn.Coordinator.Append.
+func (b *Broker) AppendTransactional(a Append, of Transaction, done func(base int64, err error)) {
+	txns, err := b.Transactions()
+	if err != nil {
+		done(-1, err)
+		return
+	}
+	b.append(a, func(topic Topic, a Append, done func(int64, error)) {
+		if a.Partition < 0 || a.Partition >= topic.Partitions { // of no partitions, if it does not exist
+			done(-1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, a.Partition, a.Topic))
+			return
+		}
+		txns.Append(txn.Appended{Append: a, ID: of.ID, Implicit: of.Implicit}, done)
+	}, done)
+}
+
+// FetchCommitted is Fetch for who reads committed records only: up to the last
+// stable offset, and with the aborted transactions whose records are among them.
+func (b *Broker) FetchCommitted(ctx context.Context, id TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+	log, err := b.owned()
+	if err != nil {
+		return Fetched{}, err
+	}
+	f, err := log.FetchCommitted(ctx, id, partition, offset, maxBytes)
+	return f, translate(err)
+}
+
+// Stable returns the last stable offset of a partition: the first record of its
+// oldest open transaction, or its end.
+func (b *Broker) Stable(id TopicID, partition int32) (int64, error) {
+	log, err := b.owned()
+	if err != nil {
+		return -1, err
+	}
+	stable, err := log.Stable(id, partition)
+	return stable, translate(err)
+}
+
+// EpochEnd returns the largest leader epoch up to the one asked for that has
+// records, -1 for none, and the offset where the next one begins.
+func (b *Broker) EpochEnd(id TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
+	log, err := b.owned()
+	if err != nil {
+		return -1, -1, err
+	}
+	found, end, err = log.EpochEnd(id, partition, epoch)
+	return found, end, translate(err)
+}
+
+// Producers lists the producers that a partition remembers, by id.
+func (b *Broker) Producers(id TopicID, partition int32) ([]ProducerState, error) {
+	log, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	all, err := log.Producers(id, partition)
+	return all, translate(err)
+}

@@ -1,0 +1,149 @@
+package console
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/quota"
+)
+
+// User is one line of GET /v1/users.
+type User struct {
+	Name       string           `json:"name"`
+	Mechanisms []auth.Mechanism `json:"mechanisms"`
+}
+
+// NewUser is the body of POST /v1/users. The password stays where it was typed.
+type NewUser struct {
+	Name        string            `json:"name"`
+	Credentials []auth.Credential `json:"credentials"`
+}
+
+// Removed is the answer to DELETE /v1/acls.
+type Removed struct {
+	ACLs []auth.ACL `json:"acls"`
+}
+
+func (c *console) security() (*auth.Auth, error) {
+	if a := c.Users(); a != nil {
+		return a, nil
+	}
+	return nil, broker.ErrNotOwner
+}
+
+func (c *console) users(*http.Request) (any, error) {
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	all := []User{}
+	for _, u := range a.Users() {
+		all = append(all, User{u.Name, slices.Sorted(maps.Keys(u.Credentials))})
+	}
+	return all, nil
+}
+
+func (c *console) setUser(r *http.Request) (any, error) {
+	req, err := decode[NewUser](r)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Credentials) == 0 {
+		return nil, fmt.Errorf("%w: a user needs a credential", errInput)
+	}
+	return struct{}{}, a.SetCredentials(r.Context(), req.Name, req.Credentials...)
+}
+
+func (c *console) deleteUser(r *http.Request) (any, error) {
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, a.RemoveUser(r.Context(), r.PathValue("name"))
+}
+
+// filter reads which ACLs a request is about: each parameter chooses, and one that
+// is not there chooses all.
+func filter(q url.Values) (auth.Filter, error) {
+	f := auth.Filter{Name: q.Get("name"), Principal: q.Get("principal"), Host: q.Get("host")}
+	for name, of := range map[string]interface{ UnmarshalText([]byte) error }{
+		"type": &f.Type, "pattern": &f.Pattern, "operation": &f.Operation, "permission": &f.Permission,
+	} {
+		if q.Has(name) {
+			if err := of.UnmarshalText([]byte(q.Get(name))); err != nil {
+				return f, err
+			}
+		}
+	}
+	return f, nil
+}
+
+func (c *console) acls(r *http.Request) (any, error) {
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	f, err := filter(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	return a.ACLs(f), nil
+}
+
+func (c *console) addACLs(r *http.Request) (any, error) {
+	req, err := decode[[]auth.ACL](r)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	return struct{}{}, a.AddACLs(r.Context(), req...)
+}
+
+func (c *console) deleteACLs(r *http.Request) (any, error) {
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	f, err := filter(r.URL.Query())
+	if err != nil {
+		return nil, err
+	}
+	if f == (auth.Filter{}) {
+		return nil, fmt.Errorf("%w: say which ACLs are to be deleted", errInput)
+	}
+	removed, err := a.RemoveACLs(r.Context(), f)
+	return Removed{removed}, err
+}
+
+func (c *console) quotas(*http.Request) (any, error) {
+	q := c.Quotas()
+	if q == nil {
+		return nil, broker.ErrNotOwner
+	}
+	return q.Entries(), nil
+}
+
+// setQuota gives an entity these limits and no others; none at all remove it.
+func (c *console) setQuota(r *http.Request) (any, error) {
+	req, err := decode[quota.Entry](r)
+	if err != nil {
+		return nil, err
+	}
+	q := c.Quotas()
+	if q == nil {
+		return nil, broker.ErrNotOwner
+	}
+	return struct{}{}, q.Set(r.Context(), req.Entity, func(l *quota.Limits) { *l = req.Limits }, false)
+}

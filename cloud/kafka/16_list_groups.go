@@ -1,0 +1,51 @@
+package kafka
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ListGroups (key 16): all groups that the client may see, those with nothing but
+// committed offsets included.
+//
+// Behaviour:
+//   - Filters by state and by type are lists of names in any case; an empty one
+//     lets everything through, a name that is not known nothing.
+//
+// Versions:
+//   - v3: flexible; v4: states and their filter; v5: types and their filter
+
+func (s *Server) listGroups(_ context.Context, r *request, q *kmsg.ListGroupsRequest) (*kmsg.ListGroupsResponse, error) {
+	resp := kmsg.NewPtrListGroupsResponse()
+	resp.Version = q.Version
+	groups, err := s.broker.Groups()
+	if err != nil {
+		resp.ErrorCode = code(err, coordinator)
+		return resp, nil
+	}
+	list, err := groups.List()
+	if resp.ErrorCode = code(err, coordinator); err != nil {
+		return resp, nil
+	}
+	all := r.mayCluster(kmsg.ACLOperationDescribe) == nil
+	for _, g := range list {
+		if !all && r.mayGroup(kmsg.ACLOperationDescribe, g.Group) != nil {
+			continue
+		}
+		if !passes(q.StatesFilter, string(g.State)) || !passes(q.TypesFilter, string(g.Type)) {
+			continue
+		}
+		rg := kmsg.NewListGroupsResponseGroup()
+		rg.Group, rg.ProtocolType = g.Group, g.ProtocolType
+		rg.GroupState, rg.GroupType = string(g.State), string(g.Type)
+		resp.Groups = append(resp.Groups, rg)
+	}
+	return resp, nil
+}
+
+func passes(filter []string, word string) bool {
+	return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, word) })
+}

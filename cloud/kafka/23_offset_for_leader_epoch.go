@@ -1,0 +1,56 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// OffsetForLeaderEpoch (key 23): where the records of a leader epoch end, by which
+// a consumer finds out whether what it has read was lost (KIP-320).
+//
+// Behaviour:
+//   - The answer is the newest epoch up to the one asked for that has records, and
+//     the offset where the next one begins. Before the first epoch that has any it
+//     is the epoch asked for, and where that first one begins.
+//   - An epoch that this leader has not come to yet has no end: -1 and -1.
+//
+// Versions:
+//   - v3: replica id (consumers say -1); v4: flexible
+func (s *Server) offsetForLeaderEpoch(_ context.Context, r *request, q *kmsg.OffsetForLeaderEpochRequest) (*kmsg.OffsetForLeaderEpochResponse, error) {
+	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
+	resp.Version = q.Version
+	for _, t := range q.Topics {
+		rt := kmsg.NewOffsetForLeaderEpochResponseTopic()
+		rt.Topic = t.Topic
+		topic, missing := r.topic(kmsg.ACLOperationDescribe, t.Topic, [16]byte{}, false)
+		for _, p := range t.Partitions {
+			rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
+			rp.Partition, rp.LeaderEpoch, rp.EndOffset = p.Partition, none, none
+			err := missing
+			if err == nil {
+				err = s.checkEpoch(p.CurrentLeaderEpoch)
+			}
+			if err == nil {
+				rp.LeaderEpoch, rp.EndOffset, err = s.epochEnd(topic.ID, p.Partition, p.LeaderEpoch)
+			}
+			rp.ErrorCode = code(err, leader)
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}
+
+func (s *Server) epochEnd(topic [16]byte, partition, asked int32) (epoch int32, end int64, err error) {
+	found, end, err := s.broker.EpochEnd(topic, partition, asked)
+	switch {
+	case err != nil:
+		return none, none, err
+	case asked < 0 || asked > s.broker.Epoch():
+		return none, none, nil
+	case found < 0:
+		return asked, end, nil
+	}
+	return found, end, nil
+}

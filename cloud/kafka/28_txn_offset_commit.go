@@ -1,0 +1,94 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/txn"
+)
+
+// TxnOffsetCommit (key 28): offsets of a group that are committed when a
+// transaction is.
+//
+// Behaviour:
+//   - The answer follows when they are durably part of the transaction. Until it
+//     ends, who asks for stable offsets gets UNSTABLE_OFFSET_COMMIT.
+//   - Members are asked for as in OffsetCommit, but for a generation of -1 without
+//     a member, which is always taken: clients before v3 do not say more.
+//   - Unknown topics and partitions get error 3, and the others count.
+//
+// Versions:
+//   - v2: leader epochs; v3: flexible, members; v4: TRANSACTION_ABORTABLE
+//   - v5: adds the group to the transaction (transactions v2, KIP-890)
+
+const (
+	abortableTxnCommit = 4
+	implicitTxnCommit  = 5
+)
+
+func (s *Server) txnOffsetCommit(ctx context.Context, r *request, q *kmsg.TxnOffsetCommitRequest) (*kmsg.TxnOffsetCommitResponse, error) {
+	resp := kmsg.NewPtrTxnOffsetCommitResponse()
+	resp.Version = q.Version
+	denied := r.mayTransaction(kmsg.ACLOperationWrite, q.TransactionalID)
+	if denied == nil {
+		denied = r.mayGroup(kmsg.ACLOperationRead, q.Group)
+	}
+	commit := group.CommitRequest{Group: q.Group, Generation: q.Generation, Identity: identity(q.MemberID, q.InstanceID)}
+	var codes []*int16 // of commit.Offsets, into resp
+	for _, t := range q.Topics {
+		rt := kmsg.NewTxnOffsetCommitResponseTopic()
+		rt.Topic = t.Topic
+		rt.Partitions = make([]kmsg.TxnOffsetCommitResponseTopicPartition, len(t.Partitions))
+		topic, unknown := r.topic(kmsg.ACLOperationRead, t.Topic, [16]byte{}, false)
+		for i, p := range t.Partitions {
+			rp := &rt.Partitions[i]
+			rp.Partition = p.Partition
+			err := denied
+			if err == nil {
+				err = unknown
+			}
+			if err == nil && (p.Partition < 0 || p.Partition >= topic.Partitions) {
+				err = broker.ErrUnknownTopic
+			}
+			if rp.ErrorCode = code(err, coordinator); err == nil {
+				codes = append(codes, &rp.ErrorCode)
+				commit.Offsets = append(commit.Offsets, group.Offset{
+					Partition:   group.Partition{Topic: topic.ID, Index: p.Partition},
+					Offset:      p.Offset,
+					LeaderEpoch: p.LeaderEpoch,
+					Metadata:    text(p.Metadata),
+				})
+			}
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	if len(codes) == 0 {
+		return resp, nil
+	}
+	errs, err := s.commitInTransaction(ctx, txn.OffsetsRequest{
+		ID:       q.TransactionalID,
+		Producer: txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch},
+		Implicit: q.Version >= implicitTxnCommit,
+		Commit:   commit,
+	})
+	for i, c := range codes {
+		each := err
+		if err == nil {
+			each = errs[i]
+		}
+		// Clients of this request have never been taught PRODUCER_FENCED.
+		*c = olderCode(code(each, coordinator), false, q.Version >= abortableTxnCommit)
+	}
+	return resp, nil
+}
+
+func (s *Server) commitInTransaction(ctx context.Context, r txn.OffsetsRequest) ([]error, error) {
+	txns, err := s.broker.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	return txns.CommitOffsets(ctx, r)
+}

@@ -1,0 +1,154 @@
+package kafka
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// DescribeConfigs (key 32): the settings of topics, and what there is to know of
+// the broker's.
+//
+// Behaviour:
+//   - A topic has all settings of broker.TopicSettings, also those that have no
+//     effect here: what they are good for and why is in the documentation. Where
+//     the topic says nothing the default is answered, with source DEFAULT_CONFIG.
+//   - Synonyms are the topic's own value, if any, then the default, under the name
+//     that it has among Kafka's broker settings.
+//   - A broker is named by its number, or "" for the default of all. Its settings
+//     are read-only.
+//   - null, or no names, ask for all settings; a name that does not exist is left
+//     out of the answer. Other kinds of resources are INVALID_REQUEST.
+//
+// Versions:
+//   - v1: sources and synonyms in place of is_default
+//   - v3: types and documentation; v4: flexible
+func (s *Server) describeConfigs(_ context.Context, r *request, q *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
+	resp := kmsg.NewPtrDescribeConfigsResponse()
+	resp.Version = q.Version
+	for _, want := range q.Resources {
+		rr := kmsg.NewDescribeConfigsResponseResource()
+		rr.ResourceType, rr.ResourceName = want.ResourceType, want.ResourceName
+		all, err := s.configsOf(r, want.ResourceType, want.ResourceName)
+		rr.ErrorCode, rr.ErrorMessage = code(err, controller), message(err)
+		for _, c := range all {
+			if len(want.ConfigNames) == 0 || slices.Contains(want.ConfigNames, c.Name) {
+				rr.Configs = append(rr.Configs, c.answer(q.IncludeSynonyms, q.IncludeDocumentation))
+			}
+		}
+		resp.Resources = append(resp.Resources, rr)
+	}
+	return resp, nil
+}
+
+// config is a setting with its value.
+type config struct {
+	broker.Setting
+	value    string
+	source   kmsg.ConfigSource
+	readOnly bool
+}
+
+// configsOf lists the settings of a resource, if the client may see them.
+func (s *Server) configsOf(r *request, typ kmsg.ConfigResourceType, name string) ([]config, error) {
+	switch typ {
+	case kmsg.ConfigResourceTypeTopic:
+		if !r.may(kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, name) {
+			return nil, errTopicDenied
+		}
+		t, err := s.configuredTopic(name)
+		if err != nil {
+			return nil, err
+		}
+		return topicConfigs(t), nil
+	case kmsg.ConfigResourceTypeBroker:
+		if err := r.mayCluster(kmsg.ACLOperationDescribeConfigs); err != nil {
+			return nil, err
+		}
+		if err := s.checkBroker(name); err != nil {
+			return nil, err
+		}
+		return s.brokerConfigs(), nil
+	}
+	return nil, refused(kerr.InvalidRequest, "resources of type %d have no settings here", typ)
+}
+
+// configuredTopic finds the topic that a config resource names.
+func (s *Server) configuredTopic(name string) (broker.Topic, error) {
+	if err := checkName(name); err != nil && !internal(name) {
+		return broker.Topic{}, err
+	}
+	return s.broker.Topic(name)
+}
+
+// checkBroker tells whether a config resource names this broker, or all.
+func (s *Server) checkBroker(name string) error {
+	if name == "" {
+		return nil
+	}
+	id, err := strconv.ParseInt(name, 10, 32)
+	if err != nil {
+		return refused(kerr.InvalidRequest, "a broker is named by its number, not by %q", name)
+	}
+	if self := s.broker.Self().ID; int32(id) != self {
+		return refused(kerr.InvalidRequest, "this is broker %d, broker %d has to be asked itself", self, id)
+	}
+	return nil
+}
+
+func topicConfigs(t broker.Topic) []config {
+	known := broker.TopicSettings()
+	all := make([]config, 0, len(known))
+	for _, s := range known {
+		c := config{s, s.Default, kmsg.ConfigSourceDefaultConfig, false}
+		if own, ok := t.Configs[s.Name]; ok {
+			c.value, c.source = own, kmsg.ConfigSourceDynamicTopicConfig
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *Server) brokerConfigs() []config {
+	known := s.broker.Settings()
+	all := make([]config, 0, len(known))
+	for _, s := range known {
+		all = append(all, config{s, s.Default, kmsg.ConfigSourceStaticBrokerConfig, true})
+	}
+	return all
+}
+
+func (c *config) answer(synonyms, documentation bool) kmsg.DescribeConfigsResponseResourceConfig {
+	rc := kmsg.NewDescribeConfigsResponseResourceConfig()
+	rc.Name, rc.Value, rc.ReadOnly = c.Name, &c.value, c.readOnly
+	rc.Source, rc.IsDefault = c.source, c.source == kmsg.ConfigSourceDefaultConfig
+	rc.ConfigType = kmsg.ConfigType(c.Type)
+	if documentation {
+		doc := c.Doc
+		if c.Inert != "" {
+			doc += " No effect here: " + c.Inert
+		}
+		rc.Documentation = &doc
+	}
+	if !synonyms {
+		return rc
+	}
+	if !rc.IsDefault {
+		rc.ConfigSynonyms = append(rc.ConfigSynonyms, synonym(c.Name, c.value, c.source))
+	}
+	if c.Broker != "" && !c.readOnly {
+		rc.ConfigSynonyms = append(rc.ConfigSynonyms, synonym(c.Broker, c.Default, kmsg.ConfigSourceDefaultConfig))
+	}
+	return rc
+}
+
+func synonym(name, value string, source kmsg.ConfigSource) kmsg.DescribeConfigsResponseResourceConfigConfigSynonym {
+	s := kmsg.NewDescribeConfigsResponseResourceConfigConfigSynonym()
+	s.Name, s.Value, s.Source = name, &value, source
+	return s
+}

@@ -1,0 +1,75 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// SaslAuthenticate (key 36): one message of the mechanism that was chosen, and the
+// answer to it.
+//
+// Behaviour:
+//   - A login that fails is answered late and with SASL_AUTHENTICATION_FAILED, and
+//     ends the connection. The answer does not tell a user who does not exist from
+//     a wrong password; the log names the user, and never a secret.
+//   - A login that succeeds lasts for the listener's time, and no longer than its
+//     token. Then nothing but another login, of the same user by the same
+//     mechanism, is taken on this connection (KIP-368).
+//
+// Versions:
+//   - v1: lifetime of the session; v2: flexible
+func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLAuthenticateRequest) (*kmsg.SASLAuthenticateResponse, error) {
+	resp := kmsg.NewPtrSASLAuthenticateResponse()
+	resp.Version = q.Version
+	resp.SASLAuthBytes = []byte{}
+	c := r.conn
+	l := c.login
+	if l == nil {
+		resp.ErrorCode, r.last = kerr.IllegalSaslState.Code, !c.known.Load()
+		return resp, nil
+	}
+	answer, done, err := c.step(ctx, l, q.SASLAuthBytes)
+	if err == nil && done != nil {
+		c.login = nil
+		var life time.Duration
+		if life, err = c.welcome(l.mechanism, done); err == nil {
+			resp.SessionLifetimeMillis = life.Milliseconds()
+		}
+	}
+	if err != nil {
+		if ctx.Err() != nil || errors.Is(err, broker.ErrNotOwner) {
+			return nil, err
+		}
+		r.last = true
+		return resp, s.refuse(ctx, c, l, err, resp)
+	}
+	resp.SASLAuthBytes = append(resp.SASLAuthBytes, answer...)
+	return resp, nil
+}
+
+// refuse answers a login that failed, after a while: who guesses has to wait.
+func (s *Server) refuse(ctx context.Context, c *conn, l *login, reason error, resp *kmsg.SASLAuthenticateResponse) error {
+	s.o.Log.Warn("kafka login failed", "peer", c.peer, "listener", c.listener.Name, "mechanism", l.mechanism, "user", l.user, "err", reason)
+	c.login = nil
+	resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
+	text := errLogin
+	if errors.Is(reason, auth.ErrCredentials) {
+		text = auth.ErrCredentials
+	}
+	resp.ErrorMessage = message(text)
+	timer := time.NewTimer(s.o.LoginPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

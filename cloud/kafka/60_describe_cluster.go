@@ -1,0 +1,50 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DescribeCluster (key 60): who serves, for admin clients (KIP-700).
+//
+// Behaviour:
+//   - As in Metadata there is one broker to talk to: the owner of the shard, which
+//     is the controller too. Nobody is fenced.
+//
+// Versions:
+//   - v1: type of the endpoint: there are brokers here, and no controllers to talk to
+//   - v2: fenced brokers
+func (s *Server) describeCluster(_ context.Context, r *request, q *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
+	resp := kmsg.NewPtrDescribeClusterResponse()
+	resp.Version = q.Version
+	resp.ControllerID = none
+	var err error
+	switch q.EndpointType {
+	case brokerEndpoint:
+	case controllerEndpoint:
+		err = refused(kerr.MismatchedEndpointType, "this is a broker, not a controller")
+	default:
+		err = refused(kerr.UnsupportedEndpointType, "endpoints of type %d are not known", q.EndpointType)
+	}
+	resp.EndpointType = brokerEndpoint
+	if resp.ErrorCode, resp.ErrorMessage = code(err, controller), message(err); err != nil {
+		return resp, nil
+	}
+	resp.ClusterID = s.broker.ClusterID()
+	if id, host, port, ok := r.ownerNode(); ok {
+		b := kmsg.NewDescribeClusterResponseBroker()
+		b.NodeID, b.Host, b.Port = id, host, port
+		resp.Brokers = append(resp.Brokers, b)
+		resp.ControllerID = id
+	}
+	resp.ClusterAuthorizedOperations = r.operations(q.IncludeClusterAuthorizedOperations, kmsg.ACLResourceTypeCluster, clusterName)
+	return resp, nil
+}
+
+// Types of endpoints (KIP-919).
+const (
+	brokerEndpoint     = 1
+	controllerEndpoint = 2
+)

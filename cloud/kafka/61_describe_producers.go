@@ -1,0 +1,48 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// DescribeProducers (key 61): who has written to partitions with a producer id,
+// and whose transaction is open there (KIP-664).
+//
+// Behaviour:
+//   - Those that the partition remembers: idempotent and transactional ones.
+//   - The coordinator's epoch is this leader's: they are one.
+//
+// Versions:
+//   - v0: flexible
+func (s *Server) describeProducers(_ context.Context, r *request, q *kmsg.DescribeProducersRequest) (*kmsg.DescribeProducersResponse, error) {
+	resp := kmsg.NewPtrDescribeProducersResponse()
+	resp.Version = q.Version
+	for _, t := range q.Topics {
+		rt := kmsg.NewDescribeProducersResponseTopic()
+		rt.Topic = t.Topic
+		topic, unknown := r.topic(kmsg.ACLOperationRead, t.Topic, [16]byte{}, false)
+		for _, p := range t.Partitions {
+			rp := kmsg.NewDescribeProducersResponseTopicPartition()
+			rp.Partition = p
+			err := unknown
+			var all []broker.ProducerState
+			if err == nil {
+				all, err = s.broker.Producers(topic.ID, p)
+			}
+			rp.ErrorCode, rp.ErrorMessage = code(err, leader), message(err)
+			for _, x := range all {
+				a := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
+				a.ProducerID, a.ProducerEpoch, a.LastSequence = x.ID, int32(x.Epoch), x.LastSequence
+				a.LastTimestamp, a.CurrentTxnStartOffset = x.LastTimestamp, x.TransactionStart
+				a.CoordinatorEpoch = s.broker.Epoch()
+				rp.ActiveProducers = append(rp.ActiveProducers, a)
+			}
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}

@@ -1,0 +1,53 @@
+package kafka
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/txn"
+)
+
+// ListTransactions (key 66): all transactional ids with their state (KIP-664).
+//
+// Behaviour:
+//   - Filters that are empty let everything through; states that nobody knows are
+//     named in the answer.
+//   - Transactional ids that are not for the client are left out.
+//
+// Versions:
+//   - v0: flexible; v1: only what lasts longer than a duration (KIP-994)
+func (s *Server) listTransactions(_ context.Context, r *request, q *kmsg.ListTransactionsRequest) (*kmsg.ListTransactionsResponse, error) {
+	resp := kmsg.NewPtrListTransactionsResponse()
+	resp.Version = q.Version
+	txns, err := s.broker.Transactions()
+	var all []txn.Listing
+	if err == nil {
+		all, err = txns.List()
+	}
+	if resp.ErrorCode = code(err, coordinator); err != nil {
+		return resp, nil
+	}
+	states := []txn.State{txn.Empty, txn.Ongoing, txn.CompleteCommit, txn.CompleteAbort, txn.PrepareCommit, txn.PrepareAbort, txn.PrepareEpochFence, txn.Dead}
+	for _, state := range q.StateFilters {
+		if !slices.Contains(states, txn.State(state)) {
+			resp.UnknownStateFilters = append(resp.UnknownStateFilters, state)
+		}
+	}
+	now := time.Now()
+	for _, x := range all {
+		switch {
+		case len(q.StateFilters) > 0 && !slices.Contains(q.StateFilters, string(x.State)):
+		case len(q.ProducerIDFilters) > 0 && !slices.Contains(q.ProducerIDFilters, x.Producer.ID):
+		case q.DurationFilterMillis >= 0 && (x.Started.IsZero() || now.Sub(x.Started).Milliseconds() <= q.DurationFilterMillis):
+		case r.mayTransaction(kmsg.ACLOperationDescribe, x.ID) != nil:
+		default:
+			rx := kmsg.NewListTransactionsResponseTransactionState()
+			rx.TransactionalID, rx.ProducerID, rx.TransactionState = x.ID, x.Producer.ID, string(x.State)
+			resp.TransactionStates = append(resp.TransactionStates, rx)
+		}
+	}
+	return resp, nil
+}

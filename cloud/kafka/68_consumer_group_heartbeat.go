@@ -1,0 +1,105 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/group"
+)
+
+// ConsumerGroupHeartbeat (key 68): all that a member of a consumer group does
+// (KIP-848): join, live, give up and get partitions, leave.
+//
+// Behaviour:
+//   - It never waits. The coordinator assigns the partitions; a partition goes to
+//     its next reader when the last one has said that it gave it up.
+//   - What is null in the request is as before. The assignment is null when it is
+//     as before, unless the member joins or says everything.
+//   - After a takeover no member is known: UNKNOWN_MEMBER_ID, and all join again.
+//   - A classic group with members stays what it is: GROUP_ID_NOT_FOUND.
+//   - Topics by name need DESCRIBE each; of those that a regular expression matches
+//     the others are left out.
+//
+// Versions:
+//   - v0: the coordinator can make the member's id
+//   - v1: the client makes it; subscriptions by regular expression (RE2)
+const clientMemberID = 1
+
+func (s *Server) consumerGroupHeartbeat(_ context.Context, r *request, q *kmsg.ConsumerGroupHeartbeatRequest) (*kmsg.ConsumerGroupHeartbeatResponse, error) {
+	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
+	resp.Version = q.Version
+	groups, err := s.mayConsume(r, q)
+	var answer group.ConsumerHeartbeatResponse
+	if err == nil {
+		answer, err = groups.ConsumerHeartbeat(heartbeatOf(r, q))
+	}
+	if err != nil {
+		resp.ErrorCode, resp.ErrorMessage = code(err, coordinator), message(err)
+		return resp, nil
+	}
+	resp.MemberID, resp.MemberEpoch = &answer.Member, answer.Epoch
+	resp.HeartbeatIntervalMillis = int32(answer.Interval.Milliseconds())
+	if answer.Assigned == nil {
+		return resp, nil
+	}
+	resp.Assignment = new(kmsg.ConsumerGroupHeartbeatResponseAssignment)
+	for _, p := range answer.Assigned {
+		ts := &resp.Assignment.Topics
+		if n := len(*ts); n == 0 || (*ts)[n-1].TopicID != p.Topic {
+			*ts = append(*ts, kmsg.ConsumerGroupHeartbeatResponseAssignmentTopic{TopicID: p.Topic})
+		}
+		last := &(*ts)[len(*ts)-1]
+		last.Partitions = append(last.Partitions, p.Index)
+	}
+	return resp, nil
+}
+
+// mayConsume returns the coordinator for who may be in the group and know of the
+// topics.
+func (s *Server) mayConsume(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) (*group.Coordinator, error) {
+	if err := r.mayGroup(kmsg.ACLOperationRead, q.Group); err != nil {
+		return nil, err
+	}
+	if q.InstanceID != nil && *q.InstanceID == "" || q.RackID != nil && *q.RackID == "" {
+		return nil, refused(kerr.InvalidRequest, "an instance id or a rack is empty")
+	}
+	for _, t := range q.SubscribedTopicNames {
+		if !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTopic, t) {
+			return nil, errTopicDenied
+		}
+	}
+	return s.broker.Groups()
+}
+
+func heartbeatOf(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) group.ConsumerHeartbeatRequest {
+	// The coordinator asks later, too: by then the connection may be somebody else's.
+	all, acls, who := !r.conn.s.o.Authorize, r.acls, r.conn.who()
+	h := group.ConsumerHeartbeatRequest{
+		Group:      q.Group,
+		Identity:   identity(q.MemberID, q.InstanceID),
+		Epoch:      q.MemberEpoch,
+		Rack:       text(q.RackID),
+		Rebalance:  milliseconds(q.RebalanceTimeoutMillis),
+		Topics:     q.SubscribedTopicNames,
+		Pattern:    q.SubscribedTopicRegex,
+		Assignor:   q.ServerAssignor,
+		ClientID:   r.clientID,
+		ClientHost: r.conn.host(),
+		MakeID:     q.Version < clientMemberID,
+		May: func(topic string) bool {
+			return all || acls.Allows(who, auth.Describe, auth.Topic, topic)
+		},
+	}
+	if q.Topics != nil {
+		h.Owned = []group.Partition{}
+	}
+	for _, t := range q.Topics {
+		for _, p := range t.Partitions {
+			h.Owned = append(h.Owned, group.Partition{Topic: t.TopicID, Index: p})
+		}
+	}
+	return h
+}

@@ -1,0 +1,57 @@
+package kafka
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ListConfigResources (key 74): what has settings (KIP-1142).
+//
+// Behaviour:
+//   - Topics and brokers have; there are no client metrics, and groups have no
+//     settings of their own. No types ask for all.
+//
+// Versions:
+//   - v0: client metrics only; v1: any types
+func (s *Server) listConfigResources(_ context.Context, r *request, q *kmsg.ListConfigResourcesRequest) (*kmsg.ListConfigResourcesResponse, error) {
+	resp := kmsg.NewPtrListConfigResourcesResponse()
+	resp.Version = q.Version
+	err := r.mayCluster(kmsg.ACLOperationDescribeConfigs)
+	wants := func(typ kmsg.ConfigResourceType) bool {
+		return q.Version > 0 && (len(q.ResourceTypes) == 0 || slices.Contains(q.ResourceTypes, int8(typ)))
+	}
+	known := []kmsg.ConfigResourceType{
+		kmsg.ConfigResourceTypeTopic, kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeBrokerLogger,
+		kmsg.ConfigResourceTypeClientMetrics, kmsg.ConfigResourceTypeGroupConfig,
+	}
+	for _, typ := range q.ResourceTypes {
+		if err == nil && !slices.Contains(known, kmsg.ConfigResourceType(typ)) {
+			err = refused(kerr.UnsupportedVersion, "resources of type %d are not known", typ)
+		}
+	}
+	topics, missing := s.broker.Topics()
+	if err == nil {
+		err = missing
+	}
+	if resp.ErrorCode = code(err, controller); err != nil {
+		return resp, nil
+	}
+	add := func(typ kmsg.ConfigResourceType, name string) {
+		c := kmsg.NewListConfigResourcesResponseConfigResource()
+		c.Name, c.Type = name, int8(typ)
+		resp.ConfigResources = append(resp.ConfigResources, c)
+	}
+	for _, t := range topics {
+		if wants(kmsg.ConfigResourceTypeTopic) {
+			add(kmsg.ConfigResourceTypeTopic, t.Name)
+		}
+	}
+	if wants(kmsg.ConfigResourceTypeBroker) {
+		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(s.broker.Self().ID)))
+	}
+	return resp, nil
+}

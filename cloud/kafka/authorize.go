@@ -1,0 +1,106 @@
+package kafka
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+// What each operation asks for is what Kafka's asks for, and the answer to who may
+// not is Kafka's code. Without Options.Authorize, everybody may everything.
+
+// clusterName is the name of the one cluster resource (Kafka's).
+const clusterName = auth.Cluster
+
+// anonymous is who comes in by a listener that asks nobody who he is (Kafka's).
+const anonymous = "User:ANONYMOUS"
+
+// elsewhere tells whether an operation only says where the owner is, or who asks.
+// A node that does not own the shard knows no ACLs: when they count, it serves
+// nothing else, so that nothing is judged without them while it becomes the owner.
+func elsewhere(key kmsg.Key) bool {
+	switch key {
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.Metadata, kmsg.FindCoordinator, kmsg.DescribeCluster:
+		return true
+	}
+	return false
+}
+
+// judge finds out by which ACLs the request is judged.
+func (r *request) judge() error {
+	s := r.conn.s
+	if !s.o.Authorize {
+		return nil
+	}
+	if r.acls = s.o.Auth(); r.acls == nil && !elsewhere(r.api.key) {
+		return fmt.Errorf("%s before this node knows what its clients may: %w", r.api.key.Name(), broker.ErrNotOwner)
+	}
+	return nil
+}
+
+// may reports whether the client may do op to a resource: a topic, a group, a
+// transactional id by its name, or the cluster by clusterName.
+func (r *request) may(op kmsg.ACLOperation, typ kmsg.ACLResourceType, name string) bool {
+	if r.acls == nil { // none count, or see elsewhere
+		return !r.conn.s.o.Authorize || op == kmsg.ACLOperationDescribe
+	}
+	return r.acls.Allows(r.conn.who(), auth.Operation(op), auth.ResourceType(typ), name)
+}
+
+// maySome reports whether there can be a resource of the type that the client may
+// do op to (KIP-679).
+func (r *request) maySome(op kmsg.ACLOperation, typ kmsg.ACLResourceType) bool {
+	if r.acls == nil {
+		return !r.conn.s.o.Authorize
+	}
+	return r.acls.AllowsSome(r.conn.who(), auth.Operation(op), auth.ResourceType(typ))
+}
+
+// mayCluster returns nil, or the error for who may not do op to the cluster.
+func (r *request) mayCluster(op kmsg.ACLOperation) error {
+	if !r.may(op, kmsg.ACLResourceTypeCluster, clusterName) {
+		return errClusterDenied
+	}
+	return nil
+}
+
+// mayGroup returns nil, or the error for who may not do op to the group.
+func (r *request) mayGroup(op kmsg.ACLOperation, name string) error {
+	if !r.may(op, kmsg.ACLResourceTypeGroup, name) {
+		return errGroupDenied
+	}
+	return nil
+}
+
+// topic resolves a topic as find does, for somebody who needs op on it. Whether a
+// topic of a name exists is told only to who may.
+func (r *request) topic(op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
+	if !byID && !r.may(op, kmsg.ACLResourceTypeTopic, name) {
+		return broker.Topic{}, errTopicDenied
+	}
+	t, err := r.conn.s.find(name, id, byID)
+	if err == nil && byID && !r.may(op, kmsg.ACLResourceTypeTopic, t.Name) {
+		return broker.Topic{}, errTopicDenied
+	}
+	return t, err
+}
+
+// operations is the set of what the client may do to a resource, one bit for
+// each operation's number, as Metadata, DescribeCluster and DescribeGroups
+// answer it; MinInt32 where it was not asked for.
+func (r *request) operations(asked bool, typ kmsg.ACLResourceType, name string) int32 {
+	if !asked {
+		return math.MinInt32
+	}
+	set := int32(0)
+	for _, op := range auth.Operations(auth.ResourceType(typ)) {
+		if r.may(kmsg.ACLOperation(op), typ, name) {
+			set |= 1 << op
+		}
+	}
+	return set
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/cloud"
+	"github.com/weirmq/weir/cloud/auth/bearer"
+	"github.com/weirmq/weir/cloud/kafka"
+	"github.com/weirmq/weir/configs"
+)
+
+// defaultListener is the name of a listener that has been given none.
+const defaultListener = "default"
+
+// listenerKeys are what can be said of a listener.
+var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key", "client-ca", "sasl", "reauth"}
+
+// parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…".
+// What has no key goes on with the list before it.
+func parseListener(s string) (cloud.KafkaListener, error) {
+	l := cloud.KafkaListener{Name: defaultListener}
+	if !strings.Contains(s, "=") {
+		l.Listen = s
+		return l, l.Check()
+	}
+	given := make(map[string][]string)
+	last := ""
+	for part := range strings.SplitSeq(s, ",") {
+		key, value, ok := strings.Cut(part, "=")
+		if !ok {
+			if last != "sasl" {
+				return l, fmt.Errorf("%q is neither key=value nor another mechanism of sasl", part)
+			}
+			given[last] = append(given[last], strings.TrimSpace(part))
+			continue
+		}
+		last = strings.TrimSpace(key)
+		if !slices.Contains(listenerKeys, last) {
+			return l, fmt.Errorf("unknown key %q%s", last, meant(last))
+		}
+		if given[last] != nil {
+			return l, fmt.Errorf("key %q is there twice", last)
+		}
+		given[last] = []string{strings.TrimSpace(value)}
+	}
+	for key, of := range map[string]*string{"name": &l.Name, "listen": &l.Listen, "advertise": &l.Advertise,
+		"tls-cert": &l.TLSCert, "tls-key": &l.TLSKey, "client-ca": &l.ClientCA} {
+		if v := given[key]; v != nil {
+			*of = v[0]
+		}
+	}
+	if v := given["reauth"]; v != nil {
+		var err error
+		if l.Reauth, err = time.ParseDuration(v[0]); err != nil {
+			return l, fmt.Errorf("reauth %q is no time such as 1h", v[0])
+		}
+	}
+	var err error
+	if l.SASL, err = mechanisms(given["sasl"]); err != nil {
+		return l, err
+	}
+	return l, l.Check()
+}
+
+func meant(word string) string {
+	if near := configs.Nearest(word, listenerKeys); near != "" {
+		return fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return ": there are " + strings.Join(listenerKeys, ", ")
+}
+
+// mechanisms reads SASL mechanisms; "scram" is all of that family.
+func mechanisms(names []string) ([]string, error) {
+	var all []string
+	for _, name := range names {
+		if name = strings.ToUpper(name); name == "SCRAM" {
+			all = append(all, kafka.ScramSHA512, kafka.ScramSHA256)
+			continue
+		}
+		if !slices.Contains(kafka.Mechanisms(), name) {
+			return nil, fmt.Errorf("sasl %q: there are scram, %s", name, strings.ToLower(strings.Join(kafka.Mechanisms(), ", ")))
+		}
+		all = append(all, name)
+	}
+	return all, nil
+}
+
+// listeners reads --kafka; off takes back what was said before it.
+func (s settings) listeners() ([]cloud.KafkaListener, error) {
+	var all []cloud.KafkaListener
+	for _, text := range s.kafka {
+		if text == cloud.Off {
+			all = nil
+			continue
+		}
+		l, err := parseListener(text)
+		if err == nil {
+			err = s.checkListener(l)
+		}
+		if err == nil && slices.ContainsFunc(all, func(other cloud.KafkaListener) bool { return other.Name == l.Name }) {
+			err = fmt.Errorf("two listeners are called %q: give each a name", l.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--kafka %s: %w", text, err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// checkListener refuses what would be less safe than it looks.
+func (s settings) checkListener(l cloud.KafkaListener) error {
+	if err := configs.CheckListener("kafka", l.Listen, l.Authenticated(), s.kafkaAnonymous); err != nil {
+		return err
+	}
+	for _, m := range []string{kafka.Plain, kafka.OAuthBearer} {
+		if slices.Contains(l.SASL, m) && l.TLSCert == "" && !configs.Loopback(l.Listen) {
+			return fmt.Errorf("%s shows the secret to the whole way: it needs tls-cert and tls-key, or a loopback address; scram does not", m)
+		}
+	}
+	if slices.Contains(l.SASL, kafka.OAuthBearer) && s.tokens.Keys == "" {
+		return errors.New("oauthbearer needs --kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience")
+	}
+	return nil
+}
+
+// checkTokens refuses half of what tokens need.
+func checkTokens(o bearer.Options) error {
+	if given := o.Keys != "" || o.Issuer != "" || o.Audience != ""; given && (o.Keys == "" || o.Issuer == "" || o.Audience == "") {
+		return errors.New("--kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience come together")
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud"
+	"github.com/weirmq/weir/cloud/kafka"
+)
+
+func TestListeners(t *testing.T) {
+	scram := []string{kafka.ScramSHA512, kafka.ScramSHA256}
+	for _, c := range []struct {
+		flags string
+		want  []cloud.KafkaListener
+		wrong string
+	}{
+		{"", []cloud.KafkaListener{{Name: "default", Listen: "127.0.0.1:9092"}}, ""},
+		{"--kafka off", nil, ""},
+		{"--kafka off --kafka localhost:1", []cloud.KafkaListener{{Name: "default", Listen: "localhost:1"}}, ""},
+		{"--kafka localhost:1 --kafka name=b,listen=:2,sasl=scram,reauth=1h", []cloud.KafkaListener{
+			{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: scram, Reauth: time.Hour}}, ""},
+		{"--kafka listen=:2,advertise=a:3,tls-cert=c,tls-key=k,client-ca=a,sasl=plain,SCRAM-SHA-256", []cloud.KafkaListener{
+			{Name: "default", Listen: ":2", Advertise: "a:3", TLSCert: "c", TLSKey: "k", ClientCA: "a", SASL: []string{kafka.Plain, kafka.ScramSHA256}}}, ""},
+		{"--kafka :1", nil, "--kafka-anonymous"},
+		{"--kafka :1 --kafka-anonymous", []cloud.KafkaListener{{Name: "default", Listen: ":1"}}, ""},
+		{"--kafka localhost:1 --kafka localhost:2", nil, "give each a name"},
+		{"--kafka name=a", nil, "needs an address"},
+		{"--kafka listen=:1,tls-cert=x", nil, "come together"},
+		{"--kafka listen=:1,client-ca=x", nil, "client-ca needs tls-cert"},
+		{"--kafka lisen=:1", nil, "did you mean listen?"},
+		{"--kafka listen=:1,listen=:2", nil, "twice"},
+		{"--kafka listen=:1,x", nil, "neither"},
+		{"--kafka listen=:1,sasl=gssapi", nil, "there are scram"},
+		{"--kafka listen=:1,sasl=scram,reauth=x", nil, "such as 1h"},
+		{"--kafka listen=:1,sasl=plain", nil, "needs tls-cert"},
+		{"--kafka listen=localhost:1,sasl=plain", []cloud.KafkaListener{{Name: "default", Listen: "localhost:1", SASL: []string{kafka.Plain}}}, ""},
+		{"--kafka listen=localhost:1,sasl=oauthbearer", nil, "--kafka-oauth-keys"},
+		{"--kafka-oauth-keys x", nil, "come together"},
+	} {
+		s, err := parse(strings.Fields(c.flags), nil, io.Discard)
+		if c.wrong != "" {
+			if err == nil || !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("%s: %v", c.flags, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.flags, err)
+			continue
+		}
+		if got, err := s.listeners(); err != nil || !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %+v, %v", c.flags, got, err)
+		}
+	}
+}
+
+// What can be said with flags can be said in the file, and in a variable.
+func TestListenersElsewhere(t *testing.T) {
+	want := []cloud.KafkaListener{{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: []string{kafka.ScramSHA512, kafka.ScramSHA256}}}
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("kafka:\n  - localhost:1\n  - name: b\n    listen: \":2\"\n    sasl: [scram-sha-512, scram-sha-256]\nkafka-super-users: [a, User:b]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, how := range map[string]struct{ args, environ []string }{
+		"file":     {[]string{"--config", file}, nil},
+		"variable": {nil, []string{"WEIR_KAFKA=localhost:1;name=b,listen=:2,sasl=scram", "WEIR_KAFKA_SUPER_USERS=a,User:b"}},
+	} {
+		s, err := parse(how.args, how.environ, io.Discard)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if got, err := s.listeners(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+		if got := principals(s.superUsers); !reflect.DeepEqual(got, []string{"User:a", "User:b"}) {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+}

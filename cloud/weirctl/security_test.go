@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/quota"
+)
+
+// applier is a journal that forgets.
+type applier struct {
+	machine interface {
+		Apply(kind uint16, body []byte) error
+	}
+}
+
+func (a applier) Propose(_ context.Context, kind uint16, body []byte) error {
+	return a.machine.Apply(kind, body)
+}
+
+// TestSecurityVerbs: users, ACLs and quotas, as a person manages them.
+func TestSecurityVerbs(t *testing.T) {
+	users, limits := auth.New(auth.Options{}), quota.New(quota.Options{})
+	users.Start(applier{users})
+	limits.Start(applier{limits})
+	node := httptest.NewServer(console.New(console.Options{
+		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
+		Users: func() *auth.Auth { return users }, Quotas: func() *quota.Quotas { return limits },
+	}))
+	t.Cleanup(node.Close)
+	for _, c := range []struct {
+		args          string
+		stdin         string
+		code          int
+		stdout, wrong string
+	}{
+		{"users", "", 0, "USER", ""},
+		{"users add ann", "secret\n", 0, "", ""},
+		{"users add bob --mechanism scram-sha-256", "other", 0, "", ""},
+		{"users", "", 0, "ann    SCRAM-SHA-256, SCRAM-SHA-512", ""},
+		{"users -o json", "", 0, `"mechanisms": [`, ""},
+		{"users add eve", "\n", 2, "", "no password"},
+		{"users add eve --mechanism plain", "x\n", 2, "", "there are SCRAM-SHA-256, SCRAM-SHA-512"},
+		{"users add eve secret", "", 2, "", "a password is asked for"},
+		{"users delete eve", "", 2, "", "eve"},
+		{"users delete bob", "", 0, "", ""},
+		{"acls add --user ann --allow read,write --topic a,b --group g", "", 0, "", ""},
+		{"acls add --user * --deny Delete --topic t --prefix --host 192.0.2.1", "", 0, "", ""},
+		{"acls", "", 0, "*      deny    delete   topic   t…     192.0.2.1", ""},
+		{"acls --user ann -o json", "", 0, `"principal": "User:ann"`, ""},
+		{"acls add --user ann --allow reed --topic a", "", 2, "", "there are all, alter,"},
+		{"acls add --user ann --allow read", "", 2, "", "on what"},
+		{"acls add --user ann --topic a", "", 2, "", "--allow"},
+		{"acls add --allow read --topic a", "", 2, "", "--user"},
+		{"acls delete --user ann --allow read --topic a --prefix", "", 2, "", "no such ACL"},
+		{"acls delete --user ann --allow read,write --topic a", "", 0, "write", ""},
+		{"acls ann", "", 2, "", "add or delete"},
+		{"quotas set --user ann --produce 5000", "", 0, "", ""},
+		{"quotas set --default-user --client c --consume 7", "", 0, "", ""},
+		{"quotas", "", 0, "ann                  5000          -", ""},
+		{"quotas set --user ann", "", 2, "", "how much"},
+		{"quotas set --produce 5", "", 2, "", "for whom"},
+		{"quotas set --user ann --default-user --produce 5", "", 2, "", "not both"},
+		{"quotas set --user ann --produce -5", "", 2, "", "positive"},
+		{"quotas delete --user ann --produce 5", "", 2, "", "leave"},
+		{"quotas delete --user ann", "", 0, "", ""},
+	} {
+		var stdout, stderr strings.Builder
+		code := run(append(strings.Fields(c.args), "--cloud", node.URL), nil, strings.NewReader(c.stdin), &stdout, &stderr)
+		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.wrong) {
+			t.Errorf("%s: %d\n%s%s", c.args, code, stdout.String(), stderr.String())
+		}
+	}
+	if err := users.CheckPassword("ann", "secret"); err != nil || len(users.Users()) != 1 {
+		t.Errorf("%v, %v", err, users.Users())
+	}
+	if acls := users.ACLs(auth.Filter{}); len(acls) != 5 {
+		t.Errorf("%v", acls)
+	}
+	if all := limits.Entries(); len(all) != 1 || all[0] != (quota.Entry{Entity: quota.Entity{User: quota.Default, Client: "c"}, Limits: quota.Limits{Consume: 7}}) {
+		t.Errorf("%+v", all)
+	}
+}

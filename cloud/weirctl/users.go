@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/console"
+)
+
+// maxPassword bounds what is read of a password, in bytes.
+const maxPassword = 1 << 10
+
+func usersVerb() verb {
+	return verb{
+		name: "users", usage: "[add NAME | delete NAME] [flags]",
+		summary: "list the users of the Kafka listeners, let one log in, or not any more",
+		notes: "add asks for the password, or reads it from standard input. It is not sent: the cluster gets what\n" +
+			"SCRAM needs to check it. Adding a user again changes the password.\n" +
+			"What is connected already stays so, until its login expires (reauth of the listener).\n\n" +
+			"Examples:\n  weirctl users add ann\n  pwgen -s 32 1 | tee ann.password | weirctl users add ann",
+		flags: func(fs *pflag.FlagSet, c *call) {
+			fs.StringSliceVar(&c.mechanisms, "mechanism", []string{auth.SCRAMSHA512.String(), auth.SCRAMSHA256.String()}, "add: `mechanisms` by which the user can log in; each of them also serves PLAIN")
+		},
+		run: func(ctx context.Context, c *call) error {
+			switch {
+			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
+				return c.listUsers(ctx)
+			case len(c.args) == 2 && c.args[0] == "add":
+				return c.addUser(ctx, c.args[1])
+			case len(c.args) == 2 && c.args[0] == "delete":
+				return c.del(ctx, "/v1/users/"+url.PathEscape(c.args[1]))
+			}
+			return errors.New("users takes nothing, or add NAME or delete NAME; a password is asked for")
+		},
+	}
+}
+
+func (c *call) listUsers(ctx context.Context) error {
+	var users []console.User
+	if err := c.get(ctx, "/v1/users", &users); err != nil {
+		return err
+	}
+	if done, err := c.print(users); done {
+		return err
+	}
+	var rows []table.Row
+	for _, u := range users {
+		var names []string
+		for _, m := range u.Mechanisms {
+			names = append(names, m.String())
+		}
+		rows = append(rows, table.Row{u.Name, strings.Join(names, ", ")})
+	}
+	printTable(c.stdout, table.Row{"user", "mechanisms"}, rows)
+	return nil
+}
+
+func (c *call) addUser(ctx context.Context, name string) error {
+	mechanisms := make([]auth.Mechanism, len(c.mechanisms))
+	for i, m := range c.mechanisms {
+		if err := mechanisms[i].UnmarshalText([]byte(m)); err != nil {
+			return fmt.Errorf("--mechanism: %w", err)
+		}
+	}
+	password, err := c.password(name)
+	if err != nil {
+		return err
+	}
+	user := console.NewUser{Name: name}
+	for _, m := range mechanisms {
+		credential, err := auth.NewCredential(m, password)
+		if err != nil {
+			return err
+		}
+		user.Credentials = append(user.Credentials, credential)
+	}
+	return c.post(ctx, "/v1/users", user, nil)
+}
+
+// password asks a person twice, and takes one line of anything else.
+func (c *call) password(name string) (string, error) {
+	f, ok := c.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		line, err := bufio.NewReader(io.LimitReader(c.stdin, maxPassword)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return "", errors.New("standard input has no password in its first line")
+		}
+		return line, nil
+	}
+	ask := func(what string) (string, error) {
+		fmt.Fprintf(c.stderr, "%s: ", what)
+		typed, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(c.stderr)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		return string(typed), nil
+	}
+	first, err := ask("Password of " + name)
+	if err != nil {
+		return "", err
+	}
+	switch again, err := ask("Once more"); {
+	case err != nil:
+		return "", err
+	case again != first:
+		return "", errors.New("the two passwords differ")
+	}
+	return first, nil
+}
