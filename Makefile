@@ -18,6 +18,7 @@ MINIO_VERSION := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := $(CACHE)/versitygw
 VERSITYGW_VERSION := v1.8.0
 HDFS := $(patsubst %/bin,%/hdfs,$(CACHE))
+CLIENTS := $(patsubst %/bin,%/clients,$(CACHE))
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 PACKAGES = $$(go list ./... | grep -v /e2e)
@@ -27,8 +28,9 @@ DEMO_SECONDS ?= 0
 export WEIR_MINIO ?= $(MINIO)
 export WEIR_VERSITYGW ?= $(VERSITYGW)
 export WEIR_HDFS_JARS ?= $(HDFS)
+export WEIR_CLIENTS ?= $(CLIENTS)
 
-.PHONY: build demo test check fuzz bench e2e soak clean services
+.PHONY: build demo test check fuzz bench e2e soak clean services clients
 
 build:
 	@mkdir -p bin
@@ -49,10 +51,10 @@ check:
 	$(STATICCHECK) ./...
 	go test ./e2e -count=1 -run 'TestImportsGoDown|TestThirdParty|TestBans|TestTopLevel'
 
-e2e: build services
+e2e: build services clients
 	go test -count=1 -timeout 20m ./e2e/...
 
-soak: build services
+soak: build services clients
 	WEIR_SOAK=1 go test -count=1 -timeout 60m -v ./storage/journal/model
 	WEIR_SOAK=1 go test -count=1 -timeout 170m -v -p 1 ./e2e/...
 
@@ -62,7 +64,7 @@ fuzz:
 	    echo "== $$pkg $$target"; go test $$pkg -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; \
 	  done; done
 
-bench: build services
+bench: build services clients
 	go test -run '^$$' -bench . -benchmem -timeout 60m $(PACKAGES)
 	go test -count=1 -timeout 90m -v -p 1 ./e2e/bench/... -run '^TestCost$$' -bench . -benchtime 1x
 
@@ -88,6 +90,21 @@ $(HDFS)/.complete: storage/hdfs/hdfstest/pom.xml
 	@rm -rf $(HDFS)
 	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(HDFS) && touch $@ \
 	  || { rm -rf $(HDFS); echo "NOTE: Hadoop could not be fetched; the HDFS tests will be skipped"; }
+
+# Kafka clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB)
+# and those of npm, one of which is compiled (about two minutes).
+clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete
+$(CLIENTS)/java/.complete: $(shell find e2e/clients/java -type f)
+	@echo "fetching Kafka's clients (once)"
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@mvn -q -B -f e2e/clients/java/pom.xml -Dout=$(@D)/build package dependency:copy-dependencies -DoutputDirectory=$(@D)/lib \
+	  && touch $@ || { rm -rf $(@D); echo "NOTE: Kafka's clients could not be built; their tests will be skipped"; }
+
+$(CLIENTS)/javascript/.complete: e2e/clients/javascript/package.json e2e/clients/javascript/package-lock.json
+	@echo "fetching and compiling the clients of npm (once, about two minutes)"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && CKJS_LINKING=dynamic npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
+	  || { tail -5 npm.log; echo "NOTE: the clients of npm could not be built; their tests will be skipped"; }
 
 clean:
 	rm -rf bin data
