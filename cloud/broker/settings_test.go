@@ -21,7 +21,7 @@ func TestCheckConfigs(t *testing.T) {
 		{"cleanup.policy", "compact", ""}, {"cleanup.policy", "delete, compact", ""}, {"cleanup.policy", "none", "delete, compact, or both"}, {"cleanup.policy", "", "both"}, {"cleanup.policy", ",", "both"},
 		{"min.insync.replicas", "2", ""}, {"min.insync.replicas", "0", "from 1 to 2147483647"},
 		{"compression.type", "zstd", ""}, {"compression.type", "none", "uncompressed"},
-		{"max.message.bytes", "", "a whole number from 0 to 4000000"}, {"max.message.bytes", "4000001", "4000000"},
+		{"max.message.bytes", "", "a whole number from 0 to 12000000"}, {"max.message.bytes", "12000001", "12000000"},
 		{"min.cleanable.dirty.ratio", "0.3", ""}, {"min.cleanable.dirty.ratio", "1.1", "from 0 to 1"}, {"min.cleanable.dirty.ratio", "NaN", "from 0 to 1"},
 		{"message.timestamp.type", "LogAppendTime", ""}, {"message.timestamp.type", "logappendtime", "CreateTime or LogAppendTime"},
 		{"segment.bytes", "1048576", ""}, {"segment.ms", "0", "at least 1"}, {"unclean.leader.election.enable", "maybe", "true or false"},

@@ -15,7 +15,7 @@ const DefaultMaxMessageBytes = 1<<20 + 12
 
 // maxMaxMessageBytes is the largest max.message.bytes: a batch must fit into a
 // slot of the log.
-const maxMaxMessageBytes = 4_000_000
+const maxMaxMessageBytes = 12_000_000
 
 // MaxPartitions is the largest number of partitions of a topic.
 const MaxPartitions = commitlog.MaxPartitions

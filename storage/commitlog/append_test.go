@@ -282,6 +282,24 @@ func TestAppendRefusesBadInput(t *testing.T) {
 }
 
 // Appends of one goroutine keep their order, whatever else goes on.
+// A batch may be larger than what slots and segments are filled up to. It has a
+// slot, and a segment, of its own.
+func TestLargeBatch(t *testing.T) {
+	l := open(t, mem.New(), func(o *Options) { o.TailBytes = 1; o.Upkeep.Segment = 1 << 20 })
+	topic := createTopic(t, l, "t", 1)
+	values := []string{"before", strings.Repeat("x", 10<<20), "behind"}
+	for _, v := range values {
+		appended(t, l, Append{Topic: topic.ID, Batch: batch(v)})
+	}
+	if got := readAll(t, l, topic.ID, 0); !slices.Equal(got, values) {
+		t.Errorf("%d values read from slots", len(got))
+	}
+	maintained(t, l)
+	if got := readAll(t, l, topic.ID, 0); !slices.Equal(got, values) {
+		t.Errorf("%d values read from segments", len(got))
+	}
+}
+
 func TestConcurrentAppends(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, func(o *Options) { o.SlotBytes = 64 << 10 })

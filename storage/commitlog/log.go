@@ -105,7 +105,7 @@ func prepare(o Options) (*Log, error) {
 		bucket:    o.Bucket,
 		shard:     o.Shard,
 		linger:    o.Linger,
-		slotBytes: cmp.Or(o.SlotBytes, 4<<20),
+		slotBytes: cmp.Or(o.SlotBytes, most),
 		depth:     cmp.Or(o.Depth, 4),
 		log:       o.Log,
 		now:       o.Now,
@@ -115,7 +115,7 @@ func prepare(o Options) (*Log, error) {
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),
 	}
-	l.fillBytes = l.slotBytes
+	l.fillBytes = cmp.Or(o.SlotBytes, 4<<20)
 	l.ctx, l.end = context.WithCancel(context.Background())
 	tail := cmp.Or(o.TailBytes, 64<<20)
 	switch {
@@ -127,7 +127,7 @@ func prepare(o Options) (*Log, error) {
 		return nil, fmt.Errorf("negative depth %d, linger %v or tail %d", l.depth, l.linger, tail)
 	}
 	if size := storage.PreferredSize(o.Bucket); size > 0 {
-		l.fillBytes = min(size, l.slotBytes)
+		l.fillBytes = min(size, l.fillBytes)
 	}
 	var err error
 	if l.machines, err = newMachines(o.Machines); err != nil {
@@ -151,7 +151,7 @@ func prepare(o Options) (*Log, error) {
 	l.state = newState()
 	l.mutate(o.Mutations)
 	l.spec = &speculation{durable: l.state}
-	l.line = newLine(2 * l.slotBytes)
+	l.line = newLine(2 * l.fillBytes)
 	return l, nil
 }
 

@@ -276,7 +276,7 @@ func TestMachines(t *testing.T) {
 	if err := l.Propose(ctx, 1, nil); !errors.Is(err, ErrFormat) {
 		t.Error(err)
 	}
-	if err := l.Propose(ctx, 100, make([]byte, 5<<20)); !errors.Is(err, ErrTooLarge) {
+	if err := l.Propose(ctx, 100, make([]byte, 16<<20)); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
 	must(l.Close())

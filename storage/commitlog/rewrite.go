@@ -171,7 +171,7 @@ func (w *rewriter) each(jobs []job) error {
 }
 
 // most is how many pieces fit into one entry.
-func (w *rewriter) most() int { return min(20_000, w.m.log.slotBytes/2/maxPlaced) }
+func (w *rewriter) most() int { return min(20_000, w.m.log.fillBytes/2/maxPlaced) }
 
 // maxPlaced is the bytes that a piece takes in an entry at most.
 const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10

@@ -154,7 +154,7 @@ type Options struct {
 
 	TailBytes  int64 // memory for recently read and written batches; 64 MiB
 	BlockBytes int64 // memory for what was read of segments; 32 MiB
-	SlotBytes  int   // largest slot; 4 MiB
+	SlotBytes  int   // largest slot; 4 MiB, or what one request takes if that is more, up to almost 16 MiB
 	Upkeep     Upkeep
 	Depth      int // slots in flight at once; 4
 	Window     int // slots read at once in recovery; 16

@@ -141,7 +141,7 @@ func (m *maintainer) strain() float64 {
 		return 0
 	}
 	owed, times := m.debt.owed(), float64(m.o.Debt)
-	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.slotBytes))
+	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.fillBytes))
 	return max(float64(owed.bytes)/bytes, float64(owed.slots)/(times*float64(m.o.Slots)))
 }
 
@@ -347,7 +347,7 @@ func (m *maintainer) truncate(pos journal.Position) error {
 		}
 	}
 	m.unused, m.garbage = l.unused(pos)
-	m.garbage = m.garbage[:min(len(m.garbage), l.slotBytes/2/maxSwept)]
+	m.garbage = m.garbage[:min(len(m.garbage), l.fillBytes/2/maxSwept)]
 	m.last = l.now()
 	m.through.Store(m.last.UnixMilli())
 	return nil
