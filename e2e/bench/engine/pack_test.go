@@ -25,6 +25,7 @@ type pack struct {
 	epoch uint64
 
 	mu   sync.Mutex
+	next sync.Cond // on mu: a segment was added
 	f    *os.File
 	out  *bufio.Writer // guarded by mu
 	ends []int64       // guarded by mu: where each segment ends in the file, from number 1 on
@@ -36,7 +37,9 @@ func createPack(path string, rest storage.Bucket) (*pack, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &pack{Bucket: rest, path: path, epoch: 1, f: f, out: bufio.NewWriterSize(f, 1<<20)}, nil
+	p := &pack{Bucket: rest, path: path, epoch: 1, f: f, out: bufio.NewWriterSize(f, 1<<20)}
+	p.next.L = &p.mu
+	return p, nil
 }
 
 // save keeps the pack for openPack.
@@ -80,14 +83,18 @@ func (p *pack) Create(ctx context.Context, key string, body []byte) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if n != len(p.ends)+1 {
-		return fmt.Errorf("create %s: segment %d is not the next one", key, n)
+	for n > len(p.ends)+1 { // some are stored at once
+		p.next.Wait()
+	}
+	if n <= len(p.ends) {
+		return fmt.Errorf("create %s: %w", key, storage.ErrExists)
 	}
 	begin := int64(0)
 	if n > 1 {
 		begin = p.ends[n-2]
 	}
 	p.ends = append(p.ends, begin+int64(len(body)))
+	p.next.Broadcast()
 	_, err := p.out.Write(body)
 	return err
 }
