@@ -220,6 +220,7 @@ func (w *rewriter) begin(key placeKey, base int64) {
 			w.id.number += cleanNumbers
 		}
 		w.b = segment.NewBuilder(w.m.log.shard, w.id.epoch, w.id.number)
+		w.b.Reuse(*segmentMemory.Get().(*[]byte))
 		w.keys = nil
 	}
 	w.b.Begin(key.topic, key.partition, base)
@@ -350,9 +351,19 @@ func (w *rewriter) ship() error {
 	ctx, cancel := context.WithCancel(w.m.ctx)
 	s := &shipment{w.id, all, cancel, make(chan error, 1)}
 	w.away = append(w.away, s)
-	go func() { s.landed <- l.land(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object) }()
+	go func() {
+		clear, err := l.land(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object)
+		if clear { // else somebody may be sending it still
+			segmentMemory.Put(&object)
+		}
+		s.landed <- err
+	}()
 	return nil
 }
+
+// segmentMemory holds what segments were built in. To grow to the size of one, and
+// to clear it, costs more than to fill it.
+var segmentMemory = sync.Pool{New: func() any { return new([]byte) }}
 
 // install waits until the oldest segment that is being stored is durable, and
 // installs its pieces. Those of one partition follow each other, so the order
@@ -383,14 +394,19 @@ func (w *rewriter) abandon() {
 	w.away = nil
 }
 
-// land makes an object durable whose name only this owner uses.
-func (l *Log) land(ctx context.Context, key string, body []byte) error {
-	err := insist(ctx, func() error { return l.bucket.Create(ctx, key, body) }, storage.ErrExists)
+// land makes an object durable whose name only this owner uses. clear: its first
+// attempt was answered with success, so no copy of body is under way any more.
+func (l *Log) land(ctx context.Context, key string, body []byte) (clear bool, err error) {
+	attempts := 0
+	err = insist(ctx, func() error {
+		attempts++
+		return l.bucket.Create(ctx, key, body)
+	}, storage.ErrExists)
 	if !errors.Is(err, storage.ErrExists) {
 		if err != nil {
 			err = fmt.Errorf("create %s: %w", key, err)
 		}
-		return err
+		return err == nil && attempts == 1, err
 	}
 	// An earlier attempt of ours whose answer was lost.
 	var there []byte
@@ -400,11 +416,11 @@ func (l *Log) land(ctx context.Context, key string, body []byte) error {
 	}, fs.ErrNotExist)
 	switch {
 	case err != nil:
-		return fmt.Errorf("read %s: %w", key, err)
+		return false, fmt.Errorf("read %s: %w", key, err)
 	case !bytes.Equal(there, body):
-		return fmt.Errorf("%w: %s holds what this owner did not write", ErrCorrupt, key)
+		return false, fmt.Errorf("%w: %s holds what this owner did not write", ErrCorrupt, key)
 	}
-	return nil
+	return false, nil
 }
 
 // insist repeats a call until it succeeds, fails with final, which is an answer,

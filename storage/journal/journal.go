@@ -272,10 +272,10 @@ func (j *Journal) head(ctx context.Context) error {
 	pos := Position{Epoch: j.claim.Epoch}
 	raw := j.claim.header(j.store.shard, j.way)
 	if st := j.store; j.rules.headerLate {
-		j.wg.Go(func() { _ = st.land(j.ctx, SlotKey(st.shard, pos), raw) })
+		j.wg.Go(func() { _, _ = st.land(j.ctx, SlotKey(st.shard, pos), raw) })
 		return nil
 	}
-	if err := j.store.land(ctx, SlotKey(j.store.shard, pos), raw); err != nil {
+	if _, err := j.store.land(ctx, SlotKey(j.store.shard, pos), raw); err != nil {
 		return fmt.Errorf("write header of epoch %d: %w", j.claim.Epoch, err)
 	}
 	return nil

@@ -176,17 +176,18 @@ func (s store) sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // land makes raw, an object of this claim's own epoch, durable under key. It
-// returns nil only when that is known. Errors: ErrFenced if a SEAL was there
-// first, ErrForeign, ErrCorrupt, or ctx ended with the outcome open.
-func (s store) land(ctx context.Context, key string, raw []byte) error {
-	err := s.create(ctx, key, raw)
+// returns nil only when that is known; clear: no copy of raw is under way any more.
+// Errors: ErrFenced if a SEAL was there first, ErrForeign, ErrCorrupt, or ctx ended
+// with the outcome open.
+func (s store) land(ctx context.Context, key string, raw []byte) (clear bool, err error) {
+	clear, err = s.createClear(ctx, key, raw)
 	if !errors.Is(err, storage.ErrExists) {
-		return err
+		return clear, err
 	}
 	if s.rules.existsIsMine {
-		return nil
+		return false, nil
 	}
-	return s.mine(ctx, key, raw)
+	return false, s.mine(ctx, key, raw)
 }
 
 // mine reads the object that was in the way of raw and tells whose it is. The

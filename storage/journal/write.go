@@ -59,11 +59,14 @@ func (j *Journal) fly(f *flight) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
 	buf := slotBuffers.Get().(*[]byte)
 	*buf = o.encodeTo(*buf)
-	if err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), *buf); err != nil {
-		j.stop(err) // what was sent may still be on its way: the buffer is not used again
+	clear, err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), *buf)
+	if err != nil {
+		j.stop(err)
 		return
 	}
-	slotBuffers.Put(buf)
+	if clear { // else somebody may be sending it still
+		slotBuffers.Put(buf)
+	}
 	j.landed <- f // has room for Depth of them
 }
 

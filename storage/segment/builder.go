@@ -30,6 +30,14 @@ func NewBuilder(shard uint32, epoch, number uint64) *Builder {
 	return &Builder{blockSize: BlockSize, maxSize: MaxSize, buf: appendHeader(nil, shard, epoch, number)}
 }
 
+// Reuse builds in the memory of an object that nobody needs any more, if it is more
+// than there is. It must be called before Begin.
+func (b *Builder) Reuse(memory []byte) {
+	if cap(memory) > cap(b.buf) {
+		b.buf = append(memory[:0], b.buf...)
+	}
+}
+
 // Grow makes room for n bytes of batches and what comes with them, for callers
 // who know how many there will be.
 func (b *Builder) Grow(n int) { b.buf = slices.Grow(b.buf, n+n/64) }
