@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -130,8 +131,16 @@ func (s settings) check() error {
 		configs.CheckListener("http", s.http, false, s.httpAnonymous))
 }
 
+// garbage is how much of it, in percent of what is in use, lets the collector run.
+// Nearly all memory of a node is records, without a pointer in them: looking through
+// it costs little, and waiting costs memory.
+const garbage = 50
+
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	s, err := parse(args, environ, stdout)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()

@@ -322,7 +322,7 @@ func (c *cleaning) group(w *rewriter, pieces []piece) (n int, err error) {
 			return 0, err
 		}
 	}
-	w.begin(c.key, pieces[0].base)
+	w.begin(c.key, pieces[0].base, 0)
 	c.changed = false
 	began := w.b.Size()
 	for n < len(pieces) {

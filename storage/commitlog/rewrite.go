@@ -212,7 +212,8 @@ func (w *rewriter) fetch(jobs []job) {
 	wg.Wait()
 }
 
-func (w *rewriter) begin(key placeKey, base int64) {
+// begin starts a piece of which so many bytes will come.
+func (w *rewriter) begin(key placeKey, base, bytes int64) {
 	if w.b == nil {
 		w.m.number++
 		w.id = segmentID{uint64(w.m.log.epoch), w.m.number}
@@ -221,6 +222,7 @@ func (w *rewriter) begin(key placeKey, base int64) {
 		}
 		w.b = segment.NewBuilder(w.m.log.shard, w.id.epoch, w.id.number)
 		w.b.Reuse(*segmentMemory.Get().(*[]byte))
+		w.b.Grow(int(min(bytes, int64(w.m.o.Segment+w.m.log.fillBytes))))
 		w.keys = nil
 	}
 	w.b.Begin(key.topic, key.partition, base)
@@ -228,7 +230,8 @@ func (w *rewriter) begin(key placeKey, base int64) {
 
 // one writes the batches of a partition, in one piece as long as it fits.
 func (w *rewriter) one(j *job) error {
-	w.begin(j.key, j.extents[0].base)
+	w.begin(j.key, j.extents[0].base, j.bytes)
+	left := j.bytes
 	var group []record.Batch
 	size, next := 0, j.extents[0].base
 	flush := func() error {
@@ -241,6 +244,7 @@ func (w *rewriter) one(j *job) error {
 		return nil
 	}
 	for i, x := range j.extents {
+		left -= int64(x.size)
 		data, err := w.data(j.key, x)
 		var batches []record.Batch
 		if err == nil {
@@ -267,7 +271,7 @@ func (w *rewriter) one(j *job) error {
 		if err := w.ship(); err != nil {
 			return err
 		}
-		w.begin(j.key, next)
+		w.begin(j.key, next, left)
 	}
 	w.end(j.key, next)
 	return nil
