@@ -109,14 +109,15 @@ func (n *Node) lead(ctx context.Context) (err error) {
 // measure shows how the log at rest is doing.
 func (n *Node) measure(log *commitlog.Log) {
 	for name, value := range map[string]func(commitlog.Stats) float64{
-		"weir_shard_segments":               func(s commitlog.Stats) float64 { return float64(s.Segments) },
-		"weir_shard_garbage_segments":       func(s commitlog.Stats) float64 { return float64(s.Garbage) },
-		"weir_shard_unsegmented_bytes":      func(s commitlog.Stats) float64 { return float64(s.Waiting) },
-		"weir_shard_checkpoint_age_seconds": func(s commitlog.Stats) float64 { return time.Since(s.Checkpoint).Seconds() },
-		"weir_segment_cache_hits_total":     func(s commitlog.Stats) float64 { return float64(s.Reads.Hits) },
-		"weir_segment_cache_misses_total":   func(s commitlog.Stats) float64 { return float64(s.Reads.Misses) },
-		"weir_segment_cache_bytes":          func(s commitlog.Stats) float64 { return float64(s.Reads.Cached) },
-		"weir_segment_read_bytes_total":     func(s commitlog.Stats) float64 { return float64(s.Reads.BytesRead) },
+		"weir_shard_segments":                func(s commitlog.Stats) float64 { return float64(s.Segments) },
+		"weir_shard_garbage_segments":        func(s commitlog.Stats) float64 { return float64(s.Garbage) },
+		"weir_shard_unsegmented_bytes":       func(s commitlog.Stats) float64 { return float64(s.Waiting) },
+		"weir_shard_throttled_seconds_total": func(s commitlog.Stats) float64 { return s.Throttled.Seconds() },
+		"weir_shard_checkpoint_age_seconds":  func(s commitlog.Stats) float64 { return time.Since(s.Checkpoint).Seconds() },
+		"weir_segment_cache_hits_total":      func(s commitlog.Stats) float64 { return float64(s.Reads.Hits) },
+		"weir_segment_cache_misses_total":    func(s commitlog.Stats) float64 { return float64(s.Reads.Misses) },
+		"weir_segment_cache_bytes":           func(s commitlog.Stats) float64 { return float64(s.Reads.Cached) },
+		"weir_segment_read_bytes_total":      func(s commitlog.Stats) float64 { return float64(s.Reads.BytesRead) },
 	} {
 		n.metrics.UnregisterMetric(name) // of an earlier ownership
 		n.metrics.GetOrCreateGauge(name, func() float64 { return value(log.Stats()) })

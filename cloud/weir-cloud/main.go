@@ -69,7 +69,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
 	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0s, on s3 100ms)")
 	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
-	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`bytes` of written records that wait for it at most")
+	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`bytes` of written records after which it is time")
+	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "how many `times` --checkpoint-bytes may wait for it before writers are slowed down; they stop at twice that")
 	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
 	fs.Lookup("linger").DefValue = "0s" // it depends on the bucket
@@ -116,6 +117,9 @@ func (s settings) check() error {
 	}
 	if s.upkeep.Bytes < 1<<10 {
 		return fmt.Errorf("--checkpoint-bytes %d is less than 1024", s.upkeep.Bytes)
+	}
+	if s.upkeep.Debt < 1 {
+		return fmt.Errorf("--checkpoint-debt %d is less than 1", s.upkeep.Debt)
 	}
 	if s.upkeep.Segment < 1<<10 || s.upkeep.Segment > storage.MaxObject/2 {
 		return fmt.Errorf("--segment-bytes %d is not in 1024..%d", s.upkeep.Segment, storage.MaxObject/2)

@@ -42,12 +42,15 @@ type result struct {
 	rss       int64         // most bytes that were in memory
 }
 
-// payload is half random, half zeros: it compresses to about half, as readings
-// do.
-func payload() []byte {
-	p := make([]byte, recordSize)
-	rand.Read(p[:recordSize/2])
-	return p
+// payloads are half random, half zeros: they compress to about half, as readings
+// do. They are so many that none helps to compress another.
+func payloads() [][]byte {
+	all := make([][]byte, 1024)
+	for i := range all {
+		all[i] = make([]byte, recordSize)
+		rand.Read(all[i][:recordSize/2])
+	}
+	return all
 }
 
 // produce runs a load and waits for every acknowledgement. Records are sent with
@@ -57,6 +60,7 @@ func produce(b *testing.B, s *server, l load) result {
 	var acked atomic.Int64
 	var mu sync.Mutex
 	var latencies []time.Duration
+	values := payloads()
 	cpu := s.cpu(b)
 	began := time.Now()
 	var wg sync.WaitGroup
@@ -66,8 +70,7 @@ func produce(b *testing.B, s *server, l load) result {
 		wg.Go(func() {
 			mine := make([]time.Duration, 0, l.records/l.producers)
 			var mineMu sync.Mutex
-			value := payload()
-			for n := range l.records / l.producers {
+					for n := range l.records / l.producers {
 				if l.rate > 0 {
 					due := began.Add(time.Duration(n*l.producers+id) * time.Second / time.Duration(l.rate))
 					if wait := time.Until(due); wait > time.Millisecond {
@@ -75,7 +78,7 @@ func produce(b *testing.B, s *server, l load) result {
 					}
 				}
 				sent := time.Now()
-				client.Produce(context.Background(), &kgo.Record{Value: value}, func(_ *kgo.Record, err error) {
+				client.Produce(context.Background(), &kgo.Record{Value: values[n%len(values)]}, func(_ *kgo.Record, err error) {
 					if err != nil {
 						b.Error(err)
 						return
