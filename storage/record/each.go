@@ -176,8 +176,9 @@ type buffer struct{ p []byte }
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
 // maxSpareBuffer bounds what a pooled buffer keeps, so that one huge batch
-// does not stay for good.
-const maxSpareBuffer = 2 << 20
+// does not stay for good. An lz4 block of the usual frame asks for room of 4 MiB,
+// whatever it holds.
+const maxSpareBuffer = 8 << 20
 
 func (b *buffer) release() {
 	if cap(b.p) <= maxSpareBuffer {
