@@ -68,6 +68,7 @@ func New(o Options) http.Handler {
 		"POST /v1/topics":                   c.createTopic,
 		"DELETE /v1/topics/{name}":          c.deleteTopic,
 		"POST /v1/topics/{name}/partitions": c.growTopic,
+		"POST /v1/topics/{name}/configs":    c.alterTopic,
 		"GET /v1/gateways":                  c.gateways,
 		"POST /v1/gateways/{id}/{change}":   c.changeGateway,
 		"GET /v1/groups":                    c.groups,

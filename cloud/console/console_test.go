@@ -126,6 +126,10 @@ func TestTopics(t *testing.T) {
 	if grown := ask[Topic](t, n, 200, "POST", "/v1/topics/t/partitions?count=5", ""); len(grown.Partitions) != 5 || grown.Records != 1 || grown.Partitions[1] != (Partition{0, 1}) {
 		t.Errorf("grown %+v", grown)
 	}
+	altered := ask[Topic](t, n, 200, "POST", "/v1/topics/t/configs", `{"configs":{"retention.ms":"","cleanup.policy":"compact"}}`)
+	if len(altered.Configs) != 1 || altered.Configs["cleanup.policy"] != "compact" {
+		t.Errorf("settings after a change: %v", altered.Configs)
+	}
 	ask[struct{}](t, n, 200, "DELETE", "/v1/topics/default", "")
 	if all := ask[[]Topic](t, n, 200, "GET", "/v1/topics", ""); len(all) != 1 || all[0].Name != "t" {
 		t.Errorf("left %+v", all)
@@ -151,6 +155,8 @@ func TestMistakes(t *testing.T) {
 		{"POST", "/v1/topics/t/partitions?count=1", ``, 400, "number of partitions"},
 		{"POST", "/v1/topics/t/partitions?count=many", ``, 400, "count of partitions"},
 		{"POST", "/v1/topics/u/partitions?count=3", ``, 404, "unknown topic"},
+		{"POST", "/v1/topics/u/configs", `{"configs":{}}`, 404, "unknown topic"},
+		{"POST", "/v1/topics/t/configs", `{"configs":{"retention.ms":"soon"}}`, 400, "topic setting"},
 		{"DELETE", "/v1/topics/u", ``, 404, "unknown topic"},
 		{"GET", "/v1/groups/nobody", ``, 404, "does not exist"},
 		{"POST", "/v1/gateways/gw/revoke", ``, 404, "no such gateway"},

@@ -3,6 +3,7 @@ package console
 import (
 	"encoding/hex"
 	"errors"
+	"maps"
 	"net/http"
 	"time"
 
@@ -74,6 +75,29 @@ func (c *console) growTopic(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if err := c.Broker.GrowTopic(r.Context(), t.ID, n); err != nil {
+		return nil, err
+	}
+	if t, err = c.Broker.TopicByID(t.ID); err != nil {
+		return nil, err
+	}
+	return c.describe(t)
+}
+
+func (c *console) alterTopic(r *http.Request) (any, error) {
+	req, err := decode[TopicConfigs](r)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.Broker.Topic(r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	err = c.Broker.AlterTopic(r.Context(), t.ID, func(configs map[string]string) error {
+		maps.Copy(configs, req.Configs)
+		maps.DeleteFunc(configs, func(_, value string) bool { return value == "" })
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	if t, err = c.Broker.TopicByID(t.ID); err != nil {

@@ -37,6 +37,12 @@ type NewTopic struct {
 	Configs    map[string]string `json:"configs,omitempty"`
 }
 
+// TopicConfigs is the body of POST /v1/topics/{name}/configs: what is not named
+// stays as it is.
+type TopicConfigs struct {
+	Configs map[string]string `json:"configs"` // an empty value takes the topic's own away
+}
+
 // Gateway is one line of GET /v1/gateways.
 type Gateway struct {
 	ID        string    `json:"id"`
