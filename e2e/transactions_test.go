@@ -156,7 +156,7 @@ func move(ctx context.Context, t *testing.T, server string) {
 	for ctx.Err() == nil {
 		session, err := kgo.NewGroupTransactSession(kgo.SeedBrokers(server), kgo.TransactionalID("mover"), kgo.ConsumerGroup("mover"),
 			kgo.ConsumeTopics("ledger"), kgo.DefaultProduceTopic("moved"), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-			kgo.RequireStableFetchOffsets(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.SessionTimeout(6*time.Second),
 			kgo.MetadataMinAge(50*time.Millisecond))
 		if err != nil {
 			t.Error(err)
