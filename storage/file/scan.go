@@ -25,7 +25,7 @@ var errRestless = errors.New("packs come and go faster than they are read")
 
 // pack is what is known of a file of records.
 type pack struct {
-	packHead
+	packHead          // never changes
 	end      int64    // behind the last group that was read
 	searched int64    // where no later group was found behind a head that is none
 	records  []record // by id
@@ -233,7 +233,8 @@ func (r *row) scan(p *pack, limit int64) error {
 	if err := r.same(f, p); err != nil {
 		return err
 	}
-	*p = sound
+	// Not the head: others read it without mu.
+	p.end, p.searched, p.records, p.damaged = sound.end, sound.searched, sound.records, sound.damaged
 	if p.damaged {
 		r.damage = fmt.Errorf("%s: %w: which numbers it had cannot be told", f.Name(), errDamaged)
 	}
