@@ -53,8 +53,8 @@ func testExists(t *testing.T, h handles) {
 		for _, body := range []string{"other", "first", ""} {
 			err := b.Create(t.Context(), "taken", []byte(body))
 			// A server may close the connection on which it has just refused an
-			// object; the next one is then lost, and may be sent again.
-			for n := 0; n < 3 && errors.Is(err, storage.ErrUnknown) && !errors.Is(err, storage.ErrExists); n++ {
+			// object, and others that are idle; what is then lost may be sent again.
+			for n := 0; n < 20 && errors.Is(err, storage.ErrUnknown) && !errors.Is(err, storage.ErrExists); n++ {
 				err = b.Create(t.Context(), "taken", []byte(body))
 			}
 			if !errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
