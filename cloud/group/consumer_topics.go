@@ -8,15 +8,7 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/weirmq/weir/storage/commitlog"
 )
-
-// Catalogue is what the coordinator needs to know to assign partitions: all
-// topics. The commit log is one.
-type Catalogue interface {
-	Topics() []commitlog.Topic
-}
 
 // viewAge is how old a view of the topics may be: looking costs a copy of the
 // catalogue, so heartbeats share a view.
@@ -40,12 +32,12 @@ type view struct {
 // coordinator's is not held meanwhile.
 type topics struct {
 	mu     sync.Mutex // guards everything below
-	source Catalogue  // nil: there are no topics
+	source Proposer   // nil until Start
 	now    *view
 	looked time.Time
 }
 
-func (t *topics) start(source Catalogue) {
+func (t *topics) start(source Proposer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.source = source

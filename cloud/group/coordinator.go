@@ -6,12 +6,16 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // Proposer is what the coordinator needs of the commit log: it makes an entry
-// durable and applies it (to Coordinator.Apply) before it returns nil.
+// durable and applies it (to Coordinator.Apply) before it returns nil. Its topics
+// are those whose partitions members of consumer groups get.
 type Proposer interface {
 	Propose(ctx context.Context, kind uint16, body []byte) error
+	Topics() []commitlog.Topic
 }
 
 // Options of a Coordinator. The zero value of each field means its default.
@@ -72,16 +76,12 @@ func New(o Options) *Coordinator {
 	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group)}
 }
 
-// Start begins to serve: the log is owned, and has replayed into Apply. If it is
-// a Catalogue too, the members of consumer groups get the partitions in it; else
-// they get none.
+// Start begins to serve: the log is owned, and has replayed into Apply.
 func (c *Coordinator) Start(p Proposer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log = p
-	if all, ok := p.(Catalogue); ok {
-		c.topics.start(all)
-	}
+	c.topics.start(p)
 }
 
 // Close answers every waiting request with ErrClosed and stops all timers.

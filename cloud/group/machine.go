@@ -3,7 +3,8 @@ package group
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
+
+	"github.com/weirmq/weir/cloud/coding"
 )
 
 // The kinds of entries in the log that belong to this package. Each body begins
@@ -32,8 +33,8 @@ func (c *Coordinator) Kinds() []uint16 {
 // running alike. It reads no clock and does no I/O. An error (ErrCorrupt) means
 // that the log holds what this version cannot understand.
 func (c *Coordinator) Apply(kind uint16, body []byte) error {
-	d := decoder{p: body}
-	if v := d.byte(); !d.bad && v != bodyVersion {
+	d := coding.NewDecoder(body)
+	if v := d.Byte(); !d.Bad() && v != bodyVersion {
 		return fmt.Errorf("apply group entry of kind %d: version %d is not known: %w", kind, v, ErrCorrupt)
 	}
 	c.mu.Lock()
@@ -44,28 +45,28 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 	case kindDeleteOffsets:
 		c.applyDeleteOffsets(&d)
 	case kindDeleteGroup:
-		if name := d.string(); d.done() {
+		if name := d.String(); d.Done() {
 			if g, ok := c.groups[name]; ok {
 				clear(g.offsets)
 				g.dropIdle()
 			}
 		}
 	case kindForgetTopic:
-		if topic := d.topic(); d.done() {
+		if topic := d.ID(); d.Done() {
 			c.applyForgetTopic(topic)
 		}
 	default:
 		return fmt.Errorf("apply group entry: kind %d is not known: %w", kind, ErrCorrupt)
 	}
-	if !d.done() {
+	if !d.Done() {
 		return fmt.Errorf("apply group entry of kind %d: %w", kind, ErrCorrupt)
 	}
 	return nil
 }
 
-func (c *Coordinator) applyCommit(d *decoder) {
+func (c *Coordinator) applyCommit(d *coding.Decoder) {
 	name, offsets := decodeCommit(d)
-	if !d.done() {
+	if !d.Done() {
 		return
 	}
 	g, ok := c.groups[name]
@@ -77,29 +78,29 @@ func (c *Coordinator) applyCommit(d *decoder) {
 	}
 }
 
-func decodeCommit(d *decoder) (group string, offsets []Offset) {
-	group, at := d.string(), d.varint()
-	offsets = make([]Offset, d.count(16+4))
+func decodeCommit(d *coding.Decoder) (group string, offsets []Offset) {
+	group, at := d.String(), d.Varint()
+	offsets = make([]Offset, d.Count(16+4))
 	for i := range offsets {
 		offsets[i] = Offset{
-			Partition:   Partition{d.topic(), d.index()},
-			Offset:      d.varint(),
-			LeaderEpoch: int32(d.varint()),
-			Metadata:    d.string(),
+			Partition:   Partition{d.ID(), d.Int31()},
+			Offset:      d.Varint(),
+			LeaderEpoch: int32(d.Varint()),
+			Metadata:    d.String(),
 			CommittedAt: at,
 		}
 	}
 	return group, offsets
 }
 
-func (c *Coordinator) applyDeleteOffsets(d *decoder) {
-	name := d.string()
-	partitions := make([]Partition, d.count(16+1))
+func (c *Coordinator) applyDeleteOffsets(d *coding.Decoder) {
+	name := d.String()
+	partitions := make([]Partition, d.Count(16+1))
 	for i := range partitions {
-		partitions[i] = Partition{d.topic(), d.index()}
+		partitions[i] = Partition{d.ID(), d.Int31()}
 	}
 	g, ok := c.groups[name]
-	if !d.done() || !ok {
+	if !d.Done() || !ok {
 		return
 	}
 	for _, p := range partitions {
@@ -121,7 +122,7 @@ func (c *Coordinator) applyForgetTopic(topic [16]byte) {
 
 func encodeCommit(group string, at int64, offsets []Offset) []byte {
 	b := make([]byte, 0, 32+len(group)+len(offsets)*32)
-	b = appendString(append(b, bodyVersion), group)
+	b = coding.AppendString(append(b, bodyVersion), group)
 	b = binary.AppendVarint(b, at)
 	b = binary.AppendUvarint(b, uint64(len(offsets)))
 	for _, o := range offsets {
@@ -129,13 +130,13 @@ func encodeCommit(group string, at int64, offsets []Offset) []byte {
 		b = binary.AppendUvarint(b, uint64(o.Index))
 		b = binary.AppendVarint(b, o.Offset)
 		b = binary.AppendVarint(b, int64(o.LeaderEpoch))
-		b = appendString(b, o.Metadata)
+		b = coding.AppendString(b, o.Metadata)
 	}
 	return b
 }
 
 func encodePartitions(group string, of []Partition) []byte {
-	b := appendString([]byte{bodyVersion}, group)
+	b := coding.AppendString([]byte{bodyVersion}, group)
 	b = binary.AppendUvarint(b, uint64(len(of)))
 	for _, p := range of {
 		b = append(b, p.Topic[:]...)
@@ -144,83 +145,6 @@ func encodePartitions(group string, of []Partition) []byte {
 	return b
 }
 
-func encodeName(group string) []byte { return appendString([]byte{bodyVersion}, group) }
+func encodeName(group string) []byte { return coding.AppendString([]byte{bodyVersion}, group) }
 
 func encodeTopic(topic [16]byte) []byte { return append([]byte{bodyVersion}, topic[:]...) }
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// decoder reads a body. After the first thing that does not fit it is bad, and
-// gives zeros.
-type decoder struct {
-	p   []byte
-	bad bool
-}
-
-func (d *decoder) done() bool { return !d.bad && len(d.p) == 0 }
-
-func (d *decoder) take(n uint64) []byte {
-	if d.bad || n > uint64(len(d.p)) {
-		d.bad = true
-		return nil
-	}
-	b := d.p[:n]
-	d.p = d.p[n:]
-	return b
-}
-
-func (d *decoder) byte() byte {
-	if b := d.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (d *decoder) topic() (t [16]byte) {
-	copy(t[:], d.take(16))
-	return t
-}
-
-func (d *decoder) string() string { return string(d.take(d.uvarint())) }
-
-func (d *decoder) index() int32 {
-	u := d.uvarint()
-	if u > math.MaxInt32 {
-		d.bad = true
-		return 0
-	}
-	return int32(u)
-}
-
-func (d *decoder) uvarint() uint64 {
-	u, n := binary.Uvarint(d.p)
-	d.skip(n)
-	return u
-}
-
-func (d *decoder) varint() int64 {
-	i, n := binary.Varint(d.p)
-	d.skip(n)
-	return i
-}
-
-func (d *decoder) skip(n int) {
-	if n <= 0 {
-		d.bad, d.p = true, nil
-		return
-	}
-	d.p = d.p[n:]
-}
-
-// count reads a number of items of at least size bytes each: no more than can
-// follow, so that a damaged body does not allocate more than itself.
-func (d *decoder) count(size int) int {
-	n := d.uvarint()
-	if n > uint64(len(d.p)/size) {
-		d.bad = true
-		return 0
-	}
-	return int(n)
-}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/coding"
 )
 
 // A snapshot is a version byte, 1, and then, with the integers and strings of the
@@ -62,7 +64,7 @@ func (c *Coordinator) Restore(body []byte) error {
 func encodeSnapshot(all map[string]map[Partition]Offset) []byte {
 	b := binary.AppendUvarint([]byte{bodyVersion}, uint64(len(all)))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		b = appendString(b, name)
+		b = coding.AppendString(b, name)
 		topics := make(map[[16]byte][]Partition)
 		for p := range all[name] {
 			topics[p.Topic] = append(topics[p.Topic], p)
@@ -78,7 +80,7 @@ func encodeSnapshot(all map[string]map[Partition]Offset) []byte {
 				b = binary.AppendUvarint(b, uint64(o.Index))
 				b = binary.AppendVarint(b, o.Offset)
 				b = binary.AppendVarint(b, int64(o.LeaderEpoch))
-				b = appendString(b, o.Metadata)
+				b = coding.AppendString(b, o.Metadata)
 				b = binary.AppendVarint(b, o.CommittedAt)
 			}
 		}
@@ -91,28 +93,30 @@ func decodeSnapshot(body []byte) (map[string]map[Partition]Offset, error) {
 	if len(body) == 0 {
 		return all, nil
 	}
-	d := decoder{p: body}
-	if v := d.byte(); v != bodyVersion {
+	d := coding.NewDecoder(body)
+	if v := d.Byte(); v != bodyVersion {
 		return nil, fmt.Errorf("restore groups: version %d is not known: %w", v, ErrCorrupt)
 	}
-	for range d.count(minGroup) {
+	for range d.Count(minGroup) {
 		offsets := make(map[Partition]Offset)
-		all[d.string()] = offsets
-		for range d.count(minTopic) {
-			topic := d.topic()
-			for range d.count(minOffset) {
-				p := Partition{topic, d.index()}
-				offsets[p] = Offset{Partition: p, Offset: d.varint(), LeaderEpoch: int32(d.varint()), Metadata: d.string(), CommittedAt: d.varint()}
+		all[d.String()] = offsets
+		for range d.Count(minTopic) {
+			topic := d.ID()
+			for range d.Count(minOffset) {
+				p := Partition{topic, d.Int31()}
+				offsets[p] = Offset{Partition: p, Offset: d.Varint(), LeaderEpoch: int32(d.Varint()), Metadata: d.String(), CommittedAt: d.Varint()}
 			}
 		}
-		d.bad = d.bad || len(offsets) == 0
-		if d.bad {
+		if len(offsets) == 0 {
+			d.Fail()
+		}
+		if d.Bad() {
 			break
 		}
 	}
 	// One state has one encoding: what is out of order, or there twice, or
 	// written at more length than it needs, is not what Snapshot wrote.
-	if !d.done() || !bytes.Equal(encodeSnapshot(all), body) {
+	if !d.Done() || !bytes.Equal(encodeSnapshot(all), body) {
 		return nil, fmt.Errorf("restore groups: %w", ErrCorrupt)
 	}
 	return all, nil

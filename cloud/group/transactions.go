@@ -3,6 +3,8 @@ package group
 import (
 	"errors"
 	"fmt"
+
+	"github.com/weirmq/weir/cloud/coding"
 )
 
 // MayCommit tells whether offsets may become part of a transaction, to be
@@ -54,12 +56,12 @@ func CommitEntry(group string, at int64, offsets []Offset) (kind uint16, body []
 
 // DecodeCommit is the inverse of CommitEntry.
 func DecodeCommit(body []byte) (group string, offsets []Offset, err error) {
-	d := decoder{p: body}
-	if v := d.byte(); v != bodyVersion {
+	d := coding.NewDecoder(body)
+	if v := d.Byte(); v != bodyVersion {
 		return "", nil, fmt.Errorf("decode commit: version %d is not known: %w", v, ErrCorrupt)
 	}
 	group, offsets = decodeCommit(&d)
-	if !d.done() {
+	if !d.Done() {
 		return "", nil, fmt.Errorf("decode commit: %w", ErrCorrupt)
 	}
 	return group, offsets, nil

@@ -55,6 +55,9 @@ var (
 	errLog = errors.New("log has ended")
 )
 
+// Topics is for members of consumer groups, of whom there are none here.
+func (j *journal) Topics() []commitlog.Topic { return nil }
+
 func (j *journal) push(land func(error)) {
 	j.mu.Lock()
 	j.line = append(j.line, land)

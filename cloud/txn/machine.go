@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/weirmq/weir/cloud/coding"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -43,8 +44,8 @@ func (c *Coordinator) Kinds() []uint16 {
 // running alike. It reads no clock and does no I/O. An error (ErrCorrupt) means
 // that the log holds what this version cannot understand.
 func (c *Coordinator) Apply(kind uint16, body []byte) error {
-	d := decoder{p: body}
-	if v := d.byte(); !d.bad && v != bodyVersion {
+	d := decoder{coding.NewDecoder(body)}
+	if v := d.Byte(); !d.Bad() && v != bodyVersion {
 		return fmt.Errorf("apply transaction entry of kind %d: version %d is not known: %w", kind, v, ErrCorrupt)
 	}
 	c.mu.Lock()
@@ -71,8 +72,8 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 }
 
 func (c *Coordinator) applyInit(d *decoder) error {
-	id, at, producer, last, timeout := d.name(), d.varint(), d.producer(), d.producer(), d.uint31()
-	if !d.done() || producer.ID < 0 {
+	id, at, producer, last, timeout := d.name(), d.Varint(), d.producer(), d.producer(), d.Int31()
+	if !d.Done() || producer.ID < 0 {
 		return ErrCorrupt
 	}
 	t, ok := c.ids[id]
@@ -80,24 +81,24 @@ func (c *Coordinator) applyInit(d *decoder) error {
 		t = &transaction{id: id}
 		c.ids[id] = t
 	}
-	t.durable = durable{producer: producer, last: last, timeout: timeout, state: Empty, started: none, updated: at}
+	t.durable = durable{producer: producer, last: last, timeout: int64(timeout), state: Empty, started: none, updated: at}
 	t.clear()
 	delete(c.open, t)
 	return nil
 }
 
 func (c *Coordinator) applyAdd(d *decoder) error {
-	id, at := d.name(), d.varint()
-	places := make([]commitlog.Place, d.count(minPlace))
+	id, at := d.name(), d.Varint()
+	places := make([]commitlog.Place, d.Count(minPlace))
 	for i := range places {
 		places[i] = d.place()
 	}
-	groups := make([]string, d.count(1))
+	groups := make([]string, d.Count(1))
 	for i := range groups {
 		groups[i] = d.name()
 	}
 	t := c.ids[id]
-	if !d.done() || t == nil || !t.known() {
+	if !d.Done() || t == nil || !t.known() {
 		return ErrCorrupt
 	}
 	c.begin(t, at)
@@ -112,10 +113,10 @@ func (c *Coordinator) applyAdd(d *decoder) error {
 }
 
 func (c *Coordinator) applyStage(d *decoder) error {
-	id, at := d.name(), d.varint()
-	name, staged, err := group.DecodeCommit(d.rest())
+	id, at := d.name(), d.Varint()
+	name, staged, err := group.DecodeCommit(d.Rest())
 	t := c.ids[id]
-	if !d.done() || err != nil || name == "" || t == nil || !t.known() {
+	if !d.Done() || err != nil || name == "" || t == nil || !t.known() {
 		return errors.Join(ErrCorrupt, err)
 	}
 	c.begin(t, at)
@@ -127,9 +128,9 @@ func (c *Coordinator) applyStage(d *decoder) error {
 }
 
 func (c *Coordinator) applyEnd(d *decoder) error {
-	id, at, commit, producer, last := d.name(), d.varint(), d.byte(), d.producer(), d.producer()
+	id, at, commit, producer, last := d.name(), d.Varint(), d.Byte(), d.producer(), d.producer()
 	t := c.ids[id]
-	if !d.done() || commit > 1 || producer.ID < 0 || t == nil || !t.known() {
+	if !d.Done() || commit > 1 || producer.ID < 0 || t == nil || !t.known() {
 		return ErrCorrupt
 	}
 	if t.started == none {
@@ -145,11 +146,11 @@ func (c *Coordinator) applyEnd(d *decoder) error {
 }
 
 func (c *Coordinator) applyForget(d *decoder) error {
-	ids := make([]string, d.count(1))
+	ids := make([]string, d.Count(1))
 	for i := range ids {
 		ids[i] = d.name()
 	}
-	if !d.done() {
+	if !d.Done() {
 		return ErrCorrupt
 	}
 	for _, id := range ids {
@@ -183,7 +184,7 @@ func encodeAdd(id string, at int64, places []commitlog.Place, groups ...string) 
 	}
 	b = appendUvarint(b, len(groups))
 	for _, name := range groups {
-		b = appendString(b, name)
+		b = coding.AppendString(b, name)
 	}
 	return commitlog.Command{Kind: kindAdd, Body: b}
 }
@@ -204,7 +205,7 @@ func encodeEnd(id string, at int64, commit bool, producer, last Producer) commit
 func encodeForget(ids []string) commitlog.Command {
 	b := appendUvarint([]byte{bodyVersion}, len(ids))
 	for _, id := range ids {
-		b = appendString(b, id)
+		b = coding.AppendString(b, id)
 	}
 	return commitlog.Command{Kind: kindForget, Body: b}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/weirmq/weir/cloud/coding"
 	"github.com/weirmq/weir/cloud/group"
 )
 
@@ -62,7 +63,7 @@ func encodeSnapshot(ids map[string]*transaction) []byte {
 	b = appendUvarint(b, len(known))
 	for _, id := range known {
 		d := &ids[id].durable
-		b = append(appendString(b, id), byte(slices.Index(states, d.state)))
+		b = append(coding.AppendString(b, id), byte(slices.Index(states, d.state)))
 		b = appendProducer(appendProducer(b, d.producer), d.last)
 		b = appendUvarint(b, d.timeout)
 		b = binary.AppendVarint(binary.AppendVarint(b, d.started), d.updated)
@@ -84,42 +85,42 @@ func decodeSnapshot(body []byte) (map[string]*transaction, error) {
 	if len(body) == 0 {
 		return ids, nil
 	}
-	d := decoder{p: body}
-	if v := d.byte(); v != bodyVersion {
+	d := decoder{coding.NewDecoder(body)}
+	if v := d.Byte(); v != bodyVersion {
 		return nil, fmt.Errorf("restore transactions: version %d is not known: %w", v, ErrCorrupt)
 	}
-	for range d.count(minID) {
+	for range d.Count(minID) {
 		t := &transaction{id: d.name()}
-		if decodeDurable(&d, &t.durable); d.bad {
+		if decodeDurable(&d, &t.durable); d.Bad() {
 			break
 		}
 		ids[t.id] = t
 	}
 	// One state has one encoding: what is out of order, or there twice, or
 	// written at more length than it needs, is not what Snapshot wrote.
-	if !d.done() || !bytes.Equal(encodeSnapshot(ids), body) {
+	if !d.Done() || !bytes.Equal(encodeSnapshot(ids), body) {
 		return nil, fmt.Errorf("restore transactions: %w", ErrCorrupt)
 	}
 	return ids, nil
 }
 
 func decodeDurable(d *decoder, to *durable) {
-	state := int(d.byte())
+	state := int(d.Byte())
 	if state >= len(states) {
-		d.bad = true
+		d.Fail()
 		return
 	}
 	to.clear()
 	to.state = states[state]
 	to.producer, to.last = d.producer(), d.producer()
-	to.timeout, to.started, to.updated = d.uint31(), d.varint(), d.varint()
-	for range d.count(minPlace) {
+	to.timeout, to.started, to.updated = int64(d.Int31()), d.Varint(), d.Varint()
+	for range d.Count(minPlace) {
 		to.addPlace(d.place())
 	}
-	for range d.count(minGroup) {
-		name, staged, err := group.DecodeCommit(d.take(d.uvarint()))
+	for range d.Count(minGroup) {
+		name, staged, err := group.DecodeCommit(d.Take(d.Uvarint()))
 		if err != nil || name == "" {
-			d.bad = true
+			d.Fail()
 			return
 		}
 		of := to.addGroup(name)
@@ -129,5 +130,7 @@ func decodeDurable(d *decoder, to *durable) {
 		}
 	}
 	// Only an ongoing transaction has parts.
-	d.bad = d.bad || to.producer.ID < 0 || to.state != Ongoing && to.size > 0
+	if to.producer.ID < 0 || to.state != Ongoing && to.size > 0 {
+		d.Fail()
+	}
 }
