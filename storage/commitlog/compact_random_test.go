@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -151,50 +150,20 @@ func settled(t *testing.T, l *Log, topic Topic, all [][]kv, starts []int64, now 
 // TestFaultMatrix does; the values that were promised are the last ones of their
 // keys, and the tombstone that was hides what is older.
 func TestCompactionFaults(t *testing.T) {
-	var calls int
-	synctest.Test(t, func(t *testing.T) {
-		f := storagetest.NewFaults(mem.New(), 1)
-		f.Plan(slow)
-		liveCompacted(f)
-		calls = f.Calls()
+	spoilEach(t, 30, func(b storage.Bucket) audit {
+		sent, errs := liveCompacted(b)
+		return func(t *testing.T, b storage.Bucket, land func()) { auditCompacted(t, b, land, sent, errs) }
 	})
-	if calls < 30 {
-		t.Fatalf("a life makes %d calls only", calls)
-	}
-	for n := 1; n <= calls; n++ {
-		for _, fate := range storagetest.Fates() {
-			for _, dies := range []bool{false, true} {
-				t.Run(fmt.Sprintf("call %d %v dies=%v", n, fate, dies), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { spoilCompacted(t, n, fate, dies) })
-				})
-			}
-		}
-	}
 }
 
-func spoilCompacted(t *testing.T, n int, fate storagetest.Fate, dies bool) {
-	b := mem.New()
-	f := storagetest.NewFaults(b, uint64(n))
-	f.Plan(func(c storagetest.Call) storagetest.Outcome {
-		if dies && c.N > n {
-			_ = f.Close() // nothing more leaves this process
-		}
-		if c.N == n {
-			return storagetest.Outcome{Fate: fate, Before: time.Millisecond}
-		}
-		return slow(c)
-	})
-	sent, errs := liveCompacted(f)
-	if dies {
-		_ = f.Close()
-	}
+func auditCompacted(t *testing.T, b storage.Bucket, land func(), sent []kv, errs []error) {
 	l, err := Open(within(t, time.Minute), options(b, tiny))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	f.Land()
-	audit := func() {
+	land()
+	newest := func() {
 		t.Helper()
 		topic, ok := l.Topic("t")
 		if !ok {
@@ -219,9 +188,9 @@ func spoilCompacted(t *testing.T, n int, fate storagetest.Fate, dies bool) {
 			}
 		}
 	}
-	audit()
+	newest()
 	maintained(t, l)
-	audit()
+	newest()
 	if topic, ok := l.Topic("t"); ok {
 		seen := map[string]bool{}
 		for offset, r := range holes(t, l, topic.ID, 0) {

@@ -15,27 +15,50 @@ import (
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
-// TestFaultMatrix runs a short life of a log and spoils each of its calls of the
-// bucket in turn, in each way; then the process lives on, or dies at that call.
-// Afterwards a new owner recovers, what was still under way arrives, and the
-// books must balance: what was answered with success is there exactly once,
-// the rest at most once.
+// TestFaultMatrix: what a short life was answered with success is there exactly
+// once, the rest at most once.
 func TestFaultMatrix(t *testing.T) {
+	spoilEach(t, 15, func(b storage.Bucket) audit {
+		f := newLife()
+		f.live(b)
+		return func(t *testing.T, b storage.Bucket, land func()) {
+			m := &recorder{kinds: []uint16{100}}
+			l, err := Open(within(t, time.Minute), options(b, with(m)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			land()
+			f.audit(t, l, m)
+			must(l.Close())
+			sound(t, b)
+		}
+	})
+}
+
+// audit compares a bucket with what a life was told. It opens the log as the next
+// owner, and then calls land, upon which arrives what was still under way.
+type audit func(t *testing.T, b storage.Bucket, land func())
+
+// spoilEach plays a life and spoils each of its calls of the bucket, of which it
+// must make some, in turn and in each way; then the process lives on, or dies at
+// that call. Afterwards the books must balance.
+func spoilEach(t *testing.T, least int, live func(storage.Bucket) audit) {
+	t.Helper()
 	var calls int
 	synctest.Test(t, func(t *testing.T) {
 		f := storagetest.NewFaults(mem.New(), 1)
 		f.Plan(slow)
-		newLife().live(f)
+		live(f)
 		calls = f.Calls()
 	})
-	if calls < 15 {
+	if calls < least {
 		t.Fatalf("a life makes %d calls only", calls)
 	}
 	for n := 1; n <= calls; n++ {
 		for _, fate := range storagetest.Fates() {
 			for _, dies := range []bool{false, true} {
 				t.Run(fmt.Sprintf("call %d %v dies=%v", n, fate, dies), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { spoil(t, n, fate, dies) })
+					synctest.Test(t, func(t *testing.T) { spoil(t, n, fate, dies, live) })
 				})
 			}
 		}
@@ -47,7 +70,7 @@ func slow(storagetest.Call) storagetest.Outcome {
 	return storagetest.Outcome{Before: time.Millisecond}
 }
 
-func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool) {
+func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool, live func(storage.Bucket) audit) {
 	b := mem.New()
 	f := storagetest.NewFaults(b, uint64(n))
 	f.Plan(func(c storagetest.Call) storagetest.Outcome {
@@ -59,21 +82,11 @@ func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool) {
 		}
 		return slow(c)
 	})
-	life := newLife()
-	life.live(f)
+	balance := live(f)
 	if dies {
 		_ = f.Close()
 	}
-
-	m := &recorder{kinds: []uint16{100}}
-	l, err := Open(within(t, time.Minute), options(b, with(m)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Land()
-	life.audit(t, l, m)
-	must(l.Close())
-	sound(t, b)
+	balance(t, b, func() { f.Land() })
 }
 
 // life is what a short-lived owner did and was told.

@@ -5,60 +5,27 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/mem"
-	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // TestTransactionFaults spoils each call of a life with transactions in turn, as
 // TestFaultMatrix does: an end is there everywhere or nowhere.
 func TestTransactionFaults(t *testing.T) {
-	var calls int
-	synctest.Test(t, func(t *testing.T) {
-		f := storagetest.NewFaults(mem.New(), 1)
-		f.Plan(slow)
-		liveTransactions(f)
-		calls = f.Calls()
+	spoilEach(t, 10, func(b storage.Bucket) audit {
+		answers := liveTransactions(b)
+		return func(t *testing.T, b storage.Bucket, land func()) { auditTransactions(t, b, land, answers) }
 	})
-	if calls < 10 {
-		t.Fatalf("a life makes %d calls only", calls)
-	}
-	for n := 1; n <= calls; n++ {
-		for _, fate := range storagetest.Fates() {
-			for _, dies := range []bool{false, true} {
-				t.Run(fmt.Sprintf("call %d %v dies=%v", n, fate, dies), func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) { spoilTransactions(t, n, fate, dies) })
-				})
-			}
-		}
-	}
 }
 
-func spoilTransactions(t *testing.T, n int, fate storagetest.Fate, dies bool) {
-	b := mem.New()
-	f := storagetest.NewFaults(b, uint64(n))
-	f.Plan(func(c storagetest.Call) storagetest.Outcome {
-		if dies && c.N > n {
-			_ = f.Close() // nothing more leaves this process
-		}
-		if c.N == n {
-			return storagetest.Outcome{Fate: fate, Before: time.Millisecond}
-		}
-		return slow(c)
-	})
-	answers := liveTransactions(f)
-	if dies {
-		_ = f.Close()
-	}
+func auditTransactions(t *testing.T, b storage.Bucket, land func(), answers []error) {
 	m := &recorder{kinds: []uint16{130}}
 	l, err := Open(within(t, time.Minute), options(b, with(m)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.Land()
+	land()
 	topic, ok := l.Topic("t")
 	if !ok {
 		must(l.Close())
