@@ -136,10 +136,13 @@ func (l *lane) learnTopic(name string) error {
 	if err != nil {
 		return err
 	}
-	last, mapped := l.table.last(name)
+	last, _ := l.table.last(name)
+	l.mu.Lock()
+	covered := l.covers(name)
+	l.mu.Unlock()
 	switch a := q.answer; {
 	case a == nil:
-	case !mapped || !l.covers(name):
+	case !covered:
 		err = l.addRow(a, 1)
 	case (last.TopicID != a.ID || last.Partitions != a.Partitions) && l.buffer.Current:
 		err = l.grow(a)
@@ -149,7 +152,7 @@ func (l *lane) learnTopic(name string) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.table.last(name); ok {
+	if l.covers(name) {
 		if name == wire.GapTopic {
 			l.led.gapsWanted = false
 		}
@@ -163,14 +166,17 @@ func (l *lane) learnTopic(name string) error {
 	return nil
 }
 
-// covers says whether the map table has rows for what waits for a topic. One that
-// was damaged may have lost the first of them before it was ever used.
+// covers says whether the map table has rows for all that waits for a topic, and
+// one at all. A table that was damaged may have lost the first of them before it
+// was ever used. The caller holds mu.
 func (l *lane) covers(name string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	seq, waits := l.led.waitsFor(name)
+	if !waits {
+		_, ok := l.table.last(name)
+		return ok
+	}
 	_, ok := l.table.find(name, seq)
-	return ok || !waits
+	return ok
 }
 
 // grow adds a row for a topic that has changed. It begins behind everything that

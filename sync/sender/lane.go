@@ -320,7 +320,9 @@ func (l *lane) place(it Item) (bool, error) {
 		l.led.park(it)
 		return true, nil
 	}
-	if from := l.table.barrier(row); from > 0 && l.led.floor() < from-1 && !l.n.s.o.Mutations.NoBarrier {
+	// A row's barrier: whatever comes before it is settled first. Nothing does for
+	// a topic's first row, unless damage took the rows that came before.
+	if row.From > 1 && l.led.floor() < row.From-1 && !l.n.s.o.Mutations.NoBarrier {
 		return false, nil
 	}
 	k, err := l.keyOf(it, row)

@@ -388,9 +388,6 @@ func TestTable(t *testing.T) {
 	if _, ok := tab.find("b", 4); ok {
 		t.Error("row before its first sequence")
 	}
-	if tab.barrier(first) != 0 || tab.barrier(other) != 0 || tab.barrier(again) != 10 {
-		t.Error("barriers")
-	}
 	if got := fmt.Sprint(tab.topics()); got != "[a b]" {
 		t.Errorf("topics %s", got)
 	}

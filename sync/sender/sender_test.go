@@ -485,6 +485,56 @@ func TestRowsComeBack(t *testing.T) {
 	})
 }
 
+// A map table that damage took the first row from, before anything was sent by it,
+// still has the second: what comes before that one waits for the cloud's answer,
+// and what comes after it waits for what comes before.
+func TestFirstRowIsLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		refuse bool
+		want   int
+	}{"mapped anew": {false, 40}, "refused": {true, 20}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, r *rig) {
+				topic := r.log.create("sensors", 4)
+				id, seq := r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k0"), Value: []byte("0")})
+				for i := 1; i < 40; i++ {
+					_, seq = r.disk.put(wire.Live, "sensors", record.Record{Key: fmt.Append(nil, "k", i%5), Value: fmt.Append(nil, i)})
+				}
+				if err := r.disk.AddRow(id, sender.Row{Topic: "sensors", TopicID: topic, Partitions: 4, Lane: wire.Live, From: seq - 19}); err != nil {
+					t.Fatal(err)
+				}
+				if c.refuse {
+					r.log.deny = func(topic string) error {
+						if topic == "sensors" {
+							return receiver.ErrNotAllowed
+						}
+						return nil
+					}
+				}
+				r.start()
+				r.mustSettle()
+				newest := map[string]int{}
+				for _, l := range r.log.records() {
+					var v int
+					fmt.Sscan(string(l.record.Value), &v)
+					if k := string(l.record.Key); newest[k] > v {
+						t.Errorf("%s: %d after %d", k, v, newest[k])
+					} else {
+						newest[k] = v
+					}
+				}
+				missing := 0
+				for _, g := range r.log.gaps() {
+					missing += int(g.Count)
+				}
+				if got := len(r.log.records()); got != c.want || got+missing != 40 {
+					t.Errorf("%d records, want %d; gaps %+v", got, c.want, r.log.gaps())
+				}
+			})
+		})
+	}
+}
+
 // A link that gives no sign of life is given up.
 func TestSilentLink(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {

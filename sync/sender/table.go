@@ -68,20 +68,6 @@ func (t *table) last(topic string) (Row, bool) {
 	return Row{}, false
 }
 
-// barrier returns the sequence before which everything must be settled before
-// row may be used; 0 for a topic's first row, which nothing came before.
-func (t *table) barrier(row Row) uint64 {
-	for _, r := range t.rows {
-		if r.Topic == row.Topic {
-			if r == row {
-				return 0
-			}
-			return row.From
-		}
-	}
-	return 0
-}
-
 // topics lists each topic once.
 func (t *table) topics() []string {
 	var out []string
