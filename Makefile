@@ -1,7 +1,7 @@
 # make build   the four binaries, in bin/
 # make demo    a cloud, an edge and 50 simulated devices, with a live table
 # make test    unit and conformance tests      make e2e   the real binaries, killed at random
-# make check   formatting, vet, staticcheck, the floors of the house
+# make check   formatting, vet (also for the smallest Raspberry Pi), staticcheck, the floors of the house
 # make fuzz    every fuzz target, a few seconds each
 # make bench   the figures of the README        make soak  the long rounds
 SHELL := /bin/bash
@@ -48,6 +48,7 @@ endif
 check:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
 	go vet ./...
+	CGO_ENABLED=0 GOARCH=arm GOARM=6 go vet ./...
 	$(STATICCHECK) ./...
 	go test ./e2e -count=1 -run 'TestImportsGoDown|TestThirdParty|TestBans|TestTopLevel'
 

@@ -82,7 +82,7 @@ func TestKill(t *testing.T) {
 
 			b := open(t, dir)
 			if round%2 == 1 { // half of the rows are closed before they are read
-				key := fmt.Sprintf("log/%020d/%020d", round, 1<<40)
+				key := fmt.Sprintf("log/%020d/%020d", round, uint64(1<<40))
 				if err := b.Create(t.Context(), key, body(key)); err != nil {
 					t.Fatal(err)
 				}

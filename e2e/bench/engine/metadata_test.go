@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"path/filepath"
 	"testing"
 
@@ -28,6 +29,9 @@ type shredded struct {
 // neighbours.
 const tinySegment = 64
 
+// never is a size that no log here reaches before the upkeep is asked for.
+const never = math.MaxInt / 64
+
 // shred makes a log of many tiny segments: every partition gets one in each round,
 // because the upkeep takes a few hundred bytes for a full segment. All of them go
 // the real way: slots, segments, entries, checkpoints.
@@ -38,7 +42,7 @@ func shred(ctx context.Context, a shredding) (r shredded, err error) {
 		return r, err
 	}
 	log, err := openLog(ctx, p, func(o *commitlog.Options) {
-		o.Upkeep = commitlog.Upkeep{Bytes: 1 << 40, Slots: 1 << 40, Segment: tinySegment}
+		o.Upkeep = commitlog.Upkeep{Bytes: never, Slots: never, Segment: tinySegment}
 	})
 	if err != nil {
 		return r, err

@@ -114,7 +114,7 @@ func needsSpace(t *testing.T, dir string, bytes int64) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		t.Fatal(err)
 	}
-	if free := int64(s.Bavail) * s.Bsize; free < bytes {
+	if free := int64(s.Bavail) * int64(s.Bsize); free < bytes {
 		t.Skipf("NO %s: it needs %.1f GB in %s, and %.1f are free", t.Name(), float64(bytes)/1e9, dir, float64(free)/1e9)
 	}
 }
