@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"testing/synctest"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -47,8 +48,9 @@ func (w *world) read() (*ledger, error) {
 
 // reread takes the log over once more, from its newest checkpoint, and compares
 // what readers get with what the journal says that was written: the upkeep has
-// moved it, and changed nothing.
-func (w *world) reread(l *ledger) error {
+// moved it, and changed nothing. The journal is read when nobody else can write to
+// it any more: a call that was given up may have landed since the audit.
+func (w *world) reread() error {
 	ctx := context.Background()
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: w.bucket.Bucket, Node: "reader", Upkeep: commitlog.Upkeep{Off: true}, Log: w.slog, Mutations: w.rules.log,
@@ -57,6 +59,11 @@ func (w *world) reread(l *ledger) error {
 		return fmt.Errorf("CORRUPT: take over at the end: %w", err)
 	}
 	defer log.Close()
+	synctest.Wait() // the archive keeps what it has created
+	l, err := w.read()
+	if err != nil {
+		return err
+	}
 	topics := log.Topics()
 	if alive := len(l.names) - len(l.deleted); len(topics) != alive {
 		return fmt.Errorf("ALTERED: %d topics of %d", len(topics), alive)

@@ -132,7 +132,7 @@ func (w *world) judge() error {
 	}
 	w.close()
 	if err == nil {
-		err = w.reread(l)
+		err = w.reread()
 	}
 	if err == nil {
 		err = w.check()
