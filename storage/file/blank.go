@@ -54,9 +54,9 @@ func (b *Bucket) newBlank(folder string, size int64) (*blank, error) {
 		return nil, err
 	}
 	s := &blank{file: t.file, size: size, temp: t}
-	zeros := make([]byte, min(size, 1<<20))
-	for off := int64(0); off < size; off += int64(len(zeros)) {
-		if _, err := t.file.WriteAt(zeros[:min(int64(len(zeros)), size-off)], off); err != nil {
+	zeros := make([]byte, min(size, stride))
+	for left := size; left > 0; left -= int64(len(zeros)) {
+		if err := t.write(zeros[:min(int64(len(zeros)), left)]); err != nil {
 			s.drop()
 			return nil, err
 		}

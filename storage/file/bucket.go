@@ -116,7 +116,7 @@ func (b *Bucket) place(dir *os.File, target string, body []byte) error {
 		return err
 	}
 	defer temp.close()
-	if _, err := temp.file.Write(body); err != nil {
+	if err := temp.write(body); err != nil {
 		return err
 	}
 	if err := b.fsync(temp.file); err != nil {
