@@ -8,9 +8,14 @@ import (
 )
 
 // due is what must lie in the partitions, where the replay has not read it, for what
-// the state says of transactions: the offset of each marker of an abort, and of the
-// first batch of each transaction that is open, with the producer's id.
-type due map[placeKey]map[int64]int64
+// the state says of transactions: each marker of an abort, and the first batch of
+// each transaction that is open.
+type due map[placeKey]map[claim]bool
+
+// claim is that a producer has a transactional batch at an offset.
+type claim struct {
+	offset, producer int64
+}
 
 // owed finds that out.
 func (a *auditor) owed() due {
@@ -24,15 +29,15 @@ func (a *auditor) owed() due {
 			for i := len(p.index) - 1; i >= 0 && !p.index[i].position().Before(a.began); i-- {
 				read = p.index[i].base
 			}
-			owed[p.key] = make(map[int64]int64)
+			owed[p.key] = make(map[claim]bool)
 			for _, x := range p.aborted {
 				if x.Last < read {
-					owed[p.key][x.Last] = x.Producer
+					owed[p.key][claim{x.Last, x.Producer}] = true
 				}
 			}
 			for id, x := range p.producers.open {
 				if x.first < read {
-					owed[p.key][x.first] = id
+					owed[p.key][claim{x.first, id}] = true
 				}
 			}
 		}
@@ -52,8 +57,8 @@ func (a *auditor) ledger(key placeKey, batches []record.Batch) {
 		if !p.epochs.hold(b.LeaderEpoch(), base) {
 			a.problem(fmt.Errorf("%w: %v: batch at offset %d has leader epoch %d, the log says %v", ErrCorrupt, key, base, b.LeaderEpoch(), p.epochs))
 		}
-		id, awaited := a.due[key][base]
-		awaited = awaited && id == b.ProducerID() && b.Transactional()
+		mine := claim{base, b.ProducerID()}
+		awaited := a.due[key][mine] && b.Transactional()
 		if b.Control() {
 			m, err := b.Marker()
 			if err == nil && m.Commit == awaited {
@@ -65,7 +70,7 @@ func (a *auditor) ledger(key placeKey, batches []record.Batch) {
 			}
 		}
 		if awaited {
-			delete(a.due[key], base)
+			delete(a.due[key], mine)
 		}
 	}
 }
@@ -86,10 +91,10 @@ func (a *auditor) ledgerOf(key placeKey, ref segment.Piece, object []byte) {
 
 // unpaid reports what is missing.
 func (a *auditor) unpaid() {
-	for key, offsets := range a.due {
+	for key, claims := range a.due {
 		a.where = key.String()
-		for offset, id := range offsets {
-			a.problem(fmt.Errorf("%w: a transaction of producer %d says that it has a batch at offset %d, there is none", ErrCorrupt, id, offset))
+		for c := range claims {
+			a.problem(fmt.Errorf("%w: a transaction of producer %d says that it has a batch at offset %d, there is none", ErrCorrupt, c.producer, c.offset))
 		}
 	}
 }
