@@ -138,7 +138,7 @@ func (s settings) check() error {
 // garbage is how much of it, in percent of what is in use, lets the collector run.
 // Nearly all memory of a node is records, without a pointer in them: looking through
 // it costs little, and waiting costs memory.
-const garbage = 50
+const garbage = 25
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	s, err := parse(args, environ, stdout)

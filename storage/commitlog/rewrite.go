@@ -29,7 +29,7 @@ type job struct {
 // writer who is faster than this.
 func (m *maintainer) rewrite() (left tally, err error) {
 	m.more = false
-	jobs, left := m.log.jobs(tally{2 * m.o.Bytes, 2 * int64(m.o.Slots)}, m.stuck)
+	jobs, left := m.log.jobs(m.bite(), m.stuck)
 	if len(jobs) == 0 {
 		return left, nil
 	}
@@ -39,6 +39,17 @@ func (m *maintainer) rewrite() (left tally, err error) {
 	err = w.all(jobs)
 	m.more = left.slots > 0 && (w.moved > 0 || len(m.stuck) > stuck)
 	return left, err
+}
+
+// bite is how much a pass takes on. What is no longer in the tail cache is read
+// back for it, and a pass costs memory as it goes; when writers are close to being
+// slowed down, larger ones get more done.
+func (m *maintainer) bite() tally {
+	times := int64(1)
+	if m.strain() > 1 {
+		times = 2
+	}
+	return tally{times * m.o.Bytes, times * int64(m.o.Slots)}
 }
 
 // slotted returns the slots that somebody refers to with the bytes that are
@@ -121,6 +132,7 @@ type rewriter struct {
 	away  []*shipment
 	clean bool // its pieces have been compacted; see segmentID.clean
 
+	left  int64                       // bytes of jobs that are not written
 	slots map[journal.Position][]byte // whole slots that several jobs want
 	uses  map[journal.Position]int    // extents of jobs, by slot
 }
@@ -139,6 +151,9 @@ const shipments = 3
 
 // all writes every job. What it has not installed on an error is given up.
 func (w *rewriter) all(jobs []job) error {
+	for i := range jobs {
+		w.left += jobs[i].bytes
+	}
 	if err := w.each(jobs); err != nil {
 		w.abandon()
 		return err
@@ -152,6 +167,7 @@ func (w *rewriter) each(jobs []job) error {
 	for i := range jobs {
 		j := &jobs[i]
 		err := w.one(j)
+		w.left -= j.bytes
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt):
 			// What cannot be read stays where it is, and is reported there.
@@ -221,8 +237,8 @@ func (w *rewriter) begin(key placeKey, base, bytes int64) {
 			w.id.number += cleanNumbers
 		}
 		w.b = segment.NewBuilder(w.m.log.shard, w.id.epoch, w.id.number)
-		w.b.Reuse(*segmentMemory.Get().(*[]byte))
-		w.b.Grow(int(min(bytes, int64(w.m.o.Segment+w.m.log.fillBytes))))
+		w.b.Reuse(w.m.memory.take())
+		w.b.Grow(int(min(max(bytes, w.left), int64(w.m.o.Segment+w.m.log.fillBytes))))
 		w.keys = nil
 	}
 	w.b.Begin(key.topic, key.partition, base)
@@ -358,16 +374,40 @@ func (w *rewriter) ship() error {
 	go func() {
 		clear, err := l.land(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object)
 		if clear { // else somebody may be sending it still
-			segmentMemory.Put(&object)
+			w.m.memory.give(object)
 		}
 		s.landed <- err
 	}()
 	return nil
 }
 
-// segmentMemory holds what segments were built in. To grow to the size of one, and
-// to clear it, costs more than to fill it.
-var segmentMemory = sync.Pool{New: func() any { return new([]byte) }}
+// segmentMemory is what segments are built in: to grow to the size of one, and to
+// clear it, costs more than to fill it. It is given back to the heap only when no
+// segment has been built for a while.
+type segmentMemory chan []byte
+
+func newSegmentMemory() segmentMemory { return make(segmentMemory, shipments+1) }
+
+func (s segmentMemory) take() []byte {
+	select {
+	case memory := <-s:
+		return memory
+	default:
+		return nil
+	}
+}
+
+func (s segmentMemory) give(memory []byte) {
+	select {
+	case s <- memory[:0]:
+	default:
+	}
+}
+
+func (s segmentMemory) drop() {
+	for s.take() != nil {
+	}
+}
 
 // install waits until the oldest segment that is being stored is durable, and
 // installs its pieces. Those of one partition follow each other, so the order

@@ -62,6 +62,8 @@ type maintainer struct {
 	debt    debt
 	through atomic.Int64 // when the last pass got through, ms since 1970
 
+	memory segmentMemory
+
 	wanted   atomic.Bool     // the next slot applied is followed by a snapshot
 	snapshot chan checkpoint // capacity 1
 
@@ -93,7 +95,8 @@ func newMaintainer(l *Log, o Options) *maintainer {
 	m := &maintainer{
 		log: l, o: o.Upkeep.withDefaults(o.Bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
-		stuck: make(map[placeKey]bool), horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
+		memory: newSegmentMemory(),
+		stuck:  make(map[placeKey]bool), horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m
@@ -177,6 +180,9 @@ func (m *maintainer) run() {
 			return
 		}
 		if answer == nil && (m.log.now().Sub(m.last) < wait || !m.due()) {
+			if m.log.now().Sub(m.last) >= look {
+				m.memory.drop()
+			}
 			continue
 		}
 		if answer != nil || m.log.now().Sub(m.tried) >= m.o.Age {
