@@ -45,7 +45,7 @@ type Options struct {
 	MaxResponse int           // bytes of records in one Fetch response, give or take a batch; 16 MiB
 	MaxConns    int           // connections at once; 2,048
 	MaxFlying   int           // requests of one connection that are not yet answered; 64
-	MemoryBytes int           // all requests that are held at once; 64 MiB
+	MemoryBytes int           // all requests that are held at once; 32 MiB
 	IdleTimeout time.Duration // a connection without any request is closed; 10 min
 	FrameTime   time.Duration // for a request that has begun to be complete, and for a client to take 1 MiB; 30 s
 
@@ -79,7 +79,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxResponse = cmp.Or(o.MaxResponse, 16<<20)
 	o.MaxConns = cmp.Or(o.MaxConns, 2_048)
 	o.MaxFlying = cmp.Or(o.MaxFlying, 64)
-	o.MemoryBytes = cmp.Or(o.MemoryBytes, 64<<20)
+	o.MemoryBytes = cmp.Or(o.MemoryBytes, 32<<20)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.FrameTime = cmp.Or(o.FrameTime, 30*time.Second)
 	if o.Log == nil {
