@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"reflect"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -347,35 +345,5 @@ func TestUnknownEntries(t *testing.T) {
 	b := raw(t, journal.Entry{Kind: kindTopicDeleted, Body: encodeTopicDeleted(TopicID{1})})
 	if _, err := Open(context.Background(), options(b)); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)
-	}
-}
-
-// A bucket that was raised above what this program knows is not led, and the
-// error says what is needed; what it knows may be raised to again.
-func TestFormatLevels(t *testing.T) {
-	ctx := t.Context()
-	b := mem.New()
-	if _, err := Upgrade(ctx, b, Level, "v9"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("upgrade of an empty bucket: %v", err)
-	}
-	must(open(t, b).Close())
-	if before, err := Upgrade(ctx, b, Level, "v9"); before != Level || err != nil {
-		t.Errorf("upgrade to what it is: %d, %v", before, err)
-	}
-	if _, err := Upgrade(ctx, b, Level+1, "v9"); !errors.Is(err, ErrFormat) {
-		t.Errorf("upgrade to what is not known: %v", err)
-	}
-	must(raise(ctx, b, Level, Level+2, "v9.1"))
-	must(raise(ctx, b, Level, Level+2, "v9.1")) // again is no error
-	_, err := Open(ctx, options(b))
-	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "v9.1 or later") {
-		t.Errorf("open of a later level: %v", err)
-	}
-	if _, err := Check(ctx, b, nil); !errors.Is(err, ErrFormat) {
-		t.Errorf("check of a later level: %v", err)
-	}
-	must(b.Create(ctx, upgradePrefix+"9999", []byte("{}")))
-	if _, err := Open(ctx, options(b)); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("open with a damaged level: %v", err)
 	}
 }

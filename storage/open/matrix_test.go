@@ -30,8 +30,8 @@ type step struct {
 }
 
 // steps are the durable ones, in the order of the play. The object that raises
-// the format is not among them: there is no level that a bucket could be raised
-// to yet.
+// the format is not among them: there is no level yet that an owner would write
+// at. TestRaiseUnderFaults in commitlog has its rows.
 func steps() []step {
 	slot := func(epoch, slot string) *regexp.Regexp {
 		return regexp.MustCompile(`/log/0*` + epoch + `/` + slot + `$`)

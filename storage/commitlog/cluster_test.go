@@ -1,0 +1,92 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/storagetest"
+)
+
+// A bucket that was raised above what this program knows is not led, and the
+// error says what is needed; what it knows may be raised to again.
+func TestFormatLevels(t *testing.T) {
+	ctx := t.Context()
+	b := mem.New()
+	if _, err := Upgrade(ctx, b, Level, "v9"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("upgrade of an empty bucket: %v", err)
+	}
+	must(open(t, b).Close())
+	if before, err := Upgrade(ctx, b, Level, "v9"); before != Level || err != nil {
+		t.Errorf("upgrade to what it is: %d, %v", before, err)
+	}
+	if _, err := Upgrade(ctx, b, Level+1, "v9"); !errors.Is(err, ErrFormat) {
+		t.Errorf("upgrade to what is not known: %v", err)
+	}
+	must(raise(ctx, b, Level, Level+2, "v9.1"))
+	must(raise(ctx, b, Level, Level+2, "v9.1")) // again is no error
+	_, err := Open(ctx, options(b))
+	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "v9.1 or later") {
+		t.Errorf("open of a later level: %v", err)
+	}
+	if _, err := Check(ctx, b, nil); !errors.Is(err, ErrFormat) {
+		t.Errorf("check of a later level: %v", err)
+	}
+	must(b.Create(ctx, upgradePrefix+"9999", []byte("{}")))
+	if _, err := Open(ctx, options(b)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("open with a damaged level: %v", err)
+	}
+}
+
+// Each object that raises the format level may fail, or land before or after its
+// answer was lost: afterwards the level is what it was to be, for good.
+func TestRaiseUnderFaults(t *testing.T) {
+	for _, fate := range storagetest.Fates() {
+		for _, level := range []int{Level + 1, Level + 2} {
+			t.Run(fmt.Sprint(fate, " ", level), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := mem.New()
+					must(open(t, b).Close())
+					f := storagetest.NewFaults(b, 1)
+					defer f.Close()
+					struck := false // Creates of raise come one after the other
+					f.Plan(func(c storagetest.Call) storagetest.Outcome {
+						if c.Verb != storagetest.Create || c.Keys[0] != upgradeKey(level) || struck {
+							return storagetest.Outcome{}
+						}
+						struck = true
+						return storagetest.Outcome{Fate: fate}
+					})
+					ctx := t.Context()
+					must(raise(ctx, f, Level, Level+2, "v9.1"))
+					if !struck {
+						t.Fatal("nothing was raised")
+					}
+					raisedTo(t, b, Level+2)
+					f.Land()
+					raisedTo(t, b, Level+2)
+					must(raise(ctx, f, Level, Level+2, "v9.1"))
+				})
+			})
+		}
+	}
+}
+
+// raisedTo checks that a bucket is at a level that this program does not know.
+func raisedTo(t *testing.T, b storage.Bucket, level int) {
+	t.Helper()
+	c, found, err := ReadCluster(context.Background(), b)
+	if c.Format != level || !found || !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "v9.1") {
+		t.Errorf("level %d, found %v: %v", c.Format, found, err)
+	}
+	up, err := raised(context.Background(), b)
+	if up != (upgrade{level, "v9.1"}) || err != nil {
+		t.Errorf("%+v, %v", up, err)
+	}
+}
