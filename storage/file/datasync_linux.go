@@ -25,3 +25,9 @@ func freeSpace(dir string) (int64, bool) {
 	}
 	return int64(s.Bavail) * int64(s.Bsize), true
 }
+
+// writeBack lets the kernel begin to write a part of a file. It promises nothing: a
+// failure shows when the file is synced.
+func writeBack(f *os.File, off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+}

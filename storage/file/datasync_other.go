@@ -11,3 +11,5 @@ func datasync(f *os.File) error { return f.Sync() }
 // freeSpace returns how many bytes are free on the file system of dir; systems
 // differ in how they are asked.
 func freeSpace(string) (int64, bool) { return 0, false }
+
+func writeBack(*os.File, int64, int64) {}

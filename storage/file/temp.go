@@ -11,6 +11,7 @@ import (
 // temp is a file that is being written, before it has its name.
 type temp struct {
 	file *os.File
+	size int64    // written
 	lock *os.File // held shared while the file has a name in .tmp; nil for a nameless one
 }
 
@@ -40,13 +41,19 @@ func (b *Bucket) newTemp(dir string) (*temp, error) {
 // touch of each costs eight times what the copy does.
 const stride = 512 << 10
 
-// write appends to the file.
+// write appends to the file. What is long is on its way to the disk before the sync
+// that waits for it: one that finds all of it to do keeps other files' syncs
+// waiting as well.
 func (t *temp) write(p []byte) error {
 	for len(p) > 0 {
 		n, err := t.file.Write(p[:min(len(p), stride)])
 		if err != nil {
 			return err
 		}
+		if n == stride {
+			writeBack(t.file, t.size, int64(n))
+		}
+		t.size += int64(n)
 		p = p[n:]
 	}
 	return nil
