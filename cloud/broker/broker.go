@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -207,6 +208,7 @@ func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	defer quota.Waiting(ctx)()
 	id, err := log.NewProducerID(ctx)
 	return id, translate(err)
 }

@@ -75,9 +75,14 @@ func appendTo(b *Broker, a Append) (int64, error) {
 func calls(b *Broker) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Append": func(context.Context) error { _, err := appendTo(b, Append{}); return err },
-		"AppendTransactional": func(context.Context) error {
+		"Produce": func(ctx context.Context) error {
 			answer := make(chan error, 1)
-			b.AppendTransactional(Append{}, Transaction{ID: "tx"}, func(_ int64, err error) { answer <- err })
+			b.Produce(ctx, Append{}, func(_ int64, err error) { answer <- err })
+			return <-answer
+		},
+		"AppendTransactional": func(ctx context.Context) error {
+			answer := make(chan error, 1)
+			b.AppendTransactional(ctx, Append{}, Transaction{ID: "tx"}, func(_ int64, err error) { answer <- err })
 			return <-answer
 		},
 		"FetchCommitted": func(ctx context.Context) error { _, err := b.FetchCommitted(ctx, TopicID{}, 0, 0, 1); return err },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
@@ -19,12 +20,18 @@ import (
 // A batch from a gateway carries its Source; one that does not continue its
 // stream is answered with *Refused.
 func (b *Broker) Append(a Append, done func(base int64, err error)) {
-	b.append(a, nil, done)
+	b.append(context.Background(), a, nil, done)
+}
+
+// Produce is Append for a request, which ctx is of, and does not bound: where the
+// log has no room yet, the request is quota.Waiting.
+func (b *Broker) Produce(ctx context.Context, a Append, done func(base int64, err error)) {
+	b.append(ctx, a, nil, done)
 }
 
 // append does what all appends need, and hands the batch to the log, or to by if
 // that is not nil, with its topic (zero if there is none).
-func (b *Broker) append(a Append, by func(Topic, Append, func(int64, error)), done func(base int64, err error)) {
+func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, func(int64, error)), done func(base int64, err error)) {
 	log, err := b.owned()
 	if err != nil {
 		done(-1, err)
@@ -44,6 +51,7 @@ func (b *Broker) append(a Append, by func(Topic, Append, func(int64, error)), do
 		}
 		done(base, translate(err))
 	}
+	defer quota.Waiting(ctx)()
 	switch {
 	case by != nil:
 		by(topic, a, landed)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
@@ -75,6 +76,7 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	if partitions == -1 {
 		partitions = b.o.Partitions
 	}
+	defer quota.Waiting(ctx)()
 	t, err := log.CreateTopic(ctx, name, partitions, configs)
 	return t, translate(err)
 }
@@ -93,6 +95,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
 	if t, ok := log.TopicByID(id); ok && t.Name == GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, GapTopic)
 	}
+	defer quota.Waiting(ctx)()
 	if err := log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
@@ -111,6 +114,7 @@ func (b *Broker) GrowTopic(ctx context.Context, id TopicID, partitions int32) er
 	if err != nil {
 		return err
 	}
+	defer quota.Waiting(ctx)()
 	return translate(log.GrowTopic(ctx, id, partitions))
 }
 
@@ -125,6 +129,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id TopicID, change func(configs
 	if err != nil {
 		return err
 	}
+	defer quota.Waiting(ctx)()
 	select {
 	case b.altering <- struct{}{}:
 		defer func() { <-b.altering }()
@@ -168,6 +173,7 @@ func (b *Broker) DeleteRecords(ctx context.Context, id TopicID, partition int32,
 	if err != nil {
 		return -1, err
 	}
+	defer quota.Waiting(ctx)()
 	start, err = log.DeleteRecords(ctx, id, partition, offset)
 	return start, translate(err)
 }

@@ -33,18 +33,18 @@ type Transaction struct {
 	Implicit bool // the batch adds its partition to the transaction (KIP-890)
 }
 
-// AppendTransactional is Append for a transactional batch. It can be read at
+// AppendTransactional is Produce for a transactional batch. It can be read at
 // once, but by those who read committed records only when its transaction has
 // committed.
 //
-// Errors besides those of Append: those of txn.Coordinator.Append.
-func (b *Broker) AppendTransactional(a Append, of Transaction, done func(base int64, err error)) {
+// Errors besides those of Produce: those of txn.Coordinator.Append.
+func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transaction, done func(base int64, err error)) {
 	txns, err := b.Transactions()
 	if err != nil {
 		done(-1, err)
 		return
 	}
-	b.append(a, func(topic Topic, a Append, done func(int64, error)) {
+	b.append(ctx, a, func(topic Topic, a Append, done func(int64, error)) {
 		if a.Partition < 0 || a.Partition >= topic.Partitions { // of no partitions, if it does not exist
 			done(-1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, a.Partition, a.Topic))
 			return

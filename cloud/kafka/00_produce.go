@@ -119,14 +119,16 @@ func (c *conn) produce(r *request) (*reply, error) {
 		r.release()
 		return nil, fmt.Errorf("version %d of Produce is not served", r.version)
 	}
+	ctx := r.start(c.s.ctx) // what was read is performed, also when the client has gone
+	defer r.countTime()
 	q, err := readProduce(r.body, r.version)
 	if err != nil {
 		r.release()
 		return nil, fmt.Errorf("decode Produce v%d: %w", r.version, err)
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
-	wait := r.throttle(quota.Produce, r.size)
-	n.finish = func() (response, error) { return c.s.produced(&q, r.version, wait) }
+	r.countBytes(quota.Produce, r.size)
+	n.finish = func() (response, error) { return c.s.produced(&q, r.version, r.wait) }
 
 	var flying atomic.Int64
 	flying.Store(1) // this loop itself, so that ready is closed once, at the end
@@ -157,10 +159,10 @@ func (c *conn) produce(r *request) (*reply, error) {
 				landed()
 			}
 			if !p.transactional() {
-				c.s.broker.Append(a, done)
+				c.s.broker.Produce(ctx, a, done)
 				continue
 			}
-			c.s.broker.AppendTransactional(a, broker.Transaction{ID: q.id, Implicit: r.version >= implicitProduce}, done)
+			c.s.broker.AppendTransactional(ctx, a, broker.Transaction{ID: q.id, Implicit: r.version >= implicitProduce}, done)
 		}
 	}
 	landed()

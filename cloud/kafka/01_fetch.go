@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -156,7 +157,9 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	if f.q.IsolationLevel == readCommitted {
 		read = f.s.broker.FetchCommitted
 	}
+	ended := quota.Bounded(f.ctx)
 	found, err := read(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
+	ended(effort(bytesOf(found.Batches)))
 	if err != nil {
 		if errors.Is(err, broker.ErrOffsetOutOfRange) {
 			got.start, got.end, got.stable = found.Start, found.End, found.Stable // told with this error too
@@ -192,6 +195,7 @@ func atRest(err error) error {
 
 // waitAny waits for one of the channels; true when the time was over first.
 func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) bool {
+	defer quota.Waiting(ctx)()
 	if len(any) == 1 {
 		select {
 		case <-any[0]:
@@ -211,6 +215,9 @@ func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) 
 	i, _, _ := reflect.Select(cases)
 	return i == 0
 }
+
+// SetThrottle is that of kmsg's responses.
+func (f *fetchResponse) SetThrottle(ms int32) { f.throttle = ms }
 
 // IsFlexible tells whether the version has compact lengths and tagged fields.
 func (f *fetchResponse) IsFlexible() bool { return f.version >= flexibleFetch }
@@ -277,20 +284,22 @@ func (f *fetchResponse) size() int {
 	size := 0
 	for i := range f.topics {
 		for j := range f.topics[i].parts {
-			for _, b := range f.topics[i].parts[j].batches {
-				size += len(b)
-			}
+			size += bytesOf(f.topics[i].parts[j].batches)
 		}
+	}
+	return size
+}
+
+func bytesOf(batches [][]byte) int {
+	size := 0
+	for _, b := range batches {
+		size += len(b)
 	}
 	return size
 }
 
 // part writes what stands before the batches of a partition.
 func (f *fetchResponse) part(w *writer, p *fetchedPart) {
-	size := 0
-	for _, b := range p.batches {
-		size += len(b)
-	}
 	w.int32(p.index)
 	w.int16(code(p.err, leader))
 	w.int64(p.end) // high watermark
@@ -311,5 +320,5 @@ func (f *fetchResponse) part(w *writer, p *fetchedPart) {
 	if f.version >= rackFetch {
 		w.int32(-1) // preferred read replica
 	}
-	w.length(size)
+	w.length(bytesOf(p.batches))
 }

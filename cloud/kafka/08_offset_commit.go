@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // OffsetCommit (key 8): stores how far a group has read.
@@ -84,5 +85,6 @@ func (s *Server) commit(ctx context.Context, r group.CommitRequest) ([]error, er
 	if err != nil {
 		return nil, err
 	}
+	defer quota.Waiting(ctx)()
 	return groups.Commit(ctx, r)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // JoinGroup (key 11): become a member of a group's next generation.
@@ -51,7 +52,9 @@ func (s *Server) joinGroup(ctx context.Context, r *request, q *kmsg.JoinGroupReq
 	for _, p := range q.Protocols {
 		join.Protocols = append(join.Protocols, group.Protocol{Name: p.Name, Metadata: p.Metadata})
 	}
+	goOn := quota.Waiting(ctx)
 	joined, err := groups.Join(ctx, join)
+	goOn()
 	switch resp.ErrorCode = code(err, coordinator); {
 	case errors.Is(err, group.ErrMemberIDRequired):
 		resp.MemberID = joined.Member

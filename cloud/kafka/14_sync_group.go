@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // SyncGroup (key 14): the leader hands out the assignments, and everybody gets
@@ -34,6 +35,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupReq
 	for _, a := range q.GroupAssignment {
 		assignments[a.MemberID] = a.MemberAssignment
 	}
+	goOn := quota.Waiting(ctx)
 	synced, err := groups.Sync(ctx, group.SyncRequest{
 		Group:        q.Group,
 		Generation:   q.Generation,
@@ -43,6 +45,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupReq
 		Protocol:     text(q.Protocol),
 		Assignments:  assignments,
 	})
+	goOn()
 	if resp.ErrorCode = code(err, coordinator); err != nil {
 		return resp, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // CreateAcls (key 30): each ACL is durable, or refused, by itself.
@@ -37,7 +38,9 @@ func (s *Server) createACLs(ctx context.Context, r *request, q *kmsg.CreateACLsR
 	}
 	var failed error
 	if denied == nil {
+		goOn := quota.Waiting(ctx)
 		failed = users.AddACLs(ctx, good...)
+		goOn()
 	}
 	for _, err := range errs {
 		if err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // SaslAuthenticate (key 36): one message of the mechanism that was chosen, and the
@@ -66,6 +67,7 @@ func (s *Server) refuse(ctx context.Context, c *conn, l *login, reason error, re
 	resp.ErrorMessage = message(text)
 	timer := time.NewTimer(s.o.LoginPause)
 	defer timer.Stop()
+	defer quota.Waiting(ctx)()
 	select {
 	case <-timer.C:
 		return nil

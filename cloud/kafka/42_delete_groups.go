@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // DeleteGroups (key 42): removes groups with their committed offsets.
@@ -24,7 +26,9 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGro
 			err = missing
 		}
 		if err == nil {
+			goOn := quota.Waiting(ctx)
 			err = groups.Delete(ctx, name)
+			goOn()
 		}
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group, rg.ErrorCode = name, code(err, coordinator)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // OffsetDelete (key 47): forgets offsets that a group has committed (KIP-496).
@@ -107,5 +108,6 @@ func (s *Server) forget(ctx context.Context, name string, of []group.Partition) 
 	if err != nil {
 		return err
 	}
+	defer quota.Waiting(ctx)()
 	return groups.DeleteOffsets(ctx, name, of)
 }

@@ -25,6 +25,7 @@ const (
 
 	produceQuota = "producer_byte_rate"
 	consumeQuota = "consumer_byte_rate"
+	requestQuota = "request_percentage"
 )
 
 // quotas returns what is kept of limits.
@@ -58,11 +59,11 @@ func (s *Server) describeQuotas(_ context.Context, r *request, q *kmsg.DescribeC
 		}
 		for _, v := range []struct {
 			key   string
-			value int64
-		}{{produceQuota, e.Produce}, {consumeQuota, e.Consume}} {
+			value float64
+		}{{produceQuota, float64(e.Produce)}, {consumeQuota, float64(e.Consume)}, {requestQuota, e.Request}} {
 			if v.value > 0 {
 				rv := kmsg.NewDescribeClientQuotasResponseEntryValue()
-				rv.Key, rv.Value = v.key, float64(v.value)
+				rv.Key, rv.Value = v.key, v.value
 				re.Values = append(re.Values, rv)
 			}
 		}

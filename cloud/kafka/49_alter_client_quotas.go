@@ -7,7 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -16,7 +15,8 @@ import (
 // Behaviour:
 //   - Needs AlterConfigs on the cluster. Each entity is changed, or refused, by
 //     itself; durable when it is answered.
-//   - There are limits on bytes written and read. One on anything else is refused
+//   - There are limits on bytes written and read, and on the time of work on
+//     requests (throttle.go has what that is). One on anything else is refused
 //     rather than kept without an effect.
 //
 // Versions:
@@ -58,48 +58,48 @@ func (s *Server) alterQuota(ctx context.Context, e *kmsg.AlterClientQuotasReques
 		}
 		*of = name
 	}
-	var next quota.Limits
-	changed := make(map[string]bool)
-	for _, op := range e.Ops {
-		of := map[string]*int64{produceQuota: &next.Produce, consumeQuota: &next.Consume}[op.Key]
-		switch {
-		case of == nil:
-			return refused(kerr.InvalidRequest, "there is no limit on %q here: there are %s and %s", op.Key, produceQuota, consumeQuota)
-		case changed[op.Key]:
-			return refused(kerr.InvalidRequest, "%s is in the request twice", op.Key)
-		case !op.Remove && (op.Value < 1 || op.Value >= math.MaxInt64 || op.Value != math.Trunc(op.Value)):
-			return refused(kerr.InvalidRequest, "%s is a positive number of bytes per second", op.Key)
-		}
-		if changed[op.Key] = true; !op.Remove {
-			*of = int64(op.Value)
-		}
+	next, err := wantedLimits(e.Ops)
+	if err != nil {
+		return err
 	}
 	quotas, err := s.quotas()
 	if err != nil {
 		return err
 	}
 	return quotas.Set(ctx, entity, func(l *quota.Limits) {
-		if changed[produceQuota] {
-			l.Produce = next.Produce
-		}
-		if changed[consumeQuota] {
-			l.Consume = next.Consume
+		for key, value := range next {
+			switch key {
+			case produceQuota:
+				l.Produce = int64(value)
+			case consumeQuota:
+				l.Consume = int64(value)
+			case requestQuota:
+				l.Request = value
+			}
 		}
 	}, dry)
 }
 
-// throttle counts bytes that a request has written or will read, and returns for
-// how long the client has to wait. Until then nothing more is read of its
-// connection, which others do not notice.
-func (r *request) throttle(d quota.Direction, bytes int) int32 {
-	quotas := r.conn.s.o.Quotas()
-	if quotas == nil || bytes == 0 {
-		return 0
+// wantedLimits are the values that a request has for an entity, by their names; 0
+// for one that goes.
+func wantedLimits(ops []kmsg.AlterClientQuotasRequestEntryOp) (map[string]float64, error) {
+	next := make(map[string]float64)
+	for _, op := range ops {
+		_, twice := next[op.Key]
+		bytes := op.Key == produceQuota || op.Key == consumeQuota
+		switch {
+		case !bytes && op.Key != requestQuota:
+			return nil, refused(kerr.InvalidRequest, "there is no limit on %q here: there are %s, %s and %s", op.Key, produceQuota, consumeQuota, requestQuota)
+		case twice:
+			return nil, refused(kerr.InvalidRequest, "%s is in the request twice", op.Key)
+		case op.Remove:
+			op.Value = 0
+		case bytes && (op.Value < 1 || op.Value >= math.MaxInt64 || op.Value != math.Trunc(op.Value)):
+			return nil, refused(kerr.InvalidRequest, "%s is a positive number of bytes per second", op.Key)
+		case !bytes && (!(op.Value > 0) || math.IsInf(op.Value, 1)): // NaN is not more than 0
+			return nil, refused(kerr.InvalidRequest, "%s is a positive number: 100 is the time of one core", op.Key)
+		}
+		next[op.Key] = op.Value
 	}
-	wait := quotas.Take(d, auth.UserOf(r.conn.principal), r.clientID, bytes)
-	if wait <= 0 {
-		return 0
-	}
-	r.conn.mute(wait)
-	return max(int32(wait.Milliseconds()), 1)
+	return next, nil
 }

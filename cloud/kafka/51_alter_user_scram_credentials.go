@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // AlterUserScramCredentials (key 51): lets users log in, or not any more
@@ -82,6 +83,7 @@ func (s *Server) alterUser(ctx context.Context, c *userChange) error {
 	if c.bad != nil {
 		return c.bad
 	}
+	defer quota.Waiting(ctx)()
 	for _, m := range c.remove {
 		if err := users.RemoveCredential(ctx, c.user, m); err != nil {
 			return err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // api is one operation that the door serves. What is not in the table is not
@@ -138,14 +140,23 @@ func typed[Q kmsg.Request, R response](s *Server, do func(context.Context, *requ
 
 func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) error {
 	if len(body) > shortRequest {
-		select {
-		case s.decode <- struct{}{}:
-			defer func() { <-s.decode }()
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := turn(ctx, s.decode); err != nil {
+			return err
 		}
+		defer func() { <-s.decode }()
 	}
 	return guarded(q.ReadFrom, body)
+}
+
+// turn waits for room in a channel of tokens, and takes it.
+func turn(ctx context.Context, tokens chan<- struct{}) error {
+	defer quota.Waiting(ctx)()
+	select {
+	case tokens <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // guarded decodes bytes from strangers with a decoder that is not ours.

@@ -48,9 +48,11 @@ type conn struct {
 
 	requests chan *request
 	replies  chan *reply
-	flying   chan struct{} // one token for each request that has no answer yet
-	memory   *budget       // for the requests of this connection
-	buf      []byte        // owned by write
+	flying   chan struct{}    // one token for each request that has no answer yet
+	memory   *budget          // for the requests of this connection
+	buf      []byte           // owned by write
+	watch    *quota.Stopwatch // of the answer that was written last, nil if its time does not count; owned by write
+	writing  atomic.Int64     // nanoseconds of work on answers that no request has paid for yet
 }
 
 // request is one frame that was read.
@@ -65,6 +67,9 @@ type request struct {
 	conn        *conn
 	acls        *auth.Auth // by which it is judged; nil: see judge
 	last        bool       // the connection ends behind the answer
+
+	watch *quota.Stopwatch // of the work on it; handed on with it; nil if its time does not count
+	wait  int32            // ms that the answer tells the client to
 }
 
 // reply is the answer to a request, in its place in the order.
@@ -161,8 +166,13 @@ func (c *conn) read(ctx context.Context) error {
 	}
 }
 
-// mute makes read wait: backpressure for one client alone.
-func (c *conn) mute(d time.Duration) { c.muted.Store(time.Now().Add(d).UnixNano()) }
+// mute makes read wait: backpressure for one client alone. It never shortens what
+// was to be waited before. Only perform calls it.
+func (c *conn) mute(d time.Duration) {
+	if until := time.Now().Add(d).UnixNano(); until > c.muted.Load() {
+		c.muted.Store(until)
+	}
+}
 
 // unmuted waits until the client may go on.
 func (c *conn) unmuted(ctx context.Context) error {
@@ -392,12 +402,16 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 			return nil, ctx.Err()
 		}
 	}
-	resp, err := c.s.handle(ctx, r)
+	resp, err := c.s.handle(r.start(ctx), r)
+	if f, ok := resp.(*fetchResponse); ok && err == nil {
+		r.countBytes(quota.Consume, f.size())
+	}
+	r.countTime()
 	if err != nil {
 		return nil, err
 	}
-	if f, ok := resp.(*fetchResponse); ok {
-		f.throttle = r.throttle(quota.Consume, f.size())
+	if t, ok := resp.(kmsg.SetThrottleResponse); ok && r.wait > 0 {
+		t.SetThrottle(r.wait)
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
 	n.finish = func() (response, error) { return resp, nil }
@@ -416,7 +430,10 @@ func (c *conn) write(ctx context.Context) error {
 		if err := receive(ctx, c, n.ready, &struct{}{}); err != nil {
 			return err
 		}
+		c.watch = n.request.watch
+		c.watch.Lap() // until here its answer was waited for
 		resp, err := n.finish()
+		c.worked()
 		if err != nil {
 			return fmt.Errorf("client %q: %w", n.request.clientID, err)
 		}
@@ -458,7 +475,7 @@ func (c *conn) flush() error {
 	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
 		return gone(err)
 	}
-	if err := c.bw.Flush(); err != nil {
+	if err := c.working(c.bw.Buffered(), c.bw.Flush); err != nil {
 		return gone(err)
 	}
 	return nil
@@ -474,16 +491,20 @@ func (c *conn) send(r *request, resp response) error {
 	if f, ok := resp.(*fetchResponse); ok {
 		chunks, size := f.chunks(p)
 		binary.BigEndian.PutUint32(chunks[0], uint32(size-4))
+		c.worked()
 		return c.sendChunks(chunks)
 	}
 	p = resp.AppendTo(p)
 	binary.BigEndian.PutUint32(p, uint32(len(p)-4))
 	c.keep(p)
+	c.worked()
 	if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
 		return err
 	}
-	_, err := c.bw.Write(p)
-	return err
+	return c.working(len(p), func() error {
+		_, err := c.bw.Write(p)
+		return err
+	})
 }
 
 // sendChunks writes what is too large to be copied. The time that a client has to
@@ -503,7 +524,10 @@ func (c *conn) sendChunks(chunks net.Buffers) error {
 		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
 			return err
 		}
-		if _, err := some.WriteTo(c.nc); err != nil {
+		if err := c.working(size, func() error {
+			_, err := some.WriteTo(c.nc)
+			return err
+		}); err != nil {
 			return err
 		}
 	}

@@ -37,6 +37,8 @@ type door struct {
 type setup struct {
 	options Options
 	bucket  storage.Bucket
+	now     func() time.Time // for what clients may use; time.Now
+	listen  func(net.Listener) net.Listener
 	manual  bool          // no topics are created because somebody names them
 	pulse   time.Duration // how often members of consumer groups send heartbeats
 }
@@ -49,7 +51,7 @@ func open(t testing.TB, o setup) *door {
 	quiet := slog.New(slog.DiscardHandler)
 	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse})
 	txns := txn.New(txn.Options{Log: quiet})
-	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}}), quota.New(quota.Options{})
+	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}}), quota.New(quota.Options{Now: o.now})
 	log, err := commitlog.Open(t.Context(), commitlog.Options{
 		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits}, Log: quiet,
 	})
@@ -70,6 +72,9 @@ func open(t testing.TB, o setup) *door {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.listen != nil {
+		l = o.listen(l)
 	}
 	b := broker.New(broker.Options{
 		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},

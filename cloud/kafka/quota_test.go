@@ -1,6 +1,9 @@
 package kafka
 
 import (
+	"errors"
+	"maps"
+	"math"
 	"testing"
 	"time"
 
@@ -82,21 +85,7 @@ func TestQuotasAsAdmin(t *testing.T) {
 	d := open(t, setup{})
 	ctx := within30s(t)
 	admin := kadm.NewClient(d.client(t))
-	set := func(value float64, key string, parts ...kadm.ClientQuotaEntityComponent) error {
-		t.Helper()
-		r, err := admin.AlterClientQuotas(ctx, []kadm.AlterClientQuotaEntry{{Entity: parts, Ops: []kadm.AlterClientQuotaOp{{Key: key, Value: value}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r[0].Err
-	}
-	part := func(typ string, name ...string) kadm.ClientQuotaEntityComponent {
-		c := kadm.ClientQuotaEntityComponent{Type: typ}
-		if len(name) > 0 {
-			c.Name = &name[0]
-		}
-		return c
-	}
+	set := setter(t, admin)
 	for _, err := range []error{
 		set(1000, produceQuota, part("user", "ann")), set(2000, consumeQuota, part("user", "ann")),
 		set(3000, produceQuota, part("user")), set(4000, produceQuota, part("user", "ann"), part("client-id")),
@@ -107,7 +96,7 @@ func TestQuotasAsAdmin(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{
-		"what": set(50, "request_percentage", part("user", "ann")), "zero": set(0, produceQuota, part("user", "ann")),
+		"what": set(50, "controller_mutation_rate", part("user", "ann")), "zero": set(0, produceQuota, part("user", "ann")),
 		"half": set(1.5, produceQuota, part("user", "ann")), "ip": set(1, produceQuota, part("ip", "1.1.1.1")),
 		"twice": set(1, produceQuota, part("user", "ann"), part("user", "bob")), "nobody": set(1, produceQuota),
 		"empty": set(1, produceQuota, part("user", "")), "default": set(1, produceQuota, part("user", quota.Default)),
@@ -144,4 +133,59 @@ func TestQuotasAsAdmin(t *testing.T) {
 	if err != nil || r[0].Err != nil || len(d.limits.Entries()) != 3 {
 		t.Errorf("%v, %v: %v", r, err, d.limits.Entries())
 	}
+}
+
+// setter sets one limit, and returns what became of it.
+func setter(t *testing.T, admin *kadm.Client) func(value float64, key string, parts ...kadm.ClientQuotaEntityComponent) error {
+	return func(value float64, key string, parts ...kadm.ClientQuotaEntityComponent) error {
+		t.Helper()
+		r, err := admin.AlterClientQuotas(t.Context(), []kadm.AlterClientQuotaEntry{{Entity: parts, Ops: []kadm.AlterClientQuotaOp{{Key: key, Value: value}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r[0].Err
+	}
+}
+
+// part is a part of an entity; without a name, the default.
+func part(typ string, name ...string) kadm.ClientQuotaEntityComponent {
+	c := kadm.ClientQuotaEntityComponent{Type: typ}
+	if len(name) > 0 {
+		c.Name = &name[0]
+	}
+	return c
+}
+
+func TestRequestPercentage(t *testing.T) {
+	d := open(t, setup{})
+	ctx := within30s(t)
+	admin := kadm.NewClient(d.client(t))
+	set, ann := setter(t, admin), part("user", "ann")
+	if err := errors.Join(set(1000, produceQuota, ann), set(12.5, requestQuota, ann)); err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []float64{0, -1, math.NaN(), math.Inf(1), math.Inf(-1)} {
+		if err := set(value, requestQuota, ann); kerr.TypedErrorForCode(kerr.InvalidRequest.Code) != err {
+			t.Errorf("%v: %v", value, err)
+		}
+	}
+	is := func(when string, want map[string]float64) {
+		t.Helper()
+		got := make(map[string]float64)
+		found, err := admin.DescribeClientQuotas(ctx, true, []kadm.DescribeClientQuotaComponent{{Type: "user", MatchType: kmsg.QuotasMatchTypeExact, MatchName: kmsg.StringPtr("ann")}})
+		for _, of := range found {
+			for _, v := range of.Values {
+				got[v.Key] = v.Value
+			}
+		}
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%s: %v, %v", when, err, got)
+		}
+	}
+	is("set", map[string]float64{produceQuota: 1000, requestQuota: 12.5})
+	r, err := admin.AlterClientQuotas(ctx, []kadm.AlterClientQuotaEntry{{Entity: []kadm.ClientQuotaEntityComponent{ann}, Ops: []kadm.AlterClientQuotaOp{{Key: requestQuota, Remove: true}}}})
+	if err = errors.Join(err, r[0].Err); err != nil {
+		t.Error(err)
+	}
+	is("removed", map[string]float64{produceQuota: 1000})
 }

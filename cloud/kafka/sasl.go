@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/quota"
 )
 
 // The SASL mechanisms that a listener can offer.
@@ -164,12 +165,10 @@ func (c *conn) plain(ctx context.Context, l *login, message []byte) (*proved, er
 	if users == nil {
 		return nil, broker.ErrNotOwner
 	}
-	select {
-	case c.s.hashing <- struct{}{}:
-		defer func() { <-c.s.hashing }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := turn(ctx, c.s.hashing); err != nil {
+		return nil, err
 	}
+	defer func() { <-c.s.hashing }()
 	if err := users.CheckPassword(l.user, string(parts[2])); err != nil {
 		return nil, err
 	}
@@ -191,7 +190,9 @@ func (c *conn) bearer(ctx context.Context, l *login, message []byte) (*proved, e
 	if !strings.HasPrefix(header, "n,") || token == "" {
 		return nil, errMessage
 	}
+	goOn := quota.Waiting(ctx) // perhaps for the issuer's keys
 	t, err := c.s.o.Tokens.Verify(ctx, token)
+	goOn()
 	if err != nil {
 		return nil, err
 	}

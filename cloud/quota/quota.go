@@ -1,6 +1,7 @@
-// Package quota is how fast clients may write and read: bytes per second for
-// users, clients and their combinations (KIP-13, KIP-55). The limits lie in the
-// journal; how much of them is used, each owner of the shard counts by itself.
+// Package quota is how much of the server clients may use: bytes per second that
+// they write and read, and time that it works on their requests, for users, clients
+// and their combinations (KIP-13, KIP-55, KIP-124). The limits lie in the journal;
+// how much of them is used, each owner of the shard counts by itself.
 package quota
 
 import (
@@ -9,9 +10,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,10 +50,11 @@ type Entity struct {
 	Client string `json:"client,omitempty"`
 }
 
-// Limits are bytes per second; 0: none.
+// Limits of an entity; 0: none.
 type Limits struct {
-	Produce int64 `json:"produce,omitempty"`
-	Consume int64 `json:"consume,omitempty"`
+	Produce int64   `json:"produce,omitempty"` // bytes per second
+	Consume int64   `json:"consume,omitempty"` // bytes per second
+	Request float64 `json:"request,omitempty"` // time of work in each second, in percent: 100 is one core's
 }
 
 // Entry is an entity with its limits.
@@ -71,6 +75,9 @@ func (e Entry) check() error {
 	if e.Produce < 0 || e.Consume < 0 {
 		return fmt.Errorf("%w: bytes per second are positive", ErrInvalid)
 	}
+	if e.Request < 0 || math.IsNaN(e.Request) || math.IsInf(e.Request, 0) {
+		return fmt.Errorf("%w: a percentage of request time is positive and finite", ErrInvalid)
+	}
 	return nil
 }
 
@@ -81,7 +88,8 @@ type Options struct {
 
 // Quotas is a commitlog.Machine.
 type Quotas struct {
-	now func() time.Time
+	now   func() time.Time
+	timed atomic.Int64 // how many limits are on time; changed with mu held
 
 	changing sync.Mutex // one change at a time, from the check to the durable entry
 	log      Proposer   // set by Start
@@ -119,15 +127,26 @@ func (q *Quotas) Apply(kind uint16, body []byte) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	was := q.limits[e.Entity]
 	if q.limits[e.Entity] = e.Limits; e.Limits == (Limits{}) {
 		delete(q.limits, e.Entity)
 	}
+	q.timed.Add(e.timed() - was.timed())
 	return nil
+}
+
+// timed is 1 if one of the limits is on time.
+func (l Limits) timed() int64 {
+	if l.Request > 0 {
+		return 1
+	}
+	return 0
 }
 
 // Set changes the limits of an entity, as change wants them, or only says whether
 // it could. Durable on return. Errors: ErrInvalid, ErrTooMany.
 func (q *Quotas) Set(ctx context.Context, e Entity, change func(*Limits), dry bool) error {
+	defer Waiting(ctx)()
 	q.changing.Lock()
 	defer q.changing.Unlock()
 	q.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -38,7 +39,12 @@ func start(t *testing.T, o Options) *Quotas {
 
 func set(t *testing.T, q *Quotas, user, client string, produce int64) {
 	t.Helper()
-	if err := q.Set(t.Context(), Entity{user, client}, func(l *Limits) { l.Produce = produce }, false); err != nil {
+	limit(t, q, user, client, Limits{Produce: produce})
+}
+
+func limit(t *testing.T, q *Quotas, user, client string, to Limits) {
+	t.Helper()
+	if err := q.Set(t.Context(), Entity{user, client}, func(l *Limits) { *l = to }, false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -51,15 +57,18 @@ func TestPrecedence(t *testing.T) {
 	q := start(t, Options{})
 	for i, e := range order {
 		set(t, q, e.User, e.Client, int64(i+1))
-		if who, rate := q.limit(Produce, "u", "c"); rate != int64(i+1) || who != shared[i] {
-			t.Errorf("with %+v: %d for %+v", e, rate, who)
+		if who, rate := q.limit(Produce, "u", "c"); rate != float64(i+1) || who != shared[i] {
+			t.Errorf("with %+v: %v for %+v", e, rate, who)
 		}
 	}
 	if _, rate := q.limit(Consume, "u", "c"); rate != 0 {
-		t.Errorf("a limit on writing limits reading to %d", rate)
+		t.Errorf("a limit on writing limits reading to %v", rate)
+	}
+	if _, rate := q.limit(work, "u", "c"); rate != 0 {
+		t.Errorf("a limit on writing limits time to %v", rate)
 	}
 	if _, rate := q.limit(Produce, "v", "d"); rate != 4 {
-		t.Errorf("somebody else has %d", rate)
+		t.Errorf("somebody else has %v", rate)
 	}
 }
 
@@ -97,6 +106,39 @@ func TestTake(t *testing.T) {
 	}
 }
 
+// Of time, 100 is a second in each second.
+func TestTakeTime(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	q := start(t, Options{Now: func() time.Time { return now }})
+	if d := q.TakeTime("u", "c", time.Hour); d != 0 {
+		t.Errorf("without limits: %v", d)
+	}
+	limit(t, q, "u", "", Limits{Produce: 1, Request: 12.5})
+	for _, step := range []struct {
+		after  time.Duration
+		client string
+		worked time.Duration
+		want   time.Duration
+	}{
+		{0, "a", 125 * time.Millisecond, 0},              // a second's worth at once
+		{0, "b", 25 * time.Millisecond, time.Second / 5}, // all clients of the user share it
+		{time.Second / 5, "a", 0, 0},                     // nothing is owed any more
+		{time.Minute, "a", 250 * time.Millisecond, time.Second},
+		{time.Second, "a", time.Hour, maxThrottle},
+	} {
+		now = now.Add(step.after)
+		if got := q.TakeTime("u", step.client, step.worked).Round(time.Microsecond); got != step.want {
+			t.Errorf("%+v: %v", step, got)
+		}
+	}
+	if d := q.TakeTime("v", "a", time.Hour); d != 0 {
+		t.Errorf("another user: %v", d)
+	}
+	if d := q.Take(Produce, "u", "a", 1); d != 0 {
+		t.Errorf("bytes are limited by time: %v", d)
+	}
+}
+
 // Who names a new client id each time fills no memory.
 func TestManyClients(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
@@ -117,10 +159,14 @@ func TestSet(t *testing.T) {
 	if err := q.Set(t.Context(), Entity{User: "u"}, func(l *Limits) { l.Consume = 7 }, true); err != nil || q.Entries()[0].Consume != 0 {
 		t.Errorf("only asked: %v, %+v", err, q.Entries())
 	}
-	if err := q.Set(t.Context(), Entity{User: "u"}, func(l *Limits) { l.Consume = 7 }, false); err != nil || q.Entries()[0] != (Entry{Entity{User: "u"}, Limits{5, 7}}) {
+	if err := q.Set(t.Context(), Entity{User: "u"}, func(l *Limits) { l.Consume = 7 }, false); err != nil || q.Entries()[0] != (Entry{Entity{User: "u"}, Limits{Produce: 5, Consume: 7}}) {
 		t.Errorf("%v, %+v", err, q.Entries())
 	}
-	for _, e := range []Entry{{Entity{}, Limits{1, 1}}, {Entity{User: "u"}, Limits{-1, 1}}, {Entity{User: "\xff"}, Limits{1, 1}}, {Entity{Client: strings.Repeat("x", MaxName+1)}, Limits{1, 1}}} {
+	for _, e := range []Entry{
+		{Entity{}, Limits{Produce: 1}}, {Entity{User: "u"}, Limits{Produce: -1}}, {Entity{User: "u"}, Limits{Consume: -1}},
+		{Entity{User: "u"}, Limits{Request: -1}}, {Entity{User: "u"}, Limits{Request: math.NaN()}}, {Entity{User: "u"}, Limits{Request: math.Inf(1)}},
+		{Entity{User: "\xff"}, Limits{Produce: 1}}, {Entity{Client: strings.Repeat("x", MaxName+1)}, Limits{Produce: 1}},
+	} {
 		if err := q.Set(t.Context(), e.Entity, func(l *Limits) { *l = e.Limits }, false); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v", e, err)
 		}
@@ -136,7 +182,7 @@ func TestSnapshot(t *testing.T) {
 	q, fork := New(Options{}), New(Options{})
 	names := []string{"", Default, "<&>", "b", "c"}
 	for range 2000 {
-		e := Entry{Entity{names[1+random.IntN(4)], names[random.IntN(5)]}, Limits{random.Int64N(3), random.Int64N(3)}}
+		e := Entry{Entity{names[1+random.IntN(4)], names[random.IntN(5)]}, Limits{random.Int64N(3), random.Int64N(3), float64(random.IntN(3)) / 3}}
 		body, err := json.Marshal(e)
 		if err := errors.Join(err, q.Apply(kindLimits, body), fork.Apply(kindLimits, body)); err != nil {
 			t.Fatal(err)
@@ -153,15 +199,18 @@ func TestSnapshot(t *testing.T) {
 		if err := fork.Restore(body); err != nil || !bytes.Equal(fork.Snapshot(), body) {
 			t.Fatalf("restore: %v", err)
 		}
+		if q.timed.Load() != fork.timed.Load() {
+			t.Fatalf("%d limits on time, restored %d", q.timed.Load(), fork.timed.Load())
+		}
 	}
 }
 
-const golden = `{"version":1,"limits":[{"client":"c","produce":1},{"user":"\u003cdefault\u003e","consume":2},{"user":"ann","client":"\u003cdefault\u003e","produce":3,"consume":4}]}`
+const golden = `{"version":1,"limits":[{"client":"c","produce":1},{"user":"\u003cdefault\u003e","consume":2},{"user":"ann","client":"\u003cdefault\u003e","produce":3,"consume":4},{"user":"bob","request":12.5}]}`
 
 // The bytes at rest do not change by accident.
 func TestGoldenSnapshot(t *testing.T) {
 	q := New(Options{})
-	for _, body := range []string{`{"user":"ann","client":"<default>","produce":3,"consume":4}`, `{"user":"<default>","consume":2}`, `{"client":"c","produce":1}`,
+	for _, body := range []string{`{"user":"ann","client":"<default>","produce":3,"consume":4}`, `{"user":"<default>","consume":2}`, `{"client":"c","produce":1}`, `{"user":"bob","request":12.50}`,
 		`{"user":"gone","produce":1}`, `{"user":"gone"}`} {
 		if err := q.Apply(150, []byte(body)); err != nil {
 			t.Fatal(err)
@@ -173,6 +222,9 @@ func TestGoldenSnapshot(t *testing.T) {
 	if err := q.Restore(nil); err != nil || len(q.Entries()) != 0 {
 		t.Errorf("%v: %s", err, q.Snapshot())
 	}
+	if q.Stopwatch() != nil {
+		t.Error("a limit on time that is gone is measured for")
+	}
 	if err := q.Restore([]byte(golden)); err != nil {
 		t.Error(err)
 	}
@@ -181,7 +233,7 @@ func TestGoldenSnapshot(t *testing.T) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 	}
-	for name, c := range map[string][2]string{"version": {`"version":1`, `"version":2`}, "order": {`"ann"`, `"\u0021"`}, "negative": {`:3`, `:-3`},
+	for name, c := range map[string][2]string{"version": {`"version":1`, `"version":2`}, "order": {`"ann"`, `"\u0021"`}, "negative": {`:3`, `:-3`}, "negative time": {`:12.5`, `:-12.5`}, "infinite time": {`:12.5`, `:1e999`}, "spelled otherwise": {`:12.5`, `:12.50`},
 		"nobody": {`"client":"c",`, ``}, "unknown": {`"produce":1`, `"produce":1,"x":1`}, "space": {`,`, `, `}} {
 		if err := q.Restore([]byte(strings.Replace(golden, c[0], c[1], 1))); !errors.Is(err, errShape) {
 			t.Errorf("%s: %v", name, err)

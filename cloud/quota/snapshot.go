@@ -38,6 +38,7 @@ func (q *Quotas) Restore(body []byte) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.limits = next.limits
+	q.timed.Store(next.timed.Load())
 	return nil
 }
 
@@ -52,6 +53,7 @@ func (q *Quotas) decode(body []byte) error {
 			return errors.Join(err, errShape)
 		}
 		q.limits[e.Entity] = e.Limits
+		q.timed.Add(e.timed())
 	}
 	// One state has one encoding: what is out of order, or there twice, or
 	// unknown, is not what Snapshot wrote.

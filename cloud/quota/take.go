@@ -8,13 +8,14 @@ const (
 	manyBuckets = 10_000           // from so many on, those that nobody owes anything to are dropped
 )
 
-// Direction is what a limit is on.
+// Direction is where bytes go that a limit is on.
 type Direction int
 
 // Directions.
 const (
 	Produce Direction = iota
 	Consume
+	work // of limits on time, which have none
 )
 
 // bucketKey is who shares what is left of a limit: all connections of a user, of a
@@ -26,13 +27,22 @@ type bucketKey struct {
 
 // bucket is what is left of a limit.
 type bucket struct {
-	level float64 // bytes; below 0 they are owed
+	level float64 // bytes, or hundredths of a second of work; below 0 they are owed
 	at    time.Time
 }
 
 // Take counts bytes of a client and returns how long it has to wait, 0 for not at
 // all. It never blocks.
 func (q *Quotas) Take(d Direction, user, client string, bytes int) time.Duration {
+	return q.take(d, user, client, float64(bytes))
+}
+
+// TakeTime is Take for time that the server has worked on requests of a client.
+func (q *Quotas) TakeTime(user, client string, worked time.Duration) time.Duration {
+	return q.take(work, user, client, worked.Seconds()*100)
+}
+
+func (q *Quotas) take(d Direction, user, client string, amount float64) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.limits) == 0 {
@@ -43,7 +53,7 @@ func (q *Quotas) Take(d Direction, user, client string, bytes int) time.Duration
 		return 0
 	}
 	now := q.now()
-	full := float64(rate) * burst.Seconds()
+	full := rate * burst.Seconds()
 	key := bucketKey{shared, d}
 	b := q.buckets[key]
 	if b == nil {
@@ -52,13 +62,13 @@ func (q *Quotas) Take(d Direction, user, client string, bytes int) time.Duration
 		q.buckets[key] = b
 	}
 	if since := now.Sub(b.at); since > 0 {
-		b.level, b.at = min(full, b.level+since.Seconds()*float64(rate)), now
+		b.level, b.at = min(full, b.level+since.Seconds()*rate), now
 	}
-	b.level -= float64(bytes)
+	b.level -= amount
 	if b.level >= 0 {
 		return 0
 	}
-	return time.Duration(min(-b.level/float64(rate), maxThrottle.Seconds()) * float64(time.Second))
+	return time.Duration(min(-b.level/rate, maxThrottle.Seconds()) * float64(time.Second))
 }
 
 // prune keeps those who name a new client id each time from filling the memory.
@@ -75,7 +85,7 @@ func (q *Quotas) prune(now time.Time) {
 
 // limit finds the limit that counts for a client, the most particular one, and who
 // shares it. The order is Kafka's.
-func (q *Quotas) limit(d Direction, user, client string) (shared Entity, rate int64) {
+func (q *Quotas) limit(d Direction, user, client string) (shared Entity, rate float64) {
 	for _, c := range []struct {
 		of     Entity
 		shared Entity
@@ -89,14 +99,21 @@ func (q *Quotas) limit(d Direction, user, client string) (shared Entity, rate in
 		{Entity{"", client}, Entity{"", client}},
 		{Entity{"", Default}, Entity{"", client}},
 	} {
-		limits := q.limits[c.of]
-		rate := limits.Produce
-		if d == Consume {
-			rate = limits.Consume
-		}
-		if rate > 0 {
+		if rate := q.limits[c.of].rate(d); rate > 0 {
 			return c.shared, rate
 		}
 	}
 	return Entity{}, 0
+}
+
+// rate is how much of what a bucket holds there is in each second.
+func (l Limits) rate(d Direction) float64 {
+	switch d {
+	case Produce:
+		return float64(l.Produce)
+	case Consume:
+		return float64(l.Consume)
+	default:
+		return l.Request
+	}
 }

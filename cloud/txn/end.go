@@ -24,7 +24,7 @@ func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
 		return again, err
 	}
 	defer c.release(t)
-	now := c.quiet(t)
+	now := c.quiet(ctx, t)
 	if now.state != Ongoing {
 		if done, err := now.idle(&r); err != nil || done {
 			return now.producer, err
@@ -37,9 +37,9 @@ func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
 		next, last = Producer{next.ID, epoch}, next
 	}
 	if r.Bump && last.exhausted() {
-		id, err := c.log.NewProducerID(ctx)
+		id, err := c.newProducerID(ctx)
 		if err != nil {
-			return NoProducer, unavailable("get a producer id", err)
+			return NoProducer, err
 		}
 		next = Producer{id, 0}
 	}

@@ -36,7 +36,7 @@ func (c *Coordinator) watch(ctx context.Context) {
 	for {
 		now := c.now()
 		for _, t := range c.overdue(now) {
-			c.abort(t)
+			c.abort(ctx, t)
 		}
 		if now >= swept+sweepEvery.Milliseconds() {
 			c.forget(c.idle(now))
@@ -80,8 +80,8 @@ func (c *Coordinator) overdue(now int64) []*transaction {
 
 // abort ends a transaction whose time is over. Its producer is fenced: it may
 // still believe in it. Many are aborted in few slots: nobody waits here for one.
-func (c *Coordinator) abort(t *transaction) {
-	now := c.quiet(t)
+func (c *Coordinator) abort(ctx context.Context, t *transaction) {
+	now := c.quiet(ctx, t)
 	epoch := now.producer.fence()
 	entry := encodeEnd(t.id, c.now(), false, Producer{now.producer.ID, epoch}, NoProducer)
 	c.log.Submit([]commitlog.Command{entry}, markers(&now, false, epoch), func(err error) {

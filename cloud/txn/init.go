@@ -24,12 +24,12 @@ func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Produc
 		return again, err
 	}
 	defer c.release(t)
-	now := c.quiet(t)
+	now := c.quiet(ctx, t)
 	next := Producer{now.producer.ID, now.producer.Epoch + 1}
 	if !now.known() || now.producer.exhausted() {
-		id, err := c.log.NewProducerID(ctx)
+		id, err := c.newProducerID(ctx)
 		if err != nil {
-			return NoProducer, unavailable("get a producer id", err)
+			return NoProducer, err
 		}
 		next = Producer{id, 0}
 	}

@@ -2,11 +2,13 @@ package txn
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"math"
 	"slices"
 
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
@@ -145,7 +147,8 @@ func (c *Coordinator) fits(t *transaction, more int) bool {
 
 // quiet waits until nothing of the transaction flies, and returns the durable part,
 // which nobody changes until release: the caller has made it busy.
-func (c *Coordinator) quiet(t *transaction) durable {
+func (c *Coordinator) quiet(ctx context.Context, t *transaction) durable {
+	defer quota.Waiting(ctx)()
 	c.mu.Lock()
 	for t.flying > 0 {
 		if t.landed == nil {

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"strconv"
+	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/pflag"
@@ -16,17 +19,23 @@ type quotaFlags struct {
 	user, client                 string
 	defaultUser, defaultClient   bool
 	bytesProduced, bytesConsumed int64
+	requestTime                  string // a percentage
 }
 
 func quotasVerb() verb {
 	return verb{
 		name: "quotas", usage: "[set | delete] [flags]",
-		summary: "list how fast clients may write and read, set a limit, or take it away",
-		notes: "Who goes faster is told to wait. The most particular limit counts: one for a client id of a user,\n" +
-			"then for the user, then for all users, then for the client id, then for all client ids.\n\n" +
+		summary: "list how much of the cluster clients may use, set a limit, or take it away",
+		notes: "Who uses more is told to wait. The most particular limit counts: one for a client id of a user,\n" +
+			"then for the user, then for all users, then for the client id, then for all client ids.\n" +
+			"set replaces all limits that were there for the same name.\n\n" +
+			"--request-time is the time that the node works on the requests of all connections that share the\n" +
+			"limit, in percent of one core: 50 is half a core, 250 two and a half. Time that a request only waits,\n" +
+			"for the bucket, for new records or for other clients, does not count.\n\n" +
 			"Examples:\n" +
 			"  weirctl quotas set --user ann --produce 1000000\n" +
 			"  weirctl quotas set --default-user --produce 5000000 --consume 20000000\n" +
+			"  weirctl quotas set --default-client --request-time 12.5%\n" +
 			"  weirctl quotas delete --user ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.StringVar(&c.quota.user, "user", "", "`name` of the user")
@@ -35,6 +44,7 @@ func quotasVerb() verb {
 			fs.BoolVar(&c.quota.defaultClient, "default-client", false, "each client id that has no limit of its own")
 			fs.Int64Var(&c.quota.bytesProduced, "produce", 0, "set: `bytes` per second that may be written; 0: any number")
 			fs.Int64Var(&c.quota.bytesConsumed, "consume", 0, "set: `bytes` per second that may be read; 0: any number")
+			fs.StringVar(&c.quota.requestTime, "request-time", "", "set: `percent` of one core that work on requests may take, like 50 or 12.5%; 0: any")
 		},
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list" {
@@ -49,9 +59,9 @@ func quotasVerb() verb {
 			}
 			switch none := entry.Limits == (quota.Limits{}); {
 			case c.args[0] == "set" && none:
-				return errors.New("say how much: --produce BYTES, --consume BYTES, or both")
+				return errors.New("say how much: --produce BYTES, --consume BYTES, --request-time PERCENT, or some of them")
 			case c.args[0] == "delete" && !none:
-				return errors.New("delete takes all limits away: leave --produce and --consume out")
+				return errors.New("delete takes all limits away: leave --produce, --consume and --request-time out")
 			}
 			return c.post(ctx, "/v1/quotas", entry, nil)
 		},
@@ -66,6 +76,10 @@ func (f quotaFlags) entry() (quota.Entry, error) {
 	if f.defaultClient {
 		e.Client = quota.Default
 	}
+	var err error
+	if e.Request, err = percent(f.requestTime); err != nil {
+		return e, err
+	}
 	switch {
 	case f.defaultUser && f.user != "", f.defaultClient && f.client != "":
 		return e, errors.New("a limit is for one name or the default, not both")
@@ -73,6 +87,18 @@ func (f quotaFlags) entry() (quota.Entry, error) {
 		return e, errors.New("say for whom: --user NAME, --default-user, --client ID or --default-client")
 	}
 	return e, nil
+}
+
+// percent reads a number, with the sign or without; "" is 0.
+func percent(s string) (float64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(s, "%")), 64)
+	if err != nil || n < 0 || math.IsNaN(n) || math.IsInf(n, 0) {
+		return 0, fmt.Errorf("--request-time %q is no percentage of one core: it is a positive number, like 50 or 12.5%%", s)
+	}
+	return n, nil
 }
 
 func (c *call) listQuotas(ctx context.Context) error {
@@ -89,10 +115,16 @@ func (c *call) listQuotas(ctx context.Context) error {
 		}
 		return strconv.FormatInt(n, 10)
 	}
+	share := func(percent float64) string {
+		if percent == 0 {
+			return "-"
+		}
+		return strconv.FormatFloat(percent, 'f', -1, 64) + "%"
+	}
 	var rows []table.Row
 	for _, e := range entries {
-		rows = append(rows, table.Row{e.User, e.Client, limit(e.Produce), limit(e.Consume)})
+		rows = append(rows, table.Row{e.User, e.Client, limit(e.Produce), limit(e.Consume), share(e.Request)})
 	}
-	printTable(c.stdout, table.Row{"user", "client", "produce B/s", "consume B/s"}, rows)
+	printTable(c.stdout, table.Row{"user", "client", "produce B/s", "consume B/s", "request time"}, rows)
 	return nil
 }

@@ -65,7 +65,7 @@ func TestSecurityVerbs(t *testing.T) {
 		{"acls ann", "", 2, "", "add or delete"},
 		{"quotas set --user ann --produce 5000", "", 0, "", ""},
 		{"quotas set --default-user --client c --consume 7", "", 0, "", ""},
-		{"quotas", "", 0, "ann                  5000          -", ""},
+		{"quotas", "", 0, "ann                  5000          -             -", ""},
 		{"quotas set --user ann", "", 2, "", "how much"},
 		{"quotas set --produce 5", "", 2, "", "for whom"},
 		{"quotas set --user ann --default-user --produce 5", "", 2, "", "not both"},
@@ -86,6 +86,45 @@ func TestSecurityVerbs(t *testing.T) {
 		t.Errorf("%v", acls)
 	}
 	if all := limits.Entries(); len(all) != 1 || all[0] != (quota.Entry{Entity: quota.Entity{User: quota.Default, Client: "c"}, Limits: quota.Limits{Consume: 7}}) {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestRequestTime: a share of a core, as a person says it.
+func TestRequestTime(t *testing.T) {
+	limits := quota.New(quota.Options{})
+	limits.Start(applier{limits})
+	node := httptest.NewServer(console.New(console.Options{
+		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
+		Users: func() *auth.Auth { return nil }, Quotas: func() *quota.Quotas { return limits },
+	}))
+	t.Cleanup(node.Close)
+	for _, c := range []struct {
+		args          string
+		code          int
+		stdout, wrong string
+	}{
+		{"quotas set --client d --request-time 12.5%", 0, "", ""},
+		{"quotas", 0, "d        -             -             12.5%", ""},
+		{"quotas -o json", 0, `"request": 12.5`, ""},
+		{"quotas set --client d --request-time 250", 0, "", ""},
+		{"quotas", 0, "250%", ""},
+		{"quotas set --user ann --request-time half", 2, "", `"half" is no percentage of one core`},
+		{"quotas set --user ann --request-time NaN", 2, "", "positive number"},
+		{"quotas set --user ann --request-time inf", 2, "", "positive number"},
+		{"quotas set --user ann --request-time -5", 2, "", "positive number"},
+		{"quotas set --user ann --request-time 0", 2, "", "how much"},
+		{"quotas delete --client d --request-time 5", 2, "", "leave"},
+		{"quotas delete --client d", 0, "", ""},
+		{"quotas --help", 0, "percent of one core", ""},
+	} {
+		var stdout, stderr strings.Builder
+		code := run(append(strings.Fields(c.args), "--cloud", node.URL), nil, nil, &stdout, &stderr)
+		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.wrong) {
+			t.Errorf("%s: %d\n%s%s", c.args, code, stdout.String(), stderr.String())
+		}
+	}
+	if all := limits.Entries(); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}
 }
