@@ -102,7 +102,9 @@ func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
 	consumed := make(chan error, 1)
 	consume, stop := context.WithCancel(context.Background())
 	defer stop()
-	go func() { consumed <- d.cluster.Reader("demo").Run(consume, d.auditor, nil) }()
+	if err := d.consume(ctx, consume, consumed); err != nil {
+		return audit.Report{}, err
+	}
 	var devices sync.WaitGroup
 	devices.Go(func() { d.fleet.Run(ctx, &d.stats) })
 	d.introduce()
@@ -123,6 +125,26 @@ func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
 	}
 	d.draw(time.Since(began))
 	return d.auditor.Report(), nil
+}
+
+// consume starts the consumer, and returns when it waits for readings: what a client
+// takes to find a new topic is not how long readings take.
+func (d *demo) consume(ctx, consume context.Context, consumed chan error) error {
+	reader := d.cluster.Reader("demo")
+	if _, stderr, err := harness.Run("weirctl", "topics", "create", reader.Topic, "--cloud", d.cluster.HTTP()); err != nil {
+		return fmt.Errorf("create topic %s: %w: %s", reader.Topic, err, stderr)
+	}
+	joined := make(chan struct{})
+	reader.Joined = sync.OnceFunc(func() { close(joined) })
+	go func() { consumed <- reader.Run(consume, d.auditor, nil) }()
+	select {
+	case <-joined:
+		return nil
+	case err := <-consumed:
+		return fmt.Errorf("consume: %w", err)
+	case <-ctx.Done():
+		return errors.New("the consumer got nothing to read")
+	}
 }
 
 func pause(t time.Duration) {

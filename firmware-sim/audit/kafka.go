@@ -21,6 +21,10 @@ type Reader struct {
 	Brokers []string
 	Topic   string
 	Group   string // a consumer group; "" reads all partitions from the beginning
+
+	// Joined, if set, is told each time the group gives this reader partitions of
+	// Topic.
+	Joined func()
 }
 
 // Ping reports whether any of the brokers answers.
@@ -48,7 +52,12 @@ func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 		kgo.MetadataMaxAge(2 * time.Second), // topics appear when the first reading does
 	}
 	if r.Group != "" {
-		opts = append(opts, kgo.ConsumerGroup(r.Group))
+		opts = append(opts, kgo.ConsumerGroup(r.Group), kgo.OnPartitionsAssigned(
+			func(_ context.Context, _ *kgo.Client, all map[string][]int32) {
+				if len(all[r.Topic]) > 0 && r.Joined != nil {
+					r.Joined()
+				}
+			}))
 	}
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
