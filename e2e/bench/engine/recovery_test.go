@@ -87,13 +87,13 @@ func TestRecovery(t *testing.T) {
 	figures := &table{title: "Open of that log by a process that has just started (the system has its files in memory)",
 		head: []string{"records", "behind the checkpoint", "Open s", "GET", "MB read", "LIST", "PUT", "checkpoint KiB", "RSS MiB", "peak MiB", "heap MiB",
 			"fetch p50 ms", "fetch p99 ms", "GET a fetch", "then Maintain s"}}
-	const tail = 496_000 // records: less than Upkeep.Bytes, and as many for each producer
-	for _, behind := range []string{"what the load left", "nothing", "50 MB"} {
+	const tail = 296_000 // records: less than Upkeep.Bytes, and as many for each producer
+	for _, behind := range []string{"what the load left", "nothing", "30 MB"} {
 		a := reopening{Dir: dir, Fetches: 500}
 		switch behind {
 		case "what the load left":
 			a.Passes = 1
-		case "50 MB":
+		case "30 MB":
 			inChild[filled](t, "fill", filling{Dir: dir, Records: tail})
 			records += tail
 		}
