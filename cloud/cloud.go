@@ -241,7 +241,7 @@ func (n *Node) open(kafkaListeners []kafka.Listener, httpListener net.Listener, 
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []kafka.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Log: n.o.Log}
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log}
 	if n.o.Tokens.Keys != "" {
 		var err error
 		if o.Tokens, err = bearer.New(n.o.Tokens); err != nil {

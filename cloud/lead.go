@@ -58,7 +58,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	}
 	members := fleet.New(fleet.Options{CA: n.ca})
 	groups := group.New(group.Options{Log: n.o.Log})
-	txns := txn.New(txn.Options{Log: n.o.Log})
+	txns := txn.New(txn.Options{Ended: n.broker.TransactionEnded, Log: n.o.Log})
 	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers}), quota.New(quota.Options{})
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,

@@ -6,6 +6,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -97,7 +98,8 @@ type Options struct {
 type Broker struct {
 	o     Options
 	state atomic.Pointer[state]
-	acks  *metrics.Summary // seconds from Append to its durable answer
+	acks  *metrics.Summary                // seconds from Append to its durable answer
+	ended map[txn.Ending]*metrics.Counter // transactions; the map is not changed
 
 	altering chan struct{} // holds a token while a topic's settings are changed
 }
@@ -119,6 +121,11 @@ func New(o Options) *Broker {
 	}
 	b := &Broker{o: o, acks: o.Metrics.NewSummary("weir_shard_ack_seconds"), altering: make(chan struct{}, 1)}
 	b.state.Store(&state{})
+	b.ended = make(map[txn.Ending]*metrics.Counter)
+	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {
+		b.ended[how] = o.Metrics.NewCounter(fmt.Sprintf("weir_transactions_total{end=%q}", how))
+	}
+	o.Metrics.RegisterMetricsWriter(b.writeMetrics)
 	return b
 }
 

@@ -19,7 +19,7 @@ import (
 )
 
 // lead makes b the owner of what is in the bucket, as cloud does.
-func lead(t *testing.T, b *Broker, bucket storage.Bucket) *commitlog.Log {
+func lead(t testing.TB, b *Broker, bucket storage.Bucket) *commitlog.Log {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	groups := group.New(group.Options{Log: quiet})

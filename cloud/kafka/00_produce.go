@@ -117,14 +117,14 @@ func readProduce(p []byte, version int16) (produceRequest, error) {
 func (c *conn) produce(r *request) (*reply, error) {
 	if r.version < firstProduce {
 		r.release()
-		return nil, fmt.Errorf("version %d of Produce is not served", r.version)
+		return nil, violated("version %d of Produce is not served", r.version)
 	}
 	ctx := r.start(c.s.ctx) // what was read is performed, also when the client has gone
 	defer r.countTime()
 	q, err := readProduce(r.body, r.version)
 	if err != nil {
 		r.release()
-		return nil, fmt.Errorf("decode Produce v%d: %w", r.version, err)
+		return nil, violated("decode Produce v%d: %w", r.version, err)
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
 	r.countBytes(quota.Produce, r.size)
@@ -155,7 +155,7 @@ func (c *conn) produce(r *request) (*reply, error) {
 			flying.Add(1)
 			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records}
 			done := func(base int64, err error) {
-				p.done(base, err)
+				p.done(c.s.count, base, err)
 				landed()
 			}
 			if !p.transactional() {
@@ -212,7 +212,10 @@ func produceCode(err error, version int16) int16 {
 }
 
 // done takes what became of the batch. Its bytes are not needed any more.
-func (p *producedPart) done(base int64, err error) {
+func (p *producedPart) done(count *counters, base int64, err error) {
+	if err == nil {
+		count.landed(p.records)
+	}
 	p.base, p.err, p.records = base, err, nil
 }
 

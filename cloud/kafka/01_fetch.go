@@ -93,7 +93,10 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 		if over || f.failed || f.size >= min(int(q.MinBytes), limit) || len(f.watches) == 0 {
 			return resp, nil
 		}
-		if over = waitAny(ctx, timer.C, f.watches); ctx.Err() != nil {
+		began := time.Now()
+		over = waitAny(ctx, timer.C, f.watches)
+		r.polled += time.Since(began)
+		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}
@@ -277,6 +280,20 @@ func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
 		size += len(c)
 	}
 	return chunks, size
+}
+
+// codes calls fn for each error code in the response.
+func (f *fetchResponse) codes(fn func(code int16)) {
+	if f.err != nil {
+		fn(code(f.err, leader))
+	}
+	for i := range f.topics {
+		for j := range f.topics[i].parts {
+			if err := f.topics[i].parts[j].err; err != nil {
+				fn(code(err, leader))
+			}
+		}
+	}
 }
 
 // size is that of all batches, in bytes.

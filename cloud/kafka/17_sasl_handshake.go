@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,7 +25,7 @@ const firstHandshake = 1
 
 func (s *Server) saslHandshake(_ context.Context, r *request, q *kmsg.SASLHandshakeRequest) (*kmsg.SASLHandshakeResponse, error) {
 	if q.Version < firstHandshake {
-		return nil, fmt.Errorf("version %d of SaslHandshake is not served", q.Version)
+		return nil, violated("version %d of SaslHandshake is not served", q.Version)
 	}
 	resp := kmsg.NewPtrSASLHandshakeResponse()
 	resp.Version = q.Version

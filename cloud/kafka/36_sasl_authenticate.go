@@ -58,6 +58,7 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLA
 // refuse answers a login that failed, after a while: who guesses has to wait.
 func (s *Server) refuse(ctx context.Context, c *conn, l *login, reason error, resp *kmsg.SASLAuthenticateResponse) error {
 	s.o.Log.Warn("kafka login failed", "peer", c.peer, "listener", c.listener.Name, "mechanism", l.mechanism, "user", l.user, "err", reason)
+	s.count.logins[l.mechanism].Inc()
 	c.login = nil
 	resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 	text := errLogin

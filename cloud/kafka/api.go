@@ -145,7 +145,10 @@ func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) er
 		}
 		defer func() { <-s.decode }()
 	}
-	return guarded(q.ReadFrom, body)
+	if err := guarded(q.ReadFrom, body); err != nil {
+		return violation{err}
+	}
+	return nil
 }
 
 // turn waits for room in a channel of tokens, and takes it.

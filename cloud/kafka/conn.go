@@ -70,6 +70,9 @@ type request struct {
 
 	watch *quota.Stopwatch // of the work on it; handed on with it; nil if its time does not count
 	wait  int32            // ms that the answer tells the client to
+
+	began  time.Time     // when it had come in
+	polled time.Duration // of that, how long a Fetch was to wait for records
 }
 
 // reply is the answer to a request, in its place in the order.
@@ -132,6 +135,9 @@ func (c *conn) serve(ctx context.Context) {
 		wg.Wait()
 	}
 	if err := context.Cause(ctx); !errors.Is(err, errGone) && !errors.Is(err, context.Canceled) {
+		if errors.As(err, new(violation)) {
+			c.s.count.violations.Inc()
+		}
 		c.s.o.Log.Warn("kafka connection closed", "peer", c.peer, "err", err)
 	}
 }
@@ -157,6 +163,7 @@ func (c *conn) read(ctx context.Context) error {
 			r.release()
 			return gone(err)
 		}
+		c.s.count.read(r)
 		select {
 		case c.requests <- r:
 		case <-ctx.Done():
@@ -225,7 +232,7 @@ func (c *conn) awaitFrame() (int, error) {
 // readHead reads what decides whether the rest is read at all.
 func (c *conn) readHead(size int) (*request, error) {
 	if size < requestHeader || size > c.s.o.MaxRequest {
-		return nil, fmt.Errorf("frame of %d bytes is not a request that is served here%s", size, foreign(size))
+		return nil, violated("frame of %d bytes is not a request that is served here%s", size, foreign(size))
 	}
 	p, err := c.br.Peek(requestHeader)
 	if err != nil {
@@ -235,17 +242,17 @@ func (c *conn) readHead(size int) (*request, error) {
 	key, version, correlation := h.int16(), h.int16(), h.int32()
 	a := c.s.api(key)
 	if a == nil {
-		return nil, fmt.Errorf("api key %d is not served", key)
+		return nil, violated("api key %d is not served", key)
 	}
 	// Who asks for versions cannot know them: too new a request is answered.
 	if version < a.min || version > a.max && a.key != kmsg.ApiVersions {
-		return nil, fmt.Errorf("%s version %d is not served", a.key.Name(), version)
+		return nil, violated("%s version %d is not served", a.key.Name(), version)
 	}
 	if err := c.admits(a.key); err != nil {
-		return nil, err
+		return nil, violation{err}
 	}
 	if size > a.limit {
-		return nil, fmt.Errorf("%s request of %d bytes, at most %d are allowed", a.key.Name(), size, a.limit)
+		return nil, violated("%s request of %d bytes, at most %d are allowed", a.key.Name(), size, a.limit)
 	}
 	return &request{api: a, version: version, correlation: correlation, size: size, conn: c}, nil
 }
@@ -274,7 +281,7 @@ func (c *conn) readBody(r *request) error {
 		h.tags()
 	}
 	if err := h.err(); err != nil {
-		return fmt.Errorf("decode header of %s: %w", r.api.key.Name(), err)
+		return violated("decode header of %s: %w", r.api.key.Name(), err)
 	}
 	r.body = h.p
 	return nil
@@ -404,7 +411,9 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 	}
 	resp, err := c.s.handle(r.start(ctx), r)
 	if f, ok := resp.(*fetchResponse); ok && err == nil {
-		r.countBytes(quota.Consume, f.size())
+		size := f.size()
+		r.countBytes(quota.Consume, size)
+		c.s.count.fetchedBytes.Add(size)
 	}
 	r.countTime()
 	if err != nil {
@@ -437,6 +446,7 @@ func (c *conn) write(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("client %q: %w", n.request.clientID, err)
 		}
+		c.s.count.answered(n.request, resp)
 		if resp != nil {
 			if err := c.send(n.request, resp); err != nil {
 				return gone(err)

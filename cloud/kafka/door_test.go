@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -28,6 +29,7 @@ type door struct {
 	addr   string
 	log    *commitlog.Log
 	groups *group.Coordinator
+	txns   *txn.Coordinator
 	users  *auth.Auth
 	limits *quota.Quotas
 	lost   *atomic.Bool // the door thinks that the shard is not its node's
@@ -50,7 +52,8 @@ func open(t testing.TB, o setup) *door {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse})
-	txns := txn.New(txn.Options{Log: quiet})
+	var b *broker.Broker
+	txns := txn.New(txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }, Log: quiet})
 	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}}), quota.New(quota.Options{Now: o.now})
 	log, err := commitlog.Open(t.Context(), commitlog.Options{
 		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits}, Log: quiet,
@@ -76,14 +79,15 @@ func open(t testing.TB, o setup) *door {
 	if o.listen != nil {
 		l = o.listen(l)
 	}
-	b := broker.New(broker.Options{
+	o.options.Metrics = metrics.NewSet()
+	b = broker.New(broker.Options{
 		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},
-		Partitions: 4, AutoCreate: !o.manual,
+		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
 	})
 	txns.Start(log, groups)
 	b.Lead(log, groups, txns)
 	d := serve(t, o.options, l, b)
-	d.log, d.groups, d.users, d.limits, d.lost = log, groups, users, limits, lost
+	d.log, d.groups, d.txns, d.users, d.limits, d.lost = log, groups, txns, users, limits, lost
 	t.Cleanup(func() { // in the order of a node that stops
 		if err := d.Close(); err != nil {
 			t.Errorf("close door: %v", err)

@@ -57,13 +57,18 @@ func (c *conn) greet(ctx context.Context) error {
 	if secure, ok := c.nc.(*tls.Conn); ok {
 		ctx, cancel := context.WithTimeout(ctx, c.s.o.LoginTime)
 		defer cancel()
-		if err := secure.HandshakeContext(ctx); err != nil {
+		err := secure.HandshakeContext(ctx)
+		switch {
+		case err == nil:
+		case ctx.Err() != nil: // it has sent too little, not the wrong thing
 			return gone(fmt.Errorf("TLS handshake: %w", err))
+		default:
+			return gone(violated("TLS handshake: %w", err))
 		}
 		if chain := secure.ConnectionState().PeerCertificates; len(chain) > 0 {
 			user := subject(chain[0])
 			if user == "" {
-				return errNameless
+				return violation{errNameless}
 			}
 			c.principal = auth.Principal(user)
 		}

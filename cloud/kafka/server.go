@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
@@ -49,6 +51,8 @@ type Options struct {
 	IdleTimeout time.Duration // a connection without any request is closed; 10 min
 	FrameTime   time.Duration // for a request that has begun to be complete, and for a client to take 1 MiB; 30 s
 
+	Metrics *metrics.Set // where this server, and no other, counts; a set that nobody sees
+
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now: when logins expire
 }
@@ -82,6 +86,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 32<<20)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.FrameTime = cmp.Or(o.FrameTime, 30*time.Second)
+	if o.Metrics == nil {
+		o.Metrics = metrics.NewSet()
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -96,6 +103,7 @@ type Server struct {
 	o       Options
 	broker  *broker.Broker
 	apis    []api
+	count   *counters
 	memory  *budget       // for requests, of all connections
 	decode  chan struct{} // one token: who decodes a large request that is no Produce
 	hashing chan struct{} // one token: who checks a PLAIN password
@@ -124,6 +132,12 @@ func New(o Options) (*Server, error) {
 		conns:   make(map[*conn]struct{}),
 	}
 	s.apis = s.table()
+	s.count = newCounters(o.Metrics, s.apis)
+	o.Metrics.GetOrCreateGauge("weir_kafka_connections", func() float64 {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return float64(len(s.conns))
+	})
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -182,12 +196,14 @@ func (s *Server) accept(nc net.Conn, l *Listener) {
 	}
 	s.mu.Unlock()
 	if full && !closed {
+		s.count.refused.Inc()
 		s.o.Log.Warn("kafka connection refused", "peer", nc.RemoteAddr(), "err", fmt.Sprintf("%d connections are open", s.o.MaxConns))
 	}
 	if full || closed {
 		_ = nc.Close()
 		return
 	}
+	s.count.accepted.Inc()
 	go func() {
 		defer s.wg.Done()
 		c.serve(s.ctx)

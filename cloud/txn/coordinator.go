@@ -30,6 +30,7 @@ type Options struct {
 	Expiry     time.Duration    // a transactional id is forgotten after this long without a transaction; 7 days
 	MaxIDs     int              // transactional ids; 100,000
 	MaxBytes   int              // what the end of one transaction may take of a slot: 256 for each partition, offsets with their metadata; 2 MiB
+	Ended      func(Ending)     // called for each transaction that has ended, when that is durable; it must not block
 	Now        func() time.Time // time.Now
 	Log        *slog.Logger     // slog.Default
 }
@@ -39,6 +40,9 @@ func (o Options) withDefaults() Options {
 	o.Expiry = cmp.Or(o.Expiry, 7*24*time.Hour)
 	o.MaxIDs = cmp.Or(o.MaxIDs, 100_000)
 	o.MaxBytes = cmp.Or(o.MaxBytes, 2<<20)
+	if o.Ended == nil {
+		o.Ended = func(Ending) {}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -106,6 +110,13 @@ func (c *Coordinator) Close() error {
 		<-c.stopped
 	}
 	return nil
+}
+
+// Open counts the ongoing transactions.
+func (c *Coordinator) Open() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.open)
 }
 
 // maxName is the length of the longest transactional id or group id, in bytes.

@@ -48,6 +48,13 @@ func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
 	if err := c.propose(ctx, "end transaction", commands, markers(&now, r.Commit, epoch)); err != nil {
 		return NoProducer, err
 	}
+	switch {
+	case now.state != Ongoing: // only the epoch has changed
+	case r.Commit:
+		c.opts.Ended(Committed)
+	default:
+		c.opts.Ended(Aborted)
+	}
 	return next, nil
 }
 

@@ -93,6 +93,7 @@ func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 			c.opts.Log.Warn("transaction that timed out was not aborted", "transactional_id", t.id, "err", err)
 			return
 		}
+		c.opts.Ended(TimedOut)
 		c.opts.Log.Info("transaction timed out", "transactional_id", t.id, "producer", now.producer.ID, "timeout_ms", now.timeout)
 	})
 }

@@ -41,6 +41,9 @@ func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Produc
 	if err := c.propose(ctx, "begin producer", []commitlog.Command{command}, markers(&now, false, now.producer.fence())); err != nil {
 		return NoProducer, err
 	}
+	if now.state == Ongoing {
+		c.opts.Ended(Aborted)
+	}
 	return next, nil
 }
 

@@ -43,6 +43,16 @@ type InitRequest struct {
 	Expected *Producer     // who the caller was until now (KIP-360); nil: it begins anew
 }
 
+// Ending is how a transaction has ended.
+type Ending string
+
+// The endings of transactions.
+const (
+	Committed Ending = "commit"
+	Aborted   Ending = "abort" // by its producer, or because another has begun under its transactional id
+	TimedOut  Ending = "timeout"
+)
+
 // Appended is a transactional batch on its way to the log.
 type Appended struct {
 	commitlog.Append

@@ -1,0 +1,118 @@
+package broker
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// maxLags is how many pairs of a group and a topic the metrics show: those that
+// are furthest behind.
+const maxLags = 1_000
+
+// lag is how far a group is behind in one topic.
+type lag struct {
+	group, topic string
+	records      uint64
+}
+
+// TransactionEnded counts a transaction; see txn.Options.
+func (b *Broker) TransactionEnded(how txn.Ending) { b.ended[how].Inc() }
+
+// writeMetrics shows what only the owner of the shard knows, as it is at this
+// moment. The others show nothing, and so does an owner in doubt: what it would
+// say may no longer be true, and another may be saying it.
+func (b *Broker) writeMetrics(w io.Writer) {
+	s := b.state.Load()
+	if s.log == nil || s.doubt || s.groups == nil || s.txns == nil {
+		return
+	}
+	stats, err := s.groups.Stats()
+	lags, broken := lagsOf(s.groups, s.log)
+	if err != nil || broken != nil || s.log.Err() != nil {
+		return // it is the owner no more, and perhaps has only just noticed
+	}
+	var out bytes.Buffer
+	for _, state := range []group.State{group.Empty, group.PreparingRebalance, group.CompletingRebalance, group.Stable, group.Reconciling} {
+		metrics.WriteGaugeUint64(&out, fmt.Sprintf("weir_groups{state=%q}", state), uint64(stats.Groups[state]))
+	}
+	metrics.WriteGaugeUint64(&out, "weir_group_members", uint64(stats.Members))
+	shown, omitted := furthest(lags, maxLags)
+	for _, l := range shown {
+		metrics.WriteGaugeUint64(&out, fmt.Sprintf(`weir_group_lag_records{group="%s",topic="%s"}`, label(l.group), label(l.topic)), l.records)
+	}
+	metrics.WriteGaugeUint64(&out, "weir_group_lag_omitted_pairs", uint64(omitted))
+	metrics.WriteGaugeUint64(&out, "weir_transactions_open", uint64(s.txns.Open()))
+	_, _ = w.Write(out.Bytes())
+}
+
+// lagsOf adds up, for each group and each topic in which it has committed
+// offsets, how far these are behind the ends of their partitions. That is what
+// weirctl and Kafka's tools show: records of open transactions count, and so do
+// offsets that compaction or retention have left without a record.
+//
+// Ends are read once for all groups: one that commits meanwhile may be ahead of
+// them, which is no lag. Topics that are gone are left out.
+func lagsOf(groups *group.Coordinator, log *commitlog.Log) ([]lag, error) {
+	var all []lag
+	ends := make(map[group.Partition]int64)
+	at := make(map[TopicID]int) // where in all the group's topic is, -1 if it is gone
+	err := groups.EachCommitted(func(name string, committed []group.Position) {
+		clear(at)
+		for _, c := range committed {
+			i, seen := at[c.Topic]
+			if !seen {
+				i = -1
+				if topic, ok := log.TopicByID(c.Topic); ok {
+					i = len(all)
+					all = append(all, lag{group: name, topic: topic.Name})
+				}
+				at[c.Topic] = i
+			}
+			if i < 0 {
+				continue
+			}
+			end, known := ends[c.Partition]
+			if !known {
+				_, end, _ = log.Bounds(c.Topic, c.Index) // 0 if the topic has gone just now
+				ends[c.Partition] = end
+			}
+			all[i].records += uint64(max(end-c.Offset, 0))
+		}
+	})
+	return all, err
+}
+
+// furthest returns the n pairs that are furthest behind, by name, and how many
+// others there are.
+func furthest(all []lag, n int) (shown []lag, omitted int) {
+	byName := func(a, b lag) int { return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.topic, b.topic)) }
+	if len(all) > n {
+		slices.SortFunc(all, func(a, b lag) int { return cmp.Or(cmp.Compare(b.records, a.records), byName(a, b)) })
+		all, omitted = all[:n], len(all)-n
+	}
+	slices.SortFunc(all, byName)
+	return all, omitted
+}
+
+// label writes a name that strangers have chosen as the value of a label. The
+// format escapes three characters. A name that is not plain text is quoted first,
+// and so is one that looks quoted, so that no two names become one.
+func label(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) || strings.HasPrefix(name, `"`) {
+		name = strconv.Quote(name)
+	}
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(name)
+}

@@ -1,0 +1,176 @@
+package kafka
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/weirmq/weir/storage/record"
+)
+
+// counters are the metrics of the door; README.md says what each means. All are
+// made at the start, so that what is counted for the first time grows from 0, and
+// nothing that a client names is part of one.
+type counters struct {
+	accepted, refused *metrics.Counter
+	violations        *metrics.Counter
+	logins            map[string]*metrics.Counter // that failed, by mechanism
+
+	operations []*operation       // by api key; nil for what is not served
+	errors     []*metrics.Counter // by code, the first of which is -1
+
+	producedBytes, producedRecords *metrics.Counter
+	fetchedBytes                   *metrics.Counter
+	throttled                      *metrics.FloatCounter
+}
+
+// operation is what is counted of one API.
+type operation struct {
+	requests *metrics.Counter
+	seconds  *metrics.Summary
+	codes    *codePlan
+}
+
+func newCounters(set *metrics.Set, apis []api) *counters {
+	c := set.GetOrCreateCounter
+	k := &counters{
+		accepted:        c("weir_kafka_connections_total"),
+		refused:         c("weir_kafka_connections_refused_total"),
+		violations:      c("weir_kafka_protocol_errors_total"),
+		logins:          make(map[string]*metrics.Counter),
+		producedBytes:   c("weir_kafka_produced_bytes_total"),
+		producedRecords: c("weir_kafka_produced_records_total"),
+		fetchedBytes:    c("weir_kafka_fetched_bytes_total"),
+		throttled:       set.GetOrCreateFloatCounter("weir_kafka_throttled_seconds_total"),
+	}
+	for _, m := range Mechanisms() {
+		k.logins[m] = c(fmt.Sprintf("weir_kafka_logins_failed_total{mechanism=%q}", m))
+	}
+	for code := kerr.UnknownServerError.Code; ; code++ {
+		name, ok := errorName(code)
+		if !ok {
+			break
+		}
+		k.errors = append(k.errors, c(fmt.Sprintf("weir_kafka_errors_total{error=%q}", name)))
+	}
+	for _, a := range apis {
+		for len(k.operations) <= int(a.key) {
+			k.operations = append(k.operations, nil)
+		}
+		k.operations[a.key] = &operation{
+			requests: c(fmt.Sprintf("weir_kafka_requests_total{api=%q}", a.key.Name())),
+			seconds:  set.GetOrCreateSummary(fmt.Sprintf("weir_kafka_request_seconds{api=%q}", a.key.Name())),
+			codes:    planCodes(reflect.TypeOf(a.key.Response()).Elem()),
+		}
+	}
+	return k
+}
+
+// errorName is Kafka's name of an error code; false if it has none. Not all are
+// kmsg's: Kafka has changed one.
+func errorName(code int16) (string, bool) {
+	switch e := kerr.TypedErrorForCode(code); {
+	case code == 0:
+		return "", true
+	case e.Code != code:
+		return "", false
+	case e == kerr.NotLeaderForPartition:
+		return "NOT_LEADER_OR_FOLLOWER", true
+	default:
+		return e.Message, true
+	}
+}
+
+// read counts a request that has come in whole.
+func (k *counters) read(r *request) {
+	r.began = time.Now()
+	k.operations[r.api.key].requests.Inc()
+}
+
+// landed counts records that a client has written; b is as it came.
+func (k *counters) landed(b record.Batch) {
+	k.producedBytes.Add(len(b))
+	k.producedRecords.Add(int(b.Count()))
+}
+
+// answered counts what there is to say of a request whose answer can be sent, nil
+// if there is none.
+func (k *counters) answered(r *request, resp response) {
+	op := k.operations[r.api.key]
+	op.seconds.Update((time.Since(r.began) - r.polled).Seconds())
+	if r.wait > 0 {
+		k.throttled.Add(float64(r.wait) / 1000)
+	}
+	switch resp := resp.(type) {
+	case nil:
+	case *fetchResponse:
+		resp.codes(k.failed)
+	default:
+		op.codes.each(reflect.ValueOf(resp).Elem(), k.failed)
+	}
+}
+
+// failed counts an error that a client is told.
+func (k *counters) failed(code int16) {
+	at := int(code - kerr.UnknownServerError.Code)
+	if at < 0 || at >= len(k.errors) {
+		at = 0
+	}
+	k.errors[at].Inc()
+}
+
+// codePlan says where in a response of kmsg's there are error codes. They are
+// counted there, and not where errors become codes, because operations turn some
+// codes into others, and name some themselves: what counts is what is sent.
+type codePlan struct {
+	fields []int // that are error codes
+	lists  []codeList
+}
+
+// codeList is a field that is a list of what has error codes.
+type codeList struct {
+	field int
+	of    *codePlan
+}
+
+func planCodes(t reflect.Type) *codePlan {
+	p := &codePlan{}
+	for i := range t.NumField() {
+		switch f := t.Field(i); {
+		case f.Type.Kind() == reflect.Int16 && strings.HasSuffix(f.Name, "ErrorCode"):
+			p.fields = append(p.fields, i)
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			if of := planCodes(f.Type.Elem()); len(of.fields)+len(of.lists) > 0 {
+				p.lists = append(p.lists, codeList{i, of})
+			}
+		}
+	}
+	return p
+}
+
+// each calls fn for each error code but NONE.
+func (p *codePlan) each(v reflect.Value, fn func(code int16)) {
+	for _, i := range p.fields {
+		if code := int16(v.Field(i).Int()); code != 0 {
+			fn(code)
+		}
+	}
+	for _, l := range p.lists {
+		list := v.Field(l.field)
+		for i := range list.Len() {
+			l.of.each(list.Index(i), fn)
+		}
+	}
+}
+
+// violation is what is wrong with what a client has sent, so that its connection is
+// closed.
+type violation struct{ error }
+
+func (v violation) Unwrap() error { return v.error }
+
+func violated(format string, args ...any) error { return violation{fmt.Errorf(format, args...)} }

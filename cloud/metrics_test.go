@@ -1,0 +1,55 @@
+package cloud
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// TestMetrics: each node shows what its door does, and the owner what it coordinates.
+func TestMetrics(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+
+	topic, err := first.broker.CreateTopic(t.Context(), "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	txns, err := first.broker.Transactions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := txns.InitProducerID(t.Context(), txn.InitRequest{ID: "x", Timeout: time.Minute})
+	if err == nil {
+		err = txns.AddPartitions(t.Context(), "x", p, []broker.Place{{Topic: topic.ID}})
+	}
+	if err == nil {
+		_, err = txns.End(t.Context(), txn.EndRequest{ID: "x", Producer: p, Commit: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line, owner := range map[string]bool{
+		"weir_kafka_connections 0\n":               false,
+		`weir_transactions_total{end="timeout"} 0`: false,
+		`weir_transactions_total{end="commit"} 1`:  true,
+		`weir_groups{state="Stable"} 0`:            true,
+		"weir_transactions_open 0\n":               true,
+	} {
+		for _, n := range []running{first, second} {
+			var out bytes.Buffer
+			n.metrics.WritePrometheus(&out)
+			if shows := strings.Contains(out.String(), line); shows != (!owner || n.o.Node == "first") {
+				t.Errorf("%s shows %q: %v", n.o.Node, line, shows)
+			}
+		}
+	}
+}
