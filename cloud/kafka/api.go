@@ -19,9 +19,15 @@ type api struct {
 	flexible int16 // first version whose header has tagged fields
 }
 
-// handler performs a request. An error closes the connection: all that a client
-// can be told is in the response.
-type handler func(ctx context.Context, r *request) (response, error)
+// handler performs a request. Messages are made by their types, one by one: a switch
+// over all of kmsg's would be a twentieth of the binary.
+type handler struct {
+	fresh func() kmsg.Request
+
+	// perform is nil for what is handled apart. An error closes the connection: all
+	// that a client can be told is in the response.
+	perform func(ctx context.Context, r *request, q kmsg.Request) (response, error)
+}
 
 // response is a message to the client: of kmsg, or a Fetch's.
 type response interface {
@@ -45,60 +51,60 @@ const (
 // see 0, which is refused.
 func (s *Server) table() []api {
 	apis := []api{
-		{kmsg.Produce, 0, 13, s.o.MaxRequest, nil, 0}, // handled apart: conn.produce
-		{kmsg.Fetch, 4, 17, longRequest, typed(s, s.fetch), 0},
-		{kmsg.ListOffsets, 1, 10, longRequest, typed(s, s.listOffsets), 0},
-		{kmsg.Metadata, 0, 13, longRequest, typed(s, s.metadata), 0},
-		{kmsg.OffsetCommit, 2, 10, longRequest, typed(s, s.offsetCommit), 0},
-		{kmsg.OffsetFetch, 1, 10, longRequest, typed(s, s.offsetFetch), 0},
-		{kmsg.FindCoordinator, 0, 6, shortRequest, typed(s, s.findCoordinator), 0},
-		{kmsg.JoinGroup, 0, 9, longRequest, typed(s, s.joinGroup), 0},
-		{kmsg.Heartbeat, 0, 4, shortRequest, typed(s, s.heartbeat), 0},
-		{kmsg.LeaveGroup, 0, 5, shortRequest, typed(s, s.leaveGroup), 0},
-		{kmsg.SyncGroup, 0, 5, longRequest, typed(s, s.syncGroup), 0},
-		{kmsg.SASLHandshake, 0, 1, shortRequest, typed(s, s.saslHandshake), 0},
-		{kmsg.ApiVersions, 0, 4, shortRequest, typed(s, s.apiVersions), 0},
-		{kmsg.DescribeACLs, 1, 3, shortRequest, typed(s, s.describeACLs), 0},
-		{kmsg.CreateACLs, 1, 3, longRequest, typed(s, s.createACLs), 0},
-		{kmsg.DeleteACLs, 1, 3, longRequest, typed(s, s.deleteACLs), 0},
-		{kmsg.DescribeClientQuotas, 0, 1, shortRequest, typed(s, s.describeQuotas), 0},
-		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(s, s.alterQuotas), 0},
-		{kmsg.DescribeUserSCRAMCredentials, 0, 0, longRequest, typed(s, s.describeUsers), 0},
-		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(s, s.alterUsers), 0},
-		{kmsg.SASLAuthenticate, 0, 2, shortRequest, typed(s, s.saslAuthenticate), 0},
-		{kmsg.CreateTopics, 0, 7, longRequest, typed(s, s.createTopics), 0},
-		{kmsg.DeleteTopics, 0, 6, longRequest, typed(s, s.deleteTopics), 0},
-		{kmsg.DeleteRecords, 0, 2, longRequest, typed(s, s.deleteRecords), 0},
-		{kmsg.DescribeGroups, 0, 6, longRequest, typed(s, s.describeGroups), 0},
-		{kmsg.ListGroups, 0, 5, shortRequest, typed(s, s.listGroups), 0},
-		{kmsg.OffsetForLeaderEpoch, 2, 4, longRequest, typed(s, s.offsetForLeaderEpoch), 0},
-		{kmsg.DescribeConfigs, 1, 4, longRequest, typed(s, s.describeConfigs), 0},
-		{kmsg.AlterConfigs, 0, 2, longRequest, typed(s, s.alterConfigs), 0},
-		{kmsg.DescribeLogDirs, 1, 4, longRequest, typed(s, s.describeLogDirs), 0},
-		{kmsg.CreatePartitions, 0, 3, longRequest, typed(s, s.createPartitions), 0},
-		{kmsg.DeleteGroups, 0, 2, longRequest, typed(s, s.deleteGroups), 0},
-		{kmsg.ElectLeaders, 0, 2, longRequest, typed(s, s.electLeaders), 0},
-		{kmsg.IncrementalAlterConfigs, 0, 1, longRequest, typed(s, s.incrementalAlterConfigs), 0},
-		{kmsg.AlterPartitionAssignments, 0, 1, longRequest, typed(s, s.alterPartitionReassignments), 0},
-		{kmsg.ListPartitionReassignments, 0, 0, longRequest, typed(s, s.listPartitionReassignments), 0},
-		{kmsg.OffsetDelete, 0, 0, longRequest, typed(s, s.offsetDelete), 0},
-		{kmsg.DescribeCluster, 0, 2, shortRequest, typed(s, s.describeCluster), 0},
-		{kmsg.ListConfigResources, 0, 1, shortRequest, typed(s, s.listConfigResources), 0},
-		{kmsg.InitProducerID, 0, 5, shortRequest, typed(s, s.initProducerID), 0},
-		{kmsg.AddPartitionsToTxn, 0, 3, longRequest, typed(s, s.addPartitionsToTxn), 0},
-		{kmsg.AddOffsetsToTxn, 0, 4, shortRequest, typed(s, s.addOffsetsToTxn), 0},
-		{kmsg.EndTxn, 0, 5, shortRequest, typed(s, s.endTxn), 0},
-		{kmsg.TxnOffsetCommit, 0, 5, longRequest, typed(s, s.txnOffsetCommit), 0},
-		{kmsg.DescribeProducers, 0, 0, longRequest, typed(s, s.describeProducers), 0},
-		{kmsg.DescribeTransactions, 0, 0, longRequest, typed(s, s.describeTransactions), 0},
-		{kmsg.ListTransactions, 0, 1, shortRequest, typed(s, s.listTransactions), 0},
-		{kmsg.ConsumerGroupHeartbeat, 0, 1, longRequest, typed(s, s.consumerGroupHeartbeat), 0},
-		{kmsg.ConsumerGroupDescribe, 0, 1, longRequest, typed(s, s.consumerGroupDescribe), 0},
+		{kmsg.Produce, 0, 13, s.o.MaxRequest, handler{fresh: fresh[kmsg.ProduceRequest]}, 0}, // see conn.produce
+		{kmsg.Fetch, 4, 17, longRequest, typed(s.fetch), 0},
+		{kmsg.ListOffsets, 1, 10, longRequest, typed(s.listOffsets), 0},
+		{kmsg.Metadata, 0, 13, longRequest, typed(s.metadata), 0},
+		{kmsg.OffsetCommit, 2, 10, longRequest, typed(s.offsetCommit), 0},
+		{kmsg.OffsetFetch, 1, 10, longRequest, typed(s.offsetFetch), 0},
+		{kmsg.FindCoordinator, 0, 6, shortRequest, typed(s.findCoordinator), 0},
+		{kmsg.JoinGroup, 0, 9, longRequest, typed(s.joinGroup), 0},
+		{kmsg.Heartbeat, 0, 4, shortRequest, typed(s.heartbeat), 0},
+		{kmsg.LeaveGroup, 0, 5, shortRequest, typed(s.leaveGroup), 0},
+		{kmsg.SyncGroup, 0, 5, longRequest, typed(s.syncGroup), 0},
+		{kmsg.SASLHandshake, 0, 1, shortRequest, typed(s.saslHandshake), 0},
+		{kmsg.ApiVersions, 0, 4, shortRequest, typed(s.apiVersions), 0},
+		{kmsg.DescribeACLs, 1, 3, shortRequest, typed(s.describeACLs), 0},
+		{kmsg.CreateACLs, 1, 3, longRequest, typed(s.createACLs), 0},
+		{kmsg.DeleteACLs, 1, 3, longRequest, typed(s.deleteACLs), 0},
+		{kmsg.DescribeClientQuotas, 0, 1, shortRequest, typed(s.describeQuotas), 0},
+		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(s.alterQuotas), 0},
+		{kmsg.DescribeUserSCRAMCredentials, 0, 0, longRequest, typed(s.describeUsers), 0},
+		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(s.alterUsers), 0},
+		{kmsg.SASLAuthenticate, 0, 2, shortRequest, typed(s.saslAuthenticate), 0},
+		{kmsg.CreateTopics, 0, 7, longRequest, typed(s.createTopics), 0},
+		{kmsg.DeleteTopics, 0, 6, longRequest, typed(s.deleteTopics), 0},
+		{kmsg.DeleteRecords, 0, 2, longRequest, typed(s.deleteRecords), 0},
+		{kmsg.DescribeGroups, 0, 6, longRequest, typed(s.describeGroups), 0},
+		{kmsg.ListGroups, 0, 5, shortRequest, typed(s.listGroups), 0},
+		{kmsg.OffsetForLeaderEpoch, 2, 4, longRequest, typed(s.offsetForLeaderEpoch), 0},
+		{kmsg.DescribeConfigs, 1, 4, longRequest, typed(s.describeConfigs), 0},
+		{kmsg.AlterConfigs, 0, 2, longRequest, typed(s.alterConfigs), 0},
+		{kmsg.DescribeLogDirs, 1, 4, longRequest, typed(s.describeLogDirs), 0},
+		{kmsg.CreatePartitions, 0, 3, longRequest, typed(s.createPartitions), 0},
+		{kmsg.DeleteGroups, 0, 2, longRequest, typed(s.deleteGroups), 0},
+		{kmsg.ElectLeaders, 0, 2, longRequest, typed(s.electLeaders), 0},
+		{kmsg.IncrementalAlterConfigs, 0, 1, longRequest, typed(s.incrementalAlterConfigs), 0},
+		{kmsg.AlterPartitionAssignments, 0, 1, longRequest, typed(s.alterPartitionReassignments), 0},
+		{kmsg.ListPartitionReassignments, 0, 0, longRequest, typed(s.listPartitionReassignments), 0},
+		{kmsg.OffsetDelete, 0, 0, longRequest, typed(s.offsetDelete), 0},
+		{kmsg.DescribeCluster, 0, 2, shortRequest, typed(s.describeCluster), 0},
+		{kmsg.ListConfigResources, 0, 1, shortRequest, typed(s.listConfigResources), 0},
+		{kmsg.InitProducerID, 0, 5, shortRequest, typed(s.initProducerID), 0},
+		{kmsg.AddPartitionsToTxn, 0, 3, longRequest, typed(s.addPartitionsToTxn), 0},
+		{kmsg.AddOffsetsToTxn, 0, 4, shortRequest, typed(s.addOffsetsToTxn), 0},
+		{kmsg.EndTxn, 0, 5, shortRequest, typed(s.endTxn), 0},
+		{kmsg.TxnOffsetCommit, 0, 5, longRequest, typed(s.txnOffsetCommit), 0},
+		{kmsg.DescribeProducers, 0, 0, longRequest, typed(s.describeProducers), 0},
+		{kmsg.DescribeTransactions, 0, 0, longRequest, typed(s.describeTransactions), 0},
+		{kmsg.ListTransactions, 0, 1, shortRequest, typed(s.listTransactions), 0},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, longRequest, typed(s.consumerGroupHeartbeat), 0},
+		{kmsg.ConsumerGroupDescribe, 0, 1, longRequest, typed(s.consumerGroupDescribe), 0},
 	}
 	for i := range apis {
 		a := &apis[i]
 		a.limit = min(a.limit, s.o.MaxRequest)
-		q := a.key.Request()
+		q := a.handle.fresh()
 		for a.flexible = a.min; a.flexible <= a.max; a.flexible++ {
 			if q.SetVersion(a.flexible); q.IsFlexible() {
 				break
@@ -122,20 +128,33 @@ func (s *Server) handle(ctx context.Context, r *request) (response, error) {
 	if r.version > r.api.max { // readHead lets only ApiVersions through
 		return s.tooNewApiVersions(r.api), nil
 	}
-	return r.api.handle(ctx, r)
+	q := r.api.handle.fresh()
+	q.SetVersion(r.version)
+	if err := s.decodeInto(ctx, q, r.body); err != nil {
+		return nil, fmt.Errorf("decode %s v%d: %w", r.api.key.Name(), r.version, err)
+	}
+	r.release() // what waits for long (Fetch, JoinGroup) must not keep others from being read
+	return r.api.handle.perform(ctx, r, q)
 }
 
-// typed makes a handler of a typed function: it decodes the request first.
-func typed[Q kmsg.Request, R response](s *Server, do func(context.Context, *request, Q) (R, error)) handler {
-	return func(ctx context.Context, r *request) (response, error) {
-		q := r.api.key.Request().(Q)
-		q.SetVersion(r.version)
-		if err := s.decodeInto(ctx, q, r.body); err != nil {
-			return nil, fmt.Errorf("decode %s v%d: %w", r.api.key.Name(), r.version, err)
-		}
-		r.release() // what waits for long (Fetch, JoinGroup) must not keep others from being read
-		return do(ctx, r, q)
-	}
+// kafkaRequest is a request of kmsg's.
+type kafkaRequest[T any] interface {
+	*T
+	kmsg.Request
+	Default()
+}
+
+func fresh[T any, Q kafkaRequest[T]]() kmsg.Request {
+	q := Q(new(T))
+	q.Default()
+	return q
+}
+
+// typed makes a handler of a typed function.
+func typed[T any, R response, Q kafkaRequest[T]](do func(context.Context, *request, Q) (R, error)) handler {
+	return handler{fresh[T, Q], func(ctx context.Context, r *request, q kmsg.Request) (response, error) {
+		return do(ctx, r, q.(Q))
+	}}
 }
 
 func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) error {

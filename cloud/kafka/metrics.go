@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -32,7 +33,16 @@ type counters struct {
 type operation struct {
 	requests *metrics.Counter
 	seconds  *metrics.Summary
-	codes    *codePlan
+
+	planned sync.Once
+	plan    *codePlan // set by planned, when there is a response to look at
+}
+
+// codes calls fn for each error code in a response of kmsg's, but for NONE.
+func (o *operation) codes(resp response, fn func(code int16)) {
+	v := reflect.ValueOf(resp).Elem()
+	o.planned.Do(func() { o.plan = planCodes(v.Type()) })
+	o.plan.each(v, fn)
 }
 
 func newCounters(set *metrics.Set, apis []api) *counters {
@@ -64,7 +74,6 @@ func newCounters(set *metrics.Set, apis []api) *counters {
 		k.operations[a.key] = &operation{
 			requests: c(fmt.Sprintf("weir_kafka_requests_total{api=%q}", a.key.Name())),
 			seconds:  set.GetOrCreateSummary(fmt.Sprintf("weir_kafka_request_seconds{api=%q}", a.key.Name())),
-			codes:    planCodes(reflect.TypeOf(a.key.Response()).Elem()),
 		}
 	}
 	return k
@@ -110,7 +119,7 @@ func (k *counters) answered(r *request, resp response) {
 	case *fetchResponse:
 		resp.codes(k.failed)
 	default:
-		op.codes.each(reflect.ValueOf(resp).Elem(), k.failed)
+		op.codes(resp, k.failed)
 	}
 }
 
@@ -152,7 +161,7 @@ func planCodes(t reflect.Type) *codePlan {
 	return p
 }
 
-// each calls fn for each error code but NONE.
+// each does that with a value of the plan's type.
 func (p *codePlan) each(v reflect.Value, fn func(code int16)) {
 	for _, i := range p.fields {
 		if code := int16(v.Field(i).Int()); code != 0 {

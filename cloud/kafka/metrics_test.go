@@ -333,7 +333,7 @@ func TestErrorCodes(t *testing.T) {
 			}
 		}
 		found := 0
-		d.count.operations[a.key].codes.each(v, func(code int16) { d.count.failed(code); found++ })
+		d.count.operations[a.key].codes(resp, func(code int16) { d.count.failed(code); found++ })
 		if found != n {
 			t.Errorf("%s: %d of %d codes are found", d.apis[i].key.Name(), found, n)
 		}
