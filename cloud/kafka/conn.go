@@ -87,7 +87,6 @@ const (
 	requestHeader = 8        // bytes: api key, version, correlation id
 	unsureFrame   = 1 << 20  // of a longer frame, so much must arrive before all is allocated
 	keepBuffer    = 64 << 10 // a larger buffer is not kept for the next response
-	connMemory    = 2        // largest requests that one connection may have in memory
 	stride        = 1 << 20  // bytes that are written to a client within FrameTime
 )
 
@@ -109,7 +108,7 @@ func newConn(s *Server, nc net.Conn, l *Listener) *conn {
 		requests: make(chan *request, s.o.MaxFlying),
 		replies:  make(chan *reply, s.o.MaxFlying),
 		flying:   make(chan struct{}, s.o.MaxFlying),
-		memory:   newBudget(connMemory * s.o.MaxRequest),
+		memory:   newBudget(max(s.o.MaxRequest, s.o.MemoryBytes/2)), // one client does not keep out the others
 	}
 }
 
