@@ -96,7 +96,7 @@ func TestWritersKeepPace(t *testing.T) {
 				last = now
 			}
 		})
-		if most <= strainedLimit || most >= 2*strainedLimit {
+		if most <= strainedLimit || most >= 2*strainedLimit+64<<10 { // the last slot leaves below twice the limit
 			t.Errorf("%d KiB were waiting, the limit is %d", most>>10, strainedLimit>>10)
 		}
 		// A slot takes 5 ms and has 7 of them; a pass takes 50, with its two entries,
