@@ -141,6 +141,11 @@ func produceTransaction(ctx context.Context, client *kgo.Client, name string, co
 	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
 		commit = false
 	}
+	// franz-go notes where a topic's partitions are only after it has begun to send
+	// what waited for that, and until then ends no transaction in them. This waits.
+	if err := client.AbortBufferedRecords(ctx); err != nil {
+		return "unknown"
+	}
 	if err := client.EndTransaction(ctx, kgo.TransactionEndTry(commit)); err != nil {
 		return "unknown"
 	}
