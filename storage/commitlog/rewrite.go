@@ -42,7 +42,7 @@ func (m *maintainer) rewrite() (left tally, err error) {
 }
 
 // bite is how much a pass takes on. What is no longer in the tail cache is read
-// back for it, and a pass costs memory as it goes; when writers are close to being
+// back for it, all at once, so a small one costs less memory; while writers are
 // slowed down, larger ones get more done.
 func (m *maintainer) bite() tally {
 	times := int64(1)
