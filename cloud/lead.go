@@ -82,7 +82,6 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	n.quotas.Store(quotas)
 	n.broker.Lead(log, groups, txns)
 	n.role.Store(console.RoleOwner)
-	n.metrics.GetOrCreateGauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
 	n.measure(log)
 	n.o.Log.Info("leading", "epoch", log.Epoch(), "cluster", log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
 	if err := n.freshToken(ctx, members); err != nil && ctx.Err() == nil {
@@ -108,6 +107,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 
 // measure shows how the log at rest is doing.
 func (n *Node) measure(log *commitlog.Log) {
+	n.gauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
 	for name, value := range map[string]func(commitlog.Stats) float64{
 		"weir_shard_segments":                func(s commitlog.Stats) float64 { return float64(s.Segments) },
 		"weir_shard_garbage_segments":        func(s commitlog.Stats) float64 { return float64(s.Garbage) },
@@ -119,9 +119,14 @@ func (n *Node) measure(log *commitlog.Log) {
 		"weir_segment_cache_bytes":           func(s commitlog.Stats) float64 { return float64(s.Reads.Cached) },
 		"weir_segment_read_bytes_total":      func(s commitlog.Stats) float64 { return float64(s.Reads.BytesRead) },
 	} {
-		n.metrics.UnregisterMetric(name) // of an earlier ownership
-		n.metrics.GetOrCreateGauge(name, func() float64 { return value(log.Stats()) })
+		n.gauge(name, func() float64 { return value(log.Stats()) })
 	}
+}
+
+// gauge shows a value of this ownership, in place of that of an earlier one.
+func (n *Node) gauge(name string, value func() float64) {
+	n.metrics.UnregisterMetric(name)
+	n.metrics.NewGauge(name, value)
 }
 
 // serve waits until ctx ends or the shard is lost.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -413,6 +414,29 @@ func TestBufferOpenedUnderWay(t *testing.T) {
 	})
 }
 
+// number is the value of a record that is one.
+func number(t *testing.T, l landed) int {
+	t.Helper()
+	v, err := strconv.Atoi(string(l.record.Value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// inOrder checks that the numbers of each key are in order.
+func inOrder(t *testing.T, all []landed) {
+	t.Helper()
+	newest := map[string]int{}
+	for _, l := range all {
+		k, v := string(l.record.Key), number(t, l)
+		if newest[k] > v {
+			t.Errorf("%s: %d after %d", k, v, newest[k])
+		}
+		newest[k] = max(newest[k], v)
+	}
+}
+
 // A topic that grows keeps each key in order, and old records in their place.
 func TestTopicGrows(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
@@ -428,16 +452,10 @@ func TestTopicGrows(t *testing.T) {
 			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(10+i))
 		}
 		r.mustSettle()
-		newest, partitions := map[string]int{}, map[int32]int{}
+		partitions := map[int32]int{}
+		inOrder(t, r.log.records())
 		for _, l := range r.log.records() {
-			var v int
-			fmt.Sscan(string(l.record.Value), &v)
-			if k := string(l.record.Key); newest[k] > v {
-				t.Errorf("%s: %d after %d", k, v, newest[k])
-			} else {
-				newest[k] = v
-			}
-			if v < 10 && l.partition != 0 {
+			if v := number(t, l); v < 10 && l.partition != 0 {
 				t.Errorf("%d is in partition %d", v, l.partition)
 			}
 			partitions[l.partition]++
@@ -513,16 +531,7 @@ func TestFirstRowIsLost(t *testing.T) {
 				}
 				r.start()
 				r.mustSettle()
-				newest := map[string]int{}
-				for _, l := range r.log.records() {
-					var v int
-					fmt.Sscan(string(l.record.Value), &v)
-					if k := string(l.record.Key); newest[k] > v {
-						t.Errorf("%s: %d after %d", k, v, newest[k])
-					} else {
-						newest[k] = v
-					}
-				}
+				inOrder(t, r.log.records())
 				missing := 0
 				for _, g := range r.log.gaps() {
 					missing += int(g.Count)
