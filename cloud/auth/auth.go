@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
@@ -50,12 +51,19 @@ type Proposer interface {
 // Options configure an Auth. The zero value is usable.
 type Options struct {
 	SuperUsers []string // principals ("User:name") that may do everything
+
+	// Changed is called when a credential of a user was replaced or taken away:
+	// who has logged in with it has to go. It is called for each such entry, those
+	// that a recovery reads included, and must not block. A door that checks
+	// Generation before and after a login misses no change between the two.
+	Changed func(user string)
 }
 
 // Auth is a commitlog.Machine.
 type Auth struct {
-	super map[string]bool
-	decoy []byte // key of the salts that users who do not exist seem to have
+	super   map[string]bool
+	changed func(user string)
+	decoy   []byte // key of the salts that users who do not exist seem to have
 
 	changing sync.Mutex // one change at a time, from the check to the durable entry
 	log      Proposer   // set by Start
@@ -63,11 +71,13 @@ type Auth struct {
 	mu    sync.RWMutex // guards what Apply changes
 	users map[string]map[Mechanism]Credential
 	acls  rules
+
+	generation atomic.Uint64 // counts the calls of changed
 }
 
 // New returns an Auth that knows nobody.
 func New(o Options) *Auth {
-	a := &Auth{super: make(map[string]bool), decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules()}
+	a := &Auth{super: make(map[string]bool), changed: o.Changed, decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules()}
 	for _, principal := range o.SuperUsers {
 		a.super[principal] = true
 	}
@@ -92,26 +102,12 @@ type userCredential struct {
 
 // Apply implements commitlog.Machine.
 func (a *Auth) Apply(kind uint16, body []byte) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	switch kind {
 	case kindCredential, kindCredentialGone:
-		var u userCredential
-		if err := json.Unmarshal(body, &u); err != nil {
-			return fmt.Errorf("decode a credential entry: %w", err)
-		}
-		if kind == kindCredentialGone {
-			delete(a.users[u.User], u.Mechanism)
-			if len(a.users[u.User]) == 0 {
-				delete(a.users, u.User)
-			}
-			return nil
-		}
-		if err := u.check(); err != nil {
-			return fmt.Errorf("decode a credential entry: %w", err)
-		}
-		a.put(u)
+		return a.applyCredential(kind, body)
 	case kindACLs, kindACLsGone:
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		var list []ACL
 		if err := json.Unmarshal(body, &list); err != nil {
 			return fmt.Errorf("decode an entry of ACLs: %w", err)
@@ -131,6 +127,38 @@ func (a *Auth) Apply(kind uint16, body []byte) error {
 	}
 	return nil
 }
+
+func (a *Auth) applyCredential(kind uint16, body []byte) error {
+	var u userCredential
+	if err := json.Unmarshal(body, &u); err != nil {
+		return fmt.Errorf("decode a credential entry: %w", err)
+	}
+	if kind == kindCredential {
+		if err := u.check(); err != nil {
+			return fmt.Errorf("decode a credential entry: %w", err)
+		}
+	}
+	a.mu.Lock()
+	_, had := a.users[u.User][u.Mechanism]
+	if kind == kindCredential {
+		a.put(u)
+	} else if delete(a.users[u.User], u.Mechanism); len(a.users[u.User]) == 0 {
+		delete(a.users, u.User)
+	}
+	a.mu.Unlock()
+	if had {
+		a.generation.Add(1)
+		if a.changed != nil {
+			a.changed(u.User)
+		}
+	}
+	return nil
+}
+
+// Generation counts the credentials that were replaced or taken away. A login that
+// ends under another generation than it began with may have been with a credential
+// that is gone: it has to be refused, and the client tries again.
+func (a *Auth) Generation() uint64 { return a.generation.Load() }
 
 func (a *Auth) put(u userCredential) {
 	if a.users[u.User] == nil {
@@ -181,7 +209,7 @@ func (a *Auth) Users() []User {
 }
 
 // SetCredentials lets a user log in by the mechanisms of the credentials, from
-// now on with these. Durable on return; connections that are open stay so.
+// now on with these. Durable on return; Changed is told of those that are replaced.
 // Errors: ErrInvalid, ErrTooMany.
 func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...Credential) error {
 	a.changing.Lock()
@@ -208,8 +236,8 @@ func (a *Auth) full(user string) bool {
 }
 
 // RemoveCredential takes a mechanism away from a user, who is gone with the last
-// one. Durable on return; connections that are open stay so. ErrUnknownUser when
-// there is nothing to take.
+// one. Durable on return; Changed is told. ErrUnknownUser when there is nothing to
+// take.
 func (a *Auth) RemoveCredential(ctx context.Context, user string, m Mechanism) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()

@@ -333,3 +333,41 @@ func TestExchangeRefuses(t *testing.T) {
 		t.Errorf("final without first: %v", err)
 	}
 }
+
+// TestChanged: a door hears of each credential that it may have let somebody in by
+// and that is worth nothing any more, and of no other change.
+func TestChanged(t *testing.T) {
+	var told []string
+	a := New(Options{Changed: func(user string) { told = append(told, user) }})
+	a.Start(&journal{[]*Auth{a}})
+	credentials := func(password string) []Credential {
+		var all []Credential
+		for _, m := range Mechanisms() {
+			c, err := NewCredential(m, password)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, c)
+		}
+		return all
+	}
+	ctx := t.Context()
+	for _, step := range []struct {
+		what string
+		do   func() error
+		want []string
+	}{
+		{"a new user", func() error { return a.SetCredentials(ctx, "ann", credentials("1")...) }, nil},
+		{"another mechanism", func() error { return a.SetCredentials(ctx, "bob", credentials("1")[0]) }, nil},
+		{"ACLs", func() error { return a.AddACLs(ctx, acl(t, "allow User:ann read topic literal x")) }, nil},
+		{"a new password", func() error { return a.SetCredentials(ctx, "ann", credentials("2")...) }, []string{"ann", "ann"}},
+		{"one mechanism less", func() error { return a.RemoveCredential(ctx, "ann", SCRAMSHA256) }, []string{"ann"}},
+		{"a user less", func() error { return a.RemoveUser(ctx, "bob") }, []string{"bob"}},
+	} {
+		told = nil
+		before := a.Generation()
+		if err := step.do(); err != nil || !slices.Equal(told, step.want) || a.Generation()-before != uint64(len(step.want)) {
+			t.Errorf("%s: told of %v, want %v; generation %d after %d; %v", step.what, told, step.want, a.Generation(), before, err)
+		}
+	}
+}
