@@ -228,7 +228,7 @@ func TestCluster(t *testing.T) {
 	}
 	l := open(t, b)
 	c, found, err := ReadCluster(ctx, b)
-	if !found || err != nil || c.ID != l.ClusterID() || len(c.ID) != 22 || c.Format != 1 || c.Shards != 1 {
+	if !found || err != nil || c.ID != l.ClusterID() || len(c.ID) != 22 || c.Format != Level || c.Shards != 1 {
 		t.Errorf("%+v %v %v", c, found, err)
 	}
 	if again := open(t, b); again.ClusterID() != c.ID {
@@ -238,7 +238,7 @@ func TestCluster(t *testing.T) {
 		t.Error("opened a shard that the cluster does not have")
 	}
 	for raw, want := range map[string]error{
-		`{"id":"x","format":2,"shards":1}`: ErrFormat,
+		`{"id":"x","format":3,"shards":1}`: ErrFormat,
 		`{"id":"x","format":1,"shards":0}`: ErrCorrupt,
 		`{"id":"","format":1,"shards":1}`:  ErrCorrupt,
 		`nonsense`:                         ErrCorrupt,

@@ -17,8 +17,9 @@ import (
 // clusterKey is the object that makes a bucket a cluster. It is created once.
 const clusterKey = "cluster"
 
-// format is the level at which this program reads and writes.
-const format = 1
+// format is the highest level that this program reads and writes. FORMAT.md says
+// what each level adds.
+const format = 2
 
 // Cluster is what the object `cluster` says.
 type Cluster struct {

@@ -175,6 +175,11 @@ func (l *Log) Epoch() int32 { return l.epoch }
 // ClusterID names the bucket.
 func (l *Log) ClusterID() string { return l.cluster.ID }
 
+// Level is the format level of the bucket when the log was opened: what a higher
+// level adds must not be written. A level that `weirctl upgrade` has raised
+// meanwhile holds for the next owner.
+func (l *Log) Level() int { return l.cluster.Format }
+
 // Done is closed when the log has ended: closed, or fenced, or unable to go on.
 func (l *Log) Done() <-chan struct{} { return l.done }
 
