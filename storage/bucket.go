@@ -39,6 +39,12 @@ var (
 	// ErrKey: the key is not one that every bucket can hold (see CheckKey).
 	// All methods return it before anything happens.
 	ErrKey = errors.New("invalid key")
+
+	// ErrDamaged: what the store holds is not what a bucket left there: a part
+	// is missing, or its bytes were changed. Nothing is known about objects
+	// that may have been in it. The answer is the same until somebody repairs
+	// it, so it is no use to ask again. The error names what is damaged.
+	ErrDamaged = errors.New("damaged")
 )
 
 // Bucket is a set of immutable objects, addressed by key. Methods may be

@@ -66,6 +66,16 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
+// broken is a bucket whose object "damaged" is.
+type broken struct{ storage.Bucket }
+
+func (b broken) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if key == "damaged" {
+		return nil, fmt.Errorf("get %s: %w", key, storage.ErrDamaged)
+	}
+	return b.Bucket.Get(ctx, key, off, n)
+}
+
 func TestRetry(t *testing.T) {
 	fail := storagetest.Outcome{Fate: storagetest.Fail}
 	applied := storagetest.Outcome{Fate: storagetest.Applied}
@@ -76,6 +86,7 @@ func TestRetry(t *testing.T) {
 	missing := func(b storage.Bucket) error { _, err := b.Get(context.Background(), "new", 0, -1); return err }
 	list := func(b storage.Bucket) error { _, err := b.List(context.Background(), "", "", 1); return err }
 	remove := func(b storage.Bucket) error { return b.Delete(context.Background(), "old") }
+	damaged := func(b storage.Bucket) error { _, err := b.Get(context.Background(), "damaged", 0, -1); return err }
 	badKey := func(b storage.Bucket) error { return b.Create(context.Background(), "..", nil) }
 
 	for _, test := range []struct {
@@ -93,6 +104,7 @@ func TestRetry(t *testing.T) {
 		{"create late", create, []storagetest.Outcome{fail, late}, storage.ErrUnknown, 2},
 		{"create bad key", badKey, nil, storage.ErrKey, 1},
 		{"get", get, []storagetest.Outcome{fail, fail, fail}, nil, 4},
+		{"get damaged", damaged, nil, storage.ErrDamaged, 1},
 		{"get missing", missing, []storagetest.Outcome{fail}, fs.ErrNotExist, 2},
 		{"list", list, []storagetest.Outcome{fail}, nil, 2},
 		{"delete", remove, []storagetest.Outcome{fail, applied, late}, nil, 4},
@@ -104,7 +116,7 @@ func TestRetry(t *testing.T) {
 				if err := below.Create(t.Context(), "old", nil); err != nil {
 					t.Fatal(err)
 				}
-				faults := storagetest.NewFaults(below, 1)
+				faults := storagetest.NewFaults(broken{below}, 1)
 				faults.Plan(func(c storagetest.Call) storagetest.Outcome {
 					if c.N <= len(test.outcomes) {
 						return test.outcomes[c.N-1]

@@ -111,7 +111,7 @@ func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool,
 
 // final reports whether the answer is going to be the same next time.
 func final(err error) bool {
-	return errors.Is(err, ErrKey) || errors.Is(err, fs.ErrNotExist) ||
+	return errors.Is(err, ErrKey) || errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) ||
 		errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrPermission)
 }
 

@@ -2,9 +2,10 @@ package file
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/weirmq/weir/storage"
 )
 
 // The files of a row, byte by byte, are in FORMAT.md. Numbers are big-endian.
@@ -33,10 +34,10 @@ const (
 	maxCount  = 4096    // records in a group
 )
 
-// Errors in the files of a row.
+// Errors in the files of a row. Both are for good: see storage.ErrDamaged.
 var (
-	errFormat  = errors.New("written by a later version")
-	errDamaged = errors.New("damaged")
+	errFormat  = fmt.Errorf("%w, or written by a later version", storage.ErrDamaged)
+	errDamaged = storage.ErrDamaged
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -361,3 +361,30 @@ func TestBucketDown(t *testing.T) {
 		closeClean(t, j)
 	})
 }
+
+// TestDamagedStore: a bucket that says that it is damaged is not asked again.
+// Owner and reader end, with what the bucket said.
+func TestDamagedStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broken{written(t)}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, open := Open(ctx, Options{Bucket: b}, &book{})
+		_, replay := Replay(ctx, Options{Bucket: b}, &book{})
+		for verb, err := range map[string]error{"Open": open, "Replay": replay} {
+			if !errors.Is(err, storage.ErrDamaged) || ctx.Err() != nil {
+				t.Errorf("%s: %v, want ErrDamaged at once", verb, err)
+			}
+		}
+	})
+}
+
+// broken is a bucket that is damaged where the slots of epoch 2 are.
+type broken struct{ storage.Bucket }
+
+func (b broken) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if strings.HasPrefix(key, SlotKey(0, Position{2, 0})[:len("0000/log/")+digits]) {
+		return nil, fmt.Errorf("get %s: %w", key, storage.ErrDamaged)
+	}
+	return b.Bucket.Get(ctx, key, off, n)
+}

@@ -154,7 +154,7 @@ func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration
 
 // hopeless tells the errors that a person has to do something about.
 func hopeless(err error) bool {
-	return errors.Is(err, storage.ErrKey) || errors.Is(err, fs.ErrPermission)
+	return errors.Is(err, storage.ErrKey) || errors.Is(err, storage.ErrDamaged) || errors.Is(err, fs.ErrPermission)
 }
 
 func (s store) attempt(ctx context.Context, limit time.Duration, once func(context.Context) error) error {

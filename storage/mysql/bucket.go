@@ -173,7 +173,7 @@ func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, err
 	case body == nil:
 		return nil, fs.ErrNotExist
 	case got != n:
-		return nil, fmt.Errorf("the object is damaged: of %d bytes %d are in the table", n, got)
+		return nil, fmt.Errorf("%w: of %d bytes %d are in the table", storage.ErrDamaged, n, got)
 	}
 	return body, nil
 }

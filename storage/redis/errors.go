@@ -14,7 +14,7 @@ import (
 var (
 	// errLost: Redis evicted the object, or somebody removed it by hand. It
 	// must not pass for one that was never there.
-	errLost = errors.New("redis lost this object: its key is listed, its content is gone")
+	errLost = fmt.Errorf("%w: redis lost this object: its key is listed, its content is gone", storage.ErrDamaged)
 
 	// errAnswer: what answers does not keep to the protocol.
 	errAnswer = errors.New("the server answers what Redis does not")
