@@ -24,6 +24,7 @@ var floors = []struct {
 	{"storage/segment/reader", 1.5},
 	{"storage", 0.5}, {"storage/*", 1},
 	{"configs", 1},
+	{"cloud/budget", 0.2},
 	{"edge/wal", 1}, {"sync/wire", 1}, {"sync/wire/wiretest", 1.5}, {"sync/join", 1},
 	{"cloud/group", 3}, {"cloud/fleet", 3}, {"cloud/cluster", 3}, {"cloud/coding", 2.8}, {"cloud/auth/bearer", 2.9}, {"cloud/auth", 3}, {"cloud/txn", 3.2}, {"cloud/quota", 3}, {"cloud/broker", 3.5},
 	{"cloud/kafka", 4}, {"cloud/console", 4}, {"edge/mqtt", 4}, {"sync/sender", 4}, {"sync/receiver", 4},
@@ -64,6 +65,10 @@ var bans = map[string][]string{
 	"sync/sender":    {module + "/edge", module + "/cloud"},
 	"sync/receiver":  {module + "/edge", module + "/cloud"},
 }
+
+// lent are the packages of the cloud that gateways use as well. They import the
+// standard library and each other only.
+var lent = []string{module + "/cloud/budget", module + "/cloud/admin"}
 
 func matches(pattern, pkg string) bool {
 	ok, err := path.Match(pattern, pkg)
@@ -145,11 +150,32 @@ func homeOf(importPath string) ([]string, bool) {
 func TestBans(t *testing.T) {
 	for pkg, banned := range bans {
 		for dep := range goList(t, "-deps", "./"+pkg) {
+			if slices.Contains(lent, dep) {
+				continue
+			}
 			for _, b := range banned {
 				if dep == b || strings.HasPrefix(dep, b+"/") {
 					t.Errorf("%s depends on %s", pkg, dep)
 				}
 			}
 		}
+	}
+}
+
+func TestBansOfLentPackages(t *testing.T) {
+	seen := 0
+	for importPath, imports := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./cloud/...") {
+		if !slices.Contains(lent, importPath) {
+			continue
+		}
+		seen++
+		for _, i := range imports {
+			if host, _, _ := strings.Cut(i, "/"); strings.Contains(host, ".") && !slices.Contains(lent, i) {
+				t.Errorf("%s imports %s: weir-edge would carry it too", importPath, i)
+			}
+		}
+	}
+	if seen == 0 {
+		t.Error("no such package is there")
 	}
 }

@@ -1,0 +1,101 @@
+package budget
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+// Frame is how the rest of a frame is read whose length is known. The zero value
+// can be used.
+type Frame struct {
+	Whole time.Duration // in which all of it must have arrived; default: 30 s
+	Floor int           // bytes per second, over a Piece: who sends less has stopped; default: 8 KiB/s
+}
+
+// Piece is how many bytes a frame pays for at first, and at least from then on: as
+// many as have arrived are paid for next. Floor is measured over as many.
+const Piece = 64 << 10
+
+// ErrSlow: the rest of a frame did not come in time.
+var ErrSlow = errors.New("message stands still")
+
+// patience is what a peer has for the next Piece when others wait for the memory
+// that it holds.
+const patience = time.Second
+
+// Conn is what a frame is read from: a net.Conn or a QUIC stream, perhaps behind a
+// buffer.
+type Conn interface {
+	SetReadDeadline(time.Time) error
+}
+
+// Read reads the next size bytes of r, which reads from c, into buf or, where that
+// is too small, into memory of its own, and pays for them with the claim: what has
+// not arrived is neither allocated nor paid for, but for the piece that comes next.
+// A peer that is slower than Floor has lost; when others wait for memory that is
+// held by frames like this one, one that sends less than a Piece per second has.
+// Waiting for the claim is not counted against the peer. At the end the claim counts
+// as arrived, and c has no deadline.
+//
+// With an error the claim is still the caller's to release. Errors: ErrSlow, those
+// of Claim.Grow, of r, and of c; io.ErrUnexpectedEOF when the frame is cut.
+func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, buf []byte, size int) ([]byte, error) {
+	left := cmp.Or(f.Whole, 30*time.Second)
+	p := buf[:0]
+	for len(p) < size {
+		n := min(max(Piece, len(p)), size-len(p))
+		if err := claim.Grow(ctx, int64(n)); err != nil {
+			return p, err
+		}
+		if cap(p)-len(p) < n {
+			next := make([]byte, len(p), len(p)+n)
+			copy(next, p)
+			p = next
+		}
+		for end := len(p) + n; len(p) < end; {
+			began := time.Now()
+			got, err := f.piece(c, r, claim, p[len(p):min(len(p)+Piece, end)], left)
+			p = p[:len(p)+got]
+			left -= time.Since(began)
+			switch {
+			case errors.Is(err, ErrSlow):
+				return p, fmt.Errorf("%w: %d of %d bytes have arrived", err, len(p), size)
+			case errors.Is(err, io.EOF) && len(p) > 0:
+				return p, io.ErrUnexpectedEOF
+			case err != nil:
+				return p, err
+			}
+		}
+	}
+	claim.Arrived()
+	return p, c.SetReadDeadline(time.Time{})
+}
+
+// piece reads all of p, for which the peer has the time that is left, and less if it
+// is slow.
+func (f Frame) piece(c Conn, r io.Reader, claim *Claim, p []byte, left time.Duration) (n int, err error) {
+	began := time.Now()
+	most := min(left, max(patience, Piece*time.Second/time.Duration(cmp.Or(f.Floor, 8<<10))))
+	for {
+		if err := c.SetReadDeadline(time.Now().Add(min(patience, most-time.Since(began)))); err != nil {
+			return n, err
+		}
+		got, err := io.ReadFull(r, p[n:])
+		n += got
+		switch {
+		case err == nil:
+			return n, nil
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return n, io.EOF
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return n, err
+		case time.Since(began) >= most || claim.pressed():
+			return n, ErrSlow
+		}
+	}
+}
