@@ -45,6 +45,11 @@ var (
 	// that may have been in it. The answer is the same until somebody repairs
 	// it, so it is no use to ask again. The error names what is damaged.
 	ErrDamaged = errors.New("damaged")
+
+	// ErrMissing: an object is not there, and others show that it must be. No
+	// method of a Bucket returns it: it is for those who keep a log in one. The
+	// error names the object and says what shows it.
+	ErrMissing = errors.New("object is missing")
 )
 
 // Bucket is a set of immutable objects, addressed by key. Methods may be

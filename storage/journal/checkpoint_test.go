@@ -106,9 +106,10 @@ func TestCheckpointAndTruncate(t *testing.T) {
 }
 
 // TestRecoveryCost: what lies before the checkpoint costs nothing, deleted or
-// not: one List of claims, two of checkpoints (for a reader one, and one of
-// tombstones), a Get of the checkpoint (a reader looks again whether it is there)
-// and those of the slots behind it.
+// not: one List of claims, two of checkpoints (for a reader one), one of tombstones,
+// a Get of the checkpoint (a reader looks again whether it is there) and those of the
+// slots behind it. That nothing is missing is seen from a List of the slots of later
+// epochs, and at the hole from one of closings and one of what lies behind it.
 func TestRecoveryCost(t *testing.T) {
 	cost := func(t *testing.T, below int, deleted bool) (calls map[string]int) {
 		synctest.Test(t, func(t *testing.T) {
@@ -154,6 +155,8 @@ func TestRecoveryCost(t *testing.T) {
 		return calls
 	}
 	want := map[string]int{
+		"owner list tombstone": 1, "owner list closed": 1, "owner list log": 2,
+		"reader list closed": 1, "reader list log": 2,
 		"owner list epoch": 1, "owner create epoch": 1, "owner list checkpoint": 2, "owner get checkpoint": 1,
 		"owner get log": 2, "owner create log": 2, // DATA and a hole; the SEAL and the header
 		"reader list epoch": 1, "reader list checkpoint": 1, "reader get checkpoint": 2, "reader list tombstone": 1,

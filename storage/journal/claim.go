@@ -49,31 +49,86 @@ type listFunc func(ctx context.Context, prefix, after string, max int) ([]string
 // newestEpoch lists the claims and returns the highest epoch, 0 if there is
 // none. Epochs are dense: a claim is only ever created one above the highest.
 func newestEpoch(ctx context.Context, list listFunc, shard uint32) (uint64, error) {
+	newest, _, err := claims(ctx, list, shard)
+	return newest, err
+}
+
+// claims lists the claims. It returns the highest epoch, 0 if there is none, and the
+// lowest number below it that was not listed, 0 if all were.
+func claims(ctx context.Context, list listFunc, shard uint32) (newest, gap uint64, err error) {
 	const page = 1000
-	var last string
-	for {
+	for last := ""; ; {
 		keys, err := list(ctx, claimPrefix(shard), last, page)
 		if err != nil {
-			return 0, fmt.Errorf("list claims: %w", err)
+			return 0, 0, fmt.Errorf("list claims: %w", err)
 		}
-		if len(keys) > 0 {
-			last = keys[len(keys)-1]
+		for _, key := range keys {
+			epoch, err := parseClaim(shard, key)
+			if err != nil {
+				return 0, 0, err
+			}
+			if gap == 0 && epoch != newest+1 {
+				gap = newest + 1
+			}
+			newest, last = epoch, key
 		}
 		if len(keys) < page {
-			break
+			return newest, gap, nil
 		}
 	}
-	if last == "" {
-		return 0, nil
+}
+
+// owned returns the highest epoch that was ever claimed, 0 if none was. Claims are
+// never deleted: one that is not there below another one, or below a slot, is
+// missing.
+//
+// Errors: ErrCorrupt with storage.ErrMissing, and the bucket's.
+func (s store) owned(ctx context.Context) (uint64, error) {
+	for again := false; ; again = true {
+		newest, gap, err := claims(ctx, s.list, s.shard)
+		if err != nil {
+			return 0, err
+		}
+		if gap > 0 {
+			// A List may miss what is created while it runs, and show what was
+			// created after that.
+			there, err := s.has(ctx, claimKey(s.shard, gap))
+			switch {
+			case err != nil:
+				return 0, err
+			case there && !again:
+				continue
+			case !there:
+				return 0, absent{claimKey(s.shard, gap), fmt.Sprintf("there is one of epoch %d", newest)}
+			}
+		}
+		keys, err := s.list(ctx, fmt.Sprintf("%04d/log/", s.shard), fmt.Sprintf("%04d/log/%020d", s.shard, newest+1), 1)
+		if err != nil {
+			return 0, fmt.Errorf("list slots: %w", err)
+		}
+		if len(keys) == 0 || s.rules.lossUnread {
+			return newest, nil
+		}
+		pos, err := parseSlot(s.shard, keys[0])
+		if err != nil {
+			return 0, err
+		}
+		// An epoch has slots only after its claim, which may be newer than the List.
+		there, err := s.has(ctx, claimKey(s.shard, pos.Epoch))
+		if err != nil {
+			return 0, err
+		}
+		if !there {
+			return 0, absent{claimKey(s.shard, pos.Epoch), fmt.Sprintf("there is %s", keys[0])}
+		}
 	}
-	return parseClaim(shard, last)
 }
 
 // claim takes the next epoch (rule 1). The nonce is fresh for every attempt and
 // nothing is ever resumed: a process that restarts cannot know which of its
 // former writes are still under way.
 func (s store) claim(ctx context.Context, o Options) (Claim, error) {
-	newest, err := newestEpoch(ctx, s.list, s.shard)
+	newest, err := s.owned(ctx)
 	if err != nil {
 		return Claim{}, err
 	}

@@ -26,6 +26,10 @@ const (
 	SlotOverhead  = fixedSize
 	EntryOverhead = entrySize
 
+	// MaxDepth is the largest Options.Depth. A slot that is so far behind a hole
+	// shows that the hole was one that something is missing from.
+	MaxDepth = 64
+
 	// MaxInfo is the length in bytes of the longest Options.Info, MaxNode
 	// that of the longest Options.Node, MaxShard the highest shard number.
 	MaxInfo  = 4 << 10
@@ -125,7 +129,13 @@ type Options struct {
 	Node string
 	Info []byte
 
-	Depth  int // slots that fly at once; 0 means 4
+	Level int // the format level to write at (FORMAT.md); 0 means 1
+
+	// Verify, if set, is asked by Open when s holds the whole log, before this
+	// node becomes the owner. An error from it ends Open.
+	Verify func(ctx context.Context, r Recovered) error
+
+	Depth  int // slots that fly at once, at most MaxDepth; 0 means 4
 	Window int // Gets under way at once in recovery, each of a whole slot; 0 means 16
 
 	Log *slog.Logger // nil: no log
@@ -144,8 +154,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: node name of %d bytes, limit %d", ErrTooLarge, len(o.Node), MaxNode)
 	case len(o.Info) > MaxInfo:
 		return fmt.Errorf("%w: info of %d bytes, limit %d", ErrTooLarge, len(o.Info), MaxInfo)
-	case o.Depth < 0 || o.Window < 0:
-		return fmt.Errorf("depth %d and window %d must not be negative", o.Depth, o.Window)
+	case o.Depth < 0 || o.Depth > MaxDepth || o.Window < 0:
+		return fmt.Errorf("depth %d is not in 0..%d, or window %d is negative", o.Depth, MaxDepth, o.Window)
 	}
 	if o.Depth == 0 {
 		o.Depth = 4
@@ -168,6 +178,7 @@ type Journal struct {
 	store store
 	state State // only run calls it
 	claim Claim
+	level int
 	rules rules
 
 	ctx    context.Context // ends when the journal stops: no Create outlives it
@@ -204,8 +215,12 @@ type Journal struct {
 // ends. The Journal outlives ctx. After an error s holds a part of the log, or
 // nothing, and must be thrown away.
 //
+// What another object shows to have been there and is not is missing, not the end
+// of the log: then nothing is sealed, deleted or led.
+//
 // Errors: ErrFenced when another node claims the same or a higher epoch
-// meanwhile, ErrCorrupt, ErrForeign, ErrFormat, those of s, and the bucket's.
+// meanwhile, ErrCorrupt, ErrCorrupt with storage.ErrMissing, ErrForeign,
+// ErrFormat, those of s and Verify, and the bucket's.
 func Open(ctx context.Context, o Options, s State) (*Journal, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -235,11 +250,17 @@ func become(ctx context.Context, o Options, s State) (*Journal, error) {
 	if err := w.recover(ctx, claim); err != nil {
 		return nil, err
 	}
+	if o.Verify != nil {
+		if err := o.Verify(ctx, w.recovered()); err != nil {
+			return nil, err
+		}
+	}
 
 	j := &Journal{
 		store:   st,
 		state:   s,
 		claim:   claim,
+		level:   o.Level,
 		rules:   o.rules,
 		room:    make(chan struct{}, o.Depth),
 		landed:  make(chan *flight, o.Depth),
@@ -361,6 +382,7 @@ func (j *Journal) Close() error {
 	limit := time.NewTimer(closeTime)
 	defer limit.Stop()
 	j.landAll(limit.C)
+	j.seeOff()
 	j.stop(ErrClosed)
 	j.wg.Wait()
 	j.upkeep <- struct{}{}
@@ -372,6 +394,26 @@ func (j *Journal) Close() error {
 		return fmt.Errorf("close journal with %d slots not acknowledged: %w", len(j.queue), j.err)
 	}
 	return nil
+}
+
+// seeOff leaves a closing object behind the last slot, if all slots have landed: who
+// finds fewer later knows that some are missing. A crash before it, or in it, leaves
+// a log that ends as after a crash: nobody knows where.
+func (j *Journal) seeOff() {
+	j.mu.Lock()
+	pos := Position{j.claim.Epoch, j.next}
+	whole := j.err == nil && len(j.queue) == 0
+	j.mu.Unlock()
+	if !whole || j.level < 2 {
+		return
+	}
+	key, o := closingKey(j.store.shard, pos), closingObject(j.store.shard, j.claim, pos)
+	ctx, cancel := context.WithTimeout(j.ctx, closeTime)
+	defer cancel()
+	if err := j.patient().create(ctx, key, o.encode()); err != nil && !errors.Is(err, storage.ErrExists) {
+		j.store.log.Warn("closed without a closing object: slots that go missing from the end of this epoch will not be noticed",
+			"shard", j.store.shard, "key", key, "err", err)
+	}
 }
 
 // landAll waits until no slot flies, the journal has stopped or the limit is

@@ -407,7 +407,7 @@ func TestClaimLost(t *testing.T) {
 			_, err := Open(t.Context(), Options{Bucket: way, Node: "n"}, &book{})
 			lost <- err
 		}()
-		time.Sleep(1500 * time.Millisecond) // it has listed, and not yet claimed
+		time.Sleep(2500 * time.Millisecond) // it has listed claims and slots, and not yet claimed
 		j := open(t, disk, &book{})         // the same node's name
 		if err := <-lost; !errors.Is(err, ErrFenced) {
 			t.Error(err)

@@ -34,6 +34,16 @@ func tombstoneKey(shard uint32, p Position) string {
 	return fmt.Sprintf("%s%020d-%020d", tombstonePrefix(shard), p.Epoch, p.Slot)
 }
 
+func closingPrefix(shard uint32) string { return fmt.Sprintf("%04d/closed/", shard) }
+
+func closingKey(shard uint32, p Position) string {
+	return fmt.Sprintf("%s%020d-%020d", closingPrefix(shard), p.Epoch, p.Slot)
+}
+
+func epochPrefix(shard uint32, epoch uint64) string {
+	return fmt.Sprintf("%04d/log/%020d/", shard, epoch)
+}
+
 // parseClaim returns the epoch that a key of the claims' listing names.
 func parseClaim(shard uint32, key string) (uint64, error) {
 	name, ok := strings.CutPrefix(key, claimPrefix(shard))
@@ -48,11 +58,30 @@ func parseClaim(shard uint32, key string) (uint64, error) {
 // names, and false for a name that this version does not understand. Slot 0 is
 // not one of a checkpoint: whoever writes one owns the epoch, by its header.
 func parseCheckpoint(shard uint32, key string) (Position, bool) {
-	name, ok := strings.CutPrefix(key, checkpointPrefix(shard))
+	pos, ok := parsePlace(key, checkpointPrefix(shard))
+	return pos, ok && pos.Slot > 0
+}
+
+// parsePlace returns the position that a key names behind prefix, as those of
+// checkpoints, tombstones and closings do.
+func parsePlace(key, prefix string) (Position, bool) {
+	name, ok := strings.CutPrefix(key, prefix)
 	e, s, cut := strings.Cut(name, "-")
 	epoch, eok := parseNumber(e)
 	slot, sok := parseNumber(s)
-	return Position{epoch, slot}, ok && cut && eok && sok && epoch > 0 && slot > 0
+	return Position{epoch, slot}, ok && cut && eok && sok && epoch > 0
+}
+
+// parseSlot returns the position that a key of a listing of slots names.
+func parseSlot(shard uint32, key string) (Position, error) {
+	name, ok := strings.CutPrefix(key, fmt.Sprintf("%04d/log/", shard))
+	e, s, cut := strings.Cut(name, "/")
+	epoch, eok := parseNumber(e)
+	slot, sok := parseNumber(s)
+	if !ok || !cut || !eok || !sok || epoch == 0 {
+		return Position{}, fmt.Errorf("%w: %s is not the key of a slot", ErrCorrupt, key)
+	}
+	return Position{epoch, slot}, nil
 }
 
 func parseNumber(s string) (uint64, bool) {

@@ -37,6 +37,9 @@ func (w *walker) recover(ctx context.Context, c Claim) error {
 // ends if its start is alive, and else lists until there is another.
 func (w *walker) settle(ctx context.Context, walk func(context.Context) error) error {
 	newest, err := w.newest(ctx, w.start)
+	if err == nil && w.mine.Epoch != 0 {
+		newest, err = w.unburied(ctx, newest)
+	}
 	if err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func (w *walker) newest(ctx context.Context, least Position) (Position, error) {
 			return newest, nil
 		}
 		if wait > 8*firstWait || !w.store.sleep(ctx, wait) {
-			return Position{}, fmt.Errorf("%w: there is neither %s nor a newer checkpoint, and one was", ErrCorrupt, checkpointKey(w.store.shard, least))
+			return Position{}, absent{checkpointKey(w.store.shard, least) + ", or a newer one,", "an earlier List, or an object of " + tombstonePrefix(w.store.shard) + ", shows that there was one"}
 		}
 	}
 }

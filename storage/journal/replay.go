@@ -18,7 +18,7 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 		return Position{}, fmt.Errorf("replay journal: %w", err)
 	}
 	w := newWalker(newStore(o), s, o.Window)
-	newest, err := newestEpoch(ctx, w.store.list, o.Shard)
+	newest, err := w.store.owned(ctx)
 	if err == nil && newest > 0 {
 		err = w.settle(ctx, func(ctx context.Context) error { return w.replay(ctx, newest) })
 	}

@@ -21,5 +21,6 @@ type rules struct {
 	deleteSeals     bool // SEALs are deleted like DATA
 	noTombstone     bool // slots are deleted while older checkpoints may be there, or appear again
 	startUnread     bool // a replay does not look whether its start is still there
+	lossUnread      bool // an owner takes what is missing for what was never there
 	graveUnread     bool // a replay does not look for tombstones
 }

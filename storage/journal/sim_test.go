@@ -253,7 +253,7 @@ func (w *world) process(id string) *history {
 
 func (w *world) options(b storage.Bucket, name string, rng *rand.Rand) Options {
 	return Options{
-		Bucket: b, Shard: 3, Node: name, Info: []byte(name),
+		Bucket: b, Shard: 3, Node: name, Info: []byte(name), Level: 1 + rng.IntN(2),
 		Depth: 1 + rng.IntN(4), Window: 1 + rng.IntN(5), Log: w.log.With("process", name),
 		rules: w.rules, jitter: func() float64 { return w.draw(name, time.Now().UnixNano()).Float64() },
 	}

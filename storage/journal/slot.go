@@ -19,6 +19,7 @@ const (
 	offVersion = 8
 	offType    = 9
 	offFlags   = 10
+	offOpen    = 11
 	offShard   = 12
 	offEpoch   = 16
 	offSlot    = 24
@@ -37,6 +38,7 @@ const (
 	typeSeal
 	typeCheckpoint
 	typeTombstone
+	typeClosing
 )
 
 func (t objectType) String() string {
@@ -53,6 +55,8 @@ func (t objectType) String() string {
 		return "CHECKPOINT"
 	case typeTombstone:
 		return "TOMBSTONE"
+	case typeClosing:
+		return "CLOSING"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
@@ -70,13 +74,14 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// object is a decoded claim, header, DATA, SEAL, checkpoint or tombstone.
+// object is a decoded claim, header, DATA, SEAL, checkpoint, tombstone or closing.
 type object struct {
 	typ     objectType
 	shard   uint32
 	pos     Position // what the key says; the slot of a claim is 0
 	author  uint64   // the epoch of who wrote it; above pos.Epoch in a SEAL, and maybe in a tombstone
 	nonce   [16]byte // of the author's claim
+	open    uint8    // DATA: 1 + the slots before it that were not acknowledged when it was written; 0: it does not say
 	entries []Entry
 }
 
@@ -115,6 +120,7 @@ func (o *object) encodeTo(p []byte) []byte {
 	copy(p, magic)
 	p[offVersion] = version
 	p[offType] = byte(o.typ)
+	p[offOpen] = o.open
 	binary.BigEndian.PutUint32(p[offShard:], o.shard)
 	binary.BigEndian.PutUint64(p[offEpoch:], o.pos.Epoch)
 	binary.BigEndian.PutUint64(p[offSlot:], o.pos.Slot)
@@ -153,9 +159,10 @@ func decode(p []byte) (object, error) {
 		pos:    Position{binary.BigEndian.Uint64(p[offEpoch:]), binary.BigEndian.Uint64(p[offSlot:])},
 		author: binary.BigEndian.Uint64(p[offAuthor:]),
 		nonce:  [16]byte(p[offNonce:offCount]),
+		open:   p[offOpen],
 	}
-	if flags := binary.BigEndian.Uint16(p[offFlags:]); flags != 0 || o.typ < typeClaim || o.typ > typeTombstone {
-		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, flags)
+	if p[offFlags] != 0 || o.open != 0 && o.typ != typeData || o.typ < typeClaim || o.typ > typeClosing {
+		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, p[offFlags:offFlags+2])
 	}
 	if len(p) > MaxSlot && o.typ != typeCheckpoint {
 		return object{}, fmt.Errorf("%w: %v of %d bytes", ErrCorrupt, o.typ, len(p))
@@ -201,8 +208,12 @@ func (o *object) check() error {
 	switch o.typ {
 	case typeClaim, typeHeader:
 		ok = ok && o.pos.Slot == 0
-	case typeData, typeCheckpoint:
+	case typeData:
+		ok = ok && o.pos.Slot > 0 && uint64(o.open) <= o.pos.Slot
+	case typeCheckpoint:
 		ok = ok && o.pos.Slot > 0
+	case typeClosing:
+		ok = ok && o.pos.Slot > 0 && len(o.entries) == 0
 	case typeSeal:
 		ok = o.pos.Epoch > 0 && o.author > o.pos.Epoch && len(o.entries) == 0
 	case typeTombstone:
@@ -231,6 +242,12 @@ func sealObject(shard uint32, c Claim, pos Position) object {
 // tombstoneObject is the tombstone that the owner with claim c puts at pos.
 func tombstoneObject(shard uint32, c Claim, pos Position) object {
 	return object{typ: typeTombstone, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
+}
+
+// closingObject says that claim c's slots before pos are acknowledged, and that it
+// wrote no others.
+func closingObject(shard uint32, c Claim, pos Position) object {
+	return object{typ: typeClosing, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
 }
 
 func (c Claim) encode(shard uint32) []byte {

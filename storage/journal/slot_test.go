@@ -26,6 +26,9 @@ func samples() map[string][]byte {
 	tombstone := tombstoneObject(7, testClaim(5), Position{3, 8})
 	data := dataObject(7, testClaim(5), 2, []Entry{{Kind: 1, Body: []byte("one")}, {Kind: 65535}, {Kind: 0, Body: make([]byte, 300)}})
 	empty := dataObject(7, testClaim(5), 3, nil)
+	open := dataObject(7, testClaim(5), 9, []Entry{{Kind: 4, Body: []byte("two")}})
+	open.open = 3
+	closing := closingObject(7, testClaim(5), Position{5, 10})
 	saved := checkpointObject(7, testClaim(5), testCheckpoint)
 	return map[string][]byte{
 		"claim":      testClaim(5).encode(7),
@@ -33,6 +36,8 @@ func samples() map[string][]byte {
 		"resumed":    testClaim(5).header(7, testCheckpoint.way),
 		"data":       data.encode(),
 		"empty":      empty.encode(),
+		"open":       open.encode(),
+		"closing":    closing.encode(),
 		"seal":       seal.encode(),
 		"checkpoint": saved.encode(),
 		"tombstone":  tombstone.encode(),
@@ -127,6 +132,10 @@ func TestSlotRefused(t *testing.T) {
 		{"Type", "data", func(p []byte) { p[offType] = 9 }, ErrFormat},
 		{"TypeZero", "data", func(p []byte) { p[offType] = 0 }, ErrFormat},
 		{"Flags", "data", func(p []byte) { p[offFlags] = 1 }, ErrFormat},
+		{"OpenBeforeHeader", "open", func(p []byte) { p[offOpen] = 10 }, ErrCorrupt},
+		{"OpenHeader", "header", func(p []byte) { p[offOpen] = 1 }, ErrFormat},
+		{"ClosingAtHeader", "closing", func(p []byte) { clear(p[offSlot : offSlot+8]) }, ErrCorrupt},
+		{"ClosingByOther", "closing", func(p []byte) { p[offAuthor+7]++ }, ErrCorrupt},
 		{"Length", "data", func(p []byte) { p[offLength+3]++ }, ErrCorrupt},
 		{"CountLow", "data", func(p []byte) { p[offCount+3]-- }, ErrCorrupt},
 		{"CountHigh", "data", func(p []byte) { p[offCount+3]++ }, ErrCorrupt},

@@ -21,6 +21,8 @@ type walker struct {
 	pos    Position   // the next slot to apply: all before it are applied
 	nonce  [16]byte   // of the owner of the epoch under way
 	listed []Position // the checkpoints of the last List, oldest first
+
+	begunAt []uint64 // the epochs whose headers were read
 }
 
 func newWalker(st store, s State, window int) *walker {
@@ -113,6 +115,7 @@ func (w *walker) takeHeader(o object, key string) error {
 			ErrCorrupt, key, y.entries, y.seals, y.oldest.Epoch, w.entries, w.seals, w.oldest.Epoch)}
 	}
 	w.nonce = o.nonce
+	w.begunAt = append(w.begunAt, w.pos.Epoch)
 	w.pos.Slot++
 	return nil
 }
@@ -133,11 +136,11 @@ func (w *walker) recheck(ctx context.Context, pos Position, newest uint64) ([]by
 		key := SlotKey(w.store.shard, pos)
 		raw, err := w.store.get(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, astray{fmt.Errorf("%w: epoch %d has begun and %s is missing", ErrCorrupt, e, key)}
+			return nil, astray{absent{key, fmt.Sprintf("epoch %d has begun, so that the slots before it were there", e)}}
 		}
 		return raw, err
 	}
-	return nil, nil
+	return nil, w.open(ctx, pos)
 }
 
 // begun reports whether the header of epoch e is durable.

@@ -9,7 +9,8 @@ import (
 type flight struct {
 	pos     Position
 	entries []Entry
-	durable bool // only run touches it
+	open    uint8 // see object
+	durable bool  // only run touches it
 }
 
 // Write takes the next slot for entries and starts its Create. It returns the
@@ -43,6 +44,9 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 		return Position{}, ErrClosed
 	}
 	f := &flight{pos: Position{j.claim.Epoch, j.next}, entries: entries}
+	if j.level >= 2 {
+		f.open = 1 + uint8(len(j.queue))
+	}
 	j.next++
 	if j.rules.saveUnacked {
 		j.ledger.add(len(entries))
@@ -57,6 +61,7 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 // all the same, and then the next owner has them.
 func (j *Journal) fly(f *flight) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
+	o.open = f.open
 	buf := slotBuffers.Get().(*[]byte)
 	*buf = o.encodeTo(*buf)
 	clear, err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), *buf)

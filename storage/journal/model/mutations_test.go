@@ -101,7 +101,7 @@ func TestMutations(t *testing.T) {
 // TestSpare breaks the rules that are there for other reasons than safety: what
 // is lost in a bucket that breaks its promises is found, and work is saved.
 func TestSpare(t *testing.T) {
-	all := rules{noRecheck: true, noCompare: true, vanishedHole: true, noStop: true}
+	all := rules{noRecheck: true, noCompare: true, noWitness: true, vanishedHole: true, noStop: true}
 	for _, test := range []struct {
 		name string
 		size size
@@ -109,6 +109,7 @@ func TestSpare(t *testing.T) {
 	}{
 		{"NoRecheck", small, saved3.breaking(rules{noRecheck: true})},
 		{"NoCompare", small, saved3.breaking(rules{noCompare: true})},
+		{"NoWitness", small, saved3.breaking(rules{noWitness: true})},
 		{"VanishedHole", small, saved3.breaking(rules{vanishedHole: true})},
 		{"NoStop", small, saved3.breaking(rules{noStop: true})},
 		{"All", small, saved3.breaking(all)},

@@ -40,6 +40,8 @@ const (
 	claimPrefix      = "0003/epoch/"
 	checkpointPrefix = "0003/checkpoint/"
 	tombstonePrefix  = "0003/tombstone/"
+	closingPrefix    = "0003/closed/"
+	logPrefix        = "0003/log/"
 )
 
 // object returns the bytes of an object. The entries are kinds and bodies, in

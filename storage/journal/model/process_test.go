@@ -28,9 +28,12 @@ type process struct {
 	journal *journal.Journal  // after done
 	err     error             // after done
 
-	mu   sync.Mutex
-	held []*call  // guarded by mu; what waits
-	log  []string // guarded by mu; what was restored and applied
+	reader bool // a replay
+
+	mu      sync.Mutex
+	looking bool     // guarded by mu; it looks for what shows that a slot is missing
+	held    []*call  // guarded by mu; what waits
+	log     []string // guarded by mu; what was restored and applied
 }
 
 type call struct {
@@ -44,9 +47,10 @@ func start(r *rig) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{t: r.t, disk: r.disk, cancel: cancel, done: make(chan struct{}), objects: r.sent, saved: make(chan error, 1)}
 	o := journal.Options{Bucket: p, Shard: shard, Node: "real", Depth: r.w.depth, Window: 1}
+	p.reader = r.real >= r.w.nodes
 	go func() {
 		defer close(p.done)
-		if r.real < r.w.nodes {
+		if !p.reader {
 			p.journal, p.err = journal.Open(ctx, o, p)
 		} else {
 			_, p.err = journal.Replay(ctx, o, p)
@@ -248,9 +252,19 @@ func (p *process) wait(ctx context.Context, c *call) error {
 	}
 }
 
+// looks reports whether p gets a slot while it looks for what shows that one is
+// missing. Other calls end that.
+func (p *process) looks(slot bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.looking = p.looking && slot
+	return p.looking
+}
+
 // Create implements storage.Bucket.
 func (p *process) Create(ctx context.Context, key string, object []byte) error {
 	p.mu.Lock()
+	p.looking = false
 	p.objects[key] = object
 	p.mu.Unlock()
 	if err := p.wait(ctx, &call{verb: "CREATE", key: key}); err != nil {
@@ -261,6 +275,9 @@ func (p *process) Create(ctx context.Context, key string, object []byte) error {
 
 // Get implements storage.Bucket.
 func (p *process) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	if p.looks(strings.HasPrefix(key, logPrefix)) {
+		return p.disk.Get(ctx, key, off, n)
+	}
 	if err := p.wait(ctx, &call{verb: "GET", key: key}); err != nil {
 		return nil, err
 	}
@@ -269,6 +286,14 @@ func (p *process) Get(ctx context.Context, key string, off, n int64) ([]byte, er
 
 // List implements storage.Bucket.
 func (p *process) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
+	// What looks for lost objects finds none here, and changes nothing: the model
+	// has no step for it.
+	if strings.HasPrefix(prefix, logPrefix) || prefix == closingPrefix || prefix == tombstonePrefix && !p.reader {
+		p.mu.Lock()
+		p.looking = len(prefix) > len(logPrefix) && strings.HasPrefix(prefix, logPrefix)
+		p.mu.Unlock()
+		return p.disk.List(ctx, prefix, after, max)
+	}
 	if err := p.wait(ctx, &call{verb: "LIST", key: prefix}); err != nil {
 		return nil, err
 	}

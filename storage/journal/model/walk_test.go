@@ -203,10 +203,14 @@ func (w *world) recheck(s *state, i int) verb {
 	return findsNotBegun
 }
 
-// end takes the slot at for the end of its epoch. A reader has found the end of
-// the log; a claimant sends a SEAL.
+// end takes the slot at for the end of its epoch, unless something shows that it was
+// there. A reader has found the end of the log; a claimant sends a SEAL.
 func (w *world) end(s *state, i int) {
 	n := &s.nodes[i]
+	if !w.noWitness && w.witness(s, n.at) {
+		w.stray(i, n, missing)
+		return
+	}
 	if w.reader(i) {
 		n.stage, n.look = relisting, 0
 		return
@@ -223,6 +227,22 @@ func (w *world) end(s *state, i int) {
 	e.seals |= 1 << slot
 	n.look = uint8(slot)
 	n.stage = sealing
+}
+
+// witness reports whether the hole at p is one now, and what lies behind it shows that
+// it was none: a SEAL, or anything if it is that of the HEADER. How many slots were
+// under way when DATA was written is not in the model.
+func (w *world) witness(s *state, p position) bool {
+	e := s.epoch(p.epoch())
+	if e.cell(p.slot()) != absent {
+		return false
+	}
+	for slot := p.slot() + 1; slot <= w.slots+1; slot++ {
+		if c := e.cell(slot); c == seal || c != absent && p.slot() == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // stray notes that the node met what cannot be without a newer checkpoint.

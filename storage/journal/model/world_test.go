@@ -93,6 +93,7 @@ type rules struct {
 	// Safety does not need these: worlds without them are sound (TestSpare).
 	noRecheck    bool // nobody looks for headers of later epochs before he seals
 	noCompare    bool // nobody who walks compares the header's way with his own
+	noWitness    bool // nobody looks at what lies behind a hole
 	vanishedHole bool // a slot that was taken and is gone is a hole again
 	noStop       bool // a checkpoint of a later epoch does not end an attempt
 }
@@ -106,7 +107,7 @@ func (w *world) slow(i int) bool { return w.slowList && (!w.replay || w.reader(i
 
 // kept reports whether the rules that the reductions rely on are kept.
 func (r rules) kept() bool {
-	r.noRecheck, r.noCompare, r.vanishedHole, r.noStop = false, false, false, false
+	r.noRecheck, r.noCompare, r.noWitness, r.vanishedHole, r.noStop = false, false, false, false, false
 	return r == rules{}
 }
 
