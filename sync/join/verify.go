@@ -12,6 +12,9 @@ func CheckClient(cert, ca *x509.Certificate, now time.Time) error {
 	if err := chain(cert, ca, x509.ExtKeyUsageClientAuth); err != nil {
 		return err
 	}
+	if isNode(cert) {
+		return fmt.Errorf("%w: it is that of a node: %w", ErrForeign, ErrNode)
+	}
 	if err := CheckGateway(cert.Subject.CommonName); err != nil {
 		return fmt.Errorf("%w: its name is no gateway id: %w", ErrForeign, err)
 	}

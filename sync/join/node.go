@@ -1,0 +1,193 @@
+package join
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// ALPNPeer is the protocol of the port over which nodes ask each other.
+const ALPNPeer = "weir-peer/1"
+
+// NodeValidity is how long a node's certificate for the peer port is valid.
+// The node renews it when half of that has passed.
+const NodeValidity = 30 * 24 * time.Hour
+
+// peerName is the common name of a node's certificate for the peer port. It
+// cannot be a gateway id: those have no space.
+const peerName = "weir node"
+
+// ErrNode: a certificate for the peer port where another one belongs, or
+// another one at the peer port.
+var ErrNode = errors.New("certificate is for another purpose")
+
+// nodeURI is the name of a node in its certificate: weir://node/<name>.
+func nodeURI(name string) *url.URL {
+	return &url.URL{Scheme: "weir", Host: "node", Path: "/" + name}
+}
+
+// NodeName returns the name of the node whose certificate for the peer port
+// this is. False: it is of another kind.
+func NodeName(cert *x509.Certificate) (string, bool) {
+	if len(cert.URIs) != 1 || !isNode(cert) {
+		return "", false
+	}
+	return strings.CutPrefix(cert.URIs[0].Path, "/")
+}
+
+// isNode reports whether a certificate names a node, whatever else it names.
+func isNode(cert *x509.Certificate) bool {
+	for _, u := range cert.URIs {
+		if u.Scheme == "weir" {
+			return true
+		}
+	}
+	return false
+}
+
+// SignNode makes a key and a certificate with which the node of that name asks
+// and answers on the peer port, and nowhere else: it has neither the name that
+// gateways look for in a server nor one that a gateway may have. It is valid
+// for NodeValidity.
+func (ca *CA) SignNode(name string, now time.Time) (tls.Certificate, error) {
+	if name == "" {
+		return tls.Certificate{}, errors.New("sign node certificate: the node has no name")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("generate node key: %w", err)
+	}
+	since := now.Add(-backdate)
+	if since.Before(ca.cert.NotBefore) { // no certificate is older than its CA
+		since = ca.cert.NotBefore
+	}
+	cert, err := sign(&x509.Certificate{
+		SerialNumber: serial(),
+		Subject:      pkix.Name{CommonName: peerName},
+		URIs:         []*url.URL{nodeURI(name)},
+		NotBefore:    since,
+		NotAfter:     now.Add(NodeValidity),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, ca.cert, &key.PublicKey, ca.key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("sign node certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
+}
+
+// CheckNode checks a certificate that was shown at the peer port against the
+// CA at a time, and returns the name of the node: ErrForeign, ErrNode for one
+// that is not for this port, ErrExpired, ErrNotYet.
+func CheckNode(cert, ca *x509.Certificate, now time.Time) (string, error) {
+	name, ok := NodeName(cert)
+	if !ok {
+		return "", fmt.Errorf("%w: it names no node", ErrNode)
+	}
+	for _, use := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		if err := chain(cert, ca, use); err != nil {
+			return "", err
+		}
+	}
+	switch {
+	case now.After(cert.NotAfter):
+		return "", fmt.Errorf("of node %q, which ended %v ago: %w", name, now.Sub(cert.NotAfter).Round(time.Second), ErrExpired)
+	case now.Before(cert.NotBefore):
+		return "", fmt.Errorf("of node %q, which begins in %v: %w", name, cert.NotBefore.Sub(now).Round(time.Second), ErrNotYet)
+	}
+	return name, nil
+}
+
+// NodeIdentity is what a node shows at the peer port. It renews itself.
+type NodeIdentity struct {
+	ca   *CA
+	name string
+	now  func() time.Time
+
+	mu      sync.Mutex
+	current *tls.Certificate // guarded by mu
+}
+
+// NewNodeIdentity signs a node's first certificate for the peer port. now is
+// time.Now if nil.
+func NewNodeIdentity(ca *CA, name string, now func() time.Time) (*NodeIdentity, error) {
+	if now == nil {
+		now = time.Now
+	}
+	id := &NodeIdentity{ca: ca, name: name, now: now}
+	_, err := id.certificate()
+	return id, err
+}
+
+// certificate returns one that is valid for half of NodeValidity at least by
+// this node's clock, wherever that was set meanwhile.
+func (id *NodeIdentity) certificate() (*tls.Certificate, error) {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	now := id.now()
+	if c := id.current; c != nil && !now.Before(c.Leaf.NotBefore) && now.Before(c.Leaf.NotAfter.Add(-NodeValidity/2)) {
+		return c, nil
+	}
+	c, err := id.ca.SignNode(id.name, now)
+	if err != nil {
+		return nil, err
+	}
+	id.current = &c
+	return id.current, nil
+}
+
+// ServerTLS is the configuration of the node's own peer port: it lets in nodes
+// with a certificate of the cluster's CA for this port.
+func (id *NodeIdentity) ServerTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		NextProtos:             []string{ALPNPeer},
+		SessionTicketsDisabled: true, // every connection is checked anew
+		ClientAuth:             tls.RequireAnyClientCert,
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return id.certificate() },
+		VerifyConnection: func(s tls.ConnectionState) error {
+			_, err := id.check(s)
+			return err
+		},
+	}
+}
+
+// ClientTLS is the configuration with which the node asks another one, which
+// must be the one of that name.
+func (id *NodeIdentity) ClientTLS(name string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13,
+		NextProtos: []string{ALPNPeer},
+		// Not the system's roots and not host names: the one CA, and the name of
+		// the node. VerifyConnection does all of the verification.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			got, err := id.check(s)
+			if err == nil && got != name {
+				return fmt.Errorf("%w: node %q answers in the place of %q", ErrNode, got, name)
+			}
+			return err
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return id.certificate() },
+	}
+}
+
+// check returns the name of the node at the other end.
+func (id *NodeIdentity) check(s tls.ConnectionState) (string, error) {
+	if len(s.PeerCertificates) == 0 {
+		return "", ErrForeign
+	}
+	if s.NegotiatedProtocol != ALPNPeer {
+		return "", fmt.Errorf("%w: it does not speak %s", ErrNode, ALPNPeer)
+	}
+	return CheckNode(s.PeerCertificates[0], id.ca.cert, id.now())
+}
