@@ -1,7 +1,8 @@
 // Package configs reads the settings of Weir's binaries: every flag is also a
-// key of the YAML file named by --config and a WEIR_… variable, so that what
-// can be said in one place can be said in all of them. Flags win over
-// variables, variables over the file, the file over the defaults.
+// key of the YAML file named by --config and a variable that begins with the
+// binary's name (WEIR_EDGE_…, WEIR_CLOUD_…, WEIRCTL_…), so that what can be said in
+// one place can be said in all of them. Flags win over variables, variables over
+// the file, the file over the defaults.
 //
 // The sample files beside this package are read by the tests of the binaries
 // that they are for.
@@ -36,7 +37,22 @@ type Program struct {
 	Summary string // a sentence or two: what it is for
 	Usage   string // the line after "Usage:"; Name + " [flags]" if empty
 	Notes   string // printed below the flags: examples, files
+
+	New      []string  // flags that never had a variable WEIR_<FLAG>
+	Warnings io.Writer // gets a line for each setting that will not be read for long; os.Stderr if nil
 }
+
+// variable is the environment's name of a flag. Verbs of one binary share it.
+func (p Program) variable(flag string) string {
+	binary, _, _ := strings.Cut(p.Name, " ")
+	return upper(binary + "-" + flag)
+}
+
+// oldVariable is the name that a flag's variable had until now, the same for all
+// binaries: WEIR_CLOUD was an address for one and a URL for another.
+func oldVariable(flag string) string { return upper("weir-" + flag) }
+
+func upper(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
 // Load fills the flags of fs from args, the environment and the file named by
 // --config. Arguments that are no flags stay in fs.Args. An unknown flag or
@@ -61,7 +77,7 @@ func Load(p Program, fs *pflag.FlagSet, args, environ []string, out io.Writer) e
 		fmt.Fprintf(out, "%s %s\n", p.Name, version)
 		return ErrDone
 	}
-	if err := fromEnvironment(fs, environ); err != nil {
+	if err := p.fromEnvironment(fs, environ); err != nil {
 		return err
 	}
 	if *file == "" {
@@ -86,7 +102,7 @@ func flagError(fs *pflag.FlagSet, err error) error {
 	return err
 }
 
-func fromEnvironment(fs *pflag.FlagSet, environ []string) error {
+func (p Program) fromEnvironment(fs *pflag.FlagSet, environ []string) error {
 	set := make(map[string]string, len(environ))
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
@@ -94,10 +110,17 @@ func fromEnvironment(fs *pflag.FlagSet, environ []string) error {
 	}
 	var first error
 	fs.VisitAll(func(f *pflag.Flag) {
-		name := variable(f.Name)
-		value, ok := set[name]
-		if !ok || f.Changed || first != nil || meta(f.Name) && f.Name != "config" {
+		if f.Changed || first != nil || meta(f.Name) && f.Name != "config" {
 			return
+		}
+		name := p.variable(f.Name)
+		value, ok := set[name]
+		if old := oldVariable(f.Name); !ok {
+			if value, ok = set[old]; !ok || slices.Contains(p.New, f.Name) {
+				return
+			}
+			p.warn("variable %s is now called %s: the old name is read by this release, and by no later one", old, name)
+			name = old
 		}
 		values := []string{value}
 		if repeated(f) {
@@ -112,8 +135,13 @@ func fromEnvironment(fs *pflag.FlagSet, environ []string) error {
 	return first
 }
 
-func variable(flag string) string {
-	return "WEIR_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+func (p Program) warn(format string, args ...any) {
+	w := p.Warnings
+	if w == nil {
+		w = os.Stderr
+	}
+	binary, _, _ := strings.Cut(p.Name, " ")
+	fmt.Fprintf(w, binary+": "+format+"\n", args...)
 }
 
 func fromYAML(fs *pflag.FlagSet, body []byte) error {
@@ -223,7 +251,7 @@ func printHelp(p Program, fs *pflag.FlagSet, out io.Writer) {
 	}
 	fmt.Fprintf(out, "%s\n\nUsage:\n  %s\n\nFlags:\n%s", p.Summary, usage, fs.FlagUsagesWrapped(100))
 	if first := names(fs)[0]; !meta(first) {
-		fmt.Fprintf(out, "\nEvery flag is also a key of the --config file and a variable: --%s is %s.\n", first, variable(first))
+		fmt.Fprintf(out, "\nEvery flag is also a key of the --config file and a variable: --%s is %s.\n", first, p.variable(first))
 	}
 	if p.Notes != "" {
 		fmt.Fprintf(out, "\n%s\n", p.Notes)
@@ -254,4 +282,17 @@ func CheckListener(name, addr string, authenticated, anonymous bool) error {
 	}
 	return fmt.Errorf("--%s %s can be reached from other machines without authentication: use a loopback address, or say --%s-anonymous if that is meant",
 		name, addr, name)
+}
+
+// CheckAdmin refuses an admin port that others can reach and on which credentials
+// can be read on the way, unless the flag --http-without-tls says that this is meant.
+func CheckAdmin(addr, certificate, key string, withoutTLS bool) error {
+	switch {
+	case (certificate == "") != (key == ""):
+		return errors.New("--http-tls-cert and --http-tls-key belong together")
+	case addr == "off" || certificate != "" || withoutTLS || Loopback(addr):
+		return nil
+	}
+	return fmt.Errorf("--http %s can be reached from other machines without TLS: give it --http-tls-cert and --http-tls-key, use a loopback address, "+
+		"or say --http-without-tls if credentials may be read on the way (--http-anonymous, to read without a credential, does not say that)", addr)
 }

@@ -39,7 +39,7 @@ func TestPrecedence(t *testing.T) {
 	file := write(t, "kafka: file:1\ndevices: 7\nbroker: [a, b]\n")
 	s := newSettings()
 	err := Load(Program{Name: "t"}, s.fs, []string{"--kafka", "flag:1", "rest"},
-		[]string{"WEIR_KAFKA=env:1", "WEIR_DEVICES=9", "WEIR_CONFIG=" + file}, &strings.Builder{})
+		[]string{"T_KAFKA=env:1", "T_DEVICES=9", "T_CONFIG=" + file}, &strings.Builder{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestMistakesNameTheNearest(t *testing.T) {
 		{yaml: "devices: {a: 1}\n", want: "value must be plain"},
 		{yaml: "config: x\n", want: `unknown key "config"`},
 		{yaml: "a: [\n", want: "parse YAML"},
-		{env: []string{"WEIR_DEVICES=x"}, want: "variable WEIR_DEVICES"},
+		{env: []string{"T_DEVICES=x"}, want: "variable T_DEVICES"},
 		{args: []string{"--config", "/does/not/exist"}, want: "read --config"},
 	} {
 		s := newSettings()
@@ -140,7 +140,60 @@ func TestRepeated(t *testing.T) {
 	}
 	fs := pflag.NewFlagSet("x", pflag.ContinueOnError)
 	at := fs.StringArray("at", []string{"default"}, "")
-	if err := Load(Program{Name: "x"}, fs, nil, []string{"WEIR_AT=a;b,c"}, io.Discard); err != nil || strings.Join(*at, " ") != "a b,c" {
+	if err := Load(Program{Name: "x"}, fs, nil, []string{"X_AT=a;b,c"}, io.Discard); err != nil || strings.Join(*at, " ") != "a b,c" {
 		t.Errorf("%v, %q", err, *at)
+	}
+}
+
+// TestVariables: a variable carries the name of the binary, so that two binaries do
+// not read each other's. The old names are read, with a word.
+func TestVariables(t *testing.T) {
+	for _, c := range []struct {
+		program, environ, want, warning string
+	}{
+		{"weir-edge", "WEIR_EDGE_CLOUD=new", "new", ""},
+		{"weir-edge", "WEIR_CLOUD=old", "old", "weir-edge: variable WEIR_CLOUD is now called WEIR_EDGE_CLOUD"},
+		{"weir-edge", "WEIR_CLOUD=old WEIR_EDGE_CLOUD=new", "new", ""},
+		{"weir-edge", "WEIRCTL_CLOUD=other", "", ""},
+		{"weirctl topics", "WEIR_EDGE_CLOUD=other", "", ""},
+		{"weirctl topics", "WEIRCTL_CLOUD=new", "new", ""},
+		{"weirctl topics", "WEIR_CLOUD=old", "old", "weirctl: variable WEIR_CLOUD is now called WEIRCTL_CLOUD"},
+		{"weir-cloud", "WEIR_CLOUD_CLOUD=new", "new", ""},
+		{"young", "WEIR_CLOUD=old", "", ""},
+		{"weir-edge", "WEIR_EDGE_HELP=true WEIR_VERSION=true", "", ""},
+	} {
+		fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
+		cloud := fs.String("cloud", "", "")
+		var warnings strings.Builder
+		p := Program{Name: c.program, Warnings: &warnings}
+		if c.program == "young" {
+			p.New = []string{"cloud"}
+		}
+		err := Load(p, fs, nil, strings.Fields(c.environ), io.Discard)
+		if err != nil || *cloud != c.want || !strings.HasPrefix(warnings.String(), c.warning) || (c.warning == "") != (warnings.Len() == 0) || strings.Count(warnings.String(), "\n") > 1 {
+			t.Errorf("%s with %s: %q, %v; warned %q", c.program, c.environ, *cloud, err, &warnings)
+		}
+	}
+}
+
+// TestCheckAdmin: an admin port without TLS is for this machine, unless that is meant.
+func TestCheckAdmin(t *testing.T) {
+	for _, c := range []struct {
+		addr, cert, key string
+		withoutTLS, ok  bool
+	}{
+		{"off", "", "", false, true},
+		{"127.0.0.1:8080", "", "", false, true},
+		{"[::1]:8080", "", "", false, true},
+		{":8080", "", "", false, false},
+		{"192.0.2.1:8080", "", "", false, false},
+		{":8080", "c", "k", false, true},
+		{":8080", "", "", true, true},
+		{"127.0.0.1:8080", "c", "", false, false},
+		{"127.0.0.1:8080", "", "k", true, false},
+	} {
+		if err := CheckAdmin(c.addr, c.cert, c.key, c.withoutTLS); (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }

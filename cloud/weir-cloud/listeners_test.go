@@ -69,7 +69,7 @@ func TestListenersElsewhere(t *testing.T) {
 	}
 	for what, how := range map[string]struct{ args, environ []string }{
 		"file":     {[]string{"--config", file}, nil},
-		"variable": {nil, []string{"WEIR_KAFKA=localhost:1;name=b,listen=:2,sasl=scram", "WEIR_KAFKA_SUPER_USERS=a,User:b"}},
+		"variable": {nil, []string{"WEIR_CLOUD_KAFKA=localhost:1;name=b,listen=:2,sasl=scram", "WEIR_CLOUD_KAFKA_SUPER_USERS=a,User:b"}},
 	} {
 		s, err := parse(how.args, how.environ, io.Discard)
 		if err != nil {
