@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/edge/wal"
 )
 
@@ -30,7 +31,10 @@ func TestDeadLetters(t *testing.T) {
 	page := func(query string, code int) []string {
 		t.Helper()
 		w := httptest.NewRecorder()
-		e.status().ServeHTTP(w, httptest.NewRequest("GET", "/dead-letters"+query, nil))
+		own := admin.NewToken()
+		r := httptest.NewRequest("GET", "http://localhost/dead-letters"+query, nil)
+		r.Header.Set("Authorization", "Bearer "+own)
+		e.status(admin.New(admin.Options{Service: "weir-edge", Own: own}), true).ServeHTTP(w, r)
 		if w.Code != code {
 			t.Fatalf("%q: code %d, %s", query, w.Code, w.Body)
 		}

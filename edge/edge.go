@@ -57,6 +57,7 @@ type Options struct {
 	ClientCA     string // clients must show a certificate of this CA
 	Users        string // file of users and bcrypt hashes; "" lets everybody in
 	HTTP         string // TCP listener, or Off
+	Admin        HTTP
 	Routes       Routes
 	SourceHeader bool
 	Quota        int64 // bytes of the local log; 0: wal's default
@@ -101,9 +102,9 @@ func Open(o Options) (_ *Edge, err error) {
 		return nil, errors.Join(err, store.Close())
 	}
 	if l := e.listeners["http"]; l != nil {
-		e.http = &http.Server{Handler: e.status(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-			ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)}
-		e.closers = append(e.closers, e.http.Close)
+		if err := e.openHTTP(l); err != nil {
+			return nil, err
+		}
 	}
 	e.measure()
 	return e, nil

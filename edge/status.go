@@ -24,24 +24,22 @@ type Health struct {
 	OldestSeconds   float64 `json:"oldest_unacked_seconds"`
 }
 
-// status is the handler of --http.
-func (e *Edge) status() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, http.StatusOK, e.health()) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		h, code := e.health(), http.StatusOK
-		if !h.Accepting {
-			code = http.StatusServiceUnavailable
-		}
-		writeHealth(w, code, h)
-	})
-	mux.HandleFunc("GET /dead-letters", e.deadLetters)
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-		e.metrics.WritePrometheus(w)
-		metrics.WriteProcessMetrics(w)
-	})
-	return mux
+func (e *Edge) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeHealth(w, http.StatusOK, e.health())
+}
+
+func (e *Edge) readyz(w http.ResponseWriter, _ *http.Request) {
+	h, code := e.health(), http.StatusOK
+	if !h.Accepting {
+		code = http.StatusServiceUnavailable
+	}
+	writeHealth(w, code, h)
+}
+
+func (e *Edge) writeMetrics(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	e.metrics.WritePrometheus(w)
+	metrics.WriteProcessMetrics(w)
 }
 
 func writeHealth(w http.ResponseWriter, code int, h Health) {

@@ -27,7 +27,8 @@ type settings struct {
 	cloud                                  []string
 	mqtt, mqtts, cert, key, clientCA, http string
 	users, routes, logFormat               string
-	anonymous, httpAnonymous, source       bool
+	anonymous, httpOpen, source            bool
+	admin                                  edge.HTTP
 	quota, reserve                         int64
 }
 
@@ -49,8 +50,12 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
 	fs.Int64Var(&s.quota, "quota", 1<<30, "`bytes` that the local log may take")
 	fs.Int64Var(&s.reserve, "reserve", 64<<20, "`bytes` to leave free on the disk")
-	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health, metrics and dead letters, or off")
-	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http read health, metrics and dead letters")
+	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health, metrics and dead letters, or off; dead letters need the token in <data>/admin-token")
+	fs.StringVar(&s.admin.Certificate, "http-tls-cert", "", "PEM `file` with the certificate of --http, read again when it changes")
+	fs.StringVar(&s.admin.Key, "http-tls-key", "", "PEM `file` with its key")
+	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS: whoever is on the way reads the token that is sent there")
+	fs.StringSliceVar(&s.admin.Hosts, "http-hosts", nil, "`names` under which --http may be asked, besides its address, localhost and the host's name")
+	fs.BoolVar(&s.admin.Anonymous, "http-anonymous", false, "let anybody who can reach --http read health, metrics and dead letters without the token")
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	p := configs.Program{
 		Name: "weir-edge",
@@ -113,7 +118,7 @@ func (s settings) check() error {
 	return errors.Join(
 		configs.CheckListener("mqtt", s.mqtt, s.users != "", s.anonymous),
 		configs.CheckListener("mqtts", s.mqtts, s.users != "" || s.clientCA != "", s.anonymous),
-		configs.CheckListener("http", s.http, false, s.httpAnonymous))
+		configs.CheckAdmin(s.http, s.admin.Certificate, s.admin.Key, s.httpOpen))
 }
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
@@ -142,7 +147,7 @@ func (s settings) serve(ctx context.Context, stderr io.Writer) error {
 	e, err := edge.Open(edge.Options{
 		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join,
 		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
-		HTTP: s.http, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve,
+		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve,
 		Software: "weir-edge " + configs.Version(), Log: log,
 	})
 	if err != nil {

@@ -1,0 +1,287 @@
+package admin
+
+import (
+	"cmp"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+)
+
+// Errors of a request that is refused. Their texts are what the caller reads.
+var (
+	// ErrUnknown is Options.Lookup's answer to a hash that no credential has.
+	ErrUnknown = errors.New("this credential is not known here: it is wrong, or was removed")
+	// ErrElsewhere is Options.Lookup's answer while this process cannot tell.
+	ErrElsewhere = errors.New("this node cannot tell whose credential this is")
+
+	errMissing = errors.New("a credential is needed: Authorization: Bearer TOKEN")
+	errSession = errors.New("a browser's session can only read: Authorization: Bearer TOKEN is needed")
+	errHost    = errors.New("this port is not asked under that name: use its address, or start it with --http-hosts")
+)
+
+// Options configure a Guard. Service is required.
+type Options struct {
+	Service string   // name of the program
+	Hosts   []string // names that the port has, besides localhost and addresses
+
+	// Own is the token of this process, which may do everything, and OwnName what
+	// it is called.
+	Own, OwnName string
+
+	// Lookup finds who has the token of that hash: ErrUnknown if nobody has,
+	// ErrElsewhere if this process cannot tell. Nil: nobody but Own.
+	Lookup func(Hash) (Caller, error)
+
+	// Elsewhere answers a request whose credential Lookup could not judge.
+	Elsewhere http.Handler
+
+	Anonymous bool // reading needs no credential
+	Log       *slog.Logger
+	Now       func() time.Time // time.Now
+}
+
+// Guard serves an admin port: what Handle registered, to those who may.
+type Guard struct {
+	o        Options
+	own      atomic.Pointer[string]
+	hosts    hosts
+	sessions sessions
+	wrong    *budget.Penalties // of addresses that showed a wrong credential
+	mux      *http.ServeMux
+	handler  http.Handler
+	readable []link // by Handle; not changed once the guard serves
+}
+
+// link is a page that can be read.
+type link struct {
+	path string
+	need Role
+}
+
+// New returns a Guard that serves a page to log in by, and nothing else yet.
+func New(o Options) *Guard {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Guard{o: o, hosts: newHosts(o.Hosts), sessions: sessions{all: make(map[string]session)},
+		wrong: budget.NewPenalties(budget.PenaltiesOptions{}), mux: http.NewServeMux()}
+	g.SetOwn(o.Own)
+	g.mux.HandleFunc("GET /{$}", g.page)
+	g.mux.HandleFunc("POST /login", g.login)
+	g.mux.HandleFunc("POST /logout", g.logout)
+	g.Handle(Read, "/", func(w http.ResponseWriter, r *http.Request) {
+		Reply(w, http.StatusNotFound, Error{Error: "there is no " + r.Method + " " + r.URL.Path + " here"})
+	})
+	// SameSite and the header keep other sites out already; this says so first.
+	g.handler = http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(g.mux, maxBody))
+	return g
+}
+
+// maxBody is how many bytes a request may send.
+const maxBody = 64 << 10
+
+// SetOwn changes the token of this process.
+func (g *Guard) SetOwn(token string) { g.own.Store(&token) }
+
+// Handle registers what answers to a pattern of http.ServeMux, and what it takes to
+// be answered.
+func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
+	if path, ok := strings.CutPrefix(pattern, "GET "); ok && !strings.Contains(path, "{") {
+		g.readable = append(g.readable, link{path, need})
+	}
+	g.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		if need == Open {
+			handle(w, r)
+			return
+		}
+		caller, err := g.admit(r, need)
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			handle(w, r)
+			return
+		}
+		seen := &recorder{ResponseWriter: w, status: http.StatusOK}
+		handle(seen, r)
+		g.o.Log.Info("administered", "by", caller.Name, "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status)
+	})
+}
+
+// links are the pages that a role can read.
+func (g *Guard) links(role Role) []string {
+	if g.o.Anonymous {
+		role = max(role, Read)
+	}
+	var all []string
+	for _, l := range g.readable {
+		if l.need <= role {
+			all = append(all, l.path)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	r.status = status
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+// ServeHTTP implements http.Handler.
+func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if seat := seatOf(r); seat != nil {
+		seat.Heard()
+	}
+	if !g.hosts.allow(r.Host) {
+		Reply(w, http.StatusForbidden, Error{Error: errHost.Error()})
+		return
+	}
+	g.handler.ServeHTTP(w, r)
+}
+
+// roleError: the caller is known, and may not do that.
+type roleError struct {
+	caller Caller
+	need   Role
+}
+
+func (e roleError) Error() string {
+	return "credential " + e.caller.Name + " may " + e.caller.Role.String() + ", this needs one that may " + e.need.String()
+}
+
+// admit finds out who asks, and whether he may.
+func (g *Guard) admit(r *http.Request, need Role) (Caller, error) {
+	caller, err := g.identify(r)
+	if seat := seatOf(r); seat != nil && err == nil {
+		seat.Known()
+	}
+	switch {
+	case err == nil && caller.Role >= need:
+		return caller, nil
+	case err == nil:
+		return caller, roleError{caller, need}
+	case errors.Is(err, errMissing) && g.o.Anonymous && need == Read && reads(r):
+		return Caller{Role: Read}, nil
+	}
+	return caller, err
+}
+
+func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// identify finds the credential of a request and whose it is.
+func (g *Guard) identify(r *http.Request) (Caller, error) {
+	if header := r.Header.Get("Authorization"); header != "" {
+		scheme, token, _ := strings.Cut(header, " ")
+		if !strings.EqualFold(scheme, "Bearer") {
+			return Caller{}, errMissing
+		}
+		return g.judge(r, strings.TrimSpace(token))
+	}
+	cookie, err := r.Cookie(g.o.Service)
+	if err != nil {
+		return Caller{}, errMissing
+	}
+	hash, ok := g.sessions.find(cookie.Value, g.o.Now())
+	switch {
+	case !ok:
+		return Caller{}, errMissing
+	case !reads(r):
+		return Caller{}, errSession
+	}
+	caller, err := g.find(hash)
+	if errors.Is(err, ErrUnknown) { // it was removed since
+		g.sessions.end(cookie.Value)
+		return Caller{}, errMissing
+	}
+	return caller, err
+}
+
+// judge finds whose token this is.
+func (g *Guard) judge(r *http.Request, token string) (Caller, error) {
+	if _, err := ParseToken(token); err != nil {
+		return Caller{}, ErrUnknown
+	}
+	return g.find(HashOf(token))
+}
+
+func (g *Guard) find(hash Hash) (Caller, error) {
+	if own := *g.own.Load(); own != "" {
+		if h := HashOf(own); subtle.ConstantTimeCompare(h[:], hash[:]) == 1 {
+			return Caller{Name: cmp.Or(g.o.OwnName, g.o.Service), Role: Administer}, nil
+		}
+	}
+	if g.o.Lookup == nil {
+		return Caller{}, ErrUnknown
+	}
+	return g.o.Lookup(hash)
+}
+
+// refuse answers a request that is not let through.
+func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var role roleError
+	switch {
+	case errors.Is(err, ErrElsewhere) && g.o.Elsewhere != nil:
+		g.o.Elsewhere.ServeHTTP(w, r)
+	case errors.Is(err, ErrElsewhere):
+		Reply(w, http.StatusServiceUnavailable, Error{Error: err.Error()})
+	case errors.As(err, &role), errors.Is(err, errSession):
+		Reply(w, http.StatusForbidden, Error{Error: err.Error()})
+	case errors.Is(err, ErrUnknown) && g.punish(w, r):
+		Reply(w, http.StatusTooManyRequests, Error{Error: ErrUnknown.Error() + "; others from this address were wrong too: wait " + w.Header().Get("Retry-After") + " s before the next try"})
+	default:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+g.o.Service+`"`)
+		Reply(w, http.StatusUnauthorized, Error{Error: err.Error()})
+	}
+}
+
+// punish counts a wrong credential. It reports whether the address should have
+// waited with it. A right one is let through all the time: it is too long to be
+// guessed, and whoever shares an address with a guesser has to get in.
+func (g *Guard) punish(w http.ResponseWriter, r *http.Request) bool {
+	from := remote(r)
+	waiting := g.wrong.Pause(from) > 0
+	verdict := g.wrong.Wrong(from)
+	if verdict.Log {
+		g.o.Log.Warn("a wrong admin credential was shown", "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "unlogged_before", verdict.Unlogged)
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(verdict.Pause.Seconds()))))
+	return waiting
+}
+
+// Error is the body of an answer that is no success.
+type Error struct {
+	Error string `json:"error"`
+	Owner string `json:"owner,omitempty"` // with 421: the HTTP address of the node to ask
+}
+
+// Reply answers with JSON.
+func Reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the client is gone, if this fails
+}

@@ -1,0 +1,63 @@
+package edge
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"os"
+
+	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/budget"
+)
+
+// HTTP is what is said of the admin port besides its address.
+type HTTP struct {
+	Hosts       []string // further names under which it may be asked
+	Certificate string   // PEM files; with both, the listener speaks TLS
+	Key         string
+	Anonymous   bool // reading needs no credential
+}
+
+// openHTTP makes the server of the admin port. What is wrong with the credential's
+// file keeps no gateway from its devices.
+func (e *Edge) openHTTP(l net.Listener) error {
+	listener := admin.Limit(l, budget.NewConns(budget.ConnsOptions{Log: e.o.Log}))
+	if e.o.Admin.Certificate != "" {
+		conf, err := admin.TLS(e.o.Admin.Certificate, e.o.Admin.Key, e.o.Log)
+		if err != nil {
+			return err
+		}
+		listener = tls.NewListener(listener, conf)
+	}
+	own, made, err := admin.OwnToken(e.o.Data)
+	switch {
+	case err != nil:
+		e.o.Log.Warn("this gateway has no admin token that anybody could know: its dead letters cannot be read over --http", "err", err)
+	case made:
+		e.o.Log.Info("admin token written: whoever reads more than health and metrics over --http needs it", "directory", e.o.Data, "file", admin.File)
+	}
+	hosts := append([]string{e.o.HTTP}, e.o.Admin.Hosts...)
+	local := l.Addr().(*net.TCPAddr).IP.IsLoopback()
+	if name, err := os.Hostname(); err == nil && !local {
+		hosts = append(hosts, name)
+	}
+	guard := admin.New(admin.Options{Service: "weir-edge", Hosts: hosts, Own: own, Anonymous: e.o.Admin.Anonymous, Log: e.o.Log})
+	e.http = admin.Server(e.status(guard, local), e.o.Log)
+	e.listeners["http"] = listener
+	e.closers = append(e.closers, e.http.Close)
+	return nil
+}
+
+// status is what the admin port answers. Health and metrics are open to this
+// machine; to others they are if the port is anonymous.
+func (e *Edge) status(guard *admin.Guard, local bool) http.Handler {
+	open := admin.Read
+	if local {
+		open = admin.Open
+	}
+	guard.Handle(open, "GET /healthz", e.healthz)
+	guard.Handle(open, "GET /readyz", e.readyz)
+	guard.Handle(open, "GET /metrics", e.writeMetrics)
+	guard.Handle(admin.Read, "GET /dead-letters", e.deadLetters)
+	return guard
+}
