@@ -25,9 +25,11 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
@@ -54,9 +56,9 @@ type Options struct {
 	Advertise  string          // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
 	Sync       string          // UDP listener for gateways, or Off
 	Kafka      []KafkaListener // none: no Kafka door
-	HTTP       string          // TCP listener, or Off
-	Secret     []byte          // wraps the CA's key in the bucket
-	Partitions int32           // of topics created without a number
+	HTTP       HTTP
+	Secret     []byte // wraps the CA's key in the bucket
+	Partitions int32  // of topics created without a number
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.Options
 	Linger     time.Duration // see commitlog.Options
@@ -66,6 +68,16 @@ type Options struct {
 	SuperUsers []string       // principals that may do everything nevertheless
 	Tokens     bearer.Options // by which tokens clients of OAUTHBEARER log in
 	Log        *slog.Logger
+}
+
+// HTTP is the listener of the admin port.
+type HTTP struct {
+	Listen       string   // TCP address, or Off
+	Hosts        []string // further names under which it may be asked
+	TLSCert      string   // PEM files; with both, the listener speaks TLS
+	TLSKey       string
+	Anonymous    bool // reading needs no credential
+	CloseMetrics bool // reading the metrics needs one
 }
 
 // Node is a running weir-cloud.
@@ -79,7 +91,9 @@ type Node struct {
 	kafka     *kafka.Server
 	receiver  *receiver.Receiver
 	http      *http.Server
-	peers     *http.Client // asks other nodes, directly
+	guard     *admin.Guard  // of the admin port
+	conns     *budget.Conns // of all listeners
+	peers     *http.Client  // asks other nodes, directly
 	metrics   *metrics.Set
 	role      atomic.Value // string
 	fleet     atomic.Pointer[fleet.Fleet]
@@ -100,7 +114,7 @@ type door struct {
 // Open makes sure that the bucket can be trusted, opens the listeners and
 // answers on --http. Run does the rest.
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
-	n := &Node{o: o, metrics: metrics.NewSet()}
+	n := &Node{o: o, metrics: metrics.NewSet(), conns: budget.NewConns(budget.ConnsOptions{Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -164,12 +178,10 @@ func (n *Node) listen() error {
 		return err
 	}
 	var httpListener net.Listener
-	if n.o.HTTP != Off {
-		if httpListener, err = net.Listen("tcp", n.o.HTTP); err != nil {
-			return fmt.Errorf("listen on --http: %w", err)
+	if n.o.HTTP.Listen != Off {
+		if httpListener, err = n.listenHTTP(); err != nil {
+			return err
 		}
-		n.closers = append(n.closers, ignoreClosed(httpListener.Close))
-		n.self.HTTP = n.advertised(httpListener.Addr())
 	}
 	var packets net.PacketConn
 	if n.o.Sync != Off {
@@ -222,19 +234,7 @@ func (n *Node) open(kafkaListeners []kafka.Listener, httpListener net.Listener, 
 		}
 	}
 	if httpListener != nil {
-		n.http = &http.Server{
-			Handler: console.New(console.Options{Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load, Sessions: n.sessions,
-				Drop: n.drop, Role: n.Role, Metrics: n.metrics}),
-			ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
-			ErrorLog: slog.NewLogLogger(n.o.Log.Handler(), slog.LevelWarn),
-		}
-		n.doors = append(n.doors, door{"http", func() error {
-			if err := n.http.Serve(httpListener); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		}})
-		n.closers = append(n.closers, n.http.Close)
+		n.openConsole(httpListener)
 	}
 	return nil
 }

@@ -72,7 +72,7 @@ func startNode(t *testing.T, b storage.Bucket, name string) running {
 	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
-	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: "127.0.0.1:0",
+	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
 		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {
 		cancel()
@@ -174,7 +174,7 @@ func TestAdmit(t *testing.T) {
 
 // TestDataInUse: two processes never share a data directory.
 func TestDataInUse(t *testing.T) {
-	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: Off, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Log: slog.New(slog.DiscardHandler)}
 	first, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -55,7 +55,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 	k := KafkaListener{Name: "tls", Listen: "127.0.0.1:0", TLSCert: filepath.Join(dir, "cert"), TLSKey: filepath.Join(dir, "key")}
 	certify(t, k, 1)
 	said := make(chan string, 1000)
-	n, err := Open(t.Context(), Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: Off, Kafka: []KafkaListener{k},
+	n, err := Open(t.Context(), Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Kafka: []KafkaListener{k},
 		Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 // TestListenersOfANode: others learn all addresses, each by its name, and weirctl
 // the first one.
 func TestListenersOfANode(t *testing.T) {
-	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: Off, Log: slog.New(slog.DiscardHandler), Kafka: []KafkaListener{
+	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Log: slog.New(slog.DiscardHandler), Kafka: []KafkaListener{
 		{Name: "in", Listen: "127.0.0.1:0"}, {Name: "out", Listen: "127.0.0.1:0", Advertise: "out.example:9094"},
 		{Name: "other", Listen: "127.0.0.1:0", Advertise: "2001:db8::1", SASL: []string{kafka.ScramSHA256}}}}
 	n, err := Open(t.Context(), o)

@@ -54,7 +54,7 @@ func TestKcat(t *testing.T) {
 	c := open(t, &harness.Cluster{})
 	sendReadings(t, c, 20)
 	within(t, 30*time.Second, "the topic", func() bool {
-		out, _, err := harness.Run("weirctl", "topics", "--cloud", c.HTTP())
+		out, _, err := c.Weirctl("topics")
 		return err == nil && strings.Contains(out, "sensors")
 	})
 	read := func() []string {
@@ -73,7 +73,7 @@ func TestKcat(t *testing.T) {
 	if got := len(strings.Fields(string(out))); err != nil || got != 200 {
 		t.Errorf("the group read %d records: %v", got, err)
 	}
-	listed, stderr, err := harness.Run("weirctl", "groups", "kcats", "--cloud", c.HTTP(), "-o", "json")
+	listed, stderr, err := c.Weirctl("groups", "kcats", "-o", "json")
 	if err != nil || !strings.Contains(listed, `"lag": 0`) {
 		t.Errorf("weirctl groups: %v\n%s%s", err, listed, stderr)
 	}
@@ -91,7 +91,7 @@ func TestProperties(t *testing.T) {
 		"-D", "publish", "user-property", "weir.source", "forged")
 	var out string
 	within(t, 30*time.Second, "the message in Kafka", func() bool {
-		out, _, _ = harness.Run("weirctl", "consume", "plant", "--count", "1", "--cloud", c.HTTP(), "-o", "json")
+		out, _, _ = c.Weirctl("consume", "plant", "--count", "1", "-o", "json")
 		return out != ""
 	})
 	for _, want := range []string{`"key":"plant/a/state"`, `"value":"on"`,

@@ -88,7 +88,7 @@ func TestInterfaceDown(t *testing.T) {
 		finished <- err
 	}()
 	connected := func() bool {
-		out, _, err := harness.RunIn(n.cloud, "weirctl", "gateways")
+		out, _, err := harness.RunIn(n.cloud, "weirctl", "gateways", "--data", filepath.Join(dir, "cloud"))
 		return err == nil && strings.Contains(out, "connected since")
 	}
 	within(t, 20*time.Second, "the gateway connects", connected)

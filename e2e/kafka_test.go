@@ -75,7 +75,7 @@ func addUser(t *testing.T, c *harness.Cluster, name, password string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), binary, "users", "add", name, "--cloud", c.HTTP())
+	cmd := exec.CommandContext(t.Context(), binary, "users", "add", name, "--cloud", c.HTTP(), "--data", c.CloudData())
 	cmd.Stdin = strings.NewReader(password + "\n")
 	run(t, cmd)
 }

@@ -99,7 +99,7 @@ func TestHelp(t *testing.T) {
 // and a gateway that is revoked is out at once.
 func TestJoinTokens(t *testing.T) {
 	c := open(t, &harness.Cluster{})
-	once, _, err := harness.Run("weirctl", "join-token", "--uses", "1", "--cloud", c.HTTP())
+	once, _, err := c.Weirctl("join-token", "--uses", "1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +127,11 @@ func TestJoinTokens(t *testing.T) {
 	}
 	first := gateway("first", once)
 	within(t, 20*time.Second, "the first gateway joins", func() bool {
-		out, _, err := harness.Run("weirctl", "gateways", "--cloud", c.HTTP())
+		out, _, err := c.Weirctl("gateways")
 		return err == nil && strings.Contains(out, "first")
 	})
 	refused("second", once, "spent")
-	if _, stderr, err := harness.Run("weirctl", "gateways", "revoke", "first", "--cloud", c.HTTP()); err != nil {
+	if _, stderr, err := c.Weirctl("gateways", "revoke", "first"); err != nil {
 		t.Fatalf("%v\n%s", err, stderr)
 	}
 	select {

@@ -35,9 +35,9 @@ func standby(t *testing.T, c *harness.Cluster, name string) *harness.Process {
 	return p
 }
 
-// owner asks a node who owns the shard.
-func owner(p *harness.Process) string {
-	out, _, err := harness.Run("weirctl", "topics", "--cloud", "http://"+p.Addr["http"])
+// topics asks the cluster's first node for them.
+func topics(c *harness.Cluster) string {
+	out, _, err := c.Weirctl("topics")
 	if err != nil {
 		return ""
 	}
@@ -80,7 +80,7 @@ func takeover(t *testing.T, leave syscall.Signal) {
 	running.Go(func() { fleet.Run(ctx, &stats) })
 	defer running.Wait()
 	defer cancel()
-	within(t, 20*time.Second, "readings in the log", func() bool { return strings.Contains(owner(second), "sensors") })
+	within(t, 20*time.Second, "readings in the log", func() bool { return strings.Contains(topics(c), "sensors") })
 
 	c.Cloud.Signal(leave)
 	left := time.Now()

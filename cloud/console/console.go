@@ -1,8 +1,10 @@
-// Package console is the HTTP door of a node: is it alive, is it ready, what
-// does it measure, and the calls that weirctl makes.
+// Package console is what a node answers on its admin port: is it alive, is it
+// ready, what does it measure, and the calls that weirctl makes. Package admin
+// guards it.
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
@@ -21,13 +24,11 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
-const (
-	maxBody         = 64 << 10             // bytes that a request may send
-	maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
-)
+const maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
 
 // Options configure the console. All but Metrics are required.
 type Options struct {
+	Guard    *admin.Guard // which New makes complete
 	Broker   *broker.Broker
 	Fleet    func() *fleet.Fleet // this and the next two: nil while this node owns nothing
 	Users    func() *auth.Auth
@@ -36,6 +37,8 @@ type Options struct {
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
 	Metrics  *metrics.Set
+
+	CloseMetrics bool // who reads the metrics needs a credential
 }
 
 // Session is a gateway that is connected.
@@ -55,40 +58,71 @@ const (
 
 type console struct{ Options }
 
-// New returns the handler.
+// call answers a request: what to say, or why not.
+type call func(*http.Request) (any, error)
+
+// New registers the calls with the guard, and returns it.
 func New(o Options) http.Handler {
 	c := &console{o}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", c.healthz)
-	mux.HandleFunc("GET /readyz", c.readyz)
-	mux.HandleFunc("GET /metrics", c.metrics)
-	mux.HandleFunc("GET /v1/node", c.node)
-	for pattern, handle := range map[string]func(*http.Request) (any, error){
-		"GET /v1/topics":                    c.topics,
-		"POST /v1/topics":                   c.createTopic,
-		"DELETE /v1/topics/{name}":          c.deleteTopic,
-		"POST /v1/topics/{name}/partitions": c.growTopic,
-		"POST /v1/topics/{name}/configs":    c.alterTopic,
-		"GET /v1/gateways":                  c.gateways,
-		"POST /v1/gateways/{id}/{change}":   c.changeGateway,
-		"GET /v1/groups":                    c.groups,
-		"GET /v1/groups/{id}":               c.group,
-		"DELETE /v1/groups/{id}":            c.deleteGroup,
-		"POST /v1/join-tokens":              c.newToken,
-		"GET /v1/users":                     c.users,
-		"POST /v1/users":                    c.setUser,
-		"DELETE /v1/users/{name}":           c.deleteUser,
-		"GET /v1/acls":                      c.acls,
-		"POST /v1/acls":                     c.addACLs,
-		"DELETE /v1/acls":                   c.deleteACLs,
-		"GET /v1/quotas":                    c.quotas,
-		"POST /v1/quotas":                   c.setQuota,
-	} {
-		mux.HandleFunc(pattern, c.answer(handle))
+	g := o.Guard
+	g.Handle(admin.Open, "GET /healthz", c.healthz)
+	g.Handle(admin.Open, "GET /readyz", c.readyz)
+	measures := admin.Open
+	if o.CloseMetrics {
+		measures = admin.Read
 	}
-	// A page in a browser on this machine reaches loopback too: what changes
-	// something is refused when another site asks for it.
-	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, maxBody))
+	g.Handle(measures, "GET /metrics", c.metrics)
+	g.Handle(admin.Read, "GET /v1/node", c.node)
+	for need, calls := range map[admin.Role]map[string]call{
+		admin.Read: {
+			"GET /v1/topics":      c.topics,
+			"GET /v1/gateways":    c.gateways,
+			"GET /v1/groups":      c.groups,
+			"GET /v1/groups/{id}": c.group,
+			"GET /v1/users":       c.users,
+			"GET /v1/acls":        c.acls,
+			"GET /v1/quotas":      c.quotas,
+		},
+		admin.Operate: {
+			"POST /v1/topics":                   c.createTopic,
+			"DELETE /v1/topics/{name}":          c.deleteTopic,
+			"POST /v1/topics/{name}/partitions": c.growTopic,
+			"POST /v1/topics/{name}/configs":    c.alterTopic,
+			"POST /v1/gateways/{change}":        c.changeGateway,
+			"POST /v1/gateways/{id}/{change}":   c.changeGateway,
+			"DELETE /v1/groups":                 c.deleteGroup,
+			"DELETE /v1/groups/{id}":            c.deleteGroup,
+			"POST /v1/join-tokens":              c.newToken,
+		},
+		admin.Administer: {
+			"POST /v1/users":          c.setUser,
+			"DELETE /v1/users":        c.deleteUser,
+			"DELETE /v1/users/{name}": c.deleteUser,
+			"POST /v1/acls":           c.addACLs,
+			"DELETE /v1/acls":         c.deleteACLs,
+			"POST /v1/quotas":         c.setQuota,
+		},
+	} {
+		for pattern, handle := range calls {
+			g.Handle(need, pattern, c.answer(handle))
+		}
+	}
+	return g
+}
+
+// Elsewhere answers a request whose credential this node cannot judge: it names the
+// owner, who can.
+func Elsewhere(b *broker.Broker) http.Handler {
+	c := &console{Options{Broker: b}}
+	return c.answer(func(*http.Request) (any, error) {
+		return nil, fmt.Errorf("%w, and %w: the owner can", broker.ErrNotOwner, admin.ErrElsewhere)
+	})
+}
+
+// named is what a request is about: an element of its path, or else a parameter.
+// As an element "." and ".." never arrive.
+func named(r *http.Request, name string) string {
+	return cmp.Or(r.PathValue(name), r.URL.Query().Get(name))
 }
 
 // Alive is the body of /healthz, by which standbys tell whether an owner is
@@ -99,16 +133,16 @@ type Alive struct {
 }
 
 func (c *console) healthz(w http.ResponseWriter, _ *http.Request) {
-	reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
+	admin.Reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
 }
 
 // readyz: a node is ready when its doors can answer or say who can.
 func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
 	if _, known := c.Broker.Owner(); !known {
-		reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})
+		admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})
 		return
 	}
-	reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
+	admin.Reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
 }
 
 func (c *console) metrics(w http.ResponseWriter, _ *http.Request) {
@@ -120,12 +154,12 @@ func (c *console) metrics(w http.ResponseWriter, _ *http.Request) {
 func (c *console) node(w http.ResponseWriter, _ *http.Request) {
 	self := c.Broker.Self()
 	owner, _ := c.Broker.Owner()
-	reply(w, http.StatusOK, Node{Name: self.Name, Role: c.Role(), Epoch: c.Broker.Epoch(), Cluster: c.Broker.ClusterID(),
+	admin.Reply(w, http.StatusOK, Node{Name: self.Name, Role: c.Role(), Epoch: c.Broker.Epoch(), Cluster: c.Broker.ClusterID(),
 		Owner: owner.Name, Kafka: owner.Kafka, Sync: owner.Sync, HTTP: owner.HTTP})
 }
 
 // answer wraps a call that returns what to say.
-func (c *console) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
+func (c *console) answer(handle call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := handle(r)
 		if err != nil {
@@ -135,10 +169,10 @@ func (c *console) answer(handle func(*http.Request) (any, error)) http.HandlerFu
 			if status == http.StatusMisdirectedRequest {
 				e.Owner = owner.HTTP
 			}
-			reply(w, status, e)
+			admin.Reply(w, status, e)
 			return
 		}
-		reply(w, http.StatusOK, body)
+		admin.Reply(w, http.StatusOK, body)
 	}
 }
 
@@ -166,12 +200,6 @@ func status(err error) int {
 	default:
 		return http.StatusInternalServerError
 	}
-}
-
-func reply(w http.ResponseWriter, status int, body any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client is gone, if this fails
 }
 
 // decode reads a request's JSON body; an unknown member is an error.
@@ -237,6 +265,13 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 		return nil, broker.ErrNotOwner
 	}
 	id := r.PathValue("id")
+	if id == "" {
+		req, err := decode[GatewayID](r)
+		if err != nil {
+			return nil, err
+		}
+		id = req.Gateway
+	}
 	var change func(context.Context, string) error
 	switch r.PathValue("change") {
 	case "reset":

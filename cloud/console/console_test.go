@@ -12,6 +12,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
@@ -20,6 +21,11 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/sync/join"
 )
+
+// ownToken is the credential by which the tests ask.
+var ownToken = admin.NewToken()
+
+func guard() *admin.Guard { return admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}) }
 
 // node is a console on a broker that owns an empty log.
 type node struct {
@@ -57,7 +63,7 @@ func newNode(t *testing.T) *node {
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", HTTP: "a:8080", Kafka: "a:9092"}, Partitions: 2, Metrics: set})
 	n.broker.Lead(log, n.groups, nil)
-	n.Handler = New(Options{Broker: n.broker, Metrics: set,
+	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set,
 		Fleet: func() *fleet.Fleet {
 			if !n.broker.IsOwner() {
 				return nil
@@ -83,7 +89,10 @@ func newNode(t *testing.T) *node {
 func ask[T any](t *testing.T, n *node, status int, method, path, body string) T {
 	t.Helper()
 	w := httptest.NewRecorder()
-	n.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body)))
+	r := httptest.NewRequestWithContext(t.Context(), method, path, strings.NewReader(body))
+	r.Host = "localhost"
+	r.Header.Set("Authorization", "Bearer "+ownToken)
+	n.ServeHTTP(w, r)
 	if w.Code != status {
 		t.Fatalf("%s %s %s: %d, want %d: %s", method, path, body, w.Code, status, w.Body)
 	}
@@ -151,7 +160,7 @@ func TestMistakes(t *testing.T) {
 		{"POST", "/v1/topics", `{"name":"u","configs":{"x":"y"}}`, 400, "topic setting"},
 		{"POST", "/v1/topics", `{"nmae":"u"}`, 400, `unknown field "nmae"`},
 		{"POST", "/v1/topics", ``, 400, "bad request"},
-		{"POST", "/v1/topics", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "too large"},
+		{"POST", "/v1/topics", `{"name":"` + strings.Repeat("x", 64<<10) + `"}`, 413, "too large"},
 		{"POST", "/v1/topics/t/partitions?count=1", ``, 400, "number of partitions"},
 		{"POST", "/v1/topics/t/partitions?count=many", ``, 400, "count of partitions"},
 		{"POST", "/v1/topics/u/partitions?count=3", ``, 404, "unknown topic"},
@@ -274,7 +283,8 @@ func TestRoles(t *testing.T) {
 func TestOtherSites(t *testing.T) {
 	n := newNode(t)
 	for site, want := range map[string]int{"cross-site": 403, "same-origin": 200, "": 200} {
-		r := httptest.NewRequestWithContext(context.Background(), "POST", "/v1/join-tokens", strings.NewReader("{}"))
+		r := httptest.NewRequestWithContext(context.Background(), "POST", "http://localhost/v1/join-tokens", strings.NewReader("{}"))
+		r.Header.Set("Authorization", "Bearer "+ownToken)
 		if site != "" {
 			r.Header.Set("Sec-Fetch-Site", site)
 		}
@@ -289,7 +299,7 @@ func TestOtherSites(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	n := newNode(t)
 	w := httptest.NewRecorder()
-	n.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	n.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 	for _, want := range []string{"test_total 1", "process_"} {
 		if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%d, no %s in the metrics", w.Code, want)

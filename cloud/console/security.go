@@ -68,7 +68,7 @@ func (c *console) deleteUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{}{}, a.RemoveUser(r.Context(), r.PathValue("name"))
+	return struct{}{}, a.RemoveUser(r.Context(), named(r, "name"))
 }
 
 // filter reads which ACLs a request is about: each parameter chooses, and one that

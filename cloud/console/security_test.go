@@ -29,7 +29,7 @@ func TestSecurity(t *testing.T) {
 	limits.Start(applier{limits})
 	n := &node{broker: broker.New(broker.Options{})}
 	known := true
-	n.Handler = New(Options{Broker: n.broker,
+	n.Handler = New(Options{Guard: guard(), Broker: n.broker,
 		Users: func() *auth.Auth {
 			if !known {
 				return nil

@@ -106,7 +106,12 @@ func (c *console) alterTopic(r *http.Request) (any, error) {
 	return c.describe(t)
 }
 
-func (c *console) groups(*http.Request) (any, error) {
+// groups lists all groups, or describes the one that parameter id names.
+func (c *console) groups(r *http.Request) (any, error) {
+	if id := r.URL.Query().Get("id"); id != "" {
+		g, err := c.describeGroup(id)
+		return []Group{g}, err
+	}
 	groups, err := c.Broker.Groups()
 	if err != nil {
 		return nil, err
@@ -127,22 +132,24 @@ func (c *console) deleteGroup(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{}{}, groups.Delete(r.Context(), r.PathValue("id"))
+	return struct{}{}, groups.Delete(r.Context(), named(r, "id"))
 }
 
-func (c *console) group(r *http.Request) (any, error) {
+func (c *console) group(r *http.Request) (any, error) { return c.describeGroup(r.PathValue("id")) }
+
+func (c *console) describeGroup(id string) (Group, error) {
 	groups, err := c.Broker.Groups()
 	if err != nil {
-		return nil, err
+		return Group{}, err
 	}
-	d, err := groups.Describe(r.PathValue("id"))
+	d, err := groups.Describe(id)
 	if err != nil {
-		return nil, err
+		return Group{}, err
 	}
 	g := Group{ID: d.Group, State: string(d.State), Protocol: d.ProtocolType, Members: d.Members}
 	offsets, err := groups.Offsets(d.Group, nil)
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	for _, o := range offsets {
 		t, err := c.Broker.TopicByID(o.Topic)
@@ -154,7 +161,7 @@ func (c *console) group(r *http.Request) (any, error) {
 			continue // deleted since
 		}
 		if err != nil {
-			return nil, err
+			return g, err
 		}
 		g.Offsets = append(g.Offsets, GroupOffset{t.Name, o.Index, o.Offset, end, max(0, end-o.Offset)})
 	}

@@ -1,6 +1,10 @@
 package console
 
-import "time"
+import (
+	"time"
+
+	"github.com/weirmq/weir/cloud/admin"
+)
 
 // Node is the answer to GET /v1/node: who answered, and who owns the shard.
 type Node struct {
@@ -89,7 +93,9 @@ type Token struct {
 }
 
 // Error is the body of every answer that is no success.
-type Error struct {
-	Error string `json:"error"`
-	Owner string `json:"owner,omitempty"` // with 421: the HTTP address of the node to ask
+type Error = admin.Error
+
+// GatewayID is the body of POST /v1/gateways/{change}.
+type GatewayID struct {
+	Gateway string `json:"gateway"`
 }

@@ -35,11 +35,12 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 type settings struct {
 	data, bucket, node, advertise, secretFile string
-	sync, http                                string
+	sync                                      string
+	http                                      cloud.HTTP
 	kafka, superUsers                         []string
 	authorize                                 bool
 	tokens                                    bearer.Options
-	kafkaAnonymous, httpAnonymous, autoCreate bool
+	kafkaAnonymous, httpOpen, autoCreate      bool
 	partitions                                int
 	takeover, linger                          time.Duration
 	upkeep                                    commitlog.Upkeep
@@ -61,8 +62,13 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs tokens for sasl=oauthbearer")
 	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must be for")
-	fs.StringVar(&s.http, "http", "127.0.0.1:8080", "TCP `address` for health, metrics, weirctl and standbys, or off")
-	fs.BoolVar(&s.httpAnonymous, "http-anonymous", false, "let anybody who can reach --http administer this cluster")
+	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for health, metrics, weirctl and standbys, or off; who administers needs a credential (weirctl admin)")
+	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http, read again when it changes")
+	fs.StringVar(&s.http.TLSKey, "http-tls-key", "", "PEM `file` with its key")
+	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS: whoever is on the way reads the credentials that are sent there")
+	fs.StringSliceVar(&s.http.Hosts, "http-hosts", nil, "`names` under which --http may be asked, besides its address, localhost and --advertise")
+	fs.BoolVar(&s.http.Anonymous, "http-anonymous", false, "let anybody who can reach --http read all but secrets, without a credential")
+	fs.BoolVar(&s.http.CloseMetrics, "http-close-metrics", false, "ask for a credential before /metrics is read")
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` whose content wraps keys in the bucket; required unless the bucket is a local folder or memory")
 	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
@@ -78,7 +84,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	p := configs.Program{
 		Name:    "weir-cloud",
 		Summary: "weir-cloud takes what gateways have stored, keeps it in a bucket, and gives it out again through Kafka.\nA second weir-cloud on the same bucket stands by and takes over when the first is gone.",
-		Notes: "A fresh join token lies in <data>/join-token after each start; weir-edge --join takes it.\n\n" +
+		Notes: "A fresh join token lies in <data>/join-token after each start; weir-edge --join-file takes it.\n" +
+			"The node's own admin token lies in <data>/admin-token; weirctl on the same machine finds it.\n\n" +
 			"A Kafka listener speaks TLS with tls-cert and tls-key; with client-ca clients need a certificate, and the\n" +
 			"name in it is the user's; with sasl they log in by scram, plain or oauthbearer (weirctl users).\n\n" +
 			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret" +
@@ -132,7 +139,7 @@ func (s settings) check() error {
 	}
 	_, err := s.listeners()
 	return errors.Join(err, checkTokens(s.tokens),
-		configs.CheckListener("http", s.http, false, s.httpAnonymous))
+		configs.CheckAdmin(s.http.Listen, s.http.TLSCert, s.http.TLSKey, s.httpOpen))
 }
 
 // garbage is how much of it, in percent of what is in use, lets the collector run.

@@ -16,7 +16,7 @@ import (
 
 func checkVerb() verb {
 	return verb{
-		name: "check", usage: "BUCKET [flags]",
+		name: "check", usage: "BUCKET [flags]", offline: true,
 		summary: "prove from the bytes in a bucket that the log is sound",
 		notes: "BUCKET is the URL that weir-cloud got as --bucket, such as file:./data/cloud/bucket. Nothing is\n" +
 			"written, and it may run beside a weir-cloud. It ends with 1 if it finds a problem, with 2 if it\ncould not read everything.",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -24,7 +23,7 @@ func gatewaysVerb() verb {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listGateways(ctx)
 			case len(c.args) == 2 && (c.args[0] == "reset" || c.args[0] == "revoke"):
-				return c.post(ctx, "/v1/gateways/"+url.PathEscape(c.args[1])+"/"+c.args[0], nil, nil)
+				return c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayID{Gateway: c.args[1]}, nil)
 			}
 			return errors.New("gateways takes nothing, or reset ID or revoke ID")
 		},

@@ -23,7 +23,7 @@ func groupsVerb() verb {
 			case len(c.args) == 1:
 				return c.showGroup(ctx, c.args[0])
 			case len(c.args) == 2 && c.args[0] == "delete":
-				return c.del(ctx, "/v1/groups/"+url.PathEscape(c.args[1]))
+				return c.del(ctx, "/v1/groups?id="+url.QueryEscape(c.args[1]))
 			}
 			return errors.New("groups takes nothing, one group, or delete GROUP")
 		},
@@ -47,10 +47,14 @@ func (c *call) listGroups(ctx context.Context) error {
 }
 
 func (c *call) showGroup(ctx context.Context, id string) error {
-	var g console.Group
-	if err := c.get(ctx, "/v1/groups/"+url.PathEscape(id), &g); err != nil {
+	var one []console.Group
+	if err := c.get(ctx, "/v1/groups?id="+url.QueryEscape(id), &one); err != nil {
 		return err
 	}
+	if len(one) != 1 {
+		return fmt.Errorf("the node answered with %d groups", len(one))
+	}
+	g := one[0]
 	if done, err := c.print(g); done {
 		return err
 	}

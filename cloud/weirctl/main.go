@@ -29,18 +29,23 @@ type verb struct {
 	usage   string // arguments
 	summary string
 	notes   string
+	offline bool // it asks no node
 	flags   func(*pflag.FlagSet, *call)
 	run     func(context.Context, *call) error
 }
 
 // call is one invocation of a verb.
 type call struct {
-	args   []string
-	cloud  string // --cloud
-	json   bool   // -o json
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
+	args     []string
+	environ  []string
+	cloud    string      // --cloud
+	data, ca string      // --data, --ca
+	insecure bool        // --insecure
+	shown    *credential // what requests show; nil: to be found
+	json     bool        // -o json
+	stdin    io.Reader
+	stdout   io.Writer
+	stderr   io.Writer
 
 	// Flags of single verbs.
 	kafka, key, group, from string
@@ -56,13 +61,14 @@ type call struct {
 }
 
 func verbs() []verb {
-	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), usersVerb(), aclsVerb(), quotasVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), checkVerb(), upgradeVerb()}
+	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), usersVerb(), aclsVerb(), quotasVerb(), consumeVerb(), produceVerb(), joinTokenVerb(),
+		loginVerb(), logoutVerb(), checkVerb(), upgradeVerb()}
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := dispatch(ctx, args, environ, &call{stdin: stdin, stdout: stdout, stderr: stderr})
+	err := dispatch(ctx, args, environ, &call{environ: environ, stdin: stdin, stdout: stdout, stderr: stderr})
 	switch {
 	case err == nil, errors.Is(err, configs.ErrDone):
 		return 0
@@ -101,11 +107,12 @@ func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	if v.flags != nil {
 		v.flags(fs, c)
 	}
-	if v.name != "check" {
-		fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http")
+	if !v.offline {
+		c.cloudFlags(fs)
 	}
 	output := fs.StringP("output", "o", "text", "text or json")
-	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes}
+	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
+		New: []string{"data", "ca", "insecure"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}
@@ -122,5 +129,5 @@ func overview(w io.Writer) {
 		first, _, _ := strings.Cut(v.summary, "\n")
 		fmt.Fprintf(w, "  %-12s %s\n", v.name, first)
 	}
-	fmt.Fprint(w, "\n`weirctl VERB --help` tells more. Every verb takes -o json, and all but check take --cloud URL.\n")
+	fmt.Fprint(w, "\n`weirctl VERB --help` tells more. Every verb takes -o json, and --cloud URL if it asks a node.\n")
 }

@@ -28,7 +28,7 @@ func kafkaFlag(fs *pflag.FlagSet, c *call) {
 }
 
 // client opens a Kafka client and makes sure that somebody answers.
-func (c *call) client(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
+func (c *call) kafkaClient(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
 	if c.kafka == "" {
 		var node console.Node
 		if err := c.get(ctx, "/v1/node", &node); err != nil {
@@ -94,7 +94,7 @@ func (c *call) consume(ctx context.Context, topic string) error {
 	if c.group != "" {
 		opts = append(opts, kgo.ConsumerGroup(c.group))
 	}
-	client, err := c.client(ctx, opts...)
+	client, err := c.kafkaClient(ctx, opts...)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func produceVerb() verb {
 }
 
 func (c *call) produce(ctx context.Context, topic string, values []string) error {
-	client, err := c.client(ctx, kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(apiTimeout))
+	client, err := c.kafkaClient(ctx, kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(apiTimeout))
 	if err != nil {
 		return err
 	}

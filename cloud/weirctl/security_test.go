@@ -8,12 +8,16 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/quota"
 )
+
+// ownToken is the credential of the nodes of the tests.
+var ownToken = admin.NewToken()
 
 // applier is a journal that forgets.
 type applier struct {
@@ -32,6 +36,7 @@ func TestSecurityVerbs(t *testing.T) {
 	users.Start(applier{users})
 	limits.Start(applier{limits})
 	node := httptest.NewServer(console.New(console.Options{
+		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
 		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
 		Users: func() *auth.Auth { return users }, Quotas: func() *quota.Quotas { return limits },
 	}))
@@ -74,7 +79,7 @@ func TestSecurityVerbs(t *testing.T) {
 		{"quotas delete --user ann", "", 0, "", ""},
 	} {
 		var stdout, stderr strings.Builder
-		code := run(append(strings.Fields(c.args), "--cloud", node.URL), nil, strings.NewReader(c.stdin), &stdout, &stderr)
+		code := run(append(strings.Fields(c.args), "--cloud", node.URL), []string{tokenVariable + "=" + ownToken}, strings.NewReader(c.stdin), &stdout, &stderr)
 		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.wrong) {
 			t.Errorf("%s: %d\n%s%s", c.args, code, stdout.String(), stderr.String())
 		}
@@ -95,6 +100,7 @@ func TestRequestTime(t *testing.T) {
 	limits := quota.New(quota.Options{})
 	limits.Start(applier{limits})
 	node := httptest.NewServer(console.New(console.Options{
+		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
 		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
 		Users: func() *auth.Auth { return nil }, Quotas: func() *quota.Quotas { return limits },
 	}))
@@ -119,7 +125,7 @@ func TestRequestTime(t *testing.T) {
 		{"quotas --help", 0, "percent of one core", ""},
 	} {
 		var stdout, stderr strings.Builder
-		code := run(append(strings.Fields(c.args), "--cloud", node.URL), nil, nil, &stdout, &stderr)
+		code := run(append(strings.Fields(c.args), "--cloud", node.URL), []string{tokenVariable + "=" + ownToken}, nil, &stdout, &stderr)
 		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.wrong) {
 			t.Errorf("%s: %d\n%s%s", c.args, code, stdout.String(), stderr.String())
 		}

@@ -12,7 +12,7 @@ import (
 
 func upgradeVerb() verb {
 	return verb{
-		name: "upgrade", usage: "BUCKET [flags]",
+		name: "upgrade", usage: "BUCKET [flags]", offline: true,
 		summary: "raise the format level of a bucket to the newest that this program knows",
 		notes: "BUCKET is the URL that weir-cloud got as --bucket. Do it when all nodes run the new version: from then\n" +
 			"on an older weir-cloud refuses to lead, and says which version is needed. The next owner writes at the\n" +

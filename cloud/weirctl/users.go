@@ -24,10 +24,10 @@ const maxPassword = 1 << 10
 func usersVerb() verb {
 	return verb{
 		name: "users", usage: "[add NAME | delete NAME] [flags]",
-		summary: "list the users of the Kafka listeners, let one log in, or not any more",
+		summary: "list, add or remove the users of the Kafka listeners",
 		notes: "add asks for the password, or reads it from standard input. It is not sent: the cluster gets what\n" +
 			"SCRAM needs to check it. Adding a user again changes the password.\n" +
-			"What is connected already stays so, until its login expires (reauth of the listener).\n\n" +
+			"A user whose password changes, or who is deleted, is disconnected at once.\n\n" +
 			"Examples:\n  weirctl users add ann\n  pwgen -s 32 1 | tee ann.password | weirctl users add ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.StringSliceVar(&c.mechanisms, "mechanism", []string{auth.SCRAMSHA512.String(), auth.SCRAMSHA256.String()}, "add: `mechanisms` by which the user can log in; each of them also serves PLAIN")
@@ -39,7 +39,7 @@ func usersVerb() verb {
 			case len(c.args) == 2 && c.args[0] == "add":
 				return c.addUser(ctx, c.args[1])
 			case len(c.args) == 2 && c.args[0] == "delete":
-				return c.del(ctx, "/v1/users/"+url.PathEscape(c.args[1]))
+				return c.del(ctx, "/v1/users?name="+url.QueryEscape(c.args[1]))
 			}
 			return errors.New("users takes nothing, or add NAME or delete NAME; a password is asked for")
 		},
@@ -90,35 +90,43 @@ func (c *call) addUser(ctx context.Context, name string) error {
 
 // password asks a person twice, and takes one line of anything else.
 func (c *call) password(name string) (string, error) {
-	f, ok := c.stdin.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
-		line, err := bufio.NewReader(io.LimitReader(c.stdin, maxPassword)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("read the password: %w", err)
-		}
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return "", errors.New("standard input has no password in its first line")
-		}
-		return line, nil
+	first, err := c.secret("Password of " + name)
+	if err != nil || !c.interactive() {
+		return first, err
 	}
-	ask := func(what string) (string, error) {
-		fmt.Fprintf(c.stderr, "%s: ", what)
-		typed, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(c.stderr)
-		if err != nil {
-			return "", fmt.Errorf("read the password: %w", err)
-		}
-		return string(typed), nil
-	}
-	first, err := ask("Password of " + name)
-	if err != nil {
-		return "", err
-	}
-	switch again, err := ask("Once more"); {
+	switch again, err := c.secret("Once more"); {
 	case err != nil:
 		return "", err
 	case again != first:
 		return "", errors.New("the two passwords differ")
 	}
 	return first, nil
+}
+
+// interactive reports whether standard input is a terminal.
+func (c *call) interactive() bool {
+	f, ok := c.stdin.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// secret asks a person, who does not see what is typed, or takes one line of
+// anything else.
+func (c *call) secret(what string) (string, error) {
+	if !c.interactive() {
+		line, err := bufio.NewReader(io.LimitReader(c.stdin, maxPassword)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read standard input: %w", err)
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return "", errors.New("standard input has no password or token in its first line")
+		}
+		return line, nil
+	}
+	fmt.Fprintf(c.stderr, "%s: ", what)
+	typed, err := term.ReadPassword(int(c.stdin.(*os.File).Fd()))
+	fmt.Fprintln(c.stderr)
+	if err != nil {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return string(typed), nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/e2e/harness"
@@ -49,7 +51,8 @@ type demo struct {
 	fleet   device.Fleet
 	stats   device.Stats
 	auditor *audit.Auditor
-	live    bool // redraw the table in place
+	token   string // of weir-cloud's admin port
+	live    bool   // redraw the table in place
 	out     io.Writer
 }
 
@@ -70,6 +73,9 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	d.cluster.Prefer(map[string]string{"kafka": "127.0.0.1:9092", "http": "127.0.0.1:8080"},
 		map[string]string{"mqtt": "127.0.0.1:1883", "http": "127.0.0.1:8081"})
 	if err := d.cluster.Open(); err != nil {
+		return errors.Join(err, d.cluster.Close())
+	}
+	if d.token, err = admin.ReadToken(filepath.Join(d.cluster.CloudData(), admin.File)); err != nil {
 		return errors.Join(err, d.cluster.Close())
 	}
 	d.fleet = d.cluster.Fleet(*devices, *interval, 1)
@@ -131,7 +137,7 @@ func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
 // takes to find a new topic is not how long readings take.
 func (d *demo) consume(ctx, consume context.Context, consumed chan error) error {
 	reader := d.cluster.Reader("demo")
-	if _, stderr, err := harness.Run("weirctl", "topics", "create", reader.Topic, "--cloud", d.cluster.HTTP()); err != nil {
+	if _, stderr, err := d.cluster.Weirctl("topics", "create", reader.Topic); err != nil {
 		return fmt.Errorf("create topic %s: %w: %s", reader.Topic, err, stderr)
 	}
 	joined := make(chan struct{})
@@ -187,8 +193,8 @@ func (d *demo) introduce() {
 	fmt.Fprintf(d.out, "  kcat -b %s -G mygroup sensors\n", kafka)
 	host, port := split(mqtt)
 	fmt.Fprintf(d.out, "  mosquitto_sub -h %s -p %s -t 'sensors/#' -v\n", host, port)
-	fmt.Fprintf(d.out, "  bin/weirctl topics --cloud %s\n  bin/weirctl gateways --cloud %s\n", http, http)
-	fmt.Fprintf(d.out, "  bin/weirctl groups demo --cloud %s\n  bin/weirctl check %s\n\nCtrl-C stops everything.\n\n", http, d.cluster.Bucket)
+	fmt.Fprintf(d.out, "  export WEIRCTL_CLOUD=%s WEIRCTL_DATA=%s\n", http, d.cluster.CloudData())
+	fmt.Fprintf(d.out, "  bin/weirctl topics\n  bin/weirctl gateways\n  bin/weirctl groups demo\n  bin/weirctl check %s\n\nCtrl-C stops everything.\n\n", d.cluster.Bucket)
 }
 
 // remote is what the processes say about themselves.
@@ -200,14 +206,22 @@ type remote struct {
 
 func (d *demo) ask() remote {
 	var r remote
-	r.reached = fetch("http://"+d.cluster.Edge.Addr["http"]+"/healthz", &r.edge) == nil &&
-		fetch(d.cluster.HTTP()+"/v1/topics", &r.topics) == nil
+	r.reached = fetch("http://"+d.cluster.Edge.Addr["http"]+"/healthz", "", &r.edge) == nil &&
+		fetch(d.cluster.HTTP()+"/v1/topics", d.token, &r.topics) == nil
 	return r
 }
 
-func fetch(url string, v any) error {
+// fetch asks an admin port, with its credential if one is needed.
+func fetch(url, token string, v any) error {
 	client := http.Client{Timeout: 2 * time.Second}
-	res, err := client.Get(url)
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -135,6 +135,14 @@ func (c *Cluster) Reader(group string) audit.Reader {
 	return audit.Reader{Brokers: []string{c.cloudAddr["kafka"]}, Topic: "sensors", Group: group}
 }
 
+// Weirctl runs weirctl against this cluster's weir-cloud, with its credential.
+func (c *Cluster) Weirctl(args ...string) (stdout, stderr string, err error) {
+	return Run("weirctl", append(args, "--cloud", c.HTTP(), "--data", c.CloudData())...)
+}
+
+// CloudData is the data directory of this cluster's weir-cloud.
+func (c *Cluster) CloudData() string { return filepath.Join(c.Dir, "cloud") }
+
 // Kafka is the address of the Kafka door, HTTP that of the console, MQTT that
 // of the gateway.
 func (c *Cluster) Kafka() string { return c.cloudAddr["kafka"] }

@@ -1,0 +1,76 @@
+package cloud
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/console"
+)
+
+// listenHTTP opens the listener of the admin port.
+func (n *Node) listenHTTP() (net.Listener, error) {
+	listener, err := net.Listen("tcp", n.o.HTTP.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on --http: %w", err)
+	}
+	n.closers = append(n.closers, ignoreClosed(listener.Close))
+	n.self.HTTP = n.advertised(listener.Addr())
+	listener = admin.Limit(listener, n.conns)
+	if n.o.HTTP.TLSCert == "" {
+		return listener, nil
+	}
+	config, err := admin.TLS(n.o.HTTP.TLSCert, n.o.HTTP.TLSKey, n.o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return tls.NewListener(listener, config), nil
+}
+
+// openConsole makes the door of the admin port.
+func (n *Node) openConsole(listener net.Listener) {
+	own, made, err := admin.OwnToken(n.o.Data)
+	switch {
+	case err != nil:
+		n.o.Log.Warn("this node has no admin token that anybody could know: weirctl needs another credential", "err", err)
+	case made:
+		n.o.Log.Info("admin token written: weirctl on this machine finds it", "directory", n.o.Data, "file", admin.File)
+	}
+	n.guard = admin.New(admin.Options{
+		Service: "weir-cloud", Hosts: n.names(), Own: own, OwnName: ownName(n.o.Node), Lookup: n.administrator,
+		Elsewhere: console.Elsewhere(n.broker), Anonymous: n.o.HTTP.Anonymous, Log: n.o.Log,
+	})
+	n.http = admin.Server(console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
+		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics}), n.o.Log)
+	n.doors = append(n.doors, door{"http", func() error {
+		if err := n.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}})
+	n.closers = append(n.closers, n.http.Close)
+}
+
+// ownName is what a node's own credential is called.
+func ownName(node string) string { return "node:" + node }
+
+// names are those under which the admin port may be asked.
+func (n *Node) names() []string {
+	names := append([]string{n.o.Advertise, n.o.HTTP.Listen, n.self.HTTP}, n.o.HTTP.Hosts...)
+	for _, address := range n.self.Listeners {
+		names = append(names, address)
+	}
+	return names
+}
+
+// administrator finds who has an admin token. While this node does not own the
+// shard it knows its own token only.
+func (n *Node) administrator(admin.Hash) (admin.Caller, error) {
+	if n.users.Load() == nil {
+		return admin.Caller{}, admin.ErrElsewhere
+	}
+	return admin.Caller{}, admin.ErrUnknown
+}
