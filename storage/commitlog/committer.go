@@ -82,7 +82,7 @@ func (l *Log) build(number uint64, held bool) bool {
 	}
 	l.mu.RUnlock()
 
-	if len(b.slot.entries) == 0 {
+	if len(b.slot.entries) == 0 && !b.slot.alone {
 		if !l.flight.join(b.slot.answers) {
 			b.slot.end(l.Err())
 		}

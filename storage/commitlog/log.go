@@ -41,6 +41,7 @@ type Log struct {
 	pacer  *pacer       // of the committer, but for its total
 	line   *line
 	flight *flight
+	acked  atomic.Uint64  // number of the last slot that was applied
 	tail   *cache         // runs as they are appended
 	cold   *cache         // runs as they were read again
 	blocks *reader.Reader // of segments
@@ -89,6 +90,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 		return nil, errors.Join(fmt.Errorf("open commit log: epoch %d does not fit a leader epoch", l.journal.Epoch()), l.journal.Close())
 	}
 	l.epoch = int32(l.journal.Epoch())
+	l.acked.Store(0) // recovery has applied slots of other epochs
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
 	l.state.tail = l.tail

@@ -46,6 +46,7 @@ func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
 	}
 	l.upkeep.applied(pos, entries)
+	l.acked.Store(pos.Slot)
 	l.flight.land() // nothing, in recovery
 	l.line.nudge()
 	l.flight.settle()

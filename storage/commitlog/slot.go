@@ -12,6 +12,7 @@ import (
 type slot struct {
 	number  uint64 // 1, 2, 3 … of this Log; not the journal's
 	entries []journal.Entry
+	alone   bool               // it is written even if it has no entries
 	answers []func(lost error) // called in order when the slot is durable (nil) or lost
 }
 

@@ -203,6 +203,9 @@ type Journal struct {
 	echoes []Position    // whoever holds upkeep; own checkpoints that may appear once more when they have been deleted
 	buried Position      // whoever holds upkeep; the newest tombstone of this owner
 	saved  Position      // guarded by mu; a copy of way.start
+
+	asked     uint64   // whoever calls Asked; the newest question that was seen
+	forgotten Position // whoever calls Asked; the questions before it are deleted
 }
 
 // Open makes this node the owner of the shard. It claims the next epoch, brings

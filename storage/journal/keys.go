@@ -40,6 +40,16 @@ func closingKey(shard uint32, p Position) string {
 	return fmt.Sprintf("%s%020d-%020d", closingPrefix(shard), p.Epoch, p.Slot)
 }
 
+func askPrefix(shard uint32) string { return fmt.Sprintf("%04d/ask/", shard) }
+
+func askEpochPrefix(shard uint32, epoch uint64) string {
+	return fmt.Sprintf("%s%020d-", askPrefix(shard), epoch)
+}
+
+func askKey(shard uint32, p Position) string {
+	return fmt.Sprintf("%s%020d", askEpochPrefix(shard, p.Epoch), p.Slot)
+}
+
 func epochPrefix(shard uint32, epoch uint64) string {
 	return fmt.Sprintf("%04d/log/%020d/", shard, epoch)
 }

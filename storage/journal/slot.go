@@ -39,6 +39,7 @@ const (
 	typeCheckpoint
 	typeTombstone
 	typeClosing
+	typeAsk
 )
 
 func (t objectType) String() string {
@@ -57,6 +58,8 @@ func (t objectType) String() string {
 		return "TOMBSTONE"
 	case typeClosing:
 		return "CLOSING"
+	case typeAsk:
+		return "ASK"
 	}
 	return fmt.Sprintf("type %d", uint8(t))
 }
@@ -64,7 +67,7 @@ func (t objectType) String() string {
 // Kinds of the entries of claims, headers and checkpoints. The kinds of DATA
 // belong to the State.
 const (
-	kindNode = 1 // claim: the node's name
+	kindNode = 1 // claim, ask: the node's name
 	kindInfo = 2 // claim: Options.Info
 
 	kindStart = 1 // header, checkpoint: entries before it, start checkpoint
@@ -74,7 +77,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// object is a decoded claim, header, DATA, SEAL, checkpoint, tombstone or closing.
+// object is a decoded claim, header, DATA, SEAL, checkpoint, tombstone, closing or ask.
 type object struct {
 	typ     objectType
 	shard   uint32
@@ -161,7 +164,7 @@ func decode(p []byte) (object, error) {
 		nonce:  [16]byte(p[offNonce:offCount]),
 		open:   p[offOpen],
 	}
-	if p[offFlags] != 0 || o.open != 0 && o.typ != typeData || o.typ < typeClaim || o.typ > typeClosing {
+	if p[offFlags] != 0 || o.open != 0 && o.typ != typeData || o.typ < typeClaim || o.typ > typeAsk {
 		return object{}, fmt.Errorf("%w: %v with flags %#x", ErrFormat, o.typ, p[offFlags:offFlags+2])
 	}
 	if len(p) > MaxSlot && o.typ != typeCheckpoint {
@@ -214,6 +217,8 @@ func (o *object) check() error {
 		ok = ok && o.pos.Slot > 0
 	case typeClosing:
 		ok = ok && o.pos.Slot > 0 && len(o.entries) == 0
+	case typeAsk:
+		ok = ok && o.pos.Slot > 0
 	case typeSeal:
 		ok = o.pos.Epoch > 0 && o.author > o.pos.Epoch && len(o.entries) == 0
 	case typeTombstone:
@@ -248,6 +253,14 @@ func tombstoneObject(shard uint32, c Claim, pos Position) object {
 // wrote no others.
 func closingObject(shard uint32, c Claim, pos Position) object {
 	return object{typ: typeClosing, shard: shard, pos: pos, author: c.Epoch, nonce: c.Nonce}
+}
+
+// askObject is the question of a node to the owner of pos's epoch.
+func askObject(shard uint32, pos Position, node string) object {
+	return object{
+		typ: typeAsk, shard: shard, pos: pos, author: pos.Epoch,
+		entries: []Entry{{Kind: kindNode, Body: []byte(node)}},
+	}
 }
 
 func (c Claim) encode(shard uint32) []byte {

@@ -28,6 +28,7 @@ func samples() map[string][]byte {
 	empty := dataObject(7, testClaim(5), 3, nil)
 	open := dataObject(7, testClaim(5), 9, []Entry{{Kind: 4, Body: []byte("two")}})
 	open.open = 3
+	question := askObject(7, Position{5, 2}, "south")
 	closing := closingObject(7, testClaim(5), Position{5, 10})
 	saved := checkpointObject(7, testClaim(5), testCheckpoint)
 	return map[string][]byte{
@@ -38,6 +39,7 @@ func samples() map[string][]byte {
 		"empty":      empty.encode(),
 		"open":       open.encode(),
 		"closing":    closing.encode(),
+		"ask":        question.encode(),
 		"seal":       seal.encode(),
 		"checkpoint": saved.encode(),
 		"tombstone":  tombstone.encode(),

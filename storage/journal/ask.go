@@ -1,0 +1,155 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// maxAsked bounds the questions that one call of Asked looks at: nobody who
+// asks all the time keeps it busy.
+const maxAsked = 16
+
+// askPage is how many keys a List asks for.
+const askPage = 1000
+
+// Ask asks the owner of an epoch whether it is there: it creates the next
+// question of that epoch. node is who asks. An owner that looks (Asked) answers
+// with a slot. Nothing in the log depends on a question; one that is lost, or
+// of which nobody knows whether it was created, may be asked again.
+func Ask(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64, node string) error {
+	newest, err := newestAsk(ctx, b, shard, epoch)
+	if err != nil {
+		return err
+	}
+	pos := Position{epoch, newest + 1}
+	o := askObject(shard, pos, node)
+	err = b.Create(ctx, askKey(shard, pos), o.encode())
+	if err != nil && !errors.Is(err, storage.ErrExists) { // taken: somebody else asks the same
+		return fmt.Errorf("ask the owner of epoch %d: %w", epoch, err)
+	}
+	return nil
+}
+
+// newestAsk returns the number of the newest question to the owner of an epoch
+// that is still there, 0 if there is none.
+func newestAsk(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64) (uint64, error) {
+	prefix := askEpochPrefix(shard, epoch)
+	newest := Position{epoch, 0}
+	for after := prefix; ; {
+		keys, err := b.List(ctx, prefix, after, askPage)
+		if err != nil {
+			return 0, fmt.Errorf("list the questions to epoch %d: %w", epoch, err)
+		}
+		for _, key := range keys {
+			if pos, ok := parsePlace(key, askPrefix(shard)); ok {
+				newest = pos
+			}
+			after = key
+		}
+		if len(keys) < askPage {
+			return newest.Slot, nil
+		}
+	}
+}
+
+// Asked reports whether somebody has asked this owner if it is there since the
+// last call that said so, and who was the last one. It asks the bucket once if
+// nobody has. What it has seen it deletes, but for the newest, which holds the
+// number; an error of that is returned together with the answer, and left to
+// later calls to make good. Not to be called by two goroutines at once.
+func (j *Journal) Asked(ctx context.Context) (who string, asked bool, err error) {
+	for range maxAsked {
+		pos := Position{j.claim.Epoch, j.asked + 1}
+		raw, err := j.store.bucket.Get(ctx, askKey(j.store.shard, pos), 0, -1)
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return who, asked, fmt.Errorf("look for questions: %w", err)
+		}
+		j.asked, asked, who = pos.Slot, true, asker(raw)
+	}
+	return who, asked, j.forget(ctx)
+}
+
+// asker is who created a question. Only its name matters: what cannot be read
+// is a question all the same.
+func asker(raw []byte) string {
+	o, err := decode(raw)
+	if err != nil || o.typ != typeAsk || len(o.entries) != 1 {
+		return ""
+	}
+	return string(o.entries[0].Body)
+}
+
+// forget deletes the questions that were seen, but for the newest, and at first
+// those to earlier owners, which alone it lists.
+func (j *Journal) forget(ctx context.Context) error {
+	newest := Position{j.claim.Epoch, j.asked}
+	var old []string
+	if j.forgotten.IsZero() {
+		keys, err := j.store.bucket.List(ctx, askPrefix(j.store.shard), "", askPage)
+		if err != nil {
+			return fmt.Errorf("list old questions: %w", err)
+		}
+		for _, key := range keys {
+			if pos, ok := parsePlace(key, askPrefix(j.store.shard)); ok && pos.Before(newest) {
+				old = append(old, key)
+			}
+		}
+	} else {
+		for n := j.forgotten.Slot; n < newest.Slot; n++ {
+			if n > 0 {
+				old = append(old, askKey(j.store.shard, Position{newest.Epoch, n}))
+			}
+		}
+	}
+	if len(old) > 0 {
+		if err := j.store.bucket.Delete(ctx, old...); err != nil {
+			return fmt.Errorf("delete old questions: %w", err)
+		}
+	}
+	j.forgotten = newest
+	return nil
+}
+
+// NextSlot returns the position behind the last slot of from's epoch that is
+// there, from if none is there from it on. It lists; a hole does not end it.
+// Who looks on from outside learns by it, and by HasSlot, whether the log grows.
+func NextSlot(ctx context.Context, b storage.Bucket, shard uint32, from Position) (Position, error) {
+	next, prefix := from, epochPrefix(shard, from.Epoch)
+	after := prefix
+	if from.Slot > 0 {
+		after = SlotKey(shard, Position{from.Epoch, from.Slot - 1})
+	}
+	for {
+		keys, err := b.List(ctx, prefix, after, askPage)
+		if err != nil {
+			return Position{}, fmt.Errorf("list the slots of epoch %d: %w", from.Epoch, err)
+		}
+		if len(keys) > 0 {
+			after = keys[len(keys)-1]
+			last, err := parseSlot(shard, after)
+			if err != nil {
+				return Position{}, err
+			}
+			next = Position{last.Epoch, last.Slot + 1}
+		}
+		if len(keys) < askPage {
+			return next, nil
+		}
+	}
+}
+
+// HasSlot reports whether there is a slot at pos. It asks the bucket once.
+func HasSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) (bool, error) {
+	_, err := b.Get(ctx, SlotKey(shard, pos), 0, 1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
