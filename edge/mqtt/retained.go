@@ -10,7 +10,7 @@ type retainedTree struct {
 }
 
 type retainedNode struct {
-	children map[string]*retainedNode // by topic level
+	children children[retainedNode]
 	message  *Message
 }
 
@@ -23,15 +23,7 @@ func (t *retainedTree) set(m *Message) {
 	}
 	n := &t.root
 	for level := range strings.SplitSeq(m.Topic, "/") {
-		child := n.children[level]
-		if child == nil {
-			if n.children == nil {
-				n.children = make(map[string]*retainedNode)
-			}
-			child = new(retainedNode)
-			n.children[strings.Clone(level)] = child
-		}
-		n = child
+		n = n.children.add(level)
 	}
 	if n.message == nil {
 		t.count++
@@ -52,13 +44,13 @@ func (n *retainedNode) remove(rest string, more bool) (removed bool) {
 		return removed
 	}
 	level, rest, more := strings.Cut(rest, "/")
-	child := n.children[level]
+	child := n.children.get(level)
 	if child == nil {
 		return false
 	}
 	removed = child.remove(rest, more)
-	if child.message == nil && len(child.children) == 0 {
-		delete(n.children, level)
+	if child.message == nil && child.children.len() == 0 {
+		n.children.remove(level)
 	}
 	return removed
 }
@@ -81,13 +73,13 @@ func (n *retainedNode) match(rest string, more, first bool, fn func(*Message)) {
 	case "#":
 		n.all(first, fn)
 	case "+":
-		for name, child := range n.children {
+		n.children.each(func(name string, child *retainedNode) {
 			if !first || !dollar(name) {
 				child.match(rest, more, false, fn)
 			}
-		}
+		})
 	default:
-		if child := n.children[level]; child != nil {
+		if child := n.children.get(level); child != nil {
 			child.match(rest, more, false, fn)
 		}
 	}
@@ -98,9 +90,9 @@ func (n *retainedNode) all(first bool, fn func(*Message)) {
 	if n.message != nil {
 		fn(n.message)
 	}
-	for name, child := range n.children {
+	n.children.each(func(name string, child *retainedNode) {
 		if !first || !dollar(name) {
 			child.all(false, fn)
 		}
-	}
+	})
 }

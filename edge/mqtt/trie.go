@@ -27,8 +27,8 @@ type trie struct {
 
 // trieNode is one level of a filter. A node with nothing in it is removed.
 type trieNode struct {
-	children map[string]*trieNode // by level; "+" and "#" are levels too
-	subs     map[*session]subscription
+	children children[trieNode] // "+" and "#" are levels too
+	subs     []member
 	groups   map[string]*group // shared subscriptions, by share name
 }
 
@@ -59,25 +59,12 @@ func (t *trie) subscribe(s *session, sub subscription) (added bool) {
 	share, filter, _ := shareName(sub.filter)
 	n := &t.root
 	for level := range strings.SplitSeq(filter, "/") {
-		child := n.children[level]
-		if child == nil {
-			if n.children == nil {
-				n.children = make(map[string]*trieNode)
-			}
-			child = new(trieNode)
-			n.children[strings.Clone(level)] = child
-		}
-		n = child
+		n = n.children.add(level)
 	}
 	if share != "" {
 		added = n.join(share, s, sub)
 	} else {
-		_, found := n.subs[s]
-		added = !found
-		if n.subs == nil {
-			n.subs = make(map[*session]subscription)
-		}
-		n.subs[s] = sub
+		n.subs, added = put(n.subs, member{s, sub})
 	}
 	if added {
 		t.count++
@@ -94,16 +81,22 @@ func (n *trieNode) join(share string, s *session, sub subscription) (added bool)
 		g = new(group)
 		n.groups[strings.Clone(share)] = g
 	}
-	if i := g.index(s); i >= 0 {
-		g.members[i].sub = sub
-		return false
-	}
-	g.members = append(g.members, member{s, sub})
-	return true
+	g.members, added = put(g.members, member{s, sub})
+	return added
 }
 
-func (g *group) index(s *session) int {
-	return slices.IndexFunc(g.members, func(m member) bool { return m.session == s })
+// index is where the session stands among the members, or -1.
+func index(members []member, s *session) int {
+	return slices.IndexFunc(members, func(m member) bool { return m.session == s })
+}
+
+// put adds a member, or replaces the session's earlier subscription.
+func put(members []member, m member) (_ []member, added bool) {
+	if i := index(members, m.session); i >= 0 {
+		members[i].sub = m.sub
+		return members, false
+	}
+	return append(members, m), true
 }
 
 // unsubscribe removes a subscription, with the nodes that nothing needs any
@@ -120,26 +113,29 @@ func (t *trie) unsubscribe(s *session, full string) bool {
 func (n *trieNode) remove(s *session, share, rest string, more bool) (removed bool) {
 	if more {
 		level, rest, more := strings.Cut(rest, "/")
-		child := n.children[level]
+		child := n.children.get(level)
 		if child == nil {
 			return false
 		}
 		removed = child.remove(s, share, rest, more)
 		if child.empty() {
-			delete(n.children, level)
+			n.children.remove(level)
 		}
 		return removed
 	}
 	if share == "" {
-		_, removed = n.subs[s]
-		delete(n.subs, s)
-		return removed
+		i := index(n.subs, s)
+		if i < 0 {
+			return false
+		}
+		n.subs = slices.Delete(n.subs, i, i+1)
+		return true
 	}
 	g := n.groups[share]
 	if g == nil {
 		return false
 	}
-	i := g.index(s)
+	i := index(g.members, s)
 	if i < 0 {
 		return false
 	}
@@ -151,7 +147,7 @@ func (n *trieNode) remove(s *session, share, rest string, more bool) (removed bo
 }
 
 func (n *trieNode) empty() bool {
-	return len(n.children) == 0 && len(n.subs) == 0 && len(n.groups) == 0
+	return n.children.len() == 0 && len(n.subs) == 0 && len(n.groups) == 0
 }
 
 // match returns who gets a message that the client origin published to topic.
@@ -169,7 +165,7 @@ func (t *trie) match(topic, origin string) []match {
 // Wildcards at the first level do not see topics that begin with `$`.
 func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) {
 	if !dollar {
-		if all := n.children["#"]; all != nil {
+		if all := n.children.get("#"); all != nil {
 			t.collect(all, origin)
 		}
 	}
@@ -178,11 +174,11 @@ func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) 
 		return
 	}
 	level, rest, more := strings.Cut(rest, "/")
-	if child := n.children[level]; child != nil {
+	if child := n.children.get(level); child != nil {
 		t.walk(child, rest, more, false, origin)
 	}
 	if !dollar {
-		if any := n.children["+"]; any != nil {
+		if any := n.children.get("+"); any != nil {
 			t.walk(any, rest, more, false, origin)
 		}
 	}
@@ -190,7 +186,8 @@ func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) 
 
 // collect adds a node's subscribers to the matches.
 func (t *trie) collect(n *trieNode, origin string) {
-	for s, sub := range n.subs {
+	for i := range n.subs {
+		s, sub := n.subs[i].session, &n.subs[i].sub
 		if sub.noLocal && s.id == origin {
 			continue // [MQTT-3.8.3-3]
 		}

@@ -146,7 +146,7 @@ func TestTrieModel(t *testing.T) {
 	for topic := range retained {
 		kept.remove(topic)
 	}
-	if len(subs.root.children) != 0 || len(kept.root.children) != 0 {
+	if subs.root.children.len() != 0 || kept.root.children.len() != 0 {
 		t.Fatal("nodes are left over")
 	}
 }
