@@ -35,6 +35,7 @@ type committer struct {
 	failed   time.Time // when the last rewrite failed
 
 	// Scratch, reused from batch to batch.
+	before   []*work // what is due before the work that prepare looks at
 	taken    []*work
 	works    []*work
 	messages []*Message
@@ -48,8 +49,10 @@ func newCommitter(s *Server, l *ledger, loaded int) *committer {
 	k.base = l.size()
 	k.appended = max(0, loaded-k.base)
 	now := time.Now()
-	for _, c := range l.clients {
+	for c, n := l.oldest, l.persistent; n > 0; n-- { // leave puts each at the end
+		next := c.newer
 		k.leave(c, now)
+		c = next
 	}
 	return k
 }
@@ -154,7 +157,7 @@ func (k *committer) refuse(w *work, err error) {
 		if in.doubtful {
 			in.pending = nil
 		} else {
-			delete(w.ledger.inbound, w.id)
+			w.ledger.free(w.id)
 		}
 	}
 	if w.conn != nil && w.message.QoS > 0 && (w.conn.version != 5 || err == errNotStored) {
@@ -316,7 +319,8 @@ func (k *committer) rewrite() {
 	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
 		k.s.log.Error("session state cannot be rewritten", "error", err)
 		k.failed = time.Now()
-		k.dirty = k.dirty || errors.Is(err, ErrPoisoned)
+		// A file that only grows would take more than its part of the disk.
+		k.dirty = k.dirty || errors.Is(err, ErrPoisoned) || k.base+k.appended > 2*k.s.o.MaxState
 		return
 	}
 	k.dirty = false

@@ -8,11 +8,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/weirmq/weir/cloud/budget"
 )
 
 var (
@@ -28,10 +31,12 @@ const readBuffer = 4 << 10
 // conn is one network connection. Its reader runs serve; everyone else only
 // writes to the outbox, or stops it.
 type conn struct {
-	s    *Server
-	nc   net.Conn
-	out  outbox
-	peer net.Addr
+	s       *Server
+	nc      net.Conn
+	out     outbox
+	peer    net.Addr
+	address netip.Addr   // of peer, as limits know it
+	seat    *budget.Seat // among the connections of the listener
 
 	// Set by the CONNECT packet, before anyone else knows the connection.
 	version        byte
@@ -44,11 +49,15 @@ type conn struct {
 	keepAlive      time.Duration // 0: none
 	expiry         uint32        // session expiry of CONNECT
 	session        *session      // set by the dispatcher before login.done
+	account        *account      // of the session; set with it
 
 	// Owned by the reader.
 	br      *bufio.Reader
-	fresh   bool // the next read waits for a new packet
+	fresh   bool         // the next read waits for a new packet
+	keep    time.Time    // when the keep alive ends, before CONNECT the time for it; zero: never
+	budget  *budget.Peer // of the packets that arrive
 	aliases map[uint16]string
+	charged int64 // bytes of aliases, on account
 	bye     goodbye
 
 	condemned uint64        // owned by the committer: nothing after this work is stored; 0: all is
@@ -56,6 +65,9 @@ type conn struct {
 	unacked   atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota
 	greeted   atomic.Bool   // CONNACK with success was written: the fields above stay as they are
 	stopped   atomic.Bool
+
+	login context.Context // ends when the connection gives way, or has logged in
+	leave context.CancelFunc
 }
 
 // goodbye is how a connection ended.
@@ -67,13 +79,14 @@ type goodbye struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, peer: nc.RemoteAddr(), window: make(chan struct{}, s.o.ReceiveMaximum)}
+	c.address = budget.Address(c.peer)
+	c.login, c.leave = context.WithCancel(s.ctx)
 	c.br = bufio.NewReaderSize(c, readBuffer)
 	raw := nc
 	if t, ok := nc.(*tls.Conn); ok {
 		raw = t.NetConn()
 	}
-	c.out = outbox{nc: nc, raw: raw, buffers: &s.buffers, limit: s.o.WriteBuffer, timeout: s.o.WriteTimeout, ready: c.ready}
-	nc.SetDeadline(time.Now().Add(s.o.ConnectTimeout))
+	c.out = outbox{nc: nc, raw: raw, all: &s.outgoing, buffers: &s.buffers, limit: s.o.WriteBuffer, timeout: s.o.WriteTimeout, ready: c.ready}
 	return c
 }
 
@@ -87,12 +100,15 @@ func (c *conn) ready() {
 // serve runs the connection from its first byte to its end.
 func (c *conn) serve() {
 	joined, err := c.connect()
-	<-c.s.connecting
+	c.leave()
 	if err == nil {
+		c.budget = c.s.arriving.Peer("") // one of its own
 		err = c.read()
 	}
 	c.finish(err)
 	if joined {
+		c.account.charge(-c.charged)
+		c.charged = 0
 		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, bye: &c.bye})
 	}
 	c.linger()
@@ -102,14 +118,70 @@ func (c *conn) serve() {
 func (c *conn) read() error {
 	for {
 		c.fresh = true
-		h, body, err := readFrame(c.br, c.s.o.MaxPacketSize)
+		h, body, claim, err := c.packet(c.s.o.MaxPacketSize)
+		if err == nil {
+			err = c.handle(h, body)
+		}
+		release(claim)
 		if err != nil {
 			return err
 		}
-		if err := c.handle(h, body); err != nil {
-			return err
+	}
+}
+
+// packet reads one packet of at most limit bytes. What has arrived is in the
+// read buffer, or paid for with the claim, which is nil or the caller's to
+// release, also with an error.
+func (c *conn) packet(limit int) (h packets.FixedHeader, body []byte, claim *budget.Claim, err error) {
+	if h, err = readHeader(c.br, limit, c); err != nil {
+		return h, nil, nil, err
+	}
+	n := h.Remaining
+	// Nothing is allocated before the buffer has shown that there is something.
+	if first := min(n, readBuffer); c.br.Buffered() < first {
+		c.hurry()
+		if _, err := c.br.Peek(first); err != nil {
+			return h, nil, nil, unexpected(err)
 		}
 	}
+	if n <= readBuffer {
+		body = make([]byte, n)
+		_, err = io.ReadFull(c.br, body)
+		return h, body, nil, err
+	}
+	claim = c.budget.Claim(int64(n))
+	rate := c.s.o.PacketRate
+	frame := budget.Frame{Whole: c.s.o.PacketTimeout + time.Duration(n/rate)*time.Second, Floor: rate}
+	body, err = frame.Read(c.s.ctx, c, c.br, claim, nil, n)
+	return h, body, claim, err
+}
+
+func release(claim *budget.Claim) {
+	if claim != nil {
+		claim.Release()
+	}
+}
+
+// hurry limits the time for the rest of a packet that has begun.
+func (c *conn) hurry() {
+	until := time.Now().Add(c.s.o.PacketTimeout)
+	if !c.keep.IsZero() && c.keep.Before(until) {
+		until = c.keep
+	}
+	c.fresh = false
+	c.nc.SetReadDeadline(until)
+}
+
+// SetReadDeadline implements budget.Conn. Whoever sends the rest of a packet is
+// not silent, so the keep alive does not count; the deadline of a CONNECT does.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.fresh = false
+	if c.session == nil && (t.IsZero() || c.keep.Before(t)) {
+		if t = c.keep; !time.Now().Before(t) {
+			return os.ErrDeadlineExceeded
+		}
+	}
+	return c.nc.SetReadDeadline(t)
 }
 
 // Read is the socket with the keep alive as its deadline: one and a half
@@ -117,11 +189,11 @@ func (c *conn) read() error {
 func (c *conn) Read(p []byte) (int, error) {
 	if c.fresh {
 		c.fresh = false
-		var deadline time.Time
+		c.keep = time.Time{}
 		if c.keepAlive > 0 {
-			deadline = time.Now().Add(c.keepAlive + c.keepAlive/2)
+			c.keep = time.Now().Add(c.keepAlive + c.keepAlive/2)
 		}
-		c.nc.SetReadDeadline(deadline)
+		c.nc.SetReadDeadline(c.keep)
 	}
 	if c.stopped.Load() {
 		return 0, errStopped
@@ -206,17 +278,20 @@ func (c *conn) finish(err error) {
 		c.stopped.Store(true)
 		c.close()
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.stopped.Load():
-		c.s.log.Info("client is silent, closing", c.who("reason", "keep alive")...)
+		c.tell("client is silent, closing", "reason", "keep alive")
 		c.stop(packets.ErrKeepAliveTimeout)
+	case errors.Is(err, budget.ErrSlow):
+		c.tell("client does not send the rest of a packet, closing", "err", err)
+		c.stop(packets.ErrServerBusy)
 	case errors.As(err, &code):
 		c.s.count.malformed.Inc()
-		c.s.log.Warn("protocol error, closing", c.who("reason", code.Reason, "code", code.Code)...)
+		c.tell("protocol error, closing", "reason", code.Reason, "code", code.Code)
 		c.stop(code)
 	default:
 		if cause := c.out.cause(); cause == errOverflow {
-			c.s.log.Warn("closing", c.who("error", cause)...)
+			c.tell("client does not read, closing", "err", cause)
 		} else {
-			c.s.log.Debug("connection ended", c.who("error", err)...)
+			c.s.log.Debug("connection ended", c.who("err", err)...)
 		}
 		c.stopped.Store(true)
 		c.close()

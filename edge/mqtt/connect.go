@@ -1,7 +1,9 @@
 package mqtt
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"io"
 	"time"
 
@@ -14,6 +16,8 @@ type login struct {
 	expiry uint32 // seconds; 0: the session ends with the connection
 	will   *will
 
+	account *account // of the client's page, set by the committer
+
 	done   chan struct{} // closed by the dispatcher
 	joined bool          // there is a session to leave again
 }
@@ -24,13 +28,18 @@ type login struct {
 func (c *conn) connect() (joined bool, err error) {
 	certificates, err := c.certificates()
 	if err != nil {
-		c.s.log.Info("tls handshake failed", "peer", c.peer, "error", err)
+		if !c.stopped.Load() {
+			c.tell("tls handshake failed", "err", err)
+		}
 		return false, errRefused
 	}
-	h, body, err := readFrame(c.br, min(c.s.o.MaxConnectSize, c.s.o.MaxPacketSize))
+	c.budget = c.s.connecting.Peer("") // one of its own
+	h, body, claim, err := c.packet(c.s.o.MaxConnectSize)
+	defer release(claim)
 	if err != nil {
 		return false, c.noConnect(err)
 	}
+	c.seat.Heard()
 	if h.Type != packets.Connect {
 		return false, c.noConnect(packets.ErrProtocolViolationRequireFirstConnect) // [MQTT-3.1.0-1]
 	}
@@ -49,35 +58,48 @@ func (c *conn) connect() (joined bool, err error) {
 	if err != nil {
 		return false, c.decline(err)
 	}
-	if o := &c.s.o; o.Authenticate != nil {
-		c.s.auth <- struct{}{}
-		err := o.Authenticate(Connect{
-			ClientID: pk.Connect.ClientIdentifier, Username: c.username, HasUsername: pk.Connect.UsernameFlag,
-			Password: pk.Connect.Password, Version: c.version, Peer: c.peer, Certificates: certificates,
-		})
-		<-c.s.auth
-		if err != nil {
-			c.s.count.unauthenticated.Inc()
-			c.s.log.Info("client is not let in", c.who("username", c.username, "error", err)...)
-			c.refuse(connectReason(err))
-			return false, errRefused
+	if err := c.authenticate(&pk.Connect, certificates); err != nil {
+		c.s.count.unauthenticated.Inc()
+		if !c.stopped.Load() {
+			c.tell("client is not let in", "username", c.username, "err", err)
 		}
+		c.refuse(connectReason(err))
+		return false, errRefused
 	}
 	if !c.s.queue.put(&work{kind: workConnect, conn: c, client: c.clientID, login: l}) {
 		return false, ErrClosed
 	}
 	<-l.done
+	c.account = l.account
+	if l.joined {
+		c.seat.Known()
+	}
 	if c.stopped.Load() {
 		return l.joined, errStopped
 	}
 	return l.joined, nil
 }
 
+// authenticate asks the authenticator, if there is one. Those who wait for it
+// are no strangers that gave no sign of life, but may still give way.
+func (c *conn) authenticate(p *packets.ConnectParams, certificates []*x509.Certificate) error {
+	ask := c.s.o.Authenticate
+	if ask == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(c.login, c.s.o.LoginTimeout)
+	defer cancel()
+	return ask(ctx, Connect{
+		ClientID: p.ClientIdentifier, Username: c.username, HasUsername: p.UsernameFlag,
+		Password: p.Password, Version: c.version, Peer: c.peer, Certificates: certificates,
+	})
+}
+
 // noConnect logs a connection that ended before a CONNECT; there is nothing
 // to answer in.
 func (c *conn) noConnect(err error) error {
 	if !c.stopped.Load() && err != io.EOF {
-		c.s.log.Info("no CONNECT, closing", "peer", c.peer, "error", err)
+		c.tell("no CONNECT, closing", "err", err)
 	}
 	return errRefused
 }
@@ -87,7 +109,7 @@ func (c *conn) noConnect(err error) error {
 func (c *conn) decline(err error) error {
 	code := protocolError(err)
 	c.s.count.malformed.Inc()
-	c.s.log.Warn("CONNECT refused", c.who("reason", code.Reason, "code", code.Code)...)
+	c.tell("CONNECT refused", "reason", code.Reason, "code", code.Code)
 	c.refuse(code)
 	return errRefused
 }

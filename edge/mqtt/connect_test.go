@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"strings"
@@ -163,7 +164,7 @@ func TestConnackProperties(t *testing.T) {
 }
 
 func TestAuthenticate(t *testing.T) {
-	s := start(t, Options{Authenticate: func(c Connect) error {
+	s := start(t, Options{Authenticate: func(_ context.Context, c Connect) error {
 		switch c.Username {
 		case "ann":
 			if string(c.Password) != "secret" {
@@ -195,20 +196,25 @@ func TestAuthenticate(t *testing.T) {
 
 // TestConnectionLimit: one connection too many is closed, the others live.
 func TestConnectionLimit(t *testing.T) {
-	s := start(t, Options{MaxConnections: 2})
+	s := start(t, Options{MaxConnections: 2, MaxPerAddress: 2})
 	a := join(t, s, 4, "a", true)
 	join(t, s, 4, "b", true)
 	dial(t, s).closed(0)
 	a.silent()
 }
 
+// TestSessionLimit: sessions that are kept have a limit, and one that is
+// connected never gives way. A clean one takes none of their places.
 func TestSessionLimit(t *testing.T) {
 	s := start(t, Options{MaxSessions: 1})
 	join(t, s, 4, "a", false)
 	for version, want := range map[byte]byte{4: 3, 5: 0x97} {
-		if _, ack := logIn(t, s, connectPacket(version, "b", true)); ack.ReasonCode != want {
+		pk := connectPacket(version, "b", false)
+		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 60, version == 5
+		if _, ack := logIn(t, s, pk); ack.ReasonCode != want {
 			t.Fatalf("CONNACK %#x, want %#x", ack.ReasonCode, want)
 		}
+		join(t, s, version, "b", true)
 	}
 	join(t, s, 4, "a", false).silent()
 }

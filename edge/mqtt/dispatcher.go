@@ -2,7 +2,9 @@ package mqtt
 
 import (
 	"errors"
+	"maps"
 	"sync/atomic"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -17,22 +19,21 @@ type dispatcher struct {
 	sessions map[string]*session
 	subs     trie
 	retained retainedTree
-
-	queuedBytes atomic.Int64 // waiting in all sessions; their mutexes guard the parts
+	duels    map[string]duel // by client id
 
 	// What Stats shows.
 	nSessions, nSubs, nRetained atomic.Int64
 }
 
 func newDispatcher(s *Server) *dispatcher {
-	return &dispatcher{s: s, in: make(chan []*work, 1), sessions: make(map[string]*session)}
+	return &dispatcher{s: s, in: make(chan []*work, 1), sessions: make(map[string]*session), duels: make(map[string]duel)}
 }
 
 // restore builds sessions, subscriptions and retained messages from the
 // ledger, before run.
 func (d *dispatcher) restore(l *ledger) {
 	for _, page := range l.clients {
-		s := d.newSession(page.id)
+		s := d.newSession(page.id, page.account)
 		for _, sub := range page.subs {
 			d.subscribeTo(s, sub)
 		}
@@ -104,7 +105,7 @@ func (d *dispatcher) connect(w *work) {
 		s.conn = nil
 		s.mu.Unlock()
 		if old != nil {
-			old.stop(packets.ErrSessionTakenOver)
+			d.takeOver(w.client, old, c)
 		}
 		if !w.known {
 			d.endSession(s)
@@ -112,7 +113,7 @@ func (d *dispatcher) connect(w *work) {
 		}
 	}
 	if s == nil {
-		s = d.newSession(w.client)
+		s = d.newSession(w.client, w.login.account)
 	}
 	c.session = s
 	s.attach(c)
@@ -125,8 +126,43 @@ func (d *dispatcher) connect(w *work) {
 	s.pump()
 }
 
-func (d *dispatcher) newSession(id string) *session {
-	s := newSession(id, &d.s.o, d.s.count, &d.queuedBytes)
+// A client id has two users when its connection is taken over again within
+// duelPause of the last time; duelMax are remembered.
+const (
+	duelPause = time.Minute
+	duelMax   = 1024
+)
+
+// duel is a client id whose connection was taken over.
+type duel struct {
+	latest time.Time
+	logged bool
+}
+
+// takeOver ends the older one of two connections with the same client id. Once
+// is a device that came back before its old connection was found dead. Again,
+// soon after, is two devices that end each other's connection in turns: one
+// line names them until they stop.
+func (d *dispatcher) takeOver(id string, old, c *conn) {
+	d.s.count.takeovers.Inc()
+	old.stop(packets.ErrSessionTakenOver)
+	now := time.Now()
+	one, again := d.duels[id]
+	again = again && now.Sub(one.latest) < duelPause
+	if again && !one.logged {
+		d.s.log.Warn("two connections with one client id end each other in turns: give each client an id of its own",
+			"client", id, "peer", c.peer, "other", old.peer)
+	}
+	if len(d.duels) >= duelMax {
+		maps.DeleteFunc(d.duels, func(_ string, o duel) bool { return now.Sub(o.latest) >= duelPause })
+	}
+	if len(d.duels) < duelMax || again {
+		d.duels[id] = duel{now, again}
+	}
+}
+
+func (d *dispatcher) newSession(id string, a *account) *session {
+	s := newSession(id, &d.s.o, d.s.count, a)
 	d.sessions[id] = s
 	return s
 }
@@ -211,6 +247,9 @@ func (d *dispatcher) fanOut(w *work) {
 }
 
 func (d *dispatcher) subscribeTo(s *session, sub subscription) (added bool) {
+	if s.filters == nil {
+		s.filters = make(map[string]struct{})
+	}
 	s.filters[sub.filter] = struct{}{}
 	return d.subs.subscribe(s, sub)
 }

@@ -4,20 +4,23 @@
 //
 // The way of a PUBLISH, which is also the order of the files:
 //
+//	admit.go       who may connect, and who gives way
+//	connect.go     CONNECT; users.go and login.go check the password
 //	conn.go        the reader: one goroutine per connection, never waits for a disk
 //	frame.go       fixed header, size limit before allocation
 //	guard.go       what the codec does not check
 //	publish.go     topic, alias, quota; then onto the queue
 //	queue.go       one bounded queue for everything that changes state
-//	committer.go   one goroutine: Place, state events, Store, for a whole batch
+//	committer.go   one goroutine: Place, state events, Store, for a whole batch;
+//	               prepare.go applies it to ledger.go, which store.go keeps
 //	dispatcher.go  one goroutine: the ack, then the local subscribers
 //	session.go     what waits for one subscriber
 //	outbox.go      the bounded buffer in front of one socket
 //
 // Who owns what: the reader owns its connection's aliases; the committer owns
 // the ledger (what must survive a restart); the dispatcher owns sessions, trie
-// and retained messages; a session's mutex guards its outbound queue. Nothing
-// else is shared.
+// and retained messages; a session's mutex guards its outbound queue. What all
+// of it costs is counted in state.go. Nothing else is shared.
 //
 // Of github.com/mochi-mqtt/server only the packet codec is used.
 package mqtt

@@ -345,8 +345,8 @@ func TestStateStoreFails(t *testing.T) {
 		kept, _ = joinKept(t, s, "kept")
 		kept.message("1") // the subscription was made, only not confirmed
 		kept.subscribe(filter("a", 1))
-		again := newLedger(10, 1000)
-		if _, err := again.load(s.store); err != nil || len(again.clients["kept"].subs) != 1 {
+		again := newTestLedger(Options{})
+		if _, _, err := again.load(s.store); err != nil || len(again.clients["kept"].subs) != 1 {
 			t.Fatalf("%v, %+v", err, again.clients["kept"])
 		}
 	})

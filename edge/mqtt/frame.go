@@ -13,31 +13,31 @@ import (
 // of length, and what they can say (§1.5.5, §2.1.4).
 const maxFrame = 1 + 4 + 268_435_455
 
-// readChunk is what is allocated for a large packet before any of it came.
-const readChunk = 32 << 10
-
-// readFrame reads one packet. It refuses a packet of more than limit bytes
-// from its header alone (0x95), and allocates no more than twice what really
-// arrived: a header that promises a megabyte costs its sender a megabyte too.
+// readHeader reads the fixed header of a packet. It refuses a packet of more
+// than limit bytes (0x95), of which nothing is allocated yet.
 //
 // The codec's own length reader is not used: it would follow continuation
-// bytes for ever.
-func readFrame(r *bufio.Reader, limit int) (h packets.FixedHeader, body []byte, err error) {
+// bytes for ever. Before it waits for the rest of a header that has begun it
+// calls hurry of c, unless that is nil.
+func readHeader(r *bufio.Reader, limit int, c interface{ hurry() }) (h packets.FixedHeader, err error) {
 	first, err := r.ReadByte()
 	if err != nil {
-		return h, nil, err
+		return h, err
 	}
 	if err := h.Decode(first); err != nil || h.Type == packets.Reserved {
-		return h, nil, packets.ErrMalformedFlags // [MQTT-2.1.3-1] [MQTT-3.3.1-4]
+		return h, packets.ErrMalformedFlags // [MQTT-2.1.3-1] [MQTT-3.3.1-4]
 	}
 	used := 1
 	for shift := 0; ; shift += 7 {
 		if shift == 28 {
-			return h, nil, packets.ErrMalformedVariableByteInteger
+			return h, packets.ErrMalformedVariableByteInteger
+		}
+		if c != nil && r.Buffered() == 0 {
+			c.hurry()
 		}
 		b, err := r.ReadByte()
 		if err != nil {
-			return h, nil, unexpected(err)
+			return h, unexpected(err)
 		}
 		used++
 		h.Remaining |= int(b&0x7f) << shift
@@ -46,19 +46,9 @@ func readFrame(r *bufio.Reader, limit int) (h packets.FixedHeader, body []byte, 
 		}
 	}
 	if used+h.Remaining > limit {
-		return h, nil, packets.ErrPacketTooLarge
+		return h, packets.ErrPacketTooLarge
 	}
-	body = make([]byte, min(h.Remaining, readChunk))
-	for have := 0; ; {
-		if _, err := io.ReadFull(r, body[have:]); err != nil {
-			return h, nil, unexpected(err)
-		}
-		have = len(body)
-		if have == h.Remaining {
-			return h, body, nil
-		}
-		body = append(body, make([]byte, min(have, h.Remaining-have))...)
-	}
+	return h, nil
 }
 
 // unexpected marks an end of the stream inside a packet.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,34 +60,73 @@ func FuzzDoor(f *testing.F) {
 	})
 }
 
-// FuzzFrame: whatever a header promises, no more than twice what came is
-// allocated, and what is read is what was there.
+// wire is a connection from which bytes come, and then nothing.
+type wire struct {
+	net.Conn
+	r io.Reader
+}
+
+func (w *wire) Read(p []byte) (int, error)      { return w.r.Read(p) }
+func (*wire) SetDeadline(time.Time) error       { return nil }
+func (*wire) SetReadDeadline(t time.Time) error { return nil }
+func (*wire) RemoteAddr() net.Addr              { return pipeAddr{} }
+
+// frames returns a connection that has logged in, and of which p is read.
+func frames(t testing.TB, p []byte, limit int) *conn {
+	s, err := New(Options{Backend: newBackend(), Store: new(memStore), MaxPacketSize: limit, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := newConn(s, &wire{r: bytes.NewReader(p)})
+	c.session, c.budget = new(session), s.arriving.Peer("")
+	return c
+}
+
+// FuzzFrame: whatever a header promises, what is read is what was there, and
+// is paid for.
 func FuzzFrame(f *testing.F) {
 	f.Add(encode(publishPacket("a", "x", 1, 1)))
+	f.Add(encode(publishPacket("a", string(make([]byte, 3*readBuffer)), 1, 1)))
 	f.Add([]byte{0x30, 0xff, 0xff, 0xff, 0x7f, 1, 2})
 	f.Add([]byte{0x30, 0x80, 0x80, 0x80, 0x80, 1})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		r := newTestReader(p)
-		h, body, err := readFrame(r, maxFrame)
+		c := frames(t, p, maxFrame)
+		h, body, claim, err := c.packet(maxFrame)
 		if err == nil && (len(body) != h.Remaining || !bytes.Contains(p, body)) {
 			t.Fatalf("%+v: %d bytes", h, len(body))
+		}
+		if err == nil && len(body) > readBuffer && claim.Held() < int64(len(body)) {
+			t.Fatalf("%d bytes are paid for, of %d", claim.Held(), len(body))
+		}
+		release(claim)
+		if n := c.s.arriving.Used(); n != 0 {
+			t.Fatalf("%d bytes are held for ever", n)
 		}
 	})
 }
 
 // TestOversized: a header that promises the maximum makes the server allocate
-// a chunk, not a packet.
+// nothing before a buffer full of it has come, and then a chunk, not a packet.
 func TestOversized(t *testing.T) {
-	p := append([]byte{0x30, 0xff, 0xff, 0xff, 0x7f}, make([]byte, 100)...)
-	for limit, want := range map[int]error{1000: packets.ErrPacketTooLarge, maxFrame: io.ErrUnexpectedEOF} {
+	const chunk = 32 << 10
+	header := []byte{0x30, 0xff, 0xff, 0xff, 0x7f}
+	for _, test := range []struct {
+		limit, sent, most int
+		want              error
+	}{
+		{1000, 100, chunk, packets.ErrPacketTooLarge},
+		{maxFrame, 100, chunk, io.ErrUnexpectedEOF},
+		{maxFrame, 2 * readBuffer, 3 * chunk, io.ErrUnexpectedEOF},
+	} {
+		c := frames(t, append(slices.Clone(header), make([]byte, test.sent)...), maxFrame)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if _, _, err := readFrame(newTestReader(p), limit); err != want {
-			t.Fatalf("limit %d: %v", limit, err)
+		if _, _, _, err := c.packet(test.limit); err != test.want {
+			t.Fatalf("%+v: %v", test, err)
 		}
 		runtime.ReadMemStats(&after)
-		if n := after.TotalAlloc - before.TotalAlloc; n > 2*readChunk {
-			t.Errorf("limit %d: %d bytes allocated for 105", limit, n)
+		if n := after.TotalAlloc - before.TotalAlloc; n > uint64(test.most) {
+			t.Errorf("%+v: %d bytes allocated", test, n)
 		}
 	}
 }

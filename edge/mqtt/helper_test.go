@@ -337,10 +337,21 @@ func (c *testClient) raw(p []byte) {
 	}
 }
 
+// readFrame reads one packet, as a client does.
+func readFrame(r *bufio.Reader) (packets.FixedHeader, []byte, error) {
+	h, err := readHeader(r, maxFrame, nil)
+	if err != nil {
+		return h, nil, err
+	}
+	body := make([]byte, h.Remaining)
+	_, err = io.ReadFull(r, body)
+	return h, body, err
+}
+
 // next reads one packet.
 func (c *testClient) next(timeout time.Duration) (packets.Packet, error) {
 	c.nc.SetReadDeadline(time.Now().Add(timeout))
-	h, body, err := readFrame(c.r, maxFrame)
+	h, body, err := readFrame(c.r)
 	if err != nil {
 		return packets.Packet{}, err
 	}
@@ -488,5 +499,7 @@ func (c *testClient) settle(pk packets.Packet) {
 		c.send(ackPacket(packets.Pubcomp, pk.PacketID))
 	}
 }
+
+func newTestReaderOf(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
 
 func newTestReader(p []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(p)) }

@@ -21,6 +21,8 @@ type Message struct {
 	Accepted time.Time // when the server took it off the wire
 
 	Properties Properties // MQTT 5 only
+
+	holders int32 // sessions that have it in their queue; atomic
 }
 
 // Properties are the MQTT 5 properties that travel with a message from
@@ -50,7 +52,7 @@ func (m *Message) expires() (time.Time, bool) {
 
 // size is what the message costs in a bounded queue, in bytes.
 func (m *Message) size() int {
-	n := 256 + len(m.Topic) + len(m.Payload) + len(m.Properties.CorrelationData) +
+	n := 256 + len(m.ClientID) + len(m.Username) + len(m.Topic) + len(m.Payload) + len(m.Properties.CorrelationData) +
 		len(m.Properties.ContentType) + len(m.Properties.ResponseTopic)
 	for _, u := range m.Properties.User {
 		n += 32 + len(u.Key) + len(u.Value)

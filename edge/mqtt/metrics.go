@@ -6,13 +6,15 @@ import (
 
 // counters are the metrics that the server counts up.
 type counters struct {
-	accepted, refused          *metrics.Counter
+	accepted, refused, gaveWay *metrics.Counter
+	takeovers                  *metrics.Counter
 	malformed, unauthenticated *metrics.Counter
 	received, stored           *metrics.Counter
 	refusedMessages            *metrics.Counter
 	sent, tooBig, expired      *metrics.Counter
 	dropped0, dropped          *metrics.Counter
-	notRetained                *metrics.Counter
+	notRetained, notSubscribed *metrics.Counter
+	expiredSessions, evicted   *metrics.Counter
 	storeSeconds               *metrics.Histogram
 }
 
@@ -21,6 +23,8 @@ func newCounters(set *metrics.Set) *counters {
 	return &counters{
 		accepted:        c("weir_mqtt_connections_total"),
 		refused:         c("weir_mqtt_connections_refused_total"),
+		gaveWay:         c("weir_mqtt_connections_gave_way_total"),
+		takeovers:       c("weir_mqtt_takeovers_total"),
 		malformed:       c("weir_mqtt_protocol_errors_total"),
 		unauthenticated: c("weir_mqtt_unauthenticated_total"),
 		received:        c("weir_mqtt_messages_received_total"),
@@ -32,6 +36,9 @@ func newCounters(set *metrics.Set) *counters {
 		dropped0:        c(`weir_mqtt_messages_dropped_total{reason="slow_qos0"}`),
 		dropped:         c(`weir_mqtt_messages_dropped_total{reason="queue_full"}`),
 		notRetained:     c("weir_mqtt_messages_not_retained_total"),
+		notSubscribed:   c("weir_mqtt_subscriptions_refused_total"),
+		expiredSessions: c(`weir_mqtt_sessions_ended_total{reason="expired"}`),
+		evicted:         c(`weir_mqtt_sessions_ended_total{reason="no_room"}`),
 		storeSeconds:    set.GetOrCreateHistogram("weir_mqtt_store_seconds"),
 	}
 }
@@ -42,6 +49,7 @@ func (c *counters) attach(s *Server, set *metrics.Set) {
 	set.GetOrCreateGauge("weir_mqtt_sessions", func() float64 { return float64(s.Stats().Sessions) })
 	set.GetOrCreateGauge("weir_mqtt_subscriptions", func() float64 { return float64(s.Stats().Subscriptions) })
 	set.GetOrCreateGauge("weir_mqtt_retained_messages", func() float64 { return float64(s.Stats().Retained) })
+	set.GetOrCreateGauge("weir_mqtt_state_bytes", func() float64 { return float64(s.state.used.Load()) })
 	set.GetOrCreateGauge("weir_mqtt_queue_messages", func() float64 { return float64(s.Stats().Queued) })
 }
 

@@ -31,7 +31,7 @@ func needs(t *testing.T, program string) string {
 // QoS, retained, will, and a wrong password.
 func TestMosquittoClients(t *testing.T) {
 	pub, sub := needs(t, "mosquitto_pub"), needs(t, "mosquitto_sub")
-	s := start(t, Options{Authenticate: func(c Connect) error {
+	s := start(t, Options{Authenticate: func(_ context.Context, c Connect) error {
 		if c.Username != "ann" || string(c.Password) != "secret" {
 			return ErrBadCredentials
 		}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -27,6 +29,76 @@ const keepBuffer = 64 << 10
 
 func newBuffer() any { return new(bytes.Buffer) }
 
+// smallPacket is how many bytes a socket may have waiting when the sockets
+// together have all that they may: a peer that reads is served in any case.
+const smallPacket = 8 << 10
+
+// outgoing counts the bytes that wait for all sockets, those that are being
+// written included.
+type outgoing struct {
+	limit int64
+	used  atomic.Int64
+	sweep func() // cuts off those who have taken nothing for stalledTime
+
+	mu       sync.Mutex
+	starved  []*outbox   // guarded by mu: those that wait for others
+	any      atomic.Bool // len(starved) > 0
+	sweeping bool        // guarded by mu: a sweep is to come
+}
+
+// stalledTime is how long a peer may take nothing while others wait for the
+// memory of what is to be sent to it.
+const stalledTime = 2 * time.Second
+
+// full reports whether there is no room for n bytes more. When nothing waits
+// there is room for any packet.
+func (a *outgoing) full(n int) bool {
+	used := a.used.Load()
+	return used > 0 && used+int64(n) > a.limit
+}
+
+// give takes n bytes off, and wakes those who wait for room.
+func (a *outgoing) give(n int) {
+	if a.used.Add(-int64(n)) > a.limit/2 || !a.any.Load() {
+		return
+	}
+	a.mu.Lock()
+	starved := a.starved
+	a.starved = nil
+	a.any.Store(false)
+	a.mu.Unlock()
+	for _, o := range starved {
+		o.ready()
+	}
+}
+
+// await has ready of o called when there is room again.
+func (a *outgoing) await(o *outbox) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !slices.Contains(a.starved, o) {
+		a.starved = append(a.starved, o)
+		a.any.Store(true)
+	}
+	a.armLocked()
+}
+
+// armLocked sees to it that those who take nothing do not hold the memory for
+// as long as a write may take. It has mu.
+func (a *outgoing) armLocked() {
+	if a.sweeping || len(a.starved) == 0 {
+		return
+	}
+	a.sweeping = true
+	time.AfterFunc(stalledTime, func() {
+		a.sweep()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.sweeping = false
+		a.armLocked()
+	})
+}
+
 // outbox is the bounded buffer in front of one socket. Writing to it never
 // blocks. While there is something to send, one goroutine sends it; an idle
 // connection has neither goroutine nor buffer.
@@ -34,12 +106,16 @@ type outbox struct {
 	nc      net.Conn
 	raw     net.Conn // nc without TLS: closing it never blocks
 	buffers *sync.Pool
+	all     *outgoing
 	limit   int           // bytes; more closes the connection
 	timeout time.Duration // for one write to the socket
 	ready   func()        // called without mu when room came back after hasRoom said no
 
 	mu       sync.Mutex
 	buf      *bytes.Buffer // guarded by mu; nil: nothing waits
+	answers  int           // guarded by mu; bytes of buf that are no PUBLISH
+	sending  int           // guarded by mu; bytes that are being written
+	since    time.Time     // guarded by mu; when the write that runs began
 	flushing bool          // guarded by mu: the goroutine runs
 	closing  bool          // guarded by mu: nothing more is taken
 	starved  bool          // guarded by mu: someone waits for room
@@ -71,7 +147,12 @@ func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 		o.startLocked()
 		return errTooBig
 	}
-	if before > 0 && o.buf.Len() > o.limit {
+	n := o.buf.Len() - before
+	o.all.used.Add(int64(n))
+	if pk.FixedHeader.Type != packets.Publish {
+		o.answers += n
+	}
+	if before > 0 && (o.buf.Len() > o.limit || o.answers > smallPacket && o.all.full(0)) {
 		o.failLocked(errOverflow)
 		return o.err
 	}
@@ -79,16 +160,45 @@ func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 	return nil
 }
 
-// hasRoom reports whether a message may be added: half of the buffer is kept
-// for acknowledgements. After a no, ready is called once there is room.
-func (o *outbox) hasRoom() bool {
+// hasRoom reports whether a message of n bytes may be added: half of the buffer
+// is kept for acknowledgements. After a no, ready is called once there is room.
+func (o *outbox) hasRoom(n int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.buf != nil && o.buf.Len() > o.limit/2 {
 		o.starved = true
 		return false
 	}
-	return o.err == nil && !o.closing
+	if o.err != nil || o.closing {
+		return false
+	}
+	if waits := o.sending + o.bufferedLocked(); waits+n > smallPacket && o.all.full(n) {
+		if waits > 0 {
+			o.starved = true
+			return false
+		}
+		o.all.await(o)
+		return !o.all.full(n) // the last of them may have gone just now
+	}
+	return true
+}
+
+// bufferedLocked is how many bytes wait in the buffer. It has mu.
+func (o *outbox) bufferedLocked() int {
+	if o.buf == nil {
+		return 0
+	}
+	return o.buf.Len()
+}
+
+// cutStalled gives the connection up if its peer has taken nothing for
+// stalledTime.
+func (o *outbox) cutStalled() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.sending > smallPacket && time.Since(o.since) >= stalledTime {
+		o.failLocked(errOverflow)
+	}
 }
 
 // open reports whether packets can still be sent at all.
@@ -119,8 +229,9 @@ func (o *outbox) failLocked(err error) {
 func (o *outbox) send(p []byte) error {
 	for len(p) > 0 {
 		o.mu.Lock()
+		o.since = time.Now()
 		if !o.closing {
-			o.nc.SetWriteDeadline(time.Now().Add(o.timeout))
+			o.nc.SetWriteDeadline(o.since.Add(o.timeout))
 		}
 		o.mu.Unlock()
 		n, err := o.nc.Write(p[:min(len(p), writeChunk)])
@@ -137,14 +248,16 @@ func (o *outbox) flush() {
 	o.mu.Lock()
 	for o.err == nil && o.buf != nil {
 		out := o.buf
-		o.buf = nil
+		o.buf, o.answers, o.sending = nil, 0, out.Len()
 		o.mu.Unlock()
 		err := o.send(out.Bytes())
+		o.all.give(out.Len())
 		if out.Cap() <= keepBuffer {
 			out.Reset()
 			o.buffers.Put(out)
 		}
 		o.mu.Lock()
+		o.sending = 0
 		if err != nil {
 			o.failLocked(err)
 			break
@@ -157,8 +270,13 @@ func (o *outbox) flush() {
 		}
 	}
 	o.flushing = false
+	lost := 0
+	if o.err != nil { // nobody will send it
+		lost, o.buf = o.bufferedLocked(), nil
+	}
 	finish := o.closing && o.err == nil
 	o.mu.Unlock()
+	o.all.give(lost)
 	if finish {
 		o.finish()
 	}

@@ -18,7 +18,7 @@ func (k *committer) prepare(batch []*work) []*work {
 		switch w.kind {
 		case workConnect:
 			if will := k.connect(w); will != nil {
-				out = append(out, will)
+				k.before = append(k.before, will)
 			}
 		case workPublish:
 			k.publish(w)
@@ -30,10 +30,13 @@ func (k *committer) prepare(batch []*work) []*work {
 			k.unsubscribe(w)
 		case workGone:
 			if will := k.gone(w); will != nil {
-				out = append(out, will)
+				k.before = append(k.before, will)
 			}
 		}
+		out = append(out, k.before...)
 		out = append(out, w)
+		clear(k.before)
+		k.before = k.before[:0]
 	}
 	return out
 }
@@ -50,38 +53,102 @@ func (w *work) event(e event) { w.events = append(w.events, e.encode()) }
 // (§3.1.3.2.2).
 func (k *committer) connect(w *work) (due *work) {
 	old := k.ledger.clients[w.client]
-	if old == nil && len(k.ledger.clients) >= k.s.o.MaxSessions {
-		w.err = ErrFull
-		return nil
-	}
 	clean := w.login.clean
-	if old != nil && old.will != nil {
-		if clean || !old.persistent || old.conn != nil && old.will.delay == 0 {
-			due = old.will.due()
-		}
-	}
 	expiry := k.capExpiry(w.login.expiry)
 	w.login.expiry = expiry
 	page := old
-	switch {
-	case old == nil:
-		page = newClient(w.client, expiry)
-	case clean || !old.persistent:
-		if old.persistent {
+	if w.known = old != nil && old.persistent && !clean; !w.known {
+		page = k.ledger.newClient(w.client, expiry)
+	}
+	if !k.admit(page, old, w.login.will) {
+		w.err = ErrFull
+		return nil
+	}
+	if old != nil && old.will != nil {
+		if clean || !old.persistent || old.conn != nil && old.will.delay == 0 {
+			due = old.takeWill()
+		}
+	}
+	if page != old {
+		if old != nil && old.persistent {
 			w.event(event{kind: eventEnd, client: w.client})
 		}
-		page = newClient(w.client, expiry)
-	default:
-		w.known = true
+		k.ledger.open(page)
 	}
 	if expiry > 0 && (page != old || page.expiry != expiry) {
 		w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 	}
 	page.expiry = expiry
-	page.conn, page.will = w.conn, w.login.will
+	page.conn = w.conn
+	page.setWill(w.login.will)
 	page.willDue, page.expireDue = time.Time{}, time.Time{}
-	k.ledger.clients[w.client] = page
+	k.ledger.wake(page)
+	w.ledger, w.login.account = page, page.account
 	return due
+}
+
+// admit makes room for a page, which may be the one that the client has, and
+// reports whether there is room. A session that ends with its connection takes
+// memory, but no place of one that is kept.
+func (k *committer) admit(page, old *client, w *will) bool {
+	n := w.size()
+	offline := old != nil && old.conn == nil
+	if old != nil {
+		k.ledger.wake(old) // it must not give way to itself
+	}
+	ok := true
+	if page != old {
+		n += sessionCost + int64(len(page.id))
+		more := 1
+		if old != nil && old.persistent {
+			more = 0
+		}
+		for page.persistent && ok && k.ledger.persistent+more > k.s.o.MaxSessions {
+			ok = k.evict()
+		}
+	}
+	ok = ok && k.makeRoom(page, n)
+	if !ok && offline {
+		k.ledger.rest(old)
+	}
+	return ok
+}
+
+// makeRoom lets sessions without connection go, the oldest first, until the
+// page may have n bytes more. It reports whether it may.
+func (k *committer) makeRoom(page *client, n int64) bool {
+	if !page.account.fits(n) {
+		return false
+	}
+	// What lies in the queues of those who go is free when the dispatcher has
+	// heard of it: soon enough not to wait for it.
+	var soon int64
+	for page.account.shortage(n) > soon {
+		if k.ledger.oldest == nil {
+			return false
+		}
+		soon += k.ledger.oldest.account.queued.Load()
+		k.evict()
+	}
+	return true
+}
+
+// evict ends the session that has been without connection for longest, and
+// reports whether there was one.
+func (k *committer) evict() bool {
+	page := k.ledger.oldest
+	if page == nil {
+		return false
+	}
+	k.s.count.evicted.Inc()
+	k.s.crowded.Note("client", page.id, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
+	if page.will != nil {
+		k.before = append(k.before, page.takeWill())
+	}
+	w := &work{kind: workExpire, client: page.id}
+	k.endSession(w, page)
+	k.before = append(k.before, w)
+	return true
 }
 
 // capExpiry applies MaxSessionExpiry.
@@ -119,10 +186,11 @@ func (k *committer) publish(w *work) {
 		in.doubtful = !k.s.o.Backend.Stored(in.place)
 	}
 	switch {
-	case in == nil && len(w.ledger.inbound) >= max(minInbound, int(k.s.o.ReceiveMaximum)):
+	case in == nil && (len(w.ledger.inbound) >= max(minInbound, int(k.s.o.ReceiveMaximum)) ||
+		!k.makeRoom(w.ledger, w.ledger.inboundSize())):
 		k.refuse(w, ErrFull)
 	case in == nil:
-		w.ledger.inbound[w.id] = &inbound{pending: w}
+		w.ledger.take(w.id, &inbound{pending: w})
 	case in.pending != nil:
 		w.duplicate, w.first = true, in.pending
 	case in.doubtful:
@@ -146,7 +214,7 @@ func (k *committer) pubrel(w *work) {
 		return
 	}
 	w.known = true
-	delete(page.inbound, w.id)
+	page.free(w.id)
 	if page.persistent {
 		w.event(event{kind: eventRelease, client: w.client, id: w.id})
 	}
@@ -163,11 +231,12 @@ func (k *committer) subscribe(w *work) {
 			continue
 		}
 		old, found := page.subs[sub.filter]
-		if !found && len(page.subs) >= k.s.o.MaxSubscriptions {
+		if !found && (len(page.subs) >= k.s.o.MaxSubscriptions || !k.makeRoom(page, subscriptionSize(page.id, sub.filter))) {
+			k.s.count.notSubscribed.Inc()
 			w.codes[i] = subackCode(w.conn.version, ErrFull)
 			continue
 		}
-		page.subs[sub.filter] = sub
+		page.subscribe(sub)
 		if page.persistent && (!found || old != sub) {
 			w.event(event{kind: eventSubscribe, client: w.client, sub: sub})
 		}
@@ -181,11 +250,10 @@ func (k *committer) unsubscribe(w *work) {
 		return
 	}
 	for i, sub := range w.subs {
-		if _, found := page.subs[sub.filter]; !found {
+		if !page.unsubscribe(sub.filter) {
 			w.codes[i] = 0x11 // no subscription existed
 			continue
 		}
-		delete(page.subs, sub.filter)
 		if page.persistent {
 			w.event(event{kind: eventUnsubscribe, client: w.client, sub: sub})
 		}
@@ -202,7 +270,7 @@ func (k *committer) gone(w *work) (due *work) {
 	w.known = true
 	page.conn = nil
 	if w.bye.clean {
-		page.will = nil // [MQTT-3.14.4-3]
+		page.setWill(nil) // [MQTT-3.14.4-3]
 	}
 	if w.bye.hasExpiry {
 		expiry := k.capExpiry(w.bye.expiry)
@@ -212,8 +280,7 @@ func (k *committer) gone(w *work) (due *work) {
 		page.expiry = expiry
 	}
 	if page.will != nil && (page.will.delay == 0 || page.expiry == 0) {
-		due = page.will.due()
-		page.will = nil
+		due = page.takeWill()
 	}
 	if page.expiry == 0 {
 		k.endSession(w, page)
@@ -228,9 +295,10 @@ func (k *committer) leave(page *client, now time.Time) {
 	if page.will != nil {
 		page.willDue = now.Add(page.will.delay)
 	}
-	if page.expiry != never {
-		page.expireDue = now.Add(time.Duration(page.expiry) * time.Second)
+	if expiry := k.capExpiry(page.expiry); expiry != never {
+		page.expireDue = now.Add(time.Duration(expiry) * time.Second)
 	}
+	k.ledger.rest(page)
 	for _, at := range [2]time.Time{page.willDue, page.expireDue} {
 		if !at.IsZero() && (k.next.IsZero() || at.Before(k.next)) {
 			k.next = at
@@ -240,7 +308,7 @@ func (k *committer) leave(page *client, now time.Time) {
 
 func (k *committer) endSession(w *work, page *client) {
 	w.end = true
-	delete(k.ledger.clients, page.id)
+	k.ledger.close(page)
 	if page.persistent {
 		w.event(event{kind: eventEnd, client: page.id})
 	}
@@ -254,10 +322,10 @@ func (k *committer) tick(now time.Time) (batch []*work) {
 	for _, page := range k.ledger.clients {
 		expired := !page.expireDue.IsZero() && !now.Before(page.expireDue)
 		if !page.willDue.IsZero() && (expired || !now.Before(page.willDue)) {
-			batch = append(batch, page.will.due())
-			page.will, page.willDue = nil, time.Time{}
+			batch = append(batch, page.takeWill())
 		}
 		if expired {
+			k.s.count.expiredSessions.Inc()
 			w := &work{kind: workExpire, client: page.id}
 			k.endSession(w, page)
 			batch = append(batch, w)
@@ -280,8 +348,7 @@ func (k *committer) setAlarm() {
 func (k *committer) lastWills() (batch []*work) {
 	for _, page := range k.ledger.clients {
 		if page.will != nil {
-			batch = append(batch, page.will.due())
-			page.will, page.willDue = nil, time.Time{}
+			batch = append(batch, page.takeWill())
 		}
 	}
 	return batch

@@ -74,6 +74,15 @@ func (c *conn) resolveAlias(pk *packets.Packet, set propertySet) (string, error)
 		}
 		return topic, nil
 	}
+	more := int64(len(pk.TopicName) - len(c.aliases[alias]))
+	if _, known := c.aliases[alias]; !known {
+		more += aliasCost
+	}
+	if more > 0 && (!c.account.fits(more) || c.account.shortage(more) > 0) {
+		return "", packets.ErrQuotaExceeded // §4.13.1
+	}
+	c.account.charge(more)
+	c.charged += more
 	if c.aliases == nil {
 		c.aliases = make(map[uint16]string)
 	}

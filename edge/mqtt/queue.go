@@ -46,7 +46,14 @@ func (w *work) size() int {
 	if w.message != nil {
 		return w.message.size()
 	}
-	return 256 * (1 + len(w.subs))
+	n := 256 * (1 + len(w.subs))
+	for i := range w.subs {
+		n += len(w.subs[i].filter)
+	}
+	if w.login != nil {
+		n += len(w.client) + int(w.login.will.size())
+	}
+	return n
 }
 
 // queue is the one bounded queue between the readers and the committer.

@@ -1,16 +1,19 @@
 package mqtt
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/budget"
 )
 
 // Options configures a Server. Listeners, Backend and Store are needed; every
@@ -22,15 +25,17 @@ type Options struct {
 
 	// Authenticate decides about a CONNECT: nil, ErrBadCredentials,
 	// ErrNotAllowed, or another error for "unavailable". Without it everyone
-	// is let in. It may be slow; at most one call per CPU runs at a time.
-	Authenticate func(Connect) error
+	// is let in. It may take its time, up to LoginTimeout, and returns when
+	// its context ends; it bounds its own work. Users is one.
+	Authenticate func(context.Context, Connect) error
 
 	// AllowSubscribe decides about one topic filter (with its $share prefix).
 	// Without it everything is allowed.
 	AllowSubscribe func(clientID, username, filter string) bool
 
-	MaxConnections    int    // 10000
-	MaxConnecting     int    // connections before their CONNECT; 512
+	MaxConnections    int    // of each listener; 2000
+	MaxPerAddress     int    // of them, from one address; half of MaxConnections
+	MaxConnecting     int    // of them, of peers that have not logged in; an eighth of MaxConnections, 256 at most
 	MaxPacketSize     int    // bytes of a whole packet, inbound; 1 MiB
 	MaxConnectSize    int    // bytes of a CONNECT packet; 64 KiB
 	ReceiveMaximum    uint16 // unacknowledged PUBLISH packets of one client; 256
@@ -38,22 +43,32 @@ type Options struct {
 	MaxTopicLevels    int    // 64
 	ServerKeepAlive   uint16 // seconds; longest keep alive granted to MQTT 5 clients, 0: whatever they ask
 
-	MaxSessions      int           // connected and kept; 20000
-	MaxSessionExpiry time.Duration // of a kept session, 3.x too; 0: none
+	// What clients make the server remember. When the room for it is used up,
+	// sessions without connection give way, the oldest first.
+	MaxState         int           // bytes of sessions, subscriptions, packet ids, wills, aliases, queues and retained messages; 16 MiB
+	MaxClientState   int           // bytes of one client's, and as many of messages in its queue; 1 MiB
+	MaxSessions      int           // that outlive their connection; 10000
+	MaxSessionExpiry time.Duration // of a session without connection, 3.x too; 0: none
 	MaxSubscriptions int           // per session; 1024
 	MaxInflight      int           // PUBLISH packets unacknowledged by one subscriber; 256
 	MaxQueued        int           // messages waiting for one subscriber; 1000
-	MaxQueuedBytes   int           // their bytes, and those in flight; 1 MiB
-	MaxQueuedTotal   int           // bytes waiting for all subscribers; 64 MiB
+	MaxQueuedBytes   int           // their bytes, and those in flight; MaxClientState
+	MaxQueuedTotal   int           // bytes waiting for all subscribers; half of MaxState
 	MaxRetained      int           // topics; 10000
-	MaxRetainedBytes int           // 16 MiB
+	MaxRetainedBytes int           // a third of MaxState
+
+	MaxArriving int // bytes of packets that arrive, all together; 4 MiB, and 4 packets of MaxPacketSize at least
+	MaxOutgoing int // bytes that wait for all sockets; 4 MiB
 
 	QueueMessages int // waiting for the committer; 8192
 	QueueBytes    int // 8 MiB
 	BatchMessages int // 4096
 	BatchBytes    int // 1 MiB
 
-	ConnectTimeout time.Duration // from accept to CONNECT; 5 s
+	ConnectTimeout time.Duration // from accept to CONNECT; 5 s, and 2 s at most when many connect
+	LoginTimeout   time.Duration // from CONNECT to the end of Authenticate; 30 s
+	PacketTimeout  time.Duration // for the rest of a packet of which the first byte came, longer if it is large; 30 s
+	PacketRate     int           // bytes a second: a large packet that comes slower is cut off; 2048
 	WriteTimeout   time.Duration // a peer that takes nothing for so long is cut off; 30 s
 	WriteBuffer    int           // bytes waiting for one socket; 256 KiB
 
@@ -65,19 +80,25 @@ func (o *Options) validate() error {
 	if o.Backend == nil || o.Store == nil {
 		return errors.New("mqtt needs a backend and a state store")
 	}
+	if o.MaxState == 0 {
+		o.MaxState = 16 << 20
+	}
+	if o.MaxClientState == 0 {
+		o.MaxClientState = min(1<<20, o.MaxState/2)
+	}
 	defaults := []struct {
 		field *int
 		value int
 	}{
-		{&o.MaxConnections, 10000}, {&o.MaxConnecting, 512},
+		{&o.MaxConnections, 2000},
 		{&o.MaxPacketSize, 1 << 20}, {&o.MaxConnectSize, 64 << 10},
-		{&o.MaxTopicLevels, 64}, {&o.MaxSessions, 20000},
+		{&o.MaxTopicLevels, 64}, {&o.MaxSessions, 10000},
 		{&o.MaxSubscriptions, 1024}, {&o.MaxInflight, 256},
-		{&o.MaxQueued, 1000}, {&o.MaxQueuedBytes, 1 << 20}, {&o.MaxQueuedTotal, 64 << 20},
-		{&o.MaxRetained, 10000}, {&o.MaxRetainedBytes, 16 << 20},
+		{&o.MaxQueued, 1000}, {&o.MaxQueuedBytes, o.MaxClientState}, {&o.MaxQueuedTotal, o.MaxState / 2},
+		{&o.MaxRetained, 10000}, {&o.MaxRetainedBytes, o.MaxState / 3},
 		{&o.QueueMessages, 8192}, {&o.QueueBytes, 8 << 20},
 		{&o.BatchMessages, 4096}, {&o.BatchBytes, 1 << 20},
-		{&o.WriteBuffer, 256 << 10},
+		{&o.WriteBuffer, 256 << 10}, {&o.MaxOutgoing, 4 << 20}, {&o.PacketRate, 2 << 10},
 	}
 	for _, d := range defaults {
 		if *d.field == 0 {
@@ -90,6 +111,10 @@ func (o *Options) validate() error {
 	if o.MaxPacketSize > maxFrame {
 		return fmt.Errorf("mqtt: largest packet %d is above the protocol's %d", o.MaxPacketSize, maxFrame)
 	}
+	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, max(1, o.MaxConnections/2))
+	o.MaxConnecting = cmp.Or(o.MaxConnecting, max(1, min(o.MaxConnections/8, 256)))
+	o.MaxConnectSize = min(o.MaxConnectSize, o.MaxPacketSize)
+	o.MaxArriving = max(cmp.Or(o.MaxArriving, 4<<20), 4*o.MaxPacketSize)
 	o.MaxInflight = min(o.MaxInflight, 65535)
 	if o.ReceiveMaximum == 0 {
 		o.ReceiveMaximum = 256
@@ -100,6 +125,8 @@ func (o *Options) validate() error {
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = 5 * time.Second
 	}
+	o.LoginTimeout = cmp.Or(o.LoginTimeout, 30*time.Second)
+	o.PacketTimeout = cmp.Or(o.PacketTimeout, 30*time.Second)
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = 30 * time.Second
 	}
@@ -117,12 +144,19 @@ type Server struct {
 	o          Options
 	log        *slog.Logger
 	count      *counters
+	state      *state
+	crowded    *budget.Episode // sessions give way
 	queue      *queue
 	committer  *committer
 	dispatcher *dispatcher
-	buffers    sync.Pool     // *bytes.Buffer of outboxes
-	auth       chan struct{} // one token per running Authenticate
-	connecting chan struct{} // one token per connection before its CONNECT
+	buffers    sync.Pool // *bytes.Buffer of outboxes
+	outgoing   outgoing
+	arriving   *budget.Pool      // packets of those who have logged in, while they arrive
+	connecting *budget.Pool      // CONNECT packets, while they arrive
+	gates      []*budget.Gate    // one per listener
+	lines      *budget.Penalties // which addresses had a log line
+	ctx        context.Context   // ends when Close begins
+	cancel     context.CancelFunc
 
 	mu      sync.Mutex
 	conns   map[*conn]struct{} // guarded by mu
@@ -142,26 +176,46 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o:          o,
-		log:        o.Log,
-		count:      newCounters(o.Metrics),
-		queue:      newQueue(o.QueueMessages, o.QueueBytes),
-		auth:       make(chan struct{}, runtime.GOMAXPROCS(0)),
-		connecting: make(chan struct{}, o.MaxConnecting),
-		conns:      make(map[*conn]struct{}),
-		done:       make(chan struct{}),
-		closing:    make(chan struct{}),
+		o:       o,
+		log:     o.Log,
+		count:   newCounters(o.Metrics),
+		queue:   newQueue(o.QueueMessages, o.QueueBytes),
+		lines:   budget.NewPenalties(budget.PenaltiesOptions{Quiet: lineEvery}),
+		conns:   make(map[*conn]struct{}),
+		done:    make(chan struct{}),
+		closing: make(chan struct{}),
 	}
 	s.buffers.New = newBuffer
-	l := newLedger(o.MaxRetained, o.MaxRetainedBytes)
-	loaded, err := l.load(o.Store)
+	s.outgoing.limit, s.outgoing.sweep = int64(o.MaxOutgoing), s.cutStalled
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if err := s.openBudgets(); err != nil {
+		return nil, err
+	}
+	s.crowded = budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "the room for MQTT sessions is used up: those without connection give way, the oldest first",
+		End:   "there is room for MQTT sessions again", Log: o.Log})
+	s.state = newState(&o)
+	l := newLedger(&o, s.state)
+	loaded, over, err := l.load(o.Store)
 	if err != nil {
 		return nil, fmt.Errorf("load mqtt state: %w", err)
+	}
+	if over != (trimmed{}) {
+		s.log.Warn("mqtt state was larger than the limits, the rest is forgotten: raise --mqtt-state if it was wanted",
+			"bytes", loaded, "sessions", over.sessions, "subscriptions", over.subscriptions,
+			"packet_ids", over.ids, "retained", over.retained)
 	}
 	l.forget(o.Backend.Stored)
 	s.dispatcher = newDispatcher(s)
 	s.dispatcher.restore(l)
 	s.committer = newCommitter(s, l, loaded)
+	if over != (trimmed{}) {
+		// What was left out must not come back with the next start.
+		if err := o.Store.Rewrite(l.events()); err != nil {
+			return nil, fmt.Errorf("rewrite mqtt state: %w", err)
+		}
+		s.committer.appended = 0
+	}
 	s.count.attach(s, o.Metrics)
 	return s, nil
 }
@@ -179,9 +233,9 @@ func (s *Server) Serve() error {
 	failed := make(chan error, len(s.o.Listeners))
 	s.workers.Go(s.committer.run)
 	s.workers.Go(s.dispatcher.run)
-	for _, l := range s.o.Listeners {
+	for i, l := range s.o.Listeners {
 		s.readers.Go(func() {
-			if err := s.accept(l); err != nil {
+			if err := s.accept(l, s.gates[i]); err != nil {
 				failed <- err
 			}
 		})
@@ -203,7 +257,7 @@ func (s *Server) Serve() error {
 
 // accept hands every new connection to its reader. Running out of file
 // descriptors is waited out: the connections that are there matter more.
-func (s *Server) accept(l net.Listener) error {
+func (s *Server) accept(l net.Listener, gate *budget.Gate) error {
 	for {
 		nc, err := l.Accept()
 		if err != nil {
@@ -224,40 +278,8 @@ func (s *Server) accept(l net.Listener) error {
 			}
 			continue
 		}
-		s.admit(nc)
+		s.admit(nc, gate)
 	}
-}
-
-// admit starts the reader of a new connection, or closes it when there are
-// too many. While too many are before their CONNECT it waits: the others stay
-// in the kernel's backlog, and each is through after ConnectTimeout.
-func (s *Server) admit(nc net.Conn) {
-	select {
-	case s.connecting <- struct{}{}:
-	case <-s.closing:
-		nc.Close()
-		return
-	}
-	s.mu.Lock()
-	if s.closed || len(s.conns) >= s.o.MaxConnections {
-		s.mu.Unlock()
-		<-s.connecting
-		s.count.refused.Inc()
-		nc.Close()
-		return
-	}
-	c := newConn(s, nc)
-	s.conns[c] = struct{}{}
-	s.readers.Add(1)
-	s.mu.Unlock()
-	s.count.accepted.Inc()
-	go func() {
-		defer s.readers.Done()
-		c.serve()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-	}()
 }
 
 // Close stops accepting, tells MQTT 5 clients that the server shuts down
@@ -273,6 +295,7 @@ func (s *Server) Close() error {
 	}
 	s.closed = true
 	close(s.closing)
+	s.cancel()
 	serving := s.serving
 	for c := range s.conns {
 		go c.shutDown()

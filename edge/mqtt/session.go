@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -20,6 +19,9 @@ type delivery struct {
 	dup         bool // it was sent on an earlier connection
 	released    bool // QoS 2: PUBREC came, PUBREL is what is to be sent
 }
+
+// cost is what the delivery takes beside its message, in bytes.
+func (d *delivery) cost() int64 { return deliveryCost + 8*int64(len(d.identifiers)) }
 
 // fifo is a queue of deliveries that gives its memory back when it is empty.
 type fifo struct {
@@ -60,16 +62,16 @@ func (f *fifo) pop() delivery {
 // acknowledged, and what waits. It outlives connections. Everything is in
 // memory: a restart keeps a persistent session's subscriptions, not its queue.
 type session struct {
-	id    string
-	o     *Options
-	count *counters
-	log   *slog.Logger
-	total *atomic.Int64 // bytes waiting in all sessions
+	id      string
+	o       *Options
+	count   *counters
+	log     *slog.Logger
+	account *account
 
 	// Owned by the dispatcher.
-	filters map[string]struct{}
-	round   uint64 // of the trie's last match that hit this session
-	match   int    // and where in its result
+	filters map[string]struct{} // nil: none
+	round   uint64              // of the trie's last match that hit this session
+	match   int                 // and where in its result
 
 	mu       sync.Mutex
 	conn     *conn      // guarded by mu; nil: offline
@@ -82,8 +84,8 @@ type session struct {
 	dropping bool       // guarded by mu: messages are being dropped, which was logged
 }
 
-func newSession(id string, o *Options, count *counters, total *atomic.Int64) *session {
-	return &session{id: id, o: o, count: count, log: o.Log, total: total, filters: make(map[string]struct{})}
+func newSession(id string, o *Options, count *counters, account *account) *session {
+	return &session{id: id, o: o, count: count, log: o.Log, account: account}
 }
 
 // online reports whether a connection is there.
@@ -125,6 +127,10 @@ func (s *session) detach(c *conn) bool {
 	return true
 }
 
+// freeFlight is how many bytes a subscriber that keeps up may have in flight
+// when the queues of others have filled the memory.
+const freeFlight = 4 << 10
+
 // deliver sends a message or queues it. QoS 0 goes out at once or not at all.
 // A QoS 1 or 2 message that finds the queue full is dropped: the newest goes,
 // the order of the rest stays.
@@ -136,7 +142,7 @@ func (s *session) deliver(d delivery) {
 			return
 		}
 		switch {
-		case s.conn.out.hasRoom():
+		case s.conn.out.hasRoom(d.message.size()):
 			s.sendLocked(&d)
 		case s.conn.out.open():
 			s.dropLocked(d)
@@ -145,14 +151,14 @@ func (s *session) deliver(d delivery) {
 	}
 	queued := s.waiting.len()
 	size := d.message.size()
-	waits := queued > 0 || s.conn == nil
+	waits := queued > 0 || s.conn == nil || s.flying+size > freeFlight
 	if queued >= s.o.MaxQueued || queued > 0 && s.waiting.bytes+size > s.o.MaxQueuedBytes ||
-		waits && s.total.Load()+int64(size) > int64(s.o.MaxQueuedTotal) {
+		waits && !s.account.state.mayHold(&d) {
 		s.dropLocked(d)
 		return
 	}
+	s.account.hold(&d)
 	s.waiting.push(d)
-	s.total.Add(int64(size))
 	s.pumpLocked()
 }
 
@@ -182,7 +188,7 @@ func (s *session) pump() {
 // what waits. The quota is never counted up or down, it is what the window
 // leaves beside the packets in flight: nothing can leak [MQTT-4.9.0-1].
 func (s *session) pumpLocked() {
-	for s.conn != nil && s.sent < s.window && s.conn.out.hasRoom() {
+	for s.conn != nil && s.sent < s.window && s.conn.out.hasRoom(s.nextSizeLocked()) {
 		if s.sent == len(s.inflight) && !s.nextLocked() {
 			return
 		}
@@ -191,6 +197,21 @@ func (s *session) pumpLocked() {
 			s.removeLocked(s.sent - 1)
 		}
 	}
+}
+
+// nextSizeLocked is the size of what pumpLocked sends next.
+func (s *session) nextSizeLocked() int {
+	var next *delivery
+	switch {
+	case s.sent < len(s.inflight):
+		next = &s.inflight[s.sent]
+	case s.waiting.len() > 0:
+		next = s.waiting.front()
+	}
+	if next == nil || next.message == nil {
+		return 0
+	}
+	return next.message.size()
 }
 
 // nextLocked moves the oldest waiting message that has not expired to the end
@@ -202,8 +223,8 @@ func (s *session) nextLocked() bool {
 			return false
 		}
 		d := s.waiting.pop()
-		s.total.Add(-int64(size))
 		if at, ok := d.message.expires(); ok && !time.Now().Before(at) {
+			s.account.release(&d)
 			s.count.expired.Inc()
 			continue
 		}
@@ -248,9 +269,7 @@ func (s *session) indexLocked(id uint16) int {
 }
 
 func (s *session) removeLocked(i int) {
-	if m := s.inflight[i].message; m != nil {
-		s.flying -= m.size()
-	}
+	s.landedLocked(i)
 	s.inflight = slices.Delete(s.inflight, i, i+1)
 	if i < s.sent {
 		s.sent--
@@ -258,6 +277,17 @@ func (s *session) removeLocked(i int) {
 	if len(s.inflight) == 0 {
 		s.inflight = nil
 	}
+}
+
+// landedLocked lets go of the message of inflight[i]: it is not sent again.
+func (s *session) landedLocked(i int) {
+	d := &s.inflight[i]
+	if d.message == nil {
+		return
+	}
+	s.flying -= d.message.size()
+	s.account.release(d)
+	d.message = nil
 }
 
 // complete ends the delivery with this id after a PUBACK, a PUBCOMP or a
@@ -283,11 +313,8 @@ func (s *session) release(c *conn, id uint16) bool {
 	if s.conn != c || i < 0 || s.inflight[i].qos != 2 {
 		return false
 	}
-	if m := s.inflight[i].message; m != nil {
-		s.flying -= m.size()
-	}
 	s.inflight[i].released = true
-	s.inflight[i].message = nil
+	s.landedLocked(i)
 	return true
 }
 
@@ -295,6 +322,12 @@ func (s *session) release(c *conn, id uint16) bool {
 func (s *session) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.total.Add(-int64(s.waiting.bytes))
+	for s.waiting.len() > 0 {
+		d := s.waiting.pop()
+		s.account.release(&d)
+	}
+	for i := range s.inflight {
+		s.landedLocked(i)
+	}
 	s.waiting, s.inflight, s.flying, s.sent = fifo{}, nil, 0, 0
 }

@@ -123,7 +123,7 @@ func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
 	spans := []span{{at, at}}
 	r := bufio.NewReaderSize(io.NewSectionReader(s.file, at, max(0, size-at)), 64<<10)
 	for at < size {
-		p, err := readEvent(r, size-at)
+		p, err := s.readEvent(r, at, size)
 		if err != nil && !errors.Is(err, errEvent) {
 			return nil, fmt.Errorf("read state file at %d: %w", at, err)
 		}
@@ -150,6 +150,25 @@ func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
 		spans = spans[1:]
 	}
 	return spans, nil
+}
+
+// readEvent reads the frame at the offset, of which r reads. One that is longer
+// than any packet is not allocated before its checksum is known to be right:
+// a damaged length costs no memory.
+func (s *FileStore) readEvent(r *bufio.Reader, at, size int64) ([]byte, error) {
+	if header, err := r.Peek(frameHeader); err == nil {
+		if n := int64(binary.LittleEndian.Uint32(header)); n > maxResync && n <= min(maxEvent, size-at-frameHeader) {
+			sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+			sum.Write(header[:4])
+			if _, err := io.Copy(sum, io.NewSectionReader(s.file, at+frameHeader, n)); err != nil {
+				return nil, err
+			}
+			if sum.Sum32() != binary.LittleEndian.Uint32(header[4:]) {
+				return nil, errEvent
+			}
+		}
+	}
+	return readEvent(r, size-at)
 }
 
 // readEvent reads one frame of which left bytes may be there. errEvent: there

@@ -2,11 +2,13 @@ package mqtt
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -289,6 +291,31 @@ func FuzzEvent(f *testing.F) {
 		if err != nil || !bytes.Equal(again.encode(), e.encode()) {
 			t.Fatalf("%+v: %v", e, err)
 		}
-		newLedger(10, 1000).apply(&e)
+		newTestLedger(Options{}).apply(&e, new(trimmed))
 	})
+}
+
+// TestStoreDamagedLength: a length that is wrong costs no memory.
+func TestStoreDamagedLength(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	whole := []byte(storeMagic + "\x01")
+	whole = appendFrame(whole, sampleEvents(1)[0])
+	at := len(whole)
+	whole = appendFrame(whole, sampleEvents(1)[0])
+	binary.LittleEndian.PutUint32(whole[at:], 60<<20)
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 64<<20); err != nil { // a hole: zeros
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, events := loadAll(t, path); len(events) != 1 {
+		t.Fatalf("%d events", len(events))
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
+		t.Errorf("%d bytes are allocated", n)
+	}
 }

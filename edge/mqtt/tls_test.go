@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -46,7 +47,7 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, Options{Listeners: []net.Listener{l}, Authenticate: func(c Connect) error {
+	s := start(t, Options{Listeners: []net.Listener{l}, Authenticate: func(_ context.Context, c Connect) error {
 		if len(c.Certificates) == 0 || c.Certificates[0].Subject.CommonName != "device-7" {
 			return ErrNotAllowed
 		}

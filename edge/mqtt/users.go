@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bufio"
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -11,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/weirmq/weir/cloud/budget"
 )
 
 // Users authenticates clients against a file of `name:bcrypt-hash` lines, as
@@ -20,7 +23,10 @@ import (
 // A bcrypt comparison takes a Raspberry Pi Zero about a second, and after a
 // power cut a whole fleet comes back at once. So the last good password of
 // each user is remembered as an HMAC under a key that lives only in memory.
+// Whoever shows that password is let in at once; the others are checked one at
+// a time (line).
 type Users struct {
+	line   *line
 	hashes map[string][]byte
 	dummy  []byte // compared with when the user is unknown: both take the same time
 	key    [32]byte
@@ -37,7 +43,7 @@ func LoadUsers(path string) (*Users, error) {
 		return nil, fmt.Errorf("open users file: %w", err)
 	}
 	defer f.Close()
-	u := &Users{hashes: make(map[string][]byte), good: make(map[string][sha256.Size]byte)}
+	u := &Users{line: newLine(), hashes: make(map[string][]byte), good: make(map[string][sha256.Size]byte)}
 	cost := bcrypt.MinCost
 	scanner := bufio.NewScanner(f)
 	for n := 1; scanner.Scan(); n++ {
@@ -70,8 +76,9 @@ func LoadUsers(path string) (*Users, error) {
 }
 
 // Authenticate is an Options.Authenticate. It returns ErrBadCredentials, in
-// the same time for an unknown user as for a wrong password.
-func (u *Users) Authenticate(c Connect) error {
+// the same time for an unknown user as for a wrong password, and another error
+// when the password could not be checked in time.
+func (u *Users) Authenticate(ctx context.Context, c Connect) error {
 	mac := hmac.New(sha256.New, u.key[:])
 	mac.Write(c.Password)
 	var sum [sha256.Size]byte
@@ -87,7 +94,13 @@ func (u *Users) Authenticate(c Connect) error {
 	if !found {
 		hash = u.dummy
 	}
-	if err := bcrypt.CompareHashAndPassword(hash, c.Password); err != nil || !found || !c.HasUsername {
+	right, err := u.line.check(ctx, budget.Address(c.Peer), func() bool {
+		return bcrypt.CompareHashAndPassword(hash, c.Password) == nil && found && c.HasUsername
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("check password: %w", err)
+	case !right:
 		return ErrBadCredentials
 	}
 	u.mu.Lock()

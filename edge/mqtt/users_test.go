@@ -2,10 +2,13 @@ package mqtt
 
 import (
 	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -19,7 +22,15 @@ func usersFile(t *testing.T, lines ...string) string {
 	return path
 }
 
+func peer(n int) net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}), 1000))
+}
+
 func TestUsers(t *testing.T) {
+	synctest.Test(t, testUsers) // wrong passwords cost time
+}
+
+func testUsers(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)
 	if err != nil {
 		t.Fatal(err)
@@ -37,12 +48,12 @@ func TestUsers(t *testing.T) {
 		{"ann", "secret", true}, {"ann", "secret", true}, {"ann", "wrong", false}, {"ann", "", false},
 		{"bob", "secret", true}, {"bob", "Secret", false}, {"eve", "secret", false}, {"eve", "nobody", false},
 	} {
-		err := u.Authenticate(Connect{Username: test.name, HasUsername: true, Password: []byte(test.password)})
+		err := u.Authenticate(t.Context(), Connect{Peer: peer(1), Username: test.name, HasUsername: true, Password: []byte(test.password)})
 		if (err == nil) != test.ok || err != nil && !errors.Is(err, ErrBadCredentials) {
 			t.Errorf("%s/%s: %v", test.name, test.password, err)
 		}
 	}
-	if err := u.Authenticate(Connect{}); !errors.Is(err, ErrBadCredentials) {
+	if err := u.Authenticate(t.Context(), Connect{Peer: peer(2)}); !errors.Is(err, ErrBadCredentials) {
 		t.Errorf("no user name: %v", err)
 	}
 }

@@ -9,6 +9,14 @@ type will struct {
 	delay   time.Duration // MQTT 5 will delay interval
 }
 
+// size is what a page is charged for the will; there may be none.
+func (w *will) size() int64 {
+	if w == nil {
+		return 0
+	}
+	return int64(w.message.size())
+}
+
 // due makes the will's message, accepted now.
 func (w *will) due() *work {
 	m := w.message

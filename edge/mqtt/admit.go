@@ -1,0 +1,112 @@
+package mqtt
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+)
+
+// shortConnect is how long a peer has for its CONNECT while more than half of
+// the places for such peers are taken.
+const shortConnect = 2 * time.Second
+
+// lineEvery is how long one address that misbehaves has no second log line.
+const lineEvery = 10 * time.Second
+
+// openBudgets makes the bounds of connections and of packets that arrive.
+func (s *Server) openBudgets() (err error) {
+	waited := func(pool string) func(time.Duration) {
+		h := s.o.Metrics.GetOrCreateHistogram(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", pool))
+		return func(d time.Duration) { h.Update(d.Seconds()) }
+	}
+	if s.arriving, err = budget.NewPool(budget.PoolOptions{Name: "mqtt", Bytes: int64(s.o.MaxArriving),
+		Largest: int64(s.o.MaxPacketSize), Waited: waited("mqtt"), Log: s.log}); err != nil {
+		return err
+	}
+	largest := int64(s.o.MaxConnectSize)
+	if s.connecting, err = budget.NewPool(budget.PoolOptions{Name: "mqtt_connect", Bytes: 16 * largest,
+		Largest: largest, Waited: waited("mqtt_connect"), Log: s.log}); err != nil {
+		return err
+	}
+	// Each listener has its own limit, there is none above them.
+	conns := budget.NewConns(budget.ConnsOptions{Total: s.o.MaxConnections*len(s.o.Listeners) + 1, Reserve: 1, Log: s.log})
+	for _, l := range s.o.Listeners {
+		s.gates = append(s.gates, conns.Gate(budget.GateOptions{Name: l.Addr().String(),
+			Max: s.o.MaxConnections, PerAddress: s.o.MaxPerAddress, Strangers: s.o.MaxConnecting}))
+	}
+	return nil
+}
+
+// admit starts the reader of a new connection, or closes it when there are too
+// many. It never waits. Of the peers that have not sent a CONNECT yet, one
+// gives way to a new one when there are too many: of the address that has
+// most, the oldest.
+func (s *Server) admit(nc net.Conn, gate *budget.Gate) {
+	c := newConn(s, nc)
+	seat, err := gate.Enter(c.address, c.giveWay)
+	if err != nil {
+		s.count.refused.Inc()
+		c.out.raw.Close()
+		return
+	}
+	c.seat = seat
+	wait := s.o.ConnectTimeout
+	if _, strangers := gate.Open(); strangers > s.o.MaxConnecting/2 {
+		wait = min(wait, shortConnect)
+	}
+	c.keep = time.Now().Add(wait)
+	nc.SetDeadline(c.keep)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		seat.Leave()
+		c.out.raw.Close()
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.readers.Add(1)
+	s.mu.Unlock()
+	s.count.accepted.Inc()
+	go func() {
+		defer s.readers.Done()
+		c.serve()
+		seat.Leave()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+}
+
+// giveWay ends a connection that has not logged in. Nobody waits for it.
+func (c *conn) giveWay() {
+	c.s.count.gaveWay.Inc()
+	c.stopped.Store(true)
+	c.leave()
+	c.out.raw.Close()
+}
+
+// cutStalled ends the connections of subscribers that take nothing, because
+// others need the memory of what waits for them.
+func (s *Server) cutStalled() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.out.cutStalled()
+	}
+}
+
+// tell logs a line about a peer that does what it should not, and has every
+// such line of an address but one in a while left out: whoever sends garbage
+// does not fill the disk with it.
+func (c *conn) tell(msg string, args ...any) {
+	v := c.s.lines.Wrong(c.address)
+	if !v.Log {
+		return
+	}
+	if v.Unlogged > 0 {
+		args = append(args, "lines_left_out", v.Unlogged)
+	}
+	c.s.log.Warn(msg, c.who(args...)...)
+}
