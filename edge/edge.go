@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/tls"
@@ -32,9 +33,8 @@ const Off = "off"
 // Sizes that keep what a gateway accepts within what the cloud takes: a topic
 // there takes record batches of 1 MiB.
 const (
-	maxPacket = 950_000  // bytes of an MQTT packet
-	maxBatch  = 900_000  // bytes of records in one batch, unless one record is larger
-	maxQueued = 16 << 20 // bytes that wait for local subscribers, all together
+	maxPacket = 950_000 // bytes of an MQTT packet
+	maxBatch  = 900_000 // bytes of records in one batch, unless one record is larger
 )
 
 // How long to wait between attempts to join.
@@ -60,8 +60,9 @@ type Options struct {
 	Admin        HTTP
 	Routes       Routes
 	SourceHeader bool
-	Quota        int64 // bytes of the local log; 0: wal's default
+	Quota        int64 // bytes of the local log and of what is remembered of devices; 0: 1 GiB
 	Reserve      int64
+	Devices      Devices
 	Software     string
 	Log          *slog.Logger
 }
@@ -81,13 +82,14 @@ type Edge struct {
 // Open repairs and opens the local log, and opens the listeners; Run does the
 // rest.
 func Open(o Options) (_ *Edge, err error) {
+	o.Quota = cmp.Or(o.Quota, 1<<30)
 	e := &Edge{o: o, metrics: metrics.NewSet(), listeners: make(map[string]net.Listener)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.Quota, Reserve: o.Reserve, Log: o.Log}); err != nil {
+	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.logQuota(), Reserve: o.Reserve, Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("open the local log: %w", err)
 	}
 	e.closers = append(e.closers, e.log.Close)
@@ -131,8 +133,9 @@ func (e *Edge) listen() error {
 }
 
 func (e *Edge) openMQTT(store mqtt.Store) error {
-	o := mqtt.Options{Backend: &backend{log: e.log, routes: e.o.Routes}, Store: store,
-		MaxPacketSize: maxPacket, MaxQueuedTotal: maxQueued, Log: e.o.Log, Metrics: e.metrics}
+	o := e.o.limits()
+	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes}, store
+	o.Log, o.Metrics = e.o.Log, e.metrics
 	if l := e.listeners["mqtt"]; l != nil {
 		o.Listeners = append(o.Listeners, l)
 	}

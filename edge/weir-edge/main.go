@@ -30,6 +30,7 @@ type settings struct {
 	anonymous, httpOpen, source            bool
 	admin                                  edge.HTTP
 	quota, reserve                         int64
+	devices                                edge.Devices
 }
 
 func parse(args, environ []string, out io.Writer) (settings, error) {
@@ -46,9 +47,10 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts")
 	fs.StringVar(&s.key, "mqtts-key", "", "PEM `file` with its key")
 	fs.StringVar(&s.clientCA, "mqtts-client-ca", "", "PEM `file` with a CA: devices on --mqtts must show a certificate of it")
+	s.deviceFlags(fs)
 	fs.StringVar(&s.routes, "routes", "", "YAML `file` that says which MQTT topics go where (default: first level = Kafka topic)")
 	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
-	fs.Int64Var(&s.quota, "quota", 1<<30, "`bytes` that the local log may take")
+	fs.Int64Var(&s.quota, "quota", 1<<30, "`bytes` of disk that the local log and the state of devices may take")
 	fs.Int64Var(&s.reserve, "reserve", 64<<20, "`bytes` to leave free on the disk")
 	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health, metrics and dead letters, or off; dead letters need the token in <data>/admin-token")
 	fs.StringVar(&s.admin.Certificate, "http-tls-cert", "", "PEM `file` with the certificate of --http, read again when it changes")
@@ -104,6 +106,9 @@ func (s settings) check() error {
 	if s.quota < 16<<20 {
 		return fmt.Errorf("--quota %d is less than 16 MiB", s.quota)
 	}
+	if err := checkDevices(s.devices, s.quota); err != nil {
+		return err
+	}
 	if s.reserve < 0 {
 		return fmt.Errorf("--reserve %d is negative", s.reserve)
 	}
@@ -147,7 +152,7 @@ func (s settings) serve(ctx context.Context, stderr io.Writer) error {
 	e, err := edge.Open(edge.Options{
 		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join,
 		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
-		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve,
+		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve, Devices: s.devices,
 		Software: "weir-edge " + configs.Version(), Log: log,
 	})
 	if err != nil {

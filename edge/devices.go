@@ -1,0 +1,51 @@
+package edge
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/weirmq/weir/edge/mqtt"
+)
+
+// Devices are the limits of what devices may take of a gateway. A zero value
+// stands for the default in its comment, that of package mqtt otherwise.
+type Devices struct {
+	State          int64         // bytes that are remembered of them all; a 64th of the quota, 16 MiB at most
+	ClientState    int64         // bytes of one client; 1 MiB, half of State at most
+	Sessions       int           // that outlive their connection
+	SessionExpiry  time.Duration // after which a session without connection ends; 0: never
+	Connections    int           // of each listener
+	PerAddress     int           // of them, from one address
+	Connecting     int           // of them, of devices that have not logged in
+	Arriving       int64         // bytes of packets that have not arrived whole
+	ConnectTimeout time.Duration // from accept to CONNECT
+	PacketTimeout  time.Duration // for the rest of a packet
+}
+
+const (
+	maxState    = 16 << 20 // bytes, unless a flag says more
+	stateShare  = 64       // of the quota, a part as large as this is State
+	stateCopies = 3        // of State: the state file is this large at most, with the copy that a rewrite makes
+	maxQueue    = 4 << 20  // bytes of messages that wait for the local log
+)
+
+// State is how many bytes are remembered of devices when the local log and
+// the state file together may have quota bytes.
+func (o Options) state() int64 {
+	return cmp.Or(o.Devices.State, min(maxState, o.Quota/stateShare))
+}
+
+// logQuota is what the state file leaves of the quota to the local log.
+func (o Options) logQuota() int64 { return o.Quota - stateCopies*o.state() }
+
+// limits are the options of the MQTT server that bound what devices take.
+func (o Options) limits() mqtt.Options {
+	d := o.Devices
+	return mqtt.Options{
+		MaxPacketSize: maxPacket, QueueBytes: maxQueue,
+		MaxState: int(o.state()), MaxClientState: int(min(cmp.Or(d.ClientState, 1<<20), o.state()/2)),
+		MaxSessions: d.Sessions, MaxSessionExpiry: d.SessionExpiry,
+		MaxConnections: d.Connections, MaxPerAddress: d.PerAddress, MaxConnecting: d.Connecting,
+		MaxArriving: int(d.Arriving), ConnectTimeout: d.ConnectTimeout, PacketTimeout: d.PacketTimeout,
+	}
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/weirmq/weir/edge"
+)
+
+// deviceFlags are the limits of what devices may take. The defaults are for a
+// Raspberry Pi Zero.
+func (s *settings) deviceFlags(fs *pflag.FlagSet) {
+	d := &s.devices
+	fs.IntVar(&d.Connections, "mqtt-connections", 2000, "`number` of connections of --mqtt, and as many of --mqtts; each takes 13 KiB of memory, with TLS 40")
+	fs.IntVar(&d.PerAddress, "mqtt-connections-per-address", 0, "`number` of them from one IP address; raise it if many devices are behind one (default: half of --mqtt-connections)")
+	fs.IntVar(&d.Connecting, "mqtt-connecting", 250, "`number` of them that have not logged in; of more, the oldest are closed")
+	fs.DurationVar(&d.ConnectTimeout, "mqtt-connect-timeout", 5*time.Second, "`time` that a device has to send its CONNECT; raise it for slow links")
+	fs.DurationVar(&d.PacketTimeout, "mqtt-packet-timeout", 30*time.Second, "`time` that a device has to send the rest of a packet; a large one has longer, at 2 KiB/s")
+	fs.Int64Var(&d.Arriving, "mqtt-arriving", 4<<20, "`bytes` of memory for packets that have not arrived whole; raise it if many devices send large messages at once")
+	fs.Int64Var(&d.State, "mqtt-state", 0, "`bytes` of memory for sessions, subscriptions, wills, retained and queued messages; three times as many of --quota are kept for them (default: a 64th of --quota, 16 MiB at most)")
+	fs.Int64Var(&d.ClientState, "mqtt-client-state", 1<<20, "`bytes` of them for the session of one client, and as many for its queue; half of --mqtt-state at most")
+	fs.IntVar(&d.Sessions, "mqtt-sessions", 10000, "`number` of sessions that are kept without a connection; of more, the oldest end")
+	fs.DurationVar(&d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
+}
+
+// checkDevices checks the limits of what devices may take.
+func checkDevices(d edge.Devices, quota int64) error {
+	for _, flag := range []struct {
+		name         string
+		value, least int64
+	}{
+		{"mqtt-connections", int64(d.Connections), 1},
+		{"mqtt-connections-per-address", int64(d.PerAddress), 0},
+		{"mqtt-connecting", int64(d.Connecting), 1},
+		{"mqtt-arriving", d.Arriving, 1 << 20},
+		{"mqtt-client-state", d.ClientState, 64 << 10},
+		{"mqtt-sessions", int64(d.Sessions), 1},
+	} {
+		if flag.value < flag.least {
+			return fmt.Errorf("--%s %d is less than %d", flag.name, flag.value, flag.least)
+		}
+	}
+	if d.State != 0 && (d.State < 256<<10 || d.State > quota/6) {
+		return fmt.Errorf("--mqtt-state %d is not between 256 KiB and a sixth of --quota, %d", d.State, quota/6)
+	}
+	for name, d := range map[string]time.Duration{"connect-timeout": d.ConnectTimeout, "packet-timeout": d.PacketTimeout} {
+		if d < time.Second {
+			return fmt.Errorf("--mqtt-%s %v is less than a second", name, d)
+		}
+	}
+	if e := d.SessionExpiry; e < 0 || e > 0 && e < time.Second {
+		return fmt.Errorf("--mqtt-session-expiry %v is less than a second", e)
+	}
+	return nil
+}
