@@ -15,6 +15,12 @@ type sized interface {
 	PreferredSize() int
 }
 
+// leveled is a bucket that keeps files of its own beside the objects, whose form
+// depends on the format level.
+type leveled interface {
+	SetLevel(level int)
+}
+
 // inner finds the bucket below all decorators that has what T asks for.
 func inner[T any](b Bucket) (found T, ok bool) {
 	for {
@@ -46,4 +52,12 @@ func PreferredSize(b Bucket) int {
 		return s.PreferredSize()
 	}
 	return 0
+}
+
+// SetLevel tells the store behind b the format level of what is kept in it (see
+// commitlog.Cluster). Until it is told it writes what every version can read.
+func SetLevel(b Bucket, level int) {
+	if l, ok := inner[leveled](b); ok {
+		l.SetLevel(level)
+	}
 }

@@ -30,7 +30,7 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("wrap the CA: %w", err)
 	}
-	switch err := b.Create(ctx, authorityKey, body); {
+	switch err := b.Create(storage.Secret(ctx), authorityKey, body); {
 	case err == nil, errors.Is(err, storage.ErrExists):
 		return readAuthority(ctx, b, secret) // ours, or that of a faster node
 	default:
@@ -39,7 +39,7 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 }
 
 func readAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.CA, error) {
-	body, err := b.Get(ctx, authorityKey, 0, -1)
+	body, err := b.Get(storage.Secret(ctx), authorityKey, 0, -1)
 	if err != nil {
 		return nil, fmt.Errorf("read the CA: %w", err)
 	}

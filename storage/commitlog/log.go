@@ -77,6 +77,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if l.cluster, err = openCluster(ctx, o.Bucket); err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
 	}
+	storage.SetLevel(o.Bucket, l.cluster.Format)
 	if int64(o.Shard) >= int64(l.cluster.Shards) {
 		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
 	}

@@ -39,6 +39,7 @@ type appender struct {
 	pack  *pack
 	end   int64 // behind the last group in it
 	grown int   // index in Bucket.sizes of the next pack
+	bare  bool  // the last pack has no mark yet: no record may go there
 	next  chan made
 	buf   []byte
 }
@@ -125,7 +126,7 @@ func (w *appender) create(key string, number uint64, body []byte) error {
 	if single {
 		// The link arbitrates with whoever closes the row meanwhile, and the
 		// number is in no pack.
-		err := w.r.b.createFile(key, body)
+		err := w.r.b.createFile(key, body, filePerm)
 		w.mu.Lock()
 		w.begun = w.begun || err == nil
 		w.mu.Unlock()
@@ -233,6 +234,9 @@ func (w *appender) commit(creates []*creation) error {
 	if err := w.room(groupSize(len(creates), bytes)); err != nil {
 		return errors.Join(err, w.look())
 	}
+	if err := w.mark(); err != nil {
+		return errors.Join(fmt.Errorf("mark pack: %w", err), w.look())
+	}
 	var g group
 	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
 	w.r.b.rules.at("write")
@@ -283,7 +287,7 @@ func (w *appender) conclude(g group, creates []*creation) error {
 // look ends appending when somebody has removed the folder, and with it all that
 // was appended.
 func (w *appender) look() error {
-	there, err := exists(w.r.path(rowName))
+	there, err := exists(w.r.file(rowName))
 	if there || err != nil {
 		return err
 	}
@@ -359,6 +363,19 @@ func (w *appender) room(size int64) error {
 	return nil
 }
 
+// mark puts down that the last pack was begun, before it takes a record. A crash
+// before that leaves a pack without records.
+func (w *appender) mark() error {
+	if !w.bare {
+		return nil
+	}
+	if err := w.r.mark(markBegun, w.pack.number); err != nil {
+		return err
+	}
+	w.bare = false
+	return nil
+}
+
 // prepare makes the next pack while this one is being filled.
 func (w *appender) prepare() {
 	size := w.r.b.sizes[w.grown]
@@ -389,7 +406,7 @@ func (w *appender) rotate(need int64) error {
 		w.file.Close()
 	}
 	p := &pack{packHead: h, end: page}
-	w.file, w.pack, w.end = f, p, page
+	w.file, w.pack, w.end, w.bare = f, p, page, true
 	w.grown = min(w.grown+1, len(w.r.b.sizes)-1)
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()

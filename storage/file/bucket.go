@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -29,8 +30,9 @@ import (
 )
 
 const (
-	filePerm = 0o640
-	dirPerm  = 0o750
+	filePerm   = 0o640
+	secretPerm = 0o600 // of an object that holds a secret, see storage.Secret
+	dirPerm    = 0o750
 )
 
 // Bucket is a storage.Bucket in a folder.
@@ -41,6 +43,7 @@ type Bucket struct {
 	datasync func(*os.File) error // the same for the files of rows
 	sizes    []int64              // packSizes; tests make them small
 	rules    rules
+	level    atomic.Int64   // see SetLevel
 	wg       sync.WaitGroup // what appenders do in the background
 
 	mu     sync.Mutex
@@ -66,24 +69,31 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := check(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	if err := b.create(key, body); err != nil {
+	if err := b.create(key, body, perm(ctx)); err != nil {
 		return fmt.Errorf("create %s: %w", key, err)
 	}
 	return nil
 }
 
-func (b *Bucket) create(key string, body []byte) error {
+func perm(ctx context.Context) fs.FileMode {
+	if storage.IsSecret(ctx) {
+		return secretPerm
+	}
+	return filePerm
+}
+
+func (b *Bucket) create(key string, body []byte, mode fs.FileMode) error {
 	if err := b.health(); err != nil {
 		return err
 	}
 	if folder, number, ok := splitRow(key); ok {
 		return b.createInRow(key, folder, number, body)
 	}
-	return b.createFile(key, body)
+	return b.createFile(key, body, mode)
 }
 
 // createFile is create for an object that is a file.
-func (b *Bucket) createFile(key string, body []byte) error {
+func (b *Bucket) createFile(key string, body []byte, mode fs.FileMode) error {
 	dir, err := b.openDir(path.Dir(key))
 	if err != nil {
 		return err
@@ -96,7 +106,7 @@ func (b *Bucket) createFile(key string, body []byte) error {
 	if _, err := os.Lstat(target); err == nil {
 		return b.exists(dir, target)
 	}
-	switch err := b.place(dir, target, body); {
+	switch err := b.place(dir, target, body, mode); {
 	case errors.Is(err, unix.EEXIST):
 		return b.exists(dir, target)
 	case err != nil:
@@ -110,12 +120,17 @@ func (b *Bucket) createFile(key string, body []byte) error {
 
 // place writes and syncs a file and links it to target, whose folder is to be
 // synced then. Errors: EEXIST, ErrUnknown, or nothing happened.
-func (b *Bucket) place(dir *os.File, target string, body []byte) error {
+func (b *Bucket) place(dir *os.File, target string, body []byte, mode fs.FileMode) error {
 	temp, err := b.newTemp(dir.Name())
 	if err != nil {
 		return err
 	}
 	defer temp.close()
+	if mode != filePerm {
+		if err := temp.file.Chmod(mode); err != nil {
+			return err
+		}
+	}
 	if err := temp.write(body); err != nil {
 		return err
 	}
@@ -164,11 +179,29 @@ func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, err
 	if err := check(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
+	if storage.IsSecret(ctx) {
+		if err := b.hide(key); err != nil {
+			return nil, fmt.Errorf("get %s: %w", key, err)
+		}
+	}
 	body, err := b.get(ctx, key, off, n)
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, err)
 	}
 	return body, nil
+}
+
+// hide takes from others the right to read a secret that an earlier version stored,
+// if the file is this process's own.
+func (b *Bucket) hide(key string) error {
+	info, err := os.Lstat(b.path(key))
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&^secretPerm == 0 {
+		return nil // Get says what there is to say
+	}
+	if err := os.Chmod(b.path(key), secretPerm); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, error) {
@@ -382,6 +415,9 @@ func check(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := storage.CheckKey(key); err != nil {
 			return err
+		}
+		if folder, name := path.Split(key); reserved(name) && isRow(strings.TrimSuffix(folder, "/")) {
+			return fmt.Errorf("%w %q: the bucket keeps a file of its own there", storage.ErrKey, key)
 		}
 	}
 	return ctx.Err()

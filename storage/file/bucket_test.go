@@ -1,6 +1,7 @@
 package file
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -41,6 +42,7 @@ func mustOpen(t testing.TB, dir string) *Bucket {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.SetLevel(2)
 	return b
 }
 
@@ -252,4 +254,38 @@ func TestClean(t *testing.T) {
 	if n := left(); n != 0 {
 		t.Errorf("%d temporary files after the crash and an Open, want 0", n)
 	}
+}
+
+// TestSecret: an object that holds a secret is its owner's alone, also one that was
+// stored before secrets were told from others.
+func TestSecret(t *testing.T) {
+	eachMethod(t, func(t *testing.T, open func(*testing.T, string) *Bucket) {
+		b := open(t, t.TempDir())
+		secret := storage.Secret(t.Context())
+		mode := func(key string, want fs.FileMode) {
+			t.Helper()
+			info, err := os.Stat(b.path(key))
+			if err != nil || info.Mode().Perm() != want {
+				t.Errorf("%s: mode %v (%v), want %v", key, info.Mode(), err, want)
+			}
+		}
+		for key, ctx := range map[string]context.Context{"open": t.Context(), "secret": secret} {
+			if err := b.Create(ctx, key, []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mode("open", filePerm)
+		mode("secret", 0o600)
+		if _, err := b.Get(t.Context(), "open", 0, -1); err != nil {
+			t.Error(err)
+		}
+		mode("open", filePerm)
+		if _, err := b.Get(secret, "open", 0, -1); err != nil {
+			t.Error(err)
+		}
+		mode("open", 0o600)
+		if _, err := b.Get(secret, "none", 0, -1); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	})
 }

@@ -31,3 +31,12 @@ func freeSpace(dir string) (int64, bool) {
 func writeBack(f *os.File, off, n int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
+
+// reserve asks the file system for room behind the end of a file, so that a full
+// disk has room for what is appended next. Where it cannot, the append fails then.
+func reserve(f *os.File, bytes int64) {
+	info, err := f.Stat()
+	if err == nil {
+		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, info.Size(), bytes)
+	}
+}

@@ -11,16 +11,26 @@ import (
 )
 
 // closing reports whether somebody has begun to close the row.
-func (r *row) closing() (bool, error) { return exists(r.path(closeName)) }
+func (r *row) closing() (bool, error) { return exists(r.file(closeName)) }
+
+// closed is closing for who reads: a row that has its end is closed, also when
+// somebody's hand has taken the file that says so.
+func (r *row) closed() (bool, error) {
+	closing, err := r.closing()
+	if closing || err != nil {
+		return closing, err
+	}
+	return exists(r.file(endName))
+}
 
 // freeze closes the row and makes known all that is in its packs for good.
-// Whoever closes shows .close first and reads the packs after; the appender
-// writes a group first and looks for .close after. So either the closer reads
+// Whoever closes shows `close` first and reads the packs after; the appender
+// writes a group first and looks for `close` after. So either the closer reads
 // the group, or the appender does not acknowledge it before it has seen where
-// the row ends. The first .end is the one that counts.
+// the row ends. The first `end` is the one that counts.
 //
-// A crash leaves .close alone: the next one who meets it goes on. The caller
-// holds mu. An error with r.end set means only that .end may not be durable.
+// A crash leaves `close` alone: the next one who meets it goes on. The caller
+// holds mu. An error with r.end set means only that `end` may not be durable.
 func (r *row) freeze() error {
 	if r.sealed {
 		return nil
@@ -55,27 +65,27 @@ func (r *row) freeze() error {
 }
 
 func (r *row) readEnd() (rowEnd, error) {
-	p, err := os.ReadFile(r.path(endName))
+	p, err := os.ReadFile(r.file(endName))
 	if err != nil {
 		return rowEnd{}, err
 	}
 	end, err := decodeEnd(p, r.id)
 	if err != nil {
-		return rowEnd{}, fmt.Errorf("%s: %w", r.path(endName), err)
+		return rowEnd{}, fmt.Errorf("%s: %w", r.file(endName), err)
 	}
 	return end, nil
 }
 
 // makeEnd finds out where the row ends and puts it down.
 func (r *row) makeEnd(dir *os.File) error {
-	seen := &row{b: r.b, name: r.name, id: r.id}
+	seen := &row{b: r.b, name: r.name, id: r.id, version: r.version}
 	if r.b.rules.readFirst {
 		if err := seen.follow(); err != nil {
 			return err
 		}
 	}
 	r.b.rules.at("flag")
-	if err := unix.Link(r.path(rowName), r.path(closeName)); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := unix.Link(r.file(rowName), r.file(closeName)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", closeName, err)
 	}
 	if err := r.b.syncDir(dir); err != nil {
@@ -96,7 +106,7 @@ func (r *row) makeEnd(dir *os.File) error {
 		end = rowEnd{last.number, last.end}
 	}
 	r.b.rules.at("end")
-	if err := r.b.place(dir, r.path(endName), encodeEnd(end, r.id)); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := r.b.place(dir, r.file(endName), encodeEnd(end, r.id), filePerm); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", endName, err)
 	}
 	return nil
@@ -118,13 +128,13 @@ func (r *row) loadTo(end rowEnd) error {
 }
 
 func (r *row) loadOnce(end rowEnd) error {
-	numbers, err := r.numbers(packStem)
+	numbers, err := r.survey(&end)
 	if err != nil {
 		return err
 	}
 	for _, n := range numbers {
 		if n > end.pack {
-			break // by an appender that had not seen .close yet
+			break // by an appender that had not seen `close` yet
 		}
 		if err := r.addPack(n); err != nil {
 			return err

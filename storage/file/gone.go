@@ -305,14 +305,15 @@ func (p *pack) allGone(gone spans) bool {
 func (r *row) sweep() error {
 	var swept []uint64
 	var spare []*blank
-	for len(r.packs) > 0 {
+	doomed, err := r.doomed()
+	if doomed == 0 || err != nil {
+		return err
+	}
+	if err := r.mark(markRemoved, r.packs[doomed-1].number); err != nil {
+		return err
+	}
+	for range doomed {
 		p := r.packs[0]
-		if err := r.followGone(p); err != nil {
-			return err
-		}
-		if !r.finished(p) || !p.allGone(p.gone) {
-			break
-		}
 		s, err := r.removePack(p)
 		if err != nil {
 			return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
@@ -322,9 +323,6 @@ func (r *row) sweep() error {
 		}
 		r.drop()
 		swept = append(swept, p.number)
-	}
-	if len(swept) == 0 {
-		return nil
 	}
 	if err := r.syncNames(); err != nil {
 		for _, s := range spare {
@@ -344,6 +342,20 @@ func (r *row) sweep() error {
 	return r.removeFiles(packStem, r.end.pack+1, math.MaxUint64)
 }
 
+// doomed returns how many packs, from the lowest on, have nothing left.
+func (r *row) doomed() (n int, err error) {
+	for ; n < len(r.packs); n++ {
+		p := r.packs[n]
+		if err := r.followGone(p); err != nil {
+			return 0, err
+		}
+		if !r.finished(p) || !p.allGone(p.gone) {
+			break
+		}
+	}
+	return n, nil
+}
+
 // removeFiles removes files by their numbers: what is gone from packs that are
 // no more, with what a crash or a late Delete left, and packs behind the end.
 func (r *row) removeFiles(stem string, from, to uint64) error {
@@ -355,7 +367,7 @@ func (r *row) removeFiles(stem string, from, to uint64) error {
 		if n < from || n > to {
 			continue
 		}
-		if err := os.Remove(r.path(stem + formatNumber(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(r.file(stem + formatNumber(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

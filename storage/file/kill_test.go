@@ -39,6 +39,7 @@ func child(dir, round string) {
 		os.Exit(1)
 	}
 	b.named = os.Getenv(childNamed) != ""
+	b.SetLevel(2)
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {

@@ -82,12 +82,16 @@ func (l *listing) names(folder string) ([]string, error) {
 	}
 	defer dir.Close()
 	var names []string
+	own := func(string) bool { return false }
+	if isRow(strings.TrimSuffix(folder, "/")) {
+		own = reserved
+	}
 	for {
 		entries, err := dir.ReadDir(1024)
 		for _, entry := range entries {
 			name := entry.Name()
 			switch {
-			case hidden(name):
+			case hidden(name) || own(name):
 			case entry.IsDir() && l.holds(folder+name+"/"):
 				names = append(names, name+"/")
 			case entry.Type().IsRegular() && l.wants(folder+name):

@@ -10,13 +10,15 @@ import (
 
 // The files of a row, byte by byte, are in FORMAT.md. Numbers are big-endian.
 const (
-	rowVersion = 1
+	version     = 1 // of all files but that of a row
+	lastVersion = 2 // of a row
 
 	rowMagic   = "WEIRROW1"
 	endMagic   = "WEIREND1"
 	packMagic  = "WEIRPCK1"
 	groupMagic = 0x57475250 // WGRP
 	goneMagic  = 0x57474f4e // WGON
+	markMagic  = 0x574d524b // WMRK
 
 	rowSize       = 8 + 4 + 4 + 16
 	endSize       = 8 + 4 + 4 + 8 + 8
@@ -24,6 +26,7 @@ const (
 	groupHeadSize = 4 + 4 + 4 + 4
 	entrySize     = 8 + 4 + 4
 	goneSize      = 4 + 4 + 8 + 8
+	markSize      = 4 + 4 + 8 + 8
 
 	// page is what a group begins at and is filled up to: what was acknowledged
 	// is never written again, and no page has to be read to be written.
@@ -72,7 +75,7 @@ type packHead struct {
 	size          int64
 }
 
-func checked(p []byte, magic string, size int, seed []byte) error {
+func checked(p []byte, magic string, size int, seed []byte, last uint32) error {
 	if len(p) < size || string(p[:8]) != magic {
 		return errDamaged
 	}
@@ -80,8 +83,8 @@ func checked(p []byte, magic string, size int, seed []byte) error {
 	if binary.BigEndian.Uint32(p[8:]) != sum {
 		return fmt.Errorf("%w: checksum", errDamaged)
 	}
-	if v := binary.BigEndian.Uint32(p[12:]); v != rowVersion {
-		return fmt.Errorf("%w: version %d, this one knows %d", errFormat, v, rowVersion)
+	if v := binary.BigEndian.Uint32(p[12:]); v == 0 || v > last {
+		return fmt.Errorf("%w: version %d, this one knows %d", errFormat, v, last)
 	}
 	return nil
 }
@@ -91,30 +94,30 @@ func seal(p, seed []byte) []byte {
 	return p
 }
 
-func fixed(magic string, size int) []byte {
+func fixed(magic string, size int, version uint32) []byte {
 	p := make([]byte, 12, size)
 	copy(p, magic)
-	return binary.BigEndian.AppendUint32(p, rowVersion)
+	return binary.BigEndian.AppendUint32(p, version)
 }
 
-func encodeRow(id [16]byte) []byte {
-	return seal(append(fixed(rowMagic, rowSize), id[:]...), nil)
+func encodeRow(id [16]byte, version uint32) []byte {
+	return seal(append(fixed(rowMagic, rowSize, version), id[:]...), nil)
 }
 
-func decodeRow(p []byte) (id [16]byte, err error) {
-	if err := checked(p, rowMagic, rowSize, nil); err != nil {
-		return id, err
+func decodeRow(p []byte) (id [16]byte, version uint32, err error) {
+	if err := checked(p, rowMagic, rowSize, nil, lastVersion); err != nil {
+		return id, 0, err
 	}
-	return [16]byte(p[16:]), nil
+	return [16]byte(p[16:]), binary.BigEndian.Uint32(p[12:]), nil
 }
 
 func encodeEnd(e rowEnd, row [16]byte) []byte {
-	p := binary.BigEndian.AppendUint64(fixed(endMagic, endSize), e.pack)
+	p := binary.BigEndian.AppendUint64(fixed(endMagic, endSize, version), e.pack)
 	return seal(binary.BigEndian.AppendUint64(p, uint64(e.off)), row[:])
 }
 
 func decodeEnd(p []byte, row [16]byte) (e rowEnd, err error) {
-	if err := checked(p, endMagic, endSize, row[:]); err != nil {
+	if err := checked(p, endMagic, endSize, row[:], version); err != nil {
 		return e, err
 	}
 	return rowEnd{binary.BigEndian.Uint64(p[16:]), int64(binary.BigEndian.Uint64(p[24:]))}, nil
@@ -122,7 +125,7 @@ func decodeEnd(p []byte, row [16]byte) (e rowEnd, err error) {
 
 // encodePackHead returns the first page of a pack.
 func encodePackHead(h packHead) []byte {
-	p := append(fixed(packMagic, page), h.row[:]...)
+	p := append(fixed(packMagic, page, version), h.row[:]...)
 	p = append(p, h.identity[:]...)
 	p = binary.BigEndian.AppendUint64(p, h.number)
 	p = binary.BigEndian.AppendUint64(p, uint64(h.before))
@@ -131,7 +134,7 @@ func encodePackHead(h packHead) []byte {
 }
 
 func decodePackHead(p []byte) (h packHead, err error) {
-	if err := checked(p, packMagic, packHeadSize, nil); err != nil {
+	if err := checked(p, packMagic, packHeadSize, nil, version); err != nil {
 		return h, err
 	}
 	h.row, h.identity = [16]byte(p[16:]), [16]byte(p[32:])

@@ -62,11 +62,11 @@ func FuzzRowFiles(f *testing.F) {
 	id := [16]byte{2}
 	head := packHead{row: id, identity: [16]byte{3}, number: 4, before: page, size: 2 * page}
 	gone := appendGone(appendGone(nil, id, span{16, 32}), id, span{48, 80})
-	for _, p := range [][]byte{encodeRow(id), encodeEnd(rowEnd{3, 8192}, id), encodePackHead(head), gone, gone[5:], {}} {
+	for _, p := range [][]byte{encodeRow(id, 1), encodeRow(id, 2), appendMark(appendMark(nil, id, markBegun, 3), id, markRemoved, 2), encodeEnd(rowEnd{3, 8192}, id), encodePackHead(head), gone, gone[5:], {}} {
 		f.Add(p)
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
-		if row, err := decodeRow(p); err == nil && !bytes.Equal(encodeRow(row), p[:rowSize]) {
+		if row, v, err := decodeRow(p); err == nil && !bytes.Equal(encodeRow(row, v), p[:rowSize]) {
 			t.Error("not the same .row")
 		}
 		if end, err := decodeEnd(p, id); err == nil && !bytes.Equal(encodeEnd(end, id), p[:endSize]) {
@@ -74,6 +74,9 @@ func FuzzRowFiles(f *testing.F) {
 		}
 		if h, err := decodePackHead(p); err == nil && !bytes.Equal(encodePackHead(h)[:packHeadSize], p[:packHeadSize]) {
 			t.Error("not the same head")
+		}
+		if m := decodeMarks(p, id); len(p) < markSize && m != (marks{}) {
+			t.Errorf("%v in %d bytes", m, len(p))
 		}
 		found, used := decodeGone(p, id)
 		if used > len(p) || used < len(found)*goneSize {

@@ -18,13 +18,14 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Names in the folder of a row, see FORMAT.md.
+// Names in the folder of a row, see FORMAT.md. In a row of version 1 they begin
+// with a dot.
 const (
-	rowName   = ".row"
-	closeName = ".close"
-	endName   = ".end"
-	packStem  = ".pack-"
-	goneStem  = ".gone-"
+	rowName   = "row"
+	closeName = "close"
+	endName   = "end"
+	packStem  = "pack-"
+	goneStem  = "gone-"
 )
 
 // rowDigits is how many digits the numbers of a row have in keys.
@@ -37,10 +38,11 @@ const maxRows = 256
 // row is a folder log/<number> whose objects are named by numbers. Those that
 // its appender created are in packs, all others are files: the row is both.
 type row struct {
-	b      *Bucket
-	name   string // the folder, relative to the root
-	id     [16]byte
-	writer *appender // nil when another handle made the row
+	b       *Bucket
+	name    string // the folder, relative to the root
+	id      [16]byte
+	version uint32
+	writer  *appender // nil when another handle made the row
 
 	mu     sync.Mutex
 	packs  []*pack          // guarded by mu: by number, without gaps
@@ -83,9 +85,19 @@ func formatNumber(n uint64) string { return fmt.Sprintf("%0*d", rowDigits, n) }
 
 func (r *row) path(name string) string { return filepath.Join(r.b.root, r.name, name) }
 
-func (r *row) packPath(number uint64) string { return r.path(packStem + formatNumber(number)) }
+// file returns the path of a file of the row's own.
+func (r *row) file(name string) string { return r.path(r.dot() + name) }
 
-func (r *row) gonePath(number uint64) string { return r.path(goneStem + formatNumber(number)) }
+func (r *row) dot() string {
+	if r.version < 2 {
+		return "."
+	}
+	return ""
+}
+
+func (r *row) packPath(number uint64) string { return r.file(packStem + formatNumber(number)) }
+
+func (r *row) gonePath(number uint64) string { return r.file(goneStem + formatNumber(number)) }
 
 // row returns the row in a folder, or nil when nobody has made one.
 func (b *Bucket) row(folder string) (*row, error) {
@@ -99,22 +111,15 @@ func (b *Bucket) loadRow(folder string) (*row, error) {
 	if r := b.rows[folder]; r != nil {
 		return r, nil
 	}
-	p, err := os.ReadFile(filepath.Join(b.path(folder), rowName))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil, nil
-	}
-	if err != nil {
+	r, err := b.readRow(folder)
+	if r == nil || err != nil {
 		return nil, err
 	}
-	id, err := decodeRow(p)
-	if err != nil {
-		return nil, fmt.Errorf("%s/%s: %w", folder, rowName, err)
-	}
-	return b.remember(&row{b: b, name: folder, id: id}), nil
+	return b.remember(r), nil
 }
 
 // joinRow returns the row in a folder. Where there is none it makes one, and
-// this handle its appender: .row is linked only once.
+// this handle its appender: .row is linked only once, whatever the version.
 func (b *Bucket) joinRow(folder string) (*row, error) {
 	b.rowsMu.Lock()
 	defer b.rowsMu.Unlock()
@@ -126,16 +131,16 @@ func (b *Bucket) joinRow(folder string) (*row, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	r := &row{b: b, name: folder}
+	r := &row{b: b, name: folder, version: b.rowVersion()}
 	rand.Read(r.id[:])
-	switch err := b.place(dir, r.path(rowName), encodeRow(r.id)); {
+	switch err := b.place(dir, r.path(decider), encodeRow(r.id, r.version), filePerm); {
 	case errors.Is(err, unix.EEXIST):
 		return b.loadRow(folder)
 	case err != nil:
 		return nil, fmt.Errorf("make row: %w", err)
 	}
-	if err := b.syncDir(dir); err != nil {
-		return nil, err
+	if err := r.baptise(dir); err != nil {
+		return nil, fmt.Errorf("make row: %w", err)
 	}
 	r.writer = newAppender(r)
 	return b.remember(r), nil
@@ -185,7 +190,7 @@ func (b *Bucket) createInRow(key, folder string, number uint64, body []byte) err
 	if taken {
 		return storage.ErrExists
 	}
-	return b.createFile(key, body)
+	return b.createFile(key, body, filePerm)
 }
 
 // claim reports whether a number is taken by a record, for a handle that is not
@@ -285,7 +290,7 @@ func (r *row) find(number uint64) (at place, found bool, err error) {
 }
 
 // refresh makes known what others have appended up to now. The caller holds mu.
-// Nothing is believed before .close was looked for, after the records were read:
+// Nothing is believed before `close` was looked for, after the records were read:
 // whoever closes the row reads them later, and then has them too.
 func (r *row) refresh() error {
 	if r.end != nil || r.writer != nil && !r.writer.isClosed() {
@@ -294,7 +299,7 @@ func (r *row) refresh() error {
 	err := r.follow()
 	closing := errors.Is(err, errFrozen)
 	if err == nil {
-		closing, err = r.closing()
+		closing, err = r.closed()
 	}
 	if err != nil && !closing {
 		return err

@@ -110,6 +110,7 @@ func TestRowBucket(t *testing.T) {
 	for name, prepare := range map[string]func(*Bucket) *Bucket{
 		"as it is":    func(b *Bucket) *Bucket { return b },
 		"small packs": small,
+		"version 1":   func(b *Bucket) *Bucket { b.SetLevel(1); return small(b) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachMethod(t, func(t *testing.T, open func(*testing.T, string) *Bucket) {

@@ -61,11 +61,24 @@ func (r *row) openPack(number uint64) (*os.File, packHead, error) {
 		return nil, packHead{}, err
 	}
 	h, err := r.readPackHead(f, number)
+	if err == nil {
+		err = whole(f, h)
+	}
 	if err != nil {
 		f.Close()
 		return nil, packHead{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return f, h, nil
+}
+
+// whole returns an error if a file is not as long as its pack: all of it was written
+// before it had its name.
+func whole(f *os.File, h packHead) error {
+	info, err := f.Stat()
+	if err == nil && info.Size() < h.size {
+		err = fmt.Errorf("%w: of %d bytes %d are there", errDamaged, h.size, info.Size())
+	}
+	return err
 }
 
 // read returns a part of a record's body. The head of the pack is read after it:
@@ -84,10 +97,16 @@ func (r *row) read(at place, off, n int64) ([]byte, error) {
 	}
 	defer f.Close()
 	body := make([]byte, n)
-	if _, err := f.ReadAt(body, at.off+off); err != nil {
-		return nil, err
+	_, err = f.ReadAt(body, at.off+off)
+	if err == nil || errors.Is(err, io.EOF) {
+		if moved := r.same(f, at.pack); moved != nil {
+			return nil, moved
+		}
 	}
-	return body, r.same(f, at.pack)
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%s: %w: it ends before a record does", f.Name(), errDamaged)
+	}
+	return body, err
 }
 
 // same returns errPackGone if the file is no longer that pack.
@@ -108,11 +127,15 @@ func (r *row) follow() error {
 		if err == nil {
 			err = r.followOnce()
 		}
-		if !errors.Is(err, errPackGone) {
+		missing := errors.Is(err, errMissing)
+		if !missing && !errors.Is(err, errPackGone) {
 			return err
 		}
-		if there, err := exists(r.path(endName)); there || err != nil {
+		if there, err := exists(r.file(endName)); there || err != nil {
 			return errors.Join(err, errFrozen)
+		}
+		if missing {
+			return err
 		}
 	}
 	return errRestless
@@ -167,11 +190,11 @@ func (r *row) addPack(number uint64) error {
 
 // firstPack returns the number of the lowest pack, 0 if there is none. While the
 // folder is read a pack can be removed and the next one appear, and both be
-// missed; it is read twice before that is an answer. After .close has appeared
+// missed; it is read twice before that is an answer. After `close` has appeared
 // at most one more pack is ever made, so then the second reading is the truth.
 func (r *row) firstPack() (uint64, error) {
 	for range 2 {
-		numbers, err := r.numbers(packStem)
+		numbers, err := r.survey(nil)
 		if err != nil {
 			return 0, err
 		}
@@ -195,7 +218,7 @@ func (r *row) numbers(stem string) ([]uint64, error) {
 	}
 	var all []uint64
 	for _, name := range names {
-		if digits, ok := strings.CutPrefix(name, stem); ok {
+		if digits, ok := strings.CutPrefix(name, r.dot()+stem); ok {
 			if n, ok := parseNumber(digits); ok {
 				all = append(all, n)
 			}

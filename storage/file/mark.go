@@ -1,0 +1,264 @@
+package file
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// decider is the file that decides whose row it is. In a row of version 1 it is
+// all that says that there is a row; in one of version 2 it is linked to `row` as
+// well, which takes the marks.
+const decider = ".row"
+
+// plainName is a file in the root of a folder that somebody filled with objects of
+// another kind of bucket: there folders of slots without a row are no damage.
+const plainName = ".plain"
+
+// marks say which packs there were, in a row of version 2: what a folder lacks
+// cannot be told from the folder alone.
+type marks struct {
+	begun   uint64 // the highest pack that was begun
+	removed uint64 // all packs up to this one may be gone
+}
+
+// errMissing: a pack is not there that was begun and that nobody removed.
+var errMissing = fmt.Errorf("%w: it is missing, and was not removed", errDamaged)
+
+// Kinds of marks.
+const (
+	markBegun   = 1
+	markRemoved = 2
+)
+
+func appendMark(p []byte, row [16]byte, kind uint32, number uint64) []byte {
+	start := len(p)
+	p = binary.BigEndian.AppendUint32(p, markMagic)
+	p = binary.BigEndian.AppendUint32(p, 0)
+	p = binary.BigEndian.AppendUint64(p, uint64(kind))
+	p = binary.BigEndian.AppendUint64(p, number)
+	binary.BigEndian.PutUint32(p[start+4:], markSum(p[start:], row))
+	return p
+}
+
+func markSum(p []byte, row [16]byte) uint32 {
+	return crc32.Update(crc32.Checksum(row[:], castagnoli), castagnoli, p[8:markSize])
+}
+
+// decodeMarks reads the marks behind the head of a row's file, and over what is
+// none: a process that died may have left half a one before those of others.
+func decodeMarks(p []byte, row [16]byte) (m marks) {
+	for at := 0; len(p)-at >= markSize; {
+		q := p[at:]
+		if binary.BigEndian.Uint32(q) != markMagic || binary.BigEndian.Uint32(q[4:]) != markSum(q, row) {
+			at++
+			continue
+		}
+		switch number := binary.BigEndian.Uint64(q[16:]); binary.BigEndian.Uint64(q[8:]) {
+		case markBegun:
+			m.begun = max(m.begun, number)
+		case markRemoved:
+			m.removed = max(m.removed, number)
+		}
+		at += markSize
+	}
+	return m
+}
+
+// readRow reads what is in the folder about its row; nil when nobody has made one.
+// A folder that has what only a folder with a row has is damaged.
+func (b *Bucket) readRow(folder string) (*row, error) {
+	stray := ""
+	for range 3 { // somebody may be making it
+		for _, name := range []string{rowName, decider} {
+			p, err := os.ReadFile(filepath.Join(b.path(folder), name))
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			id, version, err := decodeRow(p)
+			if err != nil {
+				return nil, fmt.Errorf("%s/%s: %w", folder, name, err)
+			}
+			r := &row{b: b, name: folder, id: id, version: version}
+			if name == decider && version > 1 {
+				err = r.complete()
+			}
+			return r, err
+		}
+		var err error
+		if stray, err = b.stray(folder); stray == "" || err != nil {
+			return nil, err
+		}
+	}
+	if there, err := exists(filepath.Join(b.root, plainName)); there || err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%s/%s is missing beside %s: %w: slots may be missing with it; restore the folder from a copy that has the files that "+
+		"begin with a dot, too, or, if these are objects of another kind of bucket, create an empty file %s in the bucket's folder",
+		folder, decider, stray, errDamaged, plainName)
+}
+
+// stray returns the name of a file that is in a folder only if it has a row, or "".
+// The slots of a bucket that is older than rows, or was copied from one of another
+// kind, are all files; where slot 0 is and slot 1 is not, the others were in packs.
+func (b *Bucket) stray(folder string) (string, error) {
+	entries, err := os.ReadDir(b.path(folder))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return "", nil
+	}
+	slots := [2]bool{}
+	for _, e := range entries {
+		if name := e.Name(); reserved(strings.TrimPrefix(name, ".")) {
+			return name, err
+		}
+		if n, ok := parseNumber(e.Name()); ok && n < 2 {
+			slots[n] = true
+		}
+	}
+	if slots[0] && !slots[1] {
+		return formatNumber(0), err
+	}
+	return "", err
+}
+
+// reserved reports whether a name in the folder of a row is that of a file of the
+// row's own, which no object can have.
+func reserved(name string) bool {
+	for _, stem := range []string{packStem, goneStem} {
+		if digits, ok := strings.CutPrefix(name, stem); ok {
+			_, ok = parseNumber(digits)
+			return ok
+		}
+	}
+	return name == rowName || name == closeName || name == endName
+}
+
+// rowVersion is the version of the rows that this handle makes.
+func (b *Bucket) rowVersion() uint32 {
+	if b.level.Load() >= 2 {
+		return 2
+	}
+	return 1
+}
+
+// SetLevel tells the bucket the format level of what is kept in it: rows that are
+// made from then on are of version 2 from level 2 on, which older programs do not
+// know.
+func (b *Bucket) SetLevel(level int) { b.level.Store(int64(level)) }
+
+// baptise gives the row that was just made its second name, if it has one, and
+// makes both durable.
+func (r *row) baptise(dir *os.File) error {
+	if r.version > 1 {
+		err := unix.Link(r.path(decider), r.file(rowName))
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("link %s: %w", rowName, err)
+		}
+	}
+	return r.b.syncDir(dir)
+}
+
+// complete gives a row its second name, which a crash or somebody's hand has taken.
+// Both have been one file, so the marks are there.
+func (r *row) complete() error {
+	dir, err := os.Open(r.path(""))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return r.baptise(dir)
+}
+
+// readMarks returns the marks of a row; one of version 1 has none.
+func (r *row) readMarks() (marks, error) {
+	if r.version < 2 {
+		return marks{}, nil
+	}
+	p, err := os.ReadFile(r.file(rowName))
+	if err != nil {
+		return marks{}, err
+	}
+	return decodeMarks(p[min(rowSize, len(p)):], r.id), nil
+}
+
+// mark appends a mark to the row's file, durably. A full disk has room for it: see
+// reserve. Errors: nothing is known to be marked.
+func (r *row) mark(kind uint32, number uint64) error {
+	if r.version < 2 {
+		return nil
+	}
+	f, err := os.OpenFile(r.file(rowName), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.Write(appendMark(nil, r.id, kind, number)); err != nil {
+		return err
+	}
+	if err := r.b.datasync(f); err != nil {
+		return r.b.broke(fmt.Errorf("sync %s: %w", f.Name(), err))
+	}
+	if kind == markBegun {
+		reserve(f, page)
+	}
+	return nil
+}
+
+// survey lists the packs of a row up to its end; nil: up to the last one. All that
+// must be there are there, or it is damaged. Marks are written when a pack is there
+// and before it goes, and packs go from the lowest on: so what one reading misses
+// that came or went meanwhile, another one sees.
+func (r *row) survey(end *rowEnd) (numbers []uint64, err error) {
+	missing := uint64(0)
+	for range 3 {
+		before, err := r.readMarks()
+		if err != nil {
+			return nil, err
+		}
+		if numbers, err = r.numbers(packStem); err != nil {
+			return nil, err
+		}
+		after, err := r.readMarks()
+		if err != nil {
+			return nil, err
+		}
+		if missing = r.missing(numbers, after.removed, before.begun, end); missing == 0 {
+			return numbers, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: %w", r.packPath(missing), errMissing)
+}
+
+// missing returns the lowest pack that must be there and is not among numbers, or 0.
+func (r *row) missing(numbers []uint64, removed, begun uint64, end *rowEnd) uint64 {
+	first, last := removed+1, begun
+	if n := len(numbers); n > 0 {
+		last = max(last, numbers[n-1])
+		if r.version < 2 {
+			first = numbers[0] // nobody knows of those before
+		}
+	}
+	if end != nil {
+		last = end.pack
+	}
+	if r.version < 2 && len(numbers) == 0 {
+		return 0
+	}
+	for n := first; n <= last; n++ {
+		if _, there := slices.BinarySearch(numbers, n); !there {
+			return n
+		}
+	}
+	return 0
+}
