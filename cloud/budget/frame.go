@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -15,6 +17,10 @@ import (
 type Frame struct {
 	Whole time.Duration // in which all of it must have arrived; default: 30 s
 	Floor int           // bytes per second, over a Piece: who sends less has stopped; default: 8 KiB/s
+
+	// Buffers, if set, give the memory for the frame, in steps that each are twice
+	// as large as the one before. The caller puts back what Read returns.
+	Buffers *Buffers
 }
 
 // Piece is how many bytes a frame pays for at first, and at least from then on: as
@@ -34,27 +40,26 @@ type Conn interface {
 	SetReadDeadline(time.Time) error
 }
 
-// Read reads the next size bytes of r, which reads from c, into buf or, where that
-// is too small, into memory of its own, and pays for them with the claim: what has
-// not arrived is neither allocated nor paid for, but for the piece that comes next.
-// A peer that is slower than Floor has lost; when others wait for memory that is
-// held by frames like this one, one that sends less than a Piece per second has.
-// Waiting for the claim is not counted against the peer. At the end the claim counts
-// as arrived, and c has no deadline.
+// Read reads the next size bytes of r, which reads from c, and pays for them with the
+// claim: what has not arrived is neither allocated nor paid for, but for what comes
+// next, which is a Piece, or as much as has arrived. A peer that is slower than Floor
+// has lost; when others wait for memory that is held by frames like this one, a peer
+// that sends less than a Piece per second has. Waiting for the claim is not counted
+// against the peer. At the end the claim counts as arrived, and c has no deadline.
 //
 // With an error the claim is still the caller's to release. Errors: ErrSlow, those
 // of Claim.Grow, of r, and of c; io.ErrUnexpectedEOF when the frame is cut.
-func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, buf []byte, size int) ([]byte, error) {
+func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, size int) ([]byte, error) {
 	left := cmp.Or(f.Whole, 30*time.Second)
-	p := buf[:0]
+	var p []byte
 	for len(p) < size {
 		n := min(max(Piece, len(p)), size-len(p))
 		if err := claim.Grow(ctx, int64(n)); err != nil {
 			return p, err
 		}
 		if cap(p)-len(p) < n {
-			next := make([]byte, len(p), len(p)+n)
-			copy(next, p)
+			next := append(f.Buffers.Get(len(p)+n), p...)
+			f.Buffers.Put(p)
 			p = next
 		}
 		for end := len(p) + n; len(p) < end; {
@@ -98,4 +103,38 @@ func (f Frame) piece(c Conn, r io.Reader, claim *Claim, p []byte, left time.Dura
 			return n, ErrSlow
 		}
 	}
+}
+
+// Buffers keep memory that has been used for frames, by its size. A nil *Buffers
+// keeps nothing. It may be used by many goroutines.
+type Buffers struct {
+	pools [largestClass - smallestClass + 1]sync.Pool // of *[]byte with 1<<class bytes
+}
+
+// A buffer has 1<<class bytes.
+const (
+	smallestClass = 13 // 8 KiB
+	largestClass  = 24 // 16 MiB
+)
+
+// Get returns an empty buffer with room for n bytes.
+func (b *Buffers) Get(n int) []byte {
+	class := max(bits.Len(uint(max(n, 1)-1)), smallestClass)
+	if b == nil || class > largestClass {
+		return make([]byte, 0, n)
+	}
+	if p, ok := b.pools[class-smallestClass].Get().(*[]byte); ok {
+		return (*p)[:0]
+	}
+	return make([]byte, 0, 1<<class)
+}
+
+// Put gives a buffer back that nobody refers to any more. Others than those of Get
+// may be given; what does not fit is left to the garbage collector.
+func (b *Buffers) Put(p []byte) {
+	class := bits.Len(uint(cap(p))) - 1
+	if b == nil || class < smallestClass || class > largestClass || cap(p) != 1<<class {
+		return
+	}
+	b.pools[class-smallestClass].Put(&p)
 }

@@ -21,7 +21,7 @@ func frame(t *testing.T, f Frame, p *Pool, size int, send func(net.Conn)) ([]byt
 	defer here.Close()
 	wg.Go(func() { send(there) })
 	claim := p.Peer("").Claim(int64(size))
-	got, err := f.Read(t.Context(), here, here, claim, nil, size)
+	got, err := f.Read(t.Context(), here, here, claim, size)
 	return got, claim, err
 }
 
@@ -32,7 +32,8 @@ func large(t *testing.T) *Pool {
 func TestFrameIsReadAndPaidFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		want := bytes.Repeat([]byte("weir"), 100_000)
-		got, claim, err := frame(t, Frame{}, large(t), len(want), func(c net.Conn) {
+		f := Frame{Buffers: new(Buffers)}
+		got, claim, err := frame(t, f, large(t), len(want), func(c net.Conn) {
 			for p := want; len(p) > 0; time.Sleep(time.Millisecond) {
 				n := min(7_777, len(p))
 				c.Write(p[:n])
@@ -41,6 +42,10 @@ func TestFrameIsReadAndPaidFor(t *testing.T) {
 		})
 		if err != nil || !bytes.Equal(got, want) || claim.Held() != int64(len(want)) {
 			t.Errorf("%v, %d bytes, %d paid", err, len(got), claim.Held())
+		}
+		f.Buffers.Put(got)
+		if again := f.Buffers.Get(300_000); len(again) != 0 || cap(again) != 512<<10 {
+			t.Errorf("%d of %d bytes", len(again), cap(again))
 		}
 	})
 }
@@ -143,8 +148,22 @@ func TestFrameStopsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // the peer does not pay for the wait
 		defer cancel()
 		here, _ := net.Pipe()
-		if _, err := (Frame{}).Read(ctx, here, here, p.Peer("").Claim(1<<20), nil, 1<<20); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := (Frame{}).Read(ctx, here, here, p.Peer("").Claim(1<<20), 1<<20); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestBuffers(t *testing.T) {
+	var none *Buffers
+	none.Put(none.Get(10))
+	b := new(Buffers)
+	for _, n := range []int{0, 1, 8 << 10, 8<<10 + 1, 16 << 20, 16<<20 + 1} {
+		p := b.Get(n)
+		if len(p) != 0 || cap(p) < n || cap(p) > max(2*n, 8<<10) {
+			t.Errorf("%d: %d of %d bytes", n, len(p), cap(p))
+		}
+		b.Put(p)
+	}
+	b.Put(make([]byte, 0, 9<<10)) // not one of its sizes
 }

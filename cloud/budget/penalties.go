@@ -14,7 +14,7 @@ type PenaltiesOptions struct {
 	Longest   time.Duration // pause; default: 30 s
 	Forget    time.Duration // in which one wrong secret is forgotten; default: 1 min
 	Addresses int           // that are remembered at once; default: 4,096
-	Quiet     time.Duration // between two log lines about one address; default: 1 min
+	Lines     *Lines        // how much of it is logged; default: Lines of their own
 }
 
 // Penalties remember which addresses have shown wrong secrets. A right one is not
@@ -23,31 +23,22 @@ type PenaltiesOptions struct {
 type Penalties struct {
 	o PenaltiesOptions
 
-	mu      sync.Mutex // guards what follows
-	guilty  map[netip.Addr]*penalty
-	logged  int       // lines in the second of logging
-	logging time.Time // see lines
-	missed  int       // lines of addresses that were forgotten
+	mu     sync.Mutex // guards what follows
+	guilty map[netip.Addr]*penalty
 }
 
 // penalty is what is remembered of one address.
 type penalty struct {
-	wrong    float64 // secrets, less those that are forgotten
-	latest   time.Time
-	until    time.Time // when it may try again
-	line     time.Time // of the latest log line
-	unlogged int       // wrong secrets since then
+	wrong  float64 // secrets, less those that are forgotten
+	latest time.Time
+	until  time.Time // when it may try again
 }
-
-// lines is how many log lines there are in a second, whatever the number of
-// addresses.
-const lines = 5
 
 // Verdict is what follows from a wrong secret.
 type Verdict struct {
 	Pause    time.Duration // until the address may try again
 	Log      bool          // whether to write a line about it
-	Unlogged int           // wrong secrets about which none was written, since the last one
+	Unlogged int           // lines that were not written before this one
 }
 
 // NewPenalties returns Penalties of nobody.
@@ -56,7 +47,9 @@ func NewPenalties(o PenaltiesOptions) *Penalties {
 	o.Longest = cmp.Or(o.Longest, 30*time.Second)
 	o.Forget = cmp.Or(o.Forget, time.Minute)
 	o.Addresses = cmp.Or(o.Addresses, 4_096)
-	o.Quiet = cmp.Or(o.Quiet, time.Minute)
+	if o.Lines == nil {
+		o.Lines = NewLines(LinesOptions{})
+	}
 	return &Penalties{o: o, guilty: make(map[netip.Addr]*penalty)}
 }
 
@@ -82,25 +75,13 @@ func (p *Penalties) Wrong(from netip.Addr) Verdict {
 	pause = min(pause, p.o.Longest)
 	g.until = now.Add(pause)
 	v := Verdict{Pause: pause}
-	if g.unlogged++; now.Sub(g.line) >= p.o.Quiet && p.mayLog(now) {
-		v.Log, v.Unlogged = true, g.unlogged-1+p.missed
-		g.line, g.unlogged, p.missed = now, 0, 0
-	}
+	v.Log, v.Unlogged = p.o.Lines.May(from)
 	return v
 }
 
 // left is how many wrong secrets are not forgotten.
 func (p *Penalties) left(g *penalty, now time.Time) float64 {
 	return max(g.wrong-float64(now.Sub(g.latest))/float64(p.o.Forget), 0)
-}
-
-// mayLog reports whether a line fits into this second.
-func (p *Penalties) mayLog(now time.Time) bool {
-	if now.Sub(p.logging) >= time.Second {
-		p.logging, p.logged = now, 0
-	}
-	p.logged++
-	return p.logged <= lines
 }
 
 // forget makes room for one address: all that are forgiven go, else the one that has
@@ -111,7 +92,6 @@ func (p *Penalties) forget(now time.Time) {
 	for from, g := range p.guilty {
 		left := p.left(g, now)
 		if left == 0 && !now.Before(g.until) {
-			p.missed += g.unlogged
 			delete(p.guilty, from)
 			continue
 		}
@@ -120,7 +100,6 @@ func (p *Penalties) forget(now time.Time) {
 		}
 	}
 	if len(p.guilty) >= p.o.Addresses {
-		p.missed += p.guilty[least].unlogged
 		delete(p.guilty, least)
 	}
 }

@@ -61,30 +61,31 @@ func TestPenaltiesAreBounded(t *testing.T) {
 	})
 }
 
-func TestPenaltiesLogLittle(t *testing.T) {
+func TestLittleIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPenalties(PenaltiesOptions{})
+		p := NewPenalties(PenaltiesOptions{Lines: NewLines(LinesOptions{Burst: 3, All: 10})})
 		count, unlogged := 0, 0
-		for range 600 { // a minute
-			if v := p.Wrong(host(1)); v.Log {
+		wrong := func(n int) {
+			if v := p.Wrong(host(n)); v.Log {
 				count++
 				unlogged += v.Unlogged
 			}
-			time.Sleep(100 * time.Millisecond)
 		}
-		v := p.Wrong(host(1))
-		if !v.Log || count != 1 || unlogged+v.Unlogged+2 != 601 {
-			t.Errorf("%d lines, %d without, then %+v", count, unlogged, v)
+		for range 100 {
+			wrong(1)
+		}
+		if count != 3 {
+			t.Errorf("%d lines about one address", count)
+		}
+		for n := range 100 {
+			wrong(n + 2)
+		}
+		if count != 10 {
+			t.Errorf("%d lines about many", count)
 		}
 		time.Sleep(time.Minute)
-		count = 0
-		for n := range 200 {
-			if p.Wrong(host(n)).Log {
-				count++
-			}
-		}
-		if count != lines {
-			t.Errorf("%d lines in one second", count)
+		if wrong(1); count+unlogged != 201 {
+			t.Errorf("%d lines, %d that were not written", count, unlogged)
 		}
 	})
 }

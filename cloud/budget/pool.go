@@ -223,6 +223,20 @@ func (c *Claim) Held() int64 {
 	return c.held
 }
 
+// Shrink gives back what the claim holds beyond n bytes.
+func (c *Claim) Shrink(n int64) {
+	p := c.peer.pool
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n >= c.held {
+		return
+	}
+	p.leave(c)
+	c.held = max(n, 0)
+	p.join(c, 0)
+	p.serve()
+}
+
 // Release gives back all that the claim holds. Only the first call counts.
 func (c *Claim) Release() {
 	p := c.peer.pool

@@ -259,6 +259,8 @@ func use(t *testing.T, p *Pool, peer *Peer, random *rand.Rand) {
 	}
 	c.Arrived()
 	pause()
+	c.Shrink(random.Int64N(300))
+	pause()
 }
 
 // A wait is told to the metrics, and a long one is two lines in the log.
