@@ -85,16 +85,33 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 		return &fetchResponse{version: q.Version, err: errSessionEpoch}, nil
 	}
 	limit := min(int(q.MaxBytes), s.o.MaxResponse)
-	timer := time.NewTimer(milliseconds(q.MaxWaitMillis))
+	least := min(max(limit, 1), smallAnswer)
+	timer := time.NewTimer(min(milliseconds(q.MaxWaitMillis), maxPoll))
 	defer timer.Stop()
 	for over := q.MaxWaitMillis <= 0; ; {
-		f := fetching{s: s, ctx: ctx, r: r, q: q, left: limit, watch: !over}
+		if err := r.room(ctx, limit, least); err != nil {
+			return nil, err
+		}
+		held := int(r.answer.Held())
+		f := fetching{s: s, ctx: ctx, r: r, q: q, left: min(limit, held), watch: !over}
 		resp := f.all()
+		if f.size > held && held < s.largestAnswer() { // the first batch, which goes beyond all limits: there must be memory for it
+			least = f.size
+			continue
+		}
 		if over || f.failed || f.size >= min(int(q.MinBytes), limit) || len(f.watches) == 0 {
+			r.answer.Shrink(int64(f.size))
 			return resp, nil
 		}
+		leave, ok := r.conn.park(q)
+		if !ok {
+			r.answer.Shrink(int64(f.size))
+			return resp, nil
+		}
+		r.dropAnswer()
 		began := time.Now()
 		over = waitAny(ctx, timer.C, f.watches)
+		leave()
 		r.polled += time.Since(began)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

@@ -133,7 +133,9 @@ func (s *Server) handle(ctx context.Context, r *request) (response, error) {
 	if err := s.decodeInto(ctx, q, r.body); err != nil {
 		return nil, fmt.Errorf("decode %s v%d: %w", r.api.key.Name(), r.version, err)
 	}
-	r.release() // what waits for long (Fetch, JoinGroup) must not keep others from being read
+	if len(r.body) <= shortRequest || r.api.waits() {
+		r.release()
+	}
 	return r.api.handle.perform(ctx, r, q)
 }
 
@@ -155,6 +157,12 @@ func typed[T any, R response, Q kafkaRequest[T]](do func(context.Context, *reque
 	return handler{fresh[T, Q], func(ctx context.Context, r *request, q kmsg.Request) (response, error) {
 		return do(ctx, r, q.(Q))
 	}}
+}
+
+// waits reports whether the operation may wait for long, for records or for other
+// clients: it must not keep others from being read.
+func (a *api) waits() bool {
+	return a.key == kmsg.Fetch || a.key == kmsg.JoinGroup || a.key == kmsg.SyncGroup
 }
 
 func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) error {

@@ -1,68 +1,89 @@
 package kafka
 
 import (
-	"context"
-	"sync"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/budget"
 )
 
-// budget is a number of bytes that requests share. Who asks first gets first, so
-// that a large request is not overtaken for ever.
-type budget struct {
-	mu      sync.Mutex
-	free    int
-	waiting []*claim
-}
+// Memory of the door, beside what Options say.
+const (
+	strangerBytes = 1 << 20  // of requests of those who have not logged in, of all listeners
+	pollBytes     = 16 << 20 // of Fetches that wait for records
+	requestCost   = 512      // of a request, beside its frame
+	maxPoll       = 5 * time.Minute
+)
 
-type claim struct {
-	n     int
-	given chan struct{}
-}
-
-func newBudget(n int) *budget { return &budget{free: n} }
-
-// acquire takes n bytes, and waits until they are there. It returns ctx.Err()
-// without having taken any when ctx ends first.
-func (b *budget) acquire(ctx context.Context, n int) error {
-	b.mu.Lock()
-	if len(b.waiting) == 0 && b.free >= n {
-		b.free -= n
-		b.mu.Unlock()
-		return nil
-	}
-	w := &claim{n, make(chan struct{})}
-	b.waiting = append(b.waiting, w)
-	b.mu.Unlock()
-	select {
-	case <-w.given:
-		return nil
-	case <-ctx.Done():
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, o := range b.waiting {
-		if o == w {
-			b.waiting = append(b.waiting[:i], b.waiting[i+1:]...)
-			b.give()
-			return ctx.Err()
+// makePools makes the pools of memory, and shows their metrics.
+func (s *Server) makePools() (err error) {
+	small := int64(smallFrame + requestCost)
+	for _, p := range []struct {
+		pool **budget.Pool
+		o    budget.PoolOptions
+	}{
+		{&s.strangers, budget.PoolOptions{Name: "kafka_strangers", Bytes: strangerBytes, Reserve: strangerBytes / 4, Largest: shortRequest}},
+		{&s.memory, budget.PoolOptions{Name: "kafka_requests", Bytes: int64(s.o.MemoryBytes), Largest: int64(s.o.MaxRequest), Peer: int64(s.o.MemoryBytes / 2)}},
+		{&s.answers, budget.PoolOptions{Name: "kafka_answers", Bytes: int64(s.o.AnswerBytes), Largest: int64(s.largestAnswer())}},
+		{&s.polls, budget.PoolOptions{Name: "kafka_polls", Bytes: pollBytes, Reserve: 1, Largest: pollBytes / 4}},
+	} {
+		waiting := s.o.Metrics.GetOrCreateSummary(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", p.o.Name))
+		p.o.Small, p.o.Log, p.o.Waited = small, s.o.Log, func(d time.Duration) { waiting.Update(d.Seconds()) }
+		if *p.pool, err = budget.NewPool(p.o); err != nil {
+			return fmt.Errorf("kafka door: %w", err)
 		}
+		s.o.Metrics.GetOrCreateGauge(fmt.Sprintf("weir_budget_used_bytes{pool=%q}", p.o.Name), func() float64 { return float64((*p.pool).Used()) })
 	}
-	b.free += n // it was given just now
-	b.give()
-	return ctx.Err()
+	return nil
 }
 
-// release gives n bytes back.
-func (b *budget) release(n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free += n
-	b.give()
+// largestAnswer is the most that one answer takes of the memory for answers: a batch
+// that is larger takes so much.
+func (s *Server) largestAnswer() int {
+	return min(s.o.AnswerBytes/4, max(s.o.MaxResponse, s.o.MaxRequest))
 }
 
-func (b *budget) give() {
-	for len(b.waiting) > 0 && b.waiting[0].n <= b.free {
-		b.free -= b.waiting[0].n
-		close(b.waiting[0].given)
-		b.waiting = b.waiting[1:]
+// pollWeight is about what a Fetch holds while it waits, in bytes.
+func pollWeight(q *kmsg.FetchRequest) int {
+	const topic, partition = 300, 400 // of the request, the answer, and the watch
+	n := topic * len(q.Topics)
+	for i := range q.Topics {
+		n += partition * len(q.Topics[i].Partitions)
 	}
+	return n
+}
+
+// smallPoll is the weight of a Fetch that may always wait.
+const smallPoll = 16 << 10
+
+// park takes memory for a Fetch that is to wait for records. false: there is none,
+// and it is answered at once.
+func (c *conn) park(q *kmsg.FetchRequest) (leave func(), ok bool) {
+	weight := pollWeight(q)
+	if weight <= smallPoll {
+		return func() {}, true
+	}
+	claim := c.polls.TryTake(int64(weight))
+	if claim == nil {
+		c.s.count.cut.Inc()
+		return nil, false
+	}
+	return claim.Release, true
+}
+
+// giveWay closes a connection whose seat somebody else has got.
+func (c *conn) giveWay() {
+	c.s.count.gaveWay.Inc()
+	c.cancel(errGone)
+}
+
+// refuse closes a connection that is not served.
+func (c *conn) refuse() {
+	c.cancel(errGone)
+	_ = c.nc.Close()
+	c.memory.Load().Close()
+	c.answers.Close()
+	c.polls.Close()
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -93,35 +92,4 @@ func FuzzReadProduce(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestBudget(t *testing.T) {
-	b := newBudget(10)
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := b.acquire(ctx, 8); err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan int, 3)
-	for i, n := range []int{5, 2} {
-		go func() { _ = b.acquire(t.Context(), n); got <- n }()
-		eventually(t, func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.waiting) == i+1 })
-	}
-	// The small one is not served before the large one that asked first.
-	select {
-	case n := <-got:
-		t.Fatalf("%d was given", n)
-	default:
-	}
-	b.release(8)
-	if n, m := <-got, <-got; n+m != 7 {
-		t.Fatal(n, m)
-	}
-	go func() { got <- len(b.waiting); _ = b.acquire(ctx, 9); got <- 9 }()
-	<-got
-	eventually(t, func() bool { b.mu.Lock(); defer b.mu.Unlock(); return len(b.waiting) == 1 })
-	cancel()
-	<-got
-	if b.release(7); b.free != 10 {
-		t.Fatalf("%d free", b.free)
-	}
 }

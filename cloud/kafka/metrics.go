@@ -18,6 +18,8 @@ import (
 // nothing that a client names is part of one.
 type counters struct {
 	accepted, refused *metrics.Counter
+	gaveWay           *metrics.Counter
+	cut               *metrics.Counter // long polls
 	violations        *metrics.Counter
 	logins            map[string]*metrics.Counter // that failed, by mechanism
 
@@ -50,6 +52,8 @@ func newCounters(set *metrics.Set, apis []api) *counters {
 	k := &counters{
 		accepted:        c("weir_kafka_connections_total"),
 		refused:         c("weir_kafka_connections_refused_total"),
+		gaveWay:         c("weir_kafka_connections_gave_way_total"),
+		cut:             c("weir_kafka_polls_cut_total"),
 		violations:      c("weir_kafka_protocol_errors_total"),
 		logins:          make(map[string]*metrics.Counter),
 		producedBytes:   c("weir_kafka_produced_bytes_total"),

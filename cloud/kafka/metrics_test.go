@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -356,6 +357,13 @@ func TestReadmeHasTheMetrics(t *testing.T) {
 	topic := d.newTopic(t, "a", 1, nil)
 	d.committed(t, "g", topic)
 	_ = ask[*kmsg.ApiVersionsResponse](d.dial(t), &kmsg.ApiVersionsRequest{Version: 2})
+	for d.strangers.Peer("").TryTake(shortRequest) != nil { // until the pool is short
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := d.strangers.Peer("").Take(ctx, shortRequest); err == nil {
+		t.Error("the pool is not short")
+	}
 	shown := make(map[string]bool)
 	for name := range d.shown(t) {
 		name, _, _ = strings.Cut(name, "{")

@@ -226,6 +226,9 @@ func (c *conn) welcome(mechanism string, p *proved) (time.Duration, error) {
 		c.expires.Store(expires.UnixNano())
 		life = max(expires.Sub(now), time.Millisecond) // 0 would be for ever
 	}
-	c.known.Store(true)
+	if !c.known.Swap(true) {
+		c.memory.Swap(c.s.memory.Peer("")).Close()
+		c.seat.Known()
+	}
 	return life, nil
 }

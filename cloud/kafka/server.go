@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -28,6 +29,8 @@ type Listener struct {
 	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never
+
+	gate *budget.Gate // set by New
 }
 
 // Options of a Server. Listeners and Broker are required; the zero value of any
@@ -43,11 +46,15 @@ type Options struct {
 	LoginTime  time.Duration        // in which a client must have logged in; 10 s
 	LoginPause time.Duration        // before the answer to a login that failed; 1 s
 
+	Conns      *budget.Conns // counts the connections of the whole process; its own
+	MaxConns   int           // connections at once on each listener; 2,048
+	PerAddress int           // of those, from one address; half
+
 	MaxRequest  int           // bytes of the largest request, which is a Produce; 16 MiB
 	MaxResponse int           // bytes of records in one Fetch response, give or take a batch; 16 MiB
-	MaxConns    int           // connections at once; 2,048
 	MaxFlying   int           // requests of one connection that are not yet answered; 64
-	MemoryBytes int           // all requests that are held at once; 32 MiB
+	MemoryBytes int           // all requests of clients who have logged in, or need not, that are held at once; 32 MiB
+	AnswerBytes int           // all answers that are held at once; 64 MiB
 	IdleTimeout time.Duration // a connection without any request is closed; 10 min
 	FrameTime   time.Duration // for a request that has begun to be complete, and for a client to take 1 MiB; 30 s
 
@@ -82,8 +89,10 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxRequest = cmp.Or(o.MaxRequest, 16<<20)
 	o.MaxResponse = cmp.Or(o.MaxResponse, 16<<20)
 	o.MaxConns = cmp.Or(o.MaxConns, 2_048)
+	o.PerAddress = cmp.Or(o.PerAddress, max(o.MaxConns/2, 1))
 	o.MaxFlying = cmp.Or(o.MaxFlying, 64)
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 32<<20)
+	o.AnswerBytes = cmp.Or(o.AnswerBytes, 64<<20)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.FrameTime = cmp.Or(o.FrameTime, 30*time.Second)
 	if o.Metrics == nil {
@@ -92,25 +101,35 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	if min(o.MaxRequest, o.MaxResponse, o.MaxConns, o.MaxFlying) < 1 || o.MemoryBytes < o.MaxRequest {
-		return o, fmt.Errorf("kafka door: limits must be positive, and the memory for requests (%d) hold one of the largest (%d)", o.MemoryBytes, o.MaxRequest)
+	if o.Conns == nil {
+		o.Conns = budget.NewConns(budget.ConnsOptions{Log: o.Log})
+	}
+	if min(o.MaxRequest, o.MaxResponse, o.MaxConns, o.PerAddress, o.MaxFlying) < 1 {
+		return o, errors.New("kafka door: limits must be positive")
 	}
 	return o, nil
 }
 
 // Server is the door.
 type Server struct {
-	o       Options
-	broker  *broker.Broker
-	apis    []api
-	count   *counters
-	memory  *budget       // for requests, of all connections
+	o      Options
+	broker *broker.Broker
+	apis   []api
+	count  *counters
+	lines  *budget.Lines // about clients
+
+	strangers *budget.Pool // for requests of clients who have not logged in
+	memory    *budget.Pool // for those of all others
+	answers   *budget.Pool
+	polls     *budget.Pool    // for what is left of a Fetch while it waits for records
+	buffers   *budget.Buffers // for Produces
+
 	decode  chan struct{} // one token: who decodes a large request that is no Produce
 	hashing chan struct{} // one token: who checks a PLAIN password
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
-	wg   sync.WaitGroup // one for each connection
+	wg   sync.WaitGroup // one for each connection, and police
 
 	mu     sync.Mutex
 	conns  map[*conn]struct{}
@@ -126,10 +145,17 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o:       o,
 		broker:  o.Broker,
-		memory:  newBudget(o.MemoryBytes),
+		lines:   budget.NewLines(budget.LinesOptions{}),
+		buffers: new(budget.Buffers),
 		decode:  make(chan struct{}, 1),
 		hashing: make(chan struct{}, 1),
 		conns:   make(map[*conn]struct{}),
+	}
+	if err := s.makePools(); err != nil {
+		return nil, err
+	}
+	for i := range o.Listeners {
+		o.Listeners[i].gate = o.Conns.Gate(budget.GateOptions{Name: o.Listeners[i].Name, Max: o.MaxConns, PerAddress: o.PerAddress})
 	}
 	s.apis = s.table()
 	s.count = newCounters(o.Metrics, s.apis)
@@ -145,6 +171,7 @@ func New(o Options) (*Server, error) {
 // Serve accepts connections until Close (nil), or until a listener fails, which
 // closes the others.
 func (s *Server) Serve() error {
+	s.wg.Go(s.police)
 	ended := make(chan error, len(s.o.Listeners))
 	for i := range s.o.Listeners {
 		go func() { ended <- s.listen(&s.o.Listeners[i]) }()
@@ -188,25 +215,29 @@ func (s *Server) listen(l *Listener) error {
 
 func (s *Server) accept(nc net.Conn, l *Listener) {
 	c := newConn(s, nc, l)
+	var err error
+	if c.seat, err = l.gate.Enter(c.from, c.giveWay); err != nil {
+		s.count.refused.Inc()
+		c.refuse()
+		return
+	}
 	s.mu.Lock()
-	full, closed := len(s.conns) >= s.o.MaxConns, s.closed
-	if !full && !closed {
+	closed := s.closed
+	if !closed {
 		s.conns[c] = struct{}{}
 		s.wg.Add(1)
 	}
 	s.mu.Unlock()
-	if full && !closed {
-		s.count.refused.Inc()
-		s.o.Log.Warn("kafka connection refused", "peer", nc.RemoteAddr(), "err", fmt.Sprintf("%d connections are open", s.o.MaxConns))
-	}
-	if full || closed {
-		_ = nc.Close()
+	if closed {
+		c.seat.Leave()
+		c.refuse()
 		return
 	}
 	s.count.accepted.Inc()
 	go func() {
 		defer s.wg.Done()
-		c.serve(s.ctx)
+		c.serve()
+		c.seat.Leave()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.conns, c)

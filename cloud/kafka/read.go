@@ -1,0 +1,247 @@
+package kafka
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/budget"
+)
+
+// read reads requests until the client goes, is idle, or breaks the protocol.
+func (c *conn) read(ctx context.Context) error {
+	for {
+		size, err := c.awaitFrame()
+		if err != nil {
+			return gone(err)
+		}
+		if err := c.unmuted(ctx); err != nil {
+			return err
+		}
+		r, err := c.readHead(size)
+		if err != nil {
+			return gone(err)
+		}
+		if err := r.line(ctx); err != nil {
+			return err
+		}
+		if err := c.readBody(ctx, r); err != nil {
+			r.release()
+			return gone(err)
+		}
+		c.s.count.read(r)
+		c.heard()
+		select {
+		case c.requests <- r:
+		case <-ctx.Done():
+			r.release()
+			return ctx.Err()
+		}
+	}
+}
+
+// mute makes read wait: backpressure for one client alone. It never shortens what
+// was to be waited before. Only perform calls it.
+func (c *conn) mute(d time.Duration) {
+	if until := time.Now().Add(d).UnixNano(); until > c.muted.Load() {
+		c.muted.Store(until)
+	}
+}
+
+// unmuted waits until the client may go on.
+func (c *conn) unmuted(ctx context.Context) error {
+	wait := time.Until(time.Unix(0, c.muted.Load()))
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// awaitFrame waits for the length of the next frame. Waiting for an answer is not
+// being idle; a length that has begun and does not end is.
+func (c *conn) awaitFrame() (int, error) {
+	for c.br.Buffered() == 0 {
+		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.o.IdleTimeout)); err != nil {
+			return 0, err
+		}
+		_, err := c.br.Peek(1)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if len(c.flying) > 0 {
+				continue
+			}
+			return 0, errGone
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	p, err := c.peek(4)
+	if err != nil {
+		return 0, err
+	}
+	_, _ = c.br.Discard(4)
+	return int(int32(binary.BigEndian.Uint32(p))), nil
+}
+
+// peek returns the next n bytes, for which the client has FrameTime.
+func (c *conn) peek(n int) ([]byte, error) {
+	if c.br.Buffered() < n {
+		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
+			return nil, err
+		}
+	}
+	p, err := c.br.Peek(n)
+	return p, frameError(err)
+}
+
+// readHead reads what decides whether the rest is read at all.
+func (c *conn) readHead(size int) (*request, error) {
+	if size < requestHeader || size > c.s.o.MaxRequest {
+		return nil, violated("frame of %d bytes is not a request that is served here%s", size, foreign(size))
+	}
+	p, err := c.peek(requestHeader)
+	if err != nil {
+		return nil, err
+	}
+	h := reader{p: p}
+	key, version, correlation := h.int16(), h.int16(), h.int32()
+	a := c.s.api(key)
+	if a == nil {
+		return nil, violated("api key %d is not served", key)
+	}
+	// Who asks for versions cannot know them: too new a request is answered.
+	if version < a.min || version > a.max && a.key != kmsg.ApiVersions {
+		return nil, violated("%s version %d is not served", a.key.Name(), version)
+	}
+	if err := c.admits(a.key); err != nil {
+		return nil, violation{err}
+	}
+	if size > a.limit {
+		return nil, violated("%s request of %d bytes, at most %d are allowed", a.key.Name(), size, a.limit)
+	}
+	return &request{api: a, version: version, correlation: correlation, size: size, conn: c}, nil
+}
+
+// foreign names the other protocol that a nonsensical length is the start of.
+func foreign(size int) string {
+	switch p := binary.BigEndian.AppendUint32(nil, uint32(size)); {
+	case string(p) == "GET " || string(p) == "POST" || string(p) == "HEAD":
+		return ": this looks like HTTP"
+	case p[0] == 0x16 && p[1] == 3:
+		return ": this looks like TLS"
+	}
+	return ""
+}
+
+// line waits until the request may be read: there is a limit on how many have no
+// answer, and behind one that is no Produce nothing is read before it is answered. So
+// what waits in line, behind a long poll or a client that takes no answers, holds no
+// memory but what the connection has anyway.
+func (r *request) line(ctx context.Context) error {
+	c := r.conn
+	for _, tokens := range []chan struct{}{c.flying, c.turn} {
+		select {
+		case tokens <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if r.api.key == kmsg.Produce {
+		<-c.turn
+	}
+	return nil
+}
+
+// answered says that the answer to a request is on its way, or that there is none.
+func (r *request) answered() {
+	r.dropAnswer()
+	if r.api.key != kmsg.Produce {
+		<-r.conn.turn
+	}
+	<-r.conn.flying
+}
+
+// readBody reads the frame into memory of its own, which the records of a Produce
+// alias until they are durable. A small one is paid for when it is there, which it is
+// in the connection's buffer; a large one piece by piece.
+func (c *conn) readBody(ctx context.Context, r *request) (err error) {
+	memory := c.memory.Load()
+	if r.size <= smallFrame {
+		p, err := c.peek(r.size)
+		if err != nil {
+			return err
+		}
+		if r.claim, err = memory.Take(ctx, int64(r.size)+requestCost); err != nil {
+			return err
+		}
+		r.frame = append(r.buffers().Get(r.size), p...)
+		_, _ = c.br.Discard(r.size)
+	} else {
+		r.claim = memory.Claim(int64(r.size))
+		f := budget.Frame{Whole: c.s.o.FrameTime, Buffers: r.buffers()}
+		if r.frame, err = f.Read(ctx, c.nc, c.br, r.claim, r.size); err != nil {
+			return frameError(err)
+		}
+	}
+	h := reader{p: r.frame[requestHeader:]}
+	r.clientID = string(h.nullableString()) // not compact in either header version
+	if h.flexible = r.version >= r.api.flexible; h.flexible {
+		h.tags()
+	}
+	if err := h.err(); err != nil {
+		return violated("decode header of %s: %w", r.api.key.Name(), err)
+	}
+	r.body = h.p
+	return nil
+}
+
+func frameError(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, budget.ErrSlow) {
+		return fmt.Errorf("request does not end: %w", err)
+	}
+	return err
+}
+
+// buffers are where a frame comes from: of a Produce, and no other, it is known when
+// nobody refers to it any more. nil: from nowhere.
+func (r *request) buffers() *budget.Buffers {
+	if r.api.key == kmsg.Produce {
+		return r.conn.s.buffers
+	}
+	return nil
+}
+
+// release gives the request's memory back: nobody refers to the frame any more.
+// Only the first call counts.
+func (r *request) release() {
+	r.buffers().Put(r.frame)
+	r.frame, r.body = nil, nil
+	if r.claim != nil {
+		r.claim.Release()
+	}
+}
+
+// heard says that the client has sent a whole request: it is not silent, and unless
+// it must log in, it is no stranger.
+func (c *conn) heard() {
+	if c.met {
+		return
+	}
+	c.met = true
+	c.seat.Heard()
+	if c.known.Load() {
+		c.seat.Known()
+	}
+}

@@ -1,0 +1,208 @@
+package kafka
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/quota"
+)
+
+// write sends the replies in order, each when it is ready; the connection is
+// flushed whenever there is nothing to send.
+func (c *conn) write(ctx context.Context) error {
+	for {
+		var n *reply
+		if err := receive(ctx, c, c.replies, &n); err != nil {
+			return err
+		}
+		if err := receive(ctx, c, n.ready, &struct{}{}); err != nil {
+			return err
+		}
+		err := c.reply(ctx, n)
+		n.request.dropAnswer()
+		if err != nil {
+			return err
+		}
+		close(n.sent)
+		n.request.answered()
+		if n.request.last {
+			return cmp.Or(c.flush(), errGone)
+		}
+	}
+}
+
+// reply sends one of them, if there is a response.
+func (c *conn) reply(ctx context.Context, n *reply) error {
+	c.watch = n.request.watch
+	c.watch.Lap() // until here its answer was waited for
+	resp, err := n.finish()
+	c.worked()
+	if err != nil {
+		return fmt.Errorf("client %q: %w", n.request.clientID, err)
+	}
+	c.s.count.answered(n.request, resp)
+	if resp == nil {
+		return nil
+	}
+	return gone(c.send(ctx, n.request, resp))
+}
+
+// receive takes from a channel, flushing what was written if it has to wait.
+func receive[T any](ctx context.Context, c *conn, from <-chan T, to *T) error {
+	select {
+	case *to = <-from:
+		return nil
+	default:
+	}
+	if c.bw.Buffered() > 0 {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	select {
+	case *to = <-from:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// flush sends what was written.
+func (c *conn) flush() error {
+	return gone(c.put(c.bw.Buffered(), c.bw.Flush))
+}
+
+// put writes so many bytes, which the client has FrameTime to take.
+func (c *conn) put(bytes int, write func() error) error {
+	now := time.Now()
+	if err := c.nc.SetWriteDeadline(now.Add(c.s.o.FrameTime)); err != nil {
+		return err
+	}
+	c.stuck.Store(now.UnixNano())
+	defer c.stuck.Store(0)
+	return c.working(bytes, write)
+}
+
+// send writes one response. Record batches go from where they lie to the socket.
+func (c *conn) send(ctx context.Context, r *request, resp response) error {
+	p := append(c.buf[:0], 0, 0, 0, 0)
+	p = binary.BigEndian.AppendUint32(p, uint32(r.correlation))
+	if resp.IsFlexible() && r.api.key != kmsg.ApiVersions { // whose header never is (KIP-511)
+		p = append(p, 0)
+	}
+	if f, ok := resp.(*fetchResponse); ok {
+		chunks, size := f.chunks(p)
+		binary.BigEndian.PutUint32(chunks[0], uint32(size-4))
+		c.worked()
+		return c.sendChunks(chunks)
+	}
+	p = resp.AppendTo(p)
+	binary.BigEndian.PutUint32(p, uint32(len(p)-4))
+	c.keep(p)
+	c.worked()
+	if len(p) > smallAnswer {
+		if err := r.room(ctx, len(p), len(p)); err != nil {
+			return err
+		}
+	}
+	return c.put(len(p), func() error {
+		_, err := c.bw.Write(p)
+		return err
+	})
+}
+
+// sendChunks writes what is too large to be copied. The time that a client has to
+// take it grows with the size, but not with the client's patience.
+func (c *conn) sendChunks(chunks net.Buffers) error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	for len(chunks) > 0 {
+		n, size := 1, len(chunks[0])
+		for n < len(chunks) && size+len(chunks[n]) <= stride {
+			size += len(chunks[n])
+			n++
+		}
+		some := chunks[:n:n]
+		chunks = chunks[n:]
+		if err := c.put(size, func() error {
+			_, err := some.WriteTo(c.nc)
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *conn) keep(p []byte) {
+	if cap(p) <= keepBuffer {
+		c.buf = p
+	}
+}
+
+// smallAnswer is how many bytes of an answer a connection may hold without asking.
+const smallAnswer = 64 << 10
+
+// room takes memory for an answer: what is wanted or, when there is not so much, a
+// part of it, but not less than least, for which it waits. Who does not read what
+// others wait for has to go (Server.police).
+func (r *request) room(ctx context.Context, want, least int) (err error) {
+	r.dropAnswer()
+	peer, most := r.conn.answers, r.conn.s.largestAnswer()
+	want, least = min(want, most), min(least, most)
+	for n := want; n > least; n /= 4 {
+		if r.answer = peer.TryTake(int64(n)); r.answer != nil {
+			return nil
+		}
+	}
+	defer quota.Waiting(ctx)()
+	r.answer, err = peer.Take(ctx, int64(max(least, 1)))
+	return err
+}
+
+// dropAnswer gives back what room has taken.
+func (r *request) dropAnswer() {
+	if r.answer != nil {
+		r.answer.Release()
+		r.answer = nil
+	}
+}
+
+// errUnread: see Server.police.
+var errUnread = errors.New("client does not read its answers, and others wait for the memory")
+
+// unread is how long a client may take nothing of an answer when others wait for the
+// memory.
+const unread = 3 * time.Second
+
+// police closes connections whose clients do not read, while others wait for memory
+// for answers.
+func (s *Server) police() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.ctx.Done():
+			return
+		}
+		if s.answers.Waiting() == 0 {
+			continue
+		}
+		s.mu.Lock()
+		for c := range s.conns {
+			if since := c.stuck.Load(); since != 0 && time.Since(time.Unix(0, since)) > unread {
+				c.cancel(errUnread)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
