@@ -63,6 +63,7 @@ type Options struct {
 	Takeover   time.Duration // see cluster.Options
 	Linger     time.Duration // see commitlog.Options
 	Upkeep     commitlog.Upkeep
+	Limits     Limits
 	ShowToken  func(token, file string)
 	Authorize  bool           // Kafka clients may do what ACLs allow them, and nothing else
 	SuperUsers []string       // principals that may do everything nevertheless
@@ -114,7 +115,7 @@ type door struct {
 // Open makes sure that the bucket can be trusted, opens the listeners and
 // answers on --http. Run does the rest.
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
-	n := &Node{o: o, metrics: metrics.NewSet(), conns: budget.NewConns(budget.ConnsOptions{Log: o.Log})}
+	n := &Node{o: o, metrics: metrics.NewSet(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -241,7 +242,9 @@ func (n *Node) open(kafkaListeners []kafka.Listener, httpListener net.Listener, 
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []kafka.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log}
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
+		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
+		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
 	if n.o.Tokens.Keys != "" {
 		var err error
 		if o.Tokens, err = bearer.New(n.o.Tokens); err != nil {

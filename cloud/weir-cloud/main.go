@@ -44,6 +44,7 @@ type settings struct {
 	partitions                                int
 	takeover, linger                          time.Duration
 	upkeep                                    commitlog.Upkeep
+	limits                                    cloud.Limits
 	logFormat                                 string
 }
 
@@ -78,6 +79,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`bytes` of written records after which it is time")
 	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "how many `times` --checkpoint-bytes may wait for it before writers are slowed down; they stop at twice that")
 	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
+	addLimits(fs, &s.limits)
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
 	fs.Lookup("linger").DefValue = "0s" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
@@ -138,7 +140,7 @@ func (s settings) check() error {
 		return errors.New("the bucket is not a local folder: --secret-file FILE is needed to wrap the keys that are kept in it")
 	}
 	_, err := s.listeners()
-	return errors.Join(err, checkTokens(s.tokens),
+	return errors.Join(err, checkTokens(s.tokens), s.limits.Check(),
 		configs.CheckAdmin(s.http.Listen, s.http.TLSCert, s.http.TLSKey, s.httpOpen))
 }
 
@@ -190,7 +192,7 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 		Sync: s.sync, Kafka: listeners, HTTP: s.http,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
-		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep,
+		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
 		ShowToken: showToken(stdout), Log: log,
 	})
 	if err != nil {

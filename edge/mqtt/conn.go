@@ -152,7 +152,7 @@ func (c *conn) packet(limit int) (h packets.FixedHeader, body []byte, claim *bud
 	claim = c.budget.Claim(int64(n))
 	rate := c.s.o.PacketRate
 	frame := budget.Frame{Whole: c.s.o.PacketTimeout + time.Duration(n/rate)*time.Second, Floor: rate}
-	body, err = frame.Read(c.s.ctx, c, c.br, claim, nil, n)
+	body, err = frame.Read(c.s.ctx, c, c.br, claim, n)
 	return h, body, claim, err
 }
 

@@ -180,7 +180,7 @@ func New(o Options) (*Server, error) {
 		log:     o.Log,
 		count:   newCounters(o.Metrics),
 		queue:   newQueue(o.QueueMessages, o.QueueBytes),
-		lines:   budget.NewPenalties(budget.PenaltiesOptions{Quiet: lineEvery}),
+		lines:   budget.NewPenalties(budget.PenaltiesOptions{Lines: budget.NewLines(budget.LinesOptions{Burst: 1, Every: lineEvery})}),
 		conns:   make(map[*conn]struct{}),
 		done:    make(chan struct{}),
 		closing: make(chan struct{}),

@@ -1,0 +1,17 @@
+package main
+
+import (
+	"github.com/spf13/pflag"
+
+	"github.com/weirmq/weir/cloud"
+)
+
+// addLimits adds the flags that limit what clients may take.
+func addLimits(fs *pflag.FlagSet, l *cloud.Limits) {
+	def := cloud.DefaultLimits()
+	fs.IntVar(&l.Connections, "max-connections", def.Connections, "`number` of TCP connections at once, of all listeners; a 32nd is for loopback. Raise it, with the limit of open files, for more clients")
+	fs.IntVar(&l.PerListener, "listener-connections", def.PerListener, "`number` of connections at once to one Kafka listener; an eighth may be of clients that have not logged in")
+	fs.IntVar(&l.PerAddress, "address-connections", def.PerAddress, "`number` of connections at once from one address to one Kafka listener. Raise it if clients come through a proxy")
+	fs.Int64Var(&l.RequestMemory, "request-memory", def.RequestMemory, "`bytes` of requests of Kafka clients at once. Raise it if weir_budget_waiting_seconds{pool=\"kafka_requests\"} grows")
+	fs.Int64Var(&l.AnswerMemory, "answer-memory", def.AnswerMemory, "`bytes` of answers at once that Kafka clients have not taken. Raise it if weir_budget_waiting_seconds{pool=\"kafka_answers\"} grows")
+}
