@@ -114,9 +114,9 @@ func (l *Log) write(b *buffer, w *writer, first uint64, recs []Record) (int64, e
 func (l *Log) giveUp(w *writer, ln Lane, cause error) {
 	l.broken.Store(true)
 	w.mu.Unlock()
-	l.opts.Log.Error("a write to the buffer failed; it is given up for a new one", "lane", ln, "error", cause)
+	l.opts.Log.Error("a write to the buffer failed; it is given up for a new one", "lane", ln, "err", cause)
 	if err := l.renew(); err != nil {
-		l.opts.Log.Error("there is no new buffer yet", "error", err)
+		l.opts.Log.Error("there is no new buffer yet", "err", err)
 	}
 }
 
@@ -164,6 +164,13 @@ func (l *Log) endBuffer() error {
 			}
 		}
 	}
+	if l.current.empty() {
+		return nil
+	}
+	// A disk that takes nothing more is why the buffer ends, more often than not.
+	if err := l.ended.add(l.current.end()); err != nil {
+		l.opts.Log.Warn("the end of a buffer is not in the list of ended buffers", "buffer", l.current.id, "err", err)
+	}
 	return nil
 }
 
@@ -176,7 +183,7 @@ func (l *Log) settle(b *buffer) {
 		l.readers[i].mu.Unlock()
 		l.used.Add(more)
 		if err != nil {
-			l.opts.Log.Warn("a buffer's files cannot be listed", "dir", b.lanes[i].dir, "error", err)
+			l.opts.Log.Warn("a buffer's files cannot be listed", "dir", b.lanes[i].dir, "err", err)
 		}
 	}
 	if !b.empty() {

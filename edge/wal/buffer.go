@@ -3,7 +3,9 @@ package wal
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -57,18 +59,35 @@ func (l *Log) newBuffer(id BufferID) *buffer {
 	return b
 }
 
-// load reads a buffer of an earlier open.
-func (b *buffer) load() error {
-	if _, err := os.ReadDir(b.dir); err != nil {
+// load reads a buffer of an earlier open. One whose directory is gone gets a new
+// one: what is missing is written down there like any other damage.
+func (b *buffer) load(said func(Lane) witness) error {
+	_, err := os.ReadDir(b.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = b.make()
+	}
+	if err != nil {
 		return err
 	}
 	b.made = true
 	for i := range b.lanes {
-		if err := b.lanes[i].load(); err != nil {
+		if err := b.lanes[i].load(said(Lane(i))); err != nil {
 			return fmt.Errorf("lane %v: %w", Lane(i), err)
 		}
 	}
 	return nil
+}
+
+// end is where the buffer's lanes end. Nothing is appended to it any more.
+func (b *buffer) end() endedBuffer {
+	e := endedBuffer{id: b.id}
+	for i := range b.lanes {
+		var firm uint64
+		if e.acked[i], e.last[i], firm = b.lanes[i].bounds(); firm < e.last[i] {
+			e.guess |= 1 << i
+		}
+	}
+	return e
 }
 
 // make creates the directory, durably, unless it is there.

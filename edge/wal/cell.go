@@ -27,6 +27,11 @@ type cell struct {
 	salt salt
 	file *os.File
 	gen  uint64 // of the newest slot; 0: no slot is valid
+
+	// clean says that the value read was the last one written: the other slot
+	// holds the one before it, or is blank because there was none. A slot that is
+	// damaged may have held a later one.
+	clean bool
 }
 
 // openCell opens the cell at path, or creates it, and returns its value; nil
@@ -47,16 +52,16 @@ func openCell(d *disk, path string, s salt) (*cell, []byte, error) {
 }
 
 // readCell returns the value of the cell at path without opening it for
-// writing; nil when it is missing or damaged.
-func readCell(path string, s salt) []byte {
+// writing, and whether it is clean; nil when it is missing or damaged.
+func readCell(path string, s salt) (value []byte, clean bool) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	defer f.Close()
 	c := cell{salt: s, file: f}
-	value, _ := c.read()
-	return value
+	value, _ = c.read()
+	return value, c.clean
 }
 
 func (c *cell) read() ([]byte, error) {
@@ -66,11 +71,21 @@ func (c *cell) read() ([]byte, error) {
 		return nil, err
 	}
 	var value []byte
-	for at := 0; at+slotSize <= n; at += slotStride {
-		if v, gen, ok := parseSlot(p[at:at+slotSize], c.salt); ok && gen > c.gen {
+	var gens [cellSize / slotStride]uint64
+	for i := range gens {
+		slot := p[i*slotStride:][:slotSize]
+		v, gen, ok := parseSlot(slot, c.salt)
+		if !ok || n < i*slotStride+slotSize {
+			continue
+		}
+		if gens[i] = gen; gen > c.gen {
 			value, c.gen = v, gen
 		}
 	}
+	// The first value goes to the second slot: the first one is blank until there
+	// is another.
+	first := c.gen == 1 && gens[1] == 1 && [slotSize]byte(p[:slotSize]) == [slotSize]byte{}
+	c.clean = first || min(gens[0], gens[1]) > 0 && max(gens[0], gens[1])-min(gens[0], gens[1]) == 1
 	return value, nil
 }
 
@@ -104,9 +119,12 @@ func (c *cell) set(value []byte) error {
 	if err == nil {
 		return nil
 	}
-	slot := sealSlot(value, c.gen+1, c.salt)
+	gen := c.gen + 2
 	p := make([]byte, cellSize)
-	copy(p, slot[:])
+	for _, g := range [...]uint64{gen - 1, gen} { // both, as if it had been written twice
+		slot := sealSlot(value, g, c.salt)
+		copy(p[g%2*slotStride:], slot[:])
+	}
 	if c.disk.replace(c.path, p) != nil {
 		return err
 	}
@@ -115,7 +133,7 @@ func (c *cell) set(value []byte) error {
 		return err
 	}
 	c.file.Close()
-	c.file, c.gen = f, c.gen+1
+	c.file, c.gen = f, gen
 	return nil
 }
 

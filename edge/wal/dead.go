@@ -278,7 +278,7 @@ func (d *dead) eachIn(number uint64, seen map[stream]spans, fn func(Dead) error)
 		}
 		records, err := parseDead(body, h.count)
 		if err != nil {
-			d.log.Warn("dead letters are damaged", "path", d.path(number), "error", err)
+			d.log.Warn("dead letters are damaged", "path", d.path(number), "err", err)
 			continue
 		}
 		for _, r := range records {

@@ -32,6 +32,10 @@ const (
 type disk struct {
 	do   func(s step, path string, f func() error) error
 	free func(dir string) (int64, error) // bytes that the disk has left
+
+	// boot tells one start of the machine from another: what was written and not
+	// synced is still there in the same one. 0: not known.
+	boot uint32
 }
 
 // defaults is the real disk.
@@ -41,6 +45,9 @@ func (d *disk) defaults() {
 	}
 	if d.free == nil {
 		d.free = freeBytes
+	}
+	if d.boot == 0 {
+		d.boot = bootID()
 	}
 }
 

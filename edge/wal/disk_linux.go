@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"syscall"
@@ -15,6 +16,16 @@ func dataSync(f *os.File) error {
 			return os.NewSyscallError("fdatasync", err)
 		}
 	}
+}
+
+// bootID is the checksum of the name that the kernel gave this start of the
+// machine; 0 when there is none.
+func bootID() uint32 {
+	name, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return 0
+	}
+	return max(1, crc32.Checksum(name, castagnoli))
 }
 
 // unreadable says whether an error of opening or reading a file means that

@@ -32,6 +32,7 @@ const (
 	kindRow     kind = 3 // in a buffer's map table
 	kindRetired kind = 4 // in the list of retired buffers
 	kindDead    kind = 5 // in dead letter files
+	kindEnded   kind = 6 // in the list of ended buffers
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,6 +53,8 @@ const (
 	partRetired = 0x81
 	partDead    = 0x82
 	partCounter = 0x83
+	partLatest  = 0x84
+	partEnded   = 0x85
 	partMarks   = 0x40 // with the lane added
 	partGaps    = 0x20 // with the lane added
 )

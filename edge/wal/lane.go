@@ -34,11 +34,21 @@ type lane struct {
 	// directory to keep it in. Written by Open only.
 	sealed bool
 
+	// lost says what is gone of the lane's files, for the gap that reports it;
+	// empty: nothing that Open saw.
+	lost string
+
+	// front is where the lane began when it was opened. What is missing there may
+	// have been delivered, if loose.
+	front uint64
+	loose bool
+
 	mu    sync.Mutex
 	segs  []segment // oldest first
 	last  uint64    // newest durable sequence
 	acked uint64    // everything up to here is delivered
 	guess bool      // last is a guess
+	firm  uint64    // of a guess: up to here there were records for sure
 }
 
 // segment is one file of tidwall/wal.
@@ -92,129 +102,6 @@ func listSegments(dir string) ([]segment, error) {
 	return segs, nil
 }
 
-// load reads a lane that an earlier open wrote, as it is found on the disk. It
-// reads the lane's last segment if the lane was not sealed, and nothing but
-// names otherwise.
-func (la *lane) load() error {
-	segs, err := listSegments(la.dir)
-	if err != nil {
-		return err
-	}
-	la.segs = segs
-	if err := la.gaps.open(la.disk, la.dir, la.salt); err != nil {
-		return err
-	}
-	// With the marks lost, nothing counts as acknowledged: segments that are not
-	// there may have been freed, or may be gone. The reader says so, as a gap
-	// that is not exact.
-	m, known := parseMark(readCell(filepath.Join(la.dir, marksName), la.salt^partMarks))
-	la.sealed = m.sealed || !known && len(segs) == 0
-	if !m.sealed {
-		if m, err = la.judge(m, known); err != nil {
-			return err
-		}
-	}
-	m.acked = min(m.acked, m.high)
-	la.marks.mark = m
-	la.last, la.acked, la.guess = m.high, m.acked, m.guess
-	return nil
-}
-
-// judge finds the end of a lane that was not sealed: its process was killed.
-// The mark that it returns is sealed.
-//
-// Behind the last intact frame there may be what is left of a batch that was
-// being written, which nobody was told is stored, or what is left of stored
-// ones. The high-water mark, written after each sync, says which. It can be
-// behind after a power cut, or lost: then damaged bytes at the end count as at
-// least one record that may be missing.
-func (la *lane) judge(m mark, known bool) (mark, error) {
-	end, err := la.findEnd()
-	if err != nil {
-		return mark{}, err
-	}
-	valid := max(end.last, m.acked)
-	switch {
-	case known && m.high >= valid:
-	case end.damaged, !known && len(la.segs) > 0:
-		m.high, m.guess = max(valid+1, end.claimed), true
-	default:
-		m.high = valid
-	}
-	m.sealed = true
-	return m, nil
-}
-
-// laneEnd is what lies at the end of a lane's segments.
-type laneEnd struct {
-	last    uint64 // sequence of the last intact record; 0 none
-	damaged bool   // there are bytes behind it
-	claimed uint64 // last sequence of the damaged frames behind it whose headers are intact
-}
-
-// findEnd reads segments, newest first, until it finds an intact frame.
-func (la *lane) findEnd() (laneEnd, error) {
-	var end laneEnd
-	for i := len(la.segs) - 1; i >= 0 && end.last == 0; i-- {
-		if err := la.scanEnd(i, &end); err != nil {
-			return laneEnd{}, err
-		}
-	}
-	return end, nil
-}
-
-func (la *lane) scanEnd(i int, end *laneEnd) error {
-	var w window
-	if err := w.open(filepath.Join(la.dir, la.segs[i].name)); err != nil {
-		end.damaged = true
-		if unreadable(err) {
-			return nil
-		}
-		return err
-	}
-	defer w.close()
-	var last, claimed uint64
-	damaged, off := false, int64(0)
-	for {
-		h, at, ok, err := findHeader(&w, la.salt, off)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			damaged = damaged || off < la.segs[i].size
-			break
-		}
-		_, ok, err = readBody(&w, h, at)
-		if err != nil {
-			return err
-		}
-		if ok && h.kind == kindRecords && h.last() > last {
-			last, claimed, damaged = h.last(), 0, false
-		} else {
-			claimed, damaged = max(claimed, h.last()), true
-		}
-		off = h.end(at)
-	}
-	end.last = last
-	end.damaged = end.damaged || damaged
-	end.claimed = max(end.claimed, claimed)
-	return nil
-}
-
-// seal makes the end of the lane what it is in memory, for good and durably:
-// whatever else lies in its segments does not count.
-func (la *lane) seal() error {
-	la.mu.Lock()
-	last, acked, guess := la.last, la.acked, la.guess
-	la.mu.Unlock()
-	if err := la.marks.open(la.disk, la.dir, la.salt); err != nil {
-		return err
-	}
-	return la.marks.set(func(m *mark) {
-		*m = mark{high: last, acked: acked, sealed: true, guess: guess}
-	})
-}
-
 // relist brings the list of segments in line with the directory and returns
 // how many bytes more that is.
 func (la *lane) relist() (int64, error) {
@@ -234,11 +121,15 @@ func (la *lane) relist() (int64, error) {
 	return more, nil
 }
 
-// bounds returns acked, last and whether last is known for sure.
-func (la *lane) bounds() (acked, last uint64, exact bool) {
+// bounds returns the acknowledged position, the last sequence, and up to where
+// there were records for sure, which is less than last where that is a guess.
+func (la *lane) bounds() (acked, last, firm uint64) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
-	return la.acked, la.last, !la.guess
+	if la.guess {
+		return la.acked, la.last, la.firm
+	}
+	return la.acked, la.last, la.last
 }
 
 // bytes is what the segments take on the disk.

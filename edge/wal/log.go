@@ -1,7 +1,7 @@
 package wal
 
 import (
-	"cmp"
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -32,11 +32,12 @@ type Log struct {
 	writers [Lanes]writer
 	readers [Lanes]reader
 	dead    dead
+	newest  newest
+	ended   ended
 
 	mu      sync.RWMutex
 	closed  bool
-	counter *cell     // with highest: of whoever holds all writers
-	highest uint32    // counter of any buffer ever seen
+	highest uint32    // counter of any buffer ever seen; of whoever holds all writers
 	buffers []*buffer // oldest first, the current one last
 	current *buffer
 	retired retired
@@ -45,7 +46,6 @@ type Log struct {
 
 const (
 	lockName    = "lock"
-	counterName = "counter"
 	buffersName = "buffers"
 	retiredName = "retired"
 	deadName    = "dead"
@@ -66,12 +66,11 @@ func Open(o Options) (*Log, error) {
 	l.disk = &l.opts.disk
 	l.dead = dead{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, deadName), quota: o.DeadQuota}
 	for i := range l.writers {
-		l.writers[i].disk, l.writers[i].segmentSize = l.disk, o.SegmentSize
+		w := &l.writers[i]
+		w.disk, w.segmentSize, w.number, w.newest = l.disk, o.SegmentSize, Lane(i), &l.newest
 	}
 	if err := l.open(); err != nil {
-		if l.counter != nil {
-			l.counter.close()
-		}
+		l.newest.close()
 		if l.lock != nil {
 			l.lock.Close()
 		}
@@ -93,15 +92,20 @@ func (l *Log) open() (err error) {
 	if err = l.disk.mkdir(l.buffersDir()); err != nil {
 		return err
 	}
-	if err = l.openCounter(); err != nil {
+	h, err := l.newest.open(l.disk, l.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if err = l.ended.open(l.disk, l.opts.Dir, l.opts.Log); err != nil {
 		return err
 	}
 	if err = l.retired.open(l.disk, filepath.Join(l.opts.Dir, retiredName), l.opts.Log); err != nil {
 		return err
 	}
-	if err = l.loadBuffers(); err != nil {
+	if err = l.loadBuffers(h); err != nil {
 		return err
 	}
+	l.noteEnds()
 	return l.begin()
 }
 
@@ -119,55 +123,71 @@ func (l *Log) mkdirAll(path string) error {
 	return l.disk.mkdir(path)
 }
 
-func (l *Log) openCounter() error {
-	c, value, err := openCell(l.disk, filepath.Join(l.opts.Dir, counterName), saltOf(BufferID{}, partCounter))
-	if err != nil {
-		return err
-	}
-	l.counter = c
-	if value != nil {
-		l.highest = binary.BigEndian.Uint32(value)
-	}
-	return nil
-}
-
-// loadBuffers finds the buffers of earlier opens. Whatever is wrong with one
-// of them, the others and the new one work.
-func (l *Log) loadBuffers() error {
+// loadBuffers finds the buffers of earlier opens, those that are gone included.
+// Whatever is wrong with one of them, the others and the new one work.
+func (l *Log) loadBuffers(h heard) error {
 	entries, err := os.ReadDir(l.buffersDir())
 	if err != nil {
 		return err
 	}
+	there := map[BufferID]bool{}
 	for _, e := range entries {
 		name := e.Name()
 		if strings.HasSuffix(name, goneSuffix) {
 			if err := os.RemoveAll(filepath.Join(l.buffersDir(), name)); err != nil {
-				l.opts.Log.Warn("a retired buffer stays on the disk", "name", name, "error", err)
+				l.opts.Log.Warn("a retired buffer stays on the disk", "name", name, "err", err)
 			}
 			continue
 		}
 		id, ok := parseBufferName(name)
 		if !ok {
-			l.opts.Log.Warn("a file among the buffers is none", "name", name)
+			l.opts.Log.Warn("unexpected file in the directory of buffers", "name", name)
 			continue
 		}
+		there[id] = true
 		l.highest = max(l.highest, id.Counter())
-		l.loadBuffer(id)
+		l.loadBuffer(id, h)
 	}
-	l.highest = max(l.highest, l.retired.highest())
-	slices.SortFunc(l.buffers, func(a, b *buffer) int { return cmp.Compare(a.id.String(), b.id.String()) })
+	for _, id := range l.missing(h, there) {
+		l.opts.Log.Error("the folder of a buffer is gone; what it held is reported as lost, unless the cloud has it", "buffer", id)
+		l.loadBuffer(id, h)
+	}
+	l.highest = max(l.highest, l.retired.highest(), h.id.Counter(), h.latest.id.Counter())
+	slices.SortFunc(l.buffers, func(a, b *buffer) int { return bytes.Compare(a.id[:], b.id[:]) })
 	return nil
 }
 
-func (l *Log) loadBuffer(id BufferID) {
+// missing returns the buffers that must be on the disk and are not: those that
+// ended and were not retired, and the newest if something was stored in it.
+func (l *Log) missing(h heard, there map[BufferID]bool) []BufferID {
+	var ids []BufferID
+	for _, b := range l.ended.sorted() {
+		ids = append(ids, b.id)
+		l.highest = max(l.highest, b.id.Counter())
+	}
+	if h.begun != 0 {
+		ids = append(ids, h.id)
+	}
+	if h.latest.last != [Lanes]uint64{} {
+		ids = append(ids, h.latest.id)
+	}
+	slices.SortFunc(ids, func(a, b BufferID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.DeleteFunc(slices.Compact(ids), func(id BufferID) bool {
+		_, retired := l.retired.last(id)
+		return retired || there[id]
+	})
+}
+
+func (l *Log) loadBuffer(id BufferID, h heard) {
 	b := l.newBuffer(id)
 	if _, ok := l.retired.last(id); ok {
 		l.discard(b)
 		return
 	}
-	if err := b.load(); err != nil {
+	err := b.load(func(ln Lane) witness { return l.witness(h, id, ln) })
+	if err != nil {
 		l.unread++
-		l.opts.Log.Error("a buffer cannot be read; it is left as it is", "buffer", id, "error", err)
+		l.opts.Log.Error("a buffer cannot be read; it is left as it is", "buffer", id, "err", err)
 		return
 	}
 	if b.empty() {
@@ -176,12 +196,16 @@ func (l *Log) loadBuffer(id BufferID) {
 	}
 	for i := range b.lanes {
 		la := &b.lanes[i]
+		if la.lost != "" && la.last > la.acked {
+			l.opts.Log.Error("records of a buffer are lost; they are reported unless the cloud has them", "dir", la.dir,
+				"what", la.lost, "first", la.acked+1, "last", la.last, "sure_to", la.firm)
+		}
 		if la.sealed {
 			continue
 		}
 		if err := la.seal(); err != nil {
 			l.opts.Log.Warn("the end of a buffer is not written down; it is found again at the next start",
-				"dir", la.dir, "error", err)
+				"dir", la.dir, "err", err)
 		}
 	}
 	l.used.Add(b.bytes())
@@ -189,11 +213,23 @@ func (l *Log) loadBuffer(id BufferID) {
 	l.opts.Log.Info("a buffer of an earlier start", "buffer", id, "bytes", b.bytes())
 }
 
+// noteEnds makes the list of ended buffers what was found. It only makes up for
+// other files, so a disk that does not take it refuses nothing.
+func (l *Log) noteEnds() {
+	var all []endedBuffer
+	for _, b := range l.buffers {
+		all = append(all, b.end())
+	}
+	if err := l.ended.replace(all); err != nil {
+		l.opts.Log.Warn("the list of ended buffers is not written down", "err", err)
+	}
+}
+
 // discard removes a buffer that nobody needs. What is left of it after an
 // error is removed at the next start.
 func (l *Log) discard(b *buffer) {
 	if err := b.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.opts.Log.Warn("a buffer that is done stays on the disk", "buffer", b.id, "error", err)
+		l.opts.Log.Warn("a buffer that is done stays on the disk", "buffer", b.id, "err", err)
 	}
 }
 
@@ -209,10 +245,8 @@ func (l *Log) begin() error {
 	if _, err := rand.Read(id[4:]); err != nil {
 		return err
 	}
-	value := make([]byte, cellPayload)
-	copy(value, id[:4])
-	if err := l.counter.set(value); err != nil {
-		return fmt.Errorf("write counter: %w", err)
+	if err := l.newest.draw(id); err != nil {
+		return err
 	}
 	if err := l.disk.syncDir(l.opts.Dir); err != nil {
 		return err
@@ -270,6 +304,28 @@ func (l *Log) Place(ln Lane) (id BufferID, seq uint64) {
 	defer l.mu.RUnlock()
 	_, last, _ := l.current.lanes[ln].bounds()
 	return l.current.id, last + 1
+}
+
+// Stored reports whether a record is durable, or was: it may be delivered by now.
+// It is known of every buffer on the disk, trimmed or not, and of the newest 256
+// that were retired.
+func (l *Log) Stored(id BufferID, ln Lane, seq uint64) bool {
+	if ln >= Lanes {
+		return false
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, b := range l.buffers {
+		if b.id == id {
+			_, last, firm := b.lanes[ln].bounds()
+			if firm == 0 {
+				firm = last // guessed by an earlier version
+			}
+			return seq <= firm
+		}
+	}
+	last, _ := l.retired.last(id)
+	return seq <= last[ln]
 }
 
 // Last is the newest durable sequence of a buffer's lane, 0 when there is none
@@ -351,7 +407,7 @@ func (l *Log) Close() error {
 		}
 	}
 	l.dead.close()
-	l.counter.close()
+	l.newest.close()
 	l.lock.Close()
 	return failed
 }

@@ -16,11 +16,16 @@ type mark struct {
 
 	sealed bool // nothing follows high, ever
 	guess  bool // high is a guess: the true one was lost
+	loose  bool // acked was lost: more may be delivered
+
+	boot uint32 // the machine's start in which high was written; 0: not known
+	firm uint64 // of a guess: up to here there were records for sure
 }
 
 const (
 	markSealed = 1 << iota
 	markGuess
+	markLoose
 )
 
 func (m mark) encode() []byte {
@@ -33,6 +38,11 @@ func (m mark) encode() []byte {
 	if m.guess {
 		p[16] |= markGuess
 	}
+	if m.loose {
+		p[16] |= markLoose
+	}
+	binary.BigEndian.PutUint32(p[20:], m.boot)
+	binary.BigEndian.PutUint64(p[24:], m.firm)
 	return p
 }
 
@@ -46,6 +56,9 @@ func parseMark(p []byte) (m mark, ok bool) {
 		acked:  binary.BigEndian.Uint64(p[8:]),
 		sealed: p[16]&markSealed != 0,
 		guess:  p[16]&markGuess != 0,
+		loose:  p[16]&markLoose != 0,
+		boot:   binary.BigEndian.Uint32(p[20:]),
+		firm:   binary.BigEndian.Uint64(p[24:]),
 	}, true
 }
 

@@ -34,7 +34,7 @@ func inode(path string) uint64 {
 
 func (p *power) disk(next func(step, string, func() error) error) disk {
 	p.next = next
-	return disk{do: p.do}
+	return disk{do: p.do, boot: 1}
 }
 
 func (p *power) do(s step, path string, f func() error) error {
@@ -175,6 +175,7 @@ func TestPowerCut(t *testing.T) {
 			p.next = func(_ step, _ string, f func() error) error { return f() }
 			o = small(p.cut(t, rnd))
 			o.disk = noSync()
+			o.disk.boot = 2
 			l = mustOpen(t, o)
 			g.check(t, l, true)
 			if t.Failed() {
@@ -211,6 +212,7 @@ func TestLyingDisk(t *testing.T) {
 			p.next = func(_ step, _ string, f func() error) error { return f() }
 			o = small(after)
 			o.disk = noSync()
+			o.disk.boot = 2
 			again := mustOpen(t, o)
 			if again.Current() == l.Current() {
 				t.Fatal("a buffer id was drawn twice")

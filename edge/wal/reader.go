@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -56,7 +57,7 @@ type reader struct {
 }
 
 func (r *reader) read(la *lane, from uint64) ([]Item, error) {
-	acked, last, exact := la.bounds()
+	acked, last, firm := la.bounds()
 	from = max(from, acked+1)
 	if from > last {
 		return nil, io.EOF
@@ -78,7 +79,10 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	}
 	defer r.window.shrink()
 	end := la.gaps.until(from, last)
-	gap := Gap{First: from, Last: last, Exact: exact, Reason: f.reason}
+	gap := Gap{First: from, Last: last, Exact: from <= firm, Reason: f.reason}
+	if gap.Exact {
+		gap.Last = firm
+	}
 	switch {
 	case f.holds(from):
 		items, err := decodeRecords(slices.Clone(f.body), f.header, from)
@@ -89,18 +93,18 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	case f.count > 0:
 		// Before the first record there may be what was acknowledged and
 		// freed, if the marks that would say so are lost.
-		gap.Last, gap.Exact = f.first-1, exact || from > 1
+		gap.Last, gap.Exact = f.first-1, !la.loose || from > la.front+1
 	}
 	if end < gap.Last {
 		gap.Last, gap.Exact = end, true
 	}
 	if gap.Reason == "" {
-		gap.Reason = "missing"
+		gap.Reason = cmp.Or(la.lost, "missing")
 	}
 	la.log.Error("records are missing in the buffer", "dir", la.dir,
 		"first", gap.First, "last", gap.Last, "exact", gap.Exact, "reason", gap.Reason)
 	if err := la.gaps.add(gap); err != nil {
-		la.log.Warn("the gap is not written down, it may change", "dir", la.dir, "error", err)
+		la.log.Warn("the gap is not written down, it may change", "dir", la.dir, "err", err)
 	}
 	return []Item{{Seq: gap.Last, Gap: &gap}}, nil
 }

@@ -74,8 +74,14 @@ func TestSealedAtBoot(t *testing.T) {
 	}
 }
 
-// TestGuess: the marks are lost together with the end of the segment.
+// TestGuess: the marks are lost together with the end of the segment. The latest
+// sequences of the newest buffer make up for them, if they are not lost too.
 func TestGuess(t *testing.T) {
+	t.Run("latest is there", func(t *testing.T) { testGuess(t, false) })
+	t.Run("latest is lost", func(t *testing.T) { testGuess(t, true) })
+}
+
+func testGuess(t *testing.T, lost bool) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
 	id, _ := mustAppend(t, l, Live, recs(0, 3))
@@ -84,6 +90,11 @@ func TestGuess(t *testing.T) {
 	abandon(l)
 	if err := os.Remove(filepath.Join(lane, marksName)); err != nil {
 		t.Fatal(err)
+	}
+	if lost {
+		if err := os.Remove(filepath.Join(dir, latestName)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	path := segmentFiles(t, dir, id, Live)[0]
 	st, err := os.Stat(path)
@@ -97,7 +108,7 @@ func TestGuess(t *testing.T) {
 		l = mustOpen(t, small(dir))
 		items := readAll(t, l, id, Live)
 		checkItems(t, items[:3], recs(0, 3))
-		if len(items) != 4 || items[3].Gap == nil || items[3].Gap.First != 4 || items[3].Gap.Last != 6 || items[3].Gap.Exact {
+		if len(items) != 4 || items[3].Gap == nil || items[3].Gap.First != 4 || items[3].Gap.Last != 6 || items[3].Gap.Exact == lost {
 			t.Fatalf("items %+v", items[3:])
 		}
 		abandon(l)

@@ -157,6 +157,7 @@ func (l *Log) Retire(id BufferID) error {
 	l.mu.Unlock()
 	l.used.Add(-b.bytes())
 	l.dead.release(id)
+	l.ended.forget(id)
 	if err := b.remove(); err != nil {
 		return fmt.Errorf("remove buffer %v: %w", id, err)
 	}

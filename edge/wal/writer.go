@@ -34,6 +34,8 @@ type writer struct {
 	segmentSize int
 	closed      bool
 
+	number  Lane
+	newest  *newest
 	lane    *lane
 	log     *tidwall.Log // nil before the first append
 	tail    *os.File     // the segment that log writes to
@@ -57,7 +59,13 @@ func (w *writer) create() error {
 	if err := w.open(); err != nil {
 		return err
 	}
-	return w.begin()
+	if err := w.begin(); err != nil {
+		return err
+	}
+	if err := w.newest.begin(w.number); err != nil {
+		return fmt.Errorf("write counter: %w", err)
+	}
+	return nil
 }
 
 // open hands the lane's directory to tidwall/wal.
@@ -138,9 +146,12 @@ func (w *writer) append(frame []byte, last uint64) (int64, error) {
 	if err := w.disk.do(stepSync, path, func() error { return dataSync(w.tail) }); err != nil {
 		return 0, fmt.Errorf("sync segment: %w", err)
 	}
-	err = w.lane.marks.write(func(m *mark) { m.high = last })
+	err = w.lane.marks.write(func(m *mark) { m.high, m.boot = last, w.disk.boot })
 	if err != nil {
 		return 0, fmt.Errorf("write high-water mark: %w", err)
+	}
+	if err := w.newest.wrote(w.number, last); err != nil {
+		return 0, fmt.Errorf("write the latest sequences: %w", err)
 	}
 	la := w.lane
 	la.mu.Lock()

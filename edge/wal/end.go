@@ -1,0 +1,206 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// This file finds out where a lane ends whose process is gone, from its own
+// files and from what lies beside the buffers.
+
+// witness is what the files beside the buffers say of one lane.
+type witness struct {
+	last  uint64 // there were records up to here; 0: not known
+	acked uint64 // up to here they are delivered; a lower bound
+	begun bool   // the lane had a folder
+
+	ended bool // nothing was appended behind last
+	guess bool // and last was a guess even then
+
+	expected bool   // the newest buffer's: the file latest should speak of it
+	clean    bool   // and does, and no later value of it was lost
+	boot     uint32 // the machine's start in which it was written
+}
+
+// witness collects what is said of a lane of a buffer.
+func (l *Log) witness(h heard, id BufferID, ln Lane) witness {
+	if b, ok := l.ended.known[id]; ok {
+		return witness{last: b.last[ln], acked: b.acked[ln], begun: b.last[ln] > 0, ended: true, guess: b.guess>>ln&1 > 0}
+	}
+	var w witness
+	if h.id == id {
+		w.expected, w.begun = true, h.begun>>ln&1 > 0
+	}
+	if h.latest.id == id {
+		w.expected, w.clean, w.boot = true, h.latest.clean, h.latest.boot
+		w.last = h.latest.last[ln]
+		w.begun = w.begun || w.last > 0
+	}
+	return w
+}
+
+// load reads a lane that an earlier open wrote, as it is found on the disk. It
+// reads the lane's last segments if it is not known where the lane ends, and
+// nothing but names otherwise.
+func (la *lane) load(w witness) error {
+	segs, err := listSegments(la.dir)
+	if err != nil {
+		return err
+	}
+	la.segs = segs
+	if err := la.gaps.open(la.disk, la.dir, la.salt); err != nil {
+		return err
+	}
+	value, clean := readCell(filepath.Join(la.dir, marksName), la.salt^partMarks)
+	m, known := parseMark(value)
+	if err := la.miss(&w, known); err != nil {
+		return err
+	}
+	la.sealed = m.sealed || !known && len(segs) == 0 && !w.begun
+	m.loose = m.loose || !clean
+	m.acked = max(m.acked, w.acked)
+	if !m.sealed {
+		if m, err = la.judge(m, known && clean, w); err != nil {
+			return err
+		}
+	}
+	m.acked = min(m.acked, m.high)
+	la.marks.mark = m
+	la.last, la.acked, la.guess, la.firm = m.high, m.acked, m.guess, m.firm
+	la.front, la.loose = m.acked, m.loose
+	return nil
+}
+
+// miss notes what is gone of the lane's files. A folder without a file in it is
+// one that something was taken from, unless it is known that nothing was ever
+// stored there: a process that begins a lane puts the marks there first.
+func (la *lane) miss(w *witness, known bool) error {
+	_, err := os.Stat(la.dir)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err == nil && !known && len(la.segs) == 0 && !w.ended && !w.expected:
+		w.begun = true
+	}
+	switch {
+	case !w.begun:
+	case err != nil:
+		la.lost = "the folder of the lane is gone"
+	case len(la.segs) == 0 && !known:
+		la.lost = "all files of the lane are gone"
+	}
+	return nil
+}
+
+// judge finds the end of a lane that was not sealed: its process was killed, or
+// what it wrote at the end is lost. The mark that it returns is sealed.
+//
+// Behind the last intact frame there may be what is left of a batch that was
+// being written, which nobody was told is stored, or what is left of stored
+// ones. Two files say which, written after each sync: the lane's marks and the
+// latest sequences of the newest buffer. Neither is synced. That nothing follows
+// is believed if both are whole and of this start of the machine, or if the second
+// is and agrees with what the segments show. Else at least one record more may be
+// missing; but if both are whole and of an earlier start, which a power cut leaves,
+// only if there are damaged bytes at the end.
+func (la *lane) judge(m mark, whole bool, w witness) (mark, error) {
+	m.sealed = true
+	if w.ended {
+		if m.high, m.guess = max(m.high, w.last), w.guess; w.guess {
+			m.firm = min(m.firm, m.high)
+		}
+		return m, nil
+	}
+	end, err := la.findEnd()
+	if err != nil {
+		return mark{}, err
+	}
+	if !whole && len(la.segs) == 0 && !w.begun && m.high == 0 {
+		return m, nil // it never was
+	}
+	boot := la.disk.boot
+	now := boot != 0 && m.boot == boot && (w.boot == boot || !w.expected)
+	whole = whole && (w.clean || !w.expected) && (now || !end.damaged)
+	agree := w.clean && boot != 0 && w.boot == boot && w.last > 0 && w.last == max(end.last, end.claimed)
+	m.high = max(end.last, m.acked, m.high, w.last)
+	if !whole && !agree {
+		m.firm, m.guess = m.high, true
+		m.high = max(m.high+1, end.claimed)
+	}
+	return m, nil
+}
+
+// laneEnd is what lies at the end of a lane's segments.
+type laneEnd struct {
+	last    uint64 // sequence of the last intact record; 0 none
+	damaged bool   // there are bytes behind it
+	claimed uint64 // last sequence of the damaged frames behind it whose headers are intact
+}
+
+// findEnd reads segments, newest first, until it finds an intact frame.
+func (la *lane) findEnd() (laneEnd, error) {
+	var end laneEnd
+	for i := len(la.segs) - 1; i >= 0 && end.last == 0; i-- {
+		if err := la.scanEnd(i, &end); err != nil {
+			return laneEnd{}, err
+		}
+	}
+	return end, nil
+}
+
+func (la *lane) scanEnd(i int, end *laneEnd) error {
+	var w window
+	if err := w.open(filepath.Join(la.dir, la.segs[i].name)); err != nil {
+		end.damaged = true
+		if unreadable(err) {
+			return nil
+		}
+		return err
+	}
+	defer w.close()
+	var last, claimed uint64
+	damaged, off := false, int64(0)
+	for {
+		h, at, ok, err := findHeader(&w, la.salt, off)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			damaged = damaged || off < la.segs[i].size
+			break
+		}
+		_, ok, err = readBody(&w, h, at)
+		if err != nil {
+			return err
+		}
+		if ok && h.kind == kindRecords && h.last() > last {
+			last, claimed, damaged = h.last(), 0, false
+		} else {
+			claimed, damaged = max(claimed, h.last()), true
+		}
+		off = h.end(at)
+	}
+	end.last = last
+	end.damaged = end.damaged || damaged
+	end.claimed = max(end.claimed, claimed)
+	return nil
+}
+
+// seal makes the end of the lane what it is in memory, for good and durably:
+// whatever else lies in its segments does not count.
+func (la *lane) seal() error {
+	la.mu.Lock()
+	m := mark{high: la.last, acked: la.acked, sealed: true, guess: la.guess, firm: la.firm, loose: la.loose, boot: la.disk.boot}
+	la.mu.Unlock()
+	if la.lost != "" {
+		if err := la.disk.mkdir(la.dir); err != nil {
+			return err
+		}
+	}
+	if err := la.marks.open(la.disk, la.dir, la.salt); err != nil {
+		return err
+	}
+	return la.marks.set(func(old *mark) { *old = m })
+}

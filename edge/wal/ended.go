@@ -1,0 +1,149 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+)
+
+// endedNames are the two copies of the list of ended buffers: the folder of a
+// buffer and the list of what must be there may go missing together.
+var endedNames = [2]string{"ended", "ended.copy"}
+
+// endedBuffer is where the lanes of a buffer end: nothing is appended to it any
+// more.
+type endedBuffer struct {
+	id    BufferID
+	last  [Lanes]uint64
+	acked [Lanes]uint64 // when the buffer was noted: a lower bound
+	guess byte          // lanes whose last is a guess, as bits
+}
+
+// same reports whether two notes tell the same end.
+func (b endedBuffer) same(o endedBuffer) bool {
+	return b.id == o.id && b.last == o.last && b.guess == o.guess
+}
+
+// ended are the buffers that must be on the disk unless they are retired.
+type ended struct {
+	mu     sync.Mutex // guards what follows
+	copies [2]*list
+	known  map[BufferID]endedBuffer
+	have   [2]map[BufferID]endedBuffer // what each copy held when it was read
+}
+
+func (e *ended) open(d *disk, dir string, log *slog.Logger) error {
+	e.known = map[BufferID]endedBuffer{}
+	for i, name := range endedNames {
+		e.have[i] = map[BufferID]endedBuffer{}
+		var err error
+		e.copies[i], err = openList(d, filepath.Join(dir, name), saltOf(BufferID{}, partEnded), kindEnded, func(body []byte) error {
+			b, err := parseEnded(body)
+			if err == nil {
+				e.have[i][b.id] = b
+				e.known[b.id] = b
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if e.copies[i].torn {
+			log.Warn("a list of ended buffers is damaged; the other copy and the buffers' own files make up for it",
+				"path", e.copies[i].path, "left", len(e.have[i]))
+		}
+	}
+	return nil
+}
+
+// add notes the end of a buffer; durable on return. After an error the next
+// call, or the next Open, writes it too.
+func (e *ended) add(b endedBuffer) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if old, ok := e.known[b.id]; ok && old.same(b) {
+		return nil
+	}
+	e.known[b.id] = b
+	var errs []error
+	for _, l := range e.copies {
+		errs = append(errs, l.append(appendEnded(nil, b), func(add func([]byte)) {
+			for _, k := range e.sorted() {
+				if k.id != b.id {
+					add(appendEnded(nil, k))
+				}
+			}
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// replace makes the list what is on the disk now. A copy that says all of it,
+// and little else, stays as it is.
+func (e *ended) replace(all []endedBuffer) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known = map[BufferID]endedBuffer{}
+	for _, b := range all {
+		e.known[b.id] = b
+	}
+	var errs []error
+	for i, l := range e.copies {
+		whole := !l.torn && l.next <= uint64(2*len(all)+retiredKeep)
+		for _, b := range all {
+			old, ok := e.have[i][b.id]
+			whole = whole && ok && old.same(b)
+		}
+		e.have[i] = nil
+		if whole || l.fresh && len(all) == 0 {
+			continue
+		}
+		errs = append(errs, l.rewrite(func(add func([]byte)) {
+			for _, b := range e.sorted() {
+				add(appendEnded(nil, b))
+			}
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// forget drops a buffer that is retired: the list of those says so already.
+func (e *ended) forget(id BufferID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.known, id)
+}
+
+func (e *ended) sorted() []endedBuffer {
+	return slices.SortedFunc(maps.Values(e.known), func(a, b endedBuffer) int { return bytes.Compare(a.id[:], b.id[:]) })
+}
+
+// endedSize is the length of an ended buffer's frame body.
+const endedSize = 12 + 16*Lanes + 1
+
+func appendEnded(dst []byte, b endedBuffer) []byte {
+	dst = append(dst, b.id[:]...)
+	for i := range b.last {
+		dst = binary.BigEndian.AppendUint64(dst, b.last[i])
+		dst = binary.BigEndian.AppendUint64(dst, b.acked[i])
+	}
+	return append(dst, b.guess)
+}
+
+// parseEnded takes nothing but what appendEnded wrote.
+func parseEnded(p []byte) (endedBuffer, error) {
+	if len(p) != endedSize || p[endedSize-1] >= 1<<Lanes {
+		return endedBuffer{}, corrupt("ended buffer of %d bytes", len(p))
+	}
+	b := endedBuffer{id: BufferID(p[:12]), guess: p[endedSize-1]}
+	for i := range b.last {
+		b.last[i] = binary.BigEndian.Uint64(p[12+16*i:])
+		b.acked[i] = binary.BigEndian.Uint64(p[20+16*i:])
+	}
+	return b, nil
+}

@@ -1,0 +1,139 @@
+package wal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"sync"
+)
+
+const (
+	counterName = "counter"
+	latestName  = "latest"
+)
+
+// newest is what lies beside the buffers about the newest of them: its id, the
+// lanes that were begun in it, and how far each of them came. It is there so
+// that a folder that is gone is missed, and so that a lane's own high-water
+// mark is not the only one.
+//
+// The counter is synced whenever it changes. The latest is written behind each
+// append, as a lane's marks are, and not synced: it survives kill -9 and may be
+// behind after a power cut.
+type newest struct {
+	boot uint32
+
+	mu      sync.Mutex // guards what follows: lanes append side by side
+	counter *cell
+	latest  *cell
+	id      BufferID
+	begun   byte // lanes, as bits
+	last    [Lanes]uint64
+}
+
+// heard is what newest said when the log was opened.
+type heard struct {
+	id     BufferID // the last that was drawn; zero: not known, without its random part: an earlier version drew it
+	begun  byte     // its lanes, as bits
+	latest reached
+}
+
+// reached is what the file latest said.
+type reached struct {
+	id   BufferID // zero: nothing
+	boot uint32
+	last [Lanes]uint64
+
+	// clean says that no later value was lost.
+	clean bool
+}
+
+// open opens both files, or creates them, and returns what they say. Their
+// names are durable after the next draw.
+func (n *newest) open(d *disk, dir string) (h heard, err error) {
+	n.boot = d.boot
+	var value []byte
+	if n.counter, value, err = openCell(d, filepath.Join(dir, counterName), saltOf(BufferID{}, partCounter)); err != nil {
+		return h, err
+	}
+	if value != nil {
+		h.id, h.begun = BufferID(value[:12]), value[12]
+	}
+	if n.latest, value, err = openCell(d, filepath.Join(dir, latestName), saltOf(BufferID{}, partLatest)); err != nil {
+		return h, err
+	}
+	if value != nil {
+		h.latest = parseReached(value)
+		h.latest.clean = n.latest.clean
+	}
+	return h, nil
+}
+
+// draw makes id the newest buffer, of which nothing is on the disk. The
+// counter is durable first: a crash in between leaves an id that nobody used.
+func (n *newest) draw(id BufferID) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.id, n.begun, n.last = id, 0, [Lanes]uint64{}
+	if err := n.counter.set(n.drawn()); err != nil {
+		return fmt.Errorf("write counter: %w", err)
+	}
+	if err := n.latest.set(n.reached()); err != nil {
+		return fmt.Errorf("write the latest sequences: %w", err)
+	}
+	return nil
+}
+
+// begin notes that the lane's folder and first segment are there; durable on
+// return.
+func (n *newest) begin(ln Lane) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.begun |= 1 << ln
+	return n.counter.set(n.drawn())
+}
+
+// wrote notes the newest durable sequence of a lane. It survives kill -9.
+func (n *newest) wrote(ln Lane, last uint64) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last[ln] = last
+	return n.latest.write(n.reached())
+}
+
+func (n *newest) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, c := range []*cell{n.counter, n.latest} {
+		if c != nil {
+			c.close()
+		}
+	}
+}
+
+// drawn is the value of the counter.
+func (n *newest) drawn() []byte {
+	p := make([]byte, cellPayload)
+	copy(p, n.id[:])
+	p[12] = n.begun
+	return p
+}
+
+// reached is the value of the latest.
+func (n *newest) reached() []byte {
+	p := make([]byte, cellPayload)
+	copy(p, n.id[:])
+	binary.BigEndian.PutUint32(p[12:], n.boot)
+	for i, last := range n.last {
+		binary.BigEndian.PutUint64(p[16+8*i:], last)
+	}
+	return p
+}
+
+func parseReached(p []byte) reached {
+	r := reached{id: BufferID(p[:12]), boot: binary.BigEndian.Uint32(p[12:])}
+	for i := range r.last {
+		r.last[i] = binary.BigEndian.Uint64(p[16+8*i:])
+	}
+	return r
+}
