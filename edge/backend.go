@@ -106,5 +106,5 @@ func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
 
 // Stored implements mqtt.Backend.
 func (b *backend) Stored(p mqtt.Place) bool {
-	return p == local || p.Seq <= b.log.Last(p.Buffer, wal.Lane(p.Lane))
+	return p == local || b.log.Stored(p.Buffer, wal.Lane(p.Lane), p.Seq)
 }

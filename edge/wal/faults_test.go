@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"reflect"
@@ -90,6 +91,17 @@ func newLedger() *ledger {
 		gone: map[BufferID][Lanes]uint64{}, leaving: map[BufferID]bool{},
 		rows: map[BufferID][]Row{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
 	}
+}
+
+// clone is for a script that goes on in several worlds.
+func (g *ledger) clone() *ledger {
+	c := newLedger()
+	c.n = g.n
+	for s, m := range g.stored {
+		c.stored[s] = maps.Clone(m)
+	}
+	maps.Copy(c.failed, g.failed)
+	return c
 }
 
 func (g *ledger) append(l *Log, ln Lane, count int) {

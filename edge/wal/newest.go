@@ -18,8 +18,8 @@ const (
 // mark is not the only one.
 //
 // The counter is synced whenever it changes. The latest is written behind each
-// append, as a lane's marks are, and not synced: it survives kill -9 and may be
-// behind after a power cut.
+// append, as a lane's marks are, and synced only when a lane begins: it survives
+// kill -9 and may be behind after a power cut.
 type newest struct {
 	boot uint32
 
@@ -93,11 +93,16 @@ func (n *newest) begin(ln Lane) error {
 	return n.counter.set(n.drawn())
 }
 
-// wrote notes the newest durable sequence of a lane. It survives kill -9.
+// wrote notes the newest durable sequence of a lane. It survives kill -9; the
+// first one of a lane is durable on return.
 func (n *newest) wrote(ln Lane, last uint64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	first := n.last[ln] == 0
 	n.last[ln] = last
+	if first {
+		return n.latest.set(n.reached())
+	}
 	return n.latest.write(n.reached())
 }
 
