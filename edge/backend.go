@@ -12,8 +12,9 @@ import (
 // backend is what the gateway's MQTT server stores into: the local log, by way
 // of the routes. Place and Store are called by one goroutine, in turns.
 type backend struct {
-	log    *wal.Log
-	routes Routes
+	log      *wal.Log
+	routes   Routes
+	refusals *refusals
 
 	lanes [wal.Lanes]laneBatch // of the batch between Place and Store
 }
@@ -68,16 +69,21 @@ func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, place
 	l := &b.lanes[lane]
 	l.buffer, l.first = b.log.Place(lane)
 	room := b.log.Room(lane) - taken
+	refused, largest := 0, int64(0)
 	for _, w := range l.waiting {
 		r := encode(batch[w.index], w.to)
 		n := wal.Size(&r)
 		if size+n > room {
 			errs[w.index] = mqtt.ErrFull
+			refused, largest = refused+1, max(largest, n)
 			continue
 		}
 		size += n
 		places[w.index] = mqtt.Place{Buffer: l.buffer, Lane: uint8(lane), Seq: l.first + uint64(len(l.records))}
 		l.records = append(l.records, r)
+	}
+	if refused > 0 {
+		b.refusals.note(lane, refused, largest)
 	}
 	if size > 0 {
 		size += wal.FrameOverhead

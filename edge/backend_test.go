@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
@@ -38,7 +41,8 @@ func newTestBackend(t *testing.T, o wal.Options) *backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &backend{log: openLog(t, o), routes: routes}
+	log := openLog(t, o)
+	return &backend{log: log, routes: routes, refusals: newRefusals(log.Space, slog.New(slog.DiscardHandler), metrics.NewSet())}
 }
 
 func messages(topics ...string) []*mqtt.Message {

@@ -133,8 +133,10 @@ func (e *Edge) listen() error {
 }
 
 func (e *Edge) openMQTT(store mqtt.Store) error {
+	r := newRefusals(e.log.Space, e.o.Log, e.metrics)
+	e.closers = append(e.closers, r.close)
 	o := e.o.limits()
-	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes}, store
+	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes, refusals: r}, store
 	o.Log, o.Metrics = e.o.Log, e.metrics
 	if l := e.listeners["mqtt"]; l != nil {
 		o.Listeners = append(o.Listeners, l)

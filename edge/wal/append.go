@@ -3,6 +3,8 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 )
 
 // Append stores a batch behind the newest record of the lane and returns the
@@ -74,6 +76,7 @@ func (l *Log) append(ln Lane, recs []Record, want *place) (BufferID, uint64, err
 		return BufferID{}, 0, fmt.Errorf("append to lane %v: %w", ln, err)
 	}
 	l.tell()
+	l.failures.over(l.opts)
 	if err := w.roll(); err != nil {
 		l.giveUp(w, ln, err) // the batch is stored all the same
 		return b.id, first, nil
@@ -114,9 +117,46 @@ func (l *Log) write(b *buffer, w *writer, first uint64, recs []Record) (int64, e
 func (l *Log) giveUp(w *writer, ln Lane, cause error) {
 	l.broken.Store(true)
 	w.mu.Unlock()
-	l.opts.Log.Error("a write to the buffer failed; it is given up for a new one", "lane", ln, "err", cause)
-	if err := l.renew(); err != nil {
-		l.opts.Log.Error("there is no new buffer yet", "err", err)
+	err := l.renew()
+	if l.failures.begin(l.opts.Now()) {
+		l.opts.Log.Error("a write to the buffer failed: a new buffer takes its place, and nothing is acknowledged until writes work again",
+			"lane", ln, "err", errors.Join(cause, err))
+	}
+}
+
+// failuresQuiet is how long no write must have failed before the disk counts as
+// one that works again.
+const failuresQuiet = 10 * time.Second
+
+// failures makes one line of writes that fail one after the other, and one of
+// their end: a full disk lets some through.
+type failures struct {
+	mu            sync.Mutex // guards what follows
+	count         int        // 0: the last write worked
+	began, latest time.Time
+}
+
+// begin counts a failure, and reports whether it is the first.
+func (f *failures) begin(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.count++; f.count == 1 {
+		f.began = now
+	}
+	f.latest = now
+	return f.count == 1
+}
+
+// over is told that a write worked.
+func (f *failures) over(o Options) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.count == 0 {
+		return
+	}
+	if now := o.Now(); now.Sub(f.latest) >= failuresQuiet {
+		o.Log.Info("writes to the buffer work again", "after", now.Sub(f.began).Round(time.Second), "failed", f.count)
+		f.count = 0
 	}
 }
 

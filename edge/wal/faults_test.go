@@ -1,9 +1,11 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -469,5 +472,40 @@ func checkBytes(t *testing.T, l *Log) {
 	}
 	if s := l.Stats(); s.Bytes != total {
 		t.Fatalf("Stats.Bytes = %d, the files have %d", s.Bytes, total)
+	}
+}
+
+// TestFailuresAreTwoLines: a disk that takes nothing for a while is one line when
+// that begins and one when it is over.
+func TestFailuresAreTwoLines(t *testing.T) {
+	var out bytes.Buffer
+	now, broken := time.Unix(0, 0), false
+	o := small(t.TempDir())
+	o.Now = func() time.Time { return now }
+	o.Log = slog.New(slog.NewTextHandler(&out, nil))
+	o.disk = disk{do: func(s step, _ string, f func() error) error {
+		if broken && s == stepSync {
+			return errInjected
+		}
+		return f()
+	}}
+	l := mustOpen(t, o)
+	mustAppend(t, l, Live, recs(0, 1))
+	broken = true
+	for range 50 {
+		if _, _, err := l.Append(Live, recs(0, 1)); !errors.Is(err, errInjected) {
+			t.Fatalf("append on a broken disk: %v", err)
+		}
+		now = now.Add(time.Second)
+	}
+	broken = false
+	for range 20 {
+		mustAppend(t, l, Live, recs(0, 1))
+		now = now.Add(time.Second)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "level=ERROR") || !strings.Contains(lines[1], "level=INFO") ||
+		!strings.Contains(lines[1], "failed=50 ") && !strings.HasSuffix(lines[1], "failed=50") {
+		t.Errorf("%s", &out)
 	}
 }

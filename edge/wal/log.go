@@ -33,7 +33,9 @@ type Log struct {
 	readers [Lanes]reader
 	dead    dead
 	newest  newest
-	ended   ended
+
+	failures failures
+	ended    ended
 
 	mu      sync.RWMutex
 	closed  bool

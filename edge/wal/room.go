@@ -32,6 +32,30 @@ func (l *Log) Room(ln Lane) int64 {
 // Full says that nothing can be appended to the lane.
 func (l *Log) Full(ln Lane) bool { return l.Room(ln) == 0 }
 
+// Space is what decides whether a lane takes records.
+type Space struct {
+	Used  int64 // bytes of segments
+	Limit int64 // bytes of segments up to which the lane takes records
+	Quota int64 // bytes of segments that all lanes may take
+
+	Disk    int64 // bytes that the disk has left, without the reserve; the largest number when there is none
+	Reserve int64
+}
+
+// Space returns what decides whether the lane takes records at this moment. A
+// disk that does not say what it has left has nothing.
+func (l *Log) Space(ln Lane) Space {
+	s := Space{Used: l.used.Load(), Limit: l.limit(ln), Quota: l.opts.Quota, Disk: math.MaxInt64, Reserve: max(0, l.opts.Reserve)}
+	if l.opts.Reserve >= 0 {
+		free, err := l.disk.free(l.opts.Dir)
+		if err != nil {
+			free = 0
+		}
+		s.Disk = free - s.Reserve
+	}
+	return s
+}
+
 // limit is how many bytes of segments there may be for the lane to append.
 func (l *Log) limit(ln Lane) int64 {
 	return l.opts.Quota - l.opts.Quota/laneShare*int64(ln)

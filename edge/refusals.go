@@ -1,0 +1,113 @@
+package edge
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/edge/wal"
+)
+
+// refusalQuiet is how long a lane must have refused nothing, and have room, before
+// it counts as one that takes messages again.
+const refusalQuiet = 10 * time.Second
+
+// refusals notes which lanes refuse messages for want of room: one line when that
+// begins, one when it is over, however many messages and devices it concerns. It
+// may be used by many goroutines.
+type refusals struct {
+	space   func(wal.Lane) wal.Space
+	log     *slog.Logger
+	metrics *metrics.Set
+
+	mu    sync.Mutex // guards what follows
+	lanes [wal.Lanes]refusal
+	timer *time.Timer // nil: no lane refuses
+}
+
+// refusal is an episode of one lane; its count is 0 when there is none.
+type refusal struct {
+	began, latest time.Time
+	count         int   // of messages
+	largest       int64 // bytes of the largest of them
+}
+
+func newRefusals(space func(wal.Lane) wal.Space, log *slog.Logger, set *metrics.Set) *refusals {
+	r := &refusals{space: space, log: log, metrics: set}
+	for lane := range wal.Lane(wal.Lanes) {
+		set.NewGauge(fmt.Sprintf(`weir_edge_lane_refusing{lane=%q}`, lane), func() float64 {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return float64(min(r.lanes[lane].count, 1))
+		})
+	}
+	return r
+}
+
+// note counts messages of a lane that are refused, of which the largest takes so
+// many bytes.
+func (r *refusals) note(lane wal.Lane, messages int, largest int64) {
+	s := r.space(lane)
+	cause, args := "quota", []any{"buffer_bytes", s.Used, "quota_bytes", s.Quota}
+	if s.Disk < s.Limit-s.Used {
+		cause, args = "disk", []any{"free_bytes", s.Disk + s.Reserve, "reserve_bytes", s.Reserve}
+	}
+	r.metrics.GetOrCreateCounter(fmt.Sprintf(`weir_edge_refused_messages_total{lane=%q,cause=%q}`, lane, cause)).Add(messages)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := &r.lanes[lane]
+	e.latest = time.Now()
+	e.largest = max(e.largest, largest)
+	if e.count += messages; e.count > messages {
+		return
+	}
+	e.began = e.latest
+	text := "messages are refused: the buffer has used up its quota until the cloud has taken some of it"
+	if cause == "disk" {
+		text = "messages are refused: the disk has no more free space than the reserve"
+	}
+	r.log.Warn(text, append([]any{"lane", lane.String(), "cause", cause}, args...)...)
+	if r.timer == nil {
+		r.timer = time.AfterFunc(refusalQuiet, r.look)
+	}
+}
+
+// look ends the episodes that are over.
+func (r *refusals) look() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer == nil {
+		return
+	}
+	running := false
+	for lane := range wal.Lane(wal.Lanes) {
+		e := &r.lanes[lane]
+		if e.count == 0 {
+			continue
+		}
+		s := r.space(lane)
+		if room := min(s.Disk, s.Limit-s.Used) - wal.FrameOverhead; time.Since(e.latest) < refusalQuiet || room < e.largest {
+			running = true
+			continue
+		}
+		r.log.Info("messages are taken again", "lane", lane.String(), "after", time.Since(e.began).Round(time.Second), "refused", e.count)
+		*e = refusal{}
+	}
+	if r.timer = nil; running {
+		r.timer = time.AfterFunc(refusalQuiet, r.look)
+	}
+}
+
+// close ends nothing, but looks no more.
+func (r *refusals) close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+		r.timer = nil
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+package edge
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/edge/mqtt"
+	"github.com/weirmq/weir/edge/wal"
+)
+
+// TestRefusals: a lane that is full is one line when it begins to refuse and one
+// when it takes messages again, whatever comes in between.
+func TestRefusals(t *testing.T) {
+	for cause, full := range map[string]wal.Space{
+		"quota": {Used: 995, Limit: 1000, Quota: 1100, Disk: 1 << 40, Reserve: 64},
+		"disk":  {Used: 10, Limit: 1000, Quota: 1100, Disk: -5, Reserve: 64},
+	} {
+		t.Run(cause, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				space, set := full, metrics.NewSet()
+				r := newRefusals(func(wal.Lane) wal.Space { return space }, slog.New(slog.NewTextHandler(&out, nil)), set)
+				defer r.close()
+				r.note(wal.Live, 3, 100)
+				for range 100 { // a device tries again every minute, and the lane stays full
+					time.Sleep(time.Minute)
+					r.note(wal.Live, 1, 50)
+				}
+				synctest.Wait()
+				if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 1 ||
+					!strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "cause="+cause) || !strings.Contains(lines[0], "lane=live") {
+					t.Fatalf("lines while it is full: %q", lines)
+				}
+				if m := written(set); !strings.Contains(m, `weir_edge_lane_refusing{lane="live"} 1`) ||
+					!strings.Contains(m, `weir_edge_refused_messages_total{lane="live",cause="`+cause+`"} 103`) {
+					t.Errorf("metrics: %s", m)
+				}
+				space.Used, space.Disk = 950, 1<<40 // room, but not for the largest
+				time.Sleep(time.Hour)
+				if strings.Count(out.String(), "\n") != 1 {
+					t.Fatalf("it is over before there is room: %s", &out)
+				}
+				space.Used = 100
+				time.Sleep(time.Hour)
+				lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+				if len(lines) != 2 || !strings.Contains(lines[1], "level=INFO") || !strings.Contains(lines[1], "refused=103") ||
+					!strings.Contains(lines[1], "after=2h40m") {
+					t.Fatalf("lines when it is over: %q", lines)
+				}
+				if m := written(set); !strings.Contains(m, `weir_edge_lane_refusing{lane="live"} 0`) {
+					t.Errorf("metrics: %s", m)
+				}
+			})
+		})
+	}
+}
+
+func written(set *metrics.Set) string {
+	var out bytes.Buffer
+	set.WritePrometheus(&out)
+	return out.String()
+}
+
+// TestRefusalsOfAFullLog: the real log says why.
+func TestRefusalsOfAFullLog(t *testing.T) {
+	var out bytes.Buffer
+	b := newTestBackend(t, wal.Options{Quota: 64 << 10, SegmentSize: 8 << 10})
+	b.refusals = newRefusals(b.log.Space, slog.New(slog.NewTextHandler(&out, nil)), metrics.NewSet())
+	defer b.refusals.close()
+	refused := 0
+	for range 200 {
+		batch := messages("live/1", "bulk/1")
+		for _, m := range batch {
+			m.Payload = make([]byte, 500)
+		}
+		places, errs := placeAll(b, batch)
+		for _, err := range errs {
+			if err == mqtt.ErrFull {
+				refused++
+			}
+		}
+		if err := b.Store(batch, places); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := out.String()
+	if refused < 100 || strings.Count(text, "\n") != 2 || strings.Count(text, "cause=quota") != 2 || !strings.Contains(text, "lane=bulk") {
+		t.Errorf("%d refused: %s", refused, text)
+	}
+}
