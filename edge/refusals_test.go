@@ -43,11 +43,13 @@ func TestRefusals(t *testing.T) {
 				}
 				space.Used, space.Disk = 950, 1<<40 // room, but not for the largest
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				if strings.Count(out.String(), "\n") != 1 {
 					t.Fatalf("it is over before there is room: %s", &out)
 				}
 				space.Used = 100
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 				if len(lines) != 2 || !strings.Contains(lines[1], "level=INFO") || !strings.Contains(lines[1], "refused=103") ||
 					!strings.Contains(lines[1], "after=2h40m") {
