@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,8 +25,10 @@ func TestRefusals(t *testing.T) {
 		t.Run(cause, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var out bytes.Buffer
-				space, set := full, metrics.NewSet()
-				r := newRefusals(func(wal.Lane) wal.Space { return space }, slog.New(slog.NewTextHandler(&out, nil)), set)
+				var space atomic.Pointer[wal.Space]
+				space.Store(&full)
+				set := metrics.NewSet()
+				r := newRefusals(func(wal.Lane) wal.Space { return *space.Load() }, slog.New(slog.NewTextHandler(&out, nil)), set)
 				defer r.close()
 				r.note(wal.Live, 3, 100)
 				for range 100 { // a device tries again every minute, and the lane stays full
@@ -41,13 +44,13 @@ func TestRefusals(t *testing.T) {
 					!strings.Contains(m, `weir_edge_refused_messages_total{lane="live",cause="`+cause+`"} 103`) {
 					t.Errorf("metrics: %s", m)
 				}
-				space.Used, space.Disk = 950, 1<<40 // room, but not for the largest
+				space.Store(&wal.Space{Used: 950, Limit: 1000, Disk: 1 << 40}) // room, but not for the largest
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				if strings.Count(out.String(), "\n") != 1 {
 					t.Fatalf("it is over before there is room: %s", &out)
 				}
-				space.Used = 100
+				space.Store(&wal.Space{Used: 100, Limit: 1000, Disk: 1 << 40})
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				lines := strings.Split(strings.TrimSpace(out.String()), "\n")
