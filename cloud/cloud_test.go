@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
@@ -146,7 +147,7 @@ func TestFenced(t *testing.T) {
 	n := startNode(t, bucket, "first")
 	n.says(t, "ready")
 	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: "thief", Log: slog.New(slog.DiscardHandler),
-		Machines: []commitlog.Machine{fleet.New(fleet.Options{})}})
+		Machines: []commitlog.Machine{fleet.New(fleet.Options{}), auth.New(auth.Options{})}})
 	if err != nil {
 		t.Fatal(err)
 	}

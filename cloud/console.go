@@ -1,13 +1,16 @@
 package cloud
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/console"
 )
 
@@ -44,7 +47,8 @@ func (n *Node) openConsole(listener net.Listener) {
 		Elsewhere: console.Elsewhere(n.broker), Anonymous: n.o.HTTP.Anonymous, Log: n.o.Log,
 	})
 	n.http = admin.Server(console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
-		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics}), n.o.Log)
+		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
+		Removed: n.adminRemoved}), n.o.Log)
 	n.doors = append(n.doors, door{"http", func() error {
 		if err := n.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -52,6 +56,15 @@ func (n *Node) openConsole(listener net.Listener) {
 		return nil
 	}})
 	n.closers = append(n.closers, n.http.Close)
+}
+
+// adminRemoved gives this node another token of its own when that was removed.
+func (n *Node) adminRemoved(ctx context.Context, name string) error {
+	users := n.users.Load()
+	if name != ownName(n.o.Node) || users == nil {
+		return nil
+	}
+	return n.registerOwn(ctx, users)
 }
 
 // ownName is what a node's own credential is called.
@@ -68,9 +81,47 @@ func (n *Node) names() []string {
 
 // administrator finds who has an admin token. While this node does not own the
 // shard it knows its own token only.
-func (n *Node) administrator(admin.Hash) (admin.Caller, error) {
-	if n.users.Load() == nil {
-		return admin.Caller{}, admin.ErrElsewhere
+func (n *Node) administrator(hash admin.Hash) (admin.Caller, error) {
+	if users := n.users.Load(); users != nil {
+		return users.Administrator(hash)
 	}
-	return admin.Caller{}, admin.ErrUnknown
+	return admin.Caller{}, admin.ErrElsewhere
+}
+
+// welcomeAdmins makes known to the cluster whom a new owner knows: itself, and who
+// ran weirctl admin reset.
+func (n *Node) welcomeAdmins(ctx context.Context, users *auth.Auth, level int) {
+	if level < auth.AdminLevel {
+		n.o.Log.Info("the bucket's format level has no administrators: the admin token of each node is good for that node only, until weirctl upgrade is run", "level", level)
+		return
+	}
+	key, err := n.ca.Derive(auth.ResetLabel, 32)
+	if err == nil {
+		err = users.TakeResets(ctx, n.bucket, key, n.o.Log)
+	}
+	if n.guard != nil {
+		err = errors.Join(err, n.registerOwn(ctx, users))
+	}
+	if err != nil && ctx.Err() == nil {
+		n.o.Log.Warn("administrators cannot be brought up to date; the next owner tries again", "err", err)
+	}
+}
+
+// registerOwn lets the rest of the cluster know this node's own token, so that it
+// is good there too. One that was removed is renewed: whoever has it loses it.
+func (n *Node) registerOwn(ctx context.Context, users *auth.Auth) error {
+	hash := admin.HashOf(n.guard.Own())
+	if _, err := users.Administrator(hash); err == nil {
+		return nil
+	}
+	if users.Ended(hash) {
+		token, err := admin.RenewToken(n.o.Data)
+		if err != nil {
+			return err
+		}
+		n.guard.SetOwn(token)
+		hash = admin.HashOf(token)
+		n.o.Log.Info("admin token of this node renewed: the one from before was removed", "directory", n.o.Data, "file", admin.File)
+	}
+	return users.SetAdmin(ctx, ownName(n.o.Node), admin.Administer, hash, time.Now())
 }

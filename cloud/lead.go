@@ -84,6 +84,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	n.role.Store(console.RoleOwner)
 	n.measure(log)
 	n.o.Log.Info("leading", "epoch", log.Epoch(), "cluster", log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
+	n.welcomeAdmins(ctx, users, log.Level())
 	if err := n.freshToken(ctx, members); err != nil && ctx.Err() == nil {
 		n.o.Log.Warn("no join token was made", "err", err)
 	}

@@ -96,6 +96,9 @@ const maxBody = 64 << 10
 // SetOwn changes the token of this process.
 func (g *Guard) SetOwn(token string) { g.own.Store(&token) }
 
+// Own is the token of this process.
+func (g *Guard) Own() string { return *g.own.Load() }
+
 // Handle registers what answers to a pattern of http.ServeMux, and what it takes to
 // be answered.
 func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
@@ -230,7 +233,7 @@ func (g *Guard) judge(r *http.Request, token string) (Caller, error) {
 }
 
 func (g *Guard) find(hash Hash) (Caller, error) {
-	if own := *g.own.Load(); own != "" {
+	if own := g.Own(); own != "" {
 		if h := HashOf(own); subtle.ConstantTimeCompare(h[:], hash[:]) == 1 {
 			return Caller{Name: cmp.Or(g.o.OwnName, g.o.Service), Role: Administer}, nil
 		}

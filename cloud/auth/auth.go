@@ -1,7 +1,8 @@
 // Package auth is what the cloud knows of the users of its doors: how each proves
-// who he is, and what he may do. Passwords are never kept, only what a SCRAM
-// server needs to check them [RFC-5802]. All of it lies in the journal, so every
-// owner of the shard knows the same.
+// who he is, and what he may do; and who may use the admin port. Passwords and tokens
+// are never kept, only what a SCRAM server needs to check a password [RFC-5802], and
+// the hash of a token. All of it lies in the journal, so every owner of the shard
+// knows the same.
 package auth
 
 import (
@@ -46,6 +47,7 @@ var (
 // Proposer writes an entry and returns when it is durable and applied.
 type Proposer interface {
 	Propose(ctx context.Context, kind uint16, body []byte) error
+	Level() int // format level: what may be written
 }
 
 // Options configure an Auth. The zero value is usable.
@@ -68,16 +70,17 @@ type Auth struct {
 	changing sync.Mutex // one change at a time, from the check to the durable entry
 	log      Proposer   // set by Start
 
-	mu    sync.RWMutex // guards what Apply changes
-	users map[string]map[Mechanism]Credential
-	acls  rules
+	mu     sync.RWMutex // guards what Apply changes
+	users  map[string]map[Mechanism]Credential
+	acls   rules
+	admins admins
 
 	generation atomic.Uint64 // counts the calls of changed
 }
 
 // New returns an Auth that knows nobody.
 func New(o Options) *Auth {
-	a := &Auth{super: make(map[string]bool), changed: o.Changed, decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules()}
+	a := &Auth{super: make(map[string]bool), changed: o.Changed, decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules(), admins: newAdmins()}
 	for _, principal := range o.SuperUsers {
 		a.super[principal] = true
 	}
@@ -90,7 +93,7 @@ func (a *Auth) Start(log Proposer) { a.log = log }
 
 // Kinds implements commitlog.Machine.
 func (a *Auth) Kinds() []uint16 {
-	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone}
+	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone, kindAdmin, kindAdminGone}
 }
 
 // userCredential is the body of kindCredential; kindCredentialGone has no more than
@@ -105,6 +108,8 @@ func (a *Auth) Apply(kind uint16, body []byte) error {
 	switch kind {
 	case kindCredential, kindCredentialGone:
 		return a.applyCredential(kind, body)
+	case kindAdmin, kindAdminGone:
+		return a.applyAdmin(kind, body)
 	case kindACLs, kindACLsGone:
 		a.mu.Lock()
 		defer a.mu.Unlock()

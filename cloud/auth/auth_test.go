@@ -22,6 +22,8 @@ func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
 	return nil
 }
 
+func (j *journal) Level() int { return 2 }
+
 // start returns an Auth and another that follows the same journal.
 func start(t *testing.T, o Options) (a, follower *Auth) {
 	t.Helper()

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/admin"
 )
 
 // snapshotVersion is that of the JSON below.
@@ -15,11 +17,14 @@ const snapshotVersion = 1
 var errShape = errors.New("unexpected shape")
 
 // snapshot is a checkpoint: credentials by user and mechanism, ACLs in their
-// order.
+// order, administrators by name. What a log of format level 1 does not have is left
+// out.
 type snapshot struct {
 	Version     int              `json:"version"`
 	Credentials []userCredential `json:"credentials"`
 	ACLs        []ACL            `json:"acls"`
+	Admins      []Admin          `json:"admins,omitempty"`
+	Ended       [][]byte         `json:"ended_admins,omitempty"` // hashes, oldest first
 }
 
 // Snapshot implements commitlog.Machine.
@@ -31,6 +36,10 @@ func (a *Auth) Snapshot() []byte {
 		for _, m := range slices.Sorted(maps.Keys(a.users[user])) {
 			s.Credentials = append(s.Credentials, userCredential{user, a.users[user][m]})
 		}
+	}
+	s.Admins = a.admins.list()
+	for _, hash := range a.admins.ended {
+		s.Ended = append(s.Ended, hash[:])
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
@@ -49,7 +58,7 @@ func (a *Auth) Restore(body []byte) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.users, a.acls = next.users, next.acls
+	a.users, a.acls, a.admins = next.users, next.acls, next.admins
 	return nil
 }
 
@@ -70,6 +79,18 @@ func (a *Auth) decode(body []byte) error {
 			return errors.Join(err, errShape)
 		}
 		a.acls.add(acl)
+	}
+	for _, one := range s.Admins {
+		if err := one.check(); err != nil {
+			return errors.Join(err, errShape)
+		}
+		a.admins.put(one)
+	}
+	for _, hash := range s.Ended {
+		if len(hash) != len(admin.Hash{}) || len(s.Ended) > maxEnded {
+			return fmt.Errorf("%d administrators that have ended: %w", len(s.Ended), errShape)
+		}
+		a.admins.ended = append(a.admins.ended, admin.Hash(hash))
 	}
 	// One state has one encoding: what is out of order, or there twice, or
 	// unknown, is not what Snapshot wrote.

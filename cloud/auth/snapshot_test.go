@@ -7,7 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/admin"
 )
 
 func encoded(v any) []byte {
@@ -27,7 +31,12 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 		r := Resource{Type: ResourceType(2 + random.IntN(2)), Pattern: PatternType(3 + random.IntN(2)), Name: fmt.Sprint("t", random.IntN(3))}
 		acls = append(acls, ACL{r, Rule{Principal(user), Any, Operation(2 + random.IntN(3)), Permission(2 + random.IntN(2))}})
 	}
-	switch random.IntN(4) {
+	switch random.IntN(6) {
+	case 4:
+		hash := admin.HashOf(fmt.Sprint(random.IntN(8)))
+		return kindAdmin, encoded(Admin{Name: user, Role: admin.Read + admin.Role(random.IntN(3)), Hash: hash[:], Created: time.Unix(int64(random.IntN(1e9)), 0).UTC()})
+	case 5:
+		return kindAdminGone, encoded(map[string]any{"name": user})
 	case 0:
 		c, err := CredentialOf(m, make([]byte, m.hash()().Size()), []byte(user+user), MinIterations+random.IntN(9))
 		if err != nil {
@@ -79,6 +88,10 @@ const golden = `{"version":1,"credentials":[` +
 	`"acls":[{"type":"topic","pattern":"prefixed","name":"sensors","principal":"User:ann","host":"*","operation":"read","permission":"allow"},` +
 	`{"type":"cluster","pattern":"literal","name":"kafka-cluster","principal":"User:*","host":"192.0.2.1","operation":"alter-configs","permission":"deny"}]}`
 
+// goldenAdmins is what format level 2 adds.
+var goldenAdmins = strings.TrimSuffix(golden, "}") + `,"admins":[{"name":"eve","role":"operate","hash":"AAECAwABAgMAAQIDAAECAwABAgMAAQIDAAECAwABAgM=","created":"2026-11-29T17:00:00Z"}],` +
+	`"ended_admins":["BAUGBwQFBgcEBQYHBAUGBwQFBgcEBQYHBAUGBwQFBgc=","CAkKCwgJCgsICQoLCAkKCwgJCgsICQoLCAkKCwgJCgs="]}`
+
 // The bytes at rest do not change by accident.
 func TestGoldenSnapshot(t *testing.T) {
 	a := New(Options{})
@@ -101,7 +114,26 @@ func TestGoldenSnapshot(t *testing.T) {
 	if got := string(a.Snapshot()); got != golden {
 		t.Errorf("\n got %s\nwant %s", got, golden)
 	}
-	if err := a.Restore(nil); err != nil || len(a.Users())+a.acls.count != 0 {
+	for _, e := range []struct {
+		kind uint16
+		body string
+	}{
+		{144, `{"name":"eve","role":"read","hash":"BAUGBwQFBgcEBQYHBAUGBwQFBgcEBQYHBAUGBwQFBgc=","created":"2026-11-29T16:00:00Z"}`},
+		{144, `{"name":"eve","role":"operate","hash":"AAECAwABAgMAAQIDAAECAwABAgMAAQIDAAECAwABAgM=","created":"2026-11-29T17:00:00Z"}`},
+		{144, `{"name":"gil","role":"administer","hash":"CAkKCwgJCgsICQoLCAkKCwgJCgsICQoLCAkKCwgJCgs=","created":"2026-11-29T17:00:00Z"}`},
+		{145, `{"name":"gil"}`},
+	} {
+		if err := a.Apply(e.kind, []byte(e.body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := string(a.Snapshot()); got != goldenAdmins {
+		t.Errorf("\n got %s\nwant %s", got, goldenAdmins)
+	}
+	if err := New(Options{}).Restore([]byte(goldenAdmins)); err != nil {
+		t.Error(err)
+	}
+	if err := a.Restore(nil); err != nil || len(a.Admins()) != 0 || len(a.Users())+a.acls.count != 0 {
 		t.Errorf("%v: %s", err, a.Snapshot())
 	}
 }
@@ -148,6 +180,7 @@ func strict(t *testing.T, body []byte) {
 
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte(golden))
+	f.Add([]byte(goldenAdmins))
 	f.Add(New(Options{}).Snapshot())
 	f.Fuzz(func(t *testing.T, body []byte) { strict(t, body) })
 }

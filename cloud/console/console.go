@@ -26,7 +26,7 @@ import (
 
 const maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
 
-// Options configure the console. All but Metrics are required.
+// Options configure the console. All but Removed and CloseMetrics are required.
 type Options struct {
 	Guard    *admin.Guard // which New makes complete
 	Broker   *broker.Broker
@@ -37,6 +37,9 @@ type Options struct {
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
 	Metrics  *metrics.Set
+
+	// Removed is told of an administrator that was removed.
+	Removed func(ctx context.Context, name string) error
 
 	CloseMetrics bool // who reads the metrics needs a credential
 }
@@ -101,6 +104,9 @@ func New(o Options) http.Handler {
 			"POST /v1/acls":           c.addACLs,
 			"DELETE /v1/acls":         c.deleteACLs,
 			"POST /v1/quotas":         c.setQuota,
+			"GET /v1/admins":          c.admins,
+			"POST /v1/admins":         c.setAdmin,
+			"DELETE /v1/admins":       c.removeAdmin,
 		},
 	} {
 		for pattern, handle := range calls {
@@ -187,13 +193,13 @@ func status(err error) int {
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
 		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, group.ErrUnknownGroup):
+	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownAdmin), errors.Is(err, group.ErrUnknownGroup):
 		return http.StatusNotFound
 	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty):
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, auth.ErrLevel):
 		return http.StatusConflict
 	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
+	"time"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/quota"
@@ -146,4 +149,55 @@ func (c *console) setQuota(r *http.Request) (any, error) {
 		return nil, broker.ErrNotOwner
 	}
 	return struct{}{}, q.Set(r.Context(), req.Entity, func(l *quota.Limits) { *l = req.Limits }, false)
+}
+
+// Admin is one line of GET /v1/admins, and the body of POST /v1/admins. The token
+// stays where it was made.
+type Admin struct {
+	Name    string     `json:"name"`
+	Role    admin.Role `json:"role"`
+	Created time.Time  `json:"created,omitzero"`
+	Hash    []byte     `json:"hash,omitempty"` // SHA-256 of the token; POST only
+}
+
+func (c *console) admins(*http.Request) (any, error) {
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	all := []Admin{}
+	for _, one := range a.Admins() {
+		all = append(all, Admin{Name: one.Name, Role: one.Role, Created: one.Created})
+	}
+	return all, nil
+}
+
+func (c *console) setAdmin(r *http.Request) (any, error) {
+	req, err := decode[Admin](r)
+	if err != nil {
+		return nil, err
+	}
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(req.Hash) != len(admin.Hash{}):
+		return nil, fmt.Errorf("%w: the hash of a token has %d bytes", errInput, len(admin.Hash{}))
+	case strings.Contains(req.Name, ":"):
+		return nil, fmt.Errorf("%w: names with a colon are those of nodes", errInput)
+	}
+	return struct{}{}, a.SetAdmin(r.Context(), req.Name, req.Role, admin.Hash(req.Hash), time.Now())
+}
+
+func (c *console) removeAdmin(r *http.Request) (any, error) {
+	a, err := c.security()
+	if err != nil {
+		return nil, err
+	}
+	name := named(r, "name")
+	if err := a.RemoveAdmin(r.Context(), name); err != nil || c.Removed == nil {
+		return struct{}{}, err
+	}
+	return struct{}{}, c.Removed(r.Context(), name)
 }

@@ -23,6 +23,8 @@ func (a applier) Propose(_ context.Context, kind uint16, body []byte) error {
 	return a.machine.Apply(kind, body)
 }
 
+func (a applier) Level() int { return 2 }
+
 func TestSecurity(t *testing.T) {
 	users, limits := auth.New(auth.Options{}), quota.New(quota.Options{})
 	users.Start(applier{users})

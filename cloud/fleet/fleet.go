@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -295,4 +296,10 @@ func (f *Fleet) Gateways() []Gateway {
 	}
 	slices.SortFunc(all, func(a, b Gateway) int { return strings.Compare(a.ID, b.ID) })
 	return all
+}
+
+// ReadAuthority returns the CA of a cluster that has one: fs.ErrNotExist if the
+// bucket has none.
+func ReadAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.CA, error) {
+	return readAuthority(ctx, b, secret)
 }

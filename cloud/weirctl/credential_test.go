@@ -8,9 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage/file"
 )
 
 // guarded is a node that wants a credential, and counts what it is shown.
@@ -159,4 +162,46 @@ func TestLoopbackURLs(t *testing.T) {
 			t.Errorf("%s: %v, %v", host, !want, err)
 		}
 	}
+}
+
+// TestResetOffline: a new credential comes from the bucket and its secret, and from
+// nothing less.
+func TestResetOffline(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for name, body := range map[string]string{"secret": "a secret of the bucket\n", "other": "a secret of another one\n"} {
+		if err := os.WriteFile(at(name), []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bucket, err := file.Open(at("bucket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset := func(code int, want string, args ...string) {
+		t.Helper()
+		var out strings.Builder
+		if got := run(append([]string{"admin", "reset"}, args...), nil, strings.NewReader(""), &out, &out); got != code || !strings.Contains(out.String(), want) {
+			t.Errorf("%v: %d, want %d and %q:\n%s", args, got, code, want, &out)
+		}
+	}
+	url := "file:" + at("bucket")
+	reset(2, "holds no cluster", url)
+	create := func(key, body string) {
+		t.Helper()
+		if err := bucket.Create(t.Context(), key, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	create("cluster", `{"id":"0123456789012345678901","format":1,"shards":1}`)
+	reset(2, "weirctl upgrade", url)
+	create("format/0002", `{"level":2,"needs":"1"}`)
+	reset(2, "read the CA", url)
+	if _, err := fleet.Authority(t.Context(), bucket, []byte("a secret of the bucket"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	reset(2, "secret does not open", url)
+	reset(2, "secret does not open", url, "--secret-file", at("other"))
+	reset(2, "read --secret-file", url, "--secret-file", at("nowhere"))
+	reset(0, "weiradm1.", url, "--secret-file", at("secret"))
 }

@@ -55,13 +55,14 @@ type call struct {
 	configs, gateways       []string
 	life                    string
 	mechanisms              []string
+	role, secretFile        string
 	acl                     aclFlags
 	quota                   quotaFlags
 	login                   loginFlags
 }
 
 func verbs() []verb {
-	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), usersVerb(), aclsVerb(), quotasVerb(), consumeVerb(), produceVerb(), joinTokenVerb(),
+	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), usersVerb(), aclsVerb(), quotasVerb(), adminVerb(), consumeVerb(), produceVerb(), joinTokenVerb(),
 		loginVerb(), logoutVerb(), checkVerb(), upgradeVerb()}
 }
 
@@ -112,7 +113,7 @@ func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	}
 	output := fs.StringP("output", "o", "text", "text or json")
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}

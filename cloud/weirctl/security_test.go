@@ -30,6 +30,8 @@ func (a applier) Propose(_ context.Context, kind uint16, body []byte) error {
 	return a.machine.Apply(kind, body)
 }
 
+func (a applier) Level() int { return 2 }
+
 // TestSecurityVerbs: users, ACLs and quotas, as a person manages them.
 func TestSecurityVerbs(t *testing.T) {
 	users, limits := auth.New(auth.Options{}), quota.New(quota.Options{})
@@ -77,6 +79,18 @@ func TestSecurityVerbs(t *testing.T) {
 		{"quotas set --user ann --produce -5", "", 2, "", "positive"},
 		{"quotas delete --user ann --produce 5", "", 2, "", "leave"},
 		{"quotas delete --user ann", "", 0, "", ""},
+		{"admin", "", 0, "NAME", ""},
+		{"admin add ann", "", 0, "weiradm1.", ""},
+		{"admin add ann --role operate", "", 0, "weiradm1.", ""},
+		{"admin add bob --role read -o json", "", 0, `"token": "weiradm1.`, ""},
+		{"admin list", "", 0, "ann    operate", ""},
+		{"admin -o json", "", 0, `"role": "read"`, ""},
+		{"admin add eve --role root", "", 2, "", "there are read, operate, administer"},
+		{"admin add node:x", "", 2, "", "those of nodes"},
+		{"admin add", "", 2, "", "admin takes"},
+		{"admin remove eve", "", 2, "", "no such administrator"},
+		{"admin remove bob", "", 0, "", ""},
+		{"admin reset file:nowhere", "", 2, "", "nowhere"},
 	} {
 		var stdout, stderr strings.Builder
 		code := run(append(strings.Fields(c.args), "--cloud", node.URL), []string{tokenVariable + "=" + ownToken}, strings.NewReader(c.stdin), &stdout, &stderr)

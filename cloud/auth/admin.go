@@ -1,0 +1,191 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/weirmq/weir/cloud/admin"
+)
+
+// Kinds of journal entries about administrators. They are of format level 2.
+const (
+	kindAdmin     uint16 = 144 + iota // a credential to administer by was made, or took the place of another
+	kindAdminGone                     // one was removed
+)
+
+// AdminLevel is the format level from which on administrators are in the log.
+const AdminLevel = 2
+
+// Bounds of administrators.
+const (
+	MaxAdmins = 1_000
+	maxEnded  = 1_000 // credentials that are gone and remembered; the oldest is forgotten
+)
+
+// Errors of the calls below, to be tested with errors.Is.
+var (
+	ErrUnknownAdmin = errors.New("no such administrator")
+	ErrLevel        = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
+)
+
+// Admin is somebody who may use the admin port.
+type Admin struct {
+	Name    string     `json:"name"`
+	Role    admin.Role `json:"role"`
+	Hash    []byte     `json:"hash"` // of the token
+	Created time.Time  `json:"created"`
+}
+
+// check tells whether a could be in the log.
+func (a Admin) check() error {
+	if err := checkName("administrator", a.Name); err != nil {
+		return err
+	}
+	if a.Role < admin.Read || a.Role > admin.Administer {
+		return fmt.Errorf("%w: an administrator cannot have %s", ErrInvalid, a.Role)
+	}
+	if len(a.Hash) != len(admin.Hash{}) {
+		return fmt.Errorf("%w: hash of %d bytes", ErrInvalid, len(a.Hash))
+	}
+	return nil
+}
+
+// admins are the administrators that the log knows.
+type admins struct {
+	byName map[string]Admin
+	byHash map[admin.Hash]string
+	ended  []admin.Hash // of those who are gone, or got another token; oldest first
+}
+
+func newAdmins() admins {
+	return admins{byName: make(map[string]Admin), byHash: make(map[admin.Hash]string)}
+}
+
+func (s *admins) put(a Admin) {
+	hash := admin.Hash(a.Hash)
+	if s.byName[a.Name].Hash != nil && !slices.Equal(s.byName[a.Name].Hash, a.Hash) {
+		s.remove(a.Name)
+	}
+	if other, ok := s.byHash[hash]; ok {
+		delete(s.byName, other) // one token is one administrator's
+	}
+	s.ended = slices.DeleteFunc(s.ended, func(h admin.Hash) bool { return h == hash })
+	s.byName[a.Name], s.byHash[hash] = a, a.Name
+}
+
+func (s *admins) remove(name string) {
+	a, ok := s.byName[name]
+	if !ok {
+		return
+	}
+	delete(s.byName, name)
+	delete(s.byHash, admin.Hash(a.Hash))
+	s.ended = append(s.ended, admin.Hash(a.Hash))
+	if len(s.ended) > maxEnded {
+		s.ended = slices.Delete(s.ended, 0, len(s.ended)-maxEnded)
+	}
+}
+
+func (s *admins) list() []Admin {
+	all := make([]Admin, 0, len(s.byName))
+	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
+		all = append(all, s.byName[name])
+	}
+	return all
+}
+
+func (a *Auth) applyAdmin(kind uint16, body []byte) error {
+	var entry Admin
+	if err := json.Unmarshal(body, &entry); err != nil {
+		return fmt.Errorf("decode an entry of an administrator: %w", err)
+	}
+	if kind == kindAdmin {
+		if err := entry.check(); err != nil {
+			return fmt.Errorf("decode an entry of an administrator: %w", err)
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if kind == kindAdmin {
+		a.admins.put(entry)
+	} else {
+		a.admins.remove(entry.Name)
+	}
+	return nil
+}
+
+// SetAdmin lets the holder of a token use the admin port. Who had that name before
+// gets this role, and only this token is good from now on. Durable on return.
+// Errors: ErrInvalid, ErrTooMany, ErrLevel.
+func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash admin.Hash, now time.Time) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	entry := Admin{Name: name, Role: role, Hash: hash[:], Created: now.UTC().Truncate(time.Second)}
+	if err := entry.check(); err != nil {
+		return err
+	}
+	if a.log.Level() < AdminLevel {
+		return ErrLevel
+	}
+	a.mu.RLock()
+	_, known := a.admins.byName[name]
+	full := len(a.admins.byName) >= MaxAdmins
+	holder, used := a.admins.byHash[hash]
+	ended := slices.Contains(a.admins.ended, hash)
+	a.mu.RUnlock()
+	switch {
+	case used && holder != name:
+		return fmt.Errorf("%w: that token is %s's", ErrInvalid, holder)
+	case ended:
+		return fmt.Errorf("%w: that token was in use before, and ended", ErrInvalid)
+	case full && !known:
+		return fmt.Errorf("%w: there are %d administrators", ErrTooMany, MaxAdmins)
+	}
+	return a.propose(ctx, kindAdmin, entry)
+}
+
+// RemoveAdmin ends a credential. Durable on return. ErrUnknownAdmin when there is
+// none of that name.
+func (a *Auth) RemoveAdmin(ctx context.Context, name string) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	a.mu.RLock()
+	_, known := a.admins.byName[name]
+	a.mu.RUnlock()
+	if !known {
+		return fmt.Errorf("%w: %q", ErrUnknownAdmin, name)
+	}
+	return a.propose(ctx, kindAdminGone, struct {
+		Name string `json:"name"`
+	}{name})
+}
+
+// Admins lists the administrators by name.
+func (a *Auth) Admins() []Admin {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.admins.list()
+}
+
+// Administrator finds who has the token of that hash: admin.ErrUnknown if nobody.
+func (a *Auth) Administrator(hash admin.Hash) (admin.Caller, error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	name, ok := a.admins.byHash[hash]
+	if !ok {
+		return admin.Caller{}, admin.ErrUnknown
+	}
+	return admin.Caller{Name: name, Role: a.admins.byName[name].Role}, nil
+}
+
+// Ended reports whether a token was an administrator's and is not any more.
+func (a *Auth) Ended(hash admin.Hash) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return slices.Contains(a.admins.ended, hash)
+}

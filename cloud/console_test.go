@@ -1,0 +1,106 @@
+package cloud
+
+import (
+	"encoding/json"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// ask asks a node's admin port.
+func ask(t *testing.T, n running, method, path, token string) (status int, e console.Error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.self.HTTP+path, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	_ = json.NewDecoder(res.Body).Decode(&e) // an answer of another shape has no error
+	return res.StatusCode, e
+}
+
+func tokenOf(t *testing.T, n running) string {
+	t.Helper()
+	token, err := admin.ReadToken(filepath.Join(n.o.Data, admin.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// TestOwnTokens: a node's own credential is good there from the start, and in the
+// whole cluster once the node has led; a node gets another when it is removed.
+func TestOwnTokens(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	for _, n := range []running{first, second} {
+		for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/v1/node": 401, "/v1/topics": 401, "/nowhere": 401} {
+			if status, _ := ask(t, n, "GET", path, ""); status != want {
+				t.Errorf("%s, a stranger: %s is answered with %d, want %d", n.o.Node, path, status, want)
+			}
+		}
+		if status, _ := ask(t, n, "GET", "/v1/node", tokenOf(t, n)); status != 200 {
+			t.Errorf("%s: its own token: %d", n.o.Node, status)
+		}
+	}
+	if status, _ := ask(t, first, "GET", "/v1/admins", tokenOf(t, first)); status != 200 {
+		t.Errorf("the owner's administrators: %d", status)
+	}
+	if status, _ := ask(t, first, "GET", "/v1/topics", tokenOf(t, second)); status != 401 {
+		t.Errorf("a token that the log does not know: %d", status)
+	}
+	// Who comes with a credential is told who the owner is, and nothing else.
+	for _, token := range []string{tokenOf(t, second), tokenOf(t, first), admin.NewToken()} {
+		if status, e := ask(t, second, "GET", "/v1/topics", token); status != 421 || e.Owner != first.self.HTTP {
+			t.Errorf("a standby: %d %+v", status, e)
+		}
+	}
+	before := tokenOf(t, first)
+	if status, e := ask(t, first, "DELETE", "/v1/admins?name=node:first", before); status != 200 {
+		t.Fatalf("remove the node's own: %d %+v", status, e)
+	}
+	if after := tokenOf(t, first); after == before {
+		t.Error("a token that was removed is still that of the node")
+	} else if status, _ := ask(t, first, "GET", "/v1/topics", after); status != 200 {
+		t.Errorf("the new token: %d", status)
+	}
+	if status, _ := ask(t, first, "GET", "/v1/topics", before); status == 200 {
+		t.Errorf("the removed token: %d", status)
+	}
+	key, err := first.ca.Derive(auth.ResetLabel, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reset, err := auth.Reset(t.Context(), bucket, key, first.users.Load().Admins()[0].Created)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := tokenOf(t, first)
+	first.stop()
+	<-first.ended
+	second.says(t, "administrator added: weirctl admin reset was run on the bucket")
+	for what, token := range map[string]string{"the owner's own": tokenOf(t, second), "the earlier owner's": last, "a reset": reset} {
+		if status, e := ask(t, second, "GET", "/v1/topics", token); status != 200 {
+			t.Errorf("after a takeover, %s: %d %+v", what, status, e)
+		}
+	}
+	if status, _ := ask(t, second, "GET", "/v1/topics", before); status == 200 {
+		t.Errorf("a removed token is good again: %d", status)
+	}
+}
