@@ -190,6 +190,9 @@ func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinR
 func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
 	members := n.fleet.Load()
 	if members == nil {
+		if owner, known := n.broker.Owner(); known && owner.Name != n.o.Node {
+			return nil, &receiver.NotOwnerError{Addr: owner.Sync}
+		}
 		return nil, join.ErrUnavailable
 	}
 	return members.Renew(ctx, gateway, csr)

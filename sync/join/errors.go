@@ -31,6 +31,8 @@ var (
 
 	// ErrSecret: a CA was wrapped with another secret, or with one at all.
 	ErrSecret = errors.New("secret does not open the CA key")
+	// ErrNotStored: the disk does not take a renewed certificate.
+	ErrNotStored = errors.New("certificate is not stored")
 	// ErrCorrupt: stored bytes are not what was stored.
 	ErrCorrupt = errors.New("stored identity is corrupt")
 )

@@ -88,7 +88,8 @@ func (id *Identity) Save(path string) error {
 
 // Renew replaces the certificate by one that the cloud sent (DER) and stores
 // it. Sessions that are dialled from now on use it. On an error the old one
-// stays in use.
+// stays in use, but for ErrNotStored: then the new one is used until the process
+// ends.
 func (id *Identity) Renew(certificate []byte) error {
 	leaf, err := id.check(certificate)
 	if err != nil {
@@ -99,14 +100,18 @@ func (id *Identity) Renew(certificate []byte) error {
 	if leaf.Subject.CommonName != id.leaf.Subject.CommonName {
 		return fmt.Errorf("renew certificate: it is for %q: %w", leaf.Subject.CommonName, ErrRequest)
 	}
-	if id.path != "" {
-		if err := id.store(id.path, leaf); err != nil {
-			return fmt.Errorf("renew certificate: %w", err)
-		}
-	}
 	id.leaf = leaf
+	if id.path == "" {
+		return nil
+	}
+	if err := id.store(id.path, leaf); err != nil {
+		return fmt.Errorf("renew certificate: %w: %w", ErrNotStored, err)
+	}
 	return nil
 }
+
+// Key is the gateway's key: it may join again with it.
+func (id *Identity) Key() *ecdsa.PrivateKey { return id.key }
 
 // CSR asks for a new certificate for the same key.
 func (id *Identity) CSR() ([]byte, error) { return NewCSR(id.key, id.Gateway()) }

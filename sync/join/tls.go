@@ -63,7 +63,8 @@ func ServerTLS(ca *x509.Certificate, node tls.Certificate, now func() time.Time,
 
 // JoinTLS is the configuration of a gateway that joins: it trusts the CA whose
 // fingerprint the token carries. ErrForeign otherwise, before the secret is
-// sent.
+// sent. As with TLS, a clock that starts in 1970 keeps nobody out: it is later
+// than the CA was made.
 func JoinTLS(t Token, now func() time.Time) *tls.Config {
 	if now == nil {
 		now = time.Now
@@ -78,7 +79,7 @@ func JoinTLS(t Token, now func() time.Time) *tls.Config {
 		VerifyConnection: func(s tls.ConnectionState) error {
 			for _, ca := range s.PeerCertificates[1:] {
 				if Fingerprint(ca) == t.Fingerprint {
-					return checkServer(s.PeerCertificates[0], ca, now())
+					return checkServer(s.PeerCertificates[0], ca, after(now(), ca))
 				}
 			}
 			return fmt.Errorf("the cloud at this address is not the one that the token is for: %w", ErrForeign)
@@ -102,14 +103,19 @@ func (id *Identity) TLS(now func() time.Time) *tls.Config {
 		// name, and the time of above. VerifyConnection does it all.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
-			at := now()
-			if since := id.Leaf().NotBefore; at.Before(since) {
-				at = since
-			}
-			return checkServer(s.PeerCertificates[0], id.CA(), at)
+			return checkServer(s.PeerCertificates[0], id.CA(), after(now(), id.Leaf()))
 		},
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			return id.certificate(), nil
 		},
 	}
+}
+
+// after returns t, or the time at which a trusted certificate was made when
+// that is later: a clock before it is wrong.
+func after(t time.Time, trusted *x509.Certificate) time.Time {
+	if t.Before(trusted.NotBefore) {
+		return trusted.NotBefore
+	}
+	return t
 }

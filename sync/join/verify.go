@@ -63,10 +63,10 @@ func checkServer(cert, ca *x509.Certificate, now time.Time) error {
 		return fmt.Errorf("%w: %v", ErrForeign, err)
 	}
 	if now.After(cert.NotAfter) {
-		return fmt.Errorf("of the node: %w", ErrExpired)
+		return fmt.Errorf("this gateway's clock says %s, the node's certificate ends %s: %w", now.Format(time.DateOnly), cert.NotAfter.Format(time.DateOnly), ErrExpired)
 	}
 	if now.Before(cert.NotBefore) {
-		return fmt.Errorf("of the node: %w", ErrNotYet)
+		return fmt.Errorf("this gateway's clock says %s, the node's certificate begins %s: %w", now.Format(time.DateOnly), cert.NotBefore.Format(time.DateOnly), ErrNotYet)
 	}
 	return nil
 }

@@ -101,7 +101,11 @@ func (s *session) retire(f *wire.Retire) error {
 // renew answers with a new certificate, or says why there is none.
 func (s *session) renew(f *wire.Renew) error {
 	c := &wire.Certificate{}
-	switch der, err := s.sign(f.CSR); {
+	der, err := s.sign(f.CSR)
+	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
+		return owner // who can sign it
+	}
+	switch {
 	case err == nil:
 		c.DER = der
 		s.log.Info("gateway certificate renewed")

@@ -24,7 +24,8 @@ type Options struct {
 	// Join admits a gateway that has no certificate yet; its errors are those
 	// of package join. nil: nobody can join here.
 	Join func(ctx context.Context, r JoinRequest) (JoinResult, error)
-	// Renew signs a new certificate. nil: nobody can renew here.
+	// Renew signs a new certificate; a *NotOwnerError says who does. nil: nobody
+	// can renew here.
 	Renew func(ctx context.Context, gateway string, csr []byte) (certificate []byte, err error)
 	// Admit is asked at every Hello and Renew. An error that is join.ErrRevoked
 	// is final for the gateway, any other means later. nil: all are admitted.

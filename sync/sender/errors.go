@@ -8,16 +8,21 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Errors with which Run gives up: nothing but a person can help. All others
-// are retried for ever and shown in State.
+// Refusals: why the other end does not take this gateway's records, to be
+// tested with errors.Is on State.Refused. Run goes on all the same: the
+// gateway keeps what it takes, and what refuses it today may be mended
+// tomorrow.
 var (
-	// ErrForeign: the cloud is not the one that this gateway joined, or it
-	// does not know this gateway's certificate.
-	ErrForeign = errors.New("gateway and cloud do not belong together: join again")
+	// ErrForeign: who answers at the address has no certificate of the CA that
+	// this gateway joined. It proves nothing: anybody can answer like that.
+	ErrForeign = errors.New("another cloud answers at this address, or a stranger")
+	// ErrRejected: the cloud does not know this gateway's certificate, or a
+	// node's clock is wrong.
+	ErrRejected = errors.New("the cloud does not accept this gateway's certificate")
 	// ErrRevoked: the cloud does not want this gateway any more.
 	ErrRevoked = errors.New("gateway is revoked")
 	// ErrExpired: the certificate expired so long ago that it cannot renew.
-	ErrExpired = errors.New("gateway certificate is beyond renewal: join again")
+	ErrExpired = errors.New("gateway certificate is beyond renewal")
 	// ErrIdentity: the gateway id is not the name in the certificate.
 	ErrIdentity = errors.New("gateway id is not the one that joined")
 )
@@ -25,24 +30,62 @@ var (
 var (
 	errRejected = errors.New("certificate is foreign or revoked")
 	errRenewed  = errors.New("certificate renewed")
+	errTooSoon  = errors.New("the cloud calls a certificate expired that it has just renewed: its nodes' clocks disagree")
 	errSilent   = errors.New("the cloud does not answer")
 	errProtocol = errors.New("the cloud broke the protocol")
 	errClosed   = errors.New("sender closed")
 )
+
+// refusalRow is what people and probes are told about a refusal.
+type refusalRow struct {
+	err  error
+	word string // for metrics and health
+	do   string // what a person can do
+}
+
+func refusals() []refusalRow {
+	return []refusalRow{
+		{ErrForeign, "foreign", "check --cloud and the names it uses; if the cloud was set up anew, join it with a new token"},
+		{ErrRejected, "rejected", "check the clocks of the cloud's nodes; if the cloud was set up anew, join it with a new token"},
+		{ErrRevoked, "revoked", "if it should send again: weirctl gateways reset, then a new join token"},
+		{ErrExpired, "expired", "join again with a new token"},
+		{ErrIdentity, "identity", "weirctl gateways reset, then a new join token"},
+	}
+}
+
+// Refusal returns a word for why the other end refuses this gateway, and what a
+// person can do about it. Both are empty for an error that is not a refusal.
+func Refusal(err error) (word, do string) {
+	for _, r := range refusals() {
+		if errors.Is(err, r.err) {
+			return r.word, r.do
+		}
+	}
+	return "", ""
+}
+
+// byStranger reports whether a refusal is one address's alone: no node that
+// knows the gateway has said it.
+func byStranger(refused error) bool {
+	return errors.Is(refused, ErrForeign) || errors.Is(refused, ErrRejected)
+}
 
 // redirectError says where the owner is.
 type redirectError struct{ addr string }
 
 func (e *redirectError) Error() string { return "redirected to " + e.addr }
 
-// permanent returns the error to give up with, nil when trying again may help.
-func permanent(err error) error {
+// refusal returns why the other end refuses this gateway, nil when a session
+// ended for another reason.
+func refusal(err error) error {
 	closed, ok := errors.AsType[*wire.CloseError](err)
 	switch {
-	case errors.Is(err, join.ErrForeign), errors.Is(err, errRejected):
+	case errors.Is(err, join.ErrForeign):
 		return fmt.Errorf("%w (%w)", ErrForeign, err)
 	case errors.Is(err, join.ErrTooOld):
 		return fmt.Errorf("%w (%w)", ErrExpired, err)
+	case errors.Is(err, errRejected):
+		return fmt.Errorf("%w (%w)", ErrRejected, err)
 	case errors.Is(err, join.ErrRevoked), ok && closed.Code == wire.CodeRevoked:
 		return fmt.Errorf("%w (%w)", ErrRevoked, err)
 	case ok && closed.Code == wire.CodeIdentity:

@@ -10,6 +10,7 @@ import (
 type counters struct {
 	set       *metrics.Set
 	connected *metrics.Counter // 0 or 1
+	ahead     *metrics.Gauge   // this machine's clock, in seconds; negative: behind
 	dials     *metrics.Counter
 	records   *metrics.Counter
 	bytes     *metrics.Counter
@@ -21,6 +22,7 @@ func newCounters(set *metrics.Set) counters {
 	return counters{
 		set:       set,
 		connected: set.GetOrCreateCounter(`weir_sync_connected`),
+		ahead:     set.GetOrCreateGauge(`weir_sync_clock_ahead_seconds`, nil),
 		dials:     set.GetOrCreateCounter(`weir_sync_dials_total`),
 		records:   set.GetOrCreateCounter(`weir_sync_sent_records_total`),
 		bytes:     set.GetOrCreateCounter(`weir_sync_sent_bytes_total`),

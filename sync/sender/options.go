@@ -38,6 +38,10 @@ type Options struct {
 	Identity *join.Identity
 	Gateway  string // taken from Identity when empty
 	Dial     Dial   // nil: QUIC with Identity
+	// Rejoin is asked for another identity of the same gateway when this one is
+	// refused (see Refusal), after each attempt. It returns nil when there is
+	// none. nil: there never is.
+	Rejoin   func(ctx context.Context, refused error) *join.Identity
 	Software string // name and version, for people
 
 	Window    int  // bytes that a lane may have sent and not acked; 0 is 4 MiB
@@ -46,7 +50,7 @@ type Options struct {
 	Plain     bool // never compress; tests in synctest bubbles need it, as encoders are shared beyond them
 
 	Depth   func() wire.Ping // what Pings carry; nil: nothing
-	Now     func() time.Time // the clock that certificates are checked against; nil is time.Now
+	Now     func() time.Time // this machine's clock; nil is time.Now
 	Metrics *metrics.Set     // nil: none are kept
 	Logger  *slog.Logger     // nil: silence
 
@@ -111,9 +115,6 @@ func (o *Options) check() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Dial == nil {
-		o.Dial = QUIC(o.Identity, o.Now)
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -21,11 +20,6 @@ const (
 	receiveWindow    = 128 << 10 // a cloud sends Acks, nothing large
 	minPacket        = 1200      // larger first packets fail on a 1300-byte path
 )
-
-// QUIC dials with the certificate that id has at the moment of dialling.
-func QUIC(id *join.Identity, now func() time.Time) Dial {
-	return DialTLS(id.TLS(now))
-}
 
 // DialTLS dials with a fixed TLS configuration.
 func DialTLS(conf *tls.Config) Dial {
@@ -113,7 +107,7 @@ func closeError(err error) error {
 		return &wire.CloseError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage}
 	}
 	if tr, ok := errors.AsType[*quic.TransportError](err); ok && tr.Remote && tr.ErrorCode == alertBadCertificate {
-		return fmt.Errorf("the cloud does not accept this gateway's certificate: %w", errRejected)
+		return errRejected
 	}
 	return err
 }

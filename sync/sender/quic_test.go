@@ -30,8 +30,8 @@ type cloud struct {
 	uses    int
 	revoked map[string]bool
 	renewed int
-	valid   time.Duration // of renewed certificates
-	now     func() time.Time
+	valid   time.Duration                                             // of renewed certificates
+	admits  func(gateway string, certificate *x509.Certificate) error // nil: by revoked
 
 	addr   string
 	conn   net.PacketConn
@@ -44,7 +44,7 @@ func newCloud(t testing.TB) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cloud{t: t, ca: ca, log: newFakeLog(), token: join.NewToken(ca), uses: 2, revoked: map[string]bool{}, now: time.Now}
+	c := &cloud{t: t, ca: ca, log: newFakeLog(), token: join.NewToken(ca), uses: 2, revoked: map[string]bool{}}
 	c.start("127.0.0.1:0")
 	t.Cleanup(func() { c.stop() })
 	return c
@@ -75,9 +75,12 @@ func (c *cloud) start(addr string) {
 			c.renewed++
 			return c.ca.SignGateway(csr, gateway, time.Now(), c.valid)
 		},
-		Admit: func(gateway string, _ *x509.Certificate) error {
+		Admit: func(gateway string, cert *x509.Certificate) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			if c.admits != nil {
+				return c.admits(gateway, cert)
+			}
 			if c.revoked[gateway] {
 				return join.ErrRevoked
 			}
@@ -244,14 +247,15 @@ func TestQUICRefusesStrangers(t *testing.T) {
 		{"revoked", identity(t, c.ca, "gw-9", time.Now(), year), sender.ErrRevoked},
 		{"too old", identity(t, c.ca, "gw-2", time.Now().Add(-3*year), year/2), sender.ErrExpired},
 	} {
-		_, ended := c.run(x.id, newFakeBuffers())
+		s, ended := c.run(x.id, newFakeBuffers())
+		await(t, x.name+": refusal", func() bool { return s.State().Refused != nil })
+		if err := s.State().Refused; !errors.Is(err, x.want) {
+			t.Errorf("%s: %v", x.name, err)
+		}
 		select {
 		case err := <-ended:
-			if !errors.Is(err, x.want) {
-				t.Errorf("%s: %v", x.name, err)
-			}
-		case <-time.After(20 * time.Second):
-			t.Errorf("%s: still running", x.name)
+			t.Errorf("%s: the sender ends with %v", x.name, err)
+		default:
 		}
 	}
 }
@@ -272,8 +276,11 @@ func TestQUICNodeChecksTheGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Run(t.Context()); !errors.Is(err, sender.ErrForeign) {
-		t.Fatalf("Run: %v", err)
+	go s.Run(t.Context())
+	defer s.Close()
+	await(t, "refusal", func() bool { return s.State().Refused != nil })
+	if err := s.State().Refused; !errors.Is(err, sender.ErrRejected) {
+		t.Fatalf("refused: %v", err)
 	}
 }
 

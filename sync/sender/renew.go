@@ -1,9 +1,11 @@
 package sender
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -18,7 +20,7 @@ func (n *session) renewable() bool {
 	}
 	leaf := id.Leaf()
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
-	return n.s.o.Now().After(leaf.NotBefore.Add(life / 3 * 2))
+	return n.s.clock.cloud(leaf.NotBefore).After(leaf.NotBefore.Add(life / 3 * 2))
 }
 
 func (n *session) askRenewal() error {
@@ -30,8 +32,14 @@ func (n *session) askRenewal() error {
 }
 
 // renewFirst is a session of its own: with an expired certificate nothing else
-// is allowed. It returns errRenewed when the next session may say Hello.
+// is allowed. It returns errRenewed when the next session may say Hello. Whether
+// the certificate has expired is for the cloud's clock to say: by a clock of
+// this gateway that is ahead, a renewed one has expired too.
 func (n *session) renewFirst() error {
+	n.s.renewNext = false
+	if at := n.s.renewed; !at.IsZero() && time.Since(at) < renewInterval {
+		return errTooSoon
+	}
 	if err := n.askRenewal(); err != nil {
 		return err
 	}
@@ -43,12 +51,16 @@ func (n *session) renewFirst() error {
 	if !ok {
 		return fmt.Errorf("frame type %#02x instead of a certificate: %w", f.Type(), errProtocol)
 	}
+	if c.Reason == wire.ReasonNotAllowed {
+		return fmt.Errorf("renew certificate: %w (%s)", join.ErrRevoked, c.Text)
+	}
 	if c.Reason != wire.ReasonNone {
 		return fmt.Errorf("renew certificate: refused, %s: %s", c.Reason, c.Text)
 	}
 	if err := n.takeCertificate(c); err != nil {
 		return err
 	}
+	n.s.renewed = time.Now()
 	return errRenewed
 }
 
@@ -64,8 +76,11 @@ func (n *session) takeCertificate(c *wire.Certificate) error {
 		n.s.log.Warn("certificate not renewed", "reason", c.Reason, "text", c.Text, "expires", id.Leaf().NotAfter)
 		return nil
 	}
-	if err := id.Renew(c.DER); err != nil {
-		return fmt.Errorf("store renewed certificate: %w", err)
+	switch err := id.Renew(c.DER); {
+	case errors.Is(err, join.ErrNotStored):
+		n.s.log.Error("certificate renewed, but not stored: it is asked for again after a restart", "err", err)
+	case err != nil:
+		return fmt.Errorf("use renewed certificate: %w", err)
 	}
 	n.s.log.Info("certificate renewed", "expires", id.Leaf().NotAfter)
 	return nil

@@ -2,7 +2,6 @@ package sender_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -325,17 +324,6 @@ func TestRedirects(t *testing.T) {
 		if got := values(r.log.records()); got != "1 2" {
 			t.Fatalf("delivered %s", got)
 		}
-	})
-}
-
-func TestPermanentErrors(t *testing.T) {
-	bubble(t, func(t *testing.T, r *rig) {
-		r.opts.Gateway = "somebody-else"
-		r.start()
-		if err := <-r.ended; !errors.Is(err, sender.ErrIdentity) {
-			t.Fatalf("Run: %v", err)
-		}
-		r.ended <- nil
 	})
 }
 

@@ -2,13 +2,11 @@ package sender
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -116,11 +114,8 @@ func (n *session) begin() error {
 	if err := wire.WritePreface(st, wire.Preface{Kind: wire.StreamControl}); err != nil {
 		return fmt.Errorf("write preface: %w", err)
 	}
-	if expired, err := n.expired(); err != nil || expired {
-		if err == nil {
-			err = n.renewFirst()
-		}
-		return err
+	if n.s.renewNext {
+		return n.renewFirst()
 	}
 	offer, err := n.offerable()
 	if err != nil {
@@ -158,6 +153,7 @@ func (n *session) begin() error {
 	}
 	n.welcomed = true
 	n.s.up(n.addr, w)
+	n.s.heardTime(w.Time)
 	return nil
 }
 
@@ -289,6 +285,7 @@ func (n *session) handle(f wire.Frame) error {
 		n.mu.Unlock()
 		return n.retireKnown()
 	case *wire.Pong:
+		n.s.heardTime(f.Time)
 	case *wire.Certificate:
 		return n.takeCertificate(f)
 	default:
@@ -413,24 +410,4 @@ func (n *session) state(id wire.BufferID) (st wire.BufferState, known bool, err 
 		return 0, false, err
 	}
 	return 0, false, n.send(&wire.Offer{Buffers: more})
-}
-
-// expired says whether the certificate must be renewed before anything else:
-// by our clock, or because the cloud said so.
-func (n *session) expired() (bool, error) {
-	id := n.s.o.Identity
-	if id == nil {
-		return false, nil
-	}
-	if n.s.renewNext {
-		n.s.renewNext = false
-		return true, nil
-	}
-	switch err := join.Validity(id.Leaf(), n.s.o.Now()); {
-	case errors.Is(err, join.ErrExpired):
-		return true, nil
-	case errors.Is(err, join.ErrTooOld):
-		return false, err
-	}
-	return false, nil
 }
