@@ -3,12 +3,10 @@ package edge
 import (
 	"cmp"
 	"context"
-	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,18 +35,15 @@ const (
 	maxBatch  = 900_000 // bytes of records in one batch, unless one record is larger
 )
 
-// How long to wait between attempts to join.
-const (
-	firstJoinPause = 500 * time.Millisecond
-	lastJoinPause  = 30 * time.Second
-)
-
 // Options configure a gateway. Data and Gateway are required.
 type Options struct {
 	Data    string
 	Gateway string   // id; that of the identity, once the gateway has joined
 	Cloud   []string // sync addresses of nodes; none: store only
 	Join    string   // token, needed once
+	// JoinFile is a file with the token, in its place: it is read when the
+	// gateway has to join, again and again until it has.
+	JoinFile string
 
 	MQTT         string // TCP listener, or Off
 	MQTTS        string // TLS listener, or Off
@@ -76,7 +71,8 @@ type Edge struct {
 	listeners map[string]net.Listener
 	http      *http.Server
 	sender    atomic.Pointer[sender.Sender]
-	closers   []func() error // in the order of opening
+	joining   atomic.Pointer[syncStatus] // before there is a sender
+	closers   []func() error             // in the order of opening
 }
 
 // Open repairs and opens the local log, and opens the listeners; Run does the
@@ -89,6 +85,9 @@ func Open(o Options) (_ *Edge, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
+	if err := o.checkGateway(); err != nil {
+		return nil, err
+	}
 	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.logQuota(), Reserve: o.Reserve, Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("open the local log: %w", err)
 	}
@@ -205,7 +204,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	}
 	var syncing sync.WaitGroup // reads the log, which is closed after it
 	syncing.Go(func() {
-		if err := e.sync(ctx); err != nil && ctx.Err() == nil {
+		if err := e.sync(ctx); err != nil {
 			cancel(fmt.Errorf("sync: %w", err))
 		}
 	})
@@ -238,19 +237,29 @@ func (e *Edge) Close() error {
 }
 
 // sync joins the cloud if that is still to be done, and drains the local log
-// until ctx ends.
+// until ctx ends. An error is one of the settings; whatever the link or the
+// cloud says is none.
 func (e *Edge) sync(ctx context.Context) error {
 	if len(e.o.Cloud) == 0 {
+		e.joining.Store(&syncStatus{State: SyncOff})
 		e.o.Log.Warn("no --cloud is set: everything stays in the local log")
 		<-ctx.Done()
 		return nil
 	}
-	identity, err := e.identity(ctx)
-	if err != nil {
-		return err
+	j := newJoiner(e)
+	identity := j.first(ctx)
+	if identity == nil {
+		return nil
 	}
 	s, err := sender.New(sender.Options{
 		Buffers: uplink{e.log, e.o.SourceHeader}, Addrs: e.o.Cloud, Identity: identity, Batch: maxBatch,
+		Rejoin: func(ctx context.Context, _ error) *join.Identity {
+			if id := j.again(ctx, identity); id != nil {
+				identity = id
+				return id
+			}
+			return nil
+		},
 		Software: e.o.Software, Depth: e.depth, Metrics: e.metrics, Logger: e.o.Log,
 	})
 	if err != nil {
@@ -258,64 +267,6 @@ func (e *Edge) sync(ctx context.Context) error {
 	}
 	e.sender.Store(s)
 	return s.Run(ctx)
-}
-
-// identity loads what the gateway is known by, or joins to get it.
-func (e *Edge) identity(ctx context.Context) (*join.Identity, error) {
-	path := filepath.Join(e.o.Data, "identity.pem")
-	identity, err := join.LoadIdentity(path)
-	switch {
-	case err == nil && identity.Gateway() != e.o.Gateway:
-		return nil, fmt.Errorf("%s is the identity of gateway %s: say --gateway-id %s, or delete it and join anew", path, identity.Gateway(), identity.Gateway())
-	case err == nil:
-		return identity, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	case e.o.Join == "":
-		return nil, errors.New("this gateway has not joined the cloud: give it --join TOKEN once (weirctl join-token makes one)")
-	}
-	token, err := join.ParseToken(e.o.Join)
-	if err != nil {
-		return nil, err
-	}
-	key, err := join.OpenKey(path + ".key")
-	if err != nil {
-		return nil, err
-	}
-	if identity, err = e.join(ctx, token, key); err != nil {
-		return nil, err
-	}
-	if err := identity.Save(path); err != nil {
-		return nil, err
-	}
-	if err := os.Remove(path + ".key"); err != nil { // it is part of the identity now
-		return nil, err
-	}
-	e.o.Log.Info("joined the cloud", "gateway", e.o.Gateway, "certificate_until", identity.Leaf().NotAfter.Format(time.DateOnly))
-	return identity, nil
-}
-
-// join asks the nodes in turn, as long as the answer is that it may come later.
-func (e *Edge) join(ctx context.Context, token join.Token, key *ecdsa.PrivateKey) (*join.Identity, error) {
-	for pause := firstJoinPause; ; pause = min(2*pause, lastJoinPause) {
-		for _, addr := range e.o.Cloud {
-			identity, err := sender.Join(ctx, addr, token, e.o.Gateway, key, time.Now)
-			switch {
-			case err == nil:
-				return identity, nil
-			case ctx.Err() != nil:
-				return nil, ctx.Err()
-			case join.Verdict(err) != join.Verdict(join.ErrUnavailable), errors.Is(err, join.ErrForeign):
-				return nil, fmt.Errorf("join at %s: %w", addr, err)
-			}
-			e.o.Log.Warn("cannot join yet; messages are kept meanwhile", "cloud", addr, "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
-		}
-	}
 }
 
 // depth is what the cloud is told about the backlog.

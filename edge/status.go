@@ -2,23 +2,57 @@ package edge
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/sync/sender"
 )
+
+// How a gateway and its cloud get on.
+const (
+	SyncOff        = "off"        // no --cloud: everything stays here
+	SyncUnjoined   = "unjoined"   // the gateway has no identity, and cannot get one by itself
+	SyncJoining    = "joining"    // it has a token and is about to join
+	SyncConnecting = "connecting" // no link at the moment
+	SyncConnected  = "connected"
+	SyncRefused    = "refused" // the cloud does not take its records
+)
+
+// SyncStates lists them for metrics.
+func SyncStates() []string {
+	return []string{SyncOff, SyncUnjoined, SyncJoining, SyncConnecting, SyncConnected, SyncRefused}
+}
+
+// refusedReasons are the words with which a gateway is refused.
+func refusedReasons() []string {
+	return []string{"foreign", "rejected", "revoked", "expired", "identity", "token", "taken"}
+}
+
+// syncStatus is how the gateway and the cloud get on, and why.
+type syncStatus struct {
+	State  string
+	Reason string // a word; "" when all is well
+	Err    error
+	Do     string // what a person can do
+}
 
 // Health is the body of /healthz and /readyz. A gateway without a link is
 // healthy and ready: it accepts and keeps. What it owes the cloud is told here
 // and in the metrics, and is what to alert on.
 type Health struct {
 	Gateway         string  `json:"gateway"`
-	Accepting       bool    `json:"accepting"` // messages, at any lane
-	Connected       bool    `json:"connected"` // to the cloud
+	Accepting       bool    `json:"accepting"`             // messages, at any lane
+	Connected       bool    `json:"connected"`             // to the cloud
+	Sync            string  `json:"sync"`                  // one of SyncStates
+	SyncReason      string  `json:"sync_reason,omitempty"` // a word, when a person is needed or a link
+	ToDo            string  `json:"to_do,omitempty"`       // for that person
 	Cloud           string  `json:"cloud,omitempty"`
 	LinkError       string  `json:"link_error,omitempty"`
+	ClockAhead      float64 `json:"clock_ahead_seconds,omitempty"` // of the cloud's clock, when they differ by minutes
 	BufferedRecords uint64  `json:"buffered_records"`
 	BufferedBytes   int64   `json:"buffered_bytes"`
 	OldestSeconds   float64 `json:"oldest_unacked_seconds"`
@@ -53,14 +87,36 @@ func (e *Edge) health() Health {
 	s := e.log.Stats()
 	h.Accepting = !e.log.Full(wal.Alarm)
 	h.BufferedRecords, h.BufferedBytes, h.OldestSeconds = s.Records, s.Bytes, age(s.OldestTime)
+	status := e.syncStatus()
+	h.Sync, h.SyncReason, h.ToDo = status.State, status.Reason, status.Do
+	if status.Err != nil {
+		h.LinkError = status.Err.Error()
+	}
 	if snd := e.sender.Load(); snd != nil {
 		state := snd.State()
-		h.Connected, h.Cloud = state.Connected, state.Addr
-		if state.Err != nil {
-			h.LinkError = state.Err.Error()
-		}
+		h.Connected, h.Cloud, h.ClockAhead = state.Connected, state.Addr, state.ClockAhead.Seconds()
 	}
 	return h
+}
+
+// syncStatus is the joiner's word until there is a sender, then the sender's.
+func (e *Edge) syncStatus() syncStatus {
+	snd := e.sender.Load()
+	if snd == nil {
+		if s := e.joining.Load(); s != nil {
+			return *s
+		}
+		return syncStatus{State: SyncConnecting} // about to begin
+	}
+	switch state := snd.State(); {
+	case state.Connected:
+		return syncStatus{State: SyncConnected}
+	case state.Refused != nil:
+		word, do := sender.Refusal(state.Refused)
+		return syncStatus{State: SyncRefused, Reason: word, Err: state.Refused, Do: do}
+	default:
+		return syncStatus{State: SyncConnecting, Reason: "link", Err: state.Err}
+	}
 }
 
 func age(oldest time.Time) float64 {
@@ -80,10 +136,19 @@ func (e *Edge) measure() {
 	e.metrics.NewGauge("weir_edge_buffer_records", stat(func(s wal.Stats) float64 { return float64(s.Records) }))
 	e.metrics.NewGauge("weir_edge_disk_free_bytes", stat(func(s wal.Stats) float64 { return float64(s.Free) }))
 	e.metrics.NewGauge("weir_edge_dead_records", stat(func(s wal.Stats) float64 { return float64(s.DeadRecords) }))
-	e.metrics.NewGauge("weir_edge_connected", func() float64 {
-		if s := e.sender.Load(); s != nil && s.State().Connected {
-			return 1
+	is := func(ok func(syncStatus) bool) func() float64 {
+		return func() float64 {
+			if ok(e.syncStatus()) {
+				return 1
+			}
+			return 0
 		}
-		return 0
-	})
+	}
+	e.metrics.NewGauge("weir_edge_connected", is(func(s syncStatus) bool { return s.State == SyncConnected }))
+	for _, state := range SyncStates() {
+		e.metrics.NewGauge(fmt.Sprintf(`weir_edge_sync_state{state=%q}`, state), is(func(s syncStatus) bool { return s.State == state }))
+	}
+	for _, reason := range refusedReasons() {
+		e.metrics.NewGauge(fmt.Sprintf(`weir_edge_sync_refused{reason=%q}`, reason), is(func(s syncStatus) bool { return s.Reason == reason }))
+	}
 }

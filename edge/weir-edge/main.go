@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 type settings struct {
-	data, gateway, join                    string
+	data, gateway, join, joinFile          string
 	cloud                                  []string
 	mqtt, mqtts, cert, key, clientCA, http string
 	users, routes, logFormat               string
@@ -38,8 +39,9 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs := pflag.NewFlagSet("weir-edge", pflag.ContinueOnError)
 	fs.StringVar(&s.data, "data", "./data/edge", "`directory` of the local log, the sessions and the identity")
 	fs.StringSliceVar(&s.cloud, "cloud", nil, "sync `address` of the cloud, HOST:7400; with several, they are tried in turn")
-	fs.StringVar(&s.join, "join", "", "join `token` of the cloud, needed once (weirctl join-token makes one)")
-	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the host name)")
+	fs.StringVar(&s.joinFile, "join-file", "", "`file` with the join token of the cloud (weirctl join-token makes one); read until the gateway has joined, and\nwhen the cloud refuses it")
+	fs.StringVar(&s.join, "join", "", "the join `token` itself; other users of this machine can read it in the list of processes")
+	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the one that joined, else the host name)")
 	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
 	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B (package apache2-utils) writes them; only these may connect")
 	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt or --mqtts publish and subscribe")
@@ -63,7 +65,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 		Name: "weir-edge",
 		Summary: "weir-edge takes MQTT from devices and answers when a message is on its disk. It keeps working\n" +
 			"without a link, and delivers everything, in order and once, when there is one.",
-		Notes: "Examples:\n  weir-edge --cloud cloud.example:7400 --join weir1.…      the first time\n" +
+		Notes: "Examples:\n  weir-edge --cloud cloud.example:7400 --join-file token   the first time\n" +
 			"  weir-edge --cloud cloud.example:7400                       from then on\n" +
 			"  weir-edge --cloud cloud.example:7400 --mqtt :1883 --mqtt-users /etc/weir/users",
 	}
@@ -74,7 +76,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 		return s, fmt.Errorf("weir-edge takes no argument %q", fs.Arg(0))
 	}
 	if s.gateway == "" {
-		s.gateway = hostName()
+		s.gateway = cmp.Or(edge.KnownGateway(s.data), hostName())
 	}
 	return s, s.check()
 }
@@ -91,6 +93,9 @@ func hostName() string {
 func (s settings) check() error {
 	if err := join.CheckGateway(s.gateway); err != nil {
 		return fmt.Errorf("--gateway-id %q: %w", s.gateway, err)
+	}
+	if s.join != "" && s.joinFile != "" {
+		return errors.New("--join and --join-file are two ways to say the same: use one")
 	}
 	if s.join != "" {
 		if _, err := join.ParseToken(s.join); err != nil {
@@ -150,7 +155,7 @@ func (s settings) serve(ctx context.Context, stderr io.Writer) error {
 	}
 	log := configs.Logger(stderr, s.logFormat)
 	e, err := edge.Open(edge.Options{
-		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join,
+		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join, JoinFile: s.joinFile,
 		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
 		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve, Devices: s.devices,
 		Software: "weir-edge " + configs.Version(), Log: log,

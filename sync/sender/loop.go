@@ -60,7 +60,7 @@ func (s *Sender) loop(ctx context.Context) {
 		s.down(err, s.refused())
 		if refused != nil && s.rejoin(ctx) {
 			pause.reset()
-			continue
+			refused = nil
 		}
 		addr = next
 		if !wait(ctx, s.pauseAfter(&pause, err, refused)) {

@@ -1,0 +1,320 @@
+package edge
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+	"github.com/weirmq/weir/sync/sender"
+)
+
+// Pauses between attempts to join: short while no cloud is reached, long when a
+// token was refused. What is on the disk, an identity that was put back or a new
+// token, is looked at in between.
+const (
+	firstJoinPause = 500 * time.Millisecond
+	lastJoinPause  = 30 * time.Second
+	firstTokenTry  = 5 * time.Second
+	lastTokenTry   = 5 * time.Minute
+	lookAgain      = 2 * time.Second
+	joinTimeout    = 15 * time.Second // of one address
+)
+
+// Why a gateway has no identity, or the cloud gives it none.
+var (
+	errNoToken     = errors.New("no join token was given")
+	errUnreachable = errors.New("no cloud was reached")
+	errDisk        = errors.New("the identity cannot be kept")
+)
+
+// identityFile is where a gateway keeps what it is known by.
+func identityFile(data string) string { return filepath.Join(data, "identity.pem") }
+
+// KnownGateway returns the id under which the gateway of a data directory has
+// joined, "" when it has not.
+func KnownGateway(data string) string {
+	id, err := join.LoadIdentity(identityFile(data))
+	if err != nil {
+		return "" // said when it is needed
+	}
+	return id.Gateway()
+}
+
+// checkGateway refuses a --gateway-id that is not the one that joined.
+func (o *Options) checkGateway() error {
+	if known := KnownGateway(o.Data); known != "" && known != o.Gateway {
+		return fmt.Errorf("%s is the identity of gateway %s: say --gateway-id %s, or delete it and join anew", identityFile(o.Data), known, known)
+	}
+	return nil
+}
+
+// joiner gets the gateway its identity. It is used by one goroutine.
+type joiner struct {
+	e     *Edge
+	path  string        // of the identity
+	tried string        // the token of the last attempt
+	due   time.Time     // when it may be tried again
+	pause time.Duration // before the next attempt
+	said  string        // the last line, logged once
+}
+
+func newJoiner(e *Edge) *joiner { return &joiner{e: e, path: identityFile(e.o.Data)} }
+
+// first returns the identity on the disk, or joins to get one: it waits for
+// either until ctx ends (nil). Messages are taken meanwhile.
+func (j *joiner) first(ctx context.Context) *join.Identity {
+	for {
+		id, err := join.LoadIdentity(j.path)
+		if err == nil && id.Gateway() != j.e.o.Gateway {
+			err = fmt.Errorf("%s is the identity of gateway %s", j.path, id.Gateway())
+		}
+		if err == nil {
+			return id
+		}
+		if id = j.replace(ctx, err); id != nil {
+			return id
+		}
+		if !sleep(ctx, lookAgain) {
+			return nil
+		}
+	}
+}
+
+// replace joins for want of a usable identity on the disk: loading it has
+// failed with lost.
+func (j *joiner) replace(ctx context.Context, lost error) *join.Identity {
+	missing, damaged := errors.Is(lost, fs.ErrNotExist), errors.Is(lost, join.ErrCorrupt)
+	if !missing && !damaged {
+		j.say(syncStatus{State: SyncUnjoined, Reason: "identity-unreadable", Err: lost, Do: "make it a file that this gateway can read and that is its own"})
+		return nil
+	}
+	key := func() (*ecdsa.PrivateKey, error) { return j.key(damaged) }
+	id, err := j.try(ctx, key)
+	if err == nil && id != nil {
+		return id
+	}
+	s := joinProblem(err, j.e.o.Gateway)
+	switch {
+	case damaged:
+		s.Err = fmt.Errorf("%w; %w", lost, err)
+		s.Do = "put " + j.path + " back, or join again: weirctl gateways reset " + j.e.o.Gateway + ", then a new token with --join-file"
+		if errors.Is(err, errNoToken) {
+			s.Reason = "identity-damaged"
+		}
+	case missing && errors.Is(err, errNoToken) && j.e.ranBefore():
+		s.Do += "; if it had joined before: weirctl gateways reset " + j.e.o.Gateway + " first, or put " + j.path + " back"
+	}
+	j.say(s)
+	return nil
+}
+
+// again joins with the key of an identity that the cloud refuses, if there is a
+// token to do it with. It is sender.Options.Rejoin.
+func (j *joiner) again(ctx context.Context, old *join.Identity) *join.Identity {
+	id, err := j.try(ctx, func() (*ecdsa.PrivateKey, error) { return old.Key(), nil })
+	if err != nil && !errors.Is(err, errNoToken) && ctx.Err() == nil && err.Error() != j.said {
+		j.said = err.Error()
+		j.e.o.Log.Warn("cannot join again with the token either", "err", err)
+	}
+	return id
+}
+
+// try joins with the token, when there is one and it is due. Without an
+// identity the error says why: the one of the last attempt, while it is not due.
+func (j *joiner) try(ctx context.Context, key func() (*ecdsa.PrivateKey, error)) (*join.Identity, error) {
+	text, err := j.e.o.token()
+	if err != nil {
+		return nil, err
+	}
+	if text == j.tried && time.Now().Before(j.due) {
+		return nil, errNotDue
+	}
+	if text != j.tried {
+		j.pause = 0
+	}
+	j.tried = text
+	id, err := j.join(ctx, text, key)
+	if err == nil {
+		return id, nil
+	}
+	if errors.Is(err, errUnreachable) || errors.Is(err, errDisk) {
+		j.pause = min(max(2*j.pause, firstJoinPause), lastJoinPause)
+	} else {
+		j.pause = min(max(2*j.pause, firstTokenTry), lastTokenTry)
+	}
+	j.due = time.Now().Add(j.pause/2 + rand.N(j.pause/2))
+	return nil, err
+}
+
+// errNotDue: the token was refused a moment ago; nothing new is to be said.
+var errNotDue = errors.New("the token is tried again later")
+
+// join asks the nodes in turn and stores what it gets.
+func (j *joiner) join(ctx context.Context, text string, key func() (*ecdsa.PrivateKey, error)) (*join.Identity, error) {
+	token, err := join.ParseToken(text)
+	if err != nil {
+		return nil, err
+	}
+	private, err := key()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errDisk, err)
+	}
+	id, err := j.ask(ctx, token, private)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.keep(ctx, id); err != nil {
+		return nil, err
+	}
+	j.said = ""
+	j.due = time.Now().Add(lastTokenTry) // a cloud that lets it join and then refuses it is not asked at once
+	j.e.o.Log.Info("joined the cloud", "gateway", j.e.o.Gateway, "certificate_until", id.Leaf().NotAfter.Format(time.DateOnly))
+	return id, nil
+}
+
+// ask asks each node once. A stranger's answer, or none, never hides what a
+// node of the token's cloud says.
+func (j *joiner) ask(ctx context.Context, token join.Token, key *ecdsa.PrivateKey) (*join.Identity, error) {
+	var verdict, foreign, down error
+	for _, addr := range j.e.o.Cloud {
+		one, cancel := context.WithTimeout(ctx, joinTimeout)
+		id, err := sender.Join(one, addr, token, j.e.o.Gateway, key, time.Now)
+		cancel()
+		switch {
+		case err == nil:
+			return id, nil
+		case errors.Is(err, join.ErrForeign):
+			foreign = fmt.Errorf("join at %s: %w", addr, err)
+		case join.Verdict(err) != join.Verdict(join.ErrUnavailable):
+			verdict = fmt.Errorf("join at %s: %w", addr, err)
+		default:
+			down = fmt.Errorf("join at %s: %w: %w", addr, errUnreachable, err)
+		}
+	}
+	for _, err := range []error{verdict, down, foreign} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return nil, errUnreachable
+}
+
+// key returns the key to join with, which is on the disk before it is shown to
+// the cloud. That of a damaged identity is used when it can be read: with it
+// the cloud lets the gateway in without a reset.
+func (j *joiner) key(damaged bool) (*ecdsa.PrivateKey, error) {
+	if damaged {
+		if key, err := join.OpenKey(j.path); err == nil {
+			return key, nil
+		}
+	}
+	path := j.path + ".key"
+	key, err := join.OpenKey(path)
+	if errors.Is(err, join.ErrCorrupt) {
+		j.e.o.Log.Error("the key to join with is damaged, a new one is made", "file", path, "err", err)
+		if err := os.Rename(path, path+".damaged"); err != nil {
+			return nil, err
+		}
+		return join.OpenKey(path)
+	}
+	return key, err
+}
+
+// keep stores a new identity, for as long as that takes: it is paid for with a
+// use of the token. A damaged one is kept beside it.
+func (j *joiner) keep(ctx context.Context, id *join.Identity) error {
+	if _, err := join.LoadIdentity(j.path); errors.Is(err, join.ErrCorrupt) {
+		if err := os.Rename(j.path, j.path+".damaged"); err != nil {
+			j.e.o.Log.Warn("the damaged identity is not kept", "err", err)
+		}
+	}
+	for {
+		err := id.Save(j.path)
+		if err == nil {
+			break
+		}
+		j.say(syncStatus{State: SyncJoining, Reason: "disk", Err: fmt.Errorf("%w: %w", errDisk, err), Do: "make room below " + j.e.o.Data + ", or make it writable"})
+		if !sleep(ctx, lookAgain) {
+			return ctx.Err()
+		}
+	}
+	if err := os.Remove(j.path + ".key"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		j.e.o.Log.Warn("the key is part of the identity now, its own file is left over", "err", err)
+	}
+	return nil
+}
+
+// say sets the state and logs it, once for as long as it stays the same.
+func (j *joiner) say(s syncStatus) {
+	if errors.Is(s.Err, errNotDue) {
+		return // what was said still holds
+	}
+	j.e.joining.Store(&s)
+	if text := s.Reason + s.Err.Error(); text != j.said {
+		j.said = text
+		j.e.o.Log.Warn("this gateway does not send to the cloud yet: messages are kept", "reason", s.Reason, "err", s.Err, "do", s.Do)
+	}
+}
+
+// joinProblem is what people and probes are told about a join that did not
+// come about.
+func joinProblem(err error, gateway string) syncStatus {
+	s := syncStatus{State: SyncUnjoined, Reason: "token", Err: err, Do: "give it a new token with --join-file (weirctl join-token makes one)"}
+	switch {
+	case errors.Is(err, errNoToken):
+		s.Reason, s.Do = "no-token", "give it a join token with --join-file (weirctl join-token makes one)"
+	case errors.Is(err, errUnreachable):
+		s.State, s.Reason, s.Do = SyncJoining, "unreachable", "if it lasts, check --cloud and whether UDP gets there"
+	case errors.Is(err, errDisk):
+		s.State, s.Reason, s.Do = SyncJoining, "disk", "make room, or make the data directory writable"
+	case errors.Is(err, join.ErrForeign):
+		s.State, s.Reason, s.Do = SyncRefused, "foreign", "check --cloud: the token is for another cloud than the one that answers there"
+	case errors.Is(err, join.ErrGatewayTaken):
+		s.State, s.Reason, s.Do = SyncRefused, "taken", "if it replaces that gateway: weirctl gateways reset "+gateway+"; else choose another --gateway-id"
+	case errors.Is(err, join.ErrRevoked):
+		s.State, s.Reason, s.Do = SyncRefused, "revoked", "weirctl gateways reset "+gateway
+	}
+	return s
+}
+
+// ranBefore reports whether the local log has had an earlier life.
+func (e *Edge) ranBefore() bool { return len(e.log.Buffers()) > 1 || e.log.Current().Counter() > 1 }
+
+// token returns the join token in print: errNoToken when none was given.
+func (o *Options) token() (string, error) {
+	if o.JoinFile == "" {
+		if o.Join == "" {
+			return "", errNoToken
+		}
+		return o.Join, nil
+	}
+	b, err := os.ReadFile(o.JoinFile)
+	if err != nil {
+		return "", fmt.Errorf("%w: read --join-file: %w", errNoToken, err)
+	}
+	text := strings.TrimSpace(string(b))
+	if text == "" {
+		return "", fmt.Errorf("%w: --join-file %s is empty", errNoToken, o.JoinFile)
+	}
+	return text, nil
+}
+
+// sleep waits; false: ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
