@@ -120,7 +120,8 @@ func (j *joiner) replace(ctx context.Context, lost error) *join.Identity {
 // token to do it with. It is sender.Options.Rejoin.
 func (j *joiner) again(ctx context.Context, old *join.Identity) *join.Identity {
 	id, err := j.try(ctx, func() (*ecdsa.PrivateKey, error) { return old.Key(), nil })
-	if err != nil && !errors.Is(err, errNoToken) && ctx.Err() == nil && err.Error() != j.said {
+	quiet := errors.Is(err, errNoToken) || errors.Is(err, errNotDue) || ctx.Err() != nil
+	if err != nil && !quiet && err.Error() != j.said {
 		j.said = err.Error()
 		j.e.o.Log.Warn("cannot join again with the token either", "err", err)
 	}
@@ -146,12 +147,18 @@ func (j *joiner) try(ctx context.Context, key func() (*ecdsa.PrivateKey, error))
 		return id, nil
 	}
 	if errors.Is(err, errUnreachable) || errors.Is(err, errDisk) {
-		j.pause = min(max(2*j.pause, firstJoinPause), lastJoinPause)
+		j.wait(firstJoinPause, lastJoinPause)
 	} else {
-		j.pause = min(max(2*j.pause, firstTokenTry), lastTokenTry)
+		j.wait(firstTokenTry, lastTokenTry)
 	}
-	j.due = time.Now().Add(j.pause/2 + rand.N(j.pause/2))
 	return nil, err
+}
+
+// wait sets when the token may be used next: after twice the pause before,
+// jittered.
+func (j *joiner) wait(least, most time.Duration) {
+	j.pause = min(max(2*j.pause, least), most)
+	j.due = time.Now().Add(j.pause/2 + rand.N(j.pause/2))
 }
 
 // errNotDue: the token was refused a moment ago; nothing new is to be said.
@@ -175,7 +182,7 @@ func (j *joiner) join(ctx context.Context, text string, key func() (*ecdsa.Priva
 		return nil, err
 	}
 	j.said = ""
-	j.due = time.Now().Add(lastTokenTry) // a cloud that lets it join and then refuses it is not asked at once
+	j.wait(firstTokenTry, lastTokenTry) // a cloud that lets it join and then refuses it is not asked all the time
 	j.e.o.Log.Info("joined the cloud", "gateway", j.e.o.Gateway, "certificate_until", id.Leaf().NotAfter.Format(time.DateOnly))
 	return id, nil
 }

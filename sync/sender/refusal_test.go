@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -262,18 +263,20 @@ func TestQUICRejoins(t *testing.T) {
 	c := newCloud(t)
 	var log lines
 	old := identity(t, c.ca, "gw-1", time.Now(), time.Hour)
+	c.mu.Lock()
 	c.admits = func(_ string, cert *x509.Certificate) error {
 		if old.Leaf().Equal(cert) {
 			return join.ErrRevoked
 		}
 		return nil
 	}
+	c.mu.Unlock()
 	disk := newFakeBuffers()
 	disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
-	asked := 0
+	var asked atomic.Int64
 	s, err := sender.New(sender.Options{Buffers: disk, Addrs: []string{c.addr}, Identity: old, Logger: log.logger(),
 		Rejoin: func(ctx context.Context, refused error) *join.Identity {
-			if asked++; !errors.Is(refused, sender.ErrRevoked) || asked == 1 {
+			if n := asked.Add(1); !errors.Is(refused, sender.ErrRevoked) || n == 1 {
 				return nil // no token yet
 			}
 			id, err := sender.Join(ctx, c.addr, c.token, "gw-1", old.Key(), nil)
@@ -288,7 +291,7 @@ func TestQUICRejoins(t *testing.T) {
 	go s.Run(t.Context())
 	defer s.Close()
 	await(t, "delivery", func() bool { n, _ := disk.left(); return n == 0 })
-	if asked != 2 || s.State().Refused != nil {
-		t.Errorf("asked %d times, %+v", asked, s.State())
+	if n := asked.Load(); n != 2 || s.State().Refused != nil {
+		t.Errorf("asked %d times, %+v", n, s.State())
 	}
 }
