@@ -202,7 +202,7 @@ func (g *gatewayUnder) await(state, reason string) Health {
 	defer tick.Stop()
 	for late := time.After(30 * time.Second); ; {
 		w := httptest.NewRecorder()
-		g.status().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+		g.readyz(w, httptest.NewRequest("GET", "/readyz", nil))
 		h = Health{}
 		if err := json.Unmarshal(w.Body.Bytes(), &h); err != nil || w.Code != 200 || !h.Accepting {
 			g.t.Fatalf("readyz %d %v: %s", w.Code, err, w.Body)
@@ -221,7 +221,7 @@ func (g *gatewayUnder) await(state, reason string) Health {
 func (g *gatewayUnder) metric(line string) {
 	g.t.Helper()
 	w := httptest.NewRecorder()
-	g.status().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	g.writeMetrics(w, httptest.NewRequest("GET", "/metrics", nil))
 	if !strings.Contains(w.Body.String(), line+"\n") {
 		g.t.Errorf("no %s in the metrics", line)
 	}
