@@ -278,7 +278,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		Conn:     packets,
 		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
 		ResetKey: (*[32]byte)(reset),
-		Log:      newUplink(n.broker),
+		Log:      newUplink(n.broker, n.mayWrite, n.o.Log),
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,

@@ -215,3 +215,10 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 	}
 	return nil
 }
+
+// mayWrite reports whether a gateway may write to a topic. While this node owns
+// nothing the broker refuses, and not for good.
+func (n *Node) mayWrite(gateway, topic string) bool {
+	members := n.fleet.Load()
+	return members == nil || members.MayWrite(gateway, topic)
+}

@@ -3,6 +3,8 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 
@@ -19,13 +21,41 @@ const (
 
 // uplink is the broker as the receiver sees it.
 type uplink struct {
-	broker *broker.Broker
+	broker   *broker.Broker
+	mayWrite func(gateway, topic string) bool // of topics that are not the cloud's own
+	log      *slog.Logger
 
 	mu      sync.Mutex     // one creation at a time; guards created
 	created map[string]int // topics by gateway
+
+	saying sync.Mutex         // guards said
+	said   map[[2]string]bool // gateway and topic of refusals that are in the node's log
 }
 
-func newUplink(b *broker.Broker) *uplink { return &uplink{broker: b, created: make(map[string]int)} }
+func newUplink(b *broker.Broker, mayWrite func(gateway, topic string) bool, log *slog.Logger) *uplink {
+	return &uplink{broker: b, mayWrite: mayWrite, log: log, created: make(map[string]int), said: make(map[[2]string]bool)}
+}
+
+// maxSaid bounds said; beyond it the node forgets what it has said.
+const maxSaid = 10_000
+
+// allow refuses a topic that a gateway may not write to, with a line in the log for
+// the first refusal.
+func (u *uplink) allow(gateway, topic string) error {
+	if u.mayWrite(gateway, topic) {
+		return nil
+	}
+	u.saying.Lock()
+	defer u.saying.Unlock()
+	if at := [2]string{gateway, topic}; !u.said[at] {
+		if len(u.said) >= maxSaid {
+			clear(u.said)
+		}
+		u.said[at] = true
+		u.log.Warn("gateway may not write to this topic: it keeps the records as dead letters (weirctl gateways allow)", "gateway", gateway, "topic", topic)
+	}
+	return fmt.Errorf("%w: topic %s", receiver.ErrNotAllowed, topic)
+}
 
 // answer translates a broker's error into the receiver's words.
 func (u *uplink) answer(err error) error {
@@ -124,6 +154,11 @@ func (u *uplink) Resolve(ctx context.Context, gateway, topic string) (wire.Topic
 	if reserved(topic) && topic != broker.GapTopic {
 		return wire.TopicID{}, 0, receiver.ErrNotAllowed
 	}
+	if topic != broker.GapTopic {
+		if err := u.allow(gateway, topic); err != nil {
+			return wire.TopicID{}, 0, err
+		}
+	}
 	t, err := u.broker.Topic(topic)
 	if errors.Is(err, broker.ErrUnknownTopic) {
 		t, err = u.create(ctx, gateway, topic)
@@ -174,6 +209,11 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 	} else if reserved(t.Name) && !a.Gap {
 		done(receiver.ErrNotAllowed)
 		return
+	} else if !reserved(t.Name) {
+		if err := u.allow(a.Stream.Gateway, t.Name); err != nil {
+			done(err)
+			return
+		}
 	}
 	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: broker.Row(a.Row)}
 	u.broker.Append(broker.Append{Topic: broker.TopicID(a.Topic), Partition: a.Partition, Batch: a.Batch, Source: &source},

@@ -1,10 +1,12 @@
 package cloud
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/weirmq/weir/cloud/broker"
@@ -35,7 +37,7 @@ func newTestUplink(t *testing.T, autoCreate bool) *uplink {
 			t.Error(err)
 		}
 	})
-	return newUplink(b)
+	return newUplink(b, func(_, topic string) bool { return topic != "forbidden" }, quiet)
 }
 
 func batchOf(t *testing.T, count int) record.Batch {
@@ -76,6 +78,7 @@ func TestResolve(t *testing.T) {
 		{"weir.routes", true, receiver.ErrNotAllowed},
 		{"__consumer_offsets", true, receiver.ErrNotAllowed},
 		{"no such/name", true, receiver.ErrNotAllowed},
+		{"forbidden", true, receiver.ErrNotAllowed},
 	} {
 		u := newTestUplink(t, c.autoCreate)
 		id, n, err := u.Resolve(t.Context(), "gw", c.topic)
@@ -85,6 +88,49 @@ func TestResolve(t *testing.T) {
 		if again, _, err2 := u.Resolve(t.Context(), "other", c.topic); !is(err2, c.want) || again != id {
 			t.Errorf("%+v, again: %v, was %v: %v", c, again, id, err2)
 		}
+	}
+}
+
+// TestBoundGateway: each batch is judged, not only the first question for its topic,
+// and the node's log says so once per gateway and topic.
+func TestBoundGateway(t *testing.T) {
+	u := newTestUplink(t, true)
+	var lines bytes.Buffer
+	u.log = slog.New(slog.NewTextHandler(&lines, nil))
+	id, _, err := u.Resolve(t.Context(), "gw", "sensors")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := receiver.Append{Stream: receiver.Stream{Gateway: "gw", Buffer: wire.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
+	if err := appendTo(u, a); err != nil {
+		t.Fatal(err)
+	}
+	u.mayWrite = func(gateway, topic string) bool { return gateway != "gw" || topic != "sensors" }
+	a.Prev, a.First, a.Last, a.Batch = 1, 2, 2, batchOf(t, 1)
+	for range 3 {
+		if err := appendTo(u, a); !is(err, receiver.ErrNotAllowed) {
+			t.Errorf("a batch after the grant is gone: %v", err)
+		}
+		if _, _, err := u.Resolve(t.Context(), "gw", "sensors"); !is(err, receiver.ErrNotAllowed) {
+			t.Errorf("a question for the topic: %v", err)
+		}
+	}
+	if mark, err := u.Mark(t.Context(), a.Stream, id, 0); err != nil || mark != 1 {
+		t.Errorf("mark %d, %v: a refused batch is in the log", mark, err)
+	}
+	if strings.Count(lines.String(), "\n") != 1 || !strings.Contains(lines.String(), "gateway=gw topic=sensors") {
+		t.Errorf("said\n%s", &lines)
+	}
+	if _, _, err := u.Resolve(t.Context(), "other", "sensors"); err != nil {
+		t.Errorf("another gateway: %v", err)
+	}
+	gaps, _, err := u.Resolve(t.Context(), "gw", broker.GapTopic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a = receiver.Append{Stream: a.Stream, Topic: gaps, Prev: 0, First: 2, Last: 2, Batch: batchOf(t, 1), Gap: true}
+	if err := appendTo(u, a); err != nil {
+		t.Errorf("a loss cannot be reported: %v", err)
 	}
 }
 

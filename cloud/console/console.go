@@ -199,9 +199,9 @@ func status(err error) int {
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, auth.ErrLevel):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, auth.ErrLevel), errors.Is(err, fleet.ErrLevel):
 		return http.StatusConflict
-	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
+	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest
 	default:
 		return http.StatusInternalServerError
@@ -242,7 +242,7 @@ func (c *console) newToken(r *http.Request) (any, error) {
 	if req.Seconds != 0 {
 		life = time.Duration(req.Seconds) * time.Second
 	}
-	token, err := f.NewToken(r.Context(), uses, life, req.Gateways)
+	token, err := f.NewToken(r.Context(), uses, life, req.Gateways, req.Topics...)
 	return Token{token}, err
 }
 
@@ -258,7 +258,7 @@ func (c *console) gateways(*http.Request) (any, error) {
 	all := []Gateway{}
 	for _, g := range f.Gateways() {
 		s, connected := sessions[g.ID]
-		all = append(all, Gateway{ID: g.ID, Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked,
+		all = append(all, Gateway{ID: g.ID, Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked, Allow: g.Allow, Deny: g.Deny,
 			Connected: connected, Address: s.Address, Software: s.Software, Since: s.Since,
 			Buffered: s.Records, Bytes: s.Bytes, AgeMS: uint64(s.Age / time.Millisecond)})
 	}
@@ -270,13 +270,13 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 	if f == nil {
 		return nil, broker.ErrNotOwner
 	}
-	id := r.PathValue("id")
+	id, topics := r.PathValue("id"), []string(nil)
 	if id == "" {
-		req, err := decode[GatewayID](r)
+		req, err := decode[GatewayChange](r)
 		if err != nil {
 			return nil, err
 		}
-		id = req.Gateway
+		id, topics = req.Gateway, req.Topics
 	}
 	var change func(context.Context, string) error
 	switch r.PathValue("change") {
@@ -284,8 +284,12 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 		change = f.Reset
 	case "revoke":
 		change = f.Revoke
+	case "allow":
+		change = func(ctx context.Context, id string) error { return f.Allow(ctx, id, topics) }
+	case "deny":
+		change = func(ctx context.Context, id string) error { return f.Deny(ctx, id, topics) }
 	default:
-		return nil, fmt.Errorf("%w: a gateway can be reset or revoked", errInput)
+		return nil, fmt.Errorf("%w: a gateway can be reset or revoked, or be allowed or denied topics", errInput)
 	}
 	if err := change(r.Context(), id); err != nil {
 		return nil, err

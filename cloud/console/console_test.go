@@ -170,6 +170,14 @@ func TestMistakes(t *testing.T) {
 		{"GET", "/v1/groups/nobody", ``, 404, "does not exist"},
 		{"POST", "/v1/gateways/gw/revoke", ``, 404, "no such gateway"},
 		{"POST", "/v1/gateways/gw/praise", ``, 400, "reset or revoked"},
+		{"POST", "/v1/gateways/revoke", `{"gateway":".."}`, 404, "no such gateway"},
+		{"POST", "/v1/gateways/allow", `{"gateway":"gw","topics":["a/b"]}`, 400, "a pattern is"},
+		{"POST", "/v1/gateways/allow", `{"gateway":"gw","topics":["a"]}`, 404, "no such gateway"},
+		{"POST", "/v1/gateways/allow", `{"gateway":"gw"}`, 400, "one is needed"},
+		{"GET", "/v1/groups?id=..", ``, 404, "does not exist"},
+		{"DELETE", "/v1/groups?id=..", ``, 404, "does not exist"},
+		{"POST", "/v1/join-tokens", `{"topics":["a b"]}`, 400, "a pattern is"},
+		{"POST", "/v1/join-tokens", `{"gateways":[".."]}`, 400, "begin with a letter"},
 		{"POST", "/v1/join-tokens", `{"uses":-1}`, 400, "positive number of uses"},
 		{"POST", "/v1/join-tokens", `{"seconds":9223372036}`, 400, "seconds up to"},
 		{"POST", "/v1/join-tokens", `{"gateways":["a b"]}`, 400, "gateway id"},
@@ -206,13 +214,23 @@ func TestGateways(t *testing.T) {
 	for i, want := range []struct {
 		change             string
 		connected, revoked bool
-	}{{"", true, false}, {"revoke", true, true}, {"reset", true, false}} {
+	}{{"", true, false}, {"gw/revoke", true, true}, {"gw/reset", true, false}, {"revoke", true, true}, {"reset", true, false}, {"allow", true, false}} {
 		if want.change != "" {
-			ask[struct{}](t, n, 200, "POST", "/v1/gateways/gw/"+want.change, "")
+			body := ""
+			if !strings.Contains(want.change, "/") {
+				body = `{"gateway":"gw"}`
+			}
+			if want.change == "allow" {
+				body = `{"gateway":"gw","topics":["pumps.*"]}`
+			}
+			ask[struct{}](t, n, 200, "POST", "/v1/gateways/"+want.change, body)
 		}
 		all := ask[[]Gateway](t, n, 200, "GET", "/v1/gateways", "")
 		if len(all) != 1 || all[0].ID != "gw" || all[0].Connected != want.connected || all[0].Revoked != want.revoked || all[0].Buffered != 7 || all[0].AgeMS != 1500 || n.reconnected != i {
 			t.Errorf("after %q: %+v, sessions ended %d times", want.change, all, n.reconnected)
+		}
+		if bound := n.fleet.MayWrite("gw", "pumps.a") && !n.fleet.MayWrite("gw", "alarms"); bound != (want.change == "allow") || bound != (len(all[0].Allow) == 1) {
+			t.Errorf("after %q: bound to topics: %v, %+v", want.change, bound, all)
 		}
 	}
 }

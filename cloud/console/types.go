@@ -59,7 +59,9 @@ type Gateway struct {
 	Since     time.Time `json:"since,omitzero"`
 	Buffered  uint64    `json:"buffered_records"` // on the gateway, not yet durable here; as of its last ping
 	Bytes     uint64    `json:"buffered_bytes"`
-	AgeMS     uint64    `json:"oldest_ms"` // of the oldest of them
+	AgeMS     uint64    `json:"oldest_ms"`       // of the oldest of them
+	Allow     []string  `json:"allow,omitempty"` // patterns of the topics that it may write to; none: all
+	Deny      []string  `json:"deny,omitempty"`  // and of those that it may not
 }
 
 // Group is one line of GET /v1/groups, and the answer to /v1/groups/{id}.
@@ -85,6 +87,7 @@ type NewToken struct {
 	Uses     int      `json:"uses"`
 	Seconds  int      `json:"seconds"`
 	Gateways []string `json:"gateways,omitempty"`
+	Topics   []string `json:"topics,omitempty"` // patterns; who joins with it may write to no others
 }
 
 // Token is the answer: the only time that the token is shown.
@@ -95,7 +98,8 @@ type Token struct {
 // Error is the body of every answer that is no success.
 type Error = admin.Error
 
-// GatewayID is the body of POST /v1/gateways/{change}.
-type GatewayID struct {
-	Gateway string `json:"gateway"`
+// GatewayChange is the body of POST /v1/gateways/{change}.
+type GatewayChange struct {
+	Gateway string   `json:"gateway"`
+	Topics  []string `json:"topics,omitempty"` // of allow and deny: patterns
 }

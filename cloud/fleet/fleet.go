@@ -28,6 +28,7 @@ const (
 	kindJoined                      // a gateway was let in, or got a new certificate
 	kindReset                       // a gateway's key was forgotten: the next join may bring another
 	kindRevoked                     // a gateway is not let in any more
+	kindGrants                      // a gateway was bound to topics, or is no more; format level 2
 )
 
 // DefaultTokenLife and DefaultTokenUses are those of a token that is made
@@ -43,6 +44,7 @@ var ErrUnknownGateway = errors.New("no such gateway")
 // Proposer writes an entry and returns when it is durable and applied.
 type Proposer interface {
 	Propose(ctx context.Context, kind uint16, body []byte) error
+	Level() int // format level: what may be written
 }
 
 // Gateway is one member.
@@ -52,6 +54,9 @@ type Gateway struct {
 	Joined  time.Time `json:"joined"`
 	Expires time.Time `json:"expires"` // of its newest certificate
 	Revoked bool      `json:"revoked"`
+
+	Allow []string `json:"allow,omitempty"` // patterns of topics; see grants
+	Deny  []string `json:"deny,omitempty"`
 }
 
 // token is a join token; its secret is known to its holders only.
@@ -60,6 +65,7 @@ type token struct {
 	Expires  time.Time `json:"expires"`
 	Uses     int       `json:"uses"`               // how many gateways it lets in
 	Gateways []string  `json:"gateways,omitempty"` // the ids that it is for; nil: any
+	Topics   []string  `json:"topics,omitempty"`   // to which it binds who joins; nil: it does not. Format level 2
 }
 
 // Options configure a Fleet.
@@ -75,7 +81,7 @@ type Fleet struct {
 	joining sync.Mutex // one join at a time, from the check to the durable entry
 	log     Proposer   // set by Start
 
-	mu       sync.Mutex // guards what Apply changes
+	mu       sync.RWMutex // guards what Apply changes
 	tokens   map[[sha256.Size]byte]*token
 	gateways map[string]*Gateway
 }
@@ -93,7 +99,7 @@ func (f *Fleet) Start(log Proposer) { f.log = log }
 
 // Kinds implements commitlog.Machine.
 func (f *Fleet) Kinds() []uint16 {
-	return []uint16{kindToken, kindJoined, kindReset, kindRevoked}
+	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants}
 }
 
 // Apply implements commitlog.Machine.
@@ -115,6 +121,8 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 		} else if g != nil {
 			g.Revoked = true
 		}
+	case kindGrants:
+		return f.applyGrants(body)
 	default:
 		return fmt.Errorf("fleet entry of kind %d", kind)
 	}
@@ -134,33 +142,44 @@ func (f *Fleet) applyJoined(body []byte) error {
 	if err := json.Unmarshal(body, &j); err != nil || j.ID == "" {
 		return fmt.Errorf("decode a gateway entry: %w", errors.Join(err, errShape))
 	}
+	j.Allow, j.Deny = nil, nil
+	if old := f.gateways[j.ID]; old != nil {
+		j.Joined, j.Allow, j.Deny = old.Joined, old.Allow, old.Deny
+	}
 	if len(j.Token) == sha256.Size {
 		if t := f.tokens[[sha256.Size]byte(j.Token)]; t != nil {
 			t.Uses--
+			if len(t.Topics) > 0 {
+				j.Allow = t.Topics
+			}
 		}
-	}
-	if old := f.gateways[j.ID]; old != nil {
-		j.Joined = old.Joined
 	}
 	f.gateways[j.ID] = &j.Gateway
 	return nil
 }
 
 // NewToken makes a join token: uses gateways may join with it until life is
-// over; with ids, only those. It is durable on return, and shown to nobody
-// but the caller: the journal keeps its hash.
-func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids []string) (string, error) {
+// over; with ids, only those. With topics, who joins with it may write to those that
+// match one of these patterns only (see Allow). It is durable on return, and shown to
+// nobody but the caller: the journal keeps its hash.
+func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids []string, topics ...string) (string, error) {
 	if uses <= 0 || life <= 0 {
 		return "", errors.New("a join token needs at least one use and some time")
 	}
 	for _, id := range ids {
-		if err := join.CheckGateway(id); err != nil {
+		if err := f.checkID(id); err != nil {
 			return "", err
 		}
 	}
+	if err := CheckPatterns(topics); err != nil {
+		return "", err
+	}
+	if len(topics) > 0 && f.log.Level() < GrantsLevel {
+		return "", ErrLevel
+	}
 	t := join.NewToken(f.o.CA)
 	hash := join.HashSecret(t.Secret)
-	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids})
+	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids, Topics: topics})
 	if err != nil {
 		return "", err
 	}
@@ -178,6 +197,9 @@ func (f *Fleet) Join(ctx context.Context, secret [16]byte, id string, csr []byte
 	defer f.joining.Unlock()
 	hash := join.HashSecret(secret)
 	if err := f.admitToken(hash, id); err != nil {
+		return nil, err
+	}
+	if err := f.checkID(id); err != nil {
 		return nil, err
 	}
 	return f.certify(ctx, id, csr, hash[:])
@@ -198,6 +220,14 @@ func (f *Fleet) admitToken(hash [sha256.Size]byte, id string) error {
 		return join.ErrTokenBound
 	}
 	return nil
+}
+
+// checkID refuses an id that no gateway may get any more. One that has it keeps it.
+func (f *Fleet) checkID(id string) error {
+	if _, err := f.Gateway(id); err == nil {
+		return join.CheckGateway(id)
+	}
+	return join.CheckNewGateway(id)
 }
 
 // Renew gives a gateway that is connected with its certificate a new one, for
@@ -278,8 +308,8 @@ func (f *Fleet) change(ctx context.Context, kind uint16, id string) error {
 
 // Gateway returns one member, or ErrUnknownGateway.
 func (f *Fleet) Gateway(id string) (Gateway, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	if g := f.gateways[id]; g != nil {
 		return *g, nil
 	}
@@ -288,8 +318,8 @@ func (f *Fleet) Gateway(id string) (Gateway, error) {
 
 // Gateways lists the members by id.
 func (f *Fleet) Gateways() []Gateway {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.mu.RLock()
+	defer f.mu.RUnlock()
 	all := make([]Gateway, 0, len(f.gateways))
 	for _, g := range f.gateways {
 		all = append(all, *g)

@@ -15,6 +15,7 @@ import (
 
 // journal applies what is proposed to every machine that follows it.
 type journal struct {
+	level    int
 	kinds    []uint16
 	bodies   [][]byte
 	machines []*Fleet
@@ -29,6 +30,8 @@ func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
 	}
 	return nil
 }
+
+func (j *journal) Level() int { return max(j.level, 1) }
 
 // recovered returns a fleet that has replayed the journal.
 func (j *journal) recovered(t *testing.T, o Options) *Fleet {
@@ -50,7 +53,7 @@ func start(t *testing.T, o Options) (*Fleet, *journal) {
 	}
 	o.CA = ca
 	f := New(o)
-	j := &journal{machines: []*Fleet{f}}
+	j := &journal{level: 2, machines: []*Fleet{f}}
 	f.Start(j)
 	return f, j
 }

@@ -31,6 +31,9 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 		if random.IntN(2) == 0 {
 			t.Gateways = []string{"gw-1", "gw-<&>"}
 		}
+		if random.IntN(2) == 0 {
+			t.Topics = []string{"pumps.*"}
+		}
 		return kindToken, encoded(t)
 	case n < 7:
 		j := joined{Gateway: Gateway{ID: id, Key: []byte{byte(n), 2}, Joined: at, Expires: at.Add(time.Hour)}}
@@ -40,6 +43,8 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 		return kindJoined, encoded(j)
 	case n < 8:
 		return kindReset, []byte(id)
+	case n < 9:
+		return kindGrants, encoded(grants{id, [][]string{nil, {"a", "b*"}}[random.IntN(2)], [][]string{nil, {"c"}}[random.IntN(2)]})
 	default:
 		return kindRevoked, []byte(id)
 	}
@@ -81,6 +86,11 @@ const golden = `{"version":1,"tokens":[{"hash":"AgICAgICAgICAgICAgICAgICAgICAgIC
 	`"gateways":[{"id":"a","key":null,"joined":"0001-01-01T00:00:00Z","expires":"2026-01-02T03:04:05Z","revoked":false},` +
 	`{"id":"b","key":"AQI=","joined":"2026-01-02T03:04:05Z","expires":"2026-01-02T03:04:05Z","revoked":true}]}`
 
+// goldenGrants has what format level 2 adds.
+const goldenGrants = `{"version":1,"tokens":[{"hash":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","expires":"2026-01-02T03:04:05Z","uses":1,"topics":["a","b*"],"gateways":null}],` +
+	`"gateways":[{"id":"a","key":null,"joined":"0001-01-01T00:00:00Z","expires":"2026-01-02T03:04:05Z","revoked":false,"allow":["a","b*"]},` +
+	`{"id":"b","key":null,"joined":"0001-01-01T00:00:00Z","expires":"2026-01-02T03:04:05Z","revoked":false,"allow":["c"],"deny":["d"]}]}`
+
 // The bytes at rest do not change by accident. A token that is for no gateway at
 // all does not become one for any.
 func TestGoldenSnapshot(t *testing.T) {
@@ -101,6 +111,27 @@ func TestGoldenSnapshot(t *testing.T) {
 	}
 	if got := string(f.Snapshot()); got != golden {
 		t.Errorf("\n got %s\nwant %s", got, golden)
+	}
+	level2 := New(Options{})
+	for _, e := range []struct {
+		kind uint16
+		body string
+	}{
+		{kindToken, `{"hash":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","expires":"2026-01-02T03:04:05Z","uses":2,"topics":["a","b*"]}`},
+		{kindJoined, `{"id":"a","expires":"2026-01-02T03:04:05Z","token":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI="}`},
+		{kindJoined, `{"id":"b","expires":"2026-01-02T03:04:05Z"}`},
+		{114, `{"id":"b","allow":["c"],"deny":["d"]}`},
+		{114, `{"id":"nobody","allow":["c"]}`},
+	} {
+		if err := level2.Apply(e.kind, []byte(e.body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := string(level2.Snapshot()); got != goldenGrants {
+		t.Errorf("\n got %s\nwant %s", got, goldenGrants)
+	}
+	if err := level2.Restore([]byte(goldenGrants)); err != nil {
+		t.Error(err)
 	}
 	next := New(Options{})
 	if err := next.Restore(f.Snapshot()); err != nil {
@@ -157,6 +188,7 @@ func strict(t *testing.T, body []byte) {
 
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte(golden))
+	f.Add([]byte(goldenGrants))
 	f.Add(New(Options{}).Snapshot())
 	f.Fuzz(func(t *testing.T, body []byte) { strict(t, body) })
 }

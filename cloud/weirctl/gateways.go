@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -15,17 +16,24 @@ import (
 
 func gatewaysVerb() verb {
 	return verb{
-		name: "gateways", usage: "[reset ID | revoke ID] [flags]",
-		summary: "list gateways, let one join anew, or shut one out",
-		notes:   "reset forgets a gateway's key, so that a new machine may join under its id.\nrevoke ends its connection and lets it in no more, until a reset.",
+		name: "gateways", usage: "[reset ID | revoke ID | allow ID PATTERN… | deny ID PATTERN…] [flags]",
+		summary: "list gateways, let one join anew or shut it out, bind it to topics",
+		notes: "reset forgets a gateway's key, so that a new machine may join under its id.\nrevoke ends its connection and lets it in no more, until a reset.\n\n" +
+			"A gateway may write to every topic but the cloud's own. allow binds it to the topics that match a pattern;\n" +
+			"deny keeps it from those that match one, whatever it is allowed. Each takes the place of what it said before,\n" +
+			"and * stands for any number of characters: allow ID '*' lifts every bound. What it may not write it keeps as\n" +
+			"dead letters.\n\n" +
+			"Example:\n  weirctl gateways allow pump-house-3 'pumps.*' alarms",
 		run: func(ctx context.Context, c *call) error {
 			switch {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listGateways(ctx)
 			case len(c.args) == 2 && (c.args[0] == "reset" || c.args[0] == "revoke"):
-				return c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayID{Gateway: c.args[1]}, nil)
+				return c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1]}, nil)
+			case len(c.args) > 2 && (c.args[0] == "allow" || c.args[0] == "deny"):
+				return c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1], Topics: c.args[2:]}, nil)
 			}
-			return errors.New("gateways takes nothing, or reset ID or revoke ID")
+			return errors.New("gateways takes nothing, or reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…")
 		},
 	}
 }
@@ -47,10 +55,22 @@ func (c *call) listGateways(ctx context.Context) error {
 		case g.Connected:
 			state = "connected since " + g.Since.Local().Format("2006-01-02 15:04:05")
 		}
-		rows = append(rows, table.Row{g.ID, state, g.Address, g.Buffered, age(g.AgeMS), g.Expires.Format("2006-01-02")})
+		rows = append(rows, table.Row{g.ID, state, g.Address, g.Buffered, age(g.AgeMS), g.Expires.Format("2006-01-02"), bounds(g)})
 	}
-	printTable(c.stdout, table.Row{"gateway", "state", "address", "buffered", "oldest", "certificate until"}, rows)
+	printTable(c.stdout, table.Row{"gateway", "state", "address", "buffered", "oldest", "certificate until", "topics"}, rows)
 	return nil
+}
+
+// bounds are the topics that a gateway may write to.
+func bounds(g console.Gateway) string {
+	all := "all"
+	if len(g.Allow) > 0 {
+		all = strings.Join(g.Allow, ", ")
+	}
+	if len(g.Deny) > 0 {
+		all += " but " + strings.Join(g.Deny, ", ")
+	}
+	return all
 }
 
 func age(ms uint64) string {
@@ -64,10 +84,11 @@ func joinTokenVerb() verb {
 	return verb{
 		name: "join-token", usage: "[flags]",
 		summary: "make a token that lets new gateways in",
-		notes:   "The token is shown once. On the gateway: weir-edge --cloud HOST:7400 --join TOKEN",
+		notes:   "The token is shown once. On the gateway, with the token in a file: weir-edge --cloud HOST:7400 --join-file FILE",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.IntVar(&c.uses, "uses", 1, "how many gateways may join with it")
 			fs.StringVar(&c.life, "life", fleet.DefaultTokenLife.String(), "for what `time` it can be used")
+			fs.StringSliceVar(&c.topics, "topics", nil, "`patterns` of the topics to which gateways that join with it are bound, such as 'pumps.*' (default: all)")
 			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` that it is for; may be repeated (default: any)")
 		},
 		run: func(ctx context.Context, c *call) error {
@@ -81,7 +102,7 @@ func joinTokenVerb() verb {
 				return fmt.Errorf("--uses %d: a token lets in at least one gateway", c.uses)
 			}
 			var t console.Token
-			if err := c.post(ctx, "/v1/join-tokens", console.NewToken{Uses: c.uses, Seconds: int(life / time.Second), Gateways: c.gateways}, &t); err != nil {
+			if err := c.post(ctx, "/v1/join-tokens", console.NewToken{Uses: c.uses, Seconds: int(life / time.Second), Gateways: c.gateways, Topics: c.topics}, &t); err != nil {
 				return err
 			}
 			if done, err := c.print(t); done {

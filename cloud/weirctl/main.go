@@ -53,6 +53,7 @@ type call struct {
 	partitions              int32
 	count, uses             int
 	configs, gateways       []string
+	topics                  []string
 	life                    string
 	mechanisms              []string
 	role, secretFile        string
@@ -113,7 +114,7 @@ func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	}
 	output := fs.StringP("output", "o", "text", "text or json")
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure", "role", "secret-file"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ var (
 	ErrTokenExpired   = errors.New("join token has expired: ask for a new one")
 	ErrTokenBound     = errors.New("join token is for another gateway")
 	ErrGatewayTaken   = errors.New("gateway id is taken: reset it in the cloud first, or choose another")
-	ErrGatewayID      = errors.New("gateway id must be 1 to 64 letters, digits, dots, underscores or hyphens")
+	ErrGatewayID      = errors.New("gateway id must be 1 to 64 letters, digits, dots, underscores or hyphens, and begin with a letter or digit")
 	ErrRequest        = errors.New("certificate request is not valid")
 	ErrUnavailable    = errors.New("cloud cannot admit a gateway now")
 

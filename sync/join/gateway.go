@@ -2,6 +2,19 @@ package join
 
 import "fmt"
 
+// CheckNewGateway checks an id that a gateway is about to get: as CheckGateway, and
+// it begins with a letter or digit. Gateways that joined before there was this rule
+// keep theirs.
+func CheckNewGateway(id string) error {
+	if err := CheckGateway(id); err != nil {
+		return err
+	}
+	if c := id[0]; c == '.' || c == '_' || c == '-' {
+		return fmt.Errorf("%q: %w", id, ErrGatewayID)
+	}
+	return nil
+}
+
 // CheckGateway checks the syntax of a gateway id: 1 to 64 of a-z A-Z 0-9 . _ -
 func CheckGateway(id string) error {
 	if len(id) == 0 || len(id) > 64 {

@@ -1,0 +1,136 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+)
+
+// TestGrants: a gateway may write to what it is bound to, after a renewal, a reset
+// and a restart too.
+func TestGrants(t *testing.T) {
+	f, j := start(t, Options{})
+	ctx := t.Context()
+	secret := token16(t, f, 9, time.Hour)
+	key, csr := request(t, "gw")
+	if _, err := f.Join(ctx, secret, "gw", csr); err != nil {
+		t.Fatal(err)
+	}
+	may := func(what string, gateway string, want ...string) {
+		t.Helper()
+		for _, one := range []*Fleet{f, j.recovered(t, Options{})} {
+			var got []string
+			for _, topic := range []string{"alarms", "pumps", "pumps.a", "pumps.b"} {
+				if one.MayWrite(gateway, topic) {
+					got = append(got, topic)
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %s may write to %v, want %v", what, gateway, got, want)
+			}
+		}
+	}
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := []string{"alarms", "pumps", "pumps.a", "pumps.b"}
+	may("joined", "gw", all...)
+	do(f.Deny(ctx, "gw", []string{"pumps.*"}))
+	may("denied", "gw", "alarms", "pumps")
+	do(f.Allow(ctx, "gw", []string{"pumps*"}))
+	may("allowed some, denied some", "gw", "pumps")
+	do(f.Allow(ctx, "gw", []string{"pumps.b", "alarms"}))
+	may("allowed others", "gw", "alarms")
+	do(f.Deny(ctx, "gw", []string{"x"}))
+	may("denied others", "gw", "alarms", "pumps.b")
+	if _, err := f.Renew(ctx, "gw", csr); err != nil {
+		t.Fatal(err)
+	}
+	may("renewed", "gw", "alarms", "pumps.b")
+	do(f.Reset(ctx, "gw"))
+	_, csr = request(t, "gw")
+	if _, err := f.Join(ctx, secret, "gw", csr); err != nil {
+		t.Fatal(err)
+	}
+	may("joined anew", "gw", "alarms", "pumps.b")
+	do(f.Allow(ctx, "gw", []string{"*"}))
+	may("bounds lifted", "gw", all...)
+	may("nobody here", "other", all...)
+
+	text, err := f.NewToken(ctx, 9, time.Hour, nil, "pumps.*")
+	do(err)
+	token, err := join.ParseToken(text)
+	do(err)
+	for _, id := range []string{"bound", "gw"} {
+		if id == "gw" {
+			do(f.Reset(ctx, "gw"))
+		}
+		_, csr := request(t, id)
+		_, err := f.Join(ctx, token.Secret, id, csr)
+		do(err)
+		may("joined with a token for some topics", id, "pumps.a", "pumps.b")
+	}
+	_ = key
+	for what, err := range map[string]error{
+		"no pattern": f.Allow(ctx, "gw", nil), "an empty one": f.Allow(ctx, "gw", []string{""}), "a class": f.Allow(ctx, "gw", []string{"[a-z]"}),
+		"a slash": f.Deny(ctx, "gw", []string{"a/b"}), "a letter": f.Deny(ctx, "gw", []string{"ä"}), "a long one": f.Deny(ctx, "gw", []string{strings.Repeat("x", 250)}),
+		"too many": f.Deny(ctx, "gw", make([]string, 101)), "of a token": func() error { _, err := f.NewToken(ctx, 1, time.Hour, nil, "a b"); return err }(),
+	} {
+		if !errors.Is(err, ErrPattern) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := f.Allow(ctx, "nobody", []string{"a"}); !errors.Is(err, ErrUnknownGateway) {
+		t.Error(err)
+	}
+}
+
+// TestGrantsNeedALevel: in a log that older programs may read nothing is bound, since
+// they would not know.
+func TestGrantsNeedALevel(t *testing.T) {
+	f, j := start(t, Options{})
+	j.level = 1
+	_, tokenErr := f.NewToken(t.Context(), 1, time.Hour, nil, "a")
+	for _, err := range []error{f.Allow(t.Context(), "gw", []string{"a"}), f.Deny(t.Context(), "gw", []string{"a"}), tokenErr} {
+		if !errors.Is(err, ErrLevel) || len(j.kinds) != 0 {
+			t.Errorf("%v, %v", err, j.kinds)
+		}
+	}
+	token16(t, f, 1, time.Hour)
+}
+
+// TestNewIDs: an id that no path can name is given to nobody; a gateway that has one
+// keeps it, and can be shut out.
+func TestNewIDs(t *testing.T) {
+	f, _ := start(t, Options{})
+	secret := token16(t, f, 9, time.Hour)
+	for _, id := range []string{".", "..", ".a", "-a", "_a"} {
+		_, csr := request(t, id)
+		if _, err := f.Join(t.Context(), secret, id, csr); !errors.Is(err, join.ErrGatewayID) || !strings.Contains(err.Error(), "begin with a letter or digit") {
+			t.Errorf("%s joins: %v", id, err)
+		}
+		if _, err := f.NewToken(t.Context(), 1, time.Hour, []string{id}); !errors.Is(err, join.ErrGatewayID) {
+			t.Errorf("a token for %s: %v", id, err)
+		}
+		if err := f.Apply(kindJoined, fmt.Appendf(nil, `{"id":%q,"key":"AQI="}`, id)); err != nil { // joined long ago
+			t.Fatal(err)
+		}
+		if err := f.Revoke(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		if err := f.Reset(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.Join(t.Context(), secret, id, csr); err != nil {
+			t.Errorf("%s joins again after a reset: %v", id, err)
+		}
+	}
+}
