@@ -51,7 +51,7 @@ type settings struct {
 func parse(args, environ []string, out io.Writer) (settings, error) {
 	var s settings
 	fs := pflag.NewFlagSet("weir-cloud", pflag.ContinueOnError)
-	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` of this node's own: its lock, the join token, the default bucket")
+	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` of this node's own: its lock, the join token, its admin token, the default bucket")
 	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mysql://user@host:port/database, redis://host:port/db, hdfs://namenode:9870/folder, mem: (default file:<data>/bucket)")
 	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: drawn once, kept in <data>/node-id)")
 	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback (default: that of each listener, or the host name)")
@@ -218,7 +218,7 @@ func showToken(stdout io.Writer) func(token, file string) {
 		return nil
 	}
 	return func(token, file string) {
-		fmt.Fprintf(f, "Let a gateway in with\n\n  weir-edge --cloud HOST:7400 --join %s\n\n(the token is also in %s)\n", token, file)
+		fmt.Fprintf(f, "Let a gateway in with\n\n  WEIR_EDGE_JOIN=%s weir-edge --cloud HOST:7400\n\n(the token is also in %s)\n", token, file)
 	}
 }
 

@@ -91,7 +91,11 @@ func hostName() string {
 }
 
 func (s settings) check() error {
-	if err := join.CheckGateway(s.gateway); err != nil {
+	check := join.CheckNewGateway
+	if edge.KnownGateway(s.data) == s.gateway {
+		check = join.CheckGateway // it may have joined before ids began with a letter or digit
+	}
+	if err := check(s.gateway); err != nil {
 		return fmt.Errorf("--gateway-id %q: %w", s.gateway, err)
 	}
 	if s.join != "" && s.joinFile != "" {

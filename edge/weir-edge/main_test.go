@@ -2,8 +2,12 @@ package main
 
 import (
 	"io"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
 )
 
 // TestSampleConfig: the sample beside the flags' documentation is one that
@@ -33,5 +37,50 @@ func TestDeviceLimits(t *testing.T) {
 	}
 	if _, err := parse([]string{"--mqtt-state", "33554432", "--mqtt-session-expiry", "0"}, nil, io.Discard); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNewIDs: a gateway that has not joined gets an id that begins with a letter or
+// digit; one that has keeps its own.
+func TestNewIDs(t *testing.T) {
+	for _, id := range []string{".", "..", ".a", "-a", "_a"} {
+		data := t.TempDir()
+		args := []string{"--data", data, "--gateway-id=" + id}
+		if _, err := parse(args, nil, io.Discard); err == nil || !strings.Contains(err.Error(), "begin with a letter or digit") {
+			t.Errorf("%s: %v", id, err)
+		}
+		saveIdentity(t, filepath.Join(data, "identity.pem"), id)
+		if _, err := parse(args, nil, io.Discard); err != nil {
+			t.Errorf("%s, which has joined: %v", id, err)
+		}
+	}
+}
+
+// saveIdentity writes what a gateway has when it has joined.
+func saveIdentity(t *testing.T, path, id string) {
+	t.Helper()
+	now := time.Now()
+	ca, err := join.NewCA(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := join.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := join.NewCSR(key, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := ca.SignGateway(csr, id, now, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity, err := join.NewIdentity(key, der, ca.Certificate().Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := identity.Save(path); err != nil {
+		t.Fatal(err)
 	}
 }
