@@ -20,6 +20,7 @@ type state struct {
 	garbage     []segmentID       // without live pieces, not deleted yet
 	cleaned     uint64            // what was left over of all epochs up to this one was deleted
 	truncated   journal.Position  // all slots before it were deleted
+	identity    *identity         // nil: the log says nothing of the objects beside it
 	tail        *cache            // takes the runs as they come; nil in recovery and in Check
 
 	// tolerate, if set, is told of each broken rule and the log is read on.
@@ -161,6 +162,12 @@ func (s *state) apply(pos journal.Position, e journal.Entry) error {
 			return err
 		}
 		return s.sweep(cleaned, truncated, ids)
+	case kindIdentity:
+		i, err := decodeIdentity(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.identify(i)
 	}
 	return fmt.Errorf("%w: entry of kind %d", ErrFormat, e.Kind)
 }

@@ -1,12 +1,14 @@
 package commitlog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -47,17 +49,17 @@ type Report struct {
 // broken is no error but has Problems.
 func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	began := time.Now()
-	c, found, err := ReadCluster(ctx, b)
-	if err == nil && !found {
-		err = fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
-	}
-	if err != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b = &impatient{Bucket: b, giveUp: cancel}
+	a := &auditor{bucket: b, where: "bucket"}
+	if err := a.readCluster(ctx, b); err != nil {
 		return Report{}, fmt.Errorf("check: %w", err)
 	}
-	a := &auditor{bucket: b}
-	for shard := range uint32(c.Shards) {
+	a.sound = a.report
+	for shard := range uint32(max(a.cluster.Shards, 1)) {
 		if err := a.settled(ctx, b, shard); err != nil {
-			return a.report, fmt.Errorf("check shard %d: %w", shard, err)
+			return a.report, fmt.Errorf("check shard %d: %w", shard, cmp.Or(context.Cause(ctx), err))
 		}
 		a.sound = a.report
 		if w != nil {
@@ -71,20 +73,76 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	return a.report, nil
 }
 
+// readCluster reads the object cluster. One that is missing or damaged is a problem,
+// and no reason not to go on.
+func (a *auditor) readCluster(ctx context.Context, b storage.Bucket) error {
+	c, found, err := ReadCluster(ctx, b)
+	if err == nil && !found {
+		began, beganErr := Began(ctx, b)
+		switch {
+		case beganErr != nil:
+			return beganErr
+		case !began:
+			return fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
+		}
+		err = journal.Missing(clusterKey, "a log has begun in this bucket")
+	}
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrMissing) || errors.Is(err, storage.ErrDamaged) {
+		a.problem(err)
+		a.named = false
+		return nil
+	}
+	a.cluster, a.named = c, true
+	return err
+}
+
+// impatient is a bucket that ends a check when it gives no answer many times running.
+type impatient struct {
+	storage.Bucket
+	failures atomic.Int32 // since the last answer
+	giveUp   context.CancelCauseFunc
+}
+
+// mostFailures takes a check about half a minute.
+const mostFailures = 10
+
+func (b *impatient) note(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrDamaged) {
+		b.failures.Store(0)
+	} else if ctx.Err() == nil && b.failures.Add(1) >= mostFailures {
+		b.giveUp(fmt.Errorf("the bucket did not answer %d times running: %w", mostFailures, err))
+	}
+	return err
+}
+
+func (b *impatient) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	body, err := b.Bucket.Get(ctx, key, off, n)
+	return body, b.note(ctx, err)
+}
+
+func (b *impatient) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
+	keys, err := b.Bucket.List(ctx, prefix, after, max)
+	return keys, b.note(ctx, err)
+}
+
 // auditor is the journal's State for Check.
 type auditor struct {
 	report Report
 	sound  Report // of the shards before this one
 	told   int    // problems that were written out
 
-	bucket storage.Bucket
-	due    due  // of what transactions have, not seen yet
-	gone   bool // an object that the state refers to is missing
-	shard  uint32
-	state  *state
-	last   journal.Position
-	began  journal.Position // of the checkpoint; zero: there is none
-	where  string           // what is being looked at
+	bucket  storage.Bucket
+	cluster Cluster
+	named   bool // cluster is what the bucket says
+	known   journal.Recovered
+
+	due   due  // of what transactions have, not seen yet
+	gone  bool // an object that the state refers to is missing
+	shard uint32
+	state *state
+	last  journal.Position
+	began journal.Position // of the checkpoint; zero: there is none
+	where string           // what is being looked at
 }
 
 // settled audits a shard again if something was missing: beside an owner that
@@ -104,13 +162,21 @@ func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) e
 func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) error {
 	a.shard = shard
 	a.begin(newState(), journal.Position{})
-	_, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard}, a)
-	switch {
-	case err == nil:
-	case errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrForeign), errors.Is(err, journal.ErrFormat):
-		a.where = fmt.Sprintf("shard %d", shard)
-		a.problem(err)
-	default:
+	whole := false // the log was read to its end
+	_, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard, Verify: func(_ context.Context, r journal.Recovered) error {
+		a.known, whole = r, true
+		return nil
+	}}, a)
+	if err == nil {
+		_, _, err = journal.NewestClaim(ctx, b, shard) // which every node reads first
+	}
+	if err := a.found(fmt.Sprintf("shard %d", shard), err); err != nil {
+		return err
+	}
+	if !whole {
+		a.known = journal.Recovered{}
+	}
+	if err := a.besides(ctx); err != nil {
 		return err
 	}
 	if err := a.placement(ctx); err != nil {
@@ -129,6 +195,39 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 		}
 	}
 	a.report.Streams += len(streams)
+	return nil
+}
+
+// found makes a problem of an error that tells of the bytes at rest. Others, that
+// nothing could be read, it returns.
+func (a *auditor) found(where string, err error) error {
+	for _, kind := range []error{journal.ErrCorrupt, journal.ErrForeign, journal.ErrFormat, ErrCorrupt, ErrFormat, storage.ErrDamaged} {
+		if errors.Is(err, kind) {
+			a.where = where
+			a.problem(err)
+			return nil
+		}
+	}
+	return err
+}
+
+// besides compares the objects beside the log with what the log says of them.
+func (a *auditor) besides(ctx context.Context) error {
+	if a.state.identity == nil || !a.named {
+		return nil
+	}
+	var keys []string
+	for _, s := range a.state.identity.sums {
+		keys = append(keys, s.key)
+	}
+	there, err := objectsBeside(ctx, a.bucket, keys)
+	if err != nil {
+		return a.found("beside the log", err)
+	}
+	for _, err := range a.state.identity.differs(a.cluster, there) {
+		a.where = "beside the log"
+		a.problem(err)
+	}
 	return nil
 }
 

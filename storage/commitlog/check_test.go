@@ -176,7 +176,7 @@ func TestCheckReport(t *testing.T) {
 	appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: batch("c"), Source: source("g", 1, 0, 3, 3)})
 	appended(t, l, Append{Topic: topic.ID, Batch: batch("d"), Source: source("h", 1, 0, 1, 1)})
 	r := sound(t, b)
-	if r.Slots != 4 || r.Entries != 4 || r.Batches != 3 || r.Records != 4 || r.Topics != 1 || r.Partitions != 3 || r.Streams != 2 || r.Bytes == 0 || r.Took == 0 {
+	if r.Slots != 4 || r.Entries != 5 || r.Batches != 3 || r.Records != 4 || r.Topics != 1 || r.Partitions != 3 || r.Streams != 2 || r.Bytes == 0 || r.Took == 0 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
 )
 
 // clusterKey is the object that makes a bucket a cluster. It is created once.
@@ -23,9 +25,15 @@ const format = 2
 
 // Cluster is what the object `cluster` says.
 type Cluster struct {
-	ID     string `json:"id"`     // 22 characters, as Kafka's
-	Format int    `json:"format"` // level of everything in the bucket
-	Shards int    `json:"shards"`
+	ID     string `json:"id"`            // 22 characters, as Kafka's
+	Format int    `json:"format"`        // level of everything in the bucket
+	Shards int    `json:"shards"`        //
+	CRC    string `json:"crc,omitempty"` // of what was said when it was made; from level 2 on
+}
+
+// sum is the checksum of the other fields.
+func (c Cluster) sum() string {
+	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards), castagnoli))
 }
 
 // ReadCluster reads the object `cluster`; found is false when the bucket has
@@ -41,8 +49,8 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 	if err := json.Unmarshal(raw, &c); err != nil {
 		return Cluster{}, true, fmt.Errorf("read object %s: %w: %w", clusterKey, ErrCorrupt, err)
 	}
-	if c.Format < 1 || c.Shards < 1 || c.ID == "" {
-		return c, true, fmt.Errorf("read object %s: %w: %s", clusterKey, ErrCorrupt, raw)
+	if c.Format < 1 || c.Shards < 1 || c.ID == "" || c.CRC != "" && c.CRC != c.sum() || c.Format == 2 && c.CRC == "" {
+		return c, true, fmt.Errorf("read object %s: %w: %q", clusterKey, ErrCorrupt, raw)
 	}
 	up, err := raised(ctx, b)
 	if err != nil {
@@ -80,11 +88,8 @@ func raised(ctx context.Context, b storage.Bucket) (up upgrade, err error) {
 	}
 	key := keys[len(keys)-1]
 	raw, err := b.Get(ctx, key, 0, -1)
-	if err == nil {
-		err = json.Unmarshal(raw, &up)
-	}
-	if err == nil && upgradeKey(up.Level) != key {
-		err = fmt.Errorf("%w: %s", ErrCorrupt, raw)
+	if err == nil && (json.Unmarshal(raw, &up) != nil || upgradeKey(up.Level) != key) {
+		err = fmt.Errorf("%w: %q", ErrCorrupt, raw)
 	}
 	if err != nil {
 		return up, fmt.Errorf("read object %s: %w", key, err)
@@ -138,9 +143,20 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	if found || err != nil {
 		return c, err
 	}
+	began, err := Began(ctx, b)
+	if err != nil {
+		return c, err
+	}
+	if began { // maybe by a faster node, meanwhile
+		if c, found, err = ReadCluster(ctx, b); err == nil && !found {
+			err = journal.Missing(clusterKey, "a log has begun in this bucket")
+		}
+		return c, err
+	}
 	var id [16]byte
 	rand.Read(id[:])
 	c = Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Shards: 1}
+	c.CRC = c.sum()
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return Cluster{}, fmt.Errorf("encode object %s: %w", clusterKey, err)

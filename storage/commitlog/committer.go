@@ -88,6 +88,10 @@ func (l *Log) build(number uint64, held bool) bool {
 		}
 		return false
 	}
+	if l.unsaid != nil {
+		b.put(kindIdentity, encodeIdentity(l.unsaid))
+		l.unsaid = nil
+	}
 	err := b.seal()
 	if err == nil {
 		// In flight before it is written: it may land before Write returns.

@@ -24,6 +24,8 @@ const (
 	kindSwept         uint16 = 9
 	kindTopicAltered  uint16 = 10
 
+	kindIdentity uint16 = 20 // of level 2
+
 	firstMachineKind uint16 = 100
 )
 

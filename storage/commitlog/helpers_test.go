@@ -219,3 +219,11 @@ func (l *Log) pieces(key placeKey) []piece {
 	pieces, _ := l.decided(key)
 	return pieces
 }
+
+// recordsOf calls each with the records of a batch.
+func recordsOf(raw []byte, each func(offset int64, value string)) error {
+	return record.Batch(raw).Each(1<<24, func(r *record.Record) error {
+		each(r.Offset, string(r.Value))
+		return nil
+	})
+}

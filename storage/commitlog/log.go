@@ -22,6 +22,9 @@ type Log struct {
 	bucket    storage.Bucket
 	shard     uint32
 	cluster   Cluster
+	beside    []string          // Options.Beside
+	recovered journal.Recovered // how the log was recovered
+	unsaid    *identity         // of Open, then of the committer: what the log does not say yet; nil: nothing
 	journal   *journal.Journal
 	epoch     int32 // leader epoch: the journal's
 	machines  machines
@@ -67,7 +70,8 @@ type Log struct {
 //
 // Errors: ErrFenced when another node claims the shard meanwhile; ErrFormat for
 // a bucket, an entry or a kind of entry that a later version has written;
-// ErrCorrupt with the object's key; and the bucket's. After an error the
+// ErrCorrupt with the object's key, and with storage.ErrMissing for one that is not
+// there and must be; and the bucket's. After an error the
 // Machines hold a part of the log, or nothing, and must be thrown away.
 func Open(ctx context.Context, o Options) (*Log, error) {
 	l, err := prepare(o)
@@ -81,9 +85,14 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	if int64(o.Shard) >= int64(l.cluster.Shards) {
 		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
 	}
+	listed, stop := context.WithCancel(ctx)
+	segments := l.startListing(listed)
 	l.journal, err = journal.Open(ctx, journal.Options{
 		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Depth: l.depth, Window: o.Window, Log: l.log,
+		Level: l.cluster.Format, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
 	}, applier{l})
+	stop()
+	<-segments.done
 	if err != nil {
 		return nil, fmt.Errorf("open commit log: %w", translate(err))
 	}
@@ -106,6 +115,7 @@ func prepare(o Options) (*Log, error) {
 	const least, most = 64 << 10, journal.MaxSlot - 64<<10
 	l := &Log{
 		bucket:    o.Bucket,
+		beside:    o.Beside,
 		shard:     o.Shard,
 		linger:    o.Linger,
 		slotBytes: cmp.Or(o.SlotBytes, most),

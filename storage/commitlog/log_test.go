@@ -291,7 +291,7 @@ func TestMachines(t *testing.T) {
 	if !errors.Is(err, ErrFormat) {
 		t.Errorf("unknown kind: %v", err)
 	}
-	if report := sound(t, b); report.Entries != 4 {
+	if report := sound(t, b); report.Entries != 5 { // and what the log says of the object cluster
 		t.Errorf("%+v", report)
 	}
 }

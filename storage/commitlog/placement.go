@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
-	"strings"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
@@ -85,7 +83,10 @@ func (a *auditor) extents(ctx context.Context, p *partition) error {
 			a.problem(fmt.Errorf("%w: it is gone, and has offsets %d to %d of %v", ErrCorrupt, x.base, p.nextOf(i)-1, p.key))
 			continue
 		case err != nil:
-			return err
+			if err := a.found(key, err); err != nil {
+				return err
+			}
+			continue
 		}
 		batches, next, err := cutRun(data, x.base, x.epoch)
 		if err == nil && next != p.nextOf(i) {
@@ -112,7 +113,7 @@ func (a *auditor) segment(ctx context.Context, id segmentID, all []placed) error
 		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", ErrCorrupt, len(all), all[0].base, all[0].key))
 		return nil
 	case err != nil:
-		return err
+		return a.found(key, err)
 	}
 	a.report.Bytes += int64(len(object))
 	there, err := segment.Open(object, a.shard, id.epoch, id.number)
@@ -143,28 +144,26 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 	for _, id := range a.state.garbage {
 		garbage[id] = true
 	}
-	prefix := fmt.Sprintf("%04d/segment/", a.shard)
-	for after := ""; ; {
-		keys, err := a.bucket.List(ctx, prefix, after, 1000)
-		if err != nil {
-			return err
+	list, err := listSegments(ctx, a.bucket, a.shard)
+	if err != nil {
+		return a.found(fmt.Sprintf("shard %d", a.shard), err)
+	}
+	for _, key := range list.strange {
+		a.where = key
+		a.problem(fmt.Errorf("%w: no key of a segment", ErrCorrupt))
+	}
+	for id := range list.ids {
+		if known[id] != nil || garbage[id] {
+			continue
 		}
-		for _, key := range keys {
-			after = key
-			e, n, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
-			epoch, eerr := strconv.ParseUint(e, 10, 64)
-			number, nerr := strconv.ParseUint(n, 10, 64)
-			if id := (segmentID{epoch, number}); eerr != nil || nerr != nil || segment.Key(a.shard, epoch, number) != key {
-				a.where = key
-				a.problem(fmt.Errorf("%w: no key of a segment", ErrCorrupt))
-			} else if known[id] == nil && !garbage[id] {
-				a.report.Orphans++
-			}
-		}
-		if len(keys) < 1000 {
-			return nil
+		a.report.Orphans++
+		a.where = segment.Key(a.shard, id.epoch, id.number)
+		if err := a.state.unknown(id, a.shard, a.known); err != nil {
+			a.gone = true
+			a.problem(err)
 		}
 	}
+	return nil
 }
 
 // String says which partition it is, for errors and logs.

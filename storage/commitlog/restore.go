@@ -40,8 +40,8 @@ type restorer struct {
 // Errors: ErrCorrupt, ErrFormat.
 func decodeState(body []byte) (*state, error) {
 	d := &restorer{decoder: decoder{p: body}, s: newState()}
-	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > stateVersion) {
-		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, d.version, stateVersion)
+	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > namedVersion) {
+		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, d.version, namedVersion)
 	}
 	s := d.s
 	s.producerIDs, s.cleaned = d.uvarint(), d.uvarint()
@@ -62,7 +62,11 @@ func decodeState(body []byte) (*state, error) {
 		}
 		s.gateways[name], last = g, name
 	}
-	if d.garbage(); d.bad || len(d.p) > 0 {
+	d.garbage()
+	if d.version == namedVersion {
+		s.identity = d.identity()
+	}
+	if d.bad || len(d.p) > 0 {
 		return nil, fmt.Errorf("%w: state: its end makes no sense", ErrCorrupt)
 	}
 	return s, nil

@@ -130,6 +130,11 @@ func (m *maintainer) leftovers() error {
 	first := l.state.cleaned + 1
 	l.mu.RUnlock()
 	for epoch := first; epoch < uint64(l.epoch); epoch++ {
+		// Whose epoch it does not know, this log is no judge of. Open has made sure
+		// that there is no segment.
+		if !l.recovered.Knows(epoch) {
+			continue
+		}
 		prefix := segment.Prefix(l.shard, epoch)
 		for after := ""; ; {
 			keys, err := l.bucket.List(m.ctx, prefix, after, 1000)

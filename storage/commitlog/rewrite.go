@@ -467,12 +467,12 @@ func (l *Log) land(ctx context.Context, key string, body []byte) (clear bool, er
 	return false, nil
 }
 
-// insist repeats a call until it succeeds, fails with final, which is an answer,
-// or ctx ends.
+// insist repeats a call until it succeeds, fails with final, which is an answer, or
+// with damage, which stays, or ctx ends.
 func insist(ctx context.Context, call func() error, final error) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := call()
-		if err == nil || errors.Is(err, final) || ctx.Err() != nil {
+		if err == nil || final != nil && errors.Is(err, final) || errors.Is(err, storage.ErrDamaged) || ctx.Err() != nil {
 			return err
 		}
 		pause(ctx, wait)

@@ -15,9 +15,13 @@ import (
 // FORMAT.md has the byte tables. It is canonical: equal states are equal bytes,
 // so that a checkpoint can be compared with a replay.
 
-// stateVersion is the first byte of a state. The one before, 1, had no transactions
+// stateVersion is the first byte of a state that says nothing of the objects beside
+// the log, namedVersion that of one that does. The one before, 1, had no transactions
 // and no epochs.
-const stateVersion = 2
+const (
+	stateVersion = 2
+	namedVersion = 3
+)
 
 // section is what one Machine has in a checkpoint.
 type section struct {
@@ -143,6 +147,7 @@ func (s *state) become(other *state) {
 	}
 	s.topics, s.names, s.gateways, s.producerIDs = other.topics, other.names, other.gateways, other.producerIDs
 	s.segments, s.garbage, s.cleaned, s.truncated = other.segments, other.garbage, other.cleaned, other.truncated
+	s.identity = other.identity
 }
 
 // before reports whether all that the state refers to was made before pos.
@@ -170,7 +175,11 @@ func (s *state) before(pos journal.Position) bool {
 func (s *state) encode() []byte { return s.append(nil) }
 
 func (s *state) append(p []byte) []byte {
-	e := &encoder{p: append(p, stateVersion), truncated: s.truncated}
+	version := byte(stateVersion)
+	if s.identity != nil {
+		version = namedVersion
+	}
+	e := &encoder{p: append(p, version), truncated: s.truncated}
 	e.uvarint(s.producerIDs)
 	e.uvarint(s.cleaned)
 	e.uvarint(s.truncated.Epoch)
@@ -191,6 +200,9 @@ func (s *state) append(p []byte) []byte {
 	for _, id := range slices.SortedFunc(slices.Values(s.garbage), segmentID.compare) {
 		e.pair(last.epoch, last.number, id.epoch, id.number)
 		last = id
+	}
+	if s.identity != nil {
+		e.p = s.identity.append(e.p)
 	}
 	return e.p
 }

@@ -150,6 +150,7 @@ type Options struct {
 	Node     string        // this node's name, put into the claim
 	Info     []byte        // opaque, put into the claim: how to reach this node
 	Machines []Machine     // told apart by their kinds
+	Beside   []string      // keys of objects beside the log that are made once; the log notes their checksums
 	Linger   time.Duration // how long a slot waits for company on an idle log; 0 on a fast bucket
 
 	TailBytes  int64 // memory for recently read and written batches; 64 MiB

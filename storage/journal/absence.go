@@ -15,6 +15,10 @@ import (
 // journal has another one that shows that it was there.
 type absent struct{ key, shown string }
 
+// Missing is the error for an object of a bucket that is not there and must be: shown
+// says by what. It is an ErrCorrupt and a storage.ErrMissing.
+func Missing(key, shown string) error { return absent{key, shown} }
+
 func (a absent) Error() string { return fmt.Sprintf("object %s is missing: %s", a.key, a.shown) }
 
 // Is makes it an ErrCorrupt too: the log is not what it was.

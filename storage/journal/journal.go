@@ -28,7 +28,7 @@ const (
 
 	// MaxDepth is the largest Options.Depth. A slot that is so far behind a hole
 	// shows that the hole was one that something is missing from.
-	MaxDepth = 64
+	MaxDepth = 16
 
 	// MaxInfo is the length in bytes of the longest Options.Info, MaxNode
 	// that of the longest Options.Node, MaxShard the highest shard number.
@@ -39,6 +39,9 @@ const (
 
 // closeTime is how long Close waits for the slots that are still flying.
 const closeTime = 10 * time.Second
+
+// seeOffTime is how long Close waits for the closing object.
+const seeOffTime = 3 * time.Second
 
 // Errors of this package, to be tested with errors.Is.
 var (
@@ -131,8 +134,8 @@ type Options struct {
 
 	Level int // the format level to write at (FORMAT.md); 0 means 1
 
-	// Verify, if set, is asked by Open when s holds the whole log, before this
-	// node becomes the owner. An error from it ends Open.
+	// Verify, if set, is asked by Open and Replay when s holds the whole log, by
+	// Open before this node becomes the owner. They end with its error.
 	Verify func(ctx context.Context, r Recovered) error
 
 	Depth  int // slots that fly at once, at most MaxDepth; 0 means 4
@@ -411,9 +414,9 @@ func (j *Journal) seeOff() {
 		return
 	}
 	key, o := closingKey(j.store.shard, pos), closingObject(j.store.shard, j.claim, pos)
-	ctx, cancel := context.WithTimeout(j.ctx, closeTime)
-	defer cancel()
-	if err := j.patient().create(ctx, key, o.encode()); err != nil && !errors.Is(err, storage.ErrExists) {
+	// Once: a node that ends has no time for a bucket that does not answer.
+	err := j.store.attempt(j.ctx, seeOffTime, func(ctx context.Context) error { return j.store.bucket.Create(ctx, key, o.encode()) })
+	if err != nil && !errors.Is(err, storage.ErrExists) {
 		j.store.log.Warn("closed without a closing object: slots that go missing from the end of this epoch will not be noticed",
 			"shard", j.store.shard, "key", key, "err", err)
 	}

@@ -28,6 +28,11 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	if newest == 0 {
 		return Position{}, nil
 	}
+	if o.Verify != nil {
+		if err := o.Verify(ctx, w.recovered()); err != nil {
+			return w.pos, fmt.Errorf("replay journal of shard %d: %w", o.Shard, err)
+		}
+	}
 	return w.pos, nil
 }
 
