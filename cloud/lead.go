@@ -63,6 +63,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		Machines: []commitlog.Machine{groups, txns, members, users, quotas},
+		Beside:   []string{fleet.AuthorityKey},
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -135,6 +135,8 @@ func standBy(ctx context.Context, o Options) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrFormat), errors.Is(err, storage.ErrDamaged):
+			return err // it is the same tomorrow
 		case err != nil:
 			o.Log.Warn("bucket cannot be read; trying again", "err", err)
 			followed = 0 // the silence is from before: listen anew

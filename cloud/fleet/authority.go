@@ -8,19 +8,35 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/sync/join"
 )
 
-// authorityKey is the object that holds the cluster's CA.
-const authorityKey = "authority"
+// AuthorityKey is the object that holds the cluster's CA. It is made once.
+const AuthorityKey = "authority"
 
-// Authority returns the cluster's CA, and makes one when the bucket has none
-// yet. Of several nodes that try at once, all get the same. The secret wraps
-// its key; nil leaves it in the open, for a bucket that only its owner can
-// read. Durable on return.
+// Authority returns the cluster's CA, and makes one when the bucket is new. Of
+// several nodes that try at once, all get the same. The secret wraps its key; nil
+// leaves it in the open, for a bucket that only its owner can read. Durable on
+// return.
+//
+// Errors: storage.ErrMissing when there is none in a bucket in which a log has begun:
+// another one would shut out every gateway; join.ErrCorrupt, join.ErrSecret, and the
+// bucket's.
 func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Time) (*join.CA, error) {
 	ca, err := readAuthority(ctx, b, secret)
 	if !errors.Is(err, fs.ErrNotExist) {
+		return ca, err
+	}
+	began, err := commitlog.Began(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	if began { // maybe by a faster node, which has made one before
+		if ca, err = readAuthority(ctx, b, secret); errors.Is(err, fs.ErrNotExist) {
+			err = missing()
+		}
 		return ca, err
 	}
 	if ca, err = join.NewCA(now); err != nil {
@@ -30,7 +46,7 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("wrap the CA: %w", err)
 	}
-	switch err := b.Create(storage.Secret(ctx), authorityKey, body); {
+	switch err := b.Create(storage.Secret(ctx), AuthorityKey, body); {
 	case err == nil, errors.Is(err, storage.ErrExists):
 		return readAuthority(ctx, b, secret) // ours, or that of a faster node
 	default:
@@ -39,13 +55,36 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 }
 
 func readAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.CA, error) {
-	body, err := b.Get(storage.Secret(ctx), authorityKey, 0, -1)
+	body, err := b.Get(storage.Secret(ctx), AuthorityKey, 0, -1)
 	if err != nil {
 		return nil, fmt.Errorf("read the CA: %w", err)
 	}
 	ca, err := join.UnmarshalCA(body, secret)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap the CA: %w", err)
+		return nil, fmt.Errorf("unwrap the CA in the object %s: %w", AuthorityKey, err)
 	}
 	return ca, nil
+}
+
+func missing() error {
+	return journal.Missing(AuthorityKey, "a log has begun in this bucket, and gateways may have certificates of its CA")
+}
+
+// CheckAuthority reports what would keep a node from reading the CA, as far as that can
+// be told without the secret: nil for a bucket in which no log has begun.
+//
+// Errors: as of Authority.
+func CheckAuthority(ctx context.Context, b storage.Bucket) error {
+	_, err := readAuthority(ctx, b, nil)
+	switch {
+	case errors.Is(err, join.ErrSecret): // all but the key was read, and is whole
+		return nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	began, err := commitlog.Began(ctx, b)
+	if err == nil && began {
+		err = missing()
+	}
+	return err
 }

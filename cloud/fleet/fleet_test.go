@@ -5,23 +5,27 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
 )
 
-// journal applies what is proposed to every machine that follows it.
-type journal struct {
+// fakeLog applies what is proposed to every machine that follows it.
+type fakeLog struct {
 	level    int
 	kinds    []uint16
 	bodies   [][]byte
 	machines []*Fleet
 }
 
-func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
+func (j *fakeLog) Propose(_ context.Context, kind uint16, body []byte) error {
 	j.kinds, j.bodies = append(j.kinds, kind), append(j.bodies, body)
 	for _, m := range j.machines {
 		if err := m.Apply(kind, body); err != nil {
@@ -31,10 +35,10 @@ func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
 	return nil
 }
 
-func (j *journal) Level() int { return max(j.level, 1) }
+func (j *fakeLog) Level() int { return max(j.level, 1) }
 
 // recovered returns a fleet that has replayed the journal.
-func (j *journal) recovered(t *testing.T, o Options) *Fleet {
+func (j *fakeLog) recovered(t *testing.T, o Options) *Fleet {
 	t.Helper()
 	f := New(o)
 	for i := range j.kinds {
@@ -45,7 +49,7 @@ func (j *journal) recovered(t *testing.T, o Options) *Fleet {
 	return f
 }
 
-func start(t *testing.T, o Options) (*Fleet, *journal) {
+func start(t *testing.T, o Options) (*Fleet, *fakeLog) {
 	t.Helper()
 	ca, err := join.NewCA(time.Now())
 	if err != nil {
@@ -53,7 +57,7 @@ func start(t *testing.T, o Options) (*Fleet, *journal) {
 	}
 	o.CA = ca
 	f := New(o)
-	j := &journal{level: 2, machines: []*Fleet{f}}
+	j := &fakeLog{level: 2, machines: []*Fleet{f}}
 	f.Start(j)
 	return f, j
 }
@@ -212,5 +216,65 @@ func TestApplyRefusesRubbish(t *testing.T) {
 		return f.NewToken(t.Context(), 0, time.Hour, nil)
 	}(); err == nil || strings.Contains(text, "weir1") {
 		t.Errorf("a token without uses: %q %v", text, err)
+	}
+}
+
+// TestAuthorityMissing: in a bucket with a log nobody makes a second CA, and one that
+// was changed is not used.
+func TestAuthorityMissing(t *testing.T) {
+	b := mem.New()
+	if err := CheckAuthority(t.Context(), b); err != nil {
+		t.Errorf("in an empty bucket: %v", err)
+	}
+	if _, err := Authority(t.Context(), b, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	body, err := b.Get(t.Context(), AuthorityKey, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: b, Beside: []string{AuthorityKey}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.CreateTopic(t.Context(), "t", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	put := func(body []byte) {
+		if err := b.Delete(t.Context(), AuthorityKey); err != nil {
+			t.Fatal(err)
+		}
+		if body == nil {
+			return
+		}
+		if err := b.Create(t.Context(), AuthorityKey, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := func(what string, want error) {
+		t.Helper()
+		_, err := Authority(t.Context(), b, nil, time.Now())
+		if checked := CheckAuthority(t.Context(), b); !errors.Is(err, want) || !errors.Is(checked, want) || !strings.Contains(err.Error(), AuthorityKey) {
+			t.Errorf("%s: %v, and the check says %v", what, err, checked)
+		}
+	}
+	put(nil)
+	refused("missing", storage.ErrMissing)
+	for at := range body {
+		for _, bit := range []byte{1, 0x10} {
+			changed := slices.Clone(body)
+			changed[at] ^= bit
+			put(changed)
+			if r, err := commitlog.Check(t.Context(), b, nil); err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], AuthorityKey) {
+				t.Errorf("byte %d changed: the check of the log says %q, %v", at, r.Problems, err)
+			}
+			if at == 8 { // plain, or wrapped by a secret that nobody has
+				continue
+			}
+			refused(fmt.Sprintf("byte %d changed", at), join.ErrCorrupt)
+		}
 	}
 }

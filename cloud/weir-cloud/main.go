@@ -29,6 +29,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/open"
+	"github.com/weirmq/weir/sync/join"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
@@ -161,9 +162,29 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	}
 	if err != nil && !errors.Is(err, configs.ErrDone) {
 		fmt.Fprintln(stderr, "weir-cloud:", err)
+		if refuses(err) {
+			fmt.Fprintf(stderr, "weir-cloud: the bucket %s is not led as it is, and nothing in it was deleted. Put back what is missing or damaged "+
+				"from a copy. weirctl check lists all of it; weirctl check --repair, on a copy of the bucket, goes on without it.\n", s.bucket)
+			return exitRefused
+		}
 		return 1
 	}
 	return 0
+}
+
+// exitRefused, EX_CONFIG, is for what stays as it is until a person has seen to it: the
+// units do not start a node again that ends so.
+const exitRefused = 78
+
+// refuses reports whether a node has ended because something in the bucket is missing
+// or damaged.
+func refuses(err error) bool {
+	for _, kind := range []error{storage.ErrMissing, storage.ErrDamaged, journal.ErrCorrupt, commitlog.ErrCorrupt, join.ErrCorrupt} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {

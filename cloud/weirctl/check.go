@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/open"
+	"github.com/weirmq/weir/sync/join"
 )
 
 func checkVerb() verb {
@@ -52,6 +54,13 @@ func (c *call) check(ctx context.Context, url string) error {
 	r, err := commitlog.Check(ctx, bucket, problems)
 	if err != nil {
 		return err
+	}
+	if err := fleet.CheckAuthority(ctx, bucket); err != nil {
+		if !errors.Is(err, join.ErrCorrupt) && !errors.Is(err, storage.ErrMissing) && !errors.Is(err, storage.ErrDamaged) {
+			return err
+		}
+		r.Problems = append(r.Problems, err.Error())
+		fmt.Fprintln(problems, err)
 	}
 	done, err := c.print(r)
 	if err != nil {

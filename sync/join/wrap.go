@@ -65,6 +65,9 @@ func UnmarshalCA(b, secret []byte) (*CA, error) {
 		return nil, fmt.Errorf("read CA: %w", ErrCorrupt)
 	}
 	cert, err := x509.ParseCertificate(b[head : head+int(n)])
+	if err == nil { // it has signed itself: no byte of it was changed
+		err = cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read CA certificate: %w", ErrCorrupt)
 	}
@@ -84,6 +87,10 @@ func UnmarshalCA(b, secret []byte) (*CA, error) {
 	private, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok || !private.PublicKey.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("read CA key: not that of the certificate: %w", ErrCorrupt)
+	}
+	// Of the public half, which it has once more, the parser believes anything.
+	if again, err := x509.MarshalPKCS8PrivateKey(private); err != nil || !bytes.Equal(again, key) {
+		return nil, fmt.Errorf("read CA key: not in the form in which it is stored: %w", ErrCorrupt)
 	}
 	return &CA{cert: cert, key: private}, nil
 }
