@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -38,6 +40,106 @@ func TestDamagedBuffer(t *testing.T) {
 
 func damageBuffer(t *testing.T, damage func(*rand.Rand, []byte) []byte) {
 	rng := newRand(t)
+	whole := 0
+	report := hurtBacklog(t, func(dir string) {
+		path := newestSegment(t, dir)
+		body := readFile(t, path)
+		whole = len(body)
+		body = damage(rng, body)
+		writeFile(t, path, body)
+		t.Logf("damaged %s: %d bytes, now %d", path, whole, len(body))
+	})
+	if report.Reported > 0 {
+		t.Logf("%d of %d readings were in the damaged bytes and are reported", report.Reported, report.Acked)
+	}
+	// A reading takes well over 64 bytes, and what is lost with a damaged
+	// byte is at most the frame around it.
+	if most := whole / 64; report.Reported > most {
+		t.Errorf("%d readings are missing, more than the damaged file can have held (%d)", report.Reported, most)
+	}
+}
+
+// TestMissingFromBuffer: the edge is killed with the link down and a backlog on its
+// disk, and what would say how much there was goes missing with it. The edge must
+// boot, report what it lost as gaps, and deliver the rest.
+func TestMissingFromBuffer(t *testing.T) {
+	for name, hurt := range map[string]func(t *testing.T, lane string){
+		"newest marks and last frame": func(t *testing.T, lane string) {
+			marks := filepath.Join(lane, "marks")
+			slot := newestSlot(readFile(t, marks))
+			spoil(t, marks, slot, slot+64)
+			segment := newestSegment(t, lane)
+			body := readFile(t, segment)
+			spoil(t, segment, bytes.LastIndex(body, []byte("\xf7WFr")), len(body))
+		},
+		"segments and marks": func(t *testing.T, lane string) {
+			spoil(t, filepath.Join(lane, "marks"), 0, 576)
+			segments, err := filepath.Glob(filepath.Join(lane, "0*"))
+			if err != nil || len(segments) == 0 {
+				t.Fatalf("no segments in %s: %v", lane, err)
+			}
+			for _, path := range segments {
+				removeAll(t, path)
+			}
+		},
+		"folder of the lane":   removeAll,
+		"folder of the buffer": func(t *testing.T, lane string) { removeAll(t, filepath.Dir(lane)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			report := hurtBacklog(t, func(dir string) { hurt(t, filepath.Dir(newestSegment(t, dir))) })
+			if report.Reported == 0 {
+				t.Error("nothing was lost")
+			}
+			t.Logf("%d of %d readings are reported", report.Reported, report.Acked)
+		})
+	}
+}
+
+// newestSlot is where the slot with the higher generation lies in a file of marks.
+func newestSlot(marks []byte) int {
+	generation := func(at int) uint64 { return binary.BigEndian.Uint64(marks[at+8:]) }
+	if generation(0) > generation(512) {
+		return 0
+	}
+	return 512
+}
+
+// spoil changes the bytes of a file between two offsets.
+func spoil(t *testing.T, path string, from, to int) {
+	t.Helper()
+	body := readFile(t, path)
+	for i := from; i < to; i++ {
+		body[i] ^= 0x55
+	}
+	writeFile(t, path, body)
+}
+
+func removeAll(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func writeFile(t *testing.T, path string, body []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, body, 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hurtBacklog delivers some readings, cuts the link, piles up a backlog, kills the
+// edge, lets hurt at its buffers, starts it again, and audits what comes out.
+func hurtBacklog(t *testing.T, hurt func(buffers string)) audit.Report {
 	perDevice := 400
 	if soak() {
 		perDevice = 4000
@@ -62,33 +164,13 @@ func damageBuffer(t *testing.T, damage func(*rand.Rand, []byte) []byte) {
 	c.Link.Cut()
 	run("backlog", perDevice)
 	c.Edge.Kill()
-
-	path := newestSegment(t, filepath.Join(c.Dir, "edge", "log", "buffers"))
-	body, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole := len(body)
-	body = damage(rng, body)
-	if err := os.WriteFile(path, body, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("damaged %s: %d bytes, now %d", path, whole, len(body))
-
+	hurt(filepath.Join(c.Dir, "edge", "log", "buffers"))
 	if err := c.StartEdge(); err != nil {
 		t.Fatal(err)
 	}
 	c.Link.Heal()
 	run("after", 10)
-	report := settle(t, c.Reader(""), auditor)
-	if report.Reported > 0 {
-		t.Logf("%d of %d readings were in the damaged bytes and are reported", report.Reported, report.Acked)
-	}
-	// A reading takes well over 64 bytes, and what is lost with a damaged
-	// byte is at most the frame around it.
-	if most := whole / 64; report.Reported > most {
-		t.Errorf("%d readings are missing, more than the damaged file can have held (%d)", report.Reported, most)
-	}
+	return settle(t, c.Reader(""), auditor)
 }
 
 // newestSegment finds the file that was written last.
