@@ -136,14 +136,15 @@ func (w *world) audit(l *ledger) error {
 	for i, r := range w.books {
 		g := w.gws[r.gateway]
 		at := spot{g.id, r.place}
-		told := exact[at] || some[at]
+		told := exact[at] || some.has(at)
+		silent := r.damaged && !g.disk.reports()
 		switch {
 		case r.place == place{}:
-		case r.accepted && !delivered[i] && !told && !r.damaged && !r.lostCard && !w.isAside(r):
+		case r.accepted && !delivered[i] && !told && !(r.damaged && some.ends(at)) && !silent && !r.lostCard && !w.isAside(r):
 			return fmt.Errorf("LOSS: reading %d at %v of %s (key %s, bad %v)", i, r.place, g.id, r.key, r.bad)
 		case delivered[i] && exact[at] && !w.lives[r.topic]:
 			return fmt.Errorf("FALSE GAP: reading %d at %v of %s is delivered and reported missing", i, r.place, g.id)
-		case told && !r.bad && !r.damaged && !w.lives[r.topic]:
+		case (exact[at] || told && r.accepted) && !r.bad && !r.damaged && !w.lives[r.topic]:
 			return fmt.Errorf("NEEDLESS GAP: reading %d at %v of %s was reported missing", i, r.place, g.id)
 		case r.bad && r.accepted && !r.damaged && !r.lostCard && !g.restored && !w.isAside(r) && !g.disk.dead(r.place):
 			return fmt.Errorf("NO GRAVE: reading %d at %v of %s is not in the dead letters", i, r.place, g.id)
@@ -186,22 +187,45 @@ func (w *world) deliveries(l *ledger) (map[int]bool, error) {
 	return delivered, nil
 }
 
+// guesses are the places of which was told that they may be missing.
+type guesses struct {
+	places map[spot]bool
+	first  map[spot]uint64 // the first of each stream, whose place has no sequence
+}
+
+func (g guesses) has(at spot) bool { return g.places[at] }
+
+// ends says whether a gap that is not exact begins at or before a place: one at the
+// end of a lane says that there were more, and not how many.
+func (g guesses) ends(at spot) bool {
+	seq := at.place.seq
+	at.place.seq = 0
+	first, ok := g.first[at]
+	return ok && first <= seq
+}
+
 // reported are the places that were told to be missing, for sure and perhaps.
-func reported(l *ledger) (exact, some map[spot]bool, err error) {
-	exact, some = map[spot]bool{}, map[spot]bool{}
+func reported(l *ledger) (exact map[spot]bool, some guesses, err error) {
+	exact, some = map[spot]bool{}, guesses{map[spot]bool{}, map[spot]uint64{}}
 	for _, g := range l.gaps {
 		raw, err := hex.DecodeString(g.Buffer)
 		if err != nil || len(raw) != len(wire.BufferID{}) {
-			return nil, nil, fmt.Errorf("CORRUPT: gap of buffer %q", g.Buffer)
+			return nil, some, fmt.Errorf("CORRUPT: gap of buffer %q", g.Buffer)
 		}
 		lane := map[string]wire.Lane{"alarm": wire.Alarm, "live": wire.Live, "bulk": wire.Bulk}[g.Lane]
+		if stream := (spot{g.Gateway, place{buffer: wire.BufferID(raw), lane: lane}}); !g.Exact {
+			first, ok := some.first[stream]
+			if !ok || g.Ranges[0][0] < first {
+				some.first[stream] = g.Ranges[0][0]
+			}
+		}
 		for _, r := range g.Ranges {
 			for s := r[0]; s <= r[1]; s++ {
 				at := spot{g.Gateway, place{wire.BufferID(raw), lane, s}}
 				if g.Exact {
 					exact[at] = true
 				} else {
-					some[at] = true
+					some.places[at] = true
 				}
 			}
 		}

@@ -44,6 +44,9 @@ type disk interface {
 	// damage spoils something while no process runs, and says which records
 	// may be gone.
 	damage(a, b uint32) (gone func(place) bool, err error)
+	// reports says whether a record that is damaged is always a gap. It is not if
+	// damage may be a card that lied about a sync.
+	reports() bool
 	// age draws an id as if a process had come and gone; false: it cannot.
 	age() (wire.BufferID, bool)
 	// left counts items that are not trimmed, and buffers, without those in skip.
@@ -279,6 +282,8 @@ func firstOf(it sender.Item) uint64 {
 	}
 	return it.Seq
 }
+
+func (c *card) reports() bool { return false }
 
 func (c *card) age() (wire.BufferID, bool) {
 	c.mu.Lock()

@@ -204,13 +204,16 @@ func (d *walCard) restore() (bool, error) {
 	return true, copyDir(d.dir, d.save)
 }
 
-// damage spoils some bytes of a file, or its end. If it lies in a lane of a
-// buffer, everything there may be gone; else nothing is. Left alone are the dead
-// letters, which are the only copy.
+// damage spoils some bytes of a file, or its end, or takes a file or a folder
+// away. If it lies in a lane of a buffer, everything there may be gone; else nothing
+// is. Left alone are the dead letters, which are the only copy, and what is above
+// the buffers. Whatever is gone, the gateway must say so.
 func (d *walCard) damage(a, b uint32) (gone func(place) bool, err error) {
 	var all []string
+	folders := a/512%4 == 3
 	err = filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && e.Name() != "lock" && filepath.Ext(path) != ".dead" {
+		if err == nil && e.IsDir() == folders && e.Name() != "lock" && filepath.Ext(path) != ".dead" &&
+			e.Name() != "dead" && path != d.dir {
 			all = append(all, path)
 		}
 		return err
@@ -223,27 +226,40 @@ func (d *walCard) damage(a, b uint32) (gone func(place) bool, err error) {
 		return none, nil
 	}
 	path := all[int(a)%len(all)]
+	if folders {
+		rel, _ := filepath.Rel(d.dir, path)
+		parts := strings.Split(rel, string(filepath.Separator)) // buffers, the buffer, the lane
+		return func(p place) bool {
+			return (len(parts) < 2 || parts[1] == hex.EncodeToString(p.buffer[:4])+"-"+hex.EncodeToString(p.buffer[4:])) &&
+				(len(parts) < 3 || parts[2] == p.lane.String())
+		}, os.RemoveAll(path)
+	}
 	raw, err := os.ReadFile(path)
 	if err != nil || len(raw) == 0 {
 		return none, err
 	}
 	at := int(b) % len(raw)
-	switch a / 512 % 3 {
+	write := func() error { return os.WriteFile(path, raw, 0o640) }
+	switch a / 512 % 4 {
 	case 0:
 		raw = raw[:at]
 	case 1:
 		clear(raw[at:])
 	default:
-		raw[at] ^= byte(1 << (a % 8))
+		if raw[at] ^= byte(1 << (a % 8)); b%3 == 0 {
+			write = func() error { return os.Remove(path) }
+		}
 	}
 	lane := filepath.Dir(path)
 	id, err := hex.DecodeString(strings.ReplaceAll(filepath.Base(filepath.Dir(lane)), "-", ""))
 	if err != nil || len(id) != len(wire.BufferID{}) {
-		return none, os.WriteFile(path, raw, 0o640)
+		return none, write()
 	}
 	gone = func(p place) bool { return bytes.Equal(p.buffer[:], id) && p.lane.String() == filepath.Base(lane) }
-	return gone, os.WriteFile(path, raw, 0o640)
+	return gone, write()
 }
+
+func (d *walCard) reports() bool { return true }
 
 func (d *walCard) age() (id wire.BufferID, ok bool) { return id, false }
 
