@@ -470,17 +470,21 @@ type pattern struct {
 	how  []string
 }
 
+const (
+	nobody  = "no file is left that knows; the cloud has what reached it"
+	oneTime = "the two that know how far a lane came are from one moment: that is what a log looks like to which nothing was appended since"
+	unsync  = "after a power cut nothing that was synced says how far the newest segment came"
+)
+
 var exceptions = []exception{
-	{"no file is left that knows of what is gone; the cloud knows the gateway's older buffers, and has what reached it", nil,
-		[]pattern{{".", nil}}},
-	{"a power cut left no later synced word of how far the newest segment came", []ending{powerCut},
-		[]pattern{{"buffers/newest/*/segment", []string{"deleted", "emptied", "cut", "older"}}}},
-	{"a power cut left no later synced word of how far the folder came", []ending{powerCut},
-		[]pattern{{"buffers", []string{"older", "cut"}}}},
-	{"a power cut left no later synced word of how far the folder came", []ending{powerCut},
-		[]pattern{{"buffers/newest", []string{"older"}}}},
-	{"a power cut left no later synced word of how far the folder came", []ending{powerCut},
-		[]pattern{{"buffers/newest/*", []string{"older", "cut"}}}},
+	{nobody, nil, []pattern{{".", nil}}},
+	{oneTime, []ending{slain}, []pattern{{"latest", []string{"older"}}, {"buffers", []string{"older"}}}},
+	{oneTime, []ending{slain}, []pattern{{"latest", []string{"older"}}, {"buffers/newest", []string{"older"}}}},
+	{oneTime, []ending{slain}, []pattern{{"latest", []string{"older"}}, {"buffers/newest/*", []string{"older"}}}},
+	{unsync, []ending{powerCut}, []pattern{{"buffers/newest/*/segment", []string{"deleted", "emptied", "cut", "older"}}}},
+	{unsync, []ending{powerCut}, []pattern{{"buffers", []string{"older"}}}},
+	{unsync, []ending{powerCut}, []pattern{{"buffers/newest", []string{"older"}}}},
+	{unsync, []ending{powerCut}, []pattern{{"buffers/newest/*", []string{"older"}}}},
 }
 
 func (x *exception) matches(f *fixture, how ending, cells []damageCell) bool {
