@@ -88,11 +88,11 @@ func Open(o Options) (_ *Edge, err error) {
 	if err := o.checkGateway(); err != nil {
 		return nil, err
 	}
-	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.logQuota(), Reserve: o.Reserve, Log: o.Log}); err != nil {
+	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.logQuota(), Reserve: o.Reserve, Used: o.used(), Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("open the local log: %w", err)
 	}
 	e.closers = append(e.closers, e.log.Close)
-	store, err := mqtt.OpenStore(filepath.Join(o.Data, "sessions"), o.Log)
+	store, err := openStore(o.Data, o.Log)
 	if err != nil {
 		return nil, fmt.Errorf("open the session state: %w", err)
 	}

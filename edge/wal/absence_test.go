@@ -562,3 +562,33 @@ func (f *fixture) check(t *testing.T, how ending, seed uint64, cells ...damageCe
 	}
 	t.Errorf("%s: %s", strings.Join(names, " and "), strings.Join(problems, "\n\t"))
 }
+
+// TestLogGone: a log that was there before and is not is reported, once.
+func TestLogGone(t *testing.T) {
+	for name, used := range map[string]bool{"new": false, "gone": true} {
+		t.Run(name, func(t *testing.T) {
+			o := small(filepath.Join(t.TempDir(), "log"))
+			for start := range 3 {
+				o.Used = used || start > 0
+				l := mustOpen(t, o)
+				mustAppend(t, l, Live, recs(start, 1))
+				c := newMiniCloud()
+				c.drain(t, l, false)
+				gaps := 0
+				for s, spans := range c.perhaps {
+					if len(spans) != 1 || spans[0] != (span{1, never}) || s.id.Counter() != 1 {
+						t.Errorf("gaps of %v: %v", s, spans)
+					}
+					gaps++
+				}
+				if want := map[bool]int{true: Lanes}[used && start == 0]; gaps != want {
+					t.Errorf("start %d: %d gaps, want %d", start, gaps, want)
+				}
+				if want := uint32(start + 1 + map[bool]int{true: 1}[used]); l.Current().Counter() != want {
+					t.Errorf("counter %d, want %d", l.Current().Counter(), want)
+				}
+				mustClose(t, l)
+			}
+		})
+	}
+}

@@ -104,6 +104,11 @@ func (l *Log) open() (err error) {
 	if err = l.retired.open(l.disk, filepath.Join(l.opts.Dir, retiredName), l.opts.Log); err != nil {
 		return err
 	}
+	if l.opts.Used {
+		if h, err = l.missAll(h); err != nil {
+			return err
+		}
+	}
 	if err = l.loadBuffers(h); err != nil {
 		return err
 	}
@@ -157,6 +162,22 @@ func (l *Log) loadBuffers(h heard) error {
 	l.highest = max(l.highest, l.retired.highest(), h.id.Counter(), h.latest.id.Counter())
 	slices.SortFunc(l.buffers, func(a, b *buffer) int { return bytes.Compare(a.id[:], b.id[:]) })
 	return nil
+}
+
+// missAll draws an id for what was in a directory that is empty: a buffer of which
+// all lanes are gone. The ids that are reported with it are not those of the records
+// that are lost: nothing knows them.
+func (l *Log) missAll(h heard) (heard, error) {
+	entries, err := os.ReadDir(l.buffersDir())
+	if err != nil || len(entries) > 0 || h != (heard{}) || len(l.ended.known) > 0 || len(l.retired.known) > 0 {
+		return h, err
+	}
+	l.opts.Log.Error("the local log is gone; what it held and the cloud does not have is lost", "dir", l.opts.Dir)
+	id, err := newID(1)
+	if err != nil {
+		return h, err
+	}
+	return heard{id: id, begun: 1<<Lanes - 1}, nil
 }
 
 // missing returns the buffers that must be on the disk and are not: those that
@@ -235,6 +256,13 @@ func (l *Log) discard(b *buffer) {
 	}
 }
 
+// newID draws the random part of an id.
+func newID(counter uint32) (id BufferID, err error) {
+	binary.BigEndian.PutUint32(id[:], counter)
+	_, err = rand.Read(id[4:])
+	return id, err
+}
+
 // begin draws an id and makes a new buffer of it the current one. The id is
 // durable on return, the directory is made by the first append. A crash in
 // between leaves a counter that nobody used.
@@ -242,9 +270,8 @@ func (l *Log) begin() error {
 	if l.highest == math.MaxUint32 {
 		return errors.New("its buffer counter is used up")
 	}
-	var id BufferID
-	binary.BigEndian.PutUint32(id[:], l.highest+1)
-	if _, err := rand.Read(id[4:]); err != nil {
+	id, err := newID(l.highest + 1)
+	if err != nil {
 		return err
 	}
 	if err := l.newest.draw(id); err != nil {

@@ -37,6 +37,10 @@ type Options struct {
 	// oldest go when it is exceeded.
 	DeadQuota int64
 
+	// Used says that there was a log in Dir before. One without any trace of it is
+	// a loss then, and reported as a gap of which nothing but that is known.
+	Used bool
+
 	// Log gets a line for every damage found and every buffer given up; nil
 	// is silence.
 	Log *slog.Logger

@@ -1,0 +1,156 @@
+package edge
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// harms are what happens to a file of a gateway's data directory.
+var harms = map[string]func(rng *rand.Rand, path, old string) error{
+	"deleted": func(_ *rand.Rand, path, _ string) error { return os.RemoveAll(path) },
+	"emptied": func(_ *rand.Rand, path, _ string) error {
+		if st, err := os.Stat(path); err != nil || !st.IsDir() {
+			return os.Truncate(path, 0)
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+		return os.Mkdir(path, 0o750)
+	},
+	"cut": func(rng *rand.Rand, path, _ string) error {
+		st, err := os.Stat(path)
+		if err != nil || st.IsDir() || st.Size() == 0 {
+			return err
+		}
+		return os.Truncate(path, rng.Int64N(st.Size()))
+	},
+	"flipped": func(rng *rand.Rand, path, _ string) error {
+		body, err := os.ReadFile(path)
+		if err != nil || len(body) == 0 {
+			return nil // a folder
+		}
+		body[rng.IntN(len(body))] ^= 1 << rng.IntN(8)
+		return os.WriteFile(path, body, 0o600)
+	},
+	"of a newer version": func(_ *rand.Rand, path, _ string) error {
+		body, err := os.ReadFile(path)
+		if err != nil || len(body) < 8 {
+			return nil
+		}
+		body[7] ^= 8 // where the session state has its version
+		return os.WriteFile(path, body, 0o600)
+	},
+	"older": func(_ *rand.Rand, path, old string) error {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+		st, err := os.Stat(old)
+		if err != nil {
+			return nil // there was none
+		}
+		if st.IsDir() {
+			return os.CopyFS(path, os.DirFS(old))
+		}
+		body, err := os.ReadFile(old)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, body, 0o600)
+	},
+}
+
+// TestAbsence: whatever happens to the files of the data directory, alone and in
+// pairs, the gateway starts and takes messages. What becomes of the log's own files
+// is edge/wal's to test.
+func TestAbsence(t *testing.T) {
+	n := newNode(t)
+	base, old := t.TempDir(), filepath.Join(t.TempDir(), "old")
+	for round := range 2 {
+		g, stop := start(t, base, Options{Cloud: []string{n.addr}, Join: n.token.Reveal()})
+		g.await(SyncConnected, "")
+		publish(t, g, "device")
+		stop()
+		if round == 0 {
+			if err := os.CopyFS(old, os.DirFS(base)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	entries, err := os.ReadDir(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	type cell struct{ name, how string }
+	var cells []cell
+	for _, e := range entries {
+		for how := range harms {
+			cells = append(cells, cell{e.Name(), how})
+		}
+	}
+	play := func(all ...cell) {
+		dir := filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(dir, os.DirFS(base)); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range all {
+			path := filepath.Join(dir, c.name)
+			if _, err := os.Lstat(path); err != nil {
+				continue
+			}
+			if err := harms[c.how](rng, path, filepath.Join(old, c.name)); err != nil {
+				t.Fatalf("%v: %v", c, err)
+			}
+		}
+		t.Run(fmt.Sprint(all), func(t *testing.T) {
+			g, stop := start(t, dir, Options{Cloud: []string{n.addr}, Join: n.token.Reveal()})
+			publish(t, g, "device")
+			stop()
+			if gone := all[0].how == "deleted" || all[0].how == "emptied"; len(all) == 1 && all[0].name == "log" && gone &&
+				g.logs.count("the local log is gone") != 1 {
+				t.Errorf("it does not say that the log is gone: %s", g.logs.b.String())
+			}
+		})
+	}
+	for _, c := range cells {
+		play(c)
+	}
+	for range 30 {
+		play(cells[rng.IntN(len(cells))], cells[rng.IntN(len(cells))])
+	}
+}
+
+// publish sends a message at QoS 1 from a persistent session, and waits for its
+// acknowledgement.
+func publish(t *testing.T, g *gatewayUnder, client string) {
+	t.Helper()
+	c, err := net.Dial("tcp", g.listeners["mqtt"].Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	connect := append([]byte{0x10, byte(12 + len(client)), 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 60, 0, byte(len(client))}, client...)
+	answer := make([]byte, 4)
+	if _, err := c.Write(connect); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, answer); err != nil || answer[0] != 0x20 || answer[3] != 0 {
+		t.Fatalf("CONNACK %x, %v", answer, err)
+	}
+	if _, err := c.Write([]byte("\x32\x08\x00\x03a/b\x00\x07v")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, answer); err != nil || !bytes.Equal(answer, []byte{0x40, 2, 0, 7}) {
+		t.Fatalf("PUBACK %x, %v", answer, err)
+	}
+}
