@@ -29,7 +29,8 @@ func TestFaultMatrix(t *testing.T) {
 	}
 	for _, name := range []string{
 		"claim create", "header create", "slot create", "slot get", "claims list", "checkpoints list",
-		"checkpoint create", "checkpoint get", "checkpoint delete", "tombstone create", "header delete", "slot delete",
+		"checkpoint create", "checkpoint get", "checkpoint delete", "tombstone create", "header delete", "slot delete", "closing create",
+		"tombstones list", "closings list", "slots list",
 	} {
 		if steps[name] == 0 {
 			t.Errorf("the matrix has no row for %s: %v", name, steps)
@@ -74,7 +75,15 @@ func step(key string) string {
 		return "claims"
 	case key == checkpointPrefix(3):
 		return "checkpoints"
-	case len(key) == len(claimKey(3, 1)):
+	case key == tombstonePrefix(3):
+		return "tombstones"
+	case key == closingPrefix(3):
+		return "closings"
+	case strings.HasPrefix(key, closingPrefix(3)):
+		return "closing"
+	case key == epochPrefix(3, 1) || key == "0003/log/":
+		return "slots"
+	case strings.HasPrefix(key, claimPrefix(3)):
 		return "claim"
 	case strings.HasPrefix(key, checkpointPrefix(3)):
 		return "checkpoint"
@@ -161,7 +170,7 @@ func (d *drama) open(ctx context.Context, t *testing.T, way *storagetest.Faults,
 	if f.land > 0 {
 		time.AfterFunc(f.land, func() { way.Land() })
 	}
-	j, err := Open(ctx, Options{Bucket: way, Shard: 3, Node: h.id, Depth: 2, Window: 3}, h)
+	j, err := Open(ctx, Options{Bucket: way, Shard: 3, Node: h.id, Level: 2, Depth: 2, Window: 3}, h)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,8 @@ type step struct {
 
 // steps are the durable ones, in the order of the play. The object that raises
 // the format is not among them: there is no level yet that an owner would write
-// at. TestRaiseUnderFaults in commitlog has its rows.
+// at. TestRaiseUnderFaults in commitlog has its rows. Nor is the closing: these owners
+// are fenced before they close. TestFaultMatrix in journal has its rows.
 func steps() []step {
 	slot := func(epoch, slot string) *regexp.Regexp {
 		return regexp.MustCompile(`/log/0*` + epoch + `/` + slot + `$`)
