@@ -116,6 +116,7 @@ func (n *Node) measure(log *commitlog.Log) {
 		"weir_shard_unsegmented_bytes":       func(s commitlog.Stats) float64 { return float64(s.Waiting) },
 		"weir_shard_throttled_seconds_total": func(s commitlog.Stats) float64 { return s.Throttled.Seconds() },
 		"weir_shard_checkpoint_age_seconds":  func(s commitlog.Stats) float64 { return time.Since(s.Checkpoint).Seconds() },
+		"weir_shard_damaged_pieces":          func(s commitlog.Stats) float64 { return float64(s.Damaged) },
 		"weir_segment_cache_hits_total":      func(s commitlog.Stats) float64 { return float64(s.Reads.Hits) },
 		"weir_segment_cache_misses_total":    func(s commitlog.Stats) float64 { return float64(s.Reads.Misses) },
 		"weir_segment_cache_bytes":           func(s commitlog.Stats) float64 { return float64(s.Reads.Cached) },

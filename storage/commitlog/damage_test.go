@@ -3,6 +3,7 @@ package commitlog
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,25 @@ func kinds() map[string]func([]byte) []byte {
 	}
 }
 
+// lines counts the errors in a log that have a text in them.
+type lines struct {
+	slog.Handler
+	with  string
+	count atomic.Int32
+}
+
+func (l *lines) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+
+func (l *lines) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "object" && a.Value.String() == l.with {
+			l.count.Add(1)
+		}
+		return true
+	})
+	return nil
+}
+
 // A damaged segment is named, never served, and harms no other partition: not its
 // readers, not its writers, not the upkeep, not the next owner.
 func TestDamagedSegment(t *testing.T) {
@@ -78,11 +98,15 @@ func TestDamagedSegment(t *testing.T) {
 			must(l.Close())
 
 			s := &spoiled{Bucket: b, key: key, spoil: spoil}
-			l = open(t, s, tiny)
+			lines := &lines{Handler: slog.DiscardHandler, with: key}
+			l = open(t, s, tiny, func(o *Options) { o.Log = slog.New(lines) })
 			for range 2 {
 				if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), key) {
 					t.Fatalf("fetch of what is damaged: %v", err)
 				}
+			}
+			if n := lines.count.Load(); n != 1 || l.Stats().Damaged != 1 {
+				t.Errorf("%d lines tell of the piece, and %d are counted", n, l.Stats().Damaged)
 			}
 			if _, _, err := l.OffsetByTime(t.Context(), bad.ID, 0, 5); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("search in what is damaged: %v", err)
@@ -98,6 +122,10 @@ func TestDamagedSegment(t *testing.T) {
 			report, err := Check(t.Context(), s, nil)
 			if err != nil || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], key) {
 				t.Errorf("check: %q, %v", report.Problems, err)
+			}
+			s.set("", nil)
+			if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); err != nil || l.Stats().Damaged != 0 {
+				t.Errorf("back from a copy: %v, and %d are counted", err, l.Stats().Damaged)
 			}
 		})
 	}

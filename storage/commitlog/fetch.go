@@ -60,13 +60,16 @@ func (l *Log) fetch(ctx context.Context, key placeKey, offset int64, maxBytes in
 		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes)
 		switch {
 		case err == nil:
+			l.readable(key, v, offset)
 			if committed {
 				f.decided(v, offset)
 			}
 			return f, nil
 		case !errors.Is(err, fs.ErrNotExist):
+			l.unreadable(key, v, offset, err)
 			return f, err
 		case try == lookAgain:
+			l.unreadable(key, v, offset, err)
 			return f, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
 	}

@@ -40,16 +40,17 @@ type Log struct {
 	mu    sync.RWMutex
 	state *state // guarded by mu; changed by the journal's goroutine only
 
-	spec   *speculation // of the committer
-	pacer  *pacer       // of the committer, but for its total
-	line   *line
-	flight *flight
-	acked  atomic.Uint64  // number of the last slot that was applied
-	tail   *cache         // runs as they are appended
-	cold   *cache         // runs as they were read again
-	blocks *reader.Reader // of segments
-	upkeep *maintainer
-	ids    idBlock
+	spec    *speculation // of the committer
+	pacer   *pacer       // of the committer, but for its total
+	line    *line
+	flight  *flight
+	acked   atomic.Uint64  // number of the last slot that was applied
+	tail    *cache         // runs as they are appended
+	cold    *cache         // runs as they were read again
+	blocks  *reader.Reader // of segments
+	upkeep  *maintainer
+	damages damages
+	ids     idBlock
 
 	closing   chan struct{}   // closed by Close: the committer stops
 	committed chan struct{}   // closed when the committer has stopped

@@ -268,6 +268,9 @@ func (w *rewriter) one(j *job) error {
 		}
 		if err != nil {
 			w.b.Drop()
+			if v, lookErr := w.m.log.look(j.key); lookErr == nil {
+				w.m.log.unreadable(j.key, v, x.base, err)
+			}
 			return err
 		}
 		for _, b := range batches {

@@ -13,6 +13,7 @@ type Stats struct {
 	Waiting    int64         // bytes in slots that are not rewritten behind a checkpoint yet; see Upkeep.Debt
 	Throttled  time.Duration // how long writers were held back, together, because too much was waiting
 	Checkpoint time.Time     // when upkeep got through last; at first when it began
+	Damaged    int           // pieces in segments and runs in slots that could not be read because of what lies at rest
 	Reads      reader.Stats  // of segments
 }
 
@@ -22,6 +23,7 @@ func (l *Log) Stats() Stats {
 		Waiting:    l.upkeep.debt.owed().bytes,
 		Checkpoint: time.UnixMilli(l.upkeep.through.Load()),
 		Throttled:  l.pacer.throttled(),
+		Damaged:    l.damaged(),
 		Reads:      l.blocks.Stats(),
 	}
 	l.mu.RLock()

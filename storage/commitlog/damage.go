@@ -1,0 +1,115 @@
+package commitlog
+
+import (
+	"errors"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/segment"
+)
+
+// damages are the pieces and runs that somebody wanted to read and could not, because
+// of what lies at rest. Each is reported once.
+type damages struct {
+	count atomic.Int32 // of known
+
+	mu    sync.Mutex
+	known map[cacheKey]bool // guarded by mu; by partition and first offset
+}
+
+// maxDamages bounds what is remembered; behind it nothing is reported any more.
+const maxDamages = 10_000
+
+// add reports whether a piece is new among the damaged ones.
+func (d *damages) add(key cacheKey) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known[key] || len(d.known) == maxDamages {
+		return false
+	}
+	if d.known == nil {
+		d.known = make(map[cacheKey]bool)
+	}
+	d.known[key] = true
+	d.count.Store(int32(len(d.known)))
+	return true
+}
+
+// drop forgets a piece that could be read: somebody has put its object back.
+func (d *damages) drop(key cacheKey) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.known, key)
+	d.count.Store(int32(len(d.known)))
+}
+
+// permanent reports whether an error tells of the bytes at rest, and will be the same
+// next time.
+func permanent(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrDamaged)
+}
+
+// unreadable notes that records of a partition from an offset on cannot be read, if
+// that is because of what lies at rest: once for each piece in a segment, and each run
+// in a slot.
+func (l *Log) unreadable(key placeKey, v view, offset int64, err error) {
+	if !permanent(err) || l.Err() != nil {
+		return
+	}
+	object, base, next := v.holder(l.shard, offset)
+	if object == "" || !l.damages.add(cacheKey{key, base}) {
+		return
+	}
+	name := ""
+	if t, found := l.TopicByID(key.topic); found {
+		name = t.Name
+	}
+	l.log.Error("records cannot be read: consumers that come to them get an error until they seek behind them, or weirctl check --repair has given them up",
+		"topic", name, "partition", key.partition, "first_offset", base, "last_offset", next-1, "object", object, "err", err)
+}
+
+// readable notes that records of a partition from an offset on could be read.
+func (l *Log) readable(key placeKey, v view, offset int64) {
+	if l.damages.count.Load() == 0 {
+		return
+	}
+	if object, base, _ := v.holder(l.shard, offset); object != "" {
+		l.damages.drop(cacheKey{key, base})
+	}
+}
+
+// holder returns the object that holds an offset, and the range of offsets that it
+// holds in one piece or run; empty: there is none.
+func (v *view) holder(shard uint32, offset int64) (object string, base, next int64) {
+	for i := range v.pieces {
+		if x := &v.pieces[i]; x.base <= offset && offset < x.next {
+			return segment.Key(shard, x.segment.epoch, x.segment.number), x.base, x.next
+		}
+	}
+	if offset >= v.end || len(v.index) == 0 || offset < v.index[0].base {
+		return "", 0, 0
+	}
+	i := holding(v.index, offset)
+	next = v.end
+	if i+1 < len(v.index) {
+		next = v.index[i+1].base
+	}
+	return journal.SlotKey(shard, v.index[i].position()), v.index[i].base, next
+}
+
+// damaged counts the pieces and runs that are known to be damaged and are still there.
+func (l *Log) damaged() (n int) {
+	l.damages.mu.Lock()
+	defer l.damages.mu.Unlock()
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for key := range l.damages.known {
+		if p := l.state.partition(key.place); p != nil && p.start <= key.base {
+			n++
+		}
+	}
+	return n
+}
