@@ -20,6 +20,7 @@ type Devices struct {
 	Arriving       int64         // bytes of packets that have not arrived whole
 	ConnectTimeout time.Duration // from accept to CONNECT
 	PacketTimeout  time.Duration // for the rest of a packet
+	PacketRate     int           // bytes a second that a large packet must have
 }
 
 const (
@@ -46,6 +47,6 @@ func (o Options) limits() mqtt.Options {
 		MaxState: int(o.state()), MaxClientState: int(min(cmp.Or(d.ClientState, 1<<20), o.state()/2)),
 		MaxSessions: d.Sessions, MaxSessionExpiry: d.SessionExpiry,
 		MaxConnections: d.Connections, MaxPerAddress: d.PerAddress, MaxConnecting: d.Connecting,
-		MaxArriving: int(d.Arriving), ConnectTimeout: d.ConnectTimeout, PacketTimeout: d.PacketTimeout,
+		MaxArriving: int(d.Arriving), ConnectTimeout: d.ConnectTimeout, PacketTimeout: d.PacketTimeout, PacketRate: d.PacketRate,
 	}
 }

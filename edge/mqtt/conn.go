@@ -102,8 +102,9 @@ func (c *conn) serve() {
 	joined, err := c.connect()
 	c.leave()
 	if err == nil {
-		c.budget = c.s.arriving.Peer("") // one of its own
+		c.budget = c.s.arriving.Peer(c.address.String())
 		err = c.read()
+		c.budget.Close()
 	}
 	c.finish(err)
 	if joined {

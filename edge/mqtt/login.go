@@ -16,6 +16,10 @@ var errBusy = errors.New("too many passwords wait to be checked")
 // maxInLine is how many passwords of one address may wait to be checked.
 const maxInLine = 64
 
+// busyPause is how long a password that does not fit into the line waits for
+// that answer.
+const busyPause = 2 * time.Second
+
 // longestPause is the longest pause that a wrong password costs its address.
 const longestPause = 10 * time.Second
 
@@ -54,7 +58,13 @@ func (l *line) check(ctx context.Context, from netip.Addr, fn func() bool) (righ
 	}
 	if q.waiting >= maxInLine {
 		l.mu.Unlock()
-		return false, errBusy
+		// An answer at once would only be asked for again at once.
+		select {
+		case <-time.After(busyPause):
+			return false, errBusy
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
 	}
 	q.waiting++
 	l.mu.Unlock()

@@ -57,7 +57,7 @@ type Options struct {
 	MaxRetained      int           // topics; 10000
 	MaxRetainedBytes int           // a third of MaxState
 
-	MaxArriving int // bytes of packets that arrive, all together; 4 MiB, and 4 packets of MaxPacketSize at least
+	MaxArriving int // bytes of packets that arrive, all together, a quarter from one address; 8 MiB, and 4 packets of MaxPacketSize at least
 	MaxOutgoing int // bytes that wait for all sockets; 4 MiB
 
 	QueueMessages int // waiting for the committer; 8192
@@ -114,7 +114,7 @@ func (o *Options) validate() error {
 	o.MaxPerAddress = cmp.Or(o.MaxPerAddress, max(1, o.MaxConnections/2))
 	o.MaxConnecting = cmp.Or(o.MaxConnecting, max(1, min(o.MaxConnections/8, 256)))
 	o.MaxConnectSize = min(o.MaxConnectSize, o.MaxPacketSize)
-	o.MaxArriving = max(cmp.Or(o.MaxArriving, 4<<20), 4*o.MaxPacketSize)
+	o.MaxArriving = max(cmp.Or(o.MaxArriving, 8<<20), 4*o.MaxPacketSize)
 	o.MaxInflight = min(o.MaxInflight, 65535)
 	if o.ReceiveMaximum == 0 {
 		o.ReceiveMaximum = 256
@@ -270,7 +270,7 @@ func (s *Server) accept(l net.Listener, gate *budget.Gate) error {
 			if !errors.As(err, &ne) || !ne.Timeout() && !tooManyFiles(err) {
 				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 			}
-			s.log.Warn("cannot accept a connection", "listener", l.Addr(), "error", err)
+			s.log.Warn("cannot accept a connection", "listener", l.Addr(), "err", err)
 			select {
 			case <-s.closing:
 				return nil

@@ -17,8 +17,9 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&d.PerAddress, "mqtt-connections-per-address", 0, "`number` of them from one IP address; raise it if many devices are behind one (default: half of --mqtt-connections)")
 	fs.IntVar(&d.Connecting, "mqtt-connecting", 250, "`number` of them that have not logged in; of more, the oldest are closed")
 	fs.DurationVar(&d.ConnectTimeout, "mqtt-connect-timeout", 5*time.Second, "`time` that a device has to send its CONNECT; raise it for slow links")
-	fs.DurationVar(&d.PacketTimeout, "mqtt-packet-timeout", 30*time.Second, "`time` that a device has to send the rest of a packet; a large one has longer, at 2 KiB/s")
-	fs.Int64Var(&d.Arriving, "mqtt-arriving", 4<<20, "`bytes` of memory for packets that have not arrived whole; raise it if many devices send large messages at once")
+	fs.DurationVar(&d.PacketTimeout, "mqtt-packet-timeout", 30*time.Second, "`time` that a device has to send the rest of a packet; a large one has longer, by --mqtt-packet-rate")
+	fs.IntVar(&d.PacketRate, "mqtt-packet-rate", 2048, "`bytes` a second that a large packet must arrive at; lower it for slower links")
+	fs.Int64Var(&d.Arriving, "mqtt-arriving", 8<<20, "`bytes` of memory for packets that have not arrived whole, a quarter of them from one address; raise it if many devices send large messages at once")
 	fs.Int64Var(&d.State, "mqtt-state", 0, "`bytes` of memory for sessions, subscriptions, wills, retained and queued messages; three times as many of --quota are kept for them (default: a 64th of --quota, 16 MiB at most)")
 	fs.Int64Var(&d.ClientState, "mqtt-client-state", 1<<20, "`bytes` of them for the session of one client, and as many for its queue; half of --mqtt-state at most")
 	fs.IntVar(&d.Sessions, "mqtt-sessions", 10000, "`number` of sessions that are kept without a connection; of more, the oldest end")
@@ -34,7 +35,8 @@ func checkDevices(d edge.Devices, quota int64) error {
 		{"mqtt-connections", int64(d.Connections), 1},
 		{"mqtt-connections-per-address", int64(d.PerAddress), 0},
 		{"mqtt-connecting", int64(d.Connecting), 1},
-		{"mqtt-arriving", d.Arriving, 1 << 20},
+		{"mqtt-packet-rate", int64(d.PacketRate), 1},
+		{"mqtt-arriving", d.Arriving, 4 << 20},
 		{"mqtt-client-state", d.ClientState, 64 << 10},
 		{"mqtt-sessions", int64(d.Sessions), 1},
 	} {

@@ -29,7 +29,7 @@ func TestDeviceLimits(t *testing.T) {
 		{"--mqtt-connections", "0"}, {"--mqtt-connections-per-address", "-1"}, {"--mqtt-connecting", "0"},
 		{"--mqtt-arriving", "1000"}, {"--mqtt-client-state", "10"}, {"--mqtt-sessions", "0"},
 		{"--mqtt-state", "1000"}, {"--mqtt-state", "900000000"}, {"--mqtt-connect-timeout", "1ms"},
-		{"--mqtt-packet-timeout", "0"}, {"--mqtt-session-expiry", "10ms"},
+		{"--mqtt-packet-timeout", "0"}, {"--mqtt-packet-rate", "0"}, {"--mqtt-session-expiry", "10ms"},
 	} {
 		if _, err := parse(args, nil, io.Discard); err == nil || !strings.Contains(err.Error(), args[0]+" ") {
 			t.Errorf("%v: %v", args, err)
