@@ -107,18 +107,15 @@ func compress(t Topic, a *Append) error {
 	if !ok || len(b) < record.HeaderSize || b.Codec() == codec || b.Transactional() || b.Control() || b.LogAppendTime() {
 		return nil
 	}
-	if b.Verify() != nil || b.VerifyRecords(maxInflated) != nil {
+	if b.Verify() != nil {
 		return nil
 	}
-	builder := record.NewBuilder(codec)
-	if b.ProducerID() >= 0 {
-		builder.SetProducer(b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
-	}
-	if err := b.Each(maxInflated, builder.Append); err != nil {
-		return fmt.Errorf("unpack batch: %w: %w", ErrCorrupt, err)
-	}
-	out, err := builder.Build()
-	if err != nil {
+	out, err := record.Recode(b, codec, maxInflated)
+	switch {
+	case err == nil:
+	case b.VerifyRecords(maxInflated) != nil:
+		return nil
+	default:
 		return fmt.Errorf("compress batch: %w: %w", ErrTooLarge, err)
 	}
 	a.Batch = out

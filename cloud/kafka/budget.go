@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/storage/record"
 )
 
 // Memory of the door, beside what Options say.
@@ -36,6 +37,14 @@ func (s *Server) makePools() (err error) {
 		}
 		s.o.Metrics.GetOrCreateGauge(fmt.Sprintf("weir_budget_used_bytes{pool=%q}", p.o.Name), func() float64 { return float64((*p.pool).Used()) })
 	}
+	s.o.Metrics.GetOrCreateGauge(`weir_budget_waiting_seconds_sum{pool="inflate"}`, func() float64 {
+		_, total := record.InflateWaits()
+		return total.Seconds()
+	})
+	s.o.Metrics.GetOrCreateGauge(`weir_budget_waiting_seconds_count{pool="inflate"}`, func() float64 {
+		count, _ := record.InflateWaits()
+		return float64(count)
+	})
 	return nil
 }
 

@@ -14,11 +14,12 @@ import (
 //
 // Errors: ErrTooLarge, ErrCorrupt, those of Verify's header check, and
 // whatever fn returned, as it is, after which fn is not called again. On
-// ErrCorrupt the records before the damage have been handed to fn.
+// ErrCorrupt and ErrTooLarge records before the damage, or the limit, may have been
+// handed to fn.
 func (b Batch) Each(maxInflated int, fn func(*Record) error) error {
 	d := decoders.Get().(*decoder)
 	defer d.release()
-	return b.walk(maxInflated, func(e entry) error {
+	return b.walk(walking{maxInflated: maxInflated, bodies: true, fn: func(e entry) error {
 		r := &d.record
 		var ok bool
 		if d.headers, ok = decodeBody(r, e.body, d.headers); !ok {
@@ -30,7 +31,7 @@ func (b Batch) Each(maxInflated int, fn func(*Record) error) error {
 			r.Timestamp = b.MaxTimestamp()
 		}
 		return fn(r)
-	})
+	}})
 }
 
 // VerifyRecords proves what Verify leaves open, and what a producer has to
@@ -62,19 +63,19 @@ func (b Batch) Admit(maxInflated int) error {
 
 // verifyRecords returns the largest timestamp of the records.
 func (b Batch) verifyRecords(maxInflated int) (latest int64, err error) {
-	err = b.walkDense(maxInflated, func(e entry) error {
+	err = b.walkDense(walking{maxInflated: maxInflated, fn: func(e entry) error {
 		t := b.BaseTimestamp() + e.timestampDelta
 		if e.offsetDelta == 0 || t > latest {
 			latest = t
 		}
 		return nil
-	})
+	}})
 	return latest, err
 }
 
 // walkDense is walk for a batch that has its offsets without a hole. It has
-// checked the body of every entry that fn gets.
-func (b Batch) walkDense(maxInflated int, fn func(entry) error) error {
+// checked the body of every entry that w.fn gets.
+func (b Batch) walkDense(w walking) error {
 	if err := b.VerifyHeader(); err != nil {
 		return err
 	}
@@ -82,12 +83,14 @@ func (b Batch) walkDense(maxInflated int, fn func(entry) error) error {
 		return fmt.Errorf("%w: %d records in %d+1 offsets", ErrCorrupt, count, last)
 	}
 	// With as many records as offsets, deltas that grow are dense.
-	return b.walk(maxInflated, func(e entry) error {
-		if !checkBody(e.body) {
+	fn := w.fn
+	w.fn = func(e entry) error {
+		if !e.checked && !checkBody(e.body) {
 			return errBody
 		}
 		return fn(e)
-	})
+	}
+	return b.walk(w)
 }
 
 // maxCap bounds the caps of callers to what a 32-bit machine can count with
@@ -97,48 +100,56 @@ const maxCap = 1 << 30
 // errBody is what the callbacks of walk return for a body that is none.
 var errBody = fmt.Errorf("%w: key, value or headers of a record", ErrCorrupt)
 
-// walk inflates the records and calls fn for each, with the deltas checked
-// and the body not. Entries are valid only during the call.
-func (b Batch) walk(maxInflated int, fn func(entry) error) error {
+// walk calls w.fn for each record, with the deltas checked, and the body only where
+// it says so. Entries are valid only during the call.
+func (b Batch) walk(w walking) error {
 	if err := b.VerifyHeader(); err != nil {
 		return err
 	}
-	maxInflated = max(0, min(maxInflated, maxCap))
-	p := []byte(b[HeaderSize:])
-	if c := b.Codec(); c != None {
-		buf := buffers.Get().(*buffer)
-		defer buf.release()
-		var err error
-		if buf.p, err = c.inflate(buf.p[:0], p, maxInflated); err != nil {
-			return fmt.Errorf("inflate %v records: %w", c, err)
-		}
-		p = buf.p
+	w.maxInflated = max(0, min(w.maxInflated, maxCap))
+	if b.Codec() == None {
+		return b.walkPlain(b[HeaderSize:], w)
 	}
-	if len(p) > maxInflated {
-		return fmt.Errorf("%w: %d bytes of records, at most %d allowed", ErrTooLarge, len(p), maxInflated)
+	return b.inflated(w)
+}
+
+// walkPlain walks records that are not, or no longer, compressed.
+func (b Batch) walkPlain(p []byte, w walking) error {
+	if len(p) > w.maxInflated {
+		return fmt.Errorf("%w: %d bytes of records, at most %d allowed", ErrTooLarge, len(p), w.maxInflated)
 	}
 	if err := checkCount(b.Count(), len(p)); err != nil {
 		return err
 	}
-	last, limit := int32(-1), b.LastOffsetDelta()
+	last := int32(-1)
 	for i := range b.Count() {
 		e, rest, ok := cutEntry(p)
-		switch {
-		case !ok:
+		if !ok {
 			return fmt.Errorf("%w: record %d does not decode", ErrCorrupt, i)
-		case e.offsetDelta <= last || e.offsetDelta > limit:
-			return fmt.Errorf("%w: record %d has offset delta %d after %d, at most %d allowed",
-				ErrCorrupt, i, e.offsetDelta, last, limit)
-		case overflows(b.BaseTimestamp(), e.timestampDelta):
-			return fmt.Errorf("%w: record %d has timestamp delta %d", ErrCorrupt, i, e.timestampDelta)
 		}
-		if err := fn(e); err != nil {
+		if err := b.checkEntry(e, i, last); err != nil {
+			return err
+		}
+		if err := w.fn(e); err != nil {
 			return err
 		}
 		p, last = rest, e.offsetDelta
 	}
 	if len(p) > 0 {
 		return fmt.Errorf("%w: %d bytes behind its last record", ErrCorrupt, len(p))
+	}
+	return nil
+}
+
+// checkEntry finds what is wrong with the deltas of record i; the one before it has
+// the offset delta last.
+func (b Batch) checkEntry(e entry, i, last int32) error {
+	switch limit := b.LastOffsetDelta(); {
+	case e.offsetDelta <= last || e.offsetDelta > limit:
+		return fmt.Errorf("%w: record %d has offset delta %d after %d, at most %d allowed",
+			ErrCorrupt, i, e.offsetDelta, last, limit)
+	case overflows(b.BaseTimestamp(), e.timestampDelta):
+		return fmt.Errorf("%w: record %d has timestamp delta %d", ErrCorrupt, i, e.timestampDelta)
 	}
 	return nil
 }

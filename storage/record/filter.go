@@ -67,7 +67,7 @@ func (f *filter) batch(b Batch, maxInflated int) (Batch, error) {
 	}
 	d := decoders.Get().(*decoder)
 	defer d.release()
-	err := b.walk(maxInflated, func(e entry) error {
+	err := b.walk(walking{maxInflated: maxInflated, bodies: true, fn: func(e entry) error {
 		r := &d.record
 		var ok bool
 		if d.headers, ok = decodeBody(r, e.body, d.headers); !ok {
@@ -83,7 +83,7 @@ func (f *filter) batch(b Batch, maxInflated int) (Batch, error) {
 			return nil
 		}
 		return f.append(e, created)
-	})
+	}})
 	switch {
 	case err != nil:
 		return nil, err

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -37,6 +38,15 @@ type gzipReader struct {
 }
 
 var gzipReaders = sync.Pool{New: func() any { return new(gzipReader) }}
+
+// gzipGuess is what the last member says at its end that it held. Others may come
+// before it, and it may lie.
+func gzipGuess(src []byte) int64 {
+	if len(src) < 4 {
+		return 0
+	}
+	return int64(binary.LittleEndian.Uint32(src[len(src)-4:]))
+}
 
 func inflateGzip(dst, src []byte, limit int) ([]byte, error) {
 	r := gzipReaders.Get().(*gzipReader)

@@ -96,19 +96,48 @@ func inflateLZ4(dst, src []byte, limit int) ([]byte, error) {
 			return dst, tooLarge(limit)
 		}
 	}
+	return dst, f.checkEnd(src, uint64(len(dst)), func() uint32 { return xxh32(dst) })
+}
+
+// checkEnd checks what stands behind the last block: src is all that is left, size
+// what the blocks held, and sum the checksum of that.
+func (f lz4Frame) checkEnd(src []byte, size uint64, sum func() uint32) error {
 	if f.flags&lz4ContentChecksum != 0 {
-		if len(src) < 4 || binary.LittleEndian.Uint32(src) != xxh32(dst) {
-			return dst, fmt.Errorf("%w: lz4 content checksum", ErrCorrupt)
+		if len(src) < 4 || binary.LittleEndian.Uint32(src) != sum() {
+			return fmt.Errorf("%w: lz4 content checksum", ErrCorrupt)
 		}
 		src = src[4:]
 	}
-	if f.flags&lz4ContentSize != 0 && f.size != uint64(len(dst)) {
-		return dst, fmt.Errorf("%w: lz4 content has %d bytes, header says %d", ErrCorrupt, len(dst), f.size)
+	if f.flags&lz4ContentSize != 0 && f.size != size {
+		return fmt.Errorf("%w: lz4 content has %d bytes, header says %d", ErrCorrupt, size, f.size)
 	}
 	if len(src) > 0 {
-		return dst, fmt.Errorf("%w: %d bytes behind the lz4 frame", ErrCorrupt, len(src))
+		return fmt.Errorf("%w: %d bytes behind the lz4 frame", ErrCorrupt, len(src))
 	}
-	return dst, nil
+	return nil
+}
+
+// lz4Bound is the most that the blocks of a frame can hold.
+func lz4Bound(p []byte) (bound int64, ok bool) {
+	f, p, ok := cutLZ4Header(p)
+	for ok && len(p) >= 4 {
+		mark := binary.LittleEndian.Uint32(p)
+		if p = p[4:]; mark == 0 {
+			return bound, true
+		}
+		size := int64(mark &^ lz4Plain)
+		if f.flags&lz4BlockChecksum != 0 {
+			p = p[min(4, len(p)):]
+		}
+		if size > int64(len(p)) {
+			break
+		}
+		if p = p[size:]; mark&lz4Plain == 0 {
+			size = min(int64(f.blockSize), lz4Ratio*size)
+		}
+		bound += size
+	}
+	return 0, false
 }
 
 func cutLZ4Header(p []byte) (f lz4Frame, rest []byte, ok bool) {

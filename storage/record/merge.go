@@ -146,7 +146,7 @@ func (b *Builder) appendBatch(batch Batch, maxInflated int) error {
 		b.codec = batch.Codec()
 	}
 	left := maxInflated - (b.Size() - HeaderSize)
-	return batch.walkDense(left, func(e entry) error {
+	return batch.walkDense(walking{maxInflated: left, bodies: true, free: true, fn: func(e entry) error {
 		return b.appendEntry(batch.BaseTimestamp()+e.timestampDelta, e.body)
-	})
+	}})
 }

@@ -44,6 +44,7 @@ type entry struct {
 	timestampDelta int64
 	offsetDelta    int32
 	body           []byte
+	checked        bool // the body is one, and was left out
 }
 
 // cutEntry takes the first record off p. It has yet to look at the body.

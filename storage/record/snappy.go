@@ -39,29 +39,66 @@ func deflateSnappy(dst, src []byte) []byte {
 }
 
 func inflateSnappy(dst, src []byte, limit int) ([]byte, error) {
-	if len(src) < xerialHeaderSize || string(src[:len(xerialMagic)]) != xerialMagic {
+	raw, src, err := cutXerialHeader(src)
+	switch {
+	case err != nil:
+		return dst, err
+	case raw:
 		return inflateSnappyBlock(dst, src, limit)
 	}
-	version := binary.BigEndian.Uint32(src[len(xerialMagic):])
-	if version < xerialVersion {
-		return dst, fmt.Errorf("%w: xerial version %d", ErrCorrupt, version)
-	}
-	for src = src[xerialHeaderSize:]; len(src) > 0; {
-		if len(src) < 4 {
-			return dst, fmt.Errorf("%w: xerial framing is cut", ErrCorrupt)
-		}
-		size := binary.BigEndian.Uint32(src)
-		src = src[4:]
-		if uint64(size) > uint64(len(src)) {
-			return dst, fmt.Errorf("%w: xerial block of %d bytes, %d left", ErrCorrupt, size, len(src))
-		}
-		var err error
-		if dst, err = inflateSnappyBlock(dst, src[:size], limit); err != nil {
+	for len(src) > 0 {
+		var block []byte
+		if block, src, err = cutXerialBlock(src); err != nil {
 			return dst, err
 		}
-		src = src[size:]
+		if dst, err = inflateSnappyBlock(dst, block, limit); err != nil {
+			return dst, err
+		}
 	}
 	return dst, nil
+}
+
+// cutXerialHeader cuts the header off p; raw: there is none, and p is one block.
+func cutXerialHeader(p []byte) (raw bool, rest []byte, err error) {
+	if len(p) < xerialHeaderSize || string(p[:len(xerialMagic)]) != xerialMagic {
+		return true, p, nil
+	}
+	version := binary.BigEndian.Uint32(p[len(xerialMagic):])
+	if version < xerialVersion {
+		return false, p, fmt.Errorf("%w: xerial version %d", ErrCorrupt, version)
+	}
+	return false, p[xerialHeaderSize:], nil
+}
+
+// cutXerialBlock cuts the first block off p.
+func cutXerialBlock(p []byte) (block, rest []byte, err error) {
+	if len(p) < 4 {
+		return nil, p, fmt.Errorf("%w: xerial framing is cut", ErrCorrupt)
+	}
+	size := binary.BigEndian.Uint32(p)
+	p = p[4:]
+	if uint64(size) > uint64(len(p)) {
+		return nil, p, fmt.Errorf("%w: xerial block of %d bytes, %d left", ErrCorrupt, size, len(p))
+	}
+	return p[:size], p[size:], nil
+}
+
+// snappyBound is what the blocks of src say that they hold.
+func snappyBound(src []byte) (bound int64, ok bool) {
+	raw, src, err := cutXerialHeader(src)
+	if raw {
+		n, err := s2.DecodedLen(src)
+		return int64(n), err == nil
+	}
+	for err == nil && len(src) > 0 {
+		var block []byte
+		if block, src, err = cutXerialBlock(src); err == nil {
+			var n int
+			n, err = s2.DecodedLen(block)
+			bound += int64(n)
+		}
+	}
+	return bound, err == nil
 }
 
 // inflateSnappyBlock appends one raw block to dst.

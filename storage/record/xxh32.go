@@ -8,37 +8,82 @@ import (
 // xxh32 is the checksum of the LZ4 frame format: XXH32 with seed 0
 // (https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md).
 func xxh32(p []byte) uint32 {
-	const (
-		prime1 uint32 = 0x9e3779b1
-		prime2 uint32 = 0x85ebca77
-		prime3 uint32 = 0xc2b2ae3d
-		prime4 uint32 = 0x27d4eb2f
-		prime5 uint32 = 0x165667b1
-	)
+	var d xxh32Digest
+	d.write(p)
+	return d.sum()
+}
+
+const (
+	xxhPrime1 uint32 = 0x9e3779b1
+	xxhPrime2 uint32 = 0x85ebca77
+	xxhPrime3 uint32 = 0xc2b2ae3d
+	xxhPrime4 uint32 = 0x27d4eb2f
+	xxhPrime5 uint32 = 0x165667b1
+)
+
+// xxh32Digest is that of bytes that come in pieces. The zero value is that of none.
+type xxh32Digest struct {
+	lanes [4]uint32 // of whole stripes, once there was one
+	size  uint32    // bytes in all, modulo 2^32
+	long  bool      // there was one
+	rest  [16]byte  // what is no whole stripe
+	n     int       // bytes of rest
+}
+
+func (d *xxh32Digest) write(p []byte) {
+	d.size += uint32(len(p))
+	if d.n > 0 {
+		n := copy(d.rest[d.n:], p)
+		d.n += n
+		if p = p[n:]; d.n < len(d.rest) {
+			return
+		}
+		d.stripes(d.rest[:])
+		d.n = 0
+	}
+	whole := len(p) &^ 15
+	d.stripes(p[:whole])
+	d.n = copy(d.rest[:], p[whole:])
+}
+
+// stripes takes whole ones, of 16 bytes.
+func (d *xxh32Digest) stripes(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	if !d.long {
+		d.long = true
+		zero := uint32(0) // a variable: the sums wrap
+		d.lanes = [4]uint32{zero + xxhPrime1 + xxhPrime2, xxhPrime2, zero, zero - xxhPrime1}
+	}
 	round := func(acc, lane uint32) uint32 {
-		return bits.RotateLeft32(acc+lane*prime2, 13) * prime1
+		return bits.RotateLeft32(acc+lane*xxhPrime2, 13) * xxhPrime1
 	}
 	le := binary.LittleEndian
-	h, size := prime5, uint32(len(p))
-	if len(p) >= 16 {
-		zero := uint32(0) // a variable: the sums below wrap
-		a, b, c, d := zero+prime1+prime2, prime2, zero, zero-prime1
-		for ; len(p) >= 16; p = p[16:] {
-			a = round(a, le.Uint32(p))
-			b = round(b, le.Uint32(p[4:]))
-			c = round(c, le.Uint32(p[8:]))
-			d = round(d, le.Uint32(p[12:]))
-		}
-		h = bits.RotateLeft32(a, 1) + bits.RotateLeft32(b, 7) + bits.RotateLeft32(c, 12) + bits.RotateLeft32(d, 18)
+	a, b, c, e := d.lanes[0], d.lanes[1], d.lanes[2], d.lanes[3]
+	for ; len(p) >= 16; p = p[16:] {
+		a = round(a, le.Uint32(p))
+		b = round(b, le.Uint32(p[4:]))
+		c = round(c, le.Uint32(p[8:]))
+		e = round(e, le.Uint32(p[12:]))
 	}
-	h += size
+	d.lanes = [4]uint32{a, b, c, e}
+}
+
+func (d *xxh32Digest) sum() uint32 {
+	h := xxhPrime5
+	if d.long {
+		h = bits.RotateLeft32(d.lanes[0], 1) + bits.RotateLeft32(d.lanes[1], 7) + bits.RotateLeft32(d.lanes[2], 12) + bits.RotateLeft32(d.lanes[3], 18)
+	}
+	h += d.size
+	p := d.rest[:d.n]
 	for ; len(p) >= 4; p = p[4:] {
-		h = bits.RotateLeft32(h+le.Uint32(p)*prime3, 17) * prime4
+		h = bits.RotateLeft32(h+binary.LittleEndian.Uint32(p)*xxhPrime3, 17) * xxhPrime4
 	}
 	for _, c := range p {
-		h = bits.RotateLeft32(h+uint32(c)*prime5, 11) * prime1
+		h = bits.RotateLeft32(h+uint32(c)*xxhPrime5, 11) * xxhPrime1
 	}
-	h = (h ^ h>>15) * prime2
-	h = (h ^ h>>13) * prime3
+	h = (h ^ h>>15) * xxhPrime2
+	h = (h ^ h>>13) * xxhPrime3
 	return h ^ h>>16
 }
