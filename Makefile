@@ -58,6 +58,7 @@ e2e: build services clients
 soak: build services clients
 	WEIR_SOAK=1 go test -count=1 -timeout 60m -v ./storage/journal/model
 	WEIR_SOAK=1 go test -count=1 -timeout 60m ./storage/open
+	WEIR_SOAK=1 go test -count=1 -timeout 60m -run '^TestAbsence$$' ./edge/wal
 	WEIR_SOAK=1 go test -count=1 -timeout 170m -v -p 1 ./e2e/...
 
 fuzz:

@@ -26,5 +26,11 @@
 // sequences are missing, written down durably before it is handed out, so that
 // it stays one even if the bytes come back.
 //
+// # What is missing
+//
+// A file or a folder that is gone is not one that never was. Beside the buffers
+// lie the names of those that must be there, and how far the newest came; Open
+// makes what is gone again as a buffer or lane of which every record is a hole.
+//
 // FORMAT.md beside this file has the byte tables.
 package wal
