@@ -93,7 +93,7 @@ func (r *refusals) look() {
 			running = true
 			continue
 		}
-		r.log.Info("messages are taken again", "lane", lane.String(), "after", time.Since(e.began).Round(time.Second), "refused", e.count)
+		r.log.Info("messages are taken again", "lane", lane.String(), "lasted", time.Since(e.began).Round(time.Second), "refused", e.count)
 		*e = refusal{}
 	}
 	if r.timer = nil; running {

@@ -55,7 +55,7 @@ func TestRefusals(t *testing.T) {
 				synctest.Wait()
 				lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 				if len(lines) != 2 || !strings.Contains(lines[1], "level=INFO") || !strings.Contains(lines[1], "refused=103") ||
-					!strings.Contains(lines[1], "after=2h40m") {
+					!strings.Contains(lines[1], "lasted=2h40m") {
 					t.Fatalf("lines when it is over: %q", lines)
 				}
 				if m := written(set); !strings.Contains(m, `weir_edge_lane_refusing{lane="live"} 0`) {

@@ -211,7 +211,7 @@ func (k *committer) appendEvents(batch []*work) bool {
 			return true
 		}
 		k.dirty = true
-		k.s.log.Error("session state cannot be written, clients with state are refused", "err", err)
+		k.s.troubles.state.Note("err", err)
 	}
 	for _, w := range batch {
 		// While the store is behind, even a PUBREL for an unknown id may be
@@ -273,7 +273,7 @@ func (k *committer) store(batch []*work) {
 	if err == nil {
 		k.s.count.stored.Add(len(k.works))
 	} else {
-		k.s.log.Error("messages cannot be stored, their clients are cut off", "messages", len(k.works), "err", err)
+		k.s.troubles.storing.Note("messages", len(k.works), "err", err)
 		for _, w := range k.works {
 			if in := w.inbound(); in != nil && in.pending == w {
 				in.place, in.doubtful = w.place, true
@@ -317,7 +317,7 @@ func (k *committer) rewrite() {
 		return
 	}
 	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
-		k.s.log.Error("session state cannot be rewritten", "err", err)
+		k.s.troubles.state.Note("err", err)
 		k.failed = time.Now()
 		// A file that only grows would take more than its part of the disk.
 		k.dirty = k.dirty || errors.Is(err, ErrPoisoned) || k.base+k.appended > 2*k.s.o.MaxState

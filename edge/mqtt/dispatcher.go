@@ -68,7 +68,7 @@ func (d *dispatcher) dispatch(w *work) {
 		d.publish(w)
 	case workWill:
 		if w.err != nil {
-			d.s.log.Warn("will is not stored", "client", w.client, "topic", w.message.Topic, "err", w.err)
+			d.s.troubles.wills.Note("client", w.client, "topic", w.message.Topic, "err", w.err)
 			return
 		}
 		d.fanOut(w)

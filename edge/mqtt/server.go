@@ -146,6 +146,7 @@ type Server struct {
 	count      *counters
 	state      *state
 	crowded    *budget.Episode // sessions give way
+	troubles   troubles
 	queue      *queue
 	committer  *committer
 	dispatcher *dispatcher
@@ -194,6 +195,7 @@ func New(o Options) (*Server, error) {
 	s.crowded = budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "the room for MQTT sessions is used up: those without connection give way, the oldest first",
 		End:   "there is room for MQTT sessions again", Log: o.Log})
+	s.troubles = newTroubles(o.Log)
 	s.state = newState(&o)
 	l := newLedger(&o, s.state)
 	loaded, over, err := l.load(o.Store)

@@ -155,7 +155,7 @@ func (f *failures) over(o Options) {
 		return
 	}
 	if now := o.Now(); now.Sub(f.latest) >= failuresQuiet {
-		o.Log.Info("writes to the buffer work again", "after", now.Sub(f.began).Round(time.Second), "failed", f.count)
+		o.Log.Info("writes to the buffer work again", "lasted", now.Sub(f.began).Round(time.Second), "failed", f.count)
 		f.count = 0
 	}
 }

@@ -141,6 +141,9 @@ func FuzzSideFiles(f *testing.F) {
 		if g, err := parseGone(data); err == nil && !bytes.Equal(appendGone(nil, g), data) {
 			t.Fatalf("retired buffer %+v", g)
 		}
+		if b, err := parseEnded(data); err == nil && !bytes.Equal(appendEnded(nil, b), data) {
+			t.Fatalf("ended buffer %+v", b)
+		}
 		if dead, err := parseDead(data, uint32(which)); err == nil && len(dead) != int(which) {
 			t.Fatalf("%d dead letters, want %d", len(dead), which)
 		}
@@ -152,7 +155,7 @@ func FuzzSideFiles(f *testing.F) {
 		abandon(l)
 		lane := filepath.Join(buffersName, bufferName(id), Live.String())
 		names := []string{counterName, retiredName, filepath.Join(lane, marksName), filepath.Join(lane, gapsName),
-			filepath.Join(buffersName, bufferName(id), rowsName)}
+			filepath.Join(buffersName, bufferName(id), rowsName), latestName, endedNames[0], endedNames[1]}
 		if err := os.WriteFile(filepath.Join(dir, names[int(which)%len(names)]), data, 0o600); err != nil {
 			t.Fatal(err)
 		}

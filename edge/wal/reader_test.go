@@ -111,6 +111,11 @@ func testGuess(t *testing.T, lost bool) {
 		if len(items) != 4 || items[3].Gap == nil || items[3].Gap.First != 4 || items[3].Gap.Last != 6 || items[3].Gap.Exact == lost {
 			t.Fatalf("items %+v", items[3:])
 		}
+		// What is guessed may never have been stored: a device that sends it again
+		// must not be told that it was.
+		if sure := l.Stored(id, Live, 6); !l.Stored(id, Live, 3) || sure == lost || l.Stored(id, Live, 7) {
+			t.Fatalf("stored: 6 %v, 7 %v", sure, l.Stored(id, Live, 7))
+		}
 		abandon(l)
 	}
 }
