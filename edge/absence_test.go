@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -133,11 +134,20 @@ func TestAbsence(t *testing.T) {
 // acknowledgement.
 func publish(t *testing.T, g *gatewayUnder, client string) {
 	t.Helper()
+	c, err := tryPublish(t, g, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+// tryPublish is publish for whoever expects that it may be refused.
+func tryPublish(t *testing.T, g *gatewayUnder, client string) (net.Conn, error) {
+	t.Helper()
 	c, err := net.Dial("tcp", g.listeners["mqtt"].Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
 	c.SetDeadline(time.Now().Add(30 * time.Second))
 	connect := append([]byte{0x10, byte(12 + len(client)), 0, 4, 'M', 'Q', 'T', 'T', 4, 0, 0, 60, 0, byte(len(client))}, client...)
 	answer := make([]byte, 4)
@@ -151,6 +161,7 @@ func publish(t *testing.T, g *gatewayUnder, client string) {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(c, answer); err != nil || !bytes.Equal(answer, []byte{0x40, 2, 0, 7}) {
-		t.Fatalf("PUBACK %x, %v", answer, err)
+		return c, fmt.Errorf("PUBACK %x: %w", answer, cmp.Or(err, io.ErrUnexpectedEOF))
 	}
+	return c, nil
 }

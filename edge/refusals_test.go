@@ -2,7 +2,9 @@ package edge
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -98,4 +100,48 @@ func TestRefusalsOfAFullLog(t *testing.T) {
 	if refused < 100 || strings.Count(text, "\n") != 2 || strings.Count(text, "cause=quota") != 2 || !strings.Contains(text, "lane=bulk") {
 		t.Errorf("%d refused: %s", refused, text)
 	}
+}
+
+// TestRefusedDevices: a gateway whose buffer is full refuses its devices, and says
+// so in two lines, whatever they try.
+func TestRefusedDevices(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	file := filepath.Join(t.TempDir(), "token")
+	g, _ := start(t, t.TempDir(), Options{Cloud: []string{n.addr}, JoinFile: file, Quota: 4 << 20})
+	g.await(SyncUnjoined, "no-token")
+	for g.log.Room(wal.Live) > 0 {
+		rec := wal.Record{Topic: "a"}
+		rec.Value = make([]byte, max(1, min(64<<10, g.log.Room(wal.Live)-1000)))
+		if _, _, err := g.log.Append(wal.Live, []wal.Record{rec}); err != nil && !errors.Is(err, wal.ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	for range 20 {
+		if c, err := tryPublish(t, g, "device"); err == nil {
+			t.Fatal("a full buffer takes a message")
+		} else {
+			c.Close()
+		}
+	}
+	if got := g.logs.count("messages are refused"); got != 1 {
+		t.Errorf("%d lines for 20 refusals:\n%s", got, g.logs.b.String())
+	}
+	g.metric(`weir_edge_lane_refusing{lane="live"} 1`)
+	put(t, file, n.token.Reveal())
+	g.await(SyncConnected, "")
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(time.Minute); g.logs.count("messages are taken again") == 0; {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("it never says that it takes messages again:\n%s", g.logs.b.String())
+		}
+	}
+	publish(t, g, "device")
+	if g.logs.count("messages are refused") != 1 || g.logs.count("messages are taken again") != 1 || g.logs.count("refused=20") != 1 {
+		t.Errorf("lines:\n%s", g.logs.b.String())
+	}
+	g.metric(`weir_edge_lane_refusing{lane="live"} 0`)
 }

@@ -1,0 +1,179 @@
+package wal
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// TestMissing: what is reported of each loss, exactly where that can be known. A lane
+// holds four batches of three records, and its process was killed.
+func TestMissing(t *testing.T) {
+	type gap struct {
+		first, last uint64
+		exact       bool
+	}
+	for name, c := range map[string]struct {
+		hurt func(l missingLane, t *testing.T)
+		boot uint32 // of the next start; that of the first is 1
+		want []gap
+		told string // the cause of the first gap
+	}{
+		"nothing":                            {func(missingLane, *testing.T) {}, 1, nil, ""},
+		"nothing, power cut":                 {func(missingLane, *testing.T) {}, 2, nil, ""},
+		"an unacknowledged batch, torn":      {missingLane.tear, 1, nil, ""},
+		"an unacknowledged batch, power cut": {missingLane.tear, 2, []gap{{13, 13, false}}, ""},
+		"last frame":                         {missingLane.hurtLast, 1, []gap{{10, 12, true}}, ""},
+		"last frame and newest marks": {func(l missingLane, t *testing.T) {
+			l.hurtLast(t)
+			l.hurtMarks(t, true)
+		}, 1, []gap{{10, 12, true}}, ""}, // latest and the header of the frame agree
+		"last frame and newest marks, power cut": {func(l missingLane, t *testing.T) {
+			l.hurtLast(t)
+			l.hurtMarks(t, true)
+			remove(t, filepath.Join(l.dir, latestName))
+		}, 2, []gap{{10, 12, false}}, ""}, // the header of the frame says 12
+		"last frame, marks not written before the power cut": {func(l missingLane, t *testing.T) {
+			l.hurtLast(t)
+			l.stale(t)
+		}, 2, []gap{{10, 12, false}}, ""},
+		"newest marks":          {func(l missingLane, t *testing.T) { l.hurtMarks(t, true) }, 1, nil, ""},
+		"older marks":           {func(l missingLane, t *testing.T) { l.hurtMarks(t, false) }, 1, nil, ""},
+		"marks":                 {func(l missingLane, t *testing.T) { remove(t, l.marks()) }, 1, nil, ""},
+		"latest":                {func(l missingLane, t *testing.T) { remove(t, filepath.Join(l.dir, latestName)) }, 1, []gap{{13, 13, false}}, ""},
+		"segments":              {missingLane.removeSegments, 1, []gap{{1, 12, true}}, ""},
+		"segments and marks":    {missingLane.removeAll, 1, []gap{{1, 12, true}, {13, 13, false}}, "all files of the lane are gone"},
+		"folder of the lane":    {func(l missingLane, t *testing.T) { remove(t, l.lane) }, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+		"folder of the buffer":  {func(l missingLane, t *testing.T) { remove(t, filepath.Dir(l.lane)) }, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+		"folder of all buffers": {func(l missingLane, t *testing.T) { remove(t, filepath.Join(l.dir, buffersName)) }, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+		"folder of the buffer, and latest": {func(l missingLane, t *testing.T) {
+			remove(t, filepath.Dir(l.lane))
+			remove(t, filepath.Join(l.dir, latestName))
+		}, 1, []gap{{1, 1, false}}, "the folder of the lane is gone"},
+		"folder of the buffer, and the counter": {func(l missingLane, t *testing.T) {
+			remove(t, filepath.Dir(l.lane))
+			remove(t, filepath.Join(l.dir, counterName))
+		}, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := small(t.TempDir())
+			o.disk.boot = 1
+			log := mustOpen(t, o)
+			lane := missingLane{dir: o.Dir, log: log, lane: log.current.lanes[Live].dir}
+			for i := range 4 {
+				if i == 3 {
+					lane.keep(t)
+				}
+				mustAppend(t, log, Live, recs(3*i, 3))
+			}
+			id := log.Current()
+			abandon(log)
+			c.hurt(lane, t)
+			o.disk.boot = c.boot
+			for start := range 2 {
+				log = mustOpen(t, o)
+				var got []gap
+				records := uint64(0)
+				for _, it := range readAll(t, log, id, Live) {
+					if it.Gap == nil {
+						records++
+						continue
+					}
+					got = append(got, gap{it.Gap.First, it.Gap.Last, it.Gap.Exact})
+					if len(got) == 1 && c.told != "" && it.Gap.Reason != c.told {
+						t.Errorf("cause %q, want %q", it.Gap.Reason, c.told)
+					}
+				}
+				missing := uint64(0)
+				for _, g := range got {
+					if g.first <= 12 {
+						missing += min(g.last, 12) + 1 - g.first
+					}
+				}
+				if !slices.Equal(got, c.want) || records+missing != 12 && c.want[0] != (gap{1, 1, false}) {
+					t.Fatalf("start %d: %d records and gaps %v, want %v", start, records, got, c.want)
+				}
+				abandon(log)
+			}
+		})
+	}
+}
+
+// missingLane is a lane of a log whose process is gone.
+type missingLane struct {
+	dir, lane string
+	log       *Log
+}
+
+func (l missingLane) marks() string { return filepath.Join(l.lane, marksName) }
+
+// keep puts copies beside the log, for stale.
+func (l missingLane) keep(t *testing.T) {
+	for _, path := range []string{l.marks(), filepath.Join(l.dir, latestName)} {
+		if err := copyFile(filepath.Join(l.dir, filepath.Base(path)+".kept"), path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// stale puts back what was there before the last batch.
+func (l missingLane) stale(t *testing.T) {
+	for _, path := range []string{l.marks(), filepath.Join(l.dir, latestName)} {
+		if err := copyFile(path, filepath.Join(l.dir, filepath.Base(path)+".kept")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (l missingLane) segment() string { return filepath.Join(l.lane, segmentName(1)) }
+
+// tear appends half of a batch.
+func (l missingLane) tear(t *testing.T) {
+	frame := bytes.Clone(l.log.writers[Live].frame(13, recs(12, 3)))
+	f, err := os.OpenFile(l.segment(), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(frame[:headerSize-3]); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hurtLast damages the body of the last frame.
+func (l missingLane) hurtLast(t *testing.T) {
+	p, err := os.ReadFile(l.segment())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := flipAt(l.segment(), len(p)-5); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hurtMarks damages the slot that was written last, or the one before.
+func (l missingLane) hurtMarks(t *testing.T, newest bool) {
+	gen := l.log.current.lanes[Live].marks.cell.gen
+	if !newest {
+		gen--
+	}
+	if err := flipAt(l.marks(), int(gen%2)*slotStride+20); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l missingLane) removeSegments(t *testing.T) { remove(t, l.segment()) }
+
+func (l missingLane) removeAll(t *testing.T) {
+	l.removeSegments(t)
+	remove(t, l.marks())
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
