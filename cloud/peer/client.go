@@ -1,0 +1,173 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/weirmq/weir/sync/join"
+)
+
+// ErrUnknownVerb: the node is of a version that cannot do this.
+var ErrUnknownVerb = errors.New("node does not know this call")
+
+// dialTime is how long it may take to connect, certificates included.
+const dialTime = 5 * time.Second
+
+// Client asks other nodes. It keeps one connection to each; a node that does not
+// answer is asked over a new one the next time. It may be used by many goroutines.
+type Client struct {
+	identity *join.NodeIdentity
+
+	mu    sync.Mutex
+	links map[string]*link // guarded by mu; by name and address
+}
+
+// NewClient makes a client that shows a certificate of this node.
+func NewClient(identity *join.NodeIdentity) *Client {
+	return &Client{identity: identity, links: make(map[string]*link)}
+}
+
+// Refused reports whether an error says that nobody listens at the node's
+// address although its host is there, or something in between says so.
+func Refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
+
+// Close ends every connection. The client may be used again.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	links := c.links
+	c.links = make(map[string]*link)
+	c.mu.Unlock()
+	for _, l := range links {
+		l.close()
+	}
+	return nil
+}
+
+// get returns the body of the answer, of most bytes at most.
+func (c *Client) get(ctx context.Context, node, address, path string, most int64) ([]byte, error) {
+	key := node + "\n" + address
+	l := c.link(key, node, address)
+	body, err := l.get(ctx, path, most)
+	if err != nil && !errors.Is(err, ErrUnknownVerb) {
+		c.drop(key, l)
+		return nil, fmt.Errorf("ask node %q at %s: %w", node, address, err)
+	}
+	return body, err
+}
+
+func (c *Client) link(key, node, address string) *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.links[key]
+	if l == nil {
+		l = newLink(address, c.identity.ClientTLS(node))
+		c.links[key] = l
+	}
+	return l
+}
+
+// drop forgets a link over which no answer came: what was sent on it may be
+// repeated by TCP for minutes after the network is back.
+func (c *Client) drop(key string, l *link) {
+	c.mu.Lock()
+	if c.links[key] == l {
+		delete(c.links, key)
+	}
+	c.mu.Unlock()
+	l.close()
+}
+
+// link is the connection to one node.
+type link struct {
+	http      *http.Client
+	transport *http.Transport
+	ctx       context.Context // ends with close: so does dialling
+	cancel    context.CancelFunc
+
+	mu    sync.Mutex
+	conns []net.Conn // guarded by mu; that were opened
+}
+
+func newLink(address string, config *tls.Config) *link {
+	l := &link{}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.transport = &http.Transport{
+		Protocols:       new(http.Protocols),
+		IdleConnTimeout: idleTime / 2, // before the server's
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return l.dial(ctx, address, config)
+		},
+	}
+	// TLS is below what net/http sees, as in Server.
+	l.transport.Protocols.SetUnencryptedHTTP2(true)
+	l.http = &http.Client{Transport: l.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return l
+}
+
+func (l *link) dial(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(raw, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil { // close did not see it
+		raw.Close()
+		return nil, l.ctx.Err()
+	}
+	l.conns = append(l.conns, raw)
+	return struct{ net.Conn }{secure}, nil
+}
+
+func (l *link) get(ctx context.Context, path string, most int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://node"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := l.http.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, most+1))
+	switch {
+	case res.StatusCode == http.StatusNotFound:
+		return nil, ErrUnknownVerb
+	case res.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status %s", res.Status)
+	case err != nil:
+		return nil, err
+	case int64(len(body)) > most:
+		return nil, fmt.Errorf("%w: it is longer than %d bytes", errAnswer, most)
+	}
+	return body, nil
+}
+
+func (l *link) close() {
+	l.cancel()
+	l.mu.Lock()
+	conns := l.conns
+	l.conns = nil
+	l.mu.Unlock()
+	for _, c := range conns {
+		c.Close()
+	}
+	l.transport.CloseIdleConnections()
+}

@@ -1,0 +1,12 @@
+// Package peer is the port over which the nodes of a cluster talk to each
+// other: HTTP/2 over TLS 1.3, with certificates of the cluster's CA that are for
+// this port alone (join.SignNode), under ALPN "weir-peer/1" and the paths
+// /peer/v1/<verb>. Nobody else is let in, and nobody else is asked.
+//
+// There is a file for each verb, with its server's and its client's half and the
+// bodies. A node of an earlier version answers a verb that it does not know with
+// 404 (ErrUnknownVerb): whoever asks does without it for now. A member of a body
+// that one end does not know is left out of account.
+//
+//	ping   GET /peer/v1/ping   is the node there, and what does it own
+package peer

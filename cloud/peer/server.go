@@ -1,0 +1,205 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/sync/join"
+)
+
+const (
+	// handshakeTime is how long a newcomer may take to show its certificate.
+	handshakeTime = 5 * time.Second
+	// idleTime is how long a connection stays open on which nobody asks.
+	idleTime = 2 * time.Minute
+	// maxBody bounds the body of a request in bytes, maxCalls the requests of one
+	// connection that are under way.
+	maxBody  = 64 << 10
+	maxCalls = 64
+)
+
+// Options configure a Server. All but Heard and Log are required.
+type Options struct {
+	Listener net.Listener
+	Identity *join.NodeIdentity
+	Gate     *budget.Gate  // counts the connections
+	Self     func() Answer // what this node says of itself
+
+	// Heard, if set, is told of each node that asks, by its name.
+	Heard func(node string)
+	Log   *slog.Logger // default: slog.Default
+}
+
+// Server is a node's peer port.
+type Server struct {
+	o        Options
+	http     *http.Server
+	entered  chan net.Conn // of nodes, whose certificate was checked
+	refused  *budget.Episode
+	ctx      context.Context // ends when the server is closed
+	cancel   context.CancelFunc
+	newcomer sync.WaitGroup // one for each handshake under way, one for accept
+}
+
+// New makes a Server on a listener, which it closes.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Heard == nil {
+		o.Heard = func(string) {}
+	}
+	s := &Server{o: o, entered: make(chan net.Conn), refused: budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "a connection to --peer was refused: it is for nodes of this cluster, whose clocks must agree",
+		End:   "connections to --peer are no longer refused", Log: o.Log})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+pingPath, s.ping)
+	s.http = &http.Server{
+		Handler:           http.MaxBytesHandler(mux, maxBody),
+		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
+		ReadHeaderTimeout: handshakeTime,
+		IdleTimeout:       idleTime,
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, nodeKey{}, c.(*conn).node)
+		},
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	// The handshake is done by enter, before net/http sees the connection: to it
+	// HTTP/2 is all that is spoken here, and there is no other.
+	s.http.Protocols.SetUnencryptedHTTP2(true)
+	return s
+}
+
+// Serve answers until Close, which is no error.
+func (s *Server) Serve() error {
+	accepting := make(chan error, 1)
+	s.newcomer.Go(func() { accepting <- s.accept() })
+	err := s.http.Serve(listener{s})
+	s.cancel()
+	if closed := s.o.Listener.Close(); closed != nil && !errors.Is(closed, net.ErrClosed) {
+		err = errors.Join(err, closed)
+	}
+	if failed := <-accepting; failed != nil {
+		err = errors.Join(failed, err)
+	}
+	s.newcomer.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close ends every connection, and Serve.
+func (s *Server) Close() error {
+	s.cancel()
+	err := s.http.Close()
+	if closed := s.o.Listener.Close(); closed != nil && !errors.Is(closed, net.ErrClosed) {
+		err = errors.Join(err, closed)
+	}
+	return err
+}
+
+// accept lets newcomers in until the server is closed.
+func (s *Server) accept() error {
+	for pause := time.Duration(0); ; {
+		c, err := s.o.Listener.Accept()
+		switch {
+		case s.ctx.Err() != nil:
+			if err == nil {
+				c.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			s.cancel()
+			return fmt.Errorf("accept: %w", err)
+		case err != nil: // no file descriptor is free, for one
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.o.Log.Warn("--peer accepts no connection for now", "err", err)
+			wait(s.ctx, pause)
+			continue
+		}
+		pause = 0
+		seat, err := s.o.Gate.Enter(budget.Address(c.RemoteAddr()), func() { c.Close() })
+		if err != nil { // the gate has said so
+			c.Close()
+			continue
+		}
+		s.newcomer.Go(func() { s.enter(c, seat) })
+	}
+}
+
+// enter checks a newcomer's certificate and hands the connection on.
+func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
+	ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
+	defer cancel()
+	secure := tls.Server(raw, s.o.Identity.ServerTLS())
+	err := secure.HandshakeContext(ctx)
+	if err == nil {
+		name, _ := join.NodeName(secure.ConnectionState().PeerCertificates[0]) // ServerTLS has checked it
+		seat.Known()
+		select {
+		case s.entered <- &conn{Conn: secure, node: name, seat: seat}:
+			return
+		case <-s.ctx.Done():
+		}
+	} else if s.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+		s.refused.Note("address", raw.RemoteAddr().String(), "err", err)
+	}
+	seat.Leave()
+	raw.Close()
+}
+
+// conn is the connection of a node. net/http sees nothing of TLS.
+type conn struct {
+	net.Conn
+	node string
+	seat *budget.Seat
+}
+
+// Close may be called more than once.
+func (c *conn) Close() error {
+	c.seat.Leave()
+	return c.Conn.Close()
+}
+
+// listener is the port as net/http sees it.
+type listener struct{ s *Server }
+
+func (l listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.s.entered:
+		return c, nil
+	case <-l.s.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (l listener) Close() error   { return nil } // Server.Close does it
+func (l listener) Addr() net.Addr { return l.s.o.Listener.Addr() }
+
+type nodeKey struct{}
+
+// asker is the name of the node that has sent a request.
+func asker(r *http.Request) string {
+	name, _ := r.Context().Value(nodeKey{}).(string)
+	return name
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
