@@ -8,10 +8,8 @@ package cloud
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -44,10 +42,6 @@ import (
 // Off is the address of a listener that is not wanted.
 const Off = "off"
 
-// maxAlive bounds what another node may answer to the question whether it is
-// there.
-const maxAlive = 4 << 10
-
 // Options configure a node. Bucket, Data and Node are required.
 type Options struct {
 	Bucket     storage.Bucket
@@ -57,6 +51,7 @@ type Options struct {
 	Sync       string          // UDP listener for gateways, or Off
 	Kafka      []KafkaListener // none: no Kafka door
 	HTTP       HTTP
+	Peer       string // TCP listener for other nodes of the cluster, or Off
 	Secret     []byte // wraps the CA's key in the bucket
 	Partitions int32  // of topics created without a number
 	AutoCreate bool
@@ -92,14 +87,16 @@ type Node struct {
 	kafka     *kafka.Server
 	receiver  *receiver.Receiver
 	http      *http.Server
-	guard     *admin.Guard  // of the admin port
-	conns     *budget.Conns // of all listeners
-	peers     *http.Client  // asks other nodes, directly
+	guard     *admin.Guard   // of the admin port
+	conns     *budget.Conns  // of all listeners
+	peers     peers          // the other nodes
+	own       []cluster.Door // this node's doors, as it asks them itself
 	metrics   *metrics.Set
 	role      atomic.Value // string
 	fleet     atomic.Pointer[fleet.Fleet]
 	users     atomic.Pointer[auth.Auth]
 	quotas    atomic.Pointer[quota.Quotas]
+	log       atomic.Pointer[commitlog.Log] // nil while this node owns nothing
 	ready     sync.Once
 	lock      *os.File
 	doors     []door
@@ -132,9 +129,6 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		n.o.Log.Warn("the bucket can lose what it acknowledged", "because", warning)
 	}
 	n.bucket = storage.Metrics(o.Bucket, n.metrics, "bucket")
-	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute} // no proxy: its answer is not the node's
-	n.peers = &http.Client{Transport: transport}
-	n.closers = append(n.closers, func() error { transport.CloseIdleConnections(); return nil })
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
 		return nil, err
 	}
@@ -191,6 +185,10 @@ func (n *Node) listen() error {
 		}
 		n.closers = append(n.closers, ignoreClosed(packets.Close))
 		n.self.Sync = n.advertised(packets.LocalAddr())
+		n.askSync(packets.LocalAddr())
+	}
+	if err := n.listenPeer(); err != nil {
+		return err
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
 	return n.open(kafkaListeners, httpListener, packets)
@@ -334,7 +332,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	err := cluster.Run(ctx, cluster.Options{
 		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,
-		Alive: n.alive, Follow: n.follow, Lead: n.lead, Log: n.o.Log,
+		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Counters: &n.peers.counters, Log: n.o.Log,
 	})
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
@@ -353,26 +351,4 @@ func (n *Node) Close() error {
 		n.closers = n.closers[:last]
 	}
 	return errors.Join(errs...)
-}
-
-// alive asks another node, over HTTP, whether it is there and leading or about
-// to.
-func (n *Node) alive(ctx context.Context, owner cluster.Node) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+owner.HTTP+"/healthz", nil)
-	if err != nil {
-		return err
-	}
-	res, err := n.peers.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	var alive console.Alive
-	if err := json.NewDecoder(io.LimitReader(res.Body, maxAlive)).Decode(&alive); err != nil {
-		return fmt.Errorf("decode the answer: %w", err)
-	}
-	if alive.Node != owner.Name || alive.Role == console.RoleStandby {
-		return fmt.Errorf("node %s there is %s", alive.Node, alive.Role)
-	}
-	return nil
 }

@@ -14,10 +14,12 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -74,6 +76,7 @@ func startNode(t *testing.T, b storage.Bucket, name string) running {
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
+		Peer:       "127.0.0.1:0",
 		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {
 		cancel()
@@ -124,20 +127,35 @@ func TestTwoNodes(t *testing.T) {
 	if err := second.admit("gw", nil); err != nil {
 		t.Errorf("a standby turns a gateway away instead of sending it on: %v", err)
 	}
-	if err := first.alive(t.Context(), second.self); err == nil {
+	if _, err := first.ask(t.Context(), second.self); err == nil {
 		t.Error("a standby passes for an owner")
 	}
-	if err := second.alive(t.Context(), first.self); err != nil {
-		t.Errorf("the owner: %v", err)
+	if sign, err := second.ask(t.Context(), first.self); err != nil || sign.Next.Epoch != 1 || sign.Next.Slot == 0 {
+		t.Errorf("the owner: %+v, %v", sign, err)
 	}
-	if err := second.alive(t.Context(), broker.Node{Name: "other", HTTP: first.self.HTTP}); err == nil {
-		t.Error("one node passes for another")
+	if first.self.Peer == "" || first.self.Boot == "" || first.self.Boot == second.self.Boot {
+		t.Errorf("the claim names %+v", first.self)
+	}
+	asHTTP := first.self
+	asHTTP.Peer = "" // as nodes of earlier versions claim
+	if sign, err := second.ask(t.Context(), asHTTP); err != nil || sign.Next != (journal.Position{}) {
+		t.Errorf("the owner over --http: %+v, %v", sign, err)
+	}
+	for _, other := range []broker.Node{{Name: "other", HTTP: first.self.HTTP}, {Name: "other", Peer: first.self.Peer}} {
+		if _, err := second.ask(t.Context(), other); err == nil || errors.Is(err, cluster.ErrRefused) {
+			t.Errorf("one node passes for another: %v", err)
+		}
 	}
 	first.stop()
 	if <-first.ended; *first.err != nil {
 		t.Errorf("stop the owner: %v", *first.err)
 	}
 	second.says(t, "leading")
+	for _, gone := range []broker.Node{first.self, asHTTP} {
+		if _, err := second.ask(t.Context(), gone); !errors.Is(err, cluster.ErrRefused) {
+			t.Errorf("a node that is gone: %v", err)
+		}
+	}
 }
 
 // TestFenced: a node that lost its shard ends with an error that says so, and
@@ -175,7 +193,7 @@ func TestAdmit(t *testing.T) {
 
 // TestDataInUse: two processes never share a data directory.
 func TestDataInUse(t *testing.T) {
-	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Log: slog.New(slog.DiscardHandler)}
+	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Peer: Off, Log: slog.New(slog.DiscardHandler)}
 	first, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,11 @@ func (n *Node) listenHTTP() (net.Listener, error) {
 	}
 	n.closers = append(n.closers, ignoreClosed(listener.Close))
 	n.self.HTTP = n.advertised(listener.Addr())
+	talk := talkHTTP
+	if n.o.HTTP.TLSCert != "" {
+		talk = inTLS(talk)
+	}
+	n.askSelf("http", listener.Addr(), talk)
 	listener = admin.Limit(listener, n.conns)
 	if n.o.HTTP.TLSCert == "" {
 		return listener, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -42,17 +43,17 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 
 func (n *Node) sayReady() {
 	n.ready.Do(func() {
-		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Sync, "kafka", n.self.Kafka, "http", n.self.HTTP)
+		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Sync, "kafka", n.self.Kafka, "http", n.self.HTTP, "peer", n.self.Peer)
 	})
 }
 
 // lead claims the shard, recovers it and serves until ctx ends or the shard is
-// lost.
-func (n *Node) lead(ctx context.Context) (err error) {
+// lost. self is what it claims with.
+func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	n.role.Store(console.RoleRecovering)
 	n.broker.Follow(broker.Node{}, n.broker.ClusterID()) // nobody is sent to the one that is gone
 	began := time.Now()
-	info, err := n.self.Info()
+	info, err := self.Info()
 	if err != nil {
 		return err
 	}
@@ -81,6 +82,7 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	n.fleet.Store(members)
 	n.users.Store(users) // before the broker leads: nothing is served without them
 	n.quotas.Store(quotas)
+	n.log.Store(log)
 	n.broker.Lead(log, groups, txns)
 	n.role.Store(console.RoleOwner)
 	n.measure(log)
@@ -91,7 +93,8 @@ func (n *Node) lead(ctx context.Context) (err error) {
 	}
 	n.sayReady()
 
-	lost := n.serve(ctx, log)
+	lost := n.serve(ctx, log, self)
+	n.log.Store(nil)
 	n.broker.Follow(broker.Node{}, log.ClusterID())
 	n.fleet.Store(nil)
 	n.users.Store(nil)
@@ -132,27 +135,30 @@ func (n *Node) gauge(name string, value func() float64) {
 	n.metrics.NewGauge(name, value)
 }
 
-// serve waits until ctx ends or the shard is lost.
-func (n *Node) serve(ctx context.Context, log *commitlog.Log) error {
+// serve waits until ctx ends, the shard is lost, or this node should not lead
+// any more.
+func (n *Node) serve(ctx context.Context, log *commitlog.Log, self cluster.Node) error {
 	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	defer cancel()
-	confirmed := make(chan error, 1)
-	go func() {
-		confirmed <- cluster.Confirm(ctx, n.o.Takeover, log.Confirm, func(doubt bool) {
+	ended := make(chan error, 2)
+	wg.Go(func() {
+		ended <- cluster.Confirm(ctx, n.o.Takeover, log.Confirm, func(doubt bool) {
 			n.o.Log.Warn("confirming the ownership", "bucket_answers", !doubt)
 			n.broker.Doubt(doubt)
 		})
-	}()
+	})
+	wg.Go(func() { ended <- n.watchDoors(ctx, self) })
+	wg.Go(func() { n.answerBucket(ctx, log) })
 	select {
 	case <-log.Done():
-		cancel()
-		<-confirmed
 		return fmt.Errorf("lost the shard and stopped serving: %w", log.Err())
-	case err := <-confirmed:
-		if err != nil {
-			return fmt.Errorf("lost the shard and stopped serving: %w", err)
+	case err := <-ended:
+		if err == nil || errors.Is(err, cluster.ErrDoors) {
+			return err
 		}
-		return nil
+		return fmt.Errorf("lost the shard and stopped serving: %w", err)
 	}
 }
 

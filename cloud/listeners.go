@@ -70,6 +70,14 @@ func (n *Node) openKafka() ([]kafka.Listener, error) {
 			return nil, fmt.Errorf("listen on --kafka: %w", err)
 		}
 		n.closers = append(n.closers, ignoreClosed(listener.Close))
+		talk := talkKafka
+		switch {
+		case k.ClientCA != "":
+			talk = greetTLS
+		case k.TLSCert != "":
+			talk = inTLS(talk)
+		}
+		n.askSelf("kafka listener "+k.Name, listener.Addr(), talk)
 		l.Listener = listener
 		open = append(open, l)
 		addresses[k.Name] = n.advertisedBy(k, listener.Addr())

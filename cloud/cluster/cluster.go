@@ -8,14 +8,14 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"math/rand/v2"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -26,14 +26,13 @@ import (
 // its place.
 const DefaultTakeover = 3 * time.Second
 
-// leastUnanswered is how many questions in a row must go unanswered before an
-// owner counts as silent: time alone says nothing to a node that was itself
-// frozen.
-const leastUnanswered = 3
-
 // ErrSuperseded: a newer claim won while Lead was still recovering. Nothing
 // was served; the node stands by.
 var ErrSuperseded = errors.New("superseded by a newer claim")
+
+// ErrRefused: nobody listens at the address of an owner, whose host answers. Or
+// a firewall says so.
+var ErrRefused = errors.New("connection refused")
 
 // Node is one weir-cloud process as the others see it. It travels as JSON in
 // the claim on a shard.
@@ -42,10 +41,13 @@ type Node struct {
 	Name  string `json:"name"`            // --node-id
 	Kafka string `json:"kafka,omitempty"` // host:port that clients dial; "" = no such door
 	Sync  string `json:"sync,omitempty"`  // host:port that gateways dial
-	HTTP  string `json:"http,omitempty"`  // host:port where it says whether it is alive
+	HTTP  string `json:"http,omitempty"`  // host:port of its admin port, where nodes that name no Peer say whether they are alive
+	Peer  string `json:"peer,omitempty"`  // host:port where other nodes ask it
+	Boot  string `json:"boot,omitempty"`  // drawn when the process started; "" = a version that does not answer through the bucket
 	Host  string `json:"host,omitempty"`  // name of the machine, on which alone a loopback address means this node
 
 	Listeners map[string]string `json:"kafka_listeners,omitempty"` // host:port of each Kafka listener, by its name; Kafka is the first one's
+	Takeovers []Takeover        `json:"takeovers,omitempty"`       // of the shard, in the ten minutes before the claim
 }
 
 // KafkaAddress is where clients dial the listener of that name: "" if there is
@@ -66,7 +68,7 @@ func NodeID(name string) int32 {
 
 // canAsk reports whether n can find out if owner is alive.
 func (n Node) canAsk(owner Node) bool {
-	host, _, err := net.SplitHostPort(owner.HTTP)
+	host, _, err := net.SplitHostPort(cmp.Or(owner.Peer, owner.HTTP))
 	if err != nil {
 		return false
 	}
@@ -77,7 +79,21 @@ func (n Node) canAsk(owner Node) bool {
 // Info encodes a node for its claim.
 func (n Node) Info() ([]byte, error) { return json.Marshal(n) }
 
-// Options configure Run. Bucket, Self, Alive, Follow and Lead are required.
+// Sign is a sign of life.
+type Sign struct {
+	// Next is the first slot that an owner has not acknowledged; zero if it did
+	// not say.
+	Next journal.Position
+}
+
+// Counters count what a standby does. They may be read at any time.
+type Counters struct {
+	WithheldAlive    atomic.Uint64 // times that the bucket showed that a silent owner lives
+	WithheldPatience atomic.Uint64 // times that a takeover waited because there was one shortly before
+	Asks             atomic.Uint64 // questions that were put into the bucket
+}
+
+// Options configure Run. Bucket, Self, Ask, Follow and Lead are required.
 type Options struct {
 	Bucket storage.Bucket
 	Shard  uint32
@@ -87,18 +103,24 @@ type Options struct {
 	// monotonic clock; DefaultTakeover if 0.
 	Takeover time.Duration
 
-	// Alive asks the owner at its address whether it still leads, or is about
-	// to.
-	Alive func(ctx context.Context, owner Node) error
+	// Ask asks the owner at its address whether it still leads, or is about to.
+	// An error, ErrRefused for one, says that it did not answer so.
+	Ask func(ctx context.Context, owner Node) (Sign, error)
 
 	// Follow is told whenever another node turns out to be the owner.
 	Follow func(ctx context.Context, owner Node)
 
-	// Lead claims the shard and serves it until ctx ends (nil), until it is
-	// fenced or fails (an error), or loses the race for it (ErrSuperseded).
-	Lead func(ctx context.Context) error
+	// Fit, if set, reports why this node should not lead now: its own doors do
+	// not answer. It leads nevertheless when there has been no other reason not
+	// to for four times Takeover.
+	Fit func(ctx context.Context) error
 
-	Log *slog.Logger
+	// Lead claims the shard with self and serves it until ctx ends (nil), until
+	// it is fenced or fails (an error), or loses the race for it (ErrSuperseded).
+	Lead func(ctx context.Context, self Node) error
+
+	Counters *Counters // nil: nobody reads them
+	Log      *slog.Logger
 }
 
 // Run leads or stands by until ctx ends, which is no error. It returns the
@@ -108,85 +130,28 @@ func Run(ctx context.Context, o Options) error {
 	if o.Takeover == 0 {
 		o.Takeover = DefaultTakeover
 	}
+	if o.Counters == nil {
+		o.Counters = new(Counters)
+	}
+	past := newHistory()
+	var unfit time.Time
 	for ctx.Err() == nil {
-		if err := standBy(ctx, o); err != nil {
+		self, err := standBy(ctx, o, past)
+		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := o.Lead(ctx); !errors.Is(err, ErrSuperseded) {
+		if !fit(ctx, o, &unfit) {
+			continue
+		}
+		if err := o.Lead(ctx, self); !errors.Is(err, ErrSuperseded) {
 			return err
 		}
 		o.Log.Info("another node won the shard; standing by", "shard", o.Shard)
 	}
 	return nil
-}
-
-// standBy returns when this node should lead: there is no claim, the claim is
-// of this very node (whoever starts with a node's id holds the lock on its
-// data directory, so the process that made the claim is gone), or the claimant
-// has been silent for the takeover time.
-func standBy(ctx context.Context, o Options) error {
-	var followed uint64 // epoch of the claim that was followed last
-	var owner Node      // who made it
-	for {
-		claim, found, err := journal.NewestClaim(ctx, o.Bucket, o.Shard)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, journal.ErrCorrupt), errors.Is(err, journal.ErrFormat), errors.Is(err, storage.ErrDamaged):
-			return err // it is the same tomorrow
-		case err != nil:
-			o.Log.Warn("bucket cannot be read; trying again", "err", err)
-			followed = 0 // the silence is from before: listen anew
-			wait(ctx, time.Second)
-			continue
-		case !found || claim.Node == o.Self.Name:
-			return nil
-		case claim.Epoch == followed && o.Self.canAsk(owner):
-			return nil // silent, and nobody else has taken over meanwhile
-		case claim.Epoch != followed:
-			owner = Node{}
-			if err := json.Unmarshal(claim.Info, &owner); err != nil {
-				return fmt.Errorf("read the claim of epoch %d: %w", claim.Epoch, err)
-			}
-			followed = claim.Epoch
-			o.Follow(ctx, owner)
-			o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Kafka, "sync", owner.Sync)
-			if !o.Self.canAsk(owner) {
-				o.Log.Warn("the owner's --http cannot be reached from here, so nobody can tell whether it is alive: it will not be replaced",
-					"owner", owner.Name, "host", owner.Host, "http", owner.HTTP)
-			}
-		}
-		if o.Self.canAsk(owner) {
-			awaitSilence(ctx, o, owner)
-		} else {
-			wait(ctx, o.Takeover) // for the claim of another node
-		}
-	}
-}
-
-// awaitSilence returns when owner has not answered for the takeover time, with
-// some jitter so that two standbys seldom duel, and several questions in a row.
-func awaitSilence(ctx context.Context, o Options, owner Node) {
-	period := o.Takeover / 6
-	patience := o.Takeover - period/2 + rand.N(period)
-	heard, unanswered := time.Now(), 0
-	for ctx.Err() == nil && (unanswered < leastUnanswered || time.Since(heard) < patience) {
-		asked := time.Now()
-		deadline, cancel := context.WithTimeout(ctx, 2*period)
-		err := o.Alive(deadline, owner)
-		cancel()
-		unanswered++
-		if err == nil {
-			heard, unanswered = time.Now(), 0
-		}
-		wait(ctx, period-time.Since(asked))
-	}
-	if ctx.Err() == nil {
-		o.Log.Warn("the owner does not answer", "owner", owner.Name, "silent", time.Since(heard).Round(time.Millisecond))
-	}
 }
 
 // Confirm keeps asking the bucket whether anybody has claimed the shard from
@@ -220,11 +185,43 @@ func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Conte
 	}
 }
 
-func wait(ctx context.Context, d time.Duration) {
+// Answer looks for questions that standbys put into the bucket because they
+// cannot reach this owner. It looks every half of the takeover time, as Confirm
+// does, and only if the log has not grown since: who asks sees that too. heard
+// is told of each question that was answered.
+func Answer(ctx context.Context, takeover time.Duration, acked func() journal.Position,
+	answer func(context.Context) (who string, asked bool, err error), heard func(who string, err error)) {
+	if takeover == 0 {
+		takeover = DefaultTakeover
+	}
+	last := acked()
+	for {
+		wait(ctx, takeover/2)
+		if ctx.Err() != nil {
+			return
+		}
+		if now := acked(); now != last {
+			last = now
+			continue
+		}
+		deadline, cancel := context.WithTimeout(ctx, takeover)
+		who, asked, err := answer(deadline)
+		cancel()
+		if asked && ctx.Err() == nil {
+			heard(who, err)
+		}
+		last = acked()
+	}
+}
+
+// wait returns after d, or when ctx ends, and how long that was.
+func wait(ctx context.Context, d time.Duration) time.Duration {
+	began := time.Now()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
+	return time.Since(began)
 }

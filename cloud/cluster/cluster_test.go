@@ -64,11 +64,15 @@ type scene struct {
 	alive    func(ctx context.Context, owner Node) error
 	led      time.Time // when Lead was called
 	lead     func() error
+	claimed  Node // what Lead was to claim with
+	fit      func() error
+	counters Counters
 }
 
 func newScene() *scene {
 	return &scene{bucket: &flaky{Bucket: mem.New()}, self: Node{Name: "b", Host: "here"},
 		alive: func(context.Context, Node) error { return nil },
+		fit:   func() error { return nil },
 		lead:  func() error { return nil }}
 }
 
@@ -79,10 +83,12 @@ func (s *scene) start(ctx context.Context) (stop func() error) {
 	go func() {
 		done <- Run(ctx, Options{
 			Bucket: s.bucket, Self: s.self, Log: slog.New(slog.DiscardHandler),
-			Alive:  func(ctx context.Context, owner Node) error { s.asked++; return s.alive(ctx, owner) },
-			Follow: func(_ context.Context, owner Node) { s.followed = append(s.followed, owner.Name) },
-			Lead: func(ctx context.Context) error {
-				s.led = time.Now()
+			Ask:      func(ctx context.Context, owner Node) (Sign, error) { s.asked++; return Sign{}, s.alive(ctx, owner) },
+			Fit:      func(context.Context) error { return s.fit() },
+			Counters: &s.counters,
+			Follow:   func(_ context.Context, owner Node) { s.followed = append(s.followed, owner.Name) },
+			Lead: func(ctx context.Context, self Node) error {
+				s.led, s.claimed = time.Now(), self
 				if err := s.lead(); err != nil {
 					return err
 				}

@@ -24,6 +24,10 @@ const dialTime = 5 * time.Second
 // Client asks other nodes. It keeps one connection to each; a node that does not
 // answer is asked over a new one the next time. It may be used by many goroutines.
 type Client struct {
+	// Dial, if set before the first call, connects to an address in the place of
+	// net.Dialer.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+
 	identity *join.NodeIdentity
 
 	mu    sync.Mutex
@@ -69,6 +73,9 @@ func (c *Client) link(key, node, address string) *link {
 	l := c.links[key]
 	if l == nil {
 		l = newLink(address, c.identity.ClientTLS(node))
+		if c.Dial != nil {
+			l.open = c.Dial
+		}
 		c.links[key] = l
 	}
 	return l
@@ -87,6 +94,7 @@ func (c *Client) drop(key string, l *link) {
 
 // link is the connection to one node.
 type link struct {
+	open      func(ctx context.Context, address string) (net.Conn, error)
 	http      *http.Client
 	transport *http.Transport
 	ctx       context.Context // ends with close: so does dialling
@@ -97,7 +105,9 @@ type link struct {
 }
 
 func newLink(address string, config *tls.Config) *link {
-	l := &link{}
+	l := &link{open: func(ctx context.Context, address string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.transport = &http.Transport{
 		Protocols:       new(http.Protocols),
@@ -117,7 +127,7 @@ func (l *link) dial(ctx context.Context, address string, config *tls.Config) (ne
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
-	raw, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	raw, err := l.open(ctx, address)
 	if err != nil {
 		return nil, err
 	}

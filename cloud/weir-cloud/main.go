@@ -36,7 +36,7 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
 type settings struct {
 	data, bucket, node, advertise, secretFile string
-	sync                                      string
+	sync, peer                                string
 	http                                      cloud.HTTP
 	kafka, superUsers                         []string
 	authorize                                 bool
@@ -64,13 +64,14 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs tokens for sasl=oauthbearer")
 	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
 	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must be for")
-	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for health, metrics, weirctl and standbys, or off; who administers needs a credential (weirctl admin)")
+	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for health, metrics and weirctl, or off; who administers needs a credential (weirctl admin)")
 	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http, read again when it changes")
 	fs.StringVar(&s.http.TLSKey, "http-tls-key", "", "PEM `file` with its key")
 	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS: whoever is on the way reads the credentials that are sent there")
 	fs.StringSliceVar(&s.http.Hosts, "http-hosts", nil, "`names` under which --http may be asked, besides its address, localhost and --advertise")
 	fs.BoolVar(&s.http.Anonymous, "http-anonymous", false, "let anybody who can reach --http read all but secrets, without a credential")
 	fs.BoolVar(&s.http.CloseMetrics, "http-close-metrics", false, "ask for a credential before /metrics is read")
+	fs.StringVar(&s.peer, "peer", "", "TCP `address` where the other nodes of this cluster ask whether this one is there, or off; nodes are let in by certificate only. Set it when nodes run on different machines and port 7401 is taken (default :7401, with a bucket of this machine 127.0.0.1:0)")
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` whose content wraps keys in the bucket; required unless the bucket is a local folder or memory")
 	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
@@ -102,6 +103,12 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	}
 	if s.bucket == "" {
 		s.bucket = "file:" + filepath.Join(s.data, "bucket")
+	}
+	if s.peer == "" {
+		s.peer = ":7401"
+		if local(s.bucket) {
+			s.peer = "127.0.0.1:0"
+		}
 	}
 	if s.linger < 0 {
 		s.linger = 0
@@ -137,12 +144,17 @@ func (s settings) check() error {
 	if s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
 	}
-	if s.secretFile == "" && !strings.HasPrefix(s.bucket, "file:") && !strings.HasPrefix(s.bucket, "mem:") {
+	if s.secretFile == "" && !local(s.bucket) {
 		return errors.New("the bucket is not a local folder: --secret-file FILE is needed to wrap the keys that are kept in it")
 	}
 	_, err := s.listeners()
 	return errors.Join(err, checkTokens(s.tokens), s.limits.Check(),
 		configs.CheckAdmin(s.http.Listen, s.http.TLSCert, s.http.TLSKey, s.httpOpen))
+}
+
+// local reports whether a bucket is of this machine alone.
+func local(url string) bool {
+	return strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "mem:")
 }
 
 // garbage is how much of it, in percent of what is in use, lets the collector run.
@@ -210,7 +222,7 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 	}
 	node, err := cloud.Open(ctx, cloud.Options{
 		Bucket: bucket, Data: s.data, Node: name, Advertise: s.advertise,
-		Sync: s.sync, Kafka: listeners, HTTP: s.http,
+		Sync: s.sync, Kafka: listeners, HTTP: s.http, Peer: s.peer,
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,

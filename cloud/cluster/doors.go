@@ -1,0 +1,135 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+)
+
+// ErrDoors: doors of this node do not answer itself.
+var ErrDoors = errors.New("its own doors do not answer")
+
+// Door is a listener of this node, as the node asks it.
+type Door struct {
+	Name string
+	Ask  func(ctx context.Context) error // nil when something at the other end is at work
+}
+
+// AskDoors asks all doors at once, and returns ErrDoors with the names of those
+// that have not answered in time.
+func AskDoors(ctx context.Context, limit time.Duration, doors []Door) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	errs := make([]error, len(doors))
+	var wg sync.WaitGroup
+	for i, d := range doors {
+		wg.Go(func() {
+			if err := d.Ask(ctx); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", d.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("%w: %w", ErrDoors, err)
+	}
+	return nil
+}
+
+// DoorWatch asks the doors of an owner while it leads.
+type DoorWatch struct {
+	Takeover time.Duration
+	Doors    []Door
+
+	// May reports whether it helps if this node stops leading: another one
+	// stands by, and the shard has not just moved.
+	May func() bool
+	Log *slog.Logger
+}
+
+// Run returns ErrDoors when a door has not answered for the takeover time, and
+// several questions in a row, and May allows it; nil when ctx ends.
+func (w DoorWatch) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silent := make(chan error, len(w.Doors))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, d := range w.Doors {
+		wg.Go(func() {
+			if err := w.watch(ctx, d); err != nil {
+				silent <- err
+			}
+		})
+	}
+	select {
+	case err := <-silent:
+		cancel()
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// watch asks one door. Time in which this process itself did not get to run is
+// not held against the door.
+func (w DoorWatch) watch(ctx context.Context, d Door) error {
+	period := w.Takeover / 6
+	stays := budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "a door of this node does not answer the node itself, which goes on leading: no other node could do better",
+		End:   "the door answers again", Quiet: time.Hour, Log: w.Log})
+	defer stays.End("door", d.Name)
+	answered, unanswered := time.Now(), 0
+	for {
+		began := time.Now()
+		question, cancel := context.WithTimeout(ctx, 2*period)
+		err := d.Ask(question)
+		cancel()
+		asked := time.Since(began)
+		paused := wait(ctx, period)
+		switch late := max(asked-2*period, paused-period); {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil, late > period:
+			answered, unanswered = time.Now(), 0
+			if err == nil {
+				stays.End("door", d.Name)
+			}
+			continue
+		}
+		if unanswered++; unanswered < leastUnanswered || time.Since(answered) < w.Takeover {
+			continue
+		}
+		if w.May() {
+			return fmt.Errorf("%w: %s, for %v: %w", ErrDoors, d.Name, time.Since(answered).Round(time.Millisecond), err)
+		}
+		stays.Note("door", d.Name, "err", err)
+	}
+}
+
+// fit reports whether this node may lead as far as its doors are concerned.
+// since is when it first could not.
+func fit(ctx context.Context, o Options, since *time.Time) bool {
+	if o.Fit == nil {
+		return true
+	}
+	err := o.Fit(ctx)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		*since = time.Time{}
+		return true
+	case since.IsZero():
+		*since = time.Now()
+		o.Log.Warn("this node does not lead yet", "err", err)
+	case time.Since(*since) >= 4*o.Takeover:
+		o.Log.Warn("this node leads although its doors do not answer: no other node has taken the shard", "err", err)
+		return true
+	}
+	wait(ctx, o.Takeover/6)
+	return false
+}

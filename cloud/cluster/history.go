@@ -1,0 +1,116 @@
+package cluster
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// memory is how long a takeover makes whoever is next more patient.
+	memory = 10 * time.Minute
+	// maxDoublings bounds the patience: 64 times the takeover time.
+	maxDoublings = 6
+	// maxTakeovers bounds what a claim tells of takeovers.
+	maxTakeovers = 16
+)
+
+// Takeover says that a standby took the shard from a silent owner. A claim
+// tells of those shortly before it, so that a node which has just started knows
+// of them. They decide how long somebody waits, and nothing else.
+type Takeover struct {
+	Epoch   uint64 `json:"epoch"`             // of the owner that lost the shard
+	At      int64  `json:"at"`                // Unix time in seconds, by the clock of who took over
+	Refused bool   `json:"refused,omitempty"` // its host refused connections, and the patience was not doubled for that
+}
+
+// Moved reports whether the claim of n tells of a takeover not longer ago than
+// that, by this machine's clock.
+func (n Node) Moved(ago time.Duration) bool {
+	for _, t := range n.Takeovers {
+		if time.Since(time.Unix(t.At, 0)) < ago {
+			return true
+		}
+	}
+	return false
+}
+
+// history is the takeovers that a node knows of, by the epoch that ended.
+type history struct {
+	taken map[uint64]taken
+}
+
+type taken struct {
+	at      time.Time // with this process's monotonic clock
+	refused bool
+}
+
+func newHistory() *history { return &history{taken: make(map[uint64]taken)} }
+
+// learn takes over what a claim says. A clock that is ahead of ours cannot make
+// a takeover younger than the moment in which we learn of it.
+func (h *history) learn(all []Takeover) {
+	now := time.Now()
+	for _, t := range all[:min(len(all), maxTakeovers)] {
+		if _, known := h.taken[t.Epoch]; known {
+			continue
+		}
+		age := max(now.Sub(time.Unix(t.At, 0)), 0)
+		if age < memory {
+			h.taken[t.Epoch] = taken{now.Add(-age), t.Refused}
+		}
+	}
+}
+
+// sees notes a takeover that this node has seen happen.
+func (h *history) sees(epoch uint64) {
+	if _, known := h.taken[epoch]; !known {
+		h.taken[epoch] = taken{at: time.Now()}
+	}
+}
+
+// takes notes that this node is about to take over.
+func (h *history) takes(epoch uint64, refused bool) {
+	h.taken[epoch] = taken{time.Now(), refused && !h.skipped()}
+}
+
+// recent forgets what is long past.
+func (h *history) recent() map[uint64]taken {
+	maps.DeleteFunc(h.taken, func(_ uint64, t taken) bool { return time.Since(t.at) >= memory })
+	return h.taken
+}
+
+// skipped reports whether somebody has lately trusted a refused connection. An
+// owner whose shard was taken never has it again under the same boot: once in
+// ten minutes is also once per boot.
+func (h *history) skipped() bool {
+	for _, t := range h.recent() {
+		if t.refused {
+			return true
+		}
+	}
+	return false
+}
+
+// patience is how long to wait for a silent owner: twice as long for each
+// takeover in the last ten minutes. dead: its host refuses connections, so that
+// the process is gone, or a firewall says so. That is believed once.
+func (h *history) patience(takeover time.Duration, dead bool) time.Duration {
+	if dead && !h.skipped() {
+		return takeover
+	}
+	return takeover << min(len(h.recent()), maxDoublings)
+}
+
+// claimant is self with what its claim says of takeovers, the newest last.
+func (h *history) claimant(self Node) Node {
+	now := time.Now()
+	self.Takeovers = nil
+	for epoch, t := range h.recent() {
+		self.Takeovers = append(self.Takeovers, Takeover{epoch, now.Add(-now.Sub(t.at)).Unix(), t.refused})
+	}
+	slices.SortFunc(self.Takeovers, func(a, b Takeover) int { return cmp.Compare(a.Epoch, b.Epoch) })
+	self.Takeovers = self.Takeovers[max(0, len(self.Takeovers)-maxTakeovers):]
+	return self
+}

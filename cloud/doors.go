@@ -1,0 +1,226 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/sync/join"
+)
+
+// A node asks its own doors as a client on this machine would: an owner whose
+// doors hang while its bucket answers would be waited for by everybody for ever.
+// It asks from a loopback address, whatever address the door has: connections
+// from there have a reserve. A door that turns it away is at work.
+
+// silentFile, in the data directory, is as old as the last time that this node
+// stopped leading because of its doors.
+const silentFile = "doors-silent"
+
+// rest is how long a shard that has changed its owner, or a node that has given
+// it up, is left alone, whatever becomes of the doors: somebody may be making
+// them hang.
+const rest = 10 * time.Minute
+
+// askSelf adds a TCP listener to the doors that this node asks. talk asks
+// something, and returns when it has the first byte of an answer.
+func (n *Node) askSelf(name string, at net.Addr, talk func(context.Context, net.Conn) error) {
+	n.own = append(n.own, cluster.Door{Name: name, Ask: func(ctx context.Context) error {
+		c, err := dialSelf(ctx, at)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+		return unheard(ctx, talk(ctx, c))
+	}})
+}
+
+// inTLS is talk in TLS. Whether the certificate is good is for those to say who
+// come from elsewhere.
+func inTLS(talk func(context.Context, net.Conn) error) func(context.Context, net.Conn) error {
+	return func(ctx context.Context, c net.Conn) error {
+		secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return err
+		}
+		return talk(ctx, secure)
+	}
+}
+
+// greetTLS begins a handshake and goes when the other end has begun its own: for
+// a listener that asks for a certificate, which this node does not have.
+func greetTLS(ctx context.Context, c net.Conn) error {
+	return inTLS(nil)(ctx, &shy{Conn: c})
+}
+
+// shy is a connection that ends with the first bytes that come.
+type shy struct{ net.Conn }
+
+func (s *shy) Read(p []byte) (int, error) {
+	_, err := s.Conn.Read(p)
+	s.Conn.Close()
+	return 0, errors.Join(err, io.EOF)
+}
+
+// unheard is err if it says that nothing came from the other end, and nil if
+// something came that is no answer: the end of the connection, an alert of TLS.
+func unheard(ctx context.Context, err error) error {
+	var late net.Error
+	if err != nil && (ctx.Err() != nil || errors.As(err, &late) && late.Timeout()) {
+		return errors.Join(ctx.Err(), err)
+	}
+	return nil
+}
+
+// dialSelf connects to a listener of this node from a loopback address.
+func dialSelf(ctx context.Context, at net.Addr) (net.Conn, error) {
+	network := at.Network()
+	host, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return nil, err
+	}
+	ip := net.ParseIP(host)
+	own := net.IPv6loopback
+	if ip == nil || ip.To4() != nil || ip.IsUnspecified() {
+		own = net.IPv4(127, 0, 0, 1)
+	}
+	if ip == nil || ip.IsUnspecified() {
+		host = own.String()
+	}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: own}}
+	if network == "udp" {
+		d.LocalAddr = &net.UDPAddr{IP: own}
+	}
+	return d.DialContext(ctx, network, net.JoinHostPort(host, port))
+}
+
+// talkKafka asks for the versions of the API, which needs no login.
+func talkKafka(_ context.Context, c net.Conn) error {
+	const apiVersions, correlation = 18, 0x57454952
+	b := binary.BigEndian.AppendUint32(nil, 10) // of what follows
+	b = binary.BigEndian.AppendUint16(b, apiVersions)
+	b = binary.BigEndian.AppendUint16(b, 0) // version
+	b = binary.BigEndian.AppendUint32(b, correlation)
+	b = binary.BigEndian.AppendUint16(b, 0xffff) // no client id
+	if _, err := c.Write(b); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 8))
+	return err
+}
+
+// talkHTTP asks for anything.
+func talkHTTP(_ context.Context, c net.Conn) error {
+	req, err := http.NewRequest(http.MethodGet, "http://127.0.0.1/healthz", nil)
+	if err != nil {
+		return err
+	}
+	req.Close = true
+	if err := req.Write(c); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return err
+}
+
+// askSync adds the sync port to the doors that this node asks: a packet of a
+// version of QUIC that nobody knows is answered with those that are known.
+func (n *Node) askSync(at net.Addr) {
+	n.own = append(n.own, cluster.Door{Name: "sync", Ask: func(ctx context.Context) error {
+		c, err := dialSelf(ctx, at)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for ctx.Err() == nil { // packets get lost where many come
+			packet, id := unknownQUIC()
+			if _, err := c.Write(packet); err != nil {
+				return err // nobody is there
+			}
+			c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			answer := make([]byte, 1500)
+			size, err := c.Read(answer)
+			switch {
+			case err == nil && bytes.Contains(answer[:size], id):
+				return nil
+			case err != nil && unheard(ctx, err) == nil:
+				return err
+			}
+		}
+		return ctx.Err()
+	}})
+}
+
+// askPeer adds the peer port to the doors that this node asks, as any node would.
+func (n *Node) askPeer(at net.Addr, identity *join.NodeIdentity) {
+	n.own = append(n.own, cluster.Door{Name: "peer", Ask: func(ctx context.Context) error {
+		client := peer.NewClient(identity)
+		client.Dial = func(ctx context.Context, _ string) (net.Conn, error) { return dialSelf(ctx, at) }
+		defer client.Close()
+		_, err := client.Ping(ctx, n.o.Node, at.String())
+		return err
+	}})
+}
+
+// unknownQUIC is the beginning of a session in a version that forces the server
+// to name those that it knows (RFC 9000, 6.3), and the client's id in it.
+func unknownQUIC() (packet, id []byte) {
+	ids := make([]byte, 16)
+	rand.Read(ids) // never fails
+	id = ids[:8]
+	packet = append(packet, 0xc0, 0x0a, 0x0a, 0x0a, 0x0a) // long header, a reserved version
+	packet = append(append(packet, 8), ids[8:]...)        // of the server
+	packet = append(append(packet, 8), id...)
+	return append(packet, make([]byte, 1200-len(packet))...), id // shorter ones are dropped
+}
+
+// doorTime is how long a door may be silent: the takeover time, but never so
+// short that a busy machine looks like a door that hangs.
+func (n *Node) doorTime() time.Duration { return max(n.takeover(), time.Second) }
+
+// fit reports why this node should not lead now.
+func (n *Node) fit(ctx context.Context) error {
+	err := cluster.AskDoors(ctx, n.doorTime()/3, n.own)
+	if err != nil {
+		n.role.Store(console.RoleStandby) // whoever asks need not wait for it
+	} else {
+		n.role.Store(console.RoleRecovering)
+	}
+	return err
+}
+
+// watchDoors returns an error when this node should stop leading because of its
+// doors, nil when ctx ends.
+func (n *Node) watchDoors(ctx context.Context, self cluster.Node) error {
+	path := filepath.Join(n.o.Data, silentFile)
+	began := time.Now()
+	if file, err := os.Stat(path); err != nil || time.Since(file.ModTime()) > rest {
+		began = time.Time{}
+	}
+	w := cluster.DoorWatch{Takeover: n.doorTime(), Doors: n.own, Log: n.o.Log, May: func() bool {
+		standby := time.Since(time.Unix(0, n.peers.heard.Load())) < rest
+		return standby && time.Since(began) > rest && !self.Moved(rest)
+	}}
+	err := w.Run(ctx)
+	if err != nil {
+		if failed := os.WriteFile(path, []byte(err.Error()+"\n"), 0o644); failed != nil {
+			n.o.Log.Warn("this node will not remember why it stopped leading", "err", failed)
+		}
+		return fmt.Errorf("stopped leading: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,169 @@
+package cloud
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/sync/join"
+)
+
+const (
+	// maxAlive bounds what a node without a peer port may answer to the question
+	// whether it is there, in bytes.
+	maxAlive = 4 << 10
+	// maxPeers is how many connections the peer port takes, maxNewPeers how many
+	// of those have not shown a certificate yet.
+	maxPeers    = 256
+	maxNewPeers = 32
+)
+
+// peers is what a node has to do with the others of its cluster.
+type peers struct {
+	listener net.Listener // nil: --peer off
+	client   *peer.Client
+	http     *http.Client // asks those that have no peer port, directly
+	heard    atomic.Int64 // when another node asked this one last, in Unix nanoseconds; 0: never
+	counters cluster.Counters
+	looks    atomic.Uint64 // for questions in the bucket
+	answers  atomic.Uint64 // slots that were written for them
+	asked    *budget.Episode
+}
+
+// listenPeer opens the peer port; its address is known after it.
+func (n *Node) listenPeer() error {
+	var boot [8]byte
+	rand.Read(boot[:]) // never fails
+	n.self.Boot = hex.EncodeToString(boot[:])
+	n.peers.asked = budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "another node cannot reach this one and asked through the bucket whether it is there: see to the network between their --peer",
+		End:   "no other node asks through the bucket any more", Quiet: 10 * n.takeover(), Log: n.o.Log})
+	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute} // no proxy: its answer is not the node's
+	n.peers.http = &http.Client{Transport: transport}
+	n.closers = append(n.closers, func() error { transport.CloseIdleConnections(); return nil })
+	n.measurePeers()
+	identity, err := join.NewNodeIdentity(n.ca, n.o.Node, nil)
+	if err != nil {
+		return err
+	}
+	n.peers.client = peer.NewClient(identity)
+	n.closers = append(n.closers, n.peers.client.Close)
+	if n.o.Peer == Off {
+		return nil
+	}
+	if n.peers.listener, err = net.Listen("tcp", n.o.Peer); err != nil {
+		return fmt.Errorf("listen on --peer: %w", err)
+	}
+	n.askPeer(n.peers.listener.Addr(), identity)
+	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Log: n.o.Log,
+		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers})})
+	n.closers = append(n.closers, server.Close)
+	n.doors = append(n.doors, door{"peer", server.Serve})
+	n.self.Peer = n.advertised(n.peers.listener.Addr())
+	return nil
+}
+
+func (n *Node) takeover() time.Duration {
+	if n.o.Takeover == 0 {
+		return cluster.DefaultTakeover
+	}
+	return n.o.Takeover
+}
+
+// answer is what this node says of itself on the peer port.
+func (n *Node) answer() peer.Answer {
+	a := peer.Answer{Node: n.o.Node, Boot: n.self.Boot, Role: n.Role()}
+	if log := n.log.Load(); log != nil && a.Role == console.RoleOwner {
+		next := log.Acked()
+		a.Epoch, a.Slot = next.Epoch, next.Slot
+	}
+	return a
+}
+
+// heardOf notes that a node has asked this one, over the peer port or through
+// the bucket.
+func (n *Node) heardOf(node string) {
+	if node != n.o.Node { // it asks its own doors too
+		n.peers.heard.Store(time.Now().UnixNano())
+	}
+}
+
+// ask asks another node whether it is there and leading or about to.
+func (n *Node) ask(ctx context.Context, owner cluster.Node) (cluster.Sign, error) {
+	answer, err := n.askAt(ctx, owner)
+	switch {
+	case peer.Refused(err):
+		return cluster.Sign{}, fmt.Errorf("%w: %w", cluster.ErrRefused, err)
+	case err != nil:
+		return cluster.Sign{}, err
+	case answer.Node != owner.Name || answer.Role == console.RoleStandby:
+		return cluster.Sign{}, fmt.Errorf("node %s there is %s", answer.Node, answer.Role)
+	}
+	return cluster.Sign{Next: journal.Position{Epoch: answer.Epoch, Slot: answer.Slot}}, nil
+}
+
+func (n *Node) askAt(ctx context.Context, owner cluster.Node) (peer.Answer, error) {
+	if owner.Peer != "" {
+		return n.peers.client.Ping(ctx, owner.Name, owner.Peer)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+owner.HTTP+"/healthz", nil)
+	if err != nil {
+		return peer.Answer{}, err
+	}
+	res, err := n.peers.http.Do(req)
+	if err != nil {
+		return peer.Answer{}, err
+	}
+	defer res.Body.Close()
+	var alive console.Alive
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxAlive)).Decode(&alive); err != nil {
+		return peer.Answer{}, fmt.Errorf("decode the answer: %w", err)
+	}
+	return peer.Answer{Node: alive.Node, Role: alive.Role}, nil
+}
+
+// measurePeers shows what standing by costs, and what it held back.
+func (n *Node) measurePeers() {
+	p := &n.peers
+	for name, value := range map[string]*atomic.Uint64{
+		`weir_takeover_withheld_total{reason="alive"}`:    &p.counters.WithheldAlive,
+		`weir_takeover_withheld_total{reason="patience"}`: &p.counters.WithheldPatience,
+		"weir_takeover_questions_total":                   &p.counters.Asks,
+		"weir_takeover_question_looks_total":              &p.looks,
+		"weir_takeover_answers_total":                     &p.answers,
+	} {
+		n.metrics.NewGauge(name, func() float64 { return float64(value.Load()) })
+	}
+}
+
+// answerBucket answers those who cannot reach this owner, through the bucket,
+// until ctx ends.
+func (n *Node) answerBucket(ctx context.Context, log *commitlog.Log) {
+	cluster.Answer(ctx, n.takeover(), log.Acked,
+		func(ctx context.Context) (string, bool, error) {
+			n.peers.looks.Add(1)
+			return log.Answer(ctx)
+		},
+		func(who string, err error) {
+			n.heardOf(who)
+			if err != nil {
+				n.o.Log.Warn("a question in the bucket was not answered", "node", who, "err", err)
+				return
+			}
+			n.peers.answers.Add(1)
+			n.peers.asked.Note("node", who)
+		})
+}
