@@ -42,6 +42,7 @@ func TestMistakes(t *testing.T) {
 		{"weir-cloud", []string{"--kafka", ":9092", "--data", data}, "--kafka-anonymous"},
 		{"weir-cloud", []string{"--http", "0.0.0.0:8080", "--data", data}, "--http-anonymous"},
 		{"weir-cloud", append(off, "--kafka", taken.Addr().String()), "listen on --kafka"},
+		{"weir-cloud", append(off, "--peer", taken.Addr().String()), "listen on --peer"},
 		{"weir-cloud", append(off, "--data", readOnly), "create --data"},
 		{"weir-cloud", append(off, "--bucket", "flie:/tmp/x"), "file"},
 		{"weir-cloud", append(off, "--bucket", "s3://b?endpoint=http://127.0.0.1:1"), "--secret-file"},

@@ -19,7 +19,7 @@ import (
 func standby(t *testing.T, c *harness.Cluster, name string) *harness.Process {
 	t.Helper()
 	p, err := harness.Start(c.Dir, name, "weir-cloud", "--data", filepath.Join(c.Dir, name), "--bucket", c.Bucket,
-		"--sync", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0")
+		"--sync", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

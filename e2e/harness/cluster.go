@@ -63,7 +63,7 @@ func (c *Cluster) Open() error {
 // StartCloud starts weir-cloud, at the addresses that it had before.
 func (c *Cluster) StartCloud() error {
 	args := append([]string{"--data", filepath.Join(c.Dir, "cloud"), "--bucket", c.Bucket,
-		"--sync", at(c.cloudAddr, "sync"), "--kafka", at(c.cloudAddr, "kafka"), "--http", at(c.cloudAddr, "http")}, c.CloudArgs...)
+		"--sync", at(c.cloudAddr, "sync"), "--kafka", at(c.cloudAddr, "kafka"), "--http", at(c.cloudAddr, "http"), "--peer", at(c.cloudAddr, "peer")}, c.CloudArgs...)
 	p, err := Start(c.Dir, "cloud", "weir-cloud", args...)
 	if err != nil {
 		return err
