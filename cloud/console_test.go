@@ -2,14 +2,17 @@ package cloud
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -102,5 +105,27 @@ func TestOwnTokens(t *testing.T) {
 	}
 	if status, _ := ask(t, second, "GET", "/v1/topics", before); status == 200 {
 		t.Errorf("a removed token is good again: %d", status)
+	}
+}
+
+// TestOwnTokenAtLevel1: in a log that older programs may read nobody is an
+// administrator; a node's own credential is good on that node.
+func TestOwnTokenAtLevel1(t *testing.T) {
+	bucket := mem.New()
+	if _, err := fleet.Authority(t.Context(), bucket, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket.Create(t.Context(), "cluster", []byte(`{"id":"0123456789012345678901","format":1,"shards":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	n := startNode(t, bucket, "first")
+	n.says(t, "the bucket's format level has no administrators: the admin token of each node is good for that node only, until weirctl upgrade is run")
+	n.says(t, "ready")
+	if status, e := ask(t, n, "GET", "/v1/topics", tokenOf(t, n)); status != 200 {
+		t.Errorf("its own: %d %+v", status, e)
+	}
+	hash := admin.HashOf("x")
+	if err := n.users.Load().SetAdmin(t.Context(), "ann", admin.Read, hash, time.Now()); !errors.Is(err, auth.ErrLevel) {
+		t.Errorf("another administrator: %v", err)
 	}
 }
