@@ -66,6 +66,26 @@ func readAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.
 	return ca, nil
 }
 
+// ReplaceAuthority makes another CA in the place of one that is missing or damaged. All
+// gateways must join again.
+func ReplaceAuthority(ctx context.Context, b storage.Bucket, secret []byte, now time.Time) error {
+	ca, err := join.NewCA(now)
+	if err != nil {
+		return fmt.Errorf("create the CA: %w", err)
+	}
+	body, err := ca.Marshal(secret)
+	if err != nil {
+		return fmt.Errorf("wrap the CA: %w", err)
+	}
+	if err := b.Delete(ctx, AuthorityKey); err != nil {
+		return fmt.Errorf("delete the CA: %w", err)
+	}
+	if err := b.Create(storage.Secret(ctx), AuthorityKey, body); err != nil {
+		return fmt.Errorf("store the CA: %w", err)
+	}
+	return nil
+}
+
 func missing() error {
 	return journal.Missing(AuthorityKey, "a log has begun in this bucket, and gateways may have certificates of its CA")
 }

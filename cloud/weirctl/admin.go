@@ -89,6 +89,18 @@ func (c *call) printToken(token string) error {
 	return nil
 }
 
+// readSecret returns what --secret-file holds, nil without the flag.
+func (c *call) readSecret() ([]byte, error) {
+	if c.secretFile == "" {
+		return nil, nil
+	}
+	body, err := os.ReadFile(c.secretFile)
+	if err != nil {
+		return nil, fmt.Errorf("read --secret-file: %w", err)
+	}
+	return []byte(strings.TrimSpace(string(body))), nil
+}
+
 // resetAdmin leaves a credential in a bucket for the next owner.
 func (c *call) resetAdmin(ctx context.Context, bucketURL string) error {
 	bucket, err := existing(ctx, bucketURL)
@@ -105,13 +117,9 @@ func (c *call) resetAdmin(ctx context.Context, bucketURL string) error {
 	case cluster.Format < auth.AdminLevel:
 		return auth.ErrLevel
 	}
-	var secret []byte
-	if c.secretFile != "" {
-		body, err := os.ReadFile(c.secretFile)
-		if err != nil {
-			return fmt.Errorf("read --secret-file: %w", err)
-		}
-		secret = []byte(strings.TrimSpace(string(body)))
+	secret, err := c.readSecret()
+	if err != nil {
+		return err
 	}
 	ca, err := fleet.ReadAuthority(ctx, bucket, secret)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -21,10 +23,23 @@ func checkVerb() verb {
 		name: "check", usage: "BUCKET [flags]", offline: true,
 		summary: "prove from the bytes in a bucket that the log is sound",
 		notes: "BUCKET is the URL that weir-cloud got as --bucket, such as file:./data/cloud/bucket. Nothing is\n" +
-			"written, and it may run beside a weir-cloud. It ends with 1 if it finds a problem, with 2 if it\ncould not read everything.",
+			"written, and it may run beside a weir-cloud. It finds what would keep a node from leading, and what\n" +
+			"readers would meet. It ends with 1 if it finds a problem, with 2 if it could not read everything.\n\n" +
+			"--repair makes a bucket with problems one that can be led again, without what is missing or damaged, and\n" +
+			"says what that is. It is the last resort: put missing objects back from a copy if there is one. Stop all\n" +
+			"nodes, make a copy of the bucket, and repair the copy. Records that cannot be read are given up: consumers\n" +
+			"go on behind them, and the topic weir.lost says which offsets of which topic they were. Records of topics\n" +
+			"that are not known any more are in topics recovered.ID. If the CA is lost, gateways must join again.",
+		flags: func(fs *pflag.FlagSet, c *call) {
+			fs.BoolVar(&c.repair, "repair", false, "go on without what is missing or damaged; what was lost stays lost")
+			fs.StringVar(&c.secretFile, "secret-file", "", "with --repair: the `file` that weir-cloud got as --secret-file; needed if the CA is lost")
+		},
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) != 1 {
 				return errors.New("check takes the URL of one bucket, such as file:./data/cloud/bucket")
+			}
+			if c.repair {
+				return c.repairBucket(ctx, c.args[0])
 			}
 			return c.check(ctx, c.args[0])
 		},
@@ -51,17 +66,31 @@ func (c *call) check(ctx context.Context, url string) error {
 	if c.json {
 		problems = io.Discard
 	}
-	r, err := commitlog.Check(ctx, bucket, problems)
+	r, err := examine(ctx, bucket, problems)
 	if err != nil {
 		return err
 	}
+	return c.report(r)
+}
+
+// examine finds the problems of a bucket, and writes them to w as they are found.
+func examine(ctx context.Context, bucket storage.Bucket, w io.Writer) (commitlog.Report, error) {
+	r, err := commitlog.Check(ctx, bucket, w)
+	if err != nil {
+		return r, err
+	}
 	if err := fleet.CheckAuthority(ctx, bucket); err != nil {
 		if !errors.Is(err, join.ErrCorrupt) && !errors.Is(err, storage.ErrMissing) && !errors.Is(err, storage.ErrDamaged) {
-			return err
+			return r, err
 		}
 		r.Problems = append(r.Problems, err.Error())
-		fmt.Fprintln(problems, err)
+		fmt.Fprintln(w, err)
 	}
+	return r, nil
+}
+
+// report prints what was found.
+func (c *call) report(r commitlog.Report) error {
 	done, err := c.print(r)
 	if err != nil {
 		return err
@@ -73,7 +102,7 @@ func (c *call) check(ctx context.Context, url string) error {
 		}
 		fmt.Fprintf(c.stdout, "read %d slots%s and %d segments: %d records (%d bytes) of %d topics with %d partitions, %d streams, in %v\n",
 			r.Slots, behind, r.Segments, r.Records, r.Bytes, r.Topics, r.Partitions, r.Streams, r.Took.Round(time.Millisecond))
-		if r.Orphans > 0 {
+		if r.Orphans > 0 && len(r.Problems) == 0 {
 			fmt.Fprintf(c.stdout, "%d segments belong to nobody: they were stored just before a crash, and the next owner deletes them\n", r.Orphans)
 		}
 		if len(r.Problems) == 0 {

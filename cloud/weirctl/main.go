@@ -57,6 +57,7 @@ type call struct {
 	life                    string
 	mechanisms              []string
 	role, secretFile        string
+	repair                  bool
 	acl                     aclFlags
 	quota                   quotaFlags
 	login                   loginFlags
@@ -114,7 +115,7 @@ func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	}
 	output := fs.StringP("output", "o", "text", "text or json")
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}

@@ -102,7 +102,9 @@ func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error
 	if x.err != nil {
 		return x.err
 	}
-	l.recovered = r
+	if l.recovered = r; l.lost != nil {
+		return nil // what is not there is found when it is read
+	}
 	for id := range l.state.segments {
 		if x.ids[id] {
 			continue

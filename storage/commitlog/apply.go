@@ -31,6 +31,9 @@ type state struct {
 	// gateway, the newest.
 	adopted map[string]BufferID
 
+	repairing bool             // a part of the log is missing: see gap
+	recreated map[TopicID]bool // of a repair; topics of which only records are known
+
 	forgetful, ageless, firstRows bool // Mutations
 }
 
@@ -245,8 +248,16 @@ func (s *state) reserveProducerIDs(next uint64) error {
 func (s *state) appendRun(pos journal.Position, at int64, r *run) error {
 	key := placeKey{r.topic, r.partition}
 	p := s.partition(key)
+	if p == nil && s.repairing {
+		p = s.recreate(key, r.base)
+	}
 	if p == nil {
 		return s.broken("append to partition %d of topic %v, which does not exist", r.partition, r.topic)
+	}
+	if s.repairing && r.base > p.end {
+		p.gap(pos, r.base)
+	} else if s.repairing && r.base < p.end {
+		return s.broken("partition %d of topic %v: append at offset %d, but its end is %d", r.partition, r.topic, r.base, p.end)
 	}
 	if r.base != p.end {
 		if err := s.broken("partition %d of topic %v: append at offset %d, but its end is %d", r.partition, r.topic, r.base, p.end); err != nil {

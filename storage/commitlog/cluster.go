@@ -153,10 +153,7 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 		}
 		return c, err
 	}
-	var id [16]byte
-	rand.Read(id[:])
-	c = Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Shards: 1}
-	c.CRC = c.sum()
+	c = newCluster()
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return Cluster{}, fmt.Errorf("encode object %s: %w", clusterKey, err)
@@ -179,6 +176,14 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 			return Cluster{}, fmt.Errorf("create object %s: %w", clusterKey, err)
 		}
 	}
+}
+
+func newCluster() Cluster {
+	var id [16]byte
+	rand.Read(id[:])
+	c := Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Shards: 1}
+	c.CRC = c.sum()
+	return c
 }
 
 func pause(ctx context.Context, d time.Duration) {

@@ -17,6 +17,7 @@ import (
 // identity is what the log says of the objects beside it, which are made once and
 // never change: so a log that was led once is not led without them, or with others.
 type identity struct {
+	anew    bool   // of an entry: after a repair, whatever was said before
 	level   int    // the format level of the bucket
 	cluster string // its id
 	sums    []sum  // keys ascending
@@ -55,16 +56,23 @@ func (i *identity) follows(old *identity) bool {
 
 // identify takes what an entry says of the objects beside the log.
 func (s *state) identify(i *identity) error {
-	if !i.follows(s.identity) {
+	if !i.anew && !i.follows(s.identity) {
 		return s.broken("cluster %q at level %d with objects %v becomes %q at level %d with %v",
 			s.identity.cluster, s.identity.level, s.identity.sums, i.cluster, i.level, i.sums)
 	}
-	s.identity = i
+	s.identity = &identity{level: i.level, cluster: i.cluster, sums: i.sums}
 	return nil
 }
 
+// anewFlag is in the level of an entry that a repair has written.
+const anewFlag = 1 << 15
+
 func (i *identity) append(p []byte) []byte {
-	p = binary.BigEndian.AppendUint16(p, uint16(i.level))
+	level := uint16(i.level)
+	if i.anew {
+		level |= anewFlag
+	}
+	p = binary.BigEndian.AppendUint16(p, level)
 	p = appendString(p, i.cluster)
 	p = binary.BigEndian.AppendUint16(p, uint16(len(i.sums)))
 	for _, s := range i.sums {
@@ -76,7 +84,8 @@ func (i *identity) append(p []byte) []byte {
 
 // identity is the inverse of append.
 func (d *decoder) identity() *identity {
-	i := &identity{level: int(d.u16()), cluster: d.text()}
+	level := d.u16()
+	i := &identity{anew: level&anewFlag != 0, level: int(level &^ anewFlag), cluster: d.text()}
 	n := d.count(uint32(d.u16()), 2+4)
 	for range n {
 		i.sums = append(i.sums, sum{d.text(), d.u32()})
@@ -169,11 +178,15 @@ func (l *Log) recognize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if problems := known.differs(l.cluster, there); len(problems) > 0 {
+	problems := known.differs(l.cluster, there)
+	if len(problems) > 0 && l.lost == nil {
 		return errors.Join(problems...)
 	}
-	says := &identity{level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
-	if l.Level() >= 2 && (known == nil || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
+	for _, problem := range problems {
+		l.lost(problem.Error())
+	}
+	says := &identity{anew: len(problems) > 0, level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
+	if l.Level() >= 2 && (known == nil || says.anew || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
 		l.unsaid = says
 	}
 	return nil

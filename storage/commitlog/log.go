@@ -50,7 +50,10 @@ type Log struct {
 	blocks  *reader.Reader // of segments
 	upkeep  *maintainer
 	damages damages
-	ids     idBlock
+
+	lost   func(string) // of a repair
+	losses []Loss       // of a repair
+	ids    idBlock
 
 	closing   chan struct{}   // closed by Close: the committer stops
 	committed chan struct{}   // closed when the committer has stopped
@@ -74,10 +77,19 @@ type Log struct {
 // ErrCorrupt with the object's key, and with storage.ErrMissing for one that is not
 // there and must be; and the bucket's. After an error the
 // Machines hold a part of the log, or nothing, and must be thrown away.
-func Open(ctx context.Context, o Options) (*Log, error) {
+func Open(ctx context.Context, o Options) (*Log, error) { return openWith(ctx, o, nil) }
+
+// openWith is Open, or with lost a repair, which tells of what it passes over.
+func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, error) {
 	l, err := prepare(o)
 	if err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
+	}
+	var tolerate func(error)
+	if lost != nil {
+		l.lost, l.state.repairing = lost, true
+		tolerate = func(err error) { lost(err.Error()) }
+		l.state.tolerate = tolerate
 	}
 	if l.cluster, err = openCluster(ctx, o.Bucket); err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
@@ -90,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Log, error) {
 	segments := l.startListing(listed)
 	l.journal, err = journal.Open(ctx, journal.Options{
 		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Depth: l.depth, Window: o.Window, Log: l.log,
-		Level: l.cluster.Format, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
+		Level: l.cluster.Format, Lost: tolerate, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
 	}, applier{l})
 	stop()
 	<-segments.done

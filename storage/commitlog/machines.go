@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/weirmq/weir/storage/journal"
@@ -58,7 +59,9 @@ func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 func (l *Log) apply(pos journal.Position, entries []journal.Entry) error {
 	for len(entries) > 0 {
 		if m := l.machines[entries[0].Kind]; m != nil {
-			if err := m.Apply(entries[0].Kind, entries[0].Body); err != nil {
+			if err := m.Apply(entries[0].Kind, entries[0].Body); err != nil && l.lost != nil {
+				l.lost(fmt.Sprintf("%s: entry of kind %d: %v", journal.SlotKey(l.shard, pos), entries[0].Kind, err))
+			} else if err != nil {
 				return fmt.Errorf("apply entry of kind %d: %w", entries[0].Kind, err)
 			}
 			entries = entries[1:]
@@ -78,7 +81,9 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for n < len(entries) && l.machines[entries[n].Kind] == nil {
-		if err := l.state.apply(pos, entries[n]); err != nil {
+		if err := l.state.apply(pos, entries[n]); err != nil && l.lost != nil && errors.Is(err, ErrCorrupt) {
+			l.lost(fmt.Sprintf("%s: entry %d: %v", journal.SlotKey(l.shard, pos), n, err))
+		} else if err != nil {
 			return n, fmt.Errorf("apply entry %d: %w", n, err)
 		}
 		n++

@@ -65,6 +65,7 @@ func decodeState(body []byte) (*state, error) {
 	d.garbage()
 	if d.version == namedVersion {
 		s.identity = d.identity()
+		d.must(!s.identity.anew)
 	}
 	if d.bad || len(d.p) > 0 {
 		return nil, fmt.Errorf("%w: state: its end makes no sense", ErrCorrupt)

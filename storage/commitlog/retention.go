@@ -129,6 +129,9 @@ func (m *maintainer) leftovers() error {
 	l.mu.RLock()
 	first := l.state.cleaned + 1
 	l.mu.RUnlock()
+	if l.lost != nil {
+		return nil // a repair does not know what it does not know
+	}
 	for epoch := first; epoch < uint64(l.epoch); epoch++ {
 		// Whose epoch it does not know, this log is no judge of. Open has made sure
 		// that there is no segment.

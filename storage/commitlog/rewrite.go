@@ -250,6 +250,7 @@ func (w *rewriter) one(j *job) error {
 	left := j.bytes
 	var group []record.Batch
 	size, next := 0, j.extents[0].base
+	begun := 0 // the run that the open piece begins with
 	flush := func() error {
 		for _, b := range segment.Merge(group) {
 			if err := w.b.Append(b); err != nil {
@@ -265,6 +266,14 @@ func (w *rewriter) one(j *job) error {
 		var batches []record.Batch
 		if err == nil {
 			batches, next, err = cutRun(data, x.base, x.epoch)
+		}
+		if err != nil && w.m.log.lost != nil && permanent(err) {
+			cause := err
+			if err = flush(); err == nil {
+				next = w.giveUp(j, i, i > begun, left, cause)
+				begun = i + 1
+				continue
+			}
 		}
 		if err != nil {
 			w.b.Drop()
@@ -291,9 +300,31 @@ func (w *rewriter) one(j *job) error {
 			return err
 		}
 		w.begin(j.key, next, left)
+		begun = i + 1
+	}
+	if begun < len(j.extents) {
+		w.end(j.key, next)
+	}
+	return nil
+}
+
+// giveUp makes an empty piece of a run that cannot be read, and returns what comes
+// behind it. before: the open piece holds runs before it, and ends there.
+func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (next int64) {
+	x := j.extents[i]
+	if next = j.next; i+1 < len(j.extents) {
+		next = j.extents[i+1].base
+	}
+	w.m.log.giveUp(j.key, x.base, next, journal.SlotKey(w.m.log.shard, x.position()), cause)
+	if before {
+		w.end(j.key, x.base)
+		w.begin(j.key, x.base, left)
 	}
 	w.end(j.key, next)
-	return nil
+	if i+1 < len(j.extents) {
+		w.begin(j.key, next, left)
+	}
+	return next
 }
 
 func (w *rewriter) end(key placeKey, next int64) {

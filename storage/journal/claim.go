@@ -30,6 +30,22 @@ func NewestClaim(ctx context.Context, b storage.Bucket, shard uint32) (c Claim, 
 	return c, err == nil, err
 }
 
+// LastReadableClaim is NewestClaim for a bucket in which claims may be missing or damaged:
+// it passes over those, for a repair.
+func LastReadableClaim(ctx context.Context, b storage.Bucket, shard uint32) (c Claim, found bool, err error) {
+	epoch, err := newestEpoch(ctx, b.List, shard)
+	for ; err == nil && epoch > 0; epoch-- {
+		c, err := readClaim(ctx, b, shard, epoch)
+		if err == nil {
+			return c, true, nil
+		}
+		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, storage.ErrDamaged) && !errors.Is(err, fs.ErrNotExist) {
+			return Claim{}, false, err
+		}
+	}
+	return Claim{}, false, err
+}
+
 // readClaim returns the claim of an epoch, or fs.ErrNotExist. It asks once.
 func readClaim(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64) (Claim, error) {
 	key := claimKey(shard, epoch)
@@ -99,7 +115,10 @@ func (s store) owned(ctx context.Context) (uint64, error) {
 			case there && !again:
 				continue
 			case !there:
-				return 0, absent{claimKey(s.shard, gap), fmt.Sprintf("there is one of epoch %d", newest)}
+				if err := s.unclaimed(ctx, gap, fmt.Sprintf("there is one of epoch %d", newest)); err != nil {
+					return 0, err
+				}
+				continue
 			}
 		}
 		keys, err := s.list(ctx, fmt.Sprintf("%04d/log/", s.shard), fmt.Sprintf("%04d/log/%020d", s.shard, newest+1), 1)
@@ -119,9 +138,22 @@ func (s store) owned(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 		if !there {
-			return 0, absent{claimKey(s.shard, pos.Epoch), fmt.Sprintf("there is %s", keys[0])}
+			if err := s.unclaimed(ctx, newest+1, fmt.Sprintf("there is %s", keys[0])); err != nil {
+				return 0, err
+			}
 		}
 	}
+}
+
+// unclaimed returns an error for a claim that is missing; in a repair, it puts another
+// one in its place.
+func (s store) unclaimed(ctx context.Context, epoch uint64, shown string) error {
+	err := absent{claimKey(s.shard, epoch), shown}
+	if s.lost == nil {
+		return err
+	}
+	s.lost(err)
+	return s.stand(ctx, epoch)
 }
 
 // claim takes the next epoch (rule 1). The nonce is fresh for every attempt and

@@ -138,6 +138,12 @@ type Options struct {
 	// Open before this node becomes the owner. They end with its error.
 	Verify func(ctx context.Context, r Recovered) error
 
+	// Lost, if set, makes Open a repair: it passes over what is missing or damaged,
+	// and tells of each. s must be able to take a log of which a part is missing, and
+	// a checkpoint is to be written before anything else: nobody can lead the shard
+	// with what lies before.
+	Lost func(err error)
+
 	Depth  int // slots that fly at once, at most MaxDepth; 0 means 4
 	Window int // Gets under way at once in recovery, each of a whole slot; 0 means 16
 
@@ -253,7 +259,11 @@ func become(ctx context.Context, o Options, s State) (*Journal, error) {
 	// A crash in the walk leaves some epochs sealed, which takes from their
 	// owners only what they had lost with the claim.
 	w := newWalker(st, s, o.Window)
-	if err := w.recover(ctx, claim); err != nil {
+	recover := w.recover
+	if w.lost = o.Lost; o.Lost != nil {
+		recover = w.salvage
+	}
+	if err := recover(ctx, claim); err != nil {
 		return nil, err
 	}
 	if o.Verify != nil {

@@ -29,6 +29,7 @@ type store struct {
 	shard  uint32
 	log    *slog.Logger
 	rules  rules
+	lost   func(error) // Options.Lost
 	jitter func() float64
 
 	// stay is set in the owner's store. There even an error that looks
@@ -37,7 +38,7 @@ type store struct {
 }
 
 func newStore(o Options) store {
-	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, rules: o.rules, jitter: o.jitter}
+	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, rules: o.rules, lost: o.Lost, jitter: o.jitter}
 }
 
 // create stores raw under key (rule 5). After an unknown outcome it creates the

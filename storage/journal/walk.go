@@ -22,7 +22,8 @@ type walker struct {
 	nonce  [16]byte   // of the owner of the epoch under way
 	listed []Position // the checkpoints of the last List, oldest first
 
-	begunAt []uint64 // the epochs whose headers were read
+	begunAt []uint64    // the epochs whose headers were read
+	lost    func(error) // Options.Lost
 }
 
 func newWalker(st store, s State, window int) *walker {

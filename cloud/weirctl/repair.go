@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// repaired is the answer of weirctl check --repair -o json.
+type repaired struct {
+	Found []string         `json:"found"` // the problems before
+	Told  []string         `json:"told"`  // what was passed over or given up
+	Check commitlog.Report `json:"check"` // what is found now
+}
+
+// repairBucket makes a bucket one that can be led again, and checks it once more.
+func (c *call) repairBucket(ctx context.Context, url string) error {
+	secret, err := c.readSecret()
+	if err != nil {
+		return err
+	}
+	bucket, err := existing(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer storage.Close(bucket)
+	out := c.stdout
+	if c.json {
+		out = io.Discard
+	}
+	var answer repaired
+	before, err := examine(ctx, bucket, out)
+	if err != nil {
+		return err
+	}
+	if len(before.Problems) == 0 {
+		fmt.Fprintln(out, "there is nothing to repair")
+		return c.report(before)
+	}
+	answer.Found = before.Problems
+	tell := func(what string) {
+		answer.Told = append(answer.Told, what)
+		fmt.Fprintln(out, "repair:", what)
+	}
+	fmt.Fprintf(out, "%d problems found; repairing\n", len(before.Problems))
+	local := strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "mem:")
+	if err := repairAuthority(ctx, bucket, secret, local, tell); err != nil {
+		return err
+	}
+	if err := repairLog(ctx, bucket, tell); err != nil {
+		return err
+	}
+	if answer.Check, err = examine(ctx, bucket, out); err != nil {
+		return err
+	}
+	if !c.json {
+		return c.report(answer.Check)
+	}
+	if _, err := c.print(answer); err != nil || len(answer.Check.Problems) == 0 {
+		return err
+	}
+	return errProblems
+}
+
+// repairAuthority makes a new CA if the one that there was is lost.
+func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, local bool, tell func(string)) error {
+	lost := fleet.CheckAuthority(ctx, bucket)
+	switch {
+	case lost == nil:
+		return nil
+	case secret == nil && !local:
+		return fmt.Errorf("the CA is lost, and a new one is needed: --secret-file FILE wraps its key in a bucket that is not a local folder (%w)", lost)
+	}
+	tell(fmt.Sprintf("object %s: made again with a new CA: every gateway must join again (weirctl gateways reset, join-token): %v", fleet.AuthorityKey, lost))
+	return fleet.ReplaceAuthority(ctx, bucket, secret, time.Now())
+}
+
+// repairLog repairs the log, with the machines of a node.
+func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
+	quiet := slog.New(slog.DiscardHandler)
+	groups, txns := group.New(group.Options{Log: quiet}), txn.New(txn.Options{Log: quiet})
+	// In the name of nobody only if no claim can be read; a node finds that nobody answers
+	// there, and leads.
+	nobody := cluster.Node{Name: "weirctl", HTTP: "repaired.invalid:1"}
+	info, err := nobody.Info()
+	if err != nil {
+		return err
+	}
+	err = commitlog.Repair(ctx, commitlog.Options{
+		Bucket: bucket, Node: nobody.Name, Info: info, Log: quiet, Beside: []string{fleet.AuthorityKey},
+		Machines: []commitlog.Machine{groups, txns, fleet.New(fleet.Options{}), auth.New(auth.Options{}), quota.New(quota.Options{})},
+	}, tell)
+	return errors.Join(err, groups.Close(), txns.Close())
+}

@@ -1,0 +1,256 @@
+package commitlog
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment"
+)
+
+// LostTopic is where a repair tells readers which records it gave up: one record for
+// each range, a Loss in JSON.
+const LostTopic = "weir.lost"
+
+// Loss is a range of offsets that a repair gave up. Who reads the partition finds what
+// compaction leaves, too: the next offset is behind it.
+type Loss struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	First     int64  `json:"first_offset"`
+	Last      int64  `json:"last_offset"`
+	Object    string `json:"object"`
+	Cause     string `json:"cause"`
+}
+
+func (l Loss) String() string {
+	return fmt.Sprintf("offsets %d to %d of partition %d of topic %s are given up: %s: %s", l.First, l.Last, l.Partition, l.Topic, l.Object, l.Cause)
+}
+
+// Repair makes a bucket one that can be led again, without what is missing or damaged.
+// It takes the shard over, as the next owner, applies what is left of the log, gives up
+// records that cannot be read, and makes a checkpoint. tell is called with each thing
+// that is missing or damaged and passed over, and each Loss; those are in LostTopic,
+// too. o.Machines must be those of the node. What was lost stays lost: it is for a copy
+// of the bucket, or for one of which there is none. No node should be running; one that
+// is loses the shard. The claim that Repair makes is in the name of the last owner, if
+// there is one, else of o.Node.
+//
+// Errors: ErrFormat, and the bucket's. After an error Repair can be called again.
+func Repair(ctx context.Context, o Options, tell func(what string)) error {
+	a := &auditor{bucket: o.Bucket, where: "bucket"}
+	if err := a.readCluster(ctx, o.Bucket); err != nil {
+		return err
+	}
+	if err := a.audit(ctx, o.Bucket, o.Shard); err != nil {
+		return err
+	}
+	if err := repairCluster(ctx, o.Bucket, a.cluster, a.named, a.state.identity, tell); err != nil {
+		return fmt.Errorf("repair the object %s: %w", clusterKey, err)
+	}
+	last, found, err := journal.LastReadableClaim(ctx, o.Bucket, o.Shard)
+	if err != nil {
+		return fmt.Errorf("find the last owner: %w", err)
+	}
+	if found { // it goes on at once; others ask it first
+		o.Node, o.Info = last.Node, last.Info
+	}
+	o.Upkeep.Off = true // Repair makes its passes itself
+	l, err := openWith(ctx, o, tell)
+	if err != nil {
+		return err
+	}
+	err = l.repair()
+	return errors.Join(err, l.Close())
+}
+
+// repairCluster puts the object cluster in the place of one that is missing or damaged,
+// as the log knows it, and raises the level again.
+func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *identity, tell func(string)) error {
+	if !named {
+		keys, err := b.List(ctx, upgradePrefix, "", 1000)
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 { // one of them may be what is damaged
+			if err := b.Delete(ctx, keys...); err != nil {
+				return err
+			}
+		}
+		if err := b.Delete(ctx, clusterKey); err != nil {
+			return err
+		}
+		c = newCluster()
+		if known != nil {
+			c.ID = known.cluster
+			tell(fmt.Sprintf("object %s: made again as the log knows it", clusterKey))
+		} else {
+			c.Format = 1
+			tell(fmt.Sprintf("object %s: made again with a new id, %s: gateways and clients that know the old one see another cluster", clusterKey, c.ID))
+		}
+		c.CRC = c.sum()
+		raw, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		if err := b.Create(ctx, clusterKey, raw); err != nil {
+			return err
+		}
+	}
+	if known == nil || c.Format >= known.level {
+		return nil
+	}
+	tell(fmt.Sprintf("object %s: made again", upgradeKey(known.level)))
+	return raise(ctx, b, c.Format, known.level, "of a later version")
+}
+
+// repair gives up what cannot be read, and ends behind a checkpoint.
+func (l *Log) repair() error {
+	m := l.upkeep
+	if err := l.findPieces(); err != nil {
+		return fmt.Errorf("find pieces: %w", err)
+	}
+	if len(l.state.recreated) > 0 {
+		l.lost("with the checkpoint everything else is lost that the log knew before: settings of topics, what was received of " +
+			"each gateway (what they send once more may be there twice), groups, users, ACLs, quotas and gateways")
+	}
+	if err := l.giveUpPieces(); err != nil {
+		return fmt.Errorf("give up pieces: %w", err)
+	}
+	for pass := 0; pass < 2 || m.more; pass++ {
+		if err := m.keep(); err != nil {
+			return err
+		}
+	}
+	if err := l.tellReaders(); err != nil {
+		return fmt.Errorf("write to %s: %w", LostTopic, err)
+	}
+	return m.keep()
+}
+
+// giveUpPieces reads all segments. Of those that are damaged, pieces that can be read
+// are copied, and empty ones take the place of the others.
+func (l *Log) giveUpPieces() error {
+	bySegment := make(map[segmentID][]placed)
+	for _, t := range l.Topics() {
+		for p := range t.Partitions {
+			key := placeKey{t.ID, p}
+			v, err := l.look(key)
+			if err != nil {
+				return err
+			}
+			for i := range v.pieces {
+				id := v.pieces[i].segment
+				bySegment[id] = append(bySegment[id], placed{key, v.pieces[i]})
+			}
+		}
+	}
+	w := &rewriter{m: l.upkeep}
+	for id, pieces := range bySegment {
+		switch _, err := l.openSegment(id); {
+		case err == nil:
+			continue
+		case !permanent(err):
+			return err
+		}
+		for i := range pieces {
+			if err := l.copyPiece(w, &pieces[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return w.finish()
+}
+
+// openSegment reads a whole segment.
+func (l *Log) openSegment(id segmentID) ([]segment.Piece, error) {
+	key := segment.Key(l.shard, id.epoch, id.number)
+	var object []byte
+	err := insist(l.ctx, func() (err error) {
+		object, err = l.bucket.Get(l.ctx, key, 0, -1)
+		return err
+	}, fs.ErrNotExist)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", key, err)
+	}
+	pieces, err := segment.Open(object, l.shard, id.epoch, id.number)
+	return pieces, corrupted(err)
+}
+
+// copyPiece writes a piece of a damaged segment once more; an empty one, if it cannot be
+// read.
+func (l *Log) copyPiece(w *rewriter, x *placed) error {
+	w.begin(x.key, x.base, x.data())
+	err := l.scan(l.ctx, x.key, &x.piece, func(b record.Batch) error { return w.b.Append(b) })
+	if err = corrupted(err); err != nil {
+		w.b.Drop()
+		if !permanent(err) {
+			return err
+		}
+		l.giveUp(x.key, x.base, x.next, segment.Key(l.shard, x.segment.epoch, x.segment.number), err)
+		w.begin(x.key, x.base, 0)
+	}
+	w.end(x.key, x.next)
+	if w.b.Size() < l.upkeep.o.Segment && len(w.keys) < w.most() {
+		return nil
+	}
+	return w.ship()
+}
+
+// giveUp notes that a range of offsets is lost.
+func (l *Log) giveUp(key placeKey, base, next int64, object string, err error) {
+	loss := Loss{Topic: fmt.Sprint(key.topic), Partition: key.partition, First: base, Last: next - 1, Object: object, Cause: err.Error()}
+	if t, found := l.TopicByID(key.topic); found {
+		loss.Topic = t.Name
+	}
+	l.losses = append(l.losses, loss)
+	l.lost(loss.String())
+}
+
+// tellReaders appends the losses to LostTopic.
+func (l *Log) tellReaders() error {
+	if len(l.losses) == 0 {
+		return nil
+	}
+	t, err := l.CreateTopic(l.ctx, LostTopic, 1, nil)
+	if err != nil && !errors.Is(err, ErrTopicExists) {
+		return err
+	}
+	for some := range slices.Chunk(l.losses, 100) {
+		b := record.NewBuilder(record.None)
+		for _, loss := range some {
+			value, err := json.Marshal(loss)
+			if err == nil {
+				err = b.Append(&record.Record{Timestamp: l.now().UnixMilli(), Key: []byte(loss.Topic), Value: value})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		batch, err := b.Build()
+		if err != nil {
+			return err
+		}
+		answer := make(chan error, 1)
+		l.Append(Append{Topic: t.ID, Batch: batch}, func(_ int64, err error) { answer <- err })
+		if err := <-answer; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gap makes room for the records of a slot that is lost: a run that nobody can read, for
+// the repair to give up.
+func (p *partition) gap(pos journal.Position, next int64) {
+	p.index = append(p.index, extent{base: p.end, time: segment.NoTime, slot: pos.Slot, epoch: int32(pos.Epoch), size: record.HeaderSize})
+	p.bytes += record.HeaderSize
+	p.epochs = p.epochs.begin(int32(pos.Epoch), p.end)
+	p.end = next
+}

@@ -1,0 +1,151 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// told hands what is missing or damaged to Options.Lost, and returns nil: it is passed
+// over. Other errors it returns.
+func told(lost func(error), err error) error {
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrDamaged) {
+		lost(err)
+		return nil
+	}
+	return err
+}
+
+// stand claims an epoch whose claim is missing, for nobody.
+func (s store) stand(ctx context.Context, epoch uint64) error {
+	c := Claim{Epoch: epoch, Node: "repaired"}
+	err := s.create(ctx, claimKey(s.shard, epoch), c.encode(s.shard))
+	if errors.Is(err, storage.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// salvage is recover for a journal of which something is missing or damaged. It starts
+// at the newest checkpoint that can be read, and applies what is there.
+func (w *walker) salvage(ctx context.Context, c Claim) error {
+	w.mine = c
+	newest, err := w.newest(ctx, Position{})
+	if err != nil {
+		return err
+	}
+	if _, err := w.unburied(ctx, newest); err != nil {
+		if err := told(w.lost, err); err != nil {
+			return err
+		}
+		if err := w.list(ctx); err != nil { // the last one was for a newer one
+			return err
+		}
+	}
+	for i := len(w.listed) - 1; i >= 0 && w.start.IsZero(); i-- {
+		if err := told(w.lost, w.load(ctx, w.listed[i])); err != nil {
+			return err
+		}
+	}
+	for w.pos.Epoch < w.mine.Epoch {
+		if err := w.salvageEpoch(ctx); err != nil {
+			return fmt.Errorf("salvage epoch %d: %w", w.pos.Epoch, err)
+		}
+	}
+	return nil
+}
+
+// salvageEpoch applies what is left of the epoch under way, and sees to it that it has a
+// SEAL.
+func (w *walker) salvageEpoch(ctx context.Context) error {
+	const page = 1000
+	after := ""
+	if w.pos.Slot > 0 {
+		after = SlotKey(w.store.shard, Position{w.pos.Epoch, w.pos.Slot - 1})
+	}
+	for {
+		keys, err := w.store.list(ctx, epochPrefix(w.store.shard, w.pos.Epoch), after, page)
+		if err != nil {
+			return fmt.Errorf("list slots: %w", err)
+		}
+		for _, key := range keys {
+			after = key
+			at, err := parseSlot(w.store.shard, key)
+			if err != nil {
+				return err
+			}
+			if at.Slot > w.pos.Slot {
+				// Behind a hole that may be the end lies what was never acknowledged.
+				_, err := w.recheck(ctx, w.pos, w.mine.Epoch-1)
+				if err == nil {
+					return w.close(ctx)
+				}
+				if err := told(w.lost, err); err != nil {
+					return err
+				}
+				w.pos = at
+			}
+			if sealed, err := w.takeLeft(ctx, key); err != nil || sealed {
+				return err
+			}
+		}
+		if len(keys) < page {
+			break
+		}
+	}
+	if _, err := w.recheck(ctx, w.pos, w.mine.Epoch-1); err != nil {
+		if err := told(w.lost, err); err != nil {
+			return err
+		}
+	}
+	return w.close(ctx)
+}
+
+// close puts a SEAL where the epoch under way ends.
+func (w *walker) close(ctx context.Context) error {
+	o := sealObject(w.store.shard, w.mine, w.pos)
+	if err := w.store.create(ctx, SlotKey(w.store.shard, w.pos), o.encode()); err != nil {
+		return fmt.Errorf("seal slot %v: %w", w.pos, err)
+	}
+	return w.takeSeal(o, SlotKey(w.store.shard, w.pos))
+}
+
+// takeLeft is take for an object of a journal that is not whole: what cannot be read is
+// passed over, and nothing is compared.
+func (w *walker) takeLeft(ctx context.Context, key string) (sealed bool, err error) {
+	raw, err := w.store.get(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = absent{key, "it was listed"}
+	}
+	var o object
+	if err == nil {
+		if o, err = decode(raw); err != nil {
+			err = fmt.Errorf("read %s: %w", key, err)
+		} else if o.shard != w.store.shard || o.pos != w.pos {
+			err = fmt.Errorf("%w: %s holds slot %v of shard %d", ErrCorrupt, key, o.pos, o.shard)
+		}
+	}
+	if err != nil {
+		w.pos.Slot++
+		return false, told(w.lost, err)
+	}
+	switch o.typ {
+	case typeSeal:
+		return true, w.takeSeal(o, key)
+	case typeHeader:
+		if y, err := decodeWay(o.entries, w.pos); err == nil {
+			w.entries = y.entries
+		}
+		w.begunAt = append(w.begunAt, w.pos.Epoch)
+	case typeData:
+		if err := w.state.Apply(w.pos, o.entries); err != nil {
+			return false, fmt.Errorf("apply slot %v: %w", w.pos, err)
+		}
+		w.entries += uint64(len(o.entries))
+	}
+	w.pos.Slot++
+	return false, nil
+}
