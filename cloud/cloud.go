@@ -7,6 +7,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -272,6 +273,10 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	if err != nil {
 		return fmt.Errorf("derive the reset key: %w", err)
 	}
+	guard, err := newSyncGuard(cmp.Or(n.o.Limits.SyncMemory, DefaultLimits().SyncMemory), n.metrics, n.o.Log)
+	if err != nil {
+		return err
+	}
 	r, err := receiver.New(receiver.Options{
 		Conn:     packets,
 		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
@@ -280,10 +285,14 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,
-		Cluster:  n.clusterID,
-		Node:     n.o.Node,
-		Metrics:  n.metrics,
-		Logger:   n.o.Log,
+		Guard:    guard,
+
+		MaxGateways: n.o.Limits.Gateways,
+
+		Cluster: n.clusterID,
+		Node:    n.o.Node,
+		Metrics: n.metrics,
+		Logger:  n.o.Log,
 	})
 	if err != nil {
 		return err

@@ -13,11 +13,14 @@ type Limits struct {
 	PerAddress    int   // of those, from one address; half of PerListener
 	RequestMemory int64 // bytes of requests of Kafka clients that are worked on, or arrive; 32 MiB
 	AnswerMemory  int64 // bytes of answers to them that they have not taken; 64 MiB
+	Gateways      int   // that are connected at once; 16,384
+	SyncMemory    int64 // bytes of their frames that arrive, or are on their way to the log; 96 MiB
 }
 
 // DefaultLimits are those of a node that is told nothing else.
 func DefaultLimits() Limits {
-	return Limits{Connections: 4_096, PerListener: 2_048, PerAddress: 1_024, RequestMemory: 32 << 20, AnswerMemory: 64 << 20}
+	return Limits{Connections: 4_096, PerListener: 2_048, PerAddress: 1_024, RequestMemory: 32 << 20, AnswerMemory: 64 << 20,
+		Gateways: 16 << 10, SyncMemory: 96 << 20}
 }
 
 // leastMemory is how many bytes a pool must have to hold the largest request, with a
@@ -27,7 +30,7 @@ const leastMemory = 24 << 20
 // Check returns what is wrong with limits of which none is 0.
 func (l Limits) Check() error {
 	var errs []error
-	for what, n := range map[string]int{"max-connections": l.Connections, "listener-connections": l.PerListener, "address-connections": l.PerAddress} {
+	for what, n := range map[string]int{"max-connections": l.Connections, "listener-connections": l.PerListener, "address-connections": l.PerAddress, "max-gateways": l.Gateways} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("--%s %d is less than 1", what, n))
 		}
@@ -38,7 +41,7 @@ func (l Limits) Check() error {
 	if l.PerAddress > l.PerListener {
 		errs = append(errs, fmt.Errorf("--address-connections %d is more than --listener-connections %d", l.PerAddress, l.PerListener))
 	}
-	for what, n := range map[string]int64{"request-memory": l.RequestMemory, "answer-memory": l.AnswerMemory} {
+	for what, n := range map[string]int64{"request-memory": l.RequestMemory, "answer-memory": l.AnswerMemory, "sync-memory": l.SyncMemory} {
 		if n < leastMemory || n > 1<<40 {
 			errs = append(errs, fmt.Errorf("--%s %d is not in %d..%d", what, n, leastMemory, int64(1)<<40))
 		}

@@ -13,5 +13,7 @@ func addLimits(fs *pflag.FlagSet, l *cloud.Limits) {
 	fs.IntVar(&l.PerListener, "listener-connections", def.PerListener, "`number` of connections at once to one Kafka listener; an eighth may be of clients that have not logged in")
 	fs.IntVar(&l.PerAddress, "address-connections", def.PerAddress, "`number` of connections at once from one address to one Kafka listener. Raise it if clients come through a proxy")
 	fs.Int64Var(&l.RequestMemory, "request-memory", def.RequestMemory, "`bytes` of requests of Kafka clients at once. Raise it if weir_budget_waiting_seconds{pool=\"kafka_requests\"} grows")
+	fs.IntVar(&l.Gateways, "max-gateways", def.Gateways, "`number` of gateways that are connected at once; others wait")
+	fs.Int64Var(&l.SyncMemory, "sync-memory", def.SyncMemory, "`bytes` of what gateways send that arrives or is on its way to the bucket. Raise it if weir_budget_waiting_seconds{pool=\"sync\"} grows")
 	fs.Int64Var(&l.AnswerMemory, "answer-memory", def.AnswerMemory, "`bytes` of answers at once that Kafka clients have not taken. Raise it if weir_budget_waiting_seconds{pool=\"kafka_answers\"} grows")
 }

@@ -19,6 +19,8 @@ func TestLimits(t *testing.T) {
 		"--listener-connections 10":                        "--address-connections 1024 is more",
 		"--request-memory 1000":                            "--request-memory 1000 is not in",
 		"--answer-memory 1000":                             "--answer-memory 1000 is not in",
+		"--sync-memory 1000":                               "--sync-memory 1000 is not in",
+		"--max-gateways 0":                                 "--max-gateways 0 is less than 1",
 		"--listener-connections 9 --address-connections 9": "",
 	} {
 		_, err := parse(strings.Fields(args), nil, io.Discard)

@@ -13,9 +13,18 @@ import (
 
 // next reads one frame of the control stream and answers it.
 func (s *session) next() error {
-	f, err := wire.Read(s.control, wire.MaxControl)
+	h, err := wire.ReadHeader(s.control, wire.MaxControl)
 	if errors.Is(err, io.EOF) {
 		return errDone
+	}
+	var f wire.Frame
+	if err == nil {
+		w := s.watch()
+		var body []byte
+		if body, err = s.fill(s.control, h, w, nil); err == nil {
+			f, err = wire.Decode(h.Type, body)
+		}
+		w.end()
 	}
 	if err != nil {
 		return fmt.Errorf("read control stream: %w", err)

@@ -24,6 +24,8 @@ func codeOf(err error) wire.Code {
 		{errRenewed, wire.CodeNone},
 		{errSuperseded, wire.CodeSuperseded},
 		{errTimeout, wire.CodeTimeout},
+		{errStalled, wire.CodeTimeout},
+		{errNotRead, wire.CodeTimeout},
 		{errIdentity, wire.CodeIdentity},
 		{errExpired, wire.CodeExpired},
 		{join.ErrRevoked, wire.CodeRevoked},
@@ -40,13 +42,26 @@ func codeOf(err error) wire.Code {
 // report logs the end of a session, once, for the operator.
 func (s *session) report(cause error) {
 	_, gone := errors.AsType[*wire.CloseError](cause)
-	switch code := codeOf(cause); {
-	case gone, code == wire.CodeNone:
-		s.log.Info("gateway disconnected", "cause", cause)
-	case code == wire.CodeProtocol:
+	code := codeOf(cause)
+	if code == wire.CodeProtocol && !gone {
 		s.r.count.protocol.Inc()
-		s.log.Warn("gateway broke the protocol, connection closed", "err", cause)
+	}
+	may, unlogged := s.r.guard.MayLog(s.peer.Addr, false)
+	if !may {
+		return
+	}
+	log := s.log
+	if unlogged > 0 {
+		log = log.With("lines_left_out", unlogged)
+	}
+	switch {
+	case gone, code == wire.CodeNone:
+		log.Info("gateway disconnected", "cause", cause)
+	case code == wire.CodeProtocol:
+		log.Warn("gateway broke the protocol, connection closed", "err", cause)
+	case errors.Is(cause, errStalled), errors.Is(cause, errNotRead):
+		log.Warn("gateway stands still and holds memory, connection closed", "err", cause)
 	default:
-		s.log.Info("session ended", "code", code, "cause", cause)
+		log.Info("session ended", "code", code, "cause", cause)
 	}
 }

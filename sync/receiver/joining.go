@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxJoins    = 64 // strangers at the same time
+	maxJoins    = 64 // strangers at the same time, without a Guard
 	joinTimeout = 10 * time.Second
 )
 
@@ -24,26 +24,35 @@ func (r *Receiver) HandleJoin(conn Session) error {
 		return err
 	}
 	defer r.leave(true)
+	addr := conn.Peer().Addr
+	seat, err := r.guard.Stranger(addr, func() { conn.Close(wire.CodeBusy, "others want to join too") })
+	if err != nil {
+		conn.Close(wire.CodeBusy, err.Error())
+		return err
+	}
+	defer seat.Leave()
 	ctx, cancel := context.WithTimeout(r.ctx, joinTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.Close(wire.CodeTimeout, "joining takes too long") })
 	defer stop()
-	gateway, err := r.join(ctx, conn)
+	gateway, err := r.join(ctx, conn, seat)
 	if err != nil {
-		r.log.Warn("gateway did not join", "gateway", gateway, "peer", conn.Peer().Addr, "err", err)
+		if may, unlogged := r.guard.MayLog(addr, true); may {
+			r.log.Warn("gateway did not join", "gateway", gateway, "peer", addr, "err", err, "lines_left_out", unlogged)
+		}
 		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) {
 			r.count.protocol.Inc()
 			conn.Close(wire.CodeProtocol, err.Error())
 			return err
 		}
 	} else {
-		r.log.Info("gateway joined", "gateway", gateway, "peer", conn.Peer().Addr)
+		r.log.Info("gateway joined", "gateway", gateway, "peer", addr)
 	}
 	conn.Close(wire.CodeNone, "")
 	return err
 }
 
-func (r *Receiver) join(ctx context.Context, conn Session) (gateway string, err error) {
+func (r *Receiver) join(ctx context.Context, conn Session, seat Seat) (gateway string, err error) {
 	st, err := conn.AcceptStream(ctx)
 	if err != nil {
 		return "", fmt.Errorf("accept stream: %w", err)
@@ -56,6 +65,7 @@ func (r *Receiver) join(ctx context.Context, conn Session) (gateway string, err 
 	if !ok {
 		return "", fmt.Errorf("frame type %#02x instead of a join request: %w", f.Type(), wire.ErrMalformed)
 	}
+	seat.Heard()
 	res := wire.JoinResponse{}
 	done, err := r.decide(ctx, conn, req)
 	if err != nil {
@@ -74,8 +84,13 @@ func (r *Receiver) decide(ctx context.Context, conn Session, req *wire.JoinReque
 	if r.o.Join == nil {
 		return JoinResult{}, fmt.Errorf("this node admits nobody: %w", join.ErrUnavailable)
 	}
-	if _, err := join.CheckCSR(req.CSR, req.Gateway); err != nil {
-		return JoinResult{}, err
+	addr := conn.Peer().Addr
+	if pause := r.guard.Pause(addr); pause > 0 {
+		return JoinResult{}, fmt.Errorf("%w: wrong tokens came from this address, the next is looked at in %v", join.ErrUnavailable, pause.Round(time.Second))
 	}
-	return r.o.Join(ctx, JoinRequest{Addr: conn.Peer().Addr, Secret: req.Secret, Gateway: req.Gateway, CSR: req.CSR})
+	done, err := r.o.Join(ctx, JoinRequest{Addr: addr, Secret: req.Secret, Gateway: req.Gateway, CSR: req.CSR})
+	if errors.Is(err, join.ErrTokenUnknown) {
+		r.guard.Wrong(addr)
+	}
+	return done, err
 }

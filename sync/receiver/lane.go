@@ -9,10 +9,6 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// minCost is what a frame takes from the budgets at least: the outcome of a
-// small one takes memory too.
-const minCost = 1 << 10
-
 // lane reads one lane's stream and hands it to the log, frame by frame.
 func (s *session) lane(st wire.Stream, ln wire.Lane) {
 	out := newOutbox(s, st, ln)
@@ -25,9 +21,9 @@ func (s *session) lane(st wire.Stream, ln wire.Lane) {
 	}
 }
 
-// uplink takes the next frame of a lane. The order is what bounds memory: the
-// frame's size is known before there is room for it, and there is room before
-// it is read.
+// uplink takes the next frame of a lane. The order is what bounds memory: what a
+// gateway announces counts against itself alone; what has arrived counts against
+// what all share.
 func (s *session) uplink(st wire.Stream, ln wire.Lane, out *outbox) error {
 	h, err := wire.ReadHeader(st, wire.MaxLane)
 	if errors.Is(err, io.EOF) {
@@ -39,11 +35,17 @@ func (s *session) uplink(st wire.Stream, ln wire.Lane, out *outbox) error {
 	if h.Type != wire.TypeAppend && h.Type != wire.TypeGap {
 		return fmt.Errorf("frame type %#02x on a lane: %w", h.Type, wire.ErrMalformed)
 	}
-	room, err := s.reserve(int64(max(h.Len, minCost)))
+	own, err := s.budget.acquire(s.ctx, int64(max(h.Len, minCost)))
 	if err != nil {
 		return err
 	}
-	f, err := h.Body(st)
+	room := room{s: s, own: own}
+	var f wire.Frame
+	body, claim, err := s.body(st, h)
+	if err == nil {
+		room.claim = claim
+		f, err = wire.Decode(h.Type, body)
+	}
 	if err == nil && s.ctx.Err() != nil {
 		err = s.ctx.Err() // superseded: nothing more may reach the log
 	}
@@ -61,28 +63,25 @@ func (s *session) uplink(st wire.Stream, ln wire.Lane, out *outbox) error {
 	return err
 }
 
-// room is what one frame holds of the two budgets until its outcome is written.
+// room is what one frame holds: of its session's budget until its outcome is
+// written, and of the memory of all until the log is done with it.
 type room struct {
-	s           *session
-	own, shared int64
+	s     *session
+	own   int64
+	claim Claim // nil: nothing
 }
 
-func (s *session) reserve(n int64) (room, error) {
-	own, err := s.budget.acquire(s.ctx, n)
-	if err != nil {
-		return room{}, err
+// settle gives back what the frame's bytes took: they are with the log, or
+// nowhere.
+func (r room) settle() {
+	if r.claim != nil {
+		r.claim.Release()
 	}
-	shared, err := s.r.budget.acquire(s.ctx, n)
-	if err != nil {
-		s.budget.give(own)
-		return room{}, err
-	}
-	return room{s, own, shared}, nil
 }
 
 func (r room) give() {
+	r.settle()
 	r.s.budget.give(r.own)
-	r.s.r.budget.give(r.shared)
 }
 
 // append hands a batch to the log.

@@ -35,11 +35,13 @@ type Options struct {
 	Cluster string // id, told to gateways
 	Node    string // name of this node, told to gateways
 
+	Guard Guard // what those who dial may take; nil: TotalInFlight of memory, and 64 strangers
+
 	MaxGateways   int   // sessions at the same time; 0 is 16,384
 	MaxBatch      int   // bytes of one record batch; 0 is 4 MiB
 	Window        int   // bytes that a lane of a gateway may have un-acked; 0: as it likes
 	InFlight      int64 // bytes of one session on their way to the log; 0 is 8 MiB
-	TotalInFlight int64 // bytes of all sessions on their way to the log; 0 is 256 MiB
+	TotalInFlight int64 // bytes of all sessions on their way to the log, without a Guard; 0 is 256 MiB
 
 	Metrics *metrics.Set // nil: none are kept
 	Logger  *slog.Logger // nil: silence
@@ -86,6 +88,9 @@ func (o *Options) defaults() {
 	}
 	if o.TotalInFlight <= 0 {
 		o.TotalInFlight = defaultTotalInFlight
+	}
+	if o.Guard == nil {
+		o.Guard = newPlain(o.TotalInFlight)
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()

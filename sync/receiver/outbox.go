@@ -47,6 +47,7 @@ func newOutbox(s *session, st wire.Stream, ln wire.Lane) *outbox {
 
 // put notes an outcome. It is the log's callback: it does not block.
 func (b *outbox) put(o outcome, err error) {
+	o.room.settle()
 	b.mu.Lock()
 	switch {
 	case b.closed:
@@ -61,7 +62,6 @@ func (b *outbox) put(o outcome, err error) {
 		if before, ok := b.acks[o.target]; ok {
 			o.last = max(o.last, before.last)
 			o.room.own += before.room.own
-			o.room.shared += before.room.shared
 		} else {
 			b.order = append(b.order, o.target)
 		}
@@ -121,7 +121,8 @@ func (b *outbox) writeAcks(acks []outcome) error {
 	for _, o := range acks {
 		buf = wire.AppendFrame(buf, &wire.Ack{Buffer: o.buffer, Lane: b.lane, Topic: o.topic, Partition: o.partition, Last: o.last})
 	}
-	if _, err := b.st.Write(buf); err != nil {
+	err := b.s.prompt(func() error { _, err := b.st.Write(buf); return err })
+	if err != nil {
 		return fmt.Errorf("write acks: %w", err)
 	}
 	return nil
@@ -153,12 +154,12 @@ func (b *outbox) refuse(o outcome) error {
 		b.s.log.Warn("batch refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
 			"first", o.first, "last", o.last, "reason", reason, "err", o.err)
 	}
-	err := wire.Write(b.st, &wire.Refused{
+	refused := &wire.Refused{
 		Buffer: o.buffer, Lane: b.lane, Topic: o.topic, Partition: o.partition,
 		Round: o.round, First: o.first, Last: o.last,
 		Mark: mark, Reason: reason, Text: o.err.Error(),
-	})
-	if err != nil {
+	}
+	if err := b.s.prompt(func() error { return wire.Write(b.st, refused) }); err != nil {
 		return fmt.Errorf("write refusal: %w", err)
 	}
 	return nil

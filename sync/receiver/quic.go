@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -11,11 +12,12 @@ import (
 )
 
 // Receive windows of one connection. quic-go takes memory for what has arrived
-// and was not read, up to these; by default it would be 15 MB.
+// and was not read, up to these; by default it would be 15 MB. They begin small,
+// since a stranger has them too, and grow with what is read.
 const (
-	streamWindow     = 256 << 10
+	streamWindow     = 64 << 10
 	maxStreamWindow  = 2 << 20
-	connWindow       = 512 << 10
+	connWindow       = 128 << 10
 	maxConnWindow    = 4 << 20
 	maxStreams       = 1 + wire.Lanes
 	handshakeTimeout = 5 * time.Second
@@ -30,7 +32,9 @@ func (r *Receiver) Serve() error {
 	if r.o.Conn == nil || r.o.TLS == nil {
 		return errors.New("receiver needs a socket and a TLS configuration")
 	}
-	t := &quic.Transport{Conn: r.o.Conn, StatelessResetKey: (*quic.StatelessResetKey)(r.o.ResetKey)}
+	a := newAttempts()
+	t := &quic.Transport{Conn: r.o.Conn, StatelessResetKey: (*quic.StatelessResetKey)(r.o.ResetKey),
+		VerifySourceAddress: func(net.Addr) bool { return a.busy() }, ConnContext: a.begin}
 	ln, err := t.Listen(r.o.TLS, &quic.Config{
 		HandshakeIdleTimeout:           handshakeTimeout,
 		MaxIdleTimeout:                 idleTimeout,
@@ -68,6 +72,7 @@ func (r *Receiver) Serve() error {
 			r.endAll(ErrClosed)
 			return fmt.Errorf("accept gateway: %w", err)
 		}
+		established(c.Context())
 		s := &quicSession{c: c}
 		if c.ConnectionState().TLS.NegotiatedProtocol == wire.ALPNJoin {
 			go r.HandleJoin(s)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -19,10 +20,11 @@ var ErrClosed = errors.New("receiver closed")
 
 // Receiver serves gateways. Make one with New, and close it.
 type Receiver struct {
-	o      Options
-	log    *slog.Logger
-	count  counters
-	budget *budget // of all sessions
+	o       Options
+	log     *slog.Logger
+	count   counters
+	guard   Guard
+	waiting atomic.Int64 // frames that wait for memory
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelCauseFunc
@@ -30,12 +32,12 @@ type Receiver struct {
 	serving sync.WaitGroup // Serve
 
 	mu       sync.Mutex
-	sessions map[string]*session // by gateway, guarded by mu
-	pending  map[string]*pending // by gateway, guarded by mu
-	conns    int                 // connections of any kind, guarded by mu
-	joins    int                 // of them on weir-join/1, guarded by mu
-	closed   bool                // guarded by mu
-	listener *quic.Listener      // set by Serve, guarded by mu
+	sessions map[string]*session   // by gateway, guarded by mu
+	pending  map[string]*pending   // by gateway, guarded by mu
+	silent   map[string][]*session // that have not said Hello, by gateway, oldest first; guarded by mu
+	conns    int                   // connections of gateways, guarded by mu
+	closed   bool                  // guarded by mu
+	listener *quic.Listener        // set by Serve, guarded by mu
 }
 
 // New checks o and returns a receiver that serves nobody yet: call Serve for
@@ -49,7 +51,8 @@ func New(o Options) (*Receiver, error) {
 		o:        o,
 		log:      o.Logger,
 		count:    newCounters(o.Metrics),
-		budget:   newBudget(o.TotalInFlight),
+		guard:    o.Guard,
+		silent:   map[string][]*session{},
 		sessions: map[string]*session{},
 		pending:  map[string]*pending{},
 	}
@@ -102,33 +105,62 @@ func (r *Receiver) endAll(cause error) {
 }
 
 // enter counts a connection in, or says that there is no room for it.
+// Strangers have seats of their own.
 func (r *Receiver) enter(joining bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
 		return ErrClosed
-	case joining && r.joins >= maxJoins:
-		return fmt.Errorf("%d gateways are joining: %w", r.joins, ErrBusy)
-	case !joining && r.conns-r.joins >= r.o.MaxGateways:
-		return fmt.Errorf("%d gateways are connected: %w", r.conns-r.joins, ErrBusy)
-	}
-	r.conns++
-	if joining {
-		r.joins++
+	case joining:
+	case r.conns >= r.o.MaxGateways:
+		return fmt.Errorf("%d gateways are connected: %w", r.conns, ErrBusy)
+	default:
+		r.conns++
 	}
 	r.wg.Add(1)
 	return nil
 }
 
 func (r *Receiver) leave(joining bool) {
-	r.mu.Lock()
-	r.conns--
-	if joining {
-		r.joins--
+	if !joining {
+		r.mu.Lock()
+		r.conns--
+		r.mu.Unlock()
 	}
-	r.mu.Unlock()
 	r.wg.Done()
+}
+
+// maxSilent is how many connections with one certificate may be about to say
+// Hello. The oldest gives way: that of a gateway that dials again is dead.
+const maxSilent = 4
+
+// greet notes a session that has not said Hello.
+func (r *Receiver) greet(s *session) {
+	r.mu.Lock()
+	all := append(r.silent[s.gateway], s)
+	var oldest *session
+	if len(all) > maxSilent {
+		oldest = all[0]
+		all = all[1:]
+	}
+	r.silent[s.gateway] = all
+	r.mu.Unlock()
+	if oldest != nil {
+		oldest.end(errCrowded)
+	}
+}
+
+// greeted takes it off the list: it has said Hello, or ends.
+func (r *Receiver) greeted(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := slices.DeleteFunc(r.silent[s.gateway], func(o *session) bool { return o == s })
+	if len(all) == 0 {
+		delete(r.silent, s.gateway)
+		return
+	}
+	r.silent[s.gateway] = all
 }
 
 // register makes s the session of its gateway. It returns once no older one can

@@ -36,7 +36,9 @@ type session struct {
 	peer    wire.Peer
 	gateway string // as its certificate says
 	log     *slog.Logger
-	budget  *budget // of this session
+	budget  *budget      // of this session
+	share   Share        // of the memory of all
+	got     atomic.Int64 // bytes of frames, on all streams
 
 	software string    // from Hello, set before the session is registered
 	since    time.Time // as above
@@ -73,6 +75,10 @@ func (r *Receiver) Handle(conn Session) error {
 	}
 	s.ctx, s.cancel = context.WithCancelCause(r.ctx)
 	defer close(s.done)
+	s.share = r.guard.Memory(peer.Gateway)
+	defer s.share.Close()
+	r.greet(s)
+	defer r.greeted(s)
 	r.count.sessions.Inc()
 	defer r.count.sessions.Dec()
 
@@ -164,6 +170,7 @@ func (s *session) hello(f *wire.Hello) error {
 		return err
 	}
 	s.software, s.since = f.Software, time.Now()
+	s.r.greeted(s)
 	if err := s.r.register(s); err != nil {
 		return fmt.Errorf("take over gateway: %w", err)
 	}
@@ -218,7 +225,7 @@ func (s *session) send(f wire.Frame) error {
 	if s.control == nil {
 		return errNoControl
 	}
-	if err := wire.Write(s.control, f); err != nil {
+	if err := s.prompt(func() error { return wire.Write(s.control, f) }); err != nil {
 		return fmt.Errorf("write to control stream: %w", err)
 	}
 	return nil

@@ -123,7 +123,7 @@ type Header struct {
 // ReadHeader reads the header of the next frame and checks its length against
 // limit. io.EOF says that the stream ended between two frames, an end inside
 // the header is io.ErrUnexpectedEOF. Having the header alone lets a reader find
-// room for the body before Body allocates it.
+// room for the body piece by piece (see Next).
 func ReadHeader(r io.Reader, limit int) (Header, error) {
 	var h [headerLen]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -140,16 +140,30 @@ func ReadHeader(r io.Reader, limit int) (Header, error) {
 }
 
 // Body reads and decodes the body that belongs to h. The frame owns its bytes.
+// Memory is taken for what arrives, not for what the header announces.
 func (h Header) Body(r io.Reader) (Frame, error) {
-	body := make([]byte, h.Len)
-	if _, err := io.ReadFull(r, body); err != nil {
+	var body []byte
+	for len(body) < h.Len {
+		n := h.Next(len(body))
+		body = append(make([]byte, 0, len(body)+n), body...)
+		got, err := io.ReadFull(r, body[len(body):cap(body)])
+		body = body[:len(body)+got]
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, err
+		if err != nil {
+			return nil, err
+		}
 	}
 	return Decode(h.Type, body)
 }
+
+// firstPiece is how much memory a body takes before any of it has arrived.
+const firstPiece = 16 << 10
+
+// Next returns how many bytes of the body to make room for when got have
+// arrived: as many again, and firstPiece at least.
+func (h Header) Next(got int) int { return min(max(got, firstPiece), h.Len-got) }
 
 // Read reads one frame whose body has at most limit bytes.
 func Read(r io.Reader, limit int) (Frame, error) {
