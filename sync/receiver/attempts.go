@@ -18,6 +18,7 @@ const (
 	freeHandshakes  = 128  // at once, likewise
 	maxHandshakes   = 1024 // at once
 	maxOfOneAddress = 256  // of those, from one address
+	maxRate         = 100  // a second from one address, while there are more than the free ones
 )
 
 // attempts counts handshakes. Under load an address has to prove itself first
@@ -27,20 +28,27 @@ type attempts struct {
 	second time.Time // the one that is counted; guarded by mu
 	n      int       // attempts in it; guarded by mu
 	open   int       // handshakes that go on; guarded by mu
-	from   map[netip.Addr]int
+	from   map[netip.Addr]int // handshakes that go on, by address; guarded by mu
+	begun  map[netip.Addr]int // handshakes begun in the second, by address; guarded by mu
 }
 
-func newAttempts() *attempts { return &attempts{from: make(map[netip.Addr]int)} }
+func newAttempts() *attempts { return &attempts{from: make(map[netip.Addr]int), begun: make(map[netip.Addr]int)} }
 
 // busy reports whether an attempt has to prove its address, and counts it.
 func (a *attempts) busy() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if now := time.Now(); now.Sub(a.second) >= time.Second {
-		a.second, a.n = now, 0
-	}
+	a.tick()
 	a.n++
 	return a.n > freeAttempts || a.open >= freeHandshakes
+}
+
+// tick begins a new second when the last one is over. Called with mu held.
+func (a *attempts) tick() {
+	if now := time.Now(); now.Sub(a.second) >= time.Second {
+		a.second, a.n = now, 0
+		clear(a.begun)
+	}
 }
 
 // handshake is the key of a connection's context for what begin counted.
@@ -52,9 +60,12 @@ func (a *attempts) begin(ctx context.Context, info *quic.ClientInfo) (context.Co
 	from := addressOf(info.RemoteAddr)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.open >= maxHandshakes || a.from[from] >= maxOfOneAddress {
+	a.tick()
+	fast := a.n > freeAttempts && a.begun[from] >= maxRate
+	if fast || a.open >= maxHandshakes || a.from[from] >= maxOfOneAddress {
 		return nil, fmt.Errorf("%d handshakes, %d from %s: %w", a.open, a.from[from], from, ErrBusy)
 	}
+	a.begun[from]++
 	a.open++
 	a.from[from]++
 	over := sync.OnceFunc(func() { a.over(from) })
