@@ -25,14 +25,16 @@ const (
 // (Retry, RFC 9000 §8.1.2), which costs the node nothing that it has to keep.
 type attempts struct {
 	mu     sync.Mutex
-	second time.Time // the one that is counted; guarded by mu
-	n      int       // attempts in it; guarded by mu
-	open   int       // handshakes that go on; guarded by mu
+	second time.Time          // the one that is counted; guarded by mu
+	n      int                // attempts in it; guarded by mu
+	open   int                // handshakes that go on; guarded by mu
 	from   map[netip.Addr]int // handshakes that go on, by address; guarded by mu
 	begun  map[netip.Addr]int // handshakes begun in the second, by address; guarded by mu
 }
 
-func newAttempts() *attempts { return &attempts{from: make(map[netip.Addr]int), begun: make(map[netip.Addr]int)} }
+func newAttempts() *attempts {
+	return &attempts{from: make(map[netip.Addr]int), begun: make(map[netip.Addr]int)}
+}
 
 // busy reports whether an attempt has to prove its address, and counts it.
 func (a *attempts) busy() bool {
