@@ -66,6 +66,7 @@ type token struct {
 	Uses     int       `json:"uses"`               // how many gateways it lets in
 	Gateways []string  `json:"gateways,omitempty"` // the ids that it is for; nil: any
 	Topics   []string  `json:"topics,omitempty"`   // to which it binds who joins; nil: it does not. Format level 2
+	Made     time.Time `json:"made,omitzero"`      // zero before format level 2 knew it
 }
 
 // Options configure a Fleet.
@@ -112,6 +113,7 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 		if err := json.Unmarshal(body, &t); err != nil || len(t.Hash) != sha256.Size {
 			return fmt.Errorf("decode a token entry: %w", errors.Join(err, errShape))
 		}
+		f.forget(t.Made)
 		f.tokens[[sha256.Size]byte(t.Hash)] = &t
 	case kindJoined:
 		return f.applyJoined(body)
@@ -130,6 +132,19 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 }
 
 var errShape = errors.New("unexpected shape")
+
+// tokenMemory is how long after its end a token is answered with "expired".
+const tokenMemory = 7 * 24 * time.Hour
+
+// forget drops the tokens that had expired long before a new one was made: each
+// start of an owner makes one. Called with mu held.
+func (f *Fleet) forget(made time.Time) {
+	for hash, t := range f.tokens {
+		if t.Expires.Add(tokenMemory).Before(made) {
+			delete(f.tokens, hash)
+		}
+	}
+}
 
 // joined is the body of kindJoined.
 type joined struct {
@@ -179,7 +194,7 @@ func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids 
 	}
 	t := join.NewToken(f.o.CA)
 	hash := join.HashSecret(t.Secret)
-	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids, Topics: topics})
+	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids, Topics: topics, Made: f.o.Now()})
 	if err != nil {
 		return "", err
 	}

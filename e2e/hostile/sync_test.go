@@ -32,8 +32,8 @@ var syncAttacks = map[string]func(*tally, []string){
 	"sync-silent": stayStrangers, "sync-tokens": guessTokensOfGateways,
 }
 
-// dialFrom connects to a node from another loopback address than the victims'.
-func dialFrom(t *quic.Transport, addr string, conf *tls.Config) (*quic.Conn, error) {
+// dialNode connects to a node from another loopback address than the victims'.
+func dialNode(t *quic.Transport, addr string, conf *tls.Config) (*quic.Conn, error) {
 	to, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func insiders(args []string, t *tally, run func(*quic.Conn, string) error) {
 		t.add("joined", 1)
 		go func() {
 			for {
-				if c, err := dialFrom(sockets, addr, id.TLS(nil)); err == nil {
+				if c, err := dialNode(sockets, addr, id.TLS(nil)); err == nil {
 					if err := run(c, id.Gateway()); err != nil {
 						t.add("ended", 1)
 					}
@@ -94,8 +94,8 @@ func joinAs(addr string, token join.Token, gateway string) *join.Identity {
 	}
 }
 
-// hello is how a session begins: it returns a lane's stream.
-func hello(c *quic.Conn, gateway string) (*quic.Stream, error) {
+// sayHello is how a session begins: it returns a lane's stream.
+func sayHello(c *quic.Conn, gateway string) (*quic.Stream, error) {
 	control, err := c.OpenStream()
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func hello(c *quic.Conn, gateway string) (*quic.Stream, error) {
 // announceFrames say that the largest frame comes, and send none of it.
 func announceFrames(t *tally, args []string) {
 	insiders(args, t, func(c *quic.Conn, gateway string) error {
-		lane, err := hello(c, gateway)
+		lane, err := sayHello(c, gateway)
 		if err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func leaveFrames(t *tally, args []string) {
 	const size = 900_000
 	frame := append([]byte{byte(wire.TypeAppend), 0, byte(size >> 16), byte(size >> 8 & 0xff), byte(size & 0xff)}, make([]byte, size-1)...)
 	insiders(args, t, func(c *quic.Conn, gateway string) error {
-		lane, err := hello(c, gateway)
+		lane, err := sayHello(c, gateway)
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func stayStrangers(t *tally, args []string) {
 	for range 200 {
 		go func() {
 			for {
-				c, err := dialFrom(sockets, args[0], join.JoinTLS(token, nil))
+				c, err := dialNode(sockets, args[0], join.JoinTLS(token, nil))
 				if err != nil {
 					continue
 				}
@@ -194,7 +194,7 @@ func guessTokensOfGateways(t *tally, args []string) {
 		panic(err)
 	}
 	guess := func() error {
-		c, err := dialFrom(sockets, args[0], join.JoinTLS(token, nil))
+		c, err := dialNode(sockets, args[0], join.JoinTLS(token, nil))
 		if err != nil {
 			return err
 		}
@@ -224,16 +224,16 @@ func guessTokensOfGateways(t *tally, args []string) {
 	}
 }
 
-// node is a weir-cloud that is attacked.
-type node struct {
+// syncNode is a weir-cloud that is attacked.
+type syncNode struct {
 	*harness.Cluster
 	addr  string // of the sync port
 	token join.Token
 }
 
-func startNode(t *testing.T, uses int) *node {
+func startSyncNode(t *testing.T, uses int) *syncNode {
 	t.Helper()
-	n := &node{Cluster: &harness.Cluster{Dir: t.TempDir()}}
+	n := &syncNode{Cluster: &harness.Cluster{Dir: t.TempDir()}}
 	n.Bucket = "file:" + filepath.Join(n.Dir, "bucket")
 	if err := n.StartCloud(); err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func startNode(t *testing.T, uses int) *node {
 }
 
 // lines is how many lines of the node's log have the text.
-func (n *node) lines(t *testing.T, text string) int {
+func (n *syncNode) lines(t *testing.T, text string) int {
 	t.Helper()
 	body, err := os.ReadFile(n.Cloud.Log)
 	if err != nil {
@@ -267,8 +267,8 @@ func (n *node) lines(t *testing.T, text string) int {
 	return strings.Count(string(body), text)
 }
 
-// victim is a gateway that appends a reading at a time.
-type victim struct {
+// syncGateway is a gateway that appends a reading at a time.
+type syncGateway struct {
 	session sender.Session
 	lane    wire.Stream
 	topic   *wire.Topic
@@ -276,7 +276,7 @@ type victim struct {
 	seq     uint64
 }
 
-func newVictim(t *testing.T, n *node, gateway string) *victim {
+func newSyncGateway(t *testing.T, n *syncNode, gateway string) *syncGateway {
 	t.Helper()
 	id := joinAs(n.addr, n.token, gateway)
 	s, err := sender.DialTLS(id.TLS(nil))(t.Context(), n.addr)
@@ -284,7 +284,7 @@ func newVictim(t *testing.T, n *node, gateway string) *victim {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close(wire.CodeNone, "") })
-	v := &victim{session: s, buffer: wire.BufferID{3: 1, 11: 1}}
+	v := &syncGateway{session: s, buffer: wire.BufferID{3: 1, 11: 1}}
 	if err := v.begin(t.Context(), gateway); err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func newVictim(t *testing.T, n *node, gateway string) *victim {
 }
 
 // begin says Hello, finds its topic and opens its lane.
-func (v *victim) begin(ctx context.Context, gateway string) error {
+func (v *syncGateway) begin(ctx context.Context, gateway string) error {
 	control, err := v.session.OpenStream(ctx, 0)
 	if err != nil {
 		return err
@@ -336,7 +336,7 @@ func (v *victim) begin(ctx context.Context, gateway string) error {
 }
 
 // append hands over records of so many bytes and waits for the Ack.
-func (v *victim) append(size int) error {
+func (v *syncGateway) append(size int) error {
 	b := record.NewBuilder(record.None)
 	if err := b.Append(&record.Record{Timestamp: time.Now().UnixMilli(), Value: bytes.Repeat([]byte{'x'}, size)}); err != nil {
 		return err
@@ -378,8 +378,8 @@ func insidersAttack(t *testing.T, name, done string, short, long int) {
 	if soak() {
 		count = long
 	}
-	n := startNode(t, count+1)
-	v := newVictim(t, n, "victim")
+	n := startSyncNode(t, count+1)
+	v := newSyncGateway(t, n, "victim")
 	calm := measure(t, func(int) error { return v.append(100) })
 	a := attack(t, name, n.addr, n.token.Reveal(), strconv.Itoa(count))
 	a.reached(t, done, count)
@@ -398,8 +398,8 @@ func insidersAttack(t *testing.T, name, done string, short, long int) {
 // TestSilentStrangers: those who connect to join and say nothing keep nobody
 // from joining.
 func TestSilentStrangers(t *testing.T) {
-	n := startNode(t, 100)
-	v := newVictim(t, n, "victim")
+	n := startSyncNode(t, 100)
+	v := newSyncGateway(t, n, "victim")
 	calm := measure(t, func(int) error { return v.append(100) })
 	a := attack(t, "sync-silent", n.addr, n.token.Reveal())
 	a.reached(t, "silent", 200)
@@ -429,8 +429,8 @@ func TestSilentStrangers(t *testing.T) {
 
 // TestWrongTokens: who guesses at tokens waits, and fills no log.
 func TestWrongTokens(t *testing.T) {
-	n := startNode(t, 100)
-	v := newVictim(t, n, "victim")
+	n := startSyncNode(t, 100)
+	v := newSyncGateway(t, n, "victim")
 	calm := measure(t, func(int) error { return v.append(100) })
 	a := attack(t, "sync-tokens", n.addr, n.token.Reveal())
 	a.reached(t, "guessed", 20)

@@ -3,13 +3,15 @@
 //
 // # What happens when an Append arrives
 //
-// The lane's reader reads the frame's header, waits for room in the
-// connection's and the node's budget, and only then reads the body. It hands
-// the batch to the log, in the order of the stream. When the log says that it
-// is durable, the outcome is noted in the lane's outbox; the lane's writer turns
-// what it finds there into cumulative Acks and gives the room back. So a
-// gateway that sends faster than the log writes is held back by its stream's
-// flow control, and one that does not read its Acks stops itself.
+// The lane's reader reads the frame's header and waits for room in the budget of
+// its own session. It reads the body piece by piece and pays for each out of the
+// memory that all gateways share (see Guard): what was announced takes nothing
+// from others. It hands the batch to the log, in the order of the stream, and
+// gives the memory back when the log has answered. The outcome is noted in the
+// lane's outbox; the lane's writer turns what it finds there into cumulative
+// Acks and gives the session's room back. So a gateway that sends faster than
+// the log writes is held back by its stream's flow control, and one that does
+// not read its Acks stops itself. One whose frame does not go on is closed.
 //
 // Nothing here decides what is a duplicate: the log does, against its marks.
 package receiver
