@@ -236,7 +236,7 @@ func (s *session) send(f wire.Frame) error {
 // waited for.
 func (s *session) goodbye(cause error) {
 	var gone *wire.CloseError
-	if errors.As(cause, &gone) || errors.Is(cause, errSuperseded) || errors.Is(cause, errDone) {
+	if errors.As(cause, &gone) || errors.Is(cause, errSuperseded) || errors.Is(cause, errCrowded) || errors.Is(cause, errDone) {
 		return
 	}
 	// A gateway that does not read, or does not close, must not hold the
