@@ -335,6 +335,10 @@ func (v *syncGateway) begin(ctx context.Context, gateway string) error {
 	return wire.WritePreface(v.lane, wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
 }
 
+// patience is how long an Append may take: no bound of ours, but a test that
+// hangs says nothing.
+const patience = 2 * time.Minute
+
 // append hands over records of so many bytes and waits for the Ack.
 func (v *syncGateway) append(size int) error {
 	b := record.NewBuilder(record.None)
@@ -345,6 +349,8 @@ func (v *syncGateway) append(size int) error {
 	if err != nil {
 		return err
 	}
+	late := time.AfterFunc(patience, func() { v.session.Close(wire.CodeTimeout, "") })
+	defer late.Stop()
 	v.seq++
 	err = wire.Write(v.lane, &wire.Append{Buffer: v.buffer, Lane: wire.Live, Topic: v.topic.ID, Row: wire.Row{Partitions: v.topic.Partitions, From: 1},
 		Prev: v.seq - 1, First: v.seq, Last: v.seq, Kind: wire.KindBatch, Batch: batch})
@@ -385,8 +391,6 @@ func insidersAttack(t *testing.T, name, done string, short, long int) {
 	a.reached(t, done, count)
 	compare(t, "an Append of 100 B", calm, measure(t, func(int) error { return v.append(100) }))
 	t.Logf("the attacker: %d sessions begun, %d ended", a.count(done), a.count("ended"))
-	late := time.AfterFunc(2*time.Minute, func() { v.session.Close(wire.CodeTimeout, "") })
-	defer late.Stop()
 	began := time.Now()
 	if err := v.append(900_000); err != nil {
 		t.Errorf("a large Append: %v", err)
