@@ -17,7 +17,7 @@ type witness struct {
 	begun bool   // the lane had a folder
 
 	ended bool // nothing was appended behind last
-	guess bool // and last was a guess even then
+	guess bool // but last may be too low or too high: the lane's own files say more, if they are there
 
 	expected bool   // the newest buffer's: the file latest should speak of it
 	clean    bool   // and does, and no later value of it was lost
@@ -39,6 +39,20 @@ func (l *Log) witness(h heard, id BufferID, ln Lane) witness {
 		w.begun = w.begun || w.last > 0
 	}
 	return w
+}
+
+// saidEnd is where a buffer ends as others say: it cannot be read itself at this
+// start, and what they say is overwritten by what they say of the next buffer.
+func saidEnd(id BufferID, said func(Lane) witness) endedBuffer {
+	e := endedBuffer{id: id}
+	for ln := range Lane(Lanes) {
+		w := said(ln)
+		e.last[ln], e.acked[ln] = w.last, w.acked
+		if w.begun && !w.ended || w.guess {
+			e.last[ln], e.guess = max(w.last, 1), e.guess|1<<ln
+		}
+	}
+	return e
 }
 
 // load reads a lane that an earlier open wrote, as it is found on the disk. It
@@ -107,10 +121,8 @@ func (la *lane) miss(w *witness, known bool) error {
 // only if there are damaged bytes at the end.
 func (la *lane) judge(m mark, whole bool, w witness) (mark, error) {
 	m.sealed = true
-	if w.ended {
-		if m.high, m.guess = max(m.high, w.last), w.guess; w.guess {
-			m.firm = min(m.firm, m.high)
-		}
+	if w.ended && !w.guess {
+		m.high = max(m.high, w.last)
 		return m, nil
 	}
 	end, err := la.findEnd()
@@ -124,10 +136,13 @@ func (la *lane) judge(m mark, whole bool, w witness) (mark, error) {
 	now := boot != 0 && m.boot == boot && (w.boot == boot || !w.expected)
 	whole = whole && (w.clean || !w.expected) && (now || !end.damaged)
 	agree := w.clean && boot != 0 && w.boot == boot && w.last > 0 && w.last == max(end.last, end.claimed)
-	m.high = max(end.last, m.acked, m.high, w.last)
-	if !whole && !agree {
+	m.high = max(end.last, m.acked, m.high)
+	if !w.guess {
+		m.high = max(m.high, w.last)
+	}
+	if w.guess || !whole && !agree {
 		m.firm, m.guess = m.high, true
-		m.high = max(m.high+1, end.claimed)
+		m.high = max(m.high+1, end.claimed, w.last)
 	}
 	return m, nil
 }
@@ -194,13 +209,19 @@ func (la *lane) seal() error {
 	la.mu.Lock()
 	m := mark{high: la.last, acked: la.acked, sealed: true, guess: la.guess, firm: la.firm, loose: la.loose, boot: la.disk.boot}
 	la.mu.Unlock()
-	if la.lost != "" {
+	if err := la.openMarks(); err != nil {
+		return err
+	}
+	return la.marks.set(func(old *mark) { *old = m })
+}
+
+// openMarks opens the lane's side file, in a new folder if the lane has none any
+// more.
+func (la *lane) openMarks() error {
+	if la.lost != "" && !la.marks.opened() {
 		if err := la.disk.mkdir(la.dir); err != nil {
 			return err
 		}
 	}
-	if err := la.marks.open(la.disk, la.dir, la.salt); err != nil {
-		return err
-	}
-	return la.marks.set(func(old *mark) { *old = m })
+	return la.marks.open(la.disk, la.dir, la.salt)
 }

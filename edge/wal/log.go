@@ -43,7 +43,7 @@ type Log struct {
 	buffers []*buffer // oldest first, the current one last
 	current *buffer
 	retired retired
-	unread  int // buffers on the disk that cannot be read
+	unread  []endedBuffer // buffers on the disk that cannot be read, as far as others speak of them
 }
 
 const (
@@ -207,10 +207,10 @@ func (l *Log) loadBuffer(id BufferID, h heard) {
 		l.discard(b)
 		return
 	}
-	err := b.load(func(ln Lane) witness { return l.witness(h, id, ln) })
-	if err != nil {
-		l.unread++
-		l.opts.Log.Error("a buffer cannot be read; it is left as it is", "buffer", id, "err", err)
+	said := func(ln Lane) witness { return l.witness(h, id, ln) }
+	if err := b.load(said); err != nil {
+		l.unread = append(l.unread, saidEnd(id, said))
+		l.opts.Log.Error("a buffer cannot be read; it is left as it is, and tried again at the next start", "buffer", id, "err", err)
 		return
 	}
 	if b.empty() {
@@ -239,7 +239,7 @@ func (l *Log) loadBuffer(id BufferID, h heard) {
 // noteEnds makes the list of ended buffers what was found. It only makes up for
 // other files, so a disk that does not take it refuses nothing.
 func (l *Log) noteEnds() {
-	var all []endedBuffer
+	all := slices.Clone(l.unread)
 	for _, b := range l.buffers {
 		all = append(all, b.end())
 	}

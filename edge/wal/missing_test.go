@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -98,6 +99,97 @@ func TestMissing(t *testing.T) {
 				abandon(log)
 			}
 		})
+	}
+}
+
+// TestMissingLater: a buffer that cannot be read at one start is not forgotten: at
+// a later one it may be gone.
+func TestMissingLater(t *testing.T) {
+	for _, how := range []string{"ended", "newest", "ended, and comes back", "newest, and comes back"} {
+		t.Run(how, func(t *testing.T) {
+			o := small(t.TempDir())
+			l := mustOpen(t, o)
+			id, _ := mustAppend(t, l, Live, recs(0, 2))
+			latest := filepath.Join(o.Dir, latestName)
+			if err := copyFile(latest+".kept", latest); err != nil {
+				t.Fatal(err)
+			}
+			mustAppend(t, l, Live, recs(2, 3))
+			if strings.HasPrefix(how, "ended") {
+				mustClose(t, l)
+			} else {
+				abandon(l)
+			}
+			back := strings.HasSuffix(how, "back")
+			if back { // a power cut: what is not synced is older than the frames
+				if err := copyFile(latest, latest+".kept"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			dir := filepath.Join(o.Dir, buffersName, bufferName(id))
+			saved := filepath.Join(t.TempDir(), "saved")
+			if err := os.CopyFS(saved, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			remove(t, dir)
+			if err := os.WriteFile(dir, []byte("no folder"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				l = mustOpen(t, o)
+				if s := l.Stats(); s.Unreadable != 1 {
+					t.Fatalf("%d buffers cannot be read", s.Unreadable)
+				}
+				mustAppend(t, l, Live, recs(0, 1))
+				abandon(l)
+			}
+			if back {
+				if err := os.Remove(dir); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.CopyFS(dir, os.DirFS(saved)); err != nil {
+					t.Fatal(err)
+				}
+				l = mustOpen(t, o)
+				checkItems(t, readAll(t, l, id, Live)[:5], recs(0, 5))
+				return
+			}
+			remove(t, dir)
+			l = mustOpen(t, o)
+			items := readAll(t, l, id, Live)
+			if len(items) == 0 || items[0].Gap == nil || items[0].Gap.First != 1 || items[len(items)-1].Seq < 5 {
+				t.Fatalf("items %+v", items)
+			}
+		})
+	}
+}
+
+// TestMissingOnAFullDisk: the folder of a lane that is gone cannot be made again.
+// What is lost is reported all the same, and nothing waits for it.
+func TestMissingOnAFullDisk(t *testing.T) {
+	o := small(t.TempDir())
+	l := mustOpen(t, o)
+	id, _ := mustAppend(t, l, Live, recs(0, 5))
+	mustAppend(t, l, Alarm, recs(0, 5))
+	mustClose(t, l)
+	lane := filepath.Join(o.Dir, buffersName, bufferName(id), Live.String())
+	remove(t, lane)
+	o.disk = disk{do: func(s step, path string, f func() error) error {
+		if s == stepMkdir && path == lane || s == stepList || s == stepTemp {
+			return errInjected
+		}
+		return f()
+	}}
+	l = mustOpen(t, o)
+	items := readAll(t, l, id, Live)
+	if len(items) != 1 || items[0].Gap == nil || items[0].Seq != 5 {
+		t.Fatalf("items %+v", items)
+	}
+	if err := l.Trim(id, Live, 5); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(lane); err == nil {
+		t.Fatal("the folder is there")
 	}
 }
 

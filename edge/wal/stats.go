@@ -45,7 +45,7 @@ func (l *Log) Stats() Stats {
 	}
 	l.mu.RLock()
 	buffers := l.buffers
-	s.Buffers, s.Unreadable = len(buffers), l.unread
+	s.Buffers, s.Unreadable = len(buffers), len(l.unread)
 	l.mu.RUnlock()
 	for ln := range Lane(Lanes) {
 		lane := &s.Lanes[ln]

@@ -64,7 +64,12 @@ func (la *lane) trim(through uint64) (acked uint64, moved bool) {
 // The position is durable before the first file goes. A crash leaves files
 // that the next Trim removes.
 func (la *lane) free(acked uint64, current bool, now time.Time) (int64, error) {
-	if err := la.marks.open(la.disk, la.dir, la.salt); err != nil {
+	if err := la.openMarks(); err != nil {
+		if la.lost != "" && len(la.segs) == 0 {
+			// There is nothing to free and nowhere to note it: a full disk. What
+			// waits behind must not wait for that.
+			return 0, nil
+		}
 		return 0, err
 	}
 	n, err := la.freeable(acked, current)
