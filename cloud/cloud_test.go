@@ -73,9 +73,15 @@ type running struct {
 
 func startNode(t *testing.T, b storage.Bucket, name string) running {
 	t.Helper()
+	return startNodeIn(t, b, name, t.TempDir())
+}
+
+// startNodeIn starts a node in a data directory.
+func startNodeIn(t *testing.T, b storage.Bucket, name, data string) running {
+	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
-	n, err := Open(ctx, Options{Bucket: b, Data: t.TempDir(), Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
+	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
 		Peer:       "127.0.0.1:0",
 		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {

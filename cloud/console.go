@@ -49,11 +49,11 @@ func (n *Node) openConsole(listener net.Listener) {
 	}
 	n.guard = admin.New(admin.Options{
 		Service: "weir-cloud", Hosts: n.names(), Own: own, OwnName: ownName(n.o.Node), Lookup: n.administrator,
-		Elsewhere: console.Elsewhere(n.broker), Anonymous: n.o.HTTP.Anonymous, Log: n.o.Log,
+		Elsewhere: console.Elsewhere(n.broker, n.forward), Anonymous: n.o.HTTP.Anonymous, Log: n.o.Log,
 	})
 	n.http = admin.Server(console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
 		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
-		Removed: n.adminRemoved}), n.o.Log)
+		Forward: n.forward, Removed: n.adminRemoved}), n.o.Log)
 	n.doors = append(n.doors, door{"http", func() error {
 		if err := n.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

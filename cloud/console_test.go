@@ -68,11 +68,21 @@ func TestOwnTokens(t *testing.T) {
 	if status, _ := ask(t, first, "GET", "/v1/topics", tokenOf(t, second)); status != 401 {
 		t.Errorf("a token that the log does not know: %d", status)
 	}
-	// Who comes with a credential is told who the owner is, and nothing else.
-	for _, token := range []string{tokenOf(t, second), tokenOf(t, first), admin.NewToken()} {
-		if status, e := ask(t, second, "GET", "/v1/topics", token); status != 421 || e.Owner != first.self.HTTP {
-			t.Errorf("a standby: %d %+v", status, e)
+	// A standby passes on what it cannot answer, its own token as well as one that
+	// only the owner can judge.
+	for what, c := range map[string]struct {
+		token string
+		good  bool
+	}{"its own": {tokenOf(t, second), true}, "the owner's": {tokenOf(t, first), true}, "nobody's": {admin.NewToken(), false}} {
+		if status, e := ask(t, second, "GET", "/v1/admins", c.token); (status == 200) != c.good || status >= 500 {
+			t.Errorf("through a standby, %s: %d %+v", what, status, e)
 		}
+	}
+	if status, e := ask(t, second, "POST", "/v1/topics", tokenOf(t, second)); status != 400 || !strings.Contains(e.Error, "topic") {
+		t.Errorf("a change through a standby: %d %+v", status, e)
+	}
+	if status, _ := ask(t, second, "GET", "/v1/topics", ""); status != 401 {
+		t.Errorf("a stranger at a standby: %d", status)
 	}
 	before := tokenOf(t, first)
 	if status, e := ask(t, first, "DELETE", "/v1/admins?name=node:first", before); status != 200 {
@@ -105,6 +115,20 @@ func TestOwnTokens(t *testing.T) {
 	}
 	if status, _ := ask(t, second, "GET", "/v1/topics", before); status == 200 {
 		t.Errorf("a removed token is good again: %d", status)
+	}
+
+	// The earlier owner comes back as a standby; what it passes on is refused when
+	// its token was removed meanwhile.
+	third := startNodeIn(t, bucket, "first", first.o.Data)
+	third.says(t, "ready")
+	if status, e := ask(t, third, "GET", "/v1/admins", last); status != 200 {
+		t.Errorf("the earlier owner as a standby: %d %+v", status, e)
+	}
+	if status, e := ask(t, second, "DELETE", "/v1/admins?name=node:first", tokenOf(t, second)); status != 200 {
+		t.Fatalf("remove a standby's own: %d %+v", status, e)
+	}
+	if status, e := ask(t, third, "GET", "/v1/admins", last); status != 401 || !strings.Contains(e.Error, "node first was removed") {
+		t.Errorf("a standby's own that was removed: %d %+v", status, e)
 	}
 }
 

@@ -35,9 +35,9 @@ func standby(t *testing.T, c *harness.Cluster, name string) *harness.Process {
 	return p
 }
 
-// topics asks the cluster's first node for them.
-func topics(c *harness.Cluster) string {
-	out, _, err := c.Weirctl("topics")
+// topics asks a node for them, with its own credential: a standby asks the owner.
+func topics(c *harness.Cluster, p *harness.Process) string {
+	out, _, err := harness.Run("weirctl", "topics", "--cloud", "http://"+p.Addr["http"], "--data", filepath.Join(c.Dir, p.Name))
 	if err != nil {
 		return ""
 	}
@@ -80,7 +80,7 @@ func takeover(t *testing.T, leave syscall.Signal) {
 	running.Go(func() { fleet.Run(ctx, &stats) })
 	defer running.Wait()
 	defer cancel()
-	within(t, 20*time.Second, "readings in the log", func() bool { return strings.Contains(topics(c), "sensors") })
+	within(t, 20*time.Second, "readings in the log", func() bool { return strings.Contains(topics(c, second), "sensors") })
 
 	c.Cloud.Signal(leave)
 	left := time.Now()

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
@@ -77,7 +78,7 @@ func New(o Options) *Guard {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Guard{o: o, hosts: newHosts(o.Hosts), sessions: sessions{all: make(map[string]session)},
-		wrong: budget.NewPenalties(budget.PenaltiesOptions{}), mux: http.NewServeMux()}
+		wrong: budget.NewPenalties(budget.PenaltiesOptions{Lines: budget.NewLines(budget.LinesOptions{Burst: 1, All: 20})}), mux: http.NewServeMux()}
 	g.SetOwn(o.Own)
 	g.mux.HandleFunc("GET /{$}", g.page)
 	g.mux.HandleFunc("POST /login", g.login)
@@ -124,6 +125,37 @@ func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 		g.o.Log.Info("administered", "by", caller.Name, "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status)
 	})
 }
+
+// callerKey is under which a request's context has the caller that another node has
+// found; forwardedKey marks every request that came through another node.
+type (
+	callerKey    struct{}
+	forwardedKey struct{}
+)
+
+// Forwarded serves a request that another node of the cluster passes on, over a
+// connection that only nodes have. That node has made sure that the port was asked
+// under a name of its own and not by a page of another site. A caller that it knows
+// by its own credential is named; else the request's credential is judged here.
+func (g *Guard) Forwarded(w http.ResponseWriter, r *http.Request, caller *Caller) {
+	ctx := context.WithValue(r.Context(), forwardedKey{}, true)
+	if caller != nil {
+		ctx = context.WithValue(ctx, callerKey{}, *caller)
+	}
+	http.MaxBytesHandler(g.mux, maxBody).ServeHTTP(w, r.WithContext(ctx))
+}
+
+// IsForwarded reports whether a request came through another node.
+func IsForwarded(r *http.Request) bool { return r.Context().Value(forwardedKey{}) != nil }
+
+// OwnRequest reports whether a request shows the credential of this process itself,
+// which no other node may know.
+func (g *Guard) OwnRequest(r *http.Request) bool {
+	caller, err := g.identify(r)
+	return err == nil && caller.Name == g.ownName()
+}
+
+func (g *Guard) ownName() string { return cmp.Or(g.o.OwnName, g.o.Service) }
 
 // links are the pages that a role can read.
 func (g *Guard) links(role Role) []string {
@@ -198,6 +230,9 @@ func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method
 
 // identify finds the credential of a request and whose it is.
 func (g *Guard) identify(r *http.Request) (Caller, error) {
+	if caller, ok := r.Context().Value(callerKey{}).(Caller); ok {
+		return caller, nil
+	}
 	if header := r.Header.Get("Authorization"); header != "" {
 		scheme, token, _ := strings.Cut(header, " ")
 		if !strings.EqualFold(scheme, "Bearer") {
@@ -235,7 +270,7 @@ func (g *Guard) judge(r *http.Request, token string) (Caller, error) {
 func (g *Guard) find(hash Hash) (Caller, error) {
 	if own := g.Own(); own != "" {
 		if h := HashOf(own); subtle.ConstantTimeCompare(h[:], hash[:]) == 1 {
-			return Caller{Name: cmp.Or(g.o.OwnName, g.o.Service), Role: Administer}, nil
+			return Caller{Name: g.ownName(), Role: Administer}, nil
 		}
 	}
 	if g.o.Lookup == nil {

@@ -26,7 +26,8 @@ import (
 
 const maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
 
-// Options configure the console. All but Removed and CloseMetrics are required.
+// Options configure the console. All but the last three are
+// required.
 type Options struct {
 	Guard    *admin.Guard // which New makes complete
 	Broker   *broker.Broker
@@ -37,6 +38,10 @@ type Options struct {
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
 	Metrics  *metrics.Set
+
+	// Forward passes a request on to the owner and answers with what it says. It
+	// reports whether it did; the request is then as it was.
+	Forward func(http.ResponseWriter, *http.Request) bool
 
 	// Removed is told of an administrator that was removed.
 	Removed func(ctx context.Context, name string) error
@@ -116,10 +121,10 @@ func New(o Options) http.Handler {
 	return g
 }
 
-// Elsewhere answers a request whose credential this node cannot judge: it names the
-// owner, who can.
-func Elsewhere(b *broker.Broker) http.Handler {
-	c := &console{Options{Broker: b}}
+// Elsewhere answers a request whose credential this node cannot judge: the owner
+// can, and gets it or is named.
+func Elsewhere(b *broker.Broker, forward func(http.ResponseWriter, *http.Request) bool) http.Handler {
+	c := &console{Options{Broker: b, Forward: forward}}
 	return c.answer(func(*http.Request) (any, error) {
 		return nil, fmt.Errorf("%w, and %w: the owner can", broker.ErrNotOwner, admin.ErrElsewhere)
 	})
@@ -167,6 +172,9 @@ func (c *console) node(w http.ResponseWriter, _ *http.Request) {
 // answer wraps a call that returns what to say.
 func (c *console) answer(handle call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if c.Forward != nil && !c.Broker.IsOwner() && !admin.IsForwarded(r) && c.Forward(w, r) {
+			return
+		}
 		body, err := handle(r)
 		if err != nil {
 			owner, _ := c.Broker.Owner()

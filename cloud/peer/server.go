@@ -33,6 +33,12 @@ type Options struct {
 	Gate     *budget.Gate  // counts the connections
 	Self     func() Answer // what this node says of itself
 
+	// Forwarded, if set, answers a request to the admin port that the node of that
+	// name passes on. With own, the hash of that node's own admin token in hex, the
+	// caller has shown that one; else the request has a credential that is yet to be
+	// judged.
+	Forwarded func(w http.ResponseWriter, r *http.Request, node, own string)
+
 	// Heard, if set, is told of each node that asks, by its name.
 	Heard func(node string)
 	Log   *slog.Logger // default: slog.Default
@@ -63,6 +69,9 @@ func New(o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pingPath, s.ping)
+	if o.Forwarded != nil {
+		mux.HandleFunc(adminPath+"/", s.forwarded)
+	}
 	s.http = &http.Server{
 		Handler:           http.MaxBytesHandler(mux, maxBody),
 		Protocols:         new(http.Protocols),
@@ -85,6 +94,9 @@ func (s *Server) Serve() error {
 	accepting := make(chan error, 1)
 	s.newcomer.Go(func() { accepting <- s.accept() })
 	err := s.http.Serve(listener{s})
+	if errors.Is(err, http.ErrServerClosed) || s.ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
+		err = nil // Close, or accept, which says why
+	}
 	s.cancel()
 	if closed := s.o.Listener.Close(); closed != nil && !errors.Is(closed, net.ErrClosed) {
 		err = errors.Join(err, closed)
@@ -93,9 +105,6 @@ func (s *Server) Serve() error {
 		err = errors.Join(failed, err)
 	}
 	s.newcomer.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
 	return err
 }
 

@@ -1,0 +1,84 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/peer"
+)
+
+// forwardTime is how long the owner may take to answer what a standby passes on.
+const forwardTime = 25 * time.Second
+
+// forward passes a request to the admin port on to the owner, over the peer port:
+// nobody is sent there with a credential. It reports whether it has answered; if
+// not, the request can still be read.
+func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
+	owner, known := n.broker.Owner()
+	if !known || owner.Peer == "" || owner.Name == n.o.Node {
+		return false
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		admin.Reply(w, http.StatusRequestEntityTooLarge, console.Error{Error: "read the request: " + err.Error()})
+		return true
+	}
+	f := peer.Forward{Method: r.Method, Target: r.URL.RequestURI(), Body: body}
+	if n.guard.OwnRequest(r) {
+		hash := admin.HashOf(n.guard.Own())
+		f.Own = hex.EncodeToString(hash[:])
+	} else if f.Authorization = r.Header.Get("Authorization"); f.Authorization == "" {
+		return false // a reader without a credential, or one with a session here
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)
+	defer cancel()
+	res, err := n.peers.client.Forward(ctx, owner.Name, owner.Peer, f)
+	switch {
+	case errors.Is(err, peer.ErrUnknownVerb):
+		return false
+	case err != nil && r.Method == http.MethodGet:
+		admin.Reply(w, http.StatusServiceUnavailable, console.Error{Error: "this node stands by, and the owner does not answer: " + err.Error()})
+		return true
+	case err != nil:
+		admin.Reply(w, http.StatusServiceUnavailable, console.Error{Error: "this node stands by, and the owner does not answer, so it is not known whether it was done: " + err.Error()})
+		return true
+	}
+	defer res.Body.Close()
+	for _, header := range []string{"Content-Type", "Retry-After", "WWW-Authenticate"} {
+		if value := res.Header.Get(header); value != "" {
+			w.Header().Set(header, value)
+		}
+	}
+	w.WriteHeader(res.StatusCode)
+	_, _ = io.Copy(w, res.Body) // the client sees a short answer, if this fails
+	return true
+}
+
+// forwarded answers what a standby passes on. The standby's own token is good here
+// unless it was removed; every other credential is judged as if it had come here.
+func (n *Node) forwarded(w http.ResponseWriter, r *http.Request, node, own string) {
+	if n.guard == nil {
+		admin.Reply(w, http.StatusNotFound, console.Error{Error: "the owner has no admin port"})
+		return
+	}
+	var caller *admin.Caller
+	if own != "" {
+		r.Header.Del("Authorization")
+		hash, err := hex.DecodeString(own)
+		users := n.users.Load()
+		if err != nil || len(hash) != len(admin.Hash{}) || users != nil && users.Ended(admin.Hash(hash)) {
+			admin.Reply(w, http.StatusUnauthorized, console.Error{Error: "the admin token of node " + node + " was removed: delete " + admin.File + " in its data directory and restart it"})
+			return
+		}
+		caller = &admin.Caller{Name: ownName(node), Role: admin.Administer}
+	}
+	n.guard.Forwarded(w, r, caller)
+}
