@@ -303,7 +303,7 @@ func (f *Fleet) Admit(id string, cert *x509.Certificate) error {
 	case g.Revoked:
 		return join.ErrRevoked
 	case !slices.Equal(g.Key, keyHash(cert)):
-		return fmt.Errorf("%w: it was reset, so delete identity.pem in its --data and let it --join again", join.ErrRevoked)
+		return fmt.Errorf("%w: it was reset, so it has to join again: give it a new token with --join-file", join.ErrRevoked)
 	}
 	return nil
 }

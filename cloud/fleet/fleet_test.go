@@ -278,3 +278,23 @@ func TestAuthorityMissing(t *testing.T) {
 		}
 	}
 }
+
+// TestTokensAreForgotten: the tokens of earlier starts do not pile up, and one
+// that has expired lately is still answered as such.
+func TestTokensAreForgotten(t *testing.T) {
+	now := time.Now()
+	f, j := start(t, Options{Now: func() time.Time { return now }})
+	var last, recent [16]byte
+	for range 50 {
+		recent, last = last, token16(t, f, 1, DefaultTokenLife)
+		now = now.Add(2 * 24 * time.Hour)
+	}
+	for name, f := range map[string]*Fleet{"owner": f, "recovered": j.recovered(t, f.o)} {
+		if n := len(f.tokens); n < 2 || n > 6 {
+			t.Errorf("%s: %d tokens are kept", name, n)
+		}
+		if _, err := f.Join(t.Context(), recent, "gw", nil); !errors.Is(err, join.ErrTokenExpired) {
+			t.Errorf("%s: a token that has just expired: %v", name, err)
+		}
+	}
+}

@@ -269,6 +269,20 @@ func TestIdentityFile(t *testing.T) {
 	if err := got.Renew(newIdentity(t, ca, "gw-1", born, day).Leaf().Raw); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("certificate for another key: %v", err)
 	}
+	// A disk that takes nothing does not keep a gateway from its new certificate.
+	if err := os.MkdirAll(filepath.Join(path+".new", "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	later, err := ca.SignGateway(csr, "gw-1", born.Add(2*day), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.Renew(later); !errors.Is(err, ErrNotStored) || !got.Leaf().NotAfter.Equal(born.Add(2*day+DefaultValidity)) {
+		t.Errorf("renewed on a full disk: %v, until %v", err, got.Leaf().NotAfter)
+	}
+	if again, err = LoadIdentity(path); err != nil || !again.Leaf().NotAfter.Equal(born.Add(day+DefaultValidity)) {
+		t.Errorf("what lies on the disk: %v, %v", again.Leaf().NotAfter, err)
+	}
 	for _, s := range []string{"", "junk", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"} {
 		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
 			t.Fatal(err)
@@ -359,6 +373,8 @@ func TestTLS(t *testing.T) {
 		{"revoked", newIdentity(t, ca, "bad", born, 365*day).TLS(now), ErrRevoked, errAny},
 		{"no certificate", noCert, errAny, errAny},
 		{"joining", JoinTLS(NewToken(ca), now), nil, nil},
+		{"joining, clock at 1970", JoinTLS(NewToken(ca), clock1970), nil, nil},
+		{"joining, clock far ahead", JoinTLS(NewToken(ca), func() time.Time { return born.Add(9000 * day) }), errAny, ErrExpired},
 		{"joining another cloud", JoinTLS(NewToken(other), now), errAny, ErrForeign},
 	} {
 		serverErr, clientErr := handshake(t, server, x.client)
