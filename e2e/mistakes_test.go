@@ -55,7 +55,6 @@ func TestMistakes(t *testing.T) {
 		{"weir-edge", []string{"--cloud", "127.0.0.1:7400", "--join", "weir1.nonsense", "--data", data}, "join token is malformed"},
 		{"weir-edge", []string{"--join", "x", "--data", data}, "malformed"},
 		{"weir-edge", []string{"--cloud", "cloud", "--data", data}, "HOST:7400"},
-		{"weir-edge", []string{"--cloud", "127.0.0.1:7400", "--join", "x", "--join-file", "y", "--data", data}, "use one"},
 		{"weir-edge", []string{"--gateway-id", "a b", "--data", data}, "gateway id must be"},
 		{"weir-edge", []string{"--routes", file("r.yaml", "routes: [{filter: a/#/b, topic: x}]"), "--data", data}, "# must be the last level"},
 		{"weir-edge", []string{"--mqtt-users", file("users", "bob:secret\n"), "--mqtt", "127.0.0.1:0", "--http", "off", "--data", data}, "htpasswd -B"},

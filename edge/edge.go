@@ -41,8 +41,8 @@ type Options struct {
 	Gateway string   // id; that of the identity, once the gateway has joined
 	Cloud   []string // sync addresses of nodes; none: store only
 	Join    string   // token, needed once
-	// JoinFile is a file with the token, in its place: it is read when the
-	// gateway has to join, again and again until it has.
+	// JoinFile is a file with the token: while it has one, Join does not count. It
+	// is read when the gateway has to join, again and again until it has.
 	JoinFile string
 
 	MQTT         string // TCP listener, or Off

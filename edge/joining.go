@@ -295,23 +295,24 @@ func joinProblem(err error, gateway string) syncStatus {
 // ranBefore reports whether the local log has had an earlier life.
 func (e *Edge) ranBefore() bool { return len(e.log.Buffers()) > 1 || e.log.Current().Counter() > 1 }
 
-// token returns the join token in print: errNoToken when none was given.
+// token returns the join token in print: that of the file, if there is one.
+// errNoToken when none was given.
 func (o *Options) token() (string, error) {
-	if o.JoinFile == "" {
-		if o.Join == "" {
-			return "", errNoToken
+	why := errNoToken
+	if o.JoinFile != "" {
+		b, err := os.ReadFile(o.JoinFile)
+		if text := strings.TrimSpace(string(b)); text != "" {
+			return text, nil
 		}
-		return o.Join, nil
+		if err == nil {
+			err = errors.New("it is empty")
+		}
+		why = fmt.Errorf("%w: read --join-file %s: %w", errNoToken, o.JoinFile, err)
 	}
-	b, err := os.ReadFile(o.JoinFile)
-	if err != nil {
-		return "", fmt.Errorf("%w: read --join-file: %w", errNoToken, err)
+	if o.Join == "" {
+		return "", why
 	}
-	text := strings.TrimSpace(string(b))
-	if text == "" {
-		return "", fmt.Errorf("%w: --join-file %s is empty", errNoToken, o.JoinFile)
-	}
-	return text, nil
+	return o.Join, nil
 }
 
 // sleep waits; false: ctx has ended.

@@ -3,7 +3,6 @@ package harness
 import (
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -74,12 +73,8 @@ func (c *Cluster) StartCloud() error {
 
 // StartEdge starts weir-edge, at the addresses that it had before.
 func (c *Cluster) StartEdge() error {
-	token, err := os.ReadFile(filepath.Join(c.Dir, "cloud", "join-token"))
-	if err != nil {
-		return err
-	}
-	args := append([]string{"--data", filepath.Join(c.Dir, "edge"), "--cloud", c.Link.Addr(), "--join", strings.TrimSpace(string(token)),
-		"--gateway-id", "gw-1", "--source-header",
+	args := append([]string{"--data", filepath.Join(c.Dir, "edge"), "--cloud", c.Link.Addr(),
+		"--join-file", filepath.Join(c.Dir, "cloud", "join-token"), "--gateway-id", "gw-1", "--source-header",
 		"--mqtt", at(c.edgeAddr, "mqtt"), "--http", at(c.edgeAddr, "http")}, c.EdgeArgs...)
 	p, err := Start(c.Dir, "edge", "weir-edge", args...)
 	if err != nil {

@@ -370,20 +370,16 @@ func (v *syncGateway) append(size int) error {
 // TestAnnouncedFrames: gateways that announce the largest frame and send none of
 // it take nothing from the others.
 func TestAnnouncedFrames(t *testing.T) {
-	insidersAttack(t, "sync-announce", "announced", 33, 33)
+	insidersAttack(t, "sync-announce", "announced", 33)
 }
 
 // TestHalfFrames: gateways that send all of a frame but its end hold memory, and
 // still leave the others what they need.
 func TestHalfFrames(t *testing.T) {
-	insidersAttack(t, "sync-halves", "begun", 150, 305)
+	insidersAttack(t, "sync-halves", "begun", 305)
 }
 
-func insidersAttack(t *testing.T, name, done string, short, long int) {
-	count := short
-	if soak() {
-		count = long
-	}
+func insidersAttack(t *testing.T, name, done string, count int) {
 	n := startSyncNode(t, count+1)
 	v := newSyncGateway(t, n, "victim")
 	calm := measure(t, func(int) error { return v.append(100) })

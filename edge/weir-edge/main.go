@@ -39,8 +39,8 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs := pflag.NewFlagSet("weir-edge", pflag.ContinueOnError)
 	fs.StringVar(&s.data, "data", "./data/edge", "`directory` of the local log, the sessions and the identity")
 	fs.StringSliceVar(&s.cloud, "cloud", nil, "sync `address` of the cloud, HOST:7400; with several, they are tried in turn")
-	fs.StringVar(&s.joinFile, "join-file", "", "`file` with the join token of the cloud (weirctl join-token makes one); read until the gateway has joined, and\nwhen the cloud refuses it")
-	fs.StringVar(&s.join, "join", "", "the join `token` itself; other users of this machine can read it in the list of processes")
+	fs.StringVar(&s.joinFile, "join-file", "", "`file` with the join token of the cloud (weirctl join-token makes one); read until the gateway has joined, and again when the cloud refuses it")
+	fs.StringVar(&s.join, "join", "", "the join `token` itself, if --join-file has none; other users of this machine can read it in the list of processes")
 	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the one that joined, else the host name)")
 	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
 	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B (package apache2-utils) writes them; only these may connect")
@@ -97,9 +97,6 @@ func (s settings) check() error {
 	}
 	if err := check(s.gateway); err != nil {
 		return fmt.Errorf("--gateway-id %q: %w", s.gateway, err)
-	}
-	if s.join != "" && s.joinFile != "" {
-		return errors.New("--join and --join-file are two ways to say the same: use one")
 	}
 	if s.join != "" {
 		if _, err := join.ParseToken(s.join); err != nil {
