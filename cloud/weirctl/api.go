@@ -101,7 +101,11 @@ func (c *call) try(ctx context.Context, base *url.URL, method, path string, body
 		return "", err
 	}
 	res, err := client.Do(req)
-	if err != nil {
+	var unknown x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &unknown):
+		return "", fmt.Errorf("reach the cloud: %w (--ca FILE names the authority that signed it)", err)
+	case err != nil:
 		return "", fmt.Errorf("reach the cloud: %w", err)
 	}
 	defer res.Body.Close()
@@ -117,6 +121,9 @@ func (c *call) try(ctx context.Context, base *url.URL, method, path string, body
 	}
 	var e console.Error
 	if err := dec.Decode(&e); err != nil || e.Error == "" {
+		if req.URL.Scheme == "http" && res.StatusCode == http.StatusBadRequest {
+			return "", fmt.Errorf("%s answered %s: is it a weir-cloud, and does it want https?", base, res.Status)
+		}
 		return "", fmt.Errorf("%s answered %s: is it a weir-cloud?", req.URL, res.Status)
 	}
 	if res.StatusCode == http.StatusMisdirectedRequest && e.Owner != "" && shown.token == "" {
