@@ -18,11 +18,10 @@ type Message struct {
 	Retain   bool
 	Version  byte      // of the publisher's protocol: 3, 4 (3.1.1) or 5
 	Will     bool      // published by the server on the client's behalf
+	holders  int32     // sessions that have it in their queue; atomic
 	Accepted time.Time // when the server took it off the wire
 
 	Properties Properties // MQTT 5 only
-
-	holders int32 // sessions that have it in their queue; atomic
 }
 
 // Properties are the MQTT 5 properties that travel with a message from
