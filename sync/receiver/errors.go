@@ -3,6 +3,7 @@ package receiver
 import (
 	"errors"
 	"io"
+	"log/slog"
 
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
@@ -46,14 +47,7 @@ func (s *session) report(cause error) {
 	if code == wire.CodeProtocol && !gone {
 		s.r.count.protocol.Inc()
 	}
-	may, unlogged := s.r.guard.MayLog(s.peer.Addr, false)
-	if !may {
-		return
-	}
-	log := s.log
-	if unlogged > 0 {
-		log = log.With("lines_left_out", unlogged)
-	}
+	log := s.line()
 	switch {
 	case gone, code == wire.CodeNone:
 		log.Info("gateway disconnected", "cause", cause)
@@ -64,4 +58,17 @@ func (s *session) report(cause error) {
 	default:
 		log.Info("session ended", "code", code, "cause", cause)
 	}
+}
+
+// line is the log for one line about the session: silent when its address has
+// made too many.
+func (s *session) line() *slog.Logger {
+	may, unlogged := s.r.guard.MayLog(s.peer.Addr, false)
+	switch {
+	case !may:
+		return slog.New(slog.DiscardHandler)
+	case unlogged > 0:
+		return s.log.With("lines_left_out", unlogged)
+	}
+	return s.log
 }

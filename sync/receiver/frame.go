@@ -134,19 +134,29 @@ type watch struct {
 	paid   atomic.Int64 // how often it did
 	timer  *time.Timer
 
-	// What the last look saw; owned by the timer.
+	mu    sync.Mutex // guards what follows
+	over  bool
+	moved time.Time
+	// What the last look saw.
 	frame, session, payments int64
-	moved                    time.Time
 }
 
 func (s *session) watch() *watch {
 	w := &watch{s: s, began: time.Now(), session: s.got.Load()}
 	w.moved = w.began
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(look, w.look)
 	return w
 }
 
-func (w *watch) end() { w.timer.Stop() }
+// end says that the frame is complete, or given up. It may be called again.
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.over = true
+	w.timer.Stop()
+}
 
 // pay waits for memory, for which the gateway is not to blame.
 func (w *watch) pay(ctx context.Context, claim Claim, n int64) error {
@@ -162,6 +172,11 @@ func (w *watch) pay(ctx context.Context, claim Claim, n int64) error {
 // look is called every few seconds while the frame is not complete.
 func (w *watch) look() {
 	const least = leastRate * int64(look/time.Second)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return
+	}
 	now := time.Now()
 	frame, session, paid := w.got.Load(), w.s.got.Load(), w.paid.Load()
 	short := w.s.r.waiting.Load() > 0
@@ -181,8 +196,8 @@ func (w *watch) look() {
 	w.timer.Reset(look)
 }
 
-// prompt runs a write that must not take longer than the gateway's patience is
-// worth: what it does not read lies in memory here.
+// prompt runs a write and ends the session when it takes too long: what the
+// gateway does not read lies in memory here.
 func (s *session) prompt(write func() error) error {
 	late := time.AfterFunc(writeMost, func() { s.end(errNotRead) })
 	defer late.Stop()

@@ -191,7 +191,7 @@ func (s *session) hello(f *wire.Hello) error {
 	if err := s.sendMarks(known); err != nil {
 		return err
 	}
-	s.log.Info("gateway connected", "software", f.Software, "buffers", len(f.Buffers))
+	s.line().Info("gateway connected", "software", f.Software, "buffers", len(f.Buffers))
 	s.wg.Go(s.acceptLanes)
 	return nil
 }
