@@ -5,10 +5,12 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -67,67 +69,81 @@ var harms = map[string]func(rng *rand.Rand, path, old string) error{
 	},
 }
 
+// harmed is one cell of the matrix: what happens to a file of the data directory.
+type harmed struct{ name, how string }
+
+// dataFixture is a data directory at rest, and a copy of what it was before.
+type dataFixture struct {
+	n         *node
+	base, old string
+	rng       *rand.Rand
+}
+
 // TestAbsence: whatever happens to the files of the data directory, alone and in
 // pairs, the gateway starts and takes messages. What becomes of the log's own files
 // is edge/wal's to test.
 func TestAbsence(t *testing.T) {
-	n := newNode(t)
-	base, old := t.TempDir(), filepath.Join(t.TempDir(), "old")
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	f := &dataFixture{newNode(t), t.TempDir(), filepath.Join(t.TempDir(), "old"), rand.New(rand.NewPCG(seed, 0))}
 	for round := range 2 {
-		g, stop := start(t, base, Options{Cloud: []string{n.addr}, Join: n.token.Reveal()})
+		g, stop := f.start(t, f.base)
 		g.await(SyncConnected, "")
 		publish(t, g, "device")
 		stop()
 		if round == 0 {
-			if err := os.CopyFS(old, os.DirFS(base)); err != nil {
+			if err := os.CopyFS(f.old, os.DirFS(f.base)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	entries, err := os.ReadDir(base)
+	entries, err := os.ReadDir(f.base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	type cell struct{ name, how string }
-	var cells []cell
+	var cells []harmed
 	for _, e := range entries {
-		for how := range harms {
-			cells = append(cells, cell{e.Name(), how})
+		for _, how := range slices.Sorted(maps.Keys(harms)) {
+			cells = append(cells, harmed{e.Name(), how})
 		}
-	}
-	play := func(all ...cell) {
-		dir := filepath.Join(t.TempDir(), "data")
-		if err := os.CopyFS(dir, os.DirFS(base)); err != nil {
-			t.Fatal(err)
-		}
-		for _, c := range all {
-			path := filepath.Join(dir, c.name)
-			if _, err := os.Lstat(path); err != nil {
-				continue
-			}
-			if err := harms[c.how](rng, path, filepath.Join(old, c.name)); err != nil {
-				t.Fatalf("%v: %v", c, err)
-			}
-		}
-		t.Run(fmt.Sprint(all), func(t *testing.T) {
-			g, stop := start(t, dir, Options{Cloud: []string{n.addr}, Join: n.token.Reveal()})
-			publish(t, g, "device")
-			stop()
-			if gone := all[0].how == "deleted" || all[0].how == "emptied"; len(all) == 1 && all[0].name == "log" && gone &&
-				g.logs.count("the local log is gone") != 1 {
-				t.Errorf("it does not say that the log is gone: %s", g.logs.b.String())
-			}
-		})
 	}
 	for _, c := range cells {
-		play(c)
+		f.play(t, c)
 	}
 	for range 30 {
-		play(cells[rng.IntN(len(cells))], cells[rng.IntN(len(cells))])
+		f.play(t, cells[f.rng.IntN(len(cells))], cells[f.rng.IntN(len(cells))])
 	}
+}
+
+func (f *dataFixture) start(t *testing.T, dir string) (*gatewayUnder, func()) {
+	return start(t, dir, Options{Cloud: []string{f.n.addr}, Join: f.n.token.Reveal()})
+}
+
+// play lets things happen to a copy of the data directory, and starts a gateway
+// there.
+func (f *dataFixture) play(t *testing.T, all ...harmed) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(dir, os.DirFS(f.base)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		path := filepath.Join(dir, c.name)
+		if _, err := os.Lstat(path); err != nil {
+			continue
+		}
+		if err := harms[c.how](f.rng, path, filepath.Join(f.old, c.name)); err != nil {
+			t.Fatalf("%v: %v", c, err)
+		}
+	}
+	t.Run(fmt.Sprint(all), func(t *testing.T) {
+		g, stop := f.start(t, dir)
+		publish(t, g, "device")
+		stop()
+		gone := slices.Contains([]harmed{{"log", "deleted"}, {"log", "emptied"}}, all[0])
+		if said := g.logs.count("the local log is gone"); len(all) == 1 && gone != (said == 1) {
+			t.Errorf("it says %d times that the log is gone: %s", said, g.logs.b.String())
+		}
+	})
 }
 
 // publish sends a message at QoS 1 from a persistent session, and waits for its

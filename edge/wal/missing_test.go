@@ -9,67 +9,74 @@ import (
 	"testing"
 )
 
-// TestMissing: what is reported of each loss, exactly where that can be known. A lane
-// holds four batches of three records, and its process was killed.
+// reported is a gap without its cause.
+type reported struct {
+	first, last uint64
+	exact       bool
+}
+
+// loss is what happens to the files of a lane that holds four batches of three
+// records, and whose process was killed.
+type loss struct {
+	hurt func(l missingLane, t *testing.T)
+	boot uint32 // of the next start; that of the first is 1
+	want []reported
+	told string // the cause of the first gap
+}
+
+var losses = map[string]loss{
+	"nothing":                            {func(missingLane, *testing.T) {}, 1, nil, ""},
+	"nothing, power cut":                 {func(missingLane, *testing.T) {}, 2, nil, ""},
+	"an unacknowledged batch, torn":      {missingLane.tear, 1, nil, ""},
+	"an unacknowledged batch, power cut": {missingLane.tear, 2, []reported{{13, 13, false}}, ""},
+	"last frame":                         {missingLane.hurtLast, 1, []reported{{10, 12, true}}, ""},
+	"last frame and newest marks": {func(l missingLane, t *testing.T) {
+		l.hurtLast(t)
+		l.hurtMarks(t, true)
+	}, 1, []reported{{10, 12, true}}, ""}, // latest and the header of the frame agree
+	"last frame and newest marks, power cut": {func(l missingLane, t *testing.T) {
+		l.hurtLast(t)
+		l.hurtMarks(t, true)
+		remove(t, filepath.Join(l.dir, latestName))
+	}, 2, []reported{{10, 12, false}}, ""}, // the header of the frame says 12
+	"last frame, marks not written before the power cut": {func(l missingLane, t *testing.T) {
+		l.hurtLast(t)
+		l.stale(t, l.marks(), filepath.Join(l.dir, latestName))
+	}, 2, []reported{{10, 12, false}}, ""},
+	"last frame cut off and newest marks, latest not written before the power cut": {func(l missingLane, t *testing.T) {
+		l.hurtMarks(t, true)
+		l.stale(t, filepath.Join(l.dir, latestName))
+		p, err := os.ReadFile(l.segment())
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames := framesIn(t, p, saltOf(l.log.current.id, byte(Live)))
+		if err := os.Truncate(l.segment(), frames[2].end); err != nil {
+			t.Fatal(err)
+		}
+	}, 2, []reported{{10, 10, false}}, ""},
+	"newest marks":          {func(l missingLane, t *testing.T) { l.hurtMarks(t, true) }, 1, nil, ""},
+	"older marks":           {func(l missingLane, t *testing.T) { l.hurtMarks(t, false) }, 1, nil, ""},
+	"marks":                 {func(l missingLane, t *testing.T) { remove(t, l.marks()) }, 1, nil, ""},
+	"latest":                {func(l missingLane, t *testing.T) { remove(t, filepath.Join(l.dir, latestName)) }, 1, []reported{{13, 13, false}}, ""},
+	"segments":              {missingLane.removeSegments, 1, []reported{{1, 12, true}}, ""},
+	"segments and marks":    {missingLane.removeAll, 1, []reported{{1, 12, true}, {13, 13, false}}, "all files of the lane are gone"},
+	"folder of the lane":    {func(l missingLane, t *testing.T) { remove(t, l.lane) }, 1, []reported{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+	"folder of the buffer":  {func(l missingLane, t *testing.T) { remove(t, filepath.Dir(l.lane)) }, 1, []reported{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+	"folder of all buffers": {func(l missingLane, t *testing.T) { remove(t, filepath.Join(l.dir, buffersName)) }, 1, []reported{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+	"folder of the buffer, and latest": {func(l missingLane, t *testing.T) {
+		remove(t, filepath.Dir(l.lane))
+		remove(t, filepath.Join(l.dir, latestName))
+	}, 1, []reported{{1, 1, false}}, "the folder of the lane is gone"},
+	"folder of the buffer, and the counter": {func(l missingLane, t *testing.T) {
+		remove(t, filepath.Dir(l.lane))
+		remove(t, filepath.Join(l.dir, counterName))
+	}, 1, []reported{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
+}
+
+// TestMissing: what is reported of each loss, exactly where that can be known.
 func TestMissing(t *testing.T) {
-	type gap struct {
-		first, last uint64
-		exact       bool
-	}
-	for name, c := range map[string]struct {
-		hurt func(l missingLane, t *testing.T)
-		boot uint32 // of the next start; that of the first is 1
-		want []gap
-		told string // the cause of the first gap
-	}{
-		"nothing":                            {func(missingLane, *testing.T) {}, 1, nil, ""},
-		"nothing, power cut":                 {func(missingLane, *testing.T) {}, 2, nil, ""},
-		"an unacknowledged batch, torn":      {missingLane.tear, 1, nil, ""},
-		"an unacknowledged batch, power cut": {missingLane.tear, 2, []gap{{13, 13, false}}, ""},
-		"last frame":                         {missingLane.hurtLast, 1, []gap{{10, 12, true}}, ""},
-		"last frame and newest marks": {func(l missingLane, t *testing.T) {
-			l.hurtLast(t)
-			l.hurtMarks(t, true)
-		}, 1, []gap{{10, 12, true}}, ""}, // latest and the header of the frame agree
-		"last frame and newest marks, power cut": {func(l missingLane, t *testing.T) {
-			l.hurtLast(t)
-			l.hurtMarks(t, true)
-			remove(t, filepath.Join(l.dir, latestName))
-		}, 2, []gap{{10, 12, false}}, ""}, // the header of the frame says 12
-		"last frame, marks not written before the power cut": {func(l missingLane, t *testing.T) {
-			l.hurtLast(t)
-			l.stale(t, l.marks(), filepath.Join(l.dir, latestName))
-		}, 2, []gap{{10, 12, false}}, ""},
-		"last frame cut off and newest marks, latest not written before the power cut": {func(l missingLane, t *testing.T) {
-			l.hurtMarks(t, true)
-			l.stale(t, filepath.Join(l.dir, latestName))
-			p, err := os.ReadFile(l.segment())
-			if err != nil {
-				t.Fatal(err)
-			}
-			frames := framesIn(t, p, saltOf(l.log.current.id, byte(Live)))
-			if err := os.Truncate(l.segment(), frames[2].end); err != nil {
-				t.Fatal(err)
-			}
-		}, 2, []gap{{10, 10, false}}, ""},
-		"newest marks":          {func(l missingLane, t *testing.T) { l.hurtMarks(t, true) }, 1, nil, ""},
-		"older marks":           {func(l missingLane, t *testing.T) { l.hurtMarks(t, false) }, 1, nil, ""},
-		"marks":                 {func(l missingLane, t *testing.T) { remove(t, l.marks()) }, 1, nil, ""},
-		"latest":                {func(l missingLane, t *testing.T) { remove(t, filepath.Join(l.dir, latestName)) }, 1, []gap{{13, 13, false}}, ""},
-		"segments":              {missingLane.removeSegments, 1, []gap{{1, 12, true}}, ""},
-		"segments and marks":    {missingLane.removeAll, 1, []gap{{1, 12, true}, {13, 13, false}}, "all files of the lane are gone"},
-		"folder of the lane":    {func(l missingLane, t *testing.T) { remove(t, l.lane) }, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
-		"folder of the buffer":  {func(l missingLane, t *testing.T) { remove(t, filepath.Dir(l.lane)) }, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
-		"folder of all buffers": {func(l missingLane, t *testing.T) { remove(t, filepath.Join(l.dir, buffersName)) }, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
-		"folder of the buffer, and latest": {func(l missingLane, t *testing.T) {
-			remove(t, filepath.Dir(l.lane))
-			remove(t, filepath.Join(l.dir, latestName))
-		}, 1, []gap{{1, 1, false}}, "the folder of the lane is gone"},
-		"folder of the buffer, and the counter": {func(l missingLane, t *testing.T) {
-			remove(t, filepath.Dir(l.lane))
-			remove(t, filepath.Join(l.dir, counterName))
-		}, 1, []gap{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
-	} {
+	for name, c := range losses {
 		t.Run(name, func(t *testing.T) {
 			o := small(t.TempDir())
 			o.disk.boot = 1
@@ -87,14 +94,14 @@ func TestMissing(t *testing.T) {
 			o.disk.boot = c.boot
 			for start := range 2 {
 				log = mustOpen(t, o)
-				var got []gap
+				var got []reported
 				records := uint64(0)
 				for _, it := range readAll(t, log, id, Live) {
 					if it.Gap == nil {
 						records++
 						continue
 					}
-					got = append(got, gap{it.Gap.First, it.Gap.Last, it.Gap.Exact})
+					got = append(got, reported{it.Gap.First, it.Gap.Last, it.Gap.Exact})
 					if len(got) == 1 && c.told != "" && it.Gap.Reason != c.told {
 						t.Errorf("cause %q, want %q", it.Gap.Reason, c.told)
 					}
