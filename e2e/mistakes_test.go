@@ -41,6 +41,11 @@ func TestMistakes(t *testing.T) {
 		{"weir-cloud", []string{"serve"}, `takes no argument "serve"`},
 		{"weir-cloud", []string{"--kafka", ":9092", "--data", data}, "--kafka-anonymous"},
 		{"weir-cloud", []string{"--http", "0.0.0.0:8080", "--data", data}, "--http-anonymous"},
+		{"weir-cloud", []string{"--http", "0.0.0.0:8080", "--http-anonymous", "--data", data}, "--http-without-tls"},
+		{"weir-cloud", []string{"--http-tls-cert", "x", "--data", data}, "--http-tls-key"},
+		{"weir-edge", []string{"--http", ":8081", "--data", data}, "--http-without-tls"},
+		{"weirctl", []string{"admin", "add"}, "admin takes"},
+		{"weirctl", []string{"topics", "--data", dir}, "admin-token"},
 		{"weir-cloud", append(off, "--kafka", taken.Addr().String()), "listen on --kafka"},
 		{"weir-cloud", append(off, "--peer", taken.Addr().String()), "listen on --peer"},
 		{"weir-cloud", append(off, "--data", readOnly), "create --data"},
@@ -83,7 +88,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"weir-cloud", "--help"}, {"weir-edge", "--help"}, {"firmware-sim", "--help"},
 		{"firmware-sim", "verify", "--help"}, {"weirctl", "--help"}, {"weirctl", "topics", "--help"}, {"weirctl", "gateways", "--help"},
 		{"weirctl", "groups", "--help"}, {"weirctl", "consume", "--help"}, {"weirctl", "produce", "--help"},
-		{"weirctl", "join-token", "--help"}, {"weirctl", "check", "--help"}} {
+		{"weirctl", "join-token", "--help"}, {"weirctl", "admin", "--help"}, {"weirctl", "login", "--help"}, {"weirctl", "logout", "--help"}, {"weirctl", "check", "--help"}} {
 		if out, stderr, err := harness.Run(args[0], args[1:]...); err != nil || !strings.Contains(out, "Usage:") {
 			t.Errorf("%v: %v\n%s%s", args, err, out, stderr)
 		}
