@@ -91,6 +91,7 @@ type Node struct {
 	guard     *admin.Guard   // of the admin port
 	conns     *budget.Conns  // of all listeners
 	peers     peers          // the other nodes
+	races     races          // with them, for names in the bucket
 	own       []cluster.Door // this node's doors, as it asks them itself
 	metrics   *metrics.Set
 	role      atomic.Value // string
@@ -331,6 +332,7 @@ func (n *Node) Role() string { return n.role.Load().(string) }
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	n.races.ctx, n.races.fail = ctx, cancel
 	var wg sync.WaitGroup
 	for _, d := range n.doors {
 		wg.Go(func() {
@@ -346,6 +348,8 @@ func (n *Node) Run(ctx context.Context) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = errors.Join(cause, err)
 	}
+	cancel(nil)
+	n.races.end()
 	err = errors.Join(err, n.Close())
 	wg.Wait()
 	return err

@@ -30,6 +30,7 @@ func flock(f *os.File) error {
 
 // follow makes this node a standby: its doors say who the owner is.
 func (n *Node) follow(ctx context.Context, owner cluster.Node) {
+	n.raceOwner(ctx, owner)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c, _, err := commitlog.ReadCluster(ctx, n.bucket)

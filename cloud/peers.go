@@ -68,7 +68,7 @@ func (n *Node) listenPeer() error {
 		return fmt.Errorf("listen on --peer: %w", err)
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
-	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Log: n.o.Log,
+	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
 		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})

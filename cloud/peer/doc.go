@@ -9,4 +9,5 @@
 // that one end does not know is left out of account.
 //
 //	ping   GET /peer/v1/ping   is the node there, and what does it own
+//	race   GET /peer/v1/race   look for an invitation to a race in the bucket
 package peer

@@ -42,6 +42,7 @@ type port struct {
 
 	mu    sync.Mutex
 	heard []string
+	races int
 }
 
 // start serves as node name, until the test ends.
@@ -59,6 +60,11 @@ func start(t *testing.T, ca *join.CA, name string, limits budget.GateOptions) *p
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.heard = append(p.heard, node)
+		},
+		Race: func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.races++
 		}})
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()

@@ -26,7 +26,7 @@ const (
 	maxCalls = 64
 )
 
-// Options configure a Server. All but Heard and Log are required.
+// Options configure a Server. All but Heard, Race and Log are required.
 type Options struct {
 	Listener net.Listener
 	Identity *join.NodeIdentity
@@ -41,7 +41,11 @@ type Options struct {
 
 	// Heard, if set, is told of each node that asks, by its name.
 	Heard func(node string)
-	Log   *slog.Logger // default: slog.Default
+
+	// Race, if set, is called when another node has invited to a race in the bucket.
+	// It must not block.
+	Race func()
+	Log  *slog.Logger // default: slog.Default
 }
 
 // Server is a node's peer port.
@@ -69,6 +73,7 @@ func New(o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pingPath, s.ping)
+	mux.HandleFunc("GET "+racePath, s.race)
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}

@@ -1,0 +1,95 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/storage"
+)
+
+// races are those with other nodes for names in the bucket: whether the nodes
+// exclude each other there though each has its own way to it.
+type races struct {
+	once sync.Once
+	wg   sync.WaitGroup
+	ctx  context.Context         // ends with the node; set by Run, as fail is
+	fail context.CancelCauseFunc // ends the node
+
+	mu      sync.Mutex
+	joining int  // guarded by mu; how many that others have invited to are under way
+	over    bool // guarded by mu; none is begun any more
+}
+
+// end waits for what is under way, whose context has ended.
+func (r *races) end() {
+	r.mu.Lock()
+	r.over = true
+	r.mu.Unlock()
+	r.wg.Wait()
+}
+
+// raceTime is how long a race may take: some 200 requests, and a few seconds.
+const raceTime = time.Minute
+
+// maxRaces is how many a node takes part in at once, if as many nodes start.
+const maxRaces = 4
+
+// unraced is said when it cannot be found out whether two nodes exclude each other.
+const unraced = "it is not known whether this node and the owner exclude each other in the bucket: both must have the same --bucket, and reach each other's --peer"
+
+// raceOwner makes sure, once in a node's life, that this node and the owner exclude
+// each other. It works in the background; when they do not, the node ends.
+func (n *Node) raceOwner(ctx context.Context, owner cluster.Node) {
+	n.races.once.Do(func() {
+		n.races.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, raceTime)
+			defer cancel()
+			raced, err := storage.Race(ctx, n.bucket, func(ctx context.Context) error {
+				if owner.Peer == "" {
+					return peer.ErrUnknownVerb
+				}
+				return n.peers.client.Race(ctx, owner.Name, owner.Peer)
+			})
+			switch {
+			case errors.Is(err, storage.ErrNoCreate):
+				n.races.fail(fmt.Errorf("this node and the owner, %s, do not exclude each other in the bucket: give both the same --bucket: %w", owner.Name, err))
+			case errors.Is(ctx.Err(), context.Canceled): // the node ends
+			case err != nil:
+				n.o.Log.Warn(unraced, "owner", owner.Name, "err", err)
+			case !raced:
+				n.o.Log.Warn(unraced, "owner", owner.Name, "err", "the owner did not take part")
+			default:
+				n.o.Log.Info("this node and the owner exclude each other in the bucket", "owner", owner.Name)
+			}
+		})
+	})
+}
+
+// joinRaces takes part in the races that other nodes have invited to. It works in the
+// background.
+func (n *Node) joinRaces() {
+	r := &n.races
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.joining == maxRaces || r.over {
+		return
+	}
+	r.joining++
+	r.wg.Go(func() {
+		defer func() {
+			r.mu.Lock()
+			r.joining--
+			r.mu.Unlock()
+		}()
+		ctx, cancel := context.WithTimeout(n.races.ctx, raceTime)
+		defer cancel()
+		if _, err := storage.JoinRaces(ctx, n.bucket); err != nil && n.races.ctx.Err() == nil {
+			n.o.Log.Warn("a race for names in the bucket was given up", "err", err)
+		}
+	})
+}

@@ -1,0 +1,270 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	crypto "crypto/rand"
+)
+
+// Objects of a race between two nodes. All of them are removed when it is over.
+const (
+	invitePrefix = "probe/invite/" // + id: a node asks for a race
+	racePrefix   = "probe/race/"   // + id/…: the names that are raced for, and the rest
+)
+
+const (
+	raceRounds = 32               // names that are raced for
+	raceScales = 11               // the longest wait before one is a second
+	raceWait   = 10 * time.Second // how long one waits for the other in a round
+	raceTidy   = 30 * time.Second // how long an inviter has to end a race before its rival removes what is left of it
+	raceMost   = 4                // races that one call of JoinRaces takes part in
+)
+
+// Race is the check at the start of a node that joins others: Probe knows only
+// that the node's own way to the store keeps the promise of Create. Two nodes may
+// have different ways, as to two sites that copy from each other, and then have to
+// exclude each other too. Race invites another node to race for some names at the
+// same time, each through its own endpoint, and compares who won.
+//
+// ask makes the other node look for invitations (JoinRaces). raced is false if
+// nobody came until ctx ended, which is no error: nothing is known then. The error
+// wraps ErrNoCreate when both won a name, or one's object was overwritten, else it
+// says which operation did not work. It takes some
+// 200 requests and a few seconds, once.
+func Race(ctx context.Context, b Bucket, ask func(context.Context) error) (raced bool, err error) {
+	r := &race{b: b, id: crypto.Text(), side: "inviter", other: "rival"}
+	defer func() {
+		if left := r.tidy(context.WithoutCancel(ctx)); err == nil {
+			err = left
+		}
+	}()
+	if err := b.Create(ctx, invitePrefix+r.id, nil); err != nil {
+		return false, fmt.Errorf("invite to a race: %w", err)
+	}
+	if err := ask(ctx); err != nil {
+		return false, fmt.Errorf("invite to a race: %w", err)
+	}
+	if _, err := r.wait(ctx, "accept"); err != nil {
+		return false, quiet(ctx, err)
+	}
+	if err := r.run(ctx); err != nil {
+		return false, quiet(ctx, err)
+	}
+	if _, err := r.wait(ctx, "report"); err != nil {
+		return false, quiet(ctx, err)
+	}
+	report, err := b.Get(ctx, r.key("report"), 0, -1)
+	if err != nil {
+		return false, quiet(ctx, err)
+	}
+	return true, r.judge(report)
+}
+
+// quiet drops the error of one that has waited long enough.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, errNobody) {
+		return nil
+	}
+	return fmt.Errorf("race with another node: %w", err)
+}
+
+// JoinRaces takes part in the races that other nodes have invited to, if there are
+// any, and returns how many. It lists once.
+func JoinRaces(ctx context.Context, b Bucket) (joined int, err error) {
+	keys, err := b.List(ctx, invitePrefix, "", 1000)
+	if err != nil {
+		return 0, fmt.Errorf("list invitations to races: %w", err)
+	}
+	for _, key := range keys {
+		r := &race{b: b, id: key[len(invitePrefix):], side: "rival", other: "inviter"}
+		switch came, err := r.join(ctx); {
+		case err != nil:
+			return joined, fmt.Errorf("race with another node: %w", err)
+		case came:
+			joined++
+		}
+		if joined == raceMost {
+			break
+		}
+	}
+	return joined, nil
+}
+
+func (r *race) join(ctx context.Context) (came bool, err error) {
+	err = r.b.Create(ctx, r.key("accept"), nil)
+	if errors.Is(err, ErrExists) {
+		return false, nil // another node does, or this one did
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := r.run(ctx); err != nil && !errors.Is(err, errNobody) {
+		return true, err
+	}
+	report, err := json.Marshal(r.raced)
+	if err != nil {
+		return true, err
+	}
+	if err := r.b.Create(ctx, r.key("report"), report); err != nil {
+		return true, err
+	}
+	return true, r.finish(ctx)
+}
+
+// finish waits for the inviter to remove everything, and does it too then, or in its
+// place if it does not: then no verdict is possible any more.
+func (r *race) finish(ctx context.Context) error {
+	for end := time.Now().Add(raceTidy); time.Now().Before(end); {
+		_, err := r.b.Get(ctx, invitePrefix+r.id, 0, -1)
+		if errors.Is(err, fs.ErrNotExist) {
+			break // what this side has created since is left
+		}
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+	return r.tidy(ctx)
+}
+
+// errNobody: the other one does not come to a round, or to the end.
+var errNobody = errors.New("the other node does not take part any more")
+
+// race is one side of a race.
+type race struct {
+	b           Bucket
+	id          string
+	side, other string
+	rounds      int // that were raced
+	raced
+}
+
+// raced is what one side has come to.
+type raced struct {
+	Won         []int `json:"won,omitempty"`         // names that this side created
+	Overwritten []int `json:"overwritten,omitempty"` // of those, which hold something else afterwards
+}
+
+func (r *race) key(name string) string { return racePrefix + r.id + "/" + name }
+
+func (r *race) name(round int) string { return r.key(fmt.Sprintf("%03d", round)) }
+
+func (r *race) ready(round int, side string) string { return fmt.Sprintf("%03d-%s", round, side) }
+
+// run races for one name after the other. Before each one both say that they are
+// ready, and wait for the other. The later one, to whom the other was ready at once,
+// knows it before the other does, and so waits a little: see late.
+func (r *race) run(ctx context.Context) error {
+	for round := range raceRounds {
+		if err := r.b.Create(ctx, r.key(r.ready(round, r.side)), nil); err != nil {
+			return err
+		}
+		later, err := r.wait(ctx, r.ready(round, r.other))
+		if err == nil && later {
+			err = pause(ctx, late(round))
+		}
+		if err != nil {
+			return err
+		}
+		err = r.b.Create(ctx, r.name(round), []byte(r.side))
+		switch {
+		case err == nil:
+			r.Won = append(r.Won, round)
+		case !errors.Is(err, ErrExists) && !errors.Is(err, ErrUnknown): // whose that is nobody knows
+			return err
+		}
+		r.rounds++
+	}
+	for _, round := range r.Won {
+		got, err := r.b.Get(ctx, r.name(round), 0, -1)
+		if err != nil {
+			return err
+		}
+		if string(got) != r.side {
+			r.Overwritten = append(r.Overwritten, round)
+		}
+	}
+	return nil
+}
+
+// late is how long the later one of a round waits: at random, in every other round
+// up to another power of two, so that in some both begin within the time that an
+// endpoint takes to see what came through the other, whatever that is.
+func late(round int) time.Duration {
+	scale := 1
+	if round%2 == 1 {
+		scale = round / 2 % raceScales
+	}
+	return rand.N(time.Millisecond << scale)
+}
+
+// wait waits for an object of the race. It reports whether it was there at once.
+func (r *race) wait(ctx context.Context, name string) (atOnce bool, err error) {
+	limit := time.Now().Add(raceWait)
+	for try := 1; ; try++ {
+		_, err := r.b.Get(ctx, r.key(name), 0, 1)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return try == 1, err
+		}
+		if time.Now().After(limit) {
+			return false, errNobody
+		}
+		// Often at first, when the other one is about to come.
+		if err := pause(ctx, rand.N(time.Duration(min(try, 10))*time.Millisecond)); err != nil {
+			return false, err
+		}
+	}
+}
+
+// judge compares what both sides have come to.
+func (r *race) judge(report []byte) error {
+	var theirs raced
+	if err := json.Unmarshal(report, &theirs); err != nil {
+		return fmt.Errorf("race with another node: read its report: %w", err)
+	}
+	both := slices.DeleteFunc(slices.Clone(r.Won), func(n int) bool { return !slices.Contains(theirs.Won, n) })
+	if len(both) > 0 {
+		return fmt.Errorf("race with another node: both won %d of %d names, each through its own endpoint of the store: %w", len(both), r.rounds, ErrNoCreate)
+	}
+	if n := len(r.Overwritten) + len(theirs.Overwritten); n > 0 {
+		return fmt.Errorf("race with another node: of %d names %d were overwritten: %w", r.rounds, n, ErrNoCreate)
+	}
+	return nil
+}
+
+// tidy removes what a race leaves: first the report, without which there is no
+// verdict any more, and last the invitation.
+func (r *race) tidy(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, raceTidy)
+	defer cancel()
+	var keys []string
+	for round := range raceRounds {
+		keys = append(keys, r.name(round), r.key(r.ready(round, r.side)), r.key(r.ready(round, r.other)))
+	}
+	for _, batch := range [][]string{{r.key("report")}, append(keys, r.key("accept")), {invitePrefix + r.id}} {
+		if err := r.b.Delete(ctx, batch...); err != nil {
+			return fmt.Errorf("remove what a race left: %w", err)
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
