@@ -61,7 +61,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	members := fleet.New(fleet.Options{CA: n.ca})
 	groups := group.New(group.Options{Log: n.o.Log})
 	txns := txn.New(txn.Options{Ended: n.broker.TransactionEnded, Log: n.o.Log})
-	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers}), quota.New(quota.Options{})
+	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser}), quota.New(quota.Options{})
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		Machines: []commitlog.Machine{groups, txns, members, users, quotas},
@@ -230,4 +230,11 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 func (n *Node) mayWrite(gateway, topic string) bool {
 	members := n.fleet.Load()
 	return members == nil || members.MayWrite(gateway, topic)
+}
+
+// dropUser ends the connections of a user whose credential was replaced or taken away.
+func (n *Node) dropUser(user string) {
+	if n.kafka != nil {
+		n.kafka.Drop(user)
+	}
 }

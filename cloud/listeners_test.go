@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"github.com/weirmq/weir/cloud/login"
 	"log/slog"
 	"math/big"
 	"net"
@@ -17,7 +18,6 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
-	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -108,7 +108,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 func TestListenersOfANode(t *testing.T) {
 	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Log: slog.New(slog.DiscardHandler), Kafka: []KafkaListener{
 		{Name: "in", Listen: "127.0.0.1:0"}, {Name: "out", Listen: "127.0.0.1:0", Advertise: "out.example:9094"},
-		{Name: "other", Listen: "127.0.0.1:0", Advertise: "2001:db8::1", SASL: []string{kafka.ScramSHA256}}}}
+		{Name: "other", Listen: "127.0.0.1:0", Advertise: "2001:db8::1", SASL: []string{login.ScramSHA256}}}}
 	n, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestListenersOfANode(t *testing.T) {
 	}
 	for what, wrong := range map[string]KafkaListener{
 		"come together": {Listen: "127.0.0.1:0", TLSCert: "x"}, "called": {Name: "in", Listen: "127.0.0.1:0"},
-		"no such file": {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"}, "OAUTHBEARER": {Listen: "127.0.0.1:0", SASL: []string{kafka.OAuthBearer}},
+		"no such file": {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"}, "OAUTHBEARER": {Listen: "127.0.0.1:0", SASL: []string{login.OAuthBearer}},
 	} {
 		bad := o
 		bad.Data, bad.Kafka = t.TempDir(), []KafkaListener{{Name: "in", Listen: "127.0.0.1:0"}, wrong}

@@ -69,7 +69,7 @@ func (p *Penalties) Wrong(from netip.Addr) Verdict {
 	g.wrong = p.left(g, now) + 1
 	g.latest = now
 	pause := p.o.First
-	for n := 2.0; n <= g.wrong && pause < p.o.Longest; n++ {
+	for n := 2.0; n <= g.wrong+0.5 && pause < p.o.Longest; n++ { // what was forgotten during a pause does not count
 		pause *= 2
 	}
 	pause = min(pause, p.o.Longest)

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
-	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -36,16 +36,16 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLA
 		resp.ErrorCode, r.last = kerr.IllegalSaslState.Code, !c.known.Load()
 		return resp, nil
 	}
-	answer, done, err := c.step(ctx, l, q.SASLAuthBytes)
+	answer, done, err := l.Step(ctx, q.SASLAuthBytes)
 	if err == nil && done != nil {
 		c.login = nil
 		var life time.Duration
-		if life, err = c.welcome(l.mechanism, done); err == nil {
+		if life, err = c.welcome(l, done); err == nil {
 			resp.SessionLifetimeMillis = life.Milliseconds()
 		}
 	}
 	if err != nil {
-		if ctx.Err() != nil || errors.Is(err, broker.ErrNotOwner) {
+		if ctx.Err() != nil || errors.Is(err, login.ErrChanged) {
 			return nil, err
 		}
 		r.last = true
@@ -55,10 +55,18 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLA
 	return resp, nil
 }
 
-// refuse answers a login that failed, after a while: who guesses has to wait.
-func (s *Server) refuse(ctx context.Context, c *conn, l *login, reason error, resp *kmsg.SASLAuthenticateResponse) error {
-	s.o.Log.Warn("kafka login failed", "peer", c.peer, "listener", c.listener.Name, "mechanism", l.mechanism, "user", l.user, "err", reason)
-	s.count.logins[l.mechanism].Inc()
+// refuse answers a login that failed, after a while. Who guesses has to wait for
+// longer before the next one (package login).
+func (s *Server) refuse(ctx context.Context, c *conn, l *login.Login, reason error, resp *kmsg.SASLAuthenticateResponse) error {
+	var refused *login.Refused
+	if known := errors.As(reason, &refused); !known || refused.Log {
+		args := []any{"peer", c.peer, "listener", c.listener.Name, "mechanism", l.Mechanism, "user", l.User(), "err", reason}
+		if known && refused.Unlogged > 0 {
+			args = append(args, "unlogged", refused.Unlogged)
+		}
+		s.o.Log.Warn("kafka login failed", args...)
+	}
+	s.count.logins[l.Mechanism].Inc()
 	c.login = nil
 	resp.ErrorCode = kerr.SaslAuthenticationFailed.Code
 	text := errLogin

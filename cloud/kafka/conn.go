@@ -18,6 +18,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -48,7 +49,9 @@ type conn struct {
 	muted     atomic.Int64 // Unix nanoseconds until when nothing is read of it
 	principal string       // who it is; this and the next two are owned by perform
 	mechanism string       // by which it logged in
-	login     *login       // that is under way
+	login     *login.Login // that is under way
+
+	user atomic.Pointer[string] // that it has logged in as, by a credential that is kept of it; nil: by none
 
 	requests chan *request
 	replies  chan *reply

@@ -16,11 +16,19 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
+)
+
+const (
+	Plain       = login.Plain
+	ScramSHA256 = login.ScramSHA256
+	ScramSHA512 = login.ScramSHA512
+	OAuthBearer = login.OAuthBearer
 )
 
 // door is a whole node: a door on a broker that owns a log in a bucket.
@@ -54,7 +62,13 @@ func open(t testing.TB, o setup) *door {
 	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse})
 	var b *broker.Broker
 	txns := txn.New(txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }, Log: quiet})
-	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}}), quota.New(quota.Options{Now: o.now})
+	var d *door
+	changed := func(user string) {
+		if d != nil { // not while the log is opened
+			d.Drop(user)
+		}
+	}
+	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}, Changed: changed}), quota.New(quota.Options{Now: o.now})
 	log, err := commitlog.Open(t.Context(), commitlog.Options{
 		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits}, Log: quiet,
 	})
@@ -86,7 +100,7 @@ func open(t testing.TB, o setup) *door {
 	})
 	txns.Start(log, groups)
 	b.Lead(log, groups, txns)
-	d := serve(t, o.options, l, b)
+	d = serve(t, o.options, l, b)
 	d.log, d.groups, d.txns, d.users, d.limits, d.lost = log, groups, txns, users, limits, lost
 	t.Cleanup(func() { // in the order of a node that stops
 		if err := d.Close(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -61,7 +62,7 @@ func newCounters(set *metrics.Set, apis []api) *counters {
 		fetchedBytes:    c("weir_kafka_fetched_bytes_total"),
 		throttled:       set.GetOrCreateFloatCounter("weir_kafka_throttled_seconds_total"),
 	}
-	for _, m := range Mechanisms() {
+	for _, m := range login.Mechanisms() {
 		k.logins[m] = c(fmt.Sprintf("weir_kafka_logins_failed_total{mechanism=%q}", m))
 	}
 	for code := kerr.UnknownServerError.Code; ; code++ {

@@ -3,6 +3,7 @@ package kafka
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -35,6 +36,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
 )
 
 // securityExamples are sensible requests about users and ACLs.
@@ -78,6 +80,9 @@ func secured(t testing.TB, o Options, mechanisms ...string) *door {
 		o.Listeners = []Listener{{}}
 	}
 	o.Listeners[0].SASL, o.LoginPause, o.LoginTime = mechanisms, time.Nanosecond, cmp.Or(o.LoginTime, time.Hour)
+	if o.Penalties == nil { // nobody waits
+		o.Penalties = budget.NewPenalties(budget.PenaltiesOptions{First: time.Nanosecond, Longest: time.Nanosecond})
+	}
 	d := open(t, setup{options: o})
 	for _, user := range []string{"ann", "nobody", "root"} {
 		for _, m := range auth.Mechanisms() {
@@ -422,4 +427,44 @@ func TestListeners(t *testing.T) {
 			t.Errorf("%s: %+v, %+v", names[i], r.Brokers, c)
 		}
 	}
+}
+
+// A user that is deleted, or gets another password, is no longer connected; others
+// are.
+func TestChangedUserIsDropped(t *testing.T) {
+	d := secured(t, Options{}, ScramSHA512, ScramSHA256, Plain)
+	for _, mechanism := range []string{ScramSHA512, Plain} {
+		ann, other := d.dial(t), d.dial(t)
+		cl := d.client(t, kgo.SASL(loginAs("root", "root's secret")[mechanism]))
+		if err := cl.Ping(within30s(t)); err != nil {
+			t.Fatal(err)
+		}
+		if r := ann.login("ann", "ann's secret"); r.ErrorCode != 0 {
+			t.Fatalf("%+v", r)
+		}
+		if r := other.login("nobody", "nobody's secret"); r.ErrorCode != 0 {
+			t.Fatalf("%+v", r)
+		}
+		c, err := auth.NewCredential(auth.SCRAMSHA512, "ann's secret")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.users.SetCredentials(t.Context(), "ann", c); err != nil {
+			t.Fatal(err)
+		}
+		ann.closed()
+		_ = ask[*kmsg.MetadataResponse](other, &kmsg.MetadataRequest{Version: 4})
+	}
+	cl := d.client(t, kgo.SASL(loginAs("root", "root's secret")[ScramSHA512]))
+	if err := cl.Ping(within30s(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.users.RemoveUser(t.Context(), "root"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		return errors.Is(cl.Ping(ctx), kerr.SaslAuthenticationFailed)
+	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -40,6 +41,7 @@ type Options struct {
 	Broker    *broker.Broker
 
 	Auth       func() *auth.Auth    // users and ACLs, nil while this node does not own the shard
+	Penalties  *budget.Penalties    // of addresses that showed wrong secrets; of its own
 	Quotas     func() *quota.Quotas // limits, nil while this node does not own the shard
 	Authorize  bool                 // nobody may do what no ACL allows him; else everybody may everything
 	Tokens     *bearer.Verifier     // of listeners with OAUTHBEARER
@@ -70,7 +72,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	for _, l := range o.Listeners {
 		for _, m := range l.SASL {
-			if !slices.Contains(Mechanisms(), m) || m == OAuthBearer && o.Tokens == nil {
+			if !slices.Contains(login.Mechanisms(), m) || m == login.OAuthBearer && o.Tokens == nil {
 				return o, fmt.Errorf("kafka door cannot offer %s on listener %q", m, l.Name)
 			}
 		}
@@ -124,8 +126,8 @@ type Server struct {
 	polls     *budget.Pool    // for what is left of a Fetch while it waits for records
 	buffers   *budget.Buffers // for Produces
 
-	decode  chan struct{} // one token: who decodes a large request that is no Produce
-	hashing chan struct{} // one token: who checks a PLAIN password
+	decode chan struct{} // one token: who decodes a large request that is no Produce
+	logins *login.Logins
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
@@ -148,9 +150,10 @@ func New(o Options) (*Server, error) {
 		lines:   budget.NewLines(budget.LinesOptions{}),
 		buffers: new(budget.Buffers),
 		decode:  make(chan struct{}, 1),
-		hashing: make(chan struct{}, 1),
 		conns:   make(map[*conn]struct{}),
 	}
+	waiting := o.Metrics.GetOrCreateSummary(`weir_budget_waiting_seconds{pool="login"}`)
+	s.logins = login.New(login.Options{Users: o.Auth, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
 	if err := s.makePools(); err != nil {
 		return nil, err
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/cloud/auth/bearer"
-	"github.com/weirmq/weir/cloud/kafka"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/configs"
 )
 
@@ -78,11 +78,11 @@ func mechanisms(names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {
 		if name = strings.ToUpper(name); name == "SCRAM" {
-			all = append(all, kafka.ScramSHA512, kafka.ScramSHA256)
+			all = append(all, login.ScramSHA512, login.ScramSHA256)
 			continue
 		}
-		if !slices.Contains(kafka.Mechanisms(), name) {
-			return nil, fmt.Errorf("sasl %q: there are scram, %s", name, strings.ToLower(strings.Join(kafka.Mechanisms(), ", ")))
+		if !slices.Contains(login.Mechanisms(), name) {
+			return nil, fmt.Errorf("sasl %q: there are scram, %s", name, strings.ToLower(strings.Join(login.Mechanisms(), ", ")))
 		}
 		all = append(all, name)
 	}
@@ -117,12 +117,12 @@ func (s settings) checkListener(l cloud.KafkaListener) error {
 	if err := configs.CheckListener("kafka", l.Listen, l.Authenticated(), s.kafkaAnonymous); err != nil {
 		return err
 	}
-	for _, m := range []string{kafka.Plain, kafka.OAuthBearer} {
+	for _, m := range []string{login.Plain, login.OAuthBearer} {
 		if slices.Contains(l.SASL, m) && l.TLSCert == "" && !configs.Loopback(l.Listen) {
 			return fmt.Errorf("%s shows the secret to the whole way: it needs tls-cert and tls-key, or a loopback address; scram does not", m)
 		}
 	}
-	if slices.Contains(l.SASL, kafka.OAuthBearer) && s.tokens.Keys == "" {
+	if slices.Contains(l.SASL, login.OAuthBearer) && s.tokens.Keys == "" {
 		return errors.New("oauthbearer needs --kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience")
 	}
 	return nil

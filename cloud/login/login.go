@@ -1,0 +1,263 @@
+// Package login is how clients of any door prove who they are: by password, SCRAM or
+// token (SASL). Passwords are checked one at a time, since that costs milliseconds of
+// a core, and in line for each address; a wrong one costs its address a pause that
+// grows. Who has logged in from an address before waits for neither.
+package login
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/auth/bearer"
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/quota"
+)
+
+// The SASL mechanisms that there are.
+const (
+	Plain       = "PLAIN"
+	ScramSHA256 = "SCRAM-SHA-256"
+	ScramSHA512 = "SCRAM-SHA-512"
+	OAuthBearer = "OAUTHBEARER"
+)
+
+// Mechanisms lists all that there are, best first.
+func Mechanisms() []string { return []string{OAuthBearer, ScramSHA512, ScramSHA256, Plain} }
+
+// Errors of the calls below, to be tested with errors.Is. auth.ErrCredentials is a
+// wrong user or password.
+var (
+	ErrNoUsers = errors.New("users are not known here")      // this node does not own the shard
+	ErrMessage = errors.New("unexpected message")            // of the mechanism
+	ErrChanged = errors.New("credentials were just changed") // while they were checked; another try may succeed
+	errOther   = fmt.Errorf("%w: nobody acts for another", ErrMessage)
+)
+
+// Options configure Logins.
+type Options struct {
+	Users     func() *auth.Auth   // nil while this node does not own the shard
+	Tokens    *bearer.Verifier    // nil: no OAUTHBEARER
+	Penalties *budget.Penalties   // default: Penalties of their own, of at most 8 s
+	Waited    func(time.Duration) // told how long each password waited that did; may be nil
+}
+
+// Logins check secrets, for all doors of a node. They may be used by many goroutines.
+type Logins struct {
+	o     Options
+	lines lines
+	core  chan struct{} // one token: who checks a password
+	known *known
+}
+
+// New returns Logins.
+func New(o Options) *Logins {
+	if o.Penalties == nil {
+		o.Penalties = budget.NewPenalties(budget.PenaltiesOptions{Longest: 8 * time.Second, Lines: budget.NewLines(budget.LinesOptions{Burst: 5})})
+	}
+	return &Logins{o: o, core: make(chan struct{}, 1), known: newKnown()}
+}
+
+// Login is a conversation in which a client proves who it is. It is used by one
+// goroutine.
+type Login struct {
+	Mechanism string
+
+	logins   *Logins
+	from     netip.Addr
+	users    *auth.Auth
+	began    uint64         // generation of the users
+	exchange *auth.Exchange // of SCRAM
+	user     string
+}
+
+// Proved is what a login ends with.
+type Proved struct {
+	User    string
+	Expires time.Time // when the proof is worth nothing any more; zero: never
+
+	login *Login
+}
+
+// Refused is a login that failed because of what the client sent.
+type Refused struct {
+	budget.Verdict
+	Err error
+}
+
+func (r *Refused) Error() string { return r.Err.Error() }
+func (r *Refused) Unwrap() error { return r.Err }
+
+// Begin starts a login from an address (see budget.Address). Errors: ErrNoUsers.
+func (l *Logins) Begin(mechanism string, from netip.Addr) (*Login, error) {
+	g := &Login{Mechanism: mechanism, logins: l, from: from}
+	if mechanism == OAuthBearer {
+		return g, nil
+	}
+	if g.users = l.o.Users(); g.users == nil {
+		return nil, fmt.Errorf("log in by %s: %w", mechanism, ErrNoUsers)
+	}
+	g.began = g.users.Generation()
+	switch mechanism {
+	case ScramSHA256:
+		g.exchange = g.users.NewExchange(auth.SCRAMSHA256)
+	case ScramSHA512:
+		g.exchange = g.users.NewExchange(auth.SCRAMSHA512)
+	}
+	return g, nil
+}
+
+// User is who the client says it is, as soon as it has.
+func (g *Login) User() string { return g.user }
+
+// ByPassword reports whether the login depends on what is kept of the user.
+func (g *Login) ByPassword() bool { return g.users != nil }
+
+// Step takes the client's next message. With Proved, the login is done, and the answer
+// is its last. Errors: *Refused, and ctx's.
+func (g *Login) Step(ctx context.Context, message []byte) (answer []byte, done *Proved, err error) {
+	switch {
+	case g.Mechanism == OAuthBearer:
+		done, err = g.bearer(ctx, message)
+	case g.Mechanism == Plain:
+		done, err = g.plain(ctx, message)
+	case g.user == "":
+		answer, err = g.exchange.First(message)
+		g.user = g.exchange.User()
+	default:
+		answer, done, err = g.scram(ctx, message)
+	}
+	if err != nil && ctx.Err() == nil {
+		err = g.refuse(err)
+	}
+	return answer, done, err
+}
+
+// refuse makes a wrong message count, once.
+func (g *Login) refuse(err error) error {
+	if _, done := errors.AsType[*Refused](err); done {
+		return err
+	}
+	return &Refused{Verdict: g.logins.o.Penalties.Wrong(g.from), Err: err}
+}
+
+// Still returns ErrChanged if a credential was replaced or taken away since the login
+// began: perhaps the one that it was with. Who notes the user first, and asks then,
+// misses no change of which auth.Options.Changed tells.
+func (p *Proved) Still() error {
+	if g := p.login; g.users != nil && g.users.Generation() != g.began {
+		return ErrChanged
+	}
+	return nil
+}
+
+// plain checks a password [RFC-4616].
+func (g *Login) plain(ctx context.Context, message []byte) (*Proved, error) {
+	parts := bytes.Split(message, []byte{0})
+	if len(parts) != 3 {
+		return nil, ErrMessage
+	}
+	g.user = string(parts[1])
+	if as := string(parts[0]); as != "" && as != g.user {
+		return nil, errOther
+	}
+	l, password := g.logins, string(parts[2])
+	if !l.known.has(g, password) {
+		if err := g.check(ctx, password); err != nil {
+			return nil, err
+		}
+		l.known.add(g, password)
+	}
+	return &Proved{User: g.user, login: g}, nil
+}
+
+// check checks a password when it is its turn, first of its address, then of all.
+func (g *Login) check(ctx context.Context, password string) error {
+	l := g.logins
+	began := time.Now()
+	defer quota.Waiting(ctx)() // most of it is; and what is work is limited here
+	leave, err := l.turn(ctx, g.from)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	select {
+	case l.core <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.core }()
+	if d := time.Since(began); l.o.Waited != nil && d > time.Millisecond {
+		l.o.Waited(d)
+	}
+	if err := g.users.CheckPassword(g.user, password); err != nil {
+		return g.refuse(err) // before the next one of the address has its turn
+	}
+	return nil
+}
+
+// turn waits until an address may try a secret, which it then does alone.
+func (l *Logins) turn(ctx context.Context, from netip.Addr) (leave func(), err error) {
+	if leave, err = l.lines.enter(ctx, from); err != nil {
+		return nil, err
+	}
+	if err := l.o.Penalties.Wait(ctx, from); err != nil {
+		leave()
+		return nil, err
+	}
+	return leave, nil
+}
+
+// scram checks the client's proof. That is cheap; but it may be guessed as well.
+func (g *Login) scram(ctx context.Context, message []byte) ([]byte, *Proved, error) {
+	l := g.logins
+	if !l.known.may(g) {
+		defer quota.Waiting(ctx)()
+		leave, err := l.turn(ctx, g.from)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer leave()
+	}
+	answer, err := g.exchange.Final(message)
+	if err != nil {
+		l.known.missed(g)
+		return nil, nil, g.refuse(err)
+	}
+	l.known.add(g, "")
+	return answer, &Proved{User: g.user, login: g}, nil
+}
+
+// bearer checks a token [RFC-7628, KIP-255]. Nobody guesses one: none waits.
+func (g *Login) bearer(ctx context.Context, message []byte) (*Proved, error) {
+	header, rest, _ := strings.Cut(string(message), "\x01")
+	var token string
+	for pair := range strings.SplitSeq(rest, "\x01") {
+		if value, ok := strings.CutPrefix(pair, "auth="); ok {
+			scheme, t, _ := strings.Cut(value, " ")
+			if strings.EqualFold(scheme, "bearer") {
+				token = strings.TrimSpace(t)
+			}
+		}
+	}
+	if !strings.HasPrefix(header, "n,") || token == "" {
+		return nil, ErrMessage
+	}
+	goOn := quota.Waiting(ctx) // perhaps for the issuer's keys
+	t, err := g.logins.o.Tokens.Verify(ctx, token)
+	goOn()
+	if err != nil {
+		return nil, err
+	}
+	g.user = t.Subject
+	if as := strings.TrimSuffix(strings.TrimPrefix(header[2:], "a="), ","); cmp.Or(as, g.user) != g.user {
+		return nil, errOther
+	}
+	return &Proved{User: t.Subject, Expires: t.Expires, login: g}, nil
+}
