@@ -25,7 +25,7 @@ import (
 
 // attacks are what an attacker can do, by name. Each one goes on until its
 // process is killed.
-var attacks = []map[string]func(*tally, []string){mqttAttacks, adminAttacks, syncAttacks}
+var attacks = []map[string]func(*tally, []string){mqttAttacks, adminAttacks, syncAttacks, kafkaAttacks}
 
 // attackVariable names the attack that the process is to run in the place of
 // the tests.
