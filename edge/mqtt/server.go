@@ -212,11 +212,7 @@ func New(o Options) (*Server, error) {
 	s.dispatcher.restore(l)
 	s.committer = newCommitter(s, l, loaded)
 	if over != (trimmed{}) {
-		// What was left out must not come back with the next start.
-		if err := o.Store.Rewrite(l.events()); err != nil {
-			return nil, fmt.Errorf("rewrite mqtt state: %w", err)
-		}
-		s.committer.appended = 0
+		s.committer.rewrite() // or the next start leaves the same out again
 	}
 	s.count.attach(s, o.Metrics)
 	return s, nil
