@@ -12,8 +12,9 @@ import (
 // the places for such peers are taken.
 const shortConnect = 2 * time.Second
 
-// lineEvery is how long one address that misbehaves has no second log line.
-const lineEvery = 10 * time.Second
+// lineBurst is how many log lines in a minute there are about one address that
+// misbehaves.
+const lineBurst = 10
 
 // openBudgets makes the bounds of connections and of packets that arrive.
 func (s *Server) openBudgets() (err error) {
@@ -97,16 +98,15 @@ func (s *Server) cutStalled() {
 	}
 }
 
-// tell logs a line about a peer that does what it should not, and has every
-// such line of an address but one in a while left out: whoever sends garbage
-// does not fill the disk with it.
+// tell logs a line about a peer that does what it should not, unless its
+// address has had enough of them: garbage does not fill the disk with lines.
 func (c *conn) tell(msg string, args ...any) {
-	v := c.s.lines.Wrong(c.address)
-	if !v.Log {
+	ok, unlogged := c.s.lines.May(c.address)
+	if !ok {
 		return
 	}
-	if v.Unlogged > 0 {
-		args = append(args, "lines_left_out", v.Unlogged)
+	if unlogged > 0 {
+		args = append(args, "lines_left_out", unlogged)
 	}
 	c.s.log.Warn(msg, c.who(args...)...)
 }

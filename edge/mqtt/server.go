@@ -152,11 +152,11 @@ type Server struct {
 	dispatcher *dispatcher
 	buffers    sync.Pool // *bytes.Buffer of outboxes
 	outgoing   outgoing
-	arriving   *budget.Pool      // packets of those who have logged in, while they arrive
-	connecting *budget.Pool      // CONNECT packets, while they arrive
-	gates      []*budget.Gate    // one per listener
-	lines      *budget.Penalties // which addresses had a log line
-	ctx        context.Context   // ends when Close begins
+	arriving   *budget.Pool    // packets of those who have logged in, while they arrive
+	connecting *budget.Pool    // CONNECT packets, while they arrive
+	gates      []*budget.Gate  // one per listener
+	lines      *budget.Lines   // about peers that misbehave
+	ctx        context.Context // ends when Close begins
 	cancel     context.CancelFunc
 
 	mu      sync.Mutex
@@ -181,7 +181,7 @@ func New(o Options) (*Server, error) {
 		log:     o.Log,
 		count:   newCounters(o.Metrics),
 		queue:   newQueue(o.QueueMessages, o.QueueBytes),
-		lines:   budget.NewPenalties(budget.PenaltiesOptions{Lines: budget.NewLines(budget.LinesOptions{Burst: 1, Every: lineEvery})}),
+		lines:   budget.NewLines(budget.LinesOptions{Burst: lineBurst}),
 		conns:   make(map[*conn]struct{}),
 		done:    make(chan struct{}),
 		closing: make(chan struct{}),
