@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,6 +92,9 @@ func TestMissingFromBuffer(t *testing.T) {
 			if report.Reported == 0 {
 				t.Error("nothing was lost")
 			}
+			if report.Received < 1000 {
+				t.Errorf("%d readings were read: those before the backlog and after the loss are not missing", report.Received)
+			}
 			t.Logf("%d of %d readings are reported", report.Reported, report.Acked)
 		})
 	}
@@ -161,6 +166,7 @@ func hurtBacklog(t *testing.T, hurt func(buffers string)) audit.Report {
 		}
 	}
 	run("before", 10)
+	within(t, time.Minute, "delivery of what came before", func() bool { return buffered(t, c) == 0 })
 	c.Link.Cut()
 	run("backlog", perDevice)
 	c.Edge.Kill()
@@ -171,6 +177,22 @@ func hurtBacklog(t *testing.T, hurt func(buffers string)) audit.Report {
 	c.Link.Heal()
 	run("after", 10)
 	return settle(t, c.Reader(""), auditor)
+}
+
+// buffered is how many records the edge holds that the cloud has not.
+func buffered(t *testing.T, c *harness.Cluster) int {
+	resp, err := http.Get("http://" + c.Edge.Addr["http"] + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var health struct {
+		Records int `json:"buffered_records"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil {
+		t.Fatal(err)
+	}
+	return health.Records
 }
 
 // newestSegment finds the file that was written last.
