@@ -51,6 +51,8 @@ func (n *Node) openConsole(listener net.Listener) {
 		Service: "weir-cloud", Hosts: n.names(), Own: own, OwnName: ownName(n.o.Node), Lookup: n.administrator,
 		Elsewhere: console.Elsewhere(n.broker, n.forward), Anonymous: n.o.HTTP.Anonymous, Log: n.o.Log,
 	})
+	n.metrics.NewGauge(`weir_http_refused_total{reason="credential"}`, func() float64 { refused, _ := n.guard.Refused(); return float64(refused) })
+	n.metrics.NewGauge(`weir_http_refused_total{reason="host"}`, func() float64 { _, refused := n.guard.Refused(); return float64(refused) })
 	n.http = admin.Server(console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
 		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
 		Forward: n.forward, Removed: n.adminRemoved}), n.o.Log)

@@ -42,6 +42,8 @@ func (e *Edge) openHTTP(l net.Listener) error {
 		hosts = append(hosts, name)
 	}
 	guard := admin.New(admin.Options{Service: "weir-edge", Hosts: hosts, Own: own, Anonymous: e.o.Admin.Anonymous, Log: e.o.Log})
+	e.metrics.NewGauge(`weir_http_refused_total{reason="credential"}`, func() float64 { n, _ := guard.Refused(); return float64(n) })
+	e.metrics.NewGauge(`weir_http_refused_total{reason="host"}`, func() float64 { _, n := guard.Refused(); return float64(n) })
 	e.http = admin.Server(e.status(guard, local), e.o.Log)
 	e.listeners["http"] = listener
 	e.closers = append(e.closers, e.http.Close)

@@ -58,9 +58,12 @@ type Guard struct {
 	hosts    hosts
 	sessions sessions
 	wrong    *budget.Penalties // of addresses that showed a wrong credential
+	foreign  *budget.Lines     // about addresses that asked under another name
 	mux      *http.ServeMux
 	handler  http.Handler
 	readable []link // by Handle; not changed once the guard serves
+
+	refusedCredentials, refusedHosts atomic.Uint64
 }
 
 // link is a page that can be read.
@@ -78,7 +81,7 @@ func New(o Options) *Guard {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Guard{o: o, hosts: newHosts(o.Hosts), sessions: sessions{all: make(map[string]session)},
-		wrong: budget.NewPenalties(budget.PenaltiesOptions{Lines: budget.NewLines(budget.LinesOptions{Burst: 1, All: 20})}), mux: http.NewServeMux()}
+		wrong: budget.NewPenalties(budget.PenaltiesOptions{Lines: lines()}), foreign: lines(), mux: http.NewServeMux()}
 	g.SetOwn(o.Own)
 	g.mux.HandleFunc("GET /{$}", g.page)
 	g.mux.HandleFunc("POST /login", g.login)
@@ -91,11 +94,20 @@ func New(o Options) *Guard {
 	return g
 }
 
+// lines are what strangers can cause in the log: one a minute about each.
+func lines() *budget.Lines { return budget.NewLines(budget.LinesOptions{Burst: 1, All: 20}) }
+
 // maxBody is how many bytes a request may send.
 const maxBody = 64 << 10
 
 // SetOwn changes the token of this process.
 func (g *Guard) SetOwn(token string) { g.own.Store(&token) }
+
+// Refused returns how many requests were refused since the start: those that showed a
+// wrong credential, and those that asked under a name that is not the port's.
+func (g *Guard) Refused() (credentials, hosts uint64) {
+	return g.refusedCredentials.Load(), g.refusedHosts.Load()
+}
 
 // Own is the token of this process.
 func (g *Guard) Own() string { return *g.own.Load() }
@@ -193,6 +205,10 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		seat.Heard()
 	}
 	if !g.hosts.allow(r.Host) {
+		g.refusedHosts.Add(1)
+		if ok, unlogged := g.foreign.May(remote(r)); ok {
+			g.o.Log.Warn("a request was refused: it names a host that is not this port's (--http-hosts)", "host", r.Host, "from", r.RemoteAddr, "unlogged_before", unlogged)
+		}
 		Reply(w, http.StatusForbidden, Error{Error: errHost.Error()})
 		return
 	}
@@ -301,6 +317,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // waited with it. A right one is let through all the time: it is too long to be
 // guessed, and whoever shares an address with a guesser has to get in.
 func (g *Guard) punish(w http.ResponseWriter, r *http.Request) bool {
+	g.refusedCredentials.Add(1)
 	from := remote(r)
 	waiting := g.wrong.Pause(from) > 0
 	verdict := g.wrong.Wrong(from)

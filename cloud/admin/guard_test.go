@@ -298,6 +298,15 @@ func TestGuessing(t *testing.T) {
 				t.Fatalf("guess %d: %d, want %d", i, w.Code, want)
 			}
 		}
+		for range 5 {
+			p.ask("GET", "/open", "", func(r *http.Request) { r.Host = "evil.example" })
+		}
+		if strings.Count(p.log.String(), "host=evil.example") != 1 {
+			t.Errorf("said\n%s", &p.log)
+		}
+		if credentials, hosts := p.Refused(); credentials != 100 || hosts != 5 {
+			t.Errorf("counted %d credentials and %d names", credentials, hosts)
+		}
 		if lines := strings.Count(p.log.String(), "wrong admin credential"); lines != 1 {
 			t.Errorf("%d lines:\n%s", lines, &p.log)
 		}

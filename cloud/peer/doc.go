@@ -9,5 +9,6 @@
 // that one end does not know is left out of account.
 //
 //	ping   GET /peer/v1/ping   is the node there, and what does it own
+//	admin  /peer/v1/admin/…    a request to the admin port that a standby passes on
 //	race   GET /peer/v1/race   look for an invitation to a race in the bucket
 package peer
