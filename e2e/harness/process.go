@@ -33,8 +33,12 @@ type Process struct {
 	err    error         // of Wait; valid after exited
 }
 
-// Binary returns the path of one of the binaries that `make build` made.
+// Binary returns the path of one of the binaries that `make build` made. A path of one
+// it returns as it is.
 func Binary(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err
