@@ -147,6 +147,13 @@ func (s *state) apply(pos journal.Position, e journal.Entry) error {
 			return err
 		}
 		return s.reserveProducerIDs(next)
+	}
+	return s.applyUpkeep(pos, e)
+}
+
+// applyUpkeep is apply for entries that the log makes by itself.
+func (s *state) applyUpkeep(pos journal.Position, e journal.Entry) error {
+	switch e.Kind {
 	case kindInstalled:
 		all, err := decodeInstalled(e.Body)
 		if err != nil {

@@ -71,6 +71,13 @@ func (l *Log) unreadable(key placeKey, v view, offset int64, err error) {
 		"topic", name, "partition", key.partition, "first_offset", base, "last_offset", next-1, "object", object, "err", err)
 }
 
+// unreadableRun is unreadable for the run that begins at an offset.
+func (l *Log) unreadableRun(key placeKey, base int64, err error) {
+	if v, lookErr := l.look(key); lookErr == nil {
+		l.unreadable(key, v, base, err)
+	}
+}
+
 // readable notes that records of a partition from an offset on could be read.
 func (l *Log) readable(key placeKey, v view, offset int64) {
 	if l.damages.count.Load() == 0 {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -48,35 +49,7 @@ func TestRepair(t *testing.T) {
 						if report, err := Check(t.Context(), b, nil); err != nil || len(report.Problems) > 0 {
 							t.Errorf("%s: after the repair, which told %q: %q, %v", name, told, report.Problems, err)
 						}
-						got, _, err := lead(b, topic)
-						lost := len(slices.Concat(want...)) - len(slices.Concat(got...))
-						if err != nil || lost < 0 {
-							t.Errorf("%s: after the repair: %v, %q", name, err, got)
-							continue
-						}
-						for p := range got {
-							for _, v := range got[p] {
-								if !slices.Contains(want[p], v) {
-									t.Errorf("%s: after the repair there is %q", name, v)
-								}
-							}
-						}
-						spared := !strings.Contains(key, "/log/") && !strings.Contains(key, "/segment/") && !strings.Contains(key, "/checkpoint/")
-						if lost > 0 && (len(told) == 0 || spared) {
-							t.Errorf("%s: %d records are lost, told was %q", name, lost, told)
-						}
-						if strings.Contains(key, "/segment/") && (lost == 0 || !slices.ContainsFunc(told, func(s string) bool { return strings.Contains(s, "are given up") && strings.Contains(s, key) })) {
-							t.Errorf("%s: %d records are lost, told was %q", name, lost, told)
-						}
-						if strings.Contains(key, "/segment/") {
-							l := open(t, b, tiny, beside)
-							topic, found := l.Topic(LostTopic)
-							values, err := l.values(t.Context(), topic.ID, 0)
-							if !found || err != nil || !strings.Contains(fmt.Sprint(values), key) {
-								t.Errorf("%s: readers are told %q, %v", name, values, err)
-							}
-							must(l.Close())
-						}
+						lost := afterRepair(t, b, topic, want, key, name, told)
 						t.Logf("%s: %d of %d lost", name, lost, len(slices.Concat(want...)))
 					}
 				}
@@ -84,4 +57,41 @@ func TestRepair(t *testing.T) {
 			})
 		})
 	}
+}
+
+// afterRepair compares what a node has after a repair with what there was, and with what
+// the repair told. It returns how many records are lost.
+func afterRepair(t *testing.T, b storage.Bucket, topic TopicID, want [][]string, key, name string, told []string) (lost int) {
+	t.Helper()
+	got, _, err := lead(b, topic)
+	lost = len(slices.Concat(want...)) - len(slices.Concat(got...))
+	if err != nil || lost < 0 {
+		t.Errorf("%s: after the repair: %v, %q", name, err, got)
+		return lost
+	}
+	for p := range got {
+		for _, v := range got[p] {
+			if !slices.Contains(want[p], v) {
+				t.Errorf("%s: after the repair there is %q", name, v)
+			}
+		}
+	}
+	spared := !strings.Contains(key, "/log/") && !strings.Contains(key, "/segment/")
+	if lost > 0 && (len(told) == 0 || spared) {
+		t.Errorf("%s: %d records are lost, told was %q", name, lost, told)
+	}
+	if !strings.Contains(key, "/segment/") {
+		return lost
+	}
+	if lost == 0 || !slices.ContainsFunc(told, func(s string) bool { return strings.Contains(s, "are given up") && strings.Contains(s, key) }) {
+		t.Errorf("%s: %d records are lost, told was %q", name, lost, told)
+	}
+	l := open(t, b, tiny, beside)
+	lostTopic, found := l.Topic(LostTopic)
+	values, err := l.values(t.Context(), lostTopic.ID, 0)
+	if !found || err != nil || !strings.Contains(fmt.Sprint(values), key) {
+		t.Errorf("%s: readers are told %q, %v", name, values, err)
+	}
+	must(l.Close())
+	return lost
 }

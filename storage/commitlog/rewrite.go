@@ -270,16 +270,13 @@ func (w *rewriter) one(j *job) error {
 		if err != nil && w.m.log.lost != nil && permanent(err) {
 			cause := err
 			if err = flush(); err == nil {
-				next = w.giveUp(j, i, i > begun, left, cause)
-				begun = i + 1
+				next, begun = w.giveUp(j, i, i > begun, left, cause), i+1
 				continue
 			}
 		}
 		if err != nil {
 			w.b.Drop()
-			if v, lookErr := w.m.log.look(j.key); lookErr == nil {
-				w.m.log.unreadable(j.key, v, x.base, err)
-			}
+			w.m.log.unreadableRun(j.key, x.base, err)
 			return err
 		}
 		for _, b := range batches {
