@@ -322,7 +322,7 @@ func (l *ledger) mayRetain(m *Message) bool {
 		more -= retainedSize(old)
 	}
 	return n <= l.maxRetained && (more <= 0 ||
-		l.retainedBytes+more <= int64(l.maxBytes) && l.state.used.Load()+more <= l.state.room())
+		l.retainedBytes+more <= int64(l.maxBytes) && l.state.shortage(more, 0) == 0)
 }
 
 // events yields the shortest sequence of events with the ledger as its sum,

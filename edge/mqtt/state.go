@@ -19,6 +19,14 @@ const (
 // that larger ones leave free: whatever a few clients store, others find room.
 const smallAccount = 8 << 10
 
+// Eighths of the memory. Sessions leave some for queues, queues some for
+// sessions, and in both cases those who need little find some left.
+const (
+	allEighths      = 7 // what sessions, retained messages and queues may take together
+	sessionEighths  = 5 // what sessions and retained messages may take of it
+	reservedEighths = 1 // more of both, for small accounts
+)
+
 // state counts the bytes of all clients: sessions, subscriptions, wills, QoS 2
 // packet ids, topic aliases, retained messages, and messages that wait for
 // subscribers or for their acknowledgement.
@@ -34,8 +42,13 @@ func newState(o *Options) *state {
 	return &state{limit: int64(o.MaxState), perClient: int64(o.MaxClientState), queues: int64(o.MaxQueuedTotal)}
 }
 
-// room is how many bytes there may be for those who are not small.
-func (s *state) room() int64 { return s.limit - s.limit/8 }
+// shortage is how many bytes of sessions would have to go before there is room
+// for n more, with some eighths more than others may use.
+func (s *state) shortage(n, eighths int64) int64 {
+	used := s.used.Load()
+	sessions := used - s.waiting.Load()
+	return max(0, used+n-s.limit/8*(allEighths+eighths), sessions+n-s.limit/8*(sessionEighths+eighths))
+}
 
 // hold notes that the client's session has the message in its queue. A message
 // that many sessions have is in memory once.
@@ -60,7 +73,7 @@ func (s *state) mayHold(d *delivery) bool {
 	if atomic.LoadInt32(&d.message.holders) == 0 {
 		n += int64(d.message.size())
 	}
-	return s.waiting.Load()+n <= s.queues && s.used.Load()+n <= s.room()
+	return s.waiting.Load()+n <= s.queues && s.used.Load()+n <= s.limit/8*allEighths
 }
 
 // account is what one client has of the state, apart from the messages that
@@ -78,11 +91,10 @@ func (a *account) fits(n int64) bool { return a.used.Load()+n <= a.state.perClie
 // shortage is how many bytes of others would have to go before the client can
 // have n more.
 func (a *account) shortage(n int64) int64 {
-	limit := a.state.room()
 	if a.used.Load()+n <= smallAccount {
-		limit = a.state.limit
+		return a.state.shortage(n, reservedEighths)
 	}
-	return max(0, a.state.used.Load()+n-limit)
+	return a.state.shortage(n, 0)
 }
 
 // charge adds n bytes, which may be negative, and asks nobody.
