@@ -133,8 +133,8 @@ func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 			return
 		}
 		seen := &recorder{ResponseWriter: w, status: http.StatusOK}
-		handle(seen, r)
-		g.o.Log.Info("administered", "by", caller.Name, "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status)
+		handle(seen, r.WithContext(context.WithValue(r.Context(), recorderKey{}, seen)))
+		g.o.Log.Info("administered", append([]any{"by", caller.Name, "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status}, seen.about...)...)
 	})
 }
 
@@ -184,10 +184,22 @@ func (g *Guard) links(role Role) []string {
 	return all
 }
 
-// recorder remembers the status of an answer.
+// recorder remembers what is to be said in the log of a request that changes
+// something: the status of the answer, and what Note has added.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	about  []any
+}
+
+type recorderKey struct{}
+
+// Note adds to the log line of a request that changes something: keys and values, as
+// of slog. It is for the name of what is changed, never for a secret.
+func Note(r *http.Request, args ...any) {
+	if seen, ok := r.Context().Value(recorderKey{}).(*recorder); ok {
+		seen.about = append(seen.about, args...)
+	}
 }
 
 func (r *recorder) WriteHeader(status int) {

@@ -44,7 +44,10 @@ func newPort(o Options) *port {
 	p.Handle(Open, "GET /open", done)
 	for _, role := range []Role{Read, Operate, Administer} {
 		p.Handle(role, "GET /"+role.String(), done)
-		p.Handle(role, "POST /"+role.String(), done)
+		p.Handle(role, "POST /"+role.String(), func(w http.ResponseWriter, r *http.Request) {
+			Note(r, "what", role)
+			done(w, r)
+		})
 	}
 	return p
 }
@@ -102,7 +105,7 @@ func TestRoles(t *testing.T) {
 				t.Errorf("a token is in the log:\n%s", &p.log)
 			}
 		}
-		if !strings.Contains(p.log.String(), "msg=administered by=own from=192.0.2.1:1234 method=POST path=/administer status=200") {
+		if !strings.Contains(p.log.String(), "msg=administered by=own from=192.0.2.1:1234 method=POST path=/administer status=200 what=administer\n") {
 			t.Errorf("no line says who changed something:\n%s", &p.log)
 		}
 	}

@@ -133,7 +133,9 @@ func Elsewhere(b *broker.Broker, forward func(http.ResponseWriter, *http.Request
 // named is what a request is about: an element of its path, or else a parameter.
 // As an element "." and ".." never arrive.
 func named(r *http.Request, name string) string {
-	return cmp.Or(r.PathValue(name), r.URL.Query().Get(name))
+	value := cmp.Or(r.PathValue(name), r.URL.Query().Get(name))
+	admin.Note(r, "name", value)
+	return value
 }
 
 // Alive is the body of /healthz, by which standbys tell whether an owner is
@@ -250,6 +252,7 @@ func (c *console) newToken(r *http.Request) (any, error) {
 	if req.Seconds != 0 {
 		life = time.Duration(req.Seconds) * time.Second
 	}
+	admin.Note(r, "uses", uses, "life", life, "gateways", req.Gateways, "topics", req.Topics)
 	token, err := f.NewToken(r.Context(), uses, life, req.Gateways, req.Topics...)
 	return Token{token}, err
 }
@@ -285,6 +288,10 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 			return nil, err
 		}
 		id, topics = req.Gateway, req.Topics
+	}
+	admin.Note(r, "gateway", id)
+	if topics != nil {
+		admin.Note(r, "topics", topics)
 	}
 	var change func(context.Context, string) error
 	switch r.PathValue("change") {

@@ -60,6 +60,7 @@ func (c *console) setUser(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	admin.Note(r, "user", req.Name)
 	if len(req.Credentials) == 0 {
 		return nil, fmt.Errorf("%w: a user needs a credential", errInput)
 	}
@@ -111,6 +112,9 @@ func (c *console) addACLs(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, acl := range req[:min(len(req), 3)] {
+		admin.Note(r, "acl", fmt.Sprint(acl.Permission, " ", acl.Principal, " ", acl.Operation, " ", acl.Type, " ", acl.Name))
+	}
 	return struct{}{}, a.AddACLs(r.Context(), req...)
 }
 
@@ -126,6 +130,7 @@ func (c *console) deleteACLs(r *http.Request) (any, error) {
 	if f == (auth.Filter{}) {
 		return nil, fmt.Errorf("%w: say which ACLs are to be deleted", errInput)
 	}
+	admin.Note(r, "filter", r.URL.RawQuery)
 	removed, err := a.RemoveACLs(r.Context(), f)
 	return Removed{removed}, err
 }
@@ -148,6 +153,7 @@ func (c *console) setQuota(r *http.Request) (any, error) {
 	if q == nil {
 		return nil, broker.ErrNotOwner
 	}
+	admin.Note(r, "user", req.User, "client", req.Client)
 	return struct{}{}, q.Set(r.Context(), req.Entity, func(l *quota.Limits) { *l = req.Limits }, false)
 }
 
@@ -181,6 +187,7 @@ func (c *console) setAdmin(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	admin.Note(r, "name", req.Name, "role", req.Role)
 	switch {
 	case len(req.Hash) != len(admin.Hash{}):
 		return nil, fmt.Errorf("%w: the hash of a token has %d bytes", errInput, len(admin.Hash{}))

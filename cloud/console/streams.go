@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
 )
 
@@ -47,6 +48,7 @@ func (c *console) createTopic(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	admin.Note(r, "topic", req.Name)
 	if req.Partitions == 0 {
 		req.Partitions = -1
 	}
