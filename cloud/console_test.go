@@ -84,6 +84,16 @@ func TestOwnTokens(t *testing.T) {
 	if status, _ := ask(t, second, "GET", "/v1/topics", ""); status != 401 {
 		t.Errorf("a stranger at a standby: %d", status)
 	}
+}
+
+// TestRemovedTokens: a node whose own token is removed gets another, on the owner at
+// once; a removed one stays bad through takeovers, and a reset is taken up.
+func TestRemovedTokens(t *testing.T) {
+	bucket := mem.New()
+	first := startNode(t, bucket, "first")
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
 	before := tokenOf(t, first)
 	if status, e := ask(t, first, "DELETE", "/v1/admins?name=node:first", before); status != 200 {
 		t.Fatalf("remove the node's own: %d %+v", status, e)

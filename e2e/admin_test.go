@@ -25,47 +25,8 @@ func TestBoundGateway(t *testing.T) {
 		t.Helper()
 		command(t, pub, "-h", host, "-p", port, "-q", "1", "-t", topic+"/x", "-m", "reading")
 	}
-	records := func(topic string) int {
-		out, _, err := c.Weirctl("topics", "-o", "json")
-		var all []struct {
-			Name    string
-			Records int
-		}
-		if err != nil || json.Unmarshal([]byte(out), &all) != nil {
-			return -1
-		}
-		for _, one := range all {
-			if one.Name == topic {
-				return one.Records
-			}
-		}
-		return 0
-	}
-	letters := func(token string) (status int, all []edge.DeadLetter) {
-		t.Helper()
-		req, err := http.NewRequest("GET", "http://"+c.Edge.Addr["http"]+"/dead-letters", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		for dec := json.NewDecoder(res.Body); res.StatusCode == http.StatusOK; {
-			var one edge.DeadLetter
-			if err := dec.Decode(&one); err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, one)
-		}
-		return res.StatusCode, all
-	}
+	records := func(topic string) int { return recordsOf(c, topic) }
+	letters := func(token string) (int, []edge.DeadLetter) { return deadLetters(t, c, token) }
 	bind := func(args ...string) {
 		t.Helper()
 		if _, stderr, err := c.Weirctl(append([]string{"gateways"}, args...)...); err != nil {
@@ -105,6 +66,51 @@ func TestBoundGateway(t *testing.T) {
 	bind("allow", "gw-1", "*")
 	publish("plant")
 	within(t, 30*time.Second, "a reading after the bounds are lifted", func() bool { return records("plant") == 2 })
+}
+
+// recordsOf is how many records a topic has, 0 if there is none of that name.
+func recordsOf(c *harness.Cluster, topic string) int {
+	out, _, err := c.Weirctl("topics", "-o", "json")
+	var all []struct {
+		Name    string
+		Records int
+	}
+	if err != nil || json.Unmarshal([]byte(out), &all) != nil {
+		return -1
+	}
+	for _, one := range all {
+		if one.Name == topic {
+			return one.Records
+		}
+	}
+	return 0
+}
+
+// deadLetters asks the gateway for them.
+func deadLetters(t *testing.T, c *harness.Cluster, token string) (status int, all []edge.DeadLetter) {
+	t.Helper()
+	req, err := http.NewRequest("GET", "http://"+c.Edge.Addr["http"]+"/dead-letters", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	for dec := json.NewDecoder(res.Body); res.StatusCode == http.StatusOK; {
+		var one edge.DeadLetter
+		if err := dec.Decode(&one); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+	return res.StatusCode, all
 }
 
 func nodeToken(t *testing.T, c *harness.Cluster) string {

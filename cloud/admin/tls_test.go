@@ -68,38 +68,9 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := newPort(Options{})
-	server := Server(p.Guard, log)
-	done := make(chan error, 1)
-	go func() {
-		done <- server.Serve(tls.NewListener(Limit(l, budget.NewConns(budget.ConnsOptions{Log: log})), config))
-	}()
-	t.Cleanup(func() {
-		server.Close()
-		<-done
-	})
-	serial := func() int64 {
-		t.Helper()
-		client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-		req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+l.Addr().String()+"/read", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+p.own)
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != 200 {
-			t.Errorf("status %d", res.StatusCode)
-		}
-		return res.TLS.PeerCertificates[0].SerialNumber.Int64()
-	}
+	address := serveTLS(t, p, config, log)
+	serial := func() int64 { return servedWith(t, p, address) }
 	if n := serial(); n != 1 {
 		t.Errorf("certificate %d", n)
 	}
@@ -117,6 +88,45 @@ func TestTLS(t *testing.T) {
 	if n := serial(); n != 22222 {
 		t.Errorf("certificate %d without a key", n)
 	}
+}
+
+// serveTLS serves a port until the test ends.
+func serveTLS(t *testing.T, p *port, config *tls.Config, log *slog.Logger) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := Server(p.Guard, log)
+	done := make(chan error, 1)
+	go func() {
+		done <- server.Serve(tls.NewListener(Limit(l, budget.NewConns(budget.ConnsOptions{Log: log})), config))
+	}()
+	t.Cleanup(func() {
+		server.Close()
+		<-done
+	})
+	return l.Addr().String()
+}
+
+// servedWith is the serial number of the certificate that a request is answered with.
+func servedWith(t *testing.T, p *port, address string) int64 {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+address+"/read", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+p.own)
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != 200 {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	return res.TLS.PeerCertificates[0].SerialNumber.Int64()
 }
 
 // TestLimit: strangers who hold connections keep nobody out who has a credential, and

@@ -13,115 +13,119 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 )
 
-// TestReset: the next owner knows the new credential, once, and only if it was made
-// with the bucket's key.
-func TestReset(t *testing.T) {
-	ctx, b, key, now := t.Context(), mem.New(), []byte("the key"), time.Now()
-	var lines bytes.Buffer
-	log := slog.New(slog.NewTextHandler(&lines, nil))
+// world is a bucket and the administrators of its owner.
+type world struct {
+	*Auth
+	t     *testing.T
+	b     storage.Bucket
+	key   []byte
+	lines bytes.Buffer
+}
+
+func newWorld(t *testing.T) *world {
 	a, _ := start(t, Options{})
-	take := func() {
-		t.Helper()
-		if err := a.TakeResets(ctx, b, key, log); err != nil {
-			t.Fatal(err)
-		}
-	}
-	left := func() []string {
-		t.Helper()
-		keys, err := b.List(ctx, "", "", 100)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return keys
-	}
-	take() // nothing
-	if lines.Len() != 0 {
-		t.Errorf("said\n%s", &lines)
-	}
-	var tokens []string
-	for i := range 2 {
-		token, err := Reset(ctx, b, key, now.Add(time.Duration(i)*time.Minute))
-		if err != nil {
-			t.Fatal(err)
-		}
-		tokens = append(tokens, token)
-	}
-	stored, err := b.Get(ctx, left()[0], 0, -1)
-	if err != nil || bytes.Contains(stored, []byte(tokens[0])) || bytes.Contains(stored, []byte(tokens[1])) {
-		t.Errorf("%v: a token lies in the bucket: %s", err, stored)
-	}
-	take()
-	if caller, err := a.Administrator(admin.HashOf(tokens[1])); err != nil || caller != (admin.Caller{Name: ResetName, Role: admin.Administer}) {
-		t.Errorf("the newer: %+v, %v", caller, err)
-	}
-	if _, err := a.Administrator(admin.HashOf(tokens[0])); !errors.Is(err, admin.ErrUnknown) {
-		t.Errorf("the older: %v", err)
-	}
-	if keys := left(); len(keys) != 0 {
-		t.Errorf("left: %v", keys)
-	}
+	return &world{Auth: a, t: t, b: mem.New(), key: []byte("the key")}
+}
 
-	// A crash before the deletion: the object is there again, also when the
-	// administrator was removed meanwhile.
-	again := func() {
-		t.Helper()
-		if err := b.Create(ctx, "admin/0000000000000000", stored); err != nil {
-			t.Fatal(err)
-		}
-		take()
-	}
-	if err := a.RemoveAdmin(ctx, ResetName); err != nil {
-		t.Fatal(err)
-	}
-	if token, err := Reset(ctx, b, key, now.Add(time.Hour)); err != nil {
-		t.Fatal(err)
-	} else {
-		keys := left()
-		stored, err = b.Get(ctx, keys[0], 0, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		take()
-		again()
-		if err := a.RemoveAdmin(ctx, ResetName); err != nil {
-			t.Fatal(err)
-		}
-		again()
-		if _, err := a.Administrator(admin.HashOf(token)); err == nil || len(left()) != 0 {
-			t.Errorf("a removed administrator is back: %v", left())
-		}
-	}
-
-	for what, body := range map[string][]byte{"another key": func() []byte {
-		other := mem.New()
-		if _, err := Reset(ctx, other, []byte("another key"), now); err != nil {
-			t.Fatal(err)
-		}
-		keys, err := other.List(ctx, "", "", 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := other.Get(ctx, keys[0], 0, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return body
-	}(), "nothing": {}, "no JSON": []byte("x"), "no hash": []byte(`{"mac":""}`)} {
-		forge(t, b, a, body, key, log, &lines, what)
+func (w *world) take() {
+	w.t.Helper()
+	if err := w.TakeResets(w.t.Context(), w.b, w.key, slog.New(slog.NewTextHandler(&w.lines, nil))); err != nil {
+		w.t.Fatal(err)
 	}
 }
 
-// forge puts a body where a reset would be: nobody becomes an administrator by it.
-func forge(t *testing.T, b storage.Bucket, a *Auth, body, key []byte, log *slog.Logger, lines *bytes.Buffer, what string) {
-	t.Helper()
-	lines.Reset()
-	if err := b.Create(t.Context(), "admin/1111111111111111", body); err != nil {
+// reset runs weirctl admin reset.
+func (w *world) reset(at time.Time) (token string) {
+	w.t.Helper()
+	token, err := Reset(w.t.Context(), w.b, w.key, at)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return token
+}
+
+// left are the bodies of the objects in the bucket.
+func (w *world) left() (bodies [][]byte) {
+	w.t.Helper()
+	keys, err := w.b.List(w.t.Context(), "", "", 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, key := range keys {
+		body, err := w.b.Get(w.t.Context(), key, 0, -1)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies
+}
+
+// TestReset: the next owner knows the newest credential that was made offline.
+func TestReset(t *testing.T) {
+	w, now := newWorld(t), time.Now()
+	w.take() // nothing
+	if w.lines.Len() != 0 {
+		t.Errorf("said\n%s", &w.lines)
+	}
+	tokens := []string{w.reset(now), w.reset(now.Add(time.Minute))}
+	for _, stored := range w.left() {
+		if bytes.Contains(stored, []byte(tokens[0])) || bytes.Contains(stored, []byte(tokens[1])) {
+			t.Errorf("a token lies in the bucket: %s", stored)
+		}
+	}
+	w.take()
+	if caller, err := w.Administrator(admin.HashOf(tokens[1])); err != nil || caller != (admin.Caller{Name: ResetName, Role: admin.Administer}) {
+		t.Errorf("the newer: %+v, %v", caller, err)
+	}
+	if _, err := w.Administrator(admin.HashOf(tokens[0])); !errors.Is(err, admin.ErrUnknown) {
+		t.Errorf("the older: %v", err)
+	}
+	if bodies := w.left(); len(bodies) != 0 {
+		t.Errorf("left: %s", bodies)
+	}
+}
+
+// TestResetAgain: a crash before the deletion leaves the object. What the next owner
+// finds then changes nothing, also if the administrator was removed meanwhile.
+func TestResetAgain(t *testing.T) {
+	w := newWorld(t)
+	token := w.reset(time.Now())
+	stored := w.left()[0]
+	w.take()
+	again := func() {
+		t.Helper()
+		if err := w.b.Create(t.Context(), "admin/0000000000000000", stored); err != nil {
+			t.Fatal(err)
+		}
+		w.take()
+	}
+	again()
+	if _, err := w.Administrator(admin.HashOf(token)); err != nil {
+		t.Error(err)
+	}
+	if err := w.RemoveAdmin(t.Context(), ResetName); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.TakeResets(t.Context(), b, key, log); err != nil || len(a.Admins()) != 0 || !strings.Contains(lines.String(), "admin/1111111111111111") {
-		t.Errorf("%s: %v, %+v\n%s", what, err, a.Admins(), lines)
+	again()
+	if _, err := w.Administrator(admin.HashOf(token)); err == nil || len(w.left()) != 0 {
+		t.Errorf("a removed administrator is back; left %s", w.left())
 	}
-	if err := b.Delete(t.Context(), "admin/1111111111111111"); err != nil {
-		t.Fatal(err)
+}
+
+// TestForgedReset: who has the bucket but not its secret makes no administrator.
+func TestForgedReset(t *testing.T) {
+	other := newWorld(t)
+	other.key = []byte("another key")
+	other.reset(time.Now())
+	for what, body := range map[string][]byte{"another key": other.left()[0], "nothing": {}, "no JSON": []byte("x"), "no hash": []byte(`{"mac":""}`)} {
+		w := newWorld(t)
+		if err := w.b.Create(t.Context(), "admin/1111111111111111", body); err != nil {
+			t.Fatal(err)
+		}
+		w.take()
+		if len(w.Admins()) != 0 || len(w.left()) != 1 || !strings.Contains(w.lines.String(), "admin/1111111111111111") {
+			t.Errorf("%s: %+v\n%s", what, w.Admins(), &w.lines)
+		}
 	}
 }

@@ -11,29 +11,35 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
+// mayWrite checks what a gateway may write to, now and after a restart.
+func mayWrite(t *testing.T, f *Fleet, j *fakeLog, what, gateway string, want ...string) {
+	t.Helper()
+	for _, one := range []*Fleet{f, j.recovered(t, Options{})} {
+		var got []string
+		for _, topic := range []string{"alarms", "pumps", "pumps.a", "pumps.b"} {
+			if one.MayWrite(gateway, topic) {
+				got = append(got, topic)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %s may write to %v, want %v", what, gateway, got, want)
+		}
+	}
+}
+
 // TestGrants: a gateway may write to what it is bound to, after a renewal, a reset
 // and a restart too.
 func TestGrants(t *testing.T) {
 	f, j := start(t, Options{})
 	ctx := t.Context()
 	secret := token16(t, f, 9, time.Hour)
-	key, csr := request(t, "gw")
+	_, csr := request(t, "gw")
 	if _, err := f.Join(ctx, secret, "gw", csr); err != nil {
 		t.Fatal(err)
 	}
-	may := func(what string, gateway string, want ...string) {
+	may := func(what, gateway string, want ...string) {
 		t.Helper()
-		for _, one := range []*Fleet{f, j.recovered(t, Options{})} {
-			var got []string
-			for _, topic := range []string{"alarms", "pumps", "pumps.a", "pumps.b"} {
-				if one.MayWrite(gateway, topic) {
-					got = append(got, topic)
-				}
-			}
-			if !slices.Equal(got, want) {
-				t.Errorf("%s: %s may write to %v, want %v", what, gateway, got, want)
-			}
-		}
+		mayWrite(t, f, j, what, gateway, want...)
 	}
 	do := func(err error) {
 		t.Helper()
@@ -64,28 +70,49 @@ func TestGrants(t *testing.T) {
 	do(f.Allow(ctx, "gw", []string{"*"}))
 	may("bounds lifted", "gw", all...)
 	may("nobody here", "other", all...)
+}
 
-	text, err := f.NewToken(ctx, 9, time.Hour, nil, "pumps.*")
-	do(err)
-	token, err := join.ParseToken(text)
-	do(err)
-	for _, id := range []string{"bound", "gw"} {
-		if id == "gw" {
-			do(f.Reset(ctx, "gw"))
+// TestTokenForTopics: who joins with such a token is bound from the start, and bound
+// anew when it joins again.
+func TestTokenForTopics(t *testing.T) {
+	f, j := start(t, Options{})
+	for i, topics := range [][]string{nil, {"pumps.*"}} {
+		text, err := f.NewToken(t.Context(), 9, time.Hour, nil, topics...)
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, csr := request(t, id)
-		_, err := f.Join(ctx, token.Secret, id, csr)
-		do(err)
-		may("joined with a token for some topics", id, "pumps.a", "pumps.b")
+		token, err := join.ParseToken(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"gw", "other"}[:i+1] {
+			if i > 0 && id == "gw" {
+				if err := f.Reset(t.Context(), id); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, csr := request(t, id)
+			if _, err := f.Join(t.Context(), token.Secret, id, csr); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	_ = key
+	for _, id := range []string{"gw", "other"} {
+		mayWrite(t, f, j, "joined with a token for some topics", id, "pumps.a", "pumps.b")
+	}
+}
+
+// TestPatterns: what is no pattern binds nobody.
+func TestPatterns(t *testing.T) {
+	f, j := start(t, Options{})
+	ctx := t.Context()
 	for what, err := range map[string]error{
 		"no pattern": f.Allow(ctx, "gw", nil), "an empty one": f.Allow(ctx, "gw", []string{""}), "a class": f.Allow(ctx, "gw", []string{"[a-z]"}),
 		"a slash": f.Deny(ctx, "gw", []string{"a/b"}), "a letter": f.Deny(ctx, "gw", []string{"ä"}), "a long one": f.Deny(ctx, "gw", []string{strings.Repeat("x", 250)}),
 		"too many": f.Deny(ctx, "gw", make([]string, 101)), "of a token": func() error { _, err := f.NewToken(ctx, 1, time.Hour, nil, "a b"); return err }(),
 	} {
-		if !errors.Is(err, ErrPattern) {
-			t.Errorf("%s: %v", what, err)
+		if !errors.Is(err, ErrPattern) || len(j.kinds) != 0 {
+			t.Errorf("%s: %v, %v", what, err, j.kinds)
 		}
 	}
 	if err := f.Allow(ctx, "nobody", []string{"a"}); !errors.Is(err, ErrUnknownGateway) {

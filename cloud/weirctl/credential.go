@@ -111,7 +111,7 @@ func (c *call) savedPath() (string, error) {
 func (c *call) saved() (map[string]string, error) {
 	path, err := c.savedPath()
 	if err != nil {
-		return nil, nil //nolint:nilerr // nowhere to keep any: none is kept
+		return nil, nil // nowhere to keep any: none is kept
 	}
 	body, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

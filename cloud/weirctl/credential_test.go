@@ -102,25 +102,35 @@ func TestCredential(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(home, ".config", "weir", "credentials.json")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file of login: %v, %v", info, err)
 	}
-
-	// Elsewhere: a standby that points there, and another machine.
-	dataOf(t, local, own)
-	thief, _, stolen := guarded(t, false)
-	standby := serve(t, 421, console.Error{Error: "not the owner of the shard", Owner: host(thief)})
-	if code, out := weirctl("", nil, "topics", "--cloud", standby.URL); code != 2 || !strings.Contains(out, host(thief)) || len(*stolen) != 0 {
-		t.Errorf("sent elsewhere with a credential: %d, %q:\n%s", code, *stolen, out)
-	}
-	if code, out := weirctl("", []string{"WEIRCTL_TOKEN=" + own}, "topics", "--cloud", "http://192.0.2.1:8080"); code != 2 || !strings.Contains(out, "--insecure") {
-		t.Errorf("over plain HTTP to another machine: %d\n%s", code, out)
-	}
 	for _, header := range *shown {
 		if header != "" && !strings.HasPrefix(header, "Bearer weiradm1.") {
 			t.Errorf("shown %q", header)
 		}
 	}
+}
+
+// TestCredentialElsewhere: a credential goes neither where a standby points, nor
+// where a redirect leads, nor over plain HTTP to another machine.
+func TestCredentialElsewhere(t *testing.T) {
+	t.Chdir(t.TempDir())
+	own := admin.NewToken()
+	dataOf(t, filepath.Join("data", "cloud"), own)
+	weirctl := func(environ []string, args ...string) (int, string) {
+		var out strings.Builder
+		code := run(args, environ, strings.NewReader(""), &out, &out)
+		return code, out.String()
+	}
+	thief, _, stolen := guarded(t, false)
+	standby := serve(t, 421, console.Error{Error: "not the owner of the shard", Owner: host(thief)})
+	if code, out := weirctl(nil, "topics", "--cloud", standby.URL); code != 2 || !strings.Contains(out, host(thief)) || len(*stolen) != 0 {
+		t.Errorf("sent elsewhere with a credential: %d, %q:\n%s", code, *stolen, out)
+	}
+	if code, out := weirctl([]string{"WEIRCTL_TOKEN=" + own}, "topics", "--cloud", "http://192.0.2.1:8080"); code != 2 || !strings.Contains(out, "--insecure") {
+		t.Errorf("over plain HTTP to another machine: %d\n%s", code, out)
+	}
 	redirect := httptest.NewServer(http.RedirectHandler(thief.URL, http.StatusTemporaryRedirect))
 	t.Cleanup(redirect.Close)
-	if code, out := weirctl("", nil, "topics", "--cloud", redirect.URL); code != 2 || len(*stolen) != 0 {
+	if code, out := weirctl(nil, "topics", "--cloud", redirect.URL); code != 2 || len(*stolen) != 0 {
 		t.Errorf("redirected with a credential: %d, %q:\n%s", code, *stolen, out)
 	}
 }

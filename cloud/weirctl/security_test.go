@@ -79,18 +79,6 @@ func TestSecurityVerbs(t *testing.T) {
 		{"quotas set --user ann --produce -5", "", 2, "", "positive"},
 		{"quotas delete --user ann --produce 5", "", 2, "", "leave"},
 		{"quotas delete --user ann", "", 0, "", ""},
-		{"admin", "", 0, "NAME", ""},
-		{"admin add ann", "", 0, "weiradm1.", ""},
-		{"admin add ann --role operate", "", 0, "weiradm1.", ""},
-		{"admin add bob --role read -o json", "", 0, `"token": "weiradm1.`, ""},
-		{"admin list", "", 0, "ann    operate", ""},
-		{"admin -o json", "", 0, `"role": "read"`, ""},
-		{"admin add eve --role root", "", 2, "", "there are read, operate, administer"},
-		{"admin add node:x", "", 2, "", "those of nodes"},
-		{"admin add", "", 2, "", "admin takes"},
-		{"admin remove eve", "", 2, "", "no such administrator"},
-		{"admin remove bob", "", 0, "", ""},
-		{"admin reset file:nowhere", "", 2, "", "nowhere"},
 	} {
 		var stdout, stderr strings.Builder
 		code := run(append(strings.Fields(c.args), "--cloud", node.URL), []string{tokenVariable + "=" + ownToken}, strings.NewReader(c.stdin), &stdout, &stderr)
@@ -106,6 +94,42 @@ func TestSecurityVerbs(t *testing.T) {
 	}
 	if all := limits.Entries(); len(all) != 1 || all[0] != (quota.Entry{Entity: quota.Entity{User: quota.Default, Client: "c"}, Limits: quota.Limits{Consume: 7}}) {
 		t.Errorf("%+v", all)
+	}
+}
+
+// TestAdminVerbs: credentials, as a person manages them.
+func TestAdminVerbs(t *testing.T) {
+	users := auth.New(auth.Options{})
+	users.Start(applier{users})
+	node := httptest.NewServer(console.New(console.Options{
+		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
+		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
+		Users: func() *auth.Auth { return users }, Quotas: func() *quota.Quotas { return nil },
+	}))
+	t.Cleanup(node.Close)
+	for _, c := range []struct {
+		args          string
+		code          int
+		stdout, wrong string
+	}{
+		{"admin", 0, "NAME", ""},
+		{"admin add ann", 0, "weiradm1.", ""},
+		{"admin add ann --role operate", 0, "weiradm1.", ""},
+		{"admin add bob --role read -o json", 0, `"token": "weiradm1.`, ""},
+		{"admin list", 0, "ann    operate", ""},
+		{"admin -o json", 0, `"role": "read"`, ""},
+		{"admin add eve --role root", 2, "", "there are read, operate, administer"},
+		{"admin add node:x", 2, "", "those of nodes"},
+		{"admin add", 2, "", "admin takes"},
+		{"admin remove eve", 2, "", "no such administrator"},
+		{"admin remove bob", 0, "", ""},
+		{"admin reset file:nowhere", 2, "", "nowhere"},
+	} {
+		var stdout, stderr strings.Builder
+		code := run(append(strings.Fields(c.args), "--cloud", node.URL), []string{tokenVariable + "=" + ownToken}, nil, &stdout, &stderr)
+		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.wrong) {
+			t.Errorf("%s: %d\n%s%s", c.args, code, stdout.String(), stderr.String())
+		}
 	}
 }
 
