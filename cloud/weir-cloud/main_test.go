@@ -1,8 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/open"
+	"github.com/weirmq/weir/storage/record"
 )
 
 // TestSampleConfig: the sample beside the flags' documentation is one that
@@ -15,4 +27,114 @@ func TestSampleConfig(t *testing.T) {
 	if s.data != "/var/lib/weir-cloud" {
 		t.Errorf("data is %q", s.data)
 	}
+}
+
+// TestRefuses: a node that finds something missing or damaged in its bucket ends with 78,
+// names it, says what to do, and deletes nothing.
+func TestRefuses(t *testing.T) {
+	for name, glob := range map[string]string{
+		"authority":  "authority",
+		"cluster":    "cluster",
+		"claim":      "0000/epoch/*1",
+		"checkpoint": "0000/checkpoint/*",
+		"segment":    "0000/segment/*/*",
+	} {
+		for _, damage := range []string{"missing", "damaged"} {
+			if name == "segment" && damage == "damaged" {
+				continue // found when it is read
+			}
+			t.Run(name+" "+damage, func(t *testing.T) {
+				folder := bucketOfANode(t)
+				files, err := filepath.Glob(filepath.Join(folder, glob))
+				if err != nil || len(files) != 1 {
+					t.Fatalf("%q, %v", files, err)
+				}
+				if err := os.Remove(files[0]); err != nil {
+					t.Fatal(err)
+				}
+				if damage == "damaged" {
+					if err := os.WriteFile(files[0], []byte("something else"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := filesIn(t, folder)
+				var said bytes.Buffer
+				code := run([]string{"--data", t.TempDir(), "--node-id", "n", "--bucket", "file:" + folder, "--sync", "off", "--kafka", "off", "--http", "off"}, nil, io.Discard, &said)
+				named, _, _ := strings.Cut(glob, "*")
+				if code != exitRefused || !strings.Contains(said.String(), "weirctl check --repair") || !strings.Contains(said.String(), named) {
+					t.Errorf("exit code %d, said %s", code, said.String())
+				}
+				after := filesIn(t, folder)
+				for file := range before {
+					if !after[file] && !strings.Contains(file, ".tmp") {
+						t.Errorf("%s is gone", file)
+					}
+				}
+			})
+		}
+	}
+}
+
+// bucketOfANode makes a bucket that a node has had: a CA, a checkpoint, a segment.
+func bucketOfANode(t *testing.T) (folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	b, err := open.Open(t.Context(), "file:"+folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer storage.Close(b)
+	if _, err := fleet.Authority(t.Context(), b, nil, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: b, Node: "n", Info: []byte("{}"), Beside: []string{fleet.AuthorityKey}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic, err := l.CreateTopic(t.Context(), "t", 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	l.Append(commitlog.Append{Topic: topic.ID, Batch: oneRecord(t)}, func(_ int64, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := l.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+func oneRecord(t *testing.T) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	if err := b.Append(&record.Record{Timestamp: 1, Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	batch, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return batch
+}
+
+func filesIn(t *testing.T, folder string) map[string]bool {
+	t.Helper()
+	all := make(map[string]bool)
+	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			all[path] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

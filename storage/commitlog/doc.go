@@ -37,5 +37,7 @@
 // what is committed (FetchCommitted) stops at the last stable offset, and is told what
 // was aborted (aborted.go).
 //
-// Check proves the same rules from the bytes at rest.
+// An owner proves before it leads that what the log refers to is there (absence.go), and
+// that what lies beside it is what the log says (identity.go). Check proves the same, and
+// all rules, from the bytes at rest; Repair goes on without what is missing.
 package commitlog

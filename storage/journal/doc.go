@@ -10,6 +10,10 @@
 // time the owner stores its state as a checkpoint and deletes slots before it, when
 // a tombstone (`<shard>/tombstone/<E>-<slot>`) tells those who read without a claim.
 //
+// An owner that ends in good order leaves a closing (`<shard>/closed/<E>-<slot>`). With
+// it, the tombstones and what lies behind a hole, a walk tells what is missing from what
+// was never there (absence.go): then nobody leads.
+//
 // Safety rests on three things only: of several Creates of one name exactly one
 // succeeds, one that has returned nil has no copy under way, and Get and List see
 // every Create that returned before they began. No clock, no lease and no heartbeat
