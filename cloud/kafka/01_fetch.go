@@ -104,7 +104,8 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 			return resp, nil
 		}
 		leave, ok := r.conn.park(q)
-		if !ok {
+		if !ok { // it is answered at once, and the next one is not read at once
+			r.conn.mute(min(milliseconds(q.MaxWaitMillis), cutPause))
 			r.answer.Shrink(int64(f.size))
 			return resp, nil
 		}

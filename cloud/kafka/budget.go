@@ -64,6 +64,10 @@ func pollWeight(q *kmsg.FetchRequest) int {
 	return n
 }
 
+// cutPause is how long nothing is read of a client whose long poll was cut, at most: it
+// would ask again and again.
+const cutPause = 500 * time.Millisecond
+
 // smallPoll is the weight of a Fetch that may always wait.
 const smallPoll = 16 << 10
 
@@ -88,6 +92,28 @@ func (c *conn) giveWay() {
 	c.cancel(errGone)
 }
 
+// acceptRate is how many connections a listener accepts in a second, and acceptBurst
+// how many at once beyond that: more would take the time of those that are there.
+const (
+	acceptRate  = 2_000
+	acceptBurst = 500
+)
+
+// pacer tells how long to wait before the next connection is accepted.
+type pacer struct {
+	spent  float64 // of the burst
+	latest time.Time
+}
+
+func (p *pacer) next(now time.Time) time.Duration {
+	p.spent = max(p.spent-now.Sub(p.latest).Seconds()*acceptRate, 0) + 1
+	p.latest = now
+	if p.spent <= acceptBurst {
+		return 0
+	}
+	return time.Duration((p.spent - acceptBurst) / acceptRate * float64(time.Second))
+}
+
 // refuse closes a connection that is not served.
 func (c *conn) refuse() {
 	c.cancel(errGone)
@@ -95,4 +121,13 @@ func (c *conn) refuse() {
 	c.memory.Load().Close()
 	c.answers.Close()
 	c.polls.Close()
+	c.recycle()
+}
+
+// recycle gives the buffers back, when nothing of the connection runs.
+func (c *conn) recycle() {
+	c.br.Reset(nil)
+	c.bw.Reset(nil)
+	c.s.readers.Put(c.br)
+	c.s.writers.Put(c.bw)
 }

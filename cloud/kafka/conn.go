@@ -119,8 +119,8 @@ func newConn(s *Server, nc net.Conn, l *Listener) *conn {
 		listener: l,
 		s:        s,
 		nc:       nc,
-		br:       bufio.NewReaderSize(nc, smallFrame),
-		bw:       bufio.NewWriterSize(nc, 8<<10),
+		br:       s.readers.Get().(*bufio.Reader),
+		bw:       s.writers.Get().(*bufio.Writer),
 		peer:     nc.RemoteAddr().String(),
 		from:     from,
 		requests: make(chan *request, s.o.MaxFlying),
@@ -135,6 +135,8 @@ func newConn(s *Server, nc net.Conn, l *Listener) *conn {
 	} else {
 		c.memory.Store(s.memory.Peer(""))
 	}
+	c.br.Reset(nc)
+	c.bw.Reset(nc)
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
 	return c
 }
@@ -166,6 +168,7 @@ func (c *conn) serve() {
 	c.memory.Load().Close()
 	c.answers.Close()
 	c.polls.Close()
+	c.recycle()
 	if err := context.Cause(c.ctx); !errors.Is(err, errGone) && !errors.Is(err, context.Canceled) {
 		if errors.As(err, new(violation)) {
 			c.s.count.violations.Inc()

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -126,6 +127,8 @@ type Server struct {
 	polls     *budget.Pool    // for what is left of a Fetch while it waits for records
 	buffers   *budget.Buffers // for Produces
 
+	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer: each connection has one of both
+
 	decode chan struct{} // one token: who decodes a large request that is no Produce
 	logins *login.Logins
 
@@ -154,6 +157,8 @@ func New(o Options) (*Server, error) {
 	}
 	waiting := o.Metrics.GetOrCreateSummary(`weir_budget_waiting_seconds{pool="login"}`)
 	s.logins = login.New(login.Options{Users: o.Auth, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
+	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
+	s.writers.New = func() any { return bufio.NewWriterSize(nil, smallFrame) }
 	if err := s.makePools(); err != nil {
 		return nil, err
 	}
@@ -191,11 +196,15 @@ func (s *Server) Serve() error {
 
 // listen accepts connections on one listener.
 func (s *Server) listen(l *Listener) error {
+	var pace pacer
 	for pause := time.Duration(0); ; {
 		nc, err := l.Accept()
 		if err == nil {
 			pause = 0
 			s.accept(nc, l)
+			if err := s.wait(pace.next(time.Now())); err != nil {
+				return nil
+			}
 			continue
 		}
 		if s.ctx.Err() != nil {
@@ -208,11 +217,24 @@ func (s *Server) listen(l *Listener) error {
 		}
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.o.Log.Warn("kafka connection not accepted", "err", err, "pause", pause)
-		select {
-		case <-time.After(pause):
-		case <-s.ctx.Done():
+		if err := s.wait(pause); err != nil {
 			return nil
 		}
+	}
+}
+
+// wait returns after a while, with an error when the server has closed.
+func (s *Server) wait(d time.Duration) error {
+	if d <= 0 {
+		return s.ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-s.ctx.Done():
+		return s.ctx.Err()
 	}
 }
 

@@ -144,8 +144,8 @@ func crowd(count *tally, n int, do func(i int) error) {
 			for {
 				if err := do(i); err != nil {
 					count.add("failed", 1)
-					time.Sleep(50 * time.Millisecond)
 				}
+				time.Sleep(500 * time.Millisecond)
 			}
 		}()
 	}
