@@ -3,6 +3,7 @@ package hostile
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -63,6 +64,8 @@ func (c *kafkaClient) versions() error {
 	return c.receive(&kmsg.ApiVersionsResponse{Version: 2})
 }
 
+var errLogin = errors.New("login fails")
+
 // logIn logs in by PLAIN.
 func (c *kafkaClient) logIn(user, password string) error {
 	if err := c.send(&kmsg.SASLHandshakeRequest{Version: 1, Mechanism: "PLAIN"}); err != nil {
@@ -79,7 +82,7 @@ func (c *kafkaClient) logIn(user, password string) error {
 		return err
 	}
 	if resp.ErrorCode != 0 {
-		return fmt.Errorf("login of %s: error %d", user, resp.ErrorCode)
+		return fmt.Errorf("%w of %s: error %d", errLogin, user, resp.ErrorCode)
 	}
 	return nil
 }

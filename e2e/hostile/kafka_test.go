@@ -2,10 +2,13 @@ package hostile
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,7 +131,7 @@ func (n *kafkaNode) survive(t *testing.T, prepare func(a *attacker), name string
 		}
 	}
 	for what, f := range map[string]figures{"ApiVersions": asks, "Produce": produces} {
-		if f.most > 8*time.Second { // what is written here before a limit was, took longer; a busy machine does not
+		if f.most > 8*time.Second { // without limits it is longer; on a busy machine it is not
 			t.Errorf("%s took %v", what, f.most)
 		}
 	}
@@ -340,11 +343,28 @@ func guessPlain(count *tally, args []string) {
 		password := fmt.Sprint("guess ", n)
 		mu.Unlock()
 		count.add("guesses", 1)
-		return c.logIn("ann", password)
+		err = c.logIn("ann", password)
+		if errors.Is(err, errLogin) {
+			count.add("answered", 1)
+		}
+		return err
 	})
 }
 
 func TestGuessedPasswords(t *testing.T) {
 	n := startKafkaNode(t)
-	n.survive(t, func(a *attacker) { a.reached(t, "guesses", 100) }, "kafka-passwords", n.users)
+	var crowd *attacker
+	began := time.Now()
+	n.survive(t, func(a *attacker) { crowd = a; a.reached(t, "guesses", 100) }, "kafka-passwords", n.users)
+	// The address has one try, and then a pause that doubles up to 8 s.
+	if answered, most := crowd.count("answered"), 5+int(time.Since(began)/(8*time.Second)); answered > most {
+		t.Errorf("%d guesses were answered, more than %d", answered, most)
+	}
+	body, err := os.ReadFile(n.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines, most := strings.Count(string(body), "kafka login failed"), 5*(2+int(time.Since(began)/time.Minute)); lines > most {
+		t.Errorf("%d lines about it, more than %d", lines, most)
+	}
 }
