@@ -89,6 +89,7 @@ type Node struct {
 	receiver  *receiver.Receiver
 	http      *http.Server
 	guard     *admin.Guard   // of the admin port
+	unjudged  chan struct{}  // a token for each request that is passed on unjudged
 	conns     *budget.Conns  // of all listeners
 	peers     peers          // the other nodes
 	races     races          // with them, for names in the bucket
@@ -114,7 +115,7 @@ type door struct {
 // Open makes sure that the bucket can be trusted, opens the listeners and
 // answers on --http. Run does the rest.
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
-	n := &Node{o: o, metrics: metrics.NewSet(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, metrics: metrics.NewSet(), unjudged: make(chan struct{}, maxUnjudged), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -84,6 +84,15 @@ func TestOwnTokens(t *testing.T) {
 	if status, _ := ask(t, second, "GET", "/v1/topics", ""); status != 401 {
 		t.Errorf("a stranger at a standby: %d", status)
 	}
+	for range maxUnjudged { // strangers, who wait for the owner
+		second.unjudged <- struct{}{}
+	}
+	if status, e := ask(t, second, "GET", "/v1/topics", admin.NewToken()); status != 503 || !strings.Contains(e.Error, first.self.HTTP) {
+		t.Errorf("one stranger more: %d %+v", status, e)
+	}
+	if status, e := ask(t, second, "GET", "/v1/admins", tokenOf(t, second)); status != 200 {
+		t.Errorf("the node's own token beside strangers: %d %+v", status, e)
+	}
 }
 
 // TestRemovedTokens: a node whose own token is removed gets another, on the owner at

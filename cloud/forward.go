@@ -14,8 +14,15 @@ import (
 	"github.com/weirmq/weir/cloud/peer"
 )
 
-// forwardTime is how long the owner may take to answer what a standby passes on.
-const forwardTime = 25 * time.Second
+const (
+	// forwardTime is how long the owner may take to answer what a standby passes on.
+	forwardTime = 25 * time.Second
+	// maxUnjudged is how many requests of callers that this node cannot judge are
+	// passed on at once, and unjudgedTime how long another waits for its turn:
+	// strangers are not to keep the owner busy through its standbys.
+	maxUnjudged  = 8
+	unjudgedTime = 2 * time.Second
+)
 
 // forward passes a request to the admin port on to the owner, over the peer port:
 // nobody is sent there with a credential. It reports whether it has answered; if
@@ -40,6 +47,19 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)
 	defer cancel()
+	if f.Own == "" {
+		timer := time.NewTimer(unjudgedTime)
+		defer timer.Stop()
+		select {
+		case n.unjudged <- struct{}{}:
+			defer func() { <-n.unjudged }()
+		case <-timer.C:
+			admin.Reply(w, http.StatusServiceUnavailable, console.Error{Error: "this node stands by, and too many requests wait for the owner: ask the owner itself, at " + owner.HTTP})
+			return true
+		case <-ctx.Done():
+			return true
+		}
+	}
 	res, err := n.peers.client.Forward(ctx, owner.Name, owner.Peer, f)
 	switch {
 	case errors.Is(err, peer.ErrUnknownVerb):

@@ -30,7 +30,7 @@ type Forward struct {
 // of an earlier version. After another error it is not known whether the node has done
 // what it was asked for.
 func (c *Client) Forward(ctx context.Context, node, address string, f Forward) (*http.Response, error) {
-	key := node + "\n" + address
+	key := node + "\n" + address + "\n" + adminPath // a connection of its own: pings do not wait behind what callers send
 	l := c.link(key, node, address)
 	req, err := http.NewRequestWithContext(ctx, f.Method, "http://node"+adminPath+f.Target, bytes.NewReader(f.Body))
 	if err != nil {
