@@ -97,7 +97,10 @@ func (w *walker) takeSeal(o object, key string) error {
 		return fmt.Errorf("%w: epoch %d sealed %s", ErrFenced, o.author, key)
 	}
 	if w.mine.Epoch != 0 && o.author == w.mine.Epoch && o.nonce != w.mine.Nonce {
-		return fmt.Errorf("%w: %s is a SEAL of this epoch with another nonce", ErrForeign, key)
+		// Or the bucket is a copy that lacks the newest claims: then their numbers
+		// are given out again.
+		lost := Missing(claimKey(w.store.shard, o.author), fmt.Sprintf("%s is a SEAL of that epoch, by another claim than this node's", key))
+		return fmt.Errorf("%w: %w", ErrForeign, lost)
 	}
 	w.seals = append(w.seals, o.pos.Slot)
 	w.pos = Position{Epoch: w.pos.Epoch + 1}
