@@ -408,6 +408,9 @@ func (w *appender) rotate(need int64) error {
 	p := &pack{packHead: h, end: page}
 	w.file, w.pack, w.end, w.bare = f, p, page, true
 	w.grown = min(w.grown+1, len(w.r.b.sizes)-1)
+	if h.number == 1 {
+		w.r.b.wg.Go(w.r.b.sweepOthers)
+	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
 	w.r.packs = append(w.r.packs, p)

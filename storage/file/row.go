@@ -215,7 +215,7 @@ func (r *row) claim(number uint64) (taken bool, err error) {
 		}
 	}
 	if !r.sealed {
-		if err := r.close(); err != nil {
+		if err := r.freeze(); err != nil {
 			return false, fmt.Errorf("close row: %w", err)
 		}
 		if at, taken, err = r.find(number); err != nil {
@@ -231,12 +231,28 @@ func (r *row) claim(number uint64) (taken bool, err error) {
 	return taken, nil
 }
 
-// close freezes the row, and removes the packs of which nothing is left.
-func (r *row) close() error {
-	if err := r.freeze(); err != nil {
-		return err
+// sweepOthers removes the packs of which nothing is left from the rows that others
+// made and that are closed. They were the last of an open row when their records were
+// deleted, and nobody deletes there any more. It is done when this handle fills a row
+// of its own, and not when it closes one: who closes may find that something is
+// missing, and then nothing is removed. What cannot be removed now stays until then
+// next time.
+func (b *Bucket) sweepOthers() {
+	b.rowsMu.Lock()
+	var others []*row
+	for _, r := range b.rows {
+		if r.writer == nil {
+			others = append(others, r)
+		}
 	}
-	return r.sweep()
+	b.rowsMu.Unlock()
+	for _, r := range others {
+		r.mu.Lock()
+		if r.end != nil && r.sealed {
+			_ = r.sweep()
+		}
+		r.mu.Unlock()
+	}
 }
 
 // syncPack makes what is in a pack durable, with its name. Whoever hears

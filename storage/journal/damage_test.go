@@ -216,22 +216,29 @@ func TestForeign(t *testing.T) {
 }
 
 // TestStrangeCheckpoints: what nobody can read, or only a higher epoch can have
-// written, ends a recovery, also when it appears during the walk.
+// written, ends a recovery, also when it appears during the walk. Where there is no
+// claim of that epoch, it is missing: its number was given out again.
 func TestStrangeCheckpoints(t *testing.T) {
 	for _, test := range []struct {
 		name, key    string
 		open, replay error
 	}{
 		{"Damaged", checkpointKey(0, Position{2, 1}), ErrCorrupt, ErrCorrupt},
-		{"OfThisEpoch", checkpointKey(0, Position{3, 1}), ErrFenced, ErrCorrupt},
+		{"OfThisEpoch", checkpointKey(0, Position{3, 1}), storage.ErrMissing, ErrCorrupt},
 		{"OfLaterEpoch", checkpointKey(0, Position{4, 1}), ErrFenced, ErrCorrupt},
+		{"OfEpochWithoutClaim", checkpointKey(0, Position{5, 1}), storage.ErrMissing, ErrCorrupt},
 		{"BeforeHeader", checkpointKey(0, Position{2, 0}), ErrFormat, ErrFormat},
 		{"Strange", "0000/checkpoint/root", ErrFormat, ErrFormat},
 	} {
 		for _, lists := range []int{1, 2} {
 			t.Run(fmt.Sprintf("%s-List%d", test.name, lists), func(t *testing.T) {
 				late := func(b *mem.Bucket) storage.Bucket {
-					return beforeList(b, lists, func() { replace(t, b, test.key, []byte("whatever")) })
+					return beforeList(b, lists, func() {
+						if test.open == ErrFenced {
+							replace(t, b, claimKey(0, 4), Claim{Epoch: 4, Node: "rival"}.encode(0))
+						}
+						replace(t, b, test.key, []byte("whatever"))
+					})
 				}
 				_, err := Open(t.Context(), Options{Bucket: late(written(t))}, &book{})
 				if !errors.Is(err, test.open) || !strings.Contains(err.Error(), test.key) {

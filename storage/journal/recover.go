@@ -137,7 +137,7 @@ func (w *walker) list(ctx context.Context) error {
 				return fmt.Errorf("%w: there is a checkpoint %s, which needs another version", ErrFormat, key)
 			}
 			if w.mine.Epoch != 0 && pos.Epoch >= w.mine.Epoch {
-				return fmt.Errorf("%w: there is a checkpoint %s", ErrFenced, key)
+				return w.beyond(ctx, pos.Epoch, key)
 			}
 			w.listed = append(w.listed, pos)
 			last = key
@@ -146,6 +146,23 @@ func (w *walker) list(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// beyond is the error of a claimant that meets a checkpoint of its own epoch or a
+// higher one. Who wrote that has a claim, above this one; else the claim is missing,
+// and this claimant's number was given out before.
+func (w *walker) beyond(ctx context.Context, epoch uint64, key string) error {
+	claim := claimKey(w.store.shard, epoch)
+	if epoch > w.mine.Epoch {
+		there, err := w.store.has(ctx, claim)
+		if err != nil {
+			return err
+		}
+		if there {
+			return fmt.Errorf("%w: there is a checkpoint %s", ErrFenced, key)
+		}
+	}
+	return Missing(claim, "there is a checkpoint "+key)
 }
 
 // load starts the walk at a checkpoint, unless it did so already. A newest

@@ -32,6 +32,7 @@ type process struct {
 
 	mu      sync.Mutex
 	looking bool     // guarded by mu; it looks for what shows that a slot is missing
+	listed  bool     // guarded by mu; it has just listed the checkpoints
 	held    []*call  // guarded by mu; what waits
 	log     []string // guarded by mu; what was restored and applied
 }
@@ -261,10 +262,19 @@ func (p *process) looks(slot bool) bool {
 	return p.looking
 }
 
+// doubts reports whether p gets a claim because of a checkpoint that it has just
+// listed: whether it is missing. Other calls end that.
+func (p *process) doubts(claim bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer func() { p.listed = false }()
+	return p.listed && claim
+}
+
 // Create implements storage.Bucket.
 func (p *process) Create(ctx context.Context, key string, object []byte) error {
 	p.mu.Lock()
-	p.looking = false
+	p.looking, p.listed = false, false
 	p.objects[key] = object
 	p.mu.Unlock()
 	if err := p.wait(ctx, &call{verb: "CREATE", key: key}); err != nil {
@@ -275,7 +285,7 @@ func (p *process) Create(ctx context.Context, key string, object []byte) error {
 
 // Get implements storage.Bucket.
 func (p *process) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if p.looks(strings.HasPrefix(key, logPrefix)) {
+	if p.looks(strings.HasPrefix(key, logPrefix)) || p.doubts(strings.HasPrefix(key, claimPrefix)) {
 		return p.disk.Get(ctx, key, off, n)
 	}
 	if err := p.wait(ctx, &call{verb: "GET", key: key}); err != nil {
@@ -297,6 +307,9 @@ func (p *process) List(ctx context.Context, prefix, after string, max int) ([]st
 	if err := p.wait(ctx, &call{verb: "LIST", key: prefix}); err != nil {
 		return nil, err
 	}
+	p.mu.Lock()
+	p.listed = prefix == checkpointPrefix
+	p.mu.Unlock()
 	return p.disk.List(ctx, prefix, after, max)
 }
 
