@@ -40,7 +40,18 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 // is believed only because settle then finds that nothing had been deleted from
 // the start of the walk on (rule 9).
 func (w *walker) replay(ctx context.Context, newest uint64) error {
-	// A checkpoint was listed after the claims and may be of a newer epoch.
+	// A checkpoint was listed after the claims and may be of a newer epoch. Its owner
+	// has a claim.
+	if w.start.Epoch > newest {
+		claim := claimKey(w.store.shard, w.start.Epoch)
+		there, err := w.store.has(ctx, claim)
+		if err != nil {
+			return err
+		}
+		if !there {
+			return Missing(claim, "there is a checkpoint "+checkpointKey(w.store.shard, w.start))
+		}
+	}
 	newest = max(newest, w.start.Epoch)
 	for w.pos.Epoch <= newest {
 		sealed, err := w.epoch(ctx, func(ctx context.Context, pos Position) ([]byte, error) {

@@ -263,12 +263,13 @@ func (p *process) looks(slot bool) bool {
 }
 
 // doubts reports whether p gets a claim because of a checkpoint that it has just
-// listed: whether it is missing. Other calls end that.
-func (p *process) doubts(claim bool) bool {
+// listed, and may have read: whether it is missing. Other calls end that.
+func (p *process) doubts(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	defer func() { p.listed = false }()
-	return p.listed && claim
+	doubts := p.listed && strings.HasPrefix(key, claimPrefix)
+	p.listed = p.listed && strings.HasPrefix(key, checkpointPrefix)
+	return doubts
 }
 
 // Create implements storage.Bucket.
@@ -285,7 +286,7 @@ func (p *process) Create(ctx context.Context, key string, object []byte) error {
 
 // Get implements storage.Bucket.
 func (p *process) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if p.looks(strings.HasPrefix(key, logPrefix)) || p.doubts(strings.HasPrefix(key, claimPrefix)) {
+	if p.looks(strings.HasPrefix(key, logPrefix)) || p.doubts(key) {
 		return p.disk.Get(ctx, key, off, n)
 	}
 	if err := p.wait(ctx, &call{verb: "GET", key: key}); err != nil {
