@@ -85,8 +85,6 @@ func (g *syncGuard) MayLog(addr string, stranger bool) (ok bool, unlogged int) {
 // share is a gateway's part of the memory.
 type share struct{ peer *budget.Peer }
 
-func (s share) Claim(most int64) receiver.Claim { return s.peer.Claim(most) }
-
 func (s share) Take(ctx context.Context, n int64) (receiver.Claim, error) {
 	return s.peer.Take(ctx, n)
 }

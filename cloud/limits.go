@@ -14,13 +14,13 @@ type Limits struct {
 	RequestMemory int64 // bytes of requests of Kafka clients that are worked on, or arrive; 32 MiB
 	AnswerMemory  int64 // bytes of answers to them that they have not taken; 64 MiB
 	Gateways      int   // that are connected at once; 16,384
-	SyncMemory    int64 // bytes of their frames that arrive, or are on their way to the log; 96 MiB
+	SyncMemory    int64 // bytes of their frames that arrive, or are on their way to the log; 128 MiB
 }
 
 // DefaultLimits are those of a node that is told nothing else.
 func DefaultLimits() Limits {
 	return Limits{Connections: 4_096, PerListener: 2_048, PerAddress: 1_024, RequestMemory: 32 << 20, AnswerMemory: 64 << 20,
-		Gateways: 16 << 10, SyncMemory: 96 << 20}
+		Gateways: 16 << 10, SyncMemory: 128 << 20}
 }
 
 // leastMemory is how many bytes a pool must have to hold the largest request, with a

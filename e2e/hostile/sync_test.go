@@ -157,7 +157,8 @@ func leaveFrames(t *tally, args []string) {
 	})
 }
 
-// stayStrangers hold connections of those who join, and say nothing.
+// stayStrangers hold connections of those who join, and say nothing. One that is
+// closed dials again half a second later.
 func stayStrangers(t *tally, args []string) {
 	sockets := strangersSocket()
 	token, err := join.ParseToken(args[1])
@@ -167,12 +168,11 @@ func stayStrangers(t *tally, args []string) {
 	for range 200 {
 		go func() {
 			for {
-				c, err := dialNode(sockets, args[0], join.JoinTLS(token, nil))
-				if err != nil {
-					continue
+				if c, err := dialNode(sockets, args[0], join.JoinTLS(token, nil)); err == nil {
+					t.add("silent", 1)
+					<-c.Context().Done()
 				}
-				t.add("silent", 1)
-				<-c.Context().Done()
+				time.Sleep(500 * time.Millisecond)
 			}
 		}()
 	}

@@ -21,7 +21,7 @@ func (s *session) next() error {
 	if err == nil {
 		w := s.watch()
 		var body []byte
-		if body, err = s.fill(s.control, h, w, nil); err == nil {
+		if body, err = s.fill(s.control, h, w, nil, h.Len); err == nil {
 			f, err = wire.Decode(h.Type, body)
 		}
 		w.end()

@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -27,10 +26,10 @@ const (
 // others use the link, so what counts is what the whole session brings, unless
 // somebody waits for the memory.
 const (
-	look      = 5 * time.Second
+	look      = 2 * time.Second
 	leastRate = 1 << 10          // bytes per second: less is standing still
 	patience  = 30 * time.Second // with a frame that stands still
-	shortOf   = 10 * time.Second // the same while others wait for memory
+	shortOf   = 6 * time.Second  // the same while others wait for memory
 	frameMost = 10 * time.Minute // beyond which the session's other lanes do not count
 	writeMost = 30 * time.Second // with a gateway that does not read
 )
@@ -41,33 +40,24 @@ var (
 	errCrowded = errors.New("too many connections of this gateway have not said Hello")
 )
 
-// body reads the body that belongs to h and pays for it as it arrives.
-func (s *session) body(st io.Reader, h wire.Header) ([]byte, Claim, error) {
+// body reads the body that belongs to h and pays for it: a small one when it is
+// complete, a large one when its beginning has arrived. Who announces a frame and
+// sends nothing holds nothing; a frame that has begun to be paid for never waits
+// again, so frames do not wait for each other.
+func (s *session) body(st io.Reader, h wire.Header) (body []byte, claim Claim, err error) {
 	w := s.watch()
 	defer w.end()
-	if h.Len <= smallFrame {
-		body, err := s.fill(st, h, w, nil)
-		if err != nil {
-			return nil, nil, err
-		}
-		w.end() // what follows is not the gateway's to wait for
-		claim, err := s.take(int64(max(h.Len, minCost)))
-		return body, claim, err
+	if body, err = s.fill(st, h, w, nil, min(h.Len, smallFrame)); err != nil {
+		return nil, nil, err
 	}
-	claim := s.share.Claim(int64(h.Len))
-	body, err := s.fill(st, h, w, claim)
-	if err != nil {
+	if claim, err = w.pay(int64(max(h.Len, minCost))); err != nil {
+		return nil, nil, err
+	}
+	if body, err = s.fill(st, h, w, body, h.Len); err != nil {
 		claim.Release()
 		return nil, nil, err
 	}
-	claim.Arrived()
 	return body, claim, nil
-}
-
-// take pays for a small frame. The claim of an error holds nothing.
-func (s *session) take(n int64) (Claim, error) {
-	defer s.r.ask()()
-	return s.share.Take(s.ctx, n)
 }
 
 // shortAfter is how long a frame has asked for memory when it counts as waiting.
@@ -98,16 +88,10 @@ func (r *Receiver) ask() (answered func()) {
 	}
 }
 
-// fill reads piece by piece. Without a claim it pays for nothing.
-func (s *session) fill(st io.Reader, h wire.Header, w *watch, claim Claim) ([]byte, error) {
-	var body []byte
-	for len(body) < h.Len {
-		n := h.Next(len(body))
-		if claim != nil {
-			if err := w.pay(s.ctx, claim, int64(n)); err != nil {
-				return nil, err
-			}
-		}
+// fill reads on until body has so many bytes. Memory is taken for what arrives.
+func (s *session) fill(st io.Reader, h wire.Header, w *watch, body []byte, size int) ([]byte, error) {
+	for len(body) < size {
+		n := min(h.Next(len(body)), size-len(body))
 		body = append(make([]byte, 0, len(body)+n), body...)
 		for len(body) < cap(body) {
 			got, err := st.Read(body[len(body):min(cap(body), len(body)+readSize)])
@@ -159,14 +143,14 @@ func (w *watch) end() {
 }
 
 // pay waits for memory, for which the gateway is not to blame.
-func (w *watch) pay(ctx context.Context, claim Claim, n int64) error {
+func (w *watch) pay(n int64) (Claim, error) {
 	defer w.s.r.ask()()
 	w.paying.Store(true)
 	defer func() {
 		w.paid.Add(1)
 		w.paying.Store(false)
 	}()
-	return claim.Grow(ctx, n)
+	return w.s.share.Take(w.s.ctx, n)
 }
 
 // look is called every few seconds while the frame is not complete.
@@ -190,10 +174,62 @@ func (w *watch) look() {
 		most = shortOf
 	}
 	if now.Sub(w.moved) >= most {
+		if short {
+			w.s.r.blame(w.s.gateway)
+		}
 		w.s.end(fmt.Errorf("%w: %d bytes in %v", errStalled, frame, now.Sub(w.began).Round(time.Second)))
 		return
 	}
 	w.timer.Reset(look)
+}
+
+// Pauses of a gateway that stood still while others waited for memory.
+const (
+	firstBlame  = 10 * time.Second
+	mostBlame   = 5 * time.Minute
+	forgetBlame = 2 * mostBlame // without another one
+	maxBlamed   = 16 << 10
+)
+
+// blamed is what is remembered of such a gateway.
+type blamed struct {
+	pause time.Duration
+	until time.Time
+}
+
+// blame makes a gateway wait before its next Hello counts, twice as long each
+// time.
+func (r *Receiver) blame(gateway string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	b := r.blamed[gateway]
+	if now.Sub(b.until) > forgetBlame {
+		b.pause = 0
+	}
+	if len(r.blamed) >= maxBlamed {
+		clear(r.blamed)
+	}
+	b.pause = min(max(2*b.pause, firstBlame), mostBlame)
+	b.until = now.Add(b.pause)
+	r.blamed[gateway] = b
+}
+
+// excused returns an error while a gateway has to wait.
+func (r *Receiver) excused(gateway string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b, ok := r.blamed[gateway]
+	left := time.Until(b.until)
+	switch {
+	case !ok:
+		return nil
+	case left > 0:
+		return fmt.Errorf("%w: its last session stood still and held memory, the next may begin in %v", ErrBusy, left.Round(time.Second))
+	case left < -forgetBlame:
+		delete(r.blamed, gateway)
+	}
+	return nil
 }
 
 // prompt runs a write and ends the session when it takes too long: what the

@@ -253,12 +253,9 @@ func TestWrongTokensPause(t *testing.T) {
 type shares struct{}
 
 func (shares) Memory(string) receiver.Share                        { return shares{} }
-func (shares) Claim(int64) receiver.Claim                          { return claim{} }
 func (shares) Take(context.Context, int64) (receiver.Claim, error) { return claim{}, nil }
 func (shares) Close()                                              {}
 
 type claim struct{}
 
-func (claim) Grow(context.Context, int64) error { return nil }
-func (claim) Arrived()                          {}
-func (claim) Release()                          {}
+func (claim) Release() {}

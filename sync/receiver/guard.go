@@ -25,20 +25,14 @@ type Guard interface {
 
 // Share is one gateway's part of the memory.
 type Share interface {
-	// Claim begins a frame that is said to have so many bytes. It holds nothing
-	// before Grow.
-	Claim(most int64) Claim
-	// Take waits for the bytes of a small frame that has arrived.
+	// Take waits for the bytes of a frame of which enough has arrived. The claim
+	// of an error holds nothing.
 	Take(ctx context.Context, n int64) (Claim, error)
 	Close()
 }
 
 // Claim is what one frame holds.
 type Claim interface {
-	// Grow waits for n bytes that arrive next.
-	Grow(ctx context.Context, n int64) error
-	// Arrived says that the frame is complete.
-	Arrived()
 	// Release gives everything back; only the first call counts.
 	Release()
 }
@@ -82,30 +76,17 @@ func (s plainSeat) Leave() { <-s.seats }
 
 type plainShare struct{ memory *budget }
 
-func (s plainShare) Claim(most int64) Claim { return &plainClaim{memory: s.memory, most: most} }
-
 func (s plainShare) Take(ctx context.Context, n int64) (Claim, error) {
-	c := &plainClaim{memory: s.memory, most: n}
-	return c, c.Grow(ctx, n)
+	held, err := s.memory.acquire(ctx, n)
+	return &plainClaim{s.memory, held}, err
 }
 
 func (plainShare) Close() {}
 
-// plainClaim takes all that its frame needs with the first Grow: frames that
-// each hold a part could wait for each other.
 type plainClaim struct {
-	memory     *budget
-	most, held int64
+	memory *budget
+	held   int64
 }
-
-func (c *plainClaim) Grow(ctx context.Context, _ int64) (err error) {
-	if c.held == 0 {
-		c.held, err = c.memory.acquire(ctx, c.most)
-	}
-	return err
-}
-
-func (c *plainClaim) Arrived() {}
 
 func (c *plainClaim) Release() {
 	if c.held > 0 {

@@ -35,6 +35,7 @@ type Receiver struct {
 	sessions map[string]*session   // by gateway, guarded by mu
 	pending  map[string]*pending   // by gateway, guarded by mu
 	silent   map[string][]*session // that have not said Hello, by gateway, oldest first; guarded by mu
+	blamed   map[string]blamed     // gateways that have to wait; guarded by mu
 	conns    int                   // connections of gateways, guarded by mu
 	closed   bool                  // guarded by mu
 	listener *quic.Listener        // set by Serve, guarded by mu
@@ -53,6 +54,7 @@ func New(o Options) (*Receiver, error) {
 		count:    newCounters(o.Metrics),
 		guard:    o.Guard,
 		silent:   map[string][]*session{},
+		blamed:   map[string]blamed{},
 		sessions: map[string]*session{},
 		pending:  map[string]*pending{},
 	}

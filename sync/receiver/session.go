@@ -169,6 +169,9 @@ func (s *session) hello(f *wire.Hello) error {
 	if err := s.admit(false); err != nil {
 		return err
 	}
+	if err := s.r.excused(s.gateway); err != nil {
+		return err
+	}
 	s.software, s.since = f.Software, time.Now()
 	s.r.greeted(s)
 	if err := s.r.register(s); err != nil {
