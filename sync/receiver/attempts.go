@@ -18,7 +18,7 @@ const (
 	freeHandshakes  = 128  // at once, likewise
 	maxHandshakes   = 1024 // at once
 	maxOfOneAddress = 256  // of those, from one address
-	maxRate         = 100  // a second from one address, while there are more than the free ones
+	maxRate         = 50   // a second from one address, while there are more than the free ones
 )
 
 // attempts counts handshakes. Under load an address has to prove itself first
