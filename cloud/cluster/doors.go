@@ -91,15 +91,22 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 		err := d.Ask(question)
 		cancel()
 		asked := time.Since(began)
-		paused := wait(ctx, period)
-		switch late := max(asked-2*period, paused-period); {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil, late > period:
+		if err == nil {
+			stays.End("door", d.Name)
+			w.rest(ctx, period)
 			answered, unanswered = time.Now(), 0
-			if err == nil {
-				stays.End("door", d.Name)
+			if ctx.Err() != nil {
+				return nil
 			}
+			continue
+		}
+		pause := max(period-asked, 0)
+		late := max(asked-2*period, wait(ctx, pause)-pause)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if late > period {
+			answered, unanswered = time.Now(), 0
 			continue
 		}
 		if unanswered++; unanswered < leastUnanswered || time.Since(answered) < w.Takeover {
@@ -109,6 +116,17 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 			return fmt.Errorf("%w: %s, for %v: %w", ErrDoors, d.Name, time.Since(answered).Round(time.Millisecond), err)
 		}
 		stays.Note("door", d.Name, "err", err)
+	}
+}
+
+// rest waits until a door that answers is to be asked again: not as often while
+// nothing depends on it.
+func (w DoorWatch) rest(ctx context.Context, period time.Duration) {
+	for range 10 {
+		wait(ctx, 2*period)
+		if ctx.Err() != nil || w.May() {
+			return
+		}
 	}
 }
 
