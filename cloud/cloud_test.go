@@ -17,7 +17,6 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
-	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
@@ -67,7 +66,6 @@ func (h heard) WithAttrs([]slog.Attr) slog.Handler { return h }
 type running struct {
 	*Node
 	said  chan string
-	ctx   context.Context
 	stop  context.CancelFunc
 	ended chan struct{} // closed when Run has returned
 	err   *error        // what it returned
@@ -81,32 +79,22 @@ func startNode(t *testing.T, b storage.Bucket, name string) running {
 // startNodeIn starts a node in a data directory.
 func startNodeIn(t *testing.T, b storage.Bucket, name, data string) running {
 	t.Helper()
-	r := openNode(t, b, name, data)
-	r.run(t)
-	return r
-}
-
-// openNode opens a node in a data directory, which must be run.
-func openNode(t *testing.T, b storage.Bucket, name, data string) running {
-	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
-	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []listener.Settings{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
+	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
 		Peer:       "127.0.0.1:0",
 		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {
 		cancel()
 		t.Fatal(err)
 	}
-	return running{n, said, ctx, cancel, make(chan struct{}), new(error)}
-}
-
-func (r running) run(t *testing.T) {
+	r := running{n, said, cancel, make(chan struct{}), new(error)}
 	go func() {
 		defer close(r.ended)
-		*r.err = r.Run(r.ctx)
+		*r.err = n.Run(ctx)
 	}()
-	t.Cleanup(func() { r.stop(); <-r.ended })
+	t.Cleanup(func() { cancel(); <-r.ended })
+	return r
 }
 
 // says waits for a line of the node's log.

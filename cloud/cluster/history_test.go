@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,10 +169,9 @@ func TestSilenceCountsFromTheClaim(t *testing.T) {
 func TestFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
-		var broken atomic.Bool
-		broken.Store(true)
+		broken := true
 		s.fit = func() error {
-			if broken.Load() {
+			if broken {
 				return ErrDoors
 			}
 			return nil
@@ -185,7 +183,7 @@ func TestFit(t *testing.T) {
 		if !s.led.IsZero() {
 			t.Error("it leads although its doors do not answer")
 		}
-		broken.Store(false)
+		broken = false
 		time.Sleep(DefaultTakeover)
 		synctest.Wait()
 		if took := s.led.Sub(began); took < DefaultTakeover || took > 2*DefaultTakeover {

@@ -16,7 +16,6 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
@@ -31,8 +30,6 @@ const (
 	ScramSHA512 = login.ScramSHA512
 	OAuthBearer = login.OAuthBearer
 )
-
-type Listener = listener.Listener
 
 // door is a whole node: a door on a broker that owns a log in a bucket.
 type door struct {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/cloud/auth/bearer"
-	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/configs"
 )
@@ -22,8 +21,8 @@ var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key"
 
 // parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…".
 // What has no key goes on with the list before it.
-func parseListener(s string) (listener.Settings, error) {
-	l := listener.Settings{Name: defaultListener}
+func parseListener(s string) (cloud.KafkaListener, error) {
+	l := cloud.KafkaListener{Name: defaultListener}
 	if !strings.Contains(s, "=") {
 		l.Listen = s
 		return l, l.Check()
@@ -91,8 +90,8 @@ func mechanisms(names []string) ([]string, error) {
 }
 
 // listeners reads --kafka; off takes back what was said before it.
-func (s settings) listeners() ([]listener.Settings, error) {
-	var all []listener.Settings
+func (s settings) listeners() ([]cloud.KafkaListener, error) {
+	var all []cloud.KafkaListener
 	for _, text := range s.kafka {
 		if text == cloud.Off {
 			all = nil
@@ -102,7 +101,7 @@ func (s settings) listeners() ([]listener.Settings, error) {
 		if err == nil {
 			err = s.checkListener(l)
 		}
-		if err == nil && slices.ContainsFunc(all, func(other listener.Settings) bool { return other.Name == l.Name }) {
+		if err == nil && slices.ContainsFunc(all, func(other cloud.KafkaListener) bool { return other.Name == l.Name }) {
 			err = fmt.Errorf("two listeners are called %q: give each a name", l.Name)
 		}
 		if err != nil {
@@ -114,7 +113,7 @@ func (s settings) listeners() ([]listener.Settings, error) {
 }
 
 // checkListener refuses what would be less safe than it looks.
-func (s settings) checkListener(l listener.Settings) error {
+func (s settings) checkListener(l cloud.KafkaListener) error {
 	if err := configs.CheckListener("kafka", l.Listen, l.Authenticated(), s.kafkaAnonymous); err != nil {
 		return err
 	}
