@@ -46,7 +46,7 @@ func TestAttempts(t *testing.T) {
 				taken++
 			}
 		}
-		if taken != maxRate {
+		if taken < maxRate || taken > freeAttempts {
 			t.Errorf("one address began %d handshakes in a second", taken)
 		}
 		if ok, end := begin(2); !ok {
