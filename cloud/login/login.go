@@ -45,7 +45,7 @@ type Options struct {
 	Users     func() *auth.Auth   // nil while this node does not own the shard
 	Tokens    *bearer.Verifier    // nil: no OAUTHBEARER
 	Penalties *budget.Penalties   // default: Penalties of their own, of at most 8 s
-	Waited    func(time.Duration) // told how long each password waited that did; may be nil
+	Waited    func(time.Duration) // told how long each password waited for the core, if it did; may be nil
 }
 
 // Logins check secrets, for all doors of a node. They may be used by many goroutines.
@@ -180,13 +180,13 @@ func (g *Login) plain(ctx context.Context, message []byte) (*Proved, error) {
 // check checks a password when it is its turn, first of its address, then of all.
 func (g *Login) check(ctx context.Context, password string) error {
 	l := g.logins
-	began := time.Now()
 	defer quota.Waiting(ctx)() // most of it is; and what is work is limited here
 	leave, err := l.turn(ctx, g.from)
 	if err != nil {
 		return err
 	}
 	defer leave()
+	began := time.Now()
 	select {
 	case l.core <- struct{}{}:
 	case <-ctx.Done():

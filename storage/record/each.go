@@ -121,14 +121,14 @@ func (b Batch) walkPlain(p []byte, w walking) error {
 	if err := checkCount(b.Count(), len(p)); err != nil {
 		return err
 	}
-	last := int32(-1)
+	last, limit, base := int32(-1), b.LastOffsetDelta(), b.BaseTimestamp()
 	for i := range b.Count() {
 		e, rest, ok := cutEntry(p)
-		if !ok {
+		switch {
+		case !ok:
 			return fmt.Errorf("%w: record %d does not decode", ErrCorrupt, i)
-		}
-		if err := b.checkEntry(e, i, last); err != nil {
-			return err
+		case e.offsetDelta <= last || e.offsetDelta > limit || overflows(base, e.timestampDelta):
+			return b.checkEntry(e, i, last)
 		}
 		if err := w.fn(e); err != nil {
 			return err
