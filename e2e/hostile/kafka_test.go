@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,11 +96,26 @@ func (n *kafkaNode) victims(t *testing.T) *victims {
 	return v
 }
 
-// measure are the round trips of both, one after the other.
+// measure makes round trips of both, in turn. None may fail.
 func (v *victims) measure(t *testing.T) (asks, produces figures) {
 	t.Helper()
-	asks = measure(t, func(int) error { return v.asks.versions() })
-	return asks, measure(t, func(int) error { return v.produces.produce("victim", v.batch) })
+	trips, every := round()
+	var all [2][]time.Duration
+	for next := time.Now(); len(all[0]) < trips; next = next.Add(every) {
+		time.Sleep(time.Until(next))
+		for i, trip := range []func() error{v.asks.versions, func() error { return v.produces.produce("victim", v.batch) }} {
+			begin := time.Now()
+			if err := trip(); err != nil {
+				t.Fatalf("round trip %d fails after %v: %v", len(all[i]), time.Since(begin), err)
+			}
+			all[i] = append(all[i], time.Since(begin))
+		}
+	}
+	of := func(all []time.Duration) figures {
+		slices.Sort(all)
+		return figures{median: all[len(all)/2], p99: all[len(all)*99/100], most: all[len(all)-1], trips: len(all)}
+	}
+	return of(all[0]), of(all[1])
 }
 
 // newcomer is a client that comes anew each time, and logs in.
