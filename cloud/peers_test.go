@@ -1,0 +1,60 @@
+package cloud
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// TestUnreachableOwner: a standby that reaches the bucket and not the idle owner
+// asks through the bucket, is answered, and leaves the shard where it is. When
+// the owner is gone it takes over.
+func TestUnreachableOwner(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	bucket := mem.New()
+	first := openNode(t, bucket, "first", t.TempDir())
+	first.self.Peer = silent.Addr().String()
+	first.run(t)
+	first.says(t, "ready")
+	second := startNode(t, bucket, "second")
+	second.says(t, "ready")
+	second.says(t, "the owner does not answer this node, which does not take over for now: see to the network between their --peer")
+	first.says(t, "another node cannot reach this one and asked through the bucket whether it is there: see to the network between their --peer")
+	late := time.Now().Add(60 * time.Second)
+	for second.peers.counters.WithheldAlive.Load() < 10 {
+		if time.Now().After(late) {
+			t.Fatalf("%d takeovers withheld, %d questions, %d answers", second.peers.counters.WithheldAlive.Load(),
+				second.peers.counters.Asks.Load(), first.peers.answers.Load())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if claim, _, err := journal.NewestClaim(t.Context(), bucket, 0); err != nil || claim.Epoch != 1 {
+		t.Errorf("the shard has epoch %d, %v", claim.Epoch, err)
+	}
+	if first.peers.answers.Load() == 0 || first.peers.looks.Load() < first.peers.answers.Load() || first.peers.heard.Load() == 0 {
+		t.Errorf("the owner has answered %d times in %d looks", first.peers.answers.Load(), first.peers.looks.Load())
+	}
+	first.stop()
+	if <-first.ended; *first.err != nil {
+		t.Error(*first.err)
+	}
+	second.says(t, "leading")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for ctx.Err() == nil { // the new owner deletes what was asked of the old one
+		left, err := bucket.List(ctx, "0000/ask/", "", 10)
+		if err == nil && len(left) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("questions to the earlier owner are left")
+}
