@@ -66,6 +66,7 @@ func (h heard) WithAttrs([]slog.Attr) slog.Handler { return h }
 type running struct {
 	*Node
 	said  chan string
+	ctx   context.Context
 	stop  context.CancelFunc
 	ended chan struct{} // closed when Run has returned
 	err   *error        // what it returned
@@ -79,6 +80,14 @@ func startNode(t *testing.T, b storage.Bucket, name string) running {
 // startNodeIn starts a node in a data directory.
 func startNodeIn(t *testing.T, b storage.Bucket, name, data string) running {
 	t.Helper()
+	r := openNode(t, b, name, data)
+	r.run(t)
+	return r
+}
+
+// openNode opens a node in a data directory, which must be run.
+func openNode(t *testing.T, b storage.Bucket, name, data string) running {
+	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
@@ -88,13 +97,15 @@ func startNodeIn(t *testing.T, b storage.Bucket, name, data string) running {
 		cancel()
 		t.Fatal(err)
 	}
-	r := running{n, said, cancel, make(chan struct{}), new(error)}
+	return running{n, said, ctx, cancel, make(chan struct{}), new(error)}
+}
+
+func (r running) run(t *testing.T) {
 	go func() {
 		defer close(r.ended)
-		*r.err = n.Run(ctx)
+		*r.err = r.Run(r.ctx)
 	}()
-	t.Cleanup(func() { cancel(); <-r.ended })
-	return r
+	t.Cleanup(func() { r.stop(); <-r.ended })
 }
 
 // says waits for a line of the node's log.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"reflect"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,9 +170,10 @@ func TestSilenceCountsFromTheClaim(t *testing.T) {
 func TestFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		s.fit = func() error {
-			if broken {
+			if broken.Load() {
 				return ErrDoors
 			}
 			return nil
@@ -183,7 +185,7 @@ func TestFit(t *testing.T) {
 		if !s.led.IsZero() {
 			t.Error("it leads although its doors do not answer")
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(DefaultTakeover)
 		synctest.Wait()
 		if took := s.led.Sub(began); took < DefaultTakeover || took > 2*DefaultTakeover {

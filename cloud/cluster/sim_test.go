@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,16 +22,16 @@ import (
 // world is a bucket, the network between nodes, and the nodes, in a bubble. What
 // runs in it is this package and the real commit log.
 type world struct {
-	t       *testing.T
-	disk    storage.Bucket
-	latency time.Duration // of the bucket: between half of that and one and a half
-	busy    bool          // owners append all the time
+	t    *testing.T
+	disk storage.Bucket
+	busy bool // owners append all the time
 
-	mu     sync.Mutex
-	cut    map[[2]string]error // who does not reach whom, and how that looks
-	nodes  map[string]*host
-	served time.Time     // when an owner last had an append acknowledged, or began
-	gap    time.Duration // the longest time between two of those
+	mu      sync.Mutex
+	latency time.Duration       // of the bucket: between half of that and one and a half
+	cut     map[[2]string]error // who does not reach whom, and how that looks
+	nodes   map[string]*host
+	served  time.Time     // when an owner last had an append acknowledged, or began
+	gap     time.Duration // the longest time between two of those
 }
 
 // host is a node: a process that is started again a second after it ended.
@@ -247,7 +248,9 @@ func (v *view) reach(ctx context.Context) error {
 	if err := v.h.running(ctx); err != nil {
 		return err
 	}
+	v.h.w.mu.Lock()
 	d := v.h.w.latency
+	v.h.w.mu.Unlock()
 	wait(ctx, d/2+rand.N(d))
 	return v.h.running(ctx)
 }
@@ -328,7 +331,9 @@ func TestPlacement(t *testing.T) {
 		"firewall":      {play: func(w *world, a, b *host) { w.separate("b", "a", ErrRefused) }},
 		"cut from one":  {third: true, play: func(w *world, a, b *host) { w.separate("b", "a", errLost) }},
 		"cut, slow bucket": {play: func(w *world, a, b *host) {
+			w.mu.Lock()
 			w.latency = 400 * time.Millisecond
+			w.mu.Unlock()
 			w.separate("b", "a", errLost)
 		}},
 		"cut again and again": {play: func(w *world, a, b *host) {
@@ -416,8 +421,8 @@ func TestPlacement(t *testing.T) {
 
 // rounds is how often each scene is played.
 func rounds() int {
-	if testing.Short() {
-		return 1
+	if os.Getenv("WEIR_SOAK") != "" {
+		return 50
 	}
-	return 5
+	return 1
 }
