@@ -4,7 +4,14 @@
 // Nothing here is needed for safety. Two nodes that both believe they should
 // lead cannot harm the log: the journal's names fence the older one. This
 // package only sees to it that takeovers happen when they should, and not more
-// often.
+// often:
+//
+//   - Silence counts from the claim or the last sign of life, whichever is later,
+//     by this node's own monotonic clock, and takes several questions.
+//   - The bucket is a witness: an owner whose log grows lives. One that has nothing
+//     to write is asked through the bucket, and answers with a slot (witness.go).
+//   - Patience doubles with each takeover in the last ten minutes (history.go).
+//   - An owner whose own doors do not answer it stops leading (doors.go).
 package cluster
 
 import (
