@@ -136,10 +136,11 @@ type node struct {
 	token string
 }
 
-func startNode(t *testing.T) *node {
+// startNode starts a node on the bucket of a folder.
+func startNode(t *testing.T, dir, name string) *node {
 	t.Helper()
-	dir := t.TempDir()
-	p, err := harness.Start(dir, "cloud", "weir-cloud", "--data", filepath.Join(dir, "cloud"), "--sync", "127.0.0.1:0", "--kafka", "off", "--http", "127.0.0.1:0")
+	p, err := harness.Start(dir, name, "weir-cloud", "--data", filepath.Join(dir, name), "--bucket", "file:"+filepath.Join(dir, "bucket"),
+		"--sync", "127.0.0.1:0", "--kafka", "off", "--http", "127.0.0.1:0", "--peer", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +152,7 @@ func startNode(t *testing.T) *node {
 			t.Logf("log of the node:\n%s", p.Tail(40))
 		}
 	})
-	token, err := admin.ReadToken(filepath.Join(dir, "cloud", admin.File))
+	token, err := admin.ReadToken(filepath.Join(dir, name, admin.File))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,23 +194,14 @@ func TestAdminPort(t *testing.T) {
 		{"admin-silent", "halves", 1000, nil},
 	} {
 		t.Run(c.attack, func(t *testing.T) {
-			n := startNode(t)
+			n := startNode(t, t.TempDir(), "cloud")
 			ask := func(int) error { return n.ask(t.Context()) }
 			calm := measure(t, ask)
 			a := attack(t, c.attack, n.Addr["http"])
 			a.reached(t, c.busy, c.n)
 			compare(t, "GET /v1/topics", calm, measure(t, ask))
 			a.stop()
-			for _, status := range c.answers {
-				t.Logf("answered with %s: %d times", status, a.count(status))
-			}
-			total := 0
-			for _, status := range c.answers {
-				total += a.count(status)
-			}
-			if total != a.count("answers") {
-				t.Errorf("%d answers, %d of them %v: %v", a.count("answers"), total, c.answers, a.counts)
-			}
+			onlyAnswered(t, a, c.answers...)
 			bounded(t, n.Pid(), nodeMemory)
 			body, err := os.ReadFile(n.Log)
 			if err != nil {
@@ -219,5 +211,45 @@ func TestAdminPort(t *testing.T) {
 				t.Errorf("%d lines in the log:\n%s", lines, n.Tail(60))
 			}
 		})
+	}
+}
+
+// onlyAnswered checks that an attack got these answers and no others.
+func onlyAnswered(t *testing.T, a *attacker, statuses ...string) {
+	t.Helper()
+	total := 0
+	for _, status := range statuses {
+		t.Logf("answered with %s: %d times", status, a.count(status))
+		total += a.count(status)
+	}
+	if total != a.count("answers") {
+		t.Errorf("%d answers, %d of them %v: %v", a.count("answers"), total, statuses, a.counts)
+	}
+}
+
+// TestStandbyAdminPort: what strangers guess at a standby the owner has to judge.
+// That keeps neither an administrator of the owner waiting, nor the standby from
+// hearing that the owner is there.
+func TestStandbyAdminPort(t *testing.T) {
+	dir := t.TempDir()
+	owner := startNode(t, dir, "owner")
+	standby := startNode(t, dir, "standby")
+	ask := func(int) error { return owner.ask(t.Context()) }
+	calm := measure(t, ask)
+	a := attack(t, "admin-guess", standby.Addr["http"])
+	a.reached(t, "answers", 500)
+	compare(t, "GET /v1/topics of the owner", calm, measure(t, ask))
+	t.Logf("GET /v1/topics through the standby, under attack: %v", measure(t, func(int) error { return standby.ask(t.Context()) }))
+	a.stop()
+	onlyAnswered(t, a, "401", "429", "503")
+	for _, n := range []*node{owner, standby} {
+		bounded(t, n.Pid(), nodeMemory)
+		body, err := os.ReadFile(n.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines := strings.Count(string(body), "\n"); lines > 40 || strings.Contains(string(body), "taking over") {
+			t.Errorf("%d lines in the log of %s:\n%s", lines, n.Name, n.Tail(60))
+		}
 	}
 }
