@@ -76,6 +76,11 @@ func (b broken) Get(ctx context.Context, key string, off, n int64) ([]byte, erro
 	return b.Bucket.Get(ctx, key, off, n)
 }
 
+func getDamaged(b storage.Bucket) error {
+	_, err := b.Get(context.Background(), "damaged", 0, -1)
+	return err
+}
+
 func TestRetry(t *testing.T) {
 	fail := storagetest.Outcome{Fate: storagetest.Fail}
 	applied := storagetest.Outcome{Fate: storagetest.Applied}
@@ -86,7 +91,6 @@ func TestRetry(t *testing.T) {
 	missing := func(b storage.Bucket) error { _, err := b.Get(context.Background(), "new", 0, -1); return err }
 	list := func(b storage.Bucket) error { _, err := b.List(context.Background(), "", "", 1); return err }
 	remove := func(b storage.Bucket) error { return b.Delete(context.Background(), "old") }
-	damaged := func(b storage.Bucket) error { _, err := b.Get(context.Background(), "damaged", 0, -1); return err }
 	badKey := func(b storage.Bucket) error { return b.Create(context.Background(), "..", nil) }
 
 	for _, test := range []struct {
@@ -104,7 +108,7 @@ func TestRetry(t *testing.T) {
 		{"create late", create, []storagetest.Outcome{fail, late}, storage.ErrUnknown, 2},
 		{"create bad key", badKey, nil, storage.ErrKey, 1},
 		{"get", get, []storagetest.Outcome{fail, fail, fail}, nil, 4},
-		{"get damaged", damaged, nil, storage.ErrDamaged, 1},
+		{"get damaged", getDamaged, nil, storage.ErrDamaged, 1},
 		{"get missing", missing, []storagetest.Outcome{fail}, fs.ErrNotExist, 2},
 		{"list", list, []storagetest.Outcome{fail}, nil, 2},
 		{"delete", remove, []storagetest.Outcome{fail, applied, late}, nil, 4},
