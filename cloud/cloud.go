@@ -33,6 +33,7 @@ import (
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -46,11 +47,11 @@ const Off = "off"
 // Options configure a node. Bucket, Data and Node are required.
 type Options struct {
 	Bucket     storage.Bucket
-	Data       string          // directory of what is this node's own: its lock, the join token
-	Node       string          // name, unique in the cluster
-	Advertise  string          // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
-	Sync       string          // UDP listener for gateways, or Off
-	Kafka      []KafkaListener // none: no Kafka door
+	Data       string              // directory of what is this node's own: its lock, the join token
+	Node       string              // name, unique in the cluster
+	Advertise  string              // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
+	Sync       string              // UDP listener for gateways, or Off
+	Kafka      []listener.Settings // none: no Kafka door
 	HTTP       HTTP
 	Peer       string // TCP listener for other nodes of the cluster, or Off
 	Secret     []byte // wraps the CA's key in the bucket
@@ -224,7 +225,7 @@ func (n *Node) advertised(addr net.Addr) string {
 }
 
 // open makes the doors. Those that are off are nil.
-func (n *Node) open(kafkaListeners []kafka.Listener, httpListener net.Listener, packets net.PacketConn) error {
+func (n *Node) open(kafkaListeners []listener.Listener, httpListener net.Listener, packets net.PacketConn) error {
 	if len(kafkaListeners) > 0 {
 		if err := n.openDoor(kafkaListeners); err != nil {
 			return err
@@ -242,7 +243,7 @@ func (n *Node) open(kafkaListeners []kafka.Listener, httpListener net.Listener, 
 }
 
 // openDoor makes the Kafka door.
-func (n *Node) openDoor(listeners []kafka.Listener) error {
+func (n *Node) openDoor(listeners []listener.Listener) error {
 	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
 		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
 		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
@@ -259,7 +260,7 @@ func (n *Node) openDoor(listeners []kafka.Listener) error {
 	n.kafka = server
 	n.doors = append(n.doors, door{"kafka", server.Serve})
 	n.closers = append(n.closers, server.Close)
-	if !n.o.Authorize && slices.ContainsFunc(n.o.Kafka, KafkaListener.Authenticated) {
+	if !n.o.Authorize && slices.ContainsFunc(n.o.Kafka, listener.Settings.Authenticated) {
 		n.o.Log.Warn("whoever logs in may do everything: --kafka-authorize makes ACLs count")
 	}
 	return nil

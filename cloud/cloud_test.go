@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
@@ -90,7 +91,7 @@ func openNode(t *testing.T, b storage.Bucket, name, data string) running {
 	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
-	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []KafkaListener{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
+	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []listener.Settings{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
 		Peer:       "127.0.0.1:0",
 		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"github.com/weirmq/weir/cloud/login"
 	"log/slog"
 	"math/big"
 	"net"
@@ -18,11 +17,13 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/storage/mem"
 )
 
 // certify writes a certificate of that number, and its key.
-func certify(t *testing.T, k KafkaListener, number int64) {
+func certify(t *testing.T, k listener.Settings, number int64) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -52,10 +53,10 @@ func certify(t *testing.T, k KafkaListener, number int64) {
 // connection on; one that is damaged changes nothing.
 func TestCertificatesAreReloaded(t *testing.T) {
 	dir := t.TempDir()
-	k := KafkaListener{Name: "tls", Listen: "127.0.0.1:0", TLSCert: filepath.Join(dir, "cert"), TLSKey: filepath.Join(dir, "key")}
+	k := listener.Settings{Name: "tls", Listen: "127.0.0.1:0", TLSCert: filepath.Join(dir, "cert"), TLSKey: filepath.Join(dir, "key")}
 	certify(t, k, 1)
 	said := make(chan string, 1000)
-	n, err := Open(t.Context(), Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Kafka: []KafkaListener{k},
+	n, err := Open(t.Context(), Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Kafka: []listener.Settings{k},
 		Log: slog.New(heard{slog.DiscardHandler, said})})
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +107,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 // TestListenersOfANode: others learn all addresses, each by its name, and weirctl
 // the first one.
 func TestListenersOfANode(t *testing.T) {
-	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Log: slog.New(slog.DiscardHandler), Kafka: []KafkaListener{
+	o := Options{Bucket: mem.New(), Data: t.TempDir(), Node: "a", Sync: Off, HTTP: HTTP{Listen: Off}, Log: slog.New(slog.DiscardHandler), Kafka: []listener.Settings{
 		{Name: "in", Listen: "127.0.0.1:0"}, {Name: "out", Listen: "127.0.0.1:0", Advertise: "out.example:9094"},
 		{Name: "other", Listen: "127.0.0.1:0", Advertise: "2001:db8::1", SASL: []string{login.ScramSHA256}}}}
 	n, err := Open(t.Context(), o)
@@ -121,12 +122,12 @@ func TestListenersOfANode(t *testing.T) {
 	if old := (broker.Node{Kafka: "a:1"}); old.KafkaAddress("any") != "a:1" {
 		t.Error("a node that names no listeners is not found")
 	}
-	for what, wrong := range map[string]KafkaListener{
+	for what, wrong := range map[string]listener.Settings{
 		"come together": {Listen: "127.0.0.1:0", TLSCert: "x"}, "called": {Name: "in", Listen: "127.0.0.1:0"},
 		"no such file": {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"}, "OAUTHBEARER": {Listen: "127.0.0.1:0", SASL: []string{login.OAuthBearer}},
 	} {
 		bad := o
-		bad.Data, bad.Kafka = t.TempDir(), []KafkaListener{{Name: "in", Listen: "127.0.0.1:0"}, wrong}
+		bad.Data, bad.Kafka = t.TempDir(), []listener.Settings{{Name: "in", Listen: "127.0.0.1:0"}, wrong}
 		if _, err := Open(t.Context(), bad); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%+v: %v", wrong, err)
 		}

@@ -95,8 +95,8 @@ func (c *conn) giveWay() {
 // acceptRate is how many connections a listener accepts in a second, and acceptBurst
 // how many at once beyond that: more would take the time of those that are there.
 const (
-	acceptRate  = 2_000
-	acceptBurst = 500
+	acceptRate  = 5_000
+	acceptBurst = 1_000
 )
 
 // pacer tells how long to wait before the next connection is accepted.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 )
@@ -41,15 +42,15 @@ type conn struct {
 	peer   string
 	from   netip.Addr // by which connections are counted
 
-	listener  *Listener    // by which the client came
-	seat      *budget.Seat // what the connection takes of the listener
-	met       bool         // a request has come; owned by read
-	known     atomic.Bool  // the client has proved who it is, or need not
-	expires   atomic.Int64 // Unix nanoseconds when it must do so again; 0: never
-	muted     atomic.Int64 // Unix nanoseconds until when nothing is read of it
-	principal string       // who it is; this and the next two are owned by perform
-	mechanism string       // by which it logged in
-	login     *login.Login // that is under way
+	listener  *listener.Listener // by which the client came
+	seat      *budget.Seat       // what the connection takes of the listener
+	met       bool               // a request has come; owned by read
+	known     atomic.Bool        // the client has proved who it is, or need not
+	expires   atomic.Int64       // Unix nanoseconds when it must do so again; 0: never
+	muted     atomic.Int64       // Unix nanoseconds until when nothing is read of it
+	principal string             // who it is; this and the next two are owned by perform
+	mechanism string             // by which it logged in
+	login     *login.Login       // that is under way
 
 	user atomic.Pointer[string] // that it has logged in as, by a credential that is kept of it; nil: by none
 
@@ -110,7 +111,7 @@ const (
 var errGone = errors.New("connection ended")
 
 // newConn makes a connection that has no seat yet.
-func newConn(s *Server, nc net.Conn, l *Listener) *conn {
+func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 	from := budget.Address(nc.RemoteAddr())
 	if l.TLS != nil {
 		nc = tls.Server(nc, l.TLS)

@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
@@ -30,6 +31,8 @@ const (
 	ScramSHA512 = login.ScramSHA512
 	OAuthBearer = login.OAuthBearer
 )
+
+type Listener = listener.Listener
 
 // door is a whole node: a door on a broker that owns a log in a bucket.
 type door struct {

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,26 +18,15 @@ import (
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
-// Listener is one address that the door listens on, and what it asks of those who
-// come there. Without TLS's client certificates and SASL, it asks nobody who he is.
-type Listener struct {
-	net.Listener
-	Name   string        // under which the owner's listener of the same kind is found: cluster.Node.KafkaAddress
-	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
-	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
-	Reauth time.Duration // after which a client must log in again; 0: never
-
-	gate *budget.Gate // set by New
-}
-
 // Options of a Server. Listeners and Broker are required; the zero value of any
 // other field means its default.
 type Options struct {
-	Listeners []Listener
+	Listeners []listener.Listener
 	Broker    *broker.Broker
 
 	Auth       func() *auth.Auth    // users and ACLs, nil while this node does not own the shard
@@ -119,7 +107,8 @@ type Server struct {
 	broker *broker.Broker
 	apis   []api
 	count  *counters
-	lines  *budget.Lines // about clients
+	lines  *budget.Lines  // about clients
+	gates  []*budget.Gate // of the listeners
 
 	strangers *budget.Pool // for requests of clients who have not logged in
 	memory    *budget.Pool // for those of all others
@@ -163,7 +152,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	for i := range o.Listeners {
-		o.Listeners[i].gate = o.Conns.Gate(budget.GateOptions{Name: o.Listeners[i].Name, Max: o.MaxConns, PerAddress: o.PerAddress})
+		s.gates = append(s.gates, o.Conns.Gate(budget.GateOptions{Name: o.Listeners[i].Name, Max: o.MaxConns, PerAddress: o.PerAddress}))
 	}
 	s.apis = s.table()
 	s.count = newCounters(o.Metrics, s.apis)
@@ -182,7 +171,7 @@ func (s *Server) Serve() error {
 	s.wg.Go(s.police)
 	ended := make(chan error, len(s.o.Listeners))
 	for i := range s.o.Listeners {
-		go func() { ended <- s.listen(&s.o.Listeners[i]) }()
+		go func() { ended <- s.listen(i) }()
 	}
 	var err error
 	for range s.o.Listeners {
@@ -194,14 +183,14 @@ func (s *Server) Serve() error {
 	return err
 }
 
-// listen accepts connections on one listener.
-func (s *Server) listen(l *Listener) error {
+// listen accepts connections on listener i.
+func (s *Server) listen(i int) error {
 	var pace pacer
 	for pause := time.Duration(0); ; {
-		nc, err := l.Accept()
+		nc, err := s.o.Listeners[i].Accept()
 		if err == nil {
 			pause = 0
-			s.accept(nc, l)
+			s.accept(nc, i)
 			if err := s.wait(pace.next(time.Now())); err != nil {
 				return nil
 			}
@@ -238,10 +227,11 @@ func (s *Server) wait(d time.Duration) error {
 	}
 }
 
-func (s *Server) accept(nc net.Conn, l *Listener) {
-	c := newConn(s, nc, l)
+// accept serves a connection to listener i, if it has a seat.
+func (s *Server) accept(nc net.Conn, i int) {
+	c := newConn(s, nc, &s.o.Listeners[i])
 	var err error
-	if c.seat, err = l.gate.Enter(c.from, c.giveWay); err != nil {
+	if c.seat, err = s.gates[i].Enter(c.from, c.giveWay); err != nil {
 		s.count.refused.Inc()
 		c.refuse()
 		return

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/cloud/auth/bearer"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/configs"
 )
@@ -21,8 +22,8 @@ var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key"
 
 // parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…".
 // What has no key goes on with the list before it.
-func parseListener(s string) (cloud.KafkaListener, error) {
-	l := cloud.KafkaListener{Name: defaultListener}
+func parseListener(s string) (listener.Settings, error) {
+	l := listener.Settings{Name: defaultListener}
 	if !strings.Contains(s, "=") {
 		l.Listen = s
 		return l, l.Check()
@@ -90,8 +91,8 @@ func mechanisms(names []string) ([]string, error) {
 }
 
 // listeners reads --kafka; off takes back what was said before it.
-func (s settings) listeners() ([]cloud.KafkaListener, error) {
-	var all []cloud.KafkaListener
+func (s settings) listeners() ([]listener.Settings, error) {
+	var all []listener.Settings
 	for _, text := range s.kafka {
 		if text == cloud.Off {
 			all = nil
@@ -101,7 +102,7 @@ func (s settings) listeners() ([]cloud.KafkaListener, error) {
 		if err == nil {
 			err = s.checkListener(l)
 		}
-		if err == nil && slices.ContainsFunc(all, func(other cloud.KafkaListener) bool { return other.Name == l.Name }) {
+		if err == nil && slices.ContainsFunc(all, func(other listener.Settings) bool { return other.Name == l.Name }) {
 			err = fmt.Errorf("two listeners are called %q: give each a name", l.Name)
 		}
 		if err != nil {
@@ -113,7 +114,7 @@ func (s settings) listeners() ([]cloud.KafkaListener, error) {
 }
 
 // checkListener refuses what would be less safe than it looks.
-func (s settings) checkListener(l cloud.KafkaListener) error {
+func (s settings) checkListener(l listener.Settings) error {
 	if err := configs.CheckListener("kafka", l.Listen, l.Authenticated(), s.kafkaAnonymous); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weirmq/weir/cloud"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 )
 
@@ -17,18 +17,18 @@ func TestListeners(t *testing.T) {
 	scram := []string{login.ScramSHA512, login.ScramSHA256}
 	for _, c := range []struct {
 		flags string
-		want  []cloud.KafkaListener
+		want  []listener.Settings
 		wrong string
 	}{
-		{"", []cloud.KafkaListener{{Name: "default", Listen: "127.0.0.1:9092"}}, ""},
+		{"", []listener.Settings{{Name: "default", Listen: "127.0.0.1:9092"}}, ""},
 		{"--kafka off", nil, ""},
-		{"--kafka off --kafka localhost:1", []cloud.KafkaListener{{Name: "default", Listen: "localhost:1"}}, ""},
-		{"--kafka localhost:1 --kafka name=b,listen=:2,sasl=scram,reauth=1h", []cloud.KafkaListener{
+		{"--kafka off --kafka localhost:1", []listener.Settings{{Name: "default", Listen: "localhost:1"}}, ""},
+		{"--kafka localhost:1 --kafka name=b,listen=:2,sasl=scram,reauth=1h", []listener.Settings{
 			{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: scram, Reauth: time.Hour}}, ""},
-		{"--kafka listen=:2,advertise=a:3,tls-cert=c,tls-key=k,client-ca=a,sasl=plain,SCRAM-SHA-256", []cloud.KafkaListener{
+		{"--kafka listen=:2,advertise=a:3,tls-cert=c,tls-key=k,client-ca=a,sasl=plain,SCRAM-SHA-256", []listener.Settings{
 			{Name: "default", Listen: ":2", Advertise: "a:3", TLSCert: "c", TLSKey: "k", ClientCA: "a", SASL: []string{login.Plain, login.ScramSHA256}}}, ""},
 		{"--kafka :1", nil, "--kafka-anonymous"},
-		{"--kafka :1 --kafka-anonymous", []cloud.KafkaListener{{Name: "default", Listen: ":1"}}, ""},
+		{"--kafka :1 --kafka-anonymous", []listener.Settings{{Name: "default", Listen: ":1"}}, ""},
 		{"--kafka localhost:1 --kafka localhost:2", nil, "give each a name"},
 		{"--kafka name=a", nil, "needs an address"},
 		{"--kafka listen=:1,tls-cert=x", nil, "come together"},
@@ -39,7 +39,7 @@ func TestListeners(t *testing.T) {
 		{"--kafka listen=:1,sasl=gssapi", nil, "there are scram"},
 		{"--kafka listen=:1,sasl=scram,reauth=x", nil, "such as 1h"},
 		{"--kafka listen=:1,sasl=plain", nil, "needs tls-cert"},
-		{"--kafka listen=localhost:1,sasl=plain", []cloud.KafkaListener{{Name: "default", Listen: "localhost:1", SASL: []string{login.Plain}}}, ""},
+		{"--kafka listen=localhost:1,sasl=plain", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: []string{login.Plain}}}, ""},
 		{"--kafka listen=localhost:1,sasl=oauthbearer", nil, "--kafka-oauth-keys"},
 		{"--kafka-oauth-keys x", nil, "come together"},
 	} {
@@ -62,7 +62,7 @@ func TestListeners(t *testing.T) {
 
 // What can be said with flags can be said in the file, and in a variable.
 func TestListenersElsewhere(t *testing.T) {
-	want := []cloud.KafkaListener{{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: []string{login.ScramSHA512, login.ScramSHA256}}}
+	want := []listener.Settings{{Name: "default", Listen: "localhost:1"}, {Name: "b", Listen: ":2", SASL: []string{login.ScramSHA512, login.ScramSHA256}}}
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	if err := os.WriteFile(file, []byte("kafka:\n  - localhost:1\n  - name: b\n    listen: \":2\"\n    sasl: [scram-sha-512, scram-sha-256]\nkafka-super-users: [a, User:b]\n"), 0o600); err != nil {
 		t.Fatal(err)

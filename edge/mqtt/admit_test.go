@@ -79,8 +79,8 @@ func TestStrangersGiveWay(t *testing.T) {
 				c.disconnect()
 			}
 		}
-		if d := time.Since(begin); d != 0 {
-			t.Errorf("somebody waited for %v", d)
+		if d := time.Since(begin); d > 30*connectGap {
+			t.Errorf("30 connections took %v", d)
 		}
 		synctest.Wait()
 		if n := s.Stats().Connections; n > 2+8 {

@@ -17,6 +17,8 @@ const rewriteFloor = 1 << 20
 //	after prepare, Place    nothing
 //	after the state events  packet ids whose place is not stored; the next
 //	                        start asks the Backend and forgets them
+//	                        (events that no message depends on are written
+//	                        while Store runs: each may be there without the other)
 //	after Store             messages that nobody was told about: QoS 1 comes
 //	                        again and is a second message, QoS 2 comes again
 //	                        under an id that is believed, and is not stored again
@@ -96,12 +98,21 @@ func (k *committer) commit(batch []*work) []*work {
 	}
 	batch = k.prepare(batch)
 	k.place(batch)
-	if !k.appendEvents(batch) {
-		// What was placed and must not be stored now leaves holes: the
-		// rest is placed anew.
-		k.place(batch)
+	tied := k.gatherEvents(batch)
+	if !tied && !k.dirty && len(k.events) > 0 && len(k.works) > 0 {
+		// No message depends on these events: both take the time of one.
+		appended := make(chan error, 1)
+		go func() { appended <- k.s.o.Store.Append(k.events) }()
+		k.store(batch)
+		k.settleEvents(batch, <-appended)
+	} else {
+		if !k.appendEvents(batch) {
+			// What was placed and must not be stored now leaves holes: the
+			// rest is placed anew.
+			k.place(batch)
+		}
+		k.store(batch)
 	}
-	k.store(batch)
 	k.settle(batch)
 	return batch
 }
@@ -186,30 +197,41 @@ func (w *work) inbound() *inbound {
 	return w.ledger.inbound[w.id]
 }
 
-// appendEvents makes the batch's state events durable. When it fails, all work
-// that has some is refused: it reports false. What the ledger says then is
-// ahead of the store until a rewrite succeeds, and until then no work with
-// state succeeds.
-func (k *committer) appendEvents(batch []*work) bool {
+// gatherEvents collects the batch's state events, and reports whether some of
+// them must be durable before the batch's messages are.
+func (k *committer) gatherEvents(batch []*work) (tied bool) {
 	k.events = k.events[:0]
-	size := 0
 	for _, w := range batch {
 		k.messageEvents(w)
-		for _, p := range w.events {
-			k.events = append(k.events, p)
-			size += len(p)
-		}
+		k.events = append(k.events, w.events...)
+		tied = tied || w.message != nil && len(w.events) > 0
 	}
-	if !k.dirty {
-		if len(k.events) == 0 {
-			return true
+	return tied
+}
+
+// appendEvents makes the batch's state events durable. When it fails, all work
+// that has some is refused: it reports false.
+func (k *committer) appendEvents(batch []*work) bool {
+	var err error
+	if !k.dirty && len(k.events) > 0 {
+		err = k.s.o.Store.Append(k.events)
+	}
+	return k.settleEvents(batch, err)
+}
+
+// settleEvents notes what became of the batch's state events. After a failure
+// the ledger is ahead of the store until a rewrite succeeds, and until then no
+// work with state succeeds.
+func (k *committer) settleEvents(batch []*work, err error) bool {
+	if err == nil && !k.dirty {
+		for _, p := range k.events {
+			k.appended += len(p)
 		}
-		err := k.s.o.Store.Append(k.events)
 		clear(k.events)
-		if err == nil {
-			k.appended += size
-			return true
-		}
+		return true
+	}
+	clear(k.events)
+	if err != nil {
 		k.dirty = true
 		k.s.troubles.state.Note("err", err)
 	}

@@ -18,6 +18,7 @@ type login struct {
 
 	account *account // of the client's page, set by the committer
 
+	after  uint64        // items of the queue that came before; the queue's
 	done   chan struct{} // closed by the dispatcher
 	joined bool          // there is a session to leave again
 }

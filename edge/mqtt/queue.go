@@ -1,6 +1,10 @@
 package mqtt
 
-import "sync"
+import (
+	"slices"
+	"sync"
+	"time"
+)
 
 // work is one thing that changes state, in the order in which it was read off
 // its connection. The reader fills the first half, the committer the second;
@@ -56,7 +60,15 @@ func (w *work) size() int {
 	return n
 }
 
+// connectGap is how far apart the committer takes new connections. Each time
+// costs a sync of the state file, which the messages of everybody wait for;
+// however many connect, it is one sync in so long.
+const connectGap = 20 * time.Millisecond
+
 // queue is the one bounded queue between the readers and the committer.
+// Connections wait beside it, and come after all that was there before them,
+// such as what the client's last connection sent. Their readers wait for the
+// answer, so there are no more of them than seats.
 type queue struct {
 	maxItems, maxBytes int
 
@@ -65,8 +77,12 @@ type queue struct {
 	drained sync.Cond // room came, or close
 	items   []*work   // guarded by mu
 	bytes   int       // guarded by mu
-	poked   bool      // guarded by mu
-	closed  bool      // guarded by mu
+
+	entered, taken uint64    // guarded by mu; items so far
+	connects       []*work   // guarded by mu
+	connected      time.Time // guarded by mu; when connects were taken last
+	poked          bool      // guarded by mu
+	closed         bool      // guarded by mu
 }
 
 func newQueue(maxItems, maxBytes int) *queue {
@@ -82,6 +98,17 @@ func (q *queue) put(w *work) bool {
 	size := w.size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if w.kind == workConnect && !q.closed {
+		w.login.after = q.entered
+		q.connects = append(q.connects, w)
+		switch wait := connectGap - time.Since(q.connected); {
+		case wait <= 0:
+			q.filled.Signal()
+		case len(q.connects) == 1:
+			time.AfterFunc(wait, q.poke)
+		}
+		return true
+	}
 	for !q.closed && (len(q.items) >= q.maxItems || len(q.items) > 0 && q.bytes+size > q.maxBytes) {
 		q.drained.Wait()
 	}
@@ -89,18 +116,20 @@ func (q *queue) put(w *work) bool {
 		return false
 	}
 	q.items = append(q.items, w)
+	q.entered++
 	q.bytes += size
 	q.filled.Signal()
 	return true
 }
 
 // take moves the oldest items into batch, up to the two limits and at least
-// one, and blocks while there is none. After a poke it may return nothing. It
-// reports false when the queue is closed and empty.
+// one, and after them the connections that are due. It blocks while there is
+// neither; after a poke it may return nothing. It reports false when the queue
+// is closed and empty.
 func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.items) == 0 && !q.closed && !q.poked {
+	for len(q.items) == 0 && !q.closed && !q.poked && !q.connectsDue() {
 		q.filled.Wait()
 	}
 	q.poked = false
@@ -114,8 +143,27 @@ func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	clear(q.items[rest:])
 	q.items = q.items[:rest]
 	q.bytes -= sum
+	q.taken += uint64(n)
 	q.drained.Broadcast()
-	return batch, n > 0 || !q.closed
+	connects := 0
+	if q.closed || q.connectsDue() {
+		for connects < len(q.connects) && q.connects[connects].login.after <= q.taken {
+			connects++
+		}
+	}
+	if connects > 0 {
+		batch = append(batch, q.connects[:connects]...)
+		q.connects, q.connected = slices.Delete(q.connects, 0, connects), time.Now()
+		if len(q.connects) > 0 {
+			time.AfterFunc(connectGap, q.poke)
+		}
+	}
+	return batch, n+connects > 0 || !q.closed
+}
+
+// connectsDue reports whether connections are to be taken now. It has mu.
+func (q *queue) connectsDue() bool {
+	return len(q.connects) > 0 && time.Since(q.connected) >= connectGap
 }
 
 // poke makes a waiting take return, so that the committer looks at its clock.

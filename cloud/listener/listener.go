@@ -1,0 +1,89 @@
+// Package listener is an address that a door of a node listens on, and what it asks of
+// those who come there: TLS, certificates, logins.
+package listener
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+)
+
+// Settings are what an operator says of a listener.
+type Settings struct {
+	Name      string // that nodes of the cluster give to the same kind of listener; unique
+	Listen    string // TCP address
+	Advertise string // host, or host:port, under which its clients reach it; default: that of the node
+	TLSCert   string // file; with TLSKey, the listener speaks TLS. Both are read again when they change
+	TLSKey    string
+	ClientCA  string        // file: clients must have a certificate that one of these has signed
+	SASL      []string      // mechanisms by which clients must log in (package login)
+	Reauth    time.Duration // after which they must log in again; 0: never
+}
+
+// Listener is one that is open. Without TLS's client certificates and SASL, it asks
+// nobody who it is.
+type Listener struct {
+	net.Listener
+	Name   string        // under which the owner's listener of the same kind is found: cluster.Node.KafkaAddress
+	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
+	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
+	Reauth time.Duration // after which a client must log in again; 0: never
+}
+
+// Authenticated reports whether the listener asks everybody who they are.
+func (s Settings) Authenticated() bool { return s.ClientCA != "" || len(s.SASL) > 0 }
+
+// Check returns what is wrong with the settings.
+func (s Settings) Check() error {
+	switch {
+	case s.Listen == "":
+		return errors.New("a listener needs an address: listen=HOST:PORT")
+	case (s.TLSCert == "") != (s.TLSKey == ""):
+		return fmt.Errorf("listener %s: tls-cert and tls-key come together", s.Name)
+	case s.ClientCA != "" && s.TLSCert == "":
+		return fmt.Errorf("listener %s: client-ca needs tls-cert and tls-key", s.Name)
+	case s.Reauth < 0:
+		return fmt.Errorf("listener %s: reauth %v is negative", s.Name, s.Reauth)
+	}
+	return nil
+}
+
+// Open checks the settings, reads the files, and listens.
+func (s Settings) Open(log *slog.Logger) (Listener, error) {
+	l := Listener{Name: s.Name, SASL: s.SASL, Reauth: s.Reauth}
+	if err := s.Check(); err != nil {
+		return l, err
+	}
+	if s.TLSCert != "" {
+		files, err := newCertificates(s, log)
+		if err != nil {
+			return l, fmt.Errorf("listener %s: %w", s.Name, err)
+		}
+		l.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: files.current}
+	}
+	var err error
+	if l.Listener, err = net.Listen("tcp", s.Listen); err != nil {
+		return l, fmt.Errorf("listener %s: %w", s.Name, err)
+	}
+	return l, nil
+}
+
+// Address is the address under which clients of the listener, which is open at addr,
+// reach it; usual is the one that it has without Advertise.
+func (s Settings) Address(addr net.Addr, usual string) string {
+	if s.Advertise == "" {
+		return usual
+	}
+	if _, _, err := net.SplitHostPort(s.Advertise); err == nil {
+		return s.Advertise
+	}
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return s.Advertise
+	}
+	return net.JoinHostPort(strings.Trim(s.Advertise, "[]"), port)
+}

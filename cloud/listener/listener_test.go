@@ -1,0 +1,46 @@
+package listener
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSettings(t *testing.T) {
+	for want, s := range map[string]Settings{
+		"needs an address":  {},
+		"come together":     {Listen: "127.0.0.1:0", TLSCert: "x"},
+		"client-ca needs":   {Listen: "127.0.0.1:0", ClientCA: "x"},
+		"is negative":       {Listen: "127.0.0.1:0", Reauth: -time.Second},
+		"no such file":      {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"},
+		"listener in: list": {Name: "in", Listen: "127.0.0.1:x"},
+	} {
+		l, err := s.Open(slog.New(slog.NewTextHandler(io.Discard, nil)))
+		if err == nil || !strings.Contains(err.Error(), want) || l.Listener != nil {
+			t.Errorf("%+v: %v, want %q", s, err, want)
+		}
+	}
+	s := Settings{Name: "in", Listen: "127.0.0.1:0", SASL: []string{"PLAIN"}, Reauth: time.Hour}
+	l, err := s.Open(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if l.Name != "in" || l.TLS != nil || len(l.SASL) != 1 || l.Reauth != time.Hour || !s.Authenticated() || (Settings{}).Authenticated() {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestAddress(t *testing.T) {
+	at := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 7}
+	for advertise, want := range map[string]string{
+		"": "usual:1", "a": "a:7", "a:2": "a:2", "2001:db8::1": "[2001:db8::1]:7", "[2001:db8::1]": "[2001:db8::1]:7", "[2001:db8::1]:3": "[2001:db8::1]:3",
+	} {
+		if got := (Settings{Advertise: advertise}).Address(at, "usual:1"); got != want {
+			t.Errorf("%q: %s, want %s", advertise, got, want)
+		}
+	}
+}
