@@ -41,7 +41,7 @@ func listSegments(ctx context.Context, b storage.Bucket, shard uint32) (segmentL
 // listAll calls each with the keys that begin with prefix and are greater than after,
 // in order, until it returns false.
 func listAll(ctx context.Context, b storage.Bucket, prefix, after string, each func(key string) bool) error {
-	const page = 1000
+	const page = 100_000 // each costs a folder a reading of all of it
 	for {
 		var keys []string
 		err := insist(ctx, func() (err error) {
