@@ -446,7 +446,7 @@ func TestLargeWills(t *testing.T) {
 }
 
 func leaveWills(t *tally, args []string) {
-	var all []*device
+	held := make(map[int]*device) // open, until this process ends
 	for i := 0; ; i++ {
 		d, err := dialDevice(args[0], attackerHost)
 		if err != nil {
@@ -467,7 +467,7 @@ func leaveWills(t *tally, args []string) {
 			continue
 		}
 		t.add("accepted", 1)
-		all = append(all, d) // held open
+		held[i] = d
 	}
 }
 

@@ -501,5 +501,3 @@ func (c *testClient) settle(pk packets.Packet) {
 }
 
 func newTestReaderOf(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
-
-func newTestReader(p []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(p)) }

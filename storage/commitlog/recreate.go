@@ -28,7 +28,6 @@ func (s *state) recreate(key placeKey, base int64) *partition {
 		s.recreated[key.topic] = true
 		_ = s.broken("topic %v is not known any more: its records are in topic %s%v; its name, settings and marks are lost", key.topic, recreatedName, key.topic)
 		_ = s.createTopic(Topic{ID: key.topic, Name: recreatedName + key.topic.String(), Partitions: key.partition + 1}) // told, if it fails
-		t = s.topics[key.topic]
 	} else if s.recreated[key.topic] && key.partition >= t.Partitions && key.partition < MaxPartitions {
 		t.grow(key.partition + 1)
 	}

@@ -297,8 +297,10 @@ func (s *stream) field(null bool) bool {
 
 // body passes over the body of a record, and reports whether it is one.
 func (s *stream) body() bool {
-	if !s.field(true) || !s.field(true) {
-		return false
+	for range 2 { // key and value
+		if !s.field(true) {
+			return false
+		}
 	}
 	headers, ok := s.varint()
 	if !ok || headers < 0 || headers > MaxHeaders || int64(headers) > s.left/2 {
