@@ -65,6 +65,23 @@ func (p *pair) leads(node *harness.Process) {
 	})
 }
 
+// stays makes sure that the standby finds the owner alive by whatever both know.
+func (p *pair) stays(owner *harness.Process) {
+	p.t.Helper()
+	claims := func() int {
+		all, err := filepath.Glob(filepath.Join(strings.TrimPrefix(p.bucket, "file:"), "0000", "epoch", "*"))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := claims()
+	pause(p.t.Context(), 7*time.Second) // twice the takeover time
+	if n := claims() - before; n > 0 {
+		p.t.Errorf("%d claims beside %s, which lives", n, owner.Name)
+	}
+}
+
 // produce appends a record by way of a node, and reads everything there.
 func (p *pair) produce(node *harness.Process) {
 	p.t.Helper()
@@ -108,6 +125,7 @@ func TestEarlierNode(t *testing.T) {
 	if role := present.Addr["role"]; role != "standby" {
 		t.Errorf("beside an earlier owner today's node is %s", role)
 	}
+	p.stays(before)
 	before.Kill()
 	p.leads(present)
 	p.produce(present)
@@ -115,6 +133,7 @@ func TestEarlierNode(t *testing.T) {
 	if role := before.Addr["role"]; role != "standby" {
 		t.Errorf("beside today's owner the earlier node is %s", role)
 	}
+	p.stays(present)
 	if err := present.Stop(); err != nil {
 		t.Error(err)
 	}
