@@ -21,16 +21,16 @@ const (
 // Limit returns a listener that takes as many connections as the gate of an admin
 // port has seats for; Server gives them back.
 func Limit(l net.Listener, conns *budget.Conns) net.Listener {
-	return &listener{l, conns.Gate(budget.GateOptions{Name: "http", Max: maxConns, Strangers: maxStrangers})}
+	return &gated{l, conns.Gate(budget.GateOptions{Name: "http", Max: maxConns, Strangers: maxStrangers})}
 }
 
-type listener struct {
+type gated struct {
 	net.Listener
 	gate *budget.Gate
 }
 
 // Accept turns away whom there is no seat for, and waits for the next.
-func (l *listener) Accept() (net.Conn, error) {
+func (l *gated) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
 		if err != nil {

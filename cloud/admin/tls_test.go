@@ -170,7 +170,7 @@ func TestLimit(t *testing.T) {
 		}
 		res.Body.Close()
 	}
-	if all, strangers := limited.(*listener).gate.Open(); strangers > maxStrangers || all > maxStrangers+1 {
+	if all, strangers := limited.(*gated).gate.Open(); strangers > maxStrangers || all > maxStrangers+1 {
 		t.Errorf("%d connections, %d of strangers", all, strangers)
 	}
 }

@@ -21,14 +21,19 @@ type certificates struct {
 	loaded *tls.Config
 }
 
-func newCertificates(k Settings, log *slog.Logger) (*certificates, error) {
-	c := &certificates{k: k, log: log}
+// TLS reads the files of a listener, TLSCert and TLSKey at least, and returns what it
+// serves with: what lies in the files at each handshake, or what was there last that
+// could be used.
+func (s Settings) TLS(log *slog.Logger) (*tls.Config, error) {
+	c := &certificates{k: s, log: log}
 	var err error
 	if c.stamp, err = c.look(); err != nil {
 		return nil, err
 	}
-	c.loaded, err = c.load()
-	return c, err
+	if c.loaded, err = c.load(); err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: c.current}, nil
 }
 
 // look tells one state of the files from another.

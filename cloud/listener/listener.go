@@ -58,14 +58,12 @@ func (s Settings) Open(log *slog.Logger) (Listener, error) {
 	if err := s.Check(); err != nil {
 		return l, err
 	}
+	var err error
 	if s.TLSCert != "" {
-		files, err := newCertificates(s, log)
-		if err != nil {
+		if l.TLS, err = s.TLS(log); err != nil {
 			return l, fmt.Errorf("listener %s: %w", s.Name, err)
 		}
-		l.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: files.current}
 	}
-	var err error
 	if l.Listener, err = net.Listen("tcp", s.Listen); err != nil {
 		return l, fmt.Errorf("listener %s: %w", s.Name, err)
 	}
