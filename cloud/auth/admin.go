@@ -183,7 +183,7 @@ func (a *Auth) Administrator(hash admin.Hash) (admin.Caller, error) {
 	return admin.Caller{Name: name, Role: a.admins.byName[name].Role}, nil
 }
 
-// Ended reports whether a token was an administrator's and is not any more.
+// Ended reports whether a token was an administrator's and is no longer.
 func (a *Auth) Ended(hash admin.Hash) bool {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

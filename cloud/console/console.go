@@ -46,7 +46,7 @@ type Options struct {
 	// Removed is told of an administrator that was removed.
 	Removed func(ctx context.Context, name string) error
 
-	CloseMetrics bool // who reads the metrics needs a credential
+	CloseMetrics bool // metrics are read with a credential only
 }
 
 // Session is a gateway that is connected.

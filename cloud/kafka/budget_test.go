@@ -91,7 +91,7 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 	eventually(t, func() bool { return d.answers.Used() > 27<<20 })
 	for d.answers.Peer("").TryTake(smallAnswer) != nil { // and the rest is taken as well
 	}
-	// Producers do not notice, and who reads gets something.
+	// Producers do not notice, and a reader gets something.
 	began := time.Now()
 	w := d.dial(t)
 	_ = ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, batchOf(t, record.None, "y")))

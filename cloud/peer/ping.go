@@ -14,8 +14,8 @@ const pingPath = "/peer/v1/ping"
 // maxAnswer bounds what a node may say of itself, in bytes.
 const maxAnswer = 4 << 10
 
-// errAnswer: the answer of a node makes no sense.
-var errAnswer = errors.New("answer makes no sense")
+// errAnswer: a node answered what cannot be read.
+var errAnswer = errors.New("answer cannot be read")
 
 // Answer is what a node says of itself when it is asked whether it is there.
 type Answer struct {

@@ -27,7 +27,7 @@ var kafkaAttacks = map[string]func(*tally, []string){
 	"kafka-readers": fetchUnread, "kafka-bombs": produceBombs, "kafka-passwords": guessPlain,
 }
 
-// kafkaNode is a weir-cloud that is attacked: anybody may use one listener, and users one.
+// kafkaNode is a weir-cloud that is attacked: one listener is open to anybody, one to users.
 type kafkaNode struct {
 	*harness.Process
 	open, users string // addresses of the listeners
@@ -216,7 +216,7 @@ func sendHalfLengths(count *tally, args []string) {
 func TestHalfLengths(t *testing.T) {
 	n := startKafkaNode(t)
 	n.survive(t, func(a *attacker) { a.reached(t, "sent", 2_000) }, "kafka-halves", n.open)
-	// At the attacked listener too there is place for who says something.
+	// At the attacked listener too there is a place for a client that says something.
 	c, err := dialKafka(n.open, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)

@@ -103,7 +103,7 @@ func lead(b storage.Bucket, topic TopicID) (got [][]string, led bool, err error)
 }
 
 // TestHarm harms each object of a bucket. An owner has everything, or refuses and
-// names what is wrong, or leads and says so to who reads what is damaged; Check finds
+// names what is wrong, or leads and says so to readers of what is damaged; Check finds
 // the same; and what refuses deletes nothing. The exception, by name, is what nothing
 // that remains can tell.
 func TestHarm(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 // closing reports whether somebody has begun to close the row.
 func (r *row) closing() (bool, error) { return exists(r.file(closeName)) }
 
-// closed is closing for who reads: a row that has its end is closed, also when
+// closed is closing for a reader: a row that has its end is closed, also when
 // somebody's hand has taken the file that says so.
 func (r *row) closed() (bool, error) {
 	closing, err := r.closing()

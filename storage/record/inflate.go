@@ -57,7 +57,7 @@ func turn(tokens chan struct{}) {
 
 // mostInflated is the most bytes that src can hold, going by its framing; of gzip,
 // which tells at the end of each member what was in it, it is a guess. ok is false
-// where the framing makes no sense.
+// where the framing cannot be right.
 func (c Codec) mostInflated(src []byte) (n int64, ok bool) {
 	switch c {
 	case Gzip:

@@ -86,7 +86,7 @@ func inflateZstd(dst, src []byte, limit int) ([]byte, error) {
 
 // zstdBound is the most that the frames in p can hold, going by their headers
 // and those of their blocks. A frame that declares more than its blocks can
-// hold lies; ok is false then and where the framing makes no sense.
+// hold lies; ok is false then and where the framing cannot be right.
 func zstdBound(p []byte) (bound int64, ok bool) {
 	for len(p) > 0 {
 		var h zstd.Header
