@@ -61,6 +61,7 @@ func TestRefusedGoesOn(t *testing.T) {
 		r.start()
 		synctest.Wait()
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		st := r.send.State()
 		if word, do := sender.Refusal(st.Refused); !errors.Is(st.Refused, sender.ErrIdentity) || word != "identity" || do == "" {
 			t.Errorf("refused: %v", st.Refused)
@@ -238,9 +239,9 @@ func TestExpiredForEver(t *testing.T) {
 // without a pause, not even when each lets it in first.
 func TestRedirectsInACircle(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		dials := 0
+		var dials atomic.Int64
 		r.opts.Dial = func(ctx context.Context, addr string) (sender.Session, error) {
-			dials++
+			dials.Add(1)
 			s, err := r.dial(ctx, addr)
 			r.served.Go(func() {
 				time.Sleep(time.Millisecond) // the Welcome comes before
@@ -250,8 +251,8 @@ func TestRedirectsInACircle(t *testing.T) {
 		}
 		r.start()
 		time.Sleep(10 * time.Minute)
-		if dials < 100 || dials > 1000 {
-			t.Errorf("%d connections in ten minutes", dials)
+		if n := dials.Load(); n < 100 || n > 1000 {
+			t.Errorf("%d connections in ten minutes", n)
 		}
 		r.send.Close()
 	})
