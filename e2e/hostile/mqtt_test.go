@@ -417,16 +417,20 @@ func neverRead(t *tally, args []string) {
 			}
 		}()
 	}
-	d, err := connectDevice(args[0], attackerHost, login{id: "flood"})
-	if err != nil {
-		t.add("failed", 1)
-		return
-	}
 	load := strings.Repeat("f", 900_000)
-	for range time.Tick(time.Second / 2) {
-		if err := d.publish("flood", load, 1); err == nil {
-			t.add("published", 1)
+	for { // when its connection gives way to the others', it comes again
+		d, err := connectDevice(args[0], attackerHost, login{id: "flood"})
+		for err == nil {
+			if err = d.publish("flood", load, 1); err == nil {
+				t.add("published", 1)
+			}
+			time.Sleep(time.Second / 2)
 		}
+		t.add("failed", 1)
+		if d != nil {
+			d.nc.Close()
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
