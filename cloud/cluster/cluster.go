@@ -194,21 +194,28 @@ func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Conte
 
 // Answer looks for questions that standbys put into the bucket because they
 // cannot reach this owner. It looks every half of the takeover time, as Confirm
-// does, and only if the log has not grown since: who asks sees that too. heard
-// is told of each question that was answered.
+// does, unless the log grows: who asks sees that too. heard is told of each
+// question that was answered.
+//
+// What the log grew by before a question was put, its author has not seen. So
+// Answer asks every quarter whether the log has grown, and leaves out a look only
+// for what came in the last one: a question that was put in the quarter before is
+// older than that, and any question has its answer, or sees the log grow, after
+// half of the takeover time.
 func Answer(ctx context.Context, takeover time.Duration, acked func() journal.Position,
 	answer func(context.Context) (who string, asked bool, err error), heard func(who string, err error)) {
 	if takeover == 0 {
 		takeover = DefaultTakeover
 	}
 	last := acked()
-	for {
-		wait(ctx, takeover/2)
+	for quarters := 1; ; quarters++ { // since the last look
+		wait(ctx, takeover/4)
 		if ctx.Err() != nil {
 			return
 		}
-		if now := acked(); now != last {
-			last = now
+		now := acked()
+		grown := now != last
+		if last = now; grown || quarters < 2 {
 			continue
 		}
 		deadline, cancel := context.WithTimeout(ctx, takeover)
@@ -217,7 +224,7 @@ func Answer(ctx context.Context, takeover time.Duration, acked func() journal.Po
 		if asked && ctx.Err() == nil {
 			heard(who, err)
 		}
-		last = acked()
+		last, quarters = acked(), 0
 	}
 }
 

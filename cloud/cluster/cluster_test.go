@@ -348,6 +348,54 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
+// TestAnswerInTime: whenever a question is put, and whenever the log grew last, its
+// author sees the log grow after it, or has the answer, within half of the takeover
+// time. A log that grows all the time is not looked at.
+func TestAnswerInTime(t *testing.T) {
+	const takeover, step = 4 * time.Second, 100 * time.Millisecond
+	for growth := time.Duration(0); growth < takeover; growth += step {
+		for put := growth + step/2; put < growth+takeover; put += step {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var answered atomic.Int64 // after began
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					Answer(ctx, takeover, func() journal.Position {
+						if time.Since(began) >= growth {
+							return journal.Position{Epoch: 1, Slot: 2}
+						}
+						return journal.Position{Epoch: 1, Slot: 1}
+					}, func(context.Context) (string, bool, error) {
+						if time.Since(began) >= put && answered.Load() == 0 {
+							answered.Store(int64(time.Since(began)))
+						}
+						return "", false, nil
+					}, nil)
+				}()
+				time.Sleep(4 * takeover)
+				cancel()
+				<-done
+				if at := time.Duration(answered.Load()); at == 0 || at-put > takeover/2 {
+					t.Errorf("the log grew at %v, a question came at %v: it was looked for at %v", growth, put, at)
+				}
+			})
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		Answer(ctx, takeover, func() journal.Position {
+			return journal.Position{Epoch: 1, Slot: uint64(time.Since(began) / (takeover / 8))}
+		}, func(context.Context) (string, bool, error) {
+			t.Error("a look at a log that grows")
+			return "", false, nil
+		}, nil)
+	})
+}
+
 func TestNodeID(t *testing.T) {
 	if got := NodeID("a"); got != 0x640c292c { // clients keep it across restarts and versions
 		t.Errorf("the id of a is %#x", got)
