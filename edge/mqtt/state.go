@@ -20,7 +20,7 @@ const (
 const smallAccount = 8 << 10
 
 // Eighths of the memory. Sessions leave some for queues, queues some for
-// sessions, and in both cases those who need little find some left.
+// sessions, and in both cases clients that need little find some left.
 const (
 	allEighths      = 7 // what sessions, retained messages and queues may take together
 	sessionEighths  = 5 // what sessions and retained messages may take of it

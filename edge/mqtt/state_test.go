@@ -201,7 +201,7 @@ func TestFiltersAreBounded(t *testing.T) {
 }
 
 // TestSmallClientsFindRoom: when a few have filled all that they may, those
-// who need little find room, and a client that needs much is refused.
+// that need little find room, and a client that needs much is refused.
 func TestSmallClientsFindRoom(t *testing.T) {
 	bubble(t, Options{MaxState: 1 << 20, MaxClientState: 512 << 10}, func(t *testing.T, s *testServer) {
 		for i := range 4 {
