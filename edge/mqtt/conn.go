@@ -46,6 +46,7 @@ type conn struct {
 	receiveMaximum uint16        // of the client
 	maxPacket      uint32        // of the client; 0: any
 	problemInfo    bool          // reason strings are welcome
+	outAliases     outAliases    // of topics that go out; guarded by the mutex of the session
 	keepAlive      time.Duration // 0: none
 	expiry         uint32        // session expiry of CONNECT
 	session        *session      // set by the dispatcher before login.done

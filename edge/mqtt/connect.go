@@ -191,6 +191,7 @@ func (c *conn) accept(pk *packets.Packet, props, willProps propertySet) (*login,
 			c.problemInfo = pk.Properties.RequestProblemInfo == 1
 		}
 		c.maxPacket = pk.Properties.MaximumPacketSize
+		c.outAliases.limit = pk.Properties.TopicAliasMaximum
 		l.expiry = pk.Properties.SessionExpiryInterval
 		if longest := c.s.o.ServerKeepAlive; longest > 0 && (keepAlive == 0 || keepAlive > longest) {
 			keepAlive = longest // [MQTT-3.1.2-21]

@@ -57,7 +57,7 @@ func (d *dispatcher) run() {
 func (d *dispatcher) publishCounts() {
 	d.nSessions.Store(int64(len(d.sessions)))
 	d.nSubs.Store(int64(d.subs.count))
-	d.nRetained.Store(int64(d.retained.count))
+	d.nRetained.Store(int64(d.retained.len()))
 }
 
 func (d *dispatcher) dispatch(w *work) {
@@ -100,11 +100,7 @@ func (d *dispatcher) connect(w *work) {
 	}
 	s := d.sessions[w.client]
 	if s != nil {
-		s.mu.Lock()
-		old := s.conn
-		s.conn = nil
-		s.mu.Unlock()
-		if old != nil {
+		if old := s.leave(); old != nil {
 			d.takeOver(w.client, old, c)
 		}
 		if !w.known {
@@ -162,7 +158,7 @@ func (d *dispatcher) takeOver(id string, old, c *conn) {
 }
 
 func (d *dispatcher) newSession(id string, a *account) *session {
-	s := newSession(id, &d.s.o, d.s.count, a)
+	s := newSession(id, &d.s.o, d.s.count, a, &d.retained)
 	d.sessions[id] = s
 	return s
 }
@@ -270,11 +266,9 @@ func (d *dispatcher) subscribe(w *work) {
 	}
 	w.conn.reply(packets.Suback, w.id, w.codes)
 	for i, sub := range w.subs {
-		share, filter, _ := shareName(sub.filter)
-		if w.codes[i] >= 0x80 || share != "" || sub.retainHandling == 2 || sub.retainHandling == 1 && !added[i] {
-			continue
+		if w.codes[i] < 0x80 && sub.replays(added[i]) {
+			s.replay(sub)
 		}
-		d.retained.match(filter, func(m *Message) { s.deliverRetained(m, sub) })
 	}
 }
 
@@ -284,6 +278,7 @@ func (d *dispatcher) unsubscribe(w *work) {
 		if w.codes[i] == 0 {
 			delete(s.filters, sub.filter)
 			d.subs.unsubscribe(s, sub.filter)
+			s.endReplays(sub.filter)
 		}
 	}
 	if w.err != nil {

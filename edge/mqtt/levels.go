@@ -9,8 +9,8 @@ import (
 // map costs a node with one child, which most are, five times as much.
 const manyLevels = 16
 
-// levelCost is what one level of a filter or of a retained topic costs at
-// most, in bytes: a node, and its place among its parent's children.
+// levelCost is what one level of a filter costs at most, in bytes: a node, and
+// its place among its parent's children.
 const levelCost = 128
 
 // children are the nodes below a node of a topic tree, by topic level.
@@ -78,15 +78,5 @@ func (c *children[N]) remove(name string) {
 		if len(c.few) == 0 {
 			c.few = nil
 		}
-	}
-}
-
-// each calls fn with every child.
-func (c *children[N]) each(fn func(name string, n *N)) {
-	for _, one := range c.few {
-		fn(one.name, one.node)
-	}
-	for name, n := range c.many {
-		fn(name, n)
 	}
 }

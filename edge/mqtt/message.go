@@ -59,6 +59,9 @@ func (m *Message) size() int {
 	return n
 }
 
+// wireSize is about what the message takes in a PUBLISH packet, in bytes.
+func (m *Message) wireSize() int { return m.size() - 256 + 32 }
+
 // Place says where the Backend keeps a message. It is written into the state
 // store before the message itself is stored: a QoS 2 packet id that survives a
 // restart is believed only if its place does too.

@@ -124,7 +124,8 @@ type outbox struct {
 
 // write encodes pk into the buffer. maximum is the largest packet that the
 // peer takes, 0 for any: a larger one is not sent (errTooBig) and harms
-// nothing. A full buffer closes the connection (errOverflow).
+// nothing. A buffer full of answers that nobody reads closes the connection
+// (errOverflow); for a PUBLISH hasRoom was asked before.
 func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -151,25 +152,26 @@ func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 	o.all.used.Add(int64(n))
 	if pk.FixedHeader.Type != packets.Publish {
 		o.answers += n
-	}
-	if before > 0 && (o.buf.Len() > o.limit || o.answers > smallPacket && o.all.full(0)) {
-		o.failLocked(errOverflow)
-		return o.err
+		if before > 0 && (o.answers > o.limit || o.answers > smallPacket && o.all.full(0)) {
+			o.failLocked(errOverflow)
+			return o.err
+		}
 	}
 	o.startLocked()
 	return nil
 }
 
 // hasRoom reports whether a message of n bytes may be added: half of the buffer
-// is kept for acknowledgements. After a no, ready is called once there is room.
+// is for messages, or one of any size. After a no, ready is called once there
+// is room.
 func (o *outbox) hasRoom(n int) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.buf != nil && o.buf.Len() > o.limit/2 {
-		o.starved = true
+	if o.err != nil || o.closing {
 		return false
 	}
-	if o.err != nil || o.closing {
+	if messages := o.bufferedLocked() - o.answers; messages > 0 && messages+n > o.limit/2 {
+		o.starved = true
 		return false
 	}
 	if waits := o.sending + o.bufferedLocked(); waits+n > smallPacket && o.all.full(n) {

@@ -150,9 +150,11 @@ func (c *conn) publish(d *delivery) error {
 		for _, u := range m.Properties.User {
 			p.User = append(p.User, packets.UserProperty{Key: u.Key, Val: u.Value})
 		}
+		c.outAliases.use(&pk)
 	}
 	err := c.out.write(&pk, c.maxPacket)
 	if err == nil {
+		c.outAliases.sent(&pk)
 		c.s.count.sent.Inc()
 	}
 	return err

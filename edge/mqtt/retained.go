@@ -1,40 +1,62 @@
 package mqtt
 
-import "strings"
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
 
 // retainedTree holds the last retained message of every topic. The dispatcher
-// owns it; the committer's ledger decides what may enter.
+// changes it, sessions read it; the committer's ledger decides what may enter.
 type retainedTree struct {
-	root  retainedNode
-	count int
+	mu    sync.RWMutex
+	root  retainedNode // guarded by mu
+	count int          // guarded by mu
+	stamp uint64       // guarded by mu; counts what was set
 }
 
+// retainedNode has its children in the order of their names, so that a replay
+// finds the place again at which it stopped.
 type retainedNode struct {
-	children children[retainedNode]
+	children []child[retainedNode]
 	message  *Message
+	stamp    uint64 // of the message
+}
+
+func (n *retainedNode) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(n.children, name, func(one child[retainedNode], name string) int { return strings.Compare(one.name, name) })
+}
+
+// add returns the child of that name, and makes one if there is none.
+func (n *retainedNode) add(name string) *retainedNode {
+	i, found := n.find(name)
+	if !found {
+		n.children = slices.Insert(n.children, i, child[retainedNode]{strings.Clone(name), new(retainedNode)})
+	}
+	return n.children[i].node
 }
 
 // set stores m, or removes what is there when m has no payload
 // [MQTT-3.3.1-6] [MQTT-3.3.1-7].
 func (t *retainedTree) set(m *Message) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stamp++
 	if len(m.Payload) == 0 {
-		t.remove(m.Topic)
+		if t.root.remove(m.Topic, true) {
+			t.count--
+		}
 		return
 	}
 	n := &t.root
 	for level := range strings.SplitSeq(m.Topic, "/") {
-		n = n.children.add(level)
+		n = n.add(level)
 	}
 	if n.message == nil {
 		t.count++
 	}
-	n.message = m
-}
-
-func (t *retainedTree) remove(topic string) {
-	if t.root.remove(topic, true) {
-		t.count--
-	}
+	n.message, n.stamp = m, t.stamp
 }
 
 func (n *retainedNode) remove(rest string, more bool) (removed bool) {
@@ -44,55 +66,143 @@ func (n *retainedNode) remove(rest string, more bool) (removed bool) {
 		return removed
 	}
 	level, rest, more := strings.Cut(rest, "/")
-	child := n.children.get(level)
-	if child == nil {
+	i, found := n.find(level)
+	if !found {
 		return false
 	}
-	removed = child.remove(rest, more)
-	if child.message == nil && child.children.len() == 0 {
-		n.children.remove(level)
+	node := n.children[i].node
+	removed = node.remove(rest, more)
+	if node.message == nil && len(node.children) == 0 {
+		n.children = slices.Delete(n.children, i, i+1)
+		if len(n.children) == 0 {
+			n.children = nil
+		}
 	}
 	return removed
 }
 
-// match calls fn with every retained message whose topic matches the filter,
-// which has no $share prefix.
-func (t *retainedTree) match(filter string, fn func(*Message)) {
-	t.root.match(filter, true, true, fn)
+// now is the stamp of what was set last.
+func (t *retainedTree) now() uint64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.stamp
 }
 
-func (n *retainedNode) match(rest string, more, first bool, fn func(*Message)) {
-	if !more {
-		if n.message != nil {
-			fn(n.message)
+// len is the number of topics with a retained message.
+func (t *retainedTree) len() int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.count
+}
+
+// replay is where a subscriber is among the retained messages that a new
+// subscription asks for: a topic, not a copy of them. Messages are looked up
+// one by one when there is room for them.
+type replay struct {
+	sub    subscription
+	filter string   // without the $share prefix
+	until  uint64   // stamp: what was set later reached the subscriber as it came
+	after  string   // topic of the last one that was taken
+	begun  bool     // after counts
+	next   *Message // taken, and waiting for room
+}
+
+// take returns the next message, nil at the end.
+func (r *replay) take(t *retainedTree) *Message {
+	if r.next == nil {
+		r.next = t.next(r)
+	}
+	return r.next
+}
+
+// next finds the first message after the place of r that is old enough and has
+// not expired, and moves r there.
+func (t *retainedTree) next(r *replay) (found *Message) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	now := time.Now()
+	visit := func(n *retainedNode) bool {
+		if n.message == nil || n.stamp > r.until {
+			return true
 		}
-		return
+		if at, ok := n.message.expires(); ok && !now.Before(at) {
+			return true
+		}
+		found = n.message
+		return false
+	}
+	var after []string
+	if r.begun {
+		after = strings.Split(r.after, "/")
+	}
+	t.root.walk(r.filter, true, true, after, r.begun, visit)
+	if found != nil {
+		r.after, r.begun = strings.Clone(found.Topic), true
+	}
+	return found
+}
+
+// walk visits the nodes that match the rest of a filter, in order, until visit
+// returns false, which it passes on. With past it leaves out the node itself
+// and everything before the levels of after.
+func (n *retainedNode) walk(rest string, more, first bool, after []string, past bool, visit func(*retainedNode) bool) bool {
+	if !more {
+		return past || visit(n)
 	}
 	level, rest, more := strings.Cut(rest, "/")
 	switch level {
 	case "#":
-		n.all(first, fn)
+		return n.all(first, after, past, visit)
 	case "+":
-		n.children.each(func(name string, child *retainedNode) {
-			if !first || !dollar(name) {
-				child.match(rest, more, false, fn)
-			}
+		return n.each(first, after, past, func(child *retainedNode, after []string, past bool) bool {
+			return child.walk(rest, more, false, after, past, visit)
 		})
-	default:
-		if child := n.children.get(level); child != nil {
-			child.match(rest, more, false, fn)
+	}
+	i, found := n.find(level)
+	if !found {
+		return true
+	}
+	if past = past && len(after) > 0; past {
+		switch strings.Compare(level, after[0]) {
+		case -1:
+			return true
+		case 0:
+			after = after[1:]
+		default:
+			after, past = nil, false
 		}
 	}
+	return n.children[i].node.walk(rest, more, false, after, past, visit)
 }
 
 // all visits a node and everything below it: `a/#` matches `a`.
-func (n *retainedNode) all(first bool, fn func(*Message)) {
-	if n.message != nil {
-		fn(n.message)
+func (n *retainedNode) all(first bool, after []string, past bool, visit func(*retainedNode) bool) bool {
+	if !past && !visit(n) {
+		return false
 	}
-	n.children.each(func(name string, child *retainedNode) {
-		if !first || !dollar(name) {
-			child.all(false, fn)
-		}
+	return n.each(first, after, past, func(child *retainedNode, after []string, past bool) bool {
+		return child.all(false, after, past, visit)
 	})
+}
+
+// each calls fn with every child that a leading wildcard matches, from the
+// place of after on.
+func (n *retainedNode) each(first bool, after []string, past bool, fn func(n *retainedNode, after []string, past bool) bool) bool {
+	at := 0
+	if past = past && len(after) > 0; past {
+		at, _ = n.find(after[0])
+	}
+	for _, one := range n.children[at:] {
+		rest, in := []string(nil), false
+		if past && one.name == after[0] {
+			rest, in = after[1:], true
+		}
+		if first && dollar(one.name) {
+			continue
+		}
+		if !fn(one.node, rest, in) {
+			return false
+		}
+	}
+	return true
 }

@@ -51,11 +51,11 @@ type Options struct {
 	MaxSessionExpiry time.Duration // of a session without connection, 3.x too; 0: none
 	MaxSubscriptions int           // per session; 1024
 	MaxInflight      int           // PUBLISH packets unacknowledged by one subscriber; 256
-	MaxQueued        int           // messages waiting for one subscriber; 1000
-	MaxQueuedBytes   int           // their bytes, and those in flight; MaxClientState
+	MaxQueued        int           // QoS 1 and 2 messages waiting for one subscriber; 1000
+	MaxQueuedBytes   int           // their bytes, and as many of QoS 0, and as many in flight; twice MaxClientState
 	MaxQueuedTotal   int           // bytes waiting for all subscribers; half of MaxState
 	MaxRetained      int           // topics; 10000
-	MaxRetainedBytes int           // a third of MaxState
+	MaxRetainedBytes int           // nine sixteenths of MaxState
 
 	MaxArriving int // bytes of packets that arrive, all together, a quarter from one address; 8 MiB, and 4 packets of MaxPacketSize at least
 	MaxOutgoing int // bytes that wait for all sockets; 4 MiB
@@ -94,8 +94,8 @@ func (o *Options) validate() error {
 		{&o.MaxPacketSize, 1 << 20}, {&o.MaxConnectSize, 64 << 10},
 		{&o.MaxTopicLevels, 64}, {&o.MaxSessions, 10000},
 		{&o.MaxSubscriptions, 1024}, {&o.MaxInflight, 256},
-		{&o.MaxQueued, 1000}, {&o.MaxQueuedBytes, o.MaxClientState}, {&o.MaxQueuedTotal, o.MaxState / 2},
-		{&o.MaxRetained, 10000}, {&o.MaxRetainedBytes, o.MaxState / 3},
+		{&o.MaxQueued, 1000}, {&o.MaxQueuedBytes, 2 * o.MaxClientState}, {&o.MaxQueuedTotal, o.MaxState / 2},
+		{&o.MaxRetained, 10000}, {&o.MaxRetainedBytes, o.MaxState / 16 * 9},
 		{&o.QueueMessages, 8192}, {&o.QueueBytes, 8 << 20},
 		{&o.BatchMessages, 4096}, {&o.BatchBytes, 1 << 20},
 		{&o.WriteBuffer, 256 << 10}, {&o.MaxOutgoing, 4 << 20}, {&o.PacketRate, 2 << 10},

@@ -5,14 +5,14 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // delivery is one message on its way to one subscriber.
 type delivery struct {
 	message     *Message
 	identifiers []int
+	replay      *replay // retained messages come here, one by one; message is nil
+	size        int     // of the message, in a bounded queue
 	id          uint16
 	qos         byte
 	retain      bool
@@ -23,14 +23,35 @@ type delivery struct {
 // cost is what the delivery takes beside its message, in bytes.
 func (d *delivery) cost() int64 { return deliveryCost + 8*int64(len(d.identifiers)) }
 
+// expired reports whether the message may no longer be sent.
+func (d *delivery) expired() bool {
+	at, ok := d.message.expires()
+	return ok && !time.Now().Before(at)
+}
+
+// amount is how many messages there are, and their bytes.
+type amount struct{ n, bytes int }
+
+func (a *amount) add(size int)  { a.n++; a.bytes += size }
+func (a *amount) take(size int) { a.n--; a.bytes -= size }
+
 // fifo is a queue of deliveries that gives its memory back when it is empty.
 type fifo struct {
 	items []delivery // items[:head] are gone
 	head  int
-	bytes int
+	fast  amount // of QoS 0
+	sure  amount // of QoS 1 and 2
 }
 
 func (f *fifo) len() int { return len(f.items) - f.head }
+
+// amount is what there is of messages that count together with d.
+func (f *fifo) amount(d *delivery) *amount {
+	if d.qos == 0 {
+		return &f.fast
+	}
+	return &f.sure
+}
 
 func (f *fifo) push(d delivery) {
 	if f.head > 0 && len(f.items) == cap(f.items) {
@@ -39,7 +60,9 @@ func (f *fifo) push(d delivery) {
 		f.items, f.head = f.items[:n], 0
 	}
 	f.items = append(f.items, d)
-	f.bytes += d.message.size()
+	if d.replay == nil {
+		f.amount(&d).add(d.size)
+	}
 }
 
 func (f *fifo) front() *delivery { return &f.items[f.head] }
@@ -48,7 +71,9 @@ func (f *fifo) pop() delivery {
 	d := f.items[f.head]
 	f.items[f.head] = delivery{}
 	f.head++
-	f.bytes -= d.message.size()
+	if d.replay == nil {
+		f.amount(&d).take(d.size)
+	}
 	if f.head == len(f.items) {
 		f.items, f.head = f.items[:0], 0
 		if cap(f.items) > 8 {
@@ -58,15 +83,27 @@ func (f *fifo) pop() delivery {
 	return d
 }
 
+// leave takes a replay out of the queue.
+func (f *fifo) leave(r *replay) {
+	i := slices.IndexFunc(f.items[f.head:], func(d delivery) bool { return d.replay == r })
+	if i >= 0 {
+		f.items = slices.Delete(f.items, f.head+i, f.head+i+1)
+	}
+	if f.len() == 0 {
+		f.items, f.head = nil, 0
+	}
+}
+
 // session is one client's outbound half: what was sent and is not
 // acknowledged, and what waits. It outlives connections. Everything is in
 // memory: a restart keeps a persistent session's subscriptions, not its queue.
 type session struct {
-	id      string
-	o       *Options
-	count   *counters
-	log     *slog.Logger
-	account *account
+	id       string
+	o        *Options
+	count    *counters
+	log      *slog.Logger
+	account  *account
+	retained *retainedTree
 
 	// Owned by the dispatcher.
 	filters map[string]struct{} // nil: none
@@ -79,13 +116,14 @@ type session struct {
 	flying   int        // guarded by mu; bytes of the messages in inflight
 	sent     int        // guarded by mu; so many of inflight went out on this connection
 	window   int        // guarded by mu; the peer's receive maximum, and ours
-	waiting  fifo       // guarded by mu; not sent yet, QoS 1 and 2 only
+	waiting  fifo       // guarded by mu; not sent yet
+	replays  []*replay  // guarded by mu; those in waiting
 	nextID   uint16     // guarded by mu
 	dropping bool       // guarded by mu: messages are being dropped, which was logged
 }
 
-func newSession(id string, o *Options, count *counters, account *account) *session {
-	return &session{id: id, o: o, count: count, log: o.Log, account: account}
+func newSession(id string, o *Options, count *counters, account *account, retained *retainedTree) *session {
+	return &session{id: id, o: o, count: count, log: o.Log, account: account, retained: retained}
 }
 
 // online reports whether a connection is there.
@@ -123,43 +161,75 @@ func (s *session) detach(c *conn) bool {
 	if s.conn != c {
 		return false
 	}
-	s.conn = nil
+	s.leaveLocked()
 	return true
+}
+
+// leave unbinds whatever connection there is, and returns it.
+func (s *session) leave() *conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.conn
+	s.leaveLocked()
+	return c
+}
+
+// leaveLocked forgets what is owed to a connection only: QoS 0.
+func (s *session) leaveLocked() {
+	s.conn = nil
+	for _, r := range slices.Clone(s.replays) {
+		if r.sub.qos == 0 {
+			s.endReplayLocked(r)
+		}
+	}
+	for n := s.waiting.len(); n > 0; n-- {
+		d := s.waiting.pop()
+		if d.replay == nil && d.qos == 0 {
+			s.account.release(&d)
+		} else {
+			s.waiting.push(d)
+		}
+	}
 }
 
 // freeFlight is how many bytes a subscriber that keeps up may have in flight
 // when the queues of others have filled the memory.
 const freeFlight = 4 << 10
 
-// deliver sends a message or queues it. QoS 0 goes out at once or not at all.
-// A QoS 1 or 2 message that finds the queue full is dropped: the newest goes,
-// the order of the rest stays.
+// deliver sends a message or queues it. One that finds the queue full is
+// dropped: the newest goes, the order of the rest stays. QoS 0 is for those
+// only who are connected.
 func (s *session) deliver(d delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	d.size = d.message.size()
 	if d.qos == 0 {
-		if s.conn == nil {
+		switch {
+		case s.conn == nil:
+			return
+		case s.waiting.len() == 0 && s.conn.out.hasRoom(d.message.wireSize()):
+			s.sendLocked(&d)
+			return
+		case !s.conn.out.open():
 			return
 		}
-		switch {
-		case s.conn.out.hasRoom(d.message.size()):
-			s.sendLocked(&d)
-		case s.conn.out.open():
-			s.dropLocked(d)
-		}
-		return
 	}
-	queued := s.waiting.len()
-	size := d.message.size()
-	waits := queued > 0 || s.conn == nil || s.flying+size > freeFlight
-	if queued >= s.o.MaxQueued || queued > 0 && s.waiting.bytes+size > s.o.MaxQueuedBytes ||
-		waits && !s.account.state.mayHold(&d) {
+	if !s.fitsLocked(&d) {
 		s.dropLocked(d)
 		return
 	}
 	s.account.hold(&d)
 	s.waiting.push(d)
 	s.pumpLocked()
+}
+
+// fitsLocked reports whether the queue has room for one message more. QoS 0
+// and the rest do not take each other's room, and any one message fits.
+func (s *session) fitsLocked(d *delivery) bool {
+	have := s.waiting.amount(d)
+	waits := d.qos == 0 || s.waiting.len() > 0 || s.conn == nil || s.flying+d.size > freeFlight
+	return (d.qos == 0 || have.n < s.o.MaxQueued) && (have.n == 0 || have.bytes+d.size <= s.o.MaxQueuedBytes) &&
+		(!waits || s.account.state.mayHold(d))
 }
 
 // dropLocked counts a message that this subscriber will not get, and logs the
@@ -173,149 +243,9 @@ func (s *session) dropLocked(d delivery) {
 	if !s.dropping {
 		s.dropping = true
 		s.log.Warn("subscriber does not keep up, newest messages are dropped", "client", s.id,
-			"online", s.conn != nil, "waiting", s.waiting.len(), "bytes", s.waiting.bytes, "topic", d.message.Topic)
+			"online", s.conn != nil, "waiting", s.waiting.fast.n+s.waiting.sure.n,
+			"bytes", s.waiting.fast.bytes+s.waiting.sure.bytes, "topic", d.message.Topic)
 	}
-}
-
-// pump sends whatever the windows allow.
-func (s *session) pump() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pumpLocked()
-}
-
-// pumpLocked sends first what is in flight from an earlier connection, then
-// what waits. The quota is never counted up or down, it is what the window
-// leaves beside the packets in flight: nothing can leak [MQTT-4.9.0-1].
-func (s *session) pumpLocked() {
-	for s.conn != nil && s.sent < s.window && s.conn.out.hasRoom(s.nextSizeLocked()) {
-		if s.sent == len(s.inflight) && !s.nextLocked() {
-			return
-		}
-		s.sent++
-		if s.sendLocked(&s.inflight[s.sent-1]) == errTooBig {
-			s.removeLocked(s.sent - 1)
-		}
-	}
-}
-
-// nextSizeLocked is the size of what pumpLocked sends next.
-func (s *session) nextSizeLocked() int {
-	var next *delivery
-	switch {
-	case s.sent < len(s.inflight):
-		next = &s.inflight[s.sent]
-	case s.waiting.len() > 0:
-		next = s.waiting.front()
-	}
-	if next == nil || next.message == nil {
-		return 0
-	}
-	return next.message.size()
-}
-
-// nextLocked moves the oldest waiting message that has not expired to the end
-// of inflight, with a packet id, and reports whether there was one.
-func (s *session) nextLocked() bool {
-	for s.waiting.len() > 0 {
-		size := s.waiting.front().message.size()
-		if s.flying > 0 && s.flying+size > s.o.MaxQueuedBytes {
-			return false
-		}
-		d := s.waiting.pop()
-		if at, ok := d.message.expires(); ok && !time.Now().Before(at) {
-			s.account.release(&d)
-			s.count.expired.Inc()
-			continue
-		}
-		d.id = s.freeIDLocked()
-		s.inflight = append(s.inflight, d)
-		s.flying += size
-		return true
-	}
-	s.dropping = false
-	return false
-}
-
-// sendLocked writes one PUBLISH, or the PUBREL that has taken its place. A
-// message that is larger than the peer accepts counts as delivered
-// [MQTT-3.1.2-25].
-func (s *session) sendLocked(d *delivery) error {
-	var err error
-	if d.released {
-		err = s.conn.ack(packets.Pubrel, d.id, packets.CodeSuccess)
-	} else {
-		err = s.conn.publish(d)
-	}
-	if err == errTooBig {
-		s.count.tooBig.Inc()
-	}
-	return err
-}
-
-// freeIDLocked returns a packet id that is not in flight. There is one:
-// fewer than 65535 are.
-func (s *session) freeIDLocked() uint16 {
-	for {
-		s.nextID++
-		if s.nextID != 0 && s.indexLocked(s.nextID) < 0 {
-			return s.nextID
-		}
-	}
-}
-
-func (s *session) indexLocked(id uint16) int {
-	return slices.IndexFunc(s.inflight, func(d delivery) bool { return d.id == id })
-}
-
-func (s *session) removeLocked(i int) {
-	s.landedLocked(i)
-	s.inflight = slices.Delete(s.inflight, i, i+1)
-	if i < s.sent {
-		s.sent--
-	}
-	if len(s.inflight) == 0 {
-		s.inflight = nil
-	}
-}
-
-// landedLocked lets go of the message of inflight[i]: it is not sent again.
-func (s *session) landedLocked(i int) {
-	d := &s.inflight[i]
-	if d.message == nil {
-		return
-	}
-	s.flying -= d.message.size()
-	s.account.release(d)
-	d.message = nil
-}
-
-// complete ends the delivery with this id after a PUBACK, a PUBCOMP or a
-// refusing PUBREC on connection c, and reports whether there was one.
-func (s *session) complete(c *conn, id uint16, qos byte) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.indexLocked(id)
-	if s.conn != c || i < 0 || s.inflight[i].qos != qos {
-		return false
-	}
-	s.removeLocked(i)
-	s.pumpLocked()
-	return true
-}
-
-// release notes a PUBREC: from now on PUBREL is sent for this id, never the
-// message again [MQTT-4.3.3-6]. It reports whether the id is known.
-func (s *session) release(c *conn, id uint16) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.indexLocked(id)
-	if s.conn != c || i < 0 || s.inflight[i].qos != 2 {
-		return false
-	}
-	s.inflight[i].released = true
-	s.landedLocked(i)
-	return true
 }
 
 // discard empties the queue of a session that has ended.
@@ -323,11 +253,12 @@ func (s *session) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.waiting.len() > 0 {
-		d := s.waiting.pop()
-		s.account.release(&d)
+		if d := s.waiting.pop(); d.replay == nil {
+			s.account.release(&d)
+		}
 	}
 	for i := range s.inflight {
 		s.landedLocked(i)
 	}
-	s.waiting, s.inflight, s.flying, s.sent = fifo{}, nil, 0, 0
+	s.waiting, s.replays, s.inflight, s.flying, s.sent = fifo{}, nil, nil, 0, 0
 }

@@ -12,7 +12,8 @@ const (
 	inboundCost      = 128  // a QoS 2 packet id between PUBLISH and PUBREL
 	aliasCost        = 64   // beside the topic
 	deliveryCost     = 128  // a message's place in one session's queue
-	retainedCost     = 256  // beside the message and its levels
+	retainedCost     = 128  // beside the message and its levels
+	retainedLevel    = 96   // one level of a retained topic
 )
 
 // smallAccount is how many bytes of a client may use the eighth of the memory
@@ -58,7 +59,7 @@ func (a *account) hold(d *delivery) { a.count(d, 1) }
 func (a *account) release(d *delivery) { a.count(d, -1) }
 
 func (a *account) count(d *delivery, n int32) {
-	cost, size := d.cost()*int64(n), int64(d.message.size())*int64(n)
+	cost, size := d.cost()*int64(n), int64(d.size)*int64(n)
 	a.queued.Add(cost + size)
 	if left := atomic.AddInt32(&d.message.holders, n); left == max(n, 0) {
 		cost += size
@@ -67,13 +68,14 @@ func (a *account) count(d *delivery, n int32) {
 	a.state.waiting.Add(cost)
 }
 
-// mayHold reports whether there is room for one more message in a queue.
+// mayHold reports whether there is room for one more message in a queue. As
+// long as a quarter is all that is used, any message finds room.
 func (s *state) mayHold(d *delivery) bool {
 	n := d.cost()
 	if atomic.LoadInt32(&d.message.holders) == 0 {
-		n += int64(d.message.size())
+		n += int64(d.size)
 	}
-	return s.waiting.Load()+n <= s.queues && s.used.Load()+n <= s.limit/8*allEighths
+	return s.waiting.Load() <= s.queues/4 || s.waiting.Load()+n <= s.queues && s.used.Load()+n <= s.limit/8*allEighths
 }
 
 // account is what one client has of the state, apart from the messages that
@@ -108,5 +110,5 @@ func subscriptionSize(id, filter string) int64 {
 }
 
 func retainedSize(m *Message) int64 {
-	return retainedCost + int64(m.size()+levelCost*levels(m.Topic))
+	return retainedCost + int64(m.size()+retainedLevel*levels(m.Topic))
 }

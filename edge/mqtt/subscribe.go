@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"strings"
-	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -67,15 +66,9 @@ func (c *conn) checkFilter(sub subscription) (byte, error) {
 	return sub.qos, nil
 }
 
-// deliverRetained sends a retained message because of a new subscription. It
-// keeps its retain flag [MQTT-3.3.1-8].
-func (s *session) deliverRetained(m *Message, sub subscription) {
-	if at, ok := m.expires(); ok && !time.Now().Before(at) {
-		return
-	}
-	d := delivery{message: m, qos: min(m.QoS, sub.qos), retain: true}
-	if sub.identifier > 0 {
-		d.identifiers = []int{sub.identifier}
-	}
-	s.deliver(d)
+// replays reports whether the subscription, which may be new, is answered with
+// the retained messages [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+func (s *subscription) replays(added bool) bool {
+	share, _, _ := shareName(s.filter)
+	return share == "" && (s.retainHandling == 0 || s.retainHandling == 1 && added)
 }

@@ -254,10 +254,9 @@ func bye(reason byte) func(*testing.T, *testServer, *testClient) {
 }
 
 // TestStalledPeer: a subscriber that reads nothing never holds a publisher
-// up, gets no QoS 0 message that does not fit, keeps its QoS 1 messages up to
-// the bound, and is cut off when nothing went out for the write timeout.
+// up, keeps messages up to the bounds, and is cut off when nothing went out for the write timeout.
 func TestStalledPeer(t *testing.T) {
-	bubble(t, Options{WriteBuffer: 4096, MaxInflight: 10, MaxQueued: 20}, func(t *testing.T, s *testServer) {
+	bubble(t, Options{WriteBuffer: 5000, MaxInflight: 10, MaxQueued: 20, MaxQueuedBytes: 8000}, func(t *testing.T, s *testServer) {
 		pk := connectPacket(5, "sub", false)
 		pk.Connect.Keepalive = 0
 		pk.Properties.SessionExpiryInterval, pk.Properties.SessionExpiryIntervalFlag = 600, true

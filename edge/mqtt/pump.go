@@ -1,0 +1,248 @@
+package mqtt
+
+import (
+	"slices"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// pump sends whatever the windows allow.
+func (s *session) pump() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pumpLocked()
+}
+
+// pumpLocked sends first what is in flight from an earlier connection, then
+// what waits. The quota is never counted up or down, it is what the window
+// leaves beside the packets in flight: nothing can leak [MQTT-4.9.0-1].
+func (s *session) pumpLocked() {
+	for s.conn != nil {
+		if s.sent < len(s.inflight) {
+			if !s.againLocked() {
+				return
+			}
+		} else if s.waiting.len() == 0 || !s.nextLocked() {
+			break
+		}
+	}
+	if s.waiting.len() == 0 {
+		s.dropping = false
+	}
+}
+
+// againLocked sends the next one that is in flight from an earlier connection,
+// and reports whether there was room.
+func (s *session) againLocked() bool {
+	d, size := &s.inflight[s.sent], 0
+	if d.message != nil {
+		size = d.message.wireSize()
+	}
+	if s.sent >= s.window || !s.conn.out.hasRoom(size) {
+		return false
+	}
+	s.flyLocked()
+	return true
+}
+
+// flyLocked sends inflight[sent].
+func (s *session) flyLocked() {
+	s.sent++
+	if s.sendLocked(&s.inflight[s.sent-1]) == errTooBig {
+		s.removeLocked(s.sent - 1)
+	}
+}
+
+// nextLocked sends the oldest that waits, and reports whether it is worth to
+// go on.
+func (s *session) nextLocked() bool {
+	front := s.waiting.front()
+	if front.replay != nil {
+		return s.replayLocked(front.replay)
+	}
+	if front.expired() {
+		d := s.waiting.pop()
+		s.account.release(&d)
+		s.count.expired.Inc()
+		return true
+	}
+	if !s.roomLocked(front) {
+		return false
+	}
+	d := s.waiting.pop()
+	if d.qos == 0 {
+		s.sendLocked(&d)
+		s.account.release(&d)
+		return true
+	}
+	s.launchLocked(d, s.freeIDLocked())
+	return true
+}
+
+// roomLocked reports whether the delivery may be sent now. If it may not, pump
+// is called when that has changed.
+func (s *session) roomLocked(d *delivery) bool {
+	if d.qos > 0 && (len(s.inflight) >= s.window || s.flying > 0 && s.flying+d.size > s.o.MaxQueuedBytes) {
+		return false
+	}
+	return s.conn.out.hasRoom(d.message.wireSize())
+}
+
+// launchLocked puts a delivery at the end of those in flight and sends it.
+func (s *session) launchLocked(d delivery, id uint16) {
+	d.id = id
+	s.inflight = append(s.inflight, d)
+	s.flying += d.size
+	s.flyLocked()
+}
+
+// replayLocked sends the next retained message of a subscription. It keeps its
+// retain flag [MQTT-3.3.1-8].
+func (s *session) replayLocked(r *replay) bool {
+	m := r.take(s.retained)
+	if m == nil {
+		s.endReplayLocked(r)
+		return true
+	}
+	d := delivery{message: m, size: m.size(), qos: min(m.QoS, r.sub.qos), retain: true}
+	if r.sub.identifier > 0 {
+		d.identifiers = []int{r.sub.identifier}
+	}
+	if !s.roomLocked(&d) {
+		return false
+	}
+	r.next = nil
+	if d.qos == 0 {
+		s.sendLocked(&d)
+		return true
+	}
+	s.account.hold(&d)
+	s.launchLocked(d, s.freeIDLocked())
+	return true
+}
+
+// replay queues the retained messages that a subscription asks for, behind
+// what waits and before what comes. None is copied.
+func (s *session) replay(sub subscription) {
+	_, filter, _ := shareName(sub.filter)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := &replay{sub: sub, filter: filter, until: s.retained.now()}
+	if r.take(s.retained) == nil {
+		return
+	}
+	// A client that subscribes again and again without reading gets them once
+	// for all that it asked while it did not read.
+	if n := len(s.replays); n > 0 {
+		for _, old := range slices.Clone(s.replays[1:]) {
+			if old.sub == sub {
+				s.endReplayLocked(old)
+			}
+		}
+	}
+	s.replays = append(s.replays, r)
+	s.waiting.push(delivery{replay: r})
+	s.pumpLocked()
+}
+
+// endReplays leaves out the rest of the retained messages of a filter: the
+// subscription has gone.
+func (s *session) endReplays(filter string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range slices.Clone(s.replays) {
+		if r.sub.filter == filter {
+			s.endReplayLocked(r)
+		}
+	}
+	s.pumpLocked()
+}
+
+// endReplayLocked takes a replay out of the queue.
+func (s *session) endReplayLocked(r *replay) {
+	if i := slices.Index(s.replays, r); i >= 0 {
+		s.replays = slices.Delete(s.replays, i, i+1)
+		s.waiting.leave(r)
+	}
+}
+
+// sendLocked writes one PUBLISH, or the PUBREL that has taken its place. A
+// message that is larger than the peer accepts counts as delivered
+// [MQTT-3.1.2-25].
+func (s *session) sendLocked(d *delivery) error {
+	var err error
+	if d.released {
+		err = s.conn.ack(packets.Pubrel, d.id, packets.CodeSuccess)
+	} else {
+		err = s.conn.publish(d)
+	}
+	if err == errTooBig {
+		s.count.tooBig.Inc()
+	}
+	return err
+}
+
+// freeIDLocked returns a packet id that is not in flight. There is one:
+// fewer than 65535 are.
+func (s *session) freeIDLocked() uint16 {
+	for {
+		s.nextID++
+		if s.nextID != 0 && s.indexLocked(s.nextID) < 0 {
+			return s.nextID
+		}
+	}
+}
+
+func (s *session) indexLocked(id uint16) int {
+	return slices.IndexFunc(s.inflight, func(d delivery) bool { return d.id == id })
+}
+
+func (s *session) removeLocked(i int) {
+	s.landedLocked(i)
+	s.inflight = slices.Delete(s.inflight, i, i+1)
+	if i < s.sent {
+		s.sent--
+	}
+	if len(s.inflight) == 0 {
+		s.inflight = nil
+	}
+}
+
+// landedLocked lets go of the message of inflight[i]: it is not sent again.
+func (s *session) landedLocked(i int) {
+	d := &s.inflight[i]
+	if d.message == nil {
+		return
+	}
+	s.flying -= d.size
+	s.account.release(d)
+	d.message = nil
+}
+
+// complete ends the delivery with this id after a PUBACK, a PUBCOMP or a
+// refusing PUBREC on connection c, and reports whether there was one.
+func (s *session) complete(c *conn, id uint16, qos byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.indexLocked(id)
+	if s.conn != c || i < 0 || s.inflight[i].qos != qos {
+		return false
+	}
+	s.removeLocked(i)
+	s.pumpLocked()
+	return true
+}
+
+// release notes a PUBREC: from now on PUBREL is sent for this id, never the
+// message again [MQTT-4.3.3-6]. It reports whether the id is known.
+func (s *session) release(c *conn, id uint16) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.indexLocked(id)
+	if s.conn != c || i < 0 || s.inflight[i].qos != 2 {
+		return false
+	}
+	s.inflight[i].released = true
+	s.landedLocked(i)
+	return true
+}
