@@ -65,6 +65,7 @@ type Options struct {
 	Authorize  bool           // Kafka clients may do what ACLs allow them, and nothing else
 	SuperUsers []string       // principals that may do everything nevertheless
 	Tokens     bearer.Options // by which tokens clients of OAUTHBEARER log in
+	Ready      func()         // is called once, when this node leads or stands by; nil: nobody asks
 	Log        *slog.Logger
 }
 
@@ -95,6 +96,7 @@ type Node struct {
 	peers     peers          // the other nodes
 	races     races          // with them, for names in the bucket
 	own       []cluster.Door // this node's doors, as it asks them itself
+	pulse     pulse
 	metrics   *metrics.Set
 	role      atomic.Value // string
 	fleet     atomic.Pointer[fleet.Fleet]

@@ -45,6 +45,9 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 func (n *Node) sayReady() {
 	n.ready.Do(func() {
 		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Sync, "kafka", n.self.Kafka, "http", n.self.HTTP, "peer", n.self.Peer)
+		if n.o.Ready != nil {
+			n.o.Ready()
+		}
 	})
 }
 

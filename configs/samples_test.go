@@ -108,7 +108,7 @@ func TestUnits(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := strings.TrimSuffix(filepath.Base(path), ".service")
-		want := "ExecStart=/usr/local/bin/" + name + " --config /etc/weir/" + name + ".yaml"
+		want := "ExecStart=/usr/bin/" + name + " --config /etc/weir/" + name + ".yaml"
 		if !strings.Contains(string(body), want) {
 			t.Errorf("%s does not say %s", path, want)
 		}

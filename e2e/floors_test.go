@@ -23,7 +23,7 @@ var floors = []struct {
 	{"storage/journal", 2}, {"storage/journal/model", 2.5}, {"storage/commitlog", 2.5},
 	{"storage/segment/reader", 1.5},
 	{"storage", 0.5}, {"storage/*", 1},
-	{"configs", 1},
+	{"configs", 1}, {"configs/systemd", 1},
 	{"cloud/budget", 0.2}, {"cloud/listener", 0.2}, {"cloud/admin", 0.3},
 	{"edge/wal", 1}, {"sync/wire", 1}, {"sync/wire/wiretest", 1.5}, {"sync/join", 1},
 	{"cloud/group", 3}, {"cloud/fleet", 3}, {"cloud/cluster", 3}, {"cloud/coding", 2.8}, {"cloud/auth/bearer", 2.9}, {"cloud/peer", 2.9}, {"cloud/auth", 3}, {"cloud/txn", 3.2}, {"cloud/quota", 3}, {"cloud/login", 3.4}, {"cloud/broker", 3.5},
@@ -57,6 +57,7 @@ var homes = map[string][]string{
 	"golang.org/x/term":                  {"cloud/weir-cloud", "cloud/weirctl", "firmware-sim", "e2e/*"},
 	"golang.org/x/time":                  {"firmware-sim/device"},
 	"github.com/jedib0t/go-pretty/v6":    {"cloud/weirctl", "e2e/*"},
+	"github.com/opencontainers":          {"e2e/packages"},
 }
 
 // bans: what a package must not even import through others.

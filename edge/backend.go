@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
@@ -15,6 +17,7 @@ type backend struct {
 	log      *wal.Log
 	routes   Routes
 	refusals *refusals
+	storing  *atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
 
 	lanes [wal.Lanes]laneBatch // of the batch between Place and Store
 }
@@ -94,6 +97,8 @@ func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, place
 // Store implements mqtt.Backend: the batch is on the disk when it returns nil.
 // Lanes are synced side by side.
 func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
+	b.storing.Store(time.Now().UnixNano())
+	defer b.storing.Store(0)
 	var errs [wal.Lanes]error
 	var wg sync.WaitGroup
 	for lane := range b.lanes {

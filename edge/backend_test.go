@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func newTestBackend(t *testing.T, o wal.Options) *backend {
 		t.Fatal(err)
 	}
 	log := openLog(t, o)
-	return &backend{log: log, routes: routes, refusals: newRefusals(log.Space, slog.New(slog.DiscardHandler), metrics.NewSet())}
+	return &backend{log: log, routes: routes, refusals: newRefusals(log.Space, slog.New(slog.DiscardHandler), metrics.NewSet()), storing: new(atomic.Int64)}
 }
 
 func messages(topics ...string) []*mqtt.Message {

@@ -59,6 +59,7 @@ type Options struct {
 	Reserve      int64
 	Devices      Devices
 	Software     string
+	Ready        func() // is called when the gateway serves; nil: nobody asks
 	Log          *slog.Logger
 }
 
@@ -72,7 +73,8 @@ type Edge struct {
 	http      *http.Server
 	sender    atomic.Pointer[sender.Sender]
 	joining   atomic.Pointer[syncStatus] // before there is a sender
-	closers   []func() error             // in the order of opening
+	pulse     pulse
+	closers   []func() error // in the order of opening
 }
 
 // Open repairs and opens the local log, and opens the listeners; Run does the
@@ -135,7 +137,7 @@ func (e *Edge) openMQTT(store mqtt.Store) error {
 	r := newRefusals(e.log.Space, e.o.Log, e.metrics)
 	e.closers = append(e.closers, r.close)
 	o := e.o.limits()
-	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes, refusals: r}, store
+	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes, refusals: r, storing: &e.pulse.storing}, store
 	o.Log, o.Metrics = e.o.Log, e.metrics
 	if l := e.listeners["mqtt"]; l != nil {
 		o.Listeners = append(o.Listeners, l)
@@ -215,6 +217,9 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 	}
 	e.o.Log.Info("ready", attrs...)
+	if e.o.Ready != nil {
+		e.o.Ready()
+	}
 	<-ctx.Done()
 	syncing.Wait()
 	err := e.Close()

@@ -25,6 +25,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/configs/systemd"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
@@ -167,10 +168,12 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbage)
 	}
+	code := exitRefused
 	if err == nil {
+		code = 1
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		err = s.serve(ctx, stdout, stderr)
+		err = s.serve(ctx, environ, stdout, stderr)
 	}
 	if err != nil && !errors.Is(err, configs.ErrDone) {
 		fmt.Fprintln(stderr, "weir-cloud:", err)
@@ -179,13 +182,13 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 				"from a copy. weirctl check lists all of it; weirctl check --repair, on a copy of the bucket, goes on without it.\n", s.bucket)
 			return exitRefused
 		}
-		return 1
+		return code
 	}
 	return 0
 }
 
-// exitRefused, EX_CONFIG, is for what stays as it is until a person has seen to it: the
-// units do not start a node again that ends so.
+// exitRefused, EX_CONFIG, is for what stays as it is until a person has seen to it, settings
+// that are wrong among them: the units do not start a node again that ends so.
 const exitRefused = 78
 
 // refuses reports whether a node has ended because something in the bucket is missing
@@ -199,7 +202,7 @@ func refuses(err error) bool {
 	return false
 }
 
-func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
+func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
 	secret, err := s.secret()
 	if err != nil {
 		return err
@@ -216,6 +219,11 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 		defer c.Close()
 	}
 	log := configs.Logger(stderr, s.logFormat)
+	manager, err := systemd.Open(environ, log)
+	if err != nil {
+		return err
+	}
+	defer manager.Close()
 	listeners, err := s.listeners()
 	if err != nil {
 		return err
@@ -226,12 +234,16 @@ func (s settings) serve(ctx context.Context, stdout, stderr io.Writer) error {
 		Authorize: s.authorize, SuperUsers: principals(s.superUsers), Tokens: s.tokens,
 		Secret: secret, Partitions: int32(s.partitions), AutoCreate: s.autoCreate,
 		Takeover: s.takeover, Linger: s.linger, Upkeep: s.upkeep, Limits: s.limits,
-		ShowToken: showToken(stdout), Log: log,
+		ShowToken: showToken(stdout), Ready: manager.Ready, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { log.Info("stopping") })()
+	defer manager.Watch(node.Alive)()
+	defer context.AfterFunc(ctx, func() {
+		log.Info("stopping")
+		manager.Stopping()
+	})()
 	return node.Run(ctx)
 }
 

@@ -138,3 +138,27 @@ func filesIn(t *testing.T, folder string) map[string]bool {
 	}
 	return all
 }
+
+// TestExitCodes: settings that are wrong end with the code after which the unit is not
+// started again, and what may pass with one after which it is.
+func TestExitCodes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	off := []string{"--sync", "off", "--kafka", "off", "--http", "off"}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"--kafak", "x"}, exitRefused},
+		{[]string{"--partitions", "0"}, exitRefused},
+		{append(off, "--data", file), 1},
+		{[]string{"--version"}, 0},
+	} {
+		var said bytes.Buffer
+		if code := run(c.args, nil, io.Discard, &said); code != c.code {
+			t.Errorf("%v: exit code %d, want %d\n%s", c.args, code, c.code, said.String())
+		}
+	}
+}

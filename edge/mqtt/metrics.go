@@ -61,6 +61,7 @@ type Stats struct {
 	Retained      int
 	Queued        int // waiting for the committer
 
+	Taken    uint64 // what the committer has taken from there
 	Received uint64 // PUBLISH packets
 	Stored   uint64 // durable messages, wills included
 	Refused  uint64 // messages that were not stored
@@ -74,12 +75,14 @@ func (s *Server) Stats() Stats {
 	connections := len(s.conns)
 	s.mu.Unlock()
 	c, d := s.count, s.dispatcher
+	queued, taken := s.queue.depth()
 	return Stats{
 		Connections:   connections,
 		Sessions:      int(d.nSessions.Load()),
 		Subscriptions: int(d.nSubs.Load()),
 		Retained:      int(d.nRetained.Load()),
-		Queued:        s.queue.len(),
+		Queued:        queued,
+		Taken:         taken,
 		Received:      c.received.Get(),
 		Stored:        c.stored.Get(),
 		Refused:       c.refusedMessages.Get(),

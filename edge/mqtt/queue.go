@@ -183,9 +183,9 @@ func (q *queue) close() {
 	q.mu.Unlock()
 }
 
-// len is the number of waiting items.
-func (q *queue) len() int {
+// depth is the number of waiting items, and of those that were taken so far.
+func (q *queue) depth() (waiting int, taken uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.items)
+	return len(q.items), q.taken
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/configs/systemd"
 	"github.com/weirmq/weir/edge"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -132,21 +133,27 @@ func (s settings) check() error {
 		configs.CheckAdmin(s.http, s.admin.Certificate, s.admin.Key, s.httpOpen))
 }
 
+// exitSettings, EX_CONFIG, is for settings that are wrong: the unit does not start a gateway
+// again that ends so.
+const exitSettings = 78
+
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	s, err := parse(args, environ, stdout)
+	code := exitSettings
 	if err == nil {
+		code = 1
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		err = s.serve(ctx, stderr)
+		err = s.serve(ctx, environ, stderr)
 	}
 	if err != nil && !errors.Is(err, configs.ErrDone) {
 		fmt.Fprintln(stderr, "weir-edge:", err)
-		return 1
+		return code
 	}
 	return 0
 }
 
-func (s settings) serve(ctx context.Context, stderr io.Writer) error {
+func (s settings) serve(ctx context.Context, environ []string, stderr io.Writer) error {
 	var routes edge.Routes
 	if s.routes != "" {
 		var err error
@@ -155,15 +162,24 @@ func (s settings) serve(ctx context.Context, stderr io.Writer) error {
 		}
 	}
 	log := configs.Logger(stderr, s.logFormat)
+	manager, err := systemd.Open(environ, log)
+	if err != nil {
+		return err
+	}
+	defer manager.Close()
 	e, err := edge.Open(edge.Options{
 		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join, JoinFile: s.joinFile,
 		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
 		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve, Devices: s.devices,
-		Software: "weir-edge " + configs.Version(), Log: log,
+		Software: "weir-edge " + configs.Version(), Ready: manager.Ready, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	defer context.AfterFunc(ctx, func() { log.Info("stopping") })()
+	defer manager.Watch(e.Alive)()
+	defer context.AfterFunc(ctx, func() {
+		log.Info("stopping")
+		manager.Stopping()
+	})()
 	return e.Run(ctx)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -82,5 +83,28 @@ func saveIdentity(t *testing.T, path, id string) {
 	}
 	if err := identity.Save(path); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestExitCodes: settings that are wrong end with the code after which the unit is not
+// started again, and what may pass with one after which it is.
+func TestExitCodes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"--mqqt", "x"}, exitSettings},
+		{[]string{"--config", file + "-not-there"}, exitSettings},
+		{[]string{"--mqtt", "127.0.0.1:0", "--http", "off", "--data", file}, 1},
+		{[]string{"--version"}, 0},
+	} {
+		var said strings.Builder
+		if code := run(c.args, nil, io.Discard, &said); code != c.code {
+			t.Errorf("%v: exit code %d, want %d\n%s", c.args, code, c.code, said.String())
+		}
 	}
 }

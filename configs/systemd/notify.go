@@ -1,0 +1,158 @@
+// Package systemd tells the service manager how a daemon is doing: that it is ready,
+// that it reads its settings again, that it stops, and again and again that it is alive.
+// The units beside this package are of Type=notify and have a watchdog.
+//
+// The protocol is a datagram of lines to the socket in NOTIFY_SOCKET (sd_notify(3)).
+// Without that variable nobody listens, and nothing is sent.
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Manager is the service manager of this process. The methods of one that nobody
+// listens to do nothing. It may be used by many goroutines.
+type Manager struct {
+	conn     net.Conn      // nil: nobody listens
+	watchdog time.Duration // a daemon that says nothing for so long is ended; 0: never
+	log      *slog.Logger
+}
+
+// Open finds the service manager in the variables of this process. What cannot be told
+// later is logged.
+//
+// Errors: the variables are there and cannot be used.
+func Open(environ []string, log *slog.Logger) (*Manager, error) {
+	m := &Manager{log: log}
+	path := lookup(environ, "NOTIFY_SOCKET")
+	if path == "" {
+		return m, nil
+	}
+	watchdog, err := watchdogTime(environ, os.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	// A name that begins with @ is one of Linux's abstract names; net knows them, too.
+	if m.conn, err = net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}); err != nil {
+		return nil, fmt.Errorf("connect to NOTIFY_SOCKET: %w", err)
+	}
+	m.watchdog = watchdog
+	return m, nil
+}
+
+// watchdogTime is WATCHDOG_USEC, if it is meant for this process.
+func watchdogTime(environ []string, pid int) (time.Duration, error) {
+	text := lookup(environ, "WATCHDOG_USEC")
+	if text == "" {
+		return 0, nil
+	}
+	if of := lookup(environ, "WATCHDOG_PID"); of != "" && of != strconv.Itoa(pid) {
+		return 0, nil
+	}
+	µs, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || µs <= 0 {
+		return 0, fmt.Errorf("WATCHDOG_USEC %q is not a number of microseconds", text)
+	}
+	return time.Duration(µs) * time.Microsecond, nil
+}
+
+func lookup(environ []string, name string) string {
+	for _, pair := range environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// Ready tells that the daemon serves.
+func (m *Manager) Ready() { m.send("READY=1") }
+
+// Stopping tells that the daemon has begun to stop.
+func (m *Manager) Stopping() { m.send("STOPPING=1") }
+
+// Reload tells that the daemon reads its settings again, runs read, and tells that it
+// is done. The status names what went wrong until the next time.
+func (m *Manager) Reload(read func() error) error {
+	m.send("RELOADING=1")
+	err := read()
+	status := ""
+	if err != nil {
+		status, _, _ = strings.Cut("not reloaded: "+err.Error(), "\n")
+	}
+	m.send("READY=1\nSTATUS=" + status)
+	return err
+}
+
+// Watch calls alive a few times within the time of the watchdog, and tells that the
+// daemon is alive each time that it returns nil. While it does not return, or returns an
+// error, nothing is told, and the service manager ends the daemon in the end. The
+// returned function ends the watch. Without a watchdog alive is never called.
+//
+// The context of alive ends with the watch.
+func (m *Manager) Watch(alive func(context.Context) error) (stop func()) {
+	if m.conn == nil || m.watchdog == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { m.watch(ctx, alive) })
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// watch runs until ctx ends. A call of alive that hangs is left behind then: the process
+// is about to end.
+func (m *Manager) watch(ctx context.Context, alive func(context.Context) error) {
+	tick := time.NewTicker(m.watchdog / 4)
+	defer tick.Stop()
+	said := ""
+	for {
+		answer := make(chan error, 1)
+		go func() { answer <- alive(ctx) }()
+		select {
+		case <-ctx.Done():
+			return
+		case err := <-answer:
+			if err == nil {
+				said = ""
+				m.send("WATCHDOG=1")
+			} else if err.Error() != said {
+				said = err.Error()
+				m.log.Error("this process hangs: the service manager ends it unless that passes", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (m *Manager) send(lines string) {
+	if m.conn == nil {
+		return
+	}
+	if _, err := m.conn.Write([]byte(lines)); err != nil {
+		m.log.Warn("the service manager was not told", "what", lines, "err", err)
+	}
+}
+
+// Close closes the socket.
+func (m *Manager) Close() error {
+	if m.conn == nil {
+		return nil
+	}
+	return m.conn.Close()
+}
