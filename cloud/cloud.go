@@ -35,6 +35,7 @@ import (
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
@@ -102,6 +103,7 @@ type Node struct {
 	fleet     atomic.Pointer[fleet.Fleet]
 	users     atomic.Pointer[auth.Auth]
 	quotas    atomic.Pointer[quota.Quotas]
+	settings  atomic.Pointer[settings.Settings]
 	log       atomic.Pointer[commitlog.Log] // nil while this node owns nothing
 	ready     sync.Once
 	lock      *os.File
@@ -196,7 +198,7 @@ func (n *Node) listen() error {
 	if err := n.listenPeer(); err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
+	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics, Settings: n.settings.Load})
 	return n.open(kafkaListeners, httpListener, packets)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -183,7 +184,7 @@ func TestFenced(t *testing.T) {
 	n := startNode(t, bucket, "first")
 	n.says(t, "ready")
 	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: "thief", Log: slog.New(slog.DiscardHandler),
-		Machines: []commitlog.Machine{fleet.New(fleet.Options{}), auth.New(auth.Options{})}})
+		Machines: []commitlog.Machine{group.New(group.Options{}), fleet.New(fleet.Options{}), auth.New(auth.Options{})}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
@@ -62,13 +63,15 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 		return err
 	}
 	members := fleet.New(fleet.Options{CA: n.ca})
-	groups := group.New(group.Options{Log: n.o.Log})
+	changed := settings.New()
+	groups := group.New(group.Options{Log: n.o.Log, Timeouts: broker.GroupTimeouts(changed)})
 	txns := txn.New(txn.Options{Ended: n.broker.TransactionEnded, Log: n.o.Log})
 	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser}), quota.New(quota.Options{})
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
-		Machines: []commitlog.Machine{groups, txns, members, users, quotas},
+		Machines: []commitlog.Machine{groups, txns, members, users, quotas, changed},
 		Beside:   []string{fleet.AuthorityKey},
+		Defaults: func() map[string]string { return broker.TopicDefaults(changed, self.ID) },
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -79,13 +82,18 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 		return fmt.Errorf("recover the log: %w", err)
 	}
 	groups.Start(log)
+	if err := groups.StartHistory(ctx); err != nil && ctx.Err() == nil {
+		n.o.Log.Warn("topic "+broker.OffsetsTopic+" cannot be served before the next start", "err", err)
+	}
 	txns.Start(log, groups)
 	members.Start(log)
 	users.Start(log)
 	quotas.Start(log)
+	changed.Start(log)
 	n.fleet.Store(members)
 	n.users.Store(users) // before the broker leads: nothing is served without them
 	n.quotas.Store(quotas)
+	n.settings.Store(changed)
 	n.log.Store(log)
 	n.broker.Lead(log, groups, txns)
 	n.role.Store(console.RoleOwner)
@@ -103,6 +111,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	n.fleet.Store(nil)
 	n.users.Store(nil)
 	n.quotas.Store(nil)
+	n.settings.Store(nil)
 	if n.receiver != nil {
 		n.receiver.Handover("")
 	}

@@ -184,7 +184,7 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 	case errors.Is(err, broker.ErrTopicExists):
 		return t, nil
 	case errors.Is(err, broker.ErrInvalidTopic):
-		return t, receiver.ErrNotAllowed
+		return t, fmt.Errorf("%w: %w", receiver.ErrNotAllowed, err)
 	case err == nil:
 		u.created[gateway]++
 	}

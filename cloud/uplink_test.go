@@ -91,6 +91,21 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// TestResolveCollision: a topic that differs from another one in dots and underscores
+// only is refused with a reason that a dead letter can bear.
+func TestResolveCollision(t *testing.T) {
+	u := newTestUplink(t, true)
+	if _, _, err := u.Resolve(t.Context(), "gw", "site.a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := u.Resolve(t.Context(), "gw", "site_a"); !errors.Is(err, receiver.ErrNotAllowed) || !strings.Contains(err.Error(), `"site_a" collides with topic "site.a"`) {
+		t.Error(err)
+	}
+	if _, _, err := u.Resolve(t.Context(), "gw", "site.a"); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBoundGateway: each batch is judged, not only the first question for its topic,
 // and the node's log says so once per gateway and topic.
 func TestBoundGateway(t *testing.T) {

@@ -215,7 +215,8 @@ func (a *Auth) Users() []User {
 
 // SetCredentials lets a user log in by the mechanisms of the credentials, from
 // now on with these. Durable on return; Changed is told of those that are replaced.
-// Errors: ErrInvalid, ErrTooMany.
+// Errors: ErrInvalid, ErrTooMany, ErrLevel for a salt that older programs would not
+// read back.
 func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...Credential) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
@@ -223,6 +224,9 @@ func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...C
 		u := userCredential{user, c}
 		if err := u.check(); err != nil {
 			return err
+		}
+		if len(c.Salt) < minSalt && a.log.Level() < ShortSaltLevel {
+			return fmt.Errorf("salt of %d bytes is shorter than %d: %w", len(c.Salt), minSalt, ErrLevel)
 		}
 		if a.full(user) {
 			return fmt.Errorf("%w: there are %d users", ErrTooMany, MaxUsers)

@@ -37,6 +37,37 @@ func start(t *testing.T, o Options) (a, follower *Auth) {
 	return a, follower
 }
 
+// TestShortSalts: a salt of any length is taken, as by Kafka, but not into a log that
+// older programs may read.
+func TestShortSalts(t *testing.T) {
+	a, _ := start(t, Options{})
+	older := New(Options{})
+	older.Start(old{t})
+	for n := range 8 {
+		salt := []byte("saltsalt")[:n]
+		salted, err := SCRAMSHA256.salted("pencil", salt, 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := CredentialOf(SCRAMSHA256, salted, salt, 4096)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.SetCredentials(t.Context(), "ann", c); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.CheckPassword("ann", "pencil"); err != nil {
+			t.Errorf("salt of %d bytes: %v", n, err)
+		}
+		if err := older.SetCredentials(t.Context(), "ann", c); !errors.Is(err, ErrLevel) {
+			t.Errorf("salt of %d bytes at level 1: %v", n, err)
+		}
+		if err := New(Options{}).Restore(a.Snapshot()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // acl reads "allow User:a read topic literal x [host]".
 func acl(t *testing.T, s string) ACL {
 	t.Helper()
@@ -209,7 +240,7 @@ func TestInvalid(t *testing.T) {
 	}
 	for what, spoil := range map[string]func(*Credential){
 		"few": func(c *Credential) { c.Iterations = MinIterations - 1 }, "many": func(c *Credential) { c.Iterations = MaxIterations + 1 },
-		"salt": func(c *Credential) { c.Salt = c.Salt[:7] }, "stored": func(c *Credential) { c.StoredKey = nil },
+		"salt": func(c *Credential) { c.Salt = make([]byte, maxSalt+1) }, "stored": func(c *Credential) { c.StoredKey = nil },
 		"server": func(c *Credential) { c.ServerKey = c.ServerKey[:31] }, "mechanism": func(c *Credential) { c.Mechanism = 3 },
 		"other": func(c *Credential) { c.Mechanism = SCRAMSHA512 },
 	} {

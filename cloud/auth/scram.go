@@ -36,11 +36,15 @@ const (
 	MaxIterations     = 1 << 16
 	DefaultIterations = 8192
 
-	minSalt  = 8 // bytes
+	minSalt  = 8 // bytes, at format level 1; from ShortSaltLevel on any, as in Kafka
 	maxSalt  = 1024
 	newSalt  = 16
 	maxNonce = 1024 // bytes of the client's
 )
+
+// ShortSaltLevel is the format level from which on a salt may be shorter than 8
+// bytes. Kafka sets no limit, and its clients choose the salt.
+const ShortSaltLevel = 2
 
 // ErrCredentials: the user does not exist, or this is not his password. Which it
 // is, nobody is told.
@@ -130,8 +134,8 @@ func (c Credential) Check() error {
 	switch {
 	case c.Iterations < MinIterations || c.Iterations > MaxIterations:
 		return fmt.Errorf("%w: %d iterations are not in %d..%d", ErrInvalid, c.Iterations, MinIterations, MaxIterations)
-	case len(c.Salt) < minSalt || len(c.Salt) > maxSalt:
-		return fmt.Errorf("%w: salt of %d bytes is not in %d..%d", ErrInvalid, len(c.Salt), minSalt, maxSalt)
+	case len(c.Salt) > maxSalt:
+		return fmt.Errorf("%w: salt of %d bytes is longer than %d", ErrInvalid, len(c.Salt), maxSalt)
 	case len(c.StoredKey) != size || len(c.ServerKey) != size:
 		return fmt.Errorf("%w: keys of %s have %d bytes", ErrInvalid, c.Mechanism, size)
 	}

@@ -30,7 +30,7 @@ const maxInflated = 64 << 20
 // Keys and timestamps of a gateway's batch are not looked at: it has acknowledged
 // these records, and a refusal would hold up all that come after them.
 //
-// Errors: ErrTooLarge, ErrCorrupt, ErrInvalidTimestamp.
+// Errors: ErrTooLarge; *RecordsError, which is ErrCorrupt or ErrInvalidTimestamp.
 func admit(t Topic, a *Append, now time.Time) error {
 	a.AppendTime = t.Configs[timestampType] == logAppendTime
 	limit := int(number(t, maxMessageBytes, DefaultMaxMessageBytes))
@@ -73,20 +73,60 @@ func judge(t Topic, a *Append, now int64) error {
 	if !compacted && before == math.MaxInt64 && after == math.MaxInt64 {
 		return nil
 	}
-	var refusal error
+	var refused RecordsError
+	index := int32(0)
 	_ = a.Batch.Each(maxInflated, func(r *record.Record) error {
 		switch {
 		case compacted && r.Key == nil: // compaction could never let it go
-			refusal = fmt.Errorf("%w: a record without a key in a compacted topic", ErrCorrupt)
+			refused.add(index, ErrCorrupt, "the topic is compacted, and the record has no key")
 		case r.Timestamp >= 0 && r.Timestamp < now-before:
-			refusal = fmt.Errorf("%w: %d is %d ms ago, %s is %d", ErrInvalidTimestamp, r.Timestamp, now-r.Timestamp, timestampBefore, before)
+			refused.add(index, ErrInvalidTimestamp, "timestamp %d is %d ms ago, %s is %d", r.Timestamp, now-r.Timestamp, timestampBefore, before)
 		case r.Timestamp > now && r.Timestamp-now > after:
-			refusal = fmt.Errorf("%w: %d is %d ms from now, %s is %d", ErrInvalidTimestamp, r.Timestamp, r.Timestamp-now, timestampAfter, after)
+			refused.add(index, ErrInvalidTimestamp, "timestamp %d is %d ms from now, %s is %d", r.Timestamp, r.Timestamp-now, timestampAfter, after)
 		}
-		return refusal
+		index++
+		return nil
 	}) // a batch that cannot be read the log refuses
-	return refusal
+	if len(refused.Records) == 0 {
+		return nil
+	}
+	return &refused
 }
+
+// RecordsError says which records of a batch their topic does not take. Nothing of
+// the batch is stored.
+type RecordsError struct {
+	Records []RefusedRecord // in their order
+	kind    error           // ErrInvalidTimestamp if it is that of any of them, as in Kafka; else ErrCorrupt
+}
+
+// RefusedRecord is a record by its place in the batch.
+type RefusedRecord struct {
+	Index int32
+	Text  string // what is wrong with it; "" beyond the first explained ones
+}
+
+// explained is how many records of a batch are told what is wrong with them: the
+// texts can be longer than the records.
+const explained = 100
+
+func (e *RecordsError) add(index int32, kind error, format string, args ...any) {
+	if e.kind == nil || kind == ErrInvalidTimestamp {
+		e.kind = kind
+	}
+	r := RefusedRecord{Index: index}
+	if len(e.Records) < explained {
+		r.Text = fmt.Sprintf(format, args...)
+	}
+	e.Records = append(e.Records, r)
+}
+
+func (e *RecordsError) Error() string {
+	first := e.Records[0]
+	return fmt.Sprintf("%v: %d records of the batch are refused; record %d: %s", e.kind, len(e.Records), first.Index, first.Text)
+}
+
+func (e *RecordsError) Unwrap() error { return e.kind }
 
 // codecs are the values of compression.type but for producer.
 var codecs = map[string]record.Codec{

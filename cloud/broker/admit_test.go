@@ -71,6 +71,26 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// TestRefusedRecords: all of them are named, and the first ones explained.
+func TestRefusedRecords(t *testing.T) {
+	rs := make([]record.Record, 3*explained)
+	for i := range rs {
+		if i%2 == 0 {
+			rs[i].Key = []byte("k")
+		}
+	}
+	a := Append{Batch: records(t, record.Gzip, rs...)}
+	var refused *RecordsError
+	if err := admit(Topic{Configs: map[string]string{"cleanup.policy": "compact"}}, &a, time.UnixMilli(0)); !errors.As(err, &refused) || len(refused.Records) != len(rs)/2 {
+		t.Fatal(err)
+	}
+	for i, r := range refused.Records {
+		if int(r.Index) != 2*i+1 || (r.Text != "") != (i < explained) {
+			t.Errorf("%d: %+v", i, r)
+		}
+	}
+}
+
 // TestCompressionType: each codec becomes each other one, and the batch means what
 // it meant.
 func TestCompressionType(t *testing.T) {

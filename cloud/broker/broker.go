@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -63,7 +64,6 @@ var (
 	ErrCorrupt            = commitlog.ErrCorrupt
 	ErrTooLarge           = commitlog.ErrTooLarge
 	ErrOutOfOrderSequence = commitlog.ErrOutOfOrderSequence
-	ErrDuplicateSequence  = commitlog.ErrDuplicateSequence
 	ErrProducerFenced     = commitlog.ErrProducerFenced
 	ErrUnknownProducer    = commitlog.ErrUnknownProducer
 	ErrTransactionOpen    = commitlog.ErrTransactionOpen
@@ -92,6 +92,10 @@ type Options struct {
 	Partitions int32 // of a topic that is created without saying how many
 	AutoCreate bool  // doors may create a topic that somebody names
 	Metrics    *metrics.Set
+
+	// Settings are those that clients have changed, nil while this node does not own
+	// the shard. Without the function, none can be changed.
+	Settings func() *settings.Settings
 }
 
 // Broker is safe for use by many goroutines.
@@ -164,10 +168,6 @@ func (b *Broker) IsOwner() bool { return b.state.Load().log != nil }
 
 // ClusterID names the bucket; "" until it is known.
 func (b *Broker) ClusterID() string { return b.state.Load().clusterID }
-
-// AutoCreate reports whether a topic that does not exist may be created
-// because somebody named it.
-func (b *Broker) AutoCreate() bool { return b.o.AutoCreate }
 
 // Epoch is the leader epoch of this owner, -1 on a standby.
 func (b *Broker) Epoch() int32 {

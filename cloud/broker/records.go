@@ -40,7 +40,7 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 	topic, ok := log.TopicByID(a.Topic)
 	began := time.Now()
 	if ok {
-		if err := admit(topic, &a, began); err != nil {
+		if err := admit(b.withDefaults(topic), &a, began); err != nil {
 			done(-1, err)
 			return
 		}
@@ -70,6 +70,9 @@ func (b *Broker) Fetch(ctx context.Context, id TopicID, partition int32, offset 
 	if err != nil {
 		return Fetched{}, err
 	}
+	if id == OffsetsTopicID() {
+		return b.fetchOffsets(partition, offset, maxBytes)
+	}
 	f, err := log.Fetch(ctx, id, partition, offset, maxBytes)
 	return f, translate(err)
 }
@@ -81,6 +84,9 @@ func (b *Broker) Bounds(id TopicID, partition int32) (start, end int64, err erro
 	if err != nil {
 		return 0, 0, err
 	}
+	if id == OffsetsTopicID() {
+		return b.offsetsBounds(partition)
+	}
 	return log.Bounds(id, partition)
 }
 
@@ -90,6 +96,9 @@ func (b *Broker) OffsetByTime(ctx context.Context, id TopicID, partition int32, 
 	log, err := b.owned()
 	if err != nil {
 		return -1, -1, err
+	}
+	if id == OffsetsTopicID() {
+		return b.searchOffsets(partition, func(time, best int64) bool { return best == -1 && time >= ts })
 	}
 	offset, timestamp, err = log.OffsetByTime(ctx, id, partition, ts)
 	return offset, timestamp, translate(err)
@@ -101,6 +110,9 @@ func (b *Broker) MaxTimestamp(ctx context.Context, id TopicID, partition int32) 
 	log, err := b.owned()
 	if err != nil {
 		return -1, -1, err
+	}
+	if id == OffsetsTopicID() {
+		return b.searchOffsets(partition, func(time, best int64) bool { return time > best })
 	}
 	offset, timestamp, err = log.MaxTimestamp(ctx, id, partition)
 	return offset, timestamp, translate(err)
@@ -114,7 +126,14 @@ func (b *Broker) Watch(id TopicID, partition int32) <-chan struct{} {
 	if err != nil {
 		return closed()
 	}
-	return log.Watch(id, partition)
+	if id != OffsetsTopicID() {
+		return log.Watch(id, partition)
+	}
+	groups, err := b.offsetsOf(partition)
+	if err != nil {
+		return closed()
+	}
+	return groups.WatchHistory(partition)
 }
 
 func closed() <-chan struct{} {

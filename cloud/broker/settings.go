@@ -209,18 +209,20 @@ func CheckConfigs(configs map[string]string) error {
 }
 
 // Settings lists what clients may want to know of this broker under Kafka's
-// names, by name. None of it can be changed by a client.
+// names, by name, with the values from its start. Clients can change those that are
+// Alterable.
 func (b *Broker) Settings() []Setting {
 	all := []Setting{
-		{Name: "auto.create.topics.enable", Type: Boolean, Default: strconv.FormatBool(b.o.AutoCreate), Doc: "Whether a topic is created because somebody names it."},
+		{Name: autoCreate, Type: Boolean, Default: strconv.FormatBool(b.o.AutoCreate), rule: trueFalse, Doc: "Whether a topic is created because somebody names it."},
 		{Name: "broker.id", Type: Int, Default: strconv.Itoa(int(b.o.Self.ID)), Doc: "The number of this node."},
 		{Name: "default.replication.factor", Type: Int, Default: "1", Doc: "What clients are told of the number of replicas: the bucket keeps the copies."},
 		{Name: "delete.topic.enable", Type: Boolean, Default: "true", Doc: "Whether topics can be deleted."},
 		{Name: "inter.broker.protocol.version", Type: String, Default: "3.9-IV0", Doc: "The version of Kafka whose operations tools can expect here."},
 		{Name: "node.id", Type: Int, Default: strconv.Itoa(int(b.o.Self.ID)), Doc: "The number of this node."},
-		{Name: "num.partitions", Type: Int, Default: strconv.Itoa(int(b.o.Partitions)), Doc: "Partitions of a topic that is created without saying how many."},
+		{Name: numPartitions, Type: Int, Default: strconv.Itoa(int(b.o.Partitions)), rule: between(1, MaxPartitions), Doc: "Partitions of a topic that is created without saying how many."},
 		{Name: "offsets.topic.replication.factor", Type: Int, Default: "1", Doc: "What clients are told of the copies of committed offsets: the bucket keeps them."},
 	}
+	all = append(all, replicated...)
 	for _, s := range topicSettings {
 		if s.Broker != "" {
 			s.Name = s.Broker

@@ -40,7 +40,11 @@ func (b *Broker) Topic(name string) (Topic, error) {
 	if err != nil {
 		return Topic{}, err
 	}
-	return known(name)(log.Topic(name))
+	t, ok := log.Topic(name)
+	if !ok && name == OffsetsTopic {
+		t, ok = b.InternalTopic()
+	}
+	return known(name)(t, ok)
 }
 
 // TopicByID returns the topic of that id: a topic that was deleted and created
@@ -49,6 +53,9 @@ func (b *Broker) TopicByID(id TopicID) (Topic, error) {
 	log, err := b.owned()
 	if err != nil {
 		return Topic{}, err
+	}
+	if id == OffsetsTopicID() {
+		return known(id)(b.InternalTopic())
 	}
 	return known(id)(log.TopicByID(id))
 }
@@ -74,16 +81,22 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 		return Topic{}, err
 	}
 	if partitions == -1 {
-		partitions = b.o.Partitions
+		partitions = b.DefaultPartitions()
 	}
 	defer quota.Waiting(ctx)()
 	t, err := log.CreateTopic(ctx, name, partitions, configs)
 	return t, translate(err)
 }
 
-// DefaultPartitions is how many partitions a topic gets that is created without
-// saying how many.
-func (b *Broker) DefaultPartitions() int32 { return b.o.Partitions }
+// CheckName returns ErrInvalidTopic if CreateTopic would not take the name because
+// of the topics that exist.
+func (b *Broker) CheckName(name string) error {
+	log, err := b.owned()
+	if err != nil {
+		return err
+	}
+	return log.Alike(name)
+}
 
 // DeleteTopic deletes a topic, all its records, and the offsets that groups
 // have in it; durable on return.
@@ -92,7 +105,8 @@ func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
 	if err != nil {
 		return err
 	}
-	if t, ok := log.TopicByID(id); ok && t.Name == GapTopic {
+	t, ok := log.TopicByID(id)
+	if ok && t.Name == GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, GapTopic)
 	}
 	defer quota.Waiting(ctx)()
@@ -103,7 +117,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
 	if err != nil {
 		return err
 	}
-	return groups.ForgetTopic(ctx, id)
+	return groups.ForgetTopic(ctx, id, t.Name)
 }
 
 // GrowTopic raises the number of partitions; durable on return. Keys move to
@@ -158,6 +172,10 @@ func (b *Broker) AlterTopic(ctx context.Context, id TopicID, change func(configs
 
 // Size returns the bytes at rest that the records of a partition take.
 func (b *Broker) Size(id TopicID, partition int32) (int64, error) {
+	if id == OffsetsTopicID() {
+		_, err := b.offsetsOf(partition)
+		return 0, err
+	}
 	log, err := b.owned()
 	if err != nil {
 		return 0, err

@@ -60,6 +60,9 @@ func (b *Broker) FetchCommitted(ctx context.Context, id TopicID, partition int32
 	if err != nil {
 		return Fetched{}, err
 	}
+	if id == OffsetsTopicID() {
+		return b.fetchOffsets(partition, offset, maxBytes)
+	}
 	f, err := log.FetchCommitted(ctx, id, partition, offset, maxBytes)
 	return f, translate(err)
 }
@@ -70,6 +73,10 @@ func (b *Broker) Stable(id TopicID, partition int32) (int64, error) {
 	log, err := b.owned()
 	if err != nil {
 		return -1, err
+	}
+	if id == OffsetsTopicID() {
+		_, end, err := b.offsetsBounds(partition)
+		return end, err
 	}
 	stable, err := log.Stable(id, partition)
 	return stable, translate(err)
@@ -82,6 +89,10 @@ func (b *Broker) EpochEnd(id TopicID, partition int32, epoch int32) (found int32
 	if err != nil {
 		return -1, -1, err
 	}
+	if id == OffsetsTopicID() { // which is never cut off: what an older owner had is there
+		_, end, err = b.offsetsBounds(partition)
+		return min(epoch, log.Epoch()), end, err
+	}
 	found, end, err = log.EpochEnd(id, partition, epoch)
 	return found, end, translate(err)
 }
@@ -90,6 +101,10 @@ func (b *Broker) EpochEnd(id TopicID, partition int32, epoch int32) (found int32
 func (b *Broker) Producers(id TopicID, partition int32) ([]ProducerState, error) {
 	log, err := b.owned()
 	if err != nil {
+		return nil, err
+	}
+	if id == OffsetsTopicID() {
+		_, err := b.offsetsOf(partition)
 		return nil, err
 	}
 	all, err := log.Producers(id, partition)

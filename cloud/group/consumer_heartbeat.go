@@ -1,6 +1,7 @@
 package group
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -53,7 +54,7 @@ func (c *Coordinator) ConsumerHeartbeat(r ConsumerHeartbeatRequest) (ConsumerHea
 		g.advance()
 	}
 	m.touch()
-	resp := ConsumerHeartbeatResponse{Interval: c.opts.ConsumerHeartbeat}
+	resp := ConsumerHeartbeatResponse{Interval: g.heartbeat()}
 	if m.reconcile(&r) || r.Epoch == joinEpoch || r.full() {
 		resp.Assigned = m.everything()
 	}
@@ -187,12 +188,31 @@ func (g *group) addConsumer(r *ConsumerHeartbeatRequest) *consumer {
 	if m.instance != "" {
 		g.consumers.instances[m.instance] = m
 	}
-	m.timer = time.AfterFunc(g.c.opts.ConsumerSession, func() { g.c.expireConsumer(g, m) })
+	m.timer = time.AfterFunc(g.session(), func() { g.c.expireConsumer(g, m) })
 	return m
 }
 
 // touch records a sign of life. The timer is not moved, as in member.
-func (m *consumer) touch() { m.deadline = time.Now().Add(m.g.c.opts.ConsumerSession) }
+func (m *consumer) touch() { m.deadline = time.Now().Add(m.g.session()) }
+
+// session is how long a member of a consumer group may be silent.
+func (g *group) session() time.Duration {
+	session, _ := g.timeouts()
+	return cmp.Or(session, g.c.opts.ConsumerSession)
+}
+
+// heartbeat is how often members of a consumer group are told to send one.
+func (g *group) heartbeat() time.Duration {
+	_, heartbeat := g.timeouts()
+	return cmp.Or(heartbeat, g.c.opts.ConsumerHeartbeat)
+}
+
+func (g *group) timeouts() (session, heartbeat time.Duration) {
+	if g.c.opts.Timeouts == nil {
+		return 0, 0
+	}
+	return g.c.opts.Timeouts(g.id)
+}
 
 // leaveConsumer removes a member at once; a static one that will be back keeps its
 // place until its session ends.

@@ -219,7 +219,7 @@ func (c *Coordinator) expireConsumer(g *group, m *consumer) {
 		m.timer.Reset(left)
 		return
 	}
-	c.opts.Log.Info("group member expired", "group", g.id, "member", m.id, "client", m.clientHost, "session", c.opts.ConsumerSession)
+	c.opts.Log.Info("group member expired", "group", g.id, "member", m.id, "client", m.clientHost, "session", g.session())
 	g.consumers.remove(m)
 	g.dropIdle()
 }

@@ -17,6 +17,18 @@ func (j *journal) Topics() []commitlog.Topic {
 	return slices.Clone(j.topics)
 }
 
+func (j *journal) TopicByID(id commitlog.TopicID) (commitlog.Topic, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i := slices.IndexFunc(j.topics, func(t commitlog.Topic) bool { return t.ID == id })
+	if i < 0 {
+		return commitlog.Topic{}, false
+	}
+	return j.topics[i], true
+}
+
+func (j *journal) Level() int { return max(j.level, 1) }
+
 // topic makes a topic, or changes its partitions; 0 deletes it.
 func (j *journal) topic(name string, partitions int32) {
 	j.mu.Lock()

@@ -16,6 +16,8 @@ import (
 type Proposer interface {
 	Propose(ctx context.Context, kind uint16, body []byte) error
 	Topics() []commitlog.Topic
+	TopicByID(id commitlog.TopicID) (commitlog.Topic, bool)
+	Level() int // of the format
 }
 
 // Options of a Coordinator. The zero value of each field means its default.
@@ -30,6 +32,10 @@ type Options struct {
 
 	ConsumerSession   time.Duration // a member of a consumer group is removed after this long without a heartbeat; 45 s
 	ConsumerHeartbeat time.Duration // how often it is told to send one; 5 s
+
+	// Timeouts are the two for a group that has some of its own; 0, or no function:
+	// those above. It is called with the coordinator locked, and must not wait.
+	Timeouts func(group string) (session, heartbeat time.Duration)
 
 	Now func() time.Time // time.Now
 	Log *slog.Logger     // slog.Default
@@ -69,11 +75,14 @@ type Coordinator struct {
 	closed bool              // nothing is answered but ErrClosed
 	groups map[string]*group // by group id; a group with neither members nor offsets is not in it
 	bytes  int               // of all members' protocols, subscriptions and assignments
+
+	history   history
+	forgotten map[[16]byte]string // names of topics that are being forgotten, for the history
 }
 
 // New returns a coordinator that knows nothing. It serves after Start.
 func New(o Options) *Coordinator {
-	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group)}
+	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group), forgotten: make(map[[16]byte]string)}
 }
 
 // Start begins to serve: the log is owned, and has replayed into Apply.
@@ -95,6 +104,9 @@ func (c *Coordinator) Close() error {
 	c.closed = true
 	for _, g := range c.groups {
 		g.shut()
+	}
+	for i := range c.history.parts {
+		c.history.parts[i].wake()
 	}
 	return nil
 }

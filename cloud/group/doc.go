@@ -15,6 +15,9 @@
 //     owner, is told so at its next heartbeat, and joins again. Nothing durable
 //     can be wrong because of it.
 //
+// What Kafka writes into its topic __consumer_offsets is made of both when somebody
+// reads it; history.go has how it gets its offsets.
+//
 // The protocol type ("consumer", "connect", "sr") and the bytes of metadata and
 // assignments are opaque: the coordinator carries them, and never looks inside.
 //

@@ -33,11 +33,15 @@ type group struct {
 	held    bool                 // joining is over, and the next generation waits for flying commits
 
 	consumers *consumers // nil: a classic group
+
+	partition int32 // of the offsets topic
+	shown     int32 // generation that the offsets topic describes; 0: none
+	shownAt   int64 // offset of that description
 }
 
 func (c *Coordinator) newGroup(id string) *group {
 	g := &group{
-		c: c, id: id, state: Empty,
+		c: c, id: id, state: Empty, partition: OffsetsPartition(id),
 		members:   make(map[string]*member),
 		instances: make(map[string]string),
 		pending:   make(map[string]*time.Timer),

@@ -28,6 +28,7 @@ type journal struct {
 	bodys [][]byte
 
 	topics []commitlog.Topic // that a consumer group can read
+	level  int
 }
 
 func (j *journal) Propose(ctx context.Context, kind uint16, body []byte) error {

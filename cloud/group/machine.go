@@ -3,6 +3,8 @@ package group
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/weirmq/weir/cloud/coding"
 )
@@ -15,18 +17,20 @@ import (
 //	101 delete offsets  group string · count u · count × {topic 16 bytes · partition u}
 //	102 delete group    group string
 //	103 forget topic    topic 16 bytes
+//	104 count           nothing: from here on commits get offsets in the offsets topic; format level 2
 const (
 	kindCommit        uint16 = 100
 	kindDeleteOffsets uint16 = 101
 	kindDeleteGroup   uint16 = 102
 	kindForgetTopic   uint16 = 103
+	kindCount         uint16 = 104
 
 	bodyVersion = 1
 )
 
 // Kinds returns the kinds of log entries that Apply understands.
 func (c *Coordinator) Kinds() []uint16 {
-	return []uint16{kindCommit, kindDeleteOffsets, kindDeleteGroup, kindForgetTopic}
+	return []uint16{kindCommit, kindDeleteOffsets, kindDeleteGroup, kindForgetTopic, kindCount}
 }
 
 // Apply takes an entry that has become durable, in recovery and in normal
@@ -47,6 +51,7 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 	case kindDeleteGroup:
 		if name := d.String(); d.Done() {
 			if g, ok := c.groups[name]; ok {
+				c.countDeleted(g)
 				clear(g.offsets)
 				g.dropIdle()
 			}
@@ -54,6 +59,10 @@ func (c *Coordinator) Apply(kind uint16, body []byte) error {
 	case kindForgetTopic:
 		if topic := d.ID(); d.Done() {
 			c.applyForgetTopic(topic)
+		}
+	case kindCount:
+		if d.Done() {
+			c.applyCount()
 		}
 	default:
 		return fmt.Errorf("apply group entry: kind %d is not known: %w", kind, ErrCorrupt)
@@ -73,6 +82,7 @@ func (c *Coordinator) applyCommit(d *coding.Decoder) {
 	if !ok {
 		g = c.newGroup(name)
 	}
+	c.countCommit(g, offsets)
 	for _, o := range offsets {
 		g.offsets[o.Partition] = o
 	}
@@ -103,6 +113,7 @@ func (c *Coordinator) applyDeleteOffsets(d *coding.Decoder) {
 	if !d.Done() || !ok {
 		return
 	}
+	c.countRemoved(g, partitions, "")
 	for _, p := range partitions {
 		delete(g.offsets, p)
 	}
@@ -110,11 +121,19 @@ func (c *Coordinator) applyDeleteOffsets(d *coding.Decoder) {
 }
 
 func (c *Coordinator) applyForgetTopic(topic [16]byte) {
-	for _, g := range c.groups {
+	// In the order of names: the history must come out alike wherever it is applied.
+	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
+		g := c.groups[name]
+		var gone []Partition
 		for p := range g.offsets {
 			if p.Topic == topic {
-				delete(g.offsets, p)
+				gone = append(gone, p)
 			}
+		}
+		slices.SortFunc(gone, comparePartitions)
+		c.countRemoved(g, gone, c.forgotten[topic])
+		for _, p := range gone {
+			delete(g.offsets, p)
 		}
 		g.dropIdle()
 	}

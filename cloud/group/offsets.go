@@ -128,6 +128,7 @@ func (c *Coordinator) Offsets(group string, of []Partition) ([]Offset, error) {
 	if of == nil {
 		all := make([]Offset, 0, len(g.offsets))
 		for _, o := range g.offsets {
+			o.at = 0
 			all = append(all, o)
 		}
 		slices.SortFunc(all, func(a, b Offset) int { return comparePartitions(a.Partition, b.Partition) })
@@ -136,6 +137,7 @@ func (c *Coordinator) Offsets(group string, of []Partition) ([]Offset, error) {
 	found := make([]Offset, 0, len(of))
 	for _, p := range of {
 		if o, ok := g.offsets[p]; ok {
+			o.at = 0
 			found = append(found, o)
 		}
 	}
@@ -168,9 +170,16 @@ func (c *Coordinator) DeleteOffsets(ctx context.Context, group string, of []Part
 
 // ForgetTopic removes the offsets that any group has in a topic that was deleted;
 // durable when it returns nil. A crash before it leaves offsets of a topic id
-// that never comes back: they take room, and harm nobody.
-func (c *Coordinator) ForgetTopic(ctx context.Context, topic [16]byte) error {
+// that never comes back: they take room, and harm nobody. Readers of the offsets
+// topic are told the name.
+func (c *Coordinator) ForgetTopic(ctx context.Context, topic [16]byte, name string) error {
 	c.mu.Lock()
+	c.forgotten[topic] = name
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.forgotten, topic)
+	}()
 	log, closed := c.log, c.closed || c.log == nil
 	known := false
 	for _, g := range c.groups {

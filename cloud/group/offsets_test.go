@@ -47,8 +47,8 @@ func TestOffsets(t *testing.T) {
 		}
 
 		w.want(w.DeleteOffsets(t.Context(), name, []Partition{all[1].Partition}), nil)
-		w.want(w.ForgetTopic(t.Context(), [16]byte{2}), nil)
-		w.want(w.ForgetTopic(t.Context(), [16]byte{77}), nil)
+		w.want(w.ForgetTopic(t.Context(), [16]byte{2}, ""), nil)
+		w.want(w.ForgetTopic(t.Context(), [16]byte{77}, ""), nil)
 		if all, _ = w.Offsets(name, nil); len(all) != 1 || all[0].Offset != 9 {
 			t.Fatalf("offsets left = %+v", all)
 		}
@@ -145,7 +145,7 @@ func TestApplyRefuses(t *testing.T) {
 }
 
 func FuzzApply(f *testing.F) {
-	f.Add(kindCommit, encodeCommit("g", 5, []Offset{{Partition{[16]byte{1}, 3}, 1, -1, "meta", 0}}))
+	f.Add(kindCommit, encodeCommit("g", 5, []Offset{{Partition: Partition{[16]byte{1}, 3}, Offset: 1, LeaderEpoch: -1, Metadata: "meta"}}))
 	f.Add(kindDeleteOffsets, encodePartitions("g", []Partition{{[16]byte{1}, 3}}))
 	f.Add(kindDeleteGroup, encodeName("g"))
 	f.Add(kindForgetTopic, encodeTopic([16]byte{1}))

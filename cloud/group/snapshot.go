@@ -5,22 +5,34 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/weirmq/weir/cloud/coding"
 )
 
-// A snapshot is a version byte, 1, and then, with the integers and strings of the
+// A snapshot is a version byte and then, with the integers and strings of the
 // entries:
 //
-//	groups u · groups × {group string · topics u · topics × {topic 16 bytes · count u · count × {partition u · offset varint · leader epoch varint · metadata string · time varint (ms)}}}
+//	1   groups u · groups × {group string · topics u · topics × {topic 16 bytes · count u · count × {partition u · offset varint · leader epoch varint · metadata string · time varint (ms)}}}
+//	2   50 × next u · the same, and for each offset, at its end, at u
 //
-// All groups that have offsets, and no others; everything ascends.
+// All groups that have offsets, and no others; everything ascends. Version 2 is that
+// of a log that has the offsets topic (see history): next is the end of each of its
+// partitions, at where in it the commit is.
 const (
 	minGroup  = 1 + 1 + minTopic
 	minTopic  = 16 + 1 + minOffset
 	minOffset = 1 + 1 + 1 + 1 + 1
+
+	countedVersion = 2
 )
+
+// saved is what a snapshot holds.
+type saved struct {
+	offsets map[string]map[Partition]Offset // by group
+	counted *[OffsetsPartitions]int64       // nil: there is no offsets topic
+}
 
 // Snapshot returns what Apply has made of the entries: the committed offsets.
 // Members are not among it.
@@ -33,16 +45,29 @@ func (c *Coordinator) Snapshot() []byte {
 			all[name] = g.offsets
 		}
 	}
-	return encodeSnapshot(all)
+	return encodeSnapshot(saved{all, c.history.ends()})
+}
+
+// ends returns the next offset of each partition; nil while nothing is counted.
+func (h *history) ends() *[OffsetsPartitions]int64 {
+	if !h.counting {
+		return nil
+	}
+	var ends [OffsetsPartitions]int64
+	for i := range h.parts {
+		ends[i] = h.parts[i].next
+	}
+	return &ends
 }
 
 // Restore replaces the committed offsets by those of a snapshot; an empty one has
 // none. An error (ErrCorrupt) changes nothing.
 func (c *Coordinator) Restore(body []byte) error {
-	all, err := decodeSnapshot(body)
+	s, err := decodeSnapshot(body)
 	if err != nil {
 		return err
 	}
+	all := s.offsets
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, g := range c.groups {
@@ -58,11 +83,26 @@ func (c *Coordinator) Restore(body []byte) error {
 		}
 		g.offsets = offsets
 	}
+	c.history.counting = s.counted != nil
+	for i := range c.history.parts {
+		h := &c.history.parts[i]
+		if h.next = 0; s.counted != nil {
+			h.next = s.counted[i]
+		}
+		h.forget()
+	}
 	return nil
 }
 
-func encodeSnapshot(all map[string]map[Partition]Offset) []byte {
-	b := binary.AppendUvarint([]byte{bodyVersion}, uint64(len(all)))
+func encodeSnapshot(s saved) []byte {
+	all, b := s.offsets, []byte{bodyVersion}
+	if s.counted != nil {
+		b[0] = countedVersion
+		for _, next := range s.counted {
+			b = binary.AppendUvarint(b, uint64(next))
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(len(all)))
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		b = coding.AppendString(b, name)
 		topics := make(map[[16]byte][]Partition)
@@ -82,29 +122,47 @@ func encodeSnapshot(all map[string]map[Partition]Offset) []byte {
 				b = binary.AppendVarint(b, int64(o.LeaderEpoch))
 				b = coding.AppendString(b, o.Metadata)
 				b = binary.AppendVarint(b, o.CommittedAt)
+				if s.counted != nil {
+					b = binary.AppendUvarint(b, uint64(o.at))
+				}
 			}
 		}
 	}
 	return b
 }
 
-func decodeSnapshot(body []byte) (map[string]map[Partition]Offset, error) {
+func decodeSnapshot(body []byte) (saved, error) {
 	all := make(map[string]map[Partition]Offset)
+	s := saved{offsets: all}
 	if len(body) == 0 {
-		return all, nil
+		return s, nil
 	}
 	d := coding.NewDecoder(body)
-	if v := d.Byte(); v != bodyVersion {
-		return nil, fmt.Errorf("restore groups: version %d is not known: %w", v, ErrCorrupt)
+	switch v := d.Byte(); v {
+	case bodyVersion:
+	case countedVersion:
+		s.counted = new([OffsetsPartitions]int64)
+		for i := range s.counted {
+			s.counted[i] = decodePlace(&d)
+		}
+	default:
+		return s, fmt.Errorf("restore groups: version %d is not known: %w", v, ErrCorrupt)
 	}
 	for range d.Count(minGroup) {
 		offsets := make(map[Partition]Offset)
-		all[d.String()] = offsets
+		name := d.String()
+		all[name] = offsets
 		for range d.Count(minTopic) {
 			topic := d.ID()
 			for range d.Count(minOffset) {
 				p := Partition{topic, d.Int31()}
-				offsets[p] = Offset{Partition: p, Offset: d.Varint(), LeaderEpoch: int32(d.Varint()), Metadata: d.String(), CommittedAt: d.Varint()}
+				o := Offset{Partition: p, Offset: d.Varint(), LeaderEpoch: int32(d.Varint()), Metadata: d.String(), CommittedAt: d.Varint()}
+				if s.counted != nil {
+					if o.at = decodePlace(&d); o.at >= s.counted[OffsetsPartition(name)] {
+						d.Fail()
+					}
+				}
+				offsets[p] = o
 			}
 		}
 		if len(offsets) == 0 {
@@ -116,8 +174,18 @@ func decodeSnapshot(body []byte) (map[string]map[Partition]Offset, error) {
 	}
 	// One state has one encoding: what is out of order, or there twice, or
 	// written at more length than it needs, is not what Snapshot wrote.
-	if !d.Done() || !bytes.Equal(encodeSnapshot(all), body) {
-		return nil, fmt.Errorf("restore groups: %w", ErrCorrupt)
+	if !d.Done() || !bytes.Equal(encodeSnapshot(s), body) {
+		return s, fmt.Errorf("restore groups: %w", ErrCorrupt)
 	}
-	return all, nil
+	return s, nil
+}
+
+// decodePlace takes an offset of the offsets topic.
+func decodePlace(d *coding.Decoder) int64 {
+	u := d.Uvarint()
+	if u > math.MaxInt64 {
+		d.Fail()
+		return 0
+	}
+	return int64(u)
 }

@@ -18,7 +18,7 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 	for i := range partitions {
 		partitions[i] = Partition{topic, random.Int32N(5)}
 	}
-	switch n := random.IntN(20); {
+	switch n := random.IntN(21); {
 	case n < 14:
 		var offsets []Offset
 		for _, p := range partitions {
@@ -29,8 +29,10 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 		return kindDeleteOffsets, encodePartitions(group, partitions)
 	case n < 19:
 		return kindDeleteGroup, encodeName(group)
-	default:
+	case n < 20:
 		return kindForgetTopic, encodeTopic(topic)
+	default:
+		return kindCount, []byte{bodyVersion}
 	}
 }
 
@@ -58,6 +60,7 @@ func TestSnapshot(t *testing.T) {
 			if !bytes.Equal(snapshot, fork.Snapshot()) || len(durable(c)) != len(durable(fork)) {
 				t.Fatalf("seed %d: the same entries make another state", seed)
 			}
+			sameHistory(t, c, fork)
 			if random.IntN(20) > 0 {
 				continue
 			}
@@ -69,6 +72,34 @@ func TestSnapshot(t *testing.T) {
 			}
 		}
 	}
+}
+
+// sameHistory checks that what is current is at the same offsets for the readers of
+// two coordinators, and that what else they are told is the same.
+func sameHistory(t *testing.T, a, b *Coordinator) {
+	t.Helper()
+	for p := range int32(OffsetsPartitions) {
+		ha, hb := &a.history.parts[p], &b.history.parts[p]
+		ca, cb := a.currentFrom(p, 0, ha.next), b.currentFrom(p, 0, hb.next)
+		if ha.next != hb.next || !slices.EqualFunc(ca, cb, sameChange) {
+			t.Fatalf("partition %d: %d %+v, %d %+v", p, ha.next, ca, hb.next, cb)
+		}
+		for i, x := range ca {
+			if i > 0 && x.at == ca[i-1].at {
+				t.Fatalf("partition %d: two commits at %d", p, x.at)
+			}
+		}
+		from := max(ha.oldest, hb.oldest)
+		recent := func(x change) bool { return x.at < from }
+		la, lb := slices.DeleteFunc(slices.Clone(ha.changes), recent), slices.DeleteFunc(slices.Clone(hb.changes), recent)
+		if !slices.EqualFunc(la, lb, sameChange) {
+			t.Fatalf("partition %d from %d on: %+v, %+v", p, from, la, lb)
+		}
+	}
+}
+
+func sameChange(a, b change) bool {
+	return a.at == b.at && a.kind == b.kind && a.group == b.group && a.Partition == b.Partition && a.Offset.Offset == b.Offset.Offset
 }
 
 // The order of the entries, and what was undone, leaves no trace.
@@ -114,7 +145,10 @@ func TestSnapshotWithoutMembers(t *testing.T) {
 func damageable() []byte {
 	c := New(Options{})
 	for i := range int32(3) {
-		offsets := []Offset{{Partition{[16]byte{1}, 130 + i}, 1 << 20, 3, "meta", 0}, {Partition{[16]byte{2}, i}, 9, -1, "", 0}}
+		offsets := []Offset{
+			{Partition: Partition{[16]byte{1}, 130 + i}, Offset: 1 << 20, LeaderEpoch: 3, Metadata: "meta"},
+			{Partition: Partition{[16]byte{2}, i}, Offset: 9, LeaderEpoch: -1},
+		}
 		if err := c.Apply(kindCommit, encodeCommit(fmt.Sprint("g", i%2), 1000, offsets)); err != nil {
 			panic(err)
 		}
@@ -122,8 +156,24 @@ func damageable() []byte {
 	return c.Snapshot()
 }
 
+// counted is a snapshot of a log with an offsets topic.
+func counted() []byte {
+	c := New(Options{})
+	err := errors.Join(c.Restore(damageable()), c.Apply(kindCount, []byte{bodyVersion}),
+		c.Apply(kindCommit, encodeCommit("g", 1, []Offset{{Partition: Partition{[16]byte{1}, 0}, Offset: 5}})))
+	if err != nil {
+		panic(err)
+	}
+	return c.Snapshot()
+}
+
 func TestRestoreRefuses(t *testing.T) {
-	body := damageable()
+	restoreRefuses(t, damageable())
+	restoreRefuses(t, counted())
+}
+
+func restoreRefuses(t *testing.T, body []byte) {
+	t.Helper()
 	for n := 1; n < len(body); n++ {
 		if err := New(Options{}).Restore(body[:n]); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("cut at %d: %v", n, err)
@@ -161,6 +211,7 @@ func strict(t *testing.T, body []byte) {
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{bodyVersion, 0})
+	f.Add(counted())
 	f.Add(damageable())
 	f.Fuzz(func(t *testing.T, body []byte) { strict(t, body) })
 }

@@ -90,7 +90,7 @@ func TestEachCommitted(t *testing.T) {
 			t.Errorf("%v, want %v", got, want)
 		}
 		w.want(w.Delete(t.Context(), "comes meanwhile"), nil)
-		w.want(w.ForgetTopic(t.Context(), [16]byte{1}), nil)
+		w.want(w.ForgetTopic(t.Context(), [16]byte{1}, ""), nil)
 		if got := all(); len(got) != 1 || !slices.Equal(got["one"], want["one"][2:]) {
 			t.Errorf("%v when a topic is gone", got)
 		}

@@ -41,7 +41,10 @@ func TestMayCommit(t *testing.T) {
 }
 
 func TestCommitEntry(t *testing.T) {
-	want := []Offset{{Partition{[16]byte{1}, 2}, 3, -1, "m", 9}, {Partition{[16]byte{1}, 3}, 4, 5, "", 9}}
+	want := []Offset{
+		{Partition: Partition{[16]byte{1}, 2}, Offset: 3, LeaderEpoch: -1, Metadata: "m", CommittedAt: 9},
+		{Partition: Partition{[16]byte{1}, 3}, Offset: 4, LeaderEpoch: 5, CommittedAt: 9},
+	}
 	kind, body := CommitEntry("g", 9, want)
 	name, got, err := DecodeCommit(body)
 	if err != nil || kind != kindCommit || name != "g" || !slices.Equal(got, want) {

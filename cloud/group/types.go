@@ -81,6 +81,8 @@ type Offset struct {
 	LeaderEpoch int32  // -1: none given
 	Metadata    string // opaque, given back as it came
 	CommittedAt int64  // ms since 1970, set by Commit
+
+	at int64 // its own offset in the offsets topic, if there is one; see history
 }
 
 // CommitRequest stores offsets. A Generation of -1 with an empty Member is a

@@ -31,7 +31,8 @@ import (
 // Versions:
 //   - v0–2: other record formats. Advertised (see table), refused on receipt.
 //   - v7: zstd may be used
-//   - v8: error messages; record errors (none are given)
+//   - v8: error messages; the records that are at fault (KIP-467), so that a client
+//     can send the others again
 //   - v9: flexible
 //   - v10: new leader in the response (KIP-951; not given, clients ask for metadata)
 //   - v11: TRANSACTION_ABORTABLE; v12: a batch adds its partition to the
@@ -237,6 +238,7 @@ func (s *Server) produced(q *produceRequest, version int16, throttle int32) (res
 			rp.Partition, rp.BaseOffset, rp.LogAppendTime, rp.LogStartOffset = p.index, p.base, none, none
 			if rp.ErrorCode = produceCode(p.err, version); p.err != nil {
 				rp.BaseOffset, rp.ErrorMessage = none, message(p.err)
+				rp.ErrorRecords = recordErrors(p.err)
 			} else if unknown == nil {
 				s.appended(topic, &rp)
 			}
@@ -250,12 +252,25 @@ func (s *Server) produced(q *produceRequest, version int16, throttle int32) (res
 	return resp, nil
 }
 
+// recordErrors lists the records that an error is about, if it is about some only.
+func recordErrors(err error) []kmsg.ProduceResponseTopicPartitionErrorRecord {
+	var refused *broker.RecordsError
+	if !errors.As(err, &refused) {
+		return nil
+	}
+	list := make([]kmsg.ProduceResponseTopicPartitionErrorRecord, len(refused.Records))
+	for i, r := range refused.Records {
+		list[i].RelativeOffset, list[i].ErrorMessage = r.Index, nullable(r.Text)
+	}
+	return list
+}
+
 // appended adds what an answer says of the partition after a success.
 func (s *Server) appended(topic broker.Topic, rp *kmsg.ProduceResponseTopicPartition) {
 	if start, _, err := s.broker.Bounds(topic.ID, rp.Partition); err == nil {
 		rp.LogStartOffset = start
 	}
-	if topic.Configs["message.timestamp.type"] != "LogAppendTime" {
+	if s.broker.TopicValue(topic, "message.timestamp.type") != "LogAppendTime" {
 		return
 	}
 	// The time was set on the log's own copy, which is in its tail cache.

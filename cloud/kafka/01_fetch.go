@@ -12,7 +12,6 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/quota"
-	"github.com/weirmq/weir/storage/record"
 )
 
 // Fetch (key 1): reads stored record batches.
@@ -29,6 +28,8 @@ import (
 //   - Who reads committed records gets them up to the last stable offset, with a
 //     list of aborted transactions whose records are among them. Both isolation
 //     levels are told that offset.
+//   - Before v10 a topic whose compression.type is zstd is refused, and nothing
+//     else: what a producer or a gateway has packed with zstd goes out as it is.
 //   - Followers do not fetch: replica ids and racks are ignored.
 //
 // Versions:
@@ -161,6 +162,9 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	if err := f.s.checkEpoch(want.CurrentLeaderEpoch); err != nil {
 		return err
 	}
+	if f.q.Version < zstdFetch && f.s.broker.TopicValue(topic, "compression.type") == "zstd" {
+		return errCodec
+	}
 	var watch <-chan struct{}
 	if f.watch && len(f.watches) < selectLimit {
 		watch = f.s.broker.Watch(topic.ID, want.Partition)
@@ -189,9 +193,6 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	}
 	got.start, got.end, got.stable, got.aborted = found.Start, found.End, found.Stable, found.Aborted
 	for _, b := range found.Batches {
-		if record.Batch(b).Codec() == record.Zstd && f.q.Version < zstdFetch {
-			return errCodec
-		}
 		if len(b) > limit && f.size > 0 {
 			break
 		}

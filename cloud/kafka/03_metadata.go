@@ -51,6 +51,9 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 				resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
 			}
 		}
+		if t, ok := s.broker.InternalTopic(); ok && r.mayCluster(kmsg.ACLOperationDescribe) == nil {
+			resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
+		}
 		return resp, nil
 	}
 	for _, want := range q.Topics {
@@ -74,7 +77,7 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 // create makes a topic that somebody asked for by its name, or says why not.
 func (s *Server) create(ctx context.Context, r *request, name string, unknown error, allowed bool) (broker.Topic, error) {
 	if err := checkName(name); err != nil {
-		if internal(name) {
+		if reserved(name) {
 			return broker.Topic{}, unknown
 		}
 		return broker.Topic{}, err
@@ -101,6 +104,9 @@ func (s *Server) describe(r *request, t broker.Topic, err error, owner int32, op
 	switch rt.ErrorCode = code(err, leader); rt.ErrorCode {
 	case 0:
 		rt.AuthorizedOperations = r.operations(operations, kmsg.ACLResourceTypeTopic, t.Name)
+		if operations && t.ID == broker.OffsetsTopicID() {
+			rt.AuthorizedOperations &= 1<<kmsg.ACLOperationRead | 1<<kmsg.ACLOperationDescribe | 1<<kmsg.ACLOperationDescribeConfigs
+		}
 	case kerr.NotLeaderForPartition.Code: // of a partition only
 		rt.ErrorCode = kerr.LeaderNotAvailable.Code
 	}

@@ -18,7 +18,8 @@ import (
 //   - Partitions -1 means the broker's default. Unknown settings are refused, with
 //     the name that was probably meant.
 //   - validate_only checks all of that and creates nothing.
-//   - A name that a request has twice is refused for both.
+//   - A name that a request has twice is refused for both, and one that differs from
+//     that of another topic in dots and underscores only (INVALID_TOPIC_EXCEPTION).
 //
 // Versions:
 //   - v1: validate_only, error messages; v5: flexible, the topic as it was created
@@ -57,7 +58,7 @@ func (s *Server) createTopics(ctx context.Context, r *request, q *kmsg.CreateTop
 		if err == nil {
 			rt.TopicID = made.ID
 			rt.NumPartitions, rt.ReplicationFactor = made.Partitions, replicas
-			if rt.Configs = settings(made); !r.may(kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, made.Name) {
+			if rt.Configs = s.settings(made); !r.may(kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, made.Name) {
 				rt.NumPartitions, rt.ReplicationFactor, rt.Configs = none, none, nil
 				rt.ConfigErrorCode = kerr.TopicAuthorizationFailed.Code
 			}
@@ -94,6 +95,9 @@ func (s *Server) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTop
 	case !errors.Is(err, broker.ErrUnknownTopic):
 		return broker.Topic{}, err
 	}
+	if err := s.broker.CheckName(t.Topic); err != nil {
+		return broker.Topic{}, err
+	}
 	switch {
 	case partitions == defaultNumber:
 		partitions = s.broker.DefaultPartitions()
@@ -128,8 +132,8 @@ func shape(t *kmsg.CreateTopicsRequestTopic) (int32, error) {
 }
 
 // settings lists all settings of a topic, its own and the defaults.
-func settings(t broker.Topic) []kmsg.CreateTopicsResponseTopicConfig {
-	all := topicConfigs(t)
+func (s *Server) settings(t broker.Topic) []kmsg.CreateTopicsResponseTopicConfig {
+	all := s.topicConfigs(t)
 	list := make([]kmsg.CreateTopicsResponseTopicConfig, 0, len(all))
 	for i := range all {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()

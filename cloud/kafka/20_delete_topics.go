@@ -44,7 +44,7 @@ func (s *Server) deleteTopic(ctx context.Context, r *request, t kmsg.DeleteTopic
 	}
 	topic, err := r.topic(kmsg.ACLOperationDelete, text(t.Topic), t.TopicID, t.Topic == nil)
 	if err == nil && internal(topic.Name) {
-		err = refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
+		err = errInternalTopic
 	}
 	if err == nil {
 		err = s.broker.DeleteTopic(ctx, topic.ID)

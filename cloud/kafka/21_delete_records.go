@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -28,7 +27,7 @@ func (s *Server) deleteRecords(ctx context.Context, r *request, q *kmsg.DeleteRe
 		rt.Topic = t.Topic
 		topic, missing := r.topic(kmsg.ACLOperationDelete, t.Topic, [16]byte{}, false)
 		if missing == nil && internal(topic.Name) {
-			missing = refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
+			missing = errInternalTopic
 		}
 		for _, p := range t.Partitions {
 			rp := kmsg.NewDeleteRecordsResponseTopicPartition()

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -20,8 +21,9 @@ import (
 //     the topic says nothing the default is answered, with source DEFAULT_CONFIG.
 //   - Synonyms are the topic's own value, if any, then the default, under the name
 //     that it has among Kafka's broker settings.
-//   - A broker is named by its number, or "" for the default of all. Its settings
-//     are read-only.
+//   - A broker is named by its number, or "" for the default of all. Some of its
+//     settings can be changed while it runs: those are not read-only.
+//   - A group has settings whether it exists or not.
 //   - null, or no names, ask for all settings; a name that does not exist is left
 //     out of the answer. Other kinds of resources are INVALID_REQUEST.
 //
@@ -52,6 +54,7 @@ type config struct {
 	value    string
 	source   kmsg.ConfigSource
 	readOnly bool
+	changed  []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym // what clients have set of a broker
 }
 
 // configsOf lists the settings of a resource, if the client may see them.
@@ -65,7 +68,7 @@ func (s *Server) configsOf(r *request, typ kmsg.ConfigResourceType, name string)
 		if err != nil {
 			return nil, err
 		}
-		return topicConfigs(t), nil
+		return s.topicConfigs(t), nil
 	case kmsg.ConfigResourceTypeBroker:
 		if err := r.mayCluster(kmsg.ACLOperationDescribeConfigs); err != nil {
 			return nil, err
@@ -73,14 +76,19 @@ func (s *Server) configsOf(r *request, typ kmsg.ConfigResourceType, name string)
 		if err := s.checkBroker(name); err != nil {
 			return nil, err
 		}
-		return s.brokerConfigs(), nil
+		return s.brokerConfigs()
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if err := r.checkGroupConfigs(kmsg.ACLOperationDescribeConfigs, name); err != nil {
+			return nil, err
+		}
+		return s.groupConfigs(name)
 	}
 	return nil, refused(kerr.InvalidRequest, "resources of type %d have no settings here", typ)
 }
 
 // configuredTopic finds the topic that a config resource names.
 func (s *Server) configuredTopic(name string) (broker.Topic, error) {
-	if err := checkName(name); err != nil && !internal(name) {
+	if err := checkName(name); err != nil && !reserved(name) {
 		return broker.Topic{}, err
 	}
 	return s.broker.Topic(name)
@@ -101,11 +109,43 @@ func (s *Server) checkBroker(name string) error {
 	return nil
 }
 
-func topicConfigs(t broker.Topic) []config {
+// checkGroupConfigs tells whether the client may do op to the settings of a group.
+func (r *request) checkGroupConfigs(op kmsg.ACLOperation, name string) error {
+	if name == "" {
+		return refused(kerr.InvalidRequest, "there are no settings for all groups")
+	}
+	return r.mayGroup(op, name)
+}
+
+// changed is what clients have set of a broker, or of all.
+type changed struct {
+	values map[string]string
+	source kmsg.ConfigSource
+}
+
+// changes returns what clients have set that counts for this broker, what counts
+// more first.
+func (s *Server) changes() ([]changed, error) {
+	own, err := s.broker.BrokerValues(strconv.Itoa(int(s.broker.Self().ID)))
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.broker.BrokerValues("")
+	return []changed{{own, kmsg.ConfigSourceDynamicBrokerConfig}, {all, kmsg.ConfigSourceDynamicDefaultBrokerConfig}}, err
+}
+
+func (s *Server) topicConfigs(t broker.Topic) []config {
+	changes, err := s.changes()
+	if err != nil {
+		changes = nil // not the owner any more: what it started with
+	}
 	known := broker.TopicSettings()
 	all := make([]config, 0, len(known))
 	for _, s := range known {
-		c := config{s, s.Default, kmsg.ConfigSourceDefaultConfig, false}
+		c := config{Setting: s, value: s.Default, source: kmsg.ConfigSourceDefaultConfig}
+		for _, x := range changes {
+			c.take(x, s.Broker)
+		}
 		if own, ok := t.Configs[s.Name]; ok {
 			c.value, c.source = own, kmsg.ConfigSourceDynamicTopicConfig
 		}
@@ -114,13 +154,51 @@ func topicConfigs(t broker.Topic) []config {
 	return all
 }
 
-func (s *Server) brokerConfigs() []config {
+func (s *Server) brokerConfigs() ([]config, error) {
+	changes, err := s.changes()
+	if err != nil && !errors.Is(err, broker.ErrNotOwner) { // a standby says what it started with
+		return nil, err
+	}
 	known := s.broker.Settings()
 	all := make([]config, 0, len(known))
 	for _, s := range known {
-		all = append(all, config{s, s.Default, kmsg.ConfigSourceStaticBrokerConfig, true})
+		c := config{Setting: s, value: s.Default, source: kmsg.ConfigSourceStaticBrokerConfig, readOnly: !s.Alterable()}
+		c.Broker = ""
+		for _, x := range changes {
+			c.take(x, s.Name)
+		}
+		all = append(all, c)
 	}
-	return all
+	return all, nil
+}
+
+func (s *Server) groupConfigs(name string) ([]config, error) {
+	values, err := s.broker.GroupValues(name)
+	if err != nil {
+		return nil, err
+	}
+	var all []config
+	for _, s := range broker.GroupSettings() {
+		c := config{Setting: s, value: s.Default, source: kmsg.ConfigSourceDefaultConfig}
+		if own, ok := values[s.Name]; ok {
+			c.value, c.source = own, kmsg.ConfigSourceGroupConfig
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// take gives c the value that clients have set under a name of the broker's, if
+// nothing that counts more has given it one.
+func (c *config) take(x changed, name string) {
+	value, ok := x.values[name]
+	if !ok || name == "" {
+		return
+	}
+	if len(c.changed) == 0 {
+		c.value, c.source = value, x.source
+	}
+	c.changed = append(c.changed, synonym(name, value, x.source))
 }
 
 func (c *config) answer(synonyms, documentation bool) kmsg.DescribeConfigsResponseResourceConfig {
@@ -138,10 +216,13 @@ func (c *config) answer(synonyms, documentation bool) kmsg.DescribeConfigsRespon
 	if !synonyms {
 		return rc
 	}
-	if !rc.IsDefault {
+	switch c.source {
+	case kmsg.ConfigSourceDefaultConfig, kmsg.ConfigSourceDynamicBrokerConfig, kmsg.ConfigSourceDynamicDefaultBrokerConfig:
+	default:
 		rc.ConfigSynonyms = append(rc.ConfigSynonyms, synonym(c.Name, c.value, c.source))
 	}
-	if c.Broker != "" && !c.readOnly {
+	rc.ConfigSynonyms = append(rc.ConfigSynonyms, c.changed...)
+	if c.Broker != "" {
 		rc.ConfigSynonyms = append(rc.ConfigSynonyms, synonym(c.Broker, c.Default, kmsg.ConfigSourceDefaultConfig))
 	}
 	return rc

@@ -11,7 +11,8 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// AlterConfigs (key 33): gives topics these settings, and no others.
+// AlterConfigs (key 33): gives topics, brokers and groups these settings, and no
+// others.
 //
 // Behaviour:
 //   - What a request does not name has its default afterwards. Clients that mean
@@ -21,7 +22,9 @@ import (
 //   - Unknown settings and values that cannot be are INVALID_CONFIG; a setting
 //     without a value, or named twice, and a resource that is in the request twice
 //     are INVALID_REQUEST.
-//   - The broker's settings cannot be changed by clients.
+//   - A broker is named by its number, or "" for all that have no settings of their
+//     own; each owner of the shard goes by them. Those that are set at its start only
+//     are INVALID_REQUEST. Groups have settings too, whether they exist or not.
 //   - validate_only checks all of that and changes nothing.
 //
 // Versions:
@@ -71,10 +74,10 @@ var (
 	errSettingTwice  = refused(kerr.InvalidRequest, "a setting is named twice")
 )
 
-// change is what a request wants of the settings of a topic.
+// change is what a request wants of the settings of a resource.
 type change func(configs map[string]string) error
 
-// replacement makes the settings of a topic those of the request.
+// replacement makes the settings of a resource those of the request.
 func replacement(list []kmsg.AlterConfigsRequestResourceConfig) (change, error) {
 	want := make(map[string]string, len(list))
 	for _, c := range list {
@@ -95,31 +98,15 @@ func replacement(list []kmsg.AlterConfigsRequestResourceConfig) (change, error) 
 
 // alter makes one change, or only looks whether it could.
 func (s *Server) alter(ctx context.Context, r *request, at resource, to change, check bool) error {
-	switch at.typ {
-	case kmsg.ConfigResourceTypeTopic:
-	case kmsg.ConfigResourceTypeBroker:
-		if err := r.mayCluster(kmsg.ACLOperationAlterConfigs); err != nil {
-			return err
-		}
-		if err := s.checkBroker(at.name); err != nil {
-			return err
-		}
-		return refused(kerr.InvalidRequest, "the broker's settings cannot be changed while it runs")
-	default:
-		return refused(kerr.InvalidRequest, "resources of type %d have no settings here", at.typ)
-	}
-	if !r.may(kmsg.ACLOperationAlterConfigs, kmsg.ACLResourceTypeTopic, at.name) {
-		return errTopicDenied
-	}
-	t, err := s.configuredTopic(at.name)
+	store, valid, err := s.alterable(r, at)
 	if err != nil {
 		return err
 	}
-	err = s.broker.AlterTopic(ctx, t.ID, func(configs map[string]string) error {
+	err = store(ctx, func(configs map[string]string) error {
 		if err := to(configs); err != nil || !check {
 			return err
 		}
-		if err := broker.CheckConfigs(configs); err != nil {
+		if err := valid(configs); err != nil {
 			return err
 		}
 		return errChecked
@@ -128,6 +115,48 @@ func (s *Server) alter(ctx context.Context, r *request, at resource, to change, 
 		return nil
 	}
 	return err
+}
+
+// alterable returns how a resource gets other settings, and what judges them, if the
+// client may change them.
+func (s *Server) alterable(r *request, at resource) (store func(context.Context, func(map[string]string) error) error, valid func(map[string]string) error, err error) {
+	switch at.typ {
+	case kmsg.ConfigResourceTypeTopic:
+		if !r.may(kmsg.ACLOperationAlterConfigs, kmsg.ACLResourceTypeTopic, at.name) {
+			return nil, nil, errTopicDenied
+		}
+		t, err := s.configuredTopic(at.name)
+		if err == nil && internal(t.Name) {
+			err = errInternalTopic
+		}
+		return func(ctx context.Context, to func(map[string]string) error) error {
+			return s.broker.AlterTopic(ctx, t.ID, to)
+		}, broker.CheckConfigs, err
+	case kmsg.ConfigResourceTypeBroker:
+		err := r.mayCluster(kmsg.ACLOperationAlterConfigs)
+		if err == nil {
+			err = s.checkBroker(at.name)
+		}
+		return func(ctx context.Context, to func(map[string]string) error) error {
+			return s.broker.AlterBroker(ctx, at.name, to)
+		}, s.broker.CheckBroker, err
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return func(ctx context.Context, to func(map[string]string) error) error {
+			return s.broker.AlterGroup(ctx, at.name, to)
+		}, broker.CheckGroup, r.checkGroupConfigs(kmsg.ACLOperationAlterConfigs, at.name)
+	}
+	return nil, nil, refused(kerr.InvalidRequest, "resources of type %d have no settings here", at.typ)
+}
+
+// settingOf finds a setting of a kind of resources.
+func (s *Server) settingOf(typ kmsg.ConfigResourceType) func(name string) (broker.Setting, error) {
+	switch typ {
+	case kmsg.ConfigResourceTypeBroker:
+		return s.broker.BrokerSetting
+	case kmsg.ConfigResourceTypeGroupConfig:
+		return broker.GroupSetting
+	}
+	return broker.TopicSetting
 }
 
 // errChecked ends a change that was only to be looked at.

@@ -49,7 +49,7 @@ func (s *Server) growTopic(ctx context.Context, r *request, t *kmsg.CreatePartit
 		return err
 	}
 	if internal(topic.Name) {
-		return refused(kerr.InvalidTopicException, "topic %q is reserved", topic.Name)
+		return errInternalTopic
 	}
 	if t.Count <= topic.Partitions || t.Count > broker.MaxPartitions {
 		return refused(kerr.InvalidPartitions, "topic %q has %d partitions and can have up to %d, not %d", topic.Name, topic.Partitions, broker.MaxPartitions, t.Count)

@@ -11,13 +11,14 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// IncrementalAlterConfigs (key 44): changes single settings of topics (KIP-339).
+// IncrementalAlterConfigs (key 44): changes single settings of topics, brokers and
+// groups (KIP-339).
 //
 // Behaviour:
 //   - SET gives a value, DELETE goes back to the default, APPEND and SUBTRACT add
 //     words to and take words from settings that are lists, beginning with the
-//     default if the topic has none of its own. What is there is not added again.
-//   - Otherwise as AlterConfigs. Changes of one topic by several clients come one
+//     default if the resource has none of its own. What is there is not added again.
+//   - Otherwise as AlterConfigs. Changes of one resource by several clients come one
 //     after the other: none undoes what another has done.
 //
 // Versions:
@@ -32,7 +33,7 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, q *kms
 	for i := range q.Resources {
 		want := &q.Resources[i]
 		at := resource{want.ResourceType, want.ResourceName}
-		to, err := increments(want.Configs)
+		to, err := increments(want.Configs, s.settingOf(want.ResourceType))
 		if twice[at] {
 			err = errResourceTwice
 		}
@@ -48,7 +49,7 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, q *kms
 }
 
 // increments makes the changes of the request one by one.
-func increments(list []kmsg.IncrementalAlterConfigsRequestResourceConfig) (change, error) {
+func increments(list []kmsg.IncrementalAlterConfigsRequestResourceConfig, setting func(string) (broker.Setting, error)) (change, error) {
 	named := make(seen[string], len(list))
 	for _, c := range list {
 		if named.add(c.Name) {
@@ -60,7 +61,7 @@ func increments(list []kmsg.IncrementalAlterConfigsRequestResourceConfig) (chang
 	}
 	return func(configs map[string]string) error {
 		for _, c := range list {
-			if err := increment(configs, c); err != nil {
+			if err := increment(configs, c, setting); err != nil {
 				return err
 			}
 		}
@@ -68,7 +69,7 @@ func increments(list []kmsg.IncrementalAlterConfigsRequestResourceConfig) (chang
 	}, nil
 }
 
-func increment(configs map[string]string, c kmsg.IncrementalAlterConfigsRequestResourceConfig) error {
+func increment(configs map[string]string, c kmsg.IncrementalAlterConfigsRequestResourceConfig, find func(string) (broker.Setting, error)) error {
 	switch c.Op {
 	case kmsg.IncrementalAlterConfigOpSet:
 		configs[c.Name] = *c.Value
@@ -80,7 +81,7 @@ func increment(configs map[string]string, c kmsg.IncrementalAlterConfigsRequestR
 	default:
 		return refused(kerr.InvalidRequest, "operation %d on setting %q is not known", c.Op, c.Name)
 	}
-	setting, err := broker.TopicSetting(c.Name)
+	setting, err := find(c.Name)
 	if err != nil {
 		return err
 	}

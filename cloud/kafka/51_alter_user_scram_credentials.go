@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 
@@ -19,6 +20,8 @@ import (
 //   - Needs Alter on the cluster. Each user is changed, or refused, by itself;
 //     durable when it is answered.
 //   - Clients salt passwords themselves: no password comes here.
+//   - 4,096 to 65,536 iterations (Kafka: to 16,384), and a salt of any length, as in
+//     Kafka: in a bucket of format level 1 it must have 8 bytes.
 //   - A user's mechanism that is in a request twice is refused.
 //   - Connections that are open stay so.
 func (s *Server) alterUsers(ctx context.Context, r *request, q *kmsg.AlterUserSCRAMCredentialsRequest) (*kmsg.AlterUserSCRAMCredentialsResponse, error) {
@@ -89,5 +92,9 @@ func (s *Server) alterUser(ctx context.Context, c *userChange) error {
 			return err
 		}
 	}
-	return users.SetCredentials(ctx, c.user, c.set...)
+	err = users.SetCredentials(ctx, c.user, c.set...)
+	if errors.Is(err, auth.ErrLevel) {
+		return refused(kerr.UnacceptableCredential, "%v", err)
+	}
+	return err
 }

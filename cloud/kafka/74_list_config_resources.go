@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -12,8 +13,8 @@ import (
 // ListConfigResources (key 74): what has settings (KIP-1142).
 //
 // Behaviour:
-//   - Topics and brokers have; there are no client metrics, and groups have no
-//     settings of their own. No types ask for all.
+//   - Topics and brokers have, and groups that clients have given some; there are no
+//     client metrics. No types ask for all.
 //
 // Versions:
 //   - v0: client metrics only; v1: any types
@@ -34,8 +35,9 @@ func (s *Server) listConfigResources(_ context.Context, r *request, q *kmsg.List
 		}
 	}
 	topics, missing := s.broker.Topics()
+	groups, unknown := s.broker.ConfiguredGroups()
 	if err == nil {
-		err = missing
+		err = errors.Join(missing, unknown)
 	}
 	if resp.ErrorCode = code(err, controller); err != nil {
 		return resp, nil
@@ -52,6 +54,11 @@ func (s *Server) listConfigResources(_ context.Context, r *request, q *kmsg.List
 	}
 	if wants(kmsg.ConfigResourceTypeBroker) {
 		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(s.broker.Self().ID)))
+	}
+	for _, name := range groups {
+		if wants(kmsg.ConfigResourceTypeGroupConfig) {
+			add(kmsg.ConfigResourceTypeGroupConfig, name)
+		}
 	}
 	return resp, nil
 }

@@ -145,7 +145,7 @@ func TestDescribeCluster(t *testing.T) {
 	m.Version, m.IncludeClusterAuthorizedOperations, m.IncludeTopicAuthorizedOperations = 10, true, true
 	r := ask[*kmsg.MetadataResponse](w, m)
 	alter := int32(1) << kmsg.ACLOperationAlter
-	if r.AuthorizedOperations&alter == 0 || len(r.Topics) != 1 || r.Topics[0].AuthorizedOperations&alter == 0 || r.Topics[0].TopicID != topic.ID || r.Topics[0].IsInternal {
+	if r.AuthorizedOperations&alter == 0 || len(r.Topics) != 2 || r.Topics[1].AuthorizedOperations&alter != 0 || !r.Topics[1].IsInternal || r.Topics[0].AuthorizedOperations&alter == 0 || r.Topics[0].TopicID != topic.ID || r.Topics[0].IsInternal {
 		t.Errorf("%+v", r)
 	}
 }

@@ -86,7 +86,15 @@ func (r *request) topic(op kmsg.ACLOperation, name string, id [16]byte, byID boo
 	if err == nil && byID && !r.may(op, kmsg.ACLResourceTypeTopic, t.Name) {
 		return broker.Topic{}, errTopicDenied
 	}
+	if err == nil && t.ID == broker.OffsetsTopicID() && !readsOnly(op) {
+		return broker.Topic{}, errInternalTopic
+	}
 	return t, err
+}
+
+// readsOnly reports whether an operation on a topic changes nothing.
+func readsOnly(op kmsg.ACLOperation) bool {
+	return op == kmsg.ACLOperationRead || op == kmsg.ACLOperationDescribe || op == kmsg.ACLOperationDescribeConfigs
 }
 
 // operations is the set of what the client may do to a resource, one bit for

@@ -94,7 +94,7 @@ func TestAutoCreate(t *testing.T) {
 	}{
 		{polite, "nope", kerr.UnknownTopicOrPartition},
 		{open(t, setup{manual: true}).client(t, kgo.UnknownTopicRetries(0)), "nope", kerr.UnknownTopicOrPartition},
-		{d.client(t, kgo.UnknownTopicRetries(0)), "__inner", kerr.UnknownTopicOrPartition},
+		{d.client(t, kgo.UnknownTopicRetries(0)), "weir.inner", kerr.UnknownTopicOrPartition},
 		{d.client(t), "bad/name", kerr.InvalidTopicException},
 	} {
 		if err := test.cl.ProduceSync(ctx, &kgo.Record{Topic: test.topic}).FirstErr(); !errors.Is(err, test.want) {
@@ -289,6 +289,12 @@ func TestTopicsAsAdmin(t *testing.T) {
 		{"ok", 3, 3, nil, kerr.TopicAlreadyExists},
 		{"defaults", -1, -1, nil, nil},
 		{"__consumer_offsets", 1, 1, nil, kerr.InvalidTopicException},
+		{"__transaction_state", 1, 1, nil, kerr.InvalidTopicException},
+		{"weir.x", 1, 1, nil, kerr.InvalidTopicException},
+		{"__weir_x", 1, 1, nil, kerr.InvalidTopicException},
+		{"__debezium-heartbeat.a_b", 1, 1, nil, nil},
+		{"__CruiseControlMetrics", 1, 1, nil, nil},
+		{"__debezium-heartbeat.a.b", 1, 1, nil, kerr.InvalidTopicException}, // collides
 		{"no/slash", 1, 1, nil, kerr.InvalidTopicException},
 		{strings.Repeat("x", 250), 1, 1, nil, kerr.InvalidTopicException},
 		{"x", 0, 1, nil, kerr.InvalidPartitions},

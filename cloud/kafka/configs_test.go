@@ -59,7 +59,9 @@ func TestDescribeConfigs(t *testing.T) {
 		own := ask[*kmsg.DescribeConfigsResponse](w, describeOf(4, node, name)).Resources[0]
 		values := make(map[string]string)
 		for _, c := range own.Configs {
-			if values[c.Name] = *c.Value; !c.ReadOnly || c.Source != kmsg.ConfigSourceStaticBrokerConfig {
+			fixed := c.Name == "node.id" || c.Name == "broker.id" || c.Name == "default.replication.factor" || c.Name == "delete.topic.enable" ||
+				c.Name == "inter.broker.protocol.version" || c.Name == "offsets.topic.replication.factor"
+			if values[c.Name] = *c.Value; c.ReadOnly != fixed || c.Source != kmsg.ConfigSourceStaticBrokerConfig {
 				t.Errorf("%+v", c)
 			}
 		}
@@ -131,7 +133,8 @@ func TestIncrementalAlterConfigs(t *testing.T) {
 		"unknown operation":    {topic, "a", changes{alteration(4, "retention.ms", "6")}, kerr.InvalidRequest, ""},
 		"no topic":             {topic, "x", changes{alteration(set, "retention.ms", "6")}, kerr.UnknownTopicOrPartition, ""},
 		"no name":              {topic, "", changes{alteration(set, "retention.ms", "6")}, kerr.InvalidTopicException, ""},
-		"the broker":           {node, "7", changes{alteration(set, "log.retention.ms", "6")}, kerr.InvalidRequest, ""},
+		"a fixed setting":      {node, "7", changes{alteration(set, "node.id", "6")}, kerr.InvalidRequest, ""},
+		"no number":            {node, "me", changes{alteration(set, "log.retention.ms", "6")}, kerr.InvalidRequest, ""},
 		"another broker":       {node, "8", changes{alteration(set, "log.retention.ms", "6")}, kerr.InvalidRequest, ""},
 		"something else":       {99, "a", changes{alteration(set, "retention.ms", "6")}, kerr.InvalidRequest, ""},
 		"nothing":              {topic, "a", nil, nil, "cleanup.policy:compact retention.ms:5"},

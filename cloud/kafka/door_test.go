@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -37,14 +38,15 @@ type Listener = listener.Listener
 // door is a whole node: a door on a broker that owns a log in a bucket.
 type door struct {
 	*Server
-	addr   string
-	log    *commitlog.Log
-	groups *group.Coordinator
-	txns   *txn.Coordinator
-	users  *auth.Auth
-	limits *quota.Quotas
-	lost   *atomic.Bool // the door thinks that the shard is not its node's
-	served chan error
+	addr    string
+	log     *commitlog.Log
+	groups  *group.Coordinator
+	txns    *txn.Coordinator
+	users   *auth.Auth
+	limits  *quota.Quotas
+	changed *settings.Settings
+	lost    *atomic.Bool // the door thinks that the shard is not its node's
+	served  chan error
 }
 
 type setup struct {
@@ -62,7 +64,8 @@ func open(t testing.TB, o setup) *door {
 		o.bucket = mem.New()
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse})
+	dynamic := settings.New()
+	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(dynamic)})
 	var b *broker.Broker
 	txns := txn.New(txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }, Log: quiet})
 	var d *door
@@ -73,14 +76,19 @@ func open(t testing.TB, o setup) *door {
 	}
 	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}, Changed: changed}), quota.New(quota.Options{Now: o.now})
 	log, err := commitlog.Open(t.Context(), commitlog.Options{
-		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits}, Log: quiet,
+		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits, dynamic}, Log: quiet,
+		Defaults: func() map[string]string { return broker.TopicDefaults(dynamic, 7) },
 	})
 	if err != nil {
 		t.Fatalf("open log: %v", err)
 	}
 	groups.Start(log)
+	if err := groups.StartHistory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	users.Start(log)
 	limits.Start(log)
+	dynamic.Start(log)
 	o.options.Quotas = func() *quota.Quotas { return limits }
 	lost := new(atomic.Bool)
 	o.options.Auth = func() *auth.Auth {
@@ -100,11 +108,12 @@ func open(t testing.TB, o setup) *door {
 	b = broker.New(broker.Options{
 		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},
 		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
+		Settings: func() *settings.Settings { return dynamic },
 	})
 	txns.Start(log, groups)
 	b.Lead(log, groups, txns)
 	d = serve(t, o.options, l, b)
-	d.log, d.groups, d.txns, d.users, d.limits, d.lost = log, groups, txns, users, limits, lost
+	d.log, d.groups, d.txns, d.users, d.limits, d.changed, d.lost = log, groups, txns, users, limits, dynamic, lost
 	t.Cleanup(func() { // in the order of a node that stops
 		if err := d.Close(); err != nil {
 			t.Errorf("close door: %v", err)

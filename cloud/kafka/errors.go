@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -46,11 +47,14 @@ func codes(as role) []struct {
 		{broker.ErrInvalidTopic, kerr.InvalidTopicException},
 		{broker.ErrInvalidPartitions, kerr.InvalidPartitions},
 		{broker.ErrInvalidConfig, kerr.InvalidConfig},
+		{broker.ErrFixed, kerr.InvalidRequest},
+		{settings.ErrInvalid, kerr.InvalidConfig},
+		{settings.ErrTooMany, kerr.PolicyViolation},
+		{settings.ErrLevel, kerr.PolicyViolation},
 		{broker.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
 		{broker.ErrTooLarge, kerr.MessageTooLarge},
 		{broker.ErrInvalidTimestamp, kerr.InvalidTimestamp},
 		{broker.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
-		{broker.ErrDuplicateSequence, kerr.DuplicateSequenceNumber},
 		{broker.ErrUnsupported, kerr.InvalidRecord},
 		{broker.ErrProducerFenced, kerr.InvalidProducerEpoch},
 		{broker.ErrUnknownProducer, kerr.UnknownProducerID},
@@ -97,11 +101,13 @@ func codes(as role) []struct {
 		{auth.ErrInvalid, kerr.InvalidRequest},
 		{auth.ErrTooMany, kerr.PolicyViolation},
 		{auth.ErrUnknownUser, kerr.ResourceNotFound},
+		{auth.ErrLevel, kerr.UnsupportedVersion},
 		{quota.ErrInvalid, kerr.InvalidRequest},
 		{quota.ErrTooMany, kerr.PolicyViolation},
 		{errNoQuotas, elsewhere},
 		{errNoACLs, kerr.SecurityDisabled},
 		{errFilter, kerr.InvalidRequest},
+		{errInternalTopic, kerr.TopicAuthorizationFailed},
 		{errTopicDenied, kerr.TopicAuthorizationFailed},
 		{errGroupDenied, kerr.GroupAuthorizationFailed},
 		{errClusterDenied, kerr.ClusterAuthorizationFailed},
@@ -149,6 +155,7 @@ var (
 	errNoQuotas          = errors.New("quotas are not known on this node")
 	errNoACLs            = errors.New("ACLs do not count here: start weir-cloud with --kafka-authorize")
 	errFilter            = errors.New("filter has an unknown or an empty value")
+	errInternalTopic     = errors.New("topic is Kafka's own: it can only be read")
 	errTopicDenied       = errors.New("topic is not for this user")
 	errGroupDenied       = errors.New("group is not for this user")
 	errClusterDenied     = errors.New("cluster is not for this user to do that to")

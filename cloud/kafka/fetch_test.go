@@ -50,8 +50,10 @@ func TestFetchInTheMiddle(t *testing.T) {
 			t.Errorf("fetch at %d = %+v", offset, p)
 		}
 	}
-	if p := fetch(9, 0, nil); p.ErrorCode != kerr.UnsupportedCompressionType.Code {
-		t.Errorf("zstd to an old client: %v", kerr.ErrorForCode(p.ErrorCode))
+	for _, version := range []int16{4, 9} {
+		if p := fetch(version, 0, nil); p.ErrorCode != 0 || len(values(t, p.RecordBatches)) != 5 {
+			t.Errorf("zstd of a producer to an old client: %v", kerr.ErrorForCode(p.ErrorCode))
+		}
 	}
 	for epoch, want := range map[int32]*kerr.Error{d.log.Epoch() - 1: kerr.FencedLeaderEpoch, d.log.Epoch() + 1: kerr.UnknownLeaderEpoch} {
 		if p := fetch(12, 0, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].CurrentLeaderEpoch = epoch }); p.ErrorCode != want.Code && epoch >= 0 {
@@ -72,6 +74,23 @@ func TestFetchInTheMiddle(t *testing.T) {
 		q.SessionID, q.SessionEpoch = s.id, s.epoch
 		if r := ask[*kmsg.FetchResponse](w, q); r.ErrorCode != s.want || r.SessionID != 0 {
 			t.Errorf("session %+v: %d, session %d", s, r.ErrorCode, r.SessionID)
+		}
+	}
+}
+
+// TestFetchOfZstdTopic: a topic whose own setting is zstd is not for old clients,
+// whatever is in it.
+func TestFetchOfZstdTopic(t *testing.T) {
+	d := open(t, setup{})
+	w := d.dial(t)
+	for value, want := range map[string]*kerr.Error{"zstd": kerr.UnsupportedCompressionType, "gzip": nil, "producer": nil} {
+		topic := d.newTopic(t, value, 1, map[string]string{"compression.type": value})
+		for _, version := range []int16{4, 9, 10} {
+			p := ask[*kmsg.FetchResponse](w, fetchFrom(version, topic, 0)).Topics[0].Partitions[0]
+			refused := want != nil && version < zstdFetch
+			if refused && p.ErrorCode != want.Code || !refused && p.ErrorCode != 0 {
+				t.Errorf("topic with %s, version %d: %v", value, version, kerr.ErrorForCode(p.ErrorCode))
+			}
 		}
 	}
 }

@@ -98,7 +98,6 @@ func TestBadBatches(t *testing.T) {
 		"codec of the moon": {9, 1, sealed(func(p []byte) { p[22] |= 7 }), kerr.CorruptMessage},
 		"zstd too early":    {6, 1, batchOf(t, record.Zstd, strings.Repeat("x", 500)), kerr.UnsupportedCompressionType},
 		"acks 2":            {9, 2, good, kerr.InvalidRequiredAcks},
-		"sequence gap":      {9, -1, sequenced(t, 5, 0, 3), kerr.UnknownProducerID},
 	} {
 		resp := ask[*kmsg.ProduceResponse](w, produceTo(test.version, topic, test.acks, test.records))
 		if got := resp.Topics[0].Partitions[0]; got.ErrorCode != test.want.Code {
@@ -146,6 +145,82 @@ func TestIdempotentProducer(t *testing.T) {
 		p := ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, sequenced(t, id.ProducerID, step.epoch, step.sequence))).Topics[0].Partitions[0]
 		if err := kerr.ErrorForCode(p.ErrorCode); !errors.Is(err, step.want) || p.BaseOffset != step.base {
 			t.Errorf("%+v: offset %d, %v", step, p.BaseOffset, err)
+		}
+	}
+}
+
+// TestUnknownProducer: the first batch of a producer may have any sequence (KIP-360),
+// as when its topic was deleted and created again; afterwards it is held to it.
+func TestUnknownProducer(t *testing.T) {
+	d := open(t, setup{})
+	topic := d.newTopic(t, "a", 1, nil)
+	w := d.dial(t)
+	for _, step := range []struct {
+		epoch    int16
+		sequence int32
+		base     int64
+		want     error
+	}{{3, 7, 0, nil}, {3, 7, 0, nil}, {3, 8, 1, nil}, {3, 6, -1, kerr.OutOfOrderSequenceNumber}, {3, 10, -1, kerr.OutOfOrderSequenceNumber}, {4, 1, -1, kerr.OutOfOrderSequenceNumber}, {2, 9, -1, kerr.InvalidProducerEpoch}} {
+		p := ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, sequenced(t, 5, step.epoch, step.sequence))).Topics[0].Partitions[0]
+		if err := kerr.ErrorForCode(p.ErrorCode); !errors.Is(err, step.want) || p.BaseOffset != step.base {
+			t.Errorf("%+v: offset %d, %v", step, p.BaseOffset, err)
+		}
+	}
+}
+
+// TestRecordErrors: which records are at fault is told from v8 on (KIP-467), and
+// nothing of their batch is stored.
+func TestRecordErrors(t *testing.T) {
+	d := open(t, setup{})
+	w := d.dial(t)
+	now := time.Now().UnixMilli()
+	compacted := map[string]string{"cleanup.policy": "compact"}
+	timed := map[string]string{"message.timestamp.before.max.ms": "60000", "message.timestamp.after.max.ms": "60000"}
+	both := map[string]string{"cleanup.policy": "compact", "message.timestamp.before.max.ms": "60000"}
+	key := []byte("k")
+	good := record.Record{Timestamp: now, Key: key}
+	for what, c := range map[string]struct {
+		configs map[string]string
+		records []record.Record
+		want    *kerr.Error
+		at      []int32
+	}{
+		"no keys":   {compacted, []record.Record{good, {Timestamp: now}, good, {Timestamp: now}}, kerr.InvalidRecord, []int32{1, 3}},
+		"times":     {timed, []record.Record{{Timestamp: now - 90_000}, good, {Timestamp: now + 90_000}}, kerr.InvalidTimestamp, []int32{0, 2}},
+		"mixed":     {both, []record.Record{{Timestamp: now}, {Timestamp: 1, Key: key}}, kerr.InvalidTimestamp, []int32{0, 1}},
+		"all right": {both, []record.Record{good, good}, nil, nil},
+	} {
+		for _, codec := range []record.Codec{record.None, record.LZ4} {
+			topic := d.newTopic(t, strings.ReplaceAll(what, " ", "-")+codec.String(), 1, c.configs)
+			b := record.NewBuilder(codec)
+			for i := range c.records {
+				if err := b.Append(&c.records[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			batch, err := b.Build()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, version := range []int16{7, 8, 9, 13} {
+				p := ask[*kmsg.ProduceResponse](w, produceTo(version, topic, -1, slices.Clone(batch))).Topics[0].Partitions[0]
+				var at []int32
+				for _, r := range p.ErrorRecords {
+					if at = append(at, r.RelativeOffset); text(r.ErrorMessage) == "" {
+						t.Errorf("%s, version %d: nothing is said of record %d", what, version, r.RelativeOffset)
+					}
+				}
+				want := c.at
+				if version < 8 {
+					want = nil
+				}
+				if got := kerr.ErrorForCode(p.ErrorCode); c.want == nil && got != nil || c.want != nil && !errors.Is(got, c.want) || !slices.Equal(at, want) {
+					t.Errorf("%s, version %d: %v at %v, want %v at %v", what, version, got, at, c.want, want)
+				}
+			}
+			if _, end, err := d.broker.Bounds(topic.ID, 0); err != nil || c.want != nil && end != 0 {
+				t.Errorf("%s: %d records are stored, %v", what, end, err)
+			}
 		}
 	}
 }

@@ -27,8 +27,7 @@ func (s *Server) find(name string, id [16]byte, byID bool) (broker.Topic, error)
 
 const maxTopicName = 249 // bytes
 
-// checkName tells whether a topic may have this name. Names that begin with two
-// underscores are kept for the inner topics that Kafka tools expect.
+// checkName tells whether a client may create a topic of this name.
 func checkName(name string) error {
 	legal := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
@@ -41,12 +40,28 @@ func checkName(name string) error {
 	case strings.ContainsFunc(name, func(r rune) bool { return !legal(r) }):
 		return refused(kerr.InvalidTopicException, "a topic's name has only ASCII letters, digits, '.', '_' and '-'")
 	case internal(name):
-		return refused(kerr.InvalidTopicException, "names that begin with __ are reserved")
+		return refused(kerr.InvalidTopicException, "%s is Kafka's own", name)
+	case reserved(name):
+		return refused(kerr.InvalidTopicException, "names that begin with weir. or __weir are Weir's own")
 	}
 	return nil
 }
 
-func internal(name string) bool { return strings.HasPrefix(name, "__") }
+// internal reports whether Kafka keeps something of its own under the name.
+func internal(name string) bool {
+	switch name {
+	case broker.OffsetsTopic, "__transaction_state", "__share_group_state", "__cluster_metadata":
+		return true
+	}
+	return false
+}
+
+// reserved reports whether no client may create a topic of the name. All others
+// that begin with underscores are users': Debezium, Cruise Control and Strimzi have
+// some.
+func reserved(name string) bool {
+	return internal(name) || strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__weir")
+}
 
 // checkEpoch compares the leader epoch that a client knows (-1: none) with this
 // leader's (KIP-320).

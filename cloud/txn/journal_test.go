@@ -58,6 +58,8 @@ var (
 // Topics is for members of consumer groups, of whom there are none here.
 func (j *journal) Topics() []commitlog.Topic { return nil }
 
+func (j *journal) Level() int { return 1 }
+
 func (j *journal) push(land func(error)) {
 	j.mu.Lock()
 	j.line = append(j.line, land)

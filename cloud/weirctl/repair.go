@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -101,7 +102,7 @@ func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) er
 	}
 	err = commitlog.Repair(ctx, commitlog.Options{
 		Bucket: bucket, Node: nobody.Name, Info: info, Log: quiet, Beside: []string{fleet.AuthorityKey},
-		Machines: []commitlog.Machine{groups, txns, fleet.New(fleet.Options{}), auth.New(auth.Options{}), quota.New(quota.Options{})},
+		Machines: []commitlog.Machine{groups, txns, fleet.New(fleet.Options{}), auth.New(auth.Options{}), quota.New(quota.Options{}), settings.New()},
 	}, tell)
 	return errors.Join(err, groups.Close(), txns.Close())
 }

@@ -23,8 +23,8 @@ const maxInflated = 64 << 20
 // line: that is the back-pressure.
 //
 // Errors: *RefusedError for a batch with a Source; ErrUnknownTopic, ErrCorrupt,
-// ErrTooLarge, ErrUnsupported; ErrOutOfOrderSequence, ErrDuplicateSequence,
-// ErrProducerFenced, ErrUnknownProducer, ErrTransactionOpen for one with a producer
+// ErrTooLarge, ErrUnsupported; ErrOutOfOrderSequence, ErrProducerFenced,
+// ErrUnknownProducer, ErrTransactionOpen for one with a producer
 // id; ErrClosed, after which the batch never becomes durable; ErrFenced, after which
 // it may.
 //
@@ -166,7 +166,7 @@ func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) 
 func (b *builder) appendProducer(key placeKey, a Append, done func(int64, error)) {
 	pk := producerKey{key, a.Batch.ProducerID()}
 	p := b.spec.producer(pk)
-	base, duplicate, err := p.judge(a.Batch)
+	base, duplicate, err := p.judge(a.Batch, b.spec.forgot(key) || b.log.succeeded())
 	if err != nil || duplicate {
 		b.answer(done, base, err)
 		return

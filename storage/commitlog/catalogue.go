@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // MaxPartitions is the largest number of partitions of a topic.
@@ -20,8 +21,9 @@ const maxTopicName = 249
 
 // CreateTopic adds a topic. It is durable on return.
 //
-// Errors: ErrTopicExists, with the topic that has the name, ErrInvalidTopic,
-// ErrInvalidPartitions.
+// Errors: ErrTopicExists, with the topic that has the name; ErrInvalidTopic, also
+// when there is a topic whose name differs in dots and underscores only, as in
+// Kafka; ErrInvalidPartitions.
 func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
 	if err := checkTopicName(name); err != nil {
 		return Topic{}, err
@@ -39,11 +41,60 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 		if old := b.spec.topicNamed(name); old != nil {
 			return *old, fmt.Errorf("%w: %q", ErrTopicExists, name)
 		}
+		if other := b.spec.alike(name); other != "" {
+			return Topic{}, alikeError(name, other)
+		}
 		b.spec.topics.set(b.spec.slot, t.ID, &t)
 		b.spec.names.set(b.spec.slot, name, t.ID)
 		b.put(kindTopicCreated, encodeTopicCreated(t))
 		return t, nil
 	})
+}
+
+// ownTopics is how the names of Weir's own topics begin. They are never held against
+// others: what is reported there must not fail because of a user's topic.
+const ownTopics = "weir."
+
+// metricName is what metrics of Kafka call a topic.
+func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
+
+func alikeError(name, other string) error {
+	return fmt.Errorf("%w: topic %q collides with topic %q: in the names of metrics . and _ are the same", ErrInvalidTopic, name, other)
+}
+
+// alike returns a topic whose name in metrics would be that of name, "" if there is
+// none.
+func (s *speculation) alike(name string) string {
+	if !strings.ContainsAny(name, "._") || strings.HasPrefix(name, ownTopics) {
+		return ""
+	}
+	want := metricName(name)
+	same := func(other string) bool {
+		return len(other) == len(name) && !strings.HasPrefix(other, ownTopics) && metricName(other) == want
+	}
+	for other, c := range s.names.values {
+		if (c.value != TopicID{}) && same(other) {
+			return other
+		}
+	}
+	for other := range s.durable.names {
+		if same(other) && s.topicNamed(other) != nil {
+			return other
+		}
+	}
+	return ""
+}
+
+// Alike returns ErrInvalidTopic if a topic of this name could not be created since
+// another one's differs from it in dots and underscores only.
+func (l *Log) Alike(name string) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	durable := speculation{durable: l.state}
+	if other := durable.alike(name); other != "" && other != name {
+		return alikeError(name, other)
+	}
+	return nil
 }
 
 // checkTopicName accepts what Kafka accepts.

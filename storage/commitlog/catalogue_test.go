@@ -12,6 +12,67 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 )
 
+// TestAlike: topics that differ in dots and underscores only would be one in metrics.
+// Those that are there already go on, and Weir's own are in nobody's way.
+func TestAlike(t *testing.T) {
+	ctx := context.Background()
+	b := mem.New()
+	l := open(t, b)
+	old := createTopic(t, l, "a.b_c", 1)
+	for name, refused := range map[string]bool{
+		"a_b.c": true, "a.b.c": true, "a_b_c": true, "a.b-c": false, "a-b_c": false, "a.b_c.d": false, "a.b_": false,
+	} {
+		check := l.Alike(name)
+		made, err := l.CreateTopic(ctx, name, 1, nil)
+		if !refused {
+			if err != nil || check != nil {
+				t.Errorf("%s: %v, %v", name, err, check)
+			}
+			continue
+		}
+		if !errors.Is(err, ErrInvalidTopic) || !errors.Is(check, ErrInvalidTopic) || made.ID != (TopicID{}) || !strings.Contains(err.Error(), "a.b_c") {
+			t.Errorf("%s: %v, %v", name, err, check)
+		}
+	}
+	if _, err := l.CreateTopic(ctx, "a.b_c", 1, nil); !errors.Is(err, ErrTopicExists) {
+		t.Error(err)
+	}
+	if err := l.DeleteTopic(ctx, old.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a_b_c", "weir_gaps", "weir.gaps", "weir.lost"} {
+		createTopic(t, l, name, 1)
+	}
+	sound(t, b)
+}
+
+// TestAlikeInFlight: of two that are created at once one is refused.
+func TestAlikeInFlight(t *testing.T) {
+	l := open(t, mem.New())
+	errs := make([]error, 8)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			_, errs[i] = l.CreateTopic(context.Background(), []string{"a.b", "a_b"}[i%2], 1, nil)
+		})
+	}
+	wg.Wait()
+	made, refused := 0, 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			made++
+		case errors.Is(err, ErrInvalidTopic):
+			refused++
+		case !errors.Is(err, ErrTopicExists):
+			t.Error(err)
+		}
+	}
+	if made != 1 || refused != 4 {
+		t.Errorf("%d topics were created, %d refused: %v", made, refused, errs)
+	}
+}
+
 func TestCatalogue(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()

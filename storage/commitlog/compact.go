@@ -10,7 +10,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
@@ -52,8 +51,9 @@ const (
 )
 
 // compacts says whether the topic keeps the last record of each key only.
-func (t *topic) compacts() bool {
-	return slices.Contains(strings.Split(strings.ReplaceAll(t.Configs["cleanup.policy"], " ", ""), ","), "compact")
+func (t *topic) compacts(defaults map[string]string) bool {
+	has, _ := t.has("compact", defaults)
+	return has
 }
 
 // dirty returns the first of pieces that has not been compacted.
@@ -130,15 +130,17 @@ func (m *maintainer) cleanable(now int64) []*cleaning {
 	var all []*cleaning
 	horizons := m.horizons
 	m.horizons = make(map[placeKey]int64) // without those that are gone
+	defaults := l.defaults()
 	for _, t := range l.state.topics {
-		if !t.compacts() {
+		if !t.compacts(defaults) {
 			continue
 		}
-		ratio, err := strconv.ParseFloat(t.Configs["min.cleanable.dirty.ratio"], 64)
+		value, _ := t.setting("min.cleanable.dirty.ratio", defaults)
+		ratio, err := strconv.ParseFloat(value, 64)
 		if err != nil {
 			ratio = cleanableRatio
 		}
-		retention := t.limit("delete.retention.ms")
+		retention := t.limit("delete.retention.ms", defaults)
 		if retention < 0 {
 			retention = deleteRetention
 		}

@@ -51,10 +51,6 @@ var (
 	// ErrOutOfOrderSequence: a producer's batch leaves a gap (KIP-98).
 	ErrOutOfOrderSequence = errors.New("producer sequence out of order")
 
-	// ErrDuplicateSequence: a producer's batch was stored once, too long ago
-	// for its offset to be known (older than the last five).
-	ErrDuplicateSequence = errors.New("duplicate producer sequence")
-
 	// ErrProducerFenced: a newer epoch of the producer has written.
 	ErrProducerFenced = errors.New("producer epoch is fenced")
 
@@ -62,8 +58,9 @@ var (
 	// writes outside of it, or with a higher epoch before that has ended.
 	ErrTransactionOpen = errors.New("producer has an open transaction")
 
-	// ErrUnknownProducer: the producer has no history in this partition, yet
-	// its batch does not begin with sequence 0.
+	// ErrUnknownProducer: the producer has no history in this partition, its batch
+	// does not begin with sequence 0, and it cannot be ruled out that the partition
+	// holds the batch already, or will get the one before it.
 	ErrUnknownProducer = errors.New("unknown producer")
 )
 

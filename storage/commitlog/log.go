@@ -26,7 +26,8 @@ type Log struct {
 	recovered journal.Recovered // how the log was recovered
 	unsaid    *identity         // of Open, then of the committer: what the log does not say yet; nil: nothing
 	journal   *journal.Journal
-	epoch     int32 // leader epoch: the journal's
+	epoch     int32     // leader epoch: the journal's
+	opened    time.Time // when it began to append
 	machines  machines
 	linger    time.Duration
 	slotBytes int // the largest slot
@@ -34,6 +35,7 @@ type Log struct {
 	depth     int
 	log       *slog.Logger
 	now       func() time.Time
+	defaults  func() map[string]string // Options.Defaults
 	mutations Mutations
 	promised  promises
 
@@ -112,7 +114,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	if l.journal.Epoch() > math.MaxInt32 {
 		return nil, errors.Join(fmt.Errorf("open commit log: epoch %d does not fit a leader epoch", l.journal.Epoch()), l.journal.Close())
 	}
-	l.epoch = int32(l.journal.Epoch())
+	l.epoch, l.opened = int32(l.journal.Epoch()), l.now()
 	l.acked.Store(0) // recovery has applied slots of other epochs
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
@@ -135,6 +137,7 @@ func prepare(o Options) (*Log, error) {
 		depth:     cmp.Or(o.Depth, 4),
 		log:       o.Log,
 		now:       o.Now,
+		defaults:  o.Defaults,
 		flight:    &flight{},
 		closing:   make(chan struct{}),
 		committed: make(chan struct{}),
@@ -161,6 +164,9 @@ func prepare(o Options) (*Log, error) {
 	}
 	if l.log == nil {
 		l.log = slog.Default()
+	}
+	if l.defaults == nil {
+		l.defaults = func() map[string]string { return nil }
 	}
 	if l.now == nil {
 		l.now = time.Now

@@ -265,10 +265,6 @@ func (w *world) stepProducer(p *idempotent) {
 			if l == w.log() {
 				p.next = p.acked // what came before went to another log
 			}
-		case errors.Is(err, ErrDuplicateSequence):
-			if sequence >= p.acked {
-				w.t.Errorf("producer %d sequence %d is called a duplicate and is not acknowledged", p.id, sequence)
-			}
 		case !ended(err):
 			w.t.Errorf("producer: %v", err)
 		}

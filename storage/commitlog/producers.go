@@ -3,6 +3,7 @@ package commitlog
 import (
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/weirmq/weir/storage/record"
 )
@@ -11,12 +12,14 @@ import (
 // with their offset: as many as a client may have in flight (KIP-98).
 const remembered = 5
 
-// wrapDistance is half of all sequences: what is farther behind is ahead.
-const wrapDistance = 1 << 30
-
 // producerLimit bounds the producers that a partition remembers: at least this
 // many, the most recent ones, and at most twice as many.
 const producerLimit = 4096
+
+// overtaking is how long after a change of the owner a batch may still be on its
+// way to the owner before, or back from it: clients give up after two minutes
+// (delivery.timeout.ms).
+const overtaking = 2 * time.Minute
 
 // producer is the history of one producer id in one partition. The zero value
 // has none.
@@ -38,10 +41,15 @@ type sequences struct {
 
 // judge decides about a batch that is offered: nil if it follows, duplicate
 // with its original base offset if it is one of the last five.
-func (p *producer) judge(b record.Batch) (base int64, duplicate bool, err error) {
+//
+// The first batch of a producer without history may have any sequence (KIP-360):
+// what came before it was refused, or went to a topic that was deleted and created
+// again. With fromZero it must begin at 0, because it may be a batch that is here
+// already, or that has overtaken the one before it.
+func (p *producer) judge(b record.Batch, fromZero bool) (base int64, duplicate bool, err error) {
 	epoch, first, last := b.ProducerEpoch(), b.BaseSequence(), b.LastSequence()
 	switch {
-	case !p.known && first != 0:
+	case !p.known && first != 0 && fromZero:
 		return -1, false, fmt.Errorf("%w: id %d, first sequence %d", ErrUnknownProducer, b.ProducerID(), first)
 	case !p.known:
 		return -1, false, nil
@@ -67,11 +75,8 @@ func (p *producer) judge(b record.Batch) (base int64, duplicate bool, err error)
 	if first == nextSequence(newest) {
 		return -1, false, nil
 	}
-	// Only what is surely stored may be called a duplicate: clients take that
-	// for success. What is very far behind may be ahead, beyond the wrap.
-	if oldest := p.last[0].first; first <= last && last < oldest && oldest <= newest && newest-last < wrapDistance {
-		return -1, false, fmt.Errorf("%w: id %d, sequences %d to %d", ErrDuplicateSequence, b.ProducerID(), first, last)
-	}
+	// What is farther behind than the last five may be stored or not, as in Kafka: a
+	// producer need not have begun at 0.
 	return -1, false, fmt.Errorf("%w: id %d is at sequence %d, batch has %d to %d", ErrOutOfOrderSequence, b.ProducerID(), newest, first, last)
 }
 
@@ -130,12 +135,26 @@ func nextSequence(last int32) int32 {
 // generations: when the young one is full the old one is forgotten. What is
 // remembered depends on the log alone, so every replay agrees. A producer that
 // comes back after it was forgotten gets ErrUnknownProducer and takes a new
-// epoch; Kafka forgets by a clock instead. Those with an open transaction are in
+// epoch; Kafka forgets by a clock instead, and takes what such a producer sends.
+// Those with an open transaction are in
 // neither generation, and are not forgotten before it ends.
 type producers struct {
 	young, old map[int64]*producer
 	open       map[int64]*producer
 }
+
+// forgot reports whether the partition may have forgotten a producer. The old
+// generation goes only when the young one is full, and from then on there are
+// always that many: with fewer, nobody was ever forgotten.
+func (ps *producers) forgot() bool {
+	return len(ps.young)+len(ps.old)+len(ps.open) >= producerLimit
+}
+
+// succeeded reports whether another owner may still hold a batch that comes before
+// the first one of a producer that is seen here. Such a producer is told that it is
+// not known, and sends all it has again. Without this, nothing is lost or doubled,
+// but the order of a producer's first batches could be turned around.
+func (l *Log) succeeded() bool { return l.epoch > 1 && l.now().Sub(l.opened) < overtaking }
 
 func (ps *producers) get(id int64) *producer {
 	for _, some := range []map[int64]*producer{ps.young, ps.open, ps.old} {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -29,11 +30,11 @@ func TestProducerRules(t *testing.T) {
 	const ok = -2
 	six := []offer{{0, 0, 2, ok, nil}, {0, 2, 2, ok, nil}, {0, 4, 2, ok, nil}, {0, 6, 2, ok, nil}, {0, 8, 2, ok, nil}, {0, 10, 2, ok, nil}}
 	for name, offers := range map[string][]offer{
-		"unknown":            {{0, 1, 1, -1, ErrUnknownProducer}, {0, 0, 1, ok, nil}},
+		"unknown":            {{0, 1, 1, ok, nil}, {0, 0, 1, -1, ErrOutOfOrderSequence}, {0, 1, 1, 0, nil}, {0, 2, 1, ok, nil}},
 		"goes on":            {{0, 0, 3, ok, nil}, {0, 3, 1, ok, nil}},
 		"gap":                {{0, 0, 3, ok, nil}, {0, 4, 1, -1, ErrOutOfOrderSequence}},
 		"duplicates":         append(six, offer{0, 10, 2, 10, nil}, offer{0, 2, 2, 2, nil}),
-		"older than five":    append(six, offer{0, 0, 2, -1, ErrDuplicateSequence}),
+		"older than five":    append(six, offer{0, 0, 2, -1, ErrOutOfOrderSequence}),
 		"straddle":           append(six, offer{0, 1, 2, -1, ErrOutOfOrderSequence}),
 		"other length":       append(six, offer{0, 10, 1, -1, ErrOutOfOrderSequence}),
 		"fenced":             {{3, 0, 1, ok, nil}, {2, 1, 1, -1, ErrProducerFenced}, {2, 0, 1, -1, ErrProducerFenced}},
@@ -44,7 +45,7 @@ func TestProducerRules(t *testing.T) {
 		p, end := producer{}, int64(0)
 		for i, o := range offers {
 			b := of(o.epoch, o.sequence, o.n)
-			base, duplicate, err := p.judge(b)
+			base, duplicate, err := p.judge(b, false)
 			if !errors.Is(err, o.err) || duplicate != (o.base >= 0) || duplicate && base != o.base {
 				t.Errorf("%s, offer %d: %d, %v, %v, want %+v", name, i, base, duplicate, err, o)
 			}
@@ -72,14 +73,14 @@ func TestProducerWraps(t *testing.T) {
 	if across.LastSequence() != 1 {
 		t.Fatal(across.LastSequence())
 	}
-	if _, duplicate, err := p.judge(across); duplicate || err != nil {
+	if _, duplicate, err := p.judge(across, false); duplicate || err != nil {
 		t.Fatal(duplicate, err)
 	}
 	p.take(across, 10)
-	if base, duplicate, err := p.judge(across); base != 10 || !duplicate || err != nil {
+	if base, duplicate, err := p.judge(across, false); base != 10 || !duplicate || err != nil {
 		t.Error(base, duplicate, err)
 	}
-	if _, _, err := p.judge(of(0, 3, 1)); !errors.Is(err, ErrOutOfOrderSequence) {
+	if _, _, err := p.judge(of(0, 3, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Error(err)
 	}
 	p.take(of(0, 2, 1), 14)
@@ -87,7 +88,7 @@ func TestProducerWraps(t *testing.T) {
 		t.Error(p.last)
 	}
 	// Behind the wrap in number, ahead of it in time.
-	if _, _, err := p.judge(of(0, 100, 1)); !errors.Is(err, ErrOutOfOrderSequence) {
+	if _, _, err := p.judge(of(0, 100, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Error(err)
 	}
 }
@@ -96,10 +97,10 @@ func TestProducerWraps(t *testing.T) {
 func TestProducerWrapsBetweenBatches(t *testing.T) {
 	var p producer
 	p.take(of(0, maxSeq-1, 2), 0)
-	if _, duplicate, err := p.judge(of(0, 0, 1)); duplicate || err != nil || !p.follows(of(0, 0, 1)) {
+	if _, duplicate, err := p.judge(of(0, 0, 1), false); duplicate || err != nil || !p.follows(of(0, 0, 1)) {
 		t.Error(duplicate, err)
 	}
-	if _, _, err := p.judge(of(0, 1, 1)); !errors.Is(err, ErrOutOfOrderSequence) {
+	if _, _, err := p.judge(of(0, 1, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Error(err)
 	}
 }
@@ -120,6 +121,62 @@ func TestProducersAreBounded(t *testing.T) {
 	if ps.get(0) != nil {
 		t.Error("an old producer is remembered")
 	}
+}
+
+// The first batch of a producer may have any sequence only where nobody was ever
+// forgotten: elsewhere it may be a batch that is stored already.
+func TestUnknownProducer(t *testing.T) {
+	var ps producers
+	for id := range int64(3 * producerLimit) {
+		if may, had := ps.forgot(), ps.get(0) == nil && id > 0; had && !may {
+			t.Fatalf("producer 0 is forgotten before %d, and it is not noticed", id)
+		}
+		ps.change(id, func(p *producer) {
+			p.take(of(0, 0, 1), id)
+			p.open = id%10 == 5 // these are in neither generation
+		})
+		if id%1000 == 999 {
+			ps.change(id-4, func(p *producer) { p.end(0, 5) })
+		}
+	}
+	if ps.get(0) != nil || !ps.forgot() {
+		t.Error("nobody was forgotten")
+	}
+	if _, _, err := (&producer{}).judge(of(0, 1, 1), true); !errors.Is(err, ErrUnknownProducer) {
+		t.Error(err)
+	}
+	if _, duplicate, err := (&producer{}).judge(of(0, 0, 1), true); duplicate || err != nil {
+		t.Error(duplicate, err)
+	}
+}
+
+// A new owner takes a producer in the middle of its sequence only when nothing that
+// it sent to the owner before can come any more. Those that are known go on at once.
+func TestUnknownProducerAfterTakeover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := mem.New()
+		l := open(t, b)
+		topic := createTopic(t, l, "t", 1)
+		put := func(batch record.Batch, base int64, want error) {
+			t.Helper()
+			if r := <-send(l, Append{Topic: topic.ID, Batch: batch}); r.base != base || !errors.Is(r.err, want) {
+				t.Errorf("%+v, want %d %v", r, base, want)
+			}
+		}
+		put(produced(7, 0, 5, "a"), 0, nil) // the first owner of the bucket
+		put(produced(7, 0, 4, "b"), -1, ErrOutOfOrderSequence)
+		put(transactional(8, 0, 3, "a"), 1, nil)
+
+		l = open(t, b)
+		put(produced(7, 0, 6, "b"), 2, nil)
+		put(produced(7, 0, 5, "a"), 0, nil) // a duplicate
+		put(transactional(8, 0, 4, "b"), 3, nil)
+		put(produced(9, 0, 1, "a"), -1, ErrUnknownProducer)
+		time.Sleep(overtaking)
+		put(produced(9, 0, 1, "a"), 4, nil)
+		put(produced(9, 0, 0, "b"), -1, ErrOutOfOrderSequence)
+		sound(t, b)
+	})
 }
 
 // A duplicate of what flies gets the same offset, and not before it is durable.

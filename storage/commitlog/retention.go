@@ -23,11 +23,12 @@ func (l *Log) expired(now time.Time) []trimmed {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	var all []trimmed
+	defaults := l.defaults()
 	for _, t := range l.state.topics {
-		if !t.deletes() {
+		if !t.deletes(defaults) {
 			continue
 		}
-		keep, age := t.limit("retention.bytes"), t.limit("retention.ms")
+		keep, age := t.limit("retention.bytes", defaults), t.limit("retention.ms", defaults)
 		if keep < 0 && age < 0 {
 			continue
 		}
@@ -40,16 +41,31 @@ func (l *Log) expired(now time.Time) []trimmed {
 	return all
 }
 
+// setting returns the topic's own value of a setting, or else the default of all.
+func (t *topic) setting(name string, defaults map[string]string) (value string, set bool) {
+	if value, set = t.Configs[name]; !set {
+		value, set = defaults[name]
+	}
+	return value, set
+}
+
+// has says whether a word is in the topic's cleanup.policy.
+func (t *topic) has(policy string, defaults map[string]string) (has, set bool) {
+	value, set := t.setting("cleanup.policy", defaults)
+	return slices.Contains(strings.Split(strings.ReplaceAll(value, " ", ""), ","), policy), set
+}
+
 // deletes says whether the topic lets old records go: cleanup.policy has delete
 // in it, as it has by default.
-func (t *topic) deletes() bool {
-	policy, set := t.Configs["cleanup.policy"]
-	return !set || slices.Contains(strings.Split(strings.ReplaceAll(policy, " ", ""), ","), "delete")
+func (t *topic) deletes(defaults map[string]string) bool {
+	has, set := t.has("delete", defaults)
+	return has || !set
 }
 
 // limit returns a setting that is a number; -1, no limit, if there is none.
-func (t *topic) limit(name string) int64 {
-	if n, err := strconv.ParseInt(t.Configs[name], 10, 64); err == nil && n >= 0 {
+func (t *topic) limit(name string, defaults map[string]string) int64 {
+	value, _ := t.setting(name, defaults)
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil && n >= 0 {
 		return n
 	}
 	return -1

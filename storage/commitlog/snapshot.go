@@ -39,6 +39,9 @@ func (l *Log) snapshot() []byte {
 	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
 	for _, kind := range l.machines.lowest() {
 		body := l.machines[kind].Snapshot()
+		if len(body) == 0 {
+			continue // a Machine without a section begins empty
+		}
 		p = binary.BigEndian.AppendUint16(p, kind)
 		p = binary.BigEndian.AppendUint32(p, uint32(len(body)))
 		p = append(p, body...)

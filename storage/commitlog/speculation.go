@@ -99,6 +99,13 @@ func (s *speculation) producer(key producerKey) producer {
 	return producer{}
 }
 
+// forgot reports whether a partition may have forgotten a producer. Only entries
+// that have landed make it forget.
+func (s *speculation) forgot(key placeKey) bool {
+	p := s.durable.partition(key)
+	return p != nil && p.producers.forgot()
+}
+
 func (s *speculation) mark(key markKey) uint64 {
 	if mark, ok := s.marks.get(key); ok {
 		return mark

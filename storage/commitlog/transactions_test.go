@@ -212,7 +212,7 @@ func TestTransactionRules(t *testing.T) {
 				end++
 				continue
 			}
-			base, duplicate, err := p.judge(s.b)
+			base, duplicate, err := p.judge(s.b, false)
 			if !errors.Is(err, s.err) || duplicate != (s.base >= 0) || duplicate && base != s.base {
 				t.Errorf("%s, step %d: %d %v %v", name, i, base, duplicate, err)
 			}

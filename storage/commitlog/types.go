@@ -131,7 +131,8 @@ func (s BufferState) String() string {
 //
 // Snapshot is called between two calls of Apply, never concurrently with one. It
 // returns all that Apply has made of the entries, and nothing else: equal states
-// give equal bytes, whatever the entries that led there.
+// give equal bytes, whatever the entries that led there. A Machine that gives none is
+// not in the checkpoint, which then is for programs too that do not know it.
 //
 // Restore replaces everything by what a Snapshot holds, also what was applied
 // before; empty is the state before the first entry. It may keep body. An error
@@ -157,8 +158,13 @@ type Options struct {
 	BlockBytes int64 // memory for what was read of segments; 32 MiB
 	SlotBytes  int   // largest slot; 4 MiB, or what one request takes if that is more, up to almost 16 MiB
 	Upkeep     Upkeep
-	Depth      int // slots in flight at once; 4
-	Window     int // slots read at once in recovery; 16
+
+	// Defaults are settings that hold for topics which have none of their own, by name.
+	// They may change from call to call, and are not changed here.
+	Defaults func() map[string]string
+
+	Depth  int // slots in flight at once; 4
+	Window int // slots read at once in recovery; 16
 
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now: timestamps of topics and of log-append-time, never safety

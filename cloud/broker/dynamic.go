@@ -1,0 +1,288 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/configs"
+)
+
+// ErrFixed: a setting of the node that is set when it starts only.
+var ErrFixed = errors.New("setting cannot be changed while the node runs")
+
+// The settings of the broker that are no topic's default, and can be changed.
+const (
+	autoCreate    = "auto.create.topics.enable"
+	numPartitions = "num.partitions"
+)
+
+// The settings of groups.
+const (
+	consumerSession   = "consumer.session.timeout.ms"
+	consumerHeartbeat = "consumer.heartbeat.interval.ms"
+)
+
+// groupSettings is all that groups can be told, by name (KIP-848).
+var groupSettings = []Setting{
+	{Name: consumerHeartbeat, Type: Int, Default: "5000", rule: between(100, 60_000),
+		Doc: "How often members of the group send heartbeats, in the newer group protocol. It must be less than consumer.session.timeout.ms."},
+	{Name: consumerSession, Type: Int, Default: "45000", rule: between(1_000, 1_800_000),
+		Doc: "A member of the group is removed after this long without a heartbeat, in the newer group protocol."},
+}
+
+// replicated are settings that tools such as Cruise Control change while they move
+// replicas.
+var replicated = []Setting{
+	{Name: "follower.replication.throttled.rate", Type: Long, Default: forever, rule: atLeast(0), Inert: noReplicas,
+		Doc: "Bytes per second that throttled replicas fetch."},
+	{Name: "leader.replication.throttled.rate", Type: Long, Default: forever, rule: atLeast(0), Inert: noReplicas,
+		Doc: "Bytes per second that leaders of throttled replicas send."},
+	{Name: "replica.alter.log.dirs.io.max.bytes.per.second", Type: Long, Default: forever, rule: atLeast(0), Inert: noReplicas,
+		Doc: "Bytes per second that move between the disks of a broker."},
+}
+
+// GroupSettings lists what groups can be told, by name. The list is not to be changed.
+func GroupSettings() []Setting { return groupSettings }
+
+// GroupSetting returns the group setting of that name: ErrInvalidConfig if there is
+// none.
+func GroupSetting(name string) (Setting, error) {
+	if strings.HasPrefix(name, "share.") || strings.HasPrefix(name, "streams.") {
+		return Setting{}, fmt.Errorf("%w: %s is of a kind of groups that there is not here", ErrInvalidConfig, name)
+	}
+	return settingOf(groupSettings, name)
+}
+
+func settingOf(known []Setting, name string) (Setting, error) {
+	names := make([]string, len(known))
+	for i := range known {
+		if names[i] = known[i].Name; names[i] == name {
+			return known[i], nil
+		}
+	}
+	hint := ""
+	if near := configs.Nearest(name, names); near != "" {
+		hint = fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return Setting{}, fmt.Errorf("%w: there is none called %q%s", ErrInvalidConfig, name, hint)
+}
+
+// BrokerSetting returns the broker setting of that name if clients can change it.
+// Errors: ErrFixed, ErrInvalidConfig if there is none.
+func (b *Broker) BrokerSetting(name string) (Setting, error) {
+	s, err := settingOf(b.Settings(), name)
+	if err == nil && !s.Alterable() {
+		return s, fmt.Errorf("%w: %s", ErrFixed, name)
+	}
+	return s, err
+}
+
+// Alterable reports whether clients can change the setting.
+func (s *Setting) Alterable() bool { return s.rule.ok != nil }
+
+// CheckBroker checks settings as AlterBroker does.
+func (b *Broker) CheckBroker(values map[string]string) error { return check(values, b.BrokerSetting) }
+
+// CheckGroup checks settings as AlterGroup does.
+func CheckGroup(values map[string]string) error {
+	if err := check(values, GroupSetting); err != nil {
+		return err
+	}
+	if session, heartbeat := groupTimeouts(values); heartbeat >= session {
+		return fmt.Errorf("%w: %s, %v, must be less than %s, %v", ErrInvalidConfig, consumerHeartbeat, heartbeat, consumerSession, session)
+	}
+	return nil
+}
+
+func check(values map[string]string, setting func(string) (Setting, error)) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		s, err := setting(name)
+		if err != nil {
+			return err
+		}
+		if !s.rule.ok(values[name]) {
+			return fmt.Errorf("%w: %s cannot be %q: it must be %s", ErrInvalidConfig, name, values[name], s.rule.text)
+		}
+	}
+	return nil
+}
+
+// settings returns what clients have changed.
+func (b *Broker) settings() (*settings.Settings, error) {
+	if _, err := b.owned(); err != nil {
+		return nil, err
+	}
+	if b.o.Settings == nil {
+		return nil, ErrNotOwner
+	}
+	if s := b.o.Settings(); s != nil {
+		return s, nil
+	}
+	return nil, ErrNotOwner
+}
+
+// AlterBroker changes the settings of the node of that number, or with "" those of
+// all that have none of their own; durable on return. Each owner of the shard goes by
+// them. change is as that of AlterTopic.
+//
+// Errors: ErrFixed, ErrInvalidConfig, those of settings.Settings.Alter, and what
+// change returns.
+func (b *Broker) AlterBroker(ctx context.Context, number string, change func(values map[string]string) error) error {
+	return b.alterSettings(ctx, settings.Resource{Kind: settings.Node, Name: number}, change, b.CheckBroker)
+}
+
+// AlterGroup changes the settings of a group, which need not exist; durable on
+// return. change is as that of AlterTopic. Errors: those of AlterBroker but ErrFixed.
+func (b *Broker) AlterGroup(ctx context.Context, group string, change func(values map[string]string) error) error {
+	return b.alterSettings(ctx, settings.Resource{Kind: settings.Group, Name: group}, change, CheckGroup)
+}
+
+func (b *Broker) alterSettings(ctx context.Context, r settings.Resource, change, check func(map[string]string) error) error {
+	s, err := b.settings()
+	if err != nil {
+		return err
+	}
+	defer quota.Waiting(ctx)()
+	return translate(s.Alter(ctx, r, func(values map[string]string) error {
+		if err := change(values); err != nil {
+			return err
+		}
+		return check(values)
+	}))
+}
+
+// BrokerValues returns what clients have set of the node of that number, "" for all;
+// it is not to be changed.
+func (b *Broker) BrokerValues(number string) (map[string]string, error) {
+	return b.values(settings.Resource{Kind: settings.Node, Name: number})
+}
+
+// GroupValues returns what clients have set of a group; it is not to be changed.
+func (b *Broker) GroupValues(group string) (map[string]string, error) {
+	return b.values(settings.Resource{Kind: settings.Group, Name: group})
+}
+
+func (b *Broker) values(r settings.Resource) (map[string]string, error) {
+	s, err := b.settings()
+	if err != nil {
+		return nil, err
+	}
+	return s.Of(r), nil
+}
+
+// ConfiguredGroups lists the groups of which clients have set something.
+func (b *Broker) ConfiguredGroups() ([]string, error) {
+	s, err := b.settings()
+	if err != nil {
+		return nil, err
+	}
+	return s.Names(settings.Group), nil
+}
+
+// own is what clients have set for this node.
+func (b *Broker) own() map[string]string {
+	s, err := b.settings()
+	if err != nil {
+		return nil
+	}
+	return s.Node(strconv.Itoa(int(b.o.Self.ID)))
+}
+
+// TopicDefaults returns the settings that topics without their own have because
+// clients have set them for a node, by the names that topics have for them.
+func TopicDefaults(s *settings.Settings, number int32) map[string]string {
+	return topicDefaults(s.Node(strconv.Itoa(int(number))))
+}
+
+func topicDefaults(node map[string]string) map[string]string {
+	if len(node) == 0 {
+		return nil
+	}
+	var defaults map[string]string
+	for i := range topicSettings {
+		if value, ok := node[topicSettings[i].Broker]; ok && topicSettings[i].Broker != "" {
+			if defaults == nil {
+				defaults = make(map[string]string)
+			}
+			defaults[topicSettings[i].Name] = value
+		}
+	}
+	return defaults
+}
+
+// withDefaults is a topic with the settings that it has because of the node.
+func (b *Broker) withDefaults(t Topic) Topic {
+	defaults := topicDefaults(b.own())
+	if len(defaults) > 0 {
+		maps.Copy(defaults, t.Configs)
+		t.Configs = defaults
+	}
+	return t
+}
+
+// TopicValue returns the value that a setting has for a topic.
+func (b *Broker) TopicValue(t Topic, name string) string {
+	if value, ok := t.Configs[name]; ok {
+		return value
+	}
+	s, err := TopicSetting(name)
+	if err != nil {
+		return ""
+	}
+	if value, ok := b.own()[s.Broker]; ok && s.Broker != "" {
+		return value
+	}
+	return s.Default
+}
+
+// AutoCreate reports whether a topic that does not exist may be created because
+// somebody named it.
+func (b *Broker) AutoCreate() bool {
+	if value, ok := b.own()[autoCreate]; ok {
+		return strings.EqualFold(value, "true")
+	}
+	return b.o.AutoCreate
+}
+
+// DefaultPartitions is how many partitions a topic gets that is created without
+// saying how many.
+func (b *Broker) DefaultPartitions() int32 {
+	if n, err := strconv.ParseInt(b.own()[numPartitions], 10, 32); err == nil {
+		return int32(n)
+	}
+	return b.o.Partitions
+}
+
+// GroupTimeouts returns a function that tells a group's coordinator what clients have
+// set for the group.
+func GroupTimeouts(s *settings.Settings) func(group string) (session, heartbeat time.Duration) {
+	return func(group string) (session, heartbeat time.Duration) {
+		values := s.Of(settings.Resource{Kind: settings.Group, Name: group})
+		if len(values) == 0 {
+			return 0, 0
+		}
+		return groupTimeouts(values)
+	}
+}
+
+func groupTimeouts(values map[string]string) (session, heartbeat time.Duration) {
+	value := func(name string) time.Duration {
+		s, _ := settingOf(groupSettings, name)
+		ms, err := strconv.ParseInt(cmp.Or(values[name], s.Default), 10, 64)
+		if err != nil || ms > math.MaxInt32 {
+			return 0
+		}
+		return time.Duration(ms) * time.Millisecond
+	}
+	return value(consumerSession), value(consumerHeartbeat)
+}

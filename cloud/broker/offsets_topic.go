@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"fmt"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// OffsetsTopic is Kafka's internal topic of committed offsets. It is not in the log:
+// its records are made of what the coordinator of the groups knows, when somebody
+// reads them, and it can only be read. See group.Coordinator.History.
+const OffsetsTopic = "__consumer_offsets"
+
+// OffsetsTopicID is the same in every cluster; no topic of the log can have it.
+func OffsetsTopicID() TopicID { return TopicID([]byte("consumer_offsets")) }
+
+// InternalTopic returns the offsets topic, if there is one: in buckets of format
+// level 1 there is none. Topics does not list it.
+func (b *Broker) InternalTopic() (Topic, bool) {
+	groups, err := b.Groups()
+	if err != nil || !groups.HasHistory() {
+		return Topic{}, false
+	}
+	return Topic{
+		ID: OffsetsTopicID(), Name: OffsetsTopic, Partitions: group.OffsetsPartitions,
+		Configs: map[string]string{"cleanup.policy": "compact"},
+	}, true
+}
+
+// offsetsOf returns the coordinator for a partition of the offsets topic.
+func (b *Broker) offsetsOf(partition int32) (*group.Coordinator, error) {
+	groups, err := b.Groups()
+	if err != nil {
+		return nil, err
+	}
+	if partition < 0 || partition >= group.OffsetsPartitions || !groups.HasHistory() {
+		return nil, fmt.Errorf("%w: partition %d of topic %q", ErrUnknownTopic, partition, OffsetsTopic)
+	}
+	return groups, nil
+}
+
+// offsetsBounds are the bounds of a partition of the offsets topic. It begins at 0,
+// like any compacted topic of Kafka: what is not current any more is left out.
+func (b *Broker) offsetsBounds(partition int32) (start, end int64, err error) {
+	groups, err := b.offsetsOf(partition)
+	if err != nil {
+		return 0, 0, err
+	}
+	end, err = groups.HistoryEnd(partition)
+	return 0, end, err
+}
+
+// fetchOffsets reads the offsets topic.
+func (b *Broker) fetchOffsets(partition int32, offset int64, maxBytes int) (Fetched, error) {
+	groups, err := b.offsetsOf(partition)
+	if err != nil {
+		return Fetched{}, err
+	}
+	records, end, err := groups.History(partition, max(offset, 0), maxBytes)
+	if err != nil {
+		return Fetched{}, err
+	}
+	f := Fetched{End: end, Stable: end}
+	if offset < 0 || offset > end {
+		return f, fmt.Errorf("%w: %d is not in 0..%d", ErrOffsetOutOfRange, offset, end)
+	}
+	f.Batches, err = historyBatches(records, b.Epoch())
+	return f, err
+}
+
+// historyBatches packs records: a batch for each row of offsets without a hole.
+func historyBatches(records []group.Record, epoch int32) ([][]byte, error) {
+	var batches [][]byte
+	builder := record.NewBuilder(record.None)
+	for i, r := range records {
+		if err := builder.Append(&record.Record{Timestamp: r.Time, Key: r.Key, Value: r.Value}); err != nil {
+			return nil, fmt.Errorf("build a batch of the offsets topic: %w", err)
+		}
+		if i+1 < len(records) && records[i+1].At == r.At+1 {
+			continue
+		}
+		batch, err := builder.Build()
+		if err != nil {
+			return nil, fmt.Errorf("build a batch of the offsets topic: %w", err)
+		}
+		batch.SetBaseOffset(r.At - int64(batch.LastOffsetDelta()))
+		batch.SetLeaderEpoch(epoch)
+		batches = append(batches, batch)
+		builder.Reset()
+	}
+	return batches, nil
+}
+
+// searchBytes is how much of the offsets topic is looked at in one step of a search.
+const searchBytes = 1 << 20
+
+// searchOffsets returns the first record of a partition of the offsets topic that
+// better likes more than the one it has, -1 and -1 if there is none.
+func (b *Broker) searchOffsets(partition int32, better func(time, best int64) bool) (offset, timestamp int64, err error) {
+	groups, err := b.offsetsOf(partition)
+	if err != nil {
+		return -1, -1, err
+	}
+	offset, timestamp = -1, -1
+	for from := int64(0); ; {
+		records, _, err := groups.History(partition, from, searchBytes)
+		if err != nil {
+			return -1, -1, err
+		}
+		if len(records) == 0 {
+			return offset, timestamp, nil
+		}
+		for _, r := range records {
+			if better(r.Time, timestamp) {
+				offset, timestamp = r.At, r.Time
+			}
+		}
+		from = records[len(records)-1].At + 1
+	}
+}

@@ -1,0 +1,273 @@
+package group
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"unicode/utf16"
+)
+
+// OffsetsPartitions is how many partitions the offsets topic has, as in Kafka.
+const OffsetsPartitions = 50
+
+// OffsetsLevel is the format level from which on there is an offsets topic.
+const OffsetsLevel = 2
+
+// maxHistory bounds the changes that are remembered of one partition, in bytes.
+const maxHistory = 128 << 10
+
+// OffsetsPartition is the partition of the offsets topic that has the commits of a
+// group: that of Kafka, by Java's hash of the name.
+func OffsetsPartition(group string) int32 {
+	hash := int32(0)
+	for _, unit := range utf16.Encode([]rune(group)) {
+		hash = 31*hash + int32(unit)
+	}
+	if hash = max(hash, -hash); hash < 0 { // the one number that has no positive counterpart
+		return 0
+	}
+	return hash % OffsetsPartitions
+}
+
+// history is what the offsets topic (Kafka's __consumer_offsets) is made of. Nothing
+// of it is stored but one counter for each partition, and for each committed offset
+// the number that it got: Apply counts, so that every owner counts alike.
+//
+// The topic is like a compacted one: every current commit is in it, at its offset,
+// and of those before it, and of what was removed, the latest changes. A new owner
+// remembers changes since the last checkpoint only.
+type history struct {
+	counting bool // from an entry of kindCount on
+	parts    [OffsetsPartitions]historyPart
+}
+
+type historyPart struct {
+	next    int64         // offset of the next record
+	oldest  int64         // changes has every record from here on
+	changes []change      // oldest first
+	bytes   int           // of changes
+	time    int64         // of the newest one, ms
+	more    chan struct{} // closed when there are new records; nil: nobody waits
+}
+
+// change is one record of the offsets topic.
+type change struct {
+	at    int64
+	time  int64 // ms
+	kind  changeKind
+	group string
+	Offset
+	topic string // name of a topic that was deleted with the commit, if it is known
+	value []byte // of a description, as it is read
+}
+
+type changeKind uint8
+
+const (
+	committed changeKind = iota
+	removed              // the commit is no more
+	described            // the members of a classic group
+	deleted              // the group is no more
+)
+
+// changeSize is about what a change takes in memory, without its strings.
+const changeSize = 200
+
+// add gives a record the next offset.
+func (h *historyPart) add(c change) (at int64) {
+	if c.time == 0 {
+		c.time = h.time // entries that remove something bear no time
+	}
+	h.time = max(h.time, c.time)
+	c.at = h.next
+	h.next++
+	h.changes = append(h.changes, c)
+	h.bytes += c.size()
+	if h.bytes > maxHistory {
+		n := 0
+		for ; n < len(h.changes) && h.bytes > maxHistory/2; n++ {
+			h.bytes -= h.changes[n].size()
+		}
+		h.oldest = h.changes[n-1].at + 1
+		h.changes = slices.Clone(h.changes[n:])
+	}
+	return c.at
+}
+
+func (c *change) size() int { return changeSize + len(c.Metadata) + len(c.topic) }
+
+// wake tells those who wait for records.
+func (h *historyPart) wake() {
+	if h.more != nil {
+		close(h.more)
+		h.more = nil
+	}
+}
+
+// forget drops all that is not durable, after next has got another value.
+func (h *historyPart) forget() {
+	h.oldest, h.changes, h.bytes = h.next, nil, 0
+	h.wake()
+}
+
+// countCommit puts the offsets of an entry into the history. Before them there is
+// always room for a description of the group: whether it has changed is not for
+// those to know who replay the log.
+func (c *Coordinator) countCommit(g *group, offsets []Offset) {
+	if !c.history.counting || len(offsets) == 0 {
+		return
+	}
+	h := &c.history.parts[g.partition]
+	if g.generation != g.shown && g.consumers == nil {
+		g.shown = g.generation
+		g.shownAt = h.add(change{kind: described, group: g.id, time: offsets[0].CommittedAt})
+	} else {
+		h.next++
+	}
+	for i := range offsets {
+		offsets[i].at = h.add(change{kind: committed, group: g.id, time: offsets[i].CommittedAt, Offset: offsets[i]})
+	}
+	h.wake()
+}
+
+// countRemoved puts commits that are no more into the history: those that g has of
+// the partitions. topic is the name of their topic if it was deleted.
+func (c *Coordinator) countRemoved(g *group, of []Partition, topic string) {
+	if !c.history.counting {
+		return
+	}
+	h := &c.history.parts[g.partition]
+	for i, p := range of {
+		if _, ok := g.offsets[p]; ok && !slices.Contains(of[:i], p) {
+			h.add(change{kind: removed, group: g.id, Offset: Offset{Partition: p}, topic: topic})
+		}
+	}
+	h.wake()
+}
+
+// countDeleted puts the end of a group into the history.
+func (c *Coordinator) countDeleted(g *group) {
+	if !c.history.counting {
+		return
+	}
+	c.countRemoved(g, slices.SortedFunc(maps.Keys(g.offsets), comparePartitions), "")
+	h := &c.history.parts[g.partition]
+	h.add(change{kind: deleted, group: g.id})
+	h.wake()
+}
+
+// applyCount begins the history: what is committed already comes first.
+func (c *Coordinator) applyCount() {
+	if c.history.counting {
+		return
+	}
+	c.history.counting = true
+	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
+		g := c.groups[name]
+		for _, p := range slices.SortedFunc(maps.Keys(g.offsets), comparePartitions) {
+			h := &c.history.parts[g.partition]
+			o := g.offsets[p]
+			o.at = h.next
+			g.offsets[p] = o
+			h.next++
+		}
+	}
+	for i := range c.history.parts {
+		c.history.parts[i].forget()
+	}
+}
+
+// StartHistory begins the offsets topic in a bucket that has none yet, if its format
+// level knows of it. Durable on return.
+func (c *Coordinator) StartHistory(ctx context.Context) error {
+	c.mu.Lock()
+	log, ready := c.log, c.log != nil && !c.closed
+	counting := c.history.counting
+	c.mu.Unlock()
+	switch {
+	case !ready:
+		return ErrClosed
+	case counting || log.Level() < OffsetsLevel:
+		return nil
+	}
+	return propose(ctx, log, "begin the offsets topic", kindCount, []byte{bodyVersion})
+}
+
+// HasHistory reports whether there is an offsets topic.
+func (c *Coordinator) HasHistory() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.history.counting && !c.closed && c.log != nil
+}
+
+// HistoryEnd returns the offset of the next record of a partition of the offsets
+// topic.
+func (c *Coordinator) HistoryEnd(partition int32) (int64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.log == nil {
+		return 0, ErrClosed
+	}
+	return c.history.parts[partition].next, nil
+}
+
+// WatchHistory returns a channel that is closed when records are added to a
+// partition of the offsets topic after the call, or when the coordinator is closed.
+func (c *Coordinator) WatchHistory(partition int32) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := &c.history.parts[partition]
+	if h.more == nil {
+		h.more = make(chan struct{})
+		if c.closed {
+			close(h.more)
+		}
+	}
+	return h.more
+}
+
+// changesFrom lists records of a partition from an offset on, at most limit of them,
+// and what the offset of the next one will be.
+func (c *Coordinator) changesFrom(partition int32, from int64, limit int) (list []change, next int64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.log == nil {
+		return nil, 0, ErrClosed
+	}
+	h := &c.history.parts[partition]
+	if from < h.oldest {
+		list = c.currentFrom(partition, from, h.oldest)
+	}
+	first, _ := slices.BinarySearchFunc(h.changes, from, func(x change, at int64) int { return cmp.Compare(x.at, at) })
+	list = append(list, h.changes[first:]...)
+	list = list[:min(len(list), limit)]
+	for i := range list {
+		if x := &list[i]; x.kind == described {
+			if g := c.groups[x.group]; g != nil && g.shownAt == x.at && g.shown != 0 {
+				x.value = g.encodeDescription(x.time)
+			}
+		}
+	}
+	return list, h.next, nil
+}
+
+// currentFrom lists what of a partition is current, with offsets from from up to end.
+func (c *Coordinator) currentFrom(partition int32, from, end int64) []change {
+	var list []change
+	for _, g := range c.groups {
+		if g.partition != partition {
+			continue
+		}
+		if g.shown != 0 && g.shownAt >= from && g.shownAt < end {
+			list = append(list, change{at: g.shownAt, kind: described, group: g.id})
+		}
+		for _, o := range g.offsets {
+			if o.at >= from && o.at < end {
+				list = append(list, change{at: o.at, time: o.CommittedAt, kind: committed, group: g.id, Offset: o})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b change) int { return cmp.Compare(a.at, b.at) })
+	return list
+}

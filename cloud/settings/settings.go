@@ -1,0 +1,233 @@
+// Package settings is what clients have changed of the settings of the nodes and of
+// consumer groups. It lies in the journal, so that each owner of the shard goes by
+// it. Which settings there are, and what they can be, is for the broker to know.
+package settings
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// kindSettings is the journal entry (see commitlog's FORMAT.md for the ranges) that
+// says what settings something has from now on. Bodies are JSON. It is of format
+// level 2.
+const kindSettings uint16 = 160
+
+// Level is the format level from which on settings are in the log.
+const Level = 2
+
+// What may be kept.
+const (
+	MaxResources = 10_000
+	MaxBytes     = 4 << 20 // of all names and values together
+	maxName      = 1_000   // bytes: of a group, a setting
+	maxOne       = 64 << 10
+)
+
+// Errors of the calls below, to be tested with errors.Is.
+var (
+	ErrInvalid = errors.New("invalid setting")
+	ErrTooMany = errors.New("too many settings")
+	ErrLevel   = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
+)
+
+// Proposer writes an entry and returns when it is durable and applied.
+type Proposer interface {
+	Propose(ctx context.Context, kind uint16, body []byte) error
+	Level() int
+}
+
+// Kind says what has settings.
+type Kind string
+
+// The kinds of resources.
+const (
+	Node  Kind = "node"
+	Group Kind = "group"
+)
+
+// Resource has settings: a group by its id, or a node by its number; with the name
+// "" those that all nodes have that have none of their own.
+type Resource struct {
+	Kind Kind   `json:"kind"`
+	Name string `json:"name"`
+}
+
+// Entry is a resource with all its settings.
+type Entry struct {
+	Resource
+	Settings map[string]string `json:"settings"`
+}
+
+func (e Entry) check() error {
+	if e.Kind != Node && e.Kind != Group || e.Kind == Group && e.Name == "" {
+		return fmt.Errorf("%w: nothing is called %s %q", ErrInvalid, e.Kind, e.Name)
+	}
+	for name, value := range e.Settings {
+		if len(name) > maxName || !text(name) || !text(value) {
+			return fmt.Errorf("%w: a name has more than %d bytes, or name or value is no text", ErrInvalid, maxName)
+		}
+	}
+	if len(e.Name) > maxName || !text(e.Name) || e.size() > maxOne {
+		return fmt.Errorf("%w: the settings of %s %.40q have more than %d bytes, or its name is no text of %d", ErrInvalid, e.Kind, e.Name, maxOne, maxName)
+	}
+	return nil
+}
+
+func text(s string) bool { return strings.ToValidUTF8(s, "") == s }
+
+// size is what an entry counts for MaxBytes.
+func (e Entry) size() int {
+	size := len(e.Kind) + len(e.Name)
+	for name, value := range e.Settings {
+		size += len(name) + len(value)
+	}
+	return size
+}
+
+// Settings are those of one cluster. It is a Machine of the commit log: make a new
+// one for each time the log is opened, let recovery replay into it, then Start it.
+type Settings struct {
+	changing sync.Mutex // held by Alter
+
+	mu    sync.RWMutex // guards everything below; the inner maps are not changed
+	log   Proposer     // nil until Start
+	all   map[Resource]map[string]string
+	bytes int
+	nodes map[string]map[string]string // what counts for a node with settings of its own; "" for all others
+}
+
+// New returns Settings without any.
+func New() *Settings {
+	return &Settings{all: make(map[Resource]map[string]string)}
+}
+
+// Start begins to serve: the log is owned, and has replayed into Apply.
+func (s *Settings) Start(log Proposer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.log = log
+}
+
+// Kinds implements commitlog.Machine.
+func (s *Settings) Kinds() []uint16 { return []uint16{kindSettings} }
+
+// Apply implements commitlog.Machine.
+func (s *Settings) Apply(kind uint16, body []byte) error {
+	var e Entry
+	if err := json.Unmarshal(body, &e); err != nil || kind != kindSettings {
+		return fmt.Errorf("decode an entry of settings of kind %d: %w", kind, errors.Join(err, ErrInvalid))
+	}
+	if err := e.check(); err != nil {
+		return fmt.Errorf("decode an entry of settings: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(e)
+	s.merge()
+	return nil
+}
+
+func (s *Settings) put(e Entry) {
+	if old, ok := s.all[e.Resource]; ok {
+		s.bytes -= Entry{e.Resource, old}.size()
+		delete(s.all, e.Resource)
+	}
+	if len(e.Settings) > 0 {
+		s.all[e.Resource] = e.Settings
+		s.bytes += e.size()
+	}
+}
+
+// merge finds out again what counts for each node.
+func (s *Settings) merge() {
+	common := s.all[Resource{Kind: Node}]
+	s.nodes = map[string]map[string]string{"": common}
+	for r, own := range s.all {
+		if r.Kind == Node && r.Name != "" {
+			both := maps.Clone(own)
+			for name, value := range common {
+				if _, ok := own[name]; !ok {
+					both[name] = value
+				}
+			}
+			s.nodes[r.Name] = both
+		}
+	}
+}
+
+// Of returns the settings that a resource has of its own. They are not to be changed.
+func (s *Settings) Of(r Resource) map[string]string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all[r]
+}
+
+// Node returns what was set for a node: its own settings, and those of all nodes
+// where it has none. They are not to be changed.
+func (s *Settings) Node(number string) map[string]string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if own, ok := s.nodes[number]; ok {
+		return own
+	}
+	return s.nodes[""]
+}
+
+// Names lists the resources of a kind that have settings.
+func (s *Settings) Names(kind Kind) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var names []string
+	for r := range s.all {
+		if r.Kind == kind {
+			names = append(names, r.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Alter changes the settings of a resource; durable on return. change gets a copy of
+// them, to change in place; calls come one after the other, so that none undoes what
+// another has done. Errors: ErrInvalid, ErrTooMany, ErrLevel, and what change
+// returns.
+func (s *Settings) Alter(ctx context.Context, r Resource, change func(settings map[string]string) error) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.mu.RLock()
+	before, log, count, bytes := s.all[r], s.log, len(s.all), s.bytes
+	s.mu.RUnlock()
+	after := maps.Clone(before)
+	if after == nil {
+		after = make(map[string]string)
+	}
+	if err := change(after); err != nil {
+		return err
+	}
+	e := Entry{r, after}
+	if err := e.check(); err != nil {
+		return err
+	}
+	switch {
+	case maps.Equal(before, after):
+		return nil
+	case log.Level() < Level:
+		return ErrLevel
+	case before == nil && count >= MaxResources:
+		return fmt.Errorf("%w: %d nodes and groups have some", ErrTooMany, MaxResources)
+	case bytes-(Entry{r, before}).size()+e.size() > MaxBytes:
+		return fmt.Errorf("%w: they would have more than %d bytes", ErrTooMany, MaxBytes)
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode settings: %w", err)
+	}
+	return log.Propose(ctx, kindSettings, body)
+}

@@ -1,0 +1,77 @@
+package settings
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// snapshotVersion is that of the JSON below.
+const snapshotVersion = 1
+
+var errShape = errors.New("unexpected shape")
+
+// snapshot is a checkpoint: the settings, by kind and name. Without any there is
+// none: programs that know no settings can read the log as long as nobody has made
+// any.
+type snapshot struct {
+	Version int     `json:"version"`
+	All     []Entry `json:"settings"`
+}
+
+// Snapshot implements commitlog.Machine.
+func (s *Settings) Snapshot() []byte {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.all) == 0 {
+		return nil
+	}
+	out := snapshot{Version: snapshotVersion}
+	for r, settings := range s.all {
+		out.All = append(out.All, Entry{r, settings})
+	}
+	slices.SortFunc(out.All, func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
+	body, err := json.Marshal(out)
+	if err != nil {
+		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
+	}
+	return body
+}
+
+// Restore implements commitlog.Machine. An error changes nothing.
+func (s *Settings) Restore(body []byte) error {
+	next := New()
+	if len(body) > 0 {
+		if err := next.decode(body); err != nil {
+			return fmt.Errorf("restore settings: %w", err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all, s.bytes = next.all, next.bytes
+	s.merge()
+	return nil
+}
+
+// decode fills Settings that nobody else knows.
+func (s *Settings) decode(body []byte) error {
+	var in snapshot
+	if err := json.Unmarshal(body, &in); err != nil || in.Version != snapshotVersion {
+		return fmt.Errorf("snapshot of version %d: %w", in.Version, errors.Join(err, errShape))
+	}
+	for _, e := range in.All {
+		if err := e.check(); err != nil {
+			return errors.Join(err, errShape)
+		}
+		s.put(e)
+	}
+	// One state has one encoding: what is out of order, or there twice, or
+	// unknown, is not what Snapshot wrote.
+	if !bytes.Equal(s.Snapshot(), body) {
+		return fmt.Errorf("another encoding than this program's: %w", errShape)
+	}
+	return nil
+}
