@@ -19,11 +19,12 @@ const (
 	// the same records: one takes them, the other takes what tells of them.
 	witnesses = "the tail of the newest epoch and what tells how long it is"
 
-	// longCopy: slots that were there when a copy was begun were rewritten and
-	// deleted before it came to them, and what they were rewritten into is not in
-	// it. That takes two passes of the upkeep: what one pass makes useless the next
-	// one deletes.
-	longCopy = "a copy that lasted longer than two passes of the upkeep"
+	// longCopy: slots that a copy had listed were rewritten and deleted before it
+	// came to them, and what they were rewritten into is not in it. That takes two
+	// passes of the upkeep: what one pass makes useless the next one deletes. The
+	// tool that copies says so: a name that it had listed was gone. Slots that are
+	// deleted before they are listed leave later ones behind the hole.
+	longCopy = "a copy of which names vanished, with two passes of the upkeep meanwhile"
 )
 
 // excuse is a reason with how many records, the last that were written, it excuses.
