@@ -13,12 +13,9 @@ import (
 
 // ConnsOptions configure Conns. The zero value of a field means its default.
 type ConnsOptions struct {
-	Total   int // connections at once, over all listeners; default: 4,096
-	Reserve int // of those, for loopback and for nodes of the cluster; default: a 32nd of Total
-
-	// Node, if set, reports whether an address is that of a node of the cluster.
-	Node func(netip.Addr) bool
-	Log  *slog.Logger // default: slog.Default
+	Total   int          // connections at once, over all listeners; default: 4,096
+	Reserve int          // of those, for loopback and for gates with Reserved; default: a 32nd of Total
+	Log     *slog.Logger // default: slog.Default
 }
 
 // GateOptions configure a Gate. The zero value of a field means its default.
@@ -27,6 +24,7 @@ type GateOptions struct {
 	Max        int    // connections at once; default: 2,048
 	PerAddress int    // of those, from one address; default: half of Max
 	Strangers  int    // of those, of peers that have not logged in; default: an eighth of Max
+	Reserved   bool   // whether its connections may take what Conns has in reserve
 }
 
 // Conns counts the connections of a process. It may be used by many goroutines.
@@ -69,9 +67,6 @@ var ErrFull = errors.New("no connection is free")
 func NewConns(o ConnsOptions) *Conns {
 	o.Total = cmp.Or(o.Total, 4_096)
 	o.Reserve = min(cmp.Or(o.Reserve, o.Total/32), o.Total)
-	if o.Node == nil {
-		o.Node = func(netip.Addr) bool { return false }
-	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -144,7 +139,7 @@ func (g *Gate) enter(from netip.Addr, give func()) (s, gone *Seat, err error) {
 		v = new(visitors)
 	}
 	most := c.o.Total
-	if !from.IsLoopback() && !c.o.Node(from) {
+	if !from.IsLoopback() && !g.o.Reserved {
 		most -= c.o.Reserve
 	}
 	all, here, total := g.open, v.open, c.total
