@@ -33,6 +33,7 @@ const (
 	kindRetired kind = 4 // in the list of retired buffers
 	kindDead    kind = 5 // in dead letter files
 	kindEnded   kind = 6 // in the list of ended buffers
+	kindLetters kind = 7 // in the files of refused letters
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -55,6 +56,7 @@ const (
 	partCounter = 0x83
 	partLatest  = 0x84
 	partEnded   = 0x85
+	partLetters = 0x86
 	partMarks   = 0x40 // with the lane added
 	partGaps    = 0x20 // with the lane added
 )

@@ -32,6 +32,7 @@ type Log struct {
 	writers [Lanes]writer
 	readers [Lanes]reader
 	dead    dead
+	letters Letters
 	newest  newest
 
 	failures failures
@@ -51,6 +52,7 @@ const (
 	buffersName = "buffers"
 	retiredName = "retired"
 	deadName    = "dead"
+	lettersName = "refused"
 )
 
 func (l *Log) buffersDir() string { return filepath.Join(l.opts.Dir, buffersName) }
@@ -67,6 +69,7 @@ func Open(o Options) (*Log, error) {
 	l := &Log{opts: o, notify: make(chan struct{}, 1)}
 	l.disk = &l.opts.disk
 	l.dead = dead{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, deadName), quota: o.DeadQuota}
+	l.letters = Letters{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, lettersName), quota: o.LetterQuota, perClient: o.ClientLetters}
 	for i := range l.writers {
 		w := &l.writers[i]
 		w.disk, w.segmentSize, w.number, w.newest = l.disk, o.SegmentSize, Lane(i), &l.newest
@@ -436,6 +439,7 @@ func (l *Log) Close() error {
 		}
 	}
 	l.dead.close()
+	l.letters.close()
 	l.newest.close()
 	l.lock.Close()
 	return failed

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"time"
@@ -37,6 +38,10 @@ type Options struct {
 	// oldest go when it is exceeded.
 	DeadQuota int64
 
+	// LetterQuota is how many bytes the refused letters may take, and ClientLetters
+	// those of one client; 0 is 128 MiB, and 1 MiB.
+	LetterQuota, ClientLetters int64
+
 	// Used says that there was a log in Dir before. One without any trace of it is
 	// a loss then, and reported as a gap of which nothing but that is known.
 	Used bool
@@ -57,8 +62,8 @@ func (o *Options) check() error {
 	if o.Dir == "" {
 		return fmt.Errorf("buffer directory is not set")
 	}
-	if o.Quota < 0 || o.SegmentSize < 0 || o.DeadQuota < 0 {
-		return fmt.Errorf("buffer quota, segment size and dead letter quota must not be negative")
+	if o.Quota < 0 || o.SegmentSize < 0 || o.DeadQuota < 0 || o.LetterQuota < 0 || o.ClientLetters < 0 {
+		return fmt.Errorf("buffer quota, segment size and quotas of letters must not be negative")
 	}
 	if o.SegmentSize > maxBody {
 		return fmt.Errorf("buffer segment size %d is over the limit of %d bytes", o.SegmentSize, maxBody)
@@ -75,6 +80,7 @@ func (o *Options) check() error {
 	if o.DeadQuota == 0 {
 		o.DeadQuota = defaultDeadQuota
 	}
+	o.LetterQuota, o.ClientLetters = cmp.Or(o.LetterQuota, lettersMost), cmp.Or(o.ClientLetters, clientMost)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -1,0 +1,527 @@
+package wal
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+const (
+	letterFile  = 256 << 10 // bytes of a file before the next one is begun, unless the quota is small
+	letterFloor = 1 << 10   // bytes that a letter counts at least: it takes memory as well
+
+	lettersMost = 128 << 20 // bytes of all letters, unless Options say otherwise
+	clientMost  = 1 << 20   // of one client
+)
+
+// Letter is a message that the gateway itself refused for good, other than the dead
+// letters, which the cloud refused.
+type Letter struct {
+	Seq     uint64 // counts the letters
+	Client  string
+	Topic   string // of MQTT
+	QoS     byte
+	Time    int64 // ms since 1970
+	Reason  string
+	Payload []byte
+	Size    int64  // bytes of the payload as it was sent
+	Hash    []byte // SHA-256 of it if Payload has only its beginning; else nil
+}
+
+// charge is how many bytes of the quotas a letter takes.
+func (l *Letter) charge() int64 {
+	return max(letterFloor, int64(64+len(l.Client)+len(l.Topic)+len(l.Reason)+len(l.Payload)+len(l.Hash)))
+}
+
+// Letters are the refused letters. They lie in numbered files, which are appended to
+// by one open only. A client has at most so many bytes, then its own oldest give
+// way; when all take too many, the oldest of all do.
+//
+// What a client has is counted in shares: its letters of one file. They go together.
+// The files do not say that a share has gone: a start counts again, letter by letter
+// in the same order, and comes to the same. It may find more, if files have gone
+// meanwhile, never less.
+type Letters struct {
+	disk      *disk
+	log       *slog.Logger
+	dir       string
+	quota     int64 // bytes, of all
+	perClient int64
+
+	mu      sync.Mutex
+	loaded  bool
+	files   []*letters // oldest first
+	clients map[clientKey]int64
+	file    *os.File // the newest one; nil: the next letter begins a new one
+	frames  uint64   // number of the next frame in it
+	next    uint64   // number of the next letter
+	stored  spans
+	evicted uint64 // letters that went for newer ones, since Open
+}
+
+// clientKey stands for a client id, which may be long.
+type clientKey [16]byte
+
+func keyOf(client string) clientKey {
+	sum := sha256.Sum256([]byte(client))
+	return clientKey(sum[:])
+}
+
+// letters is one file of them.
+type letters struct {
+	number uint64
+	size   int64 // bytes that count, those of evicted letters too
+	shares map[clientKey]*share
+}
+
+// share is what a client has in one file.
+type share struct {
+	bytes  int64
+	count  uint64
+	before uint64 // letters of a lower number are evicted
+}
+
+func (f *letters) live() bool {
+	for _, s := range f.shares {
+		if s.count > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Eviction is what gives way to a new letter.
+type Eviction struct {
+	Client  string // whose; "" for the oldest of all clients
+	Letters uint64
+}
+
+// Letters are the log's refused letters.
+func (l *Log) Letters() *Letters { return &l.letters }
+
+// Next returns the number that the next letter gets. The others follow it one by one.
+func (l *Letters) Next() (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.load()
+	return l.next, err
+}
+
+// Stored reports whether the letter was durable. Of one that has given way it may
+// say no after a restart.
+func (l *Letters) Stored(seq uint64) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.load()
+	return l.stored.has(seq), err
+}
+
+// Evictions returns what will give way when the batch is added: it must be reported,
+// durably, before that. It changes nothing.
+func (l *Letters) Evictions(batch []Letter) ([]Eviction, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(); err != nil || l.fits(batch) {
+		return nil, err
+	}
+	trial := l.clone()
+	if l.file == nil || l.full() {
+		trial.push()
+	}
+	var out []Eviction
+	for i := range batch {
+		if n := trial.count(&batch[i]); n > 0 {
+			out = append(out, Eviction{batch[i].Client, n})
+		}
+	}
+	if n := letterCount(trial.surplus()); n > 0 {
+		out = append(out, Eviction{Letters: n})
+	}
+	return out, nil
+}
+
+// fits reports whether nothing has to give way for the batch.
+func (l *Letters) fits(batch []Letter) bool {
+	more, all := make(map[clientKey]int64), l.bytes()
+	for i := range batch {
+		k, n := keyOf(batch[i].Client), batch[i].charge()
+		more[k] += n
+		if all += n; all > l.quota || l.clients[k]+more[k] > l.perClient {
+			return false
+		}
+	}
+	return true
+}
+
+// clone is a copy of the counts, for a trial.
+func (l *Letters) clone() *Letters {
+	c := &Letters{quota: l.quota, perClient: l.perClient, clients: maps.Clone(l.clients)}
+	for _, f := range l.files {
+		g := &letters{number: f.number, size: f.size, shares: make(map[clientKey]*share, len(f.shares))}
+		for k, s := range f.shares {
+			one := *s
+			g.shares[k] = &one
+		}
+		c.files = append(c.files, g)
+	}
+	return c
+}
+
+// Add stores letters; they are durable on return. Their numbers follow Next. What
+// Evictions said gives way. After an error none of these numbers is used again.
+//
+// A crash leaves, before the sync: a frame that nobody was told is stored, all of it
+// or none; after it: all of the letters, and what gave way perhaps once more.
+func (l *Letters) Add(batch []Letter) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(); err != nil {
+		return fmt.Errorf("add refused letters: %w", err)
+	}
+	frame := appendLetters(openFrame(nil), batch)
+	if len(frame)-headerSize > maxBody {
+		return fmt.Errorf("add refused letters of %d bytes: %w", len(frame), ErrTooLarge)
+	}
+	err := l.begin()
+	l.next = max(l.next, batch[len(batch)-1].Seq+1)
+	if err == nil {
+		sealFrame(frame, 0, saltOf(BufferID{}, partLetters), kindLetters, l.frames, uint32(len(batch)))
+		err = l.write(frame)
+	}
+	if err != nil {
+		return fmt.Errorf("add refused letters: %w", err)
+	}
+	for i := range batch {
+		l.stored = l.stored.add(batch[i].Seq)
+		l.evicted += l.count(&batch[i])
+	}
+	l.shrink()
+	return nil
+}
+
+// full reports whether the next letter begins a file.
+func (l *Letters) full() bool {
+	n := len(l.files)
+	return n == 0 || l.files[n-1].size >= min(letterFile, l.quota/8)
+}
+
+// push adds a file to the counts.
+func (l *Letters) push() *letters {
+	f := &letters{number: 1, shares: make(map[clientKey]*share)}
+	if n := len(l.files); n > 0 {
+		f.number = l.files[n-1].number + 1
+	}
+	l.files = append(l.files, f)
+	return f
+}
+
+// begin opens the file that the next frame goes to.
+func (l *Letters) begin() error {
+	if l.file != nil && !l.full() {
+		return nil
+	}
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+	if err := l.disk.mkdir(l.dir); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(l.path(l.push().number), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return err
+	}
+	if err := l.disk.syncDir(l.dir); err != nil {
+		file.Close()
+		return err
+	}
+	l.file, l.frames = file, 1
+	return nil
+}
+
+// write appends a frame; it is durable on return. After an error the file is not used
+// any more.
+func (l *Letters) write(frame []byte) error {
+	f, path := l.file, l.file.Name()
+	l.file = nil
+	err := l.disk.do(stepList, path, func() error {
+		_, err := f.Write(frame)
+		return err
+	})
+	if err == nil {
+		err = l.disk.do(stepListSync, path, func() error { return dataSync(f) })
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
+	l.file = f
+	l.frames++
+	return nil
+}
+
+// count adds a letter to the newest file's counts, and returns how many of its client
+// give way.
+func (l *Letters) count(letter *Letter) (evicted uint64) {
+	k, n := keyOf(letter.Client), letter.charge()
+	for _, f := range l.files {
+		if l.clients[k]+n <= l.perClient {
+			break
+		}
+		if s := f.shares[k]; s != nil && s.count > 0 {
+			l.clients[k] -= s.bytes
+			evicted += s.count
+			s.bytes, s.count, s.before = 0, 0, letter.Seq
+		}
+	}
+	f := l.files[len(l.files)-1]
+	s := f.shares[k]
+	if s == nil {
+		s = new(share)
+		f.shares[k] = s
+	}
+	s.bytes += n
+	s.count++
+	f.size += n
+	l.clients[k] += n
+	return evicted
+}
+
+// surplus takes out of the counts the files that are to go: those in which nothing is
+// left, and the oldest when all take more than the quota.
+func (l *Letters) surplus() (gone []*letters) {
+	kept := l.files[:0:0]
+	for i, f := range l.files {
+		if i < len(l.files)-1 && !f.live() {
+			gone = append(gone, f)
+		} else {
+			kept = append(kept, f)
+		}
+	}
+	l.files = kept
+	for len(l.files) > 1 && l.bytes() > l.quota {
+		gone = append(gone, l.files[0])
+		l.files = l.files[1:]
+	}
+	for _, f := range gone {
+		for k, s := range f.shares {
+			if l.clients[k] -= s.bytes; l.clients[k] <= 0 {
+				delete(l.clients, k)
+			}
+		}
+	}
+	return gone
+}
+
+func letterCount(files []*letters) (n uint64) {
+	for _, f := range files {
+		for _, s := range f.shares {
+			n += s.count
+		}
+	}
+	return n
+}
+
+// shrink removes the files that are surplus. One that cannot be removed now is counted
+// again, and removed, after the next start.
+func (l *Letters) shrink() {
+	gone := l.surplus()
+	l.evicted += letterCount(gone)
+	for _, f := range gone {
+		path := l.path(f.number)
+		err := l.disk.do(stepRemove, path, func() error { return os.Remove(path) })
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.log.Warn("a file of refused letters cannot be removed", "path", path, "err", err)
+		}
+	}
+}
+
+func (l *Letters) bytes() (n int64) {
+	for _, f := range l.files {
+		n += f.size
+	}
+	return n
+}
+
+func (l *Letters) path(number uint64) string {
+	return filepath.Join(l.dir, fmt.Sprintf("%08d%s", number, deadSuffix))
+}
+
+// load counts, once, what earlier opens stored.
+func (l *Letters) load() error {
+	if l.loaded {
+		return nil
+	}
+	entries, err := os.ReadDir(l.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read refused letters: %w", err)
+	}
+	var numbers []uint64
+	for _, e := range entries {
+		number, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), deadSuffix), 10, 64)
+		if err == nil && l.path(number) == filepath.Join(l.dir, e.Name()) {
+			numbers = append(numbers, number)
+		}
+	}
+	slices.Sort(numbers)
+	l.files, l.clients, l.next, l.stored = nil, make(map[clientKey]int64), 1, nil
+	for _, number := range numbers {
+		f := l.push()
+		f.number = number
+		err := l.eachIn(number, func(letter Letter) error {
+			l.count(&letter)
+			l.next = max(l.next, letter.Seq+1)
+			l.stored = l.stored.add(letter.Seq)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read refused letters: %w", err)
+		}
+	}
+	l.loaded = true
+	l.shrink()
+	l.evicted = 0
+	return nil
+}
+
+// Each hands the letters to fn, oldest first, until fn returns an error, which it
+// returns. fn must not call the Letters. Damaged ones are left out.
+func (l *Letters) Each(fn func(Letter) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(); err != nil {
+		return err
+	}
+	for _, f := range l.files {
+		err := l.eachIn(f.number, func(letter Letter) error {
+			if s := f.shares[keyOf(letter.Client)]; s == nil || letter.Seq < s.before {
+				return nil
+			}
+			return fn(letter)
+		})
+		if err != nil {
+			return fmt.Errorf("read refused letters: %w", err)
+		}
+	}
+	return nil
+}
+
+// eachIn hands all letters of one file to fn.
+func (l *Letters) eachIn(number uint64, fn func(Letter) error) error {
+	var w window
+	if err := w.open(l.path(number)); err != nil {
+		if unreadable(err) {
+			return nil
+		}
+		return err
+	}
+	defer w.close()
+	s := saltOf(BufferID{}, partLetters)
+	for off := int64(0); ; {
+		h, at, ok, err := findHeader(&w, s, off)
+		if !ok || err != nil {
+			return err
+		}
+		off = h.end(at)
+		body, ok, err := readBody(&w, h, at)
+		if err != nil {
+			return err
+		}
+		if !ok || h.kind != kindLetters {
+			continue
+		}
+		batch, err := parseLetters(body, h.count)
+		if err != nil {
+			l.log.Warn("refused letters are damaged", "path", l.path(number), "err", err)
+			continue
+		}
+		for _, letter := range batch {
+			if err := fn(letter); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// LetterStats is what the letters take.
+type LetterStats struct {
+	Letters, Evicted uint64 // Evicted since Open, for newer ones
+	Bytes, Quota     int64
+}
+
+// Stats returns what the letters take.
+func (l *Letters) Stats() (LetterStats, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.load(); err != nil {
+		return LetterStats{}, err
+	}
+	return LetterStats{letterCount(l.files), l.evicted, l.bytes(), l.quota}, nil
+}
+
+func (l *Letters) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+}
+
+// appendLetters appends the body of a frame of letters.
+func appendLetters(dst []byte, batch []Letter) []byte {
+	for i := range batch {
+		l := &batch[i]
+		dst = binary.AppendUvarint(dst, l.Seq)
+		dst = binary.AppendVarint(dst, l.Time)
+		dst = append(dst, l.QoS)
+		reason := l.Reason[:min(len(l.Reason), maxReason)]
+		for _, p := range [][]byte{[]byte(l.Client), []byte(l.Topic), []byte(reason), l.Payload, l.Hash} {
+			dst = binary.AppendUvarint(dst, uint64(len(p)))
+			dst = append(dst, p...)
+		}
+		dst = binary.AppendUvarint(dst, uint64(l.Size))
+	}
+	return dst
+}
+
+// parseLetters takes nothing but what appendLetters wrote. The letters share a copy
+// of p.
+func parseLetters(p []byte, count uint32) ([]Letter, error) {
+	c := cursor{p: slices.Clone(p)}
+	if uint64(count) > uint64(len(p)) {
+		return nil, corrupt("%d letters in %d bytes", count, len(p))
+	}
+	var batch []Letter
+	for range count {
+		l := Letter{Seq: c.uvarint(), Time: c.varint()}
+		if p := c.take(1); len(p) == 1 {
+			l.QoS = p[0]
+		}
+		text := func() []byte { return c.take(c.uvarint()) }
+		l.Client, l.Topic, l.Reason = string(text()), string(text()), string(text())
+		l.Payload, l.Hash = text(), text()
+		size := c.uvarint()
+		l.Size = int64(size)
+		if c.bad || l.Seq == 0 || l.Seq > math.MaxInt64 || size > math.MaxInt64 || l.QoS > 2 || len(l.Reason) > maxReason ||
+			len(l.Hash) != 0 && len(l.Hash) != sha256.Size {
+			return nil, corrupt("letter %d of %d", len(batch)+1, count)
+		}
+		batch = append(batch, l)
+	}
+	if len(c.p) > 0 {
+		return nil, corrupt("%d bytes behind the last letter", len(c.p))
+	}
+	return batch, nil
+}
