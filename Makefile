@@ -96,7 +96,7 @@ $(HDFS)/.complete: storage/hdfs/hdfstest/pom.xml
 
 # Kafka clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB)
 # and those of npm, one of which is compiled (about two minutes).
-clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete
+clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete $(CLIENTS)/mqtt/.complete
 $(CLIENTS)/java/.complete: $(shell find e2e/clients/java -type f)
 	@echo "fetching Kafka's clients (once)"
 	@rm -rf $(@D) && mkdir -p $(@D)
@@ -108,6 +108,12 @@ $(CLIENTS)/javascript/.complete: e2e/clients/javascript/package.json e2e/clients
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@cd $(@D) && CKJS_LINKING=dynamic npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
 	  || { tail -5 npm.log; echo "NOTE: the clients of npm could not be built; their tests will be skipped"; }
+
+# MQTT.js, which is not compiled.
+$(CLIENTS)/mqtt/.complete: e2e/clients/mqtt/package.json e2e/clients/mqtt/package-lock.json
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
+	  || { tail -5 npm.log; echo "NOTE: MQTT.js could not be fetched; its tests will be skipped"; }
 
 clean:
 	rm -rf bin data

@@ -19,7 +19,8 @@ type backend struct {
 	refusals *refusals
 	storing  *atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
 
-	lanes [wal.Lanes]laneBatch // of the batch between Place and Store
+	lanes   [wal.Lanes]laneBatch // of the batch between Place and Store
+	letters letterBatch          // likewise
 }
 
 // laneBatch is what one batch adds to one lane.
@@ -51,8 +52,13 @@ func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error
 		clear(l.records)
 		l.waiting, l.records = l.waiting[:0], l.records[:0]
 	}
+	b.letters.reset()
 	for i, m := range batch {
 		places[i], errs[i] = local, nil
+		if m.Refused != nil {
+			b.letters.waiting = append(b.letters.waiting, i)
+			continue
+		}
 		if to, ok := b.routes.Target(m.Topic, m.ClientID, m.QoS); ok {
 			l := &b.lanes[to.Lane]
 			l.waiting = append(l.waiting, routed{i, to})
@@ -64,6 +70,7 @@ func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error
 			taken += b.place(wal.Lane(lane), taken, batch, places, errs)
 		}
 	}
+	b.placeLetters(taken, batch, places, errs)
 }
 
 // place places the messages of one lane and returns the bytes that they take,
@@ -75,6 +82,10 @@ func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, place
 	refused, largest := 0, int64(0)
 	for _, w := range l.waiting {
 		r := encode(batch[w.index], w.to)
+		if err := tooLarge(&r); err != nil {
+			errs[w.index] = err
+			continue
+		}
 		n := wal.Size(&r)
 		if size+n > room {
 			errs[w.index] = mqtt.ErrFull
@@ -112,10 +123,17 @@ func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("append to the local log: %w", err)
 	}
+	if len(b.letters.letters) > 0 { // what gives way to them has been reported
+		return b.log.Letters().Add(b.letters.letters)
+	}
 	return nil
 }
 
 // Stored implements mqtt.Backend.
 func (b *backend) Stored(p mqtt.Place) bool {
+	if p.Lane == letterLane {
+		stored, err := b.log.Letters().Stored(p.Seq)
+		return err == nil && stored
+	}
 	return p == local || b.log.Stored(p.Buffer, wal.Lane(p.Lane), p.Seq)
 }

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,19 +11,32 @@ import (
 	"github.com/weirmq/weir/edge/wal"
 )
 
-// DeadLetter is a record that the cloud refused for good, as GET /dead-letters
-// gives it: a line of JSON each. Key and value are base64, for they may be any
-// bytes.
+// DeadLetter is a record that the cloud refused for good, or a message that the
+// gateway refused itself, as GET /dead-letters gives it: a line of JSON each. Key and
+// value are base64, for they may be any bytes.
 type DeadLetter struct {
-	Buffer string `json:"buffer"`
-	Lane   string `json:"lane"`
+	Kind   string `json:"kind"` // one of the Refused… constants
+	Buffer string `json:"buffer,omitempty"`
+	Lane   string `json:"lane,omitempty"`
 	Seq    uint64 `json:"sequence"`
 	Reason string `json:"reason"`
-	Topic  string `json:"topic"`
+	Topic  string `json:"topic"` // of Kafka; of MQTT if the gateway refused it
 	Time   int64  `json:"time_ms"`
-	Key    []byte `json:"key"`
+	Key    []byte `json:"key,omitempty"`
 	Value  []byte `json:"value"`
+
+	// Of what the gateway refused.
+	Client string `json:"client,omitempty"`
+	QoS    *byte  `json:"qos,omitempty"`
+	Size   int64  `json:"size,omitempty"`   // bytes of the payload as it was sent
+	SHA256 string `json:"sha256,omitempty"` // of it, when value has only its beginning
 }
+
+// Kinds of dead letters.
+const (
+	RefusedByCloud   = "refused-by-cloud"
+	RefusedByGateway = "refused-by-gateway"
+)
 
 // Bounds of one answer. The records are collected before they are sent: a
 // client that does not read must not hold up the burying of others.
@@ -34,8 +48,8 @@ const (
 // errEnough ends a walk over the dead letters.
 var errEnough = errors.New("enough for one answer")
 
-// deadLetters answers GET /dead-letters?skip=N, oldest first. An answer without
-// a line says that there are no more.
+// deadLetters answers GET /dead-letters?skip=N: what the cloud refused, oldest first,
+// then what the gateway did. An answer without a line says that there are no more.
 func (e *Edge) deadLetters(w http.ResponseWriter, r *http.Request) {
 	skip := 0
 	if s := r.URL.Query().Get("skip"); s != "" {
@@ -48,13 +62,12 @@ func (e *Edge) deadLetters(w http.ResponseWriter, r *http.Request) {
 	}
 	var body []byte
 	lines := 0
-	err := e.log.EachDead(func(d wal.Dead) error {
+	add := func(letter func() DeadLetter) error {
 		if skip > 0 {
 			skip--
 			return nil
 		}
-		line, err := json.Marshal(DeadLetter{d.Buffer.String(), d.Lane.String(), d.Seq, d.Reason,
-			d.Record.Topic, d.Record.Timestamp, d.Record.Key, d.Record.Value})
+		line, err := json.Marshal(letter())
 		if err != nil {
 			return err
 		}
@@ -63,11 +76,25 @@ func (e *Edge) deadLetters(w http.ResponseWriter, r *http.Request) {
 			return errEnough
 		}
 		return nil
-	})
+	}
+	err := e.log.EachDead(func(d wal.Dead) error { return add(func() DeadLetter { return deadLetter(d) }) })
+	if err == nil {
+		err = e.log.Letters().Each(func(l wal.Letter) error { return add(func() DeadLetter { return refusedLetter(l) }) })
+	}
 	if err != nil && !errors.Is(err, errEnough) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	_, _ = w.Write(body) // the asker is gone, if this fails
+}
+
+func deadLetter(d wal.Dead) DeadLetter {
+	return DeadLetter{Kind: RefusedByCloud, Buffer: d.Buffer.String(), Lane: d.Lane.String(), Seq: d.Seq, Reason: d.Reason,
+		Topic: d.Record.Topic, Time: d.Record.Timestamp, Key: d.Record.Key, Value: d.Record.Value}
+}
+
+func refusedLetter(l wal.Letter) DeadLetter {
+	return DeadLetter{Kind: RefusedByGateway, Seq: l.Seq, Reason: l.Reason, Topic: l.Topic, Time: l.Time, Value: l.Payload,
+		Client: l.Client, QoS: &l.QoS, Size: l.Size, SHA256: hex.EncodeToString(l.Hash)}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/edge/websocket"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
@@ -31,7 +32,7 @@ const Off = "off"
 // Sizes that keep what a gateway accepts within what the cloud takes: a topic
 // there takes record batches of 1 MiB.
 const (
-	maxPacket = 950_000 // bytes of an MQTT packet
+	MaxPacket = 950_000 // bytes of an MQTT packet
 	maxBatch  = 900_000 // bytes of records in one batch, unless one record is larger
 )
 
@@ -45,9 +46,12 @@ type Options struct {
 	// is read when the gateway has to join, again and again until it has.
 	JoinFile string
 
-	MQTT         string // TCP listener, or Off
-	MQTTS        string // TLS listener, or Off
-	Certificate  string // PEM files of the TLS listener
+	MQTT         string   // TCP listener, or Off
+	MQTTS        string   // TLS listener, or Off
+	WebSocket    string   // of MQTT, or Off
+	WebSocketTLS string   // likewise, with the certificate of MQTTS, or Off
+	Origins      []string // of web pages that may use them, besides those of the same host
+	Certificate  string   // PEM files of the TLS listener
 	Key          string
 	ClientCA     string // clients must show a certificate of this CA
 	Users        string // file of users and bcrypt hashes; "" lets everybody in
@@ -90,7 +94,7 @@ func Open(o Options) (_ *Edge, err error) {
 	if err := o.checkGateway(); err != nil {
 		return nil, err
 	}
-	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.logQuota(), Reserve: o.Reserve, Used: o.used(), Log: o.Log}); err != nil {
+	if e.log, err = wal.Open(wal.Options{Dir: filepath.Join(o.Data, "log"), Quota: o.logQuota(), LetterQuota: o.letterQuota(), ClientLetters: min(1<<20, o.letterQuota()/2), Reserve: o.Reserve, Used: o.used(), Log: o.Log}); err != nil {
 		return nil, fmt.Errorf("open the local log: %w", err)
 	}
 	e.closers = append(e.closers, e.log.Close)
@@ -114,7 +118,7 @@ func Open(o Options) (_ *Edge, err error) {
 }
 
 func (e *Edge) listen() error {
-	for name, addr := range map[string]string{"mqtt": e.o.MQTT, "mqtts": e.o.MQTTS, "http": e.o.HTTP} {
+	for name, addr := range map[string]string{"mqtt": e.o.MQTT, "mqtts": e.o.MQTTS, "mqtt-ws": e.o.WebSocket, "mqtt-wss": e.o.WebSocketTLS, "http": e.o.HTTP} {
 		if addr == Off || addr == "" {
 			continue
 		}
@@ -139,15 +143,9 @@ func (e *Edge) openMQTT(store mqtt.Store) error {
 	o := e.o.limits()
 	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes, refusals: r, storing: &e.pulse.storing}, store
 	o.Log, o.Metrics = e.o.Log, e.metrics
-	if l := e.listeners["mqtt"]; l != nil {
-		o.Listeners = append(o.Listeners, l)
-	}
-	if l := e.listeners["mqtts"]; l != nil {
-		conf, err := e.tls()
-		if err != nil {
-			return err
-		}
-		o.Listeners = append(o.Listeners, tls.NewListener(l, conf))
+	var err error
+	if o.Listeners, err = e.devices(); err != nil {
+		return err
 	}
 	if e.o.Users != "" {
 		users, err := mqtt.LoadUsers(e.o.Users)
@@ -165,7 +163,31 @@ func (e *Edge) openMQTT(store mqtt.Store) error {
 	return nil
 }
 
-// tls is the configuration of the --mqtts listener.
+// devices are the listeners for devices.
+func (e *Edge) devices() (all []net.Listener, err error) {
+	var conf *tls.Config
+	if e.listeners["mqtts"] != nil || e.listeners["mqtt-wss"] != nil {
+		if conf, err = e.tls(); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{"mqtt", "mqtts", "mqtt-ws", "mqtt-wss"} {
+		l := e.listeners[name]
+		if l == nil {
+			continue
+		}
+		if name == "mqtts" || name == "mqtt-wss" {
+			l = tls.NewListener(l, conf)
+		}
+		if name == "mqtt-ws" || name == "mqtt-wss" {
+			l = websocket.NewListener(l, e.o.Origins)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// tls is the configuration of the listeners with TLS.
 func (e *Edge) tls() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(e.o.Certificate, e.o.Key)
 	if err != nil {
@@ -211,7 +233,7 @@ func (e *Edge) Run(ctx context.Context) error {
 		}
 	})
 	attrs := []any{"gateway", e.o.Gateway, "cloud", e.o.Cloud}
-	for _, name := range []string{"mqtt", "mqtts", "http"} {
+	for _, name := range []string{"mqtt", "mqtts", "mqtt-ws", "mqtt-wss", "http"} {
 		if l := e.listeners[name]; l != nil {
 			attrs = append(attrs, name, l.Addr().String())
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/edge/wal"
 )
 
@@ -22,6 +23,7 @@ type refusals struct {
 	space   func(wal.Lane) wal.Space
 	log     *slog.Logger
 	metrics *metrics.Set
+	letters *budget.Episode // refused letters find no room either
 
 	mu    sync.Mutex // guards what follows
 	lanes [wal.Lanes]refusal
@@ -37,6 +39,9 @@ type refusal struct {
 
 func newRefusals(space func(wal.Lane) wal.Space, log *slog.Logger, set *metrics.Set) *refusals {
 	r := &refusals{space: space, log: log, metrics: set}
+	r.letters = budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "refused letters cannot be stored: devices that send messages which are refused for good are answered as on a full disk",
+		End:   "storing refused letters has not failed for a while", Log: log})
 	for lane := range wal.Lane(wal.Lanes) {
 		set.NewGauge(fmt.Sprintf(`weir_edge_lane_refusing{lane=%q}`, lane), func() float64 {
 			r.mu.Lock()

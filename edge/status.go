@@ -136,6 +136,17 @@ func (e *Edge) measure() {
 	e.metrics.NewGauge("weir_edge_buffer_records", stat(func(s wal.Stats) float64 { return float64(s.Records) }))
 	e.metrics.NewGauge("weir_edge_disk_free_bytes", stat(func(s wal.Stats) float64 { return float64(s.Free) }))
 	e.metrics.NewGauge("weir_edge_dead_records", stat(func(s wal.Stats) float64 { return float64(s.DeadRecords) }))
+	letters := func(pick func(wal.LetterStats) float64) func() float64 {
+		return func() float64 {
+			s, err := e.log.Letters().Stats()
+			if err != nil {
+				return -1
+			}
+			return pick(s)
+		}
+	}
+	e.metrics.NewGauge("weir_edge_refused_letters", letters(func(s wal.LetterStats) float64 { return float64(s.Letters) }))
+	e.metrics.NewGauge("weir_edge_refused_letters_evicted", letters(func(s wal.LetterStats) float64 { return float64(s.Evicted) }))
 	is := func(ok func(syncStatus) bool) func() float64 {
 		return func() float64 {
 			if ok(e.syncStatus()) {

@@ -37,6 +37,10 @@ func (u uplink) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.It
 	}
 	out := make([]sender.Item, len(items))
 	for i, item := range items {
+		if gap := reported(item); gap != nil {
+			out[i] = sender.Item{Seq: item.Seq, Gap: gap}
+			continue
+		}
 		out[i] = sender.Item{Seq: item.Seq, Topic: item.Record.Topic, Record: item.Record.Record, Gap: (*sender.Gap)(item.Gap)}
 		if u.source && item.Gap == nil {
 			r := &out[i].Record

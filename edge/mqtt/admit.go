@@ -58,6 +58,7 @@ func (s *Server) admit(nc net.Conn, gate *budget.Gate) {
 		wait = min(wait, shortConnect)
 	}
 	c.keep = time.Now().Add(wait)
+	c.until = c.keep
 	nc.SetDeadline(c.keep)
 	s.mu.Lock()
 	if s.closed {

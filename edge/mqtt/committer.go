@@ -118,8 +118,9 @@ func (k *committer) commit(batch []*work) []*work {
 }
 
 // place asks the Backend where the messages go, again and again while that
-// condemns connections: a 3.x client whose message is refused gets no answer
-// and sends everything from there on again, so none of it may be stored.
+// condemns connections: a 3.x client that gets no answer sends everything from
+// there on again, so none of it may be stored. What the Backend refuses for good
+// is placed anew as a refused letter.
 func (k *committer) place(batch []*work) {
 	for {
 		k.gather(batch)
@@ -131,6 +132,8 @@ func (k *committer) place(batch []*work) {
 		for i, w := range k.works {
 			w.place = k.places[i]
 			switch {
+			case k.errs[i] != nil && w.asLetter(k.errs[i]):
+				again = true
 			case k.errs[i] != nil:
 				k.refuse(w, k.errs[i])
 			case w.condemned():
@@ -148,7 +151,7 @@ func (k *committer) place(batch []*work) {
 func (k *committer) gather(batch []*work) {
 	k.works, k.messages = k.works[:0], k.messages[:0]
 	for _, w := range batch {
-		if w.message != nil && w.err == nil && !w.duplicate {
+		if w.message != nil && w.err == nil && !w.duplicate && !w.message.internal() {
 			k.works = append(k.works, w)
 			k.messages = append(k.messages, w.message)
 		}
@@ -171,7 +174,7 @@ func (k *committer) refuse(w *work, err error) {
 			w.ledger.free(w.id)
 		}
 	}
-	if w.conn != nil && w.message.QoS > 0 && (w.conn.version != 5 || err == errNotStored) {
+	if w.conn != nil && w.message.QoS > 0 && !w.acknowledged() && (w.conn.version != 5 || err == errNotStored) {
 		w.condemn()
 	}
 }
@@ -261,12 +264,16 @@ func (k *committer) messageEvents(w *work) {
 		e := event{kind: eventInbound, client: w.client, id: w.id, place: w.place}
 		w.events = append(w.events, e.encode())
 	}
-	if !w.message.Retain {
+	if !w.message.Retain || w.message.Refused != nil || w.kind == workSystem {
 		return
 	}
 	if w.retain = k.ledger.mayRetain(w.message); !w.retain {
 		k.s.count.notRetained.Inc()
+		k.s.troubles.retained.Note("client", w.client, "topic", w.message.Topic, "retained", len(k.ledger.retained))
 		return
+	}
+	if w.message.internal() {
+		return // in memory only
 	}
 	e := event{kind: eventRetain, message: w.message}
 	if len(w.message.Payload) == 0 {
@@ -323,10 +330,13 @@ func (k *committer) settle(batch []*work) {
 		if w.duplicate {
 			continue
 		}
+		if w.message.Refused != nil {
+			k.s.count.letters.Inc()
+		}
 		if in := w.inbound(); in != nil && in.pending == w {
 			in.place, in.pending, in.doubtful = w.place, nil, false
 		}
-		if w.retain {
+		if w.retain && w.kind != workSystem {
 			k.ledger.retain(w.message)
 		}
 	}

@@ -40,6 +40,7 @@ type conn struct {
 
 	// Set by the CONNECT packet, before anyone else knows the connection.
 	version        byte
+	bridge         bool // the connection of another broker, by the version that it gave
 	clientID       string
 	username       string
 	assigned       bool          // the server chose the client id
@@ -55,6 +56,7 @@ type conn struct {
 	// Owned by the reader.
 	br      *bufio.Reader
 	fresh   bool         // the next read waits for a new packet
+	until   time.Time    // the read deadline that the reader has set
 	keep    time.Time    // when the keep alive ends, before CONNECT the time for it; zero: never
 	budget  *budget.Peer // of the packets that arrive
 	aliases map[uint16]string
@@ -66,6 +68,8 @@ type conn struct {
 	unacked   atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota
 	greeted   atomic.Bool   // CONNACK with success was written: the fields above stay as they are
 	stopped   atomic.Bool
+
+	succession succession
 
 	login context.Context // ends when the connection gives way, or has logged in
 	leave context.CancelFunc
@@ -80,6 +84,7 @@ type goodbye struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, peer: nc.RemoteAddr(), window: make(chan struct{}, s.o.ReceiveMaximum)}
+	c.succession.left = make(chan struct{})
 	c.address = budget.Address(c.peer)
 	c.login, c.leave = context.WithCancel(s.ctx)
 	c.br = bufio.NewReaderSize(c, readBuffer)
@@ -113,6 +118,7 @@ func (c *conn) serve() {
 		c.charged = 0
 		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, bye: &c.bye})
 	}
+	c.leaveSuccession()
 	c.linger()
 }
 
@@ -121,8 +127,11 @@ func (c *conn) read() error {
 	for {
 		c.fresh = true
 		h, body, claim, err := c.packet(c.s.o.MaxPacketSize)
-		if err == nil {
+		switch {
+		case err == nil:
 			err = c.handle(h, body)
+		case c.mayDiscard(err, h):
+			err = c.discard(h)
 		}
 		release(claim)
 		if err != nil {
@@ -135,27 +144,33 @@ func (c *conn) read() error {
 // read buffer, or paid for with the claim, which is nil or the caller's to
 // release, also with an error.
 func (c *conn) packet(limit int) (h packets.FixedHeader, body []byte, claim *budget.Claim, err error) {
-	if h, err = readHeader(c.br, limit, c); err != nil {
+	if h, err = readHeader(c.br, limit, c.version == 3, c); err != nil {
 		return h, nil, nil, err
 	}
-	n := h.Remaining
+	c.s.count.packetsIn.Inc()
+	body, claim, err = c.body(h.Remaining)
+	return h, body, claim, err
+}
+
+// body reads the next n bytes of a packet that has begun.
+func (c *conn) body(n int) (body []byte, claim *budget.Claim, err error) {
 	// Nothing is allocated before the buffer has shown that there is something.
 	if first := min(n, readBuffer); c.br.Buffered() < first {
 		c.hurry()
 		if _, err := c.br.Peek(first); err != nil {
-			return h, nil, nil, unexpected(err)
+			return nil, nil, unexpected(err)
 		}
 	}
 	if n <= readBuffer {
 		body = make([]byte, n)
 		_, err = io.ReadFull(c.br, body)
-		return h, body, nil, err
+		return body, nil, err
 	}
 	claim = c.budget.Claim(int64(n))
 	rate := c.s.o.PacketRate
 	frame := budget.Frame{Whole: c.s.o.PacketTimeout + time.Duration(n/rate)*time.Second, Floor: rate}
 	body, err = frame.Read(c.s.ctx, c, c.br, claim, n)
-	return h, body, claim, err
+	return body, claim, err
 }
 
 func release(claim *budget.Claim) {
@@ -171,7 +186,7 @@ func (c *conn) hurry() {
 		until = c.keep
 	}
 	c.fresh = false
-	c.nc.SetReadDeadline(until)
+	c.setReadDeadline(until)
 }
 
 // SetReadDeadline implements budget.Conn. Whoever sends the rest of a packet is
@@ -183,7 +198,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 			return os.ErrDeadlineExceeded
 		}
 	}
-	return c.nc.SetReadDeadline(t)
+	return c.setReadDeadline(t)
 }
 
 // Read is the socket with the keep alive as its deadline: one and a half
@@ -195,12 +210,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		if c.keepAlive > 0 {
 			c.keep = time.Now().Add(c.keepAlive + c.keepAlive/2)
 		}
-		c.nc.SetReadDeadline(c.keep)
+		c.setReadDeadline(c.keep)
 	}
-	if c.stopped.Load() {
-		return 0, errStopped
-	}
-	return c.nc.Read(p)
+	return c.readSome(p)
 }
 
 // handle is the table of what a connected client may send.
@@ -227,10 +239,25 @@ func (c *conn) handle(h packets.FixedHeader, body []byte) error {
 	}
 }
 
-// certificates finishes a TLS handshake, within the connect deadline, and
-// returns the client's verified chain.
+// upgraded is a connection above another one, such as a WebSocket.
+type upgraded interface {
+	net.Conn
+	Handshake() error
+	NetConn() net.Conn
+	Wait() // for the end of what Close leaves behind
+}
+
+// certificates finishes the handshakes below MQTT, within the connect deadline,
+// and returns the client's verified chain.
 func (c *conn) certificates() ([]*x509.Certificate, error) {
-	t, ok := c.nc.(*tls.Conn)
+	nc := c.nc
+	if up, ok := nc.(upgraded); ok {
+		if err := up.Handshake(); err != nil {
+			return nil, err
+		}
+		nc = up.NetConn()
+	}
+	t, ok := nc.(*tls.Conn)
 	if !ok {
 		return nil, nil
 	}
@@ -317,6 +344,9 @@ func (c *conn) linger() {
 		}
 	}
 	c.out.raw.Close()
+	if up, ok := c.nc.(upgraded); ok {
+		up.Wait()
+	}
 }
 
 // ack writes one of the four acknowledgements, with a reason string for a
@@ -345,13 +375,20 @@ func (c *conn) writeWithReason(pk *packets.Packet, reason packets.Code) error {
 	return c.out.write(pk, c.maxPacket)
 }
 
-// reply writes a SUBACK or UNSUBACK.
-func (c *conn) reply(kind byte, id uint16, codes []byte) {
+// reply writes a SUBACK or UNSUBACK, with a reason string if there is one to give.
+func (c *conn) reply(kind byte, id uint16, codes []byte, reason string) {
 	pk := packets.Packet{
 		FixedHeader:     packets.FixedHeader{Type: kind},
 		ProtocolVersion: c.version,
 		PacketID:        id,
 		ReasonCodes:     codes,
+	}
+	if c.version == 5 && c.problemInfo && reason != "" {
+		pk.Properties.ReasonString = reason
+		if c.out.write(&pk, c.maxPacket) != errTooBig {
+			return
+		}
+		pk.Properties.ReasonString = "" // [MQTT-3.9.2-1]
 	}
 	c.out.write(&pk, c.maxPacket)
 }

@@ -30,7 +30,7 @@ func (c *conn) connect() (joined bool, err error) {
 	certificates, err := c.certificates()
 	if err != nil {
 		if !c.stopped.Load() {
-			c.tell("tls handshake failed", "err", err)
+			c.tell("handshake below MQTT failed", "err", err)
 		}
 		return false, errRefused
 	}
@@ -67,6 +67,7 @@ func (c *conn) connect() (joined bool, err error) {
 		c.refuse(connectReason(err))
 		return false, errRefused
 	}
+	c.succeed()
 	if !c.s.queue.put(&work{kind: workConnect, conn: c, client: c.clientID, login: l}) {
 		return false, ErrClosed
 	}
@@ -133,13 +134,20 @@ func (c *conn) refuse(reason packets.Code) {
 	c.close()
 }
 
+// bridgeBit in the version says, for 3.1 and 3.1.1, that the client is another
+// broker. No specification has it, but mosquitto's bridges set it.
+const bridgeBit = 0x80
+
 // checkVersion finds the protocol before anything depends on it. An unknown
 // version is answered in the dialect that it is closer to: 0x84 for one above
-// 5, else code 1 [MQTT-3.1.2-2].
+// 5, else code 1 [MQTT-3.1.2-2]. The bridge bit is taken off.
 func (c *conn) checkVersion(body []byte) error {
 	n, ok := field(body)
 	if !ok || n >= len(body) {
 		return packets.ErrMalformedProtocolName
+	}
+	if v := body[n]; v == bridgeBit|3 || v == bridgeBit|4 {
+		c.bridge, body[n] = true, v&^bridgeBit
 	}
 	name, version := string(body[2:n]), body[n]
 	c.version = version
@@ -217,7 +225,7 @@ func (c *conn) nameClient(clean bool) error {
 	return nil
 }
 
-// makeWill checks the will fields (§3.1.2.5 to §3.1.2.7, §3.1.3.2, §3.1.3.3).
+// makeWill checks and returns the will (§3.1.2.5 to §3.1.2.7, §3.1.3.2, §3.1.3.3).
 func (c *conn) makeWill(p *packets.ConnectParams, props propertySet) (*will, error) {
 	if !p.WillFlag {
 		if p.WillQos != 0 || p.WillRetain {
@@ -228,20 +236,25 @@ func (c *conn) makeWill(p *packets.ConnectParams, props propertySet) (*will, err
 	if p.WillQos > 2 {
 		return nil, packets.ErrMalformedFlags // [MQTT-3.1.2-12]
 	}
-	if !validTopic(p.WillTopic, c.s.o.MaxTopicLevels) || reserved(p.WillTopic) {
+	fault := c.nameFault(p.WillTopic)
+	if fault != "" && c.version == 5 {
 		return nil, packets.ErrTopicNameInvalid
 	}
 	properties, err := messageProperties(&p.WillProperties, props)
 	if err != nil {
 		return nil, err
 	}
-	return &will{
+	w := &will{
 		message: Message{
 			ClientID: c.clientID, Username: c.username, Topic: p.WillTopic, Payload: p.WillPayload,
 			QoS: p.WillQos, Retain: p.WillRetain, Version: c.version, Will: true, Properties: properties,
 		},
 		delay: time.Duration(p.WillProperties.WillDelayInterval) * time.Second,
-	}, nil
+	}
+	if fault != "" { // 3.x has no answer that would say so: when it is due, it is a refused letter
+		w.message.Refused = &Refusal{Reason: fault, Size: int64(len(p.WillPayload))}
+	}
+	return w, nil
 }
 
 // welcome sends the CONNACK of a connection that is let in.

@@ -20,6 +20,7 @@ type dispatcher struct {
 	subs     trie
 	retained retainedTree
 	duels    map[string]duel // by client id
+	system   int             // retained messages of the server itself
 
 	// What Stats shows.
 	nSessions, nSubs, nRetained atomic.Int64
@@ -57,7 +58,7 @@ func (d *dispatcher) run() {
 func (d *dispatcher) publishCounts() {
 	d.nSessions.Store(int64(len(d.sessions)))
 	d.nSubs.Store(int64(d.subs.count))
-	d.nRetained.Store(int64(d.retained.len()))
+	d.nRetained.Store(int64(d.retained.len() - d.system))
 }
 
 func (d *dispatcher) dispatch(w *work) {
@@ -71,7 +72,13 @@ func (d *dispatcher) dispatch(w *work) {
 			d.s.troubles.wills.Note("client", w.client, "topic", w.message.Topic, "err", w.err)
 			return
 		}
+		if w.message.Refused == nil {
+			d.fanOut(w)
+		}
+	case workSystem:
+		before := d.retained.len()
 		d.fanOut(w)
+		d.system += d.retained.len() - before
 	case workPubrel:
 		d.pubrel(w)
 	case workSubscribe:
@@ -176,20 +183,23 @@ func (d *dispatcher) endSession(s *session) {
 func (d *dispatcher) publish(w *work) {
 	d.answerPublish(w)
 	<-w.conn.window
-	if w.err == nil && !w.duplicate {
+	if w.err == nil && !w.duplicate && w.message.Refused == nil {
 		d.fanOut(w)
 	}
 }
 
-// answerPublish sends PUBACK or PUBREC. No answer at all is what a refusal
-// looks like to 3.x clients, and to everyone when the disk failed: the
-// connection is closed and the client sends again.
+// answerPublish sends PUBACK or PUBREC. No answer at all is what a full buffer
+// looks like to 3.x clients, and a failed disk to everyone: the connection is
+// closed and the client sends again.
 func (d *dispatcher) answerPublish(w *work) {
 	c, qos := w.conn, w.message.QoS
+	if errors.Is(w.err, ErrNotAllowed) {
+		d.s.noteDenial(w.message)
+	}
 	if qos == 0 {
 		return
 	}
-	if w.err == errNotStored || w.err != nil && c.version != 5 {
+	if w.err == errNotStored || w.err != nil && c.version != 5 && !w.acknowledged() {
 		reason := publishReason(w.err)
 		if w.err == errNotStored {
 			reason = packets.ErrImplementationSpecificError
@@ -201,7 +211,7 @@ func (d *dispatcher) answerPublish(w *work) {
 	if qos == 2 {
 		kind = packets.Pubrec
 	}
-	if w.err != nil {
+	if w.err != nil && !w.acknowledged() {
 		reason = publishReason(w.err)
 	}
 	if qos == 1 || reason.Code >= 0x80 {
@@ -264,7 +274,7 @@ func (d *dispatcher) subscribe(w *work) {
 		w.conn.stop(packets.ErrImplementationSpecificError)
 		return
 	}
-	w.conn.reply(packets.Suback, w.id, w.codes)
+	w.conn.reply(packets.Suback, w.id, w.codes, w.reason)
 	for i, sub := range w.subs {
 		if w.codes[i] < 0x80 && sub.replays(added[i]) {
 			s.replay(sub)
@@ -285,5 +295,5 @@ func (d *dispatcher) unsubscribe(w *work) {
 		w.conn.stop(packets.ErrImplementationSpecificError)
 		return
 	}
-	w.conn.reply(packets.Unsuback, w.id, w.codes)
+	w.conn.reply(packets.Unsuback, w.id, w.codes, "")
 }

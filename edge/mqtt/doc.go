@@ -6,16 +6,19 @@
 //
 //	admit.go       who may connect, and who gives way
 //	connect.go     CONNECT; users.go and login.go check the password
+//	takeover.go    what an older connection of the client id has sent comes first
 //	conn.go        the reader: one goroutine per connection, never waits for a disk
 //	frame.go       fixed header, size limit before allocation
 //	guard.go       what the codec does not check
 //	publish.go     topic, alias, quota; then onto the queue
+//	refused.go     what is refused for good becomes a letter
 //	queue.go       one bounded queue for everything that changes state
 //	committer.go   one goroutine: Place, state events, Store, for a whole batch;
 //	               prepare.go applies it to ledger.go, which store.go keeps
 //	dispatcher.go  one goroutine: the ack, then the local subscribers
 //	session.go     what waits for one subscriber
 //	outbox.go      the bounded buffer in front of one socket
+//	sys.go         what the broker says of itself below $SYS
 //
 // Who owns what: the reader owns its connection's aliases; the committer owns
 // the ledger (what must survive a restart); the dispatcher owns sessions, trie

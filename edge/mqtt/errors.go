@@ -14,8 +14,16 @@ var (
 	ErrFull = errors.New("no room for the message")
 
 	// ErrNotAllowed: this client may not do that. MQTT 5: 0x87. 3.x: CONNACK
-	// code 5, SUBACK 0x80, and for a PUBLISH the connection is closed.
+	// code 5, SUBACK 0x80, and a PUBLISH is acknowledged and dropped.
 	ErrNotAllowed = errors.New("not allowed")
+
+	// ErrName: a message of this topic will never be taken. MQTT 5: 0x90. 3.x:
+	// acknowledged as a refused letter.
+	ErrName = errors.New("topic name is not allowed")
+
+	// ErrTooLarge: the message will never fit. MQTT 5: 0x83. 3.x: acknowledged
+	// as a refused letter.
+	ErrTooLarge = errors.New("message is too large")
 
 	// ErrBadCredentials: user name or password is wrong. MQTT 5: 0x86. 3.x:
 	// CONNACK code 4.
@@ -43,6 +51,10 @@ func publishReason(err error) packets.Code {
 		return packets.ErrQuotaExceeded
 	case errors.Is(err, ErrNotAllowed):
 		return packets.ErrNotAuthorized
+	case errors.Is(err, ErrName):
+		return packets.Code{Code: packets.ErrTopicNameInvalid.Code, Reason: err.Error()}
+	case errors.Is(err, ErrTooLarge):
+		return packets.Code{Code: packets.ErrImplementationSpecificError.Code, Reason: err.Error()}
 	default:
 		return packets.ErrImplementationSpecificError
 	}

@@ -13,16 +13,23 @@ import (
 // of length, and what they can say (§1.5.5, §2.1.4).
 const maxFrame = 1 + 4 + 268_435_455
 
+// dupFlag is the DUP bit of a fixed header.
+const dupFlag = 1 << 3
+
 // readHeader reads the fixed header of a packet. It refuses a packet of more
 // than limit bytes (0x95), of which nothing is allocated yet.
 //
 // The codec's own length reader is not used: it would follow continuation
 // bytes for ever. Before it waits for the rest of a header that has begun it
-// calls hurry of c, unless that is nil.
-func readHeader(r *bufio.Reader, limit int, c interface{ hurry() }) (h packets.FixedHeader, err error) {
+// calls hurry of c, unless that is nil. With dup, the DUP flag of MQTT 3.1 is
+// accepted where that has one and later versions have not.
+func readHeader(r *bufio.Reader, limit int, dup bool, c interface{ hurry() }) (h packets.FixedHeader, err error) {
 	first, err := r.ReadByte()
 	if err != nil {
 		return h, err
+	}
+	if kind := first >> 4; dup && (kind == packets.Pubrel || kind == packets.Subscribe || kind == packets.Unsubscribe) {
+		first &^= dupFlag // MQTT 3.1 §3.6, §3.8, §3.10
 	}
 	if err := h.Decode(first); err != nil || h.Type == packets.Reserved {
 		return h, packets.ErrMalformedFlags // [MQTT-2.1.3-1] [MQTT-3.3.1-4]

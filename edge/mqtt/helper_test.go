@@ -76,12 +76,26 @@ func (b *memBackend) Stored(p Place) bool {
 	return b.stored[p] != nil
 }
 
-// payloads are what was stored, in order.
+// payloads are what was stored, in order, without refused letters.
 func (b *memBackend) payloads() (out []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, m := range b.messages {
-		out = append(out, string(m.Payload))
+		if m.Refused == nil {
+			out = append(out, string(m.Payload))
+		}
+	}
+	return out
+}
+
+// letters are the refused letters that were stored.
+func (b *memBackend) letters() (out []*Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, m := range b.messages {
+		if m.Refused != nil {
+			out = append(out, m)
+		}
 	}
 	return out
 }
@@ -339,7 +353,7 @@ func (c *testClient) raw(p []byte) {
 
 // readFrame reads one packet, as a client does.
 func readFrame(r *bufio.Reader) (packets.FixedHeader, []byte, error) {
-	h, err := readHeader(r, maxFrame, nil)
+	h, err := readHeader(r, maxFrame, false, nil)
 	if err != nil {
 		return h, nil, err
 	}

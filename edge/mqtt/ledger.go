@@ -340,6 +340,9 @@ func (l *ledger) events() iter.Seq[[]byte] {
 			}
 		}
 		for _, m := range l.retained {
+			if m.internal() {
+				continue
+			}
 			e := event{kind: eventRetain, message: m}
 			if !yield(e.encode()) {
 				return

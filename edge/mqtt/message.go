@@ -22,6 +22,10 @@ type Message struct {
 	Accepted time.Time // when the server took it off the wire
 
 	Properties Properties // MQTT 5 only
+
+	// Refused is set for a refused letter: the message is refused for good, and
+	// stored so that people can see it. Nobody else gets it.
+	Refused *Refusal
 }
 
 // Properties are the MQTT 5 properties that travel with a message from
@@ -48,6 +52,9 @@ func (m *Message) expires() (time.Time, bool) {
 	}
 	return m.Accepted.Add(time.Duration(m.Properties.Expiry) * time.Second), true
 }
+
+// internal reports whether the message is of this broker alone.
+func (m *Message) internal() bool { return m.Refused == nil && system(m.Topic) }
 
 // size is what the message costs in a bounded queue, in bytes.
 func (m *Message) size() int {

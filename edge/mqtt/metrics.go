@@ -9,8 +9,10 @@ type counters struct {
 	accepted, refused, gaveWay *metrics.Counter
 	takeovers                  *metrics.Counter
 	malformed, unauthenticated *metrics.Counter
+	packetsIn, bytesIn         *metrics.Counter
 	received, stored           *metrics.Counter
 	refusedMessages            *metrics.Counter
+	letters, notAllowed        *metrics.Counter
 	sent, tooBig, expired      *metrics.Counter
 	dropped0, dropped          *metrics.Counter
 	notRetained, notSubscribed *metrics.Counter
@@ -27,9 +29,13 @@ func newCounters(set *metrics.Set) *counters {
 		takeovers:       c("weir_mqtt_takeovers_total"),
 		malformed:       c("weir_mqtt_protocol_errors_total"),
 		unauthenticated: c("weir_mqtt_unauthenticated_total"),
+		packetsIn:       c("weir_mqtt_packets_received_total"),
+		bytesIn:         c("weir_mqtt_bytes_received_total"),
 		received:        c("weir_mqtt_messages_received_total"),
 		stored:          c("weir_mqtt_messages_stored_total"),
 		refusedMessages: c("weir_mqtt_messages_refused_total"),
+		letters:         c("weir_mqtt_refused_letters_total"),
+		notAllowed:      c("weir_mqtt_messages_not_allowed_total"),
 		sent:            c("weir_mqtt_messages_sent_total"),
 		tooBig:          c(`weir_mqtt_messages_dropped_total{reason="too_large"}`),
 		expired:         c(`weir_mqtt_messages_dropped_total{reason="expired"}`),
@@ -56,6 +62,8 @@ func (c *counters) attach(s *Server, set *metrics.Set) {
 // Stats is a snapshot of what the server holds and has done.
 type Stats struct {
 	Connections   int
+	Clients       int // connected
+	MostClients   int // that were connected at one time
 	Sessions      int // connected and kept
 	Subscriptions int
 	Retained      int
@@ -72,12 +80,14 @@ type Stats struct {
 // Stats may be called at any time.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
-	connections := len(s.conns)
+	connections, clients, most := len(s.conns), len(s.newest), s.mostClients
 	s.mu.Unlock()
 	c, d := s.count, s.dispatcher
 	queued, taken := s.queue.depth()
 	return Stats{
 		Connections:   connections,
+		Clients:       clients,
+		MostClients:   most,
 		Sessions:      int(d.nSessions.Load()),
 		Subscriptions: int(d.nSubs.Load()),
 		Retained:      int(d.nRetained.Load()),

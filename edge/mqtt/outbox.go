@@ -38,6 +38,9 @@ const smallPacket = 8 << 10
 type outgoing struct {
 	limit int64
 	used  atomic.Int64
+
+	sent, packets atomic.Int64 // bytes and packets since the start, for $SYS
+
 	sweep func() // cuts off those who have taken nothing for stalledTime
 
 	mu       sync.Mutex
@@ -150,6 +153,7 @@ func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 	}
 	n := o.buf.Len() - before
 	o.all.used.Add(int64(n))
+	o.all.packets.Add(1)
 	if pk.FixedHeader.Type != packets.Publish {
 		o.answers += n
 		if before > 0 && (o.answers > o.limit || o.answers > smallPacket && o.all.full(0)) {
@@ -237,6 +241,7 @@ func (o *outbox) send(p []byte) error {
 		}
 		o.mu.Unlock()
 		n, err := o.nc.Write(p[:min(len(p), writeChunk)])
+		o.all.sent.Add(int64(n))
 		if err != nil {
 			return err
 		}

@@ -61,6 +61,7 @@ func (k *committer) connect(w *work) (due *work) {
 		page = k.ledger.newClient(w.client, expiry)
 	}
 	if !k.admit(page, old, w.login.will) {
+		k.s.troubles.sessions.Note("client", w.client, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
 		w.err = ErrFull
 		return nil
 	}
@@ -188,6 +189,7 @@ func (k *committer) publish(w *work) {
 	switch {
 	case in == nil && (len(w.ledger.inbound) >= max(minInbound, int(k.s.o.ReceiveMaximum)) ||
 		!k.makeRoom(w.ledger, w.ledger.inboundSize())):
+		k.s.troubles.ids.Note("client", w.client, "ids", len(w.ledger.inbound))
 		k.refuse(w, ErrFull)
 	case in == nil:
 		w.ledger.take(w.id, &inbound{pending: w})
@@ -233,6 +235,7 @@ func (k *committer) subscribe(w *work) {
 		old, found := page.subs[sub.filter]
 		if !found && (len(page.subs) >= k.s.o.MaxSubscriptions || !k.makeRoom(page, subscriptionSize(page.id, sub.filter))) {
 			k.s.count.notSubscribed.Inc()
+			k.s.troubles.subscriptions.Note("client", w.client, "filter", sub.filter, "subscriptions", len(page.subs))
 			w.codes[i] = subackCode(w.conn.version, ErrFull)
 			continue
 		}
@@ -354,6 +357,11 @@ func (k *committer) lastWills() (batch []*work) {
 	return batch
 }
 
+// notGranted is the return code for a filter that the client may not subscribe to, in
+// every version: it is what Eclipse Paho's interoperability tests want. MQTT 5 has 0x87
+// as well, which says a little more; the reason string says all of it.
+const notGranted = 0x80
+
 // subackCode is the return code for a filter that is refused (§3.9.3).
 func subackCode(version byte, err error) byte {
 	switch {
@@ -362,7 +370,7 @@ func subackCode(version byte, err error) byte {
 	case errors.Is(err, ErrFull):
 		return 0x97
 	case errors.Is(err, ErrNotAllowed):
-		return 0x87
+		return notGranted
 	default:
 		return 0x8F // topic filter invalid
 	}

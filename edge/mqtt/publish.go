@@ -28,9 +28,6 @@ func (c *conn) handlePublish(h packets.FixedHeader, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if !validTopic(topic, c.s.o.MaxTopicLevels) {
-		return packets.ErrTopicNameInvalid // [MQTT-3.3.2-2]
-	}
 	properties, err := messageProperties(&pk.Properties, set)
 	if err != nil {
 		return err
@@ -43,9 +40,13 @@ func (c *conn) handlePublish(h packets.FixedHeader, body []byte) error {
 		ClientID: c.clientID, Username: c.username, Topic: topic, Payload: pk.Payload,
 		QoS: h.Qos, Retain: h.Retain, Version: c.version, Accepted: time.Now(), Properties: properties,
 	}
-	if reserved(topic) {
-		w.err = ErrNotAllowed
-	}
+	w.refuseName(c, c.nameFault(topic)) // [MQTT-3.3.2-2]
+	return c.enqueue(w)
+}
+
+// enqueue puts a PUBLISH on the queue. It waits while the client has too much under
+// way.
+func (c *conn) enqueue(w *work) error {
 	c.s.count.received.Inc()
 	c.window <- struct{}{}
 	if !c.s.queue.put(w) {
@@ -58,7 +59,7 @@ func (c *conn) handlePublish(h packets.FixedHeader, body []byte) error {
 // and remembers a new alias (§3.3.2.3.4).
 func (c *conn) resolveAlias(pk *packets.Packet, set propertySet) (string, error) {
 	if !set.has(packets.PropTopicAlias) {
-		if pk.TopicName == "" {
+		if pk.TopicName == "" && c.version == 5 {
 			return "", packets.ErrProtocolViolationNoTopic
 		}
 		return pk.TopicName, nil

@@ -17,6 +17,7 @@ type work struct {
 	message *Message       // workPublish, workWill
 	subs    []subscription // workSubscribe, workUnsubscribe (filters only)
 	codes   []byte         // answers, one per filter
+	reason  string         // workSubscribe: why a filter is refused, for people
 	login   *login         // workConnect
 	bye     *goodbye       // workGone
 
@@ -43,6 +44,7 @@ const (
 	workGone   // a connection that had a session has ended
 	workWill   // a will is due
 	workExpire // a session has expired
+	workSystem // a message of the server itself below $SYS
 )
 
 // size is the work's share of a batch, in bytes.

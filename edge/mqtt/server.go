@@ -40,7 +40,7 @@ type Options struct {
 	MaxConnectSize    int    // bytes of a CONNECT packet; 64 KiB
 	ReceiveMaximum    uint16 // unacknowledged PUBLISH packets of one client; 256
 	TopicAliasMaximum uint16 // inbound aliases per connection; 64
-	MaxTopicLevels    int    // 64
+	MaxTopicLevels    int    // of topics and filters; 200
 	ServerKeepAlive   uint16 // seconds; longest keep alive granted to MQTT 5 clients, 0: whatever they ask
 
 	// What clients make the server remember. When the room for it is used up,
@@ -59,6 +59,9 @@ type Options struct {
 
 	MaxArriving int // bytes of packets that arrive, all together, a quarter from one address; 8 MiB, and 4 packets of MaxPacketSize at least
 	MaxOutgoing int // bytes that wait for all sockets; 4 MiB
+
+	SystemInterval time.Duration // between two reports below $SYS; 0: none
+	Software       string        // name and version, as $SYS/broker/version has it
 
 	QueueMessages int // waiting for the committer; 8192
 	QueueBytes    int // 8 MiB
@@ -92,7 +95,7 @@ func (o *Options) validate() error {
 	}{
 		{&o.MaxConnections, 2000},
 		{&o.MaxPacketSize, 1 << 20}, {&o.MaxConnectSize, 64 << 10},
-		{&o.MaxTopicLevels, 64}, {&o.MaxSessions, 10000},
+		{&o.MaxTopicLevels, 200}, {&o.MaxSessions, 10000},
 		{&o.MaxSubscriptions, 1024}, {&o.MaxInflight, 256},
 		{&o.MaxQueued, 1000}, {&o.MaxQueuedBytes, 2 * o.MaxClientState}, {&o.MaxQueuedTotal, o.MaxState / 2},
 		{&o.MaxRetained, 10000}, {&o.MaxRetainedBytes, o.MaxState / 16 * 9},
@@ -152,21 +155,25 @@ type Server struct {
 	dispatcher *dispatcher
 	buffers    sync.Pool // *bytes.Buffer of outboxes
 	outgoing   outgoing
-	arriving   *budget.Pool    // packets of those who have logged in, while they arrive
-	connecting *budget.Pool    // CONNECT packets, while they arrive
-	gates      []*budget.Gate  // one per listener
-	lines      *budget.Lines   // about peers that misbehave
+	arriving   *budget.Pool   // packets of those who have logged in, while they arrive
+	connecting *budget.Pool   // CONNECT packets, while they arrive
+	gates      []*budget.Gate // one per listener
+	lines      *budget.Lines  // about peers that misbehave
+	denials    denials
+	began      time.Time
 	ctx        context.Context // ends when Close begins
 	cancel     context.CancelFunc
 
-	mu      sync.Mutex
-	conns   map[*conn]struct{} // guarded by mu
-	closed  bool               // guarded by mu
-	serving bool               // guarded by mu: Serve was called
-	done    chan struct{}      // closed when Close has finished
-	closing chan struct{}      // closed when Close begins
-	readers sync.WaitGroup     // accept loops and connections
-	workers sync.WaitGroup     // committer and dispatcher
+	mu          sync.Mutex
+	conns       map[*conn]struct{} // guarded by mu
+	newest      map[string]*conn   // guarded by mu; by client id, of those that have logged in
+	mostClients int                // guarded by mu; that there were at one time
+	closed      bool               // guarded by mu
+	serving     bool               // guarded by mu: Serve was called
+	done        chan struct{}      // closed when Close has finished
+	closing     chan struct{}      // closed when Close begins
+	readers     sync.WaitGroup     // accept loops and connections
+	workers     sync.WaitGroup     // committer and dispatcher
 }
 
 // New loads the state and makes a server that does not listen yet. QoS 2
@@ -183,9 +190,12 @@ func New(o Options) (*Server, error) {
 		queue:   newQueue(o.QueueMessages, o.QueueBytes),
 		lines:   budget.NewLines(budget.LinesOptions{Burst: lineBurst}),
 		conns:   make(map[*conn]struct{}),
+		newest:  make(map[string]*conn),
 		done:    make(chan struct{}),
 		closing: make(chan struct{}),
 	}
+	s.began = time.Now()
+	s.denials.clients = make(map[string]*denial)
 	s.buffers.New = newBuffer
 	s.outgoing.limit, s.outgoing.sweep = int64(o.MaxOutgoing), s.cutStalled
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -231,6 +241,9 @@ func (s *Server) Serve() error {
 	failed := make(chan error, len(s.o.Listeners))
 	s.workers.Go(s.committer.run)
 	s.workers.Go(s.dispatcher.run)
+	if s.o.SystemInterval > 0 {
+		s.readers.Go(s.reportSystem)
+	}
 	for i, l := range s.o.Listeners {
 		s.readers.Go(func() {
 			if err := s.accept(l, s.gates[i]); err != nil {

@@ -37,9 +37,18 @@ func (c *conn) handleSubscribe(h packets.FixedHeader, body []byte) error {
 			filter: strings.Clone(f.Filter), qos: f.Qos, noLocal: f.NoLocal,
 			retainAsPublished: f.RetainAsPublished, retainHandling: f.RetainHandling, identifier: identifier,
 		}
+		if c.bridge {
+			// The other broker gets nothing back that it brought, and sees
+			// which messages are retained, as its own clients would.
+			share, _, _ := shareName(sub.filter)
+			sub.noLocal, sub.retainAsPublished = share == "", true
+		}
 		code, err := c.checkFilter(sub)
 		if err != nil {
 			return err
+		}
+		if code == notGranted && c.version == 5 {
+			w.reason = "not authorized to subscribe to " + strings.ToValidUTF8(sub.filter[:min(len(sub.filter), 200)], "")
 		}
 		w.subs = append(w.subs, sub)
 		w.codes = append(w.codes, code)

@@ -2,13 +2,6 @@ package mqtt
 
 import "strings"
 
-// validTopic reports whether a PUBLISH or will may use the name (§4.7): not
-// empty, no wildcards, no more levels than allowed. The codec has checked
-// that it is UTF-8 without U+0000.
-func validTopic(name string, maxLevels int) bool {
-	return name != "" && !strings.ContainsAny(name, "+#") && levels(name) <= maxLevels
-}
-
 // validFilter reports whether a topic filter is well formed (§4.7.1): `+` and
 // `#` fill a whole level, `#` is the last one.
 func validFilter(filter string, maxLevels int) bool {
@@ -48,8 +41,12 @@ func levels(name string) int { return 1 + strings.Count(name, "/") }
 func dollar(topic string) bool { return strings.HasPrefix(topic, "$") }
 
 // reserved reports whether the topic belongs to the server: no client may
-// publish there.
+// publish there, but for bridges that tell their state.
 func reserved(topic string) bool {
 	first, _, _ := strings.Cut(topic, "/")
 	return first == "$SYS" || first == "$share"
 }
+
+// system reports whether messages of the topic are of this broker alone: they are
+// not handed to the Backend, and retained in memory only.
+func system(topic string) bool { return strings.HasPrefix(topic, "$SYS/") }

@@ -12,6 +12,9 @@ type troubles struct {
 	storing *budget.Episode // the Backend does not store
 	state   *budget.Episode // the Store does not take events
 	wills   *budget.Episode // a will is refused, and nobody is there to be told
+
+	// Limits of what is remembered of clients refuse something.
+	sessions, subscriptions, ids, retained *budget.Episode
 }
 
 func newTroubles(log *slog.Logger) troubles {
@@ -24,5 +27,13 @@ func newTroubles(log *slog.Logger) troubles {
 		state: episode("the session state cannot be written: clients with state are refused",
 			"writing the session state has not failed for a while"),
 		wills: episode("a will is not stored, and is lost", "no will was lost for a while"),
+		sessions: episode("there is no room for a session, its client is refused: raise --mqtt-state or --mqtt-sessions",
+			"no session was refused for a while"),
+		subscriptions: episode("a subscription is over a limit and refused: raise --mqtt-subscriptions, --mqtt-client-state or --mqtt-state",
+			"no subscription was refused for a while"),
+		ids: episode("a QoS 2 message is refused, its client has too many without PUBREL",
+			"no client had too many QoS 2 messages without PUBREL for a while"),
+		retained: episode("a message is over a limit and not retained, though it is stored: raise --mqtt-retained, --mqtt-retained-bytes or --mqtt-state",
+			"every message that was to be retained was, for a while"),
 	}
 }

@@ -23,6 +23,19 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	fs.Int64Var(&d.State, "mqtt-state", 0, "`bytes` of memory for sessions, subscriptions, wills, retained and queued messages; three times as many of --quota are kept for them (default: a 64th of --quota, 16 MiB at most)")
 	fs.Int64Var(&d.ClientState, "mqtt-client-state", 1<<20, "`bytes` of them for the session of one client, and as many for its queue; half of --mqtt-state at most")
 	fs.IntVar(&d.Sessions, "mqtt-sessions", 10000, "`number` of sessions that are kept without a connection; of more, the oldest end")
+	fs.Int64Var(&d.PacketSize, "mqtt-packet-size", edge.MaxPacket, "`bytes` of a whole packet from a device; what is larger never fits into a record")
+	fs.IntVar(&d.Levels, "mqtt-levels", 200, "`number` of levels that topics and filters may have")
+	fs.DurationVar(&d.KeepAlive, "mqtt-keep-alive", 0, "longest `time` that an MQTT 5 device may be silent; it is told of it (default: as long as it asks for)")
+	fs.IntVar(&d.ReceiveMaximum, "mqtt-receive-maximum", 256, "`number` of messages that a device may send without waiting for their acknowledgement")
+	fs.IntVar(&d.TopicAliases, "mqtt-topic-aliases", 64, "`number` of topic aliases that an MQTT 5 device may set")
+	fs.IntVar(&d.Subscriptions, "mqtt-subscriptions", 1024, "`number` of subscriptions of one session")
+	fs.IntVar(&d.Inflight, "mqtt-inflight", 256, "`number` of messages that are sent to a subscriber before it acknowledges the first")
+	fs.IntVar(&d.Queued, "mqtt-queued", 1000, "`number` of messages that wait for one subscriber; raise it for sessions that are offline for long")
+	fs.Int64Var(&d.QueuedBytes, "mqtt-queued-bytes", 0, "`bytes` of them (default: --mqtt-client-state)")
+	fs.Int64Var(&d.QueuedTotal, "mqtt-queued-total", 0, "`bytes` of messages that wait for all subscribers (default: half of --mqtt-state)")
+	fs.IntVar(&d.Retained, "mqtt-retained", 10000, "`number` of topics with a retained message")
+	fs.Int64Var(&d.RetainedBytes, "mqtt-retained-bytes", 0, "`bytes` of retained messages (default: a third of --mqtt-state)")
+	fs.DurationVar(&d.SystemInterval, "mqtt-sys-interval", 10*time.Second, "`time` between two reports of the broker below $SYS; 0: none")
 	fs.DurationVar(&d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
 }
 
@@ -39,6 +52,17 @@ func checkDevices(d edge.Devices, quota int64) error {
 		{"mqtt-arriving", d.Arriving, 4 << 20},
 		{"mqtt-client-state", d.ClientState, 64 << 10},
 		{"mqtt-sessions", int64(d.Sessions), 1},
+		{"mqtt-packet-size", d.PacketSize, 1 << 10},
+		{"mqtt-levels", int64(d.Levels), 1},
+		{"mqtt-receive-maximum", int64(d.ReceiveMaximum), 1},
+		{"mqtt-topic-aliases", int64(d.TopicAliases), 1},
+		{"mqtt-subscriptions", int64(d.Subscriptions), 1},
+		{"mqtt-inflight", int64(d.Inflight), 1},
+		{"mqtt-queued", int64(d.Queued), 1},
+		{"mqtt-queued-bytes", d.QueuedBytes, 0},
+		{"mqtt-queued-total", d.QueuedTotal, 0},
+		{"mqtt-retained", int64(d.Retained), 1},
+		{"mqtt-retained-bytes", d.RetainedBytes, 0},
 	} {
 		if flag.value < flag.least {
 			return fmt.Errorf("--%s %d is less than %d", flag.name, flag.value, flag.least)
@@ -47,10 +71,30 @@ func checkDevices(d edge.Devices, quota int64) error {
 	if d.State != 0 && (d.State < 256<<10 || d.State > quota/6) {
 		return fmt.Errorf("--mqtt-state %d is not between 256 KiB and a sixth of --quota, %d", d.State, quota/6)
 	}
+	for _, flag := range []struct {
+		name        string
+		value, most int64
+	}{
+		{"mqtt-packet-size", d.PacketSize, edge.MaxPacket},
+		{"mqtt-levels", int64(d.Levels), 1000},
+		{"mqtt-receive-maximum", int64(d.ReceiveMaximum), 65535},
+		{"mqtt-topic-aliases", int64(d.TopicAliases), 65535},
+		{"mqtt-inflight", int64(d.Inflight), 65535},
+	} {
+		if flag.value > flag.most {
+			return fmt.Errorf("--%s %d is more than %d", flag.name, flag.value, flag.most)
+		}
+	}
 	for name, d := range map[string]time.Duration{"connect-timeout": d.ConnectTimeout, "packet-timeout": d.PacketTimeout} {
 		if d < time.Second {
 			return fmt.Errorf("--mqtt-%s %v is less than a second", name, d)
 		}
+	}
+	if k := d.KeepAlive; k != 0 && (k < time.Second || k > 65535*time.Second) {
+		return fmt.Errorf("--mqtt-keep-alive %v is not between 1s and 18h12m15s", k)
+	}
+	if i := d.SystemInterval; i < 0 || i > 0 && i < time.Second {
+		return fmt.Errorf("--mqtt-sys-interval %v is less than a second", i)
 	}
 	if e := d.SessionExpiry; e < 0 || e > 0 && e < time.Second {
 		return fmt.Errorf("--mqtt-session-expiry %v is less than a second", e)

@@ -28,6 +28,8 @@ type settings struct {
 	data, gateway, join, joinFile          string
 	cloud                                  []string
 	mqtt, mqtts, cert, key, clientCA, http string
+	ws, wss                                string
+	origins                                []string
 	users, routes, logFormat               string
 	anonymous, httpOpen, source            bool
 	admin                                  edge.HTTP
@@ -45,11 +47,14 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the one that joined, else the host name)")
 	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
 	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B (package apache2-utils) writes them; only these may connect")
-	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt or --mqtts publish and subscribe")
+	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt, --mqtts, --mqtt-ws or --mqtt-wss publish and subscribe")
 	fs.StringVar(&s.mqtts, "mqtts", "off", "TLS `address` for devices, such as :8883, or off")
 	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts")
 	fs.StringVar(&s.key, "mqtts-key", "", "PEM `file` with its key")
 	fs.StringVar(&s.clientCA, "mqtts-client-ca", "", "PEM `file` with a CA: devices on --mqtts must show a certificate of it")
+	fs.StringVar(&s.ws, "mqtt-ws", "off", "TCP `address` for devices and web pages that speak MQTT over WebSocket, such as :8083, or off")
+	fs.StringVar(&s.wss, "mqtt-wss", "off", "TLS `address` for the same, with the certificate of --mqtts, or off")
+	fs.StringSliceVar(&s.origins, "mqtt-ws-origins", nil, "`origins` of web pages that may use --mqtt-ws and --mqtt-wss, such as https://panel.example or *; those of the same host may in any case")
 	s.deviceFlags(fs)
 	fs.StringVar(&s.routes, "routes", "", "YAML `file` that says which MQTT topics go where (default: first level = Kafka topic)")
 	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
@@ -107,8 +112,8 @@ func (s settings) check() error {
 			return errors.New("--join needs --cloud HOST:7400")
 		}
 	}
-	if on := s.mqtts != edge.Off; on != (s.cert != "") || on != (s.key != "") || !on && s.clientCA != "" {
-		return errors.New("--mqtts, --mqtts-cert and --mqtts-key belong together, and --mqtts-client-ca to them")
+	if on := s.mqtts != edge.Off || s.wss != edge.Off; on != (s.cert != "") || on != (s.key != "") || !on && s.clientCA != "" {
+		return errors.New("--mqtts or --mqtt-wss, --mqtts-cert and --mqtts-key belong together, and --mqtts-client-ca to them")
 	}
 	if s.quota < 16<<20 {
 		return fmt.Errorf("--quota %d is less than 16 MiB", s.quota)
@@ -130,6 +135,8 @@ func (s settings) check() error {
 	return errors.Join(
 		configs.CheckListener("mqtt", s.mqtt, s.users != "", s.anonymous),
 		configs.CheckListener("mqtts", s.mqtts, s.users != "" || s.clientCA != "", s.anonymous),
+		configs.CheckListener("mqtt-ws", s.ws, s.users != "", s.anonymous),
+		configs.CheckListener("mqtt-wss", s.wss, s.users != "" || s.clientCA != "", s.anonymous),
 		configs.CheckAdmin(s.http, s.admin.Certificate, s.admin.Key, s.httpOpen))
 }
 
@@ -169,7 +176,7 @@ func (s settings) serve(ctx context.Context, environ []string, stderr io.Writer)
 	defer manager.Close()
 	e, err := edge.Open(edge.Options{
 		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join, JoinFile: s.joinFile,
-		MQTT: s.mqtt, MQTTS: s.mqtts, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
+		MQTT: s.mqtt, MQTTS: s.mqtts, WebSocket: s.ws, WebSocketTLS: s.wss, Origins: s.origins, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
 		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve, Devices: s.devices,
 		Software: "weir-edge " + configs.Version(), Ready: manager.Ready, Log: log,
 	})

@@ -31,6 +31,11 @@ func TestDeviceLimits(t *testing.T) {
 		{"--mqtt-arriving", "1000"}, {"--mqtt-client-state", "10"}, {"--mqtt-sessions", "0"},
 		{"--mqtt-state", "1000"}, {"--mqtt-state", "900000000"}, {"--mqtt-connect-timeout", "1ms"},
 		{"--mqtt-packet-timeout", "0"}, {"--mqtt-packet-rate", "0"}, {"--mqtt-session-expiry", "10ms"},
+		{"--mqtt-packet-size", "100"}, {"--mqtt-packet-size", "2000000"}, {"--mqtt-levels", "0"}, {"--mqtt-levels", "5000"},
+		{"--mqtt-keep-alive", "100ms"}, {"--mqtt-keep-alive", "20h"}, {"--mqtt-receive-maximum", "0"}, {"--mqtt-receive-maximum", "70000"},
+		{"--mqtt-topic-aliases", "0"}, {"--mqtt-subscriptions", "0"}, {"--mqtt-inflight", "70000"}, {"--mqtt-queued", "0"},
+		{"--mqtt-queued-bytes", "-1"}, {"--mqtt-queued-total", "-1"}, {"--mqtt-retained", "0"}, {"--mqtt-retained-bytes", "-1"},
+		{"--mqtt-sys-interval", "10ms"},
 	} {
 		if _, err := parse(args, nil, io.Discard); err == nil || !strings.Contains(err.Error(), args[0]+" ") {
 			t.Errorf("%v: %v", args, err)

@@ -1,0 +1,132 @@
+package edge
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weirmq/weir/edge/mqtt"
+	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// Refused letters are messages that no try can get through: their devices are told
+// that they were taken, and people find them under /dead-letters.
+
+// letterLane stands in the place of a refused letter. No lane of the log has this
+// number.
+const letterLane = 0xFF
+
+// maxRecord is how large a record may be, as package wal counts it, for a topic that
+// takes batches of 1 MiB.
+const maxRecord = 1_040_000
+
+// tooLarge is the refusal of a message that fits into no record; nil if it fits.
+func tooLarge(r *wal.Record) error {
+	if n := wal.Size(r); n > maxRecord {
+		return fmt.Errorf("%w: its record has %d bytes, at most %d are allowed", mqtt.ErrTooLarge, n, maxRecord)
+	}
+	if n := len(r.Headers); n > record.MaxHeaders {
+		return fmt.Errorf("%w: its record has %d headers, at most %d are allowed", mqtt.ErrTooLarge, n, record.MaxHeaders)
+	}
+	return nil
+}
+
+// letterBatch is what one batch adds to the refused letters.
+type letterBatch struct {
+	waiting []int // in the batch
+	letters []wal.Letter
+}
+
+func (l *letterBatch) reset() {
+	clear(l.letters)
+	l.waiting, l.letters = l.waiting[:0], l.letters[:0]
+}
+
+// placeLetters places the refused letters of a batch whose other messages take so many
+// bytes. What gives way to them is reported in the live lane, in the same batch. When
+// there is no room for either, they are refused as on a full disk.
+func (b *backend) placeLetters(taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) {
+	l := &b.letters
+	if len(l.waiting) == 0 {
+		return
+	}
+	if err := b.tryLetters(taken, batch); err != nil {
+		b.refusals.letters.Note("letters", len(l.waiting), "err", err)
+		for _, i := range l.waiting {
+			errs[i] = mqtt.ErrFull
+		}
+		l.reset()
+		return
+	}
+	for j, i := range l.waiting {
+		places[i] = mqtt.Place{Lane: letterLane, Seq: l.letters[j].Seq}
+	}
+}
+
+func (b *backend) tryLetters(taken int64, batch []*mqtt.Message) error {
+	l := &b.letters
+	next, err := b.log.Letters().Next()
+	if err != nil {
+		return err
+	}
+	var size int64
+	for j, i := range l.waiting {
+		l.letters = append(l.letters, letter(batch[i], next+uint64(j)))
+		size += int64(len(batch[i].Payload)+len(batch[i].Topic)+len(batch[i].ClientID)) + wal.FrameOverhead
+	}
+	evictions, err := b.log.Letters().Evictions(l.letters)
+	if err != nil {
+		return err
+	}
+	live := &b.lanes[wal.Live]
+	if len(live.records) == 0 {
+		live.buffer, live.first = b.log.Place(wal.Live)
+	}
+	var reports []wal.Record
+	for _, e := range evictions {
+		reports = append(reports, report(e))
+		taken += wal.Size(&reports[len(reports)-1])
+	}
+	if len(reports) > 0 && taken+wal.FrameOverhead > b.log.Room(wal.Live) {
+		return fmt.Errorf("report what gives way: %w", wal.ErrFull)
+	}
+	if s := b.log.Space(wal.Live); size+taken > s.Disk {
+		return fmt.Errorf("%d bytes on the disk: %w", size, wal.ErrFull)
+	}
+	live.records = append(live.records, reports...)
+	return nil
+}
+
+func letter(m *mqtt.Message, seq uint64) wal.Letter {
+	l := wal.Letter{
+		Seq: seq, Client: m.ClientID, Topic: m.Topic, QoS: m.QoS, Time: m.Accepted.UnixMilli(),
+		Reason: m.Refused.Reason, Payload: m.Payload, Size: m.Refused.Size,
+	}
+	if m.Refused.Hash != [32]byte{} {
+		l.Hash = m.Refused.Hash[:]
+	}
+	return l
+}
+
+// report is the record in the log that becomes a record of topic weir.gaps: no message
+// gets that topic. It takes a sequence of its own.
+func report(e wal.Eviction) wal.Record {
+	whose := "the oldest clients"
+	if e.Client != "" {
+		whose = "client " + fmt.Sprintf("%.80q", e.Client)
+	}
+	return wal.Record{Topic: wire.GapTopic, Record: record.Record{
+		Timestamp: time.Now().UnixMilli(),
+		Value:     fmt.Appendf(nil, "%d refused letters of %s gave way to newer ones", e.Letters, whose),
+	}}
+}
+
+// reported is what such a record is to the sender; nil for any other.
+func reported(item wal.Item) *sender.Gap {
+	if item.Gap != nil || item.Record.Topic != wire.GapTopic {
+		return nil
+	}
+	return &sender.Gap{First: item.Seq, Last: item.Seq, Reason: string(item.Record.Value), Exact: true}
+}

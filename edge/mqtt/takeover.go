@@ -1,0 +1,104 @@
+package mqtt
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// Bounds of what a new connection waits for from the one that it takes over.
+const (
+	drainGrace = 20 * time.Millisecond // without a byte, after which nothing was left
+	drainTime  = time.Second           // for all of it
+	drainBytes = 4 << 20               // as much as a kernel keeps for one socket
+)
+
+// drain is the wish of a newer connection of the client id: what the kernel has
+// received of the older one comes first. A client that closes its connection and
+// opens another at once has sent DISCONNECT, and perhaps QoS 0 messages, on the
+// first: without this they would be lost, and its will published.
+type drain struct {
+	dry  chan struct{} // closed by the older connection's reader: nothing was left, or it was too much
+	left int           // bytes that still count; the reader's
+}
+
+// succession is a connection's part in takeovers.
+type succession struct {
+	drain atomic.Pointer[drain] // a newer connection waits
+	left  chan struct{}         // closed when everything that was read is on the queue, the end included
+}
+
+// succeed makes c the newest connection of its client id. It returns when what an
+// older one had sent is on the queue, or cannot be waited for any longer.
+func (c *conn) succeed() {
+	s := c.s
+	s.mu.Lock()
+	old := s.newest[c.clientID]
+	s.newest[c.clientID] = c
+	s.mostClients = max(s.mostClients, len(s.newest))
+	s.mu.Unlock()
+	if old == nil {
+		return
+	}
+	d := &drain{dry: make(chan struct{}), left: drainBytes}
+	old.succession.drain.Store(d)
+	old.nc.SetReadDeadline(time.Now().Add(drainGrace))
+	limit := time.NewTimer(drainTime)
+	defer limit.Stop()
+	select {
+	case <-d.dry:
+	case <-old.succession.left:
+	case <-limit.C:
+	case <-s.closing:
+	}
+}
+
+// leaveSuccession says that nothing more comes of this connection.
+func (c *conn) leaveSuccession() {
+	c.s.mu.Lock()
+	if c.s.newest[c.clientID] == c {
+		delete(c.s.newest, c.clientID)
+	}
+	c.s.mu.Unlock()
+	close(c.succession.left)
+}
+
+// setReadDeadline is the reader's way to set a deadline.
+func (c *conn) setReadDeadline(t time.Time) error {
+	c.until = t
+	return c.nc.SetReadDeadline(t)
+}
+
+// readSome reads from the socket. While a newer connection waits, it asks with a
+// short deadline, and tells that connection when nothing came.
+func (c *conn) readSome(p []byte) (int, error) {
+	for {
+		if c.stopped.Load() {
+			return 0, errStopped
+		}
+		if c.succession.drain.Load() != nil {
+			at := time.Now().Add(drainGrace)
+			if !c.until.IsZero() && c.until.Before(at) {
+				at = c.until
+			}
+			c.nc.SetReadDeadline(at)
+		}
+		n, err := c.nc.Read(p)
+		c.s.count.bytesIn.Add(n)
+		d := c.succession.drain.Load()
+		if d == nil {
+			return n, err
+		}
+		d.left -= n
+		silent := n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && (c.until.IsZero() || time.Now().Before(c.until))
+		if silent || d.left <= 0 {
+			c.succession.drain.Store(nil)
+			close(d.dry)
+			c.nc.SetReadDeadline(c.until)
+		}
+		if !silent {
+			return n, err
+		}
+	}
+}
