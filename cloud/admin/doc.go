@@ -49,6 +49,6 @@ func (r *Role) UnmarshalText(text []byte) error {
 
 // Caller is who makes a request.
 type Caller struct {
-	Name string // of the credential; "" for one without
-	Role Role
+	Name string `json:"name"` // of the credential; "" for one without
+	Role Role   `json:"role"`
 }

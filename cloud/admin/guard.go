@@ -61,7 +61,8 @@ type Guard struct {
 	foreign  *budget.Lines     // about addresses that asked under another name
 	mux      *http.ServeMux
 	handler  http.Handler
-	readable []link // by Handle; not changed once the guard serves
+	readable []link       // by Handle; not changed once the guard serves
+	front    *pageHandler // of SetFront; nil: the list of readable
 
 	refusedCredentials, refusedHosts atomic.Uint64
 }
@@ -83,7 +84,9 @@ func New(o Options) *Guard {
 	g := &Guard{o: o, hosts: newHosts(o.Hosts), sessions: sessions{all: make(map[string]session)},
 		wrong: budget.NewPenalties(budget.PenaltiesOptions{Lines: lines()}), foreign: lines(), mux: http.NewServeMux()}
 	g.SetOwn(o.Own)
-	g.mux.HandleFunc("GET /{$}", g.page)
+	g.mux.HandleFunc("GET /{$}", g.frontPage)
+	g.mux.HandleFunc("GET "+StylePath, serveStyle)
+	g.mux.HandleFunc("GET /login", func(w http.ResponseWriter, _ *http.Request) { g.writePage(w, http.StatusOK, pageData{Next: "/"}) })
 	g.mux.HandleFunc("POST /login", g.login)
 	g.mux.HandleFunc("POST /logout", g.logout)
 	g.Handle(Read, "/", func(w http.ResponseWriter, r *http.Request) {
@@ -128,6 +131,7 @@ func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 			g.refuse(w, r, err)
 			return
 		}
+		r = withCaller(r, caller)
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			handle(w, r)
 			return
@@ -138,12 +142,23 @@ func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 	})
 }
 
-// callerKey is under which a request's context has the caller that another node has
-// found; forwardedKey marks every request that came through another node.
+// callerKey is under which a request's context has the caller once it is known, to
+// this guard or to the node that passed the request on; forwardedKey marks every
+// request that came through another node.
 type (
 	callerKey    struct{}
 	forwardedKey struct{}
 )
+
+func withCaller(r *http.Request, caller Caller) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+}
+
+// CallerOf returns who makes a request that the guard has let through.
+func CallerOf(r *http.Request) Caller {
+	caller, _ := r.Context().Value(callerKey{}).(Caller)
+	return caller
+}
 
 // Forwarded serves a request that another node of the cluster passes on, over a
 // connection that only nodes have. That node has made sure that the port was asked
@@ -258,7 +273,7 @@ func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method
 
 // identify finds the credential of a request and whose it is.
 func (g *Guard) identify(r *http.Request) (Caller, error) {
-	if caller, ok := r.Context().Value(callerKey{}).(Caller); ok {
+	if caller := CallerOf(r); caller.Name != "" {
 		return caller, nil
 	}
 	if header := r.Header.Get("Authorization"); header != "" {
@@ -272,14 +287,19 @@ func (g *Guard) identify(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, errMissing
 	}
-	hash, ok := g.sessions.find(cookie.Value, g.o.Now())
+	session, ok := g.sessions.find(cookie.Value, g.o.Now())
 	switch {
 	case !ok:
 		return Caller{}, errMissing
 	case !reads(r):
 		return Caller{}, errSession
 	}
-	caller, err := g.find(hash)
+	caller, err := g.find(HashOf(session.token))
+	if errors.Is(err, ErrElsewhere) {
+		// What this request asks of the owner is asked with the credential itself.
+		r.Header.Set("Authorization", "Bearer "+session.token)
+		caller, err = g.askElsewhere(r, session.token)
+	}
 	if errors.Is(err, ErrUnknown) { // it was removed since
 		g.sessions.end(cookie.Value)
 		return Caller{}, errMissing

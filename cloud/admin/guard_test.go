@@ -252,14 +252,14 @@ func TestSession(t *testing.T) {
 func TestSessionsEnd(t *testing.T) {
 	s := sessions{all: make(map[string]session)}
 	now := time.Now()
-	first := s.begin(HashOf("a"), now)
+	first := s.begin("a", now)
 	for i := range maxSessions {
-		s.begin(HashOf("b"), now.Add(time.Duration(i+1)))
+		s.begin("b", now.Add(time.Duration(i+1)))
 	}
 	if _, ok := s.find(first, now); ok || len(s.all) != maxSessions {
 		t.Errorf("%d sessions, the oldest still there: %v", len(s.all), ok)
 	}
-	late := s.begin(HashOf("c"), now.Add(2*sessionLife))
+	late := s.begin("c", now.Add(2*sessionLife))
 	if _, ok := s.find(late, now.Add(2*sessionLife)); !ok || len(s.all) != 1 {
 		t.Errorf("%d sessions after a day, the new one there: %v", len(s.all), ok)
 	}

@@ -2,7 +2,11 @@ package admin
 
 import (
 	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -15,9 +19,10 @@ const (
 )
 
 // session is a browser that has shown a credential. It is good for reading, and as
-// long as the credential is.
+// long as the credential is. It has the token itself, in memory only: a standby asks
+// the owner with it.
 type session struct {
-	hash    Hash
+	token   string
 	expires time.Time
 }
 
@@ -27,14 +32,14 @@ type sessions struct {
 	all map[string]session
 }
 
-func (s *sessions) begin(hash Hash, now time.Time) (id string) {
+func (s *sessions) begin(token string, now time.Time) (id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.all) >= maxSessions {
 		s.evict(now)
 	}
 	id = rand.Text()
-	s.all[id] = session{hash, now.Add(sessionLife)}
+	s.all[id] = session{token, now.Add(sessionLife)}
 	return id
 }
 
@@ -53,7 +58,7 @@ func (s *sessions) evict(now time.Time) {
 	}
 }
 
-func (s *sessions) find(id string, now time.Time) (Hash, bool) {
+func (s *sessions) find(id string, now time.Time) (session, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one, ok := s.all[id]
@@ -61,7 +66,7 @@ func (s *sessions) find(id string, now time.Time) (Hash, bool) {
 		delete(s.all, id)
 		ok = false
 	}
-	return one.hash, ok
+	return one, ok
 }
 
 func (s *sessions) end(id string) {
@@ -77,15 +82,36 @@ func (g *Guard) cookie(r *http.Request, id string, life time.Duration) *http.Coo
 		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode}
 }
 
-// login takes a credential from the form of the page and begins a session.
+// login takes a credential from the form of the page and begins a session. It leads
+// back to the page that was asked for.
 func (g *Guard) login(w http.ResponseWriter, r *http.Request) {
-	token := strings.TrimSpace(r.PostFormValue("token"))
-	if _, err := g.judge(r, token); err != nil {
-		g.refuse(w, r, err)
+	token, err := ParseToken(r.PostFormValue("token"))
+	if err == nil {
+		_, err = g.find(HashOf(token))
+	} else {
+		err = ErrUnknown
+	}
+	if errors.Is(err, ErrElsewhere) {
+		_, err = g.askElsewhere(r, token)
+	}
+	next := localPage(r.PostFormValue("next"))
+	if err != nil {
+		g.refusePage(w, r, err, next)
 		return
 	}
-	http.SetCookie(w, g.cookie(r, g.sessions.begin(HashOf(token), g.o.Now()), sessionLife))
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.SetCookie(w, g.cookie(r, g.sessions.begin(token, g.o.Now()), sessionLife))
+	http.Redirect(w, r, next, http.StatusSeeOther)
+}
+
+// localPage returns a path and query of this port, "/" for everything else: a form
+// leads nobody to another site.
+func localPage(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") ||
+		strings.ContainsFunc(next, func(r rune) bool { return r < ' ' || r == '\\' }) {
+		return "/"
+	}
+	return next
 }
 
 func (g *Guard) logout(w http.ResponseWriter, r *http.Request) {
@@ -94,4 +120,42 @@ func (g *Guard) logout(w http.ResponseWriter, r *http.Request) {
 	}
 	http.SetCookie(w, g.cookie(r, "", -time.Second))
 	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+// WhoPath is asked, with a credential, by nodes that cannot judge it: the answer is
+// its Caller.
+const WhoPath = "/v1/credential"
+
+// maxCaller bounds the answer to that, in bytes.
+const maxCaller = 4 << 10
+
+// askElsewhere lets the node that can judge a credential do it: ErrUnknown, or
+// ErrElsewhere if there is no answer.
+func (g *Guard) askElsewhere(r *http.Request, token string) (Caller, error) {
+	if g.o.Elsewhere == nil || IsForwarded(r) {
+		return Caller{}, ErrElsewhere
+	}
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, WhoPath, http.NoBody)
+	if err != nil {
+		return Caller{}, err
+	}
+	req.RemoteAddr, req.Host, req.Body = r.RemoteAddr, r.Host, http.NoBody // of a server a body is never nil
+	req.Header.Set("Authorization", "Bearer "+token)
+	answer := &memory{header: make(http.Header), most: maxCaller}
+	g.o.Elsewhere.ServeHTTP(answer, req)
+	var caller Caller
+	switch {
+	case answer.status == http.StatusUnauthorized:
+		return Caller{}, ErrUnknown
+	case answer.status != http.StatusOK:
+		var e Error
+		if json.Unmarshal(answer.body.Bytes(), &e) == nil && e.Error != "" {
+			return Caller{}, fmt.Errorf("%w: %s", ErrElsewhere, e.Error)
+		}
+		return Caller{}, ErrElsewhere
+	}
+	if err := json.Unmarshal(answer.body.Bytes(), &caller); err != nil || caller.Name == "" {
+		return Caller{}, fmt.Errorf("%w: its owner's answer cannot be read", ErrElsewhere)
+	}
+	return caller, nil
 }
