@@ -58,6 +58,25 @@ func (b *Broker) writeMetrics(w io.Writer) {
 	_, _ = w.Write(out.Bytes())
 }
 
+// GroupLags returns how many records each group is behind, in all topics in which it
+// has committed offsets. Groups without any are left out.
+func (b *Broker) GroupLags() (map[string]int64, error) {
+	groups, err := b.Groups()
+	if err != nil {
+		return nil, err
+	}
+	log, err := b.owned()
+	if err != nil {
+		return nil, err
+	}
+	lags, err := lagsOf(groups, log)
+	all := make(map[string]int64)
+	for _, l := range lags {
+		all[l.group] += int64(l.records)
+	}
+	return all, err
+}
+
 // lagsOf adds up, for each group and each topic in which it has committed
 // offsets, how far these are behind the ends of their partitions. That is what
 // weirctl and Kafka's tools show: records of open transactions count, and so do

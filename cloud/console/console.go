@@ -21,13 +21,14 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/sync/join"
 )
 
 const maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
 
-// Options configure the console. All but the last three are
-// required.
+// Options configure the console. All but State and what follows it
+// are required.
 type Options struct {
 	Guard    *admin.Guard // which New makes complete
 	Broker   *broker.Broker
@@ -38,6 +39,9 @@ type Options struct {
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
 	Metrics  *metrics.Set
+	State    func() State  // nil: nothing is known
+	Meter    *Meter        // nil: no rates
+	Recent   *recent.Lines // nil: none are kept
 
 	// Forward passes a request on to the owner and answers with what it says. It
 	// reports whether it did; the request is then as it was.
@@ -64,14 +68,17 @@ const (
 	RoleStandby    = "standby"
 )
 
-type console struct{ Options }
+type console struct {
+	Options
+	reads chan struct{} // a token for each request that reads records
+}
 
 // call answers a request: what to say, or why not.
 type call func(*http.Request) (any, error)
 
 // New registers the calls with the guard, and returns it.
 func New(o Options) http.Handler {
-	c := &console{o}
+	c := &console{o, make(chan struct{}, maxReads)}
 	g := o.Guard
 	g.Handle(admin.Open, "GET /healthz", c.healthz)
 	g.Handle(admin.Open, "GET /readyz", c.readyz)
@@ -81,17 +88,23 @@ func New(o Options) http.Handler {
 	}
 	g.Handle(measures, "GET /metrics", c.metrics)
 	g.Handle(admin.Read, "GET /v1/node", c.node)
+	g.Handle(admin.Read, "GET /v1/errors", c.lines)
 	for need, calls := range map[admin.Role]map[string]call{
 		admin.Read: {
-			"GET /v1/topics":      c.topics,
-			"GET /v1/gateways":    c.gateways,
-			"GET /v1/groups":      c.groups,
-			"GET /v1/groups/{id}": c.group,
-			"GET /v1/users":       c.users,
-			"GET /v1/acls":        c.acls,
-			"GET /v1/quotas":      c.quotas,
+			"GET " + admin.WhoPath:  c.credential,
+			"GET /v1/status":        c.status,
+			"GET /v1/topics":        c.topics,
+			"GET /v1/topics/{name}": c.topic,
+			"GET /v1/gateways":      c.gateways,
+			"GET /v1/groups":        c.groups,
+			"GET /v1/groups/{id}":   c.group,
+			"GET /v1/users":         c.users,
+			"GET /v1/acls":          c.acls,
+			"GET /v1/quotas":        c.quotas,
 		},
 		admin.Operate: {
+			// What records say is no one's to read who may only look, or has no credential.
+			"GET /v1/topics/{name}/records":     c.records,
 			"POST /v1/topics":                   c.createTopic,
 			"DELETE /v1/topics/{name}":          c.deleteTopic,
 			"POST /v1/topics/{name}/partitions": c.growTopic,
@@ -124,7 +137,7 @@ func New(o Options) http.Handler {
 // Elsewhere answers a request whose credential this node cannot judge: the owner
 // can, and gets it or is named.
 func Elsewhere(b *broker.Broker, forward func(http.ResponseWriter, *http.Request) bool) http.Handler {
-	c := &console{Options{Broker: b, Forward: forward}}
+	c := &console{Options: Options{Broker: b, Forward: forward}}
 	return c.answer(func(*http.Request) (any, error) {
 		return nil, fmt.Errorf("%w, and %w: the owner can", broker.ErrNotOwner, admin.ErrElsewhere)
 	})

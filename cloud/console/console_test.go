@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -34,6 +35,9 @@ type node struct {
 	groups      *group.Coordinator
 	fleet       *fleet.Fleet
 	ca          *join.CA
+	metrics     *metrics.Set
+	recent      recent.Lines
+	state       State
 	sessions    []Session
 	reconnected int
 }
@@ -63,7 +67,8 @@ func newNode(t *testing.T) *node {
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", HTTP: "a:8080", Kafka: "a:9092"}, Partitions: 2, Metrics: set})
 	n.broker.Lead(log, n.groups, nil)
-	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set,
+	n.metrics = set
+	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },
 		Fleet: func() *fleet.Fleet {
 			if !n.broker.IsOwner() {
 				return nil
@@ -132,7 +137,7 @@ func TestTopics(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if grown := ask[Topic](t, n, 200, "POST", "/v1/topics/t/partitions?count=5", ""); len(grown.Partitions) != 5 || grown.Records != 1 || grown.Partitions[1] != (Partition{0, 1}) {
+	if grown := ask[Topic](t, n, 200, "POST", "/v1/topics/t/partitions?count=5", ""); len(grown.Partitions) != 5 || grown.Records != 1 || grown.Partitions[1].Start != 0 || grown.Partitions[1].End != 1 || grown.Partitions[1].Bytes == 0 || grown.Bytes != grown.Partitions[1].Bytes {
 		t.Errorf("grown %+v", grown)
 	}
 	altered := ask[Topic](t, n, 200, "POST", "/v1/topics/t/configs", `{"configs":{"retention.ms":"","cleanup.policy":"compact"}}`)

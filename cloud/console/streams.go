@@ -37,9 +37,15 @@ func (c *console) describe(t broker.Topic) (Topic, error) {
 		if err != nil {
 			return d, err
 		}
-		d.Partitions = append(d.Partitions, Partition{start, end})
+		size, err := c.Broker.Size(t.ID, p)
+		if err != nil {
+			return d, err
+		}
+		d.Partitions = append(d.Partitions, Partition{start, end, size})
 		d.Records += end - start
+		d.Bytes += size
 	}
+	d.Rate = c.Meter.rate(t.ID)
 	return d, nil
 }
 
@@ -108,64 +114,11 @@ func (c *console) alterTopic(r *http.Request) (any, error) {
 	return c.describe(t)
 }
 
-// groups lists all groups, or describes the one that parameter id names.
-func (c *console) groups(r *http.Request) (any, error) {
-	if id := r.URL.Query().Get("id"); id != "" {
-		g, err := c.describeGroup(id)
-		return []Group{g}, err
-	}
-	groups, err := c.Broker.Groups()
+// topic describes one.
+func (c *console) topic(r *http.Request) (any, error) {
+	t, err := c.Broker.Topic(r.PathValue("name"))
 	if err != nil {
 		return nil, err
 	}
-	list, err := groups.List()
-	if err != nil {
-		return nil, err
-	}
-	all := make([]Group, 0, len(list))
-	for _, g := range list {
-		all = append(all, Group{ID: g.Group, State: string(g.State), Protocol: g.ProtocolType, Members: g.Members})
-	}
-	return all, nil
-}
-
-func (c *console) deleteGroup(r *http.Request) (any, error) {
-	groups, err := c.Broker.Groups()
-	if err != nil {
-		return nil, err
-	}
-	return struct{}{}, groups.Delete(r.Context(), named(r, "id"))
-}
-
-func (c *console) group(r *http.Request) (any, error) { return c.describeGroup(r.PathValue("id")) }
-
-func (c *console) describeGroup(id string) (Group, error) {
-	groups, err := c.Broker.Groups()
-	if err != nil {
-		return Group{}, err
-	}
-	d, err := groups.Describe(id)
-	if err != nil {
-		return Group{}, err
-	}
-	g := Group{ID: d.Group, State: string(d.State), Protocol: d.ProtocolType, Members: d.Members}
-	offsets, err := groups.Offsets(d.Group, nil)
-	if err != nil {
-		return g, err
-	}
-	for _, o := range offsets {
-		t, err := c.Broker.TopicByID(o.Topic)
-		var end int64
-		if err == nil {
-			_, end, err = c.Broker.Bounds(t.ID, o.Index)
-		}
-		if errors.Is(err, broker.ErrUnknownTopic) {
-			continue // deleted since
-		}
-		if err != nil {
-			return g, err
-		}
-		g.Offsets = append(g.Offsets, GroupOffset{t.Name, o.Index, o.Offset, end, max(0, end-o.Offset)})
-	}
-	return g, nil
+	return c.describe(t)
 }

@@ -23,7 +23,9 @@ type Topic struct {
 	Name       string            `json:"name"`
 	ID         string            `json:"id"`
 	Created    time.Time         `json:"created"`
-	Records    int64             `json:"records"` // between start and end, all partitions
+	Records    int64             `json:"records"`            // between start and end, all partitions
+	Bytes      int64             `json:"bytes"`              // at rest
+	Rate       float64           `json:"records_per_second"` // over the last minute; 0 too while it is not known
 	Partitions []Partition       `json:"partitions"`
 	Configs    map[string]string `json:"configs,omitempty"`
 }
@@ -32,6 +34,7 @@ type Topic struct {
 type Partition struct {
 	Start int64 `json:"start"` // first offset
 	End   int64 `json:"end"`   // offset of the next record
+	Bytes int64 `json:"bytes"` // at rest
 }
 
 // NewTopic is the body of POST /v1/topics.
@@ -70,7 +73,18 @@ type Group struct {
 	State    string        `json:"state"`
 	Protocol string        `json:"protocol"`
 	Members  int           `json:"members"`
+	Lag      int64         `json:"lag"` // records, of all its partitions
 	Offsets  []GroupOffset `json:"offsets,omitempty"`
+	Details  []GroupMember `json:"details,omitempty"` // of the members
+}
+
+// GroupMember is one member of a group.
+type GroupMember struct {
+	ID         string   `json:"id"`
+	Instance   string   `json:"instance,omitempty"` // of a static member
+	Client     string   `json:"client"`
+	Host       string   `json:"host"`
+	Partitions []string `json:"partitions,omitempty"` // that it reads, as TOPIC/NUMBER
 }
 
 // GroupOffset is how far a group has come in one partition.
@@ -80,6 +94,7 @@ type GroupOffset struct {
 	Committed int64  `json:"committed"`
 	End       int64  `json:"end"`
 	Lag       int64  `json:"lag"`
+	Member    string `json:"member,omitempty"` // that reads the partition
 }
 
 // NewToken is the body of POST /v1/join-tokens; zero values mean the defaults.

@@ -1,0 +1,84 @@
+package console
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+)
+
+const (
+	meterStep    = 10 * time.Second
+	meterSamples = 7 // a minute from the first to the last
+)
+
+// Meter measures how fast topics grow, while this node owns them.
+type Meter struct {
+	mu      sync.Mutex // guards samples
+	samples []sample   // the oldest first, at most meterSamples
+}
+
+// sample is where all topics ended at one time: records that they ever had.
+type sample struct {
+	at   time.Time
+	ends map[broker.TopicID]int64
+}
+
+// Run measures until ctx ends.
+func (m *Meter) Run(ctx context.Context, b *broker.Broker) {
+	ticker := time.NewTicker(meterStep)
+	defer ticker.Stop()
+	for {
+		m.sample(b, time.Now())
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// sample looks where the topics end. A node that owns nothing forgets what it knew.
+func (m *Meter) sample(b *broker.Broker, now time.Time) {
+	ends := make(map[broker.TopicID]int64)
+	topics, err := b.Topics()
+	for _, t := range topics {
+		for p := range t.Partitions {
+			_, end, err := b.Bounds(t.ID, p)
+			if err != nil {
+				continue // deleted meanwhile, or this node has lost the shard
+			}
+			ends[t.ID] += end
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.samples = nil
+		return
+	}
+	if len(m.samples) == meterSamples {
+		m.samples = append(m.samples[:0], m.samples[1:]...)
+	}
+	m.samples = append(m.samples, sample{now, ends})
+}
+
+// rate returns how many records a second a topic got over the last minute, or over as
+// much of it as is known. A topic that was not there at first began at 0.
+func (m *Meter) rate(topic broker.TopicID) float64 {
+	if m == nil {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.samples) < 2 {
+		return 0
+	}
+	first, last := m.samples[0], m.samples[len(m.samples)-1]
+	took := last.at.Sub(first.at).Seconds()
+	if took <= 0 {
+		return 0
+	}
+	return max(0, float64(last.ends[topic]-first.ends[topic])/took)
+}

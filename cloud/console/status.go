@@ -1,0 +1,144 @@
+package console
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/configs"
+)
+
+// State is what a node knows of itself and of the others.
+type State struct {
+	Nodes []Member
+
+	// Of the shard that this node owns.
+	Damaged int           // pieces of the log that could not be read because of what lies at rest
+	Waiting int64         // bytes that are not in segments yet
+	Upkeep  time.Duration // since upkeep of the log got through last
+
+	Disk Disk // that has the node's data directory
+}
+
+// Member is a node of the cluster.
+type Member struct {
+	Name  string    `json:"name"`
+	Role  string    `json:"role"`
+	Since time.Time `json:"since,omitzero"` // when it became that, or was heard of first
+	Heard time.Time `json:"heard,omitzero"` // when it was heard of last; not of the node that answers
+	HTTP  string    `json:"http,omitempty"` // addresses, of the owner
+	Kafka string    `json:"kafka,omitempty"`
+	Sync  string    `json:"sync,omitempty"`
+}
+
+// Disk is a file system.
+type Disk struct {
+	Path string `json:"path"`
+	Free uint64 `json:"free_bytes"` // for programs that are not root's
+	Size uint64 `json:"size_bytes"`
+}
+
+// Status is the answer to GET /v1/status: the owner's view of the cluster.
+type Status struct {
+	Node       string        `json:"node"` // that answered
+	Version    string        `json:"version"`
+	Cluster    string        `json:"cluster"`
+	Epoch      int32         `json:"epoch"`
+	Nodes      []Member      `json:"nodes"`
+	Topics     int           `json:"topics"`
+	Partitions int           `json:"partitions"`
+	Records    int64         `json:"records"`
+	Bytes      int64         `json:"bytes"` // at rest
+	Rate       float64       `json:"records_per_second"`
+	Gateways   GatewayCount  `json:"gateways"`
+	Groups     int           `json:"groups"`
+	Lagging    []Group       `json:"lagging,omitempty"` // groups that are behind, without details
+	Damaged    int           `json:"damaged_pieces"`
+	Waiting    int64         `json:"unsegmented_bytes"`
+	Upkeep     time.Duration `json:"upkeep_age_ns"`
+	Disk       Disk          `json:"disk"`
+}
+
+// GatewayCount is what the gateways come to.
+type GatewayCount struct {
+	Connected int    `json:"connected"`
+	Away      int    `json:"away"`
+	Revoked   int    `json:"revoked"`
+	Buffered  uint64 `json:"buffered_records"` // on those that are connected
+}
+
+// Lines is the answer to GET /v1/errors: the newest warnings and errors of one node,
+// the newest first.
+type Lines struct {
+	Node  string        `json:"node"`
+	Lines []recent.Line `json:"lines"`
+}
+
+func (c *console) status(r *http.Request) (any, error) {
+	topics, err := c.topics(r)
+	if err != nil {
+		return nil, err
+	}
+	groups, err := c.groupsAll()
+	if err != nil {
+		return nil, err
+	}
+	gateways, err := c.gateways(r)
+	if err != nil {
+		return nil, err
+	}
+	state := c.state()
+	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: c.Broker.Epoch(),
+		Nodes: state.Nodes, Damaged: state.Damaged, Waiting: state.Waiting, Upkeep: state.Upkeep, Disk: state.Disk}
+	for _, t := range topics.([]Topic) {
+		s.Topics++
+		s.Partitions += len(t.Partitions)
+		s.Records += t.Records
+		s.Bytes += t.Bytes
+		s.Rate += t.Rate
+	}
+	for _, g := range gateways.([]Gateway) {
+		switch {
+		case g.Revoked:
+			s.Gateways.Revoked++
+		case g.Connected:
+			s.Gateways.Connected++
+			s.Gateways.Buffered += g.Buffered
+		default:
+			s.Gateways.Away++
+		}
+	}
+	for _, g := range groups {
+		s.Groups++
+		if g.Lag > 0 {
+			s.Lagging = append(s.Lagging, g)
+		}
+	}
+	return s, nil
+}
+
+func (c *console) state() State {
+	if c.State == nil {
+		return State{}
+	}
+	return c.State()
+}
+
+// credential answers with who asks.
+func (c *console) credential(r *http.Request) (any, error) {
+	if !c.Broker.IsOwner() {
+		return nil, broker.ErrNotOwner
+	}
+	return admin.CallerOf(r), nil
+}
+
+// lines are those of this node, whoever owns the shard.
+func (c *console) lines(w http.ResponseWriter, _ *http.Request) {
+	lines := Lines{Node: c.Broker.Self().Name, Lines: []recent.Line{}}
+	if c.Recent != nil {
+		lines.Lines = append(lines.Lines, c.Recent.Newest()...)
+	}
+	admin.Reply(w, http.StatusOK, lines)
+}

@@ -1,0 +1,56 @@
+package console
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// TestStatus: what a node tells of the cluster, and what a standby does not.
+func TestStatus(t *testing.T) {
+	n := newNode(t)
+	n.state = State{Nodes: []Member{{Name: "a", Role: RoleOwner, Since: time.Now()}, {Name: "b", Role: RoleStandby}}, Damaged: 2, Disk: Disk{"data", 3, 9}}
+	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t","partitions":3}`)
+	n.write(t, "t", record.Record{Value: []byte("a")}, record.Record{Value: []byte("b")})
+	known, err := n.broker.Topic("t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.groups.Commit(t.Context(), group.CommitRequest{Group: "g", Generation: -1, Offsets: []group.Offset{{Partition: group.Partition{Topic: known.ID}, Offset: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ask[Status](t, n, 200, "GET", "/v1/status", "")
+	if s.Node != "a" || len(s.Nodes) != 2 || s.Topics != 1 || s.Partitions != 3 || s.Records != 2 || s.Bytes == 0 || s.Damaged != 2 || s.Disk.Free != 3 {
+		t.Errorf("%+v", s)
+	}
+	if s.Groups != 1 || len(s.Lagging) != 1 || s.Lagging[0].ID != "g" || s.Lagging[0].Lag != 1 {
+		t.Errorf("groups: %+v", s)
+	}
+	if who := ask[admin.Caller](t, n, 200, "GET", admin.WhoPath, ""); who.Role != admin.Administer || who.Name == "" {
+		t.Errorf("who asks: %+v", who)
+	}
+	n.broker.Follow(broker.Node{}, "")
+	ask[Error](t, n, 421, "GET", "/v1/status", "")
+	ask[Error](t, n, 421, "GET", admin.WhoPath, "")
+}
+
+// TestErrors: a node tells its own warnings and errors, whoever owns the shard.
+func TestErrors(t *testing.T) {
+	n := newNode(t)
+	if none := ask[Lines](t, n, 200, "GET", "/v1/errors", ""); none.Node != "a" || none.Lines == nil || len(none.Lines) != 0 {
+		t.Errorf("at first: %+v", none)
+	}
+	log := slog.New(n.recent.Handler(slog.DiscardHandler))
+	log.Warn("slow", "bucket", "s3")
+	n.broker.Follow(broker.Node{}, "")
+	if some := ask[Lines](t, n, 200, "GET", "/v1/errors", ""); len(some.Lines) != 1 || some.Lines[0].Text != "slow" || some.Lines[0].About[0] != (recent.About{Key: "bucket", Value: "s3"}) {
+		t.Errorf("%+v", some)
+	}
+}
