@@ -35,6 +35,7 @@ import (
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -105,6 +106,9 @@ type Node struct {
 	quotas    atomic.Pointer[quota.Quotas]
 	settings  atomic.Pointer[settings.Settings]
 	log       atomic.Pointer[commitlog.Log] // nil while this node owns nothing
+	led       atomic.Pointer[time.Time]     // when this node began to lead; nil while it does not
+	meter     console.Meter                 // of the topics
+	recent    *recent.Lines                 // of the log
 	ready     sync.Once
 	lock      *os.File
 	doors     []door
@@ -120,7 +124,9 @@ type door struct {
 // Open makes sure that the bucket can be trusted, opens the listeners and
 // answers on --http. Run does the rest.
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
-	n := &Node{o: o, metrics: metrics.NewSet(), unjudged: make(chan struct{}, maxUnjudged), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	lines := new(recent.Lines)
+	o.Log = slog.New(lines.Handler(o.Log.Handler()))
+	n := &Node{o: o, recent: lines, metrics: metrics.NewSet(), unjudged: make(chan struct{}, maxUnjudged), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -347,6 +353,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
+	wg.Go(func() { n.meter.Run(ctx, n.broker) })
 	err := cluster.Run(ctx, cluster.Options{
 		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,
 		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Counters: &n.peers.counters, Log: n.o.Log,

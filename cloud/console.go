@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/page"
 )
 
 // listenHTTP opens the listener of the admin port.
@@ -53,9 +54,11 @@ func (n *Node) openConsole(listener net.Listener) {
 	})
 	n.metrics.NewGauge(`weir_http_refused_total{reason="credential"}`, func() float64 { refused, _ := n.guard.Refused(); return float64(refused) })
 	n.metrics.NewGauge(`weir_http_refused_total{reason="host"}`, func() float64 { _, refused := n.guard.Refused(); return float64(refused) })
-	n.http = admin.Server(console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
+	handler := console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
 		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
-		Forward: n.forward, Removed: n.adminRemoved}), n.o.Log)
+		State: n.state, Meter: &n.meter, Recent: n.recent, Forward: n.forward, Removed: n.adminRemoved})
+	page.Register(n.guard)
+	n.http = admin.Server(handler, n.o.Log)
 	n.doors = append(n.doors, door{"http", func() error {
 		if err := n.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return err

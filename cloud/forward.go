@@ -42,7 +42,7 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 	if n.guard.OwnRequest(r) {
 		hash := admin.HashOf(n.guard.Own())
 		f.Own = hex.EncodeToString(hash[:])
-	} else if f.Authorization = r.Header.Get("Authorization"); f.Authorization == "" {
+	} else if f.Authorization = r.Header.Get("Authorization"); f.Authorization == "" && !n.o.HTTP.Anonymous {
 		return false // a reader without a credential, or one with a session here
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), forwardTime)

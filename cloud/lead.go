@@ -97,6 +97,8 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	n.log.Store(log)
 	n.broker.Lead(log, groups, txns)
 	n.role.Store(console.RoleOwner)
+	since := time.Now()
+	n.led.Store(&since)
 	n.measure(log)
 	n.o.Log.Info("leading", "epoch", log.Epoch(), "cluster", log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
 	n.welcomeAdmins(ctx, users, log.Level())
@@ -107,6 +109,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 
 	lost := n.serve(ctx, log, self)
 	n.log.Store(nil)
+	n.led.Store(nil)
 	n.broker.Follow(broker.Node{}, log.ClusterID())
 	n.fleet.Store(nil)
 	n.users.Store(nil)

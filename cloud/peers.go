@@ -36,6 +36,7 @@ type peers struct {
 	listener net.Listener // nil: --peer off
 	client   *peer.Client
 	http     *http.Client // asks those that have no peer port, directly
+	nodes    heardNodes
 	heard    atomic.Int64 // when another node asked this one last, in Unix nanoseconds; 0: never
 	counters cluster.Counters
 	looks    atomic.Uint64 // for questions in the bucket
@@ -98,6 +99,7 @@ func (n *Node) answer() peer.Answer {
 func (n *Node) heardOf(node string) {
 	if node != n.o.Node { // it asks its own doors too
 		n.peers.heard.Store(time.Now().UnixNano())
+		n.peers.nodes.note(node, time.Now(), n.gone())
 	}
 }
 

@@ -1,0 +1,91 @@
+package cloud
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/weirmq/weir/cloud/console"
+)
+
+const (
+	// maxHeard is how many other nodes are remembered.
+	maxHeard = 64
+	// goneAfter is after how many takeover times of silence a node counts as gone:
+	// it asks the owner at least once in each of them.
+	goneAfter = 10
+)
+
+// heardNodes are the other nodes that have asked this one whether it is there.
+type heardNodes struct {
+	mu  sync.Mutex // guards all
+	all map[string]heardNode
+}
+
+type heardNode struct{ first, last time.Time }
+
+// note remembers that a node was heard. One that was silent for longer than gone has
+// come back: its time begins anew.
+func (h *heardNodes) note(name string, now time.Time, gone time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	one, known := h.all[name]
+	if !known && len(h.all) >= maxHeard {
+		maps.DeleteFunc(h.all, func(_ string, n heardNode) bool { return now.Sub(n.last) > gone })
+		if len(h.all) >= maxHeard {
+			return
+		}
+	}
+	if !known || now.Sub(one.last) > gone {
+		one.first = now
+	}
+	one.last = now
+	if h.all == nil {
+		h.all = make(map[string]heardNode)
+	}
+	h.all[name] = one
+}
+
+// members lists those that were heard of lately, by name.
+func (h *heardNodes) members(now time.Time, gone time.Duration) []console.Member {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []console.Member
+	for name, one := range h.all {
+		if now.Sub(one.last) <= gone {
+			all = append(all, console.Member{Name: name, Role: console.RoleStandby, Since: one.first.UTC(), Heard: one.last.UTC()})
+		}
+	}
+	slices.SortFunc(all, func(a, b console.Member) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// gone is after what silence a node is not listed any more.
+func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time.Second) }
+
+// state is what the admin port tells of this node.
+func (n *Node) state() console.State {
+	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.HTTP, Kafka: n.self.Kafka, Sync: n.self.Sync}
+	if since := n.led.Load(); since != nil {
+		self.Since = since.UTC()
+	}
+	s := console.State{Nodes: append([]console.Member{self}, n.peers.nodes.members(time.Now(), n.gone())...), Disk: diskOf(n.o.Data)}
+	if log := n.log.Load(); log != nil {
+		stats := log.Stats()
+		s.Damaged, s.Waiting, s.Upkeep = stats.Damaged, stats.Waiting, time.Since(stats.Checkpoint)
+	}
+	return s
+}
+
+// diskOf asks about the file system of a directory; of one that does not tell nothing
+// but the path is known.
+func diskOf(path string) console.Disk {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(path, &fs); err != nil {
+		return console.Disk{Path: path}
+	}
+	return console.Disk{Path: path, Free: uint64(fs.Bavail) * uint64(fs.Bsize), Size: uint64(fs.Blocks) * uint64(fs.Bsize)}
+}
