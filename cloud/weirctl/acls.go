@@ -23,8 +23,10 @@ type aclFlags struct {
 }
 
 func aclsVerb() verb {
+	actions := []string{"list", "add", "delete"}
 	return verb{
-		name: "acls", usage: "[add | delete] [flags]",
+		actions: actions,
+		name:    "acls", usage: "[add | delete] [flags]",
 		summary: "list who may do what through Kafka, allow or deny something, or take that back",
 		notes: "ACLs count when weir-cloud runs with --kafka-authorize: then nobody may do what none allows him,\n" +
 			"but for --kafka-super-users. A denial wins over whatever allows the same.\n" +
@@ -57,11 +59,14 @@ func aclsVerb() verb {
 				if err != nil {
 					return err
 				}
-				return c.post(ctx, "/v1/acls", acls, nil)
+				if err := c.post(ctx, "/v1/acls", acls, nil); err != nil {
+					return err
+				}
+				return c.done("%d ACLs are there now", len(acls))
 			case len(c.args) == 1 && c.args[0] == "delete":
 				return c.deleteACLs(ctx)
 			}
-			return errors.New("acls takes nothing, or add or delete, and flags that say which")
+			return c.wrong("acls takes nothing, or add or delete, and flags that say which", actions)
 		},
 	}
 }

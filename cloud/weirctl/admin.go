@@ -21,12 +21,14 @@ import (
 )
 
 func adminVerb() verb {
+	actions := []string{"list", "add", "remove", "reset"}
 	return verb{
-		name: "admin", usage: "[add NAME | remove NAME | reset BUCKET] [flags]",
+		actions: actions,
+		name:    "admin", usage: "[add NAME | remove NAME | reset BUCKET] [flags]",
 		summary: "list, add or remove the credentials by which nodes are administered",
 		notes: "add prints a new token, the only time that it is shown; for a name that exists it takes the place of the old\n" +
-			"one. read lists everything but secrets; operate changes topics, groups and gateways; administer changes\n" +
-			"users, ACLs, quotas and credentials too. node:NAME is the credential in a node's own data directory: when it\n" +
+			"one. read lists everything but secrets and records; operate reads records, and changes topics, groups and\n" +
+			"gateways; administer changes users, ACLs, quotas and credentials too. node:NAME is the credential in a node's own data directory: when it\n" +
 			"is removed, the node makes another.\n\n" +
 			"reset makes a credential without asking a node, for the case that none is left. BUCKET is the URL that\n" +
 			"weir-cloud got as --bucket; it is good when a node has become the owner after it: restart them.\n\n" +
@@ -42,11 +44,14 @@ func adminVerb() verb {
 			case len(c.args) == 2 && c.args[0] == "add":
 				return c.addAdmin(ctx, c.args[1])
 			case len(c.args) == 2 && c.args[0] == "remove":
-				return c.del(ctx, "/v1/admins?name="+url.QueryEscape(c.args[1]))
+				if err := c.del(ctx, "/v1/admins?name="+url.QueryEscape(c.args[1])); err != nil {
+					return err
+				}
+				return c.done("credential %s removed", c.args[1])
 			case len(c.args) == 2 && c.args[0] == "reset":
 				return c.resetAdmin(ctx, c.args[1])
 			}
-			return errors.New("admin takes nothing, or add NAME, remove NAME or reset BUCKET")
+			return c.wrong("admin takes nothing, or add NAME, remove NAME or reset BUCKET", actions)
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,12 +21,16 @@ import (
 	"github.com/weirmq/weir/cloud/console"
 )
 
-// apiTimeout bounds one request.
-const apiTimeout = 30 * time.Second
+// How long one request may take. With several nodes another one is tried soon.
+const (
+	apiTimeout  = 30 * time.Second
+	dialTimeout = 3 * time.Second
+	nodeTimeout = 5 * time.Second // of a request that only reads, where there are several nodes
+)
 
 // cloudFlags say which node to ask, and how.
 func (c *call) cloudFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http")
+	fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http; several with commas between them: the next is tried when one does not answer")
 	fs.StringVar(&c.data, "data", "", "data `directory` of a node on this machine, whose credential to use (default: /var/lib/weir-cloud or ./data/cloud)")
 	fs.StringVar(&c.ca, "ca", "system", "PEM `file` of the authority that signed the certificate of an https URL, or system")
 	fs.BoolVar(&c.insecure, "insecure", false, "send the credential over plain HTTP to another machine: whoever is on the way can read it")
@@ -44,31 +49,84 @@ func (c *call) del(ctx context.Context, path string) error {
 	return c.request(ctx, http.MethodDelete, path, nil, nil)
 }
 
-// base is --cloud.
-func (c *call) base() (*url.URL, error) {
-	text := strings.TrimRight(c.cloud, "/")
-	if !strings.Contains(text, "://") {
-		text = "http://" + text
+// nodes are those of --cloud. The one that answered last comes first.
+func (c *call) nodes() ([]*url.URL, error) {
+	var all []*url.URL
+	for one := range strings.SplitSeq(c.cloud, ",") {
+		text := strings.TrimRight(strings.TrimSpace(one), "/")
+		if !strings.Contains(text, "://") {
+			text = "http://" + text
+		}
+		u, err := url.Parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("--cloud: %w", err)
+		}
+		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return nil, fmt.Errorf("--cloud %q is not of the form http://HOST:8080 or https://HOST:8080", one)
+		}
+		if c.answered != "" && key(u) == c.answered {
+			all = append([]*url.URL{u}, all...)
+			continue
+		}
+		all = append(all, u)
 	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("--cloud: %w", err)
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("--cloud %q is not of the form http://HOST:8080 or https://HOST:8080", c.cloud)
-	}
-	return u, nil
+	return all, nil
 }
 
-// request asks --cloud, and the owner when a standby points there. A credential is
-// shown to --cloud alone, wherever that node points.
+// base is --cloud where it names one node.
+func (c *call) base() (*url.URL, error) {
+	all, err := c.nodes()
+	if err == nil && len(all) > 1 {
+		err = errors.New("--cloud names several nodes: this is for one")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[0], nil
+}
+
+// errElsewhere: another node may have an answer. What was asked for was not done.
+var errElsewhere = errors.New("not answered")
+
+// request asks the nodes of --cloud, one after the other until one answers.
 func (c *call) request(ctx context.Context, method, path string, body, answer any) error {
-	base, err := c.base()
+	nodes, err := c.nodes()
 	if err != nil {
 		return err
 	}
+	var failed []error
+	for _, base := range nodes {
+		var e elsewhere
+		err := c.ask(ctx, base, len(nodes) > 1, method, path, body, answer)
+		switch another := errors.Is(err, errElsewhere); {
+		case !another && err == nil:
+			c.answered = key(base)
+			return nil
+		case len(nodes) == 1 && errors.As(err, &e) && e.unreached:
+			return fmt.Errorf("reach the cloud at %s: %w", base, err)
+		case !another, len(nodes) == 1, ctx.Err() != nil:
+			return err
+		}
+		failed = append(failed, fmt.Errorf("  %s: %w", key(base), err))
+	}
+	return fmt.Errorf("no node of --cloud has an answer:\n%w", errors.Join(failed...))
+}
+
+// ask asks a node, and the owner when a standby points there. A credential is shown
+// to the node alone, wherever it points.
+func (c *call) ask(ctx context.Context, base *url.URL, several bool, method, path string, body, answer any) error {
+	shown, err := c.credential(base)
+	if err != nil {
+		return err
+	}
+	limit := apiTimeout
+	if several && method == http.MethodGet {
+		limit = nodeTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	for range 3 {
-		owner, err := c.try(ctx, base, method, path, body, answer)
+		owner, err := c.try(ctx, base, shown, method, path, body, answer)
 		if owner == "" {
 			return err
 		}
@@ -77,9 +135,7 @@ func (c *call) request(ctx context.Context, method, path string, body, answer an
 	return errors.New("nodes point at each other: ownership is changing, try again")
 }
 
-func (c *call) try(ctx context.Context, base *url.URL, method, path string, body, answer any) (owner string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
+func (c *call) try(ctx context.Context, base *url.URL, shown credential, method, path string, body, answer any) (owner string, err error) {
 	var payload io.Reader
 	if body != nil {
 		encoded, err := json.Marshal(body)
@@ -92,8 +148,7 @@ func (c *call) try(ctx context.Context, base *url.URL, method, path string, body
 	if err != nil {
 		return "", fmt.Errorf("--cloud: %w", err)
 	}
-	shown, err := c.show(req)
-	if err != nil {
+	if err := c.show(req, shown); err != nil {
 		return "", err
 	}
 	client, err := c.client()
@@ -101,12 +156,8 @@ func (c *call) try(ctx context.Context, base *url.URL, method, path string, body
 		return "", err
 	}
 	res, err := client.Do(req)
-	var unknown x509.UnknownAuthorityError
-	switch {
-	case errors.As(err, &unknown):
-		return "", fmt.Errorf("reach the cloud: %w (--ca FILE names the authority that signed it)", err)
-	case err != nil:
-		return "", fmt.Errorf("reach the cloud: %w", err)
+	if err != nil {
+		return "", unreached(base, method, err)
 	}
 	defer res.Body.Close()
 	dec := json.NewDecoder(res.Body)
@@ -129,7 +180,44 @@ func (c *call) try(ctx context.Context, base *url.URL, method, path string, body
 	if res.StatusCode == http.StatusMisdirectedRequest && e.Owner != "" && shown.token == "" {
 		return e.Owner, nil
 	}
-	return "", refused(res.StatusCode, e, shown)
+	if err := refused(res.StatusCode, e, shown); res.StatusCode != http.StatusMisdirectedRequest &&
+		(res.StatusCode != http.StatusServiceUnavailable || method != http.MethodGet) {
+		return "", err
+	} else {
+		return "", elsewhere{err, false}
+	}
+}
+
+// elsewhere is an error after which another node may have an answer.
+type elsewhere struct {
+	error
+	unreached bool // the node did not answer at all
+}
+
+func (elsewhere) Is(target error) bool { return target == errElsewhere }
+func (e elsewhere) Unwrap() error      { return e.error }
+
+// unreached says why there is no answer. Where the request was sent, and could have
+// changed something, no other node is to be asked.
+func unreached(base *url.URL, method string, err error) error {
+	var unknown x509.UnknownAuthorityError
+	var dial *net.OpError
+	var request *url.Error
+	if errors.As(err, &request) {
+		err = request.Err // without the URL, which is named once
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("it does not answer in time")
+	}
+	hint := ""
+	if errors.As(err, &unknown) {
+		hint = " (--ca FILE names the authority that signed it)"
+	}
+	err = fmt.Errorf("%w%s", err, hint)
+	if method == http.MethodGet || errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &unknown) {
+		return elsewhere{err, true}
+	}
+	return fmt.Errorf("reach the cloud at %s: %w; it is not known whether it was done", base, err)
 }
 
 // refused says what to do about an answer that is no success.
@@ -145,28 +233,32 @@ func refused(status int, e console.Error, shown credential) error {
 	return errors.New(e.Error)
 }
 
-// show adds the credential to a request, if there is one and the way is safe.
-func (c *call) show(req *http.Request) (credential, error) {
-	if c.shown == nil {
-		found, err := c.credentialFor(req.URL)
-		if err != nil {
-			return found, err
-		}
-		c.shown = &found
-	}
-	if c.shown.token == "" {
+// credential is the one to show to a node of --cloud.
+func (c *call) credential(base *url.URL) (credential, error) {
+	if c.shown != nil {
 		return *c.shown, nil
 	}
-	if req.URL.Scheme == "http" && !c.insecure && !loopback(req.URL) {
-		return *c.shown, fmt.Errorf("the credential of %s would be sent over plain HTTP to %s: use an https URL, or say --insecure", c.shown.from, req.URL.Host)
+	return c.credentialFor(base)
+}
+
+// show adds a credential to a request, if there is one and the way is safe.
+func (c *call) show(req *http.Request, shown credential) error {
+	if shown.token == "" {
+		return nil
 	}
-	req.Header.Set("Authorization", "Bearer "+c.shown.token)
-	return *c.shown, nil
+	if req.URL.Scheme == "http" && !c.insecure && !loopback(req.URL) {
+		return fmt.Errorf("the credential of %s would be sent over plain HTTP to %s: use an https URL, or say --insecure", shown.from, req.URL.Host)
+	}
+	req.Header.Set("Authorization", "Bearer "+shown.token)
+	return nil
 }
 
 // client asks nodes. It follows no redirect: a node sends none.
 func (c *call) client() (*http.Client, error) {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
+	if c.asker != nil {
+		return c.asker, nil
+	}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout}
 	if c.ca != "system" {
 		pem, err := os.ReadFile(c.ca)
 		if err != nil {
@@ -178,7 +270,18 @@ func (c *call) client() (*http.Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}
 	}
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+	c.asker = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return c.asker, nil
+}
+
+// done prints a line about what was done.
+func (c *call) done(format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	if printed, err := c.print(map[string]string{"done": text}); printed {
+		return err
+	}
+	_, err := fmt.Fprintln(c.stdout, text)
+	return err
 }
 
 // print writes v as JSON if that was asked for; else the caller prints text.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,10 +11,13 @@ import (
 
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/configs"
 )
 
 func gatewaysVerb() verb {
+	actions := []string{"list", "reset", "revoke", "allow", "deny"}
 	return verb{
+		actions: actions, names: "gateways",
 		name: "gateways", usage: "[reset ID | revoke ID | allow ID PATTERN… | deny ID PATTERN…] [flags]",
 		summary: "list gateways, let one join anew or shut it out, bind it to topics",
 		notes: "reset forgets a gateway's key, so that a new machine may join under its id.\nrevoke ends its connection and lets it in no more, until a reset.\n\n" +
@@ -29,11 +31,23 @@ func gatewaysVerb() verb {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listGateways(ctx)
 			case len(c.args) == 2 && (c.args[0] == "reset" || c.args[0] == "revoke"):
-				return c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1]}, nil)
+				if err := c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1]}, nil); err != nil {
+					return err
+				}
+				if c.args[0] == "reset" {
+					return c.done("gateway %s reset: a machine with a join token may join under this id", c.args[1])
+				}
+				return c.done("gateway %s revoked and disconnected", c.args[1])
 			case len(c.args) > 2 && (c.args[0] == "allow" || c.args[0] == "deny"):
-				return c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1], Topics: c.args[2:]}, nil)
+				if err := c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1], Topics: c.args[2:]}, nil); err != nil {
+					return err
+				}
+				if c.args[0] == "allow" {
+					return c.done("gateway %s may write to %s", c.args[1], strings.Join(c.args[2:], ", "))
+				}
+				return c.done("gateway %s may not write to %s", c.args[1], strings.Join(c.args[2:], ", "))
 			}
-			return errors.New("gateways takes nothing, or reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…")
+			return c.wrong("gateways takes nothing, or reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…", actions)
 		},
 	}
 }
@@ -87,17 +101,17 @@ func joinTokenVerb() verb {
 		notes:   "The token is shown once. On the gateway, with the token in a file: weir-edge --cloud HOST:7400 --join-file FILE",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.IntVar(&c.uses, "uses", 1, "how many gateways may join with it")
-			fs.StringVar(&c.life, "life", fleet.DefaultTokenLife.String(), "for what `time` it can be used")
+			fs.StringVar(&c.life, "life", configs.FormatDuration(fleet.DefaultTokenLife), "for what `time` it can be used, like 12h or 7d")
 			fs.StringSliceVar(&c.topics, "topics", nil, "`patterns` of the topics to which gateways that join with it are bound, such as 'pumps.*' (default: all)")
 			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` that it is for; may be repeated (default: any)")
 		},
 		run: func(ctx context.Context, c *call) error {
-			life, err := time.ParseDuration(c.life)
+			life, err := configs.ParseDuration(c.life)
 			switch {
 			case len(c.args) > 0:
 				return fmt.Errorf("join-token takes no argument %q", c.args[0])
 			case err != nil || life < time.Second:
-				return fmt.Errorf("--life %q is no time of at least a second, such as 24h", c.life)
+				return fmt.Errorf("--life %q is no time of at least a second, such as 24h or 7d", c.life)
 			case c.uses < 1:
 				return fmt.Errorf("--uses %d: a token lets in at least one gateway", c.uses)
 			}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 
@@ -12,20 +11,26 @@ import (
 )
 
 func groupsVerb() verb {
+	actions := []string{"list", "delete"}
 	return verb{
+		actions: actions, names: "groups",
 		name: "groups", usage: "[GROUP | delete GROUP] [flags]",
-		summary: "list consumer groups, show how far one has come, or delete one",
-		notes:   "delete forgets the offsets of a group that has no members.",
+		summary: "list consumer groups, show the members and the lag of one, or delete one",
+		notes: "Lag is how many records a group has yet to read: from the offsets that it has committed to the ends of\n" +
+			"the partitions. delete forgets the offsets of a group that has no members.",
 		run: func(ctx context.Context, c *call) error {
 			switch {
-			case len(c.args) == 0:
+			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listGroups(ctx)
-			case len(c.args) == 1:
+			case len(c.args) == 1 && c.args[0] != "delete":
 				return c.showGroup(ctx, c.args[0])
 			case len(c.args) == 2 && c.args[0] == "delete":
-				return c.del(ctx, "/v1/groups?id="+url.QueryEscape(c.args[1]))
+				if err := c.del(ctx, "/v1/groups?id="+url.QueryEscape(c.args[1])); err != nil {
+					return err
+				}
+				return c.done("group %s deleted, with its offsets", c.args[1])
 			}
-			return errors.New("groups takes nothing, one group, or delete GROUP")
+			return c.wrong("groups takes nothing, one group, or delete GROUP", actions)
 		},
 	}
 }
@@ -40,9 +45,9 @@ func (c *call) listGroups(ctx context.Context) error {
 	}
 	var rows []table.Row
 	for _, g := range groups {
-		rows = append(rows, table.Row{g.ID, g.State, g.Members, g.Protocol})
+		rows = append(rows, table.Row{g.ID, g.State, g.Members, g.Lag, g.Protocol})
 	}
-	printTable(c.stdout, table.Row{"group", "state", "members", "protocol"}, rows)
+	printTable(c.stdout, table.Row{"group", "state", "members", "lag", "protocol"}, rows)
 	return nil
 }
 
@@ -58,11 +63,22 @@ func (c *call) showGroup(ctx context.Context, id string) error {
 	if done, err := c.print(g); done {
 		return err
 	}
-	fmt.Fprintf(c.stdout, "%s is %s with %d members\n", g.ID, g.State, g.Members)
+	fmt.Fprintf(c.stdout, "%s is %s with %d members, %d records behind.\n", g.ID, g.State, g.Members, g.Lag)
 	var rows []table.Row
 	for _, o := range g.Offsets {
-		rows = append(rows, table.Row{o.Topic, o.Partition, o.Committed, o.End, o.Lag})
+		rows = append(rows, table.Row{o.Topic, o.Partition, o.Committed, o.End, o.Lag, o.Member})
 	}
-	printTable(c.stdout, table.Row{"topic", "partition", "committed", "end", "lag"}, rows)
+	if len(rows) > 0 {
+		fmt.Fprintln(c.stdout)
+		printTable(c.stdout, table.Row{"topic", "partition", "committed", "end", "lag", "member"}, rows)
+	}
+	rows = nil
+	for _, m := range g.Details {
+		rows = append(rows, table.Row{m.ID, m.Client, m.Host, m.Instance, len(m.Partitions)})
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(c.stdout)
+		printTable(c.stdout, table.Row{"member", "client", "host", "instance", "partitions"}, rows)
+	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,40 +34,48 @@ type verb struct {
 	offline bool // it asks no node
 	flags   func(*pflag.FlagSet, *call)
 	run     func(context.Context, *call) error
+
+	actions []string // words that its first argument can be
+	names   string   // whose names its arguments are: topics, groups, gateways or users; "" for none
 }
 
 // call is one invocation of a verb.
 type call struct {
 	args     []string
 	environ  []string
-	cloud    string      // --cloud
+	cloud    string // --cloud
+	answered string // the node that answered last
+	asker    *http.Client
 	data, ca string      // --data, --ca
 	insecure bool        // --insecure
 	shown    *credential // what requests show; nil: to be found
+	output   string      // -o
 	json     bool        // -o json
+	changed  func(flag string) bool
 	stdin    io.Reader
 	stdout   io.Writer
 	stderr   io.Writer
 
 	// Flags of single verbs.
-	kafka, key, group, from string
-	follow                  bool
-	partitions              int32
-	count, uses             int
-	configs, gateways       []string
-	topics                  []string
-	life                    string
-	mechanisms              []string
-	role, secretFile        string
-	repair                  bool
-	acl                     aclFlags
-	quota                   quotaFlags
-	login                   loginFlags
+	read              readFlags
+	kafka, key        string
+	edge              string
+	partitions        int32
+	uses              int
+	configs, gateways []string
+	topics            []string
+	life              string
+	mechanisms        []string
+	role, secretFile  string
+	repair            bool
+	acl               aclFlags
+	quota             quotaFlags
+	login             loginFlags
 }
 
 func verbs() []verb {
-	return []verb{topicsVerb(), gatewaysVerb(), groupsVerb(), usersVerb(), aclsVerb(), quotasVerb(), adminVerb(), consumeVerb(), produceVerb(), joinTokenVerb(),
-		loginVerb(), logoutVerb(), checkVerb(), upgradeVerb()}
+	return []verb{statusVerb(), topicsVerb(), gatewaysVerb(), groupsVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), usersVerb(), aclsVerb(), quotasVerb(), adminVerb(),
+		loginVerb(), logoutVerb(), checkVerb(), upgradeVerb(), completionVerb()}
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -84,28 +94,43 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 }
 
 func dispatch(ctx context.Context, args, environ []string, c *call) error {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" && len(args) == 1 {
 		overview(c.stdout)
 		return nil
 	}
-	if args[0] == "--version" || args[0] == "version" {
+	switch args[0] {
+	case "help":
+		args = []string{args[1], "--help"}
+	case "--version", "version":
 		fmt.Fprintln(c.stdout, "weirctl", configs.Version())
 		return nil
+	case completeWord:
+		return c.complete(ctx, args[1:])
 	}
+	v, err := verbOf(args[0])
+	if err != nil {
+		return err
+	}
+	return v.call(ctx, args[1:], environ, c)
+}
+
+// verbOf finds a verb by its name.
+func verbOf(name string) (verb, error) {
 	var known []string
 	for _, v := range verbs() {
-		if v.name == args[0] {
-			return v.call(ctx, args[1:], environ, c)
+		if v.name == name {
+			return v, nil
 		}
 		known = append(known, v.name)
 	}
-	if near := configs.Nearest(args[0], known); near != "" {
-		return fmt.Errorf("unknown verb %q (did you mean %s?)", args[0], near)
+	if near := configs.Nearest(name, known); near != "" {
+		return verb{}, fmt.Errorf("unknown verb %q (did you mean %s?)", name, near)
 	}
-	return fmt.Errorf("unknown verb %q: there are %s", args[0], strings.Join(known, ", "))
+	return verb{}, fmt.Errorf("unknown verb %q: there are %s", name, strings.Join(known, ", "))
 }
 
-func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
+// flagSet has the flags of a verb.
+func (v verb) flagSet(c *call) *pflag.FlagSet {
 	fs := pflag.NewFlagSet("weirctl "+v.name, pflag.ContinueOnError)
 	if v.flags != nil {
 		v.flags(fs, c)
@@ -113,17 +138,33 @@ func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	if !v.offline {
 		c.cloudFlags(fs)
 	}
-	output := fs.StringP("output", "o", "text", "text or json")
+	fs.StringVarP(&c.output, "output", "o", "text", "text or json")
+	return fs
+}
+
+func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
+	fs := v.flagSet(c)
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}
-	if *output != "text" && *output != "json" {
-		return fmt.Errorf("--output %q is neither text nor json", *output)
+	if c.output != "text" && c.output != "json" {
+		return fmt.Errorf("--output %q is neither text nor json", c.output)
 	}
-	c.json, c.args = *output == "json", fs.Args()
+	c.json, c.args, c.changed = c.output == "json", fs.Args(), fs.Changed
 	return v.run(ctx, c)
+}
+
+// wrong says what a verb takes, when its arguments are something else: the word that
+// was meant, if there is one.
+func (c *call) wrong(takes string, actions []string) error {
+	if len(c.args) > 0 && !slices.Contains(actions, c.args[0]) {
+		if near := configs.Nearest(c.args[0], actions); near != "" {
+			return fmt.Errorf("%s; did you mean %s?", takes, near)
+		}
+	}
+	return errors.New(takes)
 }
 
 func overview(w io.Writer) {
@@ -132,5 +173,6 @@ func overview(w io.Writer) {
 		first, _, _ := strings.Cut(v.summary, "\n")
 		fmt.Fprintf(w, "  %-12s %s\n", v.name, first)
 	}
-	fmt.Fprint(w, "\n`weirctl VERB --help` tells more. Every verb takes -o json, and --cloud URL if it asks a node.\n")
+	fmt.Fprint(w, "\n`weirctl help VERB` tells more. Every verb takes -o json, and --cloud URL if it asks a node.\n"+
+		"`weirctl completion bash` (or zsh, or fish) completes verbs, flags and names in your shell.\n")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/configs"
 )
 
 // quotaFlags say whom limits are for, and what they are.
@@ -23,8 +24,10 @@ type quotaFlags struct {
 }
 
 func quotasVerb() verb {
+	actions := []string{"list", "set", "delete"}
 	return verb{
-		name: "quotas", usage: "[set | delete] [flags]",
+		actions: actions,
+		name:    "quotas", usage: "[set | delete] [flags]",
 		summary: "list how much of the cluster clients may use, set a limit, or take it away",
 		notes: "Who uses more is told to wait. The most particular limit counts: one for a client id of a user,\n" +
 			"then for the user, then for all users, then for the client id, then for all client ids.\n" +
@@ -33,8 +36,8 @@ func quotasVerb() verb {
 			"limit, in percent of one core: 50 is half a core, 250 two and a half. Time that a request only waits,\n" +
 			"for the bucket, for new records or for other clients, does not count.\n\n" +
 			"Examples:\n" +
-			"  weirctl quotas set --user ann --produce 1000000\n" +
-			"  weirctl quotas set --default-user --produce 5000000 --consume 20000000\n" +
+			"  weirctl quotas set --user ann --produce 1MB\n" +
+			"  weirctl quotas set --default-user --produce 5MB --consume 20MB\n" +
 			"  weirctl quotas set --default-client --request-time 12.5%\n" +
 			"  weirctl quotas delete --user ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
@@ -42,8 +45,8 @@ func quotasVerb() verb {
 			fs.BoolVar(&c.quota.defaultUser, "default-user", false, "each user who has no limit of his own")
 			fs.StringVar(&c.quota.client, "client", "", "`id` that clients give themselves (client.id)")
 			fs.BoolVar(&c.quota.defaultClient, "default-client", false, "each client id that has no limit of its own")
-			fs.Int64Var(&c.quota.bytesProduced, "produce", 0, "set: `bytes` per second that may be written; 0: any number")
-			fs.Int64Var(&c.quota.bytesConsumed, "consume", 0, "set: `bytes` per second that may be read; 0: any number")
+			configs.BytesVar(fs, &c.quota.bytesProduced, "produce", 0, "set: how much may be written per second, like 500kB or 1MB; 0: any amount")
+			configs.BytesVar(fs, &c.quota.bytesConsumed, "consume", 0, "set: how much may be read per second; 0: any amount")
 			fs.StringVar(&c.quota.requestTime, "request-time", "", "set: `percent` of one core that work on requests may take, like 50 or 12.5%; 0: any")
 		},
 		run: func(ctx context.Context, c *call) error {
@@ -51,7 +54,7 @@ func quotasVerb() verb {
 				return c.listQuotas(ctx)
 			}
 			if len(c.args) > 1 || c.args[0] != "set" && c.args[0] != "delete" {
-				return errors.New("quotas takes nothing, or set or delete, and flags that say for whom")
+				return c.wrong("quotas takes nothing, or set or delete, and flags that say for whom", actions)
 			}
 			entry, err := c.quota.entry()
 			if err != nil {
@@ -59,11 +62,17 @@ func quotasVerb() verb {
 			}
 			switch none := entry.Limits == (quota.Limits{}); {
 			case c.args[0] == "set" && none:
-				return errors.New("say how much: --produce BYTES, --consume BYTES, --request-time PERCENT, or some of them")
+				return errors.New("say how much: --produce SIZE, --consume SIZE, --request-time PERCENT, or some of them")
 			case c.args[0] == "delete" && !none:
 				return errors.New("delete takes all limits away: leave --produce, --consume and --request-time out")
 			}
-			return c.post(ctx, "/v1/quotas", entry, nil)
+			if err := c.post(ctx, "/v1/quotas", entry, nil); err != nil {
+				return err
+			}
+			if c.args[0] == "delete" {
+				return c.done("no limit any more for %s", whom(entry.Entity))
+			}
+			return c.done("limits set for %s", whom(entry.Entity))
 		},
 	}
 }
@@ -87,6 +96,21 @@ func (f quotaFlags) entry() (quota.Entry, error) {
 		return e, errors.New("say for whom: --user NAME, --default-user, --client ID or --default-client")
 	}
 	return e, nil
+}
+
+// whom names who a limit is for.
+func whom(e quota.Entity) string {
+	var words []string
+	for _, one := range []struct{ kind, name string }{{"user", e.User}, {"client", e.Client}} {
+		switch one.name {
+		case "":
+		case quota.Default:
+			words = append(words, "each "+one.kind+" without a limit of its own")
+		default:
+			words = append(words, one.kind+" "+one.name)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // percent reads a number, with the sign or without; "" is 0.
@@ -113,7 +137,7 @@ func (c *call) listQuotas(ctx context.Context) error {
 		if n == 0 {
 			return "-"
 		}
-		return strconv.FormatInt(n, 10)
+		return configs.FormatBytes(n) + "/s"
 	}
 	share := func(percent float64) string {
 		if percent == 0 {
@@ -125,6 +149,6 @@ func (c *call) listQuotas(ctx context.Context) error {
 	for _, e := range entries {
 		rows = append(rows, table.Row{e.User, e.Client, limit(e.Produce), limit(e.Consume), share(e.Request)})
 	}
-	printTable(c.stdout, table.Row{"user", "client", "produce B/s", "consume B/s", "request time"}, rows)
+	printTable(c.stdout, table.Row{"user", "client", "produce", "consume", "request time"}, rows)
 	return nil
 }

@@ -3,12 +3,9 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -56,43 +53,24 @@ func (c *call) kafkaClient(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, e
 	return client, nil
 }
 
-func consumeVerb() verb {
-	return verb{
-		name: "consume", usage: "TOPIC [flags]",
-		summary: "print the records of a topic",
-		notes:   "Text prints key, a tab and the value; JSON prints a line per record with everything.",
-		flags: func(fs *pflag.FlagSet, c *call) {
-			kafkaFlag(fs, c)
-			fs.StringVar(&c.from, "from", "beginning", "beginning, or end: wait for what comes, like --follow")
-			fs.StringVar(&c.group, "group", "", "read as this consumer `group`, and commit")
-			fs.IntVar(&c.count, "count", 0, "stop after so many records; 0: do not")
-			fs.BoolVar(&c.follow, "follow", false, "wait for more at the end")
-		},
-		run: func(ctx context.Context, c *call) error {
-			if len(c.args) != 1 {
-				return errors.New("consume takes one topic")
-			}
-			return c.consume(ctx, c.args[0])
-		},
+// consumeGroup prints records that it reads through Kafka, as a member of a consumer
+// group or through an address of --kafka.
+func (c *call) consumeGroup(ctx context.Context, topic string) error {
+	if c.read.partition >= 0 || c.read.since != "" || c.read.offset != "start" && c.read.offset != "end" {
+		return errors.New("--kafka reads all partitions: --partition, --since and --offset NUMBER are for reading through --cloud")
 	}
-}
-
-func (c *call) consume(ctx context.Context, topic string) error {
 	start := kgo.NewOffset().AtStart()
-	switch c.from {
-	case "beginning":
-	case "end":
+	if c.read.offset == "end" {
 		start = kgo.NewOffset().AtEnd()
-		c.follow = true
-	default:
-		return fmt.Errorf("--from %q is neither beginning nor end", c.from)
 	}
-	if err := c.mustExist(ctx, topic); err != nil {
-		return err
+	if c.kafka == "" {
+		if _, err := c.topicToRead(ctx, topic); err != nil { // a Kafka client would wait for it
+			return ignoreInterrupt(ctx, err)
+		}
 	}
-	opts := []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(start)}
-	if c.group != "" {
-		opts = append(opts, kgo.ConsumerGroup(c.group))
+	opts := []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(start), kgo.FetchIsolationLevel(kgo.ReadCommitted())}
+	if c.read.group != "" {
+		opts = append(opts, kgo.ConsumerGroup(c.read.group))
 	}
 	client, err := c.kafkaClient(ctx, opts...)
 	if err != nil {
@@ -103,7 +81,7 @@ func (c *call) consume(ctx context.Context, topic string) error {
 	for printed := 0; ; {
 		poll, cancel := context.WithTimeout(ctx, c.patience())
 		// What is not asked for stays with the client, and is not committed.
-		fetches := client.PollRecords(poll, c.count-printed)
+		fetches := client.PollRecords(poll, c.read.max-printed)
 		idle := poll.Err() != nil
 		cancel()
 		if ctx.Err() != nil {
@@ -113,7 +91,7 @@ func (c *call) consume(ctx context.Context, topic string) error {
 			return fmt.Errorf("read %s: %w", topic, err)
 		}
 		for _, r := range fetches.Records() {
-			if err := c.printRecord(out, r); err != nil {
+			if err := c.printRecord(out, r.Partition, fromKafka(r)); err != nil {
 				return err
 			}
 			printed++
@@ -121,89 +99,38 @@ func (c *call) consume(ctx context.Context, topic string) error {
 		if err := out.Flush(); err != nil {
 			return err
 		}
-		if c.count > 0 && printed >= c.count || idle && !c.follow {
+		if c.read.max > 0 && printed >= c.read.max || idle && !c.read.follow {
 			return nil
 		}
 	}
 }
 
-// mustExist refuses a topic that is not there, where --cloud can tell: a Kafka
-// client would wait for it.
-func (c *call) mustExist(ctx context.Context, topic string) error {
-	if c.kafka != "" || c.follow {
-		return nil
+func fromKafka(r *kgo.Record) console.Record {
+	one := console.Record{Offset: r.Offset, Time: r.Timestamp, Key: r.Key, Value: r.Value, Size: int64(len(r.Value))}
+	for _, h := range r.Headers {
+		one.Headers = append(one.Headers, console.RecordHeader{Name: h.Key, Value: h.Value})
 	}
-	var topics []console.Topic
-	if err := c.get(ctx, "/v1/topics", &topics); err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(topics, func(t console.Topic) bool { return t.Name == topic }) {
-		return fmt.Errorf("there is no topic %q (--follow waits for it)", topic)
-	}
-	return nil
+	return one
 }
 
 // patience is how long without a record means the end.
 func (c *call) patience() time.Duration {
-	if c.follow {
+	if c.read.follow {
 		return time.Hour
 	}
-	if c.group != "" {
+	if c.read.group != "" {
 		return 8 * time.Second // a group settles first
 	}
 	return 2 * time.Second
-}
-
-// recordJSON is a record as consume -o json prints it. Keys and values that are
-// no text are printed as base64, under another name.
-type recordJSON struct {
-	Partition int32     `json:"partition"`
-	Offset    int64     `json:"offset"`
-	Time      time.Time `json:"time"`
-	Key       *string   `json:"key,omitempty"`
-	KeyB64    []byte    `json:"key_base64,omitempty"`
-	Value     *string   `json:"value,omitempty"`
-	ValueB64  []byte    `json:"value_base64,omitempty"`
-	Headers   []header  `json:"headers,omitempty"`
-}
-
-type header struct {
-	Name     string  `json:"name"`
-	Value    *string `json:"value,omitempty"`
-	ValueB64 []byte  `json:"value_base64,omitempty"`
-}
-
-func textOr(b []byte) (*string, []byte) {
-	if b == nil {
-		return nil, nil
-	}
-	if utf8.Valid(b) {
-		s := string(b)
-		return &s, nil
-	}
-	return nil, b
-}
-
-func (c *call) printRecord(w *bufio.Writer, r *kgo.Record) error {
-	if !c.json {
-		_, err := fmt.Fprintf(w, "%s\t%s\n", r.Key, r.Value)
-		return err
-	}
-	j := recordJSON{Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp}
-	j.Key, j.KeyB64 = textOr(r.Key)
-	j.Value, j.ValueB64 = textOr(r.Value)
-	for _, h := range r.Headers {
-		v, b := textOr(h.Value)
-		j.Headers = append(j.Headers, header{h.Key, v, b})
-	}
-	return json.NewEncoder(w).Encode(j)
 }
 
 func produceVerb() verb {
 	return verb{
 		name: "produce", usage: "TOPIC [VALUE] [flags]",
 		summary: "write a record, or one per line of the standard input",
-		notes:   "It returns when the records are durable in the bucket.",
+		notes: "It speaks Kafka, and returns when the records are durable in the bucket.\n\n" +
+			"Example:\n  weirctl produce settings '{\"interval\": 10}' --key pump-7",
+		names: "topics",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			kafkaFlag(fs, c)
 			fs.StringVar(&c.key, "key", "", "key of the records")

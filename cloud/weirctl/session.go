@@ -41,8 +41,7 @@ func loginVerb() verb {
 			if err := c.save(key(base), token); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.stdout, "logged in at %s, node %s\n", key(base), node.Name)
-			return nil
+			return c.done("logged in at %s, node %s", key(base), node.Name)
 		},
 	}
 }
@@ -67,7 +66,10 @@ func logoutVerb() verb {
 			if all[key(base)] == "" {
 				return errors.New("there was no login at " + key(base))
 			}
-			return c.save(key(base), "")
+			if err := c.save(key(base), ""); err != nil {
+				return err
+			}
+			return c.done("logged out at %s", key(base))
 		},
 	}
 }

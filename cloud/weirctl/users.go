@@ -22,7 +22,9 @@ import (
 const maxPassword = 1 << 10
 
 func usersVerb() verb {
+	actions := []string{"list", "add", "delete"}
 	return verb{
+		actions: actions, names: "users",
 		name: "users", usage: "[add NAME | delete NAME] [flags]",
 		summary: "list, add or remove the users of the Kafka listeners",
 		notes: "add asks for the password, or reads it from standard input. It is not sent: the cluster gets what\n" +
@@ -39,9 +41,12 @@ func usersVerb() verb {
 			case len(c.args) == 2 && c.args[0] == "add":
 				return c.addUser(ctx, c.args[1])
 			case len(c.args) == 2 && c.args[0] == "delete":
-				return c.del(ctx, "/v1/users?name="+url.QueryEscape(c.args[1]))
+				if err := c.del(ctx, "/v1/users?name="+url.QueryEscape(c.args[1])); err != nil {
+					return err
+				}
+				return c.done("user %s deleted and disconnected", c.args[1])
 			}
-			return errors.New("users takes nothing, or add NAME or delete NAME; a password is asked for")
+			return c.wrong("users takes nothing, or add NAME or delete NAME; a password is asked for", actions)
 		},
 	}
 }
@@ -85,7 +90,10 @@ func (c *call) addUser(ctx context.Context, name string) error {
 		}
 		user.Credentials = append(user.Credentials, credential)
 	}
-	return c.post(ctx, "/v1/users", user, nil)
+	if err := c.post(ctx, "/v1/users", user, nil); err != nil {
+		return err
+	}
+	return c.done("user %s can log in", name)
 }
 
 // password asks a person twice, and takes one line of anything else.

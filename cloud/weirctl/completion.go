@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/configs"
+)
+
+// completeWord is what the shells' scripts call: weirctl __complete WORD…, where the
+// last word is the one to be completed. It prints what that can be, a line each.
+const completeWord = "__complete"
+
+// completeTime is how long a shell may wait for names that a node has to tell.
+const completeTime = 2 * time.Second
+
+// scripts make a shell ask weirctl what a word can be.
+var scripts = map[string]string{
+	"bash": `_weirctl() {
+  local IFS=$'\n' word="${COMP_WORDS[COMP_CWORD]}"
+  COMPREPLY=($(compgen -W "$(weirctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "$word"))
+}
+complete -o default -F _weirctl weirctl
+`,
+	"zsh": `#compdef weirctl
+_weirctl() {
+  local -a all
+  all=("${(@f)$(weirctl __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  [[ -n "$all" ]] && compadd -a all || _files
+}
+if [ "$funcstack[1]" = "_weirctl" ]; then _weirctl "$@"; else compdef _weirctl weirctl; fi
+`,
+	"fish": `function __weirctl
+  set -l words (commandline -opc) (commandline -ct)
+  weirctl __complete $words[2..-1] 2>/dev/null
+end
+complete -c weirctl -a '(__weirctl)'
+`,
+}
+
+func completionVerb() verb {
+	shells := []string{"bash", "zsh", "fish"}
+	return verb{
+		name: "completion", usage: "bash | zsh | fish", offline: true,
+		summary: "print a script that completes verbs, flags and names in a shell",
+		notes: "Names of topics, gateways and groups are asked from --cloud, if it answers within two seconds.\n\n" +
+			"Examples:\n  source <(weirctl completion bash)                                 # in ~/.bashrc\n" +
+			"  weirctl completion zsh >\"${fpath[1]}/_weirctl\"\n" +
+			"  weirctl completion fish >~/.config/fish/completions/weirctl.fish",
+		actions: shells,
+		run: func(_ context.Context, c *call) error {
+			if len(c.args) != 1 || scripts[c.args[0]] == "" {
+				return c.wrong("completion takes the name of a shell: bash, zsh or fish", shells)
+			}
+			_, err := io.WriteString(c.stdout, scripts[c.args[0]])
+			return err
+		},
+	}
+}
+
+// complete prints what the last word can be.
+func (c *call) complete(ctx context.Context, words []string) error {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	word := words[len(words)-1]
+	for _, one := range c.candidates(ctx, words[:len(words)-1], word) {
+		if strings.HasPrefix(one, word) {
+			if _, err := fmt.Fprintln(c.stdout, one); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// candidates are what a word can be behind others.
+func (c *call) candidates(ctx context.Context, before []string, word string) []string {
+	if len(before) == 0 || before[0] == "help" {
+		all := []string{"help", "version"}
+		for _, v := range verbs() {
+			all = append(all, v.name)
+		}
+		slices.Sort(all)
+		return all
+	}
+	v, err := verbOf(before[0])
+	if err != nil {
+		return nil
+	}
+	fs := v.flagSet(c)
+	if strings.HasPrefix(word, "-") {
+		all := []string{"--help", "--config"}
+		fs.VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				all = append(all, "--"+f.Name)
+			}
+		})
+		slices.Sort(all)
+		return all
+	}
+	if last := before[len(before)-1]; len(before) > 1 && strings.HasPrefix(last, "-") && !strings.Contains(last, "=") {
+		if f := flagOf(fs, last); f != nil && f.NoOptDefVal == "" {
+			return valuesOf(f.Name) // of the flag
+		}
+	}
+	p := configs.Program{Name: "weirctl " + v.name, Warnings: io.Discard}
+	if err := configs.Load(p, fs, before[1:], c.environ, io.Discard); err != nil {
+		return nil
+	}
+	args := fs.Args()
+	if len(args) == 0 {
+		return append(slices.Clone(v.actions), c.namesOf(ctx, v.names)...)
+	}
+	if len(args) == 1 && slices.Contains(v.actions, args[0]) && args[0] != "create" && args[0] != "add" && args[0] != "list" {
+		return c.namesOf(ctx, v.names)
+	}
+	return nil
+}
+
+func flagOf(fs *pflag.FlagSet, word string) *pflag.Flag {
+	if name, ok := strings.CutPrefix(word, "--"); ok {
+		return fs.Lookup(name)
+	}
+	return fs.ShorthandLookup(strings.TrimPrefix(word, "-")[:min(1, len(word)-1)])
+}
+
+// valuesOf are the words that a flag takes.
+func valuesOf(flag string) []string {
+	return map[string][]string{
+		"output": {"text", "json"}, "value": {"auto", "json", "text", "hex"}, "offset": {"start", "end"},
+		"role": {"read", "operate", "administer"}, "mechanism": {"SCRAM-SHA-256", "SCRAM-SHA-512"},
+	}[flag]
+}
+
+// namesOf asks the node for names. Without an answer there are none: a shell shows
+// nothing else.
+func (c *call) namesOf(ctx context.Context, kind string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completeTime)
+	defer cancel()
+	var all []string
+	var err error
+	switch kind {
+	case "topics":
+		var topics []console.Topic
+		err = c.get(ctx, "/v1/topics", &topics)
+		for _, t := range topics {
+			all = append(all, t.Name)
+		}
+	case "gateways":
+		var gateways []console.Gateway
+		err = c.get(ctx, "/v1/gateways", &gateways)
+		for _, g := range gateways {
+			all = append(all, g.ID)
+		}
+	case "groups":
+		var groups []console.Group
+		err = c.get(ctx, "/v1/groups", &groups)
+		for _, g := range groups {
+			all = append(all, g.ID)
+		}
+	case "users":
+		var users []console.User
+		err = c.get(ctx, "/v1/users", &users)
+		for _, u := range users {
+			all = append(all, u.Name)
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	// What a shell would take apart or run is nothing to complete.
+	return slices.DeleteFunc(all, func(name string) bool {
+		return strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'`$\\;&|<>(){}*?!#~", r) })
+	})
+}

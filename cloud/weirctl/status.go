@@ -1,0 +1,94 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/configs"
+)
+
+func statusVerb() verb {
+	return verb{
+		name: "status", usage: "[flags]",
+		summary: "show how the cluster is: nodes, gateways, topics, groups, damage, disk",
+		notes: "It ends with 1 if records at rest are damaged: weirctl check says which.\n\n" +
+			"Example:\n  weirctl status --cloud https://a.example:8080,https://b.example:8080",
+		run: func(ctx context.Context, c *call) error {
+			if len(c.args) > 0 {
+				return fmt.Errorf("status takes no argument %q", c.args[0])
+			}
+			return c.status(ctx)
+		},
+	}
+}
+
+func (c *call) status(ctx context.Context) error {
+	var s console.Status
+	if err := c.get(ctx, "/v1/status", &s); err != nil {
+		return err
+	}
+	done, err := c.print(s)
+	if !done {
+		err = printStatus(c.stdout, s, time.Now())
+	}
+	if err == nil && s.Damaged > 0 {
+		return errProblems
+	}
+	return err
+}
+
+// printStatus writes a line for each thing that a cluster has.
+func printStatus(w io.Writer, s console.Status, now time.Time) error {
+	owner, standbys := "", []string(nil)
+	for _, n := range s.Nodes {
+		switch {
+		case n.Role == console.RoleStandby:
+			standbys = append(standbys, fmt.Sprintf("%s (for %s, last heard %s ago)", n.Name, span(now, n.Since), span(now, n.Heard)))
+		case n.Since.IsZero():
+			owner = n.Name
+		default:
+			owner = fmt.Sprintf("%s (for %s)", n.Name, span(now, n.Since))
+		}
+	}
+	gateways := fmt.Sprintf("%d connected, %d away", s.Gateways.Connected, s.Gateways.Away)
+	if s.Gateways.Revoked > 0 {
+		gateways += fmt.Sprintf(", %d revoked", s.Gateways.Revoked)
+	}
+	if s.Gateways.Buffered > 0 {
+		gateways += fmt.Sprintf("; %d records wait on them", s.Gateways.Buffered)
+	}
+	var behind []string
+	for _, g := range s.Lagging {
+		behind = append(behind, fmt.Sprintf("%s by %d records", g.ID, g.Lag))
+	}
+	damage := "none"
+	if s.Damaged > 0 {
+		damage = fmt.Sprintf("%d pieces of the log cannot be read: weirctl check says which", s.Damaged)
+	}
+	_, err := fmt.Fprintf(w, "cluster    %s, epoch %d, version %s\nowner      %s\nstandbys   %s\ngateways   %s\n"+
+		"topics     %d with %d partitions: %d records, %s at rest, %s records/s\ngroups     %d, behind: %s\ndamage     %s\n",
+		s.Cluster, s.Epoch, s.Version, owner, cmp.Or(strings.Join(standbys, ", "), "none"), gateways,
+		s.Topics, s.Partitions, s.Records, configs.FormatBytes(s.Bytes), perSecond(s.Rate), s.Groups, cmp.Or(strings.Join(behind, ", "), "none"), damage)
+	if err == nil && s.Disk.Size > 0 {
+		_, err = fmt.Fprintf(w, "disk       %s free of %s (the owner's %s)\n", configs.FormatBytes(int64(s.Disk.Free)), configs.FormatBytes(int64(s.Disk.Size)), s.Disk.Path)
+	}
+	return err
+}
+
+// span is how long ago a time was.
+func span(now, t time.Time) string {
+	return configs.FormatDuration(max(0, now.Sub(t)).Round(time.Second))
+}
+
+// perSecond writes a rate with as many digits as say something.
+func perSecond(rate float64) string {
+	if rate > 0 && rate < 10 {
+		return fmt.Sprintf("%.1f", rate)
+	}
+	return fmt.Sprintf("%.0f", rate)
+}
