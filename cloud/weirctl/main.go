@@ -59,7 +59,6 @@ type call struct {
 	// Flags of single verbs.
 	read              readFlags
 	kafka, key        string
-	edge              string
 	partitions        int32
 	uses              int
 	configs, gateways []string
