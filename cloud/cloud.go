@@ -113,6 +113,8 @@ type Node struct {
 	lock      *os.File
 	doors     []door
 	closers   []func() error // in the order of opening
+
+	certificates []*listener.Certificates // of the listeners; they stay as Open made them
 }
 
 // door is something that serves until it is closed.
@@ -294,7 +296,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		Conn:     packets,
 		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
 		ResetKey: (*[32]byte)(reset),
-		Log:      newUplink(n.broker, n.mayWrite, n.o.Log),
+		Log:      newUplink(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log),
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,
@@ -366,6 +368,15 @@ func (n *Node) Run(ctx context.Context) error {
 	err = errors.Join(err, n.Close())
 	wg.Wait()
 	return err
+}
+
+// Reload looks at the certificates of the listeners now, where else the next client
+// would have it done, and logs what came of it.
+func (n *Node) Reload() {
+	n.o.Log.Info("looking for new certificates; what else lies in files is read at the start only", "listeners", len(n.certificates))
+	for _, c := range n.certificates {
+		c.Reload()
+	}
 }
 
 // Close ends what Open began; Run calls it. It may be called again.

@@ -32,11 +32,12 @@ func (n *Node) listenHTTP() (net.Listener, error) {
 	if n.o.HTTP.TLSCert == "" {
 		return listener, nil
 	}
-	config, err := admin.TLS(n.o.HTTP.TLSCert, n.o.HTTP.TLSKey, n.o.Log)
+	certificates, err := admin.Certificates(n.o.HTTP.TLSCert, n.o.HTTP.TLSKey, n.o.Log)
 	if err != nil {
 		return nil, err
 	}
-	return tls.NewListener(listener, config), nil
+	n.certificates = append(n.certificates, certificates)
+	return tls.NewListener(listener, certificates.TLS()), nil
 }
 
 // openConsole makes the door of the admin port.

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 )
@@ -15,12 +16,21 @@ type Limits struct {
 	AnswerMemory  int64 // bytes of answers to them that they have not taken; 64 MiB
 	Gateways      int   // that are connected at once; 16,384
 	SyncMemory    int64 // bytes of their frames that arrive, or are on their way to the log; 128 MiB
+	Topics        int   // of the cluster: gateways create none beyond them; 10,000
+	GatewayTopics int   // created for one gateway since the node leads; 1,000
 }
 
 // DefaultLimits are those of a node that is told nothing else.
 func DefaultLimits() Limits {
 	return Limits{Connections: 4_096, PerListener: 2_048, PerAddress: 1_024, RequestMemory: 32 << 20, AnswerMemory: 64 << 20,
-		Gateways: 16 << 10, SyncMemory: 128 << 20}
+		Gateways: 16 << 10, SyncMemory: 128 << 20, Topics: 10_000, GatewayTopics: 1_000}
+}
+
+// orDefault fills in the numbers of topics.
+func (l Limits) orDefault() Limits {
+	l.Topics = cmp.Or(l.Topics, DefaultLimits().Topics)
+	l.GatewayTopics = cmp.Or(l.GatewayTopics, DefaultLimits().GatewayTopics)
+	return l
 }
 
 // leastMemory is how many bytes a pool must have to hold the largest request, with a
@@ -30,7 +40,8 @@ const leastMemory = 24 << 20
 // Check returns what is wrong with limits of which none is 0.
 func (l Limits) Check() error {
 	var errs []error
-	for what, n := range map[string]int{"max-connections": l.Connections, "listener-connections": l.PerListener, "address-connections": l.PerAddress, "max-gateways": l.Gateways} {
+	for what, n := range map[string]int{"max-connections": l.Connections, "listener-connections": l.PerListener, "address-connections": l.PerAddress, "max-gateways": l.Gateways,
+		"max-topics": l.Topics, "gateway-topics": l.GatewayTopics} {
 		if n < 1 {
 			errs = append(errs, fmt.Errorf("--%s %d is less than 1", what, n))
 		}

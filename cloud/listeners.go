@@ -20,6 +20,9 @@ func (n *Node) openKafka() ([]listener.Listener, error) {
 			return nil, fmt.Errorf("listen on --kafka: %w", err)
 		}
 		n.closers = append(n.closers, ignoreClosed(l.Close))
+		if l.Certificates != nil {
+			n.certificates = append(n.certificates, l.Certificates)
+		}
 		talk := talkKafka
 		switch {
 		case k.ClientCA != "":

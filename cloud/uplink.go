@@ -13,27 +13,22 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Bounds on topics that exist because a gateway named them.
-const (
-	maxTopics           = 10_000 // of the cluster
-	maxTopicsPerGateway = 1_000  // created for one gateway since this node leads
-)
-
 // uplink is the broker as the receiver sees it.
 type uplink struct {
 	broker   *broker.Broker
 	mayWrite func(gateway, topic string) bool // of topics that are not the cloud's own
+	limits   Limits
 	log      *slog.Logger
 
 	mu      sync.Mutex     // one creation at a time; guards created
-	created map[string]int // topics by gateway
+	created map[string]int // topics by gateway, since this node leads
 
 	saying sync.Mutex         // guards said
-	said   map[[2]string]bool // gateway and topic of refusals that are in the node's log
+	said   map[[2]string]bool // gateway and topic of refusals that are in the node's log; no topic: it has too many
 }
 
-func newUplink(b *broker.Broker, mayWrite func(gateway, topic string) bool, log *slog.Logger) *uplink {
-	return &uplink{broker: b, mayWrite: mayWrite, log: log, created: make(map[string]int), said: make(map[[2]string]bool)}
+func newUplink(b *broker.Broker, mayWrite func(gateway, topic string) bool, limits Limits, log *slog.Logger) *uplink {
+	return &uplink{broker: b, mayWrite: mayWrite, limits: limits, log: log, created: make(map[string]int), said: make(map[[2]string]bool)}
 }
 
 // maxSaid bounds said; beyond it the node forgets what it has said.
@@ -45,16 +40,25 @@ func (u *uplink) allow(gateway, topic string) error {
 	if u.mayWrite(gateway, topic) {
 		return nil
 	}
-	u.saying.Lock()
-	defer u.saying.Unlock()
-	if at := [2]string{gateway, topic}; !u.said[at] {
-		if len(u.said) >= maxSaid {
-			clear(u.said)
-		}
-		u.said[at] = true
+	if u.first(gateway, topic) {
 		u.log.Warn("gateway may not write to this topic: it keeps the records as dead letters (weirctl gateways allow)", "gateway", gateway, "topic", topic)
 	}
 	return fmt.Errorf("%w: topic %s", receiver.ErrNotAllowed, topic)
+}
+
+// first reports whether a refusal is not in the node's log yet, and notes that it is.
+func (u *uplink) first(gateway, topic string) bool {
+	u.saying.Lock()
+	defer u.saying.Unlock()
+	at := [2]string{gateway, topic}
+	if u.said[at] {
+		return false
+	}
+	if len(u.said) >= maxSaid {
+		clear(u.said)
+	}
+	u.said[at] = true
+	return true
 }
 
 // answer translates a broker's error into the receiver's words.
@@ -173,11 +177,11 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	all, err := u.broker.Topics()
-	switch {
-	case err != nil:
+	if err == nil && topic != broker.GapTopic {
+		err = u.mayCreate(gateway, topic, len(all))
+	}
+	if err != nil {
 		return broker.Topic{}, err
-	case topic != broker.GapTopic && (!u.broker.AutoCreate() || len(all) >= maxTopics || u.created[gateway] >= maxTopicsPerGateway):
-		return broker.Topic{}, receiver.ErrNotAllowed
 	}
 	t, err := u.broker.CreateTopic(ctx, topic, -1, nil)
 	switch {
@@ -185,10 +189,31 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 		return t, nil
 	case errors.Is(err, broker.ErrInvalidTopic):
 		return t, fmt.Errorf("%w: %w", receiver.ErrNotAllowed, err)
-	case err == nil:
+	case err == nil && topic != wire.UnroutedTopic:
 		u.created[gateway]++
 	}
 	return t, err
+}
+
+// mayCreate refuses a topic that would be one too many. What finds no topic has one:
+// wire.UnroutedTopic. It has mu.
+func (u *uplink) mayCreate(gateway, topic string, all int) error {
+	var err error
+	switch {
+	case !u.broker.AutoCreate():
+		return fmt.Errorf("%w: topic %s does not exist, and --auto-create is off", receiver.ErrNotAllowed, topic)
+	case topic == wire.UnroutedTopic:
+	case all >= u.limits.Topics:
+		err = fmt.Errorf("%w: %s: the cluster has %d (--max-topics %d)", receiver.ErrNotAllowed, wire.TooManyTopics, all, u.limits.Topics)
+	case u.created[gateway] >= u.limits.GatewayTopics:
+		err = fmt.Errorf("%w: %s: %d were created for this gateway (--gateway-topics %d)",
+			receiver.ErrNotAllowed, wire.TooManyTopics, u.created[gateway], u.limits.GatewayTopics)
+	}
+	if err != nil && u.first(gateway, "") {
+		u.log.Warn("gateway names more topics than may be created for it: the rest goes to topic "+wire.UnroutedTopic+
+			", and what it had accepted for them is kept there as dead letters", "gateway", gateway, "topic", topic, "err", err)
+	}
+	return err
 }
 
 // reserved reports whether a topic is one of Weir's or Kafka's own.

@@ -37,7 +37,7 @@ func newTestUplink(t *testing.T, autoCreate bool) *uplink {
 			t.Error(err)
 		}
 	})
-	return newUplink(b, func(_, topic string) bool { return topic != "forbidden" }, quiet)
+	return newUplink(b, func(_, topic string) bool { return topic != "forbidden" }, DefaultLimits(), quiet)
 }
 
 func batchOf(t *testing.T, count int) record.Batch {
@@ -149,18 +149,41 @@ func TestBoundGateway(t *testing.T) {
 	}
 }
 
-// TestTopicsPerGateway: one gateway cannot fill the catalogue.
-func TestTopicsPerGateway(t *testing.T) {
+// TestTooManyTopics: neither one gateway nor all of them can fill the catalogue; the
+// reason names the limit, and unrouted can be had in any case.
+func TestTooManyTopics(t *testing.T) {
 	u := newTestUplink(t, true)
-	u.created["gw"] = maxTopicsPerGateway
-	if _, _, err := u.Resolve(t.Context(), "gw", "one-more"); !is(err, receiver.ErrNotAllowed) {
-		t.Errorf("got %v", err)
+	var lines bytes.Buffer
+	u.log = slog.New(slog.NewTextHandler(&lines, nil))
+	u.limits = Limits{Topics: 4, GatewayTopics: 2}
+	resolve := func(gateway, topic, want string) {
+		t.Helper()
+		_, _, err := u.Resolve(t.Context(), gateway, topic)
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s of %s: %v", topic, gateway, err)
+		case want != "" && (!is(err, receiver.ErrNotAllowed) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), wire.TooManyTopics)):
+			t.Errorf("%s of %s: %v, want %s", topic, gateway, err, want)
+		}
 	}
-	if _, _, err := u.Resolve(t.Context(), "another", "one-more"); err != nil {
-		t.Errorf("another gateway: %v", err)
+	resolve("a", "1", "")
+	resolve("a", "2", "")
+	resolve("a", "3", "--gateway-topics 2")
+	resolve("a", "unrouted", "")
+	resolve("b", "3", "")
+	resolve("a", "3", "") // it is there
+	resolve("b", "4", "--max-topics 4")
+	resolve("c", "5", "--max-topics 4")
+	resolve("a", "6", "--max-topics 4")
+	if n := strings.Count(lines.String(), "more topics than may be created"); n != 3 {
+		t.Errorf("%d lines for three gateways:\n%s", n, &lines)
 	}
-	if _, _, err := u.Resolve(t.Context(), "gw", "one-more"); err != nil {
-		t.Errorf("a topic that exists: %v", err)
+	other := newTestUplink(t, true)
+	other.limits = Limits{Topics: 1, GatewayTopics: 1}
+	for _, topic := range []string{"only", "unrouted", broker.GapTopic} {
+		if _, _, err := other.Resolve(t.Context(), "a", topic); err != nil {
+			t.Errorf("%s: %v", topic, err)
+		}
 	}
 }
 

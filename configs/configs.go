@@ -38,6 +38,7 @@ type Program struct {
 	Usage   string // the line after "Usage:"; Name + " [flags]" if empty
 	Notes   string // printed below the flags: examples, files
 
+	Also     []string  // keys that the file may have besides the flags: those of the binary's other commands
 	New      []string  // flags that never had a variable WEIR_<FLAG>
 	Warnings io.Writer // gets a line for each setting that will not be read for long; os.Stderr if nil
 }
@@ -87,7 +88,7 @@ func Load(p Program, fs *pflag.FlagSet, args, environ []string, out io.Writer) e
 	if err != nil {
 		return fmt.Errorf("read --config: %w", err)
 	}
-	if err := fromYAML(fs, body); err != nil {
+	if err := p.fromYAML(fs, body); err != nil {
 		return fmt.Errorf("%s: %w", *file, err)
 	}
 	return nil
@@ -144,13 +145,16 @@ func (p Program) warn(format string, args ...any) {
 	fmt.Fprintf(w, binary+": "+format+"\n", args...)
 }
 
-func fromYAML(fs *pflag.FlagSet, body []byte) error {
+func (p Program) fromYAML(fs *pflag.FlagSet, body []byte) error {
 	var doc map[string]yaml.Node
 	if err := yaml.Unmarshal(body, &doc); err != nil {
 		return fmt.Errorf("parse YAML: %w", err)
 	}
 	for key, node := range doc {
 		f := fs.Lookup(key)
+		if f == nil && slices.Contains(p.Also, key) {
+			continue
+		}
 		if f == nil || meta(key) {
 			return fmt.Errorf("line %d: unknown key %q%s", node.Line, key, didYouMean("", key, names(fs)))
 		}

@@ -85,7 +85,7 @@ func TestProperties(t *testing.T) {
 	pub, kcat := need(t, "mosquitto_pub", "mosquitto-clients"), need(t, "kcat", "kcat")
 	c := open(t, &harness.Cluster{})
 	host, port, _ := strings.Cut(c.MQTT(), ":")
-	command(t, pub, "-h", host, "-p", port, "-V", "5", "-q", "1", "-t", "plant/a/state", "-m", "on",
+	command(t, pub, "-h", host, "-p", port, "-V", "5", "-i", "prop-client", "-q", "1", "-t", "plant/a/state", "-m", "on",
 		"-D", "publish", "content-type", "text/plain", "-D", "publish", "response-topic", "replies/1",
 		"-D", "publish", "correlation-data", "42", "-D", "publish", "user-property", "site", "north",
 		"-D", "publish", "user-property", "weir.source", "forged")
@@ -95,12 +95,15 @@ func TestProperties(t *testing.T) {
 		return out != ""
 	})
 	for _, want := range []string{`"key":"plant/a/state"`, `"value":"on"`,
-		`{"name":"weir.content-type","value":"text/plain"}`, `{"name":"weir.reply-to","value":"replies/1"}`,
+		`{"name":"content-type","value":"text/plain"}`, `{"name":"weir.reply-to","value":"replies/1"}`,
 		`{"name":"weir.correlation-id","value":"42"}`, `{"name":"site","value":"north"}`,
-		`{"name":"user.weir.source","value":"forged"}`} {
+		`{"name":"weir.gateway","value":"gw-1"}`, `{"name":"weir.client","value":"prop-client"}`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %s in %s", want, out)
 		}
+	}
+	if strings.Contains(out, "forged") {
+		t.Errorf("a device's weir.source is in %s", out)
 	}
 	if got := command(t, kcat, "-q", "-b", c.Kafka(), "-C", "-t", "plant", "-o", "beginning", "-e", "-f", "%h"); !strings.Contains(got, "site=north") {
 		t.Errorf("kcat sees headers %q", got)

@@ -23,11 +23,12 @@ type HTTP struct {
 func (e *Edge) openHTTP(l net.Listener) error {
 	listener := admin.Limit(l, budget.NewConns(budget.ConnsOptions{Log: e.o.Log}))
 	if e.o.Admin.Certificate != "" {
-		conf, err := admin.TLS(e.o.Admin.Certificate, e.o.Admin.Key, e.o.Log)
+		certificates, err := admin.Certificates(e.o.Admin.Certificate, e.o.Admin.Key, e.o.Log)
 		if err != nil {
 			return err
 		}
-		listener = tls.NewListener(listener, conf)
+		e.certificates = append(e.certificates, certificates)
+		listener = tls.NewListener(listener, certificates.TLS())
 	}
 	own, made, err := admin.OwnToken(e.o.Data)
 	switch {

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
 )
@@ -15,9 +17,12 @@ import (
 // of the routes. Place and Store are called by one goroutine, in turns.
 type backend struct {
 	log      *wal.Log
-	routes   Routes
+	gateway  string
+	routes   atomic.Pointer[Routes]
+	names    *names
 	refusals *refusals
 	storing  *atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
+	count    *routing
 
 	lanes   [wal.Lanes]laneBatch // of the batch between Place and Store
 	letters letterBatch          // likewise
@@ -37,9 +42,9 @@ type routed struct {
 	to    Target
 }
 
-// local is the place of a message that stays on the gateway: nothing has to
+// stays is the place of a message that stays on the gateway: nothing has to
 // become durable for it.
-var local mqtt.Place
+var stays mqtt.Place
 
 // Place implements mqtt.Backend. Room is reserved here, before anything is
 // accepted: what all lanes take together fits into each lane that takes
@@ -53,13 +58,14 @@ func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error
 		l.waiting, l.records = l.waiting[:0], l.records[:0]
 	}
 	b.letters.reset()
+	routes := *b.routes.Load()
 	for i, m := range batch {
-		places[i], errs[i] = local, nil
+		places[i], errs[i] = stays, nil
 		if m.Refused != nil {
 			b.letters.waiting = append(b.letters.waiting, i)
 			continue
 		}
-		if to, ok := b.routes.Target(m.Topic, m.ClientID, m.QoS); ok {
+		if to, ok := b.route(routes, m); ok {
 			l := &b.lanes[to.Lane]
 			l.waiting = append(l.waiting, routed{i, to})
 		}
@@ -73,6 +79,19 @@ func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error
 	b.placeLetters(taken, batch, places, errs)
 }
 
+// route says where a message goes; false if it stays on the gateway.
+func (b *backend) route(routes Routes, m *mqtt.Message) (Target, bool) {
+	to, ok := routes.Target(Origin{Topic: m.Topic, Client: m.ClientID, Gateway: b.gateway, QoS: m.QoS})
+	if !ok {
+		return to, false
+	}
+	if to.Named && !b.names.admit(to.Topic) {
+		to.Topic = Unrouted
+		b.count.capped.Inc()
+	}
+	return to, true
+}
+
 // place places the messages of one lane and returns the bytes that they take,
 // after taken ones in other lanes.
 func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) (size int64) {
@@ -81,11 +100,12 @@ func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, place
 	room := b.log.Room(lane) - taken
 	refused, largest := 0, int64(0)
 	for _, w := range l.waiting {
-		r := encode(batch[w.index], w.to)
+		r, reserved := encode(batch[w.index], w.to)
 		if err := tooLarge(&r); err != nil {
 			errs[w.index] = err
 			continue
 		}
+		b.count.reserved.Add(reserved)
 		n := wal.Size(&r)
 		if size+n > room {
 			errs[w.index] = mqtt.ErrFull
@@ -135,5 +155,18 @@ func (b *backend) Stored(p mqtt.Place) bool {
 		stored, err := b.log.Letters().Stored(p.Seq)
 		return err == nil && stored
 	}
-	return p == local || b.log.Stored(p.Buffer, wal.Lane(p.Lane), p.Seq)
+	return p == stays || b.log.Stored(p.Buffer, wal.Lane(p.Lane), p.Seq)
+}
+
+// routing counts what becomes of messages on their way to a topic.
+type routing struct {
+	capped   *metrics.Counter // messages that went to Unrouted for want of topics
+	reserved *metrics.Counter // user properties with names of Weir's, left out
+}
+
+func newRouting(set *metrics.Set) *routing {
+	return &routing{
+		capped:   set.GetOrCreateCounter("weir_edge_unrouted_messages_total"),
+		reserved: set.GetOrCreateCounter("weir_edge_reserved_properties_total"),
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,7 +44,16 @@ func newTestBackend(t *testing.T, o wal.Options) *backend {
 		t.Fatal(err)
 	}
 	log := openLog(t, o)
-	return &backend{log: log, routes: routes, refusals: newRefusals(log.Space, slog.New(slog.DiscardHandler), metrics.NewSet()), storing: new(atomic.Int64)}
+	quiet, set := slog.New(slog.DiscardHandler), metrics.NewSet()
+	b := &backend{log: log, gateway: "gw-1", refusals: newRefusals(log.Space, quiet, set), count: newRouting(set), storing: new(atomic.Int64)}
+	b.names = openNames(filepath.Join(t.TempDir(), "topics"), DefaultMaxTopics, quiet)
+	b.routes.Store(&routes)
+	t.Cleanup(func() {
+		if err := b.names.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
 }
 
 func messages(topics ...string) []*mqtt.Message {
@@ -78,7 +88,7 @@ func TestStore(t *testing.T) {
 		batch := messages("live/1", "alarm/1", "local/1", "bulk/1", "live/2", "alarm/2", "$SYS/x", "live/3")
 		places, errs := placeAll(b, batch)
 		for i, p := range places {
-			if errs[i] != nil || b.Stored(p) != (p == local) {
+			if errs[i] != nil || b.Stored(p) != (p == stays) {
 				t.Fatalf("%s before Store: placed at %+v, stored %v, %v", batch[i].Topic, p, b.Stored(p), errs[i])
 			}
 		}
@@ -87,7 +97,7 @@ func TestStore(t *testing.T) {
 		}
 		for i, p := range places {
 			switch kept := batch[i].Topic[0] == '$' || batch[i].Topic[:5] == "local"; {
-			case kept != (p == local) || !b.Stored(p):
+			case kept != (p == stays) || !b.Stored(p):
 				t.Errorf("round %d: %s is at %+v, stored %v", round, batch[i].Topic, p, b.Stored(p))
 			case !kept && !bytes.Equal(readAt(t, b, p), batch[i].Payload):
 				t.Errorf("round %d: at %+v lies %q, not %s", round, p, readAt(t, b, p), batch[i].Topic)
@@ -141,8 +151,8 @@ func TestAcceptedFits(t *testing.T) {
 			case err != nil:
 				t.Fatal(err)
 			default:
-				to, _ := b.routes.Target(batch[i].Topic, "", 1)
-				r := encode(batch[i], to)
+				to, _ := b.route(*b.routes.Load(), batch[i])
+				r, _ := encode(batch[i], to)
 				taken += wal.Size(&r)
 			}
 		}
@@ -176,33 +186,5 @@ func TestStoreFails(t *testing.T) {
 	}
 	if b.Stored(places[0]) || b.Stored(places[1]) {
 		t.Error("what was not stored is said to be")
-	}
-}
-
-// TestEncode: what MQTT knows of a message becomes headers.
-func TestEncode(t *testing.T) {
-	full := mqtt.Properties{HasPayloadFormat: true, PayloadFormat: 1, HasExpiry: true, Expiry: 60, ContentType: "text/plain",
-		ResponseTopic: "r/1", CorrelationData: []byte{1}, User: []mqtt.UserProperty{{Key: "site", Value: "n"}, {Key: "weir.source", Value: "forged"}, {Key: "site", Value: "s"}}}
-	for name, c := range map[string]struct {
-		m    mqtt.Message
-		to   Target
-		want string
-	}{
-		"plain":         {mqtt.Message{Topic: "a/b", QoS: 1, Version: 4}, Target{Topic: "a", Key: "a/b"}, ""},
-		"another key":   {mqtt.Message{Topic: "a/b", QoS: 1, Version: 4}, Target{Topic: "a", Key: "b"}, "weir.mqtt-topic=a/b;"},
-		"QoS 2, retain": {mqtt.Message{Topic: "a", QoS: 2, Retain: true, Version: 4}, Target{Topic: "a", Key: "a"}, "weir.qos=2;weir.retain=1;"},
-		"not version 5": {mqtt.Message{Topic: "a", QoS: 1, Version: 4, Properties: full}, Target{Topic: "a", Key: "a"}, ""},
-		"version 5": {mqtt.Message{Topic: "a", QoS: 1, Version: 5, Properties: full}, Target{Topic: "a", Key: "a"},
-			"weir.content-type=text/plain;weir.reply-to=r/1;weir.correlation-id=\x01;weir.ttl-ms=60000;weir.payload-format=utf-8;site=n;user.weir.source=forged;site=s;"},
-	} {
-		c.m.Accepted, c.m.Payload = time.UnixMilli(42), []byte("v")
-		r := encode(&c.m, c.to)
-		var got string
-		for _, h := range r.Headers {
-			got += h.Key + "=" + string(h.Value) + ";"
-		}
-		if got != c.want || r.Topic != c.to.Topic || string(r.Key) != c.to.Key || string(r.Value) != "v" || r.Timestamp != 42 {
-			t.Errorf("%s: %+v with headers\n%q, want\n%q", name, r, got, c.want)
-		}
 	}
 }

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/edge/websocket"
@@ -54,10 +53,12 @@ type Options struct {
 	Certificate  string   // PEM files of the TLS listener
 	Key          string
 	ClientCA     string // clients must show a certificate of this CA
-	Users        string // file of users and bcrypt hashes; "" lets everybody in
+	Users        string // file of users and hashes of their passwords; "" lets everybody in
+	ACL          string // file of what they may publish and read; "": everything
 	HTTP         string // TCP listener, or Off
 	Admin        HTTP
-	Routes       Routes
+	Routes       string // file; "": the first level of the MQTT topic is the Kafka topic
+	MaxTopics    int    // Kafka topics that messages may name; 0: DefaultMaxTopics
 	SourceHeader bool
 	Quota        int64 // bytes of the local log and of what is remembered of devices; 0: 1 GiB
 	Reserve      int64
@@ -73,12 +74,18 @@ type Edge struct {
 	metrics   *metrics.Set
 	log       *wal.Log
 	mqtt      *mqtt.Server
+	backend   *backend
+	users     *mqtt.Users              // nil: everybody is let in
+	acl       atomic.Pointer[mqtt.ACL] // nil: everything is allowed
 	listeners map[string]net.Listener
 	http      *http.Server
 	sender    atomic.Pointer[sender.Sender]
 	joining   atomic.Pointer[syncStatus] // before there is a sender
 	pulse     pulse
 	closers   []func() error // in the order of opening
+
+	reloading    sync.Mutex               // one Reload at a time
+	certificates []*listener.Certificates // of the listeners; they stay as Open made them
 }
 
 // Open repairs and opens the local log, and opens the listeners; Run does the
@@ -140,19 +147,18 @@ func (e *Edge) listen() error {
 func (e *Edge) openMQTT(store mqtt.Store) error {
 	r := newRefusals(e.log.Space, e.o.Log, e.metrics)
 	e.closers = append(e.closers, r.close)
+	if err := e.openBackend(r); err != nil {
+		return err
+	}
 	o := e.o.limits()
-	o.Backend, o.Store = &backend{log: e.log, routes: e.o.Routes, refusals: r, storing: &e.pulse.storing}, store
+	o.Backend, o.Store = e.backend, store
 	o.Log, o.Metrics = e.o.Log, e.metrics
 	var err error
 	if o.Listeners, err = e.devices(); err != nil {
 		return err
 	}
-	if e.o.Users != "" {
-		users, err := mqtt.LoadUsers(e.o.Users)
-		if err != nil {
-			return err
-		}
-		o.Authenticate = users.Authenticate
+	if err := e.openAccess(&o); err != nil {
+		return err
 	}
 	server, err := mqtt.New(o)
 	if err != nil {
@@ -167,9 +173,12 @@ func (e *Edge) openMQTT(store mqtt.Store) error {
 func (e *Edge) devices() (all []net.Listener, err error) {
 	var conf *tls.Config
 	if e.listeners["mqtts"] != nil || e.listeners["mqtt-wss"] != nil {
-		if conf, err = e.tls(); err != nil {
-			return nil, err
+		c, err := listener.Settings{Name: "mqtts", TLSCert: e.o.Certificate, TLSKey: e.o.Key, ClientCA: e.o.ClientCA}.Certificates(e.o.Log)
+		if err != nil {
+			return nil, fmt.Errorf("--mqtts and --mqtt-wss: %w", err)
 		}
+		e.certificates = append(e.certificates, c)
+		conf = c.TLS()
 	}
 	for _, name := range []string{"mqtt", "mqtts", "mqtt-ws", "mqtt-wss"} {
 		l := e.listeners[name]
@@ -187,26 +196,42 @@ func (e *Edge) devices() (all []net.Listener, err error) {
 	return all, nil
 }
 
-// tls is the configuration of the listeners with TLS.
-func (e *Edge) tls() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(e.o.Certificate, e.o.Key)
+// openBackend reads the routes.
+func (e *Edge) openBackend(r *refusals) error {
+	routes, err := e.loadRoutes()
 	if err != nil {
-		return nil, fmt.Errorf("load the certificate of --mqtts: %w", err)
+		return err
 	}
-	conf := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	if e.o.ClientCA == "" {
-		return conf, nil
+	names := openNames(namesFile(e.o.Data), cmp.Or(e.o.MaxTopics, DefaultMaxTopics), e.o.Log)
+	e.closers = append(e.closers, names.close)
+	e.backend = &backend{log: e.log, gateway: e.o.Gateway, names: names, refusals: r, storing: &e.pulse.storing, count: newRouting(e.metrics)}
+	e.backend.routes.Store(&routes)
+	return nil
+}
+
+// openAccess reads who may come in, and what they may do.
+func (e *Edge) openAccess(o *mqtt.Options) error {
+	if e.o.Users != "" {
+		users, err := mqtt.LoadUsers(e.o.Users)
+		if err != nil {
+			return err
+		}
+		e.users, o.Authenticate = users, users.Authenticate
 	}
-	pem, err := os.ReadFile(e.o.ClientCA)
+	if e.o.ACL == "" {
+		return nil
+	}
+	acl, err := mqtt.LoadACL(e.o.ACL)
 	if err != nil {
-		return nil, fmt.Errorf("read --mqtts-client-ca: %w", err)
+		return err
 	}
-	conf.ClientCAs = x509.NewCertPool()
-	if !conf.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--mqtts-client-ca %s holds no PEM certificate", e.o.ClientCA)
+	e.acl.Store(acl)
+	if e.users == nil {
+		e.o.Log.Warn("--mqtt-acl goes by user names, and without --mqtt-users nobody proves theirs")
 	}
-	conf.ClientAuth = tls.RequireAndVerifyClientCert
-	return conf, nil
+	o.MayPublish = func(id, user, topic string) bool { return e.acl.Load().MayWrite(id, user, topic) }
+	o.MayRead = func(id, user, topic string) bool { return e.acl.Load().MayRead(id, user, topic) }
+	return nil
 }
 
 // Run serves until ctx ends, which is no error, or until something fails that
@@ -279,7 +304,7 @@ func (e *Edge) sync(ctx context.Context) error {
 		return nil
 	}
 	s, err := sender.New(sender.Options{
-		Buffers: uplink{e.log, e.o.SourceHeader}, Addrs: e.o.Cloud, Identity: identity, Batch: maxBatch,
+		Buffers: uplink{e.log, []byte(e.o.Gateway), e.o.SourceHeader, e.backend.names}, Addrs: e.o.Cloud, Identity: identity, Batch: maxBatch,
 		Rejoin: func(ctx context.Context, _ error) *join.Identity {
 			if id := j.again(ctx, identity); id != nil {
 				identity = id

@@ -11,31 +11,42 @@ import (
 
 // Record headers that carry what MQTT knows of a message besides topic (the
 // record's key, by default), payload (its value) and time. User properties
-// become headers under their own names, in their order; one that would take a
-// name of Weir's gets headerUser in front.
+// become headers under their own names, in their order; those that begin with
+// headerPrefix are left out.
 const (
 	headerPrefix      = "weir."
+	headerGateway     = "weir.gateway"    // added when the record is sent: where there is headerClient
+	headerClient      = "weir.client"     // the first one, unless the route says source: off
 	headerTopic       = "weir.mqtt-topic" // only when it is not the key
 	headerQoS         = "weir.qos"
 	headerRetain      = "weir.retain"
-	headerContentType = "weir.content-type"
+	headerContentType = "content-type"
 	headerReplyTo     = "weir.reply-to"
 	headerCorrelation = "weir.correlation-id"
 	headerTTL         = "weir.ttl-ms"
 	headerFormat      = "weir.payload-format" // utf-8
 	headerSource      = "weir.source"         // buffer/lane/sequence, with --source-header
-	headerUser        = "user."
 )
 
-// encode turns an MQTT message into the record that its route says.
-func encode(m *mqtt.Message, to Target) wal.Record {
-	r := wal.Record{Topic: to.Topic, Record: record.Record{
+// encode turns an MQTT message into the record that its route says. It returns
+// how many user properties are left out because their names are Weir's.
+func encode(m *mqtt.Message, to Target) (r wal.Record, reserved int) {
+	r = wal.Record{Topic: to.Topic, Record: record.Record{
 		Timestamp: m.Accepted.UnixMilli(),
 		Key:       []byte(to.Key),
 		Value:     m.Payload,
 	}}
+	if len(m.Payload) == 0 {
+		r.Value = []byte{}
+		if to.Tombstone && m.Retain && to.Key != "" {
+			r.Value = nil
+		}
+	}
 	add := func(key, value string) {
 		r.Headers = append(r.Headers, record.Header{Key: key, Value: []byte(value)})
+	}
+	if to.Source {
+		add(headerClient, m.ClientID)
 	}
 	if to.Key != m.Topic {
 		add(headerTopic, m.Topic)
@@ -47,7 +58,7 @@ func encode(m *mqtt.Message, to Target) wal.Record {
 		add(headerRetain, "1")
 	}
 	if m.Version != 5 {
-		return r
+		return r, 0
 	}
 	p := &m.Properties
 	if p.ContentType != "" {
@@ -66,13 +77,13 @@ func encode(m *mqtt.Message, to Target) wal.Record {
 		add(headerFormat, "utf-8")
 	}
 	for _, u := range p.User {
-		key := u.Key
-		if strings.HasPrefix(key, headerPrefix) {
-			key = headerUser + key
+		if strings.HasPrefix(u.Key, headerPrefix) {
+			reserved++
+			continue
 		}
-		add(key, u.Value)
+		add(u.Key, u.Value)
 	}
-	return r
+	return r, reserved
 }
 
 // source is the value of headerSource.

@@ -1,20 +1,16 @@
 package edge
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/weirmq/weir/configs"
 )
-
-// Unrouted is the topic of messages whose first level is no legal topic name.
-const Unrouted = "unrouted"
 
 // laneNames are the priority classes in the order of their numbers.
 var laneNames = []string{"alarm", "live", "bulk"}
@@ -23,14 +19,19 @@ const laneLive = 1
 
 // Route says where messages that match an MQTT filter go.
 type Route struct {
-	Filter string `yaml:"filter"`         // MQTT topic filter, with + and #
-	Topic  string `yaml:"topic"`          // Kafka topic; {1}, {2} … are levels of the MQTT topic
-	Key    string `yaml:"key"`            // record key, likewise; {topic} is the whole MQTT topic, {client} the client id
-	Lane   string `yaml:"lane"`           // alarm, live or bulk
-	QoS    byte   `yaml:"qos"`            // messages of a lower QoS stay on the gateway
-	Drop   bool   `yaml:"drop,omitempty"` // matching messages stay on the gateway
-	levels []string
-	lane   uint8
+	Filter    string `yaml:"filter"`    // MQTT topic filter, with + and #
+	Topic     string `yaml:"topic"`     // Kafka topic; {1}, {2} … are levels of the MQTT topic, {gateway} the gateway's id
+	Key       string `yaml:"key"`       // record key, likewise; {topic} is the whole MQTT topic, {client} the client id
+	Lane      string `yaml:"lane"`      // alarm, live or bulk
+	QoS       byte   `yaml:"qos"`       // messages of a lower QoS stay on the gateway
+	Drop      bool   `yaml:"drop"`      // matching messages stay on the gateway
+	Tombstone bool   `yaml:"tombstone"` // an empty retained payload becomes a null value
+	Source    string `yaml:"source"`    // on: headers name gateway and client; off
+
+	levels     []string
+	topic, key template
+	lane       uint8
+	anonymous  bool // no headers that name the source
 }
 
 // Routes map MQTT messages to topics; the first match counts. What no route
@@ -57,25 +58,114 @@ func LoadRoutes(path string) (Routes, error) {
 	return routes, nil
 }
 
-// ParseRoutes parses the content of a routes file. An unknown key is an error.
+// The keys of a routes file, and of a route.
+var (
+	fileKeys  = []string{"routes"}
+	routeKeys = []string{"filter", "topic", "key", "lane", "qos", "drop", "tombstone", "source"}
+)
+
+// ParseRoutes parses the content of a routes file. An unknown key is an error that
+// names the nearest known one.
 func ParseRoutes(body []byte) (Routes, error) {
-	var file struct {
-		Routes Routes `yaml:"routes"`
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(body))
-	dec.KnownFields(true)
-	if err := dec.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(body, &doc); err != nil {
 		return nil, fmt.Errorf("parse YAML: %w", err)
 	}
-	for i := range file.Routes {
-		if err := file.Routes[i].compile(); err != nil {
-			return nil, fmt.Errorf("route %d (%s): %w", i+1, file.Routes[i].Filter, err)
-		}
+	if len(doc.Content) == 0 {
+		return nil, nil
 	}
-	return file.Routes, nil
+	if err := checkKeys(doc.Content[0], fileKeys); err != nil {
+		return nil, err
+	}
+	var file struct {
+		Routes []yaml.Node `yaml:"routes"`
+	}
+	if err := doc.Decode(&file); err != nil {
+		return nil, fmt.Errorf("parse YAML: %w", err)
+	}
+	var routes Routes
+	for i := range file.Routes {
+		var r Route
+		node := &file.Routes[i]
+		err := node.Decode(&r)
+		if err == nil {
+			err = checkKeys(node, routeKeys)
+		}
+		if err == nil {
+			err = r.compile()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("route %d (%s): %w", i+1, r.Filter, err)
+		}
+		routes = append(routes, r)
+	}
+	return routes, nil
 }
 
+// checkKeys looks for keys of a mapping that are not known.
+func checkKeys(n *yaml.Node, known []string) error {
+	if n.Kind != yaml.MappingNode {
+		return nil // Decode says what it should be
+	}
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		if slices.Contains(known, key.Value) {
+			continue
+		}
+		if near := configs.Nearest(key.Value, known); near != "" {
+			return fmt.Errorf("line %d: unknown key %q (did you mean %s?)", key.Line, key.Value, near)
+		}
+		return fmt.Errorf("line %d: unknown key %q: there are %s", key.Line, key.Value, strings.Join(known, ", "))
+	}
+	return nil
+}
+
+// compile checks a route and makes it ready for use.
 func (r *Route) compile() error {
+	if err := r.compileFilter(); err != nil {
+		return err
+	}
+	if r.Lane == "" {
+		r.Lane = laneNames[laneLive]
+	}
+	lane := slices.Index(laneNames, r.Lane)
+	if lane < 0 {
+		return fmt.Errorf("lane %q is none of %s", r.Lane, strings.Join(laneNames, ", "))
+	}
+	r.lane = uint8(lane)
+	if r.QoS > 2 {
+		return fmt.Errorf("qos %d is not 0, 1 or 2", r.QoS)
+	}
+	switch r.Source {
+	case "", "on", "true":
+	case "off", "false":
+		r.anonymous = true
+	default:
+		return fmt.Errorf("source %q is neither on nor off", r.Source)
+	}
+	if r.Topic == "" && !r.Drop {
+		return errors.New("topic is missing (or say drop: true)")
+	}
+	if r.Key == "" {
+		r.Key = "{topic}"
+	}
+	var err error
+	if r.topic, err = parseTemplate(r.Topic); err != nil {
+		return err
+	}
+	if r.key, err = parseTemplate(r.Key); err != nil {
+		return err
+	}
+	if r.topic.fixed() && !r.Drop && !LegalTopic(r.Topic) {
+		return fmt.Errorf("%q cannot be the name of a topic that gateways write to", r.Topic)
+	}
+	return r.checkTombstone()
+}
+
+func (r *Route) compileFilter() error {
+	if r.Filter == "" {
+		return errors.New("filter is missing")
+	}
 	r.levels = strings.Split(r.Filter, "/")
 	for i, level := range r.levels {
 		switch {
@@ -85,131 +175,22 @@ func (r *Route) compile() error {
 			return errors.New("# and + must stand alone in a level of the filter")
 		}
 	}
-	if r.Filter == "" {
-		return errors.New("filter is missing")
-	}
-	if r.Lane == "" {
-		r.Lane = laneNames[laneLive]
-	}
-	lane := -1
-	for i, name := range laneNames {
-		if name == r.Lane {
-			lane = i
-		}
-	}
-	if lane < 0 {
-		return fmt.Errorf("lane %q is none of %s", r.Lane, strings.Join(laneNames, ", "))
-	}
-	r.lane = uint8(lane)
-	if r.QoS > 2 {
-		return fmt.Errorf("qos %d is not 0, 1 or 2", r.QoS)
-	}
-	if r.Topic == "" && !r.Drop {
-		return errors.New("topic is missing (or say drop: true)")
-	}
-	for _, template := range []string{r.Topic, r.Key} {
-		if err := checkTemplate(template); err != nil {
-			return err
-		}
-	}
-	if r.Key == "" {
-		r.Key = "{topic}"
-	}
-	if !strings.Contains(r.Topic, "{") && !r.Drop && !LegalTopic(r.Topic) {
-		return fmt.Errorf("%q cannot be the name of a topic that gateways write to", r.Topic)
-	}
 	return nil
 }
 
-// checkTemplate finds placeholders that expand would leave standing.
-func checkTemplate(template string) error {
-	for rest := template; ; {
-		_, after, ok := strings.Cut(rest, "{")
-		if !ok {
-			return nil
-		}
-		name, tail, ok := strings.Cut(after, "}")
-		if !ok {
-			return fmt.Errorf("%q: { is never closed", template)
-		}
-		if name != "topic" && name != "client" && (len(name) != 1 || name[0] < '1' || name[0] > '9') {
-			known := []string{"topic", "client"}
-			if near := configs.Nearest(name, known); near != "" {
-				return fmt.Errorf("%q: unknown placeholder {%s} (did you mean {%s}?)", template, name, near)
-			}
-			return fmt.Errorf("%q: unknown placeholder {%s}: there are {topic}, {client} and {1} to {9}", template, name)
-		}
-		rest = tail
+// checkTombstone makes sure that no two MQTT topics of a route with tombstones have
+// the same key: clearing one value would delete the other.
+func (r *Route) checkTombstone() error {
+	if !r.Tombstone || r.key.has(partTopic) {
+		return nil
 	}
-}
-
-// Target is where a message goes.
-type Target struct {
-	Topic, Key string
-	Lane       uint8
-}
-
-// Target routes one message; false if it stays on the gateway.
-func (rs Routes) Target(topic, client string, qos byte) (Target, bool) {
-	first, _, _ := strings.Cut(topic, "/")
-	if strings.HasPrefix(first, "$") {
-		return Target{}, false // [MQTT-4.7.2-1]: the broker's own topics
-	}
-	for i := range rs {
-		r := &rs[i]
-		if !r.matches(topic) {
-			continue
-		}
-		if r.Drop || qos < r.QoS {
-			return Target{}, false
-		}
-		return Target{legalOr(expand(r.Topic, topic, client)), expand(r.Key, topic, client), r.lane}, true
-	}
-	return Target{legalOr(first), topic, laneLive}, true
-}
-
-func (r *Route) matches(topic string) bool {
-	rest, more := topic, true
-	for _, want := range r.levels {
-		if want == "#" {
-			return true // "a/#" matches "a" as well [MQTT-4.7.1-2]
-		}
-		if !more {
-			return false
-		}
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		if want != "+" && want != level {
-			return false
+	for i, level := range r.levels {
+		if level == "#" || level == "+" && (i >= maxLevel || !r.key.has(partKind(i+1))) {
+			return fmt.Errorf("tombstone: true needs a key that tells apart all topics of the filter, or clearing one value "+
+				"deletes others: put {topic} into the key, or every level that is a + (%s in level %d is not in key %q)", level, i+1, r.Key)
 		}
 	}
-	return !more
-}
-
-func expand(template, topic, client string) string {
-	if !strings.Contains(template, "{") {
-		return template
-	}
-	if template == "{topic}" {
-		return topic
-	}
-	pairs := []string{"{topic}", topic, "{client}", client}
-	levels := strings.SplitN(topic, "/", 10)
-	for i := range 9 {
-		level := ""
-		if i < len(levels) {
-			level = levels[i]
-		}
-		pairs = append(pairs, "{"+string(rune('1'+i))+"}", level)
-	}
-	return strings.NewReplacer(pairs...).Replace(template)
-}
-
-func legalOr(topic string) string {
-	if LegalTopic(topic) {
-		return topic
-	}
-	return Unrouted
+	return nil
 }
 
 // LegalTopic reports whether gateways may write to a topic of that name: a

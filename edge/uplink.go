@@ -12,8 +12,10 @@ import (
 
 // uplink is the local log as the sender sees it.
 type uplink struct {
-	log    *wal.Log
-	source bool // name each record's place in its headers
+	log     *wal.Log
+	gateway []byte // id of this one
+	source  bool   // name each record's place in its headers
+	names   *names
 }
 
 // List implements sender.Buffers.
@@ -42,11 +44,15 @@ func (u uplink) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.It
 			continue
 		}
 		out[i] = sender.Item{Seq: item.Seq, Topic: item.Record.Topic, Record: item.Record.Record, Gap: (*sender.Gap)(item.Gap)}
-		if u.source && item.Gap == nil {
-			r := &out[i].Record
+		if item.Gap != nil {
+			continue
+		}
+		r := &out[i].Record
+		if u.source {
 			r.Headers = append(r.Headers[:len(r.Headers):len(r.Headers)],
 				record.Header{Key: headerSource, Value: source(wal.BufferID(id), wal.Lane(lane), item.Seq)})
 		}
+		r.Headers = withGateway(r.Headers, u.gateway)
 	}
 	return out, nil
 }
@@ -103,5 +109,6 @@ func (u uplink) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, reas
 	for i, item := range items {
 		dead[i] = wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: (*wal.Gap)(item.Gap)}
 	}
+	u.names.refuse(items, reason)
 	return u.log.Bury(wal.BufferID(id), wal.Lane(lane), dead, reason)
 }

@@ -35,7 +35,7 @@ func TestRead(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a", "b")
 	for _, source := range []bool{true, false, true} {
-		items, err := uplink{log, source}.Read(id, wire.Lane(wal.Live), 1)
+		items, err := uplink{log: log, source: source, gateway: []byte("gw-1")}.Read(id, wire.Lane(wal.Live), 1)
 		if err != nil || len(items) != 2 {
 			t.Fatalf("%v %v", items, err)
 		}
@@ -49,7 +49,7 @@ func TestRead(t *testing.T) {
 			}
 		}
 	}
-	if _, err := (uplink{log, false}).Read(id, wire.Lane(wal.Live), 3); !errors.Is(err, io.EOF) {
+	if _, err := (uplink{log: log}).Read(id, wire.Lane(wal.Live), 3); !errors.Is(err, io.EOF) {
 		t.Errorf("behind the end: %v, want io.EOF itself", err)
 	}
 }

@@ -48,28 +48,28 @@ func write(t *testing.T, path string, body []byte) {
 	}
 }
 
-// TestTLS: an admin port serves with the certificate that lies in its files now, and
+// TestCertificates: an admin port serves with the certificate that lies in its files now, and
 // goes on with the last one that could be used.
-func TestTLS(t *testing.T) {
+func TestCertificates(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert"), filepath.Join(dir, "key")
 	var lines bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&lines, nil))
-	if _, err := TLS(cert, key, log); err == nil {
+	if _, err := Certificates(cert, key, log); err == nil {
 		t.Error("without files")
 	}
 	write(t, cert, []byte("no certificate"))
 	write(t, key, nil)
-	if _, err := TLS(cert, key, log); err == nil {
+	if _, err := Certificates(cert, key, log); err == nil {
 		t.Error("with files that hold none")
 	}
 	writePair(t, cert, key, 1)
-	config, err := TLS(cert, key, log)
+	certificates, err := Certificates(cert, key, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := newPort(Options{})
-	address := serveTLS(t, p, config, log)
+	address := serveTLS(t, p, certificates.TLS(), log)
 	serial := func() int64 { return servedWith(t, p, address) }
 	if n := serial(); n != 1 {
 		t.Errorf("certificate %d", n)

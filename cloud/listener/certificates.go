@@ -10,22 +10,21 @@ import (
 	"sync"
 )
 
-// certificates are the files of a TLS listener. They are looked at with every
+// Certificates are the files of a TLS listener. They are looked at with every
 // handshake: who renews them has nobody to tell.
-type certificates struct {
+type Certificates struct {
 	k   Settings
 	log *slog.Logger
 
 	mu     sync.Mutex // guards what follows
 	stamp  string     // sizes and times of the files that were tried last
 	loaded *tls.Config
+	wrong  string // why the files could not be used last, "" if they could
 }
 
-// TLS reads the files of a listener, TLSCert and TLSKey at least, and returns what it
-// serves with: what lies in the files at each handshake, or what was there last that
-// could be used.
-func (s Settings) TLS(log *slog.Logger) (*tls.Config, error) {
-	c := &certificates{k: s, log: log}
+// Certificates reads the files of a listener, TLSCert and TLSKey at least.
+func (s Settings) Certificates(log *slog.Logger) (*Certificates, error) {
+	c := &Certificates{k: s, log: log}
 	var err error
 	if c.stamp, err = c.look(); err != nil {
 		return nil, err
@@ -33,11 +32,17 @@ func (s Settings) TLS(log *slog.Logger) (*tls.Config, error) {
 	if c.loaded, err = c.load(); err != nil {
 		return nil, err
 	}
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: c.current}, nil
+	return c, nil
+}
+
+// TLS is what the listener serves with: what lies in the files at each handshake, or
+// what was there last that could be used.
+func (c *Certificates) TLS() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: c.current}
 }
 
 // look tells one state of the files from another.
-func (c *certificates) look() (string, error) {
+func (c *Certificates) look() (string, error) {
 	var all strings.Builder
 	for _, path := range []string{c.k.TLSCert, c.k.TLSKey, c.k.ClientCA} {
 		if path == "" {
@@ -52,7 +57,7 @@ func (c *certificates) look() (string, error) {
 	return all.String(), nil
 }
 
-func (c *certificates) load() (*tls.Config, error) {
+func (c *Certificates) load() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(c.k.TLSCert, c.k.TLSKey)
 	if err != nil {
 		return nil, fmt.Errorf("load tls-cert and tls-key: %w", err)
@@ -74,22 +79,43 @@ func (c *certificates) load() (*tls.Config, error) {
 
 // current is what the next client is served with. Files that cannot be read, or do
 // not fit together, change nothing: they may be half written.
-func (c *certificates) current(*tls.ClientHelloInfo) (*tls.Config, error) {
+func (c *Certificates) current(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	stamp, err := c.look()
-	if err == nil && stamp == c.stamp {
-		return c.loaded, nil
+	if err := c.renew(); err != nil && err.Error() != c.wrong {
+		c.wrong = err.Error()
+		c.log.Warn("new certificates cannot be used; serving with those from before", "listener", c.k.Name, "err", err)
 	}
-	if err == nil {
-		c.stamp = stamp
-		var next *tls.Config
-		if next, err = c.load(); err == nil {
-			c.loaded = next
-			c.log.Info("certificates loaded anew", "listener", c.k.Name, "file", c.k.TLSCert)
-			return next, nil
-		}
-	}
-	c.log.Warn("new certificates cannot be used; serving with those from before", "listener", c.k.Name, "err", err)
 	return c.loaded, nil
+}
+
+// renew loads the files if they have changed since they were tried last. It has mu.
+func (c *Certificates) renew() error {
+	stamp, err := c.look()
+	if err != nil || stamp == c.stamp {
+		return err
+	}
+	c.stamp = stamp
+	next, err := c.load()
+	if err != nil {
+		return err
+	}
+	c.loaded, c.wrong = next, ""
+	c.log.Info("certificates loaded anew", "listener", c.k.Name, "file", c.k.TLSCert)
+	return nil
+}
+
+// Reload looks at the files now, without waiting for a client, and logs what came of
+// it: a line if they have changed, an error if they cannot be used. Connections that
+// are open stay.
+func (c *Certificates) Reload() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.wrong != "" {
+		c.stamp = "" // they are tried once more
+	}
+	if err := c.renew(); err != nil {
+		c.wrong = err.Error()
+		c.log.Error("certificates cannot be used; serving with those from before", "listener", c.k.Name, "err", err)
+	}
 }

@@ -32,6 +32,8 @@ type Listener struct {
 	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never
+
+	Certificates *Certificates // where TLS has its own from; nil: none
 }
 
 // Authenticated reports whether the listener asks everybody who they are.
@@ -60,9 +62,10 @@ func (s Settings) Open(log *slog.Logger) (Listener, error) {
 	}
 	var err error
 	if s.TLSCert != "" {
-		if l.TLS, err = s.TLS(log); err != nil {
+		if l.Certificates, err = s.Certificates(log); err != nil {
 			return l, fmt.Errorf("listener %s: %w", s.Name, err)
 		}
+		l.TLS = l.Certificates.TLS()
 	}
 	if l.Listener, err = net.Listen("tcp", s.Listen); err != nil {
 		return l, fmt.Errorf("listener %s: %w", s.Name, err)

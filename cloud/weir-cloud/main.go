@@ -89,7 +89,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	p := configs.Program{
 		Name:    "weir-cloud",
 		Summary: "weir-cloud takes what gateways have stored, keeps it in a bucket, and gives it out again through Kafka.\nA second weir-cloud on the same bucket stands by and takes over when the first is gone.",
-		Notes: "A fresh join token lies in <data>/join-token after each start; weir-edge --join-file takes it.\n" +
+		Notes: "SIGHUP reads the certificates of the listeners again.\n\nA fresh join token lies in <data>/join-token after each start; weir-edge --join-file takes it.\n" +
 			"The node's own admin token lies in <data>/admin-token; weirctl on the same machine finds it.\n\n" +
 			"A Kafka listener speaks TLS with tls-cert and tls-key; with client-ca clients need a certificate, and the\n" +
 			"name in it is the user's; with sasl they log in by scram, plain or oauthbearer (weirctl users).\n\n" +
@@ -203,6 +203,8 @@ func refuses(err error) bool {
 }
 
 func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io.Writer) error {
+	hangup := configs.ListenHangup()
+	defer hangup.Stop()
 	secret, err := s.secret()
 	if err != nil {
 		return err
@@ -244,6 +246,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		log.Info("stopping")
 		manager.Stopping()
 	})()
+	go hangup.Run(ctx, node.Reload)
 	return node.Run(ctx)
 }
 

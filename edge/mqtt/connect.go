@@ -59,6 +59,7 @@ func (c *conn) connect() (joined bool, err error) {
 	if err != nil {
 		return false, c.decline(err)
 	}
+	logins := c.s.logins.Load()
 	if err := c.authenticate(&pk.Connect, certificates); err != nil {
 		c.s.count.unauthenticated.Inc()
 		if !c.stopped.Load() {
@@ -75,6 +76,9 @@ func (c *conn) connect() (joined bool, err error) {
 	c.account = l.account
 	if l.joined {
 		c.seat.Known()
+	}
+	if c.s.logins.Load() != logins && c.authenticate(&pk.Connect, certificates) != nil {
+		c.stop(packets.ErrAdministrativeAction) // see Expel
 	}
 	if c.stopped.Load() {
 		return l.joined, errStopped

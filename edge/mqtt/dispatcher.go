@@ -243,6 +243,9 @@ func (d *dispatcher) fanOut(w *work) {
 		d.retained.set(m)
 	}
 	for _, hit := range d.subs.match(m.Topic, m.ClientID) {
+		if !hit.session.mayRead(m.Topic) {
+			continue
+		}
 		hit.session.deliver(delivery{
 			message:     m,
 			identifiers: hit.identifiers,

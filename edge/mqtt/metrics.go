@@ -15,6 +15,7 @@ type counters struct {
 	letters, notAllowed        *metrics.Counter
 	sent, tooBig, expired      *metrics.Counter
 	dropped0, dropped          *metrics.Counter
+	unreadable                 *metrics.Counter
 	notRetained, notSubscribed *metrics.Counter
 	expiredSessions, evicted   *metrics.Counter
 	storeSeconds               *metrics.Histogram
@@ -41,6 +42,7 @@ func newCounters(set *metrics.Set) *counters {
 		expired:         c(`weir_mqtt_messages_dropped_total{reason="expired"}`),
 		dropped0:        c(`weir_mqtt_messages_dropped_total{reason="slow_qos0"}`),
 		dropped:         c(`weir_mqtt_messages_dropped_total{reason="queue_full"}`),
+		unreadable:      c(`weir_mqtt_messages_dropped_total{reason="not_allowed"}`),
 		notRetained:     c("weir_mqtt_messages_not_retained_total"),
 		notSubscribed:   c("weir_mqtt_subscriptions_refused_total"),
 		expiredSessions: c(`weir_mqtt_sessions_ended_total{reason="expired"}`),

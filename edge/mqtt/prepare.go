@@ -33,8 +33,13 @@ func (k *committer) prepare(batch []*work) []*work {
 				k.before = append(k.before, will)
 			}
 		}
+		k.before = append(k.before, w)
+		for _, due := range k.before {
+			if due.kind == workWill && !k.s.mayPublish(due.message) {
+				due.err = ErrNotAllowed
+			}
+		}
 		out = append(out, k.before...)
-		out = append(out, w)
 		clear(k.before)
 		k.before = k.before[:0]
 	}

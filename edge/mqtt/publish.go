@@ -47,6 +47,9 @@ func (c *conn) handlePublish(h packets.FixedHeader, body []byte) error {
 // enqueue puts a PUBLISH on the queue. It waits while the client has too much under
 // way.
 func (c *conn) enqueue(w *work) error {
+	if !c.s.mayPublish(w.message) {
+		w.err, w.message.Refused = ErrNotAllowed, nil
+	}
 	c.s.count.received.Inc()
 	c.window <- struct{}{}
 	if !c.s.queue.put(w) {
@@ -130,6 +133,9 @@ func (c *conn) quotaBack() {
 // held.
 func (c *conn) publish(d *delivery) error {
 	m := d.message
+	if !c.mayRead(m.Topic) {
+		return errNotReadable
+	}
 	pk := packets.Packet{
 		FixedHeader:     packets.FixedHeader{Type: packets.Publish, Qos: d.qos, Retain: d.retain, Dup: d.dup},
 		ProtocolVersion: c.version,

@@ -48,7 +48,7 @@ func (s *session) againLocked() bool {
 // flyLocked sends inflight[sent].
 func (s *session) flyLocked() {
 	s.sent++
-	if s.sendLocked(&s.inflight[s.sent-1]) == errTooBig {
+	if err := s.sendLocked(&s.inflight[s.sent-1]); err == errTooBig || err == errNotReadable {
 		s.removeLocked(s.sent - 1)
 	}
 }
@@ -168,7 +168,7 @@ func (s *session) endReplayLocked(r *replay) {
 
 // sendLocked writes one PUBLISH, or the PUBREL that has taken its place. A
 // message that is larger than the peer accepts counts as delivered
-// [MQTT-3.1.2-25].
+// [MQTT-3.1.2-25], and so does one that the client may not read.
 func (s *session) sendLocked(d *delivery) error {
 	var err error
 	if d.released {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,12 @@ type Options struct {
 	// AllowSubscribe decides about one topic filter (with its $share prefix).
 	// Without it everything is allowed.
 	AllowSubscribe func(clientID, username, filter string) bool
+
+	// MayPublish decides whether a client may publish to a topic, with a will
+	// too; MayRead, whether a message of it may be delivered to the client.
+	// Without them everything is allowed. They are called for each message, by
+	// many goroutines, and must not wait. ACL has both.
+	MayPublish, MayRead func(clientID, username, topic string) bool
 
 	MaxConnections    int    // of each listener; 2000
 	MaxPerAddress     int    // of them, from one address; half of MaxConnections
@@ -161,6 +168,7 @@ type Server struct {
 	lines      *budget.Lines  // about peers that misbehave
 	denials    denials
 	began      time.Time
+	logins     atomic.Uint64   // counts Expel
 	ctx        context.Context // ends when Close begins
 	cancel     context.CancelFunc
 

@@ -112,6 +112,8 @@ type session struct {
 
 	mu       sync.Mutex
 	conn     *conn      // guarded by mu; nil: offline
+	named    bool       // guarded by mu: there was a connection since the server began
+	username string     // guarded by mu; of the latest one
 	inflight []delivery // guarded by mu; oldest first, each has an id
 	flying   int        // guarded by mu; bytes of the messages in inflight
 	sent     int        // guarded by mu; so many of inflight went out on this connection
@@ -146,7 +148,7 @@ func (s *session) idle() bool {
 func (s *session) attach(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn = c
+	s.conn, s.named, s.username = c, true, c.username
 	s.sent = 0
 	s.window = min(s.o.MaxInflight, int(c.receiveMaximum))
 	for i := range s.inflight {

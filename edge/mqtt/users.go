@@ -8,17 +8,17 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
-
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// Users authenticates clients against a file of `name:bcrypt-hash` lines, as
-// `htpasswd -B` writes it. Empty lines and lines that begin with # are
-// skipped. The file is read once.
+// Users authenticates clients against a file of `name:hash` lines, as
+// `htpasswd -B` and `mosquitto_passwd` write it (parsePassword has the forms).
+// Empty lines and lines that begin with # are skipped. The file is read by
+// LoadUsers, and again by Reload.
 //
 // A bcrypt comparison takes a Raspberry Pi Zero about a second, and after a
 // power cut a whole fleet comes back at once. So the last good password of
@@ -26,25 +26,35 @@ import (
 // Whoever shows that password is let in at once; the others are checked one at
 // a time (line).
 type Users struct {
-	line   *line
-	hashes map[string][]byte
-	dummy  []byte // compared with when the user is unknown: both take the same time
-	key    [32]byte
+	path string
+	line *line
+	key  [32]byte
 
-	mu   sync.Mutex
-	good map[string][sha256.Size]byte // guarded by mu
+	mu        sync.Mutex // guards what follows
+	passwords map[string]password
+	dummy     password // compared with when the user is unknown: as slow as the slowest
+	good      map[string][sha256.Size]byte
 }
 
-// LoadUsers reads the file. A line that is not `name:hash` with a bcrypt hash,
-// or a name that occurs twice, is an error that names the line.
+// LoadUsers reads the file. A line that is not `name:hash`, or a name that
+// occurs twice, is an error that names the line.
 func LoadUsers(path string) (*Users, error) {
+	u := &Users{path: path, line: newLine(), good: make(map[string][sha256.Size]byte)}
+	rand.Read(u.key[:])
+	var err error
+	u.passwords, u.dummy, err = readUsers(path)
+	return u, err
+}
+
+// readUsers reads a users file.
+func readUsers(path string) (all map[string]password, slowest password, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open users file: %w", err)
+		return nil, slowest, fmt.Errorf("open users file: %w", err)
 	}
 	defer f.Close()
-	u := &Users{line: newLine(), hashes: make(map[string][]byte), good: make(map[string][sha256.Size]byte)}
-	cost := bcrypt.MinCost
+	all = make(map[string]password)
+	slowest.check = func([]byte) bool { return false }
 	scanner := bufio.NewScanner(f)
 	for n := 1; scanner.Scan(); n++ {
 		line := strings.TrimSpace(scanner.Text())
@@ -53,26 +63,59 @@ func LoadUsers(path string) (*Users, error) {
 		}
 		name, hash, ok := strings.Cut(line, ":")
 		if !ok || name == "" {
-			return nil, fmt.Errorf("users file %s line %d: not name:hash", path, n)
+			return nil, slowest, fmt.Errorf("users file %s line %d: not name:hash", path, n)
 		}
-		c, err := bcrypt.Cost([]byte(hash))
+		p, err := parsePassword(hash)
 		if err != nil {
-			return nil, fmt.Errorf("users file %s line %d: user %q has no bcrypt hash (make one with htpasswd -B)", path, n, name)
+			return nil, slowest, fmt.Errorf("users file %s line %d: user %q %w", path, n, name, err)
 		}
-		if _, found := u.hashes[name]; found {
-			return nil, fmt.Errorf("users file %s line %d: user %q is there twice", path, n, name)
+		if _, found := all[name]; found {
+			return nil, slowest, fmt.Errorf("users file %s line %d: user %q is there twice", path, n, name)
 		}
-		u.hashes[name] = []byte(hash)
-		cost = max(cost, c)
+		if all[name] = p; p.cost > slowest.cost {
+			slowest = p
+		}
 	}
 	if err := scanner.Err(); err != nil {
-		return nil, fmt.Errorf("read users file %s: %w", path, err)
+		return nil, slowest, fmt.Errorf("read users file %s: %w", path, err)
 	}
-	if u.dummy, err = bcrypt.GenerateFromPassword([]byte("nobody"), cost); err != nil {
-		return nil, fmt.Errorf("hash password: %w", err)
+	return all, slowest, nil
+}
+
+// UsersChange names the users that a Reload has added, given another password,
+// or removed.
+type UsersChange struct{ Added, Changed, Removed []string }
+
+// Reload reads the file again. On an error the users stay as they were. Those
+// who are logged in stay so: Server.Expel ends their connections.
+func (u *Users) Reload() (c UsersChange, err error) {
+	passwords, dummy, err := readUsers(u.path)
+	if err != nil {
+		return c, err
 	}
-	rand.Read(u.key[:])
-	return u, nil
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for name, old := range u.passwords {
+		switch p, found := passwords[name]; {
+		case !found:
+			c.Removed = append(c.Removed, name)
+		case p.text != old.text:
+			c.Changed = append(c.Changed, name)
+		default:
+			continue
+		}
+		delete(u.good, name)
+	}
+	for name := range passwords {
+		if _, found := u.passwords[name]; !found {
+			c.Added = append(c.Added, name)
+		}
+	}
+	u.passwords, u.dummy = passwords, dummy
+	for _, names := range [][]string{c.Added, c.Changed, c.Removed} {
+		slices.Sort(names)
+	}
+	return c, nil
 }
 
 // Authenticate is an Options.Authenticate. It returns ErrBadCredentials, in
@@ -86,16 +129,16 @@ func (u *Users) Authenticate(ctx context.Context, c Connect) error {
 
 	u.mu.Lock()
 	good, seen := u.good[c.Username]
+	stored, found := u.passwords[c.Username]
+	if !found {
+		stored = u.dummy
+	}
 	u.mu.Unlock()
 	if seen && hmac.Equal(good[:], sum[:]) {
 		return nil
 	}
-	hash, found := u.hashes[c.Username]
-	if !found {
-		hash = u.dummy
-	}
 	right, err := u.line.check(ctx, budget.Address(c.Peer), func() bool {
-		return bcrypt.CompareHashAndPassword(hash, c.Password) == nil && found && c.HasUsername
+		return stored.check(c.Password) && found && c.HasUsername
 	})
 	switch {
 	case err != nil:
@@ -104,7 +147,10 @@ func (u *Users) Authenticate(ctx context.Context, c Connect) error {
 		return ErrBadCredentials
 	}
 	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.passwords[c.Username].text != stored.text {
+		return ErrBadCredentials // a Reload came in between
+	}
 	u.good[c.Username] = sum
-	u.mu.Unlock()
 	return nil
 }

@@ -65,7 +65,7 @@ func TestUsersErrors(t *testing.T) {
 	}
 	for _, test := range []struct{ lines, want string }{
 		{"ann", "line 1: not name:hash"},
-		{"\nann:{SHA}abc", `line 2: user "ann" has no bcrypt hash`},
+		{"\nann:{SHA}abc", `line 2: user "ann" has no password hash`},
 		{"ann:" + string(hash) + "\nann:" + string(hash), "line 2: user \"ann\" is there twice"},
 	} {
 		if _, err := LoadUsers(usersFile(t, test.lines)); err == nil || !strings.Contains(err.Error(), test.want) {

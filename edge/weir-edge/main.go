@@ -30,23 +30,24 @@ type settings struct {
 	mqtt, mqtts, cert, key, clientCA, http string
 	ws, wss                                string
 	origins                                []string
-	users, routes, logFormat               string
+	users, acl, routes, logFormat          string
+	maxTopics                              int
 	anonymous, httpOpen, source            bool
 	admin                                  edge.HTTP
 	quota, reserve                         int64
 	devices                                edge.Devices
 }
 
-func parse(args, environ []string, out io.Writer) (settings, error) {
-	var s settings
-	fs := pflag.NewFlagSet("weir-edge", pflag.ContinueOnError)
+// flags are the flags of weir-edge.
+func (s *settings) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&s.data, "data", "./data/edge", "`directory` of the local log, the sessions and the identity")
 	fs.StringSliceVar(&s.cloud, "cloud", nil, "sync `address` of the cloud, HOST:7400; with several, they are tried in turn")
 	fs.StringVar(&s.joinFile, "join-file", "", "`file` with the join token of the cloud (weirctl join-token makes one); read until the gateway has joined, and again when the cloud refuses it")
 	fs.StringVar(&s.join, "join", "", "the join `token` itself, if --join-file has none; other users of this machine can read it in the list of processes")
 	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the one that joined, else the host name)")
 	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
-	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as htpasswd -B (package apache2-utils) writes them; only these may connect")
+	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as mosquitto_passwd or htpasswd -B (package apache2-utils) writes them; only these may connect")
+	fs.StringVar(&s.acl, "mqtt-acl", "", "`file` that says which topics they may publish and read, in the format of mosquitto's acl_file; what no line allows is denied (default: everything)")
 	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt, --mqtts, --mqtt-ws or --mqtt-wss publish and subscribe")
 	fs.StringVar(&s.mqtts, "mqtts", "off", "TLS `address` for devices, such as :8883, or off")
 	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts")
@@ -57,6 +58,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringSliceVar(&s.origins, "mqtt-ws-origins", nil, "`origins` of web pages that may use --mqtt-ws and --mqtt-wss, such as https://panel.example or *; those of the same host may in any case")
 	s.deviceFlags(fs)
 	fs.StringVar(&s.routes, "routes", "", "YAML `file` that says which MQTT topics go where (default: first level = Kafka topic)")
+	fs.IntVar(&s.maxTopics, "max-topics", edge.DefaultMaxTopics, "`number` of Kafka topics that messages may name, by the first level of their MQTT topic or by a route with placeholders; messages that name others go to topic "+edge.Unrouted)
 	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
 	fs.Int64Var(&s.quota, "quota", 1<<30, "`bytes` of disk that the local log and the state of devices may take")
 	fs.Int64Var(&s.reserve, "reserve", 64<<20, "`bytes` to leave free on the disk")
@@ -67,11 +69,18 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringSliceVar(&s.admin.Hosts, "http-hosts", nil, "`names` under which --http may be asked, besides its address, localhost and the host's name")
 	fs.BoolVar(&s.admin.Anonymous, "http-anonymous", false, "let anybody who can reach --http read health, metrics and dead letters without the token")
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
+}
+
+func parse(args, environ []string, out io.Writer) (settings, error) {
+	var s settings
+	fs := pflag.NewFlagSet("weir-edge", pflag.ContinueOnError)
+	s.flags(fs)
 	p := configs.Program{
 		Name: "weir-edge",
 		Summary: "weir-edge takes MQTT from devices and answers when a message is on its disk. It keeps working\n" +
 			"without a link, and delivers everything, in order and once, when there is one.",
-		Notes: "Examples:\n  weir-edge --cloud cloud.example:7400 --join-file token   the first time\n" +
+		Notes: "SIGHUP reads users, ACL, routes and certificates again, and the log says what has changed.\n\n" +
+			"weir-edge routes test TOPIC says where messages of an MQTT topic go.\n\nExamples:\n  weir-edge --cloud cloud.example:7400 --join-file token   the first time\n" +
 			"  weir-edge --cloud cloud.example:7400                       from then on\n" +
 			"  weir-edge --cloud cloud.example:7400 --mqtt :1883 --mqtt-users /etc/weir/users",
 	}
@@ -121,6 +130,9 @@ func (s settings) check() error {
 	if err := checkDevices(s.devices, s.quota); err != nil {
 		return err
 	}
+	if s.maxTopics < 1 {
+		return fmt.Errorf("--max-topics %d is less than 1", s.maxTopics)
+	}
 	if s.reserve < 0 {
 		return fmt.Errorf("--reserve %d is negative", s.reserve)
 	}
@@ -145,6 +157,9 @@ func (s settings) check() error {
 const exitSettings = 78
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "routes" {
+		return end(routesCommand(args[1:], environ, stdout, stderr), 1, stderr)
+	}
 	s, err := parse(args, environ, stdout)
 	code := exitSettings
 	if err == nil {
@@ -153,6 +168,11 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		defer stop()
 		err = s.serve(ctx, environ, stderr)
 	}
+	return end(err, code, stderr)
+}
+
+// end says what is wrong and returns the exit code.
+func end(err error, code int, stderr io.Writer) int {
 	if err != nil && !errors.Is(err, configs.ErrDone) {
 		fmt.Fprintln(stderr, "weir-edge:", err)
 		return code
@@ -161,13 +181,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 }
 
 func (s settings) serve(ctx context.Context, environ []string, stderr io.Writer) error {
-	var routes edge.Routes
-	if s.routes != "" {
-		var err error
-		if routes, err = edge.LoadRoutes(s.routes); err != nil {
-			return err
-		}
-	}
+	hangup := configs.ListenHangup()
+	defer hangup.Stop()
 	log := configs.Logger(stderr, s.logFormat)
 	manager, err := systemd.Open(environ, log)
 	if err != nil {
@@ -176,8 +191,8 @@ func (s settings) serve(ctx context.Context, environ []string, stderr io.Writer)
 	defer manager.Close()
 	e, err := edge.Open(edge.Options{
 		Data: s.data, Gateway: s.gateway, Cloud: s.cloud, Join: s.join, JoinFile: s.joinFile,
-		MQTT: s.mqtt, MQTTS: s.mqtts, WebSocket: s.ws, WebSocketTLS: s.wss, Origins: s.origins, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users,
-		HTTP: s.http, Admin: s.admin, Routes: routes, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve, Devices: s.devices,
+		MQTT: s.mqtt, MQTTS: s.mqtts, WebSocket: s.ws, WebSocketTLS: s.wss, Origins: s.origins, Certificate: s.cert, Key: s.key, ClientCA: s.clientCA, Users: s.users, ACL: s.acl,
+		HTTP: s.http, Admin: s.admin, Routes: s.routes, MaxTopics: s.maxTopics, SourceHeader: s.source, Quota: s.quota, Reserve: s.reserve, Devices: s.devices,
 		Software: "weir-edge " + configs.Version(), Ready: manager.Ready, Log: log,
 	})
 	if err != nil {
@@ -188,5 +203,6 @@ func (s settings) serve(ctx context.Context, environ []string, stderr io.Writer)
 		log.Info("stopping")
 		manager.Stopping()
 	})()
+	go hangup.Run(ctx, e.Reload)
 	return e.Run(ctx)
 }

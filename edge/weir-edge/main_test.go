@@ -113,3 +113,39 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// TestRoutesCommand: weir-edge routes test says where a message goes, and why it
+// stays.
+func TestRoutesCommand(t *testing.T) {
+	dir := t.TempDir()
+	file, config := filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "weir-edge.yaml")
+	write(t, file, "routes:\n  - {filter: plant/#, topic: plants, key: '{2}'}\n  - {filter: plant/x, topic: never}\n  - {filter: debug/#, drop: true}\n")
+	write(t, config, "quota: 1073741824\nroutes: "+file+"\n")
+	for _, c := range []struct {
+		args, out, errs string
+		code            int
+	}{
+		{"test --routes " + file + " plant/7", "topic     plants\nkey       7", "route 2 (plant/x) can never match", 0},
+		{"test --config " + config + " --client c --gateway-id g plant/7", "weir.gateway: g", "", 0},
+		{"test --routes " + file + " debug/7", "route     3", "stay on the gateway: the route says drop", 1},
+		{"test sensors/7", "topic     sensors", "", 0},
+		{"test --routes " + config + " x", "", "unknown key", 1},
+		{"test", "", "usage", 1},
+		{"tset x", "", "usage", 1},
+		{"test --qos 3 x", "", "--qos 3", 1},
+		{"--help", "weir-edge routes test [flags] TOPIC", "", 0},
+	} {
+		var out, errs strings.Builder
+		code := run(append([]string{"routes"}, strings.Fields(c.args)...), nil, &out, &errs)
+		if code != c.code || !strings.Contains(out.String(), c.out) || !strings.Contains(errs.String(), c.errs) {
+			t.Errorf("%s: exit %d\n%s%s", c.args, code, &out, &errs)
+		}
+	}
+}
+
+func write(t *testing.T, path, body string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

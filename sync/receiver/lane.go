@@ -140,5 +140,5 @@ func (s *session) checkBatch(f *wire.Append) error {
 	if n := b.Count(); n < 1 || uint64(n) > f.Last-f.First+1 {
 		return fmt.Errorf("%d records for sequences %d to %d: %w", n, f.First, f.Last, ErrCorrupt)
 	}
-	return nil
+	return s.checkGateway(b)
 }

@@ -144,7 +144,9 @@ func (l *lane) learnTopic(name string) error {
 	case a == nil:
 	case !covered:
 		err = l.addRow(a, 1)
-	case (last.TopicID != a.ID || last.Partitions != a.Partitions) && l.buffer.Current:
+	case last.TopicID == a.ID && a.Partitions <= last.Partitions:
+		// A topic never shrinks: an answer that says so is older than the row.
+	case l.buffer.Current:
 		err = l.grow(a)
 	}
 	if err != nil {

@@ -42,6 +42,14 @@ func (e *CloseError) Error() string {
 	return "peer closed: " + e.Code.String() + ": " + e.Text
 }
 
+// TooManyTopics is part of the text of a Topic that is refused because the gateway, or
+// the cluster, has as many as it may have.
+const TooManyTopics = "too many topics"
+
+// UnroutedTopic is where messages go that name no topic that a gateway may have. It
+// does not count among those of a gateway.
+const UnroutedTopic = "unrouted"
+
 // Reason says why an Append, a Gap or a Resolve was refused.
 type Reason uint8
 

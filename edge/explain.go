@@ -1,0 +1,81 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/weirmq/weir/edge/mqtt"
+	"github.com/weirmq/weir/storage/record"
+)
+
+// ErrStays: messages of a topic stay on the gateway.
+var ErrStays = errors.New("messages of this topic stay on the gateway")
+
+// Explain writes what becomes of a message: which route matches, where it goes, and
+// which headers its record has. ErrStays, with the reason, if it goes nowhere.
+func (rs Routes) Explain(w io.Writer, m Origin, retain bool) error {
+	switch {
+	case m.Topic == "":
+		return errors.New("a topic has at least one character")
+	case strings.ContainsAny(m.Topic, "+#"):
+		return fmt.Errorf("%q is a filter: a message's topic has no + and no #", m.Topic)
+	}
+	to, route, stays := rs.decide(&m)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-10s%s\n", name, fmt.Sprintf(format, args...))
+	}
+	if route == noRoute {
+		line("route", "none matches: the first level is the Kafka topic")
+	} else {
+		line("route", "%d, %s", route+1, rs[route].Filter)
+	}
+	if stays != "" {
+		return fmt.Errorf("%w: %s", ErrStays, stays)
+	}
+	line("topic", "%s%s", to.Topic, rs.whyUnrouted(&m, to, route))
+	line("key", "%s", to.Key)
+	line("lane", "%s", laneNames[to.Lane])
+	if route != noRoute {
+		line("qos", "%d and above", rs[route].QoS)
+	}
+	message := &mqtt.Message{Topic: m.Topic, ClientID: m.Client, QoS: m.QoS, Retain: retain, Version: 5, Payload: []byte("…")}
+	r, _ := encode(message, to)
+	headers := withGateway(r.Headers, []byte(m.Gateway))
+	if len(headers) == 0 {
+		line("headers", "none, but for properties of MQTT 5")
+	}
+	for i, h := range headers {
+		name := ""
+		if i == 0 {
+			name = "headers"
+		}
+		line(name, "%s: %s", h.Key, h.Value)
+	}
+	if to.Tombstone {
+		line("tombstone", "an empty retained payload deletes the key in a compacted topic")
+	}
+	return nil
+}
+
+// whyUnrouted says why a message goes to Unrouted, if nobody has asked for that.
+func (rs Routes) whyUnrouted(m *Origin, to Target, route int) string {
+	name, _, _ := strings.Cut(m.Topic, "/")
+	if route != noRoute {
+		name = rs[route].topic.expand(m)
+	}
+	if to.Topic != Unrouted || name == Unrouted {
+		return ""
+	}
+	return fmt.Sprintf(" (%q cannot be the name of a topic that gateways write to)", name)
+}
+
+// withGateway adds the header that names the gateway where there is one that names
+// the client.
+func withGateway(headers []record.Header, gateway []byte) []record.Header {
+	if len(headers) == 0 || headers[0].Key != headerClient {
+		return headers
+	}
+	return append([]record.Header{{Key: headerGateway, Value: gateway}}, headers...)
+}

@@ -1,0 +1,135 @@
+package edge
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/weirmq/weir/sync/sender"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// DefaultMaxTopics is how many Kafka topics the messages of a gateway may name
+// unless a flag says otherwise. It is also what the cloud lets one gateway create.
+const DefaultMaxTopics = 1000
+
+// names are the Kafka topics that messages have named, at most limit of them: what
+// a device calls its topics must not fill the cluster. Further ones, and those that
+// the cloud has refused because there are too many, become Unrouted. The names are
+// kept in a file, so that the same ones count after a restart. It is not synced: a
+// name that is lost takes its place again with the next message.
+type names struct {
+	limit int
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	known   map[string]struct{} // guarded by mu
+	refused map[string]struct{} // guarded by mu; by the cloud, since this process began
+	file    *os.File            // guarded by mu; nil: it cannot be written
+	said    bool                // guarded by mu: that there are too many
+}
+
+func namesFile(data string) string { return filepath.Join(data, "topics") }
+
+// openNames reads the names of earlier processes. What is wrong with the file keeps
+// no message out.
+func openNames(path string, limit int, log *slog.Logger) *names {
+	n := &names{limit: limit, log: log, known: make(map[string]struct{}), refused: make(map[string]struct{})}
+	if err := n.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("the list of topics cannot be read: those that come first from now on count", "err", err)
+	}
+	var err error
+	if n.file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+		n.give(err)
+	}
+	return n
+}
+
+func (n *names) read(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	scanner := bufio.NewScanner(f)
+	for scanner.Scan() && len(n.known) < n.limit {
+		if name := scanner.Text(); LegalTopic(name) {
+			n.known[name] = struct{}{}
+		}
+	}
+	return scanner.Err()
+}
+
+// give gives the file up. It has mu, or nobody else knows n.
+func (n *names) give(err error) {
+	n.log.Warn("the list of topics cannot be written: other topics may count after a restart", "err", err)
+	if n.file != nil {
+		n.file.Close()
+		n.file = nil
+	}
+}
+
+// admit reports whether a message may name the topic.
+func (n *names) admit(topic string) bool {
+	if topic == Unrouted {
+		return true
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, refused := n.refused[topic]; refused {
+		return false
+	}
+	if _, known := n.known[topic]; known {
+		return true
+	}
+	if len(n.known) >= n.limit {
+		if !n.said {
+			n.said = true
+			n.log.Warn("messages name more topics than this gateway may: the rest goes to topic "+Unrouted+" (--max-topics; a route can join topics)",
+				"max_topics", n.limit, "first", topic)
+		}
+		return false
+	}
+	n.known[topic] = struct{}{}
+	if n.file != nil {
+		if _, err := fmt.Fprintln(n.file, topic); err != nil {
+			n.give(err)
+		}
+	}
+	return true
+}
+
+// refuse notes records that the cloud has refused. If it is because there are too
+// many topics, the next messages for theirs do not wait for the same answer.
+func (n *names) refuse(items []sender.Item, reason string) {
+	if !strings.Contains(reason, wire.TooManyTopics) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, item := range items {
+		if _, refused := n.refused[item.Topic]; refused || len(n.refused) >= n.limit {
+			continue
+		}
+		n.refused[item.Topic] = struct{}{}
+		n.log.Warn("the cloud takes no more topics: what was accepted for this one is a dead letter, what comes from now on goes to topic "+Unrouted,
+			"topic", item.Topic, "reason", reason)
+	}
+}
+
+func (n *names) close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.file == nil {
+		return nil
+	}
+	err := n.file.Close()
+	n.file = nil
+	return err
+}
