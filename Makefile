@@ -1,4 +1,5 @@
-# make build   the four binaries, in bin/
+# make build   the four binaries, in bin/; those of another platform in bin/<os>-<arch>/
+# make deb     Debian packages, in bin/deb/       make image  images for containers, in bin/image/
 # make demo    a cloud, an edge and 50 simulated devices, with a live table
 # make test    unit and conformance tests      make e2e   the real binaries, killed at random
 # make check   formatting, vet (also for the smallest Raspberry Pi), staticcheck, the floors of the house
@@ -6,9 +7,21 @@
 # make bench   the figures of the README        make soak  the long rounds
 SHELL := /bin/bash
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# Without a tag: how many commits there are, and the last.
+VERSION := $(shell git describe --tags --dirty 2>/dev/null || \
+  { git rev-parse HEAD >/dev/null 2>&1 && echo $$(git rev-list --count HEAD)-g$$(git describe --always --dirty); } || echo devel)
 LDFLAGS := -s -w -X github.com/weirmq/weir/configs.version=$(VERSION)
-BINARIES := weir-cloud weir-edge weirctl firmware-sim
+
+# The platform, as GOOS, GOARCH and GOARM say, and where its binaries go.
+OS := $(shell go env GOOS)
+ARCH := $(shell go env GOARCH)
+ARM := $(if $(filter arm,$(ARCH)),$(shell go env GOARM | cut -d, -f1))
+HOST := $(shell go env GOHOSTOS)-$(shell go env GOHOSTARCH)
+BIN := bin$(if $(filter-out $(HOST),$(OS)-$(ARCH)),/$(OS)-$(ARCH)$(addprefix v,$(ARM)))
+
+# What packages and images are made for: GOARCH, and GOARM behind it. make deb PLATFORMS=amd64
+# makes those of one platform.
+PLATFORMS ?= amd64 arm64 arm6
 
 # The race detector needs a C compiler.
 RACE := $(shell command -v gcc >/dev/null && echo -race)
@@ -19,8 +32,12 @@ VERSITYGW := $(CACHE)/versitygw
 VERSITYGW_VERSION := v1.8.0
 HDFS := $(patsubst %/bin,%/hdfs,$(CACHE))
 CLIENTS := $(patsubst %/bin,%/clients,$(CACHE))
+NFPM := $(CACHE)/nfpm
+NFPM_VERSION := v2.45.2
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# Shows go test's output, and the skipped tests at its end.
+REPORT := mkdir -p bin && go build -o bin/report ./e2e/report
 PACKAGES = $$(go list ./... | grep -v /e2e)
 FUZZTIME ?= 10s
 DEMO_SECONDS ?= 0
@@ -29,21 +46,43 @@ export WEIR_MINIO ?= $(MINIO)
 export WEIR_VERSITYGW ?= $(VERSITYGW)
 export WEIR_HDFS_JARS ?= $(HDFS)
 export WEIR_CLIENTS ?= $(CLIENTS)
+export WEIR_NFPM ?= $(NFPM)
 
-.PHONY: build demo test check fuzz bench e2e soak clean services clients
+.PHONY: build demo deb image test check fuzz bench e2e soak clean services clients
 
 build:
-	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./cloud/weir-cloud ./edge/weir-edge ./cloud/weirctl ./firmware-sim
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o $(BIN)/ ./cloud/weir-cloud ./edge/weir-edge ./cloud/weirctl ./firmware-sim
 
-demo: build
+demo:
+	@echo "building weir-cloud, weir-edge, weirctl and firmware-sim into bin/ (the first time, about a minute)"
+	@$(MAKE) -s build
 	@go build -o bin/demo ./e2e/demo && exec bin/demo --seconds $(DEMO_SECONDS)
+
+# Each platform is a make of its own: its binaries first, then what is made of them.
+deb: $(NFPM)
+image:
+deb image:
+	@mkdir -p bin && GOOS= GOARCH= GOARM= go build -o bin/packages ./e2e/packages
+	@$(foreach p,$(PLATFORMS),GOOS=linux GOARCH=$(p:arm6=arm) GOARM=$(if $(filter arm6,$(p)),6) $(MAKE) -s build && \
+	  bin/packages $@ --arch $(p) --of $(VERSION) --date $(or $(shell git log -1 --format=%ct 2>/dev/null),0) --nfpm $(NFPM) --out bin/$@ \
+	    --bin $$(GOOS=linux GOARCH=$(p:arm6=arm) GOARM=$(if $(filter arm6,$(p)),6) $(MAKE) -s print-bin) &&) true
+
+.PHONY: print-bin
+print-bin:
+	@echo $(BIN)
+
+$(NFPM):
+	@mkdir -p $(CACHE)
+	@echo "building nfpm for the packages (once, about a minute)"
+	@cd / && GOOS= GOARCH= GOARM= GOBIN=$(CACHE) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 test: services
 ifeq ($(RACE),)
 	@echo "NOTE: no gcc, so the tests run without the race detector (apt-get install gcc)"
 endif
-	go test $(RACE) -timeout 15m $(PACKAGES)
+	@$(REPORT)
+	set -o pipefail; go test $(RACE) -json -timeout 15m $(PACKAGES) | bin/report
 
 check:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
@@ -52,8 +91,9 @@ check:
 	$(STATICCHECK) ./...
 	go test ./e2e -count=1 -run 'TestImportsGoDown|TestThirdParty|TestBans|TestTopLevel'
 
-e2e: build services clients
-	go test -count=1 -timeout 20m ./e2e/...
+e2e: build services clients $(NFPM)
+	@$(REPORT)
+	set -o pipefail; go test -json -count=1 -timeout 20m ./e2e/... | bin/report
 
 soak: build services clients
 	WEIR_SOAK=1 go test -count=1 -timeout 60m -v ./storage/journal/model
