@@ -1,6 +1,7 @@
 // Command demo shows Weir at work on one machine: a cloud node with a file
 // bucket, a gateway, and a fleet of simulated devices, with a live table of
-// what is where. It is what `make demo` runs.
+// what is where. It cuts the link, kills the cloud, and counts what was lost. It is
+// what `make demo` runs.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -54,6 +56,13 @@ type demo struct {
 	token   string // of weir-cloud's admin port
 	live    bool   // redraw the table in place
 	out     io.Writer
+
+	kafka, mqtt, http, edgeHTTP string // addresses, the same for all lives of a process
+
+	scene  atomic.Pointer[string] // what is happening
+	buffer int64                  // records in the gateway, when it was asked last
+	peak   int64                  // the most of them
+	logged int64                  // records in the cloud's log, when it was asked last
 }
 
 func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err error) {
@@ -61,7 +70,8 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	seconds := fs.Int("seconds", 0, "end after so many seconds; 0: at Ctrl-C")
 	devices := fs.Int("devices", 50, "how many devices")
 	interval := fs.Duration("interval", 200*time.Millisecond, "time between two readings of a device")
-	p := configs.Program{Name: "demo", Summary: "demo runs a cloud node, a gateway and a fleet of devices on this machine, and audits them."}
+	p := configs.Program{Name: "demo", Summary: "demo runs a cloud node, a gateway and a fleet of devices on this machine. It cuts the link\n" +
+		"between gateway and cloud for ten seconds, kills the cloud once, and counts what was lost."}
 	if err := configs.Load(p, fs, args, environ, out); err != nil {
 		return err
 	}
@@ -75,6 +85,7 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	if err := d.cluster.Open(); err != nil {
 		return errors.Join(err, d.cluster.Close())
 	}
+	d.kafka, d.mqtt, d.http, d.edgeHTTP = d.cluster.Kafka(), d.cluster.MQTT(), d.cluster.HTTP(), "http://"+d.cluster.Edge.Addr["http"]
 	if d.token, err = admin.ReadToken(filepath.Join(d.cluster.CloudData(), admin.File)); err != nil {
 		return errors.Join(err, d.cluster.Close())
 	}
@@ -100,28 +111,34 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 // play runs the devices and a consumer until it is time, then waits until the
 // consumer has everything that was acknowledged.
 func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
-	if seconds > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
-		defer cancel()
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	consumed := make(chan error, 1)
 	consume, stop := context.WithCancel(context.Background())
 	defer stop()
 	if err := d.consume(ctx, consume, consumed); err != nil {
 		return audit.Report{}, err
 	}
+	if seconds > 0 {
+		timer := time.AfterFunc(time.Duration(seconds)*time.Second, cancel)
+		defer timer.Stop()
+	}
 	var devices sync.WaitGroup
 	devices.Go(func() { d.fleet.Run(ctx, &d.stats) })
 	d.introduce()
+	d.say("all is well")
 	began := time.Now()
-	err := d.watch(ctx, consumed, began)
+	told := make(chan error, 1)
+	go func() { told <- d.tell(ctx, plan(seconds)) }()
+	err := d.watch(ctx, consumed, told, began)
+	cancel()
+	err = errors.Join(err, <-told)
 	devices.Wait()
 	if err != nil {
 		return audit.Report{}, err
 	}
 	fmt.Fprintln(d.out, "\nstopping: waiting for what is still on its way")
-	for patience := 30; patience > 0 && d.auditor.Missing() > 0; patience-- {
+	for patience := 80; patience > 0 && d.auditor.Missing() > 0; patience-- {
 		pause(time.Second / 2)
 	}
 	pause(time.Second) // copies may still come
@@ -129,6 +146,7 @@ func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
 	if err := <-consumed; err != nil {
 		return audit.Report{}, err
 	}
+	d.say("the end")
 	d.draw(time.Since(began))
 	return d.auditor.Report(), nil
 }
@@ -158,8 +176,8 @@ func pause(t time.Duration) {
 	<-timer.C
 }
 
-// watch draws until ctx ends, or something dies.
-func (d *demo) watch(ctx context.Context, consumed <-chan error, began time.Time) error {
+// watch draws until ctx ends, or something dies that was not killed here.
+func (d *demo) watch(ctx context.Context, consumed <-chan error, told chan error, began time.Time) error {
 	period := time.Second
 	if !d.live {
 		period = 5 * time.Second
@@ -172,8 +190,9 @@ func (d *demo) watch(ctx context.Context, consumed <-chan error, began time.Time
 			return nil
 		case err := <-consumed:
 			return fmt.Errorf("consume: %w", err)
-		case <-d.cluster.Cloud.Exited():
-			return fmt.Errorf("weir-cloud has stopped\n%s", d.cluster.Cloud.Tail(10))
+		case err := <-told:
+			told <- nil // for whoever waits for the end of it
+			return err
 		case <-d.cluster.Edge.Exited():
 			return fmt.Errorf("weir-edge has stopped\n%s", d.cluster.Edge.Tail(10))
 		case <-tick.C:
@@ -185,30 +204,34 @@ func (d *demo) watch(ctx context.Context, consumed <-chan error, began time.Time
 	}
 }
 
-// introduce prints what to try meanwhile.
+// introduce prints what is there, what comes, and what to try meanwhile. With the table it
+// fits a terminal of 24 lines.
 func (d *demo) introduce() {
-	kafka, mqtt, http := d.cluster.Kafka(), d.cluster.MQTT(), d.cluster.HTTP()
-	fmt.Fprintf(d.out, "\nweir-cloud and weir-edge are running, joined over QUIC with mutual TLS; %d devices are sending.\nTry, in another terminal:\n\n", d.fleet.Devices)
-	fmt.Fprintf(d.out, "  kcat -b %s -C -t sensors -o beginning\n", kafka)
-	fmt.Fprintf(d.out, "  kcat -b %s -G mygroup sensors\n", kafka)
-	host, port := split(mqtt)
+	host, port := split(d.mqtt)
+	fmt.Fprintf(d.out, "%d devices -> weir-edge -> link -> weir-cloud -> bucket -> a Kafka consumer\n", d.fleet.Devices)
+	fmt.Fprint(d.out, "Soon the link is cut, then the cloud is killed. Ctrl-C ends it all. Meanwhile:\n\n")
+	fmt.Fprintf(d.out, "  kcat -b %s -C -t sensors -o beginning\n", d.kafka)
 	fmt.Fprintf(d.out, "  mosquitto_sub -h %s -p %s -t 'sensors/#' -v\n", host, port)
-	fmt.Fprintf(d.out, "  export WEIRCTL_CLOUD=%s WEIRCTL_DATA=%s\n", http, d.cluster.CloudData())
-	fmt.Fprintf(d.out, "  bin/weirctl topics\n  bin/weirctl gateways\n  bin/weirctl groups demo\n  bin/weirctl check %s\n\nCtrl-C stops everything.\n\n", d.cluster.Bucket)
+	fmt.Fprintf(d.out, "  export WEIRCTL_CLOUD=%s\n  export WEIRCTL_DATA=%s\n", d.http, d.cluster.CloudData())
+	fmt.Fprintf(d.out, "  bin/weirctl topics             # or gateways, groups demo\n  bin/weirctl check %s\n\n", d.cluster.Bucket)
 }
 
-// remote is what the processes say about themselves.
-type remote struct {
-	edge    edge.Health
-	topics  []console.Topic
-	reached bool
-}
-
-func (d *demo) ask() remote {
-	var r remote
-	r.reached = fetch("http://"+d.cluster.Edge.Addr["http"]+"/healthz", "", &r.edge) == nil &&
-		fetch(d.cluster.HTTP()+"/v1/topics", d.token, &r.topics) == nil
-	return r
+// look asks the gateway and the cloud what they have. What one that does not answer said
+// last still stands.
+func (d *demo) look() {
+	var gateway edge.Health
+	if fetch(d.edgeHTTP+"/healthz", "", &gateway) == nil {
+		d.buffer = int64(gateway.BufferedRecords)
+		d.peak = max(d.peak, d.buffer)
+	}
+	var topics []console.Topic
+	if fetch(d.http+"/v1/topics", d.token, &topics) == nil {
+		for _, t := range topics {
+			if t.Name == "sensors" {
+				d.logged = t.Records
+			}
+		}
+	}
 }
 
 // fetch asks an admin port, with its credential if one is needed.
