@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -101,4 +102,27 @@ func TestOwnState(t *testing.T) {
 	if ack := c.ackOf(packets.Puback, 2); ack.ReasonCode != 0x90 {
 		t.Errorf("PUBACK %#x", ack.ReasonCode)
 	}
+}
+
+// TestBridgeWindow: a mosquitto drops QoS 2 messages above its max_inflight_messages, and
+// cannot say how many that are.
+func TestBridgeWindow(t *testing.T) {
+	s := start(t, Options{})
+	b := joinBridge(t, s, 4, "site")
+	b.subscribe(filter("#", 2))
+	pub := join(t, s, 4, "pub", true)
+	const n = 50
+	for i := range n {
+		pub.publish("a", strconv.Itoa(i), 2, uint16(i+1))
+	}
+	first := b.expect(packets.Publish)
+	for range bridgeWindow - 1 {
+		b.expect(packets.Publish)
+	}
+	b.silent()
+	b.settle(first)
+	if pk := b.expect(packets.Publish); string(pk.Payload) != strconv.Itoa(bridgeWindow) {
+		t.Errorf("message %q", pk.Payload)
+	}
+	b.silent()
 }

@@ -142,6 +142,11 @@ func (c *conn) refuse(reason packets.Code) {
 // broker. No specification has it, but mosquitto's bridges set it.
 const bridgeBit = 0x80
 
+// bridgeWindow is how many messages are sent to a bridge before it acknowledges the
+// first. mosquitto takes max_inflight_messages, 20 by default, and drops QoS 2
+// messages above it, which it acknowledges all the same; 3.x cannot tell us.
+const bridgeWindow = 20
+
 // checkVersion finds the protocol before anything depends on it. An unknown
 // version is answered in the dialect that it is closer to: 0x84 for one above
 // 5, else code 1 [MQTT-3.1.2-2]. The bridge bit is taken off.
@@ -194,6 +199,9 @@ func (c *conn) accept(pk *packets.Packet, props, willProps propertySet) (*login,
 		return nil, err
 	}
 	c.receiveMaximum, c.problemInfo = 65535, true
+	if c.bridge {
+		c.receiveMaximum = bridgeWindow
+	}
 	keepAlive := p.Keepalive
 	if c.version == 5 {
 		if props.has(packets.PropReceiveMaximum) {
