@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -254,4 +255,29 @@ func within(t *testing.T, ok func() bool) {
 			t.Fatal("it never comes")
 		}
 	}
+}
+
+// TestExpelWhileLoggingIn: a connection whose password was right before its user was
+// removed does not slip through.
+func TestExpelWhileLoggingIn(t *testing.T) {
+	checking, removed := make(chan struct{}), make(chan struct{})
+	var asked atomic.Int32
+	s := start(t, Options{Authenticate: func(context.Context, Connect) error {
+		if asked.Add(1) > 1 {
+			return ErrBadCredentials
+		}
+		close(checking)
+		<-removed
+		return nil
+	}})
+	c := dial(t, s)
+	c.version = 5
+	c.send(userPacket(5, "a", "ann"))
+	<-checking
+	if n := s.Expel(func(string) bool { return true }); n != 0 {
+		t.Errorf("%d connections ended that were not there yet", n)
+	}
+	close(removed)
+	c.expect(packets.Connack)
+	c.closed(0x98)
 }
