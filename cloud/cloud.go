@@ -3,7 +3,8 @@
 // doors.
 //
 // cloud.go opens the node and wires it together, lead.go is what happens while
-// it owns the shard, uplink.go is the broker as gateways see it.
+// it owns the shard, standby.go what it keeps while another node does, uplink.go
+// is the broker as gateways see it.
 package cloud
 
 import (
@@ -97,6 +98,7 @@ type Node struct {
 	conns     *budget.Conns  // of all listeners
 	peers     peers          // the other nodes
 	races     races          // with them, for names in the bucket
+	copies    *copies        // of what the owner knows
 	own       []cluster.Door // this node's doors, as it asks them itself
 	pulse     pulse
 	metrics   *metrics.Set
@@ -134,6 +136,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
+	n.copies = n.newCopies()
 	n.role.Store(console.RoleRecovering)
 	if err := n.lockData(); err != nil {
 		return nil, err
@@ -256,7 +259,7 @@ func (n *Node) open(kafkaListeners []listener.Listener, httpListener net.Listene
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []listener.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Owner: owner{n}, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
 		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
 		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
 	if n.o.Tokens.Keys != "" {
@@ -356,6 +359,7 @@ func (n *Node) Run(ctx context.Context) error {
 		})
 	}
 	wg.Go(func() { n.meter.Run(ctx, n.broker) })
+	wg.Go(func() { n.keepCopy(ctx) })
 	err := cluster.Run(ctx, cluster.Options{
 		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,
 		Ask: n.ask, Follow: n.follow, Fit: n.fit, Lead: n.lead, Counters: &n.peers.counters, Log: n.o.Log,

@@ -40,6 +40,10 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	}
 	n.broker.Follow(owner, c.ID)
 	n.role.Store(console.RoleStandby)
+	n.copies.follow()
+	if owner.Peer != "" && n.broker.Copy() == nil {
+		n.copies.Refresh(ctx) // ready is a node whose doors answer as the owner's
+	}
 	n.sayReady()
 }
 
@@ -94,8 +98,10 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	n.users.Store(users) // before the broker leads: nothing is served without them
 	n.quotas.Store(quotas)
 	n.settings.Store(changed)
+	n.endCopy(users)
 	n.log.Store(log)
 	n.broker.Lead(log, groups, txns)
+	n.broker.SetCopy(nil)
 	n.role.Store(console.RoleOwner)
 	since := time.Now()
 	n.led.Store(&since)

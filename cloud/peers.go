@@ -70,6 +70,7 @@ func (n *Node) listenPeer() error {
 	}
 	n.askPeer(n.peers.listener.Addr(), identity)
 	server := peer.New(peer.Options{Listener: n.peers.listener, Identity: identity, Self: n.answer, Heard: n.heardOf, Forwarded: n.forwarded, Race: n.joinRaces, Log: n.o.Log,
+		Copy: n.copyFor, CreateTopic: n.createFor, NewProducerID: n.producerFor,
 		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})
@@ -149,6 +150,7 @@ func (n *Node) measurePeers() {
 	} {
 		n.metrics.NewGauge(name, func() float64 { return float64(value.Load()) })
 	}
+	n.metrics.NewGauge("weir_standby_copy_age_seconds", n.copyAge)
 }
 
 // answerBucket answers those who cannot reach this owner, through the bucket,

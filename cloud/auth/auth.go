@@ -76,6 +76,7 @@ type Auth struct {
 	admins admins
 
 	generation atomic.Uint64 // counts the calls of changed
+	changes    atomic.Uint64 // see Changes
 }
 
 // New returns an Auth that knows nobody.
@@ -105,6 +106,7 @@ type userCredential struct {
 
 // Apply implements commitlog.Machine.
 func (a *Auth) Apply(kind uint16, body []byte) error {
+	defer a.changes.Add(1)
 	switch kind {
 	case kindCredential, kindCredentialGone:
 		return a.applyCredential(kind, body)

@@ -1,6 +1,7 @@
 // Package broker is the one API that every door of the cloud speaks: topics,
 // appends, fetches, groups. It hides whether this node owns the shard: on a
-// standby every call answers ErrNotOwner, and Owner says whom to ask.
+// standby every call answers ErrNotOwner, and Owner says whom to ask. Calls that
+// begin with Known also answer there, from a copy of what the owner knows.
 package broker
 
 import (
@@ -100,10 +101,11 @@ type Options struct {
 
 // Broker is safe for use by many goroutines.
 type Broker struct {
-	o     Options
-	state atomic.Pointer[state]
-	acks  *metrics.Summary                // seconds from Append to its durable answer
-	ended map[txn.Ending]*metrics.Counter // transactions; the map is not changed
+	o      Options
+	state  atomic.Pointer[state]
+	copied atomic.Pointer[Copy]            // see SetCopy
+	acks   *metrics.Summary                // seconds from Append to its durable answer
+	ended  map[txn.Ending]*metrics.Counter // transactions; the map is not changed
 
 	altering chan struct{} // holds a token while a topic's settings are changed
 }
@@ -175,6 +177,13 @@ func (b *Broker) Epoch() int32 {
 		return log.Epoch()
 	}
 	return -1
+}
+
+// Serving returns nil if this node serves the shard, and is sure of it. Errors:
+// ErrNotOwner, ErrUnavailable.
+func (b *Broker) Serving() error {
+	_, err := b.owned()
+	return err
 }
 
 // owned returns the log if this node may serve from it.

@@ -131,6 +131,14 @@ func (b *Broker) settings() (*settings.Settings, error) {
 	return nil, ErrNotOwner
 }
 
+// knownSettings is settings, and on a standby what its copy says.
+func (b *Broker) knownSettings() (*settings.Settings, error) {
+	if c := b.Copy(); c != nil && c.Settings != nil {
+		return c.Settings, nil
+	}
+	return b.settings()
+}
+
 // AlterBroker changes the settings of the node of that number, or with "" those of
 // all that have none of their own; durable on return. Each owner of the shard goes by
 // them. change is as that of AlterTopic.
@@ -162,7 +170,7 @@ func (b *Broker) alterSettings(ctx context.Context, r settings.Resource, change,
 }
 
 // BrokerValues returns what clients have set of the node of that number, "" for all;
-// it is not to be changed.
+// it is not to be changed. This and the next two also answer from the copy of a standby.
 func (b *Broker) BrokerValues(number string) (map[string]string, error) {
 	return b.values(settings.Resource{Kind: settings.Node, Name: number})
 }
@@ -173,7 +181,7 @@ func (b *Broker) GroupValues(group string) (map[string]string, error) {
 }
 
 func (b *Broker) values(r settings.Resource) (map[string]string, error) {
-	s, err := b.settings()
+	s, err := b.knownSettings()
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +190,7 @@ func (b *Broker) values(r settings.Resource) (map[string]string, error) {
 
 // ConfiguredGroups lists the groups of which clients have set something.
 func (b *Broker) ConfiguredGroups() ([]string, error) {
-	s, err := b.settings()
+	s, err := b.knownSettings()
 	if err != nil {
 		return nil, err
 	}

@@ -22,10 +22,22 @@ func (b *Broker) InternalTopic() (Topic, bool) {
 	if err != nil || !groups.HasHistory() {
 		return Topic{}, false
 	}
+	return offsetsTopic(), true
+}
+
+// KnownInternalTopic is InternalTopic, and on a standby what its copy says.
+func (b *Broker) KnownInternalTopic() (Topic, bool) {
+	if c := b.Copy(); c != nil {
+		return offsetsTopic(), c.Offsets
+	}
+	return b.InternalTopic()
+}
+
+func offsetsTopic() Topic {
 	return Topic{
 		ID: OffsetsTopicID(), Name: OffsetsTopic, Partitions: group.OffsetsPartitions,
 		Configs: map[string]string{"cleanup.policy": "compact"},
-	}, true
+	}
 }
 
 // offsetsOf returns the coordinator for a partition of the offsets topic.

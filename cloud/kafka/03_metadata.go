@@ -15,10 +15,11 @@ import (
 // Behaviour:
 //   - There is one broker to talk to: the owner of the shard, which is also the
 //     controller. Standbys are not listed, since they would only redirect.
-//   - A standby knows no topics. It answers LEADER_NOT_AVAILABLE for those named,
-//     and clients ask again, now at the owner.
+//   - A standby answers from its copy as the owner would, and names the owner. Without
+//     a copy it knows no topics: it answers LEADER_NOT_AVAILABLE for those named, and
+//     clients ask again.
 //   - A topic that does not exist is created if the request allows it (before v4:
-//     always) and the broker does.
+//     always) and the owner does, of whom a standby asks it.
 //
 // Versions:
 //   - v0: an empty list of topics means all; from v1 null does, and empty none
@@ -42,7 +43,7 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 		resp.ControllerID, owner = id, id
 	}
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
-		topics, err := s.broker.Topics()
+		topics, err := s.broker.KnownTopics()
 		if err != nil && !errors.Is(err, broker.ErrNotOwner) {
 			resp.ErrorCode = code(err, leader)
 		}
@@ -51,7 +52,7 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 				resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
 			}
 		}
-		if t, ok := s.broker.InternalTopic(); ok && r.mayCluster(kmsg.ACLOperationDescribe) == nil {
+		if t, ok := s.broker.KnownInternalTopic(); ok && r.mayCluster(kmsg.ACLOperationDescribe) == nil {
 			resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
 		}
 		return resp, nil
@@ -62,16 +63,28 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 		if !byID {
 			name = *want.Topic
 		}
-		t, err := r.topic(kmsg.ACLOperationDescribe, name, want.TopicID, byID)
-		if errors.Is(err, broker.ErrUnknownTopic) {
-			t, err = s.create(ctx, r, name, err, q.Version < 4 || q.AllowAutoTopicCreation)
-		}
+		t, err := s.named(ctx, r, name, want.TopicID, byID, q.Version < 4 || q.AllowAutoTopicCreation)
 		if err != nil {
 			t = broker.Topic{ID: want.TopicID, Name: name}
 		}
 		resp.Topics = append(resp.Topics, s.describe(r, t, err, owner, q.IncludeTopicAuthorizedOperations))
 	}
 	return resp, nil
+}
+
+// named finds a topic that somebody asked for, or creates it.
+func (s *Server) named(ctx context.Context, r *request, name string, id [16]byte, byID, create bool) (broker.Topic, error) {
+	find := r.known
+	if create && !byID && r.standsBy() { // the owner will say whether it has just got it
+		find = func(_ context.Context, op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
+			return r.inCopy(op, name, id, byID)
+		}
+	}
+	t, err := find(ctx, kmsg.ACLOperationDescribe, name, id, byID)
+	if errors.Is(err, broker.ErrUnknownTopic) {
+		return s.create(ctx, r, name, err, create)
+	}
+	return t, err
 }
 
 // create makes a topic that somebody asked for by its name, or says why not.
@@ -82,11 +95,14 @@ func (s *Server) create(ctx context.Context, r *request, name string, unknown er
 		}
 		return broker.Topic{}, err
 	}
-	if !allowed || !s.broker.AutoCreate() {
+	if !allowed || !s.broker.AutoCreate() && !r.standsBy() {
 		return broker.Topic{}, unknown
 	}
 	if r.mayCluster(kmsg.ACLOperationCreate) != nil && !r.may(kmsg.ACLOperationCreate, kmsg.ACLResourceTypeTopic, name) {
 		return broker.Topic{}, errTopicDenied
+	}
+	if r.standsBy() {
+		return r.createThere(ctx, name)
 	}
 	t, err := s.broker.CreateTopic(ctx, name, none, nil)
 	if errors.Is(err, broker.ErrTopicExists) { // somebody else was as quick
@@ -110,7 +126,7 @@ func (s *Server) describe(r *request, t broker.Topic, err error, owner int32, op
 	case kerr.NotLeaderForPartition.Code: // of a partition only
 		rt.ErrorCode = kerr.LeaderNotAvailable.Code
 	}
-	epoch := s.broker.Epoch()
+	epoch := s.broker.KnownEpoch()
 	for i := range t.Partitions {
 		rp := kmsg.NewMetadataResponseTopicPartition()
 		rp.Partition, rp.Leader, rp.LeaderEpoch = i, owner, epoch

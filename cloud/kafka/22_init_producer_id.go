@@ -14,7 +14,8 @@ import (
 // Behaviour:
 //   - Without a transactional id, each call gives an id that nobody else has or
 //     will have, with epoch 0, also to a producer that names the id it had
-//     (KIP-360): it starts afresh.
+//     (KIP-360): it starts afresh. A standby asks the owner for it: clients know no
+//     place where to go for it.
 //   - With one, the id stays and the epoch grows. Who had it before is fenced, and
 //     its transaction is aborted, when the answer comes: there is no second round
 //     with CONCURRENT_TRANSACTIONS as in Kafka.
@@ -39,15 +40,22 @@ func (s *Server) initProducerID(ctx context.Context, r *request, q *kmsg.InitPro
 		resp.ErrorCode = olderCode(code(err, coordinator), q.Version >= fencedInit, true)
 		return resp, nil
 	}
-	if err := r.mayCluster(kmsg.ACLOperationIdempotentWrite); err != nil && !r.maySome(kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic) {
-		resp.ErrorCode = code(err, allocator)
-		return resp, nil
-	}
-	id, err := s.broker.NewProducerID(ctx)
+	id, err := s.newProducerID(ctx, r)
 	if resp.ErrorCode = code(err, allocator); err == nil {
 		resp.ProducerID, resp.ProducerEpoch = id, 0
 	}
 	return resp, nil
+}
+
+// newProducerID gives an id to an idempotent producer; a standby asks the owner for it.
+func (s *Server) newProducerID(ctx context.Context, r *request) (int64, error) {
+	if err := r.mayCluster(kmsg.ACLOperationIdempotentWrite); err != nil && !r.maySome(kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic) {
+		return none, err
+	}
+	if r.standsBy() {
+		return r.producerThere(ctx)
+	}
+	return s.broker.NewProducerID(ctx)
 }
 
 func (s *Server) initTransactional(ctx context.Context, r *request, q *kmsg.InitProducerIDRequest) (txn.Producer, error) {

@@ -26,17 +26,18 @@ import (
 //   - A group has settings whether it exists or not.
 //   - null, or no names, ask for all settings; a name that does not exist is left
 //     out of the answer. Other kinds of resources are INVALID_REQUEST.
+//   - A standby answers of topics from its copy, and of itself.
 //
 // Versions:
 //   - v1: sources and synonyms in place of is_default
 //   - v3: types and documentation; v4: flexible
-func (s *Server) describeConfigs(_ context.Context, r *request, q *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
+func (s *Server) describeConfigs(ctx context.Context, r *request, q *kmsg.DescribeConfigsRequest) (*kmsg.DescribeConfigsResponse, error) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	resp.Version = q.Version
 	for _, want := range q.Resources {
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = want.ResourceType, want.ResourceName
-		all, err := s.configsOf(r, want.ResourceType, want.ResourceName)
+		all, err := s.configsOf(ctx, r, want.ResourceType, want.ResourceName)
 		rr.ErrorCode, rr.ErrorMessage = code(err, controller), message(err)
 		for _, c := range all {
 			if len(want.ConfigNames) == 0 || slices.Contains(want.ConfigNames, c.Name) {
@@ -58,13 +59,16 @@ type config struct {
 }
 
 // configsOf lists the settings of a resource, if the client may see them.
-func (s *Server) configsOf(r *request, typ kmsg.ConfigResourceType, name string) ([]config, error) {
+func (s *Server) configsOf(ctx context.Context, r *request, typ kmsg.ConfigResourceType, name string) ([]config, error) {
 	switch typ {
 	case kmsg.ConfigResourceTypeTopic:
 		if !r.may(kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, name) {
 			return nil, errTopicDenied
 		}
-		t, err := s.configuredTopic(name)
+		if err := checkName(name); err != nil && !reserved(name) {
+			return nil, err
+		}
+		t, err := r.known(ctx, kmsg.ACLOperationDescribeConfigs, name, [16]byte{}, false)
 		if err != nil {
 			return nil, err
 		}
@@ -123,10 +127,10 @@ type changed struct {
 	source kmsg.ConfigSource
 }
 
-// changes returns what clients have set that counts for this broker, what counts
-// more first.
-func (s *Server) changes() ([]changed, error) {
-	own, err := s.broker.BrokerValues(strconv.Itoa(int(s.broker.Self().ID)))
+// changes returns what clients have set that counts for a broker, what counts more
+// first.
+func (s *Server) changes(of broker.Node) ([]changed, error) {
+	own, err := s.broker.BrokerValues(strconv.Itoa(int(of.ID)))
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +139,11 @@ func (s *Server) changes() ([]changed, error) {
 }
 
 func (s *Server) topicConfigs(t broker.Topic) []config {
-	changes, err := s.changes()
+	owner, ok := s.broker.Owner()
+	if !ok {
+		owner = s.broker.Self()
+	}
+	changes, err := s.changes(owner)
 	if err != nil {
 		changes = nil // not the owner any more: what it started with
 	}
@@ -155,7 +163,7 @@ func (s *Server) topicConfigs(t broker.Topic) []config {
 }
 
 func (s *Server) brokerConfigs() ([]config, error) {
-	changes, err := s.changes()
+	changes, err := s.changes(s.broker.Self())
 	if err != nil && !errors.Is(err, broker.ErrNotOwner) { // a standby says what it started with
 		return nil, err
 	}

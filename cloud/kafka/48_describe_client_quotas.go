@@ -28,7 +28,7 @@ const (
 	requestQuota = "request_percentage"
 )
 
-// quotas returns what is kept of limits.
+// quotas returns what is kept of limits, to change it.
 func (s *Server) quotas() (*quota.Quotas, error) {
 	if q := s.o.Quotas(); q != nil {
 		return q, nil
@@ -87,9 +87,9 @@ func (r *request) foundQuotas(q *kmsg.DescribeClientQuotasRequest) ([]quota.Entr
 		}
 		given[c.EntityType] = true
 	}
-	quotas, err := r.conn.s.quotas()
-	if err != nil {
-		return nil, err
+	quotas := r.conn.s.limits()
+	if quotas == nil {
+		return nil, errNoQuotas
 	}
 	var found []quota.Entry
 	for _, e := range quotas.Entries() {

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
 )
 
 // DescribeUserScramCredentials (key 50): who can log in, by which mechanisms
@@ -24,7 +25,9 @@ func (s *Server) describeUsers(_ context.Context, r *request, q *kmsg.DescribeUs
 	err := r.mayCluster(kmsg.ACLOperationDescribe)
 	var users *auth.Auth
 	if err == nil {
-		users, err = s.users()
+		if users = s.knownUsers(); users == nil {
+			err = broker.ErrNotOwner
+		}
 	}
 	if err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err, controller), message(err)

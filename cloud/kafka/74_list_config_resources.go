@@ -34,7 +34,7 @@ func (s *Server) listConfigResources(_ context.Context, r *request, q *kmsg.List
 			err = refused(kerr.UnsupportedVersion, "resources of type %d are not known", typ)
 		}
 	}
-	topics, missing := s.broker.Topics()
+	topics, missing := s.broker.KnownTopics()
 	groups, unknown := s.broker.ConfiguredGroups()
 	if err == nil {
 		err = errors.Join(missing, unknown)
@@ -53,7 +53,11 @@ func (s *Server) listConfigResources(_ context.Context, r *request, q *kmsg.List
 		}
 	}
 	if wants(kmsg.ConfigResourceTypeBroker) {
-		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(s.broker.Self().ID)))
+		id := s.broker.Self().ID
+		if owner, ok := s.broker.Owner(); ok {
+			id = owner.ID
+		}
+		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(id)))
 	}
 	for _, name := range groups {
 		if wants(kmsg.ConfigResourceTypeGroupConfig) {

@@ -9,7 +9,7 @@ import (
 
 // What the operations on users and ACLs share.
 
-// users returns what is kept of users and ACLs.
+// users returns what is kept of users and ACLs, to change it.
 func (s *Server) users() (*auth.Auth, error) {
 	if a := s.o.Auth(); a != nil {
 		return a, nil
@@ -17,13 +17,17 @@ func (s *Server) users() (*auth.Auth, error) {
 	return nil, broker.ErrNotOwner
 }
 
-// mayACLs returns the ACLs for who may do op to them.
+// mayACLs returns the ACLs for who may do op to them: a copy, perhaps, for who may
+// describe them.
 func (r *request) mayACLs(op kmsg.ACLOperation) (*auth.Auth, error) {
 	if err := r.mayCluster(op); err != nil {
 		return nil, err
 	}
 	if !r.conn.s.o.Authorize {
 		return nil, errNoACLs
+	}
+	if users := r.conn.s.knownUsers(); users != nil && op == kmsg.ACLOperationDescribe {
+		return users, nil
 	}
 	return r.conn.s.users()
 }

@@ -19,34 +19,41 @@ const clusterName = auth.Cluster
 // anonymous is who comes in by a listener that asks nobody who he is (Kafka's).
 const anonymous = "User:ANONYMOUS"
 
-// elsewhere tells whether an operation only says where the owner is, or who asks.
-// A node that does not own the shard knows no ACLs: when they count, it serves
-// nothing else, so that nothing is judged without them while it becomes the owner.
+// elsewhere tells whether an operation only says where the owner is, or who asks. When
+// ACLs count, a node that stands by without a copy of them serves nothing else, so that
+// nothing is judged without them while it becomes the owner.
 func elsewhere(key kmsg.Key) bool {
+	return forAll(key) || key == kmsg.Metadata || key == kmsg.FindCoordinator
+}
+
+// forAll tells whether an operation asks for no right.
+func forAll(key kmsg.Key) bool {
 	switch key {
-	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.Metadata, kmsg.FindCoordinator, kmsg.DescribeCluster:
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.DescribeCluster:
 		return true
 	}
 	return false
 }
 
-// judge finds out by which ACLs the request is judged.
+// judge finds out by which ACLs the request is judged: the owner's, or those of the
+// copy, until settle.
 func (r *request) judge() error {
 	s := r.conn.s
 	if !s.o.Authorize {
 		return nil
 	}
-	if r.acls = s.o.Auth(); r.acls == nil && !elsewhere(r.api.key) {
-		return fmt.Errorf("%s before this node knows what its clients may: %w", r.api.key.Name(), broker.ErrNotOwner)
+	if r.acls = s.o.Auth(); r.acls != nil || r.judgeByCopy() || elsewhere(r.api.key) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s before this node knows what its clients may: %w", r.api.key.Name(), broker.ErrNotOwner)
 }
 
 // may reports whether the client may do op to a resource: a topic, a group, a
-// transactional id by its name, or the cluster by clusterName.
+// transactional id by its name, or the cluster by clusterName. Nobody may anything
+// while the ACLs are not known.
 func (r *request) may(op kmsg.ACLOperation, typ kmsg.ACLResourceType, name string) bool {
-	if r.acls == nil { // none count, or see elsewhere
-		return !r.conn.s.o.Authorize || op == kmsg.ACLOperationDescribe
+	if r.acls == nil {
+		return !r.conn.s.o.Authorize
 	}
 	return r.acls.Allows(r.conn.who(), auth.Operation(op), auth.ResourceType(typ), name)
 }

@@ -82,6 +82,9 @@ type request struct {
 	size        int
 	conn        *conn
 	acls        *auth.Auth // by which it is judged; nil: see judge
+	copied      bool       // they are those of the copy: see settle
+	refreshed   bool       // the copy was made anew for it
+	behalf      bool       // of a client of another node
 	last        bool       // the connection ends behind the answer
 
 	watch *quota.Stopwatch // of the work on it; handed on with it; nil if its time does not count
@@ -214,15 +217,13 @@ func (c *conn) perform(ctx context.Context) {
 			continue
 		}
 		var next *reply
-		err := r.judge()
-		switch {
-		case err != nil:
-			r.release()
-		case produce:
-			next, err = c.produce(r)
-		default:
+		var err error
+		if produce {
+			next, err = c.hand(r)
+		} else {
 			next, err = c.answer(ctx, r, last)
 		}
+		r.settle()
 		if err != nil {
 			r.dropAnswer()
 			failed = true
@@ -238,6 +239,15 @@ func (c *conn) perform(ctx context.Context) {
 	}
 }
 
+// hand performs a Produce.
+func (c *conn) hand(r *request) (*reply, error) {
+	if err := r.judge(); err != nil {
+		r.release()
+		return nil, err
+	}
+	return c.produce(r)
+}
+
 // answer performs a request once all before it are answered.
 func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, error) {
 	defer r.release()
@@ -247,6 +257,9 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+	if err := r.judge(); err != nil {
+		return nil, err
 	}
 	resp, err := c.s.handle(r.start(ctx), r)
 	if f, ok := resp.(*fetchResponse); ok && err == nil {

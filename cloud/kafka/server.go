@@ -30,6 +30,7 @@ type Options struct {
 	Broker    *broker.Broker
 
 	Auth       func() *auth.Auth    // users and ACLs, nil while this node does not own the shard
+	Owner      Owner                // asked for clients while this node stands by; nil: it cannot be
 	Penalties  *budget.Penalties    // of addresses that showed wrong secrets; of its own
 	Quotas     func() *quota.Quotas // limits, nil while this node does not own the shard
 	Authorize  bool                 // nobody may do what no ACL allows him; else everybody may everything
@@ -119,6 +120,7 @@ type Server struct {
 	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer: each connection has one of both
 
 	decode chan struct{} // one token: who decodes a large request that is no Produce
+	judged judged
 	logins *login.Logins
 
 	ctx  context.Context // ends when the server closes
@@ -143,9 +145,10 @@ func New(o Options) (*Server, error) {
 		buffers: new(budget.Buffers),
 		decode:  make(chan struct{}, 1),
 		conns:   make(map[*conn]struct{}),
+		judged:  judged{conns: make(map[*conn]struct{})},
 	}
 	waiting := o.Metrics.GetOrCreateSummary(`weir_budget_waiting_seconds{pool="login"}`)
-	s.logins = login.New(login.Options{Users: o.Auth, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
+	s.logins = login.New(login.Options{Users: s.knownUsers, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
 	s.writers.New = func() any { return bufio.NewWriterSize(nil, smallFrame) }
 	if err := s.makePools(); err != nil {

@@ -48,13 +48,19 @@ type port struct {
 // start serves as node name, until the test ends.
 func start(t *testing.T, ca *join.CA, name string, limits budget.GateOptions) *port {
 	t.Helper()
+	return startWith(t, ca, name, limits, func(*Options) {})
+}
+
+// startWith is start with further options.
+func startWith(t *testing.T, ca *join.CA, name string, limits budget.GateOptions, with func(*Options)) *port {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
 	p := &port{addr: ln.Addr().String(), gate: budget.NewConns(budget.ConnsOptions{Log: log}).Gate(limits)}
-	s := New(Options{Listener: ln, Identity: identity(t, ca, name), Gate: p.gate, Log: log,
+	o := Options{Listener: ln, Identity: identity(t, ca, name), Gate: p.gate, Log: log,
 		Self: func() Answer { return Answer{Node: name, Boot: "boot-1", Role: "owner", Epoch: 7, Slot: 9} },
 		Heard: func(node string) {
 			p.mu.Lock()
@@ -65,7 +71,9 @@ func start(t *testing.T, ca *join.CA, name string, limits budget.GateOptions) *p
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.races++
-		}})
+		}}
+	with(&o)
+	s := New(o)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -26,7 +27,7 @@ const (
 	maxCalls = 64
 )
 
-// Options configure a Server. All but Heard, Race and Log are required.
+// Options configure a Server. Listener, Identity, Gate and Self are required.
 type Options struct {
 	Listener net.Listener
 	Identity *join.NodeIdentity
@@ -42,6 +43,17 @@ type Options struct {
 	// Heard, if set, is told of each node that asks, by its name.
 	Heard func(node string)
 
+	// Copy, if set, returns what a node that stands by should know: what is new since
+	// the tag that it names, all for a tag that is not known, and nothing but the tag
+	// if nothing is. Errors: ErrTooLarge, and any other for "not now". Calls come one
+	// after the other.
+	Copy func(after string) (*Copy, error)
+
+	// CreateTopic and NewProducerID, if set, do what a client of another node has asked
+	// it for. code is Kafka's, 0 for success.
+	CreateTopic   func(ctx context.Context, b Behalf, name string) (t commitlog.Topic, code int16)
+	NewProducerID func(ctx context.Context, b Behalf) (id int64, code int16)
+
 	// Race, if set, is called when another node has invited to a race in the bucket.
 	// It must not block.
 	Race func()
@@ -53,6 +65,7 @@ type Server struct {
 	o        Options
 	http     *http.Server
 	entered  chan net.Conn // of nodes, whose certificate was checked
+	copying  chan struct{} // one token: whose copy is made
 	refused  *budget.Episode
 	ctx      context.Context // ends when the server is closed
 	cancel   context.CancelFunc
@@ -67,13 +80,16 @@ func New(o Options) *Server {
 	if o.Heard == nil {
 		o.Heard = func(string) {}
 	}
-	s := &Server{o: o, entered: make(chan net.Conn), refused: budget.NewEpisode(budget.EpisodeOptions{
+	s := &Server{o: o, entered: make(chan net.Conn), copying: make(chan struct{}, 1), refused: budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "a connection to --peer was refused: it is for nodes of this cluster, whose clocks must agree",
 		End:   "connections to --peer are no longer refused", Log: o.Log})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pingPath, s.ping)
 	mux.HandleFunc("GET "+racePath, s.race)
+	mux.HandleFunc("GET "+copyPath, s.copyOf)
+	mux.HandleFunc("POST "+topicPath, s.topic)
+	mux.HandleFunc("POST "+producerPath, s.producer)
 	if o.Forwarded != nil {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}

@@ -88,8 +88,9 @@ type Options struct {
 
 // Quotas is a commitlog.Machine.
 type Quotas struct {
-	now   func() time.Time
-	timed atomic.Int64 // how many limits are on time; changed with mu held
+	now     func() time.Time
+	timed   atomic.Int64  // how many limits are on time; changed with mu held
+	changes atomic.Uint64 // see Changes
 
 	changing sync.Mutex // one change at a time, from the check to the durable entry
 	log      Proposer   // set by Start
@@ -132,6 +133,7 @@ func (q *Quotas) Apply(kind uint16, body []byte) error {
 		delete(q.limits, e.Entity)
 	}
 	q.timed.Add(e.timed() - was.timed())
+	q.changes.Add(1)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // kindSettings is the journal entry (see commitlog's FORMAT.md for the ranges) that
@@ -94,7 +95,8 @@ func (e Entry) size() int {
 // Settings are those of one cluster. It is a Machine of the commit log: make a new
 // one for each time the log is opened, let recovery replay into it, then Start it.
 type Settings struct {
-	changing sync.Mutex // held by Alter
+	changing sync.Mutex    // held by Alter
+	changes  atomic.Uint64 // see Changes
 
 	mu    sync.RWMutex // guards everything below; the inner maps are not changed
 	log   Proposer     // nil until Start
@@ -131,6 +133,7 @@ func (s *Settings) Apply(kind uint16, body []byte) error {
 	defer s.mu.Unlock()
 	s.put(e)
 	s.merge()
+	s.changes.Add(1)
 	return nil
 }
 

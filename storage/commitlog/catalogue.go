@@ -232,6 +232,10 @@ func (l *Log) Topics() []Topic {
 	return topics
 }
 
+// Changes counts the changes of topics and of their settings that this Log has
+// applied. What Topics says afterwards has all that were counted, and perhaps more.
+func (l *Log) Changes() uint64 { return l.changes.Load() }
+
 // Size returns the bytes at rest that the records of a partition take.
 //
 // Errors: ErrUnknownTopic.

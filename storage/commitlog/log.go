@@ -47,6 +47,7 @@ type Log struct {
 	line    *line
 	flight  *flight
 	acked   atomic.Uint64  // number of the last slot that was applied
+	changes atomic.Uint64  // see Changes
 	tail    *cache         // runs as they are appended
 	cold    *cache         // runs as they were read again
 	blocks  *reader.Reader // of segments

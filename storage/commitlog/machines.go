@@ -86,6 +86,10 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 		} else if err != nil {
 			return n, fmt.Errorf("apply entry %d: %w", n, err)
 		}
+		switch entries[n].Kind {
+		case kindTopicCreated, kindTopicDeleted, kindTopicGrown, kindTopicAltered:
+			l.changes.Add(1)
+		}
 		n++
 	}
 	return n, nil

@@ -1,0 +1,115 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
+)
+
+// MaxCopyAge is how old a copy may become before a standby no longer answers from it.
+const MaxCopyAge = 10 * time.Second
+
+// Copy is what the owner of the shard knew a moment ago, for a node that stands by.
+// It is not changed once the broker has it.
+type Copy struct {
+	Owner   string // name of the node that it is from
+	Tag     string // names its state at the owner
+	Epoch   int32  // the owner's leader epoch
+	Cluster string // id
+	Offsets bool   // there is the topic of OffsetsTopic
+
+	Users    *auth.Auth
+	Quotas   *quota.Quotas
+	Settings *settings.Settings
+	Asked    time.Time // when the owner was asked: the copy is no older
+
+	topics []Topic // by name
+	names  map[string]int
+	ids    map[TopicID]int
+}
+
+// SetTopics gives a new copy its topics.
+func (c *Copy) SetTopics(topics []Topic) {
+	c.topics = slices.SortedFunc(slices.Values(topics), func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
+	c.names, c.ids = make(map[string]int, len(topics)), make(map[TopicID]int, len(topics))
+	for i, t := range c.topics {
+		c.names[t.Name], c.ids[t.ID] = i, i
+	}
+}
+
+// SameTopics gives a new copy the topics of an earlier one.
+func (c *Copy) SameTopics(earlier *Copy) {
+	c.topics, c.names, c.ids = earlier.topics, earlier.names, earlier.ids
+}
+
+// SetCopy replaces the copy from which this node answers while it stands by; nil: it
+// has none.
+func (b *Broker) SetCopy(c *Copy) { b.copied.Store(c) }
+
+// Copy is the copy from which this node answers: nil if it has none, if the copy is
+// older than MaxCopyAge, or if this node is the owner.
+func (b *Broker) Copy() *Copy {
+	c := b.copied.Load()
+	if c == nil || b.IsOwner() || time.Since(c.Asked) > MaxCopyAge {
+		return nil
+	}
+	return c
+}
+
+// LastCopy is the copy that was set last, however old it is; nil: there is none.
+func (b *Broker) LastCopy() *Copy { return b.copied.Load() }
+
+// KnownTopics is Topics, and on a standby what its copy says.
+func (b *Broker) KnownTopics() ([]Topic, error) {
+	if c := b.Copy(); c != nil {
+		return c.topics, nil
+	}
+	return b.Topics()
+}
+
+// KnownTopic is Topic, and on a standby what its copy says.
+func (b *Broker) KnownTopic(name string) (Topic, error) {
+	if c := b.Copy(); c != nil {
+		i, ok := c.names[name]
+		if !ok && name == OffsetsTopic && c.Offsets {
+			return offsetsTopic(), nil
+		}
+		return known(name)(c.at(i, ok))
+	}
+	return b.Topic(name)
+}
+
+// KnownTopicByID is TopicByID, and on a standby what its copy says.
+func (b *Broker) KnownTopicByID(id TopicID) (Topic, error) {
+	if c := b.Copy(); c != nil {
+		i, ok := c.ids[id]
+		if id == OffsetsTopicID() && c.Offsets {
+			return offsetsTopic(), nil
+		}
+		return known(id)(c.at(i, ok))
+	}
+	return b.TopicByID(id)
+}
+
+func (c *Copy) at(i int, ok bool) (Topic, bool) {
+	if !ok {
+		return Topic{}, false
+	}
+	return c.topics[i], true
+}
+
+// KnownEpoch is Epoch, and on a standby what its copy says of the owner; -1 if it has
+// none of this owner.
+func (b *Broker) KnownEpoch() int32 {
+	if c := b.Copy(); c != nil {
+		if owner, ok := b.Owner(); ok && owner.Name == c.Owner {
+			return c.Epoch
+		}
+		return -1
+	}
+	return b.Epoch()
+}

@@ -1,0 +1,154 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+const (
+	topicPath    = "/peer/v1/topic"
+	producerPath = "/peer/v1/producer"
+)
+
+// Behalf says for whom a node that stands by asks the owner. The owner judges what
+// that client may.
+type Behalf struct {
+	Principal string `json:"principal"` // "User:name"
+	Host      string `json:"host"`      // IP address
+}
+
+// topicQuestion is the body of a request for a topic that is to be created.
+type topicQuestion struct {
+	Behalf
+	Name string `json:"name"`
+}
+
+// topicAnswer is the topic, which may have been there before, or Kafka's code of why
+// there is none.
+type topicAnswer struct {
+	Topic copyTopic `json:"topic,omitzero"`
+	Error int16     `json:"error,omitempty"`
+}
+
+// producerAnswer is a producer id, or Kafka's code of why there is none.
+type producerAnswer struct {
+	ID    int64 `json:"id"`
+	Error int16 `json:"error,omitempty"`
+}
+
+// topic answers a request for a topic.
+func (s *Server) topic(w http.ResponseWriter, r *http.Request) {
+	var q topicQuestion
+	if s.o.CreateTopic == nil {
+		http.NotFound(w, r)
+	} else if question(w, r, &q) {
+		t, code := s.o.CreateTopic(r.Context(), q.Behalf, q.Name)
+		a := topicAnswer{Error: code}
+		if code == 0 {
+			a.Topic = copiedTopic(t)
+		}
+		_ = json.NewEncoder(w).Encode(a) // whoever asked is gone, if this fails
+	}
+}
+
+// producer answers a request for a producer id.
+func (s *Server) producer(w http.ResponseWriter, r *http.Request) {
+	var q Behalf
+	if s.o.NewProducerID == nil {
+		http.NotFound(w, r)
+	} else if question(w, r, &q) {
+		id, code := s.o.NewProducerID(r.Context(), q)
+		_ = json.NewEncoder(w).Encode(producerAnswer{id, code}) // whoever asked is gone, if this fails
+	}
+}
+
+// question reads the body of a request. It reports whether that could be done, and
+// answers if not.
+func question(w http.ResponseWriter, r *http.Request, to any) bool {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewDecoder(r.Body).Decode(to); err != nil {
+		http.Error(w, "read the request: "+err.Error(), http.StatusBadRequest)
+		return false
+	}
+	return true
+}
+
+// CreateTopic asks the node of that name, at host:port, to create a topic for a client
+// of this node, unless it is there, with the defaults of that node. code is Kafka's, 0
+// for success. Errors: ErrUnknownVerb; after another it is not known what was done.
+func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf, name string) (t commitlog.Topic, code int16, err error) {
+	var a topicAnswer
+	if err := c.post(ctx, node, address, topicPath, topicQuestion{b, name}, &a); err != nil {
+		return t, 0, err
+	}
+	if a.Error != 0 {
+		return t, a.Error, nil
+	}
+	t, err = a.Topic.topic()
+	return t, 0, err
+}
+
+// NewProducerID asks the node of that name, at host:port, for a producer id for a
+// client of this node. code is Kafka's, 0 for success. Errors: ErrUnknownVerb, or no
+// answer came.
+func (c *Client) NewProducerID(ctx context.Context, node, address string, b Behalf) (id int64, code int16, err error) {
+	var a producerAnswer
+	err = c.post(ctx, node, address, producerPath, b, &a)
+	return a.ID, a.Error, err
+}
+
+// post asks a question with a body, over a connection of its own: pings do not wait
+// behind what clients ask for.
+func (c *Client) post(ctx context.Context, node, address, path string, question, answer any) error {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	key := node + "\n" + address + "\n" + topicPath
+	l := c.link(key, node, address)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://node"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := l.http.Do(req)
+	if err != nil {
+		c.drop(key, l)
+		return fmt.Errorf("ask node %q at %s: %w", node, address, err)
+	}
+	defer res.Body.Close()
+	switch res.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return ErrUnknownVerb
+	default:
+		return fmt.Errorf("ask node %q at %s: status %s", node, address, res.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, maxBehalf)).Decode(answer); err != nil {
+		return fmt.Errorf("%w: %w", errAnswer, err)
+	}
+	return nil
+}
+
+// maxBehalf bounds the answer to a request of this file, in bytes: a topic with all
+// the settings that one may have, in JSON.
+const maxBehalf = 512 << 10
+
+// topic decodes a topic.
+func (t copyTopic) topic() (commitlog.Topic, error) {
+	id, err := hex.DecodeString(t.ID)
+	if err != nil || len(id) != len(commitlog.TopicID{}) {
+		return commitlog.Topic{}, fmt.Errorf("%w: topic %q has the id %q", errAnswer, t.Name, t.ID)
+	}
+	if t.Name == "" || t.Partitions < 1 || t.Partitions > commitlog.MaxPartitions {
+		return commitlog.Topic{}, fmt.Errorf("%w: topic %q has %d partitions", errAnswer, t.Name, t.Partitions)
+	}
+	return commitlog.Topic{ID: commitlog.TopicID(id), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}, nil
+}

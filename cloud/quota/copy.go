@@ -1,0 +1,52 @@
+package quota
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// A node that stands by has a copy of the owner's limits. Unlike a snapshot, it may
+// come from a node of another version.
+
+// Changes counts the entries that were applied. What Copy says afterwards has all
+// that were counted, and perhaps more.
+func (q *Quotas) Changes() uint64 { return q.changes.Load() }
+
+// Copy encodes the limits for a node that stands by.
+func (q *Quotas) Copy() []byte {
+	body, err := json.Marshal(struct {
+		Limits []Entry `json:"limits"`
+	}{q.Entries()})
+	if err != nil {
+		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
+	}
+	return body
+}
+
+// Follow replaces the limits by what another node's Copy has encoded. What clients
+// have used of them here still counts. Members that this program does not know are
+// left out of account. An error changes nothing.
+func (q *Quotas) Follow(body []byte) error {
+	var c struct {
+		Limits []Entry `json:"limits"`
+	}
+	if err := json.Unmarshal(body, &c); err != nil {
+		return fmt.Errorf("decode a copy of quotas: %w", err)
+	}
+	if len(c.Limits) > MaxEntries {
+		return fmt.Errorf("decode a copy of quotas: %w: %d", ErrTooMany, len(c.Limits))
+	}
+	next := New(Options{})
+	for _, e := range c.Limits {
+		if err := e.check(); err != nil {
+			return fmt.Errorf("decode a copy of quotas: %w", err)
+		}
+		next.limits[e.Entity] = e.Limits
+		next.timed.Add(e.timed())
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limits = next.limits
+	q.timed.Store(next.timed.Load())
+	return nil
+}

@@ -1,0 +1,326 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/peer"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+const (
+	// copyEvery is how often a node that stands by asks the owner for what is new, and
+	// copyPause how soon again if a client waits for it.
+	copyEvery = 500 * time.Millisecond
+	copyPause = 50 * time.Millisecond
+	// copyTime is how long the owner may take to answer, and refreshTime how long a
+	// client waits for that.
+	copyTime    = 5 * time.Second
+	refreshTime = time.Second
+	// maxForwards is how many requests of clients a node that stands by has at the owner
+	// at once: others wait for their turn.
+	maxForwards = 16
+)
+
+// copies keep this node's copy of what the owner knows: see broker.Copy.
+type copies struct {
+	kick     chan struct{} // a token: somebody waits for a copy
+	forwards chan struct{} // a token for each request that is at the owner
+	quotas   *quota.Quotas // of the copy; what clients have used of them outlives it
+	missing  *budget.Episode
+
+	mu     sync.Mutex         // guards what follows
+	next   chan struct{}      // closed when the round that has not begun yet is over
+	cancel context.CancelFunc // ends the question that is under way; nil: there is none
+	since  time.Time          // when this node began to stand by; zero: it never has
+}
+
+func (n *Node) newCopies() *copies {
+	return &copies{kick: make(chan struct{}, 1), forwards: make(chan struct{}, maxForwards), quotas: quota.New(quota.Options{}), next: make(chan struct{}),
+		missing: budget.NewEpisode(budget.EpisodeOptions{
+			Begin: "this node stands by without a copy of what the owner knows: clients that come to it find no topics and cannot log in by password; see to the network between the nodes' --peer",
+			End:   "this node has a copy of what the owner knows again", Quiet: time.Hour, Log: n.o.Log})}
+}
+
+// keepCopy asks the owner again and again, one question at a time, until ctx ends.
+func (n *Node) keepCopy(ctx context.Context) {
+	c := n.copies
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		over := c.next
+		c.next = make(chan struct{})
+		c.mu.Unlock()
+		n.renewCopy(ctx)
+		close(over)
+		pause(ctx, copyPause)
+		timer := time.NewTimer(copyEvery - copyPause)
+		select {
+		case <-c.kick:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	c.missing.End()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// Refresh implements kafka.Owner.
+func (c *copies) Refresh(ctx context.Context) {
+	c.mu.Lock()
+	over := c.next
+	c.mu.Unlock()
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+	timer := time.NewTimer(refreshTime)
+	defer timer.Stop()
+	select {
+	case <-over:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// follow ends the question to an earlier owner, and has the new one asked at once.
+func (c *copies) follow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.since.IsZero() {
+		c.since = time.Now()
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// renewCopy asks the owner once.
+func (n *Node) renewCopy(ctx context.Context) {
+	c := n.copies
+	limited, cancel := context.WithTimeout(ctx, copyTime)
+	defer cancel()
+	c.mu.Lock()
+	c.cancel = cancel // before the owner is looked up: follow comes after that, or ends this
+	c.mu.Unlock()
+	owner, known := n.broker.Owner()
+	if !known || owner.Name == n.o.Node {
+		return // this node leads, or is about to
+	}
+	err := n.copyFrom(limited, owner)
+	c.mu.Lock()
+	c.cancel = nil
+	since := c.since
+	c.mu.Unlock()
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		c.missing.End()
+	case n.broker.Copy() == nil && time.Since(since) > broker.MaxCopyAge:
+		c.missing.Note("owner", owner.Name, "peer", owner.Peer, "err", err)
+	}
+}
+
+// copyFrom makes this node's copy as new as the question.
+func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
+	if owner.Peer == "" {
+		return errors.New("the owner has no --peer")
+	}
+	last, after := n.broker.LastCopy(), ""
+	if last != nil && last.Owner == owner.Name {
+		after = last.Tag
+	}
+	asked := time.Now()
+	got, err := n.peers.client.Copy(ctx, owner.Name, owner.Peer, after)
+	if err != nil {
+		return err
+	}
+	if got == nil && after == "" {
+		return errors.New("the owner has nothing new to say to who knows nothing")
+	}
+	next := new(broker.Copy)
+	if after != "" {
+		*next = *last
+	}
+	next.Asked = asked
+	if got != nil {
+		if err := n.take(next, got, after == ""); err != nil {
+			return err
+		}
+		next.Owner = owner.Name
+	}
+	n.broker.SetCopy(next)
+	if last != nil && last.Users != next.Users {
+		last.Users.Supersede(next.Users)
+	}
+	return nil
+}
+
+// take puts into a copy what is new. whole says that it has nothing yet.
+func (n *Node) take(next *broker.Copy, got *peer.Copy, whole bool) error {
+	if whole && (got.Topics == nil || got.Users == nil || got.Quotas == nil || got.Settings == nil) {
+		return errors.New("the owner has answered with a part of a copy")
+	}
+	next.Tag, next.Epoch, next.Cluster, next.Offsets = got.Tag, got.Epoch, got.Cluster, got.Offsets
+	if got.Users != nil {
+		users, err := auth.Copied(got.Users, auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser})
+		if err != nil {
+			return err
+		}
+		next.Users = users
+	}
+	if got.Settings != nil {
+		changed, err := settings.Copied(got.Settings)
+		if err != nil {
+			return err
+		}
+		next.Settings = changed
+	}
+	if got.Topics != nil {
+		next.SetTopics(got.Topics)
+	}
+	if next.Quotas = n.copies.quotas; got.Quotas != nil {
+		return n.copies.quotas.Follow(got.Quotas)
+	}
+	return nil
+}
+
+// copyFor answers a node that stands by. The tag counts the changes of topics, of users
+// and ACLs, of quotas, and of settings, in this life of this node.
+func (n *Node) copyFor(after string) (*peer.Copy, error) {
+	log, users, quotas, changed := n.log.Load(), n.users.Load(), n.quotas.Load(), n.settings.Load()
+	if err := n.broker.Serving(); err != nil || log == nil || users == nil || quotas == nil || changed == nil {
+		return nil, errors.Join(peer.ErrNoCopy, err)
+	}
+	// The counts first: what they do not count is told once more the next time.
+	life := fmt.Sprintf("%s-%d-", n.self.Boot, log.Epoch())
+	counts := []string{fmt.Sprint(log.Changes()), fmt.Sprint(users.Changes()), fmt.Sprint(quotas.Changes()), fmt.Sprint(changed.Changes())}
+	c := &peer.Copy{Tag: life + strings.Join(counts, "."), Epoch: log.Epoch(), Cluster: log.ClusterID()}
+	_, c.Offsets = n.broker.InternalTopic()
+	seen := make([]string, len(counts))
+	if rest, ok := strings.CutPrefix(after, life); ok {
+		copy(seen, strings.Split(rest, "."))
+	}
+	if seen[0] != counts[0] {
+		if c.Topics = log.Topics(); len(c.Topics) > peer.MaxTopics {
+			return nil, fmt.Errorf("%w: there are %d topics, at most %d are copied", peer.ErrTooLarge, len(c.Topics), peer.MaxTopics)
+		}
+	}
+	if seen[1] != counts[1] {
+		c.Users = users.Copy()
+	}
+	if seen[2] != counts[2] {
+		c.Quotas = quotas.Copy()
+	}
+	if seen[3] != counts[3] {
+		c.Settings = changed.Copy()
+	}
+	return c, nil
+}
+
+// copyAge is how old this node's copy is, in seconds: 0 while it does not stand by.
+func (n *Node) copyAge() float64 {
+	if n.Role() != console.RoleStandby {
+		return 0
+	}
+	if c := n.broker.LastCopy(); c != nil {
+		return time.Since(c.Asked).Seconds()
+	}
+	n.copies.mu.Lock()
+	defer n.copies.mu.Unlock()
+	if n.copies.since.IsZero() {
+		return 0
+	}
+	return time.Since(n.copies.since).Seconds()
+}
+
+// endCopy ends the copy of a node that has become the owner. users is what the log says:
+// who has logged in by a credential that it does not have must go.
+func (n *Node) endCopy(users *auth.Auth) {
+	if last := n.broker.LastCopy(); last != nil {
+		last.Users.Supersede(users)
+	}
+	if n.kafka != nil {
+		n.kafka.Settle()
+	}
+}
+
+// owner is the owner as the Kafka door of a node that stands by asks it.
+type owner struct{ n *Node }
+
+// Refresh implements kafka.Owner.
+func (o owner) Refresh(ctx context.Context) { o.n.copies.Refresh(ctx) }
+
+// CreateTopic implements kafka.Owner.
+func (o owner) CreateTopic(ctx context.Context, who auth.Who, name string) (t broker.Topic, code int16, err error) {
+	err = o.at(ctx, func(node, address string) error {
+		t, code, err = o.n.peers.client.CreateTopic(ctx, node, address, peer.Behalf(who), name)
+		return err
+	})
+	return t, code, err
+}
+
+// NewProducerID implements kafka.Owner.
+func (o owner) NewProducerID(ctx context.Context, who auth.Who) (id int64, code int16, err error) {
+	err = o.at(ctx, func(node, address string) error {
+		id, code, err = o.n.peers.client.NewProducerID(ctx, node, address, peer.Behalf(who))
+		return err
+	})
+	return id, code, err
+}
+
+// at asks the owner when it is the caller's turn.
+func (o owner) at(ctx context.Context, ask func(node, address string) error) error {
+	select {
+	case o.n.copies.forwards <- struct{}{}:
+		defer func() { <-o.n.copies.forwards }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	node, known := o.n.broker.Owner()
+	if !known || node.Peer == "" || node.Name == o.n.o.Node {
+		return broker.ErrNotOwner
+	}
+	return ask(node.Name, node.Peer)
+}
+
+// leaderNotAvailable is Kafka's code of an owner without a Kafka door.
+const leaderNotAvailable = 5
+
+// createFor creates a topic for a client of a node that stands by.
+func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (commitlog.Topic, int16) {
+	if n.kafka == nil {
+		return commitlog.Topic{}, leaderNotAvailable
+	}
+	return n.kafka.CreateTopic(ctx, auth.Who(b), name)
+}
+
+// producerFor gives a producer id to a client of a node that stands by.
+func (n *Node) producerFor(ctx context.Context, b peer.Behalf) (int64, int16) {
+	if n.kafka == nil {
+		return 0, leaderNotAvailable
+	}
+	return n.kafka.NewProducerID(ctx, auth.Who(b))
+}
