@@ -134,9 +134,9 @@ $(HDFS)/.complete: storage/hdfs/hdfstest/pom.xml
 	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(HDFS) && touch $@ \
 	  || { rm -rf $(HDFS); echo "NOTE: Hadoop could not be fetched; the HDFS tests will be skipped"; }
 
-# Kafka clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB)
-# and those of npm, one of which is compiled (about two minutes).
-clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete $(CLIENTS)/mqtt/.complete
+# Kafka clients of other languages for the end-to-end tests: Kafka's own (90 jars, 200 MB),
+# those of npm, one of which is compiled (about two minutes), and one of PyPI.
+clients: $(CLIENTS)/java/.complete $(CLIENTS)/javascript/.complete $(CLIENTS)/python/.complete $(CLIENTS)/mqtt/.complete
 $(CLIENTS)/java/.complete: $(shell find e2e/clients/java -type f)
 	@echo "fetching Kafka's clients (once)"
 	@rm -rf $(@D) && mkdir -p $(@D)
@@ -154,6 +154,11 @@ $(CLIENTS)/mqtt/.complete: e2e/clients/mqtt/package.json e2e/clients/mqtt/packag
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@cd $(@D) && npm ci --no-audit --no-fund >npm.log 2>&1 && touch $@ \
 	  || { tail -5 npm.log; echo "NOTE: MQTT.js could not be fetched; its tests will be skipped"; }
+
+$(CLIENTS)/python/.complete: e2e/clients/python/requirements.txt
+	@echo "fetching the newest Python client (once)"
+	@rm -rf $(@D) && mkdir -p $(dir $(@D)) && python3 -m venv $(@D) && $(@D)/bin/pip install -q --disable-pip-version-check -r $< && touch $@ \
+	  || { rm -rf $(@D); echo "NOTE: the newest Python client could not be fetched; its tests will be skipped"; }
 
 clean:
 	rm -rf bin data
