@@ -62,5 +62,6 @@ func (e *Edge) status(guard *admin.Guard, local bool) http.Handler {
 	guard.Handle(open, "GET /readyz", e.readyz)
 	guard.Handle(open, "GET /metrics", e.writeMetrics)
 	guard.Handle(admin.Read, "GET /dead-letters", e.deadLetters)
+	guard.Handle(admin.Read, "GET /sessions", e.sessions)
 	return guard
 }

@@ -16,6 +16,7 @@ import (
 type dispatcher struct {
 	s        *Server
 	in       chan []*work // batches with their outcomes
+	asked    chan func()  // questions about what it owns
 	sessions map[string]*session
 	subs     trie
 	retained retainedTree
@@ -27,7 +28,7 @@ type dispatcher struct {
 }
 
 func newDispatcher(s *Server) *dispatcher {
-	return &dispatcher{s: s, in: make(chan []*work, 1), sessions: make(map[string]*session), duels: make(map[string]duel)}
+	return &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), duels: make(map[string]duel)}
 }
 
 // restore builds sessions, subscriptions and retained messages from the
@@ -47,11 +48,19 @@ func (d *dispatcher) restore(l *ledger) {
 
 // run dispatches until the committer closes the channel.
 func (d *dispatcher) run() {
-	for batch := range d.in {
-		for _, w := range batch {
-			d.dispatch(w)
+	for {
+		select {
+		case batch, more := <-d.in:
+			if !more {
+				return
+			}
+			for _, w := range batch {
+				d.dispatch(w)
+			}
+			d.publishCounts()
+		case ask := <-d.asked:
+			ask()
 		}
-		d.publishCounts()
 	}
 }
 
