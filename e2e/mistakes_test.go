@@ -88,7 +88,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"weir-cloud", "--help"}, {"weir-edge", "--help"}, {"firmware-sim", "--help"},
 		{"firmware-sim", "verify", "--help"}, {"weirctl", "--help"}, {"weirctl", "topics", "--help"}, {"weirctl", "gateways", "--help"},
 		{"weirctl", "groups", "--help"}, {"weirctl", "consume", "--help"}, {"weirctl", "produce", "--help"},
-		{"weirctl", "join-token", "--help"}, {"weirctl", "status", "--help"}, {"weirctl", "completion", "--help"}, {"weirctl", "help", "consume"}, {"weirctl", "admin", "--help"}, {"weirctl", "login", "--help"}, {"weirctl", "logout", "--help"}, {"weirctl", "check", "--help"}} {
+		{"weirctl", "join-token", "--help"}, {"weirctl", "status", "--help"}, {"weirctl", "sessions", "--help"}, {"weirctl", "completion", "--help"}, {"weirctl", "help", "consume"}, {"weirctl", "admin", "--help"}, {"weirctl", "login", "--help"}, {"weirctl", "logout", "--help"}, {"weirctl", "check", "--help"}} {
 		if out, stderr, err := harness.Run(args[0], args[1:]...); err != nil || !strings.Contains(out, "Usage:") {
 			t.Errorf("%v: %v\n%s%s", args, err, out, stderr)
 		}

@@ -105,6 +105,7 @@ func New(o Options) http.Handler {
 		admin.Operate: {
 			// What records say is no one's to read who may only look, or has no credential.
 			"GET /v1/topics/{name}/records":     c.records,
+			"POST /v1/topics/{name}/records":    c.appendRecords,
 			"POST /v1/topics":                   c.createTopic,
 			"DELETE /v1/topics/{name}":          c.deleteTopic,
 			"POST /v1/topics/{name}/partitions": c.growTopic,

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +33,12 @@ const (
 func (c *call) cloudFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http; several with commas between them: the next is tried when one does not answer")
 	fs.StringVar(&c.data, "data", "", "data `directory` of a node on this machine, whose credential to use (default: /var/lib/weir-cloud or ./data/cloud)")
+	c.dirs = localData()
+	c.wayFlags(fs)
+}
+
+// wayFlags say what is trusted on the way there.
+func (c *call) wayFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ca, "ca", "system", "PEM `file` of the authority that signed the certificate of an https URL, or system")
 	fs.BoolVar(&c.insecure, "insecure", false, "send the credential over plain HTTP to another machine: whoever is on the way can read it")
 }
@@ -85,6 +92,14 @@ func (c *call) base() (*url.URL, error) {
 	return all[0], nil
 }
 
+// kind is what is asked.
+func (c *call) kind() string {
+	if slices.Equal(c.dirs, gatewayData()) {
+		return "gateway"
+	}
+	return "cloud"
+}
+
 // errElsewhere: another node may have an answer. What was asked for was not done.
 var errElsewhere = errors.New("not answered")
 
@@ -103,7 +118,7 @@ func (c *call) request(ctx context.Context, method, path string, body, answer an
 			c.answered = key(base)
 			return nil
 		case len(nodes) == 1 && errors.As(err, &e) && e.unreached:
-			return fmt.Errorf("reach the cloud at %s: %w", base, err)
+			return fmt.Errorf("reach the %s at %s: %w", c.kind(), base, err)
 		case !another, len(nodes) == 1, ctx.Err() != nil:
 			return err
 		}

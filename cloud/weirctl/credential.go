@@ -65,7 +65,7 @@ func (c *call) credentialFor(base *url.URL) (credential, error) {
 	if !loopback(base) {
 		return credential{}, nil
 	}
-	for _, dir := range localData() {
+	for _, dir := range c.dirs {
 		path := filepath.Join(dir, admin.File)
 		token, err := admin.ReadToken(path)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -43,8 +43,9 @@ type verb struct {
 type call struct {
 	args     []string
 	environ  []string
-	cloud    string // --cloud
-	answered string // the node that answered last
+	cloud    string   // --cloud
+	answered string   // the node that answered last
+	dirs     []string // where a credential may lie on this machine; of a gateway with sessions
 	asker    *http.Client
 	data, ca string      // --data, --ca
 	insecure bool        // --insecure
@@ -74,7 +75,7 @@ type call struct {
 
 func verbs() []verb {
 	return []verb{statusVerb(), topicsVerb(), gatewaysVerb(), groupsVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), usersVerb(), aclsVerb(), quotasVerb(), adminVerb(),
-		loginVerb(), logoutVerb(), checkVerb(), upgradeVerb(), completionVerb()}
+		sessionsVerb(), loginVerb(), logoutVerb(), checkVerb(), upgradeVerb(), completionVerb()}
 }
 
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {

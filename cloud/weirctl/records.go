@@ -128,7 +128,9 @@ func produceVerb() verb {
 	return verb{
 		name: "produce", usage: "TOPIC [VALUE] [flags]",
 		summary: "write a record, or one per line of the standard input",
-		notes: "It speaks Kafka, and returns when the records are durable in the bucket.\n\n" +
+		notes: "It returns when the records are durable in the bucket. It writes through --cloud, with a credential that\n" +
+			"may operate; a record of more than about 40 kB, or with --kafka, is written through Kafka. Records with a key\n" +
+			"go to the partition where Kafka's own clients put that key. A topic that is not there is created.\n\n" +
 			"Example:\n  weirctl produce settings '{\"interval\": 10}' --key pump-7",
 		names: "topics",
 		flags: func(fs *pflag.FlagSet, c *call) {
@@ -145,15 +147,18 @@ func produceVerb() verb {
 }
 
 func (c *call) produce(ctx context.Context, topic string, values []string) error {
+	var key []byte
+	if c.key != "" {
+		key = []byte(c.key)
+	}
+	if c.kafka == "" {
+		return c.produceHere(ctx, topic, key, values)
+	}
 	client, err := c.kafkaClient(ctx, kgo.AllowAutoTopicCreation(), kgo.RecordDeliveryTimeout(apiTimeout))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	var key []byte
-	if c.key != "" {
-		key = []byte(c.key)
-	}
 	written, failed := 0, error(nil)
 	var result kgo.FirstErrPromise
 	send := func(value []byte) {
@@ -174,9 +179,5 @@ func (c *call) produce(ctx context.Context, topic string, values []string) error
 	if err := errors.Join(result.Err(), failed); err != nil {
 		return fmt.Errorf("write to %s: %w", topic, err)
 	}
-	if done, err := c.print(map[string]any{"topic": topic, "records": written}); done {
-		return err
-	}
-	fmt.Fprintf(c.stdout, "%d records are durable in %s\n", written, topic)
-	return nil
+	return c.durable(topic, written)
 }
