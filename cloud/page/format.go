@@ -13,7 +13,7 @@ import (
 // functions are those that the templates use.
 func (p *pages) functions() template.FuncMap {
 	return template.FuncMap{
-		"size": size, "count": count, "rate": rate, "when": when, "link": link, "state": stateOf, "duration": duration,
+		"size": size, "count": count, "rate": rate, "when": when, "link": link, "state": stateOf, "many": many,
 		"ago": func(t time.Time) string { return ago(p.now(), t) },
 		"ms":  func(ms uint64) string { return duration(time.Duration(ms) * time.Millisecond) },
 	}
@@ -70,11 +70,21 @@ func number(v any) float64 {
 	return 0
 }
 
+// many writes a number of things.
+func many(n int, word string) string {
+	if n != 1 {
+		word += "s"
+	}
+	return count(n) + " " + word
+}
+
 // rate writes a number per second.
 func rate(perSecond float64) string {
 	switch {
 	case perSecond == 0:
 		return "0/s"
+	case perSecond < 0.05:
+		return "<0.1/s"
 	case perSecond < 10:
 		return fmt.Sprintf("%.1f/s", perSecond)
 	}

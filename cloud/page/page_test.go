@@ -181,7 +181,7 @@ func textOf(t *testing.T, w *httptest.ResponseRecorder) string {
 func TestWhatIsShown(t *testing.T) {
 	p := newPort(t, admin.Options{})
 	for path, want := range map[string][]string{
-		"/":                               {"Cluster c1", "120/s records into 1 topics", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 records wait", "1 of 2 groups are behind", "3 damaged", "40 GB free of 100 GB", "standby", "Kafka a:9092", hostile},
+		"/":                               {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "40 GB free of 100 GB", "standby", "Kafka a:9092", hostile},
 		"/topics":                         {"sensors", "41\u202f234", "7.3 MB"},
 		"/topics?q=xyz":                   {"0 of 1", "There are none."},
 		"/topic?name=sensors":             {"120/s", "0 5 50", "retention.ms", hostile, "2026-01-31 12:00:00 UTC"},
@@ -294,7 +294,7 @@ func TestFormat(t *testing.T) {
 	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	for got, want := range map[string]string{
 		size(0): "0 B", size(int64(999)): "999 B", size(uint64(1500)): "1.5 kB", size(999_999): "1.0 MB", size(4e10): "40 GB",
-		count(int64(-1234567)): "-1\u202f234\u202f567", count(12): "12", rate(0): "0/s", rate(0.25): "0.2/s", rate(1234.5): "1\u202f234/s",
+		count(int64(-1234567)): "-1\u202f234\u202f567", count(12): "12", rate(0): "0/s", rate(0.25): "0.2/s", rate(0.01): "<0.1/s", many(1, "topic"): "1 topic", many(2000, "topic"): "2\u202f000 topics", rate(1234.5): "1\u202f234/s",
 		ago(now, now.Add(-90*time.Second)): "90 s ago", ago(now, now.Add(72*time.Hour)): "in 3 days", ago(now, time.Time{}): "—", when(now): "2026-01-31 12:00:00 UTC", duration(3 * time.Hour): "3 h",
 	} {
 		if got != want {
