@@ -124,7 +124,20 @@ func BytesVar(fs *pflag.FlagSet, p *int64, name string, value int64, usage strin
 
 type bytesValue int64
 
-func (b *bytesValue) String() string { return strconv.FormatInt(int64(*b), 10) }
+// String writes the size exactly, with the largest unit of 1024s or 1000s that it is a
+// multiple of.
+func (b *bytesValue) String() string {
+	n := int64(*b)
+	for _, unit := range []struct {
+		name  string
+		bytes int64
+	}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"GB", 1e9}, {"MB", 1e6}, {"KiB", 1 << 10}, {"kB", 1e3}} {
+		if n != 0 && n%unit.bytes == 0 {
+			return strconv.FormatInt(n/unit.bytes, 10) + unit.name
+		}
+	}
+	return strconv.FormatInt(n, 10)
+}
 
 // Type implements pflag.Value.
 func (b *bytesValue) Type() string { return "size" }
@@ -135,5 +148,27 @@ func (b *bytesValue) Set(s string) error {
 		return err
 	}
 	*b = bytesValue(n)
+	return nil
+}
+
+// DurationVar adds a flag for a time span, in which days and weeks may be named too.
+func DurationVar(fs *pflag.FlagSet, p *time.Duration, name string, value time.Duration, usage string) {
+	*p = value
+	fs.Var((*durationValue)(p), name, usage)
+}
+
+type durationValue time.Duration
+
+func (d *durationValue) String() string { return time.Duration(*d).String() }
+
+// Type implements pflag.Value.
+func (d *durationValue) Type() string { return "duration" }
+
+func (d *durationValue) Set(s string) error {
+	span, err := ParseDuration(s)
+	if err != nil {
+		return err
+	}
+	*d = durationValue(span)
 	return nil
 }

@@ -57,7 +57,27 @@ func TestBytesFlag(t *testing.T) {
 	if err := fs.Parse([]string{"--most", "2MB"}); err != nil || n != 2e6 {
 		t.Errorf("%d, %v", n, err)
 	}
+	for n, want := range map[int64]string{0: "0", 7: "7", 1 << 30: "1GiB", 3 << 20: "3MiB", 5_000_000: "5MB", 1536: "1536", 2000: "2kB", 950_000: "950kB"} {
+		if got := (*bytesValue)(&n).String(); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
 	if err := fs.Parse([]string{"--most", "much"}); err == nil {
 		t.Error("much is a size")
+	}
+}
+
+func TestDurationFlag(t *testing.T) {
+	fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
+	var d time.Duration
+	DurationVar(fs, &d, "life", time.Hour, "how long")
+	if d != time.Hour || fs.Lookup("life").DefValue != "1h0m0s" {
+		t.Errorf("the default is %v", d)
+	}
+	if err := fs.Parse([]string{"--life", "2d"}); err != nil || d != 48*time.Hour {
+		t.Errorf("%v, %v", d, err)
+	}
+	if err := fs.Parse([]string{"--life", "long"}); err == nil {
+		t.Error("long is a time span")
 	}
 }

@@ -79,7 +79,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
 	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0s, on s3 100ms)")
 	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
-	fs.Int64Var(&s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`bytes` of written records after which it is time")
+	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "write a checkpoint after this `size` of new records")
 	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "how many `times` --checkpoint-bytes may wait for it before writers are slowed down; they stop at twice that")
 	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
 	addLimits(fs, &s.limits)

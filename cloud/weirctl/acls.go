@@ -28,8 +28,8 @@ func aclsVerb() verb {
 		actions: actions,
 		name:    "acls", usage: "[add | delete] [flags]",
 		summary: "list who may do what through Kafka, allow or deny something, or take that back",
-		notes: "ACLs count when weir-cloud runs with --kafka-authorize: then nobody may do what none allows him,\n" +
-			"but for --kafka-super-users. A denial wins over whatever allows the same.\n" +
+		notes: "ACLs count when weir-cloud runs with --kafka-authorize: then only what an ACL allows is allowed, except\n" +
+			"to --kafka-super-users, who may do everything. A denial wins over whatever allows the same.\n" +
 			"Operations are read, write, create, delete, alter, describe, describe-configs, alter-configs,\n" +
 			"cluster-action, idempotent-write, and all. Whoever may read, write, delete or alter may describe.\n\n" +
 			"Examples:\n" +

@@ -28,8 +28,8 @@ func adminVerb() verb {
 		summary: "list, add or remove the credentials by which nodes are administered",
 		notes: "add prints a new token, the only time that it is shown; for a name that exists it takes the place of the old\n" +
 			"one. read lists everything but secrets and records; operate reads records, and changes topics, groups and\n" +
-			"gateways; administer changes users, ACLs, quotas and credentials too. node:NAME is the credential in a node's own data directory: when it\n" +
-			"is removed, the node makes another.\n\n" +
+			"gateways; administer changes users, ACLs, quotas and credentials too. node:NAME is the credential in a node's\n" +
+			"own data directory: when it is removed, the node makes another.\n\n" +
 			"reset makes a credential without asking a node, for the case that none is left. BUCKET is the URL that\n" +
 			"weir-cloud got as --bucket; it is good when a node has become the owner after it: restart them.\n\n" +
 			"Examples:\n  weirctl admin add ann --role operate\n  weirctl admin reset s3://weir?endpoint=http://127.0.0.1:9000 --secret-file /etc/weir/secret",

@@ -59,11 +59,11 @@ func consumeVerb() verb {
 			fs.Int32Var(&f.partition, "partition", -1, "`number` of the partition (-1: all)")
 			fs.StringVar(&f.offset, "offset", "start", "`where` to begin in each partition: start, end, an offset, or -N for the last N records")
 			fs.StringVar(&f.since, "since", "", "begin with records of this `time`: a time span until now, like 10m or 7d, or a time like 2026-01-31T12:00:00Z")
-			fs.StringVar(&f.value, "value", "auto", "how values are printed: auto, json, text or hex")
+			fs.StringVar(&f.value, "value", "auto", "`how` values are printed: auto, json, text or hex")
 			fs.IntVar(&f.max, "max", 0, "stop after this `number` of records (0: do not)")
 			fs.BoolVar(&f.follow, "follow", false, "wait for more at the end; with --offset end it is meant anyway")
 			fs.StringVar(&f.group, "group", "", "read through Kafka as a member of this consumer `group`, and commit")
-			kafkaFlag(fs, c)
+			kafkaFlag(fs, c, "read through Kafka at this `address`, host:port (default with --group: asked from --cloud)")
 			fs.IntVar(&f.max, "count", 0, "")
 			fs.StringVar(&f.offset, "from", "start", "")
 			for _, old := range []string{"count", "from"} { // what --max and --offset were called

@@ -100,7 +100,7 @@ func joinTokenVerb() verb {
 		summary: "make a token that lets new gateways in",
 		notes:   "The token is shown once. On the gateway, with the token in a file: weir-edge --cloud HOST:7400 --join-file FILE",
 		flags: func(fs *pflag.FlagSet, c *call) {
-			fs.IntVar(&c.uses, "uses", 1, "how many gateways may join with it")
+			fs.IntVar(&c.uses, "uses", 1, "`number` of gateways that may join with it")
 			fs.StringVar(&c.life, "life", configs.FormatDuration(fleet.DefaultTokenLife), "for what `time` it can be used, like 12h or 7d")
 			fs.StringSliceVar(&c.topics, "topics", nil, "`patterns` of the topics to which gateways that join with it are bound, such as 'pumps.*' (default: all)")
 			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` that it is for; may be repeated (default: any)")

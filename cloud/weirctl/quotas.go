@@ -29,7 +29,7 @@ func quotasVerb() verb {
 		actions: actions,
 		name:    "quotas", usage: "[set | delete] [flags]",
 		summary: "list how much of the cluster clients may use, set a limit, or take it away",
-		notes: "Who uses more is told to wait. The most particular limit counts: one for a client id of a user,\n" +
+		notes: "Clients that use more are told to wait. The most particular limit counts: one for a client id of a user,\n" +
 			"then for the user, then for all users, then for the client id, then for all client ids.\n" +
 			"set replaces all limits that were there for the same name.\n\n" +
 			"--request-time is the time that the node works on the requests of all connections that share the\n" +
@@ -42,9 +42,9 @@ func quotasVerb() verb {
 			"  weirctl quotas delete --user ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.StringVar(&c.quota.user, "user", "", "`name` of the user")
-			fs.BoolVar(&c.quota.defaultUser, "default-user", false, "each user who has no limit of his own")
+			fs.BoolVar(&c.quota.defaultUser, "default-user", false, "each user without a limit of its own")
 			fs.StringVar(&c.quota.client, "client", "", "`id` that clients give themselves (client.id)")
-			fs.BoolVar(&c.quota.defaultClient, "default-client", false, "each client id that has no limit of its own")
+			fs.BoolVar(&c.quota.defaultClient, "default-client", false, "each client id without a limit of its own")
 			configs.BytesVar(fs, &c.quota.bytesProduced, "produce", 0, "set: how much may be written per second, like 500kB or 1MB; 0: any amount")
 			configs.BytesVar(fs, &c.quota.bytesConsumed, "consume", 0, "set: how much may be read per second; 0: any amount")
 			fs.StringVar(&c.quota.requestTime, "request-time", "", "set: `percent` of one core that work on requests may take, like 50 or 12.5%; 0: any")

@@ -16,9 +16,9 @@ import (
 // kafkaTimeout is how long consume and produce wait for the Kafka door.
 const kafkaTimeout = 10 * time.Second
 
-func kafkaFlag(fs *pflag.FlagSet, c *call) {
-	fs.StringVar(&c.kafka, "kafka", "", "Kafka `address`, host:port (default: asked from --cloud)")
-	fs.StringVar(&c.login.user, "kafka-user", "", "`name` to log in by, with SCRAM-SHA-512")
+func kafkaFlag(fs *pflag.FlagSet, c *call, usage string) {
+	fs.StringVar(&c.kafka, "kafka", "", usage)
+	fs.StringVar(&c.login.user, "kafka-user", "", "`name` to log in to Kafka by, with SCRAM-SHA-512")
 	fs.StringVar(&c.login.passwordFile, "kafka-password-file", "", "`file` whose first line is the password")
 	fs.StringVar(&c.login.ca, "kafka-ca", "", "`file` of the authority that signed the listener's certificate, or system: speak TLS")
 	fs.StringVar(&c.login.certificate, "kafka-cert", "", "`file` with a client certificate and its key")
@@ -134,8 +134,8 @@ func produceVerb() verb {
 			"Example:\n  weirctl produce settings '{\"interval\": 10}' --key pump-7",
 		names: "topics",
 		flags: func(fs *pflag.FlagSet, c *call) {
-			kafkaFlag(fs, c)
-			fs.StringVar(&c.key, "key", "", "key of the records")
+			fs.StringVar(&c.key, "key", "", "`key` of the records (default: none)")
+			kafkaFlag(fs, c, "write through Kafka at this `address`, host:port")
 		},
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) < 1 || len(c.args) > 2 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/edge"
 )
 
@@ -19,11 +20,11 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&d.ConnectTimeout, "mqtt-connect-timeout", 5*time.Second, "`time` that a device has to send its CONNECT; raise it for slow links")
 	fs.DurationVar(&d.PacketTimeout, "mqtt-packet-timeout", 30*time.Second, "`time` that a device has to send the rest of a packet; a large one has longer, by --mqtt-packet-rate")
 	fs.IntVar(&d.PacketRate, "mqtt-packet-rate", 2048, "`bytes` a second that a large packet must arrive at; lower it for slower links")
-	fs.Int64Var(&d.Arriving, "mqtt-arriving", 8<<20, "`bytes` of memory for packets that have not arrived whole, a quarter of them from one address; raise it if many devices send large messages at once")
-	fs.Int64Var(&d.State, "mqtt-state", 0, "`bytes` of memory for sessions, subscriptions, wills, retained and queued messages; three times as many of --quota are kept for them (default: a 64th of --quota, 16 MiB at most)")
-	fs.Int64Var(&d.ClientState, "mqtt-client-state", 1<<20, "`bytes` of them for the session of one client, and as many for its queue; half of --mqtt-state at most")
+	configs.BytesVar(fs, &d.Arriving, "mqtt-arriving", 8<<20, "`size` of memory for packets that have not arrived whole, a quarter of them from one address; raise it if many devices send large messages at once")
+	configs.BytesVar(fs, &d.State, "mqtt-state", 0, "`size` of memory for sessions, subscriptions, wills, retained and queued messages; three times as many of --quota are kept for them (default: a 64th of --quota, 16 MiB at most)")
+	configs.BytesVar(fs, &d.ClientState, "mqtt-client-state", 1<<20, "`size` of them for the session of one client, and as many for its queue; half of --mqtt-state at most")
 	fs.IntVar(&d.Sessions, "mqtt-sessions", 10000, "`number` of sessions that are kept without a connection; of more, the oldest end")
-	fs.Int64Var(&d.PacketSize, "mqtt-packet-size", edge.MaxPacket, "`bytes` of a whole packet from a device; what is larger never fits into a record")
+	configs.BytesVar(fs, &d.PacketSize, "mqtt-packet-size", edge.MaxPacket, "`size` of a whole packet from a device; what is larger never fits into a record")
 	fs.IntVar(&d.Levels, "mqtt-levels", 200, "`number` of levels that topics and filters may have")
 	fs.DurationVar(&d.KeepAlive, "mqtt-keep-alive", 0, "longest `time` that an MQTT 5 device may be silent; it is told of it (default: as long as it asks for)")
 	fs.IntVar(&d.ReceiveMaximum, "mqtt-receive-maximum", 256, "`number` of messages that a device may send without waiting for their acknowledgement")
@@ -31,12 +32,12 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&d.Subscriptions, "mqtt-subscriptions", 1024, "`number` of subscriptions of one session")
 	fs.IntVar(&d.Inflight, "mqtt-inflight", 256, "`number` of messages that are sent to a subscriber before it acknowledges the first")
 	fs.IntVar(&d.Queued, "mqtt-queued", 1000, "`number` of messages that wait for one subscriber; raise it for sessions that are offline for long")
-	fs.Int64Var(&d.QueuedBytes, "mqtt-queued-bytes", 0, "`bytes` of them (default: --mqtt-client-state)")
-	fs.Int64Var(&d.QueuedTotal, "mqtt-queued-total", 0, "`bytes` of messages that wait for all subscribers (default: half of --mqtt-state)")
+	configs.BytesVar(fs, &d.QueuedBytes, "mqtt-queued-bytes", 0, "`size` of them (default: --mqtt-client-state)")
+	configs.BytesVar(fs, &d.QueuedTotal, "mqtt-queued-total", 0, "`size` of messages that wait for all subscribers (default: half of --mqtt-state)")
 	fs.IntVar(&d.Retained, "mqtt-retained", 10000, "`number` of topics with a retained message")
-	fs.Int64Var(&d.RetainedBytes, "mqtt-retained-bytes", 0, "`bytes` of retained messages (default: a third of --mqtt-state)")
+	configs.BytesVar(fs, &d.RetainedBytes, "mqtt-retained-bytes", 0, "`size` of retained messages (default: a third of --mqtt-state)")
 	fs.DurationVar(&d.SystemInterval, "mqtt-sys-interval", 10*time.Second, "`time` between two reports of the broker below $SYS; 0: none")
-	fs.DurationVar(&d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
+	configs.DurationVar(fs, &d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
 }
 
 // checkDevices checks the limits of what devices may take.

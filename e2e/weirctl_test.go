@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/e2e/harness"
+)
+
+// TestCompletion: bash completes verbs, flags, and the names that a node has.
+func TestCompletion(t *testing.T) {
+	bash := need(t, "bash", "bash")
+	c := open(t, &harness.Cluster{})
+	binary, err := harness.Binary("weirctl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, err := c.Weirctl("topics", "create", "pump-readings"); err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	for words, want := range map[string]string{"weirctl sta": "status", "weirctl topics pu": "pump-readings", "weirctl topics delete ": "pump-readings",
+		"weirctl consume pump-readings --foll": "--follow", "weirctl consume pump-readings --value h": "hex"} {
+		script := `source <(weirctl completion bash)
+COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _weirctl; printf '%s\n' "${COMPREPLY[@]}"`
+		cmd := exec.CommandContext(t.Context(), bash, append([]string{"-c", script, "bash"}, strings.Split(words, " ")...)...)
+		cmd.Env = append(cmd.Environ(), "PATH="+filepath.Dir(binary)+":/usr/bin:/bin", "WEIRCTL_CLOUD="+c.HTTP(), "WEIRCTL_DATA="+c.CloudData())
+		out, err := cmd.CombinedOutput()
+		if got := strings.TrimSpace(string(out)); err != nil || got != want {
+			t.Errorf("%q: %q, want %q (%v)", words, got, want, err)
+		}
+	}
+}
+
+// TestReadAndWrite: records go in and come out through the admin port alone, and
+// through the other node when the first one named is gone.
+func TestReadAndWrite(t *testing.T) {
+	c := open(t, &harness.Cluster{})
+	gone := "http://127.0.0.1:1"
+	weirctl := func(args ...string) string {
+		t.Helper()
+		out, stderr, err := harness.Run("weirctl", append(args, "--cloud", gone+","+c.HTTP(), "--data", c.CloudData())...)
+		if err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, stderr)
+		}
+		return out
+	}
+	began := time.Now()
+	for _, value := range []string{"one", "two", `{ "n": 3 }`} {
+		weirctl("produce", "plant", value, "--key", "k")
+	}
+	if out := weirctl("consume", "plant", "--since", "1h", "--value", "json"); out != "k\tone\nk\ttwo\nk\t{\"n\":3}\n" {
+		t.Errorf("read %q", out)
+	}
+	if out := weirctl("consume", "plant", "--offset", "-1"); out != "k\t{ \"n\": 3 }\n" {
+		t.Errorf("the last one: %q", out)
+	}
+	if out := weirctl("status"); !strings.Contains(out, "1 with 4 partitions: 3 records") || !strings.Contains(out, "damage     none") || !strings.Contains(out, "1 connected, 0 away") {
+		t.Errorf("status after %v:\n%s", time.Since(began), out)
+	}
+	if out, stderr, err := harness.Run("weirctl", "sessions", "--edge", "http://"+c.Edge.Addr["http"], "--data", filepath.Join(c.Dir, "edge")); err != nil || !strings.HasPrefix(out, "CLIENT") {
+		t.Errorf("sessions: %v\n%s%s", err, out, stderr)
+	}
+}
