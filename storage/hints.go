@@ -15,6 +15,11 @@ type sized interface {
 	PreferredSize() int
 }
 
+// billed is a bucket whose store sends a bill for each request.
+type billed interface {
+	Billed() bool
+}
+
 // leveled is a bucket that keeps files of its own beside the objects, whose form
 // depends on the format level.
 type leveled interface {
@@ -52,6 +57,13 @@ func PreferredSize(b Bucket) int {
 		return s.PreferredSize()
 	}
 	return 0
+}
+
+// Billed reports whether each request to the store behind b costs money: few large
+// objects are then worth a wait.
+func Billed(b Bucket) bool {
+	p, ok := inner[billed](b)
+	return ok && p.Billed()
 }
 
 // SetLevel tells the store behind b the format level of what is kept in it (see

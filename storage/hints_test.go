@@ -17,6 +17,7 @@ type frail struct{ storage.Bucket }
 
 func (frail) Warnings(context.Context) []string { return []string{"it forgets"} }
 func (frail) PreferredSize() int                { return 7 }
+func (frail) Billed() bool                      { return true }
 
 // What a bucket says beside the contract is heard through every decorator.
 func TestHints(t *testing.T) {
@@ -29,7 +30,10 @@ func TestHints(t *testing.T) {
 	if got := storage.PreferredSize(b); got != 7 {
 		t.Errorf("preferred size %d", got)
 	}
-	if got := storage.Warnings(ctx, mem.New()); got != nil || storage.PreferredSize(mem.New()) != 0 {
+	if !storage.Billed(b) {
+		t.Error("its bill is not heard of")
+	}
+	if got := storage.Warnings(ctx, mem.New()); got != nil || storage.PreferredSize(mem.New()) != 0 || storage.Billed(mem.New()) {
 		t.Errorf("a bucket without hints: %q", got)
 	}
 }

@@ -13,7 +13,7 @@ import (
 // Metrics counts the calls of b in set, under the label bucket=name:
 //
 //	weir_bucket_requests_total{bucket,op,result}   result: ok exists missing unknown error
-//	weir_bucket_request_seconds{bucket,op}         quantiles of the last minutes
+//	weir_bucket_request_seconds{bucket,op}         a histogram
 //	weir_bucket_bytes_total{bucket,op}             object bytes created and read
 func Metrics(b Bucket, set *metrics.Set, name string) Bucket {
 	return &measured{b, set, name}
@@ -57,11 +57,17 @@ func (m *measured) Close() error { return Close(m.below) }
 
 func (m *measured) count(op string, start time.Time, err error, bytes int) {
 	labels := fmt.Sprintf("bucket=%q,op=%q", m.name, op)
-	m.set.GetOrCreateSummary("weir_bucket_request_seconds{" + labels + "}").UpdateDuration(start)
+	m.set.GetOrCreatePrometheusHistogramExt("weir_bucket_request_seconds{"+labels+"}", requestBounds()).UpdateDuration(start)
 	m.set.GetOrCreateCounter(fmt.Sprintf("weir_bucket_requests_total{%s,result=%q}", labels, result(err))).Inc()
 	if err == nil && bytes > 0 {
 		m.set.GetOrCreateCounter("weir_bucket_bytes_total{" + labels + "}").Add(bytes)
 	}
+}
+
+// requestBounds are the upper bounds of the histogram, in seconds: from a local folder
+// to a store that is far away and has trouble.
+func requestBounds() []float64 {
+	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 }
 
 func result(err error) string {

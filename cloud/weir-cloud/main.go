@@ -77,7 +77,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
 	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
-	fs.DurationVar(&s.linger, "linger", -1, "how long an idle log waits for company before it writes (default 0s, on s3 100ms)")
+	fs.DurationVar(&s.linger, "linger", -1, "how long records wait for company before they are written, `time`; after a pause of twice as long the first do not wait. Raise it where requests cost money: 100ms is ten of them a second at most (default 0s, on s3 100ms)")
 	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
 	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "write a checkpoint after this `size` of new records")
 	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "how many `times` --checkpoint-bytes may wait for it before writers are slowed down; they stop at twice that")

@@ -72,33 +72,6 @@ func TestGroupCommit(t *testing.T) {
 	})
 }
 
-func TestLinger(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGate(mem.New())
-		l := open(t, g, func(o *Options) { o.Linger = 100 * time.Millisecond })
-		topic := createTopic(t, l, "t", 1)
-		began, before := time.Now(), g.Calls()
-		first := send(l, Append{Topic: topic.ID, Batch: batch("a")})
-		time.Sleep(60 * time.Millisecond)
-		second := send(l, Append{Topic: topic.ID, Batch: batch("b")})
-		if r := <-first; r.err != nil {
-			t.Fatal(r.err)
-		}
-		if r := <-second; r.err != nil {
-			t.Fatal(r.err)
-		}
-		if d := time.Since(began); d != 100*time.Millisecond || g.Calls() != before+1 {
-			t.Errorf("took %v and %d calls, want the linger and one", d, g.Calls()-before)
-		}
-		big := batch(strings.Repeat("x", leaveBytes))
-		began = time.Now()
-		appended(t, l, Append{Topic: topic.ID, Batch: big})
-		if d := time.Since(began); d != 0 {
-			t.Errorf("a full slot lingered %v", d)
-		}
-	})
-}
-
 // Append waits when too much stands in line, and goes on when there is room.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -3,13 +3,19 @@ package commitlog
 import "time"
 
 // leaveBytes is how much must have collected for a slot to leave while others
-// fly.
+// fly, or before the linger is over. Where each request costs money it is as much as
+// a slot takes: else a log that is written fast would pay for many small ones.
 const leaveBytes = 256 << 10
+
+// pauses is how many lingers must have passed without a slot for the log to count as
+// idle. Its next slot leaves at once: whoever writes that rarely has no company to
+// wait for.
+const pauses = 2
 
 // commit is the committer: while slots fly, requests collect; the next slot
 // leaves when one lands, or when much has collected. So a slow bucket gets few
-// large slots and a fast one many small ones, with no timer in between. Only the
-// pacer holds requests back, those of writers.
+// large slots and a fast one many small ones, with no timer in between, unless there
+// is a linger. Only the pacer holds requests back, those of writers.
 func (l *Log) commit() {
 	defer close(l.committed)
 	timer := time.NewTimer(0)
@@ -54,12 +60,15 @@ func (l *Log) ready() (wait time.Duration, held, ready bool) {
 	switch held = hold > 0; {
 	case held && !urgent:
 		return hold, held, false
-	case !held && bytes >= leaveBytes:
+	case !held && bytes >= l.leaveBytes:
 		return 0, held, true
 	case held && flying > 0:
 		return hold, held, false
 	case flying > 0:
 		return idle, held, false
+	}
+	if now.Sub(l.left) >= pauses*l.linger {
+		return 0, held, true
 	}
 	wait = l.linger - now.Sub(since)
 	return wait, held, wait <= 0
@@ -69,6 +78,7 @@ func (l *Log) ready() (wait time.Duration, held, ready bool) {
 // it. It reports whether the number was used.
 func (l *Log) build(number uint64, held bool) bool {
 	requests := l.line.pull(l.fillBytes, held)
+	l.left = time.Now()
 	if !held {
 		l.pacer.leave(time.Now())
 	}

@@ -6,7 +6,9 @@
 //  1. append.go: the batch is verified in the caller's goroutine, header, CRC
 //     and records, and stands in line (committer.go).
 //  2. committer.go: while slots fly, requests collect. The committer takes them
-//     as the next slot when one lands, or when 256 KiB have collected.
+//     as the next slot when one lands, or when 256 KiB have collected. Where each
+//     request to the bucket costs money they collect for the linger, or until the
+//     slot is full.
 //  3. append.go, marks.go, producers.go: admission, one request after the other.
 //     It looks at the speculation (speculation.go): the durable state and what
 //     the slots in flight will make of it. A batch gets its offset here, or is

@@ -19,25 +19,27 @@ import (
 // Log is the commit log of one shard, held by its owner. Its methods may be
 // called from many goroutines.
 type Log struct {
-	bucket    storage.Bucket
-	shard     uint32
-	cluster   Cluster
-	beside    []string          // Options.Beside
-	recovered journal.Recovered // how the log was recovered
-	unsaid    *identity         // of Open, then of the committer: what the log does not say yet; nil: nothing
-	journal   *journal.Journal
-	epoch     int32     // leader epoch: the journal's
-	opened    time.Time // when it began to append
-	machines  machines
-	linger    time.Duration
-	slotBytes int // the largest slot
-	fillBytes int // a slot with more than one request in it is not larger
-	depth     int
-	log       *slog.Logger
-	now       func() time.Time
-	defaults  func() map[string]string // Options.Defaults
-	mutations Mutations
-	promised  promises
+	bucket     storage.Bucket
+	shard      uint32
+	cluster    Cluster
+	beside     []string          // Options.Beside
+	recovered  journal.Recovered // how the log was recovered
+	unsaid     *identity         // of Open, then of the committer: what the log does not say yet; nil: nothing
+	journal    *journal.Journal
+	epoch      int32     // leader epoch: the journal's
+	opened     time.Time // when it began to append
+	machines   machines
+	linger     time.Duration
+	left       time.Time // of the committer: when the newest slot left the line
+	slotBytes  int       // the largest slot
+	fillBytes  int       // a slot with more than one request in it is not larger
+	leaveBytes int       // a slot that has so much waits neither for another to land nor for the linger
+	depth      int
+	log        *slog.Logger
+	now        func() time.Time
+	defaults   func() map[string]string // Options.Defaults
+	mutations  Mutations
+	promised   promises
 
 	mu    sync.RWMutex
 	state *state // guarded by mu; changed by the journal's goroutine only
@@ -158,6 +160,9 @@ func prepare(o Options) (*Log, error) {
 	}
 	if size := storage.PreferredSize(o.Bucket); size > 0 {
 		l.fillBytes = min(size, l.fillBytes)
+	}
+	if l.leaveBytes = leaveBytes; l.linger > 0 && storage.Billed(o.Bucket) {
+		l.leaveBytes = l.fillBytes
 	}
 	var err error
 	if l.machines, err = newMachines(o.Machines); err != nil {

@@ -152,7 +152,7 @@ type Options struct {
 	Info     []byte        // opaque, put into the claim: how to reach this node
 	Machines []Machine     // told apart by their kinds
 	Beside   []string      // keys of objects beside the log that are made once; the log notes their checksums
-	Linger   time.Duration // how long a slot waits for company on an idle log; 0 on a fast bucket
+	Linger   time.Duration // how long a slot waits for company, unless the log was idle for twice as long; 0 on a fast bucket
 
 	TailBytes  int64 // memory for recently read and written batches; 64 MiB
 	BlockBytes int64 // memory for what was read of segments; 32 MiB

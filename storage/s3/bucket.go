@@ -207,6 +207,10 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return err
 }
 
+// Billed is a hint (see storage.Billed). Which of the stores that speak S3 send no bill
+// cannot be told.
+func (b *Bucket) Billed() bool { return true }
+
 // Close closes idle connections.
 func (b *Bucket) Close() error {
 	b.transport.CloseIdleConnections()

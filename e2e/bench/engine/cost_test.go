@@ -33,6 +33,9 @@ const (
 	linger = 100 * time.Millisecond // of weir-cloud on s3
 )
 
+// Billed is the hint that S3 gives.
+func (far) Billed() bool { return true }
+
 // far is a bucket on the other side of a network, in the time of a synctest
 // bubble: S3 with 30 ms for a PUT, 15 ms for anything else, and 100 MB/s for each
 // request.
@@ -246,30 +249,35 @@ func rates() []rate {
 		return []rate{
 			{"1 KB/s", time.Second, time.Hour}, {"10 KB/s", 100 * time.Millisecond, time.Hour},
 			{"100 KB/s", 10 * time.Millisecond, time.Hour}, {"1 MB/s", time.Millisecond, time.Hour},
-			{"10 MB/s", 100 * time.Microsecond, 2 * time.Minute}, {"20 MB/s", 50 * time.Microsecond, 2 * time.Minute},
+			{"10 MB/s", 100 * time.Microsecond, 2 * time.Minute}, {"26 MB/s", 38 * time.Microsecond, 2 * time.Minute},
 		}
 	}
-	return []rate{{"10 KB/s", 100 * time.Millisecond, time.Hour}, {"1 MB/s", time.Millisecond, 3 * time.Minute}}
+	return []rate{{"10 KB/s", 100 * time.Millisecond, time.Hour}, {"1 MB/s", time.Millisecond, 3 * time.Minute}, {"26 MB/s", 38 * time.Microsecond, 20 * time.Second}}
 }
 
 // TestCost: what the engine asks of S3. In a steady state it lists nothing, and a
 // month in which nothing is written costs less than two dollars.
 func TestCost(t *testing.T) {
 	bill := &table{title: "Requests to S3 and their price: PUT and LIST $5, GET $0.40 per million, DELETE free; --linger 100ms",
-		head: []string{"", "for", "PUT", "GET", "LIST", "DELETE", "MB read", "dollars", "dollars a month", "MB in slots at the end"}}
-	note := func(name, unit string, asked requests, units float64, monthly, behind any) {
+		head: []string{"", "for", "PUT a second", "PUT", "GET", "LIST", "DELETE", "MB read", "dollars", "dollars a month", "MB in slots at the end"}}
+	note := func(name, unit string, asked requests, units float64, rate, monthly, behind any) {
 		if asked.Lists != 0 {
 			t.Errorf("%s: %d Lists", name, asked.Lists)
 		}
 		per := func(n int64) float64 { return float64(n) / units }
-		bill.row(name, unit, per(asked.Puts), per(asked.Gets), per(asked.Lists), per(asked.Deletes), per(asked.GetBytes)/1e6, asked.dollars()/units, monthly, behind)
+		bill.row(name, unit, rate, per(asked.Puts), per(asked.Gets), per(asked.Lists), per(asked.Deletes), per(asked.GetBytes)/1e6, asked.dollars()/units, monthly, behind)
 	}
 	for _, x := range rates() {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, "64000000")
 			defer r.close()
 			asked, behind := r.write(x.period, x.length)
-			note("written at "+x.name, "GB", asked, float64(x.length/x.period)/1e6, asked.dollars()*float64(month)/float64(x.length), float64(behind)/1e6)
+			rate := float64(asked.Puts) / x.length.Seconds()
+			// Slots, and what they are rewritten into: one segment and its entries for each 32 MB.
+			if most := 1/linger.Seconds() + 1 + float64(x.length/x.period)/1e3/x.length.Seconds()/10; rate > most {
+				t.Errorf("%s: %.1f PUTs a second, want %.1f at most: the linger does not hold", x.name, rate, most)
+			}
+			note("written at "+x.name, "GB", asked, float64(x.length/x.period)/1e6, rate, asked.dollars()*float64(month)/float64(x.length), float64(behind)/1e6)
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -277,21 +285,21 @@ func TestCost(t *testing.T) {
 		r := newRig(t, "-1")
 		defer func() { r.close() }()
 		asked, took := r.saturate(batches)
-		note("written as fast as it goes: "+cell(batches*0.1/took.Seconds())+" MB/s", "GB", asked, batches/1e4, "-", "-")
+		note("written as fast as it goes: "+cell(batches*0.1/took.Seconds())+" MB/s", "GB", asked, batches/1e4, float64(asked.Puts)/took.Seconds(), "-", "-")
 		r.open()
 		r.maintain()
 		asked, size := r.read()
-		note("read from segments, 1 MiB at a time", "GB", asked, float64(size)/1e9, "-", "-")
+		note("read from segments, 1 MiB at a time", "GB", asked, float64(size)/1e9, "-", "-", "-")
 	})
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, "64000000")
 		defer r.close()
 		r.write(time.Millisecond, 10*time.Second)
 		first := r.idle(time.Hour)
-		note("first idle hour", "hour", first, 1, "-", "-")
+		note("first idle hour", "hour", first, 1, "-", "-", "-")
 		asked := r.idle(time.Hour)
 		monthly := asked.dollars() * month.Hours()
-		note("idle", "hour", asked, 1, monthly, "-")
+		note("idle", "hour", asked, 1, "-", monthly, "-")
 		if monthly >= 2 {
 			t.Errorf("an idle month costs %.2f dollars: %+v an hour", monthly, asked)
 		}
