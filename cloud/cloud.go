@@ -295,19 +295,23 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	if err != nil {
 		return err
 	}
+	up := newUplink(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
+	up.lost = n.lostRecords
 	r, err := receiver.New(receiver.Options{
 		Conn:     packets,
 		TLS:      join.ServerTLS(n.ca.Certificate(), certificate, now, nil),
 		ResetKey: (*[32]byte)(reset),
-		Log:      newUplink(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log),
+		Log:      up,
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,
 		Guard:    guard,
+		Left:     n.left,
+		Refused:  n.refused,
 
 		MaxGateways: n.o.Limits.Gateways,
 
-		Cluster: n.clusterID,
+		Cluster: func() string { return cmp.Or(n.broker.ClusterID(), n.clusterID) },
 		Node:    n.o.Node,
 		Metrics: n.metrics,
 		Logger:  n.o.Log,
@@ -316,21 +320,10 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		return err
 	}
 	n.receiver = r
+	n.metrics.RegisterMetricsWriter(n.writeGateways)
 	n.doors = append(n.doors, door{"sync", r.Serve})
 	n.closers = append(n.closers, r.Close)
 	return nil
-}
-
-func (n *Node) sessions() []console.Session {
-	if n.receiver == nil {
-		return nil
-	}
-	var all []console.Session
-	for _, g := range n.receiver.Gateways() {
-		all = append(all, console.Session{Gateway: g.ID, Address: g.Addr, Software: g.Software, Since: g.Since,
-			Records: g.Depth.Records, Bytes: g.Depth.Bytes, Age: time.Duration(g.Depth.Age) * time.Millisecond})
-	}
-	return all
 }
 
 // drop makes a gateway say Hello again, upon which it is asked anew whether it

@@ -9,6 +9,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -31,7 +32,7 @@ type syncGuard struct {
 }
 
 func newSyncGuard(bytes int64, set *metrics.Set, log *slog.Logger) (*syncGuard, error) {
-	waiting := set.GetOrCreateSummary(`weir_budget_waiting_seconds{pool="sync"}`)
+	waiting := set.GetOrCreatePrometheusHistogramExt(`weir_budget_waiting_seconds{pool="sync"}`, exposition.Seconds())
 	memory, err := budget.NewPool(budget.PoolOptions{
 		Name: "sync", Bytes: bytes, Reserve: syncReserve, Small: smallFrame, Largest: wire.MaxLane, Peer: wire.MaxLane,
 		Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }, Log: log,

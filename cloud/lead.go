@@ -113,7 +113,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	}
 	n.sayReady()
 
-	lost := n.serve(ctx, log, self)
+	lost := n.serve(ctx, log, self, members)
 	n.log.Store(nil)
 	n.led.Store(nil)
 	n.broker.Follow(broker.Node{}, log.ClusterID())
@@ -159,7 +159,7 @@ func (n *Node) gauge(name string, value func() float64) {
 
 // serve waits until ctx ends, the shard is lost, or this node should not lead
 // any more.
-func (n *Node) serve(ctx context.Context, log *commitlog.Log, self cluster.Node) error {
+func (n *Node) serve(ctx context.Context, log *commitlog.Log, self cluster.Node, members *fleet.Fleet) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -173,6 +173,7 @@ func (n *Node) serve(ctx context.Context, log *commitlog.Log, self cluster.Node)
 	})
 	wg.Go(func() { ended <- n.watchDoors(ctx, self) })
 	wg.Go(func() { n.answerBucket(ctx, log) })
+	wg.Go(func() { n.watchGateways(ctx, members) })
 	select {
 	case <-log.Done():
 		return fmt.Errorf("lost the shard and stopped serving: %w", log.Err())

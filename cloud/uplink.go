@@ -16,7 +16,8 @@ import (
 // uplink is the broker as the receiver sees it.
 type uplink struct {
 	broker   *broker.Broker
-	mayWrite func(gateway, topic string) bool // of topics that are not the cloud's own
+	mayWrite func(gateway, topic string) bool     // of topics that are not the cloud's own
+	lost     func(gateway string, records uint64) // is told of records that are reported as lost; may be nil
 	limits   Limits
 	log      *slog.Logger
 
@@ -242,7 +243,13 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 	}
 	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: broker.Row(a.Row)}
 	u.broker.Append(broker.Append{Topic: broker.TopicID(a.Topic), Partition: a.Partition, Batch: a.Batch, Source: &source},
-		func(_ int64, err error) { done(u.answer(err)) })
+		func(base int64, err error) {
+			// One that was there before has no offset, and was counted before.
+			if err == nil && base >= 0 && a.Missing > 0 && u.lost != nil {
+				u.lost(a.Stream.Gateway, a.Missing)
+			}
+			done(u.answer(err))
+		})
 }
 
 func stream(s receiver.Stream) broker.Stream {

@@ -22,7 +22,6 @@ import (
 	"github.com/weirmq/weir/edge/websocket"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // Off is the address of a listener that is not wanted.
@@ -72,7 +71,9 @@ type Options struct {
 type Edge struct {
 	o         Options
 	metrics   *metrics.Set
+	started   time.Time
 	log       *wal.Log
+	refusals  *refusals
 	mqtt      *mqtt.Server
 	backend   *backend
 	users     *mqtt.Users              // nil: everybody is let in
@@ -92,7 +93,7 @@ type Edge struct {
 // rest.
 func Open(o Options) (_ *Edge, err error) {
 	o.Quota = cmp.Or(o.Quota, 1<<30)
-	e := &Edge{o: o, metrics: metrics.NewSet(), listeners: make(map[string]net.Listener)}
+	e := &Edge{o: o, started: time.Now(), metrics: metrics.NewSet(), listeners: make(map[string]net.Listener)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -145,9 +146,9 @@ func (e *Edge) listen() error {
 }
 
 func (e *Edge) openMQTT(store mqtt.Store) error {
-	r := newRefusals(e.log.Space, e.o.Log, e.metrics)
-	e.closers = append(e.closers, r.close)
-	if err := e.openBackend(r); err != nil {
+	e.refusals = newRefusals(e.log.Space, e.o.Log, e.metrics)
+	e.closers = append(e.closers, e.refusals.close)
+	if err := e.openBackend(e.refusals); err != nil {
 		return err
 	}
 	o := e.o.limits()
@@ -312,21 +313,11 @@ func (e *Edge) sync(ctx context.Context) error {
 			}
 			return nil
 		},
-		Software: e.o.Software, Depth: e.depth, Metrics: e.metrics, Logger: e.o.Log,
+		Software: e.o.Software, Depth: e.depth, Status: e.figures, Metrics: e.metrics, Logger: e.o.Log,
 	})
 	if err != nil {
 		return err
 	}
 	e.sender.Store(s)
 	return s.Run(ctx)
-}
-
-// depth is what the cloud is told about the backlog.
-func (e *Edge) depth() wire.Ping {
-	s := e.log.Stats()
-	p := wire.Ping{Records: s.Records, Bytes: uint64(s.Bytes)}
-	if !s.OldestTime.IsZero() {
-		p.Age = uint64(max(0, time.Since(s.OldestTime)) / time.Millisecond)
-	}
-	return p
 }

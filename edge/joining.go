@@ -285,7 +285,7 @@ func joinProblem(err error, gateway string) syncStatus {
 	case errors.Is(err, join.ErrForeign):
 		s.State, s.Reason, s.Do = SyncRefused, "foreign", "check --cloud: the token is for another cloud than the one that answers there"
 	case errors.Is(err, join.ErrGatewayTaken):
-		s.State, s.Reason, s.Do = SyncRefused, "taken", "if it replaces that gateway: weirctl gateways reset "+gateway+"; else choose another --gateway-id"
+		s.State, s.Reason, s.Do = SyncRefused, "taken", "choose another name with --gateway-id (if this machine replaces that gateway, run weirctl gateways reset "+gateway+" first)"
 	case errors.Is(err, join.ErrRevoked):
 		s.State, s.Reason, s.Do = SyncRefused, "revoked", "weirctl gateways reset "+gateway
 	}

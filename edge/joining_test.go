@@ -50,7 +50,7 @@ func newNode(t *testing.T) *node {
 	}
 	n.addr = conn.LocalAddr().String()
 	r, err := receiver.New(receiver.Options{Conn: conn, TLS: join.ServerTLS(ca.Certificate(), certificate, nil, nil),
-		Log: n, Cluster: "c", Node: "n", Join: n.join, Admit: n.admit})
+		Log: n, Cluster: func() string { return "c" }, Node: "n", Join: n.join, Admit: n.admit})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -24,6 +25,7 @@ type refusals struct {
 	log     *slog.Logger
 	metrics *metrics.Set
 	letters *budget.Episode // refused letters find no room either
+	total   atomic.Uint64   // messages
 
 	mu    sync.Mutex // guards what follows
 	lanes [wal.Lanes]refusal
@@ -43,6 +45,9 @@ func newRefusals(space func(wal.Lane) wal.Space, log *slog.Logger, set *metrics.
 		Begin: "refused letters cannot be stored: devices that send messages which are refused for good are answered as on a full disk",
 		End:   "storing refused letters has not failed for a while", Log: log})
 	for lane := range wal.Lane(wal.Lanes) {
+		for _, cause := range []string{"quota", "disk"} {
+			r.counted(lane, cause) // so that the first one is seen as a change
+		}
 		set.NewGauge(fmt.Sprintf(`weir_edge_lane_refusing{lane=%q}`, lane), func() float64 {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -50,6 +55,10 @@ func newRefusals(space func(wal.Lane) wal.Space, log *slog.Logger, set *metrics.
 		})
 	}
 	return r
+}
+
+func (r *refusals) counted(lane wal.Lane, cause string) *metrics.Counter {
+	return r.metrics.GetOrCreateCounter(fmt.Sprintf(`weir_edge_refused_messages_total{lane=%q,cause=%q}`, lane, cause))
 }
 
 // note counts messages of a lane that are refused, of which the largest takes so
@@ -60,7 +69,8 @@ func (r *refusals) note(lane wal.Lane, messages int, largest int64) {
 	if s.Disk < s.Limit-s.Used {
 		cause, args = "disk", []any{"free_bytes", s.Disk + s.Reserve, "reserve_bytes", s.Reserve}
 	}
-	r.metrics.GetOrCreateCounter(fmt.Sprintf(`weir_edge_refused_messages_total{lane=%q,cause=%q}`, lane, cause)).Add(messages)
+	r.counted(lane, cause).Add(messages)
+	r.total.Add(uint64(messages))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := &r.lanes[lane]

@@ -8,6 +8,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/sync/sender"
 )
@@ -71,9 +72,8 @@ func (e *Edge) readyz(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (e *Edge) writeMetrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	e.metrics.WritePrometheus(w)
-	metrics.WriteProcessMetrics(w)
+	w.Header().Set("Content-Type", exposition.ContentType)
+	_ = exposition.Write(w, e.metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // the asker is gone, if this fails
 }
 
 func writeHealth(w http.ResponseWriter, code int, h Health) {

@@ -13,6 +13,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
@@ -104,7 +105,7 @@ type Broker struct {
 	o      Options
 	state  atomic.Pointer[state]
 	copied atomic.Pointer[Copy]            // see SetCopy
-	acks   *metrics.Summary                // seconds from Append to its durable answer
+	acks   *metrics.PrometheusHistogram    // seconds from Append to its durable answer
 	ended  map[txn.Ending]*metrics.Counter // transactions; the map is not changed
 
 	altering chan struct{} // holds a token while a topic's settings are changed
@@ -125,7 +126,7 @@ func New(o Options) *Broker {
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
 	}
-	b := &Broker{o: o, acks: o.Metrics.NewSummary("weir_shard_ack_seconds"), altering: make(chan struct{}, 1)}
+	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1)}
 	b.state.Store(&state{})
 	b.ended = make(map[txn.Ending]*metrics.Counter)
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {

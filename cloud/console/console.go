@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
@@ -55,10 +56,10 @@ type Options struct {
 
 // Session is a gateway that is connected.
 type Session struct {
-	Gateway, Address, Software string
-	Since                      time.Time
-	Records, Bytes             uint64
-	Age                        time.Duration
+	Gateway string
+	Since   time.Time
+	Contact fleet.Contact
+	Figures // which it tells, if its version does
 }
 
 // Roles of a node, as /healthz and /v1/node tell them.
@@ -96,6 +97,7 @@ func New(o Options) http.Handler {
 			"GET /v1/topics":        c.topics,
 			"GET /v1/topics/{name}": c.topic,
 			"GET /v1/gateways":      c.gateways,
+			"GET /v1/gateways/{id}": c.gateway,
 			"GET /v1/groups":        c.groups,
 			"GET /v1/groups/{id}":   c.group,
 			"GET /v1/users":         c.users,
@@ -173,9 +175,8 @@ func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (c *console) metrics(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	c.Metrics.WritePrometheus(w)
-	metrics.WriteProcessMetrics(w)
+	w.Header().Set("Content-Type", exposition.ContentType)
+	_ = exposition.Write(w, c.Metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // the asker is gone, if this fails
 }
 
 func (c *console) node(w http.ResponseWriter, _ *http.Request) {
@@ -269,25 +270,6 @@ func (c *console) newToken(r *http.Request) (any, error) {
 	admin.Note(r, "uses", uses, "life", life, "gateways", req.Gateways, "topics", req.Topics)
 	token, err := f.NewToken(r.Context(), uses, life, req.Gateways, req.Topics...)
 	return Token{token}, err
-}
-
-func (c *console) gateways(*http.Request) (any, error) {
-	f := c.Fleet()
-	if f == nil {
-		return nil, broker.ErrNotOwner
-	}
-	sessions := make(map[string]Session)
-	for _, s := range c.Sessions() {
-		sessions[s.Gateway] = s
-	}
-	all := []Gateway{}
-	for _, g := range f.Gateways() {
-		s, connected := sessions[g.ID]
-		all = append(all, Gateway{ID: g.ID, Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked, Allow: g.Allow, Deny: g.Deny,
-			Connected: connected, Address: s.Address, Software: s.Software, Since: s.Since,
-			Buffered: s.Records, Bytes: s.Bytes, AgeMS: uint64(s.Age / time.Millisecond)})
-	}
-	return all, nil
 }
 
 func (c *console) changeGateway(r *http.Request) (any, error) {

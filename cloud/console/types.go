@@ -50,23 +50,6 @@ type TopicConfigs struct {
 	Configs map[string]string `json:"configs"` // an empty value takes the topic's own away
 }
 
-// Gateway is one line of GET /v1/gateways.
-type Gateway struct {
-	ID        string    `json:"id"`
-	Joined    time.Time `json:"joined"`
-	Expires   time.Time `json:"certificate_expires"`
-	Revoked   bool      `json:"revoked"`
-	Connected bool      `json:"connected"`
-	Address   string    `json:"address,omitempty"`
-	Software  string    `json:"software,omitempty"`
-	Since     time.Time `json:"since,omitzero"`
-	Buffered  uint64    `json:"buffered_records"` // on the gateway, not yet durable here; as of its last ping
-	Bytes     uint64    `json:"buffered_bytes"`
-	AgeMS     uint64    `json:"oldest_ms"`       // of the oldest of them
-	Allow     []string  `json:"allow,omitempty"` // patterns of the topics that it may write to; none: all
-	Deny      []string  `json:"deny,omitempty"`  // and of those that it may not
-}
-
 // Group is one line of GET /v1/groups, and the answer to /v1/groups/{id}.
 type Group struct {
 	ID       string        `json:"id"`

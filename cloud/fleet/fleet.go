@@ -1,5 +1,6 @@
 // Package fleet is what the cloud knows of its gateways: the certificate
-// authority that they trust, the tokens that let new ones in, and the members.
+// authority that they trust, the tokens that let new ones in, the members, and when
+// each was there last.
 // The authority is an object of its own in the bucket, since a standby needs it
 // to send gateways to the owner; tokens and members lie in the journal, so
 // every owner of the shard knows the same.
@@ -24,11 +25,12 @@ import (
 // Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
 // are JSON: they are few and small.
 const (
-	kindToken   uint16 = 110 + iota // a join token was made
-	kindJoined                      // a gateway was let in, or got a new certificate
-	kindReset                       // a gateway's key was forgotten: the next join may bring another
-	kindRevoked                     // a gateway is not let in any more
-	kindGrants                      // a gateway was bound to topics, or is no more; format level 2
+	kindToken    uint16 = 110 + iota // a join token was made
+	kindJoined                       // a gateway was let in, or got a new certificate
+	kindReset                        // a gateway's key was forgotten: the next join may bring another
+	kindRevoked                      // a gateway is not let in any more
+	kindGrants                       // a gateway was bound to topics, or is no more; format level 2
+	kindContacts                     // how gateways were when they were there last; format level 2
 )
 
 // DefaultTokenLife and DefaultTokenUses are those of a token that is made
@@ -57,6 +59,8 @@ type Gateway struct {
 
 	Allow []string `json:"allow,omitempty"` // patterns of topics; see grants
 	Deny  []string `json:"deny,omitempty"`
+
+	Seen *Seen `json:"seen,omitempty"` // see Contact; nil: the log does not have it
 }
 
 // token is a join token; its secret is known to its holders only.
@@ -85,6 +89,10 @@ type Fleet struct {
 	mu       sync.RWMutex // guards what Apply changes
 	tokens   map[[sha256.Size]byte]*token
 	gateways map[string]*Gateway
+
+	hearing sync.Mutex          // guards what this owner has heard of gateways; locked after mu
+	watched map[string]*watched // by id; members only
+	refused int                 // of those, with refusals
 }
 
 // New returns an empty fleet.
@@ -92,7 +100,7 @@ func New(o Options) *Fleet {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway)}
+	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway), watched: make(map[string]*watched)}
 }
 
 // Start is called when the log is recovered and owned.
@@ -100,7 +108,7 @@ func (f *Fleet) Start(log Proposer) { f.log = log }
 
 // Kinds implements commitlog.Machine.
 func (f *Fleet) Kinds() []uint16 {
-	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants}
+	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants, kindContacts}
 }
 
 // Apply implements commitlog.Machine.
@@ -125,6 +133,8 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 		}
 	case kindGrants:
 		return f.applyGrants(body)
+	case kindContacts:
+		return f.applyContacts(body)
 	default:
 		return fmt.Errorf("fleet entry of kind %d", kind)
 	}
@@ -157,9 +167,9 @@ func (f *Fleet) applyJoined(body []byte) error {
 	if err := json.Unmarshal(body, &j); err != nil || j.ID == "" {
 		return fmt.Errorf("decode a gateway entry: %w", errors.Join(err, errShape))
 	}
-	j.Allow, j.Deny = nil, nil
+	j.Allow, j.Deny, j.Seen = nil, nil, nil
 	if old := f.gateways[j.ID]; old != nil {
-		j.Joined, j.Allow, j.Deny = old.Joined, old.Allow, old.Deny
+		j.Joined, j.Allow, j.Deny, j.Seen = old.Joined, old.Allow, old.Deny, old.Seen
 	}
 	if len(j.Token) == sha256.Size {
 		if t := f.tokens[[sha256.Size]byte(j.Token)]; t != nil {
@@ -275,7 +285,7 @@ func (f *Fleet) certify(ctx context.Context, id string, csr []byte, tokenHash []
 		case g.Revoked:
 			return nil, join.ErrRevoked
 		case g.Key != nil && !slices.Equal(g.Key, key):
-			return nil, fmt.Errorf("%w (weirctl gateways reset %s)", join.ErrGatewayTaken, id)
+			return nil, fmt.Errorf("%w: %s", join.ErrGatewayTaken, id)
 		}
 	}
 	body, err := json.Marshal(joined{Gateway{ID: id, Key: key, Joined: f.o.Now(), Expires: cert.NotAfter}, tokenHash})

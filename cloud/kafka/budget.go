@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -30,7 +31,7 @@ func (s *Server) makePools() (err error) {
 		{&s.answers, budget.PoolOptions{Name: "kafka_answers", Bytes: int64(s.o.AnswerBytes), Largest: int64(s.largestAnswer())}},
 		{&s.polls, budget.PoolOptions{Name: "kafka_polls", Bytes: pollBytes, Reserve: 1, Largest: pollBytes / 4}},
 	} {
-		waiting := s.o.Metrics.GetOrCreateSummary(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", p.o.Name))
+		waiting := s.o.Metrics.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", p.o.Name), exposition.Seconds())
 		p.o.Small, p.o.Log, p.o.Waited = small, s.o.Log, func(d time.Duration) { waiting.Update(d.Seconds()) }
 		if *p.pool, err = budget.NewPool(p.o); err != nil {
 			return fmt.Errorf("kafka door: %w", err)
@@ -41,10 +42,12 @@ func (s *Server) makePools() (err error) {
 		_, total := record.InflateWaits()
 		return total.Seconds()
 	})
-	s.o.Metrics.GetOrCreateGauge(`weir_budget_waiting_seconds_count{pool="inflate"}`, func() float64 {
-		count, _ := record.InflateWaits()
-		return float64(count)
-	})
+	for _, name := range []string{`bucket{pool="inflate",le="+Inf"}`, `count{pool="inflate"}`} {
+		s.o.Metrics.GetOrCreateGauge("weir_budget_waiting_seconds_"+name, func() float64 {
+			count, _ := record.InflateWaits()
+			return float64(count)
+		})
+	}
 	return nil
 }
 

@@ -35,7 +35,7 @@ type counters struct {
 // operation is what is counted of one API.
 type operation struct {
 	requests *metrics.Counter
-	seconds  *metrics.Summary
+	seconds  *metrics.PrometheusHistogram
 
 	planned sync.Once
 	plan    *codePlan // set by planned, when there is a response to look at
@@ -78,11 +78,15 @@ func newCounters(set *metrics.Set, apis []api) *counters {
 		}
 		k.operations[a.key] = &operation{
 			requests: c(fmt.Sprintf("weir_kafka_requests_total{api=%q}", a.key.Name())),
-			seconds:  set.GetOrCreateSummary(fmt.Sprintf("weir_kafka_request_seconds{api=%q}", a.key.Name())),
+			seconds:  set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("weir_kafka_request_seconds{api=%q}", a.key.Name()), requestBounds()),
 		}
 	}
 	return k
 }
+
+// requestBounds are the upper bounds of the histograms of requests, in seconds. They
+// are few, as there is a histogram for each operation.
+func requestBounds() []float64 { return []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 10} }
 
 // errorName is Kafka's name of an error code; false if it has none. Not all are
 // kmsg's: Kafka has changed one.

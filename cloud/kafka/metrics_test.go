@@ -367,7 +367,7 @@ func TestReadmeHasTheMetrics(t *testing.T) {
 	shown := make(map[string]bool)
 	for name := range d.shown(t) {
 		name, _, _ = strings.Cut(name, "{")
-		for _, part := range []string{"_sum", "_count"} {
+		for _, part := range []string{"_bucket", "_sum", "_count"} {
 			if whole, ok := strings.CutSuffix(name, part); ok && strings.HasSuffix(whole, "_seconds") {
 				name = whole
 			}

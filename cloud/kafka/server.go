@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
@@ -147,7 +148,7 @@ func New(o Options) (*Server, error) {
 		conns:   make(map[*conn]struct{}),
 		judged:  judged{conns: make(map[*conn]struct{})},
 	}
-	waiting := o.Metrics.GetOrCreateSummary(`weir_budget_waiting_seconds{pool="login"}`)
+	waiting := o.Metrics.GetOrCreatePrometheusHistogramExt(`weir_budget_waiting_seconds{pool="login"}`, exposition.Seconds())
 	s.logins = login.New(login.Options{Users: s.knownUsers, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
 	s.writers.New = func() any { return bufio.NewWriterSize(nil, smallFrame) }

@@ -18,9 +18,12 @@ func gatewaysVerb() verb {
 	actions := []string{"list", "reset", "revoke", "allow", "deny"}
 	return verb{
 		actions: actions, names: "gateways",
-		name: "gateways", usage: "[reset ID | revoke ID | allow ID PATTERN… | deny ID PATTERN…] [flags]",
-		summary: "list gateways, let one join anew or shut it out, bind it to topics",
-		notes: "reset forgets a gateway's key, so that a new machine may join under its id.\nrevoke ends its connection and lets it in no more, until a reset.\n\n" +
+		name: "gateways", usage: "[ID | reset ID | revoke ID | allow ID PATTERN… | deny ID PATTERN…] [flags]",
+		summary: "list gateways or describe one, let one join anew or shut it out, bind it to topics",
+		notes: "With an ID everything that is known of that gateway: its lanes, how far its streams are durable, what was\n" +
+			"refused to it. What is said of a gateway that is away is as it was at its last contact. The log keeps that to\n" +
+			"five minutes; losses are the records that it has reported in topic weir.gaps since it joined.\n\n" +
+			"reset forgets a gateway's key, so that a new machine may join under its id.\nrevoke ends its connection and lets it in no more, until a reset.\n\n" +
 			"A gateway may write to every topic but the cloud's own. allow binds it to the topics that match a pattern;\n" +
 			"deny keeps it from those that match one, whatever it is allowed. Each takes the place of what it said before,\n" +
 			"and * stands for any number of characters: allow ID '*' lifts every bound. What it may not write it keeps as\n" +
@@ -30,6 +33,8 @@ func gatewaysVerb() verb {
 			switch {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
 				return c.listGateways(ctx)
+			case len(c.args) == 1:
+				return c.describeGateway(ctx, c.args[0])
 			case len(c.args) == 2 && (c.args[0] == "reset" || c.args[0] == "revoke"):
 				if err := c.post(ctx, "/v1/gateways/"+c.args[0], console.GatewayChange{Gateway: c.args[1]}, nil); err != nil {
 					return err
@@ -47,7 +52,7 @@ func gatewaysVerb() verb {
 				}
 				return c.done("gateway %s may not write to %s", c.args[1], strings.Join(c.args[2:], ", "))
 			}
-			return c.wrong("gateways takes nothing, or reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…", actions)
+			return c.wrong("gateways takes nothing, an ID, or reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…", actions)
 		},
 	}
 }
@@ -62,16 +67,9 @@ func (c *call) listGateways(ctx context.Context) error {
 	}
 	var rows []table.Row
 	for _, g := range gateways {
-		state := "away"
-		switch {
-		case g.Revoked:
-			state = "revoked"
-		case g.Connected:
-			state = "connected since " + g.Since.Local().Format("2006-01-02 15:04:05")
-		}
-		rows = append(rows, table.Row{g.ID, state, g.Address, g.Buffered, age(g.AgeMS), g.Expires.Format("2006-01-02"), bounds(g)})
+		rows = append(rows, table.Row{g.ID, g.State, contactTime(g), backlog(g), backlogAge(g), g.Lost, orDash(g.Software), orDash(g.Address), g.Expires.Format("2006-01-02"), bounds(g)})
 	}
-	printTable(c.stdout, table.Row{"gateway", "state", "address", "buffered", "oldest", "certificate until", "topics"}, rows)
+	printTable(c.stdout, table.Row{"gateway", "state", "last contact", "buffered", "oldest", "lost", "software", "address", "certificate until", "topics"}, rows)
 	return nil
 }
 
@@ -85,13 +83,6 @@ func bounds(g console.Gateway) string {
 		all += " but " + strings.Join(g.Deny, ", ")
 	}
 	return all
-}
-
-func age(ms uint64) string {
-	if ms == 0 {
-		return "-"
-	}
-	return (time.Duration(ms) * time.Millisecond).Round(time.Millisecond).String()
 }
 
 func joinTokenVerb() verb {

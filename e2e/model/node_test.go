@@ -47,7 +47,7 @@ func (w *world) startNode(addr string) {
 	n := &node{w: w, addr: addr, bucket: storagetest.NewFaults(w.bucket, w.s.seed+uint64(w.nodeNo))}
 	n.bucket.Plan(w.plan(n.bucket, rand.New(rand.NewPCG(w.s.seed, uint64(w.nodeNo)))))
 	recv, err := receiver.New(receiver.Options{
-		Log: &uplink{n}, Cluster: "c", Node: addr, Logger: w.logger, Mutations: w.rules.receiver,
+		Log: &uplink{n}, Cluster: func() string { return "c" }, Node: addr, Logger: w.logger, Mutations: w.rules.receiver,
 	})
 	if err != nil {
 		panic(err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/exposition"
 )
 
 // shortConnect is how long a peer has for its CONNECT while more than half of
@@ -19,7 +20,7 @@ const lineBurst = 10
 // openBudgets makes the bounds of connections and of packets that arrive.
 func (s *Server) openBudgets() (err error) {
 	waited := func(pool string) func(time.Duration) {
-		h := s.o.Metrics.GetOrCreateHistogram(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", pool))
+		h := s.o.Metrics.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", pool), exposition.Seconds())
 		return func(d time.Duration) { h.Update(d.Seconds()) }
 	}
 	if s.arriving, err = budget.NewPool(budget.PoolOptions{Name: "mqtt", Bytes: int64(s.o.MaxArriving),

@@ -2,6 +2,8 @@ package mqtt
 
 import (
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/exposition"
 )
 
 // counters are the metrics that the server counts up.
@@ -18,7 +20,7 @@ type counters struct {
 	unreadable                 *metrics.Counter
 	notRetained, notSubscribed *metrics.Counter
 	expiredSessions, evicted   *metrics.Counter
-	storeSeconds               *metrics.Histogram
+	storeSeconds               *metrics.PrometheusHistogram
 }
 
 func newCounters(set *metrics.Set) *counters {
@@ -47,7 +49,7 @@ func newCounters(set *metrics.Set) *counters {
 		notSubscribed:   c("weir_mqtt_subscriptions_refused_total"),
 		expiredSessions: c(`weir_mqtt_sessions_ended_total{reason="expired"}`),
 		evicted:         c(`weir_mqtt_sessions_ended_total{reason="no_room"}`),
-		storeSeconds:    set.GetOrCreateHistogram("weir_mqtt_store_seconds"),
+		storeSeconds:    set.GetOrCreatePrometheusHistogramExt("weir_mqtt_store_seconds", exposition.Seconds()),
 	}
 }
 

@@ -3,6 +3,7 @@ package join
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Errors of joining and of certificates, to be tested with errors.Is. Each is
@@ -13,7 +14,7 @@ var (
 	ErrTokenSpent     = errors.New("join token is spent: ask for a new one")
 	ErrTokenExpired   = errors.New("join token has expired: ask for a new one")
 	ErrTokenBound     = errors.New("join token is for another gateway")
-	ErrGatewayTaken   = errors.New("gateway id is taken: reset it in the cloud first, or choose another")
+	ErrGatewayTaken   = errors.New("another gateway has joined under this id")
 	ErrGatewayID      = errors.New("gateway id must be 1 to 64 letters, digits, dots, underscores or hyphens, and begin with a letter or digit")
 	ErrRequest        = errors.New("certificate request is not valid")
 	ErrUnavailable    = errors.New("cloud cannot admit a gateway now")
@@ -63,8 +64,21 @@ func VerdictError(v uint8, text string) error {
 	if int(v) >= len(all) {
 		return fmt.Errorf("verdict %d: %s: %w", v, text, ErrUnavailable)
 	}
-	if err := all[v]; err == nil || text == "" || text == err.Error() {
+	switch err := all[v]; {
+	case err == nil || text == "" || text == err.Error():
 		return err
+	case strings.Contains(text, err.Error()):
+		return told{text, err}
+	default:
+		return fmt.Errorf("%w (%s)", err, text)
 	}
-	return fmt.Errorf("%w (%s)", all[v], text)
 }
+
+// told is an error in the words of the other end, which say all that ours would.
+type told struct {
+	text string
+	is   error
+}
+
+func (t told) Error() string { return t.text }
+func (t told) Unwrap() error { return t.is }

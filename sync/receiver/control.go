@@ -32,6 +32,7 @@ func (s *session) next() error {
 	if s.ctx.Err() != nil {
 		return nil // the session ends: read on only to see the peer close
 	}
+	s.heard.Store(time.Now().UnixNano())
 	switch f := f.(type) {
 	case *wire.Offer:
 		return s.offer(f)
@@ -44,6 +45,11 @@ func (s *session) next() error {
 		return s.send(&wire.Pong{Time: time.Now().UnixMilli()})
 	case *wire.Renew:
 		return s.renew(f)
+	case *wire.Status:
+		if s.features&wire.FeatureStatus != 0 {
+			s.status.Store(f)
+			return nil
+		}
 	}
 	return fmt.Errorf("frame type %#02x on the control stream: %w", f.Type(), wire.ErrMalformed)
 }
@@ -87,6 +93,7 @@ func (s *session) resolve(f *wire.Resolve) error {
 		t.Reason, t.Text = wire.ReasonBusy, "topic has no partitions yet"
 	default:
 		t.Reason, t.Text = reasonOf(err), err.Error()
+		s.refusal(Refusal{Name: f.Name, Reason: t.Reason, Text: t.Text})
 	}
 	return s.send(t)
 }

@@ -24,6 +24,7 @@ type Append struct {
 	Prev, First, Last uint64
 	Batch             record.Batch // not verified; belongs to the log until done is called
 	Gap               bool         // made here, for topic weir.gaps
+	Missing           uint64       // records that a gap reports
 }
 
 // Offered is what the log knows of buffers.

@@ -17,7 +17,7 @@ type counters struct {
 }
 
 func newCounters(set *metrics.Set) counters {
-	return counters{
+	c := counters{
 		set:      set,
 		sessions: set.GetOrCreateCounter(`weir_sync_sessions`),
 		appends:  set.GetOrCreateCounter(`weir_sync_appends_total`),
@@ -25,8 +25,14 @@ func newCounters(set *metrics.Set) counters {
 		gaps:     set.GetOrCreateCounter(`weir_gap_records_total`),
 		protocol: set.GetOrCreateCounter(`weir_sync_protocol_errors_total`),
 	}
+	for r := wire.ReasonHole; r <= wire.ReasonCorrupt; r++ {
+		c.refusals(r) // so that the first one is seen as a change
+	}
+	return c
 }
 
-func (c *counters) refused(r wire.Reason) {
-	c.set.GetOrCreateCounter(fmt.Sprintf(`weir_sync_refused_total{reason=%q}`, r)).Inc()
+func (c *counters) refusals(r wire.Reason) *metrics.Counter {
+	return c.set.GetOrCreateCounter(fmt.Sprintf(`weir_sync_refused_total{reason=%q}`, r))
 }
+
+func (c *counters) refused(r wire.Reason) { c.refusals(r).Inc() }

@@ -32,8 +32,11 @@ type Options struct {
 	// The certificate is nil on transports without.
 	Admit func(gateway string, certificate *x509.Certificate) error
 
-	Cluster string // id, told to gateways
-	Node    string // name of this node, told to gateways
+	Left    func(Gateway)                      // is told of each gateway whose session has ended, with nothing in its place; may be nil
+	Refused func(gateway string, what Refusal) // is told of what was refused for good; may be nil
+
+	Cluster func() string // id, told to gateways; nil: none
+	Node    string        // name of this node, told to gateways
 
 	Guard Guard // what those who dial may take; nil: TotalInFlight of memory, and 64 strangers
 
@@ -88,6 +91,9 @@ func (o *Options) defaults() {
 	}
 	if o.TotalInFlight <= 0 {
 		o.TotalInFlight = defaultTotalInFlight
+	}
+	if o.Cluster == nil {
+		o.Cluster = func() string { return "" }
 	}
 	if o.Guard == nil {
 		o.Guard = newPlain(o.TotalInFlight)

@@ -153,6 +153,7 @@ func (b *outbox) refuse(o outcome) error {
 	if reason != wire.ReasonHole {
 		b.s.log.Warn("batch refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
 			"first", o.first, "last", o.last, "reason", reason, "err", o.err)
+		b.s.refusal(Refusal{Topic: o.topic, Reason: reason, Text: o.err.Error(), Records: o.last - o.first + 1})
 	}
 	refused := &wire.Refused{
 		Buffer: o.buffer, Lane: b.lane, Topic: o.topic, Partition: o.partition,

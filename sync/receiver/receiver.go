@@ -189,15 +189,18 @@ func (r *Receiver) register(s *session) error {
 	return s.pending.wait(s.ctx)
 }
 
-func (r *Receiver) unregister(s *session) {
+// unregister reports whether s was its gateway's session until now.
+func (r *Receiver) unregister(s *session) bool {
 	r.mu.Lock()
-	if r.sessions[s.gateway] == s {
+	last := r.sessions[s.gateway] == s
+	if last {
 		delete(r.sessions, s.gateway)
 	}
 	r.mu.Unlock()
 	if s.pending != nil && s.pending.drop() {
 		r.forget(s.gateway, s.pending)
 	}
+	return last
 }
 
 // forget removes p unless a session took it up again meanwhile.
@@ -217,7 +220,30 @@ type Gateway struct {
 	Addr     string
 	Software string
 	Since    time.Time
-	Depth    wire.Ping // as of its last Ping
+	Heard    time.Time    // when it said something last, a Ping at least
+	Depth    *wire.Ping   // its last one; nil: none yet
+	Status   *wire.Status // its last one; nil: none, or it never tells
+}
+
+func (s *session) describe() Gateway {
+	return Gateway{ID: s.gateway, Addr: s.peer.Addr, Software: s.software, Since: s.since, Heard: time.Unix(0, s.heard.Load()),
+		Depth: s.depth.Load(), Status: s.status.Load()}
+}
+
+// Refusal is something of a gateway that was refused for good.
+type Refusal struct {
+	Topic   wire.TopicID // of a batch
+	Name    string       // of the topic that was asked for; "" for a batch
+	Reason  wire.Reason
+	Text    string
+	Records uint64 // of a batch, at most
+}
+
+// refusal passes on what was refused for good.
+func (s *session) refusal(f Refusal) {
+	if s.r.o.Refused != nil && f.Reason.ForGood() {
+		s.r.o.Refused(s.gateway, f)
+	}
 }
 
 // Gateways lists who is connected, by id.
@@ -226,11 +252,7 @@ func (r *Receiver) Gateways() []Gateway {
 	defer r.mu.Unlock()
 	out := make([]Gateway, 0, len(r.sessions))
 	for _, s := range r.sessions {
-		g := Gateway{ID: s.gateway, Addr: s.peer.Addr, Software: s.software, Since: s.since}
-		if p := s.depth.Load(); p != nil {
-			g.Depth = *p
-		}
-		out = append(out, g)
+		out = append(out, s.describe())
 	}
 	slices.SortFunc(out, func(a, b Gateway) int { return cmp.Compare(a.ID, b.ID) })
 	return out

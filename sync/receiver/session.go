@@ -40,16 +40,19 @@ type session struct {
 	share   Share        // of the memory of all
 	got     atomic.Int64 // bytes of frames, on all streams
 
-	software string    // from Hello, set before the session is registered
-	since    time.Time // as above
+	software string       // from Hello, set before the session is registered
+	since    time.Time    // as above
+	features uint64       // as above; those that both ends have
+	heard    atomic.Int64 // when a frame of the control stream came last, Unix nanoseconds
 	depth    atomic.Pointer[wire.Ping]
+	status   atomic.Pointer[wire.Status]
 	control  wire.Stream   // set and written by who holds writing, read by run
 	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
 
 	ctx    context.Context // its cause is why the session ends
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // readers and writers of all streams
-	heard  chan struct{}  // closed when the control stream is read to its end
+	ended  chan struct{}  // closed when the control stream is read to its end
 	done   chan struct{}  // closed when nothing of this session runs any more
 	gaps   gapTopic
 
@@ -70,7 +73,7 @@ func (r *Receiver) Handle(conn Session) error {
 		r: r, conn: conn, peer: peer, gateway: peer.Gateway,
 		log:    r.log.With("gateway", peer.Gateway, "peer", peer.Addr),
 		budget: newBudget(max(r.o.InFlight, wire.MaxLane)), writing: make(chan struct{}, 1),
-		heard: make(chan struct{}),
+		ended: make(chan struct{}),
 		done:  make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(r.ctx)
@@ -88,7 +91,9 @@ func (r *Receiver) Handle(conn Session) error {
 	s.goodbye(cause)
 	conn.Close(codeOf(cause), cause.Error())
 	s.wg.Wait()
-	r.unregister(s)
+	if r.unregister(s) && r.o.Left != nil {
+		r.o.Left(s.describe())
+	}
 	s.report(cause)
 	return cause
 }
@@ -98,7 +103,7 @@ func (s *session) end(cause error) { s.cancel(cause) }
 
 // run reads the control stream from its first byte on.
 func (s *session) run() {
-	defer close(s.heard)
+	defer close(s.ended)
 	late := time.AfterFunc(helloTimeout, func() { s.end(errTimeout) })
 	err := s.begin(late)
 	for err == nil {
@@ -172,7 +177,8 @@ func (s *session) hello(f *wire.Hello) error {
 	if err := s.r.excused(s.gateway); err != nil {
 		return err
 	}
-	s.software, s.since = f.Software, time.Now()
+	s.software, s.since, s.features = f.Software, time.Now(), f.Features&wire.FeatureStatus
+	s.heard.Store(s.since.UnixNano())
 	s.r.greeted(s)
 	if err := s.r.register(s); err != nil {
 		return fmt.Errorf("take over gateway: %w", err)
@@ -182,9 +188,10 @@ func (s *session) hello(f *wire.Hello) error {
 		return fmt.Errorf("look up marks: %w", err)
 	}
 	err = s.send(&wire.Welcome{
-		Cluster:  s.r.o.Cluster,
+		Cluster:  s.r.o.Cluster(),
 		Node:     s.r.o.Node,
 		Time:     time.Now().UnixMilli(),
+		Features: s.features,
 		MaxBatch: uint32(s.r.o.MaxBatch),
 		Window:   uint32(s.r.o.Window),
 	})
@@ -253,6 +260,6 @@ func (s *session) goodbye(cause error) {
 	if s.send(last) != nil {
 		return
 	}
-	<-s.heard
+	<-s.ended
 	io.Copy(io.Discard, s.control)
 }

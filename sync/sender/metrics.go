@@ -19,7 +19,7 @@ type counters struct {
 }
 
 func newCounters(set *metrics.Set) counters {
-	return counters{
+	c := counters{
 		set:       set,
 		connected: set.GetOrCreateCounter(`weir_sync_connected`),
 		ahead:     set.GetOrCreateGauge(`weir_sync_clock_ahead_seconds`, nil),
@@ -29,8 +29,14 @@ func newCounters(set *metrics.Set) counters {
 		buried:    set.GetOrCreateCounter(`weir_sync_buried_records_total`),
 		gaps:      set.GetOrCreateCounter(`weir_sync_sent_gaps_total`),
 	}
+	for r := wire.ReasonHole; r <= wire.ReasonCorrupt; r++ {
+		c.refusals(r) // so that the first one is seen as a change
+	}
+	return c
 }
 
-func (c *counters) refused(r wire.Reason) {
-	c.set.GetOrCreateCounter(fmt.Sprintf(`weir_sync_refusals_total{reason=%q}`, r)).Inc()
+func (c *counters) refusals(r wire.Reason) *metrics.Counter {
+	return c.set.GetOrCreateCounter(fmt.Sprintf(`weir_sync_refusals_total{reason=%q}`, r))
 }
+
+func (c *counters) refused(r wire.Reason) { c.refusals(r).Inc() }

@@ -49,7 +49,10 @@ type Options struct {
 	Batch     int  // bytes that a record batch grows to before compression; 0 is 1 MiB
 	Plain     bool // never compress; tests in synctest bubbles need it, as encoders are shared beyond them
 
-	Depth   func() wire.Ping // what Pings carry; nil: nothing
+	Depth func() wire.Ping // what Pings carry; nil: nothing
+	// Status is how the gateway is, by ascending keys; the cloud is told once a
+	// minute, if it has changed. nil: it is told nothing.
+	Status  func() []wire.Figure
 	Now     func() time.Time // this machine's clock; nil is time.Now
 	Metrics *metrics.Set     // nil: none are kept
 	Logger  *slog.Logger     // nil: silence

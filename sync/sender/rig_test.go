@@ -32,6 +32,7 @@ type rig struct {
 	recv   *receiver.Receiver
 	link   *wiretest.Link
 	down   bool
+	older  bool // the node does not know any feature
 	shape  wiretest.Options
 	send   *sender.Sender
 	ended  chan error
@@ -40,7 +41,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	r := &rig{t: t, log: newFakeLog(), disk: newFakeBuffers()}
-	r.node = receiver.Options{Log: r.log, Cluster: "c1", Node: "n1", Logger: logger(t)}
+	r.node = receiver.Options{Log: r.log, Cluster: func() string { return "c1" }, Node: "n1", Logger: logger(t)}
 	r.opts = sender.Options{
 		Buffers: r.disk, Addrs: []string{"node-1"}, Gateway: gateway, Dial: r.dial, Plain: true, Logger: logger(t),
 	}
@@ -75,7 +76,10 @@ func (r *rig) dial(ctx context.Context, addr string) (sender.Session, error) {
 	o := r.shape
 	o.Peer = wire.Peer{Addr: "pipe", Gateway: gateway}
 	r.link = wiretest.New(o)
-	recv, node := r.recv, r.link.Node
+	recv, node := r.recv, receiver.Session(r.link.Node)
+	if r.older {
+		node = &oldNode{Session: node}
+	}
 	r.served.Go(func() { recv.Handle(node) })
 	return r.link.Gateway, nil
 }

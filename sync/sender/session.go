@@ -31,6 +31,9 @@ type session struct {
 	control  wire.Stream   // written by who holds writing, read by begin and then readControl
 	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
 	welcomed bool          // set by begin
+	features uint64        // that both ends have, set by begin
+	told     []wire.Figure // this and the next are of keep: the last Status, and when it was sent
+	toldAt   time.Time
 
 	maxBatch int // both from Welcome
 	window   int
@@ -121,7 +124,7 @@ func (n *session) begin() error {
 	if err != nil {
 		return err
 	}
-	err = n.send(&wire.Hello{Gateway: n.s.o.Gateway, Boot: n.s.boot, Software: n.s.o.Software, Buffers: offer})
+	err = n.send(&wire.Hello{Gateway: n.s.o.Gateway, Boot: n.s.boot, Software: n.s.o.Software, Features: n.s.offeredFeatures(), Buffers: offer})
 	if err != nil {
 		return err
 	}
@@ -133,7 +136,7 @@ func (n *session) begin() error {
 	if !ok {
 		return fmt.Errorf("frame type %#02x instead of Welcome: %w", f.Type(), errProtocol)
 	}
-	n.maxBatch, n.window = int(w.MaxBatch), n.s.o.Window
+	n.maxBatch, n.window, n.features = int(w.MaxBatch), n.s.o.Window, w.Features
 	if w.Window > 0 {
 		n.window = min(n.window, int(w.Window))
 	}
@@ -306,6 +309,10 @@ func (n *session) keep() {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
 	asked := time.Time{} // for a certificate
+	if err := n.report(); err != nil {
+		n.end(err)
+		return
+	}
 	for {
 		var err error
 		if n.renewable() && time.Since(asked) > renewInterval {
@@ -329,11 +336,7 @@ func (n *session) keep() {
 				err = errSilent
 				break
 			}
-			p := wire.Ping{}
-			if n.s.o.Depth != nil {
-				p = n.s.o.Depth()
-			}
-			err = n.send(&p)
+			err = n.report()
 		}
 		if err != nil {
 			n.end(err)

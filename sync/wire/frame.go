@@ -44,6 +44,7 @@ const (
 	TypeCertificate  Type = 0x0c
 	TypeRedirect     Type = 0x0d
 	TypeGoodbye      Type = 0x0e
+	TypeStatus       Type = 0x0f
 	TypeAppend       Type = 0x20
 	TypeGap          Type = 0x21
 	TypeAck          Type = 0x22
@@ -98,6 +99,8 @@ func empty(t Type) Frame {
 		return new(Redirect)
 	case TypeGoodbye:
 		return new(Goodbye)
+	case TypeStatus:
+		return new(Status)
 	case TypeAppend:
 		return new(Append)
 	case TypeGap:

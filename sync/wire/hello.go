@@ -13,7 +13,7 @@ type Hello struct {
 	Gateway  string   // must be the name in the client certificate
 	Boot     [16]byte // random, new at every start of the process
 	Software string   // for people
-	Features uint64   // bits that both ends must know to use; none are defined
+	Features uint64   // bits that both ends must know to use: FeatureStatus
 	Buffers  []Buffer
 }
 

@@ -47,6 +47,7 @@ func samples() []Frame {
 		&Certificate{Reason: ReasonBusy, DER: []byte{}, Text: "later"},
 		&Redirect{Addr: "node-2:7400"},
 		&Goodbye{Code: CodeShutdown, Text: "bye"},
+		&Status{Figures: []Figure{{FigureStarted, 1700000000000}, {FigureRecords(Bulk), 7}, {65535, 1 << 63}}},
 		&Append{Buffer: bufferID(1), Lane: Live, Topic: topicID(1), Partition: 3, Round: 2, Row: Row{4, 5}, Prev: 4, First: 5, Last: 9, Kind: KindBatch, Batch: []byte("batch")},
 		&Gap{Buffer: bufferID(1), Lane: Alarm, Topic: topicID(2), Partition: 0, Round: 1, Row: Row{1, 1}, Prev: 2, Ranges: []Range{{3, 3}, {5, 9}}, Count: 6, Exact: true, Of: "sensors", Cause: "gone"},
 		&Ack{Buffer: bufferID(1), Lane: Bulk, Topic: topicID(1), Partition: 3, Last: 9},
@@ -150,6 +151,9 @@ func TestMalformed(t *testing.T) {
 		"refused for naught": &Refused{},
 		"refused unknown":    &Refused{Reason: 99},
 		"empty topic":        &Topic{Name: "x"},
+		"figures swapped":    &Status{Figures: []Figure{{2, 0}, {1, 0}}},
+		"a figure twice":     &Status{Figures: []Figure{{2, 0}, {2, 0}}},
+		"too many figures":   &Status{Figures: make([]Figure, MaxFigures+1)},
 		"state":              &Marks{Buffers: []OfferedBuffer{{State: 9}}},
 	} {
 		if _, err := Read(bytes.NewReader(AppendFrame(nil, f)), MaxLane); !errors.Is(err, ErrMalformed) {

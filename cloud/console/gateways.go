@@ -1,0 +1,198 @@
+package console
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/sync/wire"
+)
+
+// The states of a gateway.
+const (
+	StateConnected = "connected"
+	StateAway      = "away"
+	StateRevoked   = "revoked"
+)
+
+// StateOf names the state of a gateway.
+func StateOf(revoked, connected bool) string {
+	switch {
+	case revoked:
+		return StateRevoked
+	case connected:
+		return StateConnected
+	default:
+		return StateAway
+	}
+}
+
+// Gateway is one line of GET /v1/gateways. What is said of one that is away is as it
+// was at its last contact, which is known to five minutes after a takeover.
+type Gateway struct {
+	ID          string    `json:"id"`
+	State       string    `json:"state"`
+	Joined      time.Time `json:"joined"`
+	Expires     time.Time `json:"certificate_expires"`
+	Revoked     bool      `json:"revoked"`
+	Connected   bool      `json:"connected"`
+	Address     string    `json:"address,omitempty"`
+	Software    string    `json:"software,omitempty"`
+	Since       time.Time `json:"since,omitzero"`        // of the connection
+	LastContact time.Time `json:"last_contact,omitzero"` // joining is one
+	Known       bool      `json:"known"`                 // how it was then; else it has only joined, or the log does not have it
+	Buffered    uint64    `json:"buffered_records"`      // on the gateway, not yet durable here
+	Bytes       uint64    `json:"buffered_bytes"`
+	AgeMS       uint64    `json:"oldest_ms"`       // age, now, of the oldest of them
+	Lost        uint64    `json:"lost_records"`    // that it has reported in weir.gaps since it joined
+	Allow       []string  `json:"allow,omitempty"` // patterns of the topics that it may write to; none: all
+	Deny        []string  `json:"deny,omitempty"`  // and of those that it may not
+}
+
+// Figures are what a gateway tells of itself while it is connected; nil is what it
+// does not tell.
+type Figures struct {
+	Started         time.Time `json:"started,omitzero"`
+	DeadLetters     *uint64   `json:"dead_letters,omitempty"`
+	RefusedMessages *uint64   `json:"refused_messages,omitempty"` // of devices, for want of room, since it started
+	QuotaBytes      *uint64   `json:"quota_bytes,omitempty"`
+	FreeBytes       *uint64   `json:"free_bytes,omitempty"` // of its disk
+	Buffers         *uint64   `json:"buffers,omitempty"`
+	Lanes           []Lane    `json:"lanes,omitempty"`
+}
+
+// Lane is the backlog of one lane.
+type Lane struct {
+	Lane     string    `json:"lane"`
+	Buffered uint64    `json:"buffered_records"`
+	Oldest   time.Time `json:"oldest,omitzero"` // timestamp of the oldest of them
+}
+
+// GatewayDetail is the answer to GET /v1/gateways/{id}.
+type GatewayDetail struct {
+	Gateway
+	Figures
+	Streams  []Stream  `json:"streams,omitempty"`
+	Refusals []Refusal `json:"refusals,omitempty"` // since this node leads, oldest first
+}
+
+// Stream is one lane of one buffer of a gateway, as far as the cloud has it.
+type Stream struct {
+	Buffer string       `json:"buffer"`
+	Lane   string       `json:"lane"`
+	Marks  []StreamMark `json:"marks"`
+}
+
+// StreamMark is the last sequence of a stream that is durable in a partition.
+type StreamMark struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Last      uint64 `json:"last"`
+}
+
+// Refusal is something that was refused to a gateway for good; see fleet.Refusal.
+type Refusal struct {
+	First   time.Time `json:"first"`
+	Last    time.Time `json:"last"`
+	Topic   string    `json:"topic,omitempty"`
+	Reason  string    `json:"reason"`
+	Text    string    `json:"text"`
+	Times   int       `json:"times"`
+	Records uint64    `json:"records,omitempty"`
+}
+
+func (c *console) gateways(*http.Request) (any, error) {
+	f := c.Fleet()
+	if f == nil {
+		return nil, broker.ErrNotOwner
+	}
+	sessions := make(map[string]Session)
+	for _, s := range c.Sessions() {
+		sessions[s.Gateway] = s
+	}
+	all, now := []Gateway{}, time.Now()
+	for _, g := range f.Gateways() {
+		s, connected := sessions[g.ID]
+		all = append(all, describeGateway(f, g, s, connected, now))
+	}
+	return all, nil
+}
+
+func describeGateway(f *fleet.Fleet, g fleet.Gateway, s Session, connected bool, now time.Time) Gateway {
+	contact, _ := f.Contact(g)
+	d := Gateway{ID: g.ID, State: StateOf(g.Revoked, connected), Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked,
+		Connected: connected, Allow: g.Allow, Deny: g.Deny, Lost: contact.Lost}
+	if connected {
+		contact, d.Since = s.Contact, s.Since
+	}
+	d.Known = connected || contact.Address != ""
+	d.Address, d.Software, d.Buffered, d.Bytes = contact.Address, contact.Software, contact.Records, contact.Bytes
+	d.LastContact = time.UnixMilli(contact.At).UTC()
+	if contact.Oldest != 0 {
+		d.AgeMS = uint64(max(0, now.UnixMilli()-contact.Oldest))
+	}
+	return d
+}
+
+// gateway describes one.
+func (c *console) gateway(r *http.Request) (any, error) {
+	f, id := c.Fleet(), r.PathValue("id")
+	if f == nil {
+		return nil, broker.ErrNotOwner
+	}
+	g, err := f.Gateway(id)
+	if err != nil {
+		return nil, err
+	}
+	var session Session
+	connected := false
+	for _, s := range c.Sessions() {
+		if s.Gateway == id {
+			session, connected = s, true
+		}
+	}
+	d := GatewayDetail{Gateway: describeGateway(f, g, session, connected, time.Now()), Figures: session.Figures}
+	for _, x := range f.Refusals(id) {
+		d.Refusals = append(d.Refusals, Refusal(x))
+	}
+	d.Streams, err = c.streams(id)
+	return d, err
+}
+
+// streams lists what the cloud has of a gateway's streams.
+func (c *console) streams(gateway string) ([]Stream, error) {
+	marks, _, err := c.Broker.Marks(gateway)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(marks, func(a, b broker.Mark) int {
+		return cmp.Or(bytes.Compare(a.Stream.Buffer[:], b.Stream.Buffer[:]), cmp.Compare(a.Stream.Lane, b.Stream.Lane),
+			bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
+	})
+	var all []Stream
+	at := make(map[broker.Stream]int)
+	for _, m := range marks {
+		i, seen := at[m.Stream]
+		if !seen {
+			i = len(all)
+			at[m.Stream] = i
+			all = append(all, Stream{Buffer: hex.EncodeToString(m.Stream.Buffer[:]), Lane: wire.Lane(m.Stream.Lane).String()})
+		}
+		name := m.Topic.String()
+		t, err := c.Broker.TopicByID(m.Topic)
+		switch {
+		case err == nil:
+			name = t.Name
+		case !errors.Is(err, broker.ErrUnknownTopic): // one that is gone has its id
+			return nil, err
+		}
+		all[i].Marks = append(all[i].Marks, StreamMark{name, m.Partition, m.Last})
+	}
+	return all, nil
+}
