@@ -189,7 +189,7 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 	case errors.Is(err, broker.ErrTopicExists):
 		return t, nil
 	case errors.Is(err, broker.ErrInvalidTopic):
-		return t, fmt.Errorf("%w: %w", receiver.ErrNotAllowed, err)
+		return t, fmt.Errorf("%w: %s: %w", receiver.ErrNotAllowed, wire.NoSuchName, err)
 	case err == nil && topic != wire.UnroutedTopic:
 		u.created[gateway]++
 	}

@@ -1,14 +1,11 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/weirmq/weir/e2e/harness"
 )
@@ -32,17 +29,8 @@ func TestTombstone(t *testing.T) {
 	send("-t", "state/2", "-m", "on")
 	send("-t", "state/1", "-n") // an empty payload
 	read := func() (all []string) {
-		client, err := kgo.NewClient(kgo.SeedBrokers(c.Kafka()), kgo.ConsumeTopics("states"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		for ctx.Err() == nil {
-			client.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
-				all = append(all, fmt.Sprintf("%s=%s,%v", r.Key, r.Value, r.Value == nil))
-			})
+		for _, r := range readTopic(t, c, "states") {
+			all = append(all, fmt.Sprintf("%s=%s,%v", r.Key, r.Value, r.Value == nil))
 		}
 		return all
 	}

@@ -25,8 +25,9 @@ type DeadLetter struct {
 	Key    []byte `json:"key,omitempty"`
 	Value  []byte `json:"value"`
 
+	Client string `json:"client,omitempty"` // not of a route with source: off
+
 	// Of what the gateway refused.
-	Client string `json:"client,omitempty"`
 	QoS    *byte  `json:"qos,omitempty"`
 	Size   int64  `json:"size,omitempty"`   // bytes of the payload as it was sent
 	SHA256 string `json:"sha256,omitempty"` // of it, when value has only its beginning
@@ -90,8 +91,15 @@ func (e *Edge) deadLetters(w http.ResponseWriter, r *http.Request) {
 }
 
 func deadLetter(d wal.Dead) DeadLetter {
-	return DeadLetter{Kind: RefusedByCloud, Buffer: d.Buffer.String(), Lane: d.Lane.String(), Seq: d.Seq, Reason: d.Reason,
+	l := DeadLetter{Kind: RefusedByCloud, Buffer: d.Buffer.String(), Lane: d.Lane.String(), Seq: d.Seq, Reason: d.Reason,
 		Topic: d.Record.Topic, Time: d.Record.Timestamp, Key: d.Record.Key, Value: d.Record.Value}
+	for _, h := range d.Record.Headers {
+		if h.Key == headerClient {
+			l.Client = string(h.Value)
+			break
+		}
+	}
+	return l
 }
 
 func refusedLetter(l wal.Letter) DeadLetter {

@@ -20,8 +20,9 @@ import (
 const DefaultMaxTopics = 1000
 
 // names are the Kafka topics that messages have named, at most limit of them: what
-// a device calls its topics must not fill the cluster. Further ones, and those that
-// the cloud has refused because there are too many, become Unrouted. The names are
+// a device calls its topics must not fill the cluster. Further ones become Unrouted,
+// and so do those that differ from another one in . and _ only, which Kafka does not
+// allow, and those that the cloud has refused for one of these reasons. The names are
 // kept in a file, so that the same ones count after a restart. It is not synced: a
 // name that is lost takes its place again with the next message.
 type names struct {
@@ -29,18 +30,22 @@ type names struct {
 	log   *slog.Logger
 
 	mu      sync.Mutex
-	known   map[string]struct{} // guarded by mu
+	known   map[string]string   // guarded by mu; by the name with _ for each .
 	refused map[string]struct{} // guarded by mu; by the cloud, since this process began
 	file    *os.File            // guarded by mu; nil: it cannot be written
 	said    bool                // guarded by mu: that there are too many
+	alike   bool                // guarded by mu: it was said that two are alike
 }
+
+// plain is what Kafka takes for the same in two names.
+func plain(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
 func namesFile(data string) string { return filepath.Join(data, "topics") }
 
 // openNames reads the names of earlier processes. What is wrong with the file keeps
 // no message out.
 func openNames(path string, limit int, log *slog.Logger) *names {
-	n := &names{limit: limit, log: log, known: make(map[string]struct{}), refused: make(map[string]struct{})}
+	n := &names{limit: limit, log: log, known: make(map[string]string), refused: make(map[string]struct{})}
 	if err := n.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn("the list of topics cannot be read: those that come first from now on count", "err", err)
 	}
@@ -60,7 +65,7 @@ func (n *names) read(path string) error {
 	scanner := bufio.NewScanner(f)
 	for scanner.Scan() && len(n.known) < n.limit {
 		if name := scanner.Text(); LegalTopic(name) {
-			n.known[name] = struct{}{}
+			n.known[plain(name)] = name
 		}
 	}
 	return scanner.Err()
@@ -85,8 +90,13 @@ func (n *names) admit(topic string) bool {
 	if _, refused := n.refused[topic]; refused {
 		return false
 	}
-	if _, known := n.known[topic]; known {
-		return true
+	if known, found := n.known[plain(topic)]; found {
+		if known != topic && !n.alike {
+			n.alike = true
+			n.log.Warn("messages name two topics that differ in . and _ only, which are the same for Kafka: those of the second go to topic "+Unrouted,
+				"topic", topic, "other", known)
+		}
+		return known == topic
 	}
 	if len(n.known) >= n.limit {
 		if !n.said {
@@ -96,7 +106,7 @@ func (n *names) admit(topic string) bool {
 		}
 		return false
 	}
-	n.known[topic] = struct{}{}
+	n.known[plain(topic)] = topic
 	if n.file != nil {
 		if _, err := fmt.Fprintln(n.file, topic); err != nil {
 			n.give(err)
@@ -105,10 +115,10 @@ func (n *names) admit(topic string) bool {
 	return true
 }
 
-// refuse notes records that the cloud has refused. If it is because there are too
-// many topics, the next messages for theirs do not wait for the same answer.
+// refuse notes records that the cloud has refused. If it is because no topic of
+// that name can be created, the next messages do not wait for the same answer.
 func (n *names) refuse(items []sender.Item, reason string) {
-	if !strings.Contains(reason, wire.TooManyTopics) {
+	if !strings.Contains(reason, wire.TooManyTopics) && !strings.Contains(reason, wire.NoSuchName) {
 		return
 	}
 	n.mu.Lock()
@@ -118,7 +128,7 @@ func (n *names) refuse(items []sender.Item, reason string) {
 			continue
 		}
 		n.refused[item.Topic] = struct{}{}
-		n.log.Warn("the cloud takes no more topics: what was accepted for this one is a dead letter, what comes from now on goes to topic "+Unrouted,
+		n.log.Warn("the cloud does not create this topic: what was accepted for this one is a dead letter, what comes from now on goes to topic "+Unrouted,
 			"topic", item.Topic, "reason", reason)
 	}
 }

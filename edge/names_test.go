@@ -74,14 +74,38 @@ func TestNamesWithoutFile(t *testing.T) {
 	}
 }
 
+// TestNamesAlike: of two names that Kafka takes for the same, the first counts.
+func TestNamesAlike(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "topics")
+	var lines bytes.Buffer
+	n := openNames(path, 10, slog.New(slog.NewTextHandler(&lines, nil)))
+	if !n.admit("a.b_c") || n.admit("a_b_c") || n.admit("a_b.c") || !n.admit("a.b_c") || !n.admit("a.bc") {
+		t.Error("who comes first does not count")
+	}
+	if strings.Count(lines.String(), "\n") != 1 || !strings.Contains(lines.String(), "topic=a_b_c other=a.b_c") {
+		t.Errorf("said\n%s", &lines)
+	}
+	if err := n.close(); err != nil {
+		t.Fatal(err)
+	}
+	n = openNames(path, 10, slog.New(slog.DiscardHandler))
+	if n.admit("a_b_c") || !n.admit("a.b_c") {
+		t.Error("another one counts after a restart")
+	}
+	if err := n.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestNamesRefused: a topic that the cloud has refused for want of room is not named
 // again; one that it has refused for another reason is.
 func TestNamesRefused(t *testing.T) {
 	n := openNames(filepath.Join(t.TempDir(), "topics"), 10, slog.New(slog.DiscardHandler))
 	n.admit("a")
 	n.refuse([]sender.Item{{Topic: "a"}, {Topic: "b"}}, "not-allowed: gateway may not write there: too many topics: the cluster has 4")
+	n.refuse([]sender.Item{{Topic: "d"}}, "not-allowed: gateway may not write there: no topic can have this name: it collides with d_")
 	n.refuse([]sender.Item{{Topic: "c"}}, "not-allowed: gateway may not write there: topic c")
-	if n.admit("a") || n.admit("b") || !n.admit("c") {
+	if n.admit("a") || n.admit("b") || n.admit("d") || !n.admit("c") {
 		t.Error("what was refused is not what is kept out")
 	}
 	if err := n.close(); err != nil {

@@ -16,6 +16,7 @@ import (
 func (e *Edge) Reload() {
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
+	e.o.Log.Info("reading users, ACL, routes and certificates again", "users", e.o.Users, "acl", e.o.ACL, "routes", e.o.Routes, "certificates", len(e.certificates))
 	if e.users != nil {
 		e.reloadUsers()
 	}

@@ -46,6 +46,10 @@ func (e *CloseError) Error() string {
 // the cluster, has as many as it may have.
 const TooManyTopics = "too many topics"
 
+// NoSuchName is part of the text of a Topic that is refused because no topic can have
+// the name, or none beside one that is much like it.
+const NoSuchName = "no topic can have this name"
+
 // UnroutedTopic is where messages go that name no topic that a gateway may have. It
 // does not count among those of a gateway.
 const UnroutedTopic = "unrouted"
