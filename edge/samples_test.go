@@ -108,3 +108,26 @@ func TestSampleRoutes(t *testing.T) {
 		t.Errorf("configs/routes.yaml: %d routes, %v", len(routes), err)
 	}
 }
+
+// TestFromMosquitto: what the bridge of the page for users of mosquitto sent out goes to the
+// cloud, a device's readings in order, and the rest stays.
+func TestFromMosquitto(t *testing.T) {
+	routes, err := LoadRoutes("../configs/from-mosquitto/routes.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range routes.Warnings() {
+		t.Error(w)
+	}
+	for topic, want := range map[string]string{"sensors/pump-7/pressure": "sensors pump-7", "sensors/pump-7": "sensors pump-7",
+		"plant/a/b/c": "plant a", "debug/x": "", "sensors": ""} {
+		to, _, stays := routes.decide(&Origin{Topic: topic, Client: "c", Gateway: "gw-1", QoS: 1})
+		got := ""
+		if stays == "" {
+			got = to.Topic + " " + to.Key
+		}
+		if got != want {
+			t.Errorf("%s goes to %q, want %q", topic, got, want)
+		}
+	}
+}

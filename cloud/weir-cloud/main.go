@@ -246,7 +246,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 		log.Info("stopping")
 		manager.Stopping()
 	})()
-	go hangup.Run(ctx, node.Reload)
+	go hangup.Run(ctx, func() { manager.Reload(node.Reload) })
 	return node.Run(ctx)
 }
 

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type Manager struct {
 	conn     net.Conn      // nil: nobody listens
 	watchdog time.Duration // a daemon that says nothing for so long is ended; 0: never
 	log      *slog.Logger
+	ready    atomic.Bool
 }
 
 // Open finds the service manager in the variables of this process. What cannot be told
@@ -74,22 +76,24 @@ func lookup(environ []string, name string) string {
 }
 
 // Ready tells that the daemon serves.
-func (m *Manager) Ready() { m.send("READY=1") }
+func (m *Manager) Ready() {
+	m.ready.Store(true)
+	m.send("READY=1")
+}
 
 // Stopping tells that the daemon has begun to stop.
 func (m *Manager) Stopping() { m.send("STOPPING=1") }
 
-// Reload tells that the daemon reads its settings again, runs read, and tells that it
-// is done. The status names what went wrong until the next time.
-func (m *Manager) Reload(read func() error) error {
-	m.send("RELOADING=1")
-	err := read()
-	status := ""
-	if err != nil {
-		status, _, _ = strings.Cut("not reloaded: "+err.Error(), "\n")
+// Reload tells that the daemon reads its settings again, runs read, and tells that it is
+// done. One that is not ready yet has nothing to tell.
+func (m *Manager) Reload(read func()) {
+	if !m.ready.Load() {
+		read()
+		return
 	}
-	m.send("READY=1\nSTATUS=" + status)
-	return err
+	m.send("RELOADING=1")
+	read()
+	m.send("READY=1")
 }
 
 // Watch calls alive a few times within the time of the watchdog, and tells that the

@@ -43,7 +43,8 @@ func (m machine) checkUnit(analyze, name string) {
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	m.t.Log(lines[len(lines)-1])
 	u := readUnit(m.t, m, name)
-	for key, want := range map[string]string{"Type": "notify", "User": "weir", "Restart": "always", "RestartPreventExitStatus": "78"} {
+	for key, want := range map[string]string{"Type": "notify", "User": "weir", "Restart": "always", "RestartPreventExitStatus": "78",
+		"ExecReload": "/bin/kill -HUP $MAINPID"} {
 		if got := u.one(key); got != want {
 			m.t.Errorf("%s: %s=%s, want %s", name, key, got, want)
 		}
@@ -73,6 +74,8 @@ func (m machine) checkServices() {
 	m.mode("/var/lib/weir-edge/identity.pem", "weir", "weir", 0o600)
 	m.mode("/var/lib/weir-edge/admin-token", "weir", "weir", 0o640)
 
+	gateway.reload()
+	cloud.reload()
 	cloud.stop()
 	within(m.t, 30*time.Second, "the gateway notices", func() bool { return !gateway.connected() }, gateway.log)
 	gateway.forget()
@@ -233,6 +236,16 @@ func (s *service) address(name string) string {
 	}
 	s.t.Fatalf("no address %s in\n%s", name, s.log())
 	return ""
+}
+
+// reload makes the service read its files again, as its unit says.
+func (s *service) reload() {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
+	s.expect("RELOADING=1")
+	s.expect("READY=1")
 }
 
 // stop stops the service as systemd does.

@@ -203,6 +203,6 @@ func (s settings) serve(ctx context.Context, environ []string, stderr io.Writer)
 		log.Info("stopping")
 		manager.Stopping()
 	})()
-	go hangup.Run(ctx, e.Reload)
+	go hangup.Run(ctx, func() { manager.Reload(e.Reload) })
 	return e.Run(ctx)
 }

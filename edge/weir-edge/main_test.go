@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -147,5 +150,41 @@ func write(t *testing.T, path, body string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(body), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFromMosquitto: what the page for users of mosquitto says is so: its configuration is
+// one that works, and what its table names are flags.
+func TestFromMosquitto(t *testing.T) {
+	s, err := parse([]string{"--config", "../../configs/from-mosquitto/weir-edge.yaml"}, nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.gateway != "pump-house-3" || s.mqtt != ":1883" || s.acl != "/etc/mosquitto/acl" {
+		t.Errorf("%+v", s)
+	}
+	page, err := os.ReadFile("../../configs/from-mosquitto/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var help strings.Builder
+	if _, err := parse([]string{"--help"}, nil, &help); !errors.Is(err, configs.ErrDone) {
+		t.Fatal(err)
+	}
+	named := 0
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`([a-z-]+)[:`]").FindAllStringSubmatch(cells[2], -1) {
+			named++
+			if !regexp.MustCompile(`--` + m[1] + `[\s[]`).MatchString(help.String()) {
+				t.Errorf("there is no flag --%s", m[1])
+			}
+		}
+	}
+	if named < 15 {
+		t.Errorf("the table names %d flags", named)
 	}
 }
