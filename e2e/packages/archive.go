@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	_ "crypto/sha256" // go-digest asks for it by name
 	"encoding/json"
 	"errors"
 	"os"
