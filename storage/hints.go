@@ -26,6 +26,11 @@ type leveled interface {
 	SetLevel(level int)
 }
 
+// mindful is a bucket that knows for a while what was deleted.
+type mindful interface {
+	Deleted(ctx context.Context, key string) (bool, error)
+}
+
 // inner finds the bucket below all decorators that has what T asks for.
 func inner[T any](b Bucket) (found T, ok bool) {
 	for {
@@ -72,4 +77,13 @@ func SetLevel(b Bucket, level int) {
 	if l, ok := inner[leveled](b); ok {
 		l.SetLevel(level)
 	}
+}
+
+// Deleted reports whether the store behind b knows that there was an object under key
+// and that it was deleted. Most stores forget that at once: false says nothing.
+func Deleted(ctx context.Context, b Bucket, key string) (bool, error) {
+	if m, ok := inner[mindful](b); ok {
+		return m.Deleted(ctx, key)
+	}
+	return false, nil
 }

@@ -37,3 +37,24 @@ func TestHints(t *testing.T) {
 		t.Errorf("a bucket without hints: %q", got)
 	}
 }
+
+// mindful knows that one object was deleted.
+type mindful struct {
+	storage.Bucket
+	key string
+}
+
+func (m mindful) Deleted(_ context.Context, key string) (bool, error) { return key == m.key, nil }
+
+func TestDeleted(t *testing.T) {
+	below := mindful{mem.New(), "a/b/1"}
+	limited := storage.Limit(storage.Prefix(storage.Prefix(below, "a"), "b"), 1)
+	for key, want := range map[string]bool{"1": true, "b/1": false, "2": false} {
+		if got, err := storage.Deleted(t.Context(), limited, key); err != nil || got != want {
+			t.Errorf("%s: %v, %v", key, got, err)
+		}
+	}
+	if got, err := storage.Deleted(t.Context(), mem.New(), "a"); err != nil || got {
+		t.Errorf("a bucket that forgets: %v, %v", got, err)
+	}
+}

@@ -56,6 +56,11 @@ func (p *prefixed) Delete(ctx context.Context, keys ...string) error {
 	return p.below.Delete(ctx, full...)
 }
 
+// Deleted is that of the bucket below (see storage.Deleted).
+func (p *prefixed) Deleted(ctx context.Context, key string) (bool, error) {
+	return Deleted(ctx, p.below, p.prefix+key)
+}
+
 func (p *prefixed) Close() error { return Close(p.below) }
 
 func (p *prefixed) Unwrap() Bucket { return p.below }

@@ -117,17 +117,18 @@ func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error
 		}
 	}
 	for id := range x.ids {
-		if err := l.state.unknown(id, l.shard, r); err != nil {
+		// This node has stored none in its epoch yet, and who comes later may have.
+		if err := l.state.unknown(id, l.shard, r, r.End.Epoch+1); err != nil {
 			return err
 		}
 	}
 	return l.state.slotsThere(ctx, l.bucket, l.shard, r.Checkpoint)
 }
 
-// unknown returns an error for a segment of an epoch of which the log knows nothing:
-// only an owner stores segments, so the epoch had a header.
-func (s *state) unknown(id segmentID, shard uint32, r journal.Recovered) error {
-	if id.epoch <= s.cleaned || r.Knows(id.epoch) || id.epoch >= r.End.Epoch {
+// unknown returns an error for a segment of an epoch, before the one given, of which the
+// log knows nothing: only an owner stores segments, so the epoch had a header.
+func (s *state) unknown(id segmentID, shard uint32, r journal.Recovered, before uint64) error {
+	if id.epoch <= s.cleaned || r.Knows(id.epoch) || id.epoch >= before {
 		return nil
 	}
 	return journal.Missing(journal.SlotKey(shard, journal.Position{Epoch: id.epoch}),

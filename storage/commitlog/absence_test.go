@@ -182,3 +182,30 @@ func (l *Log) values(ctx context.Context, topic TopicID, partition int32) (value
 		}
 	}
 }
+
+// TestSegmentsAlone: where segments are and no log, both say that there was one.
+func TestSegmentsAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, topic, _ := lived(t, 3)
+		for _, kept := range []func(key string) bool{
+			func(key string) bool { return !strings.HasPrefix(key, "0000/") || strings.Contains(key, "/segment/") },
+			func(key string) bool { // as copied before and after an owner came
+				return !strings.Contains(key, "/log/00000000000000000002/") && !strings.Contains(key, "/checkpoint/00000000000000000002-") && !strings.Contains(key, "/closed/")
+			},
+		} {
+			b := mem.New()
+			for key, body := range all {
+				if kept(key) {
+					must(b.Create(t.Context(), key, body))
+				}
+			}
+			report, err := Check(t.Context(), b, nil)
+			if err != nil || len(report.Problems) == 0 {
+				t.Errorf("check finds %q, %v", report.Problems, err)
+			}
+			if _, led, err := lead(b, topic); led || !errors.Is(err, storage.ErrMissing) {
+				t.Errorf("a node leads: %v, %v", led, err)
+			}
+		}
+	})
+}

@@ -115,6 +115,8 @@ func (b *impatient) note(ctx context.Context, err error) error {
 	return err
 }
 
+func (b *impatient) Unwrap() storage.Bucket { return b.Bucket }
+
 func (b *impatient) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	body, err := b.Bucket.Get(ctx, key, off, n)
 	return body, b.note(ctx, err)
@@ -135,6 +137,7 @@ type auditor struct {
 	cluster Cluster
 	named   bool // cluster is what the bucket says
 	known   journal.Recovered
+	whole   bool // the log was read to its end, or there is none
 
 	due   due  // of what transactions have, not seen yet
 	gone  bool // an object that the state refers to is missing
@@ -162,19 +165,17 @@ func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) e
 func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) error {
 	a.shard = shard
 	a.begin(newState(), journal.Position{})
-	whole := false // the log was read to its end
+	a.known = journal.Recovered{}
 	_, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard, Verify: func(_ context.Context, r journal.Recovered) error {
-		a.known, whole = r, true
+		a.known = r
 		return nil
 	}}, a)
+	a.whole = err == nil
 	if err == nil {
 		_, _, err = journal.NewestClaim(ctx, b, shard) // which every node reads first
 	}
 	if err := a.found(fmt.Sprintf("shard %d", shard), err); err != nil {
 		return err
-	}
-	if !whole {
-		a.known = journal.Recovered{}
 	}
 	if err := a.besides(ctx); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
@@ -152,13 +153,18 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 		a.where = key
 		a.problem(fmt.Errorf("%w: no key of a segment", ErrCorrupt))
 	}
+	// A later owner may have come while the log was read: then the next try knows it.
+	before := uint64(math.MaxUint64)
+	if !a.whole {
+		before = 0
+	}
 	for id := range list.ids {
 		if known[id] != nil || garbage[id] {
 			continue
 		}
 		a.report.Orphans++
 		a.where = segment.Key(a.shard, id.epoch, id.number)
-		if err := a.state.unknown(id, a.shard, a.known); err != nil {
+		if err := a.state.unknown(id, a.shard, a.known, before); err != nil {
 			a.gone = true
 			a.problem(err)
 		}

@@ -157,6 +157,32 @@ func (r *row) syncNames() error {
 	return r.b.syncDir(dir)
 }
 
+// Deleted reports whether there was an object under key in a pack that is there still,
+// and it was deleted. See storage.Deleted.
+func (b *Bucket) Deleted(ctx context.Context, key string) (bool, error) {
+	if err := check(ctx, key); err != nil {
+		return false, fmt.Errorf("look for what is gone: %w", err)
+	}
+	folder, number, ok := splitRow(key)
+	if !ok {
+		return false, nil
+	}
+	r, err := b.row(folder)
+	if r == nil || err != nil {
+		return false, err
+	}
+	if err := r.settle(ctx, number); err != nil {
+		return false, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refresh(); err != nil {
+		return false, err
+	}
+	at, found, err := r.lookup(number)
+	return at.pack != nil && !found, err
+}
+
 // deleteFromRows deletes the keys that are in packs, and returns the others.
 func (b *Bucket) deleteFromRows(ctx context.Context, keys []string) (rest []string, err error) {
 	numbers := make(map[string][]uint64)

@@ -291,6 +291,13 @@ func TestRowFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	count(goneStem, 1)
+	for number, deleted := range []bool{false, true, true, false, false, false, false} {
+		for _, handle := range []*Bucket{b, other} {
+			if got, err := storage.Deleted(t.Context(), handle, slot(1, uint64(number))); err != nil || got != deleted {
+				t.Errorf("slot %d is known to be deleted: %v, %v", number, got, err)
+			}
+		}
+	}
 	if err := other.Delete(t.Context(), slot(1, 3)); err != nil {
 		t.Fatal(err)
 	}

@@ -96,8 +96,9 @@ func (w *walker) open(ctx context.Context, pos Position) error {
 	return err
 }
 
-// witness returns the key of an object that shows that slot pos was acknowledged, or
-// passed by a claimant; empty: there is none.
+// witness says what shows that slot pos was acknowledged, or passed by a claimant: the
+// key of an object, or that the bucket knows of its deletion, which takes a newer
+// checkpoint; empty: there is nothing.
 func (w *walker) witness(ctx context.Context, pos Position) (string, error) {
 	keys, err := w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
 	if err != nil {
@@ -109,6 +110,11 @@ func (w *walker) witness(ctx context.Context, pos Position) (string, error) {
 		} else if end.Epoch == pos.Epoch {
 			return key, nil
 		}
+	}
+	if deleted, err := w.store.deleted(ctx, SlotKey(w.store.shard, pos)); err != nil {
+		return "", err
+	} else if deleted {
+		return "its deletion, which the bucket knows of, and for which there was a newer checkpoint", nil
 	}
 	keys, err = w.store.list(ctx, epochPrefix(w.store.shard, pos.Epoch), SlotKey(w.store.shard, pos), 2*MaxDepth)
 	if err != nil {

@@ -224,3 +224,48 @@ func TestMissingUnread(t *testing.T) {
 		}
 	})
 }
+
+// mindful is a bucket that knows what was deleted.
+type mindful struct {
+	*mem.Bucket
+	deleted map[string]bool
+}
+
+func (m mindful) Deleted(_ context.Context, key string) (bool, error) { return m.deleted[key], nil }
+
+// TestKnownDeletion: where the newest checkpoint and all behind it are missing, the
+// bucket's own knowledge that a slot was deleted shows it.
+func TestKnownDeletion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, s := mem.New(), &book{}
+		j, err := Open(t.Context(), Options{Bucket: b, Level: 2}, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := saved(t, j, s, "a")
+		older := objects(t, b)
+		newest := saved(t, j, s, "b", "c")
+		truncate(t, j, Position{}, newest)
+		closeClean(t, j)
+		// A copy that had the older checkpoint, and came to the slots when they were gone.
+		for key := range objects(t, b) {
+			if strings.Contains(key, "/log/") || strings.Contains(key, "/closed/") || strings.Contains(key, "/checkpoint/") || strings.Contains(key, "/tombstone/") {
+				if err := b.Delete(t.Context(), key); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		replace(t, b, checkpointKey(0, first), older[checkpointKey(0, first)])
+		if _, err := Replay(t.Context(), Options{Bucket: b}, &book{}); err != nil {
+			t.Fatalf("nothing can tell that there was more: %v", err)
+		}
+		m := mindful{b, map[string]bool{SlotKey(0, first): true}}
+		_, replayed := Replay(t.Context(), Options{Bucket: m}, &book{})
+		_, err = Open(t.Context(), Options{Bucket: m, Level: 2}, &book{})
+		for who, err := range map[string]error{"Replay": replayed, "Open": err} {
+			if !errors.Is(err, storage.ErrMissing) || !strings.Contains(err.Error(), SlotKey(0, first)) {
+				t.Errorf("%s of a log of which a slot is known to be deleted: %v", who, err)
+			}
+		}
+	})
+}

@@ -80,6 +80,15 @@ func (s store) has(ctx context.Context, key string) (bool, error) {
 	return err == nil, err
 }
 
+// deleted reports whether the bucket knows that the object was there and was deleted.
+func (s store) deleted(ctx context.Context, key string) (deleted bool, err error) {
+	err = s.repeat(ctx, "look for the deletion of", key, attemptTime, nil, func(ctx context.Context) error {
+		deleted, err = storage.Deleted(ctx, s.bucket, key)
+		return err
+	})
+	return deleted, err
+}
+
 // get returns the whole object, or fs.ErrNotExist.
 func (s store) get(ctx context.Context, key string) (raw []byte, err error) {
 	err = s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
