@@ -28,7 +28,7 @@ type leveled interface {
 
 // mindful is a bucket that knows for a while what was deleted.
 type mindful interface {
-	Deleted(ctx context.Context, key string) (bool, error)
+	Deleted(ctx context.Context, prefix, from string) (string, error)
 }
 
 // inner finds the bucket below all decorators that has what T asks for.
@@ -79,11 +79,12 @@ func SetLevel(b Bucket, level int) {
 	}
 }
 
-// Deleted reports whether the store behind b knows that there was an object under key
-// and that it was deleted. Most stores forget that at once: false says nothing.
-func Deleted(ctx context.Context, b Bucket, key string) (bool, error) {
+// Deleted returns a key of which the store behind b knows that there was an object and
+// that it was deleted: one that begins with prefix and is from or greater. Most stores
+// forget that at once: "" says nothing.
+func Deleted(ctx context.Context, b Bucket, prefix, from string) (string, error) {
 	if m, ok := inner[mindful](b); ok {
-		return m.Deleted(ctx, key)
+		return m.Deleted(ctx, prefix, from)
 	}
-	return false, nil
+	return "", nil
 }

@@ -3,6 +3,7 @@ package storage_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -44,17 +45,22 @@ type mindful struct {
 	key string
 }
 
-func (m mindful) Deleted(_ context.Context, key string) (bool, error) { return key == m.key, nil }
+func (m mindful) Deleted(_ context.Context, prefix, from string) (string, error) {
+	if strings.HasPrefix(m.key, prefix) && m.key >= from {
+		return m.key, nil
+	}
+	return "", nil
+}
 
 func TestDeleted(t *testing.T) {
 	below := mindful{mem.New(), "a/b/1"}
 	limited := storage.Limit(storage.Prefix(storage.Prefix(below, "a"), "b"), 1)
-	for key, want := range map[string]bool{"1": true, "b/1": false, "2": false} {
-		if got, err := storage.Deleted(t.Context(), limited, key); err != nil || got != want {
-			t.Errorf("%s: %v, %v", key, got, err)
+	for from, want := range map[string]string{"0": "1", "1": "1", "2": "", "b/1": ""} {
+		if got, err := storage.Deleted(t.Context(), limited, "", from); err != nil || got != want {
+			t.Errorf("%s: %q, %v", from, got, err)
 		}
 	}
-	if got, err := storage.Deleted(t.Context(), mem.New(), "a"); err != nil || got {
-		t.Errorf("a bucket that forgets: %v, %v", got, err)
+	if got, err := storage.Deleted(t.Context(), mem.New(), "", "a"); err != nil || got != "" {
+		t.Errorf("a bucket that forgets: %q, %v", got, err)
 	}
 }

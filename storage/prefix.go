@@ -57,8 +57,9 @@ func (p *prefixed) Delete(ctx context.Context, keys ...string) error {
 }
 
 // Deleted is that of the bucket below (see storage.Deleted).
-func (p *prefixed) Deleted(ctx context.Context, key string) (bool, error) {
-	return Deleted(ctx, p.below, p.prefix+key)
+func (p *prefixed) Deleted(ctx context.Context, prefix, from string) (string, error) {
+	key, err := Deleted(ctx, p.below, p.prefix+prefix, p.prefix+from)
+	return strings.TrimPrefix(key, p.prefix), err
 }
 
 func (p *prefixed) Close() error { return Close(p.below) }

@@ -157,30 +157,36 @@ func (r *row) syncNames() error {
 	return r.b.syncDir(dir)
 }
 
-// Deleted reports whether there was an object under key in a pack that is there still,
-// and it was deleted. See storage.Deleted.
-func (b *Bucket) Deleted(ctx context.Context, key string) (bool, error) {
-	if err := check(ctx, key); err != nil {
-		return false, fmt.Errorf("look for what is gone: %w", err)
+// Deleted returns a key, that of a row with that prefix and not less than from, which was
+// deleted from a pack that is there still; "" if there is none. See storage.Deleted.
+func (b *Bucket) Deleted(ctx context.Context, prefix, from string) (string, error) {
+	if err := check(ctx, from); err != nil {
+		return "", fmt.Errorf("look for what is gone: %w", err)
 	}
-	folder, number, ok := splitRow(key)
-	if !ok {
-		return false, nil
+	folder, first, ok := splitRow(from)
+	if !ok || prefix != folder+"/" {
+		return "", nil
 	}
 	r, err := b.row(folder)
 	if r == nil || err != nil {
-		return false, err
-	}
-	if err := r.settle(ctx, number); err != nil {
-		return false, err
+		return "", err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.refresh(); err != nil {
-		return false, err
+		return "", err
 	}
-	at, found, err := r.lookup(number)
-	return at.pack != nil && !found, err
+	for number := range r.index {
+		if number < first {
+			continue
+		}
+		if at, found, err := r.lookup(number); err != nil {
+			return "", err
+		} else if at.pack != nil && !found {
+			return folder + "/" + formatNumber(number), nil
+		}
+	}
+	return "", nil
 }
 
 // deleteFromRows deletes the keys that are in packs, and returns the others.

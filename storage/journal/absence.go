@@ -97,8 +97,8 @@ func (w *walker) open(ctx context.Context, pos Position) error {
 }
 
 // witness says what shows that slot pos was acknowledged, or passed by a claimant: the
-// key of an object, or that the bucket knows of its deletion, which takes a newer
-// checkpoint; empty: there is nothing.
+// key of an object, or that the bucket knows of a deletion there or behind it, which takes
+// a newer checkpoint; empty: there is nothing.
 func (w *walker) witness(ctx context.Context, pos Position) (string, error) {
 	keys, err := w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
 	if err != nil {
@@ -111,10 +111,10 @@ func (w *walker) witness(ctx context.Context, pos Position) (string, error) {
 			return key, nil
 		}
 	}
-	if deleted, err := w.store.deleted(ctx, SlotKey(w.store.shard, pos)); err != nil {
+	if key, err := w.store.deleted(ctx, epochPrefix(w.store.shard, pos.Epoch), SlotKey(w.store.shard, pos)); err != nil {
 		return "", err
-	} else if deleted {
-		return "its deletion, which the bucket knows of, and for which there was a newer checkpoint", nil
+	} else if key != "" {
+		return key + ", which the bucket knows was deleted, so there was a newer checkpoint", nil
 	}
 	keys, err = w.store.list(ctx, epochPrefix(w.store.shard, pos.Epoch), SlotKey(w.store.shard, pos), 2*MaxDepth)
 	if err != nil {

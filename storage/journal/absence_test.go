@@ -228,10 +228,15 @@ func TestMissingUnread(t *testing.T) {
 // mindful is a bucket that knows what was deleted.
 type mindful struct {
 	*mem.Bucket
-	deleted map[string]bool
+	deleted string
 }
 
-func (m mindful) Deleted(_ context.Context, key string) (bool, error) { return m.deleted[key], nil }
+func (m mindful) Deleted(_ context.Context, prefix, from string) (string, error) {
+	if strings.HasPrefix(m.deleted, prefix) && m.deleted >= from {
+		return m.deleted, nil
+	}
+	return "", nil
+}
 
 // TestKnownDeletion: where the newest checkpoint and all behind it are missing, the
 // bucket's own knowledge that a slot was deleted shows it.
@@ -259,12 +264,12 @@ func TestKnownDeletion(t *testing.T) {
 		if _, err := Replay(t.Context(), Options{Bucket: b}, &book{}); err != nil {
 			t.Fatalf("nothing can tell that there was more: %v", err)
 		}
-		m := mindful{b, map[string]bool{SlotKey(0, first): true}}
+		m := mindful{b, SlotKey(0, Position{first.Epoch, first.Slot + 1})}
 		_, replayed := Replay(t.Context(), Options{Bucket: m}, &book{})
 		_, err = Open(t.Context(), Options{Bucket: m, Level: 2}, &book{})
 		for who, err := range map[string]error{"Replay": replayed, "Open": err} {
 			if !errors.Is(err, storage.ErrMissing) || !strings.Contains(err.Error(), SlotKey(0, first)) {
-				t.Errorf("%s of a log of which a slot is known to be deleted: %v", who, err)
+				t.Errorf("%s of a log of which a later slot is known to be deleted: %v", who, err)
 			}
 		}
 	})

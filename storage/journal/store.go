@@ -80,13 +80,14 @@ func (s store) has(ctx context.Context, key string) (bool, error) {
 	return err == nil, err
 }
 
-// deleted reports whether the bucket knows that the object was there and was deleted.
-func (s store) deleted(ctx context.Context, key string) (deleted bool, err error) {
-	err = s.repeat(ctx, "look for the deletion of", key, attemptTime, nil, func(ctx context.Context) error {
-		deleted, err = storage.Deleted(ctx, s.bucket, key)
+// deleted returns the key of an object that the bucket knows was deleted, with that
+// prefix, at from or behind it; "" if it knows of none.
+func (s store) deleted(ctx context.Context, prefix, from string) (key string, err error) {
+	err = s.repeat(ctx, "look for deletions behind", from, attemptTime, nil, func(ctx context.Context) error {
+		key, err = storage.Deleted(ctx, s.bucket, prefix, from)
 		return err
 	})
-	return deleted, err
+	return key, err
 }
 
 // get returns the whole object, or fs.ErrNotExist.
