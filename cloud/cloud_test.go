@@ -88,13 +88,17 @@ func startNodeIn(t *testing.T, b storage.Bucket, name, data string) running {
 }
 
 // openNode opens a node in a data directory, which must be run.
-func openNode(t *testing.T, b storage.Bucket, name, data string) running {
+func openNode(t *testing.T, b storage.Bucket, name, data string, change ...func(*Options)) running {
 	t.Helper()
 	said := make(chan string, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
-	n, err := Open(ctx, Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []listener.Settings{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
+	o := Options{Bucket: b, Data: data, Node: name, Sync: "127.0.0.1:0", Kafka: []listener.Settings{{Name: "default", Listen: "127.0.0.1:0"}}, HTTP: HTTP{Listen: "127.0.0.1:0"},
 		Peer:       "127.0.0.1:0",
-		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})})
+		Partitions: 1, Takeover: 300 * time.Millisecond, Log: slog.New(heard{slog.DiscardHandler, said})}
+	for _, f := range change {
+		f(&o)
+	}
+	n, err := Open(ctx, o)
 	if err != nil {
 		cancel()
 		t.Fatal(err)

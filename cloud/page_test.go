@@ -97,3 +97,35 @@ func TestPages(t *testing.T) {
 		t.Errorf("a credential that nobody knows, at a standby: %d", res.StatusCode)
 	}
 }
+
+// TestPagesForAnybody: with --http-anonymous on both nodes whoever comes reads through a
+// standby too, but no records.
+func TestPagesForAnybody(t *testing.T) {
+	bucket := mem.New()
+	anonymous := func(name string) running {
+		n := openNode(t, bucket, name, t.TempDir(), func(o *Options) { o.HTTP.Anonymous = true })
+		n.run(t)
+		n.says(t, "ready")
+		return n
+	}
+	first, second := anonymous("first"), anonymous("second")
+	if _, err := first.broker.CreateTopic(t.Context(), "pumps", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []running{first, second} {
+		for path, want := range map[string]int{"/": 200, "/topics": 200, "/topic?name=pumps": 200, "/v1/topics": 200, "/records?topic=pumps": 401, "/v1/topics/pumps/records": 401, "/v1/admins": 401} {
+			res, err := http.Get("http://" + n.self.HTTP + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(res.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != want || want == 200 && !strings.Contains(string(body), "pumps") {
+				t.Errorf("%s: %s: %d\n%s", n.o.Node, path, res.StatusCode, body)
+			}
+		}
+	}
+}

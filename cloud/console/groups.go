@@ -46,7 +46,11 @@ func (c *console) deleteGroup(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct{}{}, groups.Delete(r.Context(), named(r, "id"))
+	id := named(r, "id")
+	if err := groups.Delete(r.Context(), id); err != nil {
+		return nil, fmt.Errorf("%w: %q", err, id)
+	}
+	return struct{}{}, nil
 }
 
 func (c *console) group(r *http.Request) (any, error) { return c.describeGroup(r.PathValue("id")) }
@@ -58,7 +62,7 @@ func (c *console) describeGroup(id string) (Group, error) {
 	}
 	d, err := groups.Describe(id)
 	if err != nil {
-		return Group{}, err
+		return Group{}, fmt.Errorf("%w: %q", err, id)
 	}
 	g := Group{ID: d.Group, State: string(d.State), Protocol: d.ProtocolType, Members: d.Members}
 	if g.Details, err = c.members(groups, d); err != nil {

@@ -66,7 +66,8 @@ type GatewayCount struct {
 	Connected int    `json:"connected"`
 	Away      int    `json:"away"`
 	Revoked   int    `json:"revoked"`
-	Buffered  uint64 `json:"buffered_records"` // on those that are connected
+	Buffered  uint64 `json:"buffered_records"` // on all but the revoked ones; of those that are away at their last contact
+	Lost      uint64 `json:"lost_records"`     // that they have reported since they joined
 }
 
 // Lines is the answer to GET /v1/errors: the newest warnings and errors of one node,
@@ -100,15 +101,17 @@ func (c *console) status(r *http.Request) (any, error) {
 		s.Rate += t.Rate
 	}
 	for _, g := range gateways.([]Gateway) {
+		s.Gateways.Lost += g.Lost
 		switch {
 		case g.Revoked:
 			s.Gateways.Revoked++
+			continue
 		case g.Connected:
 			s.Gateways.Connected++
-			s.Gateways.Buffered += g.Buffered
 		default:
 			s.Gateways.Away++
 		}
+		s.Gateways.Buffered += g.Buffered
 	}
 	for _, g := range groups {
 		s.Groups++

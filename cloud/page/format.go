@@ -64,6 +64,8 @@ func number(v any) float64 {
 		return float64(n)
 	case uint64:
 		return float64(n)
+	case *uint64:
+		return float64(*n)
 	case float64:
 		return n
 	}
@@ -134,9 +136,9 @@ type tag struct{ Class, Text string }
 func stateOf(g console.Gateway) tag {
 	switch {
 	case g.Revoked:
-		return tag{"bad", "revoked"}
+		return tag{"bad", console.StateRevoked}
 	case g.Connected:
-		return tag{"good", "connected"}
+		return tag{"good", console.StateConnected}
 	}
-	return tag{"warn", "away"}
+	return tag{"warn", console.StateAway}
 }

@@ -43,7 +43,7 @@ func newPort(t *testing.T, o admin.Options) *port {
 	}
 	p.Guard = admin.New(o)
 	for path, role := range map[string]admin.Role{"/v1/node": admin.Read, "/v1/status": admin.Read, "/v1/topics": admin.Read, "/v1/topics/{name}": admin.Read,
-		"/v1/topics/{name}/records": admin.Operate, "/v1/gateways": admin.Read, "/v1/groups": admin.Read, "/v1/errors": admin.Read} {
+		"/v1/topics/{name}/records": admin.Operate, "/v1/gateways": admin.Read, "/v1/gateways/{id}": admin.Read, "/v1/groups": admin.Read, "/v1/errors": admin.Read} {
 		p.Handle(role, "GET "+path, func(w http.ResponseWriter, r *http.Request) {
 			p.queries[r.URL.Path] = r.URL.RawQuery
 			answer := p.answers[r.URL.Path]
@@ -74,8 +74,8 @@ func sample() map[string]any {
 		Offsets: []console.GroupOffset{{Topic: "sensors", Committed: 3, End: 20, Lag: 17, Member: hostile}},
 		Details: []console.GroupMember{{ID: hostile, Client: hostile, Host: "/10.0.0.1", Partitions: []string{"sensors/0"}}}}
 	gateways := []console.Gateway{
-		{ID: "pump-house-3", Joined: at, Expires: at.AddDate(1, 0, 0), Connected: true, Address: "192.0.2.7:1234", Software: hostile, Since: at, Buffered: 120_000, Bytes: 9_000_000, AgeMS: 65_000},
-		{ID: "away-1", Joined: at, Expires: at}, {ID: "gone", Joined: at, Expires: at, Revoked: true, Deny: []string{hostile}}}
+		{ID: "pump-house-3", Joined: at, Expires: at.AddDate(1, 0, 0), Connected: true, Address: "192.0.2.7:1234", Software: hostile, Since: at, Buffered: 120_000, Bytes: 9_000_000, AgeMS: 65_000, Known: true, Lost: 41},
+		{ID: "away-1", Joined: at, Expires: at, LastContact: at}, {ID: "gone", Joined: at, Expires: at, Revoked: true, Deny: []string{hostile}}}
 	lines := console.Lines{Node: "a", Lines: []recent.Line{{Time: at, Level: "ERROR", Text: hostile, About: []recent.About{{Key: hostile, Value: hostile}}}}}
 	records := console.Records{Topic: "sensors", Start: 5, End: 50, Next: 33, Records: []console.Record{
 		{Offset: 30, Time: at, Key: []byte(hostile), Value: []byte(hostile), Size: 99, Headers: []console.RecordHeader{{Name: hostile, Value: []byte(hostile)}}},
@@ -85,9 +85,12 @@ func sample() map[string]any {
 	return map[string]any{
 		"/v1/node": console.Node{Name: "a", Role: console.RoleOwner, Owner: "a", HTTP: "a:8080"},
 		"/v1/status": console.Status{Node: "a", Version: "v1", Cluster: "c1", Nodes: []console.Member{{Name: "a", Role: console.RoleOwner, Since: at, Kafka: "a:9092"}, {Name: hostile, Role: console.RoleStandby, Since: at, Heard: at}},
-			Topics: 1, Records: 41234, Bytes: 7_340_000, Rate: 120.4, Gateways: console.GatewayCount{Connected: 1, Away: 1, Revoked: 1, Buffered: 120_000}, Groups: 2, Lagging: []console.Group{group}, Damaged: 3, Disk: console.Disk{Path: "data", Free: 4e10, Size: 1e11}},
+			Topics: 1, Records: 41234, Bytes: 7_340_000, Rate: 120.4, Gateways: console.GatewayCount{Connected: 1, Away: 1, Revoked: 1, Buffered: 120_000, Lost: 41}, Groups: 2, Lagging: []console.Group{group}, Damaged: 3, Disk: console.Disk{Path: "data", Free: 4e10, Size: 1e11}},
 		"/v1/topics": []console.Topic{topic}, "/v1/topics/sensors": topic, "/v1/topics/sensors/records": records,
-		"/v1/gateways": gateways, "/v1/groups": []console.Group{group}, "/v1/groups?id=g" + hostile: []console.Group{group}, "/v1/errors": lines,
+		"/v1/gateways": gateways, "/v1/gateways/gone": console.GatewayDetail{Gateway: gateways[2]},
+		"/v1/gateways/pump-house-3": console.GatewayDetail{Gateway: gateways[0], Figures: console.Figures{Started: at, FreeBytes: new(uint64), Lanes: []console.Lane{{Lane: "live", Buffered: 119_999, Oldest: at}}},
+			Streams:  []console.Stream{{Buffer: "00ff", Lane: "live", Marks: []console.StreamMark{{Topic: "sensors", Partition: 3, Last: 9_876}}}},
+			Refusals: []console.Refusal{{Last: at, Topic: hostile, Reason: "topic", Text: hostile, Times: 7}}}, "/v1/groups": []console.Group{group}, "/v1/groups?id=g" + hostile: []console.Group{group}, "/v1/errors": lines,
 	}
 }
 
@@ -181,13 +184,13 @@ func textOf(t *testing.T, w *httptest.ResponseRecorder) string {
 func TestWhatIsShown(t *testing.T) {
 	p := newPort(t, admin.Options{})
 	for path, want := range map[string][]string{
-		"/":                               {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "40 GB free of 100 GB", "standby", "Kafka a:9092", hostile},
+		"/":                               {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "41 records lost by gateways", "40 GB free of 100 GB", "standby", "Kafka a:9092", hostile},
 		"/topics":                         {"sensors", "41\u202f234", "7.3 MB"},
 		"/topics?q=xyz":                   {"0 of 1", "There are none."},
 		"/topic?name=sensors":             {"120/s", "0 5 50", "retention.ms", hostile, "2026-01-31 12:00:00 UTC"},
 		"/gateways":                       {"away-1 away", "pump-house-3 connected", "gone revoked"},
 		"/gateway?id=gone":                {"gone revoked", hostile},
-		"/gateway?id=pump-house-3":        {"192.0.2.7:1234", "65 s", "9.0 MB", "every topic", hostile},
+		"/gateway?id=pump-house-3":        {"192.0.2.7:1234", "65 s", "9.0 MB", "every topic", "41 records lost", "live 119\u202f999", "live sensors 3 9\u202f876 00ff", "7 " + hostile + " topic: " + hostile, "free on its disk 0 B", hostile},
 		"/groups":                         {"Stable", "17"},
 		link("/group", "id", "g"+hostile): {"17 records behind", "sensors 0 3 20 17", "/10.0.0.1"},
 		"/errors":                         {"ERROR " + hostile, "node a"},

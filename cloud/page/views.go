@@ -68,7 +68,7 @@ func (p *pages) overview(r *http.Request) (any, error) {
 }
 
 // sortGateways puts those first that somebody should look at: away, then with most
-// that waits.
+// that waits, then those that lost something.
 func sortGateways(all []console.Gateway) {
 	rank := func(g console.Gateway) int {
 		switch {
@@ -80,7 +80,7 @@ func sortGateways(all []console.Gateway) {
 		return 0
 	}
 	slices.SortStableFunc(all, func(a, b console.Gateway) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.Buffered, a.Buffered), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.Buffered, a.Buffered), cmp.Compare(b.Lost, a.Lost), cmp.Compare(a.ID, b.ID))
 	})
 }
 
@@ -121,17 +121,13 @@ func (p *pages) gateways(r *http.Request) (any, error) {
 }
 
 func (p *pages) gateway(r *http.Request) (any, error) {
-	var all []console.Gateway
-	if err := p.get(r, "/v1/gateways", &all); err != nil {
-		return nil, err
-	}
 	id := r.URL.Query().Get("id")
-	for _, g := range all {
-		if g.ID == id {
-			return g, nil
-		}
+	if id == "" {
+		return nil, refusal{http.StatusNotFound, "no gateway is named"}
 	}
-	return nil, refusal{http.StatusNotFound, "there is no gateway " + id}
+	var g console.GatewayDetail
+	err := p.get(r, "/v1/gateways/"+url.PathEscape(id), &g)
+	return g, err
 }
 
 func (p *pages) groups(r *http.Request) (any, error) {

@@ -172,7 +172,7 @@ func (c *call) try(ctx context.Context, base *url.URL, shown credential, method,
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return "", unreached(base, method, err)
+		return "", unreached(c.kind(), base, method, err)
 	}
 	defer res.Body.Close()
 	dec := json.NewDecoder(res.Body)
@@ -214,7 +214,7 @@ func (e elsewhere) Unwrap() error      { return e.error }
 
 // unreached says why there is no answer. Where the request was sent, and could have
 // changed something, no other node is to be asked.
-func unreached(base *url.URL, method string, err error) error {
+func unreached(what string, base *url.URL, method string, err error) error {
 	var unknown x509.UnknownAuthorityError
 	var dial *net.OpError
 	var request *url.Error
@@ -224,15 +224,17 @@ func unreached(base *url.URL, method string, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("it does not answer in time")
 	}
-	hint := ""
-	if errors.As(err, &unknown) {
-		hint = " (--ca FILE names the authority that signed it)"
+	dialled := !errors.As(err, &dial) || dial.Op != "dial"
+	switch {
+	case !dialled:
+		err = dial.Err // without the address, which is named too
+	case errors.As(err, &unknown):
+		err = fmt.Errorf("%w (--ca FILE names the authority that signed it)", err)
 	}
-	err = fmt.Errorf("%w%s", err, hint)
-	if method == http.MethodGet || errors.As(err, &dial) && dial.Op == "dial" || errors.As(err, &unknown) {
+	if method == http.MethodGet || !dialled || errors.As(err, &unknown) {
 		return elsewhere{err, true}
 	}
-	return fmt.Errorf("reach the cloud at %s: %w; it is not known whether it was done", base, err)
+	return fmt.Errorf("reach the %s at %s: %w; it is not known whether it was done", what, base, err)
 }
 
 // refused says what to do about an answer that is no success.

@@ -256,7 +256,7 @@ func TestStatus(t *testing.T) {
 	now := time.Now()
 	sound := console.Status{Cluster: "c1", Epoch: 3, Version: "v1", Nodes: []console.Member{{Name: "a", Role: console.RoleOwner, Since: now.Add(-time.Hour)},
 		{Name: "b", Role: console.RoleStandby, Since: now.Add(-2 * time.Minute), Heard: now}}, Topics: 2, Partitions: 8, Records: 1000, Bytes: 2_500_000, Rate: 1.5,
-		Gateways: console.GatewayCount{Connected: 4, Away: 1, Buffered: 77}, Groups: 2, Lagging: []console.Group{{ID: "g", Lag: 9}}, Disk: console.Disk{Path: "data/cloud", Free: 5e9, Size: 1e10}}
+		Gateways: console.GatewayCount{Connected: 4, Away: 1, Buffered: 77, Lost: 3}, Groups: 2, Lagging: []console.Group{{ID: "g", Lag: 9}}, Disk: console.Disk{Path: "data/cloud", Free: 5e9, Size: 1e10}}
 	damaged := sound
 	damaged.Damaged = 2
 	for _, c := range []struct {
@@ -265,7 +265,7 @@ func TestStatus(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		{sound, "", 0, []string{"cluster    c1, epoch 3, version v1", "owner      a (for 1h", "standbys   b (for 2m, last heard 0s ago)", "4 connected, 1 away; 77 records wait on them",
+		{sound, "", 0, []string{"cluster    c1, epoch 3, version v1", "owner      a (for 1h", "standbys   b (for 2m, last heard 0s ago)", "4 connected, 1 away; 77 records wait on them; 3 records lost since they joined (topic weir.gaps)",
 			"2 with 8 partitions: 1000 records, 2.5 MB at rest, 1.5 records/s", "groups     2, behind: g by 9 records", "damage     none", "5 GB free of 10 GB (the owner's data/cloud)"}},
 		{damaged, "", 1, []string{"2 pieces of the log cannot be read"}},
 		{damaged, "-o json", 1, []string{`"damaged_pieces": 2`}},
@@ -323,9 +323,9 @@ func TestSeveralNodes(t *testing.T) {
 		if code != c.code || !strings.Contains(out, c.stdout) || !strings.Contains(wrong, c.want) {
 			t.Errorf("%s: %d\n%s%s", c.args, code, out, wrong)
 		}
-		for _, url := range []string{gone.URL, standby.URL} {
-			if strings.Count(wrong, url) > 1 {
-				t.Errorf("%s: says %s twice:\n%s", c.args, url, wrong)
+		for _, node := range []*httptest.Server{gone, standby} {
+			if strings.Count(wrong, host(node)) > 1 {
+				t.Errorf("%s: says %s twice:\n%s", c.args, host(node), wrong)
 			}
 		}
 	}

@@ -85,6 +85,9 @@ func bounds(g console.Gateway) string {
 	return all
 }
 
+// maxTokenLife is what the cloud allows.
+const maxTokenLife = 10 * 365 * 24 * time.Hour
+
 func joinTokenVerb() verb {
 	return verb{
 		name: "join-token", usage: "[flags]",
@@ -103,6 +106,8 @@ func joinTokenVerb() verb {
 				return fmt.Errorf("join-token takes no argument %q", c.args[0])
 			case err != nil || life < time.Second:
 				return fmt.Errorf("--life %q is no time of at least a second, such as 24h or 7d", c.life)
+			case life > maxTokenLife:
+				return fmt.Errorf("--life %s: a join token can be used for %s at most", c.life, configs.FormatDuration(maxTokenLife))
 			case c.uses < 1:
 				return fmt.Errorf("--uses %d: a token lets in at least one gateway", c.uses)
 			}

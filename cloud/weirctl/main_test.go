@@ -55,6 +55,7 @@ func TestVerbs(t *testing.T) {
 		{[]string{"topics", "--cloud", stranger.URL}, 2, "", "is it a weir-cloud?"},
 		{[]string{"consume", "nosuch", "--cloud", owner.URL}, 2, "", `no topic "nosuch"`},
 		{[]string{"join-token", "--life", "1ms"}, 2, "", "--life"},
+		{[]string{"join-token", "--life", "9000d"}, 2, "", "3650d at most"},
 		{[]string{"consume", "sensors", "--cloud", owner.URL, "--kafka", "x", "--kafka-user", "ann"}, 2, "", "come together"},
 		{[]string{"consume", "sensors", "--cloud", owner.URL, "--kafka", "x", "--kafka-cert", "x"}, 2, "", "needs --kafka-ca"},
 		{[]string{"consume", "sensors", "--cloud", owner.URL, "--kafka", "x", "--kafka-ca", "main.go"}, 2, "", "no certificate"},

@@ -62,6 +62,9 @@ func printStatus(w io.Writer, s console.Status, now time.Time) error {
 	if s.Gateways.Buffered > 0 {
 		gateways += fmt.Sprintf("; %d records wait on them", s.Gateways.Buffered)
 	}
+	if s.Gateways.Lost > 0 {
+		gateways += fmt.Sprintf("; %d records lost since they joined (topic weir.gaps)", s.Gateways.Lost)
+	}
 	var behind []string
 	for _, g := range s.Lagging {
 		behind = append(behind, fmt.Sprintf("%s by %d records", g.ID, g.Lag))
