@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,9 +20,13 @@ func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		defer r.close()
-		asked, figures := 0, []wire.Figure{{Key: wire.FigureDead, Value: 1}}
+		var asked, letters atomic.Uint64
+		letters.Store(1)
 		r.opts.Depth = func() wire.Ping { return wire.Ping{Records: 9} }
-		r.opts.Status = func() []wire.Figure { asked++; return slices.Clone(figures) }
+		r.opts.Status = func() []wire.Figure {
+			asked.Add(1)
+			return []wire.Figure{{Key: wire.FigureDead, Value: letters.Load()}}
+		}
 		r.start()
 		synctest.Wait()
 		told := func() (records, dead uint64) {
@@ -37,10 +41,10 @@ func TestStatus(t *testing.T) {
 		if records, dead := told(); records != 9 || dead != 1 {
 			t.Errorf("at once: %d records, %d dead letters", records, dead)
 		}
-		figures[0].Value = 2
+		letters.Store(2)
 		time.Sleep(55 * time.Second)
-		if _, dead := told(); dead != 1 || asked != 1 {
-			t.Errorf("within the minute: %d dead letters, asked %d times", dead, asked)
+		if _, dead := told(); dead != 1 || asked.Load() != 1 {
+			t.Errorf("within the minute: %d dead letters, asked %d times", dead, asked.Load())
 		}
 		time.Sleep(10 * time.Second)
 		if _, dead := told(); dead != 2 {
