@@ -223,6 +223,8 @@ func (b *Broker) Settings() []Setting {
 		{Name: "offsets.topic.replication.factor", Type: Int, Default: "1", Doc: "What clients are told of the copies of committed offsets: the bucket keeps them."},
 	}
 	all = append(all, replicated...)
+	all = append(all, Setting{Name: "sasl.kerberos.min.time.before.relogin", Type: Long, Default: "60000", rule: atLeast(0), Inert: "nobody logs in by Kerberos here.",
+		Doc: "How long a login by Kerberos stays before it is renewed, in milliseconds."})
 	for _, s := range topicSettings {
 		if s.Broker != "" {
 			s.Name = s.Broker
