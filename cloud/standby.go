@@ -30,6 +30,8 @@ const (
 	// maxForwards is how many requests of clients a node that stands by has at the owner
 	// at once: others wait for their turn.
 	maxForwards = 16
+
+	copyMissing = "this node stands by without a copy of what the owner knows: Kafka clients that come to it find no topics and cannot log in by password; see to the network between the nodes' --peer"
 )
 
 // copies keep this node's copy of what the owner knows: see broker.Copy.
@@ -48,7 +50,7 @@ type copies struct {
 func (n *Node) newCopies() *copies {
 	return &copies{kick: make(chan struct{}, 1), forwards: make(chan struct{}, maxForwards), quotas: quota.New(quota.Options{}), next: make(chan struct{}),
 		missing: budget.NewEpisode(budget.EpisodeOptions{
-			Begin: "this node stands by without a copy of what the owner knows: clients that come to it find no topics and cannot log in by password; see to the network between the nodes' --peer",
+			Begin: copyMissing,
 			End:   "this node has a copy of what the owner knows again", Quiet: time.Hour, Log: n.o.Log})}
 }
 

@@ -193,6 +193,13 @@ func TestOwnerOfEarlierVersion(t *testing.T) {
 	if err := second.copyFrom(t.Context(), first.self); !errors.Is(err, peer.ErrUnknownVerb) {
 		t.Errorf("got %v", err)
 	}
+	second.copies.mu.Lock()
+	second.copies.since = time.Now().Add(-broker.MaxCopyAge - time.Second)
+	second.copies.mu.Unlock()
+	second.says(t, copyMissing)
+	if age := second.copyAge(); age < broker.MaxCopyAge.Seconds() {
+		t.Errorf("without a copy its age is %v s", age)
+	}
 	if _, err := second.broker.KnownTopics(); !errors.Is(err, broker.ErrNotOwner) || second.Role() != console.RoleStandby {
 		t.Errorf("%s: %v", second.Role(), err)
 	}

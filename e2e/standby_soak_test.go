@@ -88,6 +88,7 @@ func (f *franz) do(order string, args ...string) (string, error) {
 	switch order {
 	case "topics":
 		topics, err := kadm.NewClient(f.open()).ListTopics(ctx)
+		f.forget(topics)
 		return strings.Join(topics.Names(), ","), err
 	case "send", "plain":
 		first, err := strconv.Atoi(args[1])
@@ -116,6 +117,18 @@ func (f *franz) do(order string, args ...string) (string, error) {
 		return strconv.Itoa(sent), nil
 	}
 	return "", fmt.Errorf("franz-go cannot %s", order)
+}
+
+// forget has franz-go forget topics that are gone: by itself it waits for the id that it
+// knows.
+func (f *franz) forget(there kadm.TopicDetails) {
+	for topic, reader := range f.readers {
+		if !there.Has(topic) {
+			f.client.PurgeTopicsFromClient(topic)
+			reader.Close()
+			delete(f.readers, topic)
+		}
+	}
 }
 
 func numbered(topic string, n int) *kgo.Record {
