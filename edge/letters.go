@@ -111,7 +111,8 @@ func letter(m *mqtt.Message, seq uint64) wal.Letter {
 }
 
 // report is the record in the log that becomes a record of topic weir.gaps: no message
-// gets that topic. It takes a sequence of its own.
+// gets that topic. It takes a sequence of its own. No two are the same, for equal ones
+// would become one record there.
 func report(e wal.Eviction) wal.Record {
 	whose := "the oldest clients"
 	if e.Client != "" {
@@ -119,7 +120,7 @@ func report(e wal.Eviction) wal.Record {
 	}
 	return wal.Record{Topic: wire.GapTopic, Record: record.Record{
 		Timestamp: time.Now().UnixMilli(),
-		Value:     fmt.Appendf(nil, "%d refused letters of %s gave way to newer ones", e.Letters, whose),
+		Value:     fmt.Appendf(nil, "%d refused letters of %s gave way to letter %d", e.Letters, whose, e.By),
 	}}
 }
 

@@ -72,6 +72,10 @@ func (c *conn) checkFilter(sub subscription) (byte, error) {
 	if allow := c.s.o.AllowSubscribe; allow != nil && !allow(c.clientID, c.username, sub.filter) {
 		return subackCode(c.version, ErrNotAllowed), nil
 	}
+	// Of a filter with wildcards some topics may be readable, of this one none is.
+	if may := c.s.o.MayRead; may != nil && !strings.ContainsAny(filter, "+#") && !may(c.clientID, c.username, filter) {
+		return subackCode(c.version, ErrNotAllowed), nil
+	}
 	return sub.qos, nil
 }
 

@@ -25,6 +25,24 @@ func TestSubackCodes(t *testing.T) {
 	}
 }
 
+// TestSubscribeToUnreadable: a filter that can match nothing but a topic which the client
+// may not read is refused, with words for MQTT 5.
+func TestSubscribeToUnreadable(t *testing.T) {
+	s := start(t, Options{MayRead: func(_, _, topic string) bool { return topic != "secret" }})
+	for _, version := range []byte{4, 5} {
+		c := join(t, s, version, "c", true)
+		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 77,
+			Filters: packets.Subscriptions{filter("secret", 1), filter("$share/g/secret", 1), filter("+", 1), filter("a", 1)}})
+		ack := c.ackOf(packets.Suback, 77)
+		if !bytes.Equal(ack.ReasonCodes, []byte{0x80, 0x80, 1, 1}) {
+			t.Errorf("version %d: SUBACK %x", version, ack.ReasonCodes)
+		}
+		if told := ack.Properties.ReasonString != ""; told != (version == 5) {
+			t.Errorf("version %d: reason %q", version, ack.Properties.ReasonString)
+		}
+	}
+}
+
 func TestUnsubscribe(t *testing.T) {
 	s := start(t, Options{})
 	c := join(t, s, 5, "c", true)

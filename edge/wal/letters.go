@@ -105,6 +105,7 @@ func (f *letters) live() bool {
 type Eviction struct {
 	Client  string // whose; "" for the oldest of all clients
 	Letters uint64
+	By      uint64 // the number of the letter that they give way to
 }
 
 // Letters are the log's refused letters.
@@ -136,17 +137,21 @@ func (l *Letters) Evictions(batch []Letter) ([]Eviction, error) {
 		return nil, err
 	}
 	trial := l.clone()
-	if l.file == nil || l.full() {
-		trial.push()
-	}
 	var out []Eviction
-	for i := range batch {
-		if n := trial.count(&batch[i]); n > 0 {
-			out = append(out, Eviction{batch[i].Client, n})
+	for rest, open := batch, l.file != nil; len(rest) > 0; open = true {
+		if !open || trial.full() {
+			trial.push()
 		}
+		n := trial.fill(rest)
+		for i := range rest[:n] {
+			if gone := trial.count(&rest[i]); gone > 0 {
+				out = append(out, Eviction{rest[i].Client, gone, rest[i].Seq})
+			}
+		}
+		rest = rest[n:]
 	}
 	if n := letterCount(trial.surplus()); n > 0 {
-		out = append(out, Eviction{Letters: n})
+		out = append(out, Eviction{Letters: n, By: batch[len(batch)-1].Seq})
 	}
 	return out, nil
 }
@@ -189,31 +194,53 @@ func (l *Letters) Add(batch []Letter) error {
 	if err := l.load(); err != nil {
 		return fmt.Errorf("add refused letters: %w", err)
 	}
-	frame := appendLetters(openFrame(nil), batch)
-	if len(frame)-headerSize > maxBody {
-		return fmt.Errorf("add refused letters of %d bytes: %w", len(frame), ErrTooLarge)
-	}
-	err := l.begin()
 	l.next = max(l.next, batch[len(batch)-1].Seq+1)
-	if err == nil {
-		sealFrame(frame, 0, saltOf(BufferID{}, partLetters), kindLetters, l.frames, uint32(len(batch)))
-		err = l.write(frame)
-	}
-	if err != nil {
-		return fmt.Errorf("add refused letters: %w", err)
-	}
-	for i := range batch {
-		l.stored = l.stored.add(batch[i].Seq)
-		l.evicted += l.count(&batch[i])
+	for rest := batch; len(rest) > 0; {
+		if err := l.begin(); err != nil {
+			return fmt.Errorf("add refused letters: %w", err)
+		}
+		n := l.fill(rest)
+		if err := l.add(rest[:n]); err != nil {
+			return fmt.Errorf("add refused letters: %w", err)
+		}
+		rest = rest[n:]
 	}
 	l.shrink()
 	return nil
 }
 
+// fill is how many letters of the batch, one at least, go into the newest file.
+func (l *Letters) fill(batch []Letter) (n int) {
+	for size := l.files[len(l.files)-1].size; n < len(batch) && (n == 0 || size < l.fileSize()); n++ {
+		size += batch[n].charge()
+	}
+	return n
+}
+
+// add writes letters into the newest file.
+func (l *Letters) add(batch []Letter) error {
+	frame := appendLetters(openFrame(nil), batch)
+	if len(frame)-headerSize > maxBody {
+		return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(frame))
+	}
+	sealFrame(frame, 0, saltOf(BufferID{}, partLetters), kindLetters, l.frames, uint32(len(batch)))
+	if err := l.write(frame); err != nil {
+		return err
+	}
+	for i := range batch {
+		l.stored = l.stored.add(batch[i].Seq)
+		l.evicted += l.count(&batch[i])
+	}
+	return nil
+}
+
+// fileSize is how many bytes a file takes before the next one is begun.
+func (l *Letters) fileSize() int64 { return min(letterFile, l.quota/8) }
+
 // full reports whether the next letter begins a file.
 func (l *Letters) full() bool {
 	n := len(l.files)
-	return n == 0 || l.files[n-1].size >= min(letterFile, l.quota/8)
+	return n == 0 || l.files[n-1].size >= l.fileSize()
 }
 
 // push adds a file to the counts.

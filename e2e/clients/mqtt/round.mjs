@@ -33,7 +33,7 @@ function collect(client, count) {
 }
 
 const messages = 100
-const large = Buffer.alloc(200_000, 'x')
+const large = Buffer.alloc(500_000, 'x')
 const topic = `js/${name}`
 
 const reader = await mqtt.connectAsync(url, options(`${name}-reader`))
