@@ -261,12 +261,6 @@ exactly.once.source.support=enabled
 	return rest
 }
 
-// notServed are tests of franz-go's suite that cannot pass here, and why.
-var notServed = map[string]string{
-	"TestConsumeRegex":           "it looks for the topic __consumer_offsets; offsets of groups are in no topic here",
-	"Test848RegexBrokerResolves": "it looks for the topic __consumer_offsets, too",
-}
-
 // freePort is a port that nobody listened on a moment ago.
 func freePort(t *testing.T) int {
 	t.Helper()
@@ -288,12 +282,7 @@ func TestFranzGo(t *testing.T) {
 	build.Dir = dir
 	run(t, build)
 
-	var skip []string
-	for name, why := range notServed {
-		t.Logf("SKIPPED: %s: %s", name, why)
-		skip = append(skip, "^"+name+"$")
-	}
-	cmd := exec.CommandContext(t.Context(), binary, "-test.v", "-test.timeout", "170s", "-test.skip", strings.Join(skip, "|"))
+	cmd := exec.CommandContext(t.Context(), binary, "-test.v", "-test.timeout", "170s")
 	cmd.Dir = filepath.Join(dir, "pkg", "kgo") // it reads its own sources
 	login := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	c := cloud(t, "--kafka", "name=login,listen="+login+",sasl=scram")

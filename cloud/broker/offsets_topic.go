@@ -10,10 +10,10 @@ import (
 // OffsetsTopic is Kafka's internal topic of committed offsets. It is not in the log:
 // its records are made of what the coordinator of the groups knows, when somebody
 // reads them, and it can only be read. See group.Coordinator.History.
-const OffsetsTopic = "__consumer_offsets"
+const OffsetsTopic = group.OffsetsTopic
 
-// OffsetsTopicID is the same in every cluster; no topic of the log can have it.
-func OffsetsTopicID() TopicID { return TopicID([]byte("consumer_offsets")) }
+// OffsetsTopicID is the id of the offsets topic.
+func OffsetsTopicID() TopicID { return group.OffsetsTopicID() }
 
 // InternalTopic returns the offsets topic, if there is one: in buckets of format
 // level 1 there is none. Topics does not list it.

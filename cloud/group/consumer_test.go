@@ -522,3 +522,31 @@ func TestConsumerTakeover(t *testing.T) {
 		}
 	})
 }
+
+// TestOffsetsTopicInGroups: a member of a consumer group gets the offsets topic if it
+// names it, and not if it means all topics.
+func TestOffsetsTopicInGroups(t *testing.T) {
+	all, spelled := ".*", "t|__consumer_offsets"
+	for what, c := range map[string]struct {
+		topics  []string
+		pattern *string
+		want    bool
+	}{"named": {[]string{"t", OffsetsTopic}, nil, true}, "all": {nil, &all, false}, "spelled out": {nil, &spelled, true}} {
+		runHistory(t, func(t *testing.T, w world) {
+			r, err := w.ConsumerHeartbeat(ConsumerHeartbeatRequest{Group: name, Identity: Identity{Member: "a"}, Rebalance: time.Second,
+				Topics: c.topics, Pattern: c.pattern, Owned: []Partition{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for _, p := range r.Assigned {
+				if p.Topic == OffsetsTopicID() {
+					n++
+				}
+			}
+			if want := map[bool]int{true: OffsetsPartitions}[c.want]; n != want || len(r.Assigned) != want+9 {
+				t.Errorf("%s: %d partitions of the offsets topic and %d of others, want %d", what, n, len(r.Assigned)-n, want)
+			}
+		})
+	}
+}

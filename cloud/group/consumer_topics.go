@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"regexp/syntax"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -33,14 +34,15 @@ type view struct {
 type topics struct {
 	mu     sync.Mutex // guards everything below
 	source Proposer   // nil until Start
+	inner  func() bool // whether there is an offsets topic; takes the coordinator's mutex
 	now    *view
 	looked time.Time
 }
 
-func (t *topics) start(source Proposer) {
+func (t *topics) start(source Proposer, inner func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.source = source
+	t.source, t.inner = source, inner
 }
 
 // look returns the topics as they are, or were up to viewAge ago if that will do.
@@ -54,6 +56,9 @@ func (t *topics) look(fresh bool) *view {
 	if t.source != nil {
 		for _, of := range t.source.Topics() {
 			seen[of.Name] = topic{of.ID, of.Partitions}
+		}
+		if _, taken := seen[OffsetsTopic]; !taken && t.inner() {
+			seen[OffsetsTopic] = topic{OffsetsTopicID(), OffsetsPartitions}
 		}
 	}
 	t.looked = time.Now()
@@ -101,14 +106,18 @@ func compile(pattern string) (*regexp.Regexp, error) {
 	return regexp.Compile(whole)
 }
 
-// match returns the names that a pattern matches, in order. Coordinator.mu is
-// held.
+// match returns the names that a pattern matches, in order: the offsets topic only if
+// the pattern spells it out, so that nobody gets it who means all topics.
+// Coordinator.mu is held.
 func (v *view) match(pattern string, re *regexp.Regexp) []string {
 	names, ok := v.matches[pattern]
 	if ok {
 		return names
 	}
 	for _, name := range v.names {
+		if name == OffsetsTopic && !strings.Contains(pattern, name) {
+			continue
+		}
 		if re.MatchString(name) {
 			names = append(names, name)
 		}

@@ -87,10 +87,10 @@ func New(o Options) *Coordinator {
 
 // Start begins to serve: the log is owned, and has replayed into Apply.
 func (c *Coordinator) Start(p Proposer) {
+	c.topics.start(p, c.HasHistory)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.log = p
-	c.topics.start(p)
 }
 
 // Close answers every waiting request with ErrClosed and stops all timers.

@@ -8,6 +8,12 @@ import (
 	"unicode/utf16"
 )
 
+// OffsetsTopic is Kafka's internal topic of committed offsets. It is not in the log.
+const OffsetsTopic = "__consumer_offsets"
+
+// OffsetsTopicID is its id: the same in every cluster, and no topic of the log has it.
+func OffsetsTopicID() [16]byte { return [16]byte([]byte("consumer_offsets")) }
+
 // OffsetsPartitions is how many partitions the offsets topic has, as in Kafka.
 const OffsetsPartitions = 50
 
