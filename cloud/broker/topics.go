@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -24,6 +25,21 @@ const MaxPartitions = commitlog.MaxPartitions
 // GapTopic is where gateways report what they had accepted and cannot deliver.
 // It cannot be deleted: reports under way would be lost with it.
 const GapTopic = "weir.gaps"
+
+// Internal reports whether Kafka keeps something of its own under the name.
+func Internal(name string) bool {
+	switch name {
+	case OffsetsTopic, "__transaction_state", "__share_group_state", "__cluster_metadata":
+		return true
+	}
+	return false
+}
+
+// Reserved reports whether no client may create a topic of the name. All others that
+// begin with underscores are users': Debezium, Cruise Control and Strimzi have some.
+func Reserved(name string) bool {
+	return Internal(name) || strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__weir")
+}
 
 // Topics lists all topics, by name.
 func (b *Broker) Topics() ([]Topic, error) {

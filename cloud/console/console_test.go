@@ -161,6 +161,8 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"POST", "/v1/topics", `{"name":"t"}`, 409, "topic exists"},
 		{"POST", "/v1/topics", `{"name":"a/b"}`, 400, "invalid topic"},
+		{"POST", "/v1/topics", `{"name":"weir.x"}`, 400, "own"},
+		{"POST", "/v1/topics", `{"name":"__consumer_offsets"}`, 400, "own"},
 		{"POST", "/v1/topics", `{"name":"u","partitions":-7}`, 400, "number of partitions"},
 		{"POST", "/v1/topics", `{"name":"u","configs":{"x":"y"}}`, 400, "topic setting"},
 		{"POST", "/v1/topics", `{"nmae":"u"}`, 400, `unknown field "nmae"`},

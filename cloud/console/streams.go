@@ -3,6 +3,7 @@ package console
 import (
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"time"
@@ -57,6 +58,9 @@ func (c *console) createTopic(r *http.Request) (any, error) {
 	admin.Note(r, "topic", req.Name)
 	if req.Partitions == 0 {
 		req.Partitions = -1
+	}
+	if broker.Reserved(req.Name) {
+		return nil, fmt.Errorf("%w: the name %q is Weir's or Kafka's own", broker.ErrInvalidTopic, req.Name)
 	}
 	t, err := c.Broker.CreateTopic(r.Context(), req.Name, req.Partitions, req.Configs)
 	if err != nil {

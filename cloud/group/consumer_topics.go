@@ -32,8 +32,8 @@ type view struct {
 // topics looks at the catalogue. It has a mutex of its own, so that the
 // coordinator's is not held meanwhile.
 type topics struct {
-	mu     sync.Mutex // guards everything below
-	source Proposer   // nil until Start
+	mu     sync.Mutex  // guards everything below
+	source Proposer    // nil until Start
 	inner  func() bool // whether there is an offsets topic; takes the coordinator's mutex
 	now    *view
 	looked time.Time

@@ -90,7 +90,7 @@ func (s *Server) named(ctx context.Context, r *request, name string, id [16]byte
 // create makes a topic that somebody asked for by its name, or says why not.
 func (s *Server) create(ctx context.Context, r *request, name string, unknown error, allowed bool) (broker.Topic, error) {
 	if err := checkName(name); err != nil {
-		if reserved(name) {
+		if broker.Reserved(name) {
 			return broker.Topic{}, unknown
 		}
 		return broker.Topic{}, err
@@ -113,7 +113,7 @@ func (s *Server) create(ctx context.Context, r *request, name string, unknown er
 
 func (s *Server) describe(r *request, t broker.Topic, err error, owner int32, operations bool) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
-	rt.TopicID, rt.IsInternal = t.ID, internal(t.Name)
+	rt.TopicID, rt.IsInternal = t.ID, broker.Internal(t.Name)
 	if t.Name != "" || t.ID == [16]byte{} {
 		rt.Topic = &t.Name
 	}

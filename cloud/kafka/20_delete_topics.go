@@ -43,7 +43,7 @@ func (s *Server) deleteTopic(ctx context.Context, r *request, t kmsg.DeleteTopic
 		return broker.Topic{}, refused(kerr.InvalidRequest, "a topic is named or has an id, not both")
 	}
 	topic, err := r.topic(kmsg.ACLOperationDelete, text(t.Topic), t.TopicID, t.Topic == nil)
-	if err == nil && internal(topic.Name) {
+	if err == nil && broker.Internal(topic.Name) {
 		err = errInternalTopic
 	}
 	if err == nil {

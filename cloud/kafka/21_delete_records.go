@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/weirmq/weir/cloud/broker"
 )
 
 // DeleteRecords (key 21): moves the first offset of partitions up.
@@ -26,7 +28,7 @@ func (s *Server) deleteRecords(ctx context.Context, r *request, q *kmsg.DeleteRe
 		rt := kmsg.NewDeleteRecordsResponseTopic()
 		rt.Topic = t.Topic
 		topic, missing := r.topic(kmsg.ACLOperationDelete, t.Topic, [16]byte{}, false)
-		if missing == nil && internal(topic.Name) {
+		if missing == nil && broker.Internal(topic.Name) {
 			missing = errInternalTopic
 		}
 		for _, p := range t.Partitions {

@@ -65,7 +65,7 @@ func (s *Server) configsOf(ctx context.Context, r *request, typ kmsg.ConfigResou
 		if !r.may(kmsg.ACLOperationDescribeConfigs, kmsg.ACLResourceTypeTopic, name) {
 			return nil, errTopicDenied
 		}
-		if err := checkName(name); err != nil && !reserved(name) {
+		if err := checkName(name); err != nil && !broker.Reserved(name) {
 			return nil, err
 		}
 		t, err := r.known(ctx, kmsg.ACLOperationDescribeConfigs, name, [16]byte{}, false)
@@ -92,7 +92,7 @@ func (s *Server) configsOf(ctx context.Context, r *request, typ kmsg.ConfigResou
 
 // configuredTopic finds the topic that a config resource names.
 func (s *Server) configuredTopic(name string) (broker.Topic, error) {
-	if err := checkName(name); err != nil && !reserved(name) {
+	if err := checkName(name); err != nil && !broker.Reserved(name) {
 		return broker.Topic{}, err
 	}
 	return s.broker.Topic(name)

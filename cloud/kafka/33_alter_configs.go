@@ -126,7 +126,7 @@ func (s *Server) alterable(r *request, at resource) (store func(context.Context,
 			return nil, nil, errTopicDenied
 		}
 		t, err := s.configuredTopic(at.name)
-		if err == nil && internal(t.Name) {
+		if err == nil && broker.Internal(t.Name) {
 			err = errInternalTopic
 		}
 		return func(ctx context.Context, to func(map[string]string) error) error {

@@ -48,7 +48,7 @@ func (s *Server) growTopic(ctx context.Context, r *request, t *kmsg.CreatePartit
 	if err != nil {
 		return err
 	}
-	if internal(topic.Name) {
+	if broker.Internal(topic.Name) {
 		return errInternalTopic
 	}
 	if t.Count <= topic.Partitions || t.Count > broker.MaxPartitions {

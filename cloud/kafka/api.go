@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -38,8 +39,8 @@ type response interface {
 // Requests are refused by length before they are allocated. Beyond that, kmsg
 // allocates an array as long as the request says, up to one element for each byte
 // that follows: about 100 times the size of a hostile request. So the limits are
-// tight, those of long lists are decoded one at a time (Server.decode), and the
-// one that is really large, Produce, has its own decoder.
+// tight, few are decoded at a time (decoding), and the one that is really large,
+// Produce, has its own decoder.
 const (
 	shortRequest = 64 << 10
 	longRequest  = 1 << 20
@@ -166,14 +167,36 @@ func (a *api) waits() bool {
 }
 
 func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) error {
-	if len(body) > shortRequest {
-		if err := turn(ctx, s.decode); err != nil {
+	if turns := s.decode.of(len(body)); turns != nil {
+		if err := turn(ctx, turns); err != nil {
 			return err
 		}
-		defer func() { <-s.decode }()
+		defer func() { <-turns }()
 	}
 	if err := guarded(q.ReadFrom, body); err != nil {
 		return violation{err}
+	}
+	return nil
+}
+
+// decoding bounds how many requests that are no Produces are decoded at once: one
+// token each.
+type decoding struct {
+	long  chan struct{} // one token: of more than shortRequest
+	short chan struct{} // of more than smallFrame; smaller ones come to little, and wait for nobody
+}
+
+func newDecoding() decoding {
+	return decoding{make(chan struct{}, 1), make(chan struct{}, 2*runtime.GOMAXPROCS(0))}
+}
+
+// of returns the tokens for a request of that size, nil if it needs none.
+func (d decoding) of(size int) chan struct{} {
+	switch {
+	case size > shortRequest:
+		return d.long
+	case size > smallFrame:
+		return d.short
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package kafka
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -161,5 +162,36 @@ func TestStandby(t *testing.T) {
 				t.Errorf("%s on a standby: %v, want %v", what, kerr.ErrorForCode(codes[what]), want)
 			}
 		}
+	}
+}
+
+// TestDecodingIsBounded: requests of more than a few KiB wait for others to be
+// decoded, and small ones do not.
+func TestDecodingIsBounded(t *testing.T) {
+	d := open(t, setup{manual: true})
+	metadata := func(names int) *kmsg.MetadataRequest {
+		q := kmsg.NewPtrMetadataRequest()
+		q.Version = 9
+		for i := range names {
+			name := fmt.Sprintf("no-such-topic-%d", i)
+			q.Topics = append(q.Topics, kmsg.MetadataRequestTopic{Topic: &name})
+		}
+		return q
+	}
+	for range cap(d.decode.short) {
+		d.decode.short <- struct{}{}
+	}
+	waiting, small := d.dial(t), d.dial(t)
+	waiting.send(metadata(1000))
+	eventually(t, func() bool { return d.held() == 1 })
+	if r := ask[*kmsg.MetadataResponse](small, metadata(1)); len(r.Topics) != 1 {
+		t.Errorf("%+v", r)
+	}
+	if d.held() != 1 {
+		t.Error("the larger request was not held")
+	}
+	<-d.decode.short
+	if r := receiveAs(waiting, waiting.id, &kmsg.MetadataResponse{Version: 9}); len(r.Topics) != 1000 {
+		t.Errorf("%d topics", len(r.Topics))
 	}
 }

@@ -120,7 +120,7 @@ type Server struct {
 
 	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer: each connection has one of both
 
-	decode chan struct{} // one token: who decodes a large request that is no Produce
+	decode decoding
 	judged judged
 	logins *login.Logins
 
@@ -144,7 +144,7 @@ func New(o Options) (*Server, error) {
 		broker:  o.Broker,
 		lines:   budget.NewLines(budget.LinesOptions{}),
 		buffers: new(budget.Buffers),
-		decode:  make(chan struct{}, 1),
+		decode:  newDecoding(),
 		conns:   make(map[*conn]struct{}),
 		judged:  judged{conns: make(map[*conn]struct{})},
 	}

@@ -345,7 +345,7 @@ func TestTurnIsFree(t *testing.T) {
 	now := newClock(0)
 	d := open(t, setup{now: now.now})
 	d.percent(t, nobody, 1)
-	d.decode <- struct{}{}
+	d.decode.long <- struct{}{}
 	q := kmsg.NewPtrMetadataRequest()
 	q.Version = 12
 	q.Topics = make([]kmsg.MetadataRequestTopic, 5_000)
@@ -354,7 +354,7 @@ func TestTurnIsFree(t *testing.T) {
 	}
 	w := d.dial(t)
 	now.passes(w, q, stands)
-	<-d.decode
+	<-d.decode.long
 	if r := receiveAs(w, w.id, &kmsg.MetadataResponse{Version: 12}); r.ThrottleMillis != 0 {
 		t.Errorf("%d ms", r.ThrottleMillis)
 	}

@@ -39,28 +39,12 @@ func checkName(name string) error {
 		return refused(kerr.InvalidTopicException, "a topic's name cannot be longer than %d characters", maxTopicName)
 	case strings.ContainsFunc(name, func(r rune) bool { return !legal(r) }):
 		return refused(kerr.InvalidTopicException, "a topic's name has only ASCII letters, digits, '.', '_' and '-'")
-	case internal(name):
+	case broker.Internal(name):
 		return refused(kerr.InvalidTopicException, "%s is Kafka's own", name)
-	case reserved(name):
+	case broker.Reserved(name):
 		return refused(kerr.InvalidTopicException, "names that begin with weir. or __weir are Weir's own")
 	}
 	return nil
-}
-
-// internal reports whether Kafka keeps something of its own under the name.
-func internal(name string) bool {
-	switch name {
-	case broker.OffsetsTopic, "__transaction_state", "__share_group_state", "__cluster_metadata":
-		return true
-	}
-	return false
-}
-
-// reserved reports whether no client may create a topic of the name. All others
-// that begin with underscores are users': Debezium, Cruise Control and Strimzi have
-// some.
-func reserved(name string) bool {
-	return internal(name) || strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__weir")
 }
 
 // checkEpoch compares the leader epoch that a client knows (-1: none) with this

@@ -109,6 +109,20 @@ async function transact() {
   assert(values.every(({ value }) => value.startsWith('kept-')), 'an aborted record was read')
 }
 
+// refusedRecords: of a batch with records that a compacted topic does not take, those
+// are named (KIP-467).
+async function refusedRecords() {
+  const name = `${topic}-keys`
+  await createTopic(name, 1, [{ name: 'cleanup.policy', value: 'compact' }])
+  const producer = kafka.producer({ 'linger.ms': 1000, kafkaJS: {} })
+  await producer.connect()
+  const sent = await Promise.allSettled(['a', null, 'b', null].map(key => producer.send({ topic: name, messages: [{ key, value: 'x' }] })))
+  await producer.disconnect()
+  const invalid = 87, inDifferentRecord = -138
+  assert.deepEqual(sent.map(s => s.reason?.code), [inDifferentRecord, invalid, inDifferentRecord, invalid])
+  await admin.deleteTopics({ topics: [name] })
+}
+
 async function cleanUp() {
   await admin.deleteGroups([topic, `${topic}-tx`])
   await admin.deleteTopics({ topics: [topic, `${topic}-tx`] })
@@ -120,6 +134,7 @@ await createAndDescribe()
 await produce()
 await consume()
 await transact()
+if (confluent) await refusedRecords()
 await cleanUp()
 await admin.disconnect()
 console.log('ok')

@@ -1,11 +1,13 @@
 package weir;
 
 import java.time.Duration;
+import java.util.ArrayList;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.Properties;
 import java.util.Set;
 import java.util.concurrent.ExecutionException;
@@ -24,9 +26,11 @@ import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.InvalidRecordException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.config.TopicConfig;
+import org.apache.kafka.common.errors.InvalidRequestException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 import org.apache.kafka.common.serialization.StringDeserializer;
@@ -49,6 +53,8 @@ public final class Clients {
     Clients clients = new Clients(args[0], args.length > 1 ? args[1] : "classic");
     try (Admin admin = Admin.create(clients.props())) {
       clients.createTopic(admin);
+      clients.settings(admin);
+      clients.refusedRecords(admin);
       clients.produce();
       clients.consume(admin);
       clients.transact(admin);
@@ -84,6 +90,55 @@ public final class Clients {
     check(admin.describeTopics(List.of(TOPIC)).allTopicNames().get().get(TOPIC).partitions().size() == 4, "4 partitions");
     check(!admin.describeCluster().clusterId().get().isEmpty(), "the cluster has an id");
     check(admin.describeCluster().nodes().get().size() >= 1, "the cluster has a node");
+  }
+
+  void settings(Admin admin) throws Exception {
+    String node = admin.describeCluster().nodes().get().iterator().next().idString();
+    ConfigResource all = new ConfigResource(ConfigResource.Type.BROKER, "");
+    ConfigResource broker = new ConfigResource(ConfigResource.Type.BROKER, node);
+    ConfigResource group = new ConfigResource(ConfigResource.Type.GROUP, TOPIC);
+    set(admin, all, "num.partitions", "5");
+    set(admin, group, "consumer.session.timeout.ms", "50000");
+    Map<ConfigResource, Config> configs = admin.describeConfigs(List.of(broker, group)).all().get();
+    ConfigEntry partitions = configs.get(broker).get("num.partitions");
+    check(partitions.value().equals("5") && partitions.source() == ConfigEntry.ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG, "num.partitions is " + partitions);
+    check(configs.get(group).get("consumer.session.timeout.ms").value().equals("50000"), "the group's session time-out");
+    admin.createTopics(List.of(new NewTopic(TOPIC + "-five", Optional.empty(), Optional.empty()))).all().get();
+    check(admin.describeTopics(List.of(TOPIC + "-five")).allTopicNames().get().get(TOPIC + "-five").partitions().size() == 5, "5 partitions");
+    admin.deleteTopics(List.of(TOPIC + "-five")).all().get();
+    try {
+      set(admin, broker, "node.id", "1");
+      throw new AssertionError("a node has got another number");
+    } catch (ExecutionException e) {
+      check(e.getCause() instanceof InvalidRequestException, "node.id: " + e.getCause());
+    }
+  }
+
+  void set(Admin admin, ConfigResource resource, String name, String value) throws Exception {
+    admin.incrementalAlterConfigs(Map.of(resource, List.of(new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET)))).all().get();
+  }
+
+  /** Of a batch with records that a compacted topic does not take, those are named. */
+  void refusedRecords(Admin admin) throws Exception {
+    String topic = TOPIC + "-keys";
+    admin.createTopics(List.of(new NewTopic(topic, 1, (short) 1).configs(Map.of(TopicConfig.CLEANUP_POLICY_CONFIG, "compact")))).all().get();
+    try (KafkaProducer<String, String> producer = producer(Map.of("linger.ms", 1000))) {
+      List<Future<RecordMetadata>> sent = new ArrayList<>();
+      for (String key : new String[] {"a", null, "b"}) {
+        sent.add(producer.send(new ProducerRecord<>(topic, key, "x")));
+      }
+      producer.flush();
+      for (int i = 0; i < sent.size(); i++) {
+        try {
+          sent.get(i).get();
+          throw new AssertionError("record " + i + " was taken");
+        } catch (ExecutionException e) {
+          boolean named = e.getCause() instanceof InvalidRecordException && e.getCause().getMessage().contains("no key");
+          check(named == (i == 1), "record " + i + ": " + e.getCause());
+        }
+      }
+    }
+    admin.deleteTopics(List.of(topic)).all().get();
   }
 
   KafkaProducer<String, String> producer(Map<String, Object> more) {
