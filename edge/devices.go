@@ -13,6 +13,8 @@ type Devices struct {
 	State          int64         // bytes that are remembered of them all; a 64th of the quota, 16 MiB at most
 	ClientState    int64         // bytes of one client; 1 MiB, half of State at most
 	Sessions       int           // that outlive their connection
+	Owed           int64         // bytes on the disk of what such sessions are owed; a 16th of the quota
+	ClientOwed     int64         // bytes of it of one session; a quarter of Owed
 	SessionExpiry  time.Duration // after which a session without connection ends; 0: never
 	Connections    int           // of each listener
 	PerAddress     int           // of them, from one address
@@ -40,6 +42,7 @@ type Devices struct {
 const (
 	maxState    = 16 << 20  // bytes, unless a flag says more
 	stateShare  = 64        // of the quota, a part as large as this is State
+	owedShare   = 16        // of the quota, a part as large as this is Owed
 	stateCopies = 3         // of State: the state file is this large at most, with the copy that a rewrite makes
 	letterShare = 10        // of the quota, a part as large as this is for refused letters
 	maxLetters  = 128 << 20 // bytes of refused letters
@@ -55,9 +58,14 @@ func (o Options) state() int64 {
 // letterQuota is how many bytes of the quota refused letters may take.
 func (o Options) letterQuota() int64 { return min(o.Quota/letterShare, maxLetters) }
 
-// logQuota is what the state file and refused letters leave of the quota to the local
-// log.
-func (o Options) logQuota() int64 { return o.Quota - stateCopies*o.state() - o.letterQuota() }
+// owed is how many bytes what sessions are owed may have on the disk.
+func (o Options) owed() int64 { return cmp.Or(o.Devices.Owed, o.Quota/owedShare) }
+
+// logQuota is what the state file, what sessions are owed and refused letters leave
+// of the quota to the local log.
+func (o Options) logQuota() int64 {
+	return o.Quota - stateCopies*o.state() - o.owed() - o.letterQuota()
+}
 
 // limits are the options of the MQTT server that bound what devices take.
 func (o Options) limits() mqtt.Options {
@@ -65,7 +73,8 @@ func (o Options) limits() mqtt.Options {
 	return mqtt.Options{
 		MaxPacketSize: int(cmp.Or(d.PacketSize, MaxPacket)), MaxTopicLevels: d.Levels, QueueBytes: maxQueue,
 		MaxState: int(o.state()), MaxClientState: int(min(cmp.Or(d.ClientState, 1<<20), o.state()/2)),
-		MaxSessions: d.Sessions, MaxSessionExpiry: d.SessionExpiry,
+		MaxClientOwed: int(cmp.Or(d.ClientOwed, o.owed()/4)),
+		MaxSessions:   d.Sessions, MaxSessionExpiry: d.SessionExpiry,
 		MaxConnections: d.Connections, MaxPerAddress: d.PerAddress, MaxConnecting: d.Connecting,
 		MaxArriving: int(d.Arriving), ConnectTimeout: d.ConnectTimeout, PacketTimeout: d.PacketTimeout, PacketRate: d.PacketRate,
 		ServerKeepAlive: uint16(d.KeepAlive / time.Second), ReceiveMaximum: uint16(d.ReceiveMaximum), TopicAliasMaximum: uint16(d.TopicAliases),

@@ -10,7 +10,7 @@ func TestQuotaHoldsTheState(t *testing.T) {
 		{Quota: 1 << 30, Devices: Devices{State: 100 << 20}},
 	} {
 		state := o.state()
-		if got := o.logQuota() + stateCopies*state + o.letterQuota(); got != o.Quota || o.logQuota() < o.Quota/2 {
+		if got := o.logQuota() + stateCopies*state + o.letterQuota() + o.owed(); got != o.Quota || o.logQuota() < o.Quota/2 {
 			t.Errorf("%+v: the log has %d bytes, the state %d", o, o.logQuota(), state)
 		}
 		if o.Devices.State == 0 && state > maxState || state < 256<<10 {

@@ -113,8 +113,12 @@ func Open(o Options) (_ *Edge, err error) {
 	if err := e.listen(); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	if err := e.openMQTT(store); err != nil {
+	owed, err := mqtt.OpenOwed(owedDir(o.Data), o.owed(), o.Log)
+	if err != nil {
 		return nil, errors.Join(err, store.Close())
+	}
+	if err := e.openMQTT(store, owed); err != nil {
+		return nil, errors.Join(err, store.Close(), owed.Close())
 	}
 	if l := e.listeners["http"]; l != nil {
 		if err := e.openHTTP(l); err != nil {
@@ -145,14 +149,14 @@ func (e *Edge) listen() error {
 	return nil
 }
 
-func (e *Edge) openMQTT(store mqtt.Store) error {
+func (e *Edge) openMQTT(store mqtt.Store, owed *mqtt.OwedLog) error {
 	e.refusals = newRefusals(e.log.Space, e.o.Log, e.metrics)
 	e.closers = append(e.closers, e.refusals.close)
 	if err := e.openBackend(e.refusals); err != nil {
 		return err
 	}
 	o := e.o.limits()
-	o.Backend, o.Store = e.backend, store
+	o.Backend, o.Store, o.Owed = e.backend, store, owed
 	o.Log, o.Metrics = e.o.Log, e.metrics
 	var err error
 	if o.Listeners, err = e.devices(); err != nil {

@@ -14,6 +14,9 @@ import (
 // sessionsFile is where the MQTT server keeps its state.
 func sessionsFile(data string) string { return filepath.Join(data, "sessions") }
 
+// owedDir is where what sessions are owed lies.
+func owedDir(data string) string { return filepath.Join(data, "owed") }
+
 // used reports whether a gateway has run in the data directory before: then it had
 // a log too, for that is made first.
 func (o *Options) used() bool {

@@ -36,6 +36,8 @@ type committer struct {
 	dirty    bool      // the store may hold what was refused; only a rewrite helps
 	failed   time.Time // when the last rewrite failed
 
+	owing owing // what sessions are owed
+
 	// Scratch, reused from batch to batch.
 	before   []*work // what is due before the work that prepare looks at
 	taken    []*work
@@ -50,11 +52,17 @@ func newCommitter(s *Server, l *ledger, loaded int) *committer {
 	k := &committer{s: s, ledger: l, out: s.dispatcher.in}
 	k.base = l.size()
 	k.appended = max(0, loaded-k.base)
+	k.owing.log = s.o.Owed
 	now := time.Now()
 	for c, n := l.oldest, l.persistent; n > 0; n-- { // leave puts each at the end
 		next := c.newer
-		k.leave(c, now)
+		k.leave(c, c.lostAt(now))
 		c = next
+	}
+	for _, c := range l.clients {
+		if !c.persistent { // it is here for its will
+			k.leave(c, now)
+		}
 	}
 	return k
 }
@@ -77,11 +85,11 @@ func (k *committer) run() {
 		clear(batch)
 		k.taken = batch
 	}
-	k.process(k.lastWills())
+	k.finish()
 }
 
 func (k *committer) process(batch []*work) {
-	if len(batch) > 0 {
+	if len(batch) > 0 || k.saveDue() {
 		k.out <- k.commit(batch)
 	}
 	if k.appended > max(k.base, rewriteFloor) {
@@ -98,6 +106,7 @@ func (k *committer) commit(batch []*work) []*work {
 	}
 	batch = k.prepare(batch)
 	k.place(batch)
+	k.number(batch)
 	tied := k.gatherEvents(batch)
 	if !tied && !k.dirty && len(k.events) > 0 && len(k.works) > 0 {
 		// No message depends on these events: both take the time of one.
@@ -110,6 +119,7 @@ func (k *committer) commit(batch []*work) []*work {
 			// What was placed and must not be stored now leaves holes: the
 			// rest is placed anew.
 			k.place(batch)
+			k.number(batch)
 		}
 		k.store(batch)
 	}
@@ -151,7 +161,7 @@ func (k *committer) place(batch []*work) {
 func (k *committer) gather(batch []*work) {
 	k.works, k.messages = k.works[:0], k.messages[:0]
 	for _, w := range batch {
-		if w.message != nil && w.err == nil && !w.duplicate && !w.message.internal() {
+		if w.message != nil && w.err == nil && !w.duplicate && !w.half && !w.message.internal() {
 			k.works = append(k.works, w)
 			k.messages = append(k.messages, w.message)
 		}
@@ -168,7 +178,7 @@ func (k *committer) gather(batch []*work) {
 func (k *committer) refuse(w *work, err error) {
 	w.err = err
 	if in := w.inbound(); in != nil && in.pending == w {
-		if in.doubtful {
+		if in.doubtful || in.unowed {
 			in.pending = nil
 		} else {
 			w.ledger.free(w.id)
@@ -209,6 +219,7 @@ func (k *committer) gatherEvents(batch []*work) (tied bool) {
 		k.events = append(k.events, w.events...)
 		tied = tied || w.message != nil && len(w.events) > 0
 	}
+	k.placeEvents()
 	return tied
 }
 
@@ -231,9 +242,11 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 			k.appended += len(p)
 		}
 		clear(k.events)
+		k.placesWritten(true)
 		return true
 	}
 	clear(k.events)
+	k.placesWritten(false)
 	if err != nil {
 		k.dirty = true
 		k.s.troubles.state.Note("err", err)
@@ -241,7 +254,7 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 	for _, w := range batch {
 		// While the store is behind, even a PUBREL for an unknown id may be
 		// one whose removal is not durable: no PUBCOMP for it.
-		if w.err != nil || len(w.events) == 0 && w.kind != workPubrel {
+		if w.err != nil || len(w.events) == 0 && w.kind != workPubrel && w.kind != workPubrec {
 			continue
 		}
 		w.err = errNotStored
@@ -257,11 +270,11 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 
 // messageEvents adds the events that need the message's place.
 func (k *committer) messageEvents(w *work) {
-	if w.message == nil || w.err != nil || w.duplicate {
+	if w.message == nil || w.err != nil || w.duplicate || w.kind == workMove {
 		return
 	}
 	if w.message.QoS == 2 && w.kind == workPublish && w.ledger.persistent {
-		e := event{kind: eventInbound, client: w.client, id: w.id, place: w.place}
+		e := event{kind: eventInbound, client: w.client, id: w.id, place: w.place, number: w.owed}
 		w.events = append(w.events, e.encode())
 	}
 	if !w.message.Retain || w.message.Refused != nil || w.kind == workSystem {
@@ -290,22 +303,21 @@ func (k *committer) messageEvents(w *work) {
 // again.
 func (k *committer) store(batch []*work) {
 	k.gather(batch)
-	if len(k.works) == 0 {
+	if len(k.works) == 0 && len(k.owing.records) == 0 {
 		return
 	}
 	for i, w := range k.works {
 		k.places[i] = w.place
 	}
-	start := time.Now()
-	err := k.s.o.Backend.Store(k.messages, k.places)
-	k.s.count.storeSeconds.UpdateDuration(start)
+	err, owedErr := k.storeBoth()
+	defer k.settleOwed(batch, err, owedErr)
 	if err == nil {
 		k.s.count.stored.Add(len(k.works))
 	} else {
 		k.s.troubles.storing.Note("messages", len(k.works), "err", err)
 		for _, w := range k.works {
 			if in := w.inbound(); in != nil && in.pending == w {
-				in.place, in.doubtful = w.place, true
+				in.place, in.doubtful, in.unowed = w.place, true, w.owed > 0
 			}
 			k.refuse(w, errNotStored)
 		}
@@ -335,6 +347,7 @@ func (k *committer) settle(batch []*work) {
 		}
 		if in := w.inbound(); in != nil && in.pending == w {
 			in.place, in.pending, in.doubtful = w.place, nil, false
+			in.owed, in.unowed = w.owed, false
 		}
 		if w.retain && w.kind != workSystem {
 			k.ledger.retain(w.message)

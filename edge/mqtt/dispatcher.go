@@ -18,7 +18,8 @@ type dispatcher struct {
 	in       chan []*work // batches with their outcomes
 	asked    chan func()  // questions about what it owns
 	sessions map[string]*session
-	subs     trie
+	subs     trie[*session]
+	shared   int // subscriptions that the committer knows, not subs
 	retained retainedTree
 	duels    map[string]duel // by client id
 	system   int             // retained messages of the server itself
@@ -38,6 +39,9 @@ func (d *dispatcher) restore(l *ledger) {
 		s := d.newSession(page.id, page.account)
 		for _, sub := range page.subs {
 			d.subscribeTo(s, sub)
+		}
+		if s.durable {
+			s.resume(page.progress, page.left.IsZero())
 		}
 	}
 	for _, m := range l.retained {
@@ -66,7 +70,7 @@ func (d *dispatcher) run() {
 
 func (d *dispatcher) publishCounts() {
 	d.nSessions.Store(int64(len(d.sessions)))
-	d.nSubs.Store(int64(d.subs.count))
+	d.nSubs.Store(int64(d.subs.count + d.shared))
 	d.nRetained.Store(int64(d.retained.len() - d.system))
 }
 
@@ -90,14 +94,28 @@ func (d *dispatcher) dispatch(w *work) {
 		d.system += d.retained.len() - before
 	case workPubrel:
 		d.pubrel(w)
+	case workPubrec:
+		if w.err != nil {
+			w.conn.stop(packets.ErrImplementationSpecificError)
+		} else {
+			w.conn.ack(packets.Pubrel, w.id, packets.CodeSuccess)
+		}
+	case workMove:
+		d.move(w)
 	case workSubscribe:
 		d.subscribe(w)
 	case workUnsubscribe:
 		d.unsubscribe(w)
 	case workGone:
-		if s := d.sessions[w.client]; w.known && s != nil && s.detach(w.conn) && w.end {
+		s := d.sessions[w.client]
+		if !w.known || s == nil {
+			return
+		}
+		left, shared := s.detach(w.conn, w.end)
+		if left && w.end {
 			d.endSession(s)
 		}
+		d.moveShared(s, shared, w.end)
 	case workExpire:
 		if s := d.sessions[w.client]; s != nil {
 			d.endSession(s)
@@ -175,6 +193,14 @@ func (d *dispatcher) takeOver(id string, old, c *conn) {
 
 func (d *dispatcher) newSession(id string, a *account) *session {
 	s := newSession(id, &d.s.o, d.s.count, a, &d.retained)
+	if a.number > 0 {
+		s.durable, s.number, s.owed = true, a.number, d.s.o.Owed
+		s.loaders, s.reading, s.changes = &d.s.loaders, d.s.reading, &d.s.changes
+		s.place.sentTo = a.since
+		s.saved = s.place
+		s.loaded, s.dispatched = a.since, a.since
+	}
+	a.session.Store(s)
 	d.sessions[id] = s
 	return s
 }
@@ -182,9 +208,12 @@ func (d *dispatcher) newSession(id string, a *account) *session {
 // endSession forgets a session with its subscriptions and its queue.
 func (d *dispatcher) endSession(s *session) {
 	for filter := range s.filters {
-		d.subs.unsubscribe(s, filter)
+		d.unsubscribeFrom(s, filter)
 	}
 	s.discard()
+	if s.durable {
+		s.owed.forget(s.number)
+	}
 	delete(d.sessions, s.id)
 }
 
@@ -194,6 +223,8 @@ func (d *dispatcher) publish(w *work) {
 	<-w.conn.window
 	if w.err == nil && !w.duplicate && w.message.Refused == nil {
 		d.fanOut(w)
+	} else {
+		w.unshare()
 	}
 }
 
@@ -251,16 +282,34 @@ func (d *dispatcher) fanOut(w *work) {
 	if w.retain {
 		d.retained.set(m)
 	}
+	d.deliverTo(w)
 	for _, hit := range d.subs.match(m.Topic, m.ClientID) {
-		if !hit.session.mayRead(m.Topic) {
+		qos := min(m.QoS, hit.qos)
+		if qos > 0 && hit.subscriber.durable {
+			continue // the committer knows
+		}
+		if !hit.subscriber.mayRead(m.Topic) {
 			continue
 		}
-		hit.session.deliver(delivery{
-			message:     m,
-			identifiers: hit.identifiers,
-			qos:         min(m.QoS, hit.qos),
-			retain:      m.Retain && hit.retainAsPublished,
+		hit.subscriber.deliver(delivery{
+			message: m, identifiers: hit.identifiers, qos: qos, retain: m.Retain && hit.retainAsPublished,
 		})
+	}
+}
+
+// deliverTo hands the message to those whom the committer has found.
+func (d *dispatcher) deliverTo(w *work) {
+	for i := range w.to {
+		r := &w.to[i]
+		s := d.sessions[r.id]
+		if s == nil {
+			continue
+		}
+		one := delivery{message: w.message, identifiers: r.identifiers, qos: r.qos, retain: r.retain, share: r.share}
+		if r.number > 0 {
+			one.owed = w.owed
+		}
+		s.deliver(one)
 	}
 }
 
@@ -268,8 +317,24 @@ func (d *dispatcher) subscribeTo(s *session, sub subscription) (added bool) {
 	if s.filters == nil {
 		s.filters = make(map[string]struct{})
 	}
+	_, found := s.filters[sub.filter]
 	s.filters[sub.filter] = struct{}{}
+	if share, _, _ := shareName(sub.filter); share != "" {
+		if !found {
+			d.shared++
+		}
+		return !found
+	}
 	return d.subs.subscribe(s, sub)
+}
+
+func (d *dispatcher) unsubscribeFrom(s *session, filter string) {
+	if share, _, _ := shareName(filter); share == "" {
+		d.subs.unsubscribe(s, filter)
+	} else if _, found := s.filters[filter]; found {
+		d.shared--
+	}
+	delete(s.filters, filter)
 }
 
 // subscribe answers SUBACK, durable by now, and sends the retained messages
@@ -289,7 +354,7 @@ func (d *dispatcher) subscribe(w *work) {
 	w.conn.reply(packets.Suback, w.id, w.codes, w.reason)
 	for i, sub := range w.subs {
 		if w.codes[i] < 0x80 && sub.replays(added[i]) {
-			s.replay(sub)
+			s.replay(sub, w.replayOf(i))
 		}
 	}
 }
@@ -298,8 +363,7 @@ func (d *dispatcher) unsubscribe(w *work) {
 	s := w.conn.session
 	for i, sub := range w.subs {
 		if w.codes[i] == 0 {
-			delete(s.filters, sub.filter)
-			d.subs.unsubscribe(s, sub.filter)
+			d.unsubscribeFrom(s, sub.filter)
 			s.endReplays(sub.filter)
 		}
 	}

@@ -16,12 +16,15 @@
 //	committer.go   one goroutine: Place, state events, Store, for a whole batch;
 //	               prepare.go applies it to ledger.go, which store.go keeps
 //	dispatcher.go  one goroutine: the ack, then the local subscribers
-//	session.go     what waits for one subscriber
+//	session.go     what waits for one subscriber; pump.go sends it
+//	resume.go      what a session that outlives its connection is owed: a place
+//	               in owedlog.go, which the committer fills (owe.go)
 //	outbox.go      the bounded buffer in front of one socket
 //	sys.go         what the broker says of itself below $SYS
 //
 // Who owns what: the reader owns its connection's aliases; the committer owns
-// the ledger (what must survive a restart); the dispatcher owns sessions, trie
+// the ledger (what must survive a restart) and fills the log of what sessions
+// are owed; the dispatcher owns sessions, trie
 // and retained messages; a session's mutex guards its outbound queue. What all
 // of it costs is counted in state.go. Nothing else is shared.
 //

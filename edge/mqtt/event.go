@@ -19,9 +19,20 @@ const (
 	eventRelease     eventKind = 6 // PUBREL came for it
 	eventRetain      eventKind = 7
 	eventUnretain    eventKind = 8
+
+	// Since version 2 of the file.
+	eventWill        eventKind = 9  // a will is to be published when its client is lost
+	eventWillGone    eventKind = 10 // it was published, or is not to be
+	eventLeft        eventKind = 11 // a session has had no connection since; zero: it has one
+	eventNumber      eventKind = 12 // the session's number in the log of what is owed
+	eventPlace       eventKind = 13 // how far the session got what it is owed
+	eventSegment     eventKind = 14 // a file of the log
+	eventSegmentGone eventKind = 15
+	eventOwedLast    eventKind = 16 // the log reached at least this number
+	eventVoid        eventKind = 17 // a record of the log of which the message was never stored
 )
 
-func (k eventKind) known() bool { return k >= eventSession && k <= eventUnretain }
+func (k eventKind) known() bool { return k >= eventSession && k <= eventVoid }
 
 var errEvent = errors.New("event is malformed")
 
@@ -33,8 +44,16 @@ type event struct {
 	sub     subscription
 	id      uint16
 	place   Place
-	message *Message // eventRetain
+	message *Message // eventRetain, eventWill
 	topic   string   // eventUnretain
+
+	number   uint64         // in the log of what is owed; of eventInbound 0: nobody is owed its message
+	end      uint64         // eventSegment: the number that follows it, 0: not full
+	salt     [saltSize]byte // eventSegment
+	session  uint32         // eventNumber
+	delay    time.Duration  // eventWill
+	left     time.Time      // eventLeft
+	progress progress       // eventPlace
 }
 
 func appendString[T ~string | ~[]byte](b []byte, s T) []byte {
@@ -66,6 +85,9 @@ func (e *event) encode() []byte {
 		b = append(b, e.place.Buffer[:]...)
 		b = append(b, e.place.Lane)
 		b = binary.BigEndian.AppendUint64(b, e.place.Seq)
+		if e.number > 0 {
+			b = binary.BigEndian.AppendUint64(b, e.number)
+		}
 	case eventRelease:
 		b = appendString(b, e.client)
 		b = binary.BigEndian.AppendUint16(b, e.id)
@@ -73,6 +95,8 @@ func (e *event) encode() []byte {
 		b = appendMessage(b, e.message)
 	case eventUnretain:
 		b = appendString(b, e.topic)
+	default:
+		b = e.encodeOwing(b)
 	}
 	return b
 }
@@ -101,6 +125,7 @@ const (
 	hasPayloadFormat = 1 << iota
 	hasExpiry
 	isWill
+	notRetained
 )
 
 func appendMessage(b []byte, m *Message) []byte {
@@ -114,6 +139,9 @@ func appendMessage(b []byte, m *Message) []byte {
 	}
 	if m.Will {
 		flags |= isWill
+	}
+	if !m.Retain {
+		flags |= notRetained
 	}
 	b = append(b, flags, m.QoS, m.Version, p.PayloadFormat)
 	b = binary.BigEndian.AppendUint32(b, p.Expiry)
@@ -212,6 +240,9 @@ func decodeEvent(p []byte) (event, error) {
 		e.client, e.id = c.string(), c.uint16()
 		copy(e.place.Buffer[:], c.take(uint64(len(e.place.Buffer))))
 		e.place.Lane, e.place.Seq = c.byte(), c.uint64()
+		if len(c.p) > 0 {
+			e.number = c.uint64()
+		}
 	case eventRelease:
 		e.client, e.id = c.string(), c.uint16()
 	case eventRetain:
@@ -219,7 +250,10 @@ func decodeEvent(p []byte) (event, error) {
 	case eventUnretain:
 		e.topic = c.string()
 	default:
-		return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
+		if !e.kind.known() {
+			return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
+		}
+		c.owing(&e)
 	}
 	if c.bad || len(c.p) > 0 {
 		return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
@@ -227,9 +261,16 @@ func decodeEvent(p []byte) (event, error) {
 	return e, nil
 }
 
+// message reads a retained message, which is never empty.
 func (c *cursor) message() *Message {
+	m := c.anyMessage()
+	c.bad = c.bad || len(m.Payload) == 0 || !m.Retain
+	return m
+}
+
+func (c *cursor) anyMessage() *Message {
 	flags := c.byte()
-	m := &Message{Retain: true, QoS: c.byte(), Version: c.byte(), Will: flags&isWill != 0}
+	m := &Message{Retain: flags&notRetained == 0, QoS: c.byte(), Version: c.byte(), Will: flags&isWill != 0}
 	p := &m.Properties
 	p.HasPayloadFormat, p.HasExpiry = flags&hasPayloadFormat != 0, flags&hasExpiry != 0
 	p.PayloadFormat, p.Expiry = c.byte(), c.uint32()
@@ -246,7 +287,7 @@ func (c *cursor) message() *Message {
 		p.User = append(p.User, UserProperty{c.string(), c.string()})
 	}
 	m.Payload = append([]byte(nil), c.bytes()...)
-	if m.QoS > 2 || m.Topic == "" || len(m.Payload) == 0 {
+	if m.QoS > 2 || m.Topic == "" {
 		c.bad = true
 	}
 	return m

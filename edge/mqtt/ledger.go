@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"fmt"
-	"iter"
 	"time"
 )
 
@@ -18,6 +17,16 @@ type ledger struct {
 	persistent int // of clients
 	retained   map[string]*Message
 	state      *state
+
+	// What sessions that outlive their connection are owed.
+	owes     bool                    // there is a log of it
+	subs     trie[*client]           // their subscriptions, and those that are shared
+	numbers  map[uint32]*client      // those that have a number
+	highest  uint32                  // number that was given
+	segments map[uint64]knownSegment // files of the log, by the number that they begin with
+	open     uint64                  // the one that is not full
+	void     map[uint64]bool         // records of the log of which the messages were never stored
+	owedLast uint64                  // number that the log reached at least
 
 	// Persistent sessions without connection, in the order in which they lost
 	// it. After a restart, that of the state file.
@@ -37,25 +46,34 @@ type client struct {
 	subs       map[string]subscription // nil: none
 	inbound    map[uint16]*inbound     // nil: none
 	account    *account
-	charged    int64 // the ledger's part of account
+	index      *trie[*client] // of the ledger, while the page is in it; nil: it has no part in it
+	matched    hit            // of index
+	progress   progress       // of the session, as it was written last
+	overflows  bool           // messages are being dropped, which was logged
+	charged    int64          // the ledger's part of account
 
 	conn         *conn     // nil: offline
 	will         *will     // of conn, or waiting for its delay
 	willDue      time.Time // zero: no will waits
 	expireDue    time.Time // zero: it does not expire
+	willKept     bool      // the will is in the store
+	left         time.Time // when the connection was lost; zero: it is there, or nobody knows
 	older, newer *client   // neighbours among the persistent sessions without connection
 }
 
 // inbound is a QoS 2 packet id between PUBLISH and PUBREL.
 type inbound struct {
 	place    Place
-	pending  *work // its batch is under way
-	doubtful bool  // its Store failed: the Backend knows better
+	pending  *work  // its batch is under way
+	doubtful bool   // its Store failed: the Backend knows better
+	owed     uint64 // number of its message in the log of what is owed; 0: nobody is owed it
+	unowed   bool   // the Backend may have the message, the log has not
 }
 
 func newLedger(o *Options, s *state) *ledger {
 	return &ledger{
 		clients: make(map[string]*client), retained: make(map[string]*Message), state: s,
+		numbers: make(map[uint32]*client), segments: make(map[uint64]knownSegment), owes: o.Owed != nil, void: make(map[uint64]bool),
 		maxSessions: o.MaxSessions, maxSubscriptions: o.MaxSubscriptions,
 		maxRetained: o.MaxRetained, maxBytes: o.MaxRetainedBytes,
 	}
@@ -70,9 +88,9 @@ func (c *client) charge(n int64) {
 	c.account.charge(n)
 }
 
-// open enters a page into the ledger, in the place of the client's earlier
+// enter puts a page into the ledger, in the place of the client's earlier
 // one.
-func (l *ledger) open(c *client) {
+func (l *ledger) enter(c *client) {
 	if old := l.clients[c.id]; old != nil {
 		l.close(old)
 	}
@@ -80,16 +98,53 @@ func (l *ledger) open(c *client) {
 	if c.persistent {
 		l.persistent++
 	}
+	c.index = &l.subs
 	c.charge(sessionCost + int64(len(c.id)))
+}
+
+// enlist gives a persistent session its number, unless it has one. last is the
+// last number of the log of what is owed: nothing of before is the session's.
+func (l *ledger) enlist(c *client, last uint64) (fresh bool) {
+	if !l.owes || !c.persistent || c.account.number > 0 {
+		return false
+	}
+	l.highest++
+	l.number(c, l.highest, last)
+	return true
+}
+
+func (l *ledger) number(c *client, number uint32, since uint64) {
+	c.account.number, c.account.since = number, since
+	c.progress.sentTo = max(c.progress.sentTo, since)
+	l.numbers[number] = c
+	l.highest = max(l.highest, number)
+	for _, sub := range c.subs {
+		c.index.subscribe(c, sub)
+	}
+}
+
+// addSegment notes a new file of the log, with which the one before is full.
+func (l *ledger) addSegment(first uint64, salt [saltSize]byte) {
+	if before, found := l.segments[l.open]; found && before.end == 0 && l.open != first {
+		before.end = first
+		l.segments[l.open] = before
+	}
+	l.segments[first] = knownSegment{salt: salt}
+	l.open = first
 }
 
 // close takes a page with everything on it out of the ledger.
 func (l *ledger) close(c *client) {
 	l.wake(c)
 	delete(l.clients, c.id)
+	delete(l.numbers, c.account.number)
 	if c.persistent {
 		l.persistent--
 	}
+	for filter := range c.subs {
+		c.index.unsubscribe(c, filter)
+	}
+	c.index = nil
 	c.charge(-c.charged)
 }
 
@@ -148,7 +203,16 @@ func (c *client) subscribe(sub subscription) {
 		c.subs = make(map[string]subscription)
 	}
 	c.subs[sub.filter] = sub
+	if share, _, _ := shareName(sub.filter); c.index != nil && (share != "" || c.account.number > 0) {
+		c.index.subscribe(c, sub)
+	}
 }
+
+// The committer's trie, of pages.
+func (c *client) name() string    { return c.id }
+func (c *client) hit() *hit       { return &c.matched }
+func (c *client) connected() bool { return c.conn != nil }
+func (c *client) busy() int64     { return c.account.shared.Load() }
 
 // unsubscribe reports whether there was such a subscription.
 func (c *client) unsubscribe(filter string) bool {
@@ -160,6 +224,9 @@ func (c *client) unsubscribe(filter string) bool {
 		c.subs = nil
 	}
 	c.charge(-subscriptionSize(c.id, filter))
+	if c.index != nil {
+		c.index.unsubscribe(c, filter)
+	}
 	return true
 }
 
@@ -188,7 +255,7 @@ func (c *client) free(id uint16) {
 }
 
 // trimmed counts what was in the store and is over the limits.
-type trimmed struct{ sessions, subscriptions, ids, retained int }
+type trimmed struct{ sessions, subscriptions, ids, retained, wills int }
 
 // load applies every event of the store, and returns their bytes. What is over
 // the limits is left out, event by event: however large the store is, the
@@ -222,6 +289,7 @@ func (l *ledger) apply(e *event, over *trimmed) {
 	case eventUnretain:
 		l.retain(&Message{Topic: e.topic})
 	}
+	l.applyOwing(c, e, over)
 	if c == nil {
 		return
 	}
@@ -242,7 +310,7 @@ func (l *ledger) apply(e *event, over *trimmed) {
 			over.ids++
 			return
 		}
-		c.take(e.id, &inbound{place: e.place})
+		c.take(e.id, &inbound{place: e.place, owed: e.number})
 	case eventRelease:
 		c.free(e.id)
 	}
@@ -261,7 +329,7 @@ func (l *ledger) applySession(c *client, e *event, over *trimmed) {
 			over.sessions++
 			return
 		}
-		l.open(c)
+		l.enter(c)
 	}
 	c.expiry = e.expiry
 	l.rest(c)
@@ -278,19 +346,6 @@ func (l *ledger) fit(c *client, n int64, over *trimmed) bool {
 		over.sessions++
 	}
 	return c.account.shortage(n) == 0
-}
-
-// forget drops the QoS 2 ids whose message is not durable: the crash came
-// between the event and the message, no PUBREC was sent, and the client will
-// send again.
-func (l *ledger) forget(stored func(Place) bool) {
-	for _, c := range l.clients {
-		for id, in := range c.inbound {
-			if !stored(in.place) {
-				c.free(id)
-			}
-		}
-	}
 }
 
 // retain sets or, without payload, removes a retained message.
@@ -323,63 +378,6 @@ func (l *ledger) mayRetain(m *Message) bool {
 	}
 	return n <= l.maxRetained && (more <= 0 ||
 		l.retainedBytes+more <= int64(l.maxBytes) && l.state.shortage(more, 0) == 0)
-}
-
-// events yields the shortest sequence of events with the ledger as its sum,
-// the sessions that have been without connection for longest first.
-func (l *ledger) events() iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for c := l.oldest; c != nil; c = c.newer {
-			if !c.events(yield) {
-				return
-			}
-		}
-		for _, c := range l.clients {
-			if c.persistent && c.conn != nil && !c.events(yield) {
-				return
-			}
-		}
-		for _, m := range l.retained {
-			if m.internal() {
-				continue
-			}
-			e := event{kind: eventRetain, message: m}
-			if !yield(e.encode()) {
-				return
-			}
-		}
-	}
-}
-
-func (c *client) events(yield func([]byte) bool) bool {
-	e := event{kind: eventSession, client: c.id, expiry: c.expiry}
-	if !yield(e.encode()) {
-		return false
-	}
-	for _, sub := range c.subs {
-		e := event{kind: eventSubscribe, client: c.id, sub: sub}
-		if !yield(e.encode()) {
-			return false
-		}
-	}
-	for id, in := range c.inbound {
-		if in.pending != nil {
-			continue
-		}
-		e := event{kind: eventInbound, client: c.id, id: id, place: in.place}
-		if !yield(e.encode()) {
-			return false
-		}
-	}
-	return true
-}
-
-// size is the bytes of events.
-func (l *ledger) size() (n int) {
-	for p := range l.events() {
-		n += len(p)
-	}
-	return n
 }
 
 // due is the earliest instant at which a will or an expiry waits, zero when

@@ -20,6 +20,7 @@ type counters struct {
 	unreadable                 *metrics.Counter
 	notRetained, notSubscribed *metrics.Counter
 	expiredSessions, evicted   *metrics.Counter
+	owedLost                   *metrics.Counter
 	storeSeconds               *metrics.PrometheusHistogram
 }
 
@@ -49,6 +50,7 @@ func newCounters(set *metrics.Set) *counters {
 		notSubscribed:   c("weir_mqtt_subscriptions_refused_total"),
 		expiredSessions: c(`weir_mqtt_sessions_ended_total{reason="expired"}`),
 		evicted:         c(`weir_mqtt_sessions_ended_total{reason="no_room"}`),
+		owedLost:        c("weir_mqtt_owed_lost_total"),
 		storeSeconds:    set.GetOrCreatePrometheusHistogramExt("weir_mqtt_store_seconds", exposition.Seconds()),
 	}
 }
@@ -60,6 +62,12 @@ func (c *counters) attach(s *Server, set *metrics.Set) {
 	set.GetOrCreateGauge("weir_mqtt_subscriptions", func() float64 { return float64(s.Stats().Subscriptions) })
 	set.GetOrCreateGauge("weir_mqtt_retained_messages", func() float64 { return float64(s.Stats().Retained) })
 	set.GetOrCreateGauge("weir_mqtt_state_bytes", func() float64 { return float64(s.state.used.Load()) })
+	set.GetOrCreateGauge("weir_mqtt_owed_bytes", func() float64 {
+		if s.o.Owed == nil {
+			return 0
+		}
+		return float64(s.o.Owed.used())
+	})
 	set.GetOrCreateGauge("weir_mqtt_queue_messages", func() float64 { return float64(s.Stats().Queued) })
 }
 

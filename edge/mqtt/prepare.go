@@ -24,6 +24,10 @@ func (k *committer) prepare(batch []*work) []*work {
 			k.publish(w)
 		case workPubrel:
 			k.pubrel(w)
+		case workPubrec:
+			k.pubrec(w)
+		case workMove:
+			k.move(w)
 		case workSubscribe:
 			k.subscribe(w)
 		case workUnsubscribe:
@@ -37,6 +41,9 @@ func (k *committer) prepare(batch []*work) []*work {
 		for _, due := range k.before {
 			if due.kind == workWill && !k.s.mayPublish(due.message) {
 				due.err = ErrNotAllowed
+			}
+			if due.kind != workMove {
+				k.recipients(due)
 			}
 		}
 		out = append(out, k.before...)
@@ -72,22 +79,33 @@ func (k *committer) connect(w *work) (due *work) {
 	}
 	if old != nil && old.will != nil {
 		if clean || !old.persistent || old.conn != nil && old.will.delay == 0 {
-			due = old.takeWill()
+			due = k.takeWill(old)
 		}
 	}
 	if page != old {
+		if old != nil && old.willKept {
+			w.event(event{kind: eventWillGone, client: w.client})
+		}
 		if old != nil && old.persistent {
 			w.event(event{kind: eventEnd, client: w.client})
 		}
-		k.ledger.open(page)
+		k.ledger.enter(page)
 	}
 	if expiry > 0 && (page != old || page.expiry != expiry) {
 		w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 	}
 	page.expiry = expiry
 	page.conn = w.conn
-	page.setWill(w.login.will)
-	page.willDue, page.expireDue = time.Time{}, time.Time{}
+	if k.owing.log != nil && k.ledger.enlist(page, k.owing.log.last()) {
+		w.event(event{kind: eventNumber, client: w.client, session: page.account.number, number: page.account.since})
+	}
+	k.keepWill(w, page, w.login.will)
+	page.expireDue = time.Time{}
+	if !page.left.IsZero() {
+		page.left = time.Time{}
+		w.event(event{kind: eventLeft, client: w.client})
+	}
+	k.follow(page)
 	k.ledger.wake(page)
 	w.ledger, w.login.account = page, page.account
 	return due
@@ -149,7 +167,7 @@ func (k *committer) evict() bool {
 	k.s.count.evicted.Inc()
 	k.s.crowded.Note("client", page.id, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
 	if page.will != nil {
-		k.before = append(k.before, page.takeWill())
+		k.before = append(k.before, k.takeWill(page))
 	}
 	w := &work{kind: workExpire, client: page.id}
 	k.endSession(w, page)
@@ -202,6 +220,8 @@ func (k *committer) publish(w *work) {
 		w.duplicate, w.first = true, in.pending
 	case in.doubtful:
 		in.pending = w
+	case in.unowed:
+		w.half, w.place, in.pending = true, in.place, w
 	default:
 		w.duplicate = true
 	}
@@ -227,8 +247,21 @@ func (k *committer) pubrel(w *work) {
 	}
 }
 
+// pubrec has the place of the session written, with what it has received at
+// QoS 2, before the PUBREL: else a restart would send it again, to a client
+// that has forgotten its packet id.
+func (k *committer) pubrec(w *work) {
+	page := k.page(w)
+	if page == nil {
+		w.err = errNotStored
+		return
+	}
+	k.follow(page)
+}
+
 func (k *committer) subscribe(w *work) {
 	page := k.page(w)
+	w.ledger = page
 	if page == nil {
 		w.err = errNotStored
 		return
@@ -245,6 +278,9 @@ func (k *committer) subscribe(w *work) {
 			continue
 		}
 		page.subscribe(sub)
+		if page.owesReplay(&sub) && sub.replays(!found) {
+			w.asks = append(w.asks, i)
+		}
 		if page.persistent && (!found || old != sub) {
 			w.event(event{kind: eventSubscribe, client: w.client, sub: sub})
 		}
@@ -278,7 +314,7 @@ func (k *committer) gone(w *work) (due *work) {
 	w.known = true
 	page.conn = nil
 	if w.bye.clean {
-		page.setWill(nil) // [MQTT-3.14.4-3]
+		k.keepWill(w, page, nil) // [MQTT-3.14.4-3]
 	}
 	if w.bye.hasExpiry {
 		expiry := k.capExpiry(w.bye.expiry)
@@ -288,13 +324,14 @@ func (k *committer) gone(w *work) (due *work) {
 		page.expiry = expiry
 	}
 	if page.will != nil && (page.will.delay == 0 || page.expiry == 0) {
-		due = page.takeWill()
+		due = k.takeWill(page)
 	}
 	if page.expiry == 0 {
 		k.endSession(w, page)
 		return due
 	}
 	k.leave(page, time.Now())
+	w.event(event{kind: eventLeft, client: page.id, left: page.left})
 	return due
 }
 
@@ -306,6 +343,7 @@ func (k *committer) leave(page *client, now time.Time) {
 	if expiry := k.capExpiry(page.expiry); expiry != never {
 		page.expireDue = now.Add(time.Duration(expiry) * time.Second)
 	}
+	page.left = now
 	k.ledger.rest(page)
 	for _, at := range [2]time.Time{page.willDue, page.expireDue} {
 		if !at.IsZero() && (k.next.IsZero() || at.Before(k.next)) {
@@ -330,7 +368,8 @@ func (k *committer) tick(now time.Time) (batch []*work) {
 	for _, page := range k.ledger.clients {
 		expired := !page.expireDue.IsZero() && !now.Before(page.expireDue)
 		if !page.willDue.IsZero() && (expired || !now.Before(page.willDue)) {
-			batch = append(batch, page.takeWill())
+			will := k.takeWill(page)
+			batch = append(batch, will)
 		}
 		if expired {
 			k.s.count.expiredSessions.Inc()
@@ -349,17 +388,6 @@ func (k *committer) setAlarm() {
 	if !k.next.IsZero() {
 		k.alarm.Reset(max(0, time.Until(k.next)))
 	}
-}
-
-// lastWills returns the wills that still wait for their delay when the server
-// closes: early is better than never, they do not survive a restart.
-func (k *committer) lastWills() (batch []*work) {
-	for _, page := range k.ledger.clients {
-		if page.will != nil {
-			batch = append(batch, page.takeWill())
-		}
-	}
-	return batch
 }
 
 // notGranted is the return code for a filter that the client may not subscribe to, in

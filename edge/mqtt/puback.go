@@ -49,10 +49,16 @@ func (c *conn) handlePubrec(id uint16, reason byte) error {
 		c.session.complete(c, id, 2)
 		return nil
 	}
-	code := packets.CodeSuccess
-	if !c.session.release(c, id) {
-		code = packets.ErrPacketIdentifierNotFound
+	switch c.session.release(c, id) {
+	case releasedNow:
+		c.ack(packets.Pubrel, id, packets.CodeSuccess)
+	case releasedUnknown:
+		c.ack(packets.Pubrel, id, packets.ErrPacketIdentifierNotFound)
+	case releasedDurable:
+		if !c.s.queue.put(&work{kind: workPubrec, conn: c, client: c.clientID, id: id}) {
+			return ErrClosed
+		}
+	case releasedLater:
 	}
-	c.ack(packets.Pubrel, id, code)
 	return nil
 }

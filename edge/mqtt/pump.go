@@ -28,6 +28,7 @@ func (s *session) pumpLocked() {
 	}
 	if s.waiting.len() == 0 {
 		s.dropping = false
+		s.loadLocked()
 	}
 }
 
@@ -60,23 +61,42 @@ func (s *session) nextLocked() bool {
 	if front.replay != nil {
 		return s.replayLocked(front.replay)
 	}
-	if front.expired() {
+	if !front.released && front.expired() {
 		d := s.waiting.pop()
 		s.account.release(&d)
 		s.count.expired.Inc()
+		s.endedLocked(&d)
 		return true
 	}
 	if !s.roomLocked(front) {
 		return false
 	}
+	id := uint16(0)
+	switch {
+	case front.owed > 0:
+		if id = s.owedIDLocked(front.owed); id == 0 {
+			return false
+		}
+	case front.qos > 0:
+		id = s.freeIDLocked()
+	}
 	d := s.waiting.pop()
 	if d.qos == 0 {
 		s.sendLocked(&d)
 		s.account.release(&d)
+		s.endedLocked(&d)
 		return true
 	}
-	s.launchLocked(d, s.freeIDLocked())
+	s.launchLocked(d, id)
 	return true
+}
+
+// endedLocked notes that a delivery was acknowledged or given up.
+func (s *session) endedLocked(d *delivery) {
+	if d.owed > 0 {
+		s.settledLocked(d.owed, d.size)
+	}
+	s.unshareLocked(d)
 }
 
 // roomLocked reports whether the delivery may be sent now. If it may not, pump
@@ -85,14 +105,23 @@ func (s *session) roomLocked(d *delivery) bool {
 	if d.qos > 0 && (len(s.inflight) >= s.window || s.flying > 0 && s.flying+d.size > s.o.MaxQueuedBytes) {
 		return false
 	}
-	return s.conn.out.hasRoom(d.message.wireSize())
+	size := 0
+	if d.message != nil {
+		size = d.message.wireSize()
+	}
+	return s.conn.out.hasRoom(size)
 }
 
 // launchLocked puts a delivery at the end of those in flight and sends it.
 func (s *session) launchLocked(d delivery, id uint16) {
 	d.id = id
 	s.inflight = append(s.inflight, d)
-	s.flying += d.size
+	if d.message != nil {
+		s.flying += d.size
+	}
+	if d.owed > 0 {
+		s.beganLocked(d.owed)
+	}
 	s.flyLocked()
 }
 
@@ -102,6 +131,9 @@ func (s *session) replayLocked(r *replay) bool {
 	m := r.take(s.retained)
 	if m == nil {
 		s.endReplayLocked(r)
+		if r.owed > 0 {
+			s.settledLocked(r.owed, replaySize)
+		}
 		return true
 	}
 	d := delivery{message: m, size: m.size(), qos: min(m.QoS, r.sub.qos), retain: true}
@@ -111,37 +143,58 @@ func (s *session) replayLocked(r *replay) bool {
 	if !s.roomLocked(&d) {
 		return false
 	}
+	id := uint16(0)
+	switch {
+	case d.qos > 0 && s.durable:
+		if id = s.replayIDLocked(m.Topic); id == 0 {
+			return false
+		}
+	case d.qos > 0:
+		id = s.freeIDLocked()
+	}
 	r.next = nil
 	if d.qos == 0 {
 		s.sendLocked(&d)
 		return true
 	}
 	s.account.hold(&d)
-	s.launchLocked(d, s.freeIDLocked())
+	s.launchLocked(d, id)
 	return true
 }
 
 // replay queues the retained messages that a subscription asks for, behind
-// what waits and before what comes. None is copied.
-func (s *session) replay(sub subscription) {
+// what waits and before what comes. None is copied. owed is the number of the
+// record that says so, 0 if nothing does.
+func (s *session) replay(sub subscription, owed uint64) {
 	_, filter, _ := shareName(sub.filter)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := &replay{sub: sub, filter: filter, until: s.retained.now()}
-	if r.take(s.retained) == nil {
+	r := &replay{sub: sub, filter: filter, until: s.retained.now(), owed: owed}
+	if owed == 0 && r.take(s.retained) == nil {
 		return
+	}
+	if owed > 0 {
+		s.dispatched = owed
 	}
 	// A client that subscribes again and again without reading gets them once
 	// for all that it asked while it did not read.
 	if n := len(s.replays); n > 0 {
 		for _, old := range slices.Clone(s.replays[1:]) {
 			if old.sub == sub {
-				s.endReplayLocked(old)
+				s.cancelReplayLocked(old)
 			}
 		}
 	}
 	s.replays = append(s.replays, r)
-	s.waiting.push(delivery{replay: r})
+	switch {
+	case owed == 0:
+		s.waiting.push(delivery{replay: r})
+	case s.lagging || s.conn == nil:
+		s.lagging = true // it comes when what is before it in the log was read
+	default:
+		s.waiting.push(delivery{replay: r, owed: owed})
+		s.loaded = owed
+	}
 	s.pumpLocked()
 }
 
@@ -152,10 +205,20 @@ func (s *session) endReplays(filter string) {
 	defer s.mu.Unlock()
 	for _, r := range slices.Clone(s.replays) {
 		if r.sub.filter == filter {
-			s.endReplayLocked(r)
+			s.cancelReplayLocked(r)
 		}
 	}
 	s.pumpLocked()
+}
+
+// cancelReplayLocked leaves out the rest of a replay. One that is in the log
+// ends in its turn.
+func (s *session) cancelReplayLocked(r *replay) {
+	if r.owed > 0 {
+		r.next, r.ended = nil, true
+		return
+	}
+	s.endReplayLocked(r)
 }
 
 // endReplayLocked takes a replay out of the queue.
@@ -199,6 +262,7 @@ func (s *session) indexLocked(id uint16) int {
 
 func (s *session) removeLocked(i int) {
 	s.landedLocked(i)
+	d := s.inflight[i]
 	s.inflight = slices.Delete(s.inflight, i, i+1)
 	if i < s.sent {
 		s.sent--
@@ -206,6 +270,7 @@ func (s *session) removeLocked(i int) {
 	if len(s.inflight) == 0 {
 		s.inflight = nil
 	}
+	s.endedLocked(&d)
 }
 
 // landedLocked lets go of the message of inflight[i]: it is not sent again.
@@ -234,15 +299,33 @@ func (s *session) complete(c *conn, id uint16, qos byte) bool {
 }
 
 // release notes a PUBREC: from now on PUBREL is sent for this id, never the
-// message again [MQTT-4.3.3-6]. It reports whether the id is known.
-func (s *session) release(c *conn, id uint16) bool {
+// message again [MQTT-4.3.3-6]. Of a durable delivery that must be written
+// before PUBREL goes out.
+func (s *session) release(c *conn, id uint16) released {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.indexLocked(id)
-	if s.conn != c || i < 0 || s.inflight[i].qos != 2 {
-		return false
+	switch {
+	case s.conn != c || i < 0 && s.lagging:
+		return releasedLater // it may be known when more has been read
+	case i < 0 || s.inflight[i].qos != 2:
+		return releasedUnknown
 	}
 	s.inflight[i].released = true
 	s.landedLocked(i)
-	return true
+	if owed := s.inflight[i].owed; owed > 0 {
+		s.releasedLocked(owed)
+		return releasedDurable
+	}
+	return releasedNow
 }
+
+// released says what follows from a PUBREC.
+type released uint8
+
+const (
+	releasedNow     released = iota // PUBREL
+	releasedDurable                 // PUBREL, when it was written
+	releasedUnknown                 // PUBREL, with a reason: there is no such id
+	releasedLater                   // nothing
+)

@@ -25,12 +25,18 @@ type work struct {
 	ledger    *client // the client's page in the ledger (committer only)
 	place     Place
 	events    [][]byte
-	first     *work // the PUBLISH of the same batch that this one repeats
-	retain    bool  // the message becomes its topic's retained message
-	duplicate bool  // workPublish: a QoS 2 id that is known already
-	known     bool  // workPubrel: the id was known; workConnect: a session was there
-	end       bool  // workGone: the session ends with its connection
-	err       error // the answer is a refusal, or none at all
+	to        []recipient // of message: what the committer knows
+	owed      uint64      // number of message in the log of what is owed; 0: nobody is owed it
+	asks      []int       // workSubscribe: those of subs of which retained messages are owed
+	replays   []uint64    // and their numbers in the log
+	moving    *moving     // workMove
+	half      bool        // the Backend has the message, only the log of what is owed has not
+	first     *work       // the PUBLISH of the same batch that this one repeats
+	retain    bool        // the message becomes its topic's retained message
+	duplicate bool        // workPublish: a QoS 2 id that is known already
+	known     bool        // workPubrel: the id was known; workConnect: a session was there
+	end       bool        // workGone: the session ends with its connection
+	err       error       // the answer is a refusal, or none at all
 }
 
 type workKind uint8
@@ -39,12 +45,14 @@ const (
 	workConnect workKind = iota
 	workPublish
 	workPubrel
+	workPubrec // PUBREC came for what is owed
 	workSubscribe
 	workUnsubscribe
 	workGone   // a connection that had a session has ended
 	workWill   // a will is due
 	workExpire // a session has expired
 	workSystem // a message of the server itself below $SYS
+	workMove   // a message goes to another one of those who share a subscription
 )
 
 // size is the work's share of a batch, in bytes.
@@ -122,6 +130,19 @@ func (q *queue) put(w *work) bool {
 	q.bytes += size
 	q.filled.Signal()
 	return true
+}
+
+// again appends what the server itself has to do once more, whatever there is.
+func (q *queue) again(w *work) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return
+	}
+	q.items = append(q.items, w)
+	q.entered++
+	q.bytes += w.size()
+	q.filled.Signal()
 }
 
 // take moves the oldest items into batch, up to the two limits and at least

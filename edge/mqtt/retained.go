@@ -105,11 +105,13 @@ type replay struct {
 	after  string   // topic of the last one that was taken
 	begun  bool     // after counts
 	next   *Message // taken, and waiting for room
+	owed   uint64   // number of its record in the log of what is owed; 0: none
+	ended  bool     // the subscription has gone
 }
 
 // take returns the next message, nil at the end.
 func (r *replay) take(t *retainedTree) *Message {
-	if r.next == nil {
+	if r.next == nil && !r.ended {
 		r.next = t.next(r)
 	}
 	return r.next

@@ -24,6 +24,11 @@ type Options struct {
 	Backend   Backend
 	Store     Store // the Server closes it
 
+	// Owed keeps what sessions that outlive their connection are owed at QoS 1
+	// and 2. Without it their queues are in memory and end with the process.
+	// The Server closes it.
+	Owed *OwedLog
+
 	// Authenticate decides about a CONNECT: nil, ErrBadCredentials,
 	// ErrNotAllowed, or another error for "unavailable". Without it everyone
 	// is let in. It may take its time, up to LoginTimeout, and returns when
@@ -60,6 +65,7 @@ type Options struct {
 	MaxInflight      int           // PUBLISH packets unacknowledged by one subscriber; 256
 	MaxQueued        int           // QoS 1 and 2 messages waiting for one subscriber; 1000
 	MaxQueuedBytes   int           // their bytes, and as many of QoS 0, and as many in flight; twice MaxClientState
+	MaxClientOwed    int           // bytes of Owed that one session may have; a quarter of all
 	MaxQueuedTotal   int           // bytes waiting for all subscribers; half of MaxState
 	MaxRetained      int           // topics; 10000
 	MaxRetainedBytes int           // nine sixteenths of MaxState
@@ -125,7 +131,10 @@ func (o *Options) validate() error {
 	o.MaxConnecting = cmp.Or(o.MaxConnecting, max(1, min(o.MaxConnections/8, 256)))
 	o.MaxConnectSize = min(o.MaxConnectSize, o.MaxPacketSize)
 	o.MaxArriving = max(cmp.Or(o.MaxArriving, 8<<20), 4*o.MaxPacketSize)
-	o.MaxInflight = min(o.MaxInflight, 65535)
+	o.MaxInflight = min(o.MaxInflight, 10000) // fewer than there are packet ids of each kind
+	if o.Owed != nil && o.MaxClientOwed == 0 {
+		o.MaxClientOwed = int(o.Owed.limit / 4)
+	}
 	if o.ReceiveMaximum == 0 {
 		o.ReceiveMaximum = 256
 	}
@@ -157,6 +166,10 @@ type Server struct {
 	state      *state
 	crowded    *budget.Episode // sessions give way
 	troubles   troubles
+	owedFull   *budget.Episode // the log of what is owed is full
+	changes    changes
+	loaders    sync.WaitGroup // read what is owed
+	reading    chan struct{}  // one token for each of them that reads
 	queue      *queue
 	committer  *committer
 	dispatcher *dispatcher
@@ -201,9 +214,11 @@ func New(o Options) (*Server, error) {
 		newest:  make(map[string]*conn),
 		done:    make(chan struct{}),
 		closing: make(chan struct{}),
+		reading: make(chan struct{}, maxReading),
 	}
 	s.began = time.Now()
 	s.denials.clients = make(map[string]*denial)
+	s.changes.poke = s.queue.poke
 	s.buffers.New = newBuffer
 	s.outgoing.limit, s.outgoing.sweep = int64(o.MaxOutgoing), s.cutStalled
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -213,6 +228,9 @@ func New(o Options) (*Server, error) {
 	s.crowded = budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "the room for MQTT sessions is used up: those without connection give way, the oldest first",
 		End:   "there is room for MQTT sessions again", Log: o.Log})
+	s.owedFull = budget.NewEpisode(budget.EpisodeOptions{
+		Begin: "the room for what sessions are owed is used up: those that are away lose the oldest messages",
+		End:   "there is room for what sessions are owed again", Log: o.Log})
 	s.troubles = newTroubles(o.Log)
 	s.state = newState(&o)
 	l := newLedger(&o, s.state)
@@ -223,13 +241,16 @@ func New(o Options) (*Server, error) {
 	if over != (trimmed{}) {
 		s.log.Warn("mqtt state was larger than the limits, the rest is forgotten: raise --mqtt-state if it was wanted",
 			"bytes", loaded, "sessions", over.sessions, "subscriptions", over.subscriptions,
-			"packet_ids", over.ids, "retained", over.retained)
+			"packet_ids", over.ids, "retained", over.retained, "wills", over.wills)
 	}
-	l.forget(o.Backend.Stored)
+	changed, err := s.loadOwed(l)
+	if err != nil {
+		return nil, err
+	}
 	s.dispatcher = newDispatcher(s)
 	s.dispatcher.restore(l)
 	s.committer = newCommitter(s, l, loaded)
-	if over != (trimmed{}) {
+	if changed || over != (trimmed{}) {
 		s.committer.rewrite() // or the next start leaves the same out again
 	}
 	s.count.attach(s, o.Metrics)
@@ -329,7 +350,11 @@ func (s *Server) Close() error {
 	if serving {
 		s.workers.Wait()
 	}
+	s.loaders.Wait()
 	err := s.o.Store.Close()
+	if s.o.Owed != nil {
+		err = errors.Join(err, s.o.Owed.Close())
+	}
 	close(s.done)
 	if err != nil {
 		return fmt.Errorf("close mqtt state: %w", err)

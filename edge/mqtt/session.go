@@ -12,6 +12,8 @@ type delivery struct {
 	message     *Message
 	identifiers []int
 	replay      *replay // retained messages come here, one by one; message is nil
+	owed        uint64  // number in the log of what is owed; 0: it is in memory only
+	share       string  // filter of the shared subscription by which it came; "" none
 	size        int     // of the message, in a bounded queue
 	id          uint16
 	qos         byte
@@ -95,8 +97,8 @@ func (f *fifo) leave(r *replay) {
 }
 
 // session is one client's outbound half: what was sent and is not
-// acknowledged, and what waits. It outlives connections. Everything is in
-// memory: a restart keeps a persistent session's subscriptions, not its queue.
+// acknowledged, and what waits. It outlives connections. What a durable session
+// is owed at QoS 1 and 2 lies in the OwedLog too (resume.go).
 type session struct {
 	id       string
 	o        *Options
@@ -105,10 +107,17 @@ type session struct {
 	account  *account
 	retained *retainedTree
 
+	// Of a durable session.
+	durable bool
+	number  uint32 // in the log
+	owed    *OwedLog
+	loaders *sync.WaitGroup
+	reading chan struct{} // one token for each that reads
+	changes *changes
+
 	// Owned by the dispatcher.
 	filters map[string]struct{} // nil: none
-	round   uint64              // of the trie's last match that hit this session
-	match   int                 // and where in its result
+	matched hit                 // of the trie
 
 	mu       sync.Mutex
 	conn     *conn      // guarded by mu; nil: offline
@@ -122,24 +131,28 @@ type session struct {
 	replays  []*replay  // guarded by mu; those in waiting
 	nextID   uint16     // guarded by mu
 	dropping bool       // guarded by mu: messages are being dropped, which was logged
+
+	// Of a durable session, guarded by mu.
+	place      progress // how far it got
+	saved      progress // how far the state file knows that it got
+	since      uint64   // first that was sent and is not in saved; 0: none
+	loaded     uint64   // what is owed up to here is in waiting, in inflight or settled
+	dispatched uint64   // what is owed up to here may be sent
+	lagging    bool     // more is owed than is in memory
+	loading    bool     // it is being read
+	generation uint64   // of what is being read
+	doubt      int      // so many of the next may have been sent before the process died
+	touched    bool     // place is to be written
 }
+
+// The dispatcher's trie, of sessions.
+func (s *session) name() string    { return s.id }
+func (s *session) hit() *hit       { return &s.matched }
+func (s *session) connected() bool { return true }
+func (s *session) busy() int64     { return 0 }
 
 func newSession(id string, o *Options, count *counters, account *account, retained *retainedTree) *session {
 	return &session{id: id, o: o, count: count, log: o.Log, account: account, retained: retained}
-}
-
-// online reports whether a connection is there.
-func (s *session) online() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conn != nil
-}
-
-// idle reports whether a message would go out at once.
-func (s *session) idle() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conn != nil && s.waiting.len() == 0 && len(s.inflight) < s.window
 }
 
 // attach binds the session to a new connection. Whatever is in flight is sent
@@ -150,21 +163,24 @@ func (s *session) attach(c *conn) {
 	defer s.mu.Unlock()
 	s.conn, s.named, s.username = c, true, c.username
 	s.sent = 0
+	s.rewindLocked()
 	s.window = min(s.o.MaxInflight, int(c.receiveMaximum))
 	for i := range s.inflight {
 		s.inflight[i].dup = true
 	}
 }
 
-// detach unbinds the connection if it is still the session's.
-func (s *session) detach(c *conn) bool {
+// detach unbinds the connection if it is still the session's, and returns what
+// others who share a subscription are to get. ended: the session ends too.
+func (s *session) detach(c *conn, ended bool) (left bool, shared []delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conn != c {
-		return false
+		return false, nil
 	}
+	shared = s.sharedLocked(ended)
 	s.leaveLocked()
-	return true
+	return true, shared
 }
 
 // leave unbinds whatever connection there is, and returns it.
@@ -188,10 +204,12 @@ func (s *session) leaveLocked() {
 		d := s.waiting.pop()
 		if d.replay == nil && d.qos == 0 {
 			s.account.release(&d)
+			s.unshareLocked(&d)
 		} else {
 			s.waiting.push(d)
 		}
 	}
+	s.rewindLocked()
 }
 
 // freeFlight is how many bytes a subscriber that keeps up may have in flight
@@ -205,14 +223,18 @@ func (s *session) deliver(d delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d.size = d.message.size()
+	if d.owed > 0 {
+		s.deliverOwedLocked(d)
+		return
+	}
 	if d.qos == 0 {
 		switch {
-		case s.conn == nil:
+		case s.conn == nil || !s.conn.out.open():
+			s.unshareLocked(&d)
 			return
 		case s.waiting.len() == 0 && s.conn.out.hasRoom(d.message.wireSize()):
 			s.sendLocked(&d)
-			return
-		case !s.conn.out.open():
+			s.unshareLocked(&d)
 			return
 		}
 	}
@@ -242,6 +264,7 @@ func (s *session) dropLocked(d delivery) {
 	} else {
 		s.count.dropped.Inc()
 	}
+	s.unshareLocked(&d)
 	if !s.dropping {
 		s.dropping = true
 		s.log.Warn("subscriber does not keep up, newest messages are dropped", "client", s.id,
@@ -255,7 +278,7 @@ func (s *session) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.waiting.len() > 0 {
-		if d := s.waiting.pop(); d.replay == nil {
+		if d := s.waiting.pop(); d.message != nil {
 			s.account.release(&d)
 		}
 	}
@@ -263,4 +286,14 @@ func (s *session) discard() {
 		s.landedLocked(i)
 	}
 	s.waiting, s.replays, s.inflight, s.flying, s.sent = fifo{}, nil, nil, 0, 0
+	s.generation++
+	s.lagging = false
+}
+
+// unshareLocked notes that a delivery has come to its end, for the choice among
+// those who share a subscription.
+func (s *session) unshareLocked(d *delivery) {
+	if d.share != "" {
+		s.account.shared.Add(-1)
+	}
 }

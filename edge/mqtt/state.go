@@ -85,6 +85,28 @@ type account struct {
 	state  *state
 	used   atomic.Int64
 	queued atomic.Int64 // bytes of messages that wait for the client; no part of used
+
+	since   uint64                  // nothing up to this number of the log is owed to the session
+	number  uint32                  // of a session that outlives its connection, in the log of what is owed; 0: none
+	owed    owedAmount              // of the log; no part of used
+	shared  atomic.Int64            // messages under way because the client was chosen among those who share a subscription
+	session atomic.Pointer[session] // set by the dispatcher
+}
+
+// owedAmount is what a session is owed.
+type owedAmount struct{ n, bytes atomic.Int64 }
+
+func (a *owedAmount) add(n, bytes int64) {
+	a.n.Add(n)
+	a.bytes.Add(bytes)
+}
+
+// part is the share of so many messages in the bytes.
+func (a *owedAmount) part(n int) int64 {
+	if all := a.n.Load(); all > 0 {
+		return a.bytes.Load() * int64(n) / all
+	}
+	return 0
 }
 
 // fits reports whether the client itself may have n bytes more.

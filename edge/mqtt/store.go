@@ -17,7 +17,7 @@ import (
 // The state file: a header, then frames (FORMAT.md).
 const (
 	storeMagic   = "weirmqt"
-	storeVersion = 1
+	storeVersion = 2 // version 1 has fewer kinds of events
 	storeHeader  = len(storeMagic) + 1
 	frameHeader  = 8
 	maxEvent     = 512 << 20 // nothing longer is believed to be an event
@@ -34,6 +34,7 @@ type FileStore struct {
 	file     *os.File
 	end      int64 // where the next frame goes
 	loaded   bool
+	old      bool // an earlier version wrote it
 	poisoned bool
 	buf      []byte
 }
@@ -89,9 +90,12 @@ func (s *FileStore) Load(fn func(event []byte) error) error {
 	s.loaded = true
 	last := spans[len(spans)-1]
 	s.end = last.to
-	switch {
-	case len(spans) > 1 || last.from != int64(storeHeader):
+	damaged := len(spans) > 1 || last.from != int64(storeHeader)
+	if damaged {
 		s.log.Error("state file was damaged, events are missing", "file", s.path, "holes", max(1, len(spans)-1))
+	}
+	switch {
+	case damaged || s.old:
 		return s.replace(func(w io.Writer) error {
 			for _, p := range spans {
 				if _, err := io.Copy(w, io.NewSectionReader(s.file, p.from, p.to-p.from)); err != nil {
@@ -117,9 +121,12 @@ func (s *FileStore) Load(fn func(event []byte) error) error {
 func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
 	at := int64(storeHeader)
 	var header [storeHeader]byte
-	if _, err := s.file.ReadAt(header[:], 0); err != nil || string(header[:]) != storeMagic+string(rune(storeVersion)) {
+	_, err := s.file.ReadAt(header[:], 0)
+	version := header[len(storeMagic)]
+	if err != nil || string(header[:len(storeMagic)]) != storeMagic || version == 0 || version > storeVersion {
 		at = 0 // frames may begin anywhere
 	}
+	s.old = version < storeVersion
 	spans := []span{{at, at}}
 	r := bufio.NewReaderSize(io.NewSectionReader(s.file, at, max(0, size-at)), 64<<10)
 	for at < size {

@@ -155,7 +155,7 @@ func TestStoreDamage(t *testing.T) {
 
 func TestStoreNewerFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
-	if err := os.WriteFile(path, []byte(storeMagic+"\x02"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(storeMagic+"\x03"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := OpenStore(path, quiet()); !errors.Is(err, ErrFormat) {
@@ -274,6 +274,13 @@ func FuzzEvent(f *testing.F) {
 		{kind: eventInbound, client: "c", id: 7, place: Place{Buffer: [12]byte{1, 2}, Lane: 2, Seq: 1 << 40}},
 		{kind: eventRelease, client: "c", id: 7},
 		{kind: eventRetain, message: sampleMessage()}, {kind: eventUnretain, topic: "a"},
+		{kind: eventInbound, client: "c", id: 7, number: 9},
+		{kind: eventWill, client: "c", delay: time.Minute, message: &Message{Topic: "a", Accepted: time.UnixMilli(5)}},
+		{kind: eventWillGone, client: "c"}, {kind: eventLeft, client: "c", left: time.UnixMilli(1_700_000_000_123)},
+		{kind: eventNumber, client: "c", session: 3, number: 4},
+		{kind: eventPlace, client: "c", progress: progress{9, []openDelivery{{2, false}, {7, true}}}},
+		{kind: eventSegment, number: 3, end: 9, salt: [saltSize]byte{1}}, {kind: eventSegmentGone, number: 3},
+		{kind: eventOwedLast, number: 3}, {kind: eventVoid, number: 4},
 	} {
 		p := e.encode()
 		back, err := decodeEvent(p)

@@ -213,7 +213,7 @@ func TestWill(t *testing.T) {
 			c.closed(0x8b)
 			c.nc.Close()
 			<-s.served
-		}, 0},
+		}, -1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

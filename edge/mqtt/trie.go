@@ -15,47 +15,64 @@ type subscription struct {
 	identifier        int // 0: none
 }
 
-// trie finds the subscriptions that match a topic. The dispatcher owns it.
-type trie struct {
-	root  trieNode
+// subscriber is who subscribes: a session for the dispatcher, which delivers,
+// or a client's page for the committer, which writes down what is owed.
+type subscriber interface {
+	comparable
+	name() string // client id
+	hit() *hit    // the trie's own
+	connected() bool
+	busy() int64 // how much it has to do, when it is one of those who share a subscription
+}
+
+// hit is where the last match that found a subscriber has put it.
+type hit struct {
+	round uint64
+	at    int
+}
+
+// trie finds the subscriptions that match a topic. One goroutine owns it.
+type trie[S subscriber] struct {
+	root  trieNode[S]
 	count int // subscriptions
 
 	// Scratch of match, reused from call to call.
 	round   uint64
-	matches []match
+	matches []match[S]
 }
 
 // trieNode is one level of a filter. A node with nothing in it is removed.
-type trieNode struct {
-	children children[trieNode] // "+" and "#" are levels too
-	subs     []member
-	groups   map[string]*group // shared subscriptions, by share name
+type trieNode[S subscriber] struct {
+	children children[trieNode[S]] // "+" and "#" are levels too
+	subs     []member[S]
+	groups   map[string]*group[S] // shared subscriptions, by share name
 }
 
 // group is the members of one shared subscription, in the order in which they
 // came, and whose turn it is.
-type group struct {
-	members []member
+type group[S subscriber] struct {
+	members []member[S]
 	next    int
 }
 
-type member struct {
-	session *session
-	sub     subscription
+type member[S subscriber] struct {
+	subscriber S
+	sub        subscription
 }
 
 // match is what one subscriber gets of a message: overlapping subscriptions
 // are one delivery with the highest QoS and every identifier [MQTT-3.3.4-2]
 // [MQTT-3.3.4-3].
-type match struct {
-	session           *session
+type match[S subscriber] struct {
+	subscriber        S
 	qos               byte
 	retainAsPublished bool
 	identifiers       []int
+	share             string // filter of a shared subscription, "" of others
 }
 
 // subscribe adds or replaces a subscription and reports whether it is new.
-func (t *trie) subscribe(s *session, sub subscription) (added bool) {
+func (t *trie[S]) subscribe(s S, sub subscription) (added bool) {
 	share, filter, _ := shareName(sub.filter)
 	n := &t.root
 	for level := range strings.SplitSeq(filter, "/") {
@@ -64,7 +81,7 @@ func (t *trie) subscribe(s *session, sub subscription) (added bool) {
 	if share != "" {
 		added = n.join(share, s, sub)
 	} else {
-		n.subs, added = put(n.subs, member{s, sub})
+		n.subs, added = put(n.subs, member[S]{s, sub})
 	}
 	if added {
 		t.count++
@@ -72,27 +89,27 @@ func (t *trie) subscribe(s *session, sub subscription) (added bool) {
 	return added
 }
 
-func (n *trieNode) join(share string, s *session, sub subscription) (added bool) {
+func (n *trieNode[S]) join(share string, s S, sub subscription) (added bool) {
 	g := n.groups[share]
 	if g == nil {
 		if n.groups == nil {
-			n.groups = make(map[string]*group)
+			n.groups = make(map[string]*group[S])
 		}
-		g = new(group)
+		g = new(group[S])
 		n.groups[strings.Clone(share)] = g
 	}
-	g.members, added = put(g.members, member{s, sub})
+	g.members, added = put(g.members, member[S]{s, sub})
 	return added
 }
 
 // index is where the session stands among the members, or -1.
-func index(members []member, s *session) int {
-	return slices.IndexFunc(members, func(m member) bool { return m.session == s })
+func index[S subscriber](members []member[S], s S) int {
+	return slices.IndexFunc(members, func(m member[S]) bool { return m.subscriber == s })
 }
 
-// put adds a member, or replaces the session's earlier subscription.
-func put(members []member, m member) (_ []member, added bool) {
-	if i := index(members, m.session); i >= 0 {
+// put adds a member, or replaces the subscriber's earlier subscription.
+func put[S subscriber](members []member[S], m member[S]) (_ []member[S], added bool) {
+	if i := index(members, m.subscriber); i >= 0 {
 		members[i].sub = m.sub
 		return members, false
 	}
@@ -101,7 +118,7 @@ func put(members []member, m member) (_ []member, added bool) {
 
 // unsubscribe removes a subscription, with the nodes that nothing needs any
 // more, and reports whether it was there.
-func (t *trie) unsubscribe(s *session, full string) bool {
+func (t *trie[S]) unsubscribe(s S, full string) bool {
 	share, filter, _ := shareName(full)
 	removed := t.root.remove(s, share, filter, true)
 	if removed {
@@ -110,7 +127,7 @@ func (t *trie) unsubscribe(s *session, full string) bool {
 	return removed
 }
 
-func (n *trieNode) remove(s *session, share, rest string, more bool) (removed bool) {
+func (n *trieNode[S]) remove(s S, share, rest string, more bool) (removed bool) {
 	if more {
 		level, rest, more := strings.Cut(rest, "/")
 		child := n.children.get(level)
@@ -146,13 +163,13 @@ func (n *trieNode) remove(s *session, share, rest string, more bool) (removed bo
 	return true
 }
 
-func (n *trieNode) empty() bool {
+func (n *trieNode[S]) empty() bool {
 	return n.children.len() == 0 && len(n.subs) == 0 && len(n.groups) == 0
 }
 
 // match returns who gets a message that the client origin published to topic.
 // The slice is valid until the next call.
-func (t *trie) match(topic, origin string) []match {
+func (t *trie[S]) match(topic, origin string) []match[S] {
 	t.round++
 	clear(t.matches)
 	t.matches = t.matches[:0]
@@ -163,7 +180,7 @@ func (t *trie) match(topic, origin string) []match {
 // walk visits the nodes that match what is left of the topic. A `#` below a
 // node matches the node's own level too [MQTT-4.7.1-2], also after a `+`.
 // Wildcards at the first level do not see topics that begin with `$`.
-func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) {
+func (t *trie[S]) walk(n *trieNode[S], rest string, more, dollar bool, origin string) {
 	if !dollar {
 		if all := n.children.get("#"); all != nil {
 			t.collect(all, origin)
@@ -185,17 +202,18 @@ func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) 
 }
 
 // collect adds a node's subscribers to the matches.
-func (t *trie) collect(n *trieNode, origin string) {
+func (t *trie[S]) collect(n *trieNode[S], origin string) {
 	for i := range n.subs {
-		s, sub := n.subs[i].session, &n.subs[i].sub
-		if sub.noLocal && s.id == origin {
+		s, sub := n.subs[i].subscriber, &n.subs[i].sub
+		if sub.noLocal && s.name() == origin {
 			continue // [MQTT-3.8.3-3]
 		}
-		if s.round != t.round {
-			s.round, s.match = t.round, len(t.matches)
-			t.matches = append(t.matches, match{session: s, qos: sub.qos})
+		h := s.hit()
+		if h.round != t.round {
+			h.round, h.at = t.round, len(t.matches)
+			t.matches = append(t.matches, match[S]{subscriber: s, qos: sub.qos})
 		}
-		m := &t.matches[s.match]
+		m := &t.matches[h.at]
 		m.qos = max(m.qos, sub.qos)
 		m.retainAsPublished = m.retainAsPublished || sub.retainAsPublished
 		if sub.identifier > 0 {
@@ -203,32 +221,48 @@ func (t *trie) collect(n *trieNode, origin string) {
 		}
 	}
 	for _, g := range n.groups {
-		m := g.pick()
-		one := match{session: m.session, qos: m.sub.qos, retainAsPublished: m.sub.retainAsPublished}
-		if m.sub.identifier > 0 {
-			one.identifiers = []int{m.sub.identifier}
-		}
-		t.matches = append(t.matches, one)
+		t.matches = append(t.matches, g.pick(nil).match())
 	}
 }
 
-// pick chooses the member whose turn it is, and passes over those who are
-// offline or have messages waiting as long as anyone is not.
-func (g *group) pick() member {
+// match is the delivery to the one who was chosen.
+func (m member[S]) match() match[S] {
+	one := match[S]{subscriber: m.subscriber, qos: m.sub.qos, retainAsPublished: m.sub.retainAsPublished, share: m.sub.filter}
+	if m.sub.identifier > 0 {
+		one.identifiers = []int{m.sub.identifier}
+	}
+	return one
+}
+
+// pick chooses the member that has least to do, of those that do the one whose
+// turn it is. Members without connection are chosen only if nobody has one. A
+// member of which leave is true is not chosen; leave may be nil, and must not
+// be true of all.
+func (g *group[S]) pick(leave func(S) bool) member[S] {
+	best, found := 0, false
 	for i := range g.members {
 		at := (g.next + i) % len(g.members)
-		if g.members[at].session.idle() {
-			g.next = at + 1
-			return g.members[at]
+		s := g.members[at].subscriber
+		if leave != nil && leave(s) {
+			continue
+		}
+		if t := g.members[best].subscriber; !found || s.connected() != t.connected() && s.connected() ||
+			s.connected() == t.connected() && s.busy() < t.busy() {
+			best, found = at, true
 		}
 	}
-	at := g.next % len(g.members)
-	for i := range g.members {
-		if j := (at + i) % len(g.members); g.members[j].session.online() {
-			at = j
-			break
+	g.next = best + 1
+	return g.members[best]
+}
+
+// group returns those who share a subscription, nil when nobody does.
+func (t *trie[S]) group(full string) *group[S] {
+	share, filter, _ := shareName(full)
+	n := &t.root
+	for level := range strings.SplitSeq(filter, "/") {
+		if n = n.children.get(level); n == nil {
+			return nil
 		}
 	}
-	g.next = at + 1
-	return g.members[at]
+	return n.groups[share]
 }

@@ -44,7 +44,7 @@ func TestMatching(t *testing.T) {
 	for _, test := range tests {
 		o := Options{}
 		s := newSession("s", &o, nil, nil, nil)
-		var subs trie
+		var subs trie[*session]
 		subs.subscribe(s, subscription{filter: test.filter})
 		var kept retainedTree
 		kept.set(&Message{Topic: test.topic, Payload: []byte("x")})
@@ -77,7 +77,7 @@ func TestTrieModel(t *testing.T) {
 	for i := range 5 {
 		sessions = append(sessions, newSession(fmt.Sprint(i), &o, nil, nil, nil))
 	}
-	var subs trie
+	var subs trie[*session]
 	var kept retainedTree
 	model := map[[2]string]bool{} // session id, filter
 	retained := map[string]bool{}
@@ -137,7 +137,7 @@ func TestTrieModel(t *testing.T) {
 				}
 			}
 			for _, m := range subs.match(topic, "") {
-				got = append(got, m.session.id)
+				got = append(got, m.subscriber.id)
 			}
 			compare(t, topic, got, want)
 		}

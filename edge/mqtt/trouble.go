@@ -11,6 +11,7 @@ import (
 type troubles struct {
 	storing *budget.Episode // the Backend does not store
 	state   *budget.Episode // the Store does not take events
+	owed    *budget.Episode // the log of what sessions are owed does not take messages
 	wills   *budget.Episode // a will is refused, and nobody is there to be told
 
 	// Limits of what is remembered of clients refuse something.
@@ -26,6 +27,8 @@ func newTroubles(log *slog.Logger) troubles {
 			"storing messages has not failed for a while"),
 		state: episode("the session state cannot be written: clients with state are refused",
 			"writing the session state has not failed for a while"),
+		owed: episode("what sessions are owed cannot be written: the messages are not acknowledged, and their clients are cut off so that they send again",
+			"writing what sessions are owed has not failed for a while"),
 		wills: episode("a will is not stored, and is lost", "no will was lost for a while"),
 		sessions: episode("there is no room for a session, its client is refused: raise --mqtt-state or --mqtt-sessions",
 			"no session was refused for a while"),

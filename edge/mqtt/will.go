@@ -23,3 +23,33 @@ func (w *will) due() *work {
 	m.Accepted = time.Now()
 	return &work{kind: workWill, client: m.ClientID, message: &m}
 }
+
+// keepWill gives a page the will of a new connection, nil for none, and has it
+// outlive the process.
+func (k *committer) keepWill(w *work, page *client, new *will) {
+	switch {
+	case new != nil:
+		delete(k.owing.published, page.id)
+		w.event(event{kind: eventWill, client: page.id, delay: new.delay, message: &new.message})
+	case page.willKept:
+		w.event(event{kind: eventWillGone, client: page.id})
+	}
+	page.setWill(new)
+	page.willKept = new != nil
+	page.willDue = time.Time{}
+}
+
+// takeWill returns the page's will as work that is due. That it is gone is
+// written after it is stored: after a crash in between it is published again,
+// and none is lost.
+func (k *committer) takeWill(page *client) *work {
+	if page.willKept {
+		page.willKept = false
+		if k.owing.published == nil {
+			k.owing.published = make(map[string]bool)
+		}
+		k.owing.published[page.id] = true
+		time.AfterFunc(saveInterval, k.s.queue.poke)
+	}
+	return page.takeWill()
+}

@@ -31,12 +31,14 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&d.TopicAliases, "mqtt-topic-aliases", 64, "`number` of topic aliases that an MQTT 5 device may set")
 	fs.IntVar(&d.Subscriptions, "mqtt-subscriptions", 1024, "`number` of subscriptions of one session")
 	fs.IntVar(&d.Inflight, "mqtt-inflight", 256, "`number` of messages that are sent to a subscriber before it acknowledges the first")
-	fs.IntVar(&d.Queued, "mqtt-queued", 1000, "`number` of messages that wait for one subscriber; raise it for sessions that are offline for long")
-	configs.BytesVar(fs, &d.QueuedBytes, "mqtt-queued-bytes", 0, "`size` of them (default: --mqtt-client-state)")
+	fs.IntVar(&d.Queued, "mqtt-queued", 1000, "`number` of messages in memory that wait for one subscriber")
+	configs.BytesVar(fs, &d.QueuedBytes, "mqtt-queued-bytes", 0, "`size` of them (default: twice --mqtt-client-state)")
 	configs.BytesVar(fs, &d.QueuedTotal, "mqtt-queued-total", 0, "`size` of messages that wait for all subscribers (default: half of --mqtt-state)")
 	fs.IntVar(&d.Retained, "mqtt-retained", 10000, "`number` of topics with a retained message")
-	configs.BytesVar(fs, &d.RetainedBytes, "mqtt-retained-bytes", 0, "`size` of retained messages (default: a third of --mqtt-state)")
+	configs.BytesVar(fs, &d.RetainedBytes, "mqtt-retained-bytes", 0, "`size` of retained messages (default: nine sixteenths of --mqtt-state)")
 	fs.DurationVar(&d.SystemInterval, "mqtt-sys-interval", 10*time.Second, "`time` between two reports of the broker below $SYS; 0: none")
+	configs.BytesVar(fs, &d.Owed, "mqtt-owed", 0, "`size` of messages on the disk, a part of --quota, that wait for sessions which outlive their connection; of more, the oldest are dropped (default: a 16th of --quota)")
+	configs.BytesVar(fs, &d.ClientOwed, "mqtt-client-owed", 0, "`size` of them for one session; of more, the newest are dropped (default: a quarter of --mqtt-owed)")
 	configs.DurationVar(fs, &d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
 }
 
@@ -80,11 +82,17 @@ func checkDevices(d edge.Devices, quota int64) error {
 		{"mqtt-levels", int64(d.Levels), 1000},
 		{"mqtt-receive-maximum", int64(d.ReceiveMaximum), 65535},
 		{"mqtt-topic-aliases", int64(d.TopicAliases), 65535},
-		{"mqtt-inflight", int64(d.Inflight), 65535},
+		{"mqtt-inflight", int64(d.Inflight), 10000},
 	} {
 		if flag.value > flag.most {
 			return fmt.Errorf("--%s %d is more than %d", flag.name, flag.value, flag.most)
 		}
+	}
+	if d.Owed != 0 && (d.Owed < 256<<10 || d.Owed > quota/4) {
+		return fmt.Errorf("--mqtt-owed %d is not between 256 KiB and a quarter of --quota, %d", d.Owed, quota/4)
+	}
+	if d.ClientOwed < 0 {
+		return fmt.Errorf("--mqtt-client-owed %d is negative", d.ClientOwed)
 	}
 	for name, d := range map[string]time.Duration{"connect-timeout": d.ConnectTimeout, "packet-timeout": d.PacketTimeout} {
 		if d < time.Second {

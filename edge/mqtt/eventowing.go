@@ -1,0 +1,102 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// encodeOwing adds the body of the kinds of version 2.
+func (e *event) encodeOwing(b []byte) []byte {
+	switch e.kind {
+	case eventWill:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint32(b, uint32(e.delay/time.Second))
+		b = appendMessage(b, e.message)
+	case eventWillGone:
+		b = appendString(b, e.client)
+	case eventLeft:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint64(b, milliseconds(e.left))
+	case eventNumber:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint32(b, e.session)
+		b = binary.BigEndian.AppendUint64(b, e.number)
+	case eventPlace:
+		b = appendString(b, e.client)
+		b = appendProgress(b, &e.progress)
+	case eventSegment:
+		b = binary.BigEndian.AppendUint64(b, e.number)
+		b = binary.BigEndian.AppendUint64(b, e.end)
+		b = append(b, e.salt[:]...)
+	case eventSegmentGone, eventOwedLast, eventVoid:
+		b = binary.BigEndian.AppendUint64(b, e.number)
+	}
+	return b
+}
+
+// owing reads the body of the kinds of version 2.
+func (c *cursor) owing(e *event) {
+	switch e.kind {
+	case eventWill:
+		e.client = c.string()
+		e.delay = time.Duration(c.uint32()) * time.Second
+		e.message = c.anyMessage()
+	case eventWillGone:
+		e.client = c.string()
+	case eventLeft:
+		e.client = c.string()
+		if ms := c.uint64(); ms > 0 {
+			e.left = time.UnixMilli(int64(ms))
+		}
+	case eventNumber:
+		e.client, e.session, e.number = c.string(), c.uint32(), c.uint64()
+	case eventPlace:
+		e.client = c.string()
+		e.progress = c.progress()
+	case eventSegment:
+		e.number, e.end = c.uint64(), c.uint64()
+		copy(e.salt[:], c.take(saltSize))
+	case eventSegmentGone, eventOwedLast, eventVoid:
+		e.number = c.uint64()
+	}
+}
+
+// milliseconds since 1970, 0 for the zero time.
+func milliseconds(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixMilli())
+}
+
+// appendProgress writes a place: what is open as distances, twice, with one
+// more where PUBREC came.
+func appendProgress(b []byte, p *progress) []byte {
+	b = binary.BigEndian.AppendUint64(b, p.sentTo)
+	b = binary.AppendUvarint(b, uint64(len(p.open)))
+	before := uint64(0)
+	for _, o := range p.open {
+		v := (o.number - before) << 1
+		if o.released {
+			v |= 1
+		}
+		b = binary.AppendUvarint(b, v)
+		before = o.number
+	}
+	return b
+}
+
+func (c *cursor) progress() (p progress) {
+	p.sentTo = c.uint64()
+	before := uint64(0)
+	for range c.uvarint() {
+		v := c.uvarint()
+		if c.bad || v>>1 == 0 {
+			c.bad = true
+			return p
+		}
+		before += v >> 1
+		p.open = append(p.open, openDelivery{before, v&1 != 0})
+	}
+	return p
+}

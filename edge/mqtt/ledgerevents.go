@@ -1,0 +1,206 @@
+package mqtt
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"time"
+)
+
+// applyOwing replays the events of version 2.
+func (l *ledger) applyOwing(c *client, e *event, over *trimmed) {
+	switch e.kind {
+	case eventSegment:
+		l.addSegment(e.number, e.salt)
+		if e.end > 0 {
+			l.segments[e.number] = knownSegment{end: e.end, salt: e.salt}
+		}
+	case eventSegmentGone:
+		delete(l.segments, e.number)
+	case eventOwedLast:
+		l.owedLast = max(l.owedLast, e.number)
+	case eventVoid:
+		l.void[e.number] = true
+	case eventWill:
+		l.applyWill(c, e, over)
+	}
+	if c == nil {
+		return
+	}
+	switch e.kind {
+	case eventWillGone:
+		c.setWill(nil)
+		c.willKept = false
+		if !c.persistent {
+			l.close(c)
+		}
+	case eventLeft:
+		c.left = e.left
+		l.rest(c) // who was lost first gives way first
+	case eventNumber:
+		l.number(c, e.session, e.number)
+	case eventPlace:
+		c.progress = e.progress
+	}
+}
+
+// applyWill keeps a will, for which a client without session has a page too.
+func (l *ledger) applyWill(c *client, e *event, over *trimmed) {
+	if c == nil {
+		c = l.newClient(e.client, 0)
+		if !l.fit(c, sessionCost+int64(len(c.id)), over) {
+			over.wills++
+			return
+		}
+		l.enter(c)
+	}
+	w := &will{message: *e.message, delay: e.delay}
+	if !l.fit(c, max(0, w.size()-c.will.size()), over) {
+		over.wills++
+		return
+	}
+	c.setWill(w)
+	c.willKept = true
+}
+
+// forget drops the QoS 2 ids whose message is not durable: the crash came
+// between the event and the message, no PUBREC was sent, and the client will
+// send again. Nobody is owed what the log of that has of such a message. It
+// reports whether there is such a record that nothing has said so of before.
+func (l *ledger) forget(stored func(Place) bool) (changed bool) {
+	for _, c := range l.clients {
+		for id, in := range c.inbound {
+			if stored(in.place) {
+				continue
+			}
+			if in.owed > 0 && !l.void[in.owed] {
+				l.void[in.owed] = true
+				changed = true
+			}
+			c.free(id)
+		}
+	}
+	return changed
+}
+
+// compare marks the QoS 2 ids whose message the Backend has, and the log of
+// what is owed, which reached last, has not: there it is still to be stored.
+func (l *ledger) compare(last uint64) {
+	for _, c := range l.clients {
+		for _, in := range c.inbound {
+			in.unowed = in.owed > last
+		}
+	}
+}
+
+// reached is the highest number of the log of what is owed that anything of
+// the ledger knows.
+func (l *ledger) reached() uint64 {
+	last := l.owedLast
+	for number := range l.void {
+		last = max(last, number)
+	}
+	for _, c := range l.clients {
+		last = max(last, c.progress.sentTo, c.account.since)
+		for _, in := range c.inbound {
+			last = max(last, in.owed)
+		}
+	}
+	return last
+}
+
+// events yields the shortest sequence of events with the ledger as its sum,
+// the sessions that have been without connection for longest first.
+func (l *ledger) events() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		put := func(e event) bool { return yield(e.encode()) }
+		for c := l.oldest; c != nil; c = c.newer {
+			if !c.events(put) {
+				return
+			}
+		}
+		for _, c := range l.clients {
+			if (c.conn != nil || !c.persistent) && !c.events(put) {
+				return
+			}
+		}
+		for _, m := range l.retained {
+			if m.internal() {
+				continue
+			}
+			if !put(event{kind: eventRetain, message: m}) {
+				return
+			}
+		}
+		for _, first := range slices.Sorted(maps.Keys(l.segments)) {
+			s := l.segments[first]
+			if !put(event{kind: eventSegment, number: first, end: s.end, salt: s.salt}) {
+				return
+			}
+		}
+		for number := range l.void {
+			if !put(event{kind: eventVoid, number: number}) {
+				return
+			}
+		}
+		if l.owedLast > 0 {
+			put(event{kind: eventOwedLast, number: l.owedLast})
+		}
+	}
+}
+
+func (c *client) events(put func(event) bool) bool {
+	if c.willKept && c.will != nil && !c.persistent {
+		return put(c.willEvent())
+	}
+	if !c.persistent {
+		return true
+	}
+	ok := put(event{kind: eventSession, client: c.id, expiry: c.expiry})
+	if ok && c.account.number > 0 {
+		ok = put(event{kind: eventNumber, client: c.id, session: c.account.number, number: c.account.since})
+	}
+	for _, sub := range c.subs {
+		ok = ok && put(event{kind: eventSubscribe, client: c.id, sub: sub})
+	}
+	for id, in := range c.inbound {
+		if in.pending == nil {
+			ok = ok && put(event{kind: eventInbound, client: c.id, id: id, place: in.place, number: in.owed})
+		}
+	}
+	if ok && c.account.number > 0 {
+		ok = put(event{kind: eventPlace, client: c.id, progress: c.progress})
+	}
+	if ok && c.willKept && c.will != nil {
+		ok = put(c.willEvent())
+	}
+	if ok && c.conn == nil && !c.left.IsZero() {
+		ok = put(event{kind: eventLeft, client: c.id, left: c.left})
+	}
+	return ok
+}
+
+func (c *client) willEvent() event {
+	return event{kind: eventWill, client: c.id, delay: c.will.delay, message: &c.will.message}
+}
+
+// size is the bytes of events.
+func (l *ledger) size() (n int) {
+	for p := range l.events() {
+		n += len(p)
+	}
+	return n
+}
+
+// clockWorks is a time that every clock that was ever set is behind: what a
+// clock before it says is no time.
+var clockWorks = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// lostAt is when the page's connection was lost, for a page of an earlier
+// process: as it was noted then, unless one of the clocks is not set.
+func (c *client) lostAt(now time.Time) time.Time {
+	if c.left.Before(clockWorks) || c.left.After(now) {
+		return now
+	}
+	return c.left
+}

@@ -1,0 +1,382 @@
+package mqtt
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// saveInterval is how often the places of sessions are written, when nothing
+// asks for it sooner. What was acknowledged since is sent again after a crash,
+// with the packet id that it had.
+const saveInterval = time.Second
+
+// changes are the sessions whose place is to be written.
+type changes struct {
+	poke func()
+
+	mu       sync.Mutex
+	sessions []*session // guarded by mu
+}
+
+// add notes a session, and wakes the committer in time if it is the first.
+func (c *changes) add(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions = append(c.sessions, s)
+	if len(c.sessions) == 1 {
+		time.AfterFunc(saveInterval, c.poke)
+	}
+}
+
+func (c *changes) take() (out []*session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out, c.sessions = c.sessions, nil
+	return out
+}
+
+func (c *changes) any() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sessions) > 0
+}
+
+// owing is the committer's part of what sessions are owed.
+type owing struct {
+	log     *OwedLog // nil: nothing outlives the process
+	segment *segment // of this batch
+	unsaid  *segment // a new one, which is not in the state file yet
+	size    int64    // of segment before this batch
+	records [][]byte // of this batch
+	first   uint64   // number of the first of them
+
+	following []*session      // whose place is written with this batch
+	writing   []savedPlace    // places in this batch
+	going     []*segment      // whose end is in this batch
+	published map[string]bool // clients whose will was published, which the state file does not know yet
+	saved     time.Time       // when places were written last
+	told      uint64          // last number that the state file knows
+	closing   bool            // nothing comes later
+}
+
+// savedPlace is a place that is being written.
+type savedPlace struct {
+	session *session
+	place   progress
+}
+
+// recipients finds out who gets a message because of what the committer knows.
+// The dispatcher finds the rest.
+func (k *committer) recipients(w *work) {
+	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.ledger.subs.count == 0 {
+		return
+	}
+	for _, hit := range k.ledger.subs.match(w.message.Topic, w.message.ClientID) {
+		k.choose(w, hit)
+	}
+}
+
+// choose adds a recipient, unless the dispatcher finds it.
+func (k *committer) choose(w *work, hit match[*client]) {
+	page := hit.subscriber
+	r := recipient{page: page, id: page.id, qos: min(w.message.QoS, hit.qos),
+		retain: w.message.Retain && hit.retainAsPublished, identifiers: hit.identifiers, share: hit.share}
+	if r.qos > 0 {
+		r.number = page.account.number
+	}
+	if r.number == 0 && r.share == "" {
+		return
+	}
+	if r.number > 0 {
+		if page.account.owed.bytes.Load() >= int64(k.s.o.MaxClientOwed) {
+			k.owedTooMuch(page)
+			return
+		}
+		page.overflows = false
+	}
+	if r.share != "" {
+		page.account.shared.Add(1)
+	}
+	w.to = append(w.to, r)
+}
+
+// owedTooMuch counts a message that a session will not get, and logs the first
+// of a row.
+func (k *committer) owedTooMuch(page *client) {
+	k.s.count.dropped.Inc()
+	if !page.overflows {
+		page.overflows = true
+		k.s.log.Warn("a session without connection is owed more than is kept, messages for it are dropped",
+			"client", page.id, "bytes", page.account.owed.bytes.Load())
+	}
+}
+
+// number gives the batch's messages the numbers under which they will lie in
+// the log of what is owed, and collects its records.
+func (k *committer) number(batch []*work) {
+	k.owing.records = k.owing.records[:0]
+	if k.owing.log == nil {
+		return
+	}
+	next := k.owing.log.last() + 1
+	k.owing.first = next
+	for _, w := range batch {
+		w.owed = 0
+		if w.half && w.condemned() {
+			k.refuse(w, errNotStored)
+		}
+		if w.err != nil {
+			continue
+		}
+		if w.message != nil && w.message.Refused == nil && !w.duplicate && slices.ContainsFunc(w.to, func(r recipient) bool { return r.number > 0 }) {
+			w.owed = next
+			next++
+			k.owing.records = append(k.owing.records, encodeOwed(w.message, w.to))
+		}
+		w.replays = w.replays[:0]
+		for _, i := range w.asks {
+			w.replays = append(w.replays, next)
+			next++
+			k.owing.records = append(k.owing.records, encodeReplay(w.ledger.account.number, &w.subs[i]))
+		}
+	}
+	if len(k.owing.records) > 0 {
+		k.makeOwedRoom()
+	}
+}
+
+// owesReplay reports whether the retained messages of a subscription are owed
+// to the session, which outlives its connection.
+func (c *client) owesReplay(sub *subscription) bool { return c.account.number > 0 && sub.qos > 0 }
+
+// makeOwedRoom drops the oldest messages while the log is full, and opens the
+// segment that takes the batch.
+func (k *committer) makeOwedRoom() {
+	o := &k.owing
+	n := int64(0)
+	for _, p := range o.records {
+		n += int64(owedFrame + len(p))
+	}
+	for {
+		owed, dropped := o.log.oldest(n)
+		if !dropped {
+			break
+		}
+		for number, count := range owed {
+			if page := k.ledger.numbers[number]; page != nil {
+				page.account.owed.add(-int64(count), -page.account.owed.part(count))
+				k.s.count.dropped.Add(count)
+				k.s.owedFull.Note("client", page.id, "messages", count)
+			}
+		}
+	}
+	var fresh bool
+	if o.segment, fresh = o.log.open(); fresh {
+		k.ledger.addSegment(o.segment.first, o.segment.salt)
+		o.unsaid = o.segment
+	}
+	o.size = o.segment.size
+}
+
+// storeBoth gives the batch to the Backend and to the log of what is owed, side
+// by side.
+func (k *committer) storeBoth() (err, owedErr error) {
+	o := &k.owing
+	owed := make(chan error, 1)
+	if len(o.records) > 0 {
+		go func() { owed <- o.log.append(o.segment, o.records) }()
+	} else {
+		owed <- nil
+	}
+	if len(k.works) > 0 {
+		start := time.Now()
+		err = k.s.o.Backend.Store(k.messages, k.places)
+		k.s.count.storeSeconds.UpdateDuration(start)
+	}
+	return err, <-owed
+}
+
+// settleOwed notes what became of the batch's records.
+func (k *committer) settleOwed(batch []*work, err, owedErr error) {
+	switch {
+	case owedErr != nil:
+		k.s.troubles.owed.Note("err", owedErr)
+		k.refuseOwed(batch)
+	case err != nil:
+		k.disown(batch)
+	default:
+		k.owe(batch)
+	}
+}
+
+// owe notes what the sessions are owed of a batch that is durable.
+func (k *committer) owe(batch []*work) {
+	o := &k.owing
+	for _, w := range batch {
+		if w.owed > 0 {
+			size := int64(w.message.size())
+			for i := range w.to {
+				if r := &w.to[i]; r.number > 0 {
+					o.log.owe(o.segment, r.number)
+					r.page.account.owed.add(1, size)
+				}
+			}
+		}
+		for range w.replays {
+			o.log.owe(o.segment, w.ledger.account.number)
+			w.ledger.account.owed.add(1, replaySize)
+		}
+	}
+}
+
+// disown takes the batch's records back: its messages were not stored.
+func (k *committer) disown(batch []*work) {
+	o := &k.owing
+	if len(o.records) == 0 {
+		return
+	}
+	if err := o.log.undo(o.segment, o.size, len(o.records)); err != nil {
+		k.s.troubles.owed.Note("err", err)
+	}
+	k.refuseOwed(batch)
+}
+
+// refuseOwed refuses the work of which something would have been owed: its
+// messages may be stored, but nobody is told.
+func (k *committer) refuseOwed(batch []*work) {
+	for _, w := range batch {
+		if len(w.replays) > 0 {
+			w.err, w.replays = errNotStored, nil
+			w.condemn()
+		}
+		if w.owed == 0 {
+			continue
+		}
+		if in := w.inbound(); in != nil && in.pending == w {
+			in.place, in.doubtful, in.unowed = w.place, true, true
+		}
+		w.owed = 0
+		if w.err == nil {
+			k.refuse(w, errNotStored)
+		}
+	}
+}
+
+// finish writes what else would be written later.
+func (k *committer) finish() {
+	k.owing.closing = true
+	if len(k.owing.published) > 0 || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.told {
+		k.out <- k.commit(nil)
+	}
+}
+
+// follow has the place of the page's session written with this batch.
+func (k *committer) follow(page *client) {
+	if s := page.account.session.Load(); s != nil && s.durable {
+		k.owing.following = append(k.owing.following, s)
+	}
+}
+
+// saveDue reports whether places of sessions, or ends of files, are to be
+// written even if nothing else is.
+func (k *committer) saveDue() bool {
+	return time.Since(k.owing.saved) >= saveInterval && (len(k.owing.published) > 0 || k.s.changes.any())
+}
+
+// placeEvents adds the events of the sessions' places to the batch, and from
+// time to time those that nobody waits for.
+func (k *committer) placeEvents() {
+	o := &k.owing
+	if o.unsaid != nil {
+		e := event{kind: eventSegment, number: o.unsaid.first, salt: o.unsaid.salt}
+		k.events = append(k.events, e.encode())
+	}
+	if o.closing || time.Since(o.saved) >= saveInterval {
+		o.saved = time.Now()
+		for client := range o.published {
+			e := event{kind: eventWillGone, client: client}
+			k.events = append(k.events, e.encode())
+		}
+		clear(o.published)
+		o.following = append(o.following, k.s.changes.take()...)
+		if o.log != nil {
+			k.segmentEvents()
+		}
+	}
+	seen := make(map[*session]bool, len(o.following))
+	for _, s := range o.following {
+		page := k.ledger.numbers[s.number]
+		if seen[s] || page == nil {
+			continue
+		}
+		seen[s] = true
+		page.progress = s.snapshot()
+		o.writing = append(o.writing, savedPlace{s, page.progress})
+		e := event{kind: eventPlace, client: page.id, progress: page.progress}
+		k.events = append(k.events, e.encode())
+	}
+	clear(o.following)
+	o.following = o.following[:0]
+}
+
+// segmentEvents adds the ends of files that nobody is owed anything of, behind
+// the number that the next one begins with.
+func (k *committer) segmentEvents() {
+	o := &k.owing
+	o.going = append(o.going, o.log.settled()...)
+	if last := o.log.last(); last != o.told {
+		o.told = last
+		k.ledger.owedLast = last
+		e := event{kind: eventOwedLast, number: last}
+		k.events = append(k.events, e.encode())
+	}
+	for _, s := range o.going {
+		delete(k.ledger.segments, s.first)
+		e := event{kind: eventSegmentGone, number: s.first}
+		k.events = append(k.events, e.encode())
+	}
+}
+
+// placesWritten ends what placeEvents began.
+func (k *committer) placesWritten(durable bool) {
+	o := &k.owing
+	for _, w := range o.writing {
+		if durable {
+			w.session.written(w.place)
+		} else {
+			w.session.touch()
+		}
+	}
+	clear(o.writing)
+	o.writing = o.writing[:0]
+	if !durable {
+		return // a rewrite leaves the files out, then they go
+	}
+	o.unsaid = nil
+	for _, s := range o.going {
+		if err := o.log.remove(s); err != nil {
+			k.s.log.Warn("a file cannot be removed", "err", err)
+		}
+	}
+	o.going = o.going[:0]
+}
+
+// unshare takes back the choice of those who share a subscription: the message
+// does not reach them.
+func (w *work) unshare() {
+	for i := range w.to {
+		if w.to[i].share != "" {
+			w.to[i].page.account.shared.Add(-1)
+		}
+	}
+}
+
+// replayOf is the number of the record that says that the retained messages of
+// subs[i] are owed, 0 when there is none.
+func (w *work) replayOf(i int) uint64 {
+	if at := slices.Index(w.asks, i); at >= 0 && at < len(w.replays) {
+		return w.replays[at]
+	}
+	return 0
+}

@@ -1,0 +1,212 @@
+package mqtt
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+)
+
+// owe notes that a session is owed a delivery of the segment.
+func (l *OwedLog) owe(s *segment, session uint32) {
+	l.mu.Lock()
+	s.owed[session]++
+	l.mu.Unlock()
+}
+
+// start ends loading: nothing that is owed has a number up to reached, and what
+// is void is never read. It returns the number of the oldest record.
+func (l *OwedLog) start(reached uint64, void map[uint64]bool) (oldest uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next = max(l.next, reached+1)
+	l.void = maps.Clone(void)
+	if len(l.segments) > 0 {
+		return l.segments[0].first
+	}
+	return l.next
+}
+
+// used is the bytes of all files.
+func (l *OwedLog) used() (n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segments {
+		n += s.size
+	}
+	return n
+}
+
+// find returns the segment of a record, nil when it is gone. It has mu.
+func (l *OwedLog) find(number uint64) *segment {
+	i, found := slices.BinarySearchFunc(l.segments, number, func(s *segment, number uint64) int {
+		switch {
+		case s.first < number:
+			return -1
+		case s.first > number:
+			return 1
+		default:
+			return 0
+		}
+	})
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return nil
+	}
+	return l.segments[i]
+}
+
+// settle notes that a session has got a delivery, or will not get it. It
+// reports whether it was owed.
+func (l *OwedLog) settle(number uint64, session uint32) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.find(number)
+	if s == nil || s.owed[session] == 0 {
+		return false
+	}
+	if s.owed[session]--; s.owed[session] == 0 {
+		delete(s.owed, session)
+	}
+	return true
+}
+
+// forget settles everything that a session is owed.
+func (l *OwedLog) forget(session uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segments {
+		delete(s.owed, session)
+	}
+}
+
+// settled returns the full segments of which nobody is owed anything. Their
+// end is to be written to the state, then remove is to be called.
+func (l *OwedLog) settled() (out []*segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, s := range l.segments {
+		last := i == len(l.segments)-1
+		if len(s.owed) == 0 && !s.going && (s.full || last && s.size >= l.size) {
+			s.full, s.going = true, true
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// oldest takes the oldest segment out when the files together have more than
+// the limit with n bytes more: it returns what sessions were owed of it.
+func (l *OwedLog) oldest(n int64) (owed map[uint32]int, any bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	used := n
+	for _, s := range l.segments {
+		if !s.full || len(s.owed) > 0 {
+			used += s.size
+		}
+	}
+	if used <= l.limit {
+		return nil, false
+	}
+	for _, s := range l.segments {
+		if len(s.owed) == 0 {
+			continue
+		}
+		owed, s.owed, s.full = s.owed, make(map[uint32]int), true
+		return owed, true
+	}
+	return nil, false
+}
+
+// remove deletes a segment's file. Who reads it reads on.
+func (l *OwedLog) remove(s *segment) error {
+	l.mu.Lock()
+	i := slices.Index(l.segments, s)
+	if i < 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	l.segments = slices.Delete(l.segments, i, i+1)
+	l.mu.Unlock()
+	if s.size == 0 {
+		return nil
+	}
+	if err := os.Remove(l.path(s.first)); err != nil {
+		return fmt.Errorf("remove what is owed to nobody: %w", err)
+	}
+	return nil
+}
+
+// part is what read needs to know of a segment.
+type part struct {
+	first uint64
+	size  int64
+	salt  [saltSize]byte
+}
+
+// parts are the segments that have something for the session among the
+// numbers from and to.
+func (l *OwedLog) parts(from, to uint64, session uint32) (out []part) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, s := range l.segments {
+		if s.first > to || i+1 < len(l.segments) && l.segments[i+1].first <= from || s.owed[session] == 0 {
+			continue
+		}
+		out = append(out, part{s.first, s.size, s.salt})
+	}
+	return out
+}
+
+// read calls fn with the records of the numbers from to to, until it returns
+// false, of those segments in which something is owed to the session. The body
+// is valid for as long as it is kept.
+func (l *OwedLog) read(from, to uint64, session uint32, fn func(number uint64, body []byte) bool) error {
+	for _, p := range l.parts(from, to, session) {
+		more, err := l.readPart(p, from, to, fn)
+		if err != nil {
+			return fmt.Errorf("read what is owed to sessions: %w", err)
+		}
+		if !more {
+			break
+		}
+	}
+	return nil
+}
+
+func (l *OwedLog) readPart(p part, from, to uint64, fn func(uint64, []byte) bool) (more bool, err error) {
+	f, err := os.Open(l.path(p.first))
+	if os.IsNotExist(err) {
+		return true, nil // dropped just now
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	b := make([]byte, p.size)
+	n, err := io.ReadFull(f, b)
+	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
+		return false, err
+	}
+	b = b[:n]
+	next := p.first
+	for at := owedHeader; at < len(b); {
+		number, body, ok := readOwed(b[at:], p.salt, next)
+		if !ok {
+			at++
+			continue
+		}
+		next, at = number+1, at+owedFrame+len(body)
+		if number > to {
+			return false, nil
+		}
+		if number >= from && !l.void[number] && !fn(number, slices.Clone(body)) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,155 @@
+package mqtt
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// The records of an OwedLog. FORMAT.md has their bytes.
+const (
+	owedMessage = 1 // a message, and the sessions that are owed it
+	owedReplay  = 2 // a session is owed the retained messages of a subscription
+)
+
+// recipient is a session that gets a message because of what the committer
+// knows: it is persistent, or it was chosen among those who share a
+// subscription.
+type recipient struct {
+	page        *client
+	id          string
+	number      uint32 // of a session that is owed the message; 0: it is in memory only
+	qos         byte
+	retain      bool // flag of the delivery
+	identifiers []int
+	share       string // filter of a shared subscription; "" none
+}
+
+// Bits of a recipient's flags, beside the QoS.
+const (
+	owedRetain = 1 << 2
+	owedShared = 1 << 3
+)
+
+// encodeOwed returns the record of a message that sessions are owed.
+func encodeOwed(m *Message, to []recipient) []byte {
+	b := make([]byte, 0, 64+16*len(to)+m.size())
+	b = append(b, owedMessage)
+	n := 0
+	for i := range to {
+		if to[i].number > 0 {
+			n++
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(n))
+	for i := range to {
+		r := &to[i]
+		if r.number == 0 {
+			continue
+		}
+		b = binary.AppendUvarint(b, uint64(r.number))
+		flags := r.qos
+		if r.retain {
+			flags |= owedRetain
+		}
+		if r.share != "" {
+			flags |= owedShared
+		}
+		b = append(b, flags)
+		b = binary.AppendUvarint(b, uint64(len(r.identifiers)))
+		for _, id := range r.identifiers {
+			b = binary.AppendUvarint(b, uint64(id))
+		}
+		if r.share != "" {
+			b = appendString(b, r.share)
+		}
+	}
+	return appendMessage(b, m)
+}
+
+// encodeReplay returns the record of retained messages that a session is owed.
+func encodeReplay(session uint32, sub *subscription) []byte {
+	b := []byte{owedReplay}
+	b = binary.AppendUvarint(b, uint64(session))
+	b = appendString(b, sub.filter)
+	b = append(b, sub.options())
+	return binary.AppendUvarint(b, uint64(sub.identifier))
+}
+
+// owedRecord is a record as it was read.
+type owedRecord struct {
+	message *Message     // nil: a replay
+	sub     subscription // of a replay
+	to      []recipient
+}
+
+func decodeOwed(p []byte) (owedRecord, error) {
+	c := &cursor{p: p}
+	var r owedRecord
+	kind := c.byte()
+	switch kind {
+	case owedMessage:
+		for range c.uvarint() {
+			if c.bad {
+				break
+			}
+			r.to = append(r.to, c.recipient())
+		}
+		r.message = c.anyMessage()
+	case owedReplay:
+		r.to = []recipient{{number: uint32(c.uvarint())}}
+		r.sub.filter = c.string()
+		r.sub.setOptions(c.byte())
+		r.sub.identifier = int(c.uvarint() & 0x0fff_ffff)
+		if !validFilter(r.sub.filter, len(r.sub.filter)+1) {
+			c.bad = true
+		}
+	default:
+		return owedRecord{}, fmt.Errorf("record of kind %d is not known", kind)
+	}
+	if c.bad || len(c.p) > 0 {
+		return owedRecord{}, fmt.Errorf("record of kind %d is malformed", kind)
+	}
+	return r, nil
+}
+
+func (c *cursor) recipient() recipient {
+	r := recipient{number: uint32(c.uvarint())}
+	flags := c.byte()
+	r.qos, r.retain = flags&3, flags&owedRetain != 0
+	for range c.uvarint() {
+		if c.bad {
+			return r
+		}
+		r.identifiers = append(r.identifiers, int(c.uvarint()&0x0fff_ffff))
+	}
+	if flags&owedShared != 0 {
+		r.share = c.string()
+	}
+	if r.qos == 0 || r.qos > 2 {
+		c.bad = true
+	}
+	return r
+}
+
+// size is what the record counts for one session.
+func (r *owedRecord) size() int {
+	if r.message == nil {
+		return replaySize
+	}
+	return r.message.size()
+}
+
+// replaySize is what retained messages that are still to be sent count among
+// what a session is owed.
+const replaySize = 1 << 10
+
+// delivery is what the session of that number is owed.
+func (r *owedRecord) delivery(session uint32) (delivery, bool) {
+	for i := range r.to {
+		if t := &r.to[i]; t.number == session {
+			return delivery{message: r.message, size: r.size(), qos: t.qos, retain: t.retain,
+				identifiers: t.identifiers, share: t.share}, true
+		}
+	}
+	return delivery{}, false
+}

@@ -1,0 +1,344 @@
+package mqtt
+
+import (
+	"hash/fnv"
+	"slices"
+	"time"
+)
+
+// What a persistent session is owed lies in the OwedLog, in the order of its
+// numbers, and the session is a place in it: every delivery up to sentTo was
+// sent, and is settled unless it is in open. What comes after it is read when
+// there is room. So a restart loses nothing, and a session without connection
+// takes no memory for what waits for it.
+//
+// A packet id follows from the number: a message that is sent again after a
+// crash has the id that it had, and a subscriber that has it knows it.
+const (
+	owedIDs   = 0xBFFF // packet ids 1 to owedIDs are of what is owed
+	replayIDs = 0xFFFF - owedIDs
+)
+
+// openDelivery was sent and is not settled.
+type openDelivery struct {
+	number   uint64
+	released bool // PUBREC came
+}
+
+// progress is a session's place as the state file has it. It does not change.
+type progress struct {
+	sentTo uint64
+	open   []openDelivery // in order
+}
+
+// settled reports whether a delivery was sent and acknowledged.
+func (p *progress) settled(number uint64) bool {
+	if number > p.sentTo {
+		return false
+	}
+	_, open := p.find(number)
+	return !open
+}
+
+func (p *progress) find(number uint64) (int, bool) {
+	return slices.BinarySearchFunc(p.open, number, func(o openDelivery, number uint64) int {
+		switch {
+		case o.number < number:
+			return -1
+		case o.number > number:
+			return 1
+		default:
+			return 0
+		}
+	})
+}
+
+// copy returns a progress that shares nothing.
+func (p *progress) copy() progress { return progress{p.sentTo, slices.Clone(p.open)} }
+
+// first is the number at which reading begins.
+func (p *progress) first() uint64 {
+	if len(p.open) > 0 {
+		return min(p.open[0].number, p.sentTo+1)
+	}
+	return p.sentTo + 1
+}
+
+// resume makes the session of an earlier process go on at a place. doubt: it
+// was connected when the process died, so that more may have been sent.
+func (s *session) resume(at progress, doubt bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.place, s.saved = at.copy(), at.copy()
+	s.dispatched = s.owed.last()
+	if doubt {
+		s.doubt = s.o.MaxInflight
+	}
+	s.rewindLocked()
+}
+
+// rewindLocked takes what is owed out of the queue: it is read again.
+func (s *session) rewindLocked() {
+	if !s.durable {
+		return
+	}
+	s.generation++
+	s.loading = false
+	for n := s.waiting.len(); n > 0; n-- {
+		d := s.waiting.pop()
+		if d.owed == 0 {
+			s.waiting.push(d)
+		} else if d.message != nil {
+			s.account.release(&d)
+		}
+	}
+	kept := s.inflight[:0]
+	for i := range s.inflight {
+		if s.inflight[i].owed > 0 {
+			s.landedLocked(i)
+		} else {
+			kept = append(kept, s.inflight[i])
+		}
+	}
+	clear(s.inflight[len(kept):])
+	s.inflight = kept
+	s.loaded = s.place.first() - 1
+	s.lagging = s.dispatched > s.loaded && s.account.owed.n.Load() > 0
+	if !s.lagging {
+		s.loaded = max(s.loaded, s.dispatched)
+		s.tidyLocked()
+	}
+}
+
+// deliverOwedLocked queues what the session is owed while it keeps up. Else it
+// stays in the log, and is read from there.
+func (s *session) deliverOwedLocked(d delivery) {
+	s.dispatched = d.owed
+	if s.lagging || s.conn == nil || !s.fitsLocked(&d) {
+		s.lagging = true
+	} else {
+		s.account.hold(&d)
+		s.waiting.push(d)
+		s.loaded = d.owed
+	}
+	s.pumpLocked()
+}
+
+// How much of the log a session reads at once.
+const (
+	loadMessages = 256
+	loadBytes    = 128 << 10
+	loadRetry    = 250 * time.Millisecond // when the memory is full
+)
+
+// loadLocked begins to read what the session is owed, if there is something
+// and nothing else waits.
+func (s *session) loadLocked() {
+	if !s.lagging || s.loading || s.conn == nil || s.waiting.len() > 0 {
+		return
+	}
+	s.loading = true
+	generation, from, to := s.generation, s.loaded+1, s.dispatched
+	s.loaders.Go(func() { s.load(generation, from, to) })
+}
+
+// load reads a part of what the session is owed.
+func (s *session) load(generation, from, to uint64) {
+	var got []delivery
+	upTo, bytes := to, 0
+	s.reading <- struct{}{}
+	err := s.owed.read(from, to, s.number, func(number uint64, body []byte) bool {
+		r, err := decodeOwed(body)
+		if err != nil {
+			s.log.Error("a message that a session was owed cannot be read", "client", s.id, "number", number, "err", err)
+			return true
+		}
+		d, ok := r.delivery(s.number)
+		if !ok {
+			return true
+		}
+		if r.message == nil {
+			d.replay = &replay{sub: r.sub, filter: r.sub.filter, owed: number}
+		}
+		d.owed = number
+		got = append(got, d)
+		if bytes += d.size; len(got) >= loadMessages || bytes >= loadBytes {
+			upTo = number
+			return false
+		}
+		return true
+	})
+	<-s.reading
+	if err != nil {
+		s.log.Error("what a session is owed cannot be read: it is tried again when the client reconnects", "client", s.id, "err", err)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation == generation {
+		s.loading = false
+		s.loadedLocked(got, upTo)
+	}
+}
+
+// loadedLocked queues what was read, up to a number.
+func (s *session) loadedLocked(got []delivery, upTo uint64) {
+	for _, d := range got {
+		if i, open := s.place.find(d.owed); open {
+			d.dup, d.released = true, s.place.open[i].released
+		} else if d.owed <= s.place.sentTo {
+			continue
+		} else if s.doubt > 0 {
+			d.dup = true
+			s.doubt--
+		}
+		switch {
+		case d.released:
+			d.message = nil
+		case d.replay != nil:
+			d.replay = s.knownReplayLocked(d.replay)
+		case !s.fitsLocked(&d):
+			if s.waiting.len() == 0 {
+				time.AfterFunc(loadRetry, s.pump)
+			}
+			s.pumpLocked()
+			return
+		default:
+			s.account.hold(&d)
+		}
+		s.waiting.push(d)
+		s.loaded = d.owed
+	}
+	s.loaded = max(s.loaded, upTo)
+	if s.lagging = s.loaded < s.dispatched; !s.lagging {
+		s.tidyLocked()
+	}
+	s.pumpLocked()
+}
+
+// tidyLocked forgets what was sent and is not in the log any more: it was
+// dropped there, and nobody will settle it.
+func (s *session) tidyLocked() {
+	there := make(map[uint64]bool)
+	for i := range s.inflight {
+		there[s.inflight[i].owed] = true
+	}
+	for i := range s.waiting.items[s.waiting.head:] {
+		there[s.waiting.items[s.waiting.head+i].owed] = true
+	}
+	before := len(s.place.open)
+	s.place.open = slices.DeleteFunc(s.place.open, func(o openDelivery) bool { return !there[o.number] })
+	if len(s.place.open) < before {
+		s.touchLocked()
+	}
+}
+
+// knownReplayLocked returns the session's own place among the retained
+// messages, if it has one for this record.
+func (s *session) knownReplayLocked(r *replay) *replay {
+	for _, known := range s.replays {
+		if known.owed == r.owed {
+			return known
+		}
+	}
+	r.until = s.retained.now()
+	s.replays = append(s.replays, r)
+	return r
+}
+
+// owedIDLocked returns the packet id of a delivery that is owed, 0 when another
+// one may still have it.
+func (s *session) owedIDLocked(number uint64) uint16 {
+	id := uint16(number%owedIDs) + 1
+	if s.indexLocked(id) >= 0 || s.since > 0 && number-s.since >= owedIDs {
+		return 0
+	}
+	for _, o := range s.saved.open {
+		if o.number != number && o.number%owedIDs == number%owedIDs {
+			return 0
+		}
+	}
+	return id
+}
+
+// replayIDLocked returns the packet id of a retained message, 0 when another
+// one has it: the same one for the same topic after a crash.
+func (s *session) replayIDLocked(topic string) uint16 {
+	h := fnv.New32a()
+	h.Write([]byte(topic))
+	id := uint16(owedIDs + 1 + h.Sum32()%replayIDs)
+	if s.indexLocked(id) >= 0 {
+		return 0
+	}
+	return id
+}
+
+// beganLocked notes that a delivery is being sent.
+func (s *session) beganLocked(number uint64) {
+	if i, found := s.place.find(number); !found {
+		s.place.open = slices.Insert(s.place.open, i, openDelivery{number: number})
+	}
+	s.place.sentTo = max(s.place.sentTo, number)
+	if s.since == 0 {
+		s.since = number
+	}
+	s.touchLocked()
+}
+
+// settledLocked notes that a delivery has come to its end.
+func (s *session) settledLocked(number uint64, size int) {
+	if s.place.settled(number) {
+		return
+	}
+	if i, found := s.place.find(number); found {
+		s.place.open = slices.Delete(s.place.open, i, i+1)
+	}
+	s.place.sentTo = max(s.place.sentTo, number)
+	if s.owed.settle(number, s.number) {
+		s.account.owed.add(-1, -int64(size))
+	}
+	s.touchLocked()
+}
+
+// releasedLocked notes that PUBREC came for a delivery.
+func (s *session) releasedLocked(number uint64) {
+	if i, found := s.place.find(number); found {
+		s.place.open[i].released = true
+	}
+	s.touchLocked()
+}
+
+// touchLocked has the session's place written soon.
+func (s *session) touchLocked() {
+	if !s.touched {
+		s.touched = true
+		s.changes.add(s)
+	}
+}
+
+// touch has the session's place written again.
+func (s *session) touch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touchLocked()
+}
+
+// snapshot returns the session's place, which is being written.
+func (s *session) snapshot() progress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touched = false
+	return s.place.copy()
+}
+
+// written notes that a place is durable: packet ids of what was settled by then
+// may be used again.
+func (s *session) written(at progress) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved, s.since = at, 0
+	if s.place.sentTo > at.sentTo {
+		s.since = at.sentTo + 1
+	}
+	s.pumpLocked()
+}

@@ -1,0 +1,85 @@
+package mqtt
+
+// moving is a delivery that goes to another one of those who share a
+// subscription, because its member has gone.
+type moving struct {
+	from  *session
+	what  delivery
+	ended bool // the session too
+}
+
+// sharedLocked returns what another member is to get. Of a session that goes on
+// that is what it did not acknowledge at QoS 1, which stays here until another
+// one has it; of one that has ended all but what it may have at QoS 2
+// [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+func (s *session) sharedLocked(ended bool) (out []delivery) {
+	for _, d := range s.inflight {
+		if d.share != "" && d.qos == 1 && d.message != nil {
+			out = append(out, d)
+		}
+	}
+	if !ended {
+		return out
+	}
+	for _, d := range s.waiting.items[s.waiting.head:] {
+		if d.share != "" && d.message != nil && d.qos > 0 {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// moved takes a delivery out that another member has got.
+func (s *session) moved(d *delivery) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		return
+	}
+	if d.owed > 0 {
+		s.settledLocked(d.owed, d.size)
+		s.unshareLocked(d)
+		return
+	}
+	if i := s.indexLocked(d.id); i >= 0 && s.inflight[i].message == d.message {
+		s.removeLocked(i)
+	}
+}
+
+// moveShared asks the committer for another member.
+func (d *dispatcher) moveShared(s *session, what []delivery, ended bool) {
+	for _, one := range what {
+		d.s.queue.again(&work{kind: workMove, client: s.id, message: one.message, half: true,
+			moving: &moving{from: s, what: one, ended: ended}})
+	}
+}
+
+// move chooses another member. There may be none: then a session that goes on
+// keeps the message.
+func (k *committer) move(w *work) {
+	page, ended := k.ledger.clients[w.client], w.moving.ended
+	g := k.ledger.subs.group(w.moving.what.share)
+	if g == nil || !ended && (page == nil || page.conn != nil) {
+		return
+	}
+	leave := func(c *client) bool { return c == page || !ended && c.conn == nil }
+	for _, m := range g.members {
+		if !leave(m.subscriber) {
+			k.choose(w, g.pick(leave).match())
+			return
+		}
+	}
+}
+
+// move hands the message to the member that was chosen.
+func (d *dispatcher) move(w *work) {
+	switch {
+	case w.err == nil && len(w.to) > 0:
+		if !w.moving.ended {
+			w.moving.from.moved(&w.moving.what)
+		}
+		d.deliverTo(w)
+	case w.moving.ended:
+		d.s.count.dropped.Inc()
+	}
+}
