@@ -123,6 +123,8 @@ func edge() map[string]Family {
 		"weir_mqtt_packets_received_total":      {Counter, "Packets of devices."},
 		"weir_mqtt_protocol_errors_total":       {Counter, "MQTT connections that were closed because of what the device sent."},
 		"weir_mqtt_queue_messages":              {Gauge, "Messages that wait for the disk."},
+		"weir_mqtt_owed_bytes":                  {Gauge, "Bytes on the disk of messages that wait for sessions which outlive their connection."},
+		"weir_mqtt_owed_lost_total":             {Counter, "Messages that such sessions were owed and that a damaged disk has lost."},
 		"weir_mqtt_refused_letters_total":       {Counter, "Messages that were refused for good and became refused letters."},
 		"weir_mqtt_retained_messages":           {Gauge, "Retained messages."},
 		"weir_mqtt_sessions":                    {Gauge, "Sessions of devices, connected or kept."},

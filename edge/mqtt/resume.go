@@ -72,7 +72,7 @@ func (s *session) resume(at progress, doubt bool) {
 	s.place, s.saved = at.copy(), at.copy()
 	s.dispatched = s.owed.last()
 	if doubt {
-		s.doubt = s.o.MaxInflight
+		s.doubt, s.doubtTo = s.o.MaxInflight, s.dispatched
 	}
 	s.rewindLocked()
 }
@@ -188,7 +188,7 @@ func (s *session) loadedLocked(got []delivery, upTo uint64) {
 			d.dup, d.released = true, s.place.open[i].released
 		} else if d.owed <= s.place.sentTo {
 			continue
-		} else if s.doubt > 0 {
+		} else if s.doubt > 0 && d.owed <= s.doubtTo {
 			d.dup = true
 			s.doubt--
 		}

@@ -141,7 +141,8 @@ type session struct {
 	lagging    bool     // more is owed than is in memory
 	loading    bool     // it is being read
 	generation uint64   // of what is being read
-	doubt      int      // so many of the next may have been sent before the process died
+	doubt      int      // so many of the next may have been sent before the process died,
+	doubtTo    uint64   // up to this number
 	touched    bool     // place is to be written
 }
 
