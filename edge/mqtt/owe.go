@@ -72,7 +72,11 @@ func (k *committer) recipients(w *work) {
 	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.ledger.subs.count == 0 {
 		return
 	}
-	for _, hit := range k.ledger.subs.match(w.message.Topic, w.message.ClientID) {
+	hits := k.ledger.subs.match(w.message.Topic, w.message.ClientID)
+	if len(hits) > 0 {
+		w.to = make([]recipient, 0, len(hits))
+	}
+	for _, hit := range hits {
 		k.choose(w, hit)
 	}
 }

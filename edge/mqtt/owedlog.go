@@ -37,6 +37,7 @@ type OwedLog struct {
 	log   *slog.Logger
 
 	file   *os.File // of the last segment, nil: not made yet; the committer's
+	owner  *segment // of which file is
 	failed bool     // what the file ends with is unknown; the committer's
 
 	mu       sync.Mutex
@@ -246,7 +247,7 @@ func (l *OwedLog) open() (s *segment, fresh bool) {
 // unusable until cut has succeeded.
 func (l *OwedLog) append(s *segment, records [][]byte) error {
 	if l.failed {
-		if err := l.cut(s); err != nil {
+		if err := l.cut(); err != nil {
 			return err
 		}
 	}
@@ -262,7 +263,7 @@ func (l *OwedLog) append(s *segment, records [][]byte) error {
 	}
 	if err != nil {
 		l.failed = true
-		return errors.Join(fmt.Errorf("write what is owed to sessions: %w", err), l.cut(s))
+		return errors.Join(fmt.Errorf("write what is owed to sessions: %w", err), l.cut())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,12 +289,13 @@ func (l *OwedLog) create(s *segment) ([]byte, error) {
 	if err := syncDir(l.dir); err != nil {
 		return nil, fmt.Errorf("create a file for what is owed to sessions: %w", err)
 	}
+	l.owner = s
 	return append([]byte(owedMagic), s.salt[:]...), nil
 }
 
-// cut removes what was written behind the durable end of the segment.
-func (l *OwedLog) cut(s *segment) error {
-	err := l.file.Truncate(s.size)
+// cut removes what was written behind the durable end of the file.
+func (l *OwedLog) cut() error {
+	err := l.file.Truncate(l.owner.size)
 	if err == nil {
 		err = l.file.Sync()
 	}
@@ -312,7 +314,7 @@ func (l *OwedLog) undo(s *segment, size int64, records int) error {
 	s.size = size
 	l.mu.Unlock()
 	l.failed = true
-	return l.cut(s)
+	return l.cut()
 }
 
 // Close ends the use of the directory. Everything appended is durable already.
