@@ -53,7 +53,7 @@ func (j job) images() ([]string, error) {
 			return made, fmt.Errorf("pack the files of %s: %w", i.name, err)
 		}
 		p := platforms[j.arch]
-		path := filepath.Join(j.out, fmt.Sprintf("%s_%s_%s.tar", i.name, version, p.arch+p.variant))
+		path := filepath.Join(j.out, fmt.Sprintf("%s_%s_%s.tar", i.name, version, p.file))
 		if err := writeArchive(path, i.name+":"+imageTag(version), i.config(p, version, j.date), layer, j.date); err != nil {
 			return made, fmt.Errorf("write the image of %s: %w", i.name, err)
 		}
@@ -68,7 +68,7 @@ func (i image) config(p platform, version string, date time.Time) v1.Image {
 	c := v1.Image{Created: &date, Platform: v1.Platform{OS: "linux", Architecture: p.arch, Variant: p.variant}}
 	c.Config = v1.ImageConfig{
 		User: user, Entrypoint: []string{"/" + i.binaries[0]}, WorkingDir: "/data",
-		Env:     []string{"PATH=/", i.data + "=/data"},
+		Env:     []string{"PATH=/", i.data + "=/data", "WEIRCTL_DATA=/data"},
 		Volumes: map[string]struct{}{"/data": {}}, ExposedPorts: make(map[string]struct{}), StopSignal: "SIGTERM",
 		Labels: map[string]string{v1.AnnotationTitle: i.title, v1.AnnotationVersion: version,
 			v1.AnnotationSource: "https://github.com/weirmq/weir", v1.AnnotationLicenses: "Apache-2.0"},

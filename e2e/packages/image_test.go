@@ -195,6 +195,13 @@ func start(t *testing.T, root string, c v1.ImageConfig) {
 		return string(body)
 	}
 	within(t, 30*time.Second, "it is ready", func() bool { return strings.Contains(said(), " msg=ready ") }, said)
+	if _, err := os.Stat(filepath.Join(root, "weirctl")); err == nil { // beside weir-cloud
+		ctl := exec.Command("/weirctl", "topics", "--cloud", "http://"+addressIn(t, said(), "http"))
+		ctl.Env, ctl.Dir, ctl.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
+		if out, err := ctl.CombinedOutput(); err != nil {
+			t.Errorf("weirctl: %v\n%s", err, out)
+		}
+	}
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -19,14 +19,15 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // platforms are those that packages and images are made for, by the names of nfpm.
 var platforms = map[string]platform{
-	"amd64": {debian: "amd64", arch: "amd64"},
-	"arm64": {debian: "arm64", arch: "arm64", variant: "v8"},
-	"arm6":  {debian: "armhf", arch: "arm", variant: "v6"},
+	"amd64": {debian: "amd64", file: "amd64", arch: "amd64"},
+	"arm64": {debian: "arm64", file: "arm64", arch: "arm64", variant: "v8"},
+	"arm6":  {debian: "armhf", file: "armv6", arch: "arm", variant: "v6"},
 }
 
 // platform is one platform, as others name it.
 type platform struct {
 	debian        string
+	file          string // in the name of an image's file
 	arch, variant string // of an image
 }
 

@@ -225,7 +225,13 @@ func (s *service) forget() {
 // address is one of the ready line's.
 func (s *service) address(name string) string {
 	s.t.Helper()
-	for line := range strings.Lines(s.log()) {
+	return addressIn(s.t, s.log(), name)
+}
+
+// addressIn finds an address in the ready line of a log.
+func addressIn(t *testing.T, log, name string) string {
+	t.Helper()
+	for line := range strings.Lines(log) {
 		if strings.Contains(line, " msg=ready ") {
 			for field := range strings.FieldsSeq(line) {
 				if addr, ok := strings.CutPrefix(field, name+"="); ok {
@@ -234,7 +240,7 @@ func (s *service) address(name string) string {
 			}
 		}
 	}
-	s.t.Fatalf("no address %s in\n%s", name, s.log())
+	t.Fatalf("no address %s in\n%s", name, log)
 	return ""
 }
 
