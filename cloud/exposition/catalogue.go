@@ -104,7 +104,7 @@ func edge() map[string]Family {
 		"weir_edge_refused_letters":           {Gauge, "Messages that were refused for good and are kept as letters."},
 		"weir_edge_refused_letters_evicted":   {Gauge, "Refused letters that made room for newer ones since the start."},
 		"weir_edge_reserved_properties_total": {Counter, "User properties of devices that were left out of records, since their names are Weir's."},
-		"weir_edge_unrouted_messages_total":   {Counter, "Messages that went to topic unrouted because of the limit of topics."},
+		"weir_edge_unrouted_messages_total":   {Counter, "Messages that went to topic unrouted because of the limit of topics, or because their topic is like another one."},
 		"weir_edge_sync_refused":              {Gauge, "1 for the reason for which the cloud does not take this gateway's records."},
 		"weir_edge_sync_state":                {Gauge, "1 for the state of the sync."},
 
