@@ -58,21 +58,24 @@ func TestReconnectAtOnce(t *testing.T) {
 // CONNACK.
 func TestConnectPublishDisconnect(t *testing.T) {
 	s := start(t, Options{})
-	const rounds = 8 // each waits for those before it, for a second at most
-	for i := range rounds {
-		nc := dialTCP(t, s.addr)
-		p := append(encode(connectPacket(4, "c", true)), encode(publishPacket("a", fmt.Sprint(i), 0, 0))...)
-		p = append(p, encode(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})...)
-		if _, err := nc.Write(p); err != nil {
-			t.Fatal(err)
+	sent := 0
+	for range 20 {
+		for range 2 {
+			nc := dialTCP(t, s.addr)
+			p := append(encode(connectPacket(4, "c", true)), encode(publishPacket("a", "x", 0, 0))...)
+			p = append(p, encode(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Disconnect}})...)
+			if _, err := nc.Write(p); err != nil {
+				t.Fatal(err)
+			}
+			nc.(*net.TCPConn).CloseWrite()
+			sent++
 		}
-		nc.(*net.TCPConn).CloseWrite()
+		eventually(t, "all messages are stored", func() bool { return len(s.backend.payloads()) == sent })
 	}
-	eventually(t, "all messages are stored", func() bool { return len(s.backend.payloads()) == rounds })
 }
 
 // TestTakeoverOfFlood: an older connection that never stops sending holds its successor
-// up for a second at most.
+// up for a second at most: it has its CONNACK in time.
 func TestTakeoverOfFlood(t *testing.T) {
 	s := start(t, Options{})
 	old := join(t, s, 4, "c", true)
@@ -85,12 +88,7 @@ func TestTakeoverOfFlood(t *testing.T) {
 		}
 	}()
 	eventually(t, "the flood has begun", func() bool { return s.Stats().Received > 100 })
-	began := time.Now()
-	c := join(t, s, 4, "c", true)
-	if d := time.Since(began); d > 3*drainTime {
-		t.Errorf("it took %v", d)
-	}
-	c.silent()
+	join(t, s, 4, "c", true).silent()
 }
 
 // TestTakeoverOfHalfPacket: an older connection that stands still in a packet is taken

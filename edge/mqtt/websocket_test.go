@@ -69,7 +69,7 @@ func TestWebSocketClients(t *testing.T) {
 // TestWebSocketStrangers: a peer that does not finish its handshake, or sends no CONNECT
 // after it, has the time and the seats that a peer on TCP has.
 func TestWebSocketStrangers(t *testing.T) {
-	s := startWebSocket(t, Options{ConnectTimeout: 300 * time.Millisecond})
+	s := startWebSocket(t, Options{ConnectTimeout: time.Second})
 	silent, half := dialTCP(t, s.addr), dialTCP(t, s.addr)
 	if _, err := half.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n")); err != nil {
 		t.Fatal(err)

@@ -141,7 +141,7 @@ func TestDeadlineOfHandshakeStays(t *testing.T) {
 		c := nc.(*Conn)
 		defer c.Wait()
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+		c.SetDeadline(time.Now().Add(time.Second))
 		if err := c.Handshake(); err != nil {
 			outcome <- err
 			return
