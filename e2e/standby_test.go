@@ -345,6 +345,8 @@ func TestStandbyClients(t *testing.T) {
 					t.Fatalf("sent %d: %v", sent, err)
 				}
 				checkValues(t, must(t, c, "read", "loaded", strconv.Itoa(sent)), sent)
+				// A new client at the node that came back: it knows the new owner's topics.
+				sees(t, kind.make(t, n.address("one", 0), nil), "loaded,there")
 				t.Logf("%d records", sent)
 			})
 		}

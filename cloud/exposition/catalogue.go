@@ -72,7 +72,7 @@ func cloud() map[string]Family {
 		"weir_shard_throttled_seconds_total": {Counter, "How long writers were held back because the upkeep of the log is behind."},
 		"weir_shard_unsegmented_bytes":       {Gauge, "Bytes of the log that are not yet in segments behind a checkpoint."},
 
-		"weir_standby_copy_age_seconds": {Gauge, "How old a standby's copy of what the owner knows is; -1 if there is none."},
+		"weir_standby_copy_age_seconds": {Gauge, "How old the copy of what the owner knows is that a standby answers from, or how long it has had none; 0 while the node does not stand by."},
 
 		"weir_sync_append_bytes_total":    {Counter, "Bytes of record batches that gateways sent."},
 		"weir_sync_appends_total":         {Counter, "Record batches that gateways sent."},

@@ -157,7 +157,7 @@ def batches():
     places = [n * 7 % 4 for n in range(count)]
     got = send([("batches", p, None) for p in places], **{"queue.buffering.max.messages": count})
     expect("where they are sent to", sorted((v, p) for e, p, _, v in got if e is None), list(enumerate(places)))
-    got = send([("batches", None, None)] * count, **{"queue.buffering.max.messages": count})
+    got = send([("batches", None, None)] * count, **{"queue.buffering.max.messages": count, "sticky.partitioning.linger.ms": 0})
     assert all(e is None for e, _, _, _ in got) and len({p for _, p, _, _ in got}) > 1, "one partition for all"
     keys = [None if n % 2 else "key" for n in range(10)]
     got = send([("compacted", 0, key) for key in keys])
