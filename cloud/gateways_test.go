@@ -56,7 +56,7 @@ func joinGateway(t *testing.T, n running, id string) *join.Identity {
 }
 
 // connect runs a gateway until what it returns is called.
-func connect(t *testing.T, n running, identity *join.Identity) (disconnect func()) {
+func connect(t *testing.T, n running, identity *join.Identity) (s *sender.Sender, disconnect func()) {
 	t.Helper()
 	s, err := sender.New(sender.Options{Buffers: nothing{}, Addrs: []string{n.self.Sync}, Identity: identity, Software: "weir-edge test",
 		Depth: func() wire.Ping { return wire.Ping{Records: 12, Bytes: 3456, Age: 60_000} },
@@ -68,7 +68,7 @@ func connect(t *testing.T, n running, identity *join.Identity) (disconnect func(
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(context.Background()) }()
-	return func() {
+	return s, func() {
 		t.Helper()
 		if err := errors.Join(s.Close(), <-ended); err != nil {
 			t.Error(err)
@@ -91,11 +91,15 @@ func TestGatewaysAreKept(t *testing.T) {
 	bucket := mem.New()
 	first := startNode(t, bucket, "first")
 	first.says(t, "ready")
-	disconnect := connect(t, first, joinGateway(t, first, "gw-1"))
+	identity := joinGateway(t, first, "gw-1")
+	gateway, disconnect := connect(t, first, identity)
 	within(t, "the gateway tells of itself", func() bool {
 		all := first.sessions()
 		return len(all) == 1 && all[0].DeadLetters != nil && all[0].Contact.Records == 12
 	})
+	if told := gateway.State().Cluster; told == "" || told != first.broker.ClusterID() {
+		t.Errorf("the first gateway of a new cluster is told that it is %q, and not %q", told, first.broker.ClusterID())
+	}
 	s := first.sessions()[0]
 	if *s.DeadLetters != 3 || s.FreeBytes != nil || len(s.Lanes) != 1 || s.Lanes[0].Lane != "live" || s.Lanes[0].Buffered != 12 || s.Contact.Software != "weir-edge test" {
 		t.Errorf("%+v", s)
@@ -142,7 +146,16 @@ func TestGatewaysAreKept(t *testing.T) {
 	if err := second.fleet.Load().Revoke(t.Context(), "gw-0"); err != nil {
 		t.Fatal(err)
 	}
-	if out := second.shown(); strings.Contains(out, `gateway="gw-0"`) || !strings.Contains(out, `weir_gateways{state="revoked"} 1`) {
+	if err := second.fleet.Load().Revoke(t.Context(), "gw-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.admit("gw-1", identity.Leaf()); !errors.Is(err, join.ErrRevoked) {
+		t.Errorf("a gateway that is revoked is let in: %v", err)
+	}
+	if all := second.fleet.Load().Refusals("gw-1"); len(all) != 1 || all[0].Reason != "not-admitted" {
+		t.Errorf("%+v", all)
+	}
+	if out := second.shown(); strings.Contains(out, `gateway="gw-0"`) || !strings.Contains(out, `weir_gateways{state="revoked"} 2`) {
 		t.Errorf("a gateway that is revoked is missed:\n%s", out)
 	}
 }

@@ -239,12 +239,14 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 		}
 		return nil
 	}
-	if err := members.Admit(gateway, certificate); errors.Is(err, fleet.ErrUnknownGateway) {
+	err := members.Admit(gateway, certificate)
+	if errors.Is(err, fleet.ErrUnknownGateway) {
 		return fmt.Errorf("%w: %w", join.ErrRevoked, err) // its membership is gone: it must join again
-	} else if err != nil {
-		return err
 	}
-	return nil
+	if err != nil {
+		members.Refused(gateway, fleet.Refusal{Reason: "not-admitted", Text: err.Error()})
+	}
+	return err
 }
 
 // mayWrite reports whether a gateway may write to a topic. While this node owns
