@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -209,8 +211,8 @@ func (n *Node) writeGateways(w io.Writer) {
 		shown = append(shown, s)
 	}
 	var out bytes.Buffer
-	for state, count := range states {
-		metrics.WriteGaugeUint64(&out, fmt.Sprintf("weir_gateways{state=%q}", state), uint64(count))
+	for _, state := range slices.Sorted(maps.Keys(states)) {
+		metrics.WriteGaugeUint64(&out, fmt.Sprintf("weir_gateways{state=%q}", state), uint64(states[state]))
 	}
 	metrics.WriteGaugeUint64(&out, "weir_gateways_omitted", uint64(omitted))
 	for _, f := range families() {
