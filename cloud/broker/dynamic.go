@@ -228,8 +228,15 @@ func topicDefaults(node map[string]string) map[string]string {
 	return defaults
 }
 
+// OwnTopic reports whether a topic is Weir's own: what clients set for all topics is
+// not for it, so that what gateways report there is always taken, and stays.
+func OwnTopic(name string) bool { return strings.HasPrefix(name, "weir.") }
+
 // withDefaults is a topic with the settings that it has because of the node.
 func (b *Broker) withDefaults(t Topic) Topic {
+	if OwnTopic(t.Name) {
+		return t
+	}
 	defaults := topicDefaults(b.own())
 	if len(defaults) > 0 {
 		maps.Copy(defaults, t.Configs)
@@ -247,7 +254,7 @@ func (b *Broker) TopicValue(t Topic, name string) string {
 	if err != nil {
 		return ""
 	}
-	if value, ok := b.own()[s.Broker]; ok && s.Broker != "" {
+	if value, ok := b.own()[s.Broker]; ok && s.Broker != "" && !OwnTopic(t.Name) {
 		return value
 	}
 	return s.Default

@@ -38,7 +38,7 @@ func Internal(name string) bool {
 // Reserved reports whether no client may create a topic of the name. All others that
 // begin with underscores are users': Debezium, Cruise Control and Strimzi have some.
 func Reserved(name string) bool {
-	return Internal(name) || strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__weir")
+	return Internal(name) || OwnTopic(name) || strings.HasPrefix(name, "__weir")
 }
 
 // Topics lists all topics, by name.

@@ -144,7 +144,7 @@ func (s *Server) topicConfigs(t broker.Topic) []config {
 		owner = s.broker.Self()
 	}
 	changes, err := s.changes(owner)
-	if err != nil {
+	if err != nil || broker.OwnTopic(t.Name) {
 		changes = nil // not the owner any more: what it started with
 	}
 	known := broker.TopicSettings()

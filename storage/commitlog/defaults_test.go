@@ -32,6 +32,7 @@ func TestDefaults(t *testing.T) {
 	topics := []Topic{
 		create("plain", nil), create("forever", map[string]string{"retention.ms": "-1"}),
 		create("shorter", map[string]string{"retention.ms": "1000"}), create("compacted", map[string]string{"cleanup.policy": "compact"}),
+		create("weir.gaps", nil),
 	}
 	for i := range 10 {
 		for _, topic := range topics {
@@ -54,15 +55,15 @@ func TestDefaults(t *testing.T) {
 		}
 		return gone
 	}
-	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false}; !maps.Equal(got, want) {
+	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false}; !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	defaults.Store(&map[string]string{"retention.ms": "5000", "cleanup.policy": "compact"})
-	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false}; !maps.Equal(got, want) {
+	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false}; !maps.Equal(got, want) {
 		t.Errorf("compacted by default: %v, want %v", got, want)
 	}
 	defaults.Store(&map[string]string{"retention.ms": "5000"})
-	if got, want := starts(), map[string]bool{"plain": true, "forever": false, "shorter": true, "compacted": false}; !maps.Equal(got, want) {
+	if got, want := starts(), map[string]bool{"plain": true, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false}; !maps.Equal(got, want) {
 		t.Errorf("5 s by default: %v, want %v", got, want)
 	}
 	sound(t, b)

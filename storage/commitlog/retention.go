@@ -41,9 +41,10 @@ func (l *Log) expired(now time.Time) []trimmed {
 	return all
 }
 
-// setting returns the topic's own value of a setting, or else the default of all.
+// setting returns the topic's own value of a setting, or else the default of all,
+// which is for users' topics only: what is reported in Weir's own stays.
 func (t *topic) setting(name string, defaults map[string]string) (value string, set bool) {
-	if value, set = t.Configs[name]; !set {
+	if value, set = t.Configs[name]; !set && !strings.HasPrefix(t.Name, ownTopics) {
 		value, set = defaults[name]
 	}
 	return value, set

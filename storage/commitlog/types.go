@@ -159,7 +159,8 @@ type Options struct {
 	SlotBytes  int   // largest slot; 4 MiB, or what one request takes if that is more, up to almost 16 MiB
 	Upkeep     Upkeep
 
-	// Defaults are settings that hold for topics which have none of their own, by name.
+	// Defaults are settings that hold for topics which have none of their own, by name;
+	// not for those of Weir, whose names begin with "weir.".
 	// They may change from call to call, and are not changed here.
 	Defaults func() map[string]string
 
