@@ -26,6 +26,7 @@ type Manager struct {
 	watchdog time.Duration // a daemon that says nothing for so long is ended; 0: never
 	log      *slog.Logger
 	ready    atomic.Bool
+	stopping sync.Once
 }
 
 // Open finds the service manager in the variables of this process. What cannot be told
@@ -81,8 +82,8 @@ func (m *Manager) Ready() {
 	m.send("READY=1")
 }
 
-// Stopping tells that the daemon has begun to stop.
-func (m *Manager) Stopping() { m.send("STOPPING=1") }
+// Stopping tells that the daemon has begun to stop, the first time that it is called.
+func (m *Manager) Stopping() { m.stopping.Do(func() { m.send("STOPPING=1") }) }
 
 // Reload tells that the daemon reads its settings again, runs read, and tells that it is
 // done. One that is not ready yet has nothing to tell.
@@ -153,10 +154,12 @@ func (m *Manager) send(lines string) {
 	}
 }
 
-// Close closes the socket.
+// Close closes the socket. A daemon that gets here stops, and if nobody has told so, Close
+// does.
 func (m *Manager) Close() error {
 	if m.conn == nil {
 		return nil
 	}
+	m.Stopping()
 	return m.conn.Close()
 }

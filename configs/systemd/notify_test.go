@@ -72,6 +72,25 @@ func TestWhatIsTold(t *testing.T) {
 	}
 }
 
+// TestCloseTellsOfTheStop: the service manager hears of a stop once, also when the daemon
+// comes to its end before anybody has told.
+func TestCloseTellsOfTheStop(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "notify")
+	next := listen(t, name)
+	var log strings.Builder
+	m, err := Open([]string{"NOTIFY_SOCKET=" + name}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	m.Stopping() // late: the signal's goroutine
+	if got := next(); got != "STOPPING=1" || log.Len() > 0 {
+		t.Errorf("got %q, logged %q", got, log.String())
+	}
+}
+
 // TestNobodyListens: without NOTIFY_SOCKET nothing is done, not even asked.
 func TestNobodyListens(t *testing.T) {
 	m := open(t, "WATCHDOG_USEC=1000")
