@@ -36,8 +36,8 @@ type aclEntry struct {
 // patterns, those that deny count first; the user's lines come before the patterns.
 // A filter whose first level begins with $ is needed for topics that do. Where there
 // are patterns, clients with + or # in their user name or client id are denied what
-// their own lines do not allow. Subscriptions are granted whatever they name: what
-// may not be read is not delivered.
+// their own lines do not allow. What may not be read is not delivered, whatever was
+// subscribed to.
 type ACL struct {
 	anonymous []aclEntry
 	users     map[string][]aclEntry

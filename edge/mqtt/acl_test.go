@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -280,4 +281,26 @@ func TestExpelWhileLoggingIn(t *testing.T) {
 	close(removed)
 	c.expect(packets.Connack)
 	c.closed(0x98)
+}
+
+// TestMayReadShared: of those who share a subscription, one that may read the topic
+// gets the message; a persistent session is owed nothing that it may not read.
+func TestMayReadShared(t *testing.T) {
+	s, _ := startWith(t, "user pub\ntopic #\nuser sub\ntopic read #\nuser deaf\ntopic read other")
+	pub, _ := logIn(t, s, userPacket(5, "pub", "pub"))
+	sub, _ := logIn(t, s, userPacket(5, "sub", "sub"))
+	deaf, _ := logIn(t, s, userPacket(5, "deaf", "deaf"))
+	for _, c := range []*testClient{deaf, sub} {
+		c.subscribe(filter("$share/g/#", 1))
+	}
+	for i := range 6 {
+		pub.publish("a", strconv.Itoa(i), 1, uint16(i+1))
+		sub.message(strconv.Itoa(i))
+	}
+	deaf.silent()
+	sub.disconnect()
+	pub.publish("a", "nobody's", 1, 9)
+	deaf.silent()
+	pub.publish("other", "for deaf", 1, 10)
+	deaf.message("for deaf")
 }

@@ -29,7 +29,11 @@ type dispatcher struct {
 }
 
 func newDispatcher(s *Server) *dispatcher {
-	return &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), duels: make(map[string]duel)}
+	d := &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), duels: make(map[string]duel)}
+	if s.o.MayRead != nil {
+		d.subs.may = (*session).mayRead
+	}
+	return d
 }
 
 // restore builds sessions, subscriptions and retained messages from the
@@ -288,13 +292,11 @@ func (d *dispatcher) fanOut(w *work) {
 		if qos > 0 && hit.subscriber.durable {
 			continue // the committer knows
 		}
-		if !hit.subscriber.mayRead(m.Topic) {
-			continue
-		}
 		hit.subscriber.deliver(delivery{
 			message: m, identifiers: hit.identifiers, qos: qos, retain: m.Retain && hit.retainAsPublished,
 		})
 	}
+	d.s.count.unreadable.Add(d.subs.denied)
 }
 
 // deliverTo hands the message to those whom the committer has found.

@@ -50,6 +50,8 @@ type client struct {
 	matched    hit            // of index
 	progress   progress       // of the session, as it was written last
 	overflows  bool           // messages are being dropped, which was logged
+	named      bool           // there was a connection since the server began
+	username   string         // of the latest one
 	charged    int64          // the ledger's part of account
 
 	conn         *conn     // nil: offline
@@ -72,6 +74,7 @@ type inbound struct {
 
 func newLedger(o *Options, s *state) *ledger {
 	return &ledger{
+		subs:    trie[*client]{may: o.readable()},
 		clients: make(map[string]*client), retained: make(map[string]*Message), state: s,
 		numbers: make(map[uint32]*client), segments: make(map[uint64]knownSegment), owes: o.Owed != nil, void: make(map[uint64]bool),
 		maxSessions: o.MaxSessions, maxSubscriptions: o.MaxSubscriptions,

@@ -30,18 +30,18 @@ func (c *conn) mayRead(topic string) bool {
 // A session that had no connection since the server began has no user name yet:
 // then it is asked when the message is sent, as it is in any case.
 func (s *session) mayRead(topic string) bool {
-	may := s.o.MayRead
-	if may == nil {
-		return true
-	}
 	s.mu.Lock()
 	named, username := s.named, s.username
 	s.mu.Unlock()
-	if !named || may(s.id, username, topic) {
-		return true
+	return !named || s.o.MayRead(s.id, username, topic)
+}
+
+// readable is mayRead for the committer's pages; nil where everything may be read.
+func (o *Options) readable() func(c *client, topic string) bool {
+	if o.MayRead == nil {
+		return nil
 	}
-	s.count.unreadable.Inc()
-	return false
+	return func(c *client, topic string) bool { return !c.named || o.MayRead(c.id, c.username, topic) }
 }
 
 // Expel ends the connections of users that gone reports, after they were removed

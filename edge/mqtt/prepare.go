@@ -95,7 +95,7 @@ func (k *committer) connect(w *work) (due *work) {
 		w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 	}
 	page.expiry = expiry
-	page.conn = w.conn
+	page.conn, page.named, page.username = w.conn, true, w.conn.username
 	if k.owing.log != nil && k.ledger.enlist(page, k.owing.log.last()) {
 		w.event(event{kind: eventNumber, client: w.client, session: page.account.number, number: page.account.since})
 	}

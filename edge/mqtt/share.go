@@ -62,7 +62,9 @@ func (k *committer) move(w *work) {
 	if g == nil || !ended && (page == nil || page.conn != nil) {
 		return
 	}
-	leave := func(c *client) bool { return c == page || !ended && c.conn == nil }
+	leave := func(c *client) bool {
+		return c == page || !ended && c.conn == nil || !k.ledger.subs.allows(c, w.message.Topic)
+	}
 	for _, m := range g.members {
 		if !leave(m.subscriber) {
 			k.choose(w, g.pick(leave).match())

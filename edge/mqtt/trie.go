@@ -36,7 +36,12 @@ type trie[S subscriber] struct {
 	root  trieNode[S]
 	count int // subscriptions
 
+	// may reports whether a subscriber may read a topic; nil: it may.
+	may func(s S, topic string) bool
+
 	// Scratch of match, reused from call to call.
+	topic   string
+	denied  int // subscriptions of those who may not read the topic
 	round   uint64
 	matches []match[S]
 }
@@ -171,6 +176,7 @@ func (n *trieNode[S]) empty() bool {
 // The slice is valid until the next call.
 func (t *trie[S]) match(topic, origin string) []match[S] {
 	t.round++
+	t.topic, t.denied = topic, 0
 	clear(t.matches)
 	t.matches = t.matches[:0]
 	t.walk(&t.root, topic, true, dollar(topic), origin)
@@ -208,6 +214,10 @@ func (t *trie[S]) collect(n *trieNode[S], origin string) {
 		if sub.noLocal && s.name() == origin {
 			continue // [MQTT-3.8.3-3]
 		}
+		if !t.allows(s, t.topic) {
+			t.denied++
+			continue
+		}
 		h := s.hit()
 		if h.round != t.round {
 			h.round, h.at = t.round, len(t.matches)
@@ -221,9 +231,15 @@ func (t *trie[S]) collect(n *trieNode[S], origin string) {
 		}
 	}
 	for _, g := range n.groups {
-		t.matches = append(t.matches, g.pick(nil).match())
+		leave := func(s S) bool { return !t.allows(s, t.topic) }
+		if slices.ContainsFunc(g.members, func(m member[S]) bool { return !leave(m.subscriber) }) {
+			t.matches = append(t.matches, g.pick(leave).match())
+		}
 	}
 }
+
+// allows reports whether a subscriber may read a topic.
+func (t *trie[S]) allows(s S, topic string) bool { return t.may == nil || t.may(s, topic) }
 
 // match is the delivery to the one who was chosen.
 func (m member[S]) match() match[S] {
