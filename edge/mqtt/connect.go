@@ -249,7 +249,7 @@ func (c *conn) makeWill(p *packets.ConnectParams, props propertySet) (*will, err
 		return nil, packets.ErrMalformedFlags // [MQTT-3.1.2-12]
 	}
 	fault := c.nameFault(p.WillTopic)
-	if fault != "" && c.version == 5 {
+	if fault != "" && (c.version == 5 || p.WillTopic == "") {
 		return nil, packets.ErrTopicNameInvalid
 	}
 	properties, err := messageProperties(&p.WillProperties, props)

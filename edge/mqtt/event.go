@@ -126,6 +126,7 @@ const (
 	hasExpiry
 	isWill
 	notRetained
+	isRefused
 )
 
 func appendMessage(b []byte, m *Message) []byte {
@@ -142,6 +143,9 @@ func appendMessage(b []byte, m *Message) []byte {
 	}
 	if !m.Retain {
 		flags |= notRetained
+	}
+	if m.Refused != nil {
+		flags |= isRefused
 	}
 	b = append(b, flags, m.QoS, m.Version, p.PayloadFormat)
 	b = binary.BigEndian.AppendUint32(b, p.Expiry)
@@ -287,6 +291,9 @@ func (c *cursor) anyMessage() *Message {
 		p.User = append(p.User, UserProperty{c.string(), c.string()})
 	}
 	m.Payload = append([]byte(nil), c.bytes()...)
+	if flags&isRefused != 0 {
+		m.Refused = &Refusal{Reason: "the topic name of a will from before a restart is not allowed", Size: int64(len(m.Payload))}
+	}
 	if m.QoS > 2 || m.Topic == "" {
 		c.bad = true
 	}

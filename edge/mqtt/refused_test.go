@@ -203,6 +203,38 @@ func TestRefusedWill(t *testing.T) {
 	eventually(t, "the will is a letter", func() bool { return len(s.backend.letters()) == 1 })
 }
 
+// TestRefusedWillOfAnEarlierProcess: it stays a letter, and is not published below $SYS.
+func TestRefusedWillOfAnEarlierProcess(t *testing.T) {
+	s := start(t, Options{})
+	pk := connectPacket(4, "four", true)
+	pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, "$SYS/broker/version", []byte("mine")
+	if _, ack := logIn(t, s, pk); ack.ReasonCode != 0 {
+		t.Fatalf("CONNACK %#x", ack.ReasonCode)
+	}
+	again := start(t, Options{Store: s.store.snapshot()}) // as after kill -9
+	eventually(t, "the will is a letter", func() bool { return len(again.backend.letters()) == 1 })
+	if got := again.backend.payloads(); len(got) != 0 {
+		t.Errorf("stored %q", got)
+	}
+}
+
+// TestEmptyWillTopic: it is refused in every version, for the state has no place for it.
+func TestEmptyWillTopic(t *testing.T) {
+	s := start(t, Options{})
+	for version, want := range map[byte]byte{4: 0, 5: 0x90} {
+		c := dial(t, s)
+		c.version = version
+		pk := connectPacket(version, "c", true)
+		pk.Connect.WillFlag, pk.Connect.WillPayload = true, []byte("x")
+		c.send(pk)
+		if want == 0 {
+			c.closed(0)
+		} else if ack := c.expect(packets.Connack); ack.ReasonCode != want {
+			t.Errorf("CONNACK %#x", ack.ReasonCode)
+		}
+	}
+}
+
 // TestDenied: the first message that a client may not publish is a line, the next ones
 // within a minute are counted.
 func TestDenied(t *testing.T) {
