@@ -91,7 +91,7 @@ func (c *console) describeGroup(id string) (Group, error) {
 			return g, err
 		}
 		lag := max(0, end-o.Offset)
-		g.Offsets = append(g.Offsets, GroupOffset{t.Name, o.Index, o.Offset, end, lag, readers[place(t.Name, o.Index)]})
+		g.Offsets = append(g.Offsets, GroupOffset{t.Name, o.Index, o.Offset, end, lag, readers[nameOf(t.Name, o.Index)]})
 		g.Lag += lag
 	}
 	slices.SortFunc(g.Offsets, func(a, b GroupOffset) int {
@@ -100,8 +100,8 @@ func (c *console) describeGroup(id string) (Group, error) {
 	return g, nil
 }
 
-// place is a partition as GroupMember names it.
-func place(topic string, partition int32) string { return fmt.Sprintf("%s/%d", topic, partition) }
+// nameOf is a partition as GroupMember names it.
+func nameOf(topic string, partition int32) string { return fmt.Sprintf("%s/%d", topic, partition) }
 
 // members are those of a group, with what they read.
 func (c *console) members(groups *group.Coordinator, d group.Description) ([]GroupMember, error) {
@@ -123,7 +123,7 @@ func (c *console) members(groups *group.Coordinator, d group.Description) ([]Gro
 		one := GroupMember{ID: m.Member, Instance: m.Instance, Client: m.ClientID, Host: m.ClientHost}
 		for _, p := range m.Assigned {
 			if t, err := c.Broker.TopicByID(p.Topic); err == nil {
-				one.Partitions = append(one.Partitions, place(t.Name, p.Index))
+				one.Partitions = append(one.Partitions, nameOf(t.Name, p.Index))
 			}
 		}
 		all = append(all, one)
@@ -144,7 +144,7 @@ func assigned(p []byte) []string {
 		for partitions := r.uint32(); partitions > 0 && !r.bad; partitions-- {
 			number := r.uint32()
 			if !r.bad {
-				all = append(all, place(name, int32(number)))
+				all = append(all, nameOf(name, int32(number)))
 			}
 		}
 	}

@@ -136,15 +136,17 @@ func (c *console) read(ctx context.Context, w wanted) (Records, error) {
 	if err != nil {
 		return Records{}, err
 	}
-	page := page{Records: Records{Topic: w.topic.Name, Partition: w.partition, Next: next, Records: []Record{}}, wanted: w}
+	found := found{Records: Records{Topic: w.topic.Name, Partition: w.partition, Next: next, Records: []Record{}}, wanted: w}
 	for range maxFetches {
-		f, err := c.Broker.FetchCommitted(ctx, w.topic.ID, w.partition, page.Next, fetchBytes)
-		page.Start, page.End = f.Start, f.End
-		if errors.Is(err, broker.ErrOffsetOutOfRange) && page.Next < f.Start {
-			page.Next = f.Start // retention was faster
+		f, err := c.Broker.FetchCommitted(ctx, w.topic.ID, w.partition, found.Next, fetchBytes)
+		if err == nil || errors.Is(err, broker.ErrOffsetOutOfRange) {
+			found.Start, found.End = f.Start, f.End
+		}
+		if errors.Is(err, broker.ErrOffsetOutOfRange) && found.Next < f.Start {
+			found.Next = f.Start // retention was faster
 			continue
 		}
-		if err != nil && len(page.Records.Records) > 0 {
+		if err != nil && len(found.Records.Records) > 0 {
 			break // what is wrong there is for the request that begins there
 		}
 		if err != nil {
@@ -154,18 +156,18 @@ func (c *console) read(ctx context.Context, w wanted) (Records, error) {
 			break
 		}
 		for _, b := range f.Batches {
-			if err := page.add(b, f.Aborted); errors.Is(err, errFull) {
-				return page.Records, nil
+			if err := found.add(b, f.Aborted); errors.Is(err, errFull) {
+				return found.Records, nil
 			} else if err != nil {
 				return Records{}, fmt.Errorf("decode the records at offset %d: %w", record.Batch(b).BaseOffset(), err)
 			}
 		}
 	}
-	return page.Records, nil
+	return found.Records, nil
 }
 
-// page is an answer that is being made.
-type page struct {
+// found is an answer that is being made.
+type found struct {
 	Records
 	wanted wanted
 	bytes  int64
@@ -176,43 +178,43 @@ var errFull = errors.New("full")
 
 // add appends the records of a batch, and leaves out what no application sees: markers
 // of transactions, and records of those that were aborted.
-func (p *page) add(b record.Batch, aborted []broker.Aborted) error {
+func (f *found) add(b record.Batch, aborted []broker.Aborted) error {
 	gone := b.Transactional() && slices.ContainsFunc(aborted, func(a broker.Aborted) bool {
 		return a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last
 	})
 	if !b.Control() && !gone {
 		err := b.Each(maxInflated, func(r *record.Record) error {
-			if r.Offset < p.Next {
+			if r.Offset < f.Next {
 				return nil
 			}
-			if len(p.Records.Records) >= p.wanted.max || p.bytes >= maxPayload {
+			if len(f.Records.Records) >= f.wanted.max || f.bytes >= maxPayload {
 				return errFull
 			}
-			p.append(r)
-			p.Next = r.Offset + 1
+			f.append(r)
+			f.Next = r.Offset + 1
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	p.Next = max(p.Next, b.NextOffset())
+	f.Next = max(f.Next, b.NextOffset())
 	return nil
 }
 
-func (p *page) append(r *record.Record) {
+func (f *found) append(r *record.Record) {
 	one := Record{Offset: r.Offset, Time: time.UnixMilli(r.Timestamp).UTC(), Size: int64(len(r.Value)),
-		Key: start(r.Key, p.wanted.value), Value: start(r.Value, p.wanted.value)}
-	p.bytes += int64(len(one.Key) + len(one.Value))
+		Key: cut(r.Key, f.wanted.value), Value: cut(r.Value, f.wanted.value)}
+	f.bytes += int64(len(one.Key) + len(one.Value))
 	for _, h := range r.Headers {
-		if p.bytes >= maxPayload+maxValue { // a record may have 16,384 headers
+		if f.bytes >= maxPayload+maxValue { // a record may have 16,384 headers
 			break
 		}
-		one.Headers = append(one.Headers, RecordHeader{h.Key, start(h.Value, p.wanted.value)})
-		p.bytes += int64(len(h.Key) + len(h.Value))
+		one.Headers = append(one.Headers, RecordHeader{h.Key, cut(h.Value, f.wanted.value)})
+		f.bytes += int64(len(h.Key) + len(h.Value))
 	}
-	p.Records.Records = append(p.Records.Records, one)
+	f.Records.Records = append(f.Records.Records, one)
 }
 
-// start returns a copy of the first n bytes, nil of nil.
-func start(b []byte, n int64) []byte { return bytes.Clone(b[:min(int64(len(b)), n)]) }
+// cut returns a copy of the first n bytes, nil of nil.
+func cut(b []byte, n int64) []byte { return bytes.Clone(b[:min(int64(len(b)), n)]) }

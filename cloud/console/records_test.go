@@ -177,14 +177,14 @@ func TestAborted(t *testing.T) {
 	marker := record.NewMarker(7, 0, record.Marker{}, 0)
 	marker.SetBaseOffset(3)
 	aborted := []broker.Aborted{{Producer: 7, First: 2, Last: 3}}
-	p := page{wanted: wanted{max: 10, value: 100}}
+	f := found{wanted: wanted{max: 10, value: 100}}
 	for _, b := range []record.Batch{build(0, "a", "b"), transactional(2), marker, transactional(4)} {
-		if err := p.add(b, aborted); err != nil {
+		if err := f.add(b, aborted); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := offsets(p.Records); p.Next != 5 || !slices.Equal(got, []int64{0, 1, 4}) {
-		t.Errorf("next %d, offsets %v", p.Next, got)
+	if got := offsets(f.Records); f.Next != 5 || !slices.Equal(got, []int64{0, 1, 4}) {
+		t.Errorf("next %d, offsets %v", f.Next, got)
 	}
 }
 

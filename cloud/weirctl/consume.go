@@ -127,8 +127,8 @@ func sinceTime(text string, now time.Time) (time.Time, error) {
 	return now.Add(-d), nil
 }
 
-// place is where consume is in one partition.
-type place struct {
+// position is where consume is in one partition.
+type position struct {
 	partition int32
 	next      int64 // offset; or
 	since     time.Time
@@ -143,14 +143,14 @@ func (c *call) consume(ctx context.Context, topic string) error {
 	if err != nil {
 		return err
 	}
-	places, err := c.read.places(t, time.Now())
+	positions, err := c.read.positions(t, time.Now())
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(c.stdout)
 	for printed := 0; ; {
-		for i := range places {
-			at := &places[i]
+		for i := range positions {
+			at := &positions[i]
 			for {
 				n, more, err := c.readOn(ctx, out, topic, at, printed)
 				if printed += n; ctx.Err() != nil {
@@ -170,7 +170,7 @@ func (c *call) consume(ctx context.Context, topic string) error {
 		if err := out.Flush(); err != nil || !c.read.follow {
 			return err
 		}
-		if places, err = c.grown(ctx, topic, places); err != nil || ctx.Err() != nil {
+		if positions, err = c.grown(ctx, topic, positions); err != nil || ctx.Err() != nil {
 			return ignoreInterrupt(ctx, err)
 		}
 	}
@@ -216,8 +216,8 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// places says where to begin in each partition that is asked for.
-func (f *readFlags) places(t console.Topic, now time.Time) ([]place, error) {
+// positions says where to begin in each partition that is asked for.
+func (f *readFlags) positions(t console.Topic, now time.Time) ([]position, error) {
 	var since time.Time
 	if f.since != "" {
 		var err error
@@ -228,7 +228,7 @@ func (f *readFlags) places(t console.Topic, now time.Time) ([]place, error) {
 	if int(f.partition) >= len(t.Partitions) {
 		return nil, fmt.Errorf("topic %s has partitions 0 to %d", t.Name, len(t.Partitions)-1)
 	}
-	var all []place
+	var all []position
 	for i, p := range t.Partitions {
 		if f.partition >= 0 && int(f.partition) != i {
 			continue
@@ -242,14 +242,14 @@ func (f *readFlags) places(t console.Topic, now time.Time) ([]place, error) {
 		case err == nil:
 			next = min(max(n, p.Start), p.End)
 		}
-		all = append(all, place{int32(i), next, since})
+		all = append(all, position{int32(i), next, since})
 	}
 	return all, nil
 }
 
 // readOn prints what one request brings of a partition; more says whether another
 // one would bring something.
-func (c *call) readOn(ctx context.Context, w *bufio.Writer, topic string, at *place, printed int) (n int, more bool, err error) {
+func (c *call) readOn(ctx context.Context, w *bufio.Writer, topic string, at *position, printed int) (n int, more bool, err error) {
 	q := url.Values{"partition": {strconv.Itoa(int(at.partition))}, "max": {strconv.Itoa(readAtOnce)}}
 	if c.read.max > 0 {
 		q.Set("max", strconv.Itoa(min(readAtOnce, c.read.max-printed)))
@@ -276,7 +276,7 @@ func (c *call) readOn(ctx context.Context, w *bufio.Writer, topic string, at *pl
 
 // grown waits until a partition may have more than was printed of it, and takes in
 // partitions that are new.
-func (c *call) grown(ctx context.Context, topic string, places []place) ([]place, error) {
+func (c *call) grown(ctx context.Context, topic string, positions []position) ([]position, error) {
 	for pause(ctx, followPause) {
 		var t console.Topic
 		if err := c.get(ctx, "/v1/topics/"+url.PathEscape(topic), &t); err != nil {
@@ -284,18 +284,18 @@ func (c *call) grown(ctx context.Context, topic string, places []place) ([]place
 		}
 		grown := false
 		if c.read.partition < 0 {
-			for i := len(places); i < len(t.Partitions); i++ {
-				places = append(places, place{partition: int32(i), next: t.Partitions[i].Start})
+			for i := len(positions); i < len(t.Partitions); i++ {
+				positions = append(positions, position{partition: int32(i), next: t.Partitions[i].Start})
 			}
 		}
-		for _, at := range places {
+		for _, at := range positions {
 			grown = grown || int(at.partition) < len(t.Partitions) && t.Partitions[at.partition].End > at.next
 		}
 		if grown {
-			return places, nil
+			return positions, nil
 		}
 	}
-	return places, nil
+	return positions, nil
 }
 
 // recordJSON is a record as consume -o json prints it. Keys and values that are
