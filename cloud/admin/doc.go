@@ -20,8 +20,8 @@ type Role uint8
 // Roles.
 const (
 	Open       Role = iota // whoever reaches the port; no credential is asked for
-	Read                   // look at everything that is no secret
-	Operate                // topics, groups, gateways
+	Read                   // look at everything but secrets and what records say
+	Operate                // topics, groups, gateways; read and write records
 	Administer             // users, permissions, limits, credentials
 )
 
