@@ -295,8 +295,14 @@ func (c *conn) close() {
 }
 
 // shutDown is stop for a server that closes. A connection that is still at
-// its CONNECT has nobody to tell.
-func (c *conn) shutDown() { c.stop(packets.ErrServerShuttingDown) }
+// its CONNECT has nobody to tell. What a client has acknowledged by then counts:
+// it does not come again after the next start.
+func (c *conn) shutDown() {
+	if c.greeted.Load() {
+		c.empty(nil)
+	}
+	c.stop(packets.ErrServerShuttingDown)
+}
 
 // finish stops the connection for the reason that ended its reader, and logs
 // what an operator should know.

@@ -41,16 +41,22 @@ func (c *conn) succeed() {
 	if old == nil {
 		return
 	}
+	old.empty(s.closing)
+}
+
+// empty waits until what the kernel has received of the connection was read, or
+// cannot be waited for any longer.
+func (c *conn) empty(stop <-chan struct{}) {
 	d := &drain{dry: make(chan struct{}), left: drainBytes}
-	old.succession.drain.Store(d)
-	old.nc.SetReadDeadline(time.Now().Add(drainGrace))
+	c.succession.drain.Store(d)
+	c.nc.SetReadDeadline(time.Now().Add(drainGrace))
 	limit := time.NewTimer(drainTime)
 	defer limit.Stop()
 	select {
 	case <-d.dry:
-	case <-old.succession.left:
+	case <-c.succession.left:
 	case <-limit.C:
-	case <-s.closing:
+	case <-stop:
 	}
 }
 
