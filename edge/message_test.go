@@ -120,7 +120,7 @@ func TestSourceCost(t *testing.T) {
 			device := fmt.Sprintf("dev-%05d", i%50)
 			m := &mqtt.Message{ClientID: device, Topic: "sensors/" + device + "/telemetry", QoS: 1, Version: 4, Accepted: time.UnixMilli(1764403200000 + int64(37*i)),
 				Payload: fmt.Appendf(nil, `{"device":"%s","seq":%d,"ts":%d,"temperature":%.2f,"humidity":%.1f,"battery":%.3f,"status":"ok"}`,
-					device, i/50, 1764403200000+37*i, 20+float64(i*7919%997)/100, 40+float64(i*104729%389)/10, 3.1+float64(i*31%500)/1000)}
+					device, i/50, 1764403200000+int64(37*i), 20+float64(i*7919%997)/100, 40+float64(i*104729%389)/10, 3.1+float64(i*31%500)/1000)}
 			r, _ := encode(m, Target{Topic: "sensors", Key: m.Topic, Source: source})
 			r.Headers = withGateway(r.Headers, []byte("pump-house-3"))
 			if err := b.Append(&r.Record); err != nil {
