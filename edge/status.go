@@ -146,7 +146,7 @@ func (e *Edge) measure() {
 		}
 	}
 	e.metrics.NewGauge("weir_edge_refused_letters", letters(func(s wal.LetterStats) float64 { return float64(s.Letters) }))
-	e.metrics.NewGauge("weir_edge_refused_letters_evicted", letters(func(s wal.LetterStats) float64 { return float64(s.Evicted) }))
+	e.metrics.NewGauge("weir_edge_refused_letters_evicted_total", letters(func(s wal.LetterStats) float64 { return float64(s.Evicted) }))
 	is := func(ok func(syncStatus) bool) func() float64 {
 		return func() float64 {
 			if ok(e.syncStatus()) {
