@@ -58,7 +58,7 @@ func (n *Node) sayReady() {
 
 // lead claims the shard, recovers it and serves until ctx ends or the shard is
 // lost. self is what it claims with.
-func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
+func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err error) {
 	n.role.Store(console.RoleRecovering)
 	n.broker.Follow(broker.Node{}, n.broker.ClusterID()) // nobody is sent to the one that is gone
 	began := time.Now()
@@ -72,7 +72,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node) (err error) {
 	txns := txn.New(txn.Options{Ended: n.broker.TransactionEnded, Log: n.o.Log})
 	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser}), quota.New(quota.Options{})
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.o.Node, Info: info, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
+		Bucket: n.bucket, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		Machines: []commitlog.Machine{groups, txns, members, users, quotas, changed},
 		Beside:   []string{fleet.AuthorityKey},
 		Defaults: func() map[string]string { return broker.TopicDefaults(changed, self.ID) },

@@ -122,9 +122,10 @@ type Options struct {
 	// to for four times Takeover.
 	Fit func(ctx context.Context) error
 
-	// Lead claims the shard with self and serves it until ctx ends (nil), until
-	// it is fenced or fails (an error), or loses the race for it (ErrSuperseded).
-	Lead func(ctx context.Context, self Node) error
+	// Lead claims that epoch of the shard, and no other, with self and serves it until
+	// ctx ends (nil), until it is fenced or fails (an error), or loses the race for it
+	// (ErrSuperseded).
+	Lead func(ctx context.Context, self Node, epoch uint64) error
 
 	Counters *Counters // nil: nobody reads them
 	Log      *slog.Logger
@@ -143,7 +144,7 @@ func Run(ctx context.Context, o Options) error {
 	past := newHistory()
 	var unfit time.Time
 	for ctx.Err() == nil {
-		self, err := standBy(ctx, o, past)
+		self, epoch, err := standBy(ctx, o, past)
 		if err != nil {
 			return err
 		}
@@ -153,7 +154,7 @@ func Run(ctx context.Context, o Options) error {
 		if !fit(ctx, o, &unfit) {
 			continue
 		}
-		if err := o.Lead(ctx, self); !errors.Is(err, ErrSuperseded) {
+		if err := o.Lead(ctx, self, epoch); !errors.Is(err, ErrSuperseded) {
 			return err
 		}
 		o.Log.Info("another node won the shard; standing by", "shard", o.Shard)

@@ -65,6 +65,7 @@ type scene struct {
 	led      time.Time // when Lead was called
 	lead     func() error
 	claimed  Node // what Lead was to claim with
+	epoch    uint64
 	fit      func() error
 	counters Counters
 }
@@ -87,8 +88,8 @@ func (s *scene) start(ctx context.Context) (stop func() error) {
 			Fit:      func(context.Context) error { return s.fit() },
 			Counters: &s.counters,
 			Follow:   func(_ context.Context, owner Node) { s.followed = append(s.followed, owner.Name) },
-			Lead: func(ctx context.Context, self Node) error {
-				s.led, s.claimed = time.Now(), self
+			Lead: func(ctx context.Context, self Node, epoch uint64) error {
+				s.led, s.claimed, s.epoch = time.Now(), self, epoch
 				if err := s.lead(); err != nil {
 					return err
 				}
@@ -146,6 +147,8 @@ func TestTakesOver(t *testing.T) {
 					t.Errorf("it led after %v", took)
 				case c.want >= 0 && (s.led.IsZero() || took < c.want-slack || took > c.want+slack):
 					t.Errorf("it led after %v, want about %v", took, c.want)
+				case c.want >= 0 && s.epoch != uint64(len(c.owners)+1):
+					t.Errorf("it claims epoch %d after %d claims", s.epoch, len(c.owners))
 				}
 			})
 		})

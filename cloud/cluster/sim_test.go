@@ -134,9 +134,9 @@ func (h *host) live(ctx context.Context) Options {
 		Bucket: view, Self: self, Log: slog.New(slog.DiscardHandler),
 		Ask:    func(ctx context.Context, owner Node) (Sign, error) { return h.ask(ctx, owner.Name) },
 		Follow: func(context.Context, Node) { h.set("standby") },
-		Lead: func(ctx context.Context, self Node) error {
+		Lead: func(ctx context.Context, self Node, epoch uint64) error {
 			h.set("recovering")
-			return h.lead(ctx, view, self)
+			return h.lead(ctx, view, self, epoch)
 		},
 	}
 }
@@ -173,12 +173,12 @@ func (h *host) ask(ctx context.Context, name string) (Sign, error) {
 }
 
 // lead is an owner as package cloud runs one.
-func (h *host) lead(ctx context.Context, view storage.Bucket, self Node) error {
+func (h *host) lead(ctx context.Context, view storage.Bucket, self Node, epoch uint64) error {
 	info, err := self.Info()
 	if err != nil {
 		return err
 	}
-	log, err := commitlog.Open(ctx, commitlog.Options{Bucket: view, Node: h.name, Info: info, Log: slog.New(slog.DiscardHandler)})
+	log, err := commitlog.Open(ctx, commitlog.Options{Bucket: view, Node: h.name, Info: info, Epoch: epoch, Log: slog.New(slog.DiscardHandler)})
 	if errors.Is(err, commitlog.ErrFenced) {
 		return errors.Join(ErrSuperseded, err)
 	}

@@ -21,17 +21,18 @@ const leastUnanswered = 3
 // standBy returns when this node should lead: there is no claim, the claim is
 // of this very node (whoever starts with a node's id holds the lock on its
 // data directory, so the process that made the claim is gone), or the claimant
-// has been silent for long enough. self is what to claim with.
-func standBy(ctx context.Context, o Options, past *history) (self Node, err error) {
+// has been silent for long enough. self is what to claim with, and epoch what: of several
+// standbys that find one owner silent one comes first, and the others stand by for it.
+func standBy(ctx context.Context, o Options, past *history) (self Node, epoch uint64, err error) {
 	var w *watch // of the claim that was followed last
 	silent := false
 	for {
 		claim, found, err := journal.NewestClaim(ctx, o.Bucket, o.Shard)
 		if ctx.Err() != nil {
-			return o.Self, nil
+			return o.Self, 0, nil
 		}
 		if errors.Is(err, journal.ErrCorrupt) || errors.Is(err, journal.ErrFormat) || errors.Is(err, storage.ErrDamaged) {
-			return o.Self, err // it is the same tomorrow
+			return o.Self, 0, err // it is the same tomorrow
 		}
 		if err != nil {
 			o.Log.Warn("bucket cannot be read; trying again", "err", err)
@@ -40,22 +41,22 @@ func standBy(ctx context.Context, o Options, past *history) (self Node, err erro
 			continue
 		}
 		if !found {
-			return o.Self, nil
+			return o.Self, 1, nil
 		}
 		if w == nil || claim.Epoch != w.epoch {
 			if w, err = follow(ctx, o, past, w, claim); err != nil {
-				return o.Self, err
+				return o.Self, 0, err
 			}
 			silent = false
 		}
 		if claim.Node == o.Self.Name {
-			return past.claimant(o.Self), nil
+			return past.claimant(o.Self), claim.Epoch + 1, nil
 		}
 		if silent { // and nobody else has taken over meanwhile
 			past.takes(claim.Epoch, w.skips())
 			o.Log.Warn("the owner is silent: taking over", "owner", w.owner.Name, "epoch", claim.Epoch,
 				"silent", time.Since(w.heard).Round(time.Millisecond), "err", w.err)
-			return past.claimant(o.Self), nil
+			return past.claimant(o.Self), claim.Epoch + 1, nil
 		}
 		if !w.canAsk {
 			wait(ctx, o.Takeover) // for the claim of another node

@@ -106,7 +106,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	listed, stop := context.WithCancel(ctx)
 	segments := l.startListing(listed)
 	l.journal, err = journal.Open(ctx, journal.Options{
-		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Depth: l.depth, Window: o.Window, Log: l.log,
+		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Epoch: o.Epoch, Depth: l.depth, Window: o.Window, Log: l.log,
 		Level: l.cluster.Format, Lost: tolerate, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
 	}, applier{l})
 	stop()

@@ -150,6 +150,7 @@ type Options struct {
 	Shard    uint32
 	Node     string        // this node's name, put into the claim
 	Info     []byte        // opaque, put into the claim: how to reach this node
+	Epoch    uint64        // to claim, if not 0: Open ends with ErrFenced if somebody has claimed it
 	Machines []Machine     // told apart by their kinds
 	Beside   []string      // keys of objects beside the log that are made once; the log notes their checksums
 	Linger   time.Duration // how long a slot waits for company, unless the log was idle for twice as long; 0 on a fast bucket

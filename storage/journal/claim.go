@@ -169,6 +169,9 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 			return c, nil
 		}
 	}
+	if o.Epoch != 0 && newest >= o.Epoch {
+		return Claim{}, fmt.Errorf("claim epoch %d: %w: %d is claimed", o.Epoch, ErrFenced, newest)
+	}
 	c := Claim{Epoch: newest + 1, Node: o.Node, Info: o.Info}
 	rand.Read(c.Nonce[:])
 	key, raw := claimKey(s.shard, c.Epoch), c.encode(s.shard)

@@ -132,6 +132,10 @@ type Options struct {
 	Node string
 	Info []byte
 
+	// Epoch, if set, is the one that Open is to claim: the next one, as far as the caller
+	// knows. If it is claimed by now Open ends with ErrFenced, and has done nothing.
+	Epoch uint64
+
 	Level int // the format level to write at (FORMAT.md); 0 means 1
 
 	// Verify, if set, is asked by Open and Replay when s holds the whole log, by

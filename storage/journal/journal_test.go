@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -414,6 +415,25 @@ func TestClaimLost(t *testing.T) {
 		}
 		closeClean(t, j)
 	})
+}
+
+// TestEpochTaken: of two that mean to replace one owner the second does nothing.
+func TestEpochTaken(t *testing.T) {
+	b := mem.New()
+	closeClean(t, open(t, b, &book{}))
+	first, err := Open(t.Context(), Options{Bucket: b, Epoch: 2}, &book{})
+	if err != nil || first.Epoch() != 2 {
+		t.Fatal(err)
+	}
+	before := objects(t, b)
+	if _, err := Open(t.Context(), Options{Bucket: b, Epoch: 2}, &book{}); !errors.Is(err, ErrFenced) {
+		t.Errorf("epoch 2 is claimed: %v", err)
+	}
+	if !maps.EqualFunc(objects(t, b), before, bytes.Equal) {
+		t.Error("it has changed the bucket")
+	}
+	write(t, first, "mine")
+	closeClean(t, first)
 }
 
 func TestCloseGivesUp(t *testing.T) {
