@@ -55,6 +55,7 @@ type owing struct {
 	writing   []savedPlace    // places in this batch
 	going     []*segment      // whose end is in this batch
 	published map[string]bool // clients whose will was published, which the state file does not know yet
+	left      map[string]bool // clients that have left, likewise
 	saved     time.Time       // when places were written last
 	told      uint64          // last number that the state file knows
 	closing   bool            // nothing comes later
@@ -270,7 +271,7 @@ func (k *committer) refuseOwed(batch []*work) {
 // finish writes what else would be written later.
 func (k *committer) finish() {
 	k.owing.closing = true
-	if len(k.owing.published) > 0 || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.told {
+	if k.owing.unsaidSoon() || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.told {
 		k.out <- k.commit(nil)
 	}
 }
@@ -282,10 +283,26 @@ func (k *committer) follow(page *client) {
 	}
 }
 
+// leftSoon has it written soon that a client has left. Nobody waits for that: each
+// disconnect would cost a sync. A crash before it leaves a session whose expiry counts
+// from the next start.
+func (k *committer) leftSoon(page *client) {
+	if k.owing.left == nil {
+		k.owing.left = make(map[string]bool)
+	}
+	k.owing.left[page.id] = true
+	if len(k.owing.left) == 1 {
+		time.AfterFunc(saveInterval, k.s.queue.poke)
+	}
+}
+
+// unsaidSoon reports whether something waits to be written that nobody waits for.
+func (o *owing) unsaidSoon() bool { return len(o.published)+len(o.left) > 0 }
+
 // saveDue reports whether places of sessions, or ends of files, are to be
 // written even if nothing else is.
 func (k *committer) saveDue() bool {
-	return time.Since(k.owing.saved) >= saveInterval && (len(k.owing.published) > 0 || k.s.changes.any())
+	return time.Since(k.owing.saved) >= saveInterval && (k.owing.unsaidSoon() || k.s.changes.any())
 }
 
 // placeEvents adds the events of the sessions' places to the batch, and from
@@ -303,6 +320,13 @@ func (k *committer) placeEvents() {
 			k.events = append(k.events, e.encode())
 		}
 		clear(o.published)
+		for client := range o.left {
+			if page := k.ledger.clients[client]; page != nil && page.persistent && page.conn == nil {
+				e := event{kind: eventLeft, client: client, left: page.left}
+				k.events = append(k.events, e.encode())
+			}
+		}
+		clear(o.left)
 		o.following = append(o.following, k.s.changes.take()...)
 		if o.log != nil {
 			k.segmentEvents()

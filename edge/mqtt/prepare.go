@@ -103,7 +103,10 @@ func (k *committer) connect(w *work) (due *work) {
 	page.expireDue = time.Time{}
 	if !page.left.IsZero() {
 		page.left = time.Time{}
-		w.event(event{kind: eventLeft, client: w.client})
+		if _, unsaid := k.owing.left[w.client]; !unsaid {
+			w.event(event{kind: eventLeft, client: w.client})
+		}
+		delete(k.owing.left, w.client)
 	}
 	k.follow(page)
 	k.ledger.wake(page)
@@ -331,7 +334,11 @@ func (k *committer) gone(w *work) (due *work) {
 		return due
 	}
 	k.leave(page, time.Now())
-	w.event(event{kind: eventLeft, client: page.id, left: page.left})
+	if len(w.events) > 0 {
+		w.event(event{kind: eventLeft, client: page.id, left: page.left})
+	} else {
+		k.leftSoon(page)
+	}
 	return due
 }
 

@@ -182,3 +182,31 @@ func TestEarlierStateFile(t *testing.T) {
 		t.Fatalf("version %d, %v", p[len(storeMagic)], err)
 	}
 }
+
+// TestLeavingIsCheap: however many sessions are left behind, that is written once, and
+// soon.
+func TestLeavingIsCheap(t *testing.T) {
+	bubbleOwed(t, Options{}, func(t *testing.T, d *disks, s *testServer) {
+		var clients []*testClient
+		for i := range 20 {
+			c, _ := joinKept(t, s, fmt.Sprint("c", i))
+			clients = append(clients, c)
+		}
+		time.Sleep(2 * saveInterval)
+		writes := 0
+		d.store.mu.Lock()
+		d.store.fail = func() error { writes++; return nil }
+		d.store.mu.Unlock()
+		for _, c := range clients {
+			c.disconnect()
+			synctest.Wait()
+		}
+		time.Sleep(2 * saveInterval)
+		synctest.Wait()
+		d.store.mu.Lock()
+		defer d.store.mu.Unlock()
+		if writes < 1 || writes > 2 {
+			t.Errorf("20 clients that left cost %d writes", writes)
+		}
+	})
+}
