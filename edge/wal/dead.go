@@ -254,32 +254,11 @@ func (d *dead) load() error {
 // are in there already are left out: a write that failed may have succeeded all
 // the same, and was done again.
 func (d *dead) eachIn(number uint64, seen map[stream]spans, fn func(Dead) error) error {
-	var w window
-	if err := w.open(d.path(number)); err != nil {
-		if unreadable(err) {
-			return nil
-		}
-		return err
-	}
-	defer w.close()
-	s := saltOf(BufferID{}, partDead)
-	for off := int64(0); ; {
-		h, at, ok, err := findHeader(&w, s, off)
-		if !ok || err != nil {
-			return err
-		}
-		off = h.end(at)
-		body, ok, err := readBody(&w, h, at)
-		if err != nil {
-			return err
-		}
-		if !ok || h.kind != kindDead {
-			continue
-		}
-		records, err := parseDead(body, h.count)
+	return eachFrameOf(d.path(number), partDead, kindDead, func(count uint32, body []byte) error {
+		records, err := parseDead(body, count)
 		if err != nil {
 			d.log.Warn("dead letters are damaged", "path", d.path(number), "err", err)
-			continue
+			return nil
 		}
 		for _, r := range records {
 			from := stream{r.Buffer, r.Lane}
@@ -290,6 +269,38 @@ func (d *dead) eachIn(number uint64, seen map[stream]spans, fn func(Dead) error)
 			if err := fn(r); err != nil {
 				return err
 			}
+		}
+		return nil
+	})
+}
+
+// eachFrameOf hands the bodies of the whole frames of a kind to fn, in a file of letters
+// of either sort. What is damaged is left out; a file that cannot be read has none.
+func eachFrameOf(path string, part byte, of kind, fn func(count uint32, body []byte) error) error {
+	var w window
+	if err := w.open(path); err != nil {
+		if unreadable(err) {
+			return nil
+		}
+		return err
+	}
+	defer w.close()
+	s := saltOf(BufferID{}, part)
+	for off := int64(0); ; {
+		h, at, ok, err := findHeader(&w, s, off)
+		if !ok || err != nil {
+			return err
+		}
+		off = h.end(at)
+		body, ok, err := readBody(&w, h, at)
+		if err != nil {
+			return err
+		}
+		if !ok || h.kind != of {
+			continue
+		}
+		if err := fn(h.count, body); err != nil {
+			return err
 		}
 	}
 }

@@ -446,39 +446,19 @@ func (l *Letters) Each(fn func(Letter) error) error {
 
 // eachIn hands all letters of one file to fn.
 func (l *Letters) eachIn(number uint64, fn func(Letter) error) error {
-	var w window
-	if err := w.open(l.path(number)); err != nil {
-		if unreadable(err) {
-			return nil
-		}
-		return err
-	}
-	defer w.close()
-	s := saltOf(BufferID{}, partLetters)
-	for off := int64(0); ; {
-		h, at, ok, err := findHeader(&w, s, off)
-		if !ok || err != nil {
-			return err
-		}
-		off = h.end(at)
-		body, ok, err := readBody(&w, h, at)
-		if err != nil {
-			return err
-		}
-		if !ok || h.kind != kindLetters {
-			continue
-		}
-		batch, err := parseLetters(body, h.count)
+	return eachFrameOf(l.path(number), partLetters, kindLetters, func(count uint32, body []byte) error {
+		batch, err := parseLetters(body, count)
 		if err != nil {
 			l.log.Warn("refused letters are damaged", "path", l.path(number), "err", err)
-			continue
+			return nil
 		}
 		for _, letter := range batch {
 			if err := fn(letter); err != nil {
 				return err
 			}
 		}
-	}
+		return nil
+	})
 }
 
 // LetterStats is what the letters take.
