@@ -201,11 +201,21 @@ func (e *Edge) devices() (all []net.Listener, err error) {
 	return all, nil
 }
 
+// ErrSettings: users, ACL or routes are wrong, or their file is not there. To try again
+// does not mend that.
+var ErrSettings = errors.New("settings are wrong")
+
+// wrong is an error that is ErrSettings.
+type wrong struct{ error }
+
+func (w wrong) Is(target error) bool { return target == ErrSettings }
+func (w wrong) Unwrap() error        { return w.error }
+
 // openBackend reads the routes.
 func (e *Edge) openBackend(r *refusals) error {
 	routes, err := e.loadRoutes()
 	if err != nil {
-		return err
+		return wrong{err}
 	}
 	names := openNames(namesFile(e.o.Data), cmp.Or(e.o.MaxTopics, DefaultMaxTopics), e.o.Log)
 	e.closers = append(e.closers, names.close)
@@ -219,7 +229,7 @@ func (e *Edge) openAccess(o *mqtt.Options) error {
 	if e.o.Users != "" {
 		users, err := mqtt.LoadUsers(e.o.Users)
 		if err != nil {
-			return err
+			return wrong{err}
 		}
 		e.users, o.Authenticate = users, users.Authenticate
 	}
@@ -228,7 +238,7 @@ func (e *Edge) openAccess(o *mqtt.Options) error {
 	}
 	acl, err := mqtt.LoadACL(e.o.ACL)
 	if err != nil {
-		return err
+		return wrong{err}
 	}
 	e.acl.Store(acl)
 	if e.users == nil {

@@ -166,7 +166,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		code = 1
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
-		err = s.serve(ctx, environ, stderr)
+		if err = s.serve(ctx, environ, stderr); errors.Is(err, edge.ErrSettings) {
+			code = exitSettings
+		}
 	}
 	return end(err, code, stderr)
 }

@@ -101,6 +101,10 @@ func TestExitCodes(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	wrong := file + "-wrong"
+	if err := os.WriteFile(wrong, []byte("who\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		args []string
 		code int
@@ -108,6 +112,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"--mqqt", "x"}, exitSettings},
 		{[]string{"--config", file + "-not-there"}, exitSettings},
 		{[]string{"--mqtt", "127.0.0.1:0", "--http", "off", "--data", file}, 1},
+		{[]string{"--mqtt", "127.0.0.1:0", "--http", "off", "--data", t.TempDir(), "--routes", file + "-not-there"}, exitSettings},
+		{[]string{"--mqtt", "127.0.0.1:0", "--http", "off", "--data", t.TempDir(), "--mqtt-users", wrong}, exitSettings},
+		{[]string{"--mqtt", "127.0.0.1:0", "--http", "off", "--data", t.TempDir(), "--mqtt-acl", wrong}, exitSettings},
 		{[]string{"--version"}, 0},
 	} {
 		var said strings.Builder
