@@ -88,7 +88,20 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 	for range 3 { // each takes a quarter, and reads nothing
 		d.dial(t).send(greedy())
 	}
-	eventually(t, func() bool { return d.answers.Used() > 27<<20 })
+	eventually(t, func() bool { // they are being written, and hold no more than they have
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		writing := 0
+		for c := range d.conns {
+			if c.stuck.Load() != 0 {
+				writing++
+			}
+		}
+		return writing == 3
+	})
+	if used := d.answers.Used(); used < 27<<20 {
+		t.Fatalf("they hold %d bytes", used)
+	}
 	for d.answers.Peer("").TryTake(smallAnswer) != nil { // and the rest is taken as well
 	}
 	// Producers do not notice, and a reader gets something.

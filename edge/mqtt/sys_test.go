@@ -1,6 +1,8 @@
 package mqtt
 
 import (
+	"errors"
+	"os"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -9,19 +11,19 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// collect returns the retained messages of a new subscription, by topic.
+// collect returns the retained messages of a new subscription, by topic. It is for a
+// bubble: nothing comes for a second when all have come.
 func collect(t *testing.T, c *testClient, f string) map[string]string {
 	t.Helper()
 	c.subscribe(filter(f, 0))
-	c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Pingreq}})
 	got := make(map[string]string)
 	for {
-		pk, err := c.next(patience)
+		pk, err := c.next(time.Second)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return got
+		}
 		if err != nil {
 			t.Fatal(err)
-		}
-		if pk.FixedHeader.Type == packets.Pingresp {
-			return got
 		}
 		got[pk.TopicName] = string(pk.Payload)
 	}
