@@ -198,7 +198,8 @@ func (f *Fleet) due(now time.Time) (entry contacts, lost map[string]uint64, err 
 	return entry, lost, nil
 }
 
-// news is what the log does not have of a gateway, if it is time to tell it.
+// news returns what is to be written of a gateway. is reports whether there is something
+// new, and the last entry about it is old enough.
 func (w *watched) news(before Seen, now int64) (c contact, is bool) {
 	if past := now - before.Saved; past >= 0 && past < contactInterval.Milliseconds() {
 		return c, false

@@ -17,8 +17,8 @@ func (s *Server) users() (*auth.Auth, error) {
 	return nil, broker.ErrNotOwner
 }
 
-// mayACLs returns the ACLs for who may do op to them: a copy, perhaps, for who may
-// describe them.
+// mayACLs returns the ACLs if the client may do op to them. On a standby a client that
+// may describe them gets those of its copy.
 func (r *request) mayACLs(op kmsg.ACLOperation) (*auth.Auth, error) {
 	if err := r.mayCluster(op); err != nil {
 		return nil, err

@@ -20,8 +20,8 @@ const (
 	MaxTopics  = 10_000
 	maxCopy    = 32 << 20         // bytes of the answer
 	pieceSize  = 500              // topics in one line of it
-	copyTime   = 30 * time.Second // for who asked to take it
-	maxRefusal = 1 << 10          // bytes of the text of an answer that is none
+	copyTime   = 30 * time.Second // that the node that asked may take to read the answer
+	maxRefusal = 1 << 10          // bytes of the text of a refusal
 )
 
 // copyVersion is that of the body. A node does without a copy of a later one.

@@ -267,9 +267,9 @@ func TestKnownDeletion(t *testing.T) {
 		m := mindful{b, SlotKey(0, Position{first.Epoch, first.Slot + 1})}
 		_, replayed := Replay(t.Context(), Options{Bucket: m}, &book{})
 		_, err = Open(t.Context(), Options{Bucket: m, Level: 2}, &book{})
-		for who, err := range map[string]error{"Replay": replayed, "Open": err} {
+		for call, err := range map[string]error{"Replay": replayed, "Open": err} {
 			if !errors.Is(err, storage.ErrMissing) || !strings.Contains(err.Error(), SlotKey(0, first)) {
-				t.Errorf("%s of a log of which a later slot is known to be deleted: %v", who, err)
+				t.Errorf("%s of a log of which a later slot is known to be deleted: %v", call, err)
 			}
 		}
 	})
