@@ -144,6 +144,7 @@ func TestLargePacket(t *testing.T) {
 			c.publish("big/one", payload, qos, 1)
 			c.publish("good", "x", qos, 2)
 			c.silent()
+			eventually(t, "the message behind it is stored", func() bool { return len(s.backend.payloads()) > 0 })
 			letters := s.backend.letters()
 			if len(letters) != 1 || !slices.Equal(s.backend.payloads(), []string{"x"}) {
 				t.Fatalf("version %d QoS %d: %d letters, stored %d", version, qos, len(letters), len(s.backend.payloads()))

@@ -39,6 +39,7 @@ func TestReconnectAtOnce(t *testing.T) {
 		c.nc.Close()
 	}
 	eventually(t, "all connections have ended", func() bool { return s.Stats().Sessions == 1 })
+	eventually(t, "all messages are stored", func() bool { return len(s.backend.payloads()) >= rounds })
 	got := s.backend.payloads()
 	if len(got) != rounds {
 		t.Errorf("%d of %d messages", len(got), rounds)

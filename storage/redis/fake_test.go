@@ -36,6 +36,15 @@ var errHangUp = errors.New("hang up")
 // hangUp ends the connection without an answer.
 func hangUp(net.Conn) error { return errHangUp }
 
+// reset ends the connection without an answer, and the client's system is told so by a
+// RST in the place of a FIN, as when the server leaves bytes unread.
+func reset(conn net.Conn) error {
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		return err
+	}
+	return errHangUp
+}
+
 // hang answers nothing for as long as the client waits.
 func hang(conn net.Conn) error {
 	_, err := io.Copy(io.Discard, conn)

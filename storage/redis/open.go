@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -177,7 +178,7 @@ func (b *Bucket) look(ctx context.Context) error {
 		return fmt.Errorf("the prefix %q is taken by something else: %w", b.prefix, err)
 	case strings.HasPrefix(err.Error(), "ERR "):
 		return fmt.Errorf("the server has to be Redis 6.2 or later, or one that does all that Redis does: %w", err)
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
 		return fmt.Errorf("the server hangs up, as one does that has too many clients: %w", err)
 	}
 	return fmt.Errorf("no Redis server answers: %w", err)

@@ -68,6 +68,7 @@ func TestOpenRefusesServer(t *testing.T) {
 		{"old", map[string]answer{"ZRANGE": say("-ERR syntax error")}, "Redis 6.2 or later"},
 		{"no Redis", map[string]answer{"HELLO": say("HTTP/1.1 400 Bad Request")}, "no Redis server answers"},
 		{"silence", map[string]answer{"HELLO": hangUp}, "the server hangs up"},
+		{"reset", map[string]answer{"HELLO": reset}, "the server hangs up"},
 		{"full", map[string]answer{"HELLO": lastly("-ERR max number of clients reached")}, "too many clients"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
