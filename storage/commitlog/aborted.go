@@ -3,6 +3,8 @@ package commitlog
 import (
 	"cmp"
 	"slices"
+
+	"github.com/weirmq/weir/storage/record"
 )
 
 // Aborted is an aborted transaction in a partition, as consumers who read what is
@@ -70,4 +72,41 @@ func (ts transactions) aborted(producer, offset int64) bool {
 	all := ts[producer]
 	i, _ := slices.BinarySearchFunc(all, offset, endedAt)
 	return i < len(all) && all[i].First <= offset
+}
+
+// stable is the last stable offset of a partition that ends at end: the first offset
+// of its oldest open transaction. What lies before it is decided. It never falls.
+func (p *partition) stable(end int64) int64 {
+	for _, x := range p.producers.open {
+		end = min(end, x.first)
+	}
+	return end
+}
+
+// ended notes a marker: the producer has no open transaction any more, and if it was
+// aborted, consumers need to know.
+func (s *state) ended(p *partition, b record.Batch) error {
+	marker, err := b.Marker()
+	if err != nil {
+		return s.broken("%v: control batch at offset %d: %v", p.key, b.BaseOffset(), err)
+	}
+	id, known := b.ProducerID(), producer{}
+	if was := p.producers.get(b.ProducerID()); was != nil {
+		known = *was
+	}
+	if known.known && b.ProducerEpoch() < known.epoch {
+		if err := s.broken("%v: producer %d has epoch %d, its marker at offset %d has %d", p.key, id, known.epoch, b.BaseOffset(), b.ProducerEpoch()); err != nil {
+			return err
+		}
+	}
+	p.producers.change(id, func(x *producer) { x.end(b.ProducerEpoch(), b.MaxTimestamp()) })
+	if marker.Commit {
+		return nil
+	}
+	first := b.BaseOffset()
+	if known.open {
+		first = known.first
+	}
+	p.aborted = append(p.aborted, aborted{Aborted{id, first, b.BaseOffset()}, p.stable(b.NextOffset())})
+	return nil
 }

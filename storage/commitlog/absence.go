@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -176,6 +177,36 @@ func (s *state) slotsThere(ctx context.Context, b storage.Bucket, shard uint32, 
 		} else if missing {
 			return journal.Missing(key, fmt.Sprintf("the log has records of %v in it", partition))
 		}
+	}
+	return nil
+}
+
+// recognize compares the objects beside the log with what the log says of them, and
+// finds out what it does not say yet. That goes into the first slot of this owner.
+func (l *Log) recognize(ctx context.Context) error {
+	keys := append([]string{clusterKey}, l.beside...)
+	known := l.state.identity
+	if known != nil {
+		for _, s := range known.sums {
+			if !slices.Contains(keys, s.key) {
+				keys = append(keys, s.key)
+			}
+		}
+	}
+	there, err := objectsBeside(ctx, l.bucket, keys)
+	if err != nil {
+		return err
+	}
+	problems := known.differs(l.cluster, there)
+	if len(problems) > 0 && l.lost == nil {
+		return errors.Join(problems...)
+	}
+	for _, problem := range problems {
+		l.lost(problem.Error())
+	}
+	says := &identity{anew: len(problems) > 0, level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
+	if l.Level() >= 2 && (known == nil || says.anew || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
+		l.unsaid = says
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/weirmq/weir/storage/record"
 )
@@ -200,3 +201,14 @@ func (b *builder) refuse(a Append, reason Reason, done func(int64, error)) {
 		done(-1, &RefusedError{Mark: b.log.durableMark(key), Reason: reason})
 	})
 }
+
+// overtaking is how long after a change of the owner a batch may still be on its
+// way to the owner before, or back from it: clients give up after two minutes
+// (delivery.timeout.ms).
+const overtaking = 2 * time.Minute
+
+// succeeded reports whether another owner may still hold a batch that comes before
+// the first one of a producer that is seen here. Such a producer is told that it is
+// not known, and sends all it has again. Without this, nothing is lost or doubled,
+// but the order of a producer's first batches could be turned around.
+func (l *Log) succeeded() bool { return l.epoch > 1 && l.now().Sub(l.opened) < overtaking }

@@ -10,14 +10,8 @@ import (
 	"strings"
 )
 
-// MaxPartitions is the largest number of partitions of a topic.
-const MaxPartitions = 10_000
-
 // maxConfigs bounds the configuration of a topic: keys and values, in bytes.
 const maxConfigs = 64 << 10
-
-// maxTopicName is Kafka's limit.
-const maxTopicName = 249
 
 // CreateTopic adds a topic. It is durable on return.
 //
@@ -93,20 +87,6 @@ func (l *Log) Alike(name string) error {
 	durable := speculation{durable: l.state}
 	if other := durable.alike(name); other != "" && other != name {
 		return alikeError(name, other)
-	}
-	return nil
-}
-
-// checkTopicName accepts what Kafka accepts.
-func checkTopicName(name string) error {
-	if name == "" || name == "." || name == ".." || len(name) > maxTopicName {
-		return fmt.Errorf("%w: name %q", ErrInvalidTopic, name)
-	}
-	for _, c := range []byte(name) {
-		legal := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
-		if !legal {
-			return fmt.Errorf("%w: name %q has %q in it", ErrInvalidTopic, name, c)
-		}
 	}
 	return nil
 }
@@ -235,27 +215,3 @@ func (l *Log) Topics() []Topic {
 // Changes counts the changes of topics and of their settings that this Log has
 // applied. What Topics says afterwards has all that were counted, and perhaps more.
 func (l *Log) Changes() uint64 { return l.changes.Load() }
-
-// Size returns the bytes at rest that the records of a partition take.
-//
-// Errors: ErrUnknownTopic.
-func (l *Log) Size(id TopicID, partition int32) (int64, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	p := l.state.partition(placeKey{id, partition})
-	if p == nil {
-		return 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, id)
-	}
-	return p.size(), nil
-}
-
-func (p *partition) size() int64 {
-	total := int64(0)
-	for i := range p.pieces {
-		total += p.pieces[i].data()
-	}
-	for i := range p.index {
-		total += int64(p.index[i].size)
-	}
-	return total
-}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/storage"
@@ -193,4 +194,58 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+}
+
+// objectsBeside reads the checksums of the objects beside the log that are there.
+func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums []sum, err error) {
+	for _, key := range keys {
+		var raw []byte
+		err := insist(ctx, func() (err error) {
+			raw, err = b.Get(ctx, key, 0, -1)
+			return err
+		}, fs.ErrNotExist)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read object %s: %w", key, err)
+		}
+		sums = append(sums, sum{key, crc32.Checksum(raw, castagnoli)})
+	}
+	slices.SortFunc(sums, func(a, b sum) int { return cmp.Compare(a.key, b.key) })
+	return sums, nil
+}
+
+// differs returns an error for each object beside the log that is not what the log
+// says of it. there are the checksums of those that were found.
+func (i *identity) differs(c Cluster, there []sum) (problems []error) {
+	if i == nil {
+		return nil
+	}
+	if c.Format < i.level {
+		problems = append(problems, journal.Missing(upgradeKey(i.level), fmt.Sprintf("the log was written at format level %d, and the bucket is at %d", i.level, c.Format)))
+	}
+	found := identity{sums: there}
+	for _, s := range i.sums {
+		switch crc, ok := found.find(s.key); {
+		case !ok:
+			problems = append(problems, journal.Missing(s.key, "the log has its checksum"))
+		case crc != s.crc:
+			problems = append(problems, fmt.Errorf("%w: object %s has checksum %08x, and the log says %08x", ErrCorrupt, s.key, crc, s.crc))
+		}
+	}
+	if len(problems) == 0 && c.ID != i.cluster {
+		problems = append(problems, fmt.Errorf("%w: object %s says cluster %q, and the log says %q", ErrCorrupt, clusterKey, c.ID, i.cluster))
+	}
+	return problems
+}
+
+// Began reports whether a log was ever begun in the bucket. What is made once, before
+// the log begins, is missing if it is not there then: it must not be made again.
+func Began(ctx context.Context, b storage.Bucket) (bool, error) {
+	keys, err := b.List(ctx, "0000/", "", 1)
+	if err != nil {
+		return false, fmt.Errorf("look for a log: %w", err)
+	}
+	return len(keys) > 0, nil
 }

@@ -115,3 +115,37 @@ func (d *decoder) count(n uint32, size int) int {
 	}
 	return int(n)
 }
+
+// text takes a string of any length.
+func (d *decoder) text() string {
+	n := int(d.u16())
+	if d.bad || n > len(d.p) {
+		d.bad = true
+		return ""
+	}
+	return string(d.take(n))
+}
+
+// bytes takes as many bytes as a number before them says; they alias the body.
+func (d *decoder) bytes(n uint32) []byte {
+	if uint64(n) > uint64(len(d.p)) {
+		d.bad = true
+		return nil
+	}
+	return d.take(int(n))
+}
+
+// configs takes what appendConfigs writes.
+func (d *decoder) configs() map[string]string {
+	n := d.count(uint32(d.u16()), 2+2)
+	configs := make(map[string]string, n)
+	last := ""
+	for i := range n {
+		key := d.string()
+		if i > 0 && key <= last {
+			d.bad = true
+		}
+		configs[key], last = d.string(), key
+	}
+	return configs
+}

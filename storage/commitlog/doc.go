@@ -17,7 +17,7 @@
 //  4. slot.go: small neighbours of one partition are merged, base offset and
 //     leader epoch are set, each partition's batches become one entry of the
 //     slot (entries.go, FORMAT.md), and the journal writes it.
-//  5. machines.go, apply.go: the slot is durable. Its entries change the durable
+//  5. applier.go, apply.go: the slot is durable. Its entries change the durable
 //     state, by the same code as in recovery; the run goes into the tail cache
 //     (tail.go), those who Watch are woken, and only then done is called.
 //
@@ -34,7 +34,7 @@
 // node loses the shard, the speculation is thrown away and everybody who waits
 // gets ErrFenced.
 //
-// Transactions (transactions.go) are batches and markers in the same runs: their end,
+// Transactions (proposals.go) are batches and markers in the same runs: their end,
 // the coordinator's entry and the marker of every partition, is one slot. Who reads
 // what is committed (FetchCommitted) stops at the last stable offset, and is told what
 // was aborted (aborted.go).

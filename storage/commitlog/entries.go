@@ -223,21 +223,6 @@ func decodeTopicCreated(body []byte) (Topic, error) {
 	return t, d.end()
 }
 
-// configs takes what appendConfigs writes.
-func (d *decoder) configs() map[string]string {
-	n := d.count(uint32(d.u16()), 2+2)
-	configs := make(map[string]string, n)
-	last := ""
-	for i := range n {
-		key := d.string()
-		if i > 0 && key <= last {
-			d.bad = true
-		}
-		configs[key], last = d.string(), key
-	}
-	return configs
-}
-
 func encodeTopicDeleted(id TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
 
 func decodeTopicDeleted(body []byte) (TopicID, error) {

@@ -1,7 +1,6 @@
 package commitlog
 
 import (
-	"fmt"
 	"slices"
 )
 
@@ -69,24 +68,4 @@ func (es epochs) hold(epoch int32, offset int64) bool {
 		i--
 	}
 	return (i < 0 || es[i].epoch <= epoch) && (i+1 >= len(es) || epoch < es[i+1].epoch)
-}
-
-// EpochEnd tells a consumer whether the records that it has read are still there
-// (OffsetForLeaderEpoch, KIP-101): the largest leader epoch up to asked that has
-// records, -1 if there is none, and the offset where the next one begins, the end
-// of the partition if it is the newest. A partition without a record has none.
-//
-// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) EpochEnd(topic TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
-	if err := l.Err(); err != nil {
-		return -1, -1, err
-	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	p := l.state.partition(placeKey{topic, partition})
-	if p == nil {
-		return -1, -1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
-	}
-	found, end = p.epochs.end(epoch, p.end)
-	return found, end, nil
 }

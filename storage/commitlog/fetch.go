@@ -245,28 +245,3 @@ func trim(runs [][]record.Batch, offset int64, maxBytes int) [][]byte {
 	}
 	return batches
 }
-
-// Bounds returns the first offset of a partition and the one that its next
-// record gets.
-func (l *Log) Bounds(topic TopicID, partition int32) (start, end int64, err error) {
-	v, err := l.look(placeKey{topic, partition})
-	return v.start, v.end, err
-}
-
-// Watch returns a channel that is closed when the partition grows, or its topic
-// goes, or the log ends. Whoever waits for records calls Watch first and then
-// Fetch.
-func (l *Log) Watch(topic TopicID, partition int32) <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.state.partition(placeKey{topic, partition})
-	if p == nil || l.Err() != nil {
-		gone := make(chan struct{})
-		close(gone)
-		return gone
-	}
-	if p.grown == nil {
-		p.grown = make(chan struct{})
-	}
-	return p.grown
-}

@@ -2,16 +2,8 @@ package commitlog
 
 import (
 	"cmp"
-	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"hash/crc32"
-	"io/fs"
 	"slices"
-
-	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/journal"
 )
 
 // identity is what the log says of the objects beside it, which are made once and
@@ -97,16 +89,6 @@ func (d *decoder) identity() *identity {
 	return i
 }
 
-// text takes a string of any length.
-func (d *decoder) text() string {
-	n := int(d.u16())
-	if d.bad || n > len(d.p) {
-		d.bad = true
-		return ""
-	}
-	return string(d.take(n))
-}
-
 func encodeIdentity(i *identity) []byte { return i.append([]byte{bodyVersion}) }
 
 func decodeIdentity(body []byte) (*identity, error) {
@@ -116,88 +98,4 @@ func decodeIdentity(body []byte) (*identity, error) {
 	}
 	i := d.identity()
 	return i, d.end()
-}
-
-// objectsBeside reads the checksums of the objects beside the log that are there.
-func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums []sum, err error) {
-	for _, key := range keys {
-		var raw []byte
-		err := insist(ctx, func() (err error) {
-			raw, err = b.Get(ctx, key, 0, -1)
-			return err
-		}, fs.ErrNotExist)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read object %s: %w", key, err)
-		}
-		sums = append(sums, sum{key, crc32.Checksum(raw, castagnoli)})
-	}
-	slices.SortFunc(sums, func(a, b sum) int { return cmp.Compare(a.key, b.key) })
-	return sums, nil
-}
-
-// differs returns an error for each object beside the log that is not what the log
-// says of it. there are the checksums of those that were found.
-func (i *identity) differs(c Cluster, there []sum) (problems []error) {
-	if i == nil {
-		return nil
-	}
-	if c.Format < i.level {
-		problems = append(problems, journal.Missing(upgradeKey(i.level), fmt.Sprintf("the log was written at format level %d, and the bucket is at %d", i.level, c.Format)))
-	}
-	found := identity{sums: there}
-	for _, s := range i.sums {
-		switch crc, ok := found.find(s.key); {
-		case !ok:
-			problems = append(problems, journal.Missing(s.key, "the log has its checksum"))
-		case crc != s.crc:
-			problems = append(problems, fmt.Errorf("%w: object %s has checksum %08x, and the log says %08x", ErrCorrupt, s.key, crc, s.crc))
-		}
-	}
-	if len(problems) == 0 && c.ID != i.cluster {
-		problems = append(problems, fmt.Errorf("%w: object %s says cluster %q, and the log says %q", ErrCorrupt, clusterKey, c.ID, i.cluster))
-	}
-	return problems
-}
-
-// recognize compares the objects beside the log with what the log says of them, and
-// finds out what it does not say yet. That goes into the first slot of this owner.
-func (l *Log) recognize(ctx context.Context) error {
-	keys := append([]string{clusterKey}, l.beside...)
-	known := l.state.identity
-	if known != nil {
-		for _, s := range known.sums {
-			if !slices.Contains(keys, s.key) {
-				keys = append(keys, s.key)
-			}
-		}
-	}
-	there, err := objectsBeside(ctx, l.bucket, keys)
-	if err != nil {
-		return err
-	}
-	problems := known.differs(l.cluster, there)
-	if len(problems) > 0 && l.lost == nil {
-		return errors.Join(problems...)
-	}
-	for _, problem := range problems {
-		l.lost(problem.Error())
-	}
-	says := &identity{anew: len(problems) > 0, level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
-	if l.Level() >= 2 && (known == nil || says.anew || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
-		l.unsaid = says
-	}
-	return nil
-}
-
-// Began reports whether a log was ever begun in the bucket. What is made once, before
-// the log begins, is missing if it is not there then: it must not be made again.
-func Began(ctx context.Context, b storage.Bucket) (bool, error) {
-	keys, err := b.List(ctx, "0000/", "", 1)
-	if err != nil {
-		return false, fmt.Errorf("look for a log: %w", err)
-	}
-	return len(keys) > 0, nil
 }

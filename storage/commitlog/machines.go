@@ -1,12 +1,30 @@
 package commitlog
 
 import (
-	"context"
-	"errors"
 	"fmt"
-
-	"github.com/weirmq/weir/storage/journal"
+	"slices"
 )
+
+// Machine is a state machine that shares the journal with the log. Apply must
+// do no I/O, read no clock and ask the log for nothing that waits; it is called
+// in the order of the log, never concurrently, in recovery and in running alike.
+// It may keep body. An error from it means that the log cannot be believed and
+// ends the ownership.
+//
+// Snapshot is called between two calls of Apply, never concurrently with one. It
+// returns all that Apply has made of the entries, and nothing else: equal states
+// give equal bytes, whatever the entries that led there. A Machine that gives none is
+// not in the checkpoint, which then is for programs too that do not know it.
+//
+// Restore replaces everything by what a Snapshot holds, also what was applied
+// before; empty is the state before the first entry. It may keep body. An error
+// from it is like one from Apply.
+type Machine interface {
+	Kinds() []uint16 // of the entries it understands, 100 or more; the lowest names it in a checkpoint
+	Apply(kind uint16, body []byte) error
+	Snapshot() []byte
+	Restore(body []byte) error
+}
 
 // machines finds the Machine that an entry is for.
 type machines map[uint16]Machine
@@ -27,79 +45,54 @@ func newMachines(all []Machine) (machines, error) {
 	return ms, nil
 }
 
-// Propose makes an entry for a Machine durable. It returns when the Machine has
-// applied it; when ctx ends first, it may still be applied.
-//
-// Errors: ErrFormat if no Machine has that kind, ErrTooLarge, ErrClosed,
-// ErrFenced.
-func (l *Log) Propose(ctx context.Context, kind uint16, body []byte) error {
-	return l.ProposeAll(ctx, []Command{{kind, body}}, nil)
+// section is what one Machine has in a checkpoint.
+type section struct {
+	kind uint16 // the lowest of the Machine's
+	body []byte
 }
 
-// applier is the journal's view of a Log.
-type applier struct{ log *Log }
-
-// Apply changes the state by one durable slot, wakes the readers, and then
-// answers those who wait for the slot.
-func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
-	l := a.log
-	if err := l.apply(pos, entries); err != nil {
-		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
+// lowest lists the Machines: the lowest kind of each, ascending.
+func (ms machines) lowest() []uint16 {
+	var kinds []uint16
+	for kind, m := range ms {
+		if kind == slices.Min(m.Kinds()) {
+			kinds = append(kinds, kind)
+		}
 	}
-	l.upkeep.applied(pos, entries)
-	l.acked.Store(pos.Slot)
-	l.flight.land() // nothing, in recovery
-	l.line.nudge()
-	l.flight.settle()
-	return nil
+	slices.Sort(kinds)
+	return kinds
 }
 
-// apply applies entries in their order. Machines have locks of their own and
-// may look things up in the log, so theirs are applied without holding mu.
-func (l *Log) apply(pos journal.Position, entries []journal.Entry) error {
-	for len(entries) > 0 {
-		if m := l.machines[entries[0].Kind]; m != nil {
-			if err := m.Apply(entries[0].Kind, entries[0].Body); err != nil && l.lost != nil {
-				l.lost(fmt.Sprintf("%s: entry of kind %d: %v", journal.SlotKey(l.shard, pos), entries[0].Kind, err))
-			} else if err != nil {
-				return fmt.Errorf("apply entry of kind %d: %w", entries[0].Kind, err)
-			}
-			entries = entries[1:]
-			continue
-		}
-		n, err := l.applyOwn(pos, entries)
-		if err != nil {
-			return err
-		}
-		entries = entries[n:]
+// decodeBody takes a body apart, for those who have no Machines too: the
+// sections alias body.
+func decodeBody(body []byte) (*state, []section, error) {
+	own, sections, err := splitBody(body)
+	if err != nil {
+		return nil, nil, err
 	}
-	return nil
+	s, err := decodeState(own)
+	return s, sections, err
 }
 
-// applyOwn applies entries up to the first one of a Machine.
-func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for n < len(entries) && l.machines[entries[n].Kind] == nil {
-		if err := l.state.apply(pos, entries[n]); err != nil && l.lost != nil && errors.Is(err, ErrCorrupt) {
-			l.lost(fmt.Sprintf("%s: entry %d: %v", journal.SlotKey(l.shard, pos), n, err))
-		} else if err != nil {
-			return n, fmt.Errorf("apply entry %d: %w", n, err)
-		}
-		switch entries[n].Kind {
-		case kindTopicCreated, kindTopicDeleted, kindTopicGrown, kindTopicAltered:
-			l.changes.Add(1)
-		}
-		n++
+// splitBody finds the state and the sections in a body and does not look into
+// them.
+func splitBody(body []byte) (own []byte, sections []section, err error) {
+	d := decoder{p: body}
+	if version := d.u8(); !d.bad && version != bodyVersion {
+		return nil, nil, fmt.Errorf("%w: checkpoint of version %d, this program knows %d", ErrFormat, version, bodyVersion)
 	}
-	return n, nil
-}
-
-// Restore begins again with what a checkpoint says.
-func (a applier) Restore(pos journal.Position, body []byte) error {
-	a.log.upkeep.debt.clear()
-	if err := a.log.restore(pos, body); err != nil {
-		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
+	own = d.bytes(d.u32())
+	last := firstMachineKind - 1
+	for !d.bad && len(d.p) > 0 {
+		x := section{kind: d.u16()}
+		x.body = d.bytes(d.u32())
+		if x.kind <= last {
+			d.bad = true
+		}
+		sections, last = append(sections, x), x.kind
 	}
-	return nil
+	if d.bad {
+		return nil, nil, fmt.Errorf("%w: checkpoint: its sections do not fill it", ErrCorrupt)
+	}
+	return own, sections, nil
 }

@@ -171,8 +171,3 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 	}
 	return nil
 }
-
-// String says which partition it is, for errors and logs.
-func (k placeKey) String() string {
-	return fmt.Sprintf("partition %d of topic %v", k.partition, k.topic)
-}

@@ -3,7 +3,6 @@ package commitlog
 import (
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/weirmq/weir/storage/record"
 )
@@ -15,11 +14,6 @@ const remembered = 5
 // producerLimit bounds the producers that a partition remembers: at least this
 // many, the most recent ones, and at most twice as many.
 const producerLimit = 4096
-
-// overtaking is how long after a change of the owner a batch may still be on its
-// way to the owner before, or back from it: clients give up after two minutes
-// (delivery.timeout.ms).
-const overtaking = 2 * time.Minute
 
 // producer is the history of one producer id in one partition. The zero value
 // has none.
@@ -150,12 +144,6 @@ func (ps *producers) forgot() bool {
 	return len(ps.young)+len(ps.old)+len(ps.open) >= producerLimit
 }
 
-// succeeded reports whether another owner may still hold a batch that comes before
-// the first one of a producer that is seen here. Such a producer is told that it is
-// not known, and sends all it has again. Without this, nothing is lost or doubled,
-// but the order of a producer's first batches could be turned around.
-func (l *Log) succeeded() bool { return l.epoch > 1 && l.now().Sub(l.opened) < overtaking }
-
 func (ps *producers) get(id int64) *producer {
 	for _, some := range []map[int64]*producer{ps.young, ps.open, ps.old} {
 		if p := some[id]; p != nil {
@@ -194,4 +182,24 @@ func (ps *producers) change(id int64, fn func(*producer)) {
 	}
 	ps.young[id] = p
 	delete(ps.old, id)
+}
+
+// ProducerState is what a partition remembers of a producer.
+type ProducerState struct {
+	ID               int64
+	Epoch            int16
+	LastSequence     int32 // -1: none in this epoch
+	LastTimestamp    int64 // of its last batch or marker, in ms since 1970; -1: not known
+	TransactionStart int64 // first offset of its open transaction; -1: none
+}
+
+func (p *producer) describe(id int64) ProducerState {
+	x := ProducerState{ID: id, Epoch: p.epoch, LastSequence: -1, LastTimestamp: p.time, TransactionStart: -1}
+	if p.n > 0 {
+		x.LastSequence = p.last[p.n-1].last
+	}
+	if p.open {
+		x.TransactionStart = p.first
+	}
+	return x
 }

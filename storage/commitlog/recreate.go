@@ -3,9 +3,9 @@ package commitlog
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -38,70 +38,6 @@ func (s *state) recreate(key placeKey, base int64) *partition {
 	return p
 }
 
-// findPieces puts the pieces of segments that the log does not know into partitions that
-// were recreated, or are now: those that lie without a hole before what is known.
-func (l *Log) findPieces() error {
-	list, err := listSegments(l.ctx, l.bucket, l.shard)
-	if err != nil {
-		return err
-	}
-	found := make(map[placeKey][]piece)
-	for id := range list.ids {
-		if l.state.segments[id] > 0 || slices.Contains(l.state.garbage, id) || id.epoch >= uint64(l.epoch) {
-			continue
-		}
-		pieces, err := l.openSegment(id)
-		if err != nil && !permanent(err) {
-			return err
-		}
-		for _, x := range pieces {
-			key := placeKey{x.Topic, x.Partition}
-			if t := l.state.topics[key.topic]; t == nil || l.state.recreated[key.topic] {
-				found[key] = append(found[key], piece{base: x.Base, next: x.Next, time: x.MaxTime, segment: id, at: x.At, size: x.Size, index: x.Index, records: x.Records})
-			}
-		}
-	}
-	for key, pieces := range found {
-		l.mu.Lock()
-		row := l.state.prepend(key, pieces, l.lost)
-		l.mu.Unlock()
-		es, err := l.epochsOf(key, row)
-		if err != nil {
-			return err
-		}
-		l.mu.Lock()
-		if p := l.state.partition(key); len(row) > 0 {
-			for _, x := range p.epochs {
-				es = es.begin(x.epoch, x.start)
-			}
-			p.epochs = es
-		}
-		l.mu.Unlock()
-	}
-	return nil
-}
-
-// epochsOf reads which leader epochs the records of pieces have.
-func (l *Log) epochsOf(key placeKey, pieces []piece) (es epochs, err error) {
-	for i := range pieces {
-		x := &pieces[i]
-		err := l.scan(l.ctx, key, x, func(b record.Batch) error {
-			es = es.begin(b.LeaderEpoch(), b.BaseOffset())
-			return nil
-		})
-		if err = corrupted(err); err != nil && !permanent(err) {
-			return nil, err
-		}
-		if len(es) == 0 { // of what cannot be read nobody will know
-			es = es.begin(int32(min(x.segment.epoch, math.MaxInt32)), x.base)
-		}
-	}
-	if len(es) > 0 {
-		es[0].start = pieces[0].base
-	}
-	return es, nil
-}
-
 // prepend puts pieces before what is known of a partition that was recreated, and
 // returns those that fit.
 func (s *state) prepend(key placeKey, pieces []piece, tell func(string)) (row []piece) {
@@ -126,4 +62,13 @@ func (s *state) prepend(key placeKey, pieces []piece, tell func(string)) (row []
 	slices.Reverse(row)
 	p.start, p.pieces = first, slices.Concat(row, p.pieces)
 	return row
+}
+
+// gap makes room for the records of a slot that is lost: a run that nobody can read, for
+// the repair to give up.
+func (p *partition) gap(pos journal.Position, next int64) {
+	p.index = append(p.index, extent{base: p.end, time: segment.NoTime, slot: pos.Slot, epoch: int32(pos.Epoch), size: record.HeaderSize})
+	p.bytes += record.HeaderSize
+	p.epochs = p.epochs.begin(int32(pos.Epoch), p.end)
+	p.end = next
 }

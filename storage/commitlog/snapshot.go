@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -22,123 +21,6 @@ const (
 	stateVersion = 2
 	namedVersion = 3
 )
-
-// section is what one Machine has in a checkpoint.
-type section struct {
-	kind uint16 // the lowest of the Machine's
-	body []byte
-}
-
-// snapshot encodes the state and the Machines between two slots: it is for the
-// goroutine that applies them.
-func (l *Log) snapshot() []byte {
-	p := []byte{bodyVersion, 0, 0, 0, 0}
-	l.mu.RLock()
-	p = l.state.append(p)
-	l.mu.RUnlock()
-	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
-	for _, kind := range l.machines.lowest() {
-		body := l.machines[kind].Snapshot()
-		if len(body) == 0 {
-			continue // a Machine without a section begins empty
-		}
-		p = binary.BigEndian.AppendUint16(p, kind)
-		p = binary.BigEndian.AppendUint32(p, uint32(len(body)))
-		p = append(p, body...)
-	}
-	return p
-}
-
-// restore replaces the state and the Machines by what snapshot encoded when all
-// slots before pos, and no others, were applied. Machines that the checkpoint
-// does not know begin empty. After an error some hold it and others do not: the
-// log must not be used.
-//
-// Errors: ErrCorrupt; ErrFormat for a version that is not known, or a section
-// that no Machine wants; and the Machines'.
-func (l *Log) restore(pos journal.Position, body []byte) error {
-	s, sections, err := decodeBody(body)
-	if err != nil {
-		return err
-	}
-	if !s.before(pos) {
-		return fmt.Errorf("%w: it refers to what is not before it", ErrCorrupt)
-	}
-	kinds := l.machines.lowest()
-	for _, x := range sections {
-		if !slices.Contains(kinds, x.kind) {
-			return fmt.Errorf("%w: it has a section for a machine of kind %d", ErrFormat, x.kind)
-		}
-	}
-	l.mu.Lock()
-	l.state.become(s)
-	l.mu.Unlock()
-	for _, kind := range kinds {
-		var body []byte
-		if i := slices.IndexFunc(sections, func(x section) bool { return x.kind == kind }); i >= 0 {
-			body = sections[i].body
-		}
-		if err := l.machines[kind].Restore(body); err != nil {
-			return fmt.Errorf("machine of kind %d: %w", kind, err)
-		}
-	}
-	return nil
-}
-
-// lowest lists the Machines: the lowest kind of each, ascending.
-func (ms machines) lowest() []uint16 {
-	var kinds []uint16
-	for kind, m := range ms {
-		if kind == slices.Min(m.Kinds()) {
-			kinds = append(kinds, kind)
-		}
-	}
-	slices.Sort(kinds)
-	return kinds
-}
-
-// decodeBody takes a body apart, for those who have no Machines too: the
-// sections alias body.
-func decodeBody(body []byte) (*state, []section, error) {
-	own, sections, err := splitBody(body)
-	if err != nil {
-		return nil, nil, err
-	}
-	s, err := decodeState(own)
-	return s, sections, err
-}
-
-// splitBody finds the state and the sections in a body and does not look into
-// them.
-func splitBody(body []byte) (own []byte, sections []section, err error) {
-	d := decoder{p: body}
-	if version := d.u8(); !d.bad && version != bodyVersion {
-		return nil, nil, fmt.Errorf("%w: checkpoint of version %d, this program knows %d", ErrFormat, version, bodyVersion)
-	}
-	own = d.bytes(d.u32())
-	last := firstMachineKind - 1
-	for !d.bad && len(d.p) > 0 {
-		x := section{kind: d.u16()}
-		x.body = d.bytes(d.u32())
-		if x.kind <= last {
-			d.bad = true
-		}
-		sections, last = append(sections, x), x.kind
-	}
-	if d.bad {
-		return nil, nil, fmt.Errorf("%w: checkpoint: its sections do not fill it", ErrCorrupt)
-	}
-	return own, sections, nil
-}
-
-// bytes takes as many bytes as a number before them says; they alias the body.
-func (d *decoder) bytes(n uint32) []byte {
-	if uint64(n) > uint64(len(d.p)) {
-		d.bad = true
-		return nil
-	}
-	return d.take(int(n))
-}
 
 // become replaces what the log says by what other holds, which is not to be used
 // any more. What is not of the log stays: whoever has s goes on with it.

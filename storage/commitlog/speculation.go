@@ -20,30 +20,6 @@ type speculation struct {
 	ids       overlay[struct{}, uint64]
 }
 
-// placeKey names a partition.
-type placeKey struct {
-	topic     TopicID
-	partition int32
-}
-
-// producerKey names a producer's history in one partition.
-type producerKey struct {
-	place placeKey
-	id    int64
-}
-
-// markKey names a mark.
-type markKey struct {
-	stream Stream
-	place  placeKey
-}
-
-// bufferKey names a buffer of a gateway.
-type bufferKey struct {
-	gateway string
-	buffer  BufferID
-}
-
 // landed forgets the differences of all slots up to and including slot.
 func (s *speculation) landed(slot uint64) {
 	s.topics.landed(slot)

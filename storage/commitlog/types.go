@@ -29,27 +29,6 @@ type Stream struct {
 	Lane    uint8
 }
 
-// Topic is one entry of the catalogue.
-type Topic struct {
-	ID         TopicID
-	Name       string
-	Partitions int32
-	Configs    map[string]string // shared: not to be changed
-	Created    int64             // milliseconds since 1970
-}
-
-// Source says which sequences of a stream a batch holds. Prev is the sequence
-// that this sender handed to this partition before, or the mark that it was
-// given, or 0. appendSource holds the rules.
-//
-// Row is how the sender mapped the records to this partition. The log keeps the
-// newest one of each stream and topic, and gives it back with the marks.
-type Source struct {
-	Stream            Stream
-	Prev, First, Last uint64
-	Row               Row
-}
-
 // Row says that a stream's records of a topic are spread over Partitions
 // partitions from sequence From on. The zero Row: the sender does not say.
 type Row struct {
@@ -121,27 +100,6 @@ const (
 
 func (s BufferState) String() string {
 	return [...]string{"new", "known", "retired", "aside"}[s]
-}
-
-// Machine is a state machine that shares the journal with the log. Apply must
-// do no I/O, read no clock and ask the log for nothing that waits; it is called
-// in the order of the log, never concurrently, in recovery and in running alike.
-// It may keep body. An error from it means that the log cannot be believed and
-// ends the ownership.
-//
-// Snapshot is called between two calls of Apply, never concurrently with one. It
-// returns all that Apply has made of the entries, and nothing else: equal states
-// give equal bytes, whatever the entries that led there. A Machine that gives none is
-// not in the checkpoint, which then is for programs too that do not know it.
-//
-// Restore replaces everything by what a Snapshot holds, also what was applied
-// before; empty is the state before the first entry. It may keep body. An error
-// from it is like one from Apply.
-type Machine interface {
-	Kinds() []uint16 // of the entries it understands, 100 or more; the lowest names it in a checkpoint
-	Apply(kind uint16, body []byte) error
-	Snapshot() []byte
-	Restore(body []byte) error
 }
 
 // Options of a Log. Only Bucket is required.

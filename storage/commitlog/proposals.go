@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
@@ -37,6 +36,15 @@ type TransactionEnd struct {
 	Epoch      int16 // of the markers: that of the batches, or a higher one, which fences it and lets sequences begin at 0 (KIP-890)
 	Commit     bool
 	Partitions []Place
+}
+
+// Propose makes an entry for a Machine durable. It returns when the Machine has
+// applied it; when ctx ends first, it may still be applied.
+//
+// Errors: ErrFormat if no Machine has that kind, ErrTooLarge, ErrClosed,
+// ErrFenced.
+func (l *Log) Propose(ctx context.Context, kind uint16, body []byte) error {
+	return l.ProposeAll(ctx, []Command{{kind, body}}, nil)
 }
 
 // ProposeAll makes entries for Machines durable, and a marker in each of end's
@@ -160,97 +168,4 @@ func (b *builder) endAll(end *TransactionEnd, ended []placeKey) {
 		b.spec.producers.set(b.spec.slot, pk, p)
 		b.add(key, marker, false) // encode copies it
 	}
-}
-
-// stable is the last stable offset of a partition that ends at end: the first offset
-// of its oldest open transaction. What lies before it is decided. It never falls.
-func (p *partition) stable(end int64) int64 {
-	for _, x := range p.producers.open {
-		end = min(end, x.first)
-	}
-	return end
-}
-
-// ended notes a marker: the producer has no open transaction any more, and if it was
-// aborted, consumers need to know.
-func (s *state) ended(p *partition, b record.Batch) error {
-	marker, err := b.Marker()
-	if err != nil {
-		return s.broken("%v: control batch at offset %d: %v", p.key, b.BaseOffset(), err)
-	}
-	id, known := b.ProducerID(), producer{}
-	if was := p.producers.get(b.ProducerID()); was != nil {
-		known = *was
-	}
-	if known.known && b.ProducerEpoch() < known.epoch {
-		if err := s.broken("%v: producer %d has epoch %d, its marker at offset %d has %d", p.key, id, known.epoch, b.BaseOffset(), b.ProducerEpoch()); err != nil {
-			return err
-		}
-	}
-	p.producers.change(id, func(x *producer) { x.end(b.ProducerEpoch(), b.MaxTimestamp()) })
-	if marker.Commit {
-		return nil
-	}
-	first := b.BaseOffset()
-	if known.open {
-		first = known.first
-	}
-	p.aborted = append(p.aborted, aborted{Aborted{id, first, b.BaseOffset()}, p.stable(b.NextOffset())})
-	return nil
-}
-
-// Stable returns the last stable offset of a partition: the first offset of its
-// oldest open transaction, its end if there is none. It never falls.
-//
-// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) Stable(topic TopicID, partition int32) (int64, error) {
-	v, err := l.look(placeKey{topic, partition})
-	if err != nil {
-		return -1, err
-	}
-	return v.stable, nil
-}
-
-// ProducerState is what a partition remembers of a producer.
-type ProducerState struct {
-	ID               int64
-	Epoch            int16
-	LastSequence     int32 // -1: none in this epoch
-	LastTimestamp    int64 // of its last batch or marker, in ms since 1970; -1: not known
-	TransactionStart int64 // first offset of its open transaction; -1: none
-}
-
-// Producers lists the producers that a partition remembers, by id
-// (DescribeProducers).
-//
-// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) Producers(topic TopicID, partition int32) ([]ProducerState, error) {
-	if err := l.Err(); err != nil {
-		return nil, err
-	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	p := l.state.partition(placeKey{topic, partition})
-	if p == nil {
-		return nil, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
-	}
-	var all []ProducerState
-	for _, some := range []map[int64]*producer{p.producers.young, p.producers.old, p.producers.open} {
-		for _, id := range slices.Sorted(maps.Keys(some)) {
-			all = append(all, some[id].describe(id))
-		}
-	}
-	slices.SortFunc(all, func(a, b ProducerState) int { return cmp.Compare(a.ID, b.ID) })
-	return all, nil
-}
-
-func (p *producer) describe(id int64) ProducerState {
-	x := ProducerState{ID: id, Epoch: p.epoch, LastSequence: -1, LastTimestamp: p.time, TransactionStart: -1}
-	if p.n > 0 {
-		x.LastSequence = p.last[p.n-1].last
-	}
-	if p.open {
-		x.TransactionStart = p.first
-	}
-	return x
 }

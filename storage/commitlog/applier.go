@@ -1,0 +1,134 @@
+package commitlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// applier is the journal's view of a Log.
+type applier struct{ log *Log }
+
+// Apply changes the state by one durable slot, wakes the readers, and then
+// answers those who wait for the slot.
+func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
+	l := a.log
+	if err := l.apply(pos, entries); err != nil {
+		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
+	}
+	l.upkeep.applied(pos, entries)
+	l.acked.Store(pos.Slot)
+	l.flight.land() // nothing, in recovery
+	l.line.nudge()
+	l.flight.settle()
+	return nil
+}
+
+// apply applies entries in their order. Machines have locks of their own and
+// may look things up in the log, so theirs are applied without holding mu.
+func (l *Log) apply(pos journal.Position, entries []journal.Entry) error {
+	for len(entries) > 0 {
+		if m := l.machines[entries[0].Kind]; m != nil {
+			if err := m.Apply(entries[0].Kind, entries[0].Body); err != nil && l.lost != nil {
+				l.lost(fmt.Sprintf("%s: entry of kind %d: %v", journal.SlotKey(l.shard, pos), entries[0].Kind, err))
+			} else if err != nil {
+				return fmt.Errorf("apply entry of kind %d: %w", entries[0].Kind, err)
+			}
+			entries = entries[1:]
+			continue
+		}
+		n, err := l.applyOwn(pos, entries)
+		if err != nil {
+			return err
+		}
+		entries = entries[n:]
+	}
+	return nil
+}
+
+// applyOwn applies entries up to the first one of a Machine.
+func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for n < len(entries) && l.machines[entries[n].Kind] == nil {
+		if err := l.state.apply(pos, entries[n]); err != nil && l.lost != nil && errors.Is(err, ErrCorrupt) {
+			l.lost(fmt.Sprintf("%s: entry %d: %v", journal.SlotKey(l.shard, pos), n, err))
+		} else if err != nil {
+			return n, fmt.Errorf("apply entry %d: %w", n, err)
+		}
+		switch entries[n].Kind {
+		case kindTopicCreated, kindTopicDeleted, kindTopicGrown, kindTopicAltered:
+			l.changes.Add(1)
+		}
+		n++
+	}
+	return n, nil
+}
+
+// Restore begins again with what a checkpoint says.
+func (a applier) Restore(pos journal.Position, body []byte) error {
+	a.log.upkeep.debt.clear()
+	if err := a.log.restore(pos, body); err != nil {
+		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
+	}
+	return nil
+}
+
+// snapshot encodes the state and the Machines between two slots: it is for the
+// goroutine that applies them.
+func (l *Log) snapshot() []byte {
+	p := []byte{bodyVersion, 0, 0, 0, 0}
+	l.mu.RLock()
+	p = l.state.append(p)
+	l.mu.RUnlock()
+	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
+	for _, kind := range l.machines.lowest() {
+		body := l.machines[kind].Snapshot()
+		if len(body) == 0 {
+			continue // a Machine without a section begins empty
+		}
+		p = binary.BigEndian.AppendUint16(p, kind)
+		p = binary.BigEndian.AppendUint32(p, uint32(len(body)))
+		p = append(p, body...)
+	}
+	return p
+}
+
+// restore replaces the state and the Machines by what snapshot encoded when all
+// slots before pos, and no others, were applied. Machines that the checkpoint
+// does not know begin empty. After an error some hold it and others do not: the
+// log must not be used.
+//
+// Errors: ErrCorrupt; ErrFormat for a version that is not known, or a section
+// that no Machine wants; and the Machines'.
+func (l *Log) restore(pos journal.Position, body []byte) error {
+	s, sections, err := decodeBody(body)
+	if err != nil {
+		return err
+	}
+	if !s.before(pos) {
+		return fmt.Errorf("%w: it refers to what is not before it", ErrCorrupt)
+	}
+	kinds := l.machines.lowest()
+	for _, x := range sections {
+		if !slices.Contains(kinds, x.kind) {
+			return fmt.Errorf("%w: it has a section for a machine of kind %d", ErrFormat, x.kind)
+		}
+	}
+	l.mu.Lock()
+	l.state.become(s)
+	l.mu.Unlock()
+	for _, kind := range kinds {
+		var body []byte
+		if i := slices.IndexFunc(sections, func(x section) bool { return x.kind == kind }); i >= 0 {
+			body = sections[i].body
+		}
+		if err := l.machines[kind].Restore(body); err != nil {
+			return fmt.Errorf("machine of kind %d: %w", kind, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,102 @@
+package commitlog
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Bounds returns the first offset of a partition and the one that its next
+// record gets.
+func (l *Log) Bounds(topic TopicID, partition int32) (start, end int64, err error) {
+	v, err := l.look(placeKey{topic, partition})
+	return v.start, v.end, err
+}
+
+// Watch returns a channel that is closed when the partition grows, or its topic
+// goes, or the log ends. Whoever waits for records calls Watch first and then
+// Fetch.
+func (l *Log) Watch(topic TopicID, partition int32) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := l.state.partition(placeKey{topic, partition})
+	if p == nil || l.Err() != nil {
+		gone := make(chan struct{})
+		close(gone)
+		return gone
+	}
+	if p.grown == nil {
+		p.grown = make(chan struct{})
+	}
+	return p.grown
+}
+
+// Stable returns the last stable offset of a partition: the first offset of its
+// oldest open transaction, its end if there is none. It never falls.
+//
+// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
+func (l *Log) Stable(topic TopicID, partition int32) (int64, error) {
+	v, err := l.look(placeKey{topic, partition})
+	if err != nil {
+		return -1, err
+	}
+	return v.stable, nil
+}
+
+// EpochEnd tells a consumer whether the records that it has read are still there
+// (OffsetForLeaderEpoch, KIP-101): the largest leader epoch up to asked that has
+// records, -1 if there is none, and the offset where the next one begins, the end
+// of the partition if it is the newest. A partition without a record has none.
+//
+// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
+func (l *Log) EpochEnd(topic TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
+	if err := l.Err(); err != nil {
+		return -1, -1, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.partition(placeKey{topic, partition})
+	if p == nil {
+		return -1, -1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
+	}
+	found, end = p.epochs.end(epoch, p.end)
+	return found, end, nil
+}
+
+// Size returns the bytes at rest that the records of a partition take.
+//
+// Errors: ErrUnknownTopic.
+func (l *Log) Size(id TopicID, partition int32) (int64, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.partition(placeKey{id, partition})
+	if p == nil {
+		return 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, id)
+	}
+	return p.size(), nil
+}
+
+// Producers lists the producers that a partition remembers, by id
+// (DescribeProducers).
+//
+// Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
+func (l *Log) Producers(topic TopicID, partition int32) ([]ProducerState, error) {
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.partition(placeKey{topic, partition})
+	if p == nil {
+		return nil, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
+	}
+	var all []ProducerState
+	for _, some := range []map[int64]*producer{p.producers.young, p.producers.old, p.producers.open} {
+		for _, id := range slices.Sorted(maps.Keys(some)) {
+			all = append(all, some[id].describe(id))
+		}
+	}
+	slices.SortFunc(all, func(a, b ProducerState) int { return cmp.Compare(a.ID, b.ID) })
+	return all, nil
+}

@@ -1,0 +1,32 @@
+package commitlog
+
+import "fmt"
+
+// placeKey names a partition.
+type placeKey struct {
+	topic     TopicID
+	partition int32
+}
+
+// String says which partition it is, for errors and logs.
+func (k placeKey) String() string {
+	return fmt.Sprintf("partition %d of topic %v", k.partition, k.topic)
+}
+
+// producerKey names a producer's history in one partition.
+type producerKey struct {
+	place placeKey
+	id    int64
+}
+
+// markKey names a mark.
+type markKey struct {
+	stream Stream
+	place  placeKey
+}
+
+// bufferKey names a buffer of a gateway.
+type bufferKey struct {
+	gateway string
+	buffer  BufferID
+}
