@@ -239,7 +239,7 @@ func (w *appender) commit(creates []*creation) error {
 	}
 	var g group
 	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
-	w.r.b.rules.at("write")
+	w.r.b.mutations.at("write")
 	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
 		// A part of a group is none, and the next one is written over it.
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -247,7 +247,7 @@ func (w *appender) commit(creates []*creation) error {
 		}
 		return w.r.b.broke(err)
 	}
-	w.r.b.rules.at("sync")
+	w.r.b.mutations.at("sync")
 	if err := w.r.b.datasync(w.file); err != nil {
 		err = w.r.b.broke(fmt.Errorf("sync %s: %w", w.file.Name(), err))
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
@@ -261,7 +261,7 @@ func (w *appender) commit(creates []*creation) error {
 // conclude acknowledges a group that is durable, unless the row was closed.
 func (w *appender) conclude(g group, creates []*creation) error {
 	r := w.r
-	r.b.rules.at("look")
+	r.b.mutations.at("look")
 	closing, err := r.closing()
 	if err == nil && !closing {
 		if err = w.look(); errors.Is(err, errRemoved) {
@@ -271,7 +271,7 @@ func (w *appender) conclude(g group, creates []*creation) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, r.b.broke(err))
 	}
-	if closing && !r.b.rules.ackUnseen {
+	if closing && !r.b.mutations.ackUnseen() {
 		return w.lose(g, creates)
 	}
 	w.end = g.next

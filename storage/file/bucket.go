@@ -37,14 +37,14 @@ const (
 
 // Bucket is a storage.Bucket in a folder.
 type Bucket struct {
-	root     string               // absolute
-	named    bool                 // the file system has no O_TMPFILE: temp files have names in .tmp
-	fsync    func(*os.File) error // tests make it fail
-	datasync func(*os.File) error // the same for the files of rows
-	sizes    []int64              // packSizes; tests make them small
-	rules    rules
-	level    atomic.Int64   // see SetLevel
-	wg       sync.WaitGroup // what appenders do in the background
+	root      string               // absolute
+	named     bool                 // the file system has no O_TMPFILE: temp files have names in .tmp
+	fsync     func(*os.File) error // tests make it fail
+	datasync  func(*os.File) error // the same for the files of rows
+	sizes     []int64              // packSizes; tests make them small
+	level     atomic.Int64         // see SetLevel
+	mutations mutations
+	wg        sync.WaitGroup // what appenders do in the background
 
 	mu     sync.Mutex
 	dirs   map[string]bool // guarded by mu: folders, relative to root, whose names are known to be on disk

@@ -79,20 +79,20 @@ func (r *row) readEnd() (rowEnd, error) {
 // makeEnd finds out where the row ends and puts it down.
 func (r *row) makeEnd(dir *os.File) error {
 	seen := &row{b: r.b, name: r.name, id: r.id, version: r.version}
-	if r.b.rules.readFirst {
+	if r.b.mutations.readFirst() {
 		if err := seen.follow(); err != nil {
 			return err
 		}
 	}
-	r.b.rules.at("flag")
+	r.b.mutations.at("flag")
 	if err := unix.Link(r.file(rowName), r.file(closeName)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", closeName, err)
 	}
 	if err := r.b.syncDir(dir); err != nil {
 		return err
 	}
-	r.b.rules.at("read")
-	if !r.b.rules.readFirst {
+	r.b.mutations.at("read")
+	if !r.b.mutations.readFirst() {
 		if err := seen.follow(); err != nil {
 			return err
 		}
@@ -105,7 +105,7 @@ func (r *row) makeEnd(dir *os.File) error {
 		}
 		end = rowEnd{last.number, last.end}
 	}
-	r.b.rules.at("end")
+	r.b.mutations.at("end")
 	if err := r.b.place(dir, r.file(endName), encodeEnd(end, r.id), filePerm); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", endName, err)
 	}

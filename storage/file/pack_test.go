@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/weirmq/weir/storage"
 )
 
@@ -218,63 +216,5 @@ func TestDamage(t *testing.T) {
 				t.Errorf("List: %v", err)
 			}
 		})
-	}
-}
-
-// TestRowSyncFails: a group that could not be synced is unknown, and ends all
-// writing through the handle; one that could not be written never was.
-func TestRowSyncFails(t *testing.T) {
-	b := mustOpen(t, t.TempDir())
-	defer b.Close()
-	mustCreate(t, b, 1, 0, 1)
-	b.datasync = func(*os.File) error { return unix.EIO }
-	if err := b.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrUnknown) || !errors.Is(err, unix.EIO) {
-		t.Errorf("Create that was not synced: %v, want EIO and ErrUnknown", err)
-	}
-	b.datasync = datasync
-	for _, key := range []string{slot(1, 2), slot(1, 3), slot(2, 0), "other"} {
-		if err := b.Create(t.Context(), key, nil); err == nil || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
-			t.Errorf("Create(%s) after that: %v, want a refusal", key, err)
-		}
-	}
-	if err := b.Delete(t.Context(), slot(1, 0)); err == nil {
-		t.Error("Delete after that: no error")
-	}
-	wantSlots(t, b, 1, 0, 1)
-
-	// The unknown one has one answer for all from now on.
-	c := mustOpen(t, b.root)
-	if err := c.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
-		t.Errorf("Create of the unknown one: %v, want ErrExists: it had been written", err)
-	}
-
-	// The file of a pack that cannot be written to.
-	d := mustOpen(t, t.TempDir())
-	defer d.Close()
-	mustCreate(t, d, 1, 0, 1)
-	d.rules.step = func(at string) {
-		if at == "write" {
-			if err := d.rows["0000/log/"+formatNumber(1)].writer.file.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	if err := d.Create(t.Context(), slot(1, 2), nil); err == nil || errors.Is(err, storage.ErrUnknown) {
-		t.Errorf("Create that was not written: %v, want an error that says nothing happened", err)
-	}
-	wantSlots(t, d, 1, 0, 1)
-}
-
-// TestRowDeleteFails: what is put down and not synced is unknown.
-func TestRowDeleteFails(t *testing.T) {
-	b := mustOpen(t, t.TempDir())
-	defer b.Close()
-	mustCreate(t, b, 1, 0, 1, 2)
-	b.datasync = func(*os.File) error { return unix.EIO }
-	if err := b.Delete(t.Context(), slot(1, 1)); !errors.Is(err, storage.ErrUnknown) {
-		t.Errorf("Delete: %v, want ErrUnknown", err)
-	}
-	if err := b.Delete(t.Context(), slot(1, 2)); err == nil || errors.Is(err, storage.ErrUnknown) {
-		t.Errorf("Delete after that: %v, want a refusal", err)
 	}
 }

@@ -1,0 +1,11 @@
+//go:build !weirtest
+
+package file
+
+// mutations are the rules that a test breaks on purpose. This program has none of
+// them: see mutations_weirtest.go.
+type mutations struct{}
+
+func (mutations) ackUnseen() bool { return false }
+func (mutations) readFirst() bool { return false }
+func (mutations) at(string)       {}

@@ -1,0 +1,21 @@
+//go:build weirtest
+
+package file
+
+// mutations are the rules that a test breaks on purpose, to see that the races notice
+// it. The zero value keeps every rule.
+type mutations struct {
+	acksUnseen bool // the appender does not look for `close` after the sync
+	readsFirst bool // whoever closes a row reads its packs before `close` is there
+
+	step func(at string) // called at each step of appending and of closing
+}
+
+func (m mutations) ackUnseen() bool { return m.acksUnseen }
+func (m mutations) readFirst() bool { return m.readsFirst }
+
+func (m mutations) at(step string) {
+	if m.step != nil {
+		m.step(step)
+	}
+}
