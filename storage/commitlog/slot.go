@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"fmt"
+	"hash/crc32"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
@@ -82,18 +83,20 @@ func (b *builder) add(key placeKey, batch record.Batch, appendTime bool) *draft 
 func (b *builder) seal() error {
 	now := b.log.now().UnixMilli()
 	for key, d := range b.runs {
-		body, err := d.encode(now)
+		body, sum, err := d.encode(now)
 		if err != nil {
 			return fmt.Errorf("encode run of partition %d of topic %v: %w", key.partition, key.topic, err)
 		}
-		b.slot.entries[d.at].Body = body
+		e := &b.slot.entries[d.at]
+		e.Body, e.Sum, e.Summed = body, sum, true
 	}
 	return nil
 }
 
-// encode returns the body of the run's entry. now is the time of the append in
-// milliseconds.
-func (d *draft) encode(now int64) ([]byte, error) {
+// encode returns the body of the run's entry and its CRC32C. now is the time of the
+// append in milliseconds. The batches have been verified, so their own CRCs say what
+// their records add to the sum.
+func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
 	items := merge(d.items)
 	d.run.batches = len(items)
 	size := 0
@@ -104,7 +107,7 @@ func (d *draft) encode(now int64) ([]byte, error) {
 	for i := range d.run.sources {
 		head += len(d.run.sources[i].Stream.Gateway)
 	}
-	body := appendRunHead(make([]byte, 0, head+size), &d.run)
+	body = appendRunHead(make([]byte, 0, head+size), &d.run)
 	dataAt, next := len(body), d.run.base
 	for _, it := range items {
 		at := len(body)
@@ -117,7 +120,16 @@ func (d *draft) encode(now int64) ([]byte, error) {
 		}
 		next = b.NextOffset()
 	}
-	return body, sealRun(body, dataAt)
+	if err := sealRun(body, dataAt); err != nil {
+		return nil, 0, err
+	}
+	sum = crc32.Checksum(body[:dataAt], castagnoli)
+	rest := body[dataAt:]
+	for _, it := range items {
+		sum = record.ExtendCRC(sum, record.Batch(rest[:len(it.batch)]))
+		rest = rest[len(it.batch):]
+	}
+	return body, sum, nil
 }
 
 // merge puts small neighbours together: trickles of many gateways become

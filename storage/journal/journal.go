@@ -95,6 +95,10 @@ type Entry struct {
 	Kind uint16
 	Body []byte
 
+	// Sum is the CRC32C of Body, if Summed: Write need not read Body once more for it.
+	Sum    uint32
+	Summed bool
+
 	// At is the byte offset of Body within its slot object (see SlotKey).
 	// The journal sets it.
 	At int64

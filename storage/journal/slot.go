@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+
+	"github.com/weirmq/weir/storage/record"
 )
 
 // Every object of a journal has one shape (FORMAT.md): a fixed part, then
@@ -113,10 +115,14 @@ func (o *object) size() int {
 
 // encode returns the object's bytes, in one allocation, and sets At of every
 // entry. The entries must fit (slotSize).
-func (o *object) encode() []byte { return o.encodeTo(nil) }
+func (o *object) encode() []byte {
+	p, _ := o.encodeTo(nil)
+	return p
+}
 
-// encodeTo is encode into the memory of p, if that is enough.
-func (o *object) encodeTo(p []byte) []byte {
+// encodeTo is encode into the memory of p, if that is enough. sum is the CRC32C of all
+// that it returns.
+func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 	size := o.size()
 	p = slices.Grow(p[:0], size)[:fixedSize]
 	clear(p)
@@ -131,15 +137,23 @@ func (o *object) encodeTo(p []byte) []byte {
 	copy(p[offNonce:], o.nonce[:])
 	binary.BigEndian.PutUint32(p[offCount:], uint32(len(o.entries)))
 	binary.BigEndian.PutUint32(p[offLength:], uint32(size))
+	sum = crc32.Checksum(p[offVersion:], castagnoli)
 	for i := range o.entries {
 		e := &o.entries[i]
+		head := len(p)
 		p = binary.BigEndian.AppendUint16(p, e.Kind)
 		p = binary.BigEndian.AppendUint32(p, uint32(len(e.Body)))
 		e.At = int64(len(p))
 		p = append(p, e.Body...)
+		if e.Summed {
+			sum = crc32.Update(sum, castagnoli, p[head:e.At])
+			sum = record.JoinCRC(sum, e.Sum, len(e.Body))
+		} else {
+			sum = crc32.Update(sum, castagnoli, p[head:])
+		}
 	}
-	binary.BigEndian.PutUint32(p[offCRC:], crc32.Checksum(p[offVersion:], castagnoli))
-	return p
+	binary.BigEndian.PutUint32(p[offCRC:], sum)
+	return p, record.JoinCRC(crc32.Checksum(p[:offVersion], castagnoli), sum, len(p)-offVersion)
 }
 
 // decode is the inverse of encode and accepts nothing that encode does not

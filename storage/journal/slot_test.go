@@ -361,3 +361,24 @@ func rechecked(p []byte) []byte {
 	binary.BigEndian.PutUint32(p[offCRC:], crc32.Checksum(p[offVersion:], castagnoli))
 	return p
 }
+
+// TestSlotSum: a slot is the same whether the sums of its bodies were given or not, and
+// encodeTo tells the sum of all of it.
+func TestSlotSum(t *testing.T) {
+	claim := testClaim(3)
+	var plain, summed []Entry
+	for _, size := range []int{0, 1, 100, 20_000, 300_000} {
+		body := bytes.Repeat([]byte("weir "), size)[:size]
+		plain = append(plain, Entry{Kind: 7, Body: body})
+		summed = append(summed, Entry{Kind: 7, Body: body, Sum: crc32.Checksum(body, castagnoli), Summed: size != 100})
+	}
+	a, b := dataObject(0, claim, 5, plain), dataObject(0, claim, 5, summed)
+	want, _ := a.encodeTo(nil)
+	got, sum := b.encodeTo(nil)
+	if !bytes.Equal(got, want) {
+		t.Error("the bytes differ")
+	}
+	if all := crc32.Checksum(got, castagnoli); sum != all {
+		t.Errorf("sum %08x, want %08x", sum, all)
+	}
+}

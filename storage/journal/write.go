@@ -3,6 +3,8 @@ package journal
 import (
 	"fmt"
 	"sync"
+
+	"github.com/weirmq/weir/storage"
 )
 
 // flight is a slot between Write and Apply.
@@ -63,8 +65,9 @@ func (j *Journal) fly(f *flight) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
 	o.open = f.open
 	buf := slotBuffers.Get().(*[]byte)
-	*buf = o.encodeTo(*buf)
-	clear, err := j.store.land(j.ctx, SlotKey(j.store.shard, f.pos), *buf)
+	var sum uint32
+	*buf, sum = o.encodeTo(*buf)
+	clear, err := j.store.land(storage.WithSum(j.ctx, *buf, sum), SlotKey(j.store.shard, f.pos), *buf)
 	if err != nil {
 		j.stop(err)
 		return

@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"math"
@@ -64,7 +63,7 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 }
 
 func (b *Bucket) put(ctx context.Context, key string, body []byte) error {
-	sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+	sum := storage.Sum(ctx, body)
 	opts := minio.PutObjectOptions{
 		DisableMultipart: true,
 		ContentType:      "application/octet-stream",
