@@ -2,7 +2,8 @@
 # make deb     Debian packages, in bin/deb/       make image  images for containers, in bin/image/
 # make demo    a cloud, an edge and 50 simulated devices, with a live table
 # make test    unit and conformance tests      make e2e   the real binaries, killed at random
-# make check   formatting, vet (also for the smallest Raspberry Pi), staticcheck, the floors of the house
+# make check   formatting, vet (also for the smallest Raspberry Pi), staticcheck, the floors of the house;
+#              with and without the build tag weirtest, with which tests break rules of the product
 # make fuzz    every fuzz target, a few seconds each
 # make bench   the figures of the README        make soak  the long rounds
 SHELL := /bin/bash
@@ -39,6 +40,10 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Shows go test's output, and the skipped tests at its end.
 REPORT := mkdir -p bin && go build -o bin/report ./e2e/report
 PACKAGES = $$(go list ./... | grep -v /e2e)
+
+# With this tag single rules can be broken, so that tests show that they would notice. What is
+# shipped or measured is built without it.
+TAGS := -tags weirtest
 FUZZTIME ?= 10s
 DEMO_SECONDS ?= 0
 
@@ -82,24 +87,26 @@ ifeq ($(RACE),)
 	@echo "NOTE: no gcc, so the tests run without the race detector (apt-get install gcc)"
 endif
 	@$(REPORT)
-	set -o pipefail; go test $(RACE) -json -timeout 15m $(PACKAGES) | bin/report
+	set -o pipefail; go test $(TAGS) $(RACE) -json -timeout 15m $(PACKAGES) | bin/report
 
 check:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "not gofmt-ed:"; echo "$$files"; exit 1; fi
 	go vet ./...
+	go vet $(TAGS) ./...
 	CGO_ENABLED=0 GOARCH=arm GOARM=6 go vet ./...
 	$(STATICCHECK) ./...
+	$(STATICCHECK) $(TAGS) ./...
 	go test ./e2e -count=1 -run 'TestImportsGoDown|TestThirdParty|TestBans|TestTopLevel'
 
 e2e: build services clients $(NFPM)
 	@$(REPORT)
-	set -o pipefail; go test -json -count=1 -timeout 20m ./e2e/... | bin/report
+	set -o pipefail; go test $(TAGS) -json -count=1 -timeout 20m ./e2e/... | bin/report
 
 soak: build services clients
-	WEIR_SOAK=1 go test -count=1 -timeout 60m -v ./storage/journal/model
-	WEIR_SOAK=1 go test -count=1 -timeout 60m ./storage/open
-	WEIR_SOAK=1 go test -count=1 -timeout 60m -run '^TestAbsence$$' ./edge/wal
-	WEIR_SOAK=1 go test -count=1 -timeout 170m -v -p 1 ./e2e/...
+	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m -v ./storage/journal/model
+	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m ./storage/open
+	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 60m -run '^TestAbsence$$' ./edge/wal
+	WEIR_SOAK=1 go test $(TAGS) -count=1 -timeout 170m -v -p 1 ./e2e/...
 
 fuzz:
 	@for pkg in $$(grep -rl --include='*_test.go' 'func Fuzz' . | xargs -n1 dirname | sort -u); do \

@@ -67,7 +67,7 @@ func (w *walker) unburied(ctx context.Context, newest Position) (Position, error
 		}
 		if pos, ok := parsePlace(after, tombstonePrefix(w.store.shard)); !ok && after != "" {
 			return newest, fmt.Errorf("%w: there is a tombstone %s, which needs another version", ErrFormat, after)
-		} else if after == "" || pos.Before(newest) || w.store.rules.lossUnread {
+		} else if after == "" || pos.Before(newest) || lossUnread(w.store.mutations) {
 			return newest, nil
 		} else {
 			return w.newest(ctx, Position{pos.Epoch, pos.Slot + 1})
@@ -79,7 +79,7 @@ func (w *walker) unburied(ctx context.Context, newest Position) (Position, error
 // shows that the slot was there and is missing: a closing of its epoch, a SEAL behind
 // it, or DATA behind it that was written when the slot was acknowledged.
 func (w *walker) open(ctx context.Context, pos Position) error {
-	if w.store.rules.lossUnread {
+	if lossUnread(w.store.mutations) {
 		return nil
 	}
 	witness, err := w.witness(ctx, pos)

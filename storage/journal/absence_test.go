@@ -196,35 +196,6 @@ func TestHarm(t *testing.T) {
 	}
 }
 
-// TestMissingUnread: what refuses is what looks for what is missing.
-func TestMissingUnread(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, want := lived(t, 2, true)
-		all, lost := objects(t, b), 0
-		for key := range all {
-			if strings.Contains(key, "/checkpoint/") || strings.Contains(key, "/log/") {
-				c := mem.New()
-				for k, body := range all {
-					if k != key {
-						replace(t, c, k, body)
-					}
-				}
-				s := &book{}
-				j, err := Open(context.WithoutCancel(t.Context()), Options{Bucket: c, rules: rules{lossUnread: true}}, s)
-				if err == nil {
-					closeClean(t, j)
-					if !slices.Equal(s.got, want) {
-						lost++
-					}
-				}
-			}
-		}
-		if lost < 3 {
-			t.Errorf("%d objects are missed by nobody", lost)
-		}
-	})
-}
-
 // mindful is a bucket that knows what was deleted.
 type mindful struct {
 	*mem.Bucket

@@ -173,8 +173,12 @@ func (j *Journal) preserve(ctx context.Context, p checkpoint, raw []byte) error 
 		j.older = append(j.older, p.pos) // it may appear, whatever comes now
 		j.echoes = append(j.echoes, p.pos)
 	}
-	if j.rules.deleteEarly {
-		go func() { _ = st.create(j.ctx, key, raw) }()
+	if deleteEarly(j.store.mutations) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		if !j.closed {
+			j.wg.Go(func() { _ = st.create(j.ctx, key, raw) })
+		}
 		return nil
 	}
 	clear, err := st.createClear(ctx, key, raw)

@@ -125,7 +125,7 @@ func (s store) owned(ctx context.Context) (uint64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("list slots: %w", err)
 		}
-		if len(keys) == 0 || s.rules.lossUnread {
+		if len(keys) == 0 || lossUnread(s.mutations) {
 			return newest, nil
 		}
 		pos, err := parseSlot(s.shard, keys[0])
@@ -164,7 +164,7 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 	if err != nil {
 		return Claim{}, err
 	}
-	if s.rules.resumeByNode && newest > 0 {
+	if resumeByNode(s.mutations) && newest > 0 {
 		if c, err := readClaim(ctx, s.bucket, s.shard, newest); err == nil && c.Node == o.Node {
 			return c, nil
 		}
@@ -190,7 +190,7 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 
 // claimed returns nil if the claim under key is c.
 func (s store) claimed(ctx context.Context, c Claim, key string, raw []byte) error {
-	if s.rules.claimUnread {
+	if claimUnread(s.mutations) {
 		return nil
 	}
 	got, err := s.get(ctx, key)

@@ -157,8 +157,8 @@ type Options struct {
 
 	Log *slog.Logger // nil: no log
 
-	rules  rules          // the rules that a test breaks on purpose
-	jitter func() float64 // in [0,1); nil: math/rand/v2
+	mutations mutations
+	jitter    func() float64 // in [0,1); nil: math/rand/v2
 }
 
 func (o *Options) validate() error {
@@ -196,7 +196,6 @@ type Journal struct {
 	state State // only run calls it
 	claim Claim
 	level int
-	rules rules
 
 	ctx    context.Context // ends when the journal stops: no Create outlives it
 	cancel context.CancelFunc
@@ -285,7 +284,6 @@ func become(ctx context.Context, o Options, s State) (*Journal, error) {
 		state:   s,
 		claim:   claim,
 		level:   o.Level,
-		rules:   o.rules,
 		room:    make(chan struct{}, o.Depth),
 		landed:  make(chan *flight, o.Depth),
 		closing: make(chan struct{}),
@@ -316,7 +314,7 @@ func become(ctx context.Context, o Options, s State) (*Journal, error) {
 func (j *Journal) head(ctx context.Context) error {
 	pos := Position{Epoch: j.claim.Epoch}
 	raw := j.claim.header(j.store.shard, j.way)
-	if st := j.store; j.rules.headerLate {
+	if st := j.store; headerLate(j.store.mutations) {
 		j.wg.Go(func() { _, _ = st.land(j.ctx, SlotKey(st.shard, pos), raw) })
 		return nil
 	}

@@ -49,7 +49,7 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 			err = walk(ctx)
 		}
 		strayed, vanished := errors.As(err, new(astray)), errors.Is(err, errVanished)
-		if err != nil && !strayed && !vanished || err == nil && w.store.rules.noSecondList {
+		if err != nil && !strayed && !vanished || err == nil && noSecondList(w.store.mutations) {
 			return err
 		}
 		least := newest
@@ -67,7 +67,7 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 		switch newer := newest.Before(now); {
 		case !newer && err == nil:
 			return nil
-		case !newer && strayed, strayed && w.store.rules.differIsCorrupt:
+		case !newer && strayed, strayed && differIsCorrupt(w.store.mutations):
 			return err
 		}
 		newest = now
@@ -87,7 +87,7 @@ func (w *walker) alive(ctx context.Context) (bool, error) {
 	var after string
 	if !w.start.IsZero() {
 		there, err := w.store.has(ctx, checkpointKey(w.store.shard, w.start))
-		if err != nil || !there && !w.store.rules.startUnread {
+		if err != nil || !there && !startUnread(w.store.mutations) {
 			return false, err
 		}
 		after = tombstoneKey(w.store.shard, Position{w.start.Epoch, w.start.Slot - 1})
@@ -96,7 +96,7 @@ func (w *walker) alive(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("list tombstones: %w", err)
 	}
-	return len(keys) == 0 || w.store.rules.graveUnread, nil
+	return len(keys) == 0 || graveUnread(w.store.mutations), nil
 }
 
 // newest lists the checkpoints and returns the newest, the zero Position if
@@ -209,15 +209,15 @@ func (w *walker) shut(ctx context.Context) error {
 func (w *walker) seal(ctx context.Context, pos Position) ([]byte, error) {
 	o := sealObject(w.store.shard, w.mine, pos)
 	key, raw := SlotKey(w.store.shard, pos), o.encode()
-	r := w.store.rules
-	if r.holeIsEnd || r.sealNewestOnly && pos.Epoch+1 < w.mine.Epoch {
+	m := w.store.mutations
+	if holeIsEnd(m) || sealNewestOnly(m) && pos.Epoch+1 < w.mine.Epoch {
 		return raw, nil
 	}
 	if now, err := w.recheck(ctx, pos, w.mine.Epoch-1); now != nil || err != nil {
 		return now, err
 	}
 	err := w.store.create(ctx, key, raw)
-	if err == nil || r.sealUnread && errors.Is(err, storage.ErrExists) {
+	if err == nil || sealUnread(m) && errors.Is(err, storage.ErrExists) {
 		return raw, nil
 	}
 	if !errors.Is(err, storage.ErrExists) {

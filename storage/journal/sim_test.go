@@ -48,7 +48,7 @@ func TestRandomSchedules(t *testing.T) {
 	t.Logf("seeds %d … %d", first, first+uint64(runs)-1)
 	var sum tally
 	for seed := first; seed < first+uint64(runs); seed++ {
-		w := simulate(t, seed, rules{})
+		w := simulate(t, seed, mutations{})
 		if len(w.faults) > 0 {
 			for _, f := range w.faults {
 				t.Error(f)
@@ -64,52 +64,12 @@ func TestRandomSchedules(t *testing.T) {
 	}
 }
 
-// TestBrokenRules breaks one rule at a time: the schedules must notice.
-func TestBrokenRules(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		rules
-	}{
-		{"AckOutOfOrder", rules{ackOutOfOrder: true}},
-		{"SealNewestOnly", rules{sealNewestOnly: true}},
-		{"HoleIsEnd", rules{holeIsEnd: true}},
-		{"SealUnread", rules{sealUnread: true}},
-		{"ExistsIsMine", rules{existsIsMine: true}},
-		{"ClaimUnread", rules{claimUnread: true}},
-		{"HeaderLate", rules{headerLate: true}},
-		{"ResumeByNode", rules{resumeByNode: true}},
-		{"UnknownIsDone", rules{unknownIsDone: true}},
-		{"NoSecondList", rules{noSecondList: true}},
-		{"DifferIsCorrupt", rules{differIsCorrupt: true}},
-		{"SaveUnacked", rules{saveUnacked: true}},
-		{"DeleteEarly", rules{deleteEarly: true}},
-		{"DeleteBeyond", rules{deleteBeyond: true}},
-		{"DeleteSeals", rules{deleteSeals: true}},
-		{"NoTombstone", rules{noTombstone: true}},
-		{"StartUnread", rules{startUnread: true}},
-		{"GraveUnread", rules{graveUnread: true}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			const most = 3000
-			first := rand.Uint64() >> 16
-			for i := range uint64(most) {
-				w := simulate(t, first+i, test.rules)
-				if len(w.faults) > 0 {
-					t.Logf("seed %d, run %d: %s", first+i, i+1, w.faults[0])
-					return
-				}
-			}
-			t.Errorf("%d schedules from seed %d on noticed nothing", most, first)
-		})
-	}
-}
-
 // A seed determines a run: all that is drawn depends on the seed and on who makes
 // which call at what time, and no two things that could matter to each other happen
 // at one instant.
 func TestSeedDeterminesRun(t *testing.T) {
 	for seed := range uint64(100) {
-		a, b := simulate(t, seed, rules{}), simulate(t, seed, rules{})
+		a, b := simulate(t, seed, mutations{}), simulate(t, seed, mutations{})
 		if a.tally != b.tally {
 			t.Errorf("seed %d: %+v, then %+v", seed, a.tally, b.tally)
 		}
@@ -140,11 +100,11 @@ func (t *tally) add(o tally) {
 
 // world is one run.
 type world struct {
-	seed  uint64
-	rules rules
-	disk  *mem.Bucket
-	log   *slog.Logger
-	storm float64 // how bad the weather is, 0…1
+	seed      uint64
+	mutations mutations
+	disk      *mem.Bucket
+	log       *slog.Logger
+	storm     float64 // how bad the weather is, 0…1
 
 	mu        sync.Mutex
 	late      []straggler // guarded by mu; what may still land
@@ -155,8 +115,8 @@ type world struct {
 }
 
 // simulate runs the schedule of a seed and judges it.
-func simulate(t *testing.T, seed uint64, r rules) *world {
-	w := &world{seed: seed, rules: r, disk: mem.New(), log: slog.New(slog.DiscardHandler)}
+func simulate(t *testing.T, seed uint64, m mutations) *world {
+	w := &world{seed: seed, mutations: m, disk: mem.New(), log: slog.New(slog.DiscardHandler)}
 	if *seedFlag != 0 {
 		w.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -255,7 +215,7 @@ func (w *world) options(b storage.Bucket, name string, rng *rand.Rand) Options {
 	return Options{
 		Bucket: b, Shard: 3, Node: name, Info: []byte(name), Level: 1 + rng.IntN(2),
 		Depth: 1 + rng.IntN(4), Window: 1 + rng.IntN(5), Log: w.log.With("process", name),
-		rules: w.rules, jitter: func() float64 { return w.draw(name, time.Now().UnixNano()).Float64() },
+		mutations: w.mutations, jitter: func() float64 { return w.draw(name, time.Now().UnixNano()).Float64() },
 	}
 }
 

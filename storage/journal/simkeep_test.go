@@ -25,7 +25,7 @@ func (w *world) keep(ctx context.Context, id string, j *Journal, h *history) {
 	for sleep(ctx, upTo(rng, pause)) && j.Err() == nil {
 		pos, number := h.save()
 		if err := j.Checkpoint(ctx, pos, strconv.AppendInt(nil, int64(number), 10)); err != nil {
-			if !w.rules.ackOutOfOrder { // which counts slots and does not know which
+			if !ackOutOfOrder(w.mutations) { // which counts slots and does not know which
 				w.condemn(id, err)
 			}
 			continue
@@ -52,7 +52,7 @@ func (h *history) save() (Position, int) {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	s := save{pos: h.next, got: slices.Clone(h.got)}
-	if h.w.rules.saveUnacked {
+	if saveUnacked(h.w.mutations) {
 		s.got = append(s.got, h.flying...)
 		for _, a := range h.flying {
 			s.pos = Position{a.pos.Epoch, a.pos.Slot + 1}
@@ -75,7 +75,7 @@ func (h *history) before(rng *rand.Rand, saved Position) Position {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	switch {
-	case h.w.rules.deleteBeyond:
+	case deleteBeyond(h.w.mutations):
 		return h.next
 	case rng.IntN(3) > 0:
 		return saved

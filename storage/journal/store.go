@@ -25,12 +25,12 @@ const (
 // store is the bucket as one journal sees it: calls that are repeated until
 // there is an answer that means something, or ctx ends.
 type store struct {
-	bucket storage.Bucket
-	shard  uint32
-	log    *slog.Logger
-	rules  rules
-	lost   func(error) // Options.Lost
-	jitter func() float64
+	bucket    storage.Bucket
+	shard     uint32
+	log       *slog.Logger
+	mutations mutations
+	lost      func(error) // Options.Lost
+	jitter    func() float64
 
 	// stay is set in the owner's store. There even an error that looks
 	// permanent is waited out: a slot that flies cannot be taken back.
@@ -38,7 +38,7 @@ type store struct {
 }
 
 func newStore(o Options) store {
-	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, rules: o.rules, lost: o.Lost, jitter: o.jitter}
+	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, mutations: o.mutations, lost: o.Lost, jitter: o.jitter}
 }
 
 // create stores raw under key (rule 5). After an unknown outcome it creates the
@@ -60,7 +60,7 @@ func (s store) createClear(ctx context.Context, key string, raw []byte) (clear b
 	err = s.repeat(ctx, "create", key, limit, storage.ErrExists, func(ctx context.Context) error {
 		err := s.bucket.Create(ctx, key, raw)
 		unknown = unknown || errors.Is(err, storage.ErrUnknown)
-		if s.rules.unknownIsDone && errors.Is(err, storage.ErrUnknown) {
+		if unknownIsDone(s.mutations) && errors.Is(err, storage.ErrUnknown) {
 			return nil
 		}
 		return err
@@ -195,7 +195,7 @@ func (s store) land(ctx context.Context, key string, raw []byte) (clear bool, er
 	if !errors.Is(err, storage.ErrExists) {
 		return clear, err
 	}
-	if s.rules.existsIsMine {
+	if existsIsMine(s.mutations) {
 		return false, nil
 	}
 	return false, s.mine(ctx, key, raw)

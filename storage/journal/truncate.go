@@ -89,7 +89,7 @@ func (j *Journal) Truncate(ctx context.Context, from, before Position) error {
 }
 
 func (j *Journal) truncate(ctx context.Context, from, before Position) error {
-	if j.way.start.Before(before) && !j.rules.deleteBeyond {
+	if j.way.start.Before(before) && !deleteBeyond(j.store.mutations) {
 		return fmt.Errorf("%w: the newest checkpoint is %v", ErrPosition, j.way.start)
 	}
 	if from.Before(j.way.oldest) {
@@ -127,7 +127,7 @@ func (j *Journal) truncate(ctx context.Context, from, before Position) error {
 func (j *Journal) bury(ctx context.Context) error {
 	j.sweep(ctx)
 	grave := j.grave()
-	if !j.buried.Before(grave) || j.rules.noTombstone {
+	if !j.buried.Before(grave) || noTombstone(j.store.mutations) {
 		return nil
 	}
 	key, o := tombstoneKey(j.store.shard, grave), tombstoneObject(j.store.shard, j.claim, grave)
@@ -169,7 +169,7 @@ func (j *Journal) slots(from, before Position) iter.Seq[Position] {
 			}
 			if pos.Epoch < j.claim.Epoch {
 				seal := j.way.since(pos.Epoch)[0]
-				if j.rules.deleteSeals {
+				if deleteSeals(j.store.mutations) {
 					seal++
 				}
 				end = min(end, seal)

@@ -50,7 +50,7 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 		f.open = 1 + uint8(len(j.queue))
 	}
 	j.next++
-	if j.rules.saveUnacked {
+	if saveUnacked(j.store.mutations) {
 		j.ledger.add(len(entries))
 	}
 	j.queue = append(j.queue, f)
@@ -115,12 +115,12 @@ func (j *Journal) ripe() *flight {
 	for i, f := range j.queue {
 		if f.durable {
 			j.queue = append(j.queue[:i:i], j.queue[i+1:]...)
-			if !j.rules.saveUnacked {
+			if !saveUnacked(j.store.mutations) {
 				j.ledger.add(len(f.entries))
 			}
 			return f
 		}
-		if !j.rules.ackOutOfOrder {
+		if !ackOutOfOrder(j.store.mutations) {
 			return nil
 		}
 	}

@@ -109,7 +109,7 @@ func (s *session) append(f *wire.Append, ln wire.Lane, rm room, out *outbox) err
 
 // submit hands a to the log; its outcome goes to the outbox.
 func (s *session) submit(a Append, o outcome, out *outbox) {
-	early := s.r.o.Mutations.AckEarly
+	early := ackEarly(s.r.o.Mutations)
 	s.pending.add()
 	s.r.o.Log.Append(a, func(err error) {
 		if !early {

@@ -52,14 +52,6 @@ type Options struct {
 	Mutations Mutations
 }
 
-// Mutations break single rules of the protocol, so that a model test can show
-// that it notices. All false, always, outside tests.
-type Mutations struct {
-	AckEarly   bool // ack what was handed to the log, before it is durable
-	KeepOlder  bool // leave a gateway's older session running beside the new one
-	MarkAtOnce bool // answer a refusal with the mark 0 instead of waiting for the durable one
-}
-
 // JoinRequest is a gateway that wants a certificate.
 type JoinRequest struct {
 	Addr    string // where it came from

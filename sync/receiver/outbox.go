@@ -141,7 +141,7 @@ func (b *outbox) refuse(o outcome) error {
 		return o.err
 	}
 	var mark uint64
-	if !b.s.r.o.Mutations.MarkAtOnce {
+	if !markAtOnce(b.s.r.o.Mutations) {
 		var err error
 		stream := Stream{Gateway: b.s.gateway, Buffer: o.buffer, Lane: b.lane}
 		if mark, err = b.s.r.o.Log.Mark(b.s.ctx, stream, o.topic, o.partition); err != nil {

@@ -179,7 +179,7 @@ func (r *Receiver) register(s *session) error {
 	}
 	s.pending.hold()
 	r.mu.Unlock()
-	if r.o.Mutations.KeepOlder {
+	if keepOlder(r.o.Mutations) {
 		return nil
 	}
 	if old != nil {

@@ -169,7 +169,7 @@ func (l *lane) recall(id wire.BufferID, t *table) error {
 	rows := slices.Clone(l.n.rows[id])
 	l.n.mu.Unlock()
 	for _, told := range rows {
-		if told.Lane != l.id || l.n.s.o.Mutations.ForgetRows {
+		if told.Lane != l.id || forgetRows(l.n.s.o.Mutations) {
 			continue
 		}
 		row := Row{Topic: told.Name, TopicID: told.Topic, Partitions: told.Partitions, Lane: l.id, From: told.From}
@@ -195,7 +195,7 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 	led := newLedger(b.ID, l.id, from, l.marks(b.ID), t.ids(wire.GapTopic), limits{
 		window: l.n.window, readAhead: l.n.s.o.ReadAhead, batch: min(l.n.s.o.Batch, l.n.maxBatch),
 	})
-	led.mutate = l.n.s.o.Mutations
+	led.mutations = l.n.s.o.Mutations
 	led.gapKey = func(seq uint64) (partKey, bool) {
 		row, ok := l.table.find(wire.GapTopic, seq)
 		if !ok {
@@ -217,12 +217,8 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 }
 
 func (l *lane) marks(id wire.BufferID) []wire.Mark {
-	if l.n.s.o.Mutations.OwnBelief {
-		l.n.s.mu.Lock()
-		defer l.n.s.mu.Unlock()
-		if b, ok := l.n.s.beliefs[id]; ok {
-			return slices.Clone(b)
-		}
+	if b, ok := l.n.s.beliefs.of(id); ok {
+		return b
 	}
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
@@ -322,7 +318,7 @@ func (l *lane) place(it Item) (bool, error) {
 	}
 	// A row's barrier: whatever comes before it is settled first. Nothing does for
 	// a topic's first row, unless damage took the rows that came before.
-	if row.From > 1 && l.led.floor() < row.From-1 && !l.n.s.o.Mutations.NoBarrier {
+	if row.From > 1 && l.led.floor() < row.From-1 && !noBarrier(l.n.s.o.Mutations) {
 		return false, nil
 	}
 	k, err := l.keyOf(it, row)
@@ -334,7 +330,7 @@ func (l *lane) place(it Item) (bool, error) {
 
 func (l *lane) keyOf(it Item, row Row) (partKey, error) {
 	count := row.Partitions
-	if l.n.s.o.Mutations.TodaysCount {
+	if todaysCount(l.n.s.o.Mutations) {
 		q, err := l.n.resolve(it.Topic)
 		if err != nil {
 			return partKey{}, err
@@ -378,7 +374,7 @@ func (l *lane) flush() (sent bool, err error) {
 // barrier those of one parcel have the same.
 func (l *lane) rowOf(c *parcel) wire.Row {
 	row, _ := l.table.find(c.topic, c.last)
-	if l.n.s.o.Mutations.TodaysCount {
+	if todaysCount(l.n.s.o.Mutations) {
 		row.Partitions = max(row.Partitions, c.key.partition+1)
 	}
 	return wire.Row{Partitions: row.Partitions, From: row.From}
@@ -391,11 +387,9 @@ func (l *lane) sent(c *parcel, f wire.Frame) {
 	} else {
 		l.n.s.count.gaps.Inc()
 	}
-	if l.n.s.o.Mutations.OwnBelief {
-		l.n.s.mu.Lock()
-		l.n.s.beliefs[l.buffer.ID] = append(l.n.s.beliefs[l.buffer.ID], wire.Mark{
+	if ownBelief(l.n.s.o.Mutations) {
+		l.n.s.beliefs.add(wire.Mark{
 			Buffer: l.buffer.ID, Lane: l.id, Topic: c.key.topic, Partition: c.key.partition, Last: c.last})
-		l.n.s.mu.Unlock()
 	}
 }
 
@@ -422,7 +416,7 @@ func (l *lane) trim() (done bool, err error) {
 		return false, nil
 	}
 	if !empty {
-		if l.n.s.o.Mutations.NextBuffer {
+		if nextBuffer(l.n.s.o.Mutations) {
 			l.leave()
 			return true, nil
 		}

@@ -30,10 +30,10 @@ type limits struct {
 // record is sent once: it does no I/O, reads no clock and is not safe for
 // concurrent use.
 type ledger struct {
-	buffer wire.BufferID
-	lane   wire.Lane
-	limits limits
-	mutate Mutations
+	buffer    wire.BufferID
+	lane      wire.Lane
+	limits    limits
+	mutations Mutations
 
 	order  []*entry // everything read and not trimmed, in the order of the lane
 	judged int      // order[:judged] is settled or on its way as a gap
@@ -229,7 +229,7 @@ func (l *ledger) bury(all []*entry, cause string) {
 	for _, e := range all {
 		e.state, e.cause, e.exact = dead, cause, true
 		e.item = Item{Topic: e.item.Topic}
-		if l.mutate.NoGap {
+		if noGap(l.mutations) {
 			e.state = settled
 			l.release(e)
 		}
@@ -248,7 +248,7 @@ func (l *ledger) release(e *entry) {
 // before them is settled or reported. So the mark of weir.gaps passes a
 // sequence only when there is nothing more to say about it.
 func (l *ledger) judge() {
-	if l.mutate.EarlyGap {
+	if earlyGap(l.mutations) {
 		l.judged = 0
 	}
 	for l.judged < len(l.order) {
@@ -270,7 +270,7 @@ func (l *ledger) judge() {
 			if e.state == settled {
 				l.release(e)
 			}
-		} else if e.state != settled && !l.isGap(e) && !l.mutate.EarlyGap {
+		} else if e.state != settled && !l.isGap(e) && !earlyGap(l.mutations) {
 			return
 		}
 		l.judged++
@@ -415,7 +415,7 @@ func (l *ledger) advance(p *part, mark uint64) bool {
 // caller puts them into the dead letters and then calls bury.
 func (l *ledger) refuse(r *wire.Refused, now time.Time) []*entry {
 	p := l.parts[partKey{r.Topic, r.Partition}]
-	if p == nil || l.mutate.KeepOnRefuse {
+	if p == nil || keepOnRefuse(l.mutations) {
 		return nil
 	}
 	stale := r.Round != p.round // what it refuses was taken back already
@@ -469,7 +469,7 @@ func (l *ledger) condemn(p *part, at, n int) []*entry {
 		e.state = doomed
 		l.waiting -= e.size
 		p.waiting -= e.size
-		if !l.mutate.NoHold {
+		if !noHold(l.mutations) {
 			e.of = p
 			p.held++
 		}
@@ -517,7 +517,7 @@ func (l *ledger) floor() uint64 {
 	clear(l.order[:n])
 	l.order = l.order[n:]
 	l.judged = max(0, l.judged-n)
-	if l.mutate.TrimAcked {
+	if trimAcked(l.mutations) {
 		return max(l.acked, l.settledTo())
 	}
 	return l.settledTo()

@@ -60,22 +60,6 @@ type Options struct {
 	Mutations Mutations
 }
 
-// Mutations break single rules of the protocol, so that a model test can show
-// that it notices. All false, always, outside tests.
-type Mutations struct {
-	OwnBelief    bool // start a session behind what was sent before it, not from the marks
-	TodaysCount  bool // partition by today's count, not by the map table
-	NoBarrier    bool // send a new row's records before everything before it is acked
-	TrimAcked    bool // trim up to the highest ack instead of below the smallest record without one
-	NextBuffer   bool // begin a lane's next buffer before the one before is acked
-	KeepOnRefuse bool // on a refusal go on from what was sent, not from the mark
-	EarlyGap     bool // send a gap before everything below it is settled
-	NoGap        bool // bury without a gap
-	NoHold       bool // send what follows buried records before their gap is acked
-	ForgetRows   bool // go by the gateway's map table alone, whatever the cloud knows of it
-	SendAside    bool // send buffers that the cloud set aside
-}
-
 const (
 	defaultWindow    = 4 << 20
 	defaultReadAhead = 2 << 20

@@ -30,8 +30,7 @@ type Sender struct {
 	renewed   time.Time         // when the certificate was renewed because of that; owned by Run
 	answers   map[string]answer // by address; owned by Run
 
-	// beliefs is only used by a mutation: what was sent, in any session.
-	beliefs map[wire.BufferID][]wire.Mark // owned by the lanes, under mu
+	beliefs beliefs // empty but in a build with the tag weirtest
 }
 
 // State is how a sender is doing, for people and probes.
@@ -67,7 +66,7 @@ func New(o Options) (*Sender, error) {
 	s := &Sender{
 		o: o, log: o.Logger, count: newCounters(o.Metrics),
 		clock: &clock{now: o.Now}, answers: map[string]answer{},
-		done: make(chan struct{}), beliefs: map[wire.BufferID][]wire.Mark{},
+		done: make(chan struct{}),
 	}
 	rand.Read(s.boot[:])
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -189,7 +189,7 @@ func (n *session) takeMarks(m *wire.Marks) {
 	n.mu.Lock()
 	for _, b := range m.Buffers {
 		delete(n.asked, b.ID)
-		if n.s.o.Mutations.SendAside && b.State == wire.BufferAside {
+		if sendAside(n.s.o.Mutations) && b.State == wire.BufferAside {
 			b.State = wire.BufferNew
 		}
 		n.states[b.ID], n.high[b.ID] = b.State, b.Reached

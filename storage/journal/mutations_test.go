@@ -1,0 +1,83 @@
+//go:build weirtest
+
+package journal
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/weirmq/weir/storage/mem"
+)
+
+// TestMutations breaks one rule at a time: the schedules must notice.
+func TestMutations(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		mutations
+	}{
+		{"AckOutOfOrder", mutations{AckOutOfOrder: true}},
+		{"SealNewestOnly", mutations{SealNewestOnly: true}},
+		{"HoleIsEnd", mutations{HoleIsEnd: true}},
+		{"SealUnread", mutations{SealUnread: true}},
+		{"ExistsIsMine", mutations{ExistsIsMine: true}},
+		{"ClaimUnread", mutations{ClaimUnread: true}},
+		{"HeaderLate", mutations{HeaderLate: true}},
+		{"ResumeByNode", mutations{ResumeByNode: true}},
+		{"UnknownIsDone", mutations{UnknownIsDone: true}},
+		{"NoSecondList", mutations{NoSecondList: true}},
+		{"DifferIsCorrupt", mutations{DifferIsCorrupt: true}},
+		{"SaveUnacked", mutations{SaveUnacked: true}},
+		{"DeleteEarly", mutations{DeleteEarly: true}},
+		{"DeleteBeyond", mutations{DeleteBeyond: true}},
+		{"DeleteSeals", mutations{DeleteSeals: true}},
+		{"NoTombstone", mutations{NoTombstone: true}},
+		{"StartUnread", mutations{StartUnread: true}},
+		{"GraveUnread", mutations{GraveUnread: true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			const most = 3000
+			first := rand.Uint64() >> 16
+			for i := range uint64(most) {
+				w := simulate(t, first+i, test.mutations)
+				if len(w.faults) > 0 {
+					t.Logf("seed %d, run %d: %s", first+i, i+1, w.faults[0])
+					return
+				}
+			}
+			t.Errorf("%d schedules from seed %d on noticed nothing", most, first)
+		})
+	}
+}
+
+// TestMissingUnread: what refuses is what looks for what is missing.
+func TestMissingUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, want := lived(t, 2, true)
+		all, lost := objects(t, b), 0
+		for key := range all {
+			if strings.Contains(key, "/checkpoint/") || strings.Contains(key, "/log/") {
+				c := mem.New()
+				for k, body := range all {
+					if k != key {
+						replace(t, c, k, body)
+					}
+				}
+				s := &book{}
+				j, err := Open(context.WithoutCancel(t.Context()), Options{Bucket: c, mutations: mutations{LossUnread: true}}, s)
+				if err == nil {
+					closeClean(t, j)
+					if !slices.Equal(s.got, want) {
+						lost++
+					}
+				}
+			}
+		}
+		if lost < 3 {
+			t.Errorf("%d objects are missed by nobody", lost)
+		}
+	})
+}
