@@ -67,12 +67,12 @@ func benchKinds(b *testing.B, size, writers int) {
 	body := storagetest.Content("bench", size)
 	in := func(folder string) func(uint64, []byte) error {
 		return func(n uint64, body []byte) error {
-			return bucket.Create(b.Context(), folder+formatNumber(n), body)
+			return bucket.Create(b.Context(), folder+fmt.Sprintf("%020d", n), body)
 		}
 	}
-	folders := []string{"files/", "0000/log/" + formatNumber(1) + "/"}
+	folders := []string{"files/", "0000/log/" + fmt.Sprintf("%020d", 1) + "/"}
 	kinds := []*benchKind{
-		{name: "file", create: in(folders[0])}, {name: "row", create: in(folders[1])}, {name: "raw", create: newRawLog(b).create},
+		{name: "file", create: in(folders[0])}, {name: "row", create: in(folders[1])}, {name: "raw", create: newRawLog(b, bucket.disk.Data).create},
 	}
 	turn := uint64(10 * writers)
 	sweep := func() { // as the upkeep does, from the oldest on
@@ -80,7 +80,7 @@ func benchKinds(b *testing.B, size, writers int) {
 		for i, folder := range folders {
 			var keys []string
 			for n := kinds[i].last - min(kinds[i].last, keep+turn); n+keep < kinds[i].last; n++ {
-				keys = append(keys, folder+formatNumber(n))
+				keys = append(keys, folder+fmt.Sprintf("%020d", n))
 			}
 			if err := bucket.Delete(b.Context(), keys...); err != nil {
 				b.Fatal(err)
@@ -107,6 +107,7 @@ func benchKinds(b *testing.B, size, writers int) {
 // no index, no way to find or delete anything.
 type rawLog struct {
 	file *os.File
+	sync func(*os.File) error
 	turn chan struct{}
 	off  int64  // guarded by turn
 	buf  []byte // guarded by turn
@@ -123,7 +124,7 @@ type rawGroup struct {
 
 const rawSize = 64 << 20
 
-func newRawLog(b *testing.B) *rawLog {
+func newRawLog(b *testing.B, sync func(*os.File) error) *rawLog {
 	f, err := os.Create(filepath.Join(b.TempDir(), "raw"))
 	if err != nil {
 		b.Fatal(err)
@@ -137,7 +138,7 @@ func newRawLog(b *testing.B) *rawLog {
 	if err := f.Sync(); err != nil {
 		b.Fatal(err)
 	}
-	return &rawLog{file: f, turn: make(chan struct{}, 1)}
+	return &rawLog{file: f, sync: sync, turn: make(chan struct{}, 1)}
 }
 
 // create makes body durable: the first of a group writes for all.
@@ -167,7 +168,7 @@ func (l *rawLog) create(_ uint64, body []byte) error {
 		l.off = 0
 	}
 	if _, g.err = l.file.WriteAt(l.buf, l.off); g.err == nil {
-		g.err = datasync(l.file)
+		g.err = l.sync(l.file)
 	}
 	l.off += int64(len(l.buf))
 	<-l.turn

@@ -3,6 +3,7 @@ package file
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -26,10 +28,10 @@ func eachMethod(t *testing.T, test func(t *testing.T, open func(t *testing.T, di
 		t.Run(name, func(t *testing.T) {
 			test(t, func(t *testing.T, dir string) *Bucket {
 				b := mustOpen(t, dir)
-				if !named && b.named {
+				if !named && b.disk.Named {
 					t.Skipf("SKIPPED: the file system of %s has no O_TMPFILE", dir)
 				}
-				b.named = named
+				b.disk.Named = named
 				return b
 			})
 		})
@@ -63,9 +65,9 @@ func TestSyncs(t *testing.T) {
 		var synced []string
 		handle := func() *Bucket {
 			b := open(t, root)
-			b.fsync = func(f *os.File) error {
+			b.disk.Sync = func(f *os.File) error {
 				if info, err := f.Stat(); err != nil || !info.IsDir() {
-					if _, err := os.Lstat(b.path("x/y/1")); err == nil {
+					if _, err := os.Lstat(b.disk.Path("x/y/1")); err == nil {
 						t.Error("the object has its name before its content is synced")
 					}
 					synced = append(synced, "content")
@@ -126,7 +128,7 @@ func TestSyncFails(t *testing.T) {
 			}
 		}
 
-		b.fsync = failFor(false)
+		b.disk.Sync = failFor(false)
 		err := b.Create(t.Context(), "d/1", []byte("one"))
 		if !errors.Is(err, unix.EIO) || errors.Is(err, storage.ErrUnknown) {
 			t.Errorf("content not synced: %v, want EIO and no ErrUnknown", err)
@@ -135,13 +137,13 @@ func TestSyncFails(t *testing.T) {
 			t.Errorf("content not synced, but Get: %v", err)
 		}
 
-		b.fsync = failFor(true)
+		b.disk.Sync = failFor(true)
 		err = b.Create(t.Context(), "d/1", []byte("one"))
 		if !errors.Is(err, unix.EIO) || !errors.Is(err, storage.ErrUnknown) {
 			t.Errorf("folder not synced: %v, want EIO and ErrUnknown", err)
 		}
 
-		b.fsync = (*os.File).Sync
+		b.disk.Sync = (*os.File).Sync
 		for _, key := range []string{"d/1", "d/2"} {
 			err = b.Create(t.Context(), key, []byte("one"))
 			if err == nil || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
@@ -228,34 +230,6 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestClean: what a crash left in .tmp is removed, but not under the hands of a
-// process that is using it.
-func TestClean(t *testing.T) {
-	root := t.TempDir()
-	b := mustOpen(t, root)
-	b.named = true
-	temp, err := b.newTemp(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := func() int {
-		mustOpen(t, root)
-		entries, err := os.ReadDir(b.tempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(entries)
-	}
-	if n := left(); n != 1 {
-		t.Errorf("%d temporary files while one is in use, want 1", n)
-	}
-	temp.file.Close()
-	temp.lock.Close() // as the end of a process would
-	if n := left(); n != 0 {
-		t.Errorf("%d temporary files after the crash and an Open, want 0", n)
-	}
-}
-
 // TestSecret: an object that holds a secret is its owner's alone, also one that was
 // stored before secrets were told from others.
 func TestSecret(t *testing.T) {
@@ -264,7 +238,7 @@ func TestSecret(t *testing.T) {
 		secret := storage.Secret(t.Context())
 		mode := func(key string, want fs.FileMode) {
 			t.Helper()
-			info, err := os.Stat(b.path(key))
+			info, err := os.Stat(b.disk.Path(key))
 			if err != nil || info.Mode().Perm() != want {
 				t.Errorf("%s: mode %v (%v), want %v", key, info.Mode(), err, want)
 			}
@@ -274,12 +248,12 @@ func TestSecret(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		mode("open", filePerm)
+		mode("open", disk.FilePerm)
 		mode("secret", 0o600)
 		if _, err := b.Get(t.Context(), "open", 0, -1); err != nil {
 			t.Error(err)
 		}
-		mode("open", filePerm)
+		mode("open", disk.FilePerm)
 		if _, err := b.Get(secret, "open", 0, -1); err != nil {
 			t.Error(err)
 		}
@@ -288,4 +262,27 @@ func TestSecret(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestRowNames: no object is named like a file of a row's own.
+func TestRowNames(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	folder := "0000/log/" + fmt.Sprintf("%020d", 1)
+	for n := range 2 {
+		if err := b.Create(t.Context(), fmt.Sprintf("%s/%020d", folder, n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"row", "close", "end", fmt.Sprintf("pack-%020d", 1), fmt.Sprintf("gone-%020d", 1)} {
+		key := folder + "/" + name
+		_, err := b.Get(t.Context(), key, 0, -1)
+		for verb, err := range map[string]error{"get": err, "create": b.Create(t.Context(), key, nil), "delete": b.Delete(t.Context(), key)} {
+			if !errors.Is(err, storage.ErrKey) {
+				t.Errorf("%s %s: %v, want ErrKey", verb, key, err)
+			}
+		}
+	}
+	if keys, err := b.List(t.Context(), "", "", 10); err != nil || len(keys) != 2 {
+		t.Errorf("listed %q, %v", keys, err)
+	}
 }

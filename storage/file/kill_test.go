@@ -38,7 +38,7 @@ func child(dir, round string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	b.named = os.Getenv(childNamed) != ""
+	b.disk.Named = os.Getenv(childNamed) != ""
 	b.SetLevel(2)
 	var wg sync.WaitGroup
 	for w := range 4 {
@@ -46,7 +46,7 @@ func child(dir, round string) {
 			for i := 0; ; i++ {
 				key := fmt.Sprintf("r%s/w%d/%04d/%04d", round, w, i/10, i)
 				if w%2 == 0 { // two of them write the row of their round
-					key = fmt.Sprintf("log/%s/%020d", strings.Repeat("0", rowDigits-len(round))+round, 2*i+w/2)
+					key = fmt.Sprintf("log/%s/%020d", strings.Repeat("0", 20-len(round))+round, 2*i+w/2)
 				}
 				if err := b.Create(context.Background(), key, body(key)); err != nil {
 					fmt.Fprintln(os.Stderr, err)
@@ -75,7 +75,7 @@ func TestKill(t *testing.T) {
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 0))
 		dir := t.TempDir()
-		named := open(t, dir).named
+		named := open(t, dir).disk.Named
 
 		var acked []string
 		for round := range 5 {
@@ -89,7 +89,7 @@ func TestKill(t *testing.T) {
 				}
 				acked = append(acked, key)
 			}
-			if left, err := os.ReadDir(b.tempDir()); err != nil || len(left) != 0 {
+			if left, err := os.ReadDir(b.disk.TempDir()); err != nil || len(left) != 0 {
 				t.Errorf("%d temporary files are left (%v)", len(left), err)
 			}
 			there := make(map[string]bool)

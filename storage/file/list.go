@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/row"
 )
 
 // List implements storage.Bucket. A page costs one reading of every folder
@@ -42,8 +43,8 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 	if err != nil {
 		return err
 	}
-	if row := strings.TrimSuffix(folder, "/"); isRow(row) {
-		packed, err := l.b.rowNames(ctx, row)
+	if name := strings.TrimSuffix(folder, "/"); row.IsRow(name) {
+		packed, err := l.b.rows.Names(ctx, name)
 		if err != nil {
 			return err
 		}
@@ -73,7 +74,7 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 // names returns what is in a folder and may be on the page, folders with a
 // slash at the end. A folder that is not there has nothing in it.
 func (l *listing) names(folder string) ([]string, error) {
-	dir, err := os.Open(l.b.path(folder))
+	dir, err := os.Open(l.b.disk.Path(folder))
 	if errors.Is(err, fs.ErrNotExist) && folder != "" {
 		return nil, nil
 	}
@@ -83,8 +84,8 @@ func (l *listing) names(folder string) ([]string, error) {
 	defer dir.Close()
 	var names []string
 	own := func(string) bool { return false }
-	if isRow(strings.TrimSuffix(folder, "/")) {
-		own = reserved
+	if row.IsRow(strings.TrimSuffix(folder, "/")) {
+		own = row.Reserved
 	}
 	for {
 		entries, err := dir.ReadDir(1024)

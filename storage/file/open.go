@@ -1,147 +1,17 @@
 package file
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-
-	"golang.org/x/sys/unix"
+	"github.com/weirmq/weir/storage/file/disk"
+	"github.com/weirmq/weir/storage/file/row"
 )
 
 // Open opens the bucket in the folder dir and creates the folder, durably, when
 // it is missing. It finds out how the file system makes nameless files, and
 // removes temporary files that a crash left behind.
 func Open(dir string) (*Bucket, error) {
-	root, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open bucket folder: %w", err)
-	}
-	b := newBucket(root)
-	if err := b.makeRoot(root); err != nil {
-		return nil, fmt.Errorf("open bucket folder: %w", err)
-	}
-	if err := os.Mkdir(b.tempDir(), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("open bucket folder: %w", err)
-	}
-	if err := b.probe(); err != nil {
-		return nil, fmt.Errorf("open bucket folder %s: %w", root, err)
-	}
-	if err := b.clean(); err != nil {
-		return nil, fmt.Errorf("clean bucket folder %s: %w", root, err)
-	}
-	return b, nil
-}
-
-func newBucket(root string) *Bucket {
-	return &Bucket{
-		root: root, fsync: (*os.File).Sync, datasync: datasync, sizes: packSizes(),
-		dirs: map[string]bool{".": true}, rows: make(map[string]*row),
-	}
-}
-
-// makeRoot creates the bucket's folder and those above it, and syncs the names
-// of all that it made.
-func (b *Bucket) makeRoot(dir string) error {
-	err := os.Mkdir(dir, dirPerm)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := b.makeRoot(filepath.Dir(dir)); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, dirPerm)
-	}
-	made := err == nil
-	if errors.Is(err, fs.ErrExist) {
-		info, err := os.Stat(dir)
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() {
-			return fmt.Errorf("%s is not a folder", dir)
-		}
-	} else if err != nil {
-		return err
-	}
-	parent, err := os.Open(filepath.Dir(dir))
-	if errors.Is(err, fs.ErrPermission) && !made {
-		return nil // an old folder in one that is not ours to read
-	}
-	if err != nil {
-		return err
-	}
-	defer parent.Close()
-	return b.syncDir(parent)
-}
-
-// probe makes a file with the first method that works here. The shared lock
-// keeps others from cleaning up what is being tried.
-func (b *Bucket) probe() error {
-	lock, err := b.lock(unix.LOCK_SH)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if b.try() == nil {
-		return nil
-	}
-	b.named = true
-	return b.try()
-}
-
-func (b *Bucket) try() error {
-	temp, err := b.newTemp(b.tempDir())
-	if err != nil {
-		return err
-	}
-	defer temp.close()
-	name := b.tempName()
-	if err := temp.link(name); err != nil {
-		return fmt.Errorf("the file system makes no hard links: %w", err)
-	}
-	return os.Remove(name)
-}
-
-// clean removes what a crash left in .tmp. Whoever uses a temporary name holds
-// the lock shared, so with the exclusive lock in hand all of them are orphans.
-// When another process is at work they stay until the next start.
-func (b *Bucket) clean() error {
-	lock, err := b.lock(unix.LOCK_EX | unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	orphans, err := os.ReadDir(b.tempDir())
-	if err != nil {
-		return err
-	}
-	for _, orphan := range orphans {
-		if err := os.Remove(filepath.Join(b.tempDir(), orphan.Name())); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lock locks the folder's lock file; closing the file unlocks it, and so does
-// the end of the process.
-func (b *Bucket) lock(how int) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(b.root, ".lock"), os.O_RDWR|os.O_CREATE, filePerm)
+	d, err := disk.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return f, nil
+	return &Bucket{disk: d, rows: row.New(d)}, nil
 }

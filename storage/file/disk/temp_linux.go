@@ -1,4 +1,4 @@
-package file
+package disk
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 // openNameless makes a file that has no name anywhere: open(2), O_TMPFILE. It
 // is gone when it is closed, or the process dies, before linkNameless.
 func openNameless(dir string) (*os.File, error) {
-	return os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, filePerm)
+	return os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, FilePerm)
 }
 
 // linkNameless gives such a file its name. The way through /proc is the one

@@ -1,4 +1,4 @@
-package file
+package disk
 
 import (
 	"errors"
@@ -17,8 +17,8 @@ func datasync(f *os.File) error {
 	}
 }
 
-// freeSpace returns how many bytes are free on the file system of dir.
-func freeSpace(dir string) (int64, bool) {
+// FreeSpace returns how many bytes are free on the file system of dir.
+func FreeSpace(dir string) (int64, bool) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, false
@@ -32,9 +32,9 @@ func writeBack(f *os.File, off, n int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
-// reserve asks the file system for room behind the end of a file, so that a full
+// Reserve asks the file system for room behind the end of a file, so that a full
 // disk has room for what is appended next. Where it cannot, the append fails then.
-func reserve(f *os.File, bytes int64) {
+func Reserve(f *os.File, bytes int64) {
 	info, err := f.Stat()
 	if err == nil {
 		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, info.Size(), bytes)

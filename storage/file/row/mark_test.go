@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"cmp"
@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // rowAtRest makes a row of three packs, whose first one is all deleted and gone,
@@ -70,7 +71,7 @@ func TestRowAbsence(t *testing.T) {
 				t.Run("dot files", func(t *testing.T) {
 					var dots []string
 					for _, e := range entries {
-						if hidden(e.Name()) {
+						if strings.HasPrefix(e.Name(), ".") {
 							dots = append(dots, e.Name())
 						}
 					}
@@ -115,9 +116,7 @@ func without(t *testing.T, row string, slots []uint64, untold bool, blamed strin
 	if lost > 0 != untold {
 		t.Errorf("%d slots are no objects, and nobody is told", lost)
 	}
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
+	b.Close()
 	for _, name := range names {
 		if err := os.Rename(filepath.Join(aside, name), filepath.Join(row, name)); err != nil {
 			t.Fatal(err)
@@ -149,7 +148,7 @@ func TestRowCut(t *testing.T) {
 						t.Errorf("%s of %d bytes: slot %d: %v, want ErrDamaged with its name", name, size, n, err)
 					}
 				}
-				if err := os.WriteFile(name, raw, filePerm); err != nil {
+				if err := os.WriteFile(name, raw, disk.FilePerm); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -162,16 +161,16 @@ func TestRowCut(t *testing.T) {
 func TestRowPlain(t *testing.T) {
 	dir := t.TempDir()
 	b := mustOpen(t, dir)
-	if err := os.MkdirAll(b.path(filepath.Dir(slot(1, 0))), dirPerm); err != nil {
+	if err := os.MkdirAll(b.disk.Path(filepath.Dir(slot(1, 0))), disk.DirPerm); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(b.path(slot(1, 0)), body(slot(1, 0)), filePerm); err != nil {
+	if err := os.WriteFile(b.disk.Path(slot(1, 0)), body(slot(1, 0)), disk.FilePerm); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Get(t.Context(), slot(1, 1), 0, -1); !errors.Is(err, storage.ErrDamaged) || !strings.Contains(err.Error(), plainName) {
 		t.Errorf("Get: %v, want ErrDamaged and the way on", err)
 	}
-	if err := os.WriteFile(b.path(plainName), nil, filePerm); err != nil {
+	if err := os.WriteFile(b.disk.Path(plainName), nil, disk.FilePerm); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Get(t.Context(), slot(1, 1), 0, -1); !errors.Is(err, fs.ErrNotExist) {
@@ -179,23 +178,4 @@ func TestRowPlain(t *testing.T) {
 	}
 	mustCreate(t, b, 1, 1, 2)
 	wantSlots(t, mustOpen(t, dir), 1, 0, 1, 2)
-}
-
-// TestRowNames: no object is named like a file of a row's own.
-func TestRowNames(t *testing.T) {
-	b := mustOpen(t, t.TempDir())
-	mustCreate(t, b, 1, 0, 1)
-	folder := filepath.Dir(slot(1, 0))
-	for _, name := range []string{rowName, closeName, endName, packStem + formatNumber(1), goneStem + formatNumber(1)} {
-		key := folder + "/" + name
-		_, err := b.Get(t.Context(), key, 0, -1)
-		for verb, err := range map[string]error{"get": err, "create": b.Create(t.Context(), key, nil), "delete": b.Delete(t.Context(), key)} {
-			if !errors.Is(err, storage.ErrKey) {
-				t.Errorf("%s %s: %v, want ErrKey", verb, key, err)
-			}
-		}
-	}
-	if keys, err := b.List(t.Context(), "", "", 10); err != nil || len(keys) != 2 {
-		t.Errorf("listed %q, %v", keys, err)
-	}
 }

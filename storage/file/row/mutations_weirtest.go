@@ -1,6 +1,6 @@
 //go:build weirtest
 
-package file
+package row
 
 // mutations are the rules that a test breaks on purpose, to see that the races notice
 // it. The zero value keeps every rule.

@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 func fuzzGroup(bodies ...string) []byte {
@@ -131,7 +132,7 @@ func TestGoneTorn(t *testing.T) {
 
 // spoilt gives a bucket with a row of one group for each number 1…5 in the
 // first pack, closes it, and changes the pack.
-func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *Bucket {
+func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *folder {
 	t.Helper()
 	b := mustOpen(t, t.TempDir())
 	mustCreate(t, b, 1, 0)
@@ -150,7 +151,7 @@ func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *
 	}
 	b.Close()
 	if freeze {
-		mustCreate(t, mustOpen(t, b.root), 1, 6)
+		mustCreate(t, mustOpen(t, b.disk.Root), 1, 6)
 	}
 	name := r.packPath(1)
 	p, err := os.ReadFile(name)
@@ -158,10 +159,10 @@ func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *
 		t.Fatal(err)
 	}
 	change(p, groups)
-	if err := os.WriteFile(name, p, filePerm); err != nil {
+	if err := os.WriteFile(name, p, disk.FilePerm); err != nil {
 		t.Fatal(err)
 	}
-	return mustOpen(t, b.root)
+	return mustOpen(t, b.disk.Root)
 }
 
 // TestDamage: a torn end is no record. Whatever else is damaged is never taken

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package file
+package disk
 
 import "os"
 
@@ -8,10 +8,10 @@ import "os"
 // times.
 func datasync(f *os.File) error { return f.Sync() }
 
-// freeSpace returns how many bytes are free on the file system of dir; systems
+// FreeSpace returns how many bytes are free on the file system of dir; systems
 // differ in how they are asked.
-func freeSpace(string) (int64, bool) { return 0, false }
+func FreeSpace(string) (int64, bool) { return 0, false }
 
 func writeBack(*os.File, int64, int64) {}
 
-func reserve(*os.File, int64) {}
+func Reserve(*os.File, int64) {}

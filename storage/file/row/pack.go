@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"encoding/binary"

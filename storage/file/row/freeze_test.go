@@ -1,6 +1,6 @@
 //go:build weirtest
 
-package file
+package row
 
 import (
 	"errors"
@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // story is what several handles were told about one row.
@@ -51,7 +52,7 @@ func (s *story) tell(book map[uint64]string, n uint64, text string) {
 }
 
 // create reports whether the number is taken now, by whomever.
-func (s *story) create(t *testing.T, b *Bucket, row, n uint64, who string) (mine bool) {
+func (s *story) create(t *testing.T, b *folder, row, n uint64, who string) (mine bool) {
 	text := fmt.Sprintf("%d by %s", n, who)
 	switch err := b.Create(t.Context(), slot(row, n), []byte(text)); {
 	case err == nil:
@@ -67,7 +68,7 @@ func (s *story) create(t *testing.T, b *Bucket, row, n uint64, who string) (mine
 	return false
 }
 
-func (s *story) get(t *testing.T, b *Bucket, row, n uint64) (text string, found bool) {
+func (s *story) get(t *testing.T, b *folder, row, n uint64) (text string, found bool) {
 	got, err := b.Get(t.Context(), slot(row, n), 0, -1)
 	if err == nil {
 		s.tell(s.seen, n, string(got))
@@ -81,8 +82,8 @@ func (s *story) get(t *testing.T, b *Bucket, row, n uint64) (text string, found 
 
 // check compares all that was told with what a new handle finds, and the
 // listings of all handles with each other.
-func (s *story) check(t *testing.T, row, most uint64, handles ...*Bucket) {
-	fresh := small(newBucket(handles[0].root))
+func (s *story) check(t *testing.T, row, most uint64, handles ...*folder) {
+	fresh := small(mustOpen(t, handles[0].disk.Root))
 	defer fresh.Close()
 	for n := range most {
 		text, found := s.get(t, fresh, row, n)
@@ -97,7 +98,7 @@ func (s *story) check(t *testing.T, row, most uint64, handles ...*Bucket) {
 			s.errorf("number %d was acknowledged as %q and is %q", n, acked, text)
 		}
 	}
-	list := func(b *Bucket) string {
+	list := func(b *folder) string {
 		keys, err := b.List(t.Context(), "", "", 1<<30)
 		if err != nil {
 			s.errorf("List: %v", err)
@@ -116,7 +117,7 @@ func (s *story) check(t *testing.T, row, most uint64, handles ...*Bucket) {
 		return
 	}
 	for n := range r.index {
-		if there, err := exists(fresh.path(slot(row, n))); there || err != nil {
+		if there, err := disk.Exists(fresh.disk.Path(slot(row, n))); there || err != nil {
 			s.errorf("number %d is in a pack and a file (%v)", n, err)
 		}
 	}
@@ -124,7 +125,7 @@ func (s *story) check(t *testing.T, row, most uint64, handles ...*Bucket) {
 
 // meet lets each of two handles do all that it wants between any two steps of
 // the other, and returns what must not be.
-func meet(t *testing.T, prepare func(*Bucket)) (bad []string, met int) {
+func meet(t *testing.T, prepare func(*folder)) (bad []string, met int) {
 	const row, most = 1, 12
 	type side struct{ step, by string }
 	for _, at := range []side{
@@ -136,12 +137,9 @@ func meet(t *testing.T, prepare func(*Bucket)) (bad []string, met int) {
 	} {
 		for before := range uint64(4) { // 2 fill a pack, so that some of them rotate
 			dir := t.TempDir()
-			s, a, c, third := newStory(), small(newBucket(dir)), small(newBucket(dir)), small(newBucket(dir))
-			for i, b := range []*Bucket{a, c, third} {
+			s, a, c, third := newStory(), small(mustOpen(t, dir)), small(mustOpen(t, dir)), small(mustOpen(t, dir))
+			for i, b := range []*folder{a, c, third} {
 				b.SetLevel(1 + (int(before)+i)%2) // both ways round: they agree on one version
-			}
-			if err := os.Mkdir(a.tempDir(), dirPerm); err != nil {
-				t.Fatal(err)
 			}
 			prepare(a)
 			prepare(c)
@@ -176,7 +174,7 @@ func meet(t *testing.T, prepare func(*Bucket)) (bad []string, met int) {
 			for _, text := range s.bad {
 				bad = append(bad, fmt.Sprintf("%s between the steps, before %q, after %d records: %s", at.by, at.step, before, text))
 			}
-			for _, b := range []*Bucket{a, c, third} {
+			for _, b := range []*folder{a, c, third} {
 				b.mutations.step = nil
 				b.Close()
 			}
@@ -188,7 +186,7 @@ func meet(t *testing.T, prepare func(*Bucket)) (bad []string, met int) {
 // TestFreezeSteps: what is acknowledged is there, what was seen stays, and no
 // number has two bodies, whatever happens between two steps.
 func TestFreezeSteps(t *testing.T) {
-	bad, met := meet(t, func(*Bucket) {})
+	bad, met := meet(t, func(*folder) {})
 	for _, text := range bad {
 		t.Error(text)
 	}
@@ -204,7 +202,7 @@ func TestFreezeMutations(t *testing.T) {
 		"the closer reads too early": {readsFirst: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bad, _ := meet(t, func(b *Bucket) { b.mutations = broken })
+			bad, _ := meet(t, func(b *folder) { b.mutations = broken })
 			if len(bad) == 0 {
 				t.Fatal("nobody noticed")
 			}
@@ -215,7 +213,7 @@ func TestFreezeMutations(t *testing.T) {
 
 // race lets the first handle append and the others read, until each has taken a
 // number, has been refused one, or all are taken.
-func (s *story) race(t *testing.T, rng *rand.Rand, row, most uint64, handles []*Bucket) {
+func (s *story) race(t *testing.T, rng *rand.Rand, row, most uint64, handles []*folder) {
 	mustCreate(t, handles[0], row, most) // the row is its
 	var wg sync.WaitGroup
 	for w := range uint64(2) {
@@ -252,7 +250,7 @@ func TestFreezeRace(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	dir := t.TempDir()
-	var handles []*Bucket
+	var handles []*folder
 	for range 4 {
 		b := small(mustOpen(t, dir))
 		b.mutations.step = func(string) { runtime.Gosched() }
@@ -278,7 +276,7 @@ func TestFreezeRace(t *testing.T) {
 		if n := len(s.acked); n > 1 && n < most {
 			taken++
 		}
-		if err := os.RemoveAll(handles[0].path(strings.TrimSuffix(slot(row, 0), "/"+formatNumber(0)))); err != nil {
+		if err := os.RemoveAll(handles[0].disk.Path(strings.TrimSuffix(slot(row, 0), "/"+formatNumber(0)))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -319,7 +317,7 @@ func TestFreezeResumes(t *testing.T) {
 			wantSlots(t, mustOpen(t, dir), 1, upTo(6)...)
 			close(stop)
 			<-ended
-			for _, b := range []*Bucket{a, dead, c} {
+			for _, b := range []*folder{a, dead, c} {
 				wantSlots(t, b, 1, upTo(6)...)
 			}
 		})

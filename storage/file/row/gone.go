@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // span is a part of a pack: the records whose ids are in [from, to) are gone.
@@ -135,8 +136,8 @@ func (r *row) syncGone(p *pack) error {
 }
 
 func (r *row) syncGoneFile(f *os.File, p *pack) error {
-	if err := r.b.datasync(f); err != nil {
-		return r.b.broke(fmt.Errorf("sync %s: %w", f.Name(), err))
+	if err := r.disk.Data(f); err != nil {
+		return r.disk.Broke(fmt.Errorf("sync %s: %w", f.Name(), err))
 	}
 	if p.goneNamed {
 		return nil
@@ -154,68 +155,13 @@ func (r *row) syncNames() error {
 		return err
 	}
 	defer dir.Close()
-	return r.b.syncDir(dir)
-}
-
-// Deleted returns a key, that of a row with that prefix and not less than from, which was
-// deleted from a pack that is there still; "" if there is none. See storage.Deleted.
-func (b *Bucket) Deleted(ctx context.Context, prefix, from string) (string, error) {
-	if err := check(ctx, from); err != nil {
-		return "", fmt.Errorf("look for what is gone: %w", err)
-	}
-	folder, first, ok := splitRow(from)
-	if !ok || prefix != folder+"/" {
-		return "", nil
-	}
-	r, err := b.row(folder)
-	if r == nil || err != nil {
-		return "", err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if err := r.refresh(); err != nil {
-		return "", err
-	}
-	for number := range r.index {
-		if number < first {
-			continue
-		}
-		if at, found, err := r.lookup(number); err != nil {
-			return "", err
-		} else if at.pack != nil && !found {
-			return folder + "/" + formatNumber(number), nil
-		}
-	}
-	return "", nil
-}
-
-// deleteFromRows deletes the keys that are in packs, and returns the others.
-func (b *Bucket) deleteFromRows(ctx context.Context, keys []string) (rest []string, err error) {
-	numbers := make(map[string][]uint64)
-	for _, key := range keys {
-		if folder, number, ok := splitRow(key); ok {
-			numbers[folder] = append(numbers[folder], number)
-		} else {
-			rest = append(rest, key)
-		}
-	}
-	for folder, of := range numbers {
-		slices.Sort(of)
-		left, err := b.deleteFromRow(ctx, folder, slices.Compact(of))
-		if err != nil {
-			return nil, err
-		}
-		for _, number := range left {
-			rest = append(rest, folder+"/"+formatNumber(number))
-		}
-	}
-	return rest, nil
+	return r.disk.SyncDir(dir)
 }
 
 // deleteFromRow is Delete for numbers of a row, and returns those that are in no
 // pack.
-func (b *Bucket) deleteFromRow(ctx context.Context, folder string, numbers []uint64) (rest []uint64, err error) {
-	r, err := b.row(folder)
+func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint64) (rest []uint64, err error) {
+	r, err := rs.row(folder)
 	if r == nil || err != nil {
 		return numbers, err
 	}
@@ -293,7 +239,7 @@ func (r *row) bury(p *pack, ids []int64) error {
 }
 
 func (r *row) writeGone(p *pack, news []span) error {
-	f, err := os.OpenFile(r.gonePath(p.number), os.O_WRONLY|os.O_APPEND|os.O_CREATE, filePerm)
+	f, err := os.OpenFile(r.gonePath(p.number), os.O_WRONLY|os.O_APPEND|os.O_CREATE, disk.FilePerm)
 	if err != nil {
 		return err
 	}
@@ -363,7 +309,7 @@ func (r *row) sweep() error {
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
 	}
 	for _, s := range spare {
-		r.b.keepSpare(s)
+		r.rows.keepSpare(s)
 	}
 	if err := r.removeFiles(goneStem, 0, swept[len(swept)-1]); err != nil {
 		return err
@@ -410,8 +356,8 @@ func (r *row) removeFiles(stem string, from, to uint64) error {
 // a later pack.
 func (r *row) removePack(p *pack) (*blank, error) {
 	name := r.packPath(p.number)
-	if r.end == nil && r.writer != nil && !r.writer.isClosed() && p.size == r.b.sizes[len(r.b.sizes)-1] && r.b.wantsSpare() {
-		s, err := r.b.recycle(name, p.size)
+	if r.end == nil && r.writer != nil && !r.writer.isClosed() && p.size == r.rows.sizes[len(r.rows.sizes)-1] && r.rows.wantsSpare() {
+		s, err := r.rows.recycle(name, p.size)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return s, nil
 		}

@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // errPackGone: the file was removed, or has become another pack, while it was
@@ -131,7 +132,7 @@ func (r *row) follow() error {
 		if !missing && !errors.Is(err, errPackGone) {
 			return err
 		}
-		if there, err := exists(r.file(endName)); there || err != nil {
+		if there, err := disk.Exists(r.file(endName)); there || err != nil {
 			return errors.Join(err, errFrozen)
 		}
 		if missing {
@@ -160,7 +161,7 @@ func (r *row) followOnce() error {
 		// and this one still is, then the next one was never made.
 		f, h, err := r.openPack(last.number + 1)
 		if errors.Is(err, errPackGone) {
-			there, err := exists(r.packPath(last.number))
+			there, err := disk.Exists(r.packPath(last.number))
 			if err == nil && !there {
 				err = errPackGone
 			}

@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // errClosed: the row takes no records any more; nothing happened.
@@ -126,7 +127,7 @@ func (w *appender) create(key string, number uint64, body []byte) error {
 	if single {
 		// The link arbitrates with whoever closes the row meanwhile, and the
 		// number is in no pack.
-		err := w.r.b.createFile(key, body, filePerm)
+		err := w.r.disk.Create(key, body, disk.FilePerm)
 		w.mu.Lock()
 		w.begun = w.begun || err == nil
 		w.mu.Unlock()
@@ -147,16 +148,16 @@ func (w *appender) taken(key string, number uint64) (bool, error) {
 	if found || err != nil {
 		return found, err
 	}
-	there, err := exists(r.b.path(key))
+	there, err := disk.Exists(r.disk.Path(key))
 	if !there || err != nil {
 		return false, err
 	}
-	dir, err := r.b.openDir(r.name)
+	dir, err := r.disk.OpenDir(r.name)
 	if err != nil {
 		return false, err
 	}
 	defer dir.Close()
-	return false, r.b.exists(dir, r.b.path(key))
+	return false, r.disk.Taken(dir, r.disk.Path(key))
 }
 
 func (w *appender) append(c *creation) error {
@@ -168,7 +169,7 @@ func (w *appender) append(c *creation) error {
 	w.queue = append(w.queue, c)
 	if !w.running {
 		w.running = true
-		w.r.b.wg.Go(w.run)
+		w.r.rows.wg.Go(w.run)
 	}
 	w.mu.Unlock()
 	<-c.landed
@@ -224,7 +225,7 @@ func (w *appender) commit(creates []*creation) error {
 	if w.isClosed() {
 		return errClosed
 	}
-	if err := w.r.b.health(); err != nil {
+	if err := w.r.disk.Health(); err != nil {
 		return err
 	}
 	var bytes int64
@@ -239,17 +240,17 @@ func (w *appender) commit(creates []*creation) error {
 	}
 	var g group
 	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
-	w.r.b.mutations.at("write")
+	w.r.rows.mutations.at("write")
 	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
 		// A part of a group is none, and the next one is written over it.
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return err
 		}
-		return w.r.b.broke(err)
+		return w.r.disk.Broke(err)
 	}
-	w.r.b.mutations.at("sync")
-	if err := w.r.b.datasync(w.file); err != nil {
-		err = w.r.b.broke(fmt.Errorf("sync %s: %w", w.file.Name(), err))
+	w.r.rows.mutations.at("sync")
+	if err := w.r.disk.Data(w.file); err != nil {
+		err = w.r.disk.Broke(fmt.Errorf("sync %s: %w", w.file.Name(), err))
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
 	}
 	if cap(w.buf) > 2*maxGroup {
@@ -261,7 +262,7 @@ func (w *appender) commit(creates []*creation) error {
 // conclude acknowledges a group that is durable, unless the row was closed.
 func (w *appender) conclude(g group, creates []*creation) error {
 	r := w.r
-	r.b.mutations.at("look")
+	r.rows.mutations.at("look")
 	closing, err := r.closing()
 	if err == nil && !closing {
 		if err = w.look(); errors.Is(err, errRemoved) {
@@ -269,9 +270,9 @@ func (w *appender) conclude(g group, creates []*creation) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", storage.ErrUnknown, r.b.broke(err))
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, r.disk.Broke(err))
 	}
-	if closing && !r.b.mutations.ackUnseen() {
+	if closing && !r.rows.mutations.ackUnseen() {
 		return w.lose(g, creates)
 	}
 	w.end = g.next
@@ -287,12 +288,12 @@ func (w *appender) conclude(g group, creates []*creation) error {
 // look ends appending when somebody has removed the folder, and with it all that
 // was appended.
 func (w *appender) look() error {
-	there, err := exists(w.r.file(rowName))
+	there, err := disk.Exists(w.r.file(rowName))
 	if there || err != nil {
 		return err
 	}
 	w.close()
-	w.r.b.forget(w.r)
+	w.r.rows.forget(w.r)
 	return fmt.Errorf("%s: %w", w.r.name, errRemoved)
 }
 
@@ -378,11 +379,11 @@ func (w *appender) mark() error {
 
 // prepare makes the next pack while this one is being filled.
 func (w *appender) prepare() {
-	size := w.r.b.sizes[w.grown]
+	size := w.r.rows.sizes[w.grown]
 	next := make(chan made, 1)
 	w.next = next
-	w.r.b.wg.Go(func() {
-		m, err := w.r.b.blank(w.r.name, size, size)
+	w.r.rows.wg.Go(func() {
+		m, err := w.r.rows.blank(w.r.name, size, size)
 		next <- made{m, err}
 	})
 }
@@ -407,9 +408,9 @@ func (w *appender) rotate(need int64) error {
 	}
 	p := &pack{packHead: h, end: page}
 	w.file, w.pack, w.end, w.bare = f, p, page, true
-	w.grown = min(w.grown+1, len(w.r.b.sizes)-1)
+	w.grown = min(w.grown+1, len(w.r.rows.sizes)-1)
 	if h.number == 1 {
-		w.r.b.wg.Go(w.r.b.sweepOthers)
+		w.r.rows.wg.Go(w.r.rows.sweepOthers)
 	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
@@ -428,7 +429,7 @@ func (w *appender) begin(h *packHead, need int64) (*os.File, error) {
 		rand.Read(h.identity[:])
 		_, err = b.file.WriteAt(encodePackHead(*h), 0)
 		if err == nil {
-			err = w.r.b.datasync(b.file)
+			err = w.r.disk.Data(b.file)
 		}
 		if err != nil {
 			b.drop()
@@ -438,8 +439,8 @@ func (w *appender) begin(h *packHead, need int64) (*os.File, error) {
 		if errors.Is(err, unix.ENOENT) && b.name != "" {
 			continue // another process has cleaned up .tmp
 		}
-		if err != nil && !refused(err) {
-			err = w.r.b.broke(err)
+		if err != nil && !disk.Refused(err) {
+			err = w.r.disk.Broke(err)
 		}
 		return f, err
 	}
@@ -458,5 +459,5 @@ func (w *appender) ready(need int64) (*blank, error) {
 			m.blank.drop()
 		}
 	}
-	return w.r.b.blank(w.r.name, need, max(need, w.r.b.sizes[w.grown]))
+	return w.r.rows.blank(w.r.name, need, max(need, w.r.rows.sizes[w.grown]))
 }

@@ -1,10 +1,12 @@
-package file
+package row
 
 import (
 	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // packSizes returns how large the packs of a row are, one after the other; the
@@ -21,8 +23,8 @@ const maxSpares = 4
 type blank struct {
 	file *os.File
 	size int64
-	temp *temp  // a new file
-	name string // in .tmp, of one that was a pack
+	temp *disk.Temp // a new file
+	name string     // in .tmp, of one that was a pack
 }
 
 // made is what prepare hands over.
@@ -33,35 +35,32 @@ type made struct {
 
 // blank returns a file of at least need bytes, of size if there is room: a spare
 // one or a new one. Errors: nothing happened.
-func (b *Bucket) blank(folder string, need, size int64) (*blank, error) {
-	if s := b.takeSpare(need); s != nil {
+func (rs *Rows) blank(folder string, need, size int64) (*blank, error) {
+	if s := rs.takeSpare(need); s != nil {
 		return s, nil
 	}
 	// The file system is not filled with what nobody needs yet.
-	if free, ok := freeSpace(b.root); ok && free/4 < size {
-		size = min(size, max(need, b.sizes[0]))
+	if free, ok := disk.FreeSpace(rs.disk.Root); ok && free/4 < size {
+		size = min(size, max(need, rs.sizes[0]))
 	}
-	s, err := b.newBlank(folder, size)
+	s, err := rs.newBlank(folder, size)
 	if size > need && errors.Is(err, unix.ENOSPC) {
-		s, err = b.newBlank(folder, roundUp(need))
+		s, err = rs.newBlank(folder, roundUp(need))
 	}
 	return s, err
 }
 
-func (b *Bucket) newBlank(folder string, size int64) (*blank, error) {
-	t, err := b.newTemp(b.path(folder))
+func (rs *Rows) newBlank(folder string, size int64) (*blank, error) {
+	t, err := rs.disk.NewTemp(rs.disk.Path(folder))
 	if err != nil {
 		return nil, err
 	}
-	s := &blank{file: t.file, size: size, temp: t}
-	zeros := make([]byte, min(size, stride))
-	for left := size; left > 0; left -= int64(len(zeros)) {
-		if err := t.write(zeros[:min(int64(len(zeros)), left)]); err != nil {
-			s.drop()
-			return nil, err
-		}
+	s := &blank{file: t.File, size: size, temp: t}
+	if err := t.WriteZeros(size); err != nil {
+		s.drop()
+		return nil, err
 	}
-	if err := b.fsync(t.file); err != nil {
+	if err := rs.disk.Sync(t.File); err != nil {
 		s.drop()
 		return nil, err
 	}
@@ -79,16 +78,16 @@ func (s *blank) link(target string) (*os.File, error) {
 		_ = os.Remove(s.name)
 		return s.file, nil
 	}
-	if err := s.temp.link(target); err != nil {
+	if err := s.temp.Link(target); err != nil {
 		s.drop()
 		return nil, err
 	}
-	return s.temp.keep(), nil
+	return s.temp.Keep(), nil
 }
 
 func (s *blank) drop() {
 	if s.temp != nil {
-		s.temp.close()
+		s.temp.Close()
 		return
 	}
 	s.file.Close()
@@ -97,12 +96,12 @@ func (s *blank) drop() {
 
 // recycle takes a pack's file away from its name. It may be written only after
 // its folder was synced.
-func (b *Bucket) recycle(name string, size int64) (*blank, error) {
+func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	s := &blank{file: f, size: size, name: b.tempName()}
+	s := &blank{file: f, size: size, name: rs.disk.TempName()}
 	if err := os.Rename(name, s.name); err != nil {
 		f.Close()
 		return nil, err
@@ -110,19 +109,19 @@ func (b *Bucket) recycle(name string, size int64) (*blank, error) {
 	return s, nil
 }
 
-func (b *Bucket) wantsSpare() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return !b.shut && len(b.spares) < maxSpares
+func (rs *Rows) wantsSpare() bool {
+	rs.spareMu.Lock()
+	defer rs.spareMu.Unlock()
+	return !rs.shut && len(rs.spares) < maxSpares
 }
 
-func (b *Bucket) keepSpare(s *blank) {
-	b.mu.Lock()
-	keep := !b.shut && len(b.spares) < maxSpares
+func (rs *Rows) keepSpare(s *blank) {
+	rs.spareMu.Lock()
+	keep := !rs.shut && len(rs.spares) < maxSpares
 	if keep {
-		b.spares = append(b.spares, s)
+		rs.spares = append(rs.spares, s)
 	}
-	b.mu.Unlock()
+	rs.spareMu.Unlock()
 	if !keep {
 		s.drop()
 	}
@@ -130,18 +129,18 @@ func (b *Bucket) keepSpare(s *blank) {
 
 // takeSpare returns a spare file of at least need bytes that still has its name:
 // another process that starts up may have removed it.
-func (b *Bucket) takeSpare(need int64) *blank {
+func (rs *Rows) takeSpare(need int64) *blank {
 	for {
-		b.mu.Lock()
-		n := len(b.spares)
-		if n == 0 || b.spares[n-1].size < need {
-			b.mu.Unlock()
+		rs.spareMu.Lock()
+		n := len(rs.spares)
+		if n == 0 || rs.spares[n-1].size < need {
+			rs.spareMu.Unlock()
 			return nil
 		}
-		s := b.spares[n-1]
-		b.spares = b.spares[:n-1]
-		b.mu.Unlock()
-		if there, err := exists(s.name); err == nil && there {
+		s := rs.spares[n-1]
+		rs.spares = rs.spares[:n-1]
+		rs.spareMu.Unlock()
+		if there, err := disk.Exists(s.name); err == nil && there {
 			return s
 		}
 		s.drop()

@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"errors"
@@ -18,11 +18,12 @@ func TestRowSyncFails(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
 	mustCreate(t, b, 1, 0, 1)
-	b.datasync = func(*os.File) error { return unix.EIO }
+	honest := b.disk.Data
+	b.disk.Data = func(*os.File) error { return unix.EIO }
 	if err := b.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrUnknown) || !errors.Is(err, unix.EIO) {
 		t.Errorf("Create that was not synced: %v, want EIO and ErrUnknown", err)
 	}
-	b.datasync = datasync
+	b.disk.Data = honest
 	for _, key := range []string{slot(1, 2), slot(1, 3), slot(2, 0), "other"} {
 		if err := b.Create(t.Context(), key, nil); err == nil || errors.Is(err, storage.ErrExists) || errors.Is(err, storage.ErrUnknown) {
 			t.Errorf("Create(%s) after that: %v, want a refusal", key, err)
@@ -34,7 +35,7 @@ func TestRowSyncFails(t *testing.T) {
 	wantSlots(t, b, 1, 0, 1)
 
 	// The unknown one has one answer for all from now on.
-	c := mustOpen(t, b.root)
+	c := mustOpen(t, b.disk.Root)
 	if err := c.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
 		t.Errorf("Create of the unknown one: %v, want ErrExists: it had been written", err)
 	}
@@ -45,7 +46,7 @@ func TestRowDeleteFails(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
 	mustCreate(t, b, 1, 0, 1, 2)
-	b.datasync = func(*os.File) error { return unix.EIO }
+	b.disk.Data = func(*os.File) error { return unix.EIO }
 	if err := b.Delete(t.Context(), slot(1, 1)); !errors.Is(err, storage.ErrUnknown) {
 		t.Errorf("Delete: %v, want ErrUnknown", err)
 	}
@@ -72,7 +73,7 @@ func TestFreezeSyncs(t *testing.T) {
 		}
 		what := "content"
 		if info, err := f.Stat(); err == nil && info.IsDir() {
-			if what = "folder"; f.Name() != filepath.Dir(c.path(slot(1, 0))) {
+			if what = "folder"; f.Name() != filepath.Dir(c.disk.Path(slot(1, 0))) {
 				return
 			}
 		} else if strings.Contains(f.Name(), packStem) {
@@ -80,8 +81,9 @@ func TestFreezeSyncs(t *testing.T) {
 		}
 		got = append(got, what+" "+strings.Join(there, " "))
 	}
-	c.fsync = func(f *os.File) error { note(f); return f.Sync() }
-	c.datasync = func(f *os.File) error { note(f); return datasync(f) }
+	c.disk.Sync = func(f *os.File) error { note(f); return f.Sync() }
+	data := c.disk.Data
+	c.disk.Data = func(f *os.File) error { note(f); return data(f) }
 	mustCreate(t, c, 1, 2)
 	want := []string{
 		"folder close", "pack close", "folder close", "content close", "folder close end", // the row

@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/storagetest"
 )
@@ -27,10 +28,10 @@ func slot(row, number uint64) string {
 
 // small makes a bucket's packs so small that they rotate and are recycled all
 // the time, and its syncs nothing, for tests that cut no power.
-func small(b *Bucket) *Bucket {
+func small(b *folder) *folder {
 	b.sizes = []int64{3 * page, 5 * page}
-	b.fsync = func(*os.File) error { return nil }
-	b.datasync = b.fsync
+	b.disk.Sync = func(*os.File) error { return nil }
+	b.disk.Data = b.disk.Sync
 	return b
 }
 
@@ -107,14 +108,14 @@ func (b inRow) List(ctx context.Context, prefix, after string, max int) ([]strin
 
 // TestRowBucket: the whole contract, with all objects in a row.
 func TestRowBucket(t *testing.T) {
-	for name, prepare := range map[string]func(*Bucket) *Bucket{
-		"as it is":    func(b *Bucket) *Bucket { return b },
+	for name, prepare := range map[string]func(*folder) *folder{
+		"as it is":    func(b *folder) *folder { return b },
 		"small packs": small,
-		"version 1":   func(b *Bucket) *Bucket { b.SetLevel(1); return small(b) },
+		"version 1":   func(b *folder) *folder { b.SetLevel(1); return small(b) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachMethod(t, func(t *testing.T, open func(*testing.T, string) *Bucket) {
-				pair := func(t *testing.T) (*Bucket, *Bucket, *names) {
+			eachMethod(t, func(t *testing.T, open func(*testing.T, string) *folder) {
+				pair := func(t *testing.T) (*folder, *folder, *names) {
 					dir := t.TempDir()
 					a, b := prepare(open(t, dir)), prepare(open(t, dir))
 					t.Cleanup(func() { a.Close(); b.Close() })
@@ -146,7 +147,7 @@ func TestRowModel(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for range 60 {
 		m := &model{t: t, rng: rng, want: mem.New(), dir: t.TempDir()}
-		m.handles = []*Bucket{small(mustOpen(t, m.dir)), small(mustOpen(t, m.dir))}
+		m.handles = []*folder{small(mustOpen(t, m.dir)), small(mustOpen(t, m.dir))}
 		for range 150 {
 			m.step()
 		}
@@ -161,7 +162,7 @@ type model struct {
 	rng     *rand.Rand
 	dir     string
 	want    *mem.Bucket
-	handles []*Bucket
+	handles []*folder
 	made    int
 }
 
@@ -216,16 +217,16 @@ func (m *model) same(what string, got, want error) {
 }
 
 // files returns the names in the folder of a row that begin with stem.
-func files(t *testing.T, b *Bucket, row uint64, stem string) []string {
+func files(t *testing.T, b *folder, row uint64, stem string) []string {
 	t.Helper()
-	all, err := filepath.Glob(filepath.Join(b.path(filepath.Dir(slot(row, 0))), stem+"*"))
+	all, err := filepath.Glob(filepath.Join(b.disk.Path(filepath.Dir(slot(row, 0))), stem+"*"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return all
 }
 
-func mustCreate(t *testing.T, b *Bucket, row uint64, numbers ...uint64) {
+func mustCreate(t *testing.T, b *folder, row uint64, numbers ...uint64) {
 	t.Helper()
 	for _, n := range numbers {
 		if err := b.Create(t.Context(), slot(row, n), body(slot(row, n))); err != nil {
@@ -235,7 +236,7 @@ func mustCreate(t *testing.T, b *Bucket, row uint64, numbers ...uint64) {
 }
 
 // wantSlots checks that a row has those numbers and no others.
-func wantSlots(t *testing.T, b *Bucket, row uint64, numbers ...uint64) {
+func wantSlots(t *testing.T, b *folder, row uint64, numbers ...uint64) {
 	t.Helper()
 	keys, err := b.List(t.Context(), filepath.Dir(slot(row, 0))+"/", "", 1<<30)
 	if err != nil {
@@ -276,7 +277,7 @@ func TestRowFiles(t *testing.T) {
 	mustCreate(t, b, 1, 1, 2, 3)
 	count(packStem, 1)
 	count("0", 1)
-	other := mustOpen(t, b.root)
+	other := mustOpen(t, b.disk.Root)
 	if err := other.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
 		t.Error(err)
 	}
@@ -286,13 +287,13 @@ func TestRowFiles(t *testing.T) {
 	count(endName, 1)
 	mustCreate(t, b, 1, 5)
 	count("0", 3)
-	wantSlots(t, mustOpen(t, b.root), 1, upTo(6)...)
+	wantSlots(t, mustOpen(t, b.disk.Root), 1, upTo(6)...)
 	if err := b.Delete(t.Context(), slot(1, 1), slot(1, 2)); err != nil {
 		t.Fatal(err)
 	}
 	count(goneStem, 1)
 	for number, deleted := range []bool{true, true, true, false, false, false, false} {
-		for _, handle := range []*Bucket{b, other} {
+		for _, handle := range []*folder{b, other} {
 			from := slot(1, uint64(number))
 			got, err := storage.Deleted(t.Context(), handle, filepath.Dir(from)+"/", from)
 			if err != nil || deleted != (got >= from) {
@@ -313,12 +314,12 @@ func TestRowFiles(t *testing.T) {
 func TestRowUnion(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
-	dir := b.path(filepath.Dir(slot(1, 0)))
-	if err := os.MkdirAll(dir, dirPerm); err != nil {
+	dir := b.disk.Path(filepath.Dir(slot(1, 0)))
+	if err := os.MkdirAll(dir, disk.DirPerm); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range []uint64{0, 1, 3} {
-		if err := os.WriteFile(b.path(slot(1, n)), body(slot(1, n)), filePerm); err != nil {
+		if err := os.WriteFile(b.disk.Path(slot(1, n)), body(slot(1, n)), disk.FilePerm); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -329,7 +330,7 @@ func TestRowUnion(t *testing.T) {
 			t.Errorf("Create of %d, which is taken: %v", n, err)
 		}
 	}
-	wantSlots(t, mustOpen(t, b.root), 1, upTo(6)...)
+	wantSlots(t, mustOpen(t, b.disk.Root), 1, upTo(6)...)
 }
 
 // TestRowRecycles: the files of deleted packs are written again, and what an
@@ -341,16 +342,16 @@ func TestRowRecycles(t *testing.T) {
 	reused := 0
 	for n := range uint64(60) {
 		mustCreate(t, b, 1, n)
-		b.mu.Lock()
+		b.spareMu.Lock()
 		reused = max(reused, len(b.spares))
-		b.mu.Unlock()
+		b.spareMu.Unlock()
 		if n < 5 {
 			continue
 		}
 		if err := b.Delete(t.Context(), slot(1, n-5)); err != nil {
 			t.Fatal(err)
 		}
-		wantSlots(t, mustOpen(t, b.root), 1, upTo(n + 1)[n-4:]...)
+		wantSlots(t, mustOpen(t, b.disk.Root), 1, upTo(n + 1)[n-4:]...)
 	}
 	if reused == 0 {
 		t.Error("no pack was kept for reuse")
@@ -366,7 +367,7 @@ func TestRowRemoved(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
 	mustCreate(t, b, 1, 0, 1, 2)
-	if err := os.RemoveAll(b.path("0000")); err != nil {
+	if err := os.RemoveAll(b.disk.Path("0000")); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Create(t.Context(), slot(1, 3), nil); err == nil || errors.Is(err, storage.ErrUnknown) {
@@ -395,7 +396,8 @@ func TestRowGroups(t *testing.T) {
 	}
 	w := b.rows["0000/log/"+formatNumber(1)].writer
 	syncs, entered := 0, make(chan struct{})
-	b.datasync = func(f *os.File) error {
+	data := b.disk.Data
+	b.disk.Data = func(f *os.File) error {
 		if syncs++; syncs == 1 {
 			close(entered)
 		}
@@ -404,7 +406,7 @@ func TestRowGroups(t *testing.T) {
 			first = len(w.queue) < waiting
 			w.mu.Unlock()
 		}
-		return datasync(f)
+		return data(f)
 	}
 	var wg sync.WaitGroup
 	for n := range uint64(waiting + 1) {
@@ -419,7 +421,7 @@ func TestRowGroups(t *testing.T) {
 	if syncs != 2 {
 		t.Errorf("%d syncs, want one for the first and one for all that came meanwhile", syncs)
 	}
-	if keys, err := mustOpen(t, b.root).List(t.Context(), "", "", 100); err != nil || len(keys) != waiting+3 {
+	if keys, err := mustOpen(t, b.disk.Root).List(t.Context(), "", "", 100); err != nil || len(keys) != waiting+3 {
 		t.Errorf("%d objects (%v), want %d", len(keys), err, waiting+3)
 	}
 }
@@ -436,7 +438,7 @@ func TestRowOldReader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	old := mustOpen(t, b.root)
+	old := mustOpen(t, b.disk.Root)
 	if _, err := old.Get(t.Context(), slot(1, 1), 0, -1); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"cmp"
@@ -8,10 +8,12 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // closing reports whether somebody has begun to close the row.
-func (r *row) closing() (bool, error) { return exists(r.file(closeName)) }
+func (r *row) closing() (bool, error) { return disk.Exists(r.file(closeName)) }
 
 // closed is closing for a reader: a row that has its end is closed, also when
 // somebody's hand has taken the file that says so.
@@ -20,7 +22,7 @@ func (r *row) closed() (bool, error) {
 	if closing || err != nil {
 		return closing, err
 	}
-	return exists(r.file(endName))
+	return disk.Exists(r.file(endName))
 }
 
 // freeze closes the row and makes known all that is in its packs for good.
@@ -57,7 +59,7 @@ func (r *row) freeze() error {
 		}
 		r.end = &end
 	}
-	if err := r.b.syncDir(dir); err != nil {
+	if err := r.disk.SyncDir(dir); err != nil {
 		return err
 	}
 	r.sealed = true
@@ -78,21 +80,21 @@ func (r *row) readEnd() (rowEnd, error) {
 
 // makeEnd finds out where the row ends and puts it down.
 func (r *row) makeEnd(dir *os.File) error {
-	seen := &row{b: r.b, name: r.name, id: r.id, version: r.version}
-	if r.b.mutations.readFirst() {
+	seen := &row{rows: r.rows, disk: r.disk, name: r.name, id: r.id, version: r.version}
+	if r.rows.mutations.readFirst() {
 		if err := seen.follow(); err != nil {
 			return err
 		}
 	}
-	r.b.mutations.at("flag")
+	r.rows.mutations.at("flag")
 	if err := unix.Link(r.file(rowName), r.file(closeName)); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", closeName, err)
 	}
-	if err := r.b.syncDir(dir); err != nil {
+	if err := r.disk.SyncDir(dir); err != nil {
 		return err
 	}
-	r.b.mutations.at("read")
-	if !r.b.mutations.readFirst() {
+	r.rows.mutations.at("read")
+	if !r.rows.mutations.readFirst() {
 		if err := seen.follow(); err != nil {
 			return err
 		}
@@ -105,8 +107,8 @@ func (r *row) makeEnd(dir *os.File) error {
 		}
 		end = rowEnd{last.number, last.end}
 	}
-	r.b.mutations.at("end")
-	if err := r.b.place(dir, r.file(endName), encodeEnd(end, r.id), filePerm); err != nil && !errors.Is(err, unix.EEXIST) {
+	r.rows.mutations.at("end")
+	if err := r.disk.Place(dir, r.file(endName), encodeEnd(end, r.id), disk.FilePerm); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", endName, err)
 	}
 	return nil

@@ -1,6 +1,6 @@
 //go:build !weirtest
 
-package file
+package row
 
 // mutations are the rules that a test breaks on purpose. This program has none of
 // them: see mutations_weirtest.go.

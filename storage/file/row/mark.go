@@ -1,4 +1,4 @@
-package file
+package row
 
 import (
 	"encoding/binary"
@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage/file/disk"
 )
 
 // decider is the file that decides whose row it is. In a row of version 1 it is
@@ -75,11 +77,11 @@ func decodeMarks(p []byte, row [16]byte) (m marks) {
 
 // readRow reads what is in the folder about its row; nil when nobody has made one.
 // A folder that has what only a folder with a row has is damaged.
-func (b *Bucket) readRow(folder string) (*row, error) {
+func (rs *Rows) readRow(folder string) (*row, error) {
 	stray := ""
 	for range 3 { // somebody may be making it
 		for _, name := range []string{rowName, decider} {
-			p, err := os.ReadFile(filepath.Join(b.path(folder), name))
+			p, err := os.ReadFile(filepath.Join(rs.disk.Path(folder), name))
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 				continue
 			}
@@ -90,18 +92,18 @@ func (b *Bucket) readRow(folder string) (*row, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s/%s: %w", folder, name, err)
 			}
-			r := &row{b: b, name: folder, id: id, version: version}
+			r := &row{rows: rs, disk: rs.disk, name: folder, id: id, version: version}
 			if name == decider && version > 1 {
 				err = r.complete()
 			}
 			return r, err
 		}
 		var err error
-		if stray, err = b.stray(folder); stray == "" || err != nil {
+		if stray, err = rs.stray(folder); stray == "" || err != nil {
 			return nil, err
 		}
 	}
-	if there, err := exists(filepath.Join(b.root, plainName)); there || err != nil {
+	if there, err := disk.Exists(filepath.Join(rs.disk.Root, plainName)); there || err != nil {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s/%s is missing beside %s: %w: slots may be missing with it; restore the folder from a copy that has the files that "+
@@ -112,14 +114,14 @@ func (b *Bucket) readRow(folder string) (*row, error) {
 // stray returns the name of a file that is in a folder only if it has a row, or "".
 // The slots of a bucket that is older than rows, or was copied from one of another
 // kind, are all files; where slot 0 is and slot 1 is not, the others were in packs.
-func (b *Bucket) stray(folder string) (string, error) {
-	entries, err := os.ReadDir(b.path(folder))
+func (rs *Rows) stray(folder string) (string, error) {
+	entries, err := os.ReadDir(rs.disk.Path(folder))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return "", nil
 	}
 	slots := [2]bool{}
 	for _, e := range entries {
-		if name := e.Name(); reserved(strings.TrimPrefix(name, ".")) {
+		if name := e.Name(); Reserved(strings.TrimPrefix(name, ".")) {
 			return name, err
 		}
 		if n, ok := parseNumber(e.Name()); ok && n < 2 {
@@ -132,31 +134,6 @@ func (b *Bucket) stray(folder string) (string, error) {
 	return "", err
 }
 
-// reserved reports whether a name in the folder of a row is that of a file of the
-// row's own, which no object can have.
-func reserved(name string) bool {
-	for _, stem := range []string{packStem, goneStem} {
-		if digits, ok := strings.CutPrefix(name, stem); ok {
-			_, ok = parseNumber(digits)
-			return ok
-		}
-	}
-	return name == rowName || name == closeName || name == endName
-}
-
-// rowVersion is the version of the rows that this handle makes.
-func (b *Bucket) rowVersion() uint32 {
-	if b.level.Load() >= 2 {
-		return 2
-	}
-	return 1
-}
-
-// SetLevel tells the bucket the format level of what is kept in it: rows that are
-// made from then on are of version 2 from level 2 on, which older programs do not
-// know.
-func (b *Bucket) SetLevel(level int) { b.level.Store(int64(level)) }
-
 // baptise gives the row that was just made its second name, if it has one, and
 // makes both durable.
 func (r *row) baptise(dir *os.File) error {
@@ -166,7 +143,7 @@ func (r *row) baptise(dir *os.File) error {
 			return fmt.Errorf("link %s: %w", rowName, err)
 		}
 	}
-	return r.b.syncDir(dir)
+	return r.disk.SyncDir(dir)
 }
 
 // complete gives a row its second name, which a crash or somebody's hand has taken.
@@ -206,11 +183,11 @@ func (r *row) mark(kind uint32, number uint64) error {
 	if _, err := f.Write(appendMark(nil, r.id, kind, number)); err != nil {
 		return err
 	}
-	if err := r.b.datasync(f); err != nil {
-		return r.b.broke(fmt.Errorf("sync %s: %w", f.Name(), err))
+	if err := r.disk.Data(f); err != nil {
+		return r.disk.Broke(fmt.Errorf("sync %s: %w", f.Name(), err))
 	}
 	if kind == markBegun {
-		reserve(f, page)
+		disk.Reserve(f, page)
 	}
 	return nil
 }

@@ -1,0 +1,71 @@
+// Package disk makes files durable in a folder of a local file system. A file is
+// written and synced under no name and then linked to its own: link(2) refuses a
+// name that is taken, where rename(2) would overwrite it.
+//
+// Any number of processes may use one folder at the same time. Files that are not
+// finished are in .tmp, where the file system has no nameless ones; .lock is held only
+// while those are cleaned up or in use.
+package disk
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Modes of what is made.
+const (
+	FilePerm   = 0o640
+	SecretPerm = 0o600 // of an object that holds a secret, see storage.Secret
+	DirPerm    = 0o750
+)
+
+// Disk is a folder, and how files are made durable there. After the first sync that
+// must not be repeated and failed it takes no writes any more: see Health.
+type Disk struct {
+	Root  string               // absolute
+	Named bool                 // the file system has no O_TMPFILE: temp files have names in .tmp
+	Sync  func(*os.File) error // fsync(2); tests make it fail
+	Data  func(*os.File) error // fdatasync(2); tests make it fail
+
+	mu     sync.Mutex
+	dirs   map[string]bool // guarded by mu: folders, relative to Root, whose names are known to be on disk
+	broken error           // guarded by mu: the first sync that must not be repeated and failed
+}
+
+// Path returns the path of the file with a name relative to the root, with slashes.
+func (d *Disk) Path(name string) string {
+	return filepath.Join(d.Root, filepath.FromSlash(name))
+}
+
+// SyncDir makes the names in a folder durable. After a sync that failed the
+// kernel may have dropped what it could not write, and the next one may claim
+// success: so the first failure ends all writing through this handle.
+func (d *Disk) SyncDir(dir *os.File) error {
+	err := d.Sync(dir)
+	if err == nil {
+		return nil
+	}
+	return d.Broke(fmt.Errorf("sync folder %s: %w", dir.Name(), err))
+}
+
+// Broke ends all writing through this handle, and returns err.
+func (d *Disk) Broke(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken == nil {
+		d.broken = err
+	}
+	return err
+}
+
+// Health returns an error after Broke.
+func (d *Disk) Health() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken != nil {
+		return fmt.Errorf("bucket takes no writes any more, check the disk and start again: %w", d.broken)
+	}
+	return nil
+}

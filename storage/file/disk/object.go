@@ -1,0 +1,134 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// Create makes a file of an object. Durable on return. Errors: those of
+// storage.Bucket.
+func (d *Disk) Create(key string, body []byte, mode fs.FileMode) error {
+	dir, err := d.OpenDir(path.Dir(key))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	target := d.Path(key)
+
+	// A look first saves the loser of a race, and every repeated Create, the
+	// write. It decides nothing: the link does.
+	if _, err := os.Lstat(target); err == nil {
+		return d.Taken(dir, target)
+	}
+	switch err := d.Place(dir, target, body, mode); {
+	case errors.Is(err, unix.EEXIST):
+		return d.Taken(dir, target)
+	case err != nil:
+		return err
+	}
+	if err := d.SyncDir(dir); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
+	}
+	return nil
+}
+
+// Place writes and syncs a file and links it to target, whose folder is to be
+// synced then. Errors: EEXIST, ErrUnknown, or nothing happened.
+func (d *Disk) Place(dir *os.File, target string, body []byte, mode fs.FileMode) error {
+	temp, err := d.NewTemp(dir.Name())
+	if err != nil {
+		return err
+	}
+	defer temp.Close()
+	if mode != FilePerm {
+		if err := temp.File.Chmod(mode); err != nil {
+			return err
+		}
+	}
+	if err := temp.Write(body); err != nil {
+		return err
+	}
+	if err := d.Sync(temp.File); err != nil {
+		return err // the pages may be lost, but so is the file
+	}
+	switch err := temp.Link(target); {
+	case err == nil || errors.Is(err, unix.EEXIST):
+		return err
+	case Refused(err):
+		return fmt.Errorf("link: %w", err)
+	default:
+		return fmt.Errorf("link: %w: %w", storage.ErrUnknown, err)
+	}
+}
+
+// Taken is the answer for a name that is taken. Whoever hears ErrExists
+// builds on the object being there, so its name is synced first: its creator
+// may not have got that far, and may never.
+func (d *Disk) Taken(dir *os.File, target string) error {
+	if info, err := os.Lstat(target); err == nil && info.IsDir() {
+		return fmt.Errorf("%w: it is a folder of other keys", storage.ErrKey)
+	}
+	if err := d.SyncDir(dir); err != nil {
+		return err
+	}
+	return storage.ErrExists
+}
+
+// Refused reports whether err is an answer of link(2) with which it certainly
+// did nothing; an I/O error, or a time-out on a network file system, is not.
+func Refused(err error) bool {
+	for _, errno := range []error{
+		unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.ENOENT, unix.ENOTDIR,
+		unix.EXDEV, unix.EMLINK, unix.ENAMETOOLONG, unix.ENOMEM, unix.EOPNOTSUPP, unix.EINVAL,
+	} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// Get returns n bytes of a file from off on, as storage.Bucket does.
+func (d *Disk) Get(key string, off, n int64) ([]byte, error) {
+	f, err := os.Open(d.Path(key))
+	if errors.Is(err, unix.ENOTDIR) {
+		return nil, fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, fs.ErrNotExist
+	}
+	off, n, err = storage.Range(info.Size(), off, n)
+	if err != nil {
+		return nil, err
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(io.NewSectionReader(f, off, n), body); err != nil {
+		return nil, err
+	}
+	return body, nil
+}
+
+// Exists reports whether there is a file of that name.
+func Exists(name string) (bool, error) {
+	err := unix.Access(name, unix.F_OK)
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return err == nil, nil
+	}
+	return false, &fs.PathError{Op: "access", Path: name, Err: err}
+}

@@ -1,0 +1,140 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Open opens the folder dir and creates it, durably, when it is missing. It finds out
+// how the file system makes nameless files, and removes temporary files that a crash
+// left behind.
+func Open(dir string) (*Disk, error) {
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket folder: %w", err)
+	}
+	d := &Disk{Root: root, Sync: (*os.File).Sync, Data: datasync, dirs: map[string]bool{".": true}}
+	if err := d.makeRoot(root); err != nil {
+		return nil, fmt.Errorf("open bucket folder: %w", err)
+	}
+	if err := os.Mkdir(d.TempDir(), DirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("open bucket folder: %w", err)
+	}
+	if err := d.probe(); err != nil {
+		return nil, fmt.Errorf("open bucket folder %s: %w", root, err)
+	}
+	if err := d.clean(); err != nil {
+		return nil, fmt.Errorf("clean bucket folder %s: %w", root, err)
+	}
+	return d, nil
+}
+
+// makeRoot creates the bucket's folder and those above it, and syncs the names
+// of all that it made.
+func (d *Disk) makeRoot(dir string) error {
+	err := os.Mkdir(dir, DirPerm)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := d.makeRoot(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, DirPerm)
+	}
+	made := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+	} else if err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(dir))
+	if errors.Is(err, fs.ErrPermission) && !made {
+		return nil // an old folder in one that is not ours to read
+	}
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return d.SyncDir(parent)
+}
+
+// probe makes a file with the first method that works here. The shared lock
+// keeps others from cleaning up what is being tried.
+func (d *Disk) probe() error {
+	lock, err := d.lock(unix.LOCK_SH)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if d.try() == nil {
+		return nil
+	}
+	d.Named = true
+	return d.try()
+}
+
+func (d *Disk) try() error {
+	temp, err := d.NewTemp(d.TempDir())
+	if err != nil {
+		return err
+	}
+	defer temp.Close()
+	name := d.TempName()
+	if err := temp.Link(name); err != nil {
+		return fmt.Errorf("the file system makes no hard links: %w", err)
+	}
+	return os.Remove(name)
+}
+
+// clean removes what a crash left in .tmp. Whoever uses a temporary name holds
+// the lock shared, so with the exclusive lock in hand all of them are orphans.
+// When another process is at work they stay until the next start.
+func (d *Disk) clean() error {
+	lock, err := d.lock(unix.LOCK_EX | unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	orphans, err := os.ReadDir(d.TempDir())
+	if err != nil {
+		return err
+	}
+	for _, orphan := range orphans {
+		if err := os.Remove(filepath.Join(d.TempDir(), orphan.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lock locks the folder's lock file; closing the file unlocks it, and so does
+// the end of the process.
+func (d *Disk) lock(how int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(d.Root, ".lock"), os.O_RDWR|os.O_CREATE, FilePerm)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return f, nil
+}

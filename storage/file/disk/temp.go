@@ -1,0 +1,104 @@
+package disk
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Temp is a file that is being written, before it has its name.
+type Temp struct {
+	File *os.File
+	size int64    // written
+	lock *os.File // held shared while the file has a name in .tmp; nil for a nameless one
+}
+
+// NewTemp makes an empty file on the file system of dir.
+func (d *Disk) NewTemp(dir string) (*Temp, error) {
+	if !d.Named {
+		f, err := openNameless(dir)
+		if err != nil {
+			return nil, err
+		}
+		return &Temp{File: f}, nil
+	}
+	lock, err := d.lock(unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(d.TempName(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, FilePerm)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &Temp{File: f, lock: lock}, nil
+}
+
+// stride is how much is written at once: from 2 MiB on, Linux takes huge pages for
+// it. In a virtual machine those are often not backed by memory yet, and the first
+// touch of each costs eight times what the copy does.
+const stride = 512 << 10
+
+// Write appends to the file. What is long is on its way to the disk before the sync
+// that waits for it: one that finds all of it to do keeps other files' syncs
+// waiting as well.
+func (t *Temp) Write(p []byte) error {
+	for len(p) > 0 {
+		n, err := t.File.Write(p[:min(len(p), stride)])
+		if err != nil {
+			return err
+		}
+		if n == stride {
+			writeBack(t.File, t.size, int64(n))
+		}
+		t.size += int64(n)
+		p = p[n:]
+	}
+	return nil
+}
+
+// WriteZeros appends n zeros to the file.
+func (t *Temp) WriteZeros(n int64) error {
+	zeros := make([]byte, min(n, stride))
+	for ; n > 0; n -= int64(len(zeros)) {
+		if err := t.Write(zeros[:min(n, int64(len(zeros)))]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Link gives the file its name, or EEXIST.
+func (t *Temp) Link(target string) error {
+	if t.lock == nil {
+		return linkNameless(t.File, target)
+	}
+	return unix.Link(t.File.Name(), target)
+}
+
+// Keep lets go of the temporary name of a file that has been linked, and returns
+// the file.
+func (t *Temp) Keep() *os.File {
+	if t.lock != nil {
+		_ = os.Remove(t.File.Name()) // or at the next start
+		t.lock.Close()
+	}
+	return t.File
+}
+
+// Close lets go of the file. What was not linked is gone.
+func (t *Temp) Close() {
+	t.File.Close()
+	if t.lock != nil {
+		os.Remove(t.File.Name())
+		t.lock.Close()
+	}
+}
+
+// TempDir is where files are that have a temporary name.
+func (d *Disk) TempDir() string { return filepath.Join(d.Root, ".tmp") }
+
+// TempName returns a name there that nobody has.
+func (d *Disk) TempName() string { return filepath.Join(d.TempDir(), rand.Text()) }

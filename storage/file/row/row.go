@@ -1,0 +1,253 @@
+package row
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/weirmq/weir/storage/file/disk"
+)
+
+// Names in the folder of a row, see FORMAT.md. In a row of version 1 they begin
+// with a dot.
+const (
+	rowName   = "row"
+	closeName = "close"
+	endName   = "end"
+	packStem  = "pack-"
+	goneStem  = "gone-"
+)
+
+// rowDigits is how many digits the numbers of a row have in keys.
+const rowDigits = 20
+
+// row is a folder log/<number> whose objects are named by numbers. Those that
+// its appender created are in packs, all others are files: the row is both.
+type row struct {
+	rows    *Rows
+	disk    *disk.Disk
+	name    string // the folder, relative to the root
+	id      [16]byte
+	version uint32
+	writer  *appender // nil when another handle made the row
+
+	mu     sync.Mutex
+	packs  []*pack          // guarded by mu: by number, without gaps
+	index  map[uint64]place // guarded by mu: all that is in packs, with what is gone
+	damage error            // guarded by mu: why a number that is not found may have been there
+	end    *rowEnd          // guarded by mu: where the row ends, once it is frozen
+	sealed bool             // guarded by mu: end is known to be durable
+}
+
+// place is where a record is.
+type place struct {
+	pack *pack
+	record
+}
+
+func formatNumber(n uint64) string { return fmt.Sprintf("%0*d", rowDigits, n) }
+
+func (r *row) path(name string) string { return filepath.Join(r.disk.Root, r.name, name) }
+
+// file returns the path of a file of the row's own.
+func (r *row) file(name string) string { return r.path(r.dot() + name) }
+
+func (r *row) dot() string {
+	if r.version < 2 {
+		return "."
+	}
+	return ""
+}
+
+func (r *row) packPath(number uint64) string { return r.file(packStem + formatNumber(number)) }
+
+func (r *row) gonePath(number uint64) string { return r.file(goneStem + formatNumber(number)) }
+
+// claim reports whether a number is taken by a record, for a handle that is not
+// the appender. When it is, it is durable; when it is not, the row is closed, and
+// so none will ever take it.
+func (r *row) claim(number uint64) (taken bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var at place
+	for {
+		if err := r.refresh(); err != nil {
+			return false, err
+		}
+		if at, taken, err = r.find(number); err != nil {
+			return false, err
+		}
+		if !taken || r.sealed {
+			break
+		}
+		if err := r.syncPack(at.pack.number); !errors.Is(err, fs.ErrNotExist) {
+			return true, err
+		}
+	}
+	if !r.sealed {
+		if err := r.freeze(); err != nil {
+			return false, fmt.Errorf("close row: %w", err)
+		}
+		if at, taken, err = r.find(number); err != nil {
+			return false, err
+		}
+	}
+	if !taken && r.damage != nil {
+		return false, r.damage
+	}
+	if !taken && at.pack != nil {
+		return false, r.syncGone(at.pack)
+	}
+	return taken, nil
+}
+
+// syncPack makes what is in a pack durable, with its name. Whoever hears
+// ErrExists builds on it, and its appender may not have got that far.
+func (r *row) syncPack(number uint64) error {
+	f, err := os.Open(r.packPath(number))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := r.disk.Data(f); err != nil {
+		return r.disk.Broke(fmt.Errorf("sync %s: %w", f.Name(), err))
+	}
+	dir, err := r.disk.OpenDir(r.name)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return r.disk.SyncDir(dir)
+}
+
+// lookup finds the record of a number among those that are known. When it is
+// not found and at.pack is set, it is gone from there. The caller holds mu.
+func (r *row) lookup(number uint64) (at place, found bool, err error) {
+	at, found = r.index[number]
+	if !found {
+		return place{}, false, nil
+	}
+	if err := r.followGone(at.pack); err != nil {
+		return place{}, false, err
+	}
+	return at, !at.pack.gone.has(at.id), nil
+}
+
+// find is lookup for who builds on the answer: a pack that another process has
+// removed is noticed. The caller holds mu.
+func (r *row) find(number uint64) (at place, found bool, err error) {
+	for {
+		at, found, err = r.lookup(number)
+		if !found || err != nil {
+			return at, false, err
+		}
+		there, err := disk.Exists(r.packPath(at.pack.number))
+		if there || err != nil {
+			return at, there, err
+		}
+		if err := r.dropGone(); err != nil {
+			return place{}, false, err
+		}
+	}
+}
+
+// refresh makes known what others have appended up to now. The caller holds mu.
+// Nothing is believed before `close` was looked for, after the records were read:
+// whoever closes the row reads them later, and then has them too.
+func (r *row) refresh() error {
+	if r.end != nil || r.writer != nil && !r.writer.isClosed() {
+		return nil
+	}
+	err := r.follow()
+	closing := errors.Is(err, errFrozen)
+	if err == nil {
+		closing, err = r.closed()
+	}
+	if err != nil && !closing {
+		return err
+	}
+	if closing {
+		if err := r.freeze(); r.end == nil {
+			return err
+		}
+		return nil // whoever writes sees to it that it is durable
+	}
+	r.publish()
+	return nil
+}
+
+// publish puts into the index what was read and is not in there. The caller
+// holds mu.
+func (r *row) publish() {
+	if r.index == nil {
+		r.index = make(map[uint64]place)
+	}
+	for _, p := range r.packs {
+		for _, rec := range p.records[p.indexed:] {
+			r.index[rec.number] = place{p, rec}
+		}
+		p.indexed = len(p.records)
+	}
+}
+
+// drop forgets the lowest pack, whose file is gone. The caller holds mu.
+func (r *row) drop() {
+	p := r.packs[0]
+	r.packs = r.packs[1:]
+	for _, rec := range p.records {
+		if at := r.index[rec.number]; at.pack == p && at.id == rec.id {
+			delete(r.index, rec.number)
+		}
+	}
+}
+
+// dropGone forgets the packs whose files are gone. The caller holds mu.
+func (r *row) dropGone() error {
+	for len(r.packs) > 0 {
+		there, err := disk.Exists(r.packPath(r.packs[0].number))
+		if there || err != nil {
+			return err
+		}
+		r.drop()
+	}
+	return nil
+}
+
+// get reads a record that is known already. found is false if there is none.
+func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte, found bool, err error) {
+	if err := r.settle(ctx, number); err != nil {
+		return nil, false, err
+	}
+	for {
+		r.mu.Lock()
+		at, found, err := r.lookup(number)
+		r.mu.Unlock()
+		if err != nil || !found {
+			return nil, false, err
+		}
+		body, err := r.read(at, off, n)
+		if !errors.Is(err, errPackGone) {
+			return body, err == nil, err
+		}
+		r.mu.Lock()
+		err = r.dropGone()
+		r.mu.Unlock()
+		if err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// settle waits for a Create of the number that is under way in this handle.
+// Other handles may see its record before it is durable, and so this one must
+// not deny it.
+func (r *row) settle(ctx context.Context, numbers ...uint64) error {
+	if r.writer == nil {
+		return nil
+	}
+	return r.writer.settle(ctx, numbers)
+}

@@ -1,0 +1,370 @@
+// Package row keeps objects that come in sequence in few files. The objects of a row,
+// log/<number>/<number>, are mostly not files: the handle that makes the row appends
+// them to packs there, which takes one write and one sync for all that wait.
+// FORMAT.md says how.
+package row
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
+)
+
+// Has reports whether key is that of an object in a row.
+func Has(key string) bool {
+	_, _, ok := splitRow(key)
+	return ok
+}
+
+// splitRow cuts the key of an object in a row: …log/<20 digits>/<20 digits>.
+func splitRow(key string) (folder string, number uint64, ok bool) {
+	folder, last := path.Split(key)
+	folder = strings.TrimSuffix(folder, "/")
+	number, ok = parseNumber(last)
+	return folder, number, ok && IsRow(folder)
+}
+
+// IsRow reports whether a folder is that of a row.
+func IsRow(folder string) bool {
+	above, last := path.Split(folder)
+	_, ok := parseNumber(last)
+	return ok && (above == "log/" || strings.HasSuffix(above, "/log/"))
+}
+
+func parseNumber(s string) (uint64, bool) {
+	if len(s) != rowDigits {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil
+}
+
+// maxRows is how many rows of others a handle remembers. Forgetting one costs
+// reading the headers of its packs again.
+const maxRows = 256
+
+// Rows are the rows of a bucket in a folder, as one handle sees them.
+type Rows struct {
+	disk      *disk.Disk
+	sizes     []int64 // packSizes; tests make them small
+	mutations mutations
+	level     atomic.Int64   // see SetLevel
+	wg        sync.WaitGroup // what appenders do in the background
+
+	spareMu sync.Mutex
+	spares  []*blank // guarded by spareMu: files of deleted packs
+	shut    bool     // guarded by spareMu: Close was called
+
+	mu   sync.Mutex      // held while a row is made
+	rows map[string]*row // guarded by mu: by folder
+}
+
+// New returns the rows in the folder of d.
+func New(d *disk.Disk) *Rows {
+	return &Rows{disk: d, sizes: packSizes(), rows: make(map[string]*row)}
+}
+
+// rowVersion is the version of the rows that this handle makes.
+func (rs *Rows) rowVersion() uint32 {
+	if rs.level.Load() >= 2 {
+		return 2
+	}
+	return 1
+}
+
+// SetLevel tells the bucket the format level of what is kept in it: rows that are
+// made from then on are of version 2 from level 2 on, which older programs do not
+// know.
+func (rs *Rows) SetLevel(level int) { rs.level.Store(int64(level)) }
+
+// row returns the row in a folder, or nil when nobody has made one.
+func (rs *Rows) row(folder string) (*row, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.loadRow(folder)
+}
+
+// loadRow is row for who holds mu.
+func (rs *Rows) loadRow(folder string) (*row, error) {
+	if r := rs.rows[folder]; r != nil {
+		return r, nil
+	}
+	r, err := rs.readRow(folder)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	return rs.remember(r), nil
+}
+
+// joinRow returns the row in a folder. Where there is none it makes one, and
+// this handle its appender: .row is linked only once, whatever the version.
+func (rs *Rows) joinRow(folder string) (*row, error) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if r, err := rs.loadRow(folder); r != nil || err != nil {
+		return r, err
+	}
+	dir, err := rs.disk.OpenDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	r := &row{rows: rs, disk: rs.disk, name: folder, version: rs.rowVersion()}
+	rand.Read(r.id[:])
+	switch err := rs.disk.Place(dir, r.path(decider), encodeRow(r.id, r.version), disk.FilePerm); {
+	case errors.Is(err, unix.EEXIST):
+		return rs.loadRow(folder)
+	case err != nil:
+		return nil, fmt.Errorf("make row: %w", err)
+	}
+	if err := r.baptise(dir); err != nil {
+		return nil, fmt.Errorf("make row: %w", err)
+	}
+	r.writer = newAppender(r)
+	return rs.remember(r), nil
+}
+
+func (rs *Rows) remember(r *row) *row {
+	if len(rs.rows) >= maxRows {
+		for name, old := range rs.rows {
+			if old.writer == nil || old.writer.isClosed() {
+				delete(rs.rows, name)
+			}
+			if len(rs.rows) < maxRows {
+				break
+			}
+		}
+	}
+	rs.rows[r.name] = r
+	return r
+}
+
+// forget drops a row whose folder somebody has removed.
+func (rs *Rows) forget(r *row) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.rows[r.name] == r {
+		delete(rs.rows, r.name)
+	}
+}
+
+// Create is storage.Bucket's, for the key of a row. Only the appender creates in a row
+// that is open; whoever else wants to closes it first. So a number is never in a
+// pack and the name of a file at once.
+func (rs *Rows) Create(key string, body []byte) error {
+	folder, number, _ := splitRow(key)
+	r, err := rs.joinRow(folder)
+	if err != nil {
+		return err
+	}
+	if r.writer != nil {
+		if err := r.writer.create(key, number, body); !errors.Is(err, errClosed) {
+			return err
+		}
+	}
+	taken, err := r.claim(number)
+	if err != nil {
+		return err
+	}
+	if taken {
+		return storage.ErrExists
+	}
+	return rs.disk.Create(key, body, disk.FilePerm)
+}
+
+// Get is storage.Bucket's, for the key of a row.
+func (rs *Rows) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
+	folder, number, _ := splitRow(key)
+	r, err := rs.row(folder)
+	if err != nil {
+		return nil, err
+	}
+	if r != nil {
+		if body, found, err := r.get(ctx, number, off, n); found || err != nil {
+			return body, err
+		}
+	}
+	body, err := rs.disk.Get(key, off, n)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return body, err
+	}
+	if r == nil {
+		if r, err = rs.row(folder); err != nil {
+			return nil, err
+		}
+		if r == nil {
+			return nil, fs.ErrNotExist
+		}
+	}
+	r.mu.Lock()
+	err = r.refresh()
+	damage := r.damage
+	r.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	body, found, err := r.get(ctx, number, off, n)
+	switch {
+	case found || err != nil:
+		return body, err
+	case damage != nil:
+		return nil, damage
+	}
+	return nil, fs.ErrNotExist
+}
+
+// Names returns the names of the objects in the packs of a folder.
+func (rs *Rows) Names(ctx context.Context, folder string) ([]string, error) {
+	r, err := rs.row(folder)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	if err := r.settle(ctx); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refresh(); err != nil {
+		return nil, err
+	}
+	if r.damage != nil {
+		return nil, r.damage
+	}
+	if err := r.dropGone(); err != nil {
+		return nil, err
+	}
+	for _, p := range r.packs {
+		if err := r.followGone(p); err != nil {
+			return nil, err
+		}
+	}
+	names := make([]string, 0, len(r.index))
+	for number, at := range r.index {
+		if !at.pack.gone.has(at.id) {
+			names = append(names, formatNumber(number))
+		}
+	}
+	return names, nil
+}
+
+// Delete deletes the keys that are in packs, and returns the others.
+func (rs *Rows) Delete(ctx context.Context, keys []string) (rest []string, err error) {
+	numbers := make(map[string][]uint64)
+	for _, key := range keys {
+		if folder, number, ok := splitRow(key); ok {
+			numbers[folder] = append(numbers[folder], number)
+		} else {
+			rest = append(rest, key)
+		}
+	}
+	for folder, of := range numbers {
+		slices.Sort(of)
+		left, err := rs.deleteFromRow(ctx, folder, slices.Compact(of))
+		if err != nil {
+			return nil, err
+		}
+		for _, number := range left {
+			rest = append(rest, folder+"/"+formatNumber(number))
+		}
+	}
+	return rest, nil
+}
+
+// Deleted returns a key, that of a row with that prefix and not less than from, which was
+// deleted from a pack that is there still; "" if there is none. See storage.Deleted.
+func (rs *Rows) Deleted(ctx context.Context, prefix, from string) (string, error) {
+	folder, first, ok := splitRow(from)
+	if !ok || prefix != folder+"/" {
+		return "", nil
+	}
+	r, err := rs.row(folder)
+	if r == nil || err != nil {
+		return "", err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.refresh(); err != nil {
+		return "", err
+	}
+	for number := range r.index {
+		if number < first {
+			continue
+		}
+		if at, found, err := r.lookup(number); err != nil {
+			return "", err
+		} else if at.pack != nil && !found {
+			return folder + "/" + formatNumber(number), nil
+		}
+	}
+	return "", nil
+}
+
+// sweepOthers removes the packs of which nothing is left from the rows that others
+// made and that are closed. They were the last of an open row when their records were
+// deleted, and nobody deletes there any more. It is done when this handle fills a row
+// of its own, and not when it closes one: who closes may find that something is
+// missing, and then nothing is removed. What cannot be removed now stays until then
+// next time.
+func (rs *Rows) sweepOthers() {
+	rs.mu.Lock()
+	var others []*row
+	for _, r := range rs.rows {
+		if r.writer == nil {
+			others = append(others, r)
+		}
+	}
+	rs.mu.Unlock()
+	for _, r := range others {
+		r.mu.Lock()
+		if r.end != nil && r.sealed {
+			_ = r.sweep()
+		}
+		r.mu.Unlock()
+	}
+}
+
+// Reserved reports whether a name in the folder of a row is that of a file of the
+// row's own, which no object can have.
+func Reserved(name string) bool {
+	for _, stem := range []string{packStem, goneStem} {
+		if digits, ok := strings.CutPrefix(name, stem); ok {
+			_, ok = parseNumber(digits)
+			return ok
+		}
+	}
+	return name == rowName || name == closeName || name == endName
+}
+
+// Close ends appending to packs and lets go of all files. It waits for what is
+// under way. Whoever calls Create afterwards closes the row.
+func (rs *Rows) Close() {
+	rs.spareMu.Lock()
+	rs.shut = true
+	spares := rs.spares
+	rs.spares = nil
+	rs.spareMu.Unlock()
+	for _, s := range spares {
+		s.drop()
+	}
+	rs.mu.Lock()
+	for _, r := range rs.rows {
+		if r.writer != nil {
+			r.writer.shut()
+		}
+	}
+	rs.mu.Unlock()
+	rs.wg.Wait()
+}
