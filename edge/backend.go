@@ -26,6 +26,7 @@ type backend struct {
 
 	lanes   [wal.Lanes]laneBatch // of the batch between Place and Store
 	letters letterBatch          // likewise
+	arena   arena                // of what lanes has
 }
 
 // laneBatch is what one batch adds to one lane.
@@ -58,6 +59,7 @@ func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error
 		l.waiting, l.records = l.waiting[:0], l.records[:0]
 	}
 	b.letters.reset()
+	b.arena.reset()
 	routes := *b.routes.Load()
 	for i, m := range batch {
 		places[i], errs[i] = stays, nil
@@ -100,7 +102,7 @@ func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, place
 	room := b.log.Room(lane) - taken
 	refused, largest := 0, int64(0)
 	for _, w := range l.waiting {
-		r, reserved := encode(batch[w.index], w.to)
+		r, reserved := encode(batch[w.index], w.to, &b.arena)
 		if err := tooLarge(&r); err != nil {
 			errs[w.index] = err
 			continue

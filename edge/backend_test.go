@@ -152,7 +152,7 @@ func TestAcceptedFits(t *testing.T) {
 				t.Fatal(err)
 			default:
 				to, _ := b.route(*b.routes.Load(), batch[i])
-				r, _ := encode(batch[i], to)
+				r, _ := encode(batch[i], to, new(arena))
 				taken += wal.Size(&r)
 			}
 		}

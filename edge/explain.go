@@ -41,7 +41,7 @@ func (rs Routes) Explain(w io.Writer, m Origin, retain bool) error {
 		line("qos", "%d and above", rs[route].QoS)
 	}
 	message := &mqtt.Message{Topic: m.Topic, ClientID: m.Client, QoS: m.QoS, Retain: retain, Version: 5, Payload: []byte("…")}
-	r, _ := encode(message, to)
+	r, _ := encode(message, to, new(arena))
 	headers := withGateway(r.Headers, []byte(m.Gateway))
 	if len(headers) == 0 {
 		line("headers", "none, but for properties of MQTT 5")

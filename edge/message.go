@@ -28,12 +28,50 @@ const (
 	headerSource      = "weir.source"         // buffer/lane/sequence, with --source-header
 )
 
-// encode turns an MQTT message into the record that its route says. It returns
-// how many user properties are left out because their names are Weir's.
-func encode(m *mqtt.Message, to Target) (r wal.Record, reserved int) {
+// arena is the memory of the keys and headers of a batch's records, which the
+// next batch takes again.
+type arena struct {
+	bytes   []byte
+	headers []record.Header
+}
+
+// The largest arena that is kept for the next batch.
+const (
+	arenaBytes   = 1 << 20
+	arenaHeaders = 16 << 10
+)
+
+// reset gives the memory free for the next batch.
+func (a *arena) reset() {
+	if cap(a.bytes) > arenaBytes {
+		a.bytes = nil
+	}
+	if cap(a.headers) > arenaHeaders {
+		a.headers = nil
+	}
+	clear(a.headers)
+	a.bytes, a.headers = a.bytes[:0], a.headers[:0]
+}
+
+// copy returns the bytes of s, which is never nil.
+func (a *arena) copy(s string) []byte {
+	if s == "" {
+		return []byte{} // not nil, which a record takes for null
+	}
+	at := len(a.bytes)
+	a.bytes = append(a.bytes, s...)
+	return a.bytes[at:len(a.bytes):len(a.bytes)]
+}
+
+// encode turns an MQTT message into the record that its route says, which is valid
+// until a is reset. It returns how many user properties are left out because their
+// names are Weir's.
+func encode(m *mqtt.Message, to Target, a *arena) (r wal.Record, reserved int) {
+	first := len(a.headers)
+	defer func() { r.Headers = a.headers[first:len(a.headers):len(a.headers)] }()
 	r = wal.Record{Topic: to.Topic, Record: record.Record{
 		Timestamp: m.Accepted.UnixMilli(),
-		Key:       []byte(to.Key),
+		Key:       a.copy(to.Key),
 		Value:     m.Payload,
 	}}
 	if len(m.Payload) == 0 {
@@ -43,7 +81,7 @@ func encode(m *mqtt.Message, to Target) (r wal.Record, reserved int) {
 		}
 	}
 	add := func(key, value string) {
-		r.Headers = append(r.Headers, record.Header{Key: key, Value: []byte(value)})
+		a.headers = append(a.headers, record.Header{Key: key, Value: a.copy(value)})
 	}
 	if to.Source {
 		add(headerClient, m.ClientID)
@@ -68,7 +106,7 @@ func encode(m *mqtt.Message, to Target) (r wal.Record, reserved int) {
 		add(headerReplyTo, p.ResponseTopic)
 	}
 	if len(p.CorrelationData) > 0 {
-		r.Headers = append(r.Headers, record.Header{Key: headerCorrelation, Value: p.CorrelationData})
+		a.headers = append(a.headers, record.Header{Key: headerCorrelation, Value: p.CorrelationData})
 	}
 	if p.HasExpiry {
 		add(headerTTL, strconv.FormatInt(int64(p.Expiry)*1000, 10))

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ func TestEncode(t *testing.T) {
 			"weir.client=c;content-type=text/plain;weir.reply-to=r/1;weir.correlation-id=\x01;weir.ttl-ms=60000;weir.payload-format=utf-8;site=n;site=s;", 1},
 	} {
 		c.m.Accepted, c.m.Payload = time.UnixMilli(42), []byte("v")
-		r, reserved := encode(&c.m, c.to)
+		r, reserved := encode(&c.m, c.to, new(arena))
 		var got string
 		for _, h := range r.Headers {
 			got += h.Key + "=" + string(h.Value) + ";"
@@ -60,7 +61,7 @@ func TestTombstone(t *testing.T) {
 				continue
 			}
 			m := &mqtt.Message{Topic: "a", Payload: payload, QoS: 1, Retain: c.retain, Version: 4}
-			r, _ := encode(m, Target{Topic: "a", Key: c.key, Tombstone: c.tombstone})
+			r, _ := encode(m, Target{Topic: "a", Key: c.key, Tombstone: c.tombstone}, new(arena))
 			if (r.Value == nil) != c.null || string(r.Value) != c.payload {
 				t.Errorf("%+v: value %#v", c, r.Value)
 			}
@@ -121,7 +122,7 @@ func TestSourceCost(t *testing.T) {
 			m := &mqtt.Message{ClientID: device, Topic: "sensors/" + device + "/telemetry", QoS: 1, Version: 4, Accepted: time.UnixMilli(1764403200000 + int64(37*i)),
 				Payload: fmt.Appendf(nil, `{"device":"%s","seq":%d,"ts":%d,"temperature":%.2f,"humidity":%.1f,"battery":%.3f,"status":"ok"}`,
 					device, i/50, 1764403200000+int64(37*i), 20+float64(i*7919%997)/100, 40+float64(i*104729%389)/10, 3.1+float64(i*31%500)/1000)}
-			r, _ := encode(m, Target{Topic: "sensors", Key: m.Topic, Source: source})
+			r, _ := encode(m, Target{Topic: "sensors", Key: m.Topic, Source: source}, new(arena))
 			r.Headers = withGateway(r.Headers, []byte("pump-house-3"))
 			if err := b.Append(&r.Record); err != nil {
 				t.Fatal(err)
@@ -138,5 +139,36 @@ func TestSourceCost(t *testing.T) {
 	t.Logf("128 readings: %d and %d bytes; one: %d more", without, with, alone)
 	if more := float64(with-without) / 128; more > 5 || alone > 60 {
 		t.Errorf("%.1f bytes more for each of 128, %d for one alone", more, alone)
+	}
+}
+
+// TestArena: the records of a batch share memory and nothing else, however it grows,
+// and an arena that has its size costs no allocation.
+func TestArena(t *testing.T) {
+	var a arena
+	pack := func(n int) {
+		a.reset()
+		records := make([]wal.Record, n)
+		for i := range records {
+			id := strconv.Itoa(i)
+			m := &mqtt.Message{Topic: "t/" + id, ClientID: "c" + id, QoS: byte(i % 2), Payload: []byte(id)}
+			records[i], _ = encode(m, Target{Topic: "t", Key: m.Topic, Source: true}, &a)
+		}
+		for i, r := range records {
+			id := strconv.Itoa(i)
+			if string(r.Key) != "t/"+id || len(r.Headers) != 2-i%2 || r.Headers[0].Key != headerClient || string(r.Headers[0].Value) != "c"+id {
+				t.Fatalf("record %d of %d: key %q, headers %v", i, n, r.Key, r.Headers)
+			}
+		}
+	}
+	for _, n := range []int{1, 1000, 3, 200} {
+		pack(n)
+	}
+	m, to := &mqtt.Message{Topic: "t/1", ClientID: "c", QoS: 1}, Target{Topic: "t", Key: "t/1", Source: true}
+	if n := testing.AllocsPerRun(100, func() { a.reset(); encode(m, to, &a) }); n > 0 {
+		t.Errorf("%v allocations for a message", n)
+	}
+	if r, _ := encode(&mqtt.Message{Topic: "t"}, Target{Topic: "t"}, new(arena)); r.Key == nil {
+		t.Error("an empty key has become null")
 	}
 }

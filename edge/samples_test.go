@@ -92,7 +92,7 @@ func TestSampleRoutes(t *testing.T) {
 				if lane := laneNames[to.Lane]; to.Topic != s.To || to.Key != s.Key || lane != s.Lane && (s.Lane != "" || lane != "live") {
 					t.Errorf("%s: %+v on lane %s, want %s, key %s", s.Topic, to, lane, s.To, s.Key)
 				}
-				r, _ := encode(&mqtt.Message{Topic: s.Topic, Payload: s.payload(t), QoS: 1, Retain: s.Retain, Version: 4}, to)
+				r, _ := encode(&mqtt.Message{Topic: s.Topic, Payload: s.payload(t), QoS: 1, Retain: s.Retain, Version: 4}, to, new(arena))
 				if (r.Value == nil) != s.Null || string(r.Value) != string(s.payload(t)) {
 					t.Errorf("%s: value %q", s.Topic, r.Value)
 				}

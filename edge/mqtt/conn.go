@@ -116,7 +116,7 @@ func (c *conn) serve() {
 	if joined {
 		c.account.charge(-c.charged)
 		c.charged = 0
-		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, bye: &c.bye})
+		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, more: &asking{bye: &c.bye}})
 	}
 	c.leaveSuccession()
 	c.linger()

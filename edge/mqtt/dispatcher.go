@@ -131,7 +131,7 @@ func (d *dispatcher) dispatch(w *work) {
 // connection (0x8E) [MQTT-3.1.4-3], answers CONNACK and sends what waits.
 func (d *dispatcher) connect(w *work) {
 	c := w.conn
-	defer close(w.login.done)
+	defer close(w.more.login.done)
 	if errors.Is(w.err, ErrFull) {
 		c.refuse(packets.ErrQuotaExceeded)
 		return
@@ -147,16 +147,16 @@ func (d *dispatcher) connect(w *work) {
 		}
 	}
 	if s == nil {
-		s = d.newSession(w.client, w.login.account)
+		s = d.newSession(w.client, w.more.login.account)
 	}
 	c.session = s
 	s.attach(c)
-	w.login.joined = true
+	w.more.login.joined = true
 	if w.err != nil {
 		c.refuse(packets.ErrServerUnavailable)
 		return
 	}
-	c.welcome(w.login, w.known)
+	c.welcome(w.more.login, w.known)
 	s.pump()
 }
 
@@ -343,9 +343,9 @@ func (d *dispatcher) unsubscribeFrom(s *session, filter string) {
 // that the retain handling asks for [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
 func (d *dispatcher) subscribe(w *work) {
 	s := w.conn.session
-	added := make([]bool, len(w.subs))
-	for i, sub := range w.subs {
-		if w.codes[i] < 0x80 && d.sessions[s.id] == s {
+	added := make([]bool, len(w.more.subs))
+	for i, sub := range w.more.subs {
+		if w.more.codes[i] < 0x80 && d.sessions[s.id] == s {
 			added[i] = d.subscribeTo(s, sub)
 		}
 	}
@@ -353,9 +353,9 @@ func (d *dispatcher) subscribe(w *work) {
 		w.conn.stop(packets.ErrImplementationSpecificError)
 		return
 	}
-	w.conn.reply(packets.Suback, w.id, w.codes, w.reason)
-	for i, sub := range w.subs {
-		if w.codes[i] < 0x80 && sub.replays(added[i]) {
+	w.conn.reply(packets.Suback, w.id, w.more.codes, w.more.reason)
+	for i, sub := range w.more.subs {
+		if w.more.codes[i] < 0x80 && sub.replays(added[i]) {
 			s.replay(sub, w.replayOf(i))
 		}
 	}
@@ -363,8 +363,8 @@ func (d *dispatcher) subscribe(w *work) {
 
 func (d *dispatcher) unsubscribe(w *work) {
 	s := w.conn.session
-	for i, sub := range w.subs {
-		if w.codes[i] == 0 {
+	for i, sub := range w.more.subs {
+		if w.more.codes[i] == 0 {
 			d.unsubscribeFrom(s, sub.filter)
 			s.endReplays(sub.filter)
 		}
@@ -373,5 +373,5 @@ func (d *dispatcher) unsubscribe(w *work) {
 		w.conn.stop(packets.ErrImplementationSpecificError)
 		return
 	}
-	w.conn.reply(packets.Unsuback, w.id, w.codes, "")
+	w.conn.reply(packets.Unsuback, w.id, w.more.codes, "")
 }

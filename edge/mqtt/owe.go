@@ -139,11 +139,14 @@ func (k *committer) number(batch []*work) {
 			next++
 			k.owing.records = append(k.owing.records, encodeOwed(w.message, w.to))
 		}
-		w.replays = w.replays[:0]
-		for _, i := range w.asks {
-			w.replays = append(w.replays, next)
+		if w.more == nil {
+			continue
+		}
+		w.more.replays = w.more.replays[:0]
+		for _, i := range w.more.asks {
+			w.more.replays = append(w.more.replays, next)
 			next++
-			k.owing.records = append(k.owing.records, encodeReplay(w.ledger.account.number, &w.subs[i]))
+			k.owing.records = append(k.owing.records, encodeReplay(w.ledger.account.number, &w.more.subs[i]))
 		}
 	}
 	if len(k.owing.records) > 0 {
@@ -188,18 +191,21 @@ func (k *committer) makeOwedRoom() {
 // by side.
 func (k *committer) storeBoth() (err, owedErr error) {
 	o := &k.owing
+	if len(o.records) == 0 {
+		return k.storeMessages(), nil
+	}
 	owed := make(chan error, 1)
-	if len(o.records) > 0 {
-		go func() { owed <- o.log.append(o.segment, o.records) }()
-	} else {
-		owed <- nil
-	}
-	if len(k.works) > 0 {
-		start := time.Now()
-		err = k.s.o.Backend.Store(k.messages, k.places)
-		k.s.count.storeSeconds.UpdateDuration(start)
-	}
+	go func() { owed <- o.log.append(o.segment, o.records) }()
+	err = k.storeMessages()
 	return err, <-owed
+}
+
+func (k *committer) storeMessages() error {
+	if len(k.works) == 0 {
+		return nil
+	}
+	defer k.s.count.storeSeconds.UpdateDuration(time.Now())
+	return k.s.o.Backend.Store(k.messages, k.places)
 }
 
 // settleOwed notes what became of the batch's records.
@@ -228,7 +234,7 @@ func (k *committer) owe(batch []*work) {
 				}
 			}
 		}
-		for range w.replays {
+		for range w.replays() {
 			o.log.owe(o.segment, w.ledger.account.number)
 			w.ledger.account.owed.add(1, replaySize)
 		}
@@ -251,8 +257,8 @@ func (k *committer) disown(batch []*work) {
 // messages may be stored, but nobody is told.
 func (k *committer) refuseOwed(batch []*work) {
 	for _, w := range batch {
-		if len(w.replays) > 0 {
-			w.err, w.replays = errNotStored, nil
+		if len(w.replays()) > 0 {
+			w.err, w.more.replays = errNotStored, nil
 			w.condemn()
 		}
 		if w.owed == 0 {
@@ -332,6 +338,9 @@ func (k *committer) placeEvents() {
 			k.segmentEvents()
 		}
 	}
+	if len(o.following) == 0 {
+		return
+	}
 	seen := make(map[*session]bool, len(o.following))
 	for _, s := range o.following {
 		page := k.ledger.numbers[s.number]
@@ -400,11 +409,19 @@ func (w *work) unshare() {
 	}
 }
 
+// replays are the numbers of the records that say that retained messages are owed.
+func (w *work) replays() []uint64 {
+	if w.more == nil {
+		return nil
+	}
+	return w.more.replays
+}
+
 // replayOf is the number of the record that says that the retained messages of
 // subs[i] are owed, 0 when there is none.
 func (w *work) replayOf(i int) uint64 {
-	if at := slices.Index(w.asks, i); at >= 0 && at < len(w.replays) {
-		return w.replays[at]
+	if at := slices.Index(w.more.asks, i); at >= 0 && at < len(w.more.replays) {
+		return w.more.replays[at]
 	}
 	return 0
 }

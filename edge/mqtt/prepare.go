@@ -65,14 +65,14 @@ func (w *work) event(e event) { w.events = append(w.events, e.encode()) }
 // (§3.1.3.2.2).
 func (k *committer) connect(w *work) (due *work) {
 	old := k.ledger.clients[w.client]
-	clean := w.login.clean
-	expiry := k.capExpiry(w.login.expiry)
-	w.login.expiry = expiry
+	clean := w.more.login.clean
+	expiry := k.capExpiry(w.more.login.expiry)
+	w.more.login.expiry = expiry
 	page := old
 	if w.known = old != nil && old.persistent && !clean; !w.known {
 		page = k.ledger.newClient(w.client, expiry)
 	}
-	if !k.admit(page, old, w.login.will) {
+	if !k.admit(page, old, w.more.login.will) {
 		k.s.troubles.sessions.Note("client", w.client, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
 		w.err = ErrFull
 		return nil
@@ -99,7 +99,7 @@ func (k *committer) connect(w *work) (due *work) {
 	if k.owing.log != nil && k.ledger.enlist(page, k.owing.log.last()) {
 		w.event(event{kind: eventNumber, client: w.client, session: page.account.number, number: page.account.since})
 	}
-	k.keepWill(w, page, w.login.will)
+	k.keepWill(w, page, w.more.login.will)
 	page.expireDue = time.Time{}
 	if !page.left.IsZero() {
 		page.left = time.Time{}
@@ -110,7 +110,7 @@ func (k *committer) connect(w *work) (due *work) {
 	}
 	k.follow(page)
 	k.ledger.wake(page)
-	w.ledger, w.login.account = page, page.account
+	w.ledger, w.more.login.account = page, page.account
 	return due
 }
 
@@ -269,20 +269,20 @@ func (k *committer) subscribe(w *work) {
 		w.err = errNotStored
 		return
 	}
-	for i, sub := range w.subs {
-		if w.codes[i] >= 0x80 {
+	for i, sub := range w.more.subs {
+		if w.more.codes[i] >= 0x80 {
 			continue
 		}
 		old, found := page.subs[sub.filter]
 		if !found && (len(page.subs) >= k.s.o.MaxSubscriptions || !k.makeRoom(page, subscriptionSize(page.id, sub.filter))) {
 			k.s.count.notSubscribed.Inc()
 			k.s.troubles.subscriptions.Note("client", w.client, "filter", sub.filter, "subscriptions", len(page.subs))
-			w.codes[i] = subackCode(w.conn.version, ErrFull)
+			w.more.codes[i] = subackCode(w.conn.version, ErrFull)
 			continue
 		}
 		page.subscribe(sub)
 		if page.owesReplay(&sub) && sub.replays(!found) {
-			w.asks = append(w.asks, i)
+			w.more.asks = append(w.more.asks, i)
 		}
 		if page.persistent && (!found || old != sub) {
 			w.event(event{kind: eventSubscribe, client: w.client, sub: sub})
@@ -296,9 +296,9 @@ func (k *committer) unsubscribe(w *work) {
 		w.err = errNotStored
 		return
 	}
-	for i, sub := range w.subs {
+	for i, sub := range w.more.subs {
 		if !page.unsubscribe(sub.filter) {
-			w.codes[i] = 0x11 // no subscription existed
+			w.more.codes[i] = 0x11 // no subscription existed
 			continue
 		}
 		if page.persistent {
@@ -316,11 +316,11 @@ func (k *committer) gone(w *work) (due *work) {
 	}
 	w.known = true
 	page.conn = nil
-	if w.bye.clean {
+	if w.more.bye.clean {
 		k.keepWill(w, page, nil) // [MQTT-3.14.4-3]
 	}
-	if w.bye.hasExpiry {
-		expiry := k.capExpiry(w.bye.expiry)
+	if w.more.bye.hasExpiry {
+		expiry := k.capExpiry(w.more.bye.expiry)
 		if page.persistent && expiry > 0 && expiry != page.expiry {
 			w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 		}

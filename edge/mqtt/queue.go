@@ -8,35 +8,44 @@ import (
 
 // work is one thing that changes state, in the order in which it was read off
 // its connection. The reader fills the first half, the committer the second;
-// the dispatcher only reads.
+// the dispatcher only reads. There is one for each message, so what only other
+// kinds have is in more.
 type work struct {
-	kind    workKind
-	conn    *conn          // who asked; nil for a will after its delay, and for an expiry
-	client  string         // client id
-	id      uint16         // packet id
-	message *Message       // workPublish, workWill
-	subs    []subscription // workSubscribe, workUnsubscribe (filters only)
-	codes   []byte         // answers, one per filter
-	reason  string         // workSubscribe: why a filter is refused, for people
-	login   *login         // workConnect
-	bye     *goodbye       // workGone
+	kind   workKind
+	id     uint16  // packet id
+	conn   *conn   // who asked; nil for a will after its delay, and for an expiry
+	client string  // client id
+	more   *asking // of those that are no message
 
-	seq       uint64  // counts the committer's work, from 1
-	ledger    *client // the client's page in the ledger (committer only)
-	place     Place
-	events    [][]byte
-	to        []recipient // of message: what the committer knows
-	owed      uint64      // number of message in the log of what is owed; 0: nobody is owed it
-	asks      []int       // workSubscribe: those of subs of which retained messages are owed
-	replays   []uint64    // and their numbers in the log
-	moving    *moving     // workMove
-	half      bool        // the Backend has the message, only the log of what is owed has not
-	first     *work       // the PUBLISH of the same batch that this one repeats
-	retain    bool        // the message becomes its topic's retained message
-	duplicate bool        // workPublish: a QoS 2 id that is known already
-	known     bool        // workPubrel: the id was known; workConnect: a session was there
-	end       bool        // workGone: the session ends with its connection
-	err       error       // the answer is a refusal, or none at all
+	message *Message // workPublish, workWill, workSystem, workMove
+
+	half      bool // the Backend has the message, only the log of what is owed has not
+	retain    bool // the message becomes its topic's retained message
+	duplicate bool // workPublish: a QoS 2 id that is known already
+	known     bool // workPubrel: the id was known; workConnect: a session was there
+	end       bool // workGone: the session ends with its connection
+
+	seq    uint64  // counts the committer's work, from 1
+	ledger *client // the client's page in the ledger (committer only)
+	place  Place
+	events [][]byte
+	to     []recipient // of message: what the committer knows
+	owed   uint64      // number of message in the log of what is owed; 0: nobody is owed it
+	first  *work       // the PUBLISH of the same batch that this one repeats
+	err    error       // the answer is a refusal, or none at all
+}
+
+// asking is what a work has that is no message of a client.
+type asking struct {
+	subs   []subscription // workSubscribe, workUnsubscribe (filters only)
+	codes  []byte         // answers, one per filter
+	reason string         // workSubscribe: why a filter is refused, for people
+	login  *login         // workConnect
+	bye    *goodbye       // workGone
+	moving *moving        // workMove
+
+	asks    []int    // workSubscribe: those of subs of which retained messages are owed
+	replays []uint64 // and their numbers in the log
 }
 
 type workKind uint8
@@ -60,12 +69,15 @@ func (w *work) size() int {
 	if w.message != nil {
 		return w.message.size()
 	}
-	n := 256 * (1 + len(w.subs))
-	for i := range w.subs {
-		n += len(w.subs[i].filter)
+	n := 256
+	if w.more == nil {
+		return n
 	}
-	if w.login != nil {
-		n += len(w.client) + int(w.login.will.size())
+	for i := range w.more.subs {
+		n += 256 + len(w.more.subs[i].filter)
+	}
+	if w.more.login != nil {
+		n += len(w.client) + int(w.more.login.will.size())
 	}
 	return n
 }
@@ -109,7 +121,7 @@ func (q *queue) put(w *work) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.kind == workConnect && !q.closed {
-		w.login.after = q.entered
+		w.more.login.after = q.entered
 		q.connects = append(q.connects, w)
 		switch wait := connectGap - time.Since(q.connected); {
 		case wait <= 0:
@@ -170,7 +182,7 @@ func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	q.drained.Broadcast()
 	connects := 0
 	if q.closed || q.connectsDue() {
-		for connects < len(q.connects) && q.connects[connects].login.after <= q.taken {
+		for connects < len(q.connects) && q.connects[connects].more.login.after <= q.taken {
 			connects++
 		}
 	}
