@@ -177,6 +177,43 @@ func BenchmarkLatency(b *testing.B) {
 	}
 }
 
+// BenchmarkWritten: bytes that the server writes per byte produced, while it
+// takes records as fast as it can, and when a thousand come in a second, one by one,
+// until what it does in the background has come to rest.
+func BenchmarkWritten(b *testing.B) {
+	for _, l := range []load{
+		{"full", 16, kgo.NoCompression(), 1_200_000, 0},
+		{"trickle", 16, kgo.NoCompression(), 20_000, 1_000},
+	} {
+		for _, kind := range kinds {
+			b.Run(l.name+"/"+kind, func(b *testing.B) {
+				for b.Loop() {
+					s := start(b, kind)
+					passed, dirtied := s.written(b)
+					report(b, "produce", produce(b, s, l))
+					s.settle(b)
+					allPassed, allDirtied := s.written(b)
+					b.ReportMetric(float64(allPassed-passed)/float64(l.records*recordSize), "written/produced")
+					b.ReportMetric(float64(allDirtied-dirtied)/float64(l.records*recordSize), "dirtied/produced")
+					s.stop()
+				}
+			})
+		}
+	}
+}
+
+// settle waits until the server has written nothing for two seconds.
+func (s *server) settle(b *testing.B) {
+	b.Helper()
+	last, _ := s.written(b)
+	for quiet, end := 0, time.Now().Add(time.Minute); quiet < 4 && time.Now().Before(end); quiet++ {
+		time.Sleep(500 * time.Millisecond)
+		if now, _ := s.written(b); now != last {
+			last, quiet = now, -1
+		}
+	}
+}
+
 func report(b *testing.B, verb string, r result) {
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(r.perSecond, verb+"-rec/s")

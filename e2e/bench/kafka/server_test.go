@@ -184,3 +184,29 @@ func (s *server) rss(b *testing.B) int64 {
 	b.Fatalf("no VmHWM of %s", s.name)
 	return 0
 }
+
+// written is how many bytes the server has passed to write calls, answers to clients
+// included, and how many it has dirtied in the page cache. Linux counts the latter in
+// the units in which it caches a file, up to 2 MiB each, so that a small write which is
+// synced by itself counts as many times its size; the disk does not see that.
+func (s *server) written(b *testing.B) (passed, dirtied int64) {
+	b.Helper()
+	io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", s.pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for line := range strings.Lines(string(io)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		switch name {
+		case "wchar":
+			passed = n
+		case "write_bytes":
+			dirtied = n
+		}
+	}
+	return passed, dirtied
+}
