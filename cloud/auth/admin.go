@@ -2,20 +2,12 @@ package auth
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
-)
-
-// Kinds of journal entries about administrators. They are of format level 2.
-const (
-	kindAdmin     uint16 = 144 + iota // a credential to administer by was made, or took the place of another
-	kindAdminGone                     // one was removed
 )
 
 // AdminLevel is the format level from which on administrators are in the log.
@@ -25,12 +17,6 @@ const AdminLevel = 2
 const (
 	MaxAdmins = 1_000
 	maxEnded  = 1_000 // credentials that are gone and remembered; the oldest is forgotten
-)
-
-// Errors of the calls below, to be tested with errors.Is.
-var (
-	ErrUnknownAdmin = errors.New("no such administrator")
-	ErrLevel        = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 )
 
 // Admin is somebody who may use the admin port.
@@ -97,26 +83,6 @@ func (s *admins) list() []Admin {
 		all = append(all, s.byName[name])
 	}
 	return all
-}
-
-func (a *Auth) applyAdmin(kind uint16, body []byte) error {
-	var entry Admin
-	if err := json.Unmarshal(body, &entry); err != nil {
-		return fmt.Errorf("decode an entry of an administrator: %w", err)
-	}
-	if kind == kindAdmin {
-		if err := entry.check(); err != nil {
-			return fmt.Errorf("decode an entry of an administrator: %w", err)
-		}
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if kind == kindAdmin {
-		a.admins.put(entry)
-	} else {
-		a.admins.remove(entry.Name)
-	}
-	return nil
 }
 
 // SetAdmin lets the holder of a token use the admin port. Who had that name before

@@ -8,23 +8,12 @@ package auth
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-)
-
-// Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
-// are JSON: they are few and small.
-const (
-	kindCredential     uint16 = 140 + iota // a user got a credential
-	kindCredentialGone                     // a credential was taken away
-	kindACLs                               // ACLs were added
-	kindACLsGone                           // ACLs were removed
 )
 
 // What may be kept, so that an administrator's mistake does not fill the memory.
@@ -35,13 +24,6 @@ const (
 
 	// chunkACLs is how many ACLs one journal entry carries at most.
 	chunkACLs = 250
-)
-
-// Errors of the calls below, to be tested with errors.Is.
-var (
-	ErrUnknownUser = errors.New("no such credential")
-	ErrInvalid     = errors.New("invalid")
-	ErrTooMany     = errors.New("too many")
 )
 
 // Proposer writes an entry and returns when it is durable and applied.
@@ -92,94 +74,10 @@ func New(o Options) *Auth {
 // Start is called when the log is recovered and owned.
 func (a *Auth) Start(log Proposer) { a.log = log }
 
-// Kinds implements commitlog.Machine.
-func (a *Auth) Kinds() []uint16 {
-	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone, kindAdmin, kindAdminGone}
-}
-
-// userCredential is the body of kindCredential; kindCredentialGone has no more than
-// the user and the mechanism.
-type userCredential struct {
-	User string `json:"user"`
-	Credential
-}
-
-// Apply implements commitlog.Machine.
-func (a *Auth) Apply(kind uint16, body []byte) error {
-	defer a.changes.Add(1)
-	switch kind {
-	case kindCredential, kindCredentialGone:
-		return a.applyCredential(kind, body)
-	case kindAdmin, kindAdminGone:
-		return a.applyAdmin(kind, body)
-	case kindACLs, kindACLsGone:
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		var list []ACL
-		if err := json.Unmarshal(body, &list); err != nil {
-			return fmt.Errorf("decode an entry of ACLs: %w", err)
-		}
-		for _, acl := range list {
-			if err := acl.Check(); err != nil {
-				return fmt.Errorf("decode an entry of ACLs: %w", err)
-			}
-			if kind == kindACLs {
-				a.acls.add(acl)
-			} else {
-				a.acls.remove(acl)
-			}
-		}
-	default:
-		return fmt.Errorf("auth entry of kind %d", kind)
-	}
-	return nil
-}
-
-func (a *Auth) applyCredential(kind uint16, body []byte) error {
-	var u userCredential
-	if err := json.Unmarshal(body, &u); err != nil {
-		return fmt.Errorf("decode a credential entry: %w", err)
-	}
-	if kind == kindCredential {
-		if err := u.check(); err != nil {
-			return fmt.Errorf("decode a credential entry: %w", err)
-		}
-	}
-	a.mu.Lock()
-	_, had := a.users[u.User][u.Mechanism]
-	if kind == kindCredential {
-		a.put(u)
-	} else if delete(a.users[u.User], u.Mechanism); len(a.users[u.User]) == 0 {
-		delete(a.users, u.User)
-	}
-	a.mu.Unlock()
-	if had {
-		a.generation.Add(1)
-		if a.changed != nil {
-			a.changed(u.User)
-		}
-	}
-	return nil
-}
-
 // Generation counts the credentials that were replaced or taken away. A login that
 // ends under another generation than it began with may have been with a credential
 // that is gone: it has to be refused, and the client tries again.
 func (a *Auth) Generation() uint64 { return a.generation.Load() }
-
-func (a *Auth) put(u userCredential) {
-	if a.users[u.User] == nil {
-		a.users[u.User] = make(map[Mechanism]Credential)
-	}
-	a.users[u.User][u.Mechanism] = u.Credential
-}
-
-func (u userCredential) check() error {
-	if err := checkName("user", u.User); err != nil {
-		return err
-	}
-	return u.Credential.Check()
-}
 
 // checkName refuses what could not be shown in a line, or sent in a request.
 func checkName(what, name string) error {
@@ -285,14 +183,6 @@ func (a *Auth) credential(user string, m Mechanism) (Credential, bool) {
 	return c, ok
 }
 
-func (a *Auth) propose(ctx context.Context, kind uint16, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode an auth entry: %w", err)
-	}
-	return a.log.Propose(ctx, kind, body)
-}
-
 // AddACLs adds ACLs; those that are there already stay. Durable on return, all of
 // them or, beyond chunkACLs, the first ones. Errors: ErrInvalid, ErrTooMany.
 func (a *Auth) AddACLs(ctx context.Context, acls ...ACL) error {
@@ -320,15 +210,6 @@ func (a *Auth) RemoveACLs(ctx context.Context, f Filter) ([]ACL, error) {
 	defer a.changing.Unlock()
 	found := a.ACLs(f)
 	return found, a.proposeACLs(ctx, kindACLsGone, found)
-}
-
-func (a *Auth) proposeACLs(ctx context.Context, kind uint16, acls []ACL) error {
-	for chunk := range slices.Chunk(acls, chunkACLs) {
-		if err := a.propose(ctx, kind, chunk); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ACLs lists the ACLs that a filter matches, in a fixed order.

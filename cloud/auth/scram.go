@@ -8,7 +8,6 @@ import (
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"hash"
 	"strings"
@@ -45,13 +44,6 @@ const (
 // ShortSaltLevel is the format level from which on a salt may be shorter than 8
 // bytes. Kafka sets no limit, and its clients choose the salt.
 const ShortSaltLevel = 2
-
-// ErrCredentials: the user does not exist, or this is not his password. Which it
-// is, nobody is told.
-var ErrCredentials = errors.New("wrong user name or password")
-
-// errExchange: a message that SCRAM does not have in this place.
-var errExchange = errors.New("unexpected SCRAM message")
 
 // Credential is what a server keeps of a password.
 type Credential struct {

@@ -14,8 +14,6 @@ import (
 // snapshotVersion is that of the JSON below.
 const snapshotVersion = 1
 
-var errShape = errors.New("unexpected shape")
-
 // snapshot is a checkpoint: credentials by user and mechanism, ACLs in their
 // order, administrators by name. What a log of format level 1 does not have is left
 // out.

@@ -108,3 +108,9 @@ func CheckAuthority(ctx context.Context, b storage.Bucket) error {
 	}
 	return err
 }
+
+// ReadAuthority returns the CA of a cluster that has one: fs.ErrNotExist if the
+// bucket has none.
+func ReadAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.CA, error) {
+	return readAuthority(ctx, b, secret)
+}

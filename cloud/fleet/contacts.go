@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -224,25 +223,4 @@ func (w *watched) news(before Seen, now int64) (c contact, is bool) {
 // future was written by a node whose clock was wrong.
 func (w *watched) newer(c Contact, now int64) bool {
 	return w.At > 0 && (w.At >= c.At || c.At > now)
-}
-
-// applyContacts is called with mu held.
-func (f *Fleet) applyContacts(body []byte) error {
-	var entry contacts
-	if err := json.Unmarshal(body, &entry); err != nil {
-		return fmt.Errorf("decode an entry of contacts: %w", errors.Join(err, errShape))
-	}
-	for _, c := range entry.Gateways {
-		g := f.gateways[c.ID]
-		if g == nil {
-			continue
-		}
-		next := Seen{c.Contact, entry.Saved}
-		if c.Same && g.Seen != nil {
-			next.Contact = g.Seen.Contact
-			next.At = c.At
-		}
-		g.Seen = &next // a new one: copies of the gateway have the old one
-	}
-	return nil
 }

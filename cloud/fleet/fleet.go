@@ -18,19 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/sync/join"
-)
-
-// Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
-// are JSON: they are few and small.
-const (
-	kindToken    uint16 = 110 + iota // a join token was made
-	kindJoined                       // a gateway was let in, or got a new certificate
-	kindReset                        // a gateway's key was forgotten: the next join may bring another
-	kindRevoked                      // a gateway is not let in any more
-	kindGrants                       // a gateway was bound to topics, or is no more; format level 2
-	kindContacts                     // how gateways were when they were there last; format level 2
 )
 
 // DefaultTokenLife and DefaultTokenUses are those of a token that is made
@@ -39,9 +27,6 @@ const (
 	DefaultTokenLife = 24 * time.Hour
 	DefaultTokenUses = 100
 )
-
-// ErrUnknownGateway: no gateway of that id has joined.
-var ErrUnknownGateway = errors.New("no such gateway")
 
 // Proposer writes an entry and returns when it is durable and applied.
 type Proposer interface {
@@ -105,83 +90,6 @@ func New(o Options) *Fleet {
 
 // Start is called when the log is recovered and owned.
 func (f *Fleet) Start(log Proposer) { f.log = log }
-
-// Kinds implements commitlog.Machine.
-func (f *Fleet) Kinds() []uint16 {
-	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants, kindContacts}
-}
-
-// Apply implements commitlog.Machine.
-func (f *Fleet) Apply(kind uint16, body []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch kind {
-	case kindToken:
-		var t token
-		if err := json.Unmarshal(body, &t); err != nil || len(t.Hash) != sha256.Size {
-			return fmt.Errorf("decode a token entry: %w", errors.Join(err, errShape))
-		}
-		f.forget(t.Made)
-		f.tokens[[sha256.Size]byte(t.Hash)] = &t
-	case kindJoined:
-		return f.applyJoined(body)
-	case kindReset, kindRevoked:
-		if g := f.gateways[string(body)]; g != nil && kind == kindReset {
-			g.Key, g.Revoked = nil, false
-		} else if g != nil {
-			g.Revoked = true
-		}
-	case kindGrants:
-		return f.applyGrants(body)
-	case kindContacts:
-		return f.applyContacts(body)
-	default:
-		return fmt.Errorf("fleet entry of kind %d", kind)
-	}
-	return nil
-}
-
-var errShape = errors.New("unexpected shape")
-
-// tokenMemory is how long after its end a token is answered with "expired".
-const tokenMemory = 7 * 24 * time.Hour
-
-// forget drops the tokens that had expired long before a new one was made: each
-// start of an owner makes one. Called with mu held.
-func (f *Fleet) forget(made time.Time) {
-	for hash, t := range f.tokens {
-		if t.Expires.Add(tokenMemory).Before(made) {
-			delete(f.tokens, hash)
-		}
-	}
-}
-
-// joined is the body of kindJoined.
-type joined struct {
-	Gateway
-	Token []byte `json:"token,omitempty"` // hash of the token that was used, nil on renewal
-}
-
-func (f *Fleet) applyJoined(body []byte) error {
-	var j joined
-	if err := json.Unmarshal(body, &j); err != nil || j.ID == "" {
-		return fmt.Errorf("decode a gateway entry: %w", errors.Join(err, errShape))
-	}
-	j.Allow, j.Deny, j.Seen = nil, nil, nil
-	if old := f.gateways[j.ID]; old != nil {
-		j.Joined, j.Allow, j.Deny, j.Seen = old.Joined, old.Allow, old.Deny, old.Seen
-	}
-	if len(j.Token) == sha256.Size {
-		if t := f.tokens[[sha256.Size]byte(j.Token)]; t != nil {
-			t.Uses--
-			if len(t.Topics) > 0 {
-				j.Allow = t.Topics
-			}
-		}
-	}
-	f.gateways[j.ID] = &j.Gateway
-	return nil
-}
 
 // NewToken makes a join token: uses gateways may join with it until life is
 // over; with ids, only those. With topics, who joins with it may write to those that
@@ -351,10 +259,4 @@ func (f *Fleet) Gateways() []Gateway {
 	}
 	slices.SortFunc(all, func(a, b Gateway) int { return strings.Compare(a.ID, b.ID) })
 	return all
-}
-
-// ReadAuthority returns the CA of a cluster that has one: fs.ErrNotExist if the
-// bucket has none.
-func ReadAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.CA, error) {
-	return readAuthority(ctx, b, secret)
 }

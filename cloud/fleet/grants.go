@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -21,12 +20,6 @@ const (
 
 // everyTopic is the pattern that all names match.
 const everyTopic = "*"
-
-// Errors of the calls below, to be tested with errors.Is.
-var (
-	ErrPattern = errors.New("a pattern is the name of a topic, in which * stands for any number of characters")
-	ErrLevel   = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
-)
 
 // grants are the topics that a gateway may write to, among those that are not the
 // cloud's own: the ones that a pattern of Allow matches (all, if it has none), less
@@ -114,16 +107,4 @@ func (f *Fleet) bind(ctx context.Context, id string, patterns []string, change f
 		return err
 	}
 	return f.log.Propose(ctx, kindGrants, body)
-}
-
-// applyGrants is called with mu held.
-func (f *Fleet) applyGrants(body []byte) error {
-	var entry grants
-	if err := json.Unmarshal(body, &entry); err != nil || entry.ID == "" {
-		return fmt.Errorf("decode an entry of a gateway's topics: %w", errors.Join(err, errShape))
-	}
-	if g := f.gateways[entry.ID]; g != nil {
-		g.Allow, g.Deny = entry.Allow, entry.Deny
-	}
-	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -18,11 +17,6 @@ import (
 	"time"
 )
 
-// kindLimits is the journal entry (see commitlog's FORMAT.md for the ranges) that
-// says what limits an entity has from now on. Bodies are JSON: they are few and
-// small.
-const kindLimits uint16 = 150
-
 // What may be kept.
 const (
 	MaxEntries = 10_000
@@ -31,12 +25,6 @@ const (
 
 // Default, as a name, stands for all users or clients without limits of their own.
 const Default = "<default>"
-
-// Errors of the calls below, to be tested with errors.Is.
-var (
-	ErrInvalid = errors.New("invalid quota")
-	ErrTooMany = errors.New("too many quotas")
-)
 
 // Proposer writes an entry and returns when it is durable and applied.
 type Proposer interface {
@@ -110,32 +98,6 @@ func New(o Options) *Quotas {
 
 // Start is called when the log is recovered and owned.
 func (q *Quotas) Start(log Proposer) { q.log = log }
-
-// Kinds implements commitlog.Machine.
-func (q *Quotas) Kinds() []uint16 { return []uint16{kindLimits} }
-
-// Apply implements commitlog.Machine.
-func (q *Quotas) Apply(kind uint16, body []byte) error {
-	if kind != kindLimits {
-		return fmt.Errorf("quota entry of kind %d", kind)
-	}
-	var e Entry
-	if err := json.Unmarshal(body, &e); err != nil {
-		return fmt.Errorf("decode a quota entry: %w", err)
-	}
-	if err := e.check(); err != nil {
-		return fmt.Errorf("decode a quota entry: %w", err)
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	was := q.limits[e.Entity]
-	if q.limits[e.Entity] = e.Limits; e.Limits == (Limits{}) {
-		delete(q.limits, e.Entity)
-	}
-	q.timed.Add(e.timed() - was.timed())
-	q.changes.Add(1)
-	return nil
-}
 
 // timed is 1 if one of the limits is on time.
 func (l Limits) timed() int64 {

@@ -10,8 +10,6 @@ import (
 // snapshotVersion is that of the JSON below.
 const snapshotVersion = 1
 
-var errShape = errors.New("unexpected shape")
-
 // snapshot is a checkpoint: the limits, by user and client.
 type snapshot struct {
 	Version int     `json:"version"`

@@ -6,7 +6,6 @@ package settings
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,11 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 )
-
-// kindSettings is the journal entry (see commitlog's FORMAT.md for the ranges) that
-// says what settings something has from now on. Bodies are JSON. It is of format
-// level 2.
-const kindSettings uint16 = 160
 
 // Level is the format level from which on settings are in the log.
 const Level = 2
@@ -29,13 +23,6 @@ const (
 	MaxBytes     = 4 << 20 // of all names and values together
 	maxName      = 1_000   // bytes: of a group, a setting
 	maxOne       = 64 << 10
-)
-
-// Errors of the calls below, to be tested with errors.Is.
-var (
-	ErrInvalid = errors.New("invalid setting")
-	ErrTooMany = errors.New("too many settings")
-	ErrLevel   = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 )
 
 // Proposer writes an entry and returns when it is durable and applied.
@@ -115,54 +102,6 @@ func (s *Settings) Start(log Proposer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = log
-}
-
-// Kinds implements commitlog.Machine.
-func (s *Settings) Kinds() []uint16 { return []uint16{kindSettings} }
-
-// Apply implements commitlog.Machine.
-func (s *Settings) Apply(kind uint16, body []byte) error {
-	var e Entry
-	if err := json.Unmarshal(body, &e); err != nil || kind != kindSettings {
-		return fmt.Errorf("decode an entry of settings of kind %d: %w", kind, errors.Join(err, ErrInvalid))
-	}
-	if err := e.check(); err != nil {
-		return fmt.Errorf("decode an entry of settings: %w", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.put(e)
-	s.merge()
-	s.changes.Add(1)
-	return nil
-}
-
-func (s *Settings) put(e Entry) {
-	if old, ok := s.all[e.Resource]; ok {
-		s.bytes -= Entry{e.Resource, old}.size()
-		delete(s.all, e.Resource)
-	}
-	if len(e.Settings) > 0 {
-		s.all[e.Resource] = e.Settings
-		s.bytes += e.size()
-	}
-}
-
-// merge finds out again what counts for each node.
-func (s *Settings) merge() {
-	common := s.all[Resource{Kind: Node}]
-	s.nodes = map[string]map[string]string{"": common}
-	for r, own := range s.all {
-		if r.Kind == Node && r.Name != "" {
-			both := maps.Clone(own)
-			for name, value := range common {
-				if _, ok := own[name]; !ok {
-					both[name] = value
-				}
-			}
-			s.nodes[r.Name] = both
-		}
-	}
 }
 
 // Of returns the settings that a resource has of its own. They are not to be changed.

@@ -12,8 +12,6 @@ import (
 // snapshotVersion is that of the JSON below.
 const snapshotVersion = 1
 
-var errShape = errors.New("unexpected shape")
-
 // snapshot is a checkpoint: the settings, by kind and name. Without any there is
 // none: programs that know no settings can read the log as long as nobody has made
 // any.

@@ -1,0 +1,21 @@
+package auth
+
+import "errors"
+
+// Errors of this package's calls, to be tested with errors.Is.
+var (
+	ErrUnknownUser  = errors.New("no such credential")
+	ErrUnknownAdmin = errors.New("no such administrator")
+	ErrInvalid      = errors.New("invalid")
+	ErrTooMany      = errors.New("too many")
+	ErrLevel        = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
+
+	// ErrCredentials: the user does not exist, or this is not his password. Which it
+	// is, nobody is told.
+	ErrCredentials = errors.New("wrong user name or password")
+)
+
+var (
+	errExchange = errors.New("unexpected SCRAM message") // one that SCRAM does not have in this place
+	errShape    = errors.New("unexpected shape")         // of an entry or a snapshot
+)

@@ -1,0 +1,13 @@
+package fleet
+
+import "errors"
+
+// Errors of this package's calls, to be tested with errors.Is. Those of Join are
+// the errors that join.Verdict knows.
+var (
+	ErrUnknownGateway = errors.New("no such gateway") // none of that id has joined
+	ErrPattern        = errors.New("a pattern is the name of a topic, in which * stands for any number of characters")
+	ErrLevel          = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
+)
+
+var errShape = errors.New("unexpected shape") // of an entry or a snapshot

@@ -1,0 +1,11 @@
+package quota
+
+import "errors"
+
+// Errors of this package's calls, to be tested with errors.Is.
+var (
+	ErrInvalid = errors.New("invalid quota")
+	ErrTooMany = errors.New("too many quotas")
+)
+
+var errShape = errors.New("unexpected shape") // of an entry or a snapshot

@@ -1,0 +1,12 @@
+package settings
+
+import "errors"
+
+// Errors of this package's calls, to be tested with errors.Is.
+var (
+	ErrInvalid = errors.New("invalid setting")
+	ErrTooMany = errors.New("too many settings")
+	ErrLevel   = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
+)
+
+var errShape = errors.New("unexpected shape") // of an entry or a snapshot
