@@ -26,7 +26,6 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/cloud/admin"
-	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
@@ -35,9 +34,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
-	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/recent"
-	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
@@ -102,15 +99,10 @@ type Node struct {
 	own       []cluster.Door // this node's doors, as it asks them itself
 	pulse     pulse
 	metrics   *metrics.Set
-	role      atomic.Value // string
-	fleet     atomic.Pointer[fleet.Fleet]
-	users     atomic.Pointer[auth.Auth]
-	quotas    atomic.Pointer[quota.Quotas]
-	settings  atomic.Pointer[settings.Settings]
-	log       atomic.Pointer[commitlog.Log] // nil while this node owns nothing
-	led       atomic.Pointer[time.Time]     // when this node began to lead; nil while it does not
-	meter     console.Meter                 // of the topics
-	recent    *recent.Lines                 // of the log
+	role      atomic.Value          // string
+	owned     atomic.Pointer[owned] // nil while this node owns nothing
+	meter     console.Meter         // of the topics
+	recent    *recent.Lines         // of the log
 	ready     sync.Once
 	lock      *os.File
 	doors     []door
@@ -209,7 +201,7 @@ func (n *Node) listen() error {
 	if err := n.listenPeer(); err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics, Settings: n.settings.Load})
+	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics, Settings: n.settings})
 	return n.open(kafkaListeners, httpListener, packets)
 }
 
@@ -259,7 +251,7 @@ func (n *Node) open(kafkaListeners []listener.Listener, httpListener net.Listene
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []listener.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users.Load, Quotas: n.quotas.Load, Owner: owner{n}, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users, Quotas: n.quotas, Owner: owner{n}, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
 		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
 		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
 	if n.o.Tokens.Keys != "" {

@@ -12,13 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
-	"github.com/weirmq/weir/cloud/fleet"
-	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
@@ -188,7 +186,7 @@ func TestFenced(t *testing.T) {
 	n := startNode(t, bucket, "first")
 	n.says(t, "ready")
 	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: "thief", Log: slog.New(slog.DiscardHandler),
-		Machines: []commitlog.Machine{group.New(group.Options{}), fleet.New(fleet.Options{}), auth.New(auth.Options{})}})
+		Machines: shard.New(shard.Options{}).Machines()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +206,7 @@ func TestAdmit(t *testing.T) {
 	if err := n.admit("gw", nil); !errors.Is(err, join.ErrUnavailable) || errors.Is(err, join.ErrRevoked) {
 		t.Errorf("without an owner: %v", err)
 	}
-	n.fleet.Store(fleet.New(fleet.Options{}))
+	n.owned.Store(&owned{Shard: shard.New(shard.Options{})})
 	if err := n.admit("gw", nil); !errors.Is(err, join.ErrRevoked) {
 		t.Errorf("a gateway that is no member: %v", err)
 	}

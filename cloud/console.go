@@ -55,7 +55,7 @@ func (n *Node) openConsole(listener net.Listener) {
 	})
 	n.metrics.NewGauge(`weir_http_refused_total{reason="credential"}`, func() float64 { refused, _ := n.guard.Refused(); return float64(refused) })
 	n.metrics.NewGauge(`weir_http_refused_total{reason="host"}`, func() float64 { _, refused := n.guard.Refused(); return float64(refused) })
-	handler := console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet.Load, Users: n.users.Load, Quotas: n.quotas.Load,
+	handler := console.New(console.Options{Guard: n.guard, Broker: n.broker, Fleet: n.fleet, Users: n.users, Quotas: n.quotas,
 		Sessions: n.sessions, Drop: n.drop, Role: n.Role, Metrics: n.metrics, CloseMetrics: n.o.HTTP.CloseMetrics,
 		State: n.state, Meter: &n.meter, Recent: n.recent, Forward: n.forward, Removed: n.adminRemoved})
 	page.Register(n.guard)
@@ -71,7 +71,7 @@ func (n *Node) openConsole(listener net.Listener) {
 
 // adminRemoved gives this node another token of its own when that was removed.
 func (n *Node) adminRemoved(ctx context.Context, name string) error {
-	users := n.users.Load()
+	users := n.users()
 	if name != ownName(n.o.Node) || users == nil {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (n *Node) names() []string {
 // administrator finds who has an admin token. While this node does not own the
 // shard it knows its own token only.
 func (n *Node) administrator(hash admin.Hash) (admin.Caller, error) {
-	if users := n.users.Load(); users != nil {
+	if users := n.users(); users != nil {
 		return users.Administrator(hash)
 	}
 	return admin.Caller{}, admin.ErrElsewhere

@@ -119,7 +119,7 @@ func TestRemovedTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reset, err := auth.Reset(t.Context(), bucket, key, first.users.Load().Admins()[0].Created)
+	reset, err := auth.Reset(t.Context(), bucket, key, first.users().Admins()[0].Created)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestOwnTokenAtLevel1(t *testing.T) {
 		t.Errorf("its own: %d %+v", status, e)
 	}
 	hash := admin.HashOf("x")
-	if err := n.users.Load().SetAdmin(t.Context(), "ann", admin.Read, hash, time.Now()); !errors.Is(err, auth.ErrLevel) {
+	if err := n.users().SetAdmin(t.Context(), "ann", admin.Read, hash, time.Now()); !errors.Is(err, auth.ErrLevel) {
 		t.Errorf("another administrator: %v", err)
 	}
 }

@@ -93,7 +93,7 @@ func (n *Node) forwarded(w http.ResponseWriter, r *http.Request, node, own strin
 	if own != "" {
 		r.Header.Del("Authorization")
 		hash, err := hex.DecodeString(own)
-		users := n.users.Load()
+		users := n.users()
 		if err != nil || len(hash) != len(admin.Hash{}) || users != nil && users.Ended(admin.Hash(hash)) {
 			admin.Reply(w, http.StatusUnauthorized, console.Error{Error: "the admin token of node " + node + " was removed: delete " + admin.File + " in its data directory and restart it"})
 			return

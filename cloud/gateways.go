@@ -68,21 +68,21 @@ func milliseconds(n uint64) time.Duration {
 
 // left notes how a gateway was when its session ended.
 func (n *Node) left(g receiver.Gateway) {
-	if members := n.fleet.Load(); members != nil {
+	if members := n.fleet(); members != nil {
 		members.Heard(g.ID, contactOf(g))
 	}
 }
 
 // lostRecords notes what a gateway has reported in weir.gaps.
 func (n *Node) lostRecords(gateway string, records uint64) {
-	if members := n.fleet.Load(); members != nil {
+	if members := n.fleet(); members != nil {
 		members.Lost(gateway, records)
 	}
 }
 
 // refused remembers what was refused to a gateway for good.
 func (n *Node) refused(gateway string, r receiver.Refusal) {
-	members := n.fleet.Load()
+	members := n.fleet()
 	if members == nil {
 		return
 	}
@@ -180,7 +180,7 @@ func families() []family {
 // writeGateways shows the gateways, each with its own series up to a limit, by id. Only
 // the owner knows them.
 func (n *Node) writeGateways(w io.Writer) {
-	members := n.fleet.Load()
+	members := n.fleet()
 	if members == nil || !n.broker.IsOwner() {
 		return
 	}

@@ -106,7 +106,7 @@ func TestGatewaysAreKept(t *testing.T) {
 	}
 	first.shows(t, `weir_gateways{state="connected"} 1`, `weir_gateway_connected{gateway="gw-1"} 1`, `weir_gateway_buffered_records{gateway="gw-1"} 12`,
 		`weir_gateway_lost_records_total{gateway="gw-1"} 0`, `weir_gateway_oldest_seconds{gateway="gw-1"} 6`, `weir_gateway_certificate_expires_seconds{gateway="gw-1"} `)
-	members := first.fleet.Load()
+	members := first.fleet()
 	first.lostRecords("gw-1", 5)
 	first.refused("gw-1", receiver.Refusal{Name: "secret", Reason: wire.ReasonNotAllowed, Text: "no"})
 	if all := members.Refusals("gw-1"); len(all) != 1 || all[0].Topic != "secret" || all[0].Reason != "not-allowed" {
@@ -127,11 +127,11 @@ func TestGatewaysAreKept(t *testing.T) {
 
 	second := startNode(t, bucket, "second")
 	second.says(t, "leading")
-	g, err := second.fleet.Load().Gateway("gw-1")
+	g, err := second.fleet().Gateway("gw-1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, settled := second.fleet.Load().Contact(g)
+	c, settled := second.fleet().Contact(g)
 	if c.Records != 12 || c.Bytes != 3456 || c.Software != "weir-edge test" || c.Lost != 5 || settled != 5 || c.Address == "" || time.Since(time.UnixMilli(c.At)) > time.Minute {
 		t.Errorf("%+v", c)
 	}
@@ -143,16 +143,16 @@ func TestGatewaysAreKept(t *testing.T) {
 	if out := second.shown(); strings.Contains(out, `gateway="gw-1"`) {
 		t.Errorf("a gateway beyond the limit has metrics:\n%s", out)
 	}
-	if err := second.fleet.Load().Revoke(t.Context(), "gw-0"); err != nil {
+	if err := second.fleet().Revoke(t.Context(), "gw-0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := second.fleet.Load().Revoke(t.Context(), "gw-1"); err != nil {
+	if err := second.fleet().Revoke(t.Context(), "gw-1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := second.admit("gw-1", identity.Leaf()); !errors.Is(err, join.ErrRevoked) {
 		t.Errorf("a gateway that is revoked is let in: %v", err)
 	}
-	if all := second.fleet.Load().Refusals("gw-1"); len(all) != 1 || all[0].Reason != "not-admitted" {
+	if all := second.fleet().Refusals("gw-1"); len(all) != 1 || all[0].Reason != "not-admitted" {
 		t.Errorf("%+v", all)
 	}
 	if out := second.shown(); strings.Contains(out, `gateway="gw-0"`) || !strings.Contains(out, `weir_gateways{state="revoked"} 2`) {

@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
@@ -66,16 +67,11 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	if err != nil {
 		return err
 	}
-	members := fleet.New(fleet.Options{CA: n.ca})
-	changed := settings.New()
-	groups := group.New(group.Options{Log: n.o.Log, Timeouts: broker.GroupTimeouts(changed)})
-	txns := txn.New(txn.Options{Ended: n.broker.TransactionEnded, Log: n.o.Log})
-	users, quotas := auth.New(auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser}), quota.New(quota.Options{})
-	log, err := commitlog.Open(ctx, commitlog.Options{
+	own := n.newOwned()
+	err = own.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
-		Machines: []commitlog.Machine{groups, txns, members, users, quotas, changed},
 		Beside:   []string{fleet.AuthorityKey},
-		Defaults: func() map[string]string { return broker.TopicDefaults(changed, self.ID) },
+		Defaults: func() map[string]string { return broker.TopicDefaults(own.Settings, self.ID) },
 	})
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -85,51 +81,82 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	case err != nil:
 		return fmt.Errorf("recover the log: %w", err)
 	}
-	groups.Start(log)
-	if err := groups.StartHistory(ctx); err != nil && ctx.Err() == nil {
-		n.o.Log.Warn("topic "+broker.OffsetsTopic+" cannot be served before the next start", "err", err)
-	}
-	txns.Start(log, groups)
-	members.Start(log)
-	users.Start(log)
-	quotas.Start(log)
-	changed.Start(log)
-	n.fleet.Store(members)
-	n.users.Store(users) // before the broker leads: nothing is served without them
-	n.quotas.Store(quotas)
-	n.settings.Store(changed)
-	n.endCopy(users)
-	n.log.Store(log)
-	n.broker.Lead(log, groups, txns)
+	own.since = time.Now()
+	n.owned.Store(own) // before the broker leads: nothing is served without users
+	n.endCopy(own.Users)
+	n.broker.Lead(own.Shard)
 	n.broker.SetCopy(nil)
 	n.role.Store(console.RoleOwner)
-	since := time.Now()
-	n.led.Store(&since)
-	n.measure(log)
-	n.o.Log.Info("leading", "epoch", log.Epoch(), "cluster", log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
-	n.welcomeAdmins(ctx, users, log.Level())
-	if err := n.freshToken(ctx, members); err != nil && ctx.Err() == nil {
+	n.measure(own.Log)
+	n.o.Log.Info("leading", "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
+	n.welcomeAdmins(ctx, own.Users, own.Log.Level())
+	if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
 		n.o.Log.Warn("no join token was made", "err", err)
 	}
 	n.sayReady()
 
-	lost := n.serve(ctx, log, self, members)
-	n.log.Store(nil)
-	n.led.Store(nil)
-	n.broker.Follow(broker.Node{}, log.ClusterID())
-	n.fleet.Store(nil)
-	n.users.Store(nil)
-	n.quotas.Store(nil)
-	n.settings.Store(nil)
+	lost := n.serve(ctx, own, self)
+	n.broker.Follow(broker.Node{}, own.Log.ClusterID())
+	n.owned.Store(nil)
 	if n.receiver != nil {
 		n.receiver.Handover("")
 	}
-	// The transactions last: their time-outs may wait for the log.
-	closed := errors.Join(groups.Close(), log.Close(), txns.Close())
+	closed := own.Close()
 	if lost != nil {
 		return lost // closing says the same once more
 	}
 	return closed
+}
+
+// owned is a shard that this node owns.
+type owned struct {
+	*shard.Shard
+	since time.Time
+}
+
+// newOwned makes the machines of the shard that this node is about to own.
+func (n *Node) newOwned() *owned {
+	changed := settings.New()
+	return &owned{Shard: shard.New(shard.Options{
+		Log:      n.o.Log,
+		Settings: changed,
+		Groups:   group.Options{Timeouts: broker.GroupTimeouts(changed)},
+		Txns:     txn.Options{Ended: n.broker.TransactionEnded},
+		Fleet:    fleet.Options{CA: n.ca},
+		Users:    auth.Options{SuperUsers: n.o.SuperUsers, Changed: n.dropUser},
+	})}
+}
+
+// fleet returns the gateways of the cluster, nil while this node owns nothing.
+func (n *Node) fleet() *fleet.Fleet {
+	if own := n.owned.Load(); own != nil {
+		return own.Fleet
+	}
+	return nil
+}
+
+// users returns the users and administrators, nil while this node owns nothing.
+func (n *Node) users() *auth.Auth {
+	if own := n.owned.Load(); own != nil {
+		return own.Users
+	}
+	return nil
+}
+
+// quotas returns the limits of users, nil while this node owns nothing.
+func (n *Node) quotas() *quota.Quotas {
+	if own := n.owned.Load(); own != nil {
+		return own.Quotas
+	}
+	return nil
+}
+
+// settings returns what clients have changed, nil while this node owns nothing.
+func (n *Node) settings() *settings.Settings {
+	if own := n.owned.Load(); own != nil {
+		return own.Settings
+	}
+	return nil
 }
 
 // measure shows how the log at rest is doing.
@@ -159,24 +186,24 @@ func (n *Node) gauge(name string, value func() float64) {
 
 // serve waits until ctx ends, the shard is lost, or this node should not lead
 // any more.
-func (n *Node) serve(ctx context.Context, log *commitlog.Log, self cluster.Node, members *fleet.Fleet) error {
+func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	ended := make(chan error, 2)
 	wg.Go(func() {
-		ended <- cluster.Confirm(ctx, n.o.Takeover, log.Confirm, func(doubt bool) {
+		ended <- cluster.Confirm(ctx, n.o.Takeover, own.Log.Confirm, func(doubt bool) {
 			n.o.Log.Warn("confirming the ownership", "bucket_answers", !doubt)
 			n.broker.Doubt(doubt)
 		})
 	})
 	wg.Go(func() { ended <- n.watchDoors(ctx, self) })
-	wg.Go(func() { n.answerBucket(ctx, log) })
-	wg.Go(func() { n.watchGateways(ctx, members) })
+	wg.Go(func() { n.answerBucket(ctx, own.Log) })
+	wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
 	select {
-	case <-log.Done():
-		return fmt.Errorf("lost the shard and stopped serving: %w", log.Err())
+	case <-own.Log.Done():
+		return fmt.Errorf("lost the shard and stopped serving: %w", own.Log.Err())
 	case err := <-ended:
 		if err == nil || errors.Is(err, cluster.ErrDoors) {
 			return err
@@ -207,7 +234,7 @@ func (n *Node) freshToken(ctx context.Context, members *fleet.Fleet) error {
 
 // join lets a gateway in; the receiver logs who came and who did not.
 func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
-	members := n.fleet.Load()
+	members := n.fleet()
 	if members == nil {
 		return receiver.JoinResult{}, fmt.Errorf("%w: this node is a standby", join.ErrUnavailable)
 	}
@@ -219,7 +246,7 @@ func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinR
 }
 
 func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
-	members := n.fleet.Load()
+	members := n.fleet()
 	if members == nil {
 		if owner, known := n.broker.Owner(); known && owner.Name != n.o.Node {
 			return nil, &receiver.NotOwnerError{Addr: owner.Sync}
@@ -232,7 +259,7 @@ func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, e
 // admit: on a standby everyone with a certificate is let in, to be sent to the
 // owner. A node that is about to lead lets nobody in whom it cannot judge.
 func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
-	members := n.fleet.Load()
+	members := n.fleet()
 	if members == nil {
 		if _, known := n.broker.Owner(); !known {
 			return fmt.Errorf("%w: no owner is known yet", join.ErrUnavailable)
@@ -252,7 +279,7 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 // mayWrite reports whether a gateway may write to a topic. While this node owns
 // nothing the broker refuses, and not for good.
 func (n *Node) mayWrite(gateway, topic string) bool {
-	members := n.fleet.Load()
+	members := n.fleet()
 	return members == nil || members.MayWrite(gateway, topic)
 }
 

@@ -88,8 +88,8 @@ func (n *Node) takeover() time.Duration {
 // answer is what this node says of itself on the peer port.
 func (n *Node) answer() peer.Answer {
 	a := peer.Answer{Node: n.o.Node, Boot: n.self.Boot, Role: n.Role()}
-	if log := n.log.Load(); log != nil && a.Role == console.RoleOwner {
-		next := log.Acked()
+	if own := n.owned.Load(); own != nil && a.Role == console.RoleOwner {
+		next := own.Log.Acked()
 		a.Epoch, a.Slot = next.Epoch, next.Slot
 	}
 	return a

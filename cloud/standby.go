@@ -212,32 +212,32 @@ func (n *Node) take(next *broker.Copy, got *peer.Copy, whole bool) error {
 // copyFor answers a node that stands by. The tag counts the changes of topics, of users
 // and ACLs, of quotas, and of settings, in this life of this node.
 func (n *Node) copyFor(after string) (*peer.Copy, error) {
-	log, users, quotas, changed := n.log.Load(), n.users.Load(), n.quotas.Load(), n.settings.Load()
-	if err := n.broker.Serving(); err != nil || log == nil || users == nil || quotas == nil || changed == nil {
+	own := n.owned.Load()
+	if err := n.broker.Serving(); err != nil || own == nil {
 		return nil, errors.Join(peer.ErrNoCopy, err)
 	}
 	// The counts first: what they do not count is told once more the next time.
-	life := fmt.Sprintf("%s-%d-", n.self.Boot, log.Epoch())
-	counts := []string{fmt.Sprint(log.Changes()), fmt.Sprint(users.Changes()), fmt.Sprint(quotas.Changes()), fmt.Sprint(changed.Changes())}
-	c := &peer.Copy{Tag: life + strings.Join(counts, "."), Epoch: log.Epoch(), Cluster: log.ClusterID()}
+	life := fmt.Sprintf("%s-%d-", n.self.Boot, own.Log.Epoch())
+	counts := []string{fmt.Sprint(own.Log.Changes()), fmt.Sprint(own.Users.Changes()), fmt.Sprint(own.Quotas.Changes()), fmt.Sprint(own.Settings.Changes())}
+	c := &peer.Copy{Tag: life + strings.Join(counts, "."), Epoch: own.Log.Epoch(), Cluster: own.Log.ClusterID()}
 	_, c.Offsets = n.broker.InternalTopic()
 	seen := make([]string, len(counts))
 	if rest, ok := strings.CutPrefix(after, life); ok {
 		copy(seen, strings.Split(rest, "."))
 	}
 	if seen[0] != counts[0] {
-		if c.Topics = log.Topics(); len(c.Topics) > peer.MaxTopics {
+		if c.Topics = own.Log.Topics(); len(c.Topics) > peer.MaxTopics {
 			return nil, fmt.Errorf("%w: there are %d topics, at most %d are copied", peer.ErrTooLarge, len(c.Topics), peer.MaxTopics)
 		}
 	}
 	if seen[1] != counts[1] {
-		c.Users = users.Copy()
+		c.Users = own.Users.Copy()
 	}
 	if seen[2] != counts[2] {
-		c.Quotas = quotas.Copy()
+		c.Quotas = own.Quotas.Copy()
 	}
 	if seen[3] != counts[3] {
-		c.Settings = changed.Copy()
+		c.Settings = own.Settings.Copy()
 	}
 	return c, nil
 }

@@ -61,7 +61,7 @@ func TestStandbyKeepsCopy(t *testing.T) {
 	if age := second.copyAge(); age <= 0 || age > 5 || first.copyAge() != 0 {
 		t.Errorf("the copy is %v s old, that of the owner %v s", age, first.copyAge())
 	}
-	users, quotas := first.users.Load(), first.quotas.Load()
+	users, quotas := first.users(), first.quotas()
 	if err := users.SetCredentials(t.Context(), "ann", credential(t, "secret")); err != nil {
 		t.Fatal(err)
 	}

@@ -69,12 +69,13 @@ func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time
 // state is what the admin port tells of this node.
 func (n *Node) state() console.State {
 	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.HTTP, Kafka: n.self.Kafka, Sync: n.self.Sync}
-	if since := n.led.Load(); since != nil {
-		self.Since = since.UTC()
+	own := n.owned.Load()
+	if own != nil {
+		self.Since = own.since.UTC()
 	}
 	s := console.State{Nodes: append([]console.Member{self}, n.peers.nodes.members(time.Now(), n.gone())...), Disk: diskOf(n.o.Data)}
-	if log := n.log.Load(); log != nil {
-		stats := log.Stats()
+	if own != nil {
+		stats := own.Log.Stats()
 		s.Damaged, s.Waiting, s.Upkeep = stats.Damaged, stats.Waiting, time.Since(stats.Checkpoint)
 	}
 	return s

@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/cloud/broker"
-	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -24,16 +24,14 @@ var _ receiver.Log = &uplink{}
 func newTestUplink(t *testing.T, autoCreate bool) *uplink {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	groups := group.New(group.Options{Log: quiet})
-	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Machines: []commitlog.Machine{groups}, Log: quiet})
-	if err != nil {
+	s := shard.New(shard.Options{Log: quiet})
+	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	groups.Start(log)
 	b := broker.New(broker.Options{Self: broker.Node{Name: "a", Sync: "a:7400"}, Partitions: 2, AutoCreate: autoCreate})
-	b.Lead(log, groups, nil)
+	b.Lead(s)
 	t.Cleanup(func() {
-		if err := errors.Join(groups.Close(), log.Close()); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,16 +8,13 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
-// old is a journal of format level 1.
-type old struct{ t *testing.T }
-
-func (o old) Propose(_ context.Context, kind uint16, _ []byte) error {
-	o.t.Errorf("an entry of kind %d in a log of level 1", kind)
-	return nil
+// old returns a log of format level 1 to which nothing may be proposed.
+func old(t *testing.T) *machinetest.Log {
+	return &machinetest.Log{FormatLevel: 1, Before: func() { t.Error("an entry in a log of level 1") }}
 }
-func (o old) Level() int { return 1 }
 
 // TestAdmins: a credential is good until it is removed, or another takes its place.
 func TestAdmins(t *testing.T) {
@@ -106,7 +102,7 @@ func TestAdminsAreBounded(t *testing.T) {
 // do not know.
 func TestAdminsNeedALevel(t *testing.T) {
 	a := New(Options{})
-	a.Start(old{t})
+	a.Serve(old(t))
 	if err := a.SetAdmin(t.Context(), "ann", admin.Read, admin.HashOf("1"), time.Now()); !errors.Is(err, ErrLevel) || !strings.Contains(err.Error(), "weirctl upgrade") {
 		t.Error(err)
 	}

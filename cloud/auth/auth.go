@@ -14,6 +14,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // What may be kept, so that an administrator's mistake does not fill the memory.
@@ -25,12 +28,6 @@ const (
 	// chunkACLs is how many ACLs one journal entry carries at most.
 	chunkACLs = 250
 )
-
-// Proposer writes an entry and returns when it is durable and applied.
-type Proposer interface {
-	Propose(ctx context.Context, kind uint16, body []byte) error
-	Level() int // format level: what may be written
-}
 
 // Options configure an Auth. The zero value is usable.
 type Options struct {
@@ -49,8 +46,8 @@ type Auth struct {
 	changed func(user string)
 	decoy   []byte // key of the salts that users who do not exist seem to have
 
-	changing sync.Mutex // one change at a time, from the check to the durable entry
-	log      Proposer   // set by Start
+	changing sync.Mutex  // one change at a time, from the check to the durable entry
+	log      machine.Log // set by Start
 
 	mu     sync.RWMutex // guards what Apply changes
 	users  map[string]map[Mechanism]Credential
@@ -71,8 +68,14 @@ func New(o Options) *Auth {
 	return a
 }
 
-// Start is called when the log is recovered and owned.
-func (a *Auth) Start(log Proposer) { a.log = log }
+// Start implements shard.Machine.
+func (a *Auth) Start(_ context.Context, log *commitlog.Log) { a.Serve(log) }
+
+// Serve answers from now on, and writes its entries to log.
+func (a *Auth) Serve(log machine.Log) { a.log = log }
+
+// Close implements shard.Machine. Nothing runs.
+func (a *Auth) Close() error { return nil }
 
 // Generation counts the credentials that were replaced or taken away. A login that
 // ends under another generation than it began with may have been with a credential

@@ -1,39 +1,23 @@
 package auth
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
-
-// journal applies what is proposed to every machine that follows it.
-type journal struct{ machines []*Auth }
-
-func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
-	for _, m := range j.machines {
-		if err := m.Apply(kind, body); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (j *journal) Level() int { return 2 }
 
 // start returns an Auth and another that follows the same journal.
 func start(t *testing.T, o Options) (a, follower *Auth) {
 	t.Helper()
 	a, follower = New(o), New(o)
-	a.Start(&journal{[]*Auth{a, follower}})
-	t.Cleanup(func() {
-		if string(a.Snapshot()) != string(follower.Snapshot()) {
-			t.Errorf("who follows the journal knows something else:\n%s\n%s", a.Snapshot(), follower.Snapshot())
-		}
-	})
+	log := machinetest.New(a, follower)
+	log.Alike(t)
+	a.Serve(log)
 	return a, follower
 }
 
@@ -42,7 +26,7 @@ func start(t *testing.T, o Options) (a, follower *Auth) {
 func TestShortSalts(t *testing.T) {
 	a, _ := start(t, Options{})
 	older := New(Options{})
-	older.Start(old{t})
+	older.Serve(old(t))
 	for n := range 8 {
 		salt := []byte("saltsalt")[:n]
 		salted, err := SCRAMSHA256.salted("pencil", salt, 4096)
@@ -372,7 +356,7 @@ func TestExchangeRefuses(t *testing.T) {
 func TestChanged(t *testing.T) {
 	var told []string
 	a := New(Options{Changed: func(user string) { told = append(told, user) }})
-	a.Start(&journal{[]*Auth{a}})
+	a.Serve(machinetest.New(a))
 	credentials := func(password string) []Credential {
 		var all []Credential
 		for _, m := range Mechanisms() {

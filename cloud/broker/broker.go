@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -113,10 +114,8 @@ type Broker struct {
 
 // state is replaced as a whole whenever the role of this node changes.
 type state struct {
-	owner     Node // zero: nobody known
-	log       *commitlog.Log
-	groups    *group.Coordinator
-	txns      *txn.Coordinator
+	owner     Node         // zero: nobody known
+	shard     *shard.Shard // nil: another node's
 	clusterID string
 	doubt     bool
 }
@@ -136,10 +135,9 @@ func New(o Options) *Broker {
 	return b
 }
 
-// Lead makes this node the owner: calls go to the log and its coordinators from
-// now on.
-func (b *Broker) Lead(log *commitlog.Log, groups *group.Coordinator, txns *txn.Coordinator) {
-	b.state.Store(&state{owner: b.o.Self, log: log, groups: groups, txns: txns, clusterID: log.ClusterID()})
+// Lead makes this node the owner: calls go to the shard from now on.
+func (b *Broker) Lead(s *shard.Shard) {
+	b.state.Store(&state{owner: b.o.Self, shard: s, clusterID: s.Log.ClusterID()})
 }
 
 // Follow makes this node a standby of owner.
@@ -150,7 +148,7 @@ func (b *Broker) Follow(owner Node, clusterID string) {
 // Doubt suspends reads and writes while the owner cannot confirm itself, and
 // resumes them.
 func (b *Broker) Doubt(doubt bool) {
-	if s := b.state.Load(); s.log != nil {
+	if s := b.state.Load(); s.shard != nil {
 		next := *s
 		next.doubt = doubt
 		b.state.CompareAndSwap(s, &next)
@@ -167,15 +165,15 @@ func (b *Broker) Owner() (Node, bool) {
 }
 
 // IsOwner reports whether this node serves the shard.
-func (b *Broker) IsOwner() bool { return b.state.Load().log != nil }
+func (b *Broker) IsOwner() bool { return b.state.Load().shard != nil }
 
 // ClusterID names the bucket; "" until it is known.
 func (b *Broker) ClusterID() string { return b.state.Load().clusterID }
 
 // Epoch is the leader epoch of this owner, -1 on a standby.
 func (b *Broker) Epoch() int32 {
-	if log := b.state.Load().log; log != nil {
-		return log.Epoch()
+	if s := b.state.Load().shard; s != nil {
+		return s.Log.Epoch()
 	}
 	return -1
 }
@@ -189,13 +187,22 @@ func (b *Broker) Serving() error {
 
 // owned returns the log if this node may serve from it.
 func (b *Broker) owned() (*commitlog.Log, error) {
+	s, err := b.serving()
+	if err != nil {
+		return nil, err
+	}
+	return s.Log, nil
+}
+
+// serving returns the shard if this node may serve from it.
+func (b *Broker) serving() (*shard.Shard, error) {
 	switch s := b.state.Load(); {
-	case s.log == nil:
+	case s.shard == nil:
 		return nil, ErrNotOwner
 	case s.doubt:
 		return nil, ErrUnavailable
 	default:
-		return s.log, nil
+		return s.shard, nil
 	}
 }
 
@@ -209,13 +216,11 @@ func translate(err error) error {
 
 // Groups returns the coordinator of the consumer groups.
 func (b *Broker) Groups() (*group.Coordinator, error) {
-	if _, err := b.owned(); err != nil {
+	s, err := b.serving()
+	if err != nil {
 		return nil, err
 	}
-	if groups := b.state.Load().groups; groups != nil {
-		return groups, nil
-	}
-	return nil, ErrNotOwner
+	return s.Groups, nil
 }
 
 // NewProducerID returns an id that no other producer of the cluster has or

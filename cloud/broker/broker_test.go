@@ -10,8 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
@@ -22,20 +21,13 @@ import (
 func lead(t testing.TB, b *Broker, bucket storage.Bucket) *commitlog.Log {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	groups := group.New(group.Options{Log: quiet})
-	txns := txn.New(txn.Options{Log: quiet})
-	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: b.Self().Name, Machines: []commitlog.Machine{groups, txns}, Log: quiet})
-	if err != nil {
+	s := shard.New(shard.Options{Log: quiet})
+	if err := s.Open(t.Context(), commitlog.Options{Bucket: bucket, Node: b.Self().Name, Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	groups.Start(log)
-	txns.Start(log, groups)
-	b.Lead(log, groups, txns)
-	t.Cleanup(func() {
-		_ = groups.Close()
-		_ = errors.Join(log.Close(), txns.Close()) // some tests fence the log
-	})
-	return log
+	b.Lead(s)
+	t.Cleanup(func() { _ = s.Close() }) // some tests fence the log
+	return s.Log
 }
 
 func newBroker(o Options) *Broker {

@@ -35,13 +35,13 @@ func (b *Broker) TransactionEnded(how txn.Ending) { b.ended[how].Inc() }
 // moment. The others show nothing, and so does an owner in doubt: what it would
 // say may no longer be true, and another may be saying it.
 func (b *Broker) writeMetrics(w io.Writer) {
-	s := b.state.Load()
-	if s.log == nil || s.doubt || s.groups == nil || s.txns == nil {
+	s, err := b.serving()
+	if err != nil {
 		return
 	}
-	stats, err := s.groups.Stats()
-	lags, broken := lagsOf(s.groups, s.log)
-	if err != nil || broken != nil || s.log.Err() != nil {
+	stats, err := s.Groups.Stats()
+	lags, broken := lagsOf(s.Groups, s.Log)
+	if err != nil || broken != nil || s.Log.Err() != nil {
 		return // it is the owner no more, and perhaps has only just noticed
 	}
 	var out bytes.Buffer
@@ -54,22 +54,18 @@ func (b *Broker) writeMetrics(w io.Writer) {
 		metrics.WriteGaugeUint64(&out, fmt.Sprintf(`weir_group_lag_records{group="%s",topic="%s"}`, label(l.group), label(l.topic)), l.records)
 	}
 	metrics.WriteGaugeUint64(&out, "weir_group_lag_omitted_pairs", uint64(omitted))
-	metrics.WriteGaugeUint64(&out, "weir_transactions_open", uint64(s.txns.Open()))
+	metrics.WriteGaugeUint64(&out, "weir_transactions_open", uint64(s.Txns.Open()))
 	_, _ = w.Write(out.Bytes())
 }
 
 // GroupLags returns how many records each group is behind, in all topics in which it
 // has committed offsets. Groups without any are left out.
 func (b *Broker) GroupLags() (map[string]int64, error) {
-	groups, err := b.Groups()
+	s, err := b.serving()
 	if err != nil {
 		return nil, err
 	}
-	log, err := b.owned()
-	if err != nil {
-		return nil, err
-	}
-	lags, err := lagsOf(groups, log)
+	lags, err := lagsOf(s.Groups, s.Log)
 	all := make(map[string]int64)
 	for _, l := range lags {
 		all[l.group] += int64(l.records)

@@ -17,13 +17,11 @@ type (
 
 // Transactions returns the coordinator of the transactions.
 func (b *Broker) Transactions() (*txn.Coordinator, error) {
-	if _, err := b.owned(); err != nil {
+	s, err := b.serving()
+	if err != nil {
 		return nil, err
 	}
-	if txns := b.state.Load().txns; txns != nil {
-		return txns, nil
-	}
-	return nil, ErrNotOwner
+	return s.Txns, nil
 }
 
 // Transaction says to which transaction a batch belongs: that of the producer

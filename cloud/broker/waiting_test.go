@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
@@ -62,17 +63,11 @@ func (h *hooked) hook(before func()) {
 	h.before = before
 }
 
-type applied struct{ q *quota.Quotas }
-
-func (a applied) Propose(_ context.Context, kind uint16, body []byte) error {
-	return a.q.Apply(kind, body)
-}
-
 // measured returns a context with a stopwatch that runs by the clock.
 func measured(t *testing.T, c *clock) (context.Context, *quota.Stopwatch) {
 	t.Helper()
 	q := quota.New(quota.Options{Now: c.now})
-	q.Start(applied{q})
+	q.Serve(machinetest.New(q))
 	if err := q.Set(t.Context(), quota.Entity{User: "u"}, func(l *quota.Limits) { l.Request = 1 }, false); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -49,24 +50,20 @@ func newNode(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	n := &node{ca: ca, groups: group.New(group.Options{Log: quiet}), fleet: fleet.New(fleet.Options{CA: ca})}
-	log, err := commitlog.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet,
-		Machines: []commitlog.Machine{n.groups, n.fleet}})
-	if err != nil {
+	s := shard.New(shard.Options{Log: quiet, Fleet: fleet.Options{CA: ca}})
+	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	n.groups.Start(log)
-	n.fleet.Start(log)
+	n := &node{ca: ca, groups: s.Groups, fleet: s.Fleet}
 	t.Cleanup(func() {
-		n.groups.Close()
-		if err := log.Close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	set := metrics.NewSet()
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", HTTP: "a:8080", Kafka: "a:9092"}, Partitions: 2, Metrics: set})
-	n.broker.Lead(log, n.groups, nil)
+	n.broker.Lead(s)
 	n.metrics = set
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },
 		Fleet: func() *fleet.Fleet {

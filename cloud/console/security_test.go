@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -9,26 +8,14 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
-// applier is a journal that forgets.
-type applier struct {
-	machine interface {
-		Apply(kind uint16, body []byte) error
-	}
-}
-
-func (a applier) Propose(_ context.Context, kind uint16, body []byte) error {
-	return a.machine.Apply(kind, body)
-}
-
-func (a applier) Level() int { return 2 }
-
 func TestSecurity(t *testing.T) {
 	users, limits := auth.New(auth.Options{}), quota.New(quota.Options{})
-	users.Start(applier{users})
-	limits.Start(applier{limits})
+	users.Serve(machinetest.New(users))
+	limits.Serve(machinetest.New(limits))
 	n := &node{broker: broker.New(broker.Options{})}
 	known := true
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker,

@@ -6,10 +6,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine/machinetest"
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // members puts gateways into the log.
-func members(t *testing.T, j *fakeLog, ids ...string) {
+func members(t *testing.T, j *machinetest.Log, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
 		if err := j.Propose(t.Context(), kindJoined, fmt.Appendf(nil, `{"id":%q,"joined":"2026-01-01T00:00:00Z"}`, id)); err != nil {
@@ -34,16 +37,16 @@ func TestContacts(t *testing.T) {
 	o := Options{Now: func() time.Time { return now }}
 	f, j := start(t, o)
 	members(t, j, "a", "b")
-	written := len(j.kinds)
+	written := len(j.Entries)
 	save := func(what string, want int) {
 		t.Helper()
 		if err := f.SaveContacts(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := len(j.kinds) - written; got != want {
+		if got := len(j.Entries) - written; got != want {
 			t.Errorf("%s: %d entries, want %d", what, got, want)
 		}
-		written = len(j.kinds)
+		written = len(j.Entries)
 	}
 	save("nothing is known", 0)
 	if c, _ := contactIn(t, f, "a"); c != (Contact{At: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixMilli()}) {
@@ -54,7 +57,7 @@ func TestContacts(t *testing.T) {
 	f.Heard("a", first)
 	f.Heard("nobody", first)
 	save("the first contact", 1)
-	if c, _ := contactIn(t, j.recovered(t, o), "a"); c != first {
+	if c, _ := contactIn(t, recovered(t, j, o), "a"); c != first {
 		t.Errorf("who takes over knows %+v, want %+v", c, first)
 	}
 	now = now.Add(4 * time.Minute)
@@ -72,13 +75,13 @@ func TestContacts(t *testing.T) {
 	save("five minutes later", 1)
 	now = now.Add(time.Hour)
 	save("nothing is new", 0)
-	next := j.recovered(t, o)
+	next := recovered(t, j, o)
 	if c, settled := contactIn(t, next, "a"); c != gone || settled != 3 {
 		t.Errorf("who takes over knows %+v and %d settled losses, want %+v", c, settled, gone)
 	}
 	// It takes over, and gives no interval away.
-	j.machines = append(j.machines, next)
-	next.Start(j)
+	j.Machines = append(j.Machines, next)
+	next.Serve(j)
 	f = next
 	f.Lost("a", 1)
 	f.Lost("b", 4)
@@ -104,7 +107,7 @@ func TestIdleContacts(t *testing.T) {
 		ids = append(ids, fmt.Sprint("gateway-", i))
 	}
 	members(t, j, ids...)
-	before := len(j.kinds)
+	before := len(j.Entries)
 	const minutes = 20
 	for range minutes {
 		now = now.Add(time.Minute)
@@ -116,10 +119,11 @@ func TestIdleContacts(t *testing.T) {
 		}
 	}
 	size, largest := 0, 0
-	for _, body := range j.bodies[before:] {
+	for _, entry := range j.Entries[before:] {
+		body := entry.Body
 		size, largest = size+len(body), max(largest, len(body))
 	}
-	if n := len(j.bodies) - before; n > minutes || n < minutes/5 {
+	if n := len(j.Entries) - before; n > minutes || n < minutes/5 {
 		t.Errorf("%d entries in %d minutes", n, minutes)
 	}
 	if largest > contactEntry+1000 || size > minutes*200_000 {
@@ -136,13 +140,13 @@ func TestIdleContacts(t *testing.T) {
 // owner knows what it has heard itself.
 func TestContactsBelowLevel(t *testing.T) {
 	f, j := start(t, Options{})
-	j.level = 1
+	j.FormatLevel = 1
 	members(t, j, "a")
-	before := len(j.kinds)
+	before := len(j.Entries)
 	f.Heard("a", Contact{At: 7, Address: "x"})
 	f.Lost("a", 2)
-	if err := f.SaveContacts(t.Context()); err != nil || len(j.kinds) != before {
-		t.Errorf("%v, %d entries", err, len(j.kinds)-before)
+	if err := f.SaveContacts(t.Context()); err != nil || len(j.Entries) != before {
+		t.Errorf("%v, %d entries", err, len(j.Entries)-before)
 	}
 	if c, settled := contactIn(t, f, "a"); c != (Contact{At: 7, Address: "x", Lost: 2}) || settled != 2 {
 		t.Errorf("%+v, %d", c, settled)
@@ -161,9 +165,9 @@ func TestContactsAfterAWrongClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	next := j.recovered(t, o)
-	j.machines = []*Fleet{next}
-	next.Start(j)
+	next := recovered(t, j, o)
+	j.Machines = []commitlog.Machine{next}
+	next.Serve(j)
 	want := Contact{At: now.UnixMilli(), Address: "y"}
 	next.Heard("a", want)
 	if c, _ := contactIn(t, next, "a"); c != want {
@@ -172,7 +176,7 @@ func TestContactsAfterAWrongClock(t *testing.T) {
 	if err := next.SaveContacts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if c, _ := contactIn(t, j.recovered(t, o), "a"); c != want {
+	if c, _ := contactIn(t, recovered(t, j, o), "a"); c != want {
 		t.Errorf("who takes over knows %+v", c)
 	}
 }
@@ -185,7 +189,7 @@ func TestContactIsBounded(t *testing.T) {
 	if err := f.SaveContacts(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if body := j.bodies[len(j.bodies)-1]; len(body) > 500 || !json.Valid(body) {
+	if body := j.Entries[len(j.Entries)-1].Body; len(body) > 500 || !json.Valid(body) {
 		t.Errorf("%d bytes: %s", len(body), body)
 	}
 }

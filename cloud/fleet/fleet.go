@@ -18,6 +18,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -27,12 +29,6 @@ const (
 	DefaultTokenLife = 24 * time.Hour
 	DefaultTokenUses = 100
 )
-
-// Proposer writes an entry and returns when it is durable and applied.
-type Proposer interface {
-	Propose(ctx context.Context, kind uint16, body []byte) error
-	Level() int // format level: what may be written
-}
 
 // Gateway is one member.
 type Gateway struct {
@@ -68,8 +64,8 @@ type Options struct {
 type Fleet struct {
 	o Options
 
-	joining sync.Mutex // one join at a time, from the check to the durable entry
-	log     Proposer   // set by Start
+	joining sync.Mutex  // one join at a time, from the check to the durable entry
+	log     machine.Log // set by Start
 
 	mu       sync.RWMutex // guards what Apply changes
 	tokens   map[[sha256.Size]byte]*token
@@ -88,8 +84,14 @@ func New(o Options) *Fleet {
 	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway), watched: make(map[string]*watched)}
 }
 
-// Start is called when the log is recovered and owned.
-func (f *Fleet) Start(log Proposer) { f.log = log }
+// Start implements shard.Machine.
+func (f *Fleet) Start(_ context.Context, log *commitlog.Log) { f.Serve(log) }
+
+// Serve answers from now on, and writes its entries to log.
+func (f *Fleet) Serve(log machine.Log) { f.log = log }
+
+// Close implements shard.Machine. Nothing runs.
+func (f *Fleet) Close() error { return nil }
 
 // NewToken makes a join token: uses gateways may join with it until life is
 // over; with ids, only those. With topics, who joins with it may write to those that

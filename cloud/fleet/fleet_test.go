@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
@@ -11,45 +10,26 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
 )
 
-// fakeLog applies what is proposed to every machine that follows it.
-type fakeLog struct {
-	level    int
-	kinds    []uint16
-	bodies   [][]byte
-	machines []*Fleet
-}
-
-func (j *fakeLog) Propose(_ context.Context, kind uint16, body []byte) error {
-	j.kinds, j.bodies = append(j.kinds, kind), append(j.bodies, body)
-	for _, m := range j.machines {
-		if err := m.Apply(kind, body); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (j *fakeLog) Level() int { return max(j.level, 1) }
-
-// recovered returns a fleet that has replayed the journal.
-func (j *fakeLog) recovered(t *testing.T, o Options) *Fleet {
+// recovered returns a fleet that has replayed the log.
+func recovered(t *testing.T, log *machinetest.Log, o Options) *Fleet {
 	t.Helper()
 	f := New(o)
-	for i := range j.kinds {
-		if err := f.Apply(j.kinds[i], j.bodies[i]); err != nil {
+	for _, e := range log.Entries {
+		if err := f.Apply(e.Kind, e.Body); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return f
 }
 
-func start(t *testing.T, o Options) (*Fleet, *fakeLog) {
+func start(t *testing.T, o Options) (*Fleet, *machinetest.Log) {
 	t.Helper()
 	ca, err := join.NewCA(time.Now())
 	if err != nil {
@@ -57,8 +37,8 @@ func start(t *testing.T, o Options) (*Fleet, *fakeLog) {
 	}
 	o.CA = ca
 	f := New(o)
-	j := &fakeLog{level: 2, machines: []*Fleet{f}}
-	f.Start(j)
+	j := machinetest.New(f)
+	f.Serve(j)
 	return f, j
 }
 
@@ -138,7 +118,7 @@ func TestJoin(t *testing.T) {
 	}
 
 	// Everything is in the journal: the next owner knows the same.
-	next := j.recovered(t, Options{})
+	next := recovered(t, j, Options{})
 	if err := next.Admit("gw-a", cert); err != nil {
 		t.Errorf("admit after recovery: %v", err)
 	}
@@ -289,7 +269,7 @@ func TestTokensAreForgotten(t *testing.T) {
 		recent, last = last, token16(t, f, 1, DefaultTokenLife)
 		now = now.Add(2 * 24 * time.Hour)
 	}
-	for name, f := range map[string]*Fleet{"owner": f, "recovered": j.recovered(t, f.o)} {
+	for name, f := range map[string]*Fleet{"owner": f, "recovered": recovered(t, j, f.o)} {
 		if n := len(f.tokens); n < 2 || n > 6 {
 			t.Errorf("%s: %d tokens are kept", name, n)
 		}

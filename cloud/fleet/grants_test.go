@@ -8,13 +8,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/sync/join"
 )
 
 // mayWrite checks what a gateway may write to, now and after a restart.
-func mayWrite(t *testing.T, f *Fleet, j *fakeLog, what, gateway string, want ...string) {
+func mayWrite(t *testing.T, f *Fleet, j *machinetest.Log, what, gateway string, want ...string) {
 	t.Helper()
-	for _, one := range []*Fleet{f, j.recovered(t, Options{})} {
+	for _, one := range []*Fleet{f, recovered(t, j, Options{})} {
 		var got []string
 		for _, topic := range []string{"alarms", "pumps", "pumps.a", "pumps.b"} {
 			if one.MayWrite(gateway, topic) {
@@ -111,8 +112,8 @@ func TestPatterns(t *testing.T) {
 		"a slash": f.Deny(ctx, "gw", []string{"a/b"}), "a letter": f.Deny(ctx, "gw", []string{"ä"}), "a long one": f.Deny(ctx, "gw", []string{strings.Repeat("x", 250)}),
 		"too many": f.Deny(ctx, "gw", make([]string, 101)), "of a token": func() error { _, err := f.NewToken(ctx, 1, time.Hour, nil, "a b"); return err }(),
 	} {
-		if !errors.Is(err, ErrPattern) || len(j.kinds) != 0 {
-			t.Errorf("%s: %v, %v", what, err, j.kinds)
+		if !errors.Is(err, ErrPattern) || len(j.Entries) != 0 {
+			t.Errorf("%s: %v, %v", what, err, j.Entries)
 		}
 	}
 	if err := f.Allow(ctx, "nobody", []string{"a"}); !errors.Is(err, ErrUnknownGateway) {
@@ -124,11 +125,11 @@ func TestPatterns(t *testing.T) {
 // they would not know.
 func TestGrantsNeedALevel(t *testing.T) {
 	f, j := start(t, Options{})
-	j.level = 1
+	j.FormatLevel = 1
 	_, tokenErr := f.NewToken(t.Context(), 1, time.Hour, nil, "a")
 	for _, err := range []error{f.Allow(t.Context(), "gw", []string{"a"}), f.Deny(t.Context(), "gw", []string{"a"}), tokenErr} {
-		if !errors.Is(err, ErrLevel) || len(j.kinds) != 0 {
-			t.Errorf("%v, %v", err, j.kinds)
+		if !errors.Is(err, ErrLevel) || len(j.Entries) != 0 {
+			t.Errorf("%v, %v", err, j.Entries)
 		}
 	}
 	token16(t, f, 1, time.Hour)

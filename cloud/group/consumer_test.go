@@ -501,7 +501,7 @@ func TestConsumerTakeover(t *testing.T) {
 		for i, k := range w.j.kinds {
 			w.want(next.Apply(k, w.j.bodys[i]), nil)
 		}
-		next.Start(w.j)
+		next.Serve(w.j)
 		defer func() { w.want(next.Close(), nil) }()
 		a.w.Coordinator, b.w.Coordinator = next, next
 		w.want(a.beat(), ErrUnknownMember)

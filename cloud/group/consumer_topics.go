@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // viewAge is how old a view of the topics may be: looking costs a copy of the
@@ -33,13 +35,13 @@ type view struct {
 // coordinator's is not held meanwhile.
 type topics struct {
 	mu     sync.Mutex  // guards everything below
-	source Proposer    // nil until Start
+	source machine.Log // nil until Start
 	inner  func() bool // whether there is an offsets topic; takes the coordinator's mutex
 	now    *view
 	looked time.Time
 }
 
-func (t *topics) start(source Proposer, inner func() bool) {
+func (t *topics) start(source machine.Log, inner func() bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.source, t.inner = source, inner

@@ -7,18 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/storage/commitlog"
 )
-
-// Proposer is what the coordinator needs of the commit log: it makes an entry
-// durable and applies it (to Coordinator.Apply) before it returns nil. Its topics
-// are those whose partitions members of consumer groups get.
-type Proposer interface {
-	Propose(ctx context.Context, kind uint16, body []byte) error
-	Topics() []commitlog.Topic
-	TopicByID(id commitlog.TopicID) (commitlog.Topic, bool)
-	Level() int // of the format
-}
 
 // Options of a Coordinator. The zero value of each field means its default.
 type Options struct {
@@ -64,14 +55,13 @@ func (o Options) withDefaults() Options {
 }
 
 // Coordinator holds the consumer groups of one shard while this node owns it.
-// It is a Machine of the commit log: make a new one for each time the log is
-// opened, let recovery replay into it, then Start it.
+// It is a shard.Machine.
 type Coordinator struct {
 	opts   Options
 	topics topics // has its own mutex
 
 	mu     sync.Mutex        // guards everything below, and every group and member
-	log    Proposer          // nil until Start
+	log    machine.Log       // nil until Start
 	closed bool              // nothing is answered but ErrClosed
 	groups map[string]*group // by group id; a group with neither members nor offsets is not in it
 	bytes  int               // of all members' protocols, subscriptions and assignments
@@ -85,12 +75,22 @@ func New(o Options) *Coordinator {
 	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group), forgotten: make(map[[16]byte]string)}
 }
 
-// Start begins to serve: the log is owned, and has replayed into Apply.
-func (c *Coordinator) Start(p Proposer) {
-	c.topics.start(p, c.HasHistory)
+// Start implements shard.Machine. In a bucket that has no offsets topic yet it begins
+// one, if the format level allows it.
+func (c *Coordinator) Start(ctx context.Context, log *commitlog.Log) {
+	c.Serve(log)
+	if err := c.startHistory(ctx); err != nil && ctx.Err() == nil {
+		c.opts.Log.Warn("topic "+OffsetsTopic+" cannot be served before the next start", "err", err)
+	}
+}
+
+// Serve answers from now on. The topics of the log are those whose partitions members
+// of consumer groups get.
+func (c *Coordinator) Serve(log machine.Log) {
+	c.topics.start(log, c.HasHistory)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.log = p
+	c.log = log
 }
 
 // Close answers every waiting request with ErrClosed and stops all timers.

@@ -17,7 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
-// journal is a Proposer that applies at once, or when it is let go.
+// journal is a machine.Log that applies at once, or when it is let go.
 type journal struct {
 	c *Coordinator
 
@@ -70,7 +70,7 @@ func run(t *testing.T, o Options, test func(t *testing.T, w world)) {
 		o.Log = slog.New(slog.DiscardHandler)
 		c := New(o)
 		j := &journal{c: c}
-		c.Start(j)
+		c.Serve(j)
 		test(t, world{t, c, j})
 		if err := c.Close(); err != nil {
 			t.Errorf("close: %v", err)

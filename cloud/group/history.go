@@ -184,9 +184,9 @@ func (c *Coordinator) applyCount() {
 	}
 }
 
-// StartHistory begins the offsets topic in a bucket that has none yet, if its format
+// startHistory begins the offsets topic in a bucket that has none yet, if its format
 // level knows of it. Durable on return.
-func (c *Coordinator) StartHistory(ctx context.Context) error {
+func (c *Coordinator) startHistory(ctx context.Context) error {
 	c.mu.Lock()
 	log, ready := c.log, c.log != nil && !c.closed
 	counting := c.history.counting

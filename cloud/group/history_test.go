@@ -26,8 +26,8 @@ func runHistory(t *testing.T, test func(t *testing.T, w world)) {
 	run(t, Options{}, func(t *testing.T, w world) {
 		w.j.level = OffsetsLevel
 		w.j.topic("t", 9)
-		w.want(w.StartHistory(t.Context()), nil)
-		w.want(w.StartHistory(t.Context()), nil) // there is one already
+		w.want(w.startHistory(t.Context()), nil)
+		w.want(w.startHistory(t.Context()), nil) // there is one already
 		test(t, w)
 	})
 }
@@ -106,7 +106,7 @@ func (w world) takeover() world {
 	}
 	_ = w.Close()
 	w.j.c = next
-	next.Start(w.j)
+	next.Serve(w.j)
 	w.Coordinator = next
 	return w
 }
@@ -237,12 +237,12 @@ func TestHistoryNeedsALevel(t *testing.T) {
 		w.j.topic("t", 9)
 		w.commitTo("g", 7, 0, 1)
 		w.commitTo("h", 8, 0)
-		w.want(w.StartHistory(t.Context()), nil)
+		w.want(w.startHistory(t.Context()), nil)
 		if w.HasHistory() || w.Snapshot()[0] != bodyVersion {
 			t.Fatal("level 1 has an offsets topic")
 		}
 		w.j.level = OffsetsLevel
-		w.want(w.StartHistory(t.Context()), nil)
+		w.want(w.startHistory(t.Context()), nil)
 		if !w.HasHistory() || w.Snapshot()[0] != countedVersion {
 			t.Error("level 2 has no offsets topic")
 		}

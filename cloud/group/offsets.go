@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // ErrUnavailable wraps the log's reason for not taking an entry: this node has
@@ -47,7 +49,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, err
 
 // startCommit decides whether the caller may commit, and counts the commit as
 // flying.
-func (c *Coordinator) startCommit(r *CommitRequest) (*group, Proposer, error) {
+func (c *Coordinator) startCommit(r *CommitRequest) (*group, machine.Log, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.serving(r.Group); err != nil {
@@ -197,7 +199,7 @@ func (c *Coordinator) ForgetTopic(ctx context.Context, topic [16]byte, name stri
 	return propose(ctx, log, "forget topic", kindForgetTopic, encodeTopic(topic))
 }
 
-func (c *Coordinator) startDelete(group string, empty bool) (Proposer, error) {
+func (c *Coordinator) startDelete(group string, empty bool) (machine.Log, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.serving(group); err != nil {
@@ -213,7 +215,7 @@ func (c *Coordinator) startDelete(group string, empty bool) (Proposer, error) {
 	return c.log, nil
 }
 
-func propose(ctx context.Context, log Proposer, what string, kind uint16, body []byte) error {
+func propose(ctx context.Context, log machine.Log, what string, kind uint16, body []byte) error {
 	if err := log.Propose(ctx, kind, body); err != nil {
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
 	}

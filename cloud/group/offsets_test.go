@@ -40,7 +40,7 @@ func TestOffsets(t *testing.T) {
 		for i, k := range w.j.kinds {
 			w.want(c.Apply(k, w.j.bodys[i]), nil)
 		}
-		c.Start(w.j)
+		c.Serve(w.j)
 		again, _ := c.Offsets(name, nil)
 		if !slices.Equal(all, again) {
 			t.Fatalf("replayed offsets = %+v", again)

@@ -137,7 +137,7 @@ func TestDescribeCluster(t *testing.T) {
 	for endpoint, want := range map[int8]*kerr.Error{1: nil, 2: kerr.MismatchedEndpointType, 3: kerr.UnsupportedEndpointType} {
 		r := ask[*kmsg.DescribeClusterResponse](w, &kmsg.DescribeClusterRequest{Version: 2, EndpointType: endpoint, IncludeClusterAuthorizedOperations: true})
 		expect(t, "describe cluster", r.ErrorCode, want)
-		if want == nil && (r.ClusterID != d.log.ClusterID() || r.ControllerID != 7 || len(r.Brokers) != 1 || r.Brokers[0].NodeID != 7 || r.ClusterAuthorizedOperations <= 0) {
+		if want == nil && (r.ClusterID != d.own.Log.ClusterID() || r.ControllerID != 7 || len(r.Brokers) != 1 || r.Brokers[0].NodeID != 7 || r.ClusterAuthorizedOperations <= 0) {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -232,7 +232,7 @@ func TestOffsetForLeaderEpoch(t *testing.T) {
 	topic := first.newTopic(t, "a", 2, nil)
 	was := first.broker.Epoch()
 	_ = ask[*kmsg.ProduceResponse](first.dial(t), produceTo(9, topic, -1, batchOf(t, record.None, "x", "y")))
-	_ = first.log.Close() // before the next one claims the shard
+	_ = first.own.Log.Close() // before the next one claims the shard
 	d := open(t, setup{bucket: bucket})
 	w := d.dial(t)
 	_ = ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, batchOf(t, record.None, "z")))

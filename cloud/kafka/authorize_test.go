@@ -145,7 +145,7 @@ func (d *door) allow(t *testing.T, typ auth.ResourceType, name string, ops ...au
 	t.Helper()
 	for _, op := range ops {
 		a := auth.ACL{Resource: auth.Resource{Type: typ, Pattern: auth.Literal, Name: name}, Rule: auth.Rule{Principal: "User:ann", Host: auth.Any, Operation: op, Permission: auth.Allow}}
-		if err := d.users.AddACLs(t.Context(), a); err != nil {
+		if err := d.own.Users.AddACLs(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -269,7 +269,7 @@ func TestACLsAsAdmin(t *testing.T) {
 	if err != nil || len(gone) != 1 || len(gone[0].Deleted) != 2 {
 		t.Errorf("%+v, %v", gone, err)
 	}
-	if left := d.users.ACLs(auth.Filter{}); len(left) != 4 {
+	if left := d.own.Users.ACLs(auth.Filter{}); len(left) != 4 {
 		t.Errorf("%v are left", left)
 	}
 	w := d.as(t, "root")
@@ -283,7 +283,7 @@ func TestACLsAsAdmin(t *testing.T) {
 	empty := kmsg.NewPtrDeleteACLsRequest() // "" is not null: it does not choose everything
 	empty.Version = 3
 	empty.Filters = []kmsg.DeleteACLsRequestFilter{{ResourceType: 1, ResourcePatternType: 1, Operation: 1, PermissionType: 1, ResourceName: kmsg.StringPtr("")}}
-	if r := ask[*kmsg.DeleteACLsResponse](w, empty); r.Results[0].ErrorCode != kerr.InvalidRequest.Code || len(d.users.ACLs(auth.Filter{})) != 5 {
+	if r := ask[*kmsg.DeleteACLsResponse](w, empty); r.Results[0].ErrorCode != kerr.InvalidRequest.Code || len(d.own.Users.ACLs(auth.Filter{})) != 5 {
 		t.Errorf("%+v", r)
 	}
 }

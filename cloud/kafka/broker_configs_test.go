@@ -136,7 +136,7 @@ func TestBrokerConfigsThatCannotBe(t *testing.T) {
 	} {
 		expect(t, what, alter(w, c.typ, c.name, 0, c.setting, c.value), c.want)
 	}
-	if names := d.changed.Names("node"); len(names) != 0 {
+	if names := d.own.Settings.Names("node"); len(names) != 0 {
 		t.Errorf("%v", names)
 	}
 }

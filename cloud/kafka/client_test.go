@@ -232,7 +232,7 @@ func TestOffsetsRoundTrip(t *testing.T) {
 	if got, _ := adm.FetchOffsets(ctx, "simple"); len(got["a"]) != 0 {
 		t.Errorf("offsets of a deleted topic = %+v", got)
 	}
-	if l, _ := d.groups.List(); len(l) != 0 {
+	if l, _ := d.own.Groups.List(); len(l) != 0 {
 		t.Errorf("groups = %+v", l)
 	}
 }
@@ -330,7 +330,7 @@ func TestTopicsAsAdmin(t *testing.T) {
 		t.Errorf("metadata of defaults = %+v", got)
 	}
 	m, err := adm.BrokerMetadata(ctx)
-	if err != nil || m.Cluster != d.log.ClusterID() || m.Controller != 7 || len(m.Brokers) != 1 || fmt.Sprintf("%s:%d", m.Brokers[0].Host, m.Brokers[0].Port) != d.addr {
+	if err != nil || m.Cluster != d.own.Log.ClusterID() || m.Controller != 7 || len(m.Brokers) != 1 || fmt.Sprintf("%s:%d", m.Brokers[0].Host, m.Brokers[0].Port) != d.addr {
 		t.Errorf("cluster = %+v, %v", m, err)
 	}
 	gone, err := adm.DeleteTopics(ctx, "ok", "never")

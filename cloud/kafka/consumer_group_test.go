@@ -257,7 +257,7 @@ func TestConsumerGroup(t *testing.T) {
 	stopB := s.consume(ctx, t, d, kgo.ConsumeTopics("^read.*"), kgo.ConsumeRegex())
 	produce(200, 400)
 	eventually(t, func() bool {
-		c, err := d.groups.DescribeConsumer("g")
+		c, err := d.own.Groups.DescribeConsumer("g")
 		return err == nil && c.State == "Stable" && len(c.Details) == 2 && len(c.Details[0].Assigned) == 3 && len(c.Details[1].Assigned) == 3
 	})
 	stopA()
@@ -277,7 +277,7 @@ func TestConsumerGroup(t *testing.T) {
 	if sum != n {
 		t.Errorf("committed offsets add up to %d, want %d", sum, n)
 	}
-	if c, err := d.groups.DescribeConsumer("g"); err != nil || c.State != "Empty" {
+	if c, err := d.own.Groups.DescribeConsumer("g"); err != nil || c.State != "Empty" {
 		t.Errorf("%+v, %v", c.Listing, err)
 	}
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"sync/atomic"
@@ -20,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -38,15 +38,10 @@ type Listener = listener.Listener
 // door is a whole node: a door on a broker that owns a log in a bucket.
 type door struct {
 	*Server
-	addr    string
-	log     *commitlog.Log
-	groups  *group.Coordinator
-	txns    *txn.Coordinator
-	users   *auth.Auth
-	limits  *quota.Quotas
-	changed *settings.Settings
-	lost    *atomic.Bool // the door thinks that the shard is not its node's
-	served  chan error
+	addr   string
+	own    *shard.Shard
+	lost   *atomic.Bool // the door thinks that the shard is not its node's
+	served chan error
 }
 
 type setup struct {
@@ -65,37 +60,34 @@ func open(t testing.TB, o setup) *door {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	dynamic := settings.New()
-	groups := group.New(group.Options{Log: quiet, ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(dynamic)})
 	var b *broker.Broker
-	txns := txn.New(txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }, Log: quiet})
 	var d *door
 	changed := func(user string) {
 		if d != nil { // not while the log is opened
 			d.Drop(user)
 		}
 	}
-	users, limits := auth.New(auth.Options{SuperUsers: []string{"User:root"}, Changed: changed}), quota.New(quota.Options{Now: o.now})
-	log, err := commitlog.Open(t.Context(), commitlog.Options{
-		Bucket: o.bucket, Node: "a", Machines: []commitlog.Machine{groups, txns, users, limits, dynamic}, Log: quiet,
-		Defaults: func() map[string]string { return broker.TopicDefaults(dynamic, 7) },
+	own := shard.New(shard.Options{
+		Log:      quiet,
+		Settings: dynamic,
+		Groups:   group.Options{ConsumerHeartbeat: o.pulse, Timeouts: broker.GroupTimeouts(dynamic)},
+		Txns:     txn.Options{Ended: func(how txn.Ending) { b.TransactionEnded(how) }},
+		Users:    auth.Options{SuperUsers: []string{"User:root"}, Changed: changed},
+		Quotas:   quota.Options{Now: o.now},
 	})
-	if err != nil {
+	if err := own.Open(t.Context(), commitlog.Options{
+		Bucket: o.bucket, Node: "a", Log: quiet,
+		Defaults: func() map[string]string { return broker.TopicDefaults(dynamic, 7) },
+	}); err != nil {
 		t.Fatalf("open log: %v", err)
 	}
-	groups.Start(log)
-	if err := groups.StartHistory(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	users.Start(log)
-	limits.Start(log)
-	dynamic.Start(log)
-	o.options.Quotas = func() *quota.Quotas { return limits }
+	o.options.Quotas = func() *quota.Quotas { return own.Quotas }
 	lost := new(atomic.Bool)
 	o.options.Auth = func() *auth.Auth {
 		if lost.Load() {
 			return nil
 		}
-		return users
+		return own.Users
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -110,10 +102,9 @@ func open(t testing.TB, o setup) *door {
 		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
 		Settings: func() *settings.Settings { return dynamic },
 	})
-	txns.Start(log, groups)
-	b.Lead(log, groups, txns)
+	b.Lead(own)
 	d = serve(t, o.options, l, b)
-	d.log, d.groups, d.txns, d.users, d.limits, d.changed, d.lost = log, groups, txns, users, limits, dynamic, lost
+	d.own, d.lost = own, lost
 	t.Cleanup(func() { // in the order of a node that stops
 		if err := d.Close(); err != nil {
 			t.Errorf("close door: %v", err)
@@ -121,9 +112,8 @@ func open(t testing.TB, o setup) *door {
 		if err := <-d.served; err != nil {
 			t.Errorf("serve: %v", err)
 		}
-		_ = groups.Close()
-		if err := errors.Join(log.Close(), txns.Close()); err != nil {
-			t.Errorf("close log: %v", err)
+		if err := own.Close(); err != nil {
+			t.Errorf("close the shard: %v", err)
 		}
 	})
 	return d

@@ -55,7 +55,7 @@ func TestFetchInTheMiddle(t *testing.T) {
 			t.Errorf("zstd of a producer to an old client: %v", kerr.ErrorForCode(p.ErrorCode))
 		}
 	}
-	for epoch, want := range map[int32]*kerr.Error{d.log.Epoch() - 1: kerr.FencedLeaderEpoch, d.log.Epoch() + 1: kerr.UnknownLeaderEpoch} {
+	for epoch, want := range map[int32]*kerr.Error{d.own.Log.Epoch() - 1: kerr.FencedLeaderEpoch, d.own.Log.Epoch() + 1: kerr.UnknownLeaderEpoch} {
 		if p := fetch(12, 0, func(q *kmsg.FetchRequest) { q.Topics[0].Partitions[0].CurrentLeaderEpoch = epoch }); p.ErrorCode != want.Code && epoch >= 0 {
 			t.Errorf("epoch %d: %v", epoch, kerr.ErrorForCode(p.ErrorCode))
 		}

@@ -35,13 +35,13 @@ func (d *door) member(t *testing.T, name, typ string, metadata []byte) {
 func (d *door) committed(t *testing.T, name string, topic broker.Topic) {
 	t.Helper()
 	c := group.CommitRequest{Group: name, Generation: -1}
-	if g, err := d.groups.Describe(name); err == nil && len(g.Details) > 0 {
+	if g, err := d.own.Groups.Describe(name); err == nil && len(g.Details) > 0 {
 		c.Generation, c.Identity = g.Generation, g.Details[0].Identity
 	}
 	for p := range topic.Partitions {
 		c.Offsets = append(c.Offsets, group.Offset{Partition: group.Partition{Topic: topic.ID, Index: p}, Offset: 5})
 	}
-	if _, err := d.groups.Commit(t.Context(), c); err != nil {
+	if _, err := d.own.Groups.Commit(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -49,7 +49,7 @@ func (d *door) committed(t *testing.T, name string, topic broker.Topic) {
 // offsets counts what a group has committed.
 func (d *door) offsets(t *testing.T, name string) int {
 	t.Helper()
-	all, err := d.groups.Offsets(name, nil)
+	all, err := d.own.Groups.Offsets(name, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

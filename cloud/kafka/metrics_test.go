@@ -138,7 +138,7 @@ func TestCounting(t *testing.T) {
 		"not the owner": {func(d *door, w *wire, topic broker.Topic) {
 			d.broker.Follow(broker.Node{ID: 9, Name: "other"}, "c")
 			_ = ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, two))
-			d.broker.Lead(d.log, d.groups, d.txns)
+			d.broker.Lead(d.own)
 		}, with(done(1, kmsg.Produce), `kafka_errors_total{error="NOT_LEADER_OR_FOLLOWER"}`, 1)},
 		"too new": {func(_ *door, w *wire, _ broker.Topic) {
 			w.write([]byte{0, 0, 0, 14, 0, 18, 0, 99, 0, 0, 0, 42, 0, 1, 'x', 0, 1, 2})
@@ -256,7 +256,7 @@ func TestCountingLogins(t *testing.T) {
 func TestCountingThrottle(t *testing.T) {
 	d := secured(t, Options{}, Plain)
 	topic := d.newTopic(t, "a", 1, nil)
-	if err := d.limits.Set(t.Context(), quota.Entity{User: "ann"}, func(to *quota.Limits) { *to = quota.Limits{Produce: 1_000, Consume: 500} }, false); err != nil {
+	if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: "ann"}, func(to *quota.Limits) { *to = quota.Limits{Produce: 1_000, Consume: 500} }, false); err != nil {
 		t.Fatal(err)
 	}
 	told := int32(0)

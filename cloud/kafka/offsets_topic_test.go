@@ -218,7 +218,7 @@ func TestOffsetsTopicOffsets(t *testing.T) {
 	commits(t, adm, 5, "t", 0, "g")
 	commits(t, adm, 6, "t", 0, "g")
 	p := group.OffsetsPartition("g")
-	all, err := d.groups.Offsets("g", nil)
+	all, err := d.own.Groups.Offsets("g", nil)
 	if err != nil || len(all) != 1 {
 		t.Fatal(all, err)
 	}

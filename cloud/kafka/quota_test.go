@@ -21,7 +21,7 @@ func TestThrottle(t *testing.T) {
 	d := secured(t, Options{}, Plain)
 	topic := d.newTopic(t, "a", 1, nil)
 	for user, l := range map[string]quota.Limits{"ann": {Produce: 1_000, Consume: 500}, "root": {Produce: 1 << 40}} {
-		if err := d.limits.Set(t.Context(), quota.Entity{User: user}, func(to *quota.Limits) { *to = l }, false); err != nil {
+		if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: user}, func(to *quota.Limits) { *to = l }, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,8 +130,8 @@ func TestQuotasAsAdmin(t *testing.T) {
 	}
 	r, err := admin.AlterClientQuotas(ctx, []kadm.AlterClientQuotaEntry{{Entity: []kadm.ClientQuotaEntityComponent{part("user", "ann")},
 		Ops: []kadm.AlterClientQuotaOp{{Key: produceQuota, Remove: true}, {Key: consumeQuota, Remove: true}}}})
-	if err != nil || r[0].Err != nil || len(d.limits.Entries()) != 3 {
-		t.Errorf("%v, %v: %v", r, err, d.limits.Entries())
+	if err != nil || r[0].Err != nil || len(d.own.Quotas.Entries()) != 3 {
+		t.Errorf("%v, %v: %v", r, err, d.own.Quotas.Entries())
 	}
 }
 

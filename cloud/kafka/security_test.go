@@ -90,7 +90,7 @@ func secured(t testing.TB, o Options, mechanisms ...string) *door {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := d.users.SetCredentials(t.Context(), user, c); err != nil {
+			if err := d.own.Users.SetCredentials(t.Context(), user, c); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -359,7 +359,7 @@ func TestClientCertificates(t *testing.T) {
 		if want != "" {
 			acl := auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Prefixed, Name: "t"},
 				Rule: auth.Rule{Principal: want, Host: "127.0.0.1", Operation: auth.All, Permission: auth.Allow}}
-			if err := d.users.AddACLs(t.Context(), acl); err != nil {
+			if err := d.own.Users.AddACLs(t.Context(), acl); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -449,7 +449,7 @@ func TestChangedUserIsDropped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.users.SetCredentials(t.Context(), "ann", c); err != nil {
+		if err := d.own.Users.SetCredentials(t.Context(), "ann", c); err != nil {
 			t.Fatal(err)
 		}
 		ann.closed()
@@ -459,7 +459,7 @@ func TestChangedUserIsDropped(t *testing.T) {
 	if err := cl.Ping(within30s(t)); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.users.RemoveUser(t.Context(), "root"); err != nil {
+	if err := d.own.Users.RemoveUser(t.Context(), "root"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() bool {

@@ -57,13 +57,13 @@ func (s *standing) copy() {
 	}
 	c := &broker.Copy{Owner: "a", Tag: "x", Epoch: s.owner.broker.Epoch(), Asked: time.Now(), Quotas: quota.New(quota.Options{})}
 	c.SetTopics(topics)
-	if c.Users, err = auth.Copied(s.owner.users.Copy(), auth.Options{SuperUsers: []string{"User:root"}}); err != nil {
+	if c.Users, err = auth.Copied(s.owner.own.Users.Copy(), auth.Options{SuperUsers: []string{"User:root"}}); err != nil {
 		s.t.Error(err)
 	}
-	if err := c.Quotas.Follow(s.owner.limits.Copy()); err != nil {
+	if err := c.Quotas.Follow(s.owner.own.Quotas.Copy()); err != nil {
 		s.t.Error(err)
 	}
-	if c.Settings, err = settings.Copied(s.owner.changed.Copy()); err != nil {
+	if c.Settings, err = settings.Copied(s.owner.own.Settings.Copy()); err != nil {
 		s.t.Error(err)
 	}
 	_, c.Offsets = s.owner.broker.InternalTopic()
@@ -238,7 +238,7 @@ func TestCopyJudges(t *testing.T) {
 	}
 	allow := func(op auth.Operation, typ auth.ResourceType, pattern auth.PatternType, name string) {
 		acl := auth.ACL{Resource: auth.Resource{Type: typ, Pattern: pattern, Name: name}, Rule: auth.Rule{Principal: "User:ann", Host: auth.Any, Operation: op, Permission: auth.Allow}}
-		if err := d.users.AddACLs(t.Context(), acl); err != nil {
+		if err := d.own.Users.AddACLs(t.Context(), acl); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -263,7 +263,7 @@ func TestCopyJudges(t *testing.T) {
 		t.Errorf("%+v", r.Topics)
 	}
 	standing.frozen.Store(true)
-	if _, err := d.users.RemoveACLs(t.Context(), auth.Filter{Operation: auth.Create}); err != nil {
+	if _, err := d.own.Users.RemoveACLs(t.Context(), auth.Filter{Operation: auth.Create}); err != nil {
 		t.Fatal(err)
 	}
 	if r := ask[*kmsg.MetadataResponse](w, metadataFor(true, "ann-3")); r.Topics[0].ErrorCode != kerr.TopicAuthorizationFailed.Code {
@@ -302,7 +302,7 @@ func TestCopyJudges(t *testing.T) {
 // copy; changes are for the owner.
 func TestCopyForAdministrators(t *testing.T) {
 	d := secured(t, Options{Authorize: true}, Plain)
-	if err := d.limits.Set(t.Context(), quota.Entity{User: "ann"}, func(l *quota.Limits) { l.Produce = 10 }, false); err != nil {
+	if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: "ann"}, func(l *quota.Limits) { l.Produce = 10 }, false); err != nil {
 		t.Fatal(err)
 	}
 	s, _ := d.standsBy(t, Options{Authorize: true})

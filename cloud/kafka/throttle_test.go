@@ -86,7 +86,7 @@ func (c *clock) passes(w *wire, q kmsg.Request, name string) {
 // percent limits the time of a user's requests.
 func (d *door) percent(t testing.TB, user string, of float64) {
 	t.Helper()
-	if err := d.limits.Set(t.Context(), quota.Entity{User: user}, func(l *quota.Limits) { l.Request = of }, false); err != nil {
+	if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: user}, func(l *quota.Limits) { l.Request = of }, false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -202,7 +202,7 @@ func TestLongerWait(t *testing.T) {
 		"bytes": {quota.Limits{Produce: 400, Request: 2}, 8_000, 10_500},
 		"time":  {quota.Limits{Produce: 3_900, Request: 1}, 3_000, 4_000},
 	} {
-		if err := d.limits.Set(t.Context(), quota.Entity{User: nobody}, func(to *quota.Limits) { *to = c.limits }, false); err != nil {
+		if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: nobody}, func(to *quota.Limits) { *to = c.limits }, false); err != nil {
 			t.Fatal(err)
 		}
 		now.add(time.Hour)
@@ -281,7 +281,7 @@ func TestACLsWaitForFree(t *testing.T) {
 	bucket, now := &slow{Bucket: mem.New()}, newClock(0)
 	d := open(t, setup{now: now.now, bucket: bucket, options: Options{Authorize: true, LoginPause: time.Nanosecond, Listeners: []Listener{{SASL: []string{Plain}}}}})
 	credential, err := auth.NewCredential(auth.SCRAMSHA256, "root's secret")
-	if err = errors.Join(err, d.users.SetCredentials(t.Context(), "root", credential)); err != nil {
+	if err = errors.Join(err, d.own.Users.SetCredentials(t.Context(), "root", credential)); err != nil {
 		t.Fatal(err)
 	}
 	root := d.as(t, "root")

@@ -12,19 +12,13 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
-
-// journal applies what is proposed.
-type journal struct{ users *auth.Auth }
-
-func (j journal) Propose(_ context.Context, kind uint16, body []byte) error {
-	return j.users.Apply(kind, body)
-}
 
 func users(t *testing.T, names ...string) *auth.Auth {
 	t.Helper()
 	a := auth.New(auth.Options{})
-	a.Start(journal{a})
+	a.Serve(machinetest.New(a))
 	for _, name := range names {
 		password(t, a, name, name+"'s secret")
 	}
@@ -41,8 +35,6 @@ func password(t *testing.T, a *auth.Auth, user, password string) {
 		t.Fatal(err)
 	}
 }
-
-func (j journal) Level() int { return 2 }
 
 var (
 	home = netip.MustParseAddr("192.0.2.1")

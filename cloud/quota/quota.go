@@ -15,6 +15,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // What may be kept.
@@ -25,11 +28,6 @@ const (
 
 // Default, as a name, stands for all users or clients without limits of their own.
 const Default = "<default>"
-
-// Proposer writes an entry and returns when it is durable and applied.
-type Proposer interface {
-	Propose(ctx context.Context, kind uint16, body []byte) error
-}
 
 // Entity is whom limits are for: a user, a client id, or a client id of a user.
 // "" is a part that there is not.
@@ -80,8 +78,8 @@ type Quotas struct {
 	timed   atomic.Int64  // how many limits are on time; changed with mu held
 	changes atomic.Uint64 // see Changes
 
-	changing sync.Mutex // one change at a time, from the check to the durable entry
-	log      Proposer   // set by Start
+	changing sync.Mutex  // one change at a time, from the check to the durable entry
+	log      machine.Log // set by Start
 
 	mu      sync.Mutex // guards what follows
 	limits  map[Entity]Limits
@@ -96,8 +94,14 @@ func New(o Options) *Quotas {
 	return &Quotas{now: o.Now, limits: make(map[Entity]Limits), buckets: make(map[bucketKey]*bucket)}
 }
 
-// Start is called when the log is recovered and owned.
-func (q *Quotas) Start(log Proposer) { q.log = log }
+// Start implements shard.Machine.
+func (q *Quotas) Start(_ context.Context, log *commitlog.Log) { q.Serve(log) }
+
+// Serve answers from now on, and writes its entries to log.
+func (q *Quotas) Serve(log machine.Log) { q.log = log }
+
+// Close implements shard.Machine. Nothing runs.
+func (q *Quotas) Close() error { return nil }
 
 // timed is 1 if one of the limits is on time.
 func (l Limits) timed() int64 {

@@ -2,7 +2,6 @@ package quota
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,29 +10,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
-
-// journal applies what is proposed to every machine that follows it.
-type journal struct{ machines []*Quotas }
-
-func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
-	for _, m := range j.machines {
-		if err := m.Apply(kind, body); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 func start(t *testing.T, o Options) *Quotas {
 	t.Helper()
 	q, follower := New(o), New(o)
-	q.Start(&journal{[]*Quotas{q, follower}})
-	t.Cleanup(func() {
-		if string(q.Snapshot()) != string(follower.Snapshot()) {
-			t.Errorf("who follows the journal knows something else:\n%s\n%s", q.Snapshot(), follower.Snapshot())
-		}
-	})
+	log := machinetest.New(q, follower)
+	log.Alike(t)
+	q.Serve(log)
 	return q
 }
 

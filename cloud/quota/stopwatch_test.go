@@ -4,6 +4,8 @@ import (
 	"context"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
 func TestStopwatch(t *testing.T) {
@@ -72,7 +74,7 @@ func TestNoStopwatch(t *testing.T) {
 func TestSetWaits(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	q := New(Options{Now: func() time.Time { return now }})
-	q.Start(slowly(func() { now = now.Add(time.Minute) }))
+	q.Serve(&machinetest.Log{Before: func() { now = now.Add(time.Minute) }})
 	if err := q.Apply(kindLimits, []byte(`{"user":"u","request":1}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -83,12 +85,4 @@ func TestSetWaits(t *testing.T) {
 	if worked := s.Lap(); worked != 0 {
 		t.Errorf("%v are counted", worked)
 	}
-}
-
-// slowly is a journal that takes its time.
-type slowly func()
-
-func (s slowly) Propose(context.Context, uint16, []byte) error {
-	s()
-	return nil
 }

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // Level is the format level from which on settings are in the log.
@@ -24,12 +27,6 @@ const (
 	maxName      = 1_000   // bytes: of a group, a setting
 	maxOne       = 64 << 10
 )
-
-// Proposer writes an entry and returns when it is durable and applied.
-type Proposer interface {
-	Propose(ctx context.Context, kind uint16, body []byte) error
-	Level() int
-}
 
 // Kind says what has settings.
 type Kind string
@@ -79,14 +76,13 @@ func (e Entry) size() int {
 	return size
 }
 
-// Settings are those of one cluster. It is a Machine of the commit log: make a new
-// one for each time the log is opened, let recovery replay into it, then Start it.
+// Settings are those of one cluster. It is a shard.Machine.
 type Settings struct {
 	changing sync.Mutex    // held by Alter
 	changes  atomic.Uint64 // see Changes
 
 	mu    sync.RWMutex // guards everything below; the inner maps are not changed
-	log   Proposer     // nil until Start
+	log   machine.Log  // nil until Start
 	all   map[Resource]map[string]string
 	bytes int
 	nodes map[string]map[string]string // what counts for a node with settings of its own; "" for all others
@@ -97,8 +93,14 @@ func New() *Settings {
 	return &Settings{all: make(map[Resource]map[string]string)}
 }
 
-// Start begins to serve: the log is owned, and has replayed into Apply.
-func (s *Settings) Start(log Proposer) {
+// Start implements shard.Machine.
+func (s *Settings) Start(_ context.Context, log *commitlog.Log) { s.Serve(log) }
+
+// Close implements shard.Machine. Nothing runs.
+func (s *Settings) Close() error { return nil }
+
+// Serve answers from now on, and writes its entries to log.
+func (s *Settings) Serve(log machine.Log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = log

@@ -1,45 +1,23 @@
 package settings
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
-// journal applies what is proposed to all that follow it.
-type journal struct {
-	followers []*Settings
-	level     int
-	entries   int
-}
-
-func (j *journal) Propose(_ context.Context, kind uint16, body []byte) error {
-	j.entries++
-	for _, f := range j.followers {
-		if err := f.Apply(kind, body); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (j *journal) Level() int { return j.level }
-
 // start returns Settings, and others that follow the same journal.
-func start(t *testing.T) (s, follower *Settings, j *journal) {
+func start(t *testing.T) (s, follower *Settings, j *machinetest.Log) {
 	t.Helper()
 	s, follower = New(), New()
-	j = &journal{followers: []*Settings{s, follower}, level: Level}
-	s.Start(j)
-	t.Cleanup(func() {
-		if string(s.Snapshot()) != string(follower.Snapshot()) {
-			t.Errorf("who follows the journal knows something else:\n%s\n%s", s.Snapshot(), follower.Snapshot())
-		}
-	})
+	j = machinetest.New(s, follower)
+	j.Alike(t)
+	s.Serve(j)
 	return s, follower, j
 }
 
@@ -64,8 +42,8 @@ func TestSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if j.entries != 3 {
-		t.Errorf("%d entries: what changes nothing needs none", j.entries)
+	if len(j.Entries) != 3 {
+		t.Errorf("%d entries: what changes nothing needs none", len(j.Entries))
 	}
 	check := func(what string, got map[string]string, want string) {
 		t.Helper()
@@ -127,7 +105,7 @@ func TestLimits(t *testing.T) {
 	if err := set(t, s, Resource{Group, "0"}, "a", long[1:]); err != nil { // in the place of another
 		t.Error(err)
 	}
-	j.level = Level - 1
+	j.FormatLevel = Level - 1
 	if err := set(t, s, Resource{Group, "0"}, "a", "1"); !errors.Is(err, ErrLevel) || !strings.Contains(err.Error(), "weirctl upgrade") {
 		t.Error(err)
 	}

@@ -26,13 +26,14 @@ type Log interface {
 
 // Options of a Coordinator. The zero value of each field means its default.
 type Options struct {
-	MaxTimeout time.Duration    // longest transaction timeout accepted; 15 min
-	Expiry     time.Duration    // a transactional id is forgotten after this long without a transaction; 7 days
-	MaxIDs     int              // transactional ids; 100,000
-	MaxBytes   int              // what the end of one transaction may take of a slot: 256 for each partition, offsets with their metadata; 2 MiB
-	Ended      func(Ending)     // called for each transaction that has ended, when that is durable; it must not block
-	Now        func() time.Time // time.Now
-	Log        *slog.Logger     // slog.Default
+	Groups     *group.Coordinator // of the same shard; required for transactions with offsets
+	MaxTimeout time.Duration      // longest transaction timeout accepted; 15 min
+	Expiry     time.Duration      // a transactional id is forgotten after this long without a transaction; 7 days
+	MaxIDs     int                // transactional ids; 100,000
+	MaxBytes   int                // what the end of one transaction may take of a slot: 256 for each partition, offsets with their metadata; 2 MiB
+	Ended      func(Ending)       // called for each transaction that has ended, when that is durable; it must not block
+	Now        func() time.Time   // time.Now
+	Log        *slog.Logger       // slog.Default
 }
 
 func (o Options) withDefaults() Options {
@@ -53,12 +54,11 @@ func (o Options) withDefaults() Options {
 }
 
 // Coordinator holds the transactional ids of one shard while this node owns it.
-// It is a Machine of the commit log: make a new one for each time the log is
-// opened, let recovery replay into it, then Start it.
+// It is a shard.Machine.
 type Coordinator struct {
 	opts   Options
-	log    Log                // set by Start, before anything else asks
-	groups *group.Coordinator // likewise
+	log    Log // set by Start, before anything else asks
+	groups *group.Coordinator
 
 	wake    chan struct{} // to the goroutine of the time-outs, capacity 1
 	stop    context.CancelFunc
@@ -76,6 +76,7 @@ type Coordinator struct {
 func New(o Options) *Coordinator {
 	return &Coordinator{
 		opts:    o.withDefaults(),
+		groups:  o.Groups,
 		wake:    make(chan struct{}, 1),
 		ids:     make(map[string]*transaction),
 		open:    make(map[*transaction]struct{}),
@@ -83,13 +84,15 @@ func New(o Options) *Coordinator {
 	}
 }
 
-// Start begins to serve: the log is owned, and has replayed into Apply. Open
-// transactions time out as if no takeover had been.
-func (c *Coordinator) Start(log Log, groups *group.Coordinator) {
+// Start implements shard.Machine. Open transactions time out as if no takeover had
+// been.
+func (c *Coordinator) Start(_ context.Context, log *commitlog.Log) { c.serve(log) }
+
+func (c *Coordinator) serve(log Log) {
 	ctx, stop := context.WithCancel(context.Background())
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.log, c.groups, c.stop, c.serving = log, groups, stop, true
+	c.log, c.stop, c.serving = log, stop, true
 	c.stopped = make(chan struct{})
 	go func() {
 		defer close(c.stopped)
@@ -98,7 +101,7 @@ func (c *Coordinator) Start(log Log, groups *group.Coordinator) {
 }
 
 // Close ends the time-outs and waits for their goroutine, which may wait for the
-// log: close that first. Later requests get ErrClosed; those under way end with
+// log. Later requests get ErrClosed; those under way end with
 // what becomes of the log.
 func (c *Coordinator) Close() error {
 	c.mu.Lock()

@@ -43,13 +43,15 @@ func run(t *testing.T, o Options, test func(w world)) {
 // start makes a coordinator and its groups of what snapshots say.
 func start(t *testing.T, o Options, txns, groups []byte) world {
 	o.Log = slog.New(slog.DiscardHandler)
-	c, g := New(o), group.New(group.Options{Log: o.Log})
+	g := group.New(group.Options{Log: o.Log})
+	o.Groups = g
+	c := New(o)
 	if err := errors.Join(c.Restore(txns), g.Restore(groups)); err != nil {
 		t.Fatal(err)
 	}
 	j := newJournal(t, c, g)
-	g.Start(j)
-	c.Start(j, g)
+	g.Serve(j)
+	c.serve(j)
 	return world{t, c, j}
 }
 

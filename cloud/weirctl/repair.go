@@ -9,13 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/fleet"
-	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
-	"github.com/weirmq/weir/cloud/settings"
-	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -92,7 +88,7 @@ func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, 
 // repairLog repairs the log, with the machines of a node.
 func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
 	quiet := slog.New(slog.DiscardHandler)
-	groups, txns := group.New(group.Options{Log: quiet}), txn.New(txn.Options{Log: quiet})
+	machines := shard.New(shard.Options{Log: quiet})
 	// In the name of nobody only if no claim can be read; a node finds that nobody answers
 	// there, and leads.
 	nobody := cluster.Node{Name: "weirctl", HTTP: "repaired.invalid:1"}
@@ -102,7 +98,7 @@ func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) er
 	}
 	err = commitlog.Repair(ctx, commitlog.Options{
 		Bucket: bucket, Node: nobody.Name, Info: info, Log: quiet, Beside: []string{fleet.AuthorityKey},
-		Machines: []commitlog.Machine{groups, txns, fleet.New(fleet.Options{}), auth.New(auth.Options{}), quota.New(quota.Options{}), settings.New()},
+		Machines: machines.Machines(),
 	}, tell)
-	return errors.Join(err, groups.Close(), txns.Close())
+	return errors.Join(err, machines.Close())
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -13,30 +12,18 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
 // ownToken is the credential of the nodes of the tests.
 var ownToken = admin.NewToken()
 
-// applier is a journal that forgets.
-type applier struct {
-	machine interface {
-		Apply(kind uint16, body []byte) error
-	}
-}
-
-func (a applier) Propose(_ context.Context, kind uint16, body []byte) error {
-	return a.machine.Apply(kind, body)
-}
-
-func (a applier) Level() int { return 2 }
-
 // TestSecurityVerbs: users, ACLs and quotas, as a person manages them.
 func TestSecurityVerbs(t *testing.T) {
 	users, limits := auth.New(auth.Options{}), quota.New(quota.Options{})
-	users.Start(applier{users})
-	limits.Start(applier{limits})
+	users.Serve(machinetest.New(users))
+	limits.Serve(machinetest.New(limits))
 	node := httptest.NewServer(console.New(console.Options{
 		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
 		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
@@ -102,7 +89,7 @@ func TestSecurityVerbs(t *testing.T) {
 // TestAdminVerbs: credentials, as a person manages them.
 func TestAdminVerbs(t *testing.T) {
 	users := auth.New(auth.Options{})
-	users.Start(applier{users})
+	users.Serve(machinetest.New(users))
 	node := httptest.NewServer(console.New(console.Options{
 		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
 		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
@@ -138,7 +125,7 @@ func TestAdminVerbs(t *testing.T) {
 // TestRequestTime: a share of a core, as a person says it.
 func TestRequestTime(t *testing.T) {
 	limits := quota.New(quota.Options{})
-	limits.Start(applier{limits})
+	limits.Serve(machinetest.New(limits))
 	node := httptest.NewServer(console.New(console.Options{
 		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
 		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },

@@ -58,7 +58,7 @@ func (w *writer) end(how ending) error {
 	if how == killed {
 		w.bucket.shut.Store(true)
 	}
-	if err := w.node.log.Close(); err != nil && how == closed {
+	if err := w.node.shard.Close(); err != nil && how == closed {
 		return err
 	}
 	return storage.Close(w.bucket.Bucket)

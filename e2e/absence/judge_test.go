@@ -198,7 +198,7 @@ func (j *judge) booted(ctx context.Context, n *node) {
 	if later := j.readAll(ctx, n, "after the upkeep"); later != nil {
 		j.survive(first, later)
 	}
-	if err := n.log.Close(); err != nil {
+	if err := n.shard.Close(); err != nil {
 		j.problem("close: %v", err)
 	}
 }

@@ -12,11 +12,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/fleet"
-	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
-	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
@@ -28,6 +25,7 @@ type node struct {
 	ca    *join.CA
 	fleet *fleet.Fleet
 	log   *commitlog.Log
+	shard *shard.Shard // what log is of
 }
 
 var silent = slog.New(slog.DiscardHandler)
@@ -41,20 +39,15 @@ func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
 	if _, _, err := commitlog.ReadCluster(ctx, b); err != nil {
 		return nil, err
 	}
-	members := fleet.New(fleet.Options{CA: ca})
-	log, err := commitlog.Open(ctx, commitlog.Options{
+	s := shard.New(shard.Options{Log: silent, Fleet: fleet.Options{CA: ca}})
+	err = s.Open(ctx, commitlog.Options{
 		Bucket: b, Node: name, Log: silent,
 		Upkeep: commitlog.Upkeep{Segment: 32 << 10, Age: time.Hour, Bytes: 1 << 30, Grace: time.Hour},
-		Machines: []commitlog.Machine{
-			group.New(group.Options{Log: silent}), txn.New(txn.Options{Log: silent}), members,
-			auth.New(auth.Options{}), quota.New(quota.Options{}),
-		},
 	})
 	if err != nil {
 		return nil, err
 	}
-	members.Start(log)
-	return &node{ca: ca, fleet: members, log: log}, nil
+	return &node{ca: ca, fleet: s.Fleet, log: s.Log, shard: s}, nil
 }
 
 // written is a record that was acknowledged.

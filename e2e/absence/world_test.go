@@ -162,12 +162,12 @@ func (b *builder) live(ctx context.Context, name string, how ending, life func(c
 	}
 	b.w.authority, b.w.cluster = n.ca.Certificate().Raw, n.log.ClusterID()
 	if err := life(ctx, n); err != nil {
-		return errors.Join(err, n.log.Close())
+		return errors.Join(err, n.shard.Close())
 	}
 	if how == killed {
 		g.shut.Store(true)
 	}
-	if err := n.log.Close(); err != nil && how == closed {
+	if err := n.shard.Close(); err != nil && how == closed {
 		return err
 	}
 	return storage.Close(below)
@@ -192,7 +192,7 @@ func claim(ctx context.Context, g *gate, name string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if n, err := boot(ctx, claimant{g, cancel}, name); err == nil {
-		return errors.Join(errors.New("it lived"), n.log.Close())
+		return errors.Join(errors.New("it lived"), n.shard.Close())
 	}
 	return nil
 }

@@ -1,0 +1,115 @@
+// Package shard is a shard that this node owns: its log, and the state machines
+// that apply the log's entries.
+package shard
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/commitlog"
+)
+
+// Machine is a state machine on the log of a shard. It is made before the log is
+// opened, and used for that one ownership only.
+type Machine interface {
+	commitlog.Machine
+
+	// Start begins to serve: the log is owned, and Apply has had all its entries.
+	Start(ctx context.Context, log *commitlog.Log)
+
+	// Close ends what Start began. It may wait for what is on its way to the log: the
+	// log is closed at the same time.
+	Close() error
+}
+
+// Options configure a Shard. The zero value is usable.
+type Options struct {
+	Log      *slog.Logger       // of machines that have no other; nil: slog.Default
+	Settings *settings.Settings // empty, and made before the rest so that the rest can go by it; nil: New makes one
+	Groups   group.Options
+	Txns     txn.Options // Groups is set by New
+	Fleet    fleet.Options
+	Users    auth.Options
+	Quotas   quota.Options
+}
+
+// Shard has the log of a shard and its machines. The fields do not change after Open.
+type Shard struct {
+	Log      *commitlog.Log
+	Groups   *group.Coordinator
+	Txns     *txn.Coordinator
+	Fleet    *fleet.Fleet
+	Users    *auth.Auth
+	Quotas   *quota.Quotas
+	Settings *settings.Settings
+}
+
+// New makes the machines. Open does the rest.
+func New(o Options) *Shard {
+	o.Groups.Log, o.Txns.Log = cmp.Or(o.Groups.Log, o.Log), cmp.Or(o.Txns.Log, o.Log)
+	s := &Shard{
+		Settings: o.Settings,
+		Groups:   group.New(o.Groups),
+		Fleet:    fleet.New(o.Fleet),
+		Users:    auth.New(o.Users),
+		Quotas:   quota.New(o.Quotas),
+	}
+	if s.Settings == nil {
+		s.Settings = settings.New()
+	}
+	o.Txns.Groups = s.Groups
+	s.Txns = txn.New(o.Txns)
+	return s
+}
+
+// machines lists the state machines, in the order in which they start.
+func (s *Shard) machines() []Machine {
+	return []Machine{s.Groups, s.Txns, s.Fleet, s.Users, s.Quotas, s.Settings}
+}
+
+// Machines lists the state machines as the log knows them.
+func (s *Shard) Machines() []commitlog.Machine {
+	var all []commitlog.Machine
+	for _, m := range s.machines() {
+		all = append(all, m)
+	}
+	return all
+}
+
+// Open recovers the log into the machines, owns it, and starts them. It sets
+// o.Machines. The errors are those of commitlog.Open.
+func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
+	o.Machines = s.Machines()
+	if s.Log, err = commitlog.Open(ctx, o); err != nil {
+		return err
+	}
+	for _, m := range s.machines() {
+		m.Start(ctx, s.Log)
+	}
+	return nil
+}
+
+// Close ends the machines and the log, which need not have been opened. What is on its
+// way to the log ends first, well or badly.
+func (s *Shard) Close() error {
+	all := s.machines()
+	errs := make([]error, len(all)+1)
+	var wg sync.WaitGroup
+	for i, m := range all {
+		wg.Go(func() { errs[i] = m.Close() })
+	}
+	if s.Log != nil {
+		errs[len(all)] = s.Log.Close()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
