@@ -55,25 +55,6 @@ func behind(all []aborted, start int64) []aborted {
 	return slices.Clone(all[n:])
 }
 
-// transactions finds the aborted transactions of each producer.
-type transactions map[int64][]aborted
-
-func byProducer(all []aborted) transactions {
-	ts := make(transactions)
-	for _, x := range all {
-		ts[x.Producer] = append(ts[x.Producer], x)
-	}
-	return ts
-}
-
-// aborted says whether a batch of a producer at an offset is of an aborted
-// transaction. Those of one producer do not overlap.
-func (ts transactions) aborted(producer, offset int64) bool {
-	all := ts[producer]
-	i, _ := slices.BinarySearchFunc(all, offset, endedAt)
-	return i < len(all) && all[i].First <= offset
-}
-
 // stable is the last stable offset of a partition that ends at end: the first offset
 // of its oldest open transaction. What lies before it is decided. It never falls.
 func (p *partition) stable(end int64) int64 {

@@ -119,16 +119,16 @@ func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error
 	}
 	for id := range x.ids {
 		// This node has stored none in its epoch yet, and who comes later may have.
-		if err := l.state.unknown(id, l.shard, r, r.End.Epoch+1); err != nil {
+		if err := unknownEpoch(l.state, id, l.shard, r, r.End.Epoch+1); err != nil {
 			return err
 		}
 	}
-	return l.state.slotsThere(ctx, l.bucket, l.shard, r.Checkpoint)
+	return slotsThere(ctx, l.bucket, l.shard, l.state, r.Checkpoint)
 }
 
-// unknown returns an error for a segment of an epoch, before the one given, of which the
+// unknownEpoch returns an error for a segment of an epoch, before the one given, of which the
 // log knows nothing: only an owner stores segments, so the epoch had a header.
-func (s *state) unknown(id segmentID, shard uint32, r journal.Recovered, before uint64) error {
+func unknownEpoch(s *state, id segmentID, shard uint32, r journal.Recovered, before uint64) error {
 	if id.epoch <= s.cleaned || r.Knows(id.epoch) || id.epoch >= before {
 		return nil
 	}
@@ -138,7 +138,7 @@ func (s *state) unknown(id segmentID, shard uint32, r journal.Recovered, before 
 
 // slotsThere returns an error if a slot before the checkpoint is not there and has
 // records that no segment has. The slots behind it have been read.
-func (s *state) slotsThere(ctx context.Context, b storage.Bucket, shard uint32, began journal.Position) error {
+func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state, began journal.Position) error {
 	wanted := make(map[journal.Position]placeKey)
 	first := journal.Position{Epoch: math.MaxUint64}
 	for _, t := range s.topics {
@@ -197,7 +197,7 @@ func (l *Log) recognize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	problems := known.differs(l.cluster, there)
+	problems := differs(known, l.cluster, there)
 	if len(problems) > 0 && l.lost == nil {
 		return errors.Join(problems...)
 	}

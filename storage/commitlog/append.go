@@ -8,9 +8,6 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// maxInflated bounds what the records of one batch may inflate to.
-const maxInflated = 64 << 20
-
 // Append hands a batch to a partition. done is called exactly once: with nil
 // when the batch is durable and readable, with base the offset of its first
 // record. base is -1 for a gateway's batch that had been appended before; a

@@ -1,10 +1,8 @@
 package commitlog
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
 )
@@ -80,21 +78,11 @@ func (a applier) Restore(pos journal.Position, body []byte) error {
 // snapshot encodes the state and the Machines between two slots: it is for the
 // goroutine that applies them.
 func (l *Log) snapshot() []byte {
-	p := []byte{bodyVersion, 0, 0, 0, 0}
-	l.mu.RLock()
-	p = l.state.append(p)
-	l.mu.RUnlock()
-	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
-	for _, kind := range l.machines.lowest() {
-		body := l.machines[kind].Snapshot()
-		if len(body) == 0 {
-			continue // a Machine without a section begins empty
-		}
-		p = binary.BigEndian.AppendUint16(p, kind)
-		p = binary.BigEndian.AppendUint32(p, uint32(len(body)))
-		p = append(p, body...)
-	}
-	return p
+	return l.machines.body(func(p []byte) []byte {
+		l.mu.RLock()
+		defer l.mu.RUnlock()
+		return l.state.append(p)
+	})
 }
 
 // restore replaces the state and the Machines by what snapshot encoded when all
@@ -112,23 +100,11 @@ func (l *Log) restore(pos journal.Position, body []byte) error {
 	if !s.before(pos) {
 		return fmt.Errorf("%w: it refers to what is not before it", ErrCorrupt)
 	}
-	kinds := l.machines.lowest()
-	for _, x := range sections {
-		if !slices.Contains(kinds, x.kind) {
-			return fmt.Errorf("%w: it has a section for a machine of kind %d", ErrFormat, x.kind)
-		}
+	if err := l.machines.check(sections); err != nil {
+		return err
 	}
 	l.mu.Lock()
 	l.state.become(s)
 	l.mu.Unlock()
-	for _, kind := range kinds {
-		var body []byte
-		if i := slices.IndexFunc(sections, func(x section) bool { return x.kind == kind }); i >= 0 {
-			body = sections[i].body
-		}
-		if err := l.machines[kind].Restore(body); err != nil {
-			return fmt.Errorf("machine of kind %d: %w", kind, err)
-		}
-	}
-	return nil
+	return l.machines.restore(sections)
 }

@@ -19,7 +19,10 @@ type state struct {
 	cleaned     uint64            // what was left over of all epochs up to this one was deleted
 	truncated   journal.Position  // all slots before it were deleted
 	identity    *identity         // nil: the log says nothing of the objects beside it
-	tail        *cache            // takes the runs as they come; nil in recovery and in Check
+
+	// appended, if set, is given the batches of each run as they come. It is not set
+	// in recovery and in Check.
+	appended func(key placeKey, base int64, data []byte)
 
 	// tolerate, if set, is told of each broken rule and the log is read on.
 	// Without it the first one is the end: nobody may lead such a log.

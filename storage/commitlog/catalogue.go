@@ -45,10 +45,6 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 	})
 }
 
-// ownTopics is how the names of Weir's own topics begin. They are never held against
-// others: what is reported there must not fail because of a user's topic.
-const ownTopics = "weir."
-
 // metricName is what metrics of Kafka call a topic.
 func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 

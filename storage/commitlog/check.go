@@ -225,7 +225,7 @@ func (a *auditor) besides(ctx context.Context) error {
 	if err != nil {
 		return a.found("beside the log", err)
 	}
-	for _, err := range a.state.identity.differs(a.cluster, there) {
+	for _, err := range differs(a.state.identity, a.cluster, there) {
 		a.where = "beside the log"
 		a.problem(err)
 	}

@@ -34,7 +34,7 @@ type Cluster struct {
 
 // sum is the checksum of the other fields.
 func (c Cluster) sum() string {
-	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards), castagnoli))
+	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards), crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // ReadCluster reads the object `cluster`; found is false when the bucket has
@@ -210,7 +210,7 @@ func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums [
 		if err != nil {
 			return nil, fmt.Errorf("read object %s: %w", key, err)
 		}
-		sums = append(sums, sum{key, crc32.Checksum(raw, castagnoli)})
+		sums = append(sums, sum{key, crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))})
 	}
 	slices.SortFunc(sums, func(a, b sum) int { return cmp.Compare(a.key, b.key) })
 	return sums, nil
@@ -218,7 +218,7 @@ func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums [
 
 // differs returns an error for each object beside the log that is not what the log
 // says of it. there are the checksums of those that were found.
-func (i *identity) differs(c Cluster, there []sum) (problems []error) {
+func differs(i *identity, c Cluster, there []sum) (problems []error) {
 	if i == nil {
 		return nil
 	}

@@ -51,9 +51,9 @@ const (
 )
 
 // compacts says whether the topic keeps the last record of each key only.
-func (t *topic) compacts(defaults map[string]string) bool {
-	has, _ := t.has("compact", defaults)
-	return has
+func compacts(t *topic, defaults map[string]string) bool {
+	yes, _ := has(t, "compact", defaults)
+	return yes
 }
 
 // dirty returns the first of pieces that has not been compacted.
@@ -132,15 +132,15 @@ func (m *maintainer) cleanable(now int64) []*cleaning {
 	m.horizons = make(map[placeKey]int64) // without those that are gone
 	defaults := l.defaults()
 	for _, t := range l.state.topics {
-		if !t.compacts(defaults) {
+		if !compacts(t, defaults) {
 			continue
 		}
-		value, _ := t.setting("min.cleanable.dirty.ratio", defaults)
+		value, _ := setting(t, "min.cleanable.dirty.ratio", defaults)
 		ratio, err := strconv.ParseFloat(value, 64)
 		if err != nil {
 			ratio = cleanableRatio
 		}
-		retention := t.limit("delete.retention.ms", defaults)
+		retention := limit(t, "delete.retention.ms", defaults)
 		if retention < 0 {
 			retention = deleteRetention
 		}
@@ -153,7 +153,7 @@ func (m *maintainer) cleanable(now int64) []*cleaning {
 			if tombstones {
 				m.horizons[p.key] = horizon
 			}
-			if forgets := tombstones && horizon <= now; forgets || p.dirtier(ratio) {
+			if forgets := tombstones && horizon <= now; forgets || dirtier(p, ratio) {
 				all = append(all, &cleaning{m: m, key: p.key, now: now, retention: retention, forgets: forgets})
 			}
 		}
@@ -163,8 +163,8 @@ func (m *maintainer) cleanable(now int64) []*cleaning {
 
 // dirtier says whether the part of the pieces' bytes that is dirty is at least
 // ratio.
-func (p *partition) dirtier(ratio float64) bool {
-	all, unclean, pieces := int64(0), int64(0), p.decided()
+func dirtier(p *partition, ratio float64) bool {
+	all, unclean, pieces := int64(0), int64(0), decided(p)
 	first := dirty(pieces)
 	for i := range pieces {
 		all += pieces[i].data()

@@ -2,12 +2,13 @@ package commitlog
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/weirmq/weir/storage/record"
 )
 
 // decided returns the pieces before the last stable offset.
-func (p *partition) decided() []piece {
+func decided(p *partition) []piece {
 	pieces, stable := p.pieces, p.stable(p.end)
 	for len(pieces) > 0 && pieces[len(pieces)-1].next > stable {
 		pieces = pieces[:len(pieces)-1]
@@ -21,7 +22,7 @@ func (l *Log) decided(key placeKey) ([]piece, []aborted) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if p := l.state.partition(key); p != nil {
-		return p.decided(), p.aborted
+		return decided(p), p.aborted
 	}
 	return nil, nil
 }
@@ -42,4 +43,23 @@ func (c *cleaning) marker(b record.Batch) (record.Batch, error) {
 		return nil, nil
 	}
 	return b, nil
+}
+
+// transactions finds the aborted transactions of each producer.
+type transactions map[int64][]aborted
+
+func byProducer(all []aborted) transactions {
+	ts := make(transactions)
+	for _, x := range all {
+		ts[x.Producer] = append(ts[x.Producer], x)
+	}
+	return ts
+}
+
+// aborted says whether a batch of a producer at an offset is of an aborted
+// transaction. Those of one producer do not overlap.
+func (ts transactions) aborted(producer, offset int64) bool {
+	all := ts[producer]
+	i, _ := slices.BinarySearchFunc(all, offset, endedAt)
+	return i < len(all) && all[i].First <= offset
 }

@@ -1,12 +1,9 @@
 package commitlog
 
 import (
-	"errors"
-	"io/fs"
 	"sync"
 	"sync/atomic"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -44,12 +41,6 @@ func (d *damages) drop(key cacheKey) {
 	defer d.mu.Unlock()
 	delete(d.known, key)
 	d.count.Store(int32(len(d.known)))
-}
-
-// permanent reports whether an error tells of the bytes at rest, and will be the same
-// next time.
-func permanent(err error) bool {
-	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrDamaged)
 }
 
 // unreadable notes that records of a partition from an offset on cannot be read, if

@@ -292,3 +292,6 @@ func decodeProducerIDs(body []byte) (next uint64, err error) {
 func appendString(p []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(p, uint16(len(s))), s...)
 }
+
+// maxInflated bounds what the records of one batch may inflate to.
+const maxInflated = 64 << 20

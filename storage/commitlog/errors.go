@@ -16,22 +16,11 @@ var (
 	// never will.
 	ErrClosed = errors.New("commit log is closed")
 
-	// ErrFormat: the bucket was written by a later version of Weir.
-	ErrFormat = errors.New("bucket has a newer format")
-
-	// ErrCorrupt: a batch that is not what it says it is, or bytes at rest
-	// that break a rule of the log; the error names the rule.
-	ErrCorrupt = errors.New("corrupt")
-
 	// ErrUnknownTopic: no topic has that id, or it has fewer partitions.
 	ErrUnknownTopic = errors.New("unknown topic or partition")
 
 	// ErrTopicExists: the name is taken.
 	ErrTopicExists = errors.New("topic exists")
-
-	// ErrInvalidTopic: the name is not one that Kafka clients accept, or the
-	// topic's configuration is too large.
-	ErrInvalidTopic = errors.New("invalid topic")
 
 	// ErrInvalidPartitions: not a number of partitions that a topic can have
 	// or grow to.
@@ -47,21 +36,6 @@ var (
 	// ErrUnsupported: a control batch, which only the log writes, or a gateway's
 	// batch that bears a producer id.
 	ErrUnsupported = errors.New("kind of batch not supported")
-
-	// ErrOutOfOrderSequence: a producer's batch leaves a gap (KIP-98).
-	ErrOutOfOrderSequence = errors.New("producer sequence out of order")
-
-	// ErrProducerFenced: a newer epoch of the producer has written.
-	ErrProducerFenced = errors.New("producer epoch is fenced")
-
-	// ErrTransactionOpen: a producer that has a transaction open in the partition
-	// writes outside of it, or with a higher epoch before that has ended.
-	ErrTransactionOpen = errors.New("producer has an open transaction")
-
-	// ErrUnknownProducer: the producer has no history in this partition, its batch
-	// does not begin with sequence 0, and it cannot be ruled out that the partition
-	// holds the batch already, or will get the one before it.
-	ErrUnknownProducer = errors.New("unknown producer")
 )
 
 // Reason says why a gateway's batch was refused.

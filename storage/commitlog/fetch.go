@@ -11,7 +11,6 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/segment"
 )
 
 // fetchRuns bounds the runs of one Fetch, and with it the requests to the
@@ -149,17 +148,6 @@ func (l *Log) collect(ctx context.Context, key placeKey, v view, offset int64, m
 		return nil, err
 	}
 	return trim(runs, offset, maxBytes), nil
-}
-
-// corrupted gives a segment's errors this package's names too.
-func corrupted(err error) error {
-	switch {
-	case errors.Is(err, segment.ErrCorrupt):
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	case errors.Is(err, segment.ErrFormat):
-		return fmt.Errorf("%w: %w", ErrFormat, err)
-	}
-	return err
 }
 
 // holding finds the extent that holds an offset, which is not beyond the end.

@@ -121,7 +121,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	l.acked.Store(0) // recovery has applied slots of other epochs
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
-	l.state.tail = l.tail
+	l.state.appended = func(key placeKey, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
 	l.upkeep.inherit()
 	go l.commit()
 	go l.upkeep.run()

@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
 )
@@ -45,7 +46,10 @@ func newMachines(all []Machine) (machines, error) {
 	return ms, nil
 }
 
-// section is what one Machine has in a checkpoint.
+// sections are what the Machines have in a checkpoint, kinds ascending.
+type sections []section
+
+// section is what one Machine has there.
 type section struct {
 	kind uint16 // the lowest of the Machine's
 	body []byte
@@ -63,20 +67,62 @@ func (ms machines) lowest() []uint16 {
 	return kinds
 }
 
+// body encodes a checkpoint: what encode appends, the state, and then what each
+// Machine says of itself.
+func (ms machines) body(encode func(p []byte) []byte) []byte {
+	p := encode([]byte{bodyVersion, 0, 0, 0, 0})
+	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
+	for _, kind := range ms.lowest() {
+		body := ms[kind].Snapshot()
+		if len(body) == 0 {
+			continue // a Machine without a section begins empty
+		}
+		p = binary.BigEndian.AppendUint16(p, kind)
+		p = binary.BigEndian.AppendUint32(p, uint32(len(body)))
+		p = append(p, body...)
+	}
+	return p
+}
+
+// check returns ErrFormat if there is a section that no Machine wants.
+func (ms machines) check(all sections) error {
+	kinds := ms.lowest()
+	for _, x := range all {
+		if !slices.Contains(kinds, x.kind) {
+			return fmt.Errorf("%w: it has a section for a machine of kind %d", ErrFormat, x.kind)
+		}
+	}
+	return nil
+}
+
+// restore gives each Machine its section. Those that have none begin empty.
+func (ms machines) restore(all sections) error {
+	for _, kind := range ms.lowest() {
+		var body []byte
+		if i := slices.IndexFunc(all, func(x section) bool { return x.kind == kind }); i >= 0 {
+			body = all[i].body
+		}
+		if err := ms[kind].Restore(body); err != nil {
+			return fmt.Errorf("machine of kind %d: %w", kind, err)
+		}
+	}
+	return nil
+}
+
 // decodeBody takes a body apart, for those who have no Machines too: the
 // sections alias body.
-func decodeBody(body []byte) (*state, []section, error) {
-	own, sections, err := splitBody(body)
+func decodeBody(body []byte) (*state, sections, error) {
+	own, all, err := splitBody(body)
 	if err != nil {
 		return nil, nil, err
 	}
 	s, err := decodeState(own)
-	return s, sections, err
+	return s, all, err
 }
 
 // splitBody finds the state and the sections in a body and does not look into
 // them.
-func splitBody(body []byte) (own []byte, sections []section, err error) {
+func splitBody(body []byte) (own []byte, all sections, err error) {
 	d := decoder{p: body}
 	if version := d.u8(); !d.bad && version != bodyVersion {
 		return nil, nil, fmt.Errorf("%w: checkpoint of version %d, this program knows %d", ErrFormat, version, bodyVersion)
@@ -89,10 +135,10 @@ func splitBody(body []byte) (own []byte, sections []section, err error) {
 		if x.kind <= last {
 			d.bad = true
 		}
-		sections, last = append(sections, x), x.kind
+		all, last = append(all, x), x.kind
 	}
 	if d.bad {
 		return nil, nil, fmt.Errorf("%w: checkpoint: its sections do not fill it", ErrCorrupt)
 	}
-	return own, sections, nil
+	return own, all, nil
 }

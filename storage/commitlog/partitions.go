@@ -114,8 +114,8 @@ func (s *state) appendRun(pos journal.Position, at int64, r *run) error {
 	p.bytes += int64(len(r.data))
 	p.epochs = p.epochs.begin(r.epoch, r.base)
 	p.end = next
-	if s.tail != nil {
-		s.tail.add(cacheKey{key, r.base}, r.data)
+	if s.appended != nil {
+		s.appended(key, r.base, r.data)
 	}
 	p.wake()
 	return nil

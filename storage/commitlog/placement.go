@@ -164,7 +164,7 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 		}
 		a.report.Orphans++
 		a.where = segment.Key(a.shard, id.epoch, id.number)
-		if err := a.state.unknown(id, a.shard, a.known, before); err != nil {
+		if err := unknownEpoch(a.state, id, a.shard, a.known, before); err != nil {
 			a.gone = true
 			a.problem(err)
 		}

@@ -23,15 +23,15 @@ func (l *Log) expired(now time.Time) []trimmed {
 	var all []trimmed
 	defaults := l.defaults()
 	for _, t := range l.state.topics {
-		if !t.deletes(defaults) {
+		if !deletes(t, defaults) {
 			continue
 		}
-		keep, age := t.limit("retention.bytes", defaults), t.limit("retention.ms", defaults)
+		keep, age := limit(t, "retention.bytes", defaults), limit(t, "retention.ms", defaults)
 		if keep < 0 && age < 0 {
 			continue
 		}
 		for _, p := range t.partitions {
-			if start := p.expires(keep, age, now.UnixMilli()); start > p.start {
+			if start := expires(p, keep, age, now.UnixMilli()); start > p.start {
 				all = append(all, trimmed{p.key, start})
 			}
 		}
@@ -41,7 +41,7 @@ func (l *Log) expired(now time.Time) []trimmed {
 
 // setting returns the topic's own value of a setting, or else the default of all,
 // which is for users' topics only: what is reported in Weir's own stays.
-func (t *topic) setting(name string, defaults map[string]string) (value string, set bool) {
+func setting(t *topic, name string, defaults map[string]string) (value string, set bool) {
 	if value, set = t.Configs[name]; !set && !strings.HasPrefix(t.Name, ownTopics) {
 		value, set = defaults[name]
 	}
@@ -49,21 +49,21 @@ func (t *topic) setting(name string, defaults map[string]string) (value string, 
 }
 
 // has says whether a word is in the topic's cleanup.policy.
-func (t *topic) has(policy string, defaults map[string]string) (has, set bool) {
-	value, set := t.setting("cleanup.policy", defaults)
+func has(t *topic, policy string, defaults map[string]string) (has, set bool) {
+	value, set := setting(t, "cleanup.policy", defaults)
 	return slices.Contains(strings.Split(strings.ReplaceAll(value, " ", ""), ","), policy), set
 }
 
 // deletes says whether the topic lets old records go: cleanup.policy has delete
 // in it, as it has by default.
-func (t *topic) deletes(defaults map[string]string) bool {
-	has, set := t.has("delete", defaults)
-	return has || !set
+func deletes(t *topic, defaults map[string]string) bool {
+	yes, set := has(t, "delete", defaults)
+	return yes || !set
 }
 
 // limit returns a setting that is a number; -1, no limit, if there is none.
-func (t *topic) limit(name string, defaults map[string]string) int64 {
-	value, _ := t.setting(name, defaults)
+func limit(t *topic, name string, defaults map[string]string) int64 {
+	value, _ := setting(t, name, defaults)
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil && n >= 0 {
 		return n
 	}
@@ -71,7 +71,7 @@ func (t *topic) limit(name string, defaults map[string]string) int64 {
 }
 
 // expires returns the first offset that is kept.
-func (p *partition) expires(keep, age, now int64) int64 {
+func expires(p *partition, keep, age, now int64) int64 {
 	total := p.bytes
 	start, stable := p.start, p.stable(p.end)
 	for i := range p.pieces {

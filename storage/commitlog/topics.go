@@ -94,3 +94,7 @@ func checkTopicName(name string) error {
 	}
 	return nil
 }
+
+// ownTopics is how the names of Weir's own topics begin. They are never held against
+// others: what is reported there must not fail because of a user's topic.
+const ownTopics = "weir."
