@@ -131,15 +131,15 @@ func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) 
 	// The mark includes what is in flight: a batch that is sent again while
 	// its first copy flies must not be appended twice.
 	mark := b.spec.mark(mk)
-	mutated := &b.log.mutations
-	if mutated.DurableMarks {
+	mutations := b.log.mutations
+	if durableMarks(mutations) {
 		mark = b.spec.durable.mark(mk)
 	}
-	if mutated.NoPrev && mark < src.First {
+	if noPrev(mutations) && mark < src.First {
 		src.Prev = mark
 	}
 	switch {
-	case src.Last <= mark && mutated.AckDuplicate:
+	case src.Last <= mark && ackDuplicate(mutations):
 		done(-1, nil)
 	case src.Last <= mark:
 		// The answer waits for the slot that set the mark: if that is lost,
@@ -148,10 +148,10 @@ func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) 
 	case src.Prev == mark && mark < src.First:
 		b.spec.marks.set(b.spec.slot, mk, src.Last)
 		b.spec.buffers.set(b.spec.slot, buffer, Known)
-		if mutated.PromiseMarks {
+		if promiseMarks(mutations) {
 			b.log.promised.set(mk, src.Last)
 		}
-		if mutated.AckFlying {
+		if ackFlying(mutations) {
 			done(-1, nil)
 			done = func(int64, error) {}
 		}

@@ -35,7 +35,7 @@ type state struct {
 	repairing bool             // a part of the log is missing: see gap
 	recreated map[TopicID]bool // of a repair; topics of which only records are known
 
-	forgetful, ageless, firstRows bool // Mutations
+	mutations Mutations
 }
 
 func newState() *state {

@@ -73,7 +73,7 @@ func (s *state) bufferState(key bufferKey) BufferState {
 		return New
 	}
 	st := g.state(key.buffer)
-	if st == Aside && (s.ageless || s.adopted[key.gateway] == key.buffer) {
+	if st == Aside && (forgottenIsNew(s.mutations) || s.adopted[key.gateway] == key.buffer) {
 		return New
 	}
 	return st
@@ -129,7 +129,7 @@ func (s *state) advance(place placeKey, src Source) error {
 	b.marks[laneKey{src.Stream.Lane, place}] = src.Last
 	b.reached[src.Stream.Lane] = max(b.reached[src.Stream.Lane], src.Last)
 	row := rowKey{src.Stream.Lane, place.topic}
-	if old, ok := b.rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !s.firstRows {
+	if old, ok := b.rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !keepFirstRow(s.mutations) {
 		b.rows[row] = src.Row
 	}
 	return nil
@@ -139,7 +139,7 @@ func (s *state) advance(place placeKey, src Source) error {
 func (s *state) retire(key bufferKey) {
 	g := s.gateway(key.gateway)
 	delete(g.buffers, key.buffer)
-	if s.forgetful {
+	if keepNoTombs(s.mutations) {
 		return
 	}
 	at, ok := slices.BinarySearchFunc(g.retired, key.buffer, compareBuffers)

@@ -10,7 +10,7 @@ import (
 func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if l.mutations.PromiseMarks {
+	if promiseMarks(l.mutations) {
 		marks = l.promised.add(gateway, marks)
 	}
 	g := l.state.gateways[gateway]

@@ -129,5 +129,5 @@ type Options struct {
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now: timestamps of topics and of log-append-time, never safety
 
-	Mutations Mutations
+	Mutations Mutations // of tests
 }

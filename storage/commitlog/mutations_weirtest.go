@@ -1,0 +1,57 @@
+//go:build weirtest
+
+package commitlog
+
+import "sync"
+
+// Mutations break single rules of the log, so that a model test can show that it
+// notices. They are there in a build with the tag weirtest only.
+type Mutations struct {
+	NoPrev         bool // append whatever lies above the mark, whatever came before it
+	DurableMarks   bool // compare with the durable marks only, not with what is in flight
+	AckFlying      bool // ack a batch when it is admitted, not when its slot is durable
+	AckDuplicate   bool // ack a duplicate at once, while the slot that set the mark may be in flight
+	PromiseMarks   bool // tell gateways the marks of slots that are in flight
+	KeepNoTombs    bool // forget a retired buffer completely
+	KeepFirstRow   bool // keep the first row of a stream and topic instead of the newest
+	ForgottenIsNew bool // take an unknown buffer for a new one, however old its counter
+}
+
+func noPrev(m Mutations) bool         { return m.NoPrev }
+func durableMarks(m Mutations) bool   { return m.DurableMarks }
+func ackFlying(m Mutations) bool      { return m.AckFlying }
+func ackDuplicate(m Mutations) bool   { return m.AckDuplicate }
+func promiseMarks(m Mutations) bool   { return m.PromiseMarks }
+func keepNoTombs(m Mutations) bool    { return m.KeepNoTombs }
+func keepFirstRow(m Mutations) bool   { return m.KeepFirstRow }
+func forgottenIsNew(m Mutations) bool { return m.ForgottenIsNew }
+
+// any reports whether a rule is broken.
+func (m Mutations) any() bool { return m != (Mutations{}) }
+
+// promises are marks that are not durable yet. Only PromiseMarks has any.
+type promises struct {
+	mu   sync.Mutex
+	last map[markKey]uint64 // guarded by mu
+}
+
+func (p *promises) set(key markKey, last uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		p.last = make(map[markKey]uint64)
+	}
+	p.last[key] = last
+}
+
+// add appends the marks of a gateway that are higher than the ones in marks.
+func (p *promises) add(gateway string, marks []Mark) []Mark {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, last := range p.last {
+		if key.stream.Gateway == gateway {
+			marks = append(marks, Mark{Stream: key.stream, Topic: key.place.topic, Partition: key.place.partition, Last: last})
+		}
+	}
+	return marks
+}
