@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // authority is an object beside the log.
@@ -42,7 +43,7 @@ func lived(t *testing.T, level int) (all map[string][]byte, topic TopicID, want 
 		for pass := range 3 {
 			for p := range int32(2) {
 				value := fmt.Sprint(owner, pass, p)
-				appended(t, l, Append{Topic: topic, Partition: p, Batch: batch(value)})
+				appended(t, l, Append{Topic: topic, Partition: p, Batch: recordtest.Batch(value)})
 				want[p] = append(want[p], value)
 			}
 			if pass < 2 {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -37,7 +38,7 @@ func TestAnswer(t *testing.T) {
 		}
 	}
 	topic := createTopic(t, l, "after", 1).ID
-	appended(t, l, Append{Topic: topic, Batch: batch("one")})
+	appended(t, l, Append{Topic: topic, Batch: recordtest.Batch("one")})
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

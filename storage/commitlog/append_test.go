@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 func TestAppendFetch(t *testing.T) {
@@ -21,7 +22,7 @@ func TestAppendFetch(t *testing.T) {
 	topic := createTopic(t, l, "readings", 2)
 	for i, want := range []int64{0, 2, 3} {
 		values := [][]string{{"a", "b"}, {"c"}, {"d", "e", "f"}}[i]
-		if base := appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: batch(values...)}); base != want {
+		if base := appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch(values...)}); base != want {
 			t.Errorf("append %d got offset %d, want %d", i, base, want)
 		}
 	}
@@ -51,7 +52,7 @@ func TestGroupCommit(t *testing.T) {
 		before := g.Calls()
 		var answers []<-chan result
 		for i := range 100 {
-			answers = append(answers, send(l, Append{Topic: topic.ID, Batch: batch(fmt.Sprint(i))}))
+			answers = append(answers, send(l, Append{Topic: topic.ID, Batch: recordtest.Batch(fmt.Sprint(i))}))
 			if i == 0 {
 				synctest.Wait()
 			}
@@ -85,7 +86,7 @@ func TestBackPressure(t *testing.T) {
 		const all = 100
 		go func() {
 			for range all {
-				l.Append(Append{Topic: topic.ID, Batch: batch(value)}, func(base int64, err error) {
+				l.Append(Append{Topic: topic.ID, Batch: recordtest.Batch(value)}, func(base int64, err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					if err != nil || base != int64(answered) {
@@ -122,20 +123,20 @@ func TestMerge(t *testing.T) {
 		topic := createTopic(t, l, "t", 1)
 		release := g.hold()
 		defer release()
-		answers := []<-chan result{send(l, Append{Topic: topic.ID, Batch: batch("first slot")})}
+		answers := []<-chan result{send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("first slot")})}
 		synctest.Wait()
 		full := make([]string, 64)
 		for i := range full {
 			full[i] = fmt.Sprint("f", i)
 		}
 		parts := []Append{
-			{Batch: batch("a", "b"), Source: source("g1", 1, 0, 1, 2)},
-			{Batch: batch("c"), Source: source("g2", 1, 0, 1, 1)},
-			{Batch: batch("d"), Source: source("g1", 1, 2, 3, 3)},
-			{Batch: produced(7, 0, 0, "e")},
-			{Batch: batch("g")},
-			{Batch: batch("h")},
-			{Batch: batch(full...)},
+			{Batch: recordtest.Batch("a", "b"), Source: source("g1", 1, 0, 1, 2)},
+			{Batch: recordtest.Batch("c"), Source: source("g2", 1, 0, 1, 1)},
+			{Batch: recordtest.Batch("d"), Source: source("g1", 1, 2, 3, 3)},
+			{Batch: recordtest.Produced(7, 0, 0, "e")},
+			{Batch: recordtest.Batch("g")},
+			{Batch: recordtest.Batch("h")},
+			{Batch: recordtest.Batch(full...)},
 		}
 		for _, a := range parts {
 			a.Topic = topic.ID
@@ -165,7 +166,7 @@ func TestMerge(t *testing.T) {
 		if want := []int32{1, 4, 1, 2, 64}; !slices.Equal(counts, want) {
 			t.Errorf("records per stored batch %v, want %v", counts, want)
 		}
-		original, stored := batch(full...), bytes.Clone(f.Batches[4])
+		original, stored := recordtest.Batch(full...), bytes.Clone(f.Batches[4])
 		record.Batch(stored).SetBaseOffset(0)
 		record.Batch(stored).SetLeaderEpoch(-1)
 		if !bytes.Equal(stored, original) {
@@ -183,10 +184,10 @@ func TestMerge(t *testing.T) {
 // A merge that would grow, for the codecs of the batches differ, is not made.
 func TestMergeNeverGrows(t *testing.T) {
 	snappy, zstd := record.NewBuilder(record.Snappy), record.NewBuilder(record.Zstd)
-	items := []item{{batch: build(snappy, strings.Repeat("a", 200))}}
+	items := []item{{batch: recordtest.Build(snappy, strings.Repeat("a", 200))}}
 	for range 3 {
 		zstd.Reset()
-		items = append(items, item{batch: build(zstd, strings.Repeat("weir ", 200_000))})
+		items = append(items, item{batch: recordtest.Build(zstd, strings.Repeat("weir ", 200_000))})
 	}
 	if got := merge(items); len(got) != len(items) {
 		t.Errorf("%d batches became %d", len(items), len(got))
@@ -198,7 +199,7 @@ func TestLogAppendTime(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, func(o *Options) { o.Now = func() time.Time { return now } })
 	topic := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: timed(5, 6), AppendTime: true})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Timed(5, 6), AppendTime: true})
 	f, err := l.Fetch(context.Background(), topic.ID, 0, 0, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -217,33 +218,33 @@ func TestLogAppendTime(t *testing.T) {
 func TestAppendRefusesBadInput(t *testing.T) {
 	l := open(t, mem.New(), func(o *Options) { o.SlotBytes = 64 << 10 })
 	topic := createTopic(t, l, "t", 1)
-	control, transactional := batch("x"), batch("x")
-	setFlag(control, 0x20)
-	setFlag(transactional, 0x10)
-	broken := batch("hello")
+	control, transactional := recordtest.Batch("x"), recordtest.Batch("x")
+	recordtest.SetFlag(control, 0x20)
+	recordtest.SetFlag(transactional, 0x10)
+	broken := recordtest.Batch("hello")
 	broken[len(broken)-2] ^= 1
-	hollow := batch("a", "b")
+	hollow := recordtest.Batch("a", "b")
 	hollow[record.HeaderSize] = 200 // length of the first record
-	reseal(hollow)
+	recordtest.Reseal(hollow)
 	for name, c := range map[string]struct {
 		a    Append
 		want error
 	}{
-		"topic":          {Append{Topic: TopicID{1}, Batch: batch("x")}, ErrUnknownTopic},
-		"partition":      {Append{Topic: topic.ID, Partition: 1, Batch: batch("x")}, ErrUnknownTopic},
-		"negative":       {Append{Topic: topic.ID, Partition: -1, Batch: batch("x")}, ErrUnknownTopic},
-		"source's topic": {Append{Topic: TopicID{1}, Batch: batch("x"), Source: source("g", 1, 0, 1, 1)}, ErrUnknownTopic},
+		"topic":          {Append{Topic: TopicID{1}, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
+		"partition":      {Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
+		"negative":       {Append{Topic: topic.ID, Partition: -1, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
+		"source's topic": {Append{Topic: TopicID{1}, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)}, ErrUnknownTopic},
 		"empty":          {Append{Topic: topic.ID}, ErrCorrupt},
 		"crc":            {Append{Topic: topic.ID, Batch: broken}, ErrCorrupt},
 		"records":        {Append{Topic: topic.ID, Batch: hollow}, ErrCorrupt},
-		"size":           {Append{Topic: topic.ID, Batch: batch(strings.Repeat("x", 64<<10))}, ErrTooLarge},
+		"size":           {Append{Topic: topic.ID, Batch: recordtest.Batch(strings.Repeat("x", 64<<10))}, ErrTooLarge},
 		"control":        {Append{Topic: topic.ID, Batch: control}, ErrUnsupported},
 		"transactional":  {Append{Topic: topic.ID, Batch: transactional}, ErrCorrupt}, // without a producer
-		"both":           {Append{Topic: topic.ID, Batch: produced(1, 0, 0, "x"), Source: source("g", 1, 0, 1, 1)}, ErrUnsupported},
-		"sequence 0":     {Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 0, 1)}, ErrCorrupt},
-		"backwards":      {Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 3, 2)}, ErrCorrupt},
-		"nameless":       {Append{Topic: topic.ID, Batch: batch("x"), Source: source("", 1, 0, 1, 1)}, ErrCorrupt},
-		"producer":       {Append{Topic: topic.ID, Batch: produced(1, -1, 0, "x")}, ErrCorrupt},
+		"both":           {Append{Topic: topic.ID, Batch: recordtest.Produced(1, 0, 0, "x"), Source: source("g", 1, 0, 1, 1)}, ErrUnsupported},
+		"sequence 0":     {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 0, 1)}, ErrCorrupt},
+		"backwards":      {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 3, 2)}, ErrCorrupt},
+		"nameless":       {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("", 1, 0, 1, 1)}, ErrCorrupt},
+		"producer":       {Append{Topic: topic.ID, Batch: recordtest.Produced(1, -1, 0, "x")}, ErrCorrupt},
 	} {
 		if r := <-send(l, c.a); !errors.Is(r.err, c.want) || r.base != -1 {
 			t.Errorf("%s: got %d, %v, want %v", name, r.base, r.err, c.want)
@@ -262,7 +263,7 @@ func TestLargeBatch(t *testing.T) {
 	topic := createTopic(t, l, "t", 1)
 	values := []string{"before", strings.Repeat("x", 10<<20), "behind"}
 	for _, v := range values {
-		appended(t, l, Append{Topic: topic.ID, Batch: batch(v)})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch(v)})
 	}
 	if got := readAll(t, l, topic.ID, 0); !slices.Equal(got, values) {
 		t.Errorf("%d values read from slots", len(got))
@@ -284,9 +285,9 @@ func TestConcurrentAppends(t *testing.T) {
 			var last sync.WaitGroup
 			for i := range each {
 				last.Add(1)
-				a := Append{Topic: topic.ID, Partition: int32(p % 3), Batch: batch(fmt.Sprintf("%d/%d", p, i))}
+				a := Append{Topic: topic.ID, Partition: int32(p % 3), Batch: recordtest.Batch(fmt.Sprintf("%d/%d", p, i))}
 				if p%2 == 0 {
-					a.Batch = produced(int64(p+1), 0, int32(i), fmt.Sprintf("%d/%d", p, i))
+					a.Batch = recordtest.Produced(int64(p+1), 0, int32(i), fmt.Sprintf("%d/%d", p, i))
 				}
 				l.Append(a, func(_ int64, err error) {
 					if err != nil {

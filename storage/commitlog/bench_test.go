@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/file"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // window is how many batches a benchmark's producer has in flight.
@@ -48,7 +49,7 @@ func benchmarkAppend(b *testing.B, bucket storage.Bucket, records, producers int
 	for i := range values {
 		values[i] = strings.Repeat("x", 1024)
 	}
-	original := batch(values...)
+	original := recordtest.Batch(values...)
 	b.SetBytes(1024)
 	b.ResetTimer()
 	var wg sync.WaitGroup
@@ -85,7 +86,7 @@ func BenchmarkFetch(b *testing.B) {
 			topic := createTopic(b, l, "t", 1)
 			value := strings.Repeat("x", 64<<10)
 			for range 64 {
-				appended(b, l, Append{Topic: topic.ID, Batch: batch(value)})
+				appended(b, l, Append{Topic: topic.ID, Batch: recordtest.Batch(value)})
 			}
 			b.SetBytes(64 << 10)
 			for i := range b.N {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // TestAlike: topics that differ in dots and underscores only would be one in metrics.
@@ -100,7 +101,7 @@ func TestCatalogue(t *testing.T) {
 	if err := l.GrowTopic(ctx, made.ID, 5); err != nil {
 		t.Fatal(err)
 	}
-	appended(t, l, Append{Topic: made.ID, Partition: 4, Batch: batch("x")})
+	appended(t, l, Append{Topic: made.ID, Partition: 4, Batch: recordtest.Batch("x")})
 	if err := l.DeleteTopic(ctx, a.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +222,7 @@ func TestAlteredRetention(t *testing.T) {
 		if err := l.AlterTopic(ctx, topic.ID, step.configs); err != nil {
 			t.Fatal(err)
 		}
-		appended(t, l, Append{Topic: topic.ID, Batch: batch("v")})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("v")})
 		end++
 		maintained(t, l)
 		want := step.start
@@ -238,7 +239,7 @@ func TestAlteredRetention(t *testing.T) {
 func TestSize(t *testing.T) {
 	l := open(t, mem.New())
 	topic := createTopic(t, l, "t", 2)
-	data := batch(strings.Repeat("x", 1000))
+	data := recordtest.Batch(strings.Repeat("x", 1000))
 	for range 3 {
 		appended(t, l, Append{Topic: topic.ID, Batch: data})
 	}

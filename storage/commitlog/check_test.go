@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // deaf is a journal.State that wants nothing.
@@ -63,20 +64,20 @@ func runOf(base int64, b record.Batch, sources ...Source) journal.Entry {
 }
 
 func TestCheckFindsBrokenRules(t *testing.T) {
-	hollow := batch("a", "b")
+	hollow := recordtest.Batch("a", "b")
 	hollow[record.HeaderSize] = 200
-	reseal(hollow)
-	garbled := batch("a")
+	recordtest.Reseal(hollow)
+	garbled := recordtest.Batch("a")
 	garbled[record.HeaderSize+3] ^= 1
-	control := batch("a")
-	setFlag(control, 0x20)
-	elsewhere := runOf(0, batch("a"))
+	control := recordtest.Batch("a")
+	recordtest.SetFlag(control, 0x20)
+	elsewhere := runOf(0, recordtest.Batch("a"))
 	elsewhere.Body[5+16+3]++ // the partition, outside of every batch's CRC
-	otherEpoch := runOf(0, batch("a"))
+	otherEpoch := runOf(0, recordtest.Batch("a"))
 	binary.BigEndian.PutUint32(otherEpoch.Body[33:], 9)
 	wrongEpoch := func() journal.Entry {
 		r := run{topic: testTopic.ID, epoch: 5, batches: 1}
-		b := batch("a")
+		b := recordtest.Batch("a")
 		b.SetLeaderEpoch(5)
 		body := appendRunHead(nil, &r)
 		at := len(body)
@@ -90,27 +91,27 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		entries []journal.Entry
 		want    string
 	}{
-		"hole in the offsets":  {[]journal.Entry{runOf(0, batch("a")), runOf(2, batch("b"))}, "at offset 2, but its end is 1"},
-		"offset given twice":   {[]journal.Entry{runOf(0, batch("a", "b")), runOf(1, batch("c"))}, "at offset 1, but its end is 2"},
-		"sequence twice":       {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 1, 1)), runOf(1, batch("a"), *source("g", 1, 0, 1, 1))}, "its mark is 1"},
-		"hole in a stream":     {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 1, 1)), runOf(1, batch("a"), *source("g", 1, 2, 3, 3))}, "its mark is 1"},
-		"mark moves back":      {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 9, 9)), runOf(1, batch("a"), *source("g", 1, 0, 1, 1))}, "its mark is 9"},
-		"retired buffer":       {[]journal.Entry{runOf(0, batch("a"), *source("g", 1, 0, 1, 1)), gone, runOf(1, batch("a"), *source("g", 1, 0, 2, 2))}, "which is retired"},
-		"producer's gap":       {[]journal.Entry{runOf(0, produced(7, 0, 0, "a")), runOf(1, produced(7, 0, 2, "a"))}, "producer 7 goes on"},
-		"producer's repeat":    {[]journal.Entry{runOf(0, produced(7, 0, 0, "a")), runOf(1, produced(7, 0, 0, "a"))}, "producer 7 goes on"},
-		"producer's old epoch": {[]journal.Entry{runOf(0, produced(7, 2, 0, "a")), runOf(1, produced(7, 1, 0, "a"))}, "producer 7 goes on"},
-		"transaction's marker": {[]journal.Entry{runOf(0, transactional(7, 2, 0, "a")), runOf(1, record.NewMarker(7, 1, record.Marker{}, 0))}, "producer 7 has epoch 2, its marker"},
-		"transaction's batch":  {[]journal.Entry{runOf(0, transactional(7, 2, 0, "a")), runOf(1, produced(7, 2, 1, "b"))}, "producer 7 goes on"},
-		"transaction's epoch":  {[]journal.Entry{runOf(0, transactional(7, 2, 0, "a")), runOf(1, transactional(7, 3, 0, "b"))}, "producer 7 goes on"},
-		"transaction of none":  {[]journal.Entry{runOf(0, inTransaction(batch("a")))}, "has no producer"},
+		"hole in the offsets":  {[]journal.Entry{runOf(0, recordtest.Batch("a")), runOf(2, recordtest.Batch("b"))}, "at offset 2, but its end is 1"},
+		"offset given twice":   {[]journal.Entry{runOf(0, recordtest.Batch("a", "b")), runOf(1, recordtest.Batch("c"))}, "at offset 1, but its end is 2"},
+		"sequence twice":       {[]journal.Entry{runOf(0, recordtest.Batch("a"), *source("g", 1, 0, 1, 1)), runOf(1, recordtest.Batch("a"), *source("g", 1, 0, 1, 1))}, "its mark is 1"},
+		"hole in a stream":     {[]journal.Entry{runOf(0, recordtest.Batch("a"), *source("g", 1, 0, 1, 1)), runOf(1, recordtest.Batch("a"), *source("g", 1, 2, 3, 3))}, "its mark is 1"},
+		"mark moves back":      {[]journal.Entry{runOf(0, recordtest.Batch("a"), *source("g", 1, 0, 9, 9)), runOf(1, recordtest.Batch("a"), *source("g", 1, 0, 1, 1))}, "its mark is 9"},
+		"retired buffer":       {[]journal.Entry{runOf(0, recordtest.Batch("a"), *source("g", 1, 0, 1, 1)), gone, runOf(1, recordtest.Batch("a"), *source("g", 1, 0, 2, 2))}, "which is retired"},
+		"producer's gap":       {[]journal.Entry{runOf(0, recordtest.Produced(7, 0, 0, "a")), runOf(1, recordtest.Produced(7, 0, 2, "a"))}, "producer 7 goes on"},
+		"producer's repeat":    {[]journal.Entry{runOf(0, recordtest.Produced(7, 0, 0, "a")), runOf(1, recordtest.Produced(7, 0, 0, "a"))}, "producer 7 goes on"},
+		"producer's old epoch": {[]journal.Entry{runOf(0, recordtest.Produced(7, 2, 0, "a")), runOf(1, recordtest.Produced(7, 1, 0, "a"))}, "producer 7 goes on"},
+		"transaction's marker": {[]journal.Entry{runOf(0, recordtest.Transactional(7, 2, 0, "a")), runOf(1, record.NewMarker(7, 1, record.Marker{}, 0))}, "producer 7 has epoch 2, its marker"},
+		"transaction's batch":  {[]journal.Entry{runOf(0, recordtest.Transactional(7, 2, 0, "a")), runOf(1, recordtest.Produced(7, 2, 1, "b"))}, "producer 7 goes on"},
+		"transaction's epoch":  {[]journal.Entry{runOf(0, recordtest.Transactional(7, 2, 0, "a")), runOf(1, recordtest.Transactional(7, 3, 0, "b"))}, "producer 7 goes on"},
+		"transaction of none":  {[]journal.Entry{runOf(0, recordtest.InTransaction(recordtest.Batch("a")))}, "has no producer"},
 		"no marker":            {[]journal.Entry{runOf(0, control)}, "no marker"},
-		"trimmed too far":      {[]journal.Entry{runOf(0, transactional(7, 0, 0, "a")), {Kind: kindTrimmed, Body: encodeTrimmed(placeKey{testTopic.ID, 0}, 1)}}, "beyond its last stable one 0"},
+		"trimmed too far":      {[]journal.Entry{runOf(0, recordtest.Transactional(7, 0, 0, "a")), {Kind: kindTrimmed, Body: encodeTrimmed(placeKey{testTopic.ID, 0}, 1)}}, "beyond its last stable one 0"},
 		"batch CRC":            {[]journal.Entry{runOf(0, garbled)}, "CRC"},
 		"records":              {[]journal.Entry{runOf(0, hollow)}, "record 0"},
 		"run's head":           {[]journal.Entry{elsewhere}, "outside"},
 		"run's epoch":          {[]journal.Entry{otherEpoch}, "outside"},
 		"epoch":                {[]journal.Entry{wrongEpoch}, "leader epoch 5 in epoch 1"},
-		"unknown partition":    {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(testTopic.ID)}, runOf(0, batch("a"))}, "which does not exist"},
+		"unknown partition":    {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(testTopic.ID)}, runOf(0, recordtest.Batch("a"))}, "which does not exist"},
 		"topic twice":          {[]journal.Entry{created()}, "created twice"},
 		"topic unknown":        {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(TopicID{2})}}, "does not exist"},
 		"shrinks":              {[]journal.Entry{{Kind: kindTopicGrown, Body: encodeTopicGrown(testTopic.ID, 1)}}, "from 2 to 1"},
@@ -149,7 +150,7 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 // A damaged slot is a problem with its key, not a failure of Check.
 func TestCheckFindsDamage(t *testing.T) {
 	ctx := context.Background()
-	b := raw(t, created(), runOf(0, batch("a")), runOf(1, batch("b")))
+	b := raw(t, created(), runOf(0, recordtest.Batch("a")), runOf(1, recordtest.Batch("b")))
 	key := journal.SlotKey(0, journal.Position{Epoch: 1, Slot: 2})
 	whole, err := b.Get(ctx, key, 0, -1)
 	must(err)
@@ -172,9 +173,9 @@ func TestCheckReport(t *testing.T) {
 	}
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 3)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("a", "b"), Source: source("g", 1, 0, 1, 2)})
-	appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: batch("c"), Source: source("g", 1, 0, 3, 3)})
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("d"), Source: source("h", 1, 0, 1, 1)})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a", "b"), Source: source("g", 1, 0, 1, 2)})
+	appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch("c"), Source: source("g", 1, 0, 3, 3)})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("d"), Source: source("h", 1, 0, 1, 1)})
 	r := sound(t, b)
 	if r.Slots != 4 || r.Entries != 5 || r.Batches != 3 || r.Records != 4 || r.Topics != 1 || r.Partitions != 3 || r.Streams != 2 || r.Bytes == 0 || r.Took == 0 {
 		t.Errorf("%+v", r)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // What the state says of transactions and epochs is compared with what lies in
@@ -16,11 +17,11 @@ func TestCheckFindsWrongLedger(t *testing.T) {
 	segments := mem.New()
 	l := open(t, segments)
 	topic := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 0, "a", "b")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 0, "a", "b")})
 	must(l.ProposeAll(ctx, nil, finish(topic.ID, 0, false, 0)))
-	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 2, "c")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 2, "c")})
 	must(l.ProposeAll(ctx, nil, finish(topic.ID, 0, true, 0)))
-	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 3, "d")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 3, "d")})
 	maintained(t, l)
 	must(l.Close())
 	sound(t, segments)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // priced is a bucket that takes 30 ms for a Create, and perhaps money.
@@ -40,7 +41,7 @@ func TestLinger(t *testing.T) {
 		appends := func(value string, want time.Duration) {
 			t.Helper()
 			began := time.Now()
-			appended(t, l, Append{Topic: topic.ID, Batch: batch(value)})
+			appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch(value)})
 			if d := time.Since(began); d != want {
 				t.Errorf("a record of %d bytes took %v, want %v", len(value), d, want)
 			}
@@ -53,9 +54,9 @@ func TestLinger(t *testing.T) {
 		appends("after a pause", 0)
 
 		began, before := time.Now(), g.Calls()
-		first := send(l, Append{Topic: topic.ID, Batch: batch("a")})
+		first := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 		time.Sleep(60 * time.Millisecond)
-		second := send(l, Append{Topic: topic.ID, Batch: batch("b")})
+		second := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("b")})
 		if a, b := <-first, <-second; a.err != nil || b.err != nil {
 			t.Fatal(a.err, b.err)
 		}
@@ -74,7 +75,7 @@ func written(t *testing.T, l *Log, b *gate, size int, period, length time.Durati
 	time.Sleep(time.Second)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	one := batch(strings.Repeat("x", size))
+	one := recordtest.Batch(strings.Repeat("x", size))
 	before := b.Calls()
 	for i := range int(length / period) {
 		wg.Add(1)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
 	"github.com/weirmq/weir/storage/storagetest"
 )
@@ -422,7 +423,7 @@ func TestCompactUnreadable(t *testing.T) {
 		t.Errorf("%d of 60 records, the first %d could be read", len(got), x.base)
 	}
 	l = open(t, b, asked, func(o *Options) { o.Upkeep.Segment = 4 << 20 })
-	appended(t, l, Append{Topic: bad.ID, Batch: batch("another")})
+	appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("another")})
 	maintained(t, l)
 	if n := len(holes(t, l, bad.ID, 0)); n != 4 {
 		t.Errorf("%d records when it can be read again", n)
@@ -466,7 +467,7 @@ func TestJoinSmall(t *testing.T) {
 	l := open(t, b, tiny)
 	plain, compacted := createTopic(t, l, "t", 1), createCompacted(t, l, "c", 1, "min.cleanable.dirty.ratio", "2")
 	for i := range 100 {
-		appended(t, l, Append{Topic: plain.ID, Batch: batch(fmt.Sprint(i))})
+		appended(t, l, Append{Topic: plain.ID, Batch: recordtest.Batch(fmt.Sprint(i))})
 		appended(t, l, Append{Topic: compacted.ID, Batch: keyed(record.None, kv{fmt.Sprint("k", i), "v", 1})})
 		maintained(t, l)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
 )
 
@@ -88,8 +89,8 @@ func TestDamagedSegment(t *testing.T) {
 			l := open(t, b, tiny)
 			bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
 			big := strings.Repeat("x", 40_000) // a segment for each
-			appended(t, l, Append{Topic: bad.ID, Batch: batch(big)})
-			appended(t, l, Append{Topic: good.ID, Batch: batch(big)})
+			appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch(big)})
+			appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch(big)})
 			maintained(t, l)
 			l.mu.RLock()
 			id := l.state.topics[bad.ID].partitions[0].pieces[0].segment
@@ -111,7 +112,7 @@ func TestDamagedSegment(t *testing.T) {
 			if _, _, err := l.OffsetByTime(t.Context(), bad.ID, 0, 5); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("search in what is damaged: %v", err)
 			}
-			appended(t, l, Append{Topic: bad.ID, Batch: batch("behind it")})
+			appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("behind it")})
 			if f, err := l.Fetch(t.Context(), bad.ID, 0, 1, 1<<20); err != nil || len(f.Batches) != 1 {
 				t.Errorf("fetch behind it: %v", err)
 			}
@@ -137,11 +138,11 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })
 	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
-	appended(t, l, Append{Topic: bad.ID, Batch: batch("a")})
+	appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("a")})
 	l.mu.RLock()
 	slot := l.state.topics[bad.ID].partitions[0].index[0].position()
 	l.mu.RUnlock()
-	appended(t, l, Append{Topic: good.ID, Batch: batch("b")})
+	appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch("b")})
 	must(l.Close())
 
 	s := &spoiled{Bucket: b}
@@ -180,9 +181,9 @@ func TestStuckPartitionHarmsNoOther(t *testing.T) {
 	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })
 	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
 	for range 6 {
-		appended(t, l, Append{Topic: bad.ID, Batch: batch(strings.Repeat("x", 40_000))})
+		appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch(strings.Repeat("x", 40_000))})
 	}
-	appended(t, l, Append{Topic: good.ID, Batch: batch("b")})
+	appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch("b")})
 	l.mu.RLock()
 	slot := l.state.topics[bad.ID].partitions[0].index[0].position()
 	l.mu.RUnlock()

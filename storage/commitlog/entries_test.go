@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
 )
 
@@ -47,7 +48,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 		*source("g", 1, 0, 1, 1), *source(strings.Repeat("long", 100), 2, 5, 9, 1<<40),
 		*source("h", 3, math.MaxUint64-2, math.MaxUint64-1, math.MaxUint64),
 	}
-	e := runOf(1<<40, batch("a", "b"), sources...)
+	e := runOf(1<<40, recordtest.Batch("a", "b"), sources...)
 	r, err := decodeRun(e.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +93,7 @@ func TestGoldenEntries(t *testing.T) {
 			"\x01" + "\x00\x00\x00\x00\x00\x00\x00\x03" + "\x00\x00\x00\x00\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x00\x09" + "\x00\x00\x00\x02" + "\x01\xac\x02" + "\x02\x01",
 		},
 		"run": {
-			string(runOf(5, batch("v"), mapped(source("g1", 2, 3, 4, 300), 2, 200)).Body[:68]),
+			string(runOf(5, recordtest.Batch("v"), mapped(source("g1", 2, 3, 4, 300), 2, 200)).Body[:68]),
 			"\x01" + "\x86\x39\xab\x13" + string(testTopic.ID[:]) + "\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x05" + "\x00\x00\x00\x01" +
 				"\x00\x00\x00\x01" + "\x00\x00\x00\x01" + "\x02g1" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01" + "\x03\x01\xa8\x02\x02\xc8\x01",
 		},
@@ -105,7 +106,7 @@ func TestGoldenEntries(t *testing.T) {
 
 // Every cut, and every flipped bit outside of the batches' own CRCs, is found.
 func TestRunDamage(t *testing.T) {
-	body := runOf(7, batch("hello"), *source("g", 1, 0, 1, 3)).Body
+	body := runOf(7, recordtest.Batch("hello"), *source("g", 1, 0, 1, 3)).Body
 	r, err := decodeRun(body)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +134,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(kindTopicDeleted, encodeTopicDeleted(TopicID{1}))
 	f.Add(kindTopicGrown, encodeTopicGrown(TopicID{1}, 3))
 	f.Add(kindTopicAltered, encodeTopicAltered(TopicID{1}, map[string]string{"a": "b", "c": "d"}))
-	f.Add(kindRun, runOf(3, batch("a"), *source("g", 1, 0, 1, 2), *source("h", 1, 4, 500, 70000)).Body)
-	f.Add(kindRun, runOf(0, produced(1, 2, 3, "a", "b")).Body)
+	f.Add(kindRun, runOf(3, recordtest.Batch("a"), *source("g", 1, 0, 1, 2), *source("h", 1, 4, 500, 70000)).Body)
+	f.Add(kindRun, runOf(0, recordtest.Produced(1, 2, 3, "a", "b")).Body)
 	f.Add(kindBufferRetired, encodeBufferRetired("gateway", buffer(9)))
 	f.Add(kindProducerIDs, encodeProducerIDs(7))
 	f.Add(kindInstalled, encodeInstalled(goldenPieces()))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -132,13 +133,13 @@ func (f *life) live(b storage.Bucket) {
 		synctest.Wait()
 	}
 	full := strings.Repeat(" ", leaveBytes) // leaves while others fly
-	put("a", Append{Batch: batch("a" + full), Source: source("g", 1, 0, 1, 1)})
-	put("b", Append{Batch: batch("b" + full), Source: source("g", 1, 1, 2, 2)})
-	put("b again", Append{Batch: batch("b"), Source: source("g", 1, 1, 2, 2)})
-	put("p", Append{Batch: produced(7, 0, 0, "p"+full)})
-	put("p again", Append{Batch: produced(7, 0, 0, "p")})
-	put("q", Append{Batch: produced(7, 0, 1, "q")})
-	put("c", Append{Batch: batch("c")})
+	put("a", Append{Batch: recordtest.Batch("a" + full), Source: source("g", 1, 0, 1, 1)})
+	put("b", Append{Batch: recordtest.Batch("b" + full), Source: source("g", 1, 1, 2, 2)})
+	put("b again", Append{Batch: recordtest.Batch("b"), Source: source("g", 1, 1, 2, 2)})
+	put("p", Append{Batch: recordtest.Produced(7, 0, 0, "p"+full)})
+	put("p again", Append{Batch: recordtest.Produced(7, 0, 0, "p")})
+	put("q", Append{Batch: recordtest.Produced(7, 0, 1, "q")})
+	put("c", Append{Batch: recordtest.Batch("c")})
 	f.commits["100:x"] = l.Propose(ctx, 100, []byte("x"))
 	f.grown = l.GrowTopic(ctx, f.topic.ID, 2)
 	f.altered = l.AlterTopic(ctx, f.topic.ID, map[string]string{"k": "v"})
@@ -149,7 +150,7 @@ func (f *life) live(b storage.Bucket) {
 	// and the segment that the third has no use for any more.
 	for _, value := range []string{"d", "e"} {
 		_ = l.Maintain(ctx)
-		f.records[value] = (<-send(l, Append{Topic: f.topic.ID, Batch: batch(value)})).err
+		f.records[value] = (<-send(l, Append{Topic: f.topic.ID, Batch: recordtest.Batch(value)})).err
 	}
 	if f.records["b"] == nil {
 		f.retired = l.Retire(ctx, "g", buffer(1))
@@ -201,7 +202,7 @@ func (f *life) audit(t *testing.T, l *Log, m *recorder) {
 		if err != nil || mark > 2 || int(mark) != stored["a"]+stored["b"] {
 			t.Errorf("mark %d, %v, with %v stored", mark, err, stored)
 		}
-		if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("z"), Source: source("g", 1, mark, 3, 3)}); base < 0 {
+		if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("z"), Source: source("g", 1, mark, 3, 3)}); base < 0 {
 			t.Error("what comes next was taken for a duplicate")
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -25,7 +26,7 @@ func TestFetchEveryOffset(t *testing.T) {
 	topic := createTopic(t, l, "t", 2)
 	const all = 60
 	for i := 0; i < all; i += 3 {
-		appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: batch(fmt.Sprint(i), fmt.Sprint(i+1), fmt.Sprint(i+2))})
+		appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch(fmt.Sprint(i), fmt.Sprint(i+1), fmt.Sprint(i+2))})
 	}
 	for _, name := range []string{"running", "recovered", "cold"} {
 		switch name {
@@ -82,7 +83,7 @@ func TestFetchVerifies(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("hello")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("hello")})
 	extent := l.state.topics[topic.ID].partitions[0].index[0]
 	key := journal.SlotKey(0, extent.position())
 	whole, err := b.Get(ctx, key, 0, -1)
@@ -127,7 +128,7 @@ func TestTailCache(t *testing.T) {
 	topic := createTopic(t, l, "t", 1)
 	value := strings.Repeat("x", 10<<10)
 	for range 100 {
-		appended(t, l, Append{Topic: topic.ID, Batch: batch(value)})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch(value)})
 	}
 	bounded := func() {
 		t.Helper()
@@ -170,7 +171,7 @@ func TestFetchError(t *testing.T) {
 	f := storagetest.NewFaults(mem.New(), 1)
 	l := open(t, f, small)
 	topic := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("x")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})
 	f.Plan(storagetest.Nth(f.Calls()+1, storagetest.Outcome{Fate: storagetest.Fail}))
 	if _, err := l.Fetch(context.Background(), topic.ID, 0, 0, 1); !errors.Is(err, storagetest.ErrInjected) || errors.Is(err, ErrCorrupt) {
 		t.Error(err)
@@ -185,7 +186,7 @@ func TestWatch(t *testing.T) {
 	l := open(t, mem.New())
 	topic := createTopic(t, l, "t", 2)
 	watch, other := l.Watch(topic.ID, 0), l.Watch(topic.ID, 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("x")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})
 	<-watch
 	select {
 	case <-other:
@@ -211,7 +212,7 @@ func TestOffsetByTime(t *testing.T) {
 	times := [][]int64{{10, 20, 15}, {5}, {30, 25, 40}, {12}, {40, 60, 50}}
 	var flat []int64
 	for _, ts := range times {
-		appended(t, l, Append{Topic: topic.ID, Batch: timed(ts...)})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Timed(ts...)})
 		flat = append(flat, ts...)
 	}
 	for _, reopen := range []func(*Options){nil, func(*Options) {}, small} {
@@ -248,9 +249,9 @@ func TestTimestampLie(t *testing.T) {
 	l := open(t, mem.New())
 	topic := createTopic(t, l, "t", 1)
 	for _, lie := range []byte{1, 200} {
-		b := timed(10, 20)
+		b := recordtest.Timed(10, 20)
 		b[42] = lie
-		reseal(b)
+		recordtest.Reseal(b)
 		appended(t, l, Append{Topic: topic.ID, Batch: b})
 	}
 	if offset, ts, err := l.OffsetByTime(context.Background(), topic.ID, 0, 15); offset != 1 || ts != 20 || err != nil {

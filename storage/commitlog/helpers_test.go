@@ -3,7 +3,6 @@ package commitlog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -43,51 +43,8 @@ func createTopic(t testing.TB, l *Log, name string, partitions int32) Topic {
 	return topic
 }
 
-// batch builds an uncompressed batch with one record for each value, all of
-// them at time 1000.
-func batch(values ...string) record.Batch { return build(record.NewBuilder(record.None), values...) }
-
-// produced is a batch of an idempotent producer.
-func produced(id int64, epoch int16, sequence int32, values ...string) record.Batch {
-	b := record.NewBuilder(record.None)
-	b.SetProducer(id, epoch, sequence)
-	return build(b, values...)
-}
-
-// transactional is a batch of a transaction.
-func transactional(id int64, epoch int16, sequence int32, values ...string) record.Batch {
-	return inTransaction(produced(id, epoch, sequence, values...))
-}
-
-// inTransaction makes a producer's batch one of a transaction.
-func inTransaction(b record.Batch) record.Batch {
-	b[22] |= 0x10
-	reseal(b)
-	return b
-}
-
 // full is a batch that leaves at once, though others fly.
-func full() record.Batch { return batch(strings.Repeat("x", leaveBytes)) }
-
-// timed builds a batch with one record for each time; its value is the time.
-func timed(times ...int64) record.Batch {
-	b := record.NewBuilder(record.None)
-	for _, ts := range times {
-		must(b.Append(&record.Record{Timestamp: ts, Value: fmt.Append(nil, ts)}))
-	}
-	out, err := b.Build()
-	must(err)
-	return out
-}
-
-func build(b *record.Builder, values ...string) record.Batch {
-	for _, v := range values {
-		must(b.Append(&record.Record{Timestamp: 1000, Value: []byte(v)}))
-	}
-	out, err := b.Build()
-	must(err)
-	return out
-}
+func full() record.Batch { return recordtest.Batch(strings.Repeat("x", leaveBytes)) }
 
 // must is for what cannot fail in a test.
 func must(err error) {

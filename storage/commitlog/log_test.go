@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -67,10 +68,10 @@ func takeover(t *testing.T, landed int) {
 	big[0] = string(make([]byte, leaveBytes))
 	var answers []<-chan result
 	for range 3 {
-		answers = append(answers, send(l, Append{Topic: topic.ID, Batch: batch(big...)}))
+		answers = append(answers, send(l, Append{Topic: topic.ID, Batch: recordtest.Batch(big...)}))
 		synctest.Wait()
 	}
-	standing := send(l, Append{Topic: topic.ID, Batch: batch("x")})
+	standing := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})
 
 	next := open(t, b)
 	if err := l.Confirm(ctx); !errors.Is(err, ErrFenced) {
@@ -85,7 +86,7 @@ func takeover(t *testing.T, landed int) {
 		}
 	}
 	for name, err := range map[string]error{
-		"append":   (<-send(l, Append{Topic: topic.ID, Batch: batch("x")})).err,
+		"append":   (<-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})).err,
 		"create":   second(l.CreateTopic(ctx, "u", 1, nil)),
 		"fetch":    second(l.Fetch(ctx, topic.ID, 0, 0, 1)),
 		"mark":     second(l.Mark(ctx, *stream("g", 1), topic.ID, 0)),
@@ -104,7 +105,7 @@ func takeover(t *testing.T, landed int) {
 		t.Errorf("epoch %d after %d", next.Epoch(), l.Epoch())
 	}
 	faults.Land()
-	if base := appended(t, next, Append{Topic: topic.ID, Batch: batch("y")}); base != int64(landed*64) {
+	if base := appended(t, next, Append{Topic: topic.ID, Batch: recordtest.Batch("y")}); base != int64(landed*64) {
 		t.Error(base)
 	}
 	_ = l.Close() // complains about the slots that were not acknowledged
@@ -124,7 +125,7 @@ func TestFencedBySlot(t *testing.T) {
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 1)
 	next := open(t, b)
-	if r := <-send(l, Append{Topic: topic.ID, Batch: batch("x")}); !errors.Is(r.err, ErrFenced) {
+	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")}); !errors.Is(r.err, ErrFenced) {
 		t.Error(r)
 	}
 	<-l.Done()
@@ -141,9 +142,9 @@ func TestClose(t *testing.T) {
 		l := open(t, g)
 		topic := createTopic(t, l, "t", 1)
 		release := g.hold()
-		flying := send(l, Append{Topic: topic.ID, Batch: batch("x")})
+		flying := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})
 		synctest.Wait()
-		standing := send(l, Append{Topic: topic.ID, Batch: batch("y")})
+		standing := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("y")})
 		closed := make(chan error, 1)
 		go func() { closed <- l.Close() }()
 		synctest.Wait()
@@ -164,7 +165,7 @@ func TestClose(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		if r := <-send(l, Append{Topic: topic.ID, Batch: batch("z")}); !errors.Is(r.err, ErrClosed) {
+		if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("z")}); !errors.Is(r.err, ErrClosed) {
 			t.Error(r)
 		}
 		if _, err := l.Fetch(context.Background(), topic.ID, 0, 0, 1); !errors.Is(err, ErrClosed) {
@@ -184,7 +185,7 @@ func TestCloseGivesUp(t *testing.T) {
 		l := open(t, f)
 		topic := createTopic(t, l, "t", 1)
 		f.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Before: 24 * time.Hour} })
-		flying := send(l, Append{Topic: topic.ID, Batch: batch("x")})
+		flying := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})
 		synctest.Wait()
 		if err := l.Close(); err == nil {
 			t.Error("closed with a slot in flight and said nothing")
@@ -208,10 +209,10 @@ func TestReopenEqualsBefore(t *testing.T) {
 		}
 		doomed := createTopic(t, l, fmt.Sprint("doomed", round), 1)
 		for i := range 20 {
-			appended(t, l, Append{Topic: topic.ID, Batch: batch("x", "y")})
-			appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: produced(int64(i), 0, int32(round), "p")})
-			appended(t, l, Append{Topic: topic.ID, Batch: batch("z"), Source: source("g", uint32(round+1), uint64(i), uint64(i+1), uint64(i+1))})
-			appended(t, l, Append{Topic: doomed.ID, Batch: batch("d"), Source: source("h", 1, uint64(i), uint64(i+1), uint64(i+1))})
+			appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x", "y")})
+			appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Produced(int64(i), 0, int32(round), "p")})
+			appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("z"), Source: source("g", uint32(round+1), uint64(i), uint64(i+1), uint64(i+1))})
+			appended(t, l, Append{Topic: doomed.ID, Batch: recordtest.Batch("d"), Source: source("h", 1, uint64(i), uint64(i+1), uint64(i+1))})
 		}
 		must(l.Retire(ctx, "g", buffer(uint32(round+1))))
 		must(l.DeleteTopic(ctx, doomed.ID))

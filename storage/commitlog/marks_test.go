@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 func marksOf(l *Log, gateway string) []Mark {
@@ -61,7 +62,7 @@ func TestMarkRules(t *testing.T) {
 		{"prev behind the mark", 2, 4, 5, -1, true, 3},
 		{"goes on", 3, 6, 9, 1, false, 9},
 	} {
-		r := <-send(l, Append{Topic: topic.ID, Batch: batch(c.name), Source: source("g", 1, c.prev, c.first, c.last)})
+		r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch(c.name), Source: source("g", 1, c.prev, c.first, c.last)})
 		if c.refused {
 			if got := refusal(t, r); got.Mark != c.mark || got.Reason != ReasonSequence {
 				t.Errorf("%s: %+v", c.name, got)
@@ -80,7 +81,7 @@ func TestMarkRules(t *testing.T) {
 		{Partition: 1, Source: source("g", 1, 0, 5, 5)}, {Source: other},
 		{Source: source("g", 2, 0, 1, 1)}, {Source: source("h", 1, 0, 1, 1)},
 	} {
-		a.Topic, a.Batch = topic.ID, batch("other")
+		a.Topic, a.Batch = topic.ID, recordtest.Batch("other")
 		if base := appended(t, l, a); base < 0 {
 			t.Errorf("%+v was taken for a duplicate", a.Source)
 		}
@@ -164,7 +165,7 @@ func TestDuplicateOfLostSlot(t *testing.T) {
 		topic := createTopic(t, l, "t", 1)
 		release := g.hold()
 		defer release()
-		a := Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 1, 1)}
+		a := Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)}
 		first := send(l, a)
 		synctest.Wait()
 		a.Batch = full()
@@ -178,7 +179,7 @@ func TestDuplicateOfLostSlot(t *testing.T) {
 				t.Errorf("%+v, want ErrFenced", r)
 			}
 		}
-		a.Batch = batch("x")
+		a.Batch = recordtest.Batch("x")
 		if base := appended(t, next, a); base != 0 {
 			t.Errorf("offset %d at the new owner, want 0", base)
 		}
@@ -193,11 +194,11 @@ func TestRefusalLeavesNeighbours(t *testing.T) {
 		l := open(t, g)
 		topic := createTopic(t, l, "t", 1)
 		release := g.hold()
-		blocker := send(l, Append{Topic: topic.ID, Batch: batch("-")})
+		blocker := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("-")})
 		synctest.Wait()
-		good := send(l, Append{Topic: topic.ID, Batch: batch("a"), Source: source("g1", 1, 0, 1, 1)})
-		bad := send(l, Append{Topic: topic.ID, Batch: batch("b"), Source: source("g2", 1, 4, 5, 5)})
-		good2 := send(l, Append{Topic: topic.ID, Batch: batch("c"), Source: source("g3", 1, 0, 1, 1)})
+		good := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("a"), Source: source("g1", 1, 0, 1, 1)})
+		bad := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("b"), Source: source("g2", 1, 4, 5, 5)})
+		good2 := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("c"), Source: source("g3", 1, 0, 1, 1)})
 		release()
 		if r := <-blocker; r.err != nil {
 			t.Fatal(r.err)
@@ -221,12 +222,12 @@ func TestMarksOfDeletedTopic(t *testing.T) {
 	ctx := context.Background()
 	l := open(t, mem.New())
 	old := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: old.ID, Batch: batch("x"), Source: source("g", 1, 0, 1, 1)})
+	appended(t, l, Append{Topic: old.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)})
 	if err := l.DeleteTopic(ctx, old.ID); err != nil {
 		t.Fatal(err)
 	}
 	fresh := createTopic(t, l, "t", 1)
-	r := <-send(l, Append{Topic: old.ID, Batch: batch("y"), Source: source("g", 1, 1, 2, 2)})
+	r := <-send(l, Append{Topic: old.ID, Batch: recordtest.Batch("y"), Source: source("g", 1, 1, 2, 2)})
 	if got := refusal(t, r); got.Reason != ReasonTopic || !errors.Is(r.err, ErrUnknownTopic) || got.Mark != 0 {
 		t.Errorf("%+v", got)
 	}
@@ -236,7 +237,7 @@ func TestMarksOfDeletedTopic(t *testing.T) {
 	if s := l.BufferState("g", buffer(1)); s != Known {
 		t.Errorf("buffer is %v: what it delivered may not be forgotten", s)
 	}
-	if base := appended(t, l, Append{Topic: fresh.ID, Batch: batch("y"), Source: source("g", 1, 0, 2, 2)}); base != 0 {
+	if base := appended(t, l, Append{Topic: fresh.ID, Batch: recordtest.Batch("y"), Source: source("g", 1, 0, 2, 2)}); base != 0 {
 		t.Error(base)
 	}
 }
@@ -250,10 +251,10 @@ func TestDeleteInFlight(t *testing.T) {
 		l := open(t, g)
 		topic := createTopic(t, l, "t", 1)
 		release := g.hold()
-		before := send(l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 1, 1)})
+		before := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)})
 		synctest.Wait()
 		deleted := make(chan error, 1)
-		same := send(l, Append{Topic: topic.ID, Batch: batch("y"), Source: source("g", 1, 1, 2, 2)})
+		same := send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("y"), Source: source("g", 1, 1, 2, 2)})
 		go func() { deleted <- l.DeleteTopic(ctx, topic.ID) }()
 		synctest.Wait()
 		after := send(l, Append{Topic: topic.ID, Batch: full(), Source: source("g", 1, 2, 3, 3)})
@@ -293,7 +294,7 @@ func TestRetire(t *testing.T) {
 		}
 	}
 	// A bulk lane of buffer 3 has waited while buffer 5 came and went.
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 5, 0, 1, 1)})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 5, 0, 1, 1)})
 	for range 2 { // again is no error
 		if err := l.Retire(ctx, "g", buffer(5)); err != nil {
 			t.Fatal(err)
@@ -306,11 +307,11 @@ func TestRetire(t *testing.T) {
 		t.Error(marks)
 	}
 	for _, s := range []*Source{source("g", 5, 0, 1, 1), source("g", 5, 1, 2, 2), source("g", 5, 0, 9, 9)} {
-		if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: batch("x"), Source: s})); got.Reason != ReasonRetired {
+		if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: s})); got.Reason != ReasonRetired {
 			t.Errorf("%+v", got)
 		}
 	}
-	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 3, 0, 1, 1)}); base != 1 {
+	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 3, 0, 1, 1)}); base != 1 {
 		t.Error(base)
 	}
 	// The newest 256 tombstones are kept. What is older than all of them may
@@ -330,7 +331,7 @@ func TestRetire(t *testing.T) {
 		state(l, 10+tombstones, New)
 	}
 	check(l)
-	if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 5, 0, 1, 1)})); got.Reason != ReasonAside {
+	if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 5, 0, 1, 1)})); got.Reason != ReasonAside {
 		t.Errorf("%+v", got)
 	}
 	if s := l.BufferState("another", buffer(5)); s != New {
@@ -346,7 +347,7 @@ func TestRetire(t *testing.T) {
 	state(l, 7, New)
 	state(l, 6, Aside)
 	topic, _ = l.Topic(topic.Name)
-	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 7, 0, 1, 1)}); base != 2 {
+	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 7, 0, 1, 1)}); base != 2 {
 		t.Error(base)
 	}
 	state(l, 7, Known)
@@ -361,7 +362,7 @@ func TestRetireInFlight(t *testing.T) {
 		g := newGate(mem.New())
 		l := open(t, g)
 		topic := createTopic(t, l, "t", 1)
-		appended(t, l, Append{Topic: topic.ID, Batch: batch("x"), Source: source("g", 1, 0, 1, 1)})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)})
 		release := g.hold()
 		retired := make(chan error, 1)
 		go func() { retired <- l.Retire(context.Background(), "g", buffer(1)) }()
@@ -387,21 +388,21 @@ func TestMarksAfterReopen(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 2)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("a"), Source: source("g", 1, 0, 1, 4)})
-	appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: batch("b"), Source: source("g", 1, 0, 2, 2)})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a"), Source: source("g", 1, 0, 1, 4)})
+	appended(t, l, Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch("b"), Source: source("g", 1, 0, 2, 2)})
 	if err := l.GrowTopic(context.Background(), topic.ID, 3); err != nil {
 		t.Fatal(err)
 	}
-	appended(t, l, Append{Topic: topic.ID, Partition: 2, Batch: batch("c"), Source: source("g", 1, 0, 5, 5)})
+	appended(t, l, Append{Topic: topic.ID, Partition: 2, Batch: recordtest.Batch("c"), Source: source("g", 1, 0, 5, 5)})
 	want := sorted(marksOf(l, "g"))
 	l = open(t, b)
 	if got := sorted(marksOf(l, "g")); !slices.Equal(got, want) || len(got) != 3 {
 		t.Errorf("marks %v, want %v", got, want)
 	}
-	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("a"), Source: source("g", 1, 0, 1, 4)}); base != -1 {
+	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a"), Source: source("g", 1, 0, 1, 4)}); base != -1 {
 		t.Error(base)
 	}
-	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("d"), Source: source("g", 1, 4, 6, 6)}); base != 1 {
+	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("d"), Source: source("g", 1, 4, 6, 6)}); base != 1 {
 		t.Error(base)
 	}
 }
@@ -419,7 +420,7 @@ func TestRows(t *testing.T) {
 	topic, other := createTopic(t, l, "t", 4), createTopic(t, l, "u", 1)
 	put := func(topic Topic, partition int32, src Source) {
 		t.Helper()
-		appended(t, l, Append{Topic: topic.ID, Partition: partition, Batch: batch("x"), Source: &src})
+		appended(t, l, Append{Topic: topic.ID, Partition: partition, Batch: recordtest.Batch("x"), Source: &src})
 	}
 	put(topic, 0, mapped(source("g", 1, 0, 1, 4), 1, 1))
 	put(topic, 3, mapped(source("g", 1, 0, 9, 9), 4, 6))
@@ -443,7 +444,7 @@ func TestRows(t *testing.T) {
 	for _, bad := range []Row{{Partitions: 2, From: 1}, {Partitions: 4}, {Partitions: 4, From: 12}, {Partitions: MaxPartitions + 1, From: 1}, {From: 1}} {
 		src := source("g", 1, 9, 10, 11)
 		src.Row = bad
-		if r := <-send(l, Append{Topic: topic.ID, Partition: 3, Batch: batch("x"), Source: src}); !errors.Is(r.err, ErrCorrupt) {
+		if r := <-send(l, Append{Topic: topic.ID, Partition: 3, Batch: recordtest.Batch("x"), Source: src}); !errors.Is(r.err, ErrCorrupt) {
 			t.Errorf("%+v: %v", bad, r.err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -223,7 +224,7 @@ func (w *world) stepSender(s *sender) {
 	if from == s.sent {
 		s.sent = to
 	}
-	w.append(Append{Partition: s.partition, Batch: batch(values...), Source: src}, func(l *Log, _ int64, err error) {
+	w.append(Append{Partition: s.partition, Batch: recordtest.Batch(values...), Source: src}, func(l *Log, _ int64, err error) {
 		var refused *RefusedError
 		switch {
 		case err == nil:
@@ -250,7 +251,7 @@ func (w *world) stepProducer(p *idempotent) {
 		return
 	}
 	p.next = max(p.next, sequence+1)
-	w.append(Append{Partition: p.partition, Batch: produced(p.id, 0, sequence, fmt.Sprintf("p%d/%d", p.id, sequence))}, func(l *Log, base int64, err error) {
+	w.append(Append{Partition: p.partition, Batch: recordtest.Produced(p.id, 0, sequence, fmt.Sprintf("p%d/%d", p.id, sequence))}, func(l *Log, base int64, err error) {
 		switch {
 		case err == nil:
 			if old, ok := p.bases[sequence]; ok && old != base {
@@ -274,7 +275,7 @@ func (w *world) stepProducer(p *idempotent) {
 func (w *world) stepPlain() {
 	value := fmt.Sprintf("plain/%d", len(w.plain)+len(w.asked))
 	w.asked[value] = true
-	w.append(Append{Partition: w.rng.Int32N(worldPartitions), Batch: batch(value)}, func(_ *Log, _ int64, err error) {
+	w.append(Append{Partition: w.rng.Int32N(worldPartitions), Batch: recordtest.Batch(value)}, func(_ *Log, _ int64, err error) {
 		delete(w.asked, value)
 		if w.plain[value] = err; err != nil && !ended(err) {
 			w.t.Errorf("plain: %v", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -50,7 +51,7 @@ func flood(ctx context.Context, l *Log, topic TopicID, answered func(error)) {
 	for range 16 {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				r := <-send(l, Append{Topic: topic, Batch: batch(value)})
+				r := <-send(l, Append{Topic: topic, Batch: recordtest.Batch(value)})
 				if answered(r.err); r.err != nil {
 					return
 				}
@@ -138,7 +139,7 @@ func TestPaceEnds(t *testing.T) {
 			t.Errorf("%d bytes are waiting a minute later, writers were held back for %v", n, held)
 		}
 		began := time.Now()
-		appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 		if d := time.Since(began); d > 10*time.Millisecond || l.Stats().Throttled != held {
 			t.Errorf("an answer after %v", d)
 		}
@@ -220,7 +221,7 @@ func TestPaceOfSlots(t *testing.T) {
 		topic := createTopic(t, l, "t", 1)
 		most := int64(0)
 		for range 500 {
-			appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+			appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 			most = max(most, l.upkeep.debt.owed().slots)
 		}
 		if most < 40 || most > 85 {
@@ -234,7 +235,7 @@ func TestJobsAreBounded(t *testing.T) {
 	l := open(t, mem.New(), asked)
 	topic := createTopic(t, l, "t", 1)
 	for range 10 {
-		appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 	}
 	one := l.state.topics[topic.ID].partitions[0].index[0].size
 	for _, limit := range []tally{{1 << 30, 4}, {4 * int64(one), 100}} {
@@ -355,7 +356,7 @@ func TestCompactionHoldsUpNothing(t *testing.T) {
 		maintain := make(chan error, 1)
 		go func() { maintain <- l.Maintain(context.Background()) }()
 		for i := 0; len(maintain) == 0; i++ {
-			appended(t, l, Append{Topic: beside.ID, Batch: batch(strings.Repeat("y", 8<<10))})
+			appended(t, l, Append{Topic: beside.ID, Batch: recordtest.Batch(strings.Repeat("y", 8<<10))})
 			if i == 30 {
 				_, err := l.DeleteRecords(t.Context(), topic.ID, 0, 40)
 				must(err)
@@ -402,7 +403,7 @@ func TestRefusedCompaction(t *testing.T) {
 			if i < 100 {
 				appended(t, l, Append{Topic: topic.ID, Batch: keyed(0, kv{string(rune('a' + i%7)), strings.Repeat("x", 1000), 1})})
 			}
-			appended(t, l, Append{Topic: beside.ID, Batch: batch("y")})
+			appended(t, l, Append{Topic: beside.ID, Batch: recordtest.Batch("y")})
 			most = max(most, l.upkeep.debt.owed().slots)
 			time.Sleep(time.Second / 20)
 		}
@@ -426,7 +427,7 @@ func TestSegmentsLandSideBySide(t *testing.T) {
 		l := open(t, f, asked, func(o *Options) { o.Upkeep.Segment = 1 << 10 })
 		topic := createTopic(t, l, "t", 12)
 		for p := range topic.Partitions {
-			appended(t, l, Append{Topic: topic.ID, Partition: p, Batch: batch(strings.Repeat("x", 2<<10))})
+			appended(t, l, Append{Topic: topic.ID, Partition: p, Batch: recordtest.Batch(strings.Repeat("x", 2<<10))})
 		}
 		var mu sync.Mutex // guards n
 		n := 0

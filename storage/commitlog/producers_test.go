@@ -3,20 +3,18 @@ package commitlog
 import (
 	"errors"
 	"math"
-	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
-	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 const maxSeq = math.MaxInt32
 
 // of builds a producer's batch of n records.
 func of(epoch int16, sequence int32, n int) record.Batch {
-	return produced(7, epoch, sequence, make([]string, n)...)
+	return recordtest.Produced(7, epoch, sequence, make([]string, n)...)
 }
 
 func TestProducerRules(t *testing.T) {
@@ -150,92 +148,29 @@ func TestUnknownProducer(t *testing.T) {
 	}
 }
 
-// A new owner takes a producer in the middle of its sequence only when nothing that
-// it sent to the owner before can come any more. Those that are known go on at once.
-func TestUnknownProducerAfterTakeover(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := mem.New()
-		l := open(t, b)
-		topic := createTopic(t, l, "t", 1)
-		put := func(batch record.Batch, base int64, want error) {
-			t.Helper()
-			if r := <-send(l, Append{Topic: topic.ID, Batch: batch}); r.base != base || !errors.Is(r.err, want) {
-				t.Errorf("%+v, want %d %v", r, base, want)
-			}
-		}
-		put(produced(7, 0, 5, "a"), 0, nil) // the first owner of the bucket
-		put(produced(7, 0, 4, "b"), -1, ErrOutOfOrderSequence)
-		put(transactional(8, 0, 3, "a"), 1, nil)
-
-		l = open(t, b)
-		put(produced(7, 0, 6, "b"), 2, nil)
-		put(produced(7, 0, 5, "a"), 0, nil) // a duplicate
-		put(transactional(8, 0, 4, "b"), 3, nil)
-		put(produced(9, 0, 1, "a"), -1, ErrUnknownProducer)
-		time.Sleep(overtaking)
-		put(produced(9, 0, 1, "a"), 4, nil)
-		put(produced(9, 0, 0, "b"), -1, ErrOutOfOrderSequence)
-		sound(t, b)
-	})
-}
-
-// A duplicate of what flies gets the same offset, and not before it is durable.
-func TestProducerInFlight(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := mem.New()
-		g := newGate(b)
-		l := open(t, g, func(o *Options) { o.Depth = 10 })
-		topic := createTopic(t, l, "t", 1)
-		appended(t, l, Append{Topic: topic.ID, Batch: batch("x")})
-		release := g.hold()
-		full := strings.Repeat("x", leaveBytes)
-		put := func(epoch int16, sequence int32, n int) <-chan result {
-			values := make([]string, n)
-			values[0] = full // leaves while others fly
-			a := send(l, Append{Topic: topic.ID, Batch: produced(7, epoch, sequence, values...)})
-			synctest.Wait()
-			return a
-		}
-		answers := []<-chan result{put(0, 0, 2), put(0, 2, 1), put(0, 0, 2), put(0, 4, 1), put(1, 0, 1), put(0, 3, 1)}
-		for i, a := range answers {
-			if !pending(a) {
-				t.Errorf("answer %d is early", i)
-			}
-		}
-		release()
-		want := []result{{1, nil}, {3, nil}, {1, nil}, {-1, ErrOutOfOrderSequence}, {4, nil}, {-1, ErrProducerFenced}}
-		for i, a := range answers {
-			if r := <-a; r.base != want[i].base || !errors.Is(r.err, want[i].err) {
-				t.Errorf("answer %d is %+v, want %+v", i, r, want[i])
-			}
-		}
-		// The history is in the log: the next owner knows it.
-		l = open(t, b)
-		if base := appended(t, l, Append{Topic: topic.ID, Batch: of(1, 0, 1)}); base != 4 {
-			t.Errorf("duplicate at the new owner got offset %d", base)
-		}
-		if r := <-send(l, Append{Topic: topic.ID, Batch: of(0, 3, 1)}); !errors.Is(r.err, ErrProducerFenced) {
-			t.Error(r.err)
-		}
-		if base := appended(t, l, Append{Topic: topic.ID, Batch: of(1, 1, 1)}); base != 5 {
-			t.Error(base)
-		}
-		sound(t, b)
-	})
-}
-
-func TestNewProducerID(t *testing.T) {
-	b := mem.New()
-	seen := map[int64]bool{}
-	for range 3 { // each owner takes up where the last one may have been
-		l := open(t, b)
-		for range idBlockSize + 10 {
-			id, err := l.NewProducerID(t.Context())
-			if err != nil || id <= 0 || seen[id] {
-				t.Fatal(id, err, seen[id])
-			}
-			seen[id] = true
-		}
+// However many others write, a producer with an open transaction is not forgotten.
+func TestOpenTransactionIsRemembered(t *testing.T) {
+	s := newState()
+	must(s.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	p, end, slot := s.partition(placeKey{testTopic.ID, 0}), int64(0), uint64(2)
+	put := func(b record.Batch) {
+		must(s.apply(journal.Position{Epoch: 1, Slot: slot}, runOf(end, b)))
+		end, slot = end+1, slot+1
 	}
-	sound(t, b)
+	put(recordtest.Transactional(1_000_000, 5, 0, "a"))
+	for id := range int64(3 * producerLimit) {
+		put(recordtest.Produced(id, 0, 0, "b"))
+	}
+	put(recordtest.Transactional(1_000_000, 5, 1, "c"))
+	if x := p.producers.get(1_000_000); x == nil || !x.open || x.n != 2 || p.stable(p.end) != 0 {
+		t.Errorf("%+v", x)
+	}
+	decoded(t, s)
+	put(record.NewMarker(1_000_000, 5, record.Marker{}, 0))
+	if x := p.producers.young[1_000_000]; x == nil || x.open || len(p.producers.open) > 0 || p.stable(p.end) != end {
+		t.Errorf("%+v", x)
+	}
+	if len(p.producers.young) > producerLimit || len(p.producers.old) > producerLimit {
+		t.Error(len(p.producers.young), len(p.producers.old))
+	}
 }

@@ -2,17 +2,14 @@ package commitlog
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"testing"
-	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // same compares states; what is empty may be nil, and garbage has no order.
@@ -100,7 +97,7 @@ func TestStateAtItsLimits(t *testing.T) {
 		// The second hundred comes back and moves to the young.
 		id := i % (producerLimit + 50)
 		pos := journal.Position{Epoch: 1, Slot: uint64(i + 2)}
-		must(s.apply(pos, runOf(i, produced(id*7, int16(i/(producerLimit+50)), 0, "v"))))
+		must(s.apply(pos, runOf(i, recordtest.Produced(id*7, int16(i/(producerLimit+50)), 0, "v"))))
 	}
 	for i := range uint32(tombstones + 3) {
 		s.retire(bufferKey{"g", buffer(i)})
@@ -118,120 +115,31 @@ func TestStateAtItsLimits(t *testing.T) {
 	}
 }
 
-// What a log under faults and takeovers ends with comes back too, and the next
-// owner encodes the same bytes.
-func TestSnapshotOfRandomSchedules(t *testing.T) {
-	for seed := range uint64(8) {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, 1000+seed)
-			for range 80 {
-				w.step()
-			}
-			w.finish()
-			owner := w.log()
-			must(owner.Close())
-			decoded(t, owner.state)
-			next, err := Open(t.Context(), options(w.bucket))
-			if err != nil {
-				t.Fatal(err)
-			}
-			must(next.Close())
-			if !bytes.Equal(next.state.encode(), owner.state.encode()) {
-				t.Error("the next owner's state has another encoding")
-			}
-		})
-	}
-}
-
-// restored is a Log that holds what body says.
-func restored(t testing.TB, body []byte, all ...Machine) (*Log, error) {
-	t.Helper()
-	l, err := prepare(options(mem.New(), with(all...)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What was there before a recovery that starts over.
-	must(l.state.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
-	must(l.state.apply(journal.Position{Epoch: 1, Slot: 2}, runOf(0, batch("gone"), *source("gone", 1, 0, 1, 1))))
-	return l, l.restore(journal.Position{Epoch: 1 << 20, Slot: 1}, body)
-}
-
-func TestSnapshotAndRestore(t *testing.T) {
-	ctx := context.Background()
-	a, c := &recorder{kinds: []uint16{300, 101, 200}}, &recorder{kinds: []uint16{150}}
-	l := open(t, mem.New(), with(c, a))
-	topic := createTopic(t, l, "t", 3)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("a", "b"), Source: source("g", 1, 0, 1, 2)})
-	appended(t, l, Append{Topic: topic.ID, Partition: 2, Batch: produced(5, 0, 0, "x")})
-	for i, kind := range []uint16{300, 150, 101} {
-		must(l.Propose(ctx, kind, fmt.Append(nil, i)))
-	}
-	must(l.Close())
-	body := l.snapshot()
-
-	a2, c2, d := &recorder{kinds: []uint16{101, 200, 300}}, &recorder{kinds: []uint16{150}}, &recorder{kinds: []uint16{120}, got: []string{"old"}}
-	l2, err := restored(t, body, d, c2, a2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !same(l.state, l2.state) || l2.spec.durable != l2.state {
-		t.Errorf("restored %+v", tidied(l2.state))
-	}
-	if !slices.Equal(a2.got, a.got) || !slices.Equal(c2.got, c.got) || d.got != nil {
-		t.Errorf("machines: %q %q %q", a2.got, c2.got, d.got)
-	}
-
-	own, sections, err := splitBody(body)
-	if err != nil || len(sections) != 2 || sections[0].kind != 101 || sections[1].kind != 150 || !bytes.Equal(own, l.state.encode()) {
-		t.Errorf("%v %v", sections, err)
-	}
-	if s, again, err := decodeBody(body); err != nil || !same(s, l.state) || !reflect.DeepEqual(again, sections) {
-		t.Errorf("%v %v", again, err)
-	}
-	if _, err := restored(t, body, a2); !errors.Is(err, ErrFormat) {
-		t.Errorf("without a machine: %v", err)
-	}
-	if _, err := restored(t, body, a2, c2, &recorder{kinds: []uint16{100, 102}}); err != nil {
-		t.Errorf("with another machine: %v", err)
-	}
-	if _, err := restored(t, slices.Concat(body[:len(body)-1], []byte("x")), a2, c2); err == nil {
-		t.Error("a machine's error is lost")
-	}
-	if err := l2.restore(journal.Position{Epoch: 1, Slot: 1}, body); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("before what it holds: %v", err)
-	}
-	golden := (&Log{state: goldenState()}).snapshot()
+func TestBefore(t *testing.T) {
+	s := goldenState()
 	for pos, ok := range map[journal.Position]bool{{Epoch: 3, Slot: 1}: false, {Epoch: 3, Slot: 2}: true} {
-		if err := (&Log{state: newState()}).restore(pos, golden); (err == nil) != ok {
-			t.Errorf("at %v: %v", pos, err)
+		if s.before(pos) != ok {
+			t.Errorf("at %v: %v", pos, !ok)
 		}
 	}
-	young := goldenState()
-	young.segments[segmentID{4, 1}] = 1
-	if young.before(journal.Position{Epoch: 3, Slot: 2}) {
+	s.segments[segmentID{4, 1}] = 1
+	if s.before(journal.Position{Epoch: 3, Slot: 2}) {
 		t.Error("a segment of a later epoch")
 	}
 }
 
-// What is not of the log outlives a Restore, and who watches is woken.
-func TestRestoreKeepsTheOwners(t *testing.T) {
-	l, err := prepare(options(mem.New()))
+func TestSections(t *testing.T) {
+	a, c := &recorder{kinds: []uint16{300, 101, 200}, got: []string{"a"}}, &recorder{kinds: []uint16{150}, got: []string{"c"}}
+	ms, err := newMachines([]Machine{c, a})
 	must(err)
-	must(l.state.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
-	p := l.state.partition(placeKey{testTopic.ID, 1})
-	p.grown = make(chan struct{})
-	watched := p.grown
-	kept := false
-	l.state.appended, l.state.adopted["g"] = func(placeKey, int64, []byte) { kept = true }, buffer(3)
-	s := l.state
-	must(l.restore(journal.Position{Epoch: 1, Slot: 1}, (&Log{state: newState()}).snapshot()))
-	if s.appended(placeKey{}, 0, nil); l.state != s || !kept || s.adopted["g"] != buffer(3) || len(s.topics)+len(s.names) != 0 {
-		t.Errorf("%+v", s)
+	s := goldenState()
+	body := ms.body(s.append)
+	own, sections, err := splitBody(body)
+	if err != nil || len(sections) != 2 || sections[0].kind != 101 || sections[1].kind != 150 || !bytes.Equal(own, s.encode()) {
+		t.Errorf("%v %v", sections, err)
 	}
-	select {
-	case <-watched:
-	default:
-		t.Error("nobody is woken")
+	if got, again, err := decodeBody(body); err != nil || !same(got, s) || !reflect.DeepEqual(again, sections) {
+		t.Errorf("%v %v", again, err)
 	}
 }
 
@@ -241,7 +149,7 @@ func TestBodyDamage(t *testing.T) {
 	must(err)
 	w := newWanderer(1)
 	w.walk(30)
-	body := (&Log{state: w.s, machines: ms}).snapshot()
+	body := ms.body(w.s.append)
 	for n := range body {
 		// Without its last section it is whole, but for a byte or more.
 		if _, sections, err := decodeBody(body[:n]); !errors.Is(err, ErrCorrupt) && len(sections) > 0 {
@@ -363,7 +271,7 @@ func TestGoldenState(t *testing.T) {
 	a, b := &recorder{kinds: []uint16{100, 101}}, &recorder{kinds: []uint16{258}, got: []string{"x"}}
 	ms, err := newMachines([]Machine{b, a})
 	must(err)
-	body := (&Log{state: s, machines: ms}).snapshot()
+	body := ms.body(s.append)
 	if got, want := string(body), "\x01\x00\x00\x00\xbc"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
 		t.Errorf("\n got %q\nwant %q", got, want)
 	}
@@ -402,7 +310,7 @@ func TestStateOfVersion1(t *testing.T) {
 func FuzzDecodeState(f *testing.F) {
 	f.Add(newState().encode())
 	f.Add(goldenState().encode())
-	f.Add((&Log{state: goldenState()}).snapshot())
+	f.Add(machines{}.body(goldenState().append))
 	f.Add(append([]byte{1}, newState().encode()[1:]...))
 	for seed := range uint64(3) {
 		w := newWanderer(seed)
@@ -411,9 +319,12 @@ func FuzzDecodeState(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		strict(t, body)
-		s := &Log{state: newState()}
-		if err := s.restore(journal.Position{Epoch: 1 << 62}, body); err == nil && body[5] != 1 && !bytes.Equal(s.snapshot(), body) {
-			t.Errorf("%x is restored and becomes %x", body, s.snapshot())
+		s, sections, err := decodeBody(body)
+		if err != nil || body[5] == 1 || len(sections) > 0 {
+			return
+		}
+		if again := (machines{}).body(s.append); !bytes.Equal(again, body) {
+			t.Errorf("%x is restored and becomes %x", body, again)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // TestTransactionFaults spoils each call of a life with transactions in turn, as
@@ -68,7 +69,7 @@ func liveTransactions(b storage.Bucket) (answers []error) {
 	for i := range 4 {
 		var waits []<-chan result
 		for p := range int32(3) {
-			waits = append(waits, send(l, Append{Topic: topic.ID, Partition: p, Batch: transactional(7, int16(i), 0, fmt.Sprint(i))}))
+			waits = append(waits, send(l, Append{Topic: topic.ID, Partition: p, Batch: recordtest.Transactional(7, int16(i), 0, fmt.Sprint(i))}))
 		}
 		for _, a := range waits {
 			if r := <-a; r.err != nil {

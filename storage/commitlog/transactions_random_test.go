@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -156,7 +157,7 @@ func (m *market) sell(s *seller, p int32) {
 	if s.deal == nil {
 		s.deal = &deal{}
 	}
-	base := appended(m.t, m.l, Append{Topic: m.topic.ID, Partition: p, Batch: inTransaction(batch)})
+	base := appended(m.t, m.l, Append{Topic: m.topic.ID, Partition: p, Batch: recordtest.InTransaction(batch)})
 	if base != int64(len(m.told[p])) {
 		m.t.Fatalf("base %d instead of %d", base, len(m.told[p]))
 	}

@@ -3,16 +3,15 @@ package commitlog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
-	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
 // finish is the end of a transaction of producer 7 in some partitions of a topic.
@@ -128,10 +127,10 @@ func TestTransaction(t *testing.T) {
 	put := func(p int32, b record.Batch) int64 {
 		return appended(t, l, Append{Topic: topic.ID, Partition: p, Batch: b})
 	}
-	put(0, batch("a"))
-	put(0, transactional(7, 0, 0, "b", "c"))
-	put(1, transactional(7, 0, 0, "B"))
-	put(0, batch("d"))
+	put(0, recordtest.Batch("a"))
+	put(0, recordtest.Transactional(7, 0, 0, "b", "c"))
+	put(1, recordtest.Transactional(7, 0, 0, "B"))
+	put(0, recordtest.Batch("d"))
 	stableIs(t, l, topic.ID, 0, 1)
 	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a"}) {
 		t.Errorf("%q is committed", got)
@@ -141,16 +140,16 @@ func TestTransaction(t *testing.T) {
 	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
 		t.Errorf("%q is committed", got)
 	}
-	put(0, transactional(7, 0, 2, "e")) // the same epoch: sequences go on
-	put(0, transactional(7, 0, 3, "f"))
+	put(0, recordtest.Transactional(7, 0, 2, "e")) // the same epoch: sequences go on
+	put(0, recordtest.Transactional(7, 0, 3, "f"))
 	must(l.ProposeAll(ctx, nil, finish(topic.ID, 1, false, 0, 1)))
-	if r := <-send(l, Append{Topic: topic.ID, Batch: transactional(7, 0, 4, "g")}); !errors.Is(r.err, ErrProducerFenced) {
+	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 4, "g")}); !errors.Is(r.err, ErrProducerFenced) {
 		t.Error(r.err)
 	}
-	if r := <-send(l, Append{Topic: topic.ID, Batch: transactional(7, 1, 4, "g")}); !errors.Is(r.err, ErrOutOfOrderSequence) {
+	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 1, 4, "g")}); !errors.Is(r.err, ErrOutOfOrderSequence) {
 		t.Error(r.err)
 	}
-	put(0, transactional(7, 1, 0, "g"))
+	put(0, recordtest.Transactional(7, 1, 0, "g"))
 	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a", "b", "c", "d"}) {
 		t.Errorf("%q is committed", got)
 	}
@@ -196,14 +195,14 @@ func TestTransactionRules(t *testing.T) {
 		err  error
 	}
 	for name, steps := range map[string][]step{
-		"goes on":                {{transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {transactional(7, 0, 1, "b"), ok, nil}},
-		"duplicate":              {{transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {transactional(7, 0, 0, "a"), 0, nil}},
-		"bumped":                 {{transactional(7, 0, 0, "a"), ok, nil}, {marker(1), ok, nil}, {transactional(7, 0, 1, "b"), -1, ErrProducerFenced}, {transactional(7, 1, 1, "b"), -1, ErrOutOfOrderSequence}, {transactional(7, 1, 0, "b"), ok, nil}},
-		"marker first":           {{marker(3), ok, nil}, {transactional(7, 2, 0, "a"), -1, ErrProducerFenced}, {transactional(7, 3, 1, "a"), -1, ErrOutOfOrderSequence}, {transactional(7, 3, 0, "a"), ok, nil}},
-		"higher epoch inside":    {{transactional(7, 0, 0, "a"), ok, nil}, {transactional(7, 1, 0, "b"), -1, ErrTransactionOpen}},
-		"writes outside":         {{transactional(7, 0, 0, "a"), ok, nil}, {produced(7, 0, 1, "b"), -1, ErrTransactionOpen}, {transactional(7, 0, 1, "b"), ok, nil}},
-		"none before":            {{produced(7, 0, 0, "a"), ok, nil}, {transactional(7, 0, 1, "b"), ok, nil}, {marker(0), ok, nil}, {produced(7, 0, 2, "c"), ok, nil}},
-		"wraps in a transaction": {{transactional(7, 0, 0, "a"), ok, nil}, {transactional(7, 0, 2, "b"), -1, ErrOutOfOrderSequence}},
+		"goes on":                {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}},
+		"duplicate":              {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {recordtest.Transactional(7, 0, 0, "a"), 0, nil}},
+		"bumped":                 {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {marker(1), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), -1, ErrProducerFenced}, {recordtest.Transactional(7, 1, 1, "b"), -1, ErrOutOfOrderSequence}, {recordtest.Transactional(7, 1, 0, "b"), ok, nil}},
+		"marker first":           {{marker(3), ok, nil}, {recordtest.Transactional(7, 2, 0, "a"), -1, ErrProducerFenced}, {recordtest.Transactional(7, 3, 1, "a"), -1, ErrOutOfOrderSequence}, {recordtest.Transactional(7, 3, 0, "a"), ok, nil}},
+		"higher epoch inside":    {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 1, 0, "b"), -1, ErrTransactionOpen}},
+		"writes outside":         {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Produced(7, 0, 1, "b"), -1, ErrTransactionOpen}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}},
+		"none before":            {{recordtest.Produced(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}, {marker(0), ok, nil}, {recordtest.Produced(7, 0, 2, "c"), ok, nil}},
+		"wraps in a transaction": {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 0, 2, "b"), -1, ErrOutOfOrderSequence}},
 	} {
 		p, end := producer{}, int64(0)
 		for i, s := range steps {
@@ -233,7 +232,7 @@ func TestProposeAllRefuses(t *testing.T) {
 	m := &recorder{kinds: []uint16{130}}
 	l := open(t, b, with(m), func(o *Options) { o.SlotBytes = 64 << 10 })
 	topic := createTopic(t, l, "t", 2)
-	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 3, 0, "a")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 3, 0, "a")})
 	command := []Command{{130, []byte("x")}}
 	for name, c := range map[string]struct {
 		commands []Command
@@ -261,7 +260,7 @@ func TestProposeAllRefuses(t *testing.T) {
 	// A topic that is gone, a partition that never was, and one that someone else
 	// wrote to with this id hold up nothing.
 	other := createTopic(t, l, "u", 1)
-	appended(t, l, Append{Topic: other.ID, Batch: produced(7, 9, 0, "forged")})
+	appended(t, l, Append{Topic: other.ID, Batch: recordtest.Produced(7, 9, 0, "forged")})
 	end := finish(topic.ID, 3, true, 0, 1, 2)
 	end.Partitions = append(end.Partitions, Place{TopicID{9}, 0}, Place{other.ID, 0})
 	must(l.ProposeAll(ctx, command, end))
@@ -274,7 +273,7 @@ func TestProposeAllRefuses(t *testing.T) {
 	if err := l.ProposeAll(ctx, command, nil); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
-	for _, a := range []Append{{Topic: topic.ID, Batch: record.NewMarker(7, 0, record.Marker{}, 0)}, {Topic: topic.ID, Batch: inTransaction(batch("a"))}} {
+	for _, a := range []Append{{Topic: topic.ID, Batch: record.NewMarker(7, 0, record.Marker{}, 0)}, {Topic: topic.ID, Batch: recordtest.InTransaction(recordtest.Batch("a"))}} {
 		if r := <-send(l, a); !errors.Is(r.err, ErrUnsupported) && !errors.Is(r.err, ErrCorrupt) {
 			t.Error(r.err)
 		}
@@ -302,8 +301,8 @@ func TestTransactionsInFlight(t *testing.T) {
 			return answer
 		}
 		answers := []<-chan result{
-			put(transactional(7, 0, 0, full)), put(produced(7, 0, 1, full)), put(transactional(7, 0, 1, "a")), end(0, true),
-			put(produced(7, 0, 2, full)), put(transactional(7, 0, 3, "b")), end(1, false), put(transactional(7, 0, 4, full)), put(transactional(7, 1, 0, full)), end(0, true),
+			put(recordtest.Transactional(7, 0, 0, full)), put(recordtest.Produced(7, 0, 1, full)), put(recordtest.Transactional(7, 0, 1, "a")), end(0, true),
+			put(recordtest.Produced(7, 0, 2, full)), put(recordtest.Transactional(7, 0, 3, "b")), end(1, false), put(recordtest.Transactional(7, 0, 4, full)), put(recordtest.Transactional(7, 1, 0, full)), end(0, true),
 		}
 		for i, a := range answers {
 			if !pending(a) {
@@ -326,7 +325,7 @@ func TestTransactionsInFlight(t *testing.T) {
 func TestWatchWakesAtMarkers(t *testing.T) {
 	l := open(t, mem.New())
 	topic := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 0, "a")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 0, "a")})
 	grown := l.Watch(topic.ID, 0)
 	must(l.ProposeAll(t.Context(), nil, finish(topic.ID, 0, true, 0)))
 	select {
@@ -346,10 +345,10 @@ func TestOpenTransactionStays(t *testing.T) {
 	l := open(t, b, asked, func(o *Options) { o.Now = now.time })
 	topic, err := l.CreateTopic(ctx, "t", 1, map[string]string{"retention.ms": "1"})
 	must(err)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 	maintained(t, l)
-	appended(t, l, Append{Topic: topic.ID, Batch: transactional(7, 0, 0, "b")})
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("c")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 0, "b")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("c")})
 	maintained(t, l)
 	for _, offset := range []int64{2, 3, -1} {
 		if start, err := l.DeleteRecords(ctx, topic.ID, 0, offset); start != 1 || err != nil {
@@ -361,7 +360,7 @@ func TestOpenTransactionStays(t *testing.T) {
 	}
 	must(l.ProposeAll(ctx, nil, finish(topic.ID, 0, false, 0)))
 	now.Store(500) // nothing is old
-	appended(t, l, Append{Topic: topic.ID, Batch: timed(3000)})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Timed(3000)})
 	for range 2 { // in a slot, and in a segment
 		if offset, ts, err := l.MaxTimestamp(ctx, topic.ID, 0); offset != 4 || ts != 3000 || err != nil {
 			t.Error(offset, ts, err)
@@ -387,33 +386,6 @@ func TestOpenTransactionStays(t *testing.T) {
 	sound(t, b)
 }
 
-// However many others write, a producer with an open transaction is not forgotten.
-func TestOpenTransactionIsRemembered(t *testing.T) {
-	s := newState()
-	must(s.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
-	p, end, slot := s.partition(placeKey{testTopic.ID, 0}), int64(0), uint64(2)
-	put := func(b record.Batch) {
-		must(s.apply(journal.Position{Epoch: 1, Slot: slot}, runOf(end, b)))
-		end, slot = end+1, slot+1
-	}
-	put(transactional(1_000_000, 5, 0, "a"))
-	for id := range int64(3 * producerLimit) {
-		put(produced(id, 0, 0, "b"))
-	}
-	put(transactional(1_000_000, 5, 1, "c"))
-	if x := p.producers.get(1_000_000); x == nil || !x.open || x.n != 2 || p.stable(p.end) != 0 {
-		t.Errorf("%+v", x)
-	}
-	decoded(t, s)
-	put(record.NewMarker(1_000_000, 5, record.Marker{}, 0))
-	if x := p.producers.young[1_000_000]; x == nil || x.open || len(p.producers.open) > 0 || p.stable(p.end) != end {
-		t.Errorf("%+v", x)
-	}
-	if len(p.producers.young) > producerLimit || len(p.producers.old) > producerLimit {
-		t.Error(len(p.producers.young), len(p.producers.old))
-	}
-}
-
 func TestEpochEnd(t *testing.T) {
 	b := mem.New()
 	var topic Topic
@@ -426,7 +398,7 @@ func TestEpochEnd(t *testing.T) {
 			}
 		}
 		if i != 2 {
-			appended(t, l, Append{Topic: topic.ID, Batch: batch("a", "b")})
+			appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a", "b")})
 		}
 		if i == 3 {
 			maintained(t, l)
@@ -453,51 +425,11 @@ func TestEpochEnd(t *testing.T) {
 		}
 	}
 	ask(map[int32][2]int64{4: {-1, 8}, 5: {5, 8}, 6: {5, 8}})
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("c")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("c")})
 	ask(map[int32][2]int64{5: {-1, 8}, 6: {6, 9}})
 	if _, _, err := l.EpochEnd(topic.ID, 1, 1); !errors.Is(err, ErrUnknownTopic) {
 		t.Error(err)
 	}
 	sound(t, b)
 	must(checkpointIsReplay(b))
-}
-
-// There are never too many, and nobody is sent back.
-func TestEpochsAreBounded(t *testing.T) {
-	var es epochs
-	for i := range int32(3 * maxEpochs) {
-		es = es.begin(i+1, int64(i)*10)
-	}
-	if len(es) != maxEpochs {
-		t.Fatal(len(es))
-	}
-	for i := range int32(3 * maxEpochs) {
-		found, end := es.end(i+1, 100_000)
-		if found < 1 || found > i+1 || end < int64(i+1)*10 || !es.hold(i+1, int64(i)*10) {
-			t.Fatalf("epoch %d: %d until %d", i+1, found, end)
-		}
-	}
-	if es.hold(3*maxEpochs-1, int64(3*maxEpochs-1)*10) || es.hold(3*maxEpochs, int64(3*maxEpochs-2)*10) {
-		t.Error("a wrong epoch is taken")
-	}
-}
-
-func TestOverlapping(t *testing.T) {
-	all := []aborted{{Aborted{1, 0, 9}, 5}, {Aborted{2, 5, 20}, 21}, {Aborted{3, 30, 30}, 31}, {Aborted{1, 31, 50}, 40}, {Aborted{4, 40, 60}, 61}, {Aborted{1, 70, 80}, 81}}
-	for want, r := range map[string][2]int64{
-		"[{1 0 9} {2 5 20}]": {0, 6}, "[{2 5 20}]": {10, 30}, "[{3 30 30} {1 31 50}]": {21, 32}, "[]": {61, 70}, "[{1 31 50} {4 40 60}]": {45, 46}, "[{1 70 80}]": {80, 100},
-	} {
-		if got := fmt.Sprint(overlapping(all, r[0], r[1])); got != want {
-			t.Errorf("%v: %s, want %s", r, got, want)
-		}
-	}
-	ts := byProducer(all)
-	for offset, want := range map[int64]bool{0: true, 9: true, 10: false, 30: false, 31: true, 50: true, 51: false, 70: true, 81: false} {
-		if got := ts.aborted(1, offset); got != want {
-			t.Errorf("offset %d: %v", offset, got)
-		}
-	}
-	if got := behind(all, 20); len(got) != 5 || got[0].Last != 20 {
-		t.Error(got)
-	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -83,10 +84,10 @@ func TestMaintain(t *testing.T) {
 		for range n {
 			v := fmt.Sprint(len(want), strings.Repeat("x", 5000))
 			want = append(want, v)
-			appended(t, l, Append{Topic: large.ID, Batch: batch(v)})
+			appended(t, l, Append{Topic: large.ID, Batch: recordtest.Batch(v)})
 		}
 		for p := range int32(20) {
-			appended(t, l, Append{Topic: little.ID, Partition: p, Batch: batch(fmt.Sprint(p), "second")})
+			appended(t, l, Append{Topic: little.ID, Partition: p, Batch: recordtest.Batch(fmt.Sprint(p), "second")})
 		}
 	}
 	verify := func(rounds int) {
@@ -182,7 +183,7 @@ func TestDeleteRecords(t *testing.T) {
 	l := open(t, b, tiny)
 	topic := createTopic(t, l, "t", 2)
 	for i := range 10 {
-		appended(t, l, Append{Topic: topic.ID, Batch: batch(fmt.Sprint(2*i), fmt.Sprint(2*i+1))})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch(fmt.Sprint(2*i), fmt.Sprint(2*i+1))})
 	}
 	move := func(offset, want int64, wantErr error) {
 		t.Helper()
@@ -225,7 +226,7 @@ func TestDeleteRecords(t *testing.T) {
 		t.Errorf("%q are left of an empty topic", segments)
 	}
 	// It goes on behind.
-	if base := appended(t, l, Append{Topic: topic.ID, Batch: batch("20")}); base != 20 {
+	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("20")}); base != 20 {
 		t.Error(base)
 	}
 	maintained(t, l)
@@ -242,9 +243,9 @@ func deletedTopicGivesSpaceBack(t *testing.T) {
 	l := open(t, g, tiny)
 	gone, stays := createTopic(t, l, "gone", 3), createTopic(t, l, "stays", 1)
 	for p := range int32(3) {
-		appended(t, l, Append{Topic: gone.ID, Partition: p, Batch: batch(strings.Repeat("x", 1000))})
+		appended(t, l, Append{Topic: gone.ID, Partition: p, Batch: recordtest.Batch(strings.Repeat("x", 1000))})
 	}
-	appended(t, l, Append{Topic: stays.ID, Batch: batch("here")})
+	appended(t, l, Append{Topic: stays.ID, Batch: recordtest.Batch("here")})
 	release := g.hold()
 	pass := make(chan error, 1)
 	go func() { pass <- l.Maintain(context.Background()) }()
@@ -281,7 +282,7 @@ func leftovers(t *testing.T) {
 	g := newGate(b)
 	l := open(t, g, tiny)
 	topic := createTopic(t, l, "t", 1)
-	appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 	release := g.hold()
 	go l.Maintain(context.Background())
 	synctest.Wait()
@@ -342,7 +343,7 @@ func TestReadersDuringUpkeep(t *testing.T) {
 		}
 	})
 	for i := range records {
-		appended(t, l, Append{Topic: topic.ID, Batch: batch(fmt.Sprint(i, strings.Repeat("x", 500)))})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch(fmt.Sprint(i, strings.Repeat("x", 500)))})
 		if i%50 == 0 {
 			sound(t, b) // beside an owner that rewrites and deletes
 		}
@@ -416,7 +417,7 @@ func randomUpkeep(t *testing.T, seed uint64) error {
 			for range 1 + rng.IntN(5) {
 				values = append(values, fmt.Sprint(len(m.values)+len(values), strings.Repeat("x", rng.IntN(3000))))
 			}
-			base := appended(t, l, Append{Topic: topic.ID, Partition: int32(p), Batch: batch(values...)})
+			base := appended(t, l, Append{Topic: topic.ID, Partition: int32(p), Batch: recordtest.Batch(values...)})
 			if base != int64(len(m.values)) {
 				return fmt.Errorf("base %d instead of %d", base, len(m.values))
 			}
@@ -490,7 +491,7 @@ func TestIdleLogRests(t *testing.T) {
 		l, err := Open(t.Context(), options(f))
 		must(err)
 		topic := createTopic(t, l, "t", 1)
-		appended(t, l, Append{Topic: topic.ID, Batch: batch("a")})
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 		time.Sleep(time.Hour)
 		if n := len(keys(t, f, "0000/segment/")); n != 1 {
 			t.Errorf("%d segments after an hour", n)

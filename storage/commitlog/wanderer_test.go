@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
 )
 
@@ -111,9 +112,9 @@ func (w *wanderer) run(p *partition) []byte {
 	case 0:
 		b = w.produced(p)
 	case 1:
-		b = timed(w.rng.Int64N(1<<40), -5, w.rng.Int64N(1<<40))
+		b = recordtest.Timed(w.rng.Int64N(1<<40), -5, w.rng.Int64N(1<<40))
 	default:
-		b = batch("a", "b", "c")
+		b = recordtest.Batch("a", "b", "c")
 		for range w.rng.IntN(3) {
 			r.sources = append(r.sources, w.source(p))
 		}
@@ -144,17 +145,17 @@ func (w *wanderer) produced(p *partition) record.Batch {
 		if known.n > 0 {
 			sequence = nextSequence(known.last[known.n-1].last)
 		}
-		return transactional(id, known.epoch, sequence, "t")
+		return recordtest.Transactional(id, known.epoch, sequence, "t")
 	case known != nil && known.n == 0:
-		return produced(id, known.epoch, 0, "v")
+		return recordtest.Produced(id, known.epoch, 0, "v")
 	case known == nil && w.rng.IntN(2) == 0:
-		return produced(id, 3, math.MaxInt32, "wraps", "around") // its history was forgotten
+		return recordtest.Produced(id, 3, math.MaxInt32, "wraps", "around") // its history was forgotten
 	case known == nil:
-		return produced(id, 0, 0, "v")
+		return recordtest.Produced(id, 0, 0, "v")
 	case w.rng.IntN(10) == 0:
-		return produced(id, known.epoch+1, 0, "v")
+		return recordtest.Produced(id, known.epoch+1, 0, "v")
 	}
-	return produced(id, known.epoch, nextSequence(known.last[known.n-1].last), "v", "w")
+	return recordtest.Produced(id, known.epoch, nextSequence(known.last[known.n-1].last), "v", "w")
 }
 
 // retired ends a buffer that has delivered something, mostly.
