@@ -69,8 +69,8 @@ func TestSnapshotAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := l2.snapshot(); !bytes.Equal(again, body) || l2.spec.durable != l2.state {
-		t.Errorf("restored %x, want %x", again, body)
+	if got, want := l2.state.append(nil), l.state.append(nil); !bytes.Equal(got, want) || l2.spec.durable != l2.state {
+		t.Errorf("restored %x, want %x", got, want)
 	}
 	if !slices.Equal(a2.got, a.got) || !slices.Equal(c2.got, c.got) || d.got != nil {
 		t.Errorf("machines: %q %q %q", a2.got, c2.got, d.got)

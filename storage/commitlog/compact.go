@@ -123,39 +123,42 @@ func (m *maintainer) unreadable(key placeKey, err error) error {
 
 // cleanable lists the partitions of which enough is dirty, and those with
 // tombstones that may go.
-func (m *maintainer) cleanable(now int64) []*cleaning {
-	l := m.log
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	var all []*cleaning
+func (m *maintainer) cleanable(now int64) (all []*cleaning) {
 	horizons := m.horizons
 	m.horizons = make(map[placeKey]int64) // without those that are gone
-	defaults := l.defaults()
-	for _, t := range l.state.topics {
-		if !compacts(t, defaults) {
+	m.log.view(func(s *state) {
+		defaults := m.log.defaults()
+		for _, t := range s.topics {
+			if compacts(t, defaults) {
+				all = append(all, m.cleanableOf(t, now, horizons, defaults)...)
+			}
+		}
+	})
+	return all
+}
+
+// cleanableOf does that with the partitions of a topic.
+func (m *maintainer) cleanableOf(t *topic, now int64, horizons map[placeKey]int64, defaults map[string]string) (all []*cleaning) {
+	value, _ := setting(t, "min.cleanable.dirty.ratio", defaults)
+	ratio, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		ratio = cleanableRatio
+	}
+	retention := limit(t, "delete.retention.ms", defaults)
+	if retention < 0 {
+		retention = deleteRetention
+	}
+	retention = min(retention, math.MaxInt64-now)
+	for _, p := range t.partitions {
+		if m.spoiled[p.key] {
 			continue
 		}
-		value, _ := setting(t, "min.cleanable.dirty.ratio", defaults)
-		ratio, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			ratio = cleanableRatio
+		horizon, tombstones := horizons[p.key]
+		if tombstones {
+			m.horizons[p.key] = horizon
 		}
-		retention := limit(t, "delete.retention.ms", defaults)
-		if retention < 0 {
-			retention = deleteRetention
-		}
-		retention = min(retention, math.MaxInt64-now)
-		for _, p := range t.partitions {
-			if m.spoiled[p.key] {
-				continue
-			}
-			horizon, tombstones := horizons[p.key]
-			if tombstones {
-				m.horizons[p.key] = horizon
-			}
-			if forgets := tombstones && horizon <= now; forgets || dirtier(p, ratio) {
-				all = append(all, &cleaning{m: m, key: p.key, now: now, retention: retention, forgets: forgets})
-			}
+		if forgets := tombstones && horizon <= now; forgets || dirtier(p, ratio) {
+			all = append(all, &cleaning{m: m, key: p.key, now: now, retention: retention, forgets: forgets})
 		}
 	}
 	return all
@@ -210,7 +213,7 @@ func digestOf(key []byte) digest {
 func (c *cleaning) all() (horizon int64, err error) {
 	c.horizon = math.MaxInt64
 	for {
-		pieces, aborted := c.m.log.decided(c.key)
+		pieces, aborted := c.m.decided(c.key)
 		if first := dirty(pieces); first == len(pieces) && (!c.forgets || first == 0) {
 			return c.horizon, nil
 		}
@@ -244,7 +247,7 @@ func (c *cleaning) step(pieces []piece) (limit int64, err error) {
 	for c.round = range c.rounds {
 		if c.final = c.round == c.rounds-1; c.round > 0 {
 			clear(c.offsets)
-			pieces, _ = c.m.log.decided(c.key)
+			pieces, _ = c.m.decided(c.key)
 		}
 		if limit, err = c.index(pieces, from, limit); err != nil {
 			return limit, err
@@ -282,7 +285,7 @@ func (c *cleaning) index(pieces []piece, from, limit int64) (int64, error) {
 		case len(c.offsets) > 0 && c.rounds == 1 && int64(len(c.offsets))+int64(x.records) > int64(c.m.o.Keys):
 			return x.base, nil
 		}
-		err := c.m.log.scan(c.m.ctx, c.key, x, func(b record.Batch) error {
+		err := c.m.scan(c.m.ctx, c.key, x, func(b record.Batch) error {
 			if b.Control() || c.drops(b) {
 				return nil
 			}
@@ -364,7 +367,7 @@ func (c *cleaning) copy(w *rewriter, x *piece) error {
 		few, size = few[:0], 0
 		return nil
 	}
-	err := w.m.log.scan(w.m.ctx, c.key, x, func(b record.Batch) error {
+	err := w.m.scan(w.m.ctx, c.key, x, func(b record.Batch) error {
 		b, err := c.filter(b)
 		if err != nil || b == nil {
 			return err
@@ -457,7 +460,8 @@ const scanBytes = 4 << 20
 // scan hands out the batches of a piece in their order, a part of it after the
 // other. It goes past the cache: what upkeep reads once must not push out what
 // readers want. It does not insist for long: slots wait meanwhile to be rewritten.
-func (l *Log) scan(ctx context.Context, key placeKey, x *piece, fn func(record.Batch) error) error {
+func (m *maintainer) scan(ctx context.Context, key placeKey, x *piece, fn func(record.Batch) error) error {
+	l := m.log
 	object, ref := segment.Key(l.shard, x.segment.epoch, x.segment.number), x.ref(key)
 	get := func(at, n uint32) (raw []byte, err error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -542,23 +546,29 @@ func (m *maintainer) join() error {
 
 // small finds rows of small dirty pieces.
 func (m *maintainer) small() map[placeKey][][]piece {
-	l := m.log
-	l.mu.RLock()
-	defer l.mu.RUnlock()
 	all := make(map[placeKey][][]piece)
-	for _, t := range l.state.topics {
-		for _, p := range t.partitions {
-			from := 0
-			for i := 0; i <= len(p.pieces); i++ {
-				if i < len(p.pieces) && !p.pieces[i].segment.clean() && int(p.pieces[i].size) < m.o.Segment/smallPiece {
-					continue
+	m.log.view(func(s *state) {
+		for _, t := range s.topics {
+			for _, p := range t.partitions {
+				if rows := m.smallOf(p); len(rows) > 0 && !m.spoiled[p.key] {
+					all[p.key] = rows
 				}
-				if i-from >= manySmall && !m.spoiled[p.key] {
-					all[p.key] = append(all[p.key], p.pieces[from:i])
-				}
-				from = i + 1
 			}
 		}
-	}
+	})
 	return all
+}
+
+func (m *maintainer) smallOf(p *partition) (rows [][]piece) {
+	from := 0
+	for i := 0; i <= len(p.pieces); i++ {
+		if i < len(p.pieces) && !p.pieces[i].segment.clean() && int(p.pieces[i].size) < m.o.Segment/smallPiece {
+			continue
+		}
+		if i-from >= manySmall {
+			rows = append(rows, p.pieces[from:i])
+		}
+		from = i + 1
+	}
+	return rows
 }

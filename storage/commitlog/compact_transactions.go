@@ -18,13 +18,13 @@ func decided(p *partition) []piece {
 
 // decided returns the pieces of a partition that may be compacted, none if it is
 // gone, and which transactions in them were aborted.
-func (l *Log) decided(key placeKey) ([]piece, []aborted) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if p := l.state.partition(key); p != nil {
-		return decided(p), p.aborted
-	}
-	return nil, nil
+func (m *maintainer) decided(key placeKey) (pieces []piece, all []aborted) {
+	m.log.view(func(s *state) {
+		if p := s.partition(key); p != nil {
+			pieces, all = decided(p), p.aborted
+		}
+	})
+	return pieces, all
 }
 
 // drops says whether a batch is of an aborted transaction.

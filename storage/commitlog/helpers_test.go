@@ -173,7 +173,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 // pieces returns the pieces of a partition that may be compacted.
 func (l *Log) pieces(key placeKey) []piece {
-	pieces, _ := l.decided(key)
+	pieces, _ := l.upkeep.decided(key)
 	return pieces
 }
 

@@ -93,6 +93,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	var tolerate func(error)
 	if lost != nil {
 		l.lost, l.state.repairing = lost, true
+		l.upkeep.log.lost = l.giveUp
 		tolerate = func(err error) { lost(err.Error()) }
 		l.state.tolerate = tolerate
 	}
@@ -122,6 +123,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
 	l.state.appended = func(key placeKey, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
+	l.upkeep.epoch, l.upkeep.knows = l.journal.Epoch(), l.recovered.Knows
 	l.upkeep.inherit()
 	go l.commit()
 	go l.upkeep.run()
@@ -138,7 +140,7 @@ func prepare(o Options) (*Log, error) {
 		linger:    o.Linger,
 		slotBytes: cmp.Or(o.SlotBytes, most),
 		depth:     cmp.Or(o.Depth, 4),
-		log:       o.Log,
+		log:       cmp.Or(o.Log, slog.Default()),
 		now:       o.Now,
 		defaults:  o.Defaults,
 		flight:    &flight{},
@@ -168,9 +170,6 @@ func prepare(o Options) (*Log, error) {
 	if l.machines, err = newMachines(o.Machines); err != nil {
 		return nil, err
 	}
-	if l.log == nil {
-		l.log = slog.Default()
-	}
 	if l.defaults == nil {
 		l.defaults = func() map[string]string { return nil }
 	}
@@ -184,12 +183,12 @@ func prepare(o Options) (*Log, error) {
 	if err := o.Upkeep.check(); err != nil {
 		return nil, err
 	}
-	l.upkeep = newMaintainer(l, o)
-	l.pacer = &pacer{upkeep: l.upkeep, log: l.log}
 	l.state = newState()
 	l.mutate(o.Mutations)
 	l.spec = &speculation{durable: l.state}
 	l.line = newLine(2 * l.fillBytes)
+	l.upkeep = newMaintainer(l.ctx, l.host(), o.Upkeep)
+	l.pacer = &pacer{upkeep: l.upkeep, log: l.log}
 	return l, nil
 }
 

@@ -239,7 +239,7 @@ func TestJobsAreBounded(t *testing.T) {
 	}
 	one := l.state.topics[topic.ID].partitions[0].index[0].size
 	for _, limit := range []tally{{1 << 30, 4}, {4 * int64(one), 100}} {
-		jobs, left := l.jobs(limit, nil)
+		jobs, left := l.upkeep.jobs(limit)
 		if len(jobs) != 1 || len(jobs[0].extents) != 4 || jobs[0].next != 4 || left != (tally{6 * int64(one), 6}) {
 			t.Errorf("%d jobs, %d are left of 10", len(jobs), left.slots)
 		}

@@ -5,34 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"slices"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/segment"
 )
 
 // LostTopic is where a repair tells readers which records it gave up: one record for
 // each range, a Loss in JSON.
 const LostTopic = "weir.lost"
-
-// Loss is a range of offsets that a repair gave up. Who reads the partition finds what
-// compaction leaves, too: the next offset is behind it.
-type Loss struct {
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	First     int64  `json:"first_offset"`
-	Last      int64  `json:"last_offset"`
-	Object    string `json:"object"`
-	Cause     string `json:"cause"`
-}
-
-func (l Loss) String() string {
-	return fmt.Sprintf("offsets %d to %d of partition %d of topic %s are given up: %s: %s", l.First, l.Last, l.Partition, l.Topic, l.Object, l.Cause)
-}
 
 // Repair makes a bucket one that can be led again, without what is missing or damaged.
 // It takes the shard over, as the next owner, applies what is left of the log, gives up
@@ -121,7 +104,7 @@ func (l *Log) repair() error {
 		l.lost("with the checkpoint everything else is lost that the log knew before: settings of topics, what was received of " +
 			"each gateway (what they send once more may be there twice), groups, users, ACLs, quotas and gateways")
 	}
-	if err := l.giveUpPieces(); err != nil {
+	if err := m.giveUpPieces(); err != nil {
 		return fmt.Errorf("give up pieces: %w", err)
 	}
 	for pass := 0; pass < 2 || m.more; pass++ {
@@ -135,81 +118,8 @@ func (l *Log) repair() error {
 	return m.keep()
 }
 
-// giveUpPieces reads all segments. Of those that are damaged, pieces that can be read
-// are copied, and empty ones take the place of the others.
-func (l *Log) giveUpPieces() error {
-	bySegment := make(map[segmentID][]placed)
-	for _, t := range l.Topics() {
-		for p := range t.Partitions {
-			key := placeKey{t.ID, p}
-			v, err := l.look(key)
-			if err != nil {
-				return err
-			}
-			for i := range v.pieces {
-				id := v.pieces[i].segment
-				bySegment[id] = append(bySegment[id], placed{key, v.pieces[i]})
-			}
-		}
-	}
-	w := &rewriter{m: l.upkeep}
-	for id, pieces := range bySegment {
-		switch _, err := l.openSegment(id); {
-		case err == nil:
-			continue
-		case !permanent(err):
-			return err
-		}
-		for i := range pieces {
-			if err := l.copyPiece(w, &pieces[i]); err != nil {
-				return err
-			}
-		}
-	}
-	return w.finish()
-}
-
-// openSegment reads a whole segment.
-func (l *Log) openSegment(id segmentID) ([]segment.Piece, error) {
-	key := segment.Key(l.shard, id.epoch, id.number)
-	var object []byte
-	err := insist(l.ctx, func() (err error) {
-		object, err = l.bucket.Get(l.ctx, key, 0, -1)
-		return err
-	}, fs.ErrNotExist)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", key, err)
-	}
-	pieces, err := segment.Open(object, l.shard, id.epoch, id.number)
-	return pieces, corrupted(err)
-}
-
-// copyPiece writes a piece of a damaged segment once more; an empty one, if it cannot be
-// read.
-func (l *Log) copyPiece(w *rewriter, x *placed) error {
-	w.begin(x.key, x.base, x.data())
-	err := l.scan(l.ctx, x.key, &x.piece, func(b record.Batch) error { return w.b.Append(b) })
-	if err = corrupted(err); err != nil {
-		w.b.Drop()
-		if !permanent(err) {
-			return err
-		}
-		l.giveUp(x.key, x.base, x.next, segment.Key(l.shard, x.segment.epoch, x.segment.number), err)
-		w.begin(x.key, x.base, 0)
-	}
-	w.end(x.key, x.next)
-	if w.b.Size() < l.upkeep.o.Segment && len(w.keys) < w.most() {
-		return nil
-	}
-	return w.ship()
-}
-
 // giveUp notes that a range of offsets is lost.
-func (l *Log) giveUp(key placeKey, base, next int64, object string, err error) {
-	loss := Loss{Topic: fmt.Sprint(key.topic), Partition: key.partition, First: base, Last: next - 1, Object: object, Cause: err.Error()}
-	if t, found := l.TopicByID(key.topic); found {
-		loss.Topic = t.Name
-	}
+func (l *Log) giveUp(loss Loss) {
 	l.losses = append(l.losses, loss)
 	l.lost(loss.String())
 }
@@ -259,7 +169,7 @@ func (l *Log) findPieces() error {
 		if l.state.segments[id] > 0 || slices.Contains(l.state.garbage, id) || id.epoch >= uint64(l.epoch) {
 			continue
 		}
-		pieces, err := l.openSegment(id)
+		pieces, err := l.upkeep.openSegment(id)
 		if err != nil && !permanent(err) {
 			return err
 		}
@@ -294,7 +204,7 @@ func (l *Log) findPieces() error {
 func (l *Log) epochsOf(key placeKey, pieces []piece) (es epochs, err error) {
 	for i := range pieces {
 		x := &pieces[i]
-		err := l.scan(l.ctx, key, x, func(b record.Batch) error {
+		err := l.upkeep.scan(l.ctx, key, x, func(b record.Batch) error {
 			es = es.begin(b.LeaderEpoch(), b.BaseOffset())
 			return nil
 		})

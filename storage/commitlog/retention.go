@@ -17,25 +17,24 @@ type trimmed struct {
 
 // expired lists what the topics' retention gives up: whole pieces, oldest first.
 // Records in slots are always kept.
-func (l *Log) expired(now time.Time) []trimmed {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	var all []trimmed
-	defaults := l.defaults()
-	for _, t := range l.state.topics {
-		if !deletes(t, defaults) {
-			continue
-		}
-		keep, age := limit(t, "retention.bytes", defaults), limit(t, "retention.ms", defaults)
-		if keep < 0 && age < 0 {
-			continue
-		}
-		for _, p := range t.partitions {
-			if start := expires(p, keep, age, now.UnixMilli()); start > p.start {
-				all = append(all, trimmed{p.key, start})
+func (m *maintainer) expired(now time.Time) (all []trimmed) {
+	m.log.view(func(s *state) {
+		defaults := m.log.defaults()
+		for _, t := range s.topics {
+			if !deletes(t, defaults) {
+				continue
+			}
+			keep, age := limit(t, "retention.bytes", defaults), limit(t, "retention.ms", defaults)
+			if keep < 0 && age < 0 {
+				continue
+			}
+			for _, p := range t.partitions {
+				if start := expires(p, keep, age, now.UnixMilli()); start > p.start {
+					all = append(all, trimmed{p.key, start})
+				}
 			}
 		}
-	}
+	})
 	return all
 }
 
@@ -109,17 +108,15 @@ func (m *maintainer) deleteSegments(ids []segmentID) error {
 // live to install. They are found by position: an epoch that is over installs
 // nothing any more.
 func (m *maintainer) leftovers() error {
-	l := m.log
-	l.mu.RLock()
-	first := l.state.cleaned + 1
-	l.mu.RUnlock()
+	l, first := m.log, uint64(0)
+	l.view(func(s *state) { first = s.cleaned + 1 })
 	if l.lost != nil {
 		return nil // a repair does not know what it does not know
 	}
-	for epoch := first; epoch < uint64(l.epoch); epoch++ {
+	for epoch := first; epoch < m.epoch; epoch++ {
 		// Whose epoch it does not know, this log is no judge of. Open has made sure
 		// that there is no segment.
-		if !l.recovered.Knows(epoch) {
+		if !m.knows(epoch) {
 			continue
 		}
 		prefix := segment.Prefix(l.shard, epoch)
@@ -132,7 +129,7 @@ func (m *maintainer) leftovers() error {
 				break
 			}
 			after = keys[len(keys)-1]
-			if dead := l.unknown(epoch, prefix, keys); len(dead) > 0 {
+			if dead := m.unknown(epoch, prefix, keys); len(dead) > 0 {
 				if err := l.bucket.Delete(m.ctx, dead...); err != nil {
 					return err
 				}
@@ -147,20 +144,19 @@ func (m *maintainer) leftovers() error {
 }
 
 // unknown picks the segments that the log does not know.
-func (l *Log) unknown(epoch uint64, prefix string, keys []string) []string {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	garbage := make(map[segmentID]bool, len(l.state.garbage))
-	for _, id := range l.state.garbage {
-		garbage[id] = true
-	}
-	var dead []string
-	for _, key := range keys {
-		number, err := strconv.ParseUint(strings.TrimPrefix(key, prefix), 10, 64)
-		id := segmentID{epoch, number}
-		if err == nil && l.state.segments[id] == 0 && !garbage[id] {
-			dead = append(dead, key)
+func (m *maintainer) unknown(epoch uint64, prefix string, keys []string) (dead []string) {
+	m.log.view(func(s *state) {
+		garbage := make(map[segmentID]bool, len(s.garbage))
+		for _, id := range s.garbage {
+			garbage[id] = true
 		}
-	}
+		for _, key := range keys {
+			number, err := strconv.ParseUint(strings.TrimPrefix(key, prefix), 10, 64)
+			id := segmentID{epoch, number}
+			if err == nil && s.segments[id] == 0 && !garbage[id] {
+				dead = append(dead, key)
+			}
+		}
+	})
 	return dead
 }

@@ -29,7 +29,7 @@ type job struct {
 // writer who is faster than this.
 func (m *maintainer) rewrite() (left tally, err error) {
 	m.more = false
-	jobs, left := m.log.jobs(m.bite(), m.stuck)
+	jobs, left := m.jobs(m.bite())
 	if len(jobs) == 0 {
 		return left, nil
 	}
@@ -54,25 +54,25 @@ func (m *maintainer) bite() tally {
 
 // slotted returns the slots that somebody refers to with the bytes that are
 // referred to, without the partitions that are stuck.
-func (l *Log) slotted(stuck map[placeKey]bool) map[journal.Position]int64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
+func (m *maintainer) slotted(stuck map[placeKey]bool) map[journal.Position]int64 {
 	sizes := make(map[journal.Position]int64)
-	for _, t := range l.state.topics {
-		for _, p := range t.partitions {
-			for i := 0; i < len(p.index) && !stuck[p.key]; i++ {
-				sizes[p.index[i].position()] += int64(p.index[i].size)
+	m.log.view(func(s *state) {
+		for _, t := range s.topics {
+			for _, p := range t.partitions {
+				for i := 0; i < len(p.index) && !stuck[p.key]; i++ {
+					sizes[p.index[i].position()] += int64(p.index[i].size)
+				}
 			}
 		}
-	}
+	})
 	return sizes
 }
 
 // jobs lists the runs of the oldest slots, about limit of them, those of large
 // partitions first, without the partitions that are stuck. left is what lies in
 // younger ones.
-func (l *Log) jobs(limit tally, stuck map[placeKey]bool) (jobs []job, left tally) {
-	sizes := l.slotted(stuck)
+func (m *maintainer) jobs(limit tally) (jobs []job, left tally) {
+	sizes := m.slotted(m.stuck)
 	order := make([]journal.Position, 0, len(sizes))
 	for pos := range sizes {
 		order = append(order, pos)
@@ -96,23 +96,15 @@ func (l *Log) jobs(limit tally, stuck map[placeKey]bool) (jobs []job, left tally
 		taken.bytes += sizes[pos]
 		taken.slots++
 	}
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	for _, t := range l.state.topics {
-		for _, p := range t.partitions {
-			j := job{key: p.key}
-			for i := 0; i < len(p.index) && !stuck[p.key]; i++ {
-				if last.Before(p.index[i].position()) {
-					break
+	m.log.view(func(s *state) {
+		for _, t := range s.topics {
+			for _, p := range t.partitions {
+				if j := m.jobOf(p, last); len(j.extents) > 0 {
+					jobs = append(jobs, j)
 				}
-				j.extents, j.next = p.index[:i+1:i+1], p.nextOf(i)
-				j.bytes += int64(p.index[i].size)
-			}
-			if len(j.extents) > 0 {
-				jobs = append(jobs, j)
 			}
 		}
-	}
+	})
 	slices.SortFunc(jobs, func(a, b job) int {
 		if a.bytes != b.bytes {
 			return int(min(max(b.bytes-a.bytes, -1), 1))
@@ -120,6 +112,19 @@ func (l *Log) jobs(limit tally, stuck map[placeKey]bool) (jobs []job, left tally
 		return bytes.Compare(a.key.topic[:], b.key.topic[:])
 	})
 	return jobs, left
+}
+
+// jobOf is the runs of a partition up to and including those of a slot.
+func (m *maintainer) jobOf(p *partition, last journal.Position) job {
+	j := job{key: p.key}
+	for i := 0; i < len(p.index) && !m.stuck[p.key]; i++ {
+		if last.Before(p.index[i].position()) {
+			break
+		}
+		j.extents, j.next = p.index[:i+1:i+1], p.nextOf(i)
+		j.bytes += int64(p.index[i].size)
+	}
+	return j
 }
 
 // rewriter makes segments of jobs.
@@ -203,7 +208,7 @@ func (w *rewriter) fetch(jobs []job) {
 	for i := range jobs {
 		for _, x := range jobs[i].extents {
 			w.uses[x.position()]++
-			if l.tail.get(cacheKey{jobs[i].key, x.base}) == nil {
+			if l.run(jobs[i].key, x.base) == nil {
 				missing[x.position()] = true
 			}
 		}
@@ -232,7 +237,7 @@ func (w *rewriter) fetch(jobs []job) {
 func (w *rewriter) begin(key placeKey, base, bytes int64) {
 	if w.b == nil {
 		w.m.number++
-		w.id = segmentID{uint64(w.m.log.epoch), w.m.number}
+		w.id = segmentID{w.m.epoch, w.m.number}
 		if w.clean {
 			w.id.number += cleanNumbers
 		}
@@ -276,7 +281,7 @@ func (w *rewriter) one(j *job) error {
 		}
 		if err != nil {
 			w.b.Drop()
-			w.m.log.unreadableRun(j.key, x.base, err)
+			w.m.log.unreadable(j.key, x.base, err)
 			return err
 		}
 		for _, b := range batches {
@@ -312,7 +317,7 @@ func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (
 	if next = j.next; i+1 < len(j.extents) {
 		next = j.extents[i+1].base
 	}
-	w.m.log.giveUp(j.key, x.base, next, journal.SlotKey(w.m.log.shard, x.position()), cause)
+	w.m.giveUp(j.key, x.base, next, journal.SlotKey(w.m.log.shard, x.position()), cause)
 	if before {
 		w.end(j.key, x.base)
 		w.begin(j.key, x.base, left)
@@ -336,7 +341,7 @@ func (w *rewriter) data(key placeKey, x extent) ([]byte, error) {
 	if w.uses[pos]--; w.uses[pos] == 0 {
 		delete(w.slots, pos)
 	}
-	if data := l.tail.get(cacheKey{key, x.base}); data != nil {
+	if data := l.run(key, x.base); data != nil {
 		return data, nil
 	}
 	object := journal.SlotKey(l.shard, pos)
@@ -403,7 +408,7 @@ func (w *rewriter) ship() error {
 	s := &shipment{w.id, all, cancel, make(chan error, 1)}
 	w.away = append(w.away, s)
 	go func() {
-		clear, err := l.land(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object)
+		clear, err := w.m.store(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object)
 		if clear { // else somebody may be sending it still
 			w.m.memory.give(object)
 		}
@@ -469,9 +474,10 @@ func (w *rewriter) abandon() {
 	w.away = nil
 }
 
-// land makes an object durable whose name only this owner uses. clear: its first
+// store makes an object durable whose name only this owner uses. clear: its first
 // attempt was answered with success, so no copy of body is under way any more.
-func (l *Log) land(ctx context.Context, key string, body []byte) (clear bool, err error) {
+func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear bool, err error) {
+	l := m.log
 	attempts := 0
 	err = insist(ctx, func() error {
 		attempts++

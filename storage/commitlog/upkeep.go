@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -51,8 +52,10 @@ func (u Upkeep) check() error {
 // All of it is in the log as entries before it counts, so a crash at any point
 // leaves objects that nobody refers to, and nothing else.
 type maintainer struct {
-	log    *Log
+	log    host
 	o      Upkeep
+	epoch  uint64            // of the owner, as the next: from start on
+	knows  func(uint64) bool // whether the log knows an epoch: journal.Recovered.Knows
 	ctx    context.Context
 	cancel context.CancelFunc
 	ended  chan struct{}   // closed when run has returned
@@ -91,14 +94,35 @@ type checkpoint struct {
 	body []byte
 }
 
-func newMaintainer(l *Log, o Options) *maintainer {
+// host is what the upkeep needs of the log that it keeps small.
+type host struct {
+	bucket    storage.Bucket
+	shard     uint32
+	fillBytes int // a slot with more than one request in it is not larger
+	log       *slog.Logger
+	now       func() time.Time
+	defaults  func() map[string]string // Options.Defaults
+
+	view       func(func(*state))                                        // lets a function look at the durable state
+	run        func(key placeKey, base int64) []byte                     // the batches of a run if they are in memory, else nil
+	snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
+	propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
+	checkpoint func(ctx context.Context, pos journal.Position, body []byte) error
+	truncate   func(ctx context.Context, before journal.Position) error // deletes slots
+	unreadable func(key placeKey, base int64, err error)                // is told of runs that cannot be read
+	settled    func()                                                   // is called when writers who are held back may go on
+	fail       func(error) error                                        // ends the log, and returns why it has ended
+	lost       func(Loss)                                               // of a repair: is told of what is given up; else nil
+}
+
+func newMaintainer(ctx context.Context, l host, u Upkeep) *maintainer {
 	m := &maintainer{
-		log: l, o: o.Upkeep.withDefaults(o.Bucket), ended: make(chan struct{}),
+		log: l, o: u.withDefaults(l.bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
 		memory: newSegmentMemory(),
 		stuck:  make(map[placeKey]bool), horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
 	}
-	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.ctx, m.cancel = context.WithCancel(ctx)
 	return m
 }
 
@@ -125,7 +149,7 @@ func (m *maintainer) applied(pos journal.Position, entries []journal.Entry) {
 // inherit counts what lies in slots after a recovery: all of it is to be rewritten.
 func (m *maintainer) inherit() {
 	left := tally{}
-	for _, size := range m.log.slotted(nil) {
+	for _, size := range m.slotted(nil) {
 		left.bytes += size
 		left.slots++
 	}
@@ -164,8 +188,6 @@ func (m *maintainer) run() {
 	if m.o.Off {
 		return
 	}
-	stop := context.AfterFunc(m.log.ctx, m.cancel)
-	defer stop()
 	m.last = m.log.now()
 	m.through.Store(m.last.UnixMilli())
 	tick := time.NewTicker(look)
@@ -220,7 +242,7 @@ func (m *maintainer) due() bool {
 	if m.log.now().Sub(m.last) < m.o.Grace {
 		return false
 	}
-	return len(m.garbage) > 0 || m.useless() || m.log.hasGarbage() || m.forgets() || len(m.log.expired(m.log.now())) > 0
+	return len(m.garbage) > 0 || m.truncates() || m.hasGarbage() || m.forgets() || len(m.expired(m.log.now())) > 0
 }
 
 // pressing says whether there is enough to rewrite for a pass.
@@ -229,34 +251,32 @@ func (m *maintainer) pressing() bool {
 	return m.enough(owed) || owed.bytes > 0 && m.log.now().Sub(m.last) >= m.o.Age
 }
 
-// useless says whether there are slots worth a pass to delete them: each pass
+// truncates reports whether there are slots worth a pass to delete them: each pass
 // leaves some of its own.
-func (m *maintainer) useless() bool {
+func (m *maintainer) truncates() bool {
 	return m.cut.Epoch < m.unused.Epoch || m.cut.Epoch == m.unused.Epoch && m.cut.Slot+16 < m.unused.Slot
 }
 
-// Maintain makes a pass now: on nil everything that was durable when it was
-// called lies in segments, below a durable checkpoint, and is compacted. The log
-// does the same by itself when it is due; this is the door for tests and
-// benchmarks, which do not wait for that.
-//
-// Errors: ErrClosed, ErrFenced, ctx's, and what the pass met.
-func (l *Log) Maintain(ctx context.Context) error {
+// errEnded: there is no upkeep any more.
+var errEnded = errors.New("upkeep of the log has ended")
+
+// maintain makes a pass now, and returns when it is done: see Log.Maintain.
+func (m *maintainer) maintain(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {
-	case l.upkeep.calls <- answer:
+	case m.calls <- answer:
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-l.upkeep.ended:
-		return cmp.Or(l.Err(), ErrClosed)
+	case <-m.ended:
+		return errEnded
 	}
 	select {
 	case err := <-answer:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-l.upkeep.ended:
-		return cmp.Or(l.Err(), ErrClosed)
+	case <-m.ended:
+		return errEnded
 	}
 }
 
@@ -271,7 +291,7 @@ func (m *maintainer) keep() error {
 		m.forgive()
 	}
 	m.debt.ended(err)
-	m.log.line.nudge()
+	m.log.settled()
 	return err
 }
 
@@ -314,7 +334,7 @@ func (m *maintainer) pass() (left tally, err error) {
 	if left, err = m.rewrite(); err != nil {
 		return left, fmt.Errorf("rewrite slots into segments: %w", err)
 	}
-	for _, t := range l.expired(l.now()) {
+	for _, t := range m.expired(l.now()) {
 		if err := m.propose(kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
 			return left, fmt.Errorf("trim %v: %w", t.key, err)
 		}
@@ -333,7 +353,7 @@ func (m *maintainer) pass() (left tally, err error) {
 	if err != nil {
 		return left, err
 	}
-	if err := l.journal.Checkpoint(m.ctx, c.pos, c.body); err != nil {
+	if err := l.checkpoint(m.ctx, c.pos, c.body); err != nil {
 		return left, err
 	}
 	return left, m.truncate(c.pos)
@@ -344,7 +364,7 @@ func (m *maintainer) pass() (left tally, err error) {
 func (m *maintainer) truncate(pos journal.Position) error {
 	l := m.log
 	if m.cut.Before(m.unused) {
-		if err := l.journal.Truncate(m.ctx, journal.Position{}, m.unused); err != nil && m.ctx.Err() != nil {
+		if err := l.truncate(m.ctx, m.unused); err != nil && m.ctx.Err() != nil {
 			return m.ctx.Err()
 		} else if err != nil {
 			l.log.Warn("slots that nobody needs are not deleted yet", "shard", l.shard, "before", m.unused, "err", err)
@@ -352,7 +372,7 @@ func (m *maintainer) truncate(pos journal.Position) error {
 			m.cut = m.unused
 		}
 	}
-	m.unused, m.garbage = l.unused(pos)
+	m.unused, m.garbage = m.useless(pos)
 	m.garbage = m.garbage[:min(len(m.garbage), l.fillBytes/2/maxSwept)]
 	m.last = l.now()
 	m.through.Store(m.last.UnixMilli())
@@ -361,7 +381,6 @@ func (m *maintainer) truncate(pos journal.Position) error {
 
 // note notes what was deleted, and takes a snapshot right behind.
 func (m *maintainer) note(swept []segmentID) (checkpoint, error) {
-	l := m.log
 	select {
 	case <-m.snapshot: // of a pass that did not get through
 	default:
@@ -370,7 +389,7 @@ func (m *maintainer) note(swept []segmentID) (checkpoint, error) {
 	// The owner before this one may not know yet that it is not the owner any
 	// more, and store a segment now: its epoch is looked through once more by
 	// the owner after this one.
-	cleaned := max(uint64(l.epoch), 2) - 2
+	cleaned := max(m.epoch, 2) - 2
 	if err := m.propose(kindSwept, encodeSwept(cleaned, m.cut, swept)); err != nil {
 		m.wanted.Store(false)
 		return checkpoint{}, fmt.Errorf("note deleted segments: %w", err)
@@ -379,8 +398,7 @@ func (m *maintainer) note(swept []segmentID) (checkpoint, error) {
 	case c := <-m.snapshot:
 		// What cannot be read back must not be what slots are deleted for.
 		if _, _, err := decodeBody(c.body); err != nil {
-			l.fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
-			return checkpoint{}, l.Err()
+			return checkpoint{}, m.log.fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
 		}
 		return c, nil
 	case <-m.ctx.Done():
@@ -394,32 +412,23 @@ func (m *maintainer) propose(kind uint16, body []byte) error {
 	return m.log.propose(m.ctx, kind, body)
 }
 
-// propose makes an entry of the upkeep durable.
-func (l *Log) propose(ctx context.Context, kind uint16, body []byte) error {
-	_, err := pose(ctx, l, request{size: len(body), urgent: true}, func(b *builder) (struct{}, error) {
-		b.put(kind, body)
-		return struct{}{}, nil
-	})
-	return err
-}
-
-// unused returns the first slot that an extent refers to, at most limit, and the
+// useless returns the first slot that an extent refers to, at most limit, and the
 // segments that nobody refers to.
-func (l *Log) unused(limit journal.Position) (journal.Position, []segmentID) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	for _, t := range l.state.topics {
-		for _, p := range t.partitions {
-			if len(p.index) > 0 && p.index[0].position().Before(limit) {
-				limit = p.index[0].position()
+func (m *maintainer) useless(limit journal.Position) (first journal.Position, garbage []segmentID) {
+	m.log.view(func(s *state) {
+		for _, t := range s.topics {
+			for _, p := range t.partitions {
+				if len(p.index) > 0 && p.index[0].position().Before(limit) {
+					limit = p.index[0].position()
+				}
 			}
 		}
-	}
-	return limit, append([]segmentID(nil), l.state.garbage...)
+		garbage = append(garbage, s.garbage...)
+	})
+	return limit, garbage
 }
 
-func (l *Log) hasGarbage() bool {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return len(l.state.garbage) > 0
+func (m *maintainer) hasGarbage() (has bool) {
+	m.log.view(func(s *state) { has = len(s.garbage) > 0 })
+	return has
 }
