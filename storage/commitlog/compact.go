@@ -78,15 +78,12 @@ func (m *maintainer) forgets() bool {
 
 // compact makes the compacted topics smaller, and less pieces of many small ones.
 // What becomes due meanwhile does not wait for it: see breathe.
-func (m *maintainer) compact() error {
+func (m *maintainer) compact(*pass) error {
 	m.reading = true
 	err := m.cleanAll()
 	m.reading = false
 	m.forgive()
-	if err != nil {
-		return fmt.Errorf("compact: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (m *maintainer) cleanAll() error {

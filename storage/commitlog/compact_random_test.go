@@ -262,7 +262,7 @@ func BenchmarkCompact(b *testing.B) {
 				rewritten(b, l)
 				b.SetBytes(batches * records * 1000)
 				b.StartTimer()
-				must(l.upkeep.compact())
+				must(l.upkeep.compact(&pass{}))
 				b.StopTimer()
 				if n := len(holes(b, l, topic.ID, 0)); n > batches*records/100 {
 					b.Fatalf("%d records", n)

@@ -358,7 +358,7 @@ func trimmedWhileCompacted(t *testing.T, deleted bool, to int64) {
 		t.Fatalf("%d slots in flight", n)
 	}
 	compacted := make(chan error, 1)
-	go func() { compacted <- l.upkeep.compact() }()
+	go func() { compacted <- l.upkeep.compact(&pass{}) }()
 	synctest.Wait()
 	if !slices.ContainsFunc(keys(t, b, "0000/segment/"), func(k string) bool { return strings.Contains(k, "/1000000") }) {
 		t.Fatal("nothing was compacted")

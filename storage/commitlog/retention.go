@@ -1,6 +1,7 @@
 package commitlog
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,6 +88,35 @@ func expires(p *partition, keep, age, now int64) int64 {
 	return start
 }
 
+// expires reports whether there is something to trim.
+func (m *maintainer) expires() bool { return len(m.expired(m.log.now())) > 0 }
+
+// trim moves the first offsets of partitions.
+func (m *maintainer) trim(*pass) error {
+	for _, t := range m.expired(m.log.now()) {
+		if err := m.propose(kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
+			return fmt.Errorf("%v: %w", t.key, err)
+		}
+	}
+	return nil
+}
+
+// sweep deletes the segments that were of no use when the last pass ended. Those that
+// compaction may be reading stay for the next pass.
+func (m *maintainer) sweep(p *pass) error {
+	p.swept = m.garbage
+	if m.garbage = nil; m.reading {
+		p.swept = nil
+	}
+	if err := m.deleteSegments(p.swept); err != nil && m.ctx.Err() != nil {
+		return m.ctx.Err()
+	} else if err != nil {
+		m.log.log.Warn("segments that nobody needs are not deleted yet", "shard", m.log.shard, "segments", len(p.swept), "err", err)
+		p.swept = nil
+	}
+	return nil
+}
+
 // deleteBatch is how many objects one request deletes.
 const deleteBatch = 1000
 
@@ -107,11 +137,15 @@ func (m *maintainer) deleteSegments(ids []segmentID) error {
 // leftovers deletes the segments that owners before this one stored and did not
 // live to install. They are found by position: an epoch that is over installs
 // nothing any more.
-func (m *maintainer) leftovers() error {
+func (m *maintainer) leftovers(*pass) error {
+	if m.clean {
+		return nil
+	}
 	l, first := m.log, uint64(0)
 	l.view(func(s *state) { first = s.cleaned + 1 })
 	if l.lost != nil {
-		return nil // a repair does not know what it does not know
+		m.clean = true // a repair does not know what it does not know
+		return nil
 	}
 	for epoch := first; epoch < m.epoch; epoch++ {
 		// Whose epoch it does not know, this log is no judge of. Open has made sure
@@ -140,6 +174,7 @@ func (m *maintainer) leftovers() error {
 			}
 		}
 	}
+	m.clean = true
 	return nil
 }
 

@@ -27,18 +27,18 @@ type job struct {
 // rewrite moves what lies in the oldest slots into segments. If that is not all,
 // what is left is for another pass: each ends with a checkpoint, also behind a
 // writer who is faster than this.
-func (m *maintainer) rewrite() (left tally, err error) {
+func (m *maintainer) rewrite(p *pass) error {
 	m.more = false
 	jobs, left := m.jobs(m.bite())
-	if len(jobs) == 0 {
-		return left, nil
+	if p.left = left; len(jobs) == 0 {
+		return nil
 	}
 	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
 	w.fetch(jobs)
 	stuck := len(m.stuck)
-	err = w.all(jobs)
+	err := w.all(jobs)
 	m.more = left.slots > 0 && (w.moved > 0 || len(m.stuck) > stuck)
-	return left, err
+	return err
 }
 
 // bite is how much a pass takes on. What is no longer in the tail cache is read

@@ -218,7 +218,7 @@ func (m *maintainer) run() {
 		if wait = 0; err != nil {
 			m.last, wait = m.log.now(), m.o.retry()
 		} else if answer != nil || !m.log.now().Before(m.later) {
-			if err = m.compact(); err != nil {
+			if err = m.pass(&pass{}, true); err != nil {
 				m.later = m.log.now().Add(m.o.retry())
 			}
 		}
@@ -234,15 +234,15 @@ func (m *maintainer) run() {
 // retry is how long a pass that did not get through is left alone.
 func (u Upkeep) retry() time.Duration { return min(u.Grace, 10*time.Second) }
 
-// due says whether there is enough to do for a pass.
+// due reports whether there is enough to do for a pass.
 func (m *maintainer) due() bool {
-	if m.pressing() {
-		return true
+	idle := m.log.now().Sub(m.last) >= m.o.Grace
+	for _, t := range m.tasks() {
+		if t.due != nil && (idle || t.urgent) && t.due() {
+			return true
+		}
 	}
-	if m.log.now().Sub(m.last) < m.o.Grace {
-		return false
-	}
-	return len(m.garbage) > 0 || m.truncates() || m.hasGarbage() || m.forgets() || len(m.expired(m.log.now())) > 0
+	return false
 }
 
 // pressing says whether there is enough to rewrite for a pass.
@@ -285,9 +285,10 @@ func (m *maintainer) maintain(ctx context.Context) error {
 func (m *maintainer) keep() error {
 	mark := m.debt.mark()
 	m.mine = tally{}
-	left, err := m.pass()
+	p := &pass{}
+	err := m.pass(p, false)
 	if err == nil {
-		m.debt.settle(mark, left)
+		m.debt.settle(mark, p.left)
 		m.forgive()
 	}
 	m.debt.ended(err)
@@ -319,49 +320,9 @@ type passError struct{ err error }
 
 func (e passError) Error() string { return "make a pass meanwhile: " + e.err.Error() }
 
-// pass goes in an order in which a crash anywhere leaves the log whole: an object
-// is there before the entry that refers to it, and an object is deleted only when
-// the entry by which it is of no use is durable, and so is a checkpoint behind it
-// if it is a slot. left is what still lies in slots of what did when it began.
-func (m *maintainer) pass() (left tally, err error) {
-	l := m.log
-	if !m.clean {
-		if err := m.leftovers(); err != nil {
-			return left, fmt.Errorf("delete what older epochs left over: %w", err)
-		}
-		m.clean = true
-	}
-	if left, err = m.rewrite(); err != nil {
-		return left, fmt.Errorf("rewrite slots into segments: %w", err)
-	}
-	for _, t := range m.expired(l.now()) {
-		if err := m.propose(kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
-			return left, fmt.Errorf("trim %v: %w", t.key, err)
-		}
-	}
-	swept := m.garbage
-	if m.garbage = nil; m.reading {
-		swept = nil
-	}
-	if err := m.deleteSegments(swept); err != nil && m.ctx.Err() != nil {
-		return left, m.ctx.Err()
-	} else if err != nil {
-		l.log.Warn("segments that nobody needs are not deleted yet", "shard", l.shard, "segments", len(swept), "err", err)
-		swept = nil
-	}
-	c, err := m.note(swept)
-	if err != nil {
-		return left, err
-	}
-	if err := l.checkpoint(m.ctx, c.pos, c.body); err != nil {
-		return left, err
-	}
-	return left, m.truncate(c.pos)
-}
-
 // truncate deletes the slots that were of no use already when the last pass ended,
-// and finds out what is of none behind the checkpoint at pos.
-func (m *maintainer) truncate(pos journal.Position) error {
+// and finds out what is of none behind the checkpoint.
+func (m *maintainer) truncate(p *pass) error {
 	l := m.log
 	if m.cut.Before(m.unused) {
 		if err := l.truncate(m.ctx, m.unused); err != nil && m.ctx.Err() != nil {
@@ -372,11 +333,21 @@ func (m *maintainer) truncate(pos journal.Position) error {
 			m.cut = m.unused
 		}
 	}
-	m.unused, m.garbage = m.useless(pos)
+	m.unused, m.garbage = m.useless(p.checkpoint)
 	m.garbage = m.garbage[:min(len(m.garbage), l.fillBytes/2/maxSwept)]
 	m.last = l.now()
 	m.through.Store(m.last.UnixMilli())
 	return nil
+}
+
+// save notes what was deleted, and makes a checkpoint right behind.
+func (m *maintainer) save(p *pass) error {
+	c, err := m.note(p.swept)
+	if err != nil {
+		return err
+	}
+	p.checkpoint = c.pos
+	return m.log.checkpoint(m.ctx, c.pos, c.body)
 }
 
 // note notes what was deleted, and takes a snapshot right behind.
@@ -428,7 +399,9 @@ func (m *maintainer) useless(limit journal.Position) (first journal.Position, ga
 	return limit, garbage
 }
 
-func (m *maintainer) hasGarbage() (has bool) {
-	m.log.view(func(s *state) { has = len(s.garbage) > 0 })
+// hasGarbage reports whether there are segments to delete, now or later.
+func (m *maintainer) hasGarbage() bool {
+	has := len(m.garbage) > 0
+	m.log.view(func(s *state) { has = has || len(s.garbage) > 0 })
 	return has
 }
