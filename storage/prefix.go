@@ -56,11 +56,8 @@ func (p *prefixed) Delete(ctx context.Context, keys ...string) error {
 	return p.below.Delete(ctx, full...)
 }
 
-// Deleted is that of the bucket below (see storage.Deleted).
-func (p *prefixed) Deleted(ctx context.Context, prefix, from string) (string, error) {
-	key, err := Deleted(ctx, p.below, p.prefix+prefix, p.prefix+from)
-	return strings.TrimPrefix(key, p.prefix), err
-}
+// Traits are those of the bucket below.
+func (p *prefixed) Traits() Traits { return traits(p.below).below(p.prefix) }
 
 func (p *prefixed) Close() error { return Close(p.below) }
 

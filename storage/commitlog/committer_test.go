@@ -19,7 +19,7 @@ type priced struct {
 	billed bool
 }
 
-func (s priced) Billed() bool { return s.billed }
+func (s priced) Traits() storage.Traits { return storage.Traits{Billed: s.billed} }
 
 func (s priced) Create(ctx context.Context, key string, body []byte) error {
 	time.Sleep(30 * time.Millisecond)

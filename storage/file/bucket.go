@@ -149,19 +149,20 @@ func (b *Bucket) syncDeleted(name string) error {
 	return b.disk.SyncDir(dir)
 }
 
-// Deleted returns a key, that of a row with that prefix and not less than from, which was
+// deleted returns a key, that of a row with that prefix and not less than from, which was
 // deleted from a pack that is there still; "" if there is none. See storage.Deleted.
-func (b *Bucket) Deleted(ctx context.Context, prefix, from string) (string, error) {
+func (b *Bucket) deleted(ctx context.Context, prefix, from string) (string, error) {
 	if err := check(ctx, from); err != nil {
 		return "", fmt.Errorf("look for what is gone: %w", err)
 	}
 	return b.rows.Deleted(ctx, prefix, from)
 }
 
-// SetLevel tells the bucket the format level of what is kept in it: rows that are
-// made from then on are of version 2 from level 2 on, which older programs do not
-// know.
-func (b *Bucket) SetLevel(level int) { b.rows.SetLevel(level) }
+// Traits are what rows know and are told. SetLevel: rows that are made from then on are
+// of version 2 from level 2 on, which older programs do not know.
+func (b *Bucket) Traits() storage.Traits {
+	return storage.Traits{SetLevel: b.rows.SetLevel, Deleted: b.deleted}
+}
 
 // Close ends appending to packs and lets go of all files. It waits for what is
 // under way. Whoever calls Create afterwards closes the row.

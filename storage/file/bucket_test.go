@@ -44,7 +44,7 @@ func mustOpen(t testing.TB, dir string) *Bucket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.SetLevel(2)
+	storage.SetLevel(b, 2)
 	return b
 }
 

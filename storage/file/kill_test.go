@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
@@ -39,7 +40,7 @@ func child(dir, round string) {
 		os.Exit(1)
 	}
 	b.disk.Named = os.Getenv(childNamed) != ""
-	b.SetLevel(2)
+	storage.SetLevel(b, 2)
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {

@@ -8,7 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/weirmq/weir/storage"
 )
+
+// Traits says what the server can lose.
+func (b *Bucket) Traits() storage.Traits { return storage.Traits{Warnings: b.Warnings} }
 
 // Warnings returns a sentence for everything about the server that can lose an
 // object after its Create returned, or hide it for a while, as far as the server

@@ -202,7 +202,9 @@ type mindful struct {
 	deleted string
 }
 
-func (m mindful) Deleted(_ context.Context, prefix, from string) (string, error) {
+func (m mindful) Traits() storage.Traits { return storage.Traits{Deleted: m.known} }
+
+func (m mindful) known(_ context.Context, prefix, from string) (string, error) {
 	if strings.HasPrefix(m.deleted, prefix) && m.deleted >= from {
 		return m.deleted, nil
 	}

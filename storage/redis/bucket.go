@@ -205,12 +205,17 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// PreferredSize is how large objects should be at most, in bytes. Redis has one
+// preferredSize is how large objects should be at most, in bytes. Redis has one
 // thread for all writers, and larger objects make them stand in each other's
 // way: with 256 KiB eight writers stored 1.5 times of what one did in the same
 // time, with 512 KiB less than one, and with 1 MiB little more than half, each
 // waiting 40 ms for an object instead of 2.5 (Redis 7.0, two cores).
-func (b *Bucket) PreferredSize() int { return 256 << 10 }
+const preferredSize = 256 << 10
+
+// Traits says what the server can lose, and how large objects should be.
+func (b *Bucket) Traits() storage.Traits {
+	return storage.Traits{Warnings: b.Warnings, PreferredSize: preferredSize}
+}
 
 // Close closes the connections and waits for the calls that use them; those
 // that are under way fail.

@@ -206,9 +206,9 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return err
 }
 
-// Billed is a hint (see storage.Billed). Which of the stores that speak S3 send no bill
+// Traits says that requests cost money. Which of the stores that speak S3 send no bill
 // cannot be told.
-func (b *Bucket) Billed() bool { return true }
+func (b *Bucket) Traits() storage.Traits { return storage.Traits{Billed: true} }
 
 // Close closes idle connections.
 func (b *Bucket) Close() error {

@@ -33,8 +33,8 @@ const (
 	linger = 100 * time.Millisecond // of weir-cloud on s3
 )
 
-// Billed is the hint that S3 gives.
-func (far) Billed() bool { return true }
+// Traits are those of S3.
+func (far) Traits() storage.Traits { return storage.Traits{Billed: true} }
 
 // far is a bucket on the other side of a network, in the time of a synctest
 // bubble: S3 with 30 ms for a PUT, 15 ms for anything else, and 100 MB/s for each

@@ -295,7 +295,7 @@ func TestRowFiles(t *testing.T) {
 	for number, deleted := range []bool{true, true, true, false, false, false, false} {
 		for _, handle := range []*folder{b, other} {
 			from := slot(1, uint64(number))
-			got, err := storage.Deleted(t.Context(), handle, filepath.Dir(from)+"/", from)
+			got, err := handle.Deleted(t.Context(), filepath.Dir(from)+"/", from)
 			if err != nil || deleted != (got >= from) {
 				t.Errorf("known to be deleted, from slot %d on: %q, %v", number, got, err)
 			}

@@ -16,12 +16,13 @@ import (
 // frail is a bucket that says what is wrong with its store.
 type frail struct{ storage.Bucket }
 
-func (frail) Warnings(context.Context) []string { return []string{"it forgets"} }
-func (frail) PreferredSize() int                { return 7 }
-func (frail) Billed() bool                      { return true }
+func (frail) Traits() storage.Traits {
+	forgets := func(context.Context) []string { return []string{"it forgets"} }
+	return storage.Traits{Warnings: forgets, PreferredSize: 7, Billed: true}
+}
 
-// What a bucket says beside the contract is heard through every decorator.
-func TestHints(t *testing.T) {
+// TestTraits: what a bucket says beside the contract is heard through every decorator.
+func TestTraits(t *testing.T) {
 	ctx := t.Context()
 	b := storage.Bucket(frail{mem.New()})
 	b = storage.Metrics(storage.Prefix(storage.Limit(storage.Retry(storagetest.NewFaults(b, 1), storage.RetryOptions{}), 2), "p"), metrics.NewSet(), "x")
@@ -35,7 +36,7 @@ func TestHints(t *testing.T) {
 		t.Error("its bill is not heard of")
 	}
 	if got := storage.Warnings(ctx, mem.New()); got != nil || storage.PreferredSize(mem.New()) != 0 || storage.Billed(mem.New()) {
-		t.Errorf("a bucket without hints: %q", got)
+		t.Errorf("a bucket without traits: %q", got)
 	}
 }
 
@@ -45,7 +46,9 @@ type mindful struct {
 	key string
 }
 
-func (m mindful) Deleted(_ context.Context, prefix, from string) (string, error) {
+func (m mindful) Traits() storage.Traits { return storage.Traits{Deleted: m.known} }
+
+func (m mindful) known(_ context.Context, prefix, from string) (string, error) {
 	if strings.HasPrefix(m.key, prefix) && m.key >= from {
 		return m.key, nil
 	}

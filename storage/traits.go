@@ -1,0 +1,77 @@
+package storage
+
+import (
+	"context"
+	"strings"
+)
+
+// MaxObject is the longest body in bytes that every bucket takes.
+const MaxObject = 32 << 20
+
+// Traits are what a bucket says of its store, and what it is told, beside the contract.
+// A bucket that has some has a method Traits. The zero value says nothing.
+type Traits struct {
+	Warnings      func(ctx context.Context) []string                                     // see Warnings
+	PreferredSize int                                                                    // see PreferredSize
+	Billed        bool                                                                   // see Billed
+	SetLevel      func(level int)                                                        // see SetLevel
+	Deleted       func(ctx context.Context, prefix, from string) (key string, err error) // see Deleted
+}
+
+// traits returns those of the bucket below all decorators.
+func traits(b Bucket) Traits {
+	switch b := b.(type) {
+	case interface{ Traits() Traits }:
+		return b.Traits()
+	case interface{ Unwrap() Bucket }:
+		return traits(b.Unwrap())
+	}
+	return Traits{}
+}
+
+// below returns the traits as they are seen through a prefix (with its slash).
+func (t Traits) below(prefix string) Traits {
+	if deleted := t.Deleted; deleted != nil {
+		t.Deleted = func(ctx context.Context, p, from string) (string, error) {
+			key, err := deleted(ctx, prefix+p, prefix+from)
+			return strings.TrimPrefix(key, prefix), err
+		}
+	}
+	return t
+}
+
+// Warnings returns a sentence for each setting of the store behind b under which
+// it can lose an object that it acknowledged, and for what it does not let us see.
+func Warnings(ctx context.Context, b Bucket) []string {
+	if warnings := traits(b).Warnings; warnings != nil {
+		return warnings(ctx)
+	}
+	return nil
+}
+
+// PreferredSize returns the size in bytes above which the store behind b takes
+// objects more slowly than several smaller ones, or 0 if there is none below
+// MaxObject.
+func PreferredSize(b Bucket) int { return traits(b).PreferredSize }
+
+// Billed reports whether each request to the store behind b costs money: few large
+// objects are then worth a wait.
+func Billed(b Bucket) bool { return traits(b).Billed }
+
+// SetLevel tells the store behind b the format level of what is kept in it (see
+// commitlog.Cluster). Until it is told it writes what every version can read.
+func SetLevel(b Bucket, level int) {
+	if set := traits(b).SetLevel; set != nil {
+		set(level)
+	}
+}
+
+// Deleted returns a key of which the store behind b knows that there was an object and
+// that it was deleted: one that begins with prefix and is from or greater. Most stores
+// forget that at once: "" says nothing.
+func Deleted(ctx context.Context, b Bucket, prefix, from string) (string, error) {
+	if deleted := traits(b).Deleted; deleted != nil {
+		return deleted(ctx, prefix, from)
+	}
+	return "", nil
+}
