@@ -14,6 +14,7 @@ type Traits struct {
 	Warnings      func(ctx context.Context) []string                                     // see Warnings
 	PreferredSize int                                                                    // see PreferredSize
 	Billed        bool                                                                   // see Billed
+	Sequences     func(prefix string)                                                    // see Sequences
 	SetLevel      func(level int)                                                        // see SetLevel
 	Deleted       func(ctx context.Context, prefix, from string) (key string, err error) // see Deleted
 }
@@ -37,6 +38,9 @@ func (t Traits) below(prefix string) Traits {
 			return strings.TrimPrefix(key, prefix), err
 		}
 	}
+	if sequences := t.Sequences; sequences != nil {
+		t.Sequences = func(p string) { sequences(prefix + p) }
+	}
 	return t
 }
 
@@ -57,6 +61,17 @@ func PreferredSize(b Bucket) int { return traits(b).PreferredSize }
 // Billed reports whether each request to the store behind b costs money: few large
 // objects are then worth a wait.
 func Billed(b Bucket) bool { return traits(b).Billed }
+
+// Sequences tells the store behind b that the objects under prefix, which ends with a
+// slash, come in sequences: prefix + E + "/" + N, both numbers of 20 digits. Those of one E
+// are created in the order of N, mostly by one process, and deleted from the oldest on. A
+// store may keep many of them in one file. Whoever creates such objects says so first, in
+// every process. Whoever reads or deletes them need not.
+func Sequences(b Bucket, prefix string) {
+	if sequences := traits(b).Sequences; sequences != nil {
+		sequences(prefix)
+	}
+}
 
 // SetLevel tells the store behind b the format level of what is kept in it (see
 // commitlog.Cluster). Until it is told it writes what every version can read.

@@ -40,6 +40,27 @@ func TestTraits(t *testing.T) {
 	}
 }
 
+// TestSequences: a hint comes to the store with the whole prefix.
+func TestSequences(t *testing.T) {
+	below := &told{Bucket: mem.New()}
+	b := storage.Retry(storage.Prefix(storage.Limit(storage.Prefix(storagetest.NewFaults(below, 1), "a"), 1), "b"), storage.RetryOptions{})
+	storage.Sequences(storage.Metrics(b, metrics.NewSet(), "x"), "0000/log/")
+	if !slices.Equal(below.prefixes, []string{"a/b/0000/log/"}) {
+		t.Errorf("told of %q", below.prefixes)
+	}
+	storage.Sequences(mem.New(), "0000/log/") // to whom it is all one
+}
+
+// told is a bucket that notes what comes in sequence.
+type told struct {
+	storage.Bucket
+	prefixes []string
+}
+
+func (b *told) Traits() storage.Traits {
+	return storage.Traits{Sequences: func(prefix string) { b.prefixes = append(b.prefixes, prefix) }}
+}
+
 // mindful knows that one object was deleted.
 type mindful struct {
 	storage.Bucket

@@ -58,8 +58,8 @@ func (b *Bucket) create(key string, body []byte, mode fs.FileMode) error {
 	if err := b.disk.Health(); err != nil {
 		return err
 	}
-	if row.Has(key) {
-		return b.rows.Create(key, body)
+	if row.MayHave(key) {
+		return b.rows.Create(key, body, mode)
 	}
 	return b.disk.Create(key, body, mode)
 }
@@ -95,7 +95,7 @@ func (b *Bucket) hide(key string) error {
 }
 
 func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if row.Has(key) {
+	if row.MayHave(key) {
 		return b.rows.Get(ctx, key, off, n)
 	}
 	return b.disk.Get(key, off, n)
@@ -158,10 +158,11 @@ func (b *Bucket) deleted(ctx context.Context, prefix, from string) (string, erro
 	return b.rows.Deleted(ctx, prefix, from)
 }
 
-// Traits are what rows know and are told. SetLevel: rows that are made from then on are
+// Traits are what rows know and are told. Sequences: rows are made below that prefix
+// only. SetLevel: rows that are made from then on are
 // of version 2 from level 2 on, which older programs do not know.
 func (b *Bucket) Traits() storage.Traits {
-	return storage.Traits{SetLevel: b.rows.SetLevel, Deleted: b.deleted}
+	return storage.Traits{Sequences: b.rows.Sequences, SetLevel: b.rows.SetLevel, Deleted: b.deleted}
 }
 
 // Close ends appending to packs and lets go of all files. It waits for what is
@@ -176,7 +177,7 @@ func check(ctx context.Context, keys ...string) error {
 		if err := storage.CheckKey(key); err != nil {
 			return err
 		}
-		if folder, name := path.Split(key); row.Reserved(name) && row.IsRow(strings.TrimSuffix(folder, "/")) {
+		if folder, name := path.Split(key); row.Reserved(name) && row.MayBe(strings.TrimSuffix(folder, "/")) {
 			return fmt.Errorf("%w %q: the bucket keeps a file of its own there", storage.ErrKey, key)
 		}
 	}

@@ -45,6 +45,7 @@ func mustOpen(t testing.TB, dir string) *Bucket {
 		t.Fatal(err)
 	}
 	storage.SetLevel(b, 2)
+	storage.Sequences(b, "0000/log/")
 	return b
 }
 

@@ -41,6 +41,7 @@ func child(dir, round string) {
 	}
 	b.disk.Named = os.Getenv(childNamed) != ""
 	storage.SetLevel(b, 2)
+	storage.Sequences(b, "log/")
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {

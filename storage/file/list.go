@@ -43,7 +43,7 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 	if err != nil {
 		return err
 	}
-	if name := strings.TrimSuffix(folder, "/"); row.IsRow(name) {
+	if name := strings.TrimSuffix(folder, "/"); row.MayBe(name) {
 		packed, err := l.b.rows.Names(ctx, name)
 		if err != nil {
 			return err
@@ -84,7 +84,7 @@ func (l *listing) names(folder string) ([]string, error) {
 	defer dir.Close()
 	var names []string
 	own := func(string) bool { return false }
-	if row.IsRow(strings.TrimSuffix(folder, "/")) {
+	if row.MayBe(strings.TrimSuffix(folder, "/")) {
 		own = row.Reserved
 	}
 	for {

@@ -121,6 +121,7 @@ func (j *Journal) forget(ctx context.Context) error {
 // there, from if none is there from it on. It lists; a hole does not end it.
 // Who looks on from outside learns by it, and by HasSlot, whether the log grows.
 func NextSlot(ctx context.Context, b storage.Bucket, shard uint32, from Position) (Position, error) {
+	storage.Sequences(b, logPrefix(shard))
 	next, prefix := from, epochPrefix(shard, from.Epoch)
 	after := prefix
 	if from.Slot > 0 {
@@ -147,6 +148,7 @@ func NextSlot(ctx context.Context, b storage.Bucket, shard uint32, from Position
 
 // HasSlot reports whether there is a slot at pos. It asks the bucket once.
 func HasSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) (bool, error) {
+	storage.Sequences(b, logPrefix(shard))
 	_, err := b.Get(ctx, SlotKey(shard, pos), 0, 1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -54,6 +54,8 @@ type shallow struct {
 	keys []string // guarded by mu; the newest
 }
 
+func (s *shallow) Unwrap() storage.Bucket { return s.Bucket }
+
 func (s *shallow) Create(ctx context.Context, key string, body []byte) error {
 	s.mu.Lock()
 	s.keys = append(s.keys, key)

@@ -16,6 +16,9 @@ func SlotKey(shard uint32, p Position) string {
 	return fmt.Sprintf("%04d/log/%020d/%020d", shard, p.Epoch, p.Slot)
 }
 
+// logPrefix is what the keys of all slots begin with.
+func logPrefix(shard uint32) string { return fmt.Sprintf("%04d/log/", shard) }
+
 func claimPrefix(shard uint32) string { return fmt.Sprintf("%04d/epoch/", shard) }
 
 func claimKey(shard uint32, epoch uint64) string {
@@ -51,7 +54,7 @@ func askKey(shard uint32, p Position) string {
 }
 
 func epochPrefix(shard uint32, epoch uint64) string {
-	return fmt.Sprintf("%04d/log/%020d/", shard, epoch)
+	return fmt.Sprintf("%s%020d/", logPrefix(shard), epoch)
 }
 
 // parseClaim returns the epoch that a key of the claims' listing names.
@@ -84,7 +87,7 @@ func parsePlace(key, prefix string) (Position, bool) {
 
 // parseSlot returns the position that a key of a listing of slots names.
 func parseSlot(shard uint32, key string) (Position, error) {
-	name, ok := strings.CutPrefix(key, fmt.Sprintf("%04d/log/", shard))
+	name, ok := strings.CutPrefix(key, logPrefix(shard))
 	e, s, cut := strings.Cut(name, "/")
 	epoch, eok := parseNumber(e)
 	slot, sok := parseNumber(s)

@@ -38,6 +38,7 @@ type store struct {
 }
 
 func newStore(o Options) store {
+	storage.Sequences(o.Bucket, logPrefix(o.Shard))
 	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, mutations: o.mutations, lost: o.Lost, jitter: o.jitter}
 }
 

@@ -175,6 +175,8 @@ type liar struct {
 	no int // of the owner
 }
 
+func (l liar) Unwrap() storage.Bucket { return l.Bucket }
+
 func (l liar) Create(ctx context.Context, key string, body []byte) error {
 	if l.no == l.p.row.step.owner && l.p.strikes(storagetest.Create, []string{key}) {
 		return nil

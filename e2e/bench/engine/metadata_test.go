@@ -85,6 +85,7 @@ func keep(ctx context.Context, from storage.Bucket, dir string) error {
 	if err != nil {
 		return err
 	}
+	storage.Sequences(to, "0000/log/")
 	for after := ""; ; {
 		keys, err := from.List(ctx, "", after, page)
 		if err != nil || len(keys) == 0 {

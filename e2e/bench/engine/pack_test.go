@@ -31,6 +31,8 @@ type pack struct {
 	ends []int64       // guarded by mu: where each segment ends in the file, from number 1 on
 }
 
+func (p *pack) Unwrap() storage.Bucket { return p.Bucket }
+
 // createPack begins an empty one, for the segments of the log's first owner.
 func createPack(path string, rest storage.Bucket) (*pack, error) {
 	f, err := os.Create(path)

@@ -28,6 +28,7 @@ func mustOpen(t testing.TB, dir string) *folder {
 		t.Fatal(err)
 	}
 	b := &folder{New(d)}
+	b.Sequences("0000/log/")
 	b.SetLevel(2)
 	return b
 }
@@ -63,10 +64,10 @@ func (b *folder) Create(ctx context.Context, key string, body []byte) error {
 	if err := errors.Join(ctx.Err(), b.disk.Health()); err != nil {
 		return err
 	}
-	if !Has(key) {
+	if !MayHave(key) {
 		return b.disk.Create(key, body, disk.FilePerm)
 	}
-	return b.Rows.Create(key, body)
+	return b.Rows.Create(key, body, disk.FilePerm)
 }
 
 func (b *folder) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {

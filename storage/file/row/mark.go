@@ -113,22 +113,23 @@ func (rs *Rows) readRow(folder string) (*row, error) {
 
 // stray returns the name of a file that is in a folder only if it has a row, or "".
 // The slots of a bucket that is older than rows, or was copied from one of another
-// kind, are all files; where slot 0 is and slot 1 is not, the others were in packs.
+// kind, are all files; where 0 is and 1 is not, of objects that come in sequence, the
+// others were in packs.
 func (rs *Rows) stray(folder string) (string, error) {
 	entries, err := os.ReadDir(rs.disk.Path(folder))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return "", nil
 	}
-	slots := [2]bool{}
+	first := [2]bool{}
 	for _, e := range entries {
 		if name := e.Name(); Reserved(strings.TrimPrefix(name, ".")) {
 			return name, err
 		}
 		if n, ok := parseNumber(e.Name()); ok && n < 2 {
-			slots[n] = true
+			first[n] = true
 		}
 	}
-	if slots[0] && !slots[1] {
+	if first[0] && !first[1] && rs.inSequence(folder) {
 		return formatNumber(0), err
 	}
 	return "", err

@@ -1,7 +1,7 @@
-// Package row keeps objects that come in sequence in few files. The objects of a row,
-// log/<number>/<number>, are mostly not files: the handle that makes the row appends
-// them to packs there, which takes one write and one sync for all that wait.
-// FORMAT.md says how.
+// Package row keeps objects that come in sequence (see storage.Sequences) in few files.
+// The objects of a row, …/<number>/<number>, are mostly not files: the handle that makes
+// the row appends them to packs there, which takes one write and one sync for all that
+// wait. FORMAT.md says how.
 package row
 
 import (
@@ -23,25 +23,24 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// Has reports whether key is that of an object in a row.
-func Has(key string) bool {
+// MayHave reports whether key may be that of an object in a row: …/<20 digits>/<20
+// digits>. Whether there is a row is known when its folder was looked at.
+func MayHave(key string) bool {
 	_, _, ok := splitRow(key)
 	return ok
 }
 
-// splitRow cuts the key of an object in a row: …log/<20 digits>/<20 digits>.
 func splitRow(key string) (folder string, number uint64, ok bool) {
 	folder, last := path.Split(key)
 	folder = strings.TrimSuffix(folder, "/")
 	number, ok = parseNumber(last)
-	return folder, number, ok && IsRow(folder)
+	return folder, number, ok && MayBe(folder)
 }
 
-// IsRow reports whether a folder is that of a row.
-func IsRow(folder string) bool {
-	above, last := path.Split(folder)
-	_, ok := parseNumber(last)
-	return ok && (above == "log/" || strings.HasSuffix(above, "/log/"))
+// MayBe reports whether a folder may be that of a row: it is named by a number.
+func MayBe(folder string) bool {
+	_, ok := parseNumber(path.Base(folder))
+	return ok
 }
 
 func parseNumber(s string) (uint64, bool) {
@@ -62,6 +61,7 @@ type Rows struct {
 	sizes     []int64 // packSizes; tests make them small
 	mutations mutations
 	level     atomic.Int64   // see SetLevel
+	sequences sync.Map       // prefixes, as strings: see Sequences
 	wg        sync.WaitGroup // what appenders do in the background
 
 	spareMu sync.Mutex
@@ -90,6 +90,17 @@ func (rs *Rows) rowVersion() uint32 {
 // know.
 func (rs *Rows) SetLevel(level int) { rs.level.Store(int64(level)) }
 
+// Sequences says that the objects below prefix, which ends with a slash, come in
+// sequence: see storage.Sequences. Only there rows are made.
+func (rs *Rows) Sequences(prefix string) { rs.sequences.Store(prefix, true) }
+
+// inSequence reports whether the objects in a folder come in sequence.
+func (rs *Rows) inSequence(folder string) bool {
+	above, _ := path.Split(folder)
+	_, told := rs.sequences.Load(above)
+	return told
+}
+
 // row returns the row in a folder, or nil when nobody has made one.
 func (rs *Rows) row(folder string) (*row, error) {
 	rs.mu.Lock()
@@ -109,12 +120,13 @@ func (rs *Rows) loadRow(folder string) (*row, error) {
 	return rs.remember(r), nil
 }
 
-// joinRow returns the row in a folder. Where there is none it makes one, and
-// this handle its appender: .row is linked only once, whatever the version.
+// joinRow returns the row in a folder. Where there is none and the folder's objects
+// come in sequence it makes one, and this handle its appender: .row is linked only
+// once, whatever the version.
 func (rs *Rows) joinRow(folder string) (*row, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if r, err := rs.loadRow(folder); r != nil || err != nil {
+	if r, err := rs.loadRow(folder); r != nil || err != nil || !rs.inSequence(folder) {
 		return r, err
 	}
 	dir, err := rs.disk.OpenDir(folder)
@@ -161,14 +173,17 @@ func (rs *Rows) forget(r *row) {
 	}
 }
 
-// Create is storage.Bucket's, for the key of a row. Only the appender creates in a row
-// that is open; whoever else wants to closes it first. So a number is never in a
-// pack and the name of a file at once.
-func (rs *Rows) Create(key string, body []byte) error {
+// Create is storage.Bucket's, for a key that a row may have. Only the appender creates
+// in a row that is open; whoever else wants to closes it first. So a number is never in
+// a pack and the name of a file at once.
+func (rs *Rows) Create(key string, body []byte, mode fs.FileMode) error {
 	folder, number, _ := splitRow(key)
 	r, err := rs.joinRow(folder)
 	if err != nil {
 		return err
+	}
+	if r == nil {
+		return rs.createAlone(key, folder, body, mode)
 	}
 	if r.writer != nil {
 		if err := r.writer.create(key, number, body); !errors.Is(err, errClosed) {
@@ -183,6 +198,22 @@ func (rs *Rows) Create(key string, body []byte) error {
 		return storage.ErrExists
 	}
 	return rs.disk.Create(key, body, disk.FilePerm)
+}
+
+// createAlone creates an object that does not come in sequence: a file. An appender
+// looks for the file of a number after it has made the row. So if there is no row when
+// the file is there, none will ever have its number. If there is one, the appender may
+// have been faster: a Create of the same object again tells.
+func (rs *Rows) createAlone(key, folder string, body []byte, mode fs.FileMode) error {
+	if err := rs.disk.Create(key, body, mode); err != nil {
+		return err
+	}
+	r, err := rs.row(folder)
+	if r == nil && err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("%w: somebody makes a row of %s, whose objects come in sequence, and this process was not told so",
+		storage.ErrUnknown, folder), err)
 }
 
 // Get is storage.Bucket's, for the key of a row.
