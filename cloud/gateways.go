@@ -11,9 +11,9 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -89,7 +89,7 @@ func (n *Node) refused(gateway string, r receiver.Refusal) {
 	topic := r.Name
 	if topic == "" {
 		if topic = r.Topic.String(); n.broker != nil {
-			if t, err := n.broker.TopicByID(broker.TopicID(r.Topic)); err == nil {
+			if t, err := n.broker.TopicByID(r.Topic); err == nil {
 				topic = t.Name
 			}
 		}
@@ -114,7 +114,7 @@ func (n *Node) sessions() []console.Session {
 		if v, told := g.Status.Figure(wire.FigureStarted); told {
 			s.Started = time.UnixMilli(int64(min(v, 1<<53))).UTC()
 		}
-		for lane := range wire.Lane(wire.Lanes) {
+		for lane := range weir.Lane(weir.Lanes) {
 			records, told := g.Status.Figure(wire.FigureRecords(lane))
 			if !told {
 				continue

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
@@ -23,13 +24,13 @@ import (
 type nothing struct{ sender.Notes }
 
 func (nothing) List() ([]wire.Buffer, error) {
-	return []wire.Buffer{{ID: wire.BufferID{3: 1}, Current: true, Lanes: [wire.Lanes]wire.Bounds{{First: 1}, {First: 1}, {First: 1}}}}, nil
+	return []wire.Buffer{{ID: weir.BufferID{3: 1}, Current: true, Lanes: [weir.Lanes]wire.Bounds{{First: 1}, {First: 1}, {First: 1}}}}, nil
 }
-func (nothing) Read(wire.BufferID, wire.Lane, uint64) ([]sender.Item, error) { return nil, io.EOF }
-func (nothing) Trim(wire.BufferID, wire.Lane, uint64) error                  { return nil }
-func (nothing) Retire(wire.BufferID) error                                   { return nil }
+func (nothing) Read(weir.BufferID, weir.Lane, uint64) ([]sender.Item, error) { return nil, io.EOF }
+func (nothing) Trim(weir.BufferID, weir.Lane, uint64) error                  { return nil }
+func (nothing) Retire(weir.BufferID) error                                   { return nil }
 func (nothing) Notify() <-chan struct{}                                      { return nil }
-func (nothing) Rows(wire.BufferID) ([]sender.Row, error)                     { return nil, nil }
+func (nothing) Rows(weir.BufferID) ([]sender.Row, error)                     { return nil, nil }
 
 // joinGateway lets a gateway in at a node that leads.
 func joinGateway(t *testing.T, n running, id string) *join.Identity {
@@ -61,7 +62,7 @@ func connect(t *testing.T, n running, identity *join.Identity) (s *sender.Sender
 	s, err := sender.New(sender.Options{Buffers: nothing{}, Addrs: []string{n.self.Sync}, Identity: identity, Software: "weir-edge test",
 		Depth: func() wire.Ping { return wire.Ping{Records: 12, Bytes: 3456, Age: 60_000} },
 		Status: func() []wire.Figure {
-			return []wire.Figure{{Key: wire.FigureDead, Value: 3}, {Key: wire.FigureRecords(wire.Live), Value: 12}}
+			return []wire.Figure{{Key: wire.FigureDead, Value: 3}, {Key: wire.FigureRecords(weir.Live), Value: 12}}
 		}})
 	if err != nil {
 		t.Fatal(err)

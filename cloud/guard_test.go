@@ -15,6 +15,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
@@ -33,8 +34,8 @@ func (l *taker) Offer(context.Context, string, []wire.Buffer) (receiver.Offered,
 	return receiver.Offered{}, nil
 }
 
-func (l *taker) Resolve(context.Context, string, string) (wire.TopicID, int32, error) {
-	return wire.TopicID{1}, 1, nil
+func (l *taker) Resolve(context.Context, string, string) (weir.TopicID, int32, error) {
+	return weir.TopicID{1}, 1, nil
 }
 
 func (l *taker) Append(a receiver.Append, done func(error)) {
@@ -44,11 +45,11 @@ func (l *taker) Append(a receiver.Append, done func(error)) {
 	done(nil)
 }
 
-func (l *taker) Mark(context.Context, receiver.Stream, wire.TopicID, int32) (uint64, error) {
+func (l *taker) Mark(context.Context, receiver.Stream, weir.TopicID, int32) (uint64, error) {
 	return 0, nil
 }
 
-func (l *taker) Retire(context.Context, string, wire.BufferID) error { return nil }
+func (l *taker) Retire(context.Context, string, weir.BufferID) error { return nil }
 
 func (l *taker) count(gateway string) int {
 	l.mu.Lock()
@@ -115,7 +116,7 @@ func (c *crowd) gateway(name string) wire.Stream {
 			c.t.Fatal(err)
 		}
 	}
-	return open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+	return open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 }
 
 // frame is an Append of so many bytes.
@@ -129,7 +130,7 @@ func frame(t *testing.T, size int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wire.AppendFrame(nil, &wire.Append{Lane: wire.Live, Row: wire.Row{Partitions: 1, From: 1}, First: 1, Last: 1, Kind: wire.KindBatch, Batch: batch})
+	return wire.AppendFrame(nil, &wire.Append{Lane: weir.Live, Row: wire.Row{Partitions: 1, From: 1}, First: 1, Last: 1, Kind: wire.KindBatch, Batch: batch})
 }
 
 // TestAnnouncedLength: what gateways announce and do not send takes nothing from

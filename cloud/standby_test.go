@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -37,7 +38,7 @@ func credential(t *testing.T, password string) auth.Credential {
 }
 
 // knows reports whether a node's copy has a topic of that id under that name.
-func (r running) knows(name string, id broker.TopicID) bool {
+func (r running) knows(name string, id weir.TopicID) bool {
 	t, err := r.broker.KnownTopic(name)
 	return r.broker.Copy() != nil && err == nil && t.ID == id
 }

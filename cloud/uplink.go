@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -101,21 +102,21 @@ func refusal(r *broker.Refused) error {
 // Offer implements receiver.Log.
 func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
 	var known receiver.Offered
-	offered := make(map[wire.BufferID]bool, len(buffers))
+	offered := make(map[weir.BufferID]bool, len(buffers))
 	for _, b := range buffers {
 		if b.Current {
-			if err := u.broker.Adopt(gateway, broker.BufferID(b.ID)); err != nil {
+			if err := u.broker.Adopt(gateway, b.ID); err != nil {
 				return known, u.answer(err)
 			}
 		}
-		state, err := u.broker.BufferState(gateway, broker.BufferID(b.ID))
+		state, err := u.broker.BufferState(gateway, b.ID)
 		if err != nil {
 			return known, u.answer(err)
 		}
 		offered[b.ID] = true
 		o := wire.OfferedBuffer{ID: b.ID, State: bufferState(state)}
 		for lane := range o.Reached {
-			o.Reached[lane], err = u.broker.Reached(stream(receiver.Stream{Gateway: gateway, Buffer: b.ID, Lane: wire.Lane(lane)}))
+			o.Reached[lane], err = u.broker.Reached(stream(receiver.Stream{Gateway: gateway, Buffer: b.ID, Lane: weir.Lane(lane)}))
 			if err != nil {
 				return known, u.answer(err)
 			}
@@ -127,15 +128,15 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 		return known, u.answer(err)
 	}
 	for _, m := range marks {
-		if id := wire.BufferID(m.Stream.Buffer); offered[id] {
-			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
-				Topic: wire.TopicID(m.Topic), Partition: m.Partition, Last: m.Last})
+		if id := m.Stream.Buffer; offered[id] {
+			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: weir.Lane(m.Stream.Lane),
+				Topic: m.Topic, Partition: m.Partition, Last: m.Last})
 		}
 	}
 	for _, r := range rows {
-		if id := wire.BufferID(r.Stream.Buffer); offered[id] {
-			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: wire.Lane(r.Stream.Lane),
-				Topic: wire.TopicID(r.Topic), Name: r.Name, Row: wire.Row(r.Row)})
+		if id := r.Stream.Buffer; offered[id] {
+			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: weir.Lane(r.Stream.Lane),
+				Topic: r.Topic, Name: r.Name, Row: wire.Row(r.Row)})
 		}
 	}
 	return known, nil
@@ -155,13 +156,13 @@ func bufferState(s broker.BufferState) wire.BufferState {
 }
 
 // Resolve implements receiver.Log. A topic that does not exist is created.
-func (u *uplink) Resolve(ctx context.Context, gateway, topic string) (wire.TopicID, int32, error) {
-	if reserved(topic) && topic != broker.GapTopic {
-		return wire.TopicID{}, 0, receiver.ErrNotAllowed
+func (u *uplink) Resolve(ctx context.Context, gateway, topic string) (weir.TopicID, int32, error) {
+	if reserved(topic) && topic != weir.GapTopic {
+		return weir.TopicID{}, 0, receiver.ErrNotAllowed
 	}
-	if topic != broker.GapTopic {
+	if topic != weir.GapTopic {
 		if err := u.allow(gateway, topic); err != nil {
-			return wire.TopicID{}, 0, err
+			return weir.TopicID{}, 0, err
 		}
 	}
 	t, err := u.broker.Topic(topic)
@@ -169,16 +170,16 @@ func (u *uplink) Resolve(ctx context.Context, gateway, topic string) (wire.Topic
 		t, err = u.create(ctx, gateway, topic)
 	}
 	if err != nil {
-		return wire.TopicID{}, 0, u.answer(err)
+		return weir.TopicID{}, 0, u.answer(err)
 	}
-	return wire.TopicID(t.ID), t.Partitions, nil
+	return t.ID, t.Partitions, nil
 }
 
 func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topic, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	all, err := u.broker.Topics()
-	if err == nil && topic != broker.GapTopic {
+	if err == nil && topic != weir.GapTopic {
 		err = u.mayCreate(gateway, topic, len(all))
 	}
 	if err != nil {
@@ -190,20 +191,20 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 		return t, nil
 	case errors.Is(err, broker.ErrInvalidTopic):
 		return t, fmt.Errorf("%w: %s: %w", receiver.ErrNotAllowed, wire.NoSuchName, err)
-	case err == nil && topic != wire.UnroutedTopic:
+	case err == nil && topic != weir.UnroutedTopic:
 		u.created[gateway]++
 	}
 	return t, err
 }
 
 // mayCreate refuses a topic that would be one too many. What finds no topic has one:
-// wire.UnroutedTopic. It has mu.
+// weir.UnroutedTopic. It has mu.
 func (u *uplink) mayCreate(gateway, topic string, all int) error {
 	var err error
 	switch {
 	case !u.broker.AutoCreate():
 		return fmt.Errorf("%w: topic %s does not exist, and --auto-create is off", receiver.ErrNotAllowed, topic)
-	case topic == wire.UnroutedTopic:
+	case topic == weir.UnroutedTopic:
 	case all >= u.limits.Topics:
 		err = fmt.Errorf("%w: %s: the cluster has %d (--max-topics %d)", receiver.ErrNotAllowed, wire.TooManyTopics, all, u.limits.Topics)
 	case u.created[gateway] >= u.limits.GatewayTopics:
@@ -211,7 +212,7 @@ func (u *uplink) mayCreate(gateway, topic string, all int) error {
 			receiver.ErrNotAllowed, wire.TooManyTopics, u.created[gateway], u.limits.GatewayTopics)
 	}
 	if err != nil && u.first(gateway, "") {
-		u.log.Warn("gateway names more topics than may be created for it: the rest goes to topic "+wire.UnroutedTopic+
+		u.log.Warn("gateway names more topics than may be created for it: the rest goes to topic "+weir.UnroutedTopic+
 			", and what it had accepted for them is kept there as dead letters", "gateway", gateway, "topic", topic, "err", err)
 	}
 	return err
@@ -224,7 +225,7 @@ func reserved(topic string) bool {
 
 // Append implements receiver.Log.
 func (u *uplink) Append(a receiver.Append, done func(error)) {
-	t, err := u.broker.TopicByID(broker.TopicID(a.Topic))
+	t, err := u.broker.TopicByID(a.Topic)
 	if err != nil {
 		// A topic that is gone is the log's to refuse: only it knows the
 		// order of this and what is flying.
@@ -242,7 +243,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		}
 	}
 	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: broker.Row(a.Row)}
-	u.broker.Append(broker.Append{Topic: broker.TopicID(a.Topic), Partition: a.Partition, Batch: a.Batch, Source: &source},
+	u.broker.Append(broker.Append{Topic: a.Topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(base int64, err error) {
 			// One that was there before has no offset, and was counted before.
 			if err == nil && base >= 0 && a.Missing > 0 && u.lost != nil {
@@ -253,12 +254,12 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 }
 
 func stream(s receiver.Stream) broker.Stream {
-	return broker.Stream{Gateway: s.Gateway, Buffer: broker.BufferID(s.Buffer), Lane: uint8(s.Lane)}
+	return broker.Stream{Gateway: s.Gateway, Buffer: s.Buffer, Lane: uint8(s.Lane)}
 }
 
 // Mark implements receiver.Log.
-func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID, partition int32) (uint64, error) {
-	mark, err := u.broker.Mark(ctx, stream(s), broker.TopicID(topic), partition)
+func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, partition int32) (uint64, error) {
+	mark, err := u.broker.Mark(ctx, stream(s), topic, partition)
 	if errors.Is(err, broker.ErrUnknownTopic) {
 		return 0, nil
 	}
@@ -266,6 +267,6 @@ func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID
 }
 
 // Retire implements receiver.Log.
-func (u *uplink) Retire(ctx context.Context, gateway string, buffer wire.BufferID) error {
-	return u.answer(u.broker.Retire(ctx, gateway, broker.BufferID(buffer)))
+func (u *uplink) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
+	return u.answer(u.broker.Retire(ctx, gateway, buffer))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -114,7 +115,7 @@ func TestBoundGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := receiver.Append{Stream: receiver.Stream{Gateway: "gw", Buffer: wire.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
+	a := receiver.Append{Stream: receiver.Stream{Gateway: "gw", Buffer: weir.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
 	if err := appendTo(u, a); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestBoundGateway(t *testing.T) {
 	if _, _, err := u.Resolve(t.Context(), "other", "sensors"); err != nil {
 		t.Errorf("another gateway: %v", err)
 	}
-	gaps, _, err := u.Resolve(t.Context(), "gw", broker.GapTopic)
+	gaps, _, err := u.Resolve(t.Context(), "gw", weir.GapTopic)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +179,7 @@ func TestTooManyTopics(t *testing.T) {
 	}
 	other := newTestUplink(t, true)
 	other.limits = Limits{Topics: 1, GatewayTopics: 1}
-	for _, topic := range []string{"only", "unrouted", broker.GapTopic} {
+	for _, topic := range []string{"only", "unrouted", weir.GapTopic} {
 		if _, _, err := other.Resolve(t.Context(), "a", topic); err != nil {
 			t.Errorf("%s: %v", topic, err)
 		}
@@ -193,11 +194,11 @@ func TestUplinkAppend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gaps, _, err := u.Resolve(ctx, "gw", broker.GapTopic)
+	gaps, _, err := u.Resolve(ctx, "gw", weir.GapTopic)
 	if err != nil {
 		t.Fatal(err)
 	}
-	buffer := wire.BufferID{3: 1}
+	buffer := weir.BufferID{3: 1}
 	s := receiver.Stream{Gateway: "gw", Buffer: buffer, Lane: 1}
 	damaged := batchOf(t, 1)
 	damaged[len(damaged)-1] ^= 1
@@ -212,7 +213,7 @@ func TestUplinkAppend(t *testing.T) {
 		{"a hole", receiver.Append{Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}, receiver.ErrHole, 2},
 		{"corrupt", receiver.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: damaged}, receiver.ErrCorrupt, 2},
 		{"too large", receiver.Append{Topic: id, Prev: 2, First: 3, Last: 3, Batch: make([]byte, broker.DefaultMaxMessageBytes+1)}, receiver.ErrTooLarge, 2},
-		{"gone", receiver.Append{Topic: wire.TopicID{1}, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
+		{"gone", receiver.Append{Topic: weir.TopicID{1}, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
 		{"no such partition", receiver.Append{Topic: id, Partition: 2, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
 		{"the cloud's own topic", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrNotAllowed, 2},
 		{"a gap", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1), Gap: true}, nil, 2},
@@ -226,7 +227,7 @@ func TestUplinkAppend(t *testing.T) {
 			t.Errorf("%s: mark %d %v, want %d", step.name, mark, err, step.mark)
 		}
 	}
-	if mark, err := u.Mark(ctx, s, wire.TopicID{1}, 0); err != nil || mark != 0 {
+	if mark, err := u.Mark(ctx, s, weir.TopicID{1}, 0); err != nil || mark != 0 {
 		t.Errorf("mark in a topic that is gone: %d %v", mark, err)
 	}
 
@@ -268,8 +269,8 @@ func TestNotOwner(t *testing.T) {
 		"Offer of nothing": func() error { _, err := u.Offer(t.Context(), "gw", nil); return err },
 		"Resolve":          func() error { _, _, err := u.Resolve(t.Context(), "gw", "t"); return err },
 		"Append":           func() error { return appendTo(u, receiver.Append{}) },
-		"Mark":             func() error { _, err := u.Mark(t.Context(), receiver.Stream{}, wire.TopicID{}, 0); return err },
-		"Retire":           func() error { return u.Retire(t.Context(), "gw", wire.BufferID{}) },
+		"Mark":             func() error { _, err := u.Mark(t.Context(), receiver.Stream{}, weir.TopicID{}, 0); return err },
+		"Retire":           func() error { return u.Retire(t.Context(), "gw", weir.BufferID{}) },
 	}
 	u.broker.Doubt(true)
 	for name, call := range calls {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // backend is what the gateway's MQTT server stores into: the local log, by way
@@ -24,14 +25,14 @@ type backend struct {
 	storing  *atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
 	count    *routing
 
-	lanes   [wal.Lanes]laneBatch // of the batch between Place and Store
-	letters letterBatch          // likewise
-	arena   arena                // of what lanes has
+	lanes   [weir.Lanes]laneBatch // of the batch between Place and Store
+	letters letterBatch           // likewise
+	arena   arena                 // of what lanes has
 }
 
 // laneBatch is what one batch adds to one lane.
 type laneBatch struct {
-	buffer  wal.BufferID
+	buffer  weir.BufferID
 	first   uint64
 	waiting []routed
 	records []wal.Record
@@ -75,7 +76,7 @@ func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error
 	var taken int64
 	for lane := range b.lanes {
 		if l := &b.lanes[lane]; len(l.waiting) > 0 {
-			taken += b.place(wal.Lane(lane), taken, batch, places, errs)
+			taken += b.place(weir.Lane(lane), taken, batch, places, errs)
 		}
 	}
 	b.placeLetters(taken, batch, places, errs)
@@ -96,7 +97,7 @@ func (b *backend) route(routes Routes, m *mqtt.Message) (Target, bool) {
 
 // place places the messages of one lane and returns the bytes that they take,
 // after taken ones in other lanes.
-func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) (size int64) {
+func (b *backend) place(lane weir.Lane, taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) (size int64) {
 	l := &b.lanes[lane]
 	l.buffer, l.first = b.log.Place(lane)
 	room := b.log.Room(lane) - taken
@@ -132,14 +133,14 @@ func (b *backend) place(lane wal.Lane, taken int64, batch []*mqtt.Message, place
 func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
 	b.storing.Store(time.Now().UnixNano())
 	defer b.storing.Store(0)
-	var errs [wal.Lanes]error
+	var errs [weir.Lanes]error
 	var wg sync.WaitGroup
 	for lane := range b.lanes {
 		l := &b.lanes[lane]
 		if len(l.records) == 0 {
 			continue
 		}
-		wg.Go(func() { errs[lane] = b.log.AppendAt(l.buffer, wal.Lane(lane), l.first, l.records) })
+		wg.Go(func() { errs[lane] = b.log.AppendAt(l.buffer, weir.Lane(lane), l.first, l.records) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
@@ -157,7 +158,7 @@ func (b *backend) Stored(p mqtt.Place) bool {
 		stored, err := b.log.Letters().Stored(p.Seq)
 		return err == nil && stored
 	}
-	return p == stays || b.log.Stored(p.Buffer, wal.Lane(p.Lane), p.Seq)
+	return p == stays || b.log.Stored(p.Buffer, weir.Lane(p.Lane), p.Seq)
 }
 
 // routing counts what becomes of messages on their way to a topic.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func openLog(t *testing.T, o wal.Options) *wal.Log {
@@ -73,7 +74,7 @@ func placeAll(b *backend, batch []*mqtt.Message) ([]mqtt.Place, []error) {
 // readAt returns the value of the record at a place.
 func readAt(t *testing.T, b *backend, p mqtt.Place) []byte {
 	t.Helper()
-	items, err := b.log.Read(p.Buffer, wal.Lane(p.Lane), p.Seq)
+	items, err := b.log.Read(p.Buffer, weir.Lane(p.Lane), p.Seq)
 	if err != nil || len(items) == 0 || items[0].Seq != p.Seq {
 		t.Fatalf("read %+v: %v %v", p, items, err)
 	}
@@ -121,7 +122,7 @@ func TestPlaceAgain(t *testing.T) {
 	if got := readAt(t, b, places[0]); string(got) != "live/2" {
 		t.Errorf("stored %q", got)
 	}
-	if last := b.log.Last(places[0].Buffer, wal.Alarm); last != 0 {
+	if last := b.log.Last(places[0].Buffer, weir.Alarm); last != 0 {
 		t.Errorf("an alarm of the first Place was stored: %d", last)
 	}
 }
@@ -157,8 +158,8 @@ func TestAcceptedFits(t *testing.T) {
 			}
 		}
 		for lane := range b.lanes {
-			if room := b.log.Room(wal.Lane(lane)); len(b.lanes[lane].records) > 0 && taken > room {
-				t.Fatalf("round %d: %d bytes in all lanes, lane %v has room for %d", round, taken, wal.Lane(lane), room)
+			if room := b.log.Room(weir.Lane(lane)); len(b.lanes[lane].records) > 0 && taken > room {
+				t.Fatalf("round %d: %d bytes in all lanes, lane %v has room for %d", round, taken, weir.Lane(lane), room)
 			}
 		}
 		if err := b.Store(batch, places); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestDeadLetters: what the cloud refused for good can be read, page by page.
@@ -24,7 +25,7 @@ func TestDeadLetters(t *testing.T) {
 		item.Record.Value = fmt.Appendf(nil, "value %d", i+1)
 		items = append(items, item)
 	}
-	if err := log.Bury(log.Current(), wal.Live, items, "too-large"); err != nil {
+	if err := log.Bury(log.Current(), weir.Live, items, "too-large"); err != nil {
 		t.Fatal(err)
 	}
 	e := &Edge{log: log}

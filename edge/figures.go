@@ -3,7 +3,7 @@ package edge
 import (
 	"time"
 
-	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -25,11 +25,11 @@ func (e *Edge) figures() []wire.Figure {
 		all = append(all, wire.Figure{Key: wire.FigureFree, Value: uint64(s.Free / freeUnit * freeUnit)})
 	}
 	all = append(all, wire.Figure{Key: wire.FigureBuffers, Value: uint64(s.Buffers)})
-	for lane := range wal.Lane(wal.Lanes) {
+	for lane := range weir.Lane(weir.Lanes) {
 		l := s.Lanes[lane]
-		all = append(all, wire.Figure{Key: wire.FigureRecords(wire.Lane(lane)), Value: l.Records})
+		all = append(all, wire.Figure{Key: wire.FigureRecords(lane), Value: l.Records})
 		if !l.OldestTime.IsZero() {
-			all = append(all, wire.Figure{Key: wire.FigureOldest(wire.Lane(lane)), Value: uint64(max(0, l.OldestTime.UnixMilli()))})
+			all = append(all, wire.Figure{Key: wire.FigureOldest(lane), Value: uint64(max(0, l.OldestTime.UnixMilli()))})
 		}
 	}
 	return all

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
@@ -121,8 +122,8 @@ func (n *node) Offer(_ context.Context, _ string, all []wire.Buffer) (receiver.O
 	return o, nil
 }
 
-func (n *node) Resolve(context.Context, string, string) (wire.TopicID, int32, error) {
-	return wire.TopicID{1}, 1, nil
+func (n *node) Resolve(context.Context, string, string) (weir.TopicID, int32, error) {
+	return weir.TopicID{1}, 1, nil
 }
 
 func (n *node) Append(a receiver.Append, done func(error)) {
@@ -130,11 +131,11 @@ func (n *node) Append(a receiver.Append, done func(error)) {
 	done(nil)
 }
 
-func (n *node) Mark(context.Context, receiver.Stream, wire.TopicID, int32) (uint64, error) {
+func (n *node) Mark(context.Context, receiver.Stream, weir.TopicID, int32) (uint64, error) {
 	return 0, nil
 }
 
-func (n *node) Retire(context.Context, string, wire.BufferID) error { return nil }
+func (n *node) Retire(context.Context, string, weir.BufferID) error { return nil }
 
 // gatewayUnder is a gateway that runs until the test ends.
 type gatewayUnder struct {

@@ -7,8 +7,8 @@ import (
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // Refused letters are messages that no try can get through: their devices are told
@@ -80,19 +80,19 @@ func (b *backend) tryLetters(taken int64, batch []*mqtt.Message) error {
 	if err != nil {
 		return err
 	}
-	live := &b.lanes[wal.Live]
+	live := &b.lanes[weir.Live]
 	if len(live.records) == 0 {
-		live.buffer, live.first = b.log.Place(wal.Live)
+		live.buffer, live.first = b.log.Place(weir.Live)
 	}
 	var reports []wal.Record
 	for _, e := range evictions {
 		reports = append(reports, report(e))
 		taken += wal.Size(&reports[len(reports)-1])
 	}
-	if len(reports) > 0 && taken+wal.FrameOverhead > b.log.Room(wal.Live) {
+	if len(reports) > 0 && taken+wal.FrameOverhead > b.log.Room(weir.Live) {
 		return fmt.Errorf("report what gives way: %w", wal.ErrFull)
 	}
-	if s := b.log.Space(wal.Live); size+taken > s.Disk {
+	if s := b.log.Space(weir.Live); size+taken > s.Disk {
 		return fmt.Errorf("%d bytes on the disk: %w", size, wal.ErrFull)
 	}
 	live.records = append(live.records, reports...)
@@ -118,7 +118,7 @@ func report(e wal.Eviction) wal.Record {
 	if e.Client != "" {
 		whose = "client " + fmt.Sprintf("%.80q", e.Client)
 	}
-	return wal.Record{Topic: wire.GapTopic, Record: record.Record{
+	return wal.Record{Topic: weir.GapTopic, Record: record.Record{
 		Timestamp: time.Now().UnixMilli(),
 		Value:     fmt.Appendf(nil, "%d refused letters of %s gave way to letter %d", e.Letters, whose, e.By),
 	}}
@@ -126,7 +126,7 @@ func report(e wal.Eviction) wal.Record {
 
 // reported is what such a record is to the sender; nil for any other.
 func reported(item wal.Item) *sender.Gap {
-	if item.Gap != nil || item.Record.Topic != wire.GapTopic {
+	if item.Gap != nil || item.Record.Topic != weir.GapTopic {
 		return nil
 	}
 	return &sender.Gap{First: item.Seq, Last: item.Seq, Reason: string(item.Record.Value), Exact: true}

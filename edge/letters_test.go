@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // refusedMessage is a message that is refused for good.
@@ -92,10 +92,10 @@ func TestEvictionIsReported(t *testing.T) {
 		}
 	}
 	up := uplink{log: b.log}
-	id, _ := b.log.Place(wal.Live)
-	last := b.log.Last(id, wal.Live)
+	id, _ := b.log.Place(weir.Live)
+	last := b.log.Last(id, weir.Live)
 	for from := uint64(1); from <= last; {
-		items, err := up.Read(wire.BufferID(id), wire.Lane(wal.Live), from)
+		items, err := up.Read(id, weir.Lane(weir.Live), from)
 		if err != nil || len(items) == 0 {
 			t.Fatalf("read %d: %v", from, err)
 		}
@@ -154,7 +154,7 @@ func TestLettersOnAFullDisk(t *testing.T) {
 // TestRefusedLettersAreListed: /dead-letters has them behind what the cloud refused.
 func TestRefusedLettersAreListed(t *testing.T) {
 	log := openLog(t, wal.Options{})
-	if err := log.Bury(log.Current(), wal.Live, []wal.Item{{Seq: 1, Record: wal.Record{Topic: "t"}}}, "too-large"); err != nil {
+	if err := log.Bury(log.Current(), weir.Live, []wal.Item{{Seq: 1, Record: wal.Record{Topic: "t"}}}, "too-large"); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte("whole"))

@@ -7,6 +7,7 @@ import (
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Record headers that carry what MQTT knows of a message besides topic (the
@@ -125,7 +126,7 @@ func encode(m *mqtt.Message, to Target, a *arena) (r wal.Record, reserved int) {
 }
 
 // source is the value of headerSource.
-func source(id wal.BufferID, lane wal.Lane, seq uint64) []byte {
+func source(id weir.BufferID, lane weir.Lane, seq uint64) []byte {
 	b := make([]byte, 0, 2*len(id)+24)
 	b = append(b, id.String()...)
 	b = append(b, '/')

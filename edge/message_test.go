@@ -9,7 +9,7 @@ import (
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestEncode: what MQTT knows of a message becomes headers.
@@ -92,7 +92,7 @@ func TestTombstoneInTheLog(t *testing.T) {
 	if err := b.Store(batch, places); err != nil {
 		t.Fatal(err)
 	}
-	items, err := uplink{log: b.log, gateway: []byte("gw-1")}.Read(wire.BufferID(places[0].Buffer), 1, 1)
+	items, err := uplink{log: b.log, gateway: []byte("gw-1")}.Read(weir.BufferID(places[0].Buffer), 1, 1)
 	if err != nil || len(items) != 3 {
 		t.Fatalf("%v %v", items, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 )
 
@@ -127,7 +128,7 @@ func TestTooManyNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"one one/a", "unrouted two/b", "alarms alarm/c", "one one/d"} {
-		items, err := b.log.Read(places[i].Buffer, wal.Lane(places[i].Lane), places[i].Seq)
+		items, err := b.log.Read(places[i].Buffer, weir.Lane(places[i].Lane), places[i].Seq)
 		if err != nil {
 			t.Fatal(err)
 		}

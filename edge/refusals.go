@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // refusalQuiet is how long a lane must have refused nothing, and have room, before
@@ -21,14 +22,14 @@ const refusalQuiet = 10 * time.Second
 // begins, one when it is over, however many messages and devices it concerns. It
 // may be used by many goroutines.
 type refusals struct {
-	space   func(wal.Lane) wal.Space
+	space   func(weir.Lane) wal.Space
 	log     *slog.Logger
 	metrics *metrics.Set
 	letters *budget.Episode // refused letters find no room either
 	total   atomic.Uint64   // messages
 
 	mu    sync.Mutex // guards what follows
-	lanes [wal.Lanes]refusal
+	lanes [weir.Lanes]refusal
 	timer *time.Timer // nil: no lane refuses
 }
 
@@ -39,12 +40,12 @@ type refusal struct {
 	largest       int64 // bytes of the largest of them
 }
 
-func newRefusals(space func(wal.Lane) wal.Space, log *slog.Logger, set *metrics.Set) *refusals {
+func newRefusals(space func(weir.Lane) wal.Space, log *slog.Logger, set *metrics.Set) *refusals {
 	r := &refusals{space: space, log: log, metrics: set}
 	r.letters = budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "refused letters cannot be stored: devices that send messages which are refused for good are answered as on a full disk",
 		End:   "storing refused letters has not failed for a while", Log: log})
-	for lane := range wal.Lane(wal.Lanes) {
+	for lane := range weir.Lane(weir.Lanes) {
 		for _, cause := range []string{"quota", "disk"} {
 			r.counted(lane, cause) // so that the first one is seen as a change
 		}
@@ -57,13 +58,13 @@ func newRefusals(space func(wal.Lane) wal.Space, log *slog.Logger, set *metrics.
 	return r
 }
 
-func (r *refusals) counted(lane wal.Lane, cause string) *metrics.Counter {
+func (r *refusals) counted(lane weir.Lane, cause string) *metrics.Counter {
 	return r.metrics.GetOrCreateCounter(fmt.Sprintf(`weir_edge_refused_messages_total{lane=%q,cause=%q}`, lane, cause))
 }
 
 // note counts messages of a lane that are refused, of which the largest takes so
 // many bytes.
-func (r *refusals) note(lane wal.Lane, messages int, largest int64) {
+func (r *refusals) note(lane weir.Lane, messages int, largest int64) {
 	s := r.space(lane)
 	cause, args := "quota", []any{"buffer_bytes", s.Used, "quota_bytes", s.Quota}
 	if s.Disk < s.Limit-s.Used {
@@ -98,7 +99,7 @@ func (r *refusals) look() {
 		return
 	}
 	running := false
-	for lane := range wal.Lane(wal.Lanes) {
+	for lane := range weir.Lane(weir.Lanes) {
 		e := &r.lanes[lane]
 		if e.count == 0 {
 			continue

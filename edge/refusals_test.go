@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestRefusals: a lane that is full is one line when it begins to refuse and one
@@ -30,12 +31,12 @@ func TestRefusals(t *testing.T) {
 				var space atomic.Pointer[wal.Space]
 				space.Store(&full)
 				set := metrics.NewSet()
-				r := newRefusals(func(wal.Lane) wal.Space { return *space.Load() }, slog.New(slog.NewTextHandler(&out, nil)), set)
+				r := newRefusals(func(weir.Lane) wal.Space { return *space.Load() }, slog.New(slog.NewTextHandler(&out, nil)), set)
 				defer r.close()
-				r.note(wal.Live, 3, 100)
+				r.note(weir.Live, 3, 100)
 				for range 100 { // a device tries again every minute, and the lane stays full
 					time.Sleep(time.Minute)
-					r.note(wal.Live, 1, 50)
+					r.note(weir.Live, 1, 50)
 				}
 				synctest.Wait()
 				if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 1 ||
@@ -110,10 +111,10 @@ func TestRefusedDevices(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	g, _ := start(t, t.TempDir(), Options{Cloud: []string{n.addr}, JoinFile: file, Quota: 4 << 20})
 	g.await(SyncUnjoined, "no-token")
-	for g.log.Room(wal.Live) > 0 {
+	for g.log.Room(weir.Live) > 0 {
 		rec := wal.Record{Topic: "a"}
-		rec.Value = make([]byte, max(1, min(64<<10, g.log.Room(wal.Live)-1000)))
-		if _, _, err := g.log.Append(wal.Live, []wal.Record{rec}); err != nil && !errors.Is(err, wal.ErrFull) {
+		rec.Value = make([]byte, max(1, min(64<<10, g.log.Room(weir.Live)-1000)))
+		if _, _, err := g.log.Append(weir.Live, []wal.Record{rec}); err != nil && !errors.Is(err, wal.ErrFull) {
 			t.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/edge/wal"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 )
 
@@ -85,7 +86,7 @@ func writeHealth(w http.ResponseWriter, code int, h Health) {
 func (e *Edge) health() Health {
 	h := Health{Gateway: e.o.Gateway}
 	s := e.log.Stats()
-	h.Accepting = !e.log.Full(wal.Alarm)
+	h.Accepting = !e.log.Full(weir.Alarm)
 	h.BufferedRecords, h.BufferedBytes, h.OldestSeconds = s.Records, s.Bytes, age(s.OldestTime)
 	status := e.syncStatus()
 	h.Sync, h.SyncReason, h.ToDo = status.State, status.Reason, status.Do

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Unrouted is the topic of messages that name no topic that this gateway may
 // write: it is no legal name, or there are as many as it may name already.
-const Unrouted = wire.UnroutedTopic
+const Unrouted = weir.UnroutedTopic
 
 // Origin is what routes look at of a message.
 type Origin struct {

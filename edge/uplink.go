@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -23,7 +24,7 @@ func (u uplink) List() ([]wire.Buffer, error) {
 	infos := u.log.Buffers()
 	list := make([]wire.Buffer, len(infos))
 	for i, info := range infos {
-		list[i] = wire.Buffer{ID: wire.BufferID(info.ID), Current: info.Current}
+		list[i] = wire.Buffer{ID: info.ID, Current: info.Current}
 		for lane, b := range info.Lanes {
 			list[i].Lanes[lane] = wire.Bounds(b)
 		}
@@ -32,8 +33,8 @@ func (u uplink) List() ([]wire.Buffer, error) {
 }
 
 // Read implements sender.Buffers.
-func (u uplink) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.Item, error) {
-	items, err := u.log.Read(wal.BufferID(id), wal.Lane(lane), from)
+func (u uplink) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.Item, error) {
+	items, err := u.log.Read(id, lane, from)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +51,7 @@ func (u uplink) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.It
 		r := &out[i].Record
 		if u.source {
 			r.Headers = append(r.Headers[:len(r.Headers):len(r.Headers)],
-				record.Header{Key: headerSource, Value: source(wal.BufferID(id), wal.Lane(lane), item.Seq)})
+				record.Header{Key: headerSource, Value: source(id, lane, item.Seq)})
 		}
 		r.Headers = withGateway(r.Headers, u.gateway)
 	}
@@ -58,23 +59,23 @@ func (u uplink) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.It
 }
 
 // Trim implements sender.Buffers.
-func (u uplink) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
-	return u.log.Trim(wal.BufferID(id), wal.Lane(lane), through)
+func (u uplink) Trim(id weir.BufferID, lane weir.Lane, through uint64) error {
+	return u.log.Trim(id, lane, through)
 }
 
 // Retire implements sender.Buffers. The cloud says that it has all of the
 // buffer, which is more than this disk knows after a power cut that lost a lazily
 // written position, or with a card that is older than the delivery.
 // One that records are appended to is never retired, whoever says so.
-func (u uplink) Retire(id wire.BufferID) error {
-	err := u.log.Retire(wal.BufferID(id))
-	if errors.Is(err, wal.ErrUnacked) && u.log.Current() != wal.BufferID(id) {
-		for lane := range wal.Lane(wal.Lanes) {
-			if err := u.log.Trim(wal.BufferID(id), lane, u.log.Last(wal.BufferID(id), lane)); err != nil {
+func (u uplink) Retire(id weir.BufferID) error {
+	err := u.log.Retire(id)
+	if errors.Is(err, wal.ErrUnacked) && u.log.Current() != id {
+		for lane := range weir.Lane(weir.Lanes) {
+			if err := u.log.Trim(id, lane, u.log.Last(id, lane)); err != nil {
 				return err
 			}
 		}
-		err = u.log.Retire(wal.BufferID(id))
+		err = u.log.Retire(id)
 	}
 	if errors.Is(err, wal.ErrUnknown) || errors.Is(err, fs.ErrNotExist) {
 		return nil // gone already
@@ -86,29 +87,29 @@ func (u uplink) Retire(id wire.BufferID) error {
 func (u uplink) Notify() <-chan struct{} { return u.log.Notify() }
 
 // Rows implements sender.Notes.
-func (u uplink) Rows(id wire.BufferID) ([]sender.Row, error) {
-	rows, err := u.log.Rows(wal.BufferID(id))
+func (u uplink) Rows(id weir.BufferID) ([]sender.Row, error) {
+	rows, err := u.log.Rows(id)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]sender.Row, len(rows))
 	for i, r := range rows {
-		out[i] = sender.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: wire.Lane(r.Lane), From: r.From}
+		out[i] = sender.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: r.Lane, From: r.From}
 	}
 	return out, nil
 }
 
 // AddRow implements sender.Notes.
-func (u uplink) AddRow(id wire.BufferID, r sender.Row) error {
-	return u.log.AddRow(wal.BufferID(id), wal.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: wal.Lane(r.Lane), From: r.From})
+func (u uplink) AddRow(id weir.BufferID, r sender.Row) error {
+	return u.log.AddRow(id, wal.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: r.Lane, From: r.From})
 }
 
 // Bury implements sender.Notes.
-func (u uplink) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, reason string) error {
+func (u uplink) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	dead := make([]wal.Item, len(items))
 	for i, item := range items {
 		dead[i] = wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: (*wal.Gap)(item.Gap)}
 	}
 	u.names.refuse(items, reason)
-	return u.log.Bury(wal.BufferID(id), wal.Lane(lane), dead, reason)
+	return u.log.Bury(id, lane, dead, reason)
 }

@@ -9,24 +9,25 @@ import (
 
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 var _ sender.Buffers = uplink{}
 
-func appendLive(t *testing.T, log *wal.Log, values ...string) wire.BufferID {
+func appendLive(t *testing.T, log *wal.Log, values ...string) weir.BufferID {
 	t.Helper()
 	records := make([]wal.Record, len(values))
 	for i, v := range values {
 		records[i] = wal.Record{Topic: "t", Record: record.Record{Key: []byte("k"), Value: []byte(v),
 			Headers: []record.Header{{Key: "site", Value: []byte("n")}}}}
 	}
-	id, _, err := log.Append(wal.Live, records)
+	id, _, err := log.Append(weir.Live, records)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wire.BufferID(id)
+	return id
 }
 
 // TestRead: the sender sees what was appended, and with --source-header where
@@ -35,21 +36,21 @@ func TestRead(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a", "b")
 	for _, source := range []bool{true, false, true} {
-		items, err := uplink{log: log, source: source, gateway: []byte("gw-1")}.Read(id, wire.Lane(wal.Live), 1)
+		items, err := uplink{log: log, source: source, gateway: []byte("gw-1")}.Read(id, weir.Lane(weir.Live), 1)
 		if err != nil || len(items) != 2 {
 			t.Fatalf("%v %v", items, err)
 		}
 		for i, item := range items {
 			want := []record.Header{{Key: "site", Value: []byte("n")}}
 			if source {
-				want = append(want, record.Header{Key: "weir.source", Value: fmt.Appendf(nil, "%s/live/%d", wal.BufferID(id), i+1)})
+				want = append(want, record.Header{Key: "weir.source", Value: fmt.Appendf(nil, "%s/live/%d", id, i+1)})
 			}
 			if item.Topic != "t" || item.Seq != uint64(i+1) || string(item.Record.Value) != []string{"a", "b"}[i] || !reflect.DeepEqual(item.Record.Headers, want) {
 				t.Errorf("source %v: %+v, want headers %v", source, item, want)
 			}
 		}
 	}
-	if _, err := (uplink{log: log}).Read(id, wire.Lane(wal.Live), 3); !errors.Is(err, io.EOF) {
+	if _, err := (uplink{log: log}).Read(id, weir.Lane(weir.Live), 3); !errors.Is(err, io.EOF) {
 		t.Errorf("behind the end: %v, want io.EOF itself", err)
 	}
 }
@@ -59,7 +60,7 @@ func TestList(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a", "b", "c")
 	u := uplink{log: log}
-	if err := u.Trim(id, wire.Lane(wal.Live), 2); err != nil {
+	if err := u.Trim(id, weir.Lane(weir.Live), 2); err != nil {
 		t.Fatal(err)
 	}
 	list, err := u.List()
@@ -67,7 +68,7 @@ func TestList(t *testing.T) {
 		t.Fatalf("%v %v", list, err)
 	}
 	want := wire.Buffer{ID: id, Current: true}
-	want.Lanes[wal.Alarm], want.Lanes[wal.Live], want.Lanes[wal.Bulk] = wire.Bounds{First: 1}, wire.Bounds{First: 3, Last: 3}, wire.Bounds{First: 1}
+	want.Lanes[weir.Alarm], want.Lanes[weir.Live], want.Lanes[weir.Bulk] = wire.Bounds{First: 1}, wire.Bounds{First: 3, Last: 3}, wire.Bounds{First: 1}
 	if !reflect.DeepEqual(list[0], want) {
 		t.Errorf("got %+v, want %+v", list[0], want)
 	}
@@ -102,10 +103,10 @@ func TestRetire(t *testing.T) {
 		}
 	}
 	list, err := u.List()
-	if err != nil || len(list) != 1 || list[0].ID != current || list[0].Lanes[wal.Live] != (wire.Bounds{First: 1, Last: 1}) {
+	if err != nil || len(list) != 1 || list[0].ID != current || list[0].Lanes[weir.Live] != (wire.Bounds{First: 1, Last: 1}) {
 		t.Errorf("what is left: %+v %v", list, err)
 	}
-	if last := log.Last(wal.BufferID(old), wal.Live); last != 2 {
+	if last := log.Last(old, weir.Live); last != 2 {
 		t.Errorf("the last sequence of what was retired is %d", last)
 	}
 }
@@ -115,7 +116,7 @@ func TestNotes(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a")
 	u := uplink{log: log}
-	row := sender.Row{Topic: "t", TopicID: wire.TopicID{1}, Partitions: 4, Lane: wire.Lane(wal.Live), From: 1}
+	row := sender.Row{Topic: "t", TopicID: weir.TopicID{1}, Partitions: 4, Lane: weir.Lane(weir.Live), From: 1}
 	for range 2 {
 		if err := u.AddRow(id, row); err != nil {
 			t.Fatal(err)
@@ -125,12 +126,12 @@ func TestNotes(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(rows, []sender.Row{row}) {
 		t.Errorf("%v %v", rows, err)
 	}
-	items, err := u.Read(id, wire.Lane(wal.Live), 1)
+	items, err := u.Read(id, weir.Lane(weir.Live), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	items = append(items, sender.Item{Seq: 2, Gap: &sender.Gap{First: 2, Last: 2}})
-	if err := u.Bury(id, wire.Lane(wal.Live), items, "too large"); err != nil {
+	if err := u.Bury(id, weir.Lane(weir.Live), items, "too large"); err != nil {
 		t.Fatal(err)
 	}
 	var dead []wal.Dead

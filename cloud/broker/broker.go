@@ -26,11 +26,9 @@ import (
 type (
 	Node        = cluster.Node
 	Topic       = commitlog.Topic
-	TopicID     = commitlog.TopicID
 	Append      = commitlog.Append
 	Source      = commitlog.Source
 	Stream      = commitlog.Stream
-	BufferID    = commitlog.BufferID
 	Fetched     = commitlog.Fetched
 	Mark        = commitlog.Mark
 	MapRow      = commitlog.MapRow

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // lead makes b the owner of what is in the bucket, as cloud does.
@@ -77,27 +78,27 @@ func calls(b *Broker) map[string]func(context.Context) error {
 			b.AppendTransactional(ctx, Append{}, Transaction{ID: "tx"}, func(_ int64, err error) { answer <- err })
 			return <-answer
 		},
-		"FetchCommitted": func(ctx context.Context) error { _, err := b.FetchCommitted(ctx, TopicID{}, 0, 0, 1); return err },
-		"Stable":         func(context.Context) error { _, err := b.Stable(TopicID{}, 0); return err },
-		"EpochEnd":       func(context.Context) error { _, _, err := b.EpochEnd(TopicID{}, 0, 0); return err },
-		"Producers":      func(context.Context) error { _, err := b.Producers(TopicID{}, 0); return err },
+		"FetchCommitted": func(ctx context.Context) error { _, err := b.FetchCommitted(ctx, weir.TopicID{}, 0, 0, 1); return err },
+		"Stable":         func(context.Context) error { _, err := b.Stable(weir.TopicID{}, 0); return err },
+		"EpochEnd":       func(context.Context) error { _, _, err := b.EpochEnd(weir.TopicID{}, 0, 0); return err },
+		"Producers":      func(context.Context) error { _, err := b.Producers(weir.TopicID{}, 0); return err },
 		"Transactions":   func(context.Context) error { _, err := b.Transactions(); return err },
-		"Fetch":          func(ctx context.Context) error { _, err := b.Fetch(ctx, TopicID{}, 0, 0, 1); return err },
-		"Bounds":         func(context.Context) error { _, _, err := b.Bounds(TopicID{}, 0); return err },
-		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, TopicID{}, 0, 0); return err },
-		"MaxTimestamp":   func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, TopicID{}, 0); return err },
+		"Fetch":          func(ctx context.Context) error { _, err := b.Fetch(ctx, weir.TopicID{}, 0, 0, 1); return err },
+		"Bounds":         func(context.Context) error { _, _, err := b.Bounds(weir.TopicID{}, 0); return err },
+		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, weir.TopicID{}, 0, 0); return err },
+		"MaxTimestamp":   func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, weir.TopicID{}, 0); return err },
 		"Marks":          func(context.Context) error { _, _, err := b.Marks("gw"); return err },
-		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, Stream{}, TopicID{}, 0); return err },
-		"BufferState":    func(context.Context) error { _, err := b.BufferState("gw", BufferID{}); return err },
-		"Retire":         func(ctx context.Context) error { return b.Retire(ctx, "gw", BufferID{}) },
+		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, Stream{}, weir.TopicID{}, 0); return err },
+		"BufferState":    func(context.Context) error { _, err := b.BufferState("gw", weir.BufferID{}); return err },
+		"Retire":         func(ctx context.Context) error { return b.Retire(ctx, "gw", weir.BufferID{}) },
 		"Topics":         func(context.Context) error { _, err := b.Topics(); return err },
 		"Topic":          func(context.Context) error { _, err := b.Topic("x"); return err },
-		"TopicByID":      func(context.Context) error { _, err := b.TopicByID(TopicID{}); return err },
+		"TopicByID":      func(context.Context) error { _, err := b.TopicByID(weir.TopicID{}); return err },
 		"CreateTopic":    func(ctx context.Context) error { _, err := b.CreateTopic(ctx, "x", 1, nil); return err },
-		"DeleteTopic":    func(ctx context.Context) error { return b.DeleteTopic(ctx, TopicID{}) },
-		"AlterTopic":     func(ctx context.Context) error { return b.AlterTopic(ctx, TopicID{}, nil) },
-		"Size":           func(context.Context) error { _, err := b.Size(TopicID{}, 0); return err },
-		"GrowTopic":      func(ctx context.Context) error { return b.GrowTopic(ctx, TopicID{}, 9) },
+		"DeleteTopic":    func(ctx context.Context) error { return b.DeleteTopic(ctx, weir.TopicID{}) },
+		"AlterTopic":     func(ctx context.Context) error { return b.AlterTopic(ctx, weir.TopicID{}, nil) },
+		"Size":           func(context.Context) error { _, err := b.Size(weir.TopicID{}, 0); return err },
+		"GrowTopic":      func(ctx context.Context) error { return b.GrowTopic(ctx, weir.TopicID{}, 9) },
 		"Groups":         func(context.Context) error { _, err := b.Groups(); return err },
 		"NewProducer":    func(ctx context.Context) error { _, err := b.NewProducerID(ctx); return err },
 	}
@@ -111,7 +112,7 @@ func refuseAll(t *testing.T, b *Broker, when string, want error) {
 		}
 	}
 	select {
-	case <-b.Watch(TopicID{}, 0): // there is a reason to ask again
+	case <-b.Watch(weir.TopicID{}, 0): // there is a reason to ask again
 	case <-time.After(10 * time.Second):
 		t.Errorf("Watch %s waits for ever", when)
 	}
@@ -210,7 +211,7 @@ func TestAppend(t *testing.T) {
 			t.Errorf("%d bytes to %s: %v, want %v", c.size, c.topic, err, c.want)
 		}
 	}
-	if _, err := appendTo(b, Append{Topic: TopicID{1}, Batch: batch(t, 1)}); !errors.Is(err, ErrUnknownTopic) {
+	if _, err := appendTo(b, Append{Topic: weir.TopicID{1}, Batch: batch(t, 1)}); !errors.Is(err, ErrUnknownTopic) {
 		t.Errorf("unknown topic: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // MaxCopyAge is how old a copy may become before a standby no longer answers from it.
@@ -29,13 +30,13 @@ type Copy struct {
 
 	topics []Topic // by name
 	names  map[string]int
-	ids    map[TopicID]int
+	ids    map[weir.TopicID]int
 }
 
 // SetTopics gives a new copy its topics.
 func (c *Copy) SetTopics(topics []Topic) {
 	c.topics = slices.SortedFunc(slices.Values(topics), func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
-	c.names, c.ids = make(map[string]int, len(topics)), make(map[TopicID]int, len(topics))
+	c.names, c.ids = make(map[string]int, len(topics)), make(map[weir.TopicID]int, len(topics))
 	for i, t := range c.topics {
 		c.names[t.Name], c.ids[t.ID] = i, i
 	}
@@ -84,7 +85,7 @@ func (b *Broker) KnownTopic(name string) (Topic, error) {
 }
 
 // KnownTopicByID is TopicByID, and on a standby what its copy says.
-func (b *Broker) KnownTopicByID(id TopicID) (Topic, error) {
+func (b *Broker) KnownTopicByID(id weir.TopicID) (Topic, error) {
 	if c := b.Copy(); c != nil {
 		i, ok := c.ids[id]
 		if id == OffsetsTopicID() && c.Offsets {

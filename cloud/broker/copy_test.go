@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestKnown: a standby answers from its copy while that is new, and an owner from its
@@ -18,7 +19,7 @@ func TestKnown(t *testing.T) {
 		t.Errorf("without a copy: %v", err)
 	}
 	c := &Copy{Owner: "owner", Epoch: 9, Asked: time.Now()}
-	c.SetTopics([]Topic{{ID: TopicID{2}, Name: "b", Partitions: 2}, {ID: TopicID{1}, Name: "a", Partitions: 1}})
+	c.SetTopics([]Topic{{ID: weir.TopicID{2}, Name: "b", Partitions: 2}, {ID: weir.TopicID{1}, Name: "a", Partitions: 1}})
 	b.SetCopy(c)
 	all, err := b.KnownTopics()
 	if err != nil || len(all) != 2 || all[0].Name != "a" || all[1].Name != "b" {
@@ -27,11 +28,11 @@ func TestKnown(t *testing.T) {
 	if got, err := b.KnownTopic("b"); err != nil || got.Partitions != 2 {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := b.KnownTopicByID(TopicID{1}); err != nil || got.Name != "a" {
+	if got, err := b.KnownTopicByID(weir.TopicID{1}); err != nil || got.Name != "a" {
 		t.Errorf("%v, %v", got, err)
 	}
 	_, byName := b.KnownTopic("c")
-	_, byID := b.KnownTopicByID(TopicID{3})
+	_, byID := b.KnownTopicByID(weir.TopicID{3})
 	if !errors.Is(byName, ErrUnknownTopic) || !errors.Is(byID, ErrUnknownTopic) {
 		t.Errorf("topics that there are not: %v, %v", byName, byID)
 	}

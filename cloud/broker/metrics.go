@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // maxLags is how many pairs of a group and a topic the metrics show: those that
@@ -83,7 +84,7 @@ func (b *Broker) GroupLags() (map[string]int64, error) {
 func lagsOf(groups *group.Coordinator, log *commitlog.Log) ([]lag, error) {
 	var all []lag
 	ends := make(map[group.Partition]int64)
-	at := make(map[TopicID]int) // where in all the group's topic is, -1 if it is gone
+	at := make(map[weir.TopicID]int) // where in all the group's topic is, -1 if it is gone
 	err := groups.EachCommitted(func(name string, committed []group.Position) {
 		clear(at)
 		for _, c := range committed {

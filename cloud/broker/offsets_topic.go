@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // OffsetsTopic is Kafka's internal topic of committed offsets. It is not in the log:
@@ -13,7 +14,7 @@ import (
 const OffsetsTopic = group.OffsetsTopic
 
 // OffsetsTopicID is the id of the offsets topic.
-func OffsetsTopicID() TopicID { return group.OffsetsTopicID() }
+func OffsetsTopicID() weir.TopicID { return group.OffsetsTopicID() }
 
 // InternalTopic returns the offsets topic, if there is one: in buckets of format
 // level 1 there is none. Topics does not list it.

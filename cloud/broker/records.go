@@ -8,6 +8,7 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Append hands one record batch to a partition. done is called exactly once,
@@ -65,7 +66,7 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 // Fetch returns stored batches of a partition, beginning with the one that
 // holds offset: about maxBytes of them, and at least one if there is any.
 // Offsets at the end give no batches and no error.
-func (b *Broker) Fetch(ctx context.Context, id TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+func (b *Broker) Fetch(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
 	log, err := b.owned()
 	if err != nil {
 		return Fetched{}, err
@@ -79,7 +80,7 @@ func (b *Broker) Fetch(ctx context.Context, id TopicID, partition int32, offset 
 
 // Bounds returns the first offset of a partition and the one that its next
 // record will get. Only durable records count.
-func (b *Broker) Bounds(id TopicID, partition int32) (start, end int64, err error) {
+func (b *Broker) Bounds(id weir.TopicID, partition int32) (start, end int64, err error) {
 	log, err := b.owned()
 	if err != nil {
 		return 0, 0, err
@@ -92,7 +93,7 @@ func (b *Broker) Bounds(id TopicID, partition int32) (start, end int64, err erro
 
 // OffsetByTime returns the first record whose timestamp (ms) is at least ts,
 // -1 and -1 if there is none.
-func (b *Broker) OffsetByTime(ctx context.Context, id TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
+func (b *Broker) OffsetByTime(ctx context.Context, id weir.TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
 	log, err := b.owned()
 	if err != nil {
 		return -1, -1, err
@@ -106,7 +107,7 @@ func (b *Broker) OffsetByTime(ctx context.Context, id TopicID, partition int32, 
 
 // MaxTimestamp returns the record with the highest timestamp of a partition,
 // -1 and -1 if it is empty.
-func (b *Broker) MaxTimestamp(ctx context.Context, id TopicID, partition int32) (offset, timestamp int64, err error) {
+func (b *Broker) MaxTimestamp(ctx context.Context, id weir.TopicID, partition int32) (offset, timestamp int64, err error) {
 	log, err := b.owned()
 	if err != nil {
 		return -1, -1, err
@@ -121,7 +122,7 @@ func (b *Broker) MaxTimestamp(ctx context.Context, id TopicID, partition int32) 
 // Watch returns a channel that is closed when records are added to the
 // partition after the call, or when there is a reason to ask again: the topic
 // is gone, this node is no longer the owner.
-func (b *Broker) Watch(id TopicID, partition int32) <-chan struct{} {
+func (b *Broker) Watch(id weir.TopicID, partition int32) <-chan struct{} {
 	log, err := b.owned()
 	if err != nil {
 		return closed()
@@ -155,7 +156,7 @@ func (b *Broker) Marks(gateway string) ([]Mark, []MapRow, error) {
 
 // Mark returns the durable mark of one stream in one partition, after what
 // that partition had in flight when it was asked has landed or failed.
-func (b *Broker) Mark(ctx context.Context, s Stream, id TopicID, partition int32) (uint64, error) {
+func (b *Broker) Mark(ctx context.Context, s Stream, id weir.TopicID, partition int32) (uint64, error) {
 	log, err := b.owned()
 	if err != nil {
 		return 0, err
@@ -165,7 +166,7 @@ func (b *Broker) Mark(ctx context.Context, s Stream, id TopicID, partition int32
 }
 
 // BufferState says what the cluster knows of a gateway's buffer.
-func (b *Broker) BufferState(gateway string, buffer BufferID) (BufferState, error) {
+func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (BufferState, error) {
 	log, err := b.owned()
 	if err != nil {
 		var none commitlog.BufferState
@@ -185,7 +186,7 @@ func (b *Broker) Reached(s Stream) (uint64, error) {
 
 // Adopt says that a gateway has a buffer open at this moment: it cannot be one
 // that was retired and forgotten, however old it looks.
-func (b *Broker) Adopt(gateway string, buffer BufferID) error {
+func (b *Broker) Adopt(gateway string, buffer weir.BufferID) error {
 	log, err := b.owned()
 	if err != nil {
 		return err
@@ -196,7 +197,7 @@ func (b *Broker) Adopt(gateway string, buffer BufferID) error {
 
 // Retire ends a buffer that is fully acknowledged: its marks give way to a
 // tombstone. Durable on return.
-func (b *Broker) Retire(ctx context.Context, gateway string, buffer BufferID) error {
+func (b *Broker) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
 	log, err := b.owned()
 	if err != nil {
 		return err

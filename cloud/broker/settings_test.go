@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestCheckConfigs(t *testing.T) {
@@ -84,7 +85,7 @@ func TestAlterTopic(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	for _, c := range []struct {
-		id     TopicID
+		id     weir.TopicID
 		change func(map[string]string) error
 		want   error
 	}{
@@ -92,7 +93,7 @@ func TestAlterTopic(t *testing.T) {
 		{topic.ID, set("retention.ms", "five"), ErrInvalidConfig},
 		{topic.ID, set("retention", "5"), ErrInvalidConfig},
 		{topic.ID, func(configs map[string]string) error { clear(configs); return stop }, stop},
-		{TopicID{1}, set("retention.ms", "5"), ErrUnknownTopic},
+		{weir.TopicID{1}, set("retention.ms", "5"), ErrUnknownTopic},
 	} {
 		if err := b.AlterTopic(ctx, c.id, c.change); !errors.Is(err, c.want) {
 			t.Errorf("%v, want %v", err, c.want)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // DefaultMaxMessageBytes is the largest record batch a topic takes unless its
@@ -21,10 +22,6 @@ const maxMaxMessageBytes = 12_000_000
 
 // MaxPartitions is the largest number of partitions of a topic.
 const MaxPartitions = commitlog.MaxPartitions
-
-// GapTopic is where gateways report what they had accepted and cannot deliver.
-// It cannot be deleted: reports under way would be lost with it.
-const GapTopic = "weir.gaps"
 
 // Internal reports whether Kafka keeps something of its own under the name.
 func Internal(name string) bool {
@@ -65,7 +62,7 @@ func (b *Broker) Topic(name string) (Topic, error) {
 
 // TopicByID returns the topic of that id: a topic that was deleted and created
 // again under its name has another one.
-func (b *Broker) TopicByID(id TopicID) (Topic, error) {
+func (b *Broker) TopicByID(id weir.TopicID) (Topic, error) {
 	log, err := b.owned()
 	if err != nil {
 		return Topic{}, err
@@ -116,14 +113,14 @@ func (b *Broker) CheckName(name string) error {
 
 // DeleteTopic deletes a topic, all its records, and the offsets that groups
 // have in it; durable on return.
-func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
+func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	log, err := b.owned()
 	if err != nil {
 		return err
 	}
 	t, ok := log.TopicByID(id)
-	if ok && t.Name == GapTopic {
-		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, GapTopic)
+	if ok && t.Name == weir.GapTopic {
+		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
 	defer quota.Waiting(ctx)()
 	if err := log.DeleteTopic(ctx, id); err != nil {
@@ -139,7 +136,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, id TopicID) error {
 // GrowTopic raises the number of partitions; durable on return. Keys move to
 // other partitions: order per key holds within what was sent before and within
 // what is sent after.
-func (b *Broker) GrowTopic(ctx context.Context, id TopicID, partitions int32) error {
+func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) error {
 	log, err := b.owned()
 	if err != nil {
 		return err
@@ -154,7 +151,7 @@ func (b *Broker) GrowTopic(ctx context.Context, id TopicID, partitions int32) er
 //
 // Errors: ErrUnknownTopic, ErrInvalidConfig, ErrInvalidTopic if all settings
 // together are too large, and what change returns.
-func (b *Broker) AlterTopic(ctx context.Context, id TopicID, change func(configs map[string]string) error) error {
+func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(configs map[string]string) error) error {
 	log, err := b.owned()
 	if err != nil {
 		return err
@@ -187,7 +184,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id TopicID, change func(configs
 }
 
 // Size returns the bytes at rest that the records of a partition take.
-func (b *Broker) Size(id TopicID, partition int32) (int64, error) {
+func (b *Broker) Size(id weir.TopicID, partition int32) (int64, error) {
 	if id == OffsetsTopicID() {
 		_, err := b.offsetsOf(partition)
 		return 0, err
@@ -202,7 +199,7 @@ func (b *Broker) Size(id TopicID, partition int32) (int64, error) {
 // DeleteRecords moves the first offset of a partition up to offset, -1 for its
 // end, and returns where it is afterwards. Durable on return; the space is given
 // back later. ErrOffsetOutOfRange for an offset beyond the end.
-func (b *Broker) DeleteRecords(ctx context.Context, id TopicID, partition int32, offset int64) (start int64, err error) {
+func (b *Broker) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
 	log, err := b.owned()
 	if err != nil {
 		return -1, err

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // The log's words for transactions.
@@ -53,7 +54,7 @@ func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transacti
 
 // FetchCommitted is Fetch for who reads committed records only: up to the last
 // stable offset, and with the aborted transactions whose records are among them.
-func (b *Broker) FetchCommitted(ctx context.Context, id TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+func (b *Broker) FetchCommitted(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
 	log, err := b.owned()
 	if err != nil {
 		return Fetched{}, err
@@ -67,7 +68,7 @@ func (b *Broker) FetchCommitted(ctx context.Context, id TopicID, partition int32
 
 // Stable returns the last stable offset of a partition: the first record of its
 // oldest open transaction, or its end.
-func (b *Broker) Stable(id TopicID, partition int32) (int64, error) {
+func (b *Broker) Stable(id weir.TopicID, partition int32) (int64, error) {
 	log, err := b.owned()
 	if err != nil {
 		return -1, err
@@ -82,7 +83,7 @@ func (b *Broker) Stable(id TopicID, partition int32) (int64, error) {
 
 // EpochEnd returns the largest leader epoch up to the one asked for that has
 // records, -1 for none, and the offset where the next one begins.
-func (b *Broker) EpochEnd(id TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
+func (b *Broker) EpochEnd(id weir.TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
 	log, err := b.owned()
 	if err != nil {
 		return -1, -1, err
@@ -96,7 +97,7 @@ func (b *Broker) EpochEnd(id TopicID, partition int32, epoch int32) (found int32
 }
 
 // Producers lists the producers that a partition remembers, by id.
-func (b *Broker) Producers(id TopicID, partition int32) ([]ProducerState, error) {
+func (b *Broker) Producers(id weir.TopicID, partition int32) ([]ProducerState, error) {
 	log, err := b.owned()
 	if err != nil {
 		return nil, err

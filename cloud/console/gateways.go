@@ -11,7 +11,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // The states of a gateway.
@@ -182,7 +182,7 @@ func (c *console) streams(gateway string) ([]Stream, error) {
 		if !seen {
 			i = len(all)
 			at[m.Stream] = i
-			all = append(all, Stream{Buffer: hex.EncodeToString(m.Stream.Buffer[:]), Lane: wire.Lane(m.Stream.Lane).String()})
+			all = append(all, Stream{Buffer: hex.EncodeToString(m.Stream.Buffer[:]), Lane: weir.Lane(m.Stream.Lane).String()})
 		}
 		name := m.Topic.String()
 		t, err := c.Broker.TopicByID(m.Topic)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -22,7 +23,7 @@ type Meter struct {
 // sample is where all topics ended at one time: records that they ever had.
 type sample struct {
 	at   time.Time
-	ends map[broker.TopicID]int64
+	ends map[weir.TopicID]int64
 }
 
 // Run measures until ctx ends.
@@ -41,7 +42,7 @@ func (m *Meter) Run(ctx context.Context, b *broker.Broker) {
 
 // sample looks where the topics end. A node that owns nothing forgets what it knew.
 func (m *Meter) sample(b *broker.Broker, now time.Time) {
-	ends := make(map[broker.TopicID]int64)
+	ends := make(map[weir.TopicID]int64)
 	topics, err := b.Topics()
 	for _, t := range topics {
 		for p := range t.Partitions {
@@ -66,7 +67,7 @@ func (m *Meter) sample(b *broker.Broker, now time.Time) {
 
 // rate returns how many records a second a topic got over the last minute, or over as
 // much of it as is known. A topic that was not there at first began at 0.
-func (m *Meter) rate(topic broker.TopicID) float64 {
+func (m *Meter) rate(topic weir.TopicID) float64 {
 	if m == nil {
 		return 0
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func (j *journal) Topics() []commitlog.Topic {
@@ -17,7 +18,7 @@ func (j *journal) Topics() []commitlog.Topic {
 	return slices.Clone(j.topics)
 }
 
-func (j *journal) TopicByID(id commitlog.TopicID) (commitlog.Topic, bool) {
+func (j *journal) TopicByID(id weir.TopicID) (commitlog.Topic, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	i := slices.IndexFunc(j.topics, func(t commitlog.Topic) bool { return t.ID == id })
@@ -44,7 +45,7 @@ func (j *journal) topic(name string, partitions int32) {
 	}
 }
 
-func idOf(name string) (id commitlog.TopicID) {
+func idOf(name string) (id weir.TopicID) {
 	copy(id[:], name)
 	return id
 }

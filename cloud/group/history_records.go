@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Record is one record of the offsets topic, as Kafka writes it.
@@ -88,7 +88,7 @@ func (c *Coordinator) topicNames() func(id [16]byte) string {
 	return func(id [16]byte) string {
 		name, ok := known[id]
 		if !ok && log != nil {
-			t, _ := log.TopicByID(commitlog.TopicID(id))
+			t, _ := log.TopicByID(weir.TopicID(id))
 			name, known[id] = t.Name, t.Name
 		}
 		return name

@@ -9,9 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -64,7 +64,7 @@ func TestBrokerConfigs(t *testing.T) {
 	produce("default", nil, nil)
 	expect(t, "all", alter(w, ofBroker, "", set, "message.max.bytes", "100"), nil)
 	produce("all", kerr.MessageTooLarge, nil)
-	gaps := d.newTopic(t, broker.GapTopic, 1, nil)
+	gaps := d.newTopic(t, weir.GapTopic, 1, nil)
 	expect(t, "Weir's own", ask[*kmsg.ProduceResponse](w, produceTo(9, gaps, -1, slices.Clone(large))).Topics[0].Partitions[0].ErrorCode, nil)
 	if got, want := described(w, kmsg.ConfigResourceTypeTopic, gaps.Name, "max.message.bytes"), "1048588 (5) message.max.bytes=1048588 (5)"; got != want {
 		t.Errorf("%s, want %s", got, want)

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Log is the log of a shard as its state machines use it. *commitlog.Log is one.
@@ -14,5 +15,5 @@ type Log interface {
 	Propose(ctx context.Context, kind uint16, body []byte) error
 	Level() int // format level: which entries may be written
 	Topics() []commitlog.Topic
-	TopicByID(id commitlog.TopicID) (commitlog.Topic, bool)
+	TopicByID(id weir.TopicID) (commitlog.Topic, bool)
 }

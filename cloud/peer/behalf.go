@@ -10,6 +10,7 @@ import (
 	"net/http"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -144,11 +145,11 @@ const maxBehalf = 512 << 10
 // topic decodes a topic.
 func (t copyTopic) topic() (commitlog.Topic, error) {
 	id, err := hex.DecodeString(t.ID)
-	if err != nil || len(id) != len(commitlog.TopicID{}) {
+	if err != nil || len(id) != len(weir.TopicID{}) {
 		return commitlog.Topic{}, fmt.Errorf("%w: topic %q has the id %q", errAnswer, t.Name, t.ID)
 	}
 	if t.Name == "" || t.Partitions < 1 || t.Partitions > commitlog.MaxPartitions {
 		return commitlog.Topic{}, fmt.Errorf("%w: topic %q has %d partitions", errAnswer, t.Name, t.Partitions)
 	}
-	return commitlog.Topic{ID: commitlog.TopicID(id), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}, nil
+	return commitlog.Topic{ID: weir.TopicID(id), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}, nil
 }

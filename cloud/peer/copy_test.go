@@ -11,12 +11,13 @@ import (
 
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func manyTopics(n int) []commitlog.Topic {
 	all := make([]commitlog.Topic, n)
 	for i := range all {
-		all[i] = commitlog.Topic{ID: commitlog.TopicID{byte(i >> 8), byte(i), 1}, Name: fmt.Sprintf("topic-%05d", i), Partitions: int32(i%9 + 1), Created: int64(i)}
+		all[i] = commitlog.Topic{ID: weir.TopicID{byte(i >> 8), byte(i), 1}, Name: fmt.Sprintf("topic-%05d", i), Partitions: int32(i%9 + 1), Created: int64(i)}
 		if i%3 == 0 {
 			all[i].Configs = map[string]string{"cleanup.policy": "compact"}
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // journal is a Log that lands what is in line at once, or when it is let go, in
@@ -26,7 +27,7 @@ type journal struct {
 	held    bool
 	fail    error // of everything
 	ids     int64
-	topics  map[commitlog.TopicID]bool
+	topics  map[weir.TopicID]bool
 	slots   [][]commitlog.Command // that have landed
 	markers []marker
 	open    map[commitlog.Place]map[int64]int16 // data of producers without a marker behind it, by epoch
@@ -43,15 +44,15 @@ type marker struct {
 func newJournal(t *testing.T, c *Coordinator, groups *group.Coordinator) *journal {
 	return &journal{
 		t: t, c: c, groups: groups, ids: 1000,
-		topics: map[commitlog.TopicID]bool{topicA: true, topicB: true},
+		topics: map[weir.TopicID]bool{topicA: true, topicB: true},
 		open:   make(map[commitlog.Place]map[int64]int16),
 		fences: make(map[int64]int16),
 	}
 }
 
 var (
-	topicA = commitlog.TopicID{1}
-	topicB = commitlog.TopicID{2}
+	topicA = weir.TopicID{1}
+	topicB = weir.TopicID{2}
 	errLog = errors.New("log has ended")
 )
 
@@ -203,7 +204,7 @@ func (j *journal) NewProducerID(context.Context) (int64, error) {
 	return j.ids, j.fail
 }
 
-func (j *journal) TopicByID(id commitlog.TopicID) (commitlog.Topic, bool) {
+func (j *journal) TopicByID(id weir.TopicID) (commitlog.Topic, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return commitlog.Topic{ID: id}, j.topics[id]

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // oracle says in few words what a transactional id must be after each request.
@@ -197,7 +198,7 @@ func (o *oracle) compare(w world, when string, marks int) {
 	all, err := w.j.groups.Offsets("g", nil)
 	got := map[int32]int64{}
 	for _, x := range all {
-		got[index(commitlog.Place{Topic: commitlog.TopicID(x.Topic), Partition: x.Index})] = x.Offset
+		got[index(commitlog.Place{Topic: weir.TopicID(x.Topic), Partition: x.Index})] = x.Offset
 	}
 	if err != nil || !maps.Equal(got, o.committed) {
 		w.t.Errorf("%s: committed %v, %v; want %v", when, got, err, o.committed)

@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -52,7 +53,7 @@ func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
 
 // written is a record that was acknowledged.
 type written struct {
-	topic     commitlog.TopicID
+	topic     weir.TopicID
 	partition int32
 	offset    int64
 	value     string
@@ -60,7 +61,7 @@ type written struct {
 
 // place is a partition of a topic.
 type place struct {
-	topic     commitlog.TopicID
+	topic     weir.TopicID
 	partition int32
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirmq/weir/e2e/harness"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
@@ -119,7 +120,7 @@ func sayHello(c *quic.Conn, gateway string) (*quic.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return lane, wire.WritePreface(lane, wire.Preface{Kind: wire.StreamLane, Lane: wire.Bulk})
+	return lane, wire.WritePreface(lane, wire.Preface{Kind: wire.StreamLane, Lane: weir.Bulk})
 }
 
 // announceFrames say that the largest frame comes, and send none of it.
@@ -272,7 +273,7 @@ type syncGateway struct {
 	session sender.Session
 	lane    wire.Stream
 	topic   *wire.Topic
-	buffer  wire.BufferID
+	buffer  weir.BufferID
 	seq     uint64
 }
 
@@ -284,7 +285,7 @@ func newSyncGateway(t *testing.T, n *syncNode, gateway string) *syncGateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close(wire.CodeNone, "") })
-	v := &syncGateway{session: s, buffer: wire.BufferID{3: 1, 11: 1}}
+	v := &syncGateway{session: s, buffer: weir.BufferID{3: 1, 11: 1}}
 	if err := v.begin(t.Context(), gateway); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +333,7 @@ func (v *syncGateway) begin(ctx context.Context, gateway string) error {
 	if v.lane, err = v.session.OpenStream(ctx, 1); err != nil {
 		return err
 	}
-	return wire.WritePreface(v.lane, wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+	return wire.WritePreface(v.lane, wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 }
 
 // patience is how long an Append may take: no bound of ours, but a test that
@@ -352,7 +353,7 @@ func (v *syncGateway) append(size int) error {
 	late := time.AfterFunc(patience, func() { v.session.Close(wire.CodeTimeout, "") })
 	defer late.Stop()
 	v.seq++
-	err = wire.Write(v.lane, &wire.Append{Buffer: v.buffer, Lane: wire.Live, Topic: v.topic.ID, Row: wire.Row{Partitions: v.topic.Partitions, From: 1},
+	err = wire.Write(v.lane, &wire.Append{Buffer: v.buffer, Lane: weir.Live, Topic: v.topic.ID, Row: wire.Row{Partitions: v.topic.Partitions, From: 1},
 		Prev: v.seq - 1, First: v.seq, Last: v.seq, Kind: wire.KindBatch, Batch: batch})
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // archive is a bucket that also keeps what was created in it when it is deleted:
@@ -38,7 +39,7 @@ func (a archive) Create(ctx context.Context, key string, body []byte) error {
 
 // read replays the journal from its first slot.
 func (w *world) read() (*ledger, error) {
-	l := &ledger{names: map[commitlog.TopicID]string{}, deleted: map[commitlog.TopicID]bool{}, values: map[partition][]string{}}
+	l := &ledger{names: map[weir.TopicID]string{}, deleted: map[weir.TopicID]bool{}, values: map[partition][]string{}}
 	_, err := journal.Replay(context.Background(), journal.Options{Bucket: w.bucket.kept, Window: 1}, l)
 	if err != nil {
 		return nil, fmt.Errorf("CORRUPT: %w", err)
@@ -83,7 +84,7 @@ func (w *world) reread() error {
 }
 
 // values reads a partition from offset 0 on.
-func values(ctx context.Context, log *commitlog.Log, topic commitlog.TopicID, partition int32) (all []string, err error) {
+func values(ctx context.Context, log *commitlog.Log, topic weir.TopicID, partition int32) (all []string, err error) {
 	for {
 		next := int64(len(all))
 		f, err := log.Fetch(ctx, topic, partition, next, 1<<20)

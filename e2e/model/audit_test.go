@@ -13,18 +13,18 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // landed is a record in the log.
 type landed struct {
-	topic commitlog.TopicID
+	topic weir.TopicID
 	book  int
 }
 
 // partition is a partition of one life of a topic.
 type partition struct {
-	topic commitlog.TopicID
+	topic weir.TopicID
 	no    int32
 }
 
@@ -38,8 +38,8 @@ type gapRecord struct {
 // ledger is the log at rest, read from its bytes by this test's own reader: all
 // lives of all topics, in the order of the journal.
 type ledger struct {
-	names   map[commitlog.TopicID]string
-	deleted map[commitlog.TopicID]bool
+	names   map[weir.TopicID]string
+	deleted map[weir.TopicID]bool
 	values  map[partition][]string // of all records, in their order
 	records []landed
 	gaps    []gapRecord
@@ -52,9 +52,9 @@ func (l *ledger) Apply(_ journal.Position, entries []journal.Entry) error {
 		switch e.Kind {
 		case 1: // topic created: id, partitions, time, name
 			n := binary.BigEndian.Uint16(p[28:])
-			l.names[commitlog.TopicID(p[:16])] = string(p[30 : 30+n])
+			l.names[weir.TopicID(p[:16])] = string(p[30 : 30+n])
 		case 2: // topic deleted: id
-			l.deleted[commitlog.TopicID(p[:16])] = true
+			l.deleted[weir.TopicID(p[:16])] = true
 		case 4:
 			if err := l.run(p); err != nil {
 				return err
@@ -71,7 +71,7 @@ func (l *ledger) Restore(journal.Position, []byte) error { return errors.ErrUnsu
 // run reads a run: checksum, topic, partition, base, epoch, number of batches,
 // sources, batches.
 func (l *ledger) run(p []byte) error {
-	topic := commitlog.TopicID(p[4:20])
+	topic := weir.TopicID(p[4:20])
 	part := partition{topic, int32(binary.BigEndian.Uint32(p[20:]))}
 	sources := binary.BigEndian.Uint32(p[40:])
 	p = p[44:]
@@ -103,8 +103,8 @@ func (l *ledger) run(p []byte) error {
 	return nil
 }
 
-func (l *ledger) record(topic commitlog.TopicID, r *record.Record) error {
-	if l.names[topic] == wire.GapTopic {
+func (l *ledger) record(topic weir.TopicID, r *record.Record) error {
+	if l.names[topic] == weir.GapTopic {
 		var g gapRecord
 		if err := json.Unmarshal(r.Value, &g); err != nil {
 			return fmt.Errorf("read gap: %w", err)
@@ -209,11 +209,11 @@ func reported(l *ledger) (exact map[spot]bool, some guesses, err error) {
 	exact, some = map[spot]bool{}, guesses{map[spot]bool{}, map[spot]uint64{}}
 	for _, g := range l.gaps {
 		raw, err := hex.DecodeString(g.Buffer)
-		if err != nil || len(raw) != len(wire.BufferID{}) {
+		if err != nil || len(raw) != len(weir.BufferID{}) {
 			return nil, some, fmt.Errorf("CORRUPT: gap of buffer %q", g.Buffer)
 		}
-		lane := map[string]wire.Lane{"alarm": wire.Alarm, "live": wire.Live, "bulk": wire.Bulk}[g.Lane]
-		if stream := (spot{g.Gateway, place{buffer: wire.BufferID(raw), lane: lane}}); !g.Exact {
+		lane := map[string]weir.Lane{"alarm": weir.Alarm, "live": weir.Live, "bulk": weir.Bulk}[g.Lane]
+		if stream := (spot{g.Gateway, place{buffer: weir.BufferID(raw), lane: lane}}); !g.Exact {
 			first, ok := some.first[stream]
 			if !ok || g.Ranges[0][0] < first {
 				some.first[stream] = g.Ranges[0][0]
@@ -221,7 +221,7 @@ func reported(l *ledger) (exact map[spot]bool, some guesses, err error) {
 		}
 		for _, r := range g.Ranges {
 			for s := r[0]; s <= r[1]; s++ {
-				at := spot{g.Gateway, place{wire.BufferID(raw), lane, s}}
+				at := spot{g.Gateway, place{weir.BufferID(raw), lane, s}}
 				if g.Exact {
 					exact[at] = true
 				} else {

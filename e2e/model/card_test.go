@@ -11,14 +11,15 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 // place is where a reading lies on a gateway.
 type place struct {
-	buffer wire.BufferID
-	lane   wire.Lane
+	buffer weir.BufferID
+	lane   weir.Lane
 	seq    uint64
 }
 
@@ -32,7 +33,7 @@ type disk interface {
 	boot() (sender.Buffers, error)
 	// put accepts records; synced says which of the two durabilities they have:
 	// on the disk, or lost or kept by the next kill.
-	put(lane wire.Lane, topic string, recs []record.Record, synced bool) ([]place, error)
+	put(lane weir.Lane, topic string, recs []record.Record, synced bool) ([]place, error)
 	// sync makes durable what was put, and says where that lies.
 	sync() ([]place, error)
 	// kill ends the process. a decides what becomes of what was not synced.
@@ -48,9 +49,9 @@ type disk interface {
 	// damage may be a card that lied about a sync.
 	reports() bool
 	// age draws an id as if a process had come and gone; false: it cannot.
-	age() (wire.BufferID, bool)
+	age() (weir.BufferID, bool)
 	// left counts items that are not trimmed, and buffers, without those in skip.
-	left(skip map[wire.BufferID]bool) (items, buffers int)
+	left(skip map[weir.BufferID]bool) (items, buffers int)
 	// dead says whether a record is in the dead letters.
 	dead(p place) bool
 	close() error
@@ -84,8 +85,8 @@ type cardState struct {
 }
 
 type buffer struct {
-	id    wire.BufferID
-	lanes [wire.Lanes]cardLane
+	id    weir.BufferID
+	lanes [weir.Lanes]cardLane
 	rows  []sender.Row
 }
 
@@ -120,7 +121,7 @@ func (s *cardState) clone() cardState {
 
 func (s *cardState) current() *buffer { return s.buffers[len(s.buffers)-1] }
 
-func (s *cardState) find(id wire.BufferID) *buffer {
+func (s *cardState) find(id weir.BufferID) *buffer {
 	for _, b := range s.buffers {
 		if b.id == id {
 			return b
@@ -129,7 +130,7 @@ func (s *cardState) find(id wire.BufferID) *buffer {
 	return nil
 }
 
-func (c *card) newID() (id wire.BufferID) {
+func (c *card) newID() (id weir.BufferID) {
 	c.state.opened++
 	binary.BigEndian.PutUint32(id[:], c.state.opened)
 	binary.BigEndian.PutUint64(id[4:], c.rng.Uint64())
@@ -147,7 +148,7 @@ func (c *card) boot() (sender.Buffers, error) {
 	return c.proc, nil
 }
 
-func (c *card) put(lane wire.Lane, topic string, recs []record.Record, synced bool) ([]place, error) {
+func (c *card) put(lane weir.Lane, topic string, recs []record.Record, synced bool) ([]place, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := c.state.current()
@@ -176,7 +177,7 @@ func (c *card) sync() ([]place, error) {
 	for i := range b.lanes {
 		l := &b.lanes[i]
 		for _, it := range l.items[l.synced:] {
-			out = append(out, place{b.id, wire.Lane(i), it.Seq})
+			out = append(out, place{b.id, weir.Lane(i), it.Seq})
 		}
 		l.synced = len(l.items)
 	}
@@ -256,7 +257,7 @@ func (c *card) damage(a, b uint32) (gone func(place) bool, err error) {
 		x.rows = slices.Delete(x.rows, from, to)
 		return none, nil
 	}
-	ln := wire.Lane(a / 64 % wire.Lanes)
+	ln := weir.Lane(a / 64 % weir.Lanes)
 	l := &x.lanes[ln]
 	if len(l.items) == 0 {
 		return none, nil
@@ -285,13 +286,13 @@ func firstOf(it sender.Item) uint64 {
 
 func (c *card) reports() bool { return false }
 
-func (c *card) age() (wire.BufferID, bool) {
+func (c *card) age() (weir.BufferID, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.newID(), true
 }
 
-func (c *card) left(skip map[wire.BufferID]bool) (items, buffers int) {
+func (c *card) left(skip map[weir.BufferID]bool) (items, buffers int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, b := range c.state.buffers {
@@ -337,7 +338,7 @@ func (p *process) poke() {
 }
 
 // enter locks the card and finds a buffer.
-func (p *process) enter(id wire.BufferID) (*buffer, error) {
+func (p *process) enter(id weir.BufferID) (*buffer, error) {
 	p.card.mu.Lock()
 	if p.card.proc != p {
 		p.card.mu.Unlock()
@@ -382,7 +383,7 @@ func (l *cardLane) visible(ahead bool) int {
 	return l.synced
 }
 
-func (p *process) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.Item, error) {
+func (p *process) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.Item, error) {
 	b, err := p.enter(id)
 	if err != nil {
 		return nil, err
@@ -400,7 +401,7 @@ func (p *process) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.
 
 // Trim is lazy, as a card that is written seldom is: now and then the disk
 // learns of it too.
-func (p *process) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
+func (p *process) Trim(id weir.BufferID, lane weir.Lane, through uint64) error {
 	b, err := p.enter(id)
 	if err != nil {
 		return err
@@ -422,7 +423,7 @@ func (l *cardLane) free() {
 	l.freed = l.trimmed
 }
 
-func (p *process) Retire(id wire.BufferID) error {
+func (p *process) Retire(id weir.BufferID) error {
 	b, err := p.enter(id)
 	if errors.Is(err, errDead) {
 		return err
@@ -440,7 +441,7 @@ func (p *process) Retire(id wire.BufferID) error {
 
 func (p *process) Notify() <-chan struct{} { return p.notify }
 
-func (p *process) Rows(id wire.BufferID) ([]sender.Row, error) {
+func (p *process) Rows(id weir.BufferID) ([]sender.Row, error) {
 	b, err := p.enter(id)
 	if err != nil {
 		return nil, err
@@ -449,7 +450,7 @@ func (p *process) Rows(id wire.BufferID) ([]sender.Row, error) {
 	return slices.Clone(b.rows), nil
 }
 
-func (p *process) AddRow(id wire.BufferID, row sender.Row) error {
+func (p *process) AddRow(id weir.BufferID, row sender.Row) error {
 	b, err := p.enter(id)
 	if err != nil {
 		return err
@@ -459,7 +460,7 @@ func (p *process) AddRow(id wire.BufferID, row sender.Row) error {
 	return nil
 }
 
-func (p *process) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, _ string) error {
+func (p *process) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, _ string) error {
 	_, err := p.enter(id)
 	if err != nil {
 		return err

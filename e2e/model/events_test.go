@@ -7,8 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weirmq/weir/storage/commitlog"
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // callTime bounds the calls that a schedule makes itself: the log may be dead.
@@ -152,7 +151,7 @@ func (w *world) changeTopic(x act) {
 	log := w.leader()
 	name := []string{topicA, topicA, topicB}[x.b%3]
 	if x.op == opGrow && x.b/3%3 == 0 {
-		name = wire.GapTopic
+		name = weir.GapTopic
 	}
 	if log == nil {
 		return
@@ -245,7 +244,7 @@ func (w *world) age(g *gateway) {
 		if !ok {
 			break
 		}
-		wg.Go(func() { log.Retire(ctx, g.id, commitlog.BufferID(id)) })
+		wg.Go(func() { log.Retire(ctx, g.id, id) })
 	}
 	wg.Wait()
 	w.say("%s: 258 buffers come and go", g.id)
@@ -322,8 +321,8 @@ func (w *world) settled() bool {
 // them. With a card that is older than 256 openings the current one is among
 // them, and each one after it until the counter has caught up: what they hold is
 // accepted and not delivered, which this test does not count as stuck.
-func (g *gateway) aside() map[wire.BufferID]bool {
-	skip := map[wire.BufferID]bool{}
+func (g *gateway) aside() map[weir.BufferID]bool {
+	skip := map[weir.BufferID]bool{}
 	for _, id := range g.send.State().Aside {
 		skip[id] = true
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
@@ -272,61 +273,61 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 	if err != nil {
 		return known, err
 	}
-	offered := map[wire.BufferID]bool{}
+	offered := map[weir.BufferID]bool{}
 	for _, b := range buffers {
 		if b.Current {
-			log.Adopt(gateway, commitlog.BufferID(b.ID))
+			log.Adopt(gateway, b.ID)
 		}
 		st := map[commitlog.BufferState]wire.BufferState{
 			commitlog.New: wire.BufferNew, commitlog.Known: wire.BufferKnown,
 			commitlog.Retired: wire.BufferRetired, commitlog.Aside: wire.BufferAside,
-		}[log.BufferState(gateway, commitlog.BufferID(b.ID))]
+		}[log.BufferState(gateway, b.ID)]
 		o := wire.OfferedBuffer{ID: b.ID, State: st}
 		for lane := range o.Reached {
-			o.Reached[lane] = log.Reached(commitlog.Stream{Gateway: gateway, Buffer: commitlog.BufferID(b.ID), Lane: uint8(lane)})
+			o.Reached[lane] = log.Reached(commitlog.Stream{Gateway: gateway, Buffer: b.ID, Lane: uint8(lane)})
 		}
 		known.Buffers = append(known.Buffers, o)
 		offered[b.ID] = true
 	}
 	marks, rows := log.Marks(gateway)
 	for _, m := range marks {
-		if id := wire.BufferID(m.Stream.Buffer); offered[id] {
-			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: wire.Lane(m.Stream.Lane),
-				Topic: wire.TopicID(m.Topic), Partition: m.Partition, Last: m.Last})
+		if id := m.Stream.Buffer; offered[id] {
+			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: weir.Lane(m.Stream.Lane),
+				Topic: m.Topic, Partition: m.Partition, Last: m.Last})
 		}
 	}
 	for _, r := range rows {
-		if id := wire.BufferID(r.Stream.Buffer); offered[id] {
-			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: wire.Lane(r.Stream.Lane),
-				Topic: wire.TopicID(r.Topic), Name: r.Name, Row: wire.Row(r.Row)})
+		if id := r.Stream.Buffer; offered[id] {
+			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: weir.Lane(r.Stream.Lane),
+				Topic: r.Topic, Name: r.Name, Row: wire.Row(r.Row)})
 		}
 	}
 	return known, nil
 }
 
-func (u *uplink) Resolve(ctx context.Context, _, topic string) (wire.TopicID, int32, error) {
+func (u *uplink) Resolve(ctx context.Context, _, topic string) (weir.TopicID, int32, error) {
 	log, err := u.n.owned()
 	if err != nil {
-		return wire.TopicID{}, 0, err
+		return weir.TopicID{}, 0, err
 	}
 	if topic == forbidden {
-		return wire.TopicID{}, 0, receiver.ErrNotAllowed
+		return weir.TopicID{}, 0, receiver.ErrNotAllowed
 	}
 	t, ok := log.Topic(topic)
 	if !ok {
 		t, err = log.CreateTopic(ctx, topic, 2, nil)
 		if err != nil && !errors.Is(err, commitlog.ErrTopicExists) {
-			return wire.TopicID{}, 0, u.answer(err)
+			return weir.TopicID{}, 0, u.answer(err)
 		}
 	}
-	return wire.TopicID(t.ID), t.Partitions, nil
+	return t.ID, t.Partitions, nil
 }
 
 func (u *uplink) Append(a receiver.Append, done func(error)) {
 	log, err := u.n.owned()
 	if err == nil {
 		// A topic that is gone is the log's to refuse, in its order.
-		if _, ok := log.TopicByID(commitlog.TopicID(a.Topic)); ok {
+		if _, ok := log.TopicByID(a.Topic); ok {
 			err = u.n.w.refuse(a)
 		}
 	}
@@ -337,7 +338,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		done(err)
 		return
 	}
-	topic := commitlog.TopicID(a.Topic)
+	topic := a.Topic
 	if _, ok := log.TopicByID(topic); !ok && u.n.w.rules.cloud.TopicByName {
 		if t, ok := log.Topic(u.n.w.nameOf(topic)); ok {
 			topic = t.ID
@@ -354,27 +355,27 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 }
 
 func stream(s receiver.Stream) commitlog.Stream {
-	return commitlog.Stream{Gateway: s.Gateway, Buffer: commitlog.BufferID(s.Buffer), Lane: uint8(s.Lane)}
+	return commitlog.Stream{Gateway: s.Gateway, Buffer: s.Buffer, Lane: uint8(s.Lane)}
 }
 
-func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID, partition int32) (uint64, error) {
+func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, partition int32) (uint64, error) {
 	log, err := u.n.owned()
 	if err != nil {
 		return 0, err
 	}
-	mark, err := log.Mark(ctx, stream(s), commitlog.TopicID(topic), partition)
+	mark, err := log.Mark(ctx, stream(s), topic, partition)
 	if errors.Is(err, commitlog.ErrUnknownTopic) {
 		return 0, nil
 	}
 	return mark, u.answer(err)
 }
 
-func (u *uplink) Retire(ctx context.Context, gateway string, buffer wire.BufferID) error {
+func (u *uplink) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
 	log, err := u.n.owned()
 	if err != nil {
 		return err
 	}
-	return u.answer(log.Retire(ctx, gateway, commitlog.BufferID(buffer)))
+	return u.answer(log.Retire(ctx, gateway, buffer))
 }
 
 // refuse is the cloud's mind: bad readings never, others sometimes not now.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -32,7 +33,7 @@ type walCard struct {
 	proc *walProcess
 	rng  *rand.Rand
 	segs int
-	wait [wal.Lanes][]wal.Record // put and not synced
+	wait [weir.Lanes][]wal.Record // put and not synced
 }
 
 var _ disk = (*walCard)(nil)
@@ -58,13 +59,13 @@ func (d *walCard) boot() (sender.Buffers, error) {
 	return d.proc, nil
 }
 
-func (d *walCard) put(lane wire.Lane, topic string, recs []record.Record, synced bool) ([]place, error) {
-	id, seq := d.log.Place(wal.Lane(lane))
+func (d *walCard) put(lane weir.Lane, topic string, recs []record.Record, synced bool) ([]place, error) {
+	id, seq := d.log.Place(lane)
 	seq += uint64(len(d.wait[lane]))
 	var out []place
 	for i, r := range recs {
 		d.wait[lane] = append(d.wait[lane], wal.Record{Topic: topic, Record: r})
-		out = append(out, place{wire.BufferID(id), lane, seq + uint64(i)})
+		out = append(out, place{id, lane, seq + uint64(i)})
 	}
 	if synced {
 		if _, err := d.flush(int(lane)); err != nil {
@@ -81,10 +82,10 @@ func (d *walCard) flush(lane int) ([]place, error) {
 		return nil, nil
 	}
 	d.wait[lane] = nil
-	id, first, err := d.log.Append(wal.Lane(lane), recs)
+	id, first, err := d.log.Append(weir.Lane(lane), recs)
 	var out []place
 	for i := range recs {
-		out = append(out, place{wire.BufferID(id), wire.Lane(lane), first + uint64(i)})
+		out = append(out, place{id, weir.Lane(lane), first + uint64(i)})
 	}
 	return out, err
 }
@@ -125,7 +126,7 @@ func (d *walCard) kill(a uint32) error {
 			return err
 		}
 	}
-	d.wait = [wal.Lanes][]wal.Record{}
+	d.wait = [weir.Lanes][]wal.Record{}
 	if err := d.log.Close(); err != nil {
 		return err
 	}
@@ -252,7 +253,7 @@ func (d *walCard) damage(a, b uint32) (gone func(place) bool, err error) {
 	}
 	lane := filepath.Dir(path)
 	id, err := hex.DecodeString(strings.ReplaceAll(filepath.Base(filepath.Dir(lane)), "-", ""))
-	if err != nil || len(id) != len(wire.BufferID{}) {
+	if err != nil || len(id) != len(weir.BufferID{}) {
 		return none, write()
 	}
 	gone = func(p place) bool { return bytes.Equal(p.buffer[:], id) && p.lane.String() == filepath.Base(lane) }
@@ -261,11 +262,11 @@ func (d *walCard) damage(a, b uint32) (gone func(place) bool, err error) {
 
 func (d *walCard) reports() bool { return true }
 
-func (d *walCard) age() (id wire.BufferID, ok bool) { return id, false }
+func (d *walCard) age() (id weir.BufferID, ok bool) { return id, false }
 
-func (d *walCard) left(skip map[wire.BufferID]bool) (items, buffers int) {
+func (d *walCard) left(skip map[weir.BufferID]bool) (items, buffers int) {
 	for _, info := range d.log.Buffers() {
-		if skip[wire.BufferID(info.ID)] {
+		if skip[info.ID] {
 			continue
 		}
 		buffers++
@@ -278,7 +279,7 @@ func (d *walCard) left(skip map[wire.BufferID]bool) (items, buffers int) {
 
 func (d *walCard) dead(p place) (found bool) {
 	d.log.EachDead(func(dead wal.Dead) error {
-		found = found || p == place{wire.BufferID(dead.Buffer), wire.Lane(dead.Lane), dead.Seq}
+		found = found || p == place{dead.Buffer, dead.Lane, dead.Seq}
 		return nil
 	})
 	return found
@@ -315,7 +316,7 @@ func (u *walProcess) List() ([]wire.Buffer, error) {
 	defer u.leave()
 	var list []wire.Buffer
 	for _, info := range u.log.Buffers() {
-		b := wire.Buffer{ID: wire.BufferID(info.ID), Current: info.Current}
+		b := wire.Buffer{ID: info.ID, Current: info.Current}
 		for lane, bounds := range info.Lanes {
 			b.Lanes[lane] = wire.Bounds(bounds)
 		}
@@ -324,12 +325,12 @@ func (u *walProcess) List() ([]wire.Buffer, error) {
 	return list, nil
 }
 
-func (u *walProcess) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.Item, error) {
+func (u *walProcess) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.Item, error) {
 	if err := u.enter(); err != nil {
 		return nil, err
 	}
 	defer u.leave()
-	items, err := u.log.Read(wal.BufferID(id), wal.Lane(lane), from)
+	items, err := u.log.Read(id, lane, from)
 	if err != nil {
 		return nil, err
 	}
@@ -340,27 +341,27 @@ func (u *walProcess) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]send
 	return out, nil
 }
 
-func (u *walProcess) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
+func (u *walProcess) Trim(id weir.BufferID, lane weir.Lane, through uint64) error {
 	if err := u.enter(); err != nil {
 		return err
 	}
 	defer u.leave()
-	return u.log.Trim(wal.BufferID(id), wal.Lane(lane), through)
+	return u.log.Trim(id, lane, through)
 }
 
-func (u *walProcess) Retire(id wire.BufferID) error {
+func (u *walProcess) Retire(id weir.BufferID) error {
 	if err := u.enter(); err != nil {
 		return err
 	}
 	defer u.leave()
-	err := u.log.Retire(wal.BufferID(id))
+	err := u.log.Retire(id)
 	if errors.Is(err, wal.ErrUnacked) {
-		for lane := range wal.Lane(wal.Lanes) {
-			if err := u.log.Trim(wal.BufferID(id), lane, u.log.Last(wal.BufferID(id), lane)); err != nil {
+		for lane := range weir.Lane(weir.Lanes) {
+			if err := u.log.Trim(id, lane, u.log.Last(id, lane)); err != nil {
 				return err
 			}
 		}
-		err = u.log.Retire(wal.BufferID(id))
+		err = u.log.Retire(id)
 	}
 	if errors.Is(err, wal.ErrUnknown) || errors.Is(err, fs.ErrNotExist) {
 		return nil // gone already
@@ -370,28 +371,28 @@ func (u *walProcess) Retire(id wire.BufferID) error {
 
 func (u *walProcess) Notify() <-chan struct{} { return u.log.Notify() }
 
-func (u *walProcess) Rows(id wire.BufferID) ([]sender.Row, error) {
+func (u *walProcess) Rows(id weir.BufferID) ([]sender.Row, error) {
 	if err := u.enter(); err != nil {
 		return nil, err
 	}
 	defer u.leave()
-	rows, err := u.log.Rows(wal.BufferID(id))
+	rows, err := u.log.Rows(id)
 	var out []sender.Row
 	for _, r := range rows {
-		out = append(out, sender.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: wire.Lane(r.Lane), From: r.From})
+		out = append(out, sender.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: r.Lane, From: r.From})
 	}
 	return out, err
 }
 
-func (u *walProcess) AddRow(id wire.BufferID, r sender.Row) error {
+func (u *walProcess) AddRow(id weir.BufferID, r sender.Row) error {
 	if err := u.enter(); err != nil {
 		return err
 	}
 	defer u.leave()
-	return u.log.AddRow(wal.BufferID(id), wal.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: wal.Lane(r.Lane), From: r.From})
+	return u.log.AddRow(id, wal.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: r.Lane, From: r.From})
 }
 
-func (u *walProcess) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, reason string) error {
+func (u *walProcess) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	if err := u.enter(); err != nil {
 		return err
 	}
@@ -400,5 +401,5 @@ func (u *walProcess) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item,
 	for _, item := range items {
 		dead = append(dead, wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: (*wal.Gap)(item.Gap)})
 	}
-	return u.log.Bury(wal.BufferID(id), wal.Lane(lane), slices.Clip(dead), reason)
+	return u.log.Bury(id, lane, slices.Clip(dead), reason)
 }

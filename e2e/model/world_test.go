@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
@@ -43,7 +44,7 @@ type rules struct {
 // reading is a record that a gateway was given.
 type reading struct {
 	gateway  int
-	lane     wire.Lane
+	lane     weir.Lane
 	topic    string
 	key      string
 	place    place
@@ -63,8 +64,8 @@ type world struct {
 	gws    []*gateway
 	nodeNo int
 	books  []*reading
-	names  map[commitlog.TopicID]string // guarded by mu
-	lives  map[string]bool              // topics that were created again
+	names  map[weir.TopicID]string // guarded by mu
+	lives  map[string]bool         // topics that were created again
 	hasBad atomic.Bool
 	logger *slog.Logger
 	slog   *slog.Logger
@@ -142,7 +143,7 @@ func (w *world) judge() error {
 
 func newWorld(t *testing.T, s schedule, r rules) *world {
 	w := &world{
-		t: t, s: s, rules: r, names: map[commitlog.TopicID]string{}, lives: map[string]bool{},
+		t: t, s: s, rules: r, names: map[weir.TopicID]string{}, lives: map[string]bool{},
 		slog: slog.New(slog.DiscardHandler), began: time.Now(), nodes: map[string]*node{},
 		rng: rand.New(rand.NewPCG(s.seed, 3)), latency: s.pace, slow: s.pace,
 	}
@@ -190,7 +191,7 @@ func (w *world) createTopic(name string, partitions int32) {
 	w.say("topic %s is %x with %d partitions", name, t.ID[:3], partitions)
 }
 
-func (w *world) nameOf(id commitlog.TopicID) string {
+func (w *world) nameOf(id weir.TopicID) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.names[id]
@@ -343,7 +344,7 @@ func (g *gateway) publish(a, b uint32, bad bool) {
 	}
 	w := g.w
 	topic := []string{topicA, topicA, topicA, topicB}[a%4]
-	lane := wire.Lane([]int{1, 1, 1, 0, 2}[a/4%5])
+	lane := weir.Lane([]int{1, 1, 1, 0, 2}[a/4%5])
 	if bad && a/32%4 == 0 {
 		topic = forbidden
 	}

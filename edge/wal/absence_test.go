@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // The absence matrix: every file and folder of a log at rest × what can happen
@@ -76,8 +78,8 @@ type fixture struct {
 	boot        uint32 // the machine's start in which it is opened
 	records     *ledger
 	cloud       *miniCloud
-	drawn       map[BufferID]bool
-	newest      BufferID
+	drawn       map[weir.BufferID]bool
+	newest      weir.BufferID
 	cells       []damageCell
 	needed      map[int]bool // exceptions
 }
@@ -95,7 +97,7 @@ const (
 // killed and that has a damaged frame, one that was closed, and the newest.
 func newFixture(t *testing.T, how ending) *fixture {
 	f := &fixture{dir: filepath.Join(fastDir(t), "log"), boot: 1, records: newLedger(),
-		cloud: newMiniCloud(), drawn: map[BufferID]bool{}, needed: map[int]bool{}}
+		cloud: newMiniCloud(), drawn: map[weir.BufferID]bool{}, needed: map[int]bool{}}
 	open := func() *Log {
 		o := small(f.dir)
 		o.SegmentSize, o.disk = 1500, noSync()
@@ -104,7 +106,7 @@ func newFixture(t *testing.T, how ending) *fixture {
 		f.drawn[l.Current()] = true
 		return l
 	}
-	fill := func(l *Log, rounds int, lanes ...Lane) {
+	fill := func(l *Log, rounds int, lanes ...weir.Lane) {
 		for i := range rounds {
 			for _, ln := range lanes {
 				f.records.append(l, ln, 1+i%3)
@@ -112,43 +114,43 @@ func newFixture(t *testing.T, how ending) *fixture {
 		}
 	}
 	l := open()
-	fill(l, 4, Live)
+	fill(l, 4, weir.Live)
 	mustClose(t, l)
 	l = open()
 	f.cloud.drain(t, l, false)
-	fill(l, 12, Live, Bulk)
+	fill(l, 12, weir.Live, weir.Bulk)
 	second := l.Current()
-	row := Row{Topic: "sensors", TopicID: [16]byte{1}, Partitions: 3, Lane: Live, From: 1}
+	row := Row{Topic: "sensors", TopicID: [16]byte{1}, Partitions: 3, Lane: weir.Live, From: 1}
 	if err := l.AddRow(second, row); err != nil {
 		t.Fatal(err)
 	}
-	f.cloud.deliver(t, l, second, Live, 8)
-	path := segmentFiles(t, f.dir, second, Live)[1]
+	f.cloud.deliver(t, l, second, weir.Live, 8)
+	path := segmentFiles(t, f.dir, second, weir.Live)[1]
 	if err := flipAt(path, 60); err != nil {
 		t.Fatal(err)
 	}
-	readAll(t, l, second, Live) // notes the gap
+	readAll(t, l, second, weir.Live) // notes the gap
 	abandon(l)
 	l = open()
-	fill(l, 5, Alarm)
+	fill(l, 5, weir.Alarm)
 	f.oldest = f.copyTo(t)
-	fill(l, 8, Alarm, Live)
-	items, err := l.Read(l.Current(), Alarm, 1)
+	fill(l, 8, weir.Alarm, weir.Live)
+	items, err := l.Read(l.Current(), weir.Alarm, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Bury(l.Current(), Alarm, items, "refused"); err != nil {
+	if err := l.Bury(l.Current(), weir.Alarm, items, "refused"); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, l)
 	l = open()
 	f.newest = l.Current()
-	fill(l, 8, Live, Alarm)
+	fill(l, 8, weir.Live, weir.Alarm)
 	f.old = f.copyTo(t)
-	fill(l, 2, Bulk, Live, Alarm)
+	fill(l, 2, weir.Bulk, weir.Live, weir.Alarm)
 	synced := f.copyTo(t)
-	fill(l, 6, Live, Alarm, Bulk)
-	f.cloud.deliver(t, l, f.newest, Alarm, 3)
+	fill(l, 6, weir.Live, weir.Alarm, weir.Bulk)
+	f.cloud.deliver(t, l, f.newest, weir.Alarm, 3)
 	switch how {
 	case closed:
 		mustClose(t, l)
@@ -166,7 +168,7 @@ func newFixture(t *testing.T, how ending) *fixture {
 // unsynced puts what is written without a sync back to where it was some
 // appends ago.
 func (f *fixture) unsynced(t *testing.T, synced string) {
-	for _, path := range []string{latestName, filepath.Join(buffersName, bufferName(f.newest), Live.String(), marksName)} {
+	for _, path := range []string{latestName, filepath.Join(buffersName, bufferName(f.newest), weir.Live.String(), marksName)} {
 		if err := copyFile(filepath.Join(f.dir, path), filepath.Join(synced, path)); err != nil {
 			t.Fatal(err)
 		}
@@ -344,7 +346,7 @@ func (f *fixture) play(t testing.TB, seed uint64, cells ...damageCell) (problems
 		abandon(l)
 	}
 	books := f.records.clone()
-	for ln := range Lane(Lanes) {
+	for ln := range weir.Lane(weir.Lanes) {
 		n := len(books.failed)
 		if books.append(l, ln, 2); len(books.failed) > n {
 			problems = append(problems, fmt.Sprintf("lane %v takes no records", ln))
@@ -409,7 +411,7 @@ func deadIn(t testing.TB, dir string) map[place]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eachFrame(p, saltOf(BufferID{}, partDead), func(h header, body []byte) error {
+		eachFrame(p, saltOf(weir.BufferID{}, partDead), func(h header, body []byte) error {
 			all, err := parseDead(body, h.count)
 			for _, d := range all {
 				found[place{d.Buffer, d.Seq}] = true
@@ -426,7 +428,7 @@ func intactIn(t testing.TB, dir string) map[stream]map[uint64]bool {
 	entries, _ := os.ReadDir(filepath.Join(dir, buffersName))
 	for _, e := range entries {
 		id, ok := parseBufferName(e.Name())
-		for ln := range Lane(Lanes) {
+		for ln := range weir.Lane(weir.Lanes) {
 			if !ok {
 				break
 			}
@@ -571,7 +573,7 @@ func TestLogGone(t *testing.T) {
 			for start := range 3 {
 				o.Used = used || start > 0
 				l := mustOpen(t, o)
-				mustAppend(t, l, Live, recs(start, 1))
+				mustAppend(t, l, weir.Live, recs(start, 1))
 				c := newMiniCloud()
 				c.drain(t, l, false)
 				gaps := 0
@@ -581,7 +583,7 @@ func TestLogGone(t *testing.T) {
 					}
 					gaps++
 				}
-				if want := map[bool]int{true: Lanes}[used && start == 0]; gaps != want {
+				if want := map[bool]int{true: weir.Lanes}[used && start == 0]; gaps != want {
 					t.Errorf("start %d: %d gaps, want %d", start, gaps, want)
 				}
 				if want := uint32(start + 1 + map[bool]int{true: 1}[used]); l.Current().Counter() != want {

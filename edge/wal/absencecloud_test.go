@@ -5,6 +5,8 @@ import (
 	"io"
 	"maps"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // miniCloud is the sender and the cloud in small: what is read of a lane goes to
@@ -14,13 +16,13 @@ type miniCloud struct {
 	exact     map[stream]map[uint64]bool // reported for sure
 	perhaps   map[stream][]span          // reported as what may be missing
 	mark      map[stream]uint64
-	retired   map[BufferID]bool
+	retired   map[weir.BufferID]bool
 	problems  []string
 }
 
 func newMiniCloud() *miniCloud {
 	return &miniCloud{delivered: map[stream]map[uint64]int{}, exact: map[stream]map[uint64]bool{},
-		perhaps: map[stream][]span{}, mark: map[stream]uint64{}, retired: map[BufferID]bool{}}
+		perhaps: map[stream][]span{}, mark: map[stream]uint64{}, retired: map[weir.BufferID]bool{}}
 }
 
 func (c *miniCloud) clone() *miniCloud {
@@ -58,9 +60,9 @@ func (c *miniCloud) drain(t testing.TB, l *Log, current bool) {
 		}
 		for ln, b := range info.Lanes {
 			if !c.retired[info.ID] {
-				c.deliver(t, l, info.ID, Lane(ln), b.Last)
+				c.deliver(t, l, info.ID, weir.Lane(ln), b.Last)
 			}
-			if err := l.Trim(info.ID, Lane(ln), b.Last); err != nil {
+			if err := l.Trim(info.ID, weir.Lane(ln), b.Last); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -75,7 +77,7 @@ func (c *miniCloud) drain(t testing.TB, l *Log, current bool) {
 }
 
 // deliver takes a lane up to a sequence, and trims it.
-func (c *miniCloud) deliver(t testing.TB, l *Log, id BufferID, ln Lane, through uint64) {
+func (c *miniCloud) deliver(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane, through uint64) {
 	t.Helper()
 	for from := uint64(1); from <= through; {
 		items, err := l.Read(id, ln, from)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Append stores a batch behind the newest record of the lane and returns the
@@ -16,7 +18,7 @@ import (
 // error: nothing may be acknowledged. If a write or a sync failed, the log
 // goes on in a new buffer: Current changes before Append returns, or, when the
 // disk does not even take that, in a later Append.
-func (l *Log) Append(ln Lane, recs []Record) (id BufferID, first uint64, err error) {
+func (l *Log) Append(ln weir.Lane, recs []Record) (id weir.BufferID, first uint64, err error) {
 	return l.append(ln, recs, nil)
 }
 
@@ -25,7 +27,7 @@ func (l *Log) Append(ln Lane, recs []Record) (id BufferID, first uint64, err err
 // nothing else will ever lie there either, though the log may be healthy: who
 // was told of the place may ask later whether it is durable, and must not be
 // told yes because of other records. So the log goes on in a new buffer.
-func (l *Log) AppendAt(id BufferID, ln Lane, first uint64, recs []Record) error {
+func (l *Log) AppendAt(id weir.BufferID, ln weir.Lane, first uint64, recs []Record) error {
 	_, _, err := l.append(ln, recs, &place{id, first})
 	if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
 		l.broken.Store(true)
@@ -38,28 +40,28 @@ func (l *Log) AppendAt(id BufferID, ln Lane, first uint64, recs []Record) error 
 
 // place is a sequence of a lane in a buffer.
 type place struct {
-	id  BufferID
+	id  weir.BufferID
 	seq uint64
 }
 
-func (l *Log) append(ln Lane, recs []Record, want *place) (BufferID, uint64, error) {
+func (l *Log) append(ln weir.Lane, recs []Record, want *place) (weir.BufferID, uint64, error) {
 	if err := checkLane(ln); err != nil {
-		return BufferID{}, 0, err
+		return weir.BufferID{}, 0, err
 	}
 	size, err := checkRecords(recs)
 	if err != nil {
-		return BufferID{}, 0, err
+		return weir.BufferID{}, 0, err
 	}
 	w, err := l.takeWriter(ln)
 	if err != nil {
-		return BufferID{}, 0, err
+		return weir.BufferID{}, 0, err
 	}
 	b := l.current // does not change while a writer is held
 	_, last, _ := w.lane.bounds()
 	first := last + 1
 	if want != nil && *want != (place{b.id, first}) {
 		w.mu.Unlock()
-		return BufferID{}, 0, fmt.Errorf("%w: the next record of lane %v is %d of buffer %v", ErrMoved, ln, first, b.id)
+		return weir.BufferID{}, 0, fmt.Errorf("%w: the next record of lane %v is %d of buffer %v", ErrMoved, ln, first, b.id)
 	}
 	if len(recs) == 0 {
 		w.mu.Unlock()
@@ -67,13 +69,13 @@ func (l *Log) append(ln Lane, recs []Record, want *place) (BufferID, uint64, err
 	}
 	if err := l.reserve(ln, size+FrameOverhead); err != nil {
 		w.mu.Unlock()
-		return BufferID{}, 0, err
+		return weir.BufferID{}, 0, err
 	}
 	n, err := l.write(b, w, first, recs)
 	l.used.Add(n - (size + FrameOverhead))
 	if err != nil {
 		l.giveUp(w, ln, err)
-		return BufferID{}, 0, fmt.Errorf("append to lane %v: %w", ln, err)
+		return weir.BufferID{}, 0, fmt.Errorf("append to lane %v: %w", ln, err)
 	}
 	l.tell()
 	l.failures.over(l.opts)
@@ -87,7 +89,7 @@ func (l *Log) append(ln Lane, recs []Record, want *place) (BufferID, uint64, err
 
 // takeWriter locks the lane's writer when it has a buffer to write to. After a
 // failure it first gets it one.
-func (l *Log) takeWriter(ln Lane) (*writer, error) {
+func (l *Log) takeWriter(ln weir.Lane) (*writer, error) {
 	w := &l.writers[ln]
 	for {
 		w.mu.Lock()
@@ -114,7 +116,7 @@ func (l *Log) write(b *buffer, w *writer, first uint64, recs []Record) (int64, e
 }
 
 // giveUp ends the current buffer after a failed write, and unlocks the writer.
-func (l *Log) giveUp(w *writer, ln Lane, cause error) {
+func (l *Log) giveUp(w *writer, ln weir.Lane, cause error) {
 	l.broken.Store(true)
 	w.mu.Unlock()
 	err := l.renew()

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // benchRecords are readings with values of 200 bytes.
@@ -35,8 +36,8 @@ func BenchmarkAppend(b *testing.B) {
 			b.SetBytes(size)
 			b.ReportAllocs()
 			for b.Loop() {
-				id, first := mustAppend(b, l, Live, rs)
-				if err := l.Trim(id, Live, first-1); err != nil {
+				id, first := mustAppend(b, l, weir.Live, rs)
+				if err := l.Trim(id, weir.Live, first-1); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -77,7 +78,7 @@ func BenchmarkRead(b *testing.B) {
 			rs := benchRecords(n)
 			total := 0
 			for ; total < 40_000; total += n {
-				mustAppend(b, l, Live, rs)
+				mustAppend(b, l, weir.Live, rs)
 			}
 			id := l.Current()
 			b.ReportAllocs()
@@ -91,9 +92,9 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-func countAll(b testing.TB, l *Log, id BufferID) (n int) {
+func countAll(b testing.TB, l *Log, id weir.BufferID) (n int) {
 	for from := uint64(1); ; {
-		items, err := l.Read(id, Live, from)
+		items, err := l.Read(id, weir.Live, from)
 		if err == io.EOF {
 			return n
 		}
@@ -113,7 +114,7 @@ func BenchmarkBacklog(b *testing.B) {
 	l := mustOpen(b, o)
 	rs := benchRecords(16)
 	for n := 0; n < total; n += len(rs) {
-		mustAppend(b, l, Live, rs)
+		mustAppend(b, l, weir.Live, rs)
 	}
 	id := l.Current()
 	abandon(l)
@@ -138,7 +139,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 	l := mustOpen(t, o)
 	rs := benchRecords(8)
 	for range 8000 {
-		mustAppend(t, l, Live, rs)
+		mustAppend(t, l, weir.Live, rs)
 	}
 	id := l.Current()
 	mustClose(t, l)
@@ -149,7 +150,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 		t.Fatalf("%d records", got)
 	}
 	grown := heap() - before
-	t.Logf("%d KiB of heap for %d segments", grown/1024, len(segmentFiles(t, o.Dir, id, Live)))
+	t.Logf("%d KiB of heap for %d segments", grown/1024, len(segmentFiles(t, o.Dir, id, weir.Live)))
 	if grown > 512<<10 {
 		t.Errorf("the heap grew by %d bytes", grown)
 	}

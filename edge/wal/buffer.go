@@ -13,15 +13,17 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // buffer is a directory with the lanes that were written under one id.
 type buffer struct {
-	id    BufferID
+	id    weir.BufferID
 	dir   string
 	disk  *disk
 	log   *slog.Logger
-	lanes [Lanes]lane
+	lanes [weir.Lanes]lane
 
 	mu      sync.Mutex
 	made    bool  // the directory is there, durably
@@ -32,28 +34,28 @@ type buffer struct {
 const rowsName = "rows"
 
 // bufferName is the name of a buffer's directory.
-func bufferName(id BufferID) string {
+func bufferName(id weir.BufferID) string {
 	return fmt.Sprintf("%x-%x", id[:4], id[4:])
 }
 
 // parseBufferName reads what bufferName wrote.
-func parseBufferName(name string) (id BufferID, ok bool) {
+func parseBufferName(name string) (id weir.BufferID, ok bool) {
 	counter, random, ok := strings.Cut(name, "-")
 	p, err := hex.DecodeString(counter + random)
 	if !ok || err != nil || len(counter) != 8 || len(p) != len(id) {
-		return BufferID{}, false
+		return weir.BufferID{}, false
 	}
 	copy(id[:], p)
 	return id, bufferName(id) == name
 }
 
 // newBuffer is a buffer that is not on the disk yet, or not loaded.
-func (l *Log) newBuffer(id BufferID) *buffer {
+func (l *Log) newBuffer(id weir.BufferID) *buffer {
 	b := &buffer{id: id, dir: filepath.Join(l.buffersDir(), bufferName(id)), disk: l.disk, log: l.opts.Log}
 	for i := range b.lanes {
 		la := &b.lanes[i]
 		la.disk, la.log = l.disk, l.opts.Log
-		la.dir = filepath.Join(b.dir, Lane(i).String())
+		la.dir = filepath.Join(b.dir, weir.Lane(i).String())
 		la.salt = saltOf(id, byte(i))
 	}
 	return b
@@ -61,7 +63,7 @@ func (l *Log) newBuffer(id BufferID) *buffer {
 
 // load reads a buffer of an earlier open. One whose directory is gone gets a new
 // one: what is missing is written down there like any other damage.
-func (b *buffer) load(said func(Lane) witness) error {
+func (b *buffer) load(said func(weir.Lane) witness) error {
 	_, err := os.ReadDir(b.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = b.make()
@@ -71,8 +73,8 @@ func (b *buffer) load(said func(Lane) witness) error {
 	}
 	b.made = true
 	for i := range b.lanes {
-		if err := b.lanes[i].load(said(Lane(i))); err != nil {
-			return fmt.Errorf("lane %v: %w", Lane(i), err)
+		if err := b.lanes[i].load(said(weir.Lane(i))); err != nil {
+			return fmt.Errorf("lane %v: %w", weir.Lane(i), err)
 		}
 	}
 	return nil
@@ -145,7 +147,7 @@ func (b *buffer) remove() error {
 }
 
 // Rows returns a buffer's map table, in the order in which it was written.
-func (l *Log) Rows(id BufferID) ([]Row, error) {
+func (l *Log) Rows(id weir.BufferID) ([]Row, error) {
 	b, err := l.buffer(id)
 	if err != nil {
 		return nil, err
@@ -160,7 +162,7 @@ func (l *Log) Rows(id BufferID) ([]Row, error) {
 
 // AddRow appends a row to a buffer's map table; durable on return. A row that
 // is there already is not written again.
-func (l *Log) AddRow(id BufferID, row Row) error {
+func (l *Log) AddRow(id weir.BufferID, row Row) error {
 	if err := checkRow(row); err != nil {
 		return err
 	}
@@ -219,7 +221,7 @@ func (b *buffer) loadRows() error {
 const rowHeader = 1 + 4 + 8 + 16
 
 func checkRow(r Row) error {
-	if r.Lane >= Lanes || r.Partitions < 1 || r.From == 0 || r.Topic == "" || len(r.Topic) > math.MaxUint16 {
+	if r.Lane >= weir.Lanes || r.Partitions < 1 || r.From == 0 || r.Topic == "" || len(r.Topic) > math.MaxUint16 {
 		return fmt.Errorf("map table row for topic %q, lane %v, %d partitions from %d is not valid",
 			r.Topic, r.Lane, r.Partitions, r.From)
 	}
@@ -241,7 +243,7 @@ func parseRow(p []byte) (Row, error) {
 		return Row{}, corrupt("row of %d bytes", len(p))
 	}
 	r := Row{
-		Lane:       Lane(p[0]),
+		Lane:       weir.Lane(p[0]),
 		Partitions: int32(binary.BigEndian.Uint32(p[1:])),
 		From:       binary.BigEndian.Uint64(p[5:]),
 		TopicID:    [16]byte(p[13:rowHeader]),

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestNobodyWaitsForASync holds an append in its sync, and does everything
@@ -19,33 +21,33 @@ func TestNobodyWaitsForASync(t *testing.T) {
 	held, release := make(chan struct{}), make(chan struct{})
 	o := small(t.TempDir())
 	o.disk.do = func(s step, path string, f func() error) error {
-		if s == stepSync && strings.Contains(path, Live.String()) && hold.Load() {
+		if s == stepSync && strings.Contains(path, weir.Live.String()) && hold.Load() {
 			close(held)
 			<-release
 		}
 		return f()
 	}
 	l := mustOpen(t, o)
-	id, _ := mustAppend(t, l, Live, recs(0, 5))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 5))
 	hold.Store(true)
 	done := make(chan error)
 	go func() {
-		_, _, err := l.Append(Live, recs(5, 5))
+		_, _, err := l.Append(weir.Live, recs(5, 5))
 		done <- err
 	}()
 	<-held
-	checkItems(t, readAll(t, l, id, Live), recs(0, 5))
-	mustAppend(t, l, Alarm, recs(10, 1))
-	if err := l.Trim(id, Live, 3); err != nil {
+	checkItems(t, readAll(t, l, id, weir.Live), recs(0, 5))
+	mustAppend(t, l, weir.Alarm, recs(10, 1))
+	if err := l.Trim(id, weir.Live, 3); err != nil {
 		t.Fatal(err)
 	}
-	if got, seq := l.Place(Live); got != id || seq != 6 {
+	if got, seq := l.Place(weir.Live); got != id || seq != 6 {
 		t.Fatalf("Place = %v, %d", got, seq)
 	}
 	if s := l.Stats(); s.Records != 3 {
 		t.Fatalf("Stats = %+v", s)
 	}
-	if l.Full(Bulk) || len(l.Buffers()) != 1 {
+	if l.Full(weir.Bulk) || len(l.Buffers()) != 1 {
 		t.Fatal("Full or Buffers is wrong")
 	}
 	hold.Store(false)
@@ -53,7 +55,7 @@ func TestNobodyWaitsForASync(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if items := readAll(t, l, id, Live); len(items) != 7 || items[0].Seq != 4 {
+	if items := readAll(t, l, id, weir.Live); len(items) != 7 || items[0].Seq != 4 {
 		t.Fatalf("%d items", len(items))
 	}
 }
@@ -77,25 +79,25 @@ func TestConcurrent(t *testing.T) {
 	const each = 150
 	var stored sync.Map // place of each record that was stored, by number
 	var appenders sync.WaitGroup
-	for a := range 2 * Lanes {
+	for a := range 2 * weir.Lanes {
 		appenders.Go(func() {
 			rnd := rand.New(rand.NewPCG(s, uint64(a)))
 			for i := range each {
 				n, count := a*1_000_000+i*10, 1+rnd.IntN(9)
-				id, first, err := l.Append(Lane(a%Lanes), recs(n, count))
+				id, first, err := l.Append(weir.Lane(a%weir.Lanes), recs(n, count))
 				if err != nil && !errors.Is(err, errInjected) {
 					t.Errorf("Append: %v", err)
 				}
 				for j := 0; err == nil && j < count; j++ {
-					stored.Store(n+j, fmt.Sprint(id, Lane(a%Lanes), first+uint64(j)))
+					stored.Store(n+j, fmt.Sprint(id, weir.Lane(a%weir.Lanes), first+uint64(j)))
 				}
 			}
 		})
 	}
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
-	read := make([]map[int]string, Lanes)
-	for ln := range Lane(Lanes) {
+	read := make([]map[int]string, weir.Lanes)
+	for ln := range weir.Lane(weir.Lanes) {
 		read[ln] = map[int]string{}
 		readers.Go(func() { drain(t, l, ln, read[ln], stop) })
 	}
@@ -104,7 +106,7 @@ func TestConcurrent(t *testing.T) {
 	readers.Wait()
 	count := 0
 	stored.Range(func(n, at any) bool {
-		ln := Lane(n.(int) / 1_000_000 % Lanes)
+		ln := weir.Lane(n.(int) / 1_000_000 % weir.Lanes)
 		if read[ln][n.(int)] != at {
 			t.Errorf("record %v was stored at %v and read at %q", n, at, read[ln][n.(int)])
 		}
@@ -136,7 +138,7 @@ func retireAll(t *testing.T, l *Log) {
 
 // drain reads a lane of all buffers in order, trimming what it read, until it
 // is told to stop and nothing is left.
-func drain(t *testing.T, l *Log, ln Lane, got map[int]string, stop <-chan struct{}) {
+func drain(t *testing.T, l *Log, ln weir.Lane, got map[int]string, stop <-chan struct{}) {
 	for last := false; ; {
 		select {
 		case <-stop:

@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 var seed = flag.Uint64("wal.seed", 0, "seed of the random tests; 0 draws one")
@@ -123,7 +125,7 @@ func build(t *testing.T, rnd *rand.Rand) *world {
 		o.SegmentSize = 512 + rnd.IntN(4096)
 		l := mustOpen(t, o)
 		for range rnd.IntN(60) {
-			ln := Lane(rnd.IntN(Lanes))
+			ln := weir.Lane(rnd.IntN(weir.Lanes))
 			batch := recs(n, 1+rnd.IntN(8))
 			n += len(batch)
 			id, _ := mustAppend(t, l, ln, batch)
@@ -279,7 +281,7 @@ func TestRandomDamage(t *testing.T) {
 			o.disk = noSync()
 			l := mustOpen(t, o)
 			first := w.audit(t, l)
-			mustAppend(t, l, Live, recs(0, 1))
+			mustAppend(t, l, weir.Live, recs(0, 1))
 			abandon(l)
 			l = mustOpen(t, o)
 			if again := w.audit(t, l); !reflect.DeepEqual(first, again) {
@@ -295,11 +297,11 @@ func TestUnacknowledgedTail(t *testing.T) {
 	for cut := 1; cut < 200; cut += 13 {
 		dir := t.TempDir()
 		l := mustOpen(t, small(dir))
-		id, _ := mustAppend(t, l, Live, recs(0, 7))
-		w := &l.writers[Live]
+		id, _ := mustAppend(t, l, weir.Live, recs(0, 7))
+		w := &l.writers[weir.Live]
 		frame := w.frame(8, recs(7, 3))
 		abandon(l)
-		paths := segmentFiles(t, dir, id, Live)
+		paths := segmentFiles(t, dir, id, weir.Live)
 		f, err := os.OpenFile(paths[len(paths)-1], os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
 			t.Fatal(err)
@@ -309,8 +311,8 @@ func TestUnacknowledgedTail(t *testing.T) {
 		}
 		f.Close()
 		l = mustOpen(t, small(dir))
-		checkItems(t, readAll(t, l, id, Live), recs(0, 7))
-		if last := l.Last(id, Live); last != 7 {
+		checkItems(t, readAll(t, l, id, weir.Live), recs(0, 7))
+		if last := l.Last(id, weir.Live); last != 7 {
 			t.Fatalf("Last = %d", last)
 		}
 	}
@@ -320,37 +322,37 @@ func TestUnacknowledgedTail(t *testing.T) {
 func TestGapStaysAGap(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	var id BufferID
+	var id weir.BufferID
 	for i := range 10 {
-		id, _ = mustAppend(t, l, Live, recs(i*2, 2))
+		id, _ = mustAppend(t, l, weir.Live, recs(i*2, 2))
 	}
 	mustClose(t, l)
-	path := segmentFiles(t, dir, id, Live)[0]
+	path := segmentFiles(t, dir, id, weir.Live)[0]
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	hurt := bytes.Clone(whole)
-	f := framesIn(t, whole, saltOf(id, byte(Live)))[3]
+	f := framesIn(t, whole, saltOf(id, byte(weir.Live)))[3]
 	clear(hurt[f.begin+40 : f.begin+50])
 	if err := os.WriteFile(path, hurt, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, small(dir))
-	items, err := l.Read(id, Live, 7)
+	items, err := l.Read(id, weir.Live, 7)
 	if err != nil || len(items) != 1 || items[0].Gap == nil || items[0].Gap.First != 7 || items[0].Gap.Last != 8 {
 		t.Fatalf("items %+v, %v", items, err)
 	}
-	before := readAll(t, l, id, Live)
+	before := readAll(t, l, id, weir.Live)
 	abandon(l)
 	if err := os.WriteFile(path, whole, 0o640); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, small(dir))
-	if after := readAll(t, l, id, Live); !reflect.DeepEqual(before, after) {
+	if after := readAll(t, l, id, weir.Live); !reflect.DeepEqual(before, after) {
 		t.Fatal("the gap closed")
 	}
-	if items, _ := l.Read(id, Live, 8); items[0].Gap == nil || items[0].Gap.First != 8 {
+	if items, _ := l.Read(id, weir.Live, 8); items[0].Gap == nil || items[0].Gap.First != 8 {
 		t.Fatalf("from the middle of the gap: %+v", items[0].Gap)
 	}
 }
@@ -361,19 +363,19 @@ func TestPartOfAFrameStaysAGap(t *testing.T) {
 	for _, back := range []bool{true, false} {
 		dir := t.TempDir()
 		l := mustOpen(t, small(dir))
-		id, _ := mustAppend(t, l, Live, recs(0, 4))
-		mustAppend(t, l, Live, recs(4, 1))
-		marks := filepath.Join(l.current.lanes[Live].dir, marksName)
+		id, _ := mustAppend(t, l, weir.Live, recs(0, 4))
+		mustAppend(t, l, weir.Live, recs(4, 1))
+		marks := filepath.Join(l.current.lanes[weir.Live].dir, marksName)
 		old, err := os.ReadFile(marks)
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := segmentFiles(t, dir, id, Live)[0]
+		path := segmentFiles(t, dir, id, weir.Live)[0]
 		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Trim(id, Live, 2); err != nil {
+		if err := l.Trim(id, weir.Live, 2); err != nil {
 			t.Fatal(err)
 		}
 		hurt := bytes.Clone(whole)
@@ -381,7 +383,7 @@ func TestPartOfAFrameStaysAGap(t *testing.T) {
 		if err := os.WriteFile(path, hurt, 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if items := readAll(t, l, id, Live); len(items) != 2 || items[0].Gap == nil || items[0].Gap.First != 3 {
+		if items := readAll(t, l, id, weir.Live); len(items) != 2 || items[0].Gap == nil || items[0].Gap.First != 3 {
 			t.Fatalf("items %+v", items)
 		}
 		abandon(l)
@@ -394,7 +396,7 @@ func TestPartOfAFrameStaysAGap(t *testing.T) {
 			}
 		}
 		l = mustOpen(t, small(dir))
-		items := readAll(t, l, id, Live)
+		items := readAll(t, l, id, weir.Live)
 		if back {
 			checkItems(t, items[:2], recs(0, 2))
 			items = items[1:]
@@ -414,16 +416,16 @@ func TestForeignFrames(t *testing.T) {
 	o := small(dir)
 	o.SegmentSize = 1 << 20
 	l := mustOpen(t, o)
-	id, _ := mustAppend(t, l, Live, recs(0, 3))
-	mustAppend(t, l, Live, recs(3, 3))
-	mustAppend(t, l, Bulk, recs(100, 20))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 3))
+	mustAppend(t, l, weir.Live, recs(3, 3))
+	mustAppend(t, l, weir.Bulk, recs(100, 20))
 	abandon(l)
-	path := segmentFiles(t, dir, id, Live)[0]
+	path := segmentFiles(t, dir, id, weir.Live)[0]
 	live, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	bulk, err := os.ReadFile(segmentFiles(t, dir, id, Bulk)[0])
+	bulk, err := os.ReadFile(segmentFiles(t, dir, id, weir.Bulk)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +433,7 @@ func TestForeignFrames(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, o)
-	checkItems(t, readAll(t, l, id, Live), recs(0, 6))
+	checkItems(t, readAll(t, l, id, weir.Live), recs(0, 6))
 }
 
 // TestInterruptedTruncate is what tidwall/wal leaves when it is killed while
@@ -439,15 +441,15 @@ func TestForeignFrames(t *testing.T) {
 func TestInterruptedTruncate(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	var id BufferID
+	var id weir.BufferID
 	for i := range 50 {
-		id, _ = mustAppend(t, l, Live, recs(i, 1))
+		id, _ = mustAppend(t, l, weir.Live, recs(i, 1))
 	}
 	mustClose(t, l)
-	first := segmentFiles(t, dir, id, Live)[0]
+	first := segmentFiles(t, dir, id, weir.Live)[0]
 	if err := os.Rename(first, first+".START"); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, small(dir))
-	checkItems(t, readAll(t, l, id, Live), recs(0, 50))
+	checkItems(t, readAll(t, l, id, weir.Live), recs(0, 50))
 }

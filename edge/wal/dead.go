@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -50,14 +52,14 @@ type deadSegment struct {
 
 // stream is a lane of a buffer.
 type stream struct {
-	id   BufferID
-	lane Lane
+	id   weir.BufferID
+	lane weir.Lane
 }
 
 // Dead is a record that was refused for good, and where it came from.
 type Dead struct {
-	Buffer BufferID
-	Lane   Lane
+	Buffer weir.BufferID
+	Lane   weir.Lane
 	Seq    uint64
 	Reason string
 	Record Record
@@ -67,7 +69,7 @@ type Dead struct {
 // where they stay until newer ones need the room; durable on return. A record
 // that is there already, after a crash between Bury and Trim, is not put there
 // again. Gaps among the items are left out. Burying trims nothing.
-func (l *Log) Bury(id BufferID, ln Lane, items []Item, reason string) error {
+func (l *Log) Bury(id weir.BufferID, ln weir.Lane, items []Item, reason string) error {
 	if err := checkLane(ln); err != nil {
 		return err
 	}
@@ -133,7 +135,7 @@ func (d *dead) append(from stream, items []Item, reason string) error {
 		return err
 	}
 	frame := appendDead(openFrame(nil), from, items, reason)
-	sealFrame(frame, 0, saltOf(BufferID{}, partDead), kindDead, d.next, uint32(len(items)))
+	sealFrame(frame, 0, saltOf(weir.BufferID{}, partDead), kindDead, d.next, uint32(len(items)))
 	f, path := d.file, d.file.Name()
 	d.file = nil
 	err := d.disk.do(stepList, path, func() error {
@@ -285,7 +287,7 @@ func eachFrameOf(path string, part byte, of kind, fn func(count uint32, body []b
 		return err
 	}
 	defer w.close()
-	s := saltOf(BufferID{}, part)
+	s := saltOf(weir.BufferID{}, part)
 	for off := int64(0); ; {
 		h, at, ok, err := findHeader(&w, s, off)
 		if !ok || err != nil {
@@ -306,10 +308,10 @@ func eachFrameOf(path string, part byte, of kind, fn func(count uint32, body []b
 }
 
 // release forgets what was buried of a buffer that is retired.
-func (d *dead) release(id BufferID) {
+func (d *dead) release(id weir.BufferID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for ln := range Lane(Lanes) {
+	for ln := range weir.Lane(weir.Lanes) {
 		delete(d.buried, stream{id, ln})
 	}
 }
@@ -345,11 +347,11 @@ func parseDead(p []byte, count uint32) ([]Dead, error) {
 	var d Dead
 	copy(d.Buffer[:], c.take(uint64(len(d.Buffer))))
 	if p := c.take(1); len(p) == 1 {
-		d.Lane = Lane(p[0])
+		d.Lane = weir.Lane(p[0])
 	}
 	reason := c.take(c.uvarint())
 	d.Reason = string(reason)
-	if c.bad || d.Lane >= Lanes || len(reason) > maxReason || uint64(count) > uint64(len(c.p)) {
+	if c.bad || d.Lane >= weir.Lanes || len(reason) > maxReason || uint64(count) > uint64(len(c.p)) {
 		return nil, corrupt("dead letters")
 	}
 	dead := make([]Dead, count)

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func allDead(t testing.TB, l *Log) []Dead {
@@ -21,8 +23,8 @@ func allDead(t testing.TB, l *Log) []Dead {
 func TestBury(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	id, _ := mustAppend(t, l, Live, recs(0, 20))
-	items := readAll(t, l, id, Live)
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 20))
+	items := readAll(t, l, id, weir.Live)
 	var odd, even []Item
 	for _, it := range items {
 		if it.Seq%2 == 1 {
@@ -32,13 +34,13 @@ func TestBury(t *testing.T) {
 		}
 	}
 	for _, batch := range [][]Item{odd, even[:5], odd, {{Seq: 21, Gap: &Gap{21, 21, "x", true}}}} {
-		if err := l.Bury(id, Live, batch, "too large"); err != nil {
+		if err := l.Bury(id, weir.Live, batch, "too large"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustClose(t, l)
 	l = mustOpen(t, small(dir))
-	if err := l.Bury(id, Live, items, "topic deleted"); err != nil {
+	if err := l.Bury(id, weir.Live, items, "topic deleted"); err != nil {
 		t.Fatal(err)
 	}
 	dead := allDead(t, l)
@@ -50,7 +52,7 @@ func TestBury(t *testing.T) {
 		if i >= 15 {
 			reason = "topic deleted"
 		}
-		if d.Buffer != id || d.Lane != Live || d.Reason != reason || !reflect.DeepEqual(d.Record, rec(int(d.Seq-1))) {
+		if d.Buffer != id || d.Lane != weir.Live || d.Reason != reason || !reflect.DeepEqual(d.Record, rec(int(d.Seq-1))) {
 			t.Fatalf("dead letter %d: %+v", i, d)
 		}
 	}
@@ -69,12 +71,12 @@ func TestDeadQuota(t *testing.T) {
 	o.DeadQuota = 20 << 10
 	l := mustOpen(t, o)
 	for i := range 100 {
-		id, first := mustAppend(t, l, Bulk, recs(i*5, 5))
-		items, err := l.Read(id, Bulk, first)
+		id, first := mustAppend(t, l, weir.Bulk, recs(i*5, 5))
+		items, err := l.Read(id, weir.Bulk, first)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Bury(id, Bulk, items, "no"); err != nil {
+		if err := l.Bury(id, weir.Bulk, items, "no"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -91,10 +93,10 @@ func TestDeadQuota(t *testing.T) {
 func TestDamagedDead(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	id, _ := mustAppend(t, l, Live, recs(0, 30))
-	items := readAll(t, l, id, Live)
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 30))
+	items := readAll(t, l, id, weir.Live)
 	for i := 0; i < 30; i += 10 {
-		if err := l.Bury(id, Live, items[i:i+10], "no"); err != nil {
+		if err := l.Bury(id, weir.Live, items[i:i+10], "no"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -112,13 +114,13 @@ func TestDamagedDead(t *testing.T) {
 	if n := len(allDead(t, l)); n != 20 {
 		t.Fatalf("%d dead letters, want 20", n)
 	}
-	if err := l.Bury(id, Live, items, "no"); err != nil {
+	if err := l.Bury(id, weir.Live, items, "no"); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(allDead(t, l)); n != 30 {
 		t.Fatalf("%d dead letters, want 30", n)
 	}
-	if _, err := l.Read(id, Live, 31); err != io.EOF {
+	if _, err := l.Read(id, weir.Live, 31); err != io.EOF {
 		t.Fatal(err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestEarlierVersion opens what the version before latest and ended left: a
@@ -14,10 +16,10 @@ func TestEarlierVersion(t *testing.T) {
 	if err := os.CopyFS(dir, os.DirFS("testdata/earlier")); err != nil {
 		t.Fatal(err)
 	}
-	want := map[uint32]map[Lane][]Record{
-		2: {Live: recs(10, 20), Alarm: recs(40, 2)},
-		3: {Bulk: recs(50, 5)},
-		4: {Live: recs(60, 12)},
+	want := map[uint32]map[weir.Lane][]Record{
+		2: {weir.Live: recs(10, 20), weir.Alarm: recs(40, 2)},
+		3: {weir.Bulk: recs(50, 5)},
+		4: {weir.Live: recs(60, 12)},
 	}
 	for range 2 {
 		l := mustOpen(t, small(dir))
@@ -26,10 +28,10 @@ func TestEarlierVersion(t *testing.T) {
 			t.Fatalf("%d buffers: %+v", len(infos), infos)
 		}
 		for _, info := range infos[:3] {
-			for ln := range Lane(Lanes) {
+			for ln := range weir.Lane(weir.Lanes) {
 				recs := want[info.ID.Counter()][ln]
 				next := info.Lanes[ln].First
-				if next > 1 && (info.ID.Counter() != 2 || ln != Live || next != 13) {
+				if next > 1 && (info.ID.Counter() != 2 || ln != weir.Live || next != 13) {
 					t.Fatalf("%v lane %v begins at %d", info.ID, ln, next)
 				}
 				checkItems(t, renumber(readAll(t, l, info.ID, ln), next), recs[next-1:])

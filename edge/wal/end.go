@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // This file finds out where a lane ends whose process is gone, from its own
@@ -25,7 +27,7 @@ type witness struct {
 }
 
 // witness collects what is said of a lane of a buffer.
-func (l *Log) witness(h heard, id BufferID, ln Lane) witness {
+func (l *Log) witness(h heard, id weir.BufferID, ln weir.Lane) witness {
 	if b, ok := l.ended.known[id]; ok {
 		return witness{last: b.last[ln], acked: b.acked[ln], begun: b.last[ln] > 0, ended: true, guess: b.guess>>ln&1 > 0}
 	}
@@ -43,9 +45,9 @@ func (l *Log) witness(h heard, id BufferID, ln Lane) witness {
 
 // saidEnd is where a buffer ends as others say: it cannot be read itself at this
 // start, and what they say is overwritten by what they say of the next buffer.
-func saidEnd(id BufferID, said func(Lane) witness) endedBuffer {
+func saidEnd(id weir.BufferID, said func(weir.Lane) witness) endedBuffer {
 	e := endedBuffer{id: id}
-	for ln := range Lane(Lanes) {
+	for ln := range weir.Lane(weir.Lanes) {
 		w := said(ln)
 		e.last[ln], e.acked[ln] = w.last, w.acked
 		if w.begun && !w.ended || w.guess {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // endedNames are the two copies of the list of ended buffers: the folder of a
@@ -18,10 +20,10 @@ var endedNames = [2]string{"ended", "ended.copy"}
 // endedBuffer is where the lanes of a buffer end: nothing is appended to it any
 // more.
 type endedBuffer struct {
-	id    BufferID
-	last  [Lanes]uint64
-	acked [Lanes]uint64 // when the buffer was noted: a lower bound
-	guess byte          // lanes whose last is a guess, as bits
+	id    weir.BufferID
+	last  [weir.Lanes]uint64
+	acked [weir.Lanes]uint64 // when the buffer was noted: a lower bound
+	guess byte               // lanes whose last is a guess, as bits
 }
 
 // same reports whether two notes tell the same end.
@@ -33,16 +35,16 @@ func (b endedBuffer) same(o endedBuffer) bool {
 type ended struct {
 	mu     sync.Mutex // guards what follows
 	copies [2]*list
-	known  map[BufferID]endedBuffer
-	have   [2]map[BufferID]endedBuffer // what each copy held when it was read
+	known  map[weir.BufferID]endedBuffer
+	have   [2]map[weir.BufferID]endedBuffer // what each copy held when it was read
 }
 
 func (e *ended) open(d *disk, dir string, log *slog.Logger) error {
-	e.known = map[BufferID]endedBuffer{}
+	e.known = map[weir.BufferID]endedBuffer{}
 	for i, name := range endedNames {
-		e.have[i] = map[BufferID]endedBuffer{}
+		e.have[i] = map[weir.BufferID]endedBuffer{}
 		var err error
-		e.copies[i], err = openList(d, filepath.Join(dir, name), saltOf(BufferID{}, partEnded), kindEnded, func(body []byte) error {
+		e.copies[i], err = openList(d, filepath.Join(dir, name), saltOf(weir.BufferID{}, partEnded), kindEnded, func(body []byte) error {
 			b, err := parseEnded(body)
 			if err == nil {
 				e.have[i][b.id] = b
@@ -88,7 +90,7 @@ func (e *ended) add(b endedBuffer) error {
 func (e *ended) replace(all []endedBuffer) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.known = map[BufferID]endedBuffer{}
+	e.known = map[weir.BufferID]endedBuffer{}
 	for _, b := range all {
 		e.known[b.id] = b
 	}
@@ -113,7 +115,7 @@ func (e *ended) replace(all []endedBuffer) error {
 }
 
 // forget drops a buffer that is retired: the list of those says so already.
-func (e *ended) forget(id BufferID) {
+func (e *ended) forget(id weir.BufferID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.known, id)
@@ -124,7 +126,7 @@ func (e *ended) sorted() []endedBuffer {
 }
 
 // endedSize is the length of an ended buffer's frame body.
-const endedSize = 12 + 16*Lanes + 1
+const endedSize = 12 + 16*weir.Lanes + 1
 
 func appendEnded(dst []byte, b endedBuffer) []byte {
 	dst = append(dst, b.id[:]...)
@@ -137,10 +139,10 @@ func appendEnded(dst []byte, b endedBuffer) []byte {
 
 // parseEnded takes nothing but what appendEnded wrote.
 func parseEnded(p []byte) (endedBuffer, error) {
-	if len(p) != endedSize || p[endedSize-1] >= 1<<Lanes {
+	if len(p) != endedSize || p[endedSize-1] >= 1<<weir.Lanes {
 		return endedBuffer{}, corrupt("ended buffer of %d bytes", len(p))
 	}
-	b := endedBuffer{id: BufferID(p[:12]), guess: p[endedSize-1]}
+	b := endedBuffer{id: weir.BufferID(p[:12]), guess: p[endedSize-1]}
 	for i := range b.last {
 		b.last[i] = binary.BigEndian.Uint64(p[12+16*i:])
 		b.acked[i] = binary.BigEndian.Uint64(p[20+16*i:])

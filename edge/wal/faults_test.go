@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"golang.org/x/sys/unix"
 )
 
@@ -81,9 +82,9 @@ type ledger struct {
 	stored  map[stream]map[uint64]int // record numbers by place
 	failed  map[int]bool              // record numbers that were refused
 	trimmed map[stream]uint64
-	gone    map[BufferID][Lanes]uint64
-	leaving map[BufferID]bool // Retire was called
-	rows    map[BufferID][]Row
+	gone    map[weir.BufferID][weir.Lanes]uint64
+	leaving map[weir.BufferID]bool // Retire was called
+	rows    map[weir.BufferID][]Row
 	buried  map[stream][]uint64
 	rest    map[stream]bool // Bury returned
 }
@@ -91,8 +92,8 @@ type ledger struct {
 func newLedger() *ledger {
 	return &ledger{
 		stored: map[stream]map[uint64]int{}, failed: map[int]bool{}, trimmed: map[stream]uint64{},
-		gone: map[BufferID][Lanes]uint64{}, leaving: map[BufferID]bool{},
-		rows: map[BufferID][]Row{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
+		gone: map[weir.BufferID][weir.Lanes]uint64{}, leaving: map[weir.BufferID]bool{},
+		rows: map[weir.BufferID][]Row{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
 	}
 }
 
@@ -107,7 +108,7 @@ func (g *ledger) clone() *ledger {
 	return c
 }
 
-func (g *ledger) append(l *Log, ln Lane, count int) {
+func (g *ledger) append(l *Log, ln weir.Lane, count int) {
 	n := g.n
 	g.n += count
 	batch := recs(n, count)
@@ -140,14 +141,14 @@ func again(t *testing.T, f func() error) {
 
 // script is a life of a log: a buffer of an earlier open is drained and
 // retired while a new one is written, trimmed and partly buried.
-func script(t *testing.T, l *Log, old BufferID, g *ledger) {
+func script(t *testing.T, l *Log, old weir.BufferID, g *ledger) {
 	for i := range 12 {
-		g.append(l, Lane(i%Lanes), 1+i%4)
+		g.append(l, weir.Lane(i%weir.Lanes), 1+i%4)
 	}
-	row := Row{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: Live, From: 1}
+	row := Row{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: weir.Live, From: 1}
 	again(t, func() error { return l.AddRow(old, row) })
 	g.rows[old] = append(g.rows[old], row)
-	for ln := range Lane(Lanes) {
+	for ln := range weir.Lane(weir.Lanes) {
 		s := stream{old, ln}
 		items, err := l.Read(old, ln, 1)
 		if err != nil {
@@ -162,9 +163,9 @@ func script(t *testing.T, l *Log, old BufferID, g *ledger) {
 		g.trimmed[s] = through // it may count from here on
 		again(t, func() error { return l.Trim(old, ln, through) })
 	}
-	var last [Lanes]uint64
+	var last [weir.Lanes]uint64
 	for ln := range last {
-		last[ln] = l.Last(old, Lane(ln))
+		last[ln] = l.Last(old, weir.Lane(ln))
 	}
 	g.leaving[old] = true
 	again(t, func() error {
@@ -176,9 +177,9 @@ func script(t *testing.T, l *Log, old BufferID, g *ledger) {
 	})
 	g.gone[old] = last
 	for i := range 12 {
-		g.append(l, Lane(i%Lanes), 1+i%3)
+		g.append(l, weir.Lane(i%weir.Lanes), 1+i%3)
 		id := l.Current()
-		s := stream{id, Lane(i % Lanes)}
+		s := stream{id, weir.Lane(i % weir.Lanes)}
 		if last := l.Last(id, s.lane); i%2 == 0 && last > 2 {
 			g.trimmed[s] = last - 2
 			again(t, func() error { return l.Trim(id, s.lane, last-2) })
@@ -230,7 +231,7 @@ func (g *ledger) check(t *testing.T, l *Log, killed bool) {
 	}
 	for id, last := range g.gone {
 		for ln, want := range last {
-			if got := l.Last(id, Lane(ln)); got != want {
+			if got := l.Last(id, weir.Lane(ln)); got != want {
 				t.Fatalf("Last of retired buffer %v lane %v = %d, want %d", id, ln, got, want)
 			}
 		}
@@ -262,12 +263,12 @@ func (g *ledger) checkDead(t *testing.T, l *Log, killed bool) {
 }
 
 // prepare writes a buffer and closes, or is killed.
-func prepare(t *testing.T, dir string, g *ledger, clean bool) BufferID {
+func prepare(t *testing.T, dir string, g *ledger, clean bool) weir.BufferID {
 	o := small(dir)
 	o.SegmentSize, o.disk = 512, noSync()
 	l := mustOpen(t, o)
 	for i := range 15 {
-		g.append(l, Lane(i%Lanes), 3)
+		g.append(l, weir.Lane(i%weir.Lanes), 3)
 	}
 	if clean {
 		mustClose(t, l)
@@ -318,7 +319,7 @@ func run(t *testing.T, f *faulty, clean bool) {
 	o.disk = noSync()
 	l = mustOpen(t, o)
 	g.check(t, l, dead)
-	g.append(l, Live, 3)
+	g.append(l, weir.Live, 3)
 	mustClose(t, l)
 	g.check(t, mustOpen(t, o), dead)
 }
@@ -384,24 +385,24 @@ func TestPoison(t *testing.T) {
 				return err
 			}
 			l := mustOpen(t, o)
-			old, _ := mustAppend(t, l, Live, recs(0, 5))
-			mustAppend(t, l, Bulk, recs(5, 5))
+			old, _ := mustAppend(t, l, weir.Live, recs(0, 5))
+			mustAppend(t, l, weir.Bulk, recs(5, 5))
 			fail = true
-			if _, _, err := l.Append(Live, recs(10, 5)); !errors.Is(err, errInjected) {
+			if _, _, err := l.Append(weir.Live, recs(10, 5)); !errors.Is(err, errInjected) {
 				t.Fatalf("Append: %v", err)
 			}
-			id, seq := l.Place(Live)
+			id, seq := l.Place(weir.Live)
 			if id == old || seq != 1 || id.Counter() != old.Counter()+1 {
 				t.Fatalf("the next record goes to %v %d", id, seq)
 			}
-			if got, first := mustAppend(t, l, Live, recs(10, 5)); got != id || first != 1 {
+			if got, first := mustAppend(t, l, weir.Live, recs(10, 5)); got != id || first != 1 {
 				t.Fatalf("appended to %v %d", got, first)
 			}
 			for range 2 {
-				checkItems(t, readAll(t, l, old, Live), recs(0, 5))
-				checkItems(t, readAll(t, l, old, Bulk), recs(5, 5))
-				checkItems(t, readAll(t, l, id, Live), recs(10, 5))
-				if last := l.Last(old, Live); last != 5 {
+				checkItems(t, readAll(t, l, old, weir.Live), recs(0, 5))
+				checkItems(t, readAll(t, l, old, weir.Bulk), recs(5, 5))
+				checkItems(t, readAll(t, l, id, weir.Live), recs(10, 5))
+				if last := l.Last(old, weir.Live); last != 5 {
 					t.Fatalf("Last = %d", last)
 				}
 				abandon(l)
@@ -425,8 +426,8 @@ func TestFileSizeLimit(t *testing.T) {
 	o := small(t.TempDir())
 	o.SegmentSize = 1 << 20
 	l := mustOpen(t, o)
-	old, _ := mustAppend(t, l, Live, recs(0, 50))
-	size := l.current.lanes[Live].bytes()
+	old, _ := mustAppend(t, l, weir.Live, recs(0, 50))
+	size := l.current.lanes[weir.Live].bytes()
 	var before unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
 		t.Fatal(err)
@@ -436,20 +437,20 @@ func TestFileSizeLimit(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	_, _, err := l.Append(Live, recs(50, 50))
+	_, _, err := l.Append(weir.Live, recs(50, 50))
 	if e := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); e != nil {
 		t.Fatal(e)
 	}
 	if !errors.Is(err, syscall.EFBIG) {
 		t.Fatalf("Append: %v", err)
 	}
-	if st, err := os.Stat(segmentFiles(t, o.Dir, old, Live)[0]); err != nil || st.Size() <= size {
+	if st, err := os.Stat(segmentFiles(t, o.Dir, old, weir.Live)[0]); err != nil || st.Size() <= size {
 		t.Fatalf("the write left nothing: %v, %v", st, err)
 	}
-	checkItems(t, readAll(t, l, old, Live), recs(0, 50))
-	id, _ := mustAppend(t, l, Live, recs(50, 50))
-	checkItems(t, readAll(t, l, id, Live), recs(50, 50))
-	if _, err := l.Read(old, Live, 51); err != io.EOF {
+	checkItems(t, readAll(t, l, old, weir.Live), recs(0, 50))
+	id, _ := mustAppend(t, l, weir.Live, recs(50, 50))
+	checkItems(t, readAll(t, l, id, weir.Live), recs(50, 50))
+	if _, err := l.Read(old, weir.Live, 51); err != io.EOF {
 		t.Fatalf("behind the sealed end: %v", err)
 	}
 	checkBytes(t, l)
@@ -460,7 +461,7 @@ func checkBytes(t *testing.T, l *Log) {
 	t.Helper()
 	var total int64
 	for _, info := range l.Buffers() {
-		for ln := range Lane(Lanes) {
+		for ln := range weir.Lane(weir.Lanes) {
 			for _, path := range segmentFiles(t, l.opts.Dir, info.ID, ln) {
 				st, err := os.Stat(path)
 				if err != nil {
@@ -490,17 +491,17 @@ func TestFailuresAreTwoLines(t *testing.T) {
 		return f()
 	}}
 	l := mustOpen(t, o)
-	mustAppend(t, l, Live, recs(0, 1))
+	mustAppend(t, l, weir.Live, recs(0, 1))
 	broken = true
 	for range 50 {
-		if _, _, err := l.Append(Live, recs(0, 1)); !errors.Is(err, errInjected) {
+		if _, _, err := l.Append(weir.Live, recs(0, 1)); !errors.Is(err, errInjected) {
 			t.Fatalf("append on a broken disk: %v", err)
 		}
 		now = now.Add(time.Second)
 	}
 	broken = false
 	for range 20 {
-		mustAppend(t, l, Live, recs(0, 1))
+		mustAppend(t, l, weir.Live, recs(0, 1))
 		now = now.Add(time.Second)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // A frame is what this package appends to any file: a header, which has a
@@ -44,7 +46,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type salt uint32
 
 // saltOf is the salt of a file that belongs to a buffer.
-func saltOf(id BufferID, part byte) salt {
+func saltOf(id weir.BufferID, part byte) salt {
 	return salt(crc32.Checksum(append(id[:], part), castagnoli))
 }
 

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/weirmq/weir/storage/weir"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +29,7 @@ func TestFullDisk(t *testing.T) {
 	first := l.Current()
 	n := 0
 	for {
-		_, _, err := l.Append(Live, recs(n, 4))
+		_, _, err := l.Append(weir.Live, recs(n, 4))
 		if errors.Is(err, syscall.ENOSPC) {
 			break
 		}
@@ -38,23 +39,23 @@ func TestFullDisk(t *testing.T) {
 		n += 4
 	}
 	for range 5 {
-		if id, _, err := l.Append(Live, recs(n, 40)); err == nil {
+		if id, _, err := l.Append(weir.Live, recs(n, 40)); err == nil {
 			t.Fatalf("stored in %v on a full disk", id)
 		}
 	}
-	checkItems(t, readAll(t, l, first, Live), recs(0, n))
+	checkItems(t, readAll(t, l, first, weir.Live), recs(0, n))
 	abandon(l)
 	l = mustOpen(t, small(dir))
-	checkItems(t, readAll(t, l, first, Live), recs(0, n))
-	if err := l.Trim(first, Live, uint64(n)); err != nil {
+	checkItems(t, readAll(t, l, first, weir.Live), recs(0, n))
+	if err := l.Trim(first, weir.Live, uint64(n)); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Retire(first); err != nil {
 		t.Fatal(err)
 	}
-	id, _ := mustAppend(t, l, Live, recs(0, 40))
-	checkItems(t, readAll(t, l, id, Live), recs(0, 40))
-	if _, err := l.Read(first, Live, 1); !errors.Is(err, ErrUnknown) || err == io.EOF {
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 40))
+	checkItems(t, readAll(t, l, id, weir.Live), recs(0, 40))
+	if _, err := l.Read(first, weir.Live, 1); !errors.Is(err, ErrUnknown) || err == io.EOF {
 		t.Fatal(err)
 	}
 }

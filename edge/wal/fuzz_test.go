@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"reflect"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // FuzzRecords: the decoder takes nothing but what the encoder writes, give or
@@ -91,13 +93,13 @@ func FuzzSegment(f *testing.F) {
 		o := small(dir)
 		o.disk = noSync()
 		l := mustOpen(t, o)
-		id, _ := mustAppend(t, l, Live, recs(0, 3))
-		path := segmentFiles(t, dir, id, Live)[0]
+		id, _ := mustAppend(t, l, weir.Live, recs(0, 3))
+		path := segmentFiles(t, dir, id, weir.Live)[0]
 		st, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustAppend(t, l, Live, recs(3, 3))
+		mustAppend(t, l, weir.Live, recs(3, 3))
 		abandon(l)
 		good, err := os.ReadFile(path)
 		if err != nil {
@@ -108,7 +110,7 @@ func FuzzSegment(f *testing.F) {
 			t.Fatal(err)
 		}
 		l = mustOpen(t, o)
-		items := readAll(t, l, id, Live)
+		items := readAll(t, l, id, weir.Live)
 		if last := items[len(items)-1]; last.Seq != 6 {
 			t.Fatalf("last item %+v", last)
 		}
@@ -151,9 +153,9 @@ func FuzzSideFiles(f *testing.F) {
 		o := small(dir)
 		o.disk = noSync()
 		l := mustOpen(t, o)
-		id, _ := mustAppend(t, l, Live, recs(0, 3))
+		id, _ := mustAppend(t, l, weir.Live, recs(0, 3))
 		abandon(l)
-		lane := filepath.Join(buffersName, bufferName(id), Live.String())
+		lane := filepath.Join(buffersName, bufferName(id), weir.Live.String())
 		names := []string{counterName, retiredName, filepath.Join(lane, marksName), filepath.Join(lane, gapsName),
 			filepath.Join(buffersName, bufferName(id), rowsName), latestName, endedNames[0], endedNames[1]}
 		if err := os.WriteFile(filepath.Join(dir, names[int(which)%len(names)]), data, 0o600); err != nil {
@@ -163,7 +165,7 @@ func FuzzSideFiles(f *testing.F) {
 		if _, err := l.Rows(id); err != nil {
 			t.Fatal(err)
 		}
-		checkItems(t, readAll(t, l, id, Live)[:3], recs(0, 3))
+		checkItems(t, readAll(t, l, id, weir.Live)[:3], recs(0, 3))
 		l.Close()
 	})
 }

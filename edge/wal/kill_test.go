@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestKill appends in a child process, kills it with SIGKILL at a random
@@ -85,7 +87,7 @@ func appendForever(dir string) {
 	}
 	rnd := rand.New(rand.NewPCG(uint64(base), 1))
 	for n := base; ; {
-		ln, count := Lane(rnd.IntN(Lanes)), 1+rnd.IntN(60)
+		ln, count := weir.Lane(rnd.IntN(weir.Lanes)), 1+rnd.IntN(60)
 		id, first, err := l.Append(ln, recs(n, count))
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -223,7 +225,7 @@ func (l *Letters) add(batch []Letter) error {
 	if len(frame)-headerSize > maxBody {
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(frame))
 	}
-	sealFrame(frame, 0, saltOf(BufferID{}, partLetters), kindLetters, l.frames, uint32(len(batch)))
+	sealFrame(frame, 0, saltOf(weir.BufferID{}, partLetters), kindLetters, l.frames, uint32(len(batch)))
 	if err := l.write(frame); err != nil {
 		return err
 	}

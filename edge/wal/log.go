@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Log is the buffer of one gateway. Its methods may be called from several
@@ -29,8 +31,8 @@ type Log struct {
 	notify  chan struct{}
 	used    atomic.Int64 // bytes in segments, and those that appends under way will take
 	broken  atomic.Bool  // a write failed: no append before there is a new buffer
-	writers [Lanes]writer
-	readers [Lanes]reader
+	writers [weir.Lanes]writer
+	readers [weir.Lanes]reader
 	dead    dead
 	letters Letters
 	newest  newest
@@ -72,7 +74,7 @@ func Open(o Options) (*Log, error) {
 	l.letters = Letters{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, lettersName), quota: o.LetterQuota, perClient: o.ClientLetters}
 	for i := range l.writers {
 		w := &l.writers[i]
-		w.disk, w.segmentSize, w.number, w.newest = l.disk, o.SegmentSize, Lane(i), &l.newest
+		w.disk, w.segmentSize, w.number, w.newest = l.disk, o.SegmentSize, weir.Lane(i), &l.newest
 	}
 	if err := l.open(); err != nil {
 		l.newest.close()
@@ -140,7 +142,7 @@ func (l *Log) loadBuffers(h heard) error {
 	if err != nil {
 		return err
 	}
-	there := map[BufferID]bool{}
+	there := map[weir.BufferID]bool{}
 	for _, e := range entries {
 		name := e.Name()
 		if strings.HasSuffix(name, goneSuffix) {
@@ -180,13 +182,13 @@ func (l *Log) missAll(h heard) (heard, error) {
 	if err != nil {
 		return h, err
 	}
-	return heard{id: id, begun: 1<<Lanes - 1}, nil
+	return heard{id: id, begun: 1<<weir.Lanes - 1}, nil
 }
 
 // missing returns the buffers that must be on the disk and are not: those that
 // ended and were not retired, and the newest if something was stored in it.
-func (l *Log) missing(h heard, there map[BufferID]bool) []BufferID {
-	var ids []BufferID
+func (l *Log) missing(h heard, there map[weir.BufferID]bool) []weir.BufferID {
+	var ids []weir.BufferID
 	for _, b := range l.ended.sorted() {
 		ids = append(ids, b.id)
 		l.highest = max(l.highest, b.id.Counter())
@@ -194,23 +196,23 @@ func (l *Log) missing(h heard, there map[BufferID]bool) []BufferID {
 	if h.begun != 0 {
 		ids = append(ids, h.id)
 	}
-	if h.latest.last != [Lanes]uint64{} {
+	if h.latest.last != [weir.Lanes]uint64{} {
 		ids = append(ids, h.latest.id)
 	}
-	slices.SortFunc(ids, func(a, b BufferID) int { return bytes.Compare(a[:], b[:]) })
-	return slices.DeleteFunc(slices.Compact(ids), func(id BufferID) bool {
+	slices.SortFunc(ids, func(a, b weir.BufferID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.DeleteFunc(slices.Compact(ids), func(id weir.BufferID) bool {
 		_, retired := l.retired.last(id)
 		return retired || there[id]
 	})
 }
 
-func (l *Log) loadBuffer(id BufferID, h heard) {
+func (l *Log) loadBuffer(id weir.BufferID, h heard) {
 	b := l.newBuffer(id)
 	if _, ok := l.retired.last(id); ok {
 		l.discard(b)
 		return
 	}
-	said := func(ln Lane) witness { return l.witness(h, id, ln) }
+	said := func(ln weir.Lane) witness { return l.witness(h, id, ln) }
 	if err := b.load(said); err != nil {
 		l.unread = append(l.unread, saidEnd(id, said))
 		l.opts.Log.Error("a buffer cannot be read; it is left as it is, and tried again at the next start", "buffer", id, "err", err)
@@ -260,7 +262,7 @@ func (l *Log) discard(b *buffer) {
 }
 
 // newID draws the random part of an id.
-func newID(counter uint32) (id BufferID, err error) {
+func newID(counter uint32) (id weir.BufferID, err error) {
 	binary.BigEndian.PutUint32(id[:], counter)
 	_, err = rand.Read(id[4:])
 	return id, err
@@ -300,7 +302,7 @@ func (l *Log) begin() error {
 }
 
 // buffer returns the buffer with this id.
-func (l *Log) buffer(id BufferID) (*buffer, error) {
+func (l *Log) buffer(id weir.BufferID) (*buffer, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if l.closed {
@@ -315,7 +317,7 @@ func (l *Log) buffer(id BufferID) (*buffer, error) {
 }
 
 // Current is the id of the buffer that records are appended to.
-func (l *Log) Current() BufferID {
+func (l *Log) Current() weir.BufferID {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.current.id
@@ -323,7 +325,7 @@ func (l *Log) Current() BufferID {
 
 // Next is the sequence that the next record of the lane gets in the current
 // buffer. It is only of use to somebody who is the only one to append.
-func (l *Log) Next(ln Lane) uint64 {
+func (l *Log) Next(ln weir.Lane) uint64 {
 	_, seq := l.Place(ln)
 	return seq
 }
@@ -331,7 +333,7 @@ func (l *Log) Next(ln Lane) uint64 {
 // Place is where the next record of the lane goes. It may be out of date on
 // return unless the caller is the only one to append; AppendAt then says so.
 // It panics on a lane that is none.
-func (l *Log) Place(ln Lane) (id BufferID, seq uint64) {
+func (l *Log) Place(ln weir.Lane) (id weir.BufferID, seq uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	_, last, _ := l.current.lanes[ln].bounds()
@@ -341,8 +343,8 @@ func (l *Log) Place(ln Lane) (id BufferID, seq uint64) {
 // Stored reports whether a record is durable, or was: it may be delivered by now.
 // It is known of every buffer on the disk, trimmed or not, and of the newest 256
 // that were retired.
-func (l *Log) Stored(id BufferID, ln Lane, seq uint64) bool {
-	if ln >= Lanes {
+func (l *Log) Stored(id weir.BufferID, ln weir.Lane, seq uint64) bool {
+	if ln >= weir.Lanes {
 		return false
 	}
 	l.mu.RLock()
@@ -363,8 +365,8 @@ func (l *Log) Stored(id BufferID, ln Lane, seq uint64) bool {
 // Last is the newest durable sequence of a buffer's lane, 0 when there is none
 // or nothing is known about the buffer. It is known of every buffer on the
 // disk, trimmed or not, and of the newest 256 that were retired.
-func (l *Log) Last(id BufferID, ln Lane) uint64 {
-	if ln >= Lanes {
+func (l *Log) Last(id weir.BufferID, ln weir.Lane) uint64 {
+	if ln >= weir.Lanes {
 		return 0
 	}
 	l.mu.RLock()

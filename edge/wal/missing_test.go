@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // reported is a gap without its cause.
@@ -50,7 +52,7 @@ var losses = map[string]loss{
 		if err != nil {
 			t.Fatal(err)
 		}
-		frames := framesIn(t, p, saltOf(l.log.current.id, byte(Live)))
+		frames := framesIn(t, p, saltOf(l.log.current.id, byte(weir.Live)))
 		if err := os.Truncate(l.segment(), frames[2].end); err != nil {
 			t.Fatal(err)
 		}
@@ -81,12 +83,12 @@ func TestMissing(t *testing.T) {
 			o := small(t.TempDir())
 			o.disk.boot = 1
 			log := mustOpen(t, o)
-			lane := missingLane{dir: o.Dir, log: log, lane: log.current.lanes[Live].dir}
+			lane := missingLane{dir: o.Dir, log: log, lane: log.current.lanes[weir.Live].dir}
 			for i := range 4 {
 				if i == 3 {
 					lane.keep(t)
 				}
-				mustAppend(t, log, Live, recs(3*i, 3))
+				mustAppend(t, log, weir.Live, recs(3*i, 3))
 			}
 			id := log.Current()
 			abandon(log)
@@ -96,7 +98,7 @@ func TestMissing(t *testing.T) {
 				log = mustOpen(t, o)
 				var got []reported
 				records := uint64(0)
-				for _, it := range readAll(t, log, id, Live) {
+				for _, it := range readAll(t, log, id, weir.Live) {
 					if it.Gap == nil {
 						records++
 						continue
@@ -128,12 +130,12 @@ func TestMissingLater(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			o := small(t.TempDir())
 			l := mustOpen(t, o)
-			id, _ := mustAppend(t, l, Live, recs(0, 2))
+			id, _ := mustAppend(t, l, weir.Live, recs(0, 2))
 			latest := filepath.Join(o.Dir, latestName)
 			if err := copyFile(latest+".kept", latest); err != nil {
 				t.Fatal(err)
 			}
-			mustAppend(t, l, Live, recs(2, 3))
+			mustAppend(t, l, weir.Live, recs(2, 3))
 			if strings.HasPrefix(how, "ended") {
 				mustClose(t, l)
 			} else {
@@ -159,7 +161,7 @@ func TestMissingLater(t *testing.T) {
 				if s := l.Stats(); s.Unreadable != 1 {
 					t.Fatalf("%d buffers cannot be read", s.Unreadable)
 				}
-				mustAppend(t, l, Live, recs(0, 1))
+				mustAppend(t, l, weir.Live, recs(0, 1))
 				abandon(l)
 			}
 			if back {
@@ -170,12 +172,12 @@ func TestMissingLater(t *testing.T) {
 					t.Fatal(err)
 				}
 				l = mustOpen(t, o)
-				checkItems(t, readAll(t, l, id, Live)[:5], recs(0, 5))
+				checkItems(t, readAll(t, l, id, weir.Live)[:5], recs(0, 5))
 				return
 			}
 			remove(t, dir)
 			l = mustOpen(t, o)
-			items := readAll(t, l, id, Live)
+			items := readAll(t, l, id, weir.Live)
 			if len(items) == 0 || items[0].Gap == nil || items[0].Gap.First != 1 || items[len(items)-1].Seq < 5 {
 				t.Fatalf("items %+v", items)
 			}
@@ -188,10 +190,10 @@ func TestMissingLater(t *testing.T) {
 func TestMissingOnAFullDisk(t *testing.T) {
 	o := small(t.TempDir())
 	l := mustOpen(t, o)
-	id, _ := mustAppend(t, l, Live, recs(0, 5))
-	mustAppend(t, l, Alarm, recs(0, 5))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 5))
+	mustAppend(t, l, weir.Alarm, recs(0, 5))
 	mustClose(t, l)
-	lane := filepath.Join(o.Dir, buffersName, bufferName(id), Live.String())
+	lane := filepath.Join(o.Dir, buffersName, bufferName(id), weir.Live.String())
 	remove(t, lane)
 	o.disk = disk{do: func(s step, path string, f func() error) error {
 		if s == stepMkdir && path == lane || s == stepList || s == stepTemp {
@@ -200,11 +202,11 @@ func TestMissingOnAFullDisk(t *testing.T) {
 		return f()
 	}}
 	l = mustOpen(t, o)
-	items := readAll(t, l, id, Live)
+	items := readAll(t, l, id, weir.Live)
 	if len(items) != 1 || items[0].Gap == nil || items[0].Seq != 5 {
 		t.Fatalf("items %+v", items)
 	}
-	if err := l.Trim(id, Live, 5); err != nil {
+	if err := l.Trim(id, weir.Live, 5); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(lane); err == nil {
@@ -242,7 +244,7 @@ func (l missingLane) segment() string { return filepath.Join(l.lane, segmentName
 
 // tear appends half of a batch.
 func (l missingLane) tear(t *testing.T) {
-	frame := bytes.Clone(l.log.writers[Live].frame(13, recs(12, 3)))
+	frame := bytes.Clone(l.log.writers[weir.Live].frame(13, recs(12, 3)))
 	f, err := os.OpenFile(l.segment(), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +268,7 @@ func (l missingLane) hurtLast(t *testing.T) {
 
 // hurtMarks damages the slot that was written last, or the one before.
 func (l missingLane) hurtMarks(t *testing.T, newest bool) {
-	gen := l.log.current.lanes[Live].marks.cell.gen
+	gen := l.log.current.lanes[weir.Live].marks.cell.gen
 	if !newest {
 		gen--
 	}

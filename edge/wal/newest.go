@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -26,23 +28,23 @@ type newest struct {
 	mu      sync.Mutex // guards what follows: lanes append side by side
 	counter *cell
 	latest  *cell
-	id      BufferID
+	id      weir.BufferID
 	begun   byte // lanes, as bits
-	last    [Lanes]uint64
+	last    [weir.Lanes]uint64
 }
 
 // heard is what newest said when the log was opened.
 type heard struct {
-	id     BufferID // the last that was drawn; zero: not known, without its random part: an earlier version drew it
-	begun  byte     // its lanes, as bits
+	id     weir.BufferID // the last that was drawn; zero: not known, without its random part: an earlier version drew it
+	begun  byte          // its lanes, as bits
 	latest reached
 }
 
 // reached is what the file latest said.
 type reached struct {
-	id   BufferID // zero: nothing
+	id   weir.BufferID // zero: nothing
 	boot uint32
-	last [Lanes]uint64
+	last [weir.Lanes]uint64
 
 	// clean says that no later value was lost.
 	clean bool
@@ -53,13 +55,13 @@ type reached struct {
 func (n *newest) open(d *disk, dir string) (h heard, err error) {
 	n.boot = d.boot
 	var value []byte
-	if n.counter, value, err = openCell(d, filepath.Join(dir, counterName), saltOf(BufferID{}, partCounter)); err != nil {
+	if n.counter, value, err = openCell(d, filepath.Join(dir, counterName), saltOf(weir.BufferID{}, partCounter)); err != nil {
 		return h, err
 	}
 	if value != nil {
-		h.id, h.begun = BufferID(value[:12]), value[12]
+		h.id, h.begun = weir.BufferID(value[:12]), value[12]
 	}
-	if n.latest, value, err = openCell(d, filepath.Join(dir, latestName), saltOf(BufferID{}, partLatest)); err != nil {
+	if n.latest, value, err = openCell(d, filepath.Join(dir, latestName), saltOf(weir.BufferID{}, partLatest)); err != nil {
 		return h, err
 	}
 	if value != nil {
@@ -71,10 +73,10 @@ func (n *newest) open(d *disk, dir string) (h heard, err error) {
 
 // draw makes id the newest buffer, of which nothing is on the disk. The
 // counter is durable first: a crash in between leaves an id that nobody used.
-func (n *newest) draw(id BufferID) error {
+func (n *newest) draw(id weir.BufferID) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.id, n.begun, n.last = id, 0, [Lanes]uint64{}
+	n.id, n.begun, n.last = id, 0, [weir.Lanes]uint64{}
 	if err := n.counter.set(n.drawn()); err != nil {
 		return fmt.Errorf("write counter: %w", err)
 	}
@@ -86,7 +88,7 @@ func (n *newest) draw(id BufferID) error {
 
 // begin notes that the lane's folder and first segment are there; durable on
 // return.
-func (n *newest) begin(ln Lane) error {
+func (n *newest) begin(ln weir.Lane) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.begun |= 1 << ln
@@ -95,7 +97,7 @@ func (n *newest) begin(ln Lane) error {
 
 // wrote notes the newest durable sequence of a lane. It survives kill -9; the
 // first one of a lane is durable on return.
-func (n *newest) wrote(ln Lane, last uint64) error {
+func (n *newest) wrote(ln weir.Lane, last uint64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	first := n.last[ln] == 0
@@ -136,7 +138,7 @@ func (n *newest) reached() []byte {
 }
 
 func parseReached(p []byte) reached {
-	r := reached{id: BufferID(p[:12]), boot: binary.BigEndian.Uint32(p[12:])}
+	r := reached{id: weir.BufferID(p[:12]), boot: binary.BigEndian.Uint32(p[12:])}
 	for i := range r.last {
 		r.last[i] = binary.BigEndian.Uint64(p[16+8*i:])
 	}

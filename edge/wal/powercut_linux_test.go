@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"syscall"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // power is a disk that remembers what was synced. A power cut keeps that, and
@@ -149,7 +151,7 @@ func TestPowerCut(t *testing.T) {
 			o.disk = p.disk(func(_ step, _ string, f func() error) error { return f() })
 			l := mustOpen(t, o)
 			for i := range 15 {
-				g.append(l, Lane(i%Lanes), 3)
+				g.append(l, weir.Lane(i%weir.Lanes), 3)
 			}
 			old := l.Current()
 			if rnd.IntN(2) == 0 {
@@ -206,7 +208,7 @@ func TestLyingDisk(t *testing.T) {
 				return f()
 			}
 			for i := range 40 {
-				g.append(l, Lane(i%Lanes), 1+rnd.IntN(4))
+				g.append(l, weir.Lane(i%weir.Lanes), 1+rnd.IntN(4))
 			}
 			after := p.cut(t, rnd)
 			p.next = func(_ step, _ string, f func() error) error { return f() }
@@ -218,7 +220,7 @@ func TestLyingDisk(t *testing.T) {
 				t.Fatal("a buffer id was drawn twice")
 			}
 			for _, info := range again.Buffers() {
-				for ln := range Lane(Lanes) {
+				for ln := range weir.Lane(weir.Lanes) {
 					for _, it := range readAll(t, again, info.ID, ln) {
 						n, stored := g.stored[stream{info.ID, ln}][it.Seq]
 						if it.Gap == nil && (!stored || !reflect.DeepEqual(it.Record, rec(n))) {
@@ -227,7 +229,7 @@ func TestLyingDisk(t *testing.T) {
 					}
 				}
 			}
-			mustAppend(t, again, Live, recs(0, 1))
+			mustAppend(t, again, weir.Live, recs(0, 1))
 		})
 	}
 }

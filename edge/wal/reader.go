@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Read returns what lies at sequence from of a buffer's lane: the records of
@@ -18,7 +20,7 @@ import (
 // go through tidwall/wal, which reads under the lock that it syncs under. The
 // newest records come from the page cache. What it returns belongs to the
 // caller.
-func (l *Log) Read(id BufferID, ln Lane, from uint64) ([]Item, error) {
+func (l *Log) Read(id weir.BufferID, ln weir.Lane, from uint64) ([]Item, error) {
 	if err := checkLane(ln); err != nil {
 		return nil, err
 	}

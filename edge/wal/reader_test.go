@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestReadDuringAWrite reads while half of the next frame is in the file: what
@@ -21,7 +23,7 @@ func TestReadDuringAWrite(t *testing.T) {
 		return f()
 	}
 	l = mustOpen(t, o)
-	id, _ := mustAppend(t, l, Live, recs(0, 5))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 5))
 	during = func(path string) {
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
@@ -31,10 +33,10 @@ func TestReadDuringAWrite(t *testing.T) {
 		if _, err := f.Write(make([]byte, 60_000)); err != nil {
 			t.Fatal(err)
 		}
-		checkItems(t, readAll(t, l, id, Live), recs(0, 5))
+		checkItems(t, readAll(t, l, id, weir.Live), recs(0, 5))
 	}
-	mustAppend(t, l, Live, recs(5, 40))
-	checkItems(t, readAll(t, l, id, Live), recs(0, 45))
+	mustAppend(t, l, weir.Live, recs(5, 40))
+	checkItems(t, readAll(t, l, id, weir.Live), recs(0, 45))
 }
 
 // TestSealedAtBoot: what a start has found at the end of a lane is missed if
@@ -42,23 +44,23 @@ func TestReadDuringAWrite(t *testing.T) {
 func TestSealedAtBoot(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	id, _ := mustAppend(t, l, Live, recs(0, 3))
-	marks := filepath.Join(l.current.lanes[Live].dir, marksName)
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 3))
+	marks := filepath.Join(l.current.lanes[weir.Live].dir, marksName)
 	old, err := os.ReadFile(marks)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mustAppend(t, l, Live, recs(3, 3))
+	mustAppend(t, l, weir.Live, recs(3, 3))
 	abandon(l)
 	if err := os.WriteFile(marks, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, small(dir))
-	if last := l.Last(id, Live); last != 6 {
+	if last := l.Last(id, weir.Live); last != 6 {
 		t.Fatalf("Last = %d", last)
 	}
 	abandon(l)
-	path := segmentFiles(t, dir, id, Live)[0]
+	path := segmentFiles(t, dir, id, weir.Live)[0]
 	st, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +69,7 @@ func TestSealedAtBoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, small(dir))
-	items := readAll(t, l, id, Live)
+	items := readAll(t, l, id, weir.Live)
 	checkItems(t, items[:3], recs(0, 3))
 	if len(items) != 4 || items[3].Gap == nil || items[3].Gap.First != 4 || items[3].Gap.Last != 6 || !items[3].Gap.Exact {
 		t.Fatalf("items %+v", items[3:])
@@ -84,9 +86,9 @@ func TestGuess(t *testing.T) {
 func testGuess(t *testing.T, lost bool) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	id, _ := mustAppend(t, l, Live, recs(0, 3))
-	mustAppend(t, l, Live, recs(3, 3))
-	lane := l.current.lanes[Live].dir
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 3))
+	mustAppend(t, l, weir.Live, recs(3, 3))
+	lane := l.current.lanes[weir.Live].dir
 	abandon(l)
 	if err := os.Remove(filepath.Join(lane, marksName)); err != nil {
 		t.Fatal(err)
@@ -96,7 +98,7 @@ func testGuess(t *testing.T, lost bool) {
 			t.Fatal(err)
 		}
 	}
-	path := segmentFiles(t, dir, id, Live)[0]
+	path := segmentFiles(t, dir, id, weir.Live)[0]
 	st, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
@@ -106,15 +108,15 @@ func testGuess(t *testing.T, lost bool) {
 	}
 	for range 2 {
 		l = mustOpen(t, small(dir))
-		items := readAll(t, l, id, Live)
+		items := readAll(t, l, id, weir.Live)
 		checkItems(t, items[:3], recs(0, 3))
 		if len(items) != 4 || items[3].Gap == nil || items[3].Gap.First != 4 || items[3].Gap.Last != 6 || items[3].Gap.Exact == lost {
 			t.Fatalf("items %+v", items[3:])
 		}
 		// What is guessed may never have been stored: a device that sends it again
 		// must not be told that it was.
-		if sure := l.Stored(id, Live, 6); !l.Stored(id, Live, 3) || sure == lost || l.Stored(id, Live, 7) {
-			t.Fatalf("stored: 6 %v, 7 %v", sure, l.Stored(id, Live, 7))
+		if sure := l.Stored(id, weir.Live, 6); !l.Stored(id, weir.Live, 3) || sure == lost || l.Stored(id, weir.Live, 7) {
+			t.Fatalf("stored: 6 %v, 7 %v", sure, l.Stored(id, weir.Live, 7))
 		}
 		abandon(l)
 	}
@@ -124,16 +126,16 @@ func testGuess(t *testing.T, lost bool) {
 func TestLostWhileRunning(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	var id BufferID
+	var id weir.BufferID
 	for i := range 200 {
-		id, _ = mustAppend(t, l, Live, recs(i, 1))
+		id, _ = mustAppend(t, l, weir.Live, recs(i, 1))
 	}
-	if err := os.Remove(segmentFiles(t, dir, id, Live)[2]); err != nil {
+	if err := os.Remove(segmentFiles(t, dir, id, weir.Live)[2]); err != nil {
 		t.Fatal(err)
 	}
 	var gaps, records uint64
 	next := uint64(1)
-	for _, it := range readAll(t, l, id, Live) {
+	for _, it := range readAll(t, l, id, weir.Live) {
 		if it.Gap != nil {
 			gaps += it.Gap.Last - it.Gap.First + 1
 			next = it.Gap.First
@@ -148,7 +150,7 @@ func TestLostWhileRunning(t *testing.T) {
 	if gaps == 0 || gaps+records != 200 {
 		t.Fatalf("%d records and %d missing", records, gaps)
 	}
-	if err := l.Trim(id, Live, 200); err != nil {
+	if err := l.Trim(id, weir.Live, 200); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -183,20 +185,20 @@ func TestSalvage(t *testing.T) {
 func TestFrontLostWithTheMarks(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	var id BufferID
+	var id weir.BufferID
 	for i := range 200 {
-		id, _ = mustAppend(t, l, Live, recs(i, 1))
+		id, _ = mustAppend(t, l, weir.Live, recs(i, 1))
 	}
-	lane := l.current.lanes[Live].dir
+	lane := l.current.lanes[weir.Live].dir
 	abandon(l)
-	for _, path := range []string{segmentFiles(t, dir, id, Live)[0], filepath.Join(lane, marksName)} {
+	for _, path := range []string{segmentFiles(t, dir, id, weir.Live)[0], filepath.Join(lane, marksName)} {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 {
 		l = mustOpen(t, small(dir))
-		items := readAll(t, l, id, Live)
+		items := readAll(t, l, id, weir.Live)
 		g := items[0].Gap
 		if g == nil || g.First != 1 || g.Last != items[0].Seq || g.Exact || items[1].Seq != g.Last+1 {
 			t.Fatalf("the front is read as %+v", items[0])

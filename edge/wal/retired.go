@@ -3,6 +3,8 @@ package wal
 import (
 	"encoding/binary"
 	"log/slog"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // retiredKeep is how many retired buffers are remembered, as in the cloud.
@@ -10,8 +12,8 @@ const retiredKeep = 256
 
 // goneBuffer is what is remembered of a retired buffer.
 type goneBuffer struct {
-	id   BufferID
-	last [Lanes]uint64
+	id   weir.BufferID
+	last [weir.Lanes]uint64
 }
 
 // retired are the buffers that were retired last, oldest first. Adding to it
@@ -23,7 +25,7 @@ type retired struct {
 
 func (r *retired) open(d *disk, path string, log *slog.Logger) error {
 	var err error
-	r.list, err = openList(d, path, saltOf(BufferID{}, partRetired), kindRetired, func(body []byte) error {
+	r.list, err = openList(d, path, saltOf(weir.BufferID{}, partRetired), kindRetired, func(body []byte) error {
 		g, err := parseGone(body)
 		if err == nil {
 			r.add(g)
@@ -62,7 +64,7 @@ func (r *retired) add(g goneBuffer) {
 }
 
 // last returns the last sequences of a retired buffer.
-func (r *retired) last(id BufferID) (last [Lanes]uint64, ok bool) {
+func (r *retired) last(id weir.BufferID) (last [weir.Lanes]uint64, ok bool) {
 	for _, g := range r.known {
 		if g.id == id {
 			return g.last, true
@@ -81,7 +83,7 @@ func (r *retired) highest() uint32 {
 }
 
 // goneSize is the length of a retired buffer's frame body.
-const goneSize = 12 + 8*Lanes
+const goneSize = 12 + 8*weir.Lanes
 
 func appendGone(dst []byte, g goneBuffer) []byte {
 	dst = append(dst, g.id[:]...)
@@ -96,7 +98,7 @@ func parseGone(p []byte) (goneBuffer, error) {
 	if len(p) != goneSize {
 		return goneBuffer{}, corrupt("retired buffer of %d bytes", len(p))
 	}
-	g := goneBuffer{id: BufferID(p[:12])}
+	g := goneBuffer{id: weir.BufferID(p[:12])}
 	for i := range g.last {
 		g.last[i] = binary.BigEndian.Uint64(p[12+8*i:])
 	}

@@ -3,6 +3,8 @@ package wal
 import (
 	"fmt"
 	"math"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // laneShare is the part of the quota that a lane leaves to each one that is
@@ -14,8 +16,8 @@ const laneShare = 16
 // accepts: what fits is then stored unless others fill the disk or the quota in
 // the meantime. For appends to several lanes, all of their records together
 // must fit into the Room of each of these lanes.
-func (l *Log) Room(ln Lane) int64 {
-	if ln >= Lanes {
+func (l *Log) Room(ln weir.Lane) int64 {
+	if ln >= weir.Lanes {
 		return 0
 	}
 	room, err := l.room(ln)
@@ -30,7 +32,7 @@ func (l *Log) Room(ln Lane) int64 {
 }
 
 // Full says that nothing can be appended to the lane.
-func (l *Log) Full(ln Lane) bool { return l.Room(ln) == 0 }
+func (l *Log) Full(ln weir.Lane) bool { return l.Room(ln) == 0 }
 
 // Space is what decides whether a lane takes records.
 type Space struct {
@@ -44,7 +46,7 @@ type Space struct {
 
 // Space returns what decides whether the lane takes records at this moment. A
 // disk that does not say what it has left has nothing.
-func (l *Log) Space(ln Lane) Space {
+func (l *Log) Space(ln weir.Lane) Space {
 	s := Space{Used: l.used.Load(), Limit: l.limit(ln), Quota: l.opts.Quota, Disk: math.MaxInt64, Reserve: max(0, l.opts.Reserve)}
 	if l.opts.Reserve >= 0 {
 		free, err := l.disk.free(l.opts.Dir)
@@ -57,11 +59,11 @@ func (l *Log) Space(ln Lane) Space {
 }
 
 // limit is how many bytes of segments there may be for the lane to append.
-func (l *Log) limit(ln Lane) int64 {
+func (l *Log) limit(ln weir.Lane) int64 {
 	return l.opts.Quota - l.opts.Quota/laneShare*int64(ln)
 }
 
-func (l *Log) room(ln Lane) (int64, error) {
+func (l *Log) room(ln weir.Lane) (int64, error) {
 	free := int64(math.MaxInt64)
 	if l.opts.Reserve >= 0 {
 		var err error
@@ -74,7 +76,7 @@ func (l *Log) room(ln Lane) (int64, error) {
 }
 
 // reserve sets bytes aside for an append, or returns ErrFull.
-func (l *Log) reserve(ln Lane, n int64) error {
+func (l *Log) reserve(ln weir.Lane, n int64) error {
 	room, err := l.room(ln)
 	if err != nil {
 		return err

@@ -5,13 +5,14 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestQuota(t *testing.T) {
 	o := small(t.TempDir())
 	o.Quota = 64 << 10
 	l := mustOpen(t, o)
-	fill := func(ln Lane) (n uint64) {
+	fill := func(ln weir.Lane) (n uint64) {
 		for {
 			_, _, err := l.Append(ln, recs(0, 5))
 			if errors.Is(err, ErrFull) {
@@ -24,24 +25,24 @@ func TestQuota(t *testing.T) {
 		}
 	}
 	id := l.Current()
-	bulk := fill(Bulk)
-	if live := fill(Live); live == 0 {
+	bulk := fill(weir.Bulk)
+	if live := fill(weir.Live); live == 0 {
 		t.Error("bulk left no room for live records")
 	}
-	if alarm := fill(Alarm); alarm == 0 {
+	if alarm := fill(weir.Alarm); alarm == 0 {
 		t.Error("bulk and live records left no room for alarms")
 	}
 	if s := l.Stats(); s.Bytes > o.Quota || s.Bytes < o.Quota*9/10 {
 		t.Errorf("%d bytes with a quota of %d", s.Bytes, o.Quota)
 	}
 	checkBytes(t, l)
-	if l.Current() != id || l.Last(id, Bulk) != bulk {
+	if l.Current() != id || l.Last(id, weir.Bulk) != bulk {
 		t.Error("a full log began a new buffer")
 	}
-	if err := l.Trim(id, Bulk, bulk); err != nil {
+	if err := l.Trim(id, weir.Bulk, bulk); err != nil {
 		t.Fatal(err)
 	}
-	if again := fill(Bulk); again < bulk/2 {
+	if again := fill(weir.Bulk); again < bulk/2 {
 		t.Errorf("%d records fit after %d were trimmed", again, bulk)
 	}
 }
@@ -52,8 +53,8 @@ func TestRoom(t *testing.T) {
 	o.Quota = 64 << 10
 	l := mustOpen(t, o)
 	for range 20 {
-		room := l.Room(Bulk)
-		if l.Full(Bulk) {
+		room := l.Room(weir.Bulk)
+		if l.Full(weir.Bulk) {
 			break
 		}
 		var batch []Record
@@ -73,12 +74,12 @@ func TestRoom(t *testing.T) {
 			}
 			batch = []Record{r}
 		}
-		if _, _, err := l.Append(Bulk, batch); err != nil {
+		if _, _, err := l.Append(weir.Bulk, batch); err != nil {
 			t.Fatalf("room %d, %d records: %v", room, len(batch), err)
 		}
 	}
-	if l.Room(Bulk) > 200 || l.Room(Alarm) < 2*o.Quota/laneShare-FrameOverhead {
-		t.Errorf("Room is %d for bulk, %d for alarms", l.Room(Bulk), l.Room(Alarm))
+	if l.Room(weir.Bulk) > 200 || l.Room(weir.Alarm) < 2*o.Quota/laneShare-FrameOverhead {
+		t.Errorf("Room is %d for bulk, %d for alarms", l.Room(weir.Bulk), l.Room(weir.Alarm))
 	}
 }
 
@@ -103,16 +104,16 @@ func TestReserve(t *testing.T) {
 	left := int64(1 << 30)
 	o.disk.free = func(string) (int64, error) { return left, nil }
 	l := mustOpen(t, o)
-	id, _ := mustAppend(t, l, Live, recs(0, 3))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 3))
 	left = o.Reserve + 50
-	if _, _, err := l.Append(Live, recs(3, 3)); !errors.Is(err, ErrFull) {
+	if _, _, err := l.Append(weir.Live, recs(3, 3)); !errors.Is(err, ErrFull) {
 		t.Fatalf("Append: %v", err)
 	}
-	if !l.Full(Alarm) {
+	if !l.Full(weir.Alarm) {
 		t.Error("not full")
 	}
 	left = 1 << 30
-	if got, first := mustAppend(t, l, Live, recs(3, 3)); got != id || first != 4 {
+	if got, first := mustAppend(t, l, weir.Live, recs(3, 3)); got != id || first != 4 {
 		t.Fatalf("appended to %v %d", got, first)
 	}
 	left = -1
@@ -130,19 +131,19 @@ func TestFailedPlaceIsNeverGivenAgain(t *testing.T) {
 	o.Quota = 64 << 10
 	l := mustOpen(t, o)
 	defer mustClose(t, l)
-	mustAppend(t, l, Live, recs(0, 1))
-	id, seq := l.Place(Live)
-	if err := l.AppendAt(id, Live, seq, recs(1, 5_000)); !errors.Is(err, ErrFull) {
+	mustAppend(t, l, weir.Live, recs(0, 1))
+	id, seq := l.Place(weir.Live)
+	if err := l.AppendAt(id, weir.Live, seq, recs(1, 5_000)); !errors.Is(err, ErrFull) {
 		t.Fatalf("append beyond the quota: %v", err)
 	}
-	next, first := l.Place(Live)
+	next, first := l.Place(weir.Live)
 	if next == id {
 		t.Fatalf("the failed place %d of buffer %v is given again", seq, id)
 	}
-	if err := l.AppendAt(next, Live, first, recs(2, 1)); err != nil {
+	if err := l.AppendAt(next, weir.Live, first, recs(2, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if last := l.Last(id, Live); last >= seq {
+	if last := l.Last(id, weir.Live); last >= seq {
 		t.Errorf("place %d of the old buffer counts as durable (last is %d)", seq, last)
 	}
 }

@@ -1,6 +1,10 @@
 package wal
 
-import "time"
+import (
+	"time"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // Stats is what the buffer holds at one moment.
 type Stats struct {
@@ -10,7 +14,7 @@ type Stats struct {
 	Buffers    int    // on the disk, the current one included
 	Unreadable int    // on the disk, but not to be read at this start
 	Records    uint64 // not acknowledged yet, gaps included
-	Lanes      [Lanes]LaneStats
+	Lanes      [weir.Lanes]LaneStats
 
 	// OldestTime is the timestamp of the oldest record that is not
 	// acknowledged; zero when there is none.
@@ -47,7 +51,7 @@ func (l *Log) Stats() Stats {
 	buffers := l.buffers
 	s.Buffers, s.Unreadable = len(buffers), len(l.unread)
 	l.mu.RUnlock()
-	for ln := range Lane(Lanes) {
+	for ln := range weir.Lane(weir.Lanes) {
 		lane := &s.Lanes[ln]
 		for _, b := range buffers {
 			acked, last, _ := b.lanes[ln].bounds()

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // ackedEvery is how often the acknowledged position is written at most, when
@@ -19,7 +21,7 @@ const ackedEvery = time.Second
 // written about once a second and synced before a file is freed: after a crash
 // an older one may be believed, and records be offered again that the cloud
 // knows it has.
-func (l *Log) Trim(id BufferID, ln Lane, through uint64) error {
+func (l *Log) Trim(id weir.BufferID, ln weir.Lane, through uint64) error {
 	if err := checkLane(ln); err != nil {
 		return err
 	}
@@ -134,7 +136,7 @@ func (la *lane) done() bool {
 //
 // They are durable before the buffer goes. A crash in between leaves a buffer
 // that the next Open removes.
-func (l *Log) Retire(id BufferID) error {
+func (l *Log) Retire(id weir.BufferID) error {
 	for i := range l.readers {
 		l.readers[i].mu.Lock()
 		defer l.readers[i].mu.Unlock()

@@ -7,45 +7,47 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestTrim(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	var id BufferID
+	var id weir.BufferID
 	for i := range 200 {
-		id, _ = mustAppend(t, l, Live, recs(i, 1))
+		id, _ = mustAppend(t, l, weir.Live, recs(i, 1))
 	}
-	files := len(segmentFiles(t, dir, id, Live))
-	if err := l.Trim(id, Live, 100); err != nil {
+	files := len(segmentFiles(t, dir, id, weir.Live))
+	if err := l.Trim(id, weir.Live, 100); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(segmentFiles(t, dir, id, Live)); n >= files || n < files/2-1 {
+	if n := len(segmentFiles(t, dir, id, weir.Live)); n >= files || n < files/2-1 {
 		t.Fatalf("%d of %d segments are left", n, files)
 	}
 	checkBytes(t, l)
-	if b := bounds(t, l, id, Live); b != (Bounds{101, 200}) {
+	if b := bounds(t, l, id, weir.Live); b != (Bounds{101, 200}) {
 		t.Fatalf("bounds %+v", b)
 	}
-	items := readAll(t, l, id, Live)
+	items := readAll(t, l, id, weir.Live)
 	if len(items) != 100 || items[0].Seq != 101 {
 		t.Fatalf("%d items from %d", len(items), items[0].Seq)
 	}
-	if err := l.Trim(id, Live, 1<<60); err != nil {
+	if err := l.Trim(id, weir.Live, 1<<60); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(segmentFiles(t, dir, id, Live)); n != 1 {
+	if n := len(segmentFiles(t, dir, id, weir.Live)); n != 1 {
 		t.Fatalf("%d segments of a drained lane, want the one that is written to", n)
 	}
-	if _, first := mustAppend(t, l, Live, recs(200, 1)); first != 201 {
+	if _, first := mustAppend(t, l, weir.Live, recs(200, 1)); first != 201 {
 		t.Fatalf("first = %d", first)
 	}
 	mustClose(t, l)
 	l = mustOpen(t, small(dir))
-	if items := readAll(t, l, id, Live); len(items) != 1 || items[0].Seq != 201 {
+	if items := readAll(t, l, id, weir.Live); len(items) != 1 || items[0].Seq != 201 {
 		t.Fatalf("%d items", len(items))
 	}
-	if last := l.Last(id, Live); last != 201 {
+	if last := l.Last(id, weir.Live); last != 201 {
 		t.Fatalf("Last = %d", last)
 	}
 }
@@ -65,14 +67,14 @@ func TestTrimIsLazy(t *testing.T) {
 		return f()
 	}
 	l := mustOpen(t, o)
-	id, _ := mustAppend(t, l, Live, recs(0, 100)) // longer than a segment
-	mustAppend(t, l, Live, recs(100, 10))
-	if err := l.Trim(id, Live, 1); err != nil {
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 100)) // longer than a segment
+	mustAppend(t, l, weir.Live, recs(100, 10))
+	if err := l.Trim(id, weir.Live, 1); err != nil {
 		t.Fatal(err)
 	}
 	writes = 0
 	for seq := uint64(2); seq < 50; seq++ {
-		if err := l.Trim(id, Live, seq); err != nil {
+		if err := l.Trim(id, weir.Live, seq); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,22 +82,22 @@ func TestTrimIsLazy(t *testing.T) {
 		t.Fatalf("%d writes within a second", writes)
 	}
 	now = now.Add(2 * time.Second)
-	if err := l.Trim(id, Live, 50); err != nil || writes != 1 {
+	if err := l.Trim(id, weir.Live, 50); err != nil || writes != 1 {
 		t.Fatalf("%d writes after a second, %v", writes, err)
 	}
-	if err := l.Trim(id, Live, 100); err != nil {
+	if err := l.Trim(id, weir.Live, 100); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Trim(id, Live, 105); err != nil {
+	if err := l.Trim(id, weir.Live, 105); err != nil {
 		t.Fatal(err)
 	}
 	abandon(l)
 	o.disk = disk{}
 	l = mustOpen(t, o)
-	if b := bounds(t, l, id, Live); b != (Bounds{101, 110}) {
+	if b := bounds(t, l, id, weir.Live); b != (Bounds{101, 110}) {
 		t.Fatalf("bounds after a crash: %+v", b)
 	}
-	items := readAll(t, l, id, Live)
+	items := readAll(t, l, id, weir.Live)
 	if len(items) != 10 || items[0].Gap != nil || items[0].Seq != 101 {
 		t.Fatalf("%d items: %+v", len(items), items[0])
 	}
@@ -104,23 +106,23 @@ func TestTrimIsLazy(t *testing.T) {
 func TestRetire(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	old, _ := mustAppend(t, l, Live, recs(0, 10))
-	mustAppend(t, l, Bulk, recs(0, 4))
+	old, _ := mustAppend(t, l, weir.Live, recs(0, 10))
+	mustAppend(t, l, weir.Bulk, recs(0, 4))
 	if err := l.Retire(old); !errors.Is(err, ErrUnacked) {
 		t.Fatalf("Retire of the current buffer: %v", err)
 	}
 	mustClose(t, l)
 	l = mustOpen(t, small(dir))
-	if err := l.Trim(old, Live, 10); err != nil {
+	if err := l.Trim(old, weir.Live, 10); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Retire(old); !errors.Is(err, ErrUnacked) {
 		t.Fatalf("Retire of an unacknowledged buffer: %v", err)
 	}
-	if n := len(segmentFiles(t, dir, old, Live)); n != 0 {
+	if n := len(segmentFiles(t, dir, old, weir.Live)); n != 0 {
 		t.Fatalf("%d segments of a drained lane", n)
 	}
-	if err := l.Trim(old, Bulk, 4); err != nil {
+	if err := l.Trim(old, weir.Bulk, 4); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Retire(old); err != nil {
@@ -130,8 +132,8 @@ func TestRetire(t *testing.T) {
 		t.Fatalf("second Retire: %v", err)
 	}
 	for range 2 {
-		if l.Last(old, Live) != 10 || l.Last(old, Bulk) != 4 || l.Last(old, Alarm) != 0 {
-			t.Fatalf("Last of the retired buffer: %d %d %d", l.Last(old, Live), l.Last(old, Bulk), l.Last(old, Alarm))
+		if l.Last(old, weir.Live) != 10 || l.Last(old, weir.Bulk) != 4 || l.Last(old, weir.Alarm) != 0 {
+			t.Fatalf("Last of the retired buffer: %d %d %d", l.Last(old, weir.Live), l.Last(old, weir.Bulk), l.Last(old, weir.Alarm))
 		}
 		if s := l.Stats(); s.Buffers != 1 || s.Bytes != 0 {
 			t.Fatalf("Stats %+v", s)
@@ -146,11 +148,11 @@ func TestRetire(t *testing.T) {
 func TestRetireInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	old, _ := mustAppend(t, l, Live, recs(0, 10))
-	gone := BufferID{0, 0, 0, 1, 7}
+	old, _ := mustAppend(t, l, weir.Live, recs(0, 10))
+	gone := weir.BufferID{0, 0, 0, 1, 7}
 	mustClose(t, l)
 	l = mustOpen(t, small(dir))
-	if err := l.retired.write(goneBuffer{id: old, last: [Lanes]uint64{Live: 10}}); err != nil {
+	if err := l.retired.write(goneBuffer{id: old, last: [weir.Lanes]uint64{weir.Live: 10}}); err != nil {
 		t.Fatal(err)
 	}
 	abandon(l)
@@ -158,8 +160,8 @@ func TestRetireInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	l = mustOpen(t, small(dir))
-	if n := len(l.Buffers()); n != 1 || l.Last(old, Live) != 10 {
-		t.Fatalf("%d buffers, Last = %d", n, l.Last(old, Live))
+	if n := len(l.Buffers()); n != 1 || l.Last(old, weir.Live) != 10 {
+		t.Fatalf("%d buffers, Last = %d", n, l.Last(old, weir.Live))
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, buffersName))
 	if err != nil || len(entries) != 0 {
@@ -180,13 +182,13 @@ func TestRetiredIsBounded(t *testing.T) {
 	if err := r.open(&d, path, quiet.Log); err != nil {
 		t.Fatal(err)
 	}
-	id := func(n int) (id BufferID) {
+	id := func(n int) (id weir.BufferID) {
 		binary.BigEndian.PutUint32(id[:], uint32(n))
 		return id
 	}
 	const many = 3*retiredKeep + 5
 	for n := range many {
-		g := goneBuffer{id: id(n), last: [Lanes]uint64{uint64(n)}}
+		g := goneBuffer{id: id(n), last: [weir.Lanes]uint64{uint64(n)}}
 		if err := r.write(g); err != nil {
 			t.Fatal(err)
 		}
@@ -214,22 +216,22 @@ func TestStats(t *testing.T) {
 	if s := l.Stats(); s.Records != 0 || !s.OldestTime.IsZero() || s.Buffers != 1 || s.Free <= 0 {
 		t.Fatalf("of an empty log: %+v", s)
 	}
-	id, _ := mustAppend(t, l, Bulk, recs(0, 10))
-	mustAppend(t, l, Alarm, recs(50, 5))
+	id, _ := mustAppend(t, l, weir.Bulk, recs(0, 10))
+	mustAppend(t, l, weir.Alarm, recs(50, 5))
 	for _, through := range []uint64{0, 4, 4, 9} {
-		if err := l.Trim(id, Bulk, through); err != nil {
+		if err := l.Trim(id, weir.Bulk, through); err != nil {
 			t.Fatal(err)
 		}
 		want := time.UnixMilli(rec(int(through)).Timestamp)
 		s := l.Stats()
-		if s.Records != 15-through || s.Lanes[Bulk].Records != 10-through || !s.OldestTime.Equal(want) {
+		if s.Records != 15-through || s.Lanes[weir.Bulk].Records != 10-through || !s.OldestTime.Equal(want) {
 			t.Fatalf("trimmed through %d: %+v", through, s)
 		}
 	}
-	if err := l.Trim(id, Bulk, 10); err != nil {
+	if err := l.Trim(id, weir.Bulk, 10); err != nil {
 		t.Fatal(err)
 	}
-	if s := l.Stats(); s.Records != 5 || !s.OldestTime.Equal(time.UnixMilli(rec(50).Timestamp)) || !s.Lanes[Bulk].OldestTime.IsZero() {
+	if s := l.Stats(); s.Records != 5 || !s.OldestTime.Equal(time.UnixMilli(rec(50).Timestamp)) || !s.Lanes[weir.Bulk].OldestTime.IsZero() {
 		t.Fatalf("with alarms only: %+v", s)
 	}
 }

@@ -1,13 +1,11 @@
 package wal
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Errors of this package, to be tested with errors.Is. Everything else that
@@ -45,42 +43,6 @@ var (
 	ErrCorrupt = errors.New("corrupt")
 )
 
-// BufferID names a buffer: a big-endian counter that grows with every buffer
-// of a gateway, and 8 random bytes, so that two copies of one disk image part.
-type BufferID [12]byte
-
-// Counter is the part of the id that orders the buffers of one gateway.
-func (id BufferID) Counter() uint32 { return binary.BigEndian.Uint32(id[:4]) }
-
-// String is the id in hex.
-func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
-
-// Lane is a priority class on a gateway. Each lane of a buffer is a stream
-// with its own sequence.
-type Lane uint8
-
-// The lanes, most urgent first.
-const (
-	Alarm Lane = iota
-	Live
-	Bulk
-
-	Lanes = 3
-)
-
-// String is the lane's name, which is also that of its directory.
-func (ln Lane) String() string {
-	switch ln {
-	case Alarm:
-		return "alarm"
-	case Live:
-		return "live"
-	case Bulk:
-		return "bulk"
-	}
-	return "lane-" + strconv.Itoa(int(ln))
-}
-
 // Record is one message and the Kafka topic that it goes to. The Offset of the
 // embedded record is not stored.
 type Record struct {
@@ -108,9 +70,9 @@ type Item struct {
 // id.
 type Row struct {
 	Topic      string
-	TopicID    [16]byte
+	TopicID    weir.TopicID
 	Partitions int32
-	Lane       Lane
+	Lane       weir.Lane
 	From       uint64
 }
 
@@ -122,14 +84,14 @@ type Bounds struct {
 
 // Info is one buffer.
 type Info struct {
-	ID      BufferID
+	ID      weir.BufferID
 	Current bool
-	Lanes   [Lanes]Bounds
+	Lanes   [weir.Lanes]Bounds
 }
 
 // checkLane refuses a lane that is not one of the three.
-func checkLane(ln Lane) error {
-	if ln >= Lanes {
+func checkLane(ln weir.Lane) error {
+	if !ln.Valid() {
 		return fmt.Errorf("%w %d", ErrLane, ln)
 	}
 	return nil

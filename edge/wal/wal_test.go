@@ -12,6 +12,7 @@ import (
 
 	tidwall "github.com/tidwall/wal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // small is a log with small segments and no claim on the disk's free space.
@@ -54,7 +55,7 @@ func recs(from, n int) []Record {
 	return rs
 }
 
-func mustAppend(t testing.TB, l *Log, ln Lane, rs []Record) (BufferID, uint64) {
+func mustAppend(t testing.TB, l *Log, ln weir.Lane, rs []Record) (weir.BufferID, uint64) {
 	t.Helper()
 	id, first, err := l.Append(ln, rs)
 	if err != nil {
@@ -64,7 +65,7 @@ func mustAppend(t testing.TB, l *Log, ln Lane, rs []Record) (BufferID, uint64) {
 }
 
 // readAll reads a lane from the first sequence that is not trimmed to its end.
-func readAll(t testing.TB, l *Log, id BufferID, ln Lane) []Item {
+func readAll(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane) []Item {
 	t.Helper()
 	var all []Item
 	for from := uint64(1); ; {
@@ -84,7 +85,7 @@ func readAll(t testing.TB, l *Log, id BufferID, ln Lane) []Item {
 }
 
 // lane returns a lane's bounds as Buffers shows them.
-func bounds(t testing.TB, l *Log, id BufferID, ln Lane) Bounds {
+func bounds(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane) Bounds {
 	t.Helper()
 	for _, info := range l.Buffers() {
 		if info.ID == id {
@@ -96,7 +97,7 @@ func bounds(t testing.TB, l *Log, id BufferID, ln Lane) Bounds {
 }
 
 // segmentFiles returns the paths of a lane's segments.
-func segmentFiles(t testing.TB, dir string, id BufferID, ln Lane) []string {
+func segmentFiles(t testing.TB, dir string, id weir.BufferID, ln weir.Lane) []string {
 	t.Helper()
 	lane := filepath.Join(dir, buffersName, bufferName(id), ln.String())
 	segs, err := listSegments(lane)
@@ -113,9 +114,9 @@ func segmentFiles(t testing.TB, dir string, id BufferID, ln Lane) []string {
 func TestAppendAndRead(t *testing.T) {
 	l := mustOpen(t, small(t.TempDir()))
 	id := l.Current()
-	want := map[Lane][]Record{}
+	want := map[weir.Lane][]Record{}
 	for i := range 300 {
-		ln := Lane(i % Lanes)
+		ln := weir.Lane(i % weir.Lanes)
 		batch := recs(i*10, 1+i%7)
 		next := l.Next(ln)
 		gotID, first := mustAppend(t, l, ln, batch)
@@ -152,12 +153,12 @@ func checkItems(t *testing.T, items []Item, want []Record) {
 
 func TestReadAnywhere(t *testing.T) {
 	l := mustOpen(t, small(t.TempDir()))
-	var id BufferID
+	var id weir.BufferID
 	for i := 0; i < 500; i += 5 {
-		id, _ = mustAppend(t, l, Live, recs(i, 5))
+		id, _ = mustAppend(t, l, weir.Live, recs(i, 5))
 	}
 	for _, from := range []uint64{500, 1, 250, 251, 250, 248, 499, 3, 400, 0} {
-		items, err := l.Read(id, Live, from)
+		items, err := l.Read(id, weir.Live, from)
 		if err != nil {
 			t.Fatalf("Read at %d: %v", from, err)
 		}
@@ -169,10 +170,10 @@ func TestReadAnywhere(t *testing.T) {
 			t.Fatalf("Read at %d ends with %d", from, last)
 		}
 	}
-	if _, err := l.Read(id, Live, 501); err != io.EOF {
+	if _, err := l.Read(id, weir.Live, 501); err != io.EOF {
 		t.Fatalf("Read behind the end: %v, want io.EOF", err)
 	}
-	if _, err := l.Read(BufferID{1}, Live, 1); !errors.Is(err, ErrUnknown) {
+	if _, err := l.Read(weir.BufferID{1}, weir.Live, 1); !errors.Is(err, ErrUnknown) {
 		t.Fatalf("Read of an unknown buffer: %v", err)
 	}
 	if _, err := l.Read(id, 7, 1); !errors.Is(err, ErrLane) {
@@ -184,13 +185,13 @@ func TestRestart(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		t.Run(fmt.Sprint("clean=", clean), func(t *testing.T) {
 			dir := t.TempDir()
-			want := map[BufferID][]Record{}
-			var order []BufferID
+			want := map[weir.BufferID][]Record{}
+			var order []weir.BufferID
 			for round := range 4 {
 				l := mustOpen(t, small(dir))
 				batch := recs(round*100, 60)
 				for i := range batch {
-					id, first := mustAppend(t, l, Bulk, batch[i:i+1])
+					id, first := mustAppend(t, l, weir.Bulk, batch[i:i+1])
 					if first != uint64(i+1) {
 						t.Fatalf("first = %d, want %d", first, i+1)
 					}
@@ -211,10 +212,10 @@ func TestRestart(t *testing.T) {
 				t.Fatalf("buffers: %+v", infos)
 			}
 			for i, id := range order {
-				if infos[i].ID != id || infos[i].Lanes[Bulk] != (Bounds{1, 60}) || infos[i].Lanes[Live] != (Bounds{1, 0}) {
+				if infos[i].ID != id || infos[i].Lanes[weir.Bulk] != (Bounds{1, 60}) || infos[i].Lanes[weir.Live] != (Bounds{1, 0}) {
 					t.Fatalf("buffer %d: %+v, want %v", i, infos[i], id)
 				}
-				checkItems(t, readAll(t, l, id, Bulk), want[id])
+				checkItems(t, readAll(t, l, id, weir.Bulk), want[id])
 			}
 		})
 	}
@@ -227,7 +228,7 @@ func abandon(l *Log) {
 
 func TestEmptyBuffersAreRemoved(t *testing.T) {
 	dir := t.TempDir()
-	var last BufferID
+	var last weir.BufferID
 	for range 5 {
 		l := mustOpen(t, small(dir))
 		if c := l.Current(); c.Counter() != last.Counter()+1 {
@@ -263,7 +264,7 @@ func TestCounterOutlivesEmptyBuffers(t *testing.T) {
 func TestCounterOutlivesItsFile(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	mustAppend(t, l, Live, recs(0, 1))
+	mustAppend(t, l, weir.Live, recs(0, 1))
 	old := l.Current()
 	mustClose(t, l)
 	if err := os.WriteFile(filepath.Join(dir, counterName), make([]byte, cellSize), 0o600); err != nil {
@@ -300,16 +301,16 @@ func TestUnwritable(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	l := mustOpen(t, small(t.TempDir()))
-	id, _ := mustAppend(t, l, Live, recs(0, 1))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 1))
 	mustClose(t, l)
 	mustClose(t, l)
-	if _, _, err := l.Append(Live, recs(0, 1)); !errors.Is(err, ErrClosed) {
+	if _, _, err := l.Append(weir.Live, recs(0, 1)); !errors.Is(err, ErrClosed) {
 		t.Errorf("Append: %v", err)
 	}
-	if _, err := l.Read(id, Live, 1); !errors.Is(err, ErrClosed) {
+	if _, err := l.Read(id, weir.Live, 1); !errors.Is(err, ErrClosed) {
 		t.Errorf("Read: %v", err)
 	}
-	if err := l.Trim(id, Live, 1); !errors.Is(err, ErrClosed) {
+	if err := l.Trim(id, weir.Live, 1); !errors.Is(err, ErrClosed) {
 		t.Errorf("Trim: %v", err)
 	}
 	l.Stats()
@@ -317,19 +318,19 @@ func TestClosed(t *testing.T) {
 
 func TestAppendAt(t *testing.T) {
 	l := mustOpen(t, small(t.TempDir()))
-	id, seq := l.Place(Live)
-	if err := l.AppendAt(id, Live, seq, recs(0, 3)); err != nil {
+	id, seq := l.Place(weir.Live)
+	if err := l.AppendAt(id, weir.Live, seq, recs(0, 3)); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []place{{id, 1}, {id, 5}, {BufferID{9}, 4}} {
-		if err := l.AppendAt(p.id, Live, p.seq, recs(0, 1)); !errors.Is(err, ErrMoved) {
+	for _, p := range []place{{id, 1}, {id, 5}, {weir.BufferID{9}, 4}} {
+		if err := l.AppendAt(p.id, weir.Live, p.seq, recs(0, 1)); !errors.Is(err, ErrMoved) {
 			t.Errorf("AppendAt %+v: %v", p, err)
 		}
 	}
-	if err := l.AppendAt(id, Live, 4, recs(0, 1)); err != nil {
+	if err := l.AppendAt(id, weir.Live, 4, recs(0, 1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, next, err := l.Append(Live, nil); next != 5 || err != nil {
+	if _, next, err := l.Append(weir.Live, nil); next != 5 || err != nil {
 		t.Errorf("empty Append: %d, %v", next, err)
 	}
 }
@@ -337,17 +338,17 @@ func TestAppendAt(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	l := mustOpen(t, small(t.TempDir()))
 	big := Record{Topic: "t", Record: record.Record{Value: make([]byte, maxBody)}}
-	if _, _, err := l.Append(Live, []Record{big}); !errors.Is(err, ErrTooLarge) {
+	if _, _, err := l.Append(weir.Live, []Record{big}); !errors.Is(err, ErrTooLarge) {
 		t.Fatalf("Append: %v", err)
 	}
 	big.Value = make([]byte, maxBody-Size(&Record{Topic: "t"}))
-	id, _ := mustAppend(t, l, Live, []Record{big})
-	mustAppend(t, l, Live, recs(1, 1))
-	items := readAll(t, l, id, Live)
+	id, _ := mustAppend(t, l, weir.Live, []Record{big})
+	mustAppend(t, l, weir.Live, recs(1, 1))
+	items := readAll(t, l, id, weir.Live)
 	if len(items) != 2 || len(items[0].Record.Value) != len(big.Value) {
 		t.Fatalf("%d items", len(items))
 	}
-	if n := cap(l.readers[Live].window.buf); n > windowKeep {
+	if n := cap(l.readers[weir.Live].window.buf); n > windowKeep {
 		t.Errorf("the reader keeps %d bytes", n)
 	}
 }
@@ -356,12 +357,12 @@ func TestTooLarge(t *testing.T) {
 func TestTidwall(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	var id BufferID
+	var id weir.BufferID
 	for i := range 300 {
-		id, _ = mustAppend(t, l, Live, recs(i, 1))
+		id, _ = mustAppend(t, l, weir.Live, recs(i, 1))
 	}
 	mustClose(t, l)
-	lane := filepath.Join(dir, buffersName, bufferName(id), Live.String())
+	lane := filepath.Join(dir, buffersName, bufferName(id), weir.Live.String())
 	log, err := tidwall.Open(lane, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -375,7 +376,7 @@ func TestTidwall(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h, ok := parseHeader(p, saltOf(id, byte(Live)))
+		h, ok := parseHeader(p, saltOf(id, byte(weir.Live)))
 		if !ok || h.first != i || !h.checkBody(p[headerSize:]) {
 			t.Fatalf("entry %d: %+v, %v", i, h, ok)
 		}
@@ -390,16 +391,16 @@ func TestReopenTidwall(t *testing.T) {
 	l := mustOpen(t, o)
 	id := l.Current()
 	for i := range reopenAfter*2 + 10 {
-		if got, _ := mustAppend(t, l, Live, recs(i, 1)); got != id {
+		if got, _ := mustAppend(t, l, weir.Live, recs(i, 1)); got != id {
 			t.Fatal("the buffer changed")
 		}
 		if i%3 == 0 {
-			if err := l.Trim(id, Live, uint64(i)); err != nil {
+			if err := l.Trim(id, weir.Live, uint64(i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	items := readAll(t, l, id, Live)
+	items := readAll(t, l, id, weir.Live)
 	if last := items[len(items)-1]; last.Seq != reopenAfter*2+10 || last.Gap != nil {
 		t.Fatalf("last is %+v", last)
 	}
@@ -408,11 +409,11 @@ func TestReopenTidwall(t *testing.T) {
 func TestRows(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
-	id, _ := mustAppend(t, l, Live, recs(0, 1))
+	id, _ := mustAppend(t, l, weir.Live, recs(0, 1))
 	rows := []Row{
-		{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: Live, From: 1},
-		{Topic: "b", TopicID: [16]byte{2}, Partitions: 1, Lane: Bulk, From: 7},
-		{Topic: "a", TopicID: [16]byte{1}, Partitions: 5, Lane: Live, From: 70},
+		{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: weir.Live, From: 1},
+		{Topic: "b", TopicID: [16]byte{2}, Partitions: 1, Lane: weir.Bulk, From: 7},
+		{Topic: "a", TopicID: [16]byte{1}, Partitions: 5, Lane: weir.Live, From: 70},
 	}
 	for _, r := range append(rows, rows[1]) {
 		if err := l.AddRow(id, r); err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	tidwall "github.com/tidwall/wal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -34,7 +35,7 @@ type writer struct {
 	segmentSize int
 	closed      bool
 
-	number  Lane
+	number  weir.Lane
 	newest  *newest
 	lane    *lane
 	log     *tidwall.Log // nil before the first append

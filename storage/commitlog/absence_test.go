@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // authority is an object beside the log.
@@ -23,7 +24,7 @@ func beside(o *Options) { o.Beside = []string{authority} }
 
 // lived returns what two owners left behind: segments, a checkpoint, slots before and
 // behind it. The last one was closed. want is what was acknowledged, by partition.
-func lived(t *testing.T, level int) (all map[string][]byte, topic TopicID, want [][]string) {
+func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, want [][]string) {
 	t.Helper()
 	b := mem.New()
 	must(b.Create(t.Context(), authority, []byte("secret")))
@@ -77,7 +78,7 @@ func harms() map[string]func(body []byte) []byte {
 
 // lead opens the log as a node does, reads everything, and lets the upkeep have its
 // way. It returns what it could read, and the first error.
-func lead(b storage.Bucket, topic TopicID) (got [][]string, led bool, err error) {
+func lead(b storage.Bucket, topic weir.TopicID) (got [][]string, led bool, err error) {
 	ctx := context.Background()
 	if _, _, err := journal.NewestClaim(ctx, b, 0); err != nil {
 		return nil, false, err
@@ -170,7 +171,7 @@ func TestHarm(t *testing.T) {
 }
 
 // values reads a partition to its end.
-func (l *Log) values(ctx context.Context, topic TopicID, partition int32) (values []string, err error) {
+func (l *Log) values(ctx context.Context, topic weir.TopicID, partition int32) (values []string, err error) {
 	for offset := int64(0); ; {
 		f, err := l.Fetch(ctx, topic, partition, offset, 1<<20)
 		if err != nil || len(f.Batches) == 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestAppendFetch(t *testing.T) {
@@ -230,10 +231,10 @@ func TestAppendRefusesBadInput(t *testing.T) {
 		a    Append
 		want error
 	}{
-		"topic":          {Append{Topic: TopicID{1}, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
+		"topic":          {Append{Topic: weir.TopicID{1}, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
 		"partition":      {Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
 		"negative":       {Append{Topic: topic.ID, Partition: -1, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
-		"source's topic": {Append{Topic: TopicID{1}, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)}, ErrUnknownTopic},
+		"source's topic": {Append{Topic: weir.TopicID{1}, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)}, ErrUnknownTopic},
 		"empty":          {Append{Topic: topic.ID}, ErrCorrupt},
 		"crc":            {Append{Topic: topic.ID, Batch: broken}, ErrCorrupt},
 		"records":        {Append{Topic: topic.ID, Batch: hollow}, ErrCorrupt},

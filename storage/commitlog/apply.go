@@ -4,13 +4,14 @@ import (
 	"fmt"
 
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // state is what the durable log says: the same entries give the same state, in
 // recovery, in running and in Check. All reads, and all answers, come from it.
 // In a Log it is guarded by Log.mu; only apply changes it.
 type state struct {
-	topics      map[TopicID]*topic
+	topics      map[weir.TopicID]*topic
 	names       map[string]*topic
 	gateways    map[string]*gateway
 	producerIDs uint64            // all below may have been given out
@@ -30,20 +31,20 @@ type state struct {
 
 	// adopted is not of the log, but of this owner: see Adopt. One for each
 	// gateway, the newest.
-	adopted map[string]BufferID
+	adopted map[string]weir.BufferID
 
-	repairing bool             // a part of the log is missing: see gap
-	recreated map[TopicID]bool // of a repair; topics of which only records are known
+	repairing bool                  // a part of the log is missing: see gap
+	recreated map[weir.TopicID]bool // of a repair; topics of which only records are known
 
 	mutations Mutations
 }
 
 func newState() *state {
 	return &state{
-		topics:      make(map[TopicID]*topic),
+		topics:      make(map[weir.TopicID]*topic),
 		names:       make(map[string]*topic),
 		gateways:    make(map[string]*gateway),
-		adopted:     make(map[string]BufferID),
+		adopted:     make(map[string]weir.BufferID),
 		segments:    make(map[segmentID]int),
 		producerIDs: 1,
 	}

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // maxConfigs bounds the configuration of a topic: keys and values, in bytes.
@@ -63,7 +65,7 @@ func (s *speculation) alike(name string) string {
 		return len(other) == len(name) && !strings.HasPrefix(other, ownTopics) && metricName(other) == want
 	}
 	for other, c := range s.names.values {
-		if (c.value != TopicID{}) && same(other) {
+		if (c.value != weir.TopicID{}) && same(other) {
 			return other
 		}
 	}
@@ -104,14 +106,14 @@ func checkConfigs(configs map[string]string) (size int, err error) {
 // and the producers in it. It is durable on return.
 //
 // Errors: ErrUnknownTopic.
-func (l *Log) DeleteTopic(ctx context.Context, id TopicID) error {
+func (l *Log) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		t := b.spec.topic(id)
 		if t == nil {
 			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
 		}
 		b.spec.topics.set(b.spec.slot, id, nil)
-		b.spec.names.set(b.spec.slot, t.Name, TopicID{})
+		b.spec.names.set(b.spec.slot, t.Name, weir.TopicID{})
 		b.put(kindTopicDeleted, encodeTopicDeleted(id))
 		return struct{}{}, nil
 	})
@@ -122,7 +124,7 @@ func (l *Log) DeleteTopic(ctx context.Context, id TopicID) error {
 // is durable on return.
 //
 // Errors: ErrUnknownTopic, ErrInvalidPartitions if that is not more than now.
-func (l *Log) GrowTopic(ctx context.Context, id TopicID, partitions int32) error {
+func (l *Log) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) error {
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		t := b.spec.topic(id)
 		switch {
@@ -144,7 +146,7 @@ func (l *Log) GrowTopic(ctx context.Context, id TopicID, partitions int32) error
 // whoever looks at the topic from then on sees the new ones.
 //
 // Errors: ErrUnknownTopic, ErrInvalidTopic if they are too large.
-func (l *Log) AlterTopic(ctx context.Context, id TopicID, configs map[string]string) error {
+func (l *Log) AlterTopic(ctx context.Context, id weir.TopicID, configs map[string]string) error {
 	size, err := checkConfigs(configs)
 	if err != nil {
 		return err
@@ -187,7 +189,7 @@ func (l *Log) Topic(name string) (Topic, bool) {
 }
 
 // TopicByID returns the topic of that id.
-func (l *Log) TopicByID(id TopicID) (Topic, bool) {
+func (l *Log) TopicByID(id weir.TopicID) (Topic, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if t := l.state.topics[id]; t != nil {

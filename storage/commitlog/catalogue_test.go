@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestAlike: topics that differ in dots and underscores only would be one in metrics.
@@ -31,7 +32,7 @@ func TestAlike(t *testing.T) {
 			}
 			continue
 		}
-		if !errors.Is(err, ErrInvalidTopic) || !errors.Is(check, ErrInvalidTopic) || made.ID != (TopicID{}) || !strings.Contains(err.Error(), "a.b_c") {
+		if !errors.Is(err, ErrInvalidTopic) || !errors.Is(check, ErrInvalidTopic) || made.ID != (weir.TopicID{}) || !strings.Contains(err.Error(), "a.b_c") {
 			t.Errorf("%s: %v, %v", name, err, check)
 		}
 	}
@@ -83,7 +84,7 @@ func TestCatalogue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if made.Name != "b" || made.Partitions != 3 || made.Created != 42 || !reflect.DeepEqual(made.Configs, configs) || made.ID == (TopicID{}) {
+	if made.Name != "b" || made.Partitions != 3 || made.Created != 42 || !reflect.DeepEqual(made.Configs, configs) || made.ID == (weir.TopicID{}) {
 		t.Errorf("%+v", made)
 	}
 	if old, err := l.CreateTopic(ctx, "b", 1, nil); !errors.Is(err, ErrTopicExists) || old.ID != made.ID {
@@ -196,7 +197,7 @@ func TestAlterTopic(t *testing.T) {
 	if err := l.AlterTopic(ctx, made.ID, map[string]string{"k": strings.Repeat("v", 70_000)}); !errors.Is(err, ErrInvalidTopic) {
 		t.Error(err)
 	}
-	if err := l.AlterTopic(ctx, TopicID{9}, nil); !errors.Is(err, ErrUnknownTopic) {
+	if err := l.AlterTopic(ctx, weir.TopicID{9}, nil); !errors.Is(err, ErrUnknownTopic) {
 		t.Error(err)
 	}
 	sound(t, b)
@@ -262,7 +263,7 @@ func TestSize(t *testing.T) {
 func TestCreateTopicRace(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)
-	ids := make([]TopicID, 20)
+	ids := make([]weir.TopicID, 20)
 	var wg sync.WaitGroup
 	for i := range ids {
 		wg.Go(func() {
@@ -275,7 +276,7 @@ func TestCreateTopicRace(t *testing.T) {
 	}
 	wg.Wait()
 	for _, id := range ids {
-		if id != ids[0] || id == (TopicID{}) {
+		if id != ids[0] || id == (weir.TopicID{}) {
 			t.Errorf("ids %v and %v", id, ids[0])
 		}
 	}

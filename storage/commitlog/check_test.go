@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // deaf is a journal.State that wants nothing.
@@ -45,7 +46,7 @@ func raw(t *testing.T, entries ...journal.Entry) *mem.Bucket {
 	return b
 }
 
-var testTopic = Topic{ID: TopicID{1}, Name: "t", Partitions: 2}
+var testTopic = Topic{ID: weir.TopicID{1}, Name: "t", Partitions: 2}
 
 func created() journal.Entry {
 	return journal.Entry{Kind: kindTopicCreated, Body: encodeTopicCreated(testTopic)}
@@ -113,9 +114,9 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		"epoch":                {[]journal.Entry{wrongEpoch}, "leader epoch 5 in epoch 1"},
 		"unknown partition":    {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(testTopic.ID)}, runOf(0, recordtest.Batch("a"))}, "which does not exist"},
 		"topic twice":          {[]journal.Entry{created()}, "created twice"},
-		"topic unknown":        {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(TopicID{2})}}, "does not exist"},
+		"topic unknown":        {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(weir.TopicID{2})}}, "does not exist"},
 		"shrinks":              {[]journal.Entry{{Kind: kindTopicGrown, Body: encodeTopicGrown(testTopic.ID, 1)}}, "from 2 to 1"},
-		"settings of nothing":  {[]journal.Entry{{Kind: kindTopicAltered, Body: encodeTopicAltered(TopicID{2}, nil)}}, "does not exist"},
+		"settings of nothing":  {[]journal.Entry{{Kind: kindTopicAltered, Body: encodeTopicAltered(weir.TopicID{2}, nil)}}, "does not exist"},
 		"producer ids":         {[]journal.Entry{{Kind: kindProducerIDs, Body: encodeProducerIDs(1)}}, "reserved twice"},
 		"unknown kind":         {[]journal.Entry{{Kind: 77}}, "kind 77"},
 		"cut short":            {[]journal.Entry{{Kind: kindRun, Body: []byte{1, 2, 3}}}, "run entry"},

@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // kv is a record of a compacted topic. An empty key or value is null.
@@ -89,7 +90,7 @@ func flying(l *Log) int {
 
 // holes reads what a partition holds, by offset, and proves that reading from each
 // offset gets on, up to the end.
-func holes(t testing.TB, l *Log, topic TopicID, partition int32) map[int64]kv {
+func holes(t testing.TB, l *Log, topic weir.TopicID, partition int32) map[int64]kv {
 	t.Helper()
 	start, end, err := l.Bounds(topic, partition)
 	if err != nil {

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Bounds returns the first offset of a partition and the one that its next
 // record gets.
-func (l *Log) Bounds(topic TopicID, partition int32) (start, end int64, err error) {
+func (l *Log) Bounds(topic weir.TopicID, partition int32) (start, end int64, err error) {
 	v, err := l.look(placeKey{topic, partition})
 	return v.start, v.end, err
 }
@@ -17,7 +19,7 @@ func (l *Log) Bounds(topic TopicID, partition int32) (start, end int64, err erro
 // Watch returns a channel that is closed when the partition grows, or its topic
 // goes, or the log ends. Whoever waits for records calls Watch first and then
 // Fetch.
-func (l *Log) Watch(topic TopicID, partition int32) <-chan struct{} {
+func (l *Log) Watch(topic weir.TopicID, partition int32) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := l.state.partition(placeKey{topic, partition})
@@ -36,7 +38,7 @@ func (l *Log) Watch(topic TopicID, partition int32) <-chan struct{} {
 // oldest open transaction, its end if there is none. It never falls.
 //
 // Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) Stable(topic TopicID, partition int32) (int64, error) {
+func (l *Log) Stable(topic weir.TopicID, partition int32) (int64, error) {
 	v, err := l.look(placeKey{topic, partition})
 	if err != nil {
 		return -1, err
@@ -50,7 +52,7 @@ func (l *Log) Stable(topic TopicID, partition int32) (int64, error) {
 // of the partition if it is the newest. A partition without a record has none.
 //
 // Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) EpochEnd(topic TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
+func (l *Log) EpochEnd(topic weir.TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
 	if err := l.Err(); err != nil {
 		return -1, -1, err
 	}
@@ -67,7 +69,7 @@ func (l *Log) EpochEnd(topic TopicID, partition int32, epoch int32) (found int32
 // Size returns the bytes at rest that the records of a partition take.
 //
 // Errors: ErrUnknownTopic.
-func (l *Log) Size(id TopicID, partition int32) (int64, error) {
+func (l *Log) Size(id weir.TopicID, partition int32) (int64, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	p := l.state.partition(placeKey{id, partition})
@@ -81,7 +83,7 @@ func (l *Log) Size(id TopicID, partition int32) (int64, error) {
 // (DescribeProducers).
 //
 // Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) Producers(topic TopicID, partition int32) ([]ProducerState, error) {
+func (l *Log) Producers(topic weir.TopicID, partition int32) ([]ProducerState, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Kinds of entries of the commit log. Those below firstMachineKind are ours,
@@ -54,7 +55,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // run is the batches that one slot brought to one partition.
 type run struct {
-	topic     TopicID
+	topic     weir.TopicID
 	partition int32
 	base      int64 // offset of the first record
 	epoch     int32 // of the owner that wrote it
@@ -144,13 +145,13 @@ func decodeRunHead(body []byte) (r *run, sum uint32, err error) {
 		return nil, 0, err
 	}
 	sum = d.u32()
-	r = &run{topic: TopicID(d.take(16)), partition: int32(d.u32()), base: int64(d.u64()), epoch: int32(d.u32())}
+	r = &run{topic: weir.TopicID(d.take(16)), partition: int32(d.u32()), base: int64(d.u64()), epoch: int32(d.u32())}
 	r.batches = int(d.u32())
 	r.sources = make([]Source, d.count(d.u32(), minSource))
 	for i := range r.sources {
 		s := &r.sources[i]
 		s.Stream.Gateway = string(d.take(d.nameLength()))
-		s.Stream.Buffer = BufferID(d.take(12))
+		s.Stream.Buffer = weir.BufferID(d.take(12))
 		s.Stream.Lane = d.u8()
 		s.Prev = d.uvarint()
 		s.First = s.Prev + d.uvarint()
@@ -218,59 +219,59 @@ func decodeTopicCreated(body []byte) (Topic, error) {
 	if err != nil {
 		return Topic{}, err
 	}
-	t := Topic{ID: TopicID(d.take(16)), Partitions: int32(d.u32()), Created: int64(d.u64()), Name: d.string()}
+	t := Topic{ID: weir.TopicID(d.take(16)), Partitions: int32(d.u32()), Created: int64(d.u64()), Name: d.string()}
 	t.Configs = d.configs()
 	return t, d.end()
 }
 
-func encodeTopicDeleted(id TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
+func encodeTopicDeleted(id weir.TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
 
-func decodeTopicDeleted(body []byte) (TopicID, error) {
+func decodeTopicDeleted(body []byte) (weir.TopicID, error) {
 	d, err := newDecoder("topic-deleted", body)
 	if err != nil {
-		return TopicID{}, err
+		return weir.TopicID{}, err
 	}
-	id := TopicID(d.take(16))
+	id := weir.TopicID(d.take(16))
 	return id, d.end()
 }
 
-func encodeTopicGrown(id TopicID, partitions int32) []byte {
+func encodeTopicGrown(id weir.TopicID, partitions int32) []byte {
 	return binary.BigEndian.AppendUint32(append([]byte{bodyVersion}, id[:]...), uint32(partitions))
 }
 
-func decodeTopicGrown(body []byte) (id TopicID, partitions int32, err error) {
+func decodeTopicGrown(body []byte) (id weir.TopicID, partitions int32, err error) {
 	d, err := newDecoder("topic-grown", body)
 	if err != nil {
-		return TopicID{}, 0, err
+		return weir.TopicID{}, 0, err
 	}
-	id, partitions = TopicID(d.take(16)), int32(d.u32())
+	id, partitions = weir.TopicID(d.take(16)), int32(d.u32())
 	return id, partitions, d.end()
 }
 
 // encodeTopicAltered says what the settings of a topic are, all of them.
-func encodeTopicAltered(id TopicID, configs map[string]string) []byte {
+func encodeTopicAltered(id weir.TopicID, configs map[string]string) []byte {
 	return appendConfigs(append([]byte{bodyVersion}, id[:]...), configs)
 }
 
-func decodeTopicAltered(body []byte) (id TopicID, configs map[string]string, err error) {
+func decodeTopicAltered(body []byte) (id weir.TopicID, configs map[string]string, err error) {
 	d, err := newDecoder("topic-altered", body)
 	if err != nil {
-		return TopicID{}, nil, err
+		return weir.TopicID{}, nil, err
 	}
-	id, configs = TopicID(d.take(16)), d.configs()
+	id, configs = weir.TopicID(d.take(16)), d.configs()
 	return id, configs, d.end()
 }
 
-func encodeBufferRetired(gateway string, buffer BufferID) []byte {
+func encodeBufferRetired(gateway string, buffer weir.BufferID) []byte {
 	return appendString(append([]byte{bodyVersion}, buffer[:]...), gateway)
 }
 
-func decodeBufferRetired(body []byte) (gateway string, buffer BufferID, err error) {
+func decodeBufferRetired(body []byte) (gateway string, buffer weir.BufferID, err error) {
 	d, err := newDecoder("buffer-retired", body)
 	if err != nil {
-		return "", BufferID{}, err
+		return "", weir.BufferID{}, err
 	}
-	buffer, gateway = BufferID(d.take(12)), d.string()
+	buffer, gateway = weir.BufferID(d.take(12)), d.string()
 	return gateway, buffer, d.end()
 }
 

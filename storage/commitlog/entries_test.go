@@ -11,10 +11,11 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestEntriesRoundTrip(t *testing.T) {
-	topic := Topic{ID: TopicID{1, 2}, Name: "a-b_c.d", Partitions: 7, Created: -5, Configs: map[string]string{"k": "v", "": "empty", "j": ""}}
+	topic := Topic{ID: weir.TopicID{1, 2}, Name: "a-b_c.d", Partitions: 7, Created: -5, Configs: map[string]string{"k": "v", "": "empty", "j": ""}}
 	if got, err := decodeTopicCreated(encodeTopicCreated(topic)); err != nil || !reflect.DeepEqual(got, topic) {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -61,7 +62,7 @@ func TestEntriesRoundTrip(t *testing.T) {
 
 // goldenPieces are one with records and one without.
 func goldenPieces() []placed {
-	id := TopicID([]byte("0123456789abcdef"))
+	id := weir.TopicID([]byte("0123456789abcdef"))
 	return []placed{
 		{placeKey{id, 3}, piece{base: 300, next: 305, time: 1000, segment: segmentID{2, 4}, at: 64, size: 1000, index: 130, records: 7}},
 		{placeKey{id, 0}, piece{base: 0, next: 1, time: segment.NoTime, segment: segmentID{2, 4}, at: 1064, size: 80, index: 80}},
@@ -70,7 +71,7 @@ func goldenPieces() []placed {
 
 // The bytes at rest do not change by accident.
 func TestGoldenEntries(t *testing.T) {
-	id := TopicID([]byte("0123456789abcdef"))
+	id := weir.TopicID([]byte("0123456789abcdef"))
 	for name, c := range map[string]struct{ got, want string }{
 		"created": {
 			string(encodeTopicCreated(Topic{ID: id, Name: "ab", Partitions: 3, Created: 256, Configs: map[string]string{"y": "2", "x": "1"}})),
@@ -131,15 +132,15 @@ func TestRunDamage(t *testing.T) {
 // and what decodes encodes to the same bytes.
 func FuzzDecodeEntry(f *testing.F) {
 	f.Add(kindTopicCreated, encodeTopicCreated(Topic{Name: "t", Partitions: 1, Configs: map[string]string{"a": "b", "c": "d"}}))
-	f.Add(kindTopicDeleted, encodeTopicDeleted(TopicID{1}))
-	f.Add(kindTopicGrown, encodeTopicGrown(TopicID{1}, 3))
-	f.Add(kindTopicAltered, encodeTopicAltered(TopicID{1}, map[string]string{"a": "b", "c": "d"}))
+	f.Add(kindTopicDeleted, encodeTopicDeleted(weir.TopicID{1}))
+	f.Add(kindTopicGrown, encodeTopicGrown(weir.TopicID{1}, 3))
+	f.Add(kindTopicAltered, encodeTopicAltered(weir.TopicID{1}, map[string]string{"a": "b", "c": "d"}))
 	f.Add(kindRun, runOf(3, recordtest.Batch("a"), *source("g", 1, 0, 1, 2), *source("h", 1, 4, 500, 70000)).Body)
 	f.Add(kindRun, runOf(0, recordtest.Produced(1, 2, 3, "a", "b")).Body)
 	f.Add(kindBufferRetired, encodeBufferRetired("gateway", buffer(9)))
 	f.Add(kindProducerIDs, encodeProducerIDs(7))
 	f.Add(kindInstalled, encodeInstalled(goldenPieces()))
-	f.Add(kindTrimmed, encodeTrimmed(placeKey{TopicID{1}, 3}, 1<<40))
+	f.Add(kindTrimmed, encodeTrimmed(placeKey{weir.TopicID{1}, 3}, 1<<40))
 	f.Add(kindSwept, encodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []segmentID{{1, 300}, {2, 1}}))
 	f.Fuzz(func(t *testing.T, kind uint16, body []byte) {
 		if kind == kindRun {

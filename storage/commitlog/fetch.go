@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // fetchRuns bounds the runs of one Fetch, and with it the requests to the
@@ -29,7 +30,7 @@ const lookAgain = 5
 // Errors: ErrUnknownTopic; ErrOffsetOutOfRange, with Start and End set;
 // ErrCorrupt, naming the object, for bytes at rest that are not what was
 // written; ErrFenced, ErrClosed; and the bucket's.
-func (l *Log) Fetch(ctx context.Context, topic TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+func (l *Log) Fetch(ctx context.Context, topic weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
 	return l.fetch(ctx, placeKey{topic, partition}, offset, maxBytes, false)
 }
 
@@ -39,7 +40,7 @@ func (l *Log) Fetch(ctx context.Context, topic TopicID, partition int32, offset 
 //
 // Errors: as Fetch. ErrOffsetOutOfRange is for what lies beyond the end, not for
 // what lies between the last stable offset and the end.
-func (l *Log) FetchCommitted(ctx context.Context, topic TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
+func (l *Log) FetchCommitted(ctx context.Context, topic weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
 	return l.fetch(ctx, placeKey{topic, partition}, offset, maxBytes, true)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // small makes every read go to the bucket.
@@ -65,7 +66,7 @@ func TestFetchEveryOffset(t *testing.T) {
 				t.Error(name, offset, f, err)
 			}
 		}
-		for _, key := range []placeKey{{TopicID{9}, 0}, {topic.ID, 2}, {topic.ID, -1}} {
+		for _, key := range []placeKey{{weir.TopicID{9}, 0}, {topic.ID, 2}, {topic.ID, -1}} {
 			if _, err := l.Fetch(ctx, key.topic, key.partition, 0, 1); !errors.Is(err, ErrUnknownTopic) {
 				t.Error(name, key, err)
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // open opens the log of shard 0 and closes it at the end of the test.
@@ -80,7 +81,7 @@ func appended(t testing.TB, l *Log, a Append) int64 {
 func pending(answer <-chan result) bool { return len(answer) == 0 }
 
 // readAll reads the values of a partition, and checks that offsets are dense.
-func readAll(t testing.TB, l *Log, topic TopicID, partition int32) []string {
+func readAll(t testing.TB, l *Log, topic weir.TopicID, partition int32) []string {
 	t.Helper()
 	var values []string
 	for offset := int64(0); ; {

@@ -1,10 +1,14 @@
 package commitlog
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // placeKey names a partition.
 type placeKey struct {
-	topic     TopicID
+	topic     weir.TopicID
 	partition int32
 }
 
@@ -28,5 +32,5 @@ type markKey struct {
 // bufferKey names a buffer of a gateway.
 type bufferKey struct {
 	gateway string
-	buffer  BufferID
+	buffer  weir.BufferID
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestOptions(t *testing.T) {
@@ -343,7 +344,7 @@ func TestUnknownEntries(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	b := raw(t, journal.Entry{Kind: kindTopicDeleted, Body: encodeTopicDeleted(TopicID{1})})
+	b := raw(t, journal.Entry{Kind: kindTopicDeleted, Body: encodeTopicDeleted(weir.TopicID{1})})
 	if _, err := Open(context.Background(), options(b)); !errors.Is(err, ErrCorrupt) {
 		t.Error(err)
 	}

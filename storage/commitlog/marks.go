@@ -1,10 +1,10 @@
 package commitlog
 
 import (
-	"bytes"
-	"encoding/binary"
 	"maps"
 	"slices"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Source says which sequences of a stream a batch holds. Prev is the sequence
@@ -24,10 +24,10 @@ const tombstones = 256
 
 // gateway is what the log remembers of one gateway.
 type gateway struct {
-	buffers map[BufferID]*progress // those that are not retired
+	buffers map[weir.BufferID]*progress // those that are not retired
 
-	retired   []BufferID // ascending, so oldest first; at most tombstones
-	forgotten bool       // older ones than those in retired have been dropped
+	retired   []weir.BufferID // ascending, so oldest first; at most tombstones
+	forgotten bool            // older ones than those in retired have been dropped
 }
 
 // progress is how far a gateway's buffer has been delivered.
@@ -44,7 +44,7 @@ func newProgress() *progress {
 // rowKey names a row within its buffer.
 type rowKey struct {
 	lane  uint8
-	topic TopicID
+	topic weir.TopicID
 }
 
 // laneKey names a mark within its buffer.
@@ -52,11 +52,6 @@ type laneKey struct {
 	lane  uint8
 	place placeKey
 }
-
-// counter is the part of a buffer's id that grows with each opening.
-func (id BufferID) counter() uint32 { return binary.BigEndian.Uint32(id[:]) }
-
-func compareBuffers(a, b BufferID) int { return bytes.Compare(a[:], b[:]) }
 
 // mark returns the last sequence of a stream in a partition, 0 for none.
 func (s *state) mark(key markKey) uint64 {
@@ -82,14 +77,14 @@ func (s *state) bufferState(key bufferKey) BufferState {
 // state decides what a buffer is. Aside needs a tombstone that was dropped: as
 // long as all of them are there an unknown buffer is new, however old its
 // counter; one lane of it may have waited while a younger buffer came and went.
-func (g *gateway) state(id BufferID) BufferState {
+func (g *gateway) state(id weir.BufferID) BufferState {
 	if _, ok := g.buffers[id]; ok {
 		return Known
 	}
-	if _, ok := slices.BinarySearchFunc(g.retired, id, compareBuffers); ok {
+	if _, ok := slices.BinarySearchFunc(g.retired, id, weir.BufferID.Compare); ok {
 		return Retired
 	}
-	if g.forgotten && id.counter() <= g.retired[0].counter() {
+	if g.forgotten && id.Counter() <= g.retired[0].Counter() {
 		return Aside
 	}
 	return New
@@ -100,7 +95,7 @@ func (g *gateway) state(id BufferID) BufferState {
 func (s *state) gateway(name string) *gateway {
 	g := s.gateways[name]
 	if g == nil {
-		g = &gateway{buffers: make(map[BufferID]*progress)}
+		g = &gateway{buffers: make(map[weir.BufferID]*progress)}
 		s.gateways[name] = g
 	}
 	return g
@@ -142,7 +137,7 @@ func (s *state) retire(key bufferKey) {
 	if keepNoTombs(s.mutations) {
 		return
 	}
-	at, ok := slices.BinarySearchFunc(g.retired, key.buffer, compareBuffers)
+	at, ok := slices.BinarySearchFunc(g.retired, key.buffer, weir.BufferID.Compare)
 	if ok {
 		return
 	}
@@ -155,7 +150,7 @@ func (s *state) retire(key bufferKey) {
 
 // forgetTopic drops the marks of a deleted topic. Buffers without any mark left
 // stay known.
-func (s *state) forgetTopic(id TopicID) {
+func (s *state) forgetTopic(id weir.TopicID) {
 	for _, g := range s.gateways {
 		for _, b := range g.buffers {
 			maps.DeleteFunc(b.marks, func(k laneKey, _ uint64) bool { return k.place.topic == id })

@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func marksOf(l *Log, gateway string) []Mark {
@@ -18,8 +19,8 @@ func marksOf(l *Log, gateway string) []Mark {
 	return marks
 }
 
-func buffer(counter uint32) BufferID {
-	var id BufferID
+func buffer(counter uint32) weir.BufferID {
+	var id weir.BufferID
 	binary.BigEndian.PutUint32(id[:], counter)
 	id[11] = 7
 	return id

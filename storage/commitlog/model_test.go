@@ -219,7 +219,7 @@ func (w *world) stepSender(s *sender) {
 	}
 	var values []string
 	for _, seq := range s.sequences[from:to] {
-		values = append(values, fmt.Sprintf("%s.%d/%d", s.stream.Gateway, s.stream.Buffer.counter(), seq))
+		values = append(values, fmt.Sprintf("%s.%d/%d", s.stream.Gateway, s.stream.Buffer.Counter(), seq))
 	}
 	if from == s.sent {
 		s.sent = to
@@ -363,7 +363,7 @@ func (w *world) expected() []map[string][]string {
 		want[p] = map[string][]string{}
 	}
 	for _, s := range w.senders {
-		who := fmt.Sprintf("%s.%d", s.stream.Gateway, s.stream.Buffer.counter())
+		who := fmt.Sprintf("%s.%d", s.stream.Gateway, s.stream.Buffer.Counter())
 		for _, seq := range s.sequences {
 			want[s.partition][who] = append(want[s.partition][who], fmt.Sprintf("%s/%d", who, seq))
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // strained is an upkeep that writers get ahead of: slots of 64 KiB take 5 ms, the
@@ -43,7 +44,7 @@ func sluggish(c storagetest.Call) storagetest.Outcome {
 
 // flood appends batches of 8 KiB as fast as it can until ctx ends, 16 at a time,
 // and tells of each answer.
-func flood(ctx context.Context, l *Log, topic TopicID, answered func(error)) {
+func flood(ctx context.Context, l *Log, topic weir.TopicID, answered func(error)) {
 	var all sync.WaitGroup
 	raw := make([]byte, 8<<10)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(raw) // what cannot be compressed

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // segmentID names a segment object: the epoch of the owner that made it, and its
@@ -274,7 +275,7 @@ func decodeInstalled(body []byte) ([]placed, error) {
 	}
 	all := make([]placed, d.count(d.u32(), minPlaced))
 	for i := range all {
-		all[i].key = placeKey{TopicID(d.take(16)), int32(d.uvarint32())}
+		all[i].key = placeKey{weir.TopicID(d.take(16)), int32(d.uvarint32())}
 		all[i].piece = d.piece()
 		if all[i].key.partition < 0 {
 			d.bad = true
@@ -294,7 +295,7 @@ func decodeTrimmed(body []byte) (key placeKey, start int64, err error) {
 	if err != nil {
 		return key, 0, err
 	}
-	key, start = placeKey{TopicID(d.take(16)), int32(d.u32())}, int64(d.u64())
+	key, start = placeKey{weir.TopicID(d.take(16)), int32(d.u32())}, int64(d.u64())
 	if key.partition < 0 || start < 0 {
 		d.bad = true
 	}

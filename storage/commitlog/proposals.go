@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Transactions (KIP-98). A transactional batch is a batch in a run, and so is the
@@ -25,7 +26,7 @@ type Command struct {
 
 // Place names a partition.
 type Place struct {
-	Topic     TopicID
+	Topic     weir.TopicID
 	Partition int32
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // What a repair does when the log does not know a topic any more: the checkpoint that had
@@ -23,7 +24,7 @@ func (s *state) recreate(key placeKey, base int64) *partition {
 	t := s.topics[key.topic]
 	if t == nil {
 		if s.recreated == nil {
-			s.recreated = make(map[TopicID]bool)
+			s.recreated = make(map[weir.TopicID]bool)
 		}
 		s.recreated[key.topic] = true
 		_ = s.broken("topic %v is not known any more: its records are in topic %s%v; its name, settings and marks are lost", key.topic, recreatedName, key.topic)

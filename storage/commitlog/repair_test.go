@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestRepair harms each object of a bucket and repairs it: then a node leads it, and
@@ -61,7 +62,7 @@ func TestRepair(t *testing.T) {
 
 // afterRepair compares what a node has after a repair with what there was, and with what
 // the repair told. It returns how many records are lost.
-func afterRepair(t *testing.T, b storage.Bucket, topic TopicID, want [][]string, key, name string, told []string) (lost int) {
+func afterRepair(t *testing.T, b storage.Bucket, topic weir.TopicID, want [][]string, key, name string, told []string) (lost int) {
 	t.Helper()
 	got, _, err := lead(b, topic)
 	lost = len(slices.Concat(want...)) - len(slices.Concat(got...))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // The least bytes that things take in an encoded state.
@@ -344,19 +345,19 @@ func (d *restorer) epochs(p *partition) epochs {
 func (d *restorer) gateway() (string, *gateway) {
 	name := string(d.bytes(d.uvarint32()))
 	forgotten := d.u8()
-	g := &gateway{buffers: make(map[BufferID]*progress), forgotten: forgotten == 1}
+	g := &gateway{buffers: make(map[weir.BufferID]*progress), forgotten: forgotten == 1}
 	d.must(len(name) <= maxName && forgotten <= 1)
-	for i := range d.items(len(BufferID{})) {
-		id := BufferID(d.take(len(BufferID{})))
-		d.must(i == 0 || compareBuffers(g.retired[i-1], id) < 0)
+	for i := range d.items(len(weir.BufferID{})) {
+		id := weir.BufferID(d.take(len(weir.BufferID{})))
+		d.must(i == 0 || g.retired[i-1].Compare(id) < 0)
 		g.retired = append(g.retired, id)
 	}
 	// Only what does not fit is forgotten.
 	d.must(len(g.retired) <= tombstones && (!g.forgotten || len(g.retired) == tombstones))
-	last := BufferID{}
+	last := weir.BufferID{}
 	for i := range d.items(minBuffer) {
-		id := BufferID(d.take(len(BufferID{})))
-		d.must((i == 0 || compareBuffers(last, id) < 0) && g.state(id) != Retired)
+		id := weir.BufferID(d.take(len(weir.BufferID{})))
+		d.must((i == 0 || last.Compare(id) < 0) && g.state(id) != Retired)
 		g.buffers[id] = d.progress()
 		if last = id; d.bad {
 			break

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // The body of a checkpoint: the state, then what each Machine says of itself.
@@ -71,7 +72,7 @@ func (s *state) append(p []byte) []byte {
 	e.uvarint(s.truncated.Slot)
 
 	e.number(len(s.topics))
-	e.topics = make(map[TopicID]int, len(s.topics))
+	e.topics = make(map[weir.TopicID]int, len(s.topics))
 	for i, id := range slices.SortedFunc(maps.Keys(s.topics), compareTopics) {
 		e.topics[id] = i
 		e.topic(s.topics[id])
@@ -92,7 +93,7 @@ func (s *state) append(p []byte) []byte {
 	return e.p
 }
 
-func compareTopics(a, b TopicID) int { return bytes.Compare(a[:], b[:]) }
+func compareTopics(a, b weir.TopicID) int { return bytes.Compare(a[:], b[:]) }
 
 // near is what was encoded last and is likely to be followed by its like, so
 // that only the difference is written.
@@ -106,7 +107,7 @@ type near struct {
 type encoder struct {
 	p         []byte
 	truncated journal.Position
-	topics    map[TopicID]int // the number of each, in their order
+	topics    map[weir.TopicID]int // the number of each, in their order
 	near      near
 }
 
@@ -254,7 +255,7 @@ func (e *encoder) gateway(name string, g *gateway) {
 		e.p = append(e.p, id[:]...)
 	}
 	e.number(len(g.buffers))
-	for _, id := range slices.SortedFunc(maps.Keys(g.buffers), compareBuffers) {
+	for _, id := range slices.SortedFunc(maps.Keys(g.buffers), weir.BufferID.Compare) {
 		e.p = append(e.p, id[:]...)
 		e.progress(g.buffers[id])
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // same compares states; what is empty may be nil, and garbage has no order.
@@ -24,7 +25,7 @@ func tidied(s *state) *state {
 	c.become(s)
 	c.garbage = append([]segmentID(nil), s.garbage...)
 	slices.SortFunc(c.garbage, segmentID.compare)
-	c.topics, c.names = make(map[TopicID]*topic), make(map[string]*topic)
+	c.topics, c.names = make(map[weir.TopicID]*topic), make(map[string]*topic)
 	for id, t := range s.topics {
 		copied := &topic{Topic: t.Topic}
 		for _, p := range t.partitions {
@@ -219,7 +220,7 @@ func strict(t testing.TB, body []byte) {
 func goldenState() *state {
 	s := newState()
 	s.producerIDs, s.cleaned, s.truncated = 1001, 2, journal.Position{Epoch: 2, Slot: 7}
-	id := TopicID([]byte("0123456789abcdef"))
+	id := weir.TopicID([]byte("0123456789abcdef"))
 	must(s.createTopic(Topic{ID: id, Name: "ab", Partitions: 2, Created: 256, Configs: map[string]string{"x": "1"}}))
 	p := s.topics[id].partitions[0]
 	p.start, p.end = 5, 30
@@ -236,7 +237,7 @@ func goldenState() *state {
 	s.segments[segmentID{2, 4}] = 1
 	s.garbage = []segmentID{{2, 3}, {1, 9}}
 	g := s.gateway("g1")
-	g.retired = []BufferID{buffer(1)}
+	g.retired = []weir.BufferID{buffer(1)}
 	g.buffers[buffer(2)] = &progress{
 		marks:   map[laneKey]uint64{{1, placeKey{id, 0}}: 300, {1, placeKey{id, 1}}: 299},
 		rows:    map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
@@ -293,7 +294,7 @@ func TestStateOfVersion1(t *testing.T) {
 		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01\x01\xac\x02" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
 		"\x02" + "\x01\x09" + "\x01\x03"
 	want := goldenState()
-	p := want.topics[TopicID([]byte("0123456789abcdef"))].partitions[0]
+	p := want.topics[weir.TopicID([]byte("0123456789abcdef"))].partitions[0]
 	p.producers.young[7].time, p.producers.open, p.aborted, p.epochs = -1, nil, nil, epochs{{1, 5}, {2, 10}, {3, 20}}
 	delete(p.producers.old, 301)
 	got, err := decodeState([]byte(old))
@@ -332,9 +333,9 @@ func FuzzDecodeState(f *testing.F) {
 // BenchmarkState: 10,000 partitions with 4 pieces and 10 extents each.
 func BenchmarkState(b *testing.B) {
 	s := newState()
-	must(s.createTopic(Topic{ID: TopicID{1}, Name: "t", Partitions: MaxPartitions, Configs: map[string]string{}}))
+	must(s.createTopic(Topic{ID: weir.TopicID{1}, Name: "t", Partitions: MaxPartitions, Configs: map[string]string{}}))
 	const now = 1_700_000_000_000
-	for i, p := range s.topics[TopicID{1}].partitions {
+	for i, p := range s.topics[weir.TopicID{1}].partitions {
 		for k := range 4 {
 			id := segmentID{3, uint64(k*40 + i/250)}
 			p.pieces = append(p.pieces, piece{

@@ -1,5 +1,7 @@
 package commitlog
 
+import "github.com/weirmq/weir/storage/weir"
+
 // speculation is what the durable state will be once all slots in flight, and
 // the one being built, have landed. Only admission looks at it: nothing that
 // can be seen from outside may depend on a slot that may still be lost.
@@ -11,8 +13,8 @@ type speculation struct {
 	durable *state
 	slot    uint64 // number of the slot being built
 
-	topics    overlay[TopicID, *Topic] // nil: deleted
-	names     overlay[string, TopicID] // zero: free
+	topics    overlay[weir.TopicID, *Topic] // nil: deleted
+	names     overlay[string, weir.TopicID] // zero: free
 	ends      overlay[placeKey, int64]
 	producers overlay[producerKey, producer]
 	marks     overlay[markKey, uint64]
@@ -32,7 +34,7 @@ func (s *speculation) landed(slot uint64) {
 }
 
 // topic returns the topic of that id, nil if there is none.
-func (s *speculation) topic(id TopicID) *Topic {
+func (s *speculation) topic(id weir.TopicID) *Topic {
 	if t, ok := s.topics.get(id); ok {
 		return t
 	}

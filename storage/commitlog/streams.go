@@ -3,6 +3,8 @@ package commitlog
 import (
 	"context"
 	"fmt"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Marks returns the durable marks of all streams of a gateway, and the newest
@@ -38,7 +40,7 @@ func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 
 // Mark returns the durable mark of a stream in a partition, 0 for none, once
 // everything that was on its way when it was called has landed.
-func (l *Log) Mark(ctx context.Context, s Stream, topic TopicID, partition int32) (uint64, error) {
+func (l *Log) Mark(ctx context.Context, s Stream, topic weir.TopicID, partition int32) (uint64, error) {
 	key := markKey{s, placeKey{topic, partition}}
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		if _, err := b.spec.place(key.place); err != nil {
@@ -59,7 +61,7 @@ func (l *Log) durableMark(key markKey) uint64 {
 }
 
 // BufferState says what is durably known of a buffer.
-func (l *Log) BufferState(gateway string, buffer BufferID) BufferState {
+func (l *Log) BufferState(gateway string, buffer weir.BufferID) BufferState {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state.bufferState(bufferKey{gateway, buffer})
@@ -83,7 +85,7 @@ func (l *Log) Reached(s Stream) uint64 {
 // then begins below the tombstones again. The newest buffer that a gateway has
 // adopted counts, as long as this node owns the log; once something of it is
 // appended it is Known to everyone.
-func (l *Log) Adopt(gateway string, buffer BufferID) {
+func (l *Log) Adopt(gateway string, buffer weir.BufferID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state.adopted[gateway] = buffer
@@ -92,7 +94,7 @@ func (l *Log) Adopt(gateway string, buffer BufferID) {
 // Retire replaces the marks of a fully delivered buffer by a tombstone: nothing
 // of it is ever appended again. Durable on return; no error if it was retired
 // before.
-func (l *Log) Retire(ctx context.Context, gateway string, buffer BufferID) error {
+func (l *Log) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
 	if err := checkGateway(gateway); err != nil {
 		return err
 	}

@@ -8,13 +8,14 @@ import (
 
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // OffsetByTime returns the first record of a partition whose timestamp, in
 // milliseconds, is at least ts, with its timestamp; -1 and -1 if there is none.
 //
 // Errors: as Fetch.
-func (l *Log) OffsetByTime(ctx context.Context, topic TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
+func (l *Log) OffsetByTime(ctx context.Context, topic weir.TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
 	key := placeKey{topic, partition}
 	for try := 1; ; try++ {
 		v, err := l.look(key)
@@ -97,7 +98,7 @@ func firstOf(batches []record.Batch, from, ts int64) (offset, timestamp int64, e
 // partition; -1 and -1 if it is empty.
 //
 // Errors: as Fetch.
-func (l *Log) MaxTimestamp(ctx context.Context, topic TopicID, partition int32) (offset, timestamp int64, err error) {
+func (l *Log) MaxTimestamp(ctx context.Context, topic weir.TopicID, partition int32) (offset, timestamp int64, err error) {
 	v, err := l.look(placeKey{topic, partition})
 	if err != nil {
 		return -1, -1, err

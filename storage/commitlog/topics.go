@@ -1,6 +1,10 @@
 package commitlog
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // MaxPartitions is the largest number of partitions of a topic.
 const MaxPartitions = 10_000
@@ -10,7 +14,7 @@ const maxTopicName = 249
 
 // Topic is one entry of the catalogue.
 type Topic struct {
-	ID         TopicID
+	ID         weir.TopicID
 	Name       string
 	Partitions int32
 	Configs    map[string]string // shared: not to be changed
@@ -43,7 +47,7 @@ func (s *state) createTopic(t Topic) error {
 	return nil
 }
 
-func (s *state) deleteTopic(id TopicID) error {
+func (s *state) deleteTopic(id weir.TopicID) error {
 	t := s.topics[id]
 	if t == nil {
 		return s.broken("topic %v is deleted and does not exist", id)
@@ -60,7 +64,7 @@ func (s *state) deleteTopic(id TopicID) error {
 	return nil
 }
 
-func (s *state) growTopic(id TopicID, partitions int32) error {
+func (s *state) growTopic(id weir.TopicID, partitions int32) error {
 	t := s.topics[id]
 	switch {
 	case t == nil:
@@ -72,7 +76,7 @@ func (s *state) growTopic(id TopicID, partitions int32) error {
 	return nil
 }
 
-func (s *state) alterTopic(id TopicID, configs map[string]string) error {
+func (s *state) alterTopic(id weir.TopicID, configs map[string]string) error {
 	t := s.topics[id]
 	if t == nil {
 		return s.broken("settings of topic %v are changed, which does not exist", id)

@@ -12,10 +12,11 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // finish is the end of a transaction of producer 7 in some partitions of a topic.
-func finish(topic TopicID, epoch int16, commit bool, partitions ...int32) *TransactionEnd {
+func finish(topic weir.TopicID, epoch int16, commit bool, partitions ...int32) *TransactionEnd {
 	end := &TransactionEnd{Producer: 7, Epoch: epoch, Commit: commit}
 	for _, p := range partitions {
 		end.Partitions = append(end.Partitions, Place{topic, p})
@@ -31,7 +32,7 @@ type consumer struct {
 }
 
 // read goes on up to the last stable offset, a few bytes at a time.
-func (r *consumer) read(t testing.TB, l *Log, topic TopicID, partition int32, maxBytes int) {
+func (r *consumer) read(t testing.TB, l *Log, topic weir.TopicID, partition int32, maxBytes int) {
 	t.Helper()
 	for {
 		f, err := l.FetchCommitted(context.Background(), topic, partition, r.next, maxBytes)
@@ -95,20 +96,20 @@ func (r *consumer) take(t testing.TB, f Fetched) {
 	}
 }
 
-func committed(t testing.TB, l *Log, topic TopicID, partition int32) []string {
+func committed(t testing.TB, l *Log, topic weir.TopicID, partition int32) []string {
 	t.Helper()
 	var r consumer
 	r.read(t, l, topic, partition, 100)
 	return r.values
 }
 
-func stableIs(t testing.TB, l *Log, topic TopicID, partition int32, want int64) {
+func stableIs(t testing.TB, l *Log, topic weir.TopicID, partition int32, want int64) {
 	t.Helper()
 	stableIsFrom(t, l, topic, partition, 0, want)
 }
 
 // stableIsFrom is for a partition that does not begin at 0.
-func stableIsFrom(t testing.TB, l *Log, topic TopicID, partition int32, start, want int64) {
+func stableIsFrom(t testing.TB, l *Log, topic weir.TopicID, partition int32, start, want int64) {
 	t.Helper()
 	got, err := l.Stable(topic, partition)
 	f, ferr := l.Fetch(context.Background(), topic, partition, start, 1)
@@ -262,7 +263,7 @@ func TestProposeAllRefuses(t *testing.T) {
 	other := createTopic(t, l, "u", 1)
 	appended(t, l, Append{Topic: other.ID, Batch: recordtest.Produced(7, 9, 0, "forged")})
 	end := finish(topic.ID, 3, true, 0, 1, 2)
-	end.Partitions = append(end.Partitions, Place{TopicID{9}, 0}, Place{other.ID, 0})
+	end.Partitions = append(end.Partitions, Place{weir.TopicID{9}, 0}, Place{other.ID, 0})
 	must(l.ProposeAll(ctx, command, end))
 	for place, want := range map[Place]int64{{topic.ID, 0}: 2, {topic.ID, 1}: 1, {other.ID, 0}: 1} {
 		if _, end, err := l.Bounds(place.Topic, place.Partition); end != want || err != nil {

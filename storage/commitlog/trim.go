@@ -3,6 +3,8 @@ package commitlog
 import (
 	"context"
 	"fmt"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // DeleteRecords moves the first offset of a partition up to offset; -1: to its
@@ -11,7 +13,7 @@ import (
 // the space is given back later.
 //
 // Errors: ErrUnknownTopic, ErrOffsetOutOfRange for one beyond the end.
-func (l *Log) DeleteRecords(ctx context.Context, id TopicID, partition int32, offset int64) (start int64, err error) {
+func (l *Log) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
 	key := placeKey{id, partition}
 	return ask(ctx, l, 0, func(b *builder) (int64, error) {
 		if _, err := b.spec.place(key); err != nil {

@@ -1,31 +1,19 @@
 package commitlog
 
 import (
-	"encoding/hex"
 	"log/slog"
 	"time"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
-
-// TopicID names a topic for ever: one that is created again under the same
-// name has another id.
-type TopicID [16]byte
-
-func (id TopicID) String() string { return hex.EncodeToString(id[:]) }
-
-// BufferID names one opening of a gateway's buffer: a big-endian counter of 4
-// bytes that grows with each opening, then 8 random bytes.
-type BufferID [12]byte
-
-func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
 
 // Stream is one lane of one buffer of a gateway: a sequence that starts at 1
 // and only grows.
 type Stream struct {
 	Gateway string
-	Buffer  BufferID
+	Buffer  weir.BufferID
 	Lane    uint8
 }
 
@@ -48,7 +36,7 @@ func (r Row) maps(partition int32, seq uint64) bool {
 
 // Append is a batch on its way into a partition.
 type Append struct {
-	Topic      TopicID
+	Topic      weir.TopicID
 	Partition  int32
 	Batch      record.Batch // belongs to the log until done is called
 	Source     *Source      // of a gateway's batch, else nil
@@ -73,7 +61,7 @@ type Fetched struct {
 // Mark is how far one stream is durable in one partition.
 type Mark struct {
 	Stream    Stream
-	Topic     TopicID
+	Topic     weir.TopicID
 	Partition int32
 	Last      uint64
 }
@@ -82,7 +70,7 @@ type Mark struct {
 // topic.
 type MapRow struct {
 	Stream Stream
-	Topic  TopicID
+	Topic  weir.TopicID
 	Name   string // of the topic
 	Row    Row
 }

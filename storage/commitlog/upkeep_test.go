@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // tiny makes passes that write many little segments.
@@ -41,7 +42,7 @@ func keys(t testing.TB, b storage.Bucket, prefix string) []string {
 
 // from reads the values of a partition from its first offset on. Offsets follow
 // each other.
-func from(t testing.TB, l *Log, topic TopicID, partition int32) (start int64, values []string) {
+func from(t testing.TB, l *Log, topic weir.TopicID, partition int32) (start int64, values []string) {
 	t.Helper()
 	start, _, err := l.Bounds(topic, partition)
 	if err != nil {
@@ -164,7 +165,7 @@ func TestRetention(t *testing.T) {
 	}
 	maintained(t, l)
 	maintained(t, l)
-	for topic, want := range map[TopicID][2]int64{kept.ID: {0, 0}, bySize.ID: {6, 6}, byTime.ID: {5, 6}, compacted.ID: {0, 0}} {
+	for topic, want := range map[weir.TopicID][2]int64{kept.ID: {0, 0}, bySize.ID: {6, 6}, byTime.ID: {5, 6}, compacted.ID: {0, 0}} {
 		start, _ := from(t, l, topic, 0)
 		if start < want[0] || start > want[1] {
 			t.Errorf("topic %v begins at offset %d, want %v", topic, start, want)
@@ -376,7 +377,7 @@ func randomUpkeep(t *testing.T, seed uint64) error {
 	b := mem.New()
 	f := storagetest.NewFaults(b, seed)
 	l := open(t, f, tiny)
-	model := map[TopicID][]*modelPartition{}
+	model := map[weir.TopicID][]*modelPartition{}
 	var topics []Topic
 	for step := range 60 {
 		switch v := rng.IntN(100); {

@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // wanderer invents a random log of entries of all kinds that keep the rules.
@@ -65,7 +66,7 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 	case t == nil || n < 4:
 		w.topics++
 		return kindTopicCreated, encodeTopicCreated(Topic{
-			ID: TopicID{byte(w.rng.IntN(256)), byte(w.topics)}, Name: fmt.Sprint("t", w.topics), Partitions: 1 + w.rng.Int32N(4),
+			ID: weir.TopicID{byte(w.rng.IntN(256)), byte(w.topics)}, Name: fmt.Sprint("t", w.topics), Partitions: 1 + w.rng.Int32N(4),
 			Created: w.rng.Int64() - w.rng.Int64(), Configs: map[string]string{"k": fmt.Sprint(n), "j": ""},
 		})
 	case n < 6 && len(w.s.topics) > 2:
@@ -172,7 +173,7 @@ func (w *wanderer) source(p *partition) Source {
 		key.buffer = buffer(w.buffers)
 	}
 	if g := w.s.gateways[key.gateway]; g != nil {
-		for _, id := range slices.SortedFunc(maps.Keys(g.buffers), compareBuffers) {
+		for _, id := range slices.SortedFunc(maps.Keys(g.buffers), weir.BufferID.Compare) {
 			if w.rng.IntN(3) == 0 {
 				key.buffer = id
 			}
@@ -222,7 +223,7 @@ func (w *wanderer) installed() (uint16, []byte) {
 		all = append(all, placed{p.key, x})
 	}
 	if w.rng.IntN(10) == 0 { // of a partition that is gone
-		all = append(all, placed{placeKey{TopicID{0xff, 0xff}, 3}, piece{base: 1, next: 2, segment: id, at: at, index: 80, size: 80}})
+		all = append(all, placed{placeKey{weir.TopicID{0xff, 0xff}, 3}, piece{base: 1, next: 2, segment: id, at: at, index: 80, size: 80}})
 	}
 	return kindInstalled, encodeInstalled(all)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // neverMade is the problem of a row that tests nothing.
@@ -295,7 +296,7 @@ type owner struct {
 	no      int
 	way     *storagetest.Faults
 	log     *commitlog.Log // nil: it did not become the owner
-	topic   commitlog.TopicID
+	topic   weir.TopicID
 	machine tape
 	paused  chan struct{} // closed when it has done its work
 	leave   chan struct{} // closed when it may go on
@@ -334,7 +335,7 @@ func (o *owner) open(ctx context.Context) {
 }
 
 // create returns the id of a topic, which it creates if it is not there.
-func (o *owner) create(ctx context.Context, name string) commitlog.TopicID {
+func (o *owner) create(ctx context.Context, name string) weir.TopicID {
 	topic, there := o.log.Topic(name)
 	if !there {
 		var err error
@@ -439,7 +440,7 @@ func (o *owner) append(ctx context.Context, value string) {
 func (o *owner) maintain(ctx context.Context) { o.expect("maintain", o.log.Maintain(ctx)) }
 
 // send appends a record; of those in the topic that is kept the answer is noted.
-func (o *owner) send(value string, topic commitlog.TopicID) <-chan error {
+func (o *owner) send(value string, topic weir.TopicID) <-chan error {
 	value = fmt.Sprint(o.no, ".", value)
 	b := record.NewBuilder(record.None)
 	err := b.Append(&record.Record{Timestamp: 1000, Value: []byte(value)})

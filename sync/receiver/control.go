@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -100,9 +101,9 @@ func (s *session) resolve(f *wire.Resolve) error {
 
 // lookUp resolves a topic that a gateway may name: the cloud's own are not
 // among them, but for the one that gaps go to.
-func (s *session) lookUp(name string) (wire.TopicID, int32, error) {
-	if name != wire.GapTopic && (strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__")) {
-		return wire.TopicID{}, 0, fmt.Errorf("topic %q belongs to the cloud: %w", name, ErrNotAllowed)
+func (s *session) lookUp(name string) (weir.TopicID, int32, error) {
+	if name != weir.GapTopic && (strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__")) {
+		return weir.TopicID{}, 0, fmt.Errorf("topic %q belongs to the cloud: %w", name, ErrNotAllowed)
 	}
 	return s.r.o.Log.Resolve(s.ctx, s.gateway, name)
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
@@ -15,7 +16,7 @@ import (
 )
 
 // large is an Append of many bytes, encoded.
-func large(t *testing.T, lane wire.Lane, size int) []byte {
+func large(t *testing.T, lane weir.Lane, size int) []byte {
 	t.Helper()
 	a := live(t, 0, 1, 1)
 	a.Lane, a.Batch = lane, batch(t, strings.Repeat("x", size))
@@ -29,9 +30,9 @@ func lasts(t *testing.T, most time.Duration, feed, other func(second int) int) (
 		p := newPeer(t, receiver.Options{})
 		defer p.recv.Close()
 		p.hello()
-		bulk := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Bulk})
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
-		frame := large(t, wire.Bulk, 900_000)
+		bulk := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Bulk})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
+		frame := large(t, weir.Bulk, 900_000)
 		began := time.Now()
 		seq := uint64(0)
 		go func() {
@@ -114,7 +115,7 @@ func TestAcksAreRead(t *testing.T) {
 		p := newPeer(t, receiver.Options{})
 		defer p.recv.Close()
 		p.hello()
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 		go func() {
 			for i := uint64(0); wire.Write(lane, live(t, i, i+1, i+1)) == nil; i++ {
 			}

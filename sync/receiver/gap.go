@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 // gapTopic is what a session knows of topic weir.gaps. Any lane may ask.
 type gapTopic struct {
 	mu sync.Mutex
-	id wire.TopicID // guarded by mu; zero: not known
+	id weir.TopicID // guarded by mu; zero: not known
 }
 
 // gapRecord is the value of a record of weir.gaps. Its key is the gateway.
@@ -32,7 +33,7 @@ type gapRecord struct {
 
 // gap turns a Gap into a record of weir.gaps and hands it to the log like any
 // other Append: the stream's mark of that partition tells duplicates.
-func (s *session) gap(f *wire.Gap, ln wire.Lane, rm room, out *outbox) error {
+func (s *session) gap(f *wire.Gap, ln weir.Lane, rm room, out *outbox) error {
 	if f.Lane != ln {
 		return fmt.Errorf("gap of lane %s on the stream of lane %s: %w", f.Lane, ln, wire.ErrMalformed)
 	}
@@ -58,22 +59,22 @@ func (s *session) gap(f *wire.Gap, ln wire.Lane, rm room, out *outbox) error {
 
 // checkGapTopic checks that id is that of weir.gaps: else a Gap would be a way
 // to write to any topic.
-func (s *session) checkGapTopic(id wire.TopicID) error {
+func (s *session) checkGapTopic(id weir.TopicID) error {
 	s.gaps.mu.Lock()
 	known := s.gaps.id
 	s.gaps.mu.Unlock()
-	if id == known && known != (wire.TopicID{}) {
+	if id == known && known != (weir.TopicID{}) {
 		return nil
 	}
-	now, _, err := s.r.o.Log.Resolve(s.ctx, s.gateway, wire.GapTopic)
+	now, _, err := s.r.o.Log.Resolve(s.ctx, s.gateway, weir.GapTopic)
 	if err != nil {
-		return fmt.Errorf("resolve %s: %w", wire.GapTopic, err)
+		return fmt.Errorf("resolve %s: %w", weir.GapTopic, err)
 	}
 	s.gaps.mu.Lock()
 	s.gaps.id = now
 	s.gaps.mu.Unlock()
 	if id != now {
-		return fmt.Errorf("topic %s is not %s: %w", id, wire.GapTopic, ErrGone)
+		return fmt.Errorf("topic %s is not %s: %w", id, weir.GapTopic, ErrGone)
 	}
 	return nil
 }

@@ -6,11 +6,12 @@ import (
 	"io"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 // lane reads one lane's stream and hands it to the log, frame by frame.
-func (s *session) lane(st wire.Stream, ln wire.Lane) {
+func (s *session) lane(st wire.Stream, ln weir.Lane) {
 	out := newOutbox(s, st, ln)
 	s.wg.Go(out.run)
 	for {
@@ -24,7 +25,7 @@ func (s *session) lane(st wire.Stream, ln wire.Lane) {
 // uplink takes the next frame of a lane. The order is what bounds memory: what a
 // gateway announces counts against itself alone; what has arrived counts against
 // what all share.
-func (s *session) uplink(st wire.Stream, ln wire.Lane, out *outbox) error {
+func (s *session) uplink(st wire.Stream, ln weir.Lane, out *outbox) error {
 	h, err := wire.ReadHeader(st, wire.MaxLane)
 	if errors.Is(err, io.EOF) {
 		return errDone
@@ -85,7 +86,7 @@ func (r room) give() {
 }
 
 // append hands a batch to the log.
-func (s *session) append(f *wire.Append, ln wire.Lane, rm room, out *outbox) error {
+func (s *session) append(f *wire.Append, ln weir.Lane, rm room, out *outbox) error {
 	if f.Lane != ln {
 		return fmt.Errorf("append for lane %s on the stream of lane %s: %w", f.Lane, ln, wire.ErrMalformed)
 	}

@@ -5,20 +5,21 @@ import (
 	"errors"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 // Stream is one lane of one buffer of a gateway.
 type Stream struct {
 	Gateway string
-	Buffer  wire.BufferID
-	Lane    wire.Lane
+	Buffer  weir.BufferID
+	Lane    weir.Lane
 }
 
 // Append is a batch of a stream on its way into a partition.
 type Append struct {
 	Stream            Stream
-	Topic             wire.TopicID
+	Topic             weir.TopicID
 	Partition         int32
 	Row               wire.Row // by which the records were mapped
 	Prev, First, Last uint64
@@ -44,7 +45,7 @@ type Log interface {
 	Offer(ctx context.Context, gateway string, buffers []wire.Buffer) (Offered, error)
 	// Resolve finds a topic, and creates it if there is none and this gateway
 	// may have it: durable on return. ErrNotAllowed, ErrBusy.
-	Resolve(ctx context.Context, gateway, topic string) (id wire.TopicID, partitions int32, err error)
+	Resolve(ctx context.Context, gateway, topic string) (id weir.TopicID, partitions int32, err error)
 	// Append takes a batch. Calls from one goroutine keep their order. done is
 	// called exactly once, must not block, and says nil only when the batch is
 	// durable, or is a duplicate of what is durable. A batch without Gap for
@@ -54,9 +55,9 @@ type Log interface {
 	// Mark waits until what is flying in the partition has landed and returns
 	// the durable mark of the stream, 0 for none (also for a topic that is
 	// gone).
-	Mark(ctx context.Context, s Stream, topic wire.TopicID, partition int32) (uint64, error)
+	Mark(ctx context.Context, s Stream, topic weir.TopicID, partition int32) (uint64, error)
 	// Retire swaps the marks of a buffer for a tombstone: durable on return.
-	Retire(ctx context.Context, gateway string, buffer wire.BufferID) error
+	Retire(ctx context.Context, gateway string, buffer weir.BufferID) error
 }
 
 // What a Log answers.

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 // target is a partition of one buffer of the lane that the outbox belongs to.
 type target struct {
-	buffer    wire.BufferID
-	topic     wire.TopicID
+	buffer    weir.BufferID
+	topic     weir.TopicID
 	partition int32
 }
 
@@ -31,7 +32,7 @@ type outcome struct {
 type outbox struct {
 	s    *session
 	st   wire.Stream // written by run only
-	lane wire.Lane
+	lane weir.Lane
 	wake chan struct{} // capacity 1
 
 	mu      sync.Mutex
@@ -41,7 +42,7 @@ type outbox struct {
 	closed  bool               // run has ended; guarded by mu
 }
 
-func newOutbox(s *session, st wire.Stream, ln wire.Lane) *outbox {
+func newOutbox(s *session, st wire.Stream, ln weir.Lane) *outbox {
 	return &outbox{s: s, st: st, lane: ln, wake: make(chan struct{}, 1), acks: map[target]outcome{}}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -19,7 +20,7 @@ const (
 	maxStreamWindow  = 2 << 20
 	connWindow       = 128 << 10
 	maxConnWindow    = 4 << 20
-	maxStreams       = 1 + wire.Lanes
+	maxStreams       = 1 + weir.Lanes
 	handshakeTimeout = 5 * time.Second
 	idleTimeout      = 15 * time.Second // three Pings of the gateway
 	minPacket        = 1200             // larger first packets fail on a 1300-byte path

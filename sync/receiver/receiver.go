@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -232,7 +233,7 @@ func (s *session) describe() Gateway {
 
 // Refusal is something of a gateway that was refused for good.
 type Refusal struct {
-	Topic   wire.TopicID // of a batch
+	Topic   weir.TopicID // of a batch
 	Name    string       // of the topic that was asked for; "" for a batch
 	Reason  wire.Reason
 	Text    string

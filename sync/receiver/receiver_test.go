@@ -14,6 +14,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
@@ -26,7 +27,7 @@ type stubLog struct {
 	taken   []receiver.Append
 	done    []func(error)
 	offers  int
-	retired []wire.BufferID
+	retired []weir.BufferID
 	mark    uint64
 	err     error // of Offer and Resolve
 	marks   []wire.Mark
@@ -41,10 +42,10 @@ func (l *stubLog) Offer(context.Context, string, []wire.Buffer) (receiver.Offere
 	return receiver.Offered{Buffers: l.states, Marks: l.marks, Rows: l.rows}, l.err
 }
 
-func (l *stubLog) Resolve(_ context.Context, _, topic string) (wire.TopicID, int32, error) {
+func (l *stubLog) Resolve(_ context.Context, _, topic string) (weir.TopicID, int32, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return wire.TopicID{15: byte(len(topic))}, 3, l.err
+	return weir.TopicID{15: byte(len(topic))}, 3, l.err
 }
 
 func (l *stubLog) Append(a receiver.Append, done func(error)) {
@@ -54,13 +55,13 @@ func (l *stubLog) Append(a receiver.Append, done func(error)) {
 	l.done = append(l.done, done)
 }
 
-func (l *stubLog) Mark(context.Context, receiver.Stream, wire.TopicID, int32) (uint64, error) {
+func (l *stubLog) Mark(context.Context, receiver.Stream, weir.TopicID, int32) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mark, nil
 }
 
-func (l *stubLog) Retire(_ context.Context, _ string, id wire.BufferID) error {
+func (l *stubLog) Retire(_ context.Context, _ string, id weir.BufferID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.retired = append(l.retired, id)
@@ -166,7 +167,7 @@ func batch(t *testing.T, values ...string) record.Batch {
 }
 
 func live(t *testing.T, prev, first, last uint64) *wire.Append {
-	return &wire.Append{Lane: wire.Live, Row: wire.Row{Partitions: 1, From: 1}, Prev: prev, First: first, Last: last, Kind: wire.KindBatch, Batch: batch(t, "v")}
+	return &wire.Append{Lane: weir.Live, Row: wire.Row{Partitions: 1, From: 1}, Prev: prev, First: first, Last: last, Kind: wire.KindBatch, Batch: batch(t, "v")}
 }
 
 func bubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
@@ -177,7 +178,7 @@ func TestAcksWhenDurable(t *testing.T) {
 		p := newPeer(t, receiver.Options{})
 		defer p.recv.Close()
 		p.hello()
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 		for i := range uint64(3) {
 			p.send(lane, live(t, i, i+1, i+1))
 		}
@@ -207,7 +208,7 @@ func TestAcksWhenDurable(t *testing.T) {
 		for len(got) > 0 {
 			last = <-got
 		}
-		if a, ok := last.(*wire.Ack); !ok || a.Last != 3 || a.Lane != wire.Live {
+		if a, ok := last.(*wire.Ack); !ok || a.Last != 3 || a.Lane != weir.Live {
 			t.Fatalf("got %+v", last)
 		}
 	})
@@ -224,7 +225,7 @@ func TestRefusals(t *testing.T) {
 			defer p.recv.Close()
 			p.hello()
 			p.log.mark = 41
-			lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+			lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 			a := live(t, 4, 5, 9)
 			a.Round = 7
 			p.send(lane, a)
@@ -263,7 +264,7 @@ func TestBatchesThatAreRefusedHere(t *testing.T) {
 			p := newPeer(t, receiver.Options{MaxBatch: 1000})
 			defer p.recv.Close()
 			p.hello()
-			lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+			lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 			a := live(t, 0, 1, 2)
 			a.Batch = x.batch
 			p.send(lane, a)
@@ -284,10 +285,10 @@ func TestGapBecomesARecord(t *testing.T) {
 		p := newPeer(t, receiver.Options{Metrics: set})
 		defer p.recv.Close()
 		p.hello()
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Bulk})
-		id := wire.TopicID{15: byte(len(wire.GapTopic))}
-		p.send(lane, &wire.Gap{Lane: wire.Bulk, Topic: id, Row: wire.Row{Partitions: 1, From: 1}, Prev: 1, Ranges: []wire.Range{{First: 3, Last: 4}, {First: 9, Last: 9}}, Count: 3, Exact: true, Of: "sensors", Cause: "gone: x"})
-		p.send(lane, &wire.Gap{Lane: wire.Bulk, Topic: wire.TopicID{1}, Row: wire.Row{Partitions: 1, From: 1}, Ranges: []wire.Range{{First: 1, Last: 1}}})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Bulk})
+		id := weir.TopicID{15: byte(len(weir.GapTopic))}
+		p.send(lane, &wire.Gap{Lane: weir.Bulk, Topic: id, Row: wire.Row{Partitions: 1, From: 1}, Prev: 1, Ranges: []wire.Range{{First: 3, Last: 4}, {First: 9, Last: 9}}, Count: 3, Exact: true, Of: "sensors", Cause: "gone: x"})
+		p.send(lane, &wire.Gap{Lane: weir.Bulk, Topic: weir.TopicID{1}, Row: wire.Row{Partitions: 1, From: 1}, Ranges: []wire.Range{{First: 1, Last: 1}}})
 		if f, ok := p.read(lane).(*wire.Refused); !ok || f.Reason != wire.ReasonGone {
 			t.Fatalf("got %+v", f)
 		}
@@ -329,7 +330,7 @@ func TestMalformedInput(t *testing.T) {
 		},
 		"another lane's append": func(p *peer) {
 			p.hello()
-			p.send(p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Bulk}), live(p.t, 0, 1, 1))
+			p.send(p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Bulk}), live(p.t, 0, 1, 1))
 		},
 		"second control":   func(p *peer) { p.hello(); p.open(wire.Preface{Kind: wire.StreamControl}) },
 		"second lane":      func(p *peer) { p.hello(); p.open(wire.Preface{Kind: 2}); p.open(wire.Preface{Kind: 2}) },
@@ -380,7 +381,7 @@ func TestGoodbyes(t *testing.T) {
 		"silent":   {do: func(*peer) {}, code: wire.CodeTimeout},
 		"retired": {do: func(p *peer) {
 			p.hello()
-			p.send(p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live}), live(p.t, 0, 1, 1))
+			p.send(p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live}), live(p.t, 0, 1, 1))
 			synctest.Wait()
 			p.log.answer(0, receiver.ErrRetired)
 		}, code: wire.CodeShutdown},
@@ -407,7 +408,7 @@ func TestOwnerMoves(t *testing.T) {
 		p := newPeer(t, receiver.Options{})
 		defer p.recv.Close()
 		p.hello()
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 		p.send(lane, live(t, 0, 1, 1))
 		synctest.Wait()
 		p.log.answer(0, &receiver.NotOwnerError{Addr: "node-2:7400"})
@@ -447,7 +448,7 @@ func TestNewSessionWaitsForTheOldOnesAppends(t *testing.T) {
 		p := newPeer(t, receiver.Options{})
 		defer p.recv.Close()
 		p.hello()
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 		p.send(lane, live(t, 0, 1, 1))
 		synctest.Wait()
 		old := p.ended
@@ -475,7 +476,7 @@ func TestBackpressure(t *testing.T) {
 		p := newPeer(t, receiver.Options{TotalInFlight: 64 << 10})
 		defer p.recv.Close()
 		p.hello()
-		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 		go func() {
 			for i := uint64(0); wire.Write(lane, live(t, i, i+1, i+1)) == nil; i++ {
 			}
@@ -516,8 +517,8 @@ func TestControlFrames(t *testing.T) {
 				t.Errorf("%s: got %+v", name, f)
 			}
 		}
-		p.send(p.control, &wire.Retire{Buffer: wire.BufferID{7}})
-		if f, ok := p.read(p.control).(*wire.Retired); !ok || f.Buffer != (wire.BufferID{7}) || len(p.log.retired) != 1 {
+		p.send(p.control, &wire.Retire{Buffer: weir.BufferID{7}})
+		if f, ok := p.read(p.control).(*wire.Retired); !ok || f.Buffer != (weir.BufferID{7}) || len(p.log.retired) != 1 {
 			t.Errorf("got %+v", f)
 		}
 		p.log.states = make([]wire.OfferedBuffer, wire.MaxMarks+1)

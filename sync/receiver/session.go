@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -208,7 +209,7 @@ func (s *session) hello(f *wire.Hello) error {
 
 // acceptLanes starts a reader for each lane stream that the gateway opens.
 func (s *session) acceptLanes() {
-	var taken [wire.Lanes]bool
+	var taken [weir.Lanes]bool
 	for {
 		st, err := s.conn.AcceptStream(s.ctx)
 		if err != nil {

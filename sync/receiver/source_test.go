@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -52,7 +53,7 @@ func TestWrongGateway(t *testing.T) {
 			p := newPeer(t, receiver.Options{})
 			defer p.recv.Close()
 			p.hello()
-			lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: wire.Live})
+			lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})
 			a := live(t, 0, 1, 1)
 			a.Batch = x.batch
 			if name == "what does not inflate" {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -75,7 +76,7 @@ func (l *lane) digGraves() error {
 	l.mu.Unlock()
 	for i, all := range graves {
 		if all[0].state == settled { // gaps that the cloud does not take
-			l.n.s.log.Error("gap could not be reported, topic "+wire.GapTopic+" was deleted",
+			l.n.s.log.Error("gap could not be reported, topic "+weir.GapTopic+" was deleted",
 				"lane", l.id, "first", all[0].first, "last", all[len(all)-1].last, "gaps", len(all))
 			continue
 		}
@@ -109,7 +110,7 @@ func (l *lane) learn() error {
 		names = append(names, name)
 	}
 	if l.led.gapsWanted {
-		names = append(names, wire.GapTopic)
+		names = append(names, weir.GapTopic)
 	}
 	l.mu.Unlock()
 	if l.buffer.Current && news != l.news {
@@ -155,7 +156,7 @@ func (l *lane) learnTopic(name string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.covers(name) {
-		if name == wire.GapTopic {
+		if name == weir.GapTopic {
 			l.led.gapsWanted = false
 		}
 		l.led.unpark(name, func(it Item) partKey {

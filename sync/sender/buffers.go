@@ -2,6 +2,7 @@ package sender
 
 import (
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -14,12 +15,12 @@ type Buffers interface {
 	// follows, in order: the records that are durable here, and gaps where
 	// records are missing. The caller keeps them. io.EOF: nothing durable there
 	// yet, or in a buffer that is not current, ever.
-	Read(id wire.BufferID, lane wire.Lane, from uint64) ([]Item, error)
+	Read(id weir.BufferID, lane weir.Lane, from uint64) ([]Item, error)
 	// Trim says that everything up to and including through is settled. It need
 	// not be durable at once: after a crash the cloud's marks say it again.
-	Trim(id wire.BufferID, lane wire.Lane, through uint64) error
+	Trim(id weir.BufferID, lane weir.Lane, through uint64) error
 	// Retire deletes a buffer that is not current and is trimmed to its end.
-	Retire(id wire.BufferID) error
+	Retire(id weir.BufferID) error
 	// Notify receives when something has become durable, or a new buffer was
 	// opened. Capacity 1.
 	Notify() <-chan struct{}
@@ -30,12 +31,12 @@ type Buffers interface {
 // Notes is what the sender has to remember across its own death.
 type Notes interface {
 	// Rows is the map table of a buffer, in the order in which it grew.
-	Rows(id wire.BufferID) ([]Row, error)
+	Rows(id weir.BufferID) ([]Row, error)
 	// AddRow adds a row: durable on return.
-	AddRow(id wire.BufferID, row Row) error
+	AddRow(id weir.BufferID, row Row) error
 	// Bury moves records that can never be delivered to the dead letters:
 	// durable on return, once per sequence however often it is called.
-	Bury(id wire.BufferID, lane wire.Lane, items []Item, reason string) error
+	Bury(id weir.BufferID, lane weir.Lane, items []Item, reason string) error
 }
 
 // Item is what lies at a sequence of a lane: a record of a topic, or a gap.
@@ -57,8 +58,8 @@ type Gap struct {
 // this id and this many partitions. The last row that applies counts.
 type Row struct {
 	Topic      string
-	TopicID    wire.TopicID
+	TopicID    weir.TopicID
 	Partitions int32
-	Lane       wire.Lane
+	Lane       weir.Lane
 	From       uint64
 }

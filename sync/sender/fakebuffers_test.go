@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -26,8 +27,8 @@ type fakeBuffers struct {
 }
 
 type fakeBuffer struct {
-	id    wire.BufferID
-	lanes [wire.Lanes]fakeLane
+	id    weir.BufferID
+	lanes [weir.Lanes]fakeLane
 	rows  []sender.Row
 }
 
@@ -49,7 +50,7 @@ func (b *fakeBuffers) open() {
 	defer b.mu.Unlock()
 	b.opened++
 	b.random++
-	var id wire.BufferID
+	var id weir.BufferID
 	binary.BigEndian.PutUint32(id[:], b.opened)
 	binary.BigEndian.PutUint64(id[4:], b.random)
 	b.buffers = append(b.buffers, &fakeBuffer{id: id})
@@ -88,7 +89,7 @@ func (b *fakeBuffers) poke() {
 }
 
 // put stores a record durably and returns its place.
-func (b *fakeBuffers) put(lane wire.Lane, topic string, r record.Record) (wire.BufferID, uint64) {
+func (b *fakeBuffers) put(lane weir.Lane, topic string, r record.Record) (weir.BufferID, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	cur := b.buffers[len(b.buffers)-1]
@@ -101,7 +102,7 @@ func (b *fakeBuffers) put(lane wire.Lane, topic string, r record.Record) (wire.B
 
 // damage turns what is left of the records first to last of the current buffer
 // into a gap, as a repair would.
-func (b *fakeBuffers) damage(lane wire.Lane, first, last uint64) {
+func (b *fakeBuffers) damage(lane weir.Lane, first, last uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := &b.buffers[len(b.buffers)-1].lanes[lane]
@@ -120,7 +121,7 @@ func (b *fakeBuffers) damage(lane wire.Lane, first, last uint64) {
 	l.items = out
 }
 
-func (b *fakeBuffers) find(id wire.BufferID) *fakeBuffer {
+func (b *fakeBuffers) find(id weir.BufferID) *fakeBuffer {
 	for _, x := range b.buffers {
 		if x.id == id {
 			return x
@@ -143,7 +144,7 @@ func (b *fakeBuffers) List() ([]wire.Buffer, error) {
 	return out, nil
 }
 
-func (b *fakeBuffers) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sender.Item, error) {
+func (b *fakeBuffers) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.Item, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reads++
@@ -159,7 +160,7 @@ func (b *fakeBuffers) Read(id wire.BufferID, lane wire.Lane, from uint64) ([]sen
 	return slices.Clone(items[i:min(i+b.frame, len(items))]), nil
 }
 
-func (b *fakeBuffers) Trim(id wire.BufferID, lane wire.Lane, through uint64) error {
+func (b *fakeBuffers) Trim(id weir.BufferID, lane weir.Lane, through uint64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.trims++
@@ -174,7 +175,7 @@ func (b *fakeBuffers) Trim(id wire.BufferID, lane wire.Lane, through uint64) err
 	return nil
 }
 
-func (b *fakeBuffers) Retire(id wire.BufferID) error {
+func (b *fakeBuffers) Retire(id weir.BufferID) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	x := b.find(id)
@@ -192,13 +193,13 @@ func (b *fakeBuffers) Retire(id wire.BufferID) error {
 
 func (b *fakeBuffers) Notify() <-chan struct{} { return b.notify }
 
-func (b *fakeBuffers) Rows(id wire.BufferID) ([]sender.Row, error) {
+func (b *fakeBuffers) Rows(id weir.BufferID) ([]sender.Row, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.find(id).rows), nil
 }
 
-func (b *fakeBuffers) AddRow(id wire.BufferID, row sender.Row) error {
+func (b *fakeBuffers) AddRow(id weir.BufferID, row sender.Row) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	x := b.find(id)
@@ -206,7 +207,7 @@ func (b *fakeBuffers) AddRow(id wire.BufferID, row sender.Row) error {
 	return nil
 }
 
-func (b *fakeBuffers) Bury(id wire.BufferID, lane wire.Lane, items []sender.Item, reason string) error {
+func (b *fakeBuffers) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, it := range items {

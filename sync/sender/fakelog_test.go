@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -22,11 +23,11 @@ type fakeLog struct {
 	refuse  func(a receiver.Append, records []record.Record) error // nil: takes everything
 	deny    func(topic string) error
 
-	names   map[string]wire.TopicID
-	counts  map[wire.TopicID]int32
+	names   map[string]weir.TopicID
+	counts  map[weir.TopicID]int32
 	parts   map[partition]*fakePart
 	rows    map[rowKey]wire.Row // the newest
-	buffers map[string]map[wire.BufferID]wire.BufferState
+	buffers map[string]map[weir.BufferID]wire.BufferState
 	flying  []*flight
 	pumping bool
 	topics  byte // ids given out
@@ -36,14 +37,14 @@ type fakeLog struct {
 }
 
 type partition struct {
-	topic wire.TopicID
+	topic weir.TopicID
 	n     int32
 }
 
 // rowKey names a lane's rows of a topic.
 type rowKey struct {
 	stream receiver.Stream
-	topic  wire.TopicID
+	topic  weir.TopicID
 }
 
 type fakePart struct{ spec, durable map[receiver.Stream]uint64 }
@@ -66,22 +67,22 @@ type landed struct {
 func newFakeLog() *fakeLog {
 	l := &fakeLog{
 		latency: func() time.Duration { return 0 },
-		names:   map[string]wire.TopicID{}, counts: map[wire.TopicID]int32{},
-		parts: map[partition]*fakePart{}, rows: map[rowKey]wire.Row{}, buffers: map[string]map[wire.BufferID]wire.BufferState{},
+		names:   map[string]weir.TopicID{}, counts: map[weir.TopicID]int32{},
+		parts: map[partition]*fakePart{}, rows: map[rowKey]wire.Row{}, buffers: map[string]map[weir.BufferID]wire.BufferState{},
 	}
 	l.change.L = &l.mu
 	return l
 }
 
-func (l *fakeLog) create(name string, n int32) wire.TopicID {
+func (l *fakeLog) create(name string, n int32) weir.TopicID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.createLocked(name, n)
 }
 
-func (l *fakeLog) createLocked(name string, n int32) wire.TopicID {
+func (l *fakeLog) createLocked(name string, n int32) weir.TopicID {
 	l.topics++
-	id := wire.TopicID{0: l.topics}
+	id := weir.TopicID{0: l.topics}
 	l.names[name], l.counts[id] = id, n
 	return id
 }
@@ -99,7 +100,7 @@ func (l *fakeLog) remove(name string) {
 	delete(l.names, name)
 }
 
-func (l *fakeLog) part(topic wire.TopicID, n int32) *fakePart {
+func (l *fakeLog) part(topic weir.TopicID, n int32) *fakePart {
 	k := partition{topic, n}
 	p := l.parts[k]
 	if p == nil {
@@ -149,12 +150,12 @@ func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer
 	return known, nil
 }
 
-func (l *fakeLog) Resolve(_ context.Context, _, topic string) (wire.TopicID, int32, error) {
+func (l *fakeLog) Resolve(_ context.Context, _, topic string) (weir.TopicID, int32, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.deny != nil {
 		if err := l.deny(topic); err != nil {
-			return wire.TopicID{}, 0, err
+			return weir.TopicID{}, 0, err
 		}
 	}
 	id, ok := l.names[topic]
@@ -177,7 +178,7 @@ func (l *fakeLog) Append(a receiver.Append, done func(error)) {
 	if err == nil && l.counts[a.Topic] == 0 {
 		err = receiver.ErrGone
 	}
-	if err == nil && !a.Gap && a.Topic == l.names[wire.GapTopic] {
+	if err == nil && !a.Gap && a.Topic == l.names[weir.GapTopic] {
 		err = receiver.ErrNotAllowed
 	}
 	if err == nil && l.refuse != nil {
@@ -252,7 +253,7 @@ func (l *fakeLog) landFirst() {
 	l.change.Broadcast()
 }
 
-func (l *fakeLog) nameOf(id wire.TopicID) string {
+func (l *fakeLog) nameOf(id weir.TopicID) string {
 	for name, x := range l.names {
 		if x == id {
 			return name
@@ -282,7 +283,7 @@ func (l *fakeLog) crash(durable int) {
 	}
 }
 
-func (l *fakeLog) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicID, n int32) (uint64, error) {
+func (l *fakeLog) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, n int32) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for slices.ContainsFunc(l.flying, func(f *flight) bool { return f.a.Topic == topic && f.a.Partition == n }) {
@@ -291,11 +292,11 @@ func (l *fakeLog) Mark(ctx context.Context, s receiver.Stream, topic wire.TopicI
 	return l.part(topic, n).durable[s], nil
 }
 
-func (l *fakeLog) Retire(_ context.Context, gateway string, id wire.BufferID) error {
+func (l *fakeLog) Retire(_ context.Context, gateway string, id weir.BufferID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.buffers[gateway] == nil {
-		l.buffers[gateway] = map[wire.BufferID]wire.BufferState{}
+		l.buffers[gateway] = map[weir.BufferID]wire.BufferState{}
 	}
 	l.buffers[gateway][id] = wire.BufferRetired
 	for _, p := range l.parts {
@@ -315,7 +316,7 @@ func (l *fakeLog) records() []landed {
 	defer l.mu.Unlock()
 	var out []landed
 	for _, r := range l.landed {
-		if r.topic != wire.GapTopic {
+		if r.topic != weir.GapTopic {
 			out = append(out, r)
 		}
 	}
@@ -335,7 +336,7 @@ func (l *fakeLog) gaps() []reported {
 	defer l.mu.Unlock()
 	var out []reported
 	for _, r := range l.landed {
-		if r.topic == wire.GapTopic {
+		if r.topic == weir.GapTopic {
 			var g reported
 			if err := json.Unmarshal(r.record.Value, &g); err != nil {
 				panic(err)

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // An answer with fewer partitions of a topic than an earlier one is out of date: it
@@ -17,7 +17,7 @@ func TestTopicNeverShrinks(t *testing.T) {
 		r.start()
 		put := func(from int) {
 			for i := range 10 {
-				r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(from+i))
+				r.put(weir.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(from+i))
 			}
 			r.mustSettle()
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -16,7 +17,7 @@ import (
 // session. Its fields belong to run, but for those under mu.
 type lane struct {
 	n      *session
-	id     wire.Lane
+	id     weir.Lane
 	stream wire.Stream
 	pack   *packer
 	wake   chan struct{} // capacity 1
@@ -29,7 +30,7 @@ type lane struct {
 	next    uint64 // the sequence to read next
 	end     bool   // there was nothing at next
 	trimmed uint64
-	settled map[wire.BufferID]bool
+	settled map[weir.BufferID]bool
 	scratch []record.Record
 
 	mu     sync.Mutex
@@ -38,10 +39,10 @@ type lane struct {
 	causes []string   // of graves
 }
 
-func newLane(n *session, id wire.Lane) *lane {
+func newLane(n *session, id weir.Lane) *lane {
 	return &lane{
 		n: n, id: id, pack: newPacker(n.maxBatch, n.s.o.Plain),
-		wake: make(chan struct{}, 1), settled: map[wire.BufferID]bool{},
+		wake: make(chan struct{}, 1), settled: map[weir.BufferID]bool{},
 	}
 }
 
@@ -164,7 +165,7 @@ func (l *lane) open() (found bool, err error) {
 // recall adds to a map table what only the cloud remembers of it: an old image
 // of the card has come back, or the table was damaged. Each row is durable here
 // before it is used, as any other.
-func (l *lane) recall(id wire.BufferID, t *table) error {
+func (l *lane) recall(id weir.BufferID, t *table) error {
 	l.n.mu.Lock()
 	rows := slices.Clone(l.n.rows[id])
 	l.n.mu.Unlock()
@@ -192,12 +193,12 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
 	from := max(b.Lanes[l.id].First, 1)
 	l.ahead, l.next, l.end, l.trimmed = nil, from, false, from-1
-	led := newLedger(b.ID, l.id, from, l.marks(b.ID), t.ids(wire.GapTopic), limits{
+	led := newLedger(b.ID, l.id, from, l.marks(b.ID), t.ids(weir.GapTopic), limits{
 		window: l.n.window, readAhead: l.n.s.o.ReadAhead, batch: min(l.n.s.o.Batch, l.n.maxBatch),
 	})
 	led.mutations = l.n.s.o.Mutations
 	led.gapKey = func(seq uint64) (partKey, bool) {
-		row, ok := l.table.find(wire.GapTopic, seq)
+		row, ok := l.table.find(weir.GapTopic, seq)
 		if !ok {
 			return partKey{}, false
 		}
@@ -216,7 +217,7 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 	l.mu.Unlock()
 }
 
-func (l *lane) marks(id wire.BufferID) []wire.Mark {
+func (l *lane) marks(id weir.BufferID) []wire.Mark {
 	if b, ok := l.n.s.beliefs.of(id); ok {
 		return b
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -30,8 +31,8 @@ type limits struct {
 // record is sent once: it does no I/O, reads no clock and is not safe for
 // concurrent use.
 type ledger struct {
-	buffer    wire.BufferID
-	lane      wire.Lane
+	buffer    weir.BufferID
+	lane      weir.Lane
 	limits    limits
 	mutations Mutations
 
@@ -58,7 +59,7 @@ type ledger struct {
 
 // newLedger starts the books at from, with the marks that the cloud gave for
 // this buffer. gapTopics are the ids that weir.gaps has in the map table.
-func newLedger(b wire.BufferID, ln wire.Lane, from uint64, marks []wire.Mark, gapTopics map[wire.TopicID]bool, lim limits) *ledger {
+func newLedger(b weir.BufferID, ln weir.Lane, from uint64, marks []wire.Mark, gapTopics map[weir.TopicID]bool, lim limits) *ledger {
 	l := &ledger{
 		buffer: b, lane: ln, limits: lim, last: from - 1,
 		parts: map[partKey]*part{}, parked: map[string][]*entry{},
@@ -156,7 +157,7 @@ func (l *ledger) park(it Item) {
 
 // waitsFor returns the first sequence that waits for a topic to be mapped.
 func (l *ledger) waitsFor(topic string) (seq uint64, waits bool) {
-	if topic == wire.GapTopic {
+	if topic == weir.GapTopic {
 		if l.gapsWanted {
 			return l.order[l.judged].last, true
 		}
@@ -322,7 +323,7 @@ func (l *ledger) next(now time.Time, scratch []record.Record) (parcel, bool) {
 	sent := best.queue[best.next : best.next+c.n]
 	c.first, c.last = sent[0].first, sent[c.n-1].last
 	if c.topic = sent[0].item.Topic; best.gaps {
-		c.topic = wire.GapTopic
+		c.topic = weir.GapTopic
 	}
 	best.next += c.n
 	best.waiting -= c.bytes

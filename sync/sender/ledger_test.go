@@ -7,25 +7,26 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
 var (
-	testBuffer = wire.BufferID{3: 1}
-	keyA       = partKey{topic: wire.TopicID{1}}
-	keyB       = partKey{topic: wire.TopicID{1}, partition: 1}
-	gapKey     = partKey{topic: wire.TopicID{9}}
+	testBuffer = weir.BufferID{3: 1}
+	keyA       = partKey{topic: weir.TopicID{1}}
+	keyB       = partKey{topic: weir.TopicID{1}, partition: 1}
+	gapKey     = partKey{topic: weir.TopicID{9}}
 	now        = time.Unix(1e9, 0)
 )
 
 func testLedger(marks ...wire.Mark) *ledger {
-	l := newLedger(testBuffer, wire.Live, 1, marks, map[wire.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
+	l := newLedger(testBuffer, weir.Live, 1, marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
 	l.gapKey = func(uint64) (partKey, bool) { return gapKey, true }
 	return l
 }
 
 func mark(k partKey, last uint64) wire.Mark {
-	return wire.Mark{Buffer: testBuffer, Lane: wire.Live, Topic: k.topic, Partition: k.partition, Last: last}
+	return wire.Mark{Buffer: testBuffer, Lane: weir.Live, Topic: k.topic, Partition: k.partition, Last: last}
 }
 
 func item(seq uint64) Item {
@@ -53,7 +54,7 @@ func next(l *ledger) string {
 }
 
 func refused(k partKey, round uint32, first, last, mark uint64, why wire.Reason) *wire.Refused {
-	return &wire.Refused{Buffer: testBuffer, Lane: wire.Live, Topic: k.topic, Partition: k.partition,
+	return &wire.Refused{Buffer: testBuffer, Lane: weir.Live, Topic: k.topic, Partition: k.partition,
 		Round: round, First: first, Last: last, Mark: mark, Reason: why}
 }
 
@@ -94,7 +95,7 @@ func TestLedgerChainsAndTrims(t *testing.T) {
 }
 
 func TestLedgerStartsFromMarks(t *testing.T) {
-	l := testLedger(mark(keyA, 5), mark(keyB, 2), wire.Mark{Buffer: wire.BufferID{9}, Lane: wire.Live, Topic: keyA.topic, Last: 99})
+	l := testLedger(mark(keyA, 5), mark(keyB, 2), wire.Mark{Buffer: weir.BufferID{9}, Lane: weir.Live, Topic: keyA.topic, Last: 99})
 	push(l, keyA, 1, 1)
 	push(l, keyB, 2, 3)
 	push(l, keyA, 4, 6)
@@ -279,7 +280,7 @@ func TestLedgerCloudWentBack(t *testing.T) {
 		{10, 6, nil, 7},
 		{10, 0, nil, 1},
 	} {
-		l := newLedger(testBuffer, wire.Live, c.from, c.marks, map[wire.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
+		l := newLedger(testBuffer, weir.Live, c.from, c.marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
 		if first, gone := l.forgotten(c.reached); gone != (c.first > 0) || first != c.first {
 			t.Errorf("from %d, reached %d, marks %v: %d, %v", c.from, c.reached, c.marks, first, gone)
 		}
@@ -374,12 +375,12 @@ func TestMurmur2(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	first := Row{Topic: "a", TopicID: wire.TopicID{1}, Partitions: 2, Lane: wire.Live, From: 1}
-	grown := Row{Topic: "a", TopicID: wire.TopicID{1}, Partitions: 3, Lane: wire.Live, From: 10}
-	again := Row{Topic: "a", TopicID: wire.TopicID{2}, Partitions: 1, Lane: wire.Live, From: 10}
-	other := Row{Topic: "b", TopicID: wire.TopicID{3}, Partitions: 1, Lane: wire.Live, From: 5}
-	bulk := Row{Topic: "a", TopicID: wire.TopicID{1}, Partitions: 9, Lane: wire.Bulk, From: 1}
-	tab := newTable([]Row{first, bulk, other, grown, again}, wire.Live)
+	first := Row{Topic: "a", TopicID: weir.TopicID{1}, Partitions: 2, Lane: weir.Live, From: 1}
+	grown := Row{Topic: "a", TopicID: weir.TopicID{1}, Partitions: 3, Lane: weir.Live, From: 10}
+	again := Row{Topic: "a", TopicID: weir.TopicID{2}, Partitions: 1, Lane: weir.Live, From: 10}
+	other := Row{Topic: "b", TopicID: weir.TopicID{3}, Partitions: 1, Lane: weir.Live, From: 5}
+	bulk := Row{Topic: "a", TopicID: weir.TopicID{1}, Partitions: 9, Lane: weir.Bulk, From: 1}
+	tab := newTable([]Row{first, bulk, other, grown, again}, weir.Live)
 	for seq, want := range map[uint64]Row{1: first, 9: first, 10: again, 99: again} {
 		if got, ok := tab.find("a", seq); !ok || got != want {
 			t.Errorf("at %d: %+v", seq, got)

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 var (
@@ -25,7 +25,7 @@ var (
 // reading is a record that the gateway accepted.
 type reading struct {
 	place   string // buffer, lane and sequence
-	lane    wire.Lane
+	lane    weir.Lane
 	topic   string
 	key     string
 	bad     bool // the cloud refuses it for good
@@ -143,7 +143,7 @@ func (w *world) act() {
 
 func (w *world) publish() {
 	r := reading{
-		lane:  wire.Lane(w.rng.IntN(wire.Lanes)),
+		lane:  weir.Lane(w.rng.IntN(weir.Lanes)),
 		topic: []string{"a", "a", "b"}[w.rng.IntN(3)],
 		key:   fmt.Sprint("k", w.rng.IntN(6)),
 		bad:   w.rng.IntN(30) == 0,
@@ -161,7 +161,7 @@ func (w *world) publish() {
 func (w *world) tear() {
 	w.cut(false)
 	w.stop()
-	lane := wire.Lane(w.rng.IntN(wire.Lanes))
+	lane := weir.Lane(w.rng.IntN(weir.Lanes))
 	w.disk.mu.Lock()
 	cur := w.disk.buffers[len(w.disk.buffers)-1]
 	l := cur.lanes[lane]

@@ -2,7 +2,10 @@
 
 package sender
 
-import "github.com/weirmq/weir/sync/wire"
+import (
+	"github.com/weirmq/weir/storage/weir"
+	"github.com/weirmq/weir/sync/wire"
+)
 
 // Mutations break single rules of the protocol, which only a build with the tag weirtest
 // can do: see mutations_weirtest.go. Here the compiler leaves out what they would do.
@@ -26,4 +29,4 @@ type beliefs struct{}
 
 func (*beliefs) add(wire.Mark) {}
 
-func (*beliefs) of(wire.BufferID) ([]wire.Mark, bool) { return nil, false }
+func (*beliefs) of(weir.BufferID) ([]wire.Mark, bool) { return nil, false }

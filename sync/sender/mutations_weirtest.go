@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -40,7 +41,7 @@ func sendAside(m Mutations) bool    { return m.SendAside }
 // beliefs is what Mutations.OwnBelief needs: what was sent, in any session.
 type beliefs struct {
 	mu   sync.Mutex
-	sent map[wire.BufferID][]wire.Mark // guarded by mu
+	sent map[weir.BufferID][]wire.Mark // guarded by mu
 }
 
 // add notes that a batch was sent which moves a mark to m.
@@ -48,13 +49,13 @@ func (b *beliefs) add(m wire.Mark) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sent == nil {
-		b.sent = make(map[wire.BufferID][]wire.Mark)
+		b.sent = make(map[weir.BufferID][]wire.Mark)
 	}
 	b.sent[m.Buffer] = append(b.sent[m.Buffer], m)
 }
 
 // of returns what was sent of a buffer; false: nothing was.
-func (b *beliefs) of(id wire.BufferID) ([]wire.Mark, bool) {
+func (b *beliefs) of(id weir.BufferID) ([]wire.Mark, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	sent, ok := b.sent[id]

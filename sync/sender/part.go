@@ -3,12 +3,12 @@ package sender
 import (
 	"time"
 
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // partKey is a partition of one life of a topic.
 type partKey struct {
-	topic     wire.TopicID
+	topic     weir.TopicID
 	partition int32
 }
 

@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // cloud is a node over real QUIC on loopback.
@@ -188,7 +188,7 @@ func TestQUICJoinAndDeliver(t *testing.T) {
 	}
 	disk := newFakeBuffers()
 	for i := range 5000 {
-		disk.put(wire.Lane(i%3), "sensors", record.Record{Key: fmt.Append(nil, i%9), Value: fmt.Append(nil, "reading number ", i)})
+		disk.put(weir.Lane(i%3), "sensors", record.Record{Key: fmt.Append(nil, i%9), Value: fmt.Append(nil, "reading number ", i)})
 	}
 	c.log.create("sensors", 4)
 	c.run(id, disk)
@@ -290,7 +290,7 @@ func TestQUICExpiredCertificateRenews(t *testing.T) {
 	year := 365 * 24 * time.Hour
 	id := identity(t, c.ca, "gw-1", time.Now().Add(-year), year/2)
 	disk := newFakeBuffers()
-	disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+	disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 	c.run(id, disk)
 	await(t, "delivery", func() bool { n, _ := disk.left(); return n == 0 })
 	if c.renewed != 1 || id.Leaf().NotAfter.Before(time.Now()) {
@@ -306,7 +306,7 @@ func TestQUICNodeRestarts(t *testing.T) {
 	s, _ := c.run(c.admit("gw-1"), disk)
 	for round := range 3 {
 		for i := range 500 {
-			disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: fmt.Append(nil, round*500+i)})
+			disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: fmt.Append(nil, round*500+i)})
 		}
 		await(t, "session", func() bool { return s.State().Connected })
 		c.stop()
@@ -337,7 +337,7 @@ func TestQUICNodeIsKilled(t *testing.T) {
 	<-c.served
 	dead := c.recv
 	c.start(c.addr)
-	disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+	disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 	start := time.Now()
 	await(t, "delivery", func() bool { n, _ := disk.left(); return n == 0 })
 	if d := time.Since(start); d > 10*time.Second {
@@ -373,7 +373,7 @@ func TestQUICExpiredByTheCloudsClock(t *testing.T) {
 	year := 365 * 24 * time.Hour
 	id := identity(t, c.ca, "gw-1", time.Now().Add(-year), year/2)
 	disk := newFakeBuffers()
-	disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+	disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 	s, err := sender.New(sender.Options{
 		Buffers: disk, Addrs: []string{c.addr}, Identity: id, Logger: logger(t),
 		Now: func() time.Time { return time.Unix(0, 0) },
@@ -394,7 +394,7 @@ func BenchmarkQUIC(b *testing.B) {
 	disk.frame = 512
 	value := []byte(`{"device":"sensor-0042","seq":123456,"temperature":21.53,"humidity":48.2,"pressure":1013.2,"battery":3.71,"status":"ok","ts":1767225600123}`)
 	for i := range b.N {
-		disk.put(wire.Live, "sensors", record.Record{Timestamp: 1767225600000 + int64(i), Key: fmt.Appendf(nil, "sensors/sensor-%04d/telemetry", i%50), Value: value})
+		disk.put(weir.Live, "sensors", record.Record{Timestamp: 1767225600000 + int64(i), Key: fmt.Appendf(nil, "sensors/sensor-%04d/telemetry", i%50), Value: value})
 	}
 	c.log.create("sensors", 4)
 	c.log.discard = true

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
@@ -86,7 +87,7 @@ func TestQUICForeignAmongAddresses(t *testing.T) {
 	} {
 		var log lines
 		disk := newFakeBuffers()
-		disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+		disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 		id := identity(t, right.ca, "gw-"+name, time.Now(), time.Hour)
 		s, err := sender.New(sender.Options{Buffers: disk, Addrs: addrs, Identity: id, Logger: log.logger()})
 		if err != nil {
@@ -112,7 +113,7 @@ func TestQUICForeignAmongAddresses(t *testing.T) {
 func TestQUICForeignAlone(t *testing.T) {
 	right, foreign := newCloud(t), newCloud(t)
 	disk := newFakeBuffers()
-	disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+	disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 	addr := foreign.addr
 	id := identity(t, right.ca, "gw-1", time.Now(), time.Hour)
 	var mu sync.Mutex
@@ -162,7 +163,7 @@ func TestQUICWrongClock(t *testing.T) {
 		c.renewed = 0
 		c.mu.Unlock()
 		disk := newFakeBuffers()
-		disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+		disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 		id := identity(t, c.ca, "gw-1", time.Now().Add(x.made), year)
 		s, err := sender.New(sender.Options{Buffers: disk, Addrs: []string{c.addr}, Identity: id, Logger: log.logger(),
 			Now: func() time.Time { return time.Now().Add(x.clock) }})
@@ -273,7 +274,7 @@ func TestQUICRejoins(t *testing.T) {
 	}
 	c.mu.Unlock()
 	disk := newFakeBuffers()
-	disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
+	disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("v")})
 	var asked atomic.Int64
 	s, err := sender.New(sender.Options{Buffers: disk, Addrs: []string{c.addr}, Identity: old, Logger: log.logger(),
 		Rejoin: func(ctx context.Context, refused error) *join.Identity {

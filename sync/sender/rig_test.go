@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
@@ -120,7 +121,7 @@ func (r *rig) close() {
 	r.served.Wait()
 }
 
-func (r *rig) put(lane wire.Lane, topic, key, value string) {
+func (r *rig) put(lane weir.Lane, topic, key, value string) {
 	r.disk.put(lane, topic, record.Record{Timestamp: time.Now().UnixMilli(), Key: []byte(key), Value: []byte(value)})
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -45,14 +46,14 @@ type State struct {
 	// (see Refusal); nil while connected, and while a link is all that is missing.
 	Refused    error
 	ClockAhead time.Duration // of this machine, against the cloud's; 0 while they agree or it is not known
-	Aside      []wire.BufferID
-	Lanes      [wire.Lanes]LaneState
+	Aside      []weir.BufferID
+	Lanes      [weir.Lanes]LaneState
 }
 
 // LaneState is what a lane has read and the cloud has not acked. There may be
 // more in the buffers.
 type LaneState struct {
-	Buffer  wire.BufferID
+	Buffer  weir.BufferID
 	Records int
 	Bytes   int
 	Oldest  time.Time // of the first of them; zero when there is none
@@ -78,7 +79,7 @@ func (s *Sender) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state
-	st.Aside = append([]wire.BufferID(nil), st.Aside...)
+	st.Aside = append([]weir.BufferID(nil), st.Aside...)
 	return st
 }
 

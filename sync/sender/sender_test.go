@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
 	"github.com/weirmq/weir/sync/wire"
@@ -28,9 +29,9 @@ func bubble(t *testing.T, f func(t *testing.T, r *rig)) {
 func TestDelivers(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		for i := range 100 {
-			r.put(wire.Live, "sensors", "k", fmt.Sprint(i))
+			r.put(weir.Live, "sensors", "k", fmt.Sprint(i))
 		}
-		r.put(wire.Alarm, "alarms", "k", "fire")
+		r.put(weir.Alarm, "alarms", "k", "fire")
 		r.start()
 		r.mustSettle()
 		if got := len(r.log.records()); got != 101 {
@@ -59,10 +60,10 @@ func TestIdleLinkSendsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		synctest.Wait()
-		r.put(wire.Live, "sensors", "k", "first")
+		r.put(weir.Live, "sensors", "k", "first")
 		synctest.Wait()
 		start := time.Now()
-		r.put(wire.Live, "sensors", "k", "second")
+		r.put(weir.Live, "sensors", "k", "second")
 		synctest.Wait()
 		if got := values(r.log.records()); got != "first second" || time.Since(start) != 0 {
 			t.Fatalf("%q after %v", got, time.Since(start))
@@ -75,7 +76,7 @@ func TestBusyLinkGrowsBatches(t *testing.T) {
 		r.log.latency = func() time.Duration { return 50 * time.Millisecond }
 		r.start()
 		for i := range 1000 {
-			r.put(wire.Live, "sensors", "k", fmt.Sprint(i))
+			r.put(weir.Live, "sensors", "k", fmt.Sprint(i))
 			time.Sleep(time.Millisecond)
 		}
 		r.mustSettle()
@@ -92,10 +93,10 @@ func TestBusyLinkGrowsBatches(t *testing.T) {
 // lane does not wait for it.
 func TestBuffersInOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		r.put(wire.Live, "sensors", "k", "old")
+		r.put(weir.Live, "sensors", "k", "old")
 		r.disk.open()
-		r.put(wire.Live, "sensors", "k", "new")
-		r.put(wire.Alarm, "sensors", "k", "alarm")
+		r.put(weir.Live, "sensors", "k", "new")
+		r.put(weir.Alarm, "sensors", "k", "alarm")
 		blocked := true
 		r.log.refuse = func(a receiver.Append, records []record.Record) error {
 			if blocked && string(records[0].Value) == "old" {
@@ -131,8 +132,8 @@ func TestRefusalForNowHoldsOnePartition(t *testing.T) {
 			return nil
 		}
 		for i := range 20 {
-			r.put(wire.Live, "sensors", "slow", fmt.Sprint("s", i))
-			r.put(wire.Live, "sensors", "fast", fmt.Sprint("f", i))
+			r.put(weir.Live, "sensors", "slow", fmt.Sprint("s", i))
+			r.put(weir.Live, "sensors", "fast", fmt.Sprint("f", i))
 		}
 		r.start()
 		synctest.Wait()
@@ -164,7 +165,7 @@ func TestBadRecordIsBuriedAlone(t *testing.T) {
 			if i == 37 {
 				v = "bad"
 			}
-			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), v)
+			r.put(weir.Live, "sensors", fmt.Sprint("k", i%5), v)
 		}
 		r.start()
 		r.mustSettle()
@@ -185,13 +186,13 @@ func TestBadRecordIsBuriedAlone(t *testing.T) {
 // A topic that is deleted under way takes its records with it, and nothing else.
 func TestDeletedTopic(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		r.put(wire.Live, "doomed", "k", "d0")
+		r.put(weir.Live, "doomed", "k", "d0")
 		r.start()
 		synctest.Wait()
 		r.log.remove("doomed")
 		for i := range 50 {
-			r.put(wire.Live, "doomed", "k", fmt.Sprint("d", i+1))
-			r.put(wire.Live, "sensors", "k", fmt.Sprint("s", i))
+			r.put(weir.Live, "doomed", "k", fmt.Sprint("d", i+1))
+			r.put(weir.Live, "sensors", "k", fmt.Sprint("s", i))
 		}
 		r.mustSettle()
 		got := map[string]int{}
@@ -220,7 +221,7 @@ func TestTopicsThatAreNotAllowed(t *testing.T) {
 			return nil
 		}
 		for i, topic := range []string{"sensors", "secret", "weir.gaps", "__offsets", "secret", "sensors"} {
-			r.put(wire.Live, topic, "k", fmt.Sprint(i))
+			r.put(weir.Live, topic, "k", fmt.Sprint(i))
 		}
 		r.start()
 		r.mustSettle()
@@ -241,10 +242,10 @@ func TestTopicsThatAreNotAllowed(t *testing.T) {
 func TestGapsOfTheBuffer(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		for i := range 20 {
-			r.put(wire.Live, "sensors", "k", fmt.Sprint(i+1))
+			r.put(weir.Live, "sensors", "k", fmt.Sprint(i+1))
 		}
-		r.disk.damage(wire.Live, 5, 9)
-		r.disk.damage(wire.Live, 20, 20)
+		r.disk.damage(weir.Live, 5, 9)
+		r.disk.damage(weir.Live, 20, 20)
 		r.start()
 		r.mustSettle()
 		if got := values(r.log.records()); got != "1 2 3 4 10 11 12 13 14 15 16 17 18 19" {
@@ -273,7 +274,7 @@ func TestRecordsThatCannotBePacked(t *testing.T) {
 					v[j] = byte(j*j>>3 ^ j*7919>>5)
 				}
 			}
-			r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: v})
+			r.disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: v})
 		}
 		r.start()
 		r.mustSettle()
@@ -311,11 +312,11 @@ func TestRedirects(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.start()
 		synctest.Wait()
-		r.put(wire.Live, "sensors", "k", "1")
+		r.put(weir.Live, "sensors", "k", "1")
 		synctest.Wait()
 		r.recv.Handover("node-2")
 		synctest.Wait()
-		r.put(wire.Live, "sensors", "k", "2")
+		r.put(weir.Live, "sensors", "k", "2")
 		synctest.Wait()
 		if st := r.send.State(); !st.Connected || st.Addr != "node-2" {
 			t.Fatalf("state %+v", st)
@@ -334,11 +335,11 @@ func TestReadsNoMoreThanItMay(t *testing.T) {
 		r.opts.Window, r.opts.ReadAhead, r.opts.Batch = 20_000, 10_000, 5_000
 		r.log.refuse = func(receiver.Append, []record.Record) error { return receiver.ErrBusy }
 		for i := range 5000 {
-			r.put(wire.Bulk, "sensors", fmt.Sprint(i), strings.Repeat("x", 100))
+			r.put(weir.Bulk, "sensors", fmt.Sprint(i), strings.Repeat("x", 100))
 		}
 		r.start()
 		time.Sleep(time.Minute)
-		st := r.send.State().Lanes[wire.Bulk]
+		st := r.send.State().Lanes[weir.Bulk]
 		if st.Bytes > 35_000 || st.Bytes == 0 || r.disk.reads > 100 {
 			t.Fatalf("state %+v after %d reads", st, r.disk.reads)
 		}
@@ -351,10 +352,10 @@ func TestReadsNoMoreThanItMay(t *testing.T) {
 
 func TestAsideIsReportedAndNotSent(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		id, _ := r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
-		r.log.buffers[gateway] = map[wire.BufferID]wire.BufferState{id: wire.BufferAside}
+		id, _ := r.disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
+		r.log.buffers[gateway] = map[weir.BufferID]wire.BufferState{id: wire.BufferAside}
 		r.disk.open()
-		r.put(wire.Live, "sensors", "k", "new")
+		r.put(weir.Live, "sensors", "k", "new")
 		r.start()
 		synctest.Wait()
 		if got := values(r.log.records()); got != "new" {
@@ -369,10 +370,10 @@ func TestAsideIsReportedAndNotSent(t *testing.T) {
 // A buffer that the cloud has retired is deleted, whatever the disk remembers.
 func TestRetiredIsDeleted(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
-		id, _ := r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
-		r.log.buffers[gateway] = map[wire.BufferID]wire.BufferState{id: wire.BufferRetired}
+		id, _ := r.disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
+		r.log.buffers[gateway] = map[weir.BufferID]wire.BufferState{id: wire.BufferRetired}
 		r.disk.open()
-		r.put(wire.Live, "sensors", "k", "new")
+		r.put(weir.Live, "sensors", "k", "new")
 		r.start()
 		r.mustSettle()
 		if got := values(r.log.records()); got != "new" {
@@ -389,7 +390,7 @@ func TestBufferOpenedUnderWay(t *testing.T) {
 			if i%5 == 4 {
 				r.disk.open()
 			}
-			r.put(wire.Live, "sensors", "k", fmt.Sprint(i))
+			r.put(weir.Live, "sensors", "k", fmt.Sprint(i))
 			synctest.Wait()
 		}
 		r.mustSettle()
@@ -431,13 +432,13 @@ func TestTopicGrows(t *testing.T) {
 		r.log.create("sensors", 1)
 		r.start()
 		for i := range 10 {
-			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(i))
+			r.put(weir.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(i))
 		}
 		synctest.Wait()
 		r.log.grow("sensors", 4)
 		time.Sleep(6 * time.Minute) // until it is asked for again
 		for i := range 10 {
-			r.put(wire.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(10+i))
+			r.put(weir.Live, "sensors", fmt.Sprint("k", i%5), fmt.Sprint(10+i))
 		}
 		r.mustSettle()
 		partitions := map[int32]int{}
@@ -459,19 +460,19 @@ func TestTopicGrows(t *testing.T) {
 func TestRowsComeBack(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		r.log.create("sensors", 1)
-		r.log.create(wire.GapTopic, 1)
+		r.log.create(weir.GapTopic, 1)
 		put := func(from int) {
 			for i := from; i < from+10; i++ {
-				r.put(wire.Live, "sensors", fmt.Sprint("k", i), fmt.Sprint(i))
+				r.put(weir.Live, "sensors", fmt.Sprint("k", i), fmt.Sprint(i))
 			}
 		}
 		put(0)
-		r.disk.damage(wire.Live, 3, 4)
+		r.disk.damage(weir.Live, 3, 4)
 		image := r.disk.image()
 		r.start()
 		r.mustSettle()
 		r.log.grow("sensors", 4)
-		r.log.grow(wire.GapTopic, 5)
+		r.log.grow(weir.GapTopic, 5)
 		time.Sleep(6 * time.Minute) // until it is asked for again
 		put(10)
 		r.mustSettle()
@@ -502,11 +503,11 @@ func TestFirstRowIsLost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, r *rig) {
 				topic := r.log.create("sensors", 4)
-				id, seq := r.disk.put(wire.Live, "sensors", record.Record{Key: []byte("k0"), Value: []byte("0")})
+				id, seq := r.disk.put(weir.Live, "sensors", record.Record{Key: []byte("k0"), Value: []byte("0")})
 				for i := 1; i < 40; i++ {
-					_, seq = r.disk.put(wire.Live, "sensors", record.Record{Key: fmt.Append(nil, "k", i%5), Value: fmt.Append(nil, i)})
+					_, seq = r.disk.put(weir.Live, "sensors", record.Record{Key: fmt.Append(nil, "k", i%5), Value: fmt.Append(nil, i)})
 				}
-				if err := r.disk.AddRow(id, sender.Row{Topic: "sensors", TopicID: topic, Partitions: 4, Lane: wire.Live, From: seq - 19}); err != nil {
+				if err := r.disk.AddRow(id, sender.Row{Topic: "sensors", TopicID: topic, Partitions: 4, Lane: weir.Live, From: seq - 19}); err != nil {
 					t.Fatal(err)
 				}
 				if c.refuse {
@@ -566,7 +567,7 @@ func TestNoNetwork(t *testing.T) {
 		r.down = true
 		r.mu.Unlock()
 		r.cut(false)
-		r.put(wire.Live, "sensors", "k", "v")
+		r.put(weir.Live, "sensors", "k", "v")
 		time.Sleep(2 * time.Hour)
 		st := r.send.State()
 		if st.Connected || st.Err == nil || time.Since(st.Since) < time.Hour {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -41,18 +42,18 @@ type session struct {
 	ctx    context.Context // its cause is why the session ends
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
-	lanes  [wire.Lanes]*lane
+	lanes  [weir.Lanes]*lane
 	asking chan struct{} // capacity 1: the time of a question has changed
 	heard  atomic.Int64  // when a frame came last, Unix nanoseconds
 	stored atomic.Uint64 // counts Notify
 
 	mu     sync.Mutex // guards what follows
-	states map[wire.BufferID]wire.BufferState
-	marks  map[wire.BufferID][]wire.Mark
-	rows   map[wire.BufferID][]wire.MapRow
-	high   map[wire.BufferID][wire.Lanes]uint64 // reached, as the cloud says
-	asked  map[wire.BufferID]bool               // offered, not answered
-	done   map[wire.BufferID]int                // lanes that are settled, as bits
+	states map[weir.BufferID]wire.BufferState
+	marks  map[weir.BufferID][]wire.Mark
+	rows   map[weir.BufferID][]wire.MapRow
+	high   map[weir.BufferID][weir.Lanes]uint64 // reached, as the cloud says
+	asked  map[weir.BufferID]bool               // offered, not answered
+	done   map[weir.BufferID]int                // lanes that are settled, as bits
 	topics map[string]*topicQuestion            // all that lanes asked for
 	news   int                                  // counts answers
 }
@@ -68,12 +69,12 @@ type topicQuestion struct {
 func newSession(s *Sender, conn Session, addr string) *session {
 	return &session{
 		s: s, conn: conn, addr: addr, writing: make(chan struct{}, 1), asking: make(chan struct{}, 1),
-		states: map[wire.BufferID]wire.BufferState{},
-		marks:  map[wire.BufferID][]wire.Mark{},
-		rows:   map[wire.BufferID][]wire.MapRow{},
-		high:   map[wire.BufferID][wire.Lanes]uint64{},
-		asked:  map[wire.BufferID]bool{},
-		done:   map[wire.BufferID]int{},
+		states: map[weir.BufferID]wire.BufferState{},
+		marks:  map[weir.BufferID][]wire.Mark{},
+		rows:   map[weir.BufferID][]wire.MapRow{},
+		high:   map[weir.BufferID][weir.Lanes]uint64{},
+		asked:  map[weir.BufferID]bool{},
+		done:   map[weir.BufferID]int{},
 		topics: map[string]*topicQuestion{},
 	}
 }
@@ -98,7 +99,7 @@ func (n *session) run(ctx context.Context) error {
 		n.conn.Close(wire.CodeNone, "")
 	}
 	n.wg.Wait()
-	n.s.set(func(st *State) { st.Lanes = [wire.Lanes]LaneState{} })
+	n.s.set(func(st *State) { st.Lanes = [weir.Lanes]LaneState{} })
 	return context.Cause(n.ctx)
 }
 
@@ -185,7 +186,7 @@ func (n *session) offerable() ([]wire.Buffer, error) {
 
 // takeMarks notes what the cloud knows.
 func (n *session) takeMarks(m *wire.Marks) {
-	var aside []wire.BufferID
+	var aside []weir.BufferID
 	n.mu.Lock()
 	for _, b := range m.Buffers {
 		delete(n.asked, b.ID)
@@ -210,7 +211,7 @@ func (n *session) takeMarks(m *wire.Marks) {
 	}
 }
 
-func (st *State) addAside(id wire.BufferID) {
+func (st *State) addAside(id weir.BufferID) {
 	for _, a := range st.Aside {
 		if a == id {
 			return
@@ -223,7 +224,7 @@ func (st *State) addAside(id wire.BufferID) {
 func (n *session) start() {
 	n.heard.Store(time.Now().UnixNano())
 	for i := range n.lanes {
-		n.lanes[i] = newLane(n, wire.Lane(i))
+		n.lanes[i] = newLane(n, weir.Lane(i))
 	}
 	n.wg.Go(n.readControl)
 	n.wg.Go(n.keep)
@@ -347,11 +348,11 @@ func (n *session) keep() {
 
 // laneDone notes that a lane of an old buffer is settled, and retires the
 // buffer with the last of them.
-func (n *session) laneDone(id wire.BufferID, l wire.Lane) error {
+func (n *session) laneDone(id weir.BufferID, l weir.Lane) error {
 	n.mu.Lock()
 	before := n.done[id]
 	n.done[id] |= 1 << l
-	all := n.done[id] == 1<<wire.Lanes-1 && before != n.done[id]
+	all := n.done[id] == 1<<weir.Lanes-1 && before != n.done[id]
 	if all {
 		delete(n.marks, id)
 		delete(n.rows, id)
@@ -387,7 +388,7 @@ func (n *session) retireKnown() error {
 			if bounds.First > bounds.Last {
 				continue
 			}
-			if err := n.s.o.Buffers.Trim(b.ID, wire.Lane(l), bounds.Last); err != nil {
+			if err := n.s.o.Buffers.Trim(b.ID, weir.Lane(l), bounds.Last); err != nil {
 				return fmt.Errorf("trim retired buffer %s: %w", b.ID, err)
 			}
 		}
@@ -401,7 +402,7 @@ func (n *session) retireKnown() error {
 
 // state returns what the cloud knows of a buffer, and offers it when it was not
 // asked yet.
-func (n *session) state(id wire.BufferID) (st wire.BufferState, known bool, err error) {
+func (n *session) state(id weir.BufferID) (st wire.BufferState, known bool, err error) {
 	n.mu.Lock()
 	st, known = n.states[id]
 	n.mu.Unlock()

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"github.com/weirmq/weir/sync/wire"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // table is the part of a buffer's map table that belongs to one lane. It only
@@ -20,7 +20,7 @@ type table struct {
 }
 
 // newTable picks a lane's rows.
-func newTable(rows []Row, lane wire.Lane) *table {
+func newTable(rows []Row, lane weir.Lane) *table {
 	t := &table{used: map[string]uint64{}}
 	for _, r := range rows {
 		if r.Lane == lane {
@@ -37,8 +37,8 @@ func (t *table) add(row Row) {
 }
 
 // ids are the ids that a topic has had.
-func (t *table) ids(topic string) map[wire.TopicID]bool {
-	ids := map[wire.TopicID]bool{}
+func (t *table) ids(topic string) map[weir.TopicID]bool {
+	ids := map[weir.TopicID]bool{}
 	for _, r := range t.rows {
 		if r.Topic == topic {
 			ids[r.TopicID] = true

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -50,7 +51,7 @@ func (n *session) takeTopic(t *wire.Topic) {
 	case t.Reason == wire.ReasonNone:
 		q.answer, q.refuse, q.pause = t, nil, 0
 		q.again = time.Now().Add(topicTTL)
-	case t.Reason.ForGood() && t.Name != wire.GapTopic:
+	case t.Reason.ForGood() && t.Name != weir.GapTopic:
 		q.refuse = t
 		q.backOff()
 	default:

@@ -1,15 +1,19 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // Ack says that everything of one lane of a buffer up to Last that was handed
 // to a partition is durable in the bucket. It is cumulative, and it is sent on
 // the stream of its lane.
 type Ack struct {
 	small
-	Buffer    BufferID
-	Lane      Lane
-	Topic     TopicID
+	Buffer    weir.BufferID
+	Lane      weir.Lane
+	Topic     weir.TopicID
 	Partition int32
 	Last      uint64
 }

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // Kind says how an Append carries its records.
 type Kind uint8
@@ -19,9 +23,9 @@ const (
 // Row is the row of the map table that gave the records their partition. The
 // cloud keeps the newest of each lane and topic, and gives it back in Marks.
 type Append struct {
-	Buffer    BufferID
-	Lane      Lane
-	Topic     TopicID
+	Buffer    weir.BufferID
+	Lane      weir.Lane
+	Topic     weir.TopicID
 	Partition int32
 	Round     uint32 // counts the sender's rewinds of this partition; Refused repeats it
 	Row       Row

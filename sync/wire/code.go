@@ -50,10 +50,6 @@ const TooManyTopics = "too many topics"
 // the name, or none beside one that is much like it.
 const NoSuchName = "no topic can have this name"
 
-// UnroutedTopic is where messages go that name no topic that a gateway may have. It
-// does not count among those of a gateway.
-const UnroutedTopic = "unrouted"
-
 // Reason says why an Append, a Gap or a Resolve was refused.
 type Reason uint8
 

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // cursor reads a body from front to back. The first thing that is wrong is
 // kept, everything read after it is zero, so decode functions need not check
@@ -96,21 +100,21 @@ func (c *cursor) partition() int32 {
 	return v
 }
 
-func (c *cursor) lane() Lane {
-	l := Lane(c.u8())
-	if l >= Lanes {
+func (c *cursor) lane() weir.Lane {
+	l := weir.Lane(c.u8())
+	if l >= weir.Lanes {
 		c.fail("unknown lane")
 		return 0
 	}
 	return l
 }
 
-func (c *cursor) buffer() (id BufferID) {
+func (c *cursor) buffer() (id weir.BufferID) {
 	copy(id[:], c.take(len(id)))
 	return id
 }
 
-func (c *cursor) topic() (id TopicID) {
+func (c *cursor) topic() (id weir.TopicID) {
 	copy(id[:], c.take(len(id)))
 	return id
 }

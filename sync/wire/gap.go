@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // MaxRanges is how many ranges one Gap carries.
 const MaxRanges = 1000
@@ -15,9 +19,9 @@ const MaxRanges = 1000
 // duplicate of a later one.
 type Gap struct {
 	small
-	Buffer    BufferID
-	Lane      Lane
-	Topic     TopicID // of weir.gaps
+	Buffer    weir.BufferID
+	Lane      weir.Lane
+	Topic     weir.TopicID // of weir.gaps
 	Partition int32
 	Round     uint32
 	Row       Row
@@ -80,6 +84,3 @@ func (f *Gap) decode(c *cursor) {
 	f.Of = c.str()
 	f.Cause = c.str()
 }
-
-// GapTopic is the topic that gaps become records of.
-const GapTopic = "weir.gaps"

@@ -2,48 +2,9 @@ package wire
 
 import (
 	"encoding/binary"
-	"encoding/hex"
-	"fmt"
+
+	"github.com/weirmq/weir/storage/weir"
 )
-
-// TopicID names one life of a topic: a topic that is deleted and created again
-// under its old name has another id.
-type TopicID [16]byte
-
-func (id TopicID) String() string { return hex.EncodeToString(id[:]) }
-
-// BufferID names one opening of a gateway's local log: a counter, big-endian,
-// and eight random bytes.
-type BufferID [12]byte
-
-func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
-
-// Counter returns the number of the opening; buffers drain in its order.
-func (id BufferID) Counter() uint32 { return binary.BigEndian.Uint32(id[:4]) }
-
-// Lane is a priority class on a gateway. Lower is more urgent.
-type Lane uint8
-
-const (
-	Alarm Lane = iota
-	Live
-	Bulk
-)
-
-// Lanes is the number of lanes.
-const Lanes = 3
-
-func (l Lane) String() string {
-	switch l {
-	case Alarm:
-		return "alarm"
-	case Live:
-		return "live"
-	case Bulk:
-		return "bulk"
-	}
-	return fmt.Sprintf("lane %d", uint8(l))
-}
 
 // Bounds are the sequences that a lane of a buffer still holds. Both are
 // inclusive; a lane that holds nothing has First = Last + 1.
@@ -51,12 +12,12 @@ type Bounds struct{ First, Last uint64 }
 
 // Buffer is one buffer as the gateway offers it.
 type Buffer struct {
-	ID      BufferID
+	ID      weir.BufferID
 	Current bool // drawn by the running process, still growing
-	Lanes   [Lanes]Bounds
+	Lanes   [weir.Lanes]Bounds
 }
 
-const bufferLen = 12 + 1 + Lanes*16
+const bufferLen = 12 + 1 + weir.Lanes*16
 
 func (v Buffer) append(b []byte) []byte {
 	b = append(b, v.ID[:]...)
@@ -109,9 +70,9 @@ const (
 // Mark is the last sequence of one lane of a buffer that is durable in one
 // partition. A partition without a mark has none of it.
 type Mark struct {
-	Buffer    BufferID
-	Lane      Lane
-	Topic     TopicID
+	Buffer    weir.BufferID
+	Lane      weir.Lane
+	Topic     weir.TopicID
 	Partition int32
 	Last      uint64
 }
@@ -144,9 +105,9 @@ func (r Row) maps(partition int32, seq uint64) bool {
 
 // MapRow is a row that belongs to one lane of a buffer and one topic.
 type MapRow struct {
-	Buffer BufferID
-	Lane   Lane
-	Topic  TopicID
+	Buffer weir.BufferID
+	Lane   weir.Lane
+	Topic  weir.TopicID
 	Name   string // of the topic
 	Row
 }

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // MaxMarks is how many marks one Marks frame carries, MaxRows how many rows.
 const (
@@ -10,16 +14,16 @@ const (
 
 // OfferedBuffer is a buffer that was offered and what the cloud knows of it.
 type OfferedBuffer struct {
-	ID    BufferID
+	ID    weir.BufferID
 	State BufferState
 
 	// Reached is the highest sequence of each lane that ever became durable,
 	// whatever became of its topic. A gateway that has freed more sees that the
 	// cloud has gone back: its bucket was restored.
-	Reached [Lanes]uint64
+	Reached [weir.Lanes]uint64
 }
 
-const offeredLen = 12 + 1 + Lanes*8
+const offeredLen = 12 + 1 + weir.Lanes*8
 
 // Marks says, for the buffers of a Hello or an Offer, what the cloud knows of
 // them and which sequences are durable. It carries durable marks only: a

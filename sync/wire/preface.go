@@ -3,6 +3,8 @@ package wire
 import (
 	"fmt"
 	"io"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // StreamKind says what a stream is for.
@@ -23,7 +25,7 @@ const (
 // magic, version, kind, lane.
 type Preface struct {
 	Kind StreamKind
-	Lane Lane // StreamLane only
+	Lane weir.Lane // StreamLane only
 }
 
 // WritePreface writes p.
@@ -38,13 +40,13 @@ func ReadPreface(r io.Reader) (Preface, error) {
 	if _, err := io.ReadFull(r, b[:]); err != nil {
 		return Preface{}, err
 	}
-	p := Preface{Kind: StreamKind(b[2]), Lane: Lane(b[3])}
+	p := Preface{Kind: StreamKind(b[2]), Lane: weir.Lane(b[3])}
 	switch {
 	case b[0] != prefaceMagic:
 		return Preface{}, fmt.Errorf("stream begins with %#02x: %w", b[0], ErrMalformed)
 	case b[1] != prefaceVersion:
 		return Preface{}, fmt.Errorf("stream of version %d, this end speaks %d: %w", b[1], prefaceVersion, ErrMalformed)
-	case p.Kind == StreamControl && p.Lane == 0, p.Kind == StreamLane && p.Lane < Lanes:
+	case p.Kind == StreamControl && p.Lane == 0, p.Kind == StreamLane && p.Lane < weir.Lanes:
 		return p, nil
 	}
 	return Preface{}, fmt.Errorf("stream of kind %d, lane %d: %w", b[2], b[3], ErrMalformed)

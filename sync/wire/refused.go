@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // Refused says that one Append or Gap was not taken. Mark is the partition's
 // durable mark after everything that was flying there has landed, so whatever
@@ -8,9 +12,9 @@ import "encoding/binary"
 // The gateway goes on from Mark in a new round.
 type Refused struct {
 	small
-	Buffer    BufferID
-	Lane      Lane
-	Topic     TopicID
+	Buffer    weir.BufferID
+	Lane      weir.Lane
+	Topic     weir.TopicID
 	Partition int32
 	Round     uint32 // of the refused frame, like First and Last
 	First     uint64

@@ -1,10 +1,12 @@
 package wire
 
+import "github.com/weirmq/weir/storage/weir"
+
 // Retire says that a buffer is durable completely and will not grow: the cloud
 // swaps its marks for a tombstone.
 type Retire struct {
 	small
-	Buffer BufferID
+	Buffer weir.BufferID
 }
 
 func (*Retire) Type() Type { return TypeRetire }

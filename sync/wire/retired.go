@@ -1,10 +1,12 @@
 package wire
 
+import "github.com/weirmq/weir/storage/weir"
+
 // Retired answers a Retire once the tombstone is durable. Only then does the
 // gateway delete the buffer.
 type Retired struct {
 	small
-	Buffer BufferID
+	Buffer weir.BufferID
 }
 
 func (*Retired) Type() Type { return TypeRetired }

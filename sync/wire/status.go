@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // FeatureStatus is the bit of Features by which both ends agree on Status frames.
 const FeatureStatus uint64 = 1 << 0
@@ -23,10 +27,10 @@ const (
 )
 
 // FigureRecords is how many records a lane has that are not durable in the cloud.
-func FigureRecords(l Lane) FigureKey { return figureLane + 2*FigureKey(l) }
+func FigureRecords(l weir.Lane) FigureKey { return figureLane + 2*FigureKey(l) }
 
 // FigureOldest is the timestamp of the oldest of them, Unix milliseconds.
-func FigureOldest(l Lane) FigureKey { return figureLane + 2*FigureKey(l) + 1 }
+func FigureOldest(l weir.Lane) FigureKey { return figureLane + 2*FigureKey(l) + 1 }
 
 // Figure is one number that a gateway tells of itself.
 type Figure struct {

@@ -1,6 +1,10 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // Topic answers a Resolve. The cloud may also send it unasked when a topic
 // that the gateway resolved has changed.
@@ -8,7 +12,7 @@ type Topic struct {
 	small
 	Name       string
 	Reason     Reason // ReasonNone: what follows is valid
-	ID         TopicID
+	ID         weir.TopicID
 	Partitions int32
 	Text       string // for people, when refused
 }

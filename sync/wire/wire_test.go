@@ -12,28 +12,30 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/frames.golden")
 
-func bufferID(n byte) BufferID { return BufferID{3: n, 11: 0xee} }
+func bufferID(n byte) weir.BufferID { return weir.BufferID{3: n, 11: 0xee} }
 
-func topicID(n byte) TopicID { return TopicID{0: n, 15: 0xdd} }
+func topicID(n byte) weir.TopicID { return weir.TopicID{0: n, 15: 0xdd} }
 
 // samples has every frame type, with every field set.
 func samples() []Frame {
 	buffers := []Buffer{
-		{ID: bufferID(1), Lanes: [Lanes]Bounds{{1, 0}, {5, 9}, {1 << 40, 1 << 41}}},
-		{ID: bufferID(2), Current: true, Lanes: [Lanes]Bounds{{1, 0}, {1, 0}, {1, 0}}},
+		{ID: bufferID(1), Lanes: [weir.Lanes]Bounds{{1, 0}, {5, 9}, {1 << 40, 1 << 41}}},
+		{ID: bufferID(2), Current: true, Lanes: [weir.Lanes]Bounds{{1, 0}, {1, 0}, {1, 0}}},
 	}
 	return []Frame{
 		&Hello{Gateway: "gw-1", Boot: [16]byte{1, 15: 2}, Software: "weir-edge 1.0", Features: 1 << 63, Buffers: buffers},
 		&Welcome{Cluster: "c", Node: "n", Time: 1700000000000, Features: 3, MaxBatch: 1 << 20, Window: 4 << 20},
 		&Offer{Buffers: buffers},
 		&Marks{
-			Buffers: []OfferedBuffer{{bufferID(1), BufferKnown, [Lanes]uint64{0, 7, 1 << 50}}, {ID: bufferID(2), State: BufferAside}},
-			Marks:   []Mark{{bufferID(1), Bulk, topicID(1), 7, 1 << 50}},
-			Rows:    []MapRow{{bufferID(1), Bulk, topicID(1), "sensors", Row{8, 1 << 49}}}, Final: true,
+			Buffers: []OfferedBuffer{{bufferID(1), BufferKnown, [weir.Lanes]uint64{0, 7, 1 << 50}}, {ID: bufferID(2), State: BufferAside}},
+			Marks:   []Mark{{bufferID(1), weir.Bulk, topicID(1), 7, 1 << 50}},
+			Rows:    []MapRow{{bufferID(1), weir.Bulk, topicID(1), "sensors", Row{8, 1 << 49}}}, Final: true,
 		},
 		&Resolve{Name: "sensors"},
 		&Topic{Name: "sensors", ID: topicID(9), Partitions: 12},
@@ -47,11 +49,11 @@ func samples() []Frame {
 		&Certificate{Reason: ReasonBusy, DER: []byte{}, Text: "later"},
 		&Redirect{Addr: "node-2:7400"},
 		&Goodbye{Code: CodeShutdown, Text: "bye"},
-		&Status{Figures: []Figure{{FigureStarted, 1700000000000}, {FigureRecords(Bulk), 7}, {65535, 1 << 63}}},
-		&Append{Buffer: bufferID(1), Lane: Live, Topic: topicID(1), Partition: 3, Round: 2, Row: Row{4, 5}, Prev: 4, First: 5, Last: 9, Kind: KindBatch, Batch: []byte("batch")},
-		&Gap{Buffer: bufferID(1), Lane: Alarm, Topic: topicID(2), Partition: 0, Round: 1, Row: Row{1, 1}, Prev: 2, Ranges: []Range{{3, 3}, {5, 9}}, Count: 6, Exact: true, Of: "sensors", Cause: "gone"},
-		&Ack{Buffer: bufferID(1), Lane: Bulk, Topic: topicID(1), Partition: 3, Last: 9},
-		&Refused{Buffer: bufferID(1), Lane: Live, Topic: topicID(1), Partition: 3, Round: 2, First: 5, Last: 9, Mark: 4, Reason: ReasonHole, Text: "hole"},
+		&Status{Figures: []Figure{{FigureStarted, 1700000000000}, {FigureRecords(weir.Bulk), 7}, {65535, 1 << 63}}},
+		&Append{Buffer: bufferID(1), Lane: weir.Live, Topic: topicID(1), Partition: 3, Round: 2, Row: Row{4, 5}, Prev: 4, First: 5, Last: 9, Kind: KindBatch, Batch: []byte("batch")},
+		&Gap{Buffer: bufferID(1), Lane: weir.Alarm, Topic: topicID(2), Partition: 0, Round: 1, Row: Row{1, 1}, Prev: 2, Ranges: []Range{{3, 3}, {5, 9}}, Count: 6, Exact: true, Of: "sensors", Cause: "gone"},
+		&Ack{Buffer: bufferID(1), Lane: weir.Bulk, Topic: topicID(1), Partition: 3, Last: 9},
+		&Refused{Buffer: bufferID(1), Lane: weir.Live, Topic: topicID(1), Partition: 3, Round: 2, First: 5, Last: 9, Mark: 4, Reason: ReasonHole, Text: "hole"},
 		&JoinRequest{Secret: [16]byte{1, 2, 3}, Gateway: "gw-1", CSR: []byte("csr")},
 		&JoinResponse{Verdict: 2, Text: "spent", Certificate: []byte("cert"), CA: []byte("ca")},
 	}
@@ -193,7 +195,7 @@ func TestTooLarge(t *testing.T) {
 }
 
 func TestPreface(t *testing.T) {
-	for _, p := range []Preface{{StreamControl, 0}, {StreamLane, Alarm}, {StreamLane, Bulk}} {
+	for _, p := range []Preface{{StreamControl, 0}, {StreamLane, weir.Alarm}, {StreamLane, weir.Bulk}} {
 		var b bytes.Buffer
 		if err := WritePreface(&b, p); err != nil {
 			t.Fatal(err)

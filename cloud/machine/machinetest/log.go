@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Log is a machine.Log that applies what is proposed at once. It has no topics.
@@ -43,7 +44,7 @@ func (l *Log) Level() int { return l.FormatLevel }
 func (l *Log) Topics() []commitlog.Topic { return nil }
 
 // TopicByID implements machine.Log.
-func (l *Log) TopicByID(commitlog.TopicID) (commitlog.Topic, bool) { return commitlog.Topic{}, false }
+func (l *Log) TopicByID(weir.TopicID) (commitlog.Topic, bool) { return commitlog.Topic{}, false }
 
 // Alike fails the test at its end if the machines of the log do not know the same.
 func (l *Log) Alike(t *testing.T) {

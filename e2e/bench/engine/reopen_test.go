@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/file"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // reopening says what reopen does.
@@ -114,7 +115,7 @@ func (r *reopened) beside(ctx context.Context, log *commitlog.Log) error {
 // fetch reads at random offsets, one batch each.
 func (r *reopened) fetch(ctx context.Context, log *commitlog.Log, n *counter, fetches int) error {
 	type span struct {
-		topic      commitlog.TopicID
+		topic      weir.TopicID
 		partition  int32
 		start, end int64
 	}

@@ -1,0 +1,21 @@
+package weir
+
+import "encoding/hex"
+
+// Topics that Weir itself writes to.
+const (
+	// GapTopic is where gateways report what they had accepted and cannot deliver.
+	// It cannot be deleted: reports that are on their way would be lost with it.
+	GapTopic = "weir.gaps"
+
+	// UnroutedTopic takes the messages whose own topic a gateway cannot have. It
+	// does not count among the topics of a gateway.
+	UnroutedTopic = "unrouted"
+)
+
+// TopicID names one life of a topic. A topic that is deleted and created again
+// under its old name has another id.
+type TopicID [16]byte
+
+// String returns the id in hex.
+func (id TopicID) String() string { return hex.EncodeToString(id[:]) }
