@@ -201,7 +201,7 @@ func (n *Node) listen() error {
 	if err := n.listenPeer(); err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics, Settings: n.settings})
+	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
 	return n.open(kafkaListeners, httpListener, packets)
 }
 

@@ -139,7 +139,7 @@ func TestTwoNodes(t *testing.T) {
 	}
 	second := startNode(t, bucket, "second")
 	second.says(t, "ready")
-	if owner, _ := second.broker.Owner(); second.Role() != console.RoleStandby || !reflect.DeepEqual(owner, first.self) || first.Role() != console.RoleOwner {
+	if owner, _ := second.broker.Controller(); second.Role() != console.RoleStandby || !reflect.DeepEqual(owner.Node, first.self) || first.Role() != console.RoleOwner {
 		t.Errorf("second is %s of %+v, first is %s", second.Role(), owner, first.Role())
 	}
 	if second.clusterID != first.broker.ClusterID() || second.clusterID == "" {

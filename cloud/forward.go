@@ -28,7 +28,7 @@ const (
 // nobody is sent there with a credential. It reports whether it has answered; if
 // not, the request can still be read.
 func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
-	owner, known := n.broker.Owner()
+	owner, known := n.broker.Controller()
 	if !known || owner.Peer == "" || owner.Name == n.o.Node {
 		return false
 	}

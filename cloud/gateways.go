@@ -181,7 +181,7 @@ func families() []family {
 // the owner knows them.
 func (n *Node) writeGateways(w io.Writer) {
 	members := n.fleet()
-	if members == nil || !n.broker.IsOwner() {
+	if members == nil || !n.broker.IsController() {
 		return
 	}
 	sessions := make(map[string]fleet.Contact)

@@ -30,6 +30,9 @@ func flock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
+// onlyShard is the one shard that there is yet.
+const onlyShard = 0
+
 // follow makes this node a standby: its doors say who the owner is.
 func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	n.raceOwner(ctx, owner)
@@ -39,7 +42,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	if err != nil {
 		n.o.Log.Warn("cluster id cannot be read", "err", err)
 	}
-	n.broker.Follow(owner, c.ID)
+	n.broker.Follow(onlyShard, owner, c.ID)
 	n.role.Store(console.RoleStandby)
 	n.copies.follow()
 	if owner.Peer != "" && n.broker.Copy() == nil {
@@ -61,7 +64,7 @@ func (n *Node) sayReady() {
 // lost. self is what it claims with.
 func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err error) {
 	n.role.Store(console.RoleRecovering)
-	n.broker.Follow(broker.Node{}, n.broker.ClusterID()) // nobody is sent to the one that is gone
+	n.broker.Follow(onlyShard, broker.Node{}, "") // nobody is sent to the one that is gone
 	began := time.Now()
 	info, err := self.Info()
 	if err != nil {
@@ -69,7 +72,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	}
 	own := n.newOwned()
 	err = own.Open(ctx, commitlog.Options{
-		Bucket: n.bucket, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
+		Bucket: n.bucket, Shard: onlyShard, Node: n.o.Node, Info: info, Epoch: epoch, Linger: n.o.Linger, Upkeep: n.o.Upkeep, Log: n.o.Log,
 		Beside:   []string{fleet.AuthorityKey},
 		Defaults: func() map[string]string { return broker.TopicDefaults(own.Settings, self.ID) },
 	})
@@ -96,7 +99,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	n.sayReady()
 
 	lost := n.serve(ctx, own, self)
-	n.broker.Follow(broker.Node{}, own.Log.ClusterID())
+	n.broker.Follow(own.ID, broker.Node{}, "")
 	n.owned.Store(nil)
 	if n.receiver != nil {
 		n.receiver.Handover("")
@@ -151,14 +154,6 @@ func (n *Node) quotas() *quota.Quotas {
 	return nil
 }
 
-// settings returns what clients have changed, nil while this node owns nothing.
-func (n *Node) settings() *settings.Settings {
-	if own := n.owned.Load(); own != nil {
-		return own.Settings
-	}
-	return nil
-}
-
 // measure shows how the log at rest is doing.
 func (n *Node) measure(log *commitlog.Log) {
 	n.gauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
@@ -195,7 +190,7 @@ func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
 	wg.Go(func() {
 		ended <- cluster.Confirm(ctx, n.o.Takeover, own.Log.Confirm, func(doubt bool) {
 			n.o.Log.Warn("confirming the ownership", "bucket_answers", !doubt)
-			n.broker.Doubt(doubt)
+			n.broker.Doubt(own.ID, doubt)
 		})
 	})
 	wg.Go(func() { ended <- n.watchDoors(ctx, self) })
@@ -248,7 +243,7 @@ func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinR
 func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, error) {
 	members := n.fleet()
 	if members == nil {
-		if owner, known := n.broker.Owner(); known && owner.Name != n.o.Node {
+		if owner, known := n.broker.Controller(); known && owner.Name != n.o.Node {
 			return nil, &receiver.NotOwnerError{Addr: owner.Sync}
 		}
 		return nil, join.ErrUnavailable
@@ -261,7 +256,7 @@ func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, e
 func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 	members := n.fleet()
 	if members == nil {
-		if _, known := n.broker.Owner(); !known {
+		if _, known := n.broker.Controller(); !known {
 			return fmt.Errorf("%w: no owner is known yet", join.ErrUnavailable)
 		}
 		return nil

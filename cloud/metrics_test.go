@@ -23,7 +23,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	txns, err := first.broker.Transactions()
+	txns, err := first.broker.Transactions("tx")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,11 +127,11 @@ func (n *Node) renewCopy(ctx context.Context) {
 	c.mu.Lock()
 	c.cancel = cancel // before the owner is looked up: follow comes after that, or ends this
 	c.mu.Unlock()
-	owner, known := n.broker.Owner()
+	owner, known := n.broker.Controller()
 	if !known || owner.Name == n.o.Node {
 		return // this node leads, or is about to
 	}
-	err := n.copyFrom(limited, owner)
+	err := n.copyFrom(limited, owner.Node)
 	c.mu.Lock()
 	c.cancel = nil
 	since := c.since
@@ -301,7 +301,7 @@ func (o owner) at(ctx context.Context, ask func(node, address string) error) err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	node, known := o.n.broker.Owner()
+	node, known := o.n.broker.Controller()
 	if !known || node.Peer == "" || node.Name == o.n.o.Node {
 		return broker.ErrNotOwner
 	}

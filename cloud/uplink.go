@@ -72,11 +72,12 @@ func (u *uplink) answer(err error) error {
 	case errors.As(err, &refused):
 		return refusal(refused)
 	case errors.Is(err, broker.ErrNotOwner):
-		owner, _ := u.broker.Owner()
-		if owner.Name == u.broker.Self().Name {
-			owner.Sync = "" // we were it, and know of no other yet
+		var addr string // not known: this node has just lost the shard, and knows no other owner yet
+		elsewhere, ok := errors.AsType[*broker.NotOwnerError](err)
+		if ok && elsewhere.Owner.Name != u.broker.Self().Name {
+			addr = elsewhere.Owner.Sync
 		}
-		return &receiver.NotOwnerError{Addr: owner.Sync}
+		return &receiver.NotOwnerError{Addr: addr}
 	case errors.Is(err, broker.ErrUnknownTopic):
 		return errors.Join(receiver.ErrGone, err)
 	case errors.Is(err, broker.ErrTooLarge):

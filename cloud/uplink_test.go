@@ -272,7 +272,7 @@ func TestNotOwner(t *testing.T) {
 		"Mark":             func() error { _, err := u.Mark(t.Context(), receiver.Stream{}, weir.TopicID{}, 0); return err },
 		"Retire":           func() error { return u.Retire(t.Context(), "gw", weir.BufferID{}) },
 	}
-	u.broker.Doubt(true)
+	u.broker.Doubt(0, true)
 	for name, call := range calls {
 		if err := call(); !errors.Is(err, receiver.ErrBusy) {
 			t.Errorf("%s in doubt: %v", name, err)
@@ -283,7 +283,7 @@ func TestNotOwner(t *testing.T) {
 		if owner.Name == u.broker.Self().Name {
 			want = "" // never to itself
 		}
-		u.broker.Follow(owner, "id")
+		u.broker.Follow(0, owner, "id")
 		for name, call := range calls {
 			moved, ok := errors.AsType[*receiver.NotOwnerError](call())
 			if !ok || moved.Addr != want {

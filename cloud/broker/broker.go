@@ -1,13 +1,19 @@
 // Package broker is the one API that every door of the cloud speaks: topics,
-// appends, fetches, groups. It hides whether this node owns the shard: on a
-// standby every call answers ErrNotOwner, and Owner says whom to ask. Calls that
-// begin with Known also answer there, from a copy of what the owner knows.
+// appends, fetches, groups.
+//
+// Every call names what it is about: a partition, a group, a transactional id, a
+// gateway. Each of these belongs to a slice, a slice to a shard, and a shard has one
+// owner (slice.go, table.go). A node that is not the owner answers ErrNotOwner, with
+// the owner in a NotOwnerError; Leader, Coordinator and Controller say whom to ask.
+// What belongs to the cluster as a whole, the catalogue, is in shard 0. Calls that
+// begin with Known also answer on other nodes, from a copy of what its owner knows.
 package broker
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -16,8 +22,6 @@ import (
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
-	"github.com/weirmq/weir/cloud/settings"
-	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 )
@@ -40,7 +44,7 @@ type (
 // Errors of the calls below, to be tested with errors.Is.
 var (
 	// ErrNotOwner: another node serves the shard, or none does yet. Nothing
-	// that was handed over is durable here.
+	// that was handed over is durable here. See NotOwnerError.
 	ErrNotOwner = errors.New("not the owner of the shard")
 	// ErrUnavailable: this node owns the shard but cannot reach the bucket to
 	// make sure that it still does.
@@ -93,29 +97,18 @@ type Options struct {
 	Partitions int32 // of a topic that is created without saying how many
 	AutoCreate bool  // doors may create a topic that somebody names
 	Metrics    *metrics.Set
-
-	// Settings are those that clients have changed, nil while this node does not own
-	// the shard. Without the function, none can be changed.
-	Settings func() *settings.Settings
 }
 
 // Broker is safe for use by many goroutines.
 type Broker struct {
 	o      Options
-	state  atomic.Pointer[state]
+	table  atomic.Pointer[table]
 	copied atomic.Pointer[Copy]            // see SetCopy
 	acks   *metrics.PrometheusHistogram    // seconds from Append to its durable answer
 	ended  map[txn.Ending]*metrics.Counter // transactions; the map is not changed
 
+	changing sync.Mutex    // of the table
 	altering chan struct{} // holds a token while a topic's settings are changed
-}
-
-// state is replaced as a whole whenever the role of this node changes.
-type state struct {
-	owner     Node         // zero: nobody known
-	shard     *shard.Shard // nil: another node's
-	clusterID string
-	doubt     bool
 }
 
 // New returns a broker that owns nothing yet.
@@ -124,7 +117,7 @@ func New(o Options) *Broker {
 		o.Metrics = metrics.NewSet()
 	}
 	b := &Broker{o: o, acks: o.Metrics.NewPrometheusHistogramExt("weir_shard_ack_seconds", exposition.Seconds()), altering: make(chan struct{}, 1)}
-	b.state.Store(&state{})
+	b.table.Store(new(table))
 	b.ended = make(map[txn.Ending]*metrics.Counter)
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {
 		b.ended[how] = o.Metrics.NewCounter(fmt.Sprintf("weir_transactions_total{end=%q}", how))
@@ -133,76 +126,8 @@ func New(o Options) *Broker {
 	return b
 }
 
-// Lead makes this node the owner: calls go to the shard from now on.
-func (b *Broker) Lead(s *shard.Shard) {
-	b.state.Store(&state{owner: b.o.Self, shard: s, clusterID: s.Log.ClusterID()})
-}
-
-// Follow makes this node a standby of owner.
-func (b *Broker) Follow(owner Node, clusterID string) {
-	b.state.Store(&state{owner: owner, clusterID: clusterID})
-}
-
-// Doubt suspends reads and writes while the owner cannot confirm itself, and
-// resumes them.
-func (b *Broker) Doubt(doubt bool) {
-	if s := b.state.Load(); s.shard != nil {
-		next := *s
-		next.doubt = doubt
-		b.state.CompareAndSwap(s, &next)
-	}
-}
-
 // Self is this node.
 func (b *Broker) Self() Node { return b.o.Self }
-
-// Owner is the node that serves the shard, as far as is known here.
-func (b *Broker) Owner() (Node, bool) {
-	owner := b.state.Load().owner
-	return owner, owner.Name != ""
-}
-
-// IsOwner reports whether this node serves the shard.
-func (b *Broker) IsOwner() bool { return b.state.Load().shard != nil }
-
-// ClusterID names the bucket; "" until it is known.
-func (b *Broker) ClusterID() string { return b.state.Load().clusterID }
-
-// Epoch is the leader epoch of this owner, -1 on a standby.
-func (b *Broker) Epoch() int32 {
-	if s := b.state.Load().shard; s != nil {
-		return s.Log.Epoch()
-	}
-	return -1
-}
-
-// Serving returns nil if this node serves the shard, and is sure of it. Errors:
-// ErrNotOwner, ErrUnavailable.
-func (b *Broker) Serving() error {
-	_, err := b.owned()
-	return err
-}
-
-// owned returns the log if this node may serve from it.
-func (b *Broker) owned() (*commitlog.Log, error) {
-	s, err := b.serving()
-	if err != nil {
-		return nil, err
-	}
-	return s.Log, nil
-}
-
-// serving returns the shard if this node may serve from it.
-func (b *Broker) serving() (*shard.Shard, error) {
-	switch s := b.state.Load(); {
-	case s.shard == nil:
-		return nil, ErrNotOwner
-	case s.doubt:
-		return nil, ErrUnavailable
-	default:
-		return s.shard, nil
-	}
-}
 
 // translate turns the log's word for "not mine any more" into the broker's.
 func translate(err error) error {
@@ -212,23 +137,34 @@ func translate(err error) error {
 	return err
 }
 
-// Groups returns the coordinator of the consumer groups.
-func (b *Broker) Groups() (*group.Coordinator, error) {
-	s, err := b.serving()
+// Groups returns the coordinator of a consumer group.
+func (b *Broker) Groups(id string) (*group.Coordinator, error) {
+	s, err := b.at(SliceOfGroup(id))
 	if err != nil {
 		return nil, err
 	}
 	return s.Groups, nil
 }
 
+// AllGroups returns the coordinators of the groups that this node serves: others may
+// serve more.
+func (b *Broker) AllGroups() ([]*group.Coordinator, error) {
+	var all []*group.Coordinator
+	shards, err := b.owned()
+	for _, s := range shards {
+		all = append(all, s.Groups)
+	}
+	return all, err
+}
+
 // NewProducerID returns an id that no other producer of the cluster has or
 // will have. It is durable on return.
 func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {
-	log, err := b.owned()
+	s, err := b.catalogue()
 	if err != nil {
 		return 0, err
 	}
 	defer quota.Waiting(ctx)()
-	id, err := log.NewProducerID(ctx)
+	id, err := s.Log.NewProducerID(ctx)
 	return id, translate(err)
 }

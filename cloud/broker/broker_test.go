@@ -82,7 +82,7 @@ func calls(b *Broker) map[string]func(context.Context) error {
 		"Stable":         func(context.Context) error { _, err := b.Stable(weir.TopicID{}, 0); return err },
 		"EpochEnd":       func(context.Context) error { _, _, err := b.EpochEnd(weir.TopicID{}, 0, 0); return err },
 		"Producers":      func(context.Context) error { _, err := b.Producers(weir.TopicID{}, 0); return err },
-		"Transactions":   func(context.Context) error { _, err := b.Transactions(); return err },
+		"Transactions":   func(context.Context) error { _, err := b.Transactions("tx"); return err },
 		"Fetch":          func(ctx context.Context) error { _, err := b.Fetch(ctx, weir.TopicID{}, 0, 0, 1); return err },
 		"Bounds":         func(context.Context) error { _, _, err := b.Bounds(weir.TopicID{}, 0); return err },
 		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, weir.TopicID{}, 0, 0); return err },
@@ -99,7 +99,7 @@ func calls(b *Broker) map[string]func(context.Context) error {
 		"AlterTopic":     func(ctx context.Context) error { return b.AlterTopic(ctx, weir.TopicID{}, nil) },
 		"Size":           func(context.Context) error { _, err := b.Size(weir.TopicID{}, 0); return err },
 		"GrowTopic":      func(ctx context.Context) error { return b.GrowTopic(ctx, weir.TopicID{}, 9) },
-		"Groups":         func(context.Context) error { _, err := b.Groups(); return err },
+		"Groups":         func(context.Context) error { _, err := b.Groups("g"); return err },
 		"NewProducer":    func(ctx context.Context) error { _, err := b.NewProducerID(ctx); return err },
 	}
 }
@@ -122,14 +122,14 @@ func refuseAll(t *testing.T, b *Broker, when string, want error) {
 // owner is.
 func TestRoles(t *testing.T) {
 	b := newBroker(Options{})
-	if _, known := b.Owner(); known || b.IsOwner() || b.Epoch() != -1 || b.ClusterID() != "" {
+	if _, known := b.Controller(); known || b.IsController() || b.Epoch(weir.TopicID{}, 0) != -1 || b.ClusterID() != "" {
 		t.Error("a new broker knows something")
 	}
 	refuseAll(t, b, "at the start", ErrNotOwner)
-	b.Doubt(true) // nothing to doubt
+	b.Doubt(0, true) // nothing to doubt
 	other := Node{Name: "b", Kafka: "b:9092"}
-	b.Follow(other, "cluster-id")
-	if owner, known := b.Owner(); !known || !reflect.DeepEqual(owner, other) || b.IsOwner() || b.ClusterID() != "cluster-id" {
+	b.Follow(0, other, "cluster-id")
+	if owner, known := b.Controller(); !known || !reflect.DeepEqual(owner, Leader{other, -1}) || b.IsController() || b.ClusterID() != "cluster-id" {
 		t.Errorf("standby of %v", owner)
 	}
 	refuseAll(t, b, "on a standby", ErrNotOwner)
@@ -139,21 +139,21 @@ func TestRoles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if owner, _ := b.Owner(); !reflect.DeepEqual(owner, b.Self()) || !b.IsOwner() || b.Epoch() != log.Epoch() || topic.Partitions != 4 {
-		t.Errorf("leading: owner %v, epoch %d, %d partitions", owner, b.Epoch(), topic.Partitions)
+	if owner, _ := b.Controller(); !reflect.DeepEqual(owner, Leader{b.Self(), log.Epoch()}) || !b.IsController() || b.Epoch(topic.ID, 0) != log.Epoch() || topic.Partitions != 4 {
+		t.Errorf("leading: owner %v, epoch %d, %d partitions", owner, owner.Epoch, topic.Partitions)
 	}
-	b.Doubt(true)
+	b.Doubt(0, true)
 	refuseAll(t, b, "in doubt", ErrUnavailable)
-	if owner, _ := b.Owner(); !reflect.DeepEqual(owner, b.Self()) {
+	if owner, _ := b.Controller(); !reflect.DeepEqual(owner.Node, b.Self()) {
 		t.Errorf("in doubt the owner is %v", owner)
 	}
-	b.Doubt(false)
+	b.Doubt(0, false)
 	if _, err := b.Topic("t"); err != nil {
 		t.Errorf("after the doubt: %v", err)
 	}
-	b.Follow(Node{}, b.ClusterID())
-	b.Doubt(false) // the last word of a Confirm that ends
-	if _, known := b.Owner(); known || b.ClusterID() == "" {
+	b.Follow(0, Node{}, b.ClusterID())
+	b.Doubt(0, false) // the last word of a Confirm that ends
+	if _, known := b.Controller(); known || b.ClusterID() == "" {
 		t.Error("who lost the shard knows an owner, or forgot the cluster")
 	}
 	refuseAll(t, b, "after the shard was lost", ErrNotOwner)

@@ -55,7 +55,7 @@ func (b *Broker) SetCopy(c *Copy) { b.copied.Store(c) }
 // older than MaxCopyAge, or if this node is the owner.
 func (b *Broker) Copy() *Copy {
 	c := b.copied.Load()
-	if c == nil || b.IsOwner() || time.Since(c.Asked) > MaxCopyAge {
+	if c == nil || b.IsController() || time.Since(c.Asked) > MaxCopyAge {
 		return nil
 	}
 	return c
@@ -101,16 +101,4 @@ func (c *Copy) at(i int, ok bool) (Topic, bool) {
 		return Topic{}, false
 	}
 	return c.topics[i], true
-}
-
-// KnownEpoch is Epoch, and on a standby what its copy says of the owner; -1 if it has
-// none of this owner.
-func (b *Broker) KnownEpoch() int32 {
-	if c := b.Copy(); c != nil {
-		if owner, ok := b.Owner(); ok && owner.Name == c.Owner {
-			return c.Epoch
-		}
-		return -1
-	}
-	return b.Epoch()
 }

@@ -14,8 +14,8 @@ import (
 func TestKnown(t *testing.T) {
 	b := newBroker(Options{})
 	owner := Node{ID: 2, Name: "owner"}
-	b.Follow(owner, "cluster")
-	if _, err := b.KnownTopics(); !errors.Is(err, ErrNotOwner) || b.Copy() != nil || b.KnownEpoch() != -1 {
+	b.Follow(0, owner, "cluster")
+	if _, err := b.KnownTopics(); !errors.Is(err, ErrNotOwner) || b.Copy() != nil || knownEpoch(b) != -1 {
 		t.Errorf("without a copy: %v", err)
 	}
 	c := &Copy{Owner: "owner", Epoch: 9, Asked: time.Now()}
@@ -36,13 +36,13 @@ func TestKnown(t *testing.T) {
 	if !errors.Is(byName, ErrUnknownTopic) || !errors.Is(byID, ErrUnknownTopic) {
 		t.Errorf("topics that there are not: %v, %v", byName, byID)
 	}
-	if b.KnownEpoch() != 9 {
-		t.Errorf("epoch %d", b.KnownEpoch())
+	if knownEpoch(b) != 9 {
+		t.Errorf("epoch %d", knownEpoch(b))
 	}
 	refuseAll(t, b, "with a copy", ErrNotOwner)
-	b.Follow(Node{ID: 3, Name: "next"}, "cluster")
-	if b.KnownEpoch() != -1 || b.Copy() == nil {
-		t.Errorf("behind a takeover: epoch %d", b.KnownEpoch())
+	b.Follow(0, Node{ID: 3, Name: "next"}, "cluster")
+	if knownEpoch(b) != -1 || b.Copy() == nil {
+		t.Errorf("behind a takeover: epoch %d", knownEpoch(b))
 	}
 	next := *c
 	next.SameTopics(c)
@@ -53,13 +53,19 @@ func TestKnown(t *testing.T) {
 	}
 	b.SetCopy(c)
 	log := lead(t, b, mem.New())
-	if _, err := b.KnownTopic("b"); !errors.Is(err, ErrUnknownTopic) || b.Copy() != nil || b.KnownEpoch() != log.Epoch() {
+	if _, err := b.KnownTopic("b"); !errors.Is(err, ErrUnknownTopic) || b.Copy() != nil || knownEpoch(b) != log.Epoch() {
 		t.Errorf("an owner answers from a copy: %v", err)
 	}
 	if b.Serving() != nil {
 		t.Error("an owner does not serve")
 	}
-	if b.Doubt(true); !errors.Is(b.Serving(), ErrUnavailable) {
+	if b.Doubt(0, true); !errors.Is(b.Serving(), ErrUnavailable) {
 		t.Error("an owner in doubt serves")
 	}
+}
+
+// knownEpoch is the leader epoch of the controller as the broker knows it.
+func knownEpoch(b *Broker) int32 {
+	l, _ := b.Controller()
+	return l.Epoch
 }

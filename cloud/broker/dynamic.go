@@ -119,16 +119,11 @@ func check(values map[string]string, setting func(string) (Setting, error)) erro
 
 // settings returns what clients have changed.
 func (b *Broker) settings() (*settings.Settings, error) {
-	if _, err := b.owned(); err != nil {
+	c, err := b.catalogue()
+	if err != nil {
 		return nil, err
 	}
-	if b.o.Settings == nil {
-		return nil, ErrNotOwner
-	}
-	if s := b.o.Settings(); s != nil {
-		return s, nil
-	}
-	return nil, ErrNotOwner
+	return c.Settings, nil
 }
 
 // knownSettings is settings, and on a standby what its copy says.

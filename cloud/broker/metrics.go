@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,8 +15,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
-	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -36,37 +37,49 @@ func (b *Broker) TransactionEnded(how txn.Ending) { b.ended[how].Inc() }
 // moment. The others show nothing, and so does an owner in doubt: what it would
 // say may no longer be true, and another may be saying it.
 func (b *Broker) writeMetrics(w io.Writer) {
-	s, err := b.serving()
+	shards, err := b.owned()
 	if err != nil {
 		return
 	}
-	stats, err := s.Groups.Stats()
-	lags, broken := lagsOf(s.Groups, s.Log)
-	if err != nil || broken != nil || s.Log.Err() != nil {
+	states := make(map[group.State]int)
+	var members, open int
+	for _, s := range shards {
+		stats, err := s.Groups.Stats()
+		if err != nil {
+			return
+		}
+		for state, n := range stats.Groups {
+			states[state] += n
+		}
+		members += stats.Members
+		open += s.Txns.Open()
+	}
+	lags, err := b.lags(shards)
+	if err != nil || slices.ContainsFunc(shards, func(s *shard.Shard) bool { return s.Log.Err() != nil }) {
 		return // it is the owner no more, and perhaps has only just noticed
 	}
 	var out bytes.Buffer
 	for _, state := range []group.State{group.Empty, group.PreparingRebalance, group.CompletingRebalance, group.Stable, group.Reconciling} {
-		metrics.WriteGaugeUint64(&out, fmt.Sprintf("weir_groups{state=%q}", state), uint64(stats.Groups[state]))
+		metrics.WriteGaugeUint64(&out, fmt.Sprintf("weir_groups{state=%q}", state), uint64(states[state]))
 	}
-	metrics.WriteGaugeUint64(&out, "weir_group_members", uint64(stats.Members))
+	metrics.WriteGaugeUint64(&out, "weir_group_members", uint64(members))
 	shown, omitted := furthest(lags, maxLags)
 	for _, l := range shown {
 		metrics.WriteGaugeUint64(&out, fmt.Sprintf(`weir_group_lag_records{group="%s",topic="%s"}`, label(l.group), label(l.topic)), l.records)
 	}
 	metrics.WriteGaugeUint64(&out, "weir_group_lag_omitted_pairs", uint64(omitted))
-	metrics.WriteGaugeUint64(&out, "weir_transactions_open", uint64(s.Txns.Open()))
+	metrics.WriteGaugeUint64(&out, "weir_transactions_open", uint64(open))
 	_, _ = w.Write(out.Bytes())
 }
 
 // GroupLags returns how many records each group is behind, in all topics in which it
 // has committed offsets. Groups without any are left out.
 func (b *Broker) GroupLags() (map[string]int64, error) {
-	s, err := b.serving()
+	shards, err := b.owned()
 	if err != nil {
 		return nil, err
 	}
-	lags, err := lagsOf(s.Groups, s.Log)
+	lags, err := b.lags(shards)
 	all := make(map[string]int64)
 	for _, l := range lags {
 		all[l.group] += int64(l.records)
@@ -74,41 +87,55 @@ func (b *Broker) GroupLags() (map[string]int64, error) {
 	return all, err
 }
 
-// lagsOf adds up, for each group and each topic in which it has committed
-// offsets, how far these are behind the ends of their partitions. That is what
-// weirctl and Kafka's tools show: records of open transactions count, and so do
+// lags adds up, for each group of the shards and each topic in which it has
+// committed offsets, how far these are behind the ends of their partitions. That is
+// what weirctl and Kafka's tools show: records of open transactions count, and so do
 // offsets that compaction or retention have left without a record.
 //
 // Ends are read once for all groups: one that commits meanwhile may be ahead of
 // them, which is no lag. Topics that are gone are left out.
-func lagsOf(groups *group.Coordinator, log *commitlog.Log) ([]lag, error) {
+func (b *Broker) lags(shards []*shard.Shard) ([]lag, error) {
+	c, err := b.catalogue()
+	if err != nil {
+		return nil, err
+	}
 	var all []lag
 	ends := make(map[group.Partition]int64)
 	at := make(map[weir.TopicID]int) // where in all the group's topic is, -1 if it is gone
-	err := groups.EachCommitted(func(name string, committed []group.Position) {
+	var failed error
+	add := func(name string, committed []group.Position) {
 		clear(at)
-		for _, c := range committed {
-			i, seen := at[c.Topic]
+		for _, o := range committed {
+			i, seen := at[o.Topic]
 			if !seen {
 				i = -1
-				if topic, ok := log.TopicByID(c.Topic); ok {
+				if topic, ok := c.Log.TopicByID(o.Topic); ok {
 					i = len(all)
 					all = append(all, lag{group: name, topic: topic.Name})
 				}
-				at[c.Topic] = i
+				at[o.Topic] = i
 			}
 			if i < 0 {
 				continue
 			}
-			end, known := ends[c.Partition]
+			end, known := ends[o.Partition]
+			var err error
 			if !known {
-				_, end, _ = log.Bounds(c.Topic, c.Index) // 0 if the topic has gone just now
-				ends[c.Partition] = end
+				_, end, err = b.Bounds(o.Topic, o.Index)
+				if err != nil && !errors.Is(err, ErrUnknownTopic) { // which has gone just now
+					failed = err
+				}
+				ends[o.Partition] = end
 			}
-			all[i].records += uint64(max(end-c.Offset, 0))
+			all[i].records += uint64(max(end-o.Offset, 0))
 		}
-	})
-	return all, err
+	}
+	for _, s := range shards {
+		if err := s.Groups.EachCommitted(add); err != nil {
+			return nil, err
+		}
+	}
+	return all, failed
 }
 
 // furthest returns the n pairs that are furthest behind, by name, and how many

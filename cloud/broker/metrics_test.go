@@ -44,7 +44,7 @@ func lagging(t *testing.T, b *Broker, when string, want ...string) {
 // commit stores the offsets of partitions 0, 1, …
 func commit(t testing.TB, b *Broker, name string, topic Topic, offsets ...int64) {
 	t.Helper()
-	groups, err := b.Groups()
+	groups, err := b.Groups("g")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestLag(t *testing.T) {
 	commit(t, b, "one", again, 0)
 	lagging(t, b, "and read", "one x 2", "two y 0")
 
-	groups, _ := b.Groups()
+	groups, _ := b.Groups("g")
 	if err := groups.Delete(t.Context(), "two"); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestMetricsOfTheOwner(t *testing.T) {
 	x := create(t, first, "x", 1)
 	write(t, first, x, 0, 3)
 	commit(t, first, "g", x, 1)
-	txns, _ := first.Transactions()
+	txns, _ := first.Transactions("tx")
 	p, err := txns.InitProducerID(t.Context(), txn.InitRequest{ID: "open", Timeout: 10 * time.Minute})
 	if err == nil {
 		err = txns.AddPartitions(t.Context(), "open", p, []Place{{Topic: x.ID}})
@@ -153,9 +153,9 @@ func TestMetricsOfTheOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	owns(first, "leading", 2, 1)
-	first.Doubt(true)
+	first.Doubt(0, true)
 	standsBy(first, "in doubt")
-	first.Doubt(false)
+	first.Doubt(0, false)
 	owns(first, "sure again", 2, 1)
 
 	lead(t, second, bucket) // which fences the first, that may not know yet
@@ -164,7 +164,7 @@ func TestMetricsOfTheOwner(t *testing.T) {
 		t.Errorf("confirm: %v", err)
 	}
 	standsBy(first, "fenced")
-	first.Follow(second.Self(), "c")
+	first.Follow(0, second.Self(), "c")
 	standsBy(first, "following")
 	owns(second, "after the takeover", 3, 1)
 	commit(t, second, "g", x, 4)

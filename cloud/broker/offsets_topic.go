@@ -19,8 +19,8 @@ func OffsetsTopicID() weir.TopicID { return group.OffsetsTopicID() }
 // InternalTopic returns the offsets topic, if there is one: in buckets of format
 // level 1 there is none. Topics does not list it.
 func (b *Broker) InternalTopic() (Topic, bool) {
-	groups, err := b.Groups()
-	if err != nil || !groups.HasHistory() {
+	c, err := b.catalogue()
+	if err != nil || !c.Groups.HasHistory() {
 		return Topic{}, false
 	}
 	return offsetsTopic(), true
@@ -43,14 +43,14 @@ func offsetsTopic() Topic {
 
 // offsetsOf returns the coordinator for a partition of the offsets topic.
 func (b *Broker) offsetsOf(partition int32) (*group.Coordinator, error) {
-	groups, err := b.Groups()
+	s, err := b.at(SliceOf(OffsetsTopicID(), partition))
 	if err != nil {
 		return nil, err
 	}
-	if partition < 0 || partition >= group.OffsetsPartitions || !groups.HasHistory() {
+	if partition < 0 || partition >= group.OffsetsPartitions || !s.Groups.HasHistory() {
 		return nil, fmt.Errorf("%w: partition %d of topic %q", ErrUnknownTopic, partition, OffsetsTopic)
 	}
-	return groups, nil
+	return s.Groups, nil
 }
 
 // offsetsBounds are the bounds of a partition of the offsets topic. It begins at 0,
@@ -78,7 +78,7 @@ func (b *Broker) fetchOffsets(partition int32, offset int64, maxBytes int) (Fetc
 	if offset < 0 || offset > end {
 		return f, fmt.Errorf("%w: %d is not in 0..%d", ErrOffsetOutOfRange, offset, end)
 	}
-	f.Batches, err = historyBatches(records, b.Epoch())
+	f.Batches, err = historyBatches(records, b.Epoch(OffsetsTopicID(), partition))
 	return f, err
 }
 

@@ -33,7 +33,7 @@ func (b *Broker) Produce(ctx context.Context, a Append, done func(base int64, er
 // append does what all appends need, and hands the batch to the log, or to by if
 // that is not nil, with its topic (zero if there is none).
 func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, func(int64, error)), done func(base int64, err error)) {
-	log, err := b.owned()
+	log, err := b.logAt(a.Topic, a.Partition)
 	if err != nil {
 		done(-1, err)
 		return
@@ -67,7 +67,7 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 // holds offset: about maxBytes of them, and at least one if there is any.
 // Offsets at the end give no batches and no error.
 func (b *Broker) Fetch(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return Fetched{}, err
 	}
@@ -81,20 +81,21 @@ func (b *Broker) Fetch(ctx context.Context, id weir.TopicID, partition int32, of
 // Bounds returns the first offset of a partition and the one that its next
 // record will get. Only durable records count.
 func (b *Broker) Bounds(id weir.TopicID, partition int32) (start, end int64, err error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return 0, 0, err
 	}
 	if id == OffsetsTopicID() {
 		return b.offsetsBounds(partition)
 	}
-	return log.Bounds(id, partition)
+	start, end, err = log.Bounds(id, partition)
+	return start, end, translate(err)
 }
 
 // OffsetByTime returns the first record whose timestamp (ms) is at least ts,
 // -1 and -1 if there is none.
 func (b *Broker) OffsetByTime(ctx context.Context, id weir.TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
@@ -108,7 +109,7 @@ func (b *Broker) OffsetByTime(ctx context.Context, id weir.TopicID, partition in
 // MaxTimestamp returns the record with the highest timestamp of a partition,
 // -1 and -1 if it is empty.
 func (b *Broker) MaxTimestamp(ctx context.Context, id weir.TopicID, partition int32) (offset, timestamp int64, err error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
@@ -123,7 +124,7 @@ func (b *Broker) MaxTimestamp(ctx context.Context, id weir.TopicID, partition in
 // partition after the call, or when there is a reason to ask again: the topic
 // is gone, this node is no longer the owner.
 func (b *Broker) Watch(id weir.TopicID, partition int32) <-chan struct{} {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return closed()
 	}
@@ -146,7 +147,7 @@ func closed() <-chan struct{} {
 // Marks lists how far each stream of a gateway is durable, by partition, and how
 // its records were mapped to partitions last, by topic.
 func (b *Broker) Marks(gateway string) ([]Mark, []MapRow, error) {
-	log, err := b.owned()
+	log, err := b.logOf(gateway)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -157,7 +158,7 @@ func (b *Broker) Marks(gateway string) ([]Mark, []MapRow, error) {
 // Mark returns the durable mark of one stream in one partition, after what
 // that partition had in flight when it was asked has landed or failed.
 func (b *Broker) Mark(ctx context.Context, s Stream, id weir.TopicID, partition int32) (uint64, error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return 0, err
 	}
@@ -167,7 +168,7 @@ func (b *Broker) Mark(ctx context.Context, s Stream, id weir.TopicID, partition 
 
 // BufferState says what the cluster knows of a gateway's buffer.
 func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (BufferState, error) {
-	log, err := b.owned()
+	log, err := b.logOf(gateway)
 	if err != nil {
 		var none commitlog.BufferState
 		return none, err
@@ -177,7 +178,7 @@ func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (BufferState,
 
 // Reached is the highest sequence of a stream that ever became durable.
 func (b *Broker) Reached(s Stream) (uint64, error) {
-	log, err := b.owned()
+	log, err := b.logOf(s.Gateway)
 	if err != nil {
 		return 0, err
 	}
@@ -187,7 +188,7 @@ func (b *Broker) Reached(s Stream) (uint64, error) {
 // Adopt says that a gateway has a buffer open at this moment: it cannot be one
 // that was retired and forgotten, however old it looks.
 func (b *Broker) Adopt(gateway string, buffer weir.BufferID) error {
-	log, err := b.owned()
+	log, err := b.logOf(gateway)
 	if err != nil {
 		return err
 	}
@@ -198,7 +199,7 @@ func (b *Broker) Adopt(gateway string, buffer weir.BufferID) error {
 // Retire ends a buffer that is fully acknowledged: its marks give way to a
 // tombstone. Durable on return.
 func (b *Broker) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
-	log, err := b.owned()
+	log, err := b.logOf(gateway)
 	if err != nil {
 		return err
 	}

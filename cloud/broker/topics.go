@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -40,20 +41,20 @@ func Reserved(name string) bool {
 
 // Topics lists all topics, by name.
 func (b *Broker) Topics() ([]Topic, error) {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return nil, err
 	}
-	return log.Topics(), nil
+	return c.Log.Topics(), nil
 }
 
 // Topic returns the topic of that name.
 func (b *Broker) Topic(name string) (Topic, error) {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return Topic{}, err
 	}
-	t, ok := log.Topic(name)
+	t, ok := c.Log.Topic(name)
 	if !ok && name == OffsetsTopic {
 		t, ok = b.InternalTopic()
 	}
@@ -63,14 +64,14 @@ func (b *Broker) Topic(name string) (Topic, error) {
 // TopicByID returns the topic of that id: a topic that was deleted and created
 // again under its name has another one.
 func (b *Broker) TopicByID(id weir.TopicID) (Topic, error) {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return Topic{}, err
 	}
 	if id == OffsetsTopicID() {
 		return known(id)(b.InternalTopic())
 	}
-	return known(id)(log.TopicByID(id))
+	return known(id)(c.Log.TopicByID(id))
 }
 
 // known turns "not found" into an error that names what was asked for.
@@ -86,7 +87,7 @@ func known(what any) func(Topic, bool) (Topic, error) {
 // CreateTopic creates a topic, with the default number of partitions for -1.
 // It is durable on return. With ErrTopicExists comes the topic that exists.
 func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return Topic{}, err
 	}
@@ -97,52 +98,52 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 		partitions = b.DefaultPartitions()
 	}
 	defer quota.Waiting(ctx)()
-	t, err := log.CreateTopic(ctx, name, partitions, configs)
+	t, err := c.Log.CreateTopic(ctx, name, partitions, configs)
 	return t, translate(err)
 }
 
 // CheckName returns ErrInvalidTopic if CreateTopic would not take the name because
 // of the topics that exist.
 func (b *Broker) CheckName(name string) error {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return err
 	}
-	return log.Alike(name)
+	return c.Log.Alike(name)
 }
 
 // DeleteTopic deletes a topic, all its records, and the offsets that groups
 // have in it; durable on return.
 func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return err
 	}
-	t, ok := log.TopicByID(id)
+	t, ok := c.Log.TopicByID(id)
 	if ok && t.Name == weir.GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
 	defer quota.Waiting(ctx)()
-	if err := log.DeleteTopic(ctx, id); err != nil {
+	if err := c.Log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
-	groups, err := b.Groups()
-	if err != nil {
-		return err
+	groups, err := b.AllGroups()
+	for _, g := range groups {
+		err = errors.Join(err, g.ForgetTopic(ctx, id, t.Name))
 	}
-	return groups.ForgetTopic(ctx, id, t.Name)
+	return err
 }
 
 // GrowTopic raises the number of partitions; durable on return. Keys move to
 // other partitions: order per key holds within what was sent before and within
 // what is sent after.
 func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) error {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return err
 	}
 	defer quota.Waiting(ctx)()
-	return translate(log.GrowTopic(ctx, id, partitions))
+	return translate(c.Log.GrowTopic(ctx, id, partitions))
 }
 
 // AlterTopic changes the settings of a topic; durable on return. change gets
@@ -152,7 +153,7 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 // Errors: ErrUnknownTopic, ErrInvalidConfig, ErrInvalidTopic if all settings
 // together are too large, and what change returns.
 func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(configs map[string]string) error) error {
-	log, err := b.owned()
+	c, err := b.catalogue()
 	if err != nil {
 		return err
 	}
@@ -163,7 +164,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	t, err := known(id)(log.TopicByID(id))
+	t, err := known(id)(c.Log.TopicByID(id))
 	if err != nil {
 		return err
 	}
@@ -180,7 +181,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	if maps.Equal(configs, t.Configs) {
 		return nil
 	}
-	return translate(log.AlterTopic(ctx, id, configs))
+	return translate(c.Log.AlterTopic(ctx, id, configs))
 }
 
 // Size returns the bytes at rest that the records of a partition take.
@@ -189,7 +190,7 @@ func (b *Broker) Size(id weir.TopicID, partition int32) (int64, error) {
 		_, err := b.offsetsOf(partition)
 		return 0, err
 	}
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return 0, err
 	}
@@ -200,7 +201,7 @@ func (b *Broker) Size(id weir.TopicID, partition int32) (int64, error) {
 // end, and returns where it is afterwards. Durable on return; the space is given
 // back later. ErrOffsetOutOfRange for an offset beyond the end.
 func (b *Broker) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return -1, err
 	}

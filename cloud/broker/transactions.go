@@ -16,13 +16,24 @@ type (
 	ProducerState = commitlog.ProducerState
 )
 
-// Transactions returns the coordinator of the transactions.
-func (b *Broker) Transactions() (*txn.Coordinator, error) {
-	s, err := b.serving()
+// Transactions returns the coordinator of a transactional id.
+func (b *Broker) Transactions(id string) (*txn.Coordinator, error) {
+	s, err := b.at(SliceOfTransaction(id))
 	if err != nil {
 		return nil, err
 	}
 	return s.Txns, nil
+}
+
+// AllTransactions returns the coordinators of the transactional ids that this node
+// serves: others may serve more.
+func (b *Broker) AllTransactions() ([]*txn.Coordinator, error) {
+	var all []*txn.Coordinator
+	shards, err := b.owned()
+	for _, s := range shards {
+		all = append(all, s.Txns)
+	}
+	return all, err
 }
 
 // Transaction says to which transaction a batch belongs: that of the producer
@@ -38,7 +49,7 @@ type Transaction struct {
 //
 // Errors besides those of Produce: those of txn.Coordinator.Append.
 func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transaction, done func(base int64, err error)) {
-	txns, err := b.Transactions()
+	txns, err := b.Transactions(of.ID)
 	if err != nil {
 		done(-1, err)
 		return
@@ -55,7 +66,7 @@ func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transacti
 // FetchCommitted is Fetch for who reads committed records only: up to the last
 // stable offset, and with the aborted transactions whose records are among them.
 func (b *Broker) FetchCommitted(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return Fetched{}, err
 	}
@@ -69,7 +80,7 @@ func (b *Broker) FetchCommitted(ctx context.Context, id weir.TopicID, partition 
 // Stable returns the last stable offset of a partition: the first record of its
 // oldest open transaction, or its end.
 func (b *Broker) Stable(id weir.TopicID, partition int32) (int64, error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return -1, err
 	}
@@ -84,7 +95,7 @@ func (b *Broker) Stable(id weir.TopicID, partition int32) (int64, error) {
 // EpochEnd returns the largest leader epoch up to the one asked for that has
 // records, -1 for none, and the offset where the next one begins.
 func (b *Broker) EpochEnd(id weir.TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
@@ -98,7 +109,7 @@ func (b *Broker) EpochEnd(id weir.TopicID, partition int32, epoch int32) (found 
 
 // Producers lists the producers that a partition remembers, by id.
 func (b *Broker) Producers(id weir.TopicID, partition int32) ([]ProducerState, error) {
-	log, err := b.owned()
+	log, err := b.logAt(id, partition)
 	if err != nil {
 		return nil, err
 	}

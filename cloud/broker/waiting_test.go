@@ -82,7 +82,7 @@ func TestWaitingIsNoWork(t *testing.T) {
 	lead(t, b, bucket)
 	ctx, watch := measured(t, c)
 	bucket.hook(func() { c.add(time.Minute) })
-	txns, err := b.Transactions()
+	txns, err := b.Transactions("tx")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestQuietWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	txns, err := b.Transactions()
+	txns, err := b.Transactions("tx")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,7 +167,7 @@ func (c *console) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz: a node is ready when its doors can answer or say who can.
 func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
-	if _, known := c.Broker.Owner(); !known {
+	if _, known := c.Broker.Controller(); !known {
 		admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})
 		return
 	}
@@ -181,20 +181,28 @@ func (c *console) metrics(w http.ResponseWriter, _ *http.Request) {
 
 func (c *console) node(w http.ResponseWriter, _ *http.Request) {
 	self := c.Broker.Self()
-	owner, _ := c.Broker.Owner()
-	admin.Reply(w, http.StatusOK, Node{Name: self.Name, Role: c.Role(), Epoch: c.Broker.Epoch(), Cluster: c.Broker.ClusterID(),
+	owner, _ := c.Broker.Controller()
+	admin.Reply(w, http.StatusOK, Node{Name: self.Name, Role: c.Role(), Epoch: c.epoch(), Cluster: c.Broker.ClusterID(),
 		Owner: owner.Name, Kafka: owner.Kafka, Sync: owner.Sync, HTTP: owner.HTTP})
+}
+
+// epoch is the leader epoch of this node, -1 if it owns nothing.
+func (c *console) epoch() int32 {
+	if l, _ := c.Broker.Controller(); c.Broker.IsController() {
+		return l.Epoch
+	}
+	return -1
 }
 
 // answer wraps a call that returns what to say.
 func (c *console) answer(handle call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if c.Forward != nil && !c.Broker.IsOwner() && !admin.IsForwarded(r) && c.Forward(w, r) {
+		if c.Forward != nil && !c.Broker.IsController() && !admin.IsForwarded(r) && c.Forward(w, r) {
 			return
 		}
 		body, err := handle(r)
 		if err != nil {
-			owner, _ := c.Broker.Owner()
+			owner, _ := c.Broker.Controller()
 			status := status(err)
 			e := Error{Error: err.Error()}
 			if status == http.StatusMisdirectedRequest {

@@ -67,7 +67,7 @@ func newNode(t *testing.T) *node {
 	n.metrics = set
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },
 		Fleet: func() *fleet.Fleet {
-			if !n.broker.IsOwner() {
+			if !n.broker.IsController() {
 				return nil
 			}
 			return n.fleet
@@ -79,7 +79,7 @@ func newNode(t *testing.T) *node {
 			}
 		},
 		Role: func() string {
-			if n.broker.IsOwner() {
+			if n.broker.IsController() {
 				return RoleOwner
 			}
 			return RoleStandby
@@ -276,13 +276,13 @@ func TestRoles(t *testing.T) {
 	if a := ask[Alive](t, n, 200, "GET", "/readyz", ""); a != (Alive{"a", RoleOwner}) {
 		t.Errorf("ready: %+v", a)
 	}
-	n.broker.Doubt(true)
+	n.broker.Doubt(0, true)
 	for _, path := range paths[:2] {
 		if e := ask[Error](t, n, 503, "GET", path, ""); e.Owner != "" {
 			t.Errorf("in doubt: %+v", e)
 		}
 	}
-	n.broker.Follow(broker.Node{Name: "b", HTTP: "b:8080", Kafka: "b:9092"}, "cluster-id")
+	n.broker.Follow(0, broker.Node{Name: "b", HTTP: "b:8080", Kafka: "b:9092"}, "cluster-id")
 	for _, path := range paths {
 		if e := ask[Error](t, n, 421, "GET", path, ""); e.Owner != "b:8080" || e.Error == "" {
 			t.Errorf("standby, %s: %+v", path, e)
@@ -293,7 +293,7 @@ func TestRoles(t *testing.T) {
 		t.Errorf("node %+v", got)
 	}
 	ask[Alive](t, n, 200, "GET", "/readyz", "")
-	n.broker.Follow(broker.Node{}, "cluster-id")
+	n.broker.Follow(0, broker.Node{}, "cluster-id")
 	ask[Error](t, n, 503, "GET", "/readyz", "")
 	if a := ask[Alive](t, n, 200, "GET", "/healthz", ""); a != (Alive{"a", RoleStandby}) {
 		t.Errorf("alive: %+v", a)

@@ -22,13 +22,17 @@ func (c *console) groups(r *http.Request) (any, error) {
 }
 
 func (c *console) groupsAll() ([]Group, error) {
-	groups, err := c.Broker.Groups()
+	coordinators, err := c.Broker.AllGroups()
 	if err != nil {
 		return nil, err
 	}
-	list, err := groups.List()
-	if err != nil {
-		return nil, err
+	var list []group.Listing
+	for _, groups := range coordinators {
+		some, err := groups.List()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, some...)
 	}
 	lags, err := c.Broker.GroupLags()
 	if err != nil {
@@ -42,11 +46,11 @@ func (c *console) groupsAll() ([]Group, error) {
 }
 
 func (c *console) deleteGroup(r *http.Request) (any, error) {
-	groups, err := c.Broker.Groups()
+	id := named(r, "id")
+	groups, err := c.Broker.Groups(id)
 	if err != nil {
 		return nil, err
 	}
-	id := named(r, "id")
 	if err := groups.Delete(r.Context(), id); err != nil {
 		return nil, fmt.Errorf("%w: %q", err, id)
 	}
@@ -56,7 +60,7 @@ func (c *console) deleteGroup(r *http.Request) (any, error) {
 func (c *console) group(r *http.Request) (any, error) { return c.describeGroup(r.PathValue("id")) }
 
 func (c *console) describeGroup(id string) (Group, error) {
-	groups, err := c.Broker.Groups()
+	groups, err := c.Broker.Groups(id)
 	if err != nil {
 		return Group{}, err
 	}

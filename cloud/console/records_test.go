@@ -216,7 +216,7 @@ func TestMeter(t *testing.T) {
 	if got := m.rate(known.ID); got != 0 {
 		t.Errorf("a minute after the last record: %v", got)
 	}
-	n.broker.Follow(broker.Node{}, "")
+	n.broker.Follow(0, broker.Node{}, "")
 	m.sample(n.broker, now.Add(time.Second))
 	if len(m.samples) != 0 {
 		t.Error("a standby has samples")

@@ -91,7 +91,7 @@ func (c *console) status(r *http.Request) (any, error) {
 		return nil, err
 	}
 	state := c.state()
-	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: c.Broker.Epoch(),
+	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: c.epoch(),
 		Nodes: state.Nodes, Damaged: state.Damaged, Waiting: state.Waiting, Upkeep: state.Upkeep, Disk: state.Disk}
 	for _, t := range topics.([]Topic) {
 		s.Topics++
@@ -131,7 +131,7 @@ func (c *console) state() State {
 
 // credential answers with who asks.
 func (c *console) credential(r *http.Request) (any, error) {
-	if !c.Broker.IsOwner() {
+	if !c.Broker.IsController() {
 		return nil, broker.ErrNotOwner
 	}
 	return admin.CallerOf(r), nil

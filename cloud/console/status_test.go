@@ -36,7 +36,7 @@ func TestStatus(t *testing.T) {
 	if who := ask[admin.Caller](t, n, 200, "GET", admin.WhoPath, ""); who.Role != admin.Administer || who.Name == "" {
 		t.Errorf("who asks: %+v", who)
 	}
-	n.broker.Follow(broker.Node{}, "")
+	n.broker.Follow(0, broker.Node{}, "")
 	ask[Error](t, n, 421, "GET", "/v1/status", "")
 	ask[Error](t, n, 421, "GET", admin.WhoPath, "")
 }
@@ -49,7 +49,7 @@ func TestErrors(t *testing.T) {
 	}
 	log := slog.New(n.recent.Handler(slog.DiscardHandler))
 	log.Warn("slow", "bucket", "s3")
-	n.broker.Follow(broker.Node{}, "")
+	n.broker.Follow(0, broker.Node{}, "")
 	if some := ask[Lines](t, n, 200, "GET", "/v1/errors", ""); len(some.Lines) != 1 || some.Lines[0].Text != "slow" || some.Lines[0].About[0] != (recent.About{Key: "bucket", Value: "s3"}) {
 		t.Errorf("%+v", some)
 	}

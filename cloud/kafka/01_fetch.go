@@ -159,7 +159,7 @@ func (f *fetching) all() *fetchResponse {
 // one reads one partition. The watch begins before the read, so that what comes
 // in between is not waited for.
 func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition, got *fetchedPart) error {
-	if err := f.s.checkEpoch(want.CurrentLeaderEpoch); err != nil {
+	if err := f.s.checkEpoch(topic.ID, want.Partition, want.CurrentLeaderEpoch); err != nil {
 		return err
 	}
 	if f.q.Version < zstdFetch && f.s.broker.TopicValue(topic, "compression.type") == "zstd" {

@@ -35,7 +35,7 @@ func (s *Server) listOffsets(ctx context.Context, r *request, q *kmsg.ListOffset
 			rp.Partition = p.Partition
 			err := unknown
 			if err == nil {
-				err = s.checkEpoch(p.CurrentLeaderEpoch)
+				err = s.checkEpoch(topic.ID, p.Partition, p.CurrentLeaderEpoch)
 			}
 			if err == nil {
 				rp.Offset, rp.Timestamp, err = s.offsetAt(ctx, topic.ID, p.Partition, p.Timestamp, q.IsolationLevel == readCommitted)
@@ -43,7 +43,7 @@ func (s *Server) listOffsets(ctx context.Context, r *request, q *kmsg.ListOffset
 			if rp.ErrorCode = code(err, leader); err != nil {
 				rp.Offset, rp.Timestamp = none, none
 			} else if rp.Offset >= 0 {
-				rp.LeaderEpoch = s.broker.Epoch()
+				rp.LeaderEpoch = s.broker.Epoch(topic.ID, p.Partition)
 			}
 			rt.Partitions = append(rt.Partitions, rp)
 		}

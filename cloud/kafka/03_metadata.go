@@ -13,8 +13,9 @@ import (
 // Metadata (key 3): who leads what.
 //
 // Behaviour:
-//   - There is one broker to talk to: the owner of the shard, which is also the
-//     controller. Standbys are not listed, since they would only redirect.
+//   - The brokers are the nodes that serve something, and each partition has its
+//     leader. The owner of the catalogue is the controller. Standbys are not listed,
+//     since they would only redirect.
 //   - A standby answers from its copy as the owner would, and names the owner. Without
 //     a copy it knows no topics: it answers LEADER_NOT_AVAILABLE for those named, and
 //     clients ask again.
@@ -30,18 +31,16 @@ import (
 func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.Version = q.Version
-	resp.ControllerID = none
 	if id := s.broker.ClusterID(); id != "" {
 		resp.ClusterID = &id
 	}
 	resp.AuthorizedOperations = r.operations(q.IncludeClusterAuthorizedOperations, kmsg.ACLResourceTypeCluster, clusterName)
-	owner := int32(none)
-	if id, host, port, ok := r.ownerNode(); ok {
+	for _, n := range r.nodes() {
 		b := kmsg.NewMetadataResponseBroker()
-		b.NodeID, b.Host, b.Port = id, host, port
+		b.NodeID, b.Host, b.Port = n.id, n.host, n.port
 		resp.Brokers = append(resp.Brokers, b)
-		resp.ControllerID, owner = id, id
 	}
+	resp.ControllerID = r.controller()
 	if q.Topics == nil || q.Version == 0 && len(q.Topics) == 0 {
 		topics, err := s.broker.KnownTopics()
 		if err != nil && !errors.Is(err, broker.ErrNotOwner) {
@@ -49,11 +48,11 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 		}
 		for _, t := range topics {
 			if r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTopic, t.Name) {
-				resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
+				resp.Topics = append(resp.Topics, s.describe(r, t, nil, q.IncludeTopicAuthorizedOperations))
 			}
 		}
 		if t, ok := s.broker.KnownInternalTopic(); ok && r.mayCluster(kmsg.ACLOperationDescribe) == nil {
-			resp.Topics = append(resp.Topics, s.describe(r, t, nil, owner, q.IncludeTopicAuthorizedOperations))
+			resp.Topics = append(resp.Topics, s.describe(r, t, nil, q.IncludeTopicAuthorizedOperations))
 		}
 		return resp, nil
 	}
@@ -67,7 +66,7 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 		if err != nil {
 			t = broker.Topic{ID: want.TopicID, Name: name}
 		}
-		resp.Topics = append(resp.Topics, s.describe(r, t, err, owner, q.IncludeTopicAuthorizedOperations))
+		resp.Topics = append(resp.Topics, s.describe(r, t, err, q.IncludeTopicAuthorizedOperations))
 	}
 	return resp, nil
 }
@@ -111,7 +110,7 @@ func (s *Server) create(ctx context.Context, r *request, name string, unknown er
 	return t, err
 }
 
-func (s *Server) describe(r *request, t broker.Topic, err error, owner int32, operations bool) kmsg.MetadataResponseTopic {
+func (s *Server) describe(r *request, t broker.Topic, err error, operations bool) kmsg.MetadataResponseTopic {
 	rt := kmsg.NewMetadataResponseTopic()
 	rt.TopicID, rt.IsInternal = t.ID, broker.Internal(t.Name)
 	if t.Name != "" || t.ID == [16]byte{} {
@@ -126,14 +125,14 @@ func (s *Server) describe(r *request, t broker.Topic, err error, owner int32, op
 	case kerr.NotLeaderForPartition.Code: // of a partition only
 		rt.ErrorCode = kerr.LeaderNotAvailable.Code
 	}
-	epoch := s.broker.KnownEpoch()
 	for i := range t.Partitions {
 		rp := kmsg.NewMetadataResponseTopicPartition()
-		rp.Partition, rp.Leader, rp.LeaderEpoch = i, owner, epoch
-		if owner == none {
-			rp.ErrorCode = kerr.LeaderNotAvailable.Code
+		l, known := s.broker.Leader(t.ID, i)
+		rp.Partition, rp.Leader, rp.LeaderEpoch = i, none, l.Epoch
+		if n, ok := r.node(l, known); ok {
+			rp.Leader, rp.Replicas, rp.ISR = n.id, []int32{n.id}, []int32{n.id}
 		} else {
-			rp.Replicas, rp.ISR = []int32{owner}, []int32{owner}
+			rp.ErrorCode = kerr.LeaderNotAvailable.Code
 		}
 		rt.Partitions = append(rt.Partitions, rp)
 	}

@@ -81,7 +81,7 @@ func (s *Server) offsetCommit(ctx context.Context, r *request, q *kmsg.OffsetCom
 }
 
 func (s *Server) commit(ctx context.Context, r group.CommitRequest) ([]error, error) {
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(r.Group)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -73,7 +74,7 @@ func (s *Server) offsetsOf(r *request, q kmsg.OffsetFetchRequestGroup, version i
 	var groups *group.Coordinator
 	err := r.mayGroup(kmsg.ACLOperationDescribe, q.Group)
 	if err == nil {
-		groups, err = s.broker.Groups()
+		groups, err = s.broker.Groups(q.Group)
 	}
 	if err == nil {
 		err = groups.MayFetch(q.Group, text(q.MemberID), q.MemberEpoch)
@@ -161,9 +162,13 @@ func unsettled(partition int32) kmsg.OffsetFetchResponseGroupTopicPartition {
 
 // pending is asked before the offsets are read: what ends in between is seen.
 func (s *Server) pending(name string) (map[group.Partition]struct{}, error) {
-	txns, err := s.broker.Transactions()
+	coordinators, err := s.broker.AllTransactions()
 	if err != nil {
 		return nil, err
 	}
-	return txns.Pending(name), nil
+	pending := make(map[group.Partition]struct{})
+	for _, txns := range coordinators {
+		maps.Copy(pending, txns.Pending(name))
+	}
+	return pending, nil
 }

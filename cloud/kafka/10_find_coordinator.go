@@ -5,12 +5,13 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/weirmq/weir/cloud/broker"
 )
 
 // FindCoordinator (key 10): which node keeps a group, or a transactional id.
 //
 // Behaviour:
-//   - It is the owner of the shard, and a standby says so too.
+//   - It is the owner of the shard that has the key's slice, and a standby says so too.
 //   - Share groups have no coordinator.
 //
 // Versions:
@@ -40,7 +41,11 @@ func (s *Server) findCoordinator(_ context.Context, r *request, q *kmsg.FindCoor
 func (s *Server) coordinatorOf(r *request, key string, kind int8) kmsg.FindCoordinatorResponseCoordinator {
 	c := kmsg.NewFindCoordinatorResponseCoordinator()
 	c.Key, c.NodeID, c.Port = key, none, none
-	id, host, port, ok := r.ownerNode()
+	slice := broker.SliceOfGroup(key)
+	if kind == transactionCoordinator {
+		slice = broker.SliceOfTransaction(key)
+	}
+	n, ok := r.node(s.broker.Coordinator(slice))
 	switch {
 	case kind != groupCoordinator && kind != transactionCoordinator:
 		c.ErrorCode, c.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("only consumer groups and transactions have a coordinator here")
@@ -53,7 +58,7 @@ func (s *Server) coordinatorOf(r *request, key string, kind int8) kmsg.FindCoord
 	case !ok:
 		c.ErrorCode = kerr.CoordinatorNotAvailable.Code
 	default:
-		c.NodeID, c.Host, c.Port = id, host, port
+		c.NodeID, c.Host, c.Port = n.id, n.host, n.port
 	}
 	return c
 }

@@ -32,7 +32,7 @@ func (s *Server) joinGroup(ctx context.Context, r *request, q *kmsg.JoinGroupReq
 		resp.ErrorCode = code(err, coordinator)
 		return resp, nil
 	}
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(q.Group)
 	if err != nil {
 		resp.ErrorCode = code(err, coordinator)
 		return resp, nil

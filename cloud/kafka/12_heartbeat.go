@@ -21,7 +21,7 @@ func (s *Server) heartbeat(_ context.Context, r *request, q *kmsg.HeartbeatReque
 		resp.ErrorCode = code(err, coordinator)
 		return resp, nil
 	}
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(q.Group)
 	if err == nil {
 		err = groups.Heartbeat(q.Group, q.Generation, identity(q.MemberID, q.InstanceID))
 	}

@@ -31,7 +31,7 @@ func (s *Server) leaveGroup(_ context.Context, r *request, q *kmsg.LeaveGroupReq
 			who[i] = identity(m.MemberID, m.InstanceID)
 		}
 	}
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(q.Group)
 	var errs []error
 	if err == nil {
 		errs, err = groups.Leave(q.Group, who)

@@ -26,7 +26,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupReq
 		resp.ErrorCode = code(err, coordinator)
 		return resp, nil
 	}
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(q.Group)
 	if err != nil {
 		resp.ErrorCode = code(err, coordinator)
 		return resp, nil

@@ -28,13 +28,13 @@ const unknownGroupCode = 6
 func (s *Server) describeGroups(_ context.Context, r *request, q *kmsg.DescribeGroupsRequest) (*kmsg.DescribeGroupsResponse, error) {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
 	resp.Version = q.Version
-	groups, missing := s.broker.Groups()
 	for _, name := range q.Groups {
 		rg := kmsg.NewDescribeGroupsResponseGroup()
 		rg.Group = name
 		err := r.mayGroup(kmsg.ACLOperationDescribe, name)
+		var groups *group.Coordinator
 		if err == nil {
-			err = missing
+			groups, err = s.broker.Groups(name)
 		}
 		if err == nil {
 			var d group.Description

@@ -62,7 +62,7 @@ func (s *Server) initTransactional(ctx context.Context, r *request, q *kmsg.Init
 	if err := r.mayTransaction(kmsg.ACLOperationWrite, *q.TransactionalID); err != nil {
 		return txn.NoProducer, err
 	}
-	txns, err := s.broker.Transactions()
+	txns, err := s.broker.Transactions(*q.TransactionalID)
 	if err != nil {
 		return txn.NoProducer, err
 	}

@@ -29,7 +29,7 @@ func (s *Server) offsetForLeaderEpoch(_ context.Context, r *request, q *kmsg.Off
 			rp.Partition, rp.LeaderEpoch, rp.EndOffset = p.Partition, none, none
 			err := missing
 			if err == nil {
-				err = s.checkEpoch(p.CurrentLeaderEpoch)
+				err = s.checkEpoch(topic.ID, p.Partition, p.CurrentLeaderEpoch)
 			}
 			if err == nil {
 				rp.LeaderEpoch, rp.EndOffset, err = s.epochEnd(topic.ID, p.Partition, p.LeaderEpoch)
@@ -47,7 +47,7 @@ func (s *Server) epochEnd(topic [16]byte, partition, asked int32) (epoch int32, 
 	switch {
 	case err != nil:
 		return none, none, err
-	case asked < 0 || asked > s.broker.Epoch():
+	case asked < 0 || asked > s.broker.Epoch(topic, partition):
 		return none, none, nil
 	case found < 0:
 		return asked, end, nil

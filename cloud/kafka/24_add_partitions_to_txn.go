@@ -67,7 +67,7 @@ func (s *Server) addPartitionsToTxn(ctx context.Context, r *request, q *kmsg.Add
 }
 
 func (s *Server) addPartitions(ctx context.Context, id string, p txn.Producer, places []broker.Place) error {
-	txns, err := s.broker.Transactions()
+	txns, err := s.broker.Transactions(id)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (s *Server) addOffsetsToTxn(ctx context.Context, r *request, q *kmsg.AddOff
 	}
 	var txns *txn.Coordinator
 	if err == nil {
-		txns, err = s.broker.Transactions()
+		txns, err = s.broker.Transactions(q.TransactionalID)
 	}
 	if err == nil {
 		err = txns.AddOffsets(ctx, q.TransactionalID, txn.Producer{ID: q.ProducerID, Epoch: q.ProducerEpoch}, q.Group)

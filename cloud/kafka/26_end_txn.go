@@ -33,7 +33,7 @@ func (s *Server) endTxn(ctx context.Context, r *request, q *kmsg.EndTxnRequest) 
 	err := r.mayTransaction(kmsg.ACLOperationWrite, q.TransactionalID)
 	var txns *txn.Coordinator
 	if err == nil {
-		txns, err = s.broker.Transactions()
+		txns, err = s.broker.Transactions(q.TransactionalID)
 	}
 	if err == nil {
 		var next txn.Producer

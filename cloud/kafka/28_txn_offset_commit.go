@@ -86,7 +86,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, r *request, q *kmsg.TxnOff
 }
 
 func (s *Server) commitInTransaction(ctx context.Context, r txn.OffsetsRequest) ([]error, error) {
-	txns, err := s.broker.Transactions()
+	txns, err := s.broker.Transactions(r.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -139,11 +139,11 @@ func (s *Server) changes(of broker.Node) ([]changed, error) {
 }
 
 func (s *Server) topicConfigs(t broker.Topic) []config {
-	owner, ok := s.broker.Owner()
-	if !ok {
-		owner = s.broker.Self()
+	of := s.broker.Self()
+	if owner, ok := s.broker.Controller(); ok {
+		of = owner.Node
 	}
-	changes, err := s.changes(owner)
+	changes, err := s.changes(of)
 	if err != nil || broker.OwnTopic(t.Name) {
 		changes = nil // not the owner any more: what it started with
 	}

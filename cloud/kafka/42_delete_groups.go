@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -19,11 +20,11 @@ import (
 func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGroupsRequest) (*kmsg.DeleteGroupsResponse, error) {
 	resp := kmsg.NewPtrDeleteGroupsResponse()
 	resp.Version = q.Version
-	groups, missing := s.broker.Groups()
 	for _, name := range q.Groups {
 		err := r.mayGroup(kmsg.ACLOperationDelete, name)
+		var groups *group.Coordinator
 		if err == nil {
-			err = missing
+			groups, err = s.broker.Groups(name)
 		}
 		if err == nil {
 			goOn := quota.Waiting(ctx)

@@ -72,7 +72,7 @@ func (s *Server) mayForget(r *request, name string) (read map[string]bool, all b
 	if err := r.mayGroup(kmsg.ACLOperationDelete, name); err != nil {
 		return nil, false, err
 	}
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(name)
 	if err != nil {
 		return nil, false, err
 	}
@@ -104,7 +104,7 @@ func consumed(d group.ConsumerDescription) map[string]bool {
 }
 
 func (s *Server) forget(ctx context.Context, name string, of []group.Partition) error {
-	groups, err := s.broker.Groups()
+	groups, err := s.broker.Groups(name)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,7 @@ import (
 // DescribeCluster (key 60): who serves, for admin clients (KIP-700).
 //
 // Behaviour:
-//   - As in Metadata there is one broker to talk to: the owner of the shard, which
-//     is the controller too. Nobody is fenced.
+//   - The brokers and the controller are those of Metadata. Nobody is fenced.
 //
 // Versions:
 //   - v1: type of the endpoint: there are brokers here, and no controllers to talk to
@@ -33,12 +32,12 @@ func (s *Server) describeCluster(_ context.Context, r *request, q *kmsg.Describe
 		return resp, nil
 	}
 	resp.ClusterID = s.broker.ClusterID()
-	if id, host, port, ok := r.ownerNode(); ok {
+	for _, n := range r.nodes() {
 		b := kmsg.NewDescribeClusterResponseBroker()
-		b.NodeID, b.Host, b.Port = id, host, port
+		b.NodeID, b.Host, b.Port = n.id, n.host, n.port
 		resp.Brokers = append(resp.Brokers, b)
-		resp.ControllerID = id
 	}
+	resp.ControllerID = r.controller()
 	resp.ClusterAuthorizedOperations = r.operations(q.IncludeClusterAuthorizedOperations, kmsg.ACLResourceTypeCluster, clusterName)
 	return resp, nil
 }

@@ -37,7 +37,7 @@ func (s *Server) describeProducers(_ context.Context, r *request, q *kmsg.Descri
 				a := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 				a.ProducerID, a.ProducerEpoch, a.LastSequence = x.ID, int32(x.Epoch), x.LastSequence
 				a.LastTimestamp, a.CurrentTxnStartOffset = x.LastTimestamp, x.TransactionStart
-				a.CoordinatorEpoch = s.broker.Epoch()
+				a.CoordinatorEpoch = s.broker.Epoch(topic.ID, p)
 				rp.ActiveProducers = append(rp.ActiveProducers, a)
 			}
 			rt.Partitions = append(rt.Partitions, rp)

@@ -22,18 +22,18 @@ import (
 func (s *Server) describeTransactions(_ context.Context, r *request, q *kmsg.DescribeTransactionsRequest) (*kmsg.DescribeTransactionsResponse, error) {
 	resp := kmsg.NewPtrDescribeTransactionsResponse()
 	resp.Version = q.Version
-	txns, err := s.broker.Transactions()
 	for _, id := range q.TransactionalIDs {
 		x := kmsg.NewDescribeTransactionsResponseTransactionState()
 		x.TransactionalID, x.StartTimestamp, x.ProducerID, x.ProducerEpoch = id, none, none, none
-		each := err
-		if denied := r.mayTransaction(kmsg.ACLOperationDescribe, id); denied != nil {
-			each = denied
+		err := r.mayTransaction(kmsg.ACLOperationDescribe, id)
+		var txns *txn.Coordinator
+		if err == nil {
+			txns, err = s.broker.Transactions(id)
 		}
-		if each == nil {
-			each = describeTransaction(r, txns, &x)
+		if err == nil {
+			err = describeTransaction(r, txns, &x)
 		}
-		x.ErrorCode = code(each, coordinator)
+		x.ErrorCode = code(err, coordinator)
 		resp.TransactionStates = append(resp.TransactionStates, x)
 	}
 	return resp, nil

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -22,10 +23,11 @@ import (
 func (s *Server) listTransactions(_ context.Context, r *request, q *kmsg.ListTransactionsRequest) (*kmsg.ListTransactionsResponse, error) {
 	resp := kmsg.NewPtrListTransactionsResponse()
 	resp.Version = q.Version
-	txns, err := s.broker.Transactions()
+	coordinators, err := s.broker.AllTransactions()
 	var all []txn.Listing
-	if err == nil {
-		all, err = txns.List()
+	for _, txns := range coordinators {
+		some, failed := txns.List()
+		all, err = append(all, some...), errors.Join(err, failed)
 	}
 	if resp.ErrorCode = code(err, coordinator); err != nil {
 		return resp, nil

@@ -71,7 +71,7 @@ func (s *Server) mayConsume(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) (
 			return nil, errTopicDenied
 		}
 	}
-	return s.broker.Groups()
+	return s.broker.Groups(q.Group)
 }
 
 func heartbeatOf(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) group.ConsumerHeartbeatRequest {

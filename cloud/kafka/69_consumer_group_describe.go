@@ -27,12 +27,12 @@ const consumerMember = 1
 func (s *Server) consumerGroupDescribe(_ context.Context, r *request, q *kmsg.ConsumerGroupDescribeRequest) (*kmsg.ConsumerGroupDescribeResponse, error) {
 	resp := kmsg.NewPtrConsumerGroupDescribeResponse()
 	resp.Version = q.Version
-	groups, missing := s.broker.Groups()
 	for _, name := range q.Groups {
 		rg := kmsg.NewConsumerGroupDescribeResponseGroup()
 		err := r.mayGroup(kmsg.ACLOperationDescribe, name)
+		var groups *group.Coordinator
 		if err == nil {
-			err = missing
+			groups, err = s.broker.Groups(name)
 		}
 		if err == nil {
 			var d group.ConsumerDescription

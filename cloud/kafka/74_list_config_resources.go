@@ -54,7 +54,7 @@ func (s *Server) listConfigResources(_ context.Context, r *request, q *kmsg.List
 	}
 	if wants(kmsg.ConfigResourceTypeBroker) {
 		id := s.broker.Self().ID
-		if owner, ok := s.broker.Owner(); ok {
+		if owner, ok := s.broker.Controller(); ok {
 			id = owner.ID
 		}
 		add(kmsg.ConfigResourceTypeBroker, strconv.Itoa(int(id)))

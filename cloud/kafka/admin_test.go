@@ -230,13 +230,13 @@ func TestOffsetForLeaderEpoch(t *testing.T) {
 	bucket := mem.New()
 	first := open(t, setup{bucket: bucket})
 	topic := first.newTopic(t, "a", 2, nil)
-	was := first.broker.Epoch()
+	was := first.own.Log.Epoch()
 	_ = ask[*kmsg.ProduceResponse](first.dial(t), produceTo(9, topic, -1, batchOf(t, record.None, "x", "y")))
 	_ = first.own.Log.Close() // before the next one claims the shard
 	d := open(t, setup{bucket: bucket})
 	w := d.dial(t)
 	_ = ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, batchOf(t, record.None, "z")))
-	now := d.broker.Epoch()
+	now := d.own.Log.Epoch()
 	for what, c := range map[string]struct {
 		partition, current, asked int32
 		epoch                     int32

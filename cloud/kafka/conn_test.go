@@ -119,7 +119,7 @@ func TestStandby(t *testing.T) {
 	topic := broker.Topic{Name: "a", ID: [16]byte{1}}
 	owner := &broker.Node{ID: 7, Name: "a", Kafka: "owner.example:9092"}
 	for _, d := range []*door{standby(t, owner), standby(t, nil)} {
-		_, known := d.broker.Owner()
+		_, known := d.broker.Controller()
 		w := d.dial(t)
 		m := kmsg.NewPtrMetadataRequest()
 		m.Version = 12

@@ -100,7 +100,6 @@ func open(t testing.TB, o setup) *door {
 	b = broker.New(broker.Options{
 		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},
 		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
-		Settings: func() *settings.Settings { return dynamic },
 	})
 	b.Lead(own)
 	d = serve(t, o.options, l, b)
@@ -128,7 +127,7 @@ func standby(t testing.TB, owner *broker.Node) *door {
 	}
 	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Kafka: l.Addr().String()}, AutoCreate: true})
 	if owner != nil {
-		b.Follow(*owner, "cluster")
+		b.Follow(0, *owner, "cluster")
 	}
 	d := serve(t, Options{}, l, b)
 	t.Cleanup(func() { _ = d.Close() })

@@ -136,7 +136,7 @@ func TestCounting(t *testing.T) {
 				{Topic: "nowhere", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{Partition: 0, CurrentLeaderEpoch: -1}, {Partition: 1, CurrentLeaderEpoch: -1}}}}})
 		}, with(done(1, kmsg.ListOffsets), `kafka_errors_total{error="UNKNOWN_TOPIC_OR_PARTITION"}`, 2)},
 		"not the owner": {func(d *door, w *wire, topic broker.Topic) {
-			d.broker.Follow(broker.Node{ID: 9, Name: "other"}, "c")
+			d.broker.Follow(0, broker.Node{ID: 9, Name: "other"}, "c")
 			_ = ask[*kmsg.ProduceResponse](w, produceTo(9, topic, -1, two))
 			d.broker.Lead(d.own)
 		}, with(done(1, kmsg.Produce), `kafka_errors_total{error="NOT_LEADER_OR_FOLLOWER"}`, 1)},

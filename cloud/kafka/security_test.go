@@ -401,7 +401,7 @@ func (d *door) turnedAway(t *testing.T, c *tls.Config) {
 func TestListeners(t *testing.T) {
 	owner := broker.Node{ID: 7, Name: "a", Kafka: "in:1", Listeners: map[string]string{"in": "in:1", "out": "out:2"}}
 	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b"}})
-	b.Follow(owner, "cluster")
+	b.Follow(0, owner, "cluster")
 	names := []string{"in", "out", "other"}
 	var o Options
 	for _, name := range names {

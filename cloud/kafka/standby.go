@@ -199,7 +199,7 @@ func coded(code int16) error {
 // behalf is a request of a client of another node, which stands by.
 func (s *Server) behalf(key kmsg.Key, who auth.Who) (*request, error) {
 	r := &request{api: s.api(key.Int16()), behalf: true, conn: &conn{s: s, principal: who.Principal, peer: who.Host, cancel: func(error) {}}}
-	if !s.broker.IsOwner() {
+	if !s.broker.IsController() {
 		return nil, broker.ErrNotOwner
 	}
 	return r, r.judge()

@@ -55,7 +55,7 @@ func (s *standing) copy() {
 	if err != nil {
 		s.t.Error(err)
 	}
-	c := &broker.Copy{Owner: "a", Tag: "x", Epoch: s.owner.broker.Epoch(), Asked: time.Now(), Quotas: quota.New(quota.Options{})}
+	c := &broker.Copy{Owner: "a", Tag: "x", Epoch: s.owner.own.Log.Epoch(), Asked: time.Now(), Quotas: quota.New(quota.Options{})}
 	c.SetTopics(topics)
 	if c.Users, err = auth.Copied(s.owner.own.Users.Copy(), auth.Options{SuperUsers: []string{"User:root"}}); err != nil {
 		s.t.Error(err)
@@ -78,7 +78,7 @@ func (d *door) standsBy(t testing.TB, o Options) (*door, *standing) {
 		t.Fatal(err)
 	}
 	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Kafka: l.Addr().String()}})
-	b.Follow(d.broker.Self(), "cluster")
+	b.Follow(0, d.broker.Self(), "cluster")
 	s := &standing{t: t, owner: d, broker: b}
 	s.copy()
 	if o.Owner == nil {
@@ -187,7 +187,7 @@ func TestOwnerUnknown(t *testing.T) {
 	d := open(t, setup{})
 	d.newTopic(t, "a", 2, nil)
 	s, standing := d.standsBy(t, Options{})
-	standing.broker.Follow(broker.Node{}, "cluster")
+	standing.broker.Follow(0, broker.Node{}, "cluster")
 	r := ask[*kmsg.MetadataResponse](s.dial(t), metadataFor(false, "a"))
 	if len(r.Brokers) != 0 || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 2 || r.Topics[0].Partitions[0].ErrorCode != kerr.LeaderNotAvailable.Code || r.Topics[0].Partitions[0].Leader != none {
 		t.Errorf("%+v", r)

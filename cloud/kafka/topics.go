@@ -48,9 +48,9 @@ func checkName(name string) error {
 }
 
 // checkEpoch compares the leader epoch that a client knows (-1: none) with this
-// leader's (KIP-320).
-func (s *Server) checkEpoch(known int32) error {
-	switch now := s.broker.Epoch(); {
+// leader's of the partition (KIP-320).
+func (s *Server) checkEpoch(topic [16]byte, partition, known int32) error {
+	switch now := s.broker.Epoch(topic, partition); {
 	case known < 0 || known == now || now < 0:
 		return nil
 	case known < now:
@@ -60,16 +60,40 @@ func (s *Server) checkEpoch(known int32) error {
 	}
 }
 
-// ownerNode is the node that clients are sent to, with its address in two parts:
-// that of the listener of the name by which this client came. False when nobody
-// is known to serve there.
-func (r *request) ownerNode() (id int32, host string, port int32, ok bool) {
-	n, ok := r.conn.s.broker.Owner()
-	if !ok {
-		return 0, "", 0, false
+// node is a node that clients are sent to, with its address in two parts.
+type node struct {
+	id, port int32
+	host     string
+}
+
+// node is what a client is told of a node: the address of the listener of the name by
+// which this client came. False when the node is not known, or serves no clients there.
+func (r *request) node(l broker.Leader, known bool) (node, bool) {
+	if !known {
+		return node{}, false
 	}
-	host, port, ok = splitAddress(n.KafkaAddress(r.conn.listener.Name))
-	return n.ID, host, port, ok
+	host, port, ok := splitAddress(l.KafkaAddress(r.conn.listener.Name))
+	return node{l.ID, port, host}, ok
+}
+
+// nodes lists the nodes that serve something.
+func (r *request) nodes() []node {
+	var all []node
+	for _, l := range r.conn.s.broker.Nodes() {
+		if n, ok := r.node(l, true); ok {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// controller is the number of the node that creates topics and the like, none if
+// nobody is known to.
+func (r *request) controller() int32 {
+	if n, ok := r.node(r.conn.s.broker.Controller()); ok {
+		return n.id
+	}
+	return none
 }
 
 func splitAddress(address string) (host string, port int32, ok bool) {

@@ -102,7 +102,7 @@ func TestTransactions(t *testing.T) {
 				}
 				all = append(all, some...)
 			}
-			txns, err := d.broker.Transactions()
+			txns, err := d.broker.Transactions("tx")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func asked[R kmsg.Response](w *wire, q kmsg.Request, version int16) R {
 // its partition 0.
 func (d *door) beginAt(t testing.TB, id string, topic *broker.Topic) txn.Producer {
 	t.Helper()
-	txns, err := d.broker.Transactions()
+	txns, err := d.broker.Transactions("tx")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func TestDescribeTransactions(t *testing.T) {
 	if all, err := adm.DescribeTransactions(ctx, "tx"); err != nil || len(all["tx"].Topics) != 0 || all["tx"].State != "Ongoing" {
 		t.Errorf("described: %+v, %v", all, err)
 	}
-	txns, _ := d.broker.Transactions()
+	txns, _ := d.broker.Transactions("tx")
 	if _, err := txns.End(ctx, txn.EndRequest{ID: "tx", Producer: p, Commit: true}); err != nil {
 		t.Errorf("end without its topic: %v", err)
 	}
@@ -462,7 +462,7 @@ func TestTransactionsOutliveTheOwner(t *testing.T) {
 	if c := resp.Topics[0].Partitions[0].ErrorCode; c != 0 {
 		t.Fatalf("produce at the new owner: code %d", c)
 	}
-	txns, err := next.broker.Transactions()
+	txns, err := next.broker.Transactions("tx")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,6 +44,7 @@ type Options struct {
 
 // Shard has the log of a shard and its machines. The fields do not change after Open.
 type Shard struct {
+	ID       uint32 // number
 	Log      *commitlog.Log
 	Groups   *group.Coordinator
 	Txns     *txn.Coordinator
@@ -88,7 +89,7 @@ func (s *Shard) Machines() []commitlog.Machine {
 // Open recovers the log into the machines, owns it, and starts them. It sets
 // o.Machines. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
-	o.Machines = s.Machines()
+	s.ID, o.Machines = o.Shard, s.Machines()
 	if s.Log, err = commitlog.Open(ctx, o); err != nil {
 		return err
 	}

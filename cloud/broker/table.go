@@ -1,0 +1,216 @@
+package broker
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// catalogueShard is the shard that has the topics, users, quotas, settings and
+// gateways. Its owner is the controller.
+const catalogueShard = 0
+
+// table says which node serves what. It is replaced as a whole whenever that changes,
+// and never changed.
+type table struct {
+	cluster string         // id
+	routes  [Slices]uint32 // the shard that has each slice; the number of shards says nothing about it
+	shards  map[uint32]served
+}
+
+// served is a shard and its owner.
+type served struct {
+	owner Node         // zero: nobody is known
+	own   *shard.Shard // nil: this node does not own it
+	doubt bool         // this node owns it, and cannot confirm that
+}
+
+// Leader is a node that serves something.
+type Leader struct {
+	Node
+	Epoch int32 // leader epoch; -1 if this node does not know it
+}
+
+// NotOwnerError is an ErrNotOwner that names the node to ask.
+type NotOwnerError struct {
+	Owner Node // without a name if nobody is known
+}
+
+func (e *NotOwnerError) Error() string {
+	if e.Owner.Name == "" {
+		return ErrNotOwner.Error()
+	}
+	return fmt.Sprintf("%v: node %q is", ErrNotOwner, e.Owner.Name)
+}
+
+func (e *NotOwnerError) Unwrap() error { return ErrNotOwner }
+
+// serving returns the shard if this node may serve from it. Errors: *NotOwnerError,
+// ErrUnavailable.
+func (s served) serving() (*shard.Shard, error) {
+	switch {
+	case s.own == nil:
+		return nil, &NotOwnerError{s.owner}
+	case s.doubt:
+		return nil, ErrUnavailable
+	}
+	return s.own, nil
+}
+
+// change replaces the entry of a shard.
+func (b *Broker) change(id uint32, cluster string, to func(served) served) {
+	b.changing.Lock()
+	defer b.changing.Unlock()
+	old := b.table.Load()
+	next := &table{cluster: old.cluster, routes: old.routes, shards: make(map[uint32]served, len(old.shards)+1)}
+	for other, s := range old.shards {
+		next.shards[other] = s
+	}
+	next.shards[id] = to(old.shards[id])
+	if cluster != "" {
+		next.cluster = cluster
+	}
+	b.table.Store(next)
+}
+
+// Lead makes this node the owner of a shard: calls go to it from now on.
+func (b *Broker) Lead(s *shard.Shard) {
+	b.change(s.ID, s.Log.ClusterID(), func(served) served { return served{owner: b.o.Self, own: s} })
+}
+
+// Follow says that another node, owner, serves a shard; without a name nobody is
+// known to. clusterID is "" if it is not known.
+func (b *Broker) Follow(id uint32, owner Node, clusterID string) {
+	b.change(id, clusterID, func(served) served { return served{owner: owner} })
+}
+
+// Doubt suspends reads and writes of a shard while this node cannot confirm that it
+// owns it, and resumes them.
+func (b *Broker) Doubt(id uint32, doubt bool) {
+	b.change(id, "", func(s served) served {
+		s.doubt = doubt && s.own != nil
+		return s
+	})
+}
+
+// ClusterID names the bucket; "" until it is known.
+func (b *Broker) ClusterID() string { return b.table.Load().cluster }
+
+// Leader is the node that serves a partition, false if nobody is known to. It does not
+// say whether there is such a partition.
+func (b *Broker) Leader(topic weir.TopicID, partition int32) (Leader, bool) {
+	return b.leader(SliceOf(topic, partition))
+}
+
+// Coordinator is the node that serves the groups, transactional ids and gateways of a
+// slice, false if nobody is known to.
+func (b *Broker) Coordinator(s Slice) (Leader, bool) { return b.leader(s) }
+
+// Controller is the node that serves the catalogue: topics, users, quotas, settings
+// and gateways. False if nobody is known to.
+func (b *Broker) Controller() (Leader, bool) {
+	return b.leaderOf(b.table.Load().shards[catalogueShard])
+}
+
+// IsController reports whether this node serves the catalogue.
+func (b *Broker) IsController() bool { return b.table.Load().shards[catalogueShard].own != nil }
+
+// Nodes lists the nodes that serve anything, by shard.
+func (b *Broker) Nodes() []Leader {
+	t := b.table.Load()
+	var all []Leader
+	seen := make(map[string]bool)
+	for _, id := range slices.Sorted(maps.Keys(t.shards)) {
+		if l, ok := b.leaderOf(t.shards[id]); ok && !seen[l.Name] {
+			seen[l.Name] = true
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+func (b *Broker) leader(s Slice) (Leader, bool) {
+	t := b.table.Load()
+	return b.leaderOf(t.shards[t.routes[s]])
+}
+
+func (b *Broker) leaderOf(s served) (Leader, bool) {
+	l := Leader{Node: s.owner, Epoch: -1}
+	if s.own != nil {
+		l.Epoch = s.own.Log.Epoch()
+	} else if c := b.Copy(); c != nil && c.Owner == s.owner.Name {
+		l.Epoch = c.Epoch
+	}
+	return l, s.owner.Name != ""
+}
+
+// Epoch is the leader epoch of a partition that this node serves, -1 if it does not.
+func (b *Broker) Epoch(topic weir.TopicID, partition int32) int32 {
+	t := b.table.Load()
+	if s := t.shards[t.routes[SliceOf(topic, partition)]].own; s != nil {
+		return s.Log.Epoch()
+	}
+	return -1
+}
+
+// at returns the shard that has a slice if this node may serve from it. Errors:
+// *NotOwnerError, ErrUnavailable.
+func (b *Broker) at(s Slice) (*shard.Shard, error) {
+	t := b.table.Load()
+	return t.shards[t.routes[s]].serving()
+}
+
+// logAt returns the log of a partition, likewise.
+func (b *Broker) logAt(topic weir.TopicID, partition int32) (*commitlog.Log, error) {
+	s, err := b.at(SliceOf(topic, partition))
+	if err != nil {
+		return nil, err
+	}
+	return s.Log, nil
+}
+
+// logOf returns the log that knows how far a gateway's records are, likewise.
+func (b *Broker) logOf(gateway string) (*commitlog.Log, error) {
+	s, err := b.at(sliceOfGateway(gateway))
+	if err != nil {
+		return nil, err
+	}
+	return s.Log, nil
+}
+
+// catalogue returns the shard of the catalogue, likewise.
+func (b *Broker) catalogue() (*shard.Shard, error) {
+	return b.table.Load().shards[catalogueShard].serving()
+}
+
+// owned lists the shards that this node serves, by number. Errors: ErrUnavailable if
+// it is in doubt about one, *NotOwnerError with the controller if there is none.
+func (b *Broker) owned() ([]*shard.Shard, error) {
+	t := b.table.Load()
+	var all []*shard.Shard
+	for _, id := range slices.Sorted(maps.Keys(t.shards)) {
+		if t.shards[id].own == nil {
+			continue
+		}
+		s, err := t.shards[id].serving()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	if all == nil {
+		return nil, &NotOwnerError{t.shards[catalogueShard].owner}
+	}
+	return all, nil
+}
+
+// Serving returns nil if this node serves the catalogue, and is sure of it. Errors:
+// *NotOwnerError, ErrUnavailable.
+func (b *Broker) Serving() error {
+	_, err := b.catalogue()
+	return err
+}

@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"testing"
+
+	"github.com/weirmq/weir/storage/mem"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// TestSlices: they are what they were, for ever.
+func TestSlices(t *testing.T) {
+	id := weir.TopicID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
+	for what, c := range map[string]struct{ got, want Slice }{
+		"partition 0":      {SliceOf(id, 0), 309},
+		"partition 1":      {SliceOf(id, 1), 310},
+		"partition 1023":   {SliceOf(id, 1023), 308},
+		"group":            {SliceOfGroup("g"), 697},
+		"transactional id": {SliceOfTransaction("g"), 857},
+		"gateway":          {sliceOfGateway("g"), 916},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s is in slice %d, want %d", what, c.got, c.want)
+		}
+	}
+	h := fnv.New32a()
+	h.Write(id[:])
+	if h.Sum32() != fnv1a(fnvStart, id[:]) {
+		t.Error("this is not FNV-1a")
+	}
+}
+
+// TestPlaces: calls about partitions, groups, transactional ids and gateways go to the
+// shard that has their slice, wherever that is, all others to the catalogue's.
+func TestPlaces(t *testing.T) {
+	catalogue := map[string]bool{"Topics": true, "Topic": true, "TopicByID": true, "CreateTopic": true, "DeleteTopic": true, "AlterTopic": true,
+		"GrowTopic": true, "NewProducer": true}
+	b := newBroker(Options{})
+	lead(t, b, mem.New())
+	other := Node{ID: 2, Name: "b"}
+	b.Follow(1, other, "")
+	moved := *b.table.Load()
+	for s := range moved.routes {
+		moved.routes[s] = 1
+	}
+	b.table.Store(&moved)
+
+	// This node has the catalogue, the other one the slices.
+	alter := calls(b)
+	alter["AlterTopic"] = func(ctx context.Context) error {
+		return b.AlterTopic(ctx, weir.TopicID{}, func(map[string]string) error { return nil })
+	}
+	for name, call := range alter {
+		var elsewhere *NotOwnerError
+		err := call(t.Context())
+		if is := errors.As(err, &elsewhere); is == catalogue[name] || is && elsewhere.Owner.Name != other.Name {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if l, ok := b.Leader(weir.TopicID{}, 0); !ok || l.Name != other.Name || l.Epoch != -1 || b.Epoch(weir.TopicID{}, 0) != -1 {
+		t.Errorf("leader of a partition: %+v", l)
+	}
+	if l, ok := b.Coordinator(SliceOfGroup("g")); !ok || l.Name != other.Name {
+		t.Errorf("coordinator of a group: %+v", l)
+	}
+	if l, ok := b.Controller(); !ok || l.Name != b.Self().Name || !b.IsController() || l.Epoch < 1 {
+		t.Errorf("controller: %+v", l)
+	}
+	if nodes := b.Nodes(); len(nodes) != 2 || nodes[0].Name != b.Self().Name || nodes[1].Name != other.Name {
+		t.Errorf("nodes: %+v", nodes)
+	}
+	if all, err := b.AllGroups(); err != nil || len(all) != 1 {
+		t.Errorf("%d coordinators here, %v", len(all), err)
+	}
+
+	// It is the other way round.
+	own := b.table.Load().shards[0]
+	b.Follow(0, other, "")
+	b.change(1, "", func(served) served { return own })
+	for name, call := range alter {
+		if err := call(t.Context()); errors.Is(err, ErrNotOwner) != catalogue[name] {
+			t.Errorf("%s without the catalogue: %v", name, err)
+		}
+	}
+	if _, err := b.Groups("g"); err != nil || b.IsController() {
+		t.Error(err)
+	}
+}
