@@ -41,7 +41,7 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := check(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
-	if err := b.create(key, body, perm(ctx)); err != nil {
+	if err := b.create(ctx, key, body); err != nil {
 		return fmt.Errorf("create %s: %w", key, err)
 	}
 	return nil
@@ -54,14 +54,14 @@ func perm(ctx context.Context) fs.FileMode {
 	return disk.FilePerm
 }
 
-func (b *Bucket) create(key string, body []byte, mode fs.FileMode) error {
+func (b *Bucket) create(ctx context.Context, key string, body []byte) error {
 	if err := b.disk.Health(); err != nil {
 		return err
 	}
 	if row.MayHave(key) {
-		return b.rows.Create(key, body, mode)
+		return b.rows.Create(ctx, key, body, perm(ctx))
 	}
-	return b.disk.Create(key, body, mode)
+	return b.disk.Create(key, body, perm(ctx))
 }
 
 // Get implements storage.Bucket.

@@ -49,6 +49,7 @@ type appender struct {
 type creation struct {
 	number uint64
 	body   []byte
+	sum    uint32        // CRC32C of body
 	err    error         // set before landed is closed
 	landed chan struct{} // closed when the group it was in is through
 	done   chan struct{} // closed when the number is busy no more
@@ -92,8 +93,8 @@ func (w *appender) settle(ctx context.Context, numbers []uint64) error {
 
 // create is Create in a row that this handle appends to. Errors: errClosed, with
 // which it was not created here, and those of Create.
-func (w *appender) create(key string, number uint64, body []byte) error {
-	c := &creation{number: number, body: body, landed: make(chan struct{}), done: make(chan struct{})}
+func (w *appender) create(key string, number uint64, body []byte, sum uint32) error {
+	c := &creation{number: number, body: body, sum: sum, landed: make(chan struct{}), done: make(chan struct{})}
 	for {
 		w.mu.Lock()
 		if w.closed {

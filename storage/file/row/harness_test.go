@@ -67,7 +67,7 @@ func (b *folder) Create(ctx context.Context, key string, body []byte) error {
 	if !MayHave(key) {
 		return b.disk.Create(key, body, disk.FilePerm)
 	}
-	return b.Rows.Create(key, body, disk.FilePerm)
+	return b.Rows.Create(ctx, key, body, disk.FilePerm)
 }
 
 func (b *folder) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {

@@ -169,7 +169,7 @@ func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([
 		at := groupHeadSize + i*entrySize
 		rec := record{
 			number: c.number, id: off + int64(at), off: body, size: int64(len(c.body)),
-			crc: crc32.Checksum(c.body, castagnoli),
+			crc: c.sum,
 		}
 		binary.BigEndian.PutUint64(h[at:], rec.number)
 		binary.BigEndian.PutUint32(h[at+8:], uint32(rec.size))

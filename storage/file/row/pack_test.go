@@ -3,6 +3,7 @@ package row
 import (
 	"bytes"
 	"errors"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"slices"
@@ -16,7 +17,7 @@ import (
 func fuzzGroup(bodies ...string) []byte {
 	var creates []*creation
 	for i, b := range bodies {
-		creates = append(creates, &creation{number: uint64(i) * 7, body: []byte(b)})
+		creates = append(creates, &creation{number: uint64(i) * 7, body: []byte(b), sum: crc32.Checksum([]byte(b), castagnoli)})
 	}
 	p, _ := appendGroup(nil, [16]byte{1}, page, creates)
 	return p
@@ -42,7 +43,7 @@ func FuzzGroup(f *testing.F) {
 			if rec.off-page+rec.size > int64(len(p)) {
 				return // its head alone
 			}
-			creates = append(creates, &creation{number: rec.number, body: p[rec.off-page:][:rec.size]})
+			creates = append(creates, &creation{number: rec.number, body: p[rec.off-page:][:rec.size], sum: rec.crc})
 		}
 		_, h := appendGroup(nil, [16]byte{1}, page, creates)
 		if h.next != g.next || len(h.records) != len(g.records) {

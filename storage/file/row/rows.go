@@ -176,7 +176,7 @@ func (rs *Rows) forget(r *row) {
 // Create is storage.Bucket's, for a key that a row may have. Only the appender creates
 // in a row that is open; whoever else wants to closes it first. So a number is never in
 // a pack and the name of a file at once.
-func (rs *Rows) Create(key string, body []byte, mode fs.FileMode) error {
+func (rs *Rows) Create(ctx context.Context, key string, body []byte, mode fs.FileMode) error {
 	folder, number, _ := splitRow(key)
 	r, err := rs.joinRow(folder)
 	if err != nil {
@@ -186,7 +186,7 @@ func (rs *Rows) Create(key string, body []byte, mode fs.FileMode) error {
 		return rs.createAlone(key, folder, body, mode)
 	}
 	if r.writer != nil {
-		if err := r.writer.create(key, number, body); !errors.Is(err, errClosed) {
+		if err := r.writer.create(key, number, body, storage.Sum(ctx, body)); !errors.Is(err, errClosed) {
 			return err
 		}
 	}
