@@ -24,7 +24,7 @@ func (l *Log) host() host {
 			return l.journal.Checkpoint(ctx, pos, body)
 		},
 		truncate: func(ctx context.Context, before journal.Position) error {
-			return l.journal.Truncate(ctx, journal.Position{}, before)
+			return l.journal.Truncate(ctx, journal.Position{}, before, nil)
 		},
 		unreadable: l.unreadableRun,
 		settled:    l.line.nudge,

@@ -36,7 +36,7 @@ func saved(t *testing.T, j *Journal, s *book, bodies ...string) Position {
 
 func truncate(t *testing.T, j *Journal, from, before Position) {
 	t.Helper()
-	if err := j.Truncate(t.Context(), from, before); err != nil {
+	if err := j.Truncate(t.Context(), from, before, nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -193,7 +193,7 @@ func TestCheckpointRefused(t *testing.T) {
 			}
 		}
 		for _, before := range []Position{{2, 3}, {3, 0}} {
-			if err := j.Truncate(ctx, Position{}, before); !errors.Is(err, ErrPosition) {
+			if err := j.Truncate(ctx, Position{}, before, nil); !errors.Is(err, ErrPosition) {
 				t.Errorf("truncate before %v: %v", before, err)
 			}
 		}
@@ -215,7 +215,7 @@ func TestCheckpointRefused(t *testing.T) {
 		if err := j.Checkpoint(ctx, Position{2, 4}, nil); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
-		if err := j.Truncate(ctx, Position{}, Position{2, 2}); !errors.Is(err, ErrClosed) {
+		if err := j.Truncate(ctx, Position{}, Position{2, 2}, nil); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
 	})
@@ -393,7 +393,7 @@ func TestCheckpointOfFenced(t *testing.T) {
 		}
 		for _, err := range []error{
 			j1.Checkpoint(t.Context(), Position{1, 3}, nil),
-			j1.Truncate(t.Context(), Position{}, Position{1, 1}),
+			j1.Truncate(t.Context(), Position{}, Position{1, 1}, nil),
 			j1.Close(),
 			j2.Confirm(t.Context()),
 			j2.Close(),
@@ -435,7 +435,7 @@ func TestCloseEndsUpkeep(t *testing.T) {
 		way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Before: time.Hour} })
 		errs := make(chan error, 2)
 		go func() { errs <- j.Checkpoint(t.Context(), Position{1, 3}, nil) }()
-		go func() { errs <- j.Truncate(t.Context(), Position{}, pos) }()
+		go func() { errs <- j.Truncate(t.Context(), Position{}, pos, nil) }()
 		synctest.Wait()
 		start := time.Now()
 		closeClean(t, j)

@@ -10,6 +10,11 @@
 // time the owner stores its state as a checkpoint and deletes slots before it, when
 // a tombstone (`<shard>/tombstone/<E>-<slot>`) tells those who read without a claim.
 //
+// A slot may be kept instead (Truncate), because the state refers to it and reads it
+// again (ReadSlot), and deleted later (Remove). That is for a log that writes once: a
+// slot that is large enough stays as it is, and what lies in it need not be written to
+// another place. A kept slot is no part of anybody's recovery.
+//
 // An owner that ends in good order leaves a closing (`<shard>/closed/<E>-<slot>`). With
 // it, the tombstones and what lies behind a hole, a walk tells what is missing from what
 // was never there (absence.go): then nobody leads.

@@ -72,7 +72,7 @@ var (
 
 	// ErrPosition: a checkpoint was asked for at a position that is not, or
 	// no longer, one that this owner can vouch for, or a deletion beyond the
-	// newest durable checkpoint. Nothing was done.
+	// newest durable checkpoint or of a SEAL. Nothing was done.
 	ErrPosition = errors.New("position refused")
 )
 

@@ -98,7 +98,8 @@ func step(key string) string {
 // drama is one takeover: the owner writes five slots, with a checkpoint and a
 // deletion after the third, then falls asleep with two more in flight. The second
 // node takes over from the checkpoint, writes three slots, and makes a checkpoint
-// and a deletion of its own. The first one wakes up.
+// and a deletion of its own. The first one wakes up. One slot of each epoch is kept, and
+// that of the first is removed by the second node.
 type drama struct {
 	mu    sync.Mutex
 	calls []callName // guarded by mu; distinct, in the order of their first time
@@ -127,8 +128,8 @@ func (d *drama) play(t *testing.T, f fault) {
 		way2, s2 := storagetest.NewFaults(w.disk, 2), w.process("two")
 		way2.Plan(d.plan("two", f, held3(0)))
 		j2 := d.open(ctx, t, way2, s2, f)
-		for k := range 3 {
-			d.write(t, j2, fmt.Sprintf("two.%d", k))
+		for _, body := range []string{"two.0", "drop 1/2 two.1", "two.2"} {
+			d.write(t, j2, body)
 		}
 		d.keep(ctx, t, j2, s2)
 		<-j1.Done()
@@ -154,8 +155,8 @@ func (d *drama) play(t *testing.T, f fault) {
 		if f.land > 0 {
 			w.late = append(w.late, straggler{Faults: way1}, straggler{Faults: way2})
 		}
-		if w.audit(ctx); len(w.faults) > 0 {
-			t.Error(w.faults)
+		if w.audit(ctx); len(w.faults) > 0 || w.tally.Kept != 2 {
+			t.Error(w.faults, w.tally.Kept)
 		}
 		// A Get ahead of the hole may be cancelled before it is made.
 		ahead := f.call.verb == storagetest.Get && f.call.key > SlotKey(3, Position{1, 6})
@@ -186,7 +187,8 @@ func (d *drama) write(t *testing.T, j *Journal, body string) {
 }
 
 // keep waits until all is acknowledged, makes a checkpoint and deletes what lies
-// before it: slots 1/0 and 1/1 and then 1/2 and 1/3, or 1/4 and 2/0 to 2/3.
+// before it, but for what is kept: slots 1/0 and 1/1 and then 1/3, or 1/4, 2/0, 2/2 and
+// 2/3, and then 1/2.
 func (d *drama) keep(ctx context.Context, t *testing.T, j *Journal, h *history) {
 	t.Helper()
 	time.Sleep(5 * time.Second)
@@ -196,9 +198,12 @@ func (d *drama) keep(ctx context.Context, t *testing.T, j *Journal, h *history) 
 	}
 	h.w.durable(number)
 	for _, before := range []Position{{1, 2}, pos} {
-		if err := j.Truncate(ctx, Position{}, before); err != nil {
+		if err := j.Truncate(ctx, Position{}, before, h.keeps()); err != nil {
 			t.Error(err)
 		}
+	}
+	if err := j.Remove(ctx, h.dropped); err != nil {
+		t.Error(err)
 	}
 }
 

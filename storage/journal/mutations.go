@@ -26,3 +26,5 @@ func noTombstone(mutations) bool     { return false }
 func startUnread(mutations) bool     { return false }
 func lossUnread(mutations) bool      { return false }
 func graveUnread(mutations) bool     { return false }
+func removeBeyond(mutations) bool    { return false }
+func removeUnburied(mutations) bool  { return false }

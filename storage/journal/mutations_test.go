@@ -18,31 +18,36 @@ func TestMutations(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		mutations
+		caller
 	}{
-		{"AckOutOfOrder", mutations{AckOutOfOrder: true}},
-		{"SealNewestOnly", mutations{SealNewestOnly: true}},
-		{"HoleIsEnd", mutations{HoleIsEnd: true}},
-		{"SealUnread", mutations{SealUnread: true}},
-		{"ExistsIsMine", mutations{ExistsIsMine: true}},
-		{"ClaimUnread", mutations{ClaimUnread: true}},
-		{"HeaderLate", mutations{HeaderLate: true}},
-		{"ResumeByNode", mutations{ResumeByNode: true}},
-		{"UnknownIsDone", mutations{UnknownIsDone: true}},
-		{"NoSecondList", mutations{NoSecondList: true}},
-		{"DifferIsCorrupt", mutations{DifferIsCorrupt: true}},
-		{"SaveUnacked", mutations{SaveUnacked: true}},
-		{"DeleteEarly", mutations{DeleteEarly: true}},
-		{"DeleteBeyond", mutations{DeleteBeyond: true}},
-		{"DeleteSeals", mutations{DeleteSeals: true}},
-		{"NoTombstone", mutations{NoTombstone: true}},
-		{"StartUnread", mutations{StartUnread: true}},
-		{"GraveUnread", mutations{GraveUnread: true}},
+		{"AckOutOfOrder", mutations{AckOutOfOrder: true}, caller{}},
+		{"SealNewestOnly", mutations{SealNewestOnly: true}, caller{}},
+		{"HoleIsEnd", mutations{HoleIsEnd: true}, caller{}},
+		{"SealUnread", mutations{SealUnread: true}, caller{}},
+		{"ExistsIsMine", mutations{ExistsIsMine: true}, caller{}},
+		{"ClaimUnread", mutations{ClaimUnread: true}, caller{}},
+		{"HeaderLate", mutations{HeaderLate: true}, caller{}},
+		{"ResumeByNode", mutations{ResumeByNode: true}, caller{}},
+		{"UnknownIsDone", mutations{UnknownIsDone: true}, caller{}},
+		{"NoSecondList", mutations{NoSecondList: true}, caller{}},
+		{"DifferIsCorrupt", mutations{DifferIsCorrupt: true}, caller{}},
+		{"SaveUnacked", mutations{SaveUnacked: true}, caller{}},
+		{"DeleteEarly", mutations{DeleteEarly: true}, caller{}},
+		{"DeleteBeyond", mutations{DeleteBeyond: true}, caller{}},
+		{"RemoveBeyond", mutations{RemoveBeyond: true}, caller{}},
+		{"RemoveUnburied", mutations{RemoveUnburied: true}, caller{}},
+		{"DropUnacked", mutations{}, caller{dropUnacked: true}},
+		{"AdoptDropped", mutations{}, caller{adoptDropped: true}},
+		{"DeleteSeals", mutations{DeleteSeals: true}, caller{}},
+		{"NoTombstone", mutations{NoTombstone: true}, caller{}},
+		{"StartUnread", mutations{StartUnread: true}, caller{}},
+		{"GraveUnread", mutations{GraveUnread: true}, caller{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const most = 3000
 			first := rand.Uint64() >> 16
 			for i := range uint64(most) {
-				w := simulate(t, first+i, test.mutations)
+				w := simulate(t, first+i, test.mutations, test.caller)
 				if len(w.faults) > 0 {
 					t.Logf("seed %d, run %d: %s", first+i, i+1, w.faults[0])
 					return

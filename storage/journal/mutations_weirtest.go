@@ -20,6 +20,8 @@ type mutations struct {
 	SaveUnacked     bool // a checkpoint may hold slots that are not acknowledged
 	DeleteEarly     bool // slots and older checkpoints are deleted when the checkpoint has been sent
 	DeleteBeyond    bool // slots at and behind the checkpoint are deleted, too
+	RemoveBeyond    bool // Remove deletes slots at and behind the checkpoint, too
+	RemoveUnburied  bool // Remove does not care for older checkpoints
 	DeleteSeals     bool // SEALs are deleted like DATA
 	NoTombstone     bool // slots are deleted while older checkpoints may be there, or appear again
 	StartUnread     bool // a replay does not look whether its start is still there
@@ -46,3 +48,5 @@ func noTombstone(m mutations) bool     { return m.NoTombstone }
 func startUnread(m mutations) bool     { return m.StartUnread }
 func lossUnread(m mutations) bool      { return m.LossUnread }
 func graveUnread(m mutations) bool     { return m.GraveUnread }
+func removeBeyond(m mutations) bool    { return m.RemoveBeyond }
+func removeUnburied(m mutations) bool  { return m.RemoveUnburied }

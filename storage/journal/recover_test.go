@@ -128,7 +128,7 @@ func upkeep(t *testing.T, j *Journal, s *book, n int) {
 	pos := Position{j.Epoch(), j.ledger.low + uint64(len(j.ledger.entries)) - 1}
 	err := j.Checkpoint(t.Context(), pos, s.saved())
 	if err == nil {
-		err = j.Truncate(t.Context(), Position{}, pos)
+		err = j.Truncate(t.Context(), Position{}, pos, nil)
 	}
 	if err == nil {
 		_, err = j.Write(entries(fmt.Sprint("at", n)))

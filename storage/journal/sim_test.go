@@ -48,7 +48,7 @@ func TestRandomSchedules(t *testing.T) {
 	t.Logf("seeds %d … %d", first, first+uint64(runs)-1)
 	var sum tally
 	for seed := first; seed < first+uint64(runs); seed++ {
-		w := simulate(t, seed, mutations{})
+		w := simulate(t, seed, mutations{}, caller{})
 		if len(w.faults) > 0 {
 			for _, f := range w.faults {
 				t.Error(f)
@@ -59,7 +59,7 @@ func TestRandomSchedules(t *testing.T) {
 	}
 	t.Logf("%d runs: %+v", runs, sum)
 	if sum.Acked == 0 || runs >= 100 && (sum.Fenced == 0 || sum.Abandoned == 0 || sum.Takeovers == 0 ||
-		sum.Checkpoints == 0 || sum.Truncates == 0 || sum.Restored == 0 || sum.StartedOver == 0) {
+		sum.Checkpoints == 0 || sum.Truncates == 0 || sum.Removed == 0 || sum.Kept == 0 || sum.Restored == 0 || sum.StartedOver == 0) {
 		t.Errorf("the schedules do not reach everything: %+v", sum)
 	}
 }
@@ -69,7 +69,7 @@ func TestRandomSchedules(t *testing.T) {
 // at one instant.
 func TestSeedDeterminesRun(t *testing.T) {
 	for seed := range uint64(100) {
-		a, b := simulate(t, seed, mutations{}), simulate(t, seed, mutations{})
+		a, b := simulate(t, seed, mutations{}, caller{}), simulate(t, seed, mutations{}, caller{})
 		if a.tally != b.tally {
 			t.Errorf("seed %d: %+v, then %+v", seed, a.tally, b.tally)
 		}
@@ -79,7 +79,7 @@ func TestSeedDeterminesRun(t *testing.T) {
 // tally counts what a run came across.
 type tally struct {
 	Opened, Takeovers, Fenced, Abandoned, Crashed, Written, Acked, Replays, Final int
-	Checkpoints, Truncates, Restored, StartedOver                                 int
+	Checkpoints, Truncates, Removed, Kept, Restored, StartedOver                  int
 }
 
 func (t *tally) add(o tally) {
@@ -94,6 +94,8 @@ func (t *tally) add(o tally) {
 	t.Final += o.Final
 	t.Checkpoints += o.Checkpoints
 	t.Truncates += o.Truncates
+	t.Removed += o.Removed
+	t.Kept += o.Kept
 	t.Restored += o.Restored
 	t.StartedOver += o.StartedOver
 }
@@ -102,6 +104,7 @@ func (t *tally) add(o tally) {
 type world struct {
 	seed      uint64
 	mutations mutations
+	caller    caller
 	disk      *mem.Bucket
 	log       *slog.Logger
 	storm     float64 // how bad the weather is, 0…1
@@ -115,8 +118,8 @@ type world struct {
 }
 
 // simulate runs the schedule of a seed and judges it.
-func simulate(t *testing.T, seed uint64, m mutations) *world {
-	w := &world{seed: seed, mutations: m, disk: mem.New(), log: slog.New(slog.DiscardHandler)}
+func simulate(t *testing.T, seed uint64, m mutations, c caller) *world {
+	w := &world{seed: seed, mutations: m, caller: c, disk: mem.New(), log: slog.New(slog.DiscardHandler)}
 	if *seedFlag != 0 {
 		w.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
@@ -186,6 +189,10 @@ func (w *world) work(ctx context.Context, id string, j *Journal, h *history, rng
 		var entries []Entry
 		for range rng.IntN(4) {
 			entries = append(entries, Entry{Kind: uint16(k), Body: fmt.Appendf(nil, "%s.%d", id, k)})
+			k++
+		}
+		if e, ok := h.drops(rng, id, k); ok {
+			entries = append(entries, e)
 			k++
 		}
 		flying := expected(entries)
@@ -387,6 +394,7 @@ func (w *world) audit(ctx context.Context) {
 	w.auditFinal(ctx, final, j.Checkpointed())
 	w.auditSaves(final)
 	w.auditSeals(ctx, j.way)
+	w.auditKept(ctx, final)
 	for _, h := range append(w.histories, late) {
 		w.auditHistory(h, final)
 	}
@@ -481,6 +489,9 @@ type history struct {
 	dead      bool      // guarded by w.mu; what it learns after that never happened
 	epoch     uint64    // guarded by w.mu; 0: not an owner
 	recovered int       // guarded by w.mu; entries when it became owner
+
+	kept    []Position // guarded by w.mu; slots to which the state refers
+	dropped []Position // guarded by w.mu; to which it did, before an entry that was applied here
 }
 
 type applied struct {
@@ -509,6 +520,7 @@ func (h *history) Apply(pos Position, entries []Entry) error {
 	for _, e := range entries {
 		h.got = append(h.got, applied{pos, string(e.Body), e.At})
 	}
+	h.refer(pos, entries)
 	h.next = Position{pos.Epoch, pos.Slot + 1}
 	h.flying = slices.DeleteFunc(h.flying, func(a applied) bool { return a.pos.Before(h.next) })
 	if h.epoch > 0 {

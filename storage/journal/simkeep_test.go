@@ -13,6 +13,7 @@ import (
 type save struct {
 	pos     Position
 	got     []applied
+	kept    []Position
 	durable bool
 }
 
@@ -38,11 +39,18 @@ func (w *world) keep(ctx context.Context, id string, j *Journal, h *history) {
 		if rng.IntN(2) == 0 {
 			from = deleted
 		}
-		err := j.Truncate(ctx, from, before)
+		err := j.Truncate(ctx, from, before, h.keeps())
 		w.condemn(id, err)
 		if err == nil {
 			deleted = before
 			w.count(func(t *tally) { t.Truncates++ })
+		}
+		if old := h.removable(rng, j.Checkpointed()); len(old) > 0 {
+			err := j.Remove(ctx, old)
+			w.condemn(id, err)
+			if err == nil {
+				w.count(func(t *tally) { t.Removed += len(old) })
+			}
 		}
 	}
 }
@@ -51,7 +59,7 @@ func (w *world) keep(ctx context.Context, id string, j *Journal, h *history) {
 func (h *history) save() (Position, int) {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
-	s := save{pos: h.next, got: slices.Clone(h.got)}
+	s := save{pos: h.next, got: slices.Clone(h.got), kept: slices.Clone(h.kept)}
 	if saveUnacked(h.w.mutations) {
 		s.got = append(s.got, h.flying...)
 		for _, a := range h.flying {
@@ -124,6 +132,7 @@ func (h *history) Restore(pos Position, body []byte) error {
 		h.w.tally.StartedOver++
 	}
 	h.got, h.next = slices.Clone(h.w.saves[number].got), pos
+	h.kept, h.dropped = slices.Clone(h.w.saves[number].kept), nil
 	return nil
 }
 

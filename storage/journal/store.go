@@ -81,6 +81,19 @@ func (s store) has(ctx context.Context, key string) (bool, error) {
 	return err == nil, err
 }
 
+// longer reports whether there is an object under key that has more than n bytes.
+func (s store) longer(ctx context.Context, key string, n int) (bool, error) {
+	var raw []byte
+	err := s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) (err error) {
+		raw, err = s.bucket.Get(ctx, key, 0, int64(n)+1)
+		return err
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return len(raw) > n, err
+}
+
 // deleted returns the key of an object that the bucket knows was deleted, with that
 // prefix, at from or behind it; "" if it knows of none.
 func (s store) deleted(ctx context.Context, prefix, from string) (key string, err error) {

@@ -57,17 +57,22 @@ func (j *Journal) unrivalled(ctx context.Context) error {
 }
 
 // Truncate deletes the headers and DATA before slot `before`, which must not be
-// beyond Checkpointed. SEALs and claims stay. Of epochs before this one the
+// beyond Checkpointed, but for the DATA that keep reports to be kept; nil: none is.
+// SEALs and claims stay. Of epochs before this one the
 // SEALs tell how many slots there were, so nothing is listed. from says what was
 // deleted before, which saves requests; where it is not known, the zero Position
 // begins at the oldest slot that may exist. Deleting twice is harmless. Before the
 // first slot goes, no Replay can take an older checkpoint for its start any more
-// and end where a slot was deleted. Calls to the bucket are repeated until ctx ends or the journal stops; on nil, the slots
-// are gone.
+// and end where a slot was deleted. Calls to the bucket are repeated until ctx ends
+// or the journal stops; on nil, the slots are gone.
 //
 // Whoever reads slots otherwise than by recovery, by an entry's position, must
-// have no use for them any more: in no state, that is, from the last
-// acknowledged entry on.
+// have no use for those that are deleted any more: in no state, that is, from the last
+// acknowledged entry on. So keep goes by the state of the last acknowledged entry, or
+// a later one, and keeps every slot that this refers to; and what a state does not
+// refer to no later one may refer to again. Then an owner that was fenced deletes
+// nothing that its successors need: they go on from a state that has all that its
+// own had.
 //
 // An owner that was fenced and does not know it yet deletes only before a
 // checkpoint that was durable, like any other. A walk that began before that
@@ -76,11 +81,11 @@ func (j *Journal) unrivalled(ctx context.Context) error {
 //
 // Errors: ErrPosition, with which nothing has happened; Err when the journal has
 // stopped, and the bucket's.
-func (j *Journal) Truncate(ctx context.Context, from, before Position) error {
+func (j *Journal) Truncate(ctx context.Context, from, before Position, keep func(Position) bool) error {
 	ctx, release, err := j.maintain(ctx)
 	if err == nil {
 		defer release()
-		err = j.truncate(ctx, from, before)
+		err = j.truncate(ctx, from, before, keep)
 	}
 	if err != nil {
 		return fmt.Errorf("truncate shard %d before %v: %w", j.store.shard, before, j.because(err))
@@ -88,7 +93,7 @@ func (j *Journal) Truncate(ctx context.Context, from, before Position) error {
 	return nil
 }
 
-func (j *Journal) truncate(ctx context.Context, from, before Position) error {
+func (j *Journal) truncate(ctx context.Context, from, before Position, keep func(Position) bool) error {
 	if j.way.start.Before(before) && !deleteBeyond(j.store.mutations) {
 		return fmt.Errorf("%w: the newest checkpoint is %v", ErrPosition, j.way.start)
 	}
@@ -101,8 +106,82 @@ func (j *Journal) truncate(ctx context.Context, from, before Position) error {
 	if err := j.bury(ctx); err != nil {
 		return err
 	}
+	if err := j.deleteSlots(ctx, j.slots(from, before, keep)); err != nil {
+		return err
+	}
+	j.way.forget(before)
+	return nil
+}
+
+// Remove deletes slots that Truncate kept, or would delete: each must lie before
+// Checkpointed. It is for DATA; a SEAL that lies there, because somebody found the
+// slot missing, stays. Whoever reads slots must have no use for them any more, as for
+// Truncate. Removing twice is harmless. Calls to the bucket are repeated until ctx
+// ends or the journal stops; on nil, the slots are gone.
+//
+// Errors: ErrPosition, with which nothing has happened; Err when the journal has
+// stopped, and the bucket's.
+func (j *Journal) Remove(ctx context.Context, slots []Position) error {
+	ctx, release, err := j.maintain(ctx)
+	if err == nil {
+		defer release()
+		err = j.remove(ctx, slots)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %d slots of shard %d: %w", len(slots), j.store.shard, j.because(err))
+	}
+	return nil
+}
+
+// remove checks all before it deletes any. The tombstone is needed even when the last
+// Truncate has put one: the newest checkpoint may be a later one by now, and a Replay
+// may start at any that is older.
+func (j *Journal) remove(ctx context.Context, slots []Position) error {
+	for _, pos := range slots {
+		if !pos.Before(j.way.start) && !removeBeyond(j.store.mutations) {
+			return fmt.Errorf("%w: slot %v, and the newest checkpoint is %v", ErrPosition, pos, j.way.start)
+		}
+		if seal, ok := j.seal(pos.Epoch); ok && pos.Slot >= seal {
+			return fmt.Errorf("%w: slot %v, and the SEAL of its epoch is at %d", ErrPosition, pos, seal)
+		}
+	}
+	if len(slots) == 0 {
+		return nil
+	}
+	if !removeUnburied(j.store.mutations) {
+		if err := j.bury(ctx); err != nil {
+			return err
+		}
+	}
+	removable := make([]Position, 0, len(slots))
+	for _, pos := range slots {
+		if _, ok := j.seal(pos.Epoch); !ok && pos.Epoch < j.claim.Epoch {
+			data, err := j.patient().longer(ctx, SlotKey(j.store.shard, pos), fixedSize)
+			if err != nil {
+				return err
+			}
+			if !data { // gone, or a SEAL
+				continue
+			}
+		}
+		removable = append(removable, pos)
+	}
+	return j.deleteSlots(ctx, slices.Values(removable))
+}
+
+// seal returns the slot of the SEAL of an epoch; false for one before way.oldest, of
+// which this owner does not know it, and for its own, which has none.
+func (j *Journal) seal(epoch uint64) (slot uint64, ok bool) {
+	if epoch < j.way.oldest.Epoch || epoch >= j.claim.Epoch {
+		return 0, false
+	}
+	return j.way.since(epoch)[0], true
+}
+
+// deleteSlots deletes slots, maxBatch with each call to the bucket.
+func (j *Journal) deleteSlots(ctx context.Context, slots iter.Seq[Position]) error {
 	var keys []string
-	for pos := range j.slots(from, before) {
+	for pos := range slots {
 		if keys = append(keys, SlotKey(j.store.shard, pos)); len(keys) < maxBatch {
 			continue
 		}
@@ -111,13 +190,10 @@ func (j *Journal) truncate(ctx context.Context, from, before Position) error {
 		}
 		keys = nil
 	}
-	if len(keys) > 0 {
-		if err := j.patient().delete(ctx, keys); err != nil {
-			return err
-		}
+	if len(keys) == 0 {
+		return nil
 	}
-	j.way.forget(before)
-	return nil
+	return j.patient().delete(ctx, keys)
 }
 
 // bury makes sure that who starts at an older checkpoint than the newest finds
@@ -157,10 +233,10 @@ func (j *Journal) grave() Position {
 	return grave
 }
 
-// slots yields the headers and DATA in [from, before). The SEAL of an epoch is
-// the first slot that is not: what lies behind it is no part of the log and may
-// be anything.
-func (j *Journal) slots(from, before Position) iter.Seq[Position] {
+// slots yields the headers in [from, before), and the DATA but for what keep reports
+// to be kept. The SEAL of an epoch is the first slot that is neither: what lies behind
+// it is no part of the log and may be anything.
+func (j *Journal) slots(from, before Position, keep func(Position) bool) iter.Seq[Position] {
 	return func(yield func(Position) bool) {
 		for pos := from; pos.Before(before); pos = (Position{Epoch: pos.Epoch + 1}) {
 			end := before.Slot
@@ -168,14 +244,14 @@ func (j *Journal) slots(from, before Position) iter.Seq[Position] {
 				end = math.MaxUint64
 			}
 			if pos.Epoch < j.claim.Epoch {
-				seal := j.way.since(pos.Epoch)[0]
+				seal, _ := j.seal(pos.Epoch)
 				if deleteSeals(j.store.mutations) {
 					seal++
 				}
 				end = min(end, seal)
 			}
 			for ; pos.Slot < end; pos.Slot++ {
-				if !yield(pos) {
+				if kept := pos.Slot > 0 && keep != nil && keep(pos); !kept && !yield(pos) {
 					return
 				}
 			}

@@ -145,7 +145,7 @@ func TestBury(t *testing.T) {
 			}
 			return storagetest.Outcome{}
 		})
-		if err := j.Truncate(ctx, Position{}, pos); !errors.Is(err, storage.ErrUnknown) || tries < 10 {
+		if err := j.Truncate(ctx, Position{}, pos, nil); !errors.Is(err, storage.ErrUnknown) || tries < 10 {
 			t.Errorf("%d tries, then %v", tries, err)
 		}
 		holds(t, disk, "1/2 CHECKPOINT", "1/0 HEADER", "1/1 DATA")

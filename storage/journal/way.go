@@ -15,7 +15,7 @@ var beginning = Position{Epoch: 1}
 type way struct {
 	entries uint64   // in all slots before the place: the logical position
 	start   Position // of the newest checkpoint known there; zero: none
-	oldest  Position // all DATA and headers before it are deleted; the beginning: none are
+	oldest  Position // all headers before it are deleted, and all DATA but for kept slots; the beginning: nothing is
 	seals   []uint64 // slot of the SEAL of every epoch from that of oldest to the one before the place's
 }
 
@@ -29,7 +29,7 @@ func (y way) agrees(o way) bool {
 	return y.entries == o.entries && slices.Equal(y.since(from), o.since(from))
 }
 
-// forget notes that all before pos is deleted. Nobody may rely on that beyond
+// forget notes that all before pos is deleted, but for kept slots. Nobody may rely on that beyond
 // the checkpoint.
 func (y *way) forget(pos Position) {
 	if y.start.Before(pos) {

@@ -50,6 +50,8 @@ const (
 	sweeps
 	buries
 	truncates
+	drops
+	removes
 	stepsDown
 
 	// A standby, or a reader.
@@ -80,6 +82,7 @@ const (
 	reuses
 	assumes
 	answers
+	adopts
 
 	verbs
 )
@@ -128,6 +131,8 @@ var texts = [verbs]string{
 	sweeps:    "%[1]s looks for a higher claim, and deletes the checkpoints before %[2]v",
 	buries:    "%[1]s creates tombstone %[2]v",
 	truncates: "%[1]s deletes the slots before %[2]v",
+	drops:     "%[1]s sends DATA %[2]v, which drops the kept slot",
+	removes:   "%[1]s removes the kept slot %[2]v",
 	stepsDown: "%[1]s steps down, and reads along from %[2]v",
 
 	follows:        "%[1]s reads along from %[2]v",
@@ -155,6 +160,7 @@ var texts = [verbs]string{
 	reuses:         "%[1]s gets %[2]v: not there, says failed, and sends other bytes",
 	assumes:        "%[1]s hears nothing of %[2]v, which counts as success",
 	answers:        "%[1]s answers a duplicate of %[2]v, which is flying",
+	adopts:         "%[1]s sends DATA %[2]v, which keeps the slot that was dropped",
 }
 
 // decides reports whether somebody may rely on the step from then on, so that

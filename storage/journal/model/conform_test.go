@@ -186,7 +186,27 @@ func (r *rig) saveLands(pos position) {
 	if r.rng.IntN(2) > 0 {
 		return
 	}
-	for _, p := range r.p.truncate(pos, func() { r.buried(pos) }) {
+	var kept []position
+	gone := r.p.truncate(pos, func(p journal.Position) bool {
+		keep := r.rng.IntN(2) == 0
+		if keep {
+			kept = append(kept, at(int(p.Epoch), int(p.Slot)))
+		}
+		return keep
+	}, func() { r.buried(pos) })
+	r.deleted(pos, gone)
+	for _, p := range kept {
+		if p.slot() == 0 || slices.Contains(gone, p) {
+			r.t.Errorf("slot %d/%d is asked for and kept, and deleted: %v", p.epoch(), p.slot(), slices.Contains(gone, p))
+		}
+	}
+	old := slices.DeleteFunc(kept, func(position) bool { return r.rng.IntN(2) == 0 })
+	r.deleted(pos, r.p.remove(pos, old, func() { r.buried(pos) }))
+}
+
+// deleted notes what a real owner has deleted below its checkpoint pos.
+func (r *rig) deleted(pos position, gone []position) {
+	for _, p := range gone {
 		if !r.w.deletable(&r.s, p, r.s.newest) {
 			r.t.Errorf("slot %d/%d is deleted for checkpoint %d/%d", p.epoch(), p.slot(), pos.epoch(), pos.slot())
 		}

@@ -11,6 +11,7 @@ const (
 	badRead                          // a reader has what is not in the log
 	incomplete                       // a replay lacks what was acknowledged before it began
 	refused                          // the log holds what its writer was told had failed
+	gone                             // the state refers to a slot that was removed
 	stuck                            // recovery does not end with an owner
 	falseCorrupt                     // ErrCorrupt, and nothing is
 	falseForeign                     // ErrForeign, and the bucket did not overwrite
@@ -32,6 +33,7 @@ func (f faults) String() string {
 		"BAD READ: a reader has what is not in the log",
 		"INCOMPLETE: a replay lacks what was acknowledged before it began",
 		"REFUSED: the log holds what its writer was told had failed",
+		"GONE: the state refers to a slot that was removed",
 		"STUCK: recovery does not end with an owner",
 		"FALSE ALARM: ErrCorrupt, and nothing is",
 		"FALSE ALARM: ErrForeign, and nobody else may write there",
@@ -73,6 +75,9 @@ func (w *world) judge(s *state) faults {
 		if w.plain && e < last && s.epoch(e).cell(s.epoch(last).head.cut(e)) != seal {
 			f |= unsealed
 		}
+	}
+	if w.keeps && s.refers(found, at(int(s.claims)+1, 0)) && s.cell(piece) != data {
+		f |= gone
 	}
 	if p := s.newest; p > 0 && p.epoch() < last && s.epoch(last).head.cut(p.epoch()) < p.slot() {
 		f |= badCheckpoint

@@ -60,6 +60,13 @@ var worlds = []struct {
 	{"Replay/TwoSlots", large, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 2, replay: true}},
 	{"Replay/ThreeEpochs", large, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true}},
 
+	{"Kept", small, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1, keeps: true, live: true}},
+	{"Kept/Replay", small, world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 2, keeps: true, replay: true, live: true}},
+	{"Kept/Standby", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 2, keeps: true, standby: true, window: true}},
+	{"Kept/SlowReplay", medium, world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 2, keeps: true, replay: true, slowList: true}},
+	{"Kept/ThreeEpochs", large, world{epochs: 3, slots: 2, nodes: 2, depth: 1, saves: 1, keeps: true}},
+	{"Kept/TwoOwners", large, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 2, keeps: true, replay: true}},
+
 	{"SlowLists", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true, live: true}},
 	{"SlowLists/TwoSlots", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 2, slowList: true}},
 	{"SlowLists/ThreeSaves", large, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 3, slowList: true, standby: true}},
@@ -139,6 +146,8 @@ func TestReduction(t *testing.T) {
 		{"Follow", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, follow: true}},
 		{"SlowReplay", small, world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}},
 		{"SlowReplay/TwoNodes", large, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true, slowList: true}},
+		{"Kept", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 1, keeps: true}},
+		{"Kept/Replay", medium, world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 2, keeps: true, replay: true}},
 		{"ThreeEpochs", medium, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1}},
 		{"ThreeNodes", large, world{epochs: 3, slots: 1, nodes: 3, depth: 1, saves: 1, standby: true, window: true}},
 		{"TwoSaves", large, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 2}},

@@ -20,6 +20,8 @@ var (
 	slow     = world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true}
 	followed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, follow: true}
 	replayed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, replay: true}
+	keeping  = world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 1, keeps: true}
+	keptRead = world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 1, keeps: true, replay: true}
 	blind    = world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}
 )
 
@@ -57,6 +59,11 @@ var mutations = []mutation{
 	{"DeleteEarly", saved.breaking(rules{deleteEarly: true}), lost},
 	{"DeleteBeyond", saved.breaking(rules{deleteBeyond: true}), lost},
 	{"SweepBlind", slow.breaking(rules{sweepBlind: true}), split},
+
+	{"RemoveBeyond", keeping.breaking(rules{removeBeyond: true}), lost},
+	{"RemoveUnburied", keptRead.breaking(rules{removeUnburied: true}), incomplete},
+	{"RemoveUnacked", keeping.breaking(rules{removeUnacked: true}), gone},
+	{"AdoptDropped", keeping.breaking(rules{adoptDropped: true}), gone},
 
 	{"ReaderTrusts", followed.breaking(rules{readerTrusts: true}), badRead},
 	{"NoHeaderWay", followed.breaking(rules{noHeaderWay: true}), badRead},

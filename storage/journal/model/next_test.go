@@ -111,6 +111,9 @@ func (w *world) bound(s *state) position {
 // lies below a checkpoint and had DATA or a HEADER in it. The Delete takes what
 // is there when it arrives. The SEAL's slot is never deleted.
 func (w *world) deletable(s *state, p, bound position) bool {
+	if w.keeps && p == piece {
+		return s.removed
+	}
 	if p.epoch() >= bound.epoch() {
 		return p < bound || w.deleteBeyond && p == bound
 	}

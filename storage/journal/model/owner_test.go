@@ -8,6 +8,7 @@ func (w *world) own(s *state, x *steps, i int) {
 	if int(n.sent) < w.slots && int(n.sent)-acked < w.depth {
 		next := &x.fork(s, sends, i, at(int(n.epoch), int(n.sent)+1)).state
 		next.nodes[i].write(next)
+		w.sendDrop(s, x, i)
 	}
 	for slot := acked + 1; slot <= int(n.sent); slot++ {
 		if n.known>>slot&1 == 0 {
@@ -22,6 +23,9 @@ func (w *world) own(s *state, x *steps, i int) {
 	if w.tracked() {
 		w.cleanUp(s, x, i)
 	}
+	if w.keeps {
+		w.remove(s, x, i)
+	}
 	if w.mayFollow(s) {
 		p := n.at
 		if w.keepUnacked {
@@ -35,10 +39,7 @@ func (w *world) own(s *state, x *steps, i int) {
 // checkpoint that it knows.
 func (w *world) cleanUp(s *state, x *steps, i int) {
 	n := &s.nodes[i]
-	known := n.start
-	if s.newest.epoch() == int(n.epoch) {
-		known = s.newest
-	}
+	known := s.known(n)
 	if known > max(s.doomed, origin) && (w.sweepBlind || s.claims == n.epoch) {
 		// It has found no claim above its own after known had become durable.
 		x.fork(s, sweeps, i, known).state.doomed = known

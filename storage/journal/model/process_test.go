@@ -161,10 +161,26 @@ func (p *process) sweep(pos position, newest int) {
 	}
 }
 
-// truncate deletes what lies before a checkpoint, and returns what that was. Before
-// any slot goes, ready is called.
-func (p *process) truncate(pos position, ready func()) (gone []position) {
-	go func() { p.saved <- p.journal.Truncate(context.Background(), journal.Position{}, positionOf(pos)) }()
+// truncate deletes what lies before a checkpoint, but for what is kept, and returns what
+// that was. Before any slot goes, ready is called.
+func (p *process) truncate(pos position, keep func(journal.Position) bool, ready func()) (gone []position) {
+	return p.deletes(pos, ready, func() error {
+		return p.journal.Truncate(context.Background(), journal.Position{}, positionOf(pos), keep)
+	})
+}
+
+// remove deletes slots before a checkpoint, and returns what was deleted.
+func (p *process) remove(pos position, slots []position, ready func()) (gone []position) {
+	var all []journal.Position
+	for _, slot := range slots {
+		all = append(all, positionOf(slot))
+	}
+	return p.deletes(pos, ready, func() error { return p.journal.Remove(context.Background(), all) })
+}
+
+// deletes lets through the calls of do, which deletes slots.
+func (p *process) deletes(pos position, ready func(), do func() error) (gone []position) {
+	go func() { p.saved <- do() }()
 	synctest.Wait()
 	if p.find0("GET", claimPrefix) { // older checkpoints are there still
 		p.pass("GET", claimKey(pos.epoch()+1))
@@ -174,6 +190,9 @@ func (p *process) truncate(pos position, ready func()) (gone []position) {
 	}
 	if p.find0("CREATE", tombstonePrefix) {
 		p.pass("CREATE", tombstonePrefix)
+	}
+	for p.find0("GET", logPrefix) { // whether there is a SEAL
+		p.pass("GET", logPrefix)
 	}
 	if p.find0("DELETE", "") {
 		ready()
@@ -188,7 +207,7 @@ func (p *process) truncate(pos position, ready func()) (gone []position) {
 		}
 	}
 	if err := <-p.saved; err != nil {
-		p.t.Errorf("truncate: %v", err)
+		p.t.Errorf("delete slots: %v", err)
 	}
 	return gone
 }

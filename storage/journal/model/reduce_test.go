@@ -20,7 +20,7 @@ func (w *world) reduce(s *state) (order [maxNodes]uint8) {
 			}
 		}
 		if !w.slowList {
-			s.forget(last)
+			w.forget(s, last)
 		}
 	}
 	return w.sort(s)
@@ -46,6 +46,8 @@ func (w *world) reduceEpoch(s *state, e, last, end int) {
 	o := s.epoch(e)
 	o.cells &= 1<<(2*end+2) - 1
 	o.seals &= 1<<end - 1
+	o.drops &= 1<<end - 1
+	o.adopts &= 1<<end - 1
 	o.sent = uint8(min(int(o.sent), entries(end)))
 	if o.flags&begun == 0 && (end == 0 || e < last) {
 		o.flags, o.head = 0, 0
@@ -143,6 +145,16 @@ func (w *world) reduceReader(s *state, n *node) {
 	}
 	if position(n.known) < s.newest && (n.stage == listing || position(n.known) < n.at) && !w.slowList {
 		n.known = 0 // wherever it ends, or starts over, that is before
+	}
+}
+
+// forget drops what lies below the newest checkpoint, but for the kept slot. Once it is
+// removed a SEAL in its place is as good as nothing.
+func (w *world) forget(s *state, last int) {
+	c := s.cell(piece)
+	s.forget(last)
+	if w.keeps && c == data {
+		s.epoch(piece.epoch()).put(piece.slot(), data)
 	}
 }
 

@@ -50,17 +50,19 @@ func entries(cut int) int { return max(cut-1, 0) }
 // A Create that was sent once may land at any later time, and again after a
 // Delete: nothing takes it back.
 type epoch struct {
-	cells uint16 // contents of the slots, two bits each
-	head  view   // what the HEADER says that was sent: the epochs before this one
-	sent  uint8  // DATA was sent for slots 1 to sent
-	alt   uint8  // slots for which `other` was sent as well; slot 0 is bit 0
-	seals uint8  // slots for which a SEAL was sent
-	saves uint8  // checkpoints that were sent and have not landed; where they are tracked, that may land, for the first time or again
-	acked uint8  // slots 1 to acked were acknowledged
-	marks uint8  // of these, the ones with the bytes of `other`
-	flags uint8
-	clear uint8 // checkpoints whose Create was answered and may land again all the same: only in a mutation
-	there uint8 // where checkpoints are tracked: those that are there
+	cells  uint16 // contents of the slots, two bits each
+	head   view   // what the HEADER says that was sent: the epochs before this one
+	sent   uint8  // DATA was sent for slots 1 to sent
+	alt    uint8  // slots for which `other` was sent as well; slot 0 is bit 0
+	seals  uint8  // slots for which a SEAL was sent
+	saves  uint8  // checkpoints that were sent and have not landed; where they are tracked, that may land, for the first time or again
+	acked  uint8  // slots 1 to acked were acknowledged
+	marks  uint8  // of these, the ones with the bytes of `other`
+	flags  uint8
+	clear  uint8 // checkpoints whose Create was answered and may land again all the same: only in a mutation
+	there  uint8 // where checkpoints are tracked: those that are there
+	drops  uint8 // slots of DATA that drop the kept slot
+	adopts uint8 // that keep it again: only in a mutation
 }
 
 const (
@@ -123,14 +125,15 @@ type node struct {
 
 // state is the bucket, with everything that is on its way to it, and the nodes.
 type state struct {
-	epochs [maxEpochs + 1]epoch // one more, for a fresh claim or one who waits there
-	nodes  [maxNodes]node
-	claims uint8    // the newest claim: they are dense, and never deleted
-	newest position // the newest checkpoint that ever was durable
-	left   uint8    // checkpoints that may still be written
-	doomed position // where checkpoints are tracked: older ones than this may be deleted
-	buried position // with a replay: the newest tombstone
-	cut    position // with a replay: slots before it may be deleted
+	epochs  [maxEpochs + 1]epoch // one more, for a fresh claim or one who waits there
+	nodes   [maxNodes]node
+	claims  uint8    // the newest claim: they are dense, and never deleted
+	newest  position // the newest checkpoint that ever was durable
+	left    uint8    // checkpoints that may still be written
+	doomed  position // where checkpoints are tracked: older ones than this may be deleted
+	buried  position // with a replay: the newest tombstone
+	cut     position // with a replay: slots before it may be deleted
+	removed bool     // the kept slot may be deleted
 }
 
 // epoch returns the epoch of the given number.

@@ -15,6 +15,7 @@ type world struct {
 	standby bool // nodes may claim from where such a node may stand, without showing it before
 	replay  bool // one more node replays the log, again and again
 	window  bool // who walks reads a slot ahead
+	keeps   bool // the first slot is kept until an entry drops it, and then removed
 
 	// Lists of checkpoints take time: one may miss a checkpoint that appears
 	// and an older one that is deleted while it runs. In a world with a replay
@@ -34,7 +35,7 @@ func (w *world) String() string {
 	for _, o := range []struct {
 		on   bool
 		name string
-	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
+	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.keeps, "kept"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
 		if o.on {
 			s += ", " + o.name
 		}
@@ -73,6 +74,11 @@ type rules struct {
 	deleteEarly  bool // DATA is deleted as soon as the checkpoint has been sent
 	deleteBeyond bool // so is the slot at the checkpoint
 	sweepBlind   bool // older checkpoints are deleted without looking for a higher claim
+
+	removeBeyond   bool // the kept slot is removed while it is not below a checkpoint
+	removeUnburied bool // so is it while older checkpoints are there
+	removeUnacked  bool // so is it when the entry that drops it has been sent
+	adoptDropped   bool // a slot that was dropped is kept again, since it is still there
 
 	readerTrusts bool // a reader believes every SEAL
 	noHeaderWay  bool // headers do not tell the way: a reader believes a SEAL if there is a next header

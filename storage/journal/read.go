@@ -1,0 +1,34 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/weirmq/weir/storage"
+)
+
+// ReadSlot returns the entries of the DATA at pos, for who knows from a state that they
+// are there. It asks the bucket once, for the whole object, and verifies that: its
+// checksum, and that it is what its name says. The bodies are at Entry.At within the
+// object of SlotKey; whoever reads a part of one of them from there has to verify it
+// by something in it, since the checksum is of the whole object.
+//
+// A slot that is not there says nothing about the log, which recovery alone follows: it
+// was deleted by Truncate or Remove, or something was lost that lies in it.
+//
+// Errors: fs.ErrNotExist, ErrCorrupt, ErrFormat, and the bucket's.
+func ReadSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) ([]Entry, error) {
+	key := SlotKey(shard, pos)
+	raw, err := b.Get(ctx, key, 0, -1)
+	if err != nil {
+		return nil, fmt.Errorf("read slot %s: %w", key, err)
+	}
+	o, err := decode(raw)
+	if err != nil {
+		return nil, fmt.Errorf("read slot %s: %w", key, err)
+	}
+	if o.typ != typeData || o.shard != shard || o.pos != pos {
+		return nil, fmt.Errorf("read slot %s: %w: it holds a %v, slot %v of shard %d", key, ErrCorrupt, o.typ, o.pos, o.shard)
+	}
+	return o.entries, nil
+}
