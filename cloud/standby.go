@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 const (
@@ -64,7 +65,7 @@ func (n *Node) keepCopy(ctx context.Context) {
 		c.mu.Unlock()
 		n.renewCopy(ctx)
 		close(over)
-		pause(ctx, copyPause)
+		_ = pause.For(ctx, copyPause)
 		timer := time.NewTimer(copyEvery - copyPause)
 		select {
 		case <-c.kick:
@@ -74,15 +75,6 @@ func (n *Node) keepCopy(ctx context.Context) {
 		timer.Stop()
 	}
 	c.missing.End()
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // Refresh implements kafka.Owner.

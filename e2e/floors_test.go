@@ -18,6 +18,7 @@ var floors = []struct {
 	floor   float64
 }{
 	{"storage/record", 0}, {"storage/weir", 0}, {"storage/record/recordtest", 0.1},
+	{"storage/pause", 0}, {"storage/durable", 0},
 	{"storage/storagetest", 5}, {"storage/s3/s3test", 5}, {"storage/open", 5},
 	{"storage/redis/redistest", 5}, {"storage/mysql/mysqltest", 5}, {"storage/hdfs/hdfstest", 5},
 	{"storage/journal", 2}, {"storage/journal/model", 2.5}, {"storage/commitlog", 2.5},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/sender"
 )
@@ -82,7 +83,7 @@ func (j *joiner) first(ctx context.Context) *join.Identity {
 		if id = j.replace(ctx, err); id != nil {
 			return id
 		}
-		if !sleep(ctx, lookAgain) {
+		if pause.For(ctx, lookAgain) != nil {
 			return nil
 		}
 	}
@@ -249,7 +250,7 @@ func (j *joiner) keep(ctx context.Context, id *join.Identity) error {
 			break
 		}
 		j.say(syncStatus{State: SyncJoining, Reason: "disk", Err: fmt.Errorf("%w: %w", errDisk, err), Do: "make room below " + j.e.o.Data + ", or make it writable"})
-		if !sleep(ctx, lookAgain) {
+		if pause.For(ctx, lookAgain) != nil {
 			return ctx.Err()
 		}
 	}
@@ -313,16 +314,4 @@ func (o *Options) token() (string, error) {
 		return "", why
 	}
 	return o.Join, nil
-}
-
-// sleep waits; false: ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

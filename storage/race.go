@@ -11,6 +11,8 @@ import (
 	"time"
 
 	crypto "crypto/rand"
+
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // Objects of a race between two nodes. All of them are removed when it is over.
@@ -129,7 +131,7 @@ func (r *race) finish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, time.Second); err != nil {
+		if err := pause.For(ctx, time.Second); err != nil {
 			return err
 		}
 	}
@@ -170,7 +172,7 @@ func (r *race) run(ctx context.Context) error {
 		}
 		later, err := r.wait(ctx, r.ready(round, r.other))
 		if err == nil && later {
-			err = pause(ctx, late(round))
+			err = pause.For(ctx, late(round))
 		}
 		if err != nil {
 			return err
@@ -219,7 +221,7 @@ func (r *race) wait(ctx context.Context, name string) (atOnce bool, err error) {
 			return false, errNobody
 		}
 		// Often at first, when the other one is about to come.
-		if err := pause(ctx, rand.N(time.Duration(min(try, 10))*time.Millisecond)); err != nil {
+		if err := pause.For(ctx, rand.N(time.Duration(min(try, 10))*time.Millisecond)); err != nil {
 			return false, err
 		}
 	}
@@ -256,15 +258,4 @@ func (r *race) tidy(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

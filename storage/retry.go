@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"time"
+
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // RetryOptions say how often and how fast Retry tries again. The zero value is
@@ -90,22 +92,18 @@ func (r *retrying) Close() error { return Close(r.below) }
 // do calls op until it succeeds, says that repeating is no use, or attempts or
 // time are used up.
 func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool, err error)) error {
-	pause := r.First
+	wait := r.First
 	for attempt := 1; ; attempt++ {
 		again, err := r.try(ctx, op)
 		if err == nil || !again || final(err) || attempt == r.Attempts {
 			return err
 		}
-		// Half of the pause is drawn, so that those who were refused
+		// Half of the wait is drawn, so that those who were refused
 		// together do not come back together.
-		timer := time.NewTimer(pause/2 + rand.N(pause/2+1))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause.For(ctx, wait/2+rand.N(wait/2+1)) != nil {
 			return err
 		}
-		pause = min(2*pause, r.Max)
+		wait = min(2*wait, r.Max)
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // DefaultTakeover is how long an owner may be silent before a standby takes
@@ -232,11 +233,6 @@ func Answer(ctx context.Context, takeover time.Duration, acked func() journal.Po
 // wait returns after d, or when ctx ends, and how long that was.
 func wait(ctx context.Context, d time.Duration) time.Duration {
 	began := time.Now()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	_ = pause.For(ctx, d)
 	return time.Since(began)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // Options of a Server. Listeners and Broker are required; the zero value of any
@@ -221,14 +222,7 @@ func (s *Server) wait(d time.Duration) error {
 	if d <= 0 {
 		return s.ctx.Err()
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
+	return pause.For(s.ctx, d)
 }
 
 // accept serves a connection to listener i, if it has a seat.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -141,7 +142,7 @@ func (s *Server) Close() error {
 
 // accept lets newcomers in until the server is closed.
 func (s *Server) accept() error {
-	for pause := time.Duration(0); ; {
+	for rest := time.Duration(0); ; {
 		c, err := s.o.Listener.Accept()
 		switch {
 		case s.ctx.Err() != nil:
@@ -153,12 +154,12 @@ func (s *Server) accept() error {
 			s.cancel()
 			return fmt.Errorf("accept: %w", err)
 		case err != nil: // no file descriptor is free, for one
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			rest = min(max(2*rest, 5*time.Millisecond), time.Second)
 			s.o.Log.Warn("--peer accepts no connection for now", "err", err)
-			wait(s.ctx, pause)
+			_ = pause.For(s.ctx, rest)
 			continue
 		}
-		pause = 0
+		rest = 0
 		seat, err := s.o.Gate.Enter(budget.Address(c.RemoteAddr()), func() { c.Close() })
 		if err != nil { // the gate has said so
 			c.Close()
@@ -223,13 +224,4 @@ type nodeKey struct{}
 func asker(r *http.Request) string {
 	name, _ := r.Context().Value(nodeKey{}).(string)
 	return name
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

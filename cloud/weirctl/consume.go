@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/payload"
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 const (
@@ -198,21 +199,9 @@ func (c *call) topicToRead(ctx context.Context, topic string) (console.Topic, er
 		if !c.read.follow {
 			return console.Topic{}, fmt.Errorf("there is no topic %q (--follow waits for it)", topic)
 		}
-		if !pause(ctx, followPause) {
+		if pause.For(ctx, followPause) != nil {
 			return console.Topic{}, ctx.Err()
 		}
-	}
-}
-
-// pause waits, and reports whether ctx still goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -277,7 +266,7 @@ func (c *call) readOn(ctx context.Context, w *bufio.Writer, topic string, at *po
 // grown waits until a partition may have more than was printed of it, and takes in
 // partitions that are new.
 func (c *call) grown(ctx context.Context, topic string, positions []position) ([]position, error) {
-	for pause(ctx, followPause) {
+	for pause.For(ctx, followPause) == nil {
 		var t console.Topic
 		if err := c.get(ctx, "/v1/topics/"+url.PathEscape(topic), &t); err != nil {
 			return nil, err

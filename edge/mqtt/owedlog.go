@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/weirmq/weir/storage/durable"
 )
 
 // The files of what is owed (FORMAT.md).
@@ -62,7 +64,7 @@ func OpenOwed(dir string, limit int64, log *slog.Logger) (*OwedLog, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the directory of what is owed to sessions: %w", err)
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return nil, fmt.Errorf("create the directory of what is owed to sessions: %w", err)
 	}
 	return &OwedLog{dir: dir, limit: limit, size: min(segmentSize, max(1, limit/minSegments)), log: log, next: 1}, nil
@@ -286,7 +288,7 @@ func (l *OwedLog) create(s *segment) ([]byte, error) {
 		l.file = nil
 		return nil, fmt.Errorf("create a file for what is owed to sessions: %w", err)
 	}
-	if err := syncDir(l.dir); err != nil {
+	if err := durable.SyncDir(l.dir); err != nil {
 		return nil, fmt.Errorf("create a file for what is owed to sessions: %w", err)
 	}
 	l.owner = s

@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+
+	"github.com/weirmq/weir/storage/durable"
 )
 
 // The state file: a header, then frames (FORMAT.md).
@@ -325,7 +327,7 @@ func (s *FileStore) replace(body func(io.Writer) error) error {
 		s.file.Close()
 	}
 	s.file, s.end = next, end
-	if err := syncDir(filepath.Dir(s.path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(s.path)); err != nil {
 		s.poisoned = true
 		return fmt.Errorf("sync directory of state file: %w: %w", ErrPoisoned, err)
 	}
@@ -348,15 +350,6 @@ func writeStore(f *os.File, body func(io.Writer) error) (end int64, err error) {
 		return 0, err
 	}
 	return f.Seek(0, io.SeekCurrent)
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Close implements Store. Everything appended is durable already.

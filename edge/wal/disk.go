@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/weirmq/weir/storage/durable"
 )
 
 // step names what the log is about to do to its disk. The fault matrix in the
@@ -68,14 +70,7 @@ func (d *disk) mkdir(path string) error {
 
 // syncDir makes the names in a directory durable.
 func (d *disk) syncDir(path string) error {
-	return d.do(stepDirSync, path, func() error {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return f.Sync()
-	})
+	return d.do(stepDirSync, path, func() error { return durable.SyncDir(path) })
 }
 
 // replace puts data at path: at any moment, a power cut included, the file has

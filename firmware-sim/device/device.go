@@ -13,6 +13,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"time"
+
+	"github.com/weirmq/weir/storage/pause"
 )
 
 const (
@@ -103,7 +105,7 @@ func Run(ctx context.Context, c Config) {
 		if time.Since(began) > lastBackOff {
 			backOff = firstBackOff
 		}
-		pause(ctx, backOff/2+rand.N(backOff))
+		_ = pause.For(ctx, backOff/2+rand.N(backOff))
 		backOff = min(2*backOff, lastBackOff)
 	}
 	for _, f := range d.window {
@@ -114,15 +116,6 @@ func Run(ctx context.Context, c Config) {
 }
 
 func (d *device) done() bool { return d.c.Count > 0 && d.next > d.c.Count && len(d.window) == 0 }
-
-func pause(ctx context.Context, t time.Duration) {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
 
 // session is one connection, from dialling to its end.
 func (d *device) session(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -158,7 +159,7 @@ func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) e
 		if err := a.audit(ctx, b, shard); err != nil || !a.gone || try == most {
 			return err
 		}
-		pause(ctx, time.Duration(try)*200*time.Millisecond)
+		_ = pause.For(ctx, time.Duration(try)*200*time.Millisecond)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // clusterKey is the object that makes a bucket a cluster. It is created once.
@@ -172,7 +173,7 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 			return c, err
 		case errors.Is(err, storage.ErrUnknown) && ctx.Err() == nil:
 			// It may exist now, or later: only another Create can tell.
-			pause(ctx, wait)
+			_ = pause.For(ctx, wait)
 		default:
 			return Cluster{}, fmt.Errorf("create object %s: %w", clusterKey, err)
 		}
@@ -185,15 +186,6 @@ func newCluster() Cluster {
 	c := Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Shards: 1}
 	c.CRC = c.sum()
 	return c
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // objectsBeside reads the checksums of the objects beside the log that are there.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -512,6 +513,6 @@ func insist(ctx context.Context, call func() error, final error) error {
 		if err == nil || final != nil && errors.Is(err, final) || errors.Is(err, storage.ErrDamaged) || ctx.Err() != nil {
 			return err
 		}
-		pause(ctx, wait)
+		_ = pause.For(ctx, wait)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // A call that got no good answer is repeated after firstWait, then after twice
@@ -190,14 +191,7 @@ func (s store) attempt(ctx context.Context, limit time.Duration, once func(conte
 
 // sleep waits between a half and the whole of d. False: ctx ended before.
 func (s store) sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d/2 + time.Duration(s.jitter()*float64(d/2)))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return pause.For(ctx, d/2+time.Duration(s.jitter()*float64(d/2))) == nil
 }
 
 // land makes raw, an object of this claim's own epoch, durable under key. It

@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // Bucket is a storage.Bucket in a table.
@@ -90,12 +91,8 @@ func (b *Bucket) write(ctx context.Context, op func(*session) error) error {
 		if !deadlock(err) || try == deadlockTries {
 			return err
 		}
-		timer := time.NewTimer(rand.N(time.Millisecond << try))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
+		if err := pause.For(ctx, rand.N(time.Millisecond<<try)); err != nil {
+			return err
 		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/minio/minio-go/v7"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // Bucket is a storage.Bucket in an S3 bucket. It repeats nothing by itself,
@@ -52,12 +53,8 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 		if status(err) != http.StatusConflict || try == conflictTries {
 			return fmt.Errorf("create %s: %w", key, changed(err))
 		}
-		timer := time.NewTimer(rand.N(10 * time.Millisecond << try))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("create %s: %w", key, ctx.Err())
+		if err := pause.For(ctx, rand.N(10*time.Millisecond<<try)); err != nil {
+			return fmt.Errorf("create %s: %w", key, err)
 		}
 	}
 }

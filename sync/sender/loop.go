@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -26,7 +27,7 @@ type answer struct {
 // loop dials until ctx ends. Whatever the other end says, there is a next
 // attempt, after a pause that grows until a session has lasted.
 func (s *Sender) loop(ctx context.Context) {
-	var pause backoff
+	var after backoff
 	addr, turn, hops := s.o.Addrs[0], 0, 0
 	for {
 		s.set(func(st *State) { st.Addr = addr })
@@ -37,7 +38,7 @@ func (s *Sender) loop(ctx context.Context) {
 			return
 		}
 		if welcome && time.Since(began) >= stableAfter {
-			pause.reset()
+			after.reset()
 			hops = 0
 		}
 		if to, ok := errors.AsType[*redirectError](err); ok && hops < maxHops {
@@ -59,26 +60,14 @@ func (s *Sender) loop(ctx context.Context) {
 		s.note(addr, next, welcome, refused, err)
 		s.down(err, s.refused())
 		if refused != nil && s.rejoin(ctx) {
-			pause.reset()
+			after.reset()
 			refused = nil
 		}
 		addr = next
-		if !wait(ctx, s.pauseAfter(&pause, err, refused)) {
+		if pause.For(ctx, s.pauseAfter(&after, err, refused)) != nil {
 			s.down(errClosed, nil)
 			return
 		}
-	}
-}
-
-// wait sleeps; false: ctx has ended.
-func wait(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
