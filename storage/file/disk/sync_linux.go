@@ -32,6 +32,11 @@ func writeBack(f *os.File, off, n int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
+// allocate gives a file room for n bytes from its beginning, and that size.
+func allocate(f *os.File, n int64) error {
+	return unix.Fallocate(int(f.Fd()), 0, 0, n)
+}
+
 // Reserve asks the file system for room behind the end of a file, so that a full
 // disk has room for what is appended next. Where it cannot, the append fails then.
 func Reserve(f *os.File, bytes int64) {

@@ -59,6 +59,16 @@ func (t *Temp) Write(p []byte) error {
 	return nil
 }
 
+// Allocate gives an empty file room for n bytes, which read as zeros. Errors: any but
+// ENOSPC means that it cannot be done here.
+func (t *Temp) Allocate(n int64) error {
+	if err := allocate(t.File, n); err != nil {
+		return err
+	}
+	t.size = n
+	return nil
+}
+
 // WriteZeros appends n zeros to the file.
 func (t *Temp) WriteZeros(n int64) error {
 	zeros := make([]byte, min(n, stride))

@@ -39,6 +39,8 @@ type appender struct {
 	file  *os.File // of the last pack; nil before the first one
 	pack  *pack
 	end   int64 // behind the last group in it
+	count int64 // groups in it
+	wrote int64 // bytes of its file that were written once
 	grown int   // index in Bucket.sizes of the next pack
 	bare  bool  // the last pack has no mark yet: no record may go there
 	next  chan made
@@ -241,6 +243,7 @@ func (w *appender) commit(creates []*creation) error {
 	}
 	var g group
 	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
+	w.buf = w.padded(w.buf)
 	w.r.rows.mutations.at("write")
 	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
 		// A part of a group is none, and the next one is written over it.
@@ -260,6 +263,21 @@ func (w *appender) commit(creates []*creation) error {
 	return w.conclude(g, creates)
 }
 
+// padded adds zeros to a small group that goes where nothing was written yet: the groups
+// behind it go where something was.
+func (w *appender) padded(p []byte) []byte {
+	end := w.end + int64(len(p))
+	if end <= w.wrote {
+		return p
+	}
+	w.wrote = end
+	if len(p) < largeGroup {
+		w.wrote = min(w.pack.size, end+padding)
+		p = append(p, make([]byte, w.wrote-end)...)
+	}
+	return p
+}
+
 // conclude acknowledges a group that is durable, unless the row was closed.
 func (w *appender) conclude(g group, creates []*creation) error {
 	r := w.r
@@ -277,6 +295,7 @@ func (w *appender) conclude(g group, creates []*creation) error {
 		return w.lose(g, creates)
 	}
 	w.end = g.next
+	w.count++
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if w.pack.end < g.next { // else a List read it, after Close
@@ -380,13 +399,22 @@ func (w *appender) mark() error {
 
 // prepare makes the next pack while this one is being filled.
 func (w *appender) prepare() {
-	size := w.r.rows.sizes[w.grown]
+	size, large := w.r.rows.sizes[w.grown], w.large(0)
 	next := make(chan made, 1)
 	w.next = next
 	w.r.rows.wg.Go(func() {
-		m, err := w.r.rows.blank(w.r.name, size, size)
+		m, err := w.r.rows.blank(w.r.name, size, size, large)
 		next <- made{m, err}
 	})
+}
+
+// large reports whether groups are large, by those in the last pack, or by the size of
+// the first one.
+func (w *appender) large(size int64) bool {
+	if w.count > 0 {
+		size = (w.end - page) / w.count
+	}
+	return size >= largeGroup
 }
 
 // rotate begins a pack of at least need bytes. It has its name, and its head is
@@ -396,7 +424,7 @@ func (w *appender) rotate(need int64) error {
 	if w.pack != nil {
 		h.number, h.before = w.pack.number+1, w.end
 	}
-	f, err := w.begin(&h, need)
+	f, wrote, err := w.begin(&h, need)
 	if err != nil {
 		return err
 	}
@@ -408,7 +436,7 @@ func (w *appender) rotate(need int64) error {
 		w.file.Close()
 	}
 	p := &pack{packHead: h, end: page}
-	w.file, w.pack, w.end, w.bare = f, p, page, true
+	w.file, w.pack, w.end, w.count, w.wrote, w.bare = f, p, page, 0, wrote, true
 	w.grown = min(w.grown+1, len(w.r.rows.sizes)-1)
 	if h.number == 1 {
 		w.r.rows.wg.Go(w.r.rows.sweepOthers)
@@ -419,12 +447,13 @@ func (w *appender) rotate(need int64) error {
 	return nil
 }
 
-// begin gives a file the head of a pack, and the name.
-func (w *appender) begin(h *packHead, need int64) (*os.File, error) {
+// begin gives a file the head of a pack, and the name. So many bytes of it were written
+// once.
+func (w *appender) begin(h *packHead, need int64) (f *os.File, wrote int64, err error) {
 	for {
 		b, err := w.ready(need)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		h.size = b.size
 		rand.Read(h.identity[:])
@@ -434,7 +463,7 @@ func (w *appender) begin(h *packHead, need int64) (*os.File, error) {
 		}
 		if err != nil {
 			b.drop()
-			return nil, err
+			return nil, 0, err
 		}
 		f, err := b.link(w.r.packPath(h.number))
 		if errors.Is(err, unix.ENOENT) && b.name != "" {
@@ -443,7 +472,7 @@ func (w *appender) begin(h *packHead, need int64) (*os.File, error) {
 		if err != nil && !disk.Refused(err) {
 			err = w.r.disk.Broke(err)
 		}
-		return f, err
+		return f, max(b.written, page), err
 	}
 }
 
@@ -460,5 +489,5 @@ func (w *appender) ready(need int64) (*blank, error) {
 			m.blank.drop()
 		}
 	}
-	return w.r.rows.blank(w.r.name, need, max(need, w.r.rows.sizes[w.grown]))
+	return w.r.rows.blank(w.r.name, need, max(need, w.r.rows.sizes[w.grown]), w.large(need))
 }

@@ -17,14 +17,23 @@ func packSizes() []int64 { return []int64{256 << 10, 1 << 20, 4 << 20, 16 << 20,
 // last size.
 const maxSpares = 4
 
-// blank is a file for a pack that is not one yet. All of it was written once, so
-// that the file system has nothing to do when it is written again but to write
-// it: space that is only allocated costs a metadata write at each sync.
+// A group of largeGroup bytes costs more to write twice than the file system's own
+// write costs at a sync of what was only allocated. One that is smaller and is written
+// there brings so many zeros with it, for those behind it.
+const (
+	largeGroup = 128 << 10
+	padding    = 256 << 10
+)
+
+// blank is a file for a pack that is not one yet. For small groups all of it was
+// written once, so that the file system has nothing to do when it is written again but
+// to write it: space that is only allocated costs a metadata write at each sync.
 type blank struct {
-	file *os.File
-	size int64
-	temp *disk.Temp // a new file
-	name string     // in .tmp, of one that was a pack
+	file    *os.File
+	size    int64
+	written int64      // bytes from its beginning that were written once
+	temp    *disk.Temp // a new file
+	name    string     // in .tmp, of one that was a pack
 }
 
 // made is what prepare hands over.
@@ -34,8 +43,8 @@ type made struct {
 }
 
 // blank returns a file of at least need bytes, of size if there is room: a spare
-// one or a new one. Errors: nothing happened.
-func (rs *Rows) blank(folder string, need, size int64) (*blank, error) {
+// one or a new one, which for large groups is only allocated. Errors: nothing happened.
+func (rs *Rows) blank(folder string, need, size int64, large bool) (*blank, error) {
 	if s := rs.takeSpare(need); s != nil {
 		return s, nil
 	}
@@ -43,20 +52,26 @@ func (rs *Rows) blank(folder string, need, size int64) (*blank, error) {
 	if free, ok := disk.FreeSpace(rs.disk.Root); ok && free/4 < size {
 		size = min(size, max(need, rs.sizes[0]))
 	}
-	s, err := rs.newBlank(folder, size)
+	s, err := rs.newBlank(folder, size, large)
 	if size > need && errors.Is(err, unix.ENOSPC) {
-		s, err = rs.newBlank(folder, roundUp(need))
+		s, err = rs.newBlank(folder, roundUp(need), large)
 	}
 	return s, err
 }
 
-func (rs *Rows) newBlank(folder string, size int64) (*blank, error) {
+func (rs *Rows) newBlank(folder string, size int64, large bool) (*blank, error) {
 	t, err := rs.disk.NewTemp(rs.disk.Path(folder))
 	if err != nil {
 		return nil, err
 	}
 	s := &blank{file: t.File, size: size, temp: t}
-	if err := t.WriteZeros(size); err != nil {
+	if large {
+		err = t.Allocate(size)
+	}
+	if !large || err != nil && !errors.Is(err, unix.ENOSPC) {
+		s.written, err = size, t.WriteZeros(size)
+	}
+	if err != nil {
 		s.drop()
 		return nil, err
 	}
@@ -101,7 +116,7 @@ func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &blank{file: f, size: size, name: rs.disk.TempName()}
+	s := &blank{file: f, size: size, written: size, name: rs.disk.TempName()}
 	if err := os.Rename(name, s.name); err != nil {
 		f.Close()
 		return nil, err
