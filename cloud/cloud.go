@@ -148,7 +148,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, fmt.Errorf("read the cluster's name: %w", err)
 	}
 	n.clusterID = known.ID
-	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node}
+	n.self = broker.Node{ID: cluster.NodeID(o.Node), Name: o.Node, Addresses: make(cluster.Addresses)}
 	if n.self.Host, err = os.Hostname(); err != nil {
 		return nil, fmt.Errorf("ask for the host's name: %w", err)
 	}
@@ -195,7 +195,7 @@ func (n *Node) listen() error {
 			return fmt.Errorf("listen on --sync: %w", err)
 		}
 		n.closers = append(n.closers, ignoreClosed(packets.Close))
-		n.self.Sync = n.advertised(packets.LocalAddr())
+		n.self.Addresses.Add(cluster.Sync, "", n.advertised(packets.LocalAddr()))
 		n.askSync(packets.LocalAddr())
 	}
 	if err := n.listenPeer(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -154,15 +155,17 @@ func TestTwoNodes(t *testing.T) {
 	if sign, err := second.ask(t.Context(), first.self); err != nil || sign.Next.Epoch != 1 || sign.Next.Slot == 0 {
 		t.Errorf("the owner: %+v, %v", sign, err)
 	}
-	if first.self.Peer == "" || first.self.Boot == "" || first.self.Boot == second.self.Boot {
+	if first.self.Address(cluster.Peer) == "" || first.self.Boot == "" || first.self.Boot == second.self.Boot {
 		t.Errorf("the claim names %+v", first.self)
 	}
 	asHTTP := first.self
-	asHTTP.Peer = "" // as nodes of earlier versions claim
+	asHTTP.Addresses = maps.Clone(asHTTP.Addresses)
+	delete(asHTTP.Addresses, cluster.Peer) // as nodes of earlier versions claim
 	if sign, err := second.ask(t.Context(), asHTTP); err != nil || sign.Next != (journal.Position{}) {
 		t.Errorf("the owner over --http: %+v, %v", sign, err)
 	}
-	for _, other := range []broker.Node{{Name: "other", HTTP: first.self.HTTP}, {Name: "other", Peer: first.self.Peer}} {
+	for _, other := range []broker.Node{{Name: "other", Addresses: cluster.Addresses{cluster.HTTP: {"": first.self.Address(cluster.HTTP)}}},
+		{Name: "other", Addresses: cluster.Addresses{cluster.Peer: {"": first.self.Address(cluster.Peer)}}}} {
 		if _, err := second.ask(t.Context(), other); err == nil || errors.Is(err, cluster.ErrRefused) {
 			t.Errorf("one node passes for another: %v", err)
 		}

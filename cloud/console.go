@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/page"
 )
@@ -22,7 +23,7 @@ func (n *Node) listenHTTP() (net.Listener, error) {
 		return nil, fmt.Errorf("listen on --http: %w", err)
 	}
 	n.closers = append(n.closers, ignoreClosed(listener.Close))
-	n.self.HTTP = n.advertised(listener.Addr())
+	n.self.Addresses.Add(cluster.HTTP, "", n.advertised(listener.Addr()))
 	talk := talkHTTP
 	if n.o.HTTP.TLSCert != "" {
 		talk = inTLS(talk)
@@ -83,8 +84,8 @@ func ownName(node string) string { return "node:" + node }
 
 // names are those under which the admin port may be asked.
 func (n *Node) names() []string {
-	names := append([]string{n.o.Advertise, n.o.HTTP.Listen, n.self.HTTP}, n.o.HTTP.Hosts...)
-	for _, address := range n.self.Listeners {
+	names := append([]string{n.o.Advertise, n.o.HTTP.Listen, n.self.Address(cluster.HTTP)}, n.o.HTTP.Hosts...)
+	for _, address := range n.self.Addresses[cluster.Kafka] {
 		names = append(names, address)
 	}
 	return names

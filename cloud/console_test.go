@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage/mem"
@@ -19,7 +20,7 @@ import (
 // ask asks a node's admin port.
 func ask(t *testing.T, n running, method, path, token string) (status int, e console.Error) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.self.HTTP+path, strings.NewReader("{}"))
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://"+n.self.Address(cluster.HTTP)+path, strings.NewReader("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestOwnTokens(t *testing.T) {
 	for range maxUnjudged { // strangers, who wait for the owner
 		second.unjudged <- struct{}{}
 	}
-	if status, e := ask(t, second, "GET", "/v1/topics", admin.NewToken()); status != 503 || !strings.Contains(e.Error, first.self.HTTP) {
+	if status, e := ask(t, second, "GET", "/v1/topics", admin.NewToken()); status != 503 || !strings.Contains(e.Error, first.self.Address(cluster.HTTP)) {
 		t.Errorf("one stranger more: %d %+v", status, e)
 	}
 	if status, e := ask(t, second, "GET", "/v1/admins", tokenOf(t, second)); status != 200 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/peer"
 )
@@ -29,7 +30,7 @@ const (
 // not, the request can still be read.
 func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 	owner, known := n.broker.Controller()
-	if !known || owner.Peer == "" || owner.Name == n.o.Node {
+	if !known || owner.Address(cluster.Peer) == "" || owner.Name == n.o.Node {
 		return false
 	}
 	body, err := io.ReadAll(r.Body)
@@ -54,13 +55,13 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 		case n.unjudged <- struct{}{}:
 			defer func() { <-n.unjudged }()
 		case <-timer.C:
-			admin.Reply(w, http.StatusServiceUnavailable, console.Error{Error: "this node stands by, and too many requests wait for the owner: ask the owner itself, at " + owner.HTTP})
+			admin.Reply(w, http.StatusServiceUnavailable, console.Error{Error: "this node stands by, and too many requests wait for the owner: ask the owner itself, at " + owner.Address(cluster.HTTP)})
 			return true
 		case <-ctx.Done():
 			return true
 		}
 	}
-	res, err := n.peers.client.Forward(ctx, owner.Name, owner.Peer, f)
+	res, err := n.peers.client.Forward(ctx, owner.Name, owner.Address(cluster.Peer), f)
 	switch {
 	case errors.Is(err, peer.ErrUnknownVerb):
 		return false

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
@@ -49,7 +50,7 @@ func joinGateway(t *testing.T, n running, id string) *join.Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	identity, err := sender.Join(t.Context(), n.self.Sync, token, id, key, time.Now)
+	identity, err := sender.Join(t.Context(), n.self.Address(cluster.Sync), token, id, key, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func joinGateway(t *testing.T, n running, id string) *join.Identity {
 // connect runs a gateway until what it returns is called.
 func connect(t *testing.T, n running, identity *join.Identity) (s *sender.Sender, disconnect func()) {
 	t.Helper()
-	s, err := sender.New(sender.Options{Buffers: nothing{}, Addrs: []string{n.self.Sync}, Identity: identity, Software: "weir-edge test",
+	s, err := sender.New(sender.Options{Buffers: nothing{}, Addrs: []string{n.self.Address(cluster.Sync)}, Identity: identity, Software: "weir-edge test",
 		Depth: func() wire.Ping { return wire.Ping{Records: 12, Bytes: 3456, Age: 60_000} },
 		Status: func() []wire.Figure {
 			return []wire.Figure{{Key: wire.FigureDead, Value: 3}, {Key: wire.FigureRecords(weir.Live), Value: 12}}

@@ -45,7 +45,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	n.broker.Follow(onlyShard, owner, c.ID)
 	n.role.Store(console.RoleStandby)
 	n.copies.follow()
-	if owner.Peer != "" && n.broker.Copy() == nil {
+	if owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
 		n.copies.Refresh(ctx) // ready is a node whose doors answer as the owner's
 	}
 	n.sayReady()
@@ -53,7 +53,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 
 func (n *Node) sayReady() {
 	n.ready.Do(func() {
-		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Sync, "kafka", n.self.Kafka, "http", n.self.HTTP, "peer", n.self.Peer)
+		n.o.Log.Info("ready", "role", n.Role(), "node", n.o.Node, "sync", n.self.Address(cluster.Sync), "kafka", n.self.Address(cluster.Kafka), "http", n.self.Address(cluster.HTTP), "peer", n.self.Address(cluster.Peer))
 		if n.o.Ready != nil {
 			n.o.Ready()
 		}
@@ -66,7 +66,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	n.role.Store(console.RoleRecovering)
 	n.broker.Follow(onlyShard, broker.Node{}, "") // nobody is sent to the one that is gone
 	began := time.Now()
-	info, err := self.Info()
+	info, err := self.Info(n.level(ctx))
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,18 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 		return lost // closing says the same once more
 	}
 	return closed
+}
+
+// level is the format level of the bucket, the lowest one if it cannot be read.
+func (n *Node) level(ctx context.Context) int {
+	c, found, err := commitlog.ReadCluster(ctx, n.bucket)
+	switch {
+	case err != nil:
+		return 1
+	case !found:
+		return commitlog.Level // that of a new one
+	}
+	return c.Format
 }
 
 // owned is a shard that this node owns.
@@ -244,7 +256,7 @@ func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, e
 	members := n.fleet()
 	if members == nil {
 		if owner, known := n.broker.Controller(); known && owner.Name != n.o.Node {
-			return nil, &receiver.NotOwnerError{Addr: owner.Sync}
+			return nil, &receiver.NotOwnerError{Addr: owner.Address(cluster.Sync)}
 		}
 		return nil, join.ErrUnavailable
 	}

@@ -1,9 +1,9 @@
 package cloud
 
 import (
-	"cmp"
 	"fmt"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/listener"
 )
 
@@ -33,8 +33,7 @@ func (n *Node) openKafka() ([]listener.Listener, error) {
 		n.askSelf("kafka listener "+k.Name, l.Addr(), talk)
 		open = append(open, l)
 		addresses[k.Name] = k.Address(l.Addr(), n.advertised(l.Addr()))
-		n.self.Kafka = cmp.Or(n.self.Kafka, addresses[k.Name])
+		n.self.Addresses.Add(cluster.Kafka, k.Name, addresses[k.Name])
 	}
-	n.self.Listeners = addresses
 	return open, nil
 }

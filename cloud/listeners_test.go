@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/storage/mem"
@@ -72,7 +73,7 @@ func TestCertificatesAreReloaded(t *testing.T) {
 		}
 	})
 	number := func() int64 {
-		nc, err := tls.Dial("tcp", n.self.Kafka, &tls.Config{InsecureSkipVerify: true})
+		nc, err := tls.Dial("tcp", n.self.Address(cluster.Kafka), &tls.Config{InsecureSkipVerify: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -115,11 +116,11 @@ func TestListenersOfANode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	if n.self.Kafka != n.self.KafkaAddress("in") || !strings.HasPrefix(n.self.Kafka, "127.0.0.1:") || n.self.KafkaAddress("out") != "out.example:9094" ||
-		!strings.HasPrefix(n.self.KafkaAddress("other"), "[2001:db8::1]:") || n.self.KafkaAddress("none") != "" {
+	if n.self.Address(cluster.Kafka) != n.self.ListenerAddress(cluster.Kafka, "in") || !strings.HasPrefix(n.self.Address(cluster.Kafka), "127.0.0.1:") || n.self.ListenerAddress(cluster.Kafka, "out") != "out.example:9094" ||
+		!strings.HasPrefix(n.self.ListenerAddress(cluster.Kafka, "other"), "[2001:db8::1]:") || n.self.ListenerAddress(cluster.Kafka, "none") != "" {
 		t.Errorf("%+v", n.self)
 	}
-	if old := (broker.Node{Kafka: "a:1"}); old.KafkaAddress("any") != "a:1" {
+	if old := (broker.Node{Addresses: cluster.Addresses{cluster.Kafka: {"": "a:1"}}}); old.ListenerAddress(cluster.Kafka, "any") != "a:1" {
 		t.Error("a node that names no listeners is not found")
 	}
 	for what, wrong := range map[string]listener.Settings{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -21,7 +22,7 @@ func browser(t *testing.T, n running, token string) (get func(path string) (int,
 		t.Fatal(err)
 	}
 	client := &http.Client{Jar: jar}
-	res, err := client.PostForm("http://"+n.self.HTTP+"/login", url.Values{"token": {token}, "next": {"/errors"}})
+	res, err := client.PostForm("http://"+n.self.Address(cluster.HTTP)+"/login", url.Values{"token": {token}, "next": {"/errors"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +31,7 @@ func browser(t *testing.T, n running, token string) (get func(path string) (int,
 		t.Fatalf("%s: login leads to %s: %d", n.o.Node, res.Request.URL, res.StatusCode)
 	}
 	return func(path string) (int, string) {
-		res, err := client.Get("http://" + n.self.HTTP + path)
+		res, err := client.Get("http://" + n.self.Address(cluster.HTTP) + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +69,7 @@ func TestPages(t *testing.T) {
 			if status != 200 || !strings.Contains(body, want) {
 				t.Errorf("%s: %s: %d without %q:\n%s", what, path, status, want, body)
 			}
-			if standby := strings.Contains(body, "The owner is first, at "+first.self.HTTP); standby != (c.at.o.Node == "second") {
+			if standby := strings.Contains(body, "The owner is first, at "+first.self.Address(cluster.HTTP)); standby != (c.at.o.Node == "second") {
 				t.Errorf("%s: %s: says that it is a standby: %v", what, path, standby)
 			}
 		}
@@ -88,7 +89,7 @@ func TestPages(t *testing.T) {
 	if status, body := browser(t, second, "")("/topics"); status != 401 || !strings.Contains(body, `action="/login"`) || strings.Contains(body, "pumps") {
 		t.Errorf("a stranger at a standby: %d %s", status, body)
 	}
-	res, err := http.PostForm("http://"+second.self.HTTP+"/login", url.Values{"token": {admin.NewToken()}})
+	res, err := http.PostForm("http://"+second.self.Address(cluster.HTTP)+"/login", url.Values{"token": {admin.NewToken()}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func TestPagesForAnybody(t *testing.T) {
 	}
 	for _, n := range []running{first, second} {
 		for path, want := range map[string]int{"/": 200, "/topics": 200, "/topic?name=pumps": 200, "/v1/topics": 200, "/records?topic=pumps": 401, "/v1/topics/pumps/records": 401, "/v1/admins": 401} {
-			res, err := http.Get("http://" + n.self.HTTP + path)
+			res, err := http.Get("http://" + n.self.Address(cluster.HTTP) + path)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -74,7 +74,7 @@ func (n *Node) listenPeer() error {
 		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})
-	n.self.Peer = n.advertised(n.peers.listener.Addr())
+	n.self.Addresses.Add(cluster.Peer, "", n.advertised(n.peers.listener.Addr()))
 	return nil
 }
 
@@ -119,10 +119,10 @@ func (n *Node) ask(ctx context.Context, owner cluster.Node) (cluster.Sign, error
 }
 
 func (n *Node) askAt(ctx context.Context, owner cluster.Node) (peer.Answer, error) {
-	if owner.Peer != "" {
-		return n.peers.client.Ping(ctx, owner.Name, owner.Peer)
+	if owner.Address(cluster.Peer) != "" {
+		return n.peers.client.Ping(ctx, owner.Name, owner.Address(cluster.Peer))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+owner.HTTP+"/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+owner.Address(cluster.HTTP)+"/healthz", nil)
 	if err != nil {
 		return peer.Answer{}, err
 	}

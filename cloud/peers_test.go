@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 )
@@ -21,7 +22,7 @@ func TestUnreachableOwner(t *testing.T) {
 	defer silent.Close()
 	bucket := mem.New()
 	first := openNode(t, bucket, "first", t.TempDir())
-	first.self.Peer = silent.Addr().String()
+	first.self.Addresses.Add(cluster.Peer, "", silent.Addr().String())
 	first.run(t)
 	first.says(t, "ready")
 	second := startNode(t, bucket, "second")

@@ -50,10 +50,10 @@ func (n *Node) raceOwner(ctx context.Context, owner cluster.Node) {
 			ctx, cancel := context.WithTimeout(ctx, raceTime)
 			defer cancel()
 			raced, err := storage.Race(ctx, n.bucket, func(ctx context.Context) error {
-				if owner.Peer == "" {
+				if owner.Address(cluster.Peer) == "" {
 					return peer.ErrUnknownVerb
 				}
-				return n.peers.client.Race(ctx, owner.Name, owner.Peer)
+				return n.peers.client.Race(ctx, owner.Name, owner.Address(cluster.Peer))
 			})
 			switch {
 			case errors.Is(err, storage.ErrNoCreate):

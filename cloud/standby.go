@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/cloud/quota"
@@ -133,13 +134,13 @@ func (n *Node) renewCopy(ctx context.Context) {
 	case err == nil:
 		c.missing.End()
 	case n.broker.Copy() == nil && time.Since(since) > broker.MaxCopyAge:
-		c.missing.Note("owner", owner.Name, "peer", owner.Peer, "err", err)
+		c.missing.Note("owner", owner.Name, "peer", owner.Address(cluster.Peer), "err", err)
 	}
 }
 
 // copyFrom makes this node's copy as new as the question.
 func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
-	if owner.Peer == "" {
+	if owner.Address(cluster.Peer) == "" {
 		return errors.New("the owner has no --peer")
 	}
 	last, after := n.broker.LastCopy(), ""
@@ -147,7 +148,7 @@ func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
 		after = last.Tag
 	}
 	asked := time.Now()
-	got, err := n.peers.client.Copy(ctx, owner.Name, owner.Peer, after)
+	got, err := n.peers.client.Copy(ctx, owner.Name, owner.Address(cluster.Peer), after)
 	if err != nil {
 		return err
 	}
@@ -294,10 +295,10 @@ func (o owner) at(ctx context.Context, ask func(node, address string) error) err
 		return ctx.Err()
 	}
 	node, known := o.n.broker.Controller()
-	if !known || node.Peer == "" || node.Name == o.n.o.Node {
+	if !known || node.Address(cluster.Peer) == "" || node.Name == o.n.o.Node {
 		return broker.ErrNotOwner
 	}
-	return ask(node.Name, node.Peer)
+	return ask(node.Name, node.Address(cluster.Peer))
 }
 
 // leaderNotAvailable is Kafka's code of an owner without a Kafka door.

@@ -10,6 +10,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/cloud/quota"
@@ -186,7 +187,7 @@ func TestOwnerOfEarlierVersion(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	first.self.Peer = ln.Addr().String()
+	first.self.Addresses.Add(cluster.Peer, "", ln.Addr().String())
 	first.run(t)
 	first.says(t, "ready")
 	second := startNode(t, bucket, "second")

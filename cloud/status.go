@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 )
 
@@ -68,7 +69,7 @@ func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time
 
 // state is what the admin port tells of this node.
 func (n *Node) state() console.State {
-	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.HTTP, Kafka: n.self.Kafka, Sync: n.self.Sync}
+	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.Address(cluster.HTTP), Kafka: n.self.Address(cluster.Kafka), Sync: n.self.Address(cluster.Sync)}
 	own := n.owned.Load()
 	if own != nil {
 		self.Since = own.since.UTC()

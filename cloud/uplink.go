@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
@@ -75,7 +76,7 @@ func (u *uplink) answer(err error) error {
 		var addr string // not known: this node has just lost the shard, and knows no other owner yet
 		elsewhere, ok := errors.AsType[*broker.NotOwnerError](err)
 		if ok && elsewhere.Owner.Name != u.broker.Self().Name {
-			addr = elsewhere.Owner.Sync
+			addr = elsewhere.Owner.Address(cluster.Sync)
 		}
 		return &receiver.NotOwnerError{Addr: addr}
 	case errors.Is(err, broker.ErrUnknownTopic):

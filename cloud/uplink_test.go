@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/mem"
@@ -29,7 +30,7 @@ func newTestUplink(t *testing.T, autoCreate bool) *uplink {
 	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	b := broker.New(broker.Options{Self: broker.Node{Name: "a", Sync: "a:7400"}, Partitions: 2, AutoCreate: autoCreate})
+	b := broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.Sync: {"": "a:7400"}}}, Partitions: 2, AutoCreate: autoCreate})
 	b.Lead(s)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -278,8 +279,9 @@ func TestNotOwner(t *testing.T) {
 			t.Errorf("%s in doubt: %v", name, err)
 		}
 	}
-	for _, owner := range []broker.Node{{}, {Name: "b", Sync: "b:7400"}, {Name: "c"}, {Name: "a", Sync: "a:7400"}} {
-		want := owner.Sync
+	for _, owner := range []broker.Node{{}, {Name: "b", Addresses: cluster.Addresses{cluster.Sync: {"": "b:7400"}}}, {Name: "c"},
+		{Name: "a", Addresses: cluster.Addresses{cluster.Sync: {"": "a:7400"}}}} {
+		want := owner.Address(cluster.Sync)
 		if owner.Name == u.broker.Self().Name {
 			want = "" // never to itself
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -32,7 +33,7 @@ func lead(t testing.TB, b *Broker, bucket storage.Bucket) *commitlog.Log {
 }
 
 func newBroker(o Options) *Broker {
-	o.Self, o.Metrics = Node{ID: 1, Name: "a", HTTP: "a:1"}, metrics.NewSet()
+	o.Self, o.Metrics = Node{ID: 1, Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:1"}}}, metrics.NewSet()
 	if o.Partitions == 0 {
 		o.Partitions = 4
 	}
@@ -127,7 +128,7 @@ func TestRoles(t *testing.T) {
 	}
 	refuseAll(t, b, "at the start", ErrNotOwner)
 	b.Doubt(0, true) // nothing to doubt
-	other := Node{Name: "b", Kafka: "b:9092"}
+	other := Node{Name: "b", Addresses: cluster.Addresses{cluster.Kafka: {"": "b:9092"}}}
 	b.Follow(0, other, "cluster-id")
 	if owner, known := b.Controller(); !known || !reflect.DeepEqual(owner, Leader{other, -1}) || b.IsController() || b.ClusterID() != "cluster-id" {
 		t.Errorf("standby of %v", owner)

@@ -15,13 +15,9 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"hash/fnv"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -41,51 +37,6 @@ var ErrSuperseded = errors.New("superseded by a newer claim")
 // ErrRefused: nobody listens at the address of an owner, whose host answers. Or
 // a firewall says so.
 var ErrRefused = errors.New("connection refused")
-
-// Node is one weir-cloud process as the others see it. It travels as JSON in
-// the claim on a shard.
-type Node struct {
-	ID    int32  `json:"id"`              // of the node in the Kafka protocol, from Name
-	Name  string `json:"name"`            // --node-id
-	Kafka string `json:"kafka,omitempty"` // host:port that clients dial; "" = no such door
-	Sync  string `json:"sync,omitempty"`  // host:port that gateways dial
-	HTTP  string `json:"http,omitempty"`  // host:port of its admin port, where nodes that name no Peer say whether they are alive
-	Peer  string `json:"peer,omitempty"`  // host:port where other nodes ask it
-	Boot  string `json:"boot,omitempty"`  // drawn when the process started; "" = a version that does not answer through the bucket
-	Host  string `json:"host,omitempty"`  // name of the machine, on which alone a loopback address means this node
-
-	Listeners map[string]string `json:"kafka_listeners,omitempty"` // host:port of each Kafka listener, by its name; Kafka is the first one's
-	Takeovers []Takeover        `json:"takeovers,omitempty"`       // of the shard, in the ten minutes before the claim
-}
-
-// KafkaAddress is where clients dial the listener of that name: "" if there is
-// none. A node that names no listeners has one, which answers to any name.
-func (n Node) KafkaAddress(listener string) string {
-	if n.Listeners == nil {
-		return n.Kafka
-	}
-	return n.Listeners[listener]
-}
-
-// NodeID derives the number by which Kafka clients know a node.
-func NodeID(name string) int32 {
-	h := fnv.New32a()
-	h.Write([]byte(name))
-	return int32(h.Sum32() & 0x7fffffff)
-}
-
-// canAsk reports whether n can find out if owner is alive.
-func (n Node) canAsk(owner Node) bool {
-	host, _, err := net.SplitHostPort(cmp.Or(owner.Peer, owner.HTTP))
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return ip == nil || !ip.IsLoopback() || owner.Host == n.Host
-}
-
-// Info encodes a node for its claim.
-func (n Node) Info() ([]byte, error) { return json.Marshal(n) }
 
 // Sign is a sign of life.
 type Sign struct {

@@ -27,7 +27,7 @@ func (nothing) Restore(journal.Position, []byte) error { return nil }
 // stays for ever.
 func claim(t *testing.T, b storage.Bucket, n Node) {
 	t.Helper()
-	info, err := n.Info()
+	info, err := n.Info(1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +106,8 @@ func (s *scene) start(ctx context.Context) (stop func() error) {
 
 var (
 	errGone = errors.New("connection refused")
-	ownerA  = Node{Name: "a", HTTP: "a.example:8080"}
-	ownerC  = Node{Name: "c", HTTP: "c.example:8080"}
+	ownerA  = Node{Name: "a", Addresses: Addresses{HTTP: {"": "a.example:8080"}}}
+	ownerC  = Node{Name: "c", Addresses: Addresses{HTTP: {"": "c.example:8080"}}}
 )
 
 // TestTakesOver: what makes a standby lead, and when.
@@ -122,9 +122,9 @@ func TestTakesOver(t *testing.T) {
 		"an owner that answers":             {[]Node{ownerA}, nil, -1},
 		"an owner that does not":            {[]Node{ownerA}, errGone, DefaultTakeover},
 		"an owner that nobody can ask":      {[]Node{{Name: "a"}}, errGone, -1},
-		"loopback of this machine":          {[]Node{{Name: "a", HTTP: "127.0.0.1:8080", Host: "here"}}, errGone, DefaultTakeover},
-		"loopback of another machine":       {[]Node{{Name: "a", HTTP: "127.0.0.1:8080", Host: "there"}}, errGone, -1},
-		"loopback of another machine, IPv6": {[]Node{{Name: "a", HTTP: "[::1]:8080", Host: "there"}}, errGone, -1},
+		"loopback of this machine":          {[]Node{{Name: "a", Addresses: Addresses{HTTP: {"": "127.0.0.1:8080"}}, Host: "here"}}, errGone, DefaultTakeover},
+		"loopback of another machine":       {[]Node{{Name: "a", Addresses: Addresses{HTTP: {"": "127.0.0.1:8080"}}, Host: "there"}}, errGone, -1},
+		"loopback of another machine, IPv6": {[]Node{{Name: "a", Addresses: Addresses{HTTP: {"": "[::1]:8080"}}, Host: "there"}}, errGone, -1},
 		"the newest claim counts":           {[]Node{{Name: "b"}, ownerA}, nil, -1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"reflect"
@@ -50,13 +49,13 @@ func TestHistoryInClaims(t *testing.T) {
 		h.takes(7, true)
 		time.Sleep(2 * time.Minute)
 		h.takes(8, true)
-		claimed := h.claimant(Node{Name: "a"})
-		body, err := claimed.Info()
+		claimed := h.claimant(Node{Name: "a", Addresses: Addresses{}})
+		body, err := claimed.Info(AddressesLevel)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var read Node
-		if err := json.Unmarshal(body, &read); err != nil || !reflect.DeepEqual(read, claimed) || len(read.Takeovers) != 2 {
+		read, err := ReadInfo(body)
+		if err != nil || !reflect.DeepEqual(read, claimed) || len(read.Takeovers) != 2 {
 			t.Fatalf("%+v, %v; want %+v", read, err, claimed)
 		}
 		if !read.Takeovers[0].Refused || read.Takeovers[1].Refused {

@@ -128,7 +128,7 @@ func (h *host) running(ctx context.Context) error {
 // live is the next life of the process.
 func (h *host) live(ctx context.Context) Options {
 	view := &view{h}
-	self := Node{Name: h.name, Peer: h.name + ".example:7401", Boot: fmt.Sprint(rand.Uint64())}
+	self := Node{Name: h.name, Addresses: Addresses{Peer: {"": h.name + ".example:7401"}}, Boot: fmt.Sprint(rand.Uint64())}
 	h.set("recovering")
 	return Options{
 		Bucket: view, Self: self, Log: slog.New(slog.DiscardHandler),
@@ -174,7 +174,7 @@ func (h *host) ask(ctx context.Context, name string) (Sign, error) {
 
 // lead is an owner as package cloud runs one.
 func (h *host) lead(ctx context.Context, view storage.Bucket, self Node, epoch uint64) error {
-	info, err := self.Info()
+	info, err := self.Info(1)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -68,8 +67,8 @@ func standBy(ctx context.Context, o Options, past *history) (self Node, epoch ui
 
 // follow begins to watch who has made a claim.
 func follow(ctx context.Context, o Options, past *history, before *watch, claim journal.Claim) (*watch, error) {
-	var owner Node
-	if err := json.Unmarshal(claim.Info, &owner); err != nil && claim.Node != o.Self.Name {
+	owner, err := ReadInfo(claim.Info)
+	if err != nil && claim.Node != o.Self.Name {
 		return nil, fmt.Errorf("read the claim of epoch %d: %w", claim.Epoch, err)
 	}
 	past.learn(owner.Takeovers)
@@ -80,11 +79,11 @@ func follow(ctx context.Context, o Options, past *history, before *watch, claim 
 		return &watch{o: o, epoch: claim.Epoch, owner: owner}, nil
 	}
 	o.Follow(ctx, owner)
-	o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Kafka, "sync", owner.Sync)
+	o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Address(Kafka), "sync", owner.Address(Sync))
 	w := newWatch(o, past, claim.Epoch, owner)
 	if !w.canAsk {
 		o.Log.Warn("the owner cannot be asked from here whether it is alive: it will not be replaced; give it a --peer that this node reaches",
-			"owner", owner.Name, "host", owner.Host, "peer", owner.Peer, "http", owner.HTTP)
+			"owner", owner.Name, "host", owner.Host, "peer", owner.Address(Peer), "http", owner.Address(HTTP))
 	}
 	return w, nil
 }
@@ -212,7 +211,7 @@ func (w *watch) look(ctx context.Context) {
 	w.heard, w.patient = seen, false
 	if time.Since(w.answered) >= w.o.Takeover {
 		w.o.Counters.WithheldAlive.Add(1)
-		w.withheld.Note("because", "the bucket shows that it lives", "owner", w.owner.Name, "epoch", w.epoch, "peer", w.owner.Peer, "err", w.err)
+		w.withheld.Note("because", "the bucket shows that it lives", "owner", w.owner.Name, "epoch", w.epoch, "peer", w.owner.Address(Peer), "err", w.err)
 	}
 }
 
@@ -229,7 +228,7 @@ func (w *watch) silent() bool {
 			w.patient = true
 			w.o.Counters.WithheldPatience.Add(1)
 			w.withheld.Note("because", "the shard has changed its owner a short while ago", "owner", w.owner.Name, "epoch", w.epoch,
-				"peer", w.owner.Peer, "patience", patience, "err", w.err)
+				"peer", w.owner.Address(Peer), "patience", patience, "err", w.err)
 		}
 		return false
 	}

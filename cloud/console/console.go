@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
@@ -183,7 +184,7 @@ func (c *console) node(w http.ResponseWriter, _ *http.Request) {
 	self := c.Broker.Self()
 	owner, _ := c.Broker.Controller()
 	admin.Reply(w, http.StatusOK, Node{Name: self.Name, Role: c.Role(), Epoch: c.epoch(), Cluster: c.Broker.ClusterID(),
-		Owner: owner.Name, Kafka: owner.Kafka, Sync: owner.Sync, HTTP: owner.HTTP})
+		Owner: owner.Name, Kafka: owner.Address(cluster.Kafka), Sync: owner.Address(cluster.Sync), HTTP: owner.Address(cluster.HTTP)})
 }
 
 // epoch is the leader epoch of this node, -1 if it owns nothing.
@@ -206,7 +207,7 @@ func (c *console) answer(handle call) http.HandlerFunc {
 			status := status(err)
 			e := Error{Error: err.Error()}
 			if status == http.StatusMisdirectedRequest {
-				e.Owner = owner.HTTP
+				e.Owner = owner.Address(cluster.HTTP)
 			}
 			admin.Reply(w, status, e)
 			return

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/recent"
@@ -62,7 +63,7 @@ func newNode(t *testing.T) *node {
 	})
 	set := metrics.NewSet()
 	set.NewCounter("test_total").Inc()
-	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", HTTP: "a:8080", Kafka: "a:9092"}, Partitions: 2, Metrics: set})
+	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set})
 	n.broker.Lead(s)
 	n.metrics = set
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },
@@ -282,7 +283,7 @@ func TestRoles(t *testing.T) {
 			t.Errorf("in doubt: %+v", e)
 		}
 	}
-	n.broker.Follow(0, broker.Node{Name: "b", HTTP: "b:8080", Kafka: "b:9092"}, "cluster-id")
+	n.broker.Follow(0, broker.Node{Name: "b", Addresses: cluster.Addresses{cluster.HTTP: {"": "b:8080"}, cluster.Kafka: {"": "b:9092"}}}, "cluster-id")
 	for _, path := range paths {
 		if e := ask[Error](t, n, 421, "GET", path, ""); e.Owner != "b:8080" || e.Error == "" {
 			t.Errorf("standby, %s: %+v", path, e)

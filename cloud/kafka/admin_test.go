@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -266,7 +267,7 @@ func TestOffsetForLeaderEpoch(t *testing.T) {
 
 // TestAdminOnStandby: a node that owns nothing sends administrators to the owner.
 func TestAdminOnStandby(t *testing.T) {
-	d := standby(t, &broker.Node{ID: 7, Name: "a", Kafka: "owner.example:9092"})
+	d := standby(t, &broker.Node{ID: 7, Name: "a", Addresses: cluster.Addresses{cluster.Kafka: {"": "owner.example:9092"}}})
 	w := d.dial(t)
 	topic := kmsg.ConfigResourceTypeTopic
 	for what, c := range map[string]struct {

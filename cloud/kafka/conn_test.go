@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -117,7 +118,7 @@ func TestIdleConnection(t *testing.T) {
 
 func TestStandby(t *testing.T) {
 	topic := broker.Topic{Name: "a", ID: [16]byte{1}}
-	owner := &broker.Node{ID: 7, Name: "a", Kafka: "owner.example:9092"}
+	owner := &broker.Node{ID: 7, Name: "a", Addresses: cluster.Addresses{cluster.Kafka: {"": "owner.example:9092"}}}
 	for _, d := range []*door{standby(t, owner), standby(t, nil)} {
 		_, known := d.broker.Controller()
 		w := d.dial(t)

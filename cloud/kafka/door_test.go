@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -98,7 +99,7 @@ func open(t testing.TB, o setup) *door {
 	}
 	o.options.Metrics = metrics.NewSet()
 	b = broker.New(broker.Options{
-		Self:       broker.Node{ID: 7, Name: "a", Kafka: l.Addr().String()},
+		Self:       broker.Node{ID: 7, Name: "a", Addresses: cluster.Addresses{cluster.Kafka: {"": l.Addr().String()}}},
 		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
 	})
 	b.Lead(own)
@@ -125,7 +126,7 @@ func standby(t testing.TB, owner *broker.Node) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Kafka: l.Addr().String()}, AutoCreate: true})
+	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Addresses: cluster.Addresses{cluster.Kafka: {"": l.Addr().String()}}}, AutoCreate: true})
 	if owner != nil {
 		b.Follow(0, *owner, "cluster")
 	}

@@ -37,6 +37,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
 )
 
 // securityExamples are sensible requests about users and ACLs.
@@ -399,7 +400,7 @@ func (d *door) turnedAway(t *testing.T, c *tls.Config) {
 
 // Who comes in by a listener is sent to the owner's listener of that name.
 func TestListeners(t *testing.T) {
-	owner := broker.Node{ID: 7, Name: "a", Kafka: "in:1", Listeners: map[string]string{"in": "in:1", "out": "out:2"}}
+	owner := broker.Node{ID: 7, Name: "a", Addresses: cluster.Addresses{cluster.Kafka: {"": "in:1", "in": "in:1", "out": "out:2"}}}
 	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b"}})
 	b.Follow(0, owner, "cluster")
 	names := []string{"in", "out", "other"}

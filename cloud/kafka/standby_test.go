@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage/record"
@@ -77,7 +78,7 @@ func (d *door) standsBy(t testing.TB, o Options) (*door, *standing) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Kafka: l.Addr().String()}})
+	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b", Addresses: cluster.Addresses{cluster.Kafka: {"": l.Addr().String()}}}})
 	b.Follow(0, d.broker.Self(), "cluster")
 	s := &standing{t: t, owner: d, broker: b}
 	s.copy()

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 )
 
 // find resolves a topic as requests name it: by name, or by id in newer versions.
@@ -72,7 +73,7 @@ func (r *request) node(l broker.Leader, known bool) (node, bool) {
 	if !known {
 		return node{}, false
 	}
-	host, port, ok := splitAddress(l.KafkaAddress(r.conn.listener.Name))
+	host, port, ok := splitAddress(l.ListenerAddress(cluster.Kafka, r.conn.listener.Name))
 	return node{l.ID, port, host}, ok
 }
 

@@ -28,7 +28,7 @@ type Settings struct {
 // nobody who it is.
 type Listener struct {
 	net.Listener
-	Name   string        // under which the owner's listener of the same kind is found: cluster.Node.KafkaAddress
+	Name   string        // under which the owner's listener of the same kind is found: cluster.Node.ListenerAddress
 	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never

@@ -91,8 +91,8 @@ func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) er
 	machines := shard.New(shard.Options{Log: quiet})
 	// In the name of nobody only if no claim can be read; a node finds that nobody answers
 	// there, and leads.
-	nobody := cluster.Node{Name: "weirctl", HTTP: "repaired.invalid:1"}
-	info, err := nobody.Info()
+	nobody := cluster.Node{Name: "weirctl", Addresses: cluster.Addresses{cluster.HTTP: {"": "repaired.invalid:1"}}}
+	info, err := nobody.Info(1) // nodes of any version read it
 	if err != nil {
 		return err
 	}

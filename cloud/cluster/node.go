@@ -1,0 +1,149 @@
+package cluster
+
+import (
+	"cmp"
+	"encoding/json"
+	"hash/fnv"
+	"net"
+)
+
+// The doors of a node that others must find.
+const (
+	Kafka = "kafka" // for Kafka clients; its listeners have names
+	Sync  = "sync"  // for gateways
+	HTTP  = "http"  // the admin port, where nodes that have no door Peer say whether they are alive
+	Peer  = "peer"  // for other nodes
+)
+
+// Node is one weir-cloud process as the others see it. It travels in the claim on a
+// shard: see Info.
+type Node struct {
+	ID   int32  // of the node in the Kafka protocol, from Name
+	Name string // --node-id
+	Boot string // drawn when the process started; "" = a version that does not answer through the bucket
+	Host string // name of the machine, on which alone a loopback address means this node
+
+	Addresses Addresses
+	Takeovers []Takeover // of the shard, in the ten minutes before the claim
+}
+
+// Addresses are those under which clients of a node's doors dial it, host:port, by the
+// name of the door and that of the listener. The address of a door's first listener is
+// there under the name "" as well. A door that is off has none.
+type Addresses map[string]map[string]string
+
+// Add adds the address of a listener.
+func (a Addresses) Add(door, listener, address string) {
+	if a[door] == nil {
+		a[door] = map[string]string{"": address}
+	}
+	a[door][listener] = address
+}
+
+// Address is that of the door's first listener: "" if the node has no such door.
+func (n Node) Address(door string) string { return n.Addresses[door][""] }
+
+// ListenerAddress is that of the door's listener of that name: "" if there is none. A
+// door whose listeners have no names has one, which answers to any name.
+func (n Node) ListenerAddress(door, listener string) string {
+	if named := n.Addresses[door]; len(named) > 1 {
+		return named[listener]
+	}
+	return n.Address(door)
+}
+
+// NodeID derives the number by which Kafka clients know a node.
+func NodeID(name string) int32 {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return int32(h.Sum32() & 0x7fffffff)
+}
+
+// canAsk reports whether n can find out if owner is alive.
+func (n Node) canAsk(owner Node) bool {
+	host, _, err := net.SplitHostPort(cmp.Or(owner.Address(Peer), owner.Address(HTTP)))
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return ip == nil || !ip.IsLoopback() || owner.Host == n.Host
+}
+
+// AddressesLevel is the format level from which on a claim has all addresses in one
+// member. Below it, those of the doors of former versions are where these look.
+const AddressesLevel = 2
+
+// claimed is a node in a claim, in the order of its members. FORMAT.md describes it.
+type claimed struct {
+	ID    int32  `json:"id"`
+	Name  string `json:"name"`
+	Kafka string `json:"kafka,omitempty"`
+	Sync  string `json:"sync,omitempty"`
+	HTTP  string `json:"http,omitempty"`
+	Peer  string `json:"peer,omitempty"`
+	Boot  string `json:"boot,omitempty"`
+	Host  string `json:"host,omitempty"`
+
+	Listeners map[string]string `json:"kafka_listeners,omitempty"`
+	Takeovers []Takeover        `json:"takeovers,omitempty"`
+	Addresses Addresses         `json:"addresses,omitempty"`
+}
+
+// Info encodes a node for its claim in a bucket of a format level. Nodes of former
+// versions read it below AddressesLevel.
+func (n Node) Info(level int) ([]byte, error) {
+	c := claimed{ID: n.ID, Name: n.Name, Boot: n.Boot, Host: n.Host, Takeovers: n.Takeovers, Addresses: n.Addresses}
+	if level >= AddressesLevel {
+		return json.Marshal(c)
+	}
+	c.Addresses = nil
+	for door, listeners := range n.Addresses {
+		switch door {
+		case Kafka:
+			c.Kafka = listeners[""]
+			for name, address := range listeners {
+				if name == "" && len(listeners) > 1 {
+					continue
+				}
+				if c.Listeners == nil {
+					c.Listeners = make(map[string]string)
+				}
+				c.Listeners[name] = address
+			}
+		case Sync:
+			c.Sync = listeners[""]
+		case HTTP:
+			c.HTTP = listeners[""]
+		case Peer:
+			c.Peer = listeners[""]
+		default:
+			if c.Addresses == nil {
+				c.Addresses = make(Addresses)
+			}
+			c.Addresses[door] = listeners
+		}
+	}
+	return json.Marshal(c)
+}
+
+// ReadInfo decodes the node of a claim of any format level. What could be read comes
+// with an error.
+func ReadInfo(info []byte) (Node, error) {
+	var c claimed
+	err := json.Unmarshal(info, &c)
+	n := Node{ID: c.ID, Name: c.Name, Boot: c.Boot, Host: c.Host, Takeovers: c.Takeovers, Addresses: c.Addresses}
+	if n.Addresses == nil {
+		n.Addresses = make(Addresses)
+	}
+	for door, address := range map[string]string{Kafka: c.Kafka, Sync: c.Sync, HTTP: c.HTTP, Peer: c.Peer} {
+		if address != "" && n.Addresses[door] == nil {
+			n.Addresses.Add(door, "", address)
+		}
+	}
+	if n.Addresses[Kafka] != nil {
+		for name, address := range c.Listeners {
+			n.Addresses.Add(Kafka, name, address)
+		}
+	}
+	return n, err
+}
