@@ -15,7 +15,7 @@ import (
 )
 
 // backend is what the gateway's MQTT server stores into: the local log, by way
-// of the routes. Place and Store are called by one goroutine, in turns.
+// of the routes. One batch is stored at a time, within Store.
 type backend struct {
 	log      *wal.Log
 	gateway  string
@@ -24,10 +24,13 @@ type backend struct {
 	refusals *refusals
 	storing  *atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
 	count    *routing
+}
 
-	lanes   [weir.Lanes]laneBatch // of the batch between Place and Store
-	letters letterBatch           // likewise
-	arena   arena                 // of what lanes has
+// prepared is what the backend keeps with a batch: what it adds to the log.
+type prepared struct {
+	lanes   [weir.Lanes]laneBatch
+	letters letterBatch
+	arena   arena // of the records of lanes
 }
 
 // laneBatch is what one batch adds to one lane.
@@ -44,42 +47,50 @@ type routed struct {
 	to    Target
 }
 
-// stays is the place of a message that stays on the gateway: nothing has to
-// become durable for it.
-var stays mqtt.Place
-
-// Place implements mqtt.Backend. Room is reserved here, before anything is
-// accepted: what all lanes take together fits into each lane that takes
-// something. The most urgent lane is served first, so that bulk never keeps an
-// alarm out.
-func (b *backend) Place(batch []*mqtt.Message, places []mqtt.Place, errs []error) {
-	for lane := range b.lanes {
-		l := &b.lanes[lane]
+// preparedFor returns what is kept with a batch, empty.
+func preparedFor(batch *mqtt.Batch) *prepared {
+	p, _ := batch.Prepared.(*prepared)
+	if p == nil {
+		p = new(prepared)
+		batch.Prepared = p
+	}
+	for lane := range p.lanes {
+		l := &p.lanes[lane]
 		clear(l.waiting) // as the next line, so that nothing is held longer than needed
 		clear(l.records)
 		l.waiting, l.records = l.waiting[:0], l.records[:0]
 	}
-	b.letters.reset()
-	b.arena.reset()
+	p.letters.reset()
+	p.arena.reset()
+	return p
+}
+
+// Accept implements mqtt.Backend. Room is looked for here, before anything is
+// accepted: what all lanes take together fits into each lane that takes
+// something. The most urgent lane is served first, so that bulk never keeps an
+// alarm out.
+func (b *backend) Accept(batch *mqtt.Batch) {
+	p := preparedFor(batch)
 	routes := *b.routes.Load()
-	for i, m := range batch {
-		places[i], errs[i] = stays, nil
+	for i, m := range batch.Messages {
 		if m.Refused != nil {
-			b.letters.waiting = append(b.letters.waiting, i)
+			p.letters.waiting = append(p.letters.waiting, i)
 			continue
 		}
 		if to, ok := b.route(routes, m); ok {
-			l := &b.lanes[to.Lane]
+			l := &p.lanes[to.Lane]
 			l.waiting = append(l.waiting, routed{i, to})
+		} else if batch.Asks(i) {
+			batch.Places[i] = staysPlace
 		}
 	}
 	var taken int64
-	for lane := range b.lanes {
-		if l := &b.lanes[lane]; len(l.waiting) > 0 {
-			taken += b.place(weir.Lane(lane), taken, batch, places, errs)
+	for lane := range p.lanes {
+		if l := &p.lanes[lane]; len(l.waiting) > 0 {
+			taken += b.place(weir.Lane(lane), taken, batch, p)
 		}
 	}
-	b.placeLetters(taken, batch, places, errs)
+	b.placeLetters(taken, batch, p)
 }
 
 // route says where a message goes; false if it stays on the gateway.
@@ -97,26 +108,28 @@ func (b *backend) route(routes Routes, m *mqtt.Message) (Target, bool) {
 
 // place places the messages of one lane and returns the bytes that they take,
 // after taken ones in other lanes.
-func (b *backend) place(lane weir.Lane, taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) (size int64) {
-	l := &b.lanes[lane]
+func (b *backend) place(lane weir.Lane, taken int64, batch *mqtt.Batch, p *prepared) (size int64) {
+	l := &p.lanes[lane]
 	l.buffer, l.first = b.log.Place(lane)
 	room := b.log.Room(lane) - taken
 	refused, largest := 0, int64(0)
 	for _, w := range l.waiting {
-		r, reserved := encode(batch[w.index], w.to, &b.arena)
+		r, reserved := encode(batch.Messages[w.index], w.to, &p.arena)
 		if err := tooLarge(&r); err != nil {
-			errs[w.index] = err
+			batch.Errs[w.index] = err
 			continue
 		}
 		b.count.reserved.Add(reserved)
 		n := wal.Size(&r)
 		if size+n > room {
-			errs[w.index] = mqtt.ErrFull
+			batch.Errs[w.index] = mqtt.ErrFull
 			refused, largest = refused+1, max(largest, n)
 			continue
 		}
 		size += n
-		places[w.index] = mqtt.Place{Buffer: l.buffer, Lane: uint8(lane), Seq: l.first + uint64(len(l.records))}
+		if batch.Asks(w.index) {
+			batch.Places[w.index] = place{l.buffer, uint8(lane), l.first + uint64(len(l.records))}.encode()
+		}
 		l.records = append(l.records, r)
 	}
 	if refused > 0 {
@@ -128,15 +141,31 @@ func (b *backend) place(lane weir.Lane, taken int64, batch []*mqtt.Message, plac
 	return size
 }
 
-// Store implements mqtt.Backend: the batch is on the disk when it returns nil.
-// Lanes are synced side by side.
-func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
+// Store implements mqtt.Backend: done is called before it returns. Lanes are synced
+// side by side. What comes meanwhile is the next batch, so that one sync serves as
+// many messages as possible.
+func (b *backend) Store(batch *mqtt.Batch, done func(error)) (more bool) {
 	b.storing.Store(time.Now().UnixNano())
 	defer b.storing.Store(0)
+	done(b.append(preparedFrom(batch)))
+	return true
+}
+
+// preparedFrom returns what Accept has left with a batch.
+func preparedFrom(batch *mqtt.Batch) *prepared {
+	p, _ := batch.Prepared.(*prepared)
+	return p
+}
+
+// append makes a batch durable.
+func (b *backend) append(p *prepared) error {
+	if p == nil {
+		return errors.New("the batch was not accepted")
+	}
 	var errs [weir.Lanes]error
 	var wg sync.WaitGroup
-	for lane := range b.lanes {
-		l := &b.lanes[lane]
+	for lane := range p.lanes {
+		l := &p.lanes[lane]
 		if len(l.records) == 0 {
 			continue
 		}
@@ -146,19 +175,26 @@ func (b *backend) Store([]*mqtt.Message, []mqtt.Place) error {
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("append to the local log: %w", err)
 	}
-	if len(b.letters.letters) > 0 { // what gives way to them has been reported
-		return b.log.Letters().Add(b.letters.letters)
+	if len(p.letters.letters) > 0 { // what gives way to them has been reported
+		return b.log.Letters().Add(p.letters.letters)
 	}
 	return nil
 }
 
 // Stored implements mqtt.Backend.
-func (b *backend) Stored(p mqtt.Place) bool {
-	if p.Lane == letterLane {
-		stored, err := b.log.Letters().Stored(p.Seq)
+func (b *backend) Stored(at mqtt.Place) bool {
+	p, ok := decodePlace(at)
+	switch {
+	case !ok:
+		return false
+	case p == stays:
+		return true
+	case p.lane == letterLane:
+		stored, err := b.log.Letters().Stored(p.seq)
 		return err == nil && stored
+	default:
+		return b.log.Stored(p.buffer, weir.Lane(p.lane), p.seq)
 	}
-	return p == stays || b.log.Stored(p.Buffer, weir.Lane(p.Lane), p.Seq)
 }
 
 // routing counts what becomes of messages on their way to a topic.

@@ -60,74 +60,94 @@ func newTestBackend(t *testing.T, o wal.Options) *backend {
 func messages(topics ...string) []*mqtt.Message {
 	batch := make([]*mqtt.Message, len(topics))
 	for i, topic := range topics {
-		batch[i] = &mqtt.Message{Topic: topic, Payload: []byte(topic), QoS: 1, Version: 4, Accepted: time.UnixMilli(int64(i))}
+		batch[i] = &mqtt.Message{Topic: topic, Payload: []byte(topic), QoS: 2, Version: 4, Accepted: time.UnixMilli(int64(i))}
 	}
 	return batch
 }
 
-func placeAll(b *backend, batch []*mqtt.Message) ([]mqtt.Place, []error) {
-	places, errs := make([]mqtt.Place, len(batch)), make([]error, len(batch))
-	b.Place(batch, places, errs)
-	return places, errs
+// accept has the backend accept messages, and returns where those of QoS 2 will lie.
+func accept(b *backend, all []*mqtt.Message) (batch *mqtt.Batch, places []place, errs []error) {
+	batch = &mqtt.Batch{Messages: all, Places: make([]mqtt.Place, len(all)), Errs: make([]error, len(all))}
+	b.Accept(batch)
+	for _, at := range batch.Places {
+		p, _ := decodePlace(at)
+		places = append(places, p)
+	}
+	return batch, places, batch.Errs
 }
 
+// store stores a batch that was accepted.
+func store(b *backend, batch *mqtt.Batch) error {
+	err := errors.New("no answer")
+	if more := b.Store(batch, func(e error) { err = e }); !more {
+		return errors.New("no other batch is taken, though this one is done")
+	}
+	return err
+}
+
+func stored(b *backend, p place) bool { return b.Stored(p.encode()) }
+
 // readAt returns the value of the record at a place.
-func readAt(t *testing.T, b *backend, p mqtt.Place) []byte {
+func readAt(t *testing.T, b *backend, p place) []byte {
 	t.Helper()
-	items, err := b.log.Read(p.Buffer, weir.Lane(p.Lane), p.Seq)
-	if err != nil || len(items) == 0 || items[0].Seq != p.Seq {
+	items, err := b.log.Read(p.buffer, weir.Lane(p.lane), p.seq)
+	if err != nil || len(items) == 0 || items[0].Seq != p.seq {
 		t.Fatalf("read %+v: %v %v", p, items, err)
 	}
 	return items[0].Record.Value
 }
 
-// TestStore: each message lies where Place said, and nothing is stored before
+// TestStore: each message lies where Accept said, and nothing is stored before
 // Store.
 func TestStore(t *testing.T) {
 	b := newTestBackend(t, wal.Options{})
 	for round := range 3 {
-		batch := messages("live/1", "alarm/1", "local/1", "bulk/1", "live/2", "alarm/2", "$SYS/x", "live/3")
-		places, errs := placeAll(b, batch)
+		all := messages("live/1", "alarm/1", "local/1", "bulk/1", "live/2", "alarm/2", "$SYS/x", "live/3")
+		batch, places, errs := accept(b, all)
 		for i, p := range places {
-			if errs[i] != nil || b.Stored(p) != (p == stays) {
-				t.Fatalf("%s before Store: placed at %+v, stored %v, %v", batch[i].Topic, p, b.Stored(p), errs[i])
+			if errs[i] != nil || stored(b, p) != (p == stays) {
+				t.Fatalf("%s before Store: placed at %+v, stored %v, %v", all[i].Topic, p, stored(b, p), errs[i])
 			}
 		}
-		if err := b.Store(batch, places); err != nil {
+		if err := store(b, batch); err != nil {
 			t.Fatal(err)
 		}
 		for i, p := range places {
-			switch kept := batch[i].Topic[0] == '$' || batch[i].Topic[:5] == "local"; {
-			case kept != (p == stays) || !b.Stored(p):
-				t.Errorf("round %d: %s is at %+v, stored %v", round, batch[i].Topic, p, b.Stored(p))
-			case !kept && !bytes.Equal(readAt(t, b, p), batch[i].Payload):
-				t.Errorf("round %d: at %+v lies %q, not %s", round, p, readAt(t, b, p), batch[i].Topic)
+			switch kept := all[i].Topic[0] == '$' || all[i].Topic[:5] == "local"; {
+			case kept != (p == stays) || !stored(b, p):
+				t.Errorf("round %d: %s is at %+v, stored %v", round, all[i].Topic, p, stored(b, p))
+			case !kept && !bytes.Equal(readAt(t, b, p), all[i].Payload):
+				t.Errorf("round %d: at %+v lies %q, not %s", round, p, readAt(t, b, p), all[i].Topic)
 			}
 		}
 	}
 }
 
-// TestPlaceAgain: the last Place counts, and leaves no hole.
-func TestPlaceAgain(t *testing.T) {
+// TestAcceptAgain: the last Accept counts, and leaves no hole.
+func TestAcceptAgain(t *testing.T) {
 	b := newTestBackend(t, wal.Options{})
-	placeAll(b, messages("live/1", "live/2", "alarm/1"))
-	batch := messages("live/2")
-	places, errs := placeAll(b, batch)
-	if errs[0] != nil || places[0].Seq != 1 {
+	batch, _, _ := accept(b, messages("live/1", "live/2", "alarm/1"))
+	batch.Messages = batch.Messages[1:2]
+	batch.Errs, batch.Places = batch.Errs[:1], batch.Places[:1]
+	b.Accept(batch)
+	errs := batch.Errs
+	var places [1]place
+	places[0], _ = decodePlace(batch.Places[0])
+	if errs[0] != nil || places[0].seq != 1 {
 		t.Fatalf("placed at %+v, %v", places[0], errs[0])
 	}
-	if err := b.Store(batch, places); err != nil {
+	if err := store(b, batch); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAt(t, b, places[0]); string(got) != "live/2" {
 		t.Errorf("stored %q", got)
 	}
-	if last := b.log.Last(places[0].Buffer, weir.Alarm); last != 0 {
-		t.Errorf("an alarm of the first Place was stored: %d", last)
+	if last := b.log.Last(places[0].buffer, weir.Alarm); last != 0 {
+		t.Errorf("an alarm of the first Accept was stored: %d", last)
 	}
 }
 
-// TestAcceptedFits: what Place accepts is stored, however the lanes are mixed,
+// TestAcceptedFits: what is accepted is stored, however the lanes are mixed,
 // until nothing fits any more; and bulk never keeps an alarm out.
 func TestAcceptedFits(t *testing.T) {
 	const seed = 7
@@ -138,31 +158,32 @@ func TestAcceptedFits(t *testing.T) {
 		if round == 10_000 {
 			t.Fatal("the log never fills up")
 		}
-		var batch []*mqtt.Message
+		var all []*mqtt.Message
 		for range 1 + rng.IntN(20) {
 			lane := []string{"bulk", "live", "alarm"}[rng.IntN(3)]
-			batch = append(batch, &mqtt.Message{Topic: fmt.Sprintf("%s/%d", lane, round), Payload: make([]byte, rng.IntN(4000)), QoS: 1})
+			all = append(all, &mqtt.Message{Topic: fmt.Sprintf("%s/%d", lane, round), Payload: make([]byte, rng.IntN(4000)), QoS: 1})
 		}
-		places, errs := placeAll(b, batch)
+		batch, _, errs := accept(b, all)
+		p := preparedFrom(batch)
 		var taken int64
 		for i, err := range errs {
 			switch {
 			case errors.Is(err, mqtt.ErrFull):
-				refused[batch[i].Topic[:4]] = true // "alar" for alarms
+				refused[all[i].Topic[:4]] = true // "alar" for alarms
 			case err != nil:
 				t.Fatal(err)
 			default:
-				to, _ := b.route(*b.routes.Load(), batch[i])
-				r, _ := encode(batch[i], to, new(arena))
+				to, _ := b.route(*b.routes.Load(), all[i])
+				r, _ := encode(all[i], to, new(arena))
 				taken += wal.Size(&r)
 			}
 		}
-		for lane := range b.lanes {
-			if room := b.log.Room(weir.Lane(lane)); len(b.lanes[lane].records) > 0 && taken > room {
+		for lane := range p.lanes {
+			if room := b.log.Room(weir.Lane(lane)); len(p.lanes[lane].records) > 0 && taken > room {
 				t.Fatalf("round %d: %d bytes in all lanes, lane %v has room for %d", round, taken, weir.Lane(lane), room)
 			}
 		}
-		if err := b.Store(batch, places); err != nil {
+		if err := store(b, batch); err != nil {
 			t.Fatalf("round %d: accepted and not stored: %v", round, err)
 		}
 		if refused["alar"] {
@@ -177,15 +198,14 @@ func TestAcceptedFits(t *testing.T) {
 // TestStoreFails: an error says that nothing may be acknowledged.
 func TestStoreFails(t *testing.T) {
 	b := newTestBackend(t, wal.Options{})
-	batch := messages("live/1", "alarm/1")
-	places, _ := placeAll(b, batch)
+	batch, places, _ := accept(b, messages("live/1", "alarm/1"))
 	if err := b.log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Store(batch, places); !errors.Is(err, wal.ErrClosed) {
+	if err := store(b, batch); !errors.Is(err, wal.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if b.Stored(places[0]) || b.Stored(places[1]) {
+	if stored(b, places[0]) || stored(b, places[1]) {
 		t.Error("what was not stored is said to be")
 	}
 }

@@ -47,26 +47,28 @@ func (l *letterBatch) reset() {
 // placeLetters places the refused letters of a batch whose other messages take so many
 // bytes. What gives way to them is reported in the live lane, in the same batch. When
 // there is no room for either, they are refused as on a full disk.
-func (b *backend) placeLetters(taken int64, batch []*mqtt.Message, places []mqtt.Place, errs []error) {
-	l := &b.letters
+func (b *backend) placeLetters(taken int64, batch *mqtt.Batch, p *prepared) {
+	l := &p.letters
 	if len(l.waiting) == 0 {
 		return
 	}
-	if err := b.tryLetters(taken, batch); err != nil {
+	if err := b.tryLetters(taken, batch.Messages, p); err != nil {
 		b.refusals.letters.Note("letters", len(l.waiting), "err", err)
 		for _, i := range l.waiting {
-			errs[i] = mqtt.ErrFull
+			batch.Errs[i] = mqtt.ErrFull
 		}
 		l.reset()
 		return
 	}
 	for j, i := range l.waiting {
-		places[i] = mqtt.Place{Lane: letterLane, Seq: l.letters[j].Seq}
+		if batch.Asks(i) {
+			batch.Places[i] = place{lane: letterLane, seq: l.letters[j].Seq}.encode()
+		}
 	}
 }
 
-func (b *backend) tryLetters(taken int64, batch []*mqtt.Message) error {
-	l := &b.letters
+func (b *backend) tryLetters(taken int64, batch []*mqtt.Message, p *prepared) error {
+	l := &p.letters
 	next, err := b.log.Letters().Next()
 	if err != nil {
 		return err
@@ -80,7 +82,7 @@ func (b *backend) tryLetters(taken int64, batch []*mqtt.Message) error {
 	if err != nil {
 		return err
 	}
-	live := &b.lanes[weir.Live]
+	live := &p.lanes[weir.Live]
 	if len(live.records) == 0 {
 		live.buffer, live.first = b.log.Place(weir.Live)
 	}

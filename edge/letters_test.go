@@ -27,22 +27,22 @@ func refusedMessage(client string, size int) *mqtt.Message {
 // sequence of the log, and are found by their place after a restart.
 func TestLetters(t *testing.T) {
 	b := newTestBackend(t, wal.Options{})
-	batch := append(messages("live/1"), refusedMessage("c", 3), messages("live/2")[0], refusedMessage("d", 3))
-	places, errs := placeAll(b, batch)
+	all := append(messages("live/1"), refusedMessage("c", 3), messages("live/2")[0], refusedMessage("d", 3))
+	batch, places, errs := accept(b, all)
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	if places[2].Seq != places[0].Seq+1 {
+	if places[2].seq != places[0].seq+1 {
 		t.Errorf("places %v", places)
 	}
-	if b.Stored(places[1]) {
+	if stored(b, places[1]) {
 		t.Error("a letter is stored before Store")
 	}
-	if err := b.Store(nil, nil); err != nil {
+	if err := store(b, batch); err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range places {
-		if !b.Stored(p) {
+		if !stored(b, p) {
 			t.Errorf("message %d is not stored", i)
 		}
 	}
@@ -56,7 +56,7 @@ func TestRecordTooLarge(t *testing.T) {
 	large[0].Payload = make([]byte, maxRecord)
 	large[1].Version = 5
 	large[1].Properties.User = make([]mqtt.UserProperty, 20_000)
-	places, errs := placeAll(b, large)
+	batch, places, errs := accept(b, large)
 	for i, err := range errs[:2] {
 		if !errors.Is(err, mqtt.ErrTooLarge) {
 			t.Errorf("message %d: %v", i, err)
@@ -65,10 +65,10 @@ func TestRecordTooLarge(t *testing.T) {
 	if errs[2] != nil {
 		t.Fatal(errs[2])
 	}
-	if err := b.Store(nil, nil); err != nil {
+	if err := store(b, batch); err != nil {
 		t.Fatal(err)
 	}
-	if !b.Stored(places[2]) {
+	if !stored(b, places[2]) {
 		t.Error("the good one is not stored")
 	}
 }
@@ -80,14 +80,14 @@ func TestEvictionIsReported(t *testing.T) {
 	b := newTestBackend(t, wal.Options{LetterQuota: 256 << 10, ClientLetters: 64 << 10})
 	var reports []string
 	for range 40 {
-		places, errs := placeAll(b, []*mqtt.Message{refusedMessage("loud", 8000)})
+		batch, places, errs := accept(b, []*mqtt.Message{refusedMessage("loud", 8000)})
 		if errs[0] != nil {
 			t.Fatal(errs[0])
 		}
-		if err := b.Store(nil, nil); err != nil {
+		if err := store(b, batch); err != nil {
 			t.Fatal(err)
 		}
-		if !b.Stored(places[0]) {
+		if !stored(b, places[0]) {
 			t.Fatal("not stored")
 		}
 	}
@@ -124,17 +124,17 @@ func TestEvictionIsReported(t *testing.T) {
 func TestLettersOnAFullDisk(t *testing.T) {
 	b := newTestBackend(t, wal.Options{LetterQuota: 64 << 10, ClientLetters: 32 << 10, Quota: 64 << 10})
 	for i := 0; ; i++ { // fill the log
-		_, errs := placeAll(b, messages(fmt.Sprint("live/", i)))
+		batch, _, errs := accept(b, messages(fmt.Sprint("live/", i)))
 		if errs[0] != nil {
 			break
 		}
-		if err := b.Store(nil, nil); err != nil {
+		if err := store(b, batch); err != nil {
 			t.Fatal(err)
 		}
 	}
 	refused := false
 	for i := range 100 {
-		_, errs := placeAll(b, []*mqtt.Message{refusedMessage("c", 2000)})
+		batch, _, errs := accept(b, []*mqtt.Message{refusedMessage("c", 2000)})
 		if errs[0] != nil {
 			if !errors.Is(errs[0], mqtt.ErrFull) {
 				t.Fatal(errs[0])
@@ -142,7 +142,7 @@ func TestLettersOnAFullDisk(t *testing.T) {
 			refused = true
 			break
 		}
-		if err := b.Store(nil, nil); err != nil {
+		if err := store(b, batch); err != nil {
 			t.Fatalf("letter %d: %v", i, err)
 		}
 	}

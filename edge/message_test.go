@@ -9,7 +9,6 @@ import (
 	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestEncode: what MQTT knows of a message becomes headers.
@@ -78,21 +77,21 @@ func TestTombstoneInTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.routes.Store(&routes)
-	batch := []*mqtt.Message{
-		{Topic: "state/1", QoS: 1, Retain: true, ClientID: "c"},
+	all := []*mqtt.Message{
+		{Topic: "state/1", QoS: 2, Retain: true, ClientID: "c"},
 		{Topic: "state/1", QoS: 1, ClientID: "c"},
 		{Topic: "state/1", Payload: []byte("v"), QoS: 1, Retain: true, ClientID: "c"},
 	}
-	places, errs := placeAll(b, batch)
+	batch, places, errs := accept(b, all)
 	for _, err := range errs {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.Store(batch, places); err != nil {
+	if err := store(b, batch); err != nil {
 		t.Fatal(err)
 	}
-	items, err := uplink{log: b.log, gateway: []byte("gw-1")}.Read(weir.BufferID(places[0].Buffer), 1, 1)
+	items, err := uplink{log: b.log, gateway: []byte("gw-1")}.Read(places[0].buffer, 1, 1)
 	if err != nil || len(items) != 3 {
 		t.Fatalf("%v %v", items, err)
 	}

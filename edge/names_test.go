@@ -119,21 +119,21 @@ func TestNamesRefused(t *testing.T) {
 func TestTooManyNames(t *testing.T) {
 	b := newTestBackend(t, wal.Options{})
 	b.names.limit = 1
-	batch := messages("one/a", "two/b", "alarm/c", "one/d")
-	places, errs := placeAll(b, batch)
+	all := messages("one/a", "two/b", "alarm/c", "one/d")
+	batch, places, errs := accept(b, all)
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Store(batch, places); err != nil {
+	if err := store(b, batch); err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"one one/a", "unrouted two/b", "alarms alarm/c", "one one/d"} {
-		items, err := b.log.Read(places[i].Buffer, weir.Lane(places[i].Lane), places[i].Seq)
+		items, err := b.log.Read(places[i].buffer, weir.Lane(places[i].lane), places[i].seq)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := items[0].Record.Topic + " " + string(items[0].Record.Key); got != want {
-			t.Errorf("%s went to %s, want %s", batch[i].Topic, got, want)
+			t.Errorf("%s went to %s, want %s", all[i].Topic, got, want)
 		}
 	}
 	if n := b.count.capped.Get(); n != 1 {

@@ -83,17 +83,17 @@ func TestRefusalsOfAFullLog(t *testing.T) {
 	defer b.refusals.close()
 	refused := 0
 	for range 200 {
-		batch := messages("live/1", "bulk/1")
-		for _, m := range batch {
+		all := messages("live/1", "bulk/1")
+		for _, m := range all {
 			m.Payload = make([]byte, 500)
 		}
-		places, errs := placeAll(b, batch)
+		batch, _, errs := accept(b, all)
 		for _, err := range errs {
 			if err == mqtt.ErrFull {
 				refused++
 			}
 		}
-		if err := b.Store(batch, places); err != nil {
+		if err := store(b, batch); err != nil {
 			t.Fatal(err)
 		}
 	}

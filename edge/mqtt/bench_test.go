@@ -71,26 +71,32 @@ func BenchmarkPublishOffline(b *testing.B) {
 // fileBackend writes each batch to a file and syncs it.
 type fileBackend struct{ f *os.File }
 
-func (fileBackend) Place([]*Message, []Place, []error) {}
-func (fileBackend) Stored(Place) bool                  { return false }
+func (fileBackend) Accept(*Batch)     {}
+func (fileBackend) Stored(Place) bool { return false }
 
-func (b fileBackend) Store(batch []*Message, _ []Place) error {
+func (b fileBackend) Store(batch *Batch, done func(error)) bool {
 	var p []byte
-	for _, m := range batch {
+	for _, m := range batch.Messages {
 		p = appendMessage(p, m)
 	}
-	if _, err := b.f.Write(p); err != nil {
-		return err
+	_, err := b.f.Write(p)
+	if err == nil {
+		err = b.f.Sync()
 	}
-	return b.f.Sync()
+	done(err)
+	return true
 }
 
 // nullBackend stores at once and keeps nothing.
 type nullBackend struct{}
 
-func (nullBackend) Place([]*Message, []Place, []error) {}
-func (nullBackend) Store([]*Message, []Place) error    { return nil }
-func (nullBackend) Stored(Place) bool                  { return false }
+func (nullBackend) Accept(*Batch)     {}
+func (nullBackend) Stored(Place) bool { return false }
+
+func (nullBackend) Store(_ *Batch, done func(error)) bool {
+	done(nil)
+	return true
+}
 
 func startMochi(t testing.TB) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

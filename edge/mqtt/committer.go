@@ -10,16 +10,17 @@ import (
 const rewriteFloor = 1 << 20
 
 // committer makes work durable, batch after batch, and owns the ledger. While
-// it commits a batch the dispatcher answers the one before.
+// it commits a batch the dispatcher answers the one before, and the Backend may
+// still be storing earlier ones: a batch is answered after all that came before it.
 //
 // The order within a batch is what makes QoS 2 exact. A crash leaves behind:
 //
-//	after prepare, Place    nothing
+//	after prepare, Accept   nothing
 //	after the state events  packet ids whose place is not stored; the next
 //	                        start asks the Backend and forgets them
 //	                        (events that no message depends on are written
 //	                        while Store runs: each may be there without the other)
-//	after Store             messages that nobody was told about: QoS 1 comes
+//	after done              messages that nobody was told about: QoS 1 comes
 //	                        again and is a second message, QoS 2 comes again
 //	                        under an id that is believed, and is not stored again
 //	after the dispatcher    acks that may be lost: the same as above
@@ -38,18 +39,21 @@ type committer struct {
 
 	owing owing // what sessions are owed
 
+	underWay    []*storing    // batches that are not settled, in the order of Store
+	answers     chan struct{} // a token: the Backend has answered
+	full        bool          // the Backend takes no other batch before its next answer
+	roundFailed bool          // a batch of this round has failed
+	round       uint64        // of the batches
+
 	// Scratch, reused from batch to batch.
-	before   []*work // what is due before the work that prepare looks at
-	taken    []*work
-	works    []*work
-	messages []*Message
-	places   []Place
-	errs     []error
-	events   [][]byte
+	before []*work // what is due before the work that prepare looks at
+	taken  []*work
+	events [][]byte
+	spare  []*storing
 }
 
 func newCommitter(s *Server, l *ledger, loaded int) *committer {
-	k := &committer{s: s, ledger: l, out: s.dispatcher.in}
+	k := &committer{s: s, ledger: l, out: s.dispatcher.in, answers: make(chan struct{}, 1)}
 	k.base = l.size()
 	k.appended = max(0, loaded-k.base)
 	k.owing.log = s.o.Owed
@@ -74,6 +78,7 @@ func (k *committer) run() {
 	defer k.alarm.Stop()
 	k.setAlarm()
 	for {
+		k.awaitRoom()
 		batch, more := k.s.queue.take(k.taken[:0], k.s.o.BatchMessages, k.s.o.BatchBytes)
 		if !more {
 			break
@@ -88,9 +93,23 @@ func (k *committer) run() {
 	k.finish()
 }
 
+// awaitRoom waits until another batch may be begun: the queue collects meanwhile.
+// While sessions are owed messages by a log of their own, batches are stored one after
+// the other: what a batch adds to it is taken back when its messages are not stored.
+func (k *committer) awaitRoom() {
+	switch {
+	case k.owing.log != nil:
+		k.await(0)
+	case k.full:
+		k.await(len(k.underWay) - 1)
+	default:
+		k.settleAnswered()
+	}
+}
+
 func (k *committer) process(batch []*work) {
 	if len(batch) > 0 || k.saveDue() {
-		k.out <- k.commit(batch)
+		k.commit(batch)
 	}
 	if k.appended > max(k.base, rewriteFloor) {
 		k.rewrite()
@@ -98,80 +117,34 @@ func (k *committer) process(batch []*work) {
 	k.setAlarm()
 }
 
-// commit takes a batch through the four steps and returns it, in a slice of
-// its own, with its outcomes and with the wills of replaced connections.
-func (k *committer) commit(batch []*work) []*work {
+// commit takes a batch through the first three steps, and settles what the Backend
+// has answered for.
+func (k *committer) commit(batch []*work) {
 	if k.dirty {
 		k.rewrite()
 	}
-	batch = k.prepare(batch)
-	k.place(batch)
-	k.number(batch)
-	tied := k.gatherEvents(batch)
-	if !tied && !k.dirty && len(k.events) > 0 && len(k.works) > 0 {
+	st := k.newStoring()
+	st.messages.Round = k.nextRound()
+	st.all = k.prepare(batch)
+	st.accept()
+	k.number(st.all)
+	tied := k.gatherEvents(st.all)
+	if !tied && !k.dirty && len(k.events) > 0 && len(st.works) > 0 {
 		// No message depends on these events: both take the time of one.
 		appended := make(chan error, 1)
 		go func() { appended <- k.s.o.Store.Append(k.events) }()
-		k.store(batch)
-		k.settleEvents(batch, <-appended)
+		st.store()
+		k.settleEvents(st.all, <-appended)
 	} else {
-		if !k.appendEvents(batch) {
-			// What was placed and must not be stored now leaves holes: the
-			// rest is placed anew.
-			k.place(batch)
-			k.number(batch)
+		if !k.appendEvents(st.all) {
+			// Some of what was accepted must not be stored now: the Backend is
+			// asked anew.
+			st.accept()
+			k.number(st.all)
 		}
-		k.store(batch)
+		st.store()
 	}
-	k.settle(batch)
-	return batch
-}
-
-// place asks the Backend where the messages go, again and again while that
-// condemns connections: a 3.x client that gets no answer sends everything from
-// there on again, so none of it may be stored. What the Backend refuses for good
-// is placed anew as a refused letter.
-func (k *committer) place(batch []*work) {
-	for {
-		k.gather(batch)
-		if len(k.works) == 0 {
-			return
-		}
-		k.s.o.Backend.Place(k.messages, k.places, k.errs)
-		again := false
-		for i, w := range k.works {
-			w.place = k.places[i]
-			switch {
-			case k.errs[i] != nil && w.asLetter(k.errs[i]):
-				again = true
-			case k.errs[i] != nil:
-				k.refuse(w, k.errs[i])
-			case w.condemned():
-				k.refuse(w, errNotStored)
-				again = true
-			}
-		}
-		if !again {
-			return
-		}
-	}
-}
-
-// gather collects the messages of the batch that are to be stored.
-func (k *committer) gather(batch []*work) {
-	k.works, k.messages = k.works[:0], k.messages[:0]
-	for _, w := range batch {
-		if w.message != nil && w.err == nil && !w.duplicate && !w.half && !w.message.internal() {
-			k.works = append(k.works, w)
-			k.messages = append(k.messages, w.message)
-		}
-	}
-	if n := len(k.works); cap(k.places) < n {
-		k.places, k.errs = make([]Place, n), make([]error, n)
-	}
-	k.places, k.errs = k.places[:len(k.works)], k.errs[:len(k.works)]
-	clear(k.places)
-	clear(k.errs)
+	k.settleAnswered()
 }
 
 // refuse notes that a message will not be stored. Its QoS 2 id is free again.
@@ -274,7 +247,7 @@ func (k *committer) messageEvents(w *work) {
 		return
 	}
 	if w.message.QoS == 2 && w.kind == workPublish && w.ledger.persistent {
-		e := event{kind: eventInbound, client: w.client, id: w.id, place: w.place, number: w.owed}
+		e := inboundEvent(w.client, w.id, w.place, w.owed)
 		w.events = append(w.events, e.encode())
 	}
 	if !w.message.Retain || w.message.Refused != nil || w.kind == workSystem {
@@ -296,34 +269,6 @@ func (k *committer) messageEvents(w *work) {
 		e = event{kind: eventUnretain, topic: w.message.Topic}
 	}
 	w.events = append(w.events, e.encode())
-}
-
-// store makes the messages durable: from here on they may be acknowledged.
-// When it fails none is, and their clients are cut off so that they send
-// again.
-func (k *committer) store(batch []*work) {
-	k.gather(batch)
-	if len(k.works) == 0 && len(k.owing.records) == 0 {
-		return
-	}
-	for i, w := range k.works {
-		k.places[i] = w.place
-	}
-	err, owedErr := k.storeBoth()
-	defer k.settleOwed(batch, err, owedErr)
-	if err == nil {
-		k.s.count.stored.Add(len(k.works))
-	} else {
-		k.s.troubles.storing.Note("messages", len(k.works), "err", err)
-		for _, w := range k.works {
-			if in := w.inbound(); in != nil && in.pending == w {
-				in.place, in.doubtful, in.unowed = w.place, true, w.owed > 0
-			}
-			k.refuse(w, errNotStored)
-		}
-	}
-	clear(k.works)
-	clear(k.messages)
 }
 
 // settle writes the outcomes into the ledger, in order.
@@ -355,12 +300,13 @@ func (k *committer) settle(batch []*work) {
 	}
 }
 
-// rewrite replaces the store by the ledger. After a failure it is not tried
-// for a second.
+// rewrite replaces the store by the ledger, which knows of nothing that is under
+// way. After a failure it is not tried for a second.
 func (k *committer) rewrite() {
 	if time.Since(k.failed) < time.Second {
 		return
 	}
+	k.await(0)
 	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
 		k.s.troubles.state.Note("err", err)
 		k.failed = time.Now()

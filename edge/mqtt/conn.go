@@ -63,6 +63,7 @@ type conn struct {
 	charged int64 // bytes of aliases, on account
 	bye     goodbye
 
+	queued    int           // guarded by the mutex of the queue; works in it
 	condemned uint64        // owned by the committer: nothing after this work is stored; 0: all is
 	window    chan struct{} // one token per PUBLISH between reader and dispatcher
 	unacked   atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota

@@ -13,8 +13,9 @@
 //	publish.go     topic, alias, quota; then onto the queue
 //	refused.go     what is refused for good becomes a letter
 //	queue.go       one bounded queue for everything that changes state
-//	committer.go   one goroutine: Place, state events, Store, for a whole batch;
+//	committer.go   one goroutine: Accept, state events, Store, for a whole batch;
 //	               prepare.go applies it to ledger.go, which store.go keeps
+//	storing.go     batches that the Backend has not answered for
 //	dispatcher.go  one goroutine: the ack, then the local subscribers
 //	session.go     what waits for one subscriber; pump.go sends it
 //	resume.go      what a session that outlives its connection is owed: a place

@@ -30,9 +30,23 @@ const (
 	eventSegmentGone eventKind = 15
 	eventOwedLast    eventKind = 16 // the log reached at least this number
 	eventVoid        eventKind = 17 // a record of the log of which the message was never stored
+
+	eventInboundAt eventKind = 18 // eventInbound, with a place that has not shortPlace bytes
 )
 
-func (k eventKind) known() bool { return k >= eventSession && k <= eventVoid }
+// shortPlace is the length of places in eventInbound, in bytes.
+const shortPlace = 21
+
+func (k eventKind) known() bool { return k >= eventSession && k <= eventInboundAt }
+
+// inboundEvent says that a QoS 2 packet id is taken by the message at a place.
+func inboundEvent(client string, id uint16, place Place, owed uint64) event {
+	e := event{kind: eventInbound, client: client, id: id, place: place, number: owed}
+	if len(place) != shortPlace {
+		e.kind = eventInboundAt
+	}
+	return e
+}
 
 var errEvent = errors.New("event is malformed")
 
@@ -47,7 +61,7 @@ type event struct {
 	message *Message // eventRetain, eventWill
 	topic   string   // eventUnretain
 
-	number   uint64         // in the log of what is owed; of eventInbound 0: nobody is owed its message
+	number   uint64         // in the log of what is owed; of an inbound event 0: nobody is owed its message
 	end      uint64         // eventSegment: the number that follows it, 0: not full
 	salt     [saltSize]byte // eventSegment
 	session  uint32         // eventNumber
@@ -82,12 +96,15 @@ func (e *event) encode() []byte {
 	case eventInbound:
 		b = appendString(b, e.client)
 		b = binary.BigEndian.AppendUint16(b, e.id)
-		b = append(b, e.place.Buffer[:]...)
-		b = append(b, e.place.Lane)
-		b = binary.BigEndian.AppendUint64(b, e.place.Seq)
+		b = append(b, e.place...)
 		if e.number > 0 {
 			b = binary.BigEndian.AppendUint64(b, e.number)
 		}
+	case eventInboundAt:
+		b = appendString(b, e.client)
+		b = binary.BigEndian.AppendUint16(b, e.id)
+		b = appendString(b, e.place)
+		b = binary.BigEndian.AppendUint64(b, e.number)
 	case eventRelease:
 		b = appendString(b, e.client)
 		b = binary.BigEndian.AppendUint16(b, e.id)
@@ -242,11 +259,13 @@ func decodeEvent(p []byte) (event, error) {
 		e.client, e.sub.filter = c.string(), c.string()
 	case eventInbound:
 		e.client, e.id = c.string(), c.uint16()
-		copy(e.place.Buffer[:], c.take(uint64(len(e.place.Buffer))))
-		e.place.Lane, e.place.Seq = c.byte(), c.uint64()
+		e.place = Place(c.take(shortPlace))
 		if len(c.p) > 0 {
 			e.number = c.uint64()
 		}
+	case eventInboundAt:
+		e.client, e.id = c.string(), c.uint16()
+		e.place, e.number = Place(c.bytes()), c.uint64()
 	case eventRelease:
 		e.client, e.id = c.string(), c.uint16()
 	case eventRetain:

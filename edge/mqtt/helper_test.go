@@ -18,88 +18,6 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// memBackend keeps messages in memory. Its hooks decide what fails and when.
-type memBackend struct {
-	mu       sync.Mutex
-	seq      uint64
-	messages []*Message
-	stored   map[Place]*Message
-	batches  int
-
-	refuse func(*Message) error                   // by Place
-	before func(batch []*Message) error           // by Store, without mu: may wait
-	keep   func(batch []*Message, err error) bool // is the batch stored although Store fails?
-}
-
-func newBackend() *memBackend { return &memBackend{stored: make(map[Place]*Message)} }
-
-func (b *memBackend) Place(batch []*Message, places []Place, errs []error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	next := b.seq
-	for i, m := range batch {
-		if b.refuse != nil {
-			if errs[i] = b.refuse(m); errs[i] != nil {
-				continue
-			}
-		}
-		next++
-		places[i] = Place{Buffer: [12]byte{1}, Lane: 1, Seq: next}
-	}
-}
-
-func (b *memBackend) Store(batch []*Message, places []Place) error {
-	var err error
-	if b.before != nil {
-		err = b.before(batch)
-	}
-	if err != nil && (b.keep == nil || !b.keep(batch, err)) {
-		return err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.batches++
-	for i, m := range batch {
-		if places[i].Seq != b.seq+1 {
-			panic(fmt.Sprintf("place %d after %d", places[i].Seq, b.seq))
-		}
-		b.seq++
-		b.stored[places[i]] = m
-		b.messages = append(b.messages, m)
-	}
-	return err
-}
-
-func (b *memBackend) Stored(p Place) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.stored[p] != nil
-}
-
-// payloads are what was stored, in order, without refused letters.
-func (b *memBackend) payloads() (out []string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, m := range b.messages {
-		if m.Refused == nil {
-			out = append(out, string(m.Payload))
-		}
-	}
-	return out
-}
-
-// letters are the refused letters that were stored.
-func (b *memBackend) letters() (out []*Message) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, m := range b.messages {
-		if m.Refused != nil {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
 // memStore keeps events in memory, like a file that survives its process.
 type memStore struct {
 	mu     sync.Mutex
@@ -165,6 +83,7 @@ type testServer struct {
 	backend *memBackend
 	store   *memStore
 	served  chan error
+	latency time.Duration // of the backend
 }
 
 // start runs a server with the options, a memory backend and a memory store
@@ -179,6 +98,9 @@ func start(t testing.TB, o Options) *testServer {
 		o.Store = new(memStore)
 	}
 	ts.backend, _ = o.Backend.(*memBackend)
+	if ts.backend != nil && overLog(t) {
+		o.Backend, ts.latency = &memLog{memBackend: ts.backend}, logLatency
+	}
 	ts.store, _ = o.Store.(*memStore)
 	if o.Log == nil {
 		o.Log = quiet()
@@ -244,6 +166,12 @@ func bubble(t *testing.T, o Options, fn func(t *testing.T, s *testServer)) {
 		s := start(t, o)
 		fn(t, s)
 	})
+}
+
+// settled waits, in a bubble, until the Backend has stored what it was given.
+func settled() {
+	time.Sleep(5 * logLatency)
+	synctest.Wait()
 }
 
 // dial connects to a server of start.

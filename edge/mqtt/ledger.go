@@ -308,7 +308,7 @@ func (l *ledger) apply(e *event, over *trimmed) {
 		c.subscribe(e.sub)
 	case eventUnsubscribe:
 		c.unsubscribe(e.sub.filter)
-	case eventInbound:
+	case eventInbound, eventInboundAt:
 		if c.inbound[e.id] == nil && !l.fit(c, c.inboundSize(), over) {
 			over.ids++
 			return

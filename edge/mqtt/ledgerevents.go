@@ -165,7 +165,7 @@ func (c *client) events(put func(event) bool) bool {
 	}
 	for id, in := range c.inbound {
 		if in.pending == nil {
-			ok = ok && put(event{kind: eventInbound, client: c.id, id: id, place: in.place, number: in.owed})
+			ok = ok && put(inboundEvent(c.id, id, in.place, in.owed))
 		}
 	}
 	if ok && c.account.number > 0 {

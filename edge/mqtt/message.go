@@ -69,32 +69,61 @@ func (m *Message) size() int {
 // wireSize is about what the message takes in a PUBLISH packet, in bytes.
 func (m *Message) wireSize() int { return m.size() - 256 + 32 }
 
-// Place says where the Backend keeps a message. It is written into the state
-// store before the message itself is stored: a QoS 2 packet id that survives a
-// restart is believed only if its place does too.
-type Place struct {
-	Buffer [12]byte
-	Lane   uint8
-	Seq    uint64
+// Place is the Backend's own name for a message, by which it can be asked later
+// whether the message is durable. The server writes it down and does not look into it.
+type Place string
+
+// Batch is a row of messages on their way into the Backend, in the order in which
+// they were read. Messages of one client are in the order in which it sent them.
+type Batch struct {
+	Messages []*Message
+	Errs     []error // of Accept, one for each message
+	Places   []Place // of Accept, one for each message that asks for it
+
+	// Round is how many failures of Store the server had taken note of when it made the
+	// batch. When a batch fails, those of its round that are not done fail too.
+	Round uint64
+
+	// Prepared is what the Backend keeps with a batch. The server does not touch it,
+	// and uses a Batch that was stored, with what is in Prepared, for later messages.
+	Prepared any
 }
 
-// Backend keeps messages. One goroutine calls Place and then Store for one
-// batch after the other; the same goroutine calls Stored.
+// Asks reports whether Accept is to set Places[i].
+func (b *Batch) Asks(i int) bool { return b.Messages[i].QoS == 2 }
+
+// Backend keeps messages. One goroutine calls it, which holds no lock.
 type Backend interface {
-	// Place fixes where each message of the batch will lie and stores
-	// nothing. It sets errs[i] for a message that will not be taken: ErrFull,
-	// ErrNotAllowed, or any other error. It may be called again, with fewer
-	// messages, before Store: the last call counts.
-	Place(batch []*Message, places []Place, errs []error)
+	// Accept decides which messages are taken, and stores nothing. It sets Errs[i] of
+	// a message that is not: ErrFull, ErrNotAllowed, ErrName, ErrTooLarge, or any other
+	// error. Of a message that is taken, and asks for it, it sets Places[i]: that is
+	// written down before Store is called, so that after a crash Stored can be asked. A
+	// log that knows the offset of a message only when it is durable names the message
+	// by something that it writes with it, such as a producer's sequence. Accept may be
+	// called again for the same Batch, with fewer messages, before Store: the last call
+	// counts.
+	Accept(b *Batch)
 
-	// Store makes the messages durable: on nil, all of them are. They are
-	// those that the last Place accepted, in the same order. On an error
-	// none may be acknowledged, though some may turn out to be stored.
-	Store(batch []*Message, places []Place) error
+	// Store begins to make the messages durable, all of which Accept took: those that
+	// it refused were taken out. It calls
+	// done once, from any goroutine, perhaps before it returns. On nil all messages are
+	// durable, and Places may have better names of them. On an error none of them may be
+	// acknowledged, though some may be there: Stored tells, and its answer does not
+	// change any more.
+	//
+	// Several batches may be under way. done is called in the order of the calls of
+	// Store. When a batch fails, those of its Round that come after it fail too, and
+	// nothing of them is stored: they may have later messages of its clients, and what
+	// the clients send again would come behind them. A Backend that calls done before
+	// Store returns need not look at Round.
+	//
+	// Store reports whether it takes another batch at once. If it does not, the server
+	// waits for an answer first, and reads no more than its queue takes.
+	Store(b *Batch, done func(error)) (more bool)
 
-	// Stored reports whether the message that was placed there is durable. It
-	// is asked at start-up about every QoS 2 packet id, and after a failed
-	// Store about an id that is sent again.
+	// Stored reports whether the message of a place is durable. It is asked at
+	// start-up about every QoS 2 packet id, and after a failed Store about an id that is
+	// sent again.
 	Stored(p Place) bool
 }
 

@@ -187,27 +187,6 @@ func (k *committer) makeOwedRoom() {
 	o.size = o.segment.size
 }
 
-// storeBoth gives the batch to the Backend and to the log of what is owed, side
-// by side.
-func (k *committer) storeBoth() (err, owedErr error) {
-	o := &k.owing
-	if len(o.records) == 0 {
-		return k.storeMessages(), nil
-	}
-	owed := make(chan error, 1)
-	go func() { owed <- o.log.append(o.segment, o.records) }()
-	err = k.storeMessages()
-	return err, <-owed
-}
-
-func (k *committer) storeMessages() error {
-	if len(k.works) == 0 {
-		return nil
-	}
-	defer k.s.count.storeSeconds.UpdateDuration(time.Now())
-	return k.s.o.Backend.Store(k.messages, k.places)
-}
-
 // settleOwed notes what became of the batch's records.
 func (k *committer) settleOwed(batch []*work, err, owedErr error) {
 	switch {
@@ -277,9 +256,11 @@ func (k *committer) refuseOwed(batch []*work) {
 // finish writes what else would be written later.
 func (k *committer) finish() {
 	k.owing.closing = true
+	k.await(0)
 	if k.owing.unsaidSoon() || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.told {
-		k.out <- k.commit(nil)
+		k.commit(nil)
 	}
+	k.await(0)
 }
 
 // follow has the place of the page's session written with this batch.

@@ -31,7 +31,7 @@ func (d *disks) image(t testing.TB) *disks {
 	t.Helper()
 	next := &disks{newBackend(), d.store.snapshot(), t.TempDir()}
 	d.backend.mu.Lock()
-	next.backend.seq, next.backend.stored = d.backend.seq, maps.Clone(d.backend.stored)
+	next.backend.names, next.backend.stored = d.backend.names, maps.Clone(d.backend.stored)
 	next.backend.messages = slices.Clone(d.backend.messages)
 	d.backend.mu.Unlock()
 	files, err := os.ReadDir(d.dir)

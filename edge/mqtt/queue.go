@@ -31,7 +31,7 @@ type work struct {
 	events [][]byte
 	to     []recipient // of message: what the committer knows
 	owed   uint64      // number of message in the log of what is owed; 0: nobody is owed it
-	first  *work       // the PUBLISH of the same batch that this one repeats
+	first  *work       // the PUBLISH that this one repeats, of the same batch or one that is not settled
 	err    error       // the answer is a refusal, or none at all
 }
 
@@ -113,8 +113,8 @@ func newQueue(maxItems, maxBytes int) *queue {
 	return q
 }
 
-// put appends w and blocks while the queue is full: this is the backpressure
-// on one reader. An item larger than the whole queue enters an empty one. It
+// put appends w and blocks while the queue has no room for it: this is the
+// backpressure on one reader. An item larger than the whole queue enters an empty one. It
 // reports false after close.
 func (q *queue) put(w *work) bool {
 	size := w.size()
@@ -131,30 +131,45 @@ func (q *queue) put(w *work) bool {
 		}
 		return true
 	}
-	for !q.closed && (len(q.items) >= q.maxItems || len(q.items) > 0 && q.bytes+size > q.maxBytes) {
+	for !q.closed && !q.hasRoom(w, size) {
 		q.drained.Wait()
 	}
 	if q.closed {
 		return false
 	}
+	q.add(w, size)
+	return true
+}
+
+// hasRoom reports whether the work may enter. The second half of the queue is for
+// connections that have nothing in it: when the Backend is slow, those that send most
+// wait first. It has mu.
+func (q *queue) hasRoom(w *work, size int) bool {
+	n, bytes := len(q.items), q.bytes+size
+	if n >= q.maxItems || n > 0 && bytes > q.maxBytes {
+		return false
+	}
+	return w.conn == nil || w.conn.queued == 0 || n < q.maxItems/2 && bytes <= q.maxBytes/2
+}
+
+// add appends an item. It has mu.
+func (q *queue) add(w *work, size int) {
 	q.items = append(q.items, w)
 	q.entered++
 	q.bytes += size
+	if w.conn != nil {
+		w.conn.queued++
+	}
 	q.filled.Signal()
-	return true
 }
 
 // again appends what the server itself has to do once more, whatever there is.
 func (q *queue) again(w *work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return
+	if !q.closed {
+		q.add(w, w.size())
 	}
-	q.items = append(q.items, w)
-	q.entered++
-	q.bytes += w.size()
-	q.filled.Signal()
 }
 
 // take moves the oldest items into batch, up to the two limits and at least
@@ -171,6 +186,9 @@ func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	n, sum := 0, 0
 	for n < len(q.items) && n < items && (n == 0 || sum < bytes) {
 		sum += q.items[n].size()
+		if c := q.items[n].conn; c != nil {
+			c.queued--
+		}
 		n++
 	}
 	batch = append(batch, q.items[:n]...)

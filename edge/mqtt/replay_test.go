@@ -95,7 +95,7 @@ func TestBurst(t *testing.T) {
 			for i := range 2 * n {
 				pub.publish("b", load, qos, uint16(i+1))
 			}
-			synctest.Wait()
+			settled()
 			balanced(t, s)
 			if got := s.Stats().Dropped; got < n/2 || s.state.waiting.Load() > 5<<20 {
 				t.Fatalf("%d were dropped, %d bytes wait", got, s.state.waiting.Load())

@@ -39,7 +39,7 @@ func TestWillsOutlive(t *testing.T) {
 			} else {
 				d, s = d.stop(t, s, Options{})
 			}
-			synctest.Wait()
+			settled()
 			if got := fmt.Sprint(d.backend.payloads()); got != "[clean]" {
 				t.Fatalf("first %s", got)
 			}

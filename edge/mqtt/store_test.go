@@ -271,10 +271,11 @@ func FuzzEvent(f *testing.F) {
 	for _, e := range []event{
 		{kind: eventSession, client: "c", expiry: never}, {kind: eventEnd, client: "c"},
 		{kind: eventSubscribe, client: "c", sub: sub}, {kind: eventUnsubscribe, client: "c", sub: sub},
-		{kind: eventInbound, client: "c", id: 7, place: Place{Buffer: [12]byte{1, 2}, Lane: 2, Seq: 1 << 40}},
+		{kind: eventInbound, client: "c", id: 7, place: Place("12 bytes, lane, seq 8")},
+		{kind: eventInboundAt, client: "c", id: 7, place: "a log's", number: 9},
 		{kind: eventRelease, client: "c", id: 7},
 		{kind: eventRetain, message: sampleMessage()}, {kind: eventUnretain, topic: "a"},
-		{kind: eventInbound, client: "c", id: 7, number: 9},
+		{kind: eventInbound, client: "c", id: 7, place: Place("12 bytes, lane, seq 8"), number: 9},
 		{kind: eventWill, client: "c", delay: time.Minute, message: &Message{Topic: "a", Accepted: time.UnixMilli(5)}},
 		{kind: eventWillGone, client: "c"}, {kind: eventLeft, client: "c", left: time.UnixMilli(1_700_000_000_123)},
 		{kind: eventNumber, client: "c", session: 3, number: 4},
@@ -324,5 +325,21 @@ func TestStoreDamagedLength(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if n := after.TotalAlloc - before.TotalAlloc; n > 8<<20 {
 		t.Errorf("%d bytes are allocated", n)
+	}
+}
+
+// TestEarlierPlace: places of earlier versions, which had a buffer, a lane and a
+// sequence, are read, and written as they were.
+func TestEarlierPlace(t *testing.T) {
+	for _, owed := range []string{"", "\x00\x00\x00\x00\x00\x00\x00\x09"} {
+		p := "\x05\x01c\x00\x07" + "\x01\x02\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x02" + "\x00\x00\x01\x00\x00\x00\x00\x00" + owed
+		e, err := decodeEvent([]byte(p))
+		if err != nil || e.client != "c" || e.id != 7 || len(e.place) != shortPlace || e.number != uint64(len(owed)/8*9) {
+			t.Fatalf("%+v %v", e, err)
+		}
+		again := inboundEvent(e.client, e.id, e.place, e.number)
+		if got := string(again.encode()); got != p {
+			t.Errorf("%x became %x", p, got)
+		}
 	}
 }
