@@ -36,25 +36,25 @@ type appender struct {
 
 	// What follows belongs to run, and to whoever has seen that it has ended
 	// and will not start again.
-	file  *os.File // of the last pack; nil before the first one
-	pack  *pack
-	end   int64 // behind the last group in it
-	count int64 // groups in it
-	wrote int64 // bytes of its file that were written once
-	grown int   // index in Bucket.sizes of the next pack
-	bare  bool  // the last pack has no mark yet: no record may go there
-	next  chan made
-	buf   []byte
+	file      *os.File // of the last pack; nil before the first one
+	pack      *pack
+	end       int64 // behind the last group in it
+	count     int64 // groups in it
+	wrote     int64 // bytes of its file that were written once
+	sizeIndex int   // index in Rows.sizes of the next pack
+	unmarked  bool  // the last pack has no mark yet: no record may go there
+	next      chan made
+	buf       []byte
 }
 
-// creation is a Create under way.
+// creation is a call of Create that is under way.
 type creation struct {
-	number uint64
-	body   []byte
-	sum    uint32        // CRC32C of body
-	err    error         // set before landed is closed
-	landed chan struct{} // closed when the group it was in is through
-	done   chan struct{} // closed when the number is busy no more
+	number    uint64
+	body      []byte
+	sum       uint32        // CRC32C of body
+	err       error         // set before committed is closed
+	committed chan struct{} // closed when its group was written, or failed
+	done      chan struct{} // closed when the number is not busy any more
 }
 
 func newAppender(r *row) *appender {
@@ -67,9 +67,9 @@ func (w *appender) isClosed() bool {
 	return w.closed
 }
 
-// settle waits until the Creates of the numbers, or of all if none is given,
+// waitFor waits until the Creates of the numbers, or of all if none is given,
 // that are under way have ended.
-func (w *appender) settle(ctx context.Context, numbers []uint64) error {
+func (w *appender) waitFor(ctx context.Context, numbers []uint64) error {
 	w.mu.Lock()
 	var wait []*creation
 	for _, n := range numbers {
@@ -96,7 +96,7 @@ func (w *appender) settle(ctx context.Context, numbers []uint64) error {
 // create is Create in a row that this handle appends to. Errors: errClosed, with
 // which it was not created here, and those of Create.
 func (w *appender) create(key string, number uint64, body []byte, sum uint32) error {
-	c := &creation{number: number, body: body, sum: sum, landed: make(chan struct{}), done: make(chan struct{})}
+	c := &creation{number: number, body: body, sum: sum, committed: make(chan struct{}), done: make(chan struct{})}
 	for {
 		w.mu.Lock()
 		if w.closed {
@@ -175,7 +175,7 @@ func (w *appender) append(c *creation) error {
 		w.r.rows.wg.Go(w.run)
 	}
 	w.mu.Unlock()
-	<-c.landed
+	<-c.committed
 	return c.err
 }
 
@@ -183,7 +183,7 @@ func (w *appender) append(c *creation) error {
 // written and synced is in the next one.
 func (w *appender) run() {
 	for {
-		group := w.take()
+		group := w.nextGroup()
 		if group == nil {
 			return
 		}
@@ -192,14 +192,14 @@ func (w *appender) run() {
 			if c.err == nil {
 				c.err = err
 			}
-			close(c.landed)
+			close(c.committed)
 		}
-		runtime.Gosched() // those whose Create has returned may have the next one
+		runtime.Gosched() // callers that were just answered may join the next group
 	}
 }
 
-// take returns those who are in the next group, nil if nobody waits.
-func (w *appender) take() []*creation {
+// nextGroup returns the calls of the next group, nil if none waits.
+func (w *appender) nextGroup() []*creation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, bytes := 0, 0
@@ -235,18 +235,18 @@ func (w *appender) commit(creates []*creation) error {
 	for _, c := range creates {
 		bytes += int64(len(c.body))
 	}
-	if err := w.room(groupSize(len(creates), bytes)); err != nil {
-		return errors.Join(err, w.look())
+	if err := w.makeRoom(groupSize(len(creates), bytes)); err != nil {
+		return errors.Join(err, w.checkFolder())
 	}
 	if err := w.mark(); err != nil {
-		return errors.Join(fmt.Errorf("mark pack: %w", err), w.look())
+		return errors.Join(fmt.Errorf("mark pack: %w", err), w.checkFolder())
 	}
 	var g group
 	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
 	w.buf = w.padded(w.buf)
 	w.r.rows.mutations.at("write")
 	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
-		// A part of a group is none, and the next one is written over it.
+		// A part of a group does not count, and the next one overwrites it.
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return err
 		}
@@ -260,7 +260,7 @@ func (w *appender) commit(creates []*creation) error {
 	if cap(w.buf) > 2*maxGroup {
 		w.buf = nil
 	}
-	return w.conclude(g, creates)
+	return w.acknowledge(g, creates)
 }
 
 // padded adds zeros to a small group that goes where nothing was written yet: the groups
@@ -278,13 +278,13 @@ func (w *appender) padded(p []byte) []byte {
 	return p
 }
 
-// conclude acknowledges a group that is durable, unless the row was closed.
-func (w *appender) conclude(g group, creates []*creation) error {
+// acknowledge acknowledges a group that is durable, unless the row was closed.
+func (w *appender) acknowledge(g group, creates []*creation) error {
 	r := w.r
 	r.rows.mutations.at("look")
 	closing, err := r.closing()
 	if err == nil && !closing {
-		if err = w.look(); errors.Is(err, errRemoved) {
+		if err = w.checkFolder(); errors.Is(err, errRemoved) {
 			return err
 		}
 	}
@@ -292,7 +292,7 @@ func (w *appender) conclude(g group, creates []*creation) error {
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, r.disk.Broke(err))
 	}
 	if closing && !r.rows.mutations.ackUnseen() {
-		return w.lose(g, creates)
+		return w.acknowledgeClosed(g, creates)
 	}
 	w.end = g.next
 	w.count++
@@ -305,9 +305,9 @@ func (w *appender) conclude(g group, creates []*creation) error {
 	return nil
 }
 
-// look ends appending when somebody has removed the folder, and with it all that
+// checkFolder ends appending when somebody has removed the folder, and with it all that
 // was appended.
-func (w *appender) look() error {
+func (w *appender) checkFolder() error {
 	there, err := disk.Exists(w.r.file(rowName))
 	if there || err != nil {
 		return err
@@ -317,9 +317,9 @@ func (w *appender) look() error {
 	return fmt.Errorf("%s: %w", w.r.name, errRemoved)
 }
 
-// lose ends appending, because the row is being closed. Those of the last group
+// acknowledgeClosed ends appending, because the row is being closed. Those of the last group
 // that are before its end are there, and the others never were.
-func (w *appender) lose(g group, creates []*creation) error {
+func (w *appender) acknowledgeClosed(g group, creates []*creation) error {
 	w.close()
 	r := w.r
 	r.mu.Lock()
@@ -331,7 +331,7 @@ func (w *appender) lose(g group, creates []*creation) error {
 		return nil
 	}
 	if w.pack.number > r.end.pack {
-		// Nobody reads it, and so it need not be known whether this worked.
+		// Nobody reads it: it does not matter whether this worked.
 		_ = os.Remove(r.packPath(w.pack.number))
 	}
 	return errClosed
@@ -370,9 +370,9 @@ func (w *appender) release() {
 	w.buf = nil
 }
 
-// room makes sure that a group of so many bytes fits into the last pack, and
+// makeRoom makes sure that a group of so many bytes fits into the last pack, and
 // begins another one if it does not.
-func (w *appender) room(size int64) error {
+func (w *appender) makeRoom(size int64) error {
 	if w.file == nil || w.end+size > w.pack.size {
 		if err := w.rotate(page + size); err != nil {
 			return fmt.Errorf("begin pack: %w", err)
@@ -384,22 +384,22 @@ func (w *appender) room(size int64) error {
 	return nil
 }
 
-// mark puts down that the last pack was begun, before it takes a record. A crash
+// mark writes that the last pack was begun, before it takes a record. A crash
 // before that leaves a pack without records.
 func (w *appender) mark() error {
-	if !w.bare {
+	if !w.unmarked {
 		return nil
 	}
 	if err := w.r.mark(markBegun, w.pack.number); err != nil {
 		return err
 	}
-	w.bare = false
+	w.unmarked = false
 	return nil
 }
 
 // prepare makes the next pack while this one is being filled.
 func (w *appender) prepare() {
-	size, large := w.r.rows.sizes[w.grown], w.large(0)
+	size, large := w.r.rows.sizes[w.sizeIndex], w.large(0)
 	next := make(chan made, 1)
 	w.next = next
 	w.r.rows.wg.Go(func() {
@@ -436,8 +436,8 @@ func (w *appender) rotate(need int64) error {
 		w.file.Close()
 	}
 	p := &pack{packHead: h, end: page}
-	w.file, w.pack, w.end, w.count, w.wrote, w.bare = f, p, page, 0, wrote, true
-	w.grown = min(w.grown+1, len(w.r.rows.sizes)-1)
+	w.file, w.pack, w.end, w.count, w.wrote, w.unmarked = f, p, page, 0, wrote, true
+	w.sizeIndex = min(w.sizeIndex+1, len(w.r.rows.sizes)-1)
 	if h.number == 1 {
 		w.r.rows.wg.Go(w.r.rows.sweepOthers)
 	}
@@ -447,8 +447,8 @@ func (w *appender) rotate(need int64) error {
 	return nil
 }
 
-// begin gives a file the head of a pack, and the name. So many bytes of it were written
-// once.
+// begin gives a file the head and the name of a pack. It returns how many bytes of the
+// file were written once.
 func (w *appender) begin(h *packHead, need int64) (f *os.File, wrote int64, err error) {
 	for {
 		b, err := w.ready(need)
@@ -489,5 +489,5 @@ func (w *appender) ready(need int64) (*blank, error) {
 			m.blank.drop()
 		}
 	}
-	return w.r.rows.blank(w.r.name, need, max(need, w.r.rows.sizes[w.grown]), w.large(need))
+	return w.r.rows.blank(w.r.name, need, max(need, w.r.rows.sizes[w.sizeIndex]), w.large(need))
 }

@@ -82,7 +82,7 @@ func (rs *Rows) newBlank(folder string, size int64, large bool) (*blank, error) 
 	return s, nil
 }
 
-// link gives the file its name and lets go of any other. Errors: see refused.
+// link gives the file its name and removes any other. Errors: see disk.Refused.
 func (s *blank) link(target string) (*os.File, error) {
 	if s.temp == nil {
 		if err := unix.Link(s.name, target); err != nil {
@@ -109,8 +109,8 @@ func (s *blank) drop() {
 	_ = os.Remove(s.name) // or at the next start
 }
 
-// recycle takes a pack's file away from its name. It may be written only after
-// its folder was synced.
+// recycle renames a pack's file into .tmp. It may be written only after its folder was
+// synced.
 func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {

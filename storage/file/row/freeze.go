@@ -15,8 +15,8 @@ import (
 // closing reports whether somebody has begun to close the row.
 func (r *row) closing() (bool, error) { return disk.Exists(r.file(closeName)) }
 
-// closed is closing for a reader: a row that has its end is closed, also when
-// somebody's hand has taken the file that says so.
+// closed is closing for a reader: a row that has its end is closed, even if a person has
+// removed the file that says so.
 func (r *row) closed() (bool, error) {
 	closing, err := r.closing()
 	if closing || err != nil {
@@ -34,7 +34,7 @@ func (r *row) closed() (bool, error) {
 // A crash leaves `close` alone: the next one who meets it goes on. The caller
 // holds mu. An error with r.end set means only that `end` may not be durable.
 func (r *row) freeze() error {
-	if r.sealed {
+	if r.endSynced {
 		return nil
 	}
 	dir, err := os.Open(r.path(""))
@@ -45,7 +45,7 @@ func (r *row) freeze() error {
 	if r.end == nil {
 		end, err := r.readEnd()
 		if errors.Is(err, fs.ErrNotExist) {
-			// Others may have been faster, and have removed what was looked at.
+			// Another process may have been faster, and have removed packs meanwhile.
 			failed := r.makeEnd(dir)
 			if end, err = r.readEnd(); err != nil {
 				err = cmp.Or(failed, err)
@@ -62,7 +62,7 @@ func (r *row) freeze() error {
 	if err := r.disk.SyncDir(dir); err != nil {
 		return err
 	}
-	r.sealed = true
+	r.endSynced = true
 	return nil
 }
 
@@ -78,7 +78,7 @@ func (r *row) readEnd() (rowEnd, error) {
 	return end, nil
 }
 
-// makeEnd finds out where the row ends and puts it down.
+// makeEnd finds out where the row ends and links the file that says so.
 func (r *row) makeEnd(dir *os.File) error {
 	seen := &row{rows: r.rows, disk: r.disk, name: r.name, id: r.id, version: r.version}
 	if r.rows.mutations.readFirst() {
@@ -122,11 +122,11 @@ func (r *row) loadTo(end rowEnd) error {
 		if err == nil {
 			r.publish()
 		}
-		if !errors.Is(err, errPackGone) {
+		if !errors.Is(err, errPackRemoved) {
 			return err
 		}
 	}
-	return errRestless
+	return errChanging
 }
 
 func (r *row) loadOnce(end rowEnd) error {
@@ -147,7 +147,7 @@ func (r *row) loadOnce(end rowEnd) error {
 		if i+1 < len(r.packs) {
 			limit = r.packs[i+1].before
 		} else if p.number < end.pack {
-			return errPackGone // the higher ones were removed, and so was this one
+			return errPackRemoved // the higher ones were removed, and so was this one
 		}
 		if err := r.scan(p, limit); err != nil {
 			return err

@@ -17,14 +17,14 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// span is a part of a pack: the records whose ids are in [from, to) are gone.
-type span struct{ from, to int64 }
+// extent is a part of a pack: the records whose ids are in [from, to) are gone.
+type extent struct{ from, to int64 }
 
-// spans are sorted, and do not touch each other.
-type spans []span
+// extents are sorted, and do not touch each other.
+type extents []extent
 
-func (s spans) has(id int64) bool {
-	i, _ := slices.BinarySearchFunc(s, id, func(a span, id int64) int {
+func (s extents) has(id int64) bool {
+	i, _ := slices.BinarySearchFunc(s, id, func(a extent, id int64) int {
 		if a.to <= id {
 			return -1
 		}
@@ -34,8 +34,8 @@ func (s spans) has(id int64) bool {
 }
 
 // with returns s and one more.
-func (s spans) with(n span) spans {
-	i, _ := slices.BinarySearchFunc(s, n.from, func(a span, from int64) int {
+func (s extents) with(n extent) extents {
+	i, _ := slices.BinarySearchFunc(s, n.from, func(a extent, from int64) int {
 		if a.to < from {
 			return -1
 		}
@@ -48,8 +48,8 @@ func (s spans) with(n span) spans {
 	return slices.Replace(slices.Clone(s), i, j, n)
 }
 
-// appendGone encodes a span of the pack with that identity.
-func appendGone(p []byte, identity [16]byte, s span) []byte {
+// appendGone encodes an extent of the pack with that identity.
+func appendGone(p []byte, identity [16]byte, s extent) []byte {
 	start := len(p)
 	p = binary.BigEndian.AppendUint32(p, goneMagic)
 	p = binary.BigEndian.AppendUint32(p, 0)
@@ -63,13 +63,13 @@ func goneSum(p []byte, identity [16]byte) uint32 {
 	return crc32.Update(crc32.Checksum(identity[:], castagnoli), castagnoli, p[8:goneSize])
 }
 
-// decodeGone reads spans, and over what is none: a process that died while it
-// appended may have left half a one before those of others. It returns how many
-// bytes need not be read again.
-func decodeGone(p []byte, identity [16]byte) (found []span, used int) {
+// decodeGone reads extents and skips bytes that are not one: a process that died while
+// it appended may have left half an extent in front of those of others. It returns how
+// many bytes need not be read again.
+func decodeGone(p []byte, identity [16]byte) (found []extent, used int) {
 	for at := 0; len(p)-at >= goneSize; {
 		q := p[at:]
-		s := span{int64(binary.BigEndian.Uint64(q[8:])), int64(binary.BigEndian.Uint64(q[16:]))}
+		s := extent{int64(binary.BigEndian.Uint64(q[8:])), int64(binary.BigEndian.Uint64(q[16:]))}
 		if binary.BigEndian.Uint32(q) != goneMagic || binary.BigEndian.Uint32(q[4:]) != goneSum(q, identity) || s.from >= s.to {
 			at++
 			continue
@@ -81,7 +81,7 @@ func decodeGone(p []byte, identity [16]byte) (found []span, used int) {
 	return found, used
 }
 
-// followGone makes known what is gone from a pack. The caller holds mu.
+// followGone reads what is new in the file that says what is gone from a pack. The caller holds mu.
 func (r *row) followGone(p *pack) error {
 	name := r.gonePath(p.number)
 	var info unix.Stat_t
@@ -115,7 +115,7 @@ func (r *row) followGone(p *pack) error {
 }
 
 // syncGone makes durable what is known to be gone from a pack: another process
-// may have put it down and not have synced it. The caller holds mu.
+// may have written it and not synced it. The caller holds mu.
 func (r *row) syncGone(p *pack) error {
 	if p.goneSynced >= p.goneRead {
 		return nil
@@ -165,7 +165,7 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 	if r == nil || err != nil {
 		return numbers, err
 	}
-	if err := r.settle(ctx, numbers...); err != nil {
+	if err := r.waitFor(ctx, numbers...); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -173,17 +173,17 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 	if err := r.refresh(); err != nil {
 		return nil, err
 	}
-	doomed := make(map[*pack][]int64)
+	ids := make(map[*pack][]int64)
 	for _, number := range numbers {
 		at, found, err := r.find(number)
 		switch {
 		case err != nil:
 			return nil, err
 		case found:
-			doomed[at.pack] = append(doomed[at.pack], at.id)
+			ids[at.pack] = append(ids[at.pack], at.id)
 		case at.pack != nil:
-			// Of a number that is gone there can be a file as well.
-			doomed[at.pack] = append(doomed[at.pack], nil...)
+			// A number that is gone from its pack can have a file as well.
+			ids[at.pack] = append(ids[at.pack], nil...)
 			rest = append(rest, number)
 		case r.damage != nil:
 			return nil, r.damage
@@ -192,11 +192,11 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 		}
 	}
 	for _, p := range slices.Clone(r.packs) {
-		ids, ok := doomed[p]
+		of, ok := ids[p]
 		if !ok || !slices.Contains(r.packs, p) {
-			continue // swept by now
+			continue // sweep has removed it
 		}
-		if err := r.bury(p, ids); err != nil {
+		if err := r.markGone(p, of); err != nil {
 			return nil, err
 		}
 		if err := r.sweep(); err != nil {
@@ -206,19 +206,18 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 	return rest, nil
 }
 
-// bury puts down, durably, that records are gone from a pack. Where nothing
-// would be left in the lowest pack it is enough that sweep removes it, for which
-// a full disk has room.
-func (r *row) bury(p *pack, ids []int64) error {
+// markGone writes, durably, that records are gone from a pack. If nothing is left in
+// the lowest pack, sweep removes it instead, which works on a full disk too.
+func (r *row) markGone(p *pack, ids []int64) error {
 	slices.Sort(ids)
-	var news []span
+	var news []extent
 	all := p.gone
 	for _, id := range ids {
 		i, _ := slices.BinarySearchFunc(p.records, id, func(rec record, id int64) int { return int(rec.id - id) })
 		if n := len(news); n > 0 && i > 0 && news[n-1].to == p.records[i-1].id+entrySize {
 			news[n-1].to = id + entrySize
 		} else {
-			news = append(news, span{id, id + entrySize})
+			news = append(news, extent{id, id + entrySize})
 		}
 	}
 	for _, s := range news {
@@ -238,7 +237,7 @@ func (r *row) bury(p *pack, ids []int64) error {
 	return nil
 }
 
-func (r *row) writeGone(p *pack, news []span) error {
+func (r *row) writeGone(p *pack, news []extent) error {
 	f, err := os.OpenFile(r.gonePath(p.number), os.O_WRONLY|os.O_APPEND|os.O_CREATE, disk.FilePerm)
 	if err != nil {
 		return err
@@ -257,14 +256,14 @@ func (r *row) writeGone(p *pack, news []span) error {
 	return nil
 }
 
-// finished reports whether nothing is appended to a pack any more: the next one
-// was begun, or the row is frozen. The caller holds mu.
+// finished reports whether a pack takes no more records: the next one was begun, or
+// the row has its end. The caller holds mu.
 func (r *row) finished(p *pack) bool {
-	return r.end != nil && r.sealed || p != r.packs[len(r.packs)-1]
+	return r.end != nil && r.endSynced || p != r.packs[len(r.packs)-1]
 }
 
 // allGone reports whether no record of a pack is left.
-func (p *pack) allGone(gone spans) bool {
+func (p *pack) allGone(gone extents) bool {
 	if p.damaged || p.indexed < len(p.records) {
 		return false
 	}
@@ -276,21 +275,21 @@ func (p *pack) allGone(gone spans) bool {
 	return true
 }
 
-// sweep removes the packs of which nothing is left, from the lowest on: readers
-// conclude from a pack that is there that all after it are, too. What is known
-// about a pack goes after the pack has gone durably, or a power cut would bring
-// its records back. The caller holds mu.
+// sweep removes the packs that have no records left, from the lowest on: a reader
+// concludes from a pack that is there that all after it are there too. The file that
+// says what is gone from a pack is removed when the removal of the pack is durable:
+// otherwise a power cut could bring the records back. The caller holds mu.
 func (r *row) sweep() error {
 	var swept []uint64
 	var spare []*blank
-	doomed, err := r.doomed()
-	if doomed == 0 || err != nil {
+	empty, err := r.emptyPacks()
+	if empty == 0 || err != nil {
 		return err
 	}
-	if err := r.mark(markRemoved, r.packs[doomed-1].number); err != nil {
+	if err := r.mark(markRemoved, r.packs[empty-1].number); err != nil {
 		return err
 	}
-	for range doomed {
+	for range empty {
 		p := r.packs[0]
 		s, err := r.removePack(p)
 		if err != nil {
@@ -299,7 +298,7 @@ func (r *row) sweep() error {
 		if s != nil {
 			spare = append(spare, s)
 		}
-		r.drop()
+		r.forgetLowest()
 		swept = append(swept, p.number)
 	}
 	if err := r.syncNames(); err != nil {
@@ -320,8 +319,8 @@ func (r *row) sweep() error {
 	return r.removeFiles(packStem, r.end.pack+1, math.MaxUint64)
 }
 
-// doomed returns how many packs, from the lowest on, have nothing left.
-func (r *row) doomed() (n int, err error) {
+// emptyPacks returns how many packs, from the lowest on, have nothing left.
+func (r *row) emptyPacks() (n int, err error) {
 	for ; n < len(r.packs); n++ {
 		p := r.packs[n]
 		if err := r.followGone(p); err != nil {
@@ -334,8 +333,9 @@ func (r *row) doomed() (n int, err error) {
 	return n, nil
 }
 
-// removeFiles removes files by their numbers: what is gone from packs that are
-// no more, with what a crash or a late Delete left, and packs behind the end.
+// removeFiles removes the files whose names begin with stem and whose numbers are in
+// from…to: those of packs that were removed, also what a crash or a late Delete left,
+// and packs behind the end.
 func (r *row) removeFiles(stem string, from, to uint64) error {
 	numbers, err := r.numbers(stem)
 	if err != nil {

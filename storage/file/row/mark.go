@@ -16,23 +16,23 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// decider is the file that decides whose row it is. In a row of version 1 it is
-// all that says that there is a row; in one of version 2 it is linked to `row` as
-// well, which takes the marks.
-const decider = ".row"
+// makerName is the file whose link decides who makes a row, and appends to it. In version
+// 1 it alone says that there is a row. In version 2 it is linked to `row` as well, which
+// takes the marks.
+const makerName = ".row"
 
 // plainName is a file in the root of a folder that somebody filled with objects of
 // another kind of bucket: there folders of slots without a row are no damage.
 const plainName = ".plain"
 
-// marks say which packs there were, in a row of version 2: what a folder lacks
-// cannot be told from the folder alone.
+// marks say which packs there were, in a row of version 2: a folder alone does not show
+// what it lacks.
 type marks struct {
 	begun   uint64 // the highest pack that was begun
 	removed uint64 // all packs up to this one may be gone
 }
 
-// errMissing: a pack is not there that was begun and that nobody removed.
+// errMissing: a pack is missing that was begun and not removed.
 var errMissing = fmt.Errorf("%w: it is missing, and was not removed", errDamaged)
 
 // Kinds of marks.
@@ -55,8 +55,8 @@ func markSum(p []byte, row [16]byte) uint32 {
 	return crc32.Update(crc32.Checksum(row[:], castagnoli), castagnoli, p[8:markSize])
 }
 
-// decodeMarks reads the marks behind the head of a row's file, and over what is
-// none: a process that died may have left half a one before those of others.
+// decodeMarks reads the marks behind the head of a row's file and skips bytes that are
+// not one: a process that died may have left half a mark in front of those of others.
 func decodeMarks(p []byte, row [16]byte) (m marks) {
 	for at := 0; len(p)-at >= markSize; {
 		q := p[at:]
@@ -75,12 +75,12 @@ func decodeMarks(p []byte, row [16]byte) (m marks) {
 	return m
 }
 
-// readRow reads what is in the folder about its row; nil when nobody has made one.
-// A folder that has what only a folder with a row has is damaged.
+// readRow reads the row's own file in a folder; nil when there is no row. A folder
+// without one that holds other files of a row is damaged.
 func (rs *Rows) readRow(folder string) (*row, error) {
 	stray := ""
 	for range 3 { // somebody may be making it
-		for _, name := range []string{rowName, decider} {
+		for _, name := range []string{rowName, makerName} {
 			p, err := os.ReadFile(filepath.Join(rs.disk.Path(folder), name))
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 				continue
@@ -93,7 +93,7 @@ func (rs *Rows) readRow(folder string) (*row, error) {
 				return nil, fmt.Errorf("%s/%s: %w", folder, name, err)
 			}
 			r := &row{rows: rs, disk: rs.disk, name: folder, id: id, version: version}
-			if name == decider && version > 1 {
+			if name == makerName && version > 1 {
 				err = r.complete()
 			}
 			return r, err
@@ -108,7 +108,7 @@ func (rs *Rows) readRow(folder string) (*row, error) {
 	}
 	return nil, fmt.Errorf("%s/%s is missing beside %s: %w: slots may be missing with it; restore the folder from a copy that has the files that "+
 		"begin with a dot, too, or, if these are objects of another kind of bucket, create an empty file %s in the bucket's folder",
-		folder, decider, stray, errDamaged, plainName)
+		folder, makerName, stray, errDamaged, plainName)
 }
 
 // stray returns the name of a file that is in a folder only if it has a row, or "".
@@ -135,11 +135,11 @@ func (rs *Rows) stray(folder string) (string, error) {
 	return "", err
 }
 
-// baptise gives the row that was just made its second name, if it has one, and
-// makes both durable.
-func (r *row) baptise(dir *os.File) error {
+// linkNames gives the row that was just made its second name, in version 2, and makes
+// both durable.
+func (r *row) linkNames(dir *os.File) error {
 	if r.version > 1 {
-		err := unix.Link(r.path(decider), r.file(rowName))
+		err := unix.Link(r.path(makerName), r.file(rowName))
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("link %s: %w", rowName, err)
 		}
@@ -147,15 +147,15 @@ func (r *row) baptise(dir *os.File) error {
 	return r.disk.SyncDir(dir)
 }
 
-// complete gives a row its second name, which a crash or somebody's hand has taken.
-// Both have been one file, so the marks are there.
+// complete gives a row its second name again, which a crash or a person has removed.
+// Both are names of one file, so the marks are there.
 func (r *row) complete() error {
 	dir, err := os.Open(r.path(""))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return r.baptise(dir)
+	return r.linkNames(dir)
 }
 
 // readMarks returns the marks of a row; one of version 1 has none.
@@ -170,8 +170,8 @@ func (r *row) readMarks() (marks, error) {
 	return decodeMarks(p[min(rowSize, len(p)):], r.id), nil
 }
 
-// mark appends a mark to the row's file, durably. A full disk has room for it: see
-// reserve. Errors: nothing is known to be marked.
+// mark appends a mark to the row's file, durably. There is room for it on a full disk:
+// see disk.Reserve. After an error the mark may or may not be there.
 func (r *row) mark(kind uint32, number uint64) error {
 	if r.version < 2 {
 		return nil
@@ -193,10 +193,10 @@ func (r *row) mark(kind uint32, number uint64) error {
 	return nil
 }
 
-// survey lists the packs of a row up to its end; nil: up to the last one. All that
-// must be there are there, or it is damaged. Marks are written when a pack is there
-// and before it goes, and packs go from the lowest on: so what one reading misses
-// that came or went meanwhile, another one sees.
+// survey lists the packs of a row up to its end, or all if end is nil. If one that must
+// be there is missing, the row is damaged. A pack is marked as begun when it is there and
+// as removed before it goes, and packs go from the lowest on: if one comes or goes while
+// the folder is read, the next reading sees it.
 func (r *row) survey(end *rowEnd) (numbers []uint64, err error) {
 	missing := uint64(0)
 	for range 3 {
@@ -224,7 +224,7 @@ func (r *row) missing(numbers []uint64, removed, begun uint64, end *rowEnd) uint
 	if n := len(numbers); n > 0 {
 		last = max(last, numbers[n-1])
 		if r.version < 2 {
-			first = numbers[0] // nobody knows of those before
+			first = numbers[0] // of those before nothing is known
 		}
 	}
 	if end != nil {

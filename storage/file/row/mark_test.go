@@ -75,7 +75,7 @@ func TestRowAbsence(t *testing.T) {
 							dots = append(dots, e.Name())
 						}
 					}
-					without(t, row, slots, false, decider, dots...)
+					without(t, row, slots, false, makerName, dots...)
 				})
 			})
 		}

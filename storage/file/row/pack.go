@@ -89,7 +89,7 @@ func checked(p []byte, magic string, size int, seed []byte, last uint32) error {
 	return nil
 }
 
-func seal(p, seed []byte) []byte {
+func withSum(p, seed []byte) []byte {
 	binary.BigEndian.PutUint32(p[8:], crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, p[12:]))
 	return p
 }
@@ -101,7 +101,7 @@ func fixed(magic string, size int, version uint32) []byte {
 }
 
 func encodeRow(id [16]byte, version uint32) []byte {
-	return seal(append(fixed(rowMagic, rowSize, version), id[:]...), nil)
+	return withSum(append(fixed(rowMagic, rowSize, version), id[:]...), nil)
 }
 
 func decodeRow(p []byte) (id [16]byte, version uint32, err error) {
@@ -113,7 +113,7 @@ func decodeRow(p []byte) (id [16]byte, version uint32, err error) {
 
 func encodeEnd(e rowEnd, row [16]byte) []byte {
 	p := binary.BigEndian.AppendUint64(fixed(endMagic, endSize, version), e.pack)
-	return seal(binary.BigEndian.AppendUint64(p, uint64(e.off)), row[:])
+	return withSum(binary.BigEndian.AppendUint64(p, uint64(e.off)), row[:])
 }
 
 func decodeEnd(p []byte, row [16]byte) (e rowEnd, err error) {
@@ -130,7 +130,7 @@ func encodePackHead(h packHead) []byte {
 	p = binary.BigEndian.AppendUint64(p, h.number)
 	p = binary.BigEndian.AppendUint64(p, uint64(h.before))
 	p = binary.BigEndian.AppendUint64(p, uint64(h.size))
-	return seal(p, nil)[:page]
+	return withSum(p, nil)[:page]
 }
 
 func decodePackHead(p []byte) (h packHead, err error) {

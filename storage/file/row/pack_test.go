@@ -61,7 +61,7 @@ func FuzzGroup(f *testing.F) {
 func FuzzRowFiles(f *testing.F) {
 	id := [16]byte{2}
 	head := packHead{row: id, identity: [16]byte{3}, number: 4, before: page, size: 2 * page}
-	gone := appendGone(appendGone(nil, id, span{16, 32}), id, span{48, 80})
+	gone := appendGone(appendGone(nil, id, extent{16, 32}), id, extent{48, 80})
 	for _, p := range [][]byte{encodeRow(id, 1), encodeRow(id, 2), appendMark(appendMark(nil, id, markBegun, 3), id, markRemoved, 2), encodeEnd(rowEnd{3, 8192}, id), encodePackHead(head), gone, gone[5:], {}} {
 		f.Add(p)
 	}
@@ -80,16 +80,16 @@ func FuzzRowFiles(f *testing.F) {
 		}
 		found, used := decodeGone(p, id)
 		if used > len(p) || used < len(found)*goneSize {
-			t.Errorf("%d spans in %d of %d bytes", len(found), used, len(p))
+			t.Errorf("%d extents in %d of %d bytes", len(found), used, len(p))
 		}
-		var all spans
+		var all extents
 		for _, s := range found {
 			all = all.with(s)
 			if !all.has(s.from) || !all.has(s.to-1) {
 				t.Errorf("%v lacks %v", all, s)
 			}
 		}
-		if !slices.IsSortedFunc(all, func(a, b span) int { return int(a.to - b.from) }) {
+		if !slices.IsSortedFunc(all, func(a, b extent) int { return int(a.to - b.from) }) {
 			t.Errorf("%v touch", all)
 		}
 	})
@@ -117,13 +117,13 @@ func TestGroupElsewhere(t *testing.T) {
 // behind it.
 func TestGoneTorn(t *testing.T) {
 	id := [16]byte{9}
-	a, b := span{16, 32}, span{64, 80}
+	a, b := extent{16, 32}, extent{64, 80}
 	p := appendGone(nil, id, a)
-	p = append(p, appendGone(nil, id, span{32, 48})[:11]...)
+	p = append(p, appendGone(nil, id, extent{32, 48})[:11]...)
 	p = appendGone(p, id, b)
-	p = append(p, appendGone(nil, id, span{96, 128})[:20]...)
+	p = append(p, appendGone(nil, id, extent{96, 128})[:20]...)
 	found, used := decodeGone(p, id)
-	if !slices.Equal(found, []span{a, b}) || used != len(p)-20 {
+	if !slices.Equal(found, []extent{a, b}) || used != len(p)-20 {
 		t.Errorf("%v in %d of %d bytes", found, used, len(p))
 	}
 	if found, _ := decodeGone(p, [16]byte{8}); len(found) != 0 {

@@ -35,16 +35,16 @@ type row struct {
 	version uint32
 	writer  *appender // nil when another handle made the row
 
-	mu     sync.Mutex
-	packs  []*pack          // guarded by mu: by number, without gaps
-	index  map[uint64]place // guarded by mu: all that is in packs, with what is gone
-	damage error            // guarded by mu: why a number that is not found may have been there
-	end    *rowEnd          // guarded by mu: where the row ends, once it is frozen
-	sealed bool             // guarded by mu: end is known to be durable
+	mu        sync.Mutex
+	packs     []*pack             // guarded by mu: by number, without gaps
+	index     map[uint64]location // guarded by mu: all that is in packs, with what is gone
+	damage    error               // guarded by mu: why a number that is not found may have been there
+	end       *rowEnd             // guarded by mu: where the row ends, once it is frozen
+	endSynced bool                // guarded by mu: end is known to be durable
 }
 
-// place is where a record is.
-type place struct {
+// location is where a record is.
+type location struct {
 	pack *pack
 	record
 }
@@ -67,13 +67,13 @@ func (r *row) packPath(number uint64) string { return r.file(packStem + formatNu
 
 func (r *row) gonePath(number uint64) string { return r.file(goneStem + formatNumber(number)) }
 
-// claim reports whether a number is taken by a record, for a handle that is not
+// takenOrClosed reports whether a number is taken by a record, for a handle that is not
 // the appender. When it is, it is durable; when it is not, the row is closed, and
 // so none will ever take it.
-func (r *row) claim(number uint64) (taken bool, err error) {
+func (r *row) takenOrClosed(number uint64) (taken bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var at place
+	var at location
 	for {
 		if err := r.refresh(); err != nil {
 			return false, err
@@ -81,14 +81,14 @@ func (r *row) claim(number uint64) (taken bool, err error) {
 		if at, taken, err = r.find(number); err != nil {
 			return false, err
 		}
-		if !taken || r.sealed {
+		if !taken || r.endSynced {
 			break
 		}
 		if err := r.syncPack(at.pack.number); !errors.Is(err, fs.ErrNotExist) {
 			return true, err
 		}
 	}
-	if !r.sealed {
+	if !r.endSynced {
 		if err := r.freeze(); err != nil {
 			return false, fmt.Errorf("close row: %w", err)
 		}
@@ -126,20 +126,20 @@ func (r *row) syncPack(number uint64) error {
 
 // lookup finds the record of a number among those that are known. When it is
 // not found and at.pack is set, it is gone from there. The caller holds mu.
-func (r *row) lookup(number uint64) (at place, found bool, err error) {
+func (r *row) lookup(number uint64) (at location, found bool, err error) {
 	at, found = r.index[number]
 	if !found {
-		return place{}, false, nil
+		return location{}, false, nil
 	}
 	if err := r.followGone(at.pack); err != nil {
-		return place{}, false, err
+		return location{}, false, err
 	}
 	return at, !at.pack.gone.has(at.id), nil
 }
 
-// find is lookup for who builds on the answer: a pack that another process has
-// removed is noticed. The caller holds mu.
-func (r *row) find(number uint64) (at place, found bool, err error) {
+// find is lookup for a caller that acts on the answer: it notices a pack that another
+// process has removed. The caller holds mu.
+func (r *row) find(number uint64) (at location, found bool, err error) {
 	for {
 		at, found, err = r.lookup(number)
 		if !found || err != nil {
@@ -149,8 +149,8 @@ func (r *row) find(number uint64) (at place, found bool, err error) {
 		if there || err != nil {
 			return at, there, err
 		}
-		if err := r.dropGone(); err != nil {
-			return place{}, false, err
+		if err := r.forgetRemoved(); err != nil {
+			return location{}, false, err
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (r *row) refresh() error {
 		if err := r.freeze(); r.end == nil {
 			return err
 		}
-		return nil // whoever writes sees to it that it is durable
+		return nil // a writer makes sure that it is durable
 	}
 	r.publish()
 	return nil
@@ -184,18 +184,18 @@ func (r *row) refresh() error {
 // holds mu.
 func (r *row) publish() {
 	if r.index == nil {
-		r.index = make(map[uint64]place)
+		r.index = make(map[uint64]location)
 	}
 	for _, p := range r.packs {
 		for _, rec := range p.records[p.indexed:] {
-			r.index[rec.number] = place{p, rec}
+			r.index[rec.number] = location{p, rec}
 		}
 		p.indexed = len(p.records)
 	}
 }
 
-// drop forgets the lowest pack, whose file is gone. The caller holds mu.
-func (r *row) drop() {
+// forgetLowest forgets the lowest pack, whose file is gone. The caller holds mu.
+func (r *row) forgetLowest() {
 	p := r.packs[0]
 	r.packs = r.packs[1:]
 	for _, rec := range p.records {
@@ -205,21 +205,21 @@ func (r *row) drop() {
 	}
 }
 
-// dropGone forgets the packs whose files are gone. The caller holds mu.
-func (r *row) dropGone() error {
+// forgetRemoved forgets the packs whose files are gone. The caller holds mu.
+func (r *row) forgetRemoved() error {
 	for len(r.packs) > 0 {
 		there, err := disk.Exists(r.packPath(r.packs[0].number))
 		if there || err != nil {
 			return err
 		}
-		r.drop()
+		r.forgetLowest()
 	}
 	return nil
 }
 
-// get reads a record that is known already. found is false if there is none.
+// get reads a record that is in the index. found is false if there is none.
 func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte, found bool, err error) {
-	if err := r.settle(ctx, number); err != nil {
+	if err := r.waitFor(ctx, number); err != nil {
 		return nil, false, err
 	}
 	for {
@@ -230,11 +230,11 @@ func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte
 			return nil, false, err
 		}
 		body, err := r.read(at, off, n)
-		if !errors.Is(err, errPackGone) {
+		if !errors.Is(err, errPackRemoved) {
 			return body, err == nil, err
 		}
 		r.mu.Lock()
-		err = r.dropGone()
+		err = r.forgetRemoved()
 		r.mu.Unlock()
 		if err != nil {
 			return nil, false, err
@@ -242,12 +242,12 @@ func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte
 	}
 }
 
-// settle waits for a Create of the number that is under way in this handle.
-// Other handles may see its record before it is durable, and so this one must
-// not deny it.
-func (r *row) settle(ctx context.Context, numbers ...uint64) error {
+// waitFor waits for a Create of the number that is under way in this handle.
+// Other handles may see its record before it is durable, so this one must not answer
+// that it is not there.
+func (r *row) waitFor(ctx context.Context, numbers ...uint64) error {
 	if r.writer == nil {
 		return nil
 	}
-	return r.writer.settle(ctx, numbers)
+	return r.writer.waitFor(ctx, numbers)
 }

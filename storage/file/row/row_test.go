@@ -462,8 +462,8 @@ func TestRowOldReader(t *testing.T) {
 	if _, err := f.ReadAt(got, at.off); err != nil || string(got) != "this is 3" {
 		t.Fatalf("the file has %q (%v): it was not used again", got, err)
 	}
-	if err := r.same(f, at.pack); !errors.Is(err, errPackGone) {
-		t.Errorf("a file that has become another pack: %v, want errPackGone", err)
+	if err := r.same(f, at.pack); !errors.Is(err, errPackRemoved) {
+		t.Errorf("a file that has become another pack: %v, want errPackRemoved", err)
 	}
 	if _, err := old.Get(t.Context(), slot(1, 1), 0, -1); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Get of what was deleted: %v", err)

@@ -108,7 +108,7 @@ func (rs *Rows) row(folder string) (*row, error) {
 	return rs.loadRow(folder)
 }
 
-// loadRow is row for who holds mu.
+// loadRow is row for a caller that holds mu.
 func (rs *Rows) loadRow(folder string) (*row, error) {
 	if r := rs.rows[folder]; r != nil {
 		return r, nil
@@ -136,13 +136,13 @@ func (rs *Rows) joinRow(folder string) (*row, error) {
 	defer dir.Close()
 	r := &row{rows: rs, disk: rs.disk, name: folder, version: rs.rowVersion()}
 	rand.Read(r.id[:])
-	switch err := rs.disk.Place(dir, r.path(decider), encodeRow(r.id, r.version), disk.FilePerm); {
+	switch err := rs.disk.Place(dir, r.path(makerName), encodeRow(r.id, r.version), disk.FilePerm); {
 	case errors.Is(err, unix.EEXIST):
 		return rs.loadRow(folder)
 	case err != nil:
 		return nil, fmt.Errorf("make row: %w", err)
 	}
-	if err := r.baptise(dir); err != nil {
+	if err := r.linkNames(dir); err != nil {
 		return nil, fmt.Errorf("make row: %w", err)
 	}
 	r.writer = newAppender(r)
@@ -190,7 +190,7 @@ func (rs *Rows) Create(ctx context.Context, key string, body []byte, mode fs.Fil
 			return err
 		}
 	}
-	taken, err := r.claim(number)
+	taken, err := r.takenOrClosed(number)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (rs *Rows) createAlone(key, folder string, body []byte, mode fs.FileMode) e
 	if r == nil && err == nil {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("%w: somebody makes a row of %s, whose objects come in sequence, and this process was not told so",
+	return errors.Join(fmt.Errorf("%w: another process makes a row of %s and this one was not told that its objects come in sequence",
 		storage.ErrUnknown, folder), err)
 }
 
@@ -263,7 +263,7 @@ func (rs *Rows) Names(ctx context.Context, folder string) ([]string, error) {
 	if r == nil || err != nil {
 		return nil, err
 	}
-	if err := r.settle(ctx); err != nil {
+	if err := r.waitFor(ctx); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -274,7 +274,7 @@ func (rs *Rows) Names(ctx context.Context, folder string) ([]string, error) {
 	if r.damage != nil {
 		return nil, r.damage
 	}
-	if err := r.dropGone(); err != nil {
+	if err := r.forgetRemoved(); err != nil {
 		return nil, err
 	}
 	for _, p := range r.packs {
@@ -346,9 +346,9 @@ func (rs *Rows) Deleted(ctx context.Context, prefix, from string) (string, error
 // sweepOthers removes the packs of which nothing is left from the rows that others
 // made and that are closed. They were the last of an open row when their records were
 // deleted, and nobody deletes there any more. It is done when this handle fills a row
-// of its own, and not when it closes one: who closes may find that something is
-// missing, and then nothing is removed. What cannot be removed now stays until then
-// next time.
+// of its own, not when it closes one: a process that closes may find that something is
+// missing, and then nothing is removed. What cannot be removed now stays until this
+// handle fills another row.
 func (rs *Rows) sweepOthers() {
 	rs.mu.Lock()
 	var others []*row
@@ -360,7 +360,7 @@ func (rs *Rows) sweepOthers() {
 	rs.mu.Unlock()
 	for _, r := range others {
 		r.mu.Lock()
-		if r.end != nil && r.sealed {
+		if r.end != nil && r.endSynced {
 			_ = r.sweep()
 		}
 		r.mu.Unlock()

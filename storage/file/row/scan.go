@@ -14,26 +14,26 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// errPackGone: the file was removed, or has become another pack, while it was
+// errPackRemoved: the file was removed, or has become another pack, while it was
 // being read. All that was in it had been deleted.
-var errPackGone = errors.New("pack is gone")
+var errPackRemoved = errors.New("pack is gone")
 
-// errFrozen: a pack is not there because the row has its end.
+// errFrozen: a pack is missing because the row has its end.
 var errFrozen = errors.New("row is frozen")
 
-// errRestless ends a reading that never finds the packs of a row at rest.
-var errRestless = errors.New("packs come and go faster than they are read")
+// errChanging ends a reading that never finds the packs of a row at rest.
+var errChanging = errors.New("packs come and go faster than they are read")
 
 // pack is what is known of a file of records.
 type pack struct {
 	packHead          // never changes
 	end      int64    // behind the last group that was read
-	searched int64    // where no later group was found behind a head that is none
+	searched int64    // the end behind which no later group was found
 	records  []record // by id
 	indexed  int      // so many of records are in the row's index
 	damaged  bool     // records of it are unknown
 
-	gone       spans
+	gone       extents
 	goneRead   int64 // bytes of the file of what is gone that are in gone
 	goneSynced int64 // bytes of it that are known to be durable
 	goneNamed  bool  // its name is known to be durable
@@ -47,23 +47,23 @@ func (r *row) readPackHead(f io.ReaderAt, number uint64) (packHead, error) {
 	}
 	h, err := decodePackHead(p)
 	if err == nil && (h.row != r.id || h.number != number) {
-		err = errPackGone // recycled between the look at the name and now
+		err = errPackRemoved // used again since it was opened
 	}
 	return h, err
 }
 
-// openPack opens a pack. Errors: errPackGone when it is not there.
+// openPack opens a pack. Errors: errPackRemoved when it is not there.
 func (r *row) openPack(number uint64) (*os.File, packHead, error) {
 	f, err := os.Open(r.packPath(number))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, packHead{}, errPackGone
+		return nil, packHead{}, errPackRemoved
 	}
 	if err != nil {
 		return nil, packHead{}, err
 	}
 	h, err := r.readPackHead(f, number)
 	if err == nil {
-		err = whole(f, h)
+		err = checkSize(f, h)
 	}
 	if err != nil {
 		f.Close()
@@ -72,9 +72,9 @@ func (r *row) openPack(number uint64) (*os.File, packHead, error) {
 	return f, h, nil
 }
 
-// whole returns an error if a file is not as long as its pack: all of it was written
+// checkSize returns an error if a file is not as long as its pack: all of it was written
 // before it had its name.
-func whole(f *os.File, h packHead) error {
+func checkSize(f *os.File, h packHead) error {
 	info, err := f.Stat()
 	if err == nil && info.Size() < h.size {
 		err = fmt.Errorf("%w: of %d bytes %d are there", errDamaged, h.size, info.Size())
@@ -82,16 +82,16 @@ func whole(f *os.File, h packHead) error {
 	return err
 }
 
-// read returns a part of a record's body. The head of the pack is read after it:
-// if it is still the same one, the bytes were those of this pack.
-func (r *row) read(at place, off, n int64) ([]byte, error) {
+// read returns a part of a record's body. The head of the pack is read afterwards: if
+// it has not changed, the bytes were those of this pack.
+func (r *row) read(at location, off, n int64) ([]byte, error) {
 	off, n, err := storage.Range(at.size, off, n)
 	if err != nil {
 		return nil, err
 	}
 	f, err := os.Open(r.packPath(at.pack.number))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errPackGone
+		return nil, errPackRemoved
 	}
 	if err != nil {
 		return nil, err
@@ -110,26 +110,25 @@ func (r *row) read(at place, off, n int64) ([]byte, error) {
 	return body, err
 }
 
-// same returns errPackGone if the file is no longer that pack.
+// same returns errPackRemoved if the file is no longer that pack.
 func (r *row) same(f io.ReaderAt, p *pack) error {
 	h, err := r.readPackHead(f, p.number)
 	if err == nil && h.identity != p.identity {
-		return errPackGone
+		return errPackRemoved
 	}
 	return err
 }
 
-// follow reads what is new in the packs of a row that is not frozen. It is not
-// in the index yet: see refresh. Errors: errFrozen, when packs behind the end
-// have been removed. The caller holds mu.
+// follow reads what is new in the packs of a row that is not frozen; refresh puts it
+// into the index. Errors: errFrozen, when packs behind the end have been removed. The caller holds mu.
 func (r *row) follow() error {
 	for range 100 {
-		err := r.dropGone()
+		err := r.forgetRemoved()
 		if err == nil {
 			err = r.followOnce()
 		}
 		missing := errors.Is(err, errMissing)
-		if !missing && !errors.Is(err, errPackGone) {
+		if !missing && !errors.Is(err, errPackRemoved) {
 			return err
 		}
 		if there, err := disk.Exists(r.file(endName)); there || err != nil {
@@ -139,7 +138,7 @@ func (r *row) follow() error {
 			return err
 		}
 	}
-	return errRestless
+	return errChanging
 }
 
 func (r *row) followOnce() error {
@@ -160,10 +159,10 @@ func (r *row) followOnce() error {
 		// Packs are removed from the lowest on: if the next one is not there
 		// and this one still is, then the next one was never made.
 		f, h, err := r.openPack(last.number + 1)
-		if errors.Is(err, errPackGone) {
+		if errors.Is(err, errPackRemoved) {
 			there, err := disk.Exists(r.packPath(last.number))
 			if err == nil && !there {
-				err = errPackGone
+				err = errPackRemoved
 			}
 			return err
 		}
@@ -189,10 +188,10 @@ func (r *row) addPack(number uint64) error {
 	return f.Close()
 }
 
-// firstPack returns the number of the lowest pack, 0 if there is none. While the
-// folder is read a pack can be removed and the next one appear, and both be
-// missed; it is read twice before that is an answer. After `close` has appeared
-// at most one more pack is ever made, so then the second reading is the truth.
+// firstPack returns the number of the lowest pack, 0 if there is none. One reading of
+// the folder can miss both a pack that is removed meanwhile and the next one that
+// appears, so it is read twice before the answer is 0. After `close` has appeared at most
+// one more pack is made, so then the second reading is right.
 func (r *row) firstPack() (uint64, error) {
 	for range 2 {
 		numbers, err := r.survey(nil)
@@ -229,10 +228,10 @@ func (r *row) numbers(stem string) ([]uint64, error) {
 	return all, nil
 }
 
-// scan reads the groups of a pack from where the last scan ended. If limit is
-// not negative, the pack ends there, and whatever is no group below it is
-// damage. Else it is damage only if a group follows, because that one was written
-// after this one had been synced; and the last group counts if it is whole.
+// scan reads the groups of a pack from where the last scan ended. If limit is not
+// negative, the pack ends there, and bytes below it that are not a group are damage. Else
+// they are damage only if a group follows, which was written after they had been synced;
+// and the last group counts if it is whole.
 func (r *row) scan(p *pack, limit int64) error {
 	if limit >= 0 && p.end >= limit {
 		return nil
@@ -243,7 +242,7 @@ func (r *row) scan(p *pack, limit int64) error {
 	}
 	defer f.Close()
 	if h.identity != p.identity {
-		return errPackGone
+		return errPackRemoved
 	}
 	sound := *p
 	if limit < 0 {
@@ -270,7 +269,7 @@ func (p *pack) add(g group) {
 	p.end = g.next
 }
 
-// scanTo reads all groups below limit, and over what is damaged.
+// scanTo reads all groups below limit and skips what is damaged.
 func (p *pack) scanTo(f io.ReaderAt, limit int64) error {
 	for p.end < limit {
 		g, ok, err := readGroup(f, p.identity, p.end, limit)
@@ -297,7 +296,7 @@ func (p *pack) scanTail(f io.ReaderAt) error {
 			return err
 		}
 		if ok {
-			good, err := p.whole(f, g)
+			good, err := p.intact(f, g)
 			if err != nil {
 				return err
 			}
@@ -331,9 +330,9 @@ func (p *pack) scanTail(f io.ReaderAt) error {
 	return nil
 }
 
-// whole reports whether all of a group has been written: a group follows it, or
-// its bodies are what its head says.
-func (p *pack) whole(f io.ReaderAt, g group) (bool, error) {
+// intact reports whether all of a group was written: a group follows it, or its bodies
+// have the checksums that its head says.
+func (p *pack) intact(f io.ReaderAt, g group) (bool, error) {
 	for _, rec := range g.records {
 		sum := crc32.New(castagnoli)
 		if _, err := io.Copy(sum, io.NewSectionReader(f, rec.off, rec.size)); err != nil {

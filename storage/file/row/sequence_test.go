@@ -38,7 +38,7 @@ func TestUntoldObjects(t *testing.T) {
 	if all := files(t, b, 1, ""); len(all) != 3 {
 		t.Errorf("files are %q", all)
 	}
-	if _, err := os.Stat(b.disk.Path(filepath.Dir(slot(1, 0)) + "/" + decider)); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(b.disk.Path(filepath.Dir(slot(1, 0)) + "/" + makerName)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("there is a row: %v", err)
 	}
 	told := mustOpen(t, b.disk.Root)
@@ -95,7 +95,7 @@ func TestUntoldDamage(t *testing.T) {
 		dir := t.TempDir()
 		rowAtRest(t, dir, level, false)
 		b := small(mustOpenUntold(t, dir))
-		for _, name := range []string{rowName, decider} {
+		for _, name := range []string{rowName, makerName} {
 			if err := os.Remove(b.disk.Path(filepath.Dir(slot(1, 0)) + "/" + name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				t.Fatal(err)
 			}
