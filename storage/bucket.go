@@ -26,8 +26,8 @@ const MaxKey = 512
 // is reported as io/fs.ErrNotExist.
 var (
 	// ErrExists: Create found the name taken. The object there may be our
-	// own: an earlier Create whose answer was lost can have landed. Whoever
-	// needs to know reads it.
+	// own, by an earlier Create whose answer was lost. A caller that needs
+	// to know reads it.
 	ErrExists = errors.New("object exists")
 
 	// ErrUnknown: the operation may have happened, may still happen, or may
@@ -42,12 +42,12 @@ var (
 
 	// ErrDamaged: what the store holds is not what a bucket left there: a part
 	// is missing, or its bytes were changed. Nothing is known about objects
-	// that may have been in it. The answer is the same until somebody repairs
-	// it, so it is no use to ask again. The error names what is damaged.
+	// that may have been in it. The answer stays the same until somebody repairs
+	// it, so asking again does not help. The error names what is damaged.
 	ErrDamaged = errors.New("damaged")
 
 	// ErrMissing: an object is not there, and others show that it must be. No
-	// method of a Bucket returns it: it is for those who keep a log in one. The
+	// method of a Bucket returns it: it is for packages that keep a log in one. The
 	// error names the object and says what shows it.
 	ErrMissing = errors.New("object is missing")
 )
@@ -59,7 +59,7 @@ var (
 // Get and List see every Create that returned before they started, in any
 // process, on every page of a listing. There is no overwrite.
 //
-// No key is the folder of another: whoever uses "a/b" never uses "a". Many
+// No key is the folder of another: a program that uses "a/b" never uses "a". Many
 // stores cannot hold both, and may refuse the second with any error or take it.
 //
 // A Bucket that holds connections or files also implements io.Closer.
@@ -70,8 +70,8 @@ type Bucket interface {
 	// neither keeps nor changes body after it returns.
 	//
 	// Errors: ErrExists when the name is taken, by an object that is complete
-	// and durable too; ErrUnknown when nobody can say whether the object was
-	// or will be stored; else nothing happened.
+	// and durable too; ErrUnknown when it is not known whether the object was
+	// or will be stored; any other error means that nothing happened.
 	Create(ctx context.Context, key string, body []byte) error
 
 	// Get returns n bytes of the object from offset off, or all bytes from
@@ -90,10 +90,10 @@ type Bucket interface {
 	// What is created or deleted while it runs it may show or not.
 	List(ctx context.Context, prefix, after string, max int) ([]string, error)
 
-	// Delete removes the objects. Keys that do not exist are no error. On nil
-	// none of them is there any more; on ErrUnknown any of them may vanish at
-	// any later time; on another error some may have been removed and the
-	// rest will stay.
+	// Delete removes the objects. Keys that do not exist are no error. After nil
+	// none of them is there any more. After ErrUnknown any of them may vanish at
+	// any later time. After another error some may have been removed, and the
+	// rest stays.
 	Delete(ctx context.Context, keys ...string) error
 }
 
@@ -115,6 +115,17 @@ func CheckKey(key string) error {
 		}
 	}
 	return nil
+}
+
+// CheckKeys is what Get, Create and Delete of every bucket begin with: it returns the
+// error of the first key that CheckKey refuses, or that of a ctx that has ended.
+func CheckKeys(ctx context.Context, keys ...string) error {
+	for _, key := range keys {
+		if err := CheckKey(key); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // CheckList reports whether prefix and after are what List takes: empty, or the

@@ -24,7 +24,7 @@ func Probe(ctx context.Context, b Bucket) error {
 	if err == nil {
 		err = probeRace(ctx, b, race)
 	}
-	// What cannot be removed now lies under a name that nobody uses again.
+	// What cannot be removed now lies under a name that is never used again.
 	if deleted := b.Delete(ctx, twice, race); err == nil && deleted != nil {
 		err = fmt.Errorf("probe bucket: %w", deleted)
 	}
@@ -33,9 +33,9 @@ func Probe(ctx context.Context, b Bucket) error {
 
 func probeTwice(ctx context.Context, b Bucket, key string) error {
 	if _, err := b.Get(ctx, key, 0, -1); err == nil {
-		return errors.New("probe bucket: a name that nobody used yet holds an object")
+		return errors.New("probe bucket: a name that was never used holds an object")
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("probe bucket: read of a name that nobody used: %w", err)
+		return fmt.Errorf("probe bucket: read of a name that was never used: %w", err)
 	}
 	if err := b.Create(ctx, key, []byte("first")); err != nil {
 		return fmt.Errorf("probe bucket: %w", err)

@@ -25,7 +25,7 @@ const (
 	raceRounds = 32               // names that are raced for
 	raceScales = 11               // the longest wait before one is a second
 	raceWait   = 10 * time.Second // how long one waits for the other in a round
-	raceTidy   = 30 * time.Second // how long an inviter has to end a race before its rival removes what is left of it
+	raceTidy   = 30 * time.Second // how long an inviter has to end a race before its rival removes the rest
 	raceMost   = 4                // races that one call of JoinRaces takes part in
 )
 
@@ -36,14 +36,14 @@ const (
 // same time, each through its own endpoint, and compares who won.
 //
 // ask makes the other node look for invitations (JoinRaces). raced is false if
-// nobody came until ctx ended, which is no error: nothing is known then. The error
+// no node came before ctx ended. That is not an error, but then nothing is known. The error
 // wraps ErrNoCreate when both won a name, or one's object was overwritten, else it
 // says which operation did not work. It takes some
 // 200 requests and a few seconds, once.
 func Race(ctx context.Context, b Bucket, ask func(context.Context) error) (raced bool, err error) {
 	r := &race{b: b, id: crypto.Text(), side: "inviter", other: "rival"}
 	defer func() {
-		if left := r.tidy(context.WithoutCancel(ctx)); err == nil {
+		if left := r.cleanUp(context.WithoutCancel(ctx)); err == nil {
 			err = left
 		}
 	}()
@@ -54,24 +54,25 @@ func Race(ctx context.Context, b Bucket, ask func(context.Context) error) (raced
 		return false, fmt.Errorf("invite to a race: %w", err)
 	}
 	if _, err := r.wait(ctx, "accept"); err != nil {
-		return false, quiet(ctx, err)
+		return false, unlessAlone(ctx, err)
 	}
 	if err := r.run(ctx); err != nil {
-		return false, quiet(ctx, err)
+		return false, unlessAlone(ctx, err)
 	}
 	if _, err := r.wait(ctx, "report"); err != nil {
-		return false, quiet(ctx, err)
+		return false, unlessAlone(ctx, err)
 	}
 	report, err := b.Get(ctx, r.key("report"), 0, -1)
 	if err != nil {
-		return false, quiet(ctx, err)
+		return false, unlessAlone(ctx, err)
 	}
-	return true, r.judge(report)
+	return true, r.compare(report)
 }
 
-// quiet drops the error of one that has waited long enough.
-func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, errNobody) {
+// unlessAlone returns nil in the place of the error of a race in which the other node
+// did not take part.
+func unlessAlone(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, errAlone) {
 		return nil
 	}
 	return fmt.Errorf("race with another node: %w", err)
@@ -107,7 +108,7 @@ func (r *race) join(ctx context.Context) (came bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := r.run(ctx); err != nil && !errors.Is(err, errNobody) {
+	if err := r.run(ctx); err != nil && !errors.Is(err, errAlone) {
 		return true, err
 	}
 	report, err := json.Marshal(r.raced)
@@ -120,8 +121,8 @@ func (r *race) join(ctx context.Context) (came bool, err error) {
 	return true, r.finish(ctx)
 }
 
-// finish waits for the inviter to remove everything, and does it too then, or in its
-// place if it does not: then no verdict is possible any more.
+// finish waits for the inviter to remove everything, and then removes what this side has
+// created since, or everything if the inviter does not: without it there is no result.
 func (r *race) finish(ctx context.Context) error {
 	for end := time.Now().Add(raceTidy); time.Now().Before(end); {
 		_, err := r.b.Get(ctx, invitePrefix+r.id, 0, -1)
@@ -135,11 +136,11 @@ func (r *race) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.tidy(ctx)
+	return r.cleanUp(ctx)
 }
 
-// errNobody: the other one does not come to a round, or to the end.
-var errNobody = errors.New("the other node does not take part any more")
+// errAlone: the other node does not come to a round, or to the end.
+var errAlone = errors.New("the other node does not take part any more")
 
 // race is one side of a race.
 type race struct {
@@ -150,7 +151,7 @@ type race struct {
 	raced
 }
 
-// raced is what one side has come to.
+// raced is the result of one side.
 type raced struct {
 	Won         []int `json:"won,omitempty"`         // names that this side created
 	Overwritten []int `json:"overwritten,omitempty"` // of those, which hold something else afterwards
@@ -181,7 +182,7 @@ func (r *race) run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			r.Won = append(r.Won, round)
-		case !errors.Is(err, ErrExists) && !errors.Is(err, ErrUnknown): // whose that is nobody knows
+		case !errors.Is(err, ErrExists) && !errors.Is(err, ErrUnknown): // it is not known whose that is
 			return err
 		}
 		r.rounds++
@@ -218,7 +219,7 @@ func (r *race) wait(ctx context.Context, name string) (atOnce bool, err error) {
 			return try == 1, err
 		}
 		if time.Now().After(limit) {
-			return false, errNobody
+			return false, errAlone
 		}
 		// Often at first, when the other one is about to come.
 		if err := pause.For(ctx, rand.N(time.Duration(min(try, 10))*time.Millisecond)); err != nil {
@@ -227,8 +228,8 @@ func (r *race) wait(ctx context.Context, name string) (atOnce bool, err error) {
 	}
 }
 
-// judge compares what both sides have come to.
-func (r *race) judge(report []byte) error {
+// compare compares the results of both sides.
+func (r *race) compare(report []byte) error {
 	var theirs raced
 	if err := json.Unmarshal(report, &theirs); err != nil {
 		return fmt.Errorf("race with another node: read its report: %w", err)
@@ -243,9 +244,9 @@ func (r *race) judge(report []byte) error {
 	return nil
 }
 
-// tidy removes what a race leaves: first the report, without which there is no
-// verdict any more, and last the invitation.
-func (r *race) tidy(ctx context.Context) error {
+// cleanUp removes what a race leaves: first the report, without which there is no
+// result any more, and last the invitation.
+func (r *race) cleanUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, raceTidy)
 	defer cancel()
 	var keys []string

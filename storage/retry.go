@@ -23,11 +23,11 @@ type RetryOptions struct {
 // Retry puts a time limit on every call of b, and repeats those that fail and
 // can be repeated: Get, List and Delete after any error but a final one (see
 // final), Create only when nothing happened. ErrUnknown from a Create is the caller's
-// to resolve: a second attempt could meet the object of the first, and nobody
-// here can say whose it is.
+// to resolve: a second attempt could meet the object of the first, and Retry cannot
+// tell whose it is.
 //
 // A Delete that returns nil after a repetition may still have an earlier
-// attempt under way. That matters only to one who creates the name again.
+// attempt under way. That matters only if the name is created again.
 func Retry(b Bucket, o RetryOptions) Bucket {
 	if o.Attempts <= 0 {
 		o.Attempts = 8
@@ -89,7 +89,7 @@ func (r *retrying) Delete(ctx context.Context, keys ...string) error {
 
 func (r *retrying) Close() error { return Close(r.below) }
 
-// do calls op until it succeeds, says that repeating is no use, or attempts or
+// do calls op until it succeeds, says that repeating does not help, or attempts or
 // time are used up.
 func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool, err error)) error {
 	wait := r.First
@@ -98,8 +98,8 @@ func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool,
 		if err == nil || !again || final(err) || attempt == r.Attempts {
 			return err
 		}
-		// Half of the wait is drawn, so that those who were refused
-		// together do not come back together.
+		// Half of the wait is drawn, so that calls that were refused
+		// together are not repeated together.
 		if pause.For(ctx, wait/2+rand.N(wait/2+1)) != nil {
 			return err
 		}

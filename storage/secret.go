@@ -5,7 +5,7 @@ import "context"
 type secretKey struct{}
 
 // Secret returns a context for Create and Get of an object that holds a secret: on
-// a local disk nobody but its owner can read it. Where the store has no such
+// a local disk only its owner can read it. Where the store has no such
 // permissions it changes nothing.
 func Secret(ctx context.Context) context.Context {
 	return context.WithValue(ctx, secretKey{}, true)

@@ -65,8 +65,8 @@ func Billed(b Bucket) bool { return traits(b).Billed }
 // Sequences tells the store behind b that the objects under prefix, which ends with a
 // slash, come in sequences: prefix + E + "/" + N, both numbers of 20 digits. Those of one E
 // are created in the order of N, mostly by one process, and deleted from the oldest on. A
-// store may keep many of them in one file. Whoever creates such objects says so first, in
-// every process. Whoever reads or deletes them need not.
+// store may keep many of them in one file. A process that creates such objects calls it
+// first. One that reads or deletes them need not.
 func Sequences(b Bucket, prefix string) {
 	if sequences := traits(b).Sequences; sequences != nil {
 		sequences(prefix)

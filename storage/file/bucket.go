@@ -174,14 +174,11 @@ func (b *Bucket) Close() error {
 
 func check(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
-		if err := storage.CheckKey(key); err != nil {
-			return err
-		}
 		if folder, name := path.Split(key); row.Reserved(name) && row.MayBe(strings.TrimSuffix(folder, "/")) {
 			return fmt.Errorf("%w %q: the bucket keeps a file of its own there", storage.ErrKey, key)
 		}
 	}
-	return ctx.Err()
+	return storage.CheckKeys(ctx, keys...)
 }
 
 // hidden reports whether a name in the folder is the bucket's own.

@@ -36,14 +36,14 @@ type Bucket struct {
 var _ storage.Bucket = (*Bucket)(nil)
 
 // Create implements storage.Bucket. What fails before the rename leaves at most
-// a temporary file, which nobody ever renames.
+// a temporary file, which is never renamed.
 //
 // When the rename fails, the deletion of the temporary file tells what became of
 // it. If the file was still there, the rename has not happened, and never will
 // even if it is still on its way: it will not find its file, for a temporary name
 // is used once.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	temp, target := b.tempName(), b.path(key)
@@ -91,7 +91,7 @@ func (b *Bucket) createTarget(ctx context.Context, name string) (string, error) 
 }
 
 // folderTries is how often publish makes the folder of a name. More than once
-// is needed when somebody deletes it meanwhile: see Delete.
+// is needed when it is deleted meanwhile: see Delete.
 const folderTries = 3
 
 // publish renames a temporary file to its own name. The folder is made when the
@@ -108,7 +108,7 @@ func (b *Bucket) publish(ctx context.Context, temp, target string) error {
 	}
 }
 
-// exists is the error for a name that is taken. Whoever hears ErrExists builds on
+// exists is the error for a name that is taken. A caller that gets ErrExists relies on
 // the object being there, but the namenode refuses a rename without waiting for
 // its log to reach the disk: a crash can still undo the rename that took the
 // name. So the object is given a time, which is answered when it is on disk with
@@ -138,7 +138,7 @@ func (b *Bucket) makeDir(ctx context.Context, dir string) error {
 // beyond the end, with an error that has no name of its own: so the size is
 // asked for.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	if off < 0 {
@@ -205,7 +205,7 @@ const deleters = 8
 // a Create needs it costs that one another round. An empty folder with the name
 // of a key does go.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
-	if err := check(ctx, keys...); err != nil {
+	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
 	errs := make([]error, len(keys))
@@ -240,7 +240,7 @@ func (b *Bucket) delete(ctx context.Context, key string) error {
 	_, err := b.remove(ctx, b.path(key))
 	switch exception(err) {
 	case notFound, notFolder, notEmpty:
-		return nil // a folder of other keys is no object
+		return nil // a folder of other keys is not an object
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", key, changed(err))
@@ -265,12 +265,3 @@ func (b *Bucket) Close() error {
 }
 
 func (b *Bucket) path(key string) string { return b.root + "/" + key }
-
-func check(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := storage.CheckKey(key); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}

@@ -24,7 +24,7 @@ const (
 // request.
 var errUnsent = errors.New("not sent")
 
-// serverError is an answer that is no success.
+// serverError is an answer that is not a success.
 type serverError struct {
 	status    int
 	exception string // the RemoteException's name; "" if it was not WebHDFS that answered

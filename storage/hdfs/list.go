@@ -115,7 +115,7 @@ func (l *listing) visit(ctx context.Context, folder string, waiting []string, na
 // start returns the name after which a walk through a folder begins: just before
 // the next element of l.after, which may be a folder. The folders that come
 // before it and can have keys after l.after nevertheless are those that it is a
-// continuation of with a byte before the slash: a, if it is a-b. Nobody knows yet
+// continuation of with a byte before the slash: a, if it is a-b. It is not known yet
 // whether they exist.
 func (l *listing) start(folder string) (name string, waiting []string) {
 	if rest, found := strings.CutPrefix(l.prefix, folder); found {

@@ -10,7 +10,7 @@ import (
 
 func (b *Bucket) tempDir() string { return b.root + "/.tmp" }
 
-// tempName is a name that nobody has used or will use again.
+// tempName is a name that was never used and is never used again.
 func (b *Bucket) tempName() string { return b.tempDir() + "/" + rand.Text() }
 
 // dropTime is how long drop waits for the namenode.

@@ -29,9 +29,9 @@ func New() *Bucket {
 	return &Bucket{objects: make(map[string][]byte)}
 }
 
-// Create implements storage.Bucket. There is no unknown outcome here.
+// Create implements storage.Bucket. No outcome is unknown here.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	b.mu.Lock()
@@ -47,7 +47,7 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 
 // Get implements storage.Bucket.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	b.mu.RLock()
@@ -89,7 +89,7 @@ func (b *Bucket) List(ctx context.Context, prefix, after string, max int) ([]str
 
 // Delete implements storage.Bucket.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
-	if err := check(ctx, keys...); err != nil {
+	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
 	b.mu.Lock()
@@ -101,13 +101,4 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 		}
 	}
 	return nil
-}
-
-func check(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := storage.CheckKey(key); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
 }

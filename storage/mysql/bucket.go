@@ -2,18 +2,18 @@
 // of an InnoDB table, or a row for every half MiB of a large one, and
 // create-if-absent is an INSERT that the primary key refuses.
 //
-// The table is all there is, so whoever backs it up has the bucket:
+// The table is all there is, so a backup of it is a backup of the bucket:
 //
 //	name     VARBINARY(512)   the key; bytes, so that A is not a and order is byte order
 //	part     INT UNSIGNED     0 for the first half MiB of the content, 1 for the next …
 //	size     BIGINT UNSIGNED  of the whole object, in every part
 //	content  LONGBLOB         of the part
 //
-// A row with an empty name is no object: see session.settle.
+// A row with an empty name is not an object: see session.settle.
 //
 // InnoDB shows a commit to others before it has synced its log (only when the
 // server keeps a binary log it is the other way round). So for the time of that
-// sync a Get can see an object that a crash of the server takes back. Nobody
+// sync a Get can see an object that a crash of the server takes back. No caller
 // was told that it is durable: Create returns after the sync, and ErrExists is
 // given only for an object whose sync is done. Every later Create and every
 // ErrExists makes durable what could be seen before it.
@@ -45,8 +45,8 @@ var _ storage.Bucket = (*Bucket)(nil)
 const (
 	// partSize is how much content a row holds. It is part of the format. At
 	// 64 KiB to 1 MiB an object of 8 MiB takes the same time to write; half a
-	// MiB is far below any max_allowed_packet, and a short range out of a large
-	// object makes the server read little that nobody asked for.
+	// MiB is far below any max_allowed_packet, and a short range of a large
+	// object makes the server read little more than that.
 	partSize = 512 << 10
 
 	// preferredSize is the size in bytes up to which larger objects pay. On a
@@ -72,7 +72,7 @@ const (
 // ended, one way or the other. A transaction whose client has died ends when
 // the server sees the connection break, or after a minute of silence.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	if err := b.write(ctx, func(s *session) error { return s.create(ctx, b.table, key, body) }); err != nil {
@@ -107,7 +107,7 @@ func (b *Bucket) once(ctx context.Context, op func(*session) error) error {
 		s := c.(*session)
 		err := op(s)
 		if err != nil && !errors.Is(err, storage.ErrExists) {
-			// Nobody knows what state the session is in, and the next START
+			// The state of the session is not known, and the next START
 			// TRANSACTION in it would commit what is open. When it ends, the
 			// server rolls that back.
 			s.Close()
@@ -119,7 +119,7 @@ func (b *Bucket) once(ctx context.Context, op func(*session) error) error {
 // Get implements storage.Bucket. It is one statement, so all parts are from one
 // moment, and only those that hold something of the range are read.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	if off < 0 {
@@ -230,7 +230,7 @@ func bounds(prefix, after string) (from, to []byte) {
 // Delete implements storage.Bucket, 500 keys to a statement, each of which is
 // done as a whole or not at all.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
-	if err := check(ctx, keys...); err != nil {
+	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
 	keys = slices.Sorted(slices.Values(keys)) // two that delete the same do not lock each other out
@@ -249,12 +249,3 @@ func (b *Bucket) Traits() storage.Traits {
 
 // Close ends all connections, after the calls that are under way.
 func (b *Bucket) Close() error { return b.db.Close() }
-
-func check(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := storage.CheckKey(key); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}

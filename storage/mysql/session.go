@@ -16,14 +16,14 @@ type connector struct {
 }
 
 // setup says what a session needs, whatever the defaults of the server are: an
-// INSERT commits by itself, nobody sees what is not committed, a value that
+// INSERT commits by itself, what is not committed cannot be seen, a value that
 // does not fit is an error and is not cut, and COMMIT neither begins another
 // transaction nor ends the session.
 //
-// Who waits for a lock, of a row or of the whole server, hears after 10 s that
-// nothing happened, well before storage.Retry gives the call up, which would
-// leave the outcome open. And a transaction whose client has died without a
-// word must not hold its name for the eight hours that the server would wait.
+// A statement that waits for a lock, of a row or of the whole server, fails after 10 s,
+// with nothing done. That is well before storage.Retry gives up the call, which would
+// leave the outcome open. And a transaction whose client has died must not hold its name
+// for the eight hours that the server would wait.
 func setup(galera bool) []string {
 	statements := []string{
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
@@ -118,7 +118,7 @@ func (s *session) store(ctx context.Context, key string, body []byte) error {
 			}
 		}
 		if err != nil {
-			return refusal(err) // whatever became of the INSERT, nobody commits it
+			return refusal(err) // whatever became of the INSERT, it is never committed
 		}
 	}
 	return changed(s.exec(ctx, "COMMIT"))
@@ -137,7 +137,7 @@ func (s *session) storePart(ctx context.Context, key string, body []byte, part i
 // committed, but the sync of the server's log that makes it durable may still
 // be under way (see the package comment). The log is synced in order, so a
 // commit of our own, of any change, is durable only after it. The change has to
-// be a real one: a row that gets the value that it has is no change.
+// be a real one: a row that gets the value that it has does not change.
 func (s *session) settle(ctx context.Context, t table) error {
 	if err := s.exec(ctx, t.settle(), []byte(rand.Text())); err != nil {
 		return fmt.Errorf("make the object durable that has the name: %w", refusal(err))

@@ -61,7 +61,7 @@ func (s serverSettings) read(ctx context.Context, db *sql.DB, statement string) 
 func (b *Bucket) Warnings(ctx context.Context) []string {
 	s, err := settings(ctx, b.db, variables, state, senders)
 	if err != nil {
-		return []string{fmt.Sprintf("the settings of the server could not be read, so nobody knows whether it keeps what it is given: %v", err)}
+		return []string{fmt.Sprintf("the settings of the server could not be read, so it is not known whether it keeps what it stores: %v", err)}
 	}
 	return s.warnings()
 }

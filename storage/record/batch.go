@@ -206,7 +206,7 @@ func (b Batch) seal() {
 // Verify proves that the batch is whole: its header makes sense and its CRC
 // matches. The records stay unopened, so a batch that was built wrong can
 // pass; VerifyRecords finds those. Base offset and leader epoch lie outside
-// the CRC: whoever stored them compares them.
+// the CRC: the caller that stored them compares them.
 //
 // Errors: ErrShort, ErrMagic, ErrCorrupt.
 func (b Batch) Verify() error {

@@ -97,7 +97,7 @@ func (b Batch) walkDense(w walking) error {
 // room to spare.
 const maxCap = 1 << 30
 
-// errBody is what the callbacks of walk return for a body that is none.
+// errBody is what the callbacks of walk return for a body that does not decode.
 var errBody = fmt.Errorf("%w: key, value or headers of a record", ErrCorrupt)
 
 // walk calls w.fn for each record, with the deltas checked, and the body only where

@@ -23,7 +23,7 @@ func (b Batch) DeleteHorizon() (ms int64, ok bool) {
 // Filter returns a batch of those records of b that keep wants. It has b's base
 // offset, last offset delta, leader epoch, producer, attributes and compression,
 // and the records their offsets and timestamps; only the highest timestamp, the
-// count and the CRC are new. If all are kept that is b itself, if none is, nil; else it
+// count and the CRC are new. If all are kept it is b itself, and if none is kept nil; else it
 // belongs to the caller. b is not changed. The record is valid only during the
 // call of keep. Filter does not look at the CRC.
 //

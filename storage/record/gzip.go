@@ -11,10 +11,10 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// The fastest level: whoever wants small batches takes zstd, which is both
+// The fastest level: a producer that wants small batches takes zstd, which is both
 // smaller and faster.
 var gzipWriters = sync.Pool{New: func() any {
-	w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // an error only for a level that is none
+	w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // an error only for an invalid level
 	return w
 }}
 

@@ -14,11 +14,11 @@ import (
 //   - up to tinyInflated: at once, into one buffer;
 //   - up to lightInflated: into one buffer, half of the cores at most at a time;
 //   - beyond that: one batch at a time in the whole program, as a stream of which no
-//     more is in memory than the codec's window and, where somebody wants to see it,
+//     more is in memory than the codec's window and, where the caller reads it,
 //     one record.
 //
-// Who comes first is first. What is inflated for longer gives way to others that want
-// to run every now and then.
+// First come, first served. A batch that takes longer yields to other goroutines now and
+// then.
 const (
 	tinyInflated  = 256 << 10
 	lightInflated = 4 << 20
@@ -105,7 +105,7 @@ func (b Batch) inflated(w walking) error {
 	return b.inflatedAsStream(w)
 }
 
-// errNotLight: the records inflate to more than was thought. Nobody has seen one.
+// errNotLight: the records inflate to more than was expected. No record was given out.
 var errNotLight = errors.New("records are more than expected")
 
 // inflatedAtOnce inflates all records into one buffer, up to limit bytes.

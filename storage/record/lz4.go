@@ -17,7 +17,7 @@ import (
 //
 // Blocks that lean on the one before them, dictionaries, legacy and
 // skippable frames are refused: Kafka's Java client cannot read them, so a
-// batch with them would be stored for nobody. Frames are taken apart here and
+// consumer could not read a batch with them. Frames are taken apart here and
 // not by the library's reader, because that one takes two buffers of the
 // frame's block size, up to 8 MiB, however little there is to read.
 const (

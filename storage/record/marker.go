@@ -53,7 +53,7 @@ func (b Batch) Marker() (m Marker, err error) {
 	}
 	if b.attributes() != transactionalFlag|controlFlag || b.Count() != 1 || b.LastOffsetDelta() != 0 ||
 		b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() != -1 {
-		return m, fmt.Errorf("%w: it is no marker of a transaction", ErrCorrupt)
+		return m, fmt.Errorf("%w: it is not the marker of a transaction", ErrCorrupt)
 	}
 	err = b.Each(HeaderSize, func(r *Record) error {
 		if len(r.Key) != markerKeySize || len(r.Value) != markerValueSize || len(r.Headers) > 0 {

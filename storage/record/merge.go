@@ -41,7 +41,7 @@ func unbound(b Batch) bool {
 //
 // Errors: ErrEmpty without batches, ErrNotMergeable, ErrTooLarge when all
 // records together inflate beyond maxInflated bytes, and those of
-// VerifyRecords. The batches are never changed: whoever cannot merge them can
+// VerifyRecords. The batches are never changed: if they cannot be merged, the caller can
 // still store them one by one.
 func Merge(batches []Batch, maxInflated int) (Batch, error) {
 	if len(batches) == 1 {

@@ -21,12 +21,12 @@ const (
 	xxhPrime5 uint32 = 0x165667b1
 )
 
-// xxh32Digest is that of bytes that come in pieces. The zero value is that of none.
+// xxh32Digest is the hash of bytes that come in pieces. The zero value is that of no bytes.
 type xxh32Digest struct {
 	lanes [4]uint32 // of whole stripes, once there was one
 	size  uint32    // bytes in all, modulo 2^32
 	long  bool      // there was one
-	rest  [16]byte  // what is no whole stripe
+	rest  [16]byte  // less than a stripe
 	n     int       // bytes of rest
 }
 

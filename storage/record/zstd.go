@@ -36,7 +36,7 @@ func deflateZstd(dst, src []byte) ([]byte, error) {
 }
 
 // zstdWindow is the largest window that Kafka's Java client reads (zstd's own
-// default limit): a batch beyond it would be stored for nobody.
+// default limit): a consumer could not read a batch beyond it.
 const zstdWindow = 128 << 20
 
 // A decoder that only ever sees DecodeAll has no goroutines, so the garbage

@@ -33,7 +33,7 @@ type Bucket struct {
 
 	mu     sync.Mutex
 	closed bool           // guarded by mu
-	calls  sync.WaitGroup // those that talk to the server, even if nobody waits for them
+	calls  sync.WaitGroup // calls that talk to the server, also those that no caller waits for
 }
 
 var _ storage.Bucket = (*Bucket)(nil)
@@ -50,7 +50,7 @@ func (b *Bucket) object(key string) string { return "{" + b.prefix + "}/" + key 
 // "appendfsync always" Redis answers nobody, readers included, before what they
 // were told is on disk.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	if len(body) > maxObject {
@@ -77,7 +77,7 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 // Get implements storage.Bucket. Redis reads a missing object as an empty one,
 // so that a second look has to tell the two apart.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	if off < 0 {
@@ -188,7 +188,7 @@ func bounds(prefix, after string) (from, to string) {
 // Delete implements storage.Bucket: a script, because Redis runs one even when
 // it is out of memory, and deletion is what helps then.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
-	if err := check(ctx, keys...); err != nil {
+	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
 	for batch := range slices.Chunk(keys, deleteBatch) {
@@ -229,13 +229,4 @@ func (b *Bucket) Close() error {
 		return fmt.Errorf("close redis bucket: %w", err)
 	}
 	return nil
-}
-
-func check(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := storage.CheckKey(key); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
 }

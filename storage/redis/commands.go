@@ -10,19 +10,19 @@ import (
 )
 
 // transaction runs commands as one MULTI … EXEC, sent in one piece, and returns
-// their answers. An error comes with what is certain: nothing is true when none
-// of the commands was applied, and none will be.
+// their answers. With an error, nothing is true if it is certain that
+// no command was applied or will be.
 //
 // That is so when EXEC was not sent, and when Redis says EXECABORT, which it
 // does after it refused any of the commands, for whatever reason: out of memory
 // (OOM), its disk is in trouble (MISCONF), it is a replica (READONLY), it is
 // still loading (LOADING), too few replicas (NOREPLICAS), a script hangs (BUSY),
 // the user may not (NOPERM), another node has the key (MOVED). The error is that
-// reason then. After any other answer, and after none, nobody knows: a server
-// that refuses MULTI, say, applies the commands one by one.
+// reason then. After any other answer, and without one, it is not known: a server
+// that refuses MULTI, for example, applies the commands one by one.
 //
 // When it is out of memory, Redis lets nothing but EXEC into a transaction, so
-// that they are no way to read or to delete.
+// transactions cannot read or delete then.
 func (b *Bucket) transaction(ctx context.Context, commands ...[]any) (answers []any, nothing bool, err error) {
 	exec := &final{text: "EXEC"}
 	answers, err = wait(ctx, b, func() ([]any, error) {
@@ -125,8 +125,8 @@ func (f *final) stop() bool {
 
 // wait returns what fn returns, which talks to the server, or an error when ctx
 // ends before. The client library cannot be interrupted while it waits for an
-// answer: fn then goes on until the answer comes, for the time of patience, or
-// until Close.
+// answer: fn then continues until the answer comes, the time of patience is over, or
+// Close is called.
 func wait[T any](ctx context.Context, b *Bucket, fn func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	// errLost: Redis evicted the object, or somebody removed it by hand. It
+	// errLost: Redis evicted the object, or a person removed it. It
 	// must not pass for one that was never there.
 	errLost = fmt.Errorf("%w: redis lost this object: its key is listed, its content is gone", storage.ErrDamaged)
 

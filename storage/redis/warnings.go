@@ -62,7 +62,7 @@ func exposed(settings map[string]string) (found []string) {
 	return found
 }
 
-// failover looks at who may take the server's place. Replication in Redis is
+// failover looks for servers that may take this one's place. Replication in Redis is
 // asynchronous: what was acknowledged last, the replica need not have.
 func (b *Bucket) failover(ctx context.Context, info map[string]string) (found []string) {
 	if info["role"] != "master" {

@@ -42,7 +42,7 @@ const conflictTries = 6
 // that this one did nothing: it is sent again. Nothing else is: after a lost
 // answer a second PUT would meet the object of the first one.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
 	for try := 1; ; try++ {
@@ -76,7 +76,7 @@ func (b *Bucket) put(ctx context.Context, key string, body []byte) error {
 // Get implements storage.Bucket. HTTP has no empty range: for one, the first
 // byte is asked for and dropped.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := check(ctx, key); err != nil {
+	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
 	}
 	if off < 0 {
@@ -168,7 +168,7 @@ func (b *Bucket) page(ctx context.Context, prefix, after string) ([]string, erro
 // Delete implements storage.Bucket, a thousand keys to a request. What the
 // store does not name as deleted may still be there.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
-	if err := check(ctx, keys...); err != nil {
+	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
 	left := make(map[string]bool, len(keys))
@@ -211,13 +211,4 @@ func (b *Bucket) Traits() storage.Traits { return storage.Traits{Billed: true} }
 func (b *Bucket) Close() error {
 	b.transport.CloseIdleConnections()
 	return nil
-}
-
-func check(ctx context.Context, keys ...string) error {
-	for _, key := range keys {
-		if err := storage.CheckKey(key); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
 }

@@ -80,7 +80,7 @@ func (b *Block) take(batch record.Batch) {
 }
 
 // timeOf is the highest timestamp of the records of a batch, which compaction
-// may have emptied. A control batch has none: who looks for a time looks for
+// may have emptied. A control batch has none: a search by time looks for
 // messages.
 func timeOf(b record.Batch) int64 {
 	if b.Count() == 0 || b.Control() {

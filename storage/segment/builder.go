@@ -30,7 +30,7 @@ func NewBuilder(shard uint32, epoch, number uint64) *Builder {
 	return &Builder{blockSize: BlockSize, maxSize: MaxSize, buf: appendHeader(nil, shard, epoch, number)}
 }
 
-// Reuse builds in the memory of an object that nobody needs any more, if it is more
+// Reuse builds in the memory of an object that is not needed any more, if it is more
 // than there is. It must be called before Begin.
 func (b *Builder) Reuse(memory []byte) {
 	if cap(memory) > cap(b.buf) {

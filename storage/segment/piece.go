@@ -59,7 +59,7 @@ func (d *decoder) piece() Piece {
 	return p
 }
 
-// Check says whether p can be a piece at all, for those who keep references.
+// Check returns an error if p cannot be a piece, for packages that keep references.
 //
 // Errors: ErrCorrupt.
 func (p Piece) Check() error {

@@ -65,7 +65,7 @@ func (d *Disk) Health() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.broken != nil {
-		return fmt.Errorf("bucket takes no writes any more, check the disk and start again: %w", d.broken)
+		return fmt.Errorf("bucket refuses writes after a failed sync, check the disk and restart: %w", d.broken)
 	}
 	return nil
 }

@@ -14,8 +14,7 @@ const (
 // or less: so there are two at most. It returns what is asked for then. mu is
 // held.
 //
-// Who stops reading leaves what he asked for to the cache, where it counts until
-// it is pushed out.
+// What was fetched for a reader that stops stays in the cache until it is evicted.
 func (r *Reader) readAhead(at place, blocks []segment.Block, next, asked int) int {
 	group := min(maxGet, r.cache.limit/groupShare)
 	unread := sizeOf(blocks[next:asked])
@@ -24,7 +23,7 @@ func (r *Reader) readAhead(at place, blocks []segment.Block, next, asked int) in
 		n := r.missing(at, blocks, asked, min(group, left))
 		size := sizeOf(blocks[asked : asked+n])
 		switch {
-		case n == 0: // it is here, or somebody else fetches it
+		case n == 0: // it is in the cache, or is being fetched
 			n, size = 1, int64(blocks[asked].Size)
 		case size > left || !r.cache.reserve(size):
 			return asked
@@ -43,7 +42,7 @@ func sizeOf(blocks []segment.Block) (size int64) {
 	return size
 }
 
-// stream is one who reads a piece in order: he is going to ask for offset.
+// stream is a reader that reads a piece in order: it is going to ask for offset.
 type stream struct {
 	place
 	offset int64

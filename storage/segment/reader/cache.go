@@ -27,7 +27,7 @@ type item struct {
 	batches []record.Batch  // of a block
 	blocks  []segment.Block // of an index
 	size    int64           // of all that it keeps in memory, about
-	ahead   int64           // guarded by Reader.mu: its bytes, if it was read ahead and nobody has asked for it yet
+	ahead   int64           // guarded by Reader.mu: its bytes, if it was read ahead and not asked for yet
 }
 
 // What an item takes besides its bytes: itself with its places in map and list,
@@ -46,7 +46,7 @@ type cache struct {
 	order    list.List // of *item, the last used in front
 	used     int64     // bytes of the items, and what is reserved
 	reserved int64     // for what is being read ahead
-	ahead    int64     // bytes that are being read ahead, or were and nobody has asked for them yet
+	ahead    int64     // bytes that are being read ahead, or were and are not asked for yet
 }
 
 func newCache(limit int64) cache {

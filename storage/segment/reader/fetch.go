@@ -8,7 +8,7 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// fetch is one Get of a range, and who waits for what is in it.
+// fetch is one Get of a range, and the readers that wait for it.
 type fetch struct {
 	keys     []key
 	cancel   context.CancelFunc
@@ -45,8 +45,8 @@ func (r *Reader) requestIndex(at place) (want, error) {
 }
 
 // request finds the blocks from first to last of a piece, or sees that they are
-// fetched; and those behind them too, if who asks for offset reads on from there.
-// asked is the first block that was not asked for on his behalf.
+// fetched; and those behind them too, if the reader that asks for offset continues from there.
+// asked is the first block that was not asked for on its behalf.
 func (r *Reader) request(at place, blocks []segment.Block, first, last int, offset int64) (wanted []want, asked int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,7 +76,7 @@ func (r *Reader) request(at place, blocks []segment.Block, first, last int, offs
 	return wanted, asked, nil
 }
 
-// look finds an item in the cache, or joins who fetches it. mu is held.
+// look finds an item in the cache, or joins the fetch of it. mu is held.
 func (r *Reader) look(k key) want {
 	w := want{key: k, item: r.cache.get(k)}
 	if w.item != nil {
@@ -90,7 +90,7 @@ func (r *Reader) look(k key) want {
 	return w
 }
 
-// join makes w one who waits for f. Reader.mu is held.
+// join makes w wait for f. Reader.mu is held.
 func (w *want) join(f *fetch) {
 	w.fetch = f
 	f.waiters++
@@ -137,7 +137,7 @@ func (r *Reader) start(keys []key, reserved int64, get func(context.Context, *fe
 	r.running.Go(func() {
 		defer cancel()
 		get(ctx, f)
-		r.land(f)
+		r.complete(f)
 	})
 	return f
 }
@@ -236,9 +236,9 @@ func (r *Reader) named(at place, err error) error {
 	return fmt.Errorf("segment %s: %w", segment.Key(r.shard, at.epoch, at.number), err)
 }
 
-// land puts what was fetched into the cache and tells those who wait. Errors are
-// for them only: who comes later tries again.
-func (r *Reader) land(f *fetch) {
+// complete puts what was fetched into the cache and tells the readers that wait. An error
+// is for them only: a later reader tries again.
+func (r *Reader) complete(f *fetch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forget(f)
@@ -284,7 +284,7 @@ func (r *Reader) wait(ctx context.Context, wanted []want) ([]*item, error) {
 }
 
 // leave ends the wait. When the last one leaves a fetch it ends, unless it reads
-// ahead; who comes after that begins anew.
+// ahead; a later reader begins another one.
 func (r *Reader) leave(wanted []want) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

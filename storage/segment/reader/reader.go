@@ -2,8 +2,8 @@
 //
 // The way of a read: the index of the piece, then the blocks that it needs
 // (reader.go). What is not in the cache (cache.go) is fetched: neighbours in one
-// Get, and once for all who wait for it (fetch.go). Who reads on where a read
-// ended gets the blocks behind fetched before he asks (ahead.go).
+// Get, and once for all readers that wait for it (fetch.go). For a reader that continues
+// where a read ended, the next blocks are fetched before it asks (ahead.go).
 package reader
 
 import (
@@ -48,7 +48,7 @@ type Reader struct {
 	mu      sync.Mutex
 	closed  bool           // guarded by mu
 	cache   cache          // guarded by mu
-	fetches map[key]*fetch // guarded by mu: under way; who wants one of these waits for it
+	fetches map[key]*fetch // guarded by mu: under way; a reader that wants one of these waits for it
 	streams streams        // guarded by mu
 }
 
@@ -97,7 +97,7 @@ func (r *Reader) Stats() Stats {
 // most 16 MiB), at least one if there is any. p is the piece as Builder.End
 // returned it, in the segment with that epoch and number.
 //
-// The batches alias the cache: others read them too, and nobody may change them.
+// The batches alias the cache: others read them too, so they must not be changed.
 // Each keeps all of its block in memory.
 //
 // Errors: fs.ErrNotExist when the segment is gone (it was replaced meanwhile: the
@@ -129,7 +129,7 @@ func (r *Reader) Read(ctx context.Context, epoch, number uint64, p segment.Piece
 	return batches, nil
 }
 
-// Blocks returns the index of a piece. It is shared, and nobody may change it.
+// Blocks returns the index of a piece. It is shared and must not be changed.
 //
 // Errors: as Read.
 func (r *Reader) Blocks(ctx context.Context, epoch, number uint64, p segment.Piece) ([]segment.Block, error) {
