@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +44,7 @@ func listAll(ctx context.Context, b storage.Bucket, prefix, after string, each f
 	const page = 100_000 // each costs a folder a reading of all of it
 	for {
 		var keys []string
-		err := insist(ctx, func() (err error) {
+		err := storage.Until(ctx, func() (err error) {
 			keys, err = b.List(ctx, prefix, after, page)
 			return err
 		}, nil)
@@ -66,7 +65,7 @@ func listAll(ctx context.Context, b storage.Bucket, prefix, after string, each f
 // gone reports whether there is no object under key: a List may have begun before it
 // was stored.
 func gone(ctx context.Context, b storage.Bucket, key string) (bool, error) {
-	err := insist(ctx, func() error {
+	err := storage.Until(ctx, func() error {
 		_, err := b.Get(ctx, key, 0, 1)
 		return err
 	}, fs.ErrNotExist)
@@ -79,51 +78,48 @@ func gone(ctx context.Context, b storage.Bucket, key string) (bool, error) {
 // listing is a List of segments that runs while the log is recovered.
 type listing struct {
 	segmentList
-	err  error
-	done chan struct{}
+	bucket storage.Bucket
+	shard  uint32
+	err    error
+	done   chan struct{} // closed when the list is there
 }
 
-func (l *Log) startListing(ctx context.Context) *listing {
-	x := &listing{done: make(chan struct{})}
+// startListing begins to list the segments of a shard. It ends with ctx.
+func startListing(ctx context.Context, b storage.Bucket, shard uint32) *listing {
+	x := &listing{bucket: b, shard: shard, done: make(chan struct{})}
 	go func() {
 		defer close(x.done)
-		x.segmentList, x.err = listSegments(ctx, l.bucket, l.shard)
+		x.segmentList, x.err = listSegments(ctx, b, shard)
 	}()
 	return x
 }
 
-// verify proves that what the recovered log refers to is there, before this node
-// becomes the owner: nothing has been written or deleted then but its claim and
-// SEALs. The listing of the segments has begun before the recovery.
-func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error {
-	if err := l.recognize(ctx); err != nil {
-		return err
-	}
-	<-x.done
-	if x.err != nil {
+// wait returns when the list is there, or is given up.
+func (x *listing) wait() { <-x.done }
+
+// verify proves that what a recovered log refers to is there.
+func (x *listing) verify(ctx context.Context, s *state, r journal.Recovered) error {
+	if x.wait(); x.err != nil {
 		return x.err
 	}
-	if l.recovered = r; l.lost != nil {
-		return nil // what is not there is found when it is read
-	}
-	for id := range l.state.segments {
+	for id, pieces := range s.segments {
 		if x.ids[id] {
 			continue
 		}
-		key := segment.Key(l.shard, id.epoch, id.number)
-		if missing, err := gone(ctx, l.bucket, key); err != nil {
+		key := segment.Key(x.shard, id.epoch, id.number)
+		if missing, err := gone(ctx, x.bucket, key); err != nil {
 			return err
 		} else if missing {
-			return journal.Missing(key, fmt.Sprintf("the log has %d pieces of partitions in it", l.state.segments[id]))
+			return journal.Missing(key, fmt.Sprintf("the log has %d pieces of partitions in it", pieces))
 		}
 	}
 	for id := range x.ids {
 		// This node has stored none in its epoch yet, and who comes later may have.
-		if err := unknownEpoch(l.state, id, l.shard, r, r.End.Epoch+1); err != nil {
+		if err := unknownEpoch(s, id, x.shard, r, r.End.Epoch+1); err != nil {
 			return err
 		}
 	}
-	return slotsThere(ctx, l.bucket, l.shard, l.state, r.Checkpoint)
+	return slotsThere(ctx, x.bucket, x.shard, s, r.Checkpoint)
 }
 
 // unknownEpoch returns an error for a segment of an epoch, before the one given, of which the
@@ -177,36 +173,6 @@ func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state, b
 		} else if missing {
 			return journal.Missing(key, fmt.Sprintf("the log has records of %v in it", partition))
 		}
-	}
-	return nil
-}
-
-// recognize compares the objects beside the log with what the log says of them, and
-// finds out what it does not say yet. That goes into the first slot of this owner.
-func (l *Log) recognize(ctx context.Context) error {
-	keys := append([]string{clusterKey}, l.beside...)
-	known := l.state.identity
-	if known != nil {
-		for _, s := range known.sums {
-			if !slices.Contains(keys, s.key) {
-				keys = append(keys, s.key)
-			}
-		}
-	}
-	there, err := objectsBeside(ctx, l.bucket, keys)
-	if err != nil {
-		return err
-	}
-	problems := differs(known, l.cluster, there)
-	if len(problems) > 0 && l.lost == nil {
-		return errors.Join(problems...)
-	}
-	for _, problem := range problems {
-		l.lost(problem.Error())
-	}
-	says := &identity{anew: len(problems) > 0, level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
-	if l.Level() >= 2 && (known == nil || says.anew || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
-		l.unsaid = says
 	}
 	return nil
 }

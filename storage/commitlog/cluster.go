@@ -129,7 +129,7 @@ func raise(ctx context.Context, b storage.Bucket, from, level int, needs string)
 		if err != nil {
 			return fmt.Errorf("encode format level %d: %w", next, err)
 		}
-		err = insist(ctx, func() error { return b.Create(ctx, upgradeKey(next), raw) }, storage.ErrExists)
+		err = storage.Until(ctx, func() error { return b.Create(ctx, upgradeKey(next), raw) }, storage.ErrExists)
 		if err != nil && !errors.Is(err, storage.ErrExists) {
 			return fmt.Errorf("create object %s: %w", upgradeKey(next), err)
 		}
@@ -192,7 +192,7 @@ func newCluster() Cluster {
 func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums []sum, err error) {
 	for _, key := range keys {
 		var raw []byte
-		err := insist(ctx, func() (err error) {
+		err := storage.Until(ctx, func() (err error) {
 			raw, err = b.Get(ctx, key, 0, -1)
 			return err
 		}, fs.ErrNotExist)

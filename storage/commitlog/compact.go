@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -463,7 +464,7 @@ func (m *maintainer) scan(ctx context.Context, key placeKey, x *piece, fn func(r
 	get := func(at, n uint32) (raw []byte, err error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		err = insist(ctx, func() error {
+		err = storage.Until(ctx, func() error {
 			raw, err = l.bucket.Get(ctx, object, int64(at), int64(n))
 			return err
 		}, fs.ErrNotExist)

@@ -2,9 +2,11 @@ package commitlog
 
 import (
 	"fmt"
+	"io/fs"
+
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
-	"io/fs"
 )
 
 // Loss is a range of offsets that a repair gave up. Who reads the partition finds what
@@ -57,7 +59,7 @@ func (m *maintainer) giveUpPieces() error {
 func (m *maintainer) openSegment(id segmentID) ([]segment.Piece, error) {
 	key := segment.Key(m.log.shard, id.epoch, id.number)
 	var object []byte
-	err := insist(m.ctx, func() (err error) {
+	err := storage.Until(m.ctx, func() (err error) {
 		object, err = m.log.bucket.Get(m.ctx, key, 0, -1)
 		return err
 	}, fs.ErrNotExist)

@@ -105,13 +105,13 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
 	}
 	listed, stop := context.WithCancel(ctx)
-	segments := l.startListing(listed)
+	segments := startListing(listed, o.Bucket, o.Shard)
 	l.journal, err = journal.Open(ctx, journal.Options{
 		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Epoch: o.Epoch, Depth: l.depth, Window: o.Window, Log: l.log,
 		Level: l.cluster.Format, Lost: tolerate, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
 	}, applier{l})
 	stop()
-	<-segments.done
+	segments.wait()
 	if err != nil {
 		return nil, fmt.Errorf("open commit log: %w", translate(err))
 	}

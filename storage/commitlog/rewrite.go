@@ -8,11 +8,9 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -352,7 +350,7 @@ func (w *rewriter) data(key placeKey, x extent) ([]byte, error) {
 		}
 		return raw[x.at:][:x.size], nil
 	}
-	err := insist(w.m.ctx, func() (err error) {
+	err := storage.Until(w.m.ctx, func() (err error) {
 		raw, err = l.bucket.Get(w.m.ctx, object, int64(x.at), int64(x.size))
 		return err
 	}, fs.ErrNotExist)
@@ -480,7 +478,7 @@ func (w *rewriter) abandon() {
 func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear bool, err error) {
 	l := m.log
 	attempts := 0
-	err = insist(ctx, func() error {
+	err = storage.Until(ctx, func() error {
 		attempts++
 		return l.bucket.Create(ctx, key, body)
 	}, storage.ErrExists)
@@ -492,7 +490,7 @@ func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear 
 	}
 	// An earlier attempt of ours whose answer was lost.
 	var there []byte
-	err = insist(ctx, func() (err error) {
+	err = storage.Until(ctx, func() (err error) {
 		there, err = l.bucket.Get(ctx, key, 0, -1)
 		return err
 	}, fs.ErrNotExist)
@@ -503,16 +501,4 @@ func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear 
 		return false, fmt.Errorf("%w: %s holds what this owner did not write", ErrCorrupt, key)
 	}
 	return false, nil
-}
-
-// insist repeats a call until it succeeds, fails with final, which is an answer, or
-// with damage, which stays, or ctx ends.
-func insist(ctx context.Context, call func() error, final error) error {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := call()
-		if err == nil || final != nil && errors.Is(err, final) || errors.Is(err, storage.ErrDamaged) || ctx.Err() != nil {
-			return err
-		}
-		_ = pause.For(ctx, wait)
-	}
 }

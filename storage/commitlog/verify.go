@@ -1,0 +1,53 @@
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// verify proves that what the recovered log refers to is there, before this node
+// becomes the owner: nothing has been written or deleted then but its claim and
+// SEALs. The listing of the segments has begun before the recovery.
+func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error {
+	if err := l.recognize(ctx); err != nil {
+		return err
+	}
+	if l.recovered = r; l.lost != nil {
+		x.wait()
+		return x.err // what is not there is found when it is read
+	}
+	return x.verify(ctx, l.state, r)
+}
+
+// recognize compares the objects beside the log with what the log says of them, and
+// finds out what it does not say yet. That goes into the first slot of this owner.
+func (l *Log) recognize(ctx context.Context) error {
+	keys := append([]string{clusterKey}, l.beside...)
+	known := l.state.identity
+	if known != nil {
+		for _, s := range known.sums {
+			if !slices.Contains(keys, s.key) {
+				keys = append(keys, s.key)
+			}
+		}
+	}
+	there, err := objectsBeside(ctx, l.bucket, keys)
+	if err != nil {
+		return err
+	}
+	problems := differs(known, l.cluster, there)
+	if len(problems) > 0 && l.lost == nil {
+		return errors.Join(problems...)
+	}
+	for _, problem := range problems {
+		l.lost(problem.Error())
+	}
+	says := &identity{anew: len(problems) > 0, level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
+	if l.Level() >= 2 && (known == nil || says.anew || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
+		l.unsaid = says
+	}
+	return nil
+}
