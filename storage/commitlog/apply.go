@@ -36,7 +36,7 @@ type state struct {
 	repairing bool                  // a part of the log is missing: see gap
 	recreated map[weir.TopicID]bool // of a repair; topics of which only records are known
 
-	mutations Mutations
+	mutations stateMutations
 }
 
 func newState() *state {

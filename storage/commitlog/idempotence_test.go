@@ -73,13 +73,13 @@ func TestProducerInFlight(t *testing.T) {
 		}
 		// The history is in the log: the next owner knows it.
 		l = open(t, b)
-		if base := appended(t, l, Append{Topic: topic.ID, Batch: of(1, 0, 1)}); base != 4 {
+		if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 1, 0, "")}); base != 4 {
 			t.Errorf("duplicate at the new owner got offset %d", base)
 		}
-		if r := <-send(l, Append{Topic: topic.ID, Batch: of(0, 3, 1)}); !errors.Is(r.err, ErrProducerFenced) {
+		if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 0, 3, "")}); !errors.Is(r.err, ErrProducerFenced) {
 			t.Error(r.err)
 		}
-		if base := appended(t, l, Append{Topic: topic.ID, Batch: of(1, 1, 1)}); base != 5 {
+		if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 1, 1, "")}); base != 5 {
 			t.Error(base)
 		}
 		sound(t, b)

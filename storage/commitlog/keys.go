@@ -34,3 +34,9 @@ type bufferKey struct {
 	gateway string
 	buffer  weir.BufferID
 }
+
+// Place names a partition.
+type Place struct {
+	Topic     weir.TopicID
+	Partition int32
+}

@@ -195,7 +195,7 @@ func prepare(o Options) (*Log, error) {
 // mutate breaks the rules that a test has chosen. The state has checks of its own, which
 // would end the log before a test could see what a missing rule does.
 func (l *Log) mutate(m Mutations) {
-	l.mutations, l.state.mutations = m, m
+	l.mutations, l.state.mutations = m, m.State
 	if m.any() {
 		l.state.tolerate = func(error) {}
 	}

@@ -7,24 +7,20 @@ import "sync"
 // Mutations break single rules of the log, so that a model test can show that it
 // notices. They are there in a build with the tag weirtest only.
 type Mutations struct {
-	NoPrev         bool // append whatever lies above the mark, whatever came before it
-	DurableMarks   bool // compare with the durable marks only, not with what is in flight
-	AckFlying      bool // ack a batch when it is admitted, not when its slot is durable
-	AckDuplicate   bool // ack a duplicate at once, while the slot that set the mark may be in flight
-	PromiseMarks   bool // tell gateways the marks of slots that are in flight
-	KeepNoTombs    bool // forget a retired buffer completely
-	KeepFirstRow   bool // keep the first row of a stream and topic instead of the newest
-	ForgottenIsNew bool // take an unknown buffer for a new one, however old its counter
+	NoPrev       bool // append whatever lies above the mark, whatever came before it
+	DurableMarks bool // compare with the durable marks only, not with what is in flight
+	AckFlying    bool // ack a batch when it is admitted, not when its slot is durable
+	AckDuplicate bool // ack a duplicate at once, while the slot that set the mark may be in flight
+	PromiseMarks bool // tell gateways the marks of slots that are in flight
+
+	State stateMutations // of the rules that the state keeps
 }
 
-func noPrev(m Mutations) bool         { return m.NoPrev }
-func durableMarks(m Mutations) bool   { return m.DurableMarks }
-func ackFlying(m Mutations) bool      { return m.AckFlying }
-func ackDuplicate(m Mutations) bool   { return m.AckDuplicate }
-func promiseMarks(m Mutations) bool   { return m.PromiseMarks }
-func keepNoTombs(m Mutations) bool    { return m.KeepNoTombs }
-func keepFirstRow(m Mutations) bool   { return m.KeepFirstRow }
-func forgottenIsNew(m Mutations) bool { return m.ForgottenIsNew }
+func noPrev(m Mutations) bool       { return m.NoPrev }
+func durableMarks(m Mutations) bool { return m.DurableMarks }
+func ackFlying(m Mutations) bool    { return m.AckFlying }
+func ackDuplicate(m Mutations) bool { return m.AckDuplicate }
+func promiseMarks(m Mutations) bool { return m.PromiseMarks }
 
 // any reports whether a rule is broken.
 func (m Mutations) any() bool { return m != (Mutations{}) }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/weir"
 )
 
 // Transactions (KIP-98). A transactional batch is a batch in a run, and so is the
@@ -22,12 +21,6 @@ import (
 type Command struct {
 	Kind uint16
 	Body []byte
-}
-
-// Place names a partition.
-type Place struct {
-	Topic     weir.TopicID
-	Partition int32
 }
 
 // TransactionEnd is the end of a producer's transaction in all of its partitions.

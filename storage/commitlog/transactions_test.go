@@ -187,45 +187,6 @@ func transacted(t *testing.T, l *Log, topic Topic) {
 	}
 }
 
-func TestTransactionRules(t *testing.T) {
-	const ok = int64(-2)
-	marker := func(epoch int16) record.Batch { return record.NewMarker(7, epoch, record.Marker{}, 5) }
-	type step struct {
-		b    record.Batch
-		base int64 // of a duplicate; ok: it is taken
-		err  error
-	}
-	for name, steps := range map[string][]step{
-		"goes on":                {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}},
-		"duplicate":              {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {marker(0), ok, nil}, {recordtest.Transactional(7, 0, 0, "a"), 0, nil}},
-		"bumped":                 {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {marker(1), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), -1, ErrProducerFenced}, {recordtest.Transactional(7, 1, 1, "b"), -1, ErrOutOfOrderSequence}, {recordtest.Transactional(7, 1, 0, "b"), ok, nil}},
-		"marker first":           {{marker(3), ok, nil}, {recordtest.Transactional(7, 2, 0, "a"), -1, ErrProducerFenced}, {recordtest.Transactional(7, 3, 1, "a"), -1, ErrOutOfOrderSequence}, {recordtest.Transactional(7, 3, 0, "a"), ok, nil}},
-		"higher epoch inside":    {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 1, 0, "b"), -1, ErrTransactionOpen}},
-		"writes outside":         {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Produced(7, 0, 1, "b"), -1, ErrTransactionOpen}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}},
-		"none before":            {{recordtest.Produced(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}, {marker(0), ok, nil}, {recordtest.Produced(7, 0, 2, "c"), ok, nil}},
-		"wraps in a transaction": {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 0, 2, "b"), -1, ErrOutOfOrderSequence}},
-	} {
-		p, end := producer{}, int64(0)
-		for i, s := range steps {
-			if s.b.Control() {
-				p.end(s.b.ProducerEpoch(), 5)
-				end++
-				continue
-			}
-			base, duplicate, err := p.judge(s.b, false)
-			if !errors.Is(err, s.err) || duplicate != (s.base >= 0) || duplicate && base != s.base {
-				t.Errorf("%s, step %d: %d %v %v", name, i, base, duplicate, err)
-			}
-			if taken := s.base == ok; taken != p.follows(s.b) {
-				t.Errorf("%s, step %d follows in the log: %v", name, i, !taken)
-			} else if taken {
-				p.take(s.b, end)
-				end++
-			}
-		}
-	}
-}
-
 // All of it is refused before anything is stored.
 func TestProposeAllRefuses(t *testing.T) {
 	ctx := context.Background()

@@ -9,31 +9,6 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Stream is one lane of one buffer of a gateway: a sequence that starts at 1
-// and only grows.
-type Stream struct {
-	Gateway string
-	Buffer  weir.BufferID
-	Lane    uint8
-}
-
-// Row says that a stream's records of a topic are spread over Partitions
-// partitions from sequence From on. The zero Row: the sender does not say.
-type Row struct {
-	Partitions int32
-	From       uint64
-}
-
-// older reports whether r came before s in a map table, which only grows.
-func (r Row) older(s Row) bool {
-	return r.From < s.From || r.From == s.From && r.Partitions < s.Partitions
-}
-
-// maps says whether r can have given the record at seq this partition.
-func (r Row) maps(partition int32, seq uint64) bool {
-	return r == Row{} || partition < r.Partitions && r.From > 0 && r.From <= seq
-}
-
 // Append is a batch on its way into a partition.
 type Append struct {
 	Topic      weir.TopicID
@@ -73,21 +48,6 @@ type MapRow struct {
 	Topic  weir.TopicID
 	Name   string // of the topic
 	Row    Row
-}
-
-// BufferState is what the log remembers of a gateway's buffer.
-type BufferState uint8
-
-// The states of a buffer.
-const (
-	New     BufferState = iota // never seen
-	Known                      // has delivered something and is not retired
-	Retired                    // fully delivered; never again
-	Aside                      // unknown, but old enough to be a retired one that was forgotten
-)
-
-func (s BufferState) String() string {
-	return [...]string{"new", "known", "retired", "aside"}[s]
 }
 
 // Options of a Log. Only Bucket is required.
