@@ -37,6 +37,7 @@ import (
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 )
@@ -144,7 +145,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	known, _, err := commitlog.ReadCluster(ctx, n.bucket)
-	if err != nil && !errors.Is(err, commitlog.ErrFormat) {
+	if err != nil && !errors.Is(err, state.ErrFormat) {
 		return nil, fmt.Errorf("read the cluster's name: %w", err)
 	}
 	n.clusterID = known.ID

@@ -16,7 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/pause"
 )
 
@@ -305,9 +305,9 @@ func (o owner) at(ctx context.Context, ask func(node, address string) error) err
 const leaderNotAvailable = 5
 
 // createFor creates a topic for a client of a node that stands by.
-func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (commitlog.Topic, int16) {
+func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (state.Topic, int16) {
 	if n.kafka == nil {
-		return commitlog.Topic{}, leaderNotAvailable
+		return state.Topic{}, leaderNotAvailable
 	}
 	return n.kafka.CreateTopic(ctx, auth.Who(b), name)
 }

@@ -24,20 +24,21 @@ import (
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // The words that doors use are those of the log below.
 type (
 	Node        = cluster.Node
-	Topic       = commitlog.Topic
+	Topic       = logstate.Topic
 	Append      = commitlog.Append
-	Source      = commitlog.Source
-	Stream      = commitlog.Stream
+	Source      = logstate.Source
+	Stream      = logstate.Stream
 	Fetched     = commitlog.Fetched
 	Mark        = commitlog.Mark
 	MapRow      = commitlog.MapRow
-	Row         = commitlog.Row
-	BufferState = commitlog.BufferState
+	Row         = logstate.Row
+	BufferState = logstate.BufferState
 	Refused     = commitlog.RefusedError
 )
 
@@ -63,24 +64,24 @@ var (
 
 	ErrUnknownTopic       = commitlog.ErrUnknownTopic
 	ErrTopicExists        = commitlog.ErrTopicExists
-	ErrInvalidTopic       = commitlog.ErrInvalidTopic
+	ErrInvalidTopic       = logstate.ErrInvalidTopic
 	ErrInvalidPartitions  = commitlog.ErrInvalidPartitions
 	ErrOffsetOutOfRange   = commitlog.ErrOffsetOutOfRange
-	ErrCorrupt            = commitlog.ErrCorrupt
+	ErrCorrupt            = logstate.ErrCorrupt
 	ErrTooLarge           = commitlog.ErrTooLarge
-	ErrOutOfOrderSequence = commitlog.ErrOutOfOrderSequence
-	ErrProducerFenced     = commitlog.ErrProducerFenced
-	ErrUnknownProducer    = commitlog.ErrUnknownProducer
-	ErrTransactionOpen    = commitlog.ErrTransactionOpen
+	ErrOutOfOrderSequence = logstate.ErrOutOfOrderSequence
+	ErrProducerFenced     = logstate.ErrProducerFenced
+	ErrUnknownProducer    = logstate.ErrUnknownProducer
+	ErrTransactionOpen    = logstate.ErrTransactionOpen
 	ErrUnsupported        = commitlog.ErrUnsupported
 )
 
 // What can be known of a gateway's buffer.
 const (
-	BufferNew     = commitlog.New
-	BufferKnown   = commitlog.Known
-	BufferRetired = commitlog.Retired
-	BufferAside   = commitlog.Aside
+	BufferNew     = logstate.New
+	BufferKnown   = logstate.Known
+	BufferRetired = logstate.Retired
+	BufferAside   = logstate.Aside
 )
 
 // Why a gateway's batch was refused; see Refused.

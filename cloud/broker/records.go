@@ -6,7 +6,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
-	"github.com/weirmq/weir/storage/commitlog"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -170,7 +170,7 @@ func (b *Broker) Mark(ctx context.Context, s Stream, id weir.TopicID, partition 
 func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (BufferState, error) {
 	log, err := b.logOf(gateway)
 	if err != nil {
-		var none commitlog.BufferState
+		var none logstate.BufferState
 		return none, err
 	}
 	return log.BufferState(gateway, buffer), nil

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/weirmq/weir/cloud/quota"
-	"github.com/weirmq/weir/storage/commitlog"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -22,7 +22,7 @@ const DefaultMaxMessageBytes = 1<<20 + 12
 const maxMaxMessageBytes = 12_000_000
 
 // MaxPartitions is the largest number of partitions of a topic.
-const MaxPartitions = commitlog.MaxPartitions
+const MaxPartitions = logstate.MaxPartitions
 
 // Internal reports whether Kafka keeps something of its own under the name.
 func Internal(name string) bool {

@@ -5,15 +5,15 @@ import (
 	"fmt"
 
 	"github.com/weirmq/weir/cloud/txn"
-	"github.com/weirmq/weir/storage/commitlog"
+	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
 // The log's words for transactions.
 type (
-	Place         = commitlog.Place
-	Aborted       = commitlog.Aborted
-	ProducerState = commitlog.ProducerState
+	Place         = logstate.Place
+	Aborted       = logstate.Aborted
+	ProducerState = logstate.ProducerState
 )
 
 // Transactions returns the coordinator of a transactional id.

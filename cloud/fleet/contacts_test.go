@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine/machinetest"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // members puts gateways into the log.
@@ -166,7 +166,7 @@ func TestContactsAfterAWrongClock(t *testing.T) {
 	}
 	now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	next := recovered(t, j, o)
-	j.Machines = []commitlog.Machine{next}
+	j.Machines = []state.Machine{next}
 	next.Serve(j)
 	want := Contact{At: now.UnixMilli(), Address: "y"}
 	next.Heard("a", want)

@@ -8,22 +8,22 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
-func (j *journal) Topics() []commitlog.Topic {
+func (j *journal) Topics() []state.Topic {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.Clone(j.topics)
 }
 
-func (j *journal) TopicByID(id weir.TopicID) (commitlog.Topic, bool) {
+func (j *journal) TopicByID(id weir.TopicID) (state.Topic, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	i := slices.IndexFunc(j.topics, func(t commitlog.Topic) bool { return t.ID == id })
+	i := slices.IndexFunc(j.topics, func(t state.Topic) bool { return t.ID == id })
 	if i < 0 {
-		return commitlog.Topic{}, false
+		return state.Topic{}, false
 	}
 	return j.topics[i], true
 }
@@ -34,10 +34,10 @@ func (j *journal) Level() int { return max(j.level, 1) }
 func (j *journal) topic(name string, partitions int32) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	i := slices.IndexFunc(j.topics, func(t commitlog.Topic) bool { return t.Name == name })
+	i := slices.IndexFunc(j.topics, func(t state.Topic) bool { return t.Name == name })
 	switch {
 	case i < 0:
-		j.topics = append(j.topics, commitlog.Topic{ID: idOf(name), Name: name, Partitions: partitions})
+		j.topics = append(j.topics, state.Topic{ID: idOf(name), Name: name, Partitions: partitions})
 	case partitions == 0:
 		j.topics = slices.Delete(j.topics, i, i+1)
 	default:

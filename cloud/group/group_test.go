@@ -14,7 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // journal is a machine.Log that applies at once, or when it is let go.
@@ -27,7 +27,7 @@ type journal struct {
 	kinds []uint16
 	bodys [][]byte
 
-	topics []commitlog.Topic // that a consumer group can read
+	topics []state.Topic // that a consumer group can read
 	level  int
 }
 

@@ -4,7 +4,7 @@ package machine
 import (
 	"context"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -14,6 +14,6 @@ type Log interface {
 	// has applied it.
 	Propose(ctx context.Context, kind uint16, body []byte) error
 	Level() int // format level: which entries may be written
-	Topics() []commitlog.Topic
-	TopicByID(id weir.TopicID) (commitlog.Topic, bool)
+	Topics() []state.Topic
+	TopicByID(id weir.TopicID) (state.Topic, bool)
 }

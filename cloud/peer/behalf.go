@@ -9,7 +9,7 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -84,7 +84,7 @@ func question(w http.ResponseWriter, r *http.Request, to any) bool {
 // CreateTopic asks the node of that name, at host:port, to create a topic for a client
 // of this node, unless it is there, with the defaults of that node. code is Kafka's, 0
 // for success. Errors: ErrUnknownVerb; after another it is not known what was done.
-func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf, name string) (t commitlog.Topic, code int16, err error) {
+func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf, name string) (t state.Topic, code int16, err error) {
 	var a topicAnswer
 	if err := c.post(ctx, node, address, topicPath, topicQuestion{b, name}, &a); err != nil {
 		return t, 0, err
@@ -143,13 +143,13 @@ func (c *Client) post(ctx context.Context, node, address, path string, question,
 const maxBehalf = 512 << 10
 
 // topic decodes a topic.
-func (t copyTopic) topic() (commitlog.Topic, error) {
+func (t copyTopic) topic() (state.Topic, error) {
 	id, err := hex.DecodeString(t.ID)
 	if err != nil || len(id) != len(weir.TopicID{}) {
-		return commitlog.Topic{}, fmt.Errorf("%w: topic %q has the id %q", errAnswer, t.Name, t.ID)
+		return state.Topic{}, fmt.Errorf("%w: topic %q has the id %q", errAnswer, t.Name, t.ID)
 	}
-	if t.Name == "" || t.Partitions < 1 || t.Partitions > commitlog.MaxPartitions {
-		return commitlog.Topic{}, fmt.Errorf("%w: topic %q has %d partitions", errAnswer, t.Name, t.Partitions)
+	if t.Name == "" || t.Partitions < 1 || t.Partitions > state.MaxPartitions {
+		return state.Topic{}, fmt.Errorf("%w: topic %q has %d partitions", errAnswer, t.Name, t.Partitions)
 	}
-	return commitlog.Topic{ID: weir.TopicID(id), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}, nil
+	return state.Topic{ID: weir.TopicID(id), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}, nil
 }

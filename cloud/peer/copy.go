@@ -10,7 +10,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 const copyPath = "/peer/v1/copy"
@@ -45,7 +45,7 @@ type Copy struct {
 	Offsets bool   // there is the topic of the offsets of groups
 
 	// What has not changed since the tag that was named in the question is nil.
-	Topics   []commitlog.Topic
+	Topics   []state.Topic
 	Users    []byte // JSON: see auth.Auth.Copy
 	Quotas   []byte // JSON: see quota.Quotas.Copy
 	Settings []byte // JSON: see settings.Settings.Copy
@@ -76,7 +76,7 @@ type copyTopic struct {
 	Created    int64             `json:"created,omitempty"` // milliseconds since 1970
 }
 
-func copiedTopic(t commitlog.Topic) copyTopic {
+func copiedTopic(t state.Topic) copyTopic {
 	return copyTopic{ID: t.ID.String(), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}
 }
 
@@ -184,7 +184,7 @@ func (c *Copy) add(line copyLine) error {
 		return fmt.Errorf("%w: more than %d topics", ErrTooLarge, MaxTopics)
 	}
 	if c.Topics == nil {
-		c.Topics = []commitlog.Topic{}
+		c.Topics = []state.Topic{}
 	}
 	for _, t := range line.Topics {
 		topic, err := t.topic()

@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
-func manyTopics(n int) []commitlog.Topic {
-	all := make([]commitlog.Topic, n)
+func manyTopics(n int) []state.Topic {
+	all := make([]state.Topic, n)
 	for i := range all {
-		all[i] = commitlog.Topic{ID: weir.TopicID{byte(i >> 8), byte(i), 1}, Name: fmt.Sprintf("topic-%05d", i), Partitions: int32(i%9 + 1), Created: int64(i)}
+		all[i] = state.Topic{ID: weir.TopicID{byte(i >> 8), byte(i), 1}, Name: fmt.Sprintf("topic-%05d", i), Partitions: int32(i%9 + 1), Created: int64(i)}
 		if i%3 == 0 {
 			all[i].Configs = map[string]string{"cleanup.policy": "compact"}
 		}
@@ -52,7 +52,7 @@ func TestCopy(t *testing.T) {
 	if got, err := b.Copy(t.Context(), "a", p.addr, now.Tag); got != nil || err != nil {
 		t.Errorf("nothing is new: %+v, %v", got, err)
 	}
-	now = &Copy{Tag: "x y&z", Epoch: 8, Topics: []commitlog.Topic{}} // all topics were deleted, nothing else
+	now = &Copy{Tag: "x y&z", Epoch: 8, Topics: []state.Topic{}} // all topics were deleted, nothing else
 	if got, err := b.Copy(t.Context(), "a", p.addr, "boot-1.2.3"); err != nil || !reflect.DeepEqual(got, now) || got.Topics == nil || got.Users != nil {
 		t.Errorf("a part: %+v, %v", got, err)
 	}
@@ -77,7 +77,7 @@ func TestNoCopy(t *testing.T) {
 		"another reason":    {nil, errors.New("no"), ErrNoCopy},
 		"too much":          {nil, fmt.Errorf("%w: 10,001 topics", ErrTooLarge), ErrTooLarge},
 		"too many topics":   {example(MaxTopics + 1), nil, ErrTooLarge},
-		"impossible topics": {&Copy{Tag: "t", Topics: []commitlog.Topic{{Name: "a"}}}, nil, errAnswer},
+		"impossible topics": {&Copy{Tag: "t", Topics: []state.Topic{{Name: "a"}}}, nil, errAnswer},
 	} {
 		made, err = c.made, c.err
 		if got, err := b.Copy(t.Context(), "a", p.addr, ""); got != nil || !errors.Is(err, c.want) {
@@ -121,9 +121,9 @@ func TestBehalf(t *testing.T) {
 	ca := newCA(t)
 	want := manyTopics(1)[0]
 	p := startWith(t, ca, "a", budget.GateOptions{}, func(o *Options) {
-		o.CreateTopic = func(_ context.Context, b Behalf, name string) (commitlog.Topic, int16) {
+		o.CreateTopic = func(_ context.Context, b Behalf, name string) (state.Topic, int16) {
 			if b != (Behalf{"User:ann", "192.0.2.1"}) || name != want.Name {
-				return commitlog.Topic{}, 29
+				return state.Topic{}, 29
 			}
 			return want, 0
 		}
@@ -158,7 +158,7 @@ func TestBehalf(t *testing.T) {
 }
 
 func FuzzCopy(f *testing.F) {
-	for _, c := range []*Copy{example(3), {Tag: "t", Topics: []commitlog.Topic{}}} {
+	for _, c := range []*Copy{example(3), {Tag: "t", Topics: []state.Topic{}}} {
 		var out bytes.Buffer
 		if err := c.encode(&out); err != nil {
 			f.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -52,7 +52,7 @@ type Options struct {
 
 	// CreateTopic and NewProducerID, if set, do what a client of another node has asked
 	// it for. code is Kafka's, 0 for success.
-	CreateTopic   func(ctx context.Context, b Behalf, name string) (t commitlog.Topic, code int16)
+	CreateTopic   func(ctx context.Context, b Behalf, name string) (t state.Topic, code int16)
 	NewProducerID func(ctx context.Context, b Behalf) (id int64, code int16)
 
 	// Race, if set, is called when another node has invited to a race in the bucket.

@@ -16,12 +16,13 @@ import (
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // Machine is a state machine on the log of a shard. It is made before the log is
 // opened, and used for that one ownership only.
 type Machine interface {
-	commitlog.Machine
+	state.Machine
 
 	// Start begins to serve: the log is owned, and Apply has had all its entries.
 	Start(ctx context.Context, log *commitlog.Log)
@@ -78,8 +79,8 @@ func (s *Shard) machines() []Machine {
 }
 
 // Machines lists the state machines as the log knows them.
-func (s *Shard) Machines() []commitlog.Machine {
-	var all []commitlog.Machine
+func (s *Shard) Machines() []state.Machine {
+	var all []state.Machine
 	for _, m := range s.machines() {
 		all = append(all, m)
 	}

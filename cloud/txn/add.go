@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // AddPartitions makes partitions part of the producer's transaction, and begins
@@ -12,7 +13,7 @@ import (
 //
 // Errors: ErrInvalidID, ErrUnknownID, ErrFenced, ErrConcurrent, ErrTooLarge,
 // ErrClosed, ErrUnavailable.
-func (c *Coordinator) AddPartitions(ctx context.Context, id string, p Producer, places []commitlog.Place) error {
+func (c *Coordinator) AddPartitions(ctx context.Context, id string, p Producer, places []state.Place) error {
 	return c.add(ctx, id, p, places, nil)
 }
 
@@ -25,7 +26,7 @@ func (c *Coordinator) AddOffsets(ctx context.Context, id string, p Producer, gro
 	return c.add(ctx, id, p, nil, []string{group})
 }
 
-func (c *Coordinator) add(ctx context.Context, id string, p Producer, places []commitlog.Place, groups []string) error {
+func (c *Coordinator) add(ctx context.Context, id string, p Producer, places []state.Place, groups []string) error {
 	c.mu.Lock()
 	t, err := c.enter(id, p)
 	size := 0
@@ -50,7 +51,7 @@ func (c *Coordinator) add(ctx context.Context, id string, p Producer, places []c
 
 // lacks is how many bytes would be added to the end by what is not durably part
 // of the ongoing transaction.
-func (t *transaction) lacks(places []commitlog.Place, groups []string) int {
+func (t *transaction) lacks(places []state.Place, groups []string) int {
 	size := 0
 	for _, p := range places {
 		if !t.has(p) {
@@ -65,7 +66,7 @@ func (t *transaction) lacks(places []commitlog.Place, groups []string) int {
 	return size
 }
 
-func (t *transaction) has(p commitlog.Place) bool {
+func (t *transaction) has(p state.Place) bool {
 	_, ok := t.places[p]
 	return ok
 }

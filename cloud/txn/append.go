@@ -1,6 +1,10 @@
 package txn
 
-import "github.com/weirmq/weir/storage/commitlog"
+import (
+	"github.com/weirmq/weir/storage/commitlog"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
+)
 
 // Append hands a transactional batch to the log if it belongs to the producer's
 // transaction; done is called as by commitlog.Log.Append. Calls from one
@@ -16,7 +20,7 @@ import "github.com/weirmq/weir/storage/commitlog"
 // Errors besides those of the log: ErrInvalidID, ErrUnknownID, ErrFenced,
 // ErrConcurrent, ErrNotInTransaction, ErrTooLarge, ErrClosed, ErrUnavailable.
 func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
-	place := commitlog.Place{Topic: a.Topic, Partition: a.Partition}
+	place := state.Place{Topic: a.Topic, Partition: a.Partition}
 	c.mu.Lock()
 	t, add, err := c.admit(&a, place)
 	c.mu.Unlock()
@@ -25,7 +29,7 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 		return
 	}
 	if add {
-		c.log.Submit([]commitlog.Command{encodeAdd(t.id, c.now(), []commitlog.Place{place})}, nil, func(error) {
+		c.log.Submit([]commitlog.Command{encodeAdd(t.id, c.now(), []state.Place{place})}, nil, func(error) {
 			// An error is the end of the log, and the batch behind gets it too.
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -53,7 +57,7 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 // is to be added first. It counts what will be handed to the log as flying, and
 // with add the caller itself: the transaction does not end before it has noted
 // that the entry is in line.
-func (c *Coordinator) admit(a *Appended, place commitlog.Place) (t *transaction, add bool, err error) {
+func (c *Coordinator) admit(a *Appended, place state.Place) (t *transaction, add bool, err error) {
 	t, err = c.enter(a.ID, Producer{a.Batch.ProducerID(), a.Batch.ProducerEpoch()})
 	switch {
 	case err != nil:
@@ -66,7 +70,7 @@ func (c *Coordinator) admit(a *Appended, place commitlog.Place) (t *transaction,
 	default:
 		add = true
 		if t.adding == nil {
-			t.adding = make(map[commitlog.Place]bool)
+			t.adding = make(map[state.Place]bool)
 		}
 		t.adding[place] = false
 		t.take(placeSize)

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 func TestAppend(t *testing.T) {
@@ -20,9 +21,9 @@ func TestAppend(t *testing.T) {
 		w.want(<-w.send(p, a1, true), nil) // both generations of clients at once
 		w.is(Ongoing, p, a0, a1)
 		w.want(<-w.send(p, b0, true), nil)
-		w.want(<-w.send(p, commitlog.Place{Topic: topicB, Partition: 9}, true), ErrTooLarge)
-		w.want(w.AddPartitions(t.Context(), id, p, []commitlog.Place{{Topic: topicB, Partition: 9}}), ErrTooLarge)
-		w.want(w.AddPartitions(t.Context(), id, p, []commitlog.Place{a0, b0}), nil)
+		w.want(<-w.send(p, state.Place{Topic: topicB, Partition: 9}, true), ErrTooLarge)
+		w.want(w.AddPartitions(t.Context(), id, p, []state.Place{{Topic: topicB, Partition: 9}}), ErrTooLarge)
+		w.want(w.AddPartitions(t.Context(), id, p, []state.Place{a0, b0}), nil)
 		if _, err := w.end(p, true, false); err != nil {
 			t.Error(err)
 		}

@@ -5,7 +5,7 @@ import (
 	"math"
 
 	"github.com/weirmq/weir/cloud/coding"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 const (
@@ -26,7 +26,7 @@ func appendProducer(b []byte, p Producer) []byte {
 	return binary.AppendVarint(binary.AppendVarint(b, p.ID), int64(p.Epoch))
 }
 
-func appendPlace(b []byte, p commitlog.Place) []byte {
+func appendPlace(b []byte, p state.Place) []byte {
 	return appendUvarint(append(b, p.Topic[:]...), p.Partition)
 }
 
@@ -51,6 +51,6 @@ func (d *decoder) producer() Producer {
 	return Producer{id, int16(epoch)}
 }
 
-func (d *decoder) place() commitlog.Place {
-	return commitlog.Place{Topic: d.ID(), Partition: d.Int31()}
+func (d *decoder) place() state.Place {
+	return state.Place{Topic: d.ID(), Partition: d.Int31()}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -22,7 +23,7 @@ type Log interface {
 	Submit(commands []commitlog.Command, end *commitlog.TransactionEnd, done func(error))
 	ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error
 	NewProducerID(ctx context.Context) (int64, error)
-	TopicByID(id weir.TopicID) (commitlog.Topic, bool)
+	TopicByID(id weir.TopicID) (state.Topic, bool)
 }
 
 // Options of a Coordinator. The zero value of each field means its default.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -30,13 +31,13 @@ type journal struct {
 	topics  map[weir.TopicID]bool
 	slots   [][]commitlog.Command // that have landed
 	markers []marker
-	open    map[commitlog.Place]map[int64]int16 // data of producers without a marker behind it, by epoch
-	fences  map[int64]int16                     // lowest epoch of a producer that may write
+	open    map[state.Place]map[int64]int16 // data of producers without a marker behind it, by epoch
+	fences  map[int64]int16                 // lowest epoch of a producer that may write
 	data    int
 }
 
 type marker struct {
-	commitlog.Place
+	state.Place
 	Producer
 	commit bool
 }
@@ -45,7 +46,7 @@ func newJournal(t *testing.T, c *Coordinator, groups *group.Coordinator) *journa
 	return &journal{
 		t: t, c: c, groups: groups, ids: 1000,
 		topics: map[weir.TopicID]bool{topicA: true, topicB: true},
-		open:   make(map[commitlog.Place]map[int64]int16),
+		open:   make(map[state.Place]map[int64]int16),
 		fences: make(map[int64]int16),
 	}
 }
@@ -57,7 +58,7 @@ var (
 )
 
 // Topics is for members of consumer groups, of whom there are none here.
-func (j *journal) Topics() []commitlog.Topic { return nil }
+func (j *journal) Topics() []state.Topic { return nil }
 
 func (j *journal) Level() int { return 1 }
 
@@ -179,7 +180,7 @@ func (j *journal) Append(a commitlog.Append, done func(int64, error)) {
 			done(-1, fail)
 			return
 		}
-		place := commitlog.Place{Topic: a.Topic, Partition: a.Partition}
+		place := state.Place{Topic: a.Topic, Partition: a.Partition}
 		id, epoch := a.Batch.ProducerID(), a.Batch.ProducerEpoch()
 		j.mu.Lock()
 		if epoch < j.fences[id] {
@@ -204,10 +205,10 @@ func (j *journal) NewProducerID(context.Context) (int64, error) {
 	return j.ids, j.fail
 }
 
-func (j *journal) TopicByID(id weir.TopicID) (commitlog.Topic, bool) {
+func (j *journal) TopicByID(id weir.TopicID) (state.Topic, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return commitlog.Topic{ID: id}, j.topics[id]
+	return state.Topic{ID: id}, j.topics[id]
 }
 
 // Propose is what the groups use.

@@ -7,6 +7,7 @@ import (
 	"github.com/weirmq/weir/cloud/coding"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // The kinds of entries in the log that belong to this package. Each body begins
@@ -89,7 +90,7 @@ func (c *Coordinator) applyInit(d *decoder) error {
 
 func (c *Coordinator) applyAdd(d *decoder) error {
 	id, at := d.name(), d.Varint()
-	places := make([]commitlog.Place, d.Count(minPlace))
+	places := make([]state.Place, d.Count(minPlace))
 	for i := range places {
 		places[i] = d.place()
 	}
@@ -177,7 +178,7 @@ func encodeInit(id string, at int64, producer, last Producer, timeout int64) com
 	return commitlog.Command{Kind: kindInit, Body: appendUvarint(b, timeout)}
 }
 
-func encodeAdd(id string, at int64, places []commitlog.Place, groups ...string) commitlog.Command {
+func encodeAdd(id string, at int64, places []state.Place, groups ...string) commitlog.Command {
 	b := appendUvarint(appendHead(id, at), len(places))
 	for _, p := range places {
 		b = appendPlace(b, p)

@@ -7,10 +7,10 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-func (w world) pending(want ...commitlog.Place) {
+func (w world) pending(want ...state.Place) {
 	w.t.Helper()
 	got := w.Pending("g")
 	for _, p := range want {
@@ -41,9 +41,9 @@ func TestCommitOffsets(t *testing.T) {
 			_, err := w.end(p, commit, false)
 			w.want(err, nil)
 			w.pending()
-			want := map[commitlog.Place]int64{a0: none, a1: none}
+			want := map[state.Place]int64{a0: none, a1: none}
 			if commit {
-				want = map[commitlog.Place]int64{a0: 2, a1: 1}
+				want = map[state.Place]int64{a0: 2, a1: 1}
 			}
 			for place, offset := range want {
 				if got := w.committed(place); got != offset {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // history is one entry of each kind and more, as version 1 wrote them.
@@ -24,10 +25,10 @@ func history() []commitlog.Command {
 		encodeInit("b", 1_700_000_000_001, Producer{2, 32766}, Producer{2, 32765}, 900_000),
 		encodeInit("c", 1_700_000_000_002, Producer{3, 1}, NoProducer, 1),
 		encodeInit("idle", 1, Producer{4, 0}, NoProducer, 1),
-		encodeAdd("a", 1_700_000_000_003, []commitlog.Place{a1, b0, a0}, "g", "h"),
+		encodeAdd("a", 1_700_000_000_003, []state.Place{a1, b0, a0}, "g", "h"),
 		encodeStage("a", 1_700_000_000_004, "g", []group.Offset{offset(0, 5, "m"), offset(300, 1<<40, "")}),
 		encodeStage("a", 1_700_000_000_005, "i", []group.Offset{offset(1, 6, "")}),
-		encodeAdd("b", 1_700_000_000_006, []commitlog.Place{a0}),
+		encodeAdd("b", 1_700_000_000_006, []state.Place{a0}),
 		encodeEnd("b", 1_700_000_000_007, true, Producer{5, 0}, Producer{2, 32766}),
 		encodeEnd("c", 1_700_000_000_008, false, Producer{3, 2}, Producer{3, 1}),
 		encodeForget([]string{"idle", "never"}),
@@ -57,7 +58,7 @@ func TestGolden(t *testing.T) {
 		t.Errorf("%v; now it is\n%s", err, b.String())
 	}
 	d, err := c.describe("a")
-	if err != nil || d.State != Ongoing || !slices.Equal(d.Places, []commitlog.Place{a0, a1, b0}) || !slices.Equal(d.Groups, []string{"g", "h", "i"}) ||
+	if err != nil || d.State != Ongoing || !slices.Equal(d.Places, []state.Place{a0, a1, b0}) || !slices.Equal(d.Groups, []string{"g", "h", "i"}) ||
 		d.Timeout != time.Minute || d.Started.UnixMilli() != 1_700_000_000_003 {
 		t.Errorf("%+v, %v", d, err)
 	}
@@ -125,7 +126,7 @@ func TestApplyRefuses(t *testing.T) {
 	}
 	for what, e := range map[string]commitlog.Command{
 		"a kind":        {Kind: 139, Body: []byte{bodyVersion}},
-		"add to nobody": encodeAdd("x", 1, []commitlog.Place{a0}),
+		"add to nobody": encodeAdd("x", 1, []state.Place{a0}),
 		"stage for":     encodeStage("x", 1, "g", nil),
 		"end of nobody": encodeEnd("x", 1, true, Producer{1, 1}, NoProducer),
 		"no producer":   encodeInit("a", 1, NoProducer, NoProducer, 1),

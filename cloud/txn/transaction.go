@@ -9,7 +9,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/quota"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // transaction is one transactional id. Coordinator.mu guards all of it.
@@ -17,11 +17,11 @@ type transaction struct {
 	id string
 	durable
 
-	busy     bool                     // a change that must be alone is under way
-	flying   int                      // calls and entries that add to the transaction and have not landed
-	landed   chan struct{}            // closed when flying is zero; not nil while somebody waits for that
-	adding   map[commitlog.Place]bool // implicitly added, and not applied; true: the entry is in line
-	reserved int                      // bytes of the end that what is flying will take
+	busy     bool                 // a change that must be alone is under way
+	flying   int                  // calls and entries that add to the transaction and have not landed
+	landed   chan struct{}        // closed when flying is zero; not nil while somebody waits for that
+	adding   map[state.Place]bool // implicitly added, and not applied; true: the entry is in line
+	reserved int                  // bytes of the end that what is flying will take
 }
 
 // durable is what entries of the log have made of a transactional id. Only Apply
@@ -34,7 +34,7 @@ type durable struct {
 	started  int64    // ms since 1970, of the newest transaction; -1: none
 	updated  int64    // ms since 1970
 
-	places map[commitlog.Place]struct{}
+	places map[state.Place]struct{}
 	groups map[string]offsets // that were added, and the offsets that wait for a commit
 	size   int                // bytes that the end will take
 }
@@ -57,10 +57,10 @@ func (d *durable) clear() {
 	d.places, d.groups, d.size = nil, nil, 0
 }
 
-func (d *durable) addPlace(p commitlog.Place) {
+func (d *durable) addPlace(p state.Place) {
 	if _, ok := d.places[p]; !ok {
 		if d.places == nil {
-			d.places = make(map[commitlog.Place]struct{})
+			d.places = make(map[state.Place]struct{})
 		}
 		d.places[p] = struct{}{}
 		d.size += placeSize
@@ -102,8 +102,8 @@ func sortedOffsets(of offsets) []group.Offset {
 	return all
 }
 
-func sortedPlaces(d *durable) []commitlog.Place {
-	return slices.SortedFunc(maps.Keys(d.places), func(a, b commitlog.Place) int {
+func sortedPlaces(d *durable) []state.Place {
+	return slices.SortedFunc(maps.Keys(d.places), func(a, b state.Place) int {
 		return cmp.Or(slices.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
 	})
 }

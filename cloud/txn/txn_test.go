@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 const (
@@ -19,9 +20,9 @@ const (
 )
 
 var (
-	a0 = commitlog.Place{Topic: topicA, Partition: 0}
-	a1 = commitlog.Place{Topic: topicA, Partition: 1}
-	b0 = commitlog.Place{Topic: topicB, Partition: 0}
+	a0 = state.Place{Topic: topicA, Partition: 0}
+	a1 = state.Place{Topic: topicA, Partition: 1}
+	b0 = state.Place{Topic: topicB, Partition: 0}
 )
 
 type world struct {
@@ -76,7 +77,7 @@ func (w world) begin(expected *Producer) Producer {
 	return p
 }
 
-func (w world) add(p Producer, places ...commitlog.Place) {
+func (w world) add(p Producer, places ...state.Place) {
 	w.t.Helper()
 	w.want(w.AddPartitions(w.t.Context(), id, p, places), nil)
 }
@@ -85,7 +86,7 @@ func (w world) end(p Producer, commit, bump bool) (Producer, error) {
 	return w.End(w.t.Context(), EndRequest{ID: id, Producer: p, Commit: commit, Bump: bump})
 }
 
-func (w world) offsets(p Producer, implicit bool, at int64, of ...commitlog.Place) error {
+func (w world) offsets(p Producer, implicit bool, at int64, of ...state.Place) error {
 	r := OffsetsRequest{ID: id, Producer: p, Implicit: implicit, Commit: group.CommitRequest{Group: "g", Generation: -1}}
 	for _, x := range of {
 		r.Commit.Offsets = append(r.Commit.Offsets, group.Offset{Partition: group.Partition{Topic: x.Topic, Index: x.Partition}, Offset: at, LeaderEpoch: -1})
@@ -95,7 +96,7 @@ func (w world) offsets(p Producer, implicit bool, at int64, of ...commitlog.Plac
 }
 
 // send appends without waiting; the channel gets the answer.
-func (w world) send(p Producer, place commitlog.Place, implicit bool) chan error {
+func (w world) send(p Producer, place state.Place, implicit bool) chan error {
 	answer := make(chan error, 1)
 	w.Append(Appended{
 		Append: commitlog.Append{Topic: place.Topic, Partition: place.Partition, Batch: batchOf(p)}, ID: id, Implicit: implicit,
@@ -103,7 +104,7 @@ func (w world) send(p Producer, place commitlog.Place, implicit bool) chan error
 	return answer
 }
 
-func (w world) is(state State, p Producer, places ...commitlog.Place) {
+func (w world) is(state State, p Producer, places ...state.Place) {
 	w.t.Helper()
 	d, err := w.Describe(id)
 	if err != nil || d.State != state || d.Producer != p || !slices.Equal(d.Places, places) {
@@ -118,7 +119,7 @@ func (w world) marked(want ...marker) {
 	}
 }
 
-func (w world) committed(of commitlog.Place) int64 {
+func (w world) committed(of state.Place) int64 {
 	w.t.Helper()
 	all, err := w.j.groups.Offsets("g", []group.Partition{{Topic: of.Topic, Index: of.Partition}})
 	w.want(err, nil)
@@ -377,7 +378,7 @@ func TestConcurrent(t *testing.T) {
 		w.want(err, ErrFenced) // it is what the one before the ongoing was ended by
 		_, err = w.InitProducerID(t.Context(), InitRequest{ID: id, Timeout: minute})
 		w.want(err, ErrConcurrent)
-		w.want(w.AddPartitions(t.Context(), id, p, []commitlog.Place{a0}), ErrConcurrent)
+		w.want(w.AddPartitions(t.Context(), id, p, []state.Place{a0}), ErrConcurrent)
 		w.want(w.AddOffsets(t.Context(), id, p, "g"), ErrConcurrent)
 		w.want(w.offsets(p, true, 1, a0), ErrConcurrent)
 		w.want(<-w.send(p, a0, true), ErrConcurrent)
@@ -395,7 +396,7 @@ func TestLogEnds(t *testing.T) {
 		_, err := w.end(p, true, false)
 		w.want(err, ErrUnavailable)
 		w.want(err, errLog)
-		w.want(w.AddPartitions(t.Context(), id, p, []commitlog.Place{b0}), ErrUnavailable)
+		w.want(w.AddPartitions(t.Context(), id, p, []state.Place{b0}), ErrUnavailable)
 		w.want(w.offsets(p, true, 1, a0), ErrUnavailable)
 		_, err = w.InitProducerID(t.Context(), InitRequest{ID: "new", Timeout: minute})
 		w.want(err, ErrUnavailable)

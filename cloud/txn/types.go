@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // State of a transactional id, with the names of the Kafka protocol.
@@ -88,6 +89,6 @@ type Listing struct {
 type Description struct {
 	Listing
 	Timeout time.Duration
-	Places  []commitlog.Place // of the ongoing transaction, by topic and partition; those of deleted topics included
-	Groups  []string          // whose offsets are part of it, by name
+	Places  []state.Place // of the ongoing transaction, by topic and partition; those of deleted topics included
+	Groups  []string      // whose offsets are part of it, by name
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -21,18 +22,18 @@ type oracle struct {
 	known          bool
 	producer, last Producer
 	state          State
-	places         map[commitlog.Place]bool
+	places         map[state.Place]bool
 	staged         map[int32]int64 // of group g
 	committed      map[int32]int64
 }
 
-func (o *oracle) over(state State, next, last Producer) (marks int) {
+func (o *oracle) over(to State, next, last Producer) (marks int) {
 	marks = len(o.places)
-	if state == CompleteCommit {
+	if to == CompleteCommit {
 		maps.Copy(o.committed, o.staged)
 	}
-	o.state, o.producer, o.last = state, next, last
-	o.places, o.staged = map[commitlog.Place]bool{}, map[int32]int64{}
+	o.state, o.producer, o.last = to, next, last
+	o.places, o.staged = map[state.Place]bool{}, map[int32]int64{}
 	return marks
 }
 
@@ -109,7 +110,7 @@ func walk(t *testing.T, seed uint64) {
 		if random.IntN(4) == 0 {
 			p = seen[random.IntN(len(seen))]
 		}
-		place := []commitlog.Place{a0, a1, b0}[random.IntN(3)]
+		place := []state.Place{a0, a1, b0}[random.IntN(3)]
 		var got, want error
 		marks := 0
 		commit, bump := random.IntN(2) == 0, random.IntN(2) == 0
@@ -123,7 +124,7 @@ func walk(t *testing.T, seed uint64) {
 			_, got = w.InitProducerID(t.Context(), InitRequest{ID: id, Timeout: minute, Expected: expected})
 			marks, want = o.init(expected)
 		case 1, 2:
-			got, want = w.AddPartitions(t.Context(), id, p, []commitlog.Place{place}), o.enter(p)
+			got, want = w.AddPartitions(t.Context(), id, p, []state.Place{place}), o.enter(p)
 			if want == nil {
 				o.state, o.places[place] = Ongoing, true
 			}
@@ -164,7 +165,7 @@ func walk(t *testing.T, seed uint64) {
 	}
 }
 
-func index(p commitlog.Place) int32 { return int32(p.Topic[0])*10 + p.Partition }
+func index(p state.Place) int32 { return int32(p.Topic[0])*10 + p.Partition }
 
 // takeover makes a new owner of the checkpoint, and of what the journal holds.
 func takeover(w world) world {
@@ -198,7 +199,7 @@ func (o *oracle) compare(w world, when string, marks int) {
 	all, err := w.j.groups.Offsets("g", nil)
 	got := map[int32]int64{}
 	for _, x := range all {
-		got[index(commitlog.Place{Topic: weir.TopicID(x.Topic), Partition: x.Index})] = x.Offset
+		got[index(state.Place{Topic: weir.TopicID(x.Topic), Partition: x.Index})] = x.Offset
 	}
 	if err != nil || !maps.Equal(got, o.committed) {
 		w.t.Errorf("%s: committed %v, %v; want %v", when, got, err, o.committed)
@@ -267,7 +268,7 @@ func client(w world, random *rand.Rand, name string) {
 			}
 			var sent []chan error
 			for range random.IntN(5) {
-				place := []commitlog.Place{a0, a1, b0}[random.IntN(3)]
+				place := []state.Place{a0, a1, b0}[random.IntN(3)]
 				answer := make(chan error, 1)
 				w.Append(Appended{
 					Append: commitlog.Append{Topic: place.Topic, Partition: place.Partition, Batch: batchOf(p)}, ID: name, Implicit: true,

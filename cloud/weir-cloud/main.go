@@ -28,6 +28,7 @@ import (
 	"github.com/weirmq/weir/configs/systemd"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/sync/join"
@@ -194,7 +195,7 @@ const exitRefused = 78
 // refuses reports whether a node has ended because something in the bucket is missing
 // or damaged.
 func refuses(err error) bool {
-	for _, kind := range []error{storage.ErrMissing, storage.ErrDamaged, journal.ErrCorrupt, commitlog.ErrCorrupt, join.ErrCorrupt} {
+	for _, kind := range []error{storage.ErrMissing, storage.ErrDamaged, journal.ErrCorrupt, state.ErrCorrupt, join.ErrCorrupt} {
 		if errors.Is(err, kind) {
 			return true
 		}

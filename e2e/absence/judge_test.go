@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -111,7 +112,7 @@ func (j *judge) clean() bool { return j.checked == nil && len(j.found) == 0 }
 // known reports whether weir-cloud says what to do about an error, and ends with a
 // code with which it is not started again: see refuses there.
 func known(err error) bool {
-	for _, kind := range []error{storage.ErrMissing, storage.ErrDamaged, journal.ErrCorrupt, commitlog.ErrCorrupt, join.ErrCorrupt} {
+	for _, kind := range []error{storage.ErrMissing, storage.ErrDamaged, journal.ErrCorrupt, state.ErrCorrupt, join.ErrCorrupt} {
 		if errors.Is(err, kind) {
 			return true
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
@@ -166,7 +167,7 @@ func (n *node) read(ctx context.Context, p place) (reading, error) {
 		switch {
 		case ctx.Err() != nil:
 			return r, ctx.Err()
-		case err != nil && !errors.Is(err, commitlog.ErrCorrupt) && !errors.Is(err, storage.ErrDamaged):
+		case err != nil && !errors.Is(err, state.ErrCorrupt) && !errors.Is(err, storage.ErrDamaged):
 			return r, fmt.Errorf("fetch offset %d: %w", offset, err)
 		case err != nil:
 			r.miss(offset, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/sender"
 )
@@ -87,9 +88,9 @@ var mutations = []mutation{
 	ofLog("AckFlying", commitlog.Mutations{AckFlying: true}, opSlow),
 	ofLog("AckDuplicate", commitlog.Mutations{AckDuplicate: true}, opSlow).unshielded().begin(600),
 	ofLog("PromiseMarks", commitlog.Mutations{PromiseMarks: true}, opSlow).unshielded(),
-	ofLog("KeepFirstRow", commitlog.Mutations{KeepFirstRow: true}, opSlow, opDamage, opGrow).begin(700),
-	ofLog("KeepNoTombs", commitlog.Mutations{KeepNoTombs: true}, opBackup, opRestore),
-	ofLog("ForgottenIsNew", commitlog.Mutations{ForgottenIsNew: true}, opBackup, opRestore, opAge),
+	ofLog("KeepFirstRow", commitlog.Mutations{State: state.Mutations{KeepFirstRow: true}}, opSlow, opDamage, opGrow).begin(700),
+	ofLog("KeepNoTombs", commitlog.Mutations{State: state.Mutations{KeepNoTombs: true}}, opBackup, opRestore),
+	ofLog("ForgottenIsNew", commitlog.Mutations{State: state.Mutations{ForgottenIsNew: true}}, opBackup, opRestore, opAge),
 
 	ofCard("ReuseBuffer", cardRules{ReuseBuffer: true}, opBackup, opRestore, opDamage),
 	ofCard("ReuseBuffer+ReadAhead", cardRules{ReuseBuffer: true, ReadAhead: true}, opSlow),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
@@ -70,7 +71,7 @@ func (n *node) lead(ctx context.Context) {
 		Log: n.w.slog, Mutations: n.w.rules.log,
 	})
 	if err != nil {
-		if errors.Is(err, commitlog.ErrCorrupt) || errors.Is(err, commitlog.ErrFormat) {
+		if errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
 			n.w.fail(fmt.Errorf("CORRUPT: take over: %w", err))
 		}
 		n.w.say("node %s does not lead: %v", n.addr, err)
@@ -88,7 +89,7 @@ func (n *node) lead(ctx context.Context) {
 	}
 	if err := log.Err(); err != nil && !n.isDead() {
 		n.w.say("node %s lost the log: %v", n.addr, err)
-		if errors.Is(err, commitlog.ErrCorrupt) {
+		if errors.Is(err, state.ErrCorrupt) {
 			n.w.fail(fmt.Errorf("CORRUPT: %w", err))
 		}
 		n.w.forget(n)
@@ -261,7 +262,7 @@ func (u *uplink) answer(err error) error {
 		return receiver.ErrGone
 	case errors.Is(err, commitlog.ErrTooLarge):
 		return receiver.ErrTooLarge
-	case errors.Is(err, commitlog.ErrCorrupt), errors.Is(err, commitlog.ErrUnsupported):
+	case errors.Is(err, state.ErrCorrupt), errors.Is(err, commitlog.ErrUnsupported):
 		return receiver.ErrCorrupt
 	}
 	return errors.Join(receiver.ErrBusy, err)
@@ -278,13 +279,13 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 		if b.Current {
 			log.Adopt(gateway, b.ID)
 		}
-		st := map[commitlog.BufferState]wire.BufferState{
-			commitlog.New: wire.BufferNew, commitlog.Known: wire.BufferKnown,
-			commitlog.Retired: wire.BufferRetired, commitlog.Aside: wire.BufferAside,
+		st := map[state.BufferState]wire.BufferState{
+			state.New: wire.BufferNew, state.Known: wire.BufferKnown,
+			state.Retired: wire.BufferRetired, state.Aside: wire.BufferAside,
 		}[log.BufferState(gateway, b.ID)]
 		o := wire.OfferedBuffer{ID: b.ID, State: st}
 		for lane := range o.Reached {
-			o.Reached[lane] = log.Reached(commitlog.Stream{Gateway: gateway, Buffer: b.ID, Lane: uint8(lane)})
+			o.Reached[lane] = log.Reached(state.Stream{Gateway: gateway, Buffer: b.ID, Lane: uint8(lane)})
 		}
 		known.Buffers = append(known.Buffers, o)
 		offered[b.ID] = true
@@ -344,7 +345,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 			topic = t.ID
 		}
 	}
-	source := commitlog.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: commitlog.Row(a.Row)}
+	source := state.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: state.Row(a.Row)}
 	log.Append(commitlog.Append{Topic: topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(_ int64, err error) {
 			if err = u.answer(err); u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
@@ -354,8 +355,8 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		})
 }
 
-func stream(s receiver.Stream) commitlog.Stream {
-	return commitlog.Stream{Gateway: s.Gateway, Buffer: s.Buffer, Lane: uint8(s.Lane)}
+func stream(s receiver.Stream) state.Stream {
+	return state.Stream{Gateway: s.Gateway, Buffer: s.Buffer, Lane: uint8(s.Lane)}
 }
 
 func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, partition int32) (uint64, error) {

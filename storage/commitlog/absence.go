@@ -10,19 +10,20 @@ import (
 	"strings"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
 )
 
 // segmentList is the segments that a List of the bucket has shown.
 type segmentList struct {
-	ids     map[segmentID]bool
+	ids     map[state.SegmentID]bool
 	strange []string // keys that are none of a segment
 }
 
 // listSegments lists the segments of a shard.
 func listSegments(ctx context.Context, b storage.Bucket, shard uint32) (segmentList, error) {
-	l := segmentList{ids: make(map[segmentID]bool)}
+	l := segmentList{ids: make(map[state.SegmentID]bool)}
 	prefix := fmt.Sprintf("%04d/segment/", shard)
 	err := listAll(ctx, b, prefix, "", func(key string) bool {
 		e, n, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
@@ -31,7 +32,7 @@ func listSegments(ctx context.Context, b storage.Bucket, shard uint32) (segmentL
 		if eerr != nil || nerr != nil || segment.Key(shard, epoch, number) != key {
 			l.strange = append(l.strange, key)
 		} else {
-			l.ids[segmentID{epoch, number}] = true
+			l.ids[state.SegmentID{Epoch: epoch, Number: number}] = true
 		}
 		return true
 	})
@@ -98,15 +99,15 @@ func startListing(ctx context.Context, b storage.Bucket, shard uint32) *listing 
 func (x *listing) wait() { <-x.done }
 
 // verify proves that what a recovered log refers to is there.
-func (x *listing) verify(ctx context.Context, s *state, r journal.Recovered) error {
+func (x *listing) verify(ctx context.Context, s *state.State, r journal.Recovered) error {
 	if x.wait(); x.err != nil {
 		return x.err
 	}
-	for id, pieces := range s.segments {
+	for id, pieces := range s.Segments {
 		if x.ids[id] {
 			continue
 		}
-		key := segment.Key(x.shard, id.epoch, id.number)
+		key := segment.Key(x.shard, id.Epoch, id.Number)
 		if missing, err := gone(ctx, x.bucket, key); err != nil {
 			return err
 		} else if missing {
@@ -124,27 +125,27 @@ func (x *listing) verify(ctx context.Context, s *state, r journal.Recovered) err
 
 // unknownEpoch returns an error for a segment of an epoch, before the one given, of which the
 // log knows nothing: only an owner stores segments, so the epoch had a header.
-func unknownEpoch(s *state, id segmentID, shard uint32, r journal.Recovered, before uint64) error {
-	if id.epoch <= s.cleaned || r.Knows(id.epoch) || id.epoch >= before {
+func unknownEpoch(s *state.State, id state.SegmentID, shard uint32, r journal.Recovered, before uint64) error {
+	if id.Epoch <= s.Cleaned || r.Knows(id.Epoch) || id.Epoch >= before {
 		return nil
 	}
-	return journal.Missing(journal.SlotKey(shard, journal.Position{Epoch: id.epoch}),
-		fmt.Sprintf("an owner of epoch %d has stored %s", id.epoch, segment.Key(shard, id.epoch, id.number)))
+	return journal.Missing(journal.SlotKey(shard, journal.Position{Epoch: id.Epoch}),
+		fmt.Sprintf("an owner of epoch %d has stored %s", id.Epoch, segment.Key(shard, id.Epoch, id.Number)))
 }
 
 // slotsThere returns an error if a slot before the checkpoint is not there and has
 // records that no segment has. The slots behind it have been read.
-func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state, began journal.Position) error {
-	wanted := make(map[journal.Position]placeKey)
+func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state.State, began journal.Position) error {
+	wanted := make(map[journal.Position]state.Place)
 	first := journal.Position{Epoch: math.MaxUint64}
-	for _, t := range s.topics {
-		for _, p := range t.partitions {
-			for i := range p.index {
-				pos := p.index[i].position()
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
+			for i := range p.Index {
+				pos := p.Index[i].Position()
 				if !pos.Before(began) {
 					break
 				}
-				wanted[pos] = p.key
+				wanted[pos] = p.Key
 				if pos.Before(first) {
 					first = pos
 				}

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -153,7 +154,7 @@ func TestHarm(t *testing.T) {
 									t.Errorf("%s: it refused, and has deleted %s", name, k)
 								}
 							}
-							if !errors.Is(err, ErrCorrupt) && !errors.Is(err, journal.ErrCorrupt) && !errors.Is(err, storage.ErrMissing) {
+							if !errors.Is(err, state.ErrCorrupt) && !errors.Is(err, journal.ErrCorrupt) && !errors.Is(err, storage.ErrMissing) {
 								t.Errorf("%s: an error without a name: %v", name, err)
 							}
 						case err == nil && fmt.Sprint(got) != fmt.Sprint(want):

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -47,9 +48,9 @@ func (l *Log) Append(a Append, done func(base int64, err error)) {
 
 // size is the most bytes that an append adds to a slot.
 func (a *Append) size() int {
-	size := runFixed + len(a.Batch)
+	size := state.RunFixed + len(a.Batch)
 	if a.Source != nil {
-		size += maxSource + len(a.Source.Stream.Gateway)
+		size += state.MaxSource + len(a.Source.Stream.Gateway)
 	}
 	return size
 }
@@ -62,15 +63,15 @@ func (l *Log) checkAppend(a Append) error {
 		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, l.slotBytes)
 	}
 	if err := b.Verify(); err != nil {
-		return fmt.Errorf("verify batch: %w: %w", ErrCorrupt, err)
+		return fmt.Errorf("verify batch: %w: %w", state.ErrCorrupt, err)
 	}
 	switch {
 	case b.Control():
 		return fmt.Errorf("%w: control batch", ErrUnsupported)
 	case b.Transactional() && b.ProducerID() < 0:
-		return fmt.Errorf("%w: transactional batch without a producer id", ErrCorrupt)
+		return fmt.Errorf("%w: transactional batch without a producer id", state.ErrCorrupt)
 	case b.ProducerID() >= 0 && (b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
-		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", ErrCorrupt, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
+		return fmt.Errorf("%w: producer %d with epoch %d and sequence %d", state.ErrCorrupt, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}
 	if s := a.Source; s != nil {
 		if err := checkGateway(s.Stream.Gateway); err != nil {
@@ -78,18 +79,18 @@ func (l *Log) checkAppend(a Append) error {
 		}
 		switch {
 		case s.First == 0 || s.Last < s.First:
-			return fmt.Errorf("%w: sequences %d to %d", ErrCorrupt, s.First, s.Last)
-		case s.Row.Partitions > MaxPartitions || !s.Row.maps(a.Partition, s.Last):
+			return fmt.Errorf("%w: sequences %d to %d", state.ErrCorrupt, s.First, s.Last)
+		case s.Row.Partitions > state.MaxPartitions || !s.Row.Maps(a.Partition, s.Last):
 			return fmt.Errorf("%w: sequences %d to %d in partition %d by a row of %d partitions from %d on",
-				ErrCorrupt, s.First, s.Last, a.Partition, s.Row.Partitions, s.Row.From)
+				state.ErrCorrupt, s.First, s.Last, a.Partition, s.Row.Partitions, s.Row.From)
 		case b.ProducerID() >= 0:
 			return fmt.Errorf("%w: gateway's batch with producer id %d", ErrUnsupported, b.ProducerID())
 		}
 	}
-	if err := b.Admit(maxInflated); errors.Is(err, record.ErrTooLarge) {
+	if err := b.Admit(state.MaxInflated); errors.Is(err, record.ErrTooLarge) {
 		return fmt.Errorf("verify records: %w: %w", ErrTooLarge, err)
 	} else if err != nil {
-		return fmt.Errorf("verify records: %w: %w", ErrCorrupt, err)
+		return fmt.Errorf("verify records: %w: %w", state.ErrCorrupt, err)
 	}
 	return nil
 }
@@ -97,7 +98,7 @@ func (l *Log) checkAppend(a Append) error {
 // append admits a batch to the slot being built, or decides its answer. The
 // committer calls it, in the order of the appends.
 func (b *builder) append(a Append, done func(int64, error)) {
-	key := placeKey{a.Topic, a.Partition}
+	key := state.Place{Topic: a.Topic, Partition: a.Partition}
 	_, err := b.spec.place(key)
 	switch {
 	case err != nil && a.Source != nil:
@@ -115,16 +116,16 @@ func (b *builder) append(a Append, done func(int64, error)) {
 
 // appendSource holds the rules of the marks. Each of them is there because
 // without it a schedule exists that loses, doubles or reorders a reading.
-func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) {
+func (b *builder) appendSource(key state.Place, a Append, done func(int64, error)) {
 	src := a.Source
-	mk := markKey{src.Stream, key}
-	buffer := bufferKey{src.Stream.Gateway, src.Stream.Buffer}
+	mk := state.MarkKey{Stream: src.Stream, Place: key}
+	buffer := state.BufferKey{Gateway: src.Stream.Gateway, Buffer: src.Stream.Buffer}
 	switch b.spec.bufferState(buffer) {
-	case Retired:
+	case state.Retired:
 		// Its marks are gone: by them everything would look new.
 		b.refuse(a, ReasonRetired, done)
 		return
-	case Aside:
+	case state.Aside:
 		b.refuse(a, ReasonAside, done)
 		return
 	}
@@ -133,7 +134,7 @@ func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) 
 	mark := b.spec.mark(mk)
 	mutations := b.log.mutations
 	if durableMarks(mutations) {
-		mark = b.spec.durable.mark(mk)
+		mark = b.spec.durable.Mark(mk)
 	}
 	if noPrev(mutations) && mark < src.First {
 		src.Prev = mark
@@ -147,7 +148,7 @@ func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) 
 		b.answer(done, -1, nil)
 	case src.Prev == mark && mark < src.First:
 		b.spec.marks.set(b.spec.slot, mk, src.Last)
-		b.spec.buffers.set(b.spec.slot, buffer, Known)
+		b.spec.buffers.set(b.spec.slot, buffer, state.Known)
 		if promiseMarks(mutations) {
 			b.log.promised.set(mk, src.Last)
 		}
@@ -161,15 +162,15 @@ func (b *builder) appendSource(key placeKey, a Append, done func(int64, error)) 
 	}
 }
 
-func (b *builder) appendProducer(key placeKey, a Append, done func(int64, error)) {
-	pk := producerKey{key, a.Batch.ProducerID()}
+func (b *builder) appendProducer(key state.Place, a Append, done func(int64, error)) {
+	pk := state.ProducerKey{Place: key, ID: a.Batch.ProducerID()}
 	p := b.spec.producer(pk)
-	base, duplicate, err := p.judge(a.Batch, b.spec.forgot(key) || b.log.succeeded())
+	base, duplicate, err := p.Judge(a.Batch, b.spec.forgot(key) || b.log.succeeded())
 	if err != nil || duplicate {
 		b.answer(done, base, err)
 		return
 	}
-	p.take(a.Batch, b.spec.end(key))
+	p.Take(a.Batch, b.spec.end(key))
 	b.spec.producers.set(b.spec.slot, pk, p)
 	b.take(key, a, done)
 }
@@ -189,7 +190,7 @@ func (b *builder) answer(done func(int64, error), base int64, err error) {
 // has landed: by an earlier one the sender would rewind too far, by a
 // speculative one perhaps not far enough.
 func (b *builder) refuse(a Append, reason Reason, done func(int64, error)) {
-	key := markKey{a.Source.Stream, placeKey{a.Topic, a.Partition}}
+	key := state.MarkKey{Stream: a.Source.Stream, Place: state.Place{Topic: a.Topic, Partition: a.Partition}}
 	b.slot.answers = append(b.slot.answers, func(lost error) {
 		if lost != nil {
 			done(-1, lost)

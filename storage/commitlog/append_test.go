@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -235,17 +236,17 @@ func TestAppendRefusesBadInput(t *testing.T) {
 		"partition":      {Append{Topic: topic.ID, Partition: 1, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
 		"negative":       {Append{Topic: topic.ID, Partition: -1, Batch: recordtest.Batch("x")}, ErrUnknownTopic},
 		"source's topic": {Append{Topic: weir.TopicID{1}, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 1, 1)}, ErrUnknownTopic},
-		"empty":          {Append{Topic: topic.ID}, ErrCorrupt},
-		"crc":            {Append{Topic: topic.ID, Batch: broken}, ErrCorrupt},
-		"records":        {Append{Topic: topic.ID, Batch: hollow}, ErrCorrupt},
+		"empty":          {Append{Topic: topic.ID}, state.ErrCorrupt},
+		"crc":            {Append{Topic: topic.ID, Batch: broken}, state.ErrCorrupt},
+		"records":        {Append{Topic: topic.ID, Batch: hollow}, state.ErrCorrupt},
 		"size":           {Append{Topic: topic.ID, Batch: recordtest.Batch(strings.Repeat("x", 64<<10))}, ErrTooLarge},
 		"control":        {Append{Topic: topic.ID, Batch: control}, ErrUnsupported},
-		"transactional":  {Append{Topic: topic.ID, Batch: transactional}, ErrCorrupt}, // without a producer
+		"transactional":  {Append{Topic: topic.ID, Batch: transactional}, state.ErrCorrupt}, // without a producer
 		"both":           {Append{Topic: topic.ID, Batch: recordtest.Produced(1, 0, 0, "x"), Source: source("g", 1, 0, 1, 1)}, ErrUnsupported},
-		"sequence 0":     {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 0, 1)}, ErrCorrupt},
-		"backwards":      {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 3, 2)}, ErrCorrupt},
-		"nameless":       {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("", 1, 0, 1, 1)}, ErrCorrupt},
-		"producer":       {Append{Topic: topic.ID, Batch: recordtest.Produced(1, -1, 0, "x")}, ErrCorrupt},
+		"sequence 0":     {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 0, 1)}, state.ErrCorrupt},
+		"backwards":      {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 1, 0, 3, 2)}, state.ErrCorrupt},
+		"nameless":       {Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("", 1, 0, 1, 1)}, state.ErrCorrupt},
+		"producer":       {Append{Topic: topic.ID, Batch: recordtest.Produced(1, -1, 0, "x")}, state.ErrCorrupt},
 	} {
 		if r := <-send(l, c.a); !errors.Is(r.err, c.want) || r.base != -1 {
 			t.Errorf("%s: got %d, %v, want %v", name, r.base, r.err, c.want)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 )
 
@@ -52,13 +53,13 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for n < len(entries) && l.machines[entries[n].Kind] == nil {
-		if err := l.state.apply(pos, entries[n]); err != nil && l.lost != nil && errors.Is(err, ErrCorrupt) {
+		if err := l.state.Apply(pos, entries[n]); err != nil && l.lost != nil && errors.Is(err, state.ErrCorrupt) {
 			l.lost(fmt.Sprintf("%s: entry %d: %v", journal.SlotKey(l.shard, pos), n, err))
 		} else if err != nil {
 			return n, fmt.Errorf("apply entry %d: %w", n, err)
 		}
 		switch entries[n].Kind {
-		case kindTopicCreated, kindTopicDeleted, kindTopicGrown, kindTopicAltered:
+		case state.KindTopicCreated, state.KindTopicDeleted, state.KindTopicGrown, state.KindTopicAltered:
 			l.changes.Add(1)
 		}
 		n++
@@ -78,10 +79,10 @@ func (a applier) Restore(pos journal.Position, body []byte) error {
 // snapshot encodes the state and the Machines between two slots: it is for the
 // goroutine that applies them.
 func (l *Log) snapshot() []byte {
-	return l.machines.body(func(p []byte) []byte {
+	return l.machines.Checkpoint(func(p []byte) []byte {
 		l.mu.RLock()
 		defer l.mu.RUnlock()
-		return l.state.append(p)
+		return l.state.Append(p)
 	})
 }
 
@@ -93,18 +94,18 @@ func (l *Log) snapshot() []byte {
 // Errors: ErrCorrupt; ErrFormat for a version that is not known, or a section
 // that no Machine wants; and the Machines'.
 func (l *Log) restore(pos journal.Position, body []byte) error {
-	s, sections, err := decodeBody(body)
+	s, sections, err := state.DecodeCheckpoint(body)
 	if err != nil {
 		return err
 	}
-	if !s.before(pos) {
-		return fmt.Errorf("%w: it refers to what is not before it", ErrCorrupt)
+	if !s.Before(pos) {
+		return fmt.Errorf("%w: it refers to what is not before it", state.ErrCorrupt)
 	}
-	if err := l.machines.check(sections); err != nil {
+	if err := l.machines.Check(sections); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.state.become(s)
+	l.state.Become(s)
 	l.mu.Unlock()
-	return l.machines.restore(sections)
+	return l.machines.Restore(sections)
 }

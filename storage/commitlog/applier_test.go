@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -31,7 +32,7 @@ func TestSnapshotOfRandomSchedules(t *testing.T) {
 				t.Fatal(err)
 			}
 			must(next.Close())
-			if !bytes.Equal(next.state.append(nil), owner.state.append(nil)) {
+			if !bytes.Equal(next.state.Append(nil), owner.state.Append(nil)) {
 				t.Error("the next owner's state has another encoding")
 			}
 		})
@@ -39,15 +40,15 @@ func TestSnapshotOfRandomSchedules(t *testing.T) {
 }
 
 // restored is a Log that holds what body says.
-func restored(t testing.TB, body []byte, all ...Machine) (*Log, error) {
+func restored(t testing.TB, body []byte, all ...state.Machine) (*Log, error) {
 	t.Helper()
 	l, err := prepare(options(mem.New(), with(all...)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	// What was there before a recovery that starts over.
-	must(l.state.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
-	must(l.state.apply(journal.Position{Epoch: 1, Slot: 2}, runOf(0, recordtest.Batch("gone"), *source("gone", 1, 0, 1, 1))))
+	must(l.state.Apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	must(l.state.Apply(journal.Position{Epoch: 1, Slot: 2}, runOf(0, recordtest.Batch("gone"), *source("gone", 1, 0, 1, 1))))
 	return l, l.restore(journal.Position{Epoch: 1 << 20, Slot: 1}, body)
 }
 
@@ -69,14 +70,14 @@ func TestSnapshotAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := l2.state.append(nil), l.state.append(nil); !bytes.Equal(got, want) || l2.spec.durable != l2.state {
+	if got, want := l2.state.Append(nil), l.state.Append(nil); !bytes.Equal(got, want) || l2.spec.durable != l2.state {
 		t.Errorf("restored %x, want %x", got, want)
 	}
 	if !slices.Equal(a2.got, a.got) || !slices.Equal(c2.got, c.got) || d.got != nil {
 		t.Errorf("machines: %q %q %q", a2.got, c2.got, d.got)
 	}
 
-	if _, err := restored(t, body, a2); !errors.Is(err, ErrFormat) {
+	if _, err := restored(t, body, a2); !errors.Is(err, state.ErrFormat) {
 		t.Errorf("without a machine: %v", err)
 	}
 	if _, err := restored(t, body, a2, c2, &recorder{kinds: []uint16{100, 102}}); err != nil {
@@ -85,7 +86,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 	if _, err := restored(t, slices.Concat(body[:len(body)-1], []byte("x")), a2, c2); err == nil {
 		t.Error("a machine's error is lost")
 	}
-	if err := l2.restore(journal.Position{Epoch: 1, Slot: 1}, body); !errors.Is(err, ErrCorrupt) {
+	if err := l2.restore(journal.Position{Epoch: 1, Slot: 1}, body); !errors.Is(err, state.ErrCorrupt) {
 		t.Errorf("before what it holds: %v", err)
 	}
 }
@@ -94,15 +95,15 @@ func TestSnapshotAndRestore(t *testing.T) {
 func TestRestoreKeepsTheOwners(t *testing.T) {
 	l, err := prepare(options(mem.New()))
 	must(err)
-	must(l.state.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
-	p := l.state.partition(placeKey{testTopic.ID, 1})
-	p.grown = make(chan struct{})
-	watched := p.grown
+	must(l.state.Apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	p := l.state.Partition(state.Place{Topic: testTopic.ID, Partition: 1})
+	p.Grown = make(chan struct{})
+	watched := p.Grown
 	kept := false
-	l.state.appended, l.state.adopted["g"] = func(placeKey, int64, []byte) { kept = true }, buffer(3)
+	l.state.Appended, l.state.Adopted["g"] = func(state.Place, int64, []byte) { kept = true }, buffer(3)
 	s := l.state
-	must(l.restore(journal.Position{Epoch: 1, Slot: 1}, (&Log{state: newState()}).snapshot()))
-	if s.appended(placeKey{}, 0, nil); l.state != s || !kept || s.adopted["g"] != buffer(3) || len(s.topics)+len(s.names) != 0 {
+	must(l.restore(journal.Position{Epoch: 1, Slot: 1}, (&Log{state: state.Empty()}).snapshot()))
+	if s.Appended(state.Place{}, 0, nil); l.state != s || !kept || s.Adopted["g"] != buffer(3) || len(s.Topics)+len(s.Names) != 0 {
 		t.Errorf("%+v", s)
 	}
 	select {

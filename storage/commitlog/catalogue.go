@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -20,29 +21,29 @@ const maxConfigs = 64 << 10
 // Errors: ErrTopicExists, with the topic that has the name; ErrInvalidTopic, also
 // when there is a topic whose name differs in dots and underscores only, as in
 // Kafka; ErrInvalidPartitions.
-func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
-	if err := checkTopicName(name); err != nil {
-		return Topic{}, err
+func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (state.Topic, error) {
+	if err := state.CheckTopicName(name); err != nil {
+		return state.Topic{}, err
 	}
-	if partitions < 1 || partitions > MaxPartitions {
-		return Topic{}, fmt.Errorf("%w: %d is not in 1..%d", ErrInvalidPartitions, partitions, MaxPartitions)
+	if partitions < 1 || partitions > state.MaxPartitions {
+		return state.Topic{}, fmt.Errorf("%w: %d is not in 1..%d", ErrInvalidPartitions, partitions, state.MaxPartitions)
 	}
 	size, err := checkConfigs(configs)
 	if err != nil {
-		return Topic{}, err
+		return state.Topic{}, err
 	}
-	t := Topic{Name: name, Partitions: partitions, Configs: maps.Clone(configs), Created: l.now().UnixMilli()}
+	t := state.Topic{Name: name, Partitions: partitions, Configs: maps.Clone(configs), Created: l.now().UnixMilli()}
 	rand.Read(t.ID[:])
-	return ask(ctx, l, size, func(b *builder) (Topic, error) {
+	return ask(ctx, l, size, func(b *builder) (state.Topic, error) {
 		if old := b.spec.topicNamed(name); old != nil {
 			return *old, fmt.Errorf("%w: %q", ErrTopicExists, name)
 		}
 		if other := b.spec.alike(name); other != "" {
-			return Topic{}, alikeError(name, other)
+			return state.Topic{}, alikeError(name, other)
 		}
 		b.spec.topics.set(b.spec.slot, t.ID, &t)
 		b.spec.names.set(b.spec.slot, name, t.ID)
-		b.put(kindTopicCreated, encodeTopicCreated(t))
+		b.put(state.KindTopicCreated, state.EncodeTopicCreated(t))
 		return t, nil
 	})
 }
@@ -51,25 +52,25 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 
 func alikeError(name, other string) error {
-	return fmt.Errorf("%w: topic %q collides with topic %q: in the names of metrics . and _ are the same", ErrInvalidTopic, name, other)
+	return fmt.Errorf("%w: topic %q collides with topic %q: in the names of metrics . and _ are the same", state.ErrInvalidTopic, name, other)
 }
 
 // alike returns a topic whose name in metrics would be that of name, "" if there is
 // none.
 func (s *speculation) alike(name string) string {
-	if !strings.ContainsAny(name, "._") || strings.HasPrefix(name, ownTopics) {
+	if !strings.ContainsAny(name, "._") || strings.HasPrefix(name, state.OwnTopics) {
 		return ""
 	}
 	want := metricName(name)
 	same := func(other string) bool {
-		return len(other) == len(name) && !strings.HasPrefix(other, ownTopics) && metricName(other) == want
+		return len(other) == len(name) && !strings.HasPrefix(other, state.OwnTopics) && metricName(other) == want
 	}
 	for other, c := range s.names.values {
 		if (c.value != weir.TopicID{}) && same(other) {
 			return other
 		}
 	}
-	for other := range s.durable.names {
+	for other := range s.durable.Names {
 		if same(other) && s.topicNamed(other) != nil {
 			return other
 		}
@@ -91,13 +92,13 @@ func (l *Log) Alike(name string) error {
 
 func checkConfigs(configs map[string]string) (size int, err error) {
 	for key, value := range configs {
-		if len(key) > maxName || len(value) > maxName {
-			return 0, fmt.Errorf("%w: configuration %.40q is too long", ErrInvalidTopic, key)
+		if len(key) > state.MaxName || len(value) > state.MaxName {
+			return 0, fmt.Errorf("%w: configuration %.40q is too long", state.ErrInvalidTopic, key)
 		}
 		size += len(key) + len(value) + 4
 	}
 	if size > maxConfigs {
-		return 0, fmt.Errorf("%w: %d bytes of configuration", ErrInvalidTopic, size)
+		return 0, fmt.Errorf("%w: %d bytes of configuration", state.ErrInvalidTopic, size)
 	}
 	return size, nil
 }
@@ -114,7 +115,7 @@ func (l *Log) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 		}
 		b.spec.topics.set(b.spec.slot, id, nil)
 		b.spec.names.set(b.spec.slot, t.Name, weir.TopicID{})
-		b.put(kindTopicDeleted, encodeTopicDeleted(id))
+		b.put(state.KindTopicDeleted, state.EncodeTopicDeleted(id))
 		return struct{}{}, nil
 	})
 	return err
@@ -130,13 +131,13 @@ func (l *Log) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) 
 		switch {
 		case t == nil:
 			return struct{}{}, fmt.Errorf("%w: %v", ErrUnknownTopic, id)
-		case partitions <= t.Partitions || partitions > MaxPartitions:
+		case partitions <= t.Partitions || partitions > state.MaxPartitions:
 			return struct{}{}, fmt.Errorf("%w: %d for topic %q, which has %d", ErrInvalidPartitions, partitions, t.Name, t.Partitions)
 		}
 		grown := *t
 		grown.Partitions = partitions
 		b.spec.topics.set(b.spec.slot, id, &grown)
-		b.put(kindTopicGrown, encodeTopicGrown(id, partitions))
+		b.put(state.KindTopicGrown, state.EncodeTopicGrown(id, partitions))
 		return struct{}{}, nil
 	})
 	return err
@@ -160,53 +161,53 @@ func (l *Log) AlterTopic(ctx context.Context, id weir.TopicID, configs map[strin
 		altered := *t
 		altered.Configs = configs
 		b.spec.topics.set(b.spec.slot, id, &altered)
-		b.put(kindTopicAltered, encodeTopicAltered(id, configs))
+		b.put(state.KindTopicAltered, state.EncodeTopicAltered(id, configs))
 		return struct{}{}, nil
 	})
 	return err
 }
 
 // place returns the topic of a partition if both exist.
-func (s *speculation) place(key placeKey) (*Topic, error) {
-	t := s.topic(key.topic)
+func (s *speculation) place(key state.Place) (*state.Topic, error) {
+	t := s.topic(key.Topic)
 	if t == nil {
-		return nil, fmt.Errorf("%w: topic %v", ErrUnknownTopic, key.topic)
+		return nil, fmt.Errorf("%w: topic %v", ErrUnknownTopic, key.Topic)
 	}
-	if key.partition < 0 || key.partition >= t.Partitions {
-		return nil, fmt.Errorf("%w: partition %d of topic %q", ErrUnknownTopic, key.partition, t.Name)
+	if key.Partition < 0 || key.Partition >= t.Partitions {
+		return nil, fmt.Errorf("%w: partition %d of topic %q", ErrUnknownTopic, key.Partition, t.Name)
 	}
 	return t, nil
 }
 
 // Topic returns the topic of that name.
-func (l *Log) Topic(name string) (Topic, bool) {
+func (l *Log) Topic(name string) (state.Topic, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if t := l.state.names[name]; t != nil {
+	if t := l.state.Names[name]; t != nil {
 		return t.Topic, true
 	}
-	return Topic{}, false
+	return state.Topic{}, false
 }
 
 // TopicByID returns the topic of that id.
-func (l *Log) TopicByID(id weir.TopicID) (Topic, bool) {
+func (l *Log) TopicByID(id weir.TopicID) (state.Topic, bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if t := l.state.topics[id]; t != nil {
+	if t := l.state.Topics[id]; t != nil {
 		return t.Topic, true
 	}
-	return Topic{}, false
+	return state.Topic{}, false
 }
 
 // Topics returns all topics, sorted by name.
-func (l *Log) Topics() []Topic {
+func (l *Log) Topics() []state.Topic {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	topics := make([]Topic, 0, len(l.state.topics))
-	for _, t := range l.state.topics {
+	topics := make([]state.Topic, 0, len(l.state.Topics))
+	for _, t := range l.state.Topics {
 		topics = append(topics, t.Topic)
 	}
-	slices.SortFunc(topics, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(topics, func(a, b state.Topic) int { return cmp.Compare(a.Name, b.Name) })
 	return topics
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/weir"
@@ -32,7 +33,7 @@ func TestAlike(t *testing.T) {
 			}
 			continue
 		}
-		if !errors.Is(err, ErrInvalidTopic) || !errors.Is(check, ErrInvalidTopic) || made.ID != (weir.TopicID{}) || !strings.Contains(err.Error(), "a.b_c") {
+		if !errors.Is(err, state.ErrInvalidTopic) || !errors.Is(check, state.ErrInvalidTopic) || made.ID != (weir.TopicID{}) || !strings.Contains(err.Error(), "a.b_c") {
 			t.Errorf("%s: %v, %v", name, err, check)
 		}
 	}
@@ -64,7 +65,7 @@ func TestAlikeInFlight(t *testing.T) {
 		switch {
 		case err == nil:
 			made++
-		case errors.Is(err, ErrInvalidTopic):
+		case errors.Is(err, state.ErrInvalidTopic):
 			refused++
 		case !errors.Is(err, ErrTopicExists):
 			t.Error(err)
@@ -94,7 +95,7 @@ func TestCatalogue(t *testing.T) {
 	if got := l.Topics(); len(got) != 2 || got[0].ID != a.ID || got[1].ID != made.ID {
 		t.Errorf("%+v", got)
 	}
-	for _, n := range []int32{-1, 2, 3, MaxPartitions + 1} {
+	for _, n := range []int32{-1, 2, 3, state.MaxPartitions + 1} {
 		if err := l.GrowTopic(ctx, made.ID, n); !errors.Is(err, ErrInvalidPartitions) {
 			t.Errorf("grow to %d: %v", n, err)
 		}
@@ -133,24 +134,24 @@ func TestInvalidTopics(t *testing.T) {
 	ctx := context.Background()
 	l := open(t, mem.New())
 	for _, name := range []string{"", ".", "..", "a b", "ä", "a/b", strings.Repeat("x", 250)} {
-		if _, err := l.CreateTopic(ctx, name, 1, nil); !errors.Is(err, ErrInvalidTopic) {
+		if _, err := l.CreateTopic(ctx, name, 1, nil); !errors.Is(err, state.ErrInvalidTopic) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	for _, n := range []int32{0, -1, MaxPartitions + 1} {
+	for _, n := range []int32{0, -1, state.MaxPartitions + 1} {
 		if _, err := l.CreateTopic(ctx, "t", n, nil); !errors.Is(err, ErrInvalidPartitions) {
 			t.Errorf("%d: %v", n, err)
 		}
 	}
 	for _, configs := range []map[string]string{{"k": strings.Repeat("v", 70_000)}, {"a": strings.Repeat("v", 40_000), "b": strings.Repeat("v", 40_000)}} {
-		if _, err := l.CreateTopic(ctx, "t", 1, configs); !errors.Is(err, ErrInvalidTopic) {
+		if _, err := l.CreateTopic(ctx, "t", 1, configs); !errors.Is(err, state.ErrInvalidTopic) {
 			t.Error(err)
 		}
 	}
 	if len(l.Topics()) != 0 {
 		t.Error(l.Topics())
 	}
-	createTopic(t, l, strings.Repeat("x", 249), MaxPartitions)
+	createTopic(t, l, strings.Repeat("x", 249), state.MaxPartitions)
 }
 
 // TestAlterTopic: new settings take the place of all old ones, for everybody who
@@ -194,7 +195,7 @@ func TestAlterTopic(t *testing.T) {
 	if got, _ := l.TopicByID(made.ID); len(got.Configs) != 0 {
 		t.Errorf("%+v", got)
 	}
-	if err := l.AlterTopic(ctx, made.ID, map[string]string{"k": strings.Repeat("v", 70_000)}); !errors.Is(err, ErrInvalidTopic) {
+	if err := l.AlterTopic(ctx, made.ID, map[string]string{"k": strings.Repeat("v", 70_000)}); !errors.Is(err, state.ErrInvalidTopic) {
 		t.Error(err)
 	}
 	if err := l.AlterTopic(ctx, weir.TopicID{9}, nil); !errors.Is(err, ErrUnknownTopic) {
@@ -301,10 +302,10 @@ func TestCluster(t *testing.T) {
 		t.Error("opened a shard that the cluster does not have")
 	}
 	for raw, want := range map[string]error{
-		`{"id":"x","format":3,"shards":1}`: ErrFormat,
-		`{"id":"x","format":1,"shards":0}`: ErrCorrupt,
-		`{"id":"","format":1,"shards":1}`:  ErrCorrupt,
-		`nonsense`:                         ErrCorrupt,
+		`{"id":"x","format":3,"shards":1}`: state.ErrFormat,
+		`{"id":"x","format":1,"shards":0}`: state.ErrCorrupt,
+		`{"id":"","format":1,"shards":1}`:  state.ErrCorrupt,
+		`nonsense`:                         state.ErrCorrupt,
 	} {
 		b := mem.New()
 		if err := b.Create(ctx, clusterKey, []byte(raw)); err != nil {

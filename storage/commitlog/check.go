@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/record"
@@ -88,7 +89,7 @@ func (a *auditor) readCluster(ctx context.Context, b storage.Bucket) error {
 		}
 		err = journal.Missing(clusterKey, "a log has begun in this bucket")
 	}
-	if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrMissing) || errors.Is(err, storage.ErrDamaged) {
+	if errors.Is(err, state.ErrCorrupt) || errors.Is(err, storage.ErrMissing) || errors.Is(err, storage.ErrDamaged) {
 		a.problem(err)
 		a.named = false
 		return nil
@@ -143,7 +144,7 @@ type auditor struct {
 	due   due  // of what transactions have, not seen yet
 	gone  bool // an object that the state refers to is missing
 	shard uint32
-	state *state
+	state *state.State
 	last  journal.Position
 	began journal.Position // of the checkpoint; zero: there is none
 	where string           // what is being looked at
@@ -165,7 +166,7 @@ func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) e
 
 func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) error {
 	a.shard = shard
-	a.begin(newState(), journal.Position{})
+	a.begin(state.Empty(), journal.Position{})
 	a.known = journal.Recovered{}
 	_, err := journal.Replay(ctx, journal.Options{Bucket: b, Shard: shard, Verify: func(_ context.Context, r journal.Recovered) error {
 		a.known = r
@@ -184,15 +185,15 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	if err := a.placement(ctx); err != nil {
 		return err
 	}
-	a.report.Topics += len(a.state.topics)
-	for _, t := range a.state.topics {
-		a.report.Partitions += len(t.partitions)
+	a.report.Topics += len(a.state.Topics)
+	for _, t := range a.state.Topics {
+		a.report.Partitions += len(t.Parts)
 	}
-	streams := make(map[Stream]bool)
-	for name, g := range a.state.gateways {
-		for id, b := range g.buffers {
-			for key := range b.marks {
-				streams[Stream{name, id, key.lane}] = true
+	streams := make(map[state.Stream]bool)
+	for name, g := range a.state.Gateways {
+		for id, b := range g.Buffers {
+			for key := range b.Marks {
+				streams[state.Stream{Gateway: name, Buffer: id, Lane: key.Lane}] = true
 			}
 		}
 	}
@@ -203,7 +204,7 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 // found makes a problem of an error that tells of the bytes at rest. Others, that
 // nothing could be read, it returns.
 func (a *auditor) found(where string, err error) error {
-	for _, kind := range []error{journal.ErrCorrupt, journal.ErrForeign, journal.ErrFormat, ErrCorrupt, ErrFormat, storage.ErrDamaged} {
+	for _, kind := range []error{journal.ErrCorrupt, journal.ErrForeign, journal.ErrFormat, state.ErrCorrupt, state.ErrFormat, storage.ErrDamaged} {
 		if errors.Is(err, kind) {
 			a.where = where
 			a.problem(err)
@@ -215,18 +216,18 @@ func (a *auditor) found(where string, err error) error {
 
 // besides compares the objects beside the log with what the log says of them.
 func (a *auditor) besides(ctx context.Context) error {
-	if a.state.identity == nil || !a.named {
+	if a.state.Identity == nil || !a.named {
 		return nil
 	}
 	var keys []string
-	for _, s := range a.state.identity.sums {
-		keys = append(keys, s.key)
+	for _, s := range a.state.Identity.Sums {
+		keys = append(keys, s.Key)
 	}
 	there, err := objectsBeside(ctx, a.bucket, keys)
 	if err != nil {
 		return a.found("beside the log", err)
 	}
-	for _, err := range differs(a.state.identity, a.cluster, there) {
+	for _, err := range differs(a.state.Identity, a.cluster, there) {
 		a.where = "beside the log"
 		a.problem(err)
 	}
@@ -234,11 +235,11 @@ func (a *auditor) besides(ctx context.Context) error {
 }
 
 // begin starts over, with all that the shard has had found so far forgotten.
-func (a *auditor) begin(s *state, pos journal.Position) {
+func (a *auditor) begin(s *state.State, pos journal.Position) {
 	a.report = a.sound
 	a.report.Problems = slices.Clone(a.sound.Problems)
 	a.state, a.last, a.began = s, journal.Position{}, pos
-	a.state.tolerate = func(err error) { a.problem(err) }
+	a.state.Tolerate = func(err error) { a.problem(err) }
 	if !pos.IsZero() {
 		a.report.Checkpoint = pos.String()
 	}
@@ -246,7 +247,7 @@ func (a *auditor) begin(s *state, pos journal.Position) {
 
 // Restore implements journal.State.
 func (a *auditor) Restore(pos journal.Position, body []byte) error {
-	s, _, err := decodeBody(body)
+	s, _, err := state.DecodeCheckpoint(body)
 	if err != nil {
 		return fmt.Errorf("checkpoint %v: %w", pos, err)
 	}
@@ -271,7 +272,7 @@ func (a *auditor) Apply(pos journal.Position, entries []journal.Entry) error {
 	key := journal.SlotKey(a.shard, pos)
 	a.where = key
 	if !a.last.Before(pos) {
-		a.problem(fmt.Errorf("%w: slot %v follows %v", ErrCorrupt, pos, a.last))
+		a.problem(fmt.Errorf("%w: slot %v follows %v", state.ErrCorrupt, pos, a.last))
 	}
 	a.last = pos
 	a.report.Slots++
@@ -279,14 +280,14 @@ func (a *auditor) Apply(pos journal.Position, entries []journal.Entry) error {
 		a.where = fmt.Sprintf("%s: entry %d", key, i)
 		a.report.Entries++
 		a.report.Bytes += int64(len(e.Body))
-		if e.Kind >= firstMachineKind {
+		if e.Kind >= state.FirstMachineKind {
 			continue
 		}
-		if err := a.state.apply(pos, e); err != nil {
+		if err := a.state.Apply(pos, e); err != nil {
 			a.problem(err)
 			continue
 		}
-		if e.Kind == kindRun {
+		if e.Kind == state.KindRun {
 			a.records(e.Body)
 		}
 	}
@@ -295,26 +296,26 @@ func (a *auditor) Apply(pos journal.Position, entries []journal.Entry) error {
 
 // records looks into the batches of a run, which apply leaves alone.
 func (a *auditor) records(body []byte) {
-	r, err := decodeRun(body)
+	r, err := state.DecodeRun(body)
 	if err != nil {
 		a.problem(err)
 		return
 	}
-	batches, _, err := cutRun(r.data, r.base, r.epoch)
+	batches, _, err := state.CutRun(r.Data, r.Base, r.Epoch)
 	if err != nil {
 		a.problem(err)
 		return
 	}
-	a.batches(placeKey{r.topic, r.partition}, batches)
+	a.batches(state.Place{Topic: r.Topic, Partition: r.Partition}, batches)
 }
 
-func (a *auditor) batches(key placeKey, batches []record.Batch) {
+func (a *auditor) batches(key state.Place, batches []record.Batch) {
 	for _, b := range batches {
 		a.report.Batches++
 		a.report.Records += int64(b.Count())
 		err := b.Verify()
 		if err == nil {
-			err = b.VerifyRecords(maxInflated)
+			err = b.VerifyRecords(state.MaxInflated)
 		}
 		if err != nil {
 			a.problem(fmt.Errorf("%v: batch at offset %d: %w", key, b.BaseOffset(), err))

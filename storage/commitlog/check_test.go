@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -46,22 +47,22 @@ func raw(t *testing.T, entries ...journal.Entry) *mem.Bucket {
 	return b
 }
 
-var testTopic = Topic{ID: weir.TopicID{1}, Name: "t", Partitions: 2}
+var testTopic = state.Topic{ID: weir.TopicID{1}, Name: "t", Partitions: 2}
 
 func created() journal.Entry {
-	return journal.Entry{Kind: kindTopicCreated, Body: encodeTopicCreated(testTopic)}
+	return journal.Entry{Kind: state.KindTopicCreated, Body: state.EncodeTopicCreated(testTopic)}
 }
 
 // runOf is a well-formed run at a base, of epoch 1.
-func runOf(base int64, b record.Batch, sources ...Source) journal.Entry {
-	r := run{topic: testTopic.ID, base: base, epoch: 1, batches: 1, sources: sources}
+func runOf(base int64, b record.Batch, sources ...state.Source) journal.Entry {
+	r := state.Run{Topic: testTopic.ID, Base: base, Epoch: 1, Batches: 1, Sources: sources}
 	b.SetBaseOffset(base)
 	b.SetLeaderEpoch(1)
-	body := appendRunHead(nil, &r)
+	body := state.AppendRunHead(nil, &r)
 	dataAt := len(body)
 	body = append(body, b...)
-	must(sealRun(body, dataAt))
-	return journal.Entry{Kind: kindRun, Body: body}
+	must(state.SealRun(body, dataAt))
+	return journal.Entry{Kind: state.KindRun, Body: body}
 }
 
 func TestCheckFindsBrokenRules(t *testing.T) {
@@ -77,16 +78,16 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 	otherEpoch := runOf(0, recordtest.Batch("a"))
 	binary.BigEndian.PutUint32(otherEpoch.Body[33:], 9)
 	wrongEpoch := func() journal.Entry {
-		r := run{topic: testTopic.ID, epoch: 5, batches: 1}
+		r := state.Run{Topic: testTopic.ID, Epoch: 5, Batches: 1}
 		b := recordtest.Batch("a")
 		b.SetLeaderEpoch(5)
-		body := appendRunHead(nil, &r)
+		body := state.AppendRunHead(nil, &r)
 		at := len(body)
 		body = append(body, b...)
-		must(sealRun(body, at))
-		return journal.Entry{Kind: kindRun, Body: body}
+		must(state.SealRun(body, at))
+		return journal.Entry{Kind: state.KindRun, Body: body}
 	}()
-	gone := journal.Entry{Kind: kindBufferRetired, Body: encodeBufferRetired("g", buffer(1))}
+	gone := journal.Entry{Kind: state.KindBufferRetired, Body: state.EncodeBufferRetired("g", buffer(1))}
 
 	for name, c := range map[string]struct {
 		entries []journal.Entry
@@ -106,20 +107,20 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		"transaction's epoch":  {[]journal.Entry{runOf(0, recordtest.Transactional(7, 2, 0, "a")), runOf(1, recordtest.Transactional(7, 3, 0, "b"))}, "producer 7 goes on"},
 		"transaction of none":  {[]journal.Entry{runOf(0, recordtest.InTransaction(recordtest.Batch("a")))}, "has no producer"},
 		"no marker":            {[]journal.Entry{runOf(0, control)}, "no marker"},
-		"trimmed too far":      {[]journal.Entry{runOf(0, recordtest.Transactional(7, 0, 0, "a")), {Kind: kindTrimmed, Body: encodeTrimmed(placeKey{testTopic.ID, 0}, 1)}}, "beyond its last stable one 0"},
+		"trimmed too far":      {[]journal.Entry{runOf(0, recordtest.Transactional(7, 0, 0, "a")), {Kind: state.KindTrimmed, Body: state.EncodeTrimmed(state.Place{Topic: testTopic.ID, Partition: 0}, 1)}}, "beyond its last stable one 0"},
 		"batch CRC":            {[]journal.Entry{runOf(0, garbled)}, "CRC"},
 		"records":              {[]journal.Entry{runOf(0, hollow)}, "record 0"},
 		"run's head":           {[]journal.Entry{elsewhere}, "outside"},
 		"run's epoch":          {[]journal.Entry{otherEpoch}, "outside"},
 		"epoch":                {[]journal.Entry{wrongEpoch}, "leader epoch 5 in epoch 1"},
-		"unknown partition":    {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(testTopic.ID)}, runOf(0, recordtest.Batch("a"))}, "which does not exist"},
+		"unknown partition":    {[]journal.Entry{{Kind: state.KindTopicDeleted, Body: state.EncodeTopicDeleted(testTopic.ID)}, runOf(0, recordtest.Batch("a"))}, "which does not exist"},
 		"topic twice":          {[]journal.Entry{created()}, "created twice"},
-		"topic unknown":        {[]journal.Entry{{Kind: kindTopicDeleted, Body: encodeTopicDeleted(weir.TopicID{2})}}, "does not exist"},
-		"shrinks":              {[]journal.Entry{{Kind: kindTopicGrown, Body: encodeTopicGrown(testTopic.ID, 1)}}, "from 2 to 1"},
-		"settings of nothing":  {[]journal.Entry{{Kind: kindTopicAltered, Body: encodeTopicAltered(weir.TopicID{2}, nil)}}, "does not exist"},
-		"producer ids":         {[]journal.Entry{{Kind: kindProducerIDs, Body: encodeProducerIDs(1)}}, "reserved twice"},
+		"topic unknown":        {[]journal.Entry{{Kind: state.KindTopicDeleted, Body: state.EncodeTopicDeleted(weir.TopicID{2})}}, "does not exist"},
+		"shrinks":              {[]journal.Entry{{Kind: state.KindTopicGrown, Body: state.EncodeTopicGrown(testTopic.ID, 1)}}, "from 2 to 1"},
+		"settings of nothing":  {[]journal.Entry{{Kind: state.KindTopicAltered, Body: state.EncodeTopicAltered(weir.TopicID{2}, nil)}}, "does not exist"},
+		"producer ids":         {[]journal.Entry{{Kind: state.KindProducerIDs, Body: state.EncodeProducerIDs(1)}}, "reserved twice"},
 		"unknown kind":         {[]journal.Entry{{Kind: 77}}, "kind 77"},
-		"cut short":            {[]journal.Entry{{Kind: kindRun, Body: []byte{1, 2, 3}}}, "run entry"},
+		"cut short":            {[]journal.Entry{{Kind: state.KindRun, Body: []byte{1, 2, 3}}}, "run entry"},
 	} {
 		b := raw(t, append([]journal.Entry{created()}, c.entries...)...)
 		var out bytes.Buffer
@@ -185,8 +186,8 @@ func TestCheckReport(t *testing.T) {
 
 // A log that is broken everywhere gives a report of bounded length.
 func TestCheckIsBounded(t *testing.T) {
-	a := &auditor{state: newState()}
-	a.state.tolerate = a.problem
+	a := &auditor{state: state.Empty()}
+	a.state.Tolerate = a.problem
 	for i := range uint64(2 * maxProblems) {
 		must(a.Apply(journal.Position{Epoch: 1, Slot: i + 1}, []journal.Entry{{Kind: 99}}))
 	}

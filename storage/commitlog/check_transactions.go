@@ -3,6 +3,7 @@ package commitlog
 import (
 	"fmt"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -10,7 +11,7 @@ import (
 // due is what must lie in the partitions, where the replay has not read it, for what
 // the state says of transactions: each marker of an abort, and the first batch of
 // each transaction that is open.
-type due map[placeKey]map[claim]bool
+type due map[state.Place]map[claim]bool
 
 // claim is that a producer has a transactional batch at an offset.
 type claim struct {
@@ -20,24 +21,24 @@ type claim struct {
 // owed finds that out.
 func (a *auditor) owed() due {
 	owed := make(due)
-	for _, t := range a.state.topics {
-		for _, p := range t.partitions {
-			if len(p.aborted)+len(p.producers.open) == 0 {
+	for _, t := range a.state.Topics {
+		for _, p := range t.Parts {
+			if len(p.Aborted)+len(p.Producers.Open) == 0 {
 				continue
 			}
-			read := p.end // from here on the replay has
-			for i := len(p.index) - 1; i >= 0 && !p.index[i].position().Before(a.began); i-- {
-				read = p.index[i].base
+			read := p.End // from here on the replay has
+			for i := len(p.Index) - 1; i >= 0 && !p.Index[i].Position().Before(a.began); i-- {
+				read = p.Index[i].Base
 			}
-			owed[p.key] = make(map[claim]bool)
-			for _, x := range p.aborted {
+			owed[p.Key] = make(map[claim]bool)
+			for _, x := range p.Aborted {
 				if x.Last < read {
-					owed[p.key][claim{x.Last, x.Producer}] = true
+					owed[p.Key][claim{x.Last, x.Producer}] = true
 				}
 			}
-			for id, x := range p.producers.open {
-				if x.first < read {
-					owed[p.key][claim{x.first, id}] = true
+			for id, x := range p.Producers.Open {
+				if x.First < read {
+					owed[p.Key][claim{x.First, id}] = true
 				}
 			}
 		}
@@ -47,15 +48,15 @@ func (a *auditor) owed() due {
 
 // ledger compares batches at rest with what the state says of epochs and
 // transactions.
-func (a *auditor) ledger(key placeKey, batches []record.Batch) {
-	p := a.state.partition(key)
+func (a *auditor) ledger(key state.Place, batches []record.Batch) {
+	p := a.state.Partition(key)
 	for _, b := range batches {
 		base := b.BaseOffset()
-		if base < p.start {
+		if base < p.Start {
 			continue
 		}
-		if !p.epochs.hold(b.LeaderEpoch(), base) {
-			a.problem(fmt.Errorf("%w: %v: batch at offset %d has leader epoch %d, the log says %v", ErrCorrupt, key, base, b.LeaderEpoch(), p.epochs))
+		if !p.Epochs.Hold(b.LeaderEpoch(), base) {
+			a.problem(fmt.Errorf("%w: %v: batch at offset %d has leader epoch %d, the log says %v", state.ErrCorrupt, key, base, b.LeaderEpoch(), p.Epochs))
 		}
 		mine := claim{base, b.ProducerID()}
 		awaited := a.due[key][mine] && b.Transactional()
@@ -65,7 +66,7 @@ func (a *auditor) ledger(key placeKey, batches []record.Batch) {
 				err = fmt.Errorf("the log says aborted: %v", awaited)
 			}
 			if err != nil {
-				a.problem(fmt.Errorf("%w: %v: control batch at offset %d: %w", ErrCorrupt, key, base, err))
+				a.problem(fmt.Errorf("%w: %v: control batch at offset %d: %w", state.ErrCorrupt, key, base, err))
 				continue
 			}
 		}
@@ -76,7 +77,7 @@ func (a *auditor) ledger(key placeKey, batches []record.Batch) {
 }
 
 // ledgerOf does that with a piece of a segment that is sound.
-func (a *auditor) ledgerOf(key placeKey, ref segment.Piece, object []byte) {
+func (a *auditor) ledgerOf(key state.Place, ref segment.Piece, object []byte) {
 	blocks, err := ref.Blocks(object[ref.At+ref.Size-ref.Index:][:ref.Index])
 	for i := 0; i < len(blocks) && err == nil; i++ {
 		err = handOut(blocks[i], object[blocks[i].At:][:blocks[i].Size], func(b record.Batch) error {
@@ -85,7 +86,7 @@ func (a *auditor) ledgerOf(key placeKey, ref segment.Piece, object []byte) {
 		})
 	}
 	if err != nil {
-		a.problem(corrupted(err))
+		a.problem(state.Translate(err))
 	}
 }
 
@@ -94,7 +95,7 @@ func (a *auditor) unpaid() {
 	for key, claims := range a.due {
 		a.where = key.String()
 		for c := range claims {
-			a.problem(fmt.Errorf("%w: a transaction of producer %d says that it has a batch at offset %d, there is none", ErrCorrupt, c.producer, c.offset))
+			a.problem(fmt.Errorf("%w: a transaction of producer %d says that it has a batch at offset %d, there is none", state.ErrCorrupt, c.producer, c.offset))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -27,24 +28,28 @@ func TestCheckFindsWrongLedger(t *testing.T) {
 	sound(t, segments)
 
 	for name, c := range map[string]struct {
-		spoil func(*partition)
+		spoil func(*state.Partition)
 		want  string
 	}{
-		"nothing":              {func(*partition) {}, ""},
-		"abort is not known":   {func(p *partition) { p.aborted = nil }, "the log says aborted: false"},
-		"commit is an abort":   {func(p *partition) { p.aborted = append(p.aborted, aborted{Aborted{7, 3, 4}, 5}) }, "the log says aborted: true"},
-		"abort without end":    {func(p *partition) { p.aborted = append(p.aborted, aborted{Aborted{8, 3, 3}, 5}) }, "a transaction of producer 8 says that it has a batch at offset 3"},
-		"another's abort":      {func(p *partition) { p.aborted[0].Producer = 8 }, "the log says aborted: false"},
-		"open without begin":   {func(p *partition) { p.producers.open[9] = &producer{open: true, first: 5} }, "a transaction of producer 9 says"},
-		"begins in the middle": {func(p *partition) { p.producers.open[7].first = 1 }, "says that it has a batch at offset 1"},
-		"epoch":                {func(p *partition) { p.epochs = epochs{{2, 0}} }, "leader epoch 1, the log says"},
-		"start":                {func(p *partition) { p.start = 6 }, "beyond its last stable one 5"},
+		"nothing":            {func(*state.Partition) {}, ""},
+		"abort is not known": {func(p *state.Partition) { p.Aborted = nil }, "the log says aborted: false"},
+		"commit is an abort": {func(p *state.Partition) {
+			p.Aborted = append(p.Aborted, state.Abort{Aborted: state.Aborted{Producer: 7, First: 3, Last: 4}, Stable: 5})
+		}, "the log says aborted: true"},
+		"abort without end": {func(p *state.Partition) {
+			p.Aborted = append(p.Aborted, state.Abort{Aborted: state.Aborted{Producer: 8, First: 3, Last: 3}, Stable: 5})
+		}, "a transaction of producer 8 says that it has a batch at offset 3"},
+		"another's abort":      {func(p *state.Partition) { p.Aborted[0].Producer = 8 }, "the log says aborted: false"},
+		"open without begin":   {func(p *state.Partition) { p.Producers.Open[9] = &state.Producer{Open: true, First: 5} }, "a transaction of producer 9 says"},
+		"begins in the middle": {func(p *state.Partition) { p.Producers.Open[7].First = 1 }, "says that it has a batch at offset 1"},
+		"epoch":                {func(p *state.Partition) { p.Epochs = state.Epochs{{Epoch: 2, Start: 0}} }, "leader epoch 1, the log says"},
+		"start":                {func(p *state.Partition) { p.Start = 6 }, "beyond its last stable one 5"},
 	} {
 		a := &auditor{bucket: segments}
-		a.begin(newState(), journal.Position{})
+		a.begin(state.Empty(), journal.Position{})
 		_, err := journal.Replay(ctx, journal.Options{Bucket: segments}, a)
 		must(err)
-		c.spoil(a.state.partition(placeKey{topic.ID, 0}))
+		c.spoil(a.state.Partition(state.Place{Topic: topic.ID, Partition: 0}))
 		must(a.placement(ctx))
 		all := strings.Join(a.report.Problems, "\n")
 		if !strings.Contains(all, c.want) || (all == "") != (c.want == "") {

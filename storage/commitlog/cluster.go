@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
 )
@@ -49,10 +50,10 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 		return Cluster{}, false, fmt.Errorf("read object %s: %w", clusterKey, err)
 	}
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return Cluster{}, true, fmt.Errorf("read object %s: %w: %w", clusterKey, ErrCorrupt, err)
+		return Cluster{}, true, fmt.Errorf("read object %s: %w: %w", clusterKey, state.ErrCorrupt, err)
 	}
 	if c.Format < 1 || c.Shards < 1 || c.ID == "" || c.CRC != "" && c.CRC != c.sum() || c.Format == 2 && c.CRC == "" {
-		return c, true, fmt.Errorf("read object %s: %w: %q", clusterKey, ErrCorrupt, raw)
+		return c, true, fmt.Errorf("read object %s: %w: %q", clusterKey, state.ErrCorrupt, raw)
 	}
 	up, err := raised(ctx, b)
 	if err != nil {
@@ -63,7 +64,7 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 	}
 	if c.Format > format {
 		return c, true, fmt.Errorf("%w: the bucket is at format level %d, which needs weir %s or later; this program knows level %d",
-			ErrFormat, c.Format, cmp.Or(up.Needs, "of a later version"), format)
+			state.ErrFormat, c.Format, cmp.Or(up.Needs, "of a later version"), format)
 	}
 	return c, true, nil
 }
@@ -91,7 +92,7 @@ func raised(ctx context.Context, b storage.Bucket) (up upgrade, err error) {
 	key := keys[len(keys)-1]
 	raw, err := b.Get(ctx, key, 0, -1)
 	if err == nil && (json.Unmarshal(raw, &up) != nil || upgradeKey(up.Level) != key) {
-		err = fmt.Errorf("%w: %q", ErrCorrupt, raw)
+		err = fmt.Errorf("%w: %q", state.ErrCorrupt, raw)
 	}
 	if err != nil {
 		return up, fmt.Errorf("read object %s: %w", key, err)
@@ -118,7 +119,7 @@ func Upgrade(ctx context.Context, b storage.Bucket, level int, needs string) (be
 	case !found:
 		return 0, fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
 	case level > format:
-		return c.Format, fmt.Errorf("%w: level %d, this program knows %d", ErrFormat, level, format)
+		return c.Format, fmt.Errorf("%w: level %d, this program knows %d", state.ErrFormat, level, format)
 	}
 	return c.Format, raise(ctx, b, c.Format, level, needs)
 }
@@ -168,7 +169,7 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 		case errors.Is(err, storage.ErrExists):
 			c, found, err := ReadCluster(ctx, b)
 			if err == nil && !found {
-				err = fmt.Errorf("%w: object %s was there and is gone", ErrCorrupt, clusterKey)
+				err = fmt.Errorf("%w: object %s was there and is gone", state.ErrCorrupt, clusterKey)
 			}
 			return c, err
 		case errors.Is(err, storage.ErrUnknown) && ctx.Err() == nil:
@@ -189,7 +190,7 @@ func newCluster() Cluster {
 }
 
 // objectsBeside reads the checksums of the objects beside the log that are there.
-func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums []sum, err error) {
+func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums []state.Sum, err error) {
 	for _, key := range keys {
 		var raw []byte
 		err := storage.Until(ctx, func() (err error) {
@@ -202,32 +203,32 @@ func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums [
 		if err != nil {
 			return nil, fmt.Errorf("read object %s: %w", key, err)
 		}
-		sums = append(sums, sum{key, crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))})
+		sums = append(sums, state.Sum{Key: key, CRC: crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))})
 	}
-	slices.SortFunc(sums, func(a, b sum) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(sums, func(a, b state.Sum) int { return cmp.Compare(a.Key, b.Key) })
 	return sums, nil
 }
 
 // differs returns an error for each object beside the log that is not what the log
 // says of it. there are the checksums of those that were found.
-func differs(i *identity, c Cluster, there []sum) (problems []error) {
+func differs(i *state.Identity, c Cluster, there []state.Sum) (problems []error) {
 	if i == nil {
 		return nil
 	}
-	if c.Format < i.level {
-		problems = append(problems, journal.Missing(upgradeKey(i.level), fmt.Sprintf("the log was written at format level %d, and the bucket is at %d", i.level, c.Format)))
+	if c.Format < i.Level {
+		problems = append(problems, journal.Missing(upgradeKey(i.Level), fmt.Sprintf("the log was written at format level %d, and the bucket is at %d", i.Level, c.Format)))
 	}
-	found := identity{sums: there}
-	for _, s := range i.sums {
-		switch crc, ok := found.find(s.key); {
+	found := state.Identity{Sums: there}
+	for _, s := range i.Sums {
+		switch crc, ok := found.Find(s.Key); {
 		case !ok:
-			problems = append(problems, journal.Missing(s.key, "the log has its checksum"))
-		case crc != s.crc:
-			problems = append(problems, fmt.Errorf("%w: object %s has checksum %08x, and the log says %08x", ErrCorrupt, s.key, crc, s.crc))
+			problems = append(problems, journal.Missing(s.Key, "the log has its checksum"))
+		case crc != s.CRC:
+			problems = append(problems, fmt.Errorf("%w: object %s has checksum %08x, and the log says %08x", state.ErrCorrupt, s.Key, crc, s.CRC))
 		}
 	}
-	if len(problems) == 0 && c.ID != i.cluster {
-		problems = append(problems, fmt.Errorf("%w: object %s says cluster %q, and the log says %q", ErrCorrupt, clusterKey, c.ID, i.cluster))
+	if len(problems) == 0 && c.ID != i.Cluster {
+		problems = append(problems, fmt.Errorf("%w: object %s says cluster %q, and the log says %q", state.ErrCorrupt, clusterKey, c.ID, i.Cluster))
 	}
 	return problems
 }

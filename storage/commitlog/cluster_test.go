@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/storagetest"
 )
@@ -26,20 +27,20 @@ func TestFormatLevels(t *testing.T) {
 	if before, err := Upgrade(ctx, b, Level, "v9"); before != Level || err != nil {
 		t.Errorf("upgrade to what it is: %d, %v", before, err)
 	}
-	if _, err := Upgrade(ctx, b, Level+1, "v9"); !errors.Is(err, ErrFormat) {
+	if _, err := Upgrade(ctx, b, Level+1, "v9"); !errors.Is(err, state.ErrFormat) {
 		t.Errorf("upgrade to what is not known: %v", err)
 	}
 	must(raise(ctx, b, Level, Level+2, "v9.1"))
 	must(raise(ctx, b, Level, Level+2, "v9.1")) // again is no error
 	_, err := Open(ctx, options(b))
-	if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "v9.1 or later") {
+	if !errors.Is(err, state.ErrFormat) || !strings.Contains(err.Error(), "v9.1 or later") {
 		t.Errorf("open of a later level: %v", err)
 	}
-	if _, err := Check(ctx, b, nil); !errors.Is(err, ErrFormat) {
+	if _, err := Check(ctx, b, nil); !errors.Is(err, state.ErrFormat) {
 		t.Errorf("check of a later level: %v", err)
 	}
 	must(b.Create(ctx, upgradePrefix+"9999", []byte("{}")))
-	if _, err := Open(ctx, options(b)); !errors.Is(err, ErrCorrupt) {
+	if _, err := Open(ctx, options(b)); !errors.Is(err, state.ErrCorrupt) {
 		t.Errorf("open with a damaged level: %v", err)
 	}
 }
@@ -82,7 +83,7 @@ func TestRaiseUnderFaults(t *testing.T) {
 func raisedTo(t *testing.T, b storage.Bucket, level int) {
 	t.Helper()
 	c, found, err := ReadCluster(context.Background(), b)
-	if c.Format != level || !found || !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "v9.1") {
+	if c.Format != level || !found || !errors.Is(err, state.ErrFormat) || !strings.Contains(err.Error(), "v9.1") {
 		t.Errorf("level %d, found %v: %v", c.Format, found, err)
 	}
 	up, err := raised(context.Background(), b)

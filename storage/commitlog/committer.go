@@ -1,6 +1,10 @@
 package commitlog
 
-import "time"
+import (
+	"time"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
+)
 
 // leaveBytes is how much must have collected for a slot to leave while others
 // fly, or before the linger is over. Where each request costs money it is as much as
@@ -99,7 +103,7 @@ func (l *Log) build(number uint64, held bool) bool {
 		return false
 	}
 	if l.unsaid != nil {
-		b.put(kindIdentity, encodeIdentity(l.unsaid))
+		b.put(state.KindIdentity, state.EncodeIdentity(l.unsaid))
 		l.unsaid = nil
 	}
 	err := b.seal()

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -37,14 +38,6 @@ import (
 // Whether a piece is clean is in the number of its segment: so a new owner knows
 // it, and does not read everything again.
 
-// cleanNumbers is what the numbers of segments of clean pieces lie above. In
-// their keys it is a leading 1.
-const cleanNumbers = 10_000_000_000_000_000_000
-
-// clean says whether the pieces of a segment have been compacted: of the records
-// before the end of any of them, no two in one partition have the same key.
-func (id segmentID) clean() bool { return id.number > cleanNumbers }
-
 // The defaults of Kafka's settings.
 const (
 	cleanableRatio  = 0.5        // min.cleanable.dirty.ratio
@@ -52,14 +45,14 @@ const (
 )
 
 // compacts says whether the topic keeps the last record of each key only.
-func compacts(t *topic, defaults map[string]string) bool {
+func compacts(t *state.TopicData, defaults map[string]string) bool {
 	yes, _ := has(t, "compact", defaults)
 	return yes
 }
 
 // dirty returns the first of pieces that has not been compacted.
-func dirty(pieces []piece) int {
-	i := slices.IndexFunc(pieces, func(x piece) bool { return !x.segment.clean() })
+func dirty(pieces []state.Piece) int {
+	i := slices.IndexFunc(pieces, func(x state.Piece) bool { return !x.Segment.Clean() })
 	if i < 0 {
 		return len(pieces)
 	}
@@ -110,8 +103,8 @@ func (m *maintainer) cleanAll() error {
 // unreadable leaves a partition alone whose pieces cannot be read: that is
 // reported, and is no reason to do nothing for the others. Other errors are
 // handed back.
-func (m *maintainer) unreadable(key placeKey, err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) {
+func (m *maintainer) unreadable(key state.Place, err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
 		m.log.log.Error("records cannot be compacted", "partition", key, "err", err)
 		m.spoiled[key] = true
 		return nil
@@ -123,10 +116,10 @@ func (m *maintainer) unreadable(key placeKey, err error) error {
 // tombstones that may go.
 func (m *maintainer) cleanable(now int64) (all []*cleaning) {
 	horizons := m.horizons
-	m.horizons = make(map[placeKey]int64) // without those that are gone
-	m.log.view(func(s *state) {
+	m.horizons = make(map[state.Place]int64) // without those that are gone
+	m.log.view(func(s *state.State) {
 		defaults := m.log.defaults()
-		for _, t := range s.topics {
+		for _, t := range s.Topics {
 			if compacts(t, defaults) {
 				all = append(all, m.cleanableOf(t, now, horizons, defaults)...)
 			}
@@ -136,7 +129,7 @@ func (m *maintainer) cleanable(now int64) (all []*cleaning) {
 }
 
 // cleanableOf does that with the partitions of a topic.
-func (m *maintainer) cleanableOf(t *topic, now int64, horizons map[placeKey]int64, defaults map[string]string) (all []*cleaning) {
+func (m *maintainer) cleanableOf(t *state.TopicData, now int64, horizons map[state.Place]int64, defaults map[string]string) (all []*cleaning) {
 	value, _ := setting(t, "min.cleanable.dirty.ratio", defaults)
 	ratio, err := strconv.ParseFloat(value, 64)
 	if err != nil {
@@ -147,16 +140,16 @@ func (m *maintainer) cleanableOf(t *topic, now int64, horizons map[placeKey]int6
 		retention = deleteRetention
 	}
 	retention = min(retention, math.MaxInt64-now)
-	for _, p := range t.partitions {
-		if m.spoiled[p.key] {
+	for _, p := range t.Parts {
+		if m.spoiled[p.Key] {
 			continue
 		}
-		horizon, tombstones := horizons[p.key]
+		horizon, tombstones := horizons[p.Key]
 		if tombstones {
-			m.horizons[p.key] = horizon
+			m.horizons[p.Key] = horizon
 		}
 		if forgets := tombstones && horizon <= now; forgets || dirtier(p, ratio) {
-			all = append(all, &cleaning{m: m, key: p.key, now: now, retention: retention, forgets: forgets})
+			all = append(all, &cleaning{m: m, key: p.Key, now: now, retention: retention, forgets: forgets})
 		}
 	}
 	return all
@@ -164,13 +157,13 @@ func (m *maintainer) cleanableOf(t *topic, now int64, horizons map[placeKey]int6
 
 // dirtier says whether the part of the pieces' bytes that is dirty is at least
 // ratio.
-func dirtier(p *partition, ratio float64) bool {
+func dirtier(p *state.Partition, ratio float64) bool {
 	all, unclean, pieces := int64(0), int64(0), decided(p)
 	first := dirty(pieces)
 	for i := range pieces {
-		all += pieces[i].data()
+		all += pieces[i].Data()
 		if i >= first {
-			unclean += pieces[i].data()
+			unclean += pieces[i].Data()
 		}
 	}
 	return unclean > 0 && float64(unclean) >= ratio*float64(all)
@@ -180,7 +173,7 @@ func dirtier(p *partition, ratio float64) bool {
 type cleaning struct {
 	m         *maintainer
 	w         *rewriter // of clean pieces
-	key       placeKey
+	key       state.Place
 	now       int64 // ms since 1970, as the next three
 	retention int64
 	forgets   bool // there are tombstones that may go
@@ -216,7 +209,7 @@ func (c *cleaning) all() (horizon int64, err error) {
 			return c.horizon, nil
 		}
 		c.forgets, c.aborted = false, byProducer(aborted)
-		end := pieces[len(pieces)-1].next
+		end := pieces[len(pieces)-1].Next
 		limit, err := c.step(pieces)
 		if err != nil || limit == end {
 			return c.horizon, err
@@ -230,16 +223,16 @@ func (c *cleaning) all() (horizon int64, err error) {
 // step compacts up to where the memory for keys ends, at least one dirty piece.
 // One that may have more keys than there is memory for is taken in rounds, of a
 // part of the keys each.
-func (c *cleaning) step(pieces []piece) (limit int64, err error) {
+func (c *cleaning) step(pieces []state.Piece) (limit int64, err error) {
 	c.offsets, c.horizon = make(map[digest]int64), math.MaxInt64
-	c.last = pieces[len(pieces)-1].next - 1
-	limit = pieces[len(pieces)-1].next
+	c.last = pieces[len(pieces)-1].Next - 1
+	limit = pieces[len(pieces)-1].Next
 	from := limit
 	c.rounds = 1
 	if first := dirty(pieces); first < len(pieces) {
-		from = pieces[first].base
-		if n := int64(pieces[first].records) / int64(c.m.o.Keys); n > 0 {
-			c.rounds, limit = uint32(n)+1, pieces[first].next
+		from = pieces[first].Base
+		if n := int64(pieces[first].Records) / int64(c.m.o.Keys); n > 0 {
+			c.rounds, limit = uint32(n)+1, pieces[first].Next
 		}
 	}
 	for c.round = range c.rounds {
@@ -254,7 +247,7 @@ func (c *cleaning) step(pieces []piece) (limit int64, err error) {
 		if !c.final {
 			w = &rewriter{m: c.m}
 		}
-		n, _ := slices.BinarySearchFunc(pieces, limit, func(x piece, limit int64) int { return int(min(max(x.base-limit, -1), 1)) })
+		n, _ := slices.BinarySearchFunc(pieces, limit, func(x state.Piece, limit int64) int { return int(min(max(x.Base-limit, -1), 1)) })
 		if err := c.rewrite(w, pieces[:n]); err != nil {
 			return limit, err
 		}
@@ -269,25 +262,25 @@ func (c *cleaning) step(pieces []piece) (limit int64, err error) {
 
 // index notes the last offsets of the keys of the pieces from one offset to
 // another, or to where the memory ends, and returns that.
-func (c *cleaning) index(pieces []piece, from, limit int64) (int64, error) {
+func (c *cleaning) index(pieces []state.Piece, from, limit int64) (int64, error) {
 	for i := range pieces {
 		x := &pieces[i]
 		if err := c.m.breathe(); err != nil {
 			return limit, err
 		}
 		switch {
-		case x.next <= from:
+		case x.Next <= from:
 			continue
-		case x.base >= limit:
+		case x.Base >= limit:
 			return limit, nil
-		case len(c.offsets) > 0 && c.rounds == 1 && int64(len(c.offsets))+int64(x.records) > int64(c.m.o.Keys):
-			return x.base, nil
+		case len(c.offsets) > 0 && c.rounds == 1 && int64(len(c.offsets))+int64(x.Records) > int64(c.m.o.Keys):
+			return x.Base, nil
 		}
 		err := c.m.scan(c.m.ctx, c.key, x, func(b record.Batch) error {
 			if b.Control() || c.drops(b) {
 				return nil
 			}
-			return b.Each(maxInflated, func(r *record.Record) error {
+			return b.Each(state.MaxInflated, func(r *record.Record) error {
 				if r.Key == nil || r.Offset < from {
 					return nil
 				}
@@ -306,7 +299,7 @@ func (c *cleaning) index(pieces []piece, from, limit int64) (int64, error) {
 
 // rewrite writes what stays of pieces into new ones. Neighbours join until they
 // are worth a segment.
-func (c *cleaning) rewrite(w *rewriter, pieces []piece) error {
+func (c *cleaning) rewrite(w *rewriter, pieces []state.Piece) error {
 	for len(pieces) > 0 {
 		n, err := c.group(w, pieces)
 		if err != nil {
@@ -318,18 +311,18 @@ func (c *cleaning) rewrite(w *rewriter, pieces []piece) error {
 }
 
 // group makes one piece of the first ones, and returns how many.
-func (c *cleaning) group(w *rewriter, pieces []piece) (n int, err error) {
+func (c *cleaning) group(w *rewriter, pieces []state.Piece) (n int, err error) {
 	size := w.m.o.Segment
-	if w.b != nil && (w.b.Size()+int(pieces[0].size) > 2*size || len(w.keys) >= w.most()) {
+	if w.b != nil && (w.b.Size()+int(pieces[0].Size) > 2*size || len(w.keys) >= w.most()) {
 		if err := w.finish(); err != nil {
 			return 0, err
 		}
 	}
-	w.begin(c.key, pieces[0].base, 0)
+	w.begin(c.key, pieces[0].Base, 0)
 	c.changed = false
 	began := w.b.Size()
 	for n < len(pieces) {
-		if filled := w.b.Size() - began; n > 0 && (filled >= size/2 || filled+int(pieces[n].size) > 2*size) {
+		if filled := w.b.Size() - began; n > 0 && (filled >= size/2 || filled+int(pieces[n].Size) > 2*size) {
 			break
 		}
 		if err := c.copy(w, &pieces[n]); err != nil {
@@ -338,11 +331,11 @@ func (c *cleaning) group(w *rewriter, pieces []piece) (n int, err error) {
 		}
 		n++
 	}
-	if n == 1 && !c.changed && (!c.final || pieces[0].segment.clean()) {
+	if n == 1 && !c.changed && (!c.final || pieces[0].Segment.Clean()) {
 		w.b.Drop() // it is as good as what would take its place
 		return n, nil
 	}
-	w.end(c.key, pieces[n-1].next)
+	w.end(c.key, pieces[n-1].Next)
 	if w.b.Size() < size {
 		return n, nil
 	}
@@ -350,7 +343,7 @@ func (c *cleaning) group(w *rewriter, pieces []piece) (n int, err error) {
 }
 
 // copy appends what stays of a piece to the one that is open.
-func (c *cleaning) copy(w *rewriter, x *piece) error {
+func (c *cleaning) copy(w *rewriter, x *state.Piece) error {
 	if err := c.m.breathe(); err != nil {
 		return err
 	}
@@ -359,7 +352,7 @@ func (c *cleaning) copy(w *rewriter, x *piece) error {
 	flush := func() error {
 		for _, b := range segment.Merge(few) {
 			if err := w.b.Append(b); err != nil {
-				return corrupted(err)
+				return state.Translate(err)
 			}
 		}
 		few, size = few[:0], 0
@@ -399,7 +392,7 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	expired := c.final && noted && horizon <= c.now
 	c.keep = c.keep[:0]
 	kept, tombstones, dropped := 0, false, c.drops(b)
-	err := b.Each(maxInflated, func(r *record.Record) error {
+	err := b.Each(state.MaxInflated, func(r *record.Record) error {
 		stays := c.stays(r, expired)
 		if dropped {
 			stays = r.Offset == c.last
@@ -412,7 +405,7 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("%w: batch at offset %d: %w", ErrCorrupt, b.BaseOffset(), err)
+		return nil, fmt.Errorf("%w: batch at offset %d: %w", state.ErrCorrupt, b.BaseOffset(), err)
 	}
 	if kept < len(c.keep) || kept == 0 {
 		c.changed = true
@@ -423,7 +416,7 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	i := -1
 	keep := func(*record.Record) bool { i++; return c.keep[i] }
 	if tombstones && c.final && !noted {
-		until, err := record.FilterUntil(b, keep, c.now+c.retention, maxInflated)
+		until, err := record.FilterUntil(b, keep, c.now+c.retention, state.MaxInflated)
 		if err == nil {
 			c.changed, c.horizon = true, min(c.horizon, c.now+c.retention)
 			return until, nil
@@ -436,7 +429,7 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	if kept == len(c.keep) {
 		return b, nil
 	}
-	return record.Filter(b, keep, maxInflated)
+	return record.Filter(b, keep, state.MaxInflated)
 }
 
 // stays says whether a record is kept. The last one of all pieces is, tombstone or
@@ -458,9 +451,9 @@ const scanBytes = 4 << 20
 // scan hands out the batches of a piece in their order, a part of it after the
 // other. It goes past the cache: what upkeep reads once must not push out what
 // readers want. It does not insist for long: slots wait meanwhile to be rewritten.
-func (m *maintainer) scan(ctx context.Context, key placeKey, x *piece, fn func(record.Batch) error) error {
+func (m *maintainer) scan(ctx context.Context, key state.Place, x *state.Piece, fn func(record.Batch) error) error {
 	l := m.log
-	object, ref := segment.Key(l.shard, x.segment.epoch, x.segment.number), x.ref(key)
+	object, ref := segment.Key(l.shard, x.Segment.Epoch, x.Segment.Number), x.Ref(key)
 	get := func(at, n uint32) (raw []byte, err error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
@@ -469,20 +462,20 @@ func (m *maintainer) scan(ctx context.Context, key placeKey, x *piece, fn func(r
 			return err
 		}, fs.ErrNotExist)
 		if err == nil && len(raw) != int(n) {
-			err = fmt.Errorf("%w: it ends early", ErrCorrupt)
+			err = fmt.Errorf("%w: it ends early", state.ErrCorrupt)
 		}
 		return raw, err
 	}
-	at, n := x.at+x.size-x.index, x.index
-	whole := x.size <= scanBytes
+	at, n := x.At+x.Size-x.Index, x.Index
+	whole := x.Size <= scanBytes
 	if whole {
-		at, n = x.at, x.size
+		at, n = x.At, x.Size
 	}
 	raw, err := get(at, n)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", object, err)
 	}
-	blocks, err := ref.Blocks(raw[n-x.index:])
+	blocks, err := ref.Blocks(raw[n-x.Index:])
 	for err == nil && len(blocks) > 0 {
 		k := 1
 		for k < len(blocks) && (whole || blocks[k].At+blocks[k].Size-blocks[0].At <= scanBytes) {
@@ -502,7 +495,7 @@ func (m *maintainer) scan(ctx context.Context, key placeKey, x *piece, fn func(r
 		blocks = blocks[k:]
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", object, corrupted(err))
+		return fmt.Errorf("read %s: %w", object, state.Translate(err))
 	}
 	return nil
 }
@@ -543,13 +536,13 @@ func (m *maintainer) join() error {
 }
 
 // small finds rows of small dirty pieces.
-func (m *maintainer) small() map[placeKey][][]piece {
-	all := make(map[placeKey][][]piece)
-	m.log.view(func(s *state) {
-		for _, t := range s.topics {
-			for _, p := range t.partitions {
-				if rows := m.smallOf(p); len(rows) > 0 && !m.spoiled[p.key] {
-					all[p.key] = rows
+func (m *maintainer) small() map[state.Place][][]state.Piece {
+	all := make(map[state.Place][][]state.Piece)
+	m.log.view(func(s *state.State) {
+		for _, t := range s.Topics {
+			for _, p := range t.Parts {
+				if rows := m.smallOf(p); len(rows) > 0 && !m.spoiled[p.Key] {
+					all[p.Key] = rows
 				}
 			}
 		}
@@ -557,14 +550,14 @@ func (m *maintainer) small() map[placeKey][][]piece {
 	return all
 }
 
-func (m *maintainer) smallOf(p *partition) (rows [][]piece) {
+func (m *maintainer) smallOf(p *state.Partition) (rows [][]state.Piece) {
 	from := 0
-	for i := 0; i <= len(p.pieces); i++ {
-		if i < len(p.pieces) && !p.pieces[i].segment.clean() && int(p.pieces[i].size) < m.o.Segment/smallPiece {
+	for i := 0; i <= len(p.Pieces); i++ {
+		if i < len(p.Pieces) && !p.Pieces[i].Segment.Clean() && int(p.Pieces[i].Size) < m.o.Segment/smallPiece {
 			continue
 		}
 		if i-from >= manySmall {
-			rows = append(rows, p.pieces[from:i])
+			rows = append(rows, p.Pieces[from:i])
 		}
 		from = i + 1
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
@@ -116,7 +117,7 @@ func plausible(t *testing.T, got map[int64]kv, all []kv, start int64) {
 }
 
 // settled makes passes until all is clean, and expects just what must be left.
-func settled(t *testing.T, l *Log, topic Topic, all [][]kv, starts []int64, now *clock, forget bool) {
+func settled(t *testing.T, l *Log, topic state.Topic, all [][]kv, starts []int64, now *clock, forget bool) {
 	t.Helper()
 	for p := range all { // enough to be worth it
 		for i := range 30 {
@@ -131,7 +132,7 @@ func settled(t *testing.T, l *Log, topic Topic, all [][]kv, starts []int64, now 
 	}
 	maintained(t, l)
 	for p := range all {
-		if pieces := l.pieces(placeKey{topic.ID, int32(p)}); dirty(pieces) < len(pieces) {
+		if pieces := l.pieces(state.Place{Topic: topic.ID, Partition: int32(p)}); dirty(pieces) < len(pieces) {
 			continue // not worth it
 		}
 		got, want := holes(t, l, topic.ID, int32(p)), lasting(all[p], starts[p], !forget)

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -48,7 +49,7 @@ func keyed(codec record.Codec, all ...kv) record.Batch {
 	return out
 }
 
-func createCompacted(t testing.TB, l *Log, name string, partitions int32, settings ...string) Topic {
+func createCompacted(t testing.TB, l *Log, name string, partitions int32, settings ...string) state.Topic {
 	t.Helper()
 	configs := map[string]string{"cleanup.policy": "compact"}
 	for i := 0; i < len(settings); i += 2 {
@@ -76,7 +77,7 @@ func rewritten(t testing.TB, l *Log) {
 	t.Helper()
 	for _, topic := range l.Topics() {
 		for p := range topic.Partitions {
-			l.upkeep.spoiled[placeKey{topic.ID, p}] = true
+			l.upkeep.spoiled[state.Place{Topic: topic.ID, Partition: p}] = true
 		}
 	}
 	maintained(t, l)
@@ -234,7 +235,7 @@ func TestTombstones(t *testing.T) {
 	verify()
 	put(kv{"a", "", 8}, kv{"b", "2", 9}, kv{"", "no key", 10}) // old tombstones stay as long as young ones
 	verify()
-	if want := now.Load() + 60_000; l.upkeep.horizons[placeKey{topic.ID, 0}] != want {
+	if want := now.Load() + 60_000; l.upkeep.horizons[state.Place{Topic: topic.ID, Partition: 0}] != want {
 		t.Errorf("horizons %v, want %d", l.upkeep.horizons, want)
 	}
 	now.Add(59_000)
@@ -282,7 +283,7 @@ func TestCompactInParts(t *testing.T) {
 		}
 		maintained(t, l)
 		got := holes(t, l, topic.ID, 0)
-		if dirty(l.pieces(placeKey{topic.ID, 0})) == len(l.pieces(placeKey{topic.ID, 0})) {
+		if dirty(l.pieces(state.Place{Topic: topic.ID, Partition: 0})) == len(l.pieces(state.Place{Topic: topic.ID, Partition: 0})) {
 			sameRecords(t, got, lasting(want, 0, true))
 		} else if len(got) >= len(want) {
 			t.Errorf("%d keys: nothing was compacted", most)
@@ -304,7 +305,7 @@ func TestCompactBounded(t *testing.T) {
 		appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.LZ4, all...)})
 		rewritten(t, l)
 	}
-	c := &cleaning{m: l.upkeep, key: placeKey{topic.ID, 0}, w: &rewriter{m: l.upkeep, clean: true}}
+	c := &cleaning{m: l.upkeep, key: state.Place{Topic: topic.ID, Partition: 0}, w: &rewriter{m: l.upkeep, clean: true}}
 	for range 2 {
 		if _, err := c.step(l.pieces(c.key)); err != nil {
 			t.Fatal(err)
@@ -388,7 +389,7 @@ func TestCompactUnreadable(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, asked, func(o *Options) { o.Upkeep.Segment = 4 << 20 }) // they share segments
 	bad := createCompacted(t, l, "bad", 1)
-	var good []Topic
+	var good []state.Topic
 	for i := range 5 {
 		good = append(good, createCompacted(t, l, fmt.Sprint("good", i), 1))
 	}
@@ -400,7 +401,7 @@ func TestCompactUnreadable(t *testing.T) {
 			rewritten(t, l)
 		}
 	}
-	pieces := l.pieces(placeKey{bad.ID, 0})
+	pieces := l.pieces(state.Place{Topic: bad.ID, Partition: 0})
 	if len(pieces) < 2 {
 		t.Fatal("one piece only")
 	}
@@ -420,8 +421,8 @@ func TestCompactUnreadable(t *testing.T) {
 			t.Errorf("offset %d is gone", i)
 		}
 	}
-	if int64(len(got)) < 60-x.base {
-		t.Errorf("%d of 60 records, the first %d could be read", len(got), x.base)
+	if int64(len(got)) < 60-x.Base {
+		t.Errorf("%d of 60 records, the first %d could be read", len(got), x.Base)
 	}
 	l = open(t, b, asked, func(o *Options) { o.Upkeep.Segment = 4 << 20 })
 	appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("another")})
@@ -430,7 +431,7 @@ func TestCompactUnreadable(t *testing.T) {
 		t.Errorf("%d records when it can be read again", n)
 	}
 	// What is clean is read again when there is more that is not.
-	repair = damage(t, b, l.pieces(placeKey{bad.ID, 0})[0])
+	repair = damage(t, b, l.pieces(state.Place{Topic: bad.ID, Partition: 0})[0])
 	for _, topic := range append(good, bad) {
 		for i := range 60 {
 			appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.None, kv{fmt.Sprint("l", i%3), strings.Repeat("x", 2000), 1})})
@@ -451,13 +452,13 @@ func TestCompactUnreadable(t *testing.T) {
 }
 
 // damage changes a byte of a piece, until repair is called.
-func damage(t *testing.T, b *mem.Bucket, x piece) (repair func()) {
+func damage(t *testing.T, b *mem.Bucket, x state.Piece) (repair func()) {
 	t.Helper()
-	key := segment.Key(0, x.segment.epoch, x.segment.number)
+	key := segment.Key(0, x.Segment.Epoch, x.Segment.Number)
 	whole, err := b.Get(t.Context(), key, 0, -1)
 	must(err)
 	damaged := bytes.Clone(whole)
-	damaged[x.at+100] ^= 1
+	damaged[x.At+100] ^= 1
 	put(t, b, key, damaged)
 	return func() { put(t, b, key, whole) }
 }
@@ -478,11 +479,11 @@ func TestJoinSmall(t *testing.T) {
 	if got := holes(t, l, compacted.ID, 0); len(got) != 100 {
 		t.Errorf("%d records", len(got))
 	}
-	for _, topic := range []Topic{plain, compacted} {
-		if n := len(l.pieces(placeKey{topic.ID, 0})); n > manySmall {
+	for _, topic := range []state.Topic{plain, compacted} {
+		if n := len(l.pieces(state.Place{Topic: topic.ID, Partition: 0})); n > manySmall {
 			t.Errorf("%d pieces", n)
 		}
-		if dirty(l.pieces(placeKey{topic.ID, 0})) > 0 {
+		if dirty(l.pieces(state.Place{Topic: topic.ID, Partition: 0})) > 0 {
 			t.Error("what was only joined counts as compacted")
 		}
 	}

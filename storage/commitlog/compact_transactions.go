@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 )
 
 // decided returns the pieces before the last stable offset.
-func decided(p *partition) []piece {
-	pieces, stable := p.pieces, p.stable(p.end)
-	for len(pieces) > 0 && pieces[len(pieces)-1].next > stable {
+func decided(p *state.Partition) []state.Piece {
+	pieces, stable := p.Pieces, p.Stable(p.End)
+	for len(pieces) > 0 && pieces[len(pieces)-1].Next > stable {
 		pieces = pieces[:len(pieces)-1]
 	}
 	return pieces
@@ -18,10 +19,10 @@ func decided(p *partition) []piece {
 
 // decided returns the pieces of a partition that may be compacted, none if it is
 // gone, and which transactions in them were aborted.
-func (m *maintainer) decided(key placeKey) (pieces []piece, all []aborted) {
-	m.log.view(func(s *state) {
-		if p := s.partition(key); p != nil {
-			pieces, all = decided(p), p.aborted
+func (m *maintainer) decided(key state.Place) (pieces []state.Piece, all []state.Abort) {
+	m.log.view(func(s *state.State) {
+		if p := s.Partition(key); p != nil {
+			pieces, all = decided(p), p.Aborted
 		}
 	})
 	return pieces, all
@@ -36,7 +37,7 @@ func (c *cleaning) drops(b record.Batch) bool {
 func (c *cleaning) marker(b record.Batch) (record.Batch, error) {
 	m, err := b.Marker()
 	if err != nil {
-		return nil, fmt.Errorf("%w: batch at offset %d: %w", ErrCorrupt, b.BaseOffset(), err)
+		return nil, fmt.Errorf("%w: batch at offset %d: %w", state.ErrCorrupt, b.BaseOffset(), err)
 	}
 	if m.Commit && b.BaseOffset() != c.last {
 		c.changed = true
@@ -46,9 +47,9 @@ func (c *cleaning) marker(b record.Batch) (record.Batch, error) {
 }
 
 // transactions finds the aborted transactions of each producer.
-type transactions map[int64][]aborted
+type transactions map[int64][]state.Abort
 
-func byProducer(all []aborted) transactions {
+func byProducer(all []state.Abort) transactions {
 	ts := make(transactions)
 	for _, x := range all {
 		ts[x.Producer] = append(ts[x.Producer], x)
@@ -60,6 +61,6 @@ func byProducer(all []aborted) transactions {
 // transaction. Those of one producer do not overlap.
 func (ts transactions) aborted(producer, offset int64) bool {
 	all := ts[producer]
-	i, _ := slices.BinarySearchFunc(all, offset, endedAt)
+	i, _ := slices.BinarySearchFunc(all, offset, state.EndedAt)
 	return i < len(all) && all[i].First <= offset
 }

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -46,8 +47,8 @@ func (d *damages) drop(key cacheKey) {
 // unreadable notes that records of a partition from an offset on cannot be read, if
 // that is because of what lies at rest: once for each piece in a segment, and each run
 // in a slot.
-func (l *Log) unreadable(key placeKey, v view, offset int64, err error) {
-	if !permanent(err) || l.Err() != nil {
+func (l *Log) unreadable(key state.Place, v view, offset int64, err error) {
+	if !state.Permanent(err) || l.Err() != nil {
 		return
 	}
 	object, base, next := v.holder(l.shard, offset)
@@ -55,22 +56,22 @@ func (l *Log) unreadable(key placeKey, v view, offset int64, err error) {
 		return
 	}
 	name := ""
-	if t, found := l.TopicByID(key.topic); found {
+	if t, found := l.TopicByID(key.Topic); found {
 		name = t.Name
 	}
 	l.log.Error("records cannot be read: consumers that come to them get an error until they seek behind them, or weirctl check --repair has given them up",
-		"topic", name, "partition", key.partition, "first_offset", base, "last_offset", next-1, "object", object, "err", err)
+		"topic", name, "partition", key.Partition, "first_offset", base, "last_offset", next-1, "object", object, "err", err)
 }
 
 // unreadableRun is unreadable for the run that begins at an offset.
-func (l *Log) unreadableRun(key placeKey, base int64, err error) {
+func (l *Log) unreadableRun(key state.Place, base int64, err error) {
 	if v, lookErr := l.look(key); lookErr == nil {
 		l.unreadable(key, v, base, err)
 	}
 }
 
 // readable notes that records of a partition from an offset on could be read.
-func (l *Log) readable(key placeKey, v view, offset int64) {
+func (l *Log) readable(key state.Place, v view, offset int64) {
 	if l.damages.count.Load() == 0 {
 		return
 	}
@@ -83,19 +84,19 @@ func (l *Log) readable(key placeKey, v view, offset int64) {
 // holds in one piece or run; empty: there is none.
 func (v *view) holder(shard uint32, offset int64) (object string, base, next int64) {
 	for i := range v.pieces {
-		if x := &v.pieces[i]; x.base <= offset && offset < x.next {
-			return segment.Key(shard, x.segment.epoch, x.segment.number), x.base, x.next
+		if x := &v.pieces[i]; x.Base <= offset && offset < x.Next {
+			return segment.Key(shard, x.Segment.Epoch, x.Segment.Number), x.Base, x.Next
 		}
 	}
-	if offset >= v.end || len(v.index) == 0 || offset < v.index[0].base {
+	if offset >= v.end || len(v.index) == 0 || offset < v.index[0].Base {
 		return "", 0, 0
 	}
 	i := holding(v.index, offset)
 	next = v.end
 	if i+1 < len(v.index) {
-		next = v.index[i+1].base
+		next = v.index[i+1].Base
 	}
-	return journal.SlotKey(shard, v.index[i].position()), v.index[i].base, next
+	return journal.SlotKey(shard, v.index[i].Position()), v.index[i].Base, next
 }
 
 // damaged counts the pieces and runs that are known to be damaged and are still there.
@@ -105,7 +106,7 @@ func (l *Log) damaged() (n int) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for key := range l.damages.known {
-		if p := l.state.partition(key.place); p != nil && p.start <= key.base {
+		if p := l.state.Partition(key.place); p != nil && p.Start <= key.base {
 			n++
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -93,8 +94,8 @@ func TestDamagedSegment(t *testing.T) {
 			appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch(big)})
 			maintained(t, l)
 			l.mu.RLock()
-			id := l.state.topics[bad.ID].partitions[0].pieces[0].segment
-			key := segment.Key(0, id.epoch, id.number)
+			id := l.state.Topics[bad.ID].Parts[0].Pieces[0].Segment
+			key := segment.Key(0, id.Epoch, id.Number)
 			l.mu.RUnlock()
 			must(l.Close())
 
@@ -102,14 +103,14 @@ func TestDamagedSegment(t *testing.T) {
 			lines := &lines{Handler: slog.DiscardHandler, with: key}
 			l = open(t, s, tiny, func(o *Options) { o.Log = slog.New(lines) })
 			for range 2 {
-				if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), key) {
+				if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), key) {
 					t.Fatalf("fetch of what is damaged: %v", err)
 				}
 			}
 			if n := lines.count.Load(); n != 1 || l.Stats().Damaged != 1 {
 				t.Errorf("%d lines tell of the piece, and %d are counted", n, l.Stats().Damaged)
 			}
-			if _, _, err := l.OffsetByTime(t.Context(), bad.ID, 0, 5); !errors.Is(err, ErrCorrupt) {
+			if _, _, err := l.OffsetByTime(t.Context(), bad.ID, 0, 5); !errors.Is(err, state.ErrCorrupt) {
 				t.Errorf("search in what is damaged: %v", err)
 			}
 			appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("behind it")})
@@ -140,7 +141,7 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	bad, good := createTopic(t, l, "bad", 1), createTopic(t, l, "good", 1)
 	appended(t, l, Append{Topic: bad.ID, Batch: recordtest.Batch("a")})
 	l.mu.RLock()
-	slot := l.state.topics[bad.ID].partitions[0].index[0].position()
+	slot := l.state.Topics[bad.ID].Parts[0].Index[0].Position()
 	l.mu.RUnlock()
 	appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch("b")})
 	must(l.Close())
@@ -154,7 +155,7 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	if got := readAll(t, l, good.ID, 0); !slices.Equal(got, []string{"b"}) {
 		t.Error(got)
 	}
-	if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, ErrCorrupt) {
+	if _, err := l.Fetch(t.Context(), bad.ID, 0, 0, 1<<20); !errors.Is(err, state.ErrCorrupt) {
 		t.Errorf("fetch of what is damaged: %v", err)
 	}
 	if !slices.Contains(keys(t, b, "0000/log/"), journal.SlotKey(0, slot)) {
@@ -185,7 +186,7 @@ func TestStuckPartitionHarmsNoOther(t *testing.T) {
 	}
 	appended(t, l, Append{Topic: good.ID, Batch: recordtest.Batch("b")})
 	l.mu.RLock()
-	slot := l.state.topics[bad.ID].partitions[0].index[0].position()
+	slot := l.state.Topics[bad.ID].Parts[0].Index[0].Position()
 	l.mu.RUnlock()
 	must(l.Close())
 
@@ -195,7 +196,7 @@ func TestStuckPartitionHarmsNoOther(t *testing.T) {
 	maintained(t, l)
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if p := l.state.topics[good.ID].partitions[0]; len(p.pieces) != 1 || len(p.index) != 0 {
-		t.Errorf("%d pieces and %d runs in slots of the sound partition", len(p.pieces), len(p.index))
+	if p := l.state.Topics[good.ID].Parts[0]; len(p.Pieces) != 1 || len(p.Index) != 0 {
+		t.Errorf("%d pieces and %d runs in slots of the sound partition", len(p.Pieces), len(p.Index))
 	}
 }

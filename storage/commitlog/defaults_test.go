@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -24,12 +25,12 @@ func TestDefaults(t *testing.T) {
 		o.Now = func() time.Time { return time.UnixMilli(clock.Load()) }
 		o.Defaults = func() map[string]string { return *defaults.Load() }
 	})
-	create := func(name string, configs map[string]string) Topic {
+	create := func(name string, configs map[string]string) state.Topic {
 		topic, err := l.CreateTopic(t.Context(), name, 1, configs)
 		must(err)
 		return topic
 	}
-	topics := []Topic{
+	topics := []state.Topic{
 		create("plain", nil), create("forever", map[string]string{"retention.ms": "-1"}),
 		create("shorter", map[string]string{"retention.ms": "1000"}), create("compacted", map[string]string{"cleanup.policy": "compact"}),
 		create("weir.gaps", nil),

@@ -6,13 +6,14 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
 // Bounds returns the first offset of a partition and the one that its next
 // record gets.
 func (l *Log) Bounds(topic weir.TopicID, partition int32) (start, end int64, err error) {
-	v, err := l.look(placeKey{topic, partition})
+	v, err := l.look(state.Place{Topic: topic, Partition: partition})
 	return v.start, v.end, err
 }
 
@@ -22,16 +23,16 @@ func (l *Log) Bounds(topic weir.TopicID, partition int32) (start, end int64, err
 func (l *Log) Watch(topic weir.TopicID, partition int32) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := l.state.partition(placeKey{topic, partition})
+	p := l.state.Partition(state.Place{Topic: topic, Partition: partition})
 	if p == nil || l.Err() != nil {
 		gone := make(chan struct{})
 		close(gone)
 		return gone
 	}
-	if p.grown == nil {
-		p.grown = make(chan struct{})
+	if p.Grown == nil {
+		p.Grown = make(chan struct{})
 	}
-	return p.grown
+	return p.Grown
 }
 
 // Stable returns the last stable offset of a partition: the first offset of its
@@ -39,7 +40,7 @@ func (l *Log) Watch(topic weir.TopicID, partition int32) <-chan struct{} {
 //
 // Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
 func (l *Log) Stable(topic weir.TopicID, partition int32) (int64, error) {
-	v, err := l.look(placeKey{topic, partition})
+	v, err := l.look(state.Place{Topic: topic, Partition: partition})
 	if err != nil {
 		return -1, err
 	}
@@ -58,11 +59,11 @@ func (l *Log) EpochEnd(topic weir.TopicID, partition int32, epoch int32) (found 
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.partition(placeKey{topic, partition})
+	p := l.state.Partition(state.Place{Topic: topic, Partition: partition})
 	if p == nil {
 		return -1, -1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
 	}
-	found, end = p.epochs.end(epoch, p.end)
+	found, end = p.Epochs.End(epoch, p.End)
 	return found, end, nil
 }
 
@@ -72,33 +73,33 @@ func (l *Log) EpochEnd(topic weir.TopicID, partition int32, epoch int32) (found 
 func (l *Log) Size(id weir.TopicID, partition int32) (int64, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.partition(placeKey{id, partition})
+	p := l.state.Partition(state.Place{Topic: id, Partition: partition})
 	if p == nil {
 		return 0, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, id)
 	}
-	return p.size(), nil
+	return p.Size(), nil
 }
 
 // Producers lists the producers that a partition remembers, by id
 // (DescribeProducers).
 //
 // Errors: ErrUnknownTopic, ErrFenced, ErrClosed.
-func (l *Log) Producers(topic weir.TopicID, partition int32) ([]ProducerState, error) {
+func (l *Log) Producers(topic weir.TopicID, partition int32) ([]state.ProducerState, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.partition(placeKey{topic, partition})
+	p := l.state.Partition(state.Place{Topic: topic, Partition: partition})
 	if p == nil {
 		return nil, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, partition, topic)
 	}
-	var all []ProducerState
-	for _, some := range []map[int64]*producer{p.producers.young, p.producers.old, p.producers.open} {
+	var all []state.ProducerState
+	for _, some := range []map[int64]*state.Producer{p.Producers.Young, p.Producers.Old, p.Producers.Open} {
 		for _, id := range slices.Sorted(maps.Keys(some)) {
-			all = append(all, some[id].describe(id))
+			all = append(all, some[id].Describe(id))
 		}
 	}
-	slices.SortFunc(all, func(a, b ProducerState) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b state.ProducerState) int { return cmp.Compare(a.ID, b.ID) })
 	return all, nil
 }

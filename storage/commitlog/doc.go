@@ -9,15 +9,15 @@
 //     as the next slot when one lands, or when 256 KiB have collected. Where each
 //     request to the bucket costs money they collect for the linger, or until the
 //     slot is full.
-//  3. append.go, marks.go, producers.go: admission, one request after the other.
+//  3. append.go: admission, one request after the other.
 //     It looks at the speculation (speculation.go): the durable state and what
 //     the slots in flight will make of it. A batch gets its offset here, or is
 //     found to be a duplicate, or is refused. Every answer, a refusal too,
 //     waits in the slot until everything that it rests on is durable.
 //  4. slot.go: small neighbours of one partition are merged, base offset and
 //     leader epoch are set, each partition's batches become one entry of the
-//     slot (entries.go, FORMAT.md), and the journal writes it.
-//  5. applier.go, apply.go: the slot is durable. Its entries change the durable
+//     slot (FORMAT.md), and the journal writes it.
+//  5. applier.go, state: the slot is durable. Its entries change the durable
 //     state, by the same code as in recovery; the run goes into the tail cache
 //     (tail.go), those who Watch are woken, and only then done is called.
 //
@@ -37,9 +37,9 @@
 // Transactions (proposals.go) are batches and markers in the same runs: their end,
 // the coordinator's entry and the marker of every partition, is one slot. Who reads
 // what is committed (FetchCommitted) stops at the last stable offset, and is told what
-// was aborted (aborted.go).
+// was aborted.
 //
 // An owner proves before it leads that what the log refers to is there (absence.go), and
-// that what lies beside it is what the log says (identity.go). Check proves the same, and
+// that what lies beside it is what the log says (verify.go). Check proves the same, and
 // all rules, from the bytes at rest; Repair goes on without what is missing.
 package commitlog

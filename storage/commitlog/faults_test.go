@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
@@ -92,7 +93,7 @@ func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool, live func(stor
 
 // life is what a short-lived owner did and was told.
 type life struct {
-	topic   Topic
+	topic   state.Topic
 	created error
 	grown   error
 	altered error
@@ -174,7 +175,7 @@ func (f *life) audit(t *testing.T, l *Log, m *recorder) {
 	if f.altered == nil && topic.Configs["k"] != "v" {
 		t.Error("the settings are gone")
 	}
-	if f.retired == nil && l.BufferState("g", buffer(1)) != Retired {
+	if f.retired == nil && l.BufferState("g", buffer(1)) != state.Retired {
 		t.Error("the retirement is gone")
 	}
 	stored := map[string]int{}
@@ -197,7 +198,7 @@ func (f *life) audit(t *testing.T, l *Log, m *recorder) {
 		t.Errorf("producer id %d after %v, %v", id, f.ids, err)
 	}
 	// The stream goes on where its mark is, wherever that is.
-	if f.retired != nil && l.BufferState("g", buffer(1)) != Retired {
+	if f.retired != nil && l.BufferState("g", buffer(1)) != state.Retired {
 		mark, err := l.Mark(t.Context(), *stream("g", 1), topic.ID, 0)
 		if err != nil || mark > 2 || int(mark) != stored["a"]+stored["b"] {
 			t.Errorf("mark %d, %v, with %v stored", mark, err, stored)

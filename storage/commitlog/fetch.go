@@ -9,6 +9,7 @@ import (
 	"sort"
 	"sync"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
@@ -31,7 +32,7 @@ const lookAgain = 5
 // ErrCorrupt, naming the object, for bytes at rest that are not what was
 // written; ErrFenced, ErrClosed; and the bucket's.
 func (l *Log) Fetch(ctx context.Context, topic weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	return l.fetch(ctx, placeKey{topic, partition}, offset, maxBytes, false)
+	return l.fetch(ctx, state.Place{Topic: topic, Partition: partition}, offset, maxBytes, false)
 }
 
 // FetchCommitted is Fetch for those who read what is committed only: it returns
@@ -41,10 +42,10 @@ func (l *Log) Fetch(ctx context.Context, topic weir.TopicID, partition int32, of
 // Errors: as Fetch. ErrOffsetOutOfRange is for what lies beyond the end, not for
 // what lies between the last stable offset and the end.
 func (l *Log) FetchCommitted(ctx context.Context, topic weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
-	return l.fetch(ctx, placeKey{topic, partition}, offset, maxBytes, true)
+	return l.fetch(ctx, state.Place{Topic: topic, Partition: partition}, offset, maxBytes, true)
 }
 
-func (l *Log) fetch(ctx context.Context, key placeKey, offset int64, maxBytes int, committed bool) (Fetched, error) {
+func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes int, committed bool) (Fetched, error) {
 	for try := 1; ; try++ {
 		v, err := l.look(key)
 		if err != nil {
@@ -70,7 +71,7 @@ func (l *Log) fetch(ctx context.Context, key placeKey, offset int64, maxBytes in
 			return f, err
 		case try == lookAgain:
 			l.unreadable(key, v, offset, err)
-			return f, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return f, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 		}
 	}
 }
@@ -84,7 +85,7 @@ func (f *Fetched) decided(v view, offset int64) {
 		n--
 	}
 	if f.Batches = f.Batches[:n]; n > 0 {
-		f.Aborted = overlapping(v.aborted, offset, record.Batch(f.Batches[n-1]).NextOffset())
+		f.Aborted = state.Overlapping(v.aborted, offset, record.Batch(f.Batches[n-1]).NextOffset())
 	}
 }
 
@@ -93,55 +94,55 @@ func (f *Fetched) decided(v view, offset int64) {
 type view struct {
 	start, end int64
 	stable     int64 // the last stable offset
-	pieces     []piece
-	index      []extent
-	aborted    []aborted
+	pieces     []state.Piece
+	index      []state.Extent
+	aborted    []state.Abort
 }
 
 // look returns the durable view of a partition.
-func (l *Log) look(key placeKey) (view, error) {
+func (l *Log) look(key state.Place) (view, error) {
 	if err := l.Err(); err != nil {
 		return view{}, err
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	p := l.state.partition(key)
+	p := l.state.Partition(key)
 	if p == nil {
-		return view{}, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.partition, key.topic)
+		return view{}, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.Partition, key.Topic)
 	}
-	return view{p.start, p.end, p.stable(p.end), p.pieces, p.index, p.aborted}, nil
+	return view{p.Start, p.End, p.Stable(p.End), p.Pieces, p.Index, p.Aborted}, nil
 }
 
 // collect reads from offset on: first what lies in segments, then in slots.
 // fs.ErrNotExist: an object of the view is gone.
-func (l *Log) collect(ctx context.Context, key placeKey, v view, offset int64, maxBytes int) ([][]byte, error) {
+func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64, maxBytes int) ([][]byte, error) {
 	var batches [][]byte
 	size := 0
-	i := sort.Search(len(v.pieces), func(i int) bool { return v.pieces[i].next > offset })
+	i := sort.Search(len(v.pieces), func(i int) bool { return v.pieces[i].Next > offset })
 	for ; i < len(v.pieces) && (len(batches) == 0 || size < maxBytes); i++ {
 		x := &v.pieces[i]
-		got, err := l.blocks.Read(ctx, x.segment.epoch, x.segment.number, x.ref(key), offset, maxBytes-size)
+		got, err := l.blocks.Read(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key), offset, maxBytes-size)
 		if err != nil && len(batches) > 0 {
 			return batches, nil // what is wrong there is for the read that begins there
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", offset, key.partition, key.topic, corrupted(err))
+			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", offset, key.Partition, key.Topic, state.Translate(err))
 		}
 		for _, b := range got {
 			batches, size = append(batches, b), size+len(b)
 		}
-		if n := len(got); n > 0 && got[n-1].NextOffset() < x.next {
+		if n := len(got); n > 0 && got[n-1].NextOffset() < x.Next {
 			return batches, nil // there may be more in this piece
 		}
-		offset = x.next
+		offset = x.Next
 	}
 	if len(batches) > 0 || offset >= v.end || len(v.index) == 0 {
 		return batches, nil
 	}
 	first := holding(v.index, offset)
-	last, size := first+1, int(v.index[first].size)
+	last, size := first+1, int(v.index[first].Size)
 	for last < len(v.index) && last-first < fetchRuns && size < maxBytes {
-		size += int(v.index[last].size)
+		size += int(v.index[last].Size)
 		last++
 	}
 	runs, err := l.load(ctx, key, v.index[first:last])
@@ -152,12 +153,12 @@ func (l *Log) collect(ctx context.Context, key placeKey, v view, offset int64, m
 }
 
 // holding finds the extent that holds an offset, which is not beyond the end.
-func holding(index []extent, offset int64) int {
-	i, found := slices.BinarySearchFunc(index, offset, func(x extent, offset int64) int {
+func holding(index []state.Extent, offset int64) int {
+	i, found := slices.BinarySearchFunc(index, offset, func(x state.Extent, offset int64) int {
 		switch {
-		case x.base < offset:
+		case x.Base < offset:
 			return -1
-		case x.base > offset:
+		case x.Base > offset:
 			return 1
 		}
 		return 0
@@ -169,17 +170,17 @@ func holding(index []extent, offset int64) int {
 }
 
 // load returns the batches of each extent, from memory or from the bucket.
-func (l *Log) load(ctx context.Context, key placeKey, extents []extent) ([][]record.Batch, error) {
+func (l *Log) load(ctx context.Context, key state.Place, extents []state.Extent) ([][]record.Batch, error) {
 	runs := make([][]record.Batch, len(extents))
 	errs := make([]error, len(extents))
 	var wg sync.WaitGroup
 	for i, x := range extents {
-		data := l.tail.get(cacheKey{key, x.base})
+		data := l.tail.get(cacheKey{key, x.Base})
 		if data == nil {
-			data = l.cold.get(cacheKey{key, x.base})
+			data = l.cold.get(cacheKey{key, x.Base})
 		}
 		if data != nil {
-			runs[i], _, errs[i] = cutRun(data, x.base, x.epoch)
+			runs[i], _, errs[i] = state.CutRun(data, x.Base, x.Epoch)
 			continue
 		}
 		wg.Go(func() { runs[i], errs[i] = l.read(ctx, key, x) })
@@ -187,7 +188,7 @@ func (l *Log) load(ctx context.Context, key placeKey, extents []extent) ([][]rec
 	wg.Wait()
 	for i, err := range errs {
 		if err != nil {
-			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", extents[i].base, key.partition, key.topic, err)
+			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", extents[i].Base, key.Partition, key.Topic, err)
 		}
 	}
 	return runs, nil
@@ -195,25 +196,25 @@ func (l *Log) load(ctx context.Context, key placeKey, extents []extent) ([][]rec
 
 // read gets a run from its slot, and proves that it is the one: the batches'
 // own CRCs, and what they leave uncovered against the index.
-func (l *Log) read(ctx context.Context, key placeKey, x extent) ([]record.Batch, error) {
-	object := journal.SlotKey(l.shard, x.position())
-	data, err := l.bucket.Get(ctx, object, int64(x.at), int64(x.size))
+func (l *Log) read(ctx context.Context, key state.Place, x state.Extent) ([]record.Batch, error) {
+	object := journal.SlotKey(l.shard, x.Position())
+	data, err := l.bucket.Get(ctx, object, int64(x.At), int64(x.Size))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) != int(x.size) {
-		return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
+	if len(data) != int(x.Size) {
+		return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
 	}
-	batches, _, err := cutRun(data, x.base, x.epoch)
+	batches, _, err := state.CutRun(data, x.Base, x.Epoch)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", object, err)
 	}
 	for _, b := range batches {
 		if err := b.Verify(); err != nil {
-			return nil, fmt.Errorf("%w: %s: batch at offset %d: %w", ErrCorrupt, object, b.BaseOffset(), err)
+			return nil, fmt.Errorf("%w: %s: batch at offset %d: %w", state.ErrCorrupt, object, b.BaseOffset(), err)
 		}
 	}
-	l.cold.add(cacheKey{key, x.base}, data)
+	l.cold.add(cacheKey{key, x.Base}, data)
 	return batches, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -66,14 +67,14 @@ func TestFetchEveryOffset(t *testing.T) {
 				t.Error(name, offset, f, err)
 			}
 		}
-		for _, key := range []placeKey{{weir.TopicID{9}, 0}, {topic.ID, 2}, {topic.ID, -1}} {
-			if _, err := l.Fetch(ctx, key.topic, key.partition, 0, 1); !errors.Is(err, ErrUnknownTopic) {
+		for _, key := range []state.Place{{Topic: weir.TopicID{9}, Partition: 0}, {Topic: topic.ID, Partition: 2}, {Topic: topic.ID, Partition: -1}} {
+			if _, err := l.Fetch(ctx, key.Topic, key.Partition, 0, 1); !errors.Is(err, ErrUnknownTopic) {
 				t.Error(name, key, err)
 			}
-			if _, _, err := l.Bounds(key.topic, key.partition); !errors.Is(err, ErrUnknownTopic) {
+			if _, _, err := l.Bounds(key.Topic, key.Partition); !errors.Is(err, ErrUnknownTopic) {
 				t.Error(name, key, err)
 			}
-			<-l.Watch(key.topic, key.partition)
+			<-l.Watch(key.Topic, key.Partition)
 		}
 	}
 }
@@ -85,28 +86,28 @@ func TestFetchVerifies(t *testing.T) {
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 1)
 	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("hello")})
-	extent := l.state.topics[topic.ID].partitions[0].index[0]
-	key := journal.SlotKey(0, extent.position())
+	extent := l.state.Topics[topic.ID].Parts[0].Index[0]
+	key := journal.SlotKey(0, extent.Position())
 	whole, err := b.Get(ctx, key, 0, -1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l = open(t, b, small)
-	for i := range extent.size {
+	for i := range extent.Size {
 		damaged := append([]byte(nil), whole...)
-		damaged[extent.at+i] ^= 0x40
+		damaged[extent.At+i] ^= 0x40
 		put(t, b, key, damaged)
 		_, err := l.Fetch(ctx, topic.ID, 0, 0, 1)
-		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), key) {
+		if !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), key) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 	}
 	put(t, b, key, whole[:len(whole)-1])
-	if _, err := l.Fetch(ctx, topic.ID, 0, 0, 1); !errors.Is(err, ErrCorrupt) {
+	if _, err := l.Fetch(ctx, topic.ID, 0, 0, 1); !errors.Is(err, state.ErrCorrupt) {
 		t.Error(err)
 	}
 	must(b.Delete(ctx, key))
-	if _, err := l.Fetch(ctx, topic.ID, 0, 0, 1); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), key) {
+	if _, err := l.Fetch(ctx, topic.ID, 0, 0, 1); !errors.Is(err, state.ErrCorrupt) || !strings.Contains(err.Error(), key) {
 		t.Error(err)
 	}
 	put(t, b, key, whole)
@@ -174,7 +175,7 @@ func TestFetchError(t *testing.T) {
 	topic := createTopic(t, l, "t", 1)
 	appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x")})
 	f.Plan(storagetest.Nth(f.Calls()+1, storagetest.Outcome{Fate: storagetest.Fail}))
-	if _, err := l.Fetch(context.Background(), topic.ID, 0, 0, 1); !errors.Is(err, storagetest.ErrInjected) || errors.Is(err, ErrCorrupt) {
+	if _, err := l.Fetch(context.Background(), topic.ID, 0, 0, 1); !errors.Is(err, storagetest.ErrInjected) || errors.Is(err, state.ErrCorrupt) {
 		t.Error(err)
 	}
 	if got := readAll(t, l, topic.ID, 0); len(got) != 1 {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -27,13 +28,13 @@ func (l Loss) String() string {
 // giveUpPieces reads all segments. Of those that are damaged, pieces that can be read
 // are copied, and empty ones take the place of the others.
 func (m *maintainer) giveUpPieces() error {
-	bySegment := make(map[segmentID][]placed)
-	m.log.view(func(s *state) {
-		for _, t := range s.topics {
-			for _, p := range t.partitions {
-				for i := range p.pieces {
-					id := p.pieces[i].segment
-					bySegment[id] = append(bySegment[id], placed{p.key, p.pieces[i]})
+	bySegment := make(map[state.SegmentID][]state.Placed)
+	m.log.view(func(s *state.State) {
+		for _, t := range s.Topics {
+			for _, p := range t.Parts {
+				for i := range p.Pieces {
+					id := p.Pieces[i].Segment
+					bySegment[id] = append(bySegment[id], state.Placed{Key: p.Key, Piece: p.Pieces[i]})
 				}
 			}
 		}
@@ -43,7 +44,7 @@ func (m *maintainer) giveUpPieces() error {
 		switch _, err := m.openSegment(id); {
 		case err == nil:
 			continue
-		case !permanent(err):
+		case !state.Permanent(err):
 			return err
 		}
 		for i := range pieces {
@@ -56,8 +57,8 @@ func (m *maintainer) giveUpPieces() error {
 }
 
 // openSegment reads a whole segment.
-func (m *maintainer) openSegment(id segmentID) ([]segment.Piece, error) {
-	key := segment.Key(m.log.shard, id.epoch, id.number)
+func (m *maintainer) openSegment(id state.SegmentID) ([]segment.Piece, error) {
+	key := segment.Key(m.log.shard, id.Epoch, id.Number)
 	var object []byte
 	err := storage.Until(m.ctx, func() (err error) {
 		object, err = m.log.bucket.Get(m.ctx, key, 0, -1)
@@ -66,24 +67,24 @@ func (m *maintainer) openSegment(id segmentID) ([]segment.Piece, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	pieces, err := segment.Open(object, m.log.shard, id.epoch, id.number)
-	return pieces, corrupted(err)
+	pieces, err := segment.Open(object, m.log.shard, id.Epoch, id.Number)
+	return pieces, state.Translate(err)
 }
 
 // copyPiece writes a piece of a damaged segment once more; an empty one, if it cannot be
 // read.
-func (m *maintainer) copyPiece(w *rewriter, x *placed) error {
-	w.begin(x.key, x.base, x.data())
-	err := m.scan(m.ctx, x.key, &x.piece, func(b record.Batch) error { return w.b.Append(b) })
-	if err = corrupted(err); err != nil {
+func (m *maintainer) copyPiece(w *rewriter, x *state.Placed) error {
+	w.begin(x.Key, x.Base, x.Data())
+	err := m.scan(m.ctx, x.Key, &x.Piece, func(b record.Batch) error { return w.b.Append(b) })
+	if err = state.Translate(err); err != nil {
 		w.b.Drop()
-		if !permanent(err) {
+		if !state.Permanent(err) {
 			return err
 		}
-		m.giveUp(x.key, x.base, x.next, segment.Key(m.log.shard, x.segment.epoch, x.segment.number), err)
-		w.begin(x.key, x.base, 0)
+		m.giveUp(x.Key, x.Base, x.Next, segment.Key(m.log.shard, x.Segment.Epoch, x.Segment.Number), err)
+		w.begin(x.Key, x.Base, 0)
 	}
-	w.end(x.key, x.next)
+	w.end(x.Key, x.Next)
 	if w.b.Size() < m.o.Segment && len(w.keys) < w.most() {
 		return nil
 	}
@@ -91,10 +92,10 @@ func (m *maintainer) copyPiece(w *rewriter, x *placed) error {
 }
 
 // giveUp tells a repair that a range of offsets is lost.
-func (m *maintainer) giveUp(key placeKey, base, next int64, object string, cause error) {
-	loss := Loss{Topic: fmt.Sprint(key.topic), Partition: key.partition, First: base, Last: next - 1, Object: object, Cause: cause.Error()}
-	m.log.view(func(s *state) {
-		if t := s.topics[key.topic]; t != nil {
+func (m *maintainer) giveUp(key state.Place, base, next int64, object string, cause error) {
+	loss := Loss{Topic: fmt.Sprint(key.Topic), Partition: key.Partition, First: base, Last: next - 1, Object: object, Cause: cause.Error()}
+	m.log.view(func(s *state.State) {
+		if t := s.Topics[key.Topic]; t != nil {
 			loss.Topic = t.Name
 		}
 	})

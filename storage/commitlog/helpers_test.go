@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
@@ -35,7 +36,7 @@ func options(b storage.Bucket, change ...func(*Options)) Options {
 	return o
 }
 
-func createTopic(t testing.TB, l *Log, name string, partitions int32) Topic {
+func createTopic(t testing.TB, l *Log, name string, partitions int32) state.Topic {
 	t.Helper()
 	topic, err := l.CreateTopic(context.Background(), name, partitions, nil)
 	if err != nil {
@@ -173,7 +174,7 @@ func within(t testing.TB, d time.Duration) context.Context {
 }
 
 // pieces returns the pieces of a partition that may be compacted.
-func (l *Log) pieces(key placeKey) []piece {
+func (l *Log) pieces(key state.Place) []state.Piece {
 	pieces, _ := l.upkeep.decided(key)
 	return pieces
 }

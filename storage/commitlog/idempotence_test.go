@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -26,17 +27,17 @@ func TestUnknownProducerAfterTakeover(t *testing.T) {
 			}
 		}
 		put(recordtest.Produced(7, 0, 5, "a"), 0, nil) // the first owner of the bucket
-		put(recordtest.Produced(7, 0, 4, "b"), -1, ErrOutOfOrderSequence)
+		put(recordtest.Produced(7, 0, 4, "b"), -1, state.ErrOutOfOrderSequence)
 		put(recordtest.Transactional(8, 0, 3, "a"), 1, nil)
 
 		l = open(t, b)
 		put(recordtest.Produced(7, 0, 6, "b"), 2, nil)
 		put(recordtest.Produced(7, 0, 5, "a"), 0, nil) // a duplicate
 		put(recordtest.Transactional(8, 0, 4, "b"), 3, nil)
-		put(recordtest.Produced(9, 0, 1, "a"), -1, ErrUnknownProducer)
+		put(recordtest.Produced(9, 0, 1, "a"), -1, state.ErrUnknownProducer)
 		time.Sleep(overtaking)
 		put(recordtest.Produced(9, 0, 1, "a"), 4, nil)
-		put(recordtest.Produced(9, 0, 0, "b"), -1, ErrOutOfOrderSequence)
+		put(recordtest.Produced(9, 0, 0, "b"), -1, state.ErrOutOfOrderSequence)
 		sound(t, b)
 	})
 }
@@ -65,7 +66,7 @@ func TestProducerInFlight(t *testing.T) {
 			}
 		}
 		release()
-		want := []result{{1, nil}, {3, nil}, {1, nil}, {-1, ErrOutOfOrderSequence}, {4, nil}, {-1, ErrProducerFenced}}
+		want := []result{{1, nil}, {3, nil}, {1, nil}, {-1, state.ErrOutOfOrderSequence}, {4, nil}, {-1, state.ErrProducerFenced}}
 		for i, a := range answers {
 			if r := <-a; r.base != want[i].base || !errors.Is(r.err, want[i].err) {
 				t.Errorf("answer %d is %+v, want %+v", i, r, want[i])
@@ -76,7 +77,7 @@ func TestProducerInFlight(t *testing.T) {
 		if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 1, 0, "")}); base != 4 {
 			t.Errorf("duplicate at the new owner got offset %d", base)
 		}
-		if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 0, 3, "")}); !errors.Is(r.err, ErrProducerFenced) {
+		if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 0, 3, "")}); !errors.Is(r.err, state.ErrProducerFenced) {
 			t.Error(r.err)
 		}
 		if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Produced(7, 1, 1, "")}); base != 5 {

@@ -3,6 +3,8 @@ package commitlog
 import (
 	"context"
 	"sync"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // idBlockSize is how many producer ids one entry reserves. Those that are not
@@ -31,7 +33,7 @@ func (l *Log) NewProducerID(ctx context.Context) (int64, error) {
 		first, err := ask(ctx, l, 0, func(b *builder) (uint64, error) {
 			first := b.spec.producerIDs()
 			b.spec.ids.set(b.spec.slot, struct{}{}, first+idBlockSize)
-			b.put(kindProducerIDs, encodeProducerIDs(first+idBlockSize))
+			b.put(state.KindProducerIDs, state.EncodeProducerIDs(first+idBlockSize))
 			return first, nil
 		})
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment/reader"
 )
@@ -24,11 +25,11 @@ type Log struct {
 	cluster    Cluster
 	beside     []string          // Options.Beside
 	recovered  journal.Recovered // how the log was recovered
-	unsaid     *identity         // of Open, then of the committer: what the log does not say yet; nil: nothing
+	unsaid     *state.Identity   // of Open, then of the committer: what the log does not say yet; nil: nothing
 	journal    *journal.Journal
 	epoch      int32     // leader epoch: the journal's
 	opened     time.Time // when it began to append
-	machines   machines
+	machines   state.Machines
 	linger     time.Duration
 	left       time.Time // of the committer: when the newest slot left the line
 	slotBytes  int       // the largest slot
@@ -42,7 +43,7 @@ type Log struct {
 	promised   promises
 
 	mu    sync.RWMutex
-	state *state // guarded by mu; changed by the journal's goroutine only
+	state *state.State // guarded by mu; changed by the journal's goroutine only
 
 	spec    *speculation // of the committer
 	pacer   *pacer       // of the committer, but for its total
@@ -92,10 +93,10 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	}
 	var tolerate func(error)
 	if lost != nil {
-		l.lost, l.state.repairing = lost, true
+		l.lost, l.state.Repairing = lost, true
 		l.upkeep.log.lost = l.giveUp
 		tolerate = func(err error) { lost(err.Error()) }
-		l.state.tolerate = tolerate
+		l.state.Tolerate = tolerate
 	}
 	if l.cluster, err = openCluster(ctx, o.Bucket); err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
@@ -122,7 +123,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	l.acked.Store(0) // recovery has applied slots of other epochs
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
-	l.state.appended = func(key placeKey, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
+	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
 	l.upkeep.epoch, l.upkeep.knows = l.journal.Epoch(), l.recovered.Knows
 	l.upkeep.inherit()
 	go l.commit()
@@ -167,7 +168,7 @@ func prepare(o Options) (*Log, error) {
 		l.leaveBytes = l.fillBytes
 	}
 	var err error
-	if l.machines, err = newMachines(o.Machines); err != nil {
+	if l.machines, err = state.NewMachines(o.Machines); err != nil {
 		return nil, err
 	}
 	if l.defaults == nil {
@@ -183,7 +184,7 @@ func prepare(o Options) (*Log, error) {
 	if err := o.Upkeep.check(); err != nil {
 		return nil, err
 	}
-	l.state = newState()
+	l.state = state.Empty()
 	l.mutate(o.Mutations)
 	l.spec = &speculation{durable: l.state}
 	l.line = newLine(2 * l.fillBytes)
@@ -195,9 +196,9 @@ func prepare(o Options) (*Log, error) {
 // mutate breaks the rules that a test has chosen. The state has checks of its own, which
 // would end the log before a test could see what a missing rule does.
 func (l *Log) mutate(m Mutations) {
-	l.mutations, l.state.mutations = m, m.State
+	l.mutations, l.state.Mutations = m, m.State
 	if m.any() {
-		l.state.tolerate = func(error) {}
+		l.state.Tolerate = func(error) {}
 	}
 }
 
@@ -205,8 +206,8 @@ func (l *Log) mutate(m Mutations) {
 func translate(err error) error {
 	for theirs, ours := range map[error]error{
 		journal.ErrFenced:  ErrFenced,
-		journal.ErrCorrupt: ErrCorrupt,
-		journal.ErrFormat:  ErrFormat,
+		journal.ErrCorrupt: state.ErrCorrupt,
+		journal.ErrFormat:  state.ErrFormat,
 	} {
 		if errors.Is(err, theirs) && !errors.Is(err, ours) {
 			return fmt.Errorf("%w: %w", ours, err)
@@ -276,9 +277,9 @@ func (l *Log) fail(cause error) {
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, t := range l.state.topics {
-		for _, p := range t.partitions {
-			p.wake()
+	for _, t := range l.state.Topics {
+		for _, p := range t.Parts {
+			p.Wake()
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -25,9 +26,9 @@ func TestOptions(t *testing.T) {
 		"depth":          func(o *Options) { o.Depth = -1 },
 		"linger":         func(o *Options) { o.Linger = -1 },
 		"tail":           func(o *Options) { o.TailBytes = -1 },
-		"machine's kind": func(o *Options) { o.Machines = []Machine{&recorder{kinds: []uint16{99}}} },
+		"machine's kind": func(o *Options) { o.Machines = []state.Machine{&recorder{kinds: []uint16{99}}} },
 		"two machines": func(o *Options) {
-			o.Machines = []Machine{&recorder{kinds: []uint16{100}}, &recorder{kinds: []uint16{100}}}
+			o.Machines = []state.Machine{&recorder{kinds: []uint16{100}}, &recorder{kinds: []uint16{100}}}
 		},
 	} {
 		if _, err := Open(context.Background(), options(mem.New(), change)); err == nil {
@@ -202,7 +203,7 @@ func TestCloseGivesUp(t *testing.T) {
 func TestReopenEqualsBefore(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()
-	var topic Topic
+	var topic state.Topic
 	for round := range 3 {
 		l := open(t, b)
 		if round == 0 {
@@ -220,8 +221,8 @@ func TestReopenEqualsBefore(t *testing.T) {
 		must(second(l.NewProducerID(ctx)))
 		before := l.state
 		after := open(t, b).state // while the first one is open, as after a crash
-		for _, s := range []*state{before, after} {
-			s.appended = nil
+		for _, s := range []*state.State{before, after} {
+			s.Appended = nil
 		}
 		if !reflect.DeepEqual(before, after) {
 			t.Fatalf("round %d: the state after a reopen differs", round)
@@ -258,7 +259,9 @@ func (r *recorder) Restore(body []byte) error {
 	return json.Unmarshal(body, &r.got)
 }
 
-func with(machines ...Machine) func(*Options) { return func(o *Options) { o.Machines = machines } }
+func with(machines ...state.Machine) func(*Options) {
+	return func(o *Options) { o.Machines = machines }
+}
 
 func TestMachines(t *testing.T) {
 	ctx := context.Background()
@@ -270,10 +273,10 @@ func TestMachines(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Propose(ctx, 102, nil); !errors.Is(err, ErrFormat) {
+	if err := l.Propose(ctx, 102, nil); !errors.Is(err, state.ErrFormat) {
 		t.Error(err)
 	}
-	if err := l.Propose(ctx, 1, nil); !errors.Is(err, ErrFormat) {
+	if err := l.Propose(ctx, 1, nil); !errors.Is(err, state.ErrFormat) {
 		t.Error(err)
 	}
 	if err := l.Propose(ctx, 100, make([]byte, 16<<20)); !errors.Is(err, ErrTooLarge) {
@@ -290,7 +293,7 @@ func TestMachines(t *testing.T) {
 
 	// A later version has written here: this one must not lead.
 	_, err := Open(ctx, options(b, with(&recorder{kinds: []uint16{100, 101}})))
-	if !errors.Is(err, ErrFormat) {
+	if !errors.Is(err, state.ErrFormat) {
 		t.Errorf("unknown kind: %v", err)
 	}
 	if report := sound(t, b); report.Entries != 5 { // and what the log says of the object cluster
@@ -337,15 +340,15 @@ func TestAskerLeaves(t *testing.T) {
 func TestUnknownEntries(t *testing.T) {
 	for name, e := range map[string]journal.Entry{
 		"kind":    {Kind: 50, Body: []byte{1}},
-		"version": {Kind: kindTopicDeleted, Body: append([]byte{2}, make([]byte, 16)...)},
+		"version": {Kind: state.KindTopicDeleted, Body: append([]byte{2}, make([]byte, 16)...)},
 	} {
 		b := raw(t, e)
-		if _, err := Open(context.Background(), options(b)); !errors.Is(err, ErrFormat) {
+		if _, err := Open(context.Background(), options(b)); !errors.Is(err, state.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	b := raw(t, journal.Entry{Kind: kindTopicDeleted, Body: encodeTopicDeleted(weir.TopicID{1})})
-	if _, err := Open(context.Background(), options(b)); !errors.Is(err, ErrCorrupt) {
+	b := raw(t, journal.Entry{Kind: state.KindTopicDeleted, Body: state.EncodeTopicDeleted(weir.TopicID{1})})
+	if _, err := Open(context.Background(), options(b)); !errors.Is(err, state.ErrCorrupt) {
 		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 )
 
@@ -12,12 +13,12 @@ import (
 func (l *Log) host() host {
 	return host{
 		bucket: l.bucket, shard: l.shard, fillBytes: l.fillBytes, log: l.log, now: l.now, defaults: l.defaults,
-		view: func(look func(*state)) {
+		view: func(look func(*state.State)) {
 			l.mu.RLock()
 			defer l.mu.RUnlock()
 			look(l.state)
 		},
-		run:      func(key placeKey, base int64) []byte { return l.tail.get(cacheKey{key, base}) },
+		run:      func(key state.Place, base int64) []byte { return l.tail.get(cacheKey{key, base}) },
 		snapshot: l.snapshot,
 		propose:  l.propose,
 		checkpoint: func(ctx context.Context, pos journal.Position, body []byte) error {

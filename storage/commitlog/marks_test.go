@@ -9,10 +9,14 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/weir"
 )
+
+// tombstones is how many retired buffers of a gateway are remembered.
+const tombstones = 256
 
 func marksOf(l *Log, gateway string) []Mark {
 	marks, _ := l.Marks(gateway)
@@ -26,17 +30,17 @@ func buffer(counter uint32) weir.BufferID {
 	return id
 }
 
-func stream(gateway string, counter uint32) *Stream {
-	return &Stream{Gateway: gateway, Buffer: buffer(counter), Lane: 1}
+func stream(gateway string, counter uint32) *state.Stream {
+	return &state.Stream{Gateway: gateway, Buffer: buffer(counter), Lane: 1}
 }
 
-func source(gateway string, counter uint32, prev, first, last uint64) *Source {
-	return &Source{Stream: *stream(gateway, counter), Prev: prev, First: first, Last: last}
+func source(gateway string, counter uint32, prev, first, last uint64) *state.Source {
+	return &state.Source{Stream: *stream(gateway, counter), Prev: prev, First: first, Last: last}
 }
 
 // mapped adds a row to a source.
-func mapped(s *Source, partitions int32, from uint64) Source {
-	s.Row = Row{Partitions: partitions, From: from}
+func mapped(s *state.Source, partitions int32, from uint64) state.Source {
+	s.Row = state.Row{Partitions: partitions, From: from}
 	return *s
 }
 
@@ -128,7 +132,7 @@ func TestMarksInFlight(t *testing.T) {
 		if marks := marksOf(l, "g"); len(marks) != 0 {
 			t.Fatalf("marks %v are visible and not durable", marks)
 		}
-		if s := l.BufferState("g", buffer(1)); s != New {
+		if s := l.BufferState("g", buffer(1)); s != state.New {
 			t.Fatalf("buffer is %v before anything of it is durable", s)
 		}
 		release()
@@ -150,7 +154,7 @@ func TestMarksInFlight(t *testing.T) {
 		if r := <-last; r.err != nil || r.base != 2 {
 			t.Error(r)
 		}
-		if s := l.BufferState("g", buffer(1)); s != Known {
+		if s := l.BufferState("g", buffer(1)); s != state.Known {
 			t.Errorf("buffer is %v", s)
 		}
 	})
@@ -235,7 +239,7 @@ func TestMarksOfDeletedTopic(t *testing.T) {
 	if marks := marksOf(l, "g"); len(marks) != 0 {
 		t.Error(marks)
 	}
-	if s := l.BufferState("g", buffer(1)); s != Known {
+	if s := l.BufferState("g", buffer(1)); s != state.Known {
 		t.Errorf("buffer is %v: what it delivered may not be forgotten", s)
 	}
 	if base := appended(t, l, Append{Topic: fresh.ID, Batch: recordtest.Batch("y"), Source: source("g", 1, 0, 2, 2)}); base != 0 {
@@ -288,7 +292,7 @@ func TestRetire(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 1)
-	state := func(l *Log, counter uint32, want BufferState) {
+	stateIs := func(l *Log, counter uint32, want state.BufferState) {
 		t.Helper()
 		if got := l.BufferState("g", buffer(counter)); got != want {
 			t.Errorf("buffer %d is %v, want %v", counter, got, want)
@@ -301,13 +305,13 @@ func TestRetire(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	state(l, 5, Retired)
-	state(l, 3, New)
-	state(l, 6, New)
+	stateIs(l, 5, state.Retired)
+	stateIs(l, 3, state.New)
+	stateIs(l, 6, state.New)
 	if marks := marksOf(l, "g"); len(marks) != 0 {
 		t.Error(marks)
 	}
-	for _, s := range []*Source{source("g", 5, 0, 1, 1), source("g", 5, 1, 2, 2), source("g", 5, 0, 9, 9)} {
+	for _, s := range []*state.Source{source("g", 5, 0, 1, 1), source("g", 5, 1, 2, 2), source("g", 5, 0, 9, 9)} {
 		if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: s})); got.Reason != ReasonRetired {
 			t.Errorf("%+v", got)
 		}
@@ -324,18 +328,18 @@ func TestRetire(t *testing.T) {
 	}
 	check := func(l *Log) {
 		t.Helper()
-		state(l, 10, Retired)
-		state(l, 9+tombstones, Retired)
-		state(l, 5, Aside)
-		state(l, 9, Aside)
-		state(l, 3, Known)
-		state(l, 10+tombstones, New)
+		stateIs(l, 10, state.Retired)
+		stateIs(l, 9+tombstones, state.Retired)
+		stateIs(l, 5, state.Aside)
+		stateIs(l, 9, state.Aside)
+		stateIs(l, 3, state.Known)
+		stateIs(l, 10+tombstones, state.New)
 	}
 	check(l)
 	if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 5, 0, 1, 1)})); got.Reason != ReasonAside {
 		t.Errorf("%+v", got)
 	}
-	if s := l.BufferState("another", buffer(5)); s != New {
+	if s := l.BufferState("another", buffer(5)); s != state.New {
 		t.Errorf("another gateway's buffer is %v", s)
 	}
 	check(open(t, b))
@@ -345,15 +349,15 @@ func TestRetire(t *testing.T) {
 	// card, and counts from the beginning.
 	l = open(t, b)
 	l.Adopt("g", buffer(7))
-	state(l, 7, New)
-	state(l, 6, Aside)
+	stateIs(l, 7, state.New)
+	stateIs(l, 6, state.Aside)
 	topic, _ = l.Topic(topic.Name)
 	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 7, 0, 1, 1)}); base != 2 {
 		t.Error(base)
 	}
-	state(l, 7, Known)
+	stateIs(l, 7, state.Known)
 	l.Adopt("g", buffer(8))
-	state(open(t, b), 8, Aside) // the next owner is told by the gateway itself
+	stateIs(open(t, b), 8, state.Aside) // the next owner is told by the gateway itself
 	sound(t, b)
 }
 
@@ -370,7 +374,7 @@ func TestRetireInFlight(t *testing.T) {
 		synctest.Wait()
 		late := send(l, Append{Topic: topic.ID, Batch: full(), Source: source("g", 1, 1, 2, 2)})
 		synctest.Wait()
-		if s := l.BufferState("g", buffer(1)); s != Known || !pending(late) || len(retired) > 0 {
+		if s := l.BufferState("g", buffer(1)); s != state.Known || !pending(late) || len(retired) > 0 {
 			t.Error("the retirement is visible before it is durable")
 		}
 		release()
@@ -419,7 +423,7 @@ func TestRows(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)
 	topic, other := createTopic(t, l, "t", 4), createTopic(t, l, "u", 1)
-	put := func(topic Topic, partition int32, src Source) {
+	put := func(topic state.Topic, partition int32, src state.Source) {
 		t.Helper()
 		appended(t, l, Append{Topic: topic.ID, Partition: partition, Batch: recordtest.Batch("x"), Source: &src})
 	}
@@ -436,16 +440,16 @@ func TestRows(t *testing.T) {
 			t.Errorf("rows %+v, want %+v", got, rows)
 		}
 	}
-	first := MapRow{*stream("g", 1), topic.ID, "t", Row{4, 6}}
-	second := MapRow{*stream("g", 1), other.ID, "u", Row{1, 1}}
+	first := MapRow{*stream("g", 1), topic.ID, "t", state.Row{Partitions: 4, From: 6}}
+	second := MapRow{*stream("g", 1), other.ID, "u", state.Row{Partitions: 1, From: 1}}
 	want(first, second)
 	l = open(t, b)
 	want(first, second)
 
-	for _, bad := range []Row{{Partitions: 2, From: 1}, {Partitions: 4}, {Partitions: 4, From: 12}, {Partitions: MaxPartitions + 1, From: 1}, {From: 1}} {
+	for _, bad := range []state.Row{{Partitions: 2, From: 1}, {Partitions: 4}, {Partitions: 4, From: 12}, {Partitions: state.MaxPartitions + 1, From: 1}, {From: 1}} {
 		src := source("g", 1, 9, 10, 11)
 		src.Row = bad
-		if r := <-send(l, Append{Topic: topic.ID, Partition: 3, Batch: recordtest.Batch("x"), Source: src}); !errors.Is(r.err, ErrCorrupt) {
+		if r := <-send(l, Append{Topic: topic.ID, Partition: 3, Batch: recordtest.Batch("x"), Source: src}); !errors.Is(r.err, state.ErrCorrupt) {
 			t.Errorf("%+v: %v", bad, r.err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
@@ -50,7 +51,7 @@ type world struct {
 	bucket *mem.Bucket
 	faults []*storagetest.Faults // one for each owner there was
 	logs   []*Log
-	topic  Topic
+	topic  state.Topic
 
 	senders   []*sender
 	producers []*idempotent
@@ -64,7 +65,7 @@ type world struct {
 // sender is one stream of a gateway in one partition, with the sequences that
 // belong there.
 type sender struct {
-	stream    Stream
+	stream    state.Stream
 	partition int32
 	sequences []uint64 // ascending; holes belong to other partitions
 	sent      int      // of them handed over, as it believes
@@ -131,7 +132,7 @@ func (w *world) takeOver(trouble float64) {
 	}
 	// What the new owner does not have, it must be sent again.
 	for _, s := range w.senders {
-		w.rewind(s, w.log().durableMark(markKey{s.stream, placeKey{w.topic.ID, s.partition}}))
+		w.rewind(s, w.log().durableMark(state.MarkKey{Stream: s.stream, Place: state.Place{Topic: w.topic.ID, Partition: s.partition}}))
 	}
 	for _, p := range w.producers {
 		p.next = p.acked
@@ -213,7 +214,7 @@ func (w *world) stepSender(s *sender) {
 	if from >= to {
 		return
 	}
-	src := &Source{Stream: s.stream, First: s.sequences[from], Last: s.sequences[to-1]}
+	src := &state.Source{Stream: s.stream, First: s.sequences[from], Last: s.sequences[to-1]}
 	if from > 0 {
 		src.Prev = s.sequences[from-1]
 	}
@@ -262,7 +263,7 @@ func (w *world) stepProducer(p *idempotent) {
 				p.acked++
 			}
 			p.next = max(p.next, p.acked)
-		case errors.Is(err, ErrOutOfOrderSequence), errors.Is(err, ErrUnknownProducer):
+		case errors.Is(err, state.ErrOutOfOrderSequence), errors.Is(err, state.ErrUnknownProducer):
 			if l == w.log() {
 				p.next = p.acked // what came before went to another log
 			}

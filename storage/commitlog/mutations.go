@@ -2,10 +2,12 @@
 
 package commitlog
 
+import "github.com/weirmq/weir/storage/commitlog/state"
+
 // Mutations break single rules of the log, which only a build with the tag weirtest can
 // do: see mutations_weirtest.go. Here the compiler leaves out what they would do. They
 // are asked for by functions, since the names of methods would stay in the binary.
-type Mutations struct{ State stateMutations }
+type Mutations struct{ State state.Mutations }
 
 func noPrev(Mutations) bool       { return false }
 func durableMarks(Mutations) bool { return false }
@@ -17,5 +19,5 @@ func (Mutations) any() bool { return false }
 
 type promises struct{}
 
-func (*promises) set(markKey, uint64)               {}
+func (*promises) set(state.MarkKey, uint64)         {}
 func (*promises) add(_ string, marks []Mark) []Mark { return marks }

@@ -2,7 +2,11 @@
 
 package commitlog
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
+)
 
 // Mutations break single rules of the log, so that a model test can show that it
 // notices. They are there in a build with the tag weirtest only.
@@ -13,7 +17,7 @@ type Mutations struct {
 	AckDuplicate bool // ack a duplicate at once, while the slot that set the mark may be in flight
 	PromiseMarks bool // tell gateways the marks of slots that are in flight
 
-	State stateMutations // of the rules that the state keeps
+	State state.Mutations // of the rules that the state keeps
 }
 
 func noPrev(m Mutations) bool       { return m.NoPrev }
@@ -28,14 +32,14 @@ func (m Mutations) any() bool { return m != (Mutations{}) }
 // promises are marks that are not durable yet. Only PromiseMarks has any.
 type promises struct {
 	mu   sync.Mutex
-	last map[markKey]uint64 // guarded by mu
+	last map[state.MarkKey]uint64 // guarded by mu
 }
 
-func (p *promises) set(key markKey, last uint64) {
+func (p *promises) set(key state.MarkKey, last uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == nil {
-		p.last = make(map[markKey]uint64)
+		p.last = make(map[state.MarkKey]uint64)
 	}
 	p.last[key] = last
 }
@@ -45,8 +49,8 @@ func (p *promises) add(gateway string, marks []Mark) []Mark {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, last := range p.last {
-		if key.stream.Gateway == gateway {
-			marks = append(marks, Mark{Stream: key.stream, Topic: key.place.topic, Partition: key.place.partition, Last: last})
+		if key.Stream.Gateway == gateway {
+			marks = append(marks, Mark{Stream: key.Stream, Topic: key.Place.Topic, Partition: key.Place.Partition, Last: last})
 		}
 	}
 	return marks

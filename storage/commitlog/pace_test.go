@@ -238,7 +238,7 @@ func TestJobsAreBounded(t *testing.T) {
 	for range 10 {
 		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
 	}
-	one := l.state.topics[topic.ID].partitions[0].index[0].size
+	one := l.state.Topics[topic.ID].Parts[0].Index[0].Size
 	for _, limit := range []tally{{1 << 30, 4}, {4 * int64(one), 100}} {
 		jobs, left := l.upkeep.jobs(limit)
 		if len(jobs) != 1 || len(jobs[0].extents) != 4 || jobs[0].next != 4 || left != (tally{6 * int64(one), 6}) {

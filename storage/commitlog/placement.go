@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
 )
@@ -15,15 +16,15 @@ import (
 // the segments, and the slots before the checkpoint, which the replay does not
 // read. Errors are those of the bucket.
 func (a *auditor) placement(ctx context.Context) error {
-	pieces := make(map[segmentID][]placed)
+	pieces := make(map[state.SegmentID][]state.Placed)
 	a.due = a.owed()
-	for _, t := range a.state.topics {
-		for _, p := range t.partitions {
-			a.where = p.key.String()
+	for _, t := range a.state.Topics {
+		for _, p := range t.Parts {
+			a.where = p.Key.String()
 			a.row(p)
-			for i := range p.pieces {
-				id := p.pieces[i].segment
-				pieces[id] = append(pieces[id], placed{p.key, p.pieces[i]})
+			for i := range p.Pieces {
+				id := p.Pieces[i].Segment
+				pieces[id] = append(pieces[id], state.Placed{Key: p.Key, Piece: p.Pieces[i]})
 			}
 			if err := a.extents(ctx, p); err != nil {
 				return err
@@ -31,8 +32,8 @@ func (a *auditor) placement(ctx context.Context) error {
 		}
 	}
 	for id, all := range pieces {
-		if a.state.segments[id] != len(all) {
-			a.problem(fmt.Errorf("%w: segment %d/%d has %d pieces, but the log counts %d", ErrCorrupt, id.epoch, id.number, len(all), a.state.segments[id]))
+		if a.state.Segments[id] != len(all) {
+			a.problem(fmt.Errorf("%w: segment %d/%d has %d pieces, but the log counts %d", state.ErrCorrupt, id.Epoch, id.Number, len(all), a.state.Segments[id]))
 		}
 		if err := a.segment(ctx, id, all); err != nil {
 			return err
@@ -44,44 +45,44 @@ func (a *auditor) placement(ctx context.Context) error {
 }
 
 // row proves that the offsets of a partition follow each other without a hole.
-func (a *auditor) row(p *partition) {
-	if p.start > p.end {
-		a.problem(fmt.Errorf("%w: begins at offset %d, beyond its end %d", ErrCorrupt, p.start, p.end))
-	} else if stable := p.stable(p.end); p.start > stable {
-		a.problem(fmt.Errorf("%w: begins at offset %d, beyond its last stable one %d", ErrCorrupt, p.start, stable))
+func (a *auditor) row(p *state.Partition) {
+	if p.Start > p.End {
+		a.problem(fmt.Errorf("%w: begins at offset %d, beyond its end %d", state.ErrCorrupt, p.Start, p.End))
+	} else if stable := p.Stable(p.End); p.Start > stable {
+		a.problem(fmt.Errorf("%w: begins at offset %d, beyond its last stable one %d", state.ErrCorrupt, p.Start, stable))
 	}
-	next := p.start
-	for i := range p.pieces {
-		x := &p.pieces[i]
-		if x.base != next && (i > 0 || x.base > next) || x.next <= next {
-			a.problem(fmt.Errorf("%w: offsets %d to %d follow offset %d", ErrCorrupt, x.base, x.next, next))
+	next := p.Start
+	for i := range p.Pieces {
+		x := &p.Pieces[i]
+		if x.Base != next && (i > 0 || x.Base > next) || x.Next <= next {
+			a.problem(fmt.Errorf("%w: offsets %d to %d follow offset %d", state.ErrCorrupt, x.Base, x.Next, next))
 		}
-		next = x.next
+		next = x.Next
 	}
-	for i := range p.index {
-		if x := &p.index[i]; x.base != next && (i > 0 || x.base > next || len(p.pieces) > 0) {
-			a.problem(fmt.Errorf("%w: a run begins at offset %d, not %d", ErrCorrupt, x.base, next))
+	for i := range p.Index {
+		if x := &p.Index[i]; x.Base != next && (i > 0 || x.Base > next || len(p.Pieces) > 0) {
+			a.problem(fmt.Errorf("%w: a run begins at offset %d, not %d", state.ErrCorrupt, x.Base, next))
 		}
-		next = p.nextOf(i)
+		next = p.NextOf(i)
 	}
-	if next != p.end {
-		a.problem(fmt.Errorf("%w: records end at offset %d, not %d", ErrCorrupt, next, p.end))
+	if next != p.End {
+		a.problem(fmt.Errorf("%w: records end at offset %d, not %d", state.ErrCorrupt, next, p.End))
 	}
 }
 
 // extents reads the runs that lie in slots before the checkpoint.
-func (a *auditor) extents(ctx context.Context, p *partition) error {
-	for i, x := range p.index {
-		if !x.position().Before(a.began) {
+func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
+	for i, x := range p.Index {
+		if !x.Position().Before(a.began) {
 			return nil // the replay has read these
 		}
-		key := journal.SlotKey(a.shard, x.position())
+		key := journal.SlotKey(a.shard, x.Position())
 		a.where = key
-		data, err := a.bucket.Get(ctx, key, int64(x.at), int64(x.size))
+		data, err := a.bucket.Get(ctx, key, int64(x.At), int64(x.Size))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			a.gone = true
-			a.problem(fmt.Errorf("%w: it is gone, and has offsets %d to %d of %v", ErrCorrupt, x.base, p.nextOf(i)-1, p.key))
+			a.problem(fmt.Errorf("%w: it is gone, and has offsets %d to %d of %v", state.ErrCorrupt, x.Base, p.NextOf(i)-1, p.Key))
 			continue
 		case err != nil:
 			if err := a.found(key, err); err != nil {
@@ -89,37 +90,37 @@ func (a *auditor) extents(ctx context.Context, p *partition) error {
 			}
 			continue
 		}
-		batches, next, err := cutRun(data, x.base, x.epoch)
-		if err == nil && next != p.nextOf(i) {
-			err = fmt.Errorf("%w: run of %v ends at offset %d, not %d", ErrCorrupt, p.key, next, p.nextOf(i))
+		batches, next, err := state.CutRun(data, x.Base, x.Epoch)
+		if err == nil && next != p.NextOf(i) {
+			err = fmt.Errorf("%w: run of %v ends at offset %d, not %d", state.ErrCorrupt, p.Key, next, p.NextOf(i))
 		}
 		if err != nil {
 			a.problem(err)
 			continue
 		}
-		a.batches(p.key, batches)
-		a.ledger(p.key, batches)
+		a.batches(p.Key, batches)
+		a.ledger(p.Key, batches)
 	}
 	return nil
 }
 
 // segment reads a whole segment and compares it with what refers to it.
-func (a *auditor) segment(ctx context.Context, id segmentID, all []placed) error {
-	key := segment.Key(a.shard, id.epoch, id.number)
+func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.Placed) error {
+	key := segment.Key(a.shard, id.Epoch, id.Number)
 	a.where = key
 	object, err := a.bucket.Get(ctx, key, 0, -1)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		a.gone = true
-		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", ErrCorrupt, len(all), all[0].base, all[0].key))
+		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", state.ErrCorrupt, len(all), all[0].Base, all[0].Key))
 		return nil
 	case err != nil:
 		return a.found(key, err)
 	}
 	a.report.Bytes += int64(len(object))
-	there, err := segment.Open(object, a.shard, id.epoch, id.number)
+	there, err := segment.Open(object, a.shard, id.Epoch, id.Number)
 	if err != nil {
-		a.problem(corrupted(err))
+		a.problem(state.Translate(err))
 		return nil
 	}
 	has := make(map[segment.Piece]bool, len(there))
@@ -127,22 +128,22 @@ func (a *auditor) segment(ctx context.Context, id segmentID, all []placed) error
 		has[x] = true
 	}
 	for i := range all {
-		ref := all[i].ref(all[i].key)
+		ref := all[i].Ref(all[i].Key)
 		if !has[ref] {
-			a.problem(fmt.Errorf("%w: it has no piece as the log knows it: %v", ErrCorrupt, ref))
+			a.problem(fmt.Errorf("%w: it has no piece as the log knows it: %v", state.ErrCorrupt, ref))
 			continue
 		}
 		a.report.Records += int64(ref.Records)
-		a.ledgerOf(all[i].key, ref, object)
+		a.ledgerOf(all[i].Key, ref, object)
 	}
 	return nil
 }
 
 // orphans counts the segments that nothing refers to, and that are not about to
 // be deleted.
-func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) error {
-	garbage := make(map[segmentID]bool, len(a.state.garbage))
-	for _, id := range a.state.garbage {
+func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state.Placed) error {
+	garbage := make(map[state.SegmentID]bool, len(a.state.Garbage))
+	for _, id := range a.state.Garbage {
 		garbage[id] = true
 	}
 	list, err := listSegments(ctx, a.bucket, a.shard)
@@ -151,7 +152,7 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 	}
 	for _, key := range list.strange {
 		a.where = key
-		a.problem(fmt.Errorf("%w: no key of a segment", ErrCorrupt))
+		a.problem(fmt.Errorf("%w: no key of a segment", state.ErrCorrupt))
 	}
 	// A later owner may have come while the log was read: then the next try knows it.
 	before := uint64(math.MaxUint64)
@@ -163,7 +164,7 @@ func (a *auditor) orphans(ctx context.Context, known map[segmentID][]placed) err
 			continue
 		}
 		a.report.Orphans++
-		a.where = segment.Key(a.shard, id.epoch, id.number)
+		a.where = segment.Key(a.shard, id.Epoch, id.Number)
 		if err := unknownEpoch(a.state, id, a.shard, a.known, before); err != nil {
 			a.gone = true
 			a.problem(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -29,7 +30,7 @@ type TransactionEnd struct {
 	Producer   int64
 	Epoch      int16 // of the markers: that of the batches, or a higher one, which fences it and lets sequences begin at 0 (KIP-890)
 	Commit     bool
-	Partitions []Place
+	Partitions []state.Place
 }
 
 // Propose makes an entry for a Machine durable. It returns when the Machine has
@@ -90,13 +91,13 @@ func (l *Log) Submit(commands []Command, end *TransactionEnd, done func(error)) 
 func (l *Log) checkProposal(commands []Command, end *TransactionEnd) (size int, err error) {
 	for _, c := range commands {
 		if l.machines[c.Kind] == nil {
-			return 0, fmt.Errorf("%w: no machine for kind %d", ErrFormat, c.Kind)
+			return 0, fmt.Errorf("%w: no machine for kind %d", state.ErrFormat, c.Kind)
 		}
 		size += len(c.Body) + journal.EntryOverhead
 	}
 	if end != nil {
 		if end.Producer < 0 || end.Epoch < 0 {
-			return 0, fmt.Errorf("%w: end of a transaction of producer %d with epoch %d", ErrCorrupt, end.Producer, end.Epoch)
+			return 0, fmt.Errorf("%w: end of a transaction of producer %d with epoch %d", state.ErrCorrupt, end.Producer, end.Epoch)
 		}
 		size += len(end.Partitions) * markerSize
 	}
@@ -108,11 +109,11 @@ func (l *Log) checkProposal(commands []Command, end *TransactionEnd) (size int, 
 
 // markerSize is the most bytes that a marker adds to a slot: its batch, in a run of
 // its own.
-const markerSize = journal.EntryOverhead + runFixed + record.HeaderSize + 32
+const markerSize = journal.EntryOverhead + state.RunFixed + record.HeaderSize + 32
 
 // propose admits the entries and the markers together, or none of them.
 func (b *builder) propose(commands []Command, end *TransactionEnd, done func(error)) {
-	var ended []placeKey
+	var ended []state.Place
 	var err error
 	if end != nil {
 		ended, err = b.endable(end)
@@ -127,17 +128,17 @@ func (b *builder) propose(commands []Command, end *TransactionEnd, done func(err
 }
 
 // endable lists the partitions that get a marker.
-func (b *builder) endable(end *TransactionEnd) ([]placeKey, error) {
-	ended := make([]placeKey, 0, len(end.Partitions))
+func (b *builder) endable(end *TransactionEnd) ([]state.Place, error) {
+	ended := make([]state.Place, 0, len(end.Partitions))
 	for _, place := range end.Partitions {
-		key := placeKey{place.Topic, place.Partition}
+		key := state.Place{Topic: place.Topic, Partition: place.Partition}
 		if _, err := b.spec.place(key); err != nil {
 			continue
 		}
-		p := b.spec.producer(producerKey{key, end.Producer})
-		if p.known && end.Epoch < p.epoch {
-			if p.open {
-				return nil, fmt.Errorf("%w: id %d has epoch %d open in %v, its end %d", ErrProducerFenced, end.Producer, p.epoch, key, end.Epoch)
+		p := b.spec.producer(state.ProducerKey{Place: key, ID: end.Producer})
+		if p.Known && end.Epoch < p.Epoch {
+			if p.Open {
+				return nil, fmt.Errorf("%w: id %d has epoch %d open in %v, its end %d", state.ErrProducerFenced, end.Producer, p.Epoch, key, end.Epoch)
 			}
 			// Not the coordinator's doing: a client that took the id of another
 			// one. It must not hold up the others.
@@ -149,16 +150,16 @@ func (b *builder) endable(end *TransactionEnd) ([]placeKey, error) {
 }
 
 // endAll puts a marker into each of the partitions.
-func (b *builder) endAll(end *TransactionEnd, ended []placeKey) {
+func (b *builder) endAll(end *TransactionEnd, ended []state.Place) {
 	if len(ended) == 0 {
 		return
 	}
 	now := b.log.now().UnixMilli()
 	marker := record.NewMarker(end.Producer, end.Epoch, record.Marker{Commit: end.Commit, CoordinatorEpoch: b.log.epoch}, now)
 	for _, key := range ended {
-		pk := producerKey{key, end.Producer}
+		pk := state.ProducerKey{Place: key, ID: end.Producer}
 		p := b.spec.producer(pk)
-		p.end(end.Epoch, now)
+		p.End(end.Epoch, now)
 		b.spec.producers.set(b.spec.slot, pk, p)
 		b.add(key, marker, false) // encode copies it
 	}

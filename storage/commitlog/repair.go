@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -35,7 +36,7 @@ func Repair(ctx context.Context, o Options, tell func(what string)) error {
 	if err := a.audit(ctx, o.Bucket, o.Shard); err != nil {
 		return err
 	}
-	if err := repairCluster(ctx, o.Bucket, a.cluster, a.named, a.state.identity, tell); err != nil {
+	if err := repairCluster(ctx, o.Bucket, a.cluster, a.named, a.state.Identity, tell); err != nil {
 		return fmt.Errorf("repair the object %s: %w", clusterKey, err)
 	}
 	last, found, err := journal.LastReadableClaim(ctx, o.Bucket, o.Shard)
@@ -56,7 +57,7 @@ func Repair(ctx context.Context, o Options, tell func(what string)) error {
 
 // repairCluster puts the object cluster in the place of one that is missing or damaged,
 // as the log knows it, and raises the level again.
-func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *identity, tell func(string)) error {
+func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
 	if !named {
 		keys, err := b.List(ctx, upgradePrefix, "", 1000)
 		if err != nil {
@@ -72,7 +73,7 @@ func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool,
 		}
 		c = newCluster()
 		if known != nil {
-			c.ID = known.cluster
+			c.ID = known.Cluster
 			tell(fmt.Sprintf("object %s: made again as the log knows it", clusterKey))
 		} else {
 			c.Format = 1
@@ -87,11 +88,11 @@ func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool,
 			return err
 		}
 	}
-	if known == nil || c.Format >= known.level {
+	if known == nil || c.Format >= known.Level {
 		return nil
 	}
-	tell(fmt.Sprintf("object %s: made again", upgradeKey(known.level)))
-	return raise(ctx, b, c.Format, known.level, "of a later version")
+	tell(fmt.Sprintf("object %s: made again", upgradeKey(known.Level)))
+	return raise(ctx, b, c.Format, known.Level, "of a later version")
 }
 
 // repair gives up what cannot be read, and ends behind a checkpoint.
@@ -100,7 +101,7 @@ func (l *Log) repair() error {
 	if err := l.findPieces(); err != nil {
 		return fmt.Errorf("find pieces: %w", err)
 	}
-	if len(l.state.recreated) > 0 {
+	if len(l.state.Recreated) > 0 {
 		l.lost("with the checkpoint everything else is lost that the log knew before: settings of topics, what was received of " +
 			"each gateway (what they send once more may be there twice), groups, users, ACLs, quotas and gateways")
 	}
@@ -164,36 +165,36 @@ func (l *Log) findPieces() error {
 	if err != nil {
 		return err
 	}
-	found := make(map[placeKey][]piece)
+	found := make(map[state.Place][]state.Piece)
 	for id := range list.ids {
-		if l.state.segments[id] > 0 || slices.Contains(l.state.garbage, id) || id.epoch >= uint64(l.epoch) {
+		if l.state.Segments[id] > 0 || slices.Contains(l.state.Garbage, id) || id.Epoch >= uint64(l.epoch) {
 			continue
 		}
 		pieces, err := l.upkeep.openSegment(id)
-		if err != nil && !permanent(err) {
+		if err != nil && !state.Permanent(err) {
 			return err
 		}
 		for _, x := range pieces {
-			key := placeKey{x.Topic, x.Partition}
-			if t := l.state.topics[key.topic]; t == nil || l.state.recreated[key.topic] {
-				found[key] = append(found[key], piece{base: x.Base, next: x.Next, time: x.MaxTime, segment: id, at: x.At, size: x.Size, index: x.Index, records: x.Records})
+			key := state.Place{Topic: x.Topic, Partition: x.Partition}
+			if t := l.state.Topics[key.Topic]; t == nil || l.state.Recreated[key.Topic] {
+				found[key] = append(found[key], state.Piece{Base: x.Base, Next: x.Next, Time: x.MaxTime, Segment: id, At: x.At, Size: x.Size, Index: x.Index, Records: x.Records})
 			}
 		}
 	}
 	for key, pieces := range found {
 		l.mu.Lock()
-		row := l.state.prepend(key, pieces, l.lost)
+		row := l.state.Prepend(key, pieces, l.lost)
 		l.mu.Unlock()
 		es, err := l.epochsOf(key, row)
 		if err != nil {
 			return err
 		}
 		l.mu.Lock()
-		if p := l.state.partition(key); len(row) > 0 {
-			for _, x := range p.epochs {
-				es = es.begin(x.epoch, x.start)
+		if p := l.state.Partition(key); len(row) > 0 {
+			for _, x := range p.Epochs {
+				es = es.Begin(x.Epoch, x.Start)
 			}
-			p.epochs = es
+			p.Epochs = es
 		}
 		l.mu.Unlock()
 	}
@@ -201,22 +202,22 @@ func (l *Log) findPieces() error {
 }
 
 // epochsOf reads which leader epochs the records of pieces have.
-func (l *Log) epochsOf(key placeKey, pieces []piece) (es epochs, err error) {
+func (l *Log) epochsOf(key state.Place, pieces []state.Piece) (es state.Epochs, err error) {
 	for i := range pieces {
 		x := &pieces[i]
 		err := l.upkeep.scan(l.ctx, key, x, func(b record.Batch) error {
-			es = es.begin(b.LeaderEpoch(), b.BaseOffset())
+			es = es.Begin(b.LeaderEpoch(), b.BaseOffset())
 			return nil
 		})
-		if err = corrupted(err); err != nil && !permanent(err) {
+		if err = state.Translate(err); err != nil && !state.Permanent(err) {
 			return nil, err
 		}
 		if len(es) == 0 { // of what cannot be read nobody will know
-			es = es.begin(int32(min(x.segment.epoch, math.MaxInt32)), x.base)
+			es = es.Begin(int32(min(x.Segment.Epoch, math.MaxInt32)), x.Base)
 		}
 	}
 	if len(es) > 0 {
-		es[0].start = pieces[0].base
+		es[0].Start = pieces[0].Base
 	}
 	return es, nil
 }

@@ -7,21 +7,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/segment"
 )
 
 // trimmed is a partition's new first offset.
 type trimmed struct {
-	key   placeKey
+	key   state.Place
 	start int64
 }
 
 // expired lists what the topics' retention gives up: whole pieces, oldest first.
 // Records in slots are always kept.
 func (m *maintainer) expired(now time.Time) (all []trimmed) {
-	m.log.view(func(s *state) {
+	m.log.view(func(s *state.State) {
 		defaults := m.log.defaults()
-		for _, t := range s.topics {
+		for _, t := range s.Topics {
 			if !deletes(t, defaults) {
 				continue
 			}
@@ -29,9 +30,9 @@ func (m *maintainer) expired(now time.Time) (all []trimmed) {
 			if keep < 0 && age < 0 {
 				continue
 			}
-			for _, p := range t.partitions {
-				if start := expires(p, keep, age, now.UnixMilli()); start > p.start {
-					all = append(all, trimmed{p.key, start})
+			for _, p := range t.Parts {
+				if start := expires(p, keep, age, now.UnixMilli()); start > p.Start {
+					all = append(all, trimmed{p.Key, start})
 				}
 			}
 		}
@@ -41,28 +42,28 @@ func (m *maintainer) expired(now time.Time) (all []trimmed) {
 
 // setting returns the topic's own value of a setting, or else the default of all,
 // which is for users' topics only: what is reported in Weir's own stays.
-func setting(t *topic, name string, defaults map[string]string) (value string, set bool) {
-	if value, set = t.Configs[name]; !set && !strings.HasPrefix(t.Name, ownTopics) {
+func setting(t *state.TopicData, name string, defaults map[string]string) (value string, set bool) {
+	if value, set = t.Configs[name]; !set && !strings.HasPrefix(t.Name, state.OwnTopics) {
 		value, set = defaults[name]
 	}
 	return value, set
 }
 
 // has says whether a word is in the topic's cleanup.policy.
-func has(t *topic, policy string, defaults map[string]string) (has, set bool) {
+func has(t *state.TopicData, policy string, defaults map[string]string) (has, set bool) {
 	value, set := setting(t, "cleanup.policy", defaults)
 	return slices.Contains(strings.Split(strings.ReplaceAll(value, " ", ""), ","), policy), set
 }
 
 // deletes says whether the topic lets old records go: cleanup.policy has delete
 // in it, as it has by default.
-func deletes(t *topic, defaults map[string]string) bool {
+func deletes(t *state.TopicData, defaults map[string]string) bool {
 	yes, set := has(t, "delete", defaults)
 	return yes || !set
 }
 
 // limit returns a setting that is a number; -1, no limit, if there is none.
-func limit(t *topic, name string, defaults map[string]string) int64 {
+func limit(t *state.TopicData, name string, defaults map[string]string) int64 {
 	value, _ := setting(t, name, defaults)
 	if n, err := strconv.ParseInt(value, 10, 64); err == nil && n >= 0 {
 		return n
@@ -71,19 +72,19 @@ func limit(t *topic, name string, defaults map[string]string) int64 {
 }
 
 // expires returns the first offset that is kept.
-func expires(p *partition, keep, age, now int64) int64 {
-	total := p.bytes
-	start, stable := p.start, p.stable(p.end)
-	for i := range p.pieces {
-		x := &p.pieces[i]
-		if x.next > stable {
+func expires(p *state.Partition, keep, age, now int64) int64 {
+	total := p.Bytes
+	start, stable := p.Start, p.Stable(p.End)
+	for i := range p.Pieces {
+		x := &p.Pieces[i]
+		if x.Next > stable {
 			break // of a transaction that is open nothing goes
 		}
-		old := age >= 0 && x.time != segment.NoTime && x.time < now-age || age >= 0 && x.time == segment.NoTime
-		if total -= x.data(); !old && (keep < 0 || total < keep) {
+		old := age >= 0 && x.Time != segment.NoTime && x.Time < now-age || age >= 0 && x.Time == segment.NoTime
+		if total -= x.Data(); !old && (keep < 0 || total < keep) {
 			break
 		}
-		start = max(start, x.next)
+		start = max(start, x.Next)
 	}
 	return start
 }
@@ -94,7 +95,7 @@ func (m *maintainer) expires() bool { return len(m.expired(m.log.now())) > 0 }
 // trim moves the first offsets of partitions.
 func (m *maintainer) trim(*pass) error {
 	for _, t := range m.expired(m.log.now()) {
-		if err := m.propose(kindTrimmed, encodeTrimmed(t.key, t.start)); err != nil {
+		if err := m.propose(state.KindTrimmed, state.EncodeTrimmed(t.key, t.start)); err != nil {
 			return fmt.Errorf("%v: %w", t.key, err)
 		}
 	}
@@ -121,11 +122,11 @@ func (m *maintainer) sweep(p *pass) error {
 const deleteBatch = 1000
 
 // deleteSegments removes segments.
-func (m *maintainer) deleteSegments(ids []segmentID) error {
+func (m *maintainer) deleteSegments(ids []state.SegmentID) error {
 	for batch := range slices.Chunk(ids, deleteBatch) {
 		keys := make([]string, len(batch))
 		for i, id := range batch {
-			keys[i] = segment.Key(m.log.shard, id.epoch, id.number)
+			keys[i] = segment.Key(m.log.shard, id.Epoch, id.Number)
 		}
 		if err := m.log.bucket.Delete(m.ctx, keys...); err != nil {
 			return err
@@ -142,7 +143,7 @@ func (m *maintainer) leftovers(*pass) error {
 		return nil
 	}
 	l, first := m.log, uint64(0)
-	l.view(func(s *state) { first = s.cleaned + 1 })
+	l.view(func(s *state.State) { first = s.Cleaned + 1 })
 	if l.lost != nil {
 		m.clean = true // a repair does not know what it does not know
 		return nil
@@ -180,15 +181,15 @@ func (m *maintainer) leftovers(*pass) error {
 
 // unknown picks the segments that the log does not know.
 func (m *maintainer) unknown(epoch uint64, prefix string, keys []string) (dead []string) {
-	m.log.view(func(s *state) {
-		garbage := make(map[segmentID]bool, len(s.garbage))
-		for _, id := range s.garbage {
+	m.log.view(func(s *state.State) {
+		garbage := make(map[state.SegmentID]bool, len(s.Garbage))
+		for _, id := range s.Garbage {
 			garbage[id] = true
 		}
 		for _, key := range keys {
 			number, err := strconv.ParseUint(strings.TrimPrefix(key, prefix), 10, 64)
-			id := segmentID{epoch, number}
-			if err == nil && s.segments[id] == 0 && !garbage[id] {
+			id := state.SegmentID{Epoch: epoch, Number: number}
+			if err == nil && s.Segments[id] == 0 && !garbage[id] {
 				dead = append(dead, key)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
@@ -17,8 +18,8 @@ import (
 
 // job is the runs of one partition that become a piece, or several.
 type job struct {
-	key     placeKey
-	extents []extent
+	key     state.Place
+	extents []state.Extent
 	next    int64 // behind the last one
 	bytes   int64
 }
@@ -53,13 +54,13 @@ func (m *maintainer) bite() tally {
 
 // slotted returns the slots that somebody refers to with the bytes that are
 // referred to, without the partitions that are stuck.
-func (m *maintainer) slotted(stuck map[placeKey]bool) map[journal.Position]int64 {
+func (m *maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]int64 {
 	sizes := make(map[journal.Position]int64)
-	m.log.view(func(s *state) {
-		for _, t := range s.topics {
-			for _, p := range t.partitions {
-				for i := 0; i < len(p.index) && !stuck[p.key]; i++ {
-					sizes[p.index[i].position()] += int64(p.index[i].size)
+	m.log.view(func(s *state.State) {
+		for _, t := range s.Topics {
+			for _, p := range t.Parts {
+				for i := 0; i < len(p.Index) && !stuck[p.Key]; i++ {
+					sizes[p.Index[i].Position()] += int64(p.Index[i].Size)
 				}
 			}
 		}
@@ -95,9 +96,9 @@ func (m *maintainer) jobs(limit tally) (jobs []job, left tally) {
 		taken.bytes += sizes[pos]
 		taken.slots++
 	}
-	m.log.view(func(s *state) {
-		for _, t := range s.topics {
-			for _, p := range t.partitions {
+	m.log.view(func(s *state.State) {
+		for _, t := range s.Topics {
+			for _, p := range t.Parts {
 				if j := m.jobOf(p, last); len(j.extents) > 0 {
 					jobs = append(jobs, j)
 				}
@@ -108,20 +109,20 @@ func (m *maintainer) jobs(limit tally) (jobs []job, left tally) {
 		if a.bytes != b.bytes {
 			return int(min(max(b.bytes-a.bytes, -1), 1))
 		}
-		return bytes.Compare(a.key.topic[:], b.key.topic[:])
+		return bytes.Compare(a.key.Topic[:], b.key.Topic[:])
 	})
 	return jobs, left
 }
 
 // jobOf is the runs of a partition up to and including those of a slot.
-func (m *maintainer) jobOf(p *partition, last journal.Position) job {
-	j := job{key: p.key}
-	for i := 0; i < len(p.index) && !m.stuck[p.key]; i++ {
-		if last.Before(p.index[i].position()) {
+func (m *maintainer) jobOf(p *state.Partition, last journal.Position) job {
+	j := job{key: p.Key}
+	for i := 0; i < len(p.Index) && !m.stuck[p.Key]; i++ {
+		if last.Before(p.Index[i].Position()) {
 			break
 		}
-		j.extents, j.next = p.index[:i+1:i+1], p.nextOf(i)
-		j.bytes += int64(p.index[i].size)
+		j.extents, j.next = p.Index[:i+1:i+1], p.NextOf(i)
+		j.bytes += int64(p.Index[i].Size)
 	}
 	return j
 }
@@ -130,11 +131,11 @@ func (m *maintainer) jobOf(p *partition, last journal.Position) job {
 type rewriter struct {
 	m     *maintainer
 	b     *segment.Builder
-	id    segmentID
-	keys  []placeKey // of the pieces in b
-	moved int        // pieces installed
+	id    state.SegmentID
+	keys  []state.Place // of the pieces in b
+	moved int           // pieces installed
 	away  []*shipment
-	clean bool // its pieces have been compacted; see segmentID.clean
+	clean bool // its pieces have been compacted; see state.SegmentID.Clean
 
 	left  int64                       // bytes of jobs that are not written
 	slots map[journal.Position][]byte // whole slots that several jobs want
@@ -143,8 +144,8 @@ type rewriter struct {
 
 // shipment is a segment that is being stored.
 type shipment struct {
-	id     segmentID
-	pieces []placed
+	id     state.SegmentID
+	pieces []state.Placed
 	cancel context.CancelFunc
 	landed chan error // capacity 1
 }
@@ -173,7 +174,7 @@ func (w *rewriter) each(jobs []job) error {
 		err := w.one(j)
 		w.left -= j.bytes
 		switch {
-		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrCorrupt):
+		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt):
 			// What cannot be read stays where it is, and is reported there.
 			// Its slots, and all behind them, are kept. Other partitions go on.
 			w.m.stuck[j.key] = true
@@ -206,9 +207,9 @@ func (w *rewriter) fetch(jobs []job) {
 	missing := make(map[journal.Position]bool)
 	for i := range jobs {
 		for _, x := range jobs[i].extents {
-			w.uses[x.position()]++
-			if l.run(jobs[i].key, x.base) == nil {
-				missing[x.position()] = true
+			w.uses[x.Position()]++
+			if l.run(jobs[i].key, x.Base) == nil {
+				missing[x.Position()] = true
 			}
 		}
 	}
@@ -233,45 +234,45 @@ func (w *rewriter) fetch(jobs []job) {
 }
 
 // begin starts a piece of which so many bytes will come.
-func (w *rewriter) begin(key placeKey, base, bytes int64) {
+func (w *rewriter) begin(key state.Place, base, bytes int64) {
 	if w.b == nil {
 		w.m.number++
-		w.id = segmentID{w.m.epoch, w.m.number}
+		w.id = state.SegmentID{Epoch: w.m.epoch, Number: w.m.number}
 		if w.clean {
-			w.id.number += cleanNumbers
+			w.id.Number += state.CleanNumbers
 		}
-		w.b = segment.NewBuilder(w.m.log.shard, w.id.epoch, w.id.number)
+		w.b = segment.NewBuilder(w.m.log.shard, w.id.Epoch, w.id.Number)
 		w.b.Reuse(w.m.memory.take())
 		w.b.Grow(int(min(max(bytes, w.left), int64(w.m.o.Segment+w.m.log.fillBytes))))
 		w.keys = nil
 	}
-	w.b.Begin(key.topic, key.partition, base)
+	w.b.Begin(key.Topic, key.Partition, base)
 }
 
 // one writes the batches of a partition, in one piece as long as it fits.
 func (w *rewriter) one(j *job) error {
-	w.begin(j.key, j.extents[0].base, j.bytes)
+	w.begin(j.key, j.extents[0].Base, j.bytes)
 	left := j.bytes
 	var group []record.Batch
-	size, next := 0, j.extents[0].base
+	size, next := 0, j.extents[0].Base
 	begun := 0 // the run that the open piece begins with
 	flush := func() error {
 		for _, b := range segment.Merge(group) {
 			if err := w.b.Append(b); err != nil {
-				return corrupted(err)
+				return state.Translate(err)
 			}
 		}
 		group, size = group[:0], 0
 		return nil
 	}
 	for i, x := range j.extents {
-		left -= int64(x.size)
+		left -= int64(x.Size)
 		data, err := w.data(j.key, x)
 		var batches []record.Batch
 		if err == nil {
-			batches, next, err = cutRun(data, x.base, x.epoch)
+			batches, next, err = state.CutRun(data, x.Base, x.Epoch)
 		}
-		if err != nil && w.m.log.lost != nil && permanent(err) {
+		if err != nil && w.m.log.lost != nil && state.Permanent(err) {
 			cause := err
 			if err = flush(); err == nil {
 				next, begun = w.giveUp(j, i, i > begun, left, cause), i+1
@@ -280,7 +281,7 @@ func (w *rewriter) one(j *job) error {
 		}
 		if err != nil {
 			w.b.Drop()
-			w.m.log.unreadable(j.key, x.base, err)
+			w.m.log.unreadable(j.key, x.Base, err)
 			return err
 		}
 		for _, b := range batches {
@@ -314,12 +315,12 @@ func (w *rewriter) one(j *job) error {
 func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (next int64) {
 	x := j.extents[i]
 	if next = j.next; i+1 < len(j.extents) {
-		next = j.extents[i+1].base
+		next = j.extents[i+1].Base
 	}
-	w.m.giveUp(j.key, x.base, next, journal.SlotKey(w.m.log.shard, x.position()), cause)
+	w.m.giveUp(j.key, x.Base, next, journal.SlotKey(w.m.log.shard, x.Position()), cause)
 	if before {
-		w.end(j.key, x.base)
-		w.begin(j.key, x.base, left)
+		w.end(j.key, x.Base)
+		w.begin(j.key, x.Base, left)
 	}
 	w.end(j.key, next)
 	if i+1 < len(j.extents) {
@@ -328,37 +329,37 @@ func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (
 	return next
 }
 
-func (w *rewriter) end(key placeKey, next int64) {
+func (w *rewriter) end(key state.Place, next int64) {
 	w.b.End(next)
 	w.keys = append(w.keys, key)
 }
 
 // data returns the bytes of a run: from memory, or from its slot.
-func (w *rewriter) data(key placeKey, x extent) ([]byte, error) {
-	l, pos := w.m.log, x.position()
+func (w *rewriter) data(key state.Place, x state.Extent) ([]byte, error) {
+	l, pos := w.m.log, x.Position()
 	raw := w.slots[pos]
 	if w.uses[pos]--; w.uses[pos] == 0 {
 		delete(w.slots, pos)
 	}
-	if data := l.run(key, x.base); data != nil {
+	if data := l.run(key, x.Base); data != nil {
 		return data, nil
 	}
 	object := journal.SlotKey(l.shard, pos)
 	if raw != nil {
-		if int64(len(raw)) < int64(x.at)+int64(x.size) {
-			return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
+		if int64(len(raw)) < int64(x.At)+int64(x.Size) {
+			return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
 		}
-		return raw[x.at:][:x.size], nil
+		return raw[x.At:][:x.Size], nil
 	}
 	err := storage.Until(w.m.ctx, func() (err error) {
-		raw, err = l.bucket.Get(w.m.ctx, object, int64(x.at), int64(x.size))
+		raw, err = l.bucket.Get(w.m.ctx, object, int64(x.At), int64(x.Size))
 		return err
 	}, fs.ErrNotExist)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", object, err)
 	}
-	if len(raw) != int(x.size) {
-		return nil, fmt.Errorf("%w: %s ends early", ErrCorrupt, object)
+	if len(raw) != int(x.Size) {
+		return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
 	}
 	return raw, nil
 }
@@ -388,13 +389,13 @@ func (w *rewriter) ship() error {
 	}
 	object, pieces, err := b.Finish()
 	if err != nil {
-		return fmt.Errorf("finish segment %d/%d: %w", w.id.epoch, w.id.number, err)
+		return fmt.Errorf("finish segment %d/%d: %w", w.id.Epoch, w.id.Number, err)
 	}
-	all := make([]placed, len(pieces))
+	all := make([]state.Placed, len(pieces))
 	for i, x := range pieces {
-		all[i] = placed{w.keys[i], piece{
-			base: x.Base, next: x.Next, time: x.MaxTime, segment: w.id,
-			at: x.At, size: x.Size, index: x.Index, records: x.Records,
+		all[i] = state.Placed{Key: w.keys[i], Piece: state.Piece{
+			Base: x.Base, Next: x.Next, Time: x.MaxTime, Segment: w.id,
+			At: x.At, Size: x.Size, Index: x.Index, Records: x.Records,
 		}}
 	}
 	if len(w.away) == shipments {
@@ -407,7 +408,7 @@ func (w *rewriter) ship() error {
 	s := &shipment{w.id, all, cancel, make(chan error, 1)}
 	w.away = append(w.away, s)
 	go func() {
-		clear, err := w.m.store(ctx, segment.Key(l.shard, s.id.epoch, s.id.number), object)
+		clear, err := w.m.store(ctx, segment.Key(l.shard, s.id.Epoch, s.id.Number), object)
 		if clear { // else somebody may be sending it still
 			w.m.memory.give(object)
 		}
@@ -456,8 +457,8 @@ func (w *rewriter) install() error {
 	if err != nil {
 		return err
 	}
-	if err := w.m.propose(kindInstalled, encodeInstalled(s.pieces)); err != nil {
-		return fmt.Errorf("install segment %d/%d: %w", s.id.epoch, s.id.number, err)
+	if err := w.m.propose(state.KindInstalled, state.EncodeInstalled(s.pieces)); err != nil {
+		return fmt.Errorf("install segment %d/%d: %w", s.id.Epoch, s.id.Number, err)
 	}
 	w.moved += len(s.pieces)
 	w.m.debt.step()
@@ -498,7 +499,7 @@ func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear 
 	case err != nil:
 		return false, fmt.Errorf("read %s: %w", key, err)
 	case !bytes.Equal(there, body):
-		return false, fmt.Errorf("%w: %s holds what this owner did not write", ErrCorrupt, key)
+		return false, fmt.Errorf("%w: %s holds what this owner did not write", state.ErrCorrupt, key)
 	}
 	return false, nil
 }

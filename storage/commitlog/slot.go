@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -24,13 +25,13 @@ type builder struct {
 	spec *speculation
 	slot *slot
 
-	runs map[placeKey]*draft
+	runs map[state.Place]*draft
 }
 
 // draft is a run before it is encoded.
 type draft struct {
 	at    int // of its entry in the slot
-	run   run
+	run   state.Run
 	items []item
 }
 
@@ -43,7 +44,7 @@ type item struct {
 
 func newBuilder(l *Log, number uint64) *builder {
 	l.spec.slot = number
-	return &builder{log: l, spec: l.spec, slot: &slot{number: number}, runs: make(map[placeKey]*draft)}
+	return &builder{log: l, spec: l.spec, slot: &slot{number: number}, runs: make(map[state.Place]*draft)}
 }
 
 // put adds an entry.
@@ -55,23 +56,23 @@ func (b *builder) put(kind uint16, body []byte) {
 // together, where the first one stands among the slot's entries: a later one
 // moves ahead of what was put in between, but then admission has already seen
 // to it that none of that is about its partition or its buffer.
-func (b *builder) take(key placeKey, a Append, done func(int64, error)) {
+func (b *builder) take(key state.Place, a Append, done func(int64, error)) {
 	base := b.spec.end(key)
 	d := b.add(key, a.Batch, a.AppendTime)
 	if a.Source != nil {
-		d.run.sources = append(d.run.sources, *a.Source)
+		d.run.Sources = append(d.run.Sources, *a.Source)
 	}
 	b.answer(done, base, nil)
 }
 
 // add gives a batch the next offsets of its partition.
-func (b *builder) add(key placeKey, batch record.Batch, appendTime bool) *draft {
+func (b *builder) add(key state.Place, batch record.Batch, appendTime bool) *draft {
 	base := b.spec.end(key)
 	b.spec.ends.set(b.spec.slot, key, base+int64(batch.Count()))
 	d := b.runs[key]
 	if d == nil {
-		d = &draft{at: len(b.slot.entries), run: run{topic: key.topic, partition: key.partition, base: base, epoch: b.log.epoch}}
-		b.put(kindRun, nil)
+		d = &draft{at: len(b.slot.entries), run: state.Run{Topic: key.Topic, Partition: key.Partition, Base: base, Epoch: b.log.epoch}}
+		b.put(state.KindRun, nil)
 		b.runs[key] = d
 	}
 	d.items = append(d.items, item{batch, appendTime})
@@ -85,7 +86,7 @@ func (b *builder) seal() error {
 	for key, d := range b.runs {
 		body, sum, err := d.encode(now)
 		if err != nil {
-			return fmt.Errorf("encode run of partition %d of topic %v: %w", key.partition, key.topic, err)
+			return fmt.Errorf("encode run of partition %d of topic %v: %w", key.Partition, key.Topic, err)
 		}
 		e := &b.slot.entries[d.at]
 		e.Body, e.Sum, e.Summed = body, sum, true
@@ -98,32 +99,32 @@ func (b *builder) seal() error {
 // their records add to the sum.
 func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
 	items := merge(d.items)
-	d.run.batches = len(items)
+	d.run.Batches = len(items)
 	size := 0
 	for _, it := range items {
 		size += len(it.batch)
 	}
-	head := runFixed + len(d.run.sources)*maxSource
-	for i := range d.run.sources {
-		head += len(d.run.sources[i].Stream.Gateway)
+	head := state.RunFixed + len(d.run.Sources)*state.MaxSource
+	for i := range d.run.Sources {
+		head += len(d.run.Sources[i].Stream.Gateway)
 	}
-	body = appendRunHead(make([]byte, 0, head+size), &d.run)
-	dataAt, next := len(body), d.run.base
+	body = state.AppendRunHead(make([]byte, 0, head+size), &d.run)
+	dataAt, next := len(body), d.run.Base
 	for _, it := range items {
 		at := len(body)
 		body = append(body, it.batch...)
 		b := record.Batch(body[at:])
 		b.SetBaseOffset(next)
-		b.SetLeaderEpoch(d.run.epoch)
+		b.SetLeaderEpoch(d.run.Epoch)
 		if it.appendTime {
 			b.SetLogAppendTime(now)
 		}
 		next = b.NextOffset()
 	}
-	if err := sealRun(body, dataAt); err != nil {
+	if err := state.SealRun(body, dataAt); err != nil {
 		return nil, 0, err
 	}
-	sum = crc32.Checksum(body[:dataAt], castagnoli)
+	sum = crc32.Checksum(body[:dataAt], state.Castagnoli)
 	rest := body[dataAt:]
 	for _, it := range items {
 		sum = record.ExtendCRC(sum, record.Batch(rest[:len(it.batch)]))

@@ -1,6 +1,10 @@
 package commitlog
 
-import "github.com/weirmq/weir/storage/weir"
+import (
+	"github.com/weirmq/weir/storage/weir"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
+)
 
 // speculation is what the durable state will be once all slots in flight, and
 // the one being built, have landed. Only admission looks at it: nothing that
@@ -10,15 +14,15 @@ import "github.com/weirmq/weir/storage/weir"
 // from has landed and the durable state says the same. It belongs to the
 // committer's goroutine, which holds Log.mu for reading while it asks.
 type speculation struct {
-	durable *state
+	durable *state.State
 	slot    uint64 // number of the slot being built
 
-	topics    overlay[weir.TopicID, *Topic] // nil: deleted
-	names     overlay[string, weir.TopicID] // zero: free
-	ends      overlay[placeKey, int64]
-	producers overlay[producerKey, producer]
-	marks     overlay[markKey, uint64]
-	buffers   overlay[bufferKey, BufferState]
+	topics    overlay[weir.TopicID, *state.Topic] // nil: deleted
+	names     overlay[string, weir.TopicID]       // zero: free
+	ends      overlay[state.Place, int64]
+	producers overlay[state.ProducerKey, state.Producer]
+	marks     overlay[state.MarkKey, uint64]
+	buffers   overlay[state.BufferKey, state.BufferState]
 	ids       overlay[struct{}, uint64]
 }
 
@@ -34,68 +38,68 @@ func (s *speculation) landed(slot uint64) {
 }
 
 // topic returns the topic of that id, nil if there is none.
-func (s *speculation) topic(id weir.TopicID) *Topic {
+func (s *speculation) topic(id weir.TopicID) *state.Topic {
 	if t, ok := s.topics.get(id); ok {
 		return t
 	}
-	if t := s.durable.topics[id]; t != nil {
+	if t := s.durable.Topics[id]; t != nil {
 		return &t.Topic
 	}
 	return nil
 }
 
-func (s *speculation) topicNamed(name string) *Topic {
+func (s *speculation) topicNamed(name string) *state.Topic {
 	if id, ok := s.names.get(name); ok {
 		return s.topic(id)
 	}
-	if t := s.durable.names[name]; t != nil {
+	if t := s.durable.Names[name]; t != nil {
 		return s.topic(t.ID)
 	}
 	return nil
 }
 
 // end is the offset that the next record of a partition gets.
-func (s *speculation) end(key placeKey) int64 {
+func (s *speculation) end(key state.Place) int64 {
 	if end, ok := s.ends.get(key); ok {
 		return end
 	}
-	if p := s.durable.partition(key); p != nil {
-		return p.end
+	if p := s.durable.Partition(key); p != nil {
+		return p.End
 	}
 	return 0
 }
 
-func (s *speculation) producer(key producerKey) producer {
+func (s *speculation) producer(key state.ProducerKey) state.Producer {
 	if p, ok := s.producers.get(key); ok {
 		return p
 	}
-	if p := s.durable.partition(key.place); p != nil {
-		if known := p.producers.get(key.id); known != nil {
+	if p := s.durable.Partition(key.Place); p != nil {
+		if known := p.Producers.Get(key.ID); known != nil {
 			return *known
 		}
 	}
-	return producer{}
+	return state.Producer{}
 }
 
 // forgot reports whether a partition may have forgotten a producer. Only entries
 // that have landed make it forget.
-func (s *speculation) forgot(key placeKey) bool {
-	p := s.durable.partition(key)
-	return p != nil && p.producers.forgot()
+func (s *speculation) forgot(key state.Place) bool {
+	p := s.durable.Partition(key)
+	return p != nil && p.Producers.Forgot()
 }
 
-func (s *speculation) mark(key markKey) uint64 {
+func (s *speculation) mark(key state.MarkKey) uint64 {
 	if mark, ok := s.marks.get(key); ok {
 		return mark
 	}
-	return s.durable.mark(key)
+	return s.durable.Mark(key)
 }
 
-func (s *speculation) bufferState(key bufferKey) BufferState {
+func (s *speculation) bufferState(key state.BufferKey) state.BufferState {
 	if state, ok := s.buffers.get(key); ok {
 		return state
 	}
-	return s.durable.bufferState(key)
+	return s.durable.BufferState(key)
 }
 
 // producerIDs is the first producer id that nobody has reserved.
@@ -103,7 +107,7 @@ func (s *speculation) producerIDs() uint64 {
 	if next, ok := s.ids.get(struct{}{}); ok {
 		return next
 	}
-	return s.durable.producerIDs
+	return s.durable.ProducerIDs
 }
 
 // overlay holds the values that slots on their way will give to keys. The zero

@@ -28,6 +28,6 @@ func (l *Log) Stats() Stats {
 	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	s.Segments, s.Garbage = len(l.state.segments), len(l.state.garbage)
+	s.Segments, s.Garbage = len(l.state.Segments), len(l.state.Garbage)
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -15,23 +16,23 @@ func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 	if promiseMarks(l.mutations) {
 		marks = l.promised.add(gateway, marks)
 	}
-	g := l.state.gateways[gateway]
+	g := l.state.Gateways[gateway]
 	if g == nil {
 		return marks, nil
 	}
-	for id, b := range g.buffers {
-		for key, last := range b.marks {
+	for id, b := range g.Buffers {
+		for key, last := range b.Marks {
 			marks = append(marks, Mark{
-				Stream:    Stream{Gateway: gateway, Buffer: id, Lane: key.lane},
-				Topic:     key.place.topic,
-				Partition: key.place.partition,
+				Stream:    state.Stream{Gateway: gateway, Buffer: id, Lane: key.Lane},
+				Topic:     key.Place.Topic,
+				Partition: key.Place.Partition,
 				Last:      last,
 			})
 		}
-		for key, row := range b.rows {
+		for key, row := range b.Rows {
 			rows = append(rows, MapRow{
-				Stream: Stream{Gateway: gateway, Buffer: id, Lane: key.lane},
-				Topic:  key.topic, Name: l.state.topics[key.topic].Name, Row: row,
+				Stream: state.Stream{Gateway: gateway, Buffer: id, Lane: key.Lane},
+				Topic:  key.Topic, Name: l.state.Topics[key.Topic].Name, Row: row,
 			})
 		}
 	}
@@ -40,10 +41,10 @@ func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 
 // Mark returns the durable mark of a stream in a partition, 0 for none, once
 // everything that was on its way when it was called has landed.
-func (l *Log) Mark(ctx context.Context, s Stream, topic weir.TopicID, partition int32) (uint64, error) {
-	key := markKey{s, placeKey{topic, partition}}
+func (l *Log) Mark(ctx context.Context, s state.Stream, topic weir.TopicID, partition int32) (uint64, error) {
+	key := state.MarkKey{Stream: s, Place: state.Place{Topic: topic, Partition: partition}}
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
-		if _, err := b.spec.place(key.place); err != nil {
+		if _, err := b.spec.place(key.Place); err != nil {
 			return struct{}{}, err
 		}
 		return struct{}{}, nil
@@ -54,26 +55,26 @@ func (l *Log) Mark(ctx context.Context, s Stream, topic weir.TopicID, partition 
 	return l.durableMark(key), nil
 }
 
-func (l *Log) durableMark(key markKey) uint64 {
+func (l *Log) durableMark(key state.MarkKey) uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.state.mark(key)
+	return l.state.Mark(key)
 }
 
 // BufferState says what is durably known of a buffer.
-func (l *Log) BufferState(gateway string, buffer weir.BufferID) BufferState {
+func (l *Log) BufferState(gateway string, buffer weir.BufferID) state.BufferState {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return l.state.bufferState(bufferKey{gateway, buffer})
+	return l.state.BufferState(state.BufferKey{Gateway: gateway, Buffer: buffer})
 }
 
 // Reached is the highest sequence of a stream that ever became durable, whatever
 // became of its topic; 0 for none.
-func (l *Log) Reached(s Stream) uint64 {
+func (l *Log) Reached(s state.Stream) uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if g := l.state.gateways[s.Gateway]; g != nil && g.buffers[s.Buffer] != nil {
-		return g.buffers[s.Buffer].reached[s.Lane]
+	if g := l.state.Gateways[s.Gateway]; g != nil && g.Buffers[s.Buffer] != nil {
+		return g.Buffers[s.Buffer].Reached[s.Lane]
 	}
 	return 0
 }
@@ -88,7 +89,7 @@ func (l *Log) Reached(s Stream) uint64 {
 func (l *Log) Adopt(gateway string, buffer weir.BufferID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.state.adopted[gateway] = buffer
+	l.state.Adopted[gateway] = buffer
 }
 
 // Retire replaces the marks of a fully delivered buffer by a tombstone: nothing
@@ -98,11 +99,11 @@ func (l *Log) Retire(ctx context.Context, gateway string, buffer weir.BufferID) 
 	if err := checkGateway(gateway); err != nil {
 		return err
 	}
-	key := bufferKey{gateway, buffer}
+	key := state.BufferKey{Gateway: gateway, Buffer: buffer}
 	_, err := ask(ctx, l, len(gateway), func(b *builder) (struct{}, error) {
-		if b.spec.bufferState(key) != Retired {
-			b.spec.buffers.set(b.spec.slot, key, Retired)
-			b.put(kindBufferRetired, encodeBufferRetired(gateway, buffer))
+		if b.spec.bufferState(key) != state.Retired {
+			b.spec.buffers.set(b.spec.slot, key, state.Retired)
+			b.put(state.KindBufferRetired, state.EncodeBufferRetired(gateway, buffer))
 		}
 		return struct{}{}, nil
 	})
@@ -110,8 +111,8 @@ func (l *Log) Retire(ctx context.Context, gateway string, buffer weir.BufferID) 
 }
 
 func checkGateway(name string) error {
-	if name == "" || len(name) > maxName {
-		return fmt.Errorf("%w: gateway id of %d bytes", ErrCorrupt, len(name))
+	if name == "" || len(name) > state.MaxName {
+		return fmt.Errorf("%w: gateway id of %d bytes", state.ErrCorrupt, len(name))
 	}
 	return nil
 }

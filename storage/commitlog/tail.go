@@ -1,10 +1,14 @@
 package commitlog
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
+)
 
 // cacheKey names a run by its partition and its first offset.
 type cacheKey struct {
-	place placeKey
+	place state.Place
 	base  int64
 }
 

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"fmt"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 )
 
@@ -17,9 +18,9 @@ type task struct {
 
 // pass is what the tasks of one pass tell each other.
 type pass struct {
-	left       tally            // what still lies in slots of what did when the pass began
-	swept      []segmentID      // segments that were deleted
-	checkpoint journal.Position // all before it is in a durable checkpoint
+	left       tally             // what still lies in slots of what did when the pass began
+	swept      []state.SegmentID // segments that were deleted
+	checkpoint journal.Position  // all before it is in a durable checkpoint
 }
 
 // tasks lists the upkeep in an order in which a crash anywhere leaves the log whole: an

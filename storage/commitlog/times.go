@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 	"github.com/weirmq/weir/storage/weir"
@@ -16,7 +17,7 @@ import (
 //
 // Errors: as Fetch.
 func (l *Log) OffsetByTime(ctx context.Context, topic weir.TopicID, partition int32, ts int64) (offset, timestamp int64, err error) {
-	key := placeKey{topic, partition}
+	key := state.Place{Topic: topic, Partition: partition}
 	for try := 1; ; try++ {
 		v, err := l.look(key)
 		if err != nil {
@@ -27,23 +28,23 @@ func (l *Log) OffsetByTime(ctx context.Context, topic weir.TopicID, partition in
 		case err == nil || !errors.Is(err, fs.ErrNotExist):
 			return offset, timestamp, err
 		case try == lookAgain:
-			return -1, -1, fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return -1, -1, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 		}
 	}
 }
 
 // since finds the first record at or after ts. Timestamps are the producers' and
 // in no order; but what has none as high needs not be read.
-func (l *Log) since(ctx context.Context, key placeKey, v view, ts int64) (offset, timestamp int64, err error) {
+func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (offset, timestamp int64, err error) {
 	for i := range v.pieces {
-		if x := &v.pieces[i]; x.time >= ts {
-			if offset, timestamp, err = l.sinceInPiece(ctx, key, x, max(v.start, x.base), ts); offset >= 0 || err != nil {
+		if x := &v.pieces[i]; x.Time >= ts {
+			if offset, timestamp, err = l.sinceInPiece(ctx, key, x, max(v.start, x.Base), ts); offset >= 0 || err != nil {
 				return offset, timestamp, err
 			}
 		}
 	}
 	for i := range v.index {
-		if v.index[i].time < ts {
+		if v.index[i].Time < ts {
 			continue
 		}
 		runs, err := l.load(ctx, key, v.index[i:i+1])
@@ -57,16 +58,16 @@ func (l *Log) since(ctx context.Context, key placeKey, v view, ts int64) (offset
 	return -1, -1, nil
 }
 
-func (l *Log) sinceInPiece(ctx context.Context, key placeKey, x *piece, from, ts int64) (offset, timestamp int64, err error) {
-	blocks, err := l.blocks.Blocks(ctx, x.segment.epoch, x.segment.number, x.ref(key))
+func (l *Log) sinceInPiece(ctx context.Context, key state.Place, x *state.Piece, from, ts int64) (offset, timestamp int64, err error) {
+	blocks, err := l.blocks.Blocks(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key))
 	if err != nil {
-		return -1, -1, corrupted(err)
+		return -1, -1, state.Translate(err)
 	}
 	for _, blk := range blocks {
 		for at := max(from, blk.Base); blk.MaxTime >= ts && at < blk.Next; {
-			batches, err := l.blocks.Read(ctx, x.segment.epoch, x.segment.number, x.ref(key), at, int(blk.Size))
+			batches, err := l.blocks.Read(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key), at, int(blk.Size))
 			if err != nil {
-				return -1, -1, corrupted(err)
+				return -1, -1, state.Translate(err)
 			}
 			if len(batches) == 0 {
 				break
@@ -99,16 +100,16 @@ func firstOf(batches []record.Batch, from, ts int64) (offset, timestamp int64, e
 //
 // Errors: as Fetch.
 func (l *Log) MaxTimestamp(ctx context.Context, topic weir.TopicID, partition int32) (offset, timestamp int64, err error) {
-	v, err := l.look(placeKey{topic, partition})
+	v, err := l.look(state.Place{Topic: topic, Partition: partition})
 	if err != nil {
 		return -1, -1, err
 	}
 	latest := int64(segment.NoTime)
 	for i := range v.pieces {
-		latest = max(latest, v.pieces[i].time)
+		latest = max(latest, v.pieces[i].Time)
 	}
 	for i := range v.index {
-		latest = max(latest, v.index[i].time)
+		latest = max(latest, v.index[i].Time)
 	}
 	if latest == segment.NoTime {
 		return -1, -1, nil
@@ -122,7 +123,7 @@ func (l *Log) MaxTimestamp(ctx context.Context, topic weir.TopicID, partition in
 func firstSince(b record.Batch, from, ts int64) (offset, timestamp int64, err error) {
 	found := errors.New("found")
 	offset, timestamp = -1, -1
-	err = b.Each(maxInflated, func(r *record.Record) error {
+	err = b.Each(state.MaxInflated, func(r *record.Record) error {
 		if r.Timestamp < ts || r.Offset < from {
 			return nil
 		}
@@ -130,7 +131,7 @@ func firstSince(b record.Batch, from, ts int64) (offset, timestamp int64, err er
 		return found
 	})
 	if err != nil && !errors.Is(err, found) {
-		return -1, -1, fmt.Errorf("%w: batch at offset %d: %w", ErrCorrupt, b.BaseOffset(), err)
+		return -1, -1, fmt.Errorf("%w: batch at offset %d: %w", state.ErrCorrupt, b.BaseOffset(), err)
 	}
 	return offset, timestamp, nil
 }

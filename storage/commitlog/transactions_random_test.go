@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -38,7 +39,7 @@ type market struct {
 	t     *testing.T
 	rng   *rand.Rand
 	l     *Log
-	topic Topic
+	topic state.Topic
 	now   clock
 
 	compacted bool
@@ -183,7 +184,7 @@ func (m *market) again(s *seller, p int32) {
 	batch := slices.Clone(s.last[p].batch)
 	fenced := batch.ProducerEpoch() < s.epoch
 	r := <-send(m.l, Append{Topic: m.topic.ID, Partition: p, Batch: batch})
-	if fenced && !errors.Is(r.err, ErrProducerFenced) || !fenced && (r.err != nil || r.base != s.last[p].base) {
+	if fenced && !errors.Is(r.err, state.ErrProducerFenced) || !fenced && (r.err != nil || r.base != s.last[p].base) {
 		m.t.Fatalf("the last batch again: %+v, want %d or fenced: %v", r, s.last[p].base, fenced)
 	}
 }
@@ -194,14 +195,14 @@ func (m *market) end(s *seller) {
 	end := &TransactionEnd{Producer: s.id, Epoch: s.epoch, Commit: commit}
 	for p := range int32(marketPartitions) {
 		if s.where[p] || m.rng.IntN(8) == 0 {
-			end.Partitions = append(end.Partitions, Place{m.topic.ID, p})
+			end.Partitions = append(end.Partitions, state.Place{Topic: m.topic.ID, Partition: p})
 		}
 	}
 	bumps := m.rng.IntN(2) == 0
 	if bumps {
 		end.Epoch++
 		for p := range s.last { // where there is no marker the old epoch is not fenced
-			if !slices.Contains(end.Partitions, Place{m.topic.ID, int32(p)}) {
+			if !slices.Contains(end.Partitions, state.Place{Topic: m.topic.ID, Partition: int32(p)}) {
 				s.last[p] = nil
 			}
 		}
@@ -316,7 +317,7 @@ func (m *market) settled() {
 	maintained(m.t, m.l)
 	maintained(m.t, m.l)
 	for p := range int32(marketPartitions) {
-		pieces := m.l.pieces(placeKey{m.topic.ID, p})
+		pieces := m.l.pieces(state.Place{Topic: m.topic.ID, Partition: p})
 		if dirty(pieces) < len(pieces) {
 			m.t.Errorf("partition %d is not clean", p)
 		}
@@ -335,7 +336,7 @@ func (m *market) settled() {
 		if len(want) > 0 {
 			m.t.Errorf("partition %d has not %.100v", p, want)
 		}
-		if known := len(m.l.state.partition(placeKey{m.topic.ID, p}).aborted); known != aborts {
+		if known := len(m.l.state.Partition(state.Place{Topic: m.topic.ID, Partition: p}).Aborted); known != aborts {
 			m.t.Errorf("partition %d has %d markers of aborts, %d are known", p, aborts, known)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -19,7 +20,7 @@ import (
 func finish(topic weir.TopicID, epoch int16, commit bool, partitions ...int32) *TransactionEnd {
 	end := &TransactionEnd{Producer: 7, Epoch: epoch, Commit: commit}
 	for _, p := range partitions {
-		end.Partitions = append(end.Partitions, Place{topic, p})
+		end.Partitions = append(end.Partitions, state.Place{Topic: topic, Partition: p})
 	}
 	return end
 }
@@ -54,7 +55,7 @@ func (r *consumer) read(t testing.TB, l *Log, topic weir.TopicID, partition int3
 // instead, must come to the same.
 func (r *consumer) take(t testing.TB, f Fetched) {
 	t.Helper()
-	if !slices.IsSortedFunc(f.Aborted, func(a, b Aborted) int { return int(a.First - b.First) }) {
+	if !slices.IsSortedFunc(f.Aborted, func(a, b state.Aborted) int { return int(a.First - b.First) }) {
 		t.Fatalf("not in order: %v", f.Aborted)
 	}
 	queue, dead := slices.Clone(f.Aborted), map[int64]bool{}
@@ -144,10 +145,10 @@ func TestTransaction(t *testing.T) {
 	put(0, recordtest.Transactional(7, 0, 2, "e")) // the same epoch: sequences go on
 	put(0, recordtest.Transactional(7, 0, 3, "f"))
 	must(l.ProposeAll(ctx, nil, finish(topic.ID, 1, false, 0, 1)))
-	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 4, "g")}); !errors.Is(r.err, ErrProducerFenced) {
+	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 0, 4, "g")}); !errors.Is(r.err, state.ErrProducerFenced) {
 		t.Error(r.err)
 	}
-	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 1, 4, "g")}); !errors.Is(r.err, ErrOutOfOrderSequence) {
+	if r := <-send(l, Append{Topic: topic.ID, Batch: recordtest.Transactional(7, 1, 4, "g")}); !errors.Is(r.err, state.ErrOutOfOrderSequence) {
 		t.Error(r.err)
 	}
 	put(0, recordtest.Transactional(7, 1, 0, "g"))
@@ -169,7 +170,7 @@ func TestTransaction(t *testing.T) {
 }
 
 // transacted expects what TestTransaction has written.
-func transacted(t *testing.T, l *Log, topic Topic) {
+func transacted(t *testing.T, l *Log, topic state.Topic) {
 	t.Helper()
 	if got := committed(t, l, topic.ID, 0); !slices.Equal(got, []string{"a", "b", "c", "d", "g"}) {
 		t.Errorf("%q is committed", got)
@@ -178,7 +179,7 @@ func transacted(t *testing.T, l *Log, topic Topic) {
 		t.Errorf("%q is committed", got)
 	}
 	f, err := l.FetchCommitted(t.Context(), topic.ID, 0, 6, 1<<20)
-	if err != nil || !reflect.DeepEqual(f.Aborted, []Aborted{{7, 5, 7}}) || f.Stable != 10 {
+	if err != nil || !reflect.DeepEqual(f.Aborted, []state.Aborted{{Producer: 7, First: 5, Last: 7}}) || f.Stable != 10 {
 		t.Errorf("%+v, %v", f.Aborted, err)
 	}
 	all, err := l.Producers(topic.ID, 0)
@@ -201,11 +202,11 @@ func TestProposeAllRefuses(t *testing.T) {
 		end      *TransactionEnd
 		err      error
 	}{
-		"kind":       {[]Command{{130, []byte("x")}, {99, nil}}, nil, ErrFormat},
+		"kind":       {[]Command{{130, []byte("x")}, {99, nil}}, nil, state.ErrFormat},
 		"large":      {[]Command{{130, make([]byte, 40<<10)}, {130, make([]byte, 40<<10)}}, nil, ErrTooLarge},
 		"partitions": {command, finish(topic.ID, 3, true, make([]int32, 500)...), ErrTooLarge},
-		"fenced":     {command, finish(topic.ID, 2, true, 1, 0), ErrProducerFenced},
-		"epoch":      {command, finish(topic.ID, -1, true, 0), ErrCorrupt},
+		"fenced":     {command, finish(topic.ID, 2, true, 1, 0), state.ErrProducerFenced},
+		"epoch":      {command, finish(topic.ID, -1, true, 0), state.ErrCorrupt},
 	} {
 		if err := l.ProposeAll(ctx, c.commands, c.end); !errors.Is(err, c.err) {
 			t.Errorf("%s: %v", name, err)
@@ -224,9 +225,9 @@ func TestProposeAllRefuses(t *testing.T) {
 	other := createTopic(t, l, "u", 1)
 	appended(t, l, Append{Topic: other.ID, Batch: recordtest.Produced(7, 9, 0, "forged")})
 	end := finish(topic.ID, 3, true, 0, 1, 2)
-	end.Partitions = append(end.Partitions, Place{weir.TopicID{9}, 0}, Place{other.ID, 0})
+	end.Partitions = append(end.Partitions, state.Place{Topic: weir.TopicID{9}, Partition: 0}, state.Place{Topic: other.ID, Partition: 0})
 	must(l.ProposeAll(ctx, command, end))
-	for place, want := range map[Place]int64{{topic.ID, 0}: 2, {topic.ID, 1}: 1, {other.ID, 0}: 1} {
+	for place, want := range map[state.Place]int64{{Topic: topic.ID, Partition: 0}: 2, {Topic: topic.ID, Partition: 1}: 1, {Topic: other.ID, Partition: 0}: 1} {
 		if _, end, err := l.Bounds(place.Topic, place.Partition); end != want || err != nil {
 			t.Errorf("%v ends at %d, %v", place, end, err)
 		}
@@ -236,7 +237,7 @@ func TestProposeAllRefuses(t *testing.T) {
 		t.Error(err)
 	}
 	for _, a := range []Append{{Topic: topic.ID, Batch: record.NewMarker(7, 0, record.Marker{}, 0)}, {Topic: topic.ID, Batch: recordtest.InTransaction(recordtest.Batch("a"))}} {
-		if r := <-send(l, a); !errors.Is(r.err, ErrUnsupported) && !errors.Is(r.err, ErrCorrupt) {
+		if r := <-send(l, a); !errors.Is(r.err, ErrUnsupported) && !errors.Is(r.err, state.ErrCorrupt) {
 			t.Error(r.err)
 		}
 	}
@@ -272,7 +273,7 @@ func TestTransactionsInFlight(t *testing.T) {
 			}
 		}
 		release()
-		want := []error{nil, ErrTransactionOpen, nil, nil, nil, nil, nil, ErrProducerFenced, nil, ErrProducerFenced}
+		want := []error{nil, state.ErrTransactionOpen, nil, nil, nil, nil, nil, state.ErrProducerFenced, nil, state.ErrProducerFenced}
 		for i, a := range answers {
 			if r := <-a; !errors.Is(r.err, want[i]) || (r.err == nil) != (want[i] == nil) {
 				t.Errorf("answer %d is %+v, want %v", i, r, want[i])
@@ -342,15 +343,15 @@ func TestOpenTransactionStays(t *testing.T) {
 	if start, end, err := l.Bounds(topic.ID, 0); start != 5 || end != 5 || err != nil {
 		t.Error(start, end, err)
 	}
-	if p := l.state.partition(placeKey{topic.ID, 0}); len(p.aborted) > 0 {
-		t.Errorf("%v is remembered", p.aborted)
+	if p := l.state.Partition(state.Place{Topic: topic.ID, Partition: 0}); len(p.Aborted) > 0 {
+		t.Errorf("%v is remembered", p.Aborted)
 	}
 	sound(t, b)
 }
 
 func TestEpochEnd(t *testing.T) {
 	b := mem.New()
-	var topic Topic
+	var topic state.Topic
 	for i := range 5 { // epochs 1 to 5; 3 writes nothing
 		l := open(t, b)
 		if i == 0 {

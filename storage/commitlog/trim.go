@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -14,15 +15,15 @@ import (
 //
 // Errors: ErrUnknownTopic, ErrOffsetOutOfRange for one beyond the end.
 func (l *Log) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
-	key := placeKey{id, partition}
+	key := state.Place{Topic: id, Partition: partition}
 	return ask(ctx, l, 0, func(b *builder) (int64, error) {
 		if _, err := b.spec.place(key); err != nil {
 			return -1, err
 		}
 		// The durable end: what is in flight is not there to be deleted yet.
 		var start, end, stable int64
-		if p := b.spec.durable.partition(key); p != nil {
-			start, end, stable = p.start, p.end, p.stable(p.end)
+		if p := b.spec.durable.Partition(key); p != nil {
+			start, end, stable = p.Start, p.End, p.Stable(p.End)
 		}
 		switch {
 		case offset == -1:
@@ -32,7 +33,7 @@ func (l *Log) DeleteRecords(ctx context.Context, id weir.TopicID, partition int3
 		}
 		offset = min(offset, stable)
 		if offset > start {
-			b.put(kindTrimmed, encodeTrimmed(key, offset))
+			b.put(state.KindTrimmed, state.EncodeTrimmed(key, offset))
 		}
 		return max(start, offset), nil
 	})

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -13,9 +14,9 @@ import (
 type Append struct {
 	Topic      weir.TopicID
 	Partition  int32
-	Batch      record.Batch // belongs to the log until done is called
-	Source     *Source      // of a gateway's batch, else nil
-	AppendTime bool         // the records get the time of the append (KIP-32)
+	Batch      record.Batch  // belongs to the log until done is called
+	Source     *state.Source // of a gateway's batch, else nil
+	AppendTime bool          // the records get the time of the append (KIP-32)
 }
 
 // Fetched is what a read of a partition found.
@@ -30,12 +31,12 @@ type Fetched struct {
 	// Aborted, by First, only from FetchCommitted: the aborted transactions that
 	// overlap what Batches cover. A consumer leaves out the transactional
 	// batches of a producer from First on up to its marker.
-	Aborted []Aborted
+	Aborted []state.Aborted
 }
 
 // Mark is how far one stream is durable in one partition.
 type Mark struct {
-	Stream    Stream
+	Stream    state.Stream
 	Topic     weir.TopicID
 	Partition int32
 	Last      uint64
@@ -44,22 +45,22 @@ type Mark struct {
 // MapRow is the newest row by which something of a stream became durable in a
 // topic.
 type MapRow struct {
-	Stream Stream
+	Stream state.Stream
 	Topic  weir.TopicID
 	Name   string // of the topic
-	Row    Row
+	Row    state.Row
 }
 
 // Options of a Log. Only Bucket is required.
 type Options struct {
 	Bucket   storage.Bucket
 	Shard    uint32
-	Node     string        // this node's name, put into the claim
-	Info     []byte        // opaque, put into the claim: how to reach this node
-	Epoch    uint64        // to claim, if not 0: Open ends with ErrFenced if somebody has claimed it
-	Machines []Machine     // told apart by their kinds
-	Beside   []string      // keys of objects beside the log that are made once; the log notes their checksums
-	Linger   time.Duration // how long a slot waits for company, unless the log was idle for twice as long; 0 on a fast bucket
+	Node     string          // this node's name, put into the claim
+	Info     []byte          // opaque, put into the claim: how to reach this node
+	Epoch    uint64          // to claim, if not 0: Open ends with ErrFenced if somebody has claimed it
+	Machines []state.Machine // told apart by their kinds
+	Beside   []string        // keys of objects beside the log that are made once; the log notes their checksums
+	Linger   time.Duration   // how long a slot waits for company, unless the log was idle for twice as long; 0 on a fast bucket
 
 	TailBytes  int64 // memory for recently read and written batches; 64 MiB
 	BlockBytes int64 // memory for what was read of segments; 32 MiB

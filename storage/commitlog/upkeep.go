@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 )
 
@@ -71,21 +72,21 @@ type maintainer struct {
 	snapshot chan checkpoint // capacity 1
 
 	// Of run alone.
-	number  uint64           // of the last segment of this epoch
-	last    time.Time        // when the last pass ended
-	clean   bool             // what older epochs left over was deleted
-	unused  journal.Position // all slots before it were of no use when the last pass ended
-	cut     journal.Position // all slots before it were deleted
-	garbage []segmentID      // were of no use when the last pass ended
-	mine    tally            // what it has proposed since it rewrote slots
-	more    bool             // the last pass has left something for the next
-	reading bool             // compaction is under way: the segments that it reads must stay
+	number  uint64            // of the last segment of this epoch
+	last    time.Time         // when the last pass ended
+	clean   bool              // what older epochs left over was deleted
+	unused  journal.Position  // all slots before it were of no use when the last pass ended
+	cut     journal.Position  // all slots before it were deleted
+	garbage []state.SegmentID // were of no use when the last pass ended
+	mine    tally             // what it has proposed since it rewrote slots
+	more    bool              // the last pass has left something for the next
+	reading bool              // compaction is under way: the segments that it reads must stay
 
-	stuck    map[placeKey]bool  // has a run that cannot be read: not rewritten until tried again
-	tried    time.Time          // when all partitions were tried last
-	horizons map[placeKey]int64 // ms since 1970: when tombstones that compaction has met may go
-	spoiled  map[placeKey]bool  // has a piece that cannot be read: not compacted by this owner any more
-	later    time.Time          // when compaction is due again that did not get through
+	stuck    map[state.Place]bool  // has a run that cannot be read: not rewritten until tried again
+	tried    time.Time             // when all partitions were tried last
+	horizons map[state.Place]int64 // ms since 1970: when tombstones that compaction has met may go
+	spoiled  map[state.Place]bool  // has a piece that cannot be read: not compacted by this owner any more
+	later    time.Time             // when compaction is due again that did not get through
 }
 
 // checkpoint is a snapshot of the state before a position.
@@ -103,13 +104,13 @@ type host struct {
 	now       func() time.Time
 	defaults  func() map[string]string // Options.Defaults
 
-	view       func(func(*state))                                        // lets a function look at the durable state
-	run        func(key placeKey, base int64) []byte                     // the batches of a run if they are in memory, else nil
+	view       func(func(*state.State))                                  // lets a function look at the durable state
+	run        func(key state.Place, base int64) []byte                  // the batches of a run if they are in memory, else nil
 	snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
 	propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
 	checkpoint func(ctx context.Context, pos journal.Position, body []byte) error
 	truncate   func(ctx context.Context, before journal.Position) error // deletes slots
-	unreadable func(key placeKey, base int64, err error)                // is told of runs that cannot be read
+	unreadable func(key state.Place, base int64, err error)             // is told of runs that cannot be read
 	settled    func()                                                   // is called when writers who are held back may go on
 	fail       func(error) error                                        // ends the log, and returns why it has ended
 	lost       func(Loss)                                               // of a repair: is told of what is given up; else nil
@@ -120,7 +121,7 @@ func newMaintainer(ctx context.Context, l host, u Upkeep) *maintainer {
 		log: l, o: u.withDefaults(l.bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
 		memory: newSegmentMemory(),
-		stuck:  make(map[placeKey]bool), horizons: make(map[placeKey]int64), spoiled: make(map[placeKey]bool),
+		stuck:  make(map[state.Place]bool), horizons: make(map[state.Place]int64), spoiled: make(map[state.Place]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	return m
@@ -334,7 +335,7 @@ func (m *maintainer) truncate(p *pass) error {
 		}
 	}
 	m.unused, m.garbage = m.useless(p.checkpoint)
-	m.garbage = m.garbage[:min(len(m.garbage), l.fillBytes/2/maxSwept)]
+	m.garbage = m.garbage[:min(len(m.garbage), l.fillBytes/2/state.MaxSwept)]
 	m.last = l.now()
 	m.through.Store(m.last.UnixMilli())
 	return nil
@@ -351,7 +352,7 @@ func (m *maintainer) save(p *pass) error {
 }
 
 // note notes what was deleted, and takes a snapshot right behind.
-func (m *maintainer) note(swept []segmentID) (checkpoint, error) {
+func (m *maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	select {
 	case <-m.snapshot: // of a pass that did not get through
 	default:
@@ -361,14 +362,14 @@ func (m *maintainer) note(swept []segmentID) (checkpoint, error) {
 	// more, and store a segment now: its epoch is looked through once more by
 	// the owner after this one.
 	cleaned := max(m.epoch, 2) - 2
-	if err := m.propose(kindSwept, encodeSwept(cleaned, m.cut, swept)); err != nil {
+	if err := m.propose(state.KindSwept, state.EncodeSwept(cleaned, m.cut, swept)); err != nil {
 		m.wanted.Store(false)
 		return checkpoint{}, fmt.Errorf("note deleted segments: %w", err)
 	}
 	select {
 	case c := <-m.snapshot:
 		// What cannot be read back must not be what slots are deleted for.
-		if _, _, err := decodeBody(c.body); err != nil {
+		if _, _, err := state.DecodeCheckpoint(c.body); err != nil {
 			return checkpoint{}, m.log.fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
 		}
 		return c, nil
@@ -385,16 +386,16 @@ func (m *maintainer) propose(kind uint16, body []byte) error {
 
 // useless returns the first slot that an extent refers to, at most limit, and the
 // segments that nobody refers to.
-func (m *maintainer) useless(limit journal.Position) (first journal.Position, garbage []segmentID) {
-	m.log.view(func(s *state) {
-		for _, t := range s.topics {
-			for _, p := range t.partitions {
-				if len(p.index) > 0 && p.index[0].position().Before(limit) {
-					limit = p.index[0].position()
+func (m *maintainer) useless(limit journal.Position) (first journal.Position, garbage []state.SegmentID) {
+	m.log.view(func(s *state.State) {
+		for _, t := range s.Topics {
+			for _, p := range t.Parts {
+				if len(p.Index) > 0 && p.Index[0].Position().Before(limit) {
+					limit = p.Index[0].Position()
 				}
 			}
 		}
-		garbage = append(garbage, s.garbage...)
+		garbage = append(garbage, s.Garbage...)
 	})
 	return limit, garbage
 }
@@ -402,6 +403,6 @@ func (m *maintainer) useless(limit journal.Position) (first journal.Position, ga
 // hasGarbage reports whether there are segments to delete, now or later.
 func (m *maintainer) hasGarbage() bool {
 	has := len(m.garbage) > 0
-	m.log.view(func(s *state) { has = has || len(s.garbage) > 0 })
+	m.log.view(func(s *state.State) { has = has || len(s.Garbage) > 0 })
 	return has
 }

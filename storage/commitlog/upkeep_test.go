@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -141,7 +142,7 @@ func TestRetention(t *testing.T) {
 	var clock atomic.Int64
 	clock.Store(1_000_000)
 	l := open(t, b, tiny, func(o *Options) { o.Now = func() time.Time { return time.UnixMilli(clock.Load()) } })
-	create := func(name string, configs map[string]string) Topic {
+	create := func(name string, configs map[string]string) state.Topic {
 		topic, err := l.CreateTopic(t.Context(), name, 1, configs)
 		must(err)
 		return topic
@@ -151,7 +152,7 @@ func TestRetention(t *testing.T) {
 	byTime := create("ms", map[string]string{"retention.ms": "5000"})
 	compacted := create("compacted", map[string]string{"retention.ms": "5000", "cleanup.policy": "compact"})
 	for i := range 10 {
-		for _, topic := range []Topic{kept, bySize, byTime, compacted} {
+		for _, topic := range []state.Topic{kept, bySize, byTime, compacted} {
 			builder := record.NewBuilder(record.None)
 			must(builder.Append(&record.Record{Timestamp: clock.Load(), Key: fmt.Append(nil, "k", i), Value: []byte(strings.Repeat("v", 6000))}))
 			out, err := builder.Build()
@@ -378,7 +379,7 @@ func randomUpkeep(t *testing.T, seed uint64) error {
 	f := storagetest.NewFaults(b, seed)
 	l := open(t, f, tiny)
 	model := map[weir.TopicID][]*modelPartition{}
-	var topics []Topic
+	var topics []state.Topic
 	for step := range 60 {
 		switch v := rng.IntN(100); {
 		case v < 5 || len(topics) == 0:
@@ -446,18 +447,18 @@ func randomUpkeep(t *testing.T, seed uint64) error {
 }
 
 // summed compares what partitions keep as their size with what they hold.
-func summed(s *state) error {
-	for _, t := range s.topics {
-		for _, p := range t.partitions {
+func summed(s *state.State) error {
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
 			sum := int64(0)
-			for i := range p.pieces {
-				sum += p.pieces[i].data()
+			for i := range p.Pieces {
+				sum += p.Pieces[i].Data()
 			}
-			for i := range p.index {
-				sum += int64(p.index[i].size)
+			for i := range p.Index {
+				sum += int64(p.Index[i].Size)
 			}
-			if sum != p.bytes {
-				return fmt.Errorf("%v holds %d bytes and says %d", p.key, sum, p.bytes)
+			if sum != p.Bytes {
+				return fmt.Errorf("%v holds %d bytes and says %d", p.Key, sum, p.Bytes)
 			}
 		}
 	}
@@ -469,16 +470,16 @@ func summed(s *state) error {
 // deleted, so it compares the state with itself, restored.
 func checkpointIsReplay(b storage.Bucket) error {
 	a := &auditor{bucket: b}
-	a.begin(newState(), journal.Position{})
+	a.begin(state.Empty(), journal.Position{})
 	if _, err := journal.Replay(context.Background(), journal.Options{Bucket: b}, a); err != nil {
 		return err
 	}
-	raw := machines{}.body(a.state.append)
-	again, _, err := decodeBody(raw)
+	raw := state.Machines{}.Checkpoint(a.state.Append)
+	again, _, err := state.DecodeCheckpoint(raw)
 	if err != nil {
 		return err
 	}
-	if string(machines{}.body(again.append)) != string(raw) {
+	if string(state.Machines{}.Checkpoint(again.Append)) != string(raw) {
 		return errors.New("a state that was restored is another one")
 	}
 	return errors.Join(summed(a.state), summed(again))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 )
 
@@ -26,11 +27,11 @@ func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error
 // finds out what it does not say yet. That goes into the first slot of this owner.
 func (l *Log) recognize(ctx context.Context) error {
 	keys := append([]string{clusterKey}, l.beside...)
-	known := l.state.identity
+	known := l.state.Identity
 	if known != nil {
-		for _, s := range known.sums {
-			if !slices.Contains(keys, s.key) {
-				keys = append(keys, s.key)
+		for _, s := range known.Sums {
+			if !slices.Contains(keys, s.Key) {
+				keys = append(keys, s.Key)
 			}
 		}
 	}
@@ -45,8 +46,8 @@ func (l *Log) recognize(ctx context.Context) error {
 	for _, problem := range problems {
 		l.lost(problem.Error())
 	}
-	says := &identity{anew: len(problems) > 0, level: l.cluster.Format, cluster: l.cluster.ID, sums: there}
-	if l.Level() >= 2 && (known == nil || says.anew || says.level != known.level || !slices.Equal(says.sums, known.sums)) {
+	says := &state.Identity{Anew: len(problems) > 0, Level: l.cluster.Format, Cluster: l.cluster.ID, Sums: there}
+	if l.Level() >= 2 && (known == nil || says.Anew || says.Level != known.Level || !slices.Equal(says.Sums, known.Sums)) {
 		l.unsaid = says
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
@@ -316,7 +317,7 @@ func (o *owner) open(ctx context.Context) {
 		b = sleeper{o.way, o.p}
 	}
 	l, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: b, Node: fmt.Sprint("node ", o.no), Machines: []commitlog.Machine{&o.machine},
+		Bucket: b, Node: fmt.Sprint("node ", o.no), Machines: []state.Machine{&o.machine},
 		Upkeep: commitlog.Upkeep{Segment: 32 << 10}, Log: slog.New(slog.DiscardHandler),
 	})
 	refused := o.no == 1 && o.p.row.step.name == "cluster" && o.p.row.fate == storagetest.Fail

@@ -7,19 +7,20 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
 
 // Log is a machine.Log that applies what is proposed at once. It has no topics.
 type Log struct {
 	FormatLevel int
-	Machines    []commitlog.Machine // each entry is applied to all of them
+	Machines    []state.Machine     // each entry is applied to all of them
 	Entries     []commitlog.Command // what was proposed
 	Before      func()              // is called before each entry; nil: nothing
 }
 
 // New returns a log of the newest format level that these machines follow.
-func New(machines ...commitlog.Machine) *Log {
+func New(machines ...state.Machine) *Log {
 	return &Log{FormatLevel: commitlog.Level, Machines: machines}
 }
 
@@ -41,10 +42,10 @@ func (l *Log) Propose(_ context.Context, kind uint16, body []byte) error {
 func (l *Log) Level() int { return l.FormatLevel }
 
 // Topics implements machine.Log.
-func (l *Log) Topics() []commitlog.Topic { return nil }
+func (l *Log) Topics() []state.Topic { return nil }
 
 // TopicByID implements machine.Log.
-func (l *Log) TopicByID(weir.TopicID) (commitlog.Topic, bool) { return commitlog.Topic{}, false }
+func (l *Log) TopicByID(weir.TopicID) (state.Topic, bool) { return state.Topic{}, false }
 
 // Alike fails the test at its end if the machines of the log do not know the same.
 func (l *Log) Alike(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -71,7 +72,7 @@ type rig struct {
 	mem   *mem.Bucket
 	n     *counter
 	log   *commitlog.Log
-	topic commitlog.Topic
+	topic state.Topic
 }
 
 // newRig starts with a topic that keeps so many bytes in each of its four

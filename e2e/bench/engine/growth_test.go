@@ -9,6 +9,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/file"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -40,7 +41,7 @@ func grow(ctx context.Context, a growing) (r grown, err error) {
 	if err != nil {
 		return r, err
 	}
-	var topic commitlog.Topic
+	var topic state.Topic
 	if r.Create, err = seconds(func() (err error) {
 		topic, err = log.CreateTopic(ctx, "wide", a.Partitions, nil)
 		return err
@@ -73,7 +74,7 @@ func grow(ctx context.Context, a growing) (r grown, err error) {
 }
 
 // appendToEach appends a batch to every partition and waits for all of them.
-func appendToEach(log *commitlog.Log, topic commitlog.Topic, batch record.Batch) error {
+func appendToEach(log *commitlog.Log, topic state.Topic, batch record.Batch) error {
 	answers := make(chan error, topic.Partitions)
 	for p := range topic.Partitions {
 		log.Append(commitlog.Append{Topic: topic.ID, Partition: p, Batch: bytes.Clone(batch)}, func(_ int64, err error) { answers <- err })

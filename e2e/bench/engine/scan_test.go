@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/file"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -106,7 +107,7 @@ func scan(ctx context.Context, a scanning) (r scanned, err error) {
 
 // readAll reads all partitions side by side, a MiB of each in turn, and proves that
 // no offset is left out.
-func (r *scanned) readAll(ctx context.Context, log *commitlog.Log, topic commitlog.Topic) error {
+func (r *scanned) readAll(ctx context.Context, log *commitlog.Log, topic state.Topic) error {
 	next := make([]int64, topic.Partitions)
 	for more := true; more; {
 		more = false
@@ -132,7 +133,7 @@ func (r *scanned) readAll(ctx context.Context, log *commitlog.Log, topic commitl
 // tail is a producer and a consumer of one partition.
 type tail struct {
 	log   *commitlog.Log
-	topic commitlog.Topic
+	topic state.Topic
 	began time.Time
 	last  chan int64    // how many records the producer has sent, when it has ended
 	end   chan struct{} // closed to end it

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"fmt"
@@ -17,19 +17,19 @@ import (
 // wanderer invents a random log of entries of all kinds that keep the rules.
 type wanderer struct {
 	rng     *rand.Rand
-	s       *state // what the entries have made; the caller applies them
+	s       *State // what the entries have made; the caller applies them
 	pos     journal.Position
 	at      int64 // in the slot
 	topics  uint64
 	buffers uint32
 	number  uint64 // of the last segment
-	marks   map[markKey]uint64
+	marks   map[MarkKey]uint64
 }
 
 func newWanderer(seed uint64) *wanderer {
 	return &wanderer{
-		rng: rand.New(rand.NewPCG(seed, 2)), s: newState(), pos: journal.Position{Epoch: 1, Slot: 1},
-		marks: make(map[markKey]uint64),
+		rng: rand.New(rand.NewPCG(seed, 2)), s: Empty(), pos: journal.Position{Epoch: 1, Slot: 1},
+		marks: make(map[MarkKey]uint64),
 	}
 }
 
@@ -37,7 +37,7 @@ func newWanderer(seed uint64) *wanderer {
 func (w *wanderer) walk(n int) {
 	for range n {
 		pos, e := w.next()
-		must(w.s.apply(pos, e))
+		must(w.s.Apply(pos, e))
 	}
 }
 
@@ -65,16 +65,16 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 	switch {
 	case t == nil || n < 4:
 		w.topics++
-		return kindTopicCreated, encodeTopicCreated(Topic{
+		return KindTopicCreated, EncodeTopicCreated(Topic{
 			ID: weir.TopicID{byte(w.rng.IntN(256)), byte(w.topics)}, Name: fmt.Sprint("t", w.topics), Partitions: 1 + w.rng.Int32N(4),
 			Created: w.rng.Int64() - w.rng.Int64(), Configs: map[string]string{"k": fmt.Sprint(n), "j": ""},
 		})
-	case n < 6 && len(w.s.topics) > 2:
-		return kindTopicDeleted, encodeTopicDeleted(t.ID)
+	case n < 6 && len(w.s.Topics) > 2:
+		return KindTopicDeleted, EncodeTopicDeleted(t.ID)
 	case n < 9:
-		return kindTopicGrown, encodeTopicGrown(t.ID, t.Partitions+1+w.rng.Int32N(3))
+		return KindTopicGrown, EncodeTopicGrown(t.ID, t.Partitions+1+w.rng.Int32N(3))
 	case n < 12:
-		return kindProducerIDs, encodeProducerIDs(w.s.producerIDs + 1 + w.rng.Uint64N(1000))
+		return KindProducerIDs, EncodeProducerIDs(w.s.ProducerIDs + 1 + w.rng.Uint64N(1000))
 	case n < 16:
 		return w.retired()
 	case n < 28:
@@ -82,32 +82,32 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 	case n < 36:
 		return w.trimmed(t)
 	case n < 40:
-		var ids []segmentID
-		for _, id := range slices.SortedFunc(slices.Values(w.s.garbage), segmentID.compare) {
+		var ids []SegmentID
+		for _, id := range slices.SortedFunc(slices.Values(w.s.Garbage), SegmentID.compare) {
 			if w.rng.IntN(2) == 0 {
 				ids = append(ids, id)
 			}
 		}
-		return kindSwept, encodeSwept(w.pos.Epoch-1, w.oldest(), ids)
+		return KindSwept, EncodeSwept(w.pos.Epoch-1, w.oldest(), ids)
 	}
-	return kindRun, w.run(t.partitions[w.rng.IntN(len(t.partitions))])
+	return KindRun, w.run(t.Parts[w.rng.IntN(len(t.Parts))])
 }
 
 // topic returns any, in an order that the seed decides; nil if there is none.
-func (w *wanderer) topic() *topic {
-	var all []*topic
-	for _, t := range w.s.topics {
+func (w *wanderer) topic() *TopicData {
+	var all []*TopicData
+	for _, t := range w.s.Topics {
 		all = append(all, t)
 	}
 	if len(all) == 0 {
 		return nil
 	}
-	slices.SortFunc(all, func(a, b *topic) int { return compareTopics(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b *TopicData) int { return compareTopics(a.ID, b.ID) })
 	return all[w.rng.IntN(len(all))]
 }
 
-func (w *wanderer) run(p *partition) []byte {
-	r := run{topic: p.key.topic, partition: p.key.partition, base: p.end, epoch: int32(w.pos.Epoch), batches: 1}
+func (w *wanderer) run(p *Partition) []byte {
+	r := Run{Topic: p.Key.Topic, Partition: p.Key.Partition, Base: p.End, Epoch: int32(w.pos.Epoch), Batches: 1}
 	var b record.Batch
 	switch w.rng.IntN(4) {
 	case 0:
@@ -117,80 +117,80 @@ func (w *wanderer) run(p *partition) []byte {
 	default:
 		b = recordtest.Batch("a", "b", "c")
 		for range w.rng.IntN(3) {
-			r.sources = append(r.sources, w.source(p))
+			r.Sources = append(r.Sources, w.source(p))
 		}
 	}
-	b.SetBaseOffset(p.end)
-	b.SetLeaderEpoch(r.epoch)
-	body := appendRunHead(nil, &r)
+	b.SetBaseOffset(p.End)
+	b.SetLeaderEpoch(r.Epoch)
+	body := AppendRunHead(nil, &r)
 	dataAt := len(body)
 	body = append(body, b...)
-	must(sealRun(body, dataAt))
+	must(SealRun(body, dataAt))
 	return body
 }
 
 // produced is a batch of one of some producers, which goes on, also beyond the
 // last sequence, or begins a new epoch.
-func (w *wanderer) produced(p *partition) record.Batch {
+func (w *wanderer) produced(p *Partition) record.Batch {
 	id := w.rng.Int64N(4) * 1000
-	known := p.producers.get(id)
+	known := p.Producers.Get(id)
 	switch {
 	case w.rng.IntN(4) == 0:
 		epoch := int16(0)
 		if known != nil {
-			epoch = known.epoch + int16(w.rng.IntN(2))
+			epoch = known.Epoch + int16(w.rng.IntN(2))
 		}
 		return record.NewMarker(id, epoch, record.Marker{Commit: w.rng.IntN(2) == 0}, w.rng.Int64N(1<<41))
-	case known != nil && (known.open || w.rng.IntN(3) == 0):
+	case known != nil && (known.Open || w.rng.IntN(3) == 0):
 		sequence := int32(0)
 		if known.n > 0 {
 			sequence = nextSequence(known.last[known.n-1].last)
 		}
-		return recordtest.Transactional(id, known.epoch, sequence, "t")
+		return recordtest.Transactional(id, known.Epoch, sequence, "t")
 	case known != nil && known.n == 0:
-		return recordtest.Produced(id, known.epoch, 0, "v")
+		return recordtest.Produced(id, known.Epoch, 0, "v")
 	case known == nil && w.rng.IntN(2) == 0:
 		return recordtest.Produced(id, 3, math.MaxInt32, "wraps", "around") // its history was forgotten
 	case known == nil:
 		return recordtest.Produced(id, 0, 0, "v")
 	case w.rng.IntN(10) == 0:
-		return recordtest.Produced(id, known.epoch+1, 0, "v")
+		return recordtest.Produced(id, known.Epoch+1, 0, "v")
 	}
-	return recordtest.Produced(id, known.epoch, nextSequence(known.last[known.n-1].last), "v", "w")
+	return recordtest.Produced(id, known.Epoch, nextSequence(known.last[known.n-1].last), "v", "w")
 }
 
 // retired ends a buffer that has delivered something, mostly.
 func (w *wanderer) retired() (uint16, []byte) {
 	gateway := fmt.Sprint("g", w.rng.IntN(3))
 	id := buffer(w.rng.Uint32N(w.buffers + 1))
-	return kindBufferRetired, encodeBufferRetired(gateway, id)
+	return KindBufferRetired, EncodeBufferRetired(gateway, id)
 }
 
-func (w *wanderer) source(p *partition) Source {
-	key := bufferKey{fmt.Sprint("g", w.rng.IntN(3)), buffer(w.buffers)}
+func (w *wanderer) source(p *Partition) Source {
+	key := BufferKey{fmt.Sprint("g", w.rng.IntN(3)), buffer(w.buffers)}
 	if w.rng.IntN(5) == 0 {
 		w.buffers++
-		key.buffer = buffer(w.buffers)
+		key.Buffer = buffer(w.buffers)
 	}
-	if g := w.s.gateways[key.gateway]; g != nil {
-		for _, id := range slices.SortedFunc(maps.Keys(g.buffers), weir.BufferID.Compare) {
+	if g := w.s.Gateways[key.Gateway]; g != nil {
+		for _, id := range slices.SortedFunc(maps.Keys(g.Buffers), weir.BufferID.Compare) {
 			if w.rng.IntN(3) == 0 {
-				key.buffer = id
+				key.Buffer = id
 			}
 		}
-		if g.state(key.buffer) == Retired {
+		if g.state(key.Buffer) == Retired {
 			w.buffers++
-			key.buffer = buffer(w.buffers)
+			key.Buffer = buffer(w.buffers)
 		}
 	}
 	// Several sources of one run follow each other, before any is applied.
-	mk := markKey{Stream{key.gateway, key.buffer, uint8(w.rng.IntN(3))}, p.key}
+	mk := MarkKey{Stream{key.Gateway, key.Buffer, uint8(w.rng.IntN(3))}, p.Key}
 	prev := w.marks[mk]
-	s := Source{Stream: mk.stream, Prev: prev, First: prev + 1 + w.rng.Uint64N(3)}
+	s := Source{Stream: mk.Stream, Prev: prev, First: prev + 1 + w.rng.Uint64N(3)}
 	s.Last = s.First + w.rng.Uint64N(1000)
 	w.marks[mk] = s.Last
 	if w.rng.IntN(2) == 0 {
-		s.Row = Row{Partitions: p.key.partition + 1 + w.rng.Int32N(3), From: 1 + w.rng.Uint64N(s.Last)}
+		s.Row = Row{Partitions: p.Key.Partition + 1 + w.rng.Int32N(3), From: 1 + w.rng.Uint64N(s.Last)}
 	}
 	return s
 }
@@ -198,53 +198,53 @@ func (w *wanderer) source(p *partition) Source {
 // installed covers runs, or replaces pieces, of several partitions.
 func (w *wanderer) installed() (uint16, []byte) {
 	w.number++
-	id := segmentID{w.pos.Epoch, w.number}
-	var all []placed
+	id := SegmentID{w.pos.Epoch, w.number}
+	var all []Placed
 	at := uint32(64)
 	for range 1 + w.rng.IntN(3) {
 		t := w.topic()
-		p := t.partitions[w.rng.IntN(len(t.partitions))]
-		if slices.ContainsFunc(all, func(x placed) bool { return x.key == p.key }) {
+		p := t.Parts[w.rng.IntN(len(t.Parts))]
+		if slices.ContainsFunc(all, func(x Placed) bool { return x.Key == p.Key }) {
 			continue
 		}
-		x := piece{segment: id, at: at, index: 80, size: 80, time: segment.NoTime}
-		if n := len(p.pieces); n > 0 && w.rng.IntN(2) == 0 {
+		x := Piece{Segment: id, At: at, Index: 80, Size: 80, Time: segment.NoTime}
+		if n := len(p.Pieces); n > 0 && w.rng.IntN(2) == 0 {
 			from := w.rng.IntN(n)
-			x.base, x.next = p.pieces[from].base, p.pieces[from+w.rng.IntN(n-from)].next
-		} else if n := len(p.index); n > 0 {
-			x.base, x.next = p.index[0].base, p.nextOf(w.rng.IntN(n))
+			x.Base, x.Next = p.Pieces[from].Base, p.Pieces[from+w.rng.IntN(n-from)].Next
+		} else if n := len(p.Index); n > 0 {
+			x.Base, x.Next = p.Index[0].Base, p.NextOf(w.rng.IntN(n))
 		} else {
 			continue
 		}
 		if w.rng.IntN(4) > 0 {
-			x.time, x.records, x.size = w.rng.Int64N(1<<41), 1+w.rng.Uint32N(100), 80+100*w.rng.Uint32N(1000)
+			x.Time, x.Records, x.Size = w.rng.Int64N(1<<41), 1+w.rng.Uint32N(100), 80+100*w.rng.Uint32N(1000)
 		}
-		at += x.size
-		all = append(all, placed{p.key, x})
+		at += x.Size
+		all = append(all, Placed{p.Key, x})
 	}
 	if w.rng.IntN(10) == 0 { // of a partition that is gone
-		all = append(all, placed{placeKey{weir.TopicID{0xff, 0xff}, 3}, piece{base: 1, next: 2, segment: id, at: at, index: 80, size: 80}})
+		all = append(all, Placed{Place{weir.TopicID{0xff, 0xff}, 3}, Piece{Base: 1, Next: 2, Segment: id, At: at, Index: 80, Size: 80}})
 	}
-	return kindInstalled, encodeInstalled(all)
+	return KindInstalled, EncodeInstalled(all)
 }
 
-func (w *wanderer) trimmed(t *topic) (uint16, []byte) {
-	p := t.partitions[w.rng.IntN(len(t.partitions))]
-	stable := p.stable(p.end)
-	start := p.start + w.rng.Int64N(stable-p.start+1)
+func (w *wanderer) trimmed(t *TopicData) (uint16, []byte) {
+	p := t.Parts[w.rng.IntN(len(t.Parts))]
+	stable := p.Stable(p.End)
+	start := p.Start + w.rng.Int64N(stable-p.Start+1)
 	if w.rng.IntN(6) == 0 {
 		start = stable
 	}
-	return kindTrimmed, encodeTrimmed(p.key, start)
+	return KindTrimmed, EncodeTrimmed(p.Key, start)
 }
 
 // oldest is the position before which no slot is needed.
 func (w *wanderer) oldest() journal.Position {
 	oldest := w.pos
-	for _, t := range w.s.topics {
-		for _, p := range t.partitions {
-			if len(p.index) > 0 && p.index[0].position().Before(oldest) {
-				oldest = p.index[0].position()
+	for _, t := range w.s.Topics {
+		for _, p := range t.Parts {
+			if len(p.Index) > 0 && p.Index[0].Position().Before(oldest) {
+				oldest = p.Index[0].Position()
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"cmp"
@@ -18,26 +18,26 @@ type Aborted struct {
 	Last     int64 // offset of its marker
 }
 
-// aborted is an aborted transaction and how far everything was decided when it
+// Abort is an aborted transaction and how far everything was decided when it
 // ended: transactions that ended later begin at or behind stable.
-type aborted struct {
+type Abort struct {
 	Aborted
-	stable int64
+	Stable int64
 }
 
-// endedAt orders aborted transactions by their markers.
-func endedAt(x aborted, last int64) int { return cmp.Compare(x.Last, last) }
+// EndedAt orders aborted transactions by their markers.
+func EndedAt(x Abort, last int64) int { return cmp.Compare(x.Last, last) }
 
-// overlapping returns the transactions of all, which ended in this order, that have
+// Overlapping returns the transactions of all, which ended in this order, that have
 // something at or behind from and before to, in the order in which they began.
-func overlapping(all []aborted, from, to int64) []Aborted {
+func Overlapping(all []Abort, from, to int64) []Aborted {
 	var some []Aborted
-	i, _ := slices.BinarySearchFunc(all, from, endedAt)
+	i, _ := slices.BinarySearchFunc(all, from, EndedAt)
 	for ; i < len(all); i++ {
 		if all[i].First < to {
 			some = append(some, all[i].Aborted)
 		}
-		if all[i].stable >= to {
+		if all[i].Stable >= to {
 			break
 		}
 	}
@@ -47,47 +47,47 @@ func overlapping(all []aborted, from, to int64) []Aborted {
 
 // behind returns the transactions of all that ended at or behind start; all is not
 // changed.
-func behind(all []aborted, start int64) []aborted {
-	n, _ := slices.BinarySearchFunc(all, start, endedAt)
+func behind(all []Abort, start int64) []Abort {
+	n, _ := slices.BinarySearchFunc(all, start, EndedAt)
 	if n == 0 {
 		return all
 	}
 	return slices.Clone(all[n:])
 }
 
-// stable is the last stable offset of a partition that ends at end: the first offset
+// Stable is the last stable offset of a partition that ends at end: the first offset
 // of its oldest open transaction. What lies before it is decided. It never falls.
-func (p *partition) stable(end int64) int64 {
-	for _, x := range p.producers.open {
-		end = min(end, x.first)
+func (p *Partition) Stable(end int64) int64 {
+	for _, x := range p.Producers.Open {
+		end = min(end, x.First)
 	}
 	return end
 }
 
 // ended notes a marker: the producer has no open transaction any more, and if it was
 // aborted, consumers need to know.
-func (s *state) ended(p *partition, b record.Batch) error {
+func (s *State) ended(p *Partition, b record.Batch) error {
 	marker, err := b.Marker()
 	if err != nil {
-		return s.broken("%v: control batch at offset %d: %v", p.key, b.BaseOffset(), err)
+		return s.broken("%v: control batch at offset %d: %v", p.Key, b.BaseOffset(), err)
 	}
-	id, known := b.ProducerID(), producer{}
-	if was := p.producers.get(b.ProducerID()); was != nil {
+	id, known := b.ProducerID(), Producer{}
+	if was := p.Producers.Get(b.ProducerID()); was != nil {
 		known = *was
 	}
-	if known.known && b.ProducerEpoch() < known.epoch {
-		if err := s.broken("%v: producer %d has epoch %d, its marker at offset %d has %d", p.key, id, known.epoch, b.BaseOffset(), b.ProducerEpoch()); err != nil {
+	if known.Known && b.ProducerEpoch() < known.Epoch {
+		if err := s.broken("%v: producer %d has epoch %d, its marker at offset %d has %d", p.Key, id, known.Epoch, b.BaseOffset(), b.ProducerEpoch()); err != nil {
 			return err
 		}
 	}
-	p.producers.change(id, func(x *producer) { x.end(b.ProducerEpoch(), b.MaxTimestamp()) })
+	p.Producers.change(id, func(x *Producer) { x.End(b.ProducerEpoch(), b.MaxTimestamp()) })
 	if marker.Commit {
 		return nil
 	}
 	first := b.BaseOffset()
-	if known.open {
-		first = known.first
+	if known.Open {
+		first = known.First
 	}
-	p.aborted = append(p.aborted, aborted{Aborted{id, first, b.BaseOffset()}, p.stable(b.NextOffset())})
+	p.Aborted = append(p.Aborted, Abort{Aborted{id, first, b.BaseOffset()}, p.Stable(b.NextOffset())})
 	return nil
 }

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"fmt"
@@ -21,51 +21,51 @@ type Topic struct {
 	Created    int64             // milliseconds since 1970
 }
 
-// topic is a topic with its data.
-type topic struct {
+// TopicData is a topic with its data.
+type TopicData struct {
 	Topic
-	partitions []*partition
+	Parts []*Partition
 }
 
-func (t *topic) grow(partitions int32) {
-	for i := int32(len(t.partitions)); i < partitions; i++ {
-		t.partitions = append(t.partitions, &partition{key: placeKey{t.ID, i}})
+func (t *TopicData) grow(partitions int32) {
+	for i := int32(len(t.Parts)); i < partitions; i++ {
+		t.Parts = append(t.Parts, &Partition{Key: Place{t.ID, i}})
 	}
 	t.Partitions = partitions
 }
 
-func (s *state) createTopic(t Topic) error {
-	if s.names[t.Name] != nil || s.topics[t.ID] != nil {
+func (s *State) createTopic(t Topic) error {
+	if s.Names[t.Name] != nil || s.Topics[t.ID] != nil {
 		return s.broken("topic %q (%v) is created twice", t.Name, t.ID)
 	}
-	if t.Partitions < 1 || t.Partitions > MaxPartitions || checkTopicName(t.Name) != nil {
+	if t.Partitions < 1 || t.Partitions > MaxPartitions || CheckTopicName(t.Name) != nil {
 		return s.broken("topic %q is created with %d partitions", t.Name, t.Partitions)
 	}
-	added := &topic{Topic: t}
+	added := &TopicData{Topic: t}
 	added.grow(t.Partitions)
-	s.topics[t.ID], s.names[t.Name] = added, added
+	s.Topics[t.ID], s.Names[t.Name] = added, added
 	return nil
 }
 
-func (s *state) deleteTopic(id weir.TopicID) error {
-	t := s.topics[id]
+func (s *State) deleteTopic(id weir.TopicID) error {
+	t := s.Topics[id]
 	if t == nil {
 		return s.broken("topic %v is deleted and does not exist", id)
 	}
-	delete(s.topics, id)
-	delete(s.names, t.Name)
+	delete(s.Topics, id)
+	delete(s.Names, t.Name)
 	s.forgetTopic(id)
-	for _, p := range t.partitions {
-		for i := range p.pieces {
-			s.release(p.pieces[i].segment)
+	for _, p := range t.Parts {
+		for i := range p.Pieces {
+			s.release(p.Pieces[i].Segment)
 		}
-		p.wake()
+		p.Wake()
 	}
 	return nil
 }
 
-func (s *state) growTopic(id weir.TopicID, partitions int32) error {
-	t := s.topics[id]
+func (s *State) growTopic(id weir.TopicID, partitions int32) error {
+	t := s.Topics[id]
 	switch {
 	case t == nil:
 		return s.broken("topic %v grows and does not exist", id)
@@ -76,8 +76,8 @@ func (s *state) growTopic(id weir.TopicID, partitions int32) error {
 	return nil
 }
 
-func (s *state) alterTopic(id weir.TopicID, configs map[string]string) error {
-	t := s.topics[id]
+func (s *State) alterTopic(id weir.TopicID, configs map[string]string) error {
+	t := s.Topics[id]
 	if t == nil {
 		return s.broken("settings of topic %v are changed, which does not exist", id)
 	}
@@ -85,8 +85,8 @@ func (s *state) alterTopic(id weir.TopicID, configs map[string]string) error {
 	return nil
 }
 
-// checkTopicName accepts what Kafka accepts.
-func checkTopicName(name string) error {
+// CheckTopicName accepts what Kafka accepts.
+func CheckTopicName(name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > maxTopicName {
 		return fmt.Errorf("%w: name %q", ErrInvalidTopic, name)
 	}
@@ -99,6 +99,6 @@ func checkTopicName(name string) error {
 	return nil
 }
 
-// ownTopics is how the names of Weir's own topics begin. They are never held against
+// OwnTopics is how the names of Weir's own topics begin. They are never held against
 // others: what is reported there must not fail because of a user's topic.
-const ownTopics = "weir."
+const OwnTopics = "weir."

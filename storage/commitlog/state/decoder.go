@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"encoding/binary"
@@ -99,7 +99,7 @@ func (d *decoder) offset() int64 {
 // nameLength takes the length of a gateway's id.
 func (d *decoder) nameLength() int {
 	n := d.uvarint()
-	if n == 0 || n > maxName {
+	if n == 0 || n > MaxName {
 		d.bad = true
 		return 0
 	}

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"bytes"
@@ -14,42 +14,42 @@ import (
 )
 
 // same compares states; what is empty may be nil, and garbage has no order.
-func same(a, b *state) bool {
+func same(a, b *State) bool {
 	a, b = tidied(a), tidied(b)
 	return reflect.DeepEqual(a, b)
 }
 
 // tidied is a copy of what the log determines of a state.
-func tidied(s *state) *state {
-	c := newState()
-	c.become(s)
-	c.garbage = append([]segmentID(nil), s.garbage...)
-	slices.SortFunc(c.garbage, segmentID.compare)
-	c.topics, c.names = make(map[weir.TopicID]*topic), make(map[string]*topic)
-	for id, t := range s.topics {
-		copied := &topic{Topic: t.Topic}
-		for _, p := range t.partitions {
-			q := &partition{key: p.key, start: p.start, end: p.end}
-			q.pieces, q.index = append(q.pieces, p.pieces...), append(q.index, p.index...)
-			if len(p.producers.young) > 0 {
-				q.producers.young = p.producers.young
+func tidied(s *State) *State {
+	c := Empty()
+	c.Become(s)
+	c.Garbage = append([]SegmentID(nil), s.Garbage...)
+	slices.SortFunc(c.Garbage, SegmentID.compare)
+	c.Topics, c.Names = make(map[weir.TopicID]*TopicData), make(map[string]*TopicData)
+	for id, t := range s.Topics {
+		copied := &TopicData{Topic: t.Topic}
+		for _, p := range t.Parts {
+			q := &Partition{Key: p.Key, Start: p.Start, End: p.End}
+			q.Pieces, q.Index = append(q.Pieces, p.Pieces...), append(q.Index, p.Index...)
+			if len(p.Producers.Young) > 0 {
+				q.Producers.Young = p.Producers.Young
 			}
-			if len(p.producers.old) > 0 {
-				q.producers.old = p.producers.old
+			if len(p.Producers.Old) > 0 {
+				q.Producers.Old = p.Producers.Old
 			}
-			if len(p.producers.open) > 0 {
-				q.producers.open = p.producers.open
+			if len(p.Producers.Open) > 0 {
+				q.Producers.Open = p.Producers.Open
 			}
-			q.aborted, q.epochs = append(q.aborted, p.aborted...), append(q.epochs, p.epochs...)
-			copied.partitions = append(copied.partitions, q)
+			q.Aborted, q.Epochs = append(q.Aborted, p.Aborted...), append(q.Epochs, p.Epochs...)
+			copied.Parts = append(copied.Parts, q)
 		}
-		c.topics[id], c.names[t.Name] = copied, copied
+		c.Topics[id], c.Names[t.Name] = copied, copied
 	}
 	return c
 }
 
 // decoded proves that a state survives a checkpoint, and returns what came back.
-func decoded(t testing.TB, s *state) *state {
+func decoded(t testing.TB, s *State) *State {
 	t.Helper()
 	body := s.encode()
 	got, err := decodeState(body)
@@ -70,11 +70,11 @@ func decoded(t testing.TB, s *state) *state {
 func TestStateRoundTrip(t *testing.T) {
 	for seed := range uint64(40) {
 		w := newWanderer(seed)
-		fork := newState()
+		fork := Empty()
 		for range 250 {
 			pos, e := w.next()
-			must(w.s.apply(pos, e))
-			if err := fork.apply(pos, e); err != nil {
+			must(w.s.Apply(pos, e))
+			if err := fork.Apply(pos, e); err != nil {
 				t.Fatalf("seed %d: kind %d is not applied to the state from a checkpoint: %v", seed, e.Kind, err)
 			}
 			if w.rng.IntN(25) == 0 {
@@ -84,7 +84,7 @@ func TestStateRoundTrip(t *testing.T) {
 		if !same(fork, w.s) || !bytes.Equal(fork.encode(), w.s.encode()) {
 			t.Fatalf("seed %d: the same entries made another state", seed)
 		}
-		if !w.s.before(journal.Position{Epoch: w.pos.Epoch, Slot: w.pos.Slot + 1}) {
+		if !w.s.Before(journal.Position{Epoch: w.pos.Epoch, Slot: w.pos.Slot + 1}) {
 			t.Errorf("seed %d: the state is not before the end of its log", seed)
 		}
 	}
@@ -92,26 +92,26 @@ func TestStateRoundTrip(t *testing.T) {
 
 // The two generations of producers, and more tombstones than are remembered.
 func TestStateAtItsLimits(t *testing.T) {
-	s := newState()
-	must(s.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	s := Empty()
+	must(s.Apply(journal.Position{Epoch: 1, Slot: 1}, created()))
 	for i := range int64(producerLimit + 100) {
 		// The second hundred comes back and moves to the young.
 		id := i % (producerLimit + 50)
 		pos := journal.Position{Epoch: 1, Slot: uint64(i + 2)}
-		must(s.apply(pos, runOf(i, recordtest.Produced(id*7, int16(i/(producerLimit+50)), 0, "v"))))
+		must(s.Apply(pos, runOf(i, recordtest.Produced(id*7, int16(i/(producerLimit+50)), 0, "v"))))
 	}
 	for i := range uint32(tombstones + 3) {
-		s.retire(bufferKey{"g", buffer(i)})
+		s.retire(BufferKey{"g", buffer(i)})
 		if i == tombstones-1 {
 			decoded(t, s)
 		}
 	}
-	p := s.partition(placeKey{testTopic.ID, 0})
-	if len(p.producers.old) == 0 || len(p.producers.young) == 0 || !s.gateways["g"].forgotten {
+	p := s.Partition(Place{testTopic.ID, 0})
+	if len(p.Producers.Old) == 0 || len(p.Producers.Young) == 0 || !s.Gateways["g"].forgotten {
 		t.Fatal("the limits are not reached")
 	}
 	got := decoded(t, s)
-	if len(got.partition(p.key).producers.old) != len(p.producers.old) {
+	if len(got.Partition(p.Key).Producers.Old) != len(p.Producers.Old) {
 		t.Error("old producers are lost")
 	}
 }
@@ -119,45 +119,45 @@ func TestStateAtItsLimits(t *testing.T) {
 func TestBefore(t *testing.T) {
 	s := goldenState()
 	for pos, ok := range map[journal.Position]bool{{Epoch: 3, Slot: 1}: false, {Epoch: 3, Slot: 2}: true} {
-		if s.before(pos) != ok {
+		if s.Before(pos) != ok {
 			t.Errorf("at %v: %v", pos, !ok)
 		}
 	}
-	s.segments[segmentID{4, 1}] = 1
-	if s.before(journal.Position{Epoch: 3, Slot: 2}) {
+	s.Segments[SegmentID{4, 1}] = 1
+	if s.Before(journal.Position{Epoch: 3, Slot: 2}) {
 		t.Error("a segment of a later epoch")
 	}
 }
 
 func TestSections(t *testing.T) {
 	a, c := &recorder{kinds: []uint16{300, 101, 200}, got: []string{"a"}}, &recorder{kinds: []uint16{150}, got: []string{"c"}}
-	ms, err := newMachines([]Machine{c, a})
+	ms, err := NewMachines([]Machine{c, a})
 	must(err)
 	s := goldenState()
-	body := ms.body(s.append)
+	body := ms.Checkpoint(s.Append)
 	own, sections, err := splitBody(body)
 	if err != nil || len(sections) != 2 || sections[0].kind != 101 || sections[1].kind != 150 || !bytes.Equal(own, s.encode()) {
 		t.Errorf("%v %v", sections, err)
 	}
-	if got, again, err := decodeBody(body); err != nil || !same(got, s) || !reflect.DeepEqual(again, sections) {
+	if got, again, err := DecodeCheckpoint(body); err != nil || !same(got, s) || !reflect.DeepEqual(again, sections) {
 		t.Errorf("%v %v", again, err)
 	}
 }
 
 func TestBodyDamage(t *testing.T) {
 	a := &recorder{kinds: []uint16{100}, got: []string{"x"}}
-	ms, err := newMachines([]Machine{a})
+	ms, err := NewMachines([]Machine{a})
 	must(err)
 	w := newWanderer(1)
 	w.walk(30)
-	body := ms.body(w.s.append)
+	body := ms.Checkpoint(w.s.Append)
 	for n := range body {
 		// Without its last section it is whole, but for a byte or more.
-		if _, sections, err := decodeBody(body[:n]); !errors.Is(err, ErrCorrupt) && len(sections) > 0 {
+		if _, sections, err := DecodeCheckpoint(body[:n]); !errors.Is(err, ErrCorrupt) && len(sections) > 0 {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 	}
-	if _, _, err := decodeBody([]byte{2}); !errors.Is(err, ErrFormat) {
+	if _, _, err := DecodeCheckpoint([]byte{2}); !errors.Is(err, ErrFormat) {
 		t.Error(err)
 	}
 	own := body[:5+binary.BigEndian.Uint32(body[1:])]
@@ -217,31 +217,31 @@ func strict(t testing.TB, body []byte) {
 }
 
 // goldenState has one of everything.
-func goldenState() *state {
-	s := newState()
-	s.producerIDs, s.cleaned, s.truncated = 1001, 2, journal.Position{Epoch: 2, Slot: 7}
+func goldenState() *State {
+	s := Empty()
+	s.ProducerIDs, s.Cleaned, s.truncated = 1001, 2, journal.Position{Epoch: 2, Slot: 7}
 	id := weir.TopicID([]byte("0123456789abcdef"))
 	must(s.createTopic(Topic{ID: id, Name: "ab", Partitions: 2, Created: 256, Configs: map[string]string{"x": "1"}}))
-	p := s.topics[id].partitions[0]
-	p.start, p.end = 5, 30
-	p.pieces = []piece{{base: 3, next: 10, time: 1000, segment: segmentID{2, 4}, at: 64, size: 1000, index: 130, records: 7}}
-	p.index = []extent{
-		{base: 10, time: 1001, slot: 9, epoch: 2, at: 200, size: 100},
-		{base: 20, time: 990, slot: 1, epoch: 3, at: 40, size: 300},
+	p := s.Topics[id].Parts[0]
+	p.Start, p.End = 5, 30
+	p.Pieces = []Piece{{Base: 3, Next: 10, Time: 1000, Segment: SegmentID{2, 4}, At: 64, Size: 1000, Index: 130, Records: 7}}
+	p.Index = []Extent{
+		{Base: 10, Time: 1001, slot: 9, Epoch: 2, At: 200, Size: 100},
+		{Base: 20, Time: 990, slot: 1, Epoch: 3, At: 40, Size: 300},
 	}
-	p.producers.young = map[int64]*producer{7: {known: true, epoch: 1, n: 2, last: [remembered]sequences{{3, 4, 10}, {5, 5, 12}}, time: 1001}}
-	p.producers.old = map[int64]*producer{300: {known: true, n: 1, last: [remembered]sequences{{0, 0, 1}}, time: -1}, 301: {known: true, epoch: 4, time: 1000}}
-	p.producers.open = map[int64]*producer{5: {known: true, n: 1, last: [remembered]sequences{{0, 2, 20}}, time: 1000, open: true, first: 20}}
-	p.aborted = []aborted{{Aborted{9, 2, 6}, 7}, {Aborted{301, 11, 21}, 20}}
-	p.epochs = epochs{{1, 5}, {2, 8}, {3, 20}}
-	s.segments[segmentID{2, 4}] = 1
-	s.garbage = []segmentID{{2, 3}, {1, 9}}
+	p.Producers.Young = map[int64]*Producer{7: {Known: true, Epoch: 1, n: 2, last: [remembered]sequences{{3, 4, 10}, {5, 5, 12}}, time: 1001}}
+	p.Producers.Old = map[int64]*Producer{300: {Known: true, n: 1, last: [remembered]sequences{{0, 0, 1}}, time: -1}, 301: {Known: true, Epoch: 4, time: 1000}}
+	p.Producers.Open = map[int64]*Producer{5: {Known: true, n: 1, last: [remembered]sequences{{0, 2, 20}}, time: 1000, Open: true, First: 20}}
+	p.Aborted = []Abort{{Aborted{9, 2, 6}, 7}, {Aborted{301, 11, 21}, 20}}
+	p.Epochs = Epochs{{1, 5}, {2, 8}, {3, 20}}
+	s.Segments[SegmentID{2, 4}] = 1
+	s.Garbage = []SegmentID{{2, 3}, {1, 9}}
 	g := s.gateway("g1")
 	g.retired = []weir.BufferID{buffer(1)}
-	g.buffers[buffer(2)] = &progress{
-		marks:   map[laneKey]uint64{{1, placeKey{id, 0}}: 300, {1, placeKey{id, 1}}: 299},
-		rows:    map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
-		reached: map[uint8]uint64{1: 300},
+	g.Buffers[buffer(2)] = &progress{
+		Marks:   map[laneKey]uint64{{1, Place{id, 0}}: 300, {1, Place{id, 1}}: 299},
+		Rows:    map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
+		Reached: map[uint8]uint64{1: 300},
 	}
 	return s
 }
@@ -270,9 +270,9 @@ func TestGoldenState(t *testing.T) {
 	}
 	decoded(t, s)
 	a, b := &recorder{kinds: []uint16{100, 101}}, &recorder{kinds: []uint16{258}, got: []string{"x"}}
-	ms, err := newMachines([]Machine{b, a})
+	ms, err := NewMachines([]Machine{b, a})
 	must(err)
-	body := ms.body(s.append)
+	body := ms.Checkpoint(s.Append)
 	if got, want := string(body), "\x01\x00\x00\x00\xbc"+want+"\x00\x64\x00\x00\x00\x04null"+"\x01\x02\x00\x00\x00\x05[\"x\"]"; got != want {
 		t.Errorf("\n got %q\nwant %q", got, want)
 	}
@@ -294,9 +294,9 @@ func TestStateOfVersion1(t *testing.T) {
 		"\x01" + "\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07" + "\x01\x01\xac\x02" + "\x01" + "\x01\x00\x02\x01\x02" + "\x00\xac\x02" + "\x01\xab\x02" +
 		"\x02" + "\x01\x09" + "\x01\x03"
 	want := goldenState()
-	p := want.topics[weir.TopicID([]byte("0123456789abcdef"))].partitions[0]
-	p.producers.young[7].time, p.producers.open, p.aborted, p.epochs = -1, nil, nil, epochs{{1, 5}, {2, 10}, {3, 20}}
-	delete(p.producers.old, 301)
+	p := want.Topics[weir.TopicID([]byte("0123456789abcdef"))].Parts[0]
+	p.Producers.Young[7].time, p.Producers.Open, p.Aborted, p.Epochs = -1, nil, nil, Epochs{{1, 5}, {2, 10}, {3, 20}}
+	delete(p.Producers.Old, 301)
 	got, err := decodeState([]byte(old))
 	if err != nil || !same(got, want) {
 		t.Fatalf("%+v, %v", got, err)
@@ -309,10 +309,10 @@ func TestStateOfVersion1(t *testing.T) {
 
 // FuzzDecodeState: what decodes encodes to the same bytes, and nothing panics.
 func FuzzDecodeState(f *testing.F) {
-	f.Add(newState().encode())
+	f.Add(Empty().encode())
 	f.Add(goldenState().encode())
-	f.Add(machines{}.body(goldenState().append))
-	f.Add(append([]byte{1}, newState().encode()[1:]...))
+	f.Add(Machines{}.Checkpoint(goldenState().Append))
+	f.Add(append([]byte{1}, Empty().encode()[1:]...))
 	for seed := range uint64(3) {
 		w := newWanderer(seed)
 		w.walk(20)
@@ -320,11 +320,11 @@ func FuzzDecodeState(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		strict(t, body)
-		s, sections, err := decodeBody(body)
+		s, sections, err := DecodeCheckpoint(body)
 		if err != nil || body[5] == 1 || len(sections) > 0 {
 			return
 		}
-		if again := (machines{}).body(s.append); !bytes.Equal(again, body) {
+		if again := (Machines{}).Checkpoint(s.Append); !bytes.Equal(again, body) {
 			t.Errorf("%x is restored and becomes %x", body, again)
 		}
 	})
@@ -332,25 +332,25 @@ func FuzzDecodeState(f *testing.F) {
 
 // BenchmarkState: 10,000 partitions with 4 pieces and 10 extents each.
 func BenchmarkState(b *testing.B) {
-	s := newState()
+	s := Empty()
 	must(s.createTopic(Topic{ID: weir.TopicID{1}, Name: "t", Partitions: MaxPartitions, Configs: map[string]string{}}))
 	const now = 1_700_000_000_000
-	for i, p := range s.topics[weir.TopicID{1}].partitions {
+	for i, p := range s.Topics[weir.TopicID{1}].Parts {
 		for k := range 4 {
-			id := segmentID{3, uint64(k*40 + i/250)}
-			p.pieces = append(p.pieces, piece{
-				base: p.end, next: p.end + 5000, time: now + int64(k)*60_000 + int64(i)%977, segment: id,
-				at: 64 + uint32(i%250)*60_000, size: 60_000, index: 120, records: 5000,
+			id := SegmentID{3, uint64(k*40 + i/250)}
+			p.Pieces = append(p.Pieces, Piece{
+				Base: p.End, Next: p.End + 5000, Time: now + int64(k)*60_000 + int64(i)%977, Segment: id,
+				At: 64 + uint32(i%250)*60_000, Size: 60_000, Index: 120, Records: 5000,
 			})
-			s.segments[id]++
-			p.end += 5000
+			s.Segments[id]++
+			p.End += 5000
 		}
 		for k := range 10 {
-			p.index = append(p.index, extent{
-				base: p.end, time: now + 300_000 + int64(k)*1000 + int64(i)%977, slot: uint64(5000 + k*100 + i%100), epoch: 4,
-				at: uint32(i*397) % (4 << 20), size: 700 + uint32(i)%300,
+			p.Index = append(p.Index, Extent{
+				Base: p.End, Time: now + 300_000 + int64(k)*1000 + int64(i)%977, slot: uint64(5000 + k*100 + i%100), Epoch: 4,
+				At: uint32(i*397) % (4 << 20), Size: 700 + uint32(i)%300,
 			})
-			p.end += 50
+			p.End += 50
 		}
 	}
 	body := decoded(b, s).encode()

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"errors"
@@ -40,10 +40,10 @@ func TestProducerRules(t *testing.T) {
 		"new epoch, not 0":   {{0, 0, 5, ok, nil}, {1, 5, 1, -1, ErrOutOfOrderSequence}},
 		"epoch may be above": {{5, 0, 1, ok, nil}, {5, 1, 1, ok, nil}},
 	} {
-		p, end := producer{}, int64(0)
+		p, end := Producer{}, int64(0)
 		for i, o := range offers {
 			b := of(o.epoch, o.sequence, o.n)
-			base, duplicate, err := p.judge(b, false)
+			base, duplicate, err := p.Judge(b, false)
 			if !errors.Is(err, o.err) || duplicate != (o.base >= 0) || duplicate && base != o.base {
 				t.Errorf("%s, offer %d: %d, %v, %v, want %+v", name, i, base, duplicate, err, o)
 			}
@@ -51,7 +51,7 @@ func TestProducerRules(t *testing.T) {
 				if !p.follows(b) {
 					t.Errorf("%s, offer %d does not follow", name, i)
 				}
-				p.take(b, end)
+				p.Take(b, end)
 				end += int64(o.n)
 			} else if p.n > 0 && p.follows(b) {
 				t.Errorf("%s, offer %d follows in the log", name, i)
@@ -63,42 +63,42 @@ func TestProducerRules(t *testing.T) {
 // After 2^31-1 comes 0, also in the middle of a batch, and nobody takes the
 // future for the past.
 func TestProducerWraps(t *testing.T) {
-	var p producer
+	var p Producer
 	first := of(0, 0, 1)
-	p.take(first, 0)
+	p.Take(first, 0)
 	p.last[0].last = maxSeq - 2 // as if there had been so many
 	across := of(0, maxSeq-1, 4)
 	if across.LastSequence() != 1 {
 		t.Fatal(across.LastSequence())
 	}
-	if _, duplicate, err := p.judge(across, false); duplicate || err != nil {
+	if _, duplicate, err := p.Judge(across, false); duplicate || err != nil {
 		t.Fatal(duplicate, err)
 	}
-	p.take(across, 10)
-	if base, duplicate, err := p.judge(across, false); base != 10 || !duplicate || err != nil {
+	p.Take(across, 10)
+	if base, duplicate, err := p.Judge(across, false); base != 10 || !duplicate || err != nil {
 		t.Error(base, duplicate, err)
 	}
-	if _, _, err := p.judge(of(0, 3, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
+	if _, _, err := p.Judge(of(0, 3, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Error(err)
 	}
-	p.take(of(0, 2, 1), 14)
+	p.Take(of(0, 2, 1), 14)
 	if p.last[2].first != 2 || !p.follows(of(0, 3, 1)) {
 		t.Error(p.last)
 	}
 	// Behind the wrap in number, ahead of it in time.
-	if _, _, err := p.judge(of(0, 100, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
+	if _, _, err := p.Judge(of(0, 100, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Error(err)
 	}
 }
 
 // A batch may also end right before the wrap.
 func TestProducerWrapsBetweenBatches(t *testing.T) {
-	var p producer
-	p.take(of(0, maxSeq-1, 2), 0)
-	if _, duplicate, err := p.judge(of(0, 0, 1), false); duplicate || err != nil || !p.follows(of(0, 0, 1)) {
+	var p Producer
+	p.Take(of(0, maxSeq-1, 2), 0)
+	if _, duplicate, err := p.Judge(of(0, 0, 1), false); duplicate || err != nil || !p.follows(of(0, 0, 1)) {
 		t.Error(duplicate, err)
 	}
-	if _, _, err := p.judge(of(0, 1, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
+	if _, _, err := p.Judge(of(0, 1, 1), false); !errors.Is(err, ErrOutOfOrderSequence) {
 		t.Error(err)
 	}
 }
@@ -107,16 +107,16 @@ func TestProducerWrapsBetweenBatches(t *testing.T) {
 func TestProducersAreBounded(t *testing.T) {
 	var ps producers
 	for id := range int64(5 * producerLimit) {
-		ps.change(id, func(p *producer) { p.take(of(0, 0, 1), id) })
-		ps.change(1, func(p *producer) { p.take(of(1, 0, 1), id) })
+		ps.change(id, func(p *Producer) { p.Take(of(0, 0, 1), id) })
+		ps.change(1, func(p *Producer) { p.Take(of(1, 0, 1), id) })
 	}
-	if n := len(ps.young) + len(ps.old); n > 2*producerLimit+1 {
+	if n := len(ps.Young) + len(ps.Old); n > 2*producerLimit+1 {
 		t.Errorf("%d producers are remembered", n)
 	}
-	if ps.get(1) == nil || ps.get(5*producerLimit-1) == nil || ps.get(4*producerLimit+2) == nil {
+	if ps.Get(1) == nil || ps.Get(5*producerLimit-1) == nil || ps.Get(4*producerLimit+2) == nil {
 		t.Error("a recent producer is forgotten")
 	}
-	if ps.get(0) != nil {
+	if ps.Get(0) != nil {
 		t.Error("an old producer is remembered")
 	}
 }
@@ -126,35 +126,35 @@ func TestProducersAreBounded(t *testing.T) {
 func TestUnknownProducer(t *testing.T) {
 	var ps producers
 	for id := range int64(3 * producerLimit) {
-		if may, had := ps.forgot(), ps.get(0) == nil && id > 0; had && !may {
+		if may, had := ps.Forgot(), ps.Get(0) == nil && id > 0; had && !may {
 			t.Fatalf("producer 0 is forgotten before %d, and it is not noticed", id)
 		}
-		ps.change(id, func(p *producer) {
-			p.take(of(0, 0, 1), id)
-			p.open = id%10 == 5 // these are in neither generation
+		ps.change(id, func(p *Producer) {
+			p.Take(of(0, 0, 1), id)
+			p.Open = id%10 == 5 // these are in neither generation
 		})
 		if id%1000 == 999 {
-			ps.change(id-4, func(p *producer) { p.end(0, 5) })
+			ps.change(id-4, func(p *Producer) { p.End(0, 5) })
 		}
 	}
-	if ps.get(0) != nil || !ps.forgot() {
+	if ps.Get(0) != nil || !ps.Forgot() {
 		t.Error("nobody was forgotten")
 	}
-	if _, _, err := (&producer{}).judge(of(0, 1, 1), true); !errors.Is(err, ErrUnknownProducer) {
+	if _, _, err := (&Producer{}).Judge(of(0, 1, 1), true); !errors.Is(err, ErrUnknownProducer) {
 		t.Error(err)
 	}
-	if _, duplicate, err := (&producer{}).judge(of(0, 0, 1), true); duplicate || err != nil {
+	if _, duplicate, err := (&Producer{}).Judge(of(0, 0, 1), true); duplicate || err != nil {
 		t.Error(duplicate, err)
 	}
 }
 
 // However many others write, a producer with an open transaction is not forgotten.
 func TestOpenTransactionIsRemembered(t *testing.T) {
-	s := newState()
-	must(s.apply(journal.Position{Epoch: 1, Slot: 1}, created()))
-	p, end, slot := s.partition(placeKey{testTopic.ID, 0}), int64(0), uint64(2)
+	s := Empty()
+	must(s.Apply(journal.Position{Epoch: 1, Slot: 1}, created()))
+	p, end, slot := s.Partition(Place{testTopic.ID, 0}), int64(0), uint64(2)
 	put := func(b record.Batch) {
-		must(s.apply(journal.Position{Epoch: 1, Slot: slot}, runOf(end, b)))
+		must(s.Apply(journal.Position{Epoch: 1, Slot: slot}, runOf(end, b)))
 		end, slot = end+1, slot+1
 	}
 	put(recordtest.Transactional(1_000_000, 5, 0, "a"))
@@ -162,16 +162,16 @@ func TestOpenTransactionIsRemembered(t *testing.T) {
 		put(recordtest.Produced(id, 0, 0, "b"))
 	}
 	put(recordtest.Transactional(1_000_000, 5, 1, "c"))
-	if x := p.producers.get(1_000_000); x == nil || !x.open || x.n != 2 || p.stable(p.end) != 0 {
+	if x := p.Producers.Get(1_000_000); x == nil || !x.Open || x.n != 2 || p.Stable(p.End) != 0 {
 		t.Errorf("%+v", x)
 	}
 	decoded(t, s)
 	put(record.NewMarker(1_000_000, 5, record.Marker{}, 0))
-	if x := p.producers.young[1_000_000]; x == nil || x.open || len(p.producers.open) > 0 || p.stable(p.end) != end {
+	if x := p.Producers.Young[1_000_000]; x == nil || x.Open || len(p.Producers.Open) > 0 || p.Stable(p.End) != end {
 		t.Errorf("%+v", x)
 	}
-	if len(p.producers.young) > producerLimit || len(p.producers.old) > producerLimit {
-		t.Error(len(p.producers.young), len(p.producers.old))
+	if len(p.Producers.Young) > producerLimit || len(p.Producers.Old) > producerLimit {
+		t.Error(len(p.Producers.Young), len(p.Producers.Old))
 	}
 }
 
@@ -193,21 +193,21 @@ func TestTransactionRules(t *testing.T) {
 		"none before":            {{recordtest.Produced(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 0, 1, "b"), ok, nil}, {marker(0), ok, nil}, {recordtest.Produced(7, 0, 2, "c"), ok, nil}},
 		"wraps in a transaction": {{recordtest.Transactional(7, 0, 0, "a"), ok, nil}, {recordtest.Transactional(7, 0, 2, "b"), -1, ErrOutOfOrderSequence}},
 	} {
-		p, end := producer{}, int64(0)
+		p, end := Producer{}, int64(0)
 		for i, s := range steps {
 			if s.b.Control() {
-				p.end(s.b.ProducerEpoch(), 5)
+				p.End(s.b.ProducerEpoch(), 5)
 				end++
 				continue
 			}
-			base, duplicate, err := p.judge(s.b, false)
+			base, duplicate, err := p.Judge(s.b, false)
 			if !errors.Is(err, s.err) || duplicate != (s.base >= 0) || duplicate && base != s.base {
 				t.Errorf("%s, step %d: %d %v %v", name, i, base, duplicate, err)
 			}
 			if taken := s.base == ok; taken != p.follows(s.b) {
 				t.Errorf("%s, step %d follows in the log: %v", name, i, !taken)
 			} else if taken {
-				p.take(s.b, end)
+				p.Take(s.b, end)
 				end++
 			}
 		}

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"bytes"
@@ -23,72 +23,70 @@ const (
 	namedVersion = 3
 )
 
-// become replaces what the log says by what other holds, which is not to be used
+// Become replaces what the log says by what other holds, which is not to be used
 // any more. What is not of the log stays: whoever has s goes on with it.
-func (s *state) become(other *state) {
-	for _, t := range s.topics {
-		for _, p := range t.partitions {
-			p.wake()
+func (s *State) Become(other *State) {
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
+			p.Wake()
 		}
 	}
-	s.topics, s.names, s.gateways, s.producerIDs = other.topics, other.names, other.gateways, other.producerIDs
-	s.segments, s.garbage, s.cleaned, s.truncated = other.segments, other.garbage, other.cleaned, other.truncated
-	s.identity = other.identity
+	s.Topics, s.Names, s.Gateways, s.ProducerIDs = other.Topics, other.Names, other.Gateways, other.ProducerIDs
+	s.Segments, s.Garbage, s.Cleaned, s.truncated = other.Segments, other.Garbage, other.Cleaned, other.truncated
+	s.Identity = other.Identity
 }
 
-// before reports whether all that the state refers to was made before pos.
-func (s *state) before(pos journal.Position) bool {
-	for _, t := range s.topics {
-		for _, p := range t.partitions {
-			if n := len(p.index); n > 0 && !p.index[n-1].position().Before(pos) {
+// Before reports whether all that the state refers to was made before pos.
+func (s *State) Before(pos journal.Position) bool {
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
+			if n := len(p.Index); n > 0 && !p.Index[n-1].Position().Before(pos) {
 				return false
 			}
-			if n := len(p.epochs); n > 0 && uint64(p.epochs[n-1].epoch) > pos.Epoch {
+			if n := len(p.Epochs); n > 0 && uint64(p.Epochs[n-1].Epoch) > pos.Epoch {
 				return false
 			}
 		}
 	}
-	for id := range s.segments {
-		if id.epoch > pos.Epoch {
+	for id := range s.Segments {
+		if id.Epoch > pos.Epoch {
 			return false
 		}
 	}
 	return !pos.Before(s.truncated)
 }
 
-// encode returns the part of a checkpoint that is the state's own: all that the
-// log determines.
-func (s *state) encode() []byte { return s.append(nil) }
-
-func (s *state) append(p []byte) []byte {
+// Append appends the part of a checkpoint that is the state's own: all that the log
+// determines.
+func (s *State) Append(p []byte) []byte {
 	version := byte(stateVersion)
-	if s.identity != nil {
+	if s.Identity != nil {
 		version = namedVersion
 	}
 	e := &encoder{p: append(p, version), truncated: s.truncated}
-	e.uvarint(s.producerIDs)
-	e.uvarint(s.cleaned)
+	e.uvarint(s.ProducerIDs)
+	e.uvarint(s.Cleaned)
 	e.uvarint(s.truncated.Epoch)
 	e.uvarint(s.truncated.Slot)
 
-	e.number(len(s.topics))
-	e.topics = make(map[weir.TopicID]int, len(s.topics))
-	for i, id := range slices.SortedFunc(maps.Keys(s.topics), compareTopics) {
+	e.number(len(s.Topics))
+	e.topics = make(map[weir.TopicID]int, len(s.Topics))
+	for i, id := range slices.SortedFunc(maps.Keys(s.Topics), compareTopics) {
 		e.topics[id] = i
-		e.topic(s.topics[id])
+		e.topic(s.Topics[id])
 	}
-	e.number(len(s.gateways))
-	for _, name := range slices.Sorted(maps.Keys(s.gateways)) {
-		e.gateway(name, s.gateways[name])
+	e.number(len(s.Gateways))
+	for _, name := range slices.Sorted(maps.Keys(s.Gateways)) {
+		e.gateway(name, s.Gateways[name])
 	}
-	e.number(len(s.garbage))
-	var last segmentID
-	for _, id := range slices.SortedFunc(slices.Values(s.garbage), segmentID.compare) {
-		e.pair(last.epoch, last.number, id.epoch, id.number)
+	e.number(len(s.Garbage))
+	var last SegmentID
+	for _, id := range slices.SortedFunc(slices.Values(s.Garbage), SegmentID.compare) {
+		e.pair(last.Epoch, last.Number, id.Epoch, id.Number)
 		last = id
 	}
-	if s.identity != nil {
-		e.p = s.identity.append(e.p)
+	if s.Identity != nil {
+		e.p = s.Identity.append(e.p)
 	}
 	return e.p
 }
@@ -99,7 +97,7 @@ func compareTopics(a, b weir.TopicID) int { return bytes.Compare(a[:], b[:]) }
 // that only the difference is written.
 type near struct {
 	time    int64
-	segment segmentID
+	segment SegmentID
 }
 
 // encoder writes a state. Of a state that breaks the rules, as an auditor may
@@ -132,88 +130,88 @@ func (e *encoder) moment(t int64) {
 	e.near.time = t
 }
 
-func (e *encoder) topic(t *topic) {
-	head := encodeTopicCreated(t.Topic)
+func (e *encoder) topic(t *TopicData) {
+	head := EncodeTopicCreated(t.Topic)
 	e.number(len(head))
 	e.p = append(e.p, head...)
-	for _, p := range t.partitions {
+	for _, p := range t.Parts {
 		e.partition(p)
 	}
 }
 
 // partition writes no offsets but the first: everything lies without a hole.
-func (e *encoder) partition(p *partition) {
-	e.uvarint(uint64(p.start))
-	e.number(len(p.pieces))
-	e.number(len(p.index))
+func (e *encoder) partition(p *Partition) {
+	e.uvarint(uint64(p.Start))
+	e.number(len(p.Pieces))
+	e.number(len(p.Index))
 	switch {
-	case len(p.pieces) > 0:
-		e.uvarint(uint64(p.start - p.pieces[0].base))
-	case len(p.index) > 0:
-		e.uvarint(uint64(p.start - p.index[0].base))
+	case len(p.Pieces) > 0:
+		e.uvarint(uint64(p.Start - p.Pieces[0].Base))
+	case len(p.Index) > 0:
+		e.uvarint(uint64(p.Start - p.Index[0].Base))
 	}
-	for i := range p.pieces {
-		e.piece(&p.pieces[i])
+	for i := range p.Pieces {
+		e.piece(&p.Pieces[i])
 	}
 	last := e.truncated
-	for i := range p.index {
-		x := &p.index[i]
-		e.uvarint(uint64(p.nextOf(i) - x.base))
-		e.moment(x.time)
-		e.pair(last.Epoch, last.Slot, uint64(x.epoch), x.slot)
-		e.uvarint(uint64(x.at))
-		e.uvarint(uint64(x.size))
-		last = x.position()
+	for i := range p.Index {
+		x := &p.Index[i]
+		e.uvarint(uint64(p.NextOf(i) - x.Base))
+		e.moment(x.Time)
+		e.pair(last.Epoch, last.Slot, uint64(x.Epoch), x.slot)
+		e.uvarint(uint64(x.At))
+		e.uvarint(uint64(x.Size))
+		last = x.Position()
 	}
-	e.producers(p.producers.young, p.end)
-	e.producers(p.producers.old, p.end)
-	e.producers(p.producers.open, p.end)
-	e.aborted(p.aborted, p.start)
-	e.epochs(p.epochs)
+	e.producers(p.Producers.Young, p.End)
+	e.producers(p.Producers.Old, p.End)
+	e.producers(p.Producers.Open, p.End)
+	e.aborted(p.Aborted, p.Start)
+	e.epochs(p.Epochs)
 }
 
 // aborted writes the transactions in the order in which they ended, the first of
 // them at or behind start.
-func (e *encoder) aborted(all []aborted, start int64) {
+func (e *encoder) aborted(all []Abort, start int64) {
 	e.number(len(all))
 	for i := range all {
 		x := &all[i]
 		e.uvarint(uint64(x.Producer))
 		e.uvarint(uint64(x.Last - start))
 		e.uvarint(uint64(x.Last - x.First))
-		e.uvarint(uint64(x.Last + 1 - x.stable))
+		e.uvarint(uint64(x.Last + 1 - x.Stable))
 		start = x.Last
 	}
 }
 
 // epochs writes no start of the first one: that is where the partition begins.
-func (e *encoder) epochs(all epochs) {
+func (e *encoder) epochs(all Epochs) {
 	e.number(len(all))
 	for i, x := range all {
 		if i == 0 {
-			e.uvarint(uint64(x.epoch))
+			e.uvarint(uint64(x.Epoch))
 			continue
 		}
-		e.uvarint(uint64(x.epoch - all[i-1].epoch))
-		e.uvarint(uint64(x.start - all[i-1].start))
+		e.uvarint(uint64(x.Epoch - all[i-1].Epoch))
+		e.uvarint(uint64(x.Start - all[i-1].Start))
 	}
 }
 
-func (e *encoder) piece(x *piece) {
-	e.uvarint(uint64(x.next - x.base))
-	e.moment(x.time)
-	e.varint(int64(x.segment.epoch - e.near.segment.epoch))
-	e.varint(int64(x.segment.number - e.near.segment.number))
-	e.near.segment = x.segment
-	e.uvarint(uint64(x.at))
-	e.uvarint(uint64(x.size))
-	e.uvarint(uint64(x.index))
-	e.uvarint(uint64(x.records))
+func (e *encoder) piece(x *Piece) {
+	e.uvarint(uint64(x.Next - x.Base))
+	e.moment(x.Time)
+	e.varint(int64(x.Segment.Epoch - e.near.segment.Epoch))
+	e.varint(int64(x.Segment.Number - e.near.segment.Number))
+	e.near.segment = x.Segment
+	e.uvarint(uint64(x.At))
+	e.uvarint(uint64(x.Size))
+	e.uvarint(uint64(x.Index))
+	e.uvarint(uint64(x.Records))
 }
 
 // producers writes one generation, or those with an open transaction. The sequences
 // of a producer follow each other: only the first needs to be told.
-func (e *encoder) producers(all map[int64]*producer, end int64) {
+func (e *encoder) producers(all map[int64]*Producer, end int64) {
 	e.number(len(all))
 	if len(all) == 0 {
 		return // as nearly everywhere
@@ -223,10 +221,10 @@ func (e *encoder) producers(all map[int64]*producer, end int64) {
 		x := all[id]
 		e.uvarint(uint64(id - last))
 		last = id
-		e.varint(int64(x.epoch))
+		e.varint(int64(x.Epoch))
 		e.moment(x.time)
-		if x.open {
-			e.uvarint(uint64(end - x.first))
+		if x.Open {
+			e.uvarint(uint64(end - x.First))
 		}
 		if e.number(int(x.n)); x.n == 0 {
 			continue // only a marker is known
@@ -254,22 +252,22 @@ func (e *encoder) gateway(name string, g *gateway) {
 	for _, id := range g.retired {
 		e.p = append(e.p, id[:]...)
 	}
-	e.number(len(g.buffers))
-	for _, id := range slices.SortedFunc(maps.Keys(g.buffers), weir.BufferID.Compare) {
+	e.number(len(g.Buffers))
+	for _, id := range slices.SortedFunc(maps.Keys(g.Buffers), weir.BufferID.Compare) {
 		e.p = append(e.p, id[:]...)
-		e.progress(g.buffers[id])
+		e.progress(g.Buffers[id])
 	}
 }
 
 // progress writes the marks of a buffer, those of a lane and topic together:
 // they have one row.
 func (e *encoder) progress(b *progress) {
-	e.number(len(b.reached))
-	for _, lane := range slices.Sorted(maps.Keys(b.reached)) {
+	e.number(len(b.Reached))
+	for _, lane := range slices.Sorted(maps.Keys(b.Reached)) {
 		e.p = append(e.p, lane)
-		e.uvarint(b.reached[lane])
+		e.uvarint(b.Reached[lane])
 	}
-	keys := slices.SortedFunc(maps.Keys(b.marks), compareLanes)
+	keys := slices.SortedFunc(maps.Keys(b.Marks), compareLanes)
 	groups := 0
 	for i, k := range keys {
 		if i == 0 || k.row() != keys[i-1].row() {
@@ -283,24 +281,24 @@ func (e *encoder) progress(b *progress) {
 		for n < len(keys) && keys[n].row() == group {
 			n++
 		}
-		row := b.rows[group]
-		e.p = append(e.p, group.lane)
-		e.number(e.topics[group.topic])
+		row := b.Rows[group]
+		e.p = append(e.p, group.Lane)
+		e.number(e.topics[group.Topic])
 		e.uvarint(uint64(row.Partitions))
 		e.uvarint(row.From)
 		e.number(n)
 		last := int32(0)
 		for _, k := range keys[:n] {
-			e.uvarint(uint64(k.place.partition - last))
-			e.uvarint(b.marks[k])
-			last = k.place.partition
+			e.uvarint(uint64(k.Place.Partition - last))
+			e.uvarint(b.Marks[k])
+			last = k.Place.Partition
 		}
 		keys = keys[n:]
 	}
 }
 
-func (k laneKey) row() rowKey { return rowKey{k.lane, k.place.topic} }
+func (k laneKey) row() rowKey { return rowKey{k.Lane, k.Place.Topic} }
 
 func compareLanes(a, b laneKey) int {
-	return cmp.Or(cmp.Compare(a.lane, b.lane), compareTopics(a.place.topic, b.place.topic), cmp.Compare(a.place.partition, b.place.partition))
+	return cmp.Or(cmp.Compare(a.Lane, b.Lane), compareTopics(a.Place.Topic, b.Place.Topic), cmp.Compare(a.Place.Partition, b.Place.Partition))
 }

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"slices"
@@ -7,8 +7,8 @@ import (
 // epochStart says from which offset on the records of a partition have a leader
 // epoch.
 type epochStart struct {
-	epoch int32
-	start int64
+	Epoch int32
+	Start int64
 }
 
 // maxEpochs bounds the epochs that a partition remembers. When there are more,
@@ -16,15 +16,15 @@ type epochStart struct {
 // oldest ended is sent too far on, never back.
 const maxEpochs = 512
 
-// epochs is which leader epochs a partition has records of, ascending in epoch and
+// Epochs is which leader epochs a partition has records of, ascending in epoch and
 // start (KIP-101, KIP-320). The first one begins where the partition does.
-type epochs []epochStart
+type Epochs []epochStart
 
-// begin notes that a run of an epoch was appended.
-func (es epochs) begin(epoch int32, base int64) epochs {
-	if n := len(es); n > 0 && es[n-1].epoch >= epoch {
+// Begin notes that a run of an epoch was appended.
+func (es Epochs) Begin(epoch int32, base int64) Epochs {
+	if n := len(es); n > 0 && es[n-1].Epoch >= epoch {
 		return es
-	} else if n > 0 && es[n-1].start == base {
+	} else if n > 0 && es[n-1].Start == base {
 		es = es[:n-1] // its records were all trimmed away
 	}
 	if es = append(es, epochStart{epoch, base}); len(es) > maxEpochs {
@@ -34,38 +34,38 @@ func (es epochs) begin(epoch int32, base int64) epochs {
 }
 
 // trim forgets the epochs that end at or below start; the newest one never.
-func (es epochs) trim(start int64) epochs {
+func (es Epochs) trim(start int64) Epochs {
 	n := 0
-	for n+1 < len(es) && es[n+1].start <= start {
+	for n+1 < len(es) && es[n+1].Start <= start {
 		n++
 	}
 	es = slices.Delete(es, 0, n)
 	if len(es) > 0 {
-		es[0].start = max(es[0].start, start)
+		es[0].Start = max(es[0].Start, start)
 	}
 	return es
 }
 
-// end returns the largest epoch that is not above asked, -1 if there is none, and
+// End returns the largest epoch that is not above asked, -1 if there is none, and
 // the offset where the next one begins, end if it is the newest.
-func (es epochs) end(asked int32, end int64) (int32, int64) {
+func (es Epochs) End(asked int32, end int64) (int32, int64) {
 	found := int32(-1)
 	for _, x := range es {
-		if x.epoch > asked {
-			return found, x.start
+		if x.Epoch > asked {
+			return found, x.Start
 		}
-		found = x.epoch
+		found = x.Epoch
 	}
 	return found, end
 }
 
-// hold says whether a batch at an offset may have that epoch.
-func (es epochs) hold(epoch int32, offset int64) bool {
+// Hold says whether a batch at an offset may have that epoch.
+func (es Epochs) Hold(epoch int32, offset int64) bool {
 	i, found := slices.BinarySearchFunc(es, offset, func(x epochStart, offset int64) int {
-		return int(min(max(x.start-offset, -1), 1))
+		return int(min(max(x.Start-offset, -1), 1))
 	})
 	if !found {
 		i--
 	}
-	return (i < 0 || es[i].epoch <= epoch) && (i+1 >= len(es) || epoch < es[i+1].epoch)
+	return (i < 0 || es[i].Epoch <= epoch) && (i+1 >= len(es) || epoch < es[i+1].Epoch)
 }

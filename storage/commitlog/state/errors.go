@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"errors"
@@ -38,8 +38,8 @@ var (
 	ErrUnknownProducer = errors.New("unknown producer")
 )
 
-// corrupted gives a segment's errors this package's names too.
-func corrupted(err error) error {
+// Translate gives a segment's errors this package's names too.
+func Translate(err error) error {
 	switch {
 	case errors.Is(err, segment.ErrCorrupt):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -49,8 +49,8 @@ func corrupted(err error) error {
 	return err
 }
 
-// permanent reports whether an error tells of the bytes at rest, and will be the same
+// Permanent reports whether an error tells of the bytes at rest, and will be the same
 // next time.
-func permanent(err error) bool {
+func Permanent(err error) bool {
 	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrDamaged)
 }

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"encoding/binary"
@@ -27,14 +27,16 @@ type Machine interface {
 	Restore(body []byte) error
 }
 
-// machines finds the Machine that an entry is for.
-type machines map[uint16]Machine
+// Machines finds the Machine that an entry is for.
+type Machines map[uint16]Machine
 
-func newMachines(all []Machine) (machines, error) {
-	ms := make(machines)
+// NewMachines returns an error if two Machines want the same kind, or one wants a kind
+// of the log.
+func NewMachines(all []Machine) (Machines, error) {
+	ms := make(Machines)
 	for _, m := range all {
 		for _, kind := range m.Kinds() {
-			if kind < firstMachineKind {
+			if kind < FirstMachineKind {
 				return nil, fmt.Errorf("machine wants kind %d, which is the log's own", kind)
 			}
 			if ms[kind] != nil {
@@ -56,7 +58,7 @@ type section struct {
 }
 
 // lowest lists the Machines: the lowest kind of each, ascending.
-func (ms machines) lowest() []uint16 {
+func (ms Machines) lowest() []uint16 {
 	var kinds []uint16
 	for kind, m := range ms {
 		if kind == slices.Min(m.Kinds()) {
@@ -67,9 +69,9 @@ func (ms machines) lowest() []uint16 {
 	return kinds
 }
 
-// body encodes a checkpoint: what encode appends, the state, and then what each
+// Checkpoint encodes a checkpoint: what encode appends, the state, and then what each
 // Machine says of itself.
-func (ms machines) body(encode func(p []byte) []byte) []byte {
+func (ms Machines) Checkpoint(encode func(p []byte) []byte) []byte {
 	p := encode([]byte{bodyVersion, 0, 0, 0, 0})
 	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
 	for _, kind := range ms.lowest() {
@@ -84,8 +86,8 @@ func (ms machines) body(encode func(p []byte) []byte) []byte {
 	return p
 }
 
-// check returns ErrFormat if there is a section that no Machine wants.
-func (ms machines) check(all sections) error {
+// Check returns ErrFormat if there is a section that no Machine wants.
+func (ms Machines) Check(all sections) error {
 	kinds := ms.lowest()
 	for _, x := range all {
 		if !slices.Contains(kinds, x.kind) {
@@ -95,8 +97,8 @@ func (ms machines) check(all sections) error {
 	return nil
 }
 
-// restore gives each Machine its section. Those that have none begin empty.
-func (ms machines) restore(all sections) error {
+// Restore gives each Machine its section. Those that have none begin empty.
+func (ms Machines) Restore(all sections) error {
 	for _, kind := range ms.lowest() {
 		var body []byte
 		if i := slices.IndexFunc(all, func(x section) bool { return x.kind == kind }); i >= 0 {
@@ -109,9 +111,9 @@ func (ms machines) restore(all sections) error {
 	return nil
 }
 
-// decodeBody takes a body apart, for those who have no Machines too: the
+// DecodeCheckpoint takes a body apart, for those who have no Machines too: the
 // sections alias body.
-func decodeBody(body []byte) (*state, sections, error) {
+func DecodeCheckpoint(body []byte) (*State, sections, error) {
 	own, all, err := splitBody(body)
 	if err != nil {
 		return nil, nil, err
@@ -128,7 +130,7 @@ func splitBody(body []byte) (own []byte, all sections, err error) {
 		return nil, nil, fmt.Errorf("%w: checkpoint of version %d, this program knows %d", ErrFormat, version, bodyVersion)
 	}
 	own = d.bytes(d.u32())
-	last := firstMachineKind - 1
+	last := FirstMachineKind - 1
 	for !d.bad && len(d.p) > 0 {
 		x := section{kind: d.u16()}
 		x.body = d.bytes(d.u32())

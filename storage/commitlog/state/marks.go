@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"maps"
@@ -27,14 +27,15 @@ func (r Row) older(s Row) bool {
 	return r.From < s.From || r.From == s.From && r.Partitions < s.Partitions
 }
 
-// maps says whether r can have given the record at seq this partition.
-func (r Row) maps(partition int32, seq uint64) bool {
+// Maps says whether r can have given the record at seq this partition.
+func (r Row) Maps(partition int32, seq uint64) bool {
 	return r == Row{} || partition < r.Partitions && r.From > 0 && r.From <= seq
 }
 
 // BufferState is what the log remembers of a gateway's buffer.
 type BufferState uint8
 
+// String returns the name of the state.
 func (s BufferState) String() string {
 	return [...]string{"new", "known", "retired", "aside"}[s]
 }
@@ -64,7 +65,7 @@ const tombstones = 256
 
 // gateway is what the log remembers of one gateway.
 type gateway struct {
-	buffers map[weir.BufferID]*progress // those that are not retired
+	Buffers map[weir.BufferID]*progress // those that are not retired
 
 	retired   []weir.BufferID // ascending, so oldest first; at most tombstones
 	forgotten bool            // older ones than those in retired have been dropped
@@ -72,9 +73,9 @@ type gateway struct {
 
 // progress is how far a gateway's buffer has been delivered.
 type progress struct {
-	marks   map[laneKey]uint64
-	rows    map[rowKey]Row   // the newest by which something was appended
-	reached map[uint8]uint64 // by lane: the highest mark ever, also in topics that are gone
+	Marks   map[laneKey]uint64
+	Rows    map[rowKey]Row   // the newest by which something was appended
+	Reached map[uint8]uint64 // by lane: the highest mark ever, also in topics that are gone
 }
 
 func newProgress() *progress {
@@ -83,32 +84,33 @@ func newProgress() *progress {
 
 // rowKey names a row within its buffer.
 type rowKey struct {
-	lane  uint8
-	topic weir.TopicID
+	Lane  uint8
+	Topic weir.TopicID
 }
 
 // laneKey names a mark within its buffer.
 type laneKey struct {
-	lane  uint8
-	place placeKey
+	Lane  uint8
+	Place Place
 }
 
-// mark returns the last sequence of a stream in a partition, 0 for none.
-func (s *state) mark(key markKey) uint64 {
-	g := s.gateways[key.stream.Gateway]
-	if g == nil || g.buffers[key.stream.Buffer] == nil {
+// Mark returns the last sequence of a stream in a partition, 0 for none.
+func (s *State) Mark(key MarkKey) uint64 {
+	g := s.Gateways[key.Stream.Gateway]
+	if g == nil || g.Buffers[key.Stream.Buffer] == nil {
 		return 0
 	}
-	return g.buffers[key.stream.Buffer].marks[laneKey{key.stream.Lane, key.place}]
+	return g.Buffers[key.Stream.Buffer].Marks[laneKey{key.Stream.Lane, key.Place}]
 }
 
-func (s *state) bufferState(key bufferKey) BufferState {
-	g := s.gateways[key.gateway]
+// BufferState says what is known of a buffer.
+func (s *State) BufferState(key BufferKey) BufferState {
+	g := s.Gateways[key.Gateway]
 	if g == nil {
 		return New
 	}
-	st := g.state(key.buffer)
-	if st == Aside && (forgottenIsNew(s.mutations) || s.adopted[key.gateway] == key.buffer) {
+	st := g.state(key.Buffer)
+	if st == Aside && (forgottenIsNew(s.Mutations) || s.Adopted[key.Gateway] == key.Buffer) {
 		return New
 	}
 	return st
@@ -118,7 +120,7 @@ func (s *state) bufferState(key bufferKey) BufferState {
 // long as all of them are there an unknown buffer is new, however old its
 // counter; one lane of it may have waited while a younger buffer came and went.
 func (g *gateway) state(id weir.BufferID) BufferState {
-	if _, ok := g.buffers[id]; ok {
+	if _, ok := g.Buffers[id]; ok {
 		return Known
 	}
 	if _, ok := slices.BinarySearchFunc(g.retired, id, weir.BufferID.Compare); ok {
@@ -132,56 +134,56 @@ func (g *gateway) state(id weir.BufferID) BufferState {
 
 // gateway returns what is remembered of a gateway, from now on at least
 // something.
-func (s *state) gateway(name string) *gateway {
-	g := s.gateways[name]
+func (s *State) gateway(name string) *gateway {
+	g := s.Gateways[name]
 	if g == nil {
-		g = &gateway{buffers: make(map[weir.BufferID]*progress)}
-		s.gateways[name] = g
+		g = &gateway{Buffers: make(map[weir.BufferID]*progress)}
+		s.Gateways[name] = g
 	}
 	return g
 }
 
 // advance moves a mark by what was appended: the only thing that does.
-func (s *state) advance(place placeKey, src Source) error {
-	key := markKey{src.Stream, place}
-	if s.bufferState(bufferKey{src.Stream.Gateway, src.Stream.Buffer}) == Retired {
-		if err := s.broken("partition %d of topic %v: append of buffer %v of gateway %q, which is retired", place.partition, place.topic, src.Stream.Buffer, src.Stream.Gateway); err != nil {
+func (s *State) advance(place Place, src Source) error {
+	key := MarkKey{src.Stream, place}
+	if s.BufferState(BufferKey{src.Stream.Gateway, src.Stream.Buffer}) == Retired {
+		if err := s.broken("partition %d of topic %v: append of buffer %v of gateway %q, which is retired", place.Partition, place.Topic, src.Stream.Buffer, src.Stream.Gateway); err != nil {
 			return err
 		}
 	}
-	if mark := s.mark(key); src.Prev != mark || src.First <= mark {
+	if mark := s.Mark(key); src.Prev != mark || src.First <= mark {
 		if err := s.broken("partition %d of topic %v: stream %s/%v/%d goes on with %d to %d behind %d, but its mark is %d",
-			place.partition, place.topic, src.Stream.Gateway, src.Stream.Buffer, src.Stream.Lane, src.First, src.Last, src.Prev, mark); err != nil {
+			place.Partition, place.Topic, src.Stream.Gateway, src.Stream.Buffer, src.Stream.Lane, src.First, src.Last, src.Prev, mark); err != nil {
 			return err
 		}
 	}
 	g := s.gateway(src.Stream.Gateway)
-	b := g.buffers[src.Stream.Buffer]
+	b := g.Buffers[src.Stream.Buffer]
 	if b == nil {
 		b = newProgress()
-		g.buffers[src.Stream.Buffer] = b
+		g.Buffers[src.Stream.Buffer] = b
 	}
-	b.marks[laneKey{src.Stream.Lane, place}] = src.Last
-	b.reached[src.Stream.Lane] = max(b.reached[src.Stream.Lane], src.Last)
-	row := rowKey{src.Stream.Lane, place.topic}
-	if old, ok := b.rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !keepFirstRow(s.mutations) {
-		b.rows[row] = src.Row
+	b.Marks[laneKey{src.Stream.Lane, place}] = src.Last
+	b.Reached[src.Stream.Lane] = max(b.Reached[src.Stream.Lane], src.Last)
+	row := rowKey{src.Stream.Lane, place.Topic}
+	if old, ok := b.Rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !keepFirstRow(s.Mutations) {
+		b.Rows[row] = src.Row
 	}
 	return nil
 }
 
 // retire swaps the marks of a buffer for a tombstone.
-func (s *state) retire(key bufferKey) {
-	g := s.gateway(key.gateway)
-	delete(g.buffers, key.buffer)
-	if keepNoTombs(s.mutations) {
+func (s *State) retire(key BufferKey) {
+	g := s.gateway(key.Gateway)
+	delete(g.Buffers, key.Buffer)
+	if keepNoTombs(s.Mutations) {
 		return
 	}
-	at, ok := slices.BinarySearchFunc(g.retired, key.buffer, weir.BufferID.Compare)
+	at, ok := slices.BinarySearchFunc(g.retired, key.Buffer, weir.BufferID.Compare)
 	if ok {
 		return
 	}
-	g.retired = slices.Insert(g.retired, at, key.buffer)
+	g.retired = slices.Insert(g.retired, at, key.Buffer)
 	if len(g.retired) > tombstones {
 		g.retired = slices.Delete(g.retired, 0, 1)
 		g.forgotten = true
@@ -190,11 +192,11 @@ func (s *state) retire(key bufferKey) {
 
 // forgetTopic drops the marks of a deleted topic. Buffers without any mark left
 // stay known.
-func (s *state) forgetTopic(id weir.TopicID) {
-	for _, g := range s.gateways {
-		for _, b := range g.buffers {
-			maps.DeleteFunc(b.marks, func(k laneKey, _ uint64) bool { return k.place.topic == id })
-			maps.DeleteFunc(b.rows, func(k rowKey, _ Row) bool { return k.topic == id })
+func (s *State) forgetTopic(id weir.TopicID) {
+	for _, g := range s.Gateways {
+		for _, b := range g.Buffers {
+			maps.DeleteFunc(b.Marks, func(k laneKey, _ uint64) bool { return k.Place.Topic == id })
+			maps.DeleteFunc(b.Rows, func(k rowKey, _ Row) bool { return k.Topic == id })
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"encoding/binary"
@@ -11,72 +11,72 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Kinds of entries of the commit log. Those below firstMachineKind are ours,
+// Kinds of entries of the commit log. Those below FirstMachineKind are ours,
 // the others belong to the Machines. FORMAT.md has the byte tables.
 const (
-	kindTopicCreated  uint16 = 1
-	kindTopicDeleted  uint16 = 2
-	kindTopicGrown    uint16 = 3
-	kindRun           uint16 = 4
-	kindBufferRetired uint16 = 5
-	kindProducerIDs   uint16 = 6
-	kindInstalled     uint16 = 7
-	kindTrimmed       uint16 = 8
-	kindSwept         uint16 = 9
-	kindTopicAltered  uint16 = 10
+	KindTopicCreated  uint16 = 1
+	KindTopicDeleted  uint16 = 2
+	KindTopicGrown    uint16 = 3
+	KindRun           uint16 = 4
+	KindBufferRetired uint16 = 5
+	KindProducerIDs   uint16 = 6
+	KindInstalled     uint16 = 7
+	KindTrimmed       uint16 = 8
+	KindSwept         uint16 = 9
+	KindTopicAltered  uint16 = 10
 
-	kindIdentity uint16 = 20 // of level 2
+	KindIdentity uint16 = 20 // of level 2
 
-	firstMachineKind uint16 = 100
+	FirstMachineKind uint16 = 100
 )
 
 // bodyVersion is the first byte of every body of ours.
 const bodyVersion = 1
 
-// maxName is the longest gateway id, topic name or configuration key.
-const maxName = 1<<16 - 1
+// MaxName is the longest gateway id, topic name or configuration key.
+const MaxName = 1<<16 - 1
 
 // minSource and maxSource are the bytes that a source takes in a run, without
 // the gateway's id.
 const (
 	minSource = 1 + 12 + 1 + 5
-	maxSource = 3 + 12 + 1 + 4*10 + 5
+	MaxSource = 3 + 12 + 1 + 4*10 + 5
 )
 
 // outsideCRC is how many bytes at the front of a batch its own CRC leaves
 // uncovered: base offset, length, leader epoch, magic and the CRC itself.
 const outsideCRC = 21
 
-// runFixed is the size of the head of a run without its sources.
-const runFixed = 45
+// RunFixed is the size of the head of a run without its sources.
+const RunFixed = 45
 
-// castagnoli is a constant in all but syntax.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// Castagnoli is a constant in all but syntax.
+var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// run is the batches that one slot brought to one partition.
-type run struct {
-	topic     weir.TopicID
-	partition int32
-	base      int64 // offset of the first record
-	epoch     int32 // of the owner that wrote it
-	batches   int
-	sources   []Source // one for each append of a gateway, in the order of the batches
-	data      []byte   // the batches, one after the other
+// Run is the batches that one slot brought to one partition.
+type Run struct {
+	Topic     weir.TopicID
+	Partition int32
+	Base      int64 // offset of the first record
+	Epoch     int32 // of the owner that wrote it
+	Batches   int
+	Sources   []Source // one for each append of a gateway, in the order of the batches
+	Data      []byte   // the batches, one after the other
 	dataAt    int      // where data begins in the body
 }
 
-// appendRunHead encodes everything of r but its data; the checksum stays empty
-// until sealRun. Each source has Prev < First <= Last.
-func appendRunHead(p []byte, r *run) []byte {
+// AppendRunHead encodes everything of r but its data; the checksum stays empty
+// until SealRun. Each source has Prev < First <= Last.
+func AppendRunHead(p []byte, r *Run) []byte {
 	p = append(p, bodyVersion, 0, 0, 0, 0)
-	p = append(p, r.topic[:]...)
-	p = binary.BigEndian.AppendUint32(p, uint32(r.partition))
-	p = binary.BigEndian.AppendUint64(p, uint64(r.base))
-	p = binary.BigEndian.AppendUint32(p, uint32(r.epoch))
-	p = binary.BigEndian.AppendUint32(p, uint32(r.batches))
-	p = binary.BigEndian.AppendUint32(p, uint32(len(r.sources)))
-	for i := range r.sources {
-		s := &r.sources[i]
+	p = append(p, r.Topic[:]...)
+	p = binary.BigEndian.AppendUint32(p, uint32(r.Partition))
+	p = binary.BigEndian.AppendUint64(p, uint64(r.Base))
+	p = binary.BigEndian.AppendUint32(p, uint32(r.Epoch))
+	p = binary.BigEndian.AppendUint32(p, uint32(r.Batches))
+	p = binary.BigEndian.AppendUint32(p, uint32(len(r.Sources)))
+	for i := range r.Sources {
+		s := &r.Sources[i]
 		p = binary.AppendUvarint(p, uint64(len(s.Stream.Gateway)))
 		p = append(p, s.Stream.Gateway...)
 		p = append(p, s.Stream.Buffer[:]...)
@@ -90,8 +90,8 @@ func appendRunHead(p []byte, r *run) []byte {
 	return p
 }
 
-// sealRun writes the checksum of a finished body whose data begins at dataAt.
-func sealRun(body []byte, dataAt int) error {
+// SealRun writes the checksum of a finished body whose data begins at dataAt.
+func SealRun(body []byte, dataAt int) error {
 	sum, err := runChecksum(body, dataAt)
 	binary.BigEndian.PutUint32(body[1:], sum)
 	return err
@@ -100,23 +100,23 @@ func sealRun(body []byte, dataAt int) error {
 // runChecksum covers what no batch's CRC does: the head of the run and the
 // first bytes of each batch.
 func runChecksum(body []byte, dataAt int) (uint32, error) {
-	sum := crc32.Update(0, castagnoli, body[5:dataAt])
+	sum := crc32.Update(0, Castagnoli, body[5:dataAt])
 	for rest := body[dataAt:]; len(rest) > 0; {
 		b, next, err := record.Next(rest)
 		if err != nil {
 			return 0, err
 		}
-		sum = crc32.Update(sum, castagnoli, b[:outsideCRC])
+		sum = crc32.Update(sum, Castagnoli, b[:outsideCRC])
 		rest = next
 	}
 	return sum, nil
 }
 
-// decodeRun decodes the body of a run and proves that it agrees with itself:
+// DecodeRun decodes the body of a run and proves that it agrees with itself:
 // its checksum, the number of batches, offsets without a hole, one epoch. It
 // leaves the batches' own CRCs to those who read from the bucket; a slot has
 // one over all of it. The result aliases body.
-func decodeRun(body []byte) (*run, error) {
+func DecodeRun(body []byte) (*Run, error) {
 	r, want, err := decodeRunHead(body)
 	if err != nil {
 		return nil, err
@@ -128,28 +128,28 @@ func decodeRun(body []byte) (*run, error) {
 	if sum != want {
 		return nil, fmt.Errorf("%w: run entry: checksum over what lies outside the batches' CRCs does not match", ErrCorrupt)
 	}
-	batches, _, err := cutRun(r.data, r.base, r.epoch)
+	batches, _, err := CutRun(r.Data, r.Base, r.Epoch)
 	if err != nil {
 		return nil, err
 	}
-	if len(batches) != r.batches || r.batches == 0 {
-		return nil, fmt.Errorf("%w: run entry: %d batches instead of %d", ErrCorrupt, len(batches), r.batches)
+	if len(batches) != r.Batches || r.Batches == 0 {
+		return nil, fmt.Errorf("%w: run entry: %d batches instead of %d", ErrCorrupt, len(batches), r.Batches)
 	}
 	return r, nil
 }
 
 // decodeRunHead takes a run apart and believes it.
-func decodeRunHead(body []byte) (r *run, sum uint32, err error) {
+func decodeRunHead(body []byte) (r *Run, sum uint32, err error) {
 	d, err := newDecoder("run", body)
 	if err != nil {
 		return nil, 0, err
 	}
 	sum = d.u32()
-	r = &run{topic: weir.TopicID(d.take(16)), partition: int32(d.u32()), base: int64(d.u64()), epoch: int32(d.u32())}
-	r.batches = int(d.u32())
-	r.sources = make([]Source, d.count(d.u32(), minSource))
-	for i := range r.sources {
-		s := &r.sources[i]
+	r = &Run{Topic: weir.TopicID(d.take(16)), Partition: int32(d.u32()), Base: int64(d.u64()), Epoch: int32(d.u32())}
+	r.Batches = int(d.u32())
+	r.Sources = make([]Source, d.count(d.u32(), minSource))
+	for i := range r.Sources {
+		s := &r.Sources[i]
 		s.Stream.Gateway = string(d.take(d.nameLength()))
 		s.Stream.Buffer = weir.BufferID(d.take(12))
 		s.Stream.Lane = d.u8()
@@ -158,21 +158,21 @@ func decodeRunHead(body []byte) (r *run, sum uint32, err error) {
 		s.Last = s.First + d.uvarint()
 		partitions := d.uvarint()
 		s.Row = Row{Partitions: int32(partitions), From: d.uvarint()}
-		if s.First <= s.Prev || s.Last < s.First || partitions > MaxPartitions || !s.Row.maps(r.partition, s.Last) {
+		if s.First <= s.Prev || s.Last < s.First || partitions > MaxPartitions || !s.Row.Maps(r.Partition, s.Last) {
 			d.bad = true
 		}
 	}
-	r.data, r.dataAt = d.p, len(body)-len(d.p)
-	if d.bad || r.base < 0 || r.partition < 0 || r.epoch < 0 {
+	r.Data, r.dataAt = d.p, len(body)-len(d.p)
+	if d.bad || r.Base < 0 || r.Partition < 0 || r.Epoch < 0 {
 		return nil, 0, d.corrupt("its head makes no sense")
 	}
 	return r, sum, nil
 }
 
-// cutRun cuts the data of a run into its batches and proves that they are at
+// CutRun cuts the data of a run into its batches and proves that they are at
 // their offsets, one behind the other from base, with the epoch of the owner
 // that wrote them. next is the offset behind the last one.
-func cutRun(data []byte, base int64, epoch int32) (batches []record.Batch, next int64, err error) {
+func CutRun(data []byte, base int64, epoch int32) (batches []record.Batch, next int64, err error) {
 	next = base
 	for len(data) > 0 {
 		b, rest, err := record.Next(data)
@@ -196,7 +196,8 @@ func dense(b record.Batch) bool {
 	return b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
 }
 
-func encodeTopicCreated(t Topic) []byte {
+// EncodeTopicCreated says that there is a topic.
+func EncodeTopicCreated(t Topic) []byte {
 	p := append([]byte{bodyVersion}, t.ID[:]...)
 	p = binary.BigEndian.AppendUint32(p, uint32(t.Partitions))
 	p = binary.BigEndian.AppendUint64(p, uint64(t.Created))
@@ -224,7 +225,8 @@ func decodeTopicCreated(body []byte) (Topic, error) {
 	return t, d.end()
 }
 
-func encodeTopicDeleted(id weir.TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
+// EncodeTopicDeleted says that a topic is gone.
+func EncodeTopicDeleted(id weir.TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
 
 func decodeTopicDeleted(body []byte) (weir.TopicID, error) {
 	d, err := newDecoder("topic-deleted", body)
@@ -235,7 +237,8 @@ func decodeTopicDeleted(body []byte) (weir.TopicID, error) {
 	return id, d.end()
 }
 
-func encodeTopicGrown(id weir.TopicID, partitions int32) []byte {
+// EncodeTopicGrown says how many partitions a topic has from now on.
+func EncodeTopicGrown(id weir.TopicID, partitions int32) []byte {
 	return binary.BigEndian.AppendUint32(append([]byte{bodyVersion}, id[:]...), uint32(partitions))
 }
 
@@ -248,8 +251,8 @@ func decodeTopicGrown(body []byte) (id weir.TopicID, partitions int32, err error
 	return id, partitions, d.end()
 }
 
-// encodeTopicAltered says what the settings of a topic are, all of them.
-func encodeTopicAltered(id weir.TopicID, configs map[string]string) []byte {
+// EncodeTopicAltered says what the settings of a topic are, all of them.
+func EncodeTopicAltered(id weir.TopicID, configs map[string]string) []byte {
 	return appendConfigs(append([]byte{bodyVersion}, id[:]...), configs)
 }
 
@@ -262,7 +265,8 @@ func decodeTopicAltered(body []byte) (id weir.TopicID, configs map[string]string
 	return id, configs, d.end()
 }
 
-func encodeBufferRetired(gateway string, buffer weir.BufferID) []byte {
+// EncodeBufferRetired says that a buffer was fully delivered.
+func EncodeBufferRetired(gateway string, buffer weir.BufferID) []byte {
 	return appendString(append([]byte{bodyVersion}, buffer[:]...), gateway)
 }
 
@@ -275,8 +279,8 @@ func decodeBufferRetired(body []byte) (gateway string, buffer weir.BufferID, err
 	return gateway, buffer, d.end()
 }
 
-// encodeProducerIDs says that all ids below next may have been given out.
-func encodeProducerIDs(next uint64) []byte {
+// EncodeProducerIDs says that all ids below next may have been given out.
+func EncodeProducerIDs(next uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{bodyVersion}, next)
 }
 
@@ -294,5 +298,5 @@ func appendString(p []byte, s string) []byte {
 	return append(binary.BigEndian.AppendUint16(p, uint16(len(s))), s...)
 }
 
-// maxInflated bounds what the records of one batch may inflate to.
-const maxInflated = 64 << 20
+// MaxInflated bounds what the records of one batch may inflate to.
+const MaxInflated = 64 << 20

@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"fmt"
@@ -30,8 +30,8 @@ const (
 type restorer struct {
 	decoder
 	version byte
-	s       *state
-	order   []*topic // as they come: marks name them by their number
+	s       *State
+	order   []*TopicData // as they come: marks name them by their number
 	near    near
 }
 
@@ -39,15 +39,15 @@ type restorer struct {
 // keeps the rules that apply keeps, and encodes to the same bytes.
 //
 // Errors: ErrCorrupt, ErrFormat.
-func decodeState(body []byte) (*state, error) {
-	d := &restorer{decoder: decoder{p: body}, s: newState()}
+func decodeState(body []byte) (*State, error) {
+	d := &restorer{decoder: decoder{p: body}, s: Empty()}
 	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > namedVersion) {
 		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, d.version, namedVersion)
 	}
 	s := d.s
-	s.producerIDs, s.cleaned = d.uvarint(), d.uvarint()
+	s.ProducerIDs, s.Cleaned = d.uvarint(), d.uvarint()
 	s.truncated = journal.Position{Epoch: d.uvarint(), Slot: d.uvarint()}
-	if d.bad || s.producerIDs == 0 {
+	if d.bad || s.ProducerIDs == 0 {
 		return nil, fmt.Errorf("%w: state: its head makes no sense", ErrCorrupt)
 	}
 	for range d.items(minTopic) {
@@ -61,12 +61,12 @@ func decodeState(body []byte) (*state, error) {
 		if d.bad || i > 0 && name <= last {
 			return nil, fmt.Errorf("%w: state: gateway %q behind %q makes no sense", ErrCorrupt, name, last)
 		}
-		s.gateways[name], last = g, name
+		s.Gateways[name], last = g, name
 	}
 	d.garbage()
 	if d.version == namedVersion {
-		s.identity = d.identity()
-		d.must(!s.identity.anew)
+		s.Identity = d.identity()
+		d.must(!s.Identity.Anew)
 	}
 	if d.bad || len(d.p) > 0 {
 		return nil, fmt.Errorf("%w: state: its end makes no sense", ErrCorrupt)
@@ -119,110 +119,110 @@ func (d *restorer) topic() error {
 	if err := d.s.createTopic(head); err != nil {
 		return err
 	}
-	t := d.s.topics[head.ID]
+	t := d.s.Topics[head.ID]
 	d.order = append(d.order, t)
-	for _, p := range t.partitions {
+	for _, p := range t.Parts {
 		if d.partition(p); d.bad {
-			return fmt.Errorf("%w: state: partition %d of topic %v makes no sense", ErrCorrupt, p.key.partition, head.ID)
+			return fmt.Errorf("%w: state: partition %d of topic %v makes no sense", ErrCorrupt, p.Key.Partition, head.ID)
 		}
 	}
 	return nil
 }
 
-func (d *restorer) partition(p *partition) {
-	p.start = d.offset()
+func (d *restorer) partition(p *Partition) {
+	p.Start = d.offset()
 	pieces, extents := d.items(minPiece), d.items(minExtent)
-	next := p.start
+	next := p.Start
 	if pieces+extents > 0 {
 		next -= d.offset()
 		d.must(next >= 0)
 	}
 	if pieces > 0 {
-		p.pieces = make([]piece, pieces)
+		p.Pieces = make([]Piece, pieces)
 	}
-	for i := range p.pieces {
-		x := &p.pieces[i]
-		x.base, x.next = next, d.behind(next)
-		d.piece(p.key, x)
-		p.bytes += x.data()
-		next = x.next
-		d.must(i > 0 || next > p.start)
+	for i := range p.Pieces {
+		x := &p.Pieces[i]
+		x.Base, x.Next = next, d.behind(next)
+		d.piece(p.Key, x)
+		p.Bytes += x.Data()
+		next = x.Next
+		d.must(i > 0 || next > p.Start)
 	}
 	if extents > 0 {
-		p.index = make([]extent, extents)
+		p.Index = make([]Extent, extents)
 	}
-	last := extent{}
-	for i := range p.index {
-		x := &p.index[i]
-		x.base, next = next, d.behind(next)
+	last := Extent{}
+	for i := range p.Index {
+		x := &p.Index[i]
+		x.Base, next = next, d.behind(next)
 		d.extent(x, last, i == 0)
-		p.bytes += int64(x.size)
+		p.Bytes += int64(x.Size)
 		last = *x
-		d.must(pieces > 0 || i > 0 || next > p.start)
+		d.must(pieces > 0 || i > 0 || next > p.Start)
 	}
-	p.end = next
-	ps := &p.producers
-	ps.young = d.producers(p.end, producerLimit)
-	ps.old = d.producers(p.end, producerLimit)
+	p.End = next
+	ps := &p.Producers
+	ps.Young = d.producers(p.End, producerLimit)
+	ps.Old = d.producers(p.End, producerLimit)
 	if d.version == 1 {
-		p.epochs = p.indexed()
+		p.Epochs = p.indexed()
 	} else {
-		ps.open = d.open(p)
-		p.aborted = d.aborted(p)
-		p.epochs = d.epochs(p)
+		ps.Open = d.open(p)
+		p.Aborted = d.aborted(p)
+		p.Epochs = d.epochs(p)
 	}
-	for id := range ps.old {
-		d.must(ps.young[id] == nil)
+	for id := range ps.Old {
+		d.must(ps.Young[id] == nil)
 	}
 }
 
 // indexed is what a partition tells of its epochs by itself. Those of records in
 // segments are not known: they pass for the oldest, as when there are too many.
-func (p *partition) indexed() epochs {
-	var es epochs
-	if p.end > 0 && (len(p.index) == 0 || p.index[0].base > p.start) {
-		es = es.begin(1, p.start)
+func (p *Partition) indexed() Epochs {
+	var es Epochs
+	if p.End > 0 && (len(p.Index) == 0 || p.Index[0].Base > p.Start) {
+		es = es.Begin(1, p.Start)
 	}
-	for i := range p.index {
-		es = es.begin(p.index[i].epoch, max(p.start, p.index[i].base))
+	for i := range p.Index {
+		es = es.Begin(p.Index[i].Epoch, max(p.Start, p.Index[i].Base))
 	}
 	return es
 }
 
-func (d *restorer) piece(key placeKey, x *piece) {
-	x.time = d.moment()
-	d.near.segment.epoch += uint64(d.varint())
-	d.near.segment.number += uint64(d.varint())
-	x.segment = d.near.segment
-	x.at, x.size, x.index, x.records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
-	d.must(x.ref(key).Check() == nil)
-	d.s.segments[x.segment]++
+func (d *restorer) piece(key Place, x *Piece) {
+	x.Time = d.moment()
+	d.near.segment.Epoch += uint64(d.varint())
+	d.near.segment.Number += uint64(d.varint())
+	x.Segment = d.near.segment
+	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
+	d.must(x.Ref(key).Check() == nil)
+	d.s.Segments[x.Segment]++
 }
 
 // extent takes all of an extent but its base. It lies behind the one before it,
 // and in a slot that was not deleted.
-func (d *restorer) extent(x *extent, last extent, first bool) {
-	before := last.position()
+func (d *restorer) extent(x *Extent, last Extent, first bool) {
+	before := last.Position()
 	if first {
 		before = d.s.truncated
 	}
-	x.time = d.moment()
+	x.Time = d.moment()
 	epoch, slot := d.pair(before.Epoch, before.Slot)
 	d.must(epoch <= math.MaxInt32)
-	x.epoch, x.slot = int32(epoch), slot
-	x.at, x.size = d.uvarint32(), d.uvarint32()
-	d.must(x.size >= record.HeaderSize && int64(x.at)+int64(x.size) <= journal.MaxSlot)
-	d.must(first || x.position() != before || x.at >= last.at+last.size)
+	x.Epoch, x.slot = int32(epoch), slot
+	x.At, x.Size = d.uvarint32(), d.uvarint32()
+	d.must(x.Size >= record.HeaderSize && int64(x.At)+int64(x.Size) <= journal.MaxSlot)
+	d.must(first || x.Position() != before || x.At >= last.At+last.Size)
 }
 
 // producers takes one generation.
-func (d *restorer) producers(end int64, limit int) map[int64]*producer {
+func (d *restorer) producers(end int64, limit int) map[int64]*Producer {
 	n := d.items(minProducer)
 	d.must(n <= limit)
 	if n == 0 || d.bad {
 		return nil
 	}
-	all := make(map[int64]*producer, n)
+	all := make(map[int64]*Producer, n)
 	id := int64(0)
 	for i := range n {
 		up := d.offset()
@@ -238,10 +238,10 @@ const unlimited = math.MaxInt
 
 // open takes the producers with an open transaction. None of them is in a
 // generation.
-func (d *restorer) open(p *partition) map[int64]*producer {
-	all := d.producers(p.end, unlimited)
+func (d *restorer) open(p *Partition) map[int64]*Producer {
+	all := d.producers(p.End, unlimited)
 	for id, x := range all {
-		d.must(p.producers.young[id] == nil && p.producers.old[id] == nil && x.first >= p.start)
+		d.must(p.Producers.Young[id] == nil && p.Producers.Old[id] == nil && x.First >= p.Start)
 	}
 	return all
 }
@@ -253,18 +253,18 @@ func (d *restorer) before(end int64) int64 {
 	return end - back
 }
 
-func (d *restorer) producer(end int64, open bool) *producer {
-	x := &producer{known: true, time: -1, open: open}
+func (d *restorer) producer(end int64, open bool) *Producer {
+	x := &Producer{Known: true, time: -1, Open: open}
 	epoch := d.varint()
 	if d.version > 1 {
 		x.time = d.moment()
 	}
 	if open {
-		x.first = d.before(end)
+		x.First = d.before(end)
 	}
 	n := d.uvarint()
 	d.must(epoch == int64(int16(epoch)) && n <= remembered)
-	x.epoch, x.n = int16(epoch), int8(n)
+	x.Epoch, x.n = int16(epoch), int8(n)
 	if d.version > 1 && n == 0 && !open {
 		return x
 	}
@@ -284,52 +284,52 @@ func (d *restorer) producer(end int64, open bool) *producer {
 		d.must(base < end && last-first == length)
 		x.last[i] = sequences{int32(first), int32(last), base}
 	}
-	d.must(!open || base >= x.first)
+	d.must(!open || base >= x.First)
 	return x
 }
 
 // aborted takes aborted transactions: each ended behind the one before, and no open
 // one began before everything was decided.
-func (d *restorer) aborted(p *partition) []aborted {
+func (d *restorer) aborted(p *Partition) []Abort {
 	n := d.items(minAborted)
 	if n == 0 {
 		return nil
 	}
-	all := make([]aborted, n)
-	last, decided := p.start, int64(0)
+	all := make([]Abort, n)
+	last, decided := p.Start, int64(0)
 	for i := range all {
 		x := &all[i]
 		x.Producer = d.offset()
 		up, length, open := d.offset(), d.offset(), d.offset()
-		d.must((i == 0 || up > 0) && up < p.end-last)
+		d.must((i == 0 || up > 0) && up < p.End-last)
 		last += up
 		d.must(length <= last && open <= last+1)
-		x.Last, x.First, x.stable = last, last-length, last+1-open
-		d.must(x.stable >= decided)
-		if decided = x.stable; d.bad {
+		x.Last, x.First, x.Stable = last, last-length, last+1-open
+		d.must(x.Stable >= decided)
+		if decided = x.Stable; d.bad {
 			return nil
 		}
 	}
-	d.must(decided <= p.stable(p.end))
+	d.must(decided <= p.Stable(p.End))
 	return all
 }
 
 // epochs takes the epochs of a partition. One without a record ever has none, every
 // other one the epoch of its last run.
-func (d *restorer) epochs(p *partition) epochs {
+func (d *restorer) epochs(p *Partition) Epochs {
 	n := d.items(minEpoch)
-	d.must(n <= maxEpochs && (n > 0) == (p.end > 0))
+	d.must(n <= maxEpochs && (n > 0) == (p.End > 0))
 	if n == 0 || d.bad {
 		return nil
 	}
-	es := make(epochs, n)
-	epoch, start := d.uvarint(), p.start
+	es := make(Epochs, n)
+	epoch, start := d.uvarint(), p.Start
 	for i := range es {
 		if i > 0 {
 			up := d.uvarint()
 			d.must(up > 0 && up <= math.MaxInt32)
 			epoch, start = epoch+up, d.behind(start)
-			d.must(start < p.end)
+			d.must(start < p.End)
 		}
 		d.must(epoch <= math.MaxInt32)
 		if d.bad {
@@ -337,16 +337,16 @@ func (d *restorer) epochs(p *partition) epochs {
 		}
 		es[i] = epochStart{int32(epoch), start}
 	}
-	last := len(p.index) - 1
-	d.must(last < 0 || p.index[last].epoch == es[n-1].epoch)
+	last := len(p.Index) - 1
+	d.must(last < 0 || p.Index[last].Epoch == es[n-1].Epoch)
 	return es
 }
 
 func (d *restorer) gateway() (string, *gateway) {
 	name := string(d.bytes(d.uvarint32()))
 	forgotten := d.u8()
-	g := &gateway{buffers: make(map[weir.BufferID]*progress), forgotten: forgotten == 1}
-	d.must(len(name) <= maxName && forgotten <= 1)
+	g := &gateway{Buffers: make(map[weir.BufferID]*progress), forgotten: forgotten == 1}
+	d.must(len(name) <= MaxName && forgotten <= 1)
 	for i := range d.items(len(weir.BufferID{})) {
 		id := weir.BufferID(d.take(len(weir.BufferID{})))
 		d.must(i == 0 || g.retired[i-1].Compare(id) < 0)
@@ -358,7 +358,7 @@ func (d *restorer) gateway() (string, *gateway) {
 	for i := range d.items(minBuffer) {
 		id := weir.BufferID(d.take(len(weir.BufferID{})))
 		d.must((i == 0 || last.Compare(id) < 0) && g.state(id) != Retired)
-		g.buffers[id] = d.progress()
+		g.Buffers[id] = d.progress()
 		if last = id; d.bad {
 			break
 		}
@@ -372,7 +372,7 @@ func (d *restorer) progress() *progress {
 	for i := range d.items(1 + 1) {
 		lane, reached := d.u8(), d.uvarint()
 		d.must(reached > 0 && (i == 0 || lane > before))
-		b.reached[lane], before = reached, lane
+		b.Reached[lane], before = reached, lane
 	}
 	lastLane, lastTopic := byte(0), uint32(0)
 	for i := range d.items(minLane) {
@@ -390,7 +390,7 @@ func (d *restorer) progress() *progress {
 
 // marks takes those of one lane in one topic, and their row. There is at least
 // one.
-func (d *restorer) marks(b *progress, lane uint8, t *topic) {
+func (d *restorer) marks(b *progress, lane uint8, t *TopicData) {
 	partitions := d.uvarint()
 	row := Row{Partitions: int32(partitions), From: d.uvarint()}
 	d.must(partitions <= MaxPartitions && (partitions == 0) == (row.From == 0))
@@ -402,25 +402,25 @@ func (d *restorer) marks(b *progress, lane uint8, t *topic) {
 		d.must((i == 0 || up > 0) && up < uint64(t.Partitions))
 		at += up
 		last := d.uvarint()
-		d.must(at < uint64(t.Partitions) && last > 0 && last <= b.reached[lane])
+		d.must(at < uint64(t.Partitions) && last > 0 && last <= b.Reached[lane])
 		if d.bad {
 			return
 		}
-		b.marks[laneKey{lane, placeKey{t.ID, int32(at)}}] = last
+		b.Marks[laneKey{lane, Place{t.ID, int32(at)}}] = last
 	}
 	if row != (Row{}) {
-		b.rows[rowKey{lane, t.ID}] = row
+		b.Rows[rowKey{lane, t.ID}] = row
 	}
 }
 
 // garbage takes the segments that nobody needs: none of them has live pieces.
 func (d *restorer) garbage() {
-	var last segmentID
+	var last SegmentID
 	for i := range d.items(minGarbage) {
-		var id segmentID
-		id.epoch, id.number = d.pair(last.epoch, last.number)
-		d.must((i == 0 || id != last) && d.s.segments[id] == 0)
-		d.s.garbage = append(d.s.garbage, id)
+		var id SegmentID
+		id.Epoch, id.Number = d.pair(last.Epoch, last.Number)
+		d.must((i == 0 || id != last) && d.s.Segments[id] == 0)
+		d.s.Garbage = append(d.s.Garbage, id)
 		last = id
 	}
 }

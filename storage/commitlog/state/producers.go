@@ -1,4 +1,4 @@
-package commitlog
+package state
 
 import (
 	"fmt"
@@ -15,16 +15,16 @@ const remembered = 5
 // many, the most recent ones, and at most twice as many.
 const producerLimit = 4096
 
-// producer is the history of one producer id in one partition. The zero value
+// Producer is the history of one producer id in one partition. The zero value
 // has none.
-type producer struct {
-	known bool
-	epoch int16
+type Producer struct {
+	Known bool
+	Epoch int16
 	n     int8                  // batches known of this epoch; 0: only a marker, the next batch begins at 0
 	last  [remembered]sequences // the first n are in use, newest last
 	time  int64                 // highest timestamp of the last batch or marker, ms; -1: not known
-	open  bool                  // it has a transaction, of this epoch, that has not ended
-	first int64                 // offset of its first record; 0 if none is open
+	Open  bool                  // it has a transaction, of this epoch, that has not ended
+	First int64                 // offset of its first record; 0 if none is open
 }
 
 // sequences is one batch of a producer. After sequence 2^31-1 comes 0.
@@ -33,23 +33,23 @@ type sequences struct {
 	base        int64 // offset of the first record
 }
 
-// judge decides about a batch that is offered: nil if it follows, duplicate
+// Judge decides about a batch that is offered: nil if it follows, duplicate
 // with its original base offset if it is one of the last five.
 //
 // The first batch of a producer without history may have any sequence (KIP-360):
 // what came before it was refused, or went to a topic that was deleted and created
 // again. With fromZero it must begin at 0, because it may be a batch that is here
 // already, or that has overtaken the one before it.
-func (p *producer) judge(b record.Batch, fromZero bool) (base int64, duplicate bool, err error) {
+func (p *Producer) Judge(b record.Batch, fromZero bool) (base int64, duplicate bool, err error) {
 	epoch, first, last := b.ProducerEpoch(), b.BaseSequence(), b.LastSequence()
 	switch {
-	case !p.known && first != 0 && fromZero:
+	case !p.Known && first != 0 && fromZero:
 		return -1, false, fmt.Errorf("%w: id %d, first sequence %d", ErrUnknownProducer, b.ProducerID(), first)
-	case !p.known:
+	case !p.Known:
 		return -1, false, nil
-	case epoch < p.epoch:
-		return -1, false, fmt.Errorf("%w: id %d has epoch %d, batch %d", ErrProducerFenced, b.ProducerID(), p.epoch, epoch)
-	case p.open && epoch > p.epoch:
+	case epoch < p.Epoch:
+		return -1, false, fmt.Errorf("%w: id %d has epoch %d, batch %d", ErrProducerFenced, b.ProducerID(), p.Epoch, epoch)
+	case p.Open && epoch > p.Epoch:
 		// Who fences a transactional producer ends its transaction.
 		return -1, false, fmt.Errorf("%w: id %d begins epoch %d", ErrTransactionOpen, b.ProducerID(), epoch)
 	case p.begins(epoch) && first != 0:
@@ -62,7 +62,7 @@ func (p *producer) judge(b record.Batch, fromZero bool) (base int64, duplicate b
 			return s.base, true, nil
 		}
 	}
-	if p.open && !b.Transactional() {
+	if p.Open && !b.Transactional() {
 		return -1, false, fmt.Errorf("%w: id %d writes outside of it", ErrTransactionOpen, b.ProducerID())
 	}
 	newest := p.last[p.n-1].last
@@ -76,15 +76,15 @@ func (p *producer) judge(b record.Batch, fromZero bool) (base int64, duplicate b
 
 // begins says whether the first batch of an epoch, which is not below the
 // producer's, is still to come.
-func (p *producer) begins(epoch int16) bool { return epoch > p.epoch || p.n == 0 }
+func (p *Producer) begins(epoch int16) bool { return epoch > p.Epoch || p.n == 0 }
 
 // follows reports whether a batch in the log may stand where it does. A
 // producer without history may have been forgotten: anything follows.
-func (p *producer) follows(b record.Batch) bool {
+func (p *Producer) follows(b record.Batch) bool {
 	switch epoch := b.ProducerEpoch(); {
-	case !p.known:
+	case !p.Known:
 		return true
-	case epoch < p.epoch, p.open && (epoch > p.epoch || !b.Transactional()):
+	case epoch < p.Epoch, p.Open && (epoch > p.Epoch || !b.Transactional()):
 		return false
 	case p.begins(epoch):
 		return b.BaseSequence() == 0
@@ -93,14 +93,14 @@ func (p *producer) follows(b record.Batch) bool {
 	}
 }
 
-// take notes a batch that was appended at base.
-func (p *producer) take(b record.Batch, base int64) {
-	if b.ProducerEpoch() != p.epoch {
-		*p = producer{}
+// Take notes a batch that was appended at base.
+func (p *Producer) Take(b record.Batch, base int64) {
+	if b.ProducerEpoch() != p.Epoch {
+		*p = Producer{}
 	}
-	p.known, p.epoch, p.time = true, b.ProducerEpoch(), b.MaxTimestamp()
-	if b.Transactional() && !p.open {
-		p.open, p.first = true, base
+	p.Known, p.Epoch, p.time = true, b.ProducerEpoch(), b.MaxTimestamp()
+	if b.Transactional() && !p.Open {
+		p.Open, p.First = true, base
 	}
 	if p.n == remembered {
 		copy(p.last[:], p.last[1:])
@@ -110,12 +110,12 @@ func (p *producer) take(b record.Batch, base int64) {
 	p.n++
 }
 
-// end notes a marker. One with a higher epoch fences the batches' epoch.
-func (p *producer) end(epoch int16, time int64) {
-	if !p.known || epoch != p.epoch {
-		*p = producer{known: true, epoch: epoch}
+// End notes a marker. One with a higher epoch fences the batches' epoch.
+func (p *Producer) End(epoch int16, time int64) {
+	if !p.Known || epoch != p.Epoch {
+		*p = Producer{Known: true, Epoch: epoch}
 	}
-	p.time, p.open, p.first = time, false, 0
+	p.time, p.Open, p.First = time, false, 0
 }
 
 func nextSequence(last int32) int32 {
@@ -133,19 +133,20 @@ func nextSequence(last int32) int32 {
 // Those with an open transaction are in
 // neither generation, and are not forgotten before it ends.
 type producers struct {
-	young, old map[int64]*producer
-	open       map[int64]*producer
+	Young, Old map[int64]*Producer
+	Open       map[int64]*Producer
 }
 
-// forgot reports whether the partition may have forgotten a producer. The old
+// Forgot reports whether the partition may have forgotten a producer. The old
 // generation goes only when the young one is full, and from then on there are
 // always that many: with fewer, nobody was ever forgotten.
-func (ps *producers) forgot() bool {
-	return len(ps.young)+len(ps.old)+len(ps.open) >= producerLimit
+func (ps *producers) Forgot() bool {
+	return len(ps.Young)+len(ps.Old)+len(ps.Open) >= producerLimit
 }
 
-func (ps *producers) get(id int64) *producer {
-	for _, some := range []map[int64]*producer{ps.young, ps.open, ps.old} {
+// Get returns nil if the producer is not remembered.
+func (ps *producers) Get(id int64) *Producer {
+	for _, some := range []map[int64]*Producer{ps.Young, ps.Open, ps.Old} {
 		if p := some[id]; p != nil {
 			return p
 		}
@@ -155,33 +156,33 @@ func (ps *producers) get(id int64) *producer {
 
 // change lets fn change the history of a producer, and keeps it where it belongs
 // from then on.
-func (ps *producers) change(id int64, fn func(*producer)) {
-	p := ps.get(id)
+func (ps *producers) change(id int64, fn func(*Producer)) {
+	p := ps.Get(id)
 	if p == nil {
-		p = new(producer)
+		p = new(Producer)
 	}
 	fn(p)
-	if p.open {
-		if ps.open == nil {
-			ps.open = make(map[int64]*producer)
+	if p.Open {
+		if ps.Open == nil {
+			ps.Open = make(map[int64]*Producer)
 		}
-		ps.open[id] = p
-		delete(ps.young, id)
-		delete(ps.old, id)
+		ps.Open[id] = p
+		delete(ps.Young, id)
+		delete(ps.Old, id)
 		return
 	}
-	delete(ps.open, id)
-	if ps.young[id] != nil {
+	delete(ps.Open, id)
+	if ps.Young[id] != nil {
 		return
 	}
-	if len(ps.young) >= producerLimit {
-		ps.old, ps.young = ps.young, nil
+	if len(ps.Young) >= producerLimit {
+		ps.Old, ps.Young = ps.Young, nil
 	}
-	if ps.young == nil {
-		ps.young = make(map[int64]*producer)
+	if ps.Young == nil {
+		ps.Young = make(map[int64]*Producer)
 	}
-	ps.young[id] = p
-	delete(ps.old, id)
+	ps.Young[id] = p
+	delete(ps.Old, id)
 }
 
 // ProducerState is what a partition remembers of a producer.
@@ -193,13 +194,14 @@ type ProducerState struct {
 	TransactionStart int64 // first offset of its open transaction; -1: none
 }
 
-func (p *producer) describe(id int64) ProducerState {
-	x := ProducerState{ID: id, Epoch: p.epoch, LastSequence: -1, LastTimestamp: p.time, TransactionStart: -1}
+// Describe says of a producer what administrators ask for.
+func (p *Producer) Describe(id int64) ProducerState {
+	x := ProducerState{ID: id, Epoch: p.Epoch, LastSequence: -1, LastTimestamp: p.time, TransactionStart: -1}
 	if p.n > 0 {
 		x.LastSequence = p.last[p.n-1].last
 	}
-	if p.open {
-		x.TransactionStart = p.first
+	if p.Open {
+		x.TransactionStart = p.First
 	}
 	return x
 }

@@ -1,0 +1,153 @@
+package state
+
+import (
+	"fmt"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// State is what the durable log says: the same entries give the same state, in
+// recovery, in running and in Check. All reads, and all answers, come from it.
+// In a Log it is guarded by Log.mu; only Apply changes it.
+type State struct {
+	Topics      map[weir.TopicID]*TopicData
+	Names       map[string]*TopicData
+	Gateways    map[string]*gateway
+	ProducerIDs uint64            // all below may have been given out
+	Segments    map[SegmentID]int // live pieces of each segment
+	Garbage     []SegmentID       // without live pieces, not deleted yet
+	Cleaned     uint64            // what was left over of all epochs up to this one was deleted
+	truncated   journal.Position  // all slots before it were deleted
+	Identity    *Identity         // nil: the log says nothing of the objects beside it
+
+	// Appended, if set, is given the batches of each run as they come. It is not set
+	// in recovery and in Check.
+	Appended func(key Place, base int64, data []byte)
+
+	// Tolerate, if set, is told of each broken rule and the log is read on.
+	// Without it the first one is the end: nobody may lead such a log.
+	Tolerate func(error)
+
+	// Adopted is not of the log, but of this owner: see Adopt. One for each
+	// gateway, the newest.
+	Adopted map[string]weir.BufferID
+
+	Repairing bool                  // a part of the log is missing: see recreate.go
+	Recreated map[weir.TopicID]bool // of a repair; topics of which only records are known
+
+	Mutations Mutations
+}
+
+// Empty returns the state before the first entry.
+func Empty() *State {
+	return &State{
+		Topics:      make(map[weir.TopicID]*TopicData),
+		Names:       make(map[string]*TopicData),
+		Gateways:    make(map[string]*gateway),
+		Adopted:     make(map[string]weir.BufferID),
+		Segments:    make(map[SegmentID]int),
+		ProducerIDs: 1,
+	}
+}
+
+// broken reports a rule that the log at rest breaks.
+func (s *State) broken(format string, args ...any) error {
+	err := fmt.Errorf("%w: %s", ErrCorrupt, fmt.Sprintf(format, args...))
+	if s.Tolerate != nil {
+		s.Tolerate(err)
+		return nil
+	}
+	return err
+}
+
+// Apply changes the state by one entry of ours.
+func (s *State) Apply(pos journal.Position, e journal.Entry) error {
+	switch e.Kind {
+	case KindTopicCreated:
+		t, err := decodeTopicCreated(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.createTopic(t)
+	case KindTopicDeleted:
+		id, err := decodeTopicDeleted(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.deleteTopic(id)
+	case KindTopicGrown:
+		id, partitions, err := decodeTopicGrown(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.growTopic(id, partitions)
+	case KindTopicAltered:
+		id, configs, err := decodeTopicAltered(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.alterTopic(id, configs)
+	case KindRun:
+		r, err := DecodeRun(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.appendRun(pos, e.At, r)
+	case KindBufferRetired:
+		gateway, buffer, err := decodeBufferRetired(e.Body)
+		if err != nil {
+			return err
+		}
+		s.retire(BufferKey{gateway, buffer})
+		return nil
+	case KindProducerIDs:
+		next, err := decodeProducerIDs(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.reserveProducerIDs(next)
+	}
+	return s.applyUpkeep(pos, e)
+}
+
+// applyUpkeep is apply for entries that the log makes by itself.
+func (s *State) applyUpkeep(pos journal.Position, e journal.Entry) error {
+	switch e.Kind {
+	case KindInstalled:
+		all, err := decodeInstalled(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.install(pos, all)
+	case KindTrimmed:
+		key, start, err := decodeTrimmed(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.trim(key, start)
+	case KindSwept:
+		cleaned, truncated, ids, err := decodeSwept(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.sweep(cleaned, truncated, ids)
+	case KindIdentity:
+		i, err := decodeIdentity(e.Body)
+		if err != nil {
+			return err
+		}
+		return s.identify(i)
+	}
+	return fmt.Errorf("%w: entry of kind %d", ErrFormat, e.Kind)
+}
+
+func (s *State) reserveProducerIDs(next uint64) error {
+	if next <= s.ProducerIDs {
+		if err := s.broken("producer ids below %d are reserved twice", s.ProducerIDs); err != nil {
+			return err
+		}
+	}
+	s.ProducerIDs = max(next, s.ProducerIDs)
+	return nil
+}

@@ -1,0 +1,340 @@
+package state
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// SegmentID names a segment object: the epoch of the owner that made it, and its
+// number in that epoch.
+type SegmentID struct {
+	Epoch  uint64
+	Number uint64
+}
+
+func (id SegmentID) compare(other SegmentID) int {
+	return cmp.Or(cmp.Compare(id.Epoch, other.Epoch), cmp.Compare(id.Number, other.Number))
+}
+
+// CleanNumbers is what the numbers of segments of clean pieces lie above. In
+// their keys it is a leading 1.
+const CleanNumbers = 10_000_000_000_000_000_000
+
+// Clean reports whether the pieces of a segment have been compacted: of the records
+// before the end of any of them, no two in one partition have the same key.
+func (id SegmentID) Clean() bool { return id.Number > CleanNumbers }
+
+// Piece says where the records of a range of offsets lie in a segment. There may
+// be a million: 64 bytes.
+type Piece struct {
+	Base, Next int64
+	Time       int64 // highest timestamp; segment.NoTime if it has no records
+	Segment    SegmentID
+	At, Size   uint32
+	Index      uint32
+	Records    uint32
+}
+
+// Ref is the piece as the segment's reader wants it.
+func (p *Piece) Ref(key Place) segment.Piece {
+	return segment.Piece{
+		Topic: key.Topic, Partition: key.Partition, Base: p.Base, Next: p.Next, MaxTime: p.Time,
+		At: p.At, Size: p.Size, Index: p.Index, Records: p.Records,
+	}
+}
+
+// Data is how many bytes of batches the piece has.
+func (p *Piece) Data() int64 { return int64(p.Size - p.Index) }
+
+// Placed is a piece and the partition that it belongs to.
+type Placed struct {
+	Key Place
+	Piece
+}
+
+// install puts pieces of new segments where extents or older pieces were. A
+// piece whose partition is gone, or whose records are, is dead on arrival.
+func (s *State) install(pos journal.Position, all []Placed) error {
+	made := make(map[SegmentID]bool)
+	for i := range all {
+		if made[all[i].Segment] {
+			continue
+		}
+		made[all[i].Segment] = true
+		_, known := s.Segments[all[i].Segment]
+		if known || slices.Contains(s.Garbage, all[i].Segment) || all[i].Segment.Epoch != pos.Epoch {
+			return s.broken("segment %d/%d is installed in epoch %d, or twice", all[i].Segment.Epoch, all[i].Segment.Number, pos.Epoch)
+		}
+	}
+	for i := range all {
+		p := s.Partition(all[i].Key)
+		if p == nil || all[i].Next <= p.Start {
+			continue
+		}
+		if err := s.installOne(p, all[i].Piece); err != nil {
+			return err
+		}
+	}
+	for id := range made {
+		if s.Segments[id] == 0 {
+			s.discard(id)
+		}
+	}
+	return nil
+}
+
+func (s *State) installOne(p *Partition, x Piece) error {
+	if end := p.segmented(); x.Base >= end {
+		n, err := p.covered(x)
+		if err == nil && len(p.Pieces) > 0 && x.Base != end {
+			err = fmt.Errorf("%v: a piece begins at offset %d, the one before ends at %d", p.Key, x.Base, end)
+		}
+		if err != nil {
+			return s.broken("%v", err)
+		}
+		for _, old := range p.Index[:n] {
+			p.Bytes -= int64(old.Size)
+		}
+		p.Pieces = append(p.Pieces, x)
+		p.Index = slices.Clone(p.Index[n:])
+	} else {
+		from, to := p.replaced(x)
+		if from < 0 {
+			return s.broken("%v: a piece with offsets %d to %d replaces parts of others", p.Key, x.Base, x.Next)
+		}
+		for _, old := range p.Pieces[from:to] {
+			p.Bytes -= old.Data()
+			s.release(old.Segment)
+		}
+		p.Pieces = slices.Concat(p.Pieces[:from], []Piece{x}, p.Pieces[to:])
+	}
+	p.Bytes += x.Data()
+	s.Segments[x.Segment]++
+	return nil
+}
+
+// segmented is the offset before which a partition lies in segments.
+func (p *Partition) segmented() int64 {
+	if n := len(p.Pieces); n > 0 {
+		return p.Pieces[n-1].Next
+	}
+	return 0
+}
+
+// covered counts the extents that a piece takes the place of: whole ones, from
+// the first on. Some of them may have been trimmed away while it was made.
+func (p *Partition) covered(x Piece) (int, error) {
+	n := 0
+	for n < len(p.Index) && p.Index[n].Base < x.Next {
+		n++
+	}
+	begins := n > 0 && (p.Index[0].Base == x.Base || p.Index[0].Base > x.Base && x.Base < p.Start)
+	if !begins || p.NextOf(n-1) != x.Next {
+		return 0, fmt.Errorf("%v: a piece with offsets %d to %d is no row of runs", p.Key, x.Base, x.Next)
+	}
+	return n, nil
+}
+
+// NextOf is the offset behind the run of the i-th extent.
+func (p *Partition) NextOf(i int) int64 {
+	if i+1 < len(p.Index) {
+		return p.Index[i+1].Base
+	}
+	return p.End
+}
+
+// replaced finds the pieces that x takes the place of; from is -1 if it takes
+// the place of parts. The first of them may have been trimmed away while x was
+// made.
+func (p *Partition) replaced(x Piece) (from, to int) {
+	from, _ = slices.BinarySearchFunc(p.Pieces, x.Base, func(q Piece, base int64) int { return cmp.Compare(q.Base, base) })
+	to = from
+	for to < len(p.Pieces) && p.Pieces[to].Next <= x.Next {
+		to++
+	}
+	trimmed := from == 0 && x.Base < p.Start
+	if to == from || p.Pieces[from].Base != x.Base && !trimmed || p.Pieces[to-1].Next != x.Next {
+		return -1, -1
+	}
+	return from, to
+}
+
+// release notes that a segment has one live piece less.
+func (s *State) release(id SegmentID) {
+	if s.Segments[id]--; s.Segments[id] <= 0 {
+		s.discard(id)
+	}
+}
+
+// discard puts a segment without live pieces among the garbage.
+func (s *State) discard(id SegmentID) {
+	delete(s.Segments, id)
+	s.Garbage = append(s.Garbage, id)
+}
+
+// trim moves the first offset of a partition, and drops what lies below.
+func (s *State) trim(key Place, start int64) error {
+	p := s.Partition(key)
+	if p == nil {
+		return nil // its topic was deleted first
+	}
+	if stable := p.Stable(p.End); start > stable {
+		return s.broken("%v begins at offset %d, beyond its last stable one %d", key, start, stable)
+	}
+	if start <= p.Start {
+		return nil
+	}
+	p.Start = start
+	p.Aborted = behind(p.Aborted, start)
+	p.Epochs = p.Epochs.trim(start)
+	n := 0
+	for n < len(p.Pieces) && p.Pieces[n].Next <= start {
+		p.Bytes -= p.Pieces[n].Data()
+		s.release(p.Pieces[n].Segment)
+		n++
+	}
+	if n > 0 {
+		p.Pieces = slices.Clone(p.Pieces[n:])
+	}
+	n = 0
+	for n < len(p.Index) && p.NextOf(n) <= start {
+		p.Bytes -= int64(p.Index[n].Size)
+		n++
+	}
+	if n > 0 {
+		p.Index = slices.Clone(p.Index[n:])
+	}
+	p.Wake()
+	return nil
+}
+
+// sweep forgets garbage that was deleted. Of all epochs up to cleaned no segment
+// is left that was never installed, and no slot before truncated.
+func (s *State) sweep(cleaned uint64, truncated journal.Position, ids []SegmentID) error {
+	s.Cleaned = max(s.Cleaned, cleaned)
+	if s.truncated.Before(truncated) {
+		s.truncated = truncated
+	}
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
+			if len(p.Index) > 0 && p.Index[0].Position().Before(s.truncated) {
+				return s.broken("%v has records in slot %v, and all before %v are deleted", p.Key, p.Index[0].Position(), s.truncated)
+			}
+		}
+	}
+	gone := make(map[SegmentID]bool, len(ids))
+	for _, id := range ids {
+		gone[id] = true
+	}
+	s.Garbage = slices.DeleteFunc(slices.Clone(s.Garbage), func(id SegmentID) bool { return gone[id] })
+	return nil
+}
+
+// minPlaced is the bytes that a piece takes at least in an entry.
+const minPlaced = 16 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1
+
+// MaxSwept is the bytes that a segment takes at most in an entry of swept ones.
+const MaxSwept = 2 * 10
+
+func appendPiece(p []byte, x *Piece) []byte {
+	p = binary.AppendUvarint(p, uint64(x.Base))
+	p = binary.AppendUvarint(p, uint64(x.Next-x.Base))
+	p = binary.AppendVarint(p, x.Time)
+	p = binary.AppendUvarint(p, x.Segment.Epoch)
+	p = binary.AppendUvarint(p, x.Segment.Number)
+	p = binary.AppendUvarint(p, uint64(x.At))
+	p = binary.AppendUvarint(p, uint64(x.Size))
+	p = binary.AppendUvarint(p, uint64(x.Index))
+	return binary.AppendUvarint(p, uint64(x.Records))
+}
+
+func (d *decoder) piece() Piece {
+	x := Piece{Base: d.offset()}
+	x.Next = x.Base + d.offset()
+	x.Time = d.varint()
+	x.Segment = SegmentID{d.uvarint(), d.uvarint()}
+	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
+	if err := x.Ref(Place{}).Check(); err != nil {
+		d.bad = true
+	}
+	return x
+}
+
+// EncodeInstalled says which pieces take the place of runs or of older pieces.
+func EncodeInstalled(all []Placed) []byte {
+	p := binary.BigEndian.AppendUint32([]byte{bodyVersion}, uint32(len(all)))
+	for i := range all {
+		p = append(p, all[i].Key.Topic[:]...)
+		p = binary.AppendUvarint(p, uint64(all[i].Key.Partition))
+		p = appendPiece(p, &all[i].Piece)
+	}
+	return p
+}
+
+func decodeInstalled(body []byte) ([]Placed, error) {
+	d, err := newDecoder("segments-installed", body)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Placed, d.count(d.u32(), minPlaced))
+	for i := range all {
+		all[i].Key = Place{weir.TopicID(d.take(16)), int32(d.uvarint32())}
+		all[i].Piece = d.piece()
+		if all[i].Key.Partition < 0 {
+			d.bad = true
+		}
+	}
+	return all, d.end()
+}
+
+// EncodeTrimmed says where a partition begins from now on.
+func EncodeTrimmed(key Place, start int64) []byte {
+	p := append([]byte{bodyVersion}, key.Topic[:]...)
+	p = binary.BigEndian.AppendUint32(p, uint32(key.Partition))
+	return binary.BigEndian.AppendUint64(p, uint64(start))
+}
+
+func decodeTrimmed(body []byte) (key Place, start int64, err error) {
+	d, err := newDecoder("partition-trimmed", body)
+	if err != nil {
+		return key, 0, err
+	}
+	key, start = Place{weir.TopicID(d.take(16)), int32(d.u32())}, int64(d.u64())
+	if key.Partition < 0 || start < 0 {
+		d.bad = true
+	}
+	return key, start, d.end()
+}
+
+// EncodeSwept says what was deleted.
+func EncodeSwept(cleaned uint64, truncated journal.Position, ids []SegmentID) []byte {
+	p := binary.BigEndian.AppendUint64([]byte{bodyVersion}, cleaned)
+	p = binary.BigEndian.AppendUint64(p, truncated.Epoch)
+	p = binary.BigEndian.AppendUint64(p, truncated.Slot)
+	p = binary.BigEndian.AppendUint32(p, uint32(len(ids)))
+	for _, id := range ids {
+		p = binary.AppendUvarint(p, id.Epoch)
+		p = binary.AppendUvarint(p, id.Number)
+	}
+	return p
+}
+
+func decodeSwept(body []byte) (cleaned uint64, truncated journal.Position, ids []SegmentID, err error) {
+	d, err := newDecoder("segments-swept", body)
+	if err != nil {
+		return 0, truncated, nil, err
+	}
+	cleaned = d.u64()
+	truncated = journal.Position{Epoch: d.u64(), Slot: d.u64()}
+	ids = make([]SegmentID, d.count(d.u32(), 2))
+	for i := range ids {
+		ids[i] = SegmentID{d.uvarint(), d.uvarint()}
+	}
+	return cleaned, truncated, ids, d.end()
+}

@@ -1,0 +1,75 @@
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// What a repair does when the log does not know a topic any more: the checkpoint that had
+// it is lost. The records are in slots and segments, with the topic's id; its name and
+// settings are nowhere, nor are marks, groups, users and gateways.
+
+// recreatedName begins the name of such a topic; its id follows.
+const recreatedName = "recovered."
+
+// recreate makes a partition that only its records tell of. The first ones that are known
+// begin at base.
+func (s *State) recreate(key Place, base int64) *Partition {
+	t := s.Topics[key.Topic]
+	if t == nil {
+		if s.Recreated == nil {
+			s.Recreated = make(map[weir.TopicID]bool)
+		}
+		s.Recreated[key.Topic] = true
+		_ = s.broken("topic %v is not known any more: its records are in topic %s%v; its name, settings and marks are lost", key.Topic, recreatedName, key.Topic)
+		_ = s.createTopic(Topic{ID: key.Topic, Name: recreatedName + key.Topic.String(), Partitions: key.Partition + 1}) // told, if it fails
+	} else if s.Recreated[key.Topic] && key.Partition >= t.Partitions && key.Partition < MaxPartitions {
+		t.grow(key.Partition + 1)
+	}
+	p := s.Partition(key)
+	if p != nil && p.End == 0 {
+		p.Start, p.End = base, base
+	}
+	return p
+}
+
+// Prepend puts pieces before what is known of a partition that was recreated, and
+// returns those that fit.
+func (s *State) Prepend(key Place, pieces []Piece, tell func(string)) (row []Piece) {
+	slices.SortFunc(pieces, func(a, b Piece) int {
+		return cmp.Or(cmp.Compare(b.Next, a.Next), b.Segment.compare(a.Segment)) // of two the one that was written last
+	})
+	p := s.recreate(key, pieces[0].Next)
+	if p == nil {
+		return nil
+	}
+	first := p.Start
+	for _, x := range pieces {
+		if x.Next == first {
+			row, first = append(row, x), x.Base
+			s.Segments[x.Segment]++
+			p.Bytes += x.Data()
+		}
+	}
+	if last := pieces[len(pieces)-1]; last.Base < first {
+		tell(fmt.Sprintf("%v begins at offset %d: what lies before has a hole, in front of %s", key, first, segment.Key(0, last.Segment.Epoch, last.Segment.Number)))
+	}
+	slices.Reverse(row)
+	p.Start, p.Pieces = first, slices.Concat(row, p.Pieces)
+	return row
+}
+
+// gap makes room for the records of a slot that is lost: a run that nobody can read, for
+// the repair to give up.
+func (p *Partition) gap(pos journal.Position, next int64) {
+	p.Index = append(p.Index, Extent{Base: p.End, Time: segment.NoTime, slot: pos.Slot, Epoch: int32(pos.Epoch), Size: record.HeaderSize})
+	p.Bytes += record.HeaderSize
+	p.Epochs = p.Epochs.Begin(int32(pos.Epoch), p.End)
+	p.End = next
+}
