@@ -25,6 +25,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
@@ -94,6 +95,7 @@ type Node struct {
 	guard     *admin.Guard   // of the admin port
 	unjudged  chan struct{}  // a token for each request that is passed on unjudged
 	conns     *budget.Conns  // of all listeners
+	access    *access.Access // what clients of all doors may do
 	peers     peers          // the other nodes
 	races     races          // with them, for names in the bucket
 	copies    *copies        // of what the owner knows
@@ -203,6 +205,7 @@ func (n *Node) listen() error {
 		return err
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
+	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
 	return n.open(kafkaListeners, httpListener, packets)
 }
 
@@ -252,7 +255,7 @@ func (n *Node) open(kafkaListeners []listener.Listener, httpListener net.Listene
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []listener.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Auth: n.users, Quotas: n.quotas, Owner: owner{n}, Authorize: n.o.Authorize, Metrics: n.metrics, Log: n.o.Log,
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Access: n.access, Owner: owner{n}, Metrics: n.metrics, Log: n.o.Log,
 		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
 		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
 	if n.o.Tokens.Keys != "" {

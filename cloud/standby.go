@@ -257,9 +257,7 @@ func (n *Node) endCopy(users *auth.Auth) {
 	if last := n.broker.LastCopy(); last != nil {
 		last.Users.Supersede(users)
 	}
-	if n.kafka != nil {
-		n.kafka.Settle()
-	}
+	n.access.Settle()
 }
 
 // owner is the owner as the Kafka door of a node that stands by asks it.

@@ -49,11 +49,11 @@ func (s *Server) coordinatorOf(r *request, key string, kind int8) kmsg.FindCoord
 	switch {
 	case kind != groupCoordinator && kind != transactionCoordinator:
 		c.ErrorCode, c.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("only consumer groups and transactions have a coordinator here")
-	case kind == transactionCoordinator && !r.unjudged() && !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTransactionalId, key):
+	case kind == transactionCoordinator && !r.rights.Unknown() && !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeTransactionalId, key):
 		c.ErrorCode = kerr.TransactionalIDAuthorizationFailed.Code
 	case kind == groupCoordinator && key == "":
 		c.ErrorCode = kerr.InvalidGroupID.Code
-	case kind == groupCoordinator && !r.unjudged() && !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, key):
+	case kind == groupCoordinator && !r.rights.Unknown() && !r.may(kmsg.ACLOperationDescribe, kmsg.ACLResourceTypeGroup, key):
 		c.ErrorCode = kerr.GroupAuthorizationFailed.Code
 	case !ok:
 		c.ErrorCode = kerr.CoordinatorNotAvailable.Code

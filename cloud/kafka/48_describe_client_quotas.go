@@ -30,7 +30,7 @@ const (
 
 // quotas returns what is kept of limits, to change it.
 func (s *Server) quotas() (*quota.Quotas, error) {
-	if q := s.o.Quotas(); q != nil {
+	if q := s.access.OwnQuotas(); q != nil {
 		return q, nil
 	}
 	return nil, errNoQuotas
@@ -87,7 +87,7 @@ func (r *request) foundQuotas(q *kmsg.DescribeClientQuotasRequest) ([]quota.Entr
 		}
 		given[c.EntityType] = true
 	}
-	quotas := r.conn.s.limits()
+	quotas := r.conn.s.access.Quotas()
 	if quotas == nil {
 		return nil, errNoQuotas
 	}

@@ -25,7 +25,7 @@ func (s *Server) describeUsers(_ context.Context, r *request, q *kmsg.DescribeUs
 	err := r.mayCluster(kmsg.ACLOperationDescribe)
 	var users *auth.Auth
 	if err == nil {
-		if users = s.knownUsers(); users == nil {
+		if users = s.access.Users(); users == nil {
 			err = broker.ErrNotOwner
 		}
 	}

@@ -75,8 +75,6 @@ func (s *Server) mayConsume(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) (
 }
 
 func heartbeatOf(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) group.ConsumerHeartbeatRequest {
-	// The coordinator asks later, too: by then the connection may be somebody else's.
-	all, acls, who := !r.conn.s.o.Authorize, r.acls, r.conn.who()
 	h := group.ConsumerHeartbeatRequest{
 		Group:      q.Group,
 		Identity:   identity(q.MemberID, q.InstanceID),
@@ -89,9 +87,7 @@ func heartbeatOf(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) group.Consum
 		ClientID:   r.clientID,
 		ClientHost: r.conn.host(),
 		MakeID:     q.Version < clientMemberID,
-		May: func(topic string) bool {
-			return all || acls.Allows(who, auth.Describe, auth.Topic, topic)
-		},
+		May:        r.rights.Later(r.conn.who(), auth.Describe, auth.Topic), // the connection may be another user's by then
 	}
 	if q.Topics != nil {
 		h.Owned = []group.Partition{}

@@ -11,7 +11,7 @@ import (
 
 // users returns what is kept of users and ACLs, to change it.
 func (s *Server) users() (*auth.Auth, error) {
-	if a := s.o.Auth(); a != nil {
+	if a := s.access.OwnUsers(); a != nil {
 		return a, nil
 	}
 	return nil, broker.ErrNotOwner
@@ -23,10 +23,10 @@ func (r *request) mayACLs(op kmsg.ACLOperation) (*auth.Auth, error) {
 	if err := r.mayCluster(op); err != nil {
 		return nil, err
 	}
-	if !r.conn.s.o.Authorize {
+	if !r.conn.s.access.Authorizes() {
 		return nil, errNoACLs
 	}
-	if users := r.conn.s.knownUsers(); users != nil && op == kmsg.ACLOperationDescribe {
+	if users := r.conn.s.access.Users(); users != nil && op == kmsg.ACLOperationDescribe {
 		return users, nil
 	}
 	return r.conn.s.users()

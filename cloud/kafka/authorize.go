@@ -11,7 +11,7 @@ import (
 )
 
 // What each operation asks for is what Kafka's asks for, and the answer to who may
-// not is Kafka's code. Without Options.Authorize, everybody may everything.
+// not is Kafka's code.
 
 // clusterName is the name of the one cluster resource (Kafka's).
 const clusterName = auth.Cluster
@@ -35,36 +35,25 @@ func forAll(key kmsg.Key) bool {
 	return false
 }
 
-// judge finds out by which ACLs the request is judged: the owner's, or those of the
-// copy, until settle.
+// judge finds out by which ACLs the request is judged, until its rights are settled.
 func (r *request) judge() error {
-	s := r.conn.s
-	if !s.o.Authorize {
-		return nil
-	}
-	if r.acls = s.o.Auth(); r.acls != nil || r.judgeByCopy() || elsewhere(r.api.key) {
+	c := r.conn
+	if c.s.access.Judge(&r.rights, func(error) { c.cancel(errGone) }) || elsewhere(r.api.key) {
 		return nil
 	}
 	return fmt.Errorf("%s before this node knows what its clients may: %w", r.api.key.Name(), broker.ErrNotOwner)
 }
 
 // may reports whether the client may do op to a resource: a topic, a group, a
-// transactional id by its name, or the cluster by clusterName. Nobody may anything
-// while the ACLs are not known.
+// transactional id by its name, or the cluster by clusterName.
 func (r *request) may(op kmsg.ACLOperation, typ kmsg.ACLResourceType, name string) bool {
-	if r.acls == nil {
-		return !r.conn.s.o.Authorize
-	}
-	return r.acls.Allows(r.conn.who(), auth.Operation(op), auth.ResourceType(typ), name)
+	return r.rights.May(r.conn.who(), auth.Operation(op), auth.ResourceType(typ), name)
 }
 
 // maySome reports whether there can be a resource of the type that the client may
 // do op to (KIP-679).
 func (r *request) maySome(op kmsg.ACLOperation, typ kmsg.ACLResourceType) bool {
-	if r.acls == nil {
-		return !r.conn.s.o.Authorize
-	}
-	return r.acls.AllowsSome(r.conn.who(), auth.Operation(op), auth.ResourceType(typ))
+	return r.rights.MaySome(r.conn.who(), auth.Operation(op), auth.ResourceType(typ))
 }
 
 // mayCluster returns nil, or the error for who may not do op to the cluster.

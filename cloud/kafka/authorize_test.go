@@ -66,7 +66,7 @@ func (w *wire) asks(q kmsg.Request) found {
 // Who has no rights is refused by every operation, or gets a list that is empty
 // and not so for who may: an operation that forgets to ask fails here.
 func TestNobodyMayAnything(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain)
+	d := secured(t, Options{Access: authorized()}, Plain)
 	topic := d.newTopic(t, "a", 1, nil)
 	nobody, root := d.as(t, "nobody"), d.as(t, "root")
 	id := kmsg.NewPtrInitProducerIDRequest()
@@ -124,7 +124,7 @@ func (d *door) end(topic [16]byte) (int64, error) {
 
 // A super user is never refused.
 func TestRootMayEverything(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain)
+	d := secured(t, Options{Access: authorized()}, Plain)
 	topic, root := d.newTopic(t, "a", 1, nil), d.as(t, "root")
 	for _, q := range examples(t, topic) {
 		if q.Key() == kmsg.SASLAuthenticate.Int16() || q.Key() == kmsg.SASLHandshake.Int16() {
@@ -153,7 +153,7 @@ func (d *door) allow(t *testing.T, typ auth.ResourceType, name string, ops ...au
 
 // What clients need is what Kafka's documentation lists, and no more.
 func TestLeastRights(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, ScramSHA256)
+	d := secured(t, Options{Access: authorized()}, ScramSHA256)
 	d.newTopic(t, "in", 1, nil)
 	d.newTopic(t, "other", 1, nil)
 	ctx := within30s(t)
@@ -206,7 +206,7 @@ func TestLeastRights(t *testing.T) {
 }
 
 func TestUsersAsAdmin(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, ScramSHA512, ScramSHA256, Plain)
+	d := secured(t, Options{Access: authorized()}, ScramSHA512, ScramSHA256, Plain)
 	ctx := within30s(t)
 	admin := kadm.NewClient(d.client(t, kgo.SASL(loginAs("root", "root's secret")[ScramSHA256])))
 	made, err := admin.AlterUserSCRAMs(ctx, []kadm.DeleteSCRAM{{User: "ann", Mechanism: kadm.ScramSha512}, {User: "eve", Mechanism: kadm.ScramSha256}},
@@ -248,7 +248,7 @@ func TestUsersAsAdmin(t *testing.T) {
 }
 
 func TestACLsAsAdmin(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain)
+	d := secured(t, Options{Access: authorized()}, Plain)
 	ctx := within30s(t)
 	admin := kadm.NewClient(d.client(t, kgo.SASL(loginAs("root", "root's secret")[Plain])))
 	b := kadm.NewACLs().Topics("a", "b").Groups("g").Allow("User:ann").AllowHosts("*").Operations(kadm.OpRead, kadm.OpWrite).ResourcePatternType(kadm.ACLPatternPrefixed)
@@ -308,7 +308,7 @@ func TestACLsWithoutAuthorizer(t *testing.T) {
 // A node that does not own the shard knows no ACLs. It says where the owner is and
 // does nothing else, so that nothing is judged without them.
 func TestAuthorizeOnStandby(t *testing.T) {
-	d := open(t, setup{options: Options{Authorize: true}})
+	d := open(t, setup{options: Options{Access: authorized()}})
 	topic := d.newTopic(t, "a", 1, nil)
 	d.lost.Store(true)
 	for _, q := range examples(t, topic) {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -81,11 +81,10 @@ type request struct {
 	answer      *budget.Claim // what the answer holds, nil if it is small
 	size        int
 	conn        *conn
-	acls        *auth.Auth // by which it is judged; nil: see judge
-	copied      bool       // they are those of the copy: see settle
-	refreshed   bool       // the copy was made anew for it
-	behalf      bool       // of a client of another node
-	last        bool       // the connection ends behind the answer
+	rights      access.Rights // by which it is judged
+	refreshed   bool          // the copy was made anew for it
+	behalf      bool          // of a client of another node
+	last        bool          // the connection ends behind the answer
 
 	watch *quota.Stopwatch // of the work on it; handed on with it; nil if its time does not count
 	wait  int32            // ms that the answer tells the client to
@@ -223,7 +222,7 @@ func (c *conn) perform(ctx context.Context) {
 		} else {
 			next, err = c.answer(ctx, r, last)
 		}
-		r.settle()
+		r.rights.Settle()
 		if err != nil {
 			r.dropAnswer()
 			failed = true

@@ -96,7 +96,7 @@ func TestConsumerGroupHeartbeat(t *testing.T) {
 
 // A member may know of what it may describe, and no more.
 func TestConsumerGroupRights(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain)
+	d := secured(t, Options{Access: authorized()}, Plain)
 	a := d.newTopic(t, "a", 1, nil)
 	d.newTopic(t, "hidden", 1, nil)
 	ann, root := d.as(t, "ann"), d.as(t, "root")

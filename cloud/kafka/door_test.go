@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
@@ -82,9 +83,8 @@ func open(t testing.TB, o setup) *door {
 	}); err != nil {
 		t.Fatalf("open log: %v", err)
 	}
-	o.options.Quotas = func() *quota.Quotas { return own.Quotas }
 	lost := new(atomic.Bool)
-	o.options.Auth = func() *auth.Auth {
+	users := func() *auth.Auth {
 		if lost.Load() {
 			return nil
 		}
@@ -103,7 +103,7 @@ func open(t testing.TB, o setup) *door {
 		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
 	})
 	b.Lead(own)
-	d = serve(t, o.options, l, b)
+	d = serve(t, o.options, access.Options{Users: users, Quotas: func() *quota.Quotas { return own.Quotas }}, l, b)
 	d.own, d.lost = own, lost
 	t.Cleanup(func() { // in the order of a node that stops
 		if err := d.Close(); err != nil {
@@ -130,13 +130,19 @@ func standby(t testing.TB, owner *broker.Node) *door {
 	if owner != nil {
 		b.Follow(0, *owner, "cluster")
 	}
-	d := serve(t, Options{}, l, b)
+	d := serve(t, Options{}, access.Options{}, l, b)
 	t.Cleanup(func() { _ = d.Close() })
 	return d
 }
 
-func serve(t testing.TB, o Options, l net.Listener, b *broker.Broker) *door {
+// authorized is an Options.Access that makes serve ask for ACLs.
+func authorized() *access.Access { return access.New(access.Options{Authorize: true}) }
+
+// serve opens a door. Of o.Access it takes only whether ACLs count.
+func serve(t testing.TB, o Options, a access.Options, l net.Listener, b *broker.Broker) *door {
 	t.Helper()
+	a.Broker, a.Authorize = b, o.Access != nil && o.Access.Authorizes()
+	o.Access = access.New(a)
 	if o.Broker = b; o.Listeners == nil {
 		o.Listeners = []Listener{{}}
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
@@ -272,7 +273,7 @@ func TestToken(t *testing.T) {
 		}
 		return token
 	}
-	d := secured(t, Options{Tokens: tokens, Authorize: true}, OAuthBearer)
+	d := secured(t, Options{Tokens: tokens, Access: authorized()}, OAuthBearer)
 	d.lost.Store(true) // a standby, too, can tell a token
 	ping := func(a oauth.Auth) error { return d.client(t, kgo.SASL(a.AsMechanism())).Ping(within30s(t)) }
 	if err := ping(oauth.Auth{Token: sign("weir"), Zid: "ann"}); err != nil {
@@ -356,7 +357,7 @@ func TestClientCertificates(t *testing.T) {
 	} {
 		server, client := pair(t, certificate)
 		server.ClientAuth = tls.RequireAndVerifyClientCert
-		d := open(t, setup{options: Options{Listeners: []Listener{{TLS: server}}, Authorize: true}})
+		d := open(t, setup{options: Options{Listeners: []Listener{{TLS: server}}, Access: authorized()}})
 		if want != "" {
 			acl := auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Prefixed, Name: "t"},
 				Rule: auth.Rule{Principal: want, Host: "127.0.0.1", Operation: auth.All, Permission: auth.Allow}}
@@ -412,7 +413,7 @@ func TestListeners(t *testing.T) {
 		}
 		o.Listeners = append(o.Listeners, Listener{Listener: l, Name: name})
 	}
-	d := serve(t, o, o.Listeners[0].Listener, b)
+	d := serve(t, o, access.Options{}, o.Listeners[0].Listener, b)
 	t.Cleanup(func() { _ = d.Close() })
 	for i, want := range []string{"in", "out", ""} {
 		d.addr = o.Listeners[i].Addr().String()

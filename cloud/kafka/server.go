@@ -14,31 +14,28 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
-	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
-	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// Options of a Server. Listeners and Broker are required; the zero value of any
+// Options of a Server. Listeners, Broker and Access are required; the zero value of any
 // other field means its default.
 type Options struct {
 	Listeners []listener.Listener
 	Broker    *broker.Broker
+	Access    *access.Access // what clients may do; required
 
-	Auth       func() *auth.Auth    // users and ACLs, nil while this node does not own the shard
-	Owner      Owner                // asked for clients while this node stands by; nil: it cannot be
-	Penalties  *budget.Penalties    // of addresses that showed wrong secrets; of its own
-	Quotas     func() *quota.Quotas // limits, nil while this node does not own the shard
-	Authorize  bool                 // nobody may do what no ACL allows him; else everybody may everything
-	Tokens     *bearer.Verifier     // of listeners with OAUTHBEARER
-	LoginTime  time.Duration        // in which a client must have logged in; 10 s
-	LoginPause time.Duration        // before the answer to a login that failed; 1 s
+	Owner      Owner             // asked for clients while this node stands by; nil: it cannot be
+	Penalties  *budget.Penalties // of addresses that showed wrong secrets; of its own
+	Tokens     *bearer.Verifier  // of listeners with OAUTHBEARER
+	LoginTime  time.Duration     // in which a client must have logged in; 10 s
+	LoginPause time.Duration     // before the answer to a login that failed; 1 s
 
 	Conns      *budget.Conns // counts the connections of the whole process; its own
 	MaxConns   int           // connections at once on each listener; 2,048
@@ -59,8 +56,8 @@ type Options struct {
 }
 
 func (o Options) withDefaults() (Options, error) {
-	if len(o.Listeners) == 0 || o.Broker == nil {
-		return o, errors.New("kafka door needs a listener and a broker")
+	if len(o.Listeners) == 0 || o.Broker == nil || o.Access == nil {
+		return o, errors.New("kafka door needs a listener, a broker, and to know what clients may do")
 	}
 	for _, l := range o.Listeners {
 		for _, m := range l.SASL {
@@ -68,12 +65,6 @@ func (o Options) withDefaults() (Options, error) {
 				return o, fmt.Errorf("kafka door cannot offer %s on listener %q", m, l.Name)
 			}
 		}
-	}
-	if o.Auth == nil {
-		o.Auth = func() *auth.Auth { return nil }
-	}
-	if o.Quotas == nil {
-		o.Quotas = func() *quota.Quotas { return nil }
 	}
 	o.LoginTime = cmp.Or(o.LoginTime, 10*time.Second)
 	o.LoginPause = cmp.Or(o.LoginPause, time.Second)
@@ -108,6 +99,7 @@ func (o Options) withDefaults() (Options, error) {
 type Server struct {
 	o      Options
 	broker *broker.Broker
+	access *access.Access
 	apis   []api
 	count  *counters
 	lines  *budget.Lines  // about clients
@@ -122,7 +114,6 @@ type Server struct {
 	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer: each connection has one of both
 
 	decode decoding
-	judged judged
 	logins *login.Logins
 
 	ctx  context.Context // ends when the server closes
@@ -143,14 +134,14 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o:       o,
 		broker:  o.Broker,
+		access:  o.Access,
 		lines:   budget.NewLines(budget.LinesOptions{}),
 		buffers: new(budget.Buffers),
 		decode:  newDecoding(),
 		conns:   make(map[*conn]struct{}),
-		judged:  judged{conns: make(map[*conn]struct{})},
 	}
 	waiting := o.Metrics.GetOrCreatePrometheusHistogramExt(`weir_budget_waiting_seconds{pool="login"}`, exposition.Seconds())
-	s.logins = login.New(login.Options{Users: s.knownUsers, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
+	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
 	s.writers.New = func() any { return bufio.NewWriterSize(nil, smallFrame) }
 	if err := s.makePools(); err != nil {

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -34,85 +33,9 @@ type Owner interface {
 // ownerTime is how long the owner may take for what it is asked for.
 const ownerTime = 10 * time.Second
 
-// judged are the connections of which a request is under way that is judged by the
-// copy. Whatever such a request does, it does to a node that stands by.
-type judged struct {
-	mu    sync.Mutex
-	conns map[*conn]struct{} // guarded by mu
-	empty chan struct{}      // guarded by mu; of Settle: closed when conns becomes empty
-}
-
-// judgeByCopy judges a request by the copy, if there is one and the node still stands by.
-func (r *request) judgeByCopy() bool {
-	s := r.conn.s
-	s.judged.mu.Lock()
-	defer s.judged.mu.Unlock()
-	if r.acls = s.o.Auth(); r.acls != nil {
-		return true
-	}
-	c := s.broker.Copy()
-	if c == nil {
-		return false
-	}
-	r.acls, r.copied = c.Users, true
-	s.judged.conns[r.conn] = struct{}{}
-	return true
-}
-
-// settle ends what judge began. The request must not touch the broker any more, unless
-// it is judged anew.
-func (r *request) settle() {
-	if !r.copied {
-		return
-	}
-	r.copied = false
-	s := r.conn.s
-	s.judged.mu.Lock()
-	defer s.judged.mu.Unlock()
-	delete(s.judged.conns, r.conn)
-	if len(s.judged.conns) == 0 && s.judged.empty != nil {
-		close(s.judged.empty)
-		s.judged.empty = nil
-	}
-}
-
-// settleTime is how long a request that is judged by the copy may go on when the node
-// becomes the owner.
-const settleTime = 100 * time.Millisecond
-
-// Settle returns when no request is under way any more that is judged by the copy. The
-// node calls it before the broker leads, and after Options.Auth has what the log says:
-// nothing is done here by rights that may have been taken away.
-func (s *Server) Settle() {
-	s.judged.mu.Lock()
-	if len(s.judged.conns) == 0 {
-		s.judged.mu.Unlock()
-		return
-	}
-	empty := make(chan struct{})
-	s.judged.empty = empty
-	s.judged.mu.Unlock()
-	timer := time.NewTimer(settleTime)
-	defer timer.Stop()
-	select {
-	case <-empty:
-		return
-	case <-timer.C:
-	}
-	s.judged.mu.Lock()
-	for c := range s.judged.conns { // it waits for something: its client comes again
-		c.cancel(errGone)
-	}
-	s.judged.mu.Unlock()
-	<-empty
-}
-
-// unjudged reports whether nobody knows what the client may.
-func (r *request) unjudged() bool { return r.acls == nil && r.conn.s.o.Authorize }
-
 // aside does something that takes its time, and judges the request anew.
 func (r *request) aside(ctx context.Context, do func(ctx context.Context)) error {
-	r.settle()
+	r.rights.Settle()
 	ctx, cancel := context.WithTimeout(ctx, ownerTime)
 	defer cancel()
 	waited := quota.Waiting(ctx)
@@ -137,7 +60,7 @@ func (r *request) known(ctx context.Context, op kmsg.ACLOperation, name string, 
 }
 
 func (r *request) inCopy(op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
-	if r.unjudged() {
+	if r.rights.Unknown() {
 		return broker.Topic{}, broker.ErrNotOwner
 	}
 	if !byID {
@@ -210,7 +133,7 @@ func (s *Server) behalf(key kmsg.Key, who auth.Who) (*request, error) {
 func (s *Server) CreateTopic(ctx context.Context, who auth.Who, name string) (t broker.Topic, errorCode int16) {
 	r, err := s.behalf(kmsg.Metadata, who)
 	if err == nil {
-		defer r.settle()
+		defer r.rights.Settle()
 		if t, err = r.topic(kmsg.ACLOperationDescribe, name, [16]byte{}, false); errors.Is(err, broker.ErrUnknownTopic) {
 			t, err = s.create(ctx, r, name, err, true)
 		}
@@ -223,32 +146,8 @@ func (s *Server) CreateTopic(ctx context.Context, who auth.Who, name string) (t 
 func (s *Server) NewProducerID(ctx context.Context, who auth.Who) (id int64, errorCode int16) {
 	r, err := s.behalf(kmsg.InitProducerID, who)
 	if err == nil {
-		defer r.settle()
+		defer r.rights.Settle()
 		id, err = s.newProducerID(ctx, r)
 	}
 	return id, code(err, allocator)
-}
-
-// knownUsers is what is kept of users and ACLs, or on a standby a copy of it that can
-// be asked and not changed; nil if neither is there.
-func (s *Server) knownUsers() *auth.Auth {
-	if a := s.o.Auth(); a != nil {
-		return a
-	}
-	if c := s.broker.Copy(); c != nil {
-		return c.Users
-	}
-	return nil
-}
-
-// limits is what is kept of quotas, or on a standby a copy of it; nil if neither is
-// there.
-func (s *Server) limits() *quota.Quotas {
-	if q := s.o.Quotas(); q != nil {
-		return q
-	}
-	if c := s.broker.Copy(); c != nil {
-		return c.Quotas
-	}
-	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
@@ -89,7 +90,7 @@ func (d *door) standsBy(t testing.TB, o Options) (*door, *standing) {
 		o.Listeners = []Listener{{SASL: d.o.Listeners[0].SASL}}
 	}
 	o.Penalties = budget.NewPenalties(budget.PenaltiesOptions{First: time.Nanosecond, Longest: time.Nanosecond})
-	other := serve(t, o, l, b)
+	other := serve(t, o, access.Options{}, l, b)
 	t.Cleanup(func() { _ = other.Close() })
 	return other, s
 }
@@ -233,7 +234,7 @@ func TestAskedOfOwner(t *testing.T) {
 // TestCopyJudges: with a copy a standby lets users in and shows each what he may see,
 // and the owner judges what is asked of it. Without one it shows nothing.
 func TestCopyJudges(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain, ScramSHA256)
+	d := secured(t, Options{Access: authorized()}, Plain, ScramSHA256)
 	for _, name := range []string{"ann-1", "bob-1"} {
 		d.newTopic(t, name, 1, nil)
 	}
@@ -244,7 +245,7 @@ func TestCopyJudges(t *testing.T) {
 		}
 	}
 	allow(auth.Write, auth.Topic, auth.Prefixed, "ann-")
-	s, standing := d.standsBy(t, Options{Authorize: true})
+	s, standing := d.standsBy(t, Options{Access: authorized()})
 	w := s.as(t, "ann")
 	if got := names(ask[*kmsg.MetadataResponse](w, metadataFor(false)).Topics); !reflect.DeepEqual(got, []string{"ann-1"}) {
 		t.Errorf("ann sees %q", got)
@@ -302,11 +303,11 @@ func TestCopyJudges(t *testing.T) {
 // TestCopyForAdministrators: who may describe users, ACLs and quotas is told of the
 // copy; changes are for the owner.
 func TestCopyForAdministrators(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain)
+	d := secured(t, Options{Access: authorized()}, Plain)
 	if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: "ann"}, func(l *quota.Limits) { l.Produce = 10 }, false); err != nil {
 		t.Fatal(err)
 	}
-	s, _ := d.standsBy(t, Options{Authorize: true})
+	s, _ := d.standsBy(t, Options{Access: authorized()})
 	here, there := s.as(t, "root"), d.as(t, "root")
 	for _, q := range []kmsg.Request{
 		&kmsg.DescribeUserSCRAMCredentialsRequest{}, &kmsg.DescribeClientQuotasRequest{Version: 1},
@@ -343,26 +344,26 @@ func (s *stuck) Refresh(ctx context.Context) {
 // copy, and ends those that take too long; those that have asked the owner do not
 // hold it up, and are judged anew.
 func TestSettle(t *testing.T) {
-	d := secured(t, Options{Authorize: true}, Plain)
+	d := secured(t, Options{Access: authorized()}, Plain)
 	asked := &stuck{began: make(chan struct{})}
-	s, standing := d.standsBy(t, Options{Authorize: true, Owner: asked})
+	s, standing := d.standsBy(t, Options{Access: authorized(), Owner: asked})
 	w := s.as(t, "root")
 	w.send(metadataFor(false, "x"))
 	<-asked.began
-	s.Settle() // does not wait for it
+	s.access.Settle() // does not wait for it
 	leave := func() (*request, context.Context) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		r := &request{api: s.api(kmsg.Metadata.Int16()), conn: &conn{s: s.Server, principal: "User:root", cancel: cancel}}
-		if err := r.judge(); err != nil || !r.copied {
+		if err := r.judge(); err != nil || !r.rights.Copied() {
 			t.Fatalf("judged by the owner's: %v", err)
 		}
 		return r, ctx
 	}
 	quick, _ := leave()
 	slow, ended := leave()
-	quick.settle()
+	quick.rights.Settle()
 	settled := make(chan struct{})
-	go func() { s.Settle(); close(settled) }()
+	go func() { s.access.Settle(); close(settled) }()
 	select {
 	case <-ended.Done():
 	case <-time.After(20 * time.Second):
@@ -373,7 +374,7 @@ func TestSettle(t *testing.T) {
 		t.Error("it does not wait for the last one")
 	default:
 	}
-	slow.settle()
+	slow.rights.Settle()
 	<-settled
 	standing.broker.SetCopy(nil)
 	if err := (&request{api: s.api(kmsg.DeleteTopics.Int16()), conn: &conn{s: s.Server}}).judge(); !errors.Is(err, broker.ErrNotOwner) {

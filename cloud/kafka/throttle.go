@@ -27,7 +27,7 @@ func effort(bytes int) time.Duration {
 
 // countBytes counts bytes that a request has written or will read.
 func (r *request) countBytes(d quota.Direction, bytes int) {
-	if quotas := r.conn.s.limits(); quotas != nil && bytes > 0 {
+	if quotas := r.conn.s.access.Quotas(); quotas != nil && bytes > 0 {
 		r.hush(quotas.Take(d, auth.UserOf(r.conn.principal), r.clientID, bytes))
 	}
 }
@@ -35,7 +35,7 @@ func (r *request) countBytes(d quota.Direction, bytes int) {
 // start begins to measure the work on a request, if that may count, and returns the
 // context to perform it with.
 func (r *request) start(ctx context.Context) context.Context {
-	if quotas := r.conn.s.limits(); quotas != nil {
+	if quotas := r.conn.s.access.Quotas(); quotas != nil {
 		r.watch = quotas.Stopwatch()
 	}
 	return quota.With(ctx, r.watch)
@@ -49,7 +49,7 @@ func (r *request) countTime() {
 	}
 	c := r.conn
 	worked := r.watch.Lap() + time.Duration(c.writing.Swap(0))
-	if quotas := c.s.limits(); quotas != nil && c.known.Load() {
+	if quotas := c.s.access.Quotas(); quotas != nil && c.known.Load() {
 		r.hush(quotas.TakeTime(auth.UserOf(c.principal), r.clientID, worked))
 	}
 }

@@ -279,7 +279,7 @@ func TestWaitingIsFree(t *testing.T) {
 // ACLs wait to be durable like anything else.
 func TestACLsWaitForFree(t *testing.T) {
 	bucket, now := &slow{Bucket: mem.New()}, newClock(0)
-	d := open(t, setup{now: now.now, bucket: bucket, options: Options{Authorize: true, LoginPause: time.Nanosecond, Listeners: []Listener{{SASL: []string{Plain}}}}})
+	d := open(t, setup{now: now.now, bucket: bucket, options: Options{Access: authorized(), LoginPause: time.Nanosecond, Listeners: []Listener{{SASL: []string{Plain}}}}})
 	credential, err := auth.NewCredential(auth.SCRAMSHA256, "root's secret")
 	if err = errors.Join(err, d.own.Users.SetCredentials(t.Context(), "root", credential)); err != nil {
 		t.Fatal(err)
