@@ -35,6 +35,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -92,14 +93,15 @@ type Node struct {
 	kafka     *kafka.Server
 	receiver  *receiver.Receiver
 	http      *http.Server
-	guard     *admin.Guard   // of the admin port
-	unjudged  chan struct{}  // a token for each request that is passed on unjudged
-	conns     *budget.Conns  // of all listeners
-	access    *access.Access // what clients of all doors may do
-	peers     peers          // the other nodes
-	races     races          // with them, for names in the bucket
-	copies    *copies        // of what the owner knows
-	own       []cluster.Door // this node's doors, as it asks them itself
+	guard     *admin.Guard    // of the admin port
+	unjudged  chan struct{}   // a token for each request that is passed on unjudged
+	conns     *budget.Conns   // of all listeners
+	access    *access.Access  // what clients of all doors may do
+	logins    *login.Sessions // of clients of all doors
+	peers     peers           // the other nodes
+	races     races           // with them, for names in the bucket
+	copies    *copies         // of what the owner knows
+	own       []cluster.Door  // this node's doors, as it asks them itself
 	pulse     pulse
 	metrics   *metrics.Set
 	role      atomic.Value          // string
@@ -125,7 +127,7 @@ type door struct {
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
-	n := &Node{o: o, recent: lines, metrics: metrics.NewSet(), unjudged: make(chan struct{}, maxUnjudged), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, recent: lines, metrics: metrics.NewSet(), unjudged: make(chan struct{}, maxUnjudged), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -255,7 +257,7 @@ func (n *Node) open(kafkaListeners []listener.Listener, httpListener net.Listene
 
 // openDoor makes the Kafka door.
 func (n *Node) openDoor(listeners []listener.Listener) error {
-	o := kafka.Options{Listeners: listeners, Broker: n.broker, Access: n.access, Owner: owner{n}, Metrics: n.metrics, Log: n.o.Log,
+	o := kafka.Options{Listeners: listeners, Broker: n.broker, Access: n.access, Sessions: n.logins, Owner: owner{n}, Metrics: n.metrics, Log: n.o.Log,
 		Conns: n.conns, MaxConns: n.o.Limits.PerListener, PerAddress: n.o.Limits.PerAddress,
 		MemoryBytes: int(n.o.Limits.RequestMemory), AnswerBytes: int(n.o.Limits.AnswerMemory)}
 	if n.o.Tokens.Keys != "" {

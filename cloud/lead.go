@@ -292,7 +292,5 @@ func (n *Node) mayWrite(gateway, topic string) bool {
 
 // dropUser ends the connections of a user whose credential was replaced or taken away.
 func (n *Node) dropUser(user string) {
-	if n.kafka != nil {
-		n.kafka.Drop(user)
-	}
+	n.logins.Drop(user)
 }

@@ -31,9 +31,9 @@ func (s *Server) saslHandshake(_ context.Context, r *request, q *kmsg.SASLHandsh
 	resp.Version = q.Version
 	c := r.conn
 	resp.SupportedMechanisms = c.listener.SASL
-	again := c.known.Load()
+	again := c.session.Known()
 	switch {
-	case len(c.listener.SASL) == 0, c.login != nil, again && c.expires.Load() == 0:
+	case len(c.listener.SASL) == 0, c.login != nil, again && !c.session.Expires():
 		resp.ErrorCode = kerr.IllegalSaslState.Code
 	case !slices.Contains(c.listener.SASL, q.Mechanism):
 		resp.ErrorCode = kerr.UnsupportedSaslMechanism.Code

@@ -33,7 +33,7 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLA
 	c := r.conn
 	l := c.login
 	if l == nil {
-		resp.ErrorCode, r.last = kerr.IllegalSaslState.Code, !c.known.Load()
+		resp.ErrorCode, r.last = kerr.IllegalSaslState.Code, !c.session.Known()
 		return resp, nil
 	}
 	answer, done, err := l.Step(ctx, q.SASLAuthBytes)

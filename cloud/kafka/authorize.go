@@ -16,9 +16,6 @@ import (
 // clusterName is the name of the one cluster resource (Kafka's).
 const clusterName = auth.Cluster
 
-// anonymous is who comes in by a listener that asks nobody who he is (Kafka's).
-const anonymous = "User:ANONYMOUS"
-
 // elsewhere tells whether an operation only says where the owner is, or who asks. When
 // ACLs count, a node that stands by without a copy of them serves nothing else, so that
 // nothing is judged without them while it becomes the owner.

@@ -127,8 +127,10 @@ func (c *conn) refuse() {
 	c.recycle()
 }
 
-// recycle gives the buffers back, when nothing of the connection runs.
+// recycle ends the session and gives the buffers back, when nothing of the connection
+// runs.
 func (c *conn) recycle() {
+	c.session.Close()
 	c.br.Reset(nil)
 	c.bw.Reset(nil)
 	c.s.readers.Put(c.br)

@@ -42,17 +42,12 @@ type conn struct {
 	peer   string
 	from   netip.Addr // by which connections are counted
 
-	listener  *listener.Listener // by which the client came
-	seat      *budget.Seat       // what the connection takes of the listener
-	met       bool               // a request has come; owned by read
-	known     atomic.Bool        // the client has proved who it is, or need not
-	expires   atomic.Int64       // Unix nanoseconds when it must do so again; 0: never
-	muted     atomic.Int64       // Unix nanoseconds until when nothing is read of it
-	principal string             // who it is; this and the next two are owned by perform
-	mechanism string             // by which it logged in
-	login     *login.Login       // that is under way
-
-	user atomic.Pointer[string] // that it has logged in as, by a credential that is kept of it; nil: by none
+	listener *listener.Listener // by which the client came
+	seat     *budget.Seat       // what the connection takes of the listener
+	met      bool               // a request has come; owned by read
+	session  *login.Session     // who the client is
+	muted    atomic.Int64       // Unix nanoseconds until when nothing is read of it
+	login    *login.Login       // that is under way; owned by perform
 
 	requests chan *request
 	replies  chan *reply
@@ -141,6 +136,7 @@ func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 	c.br.Reset(nc)
 	c.bw.Reset(nc)
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
+	c.session = s.o.Sessions.Open(l, s.o.Now, c.cancel)
 	return c
 }
 
@@ -151,12 +147,7 @@ func (c *conn) serve() {
 	if err := c.greet(c.ctx); err != nil {
 		c.cancel(err)
 	} else {
-		late := time.AfterFunc(c.s.o.LoginTime, func() {
-			if !c.known.Load() {
-				c.cancel(fmt.Errorf("client has not logged in within %v", c.s.o.LoginTime))
-			}
-		})
-		defer late.Stop()
+		defer c.session.Hurry(c.s.o.LoginTime)()
 		var wg sync.WaitGroup
 		wg.Go(func() { c.perform(c.ctx) })
 		wg.Go(func() { c.cancel(c.write(c.ctx)) })

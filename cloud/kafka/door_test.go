@@ -66,7 +66,7 @@ func open(t testing.TB, o setup) *door {
 	var d *door
 	changed := func(user string) {
 		if d != nil { // not while the log is opened
-			d.Drop(user)
+			d.o.Sessions.Drop(user)
 		}
 	}
 	own := shard.New(shard.Options{

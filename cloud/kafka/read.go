@@ -241,7 +241,7 @@ func (c *conn) heard() {
 	}
 	c.met = true
 	c.seat.Heard()
-	if c.known.Load() {
+	if c.session.Known() {
 		c.seat.Known()
 	}
 }

@@ -34,6 +34,7 @@ type Options struct {
 	Owner      Owner             // asked for clients while this node stands by; nil: it cannot be
 	Penalties  *budget.Penalties // of addresses that showed wrong secrets; of its own
 	Tokens     *bearer.Verifier  // of listeners with OAUTHBEARER
+	Sessions   *login.Sessions   // of all doors; its own
 	LoginTime  time.Duration     // in which a client must have logged in; 10 s
 	LoginPause time.Duration     // before the answer to a login that failed; 1 s
 
@@ -70,6 +71,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.LoginPause = cmp.Or(o.LoginPause, time.Second)
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Sessions == nil {
+		o.Sessions = login.NewSessions()
 	}
 	o.MaxRequest = cmp.Or(o.MaxRequest, 16<<20)
 	o.MaxResponse = cmp.Or(o.MaxResponse, 16<<20)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -121,7 +122,7 @@ func coded(code int16) error {
 
 // behalf is a request of a client of another node, which stands by.
 func (s *Server) behalf(key kmsg.Key, who auth.Who) (*request, error) {
-	r := &request{api: s.api(key.Int16()), behalf: true, conn: &conn{s: s, principal: who.Principal, peer: who.Host, cancel: func(error) {}}}
+	r := &request{api: s.api(key.Int16()), behalf: true, conn: &conn{s: s, session: login.Of(who.Principal), peer: who.Host, cancel: func(error) {}}}
 	if !s.broker.IsController() {
 		return nil, broker.ErrNotOwner
 	}

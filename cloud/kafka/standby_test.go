@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
+	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/storage/record"
@@ -353,7 +354,7 @@ func TestSettle(t *testing.T) {
 	s.access.Settle() // does not wait for it
 	leave := func() (*request, context.Context) {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		r := &request{api: s.api(kmsg.Metadata.Int16()), conn: &conn{s: s.Server, principal: "User:root", cancel: cancel}}
+		r := &request{api: s.api(kmsg.Metadata.Int16()), conn: &conn{s: s.Server, session: login.Of("User:root"), cancel: cancel}}
 		if err := r.judge(); err != nil || !r.rights.Copied() {
 			t.Fatalf("judged by the owner's: %v", err)
 		}
@@ -377,7 +378,7 @@ func TestSettle(t *testing.T) {
 	slow.rights.Settle()
 	<-settled
 	standing.broker.SetCopy(nil)
-	if err := (&request{api: s.api(kmsg.DeleteTopics.Int16()), conn: &conn{s: s.Server}}).judge(); !errors.Is(err, broker.ErrNotOwner) {
+	if err := (&request{api: s.api(kmsg.DeleteTopics.Int16()), conn: &conn{s: s.Server, session: login.Of(login.Anonymous)}}).judge(); !errors.Is(err, broker.ErrNotOwner) {
 		t.Errorf("without any rights: %v", err)
 	}
 }

@@ -28,7 +28,7 @@ func effort(bytes int) time.Duration {
 // countBytes counts bytes that a request has written or will read.
 func (r *request) countBytes(d quota.Direction, bytes int) {
 	if quotas := r.conn.s.access.Quotas(); quotas != nil && bytes > 0 {
-		r.hush(quotas.Take(d, auth.UserOf(r.conn.principal), r.clientID, bytes))
+		r.hush(quotas.Take(d, auth.UserOf(r.conn.session.Principal()), r.clientID, bytes))
 	}
 }
 
@@ -49,8 +49,8 @@ func (r *request) countTime() {
 	}
 	c := r.conn
 	worked := r.watch.Lap() + time.Duration(c.writing.Swap(0))
-	if quotas := c.s.access.Quotas(); quotas != nil && c.known.Load() {
-		r.hush(quotas.TakeTime(auth.UserOf(c.principal), r.clientID, worked))
+	if quotas := c.s.access.Quotas(); quotas != nil && c.session.Known() {
+		r.hush(quotas.TakeTime(auth.UserOf(c.session.Principal()), r.clientID, worked))
 	}
 }
 
