@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -95,30 +97,11 @@ func (c *conn) giveWay() {
 	c.cancel(errGone)
 }
 
-// acceptRate is how many connections a listener accepts in a second, and acceptBurst
-// how many at once beyond that: more would take the time of those that are there.
-const (
-	acceptRate  = 5_000
-	acceptBurst = 1_000
-)
-
-// pacer tells how long to wait before the next connection is accepted.
-type pacer struct {
-	spent  float64 // of the burst
-	latest time.Time
-}
-
-func (p *pacer) next(now time.Time) time.Duration {
-	p.spent = max(p.spent-now.Sub(p.latest).Seconds()*acceptRate, 0) + 1
-	p.latest = now
-	if p.spent <= acceptBurst {
-		return 0
-	}
-	return time.Duration((p.spent - acceptBurst) / acceptRate * float64(time.Second))
-}
-
 // refuse closes a connection that is not served.
-func (c *conn) refuse() {
+func (c *conn) refuse(reason error) {
+	if !errors.Is(reason, net.ErrClosed) {
+		c.s.count.refused.Inc()
+	}
 	c.cancel(errGone)
 	_ = c.nc.Close()
 	c.memory.Load().Close()

@@ -21,7 +21,6 @@ import (
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
-	"github.com/weirmq/weir/storage/pause"
 )
 
 // Options of a Server. Listeners, Broker and Access are required; the zero value of any
@@ -101,13 +100,13 @@ func (o Options) withDefaults() (Options, error) {
 
 // Server is the door.
 type Server struct {
-	o      Options
-	broker *broker.Broker
-	access *access.Access
-	apis   []api
-	count  *counters
-	lines  *budget.Lines  // about clients
-	gates  []*budget.Gate // of the listeners
+	o        Options
+	broker   *broker.Broker
+	access   *access.Access
+	apis     []api
+	acceptor *listener.Acceptor
+	count    *counters
+	lines    *budget.Lines // about clients
 
 	strangers *budget.Pool // for requests of clients who have not logged in
 	memory    *budget.Pool // for those of all others
@@ -122,11 +121,10 @@ type Server struct {
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
-	wg   sync.WaitGroup // one for each connection, and police
+	wg   sync.WaitGroup // of police
 
-	mu     sync.Mutex
-	conns  map[*conn]struct{}
-	closed bool
+	mu    sync.Mutex
+	conns map[*conn]struct{}
 }
 
 // New checks the options. The door opens with Serve.
@@ -151,9 +149,7 @@ func New(o Options) (*Server, error) {
 	if err := s.makePools(); err != nil {
 		return nil, err
 	}
-	for i := range o.Listeners {
-		s.gates = append(s.gates, o.Conns.Gate(budget.GateOptions{Name: o.Listeners[i].Name, Max: o.MaxConns, PerAddress: o.PerAddress}))
-	}
+	s.acceptor = listener.NewAcceptor(listener.AcceptorOptions{Door: "kafka", Listeners: o.Listeners, Conns: o.Conns, MaxConns: o.MaxConns, PerAddress: o.PerAddress, Log: o.Log, Open: s.open})
 	s.apis = s.table()
 	s.count = newCounters(o.Metrics, s.apis)
 	o.Metrics.GetOrCreateGauge("weir_kafka_connections", func() float64 {
@@ -169,108 +165,30 @@ func New(o Options) (*Server, error) {
 // closes the others.
 func (s *Server) Serve() error {
 	s.wg.Go(s.police)
-	ended := make(chan error, len(s.o.Listeners))
-	for i := range s.o.Listeners {
-		go func() { ended <- s.listen(i) }()
-	}
-	var err error
-	for range s.o.Listeners {
-		if failed := <-ended; failed != nil && err == nil {
-			err = failed
-			_ = s.closeListeners()
-		}
-	}
-	return err
+	return s.acceptor.Serve()
 }
 
-// listen accepts connections on listener i.
-func (s *Server) listen(i int) error {
-	var pace pacer
-	for pause := time.Duration(0); ; {
-		nc, err := s.o.Listeners[i].Accept()
-		if err == nil {
-			pause = 0
-			s.accept(nc, i)
-			if err := s.wait(pace.next(time.Now())); err != nil {
-				return nil
-			}
-			continue
-		}
-		if s.ctx.Err() != nil {
-			return nil
-		}
-		// Out of file descriptors, or a peer that is gone already: it passes.
-		var temporary interface{ Temporary() bool }
-		if !errors.As(err, &temporary) || !temporary.Temporary() {
-			return fmt.Errorf("accept kafka connections: %w", err)
-		}
-		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.o.Log.Warn("kafka connection not accepted", "err", err, "pause", pause)
-		if err := s.wait(pause); err != nil {
-			return nil
-		}
-	}
-}
-
-// wait returns after a while, with an error when the server has closed.
-func (s *Server) wait(d time.Duration) error {
-	if d <= 0 {
-		return s.ctx.Err()
-	}
-	return pause.For(s.ctx, d)
-}
-
-// accept serves a connection to listener i, if it has a seat.
-func (s *Server) accept(nc net.Conn, i int) {
-	c := newConn(s, nc, &s.o.Listeners[i])
-	var err error
-	if c.seat, err = s.gates[i].Enter(c.from, c.giveWay); err != nil {
-		s.count.refused.Inc()
-		c.refuse()
-		return
-	}
-	s.mu.Lock()
-	closed := s.closed
-	if !closed {
+// open makes a connection of what a listener has accepted.
+func (s *Server) open(nc net.Conn, l *listener.Listener) listener.Conn {
+	c := newConn(s, nc, l)
+	return listener.Conn{From: c.from, GiveWay: c.giveWay, Refuse: c.refuse, Serve: func(seat *budget.Seat) {
+		c.seat = seat
+		s.count.accepted.Inc()
+		s.mu.Lock()
 		s.conns[c] = struct{}{}
-		s.wg.Add(1)
-	}
-	s.mu.Unlock()
-	if closed {
-		c.seat.Leave()
-		c.refuse()
-		return
-	}
-	s.count.accepted.Inc()
-	go func() {
-		defer s.wg.Done()
+		s.mu.Unlock()
 		c.serve()
-		c.seat.Leave()
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.conns, c)
-	}()
+	}}
 }
 
 // Close closes the listeners and all connections, and waits until nothing of the
 // door runs. Produced batches that the broker still holds are its own affair.
 func (s *Server) Close() error {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
 	s.stop()
-	err := s.closeListeners()
+	err := s.acceptor.Close()
 	s.wg.Wait()
 	return err
-}
-
-// closeListeners closes those that are open.
-func (s *Server) closeListeners() error {
-	var errs []error
-	for _, l := range s.o.Listeners {
-		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -132,7 +133,14 @@ func FuzzDoor(f *testing.F) {
 
 func (d *door) feed(t testing.TB, p []byte) {
 	here, there := net.Pipe()
-	d.accept(there, 0)
+	c := d.Server.open(there, &d.o.Listeners[0])
+	gate := d.o.Conns.Gate(budget.GateOptions{Name: "fed", Max: 1})
+	seat, err := gate.Enter(c.From, c.GiveWay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan struct{})
+	go func() { defer close(served); defer seat.Leave(); c.Serve(seat) }()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -142,6 +150,6 @@ func (d *door) feed(t testing.TB, p []byte) {
 	_, _ = here.Write(p)
 	_ = here.Close()
 	<-done
-	eventually(t, func() bool { d.mu.Lock(); defer d.mu.Unlock(); return len(d.conns) == 0 })
+	<-served
 	eventually(t, func() bool { return d.memory.Used()+d.answers.Used()+d.polls.Used() == 0 })
 }

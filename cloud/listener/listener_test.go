@@ -44,3 +44,24 @@ func TestAddress(t *testing.T) {
 		}
 	}
 }
+
+// A listener accepts a crowd at once, and a flood at its rate.
+func TestPacer(t *testing.T) {
+	var p pacer
+	now := time.Unix(1_700_000_000, 0)
+	began := now
+	for range acceptBurst {
+		if d := p.next(now); d != 0 {
+			t.Fatalf("one of a crowd waits for %v", d)
+		}
+	}
+	for range acceptRate {
+		now = now.Add(p.next(now))
+	}
+	if d := now.Sub(began).Round(10 * time.Millisecond); d != time.Second {
+		t.Errorf("a flood of %d took %v", acceptRate, d)
+	}
+	if d := p.next(now.Add(time.Minute)); d != 0 {
+		t.Errorf("a minute later: %v", d)
+	}
+}

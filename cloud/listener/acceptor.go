@@ -1,0 +1,185 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/storage/pause"
+)
+
+// acceptRate is how many connections a listener accepts in a second, and acceptBurst
+// how many at once beyond that: more would take the time of those that are there.
+const (
+	acceptRate  = 5_000
+	acceptBurst = 1_000
+)
+
+// AcceptorOptions configure an Acceptor. All fields are required.
+type AcceptorOptions struct {
+	Door       string // for errors and log lines
+	Listeners  []Listener
+	Conns      *budget.Conns // counts the connections of the whole process
+	MaxConns   int           // connections at once on each listener
+	PerAddress int           // of those, from one address
+	Log        *slog.Logger
+
+	// Open makes a connection of a door of what was accepted. It must not wait.
+	Open func(nc net.Conn, l *Listener) Conn
+}
+
+// Conn is a connection as an Acceptor knows it.
+type Conn struct {
+	From    netip.Addr         // by which it is counted
+	GiveWay func()             // ends it: its seat is another's. It must not wait
+	Refuse  func(reason error) // closes it instead of Serve: there is no seat, or the door has closed (net.ErrClosed)
+	Serve   func(*budget.Seat) // returns when it is closed and nothing of it runs
+}
+
+// Acceptor accepts the connections of a door, on all its listeners: each if it has a
+// seat there, and no faster than acceptRate. A new door makes one, calls Serve, and to
+// end ends its connections and calls Close.
+type Acceptor struct {
+	o      AcceptorOptions
+	gates  []*budget.Gate // of the listeners
+	ctx    context.Context
+	stop   context.CancelFunc
+	serves sync.WaitGroup // one for each connection
+
+	mu     sync.Mutex
+	closed bool // guarded by mu: serves grows no more
+}
+
+// NewAcceptor returns an Acceptor of listeners that are open.
+func NewAcceptor(o AcceptorOptions) *Acceptor {
+	a := &Acceptor{o: o}
+	a.ctx, a.stop = context.WithCancel(context.Background())
+	for i := range o.Listeners {
+		a.gates = append(a.gates, o.Conns.Gate(budget.GateOptions{Name: o.Listeners[i].Name, Max: o.MaxConns, PerAddress: o.PerAddress}))
+	}
+	return a
+}
+
+// Serve accepts connections until Close (nil), or until a listener fails, which closes
+// the others.
+func (a *Acceptor) Serve() error {
+	ended := make(chan error, len(a.o.Listeners))
+	for i := range a.o.Listeners {
+		go func() { ended <- a.listen(i) }()
+	}
+	var err error
+	for range a.o.Listeners {
+		if failed := <-ended; failed != nil && err == nil {
+			err = failed
+			_ = a.closeListeners()
+		}
+	}
+	return err
+}
+
+// listen accepts connections on listener i.
+func (a *Acceptor) listen(i int) error {
+	var pace pacer
+	for rest := time.Duration(0); ; {
+		nc, err := a.o.Listeners[i].Accept()
+		if err == nil {
+			rest = 0
+			a.accept(nc, i)
+			if err := a.wait(pace.next(time.Now())); err != nil {
+				return nil
+			}
+			continue
+		}
+		if a.ctx.Err() != nil {
+			return nil
+		}
+		// Out of file descriptors, or a peer that is gone already: it passes.
+		var temporary interface{ Temporary() bool }
+		if !errors.As(err, &temporary) || !temporary.Temporary() {
+			return fmt.Errorf("accept %s connections: %w", a.o.Door, err)
+		}
+		rest = min(max(2*rest, 5*time.Millisecond), time.Second)
+		a.o.Log.Warn(a.o.Door+" connection not accepted", "err", err, "pause", rest)
+		if err := a.wait(rest); err != nil {
+			return nil
+		}
+	}
+}
+
+// wait returns after a while, with an error when the door has closed.
+func (a *Acceptor) wait(d time.Duration) error {
+	if d <= 0 {
+		return a.ctx.Err()
+	}
+	return pause.For(a.ctx, d)
+}
+
+// accept serves a connection to listener i, if it has a seat.
+func (a *Acceptor) accept(nc net.Conn, i int) {
+	c := a.o.Open(nc, &a.o.Listeners[i])
+	seat, err := a.gates[i].Enter(c.From, c.GiveWay)
+	if err != nil {
+		c.Refuse(err)
+		return
+	}
+	a.mu.Lock()
+	closed := a.closed
+	if !closed {
+		a.serves.Add(1)
+	}
+	a.mu.Unlock()
+	if closed {
+		seat.Leave()
+		c.Refuse(net.ErrClosed)
+		return
+	}
+	go func() {
+		defer a.serves.Done()
+		defer seat.Leave()
+		c.Serve(seat)
+	}()
+}
+
+// Close closes the listeners and waits until no connection is served: the door ends
+// them.
+func (a *Acceptor) Close() error {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.stop()
+	err := a.closeListeners()
+	a.serves.Wait()
+	return err
+}
+
+// closeListeners closes those that are open.
+func (a *Acceptor) closeListeners() error {
+	var errs []error
+	for _, l := range a.o.Listeners {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// pacer tells how long to wait before the next connection is accepted.
+type pacer struct {
+	spent  float64 // of the burst
+	latest time.Time
+}
+
+func (p *pacer) next(now time.Time) time.Duration {
+	p.spent = max(p.spent-now.Sub(p.latest).Seconds()*acceptRate, 0) + 1
+	p.latest = now
+	if p.spent <= acceptBurst {
+		return 0
+	}
+	return time.Duration((p.spent - acceptBurst) / acceptRate * float64(time.Second))
+}
