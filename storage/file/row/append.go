@@ -443,7 +443,7 @@ func (w *appender) rotate(need int64) error {
 	}
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	w.r.packs = append(w.r.packs, p)
+	w.r.add(p)
 	return nil
 }
 

@@ -130,7 +130,7 @@ func (r *row) loadTo(end rowEnd) error {
 }
 
 func (r *row) loadOnce(end rowEnd) error {
-	numbers, err := r.survey(&end)
+	numbers, m, err := r.survey(&end)
 	if err != nil {
 		return err
 	}
@@ -144,10 +144,13 @@ func (r *row) loadOnce(end rowEnd) error {
 	}
 	for i, p := range r.packs {
 		limit := end.off
-		if i+1 < len(r.packs) {
+		if i+1 < len(r.packs) && r.packs[i+1].number == p.number+1 {
 			limit = r.packs[i+1].before
 		} else if p.number < end.pack {
-			return errPackRemoved // the higher ones were removed, and so was this one
+			var alone bool
+			if limit, alone = m.alone[p.number+1]; !alone {
+				return errPackRemoved // and so was the next one
+			}
 		}
 		if err := r.scan(p, limit); err != nil {
 			return err

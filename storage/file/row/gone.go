@@ -199,7 +199,7 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 		if err := r.markGone(p, of); err != nil {
 			return nil, err
 		}
-		if err := r.sweep(); err != nil {
+		if err := r.sweep(p); err != nil {
 			return nil, err
 		}
 	}
@@ -207,7 +207,8 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 }
 
 // markGone writes, durably, that records are gone from a pack. If nothing is left in
-// the lowest pack, sweep removes it instead, which works on a full disk too.
+// it, sweep removes it instead, which works on a full disk too; in version 1 only the
+// lowest pack.
 func (r *row) markGone(p *pack, ids []int64) error {
 	slices.Sort(ids)
 	var news []extent
@@ -223,7 +224,7 @@ func (r *row) markGone(p *pack, ids []int64) error {
 	for _, s := range news {
 		all = all.with(s)
 	}
-	if r.finished(p) && p.allGone(all) && p == r.packs[0] {
+	if r.finished(p) && p.allGone(all) && (p == r.packs[0] || r.version > 1) {
 		p.gone = all
 		return nil
 	}
@@ -259,7 +260,7 @@ func (r *row) writeGone(p *pack, news []extent) error {
 // finished reports whether a pack takes no more records: the next one was begun, or
 // the row has its end. The caller holds mu.
 func (r *row) finished(p *pack) bool {
-	return r.end != nil && r.endSynced || p != r.packs[len(r.packs)-1]
+	return r.end != nil && r.endSynced || p.number < r.last
 }
 
 // allGone reports whether no record of a pack is left.
@@ -275,22 +276,44 @@ func (p *pack) allGone(gone extents) bool {
 	return true
 }
 
-// sweep removes the packs that have no records left, from the lowest on: a reader
-// concludes from a pack that is there that all after it are there too. The file that
-// says what is gone from a pack is removed when the removal of the pack is durable:
-// otherwise a power cut could bring the records back. The caller holds mu.
-func (r *row) sweep() error {
-	var swept []uint64
-	var spare []*blank
+// sweep removes the packs that have no records left, from the lowest on, and in version 2
+// also the pack of, if there are others before it. Readers conclude from the marks which
+// packs they do not miss, so the marks are durable first. The file that says what is gone
+// from a pack is removed when the removal of the pack is durable: otherwise a power cut
+// could bring the records back. The caller holds mu.
+func (r *row) sweep(of *pack) error {
 	empty, err := r.emptyPacks()
-	if empty == 0 || err != nil {
+	if err != nil {
 		return err
 	}
-	if err := r.mark(markRemoved, r.packs[empty-1].number); err != nil {
+	if empty > 0 {
+		lowest := slices.Clone(r.packs[:empty])
+		last := lowest[empty-1].number
+		if err := r.removePacks(markRemoved, lowest, 0, last); err != nil {
+			return err
+		}
+	}
+	if r.version > 1 && slices.Contains(r.packs, of) && r.finished(of) && of.allGone(of.gone) {
+		if err := r.removePacks(aloneKind(of.before), []*pack{of}, of.number, of.number); err != nil {
+			return err
+		}
+	} else if empty == 0 {
+		return nil
+	}
+	if r.end == nil || len(r.packs) > 0 {
+		return nil
+	}
+	return r.removeFiles(packStem, r.end.pack+1, math.MaxUint64)
+}
+
+// removePacks marks the last of some packs, removes all of them, durably, and then the
+// files that say what is gone from the packs from…to.
+func (r *row) removePacks(kind uint64, packs []*pack, from, to uint64) error {
+	if err := r.mark(kind, packs[len(packs)-1].number); err != nil {
 		return err
 	}
-	for range empty {
-		p := r.packs[0]
+	var spare []*blank
+	for _, p := range packs {
 		s, err := r.removePack(p)
 		if err != nil {
 			return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
@@ -298,8 +321,7 @@ func (r *row) sweep() error {
 		if s != nil {
 			spare = append(spare, s)
 		}
-		r.forgetLowest()
-		swept = append(swept, p.number)
+		r.forget(p)
 	}
 	if err := r.syncNames(); err != nil {
 		for _, s := range spare {
@@ -310,13 +332,7 @@ func (r *row) sweep() error {
 	for _, s := range spare {
 		r.rows.keepSpare(s)
 	}
-	if err := r.removeFiles(goneStem, 0, swept[len(swept)-1]); err != nil {
-		return err
-	}
-	if r.end == nil || len(r.packs) > 0 {
-		return nil
-	}
-	return r.removeFiles(packStem, r.end.pack+1, math.MaxUint64)
+	return r.removeFiles(goneStem, from, to)
 }
 
 // emptyPacks returns how many packs, from the lowest on, have nothing left.

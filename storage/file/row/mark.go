@@ -28,24 +28,35 @@ const plainName = ".plain"
 // marks say which packs there were, in a row of version 2: a folder alone does not show
 // what it lacks.
 type marks struct {
-	begun   uint64 // the highest pack that was begun
-	removed uint64 // all packs up to this one may be gone
+	begun   uint64           // the highest pack that was begun
+	removed uint64           // all packs up to this one may be gone
+	alone   map[uint64]int64 // other packs that may be gone, and where the pack before each ends
+}
+
+// gone reports whether a pack may be missing because it was removed.
+func (m marks) gone(number uint64) bool {
+	_, alone := m.alone[number]
+	return alone || number <= m.removed
 }
 
 // errMissing: a pack is missing that was begun and not removed.
 var errMissing = fmt.Errorf("%w: it is missing, and was not removed", errDamaged)
 
-// Kinds of marks.
+// Kinds of marks. That of a pack that was removed while an earlier one is there says where
+// the one before it ends, in pages: nothing else does then.
 const (
 	markBegun   = 1
 	markRemoved = 2
+	markAlone   = 3 // in the lowest byte
 )
 
-func appendMark(p []byte, row [16]byte, kind uint32, number uint64) []byte {
+func aloneKind(before int64) uint64 { return markAlone | uint64(before/page)<<8 }
+
+func appendMark(p []byte, row [16]byte, kind, number uint64) []byte {
 	start := len(p)
 	p = binary.BigEndian.AppendUint32(p, markMagic)
 	p = binary.BigEndian.AppendUint32(p, 0)
-	p = binary.BigEndian.AppendUint64(p, uint64(kind))
+	p = binary.BigEndian.AppendUint64(p, kind)
 	p = binary.BigEndian.AppendUint64(p, number)
 	binary.BigEndian.PutUint32(p[start+4:], markSum(p[start:], row))
 	return p
@@ -64,11 +75,17 @@ func decodeMarks(p []byte, row [16]byte) (m marks) {
 			at++
 			continue
 		}
-		switch number := binary.BigEndian.Uint64(q[16:]); binary.BigEndian.Uint64(q[8:]) {
-		case markBegun:
+		number := binary.BigEndian.Uint64(q[16:])
+		switch kind := binary.BigEndian.Uint64(q[8:]); {
+		case kind == markBegun:
 			m.begun = max(m.begun, number)
-		case markRemoved:
+		case kind == markRemoved:
 			m.removed = max(m.removed, number)
+		case kind&0xff == markAlone:
+			if m.alone == nil {
+				m.alone = make(map[uint64]int64)
+			}
+			m.alone[number] = int64(kind>>8) * page
 		}
 		at += markSize
 	}
@@ -172,7 +189,7 @@ func (r *row) readMarks() (marks, error) {
 
 // mark appends a mark to the row's file, durably. There is room for it on a full disk:
 // see disk.Reserve. After an error the mark may or may not be there.
-func (r *row) mark(kind uint32, number uint64) error {
+func (r *row) mark(kind, number uint64) error {
 	if r.version < 2 {
 		return nil
 	}
@@ -195,32 +212,31 @@ func (r *row) mark(kind uint32, number uint64) error {
 
 // survey lists the packs of a row up to its end, or all if end is nil. If one that must
 // be there is missing, the row is damaged. A pack is marked as begun when it is there and
-// as removed before it goes, and packs go from the lowest on: if one comes or goes while
-// the folder is read, the next reading sees it.
-func (r *row) survey(end *rowEnd) (numbers []uint64, err error) {
+// as removed before it goes: if one comes or goes while the folder is read, the next
+// reading sees it. The marks are those after it.
+func (r *row) survey(end *rowEnd) (numbers []uint64, m marks, err error) {
 	missing := uint64(0)
 	for range 3 {
 		before, err := r.readMarks()
 		if err != nil {
-			return nil, err
+			return nil, m, err
 		}
 		if numbers, err = r.numbers(packStem); err != nil {
-			return nil, err
+			return nil, m, err
 		}
-		after, err := r.readMarks()
-		if err != nil {
-			return nil, err
+		if m, err = r.readMarks(); err != nil {
+			return nil, m, err
 		}
-		if missing = r.missing(numbers, after.removed, before.begun, end); missing == 0 {
-			return numbers, nil
+		if missing = r.missing(numbers, m, before.begun, end); missing == 0 {
+			return numbers, m, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: %w", r.packPath(missing), errMissing)
+	return nil, m, fmt.Errorf("%s: %w", r.packPath(missing), errMissing)
 }
 
 // missing returns the lowest pack that must be there and is not among numbers, or 0.
-func (r *row) missing(numbers []uint64, removed, begun uint64, end *rowEnd) uint64 {
-	first, last := removed+1, begun
+func (r *row) missing(numbers []uint64, m marks, begun uint64, end *rowEnd) uint64 {
+	first, last := m.removed+1, begun
 	if n := len(numbers); n > 0 {
 		last = max(last, numbers[n-1])
 		if r.version < 2 {
@@ -234,7 +250,7 @@ func (r *row) missing(numbers []uint64, removed, begun uint64, end *rowEnd) uint
 		return 0
 	}
 	for n := first; n <= last; n++ {
-		if _, there := slices.BinarySearch(numbers, n); !there {
+		if _, there := slices.BinarySearch(numbers, n); !there && !m.gone(n) {
 			return n
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/weirmq/weir/storage/file/disk"
@@ -36,7 +37,8 @@ type row struct {
 	writer  *appender // nil when another handle made the row
 
 	mu        sync.Mutex
-	packs     []*pack             // guarded by mu: by number, without gaps
+	packs     []*pack             // guarded by mu: by number
+	last      uint64              // guarded by mu: the highest number that one of them has had
 	index     map[uint64]location // guarded by mu: all that is in packs, with what is gone
 	damage    error               // guarded by mu: why a number that is not found may have been there
 	end       *rowEnd             // guarded by mu: where the row ends, once it is frozen
@@ -194,10 +196,19 @@ func (r *row) publish() {
 	}
 }
 
-// forgetLowest forgets the lowest pack, whose file is gone. The caller holds mu.
-func (r *row) forgetLowest() {
-	p := r.packs[0]
-	r.packs = r.packs[1:]
+// add makes known a pack behind those that are. The caller holds mu.
+func (r *row) add(p *pack) {
+	r.packs = append(r.packs, p)
+	r.last = max(r.last, p.number)
+}
+
+// forget forgets a pack whose file was removed. The caller holds mu.
+func (r *row) forget(p *pack) {
+	if p == r.packs[0] {
+		r.packs = r.packs[1:]
+	} else {
+		r.packs = slices.DeleteFunc(slices.Clone(r.packs), func(o *pack) bool { return o == p })
+	}
 	for _, rec := range p.records {
 		if at := r.index[rec.number]; at.pack == p && at.id == rec.id {
 			delete(r.index, rec.number)
@@ -205,16 +216,36 @@ func (r *row) forgetLowest() {
 	}
 }
 
-// forgetRemoved forgets the packs whose files are gone. The caller holds mu.
+// forgetRemoved forgets the packs whose files were removed: in version 1 the lowest, in
+// version 2 any that has its mark. Errors: errMissing for one without. The caller holds mu.
 func (r *row) forgetRemoved() error {
-	for len(r.packs) > 0 {
-		there, err := disk.Exists(r.packPath(r.packs[0].number))
-		if there || err != nil {
+	for _, p := range r.packs {
+		there, err := disk.Exists(r.packPath(p.number))
+		if err != nil || there && r.version < 2 {
 			return err
 		}
-		r.forgetLowest()
+		if there {
+			continue
+		}
+		if err := r.marked(p.number); err != nil {
+			return err
+		}
+		r.forget(p)
 	}
 	return nil
+}
+
+// marked returns errMissing if a pack is missing and no mark says that it was removed,
+// but for a folder that was removed with all that is in it.
+func (r *row) marked(number uint64) error {
+	m, err := r.readMarks()
+	if err == nil && r.version > 1 && !m.gone(number) {
+		err = fmt.Errorf("%s: %w", r.packPath(number), errMissing)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // get reads a record that is in the index. found is false if there is none.

@@ -361,7 +361,7 @@ func (rs *Rows) sweepOthers() {
 	for _, r := range others {
 		r.mu.Lock()
 		if r.end != nil && r.endSynced {
-			_ = r.sweep()
+			_ = r.sweep(nil)
 		}
 		r.mu.Unlock()
 	}

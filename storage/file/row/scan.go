@@ -156,27 +156,77 @@ func (r *row) followOnce() error {
 		if err := r.scan(last, -1); err != nil {
 			return err
 		}
-		// Packs are removed from the lowest on: if the next one is not there
-		// and this one still is, then the next one was never made.
-		f, h, err := r.openPack(last.number + 1)
-		if errors.Is(err, errPackRemoved) {
-			there, err := disk.Exists(r.packPath(last.number))
-			if err == nil && !there {
-				err = errPackRemoved
-			}
+		next, end, err := r.nextPack(last.number)
+		if next == nil || err != nil {
 			return err
 		}
-		if err != nil {
+		if err := r.scan(last, end); err != nil {
 			return err
 		}
-		if err := f.Close(); err != nil {
-			return err
-		}
-		if err := r.scan(last, h.before); err != nil {
-			return err
-		}
-		r.packs = append(r.packs, &pack{packHead: h, end: page})
+		r.add(next)
 	}
+}
+
+// nextPack returns the first pack behind the one with that number, and where that one
+// ends; nil if there is none. Errors: errPackRemoved, if the one with that number may be
+// gone, too.
+func (r *row) nextPack(number uint64) (next *pack, end int64, err error) {
+	for n := number + 1; ; n++ {
+		h, before, err := r.lookForPack(n)
+		switch {
+		case err != nil:
+			return nil, 0, err
+		case n == number+1:
+			end = before
+		}
+		if h != nil {
+			return &pack{packHead: *h, end: page}, end, nil
+		}
+		if before < 0 {
+			return nil, 0, r.remains(number)
+		}
+	}
+}
+
+// lookForPack returns the head of a pack, and where the pack before it ends: also if it
+// was removed alone. h is nil if it is not there, and before is negative if it was never
+// made. Its mark as begun is read after the look for it: if it is missing then, it comes,
+// or goes, or is missing indeed.
+func (r *row) lookForPack(number uint64) (h *packHead, before int64, err error) {
+	for range 3 {
+		f, h, err := r.openPack(number)
+		if err == nil {
+			return &h, h.before, f.Close()
+		}
+		if !errors.Is(err, errPackRemoved) {
+			return nil, 0, err
+		}
+		m, err := r.readMarks()
+		if err != nil {
+			return nil, 0, err
+		}
+		before, alone := m.alone[number]
+		switch {
+		case number <= m.removed:
+			return nil, 0, errPackRemoved
+		case alone:
+			return nil, before, nil
+		case m.begun < number:
+			return nil, -1, nil
+		}
+	}
+	return nil, 0, fmt.Errorf("%s: %w", r.packPath(number), errMissing)
+}
+
+// remains returns errPackRemoved if a pack is not there any more. In version 1 packs are
+// removed from the lowest on: if the next one is not there and this one still is, then
+// the next one was never made.
+func (r *row) remains(number uint64) error {
+	there, err := disk.Exists(r.packPath(number))
+	if err == nil && !there {
+		err = errPackRemoved
+	}
+	return err
 }
 
 func (r *row) addPack(number uint64) error {
@@ -184,7 +234,7 @@ func (r *row) addPack(number uint64) error {
 	if err != nil {
 		return err
 	}
-	r.packs = append(r.packs, &pack{packHead: h, end: page})
+	r.add(&pack{packHead: h, end: page})
 	return f.Close()
 }
 
@@ -194,7 +244,7 @@ func (r *row) addPack(number uint64) error {
 // one more pack is made, so then the second reading is right.
 func (r *row) firstPack() (uint64, error) {
 	for range 2 {
-		numbers, err := r.survey(nil)
+		numbers, _, err := r.survey(nil)
 		if err != nil {
 			return 0, err
 		}
