@@ -42,6 +42,7 @@ type committer struct {
 	underWay    []*storing    // batches that are not settled, in the order of Store
 	answers     chan struct{} // a token: the Backend has answered
 	full        bool          // the Backend takes no other batch before its next answer
+	retaining   int           // works with an event about a retained message that are not settled
 	roundFailed bool          // a batch of this round has failed
 	round       uint64        // of the batches
 
@@ -263,11 +264,13 @@ func (k *committer) messageEvents(w *work) {
 	}
 	e := event{kind: eventRetain, message: w.message}
 	if len(w.message.Payload) == 0 {
-		if k.ledger.retained[w.message.Topic] == nil {
+		if k.ledger.retained[w.message.Topic] == nil && k.retaining == 0 {
 			return
 		}
 		e = event{kind: eventUnretain, topic: w.message.Topic}
 	}
+	w.retaining = true
+	k.retaining++
 	w.events = append(w.events, e.encode())
 }
 
@@ -276,6 +279,9 @@ func (k *committer) settle(batch []*work) {
 	for _, w := range batch {
 		if w.message == nil {
 			continue
+		}
+		if w.retaining {
+			k.retaining--
 		}
 		if w.first != nil && w.first.err != nil {
 			w.err = w.first.err

@@ -21,6 +21,7 @@ type work struct {
 
 	half      bool // the Backend has the message, only the log of what is owed has not
 	retain    bool // the message becomes its topic's retained message
+	retaining bool // an event of the batch says so
 	duplicate bool // workPublish: a QoS 2 id that is known already
 	known     bool // workPubrel: the id was known; workConnect: a session was there
 	end       bool // workGone: the session ends with its connection

@@ -335,3 +335,40 @@ func (p *pipelining) exchange(c *testClient, r *rand.Rand) {
 		}
 	}
 }
+
+// TestRetainedAndCleared: a retained message that is cleared before it is settled, in the
+// same batch or while its batch is under way, is not there after a restart.
+func TestRetainedAndCleared(t *testing.T) {
+	publish := func(c *testClient) {
+		for i, payload := range []string{"x", ""} {
+			pk := publishPacket("r", payload, 1, uint16(i+2))
+			pk.FixedHeader.Retain = true
+			c.send(pk)
+			synctest.Wait()
+		}
+	}
+	check := func(t *testing.T, s *testServer, c *testClient) {
+		c.ackOf(packets.Puback, 2)
+		c.ackOf(packets.Puback, 3)
+		l := newTestLedger(Options{})
+		if _, _, err := l.load(s.store.snapshot()); err != nil || len(l.retained) != 0 {
+			t.Fatalf("%v, %d retained", err, len(l.retained))
+		}
+	}
+	bubble(t, Options{}, func(t *testing.T, s *testServer) {
+		gate := make(chan struct{})
+		s.backend.before = func([]*Message) error { <-gate; return nil }
+		c := join(t, s, 4, "c", true)
+		c.send(publishPacket("first", "x", 1, 1)) // so that the rest is one batch
+		synctest.Wait()
+		publish(c)
+		close(gate)
+		c.ackOf(packets.Puback, 1)
+		check(t, s, c)
+	})
+	bubbleLog(t, Options{}, func(t *testing.T, s *testServer, _ *memLog) {
+		c := join(t, s, 4, "c", true)
+		publish(c) // two batches
+		check(t, s, c)
+	})
+}
