@@ -244,8 +244,11 @@ func (e *Edge) openAccess(o *mqtt.Options) error {
 	if e.users == nil {
 		e.o.Log.Warn("--mqtt-acl goes by user names, and without --mqtt-users nobody proves theirs")
 	}
-	o.MayPublish = func(id, user, topic string) bool { return e.acl.Load().MayWrite(id, user, topic) }
-	o.MayRead = func(id, user, topic string) bool { return e.acl.Load().MayRead(id, user, topic) }
+	o.May = mqtt.Permissions{
+		Publish:   func(id, user, topic string) bool { return e.acl.Load().MayPublish(id, user, topic) },
+		Subscribe: func(id, user, filter string) bool { return e.acl.Load().MaySubscribe(id, user, filter) },
+		Read:      func(id, user, topic string) bool { return e.acl.Load().MayRead(id, user, topic) },
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/weirmq/weir/edge/mqtt"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -64,27 +65,9 @@ func (rs Routes) decide(m *Origin) (t Target, route int, stays string) {
 // say: nobody but the gateway itself publishes there.
 func local(level string) bool { return level == "$SYS" || level == "$share" }
 
-// matches reports whether a topic matches the route's filter. A filter that begins
-// with a wildcard does not match topics that begin with $ [MQTT-4.7.2-1].
+// matches reports whether a topic matches the route's filter.
 func (r *Route) matches(topic string) bool {
-	if strings.HasPrefix(topic, "$") && (r.levels[0] == "+" || r.levels[0] == "#" || local(r.levels[0])) {
-		return false
-	}
-	rest, more := topic, true
-	for _, want := range r.levels {
-		if want == "#" {
-			return true // "a/#" matches "a" as well [MQTT-4.7.1-2]
-		}
-		if !more {
-			return false
-		}
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		if want != "+" && want != level {
-			return false
-		}
-	}
-	return !more
+	return !local(r.levels[0]) && mqtt.FilterMatches(r.Filter, topic)
 }
 
 func legalOr(topic string) string {

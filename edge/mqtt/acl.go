@@ -134,9 +134,9 @@ func addEntry(all []aclEntry, e aclEntry) []aclEntry {
 	return append(all, e)
 }
 
-// MayWrite reports whether a client may publish to a topic. A client without a user
+// MayPublish reports whether a client may publish to a topic. A client without a user
 // name has "".
-func (a *ACL) MayWrite(clientID, username, topic string) bool {
+func (a *ACL) MayPublish(clientID, username, topic string) bool {
 	return a.may(writing, clientID, username, topic)
 }
 
@@ -145,13 +145,20 @@ func (a *ACL) MayRead(clientID, username, topic string) bool {
 	return a.may(reading, clientID, username, topic)
 }
 
+// MaySubscribe reports whether a client may subscribe to a filter. Of a filter with
+// wildcards some topics may be readable; of one without, its topic must be.
+func (a *ACL) MaySubscribe(clientID, username, filter string) bool {
+	_, topic, _ := shareName(filter)
+	return strings.ContainsAny(topic, "+#") || a.MayRead(clientID, username, topic)
+}
+
 func (a *ACL) may(want access, clientID, username, topic string) bool {
 	own := a.anonymous
 	if username != "" {
 		own = a.users[username]
 	}
 	for _, e := range own {
-		if filterMatches(e.filter, topic) {
+		if FilterMatches(e.filter, topic) {
 			if e.access == denied || e.access&want != 0 {
 				return e.access != denied
 			}
@@ -164,7 +171,7 @@ func (a *ACL) may(want access, clientID, username, topic string) bool {
 		if username == "" && strings.Contains(e.filter, "%u") {
 			continue
 		}
-		if filterMatches(fill(e.filter, clientID, username), topic) {
+		if FilterMatches(fill(e.filter, clientID, username), topic) {
 			if e.access == denied || e.access&want != 0 {
 				return e.access != denied
 			}
@@ -181,8 +188,8 @@ func fill(pattern, clientID, username string) string {
 	return strings.NewReplacer("%c", clientID, "%u", username).Replace(pattern)
 }
 
-// filterMatches reports whether a filter without $share matches a topic name (§4.7).
-func filterMatches(filter, topic string) bool {
+// FilterMatches reports whether a filter without $share matches a topic name (§4.7).
+func FilterMatches(filter, topic string) bool {
 	if dollar(filter) != dollar(topic) {
 		return false // [MQTT-4.7.2-1]
 	}

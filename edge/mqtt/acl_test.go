@@ -83,17 +83,17 @@ func TestACL(t *testing.T) {
 		{"eve", "#", "all", false, false},
 		{"ann", "a+b", "plant/ann/a", true, true}, // her own lines come first
 	} {
-		if read, write := a.MayRead(c.client, c.user, c.topic), a.MayWrite(c.client, c.user, c.topic); read != c.read || write != c.write {
+		if read, write := a.MayRead(c.client, c.user, c.topic), a.MayPublish(c.client, c.user, c.topic); read != c.read || write != c.write {
 			t.Errorf("%s as %q/%q: read %v, write %v", c.topic, c.user, c.client, read, write)
 		}
 	}
 	if only := loadACL(t, "user ann\ntopic a"); only.MayRead("c", "eve", "a") || only.MayRead("c", "", "a") || !only.MayRead("c", "ann", "a") || only.MayRead("c", "ann", "$a") {
 		t.Error("a file without patterns")
 	}
-	if none := loadACL(t, "# nothing\n"); none.MayWrite("c", "ann", "a") {
+	if none := loadACL(t, "# nothing\n"); none.MayPublish("c", "ann", "a") {
 		t.Error("an empty file allows something")
 	}
-	if all := loadACL(t, "topic #"); !all.MayWrite("c", "", "a/b") || all.MayWrite("c", "", "$SYS/x") {
+	if all := loadACL(t, "topic #"); !all.MayPublish("c", "", "a/b") || all.MayPublish("c", "", "$SYS/x") {
 		t.Error("# and topics that begin with $")
 	}
 }
@@ -141,8 +141,11 @@ func startWith(t *testing.T, body string) (*testServer, *atomic.Pointer[ACL]) {
 	var acl atomic.Pointer[ACL]
 	acl.Store(loadACL(t, body))
 	s := start(t, Options{
-		MayPublish: func(id, user, topic string) bool { return acl.Load().MayWrite(id, user, topic) },
-		MayRead:    func(id, user, topic string) bool { return acl.Load().MayRead(id, user, topic) },
+		May: Permissions{
+			Publish:   func(id, user, topic string) bool { return acl.Load().MayPublish(id, user, topic) },
+			Subscribe: func(id, user, filter string) bool { return acl.Load().MaySubscribe(id, user, filter) },
+			Read:      func(id, user, topic string) bool { return acl.Load().MayRead(id, user, topic) },
+		},
 	})
 	return s, &acl
 }

@@ -85,7 +85,7 @@ func TestACLAsMosquitto(t *testing.T) {
 			id++
 			c.send(publishPacket(topic, "x", 1, id))
 			ack := c.ackOf(packets.Puback, id)
-			if write := ack.ReasonCode < 0x80; write != acl.MayWrite(client, user, topic) {
+			if write := ack.ReasonCode < 0x80; write != acl.MayPublish(client, user, topic) {
 				t.Errorf("%q as %q may write %s for mosquitto: %v", client, user, topic, write)
 			}
 			if code := c.subscribe(filter(topic, 0))[0]; code >= 0x80 {

@@ -30,7 +30,7 @@ type dispatcher struct {
 
 func newDispatcher(s *Server) *dispatcher {
 	d := &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), duels: make(map[string]duel)}
-	if s.o.MayRead != nil {
+	if s.o.May.Read != nil {
 		d.subs.may = (*session).mayRead
 	}
 	return d

@@ -6,19 +6,28 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
+// Permissions decide what a client may do. What is nil is allowed. They are called for
+// each message, by many goroutines, some of which hold a lock, so they must not wait:
+// what they ask has to be in memory. ACL has all three.
+type Permissions struct {
+	Publish   func(clientID, username, topic string) bool  // a message or a will
+	Subscribe func(clientID, username, filter string) bool // filter has its $share prefix
+	Read      func(clientID, username, topic string) bool  // a message may be delivered, whatever was subscribed to
+}
+
 // errNotReadable: the client may not read the topic (any more). The message
 // counts as delivered.
 var errNotReadable = errors.New("client may not read the topic")
 
 // mayPublish reports whether the message's client may publish to its topic.
 func (s *Server) mayPublish(m *Message) bool {
-	may := s.o.MayPublish
+	may := s.o.May.Publish
 	return may == nil || may(m.ClientID, m.Username, m.Topic)
 }
 
 // mayRead reports whether the client may read the topic.
 func (c *conn) mayRead(topic string) bool {
-	may := c.s.o.MayRead
+	may := c.s.o.May.Read
 	if may == nil || may(c.clientID, c.username, topic) {
 		return true
 	}
@@ -33,15 +42,15 @@ func (s *session) mayRead(topic string) bool {
 	s.mu.Lock()
 	named, username := s.named, s.username
 	s.mu.Unlock()
-	return !named || s.o.MayRead(s.id, username, topic)
+	return !named || s.o.May.Read(s.id, username, topic)
 }
 
 // readable is mayRead for the committer's pages; nil where everything may be read.
 func (o *Options) readable() func(c *client, topic string) bool {
-	if o.MayRead == nil {
+	if o.May.Read == nil {
 		return nil
 	}
-	return func(c *client, topic string) bool { return !c.named || o.MayRead(c.id, c.username, topic) }
+	return func(c *client, topic string) bool { return !c.named || o.May.Read(c.id, c.username, topic) }
 }
 
 // Expel ends the connections of users that gone reports, after they were removed

@@ -35,15 +35,7 @@ type Options struct {
 	// its context ends; it bounds its own work. Users is one.
 	Authenticate func(context.Context, Connect) error
 
-	// AllowSubscribe decides about one topic filter (with its $share prefix).
-	// Without it everything is allowed.
-	AllowSubscribe func(clientID, username, filter string) bool
-
-	// MayPublish decides whether a client may publish to a topic, with a will
-	// too; MayRead, whether a message of it may be delivered to the client.
-	// Without them everything is allowed. They are called for each message, by
-	// many goroutines, and must not wait. ACL has both.
-	MayPublish, MayRead func(clientID, username, topic string) bool
+	May Permissions // what clients may do
 
 	MaxConnections    int    // of each listener; 2000
 	MaxPerAddress     int    // of them, from one address; half of MaxConnections

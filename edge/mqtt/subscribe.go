@@ -69,11 +69,7 @@ func (c *conn) checkFilter(sub subscription) (byte, error) {
 	if share != "" && sub.noLocal {
 		return 0, packets.ErrProtocolViolationInvalidSharedNoLocal // [MQTT-3.8.3-4]
 	}
-	if allow := c.s.o.AllowSubscribe; allow != nil && !allow(c.clientID, c.username, sub.filter) {
-		return subackCode(c.version, ErrNotAllowed), nil
-	}
-	// Of a filter with wildcards some topics may be readable, of this one none is.
-	if may := c.s.o.MayRead; may != nil && !strings.ContainsAny(filter, "+#") && !may(c.clientID, c.username, filter) {
+	if may := c.s.o.May.Subscribe; may != nil && !may(c.clientID, c.username, sub.filter) {
 		return subackCode(c.version, ErrNotAllowed), nil
 	}
 	return sub.qos, nil

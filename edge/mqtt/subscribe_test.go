@@ -9,7 +9,7 @@ import (
 )
 
 func TestSubackCodes(t *testing.T) {
-	s := start(t, Options{MaxSubscriptions: 2, AllowSubscribe: func(_, _, f string) bool { return f != "secret" }})
+	s := start(t, Options{MaxSubscriptions: 2, May: Permissions{Subscribe: func(_, _, f string) bool { return f != "secret" }}})
 	for version, want := range map[byte][]byte{
 		4: {0x80, 0x80, 0, 1, 0x80},
 		5: {0x8f, 0x80, 0, 1, 0x97},
@@ -28,7 +28,7 @@ func TestSubackCodes(t *testing.T) {
 // TestSubscribeToUnreadable: a filter that can match nothing but a topic which the client
 // may not read is refused, with words for MQTT 5.
 func TestSubscribeToUnreadable(t *testing.T) {
-	s := start(t, Options{MayRead: func(_, _, topic string) bool { return topic != "secret" }})
+	s, _ := startWith(t, "topic read a\ntopic write secret")
 	for _, version := range []byte{4, 5} {
 		c := join(t, s, version, "c", true)
 		c.send(packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Subscribe}, PacketID: 77,

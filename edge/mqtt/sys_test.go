@@ -69,9 +69,9 @@ func TestSystemTopics(t *testing.T) {
 	})
 }
 
-// TestSystemTopicsAreReadByThoseAllowed asks AllowSubscribe, as for any topic.
+// TestSystemTopicsAreReadByThoseAllowed asks the permissions, as for any topic.
 func TestSystemTopicsAreReadByThoseAllowed(t *testing.T) {
-	s := start(t, Options{SystemInterval: time.Hour, AllowSubscribe: func(_, _, filter string) bool { return filter != "$SYS/#" }})
+	s := start(t, Options{SystemInterval: time.Hour, May: Permissions{Subscribe: func(_, _, filter string) bool { return filter != "$SYS/#" }}})
 	c := join(t, s, 4, "c", true)
 	if codes := c.subscribe(filter("$SYS/#", 0)); codes[0] != 0x80 {
 		t.Errorf("SUBACK %#x", codes[0])
