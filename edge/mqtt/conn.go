@@ -93,7 +93,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	if t, ok := nc.(*tls.Conn); ok {
 		raw = t.NetConn()
 	}
-	c.out = outbox{nc: nc, raw: raw, all: &s.outgoing, buffers: &s.buffers, limit: s.o.WriteBuffer, timeout: s.o.WriteTimeout, ready: c.ready}
+	c.out = outbox{nc: nc, raw: raw, all: &s.outgoing, running: &s.senders, buffers: &s.buffers, limit: s.o.WriteBuffer, timeout: s.o.WriteTimeout, ready: c.ready}
 	return c
 }
 

@@ -110,9 +110,10 @@ type outbox struct {
 	raw     net.Conn // nc without TLS: closing it never blocks
 	buffers *sync.Pool
 	all     *outgoing
-	limit   int           // bytes; more closes the connection
-	timeout time.Duration // for one write to the socket
-	ready   func()        // called without mu when room came back after hasRoom said no
+	running *sync.WaitGroup // counts the goroutines that send
+	limit   int             // bytes; more closes the connection
+	timeout time.Duration   // for one write to the socket
+	ready   func()          // called without mu when room came back after hasRoom said no
 
 	mu       sync.Mutex
 	buf      *bytes.Buffer // guarded by mu; nil: nothing waits
@@ -218,7 +219,7 @@ func (o *outbox) open() bool {
 func (o *outbox) startLocked() {
 	if !o.flushing {
 		o.flushing = true
-		go o.flush()
+		o.running.Go(o.flush)
 	}
 }
 

@@ -186,6 +186,8 @@ type Server struct {
 	done        chan struct{}      // closed when Close has finished
 	closing     chan struct{}      // closed when Close begins
 	readers     sync.WaitGroup     // accept loops and connections
+	enders      sync.WaitGroup     // what Close tells connections
+	senders     sync.WaitGroup     // what sends to sockets; none begins when all of the above have ended
 	workers     sync.WaitGroup     // committer and dispatcher
 }
 
@@ -330,7 +332,7 @@ func (s *Server) Close() error {
 	s.cancel()
 	serving := s.serving
 	for c := range s.conns {
-		go c.shutDown()
+		s.enders.Go(c.shutDown)
 	}
 	s.mu.Unlock()
 
@@ -343,6 +345,8 @@ func (s *Server) Close() error {
 		s.workers.Wait()
 	}
 	s.loaders.Wait()
+	s.enders.Wait()
+	s.senders.Wait()
 	err := s.o.Store.Close()
 	if s.o.Owed != nil {
 		err = errors.Join(err, s.o.Owed.Close())
