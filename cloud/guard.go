@@ -9,7 +9,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/cloud/exposition"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -32,15 +32,12 @@ type syncGuard struct {
 }
 
 func newSyncGuard(bytes int64, set *metrics.Set, log *slog.Logger) (*syncGuard, error) {
-	waiting := set.GetOrCreatePrometheusHistogramExt(`weir_budget_waiting_seconds{pool="sync"}`, exposition.Seconds())
-	memory, err := budget.NewPool(budget.PoolOptions{
-		Name: "sync", Bytes: bytes, Reserve: syncReserve, Small: smallFrame, Largest: wire.MaxLane, Peer: wire.MaxLane,
-		Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }, Log: log,
+	memory, err := measure.Pool(set, budget.PoolOptions{
+		Name: "sync", Bytes: bytes, Reserve: syncReserve, Small: smallFrame, Largest: wire.MaxLane, Peer: wire.MaxLane, Log: log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("memory of the sync port: %w", err)
 	}
-	set.GetOrCreateGauge(`weir_budget_used_bytes{pool="sync"}`, func() float64 { return float64(memory.Used()) })
 	// Seats of their own: who fills the TCP listeners keeps no gateway from joining.
 	conns := budget.NewConns(budget.ConnsOptions{Total: joinSeats, Log: log})
 	return &syncGuard{

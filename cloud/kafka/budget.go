@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/cloud/exposition"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -33,12 +33,10 @@ func (s *Server) makePools() (err error) {
 		{&s.answers, budget.PoolOptions{Name: "kafka_answers", Bytes: int64(s.o.AnswerBytes), Largest: int64(s.largestAnswer())}},
 		{&s.polls, budget.PoolOptions{Name: "kafka_polls", Bytes: pollBytes, Reserve: 1, Largest: pollBytes / 4}},
 	} {
-		waiting := s.o.Metrics.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", p.o.Name), exposition.Seconds())
-		p.o.Small, p.o.Log, p.o.Waited = small, s.o.Log, func(d time.Duration) { waiting.Update(d.Seconds()) }
-		if *p.pool, err = budget.NewPool(p.o); err != nil {
+		p.o.Small, p.o.Log = small, s.o.Log
+		if *p.pool, err = measure.Pool(s.o.Metrics, p.o); err != nil {
 			return fmt.Errorf("kafka door: %w", err)
 		}
-		s.o.Metrics.GetOrCreateGauge(fmt.Sprintf("weir_budget_used_bytes{pool=%q}", p.o.Name), func() float64 { return float64((*p.pool).Used()) })
 	}
 	s.o.Metrics.GetOrCreateGauge(`weir_budget_waiting_seconds_sum{pool="inflate"}`, func() float64 {
 		_, total := record.InflateWaits()

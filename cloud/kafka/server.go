@@ -18,9 +18,9 @@ import (
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/measure"
 )
 
 // Options of a Server. Listeners, Broker and Access are required; the zero value of any
@@ -142,8 +142,7 @@ func New(o Options) (*Server, error) {
 		decode:  newDecoding(),
 		conns:   make(map[*conn]struct{}),
 	}
-	waiting := o.Metrics.GetOrCreatePrometheusHistogramExt(`weir_budget_waiting_seconds{pool="login"}`, exposition.Seconds())
-	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: func(d time.Duration) { waiting.Update(d.Seconds()) }})
+	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: measure.Waiting(o.Metrics, "login")})
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
 	s.writers.New = func() any { return bufio.NewWriterSize(nil, smallFrame) }
 	if err := s.makePools(); err != nil {
