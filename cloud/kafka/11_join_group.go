@@ -52,9 +52,9 @@ func (s *Server) joinGroup(ctx context.Context, r *request, q *kmsg.JoinGroupReq
 	for _, p := range q.Protocols {
 		join.Protocols = append(join.Protocols, group.Protocol{Name: p.Name, Metadata: p.Metadata})
 	}
-	goOn := quota.Waiting(ctx)
+	resume := quota.Waiting(ctx)
 	joined, err := groups.Join(ctx, join)
-	goOn()
+	resume()
 	switch resp.ErrorCode = code(err, coordinator); {
 	case errors.Is(err, group.ErrMemberIDRequired):
 		resp.MemberID = joined.Member

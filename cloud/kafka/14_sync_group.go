@@ -35,7 +35,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupReq
 	for _, a := range q.GroupAssignment {
 		assignments[a.MemberID] = a.MemberAssignment
 	}
-	goOn := quota.Waiting(ctx)
+	resume := quota.Waiting(ctx)
 	synced, err := groups.Sync(ctx, group.SyncRequest{
 		Group:        q.Group,
 		Generation:   q.Generation,
@@ -45,7 +45,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupReq
 		Protocol:     text(q.Protocol),
 		Assignments:  assignments,
 	})
-	goOn()
+	resume()
 	if resp.ErrorCode = code(err, coordinator); err != nil {
 		return resp, nil
 	}

@@ -38,9 +38,9 @@ func (s *Server) createACLs(ctx context.Context, r *request, q *kmsg.CreateACLsR
 	}
 	var failed error
 	if denied == nil {
-		goOn := quota.Waiting(ctx)
+		resume := quota.Waiting(ctx)
 		failed = users.AddACLs(ctx, good...)
-		goOn()
+		resume()
 	}
 	for _, err := range errs {
 		if err == nil {

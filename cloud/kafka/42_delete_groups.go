@@ -27,9 +27,9 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGro
 			groups, err = s.broker.Groups(name)
 		}
 		if err == nil {
-			goOn := quota.Waiting(ctx)
+			resume := quota.Waiting(ctx)
 			err = groups.Delete(ctx, name)
-			goOn()
+			resume()
 		}
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group, rg.ErrorCode = name, code(err, coordinator)

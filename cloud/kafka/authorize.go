@@ -16,10 +16,10 @@ import (
 // clusterName is the name of the one cluster resource (Kafka's).
 const clusterName = auth.Cluster
 
-// elsewhere tells whether an operation only says where the owner is, or who asks. When
+// onlyDirects reports whether an operation only says where the owner is, or who asks. When
 // ACLs count, a node that stands by without a copy of them serves nothing else, so that
 // nothing is judged without them while it becomes the owner.
-func elsewhere(key kmsg.Key) bool {
+func onlyDirects(key kmsg.Key) bool {
 	return forAll(key) || key == kmsg.Metadata || key == kmsg.FindCoordinator
 }
 
@@ -35,7 +35,7 @@ func forAll(key kmsg.Key) bool {
 // judge finds out by which ACLs the request is judged, until its rights are settled.
 func (r *request) judge() error {
 	c := r.conn
-	if c.s.access.Judge(&r.rights, func(error) { c.cancel(errGone) }) || elsewhere(r.api.key) {
+	if c.s.access.Judge(&r.rights, func(error) { c.cancel(errGone) }) || onlyDirects(r.api.key) {
 		return nil
 	}
 	return fmt.Errorf("%s before this node knows what its clients may: %w", r.api.key.Name(), broker.ErrNotOwner)

@@ -315,7 +315,7 @@ func TestAuthorizeOnStandby(t *testing.T) {
 		a := d.api(q.Key())
 		w := d.dial(t)
 		q.SetVersion(a.max)
-		if w.send(q); elsewhere(a.key) {
+		if w.send(q); onlyDirects(a.key) {
 			w.frame()
 		} else {
 			w.closed()

@@ -26,115 +26,120 @@ const (
 	coordinator             // of a group
 	controller              // of the cluster
 	allocator               // of producer ids: here clients know no place to look for another
+
+	roles // how many there are
 )
 
-// codes is the one table from errors to the codes of the protocol. The first row
-// that matches counts.
-func codes(as role) []struct {
+// same is the code of an error whatever the role.
+func same(code *kerr.Error) [roles]*kerr.Error { return [roles]*kerr.Error{code, code, code, code} }
+
+// elsewhere are the codes that send a client to another node, by role, and later those
+// that make it ask this one again.
+var (
+	elsewhere = [roles]*kerr.Error{leader: kerr.NotLeaderForPartition, coordinator: kerr.NotCoordinator, controller: kerr.NotController, allocator: kerr.CoordinatorLoadInProgress}
+	later     = [roles]*kerr.Error{leader: kerr.LeaderNotAvailable, coordinator: kerr.CoordinatorNotAvailable, controller: kerr.RequestTimedOut, allocator: kerr.CoordinatorLoadInProgress}
+)
+
+// codes is the one table from errors to the codes of the protocol, by role. The first
+// row that matches counts. It is not changed.
+var codes = []struct {
 	err  error
-	code *kerr.Error
-} {
-	elsewhere := []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotCoordinator, kerr.NotController, kerr.CoordinatorLoadInProgress}[as]
-	later := []*kerr.Error{kerr.LeaderNotAvailable, kerr.CoordinatorNotAvailable, kerr.RequestTimedOut, kerr.CoordinatorLoadInProgress}[as]
-	return []struct {
-		err  error
-		code *kerr.Error
-	}{
-		{broker.ErrNotOwner, elsewhere},
-		{broker.ErrUnavailable, later},
-		{broker.ErrUnknownTopic, kerr.UnknownTopicOrPartition},
-		{broker.ErrTopicExists, kerr.TopicAlreadyExists},
-		{broker.ErrInvalidTopic, kerr.InvalidTopicException},
-		{broker.ErrInvalidPartitions, kerr.InvalidPartitions},
-		{broker.ErrInvalidConfig, kerr.InvalidConfig},
-		{broker.ErrFixed, kerr.InvalidRequest},
-		{settings.ErrInvalid, kerr.InvalidConfig},
-		{settings.ErrTooMany, kerr.PolicyViolation},
-		{settings.ErrLevel, kerr.PolicyViolation},
-		{broker.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
-		{broker.ErrTooLarge, kerr.MessageTooLarge},
-		{broker.ErrInvalidTimestamp, kerr.InvalidTimestamp},
-		{broker.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
-		{broker.ErrUnsupported, kerr.InvalidRecord},
-		{broker.ErrProducerFenced, kerr.InvalidProducerEpoch},
-		{broker.ErrUnknownProducer, kerr.UnknownProducerID},
-		{broker.ErrTransactionOpen, kerr.InvalidTxnState},
+	code [roles]*kerr.Error
+}{
+	{broker.ErrNotOwner, elsewhere},
+	{broker.ErrUnavailable, later},
+	{broker.ErrUnknownTopic, same(kerr.UnknownTopicOrPartition)},
+	{broker.ErrTopicExists, same(kerr.TopicAlreadyExists)},
+	{broker.ErrInvalidTopic, same(kerr.InvalidTopicException)},
+	{broker.ErrInvalidPartitions, same(kerr.InvalidPartitions)},
+	{broker.ErrInvalidConfig, same(kerr.InvalidConfig)},
+	{broker.ErrFixed, same(kerr.InvalidRequest)},
+	{settings.ErrInvalid, same(kerr.InvalidConfig)},
+	{settings.ErrTooMany, same(kerr.PolicyViolation)},
+	{settings.ErrLevel, same(kerr.PolicyViolation)},
+	{broker.ErrOffsetOutOfRange, same(kerr.OffsetOutOfRange)},
+	{broker.ErrTooLarge, same(kerr.MessageTooLarge)},
+	{broker.ErrInvalidTimestamp, same(kerr.InvalidTimestamp)},
+	{broker.ErrOutOfOrderSequence, same(kerr.OutOfOrderSequenceNumber)},
+	{broker.ErrUnsupported, same(kerr.InvalidRecord)},
+	{broker.ErrProducerFenced, same(kerr.InvalidProducerEpoch)},
+	{broker.ErrUnknownProducer, same(kerr.UnknownProducerID)},
+	{broker.ErrTransactionOpen, same(kerr.InvalidTxnState)},
 
-		{group.ErrUnavailable, elsewhere},
-		{group.ErrClosed, elsewhere},
-		{group.ErrInvalidGroup, kerr.InvalidGroupID},
-		{group.ErrUnknownGroup, kerr.GroupIDNotFound},
-		{group.ErrGroupNotEmpty, kerr.NonEmptyGroup},
-		{group.ErrTooManyGroups, kerr.PolicyViolation},
-		{group.ErrInvalidName, kerr.InvalidRequest},
-		{group.ErrGroupFull, kerr.GroupMaxSizeReached},
-		{group.ErrUnknownMember, kerr.UnknownMemberID},
-		{group.ErrMemberIDRequired, kerr.MemberIDRequired},
-		{group.ErrFencedInstance, kerr.FencedInstanceID},
-		{group.ErrIllegalGeneration, kerr.IllegalGeneration},
-		{group.ErrRebalanceInProgress, kerr.RebalanceInProgress},
-		{group.ErrInconsistentProtocol, kerr.InconsistentGroupProtocol},
-		{group.ErrInvalidSession, kerr.InvalidSessionTimeout},
-		{group.ErrMetadataTooLarge, kerr.OffsetMetadataTooLarge},
-		{group.ErrInvalidHeartbeat, kerr.InvalidRequest},
-		{group.ErrInvalidPattern, kerr.InvalidRegularExpression},
-		{group.ErrUnsupportedAssignor, kerr.UnsupportedAssignor},
-		{group.ErrFencedEpoch, kerr.FencedMemberEpoch},
-		{group.ErrStaleEpoch, kerr.StaleMemberEpoch},
-		{group.ErrUnreleasedInstance, kerr.UnreleasedInstanceID},
+	{group.ErrUnavailable, elsewhere},
+	{group.ErrClosed, elsewhere},
+	{group.ErrInvalidGroup, same(kerr.InvalidGroupID)},
+	{group.ErrUnknownGroup, same(kerr.GroupIDNotFound)},
+	{group.ErrGroupNotEmpty, same(kerr.NonEmptyGroup)},
+	{group.ErrTooManyGroups, same(kerr.PolicyViolation)},
+	{group.ErrInvalidName, same(kerr.InvalidRequest)},
+	{group.ErrGroupFull, same(kerr.GroupMaxSizeReached)},
+	{group.ErrUnknownMember, same(kerr.UnknownMemberID)},
+	{group.ErrMemberIDRequired, same(kerr.MemberIDRequired)},
+	{group.ErrFencedInstance, same(kerr.FencedInstanceID)},
+	{group.ErrIllegalGeneration, same(kerr.IllegalGeneration)},
+	{group.ErrRebalanceInProgress, same(kerr.RebalanceInProgress)},
+	{group.ErrInconsistentProtocol, same(kerr.InconsistentGroupProtocol)},
+	{group.ErrInvalidSession, same(kerr.InvalidSessionTimeout)},
+	{group.ErrMetadataTooLarge, same(kerr.OffsetMetadataTooLarge)},
+	{group.ErrInvalidHeartbeat, same(kerr.InvalidRequest)},
+	{group.ErrInvalidPattern, same(kerr.InvalidRegularExpression)},
+	{group.ErrUnsupportedAssignor, same(kerr.UnsupportedAssignor)},
+	{group.ErrFencedEpoch, same(kerr.FencedMemberEpoch)},
+	{group.ErrStaleEpoch, same(kerr.StaleMemberEpoch)},
+	{group.ErrUnreleasedInstance, same(kerr.UnreleasedInstanceID)},
 
-		{txn.ErrUnavailable, elsewhere},
-		{txn.ErrClosed, elsewhere},
-		{txn.ErrInvalidID, kerr.InvalidRequest},
-		{txn.ErrInvalidTimeout, kerr.InvalidTransactionTimeout},
-		{txn.ErrUnknownID, kerr.InvalidProducerIDMapping},
-		{txn.ErrNotFound, kerr.TransactionalIDNotFound},
-		{txn.ErrFenced, kerr.ProducerFenced}, // olderCode
-		{txn.ErrConcurrent, kerr.ConcurrentTransactions},
-		{txn.ErrInvalidState, kerr.InvalidTxnState},
-		{txn.ErrNotInTransaction, kerr.TransactionAbortable}, // olderCode
-		{txn.ErrTooLarge, kerr.PolicyViolation},
-		{txn.ErrTooManyIDs, kerr.PolicyViolation},
+	{txn.ErrUnavailable, elsewhere},
+	{txn.ErrClosed, elsewhere},
+	{txn.ErrInvalidID, same(kerr.InvalidRequest)},
+	{txn.ErrInvalidTimeout, same(kerr.InvalidTransactionTimeout)},
+	{txn.ErrUnknownID, same(kerr.InvalidProducerIDMapping)},
+	{txn.ErrNotFound, same(kerr.TransactionalIDNotFound)},
+	{txn.ErrFenced, same(kerr.ProducerFenced)}, // olderCode
+	{txn.ErrConcurrent, same(kerr.ConcurrentTransactions)},
+	{txn.ErrInvalidState, same(kerr.InvalidTxnState)},
+	{txn.ErrNotInTransaction, same(kerr.TransactionAbortable)}, // olderCode
+	{txn.ErrTooLarge, same(kerr.PolicyViolation)},
+	{txn.ErrTooManyIDs, same(kerr.PolicyViolation)},
 
-		{broker.ErrFenced, elsewhere},
-		{broker.ErrClosed, elsewhere},
-		{auth.ErrInvalid, kerr.InvalidRequest},
-		{auth.ErrTooMany, kerr.PolicyViolation},
-		{auth.ErrUnknownUser, kerr.ResourceNotFound},
-		{auth.ErrLevel, kerr.UnsupportedVersion},
-		{quota.ErrInvalid, kerr.InvalidRequest},
-		{quota.ErrTooMany, kerr.PolicyViolation},
-		{errNoQuotas, elsewhere},
-		{errNoACLs, kerr.SecurityDisabled},
-		{errFilter, kerr.InvalidRequest},
-		{errInternalTopic, kerr.TopicAuthorizationFailed},
-		{errTopicDenied, kerr.TopicAuthorizationFailed},
-		{errGroupDenied, kerr.GroupAuthorizationFailed},
-		{errClusterDenied, kerr.ClusterAuthorizationFailed},
-		{errTransactionDenied, kerr.TransactionalIDAuthorizationFailed},
+	{broker.ErrFenced, elsewhere},
+	{broker.ErrClosed, elsewhere},
+	{auth.ErrInvalid, same(kerr.InvalidRequest)},
+	{auth.ErrTooMany, same(kerr.PolicyViolation)},
+	{auth.ErrUnknownUser, same(kerr.ResourceNotFound)},
+	{auth.ErrLevel, same(kerr.UnsupportedVersion)},
+	{quota.ErrInvalid, same(kerr.InvalidRequest)},
+	{quota.ErrTooMany, same(kerr.PolicyViolation)},
+	{errNoQuotas, elsewhere},
+	{errNoACLs, same(kerr.SecurityDisabled)},
+	{errFilter, same(kerr.InvalidRequest)},
+	{errInternalTopic, same(kerr.TopicAuthorizationFailed)},
+	{errTopicDenied, same(kerr.TopicAuthorizationFailed)},
+	{errGroupDenied, same(kerr.GroupAuthorizationFailed)},
+	{errClusterDenied, same(kerr.ClusterAuthorizationFailed)},
+	{errTransactionDenied, same(kerr.TransactionalIDAuthorizationFailed)},
 
-		{errSubscribed, kerr.GroupSubscribedToTopic},
+	{errSubscribed, same(kerr.GroupSubscribedToTopic)},
 
-		{errSession, kerr.FetchSessionIDNotFound},
-		{errSessionEpoch, kerr.InvalidFetchSessionEpoch},
-		{errUnknownID, kerr.UnknownTopicID},
-		{errNoTransaction, kerr.TransactionalIDAuthorizationFailed},
-		{errInvalidRecord, kerr.InvalidRecord},
-		{errCodec, kerr.UnsupportedCompressionType},
-		{errAcks, kerr.InvalidRequiredAcks},
-		{errOldEpoch, kerr.FencedLeaderEpoch},
-		{errNewEpoch, kerr.UnknownLeaderEpoch},
-		{errUnsupported, kerr.UnsupportedVersion},
-		{errStorage, kerr.KafkaStorageError},
-		{broker.ErrCorrupt, kerr.InvalidRecord}, // the log found what the door's look at the batch did not
-		{record.ErrMagic, kerr.InvalidRecord},
-		{record.ErrCorrupt, kerr.CorruptMessage},
-		{record.ErrShort, kerr.CorruptMessage},
-		{record.ErrTooLarge, kerr.MessageTooLarge},
+	{errSession, same(kerr.FetchSessionIDNotFound)},
+	{errSessionEpoch, same(kerr.InvalidFetchSessionEpoch)},
+	{errUnknownID, same(kerr.UnknownTopicID)},
+	{errNoTransaction, same(kerr.TransactionalIDAuthorizationFailed)},
+	{errInvalidRecord, same(kerr.InvalidRecord)},
+	{errCodec, same(kerr.UnsupportedCompressionType)},
+	{errAcks, same(kerr.InvalidRequiredAcks)},
+	{errOldEpoch, same(kerr.FencedLeaderEpoch)},
+	{errNewEpoch, same(kerr.UnknownLeaderEpoch)},
+	{errUnsupported, same(kerr.UnsupportedVersion)},
+	{errStorage, same(kerr.KafkaStorageError)},
+	{broker.ErrCorrupt, same(kerr.InvalidRecord)}, // the log found what the door's look at the batch did not
+	{record.ErrMagic, same(kerr.InvalidRecord)},
+	{record.ErrCorrupt, same(kerr.CorruptMessage)},
+	{record.ErrShort, same(kerr.CorruptMessage)},
+	{record.ErrTooLarge, same(kerr.MessageTooLarge)},
 
-		{context.DeadlineExceeded, kerr.RequestTimedOut},
-		{context.Canceled, kerr.RequestTimedOut}, // nobody is there to read it
-	}
+	{context.DeadlineExceeded, same(kerr.RequestTimedOut)},
+	{context.Canceled, same(kerr.RequestTimedOut)}, // nobody is there to read it
 }
 
 // The door's own reasons.
@@ -171,9 +176,9 @@ func code(err error, as role) int16 {
 	if errors.As(err, &r) {
 		return r.code.Code
 	}
-	for _, row := range codes(as) {
-		if errors.Is(err, row.err) {
-			return row.code.Code
+	for i := range codes {
+		if errors.Is(err, codes[i].err) {
+			return codes[i].code[as].Code
 		}
 	}
 	return kerr.UnknownServerError.Code

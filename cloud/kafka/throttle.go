@@ -28,7 +28,7 @@ func effort(bytes int) time.Duration {
 // countBytes counts bytes that a request has written or will read.
 func (r *request) countBytes(d quota.Direction, bytes int) {
 	if quotas := r.conn.s.access.Quotas(); quotas != nil && bytes > 0 {
-		r.hush(quotas.Take(d, auth.UserOf(r.conn.session.Principal()), r.clientID, bytes))
+		r.throttle(quotas.Take(d, auth.UserOf(r.conn.session.Principal()), r.clientID, bytes))
 	}
 }
 
@@ -50,12 +50,12 @@ func (r *request) countTime() {
 	c := r.conn
 	worked := r.watch.Lap() + time.Duration(c.writing.Swap(0))
 	if quotas := c.s.access.Quotas(); quotas != nil && c.session.Known() {
-		r.hush(quotas.TakeTime(auth.UserOf(c.session.Principal()), r.clientID, worked))
+		r.throttle(quotas.TakeTime(auth.UserOf(c.session.Principal()), r.clientID, worked))
 	}
 }
 
-// hush makes the client wait. Of several reasons, the one counts that lasts longest.
-func (r *request) hush(wait time.Duration) {
+// throttle makes the client wait. Of several reasons, the one counts that lasts longest.
+func (r *request) throttle(wait time.Duration) {
 	if wait > 0 {
 		r.conn.mute(wait)
 		r.wait = max(r.wait, int32(wait.Milliseconds()), 1)

@@ -249,9 +249,9 @@ func (g *Login) bearer(ctx context.Context, message []byte) (*Proved, error) {
 	if !strings.HasPrefix(header, "n,") || token == "" {
 		return nil, ErrMessage
 	}
-	goOn := quota.Waiting(ctx) // perhaps for the issuer's keys
+	resume := quota.Waiting(ctx) // perhaps for the issuer's keys
 	t, err := g.logins.o.Tokens.Verify(ctx, token)
-	goOn()
+	resume()
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func (s *Stopwatch) stand() {
 	s.waits++
 }
 
-func (s *Stopwatch) goOn() {
+func (s *Stopwatch) resume() {
 	s.pass()
 	s.waits--
 }
@@ -76,7 +76,7 @@ func Waiting(ctx context.Context) (ended func()) {
 		return ignored
 	}
 	s.stand()
-	return s.goOn
+	return s.resume
 }
 
 func ignored() {}
