@@ -25,6 +25,7 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // The words that doors use are those of the log below.
@@ -140,7 +141,7 @@ func translate(err error) error {
 
 // Groups returns the coordinator of a consumer group.
 func (b *Broker) Groups(id string) (*group.Coordinator, error) {
-	s, err := b.at(SliceOfGroup(id))
+	s, err := b.at(weir.SliceOfGroup(id))
 	if err != nil {
 		return nil, err
 	}

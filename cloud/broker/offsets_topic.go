@@ -43,7 +43,7 @@ func offsetsTopic() Topic {
 
 // offsetsOf returns the coordinator for a partition of the offsets topic.
 func (b *Broker) offsetsOf(partition int32) (*group.Coordinator, error) {
-	s, err := b.at(SliceOf(OffsetsTopicID(), partition))
+	s, err := b.at(weir.SliceOf(OffsetsTopicID(), partition))
 	if err != nil {
 		return nil, err
 	}

@@ -17,8 +17,8 @@ const catalogueShard = 0
 // table says which node serves what. It is replaced as a whole whenever that changes,
 // and never changed.
 type table struct {
-	cluster string         // id
-	routes  [Slices]uint32 // the shard that has each slice; the number of shards says nothing about it
+	cluster string              // id
+	routes  [weir.Slices]uint32 // the shard that has each slice; the number of shards says nothing about it
 	shards  map[uint32]served
 }
 
@@ -103,12 +103,12 @@ func (b *Broker) ClusterID() string { return b.table.Load().cluster }
 // Leader is the node that serves a partition, false if nobody is known to. It does not
 // say whether there is such a partition.
 func (b *Broker) Leader(topic weir.TopicID, partition int32) (Leader, bool) {
-	return b.leader(SliceOf(topic, partition))
+	return b.leader(weir.SliceOf(topic, partition))
 }
 
 // Coordinator is the node that serves the groups, transactional ids and gateways of a
 // slice, false if nobody is known to.
-func (b *Broker) Coordinator(s Slice) (Leader, bool) { return b.leader(s) }
+func (b *Broker) Coordinator(s weir.Slice) (Leader, bool) { return b.leader(s) }
 
 // Controller is the node that serves the catalogue: topics, users, quotas, settings
 // and gateways. False if nobody is known to.
@@ -133,7 +133,7 @@ func (b *Broker) Nodes() []Leader {
 	return all
 }
 
-func (b *Broker) leader(s Slice) (Leader, bool) {
+func (b *Broker) leader(s weir.Slice) (Leader, bool) {
 	t := b.table.Load()
 	return b.leaderOf(t.shards[t.routes[s]])
 }
@@ -151,7 +151,7 @@ func (b *Broker) leaderOf(s served) (Leader, bool) {
 // Epoch is the leader epoch of a partition that this node serves, -1 if it does not.
 func (b *Broker) Epoch(topic weir.TopicID, partition int32) int32 {
 	t := b.table.Load()
-	if s := t.shards[t.routes[SliceOf(topic, partition)]].own; s != nil {
+	if s := t.shards[t.routes[weir.SliceOf(topic, partition)]].own; s != nil {
 		return s.Log.Epoch()
 	}
 	return -1
@@ -159,14 +159,14 @@ func (b *Broker) Epoch(topic weir.TopicID, partition int32) int32 {
 
 // at returns the shard that has a slice if this node may serve from it. Errors:
 // *NotOwnerError, ErrUnavailable.
-func (b *Broker) at(s Slice) (*shard.Shard, error) {
+func (b *Broker) at(s weir.Slice) (*shard.Shard, error) {
 	t := b.table.Load()
 	return t.shards[t.routes[s]].serving()
 }
 
 // logAt returns the log of a partition, likewise.
 func (b *Broker) logAt(topic weir.TopicID, partition int32) (*commitlog.Log, error) {
-	s, err := b.at(SliceOf(topic, partition))
+	s, err := b.at(weir.SliceOf(topic, partition))
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func (b *Broker) logAt(topic weir.TopicID, partition int32) (*commitlog.Log, err
 
 // logOf returns the log that knows how far a gateway's records are, likewise.
 func (b *Broker) logOf(gateway string) (*commitlog.Log, error) {
-	s, err := b.at(sliceOfGateway(gateway))
+	s, err := b.at(weir.SliceOfGateway(gateway))
 	if err != nil {
 		return nil, err
 	}

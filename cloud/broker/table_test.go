@@ -3,34 +3,11 @@ package broker
 import (
 	"context"
 	"errors"
-	"hash/fnv"
 	"testing"
 
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 )
-
-// TestSlices: they are what they were, for ever.
-func TestSlices(t *testing.T) {
-	id := weir.TopicID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
-	for what, c := range map[string]struct{ got, want Slice }{
-		"partition 0":      {SliceOf(id, 0), 309},
-		"partition 1":      {SliceOf(id, 1), 310},
-		"partition 1023":   {SliceOf(id, 1023), 308},
-		"group":            {SliceOfGroup("g"), 697},
-		"transactional id": {SliceOfTransaction("g"), 857},
-		"gateway":          {sliceOfGateway("g"), 916},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s is in slice %d, want %d", what, c.got, c.want)
-		}
-	}
-	h := fnv.New32a()
-	h.Write(id[:])
-	if h.Sum32() != fnv1a(fnvStart, id[:]) {
-		t.Error("this is not FNV-1a")
-	}
-}
 
 // TestPlaces: calls about partitions, groups, transactional ids and gateways go to the
 // shard that has their slice, wherever that is, all others to the catalogue's.
@@ -62,7 +39,7 @@ func TestPlaces(t *testing.T) {
 	if l, ok := b.Leader(weir.TopicID{}, 0); !ok || l.Name != other.Name || l.Epoch != -1 || b.Epoch(weir.TopicID{}, 0) != -1 {
 		t.Errorf("leader of a partition: %+v", l)
 	}
-	if l, ok := b.Coordinator(SliceOfGroup("g")); !ok || l.Name != other.Name {
+	if l, ok := b.Coordinator(weir.SliceOfGroup("g")); !ok || l.Name != other.Name {
 		t.Errorf("coordinator of a group: %+v", l)
 	}
 	if l, ok := b.Controller(); !ok || l.Name != b.Self().Name || !b.IsController() || l.Epoch < 1 {

@@ -18,7 +18,7 @@ type (
 
 // Transactions returns the coordinator of a transactional id.
 func (b *Broker) Transactions(id string) (*txn.Coordinator, error) {
-	s, err := b.at(SliceOfTransaction(id))
+	s, err := b.at(weir.SliceOfTransaction(id))
 	if err != nil {
 		return nil, err
 	}

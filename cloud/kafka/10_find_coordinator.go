@@ -5,7 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // FindCoordinator (key 10): which node keeps a group, or a transactional id.
@@ -41,9 +41,9 @@ func (s *Server) findCoordinator(_ context.Context, r *request, q *kmsg.FindCoor
 func (s *Server) coordinatorOf(r *request, key string, kind int8) kmsg.FindCoordinatorResponseCoordinator {
 	c := kmsg.NewFindCoordinatorResponseCoordinator()
 	c.Key, c.NodeID, c.Port = key, none, none
-	slice := broker.SliceOfGroup(key)
+	slice := weir.SliceOfGroup(key)
 	if kind == transactionCoordinator {
-		slice = broker.SliceOfTransaction(key)
+		slice = weir.SliceOfTransaction(key)
 	}
 	n, ok := r.node(s.broker.Coordinator(slice))
 	switch {
