@@ -292,7 +292,7 @@ func TestCluster(t *testing.T) {
 	}
 	l := open(t, b)
 	c, found, err := ReadCluster(ctx, b)
-	if !found || err != nil || c.ID != l.ClusterID() || len(c.ID) != 22 || c.Format != Level || c.Shards != 1 {
+	if !found || err != nil || c.ID != l.ClusterID() || len(c.ID) != 22 || c.Format != Level || c.Shards != 1 || c.Slices != weir.Slices {
 		t.Errorf("%+v %v %v", c, found, err)
 	}
 	if again := open(t, b); again.ClusterID() != c.ID {
@@ -306,6 +306,10 @@ func TestCluster(t *testing.T) {
 		`{"id":"x","format":1,"shards":0}`: state.ErrCorrupt,
 		`{"id":"","format":1,"shards":1}`:  state.ErrCorrupt,
 		`nonsense`:                         state.ErrCorrupt,
+		`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":2,"slices":512,"shards":1,"crc":"b30ac381"}`:  state.ErrFormat,
+		`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":2,"slices":1024,"shards":1,"crc":"b30ac381"}`: state.ErrCorrupt,
+		`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":2,"shards":1,"crc":"f41120f8"}`:               state.ErrFormat,
+		`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":2,"slices":1024,"shards":1}`:                  state.ErrCorrupt,
 	} {
 		b := mem.New()
 		if err := b.Create(ctx, clusterKey, []byte(raw)); err != nil {

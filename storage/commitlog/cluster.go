@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // clusterKey is the object that makes a bucket a cluster. It is created once.
@@ -28,15 +29,20 @@ const format = 2
 
 // Cluster is what the object `cluster` says.
 type Cluster struct {
-	ID     string `json:"id"`            // 22 characters, as Kafka's
-	Format int    `json:"format"`        // level of everything in the bucket
-	Shards int    `json:"shards"`        //
-	CRC    string `json:"crc,omitempty"` // of what was said when it was made; from level 2 on
+	ID     string `json:"id"`               // 22 characters, as Kafka's
+	Format int    `json:"format"`           // level of everything in the bucket
+	Slices int    `json:"slices,omitempty"` // weir.Slices; at level 1 it is not written
+	Shards int    `json:"shards"`           // when it was made; the map of slices in force is in the log
+	CRC    string `json:"crc,omitempty"`    // of what was said when it was made; from level 2 on
 }
 
 // sum is the checksum of the other fields.
 func (c Cluster) sum() string {
-	return fmt.Sprintf("%08x", crc32.Checksum(fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards), crc32.MakeTable(crc32.Castagnoli)))
+	said := fmt.Appendf(nil, "%s %d %d %d", c.ID, c.Format, c.Slices, c.Shards)
+	if c.Format < 2 { // of a repair
+		said = fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards)
+	}
+	return fmt.Sprintf("%08x", crc32.Checksum(said, crc32.MakeTable(crc32.Castagnoli)))
 }
 
 // ReadCluster reads the object `cluster`; found is false when the bucket has
@@ -54,6 +60,12 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 	}
 	if c.Format < 1 || c.Shards < 1 || c.ID == "" || c.CRC != "" && c.CRC != c.sum() || c.Format == 2 && c.CRC == "" {
 		return c, true, fmt.Errorf("read object %s: %w: %q", clusterKey, state.ErrCorrupt, raw)
+	}
+	if c.Format == 1 && c.Slices == 0 {
+		c.Slices = weir.Slices // all of them in shard 0
+	}
+	if c.Slices != weir.Slices && c.Format <= format {
+		return c, true, fmt.Errorf("%w: the cluster has %d slices, this program knows %d", state.ErrFormat, c.Slices, weir.Slices)
 	}
 	up, err := raised(ctx, b)
 	if err != nil {
@@ -184,7 +196,7 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 func newCluster() Cluster {
 	var id [16]byte
 	rand.Read(id[:])
-	c := Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Shards: 1}
+	c := Cluster{ID: base64.RawURLEncoding.EncodeToString(id[:]), Format: format, Slices: weir.Slices, Shards: 1}
 	c.CRC = c.sum()
 	return c
 }
@@ -241,4 +253,44 @@ func Began(ctx context.Context, b storage.Bucket) (bool, error) {
 		return false, fmt.Errorf("look for a log: %w", err)
 	}
 	return len(keys) > 0, nil
+}
+
+// repairCluster puts the object cluster in the place of one that is missing or damaged,
+// as the log knows it, and raises the level again.
+func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
+	if !named {
+		keys, err := b.List(ctx, upgradePrefix, "", 1000)
+		if err != nil {
+			return err
+		}
+		if len(keys) > 0 { // one of them may be what is damaged
+			if err := b.Delete(ctx, keys...); err != nil {
+				return err
+			}
+		}
+		if err := b.Delete(ctx, clusterKey); err != nil {
+			return err
+		}
+		c = newCluster()
+		if known != nil {
+			c.ID = known.Cluster
+			tell(fmt.Sprintf("object %s: made again as the log knows it", clusterKey))
+		} else {
+			c.Format, c.Slices = 1, 0
+			tell(fmt.Sprintf("object %s: made again with a new id, %s: gateways and clients that know the old one see another cluster", clusterKey, c.ID))
+		}
+		c.CRC = c.sum()
+		raw, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		if err := b.Create(ctx, clusterKey, raw); err != nil {
+			return err
+		}
+	}
+	if known == nil || c.Format >= known.Level {
+		return nil
+	}
+	tell(fmt.Sprintf("object %s: made again", upgradeKey(known.Level)))
+	return raise(ctx, b, c.Format, known.Level, "of a later version")
 }

@@ -2,6 +2,7 @@ package commitlog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -89,6 +90,21 @@ func raisedTo(t *testing.T, b storage.Bucket, level int) {
 	up, err := raised(context.Background(), b)
 	if up != (upgrade{level, "v9.1"}) || err != nil {
 		t.Errorf("%+v, %v", up, err)
+	}
+}
+
+// What is said at rest does not change by accident, and what level 1 does not say is known.
+func TestGoldenCluster(t *testing.T) {
+	c := Cluster{ID: "AAAAAAAAAAAAAAAAAAAAAA", Format: 2, Slices: 1024, Shards: 1}
+	c.CRC = c.sum()
+	raw, err := json.Marshal(c)
+	if want := `{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":2,"slices":1024,"shards":1,"crc":"a824c3e6"}`; string(raw) != want || err != nil {
+		t.Errorf("%s, want %s", raw, want)
+	}
+	b := mem.New()
+	must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
+	if c, found, err := ReadCluster(t.Context(), b); c.Slices != 1024 || c.Shards != 1 || !found || err != nil {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

@@ -180,7 +180,7 @@ func (l *Log) load(ctx context.Context, key state.Place, extents []state.Extent)
 			data = l.cold.get(cacheKey{key, x.Base})
 		}
 		if data != nil {
-			runs[i], _, errs[i] = state.CutRun(data, x.Base, x.Epoch)
+			runs[i], _, errs[i] = state.CutRun(data, x.Base, x.Leader)
 			continue
 		}
 		wg.Go(func() { runs[i], errs[i] = l.read(ctx, key, x) })
@@ -205,7 +205,7 @@ func (l *Log) read(ctx context.Context, key state.Place, x state.Extent) ([]reco
 	if len(data) != int(x.Size) {
 		return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
 	}
-	batches, _, err := state.CutRun(data, x.Base, x.Epoch)
+	batches, _, err := state.CutRun(data, x.Base, x.Leader)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", object, err)
 	}

@@ -124,7 +124,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
 	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
-	l.upkeep.epoch, l.upkeep.knows = l.journal.Epoch(), l.recovered.Knows
+	l.upkeep.epoch, l.upkeep.knows, l.upkeep.log.level = l.journal.Epoch(), l.recovered.Knows, l.Level()
 	l.upkeep.inherit()
 	go l.commit()
 	go l.upkeep.run()

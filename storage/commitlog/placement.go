@@ -90,7 +90,7 @@ func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
 			}
 			continue
 		}
-		batches, next, err := state.CutRun(data, x.Base, x.Epoch)
+		batches, next, err := state.CutRun(data, x.Base, x.Leader)
 		if err == nil && next != p.NextOf(i) {
 			err = fmt.Errorf("%w: run of %v ends at offset %d, not %d", state.ErrCorrupt, p.Key, next, p.NextOf(i))
 		}

@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
@@ -53,46 +52,6 @@ func Repair(ctx context.Context, o Options, tell func(what string)) error {
 	}
 	err = l.repair()
 	return errors.Join(err, l.Close())
-}
-
-// repairCluster puts the object cluster in the place of one that is missing or damaged,
-// as the log knows it, and raises the level again.
-func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
-	if !named {
-		keys, err := b.List(ctx, upgradePrefix, "", 1000)
-		if err != nil {
-			return err
-		}
-		if len(keys) > 0 { // one of them may be what is damaged
-			if err := b.Delete(ctx, keys...); err != nil {
-				return err
-			}
-		}
-		if err := b.Delete(ctx, clusterKey); err != nil {
-			return err
-		}
-		c = newCluster()
-		if known != nil {
-			c.ID = known.Cluster
-			tell(fmt.Sprintf("object %s: made again as the log knows it", clusterKey))
-		} else {
-			c.Format = 1
-			tell(fmt.Sprintf("object %s: made again with a new id, %s: gateways and clients that know the old one see another cluster", clusterKey, c.ID))
-		}
-		c.CRC = c.sum()
-		raw, err := json.Marshal(c)
-		if err != nil {
-			return err
-		}
-		if err := b.Create(ctx, clusterKey, raw); err != nil {
-			return err
-		}
-	}
-	if known == nil || c.Format >= known.Level {
-		return nil
-	}
-	tell(fmt.Sprintf("object %s: made again", upgradeKey(known.Level)))
-	return raise(ctx, b, c.Format, known.Level, "of a later version")
 }
 
 // repair gives up what cannot be read, and ends behind a checkpoint.

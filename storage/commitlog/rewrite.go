@@ -195,7 +195,7 @@ func (w *rewriter) each(jobs []job) error {
 func (w *rewriter) most() int { return min(20_000, w.m.log.fillBytes/2/maxPlaced) }
 
 // maxPlaced is the bytes that a piece takes in an entry at most.
-const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10
+const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10 + 6
 
 // fetchers is how many slots are read at once.
 const fetchers = 8
@@ -270,7 +270,7 @@ func (w *rewriter) one(j *job) error {
 		data, err := w.data(j.key, x)
 		var batches []record.Batch
 		if err == nil {
-			batches, next, err = state.CutRun(data, x.Base, x.Epoch)
+			batches, next, err = state.CutRun(data, x.Base, x.Leader)
 		}
 		if err != nil && w.m.log.lost != nil && state.Permanent(err) {
 			cause := err
@@ -457,7 +457,7 @@ func (w *rewriter) install() error {
 	if err != nil {
 		return err
 	}
-	if err := w.m.propose(state.KindInstalled, state.EncodeInstalled(s.pieces)); err != nil {
+	if err := w.m.propose(state.KindInstalled, state.EncodeInstalled(s.pieces, w.m.log.level)); err != nil {
 		return fmt.Errorf("install segment %d/%d: %w", s.id.Epoch, s.id.Number, err)
 	}
 	w.moved += len(s.pieces)

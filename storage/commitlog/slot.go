@@ -71,7 +71,7 @@ func (b *builder) add(key state.Place, batch record.Batch, appendTime bool) *dra
 	b.spec.ends.set(b.spec.slot, key, base+int64(batch.Count()))
 	d := b.runs[key]
 	if d == nil {
-		d = &draft{at: len(b.slot.entries), run: state.Run{Topic: key.Topic, Partition: key.Partition, Base: base, Epoch: b.log.epoch}}
+		d = &draft{at: len(b.slot.entries), run: state.Run{Topic: key.Topic, Partition: key.Partition, Base: base, Epoch: b.spec.leaderEpoch(key, b.log.epoch)}}
 		b.put(state.KindRun, nil)
 		b.runs[key] = d
 	}

@@ -69,6 +69,14 @@ func (s *speculation) end(key state.Place) int64 {
 	return 0
 }
 
+// leaderEpoch is the leader epoch of what an owner appends to a partition.
+func (s *speculation) leaderEpoch(key state.Place, owner int32) int32 {
+	if p := s.durable.Partition(key); p != nil {
+		return p.LeaderEpoch(owner)
+	}
+	return owner
+}
+
 func (s *speculation) producer(key state.ProducerKey) state.Producer {
 	if p, ok := s.producers.get(key); ok {
 		return p

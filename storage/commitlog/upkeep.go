@@ -99,6 +99,7 @@ type checkpoint struct {
 type host struct {
 	bucket    storage.Bucket
 	shard     uint32
+	level     int // of the format, from start on
 	fillBytes int // a slot with more than one request in it is not larger
 	log       *slog.Logger
 	now       func() time.Time
@@ -362,7 +363,7 @@ func (m *maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	// more, and store a segment now: its epoch is looked through once more by
 	// the owner after this one.
 	cleaned := max(m.epoch, 2) - 2
-	if err := m.propose(state.KindSwept, state.EncodeSwept(cleaned, m.cut, swept)); err != nil {
+	if err := m.propose(state.KindSwept, state.EncodeSwept(cleaned, m.cut, swept, m.log.level)); err != nil {
 		m.wanted.Store(false)
 		return checkpoint{}, fmt.Errorf("note deleted segments: %w", err)
 	}

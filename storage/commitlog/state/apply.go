@@ -139,7 +139,7 @@ func (s *State) applyUpkeep(pos journal.Position, e journal.Entry) error {
 		}
 		return s.identify(i)
 	}
-	return fmt.Errorf("%w: entry of kind %d", ErrFormat, e.Kind)
+	return errKind("entry", e.Kind)
 }
 
 func (s *State) reserveProducerIDs(next uint64) error {

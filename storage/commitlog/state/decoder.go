@@ -12,18 +12,33 @@ type decoder struct {
 	what string
 	p    []byte
 	bad  bool
+	err  error    // why, if there is more to say: what a later version has written
 	zero [16]byte // what take gives when there is nothing: the longest fixed field
 }
 
 // newDecoder checks the version of a body.
 func newDecoder(what string, body []byte) (*decoder, error) {
-	d := &decoder{what: what, p: body}
-	if version := d.u8(); d.bad {
-		return nil, d.corrupt("it is empty")
-	} else if version != bodyVersion {
-		return nil, fmt.Errorf("%w: %s entry of version %d, this program knows %d", ErrFormat, what, version, bodyVersion)
+	d, _, err := newVersionDecoder(what, body, bodyVersion)
+	return d, err
+}
+
+// newVersionDecoder is newDecoder for an entry of which there are versions from 1 to
+// newest.
+func newVersionDecoder(what string, body []byte, newest byte) (d *decoder, version byte, err error) {
+	d = &decoder{what: what, p: body}
+	if version = d.u8(); d.bad {
+		return nil, 0, d.corrupt("it is empty")
+	} else if version < 1 || version > newest {
+		return nil, 0, fmt.Errorf("%w: %s entry of version %d, this program knows %d", ErrFormat, what, version, newest)
 	}
-	return d, nil
+	return d, version, nil
+}
+
+// later notes what only a later version can read.
+func (d *decoder) later(format string, args ...any) {
+	if d.bad = true; d.err == nil {
+		d.err = fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
+	}
 }
 
 func (d *decoder) corrupt(why string) error {
@@ -32,6 +47,9 @@ func (d *decoder) corrupt(why string) error {
 
 // end reports whether the body was whole and nothing is left of it.
 func (d *decoder) end() error {
+	if d.err != nil {
+		return d.err
+	}
 	if d.bad || len(d.p) > 0 {
 		return d.corrupt("its fields do not fill it")
 	}

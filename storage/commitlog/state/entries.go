@@ -11,25 +11,6 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Kinds of entries of the commit log. Those below FirstMachineKind are ours,
-// the others belong to the Machines. FORMAT.md has the byte tables.
-const (
-	KindTopicCreated  uint16 = 1
-	KindTopicDeleted  uint16 = 2
-	KindTopicGrown    uint16 = 3
-	KindRun           uint16 = 4
-	KindBufferRetired uint16 = 5
-	KindProducerIDs   uint16 = 6
-	KindInstalled     uint16 = 7
-	KindTrimmed       uint16 = 8
-	KindSwept         uint16 = 9
-	KindTopicAltered  uint16 = 10
-
-	KindIdentity uint16 = 20 // of level 2
-
-	FirstMachineKind uint16 = 100
-)
-
 // bodyVersion is the first byte of every body of ours.
 const bodyVersion = 1
 

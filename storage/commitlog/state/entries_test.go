@@ -34,16 +34,20 @@ func TestEntriesRoundTrip(t *testing.T) {
 	if n, err := decodeProducerIDs(EncodeProducerIDs(1 << 60)); err != nil || n != 1<<60 {
 		t.Error(n, err)
 	}
-	if all, err := decodeInstalled(EncodeInstalled(goldenPieces())); err != nil || !reflect.DeepEqual(all, goldenPieces()) {
-		t.Error(all, err)
+	for level := range 3 {
+		if all, err := decodeInstalled(EncodeInstalled(goldenPieces(), level)); err != nil || !reflect.DeepEqual(all, goldenPieces()) {
+			t.Error(level, all, err)
+		}
 	}
 	if key, start, err := decodeTrimmed(EncodeTrimmed(Place{topic.ID, 7}, 1<<50)); err != nil || key != (Place{topic.ID, 7}) || start != 1<<50 {
 		t.Error(key, start, err)
 	}
-	ids := []SegmentID{{1, 300}, {math.MaxUint64, 1}}
+	ids := []SegmentID{{Epoch: 1, Number: 300}, {Epoch: math.MaxUint64, Number: 1}}
 	cut := journal.Position{Epoch: 2, Slot: 9}
-	if cleaned, truncated, got, err := decodeSwept(EncodeSwept(3, cut, ids)); err != nil || cleaned != 3 || truncated != cut || !reflect.DeepEqual(got, ids) {
-		t.Error(cleaned, got, err)
+	for level := range 3 {
+		if cleaned, truncated, got, err := decodeSwept(EncodeSwept(3, cut, ids, level)); err != nil || cleaned != 3 || truncated != cut || !reflect.DeepEqual(got, ids) {
+			t.Error(cleaned, got, err)
+		}
 	}
 	sources := []Source{
 		*source("g", 1, 0, 1, 1), *source(strings.Repeat("long", 100), 2, 5, 9, 1<<40),
@@ -64,8 +68,8 @@ func TestEntriesRoundTrip(t *testing.T) {
 func goldenPieces() []Placed {
 	id := weir.TopicID([]byte("0123456789abcdef"))
 	return []Placed{
-		{Place{id, 3}, Piece{Base: 300, Next: 305, Time: 1000, Segment: SegmentID{2, 4}, At: 64, Size: 1000, Index: 130, Records: 7}},
-		{Place{id, 0}, Piece{Base: 0, Next: 1, Time: segment.NoTime, Segment: SegmentID{2, 4}, At: 1064, Size: 80, Index: 80}},
+		{Place{id, 3}, Piece{Base: 300, Next: 305, Time: 1000, Segment: SegmentID{Epoch: 2, Number: 4}, At: 64, Size: 1000, Index: 130, Records: 7}},
+		{Place{id, 0}, Piece{Base: 0, Next: 1, Time: segment.NoTime, Segment: SegmentID{Epoch: 2, Number: 4}, At: 1064, Size: 80, Index: 80}},
 	}
 }
 
@@ -83,14 +87,14 @@ func TestGoldenEntries(t *testing.T) {
 		"retired": {string(EncodeBufferRetired("g1", buffer(2))), "\x01\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x07\x00\x02g1"},
 		"ids":     {string(EncodeProducerIDs(1001)), "\x01\x00\x00\x00\x00\x00\x00\x03\xe9"},
 		"installed": {
-			string(EncodeInstalled(goldenPieces())),
+			string(EncodeInstalled(goldenPieces(), 1)),
 			"\x01\x00\x00\x00\x02" +
 				"0123456789abcdef" + "\x03" + "\xac\x02\x05" + "\xd0\x0f" + "\x02\x04" + "\x40\xe8\x07\x82\x01\x07" +
 				"0123456789abcdef" + "\x00" + "\x00\x01" + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01" + "\x02\x04" + "\xa8\x08\x50\x50\x00",
 		},
 		"trimmed": {string(EncodeTrimmed(Place{id, 3}, 258)), "\x010123456789abcdef" + "\x00\x00\x00\x03" + "\x00\x00\x00\x00\x00\x00\x01\x02"},
 		"swept": {
-			string(EncodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []SegmentID{{1, 300}, {2, 1}})),
+			string(EncodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []SegmentID{{Epoch: 1, Number: 300}, {Epoch: 2, Number: 1}}, 1)),
 			"\x01" + "\x00\x00\x00\x00\x00\x00\x00\x03" + "\x00\x00\x00\x00\x00\x00\x00\x02" + "\x00\x00\x00\x00\x00\x00\x00\x09" + "\x00\x00\x00\x02" + "\x01\xac\x02" + "\x02\x01",
 		},
 		"run": {
@@ -139,9 +143,10 @@ func FuzzDecodeEntry(f *testing.F) {
 	f.Add(KindRun, runOf(0, recordtest.Produced(1, 2, 3, "a", "b")).Body)
 	f.Add(KindBufferRetired, EncodeBufferRetired("gateway", buffer(9)))
 	f.Add(KindProducerIDs, EncodeProducerIDs(7))
-	f.Add(KindInstalled, EncodeInstalled(goldenPieces()))
+	f.Add(KindInstalled, EncodeInstalled(goldenPieces(), 1))
+	f.Add(KindInstalled, EncodeInstalled(flaggedPieces(), 2))
 	f.Add(KindTrimmed, EncodeTrimmed(Place{weir.TopicID{1}, 3}, 1<<40))
-	f.Add(KindSwept, EncodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []SegmentID{{1, 300}, {2, 1}}))
+	f.Add(KindSwept, EncodeSwept(3, journal.Position{Epoch: 2, Slot: 9}, []SegmentID{{Epoch: 1, Number: 300}, {Epoch: 2, Number: 1}}, 1))
 	f.Fuzz(func(t *testing.T, kind uint16, body []byte) {
 		if kind == KindRun {
 			// No fuzzer guesses a checksum: help it past that.
@@ -191,13 +196,13 @@ func recode(kind uint16, body []byte) ([]byte, error) {
 		return EncodeProducerIDs(next), err
 	case KindInstalled:
 		all, err := decodeInstalled(body)
-		return EncodeInstalled(all), err
+		return EncodeInstalled(all, int(body[0])), err
 	case KindTrimmed:
 		key, start, err := decodeTrimmed(body)
 		return EncodeTrimmed(key, start), err
 	case KindSwept:
 		cleaned, truncated, ids, err := decodeSwept(body)
-		return EncodeSwept(cleaned, truncated, ids), err
+		return EncodeSwept(cleaned, truncated, ids, int(body[0])), err
 	}
 	return nil, ErrFormat
 }

@@ -73,9 +73,14 @@ func created() journal.Entry {
 
 // runOf is a well-formed run at a base, of epoch 1.
 func runOf(base int64, b record.Batch, sources ...Source) journal.Entry {
-	r := Run{Topic: testTopic.ID, Base: base, Epoch: 1, Batches: 1, Sources: sources}
+	return runIn(1, base, b, sources...)
+}
+
+// runIn is one of a leader epoch.
+func runIn(epoch int32, base int64, b record.Batch, sources ...Source) journal.Entry {
+	r := Run{Topic: testTopic.ID, Base: base, Epoch: epoch, Batches: 1, Sources: sources}
 	b.SetBaseOffset(base)
-	b.SetLeaderEpoch(1)
+	b.SetLeaderEpoch(epoch)
 	body := AppendRunHead(nil, &r)
 	dataAt := len(body)
 	body = append(body, b...)

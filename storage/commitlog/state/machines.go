@@ -91,7 +91,7 @@ func (ms Machines) Check(all sections) error {
 	kinds := ms.lowest()
 	for _, x := range all {
 		if !slices.Contains(kinds, x.kind) {
-			return fmt.Errorf("%w: it has a section for a machine of kind %d", ErrFormat, x.kind)
+			return errKind("section for a machine", x.kind)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 // Partition is the durable part of a partition.
 type Partition struct {
 	Key       Place
+	Bias      int32    // leader epochs are those of the journal and this; 0 in every log of today
 	Start     int64    // the first offset; what lies below is not given out any more
 	End       int64    // offset of the next record: the high watermark
 	Pieces    []Piece  // in segments, in order of offsets, without a hole; never changed in place
@@ -23,17 +24,22 @@ type Partition struct {
 
 // Extent says where the data of a run lies. There may be millions: 40 bytes.
 type Extent struct {
-	Base  int64  // offset of the first record
-	Time  int64  // highest timestamp
-	slot  uint64 // with epoch the position of the slot
-	Epoch int32
-	At    uint32 // where the data begins in the slot's object
-	Size  uint32 // of the data
+	Base   int64  // offset of the first record
+	Time   int64  // highest timestamp
+	slot   uint64 // with epoch the position of the slot
+	epoch  int32
+	Leader int32  // leader epoch of its batches
+	At     uint32 // where the data begins in the slot's object
+	Size   uint32 // of the data
 }
+
+// LeaderEpoch is the leader epoch of what the owner of a journal epoch appends to the
+// partition.
+func (p *Partition) LeaderEpoch(owner int32) int32 { return owner + p.Bias }
 
 // Position is that of the slot.
 func (x Extent) Position() journal.Position {
-	return journal.Position{Epoch: uint64(x.Epoch), Slot: x.slot}
+	return journal.Position{Epoch: uint64(x.epoch), Slot: x.slot}
 }
 
 // Partition returns nil if there is no such partition.
@@ -86,7 +92,7 @@ func (s *State) appendRun(pos journal.Position, at int64, r *Run) error {
 			return err
 		}
 	}
-	if uint64(r.Epoch) != pos.Epoch {
+	if int64(r.Epoch) != int64(pos.Epoch)+int64(p.Bias) {
 		if err := s.broken("partition %d of topic %v: leader epoch %d in epoch %d", r.Partition, r.Topic, r.Epoch, pos.Epoch); err != nil {
 			return err
 		}
@@ -110,7 +116,7 @@ func (s *State) appendRun(pos journal.Position, at int64, r *Run) error {
 		}
 	}
 	p.Index = append(p.Index, Extent{
-		Base: r.Base, Time: latest, slot: pos.Slot, Epoch: r.Epoch,
+		Base: r.Base, Time: latest, slot: pos.Slot, epoch: int32(pos.Epoch), Leader: r.Epoch,
 		At: uint32(at) + uint32(r.dataAt), Size: uint32(len(r.Data)),
 	})
 	p.Bytes += int64(len(r.Data))

@@ -11,25 +11,6 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// SegmentID names a segment object: the epoch of the owner that made it, and its
-// number in that epoch.
-type SegmentID struct {
-	Epoch  uint64
-	Number uint64
-}
-
-func (id SegmentID) compare(other SegmentID) int {
-	return cmp.Or(cmp.Compare(id.Epoch, other.Epoch), cmp.Compare(id.Number, other.Number))
-}
-
-// CleanNumbers is what the numbers of segments of clean pieces lie above. In
-// their keys it is a leading 1.
-const CleanNumbers = 10_000_000_000_000_000_000
-
-// Clean reports whether the pieces of a segment have been compacted: of the records
-// before the end of any of them, no two in one partition have the same key.
-func (id SegmentID) Clean() bool { return id.Number > CleanNumbers }
-
 // Piece says where the records of a range of offsets lie in a segment. There may
 // be a million: 64 bytes.
 type Piece struct {
@@ -67,6 +48,9 @@ func (s *State) install(pos journal.Position, all []Placed) error {
 			continue
 		}
 		made[all[i].Segment] = true
+		if err := all[i].Segment.readable(); err != nil {
+			return err
+		}
 		_, known := s.Segments[all[i].Segment]
 		if known || slices.Contains(s.Garbage, all[i].Segment) || all[i].Segment.Epoch != pos.Epoch {
 			return s.broken("segment %d/%d is installed in epoch %d, or twice", all[i].Segment.Epoch, all[i].Segment.Number, pos.Epoch)
@@ -240,25 +224,24 @@ func (s *State) sweep(cleaned uint64, truncated journal.Position, ids []SegmentI
 const minPlaced = 16 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1
 
 // MaxSwept is the bytes that a segment takes at most in an entry of swept ones.
-const MaxSwept = 2 * 10
+const MaxSwept = 1 + 5 + 2*10
 
-func appendPiece(p []byte, x *Piece) []byte {
+func appendPiece(p []byte, x *Piece, version byte) []byte {
 	p = binary.AppendUvarint(p, uint64(x.Base))
 	p = binary.AppendUvarint(p, uint64(x.Next-x.Base))
 	p = binary.AppendVarint(p, x.Time)
-	p = binary.AppendUvarint(p, x.Segment.Epoch)
-	p = binary.AppendUvarint(p, x.Segment.Number)
+	p = x.Segment.append(p, version)
 	p = binary.AppendUvarint(p, uint64(x.At))
 	p = binary.AppendUvarint(p, uint64(x.Size))
 	p = binary.AppendUvarint(p, uint64(x.Index))
 	return binary.AppendUvarint(p, uint64(x.Records))
 }
 
-func (d *decoder) piece() Piece {
+func (d *decoder) piece(version byte) Piece {
 	x := Piece{Base: d.offset()}
 	x.Next = x.Base + d.offset()
 	x.Time = d.varint()
-	x.Segment = SegmentID{d.uvarint(), d.uvarint()}
+	x.Segment = d.segmentID(version)
 	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
 	if err := x.Ref(Place{}).Check(); err != nil {
 		d.bad = true
@@ -267,25 +250,28 @@ func (d *decoder) piece() Piece {
 }
 
 // EncodeInstalled says which pieces take the place of runs or of older pieces.
-func EncodeInstalled(all []Placed) []byte {
-	p := binary.BigEndian.AppendUint32([]byte{bodyVersion}, uint32(len(all)))
+//
+// level is that of the bucket.
+func EncodeInstalled(all []Placed, level int) []byte {
+	version := idVersion(level)
+	p := binary.BigEndian.AppendUint32([]byte{version}, uint32(len(all)))
 	for i := range all {
 		p = append(p, all[i].Key.Topic[:]...)
 		p = binary.AppendUvarint(p, uint64(all[i].Key.Partition))
-		p = appendPiece(p, &all[i].Piece)
+		p = appendPiece(p, &all[i].Piece, version)
 	}
 	return p
 }
 
 func decodeInstalled(body []byte) ([]Placed, error) {
-	d, err := newDecoder("segments-installed", body)
+	d, version, err := newVersionDecoder("segments-installed", body, flaggedIDs)
 	if err != nil {
 		return nil, err
 	}
 	all := make([]Placed, d.count(d.u32(), minPlaced))
 	for i := range all {
 		all[i].Key = Place{weir.TopicID(d.take(16)), int32(d.uvarint32())}
-		all[i].Piece = d.piece()
+		all[i].Piece = d.piece(version)
 		if all[i].Key.Partition < 0 {
 			d.bad = true
 		}
@@ -313,20 +299,21 @@ func decodeTrimmed(body []byte) (key Place, start int64, err error) {
 }
 
 // EncodeSwept says what was deleted.
-func EncodeSwept(cleaned uint64, truncated journal.Position, ids []SegmentID) []byte {
-	p := binary.BigEndian.AppendUint64([]byte{bodyVersion}, cleaned)
+// level is that of the bucket.
+func EncodeSwept(cleaned uint64, truncated journal.Position, ids []SegmentID, level int) []byte {
+	version := idVersion(level)
+	p := binary.BigEndian.AppendUint64([]byte{version}, cleaned)
 	p = binary.BigEndian.AppendUint64(p, truncated.Epoch)
 	p = binary.BigEndian.AppendUint64(p, truncated.Slot)
 	p = binary.BigEndian.AppendUint32(p, uint32(len(ids)))
 	for _, id := range ids {
-		p = binary.AppendUvarint(p, id.Epoch)
-		p = binary.AppendUvarint(p, id.Number)
+		p = id.append(p, version)
 	}
 	return p
 }
 
 func decodeSwept(body []byte) (cleaned uint64, truncated journal.Position, ids []SegmentID, err error) {
-	d, err := newDecoder("segments-swept", body)
+	d, version, err := newVersionDecoder("segments-swept", body, flaggedIDs)
 	if err != nil {
 		return 0, truncated, nil, err
 	}
@@ -334,7 +321,7 @@ func decodeSwept(body []byte) (cleaned uint64, truncated journal.Position, ids [
 	truncated = journal.Position{Epoch: d.u64(), Slot: d.u64()}
 	ids = make([]SegmentID, d.count(d.u32(), 2))
 	for i := range ids {
-		ids[i] = SegmentID{d.uvarint(), d.uvarint()}
+		ids[i] = d.segmentID(version)
 	}
 	return cleaned, truncated, ids, d.end()
 }

@@ -68,8 +68,8 @@ func (s *State) Prepend(key Place, pieces []Piece, tell func(string)) (row []Pie
 // gap makes room for the records of a slot that is lost: a run that nobody can read, for
 // the repair to give up.
 func (p *Partition) gap(pos journal.Position, next int64) {
-	p.Index = append(p.Index, Extent{Base: p.End, Time: segment.NoTime, slot: pos.Slot, Epoch: int32(pos.Epoch), Size: record.HeaderSize})
+	p.Index = append(p.Index, Extent{Base: p.End, Time: segment.NoTime, slot: pos.Slot, epoch: int32(pos.Epoch), Leader: p.LeaderEpoch(int32(pos.Epoch)), Size: record.HeaderSize})
 	p.Bytes += record.HeaderSize
-	p.Epochs = p.Epochs.Begin(int32(pos.Epoch), p.End)
+	p.Epochs = p.Epochs.Begin(p.LeaderEpoch(int32(pos.Epoch)), p.End)
 	p.End = next
 }

@@ -41,8 +41,8 @@ type restorer struct {
 // Errors: ErrCorrupt, ErrFormat.
 func decodeState(body []byte) (*State, error) {
 	d := &restorer{decoder: decoder{p: body}, s: Empty()}
-	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > namedVersion) {
-		return nil, fmt.Errorf("%w: state of version %d, this program knows %d", ErrFormat, d.version, namedVersion)
+	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > closedVersion || d.version == 3) {
+		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d and %d", ErrFormat, d.version, stateVersion, closedVersion)
 	}
 	s := d.s
 	s.ProducerIDs, s.Cleaned = d.uvarint(), d.uvarint()
@@ -64,9 +64,12 @@ func decodeState(body []byte) (*State, error) {
 		s.Gateways[name], last = g, name
 	}
 	d.garbage()
-	if d.version == namedVersion {
+	if d.version == closedVersion {
 		s.Identity = d.identity()
 		d.must(!s.Identity.Anew)
+	}
+	if d.err != nil {
+		return nil, fmt.Errorf("state: %w", d.err)
 	}
 	if d.bad || len(d.p) > 0 {
 		return nil, fmt.Errorf("%w: state: its end makes no sense", ErrCorrupt)
@@ -122,7 +125,9 @@ func (d *restorer) topic() error {
 	t := d.s.Topics[head.ID]
 	d.order = append(d.order, t)
 	for _, p := range t.Parts {
-		if d.partition(p); d.bad {
+		if d.partition(p); d.err != nil {
+			return fmt.Errorf("state: partition %d of topic %v: %w", p.Key.Partition, head.ID, d.err)
+		} else if d.bad {
 			return fmt.Errorf("%w: state: partition %d of topic %v makes no sense", ErrCorrupt, p.Key.Partition, head.ID)
 		}
 	}
@@ -131,6 +136,11 @@ func (d *restorer) topic() error {
 
 func (d *restorer) partition(p *Partition) {
 	p.Start = d.offset()
+	if d.version == closedVersion {
+		bias := d.uvarint()
+		d.must(bias <= math.MaxInt32)
+		p.Bias = int32(bias)
+	}
 	pieces, extents := d.items(minPiece), d.items(minExtent)
 	next := p.Start
 	if pieces+extents > 0 {
@@ -156,6 +166,8 @@ func (d *restorer) partition(p *Partition) {
 		x := &p.Index[i]
 		x.Base, next = next, d.behind(next)
 		d.extent(x, last, i == 0)
+		d.must(int64(x.epoch)+int64(p.Bias) <= math.MaxInt32)
+		x.Leader = p.LeaderEpoch(x.epoch)
 		p.Bytes += int64(x.Size)
 		last = *x
 		d.must(pieces > 0 || i > 0 || next > p.Start)
@@ -184,19 +196,32 @@ func (p *Partition) indexed() Epochs {
 		es = es.Begin(1, p.Start)
 	}
 	for i := range p.Index {
-		es = es.Begin(p.Index[i].Epoch, max(p.Start, p.Index[i].Base))
+		es = es.Begin(p.Index[i].Leader, max(p.Start, p.Index[i].Base))
 	}
 	return es
 }
 
 func (d *restorer) piece(key Place, x *Piece) {
 	x.Time = d.moment()
-	d.near.segment.Epoch += uint64(d.varint())
-	d.near.segment.Number += uint64(d.varint())
+	d.near.segment = d.segment(d.near.segment)
 	x.Segment = d.near.segment
 	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
 	d.must(x.Ref(key).Check() == nil)
 	d.s.Segments[x.Segment]++
+}
+
+// segment takes the id of a segment behind another one.
+func (d *restorer) segment(before SegmentID) SegmentID {
+	if d.version < closedVersion {
+		return SegmentID{Epoch: before.Epoch + uint64(d.varint()), Number: before.Number + uint64(d.varint())}
+	}
+	id, clean := d.segmentFlags()
+	id.Epoch = before.Epoch + uint64(d.varint())
+	d.number(&id, before.number()+uint64(d.varint()), clean)
+	if err := id.readable(); err != nil && !d.bad {
+		d.bad, d.err = true, err
+	}
+	return id
 }
 
 // extent takes all of an extent but its base. It lies behind the one before it,
@@ -209,7 +234,7 @@ func (d *restorer) extent(x *Extent, last Extent, first bool) {
 	x.Time = d.moment()
 	epoch, slot := d.pair(before.Epoch, before.Slot)
 	d.must(epoch <= math.MaxInt32)
-	x.Epoch, x.slot = int32(epoch), slot
+	x.epoch, x.slot = int32(epoch), slot
 	x.At, x.Size = d.uvarint32(), d.uvarint32()
 	d.must(x.Size >= record.HeaderSize && int64(x.At)+int64(x.Size) <= journal.MaxSlot)
 	d.must(first || x.Position() != before || x.At >= last.At+last.Size)
@@ -338,7 +363,7 @@ func (d *restorer) epochs(p *Partition) Epochs {
 		es[i] = epochStart{int32(epoch), start}
 	}
 	last := len(p.Index) - 1
-	d.must(last < 0 || p.Index[last].Epoch == es[n-1].Epoch)
+	d.must(last < 0 || p.Index[last].Leader == es[n-1].Epoch)
 	return es
 }
 
@@ -418,8 +443,14 @@ func (d *restorer) garbage() {
 	var last SegmentID
 	for i := range d.items(minGarbage) {
 		var id SegmentID
-		id.Epoch, id.Number = d.pair(last.Epoch, last.Number)
-		d.must((i == 0 || id != last) && d.s.Segments[id] == 0)
+		if d.version < closedVersion {
+			id.Epoch, id.Number = d.pair(last.Epoch, last.Number)
+			d.must(i == 0 || id != last)
+		} else {
+			id = d.segment(last)
+			d.must(i == 0 || last.compare(id) < 0)
+		}
+		d.must(d.s.Segments[id] == 0)
 		d.s.Garbage = append(d.s.Garbage, id)
 		last = id
 	}

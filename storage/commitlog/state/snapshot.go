@@ -15,12 +15,12 @@ import (
 // FORMAT.md has the byte tables. It is canonical: equal states are equal bytes,
 // so that a checkpoint can be compared with a replay.
 
-// stateVersion is the first byte of a state that says nothing of the objects beside
-// the log, namedVersion that of one that does. The one before, 1, had no transactions
-// and no epochs.
+// stateVersion is the first byte of a state of format level 1, closedVersion that of one
+// of level 2, which says what lies beside the log. The one before both, 1, had no
+// transactions and no epochs; 3 was in no release.
 const (
-	stateVersion = 2
-	namedVersion = 3
+	stateVersion  = 2
+	closedVersion = 4
 )
 
 // Become replaces what the log says by what other holds, which is not to be used
@@ -43,13 +43,13 @@ func (s *State) Before(pos journal.Position) bool {
 			if n := len(p.Index); n > 0 && !p.Index[n-1].Position().Before(pos) {
 				return false
 			}
-			if n := len(p.Epochs); n > 0 && uint64(p.Epochs[n-1].Epoch) > pos.Epoch {
+			if n := len(p.Epochs); n > 0 && uint64(p.Epochs[n-1].Epoch) > pos.Epoch+uint64(p.Bias) {
 				return false
 			}
 		}
 	}
 	for id := range s.Segments {
-		if id.Epoch > pos.Epoch {
+		if id.Other == 0 && id.Epoch > pos.Epoch {
 			return false
 		}
 	}
@@ -61,9 +61,9 @@ func (s *State) Before(pos journal.Position) bool {
 func (s *State) Append(p []byte) []byte {
 	version := byte(stateVersion)
 	if s.Identity != nil {
-		version = namedVersion
+		version = closedVersion
 	}
-	e := &encoder{p: append(p, version), truncated: s.truncated}
+	e := &encoder{p: append(p, version), version: version, truncated: s.truncated}
 	e.uvarint(s.ProducerIDs)
 	e.uvarint(s.Cleaned)
 	e.uvarint(s.truncated.Epoch)
@@ -82,7 +82,11 @@ func (s *State) Append(p []byte) []byte {
 	e.number(len(s.Garbage))
 	var last SegmentID
 	for _, id := range slices.SortedFunc(slices.Values(s.Garbage), SegmentID.compare) {
-		e.pair(last.Epoch, last.Number, id.Epoch, id.Number)
+		if e.version < closedVersion {
+			e.pair(last.Epoch, last.Number, id.Epoch, id.Number)
+		} else {
+			e.segment(last, id)
+		}
 		last = id
 	}
 	if s.Identity != nil {
@@ -104,6 +108,7 @@ type near struct {
 // have it, it makes something, and the same each time.
 type encoder struct {
 	p         []byte
+	version   byte
 	truncated journal.Position
 	topics    map[weir.TopicID]int // the number of each, in their order
 	near      near
@@ -124,6 +129,14 @@ func (e *encoder) pair(wasMajor, wasMinor, major, minor uint64) {
 	e.uvarint(minor)
 }
 
+// segment writes an id with its flags, and the differences of its numbers from those of
+// the one before.
+func (e *encoder) segment(before, id SegmentID) {
+	e.p = id.appendFlags(e.p)
+	e.varint(int64(id.Epoch - before.Epoch))
+	e.varint(int64(id.number() - before.number()))
+}
+
 // moment writes a time as the difference from the one before.
 func (e *encoder) moment(t int64) {
 	e.varint(t - e.near.time)
@@ -142,6 +155,9 @@ func (e *encoder) topic(t *TopicData) {
 // partition writes no offsets but the first: everything lies without a hole.
 func (e *encoder) partition(p *Partition) {
 	e.uvarint(uint64(p.Start))
+	if e.version >= closedVersion {
+		e.uvarint(uint64(p.Bias))
+	}
 	e.number(len(p.Pieces))
 	e.number(len(p.Index))
 	switch {
@@ -158,7 +174,7 @@ func (e *encoder) partition(p *Partition) {
 		x := &p.Index[i]
 		e.uvarint(uint64(p.NextOf(i) - x.Base))
 		e.moment(x.Time)
-		e.pair(last.Epoch, last.Slot, uint64(x.Epoch), x.slot)
+		e.pair(last.Epoch, last.Slot, uint64(x.epoch), x.slot)
 		e.uvarint(uint64(x.At))
 		e.uvarint(uint64(x.Size))
 		last = x.Position()
@@ -200,8 +216,12 @@ func (e *encoder) epochs(all Epochs) {
 func (e *encoder) piece(x *Piece) {
 	e.uvarint(uint64(x.Next - x.Base))
 	e.moment(x.Time)
-	e.varint(int64(x.Segment.Epoch - e.near.segment.Epoch))
-	e.varint(int64(x.Segment.Number - e.near.segment.Number))
+	if e.version < closedVersion {
+		e.varint(int64(x.Segment.Epoch - e.near.segment.Epoch))
+		e.varint(int64(x.Segment.Number - e.near.segment.Number))
+	} else {
+		e.segment(e.near.segment, x.Segment)
+	}
 	e.near.segment = x.Segment
 	e.uvarint(uint64(x.At))
 	e.uvarint(uint64(x.Size))

@@ -29,7 +29,7 @@ func tidied(s *State) *State {
 	for id, t := range s.Topics {
 		copied := &TopicData{Topic: t.Topic}
 		for _, p := range t.Parts {
-			q := &Partition{Key: p.Key, Start: p.Start, End: p.End}
+			q := &Partition{Key: p.Key, Bias: p.Bias, Start: p.Start, End: p.End}
 			q.Pieces, q.Index = append(q.Pieces, p.Pieces...), append(q.Index, p.Index...)
 			if len(p.Producers.Young) > 0 {
 				q.Producers.Young = p.Producers.Young
@@ -123,7 +123,7 @@ func TestBefore(t *testing.T) {
 			t.Errorf("at %v: %v", pos, !ok)
 		}
 	}
-	s.Segments[SegmentID{4, 1}] = 1
+	s.Segments[SegmentID{Epoch: 4, Number: 1}] = 1
 	if s.Before(journal.Position{Epoch: 3, Slot: 2}) {
 		t.Error("a segment of a later epoch")
 	}
@@ -224,18 +224,18 @@ func goldenState() *State {
 	must(s.createTopic(Topic{ID: id, Name: "ab", Partitions: 2, Created: 256, Configs: map[string]string{"x": "1"}}))
 	p := s.Topics[id].Parts[0]
 	p.Start, p.End = 5, 30
-	p.Pieces = []Piece{{Base: 3, Next: 10, Time: 1000, Segment: SegmentID{2, 4}, At: 64, Size: 1000, Index: 130, Records: 7}}
+	p.Pieces = []Piece{{Base: 3, Next: 10, Time: 1000, Segment: SegmentID{Epoch: 2, Number: 4}, At: 64, Size: 1000, Index: 130, Records: 7}}
 	p.Index = []Extent{
-		{Base: 10, Time: 1001, slot: 9, Epoch: 2, At: 200, Size: 100},
-		{Base: 20, Time: 990, slot: 1, Epoch: 3, At: 40, Size: 300},
+		{Base: 10, Time: 1001, slot: 9, epoch: 2, Leader: 2, At: 200, Size: 100},
+		{Base: 20, Time: 990, slot: 1, epoch: 3, Leader: 3, At: 40, Size: 300},
 	}
 	p.Producers.Young = map[int64]*Producer{7: {Known: true, Epoch: 1, n: 2, last: [remembered]sequences{{3, 4, 10}, {5, 5, 12}}, time: 1001}}
 	p.Producers.Old = map[int64]*Producer{300: {Known: true, n: 1, last: [remembered]sequences{{0, 0, 1}}, time: -1}, 301: {Known: true, Epoch: 4, time: 1000}}
 	p.Producers.Open = map[int64]*Producer{5: {Known: true, n: 1, last: [remembered]sequences{{0, 2, 20}}, time: 1000, Open: true, First: 20}}
 	p.Aborted = []Abort{{Aborted{9, 2, 6}, 7}, {Aborted{301, 11, 21}, 20}}
 	p.Epochs = Epochs{{1, 5}, {2, 8}, {3, 20}}
-	s.Segments[SegmentID{2, 4}] = 1
-	s.Garbage = []SegmentID{{2, 3}, {1, 9}}
+	s.Segments[SegmentID{Epoch: 2, Number: 4}] = 1
+	s.Garbage = []SegmentID{{Epoch: 2, Number: 3}, {Epoch: 1, Number: 9}}
 	g := s.gateway("g1")
 	g.retired = []weir.BufferID{buffer(1)}
 	g.Buffers[buffer(2)] = &progress{
@@ -337,7 +337,7 @@ func BenchmarkState(b *testing.B) {
 	const now = 1_700_000_000_000
 	for i, p := range s.Topics[weir.TopicID{1}].Parts {
 		for k := range 4 {
-			id := SegmentID{3, uint64(k*40 + i/250)}
+			id := SegmentID{Epoch: 3, Number: uint64(k*40 + i/250)}
 			p.Pieces = append(p.Pieces, Piece{
 				Base: p.End, Next: p.End + 5000, Time: now + int64(k)*60_000 + int64(i)%977, Segment: id,
 				At: 64 + uint32(i%250)*60_000, Size: 60_000, Index: 120, Records: 5000,
@@ -347,7 +347,7 @@ func BenchmarkState(b *testing.B) {
 		}
 		for k := range 10 {
 			p.Index = append(p.Index, Extent{
-				Base: p.End, Time: now + 300_000 + int64(k)*1000 + int64(i)%977, slot: uint64(5000 + k*100 + i%100), Epoch: 4,
+				Base: p.End, Time: now + 300_000 + int64(k)*1000 + int64(i)%977, slot: uint64(5000 + k*100 + i%100), epoch: 4, Leader: 4,
 				At: uint32(i*397) % (4 << 20), Size: 700 + uint32(i)%300,
 			})
 			p.End += 50

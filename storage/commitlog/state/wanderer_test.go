@@ -24,12 +24,13 @@ type wanderer struct {
 	buffers uint32
 	number  uint64 // of the last segment
 	marks   map[MarkKey]uint64
+	level   int // of the format
 }
 
 func newWanderer(seed uint64) *wanderer {
 	return &wanderer{
 		rng: rand.New(rand.NewPCG(seed, 2)), s: Empty(), pos: journal.Position{Epoch: 1, Slot: 1},
-		marks: make(map[MarkKey]uint64),
+		marks: make(map[MarkKey]uint64), level: 1 + int(seed%2),
 	}
 }
 
@@ -63,6 +64,8 @@ func (w *wanderer) next() (journal.Position, journal.Entry) {
 func (w *wanderer) entry(n int) (uint16, []byte) {
 	t := w.topic()
 	switch {
+	case w.level > 1 && w.s.Identity == nil:
+		return KindIdentity, EncodeIdentity(&Identity{Level: w.level, Cluster: "c", Sums: []Sum{{Key: "cluster", CRC: 7}}})
 	case t == nil || n < 4:
 		w.topics++
 		return KindTopicCreated, EncodeTopicCreated(Topic{
@@ -88,7 +91,7 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 				ids = append(ids, id)
 			}
 		}
-		return KindSwept, EncodeSwept(w.pos.Epoch-1, w.oldest(), ids)
+		return KindSwept, EncodeSwept(w.pos.Epoch-1, w.oldest(), ids, w.level)
 	}
 	return KindRun, w.run(t.Parts[w.rng.IntN(len(t.Parts))])
 }
@@ -198,7 +201,7 @@ func (w *wanderer) source(p *Partition) Source {
 // installed covers runs, or replaces pieces, of several partitions.
 func (w *wanderer) installed() (uint16, []byte) {
 	w.number++
-	id := SegmentID{w.pos.Epoch, w.number}
+	id := SegmentID{Epoch: w.pos.Epoch, Number: w.number}
 	var all []Placed
 	at := uint32(64)
 	for range 1 + w.rng.IntN(3) {
@@ -225,7 +228,7 @@ func (w *wanderer) installed() (uint16, []byte) {
 	if w.rng.IntN(10) == 0 { // of a partition that is gone
 		all = append(all, Placed{Place{weir.TopicID{0xff, 0xff}, 3}, Piece{Base: 1, Next: 2, Segment: id, At: at, Index: 80, Size: 80}})
 	}
-	return KindInstalled, EncodeInstalled(all)
+	return KindInstalled, EncodeInstalled(all, w.level)
 }
 
 func (w *wanderer) trimmed(t *TopicData) (uint16, []byte) {

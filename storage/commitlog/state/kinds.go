@@ -1,0 +1,52 @@
+package state
+
+import "fmt"
+
+// Kinds of entries: the one table of all of them. Those below FirstMachineKind are the
+// log's own, the others belong to the Machines. FORMAT.md has the same table, and the
+// bytes.
+const (
+	KindTopicCreated  uint16 = 1
+	KindTopicDeleted  uint16 = 2
+	KindTopicGrown    uint16 = 3
+	KindRun           uint16 = 4
+	KindBufferRetired uint16 = 5
+	KindProducerIDs   uint16 = 6
+	KindInstalled     uint16 = 7
+	KindTrimmed       uint16 = 8
+	KindSwept         uint16 = 9
+	KindTopicAltered  uint16 = 10
+
+	// Of level 2. 11 to 18 are reserved: see reserved.
+	KindIdentity uint16 = 20
+
+	FirstMachineKind uint16 = 100
+
+	// 100 to 104: cloud/group. 110 to 119: cloud/fleet. 130 to 134: cloud/txn. 140 to
+	// 149: cloud/auth. 150: cloud/quota. 160: cloud/settings. 170 to 173 and 180 to 199
+	// are reserved.
+)
+
+// reserved names a kind that level 2 has and this program cannot apply, "" for others.
+func reserved(kind uint16) string {
+	switch {
+	case kind >= 11 && kind <= 18:
+		return [...]string{
+			"topic is being deleted", "topic opened in a shard", "topic dropped from a shard", "slice map",
+			"shard added", "slices moved out", "slices imported", "pieces paged",
+		}[kind-11]
+	case kind >= 170 && kind <= 173:
+		return "participant of a transaction"
+	case kind >= 180 && kind <= 199:
+		return "queues"
+	}
+	return ""
+}
+
+// errKind says that an entry, or the section of a Machine, is of a later version.
+func errKind(what string, kind uint16) error {
+	if name := reserved(kind); name != "" {
+		return fmt.Errorf("%w: %s of kind %d (%s), which needs a later version of weir", ErrFormat, what, kind, name)
+	}
+	return fmt.Errorf("%w: %s of kind %d", ErrFormat, what, kind)
+}

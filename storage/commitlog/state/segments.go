@@ -1,0 +1,141 @@
+package state
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+)
+
+// SegmentID names the object that a piece lies in: the epoch of the owner that made it,
+// and its number in that epoch.
+type SegmentID struct {
+	Epoch  uint64
+	Number uint64
+	Other  uint32 // 1 + the shard whose object it is, 0 for the log's own
+	Slot   bool   // it is a slot of the journal that stays as it is, not a segment
+}
+
+func (id SegmentID) compare(other SegmentID) int {
+	slot := func(id SegmentID) int {
+		if id.Slot {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(id.Epoch, other.Epoch), cmp.Compare(id.Number, other.Number), cmp.Compare(id.Other, other.Other), slot(id)-slot(other))
+}
+
+// CleanNumbers is what the numbers of segments of clean pieces lie above. In
+// their keys it is a leading 1.
+const CleanNumbers = 10_000_000_000_000_000_000
+
+// Clean reports whether the pieces of a segment have been compacted: of the records
+// before the end of any of them, no two in one partition have the same key.
+func (id SegmentID) Clean() bool { return id.Number > CleanNumbers }
+
+// readable returns ErrFormat for what this program can name but not read.
+func (id SegmentID) readable() error {
+	switch {
+	case id.Other != 0:
+		return fmt.Errorf("%w: segment %d/%d of shard %d in the log of another one, which needs a later version of weir", ErrFormat, id.Epoch, id.Number, id.Other-1)
+	case id.Slot:
+		return fmt.Errorf("%w: slot %d/%d serves as a segment, which needs a later version of weir", ErrFormat, id.Epoch, id.Number)
+	}
+	return nil
+}
+
+// flaggedIDs is the version of bodies in which ids of segments have flags. In version 1
+// they are two numbers.
+const flaggedIDs = 2
+
+// idVersion is the version of such bodies at a format level.
+func idVersion(level int) byte {
+	if level < 2 {
+		return bodyVersion
+	}
+	return flaggedIDs
+}
+
+// The flags of an id.
+const (
+	flagOther = 1 << iota // of another shard, whose number follows
+	flagClean             // its pieces are clean
+	flagSlot              // a slot
+
+	knownFlags = flagOther | flagClean | flagSlot
+)
+
+// number is that without what says that the pieces are clean.
+func (id SegmentID) number() uint64 {
+	if id.Clean() {
+		return id.Number - CleanNumbers
+	}
+	return id.Number
+}
+
+// appendFlags writes what an id is besides its numbers.
+func (id SegmentID) appendFlags(p []byte) []byte {
+	flags := uint64(0)
+	if id.Other != 0 {
+		flags |= flagOther
+	}
+	if id.Clean() {
+		flags |= flagClean
+	}
+	if id.Slot {
+		flags |= flagSlot
+	}
+	if p = binary.AppendUvarint(p, flags); id.Other != 0 {
+		p = binary.AppendUvarint(p, uint64(id.Other-1))
+	}
+	return p
+}
+
+func (id SegmentID) append(p []byte, version byte) []byte {
+	if version < flaggedIDs {
+		p = binary.AppendUvarint(p, id.Epoch)
+		return binary.AppendUvarint(p, id.Number)
+	}
+	p = id.appendFlags(p)
+	p = binary.AppendUvarint(p, id.Epoch)
+	return binary.AppendUvarint(p, id.number())
+}
+
+// segmentID is the inverse of append.
+func (d *decoder) segmentID(version byte) SegmentID {
+	if version < flaggedIDs {
+		return SegmentID{Epoch: d.uvarint(), Number: d.uvarint()}
+	}
+	id, clean := d.segmentFlags()
+	id.Epoch = d.uvarint()
+	d.number(&id, d.uvarint(), clean)
+	return id
+}
+
+// segmentFlags is the inverse of appendFlags.
+func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
+	flags := d.uvarint()
+	if flags&^knownFlags != 0 {
+		d.later("id of a segment with flags %#x, of which this program knows other shard, clean and slot: a later version of weir is needed", flags)
+		return id, false
+	}
+	if flags&flagOther != 0 {
+		shard := d.uvarint32()
+		if id.Other = shard + 1; id.Other == 0 {
+			d.bad = true
+		}
+	}
+	id.Slot = flags&flagSlot != 0
+	return id, flags&flagClean != 0
+}
+
+// number completes an id.
+func (d *decoder) number(id *SegmentID, number uint64, clean bool) {
+	if number > CleanNumbers || clean && (number == 0 || number+CleanNumbers < number) {
+		d.bad = true
+		return
+	}
+	if id.Number = number; clean {
+		id.Number += CleanNumbers
+	}
+}
