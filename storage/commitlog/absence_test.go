@@ -34,7 +34,7 @@ func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, 
 	}
 	if level == 2 { // raised, as a bucket of before
 		must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
-		must(raise(t.Context(), b, 1, 2, "v9"))
+		must(second(Upgrade(t.Context(), b, 2, "v9")))
 	}
 	want = make([][]string, 2)
 	for owner := range 2 {

@@ -75,6 +75,25 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	return a.report, nil
 }
 
+// Known is what a bucket says of itself, and what the log of a shard says of it.
+type Known struct {
+	Cluster  Cluster
+	Named    bool            // Cluster is what the bucket says, and sound
+	Identity *state.Identity // nil: the log says nothing
+}
+
+// Know reads a log to its end, for a repair: what is missing or damaged is passed over.
+func Know(ctx context.Context, b storage.Bucket, shard uint32) (Known, error) {
+	a := &auditor{bucket: b, where: "bucket"}
+	if err := a.readCluster(ctx, b); err != nil {
+		return Known{}, err
+	}
+	if err := a.audit(ctx, b, shard); err != nil {
+		return Known{}, err
+	}
+	return Known{a.cluster, a.named, a.state.Identity}, nil
+}
+
 // readCluster reads the object cluster. One that is missing or damaged is a problem,
 // and no reason not to go on.
 func (a *auditor) readCluster(ctx context.Context, b storage.Bucket) error {

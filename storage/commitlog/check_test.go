@@ -183,15 +183,3 @@ func TestCheckReport(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
-
-// A log that is broken everywhere gives a report of bounded length.
-func TestCheckIsBounded(t *testing.T) {
-	a := &auditor{state: state.Empty()}
-	a.state.Tolerate = a.problem
-	for i := range uint64(2 * maxProblems) {
-		must(a.Apply(journal.Position{Epoch: 1, Slot: i + 1}, []journal.Entry{{Kind: 99}}))
-	}
-	if len(a.report.Problems) != maxProblems {
-		t.Error(len(a.report.Problems))
-	}
-}

@@ -80,10 +80,10 @@ func (a *auditor) ledger(key state.Place, batches []record.Batch) {
 func (a *auditor) ledgerOf(key state.Place, ref segment.Piece, object []byte) {
 	blocks, err := ref.Blocks(object[ref.At+ref.Size-ref.Index:][:ref.Index])
 	for i := 0; i < len(blocks) && err == nil; i++ {
-		err = handOut(blocks[i], object[blocks[i].At:][:blocks[i].Size], func(b record.Batch) error {
-			a.ledger(key, []record.Batch{b})
-			return nil
-		})
+		var batches []record.Batch
+		if batches, err = blocks[i].Batches(object[blocks[i].At:][:blocks[i].Size]); err == nil {
+			a.ledger(key, batches)
+		}
 	}
 	if err != nil {
 		a.problem(state.Translate(err))

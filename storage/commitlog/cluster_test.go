@@ -24,7 +24,7 @@ func TestFormatLevels(t *testing.T) {
 	if _, err := Upgrade(ctx, b, Level, "v9"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("upgrade of an empty bucket: %v", err)
 	}
-	must(open(t, b).Close())
+	made(t, b)
 	if before, err := Upgrade(ctx, b, Level, "v9"); before != Level || err != nil {
 		t.Errorf("upgrade to what it is: %d, %v", before, err)
 	}
@@ -33,16 +33,12 @@ func TestFormatLevels(t *testing.T) {
 	}
 	must(raise(ctx, b, Level, Level+2, "v9.1"))
 	must(raise(ctx, b, Level, Level+2, "v9.1")) // again is no error
-	_, err := Open(ctx, options(b))
-	if !errors.Is(err, state.ErrFormat) || !strings.Contains(err.Error(), "v9.1 or later") {
-		t.Errorf("open of a later level: %v", err)
-	}
-	if _, err := Check(ctx, b, nil); !errors.Is(err, state.ErrFormat) {
-		t.Errorf("check of a later level: %v", err)
+	if _, _, err := ReadCluster(ctx, b); !errors.Is(err, state.ErrFormat) || !strings.Contains(err.Error(), "v9.1 or later") {
+		t.Errorf("a later level: %v", err)
 	}
 	must(b.Create(ctx, upgradePrefix+"9999", []byte("{}")))
-	if _, err := Open(ctx, options(b)); !errors.Is(err, state.ErrCorrupt) {
-		t.Errorf("open with a damaged level: %v", err)
+	if _, _, err := ReadCluster(ctx, b); !errors.Is(err, state.ErrCorrupt) {
+		t.Errorf("read with a damaged level: %v", err)
 	}
 }
 
@@ -54,7 +50,7 @@ func TestRaiseUnderFaults(t *testing.T) {
 			t.Run(fmt.Sprint(fate, " ", level), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := mem.New()
-					must(open(t, b).Close())
+					made(t, b)
 					f := storagetest.NewFaults(b, 1)
 					defer f.Close()
 					struck := false // Creates of raise come one after the other
@@ -108,37 +104,10 @@ func TestGoldenCluster(t *testing.T) {
 	}
 }
 
-// A bucket of an earlier level works on as it is, at its level, until it is raised;
-// a new one is at the newest level.
-func TestLevelInForce(t *testing.T) {
-	b := mem.New()
-	must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
-	for range 2 {
-		l := open(t, b)
-		if l.Level() != 1 {
-			t.Errorf("level %d in a bucket of level 1", l.Level())
-		}
-		createTopic(t, l, fmt.Sprint("t", l.Epoch()), 1)
-		must(l.Close())
+// made makes a bucket a cluster.
+func made(t *testing.T, b storage.Bucket) {
+	t.Helper()
+	if _, err := openCluster(t.Context(), b); err != nil {
+		t.Fatal(err)
 	}
-	l := open(t, b)
-	if before, err := Upgrade(t.Context(), b, Level, "v9"); before != 1 || err != nil {
-		t.Errorf("upgraded from level %d: %v", before, err)
-	}
-	if l.Level() != 1 {
-		t.Error("the level was raised under an owner")
-	}
-	must(l.Close())
-	l = open(t, b)
-	if l.Level() != Level || len(l.Topics()) != 2 {
-		t.Errorf("level %d and %d topics after the upgrade", l.Level(), len(l.Topics()))
-	}
-	must(l.Close())
-	sound(t, b)
-
-	l = open(t, mem.New())
-	if l.Level() != Level {
-		t.Errorf("a new bucket is at level %d", l.Level())
-	}
-	must(l.Close())
 }

@@ -28,14 +28,11 @@ const LostTopic = "weir.lost"
 //
 // Errors: ErrFormat, and the bucket's. After an error Repair can be called again.
 func Repair(ctx context.Context, o Options, tell func(what string)) error {
-	a := &auditor{bucket: o.Bucket, where: "bucket"}
-	if err := a.readCluster(ctx, o.Bucket); err != nil {
+	known, err := Know(ctx, o.Bucket, o.Shard)
+	if err != nil {
 		return err
 	}
-	if err := a.audit(ctx, o.Bucket, o.Shard); err != nil {
-		return err
-	}
-	if err := repairCluster(ctx, o.Bucket, a.cluster, a.named, a.state.Identity, tell); err != nil {
+	if err := repairCluster(ctx, o.Bucket, known.Cluster, known.Named, known.Identity, tell); err != nil {
 		return fmt.Errorf("repair the object %s: %w", clusterKey, err)
 	}
 	last, found, err := journal.LastReadableClaim(ctx, o.Bucket, o.Shard)
