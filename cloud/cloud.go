@@ -39,6 +39,7 @@ import (
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
@@ -148,7 +149,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
 		return nil, err
 	}
-	known, _, err := commitlog.ReadCluster(ctx, n.bucket)
+	known, _, err := identity.ReadCluster(ctx, n.bucket)
 	if err != nil && !errors.Is(err, state.ErrFormat) {
 		return nil, fmt.Errorf("read the cluster's name: %w", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 )
@@ -38,7 +39,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	n.raceOwner(ctx, owner)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c, _, err := commitlog.ReadCluster(ctx, n.bucket)
+	c, _, err := identity.ReadCluster(ctx, n.bucket)
 	if err != nil {
 		n.o.Log.Warn("cluster id cannot be read", "err", err)
 	}
@@ -113,12 +114,12 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 
 // level is the format level of the bucket, the lowest one if it cannot be read.
 func (n *Node) level(ctx context.Context) int {
-	c, found, err := commitlog.ReadCluster(ctx, n.bucket)
+	c, found, err := identity.ReadCluster(ctx, n.bucket)
 	switch {
 	case err != nil:
 		return 1
 	case !found:
-		return commitlog.Level // that of a new one
+		return identity.Level // that of a new one
 	}
 	return c.Format
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/weirmq/weir/e2e/harness"
 	"github.com/weirmq/weir/firmware-sim/audit"
 	"github.com/weirmq/weir/firmware-sim/device"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	bucket "github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/storage/s3/s3test"
 )
@@ -59,7 +59,7 @@ func TestKillUpkeep(t *testing.T) {
 	running.Go(func() { fleet.Run(ctx, &stats) })
 	defer running.Wait()
 	defer cancel()
-	var last commitlog.Report
+	var last check.Report
 	for round := range rounds {
 		timer := time.NewTimer(200*time.Millisecond + time.Duration(rng.Int64N(int64(time.Second))))
 		<-timer.C
@@ -81,13 +81,13 @@ func TestKillUpkeep(t *testing.T) {
 }
 
 // sound checks a bucket at rest.
-func sound(t *testing.T, url string) commitlog.Report {
+func sound(t *testing.T, url string) check.Report {
 	t.Helper()
 	b, err := bucket.Open(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := commitlog.Check(t.Context(), b, nil)
+	report, err := check.Check(t.Context(), b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func Sequences(b Bucket, prefix string) {
 }
 
 // SetLevel tells the store behind b the format level of what is kept in it (see
-// commitlog.Cluster). Until it is told it writes what every version can read.
+// identity.Cluster). Until it is told it writes what every version can read.
 func SetLevel(b Bucket, level int) {
 	if set := traits(b).SetLevel; set != nil {
 		set(level)

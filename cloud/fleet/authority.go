@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -29,7 +29,7 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 	if !errors.Is(err, fs.ErrNotExist) {
 		return ca, err
 	}
-	began, err := commitlog.Began(ctx, b)
+	began, err := identity.Began(ctx, b)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func CheckAuthority(ctx context.Context, b storage.Bucket) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	began, err := commitlog.Began(ctx, b)
+	began, err := identity.Began(ctx, b)
 	if err == nil && began {
 		err = missing()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -248,7 +249,7 @@ func TestAuthorityMissing(t *testing.T) {
 			changed := slices.Clone(body)
 			changed[at] ^= bit
 			put(changed)
-			if r, err := commitlog.Check(t.Context(), b, nil); err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], AuthorityKey) {
+			if r, err := check.Check(t.Context(), b, nil); err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0], AuthorityKey) {
 				t.Errorf("byte %d changed: the check of the log says %q, %v", at, r.Problems, err)
 			}
 			if at == 8 { // plain, or wrapped by a secret that nobody has

@@ -17,7 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 )
 
 func adminVerb() verb {
@@ -113,7 +113,7 @@ func (c *call) resetAdmin(ctx context.Context, bucketURL string) error {
 		return err
 	}
 	defer storage.Close(bucket)
-	cluster, found, err := commitlog.ReadCluster(ctx, bucket)
+	cluster, found, err := identity.ReadCluster(ctx, bucket)
 	switch {
 	case err != nil:
 		return err

@@ -13,7 +13,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -74,8 +74,8 @@ func (c *call) check(ctx context.Context, url string) error {
 }
 
 // examine finds the problems of a bucket, and writes them to w as they are found.
-func examine(ctx context.Context, bucket storage.Bucket, w io.Writer) (commitlog.Report, error) {
-	r, err := commitlog.Check(ctx, bucket, w)
+func examine(ctx context.Context, bucket storage.Bucket, w io.Writer) (check.Report, error) {
+	r, err := check.Check(ctx, bucket, w)
 	if err != nil {
 		return r, err
 	}
@@ -90,7 +90,7 @@ func examine(ctx context.Context, bucket storage.Bucket, w io.Writer) (commitlog
 }
 
 // report prints what was found.
-func (c *call) report(r commitlog.Report) error {
+func (c *call) report(r check.Report) error {
 	done, err := c.print(r)
 	if err != nil {
 		return err

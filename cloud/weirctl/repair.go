@@ -14,13 +14,14 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 )
 
 // repaired is the answer of weirctl check --repair -o json.
 type repaired struct {
-	Found []string         `json:"found"` // the problems before
-	Told  []string         `json:"told"`  // what was passed over or given up
-	Check commitlog.Report `json:"check"` // what is found now
+	Found []string     `json:"found"` // the problems before
+	Told  []string     `json:"told"`  // what was passed over or given up
+	Check check.Report `json:"check"` // what is found now
 }
 
 // repairBucket makes a bucket one that can be led again, and checks it once more.

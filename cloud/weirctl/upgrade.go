@@ -7,7 +7,7 @@ import (
 
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 )
 
 func upgradeVerb() verb {
@@ -38,18 +38,18 @@ func (c *call) upgrade(ctx context.Context, url string) error {
 		return err
 	}
 	defer storage.Close(bucket)
-	before, err := commitlog.Upgrade(ctx, bucket, commitlog.Level, configs.Version())
+	before, err := identity.Upgrade(ctx, bucket, identity.Level, configs.Version())
 	if err != nil {
 		return err
 	}
-	done, err := c.print(upgraded{before, max(before, commitlog.Level)})
+	done, err := c.print(upgraded{before, max(before, identity.Level)})
 	if done || err != nil {
 		return err
 	}
-	if before >= commitlog.Level {
+	if before >= identity.Level {
 		fmt.Fprintf(c.stdout, "the bucket is at format level %d, the newest that this program knows\n", before)
 		return nil
 	}
-	fmt.Fprintf(c.stdout, "format level raised from %d to %d\n", before, commitlog.Level)
+	fmt.Fprintf(c.stdout, "format level raised from %d to %d\n", before, identity.Level)
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/sync/join"
@@ -89,8 +89,8 @@ func (j *judge) check(ctx context.Context) {
 	defer cancel()
 	b, err := j.home.open()
 	if err == nil {
-		var report commitlog.Report
-		report, err = commitlog.Check(ctx, b, nil)
+		var report check.Report
+		report, err = check.Check(ctx, b, nil)
 		j.found = report.Problems
 		if err := fleet.CheckAuthority(ctx, b); err != nil {
 			j.found = append(j.found, err.Error())

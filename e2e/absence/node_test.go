@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
@@ -38,7 +39,7 @@ func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, _, err := commitlog.ReadCluster(ctx, b); err != nil {
+	if _, _, err := identity.ReadCluster(ctx, b); err != nil {
 		return nil, err
 	}
 	s := shard.New(shard.Options{Log: silent, Fleet: fleet.Options{CA: ca}})

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 )
 
 // world is a bucket at rest, and what was promised about it.
@@ -131,7 +131,7 @@ func (b *builder) raise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = commitlog.Upgrade(ctx, below, commitlog.Level, "a later version")
+	_, err = identity.Upgrade(ctx, below, identity.Level, "a later version")
 	return errors.Join(err, storage.Close(below))
 }
 

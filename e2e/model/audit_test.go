@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
@@ -235,7 +235,7 @@ func reported(l *ledger) (exact map[spot]bool, some guesses, err error) {
 
 // check is weirctl check.
 func (w *world) check() error {
-	report, err := commitlog.Check(context.Background(), w.bucket.Bucket, nil)
+	report, err := check.Check(context.Background(), w.bucket.Bucket, nil)
 	if err != nil {
 		return fmt.Errorf("CHECK: %w", err)
 	}

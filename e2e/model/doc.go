@@ -16,7 +16,7 @@
 //   - a new owner, who begins at the newest checkpoint, gives readers what was
 //     written, though it lies elsewhere by now;
 //   - nothing is stuck: all buffers are trimmed, all but the newest are retired;
-//   - commitlog.Check finds no broken rule in the bytes at rest.
+//   - check.Check finds no broken rule in the bytes at rest.
 //
 // TestMutations takes away one rule at a time, and each time the same schedules
 // must turn red: a rule that nobody misses is not tested.

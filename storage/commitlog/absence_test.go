@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
@@ -30,11 +32,11 @@ func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, 
 	b := mem.New()
 	must(b.Create(t.Context(), authority, []byte("secret")))
 	if level == 1 {
-		must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
+		must(b.Create(t.Context(), identity.Key, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
 	}
 	if level == 2 { // raised, as a bucket of before
-		must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
-		must(second(Upgrade(t.Context(), b, 2, "v9")))
+		must(b.Create(t.Context(), identity.Key, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
+		must(second(identity.Upgrade(t.Context(), b, 2, "v9")))
 	}
 	want = make([][]string, 2)
 	for owner := range 2 {
@@ -136,7 +138,7 @@ func TestHarm(t *testing.T) {
 						}
 						name := strings.ReplaceAll(key, "0000000000000000000", "") + " " + what
 						before := keys(t, b, "")
-						report, err := Check(t.Context(), b, nil)
+						report, err := check.Check(t.Context(), b, nil)
 						if err != nil {
 							t.Errorf("%s: check: %v", name, err)
 						}
@@ -202,7 +204,7 @@ func TestSegmentsAlone(t *testing.T) {
 					must(b.Create(t.Context(), key, body))
 				}
 			}
-			report, err := Check(t.Context(), b, nil)
+			report, err := check.Check(t.Context(), b, nil)
 			if err != nil || len(report.Problems) == 0 {
 				t.Errorf("check finds %q, %v", report.Problems, err)
 			}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -287,12 +288,12 @@ func TestCreateTopicRace(t *testing.T) {
 func TestCluster(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()
-	if _, found, err := ReadCluster(ctx, b); found || err != nil {
+	if _, found, err := identity.ReadCluster(ctx, b); found || err != nil {
 		t.Fatal(found, err)
 	}
 	l := open(t, b)
-	c, found, err := ReadCluster(ctx, b)
-	if !found || err != nil || c.ID != l.ClusterID() || len(c.ID) != 22 || c.Format != Level || c.Shards != 1 || c.Slices != weir.Slices {
+	c, found, err := identity.ReadCluster(ctx, b)
+	if !found || err != nil || c.ID != l.ClusterID() || len(c.ID) != 22 || c.Format != identity.Level || c.Shards != 1 || c.Slices != weir.Slices {
 		t.Errorf("%+v %v %v", c, found, err)
 	}
 	if again := open(t, b); again.ClusterID() != c.ID {
@@ -312,7 +313,7 @@ func TestCluster(t *testing.T) {
 		`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":2,"slices":1024,"shards":1}`:                  state.ErrCorrupt,
 	} {
 		b := mem.New()
-		if err := b.Create(ctx, clusterKey, []byte(raw)); err != nil {
+		if err := b.Create(ctx, identity.Key, []byte(raw)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Open(ctx, options(b)); !errors.Is(err, want) {

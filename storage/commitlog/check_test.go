@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
@@ -29,7 +31,7 @@ func (deaf) Apply(journal.Position, []journal.Entry) error { return nil }
 func raw(t *testing.T, entries ...journal.Entry) *mem.Bucket {
 	t.Helper()
 	b := mem.New()
-	if _, err := openCluster(context.Background(), b); err != nil {
+	if _, err := identity.Open(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}
 	j, err := journal.Open(context.Background(), journal.Options{Bucket: b}, deaf{})
@@ -124,7 +126,7 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 	} {
 		b := raw(t, append([]journal.Entry{created()}, c.entries...)...)
 		var out bytes.Buffer
-		report, err := Check(context.Background(), b, &out)
+		report, err := check.Check(context.Background(), b, &out)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -160,7 +162,7 @@ func TestCheckFindsDamage(t *testing.T) {
 		damaged := bytes.Clone(whole)
 		damaged[at] ^= 1
 		put(t, b, key, damaged)
-		report, err := Check(ctx, b, nil)
+		report, err := check.Check(ctx, b, nil)
 		if err != nil || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], key) {
 			t.Errorf("byte %d: %q, %v", at, report.Problems, err)
 		}
@@ -170,7 +172,7 @@ func TestCheckFindsDamage(t *testing.T) {
 func TestCheckReport(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()
-	if _, err := Check(ctx, b, nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := check.Check(ctx, b, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 	l := open(t, b)

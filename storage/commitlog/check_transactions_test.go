@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -46,7 +47,7 @@ func TestCheckFindsWrongLedger(t *testing.T) {
 		"epoch":                {func(p *state.Partition) { p.Epochs = state.Epochs{{Epoch: 2, Start: 0}} }, "leader epoch 1, the log says"},
 		"start":                {func(p *state.Partition) { p.Start = 6 }, "beyond its last stable one 5"},
 	} {
-		problems, err := Spoiler(func(s *state.State) {
+		problems, err := check.Spoiler(func(s *state.State) {
 			c.spoil(s.Partition(state.Place{Topic: topic.ID, Partition: 0}))
 		}).Problems(ctx, segments)
 		must(err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
@@ -121,7 +122,7 @@ func TestDamagedSegment(t *testing.T) {
 			if got := readAll(t, l, good.ID, 0); !slices.Equal(got, []string{big}) {
 				t.Error("the other partition has suffered")
 			}
-			report, err := Check(t.Context(), s, nil)
+			report, err := check.Check(t.Context(), s, nil)
 			if err != nil || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], key) {
 				t.Errorf("check: %q, %v", report.Problems, err)
 			}

@@ -39,7 +39,14 @@
 // what is committed (FetchCommitted) stops at the last stable offset, and is told what
 // was aborted.
 //
-// An owner proves before it leads that what the log refers to is there (absence.go), and
-// that what lies beside it is what the log says (verify.go). Check proves the same, and
-// all rules, from the bytes at rest; Repair goes on without what is missing.
+// An owner proves before it leads that what the log refers to is there, and that what
+// lies beside it is what the log says (verify.go). Package check proves the same, and all
+// rules, from the bytes at rest; Repair goes on without what is missing.
+//
+// What the log is made of:
+//
+//   - state: what its entries say. It is pure.
+//   - identity: what makes a bucket one cluster, and what lies beside the log.
+//   - check: the proof. It depends on state alone.
+//   - the log itself: append.go, line.go, committer.go, slot.go, applier.go, fetch.go.
 package commitlog

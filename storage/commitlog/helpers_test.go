@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -114,9 +115,9 @@ func readAll(t testing.TB, l *Log, topic weir.TopicID, partition int32) []string
 }
 
 // sound runs Check and fails on any problem.
-func sound(t testing.TB, b storage.Bucket) Report {
+func sound(t testing.TB, b storage.Bucket) check.Report {
 	t.Helper()
-	report, err := Check(context.Background(), b, nil)
+	report, err := check.Check(context.Background(), b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -11,7 +12,7 @@ import (
 // a new one is at the newest level.
 func TestLevelInForce(t *testing.T) {
 	b := mem.New()
-	must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
+	must(b.Create(t.Context(), identity.Key, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
 	for range 2 {
 		l := open(t, b)
 		if l.Level() != 1 {
@@ -21,7 +22,7 @@ func TestLevelInForce(t *testing.T) {
 		must(l.Close())
 	}
 	l := open(t, b)
-	if before, err := Upgrade(t.Context(), b, Level, "v9"); before != 1 || err != nil {
+	if before, err := identity.Upgrade(t.Context(), b, identity.Level, "v9"); before != 1 || err != nil {
 		t.Errorf("upgraded from level %d: %v", before, err)
 	}
 	if l.Level() != 1 {
@@ -29,14 +30,14 @@ func TestLevelInForce(t *testing.T) {
 	}
 	must(l.Close())
 	l = open(t, b)
-	if l.Level() != Level || len(l.Topics()) != 2 {
+	if l.Level() != identity.Level || len(l.Topics()) != 2 {
 		t.Errorf("level %d and %d topics after the upgrade", l.Level(), len(l.Topics()))
 	}
 	must(l.Close())
 	sound(t, b)
 
 	l = open(t, mem.New())
-	if l.Level() != Level {
+	if l.Level() != identity.Level {
 		t.Errorf("a new bucket is at level %d", l.Level())
 	}
 	must(l.Close())

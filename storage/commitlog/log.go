@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment/reader"
@@ -22,7 +24,7 @@ import (
 type Log struct {
 	bucket     storage.Bucket
 	shard      uint32
-	cluster    Cluster
+	cluster    identity.Cluster
 	beside     []string          // Options.Beside
 	recovered  journal.Recovered // how the log was recovered
 	unsaid     *state.Identity   // of Open, then of the committer: what the log does not say yet; nil: nothing
@@ -98,7 +100,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 		tolerate = func(err error) { lost(err.Error()) }
 		l.state.Tolerate = tolerate
 	}
-	if l.cluster, err = openCluster(ctx, o.Bucket); err != nil {
+	if l.cluster, err = identity.Open(ctx, o.Bucket); err != nil {
 		return nil, fmt.Errorf("open commit log: %w", err)
 	}
 	storage.SetLevel(o.Bucket, l.cluster.Format)
@@ -106,13 +108,13 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 		return nil, fmt.Errorf("open commit log: shard %d of %d", o.Shard, l.cluster.Shards)
 	}
 	listed, stop := context.WithCancel(ctx)
-	segments := startListing(listed, o.Bucket, o.Shard)
+	segments := check.StartListing(listed, o.Bucket, o.Shard)
 	l.journal, err = journal.Open(ctx, journal.Options{
 		Bucket: o.Bucket, Shard: o.Shard, Node: o.Node, Info: o.Info, Epoch: o.Epoch, Depth: l.depth, Window: o.Window, Log: l.log,
 		Level: l.cluster.Format, Lost: tolerate, Verify: func(ctx context.Context, r journal.Recovered) error { return l.verify(ctx, r, segments) },
 	}, applier{l})
 	stop()
-	segments.wait()
+	segments.Wait()
 	if err != nil {
 		return nil, fmt.Errorf("open commit log: %w", translate(err))
 	}

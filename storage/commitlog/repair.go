@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
@@ -28,12 +30,12 @@ const LostTopic = "weir.lost"
 //
 // Errors: ErrFormat, and the bucket's. After an error Repair can be called again.
 func Repair(ctx context.Context, o Options, tell func(what string)) error {
-	known, err := Know(ctx, o.Bucket, o.Shard)
+	known, err := check.Know(ctx, o.Bucket, o.Shard)
 	if err != nil {
 		return err
 	}
-	if err := repairCluster(ctx, o.Bucket, known.Cluster, known.Named, known.Identity, tell); err != nil {
-		return fmt.Errorf("repair the object %s: %w", clusterKey, err)
+	if err := identity.Repair(ctx, o.Bucket, known.Cluster, known.Named, known.Identity, tell); err != nil {
+		return fmt.Errorf("repair the object %s: %w", identity.Key, err)
 	}
 	last, found, err := journal.LastReadableClaim(ctx, o.Bucket, o.Shard)
 	if err != nil {
@@ -117,12 +119,12 @@ func (l *Log) tellReaders() error {
 // findPieces puts the pieces of segments that the log does not know into partitions that
 // were recreated, or are now: those that lie without a hole before what is known.
 func (l *Log) findPieces() error {
-	list, err := listSegments(l.ctx, l.bucket, l.shard)
+	list, err := check.ListSegments(l.ctx, l.bucket, l.shard)
 	if err != nil {
 		return err
 	}
 	found := make(map[state.Place][]state.Piece)
-	for id := range list.ids {
+	for id := range list.IDs {
 		if l.state.Segments[id] > 0 || slices.Contains(l.state.Garbage, id) || id.Epoch >= uint64(l.epoch) {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -33,7 +34,7 @@ func TestRepair(t *testing.T) {
 								must(b.Create(t.Context(), k, body))
 							}
 						}
-						before, err := Check(t.Context(), b, nil)
+						before, err := check.Check(t.Context(), b, nil)
 						if err != nil || len(before.Problems) == 0 {
 							continue
 						}
@@ -47,7 +48,7 @@ func TestRepair(t *testing.T) {
 							t.Errorf("%s: %v", name, err)
 							continue
 						}
-						if report, err := Check(t.Context(), b, nil); err != nil || len(report.Problems) > 0 {
+						if report, err := check.Check(t.Context(), b, nil); err != nil || len(report.Problems) > 0 {
 							t.Errorf("%s: after the repair, which told %q: %q, %v", name, told, report.Problems, err)
 						}
 						lost := afterRepair(t, b, topic, want, key, name, told)

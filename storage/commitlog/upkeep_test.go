@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
@@ -437,7 +438,7 @@ func randomUpkeep(t *testing.T, seed uint64) error {
 			}
 		}
 	}
-	report, err := Check(t.Context(), b, nil)
+	report, err := check.Check(t.Context(), b, nil)
 	if err != nil || len(report.Problems) > 0 || report.Orphans > 0 {
 		return fmt.Errorf("%+v, %w", report, err)
 	}

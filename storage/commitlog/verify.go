@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/weirmq/weir/storage/commitlog/check"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 )
@@ -12,21 +14,21 @@ import (
 // verify proves that what the recovered log refers to is there, before this node
 // becomes the owner: nothing has been written or deleted then but its claim and
 // SEALs. The listing of the segments has begun before the recovery.
-func (l *Log) verify(ctx context.Context, r journal.Recovered, x *listing) error {
+func (l *Log) verify(ctx context.Context, r journal.Recovered, x *check.Listing) error {
 	if err := l.recognize(ctx); err != nil {
 		return err
 	}
 	if l.recovered = r; l.lost != nil {
-		x.wait()
-		return x.err // what is not there is found when it is read
+		x.Wait()
+		return x.Err // what is not there is found when it is read
 	}
-	return x.verify(ctx, l.state, r)
+	return x.Verify(ctx, l.state, r)
 }
 
 // recognize compares the objects beside the log with what the log says of them, and
 // finds out what it does not say yet. That goes into the first slot of this owner.
 func (l *Log) recognize(ctx context.Context) error {
-	keys := append([]string{clusterKey}, l.beside...)
+	keys := append([]string{identity.Key}, l.beside...)
 	known := l.state.Identity
 	if known != nil {
 		for _, s := range known.Sums {
@@ -35,11 +37,11 @@ func (l *Log) recognize(ctx context.Context) error {
 			}
 		}
 	}
-	there, err := objectsBeside(ctx, l.bucket, keys)
+	there, err := identity.Sums(ctx, l.bucket, keys)
 	if err != nil {
 		return err
 	}
-	problems := differs(known, l.cluster, there)
+	problems := identity.Differs(known, l.cluster, there)
 	if len(problems) > 0 && l.lost == nil {
 		return errors.Join(problems...)
 	}

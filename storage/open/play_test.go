@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
@@ -228,7 +229,7 @@ func (p *play) audit(ctx context.Context) {
 			p.problem("%s is not there: %v", p.hit[0], err)
 		}
 	}
-	report, err := commitlog.Check(ctx, p.bucket, nil)
+	report, err := check.Check(ctx, p.bucket, nil)
 	if err != nil {
 		p.problem("check: %v", err)
 	}

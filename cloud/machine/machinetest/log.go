@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -21,7 +22,7 @@ type Log struct {
 
 // New returns a log of the newest format level that these machines follow.
 func New(machines ...state.Machine) *Log {
-	return &Log{FormatLevel: commitlog.Level, Machines: machines}
+	return &Log{FormatLevel: identity.Level, Machines: machines}
 }
 
 // Propose implements machine.Log.

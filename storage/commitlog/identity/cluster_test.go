@@ -1,4 +1,4 @@
-package commitlog
+package identity
 
 import (
 	"context"
@@ -98,7 +98,7 @@ func TestGoldenCluster(t *testing.T) {
 		t.Errorf("%s, want %s", raw, want)
 	}
 	b := mem.New()
-	must(b.Create(t.Context(), clusterKey, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
+	must(b.Create(t.Context(), Key, []byte(`{"id":"AAAAAAAAAAAAAAAAAAAAAA","format":1,"shards":1}`)))
 	if c, found, err := ReadCluster(t.Context(), b); c.Slices != 1024 || c.Shards != 1 || !found || err != nil {
 		t.Errorf("%+v, %v", c, err)
 	}
@@ -107,7 +107,14 @@ func TestGoldenCluster(t *testing.T) {
 // made makes a bucket a cluster.
 func made(t *testing.T, b storage.Bucket) {
 	t.Helper()
-	if _, err := openCluster(t.Context(), b); err != nil {
+	if _, err := Open(t.Context(), b); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// must is for what cannot fail in a test.
+func must(err error) {
+	if err != nil {
+		panic(err)
 	}
 }

@@ -1,4 +1,4 @@
-package commitlog
+package identity
 
 import (
 	"cmp"
@@ -20,8 +20,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// clusterKey is the object that makes a bucket a cluster. It is created once.
-const clusterKey = "cluster"
+// Key is the object that makes a bucket a cluster. It is created once.
+const Key = "cluster"
 
 // format is the highest level that this program reads and writes. FORMAT.md says
 // what each level adds.
@@ -48,18 +48,18 @@ func (c Cluster) sum() string {
 // ReadCluster reads the object `cluster`; found is false when the bucket has
 // none. ErrFormat comes with what could be read of a later level.
 func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, err error) {
-	raw, err := b.Get(ctx, clusterKey, 0, -1)
+	raw, err := b.Get(ctx, Key, 0, -1)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Cluster{}, false, nil
 	}
 	if err != nil {
-		return Cluster{}, false, fmt.Errorf("read object %s: %w", clusterKey, err)
+		return Cluster{}, false, fmt.Errorf("read object %s: %w", Key, err)
 	}
 	if err := json.Unmarshal(raw, &c); err != nil {
-		return Cluster{}, true, fmt.Errorf("read object %s: %w: %w", clusterKey, state.ErrCorrupt, err)
+		return Cluster{}, true, fmt.Errorf("read object %s: %w: %w", Key, state.ErrCorrupt, err)
 	}
 	if c.Format < 1 || c.Shards < 1 || c.ID == "" || c.CRC != "" && c.CRC != c.sum() || c.Format == 2 && c.CRC == "" {
-		return c, true, fmt.Errorf("read object %s: %w: %q", clusterKey, state.ErrCorrupt, raw)
+		return c, true, fmt.Errorf("read object %s: %w: %q", Key, state.ErrCorrupt, raw)
 	}
 	if c.Format == 1 && c.Slices == 0 {
 		c.Slices = weir.Slices // all of them in shard 0
@@ -129,7 +129,7 @@ func Upgrade(ctx context.Context, b storage.Bucket, level int, needs string) (be
 	case err != nil:
 		return 0, err
 	case !found:
-		return 0, fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
+		return 0, fmt.Errorf("bucket has no object %s: %w", Key, fs.ErrNotExist)
 	case level > format:
 		return c.Format, fmt.Errorf("%w: level %d, this program knows %d", state.ErrFormat, level, format)
 	}
@@ -150,10 +150,10 @@ func raise(ctx context.Context, b storage.Bucket, from, level int, needs string)
 	return nil
 }
 
-// openCluster reads the object `cluster`, or creates it. Of several nodes that
+// Open reads the object `cluster`, or creates it. Of several nodes that
 // find a bucket empty one creates it and the others read it. A crash before
 // that leaves nothing, after it a cluster without a log.
-func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
+func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	c, found, err := ReadCluster(ctx, b)
 	if found || err != nil {
 		return c, err
@@ -164,31 +164,31 @@ func openCluster(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	}
 	if began { // maybe by a faster node, meanwhile
 		if c, found, err = ReadCluster(ctx, b); err == nil && !found {
-			err = journal.Missing(clusterKey, "a log has begun in this bucket")
+			err = journal.Missing(Key, "a log has begun in this bucket")
 		}
 		return c, err
 	}
 	c = newCluster()
 	raw, err := json.Marshal(c)
 	if err != nil {
-		return Cluster{}, fmt.Errorf("encode object %s: %w", clusterKey, err)
+		return Cluster{}, fmt.Errorf("encode object %s: %w", Key, err)
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := b.Create(ctx, clusterKey, raw)
+		err := b.Create(ctx, Key, raw)
 		switch {
 		case err == nil:
 			return c, nil
 		case errors.Is(err, storage.ErrExists):
 			c, found, err := ReadCluster(ctx, b)
 			if err == nil && !found {
-				err = fmt.Errorf("%w: object %s was there and is gone", state.ErrCorrupt, clusterKey)
+				err = fmt.Errorf("%w: object %s was there and is gone", state.ErrCorrupt, Key)
 			}
 			return c, err
 		case errors.Is(err, storage.ErrUnknown) && ctx.Err() == nil:
 			// It may exist now, or later: only another Create can tell.
 			_ = pause.For(ctx, wait)
 		default:
-			return Cluster{}, fmt.Errorf("create object %s: %w", clusterKey, err)
+			return Cluster{}, fmt.Errorf("create object %s: %w", Key, err)
 		}
 	}
 }
@@ -201,8 +201,8 @@ func newCluster() Cluster {
 	return c
 }
 
-// objectsBeside reads the checksums of the objects beside the log that are there.
-func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums []state.Sum, err error) {
+// Sums reads the checksums of the objects beside the log that are there.
+func Sums(ctx context.Context, b storage.Bucket, keys []string) (sums []state.Sum, err error) {
 	for _, key := range keys {
 		var raw []byte
 		err := storage.Until(ctx, func() (err error) {
@@ -221,9 +221,9 @@ func objectsBeside(ctx context.Context, b storage.Bucket, keys []string) (sums [
 	return sums, nil
 }
 
-// differs returns an error for each object beside the log that is not what the log
+// Differs returns an error for each object beside the log that is not what the log
 // says of it. there are the checksums of those that were found.
-func differs(i *state.Identity, c Cluster, there []state.Sum) (problems []error) {
+func Differs(i *state.Identity, c Cluster, there []state.Sum) (problems []error) {
 	if i == nil {
 		return nil
 	}
@@ -240,7 +240,7 @@ func differs(i *state.Identity, c Cluster, there []state.Sum) (problems []error)
 		}
 	}
 	if len(problems) == 0 && c.ID != i.Cluster {
-		problems = append(problems, fmt.Errorf("%w: object %s says cluster %q, and the log says %q", state.ErrCorrupt, clusterKey, c.ID, i.Cluster))
+		problems = append(problems, fmt.Errorf("%w: object %s says cluster %q, and the log says %q", state.ErrCorrupt, Key, c.ID, i.Cluster))
 	}
 	return problems
 }
@@ -255,9 +255,9 @@ func Began(ctx context.Context, b storage.Bucket) (bool, error) {
 	return len(keys) > 0, nil
 }
 
-// repairCluster puts the object cluster in the place of one that is missing or damaged,
+// Repair puts the object cluster in the place of one that is missing or damaged,
 // as the log knows it, and raises the level again.
-func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
+func Repair(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
 	if !named {
 		keys, err := b.List(ctx, upgradePrefix, "", 1000)
 		if err != nil {
@@ -268,23 +268,23 @@ func repairCluster(ctx context.Context, b storage.Bucket, c Cluster, named bool,
 				return err
 			}
 		}
-		if err := b.Delete(ctx, clusterKey); err != nil {
+		if err := b.Delete(ctx, Key); err != nil {
 			return err
 		}
 		c = newCluster()
 		if known != nil {
 			c.ID = known.Cluster
-			tell(fmt.Sprintf("object %s: made again as the log knows it", clusterKey))
+			tell(fmt.Sprintf("object %s: made again as the log knows it", Key))
 		} else {
 			c.Format, c.Slices = 1, 0
-			tell(fmt.Sprintf("object %s: made again with a new id, %s: gateways and clients that know the old one see another cluster", clusterKey, c.ID))
+			tell(fmt.Sprintf("object %s: made again with a new id, %s: gateways and clients that know the old one see another cluster", Key, c.ID))
 		}
 		c.CRC = c.sum()
 		raw, err := json.Marshal(c)
 		if err != nil {
 			return err
 		}
-		if err := b.Create(ctx, clusterKey, raw); err != nil {
+		if err := b.Create(ctx, Key, raw); err != nil {
 			return err
 		}
 	}

@@ -1,4 +1,4 @@
-package commitlog
+package check
 
 import (
 	"context"
@@ -146,7 +146,7 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 	for _, id := range a.state.Garbage {
 		garbage[id] = true
 	}
-	list, err := listSegments(ctx, a.bucket, a.shard)
+	list, err := ListSegments(ctx, a.bucket, a.shard)
 	if err != nil {
 		return a.found(fmt.Sprintf("shard %d", a.shard), err)
 	}
@@ -159,7 +159,7 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 	if !a.whole {
 		before = 0
 	}
-	for id := range list.ids {
+	for id := range list.IDs {
 		if known[id] != nil || garbage[id] {
 			continue
 		}

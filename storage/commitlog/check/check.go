@@ -1,4 +1,4 @@
-package commitlog
+package check
 
 import (
 	"cmp"
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
@@ -77,7 +78,7 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 
 // Known is what a bucket says of itself, and what the log of a shard says of it.
 type Known struct {
-	Cluster  Cluster
+	Cluster  identity.Cluster
 	Named    bool            // Cluster is what the bucket says, and sound
 	Identity *state.Identity // nil: the log says nothing
 }
@@ -97,16 +98,16 @@ func Know(ctx context.Context, b storage.Bucket, shard uint32) (Known, error) {
 // readCluster reads the object cluster. One that is missing or damaged is a problem,
 // and no reason not to go on.
 func (a *auditor) readCluster(ctx context.Context, b storage.Bucket) error {
-	c, found, err := ReadCluster(ctx, b)
+	c, found, err := identity.ReadCluster(ctx, b)
 	if err == nil && !found {
-		began, beganErr := Began(ctx, b)
+		began, beganErr := identity.Began(ctx, b)
 		switch {
 		case beganErr != nil:
 			return beganErr
 		case !began:
-			return fmt.Errorf("bucket has no object %s: %w", clusterKey, fs.ErrNotExist)
+			return fmt.Errorf("bucket has no object %s: %w", identity.Key, fs.ErrNotExist)
 		}
-		err = journal.Missing(clusterKey, "a log has begun in this bucket")
+		err = journal.Missing(identity.Key, "a log has begun in this bucket")
 	}
 	if errors.Is(err, state.ErrCorrupt) || errors.Is(err, storage.ErrMissing) || errors.Is(err, storage.ErrDamaged) {
 		a.problem(err)
@@ -155,7 +156,7 @@ type auditor struct {
 	told   int    // problems that were written out
 
 	bucket  storage.Bucket
-	cluster Cluster
+	cluster identity.Cluster
 	named   bool // cluster is what the bucket says
 	known   journal.Recovered
 	whole   bool // the log was read to its end, or there is none
@@ -242,11 +243,11 @@ func (a *auditor) besides(ctx context.Context) error {
 	for _, s := range a.state.Identity.Sums {
 		keys = append(keys, s.Key)
 	}
-	there, err := objectsBeside(ctx, a.bucket, keys)
+	there, err := identity.Sums(ctx, a.bucket, keys)
 	if err != nil {
 		return a.found("beside the log", err)
 	}
-	for _, err := range differs(a.state.Identity, a.cluster, there) {
+	for _, err := range identity.Differs(a.state.Identity, a.cluster, there) {
 		a.where = "beside the log"
 		a.problem(err)
 	}

@@ -1,4 +1,4 @@
-package commitlog
+package check
 
 import (
 	"context"
@@ -15,15 +15,15 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// segmentList is the segments that a List of the bucket has shown.
-type segmentList struct {
-	ids     map[state.SegmentID]bool
+// SegmentList is the segments that a List of the bucket has shown.
+type SegmentList struct {
+	IDs     map[state.SegmentID]bool
 	strange []string // keys that are none of a segment
 }
 
-// listSegments lists the segments of a shard.
-func listSegments(ctx context.Context, b storage.Bucket, shard uint32) (segmentList, error) {
-	l := segmentList{ids: make(map[state.SegmentID]bool)}
+// ListSegments lists the segments of a shard.
+func ListSegments(ctx context.Context, b storage.Bucket, shard uint32) (SegmentList, error) {
+	l := SegmentList{IDs: make(map[state.SegmentID]bool)}
 	prefix := fmt.Sprintf("%04d/segment/", shard)
 	err := listAll(ctx, b, prefix, "", func(key string) bool {
 		e, n, _ := strings.Cut(strings.TrimPrefix(key, prefix), "/")
@@ -32,7 +32,7 @@ func listSegments(ctx context.Context, b storage.Bucket, shard uint32) (segmentL
 		if eerr != nil || nerr != nil || segment.Key(shard, epoch, number) != key {
 			l.strange = append(l.strange, key)
 		} else {
-			l.ids[state.SegmentID{Epoch: epoch, Number: number}] = true
+			l.IDs[state.SegmentID{Epoch: epoch, Number: number}] = true
 		}
 		return true
 	})
@@ -76,35 +76,35 @@ func gone(ctx context.Context, b storage.Bucket, key string) (bool, error) {
 	return false, err
 }
 
-// listing is a List of segments that runs while the log is recovered.
-type listing struct {
-	segmentList
+// Listing is a List of segments that runs while the log is recovered.
+type Listing struct {
+	SegmentList
 	bucket storage.Bucket
 	shard  uint32
-	err    error
+	Err    error
 	done   chan struct{} // closed when the list is there
 }
 
-// startListing begins to list the segments of a shard. It ends with ctx.
-func startListing(ctx context.Context, b storage.Bucket, shard uint32) *listing {
-	x := &listing{bucket: b, shard: shard, done: make(chan struct{})}
+// StartListing begins to list the segments of a shard. It ends with ctx.
+func StartListing(ctx context.Context, b storage.Bucket, shard uint32) *Listing {
+	x := &Listing{bucket: b, shard: shard, done: make(chan struct{})}
 	go func() {
 		defer close(x.done)
-		x.segmentList, x.err = listSegments(ctx, b, shard)
+		x.SegmentList, x.Err = ListSegments(ctx, b, shard)
 	}()
 	return x
 }
 
-// wait returns when the list is there, or is given up.
-func (x *listing) wait() { <-x.done }
+// Wait returns when the list is there, or is given up.
+func (x *Listing) Wait() { <-x.done }
 
-// verify proves that what a recovered log refers to is there.
-func (x *listing) verify(ctx context.Context, s *state.State, r journal.Recovered) error {
-	if x.wait(); x.err != nil {
-		return x.err
+// Verify proves that what a recovered log refers to is there.
+func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovered) error {
+	if x.Wait(); x.Err != nil {
+		return x.Err
 	}
 	for id, pieces := range s.Segments {
-		if x.ids[id] {
+		if x.IDs[id] {
 			continue
 		}
 		key := segment.Key(x.shard, id.Epoch, id.Number)
@@ -114,7 +114,7 @@ func (x *listing) verify(ctx context.Context, s *state.State, r journal.Recovere
 			return journal.Missing(key, fmt.Sprintf("the log has %d pieces of partitions in it", pieces))
 		}
 	}
-	for id := range x.ids {
+	for id := range x.IDs {
 		// This node has stored none in its epoch yet, and who comes later may have.
 		if err := unknownEpoch(s, id, x.shard, r, r.End.Epoch+1); err != nil {
 			return err

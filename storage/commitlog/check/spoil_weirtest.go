@@ -1,6 +1,6 @@
 //go:build weirtest
 
-package commitlog
+package check
 
 import (
 	"context"
