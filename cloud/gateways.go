@@ -119,7 +119,7 @@ func (n *Node) sessions() []console.Session {
 			if !told {
 				continue
 			}
-			l := console.Lane{Lane: lane.String(), Buffered: records}
+			l := console.LaneStatus{Lane: lane.String(), Buffered: records}
 			if at, is := g.Status.Figure(wire.FigureOldest(lane)); is {
 				l.Oldest = time.UnixMilli(int64(min(at, 1<<53))).UTC()
 			}

@@ -24,14 +24,14 @@ import (
 // nothing is the local log of a gateway that has nothing to send.
 type nothing struct{ sender.Notes }
 
-func (nothing) List() ([]wire.Buffer, error) {
-	return []wire.Buffer{{ID: weir.BufferID{3: 1}, Current: true, Lanes: [weir.Lanes]wire.Bounds{{First: 1}, {First: 1}, {First: 1}}}}, nil
+func (nothing) List() ([]weir.Buffer, error) {
+	return []weir.Buffer{{ID: weir.BufferID{3: 1}, Current: true, Lanes: [weir.Lanes]weir.Bounds{{First: 1}, {First: 1}, {First: 1}}}}, nil
 }
 func (nothing) Read(weir.BufferID, weir.Lane, uint64) ([]sender.Item, error) { return nil, io.EOF }
 func (nothing) Trim(weir.BufferID, weir.Lane, uint64) error                  { return nil }
 func (nothing) Retire(weir.BufferID) error                                   { return nil }
 func (nothing) Notify() <-chan struct{}                                      { return nil }
-func (nothing) Rows(weir.BufferID) ([]sender.Row, error)                     { return nil, nil }
+func (nothing) Rows(weir.BufferID) ([]weir.MapRow, error)                    { return nil, nil }
 
 // joinGateway lets a gateway in at a node that leads.
 func joinGateway(t *testing.T, n running, id string) *join.Identity {

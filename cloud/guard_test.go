@@ -30,7 +30,7 @@ type taker struct {
 	taken map[string]int // by gateway, guarded by mu
 }
 
-func (l *taker) Offer(context.Context, string, []wire.Buffer) (receiver.Offered, error) {
+func (l *taker) Offer(context.Context, string, []weir.Buffer) (receiver.Offered, error) {
 	return receiver.Offered{}, nil
 }
 
@@ -45,7 +45,7 @@ func (l *taker) Append(a receiver.Append, done func(error)) {
 	done(nil)
 }
 
-func (l *taker) Mark(context.Context, receiver.Stream, weir.TopicID, int32) (uint64, error) {
+func (l *taker) Mark(context.Context, weir.Stream, weir.TopicID, int32) (uint64, error) {
 	return 0, nil
 }
 
@@ -92,12 +92,12 @@ func (c *crowd) close() {
 }
 
 // gateway connects one and returns its live lane.
-func (c *crowd) gateway(name string) wire.Stream {
+func (c *crowd) gateway(name string) wire.Channel {
 	c.t.Helper()
 	link := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: "10.0.0.1:1", Gateway: name}, Buffer: 16 << 20})
 	c.links = append(c.links, link)
 	c.ended.Go(func() { c.recv.Handle(link.Node) })
-	open := func(p wire.Preface) wire.Stream {
+	open := func(p wire.Preface) wire.Channel {
 		st, err := link.Gateway.OpenStream(c.t.Context(), 0)
 		if err == nil {
 			err = wire.WritePreface(st, p)
@@ -130,7 +130,7 @@ func frame(t *testing.T, size int) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wire.AppendFrame(nil, &wire.Append{Lane: weir.Live, Row: wire.Row{Partitions: 1, From: 1}, First: 1, Last: 1, Kind: wire.KindBatch, Batch: batch})
+	return wire.AppendFrame(nil, &wire.Append{Lane: weir.Live, Row: weir.Row{Partitions: 1, From: 1}, First: 1, Last: 1, Kind: wire.KindBatch, Batch: batch})
 }
 
 // TestAnnouncedLength: what gateways announce and do not send takes nothing from

@@ -102,7 +102,7 @@ func refusal(r *broker.Refused) error {
 }
 
 // Offer implements receiver.Log.
-func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
+func (u *uplink) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (receiver.Offered, error) {
 	var known receiver.Offered
 	offered := make(map[weir.BufferID]bool, len(buffers))
 	for _, b := range buffers {
@@ -116,9 +116,9 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 			return known, u.answer(err)
 		}
 		offered[b.ID] = true
-		o := wire.OfferedBuffer{ID: b.ID, State: bufferState(state)}
+		o := wire.OfferedBuffer{ID: b.ID, State: state}
 		for lane := range o.Reached {
-			o.Reached[lane], err = u.broker.Reached(stream(receiver.Stream{Gateway: gateway, Buffer: b.ID, Lane: weir.Lane(lane)}))
+			o.Reached[lane], err = u.broker.Reached(weir.Stream{Gateway: gateway, Buffer: b.ID, Lane: weir.Lane(lane)})
 			if err != nil {
 				return known, u.answer(err)
 			}
@@ -130,31 +130,16 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 		return known, u.answer(err)
 	}
 	for _, m := range marks {
-		if id := m.Stream.Buffer; offered[id] {
-			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: weir.Lane(m.Stream.Lane),
-				Topic: m.Topic, Partition: m.Partition, Last: m.Last})
+		if offered[m.Buffer] {
+			known.Marks = append(known.Marks, m)
 		}
 	}
 	for _, r := range rows {
-		if id := r.Stream.Buffer; offered[id] {
-			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: weir.Lane(r.Stream.Lane),
-				Topic: r.Topic, Name: r.Name, Row: wire.Row(r.Row)})
+		if offered[r.Buffer] {
+			known.Rows = append(known.Rows, r)
 		}
 	}
 	return known, nil
-}
-
-func bufferState(s broker.BufferState) wire.BufferState {
-	switch s {
-	case broker.BufferKnown:
-		return wire.BufferKnown
-	case broker.BufferRetired:
-		return wire.BufferRetired
-	case broker.BufferAside:
-		return wire.BufferAside
-	default:
-		return wire.BufferNew
-	}
 }
 
 // Resolve implements receiver.Log. A topic that does not exist is created.
@@ -244,7 +229,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 			return
 		}
 	}
-	source := broker.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: broker.Row(a.Row)}
+	source := broker.Source{Stream: a.Stream, Prev: a.Prev, First: a.First, Last: a.Last, Row: a.Row}
 	u.broker.Append(broker.Append{Topic: a.Topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(base int64, err error) {
 			// One that was there before has no offset, and was counted before.
@@ -255,13 +240,9 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		})
 }
 
-func stream(s receiver.Stream) broker.Stream {
-	return broker.Stream{Gateway: s.Gateway, Buffer: s.Buffer, Lane: uint8(s.Lane)}
-}
-
 // Mark implements receiver.Log.
-func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, partition int32) (uint64, error) {
-	mark, err := u.broker.Mark(ctx, stream(s), topic, partition)
+func (u *uplink) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error) {
+	mark, err := u.broker.Mark(ctx, s, topic, partition)
 	if errors.Is(err, broker.ErrUnknownTopic) {
 		return 0, nil
 	}

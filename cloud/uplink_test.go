@@ -116,7 +116,7 @@ func TestBoundGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := receiver.Append{Stream: receiver.Stream{Gateway: "gw", Buffer: weir.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
+	a := receiver.Append{Stream: weir.Stream{Gateway: "gw", Buffer: weir.BufferID{1}}, Topic: id, First: 1, Last: 1, Batch: batchOf(t, 1)}
 	if err := appendTo(u, a); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestUplinkAppend(t *testing.T) {
 		t.Fatal(err)
 	}
 	buffer := weir.BufferID{3: 1}
-	s := receiver.Stream{Gateway: "gw", Buffer: buffer, Lane: 1}
+	s := weir.Stream{Gateway: "gw", Buffer: buffer, Lane: 1}
 	damaged := batchOf(t, 1)
 	damaged[len(damaged)-1] ^= 1
 	for _, step := range []struct {
@@ -218,7 +218,7 @@ func TestUplinkAppend(t *testing.T) {
 		{"no such partition", receiver.Append{Topic: id, Partition: 2, Prev: 2, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrGone, 2},
 		{"the cloud's own topic", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1)}, receiver.ErrNotAllowed, 2},
 		{"a gap", receiver.Append{Topic: gaps, First: 3, Last: 3, Batch: batchOf(t, 1), Gap: true}, nil, 2},
-		{"the next", receiver.Append{Topic: id, Row: wire.Row{Partitions: 2, From: 4}, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
+		{"the next", receiver.Append{Topic: id, Row: weir.Row{Partitions: 2, From: 4}, Prev: 2, First: 4, Last: 4, Batch: batchOf(t, 1)}, nil, 4},
 	} {
 		step.a.Stream = s
 		if err := appendTo(u, step.a); !is(err, step.want) {
@@ -232,19 +232,19 @@ func TestUplinkAppend(t *testing.T) {
 		t.Errorf("mark in a topic that is gone: %d %v", mark, err)
 	}
 
-	offer := func(want wire.BufferState, marks int) {
+	offer := func(want weir.BufferState, marks int) {
 		t.Helper()
-		got, err := u.Offer(ctx, "gw", []wire.Buffer{{ID: buffer}})
+		got, err := u.Offer(ctx, "gw", []weir.Buffer{{ID: buffer}})
 		if err != nil || len(got.Buffers) != 1 || got.Buffers[0].ID != buffer || got.Buffers[0].State != want || (got.Buffers[0].Reached[1] == 4) != (marks > 0) || len(got.Marks) != marks {
 			t.Errorf("offered: %+v, %v; want state %v and %d marks", got, err, want, marks)
 		}
-		row := wire.MapRow{Buffer: buffer, Lane: s.Lane, Topic: id, Name: "sensors", Row: wire.Row{Partitions: 2, From: 4}}
-		if marks > 0 && !slices.Equal(got.Rows, []wire.MapRow{row}) {
+		row := weir.MapRow{Buffer: buffer, Lane: s.Lane, Topic: id, Name: "sensors", Row: weir.Row{Partitions: 2, From: 4}}
+		if marks > 0 && !slices.Equal(got.Rows, []weir.MapRow{row}) {
 			t.Errorf("rows %+v, want %+v", got.Rows, row)
 		}
 	}
-	offer(wire.BufferKnown, 2)
-	if got, err := u.Offer(ctx, "stranger", []wire.Buffer{{ID: buffer}}); err != nil || got.Buffers[0].State != wire.BufferNew || len(got.Marks)+len(got.Rows) != 0 {
+	offer(weir.BufferKnown, 2)
+	if got, err := u.Offer(ctx, "stranger", []weir.Buffer{{ID: buffer}}); err != nil || got.Buffers[0].State != weir.BufferNew || len(got.Marks)+len(got.Rows) != 0 {
 		t.Errorf("another gateway's buffer of that id: %+v %v", got, err)
 	}
 	for range 2 {
@@ -252,7 +252,7 @@ func TestUplinkAppend(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	offer(wire.BufferRetired, 0)
+	offer(weir.BufferRetired, 0)
 	if err := appendTo(u, receiver.Append{Stream: s, Topic: id, Prev: 4, First: 5, Last: 5, Batch: batchOf(t, 1)}); !is(err, receiver.ErrRetired) {
 		t.Errorf("append to a retired buffer: %v", err)
 	}
@@ -264,13 +264,13 @@ func TestNotOwner(t *testing.T) {
 	u := newTestUplink(t, true)
 	calls := map[string]func() error{
 		"Offer": func() error {
-			_, err := u.Offer(t.Context(), "gw", []wire.Buffer{{}})
+			_, err := u.Offer(t.Context(), "gw", []weir.Buffer{{}})
 			return err
 		},
 		"Offer of nothing": func() error { _, err := u.Offer(t.Context(), "gw", nil); return err },
 		"Resolve":          func() error { _, _, err := u.Resolve(t.Context(), "gw", "t"); return err },
 		"Append":           func() error { return appendTo(u, receiver.Append{}) },
-		"Mark":             func() error { _, err := u.Mark(t.Context(), receiver.Stream{}, weir.TopicID{}, 0); return err },
+		"Mark":             func() error { _, err := u.Mark(t.Context(), weir.Stream{}, weir.TopicID{}, 0); return err },
 		"Retire":           func() error { return u.Retire(t.Context(), "gw", weir.BufferID{}) },
 	}
 	u.broker.Doubt(0, true)

@@ -114,10 +114,10 @@ func (n *node) count() int {
 	return n.joins
 }
 
-func (n *node) Offer(_ context.Context, _ string, all []wire.Buffer) (receiver.Offered, error) {
+func (n *node) Offer(_ context.Context, _ string, all []weir.Buffer) (receiver.Offered, error) {
 	var o receiver.Offered
 	for _, b := range all {
-		o.Buffers = append(o.Buffers, wire.OfferedBuffer{ID: b.ID, State: wire.BufferNew})
+		o.Buffers = append(o.Buffers, wire.OfferedBuffer{ID: b.ID, State: weir.BufferNew})
 	}
 	return o, nil
 }
@@ -131,7 +131,7 @@ func (n *node) Append(a receiver.Append, done func(error)) {
 	done(nil)
 }
 
-func (n *node) Mark(context.Context, receiver.Stream, weir.TopicID, int32) (uint64, error) {
+func (n *node) Mark(context.Context, weir.Stream, weir.TopicID, int32) (uint64, error) {
 	return 0, nil
 }
 

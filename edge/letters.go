@@ -8,7 +8,6 @@ import (
 	"github.com/weirmq/weir/edge/wal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/sender"
 )
 
 // Refused letters are messages that no try can get through: their devices are told
@@ -127,9 +126,9 @@ func report(e wal.Eviction) wal.Record {
 }
 
 // reported is what such a record is to the sender; nil for any other.
-func reported(item wal.Item) *sender.Gap {
+func reported(item wal.Item) *weir.Gap {
 	if item.Gap != nil || item.Record.Topic != weir.GapTopic {
 		return nil
 	}
-	return &sender.Gap{First: item.Seq, Last: item.Seq, Reason: string(item.Record.Value), Exact: true}
+	return &weir.Gap{First: item.Seq, Last: item.Seq, Reason: string(item.Record.Value), Exact: true}
 }

@@ -91,7 +91,7 @@ func TestEvictionIsReported(t *testing.T) {
 			t.Fatal("not stored")
 		}
 	}
-	up := uplink{log: b.log}
+	up := uplink{Log: b.log}
 	id, _ := b.log.Place(weir.Live)
 	last := b.log.Last(id, weir.Live)
 	for from := uint64(1); from <= last; {

@@ -91,7 +91,7 @@ func TestTombstoneInTheLog(t *testing.T) {
 	if err := store(b, batch); err != nil {
 		t.Fatal(err)
 	}
-	items, err := uplink{log: b.log, gateway: []byte("gw-1")}.Read(places[0].buffer, 1, 1)
+	items, err := uplink{Log: b.log, gateway: []byte("gw-1")}.Read(places[0].buffer, 1, 1)
 	if err != nil || len(items) != 3 {
 		t.Fatalf("%v %v", items, err)
 	}

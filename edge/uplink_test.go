@@ -11,7 +11,6 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 var _ sender.Buffers = uplink{}
@@ -36,7 +35,7 @@ func TestRead(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a", "b")
 	for _, source := range []bool{true, false, true} {
-		items, err := uplink{log: log, source: source, gateway: []byte("gw-1")}.Read(id, weir.Lane(weir.Live), 1)
+		items, err := uplink{Log: log, source: source, gateway: []byte("gw-1")}.Read(id, weir.Lane(weir.Live), 1)
 		if err != nil || len(items) != 2 {
 			t.Fatalf("%v %v", items, err)
 		}
@@ -50,7 +49,7 @@ func TestRead(t *testing.T) {
 			}
 		}
 	}
-	if _, err := (uplink{log: log}).Read(id, weir.Lane(weir.Live), 3); !errors.Is(err, io.EOF) {
+	if _, err := (uplink{Log: log}).Read(id, weir.Lane(weir.Live), 3); !errors.Is(err, io.EOF) {
 		t.Errorf("behind the end: %v, want io.EOF itself", err)
 	}
 }
@@ -59,7 +58,7 @@ func TestRead(t *testing.T) {
 func TestList(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a", "b", "c")
-	u := uplink{log: log}
+	u := uplink{Log: log}
 	if err := u.Trim(id, weir.Lane(weir.Live), 2); err != nil {
 		t.Fatal(err)
 	}
@@ -67,8 +66,8 @@ func TestList(t *testing.T) {
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%v %v", list, err)
 	}
-	want := wire.Buffer{ID: id, Current: true}
-	want.Lanes[weir.Alarm], want.Lanes[weir.Live], want.Lanes[weir.Bulk] = wire.Bounds{First: 1}, wire.Bounds{First: 3, Last: 3}, wire.Bounds{First: 1}
+	want := weir.Buffer{ID: id, Current: true}
+	want.Lanes[weir.Alarm], want.Lanes[weir.Live], want.Lanes[weir.Bulk] = weir.Bounds{First: 1}, weir.Bounds{First: 3, Last: 3}, weir.Bounds{First: 1}
 	if !reflect.DeepEqual(list[0], want) {
 		t.Errorf("got %+v, want %+v", list[0], want)
 	}
@@ -93,7 +92,7 @@ func TestRetire(t *testing.T) {
 	log = open()
 	defer log.Close()
 	current := appendLive(t, log, "c")
-	u := uplink{log: log}
+	u := uplink{Log: log}
 	if err := u.Retire(current); !errors.Is(err, wal.ErrUnacked) {
 		t.Errorf("retire the current buffer: %v", err)
 	}
@@ -103,7 +102,7 @@ func TestRetire(t *testing.T) {
 		}
 	}
 	list, err := u.List()
-	if err != nil || len(list) != 1 || list[0].ID != current || list[0].Lanes[weir.Live] != (wire.Bounds{First: 1, Last: 1}) {
+	if err != nil || len(list) != 1 || list[0].ID != current || list[0].Lanes[weir.Live] != (weir.Bounds{First: 1, Last: 1}) {
 		t.Errorf("what is left: %+v %v", list, err)
 	}
 	if last := log.Last(old, weir.Live); last != 2 {
@@ -115,22 +114,22 @@ func TestRetire(t *testing.T) {
 func TestNotes(t *testing.T) {
 	log := openLog(t, wal.Options{})
 	id := appendLive(t, log, "a")
-	u := uplink{log: log}
-	row := sender.Row{Topic: "t", TopicID: weir.TopicID{1}, Partitions: 4, Lane: weir.Lane(weir.Live), From: 1}
+	u := uplink{Log: log}
+	row := weir.MapRow{Buffer: id, Name: "t", Topic: weir.TopicID{1}, Lane: weir.Lane(weir.Live), Row: weir.Row{Partitions: 4, From: 1}}
 	for range 2 {
-		if err := u.AddRow(id, row); err != nil {
+		if err := u.AddRow(row); err != nil {
 			t.Fatal(err)
 		}
 	}
 	rows, err := u.Rows(id)
-	if err != nil || !reflect.DeepEqual(rows, []sender.Row{row}) {
+	if err != nil || !reflect.DeepEqual(rows, []weir.MapRow{row}) {
 		t.Errorf("%v %v", rows, err)
 	}
 	items, err := u.Read(id, weir.Lane(weir.Live), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	items = append(items, sender.Item{Seq: 2, Gap: &sender.Gap{First: 2, Last: 2}})
+	items = append(items, sender.Item{Seq: 2, Gap: &weir.Gap{First: 2, Last: 2}})
 	if err := u.Bury(id, weir.Lane(weir.Live), items, "too large"); err != nil {
 		t.Fatal(err)
 	}

@@ -30,17 +30,12 @@ import (
 
 // The words that doors use are those of the log below.
 type (
-	Node        = cluster.Node
-	Topic       = logstate.Topic
-	Append      = commitlog.Append
-	Source      = logstate.Source
-	Stream      = logstate.Stream
-	Fetched     = commitlog.Fetched
-	Mark        = commitlog.Mark
-	MapRow      = commitlog.MapRow
-	Row         = logstate.Row
-	BufferState = logstate.BufferState
-	Refused     = commitlog.RefusedError
+	Node    = cluster.Node
+	Topic   = logstate.Topic
+	Append  = commitlog.Append
+	Source  = logstate.Source
+	Fetched = commitlog.Fetched
+	Refused = commitlog.RefusedError
 )
 
 // Errors of the calls below, to be tested with errors.Is.
@@ -75,14 +70,6 @@ var (
 	ErrUnknownProducer    = logstate.ErrUnknownProducer
 	ErrTransactionOpen    = logstate.ErrTransactionOpen
 	ErrUnsupported        = commitlog.ErrUnsupported
-)
-
-// What can be known of a gateway's buffer.
-const (
-	BufferNew     = logstate.New
-	BufferKnown   = logstate.Known
-	BufferRetired = logstate.Retired
-	BufferAside   = logstate.Aside
 )
 
 // Why a gateway's batch was refused; see Refused.

@@ -89,7 +89,7 @@ func calls(b *Broker) map[string]func(context.Context) error {
 		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, weir.TopicID{}, 0, 0); return err },
 		"MaxTimestamp":   func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, weir.TopicID{}, 0); return err },
 		"Marks":          func(context.Context) error { _, _, err := b.Marks("gw"); return err },
-		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, Stream{}, weir.TopicID{}, 0); return err },
+		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, weir.Stream{}, weir.TopicID{}, 0); return err },
 		"BufferState":    func(context.Context) error { _, err := b.BufferState("gw", weir.BufferID{}); return err },
 		"Retire":         func(ctx context.Context) error { return b.Retire(ctx, "gw", weir.BufferID{}) },
 		"Topics":         func(context.Context) error { _, err := b.Topics(); return err },

@@ -6,7 +6,6 @@ import (
 
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/txn"
-	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -146,7 +145,7 @@ func closed() <-chan struct{} {
 
 // Marks lists how far each stream of a gateway is durable, by partition, and how
 // its records were mapped to partitions last, by topic.
-func (b *Broker) Marks(gateway string) ([]Mark, []MapRow, error) {
+func (b *Broker) Marks(gateway string) ([]weir.Mark, []weir.MapRow, error) {
 	log, err := b.logOf(gateway)
 	if err != nil {
 		return nil, nil, err
@@ -157,7 +156,7 @@ func (b *Broker) Marks(gateway string) ([]Mark, []MapRow, error) {
 
 // Mark returns the durable mark of one stream in one partition, after what
 // that partition had in flight when it was asked has landed or failed.
-func (b *Broker) Mark(ctx context.Context, s Stream, id weir.TopicID, partition int32) (uint64, error) {
+func (b *Broker) Mark(ctx context.Context, s weir.Stream, id weir.TopicID, partition int32) (uint64, error) {
 	log, err := b.logAt(id, partition)
 	if err != nil {
 		return 0, err
@@ -167,17 +166,17 @@ func (b *Broker) Mark(ctx context.Context, s Stream, id weir.TopicID, partition 
 }
 
 // BufferState says what the cluster knows of a gateway's buffer.
-func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (BufferState, error) {
+func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (weir.BufferState, error) {
 	log, err := b.logOf(gateway)
 	if err != nil {
-		var none logstate.BufferState
+		var none weir.BufferState
 		return none, err
 	}
 	return log.BufferState(gateway, buffer), nil
 }
 
 // Reached is the highest sequence of a stream that ever became durable.
-func (b *Broker) Reached(s Stream) (uint64, error) {
+func (b *Broker) Reached(s weir.Stream) (uint64, error) {
 	log, err := b.logOf(s.Gateway)
 	if err != nil {
 		return 0, err

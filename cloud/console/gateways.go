@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"cmp"
-	"encoding/hex"
 	"errors"
 	"net/http"
 	"slices"
@@ -58,17 +57,17 @@ type Gateway struct {
 // Figures are what a gateway tells of itself while it is connected; nil is what it
 // does not tell.
 type Figures struct {
-	Started         time.Time `json:"started,omitzero"`
-	DeadLetters     *uint64   `json:"dead_letters,omitempty"`
-	RefusedMessages *uint64   `json:"refused_messages,omitempty"` // of devices, for want of room, since it started
-	QuotaBytes      *uint64   `json:"quota_bytes,omitempty"`
-	FreeBytes       *uint64   `json:"free_bytes,omitempty"` // of its disk
-	Buffers         *uint64   `json:"buffers,omitempty"`
-	Lanes           []Lane    `json:"lanes,omitempty"`
+	Started         time.Time    `json:"started,omitzero"`
+	DeadLetters     *uint64      `json:"dead_letters,omitempty"`
+	RefusedMessages *uint64      `json:"refused_messages,omitempty"` // of devices, for want of room, since it started
+	QuotaBytes      *uint64      `json:"quota_bytes,omitempty"`
+	FreeBytes       *uint64      `json:"free_bytes,omitempty"` // of its disk
+	Buffers         *uint64      `json:"buffers,omitempty"`
+	Lanes           []LaneStatus `json:"lanes,omitempty"`
 }
 
 // Lane is the backlog of one lane.
-type Lane struct {
+type LaneStatus struct {
 	Lane     string    `json:"lane"`
 	Buffered uint64    `json:"buffered_records"`
 	Oldest   time.Time `json:"oldest,omitzero"` // timestamp of the oldest of them
@@ -78,12 +77,12 @@ type Lane struct {
 type GatewayDetail struct {
 	Gateway
 	Figures
-	Streams  []Stream  `json:"streams,omitempty"`
-	Refusals []Refusal `json:"refusals,omitempty"` // since this node leads, oldest first
+	Streams  []StreamStatus `json:"streams,omitempty"`
+	Refusals []Refusal      `json:"refusals,omitempty"` // since this node leads, oldest first
 }
 
 // Stream is one lane of one buffer of a gateway, as far as the cloud has it.
-type Stream struct {
+type StreamStatus struct {
 	Buffer string       `json:"buffer"`
 	Lane   string       `json:"lane"`
 	Marks  []StreamMark `json:"marks"`
@@ -166,23 +165,24 @@ func (c *console) gateway(r *http.Request) (any, error) {
 }
 
 // streams lists what the cloud has of a gateway's streams.
-func (c *console) streams(gateway string) ([]Stream, error) {
+func (c *console) streams(gateway string) ([]StreamStatus, error) {
 	marks, _, err := c.Broker.Marks(gateway)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(marks, func(a, b broker.Mark) int {
-		return cmp.Or(bytes.Compare(a.Stream.Buffer[:], b.Stream.Buffer[:]), cmp.Compare(a.Stream.Lane, b.Stream.Lane),
+	slices.SortFunc(marks, func(a, b weir.Mark) int {
+		return cmp.Or(a.Buffer.Compare(b.Buffer), cmp.Compare(a.Lane, b.Lane),
 			bytes.Compare(a.Topic[:], b.Topic[:]), cmp.Compare(a.Partition, b.Partition))
 	})
-	var all []Stream
-	at := make(map[broker.Stream]int)
+	var all []StreamStatus
+	at := make(map[weir.Stream]int)
 	for _, m := range marks {
-		i, seen := at[m.Stream]
+		s := weir.Stream{Gateway: gateway, Buffer: m.Buffer, Lane: m.Lane}
+		i, seen := at[s]
 		if !seen {
 			i = len(all)
-			at[m.Stream] = i
-			all = append(all, Stream{Buffer: hex.EncodeToString(m.Stream.Buffer[:]), Lane: weir.Lane(m.Stream.Lane).String()})
+			at[s] = i
+			all = append(all, StreamStatus{Buffer: m.Buffer.String(), Lane: m.Lane.String()})
 		}
 		name := m.Topic.String()
 		t, err := c.Broker.TopicByID(m.Topic)

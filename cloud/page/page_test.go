@@ -88,8 +88,8 @@ func sample() map[string]any {
 			Topics: 1, Records: 41234, Bytes: 7_340_000, Rate: 120.4, Gateways: console.GatewayCount{Connected: 1, Away: 1, Revoked: 1, Buffered: 120_000, Lost: 41}, Groups: 2, Lagging: []console.Group{group}, Damaged: 3, Disk: console.Disk{Path: "data", Free: 4e10, Size: 1e11}},
 		"/v1/topics": []console.Topic{topic}, "/v1/topics/sensors": topic, "/v1/topics/sensors/records": records,
 		"/v1/gateways": gateways, "/v1/gateways/gone": console.GatewayDetail{Gateway: gateways[2]},
-		"/v1/gateways/pump-house-3": console.GatewayDetail{Gateway: gateways[0], Figures: console.Figures{Started: at, FreeBytes: new(uint64), Lanes: []console.Lane{{Lane: "live", Buffered: 119_999, Oldest: at}}},
-			Streams:  []console.Stream{{Buffer: "00ff", Lane: "live", Marks: []console.StreamMark{{Topic: "sensors", Partition: 3, Last: 9_876}}}},
+		"/v1/gateways/pump-house-3": console.GatewayDetail{Gateway: gateways[0], Figures: console.Figures{Started: at, FreeBytes: new(uint64), Lanes: []console.LaneStatus{{Lane: "live", Buffered: 119_999, Oldest: at}}},
+			Streams:  []console.StreamStatus{{Buffer: "00ff", Lane: "live", Marks: []console.StreamMark{{Topic: "sensors", Partition: 3, Last: 9_876}}}},
 			Refusals: []console.Refusal{{Last: at, Topic: hostile, Reason: "topic", Text: hostile, Times: 7}}}, "/v1/groups": []console.Group{group}, "/v1/groups?id=g" + hostile: []console.Group{group}, "/v1/errors": lines,
 	}
 }

@@ -39,8 +39,8 @@ func TestGateways(t *testing.T) {
 		t.Errorf("\n%s\nwant\n%s", got, want)
 	}
 	one := serve(t, 200, console.GatewayDetail{Gateway: connected,
-		Figures:  console.Figures{DeadLetters: &dead, Lanes: []console.Lane{{Lane: "live", Buffered: 3, Oldest: at}}},
-		Streams:  []console.Stream{{Buffer: "ff", Lane: "live", Marks: []console.StreamMark{{Topic: "t", Partition: 2, Last: 77}}}},
+		Figures:  console.Figures{DeadLetters: &dead, Lanes: []console.LaneStatus{{Lane: "live", Buffered: 3, Oldest: at}}},
+		Streams:  []console.StreamStatus{{Buffer: "ff", Lane: "live", Marks: []console.StreamMark{{Topic: "t", Partition: 2, Last: 77}}}},
 		Refusals: []console.Refusal{{Last: at, Times: 5, Topic: "secret", Reason: "not-allowed", Text: "no"}}})
 	got := shown(t, "gateways", "a", "--cloud", one.URL)
 	for _, want := range []string{"gateway a\n", "state connected since 2026-01-02 03:04:05\n", "dead letters 7\n", "disk free -\n", "may write to all\n",

@@ -271,7 +271,7 @@ func (n *syncNode) lines(t *testing.T, text string) int {
 // syncGateway is a gateway that appends a reading at a time.
 type syncGateway struct {
 	session sender.Session
-	lane    wire.Stream
+	lane    wire.Channel
 	topic   *wire.Topic
 	buffer  weir.BufferID
 	seq     uint64
@@ -298,12 +298,12 @@ func (v *syncGateway) begin(ctx context.Context, gateway string) error {
 	if err != nil {
 		return err
 	}
-	b := wire.Buffer{ID: v.buffer, Current: true}
+	b := weir.Buffer{ID: v.buffer, Current: true}
 	for i := range b.Lanes {
-		b.Lanes[i] = wire.Bounds{First: 1}
+		b.Lanes[i] = weir.Bounds{First: 1}
 	}
 	err = errors.Join(wire.WritePreface(control, wire.Preface{Kind: wire.StreamControl}),
-		wire.Write(control, &wire.Hello{Gateway: gateway, Buffers: []wire.Buffer{b}}),
+		wire.Write(control, &wire.Hello{Gateway: gateway, Buffers: []weir.Buffer{b}}),
 		wire.Write(control, &wire.Resolve{Name: "readings"}))
 	for err == nil && v.topic == nil {
 		var f wire.Frame
@@ -353,7 +353,7 @@ func (v *syncGateway) append(size int) error {
 	late := time.AfterFunc(patience, func() { v.session.Close(wire.CodeTimeout, "") })
 	defer late.Stop()
 	v.seq++
-	err = wire.Write(v.lane, &wire.Append{Buffer: v.buffer, Lane: weir.Live, Topic: v.topic.ID, Row: wire.Row{Partitions: v.topic.Partitions, From: 1},
+	err = wire.Write(v.lane, &wire.Append{Buffer: v.buffer, Lane: weir.Live, Topic: v.topic.ID, Row: weir.Row{Partitions: v.topic.Partitions, From: 1},
 		Prev: v.seq - 1, First: v.seq, Last: v.seq, Kind: wire.KindBatch, Batch: batch})
 	if err != nil {
 		return err

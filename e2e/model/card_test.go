@@ -13,7 +13,6 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // place is where a reading lies on a gateway.
@@ -87,7 +86,7 @@ type cardState struct {
 type buffer struct {
 	id    weir.BufferID
 	lanes [weir.Lanes]cardLane
-	rows  []sender.Row
+	rows  []weir.MapRow
 }
 
 // cardLane is a lane of a buffer. items holds what is not durably trimmed.
@@ -271,7 +270,7 @@ func (c *card) damage(a, b uint32) (gone func(place) bool, err error) {
 		l.synced, l.last = from, first-1
 		return gone, nil
 	}
-	hole := sender.Item{Seq: last, Gap: &sender.Gap{First: first, Last: last, Reason: "damaged", Exact: true}}
+	hole := sender.Item{Seq: last, Gap: &weir.Gap{First: first, Last: last, Reason: "damaged", Exact: true}}
 	l.items = slices.Concat(l.items[:from], []sender.Item{hole}, l.items[to:])
 	l.synced = len(l.items)
 	return gone, nil
@@ -352,23 +351,23 @@ func (p *process) enter(id weir.BufferID) (*buffer, error) {
 	return b, nil
 }
 
-func (p *process) List() ([]wire.Buffer, error) {
+func (p *process) List() ([]weir.Buffer, error) {
 	c := p.card
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.proc != p {
 		return nil, errDead
 	}
-	var out []wire.Buffer
+	var out []weir.Buffer
 	for i, b := range c.state.buffers {
-		v := wire.Buffer{ID: b.id, Current: i == len(c.state.buffers)-1}
+		v := weir.Buffer{ID: b.id, Current: i == len(c.state.buffers)-1}
 		for j := range b.lanes {
 			l := &b.lanes[j]
 			last := max(l.freed, l.trimmed)
 			if n := l.visible(c.rules.ReadAhead); n > 0 {
 				last = max(last, l.items[n-1].Seq)
 			}
-			v.Lanes[j] = wire.Bounds{First: l.trimmed + 1, Last: last}
+			v.Lanes[j] = weir.Bounds{First: l.trimmed + 1, Last: last}
 		}
 		out = append(out, v)
 	}
@@ -441,7 +440,7 @@ func (p *process) Retire(id weir.BufferID) error {
 
 func (p *process) Notify() <-chan struct{} { return p.notify }
 
-func (p *process) Rows(id weir.BufferID) ([]sender.Row, error) {
+func (p *process) Rows(id weir.BufferID) ([]weir.MapRow, error) {
 	b, err := p.enter(id)
 	if err != nil {
 		return nil, err
@@ -450,8 +449,8 @@ func (p *process) Rows(id weir.BufferID) ([]sender.Row, error) {
 	return slices.Clone(b.rows), nil
 }
 
-func (p *process) AddRow(id weir.BufferID, row sender.Row) error {
-	b, err := p.enter(id)
+func (p *process) AddRow(row weir.MapRow) error {
+	b, err := p.enter(row.Buffer)
 	if err != nil {
 		return err
 	}

@@ -268,7 +268,7 @@ func (u *uplink) answer(err error) error {
 	return errors.Join(receiver.ErrBusy, err)
 }
 
-func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
+func (u *uplink) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (receiver.Offered, error) {
 	var known receiver.Offered
 	log, err := u.n.owned()
 	if err != nil {
@@ -279,28 +279,22 @@ func (u *uplink) Offer(_ context.Context, gateway string, buffers []wire.Buffer)
 		if b.Current {
 			log.Adopt(gateway, b.ID)
 		}
-		st := map[state.BufferState]wire.BufferState{
-			state.New: wire.BufferNew, state.Known: wire.BufferKnown,
-			state.Retired: wire.BufferRetired, state.Aside: wire.BufferAside,
-		}[log.BufferState(gateway, b.ID)]
-		o := wire.OfferedBuffer{ID: b.ID, State: st}
+		o := wire.OfferedBuffer{ID: b.ID, State: log.BufferState(gateway, b.ID)}
 		for lane := range o.Reached {
-			o.Reached[lane] = log.Reached(state.Stream{Gateway: gateway, Buffer: b.ID, Lane: uint8(lane)})
+			o.Reached[lane] = log.Reached(weir.Stream{Gateway: gateway, Buffer: b.ID, Lane: weir.Lane(lane)})
 		}
 		known.Buffers = append(known.Buffers, o)
 		offered[b.ID] = true
 	}
 	marks, rows := log.Marks(gateway)
 	for _, m := range marks {
-		if id := m.Stream.Buffer; offered[id] {
-			known.Marks = append(known.Marks, wire.Mark{Buffer: id, Lane: weir.Lane(m.Stream.Lane),
-				Topic: m.Topic, Partition: m.Partition, Last: m.Last})
+		if offered[m.Buffer] {
+			known.Marks = append(known.Marks, m)
 		}
 	}
 	for _, r := range rows {
-		if id := r.Stream.Buffer; offered[id] {
-			known.Rows = append(known.Rows, wire.MapRow{Buffer: id, Lane: weir.Lane(r.Stream.Lane),
-				Topic: r.Topic, Name: r.Name, Row: wire.Row(r.Row)})
+		if offered[r.Buffer] {
+			known.Rows = append(known.Rows, r)
 		}
 	}
 	return known, nil
@@ -345,7 +339,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 			topic = t.ID
 		}
 	}
-	source := state.Source{Stream: stream(a.Stream), Prev: a.Prev, First: a.First, Last: a.Last, Row: state.Row(a.Row)}
+	source := state.Source{Stream: a.Stream, Prev: a.Prev, First: a.First, Last: a.Last, Row: a.Row}
 	log.Append(commitlog.Append{Topic: topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(_ int64, err error) {
 			if err = u.answer(err); u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
@@ -355,16 +349,12 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		})
 }
 
-func stream(s receiver.Stream) state.Stream {
-	return state.Stream{Gateway: s.Gateway, Buffer: s.Buffer, Lane: uint8(s.Lane)}
-}
-
-func (u *uplink) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, partition int32) (uint64, error) {
+func (u *uplink) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error) {
 	log, err := u.n.owned()
 	if err != nil {
 		return 0, err
 	}
-	mark, err := log.Mark(ctx, stream(s), topic, partition)
+	mark, err := log.Mark(ctx, s, topic, partition)
 	if errors.Is(err, commitlog.ErrUnknownTopic) {
 		return 0, nil
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // walCard is the real edge/wal on a directory. A kill leaves the directory as a
@@ -309,20 +308,12 @@ func (u *walProcess) enter() error {
 
 func (u *walProcess) leave() { u.mu.RUnlock() }
 
-func (u *walProcess) List() ([]wire.Buffer, error) {
+func (u *walProcess) List() ([]weir.Buffer, error) {
 	if err := u.enter(); err != nil {
 		return nil, err
 	}
 	defer u.leave()
-	var list []wire.Buffer
-	for _, info := range u.log.Buffers() {
-		b := wire.Buffer{ID: info.ID, Current: info.Current}
-		for lane, bounds := range info.Lanes {
-			b.Lanes[lane] = wire.Bounds(bounds)
-		}
-		list = append(list, b)
-	}
-	return list, nil
+	return u.log.Buffers(), nil
 }
 
 func (u *walProcess) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.Item, error) {
@@ -336,7 +327,7 @@ func (u *walProcess) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]send
 	}
 	var out []sender.Item
 	for _, item := range items {
-		out = append(out, sender.Item{Seq: item.Seq, Topic: item.Record.Topic, Record: item.Record.Record, Gap: (*sender.Gap)(item.Gap)})
+		out = append(out, sender.Item{Seq: item.Seq, Topic: item.Record.Topic, Record: item.Record.Record, Gap: item.Gap})
 	}
 	return out, nil
 }
@@ -371,25 +362,20 @@ func (u *walProcess) Retire(id weir.BufferID) error {
 
 func (u *walProcess) Notify() <-chan struct{} { return u.log.Notify() }
 
-func (u *walProcess) Rows(id weir.BufferID) ([]sender.Row, error) {
+func (u *walProcess) Rows(id weir.BufferID) ([]weir.MapRow, error) {
 	if err := u.enter(); err != nil {
 		return nil, err
 	}
 	defer u.leave()
-	rows, err := u.log.Rows(id)
-	var out []sender.Row
-	for _, r := range rows {
-		out = append(out, sender.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: r.Lane, From: r.From})
-	}
-	return out, err
+	return u.log.Rows(id)
 }
 
-func (u *walProcess) AddRow(id weir.BufferID, r sender.Row) error {
+func (u *walProcess) AddRow(row weir.MapRow) error {
 	if err := u.enter(); err != nil {
 		return err
 	}
 	defer u.leave()
-	return u.log.AddRow(id, wal.Row{Topic: r.Topic, TopicID: r.TopicID, Partitions: r.Partitions, Lane: r.Lane, From: r.From})
+	return u.log.AddRow(row)
 }
 
 func (u *walProcess) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
@@ -399,7 +385,7 @@ func (u *walProcess) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item,
 	defer u.leave()
 	var dead []wal.Item
 	for _, item := range items {
-		dead = append(dead, wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: (*wal.Gap)(item.Gap)})
+		dead = append(dead, wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: item.Gap})
 	}
 	return u.log.Bury(id, lane, slices.Clip(dead), reason)
 }

@@ -120,8 +120,8 @@ func newFixture(t *testing.T, how ending) *fixture {
 	f.cloud.drain(t, l, false)
 	fill(l, 12, weir.Live, weir.Bulk)
 	second := l.Current()
-	row := Row{Topic: "sensors", TopicID: [16]byte{1}, Partitions: 3, Lane: weir.Live, From: 1}
-	if err := l.AddRow(second, row); err != nil {
+	row := weir.MapRow{Buffer: second, Name: "sensors", Topic: [16]byte{1}, Lane: weir.Live, Row: weir.Row{Partitions: 3, From: 1}}
+	if err := l.AddRow(row); err != nil {
 		t.Fatal(err)
 	}
 	f.cloud.deliver(t, l, second, weir.Live, 8)

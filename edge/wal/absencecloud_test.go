@@ -123,7 +123,7 @@ func (c *miniCloud) take(s stream, it Item, last uint64) {
 
 // report notes a gap. What lies up to the mark may have been delivered before it
 // was damaged. A guess at the end of a lane says that there may have been more.
-func (c *miniCloud) report(s stream, g Gap, mark, last uint64) {
+func (c *miniCloud) report(s stream, g weir.Gap, mark, last uint64) {
 	switch {
 	case !g.Exact && g.Last == last:
 		c.perhaps[s] = append(c.perhaps[s], span{g.First, never})

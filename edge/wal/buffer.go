@@ -28,7 +28,7 @@ type buffer struct {
 	mu      sync.Mutex
 	made    bool  // the directory is there, durably
 	rowList *list // nil: not read yet
-	rows    []Row
+	rows    []weir.MapRow
 }
 
 const rowsName = "rows"
@@ -147,7 +147,7 @@ func (b *buffer) remove() error {
 }
 
 // Rows returns a buffer's map table, in the order in which it was written.
-func (l *Log) Rows(id weir.BufferID) ([]Row, error) {
+func (l *Log) Rows(id weir.BufferID) ([]weir.MapRow, error) {
 	b, err := l.buffer(id)
 	if err != nil {
 		return nil, err
@@ -160,12 +160,13 @@ func (l *Log) Rows(id weir.BufferID) ([]Row, error) {
 	return slices.Clone(b.rows), nil
 }
 
-// AddRow appends a row to a buffer's map table; durable on return. A row that
+// AddRow appends a row to its buffer's map table; durable on return. A row that
 // is there already is not written again.
-func (l *Log) AddRow(id weir.BufferID, row Row) error {
+func (l *Log) AddRow(row weir.MapRow) error {
 	if err := checkRow(row); err != nil {
 		return err
 	}
+	id := row.Buffer
 	b, err := l.buffer(id)
 	if err != nil {
 		return err
@@ -199,10 +200,11 @@ func (b *buffer) loadRows() error {
 	if b.rowList != nil {
 		return nil
 	}
-	var rows []Row
+	var rows []weir.MapRow
 	list, err := openList(b.disk, filepath.Join(b.dir, rowsName), saltOf(b.id, partRows), kindRow, func(body []byte) error {
 		row, err := parseRow(body)
 		if err == nil {
+			row.Buffer = b.id
 			rows = append(rows, row)
 		}
 		return err
@@ -220,37 +222,36 @@ func (b *buffer) loadRows() error {
 // rowHeader is the length of a row without its topic.
 const rowHeader = 1 + 4 + 8 + 16
 
-func checkRow(r Row) error {
-	if r.Lane >= weir.Lanes || r.Partitions < 1 || r.From == 0 || r.Topic == "" || len(r.Topic) > math.MaxUint16 {
+func checkRow(r weir.MapRow) error {
+	if !r.Lane.Valid() || r.Partitions < 1 || r.From == 0 || r.Name == "" || len(r.Name) > math.MaxUint16 {
 		return fmt.Errorf("map table row for topic %q, lane %v, %d partitions from %d is not valid",
-			r.Topic, r.Lane, r.Partitions, r.From)
+			r.Name, r.Lane, r.Partitions, r.From)
 	}
 	return nil
 }
 
 // appendRow appends the body of a row frame.
-func appendRow(dst []byte, r Row) []byte {
+func appendRow(dst []byte, r weir.MapRow) []byte {
 	dst = append(dst, byte(r.Lane))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Partitions))
 	dst = binary.BigEndian.AppendUint64(dst, r.From)
-	dst = append(dst, r.TopicID[:]...)
-	return append(dst, r.Topic...)
+	dst = append(dst, r.Topic[:]...)
+	return append(dst, r.Name...)
 }
 
-// parseRow takes nothing but what appendRow wrote.
-func parseRow(p []byte) (Row, error) {
+// parseRow takes nothing but what appendRow wrote. The row does not know its buffer.
+func parseRow(p []byte) (weir.MapRow, error) {
 	if len(p) <= rowHeader {
-		return Row{}, corrupt("row of %d bytes", len(p))
+		return weir.MapRow{}, corrupt("row of %d bytes", len(p))
 	}
-	r := Row{
-		Lane:       weir.Lane(p[0]),
-		Partitions: int32(binary.BigEndian.Uint32(p[1:])),
-		From:       binary.BigEndian.Uint64(p[5:]),
-		TopicID:    [16]byte(p[13:rowHeader]),
-		Topic:      string(p[rowHeader:]),
+	r := weir.MapRow{
+		Lane:  weir.Lane(p[0]),
+		Row:   weir.Row{Partitions: int32(binary.BigEndian.Uint32(p[1:])), From: binary.BigEndian.Uint64(p[5:])},
+		Topic: weir.TopicID(p[13:rowHeader]),
+		Name:  string(p[rowHeader:]),
 	}
 	if err := checkRow(r); err != nil {
-		return Row{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return weir.MapRow{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return r, nil
 }

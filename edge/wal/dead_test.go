@@ -33,7 +33,7 @@ func TestBury(t *testing.T) {
 			even = append(even, it)
 		}
 	}
-	for _, batch := range [][]Item{odd, even[:5], odd, {{Seq: 21, Gap: &Gap{21, 21, "x", true}}}} {
+	for _, batch := range [][]Item{odd, even[:5], odd, {{Seq: 21, Gap: &weir.Gap{First: 21, Last: 21, Reason: "x", Exact: true}}}} {
 		if err := l.Bury(id, weir.Live, batch, "too large"); err != nil {
 			t.Fatal(err)
 		}

@@ -84,7 +84,7 @@ type ledger struct {
 	trimmed map[stream]uint64
 	gone    map[weir.BufferID][weir.Lanes]uint64
 	leaving map[weir.BufferID]bool // Retire was called
-	rows    map[weir.BufferID][]Row
+	rows    map[weir.BufferID][]weir.MapRow
 	buried  map[stream][]uint64
 	rest    map[stream]bool // Bury returned
 }
@@ -93,7 +93,7 @@ func newLedger() *ledger {
 	return &ledger{
 		stored: map[stream]map[uint64]int{}, failed: map[int]bool{}, trimmed: map[stream]uint64{},
 		gone: map[weir.BufferID][weir.Lanes]uint64{}, leaving: map[weir.BufferID]bool{},
-		rows: map[weir.BufferID][]Row{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
+		rows: map[weir.BufferID][]weir.MapRow{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
 	}
 }
 
@@ -145,8 +145,8 @@ func script(t *testing.T, l *Log, old weir.BufferID, g *ledger) {
 	for i := range 12 {
 		g.append(l, weir.Lane(i%weir.Lanes), 1+i%4)
 	}
-	row := Row{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: weir.Live, From: 1}
-	again(t, func() error { return l.AddRow(old, row) })
+	row := weir.MapRow{Buffer: old, Name: "a", Topic: [16]byte{1}, Lane: weir.Live, Row: weir.Row{Partitions: 3, From: 1}}
+	again(t, func() error { return l.AddRow(row) })
 	g.rows[old] = append(g.rows[old], row)
 	for ln := range weir.Lane(weir.Lanes) {
 		s := stream{old, ln}
@@ -194,7 +194,7 @@ func (g *ledger) check(t *testing.T, l *Log, killed bool) {
 		checkBytes(t, l)
 	}
 	for s, want := range g.stored {
-		if g.leaving[s.id] && !slices.ContainsFunc(l.Buffers(), func(i Info) bool { return i.ID == s.id }) {
+		if g.leaving[s.id] && !slices.ContainsFunc(l.Buffers(), func(i weir.Buffer) bool { return i.ID == s.id }) {
 			continue
 		}
 		got := map[uint64]int{}

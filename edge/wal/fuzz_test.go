@@ -123,7 +123,7 @@ func FuzzSegment(f *testing.F) {
 func FuzzSideFiles(f *testing.F) {
 	slot := sealSlot(mark{high: 3, acked: 1, sealed: true}.encode(), 4, 1)
 	f.Add(slot[:], byte(0))
-	gap := append(openFrame(nil), appendGap(nil, Gap{1, 2, "x", true})...)
+	gap := append(openFrame(nil), appendGap(nil, weir.Gap{First: 1, Last: 2, Reason: "x", Exact: true})...)
 	sealFrame(gap, 0, 1, kindGap, 1, 1)
 	f.Add(gap, byte(1))
 	f.Add(make([]byte, cellSize), byte(2))

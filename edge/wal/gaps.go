@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"github.com/weirmq/weir/storage/weir"
 	"path/filepath"
 	"slices"
 )
@@ -16,7 +17,7 @@ const (
 // missing must not turn up after all.
 type gaps struct {
 	list  *list
-	known []Gap // in order
+	known []weir.Gap // in order
 }
 
 // open reads the lane's list of gaps, if it has one.
@@ -33,8 +34,8 @@ func (g *gaps) open(d *disk, dir string, s salt) error {
 }
 
 // at returns the gap that holds seq.
-func (g *gaps) at(seq uint64) (Gap, bool) {
-	i, _ := slices.BinarySearchFunc(g.known, seq, func(gap Gap, seq uint64) int {
+func (g *gaps) at(seq uint64) (weir.Gap, bool) {
+	i, _ := slices.BinarySearchFunc(g.known, seq, func(gap weir.Gap, seq uint64) int {
 		if gap.Last < seq {
 			return -1
 		}
@@ -43,13 +44,13 @@ func (g *gaps) at(seq uint64) (Gap, bool) {
 	if i < len(g.known) && g.known[i].First <= seq {
 		return g.known[i], true
 	}
-	return Gap{}, false
+	return weir.Gap{}, false
 }
 
 // until returns the last sequence from from to last that no known gap behind
 // from holds.
 func (g *gaps) until(from, last uint64) uint64 {
-	i, _ := slices.BinarySearchFunc(g.known, from, func(gap Gap, seq uint64) int {
+	i, _ := slices.BinarySearchFunc(g.known, from, func(gap weir.Gap, seq uint64) int {
 		if gap.First <= seq {
 			return -1
 		}
@@ -62,7 +63,7 @@ func (g *gaps) until(from, last uint64) uint64 {
 }
 
 // add remembers a gap. On an error it is remembered in memory only.
-func (g *gaps) add(gap Gap) error {
+func (g *gaps) add(gap weir.Gap) error {
 	body := appendGap(nil, gap)
 	err := g.list.append(body, func(add func([]byte)) {
 		for _, k := range g.known {
@@ -73,8 +74,8 @@ func (g *gaps) add(gap Gap) error {
 	return err
 }
 
-func (g *gaps) insert(gap Gap) {
-	i, _ := slices.BinarySearchFunc(g.known, gap.First, func(k Gap, first uint64) int {
+func (g *gaps) insert(gap weir.Gap) {
+	i, _ := slices.BinarySearchFunc(g.known, gap.First, func(k weir.Gap, first uint64) int {
 		if k.First <= first {
 			return -1
 		}
@@ -84,7 +85,7 @@ func (g *gaps) insert(gap Gap) {
 }
 
 // appendGap appends the body of a gap frame.
-func appendGap(dst []byte, gap Gap) []byte {
+func appendGap(dst []byte, gap weir.Gap) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, gap.First)
 	dst = binary.BigEndian.AppendUint64(dst, gap.Last)
 	exact := byte(0)
@@ -96,18 +97,18 @@ func appendGap(dst []byte, gap Gap) []byte {
 }
 
 // parseGap takes nothing but what appendGap wrote.
-func parseGap(p []byte) (Gap, error) {
+func parseGap(p []byte) (weir.Gap, error) {
 	if len(p) < 17 || len(p) > 17+maxReason || p[16] > 1 {
-		return Gap{}, corrupt("gap of %d bytes", len(p))
+		return weir.Gap{}, corrupt("gap of %d bytes", len(p))
 	}
-	gap := Gap{
+	gap := weir.Gap{
 		First:  binary.BigEndian.Uint64(p),
 		Last:   binary.BigEndian.Uint64(p[8:]),
 		Exact:  p[16] == 1,
 		Reason: string(p[17:]),
 	}
 	if gap.First == 0 || gap.Last < gap.First {
-		return Gap{}, corrupt("gap from %d to %d", gap.First, gap.Last)
+		return weir.Gap{}, corrupt("gap from %d to %d", gap.First, gap.Last)
 	}
 	return gap, nil
 }

@@ -383,15 +383,15 @@ func (l *Log) Last(id weir.BufferID, ln weir.Lane) uint64 {
 
 // Buffers lists the buffers on the disk, oldest first; the current one is the
 // last.
-func (l *Log) Buffers() []Info {
+func (l *Log) Buffers() []weir.Buffer {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	infos := make([]Info, len(l.buffers))
+	infos := make([]weir.Buffer, len(l.buffers))
 	for i, b := range l.buffers {
-		infos[i] = Info{ID: b.id, Current: b == l.current}
+		infos[i] = weir.Buffer{ID: b.id, Current: b == l.current}
 		for j := range b.lanes {
 			acked, last, _ := b.lanes[j].bounds()
-			infos[i].Lanes[j] = Bounds{First: acked + 1, Last: last}
+			infos[i].Lanes[j] = weir.Bounds{First: acked + 1, Last: last}
 		}
 	}
 	return infos

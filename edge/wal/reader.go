@@ -81,7 +81,7 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	}
 	defer r.window.shrink()
 	end := la.gaps.until(from, last)
-	gap := Gap{First: from, Last: last, Exact: from <= firm, Reason: f.reason}
+	gap := weir.Gap{First: from, Last: last, Exact: from <= firm, Reason: f.reason}
 	if gap.Exact {
 		gap.Last = firm
 	}

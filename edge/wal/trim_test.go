@@ -26,7 +26,7 @@ func TestTrim(t *testing.T) {
 		t.Fatalf("%d of %d segments are left", n, files)
 	}
 	checkBytes(t, l)
-	if b := bounds(t, l, id, weir.Live); b != (Bounds{101, 200}) {
+	if b := bounds(t, l, id, weir.Live); b != (weir.Bounds{First: 101, Last: 200}) {
 		t.Fatalf("bounds %+v", b)
 	}
 	items := readAll(t, l, id, weir.Live)
@@ -94,7 +94,7 @@ func TestTrimIsLazy(t *testing.T) {
 	abandon(l)
 	o.disk = disk{}
 	l = mustOpen(t, o)
-	if b := bounds(t, l, id, weir.Live); b != (Bounds{101, 110}) {
+	if b := bounds(t, l, id, weir.Live); b != (weir.Bounds{First: 101, Last: 110}) {
 		t.Fatalf("bounds after a crash: %+v", b)
 	}
 	items := readAll(t, l, id, weir.Live)

@@ -50,43 +50,12 @@ type Record struct {
 	record.Record
 }
 
-// Gap says that the records of the sequences First to Last are missing.
-type Gap struct {
-	First, Last uint64
-	Reason      string // for people, at most 200 bytes
-	Exact       bool   // false: Last is a guess, the high-water mark was lost with the records
-}
-
 // Item is what Read finds at a sequence: a record, or a gap. A gap's Seq is
 // its Last.
 type Item struct {
 	Seq    uint64
 	Record Record
-	Gap    *Gap
-}
-
-// Row is one line of a buffer's map table: from sequence From of the lane on,
-// records of Topic are spread over this many partitions of the topic with this
-// id.
-type Row struct {
-	Topic      string
-	TopicID    weir.TopicID
-	Partitions int32
-	Lane       weir.Lane
-	From       uint64
-}
-
-// Bounds are the sequences of a lane that are still to be delivered. First is
-// Last+1 when there are none.
-type Bounds struct {
-	First, Last uint64
-}
-
-// Info is one buffer.
-type Info struct {
-	ID      weir.BufferID
-	Current bool
-	Lanes   [weir.Lanes]Bounds
+	Gap    *weir.Gap
 }
 
 // checkLane refuses a lane that is not one of the three.

@@ -85,7 +85,7 @@ func readAll(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane) []Item {
 }
 
 // lane returns a lane's bounds as Buffers shows them.
-func bounds(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane) Bounds {
+func bounds(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane) weir.Bounds {
 	t.Helper()
 	for _, info := range l.Buffers() {
 		if info.ID == id {
@@ -93,7 +93,7 @@ func bounds(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane) Bounds {
 		}
 	}
 	t.Fatalf("no buffer %v", id)
-	return Bounds{}
+	return weir.Bounds{}
 }
 
 // segmentFiles returns the paths of a lane's segments.
@@ -212,7 +212,7 @@ func TestRestart(t *testing.T) {
 				t.Fatalf("buffers: %+v", infos)
 			}
 			for i, id := range order {
-				if infos[i].ID != id || infos[i].Lanes[weir.Bulk] != (Bounds{1, 60}) || infos[i].Lanes[weir.Live] != (Bounds{1, 0}) {
+				if infos[i].ID != id || infos[i].Lanes[weir.Bulk] != (weir.Bounds{First: 1, Last: 60}) || infos[i].Lanes[weir.Live] != (weir.Bounds{First: 1, Last: 0}) {
 					t.Fatalf("buffer %d: %+v, want %v", i, infos[i], id)
 				}
 				checkItems(t, readAll(t, l, id, weir.Bulk), want[id])
@@ -235,7 +235,7 @@ func TestEmptyBuffersAreRemoved(t *testing.T) {
 			t.Fatalf("counter %d after %d", c.Counter(), last.Counter())
 		}
 		last = l.Current()
-		if err := l.AddRow(last, Row{Topic: "a", Partitions: 1, From: 1}); err != nil {
+		if err := l.AddRow(weir.MapRow{Buffer: last, Name: "a", Row: weir.Row{Partitions: 1, From: 1}}); err != nil {
 			t.Fatal(err)
 		}
 		mustClose(t, l)
@@ -410,17 +410,17 @@ func TestRows(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
 	id, _ := mustAppend(t, l, weir.Live, recs(0, 1))
-	rows := []Row{
-		{Topic: "a", TopicID: [16]byte{1}, Partitions: 3, Lane: weir.Live, From: 1},
-		{Topic: "b", TopicID: [16]byte{2}, Partitions: 1, Lane: weir.Bulk, From: 7},
-		{Topic: "a", TopicID: [16]byte{1}, Partitions: 5, Lane: weir.Live, From: 70},
+	rows := []weir.MapRow{
+		{Buffer: id, Name: "a", Topic: [16]byte{1}, Lane: weir.Live, Row: weir.Row{Partitions: 3, From: 1}},
+		{Buffer: id, Name: "b", Topic: [16]byte{2}, Lane: weir.Bulk, Row: weir.Row{Partitions: 1, From: 7}},
+		{Buffer: id, Name: "a", Topic: [16]byte{1}, Lane: weir.Live, Row: weir.Row{Partitions: 5, From: 70}},
 	}
 	for _, r := range append(rows, rows[1]) {
-		if err := l.AddRow(id, r); err != nil {
+		if err := l.AddRow(r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := l.AddRow(id, Row{Topic: "a", Partitions: 0, From: 1}); err == nil {
+	if err := l.AddRow(weir.MapRow{Buffer: id, Name: "a", Row: weir.Row{From: 1}}); err == nil {
 		t.Error("a row without partitions was taken")
 	}
 	abandon(l)

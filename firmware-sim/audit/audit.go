@@ -50,7 +50,7 @@ type Record struct {
 
 // Gap is a record of the topic weir.gaps: readings that a gateway had accepted
 // and cannot deliver.
-type Gap struct {
+type GapReport struct {
 	Gateway string      `json:"gateway"`
 	Buffer  string      `json:"buffer"`
 	Lane    string      `json:"lane"`
@@ -82,7 +82,7 @@ type Auditor struct {
 	mu         sync.Mutex
 	devices    map[string]*history
 	offsets    map[int32]*bitmap
-	gaps       []Gap
+	gaps       []GapReport
 	latencies  []time.Duration
 	reread     int
 	disordered int
@@ -175,7 +175,7 @@ func (a *Auditor) Read(r Record) {
 }
 
 // ReadGap adds a record of weir.gaps.
-func (a *Auditor) ReadGap(g Gap) {
+func (a *Auditor) ReadGap(g GapReport) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.total++

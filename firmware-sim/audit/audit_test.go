@@ -39,12 +39,12 @@ func (s *scene) at(offset int64, n int, seq uint64) *scene {
 }
 
 func (s *scene) gap(first, last uint64, exact bool) *scene {
-	s.a.ReadGap(Gap{Buffer: "b", Lane: "live", Ranges: [][2]uint64{{first, last}}, Exact: exact})
+	s.a.ReadGap(GapReport{Buffer: "b", Lane: "live", Ranges: [][2]uint64{{first, last}}, Exact: exact})
 	return s
 }
 
 func (s *scene) gapOf(buffer string, first, last uint64) *scene {
-	s.a.ReadGap(Gap{Buffer: buffer, Lane: "live", Ranges: [][2]uint64{{first, last}}, Exact: true})
+	s.a.ReadGap(GapReport{Buffer: buffer, Lane: "live", Ranges: [][2]uint64{{first, last}}, Exact: true})
 	return s
 }
 
@@ -108,7 +108,7 @@ func TestGapsAreShared(t *testing.T) {
 	at := func(seq uint64) Source { return Source{"b/live", seq} }
 	wide := missing{at(10), at(30)}   // fits both
 	narrow := missing{at(10), at(15)} // fits the first only
-	gaps := []Gap{{Buffer: "b", Lane: "live", Ranges: [][2]uint64{{11, 11}, {21, 21}}, Exact: true}}
+	gaps := []GapReport{{Buffer: "b", Lane: "live", Ranges: [][2]uint64{{11, 11}, {21, 21}}, Exact: true}}
 	for _, all := range [][]missing{{wide, narrow}, {narrow, wide}} {
 		if got := newBooks(gaps).settle(all); got != 2 {
 			t.Errorf("%d of 2 accounted for, in the order %v", got, all)

@@ -20,7 +20,7 @@ type entry struct {
 	left        uint64 // how many readings it can still account for
 }
 
-func newBooks(gaps []Gap) *books {
+func newBooks(gaps []GapReport) *books {
 	b := &books{}
 	for _, g := range gaps {
 		for _, r := range g.Ranges {

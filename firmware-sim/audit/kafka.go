@@ -91,7 +91,7 @@ func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 // sense: an audit that passes over it would prove nothing.
 func (a *Auditor) take(rec *kgo.Record, read time.Time) error {
 	if rec.Topic == GapTopic {
-		var g Gap
+		var g GapReport
 		if err := json.Unmarshal(rec.Value, &g); err != nil {
 			return fmt.Errorf("decode gap: %w", err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Append hands a batch to a partition. done is called exactly once: with nil
@@ -80,7 +81,7 @@ func (l *Log) checkAppend(a Append) error {
 		switch {
 		case s.First == 0 || s.Last < s.First:
 			return fmt.Errorf("%w: sequences %d to %d", state.ErrCorrupt, s.First, s.Last)
-		case s.Row.Partitions > state.MaxPartitions || !s.Row.Maps(a.Partition, s.Last):
+		case s.Row.Partitions > state.MaxPartitions || !s.Maps(a.Partition):
 			return fmt.Errorf("%w: sequences %d to %d in partition %d by a row of %d partitions from %d on",
 				state.ErrCorrupt, s.First, s.Last, a.Partition, s.Row.Partitions, s.Row.From)
 		case b.ProducerID() >= 0:
@@ -121,11 +122,11 @@ func (b *builder) appendSource(key state.Place, a Append, done func(int64, error
 	mk := state.MarkKey{Stream: src.Stream, Place: key}
 	buffer := state.BufferKey{Gateway: src.Stream.Gateway, Buffer: src.Stream.Buffer}
 	switch b.spec.bufferState(buffer) {
-	case state.Retired:
+	case weir.BufferRetired:
 		// Its marks are gone: by them everything would look new.
 		b.refuse(a, ReasonRetired, done)
 		return
-	case state.Aside:
+	case weir.BufferAside:
 		b.refuse(a, ReasonAside, done)
 		return
 	}
@@ -148,7 +149,7 @@ func (b *builder) appendSource(key state.Place, a Append, done func(int64, error
 		b.answer(done, -1, nil)
 	case src.Prev == mark && mark < src.First:
 		b.spec.marks.set(b.spec.slot, mk, src.Last)
-		b.spec.buffers.set(b.spec.slot, buffer, state.Known)
+		b.spec.buffers.set(b.spec.slot, buffer, weir.BufferKnown)
 		if promiseMarks(mutations) {
 			b.log.promised.set(mk, src.Last)
 		}

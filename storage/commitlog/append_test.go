@@ -174,8 +174,10 @@ func TestMerge(t *testing.T) {
 		if !bytes.Equal(stored, original) {
 			t.Error("a full batch was changed besides its offset and epoch")
 		}
-		for _, m := range []Mark{{*stream("g1", 1), topic.ID, 0, 3}, {*stream("g2", 1), topic.ID, 0, 1}} {
-			if got := marksOf(l, m.Stream.Gateway); !slices.Equal(got, []Mark{m}) {
+		for gateway, last := range map[string]uint64{"g1": 3, "g2": 1} {
+			s := stream(gateway, 1)
+			m := weir.Mark{Buffer: s.Buffer, Lane: s.Lane, Topic: topic.ID, Last: last}
+			if got := marksOf(l, gateway); !slices.Equal(got, []weir.Mark{m}) {
 				t.Errorf("marks %v, want %v", got, m)
 			}
 		}

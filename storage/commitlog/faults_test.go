@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // TestFaultMatrix: what a short life was answered with success is there exactly
@@ -175,7 +176,7 @@ func (f *life) audit(t *testing.T, l *Log, m *recorder) {
 	if f.altered == nil && topic.Configs["k"] != "v" {
 		t.Error("the settings are gone")
 	}
-	if f.retired == nil && l.BufferState("g", buffer(1)) != state.Retired {
+	if f.retired == nil && l.BufferState("g", buffer(1)) != weir.BufferRetired {
 		t.Error("the retirement is gone")
 	}
 	stored := map[string]int{}
@@ -198,7 +199,7 @@ func (f *life) audit(t *testing.T, l *Log, m *recorder) {
 		t.Errorf("producer id %d after %v, %v", id, f.ids, err)
 	}
 	// The stream goes on where its mark is, wherever that is.
-	if f.retired != nil && l.BufferState("g", buffer(1)) != state.Retired {
+	if f.retired != nil && l.BufferState("g", buffer(1)) != weir.BufferRetired {
 		mark, err := l.Mark(t.Context(), *stream("g", 1), topic.ID, 0)
 		if err != nil || mark > 2 || int(mark) != stored["a"]+stored["b"] {
 			t.Errorf("mark %d, %v, with %v stored", mark, err, stored)

@@ -18,7 +18,7 @@ import (
 // tombstones is how many retired buffers of a gateway are remembered.
 const tombstones = 256
 
-func marksOf(l *Log, gateway string) []Mark {
+func marksOf(l *Log, gateway string) []weir.Mark {
 	marks, _ := l.Marks(gateway)
 	return marks
 }
@@ -30,8 +30,8 @@ func buffer(counter uint32) weir.BufferID {
 	return id
 }
 
-func stream(gateway string, counter uint32) *state.Stream {
-	return &state.Stream{Gateway: gateway, Buffer: buffer(counter), Lane: 1}
+func stream(gateway string, counter uint32) *weir.Stream {
+	return &weir.Stream{Gateway: gateway, Buffer: buffer(counter), Lane: 1}
 }
 
 func source(gateway string, counter uint32, prev, first, last uint64) *state.Source {
@@ -40,7 +40,7 @@ func source(gateway string, counter uint32, prev, first, last uint64) *state.Sou
 
 // mapped adds a row to a source.
 func mapped(s *state.Source, partitions int32, from uint64) state.Source {
-	s.Row = state.Row{Partitions: partitions, From: from}
+	s.Row = weir.Row{Partitions: partitions, From: from}
 	return *s
 }
 
@@ -132,7 +132,7 @@ func TestMarksInFlight(t *testing.T) {
 		if marks := marksOf(l, "g"); len(marks) != 0 {
 			t.Fatalf("marks %v are visible and not durable", marks)
 		}
-		if s := l.BufferState("g", buffer(1)); s != state.New {
+		if s := l.BufferState("g", buffer(1)); s != weir.BufferNew {
 			t.Fatalf("buffer is %v before anything of it is durable", s)
 		}
 		release()
@@ -154,7 +154,7 @@ func TestMarksInFlight(t *testing.T) {
 		if r := <-last; r.err != nil || r.base != 2 {
 			t.Error(r)
 		}
-		if s := l.BufferState("g", buffer(1)); s != state.Known {
+		if s := l.BufferState("g", buffer(1)); s != weir.BufferKnown {
 			t.Errorf("buffer is %v", s)
 		}
 	})
@@ -239,7 +239,7 @@ func TestMarksOfDeletedTopic(t *testing.T) {
 	if marks := marksOf(l, "g"); len(marks) != 0 {
 		t.Error(marks)
 	}
-	if s := l.BufferState("g", buffer(1)); s != state.Known {
+	if s := l.BufferState("g", buffer(1)); s != weir.BufferKnown {
 		t.Errorf("buffer is %v: what it delivered may not be forgotten", s)
 	}
 	if base := appended(t, l, Append{Topic: fresh.ID, Batch: recordtest.Batch("y"), Source: source("g", 1, 0, 2, 2)}); base != 0 {
@@ -292,7 +292,7 @@ func TestRetire(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)
 	topic := createTopic(t, l, "t", 1)
-	stateIs := func(l *Log, counter uint32, want state.BufferState) {
+	stateIs := func(l *Log, counter uint32, want weir.BufferState) {
 		t.Helper()
 		if got := l.BufferState("g", buffer(counter)); got != want {
 			t.Errorf("buffer %d is %v, want %v", counter, got, want)
@@ -305,9 +305,9 @@ func TestRetire(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stateIs(l, 5, state.Retired)
-	stateIs(l, 3, state.New)
-	stateIs(l, 6, state.New)
+	stateIs(l, 5, weir.BufferRetired)
+	stateIs(l, 3, weir.BufferNew)
+	stateIs(l, 6, weir.BufferNew)
 	if marks := marksOf(l, "g"); len(marks) != 0 {
 		t.Error(marks)
 	}
@@ -328,18 +328,18 @@ func TestRetire(t *testing.T) {
 	}
 	check := func(l *Log) {
 		t.Helper()
-		stateIs(l, 10, state.Retired)
-		stateIs(l, 9+tombstones, state.Retired)
-		stateIs(l, 5, state.Aside)
-		stateIs(l, 9, state.Aside)
-		stateIs(l, 3, state.Known)
-		stateIs(l, 10+tombstones, state.New)
+		stateIs(l, 10, weir.BufferRetired)
+		stateIs(l, 9+tombstones, weir.BufferRetired)
+		stateIs(l, 5, weir.BufferAside)
+		stateIs(l, 9, weir.BufferAside)
+		stateIs(l, 3, weir.BufferKnown)
+		stateIs(l, 10+tombstones, weir.BufferNew)
 	}
 	check(l)
 	if got := refusal(t, <-send(l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 5, 0, 1, 1)})); got.Reason != ReasonAside {
 		t.Errorf("%+v", got)
 	}
-	if s := l.BufferState("another", buffer(5)); s != state.New {
+	if s := l.BufferState("another", buffer(5)); s != weir.BufferNew {
 		t.Errorf("another gateway's buffer is %v", s)
 	}
 	check(open(t, b))
@@ -349,15 +349,15 @@ func TestRetire(t *testing.T) {
 	// card, and counts from the beginning.
 	l = open(t, b)
 	l.Adopt("g", buffer(7))
-	stateIs(l, 7, state.New)
-	stateIs(l, 6, state.Aside)
+	stateIs(l, 7, weir.BufferNew)
+	stateIs(l, 6, weir.BufferAside)
 	topic, _ = l.Topic(topic.Name)
 	if base := appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("x"), Source: source("g", 7, 0, 1, 1)}); base != 2 {
 		t.Error(base)
 	}
-	stateIs(l, 7, state.Known)
+	stateIs(l, 7, weir.BufferKnown)
 	l.Adopt("g", buffer(8))
-	stateIs(open(t, b), 8, state.Aside) // the next owner is told by the gateway itself
+	stateIs(open(t, b), 8, weir.BufferAside) // the next owner is told by the gateway itself
 	sound(t, b)
 }
 
@@ -374,7 +374,7 @@ func TestRetireInFlight(t *testing.T) {
 		synctest.Wait()
 		late := send(l, Append{Topic: topic.ID, Batch: full(), Source: source("g", 1, 1, 2, 2)})
 		synctest.Wait()
-		if s := l.BufferState("g", buffer(1)); s != state.Known || !pending(late) || len(retired) > 0 {
+		if s := l.BufferState("g", buffer(1)); s != weir.BufferKnown || !pending(late) || len(retired) > 0 {
 			t.Error("the retirement is visible before it is durable")
 		}
 		release()
@@ -412,8 +412,8 @@ func TestMarksAfterReopen(t *testing.T) {
 	}
 }
 
-func sorted(marks []Mark) []Mark {
-	slices.SortFunc(marks, func(a, b Mark) int { return int(a.Partition - b.Partition) })
+func sorted(marks []weir.Mark) []weir.Mark {
+	slices.SortFunc(marks, func(a, b weir.Mark) int { return int(a.Partition - b.Partition) })
 	return marks
 }
 
@@ -432,21 +432,21 @@ func TestRows(t *testing.T) {
 	put(topic, 1, mapped(source("g", 1, 0, 5, 5), 2, 5)) // late: the row that was told is newer
 	put(other, 0, mapped(source("g", 1, 0, 7, 7), 1, 1))
 	put(other, 0, *source("g", 2, 0, 1, 1)) // without one
-	want := func(rows ...MapRow) {
+	want := func(rows ...weir.MapRow) {
 		t.Helper()
 		_, got := l.Marks("g")
-		slices.SortFunc(got, func(a, b MapRow) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(got, func(a, b weir.MapRow) int { return strings.Compare(a.Name, b.Name) })
 		if !slices.Equal(got, rows) {
 			t.Errorf("rows %+v, want %+v", got, rows)
 		}
 	}
-	first := MapRow{*stream("g", 1), topic.ID, "t", state.Row{Partitions: 4, From: 6}}
-	second := MapRow{*stream("g", 1), other.ID, "u", state.Row{Partitions: 1, From: 1}}
+	first := weir.MapRow{Buffer: buffer(1), Lane: weir.Live, Topic: topic.ID, Name: "t", Row: weir.Row{Partitions: 4, From: 6}}
+	second := weir.MapRow{Buffer: buffer(1), Lane: weir.Live, Topic: other.ID, Name: "u", Row: weir.Row{Partitions: 1, From: 1}}
 	want(first, second)
 	l = open(t, b)
 	want(first, second)
 
-	for _, bad := range []state.Row{{Partitions: 2, From: 1}, {Partitions: 4}, {Partitions: 4, From: 12}, {Partitions: state.MaxPartitions + 1, From: 1}, {From: 1}} {
+	for _, bad := range []weir.Row{{Partitions: 2, From: 1}, {Partitions: 4}, {Partitions: 4, From: 12}, {Partitions: state.MaxPartitions + 1, From: 1}, {From: 1}} {
 		src := source("g", 1, 9, 10, 11)
 		src.Row = bad
 		if r := <-send(l, Append{Topic: topic.ID, Partition: 3, Batch: recordtest.Batch("x"), Source: src}); !errors.Is(r.err, state.ErrCorrupt) {

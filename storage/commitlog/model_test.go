@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 var seeds = flag.Int("seeds", 150, "random schedules of TestRandomSchedules")
@@ -65,7 +66,7 @@ type world struct {
 // sender is one stream of a gateway in one partition, with the sequences that
 // belong there.
 type sender struct {
-	stream    state.Stream
+	stream    weir.Stream
 	partition int32
 	sequences []uint64 // ascending; holes belong to other partitions
 	sent      int      // of them handed over, as it believes

@@ -2,7 +2,10 @@
 
 package commitlog
 
-import "github.com/weirmq/weir/storage/commitlog/state"
+import (
+	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // Mutations break single rules of the log, which only a build with the tag weirtest can
 // do: see mutations_weirtest.go. Here the compiler leaves out what they would do. They
@@ -19,5 +22,5 @@ func (Mutations) any() bool { return false }
 
 type promises struct{}
 
-func (*promises) set(state.MarkKey, uint64)         {}
-func (*promises) add(_ string, marks []Mark) []Mark { return marks }
+func (*promises) set(state.MarkKey, uint64)                   {}
+func (*promises) add(_ string, marks []weir.Mark) []weir.Mark { return marks }

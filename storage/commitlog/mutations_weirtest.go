@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // Mutations break single rules of the log, so that a model test can show that it
@@ -45,12 +46,12 @@ func (p *promises) set(key state.MarkKey, last uint64) {
 }
 
 // add appends the marks of a gateway that are higher than the ones in marks.
-func (p *promises) add(gateway string, marks []Mark) []Mark {
+func (p *promises) add(gateway string, marks []weir.Mark) []weir.Mark {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, last := range p.last {
 		if key.Stream.Gateway == gateway {
-			marks = append(marks, Mark{Stream: key.Stream, Topic: key.Place.Topic, Partition: key.Place.Partition, Last: last})
+			marks = append(marks, weir.Mark{Buffer: key.Stream.Buffer, Lane: key.Stream.Lane, Topic: key.Place.Topic, Partition: key.Place.Partition, Last: last})
 		}
 	}
 	return marks

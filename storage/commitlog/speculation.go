@@ -22,7 +22,7 @@ type speculation struct {
 	ends      overlay[state.Place, int64]
 	producers overlay[state.ProducerKey, state.Producer]
 	marks     overlay[state.MarkKey, uint64]
-	buffers   overlay[state.BufferKey, state.BufferState]
+	buffers   overlay[state.BufferKey, weir.BufferState]
 	ids       overlay[struct{}, uint64]
 }
 
@@ -103,7 +103,7 @@ func (s *speculation) mark(key state.MarkKey) uint64 {
 	return s.durable.Mark(key)
 }
 
-func (s *speculation) bufferState(key state.BufferKey) state.BufferState {
+func (s *speculation) bufferState(key state.BufferKey) weir.BufferState {
 	if state, ok := s.buffers.get(key); ok {
 		return state
 	}

@@ -10,7 +10,7 @@ import (
 
 // Marks returns the durable marks of all streams of a gateway, and the newest
 // row of each stream and topic, in no order.
-func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
+func (l *Log) Marks(gateway string) (marks []weir.Mark, rows []weir.MapRow) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if promiseMarks(l.mutations) {
@@ -22,17 +22,17 @@ func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 	}
 	for id, b := range g.Buffers {
 		for key, last := range b.Marks {
-			marks = append(marks, Mark{
-				Stream:    state.Stream{Gateway: gateway, Buffer: id, Lane: key.Lane},
+			marks = append(marks, weir.Mark{
+				Buffer:    id,
+				Lane:      key.Lane,
 				Topic:     key.Place.Topic,
 				Partition: key.Place.Partition,
 				Last:      last,
 			})
 		}
 		for key, row := range b.Rows {
-			rows = append(rows, MapRow{
-				Stream: state.Stream{Gateway: gateway, Buffer: id, Lane: key.Lane},
-				Topic:  key.Topic, Name: l.state.Topics[key.Topic].Name, Row: row,
+			rows = append(rows, weir.MapRow{
+				Buffer: id, Lane: key.Lane, Topic: key.Topic, Name: l.state.Topics[key.Topic].Name, Row: row,
 			})
 		}
 	}
@@ -41,7 +41,7 @@ func (l *Log) Marks(gateway string) (marks []Mark, rows []MapRow) {
 
 // Mark returns the durable mark of a stream in a partition, 0 for none, once
 // everything that was on its way when it was called has landed.
-func (l *Log) Mark(ctx context.Context, s state.Stream, topic weir.TopicID, partition int32) (uint64, error) {
+func (l *Log) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error) {
 	key := state.MarkKey{Stream: s, Place: state.Place{Topic: topic, Partition: partition}}
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
 		if _, err := b.spec.place(key.Place); err != nil {
@@ -62,7 +62,7 @@ func (l *Log) durableMark(key state.MarkKey) uint64 {
 }
 
 // BufferState says what is durably known of a buffer.
-func (l *Log) BufferState(gateway string, buffer weir.BufferID) state.BufferState {
+func (l *Log) BufferState(gateway string, buffer weir.BufferID) weir.BufferState {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state.BufferState(state.BufferKey{Gateway: gateway, Buffer: buffer})
@@ -70,7 +70,7 @@ func (l *Log) BufferState(gateway string, buffer weir.BufferID) state.BufferStat
 
 // Reached is the highest sequence of a stream that ever became durable, whatever
 // became of its topic; 0 for none.
-func (l *Log) Reached(s state.Stream) uint64 {
+func (l *Log) Reached(s weir.Stream) uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if g := l.state.Gateways[s.Gateway]; g != nil && g.Buffers[s.Buffer] != nil {
@@ -101,8 +101,8 @@ func (l *Log) Retire(ctx context.Context, gateway string, buffer weir.BufferID) 
 	}
 	key := state.BufferKey{Gateway: gateway, Buffer: buffer}
 	_, err := ask(ctx, l, len(gateway), func(b *builder) (struct{}, error) {
-		if b.spec.bufferState(key) != state.Retired {
-			b.spec.buffers.set(b.spec.slot, key, state.Retired)
+		if b.spec.bufferState(key) != weir.BufferRetired {
+			b.spec.buffers.set(b.spec.slot, key, weir.BufferRetired)
 			b.put(state.KindBufferRetired, state.EncodeBufferRetired(gateway, buffer))
 		}
 		return struct{}{}, nil

@@ -34,23 +34,6 @@ type Fetched struct {
 	Aborted []state.Aborted
 }
 
-// Mark is how far one stream is durable in one partition.
-type Mark struct {
-	Stream    state.Stream
-	Topic     weir.TopicID
-	Partition int32
-	Last      uint64
-}
-
-// MapRow is the newest row by which something of a stream became durable in a
-// topic.
-type MapRow struct {
-	Stream state.Stream
-	Topic  weir.TopicID
-	Name   string // of the topic
-	Row    state.Row
-}
-
 // Options of a Log. Only Bucket is required.
 type Options struct {
 	Bucket   storage.Bucket

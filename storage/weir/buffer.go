@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"strconv"
 )
 
 // BufferID names one opening of a gateway's local log: a big-endian counter of
@@ -21,3 +22,36 @@ func (id BufferID) Compare(other BufferID) int { return bytes.Compare(id[:], oth
 
 // String returns the id in hex.
 func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
+
+// Bounds are the first and the last sequence that a lane of a buffer still has to
+// deliver. First is Last+1 when there are none.
+type Bounds struct{ First, Last uint64 }
+
+// Buffer is one opening of a gateway's local log and what it still has to deliver.
+type Buffer struct {
+	ID      BufferID
+	Current bool // of the running process, still growing
+	Lanes   [Lanes]Bounds
+}
+
+// BufferState is what the cloud remembers of a gateway's buffer.
+type BufferState uint8
+
+// The states of a buffer. Their numbers are those on the wire.
+const (
+	BufferKnown   BufferState = iota // something of it is durable, and it is not retired
+	BufferNew                        // never seen: nothing of it is durable
+	BufferRetired                    // durable completely: the gateway deletes it
+	BufferAside                      // unknown, but old enough to be a retired one that was forgotten: not to be sent
+)
+
+// String returns the state in one word.
+func (s BufferState) String() string {
+	if !s.Valid() {
+		return "state-" + strconv.Itoa(int(s))
+	}
+	return [...]string{"known", "new", "retired", "aside"}[s]
+}
+
+// Valid reports whether there is such a state.
+func (s BufferState) Valid() bool { return s <= BufferAside }

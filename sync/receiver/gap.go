@@ -50,7 +50,7 @@ func (s *session) gap(f *wire.Gap, ln weir.Lane, rm room, out *outbox) error {
 		return err
 	}
 	s.submit(Append{
-		Stream: Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
+		Stream: weir.Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
 		Topic:  f.Topic, Partition: f.Partition, Row: f.Row,
 		Prev: f.Prev, First: f.First(), Last: f.Last(), Batch: batch, Gap: true, Missing: f.Count,
 	}, o, out)

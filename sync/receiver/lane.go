@@ -11,7 +11,7 @@ import (
 )
 
 // lane reads one lane's stream and hands it to the log, frame by frame.
-func (s *session) lane(st wire.Stream, ln weir.Lane) {
+func (s *session) lane(st wire.Channel, ln weir.Lane) {
 	out := newOutbox(s, st, ln)
 	s.wg.Go(out.run)
 	for {
@@ -25,7 +25,7 @@ func (s *session) lane(st wire.Stream, ln weir.Lane) {
 // uplink takes the next frame of a lane. The order is what bounds memory: what a
 // gateway announces counts against itself alone; what has arrived counts against
 // what all share.
-func (s *session) uplink(st wire.Stream, ln weir.Lane, out *outbox) error {
+func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 	h, err := wire.ReadHeader(st, wire.MaxLane)
 	if errors.Is(err, io.EOF) {
 		return errDone
@@ -101,7 +101,7 @@ func (s *session) append(f *wire.Append, ln weir.Lane, rm room, out *outbox) err
 		return nil
 	}
 	s.submit(Append{
-		Stream: Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
+		Stream: weir.Stream{Gateway: s.gateway, Buffer: f.Buffer, Lane: ln},
 		Topic:  f.Topic, Partition: f.Partition, Row: f.Row,
 		Prev: f.Prev, First: f.First, Last: f.Last, Batch: f.Batch,
 	}, o, out)

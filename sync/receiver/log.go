@@ -9,19 +9,12 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Stream is one lane of one buffer of a gateway.
-type Stream struct {
-	Gateway string
-	Buffer  weir.BufferID
-	Lane    weir.Lane
-}
-
 // Append is a batch of a stream on its way into a partition.
 type Append struct {
-	Stream            Stream
+	Stream            weir.Stream
 	Topic             weir.TopicID
 	Partition         int32
-	Row               wire.Row // by which the records were mapped
+	Row               weir.Row // by which the records were mapped
 	Prev, First, Last uint64
 	Batch             record.Batch // not verified; belongs to the log until done is called
 	Gap               bool         // made here, for topic weir.gaps
@@ -31,8 +24,8 @@ type Append struct {
 // Offered is what the log knows of buffers.
 type Offered struct {
 	Buffers []wire.OfferedBuffer
-	Marks   []wire.Mark
-	Rows    []wire.MapRow
+	Marks   []weir.Mark
+	Rows    []weir.MapRow
 }
 
 // Log is what the receiver needs of the cloud. Its errors are those below;
@@ -42,7 +35,7 @@ type Log interface {
 	// Offer says what is known of a gateway's buffers, with the marks of those
 	// that are known, and the newest row of each lane and topic by which
 	// something was appended. Durable ones only.
-	Offer(ctx context.Context, gateway string, buffers []wire.Buffer) (Offered, error)
+	Offer(ctx context.Context, gateway string, buffers []weir.Buffer) (Offered, error)
 	// Resolve finds a topic, and creates it if there is none and this gateway
 	// may have it: durable on return. ErrNotAllowed, ErrBusy.
 	Resolve(ctx context.Context, gateway, topic string) (id weir.TopicID, partitions int32, err error)
@@ -55,7 +48,7 @@ type Log interface {
 	// Mark waits until what is flying in the partition has landed and returns
 	// the durable mark of the stream, 0 for none (also for a topic that is
 	// gone).
-	Mark(ctx context.Context, s Stream, topic weir.TopicID, partition int32) (uint64, error)
+	Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error)
 	// Retire swaps the marks of a buffer for a tombstone: durable on return.
 	Retire(ctx context.Context, gateway string, buffer weir.BufferID) error
 }

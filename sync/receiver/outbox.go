@@ -31,7 +31,7 @@ type outcome struct {
 // written, so there are never more than the budgets hold.
 type outbox struct {
 	s    *session
-	st   wire.Stream // written by run only
+	st   wire.Channel // written by run only
 	lane weir.Lane
 	wake chan struct{} // capacity 1
 
@@ -42,7 +42,7 @@ type outbox struct {
 	closed  bool               // run has ended; guarded by mu
 }
 
-func newOutbox(s *session, st wire.Stream, ln weir.Lane) *outbox {
+func newOutbox(s *session, st wire.Channel, ln weir.Lane) *outbox {
 	return &outbox{s: s, st: st, lane: ln, wake: make(chan struct{}, 1), acks: map[target]outcome{}}
 }
 
@@ -144,7 +144,7 @@ func (b *outbox) refuse(o outcome) error {
 	var mark uint64
 	if !markAtOnce(b.s.r.o.Mutations) {
 		var err error
-		stream := Stream{Gateway: b.s.gateway, Buffer: o.buffer, Lane: b.lane}
+		stream := weir.Stream{Gateway: b.s.gateway, Buffer: o.buffer, Lane: b.lane}
 		if mark, err = b.s.r.o.Log.Mark(b.s.ctx, stream, o.topic, o.partition); err != nil {
 			return fmt.Errorf("look up mark: %w", err)
 		}

@@ -86,7 +86,7 @@ func (r *Receiver) Serve() error {
 // quicSession is a Session over QUIC.
 type quicSession struct{ c *quic.Conn }
 
-func (s *quicSession) AcceptStream(ctx context.Context) (wire.Stream, error) {
+func (s *quicSession) AcceptStream(ctx context.Context) (wire.Channel, error) {
 	st, err := s.c.AcceptStream(ctx)
 	if err != nil {
 		return nil, closeError(err)

@@ -30,12 +30,12 @@ type stubLog struct {
 	retired []weir.BufferID
 	mark    uint64
 	err     error // of Offer and Resolve
-	marks   []wire.Mark
-	rows    []wire.MapRow
+	marks   []weir.Mark
+	rows    []weir.MapRow
 	states  []wire.OfferedBuffer
 }
 
-func (l *stubLog) Offer(context.Context, string, []wire.Buffer) (receiver.Offered, error) {
+func (l *stubLog) Offer(context.Context, string, []weir.Buffer) (receiver.Offered, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.offers++
@@ -55,7 +55,7 @@ func (l *stubLog) Append(a receiver.Append, done func(error)) {
 	l.done = append(l.done, done)
 }
 
-func (l *stubLog) Mark(context.Context, receiver.Stream, weir.TopicID, int32) (uint64, error) {
+func (l *stubLog) Mark(context.Context, weir.Stream, weir.TopicID, int32) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mark, nil
@@ -89,7 +89,7 @@ type peer struct {
 	log     *stubLog
 	logged  *bytes.Buffer
 	link    *wiretest.Link
-	control wire.Stream
+	control wire.Channel
 	ended   chan error
 }
 
@@ -115,7 +115,7 @@ func (p *peer) dial() {
 	p.control = p.open(wire.Preface{Kind: wire.StreamControl})
 }
 
-func (p *peer) open(pre wire.Preface) wire.Stream {
+func (p *peer) open(pre wire.Preface) wire.Channel {
 	st, err := p.link.Gateway.OpenStream(p.t.Context(), 0)
 	if err != nil {
 		p.t.Fatal(err)
@@ -136,14 +136,14 @@ func (p *peer) hello() {
 	}
 }
 
-func (p *peer) send(st wire.Stream, f wire.Frame) {
+func (p *peer) send(st wire.Channel, f wire.Frame) {
 	p.t.Helper()
 	if err := wire.Write(st, f); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-func (p *peer) read(st wire.Stream) wire.Frame {
+func (p *peer) read(st wire.Channel) wire.Frame {
 	p.t.Helper()
 	f, err := wire.Read(st, wire.MaxControl)
 	if err != nil {
@@ -167,7 +167,7 @@ func batch(t *testing.T, values ...string) record.Batch {
 }
 
 func live(t *testing.T, prev, first, last uint64) *wire.Append {
-	return &wire.Append{Lane: weir.Live, Row: wire.Row{Partitions: 1, From: 1}, Prev: prev, First: first, Last: last, Kind: wire.KindBatch, Batch: batch(t, "v")}
+	return &wire.Append{Lane: weir.Live, Row: weir.Row{Partitions: 1, From: 1}, Prev: prev, First: first, Last: last, Kind: wire.KindBatch, Batch: batch(t, "v")}
 }
 
 func bubble(t *testing.T, f func(t *testing.T)) { synctest.Test(t, f) }
@@ -287,8 +287,8 @@ func TestGapBecomesARecord(t *testing.T) {
 		p.hello()
 		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Bulk})
 		id := weir.TopicID{15: byte(len(weir.GapTopic))}
-		p.send(lane, &wire.Gap{Lane: weir.Bulk, Topic: id, Row: wire.Row{Partitions: 1, From: 1}, Prev: 1, Ranges: []wire.Range{{First: 3, Last: 4}, {First: 9, Last: 9}}, Count: 3, Exact: true, Of: "sensors", Cause: "gone: x"})
-		p.send(lane, &wire.Gap{Lane: weir.Bulk, Topic: weir.TopicID{1}, Row: wire.Row{Partitions: 1, From: 1}, Ranges: []wire.Range{{First: 1, Last: 1}}})
+		p.send(lane, &wire.Gap{Lane: weir.Bulk, Topic: id, Row: weir.Row{Partitions: 1, From: 1}, Prev: 1, Ranges: []wire.Range{{First: 3, Last: 4}, {First: 9, Last: 9}}, Count: 3, Exact: true, Of: "sensors", Cause: "gone: x"})
+		p.send(lane, &wire.Gap{Lane: weir.Bulk, Topic: weir.TopicID{1}, Row: weir.Row{Partitions: 1, From: 1}, Ranges: []wire.Range{{First: 1, Last: 1}}})
 		if f, ok := p.read(lane).(*wire.Refused); !ok || f.Reason != wire.ReasonGone {
 			t.Fatalf("got %+v", f)
 		}
@@ -522,7 +522,7 @@ func TestControlFrames(t *testing.T) {
 			t.Errorf("got %+v", f)
 		}
 		p.log.states = make([]wire.OfferedBuffer, wire.MaxMarks+1)
-		p.log.marks = make([]wire.Mark, 2*wire.MaxMarks+1)
+		p.log.marks = make([]weir.Mark, 2*wire.MaxMarks+1)
 		p.send(p.control, &wire.Offer{})
 		var states, marks int
 		for {
@@ -555,10 +555,10 @@ func TestJoinLimits(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := newPeer(t, receiver.Options{})
 		defer p.recv.Close()
-		for name, do := range map[string]func(st wire.Stream){
-			"wrong frame": func(st wire.Stream) { wire.Write(st, &wire.Ping{}) },
-			"too large":   func(st wire.Stream) { wire.Write(st, &wire.JoinRequest{CSR: make([]byte, wire.MaxJoin)}) },
-			"silent":      func(wire.Stream) {},
+		for name, do := range map[string]func(st wire.Channel){
+			"wrong frame": func(st wire.Channel) { wire.Write(st, &wire.Ping{}) },
+			"too large":   func(st wire.Channel) { wire.Write(st, &wire.JoinRequest{CSR: make([]byte, wire.MaxJoin)}) },
+			"silent":      func(wire.Channel) {},
 		} {
 			link := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: "10.0.0.7:1"}})
 			ended := make(chan error, 1)

@@ -47,7 +47,7 @@ type session struct {
 	heard    atomic.Int64 // when a frame of the control stream came last, Unix nanoseconds
 	depth    atomic.Pointer[wire.Ping]
 	status   atomic.Pointer[wire.Status]
-	control  wire.Stream   // set and written by who holds writing, read by run
+	control  wire.Channel  // set and written by who holds writing, read by run
 	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
 
 	ctx    context.Context // its cause is why the session ends

@@ -145,7 +145,7 @@ func (l *lane) learnTopic(name string) error {
 	case a == nil:
 	case !covered:
 		err = l.addRow(a, 1)
-	case last.TopicID == a.ID && a.Partitions <= last.Partitions:
+	case last.Topic == a.ID && a.Partitions <= last.Partitions:
 		// A topic never shrinks: an answer that says so is older than the row.
 	case l.buffer.Current:
 		err = l.grow(a)
@@ -161,7 +161,7 @@ func (l *lane) learnTopic(name string) error {
 		}
 		l.led.unpark(name, func(it Item) partKey {
 			row, _ := l.table.find(name, it.Seq)
-			return partKey{row.TopicID, partitionOf(it.Record.Key, row.Partitions)}
+			return partKey{row.Topic, partitionOf(it.Record.Key, row.Partitions)}
 		})
 	} else if q.refuse != nil {
 		l.addGrave(l.led.doom(name), q.refuse.Reason.String()+": "+q.refuse.Text)
@@ -200,8 +200,8 @@ func (l *lane) grow(a *wire.Topic) error {
 
 // addRow makes a row durable, then uses it.
 func (l *lane) addRow(a *wire.Topic, from uint64) error {
-	row := Row{Topic: a.Name, TopicID: a.ID, Partitions: a.Partitions, Lane: l.id, From: from}
-	if err := l.n.s.o.Buffers.AddRow(l.buffer.ID, row); err != nil {
+	row := weir.MapRow{Buffer: l.buffer.ID, Lane: l.id, Topic: a.ID, Name: a.Name, Row: weir.Row{Partitions: a.Partitions, From: from}}
+	if err := l.n.s.o.Buffers.AddRow(row); err != nil {
 		return fmt.Errorf("add row to map table: %w", err)
 	}
 	l.mu.Lock()

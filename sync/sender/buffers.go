@@ -3,14 +3,13 @@ package sender
 import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // Buffers is the gateway's local log. Its methods may be called by several
 // goroutines.
 type Buffers interface {
 	// List returns the buffers, oldest first.
-	List() ([]wire.Buffer, error)
+	List() ([]weir.Buffer, error)
 	// Read returns what lies at sequence from of a lane and some of what
 	// follows, in order: the records that are durable here, and gaps where
 	// records are missing. The caller keeps them. io.EOF: nothing durable there
@@ -31,9 +30,9 @@ type Buffers interface {
 // Notes is what the sender has to remember across its own death.
 type Notes interface {
 	// Rows is the map table of a buffer, in the order in which it grew.
-	Rows(id weir.BufferID) ([]Row, error)
-	// AddRow adds a row: durable on return.
-	AddRow(id weir.BufferID, row Row) error
+	Rows(id weir.BufferID) ([]weir.MapRow, error)
+	// AddRow adds a row to the map table of its buffer: durable on return.
+	AddRow(row weir.MapRow) error
 	// Bury moves records that can never be delivered to the dead letters:
 	// durable on return, once per sequence however often it is called.
 	Bury(id weir.BufferID, lane weir.Lane, items []Item, reason string) error
@@ -44,22 +43,5 @@ type Item struct {
 	Seq    uint64 // of a gap: its last
 	Topic  string // fixed when the record was accepted, like its key
 	Record record.Record
-	Gap    *Gap // nil: a record
-}
-
-// Gap is a run of sequences whose records are missing.
-type Gap struct {
-	First, Last uint64
-	Reason      string
-	Exact       bool // each of them was a record that is missing; else at most those
-}
-
-// Row of a buffer's map table: from sequence From of the lane on, the topic has
-// this id and this many partitions. The last row that applies counts.
-type Row struct {
-	Topic      string
-	TopicID    weir.TopicID
-	Partitions int32
-	Lane       weir.Lane
-	From       uint64
+	Gap    *weir.Gap // nil: a record
 }

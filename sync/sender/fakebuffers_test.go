@@ -10,7 +10,6 @@ import (
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/sender"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // fakeBuffers is a gateway's disk: it survives the sender.
@@ -29,7 +28,7 @@ type fakeBuffers struct {
 type fakeBuffer struct {
 	id    weir.BufferID
 	lanes [weir.Lanes]fakeLane
-	rows  []sender.Row
+	rows  []weir.MapRow
 }
 
 type fakeLane struct {
@@ -115,7 +114,7 @@ func (b *fakeBuffers) damage(lane weir.Lane, first, last uint64) {
 		if it.Seq < first || it.Seq > last {
 			out = append(out, it)
 		} else if it.Seq == last {
-			out = append(out, sender.Item{Seq: last, Gap: &sender.Gap{First: first, Last: last, Reason: "damaged", Exact: true}})
+			out = append(out, sender.Item{Seq: last, Gap: &weir.Gap{First: first, Last: last, Reason: "damaged", Exact: true}})
 		}
 	}
 	l.items = out
@@ -130,14 +129,14 @@ func (b *fakeBuffers) find(id weir.BufferID) *fakeBuffer {
 	return nil
 }
 
-func (b *fakeBuffers) List() ([]wire.Buffer, error) {
+func (b *fakeBuffers) List() ([]weir.Buffer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []wire.Buffer
+	var out []weir.Buffer
 	for i, x := range b.buffers {
-		v := wire.Buffer{ID: x.id, Current: i == len(b.buffers)-1}
+		v := weir.Buffer{ID: x.id, Current: i == len(b.buffers)-1}
 		for l := range x.lanes {
-			v.Lanes[l] = wire.Bounds{First: x.lanes[l].trimmed + 1, Last: x.lanes[l].last}
+			v.Lanes[l] = weir.Bounds{First: x.lanes[l].trimmed + 1, Last: x.lanes[l].last}
 		}
 		out = append(out, v)
 	}
@@ -193,16 +192,16 @@ func (b *fakeBuffers) Retire(id weir.BufferID) error {
 
 func (b *fakeBuffers) Notify() <-chan struct{} { return b.notify }
 
-func (b *fakeBuffers) Rows(id weir.BufferID) ([]sender.Row, error) {
+func (b *fakeBuffers) Rows(id weir.BufferID) ([]weir.MapRow, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.find(id).rows), nil
 }
 
-func (b *fakeBuffers) AddRow(id weir.BufferID, row sender.Row) error {
+func (b *fakeBuffers) AddRow(row weir.MapRow) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	x := b.find(id)
+	x := b.find(row.Buffer)
 	x.rows = append(x.rows, row)
 	return nil
 }

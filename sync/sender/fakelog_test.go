@@ -26,8 +26,8 @@ type fakeLog struct {
 	names   map[string]weir.TopicID
 	counts  map[weir.TopicID]int32
 	parts   map[partition]*fakePart
-	rows    map[rowKey]wire.Row // the newest
-	buffers map[string]map[weir.BufferID]wire.BufferState
+	rows    map[rowKey]weir.Row // the newest
+	buffers map[string]map[weir.BufferID]weir.BufferState
 	flying  []*flight
 	pumping bool
 	topics  byte // ids given out
@@ -43,11 +43,11 @@ type partition struct {
 
 // rowKey names a lane's rows of a topic.
 type rowKey struct {
-	stream receiver.Stream
+	stream weir.Stream
 	topic  weir.TopicID
 }
 
-type fakePart struct{ spec, durable map[receiver.Stream]uint64 }
+type fakePart struct{ spec, durable map[weir.Stream]uint64 }
 
 // flight is an append whose slot is in the air.
 type flight struct {
@@ -60,7 +60,7 @@ type flight struct {
 type landed struct {
 	topic     string
 	partition int32
-	stream    receiver.Stream
+	stream    weir.Stream
 	record    record.Record
 }
 
@@ -68,7 +68,7 @@ func newFakeLog() *fakeLog {
 	l := &fakeLog{
 		latency: func() time.Duration { return 0 },
 		names:   map[string]weir.TopicID{}, counts: map[weir.TopicID]int32{},
-		parts: map[partition]*fakePart{}, rows: map[rowKey]wire.Row{}, buffers: map[string]map[weir.BufferID]wire.BufferState{},
+		parts: map[partition]*fakePart{}, rows: map[rowKey]weir.Row{}, buffers: map[string]map[weir.BufferID]weir.BufferState{},
 	}
 	l.change.L = &l.mu
 	return l
@@ -104,18 +104,18 @@ func (l *fakeLog) part(topic weir.TopicID, n int32) *fakePart {
 	k := partition{topic, n}
 	p := l.parts[k]
 	if p == nil {
-		p = &fakePart{spec: map[receiver.Stream]uint64{}, durable: map[receiver.Stream]uint64{}}
+		p = &fakePart{spec: map[weir.Stream]uint64{}, durable: map[weir.Stream]uint64{}}
 		l.parts[k] = p
 	}
 	return p
 }
 
-func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer) (receiver.Offered, error) {
+func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []weir.Buffer) (receiver.Offered, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var known receiver.Offered
 	for _, b := range buffers {
-		st := wire.BufferNew
+		st := weir.BufferNew
 		if s, ok := l.buffers[gateway][b.ID]; ok {
 			st = s
 		}
@@ -125,9 +125,9 @@ func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer
 			}
 			for s, m := range p.durable {
 				if s.Gateway == gateway && s.Buffer == b.ID {
-					known.Marks = append(known.Marks, wire.Mark{Buffer: b.ID, Lane: s.Lane, Topic: k.topic, Partition: k.n, Last: m})
-					if st == wire.BufferNew {
-						st = wire.BufferKnown
+					known.Marks = append(known.Marks, weir.Mark{Buffer: b.ID, Lane: s.Lane, Topic: k.topic, Partition: k.n, Last: m})
+					if st == weir.BufferNew {
+						st = weir.BufferKnown
 					}
 				}
 			}
@@ -143,7 +143,7 @@ func (l *fakeLog) Offer(_ context.Context, gateway string, buffers []wire.Buffer
 		known.Buffers = append(known.Buffers, o)
 		for k, row := range l.rows {
 			if k.stream.Gateway == gateway && k.stream.Buffer == b.ID && l.counts[k.topic] > 0 {
-				known.Rows = append(known.Rows, wire.MapRow{Buffer: b.ID, Lane: k.stream.Lane, Topic: k.topic, Name: l.nameOf(k.topic), Row: row})
+				known.Rows = append(known.Rows, weir.MapRow{Buffer: b.ID, Lane: k.stream.Lane, Topic: k.topic, Name: l.nameOf(k.topic), Row: row})
 			}
 		}
 	}
@@ -283,7 +283,7 @@ func (l *fakeLog) crash(durable int) {
 	}
 }
 
-func (l *fakeLog) Mark(ctx context.Context, s receiver.Stream, topic weir.TopicID, n int32) (uint64, error) {
+func (l *fakeLog) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, n int32) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for slices.ContainsFunc(l.flying, func(f *flight) bool { return f.a.Topic == topic && f.a.Partition == n }) {
@@ -296,9 +296,9 @@ func (l *fakeLog) Retire(_ context.Context, gateway string, id weir.BufferID) er
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.buffers[gateway] == nil {
-		l.buffers[gateway] = map[weir.BufferID]wire.BufferState{}
+		l.buffers[gateway] = map[weir.BufferID]weir.BufferState{}
 	}
-	l.buffers[gateway][id] = wire.BufferRetired
+	l.buffers[gateway][id] = weir.BufferRetired
 	for _, p := range l.parts {
 		for s := range p.durable {
 			if s.Gateway == gateway && s.Buffer == id {

@@ -34,7 +34,7 @@ func TestTopicNeverShrinks(t *testing.T) {
 		put(20)
 		buffers := r.disk.image()
 		for _, row := range buffers[len(buffers)-1].rows {
-			if row.TopicID == id && row.Partitions != 4 {
+			if row.Topic == id && row.Partitions != 4 {
 				t.Errorf("row %+v", row)
 			}
 		}

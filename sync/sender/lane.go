@@ -18,11 +18,11 @@ import (
 type lane struct {
 	n      *session
 	id     weir.Lane
-	stream wire.Stream
+	stream wire.Channel
 	pack   *packer
 	wake   chan struct{} // capacity 1
 
-	buffer  wire.Buffer // the one that is being drained, as List said last
+	buffer  weir.Buffer // the one that is being drained, as List said last
 	seen    uint64      // session.stored when it said so
 	table   *table
 	news    int    // session.answers when the table was compared with them, -1: never
@@ -144,7 +144,7 @@ func (l *lane) open() (found bool, err error) {
 		if !known {
 			return false, nil // the answer wakes us
 		}
-		if st == wire.BufferRetired || st == wire.BufferAside {
+		if st == weir.BufferRetired || st == weir.BufferAside {
 			l.settled[b.ID] = true
 			continue
 		}
@@ -169,27 +169,26 @@ func (l *lane) recall(id weir.BufferID, t *table) error {
 	l.n.mu.Lock()
 	rows := slices.Clone(l.n.rows[id])
 	l.n.mu.Unlock()
-	for _, told := range rows {
-		if told.Lane != l.id || forgetRows(l.n.s.o.Mutations) {
+	for _, row := range rows {
+		if row.Lane != l.id || forgetRows(l.n.s.o.Mutations) {
 			continue
 		}
-		row := Row{Topic: told.Name, TopicID: told.Topic, Partitions: told.Partitions, Lane: l.id, From: told.From}
-		t.used[row.Topic] = max(t.used[row.Topic], row.From)
+		t.used[row.Name] = max(t.used[row.Name], row.From)
 		if slices.Contains(t.rows, row) {
 			continue
 		}
-		if err := l.n.s.o.Buffers.AddRow(id, row); err != nil {
+		if err := l.n.s.o.Buffers.AddRow(row); err != nil {
 			return fmt.Errorf("add row to map table: %w", err)
 		}
 		l.n.s.log.Warn("the map table is older than what was sent by it, the cloud has told the row",
-			"buffer", id, "lane", l.id, "topic", row.Topic, "partitions", row.Partitions, "from", row.From)
+			"buffer", id, "lane", l.id, "topic", row.Name, "partitions", row.Partitions, "from", row.From)
 		t.add(row)
 	}
 	return nil
 }
 
 // begin starts the books of a buffer from the cloud's marks.
-func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
+func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
 	from := max(b.Lanes[l.id].First, 1)
 	l.ahead, l.next, l.end, l.trimmed = nil, from, false, from-1
@@ -202,7 +201,7 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 		if !ok {
 			return partKey{}, false
 		}
-		return partKey{row.TopicID, partitionOf([]byte(l.n.s.o.Gateway), row.Partitions)}, true
+		return partKey{row.Topic, partitionOf([]byte(l.n.s.o.Gateway), row.Partitions)}, true
 	}
 	l.n.mu.Lock()
 	reached := l.n.high[b.ID][l.id]
@@ -210,14 +209,14 @@ func (l *lane) begin(b wire.Buffer, seen uint64, t *table) {
 	if first, gone := led.forgotten(reached); gone {
 		l.n.s.log.Error("the cloud has gone back behind what it acknowledged, and what it lacks is not here any more",
 			"buffer", b.ID, "lane", l.id, "first", first, "last", from-1)
-		led.pushGap(Item{Seq: from - 1, Gap: &Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
+		led.pushGap(Item{Seq: from - 1, Gap: &weir.Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
 	}
 	l.mu.Lock()
 	l.led = led
 	l.mu.Unlock()
 }
 
-func (l *lane) marks(id weir.BufferID) []wire.Mark {
+func (l *lane) marks(id weir.BufferID) []weir.Mark {
 	if b, ok := l.n.s.beliefs.of(id); ok {
 		return b
 	}
@@ -272,7 +271,7 @@ func (l *lane) read() error {
 		if err != nil {
 			return fmt.Errorf("list buffers: %w", err)
 		}
-		i := slices.IndexFunc(all, func(b wire.Buffer) bool { return b.ID == l.buffer.ID })
+		i := slices.IndexFunc(all, func(b weir.Buffer) bool { return b.ID == l.buffer.ID })
 		if i < 0 {
 			return fmt.Errorf("buffer %s is gone while it is drained", l.buffer.ID)
 		}
@@ -329,7 +328,7 @@ func (l *lane) place(it Item) (bool, error) {
 	return true, err
 }
 
-func (l *lane) keyOf(it Item, row Row) (partKey, error) {
+func (l *lane) keyOf(it Item, row weir.MapRow) (partKey, error) {
 	count := row.Partitions
 	if todaysCount(l.n.s.o.Mutations) {
 		q, err := l.n.resolve(it.Topic)
@@ -340,7 +339,7 @@ func (l *lane) keyOf(it Item, row Row) (partKey, error) {
 			count = q.answer.Partitions
 		}
 	}
-	return partKey{row.TopicID, partitionOf(it.Record.Key, count)}, nil
+	return partKey{row.Topic, partitionOf(it.Record.Key, count)}, nil
 }
 
 // flush sends every frame that may leave.
@@ -373,12 +372,12 @@ func (l *lane) flush() (sent bool, err error) {
 
 // rowOf is the row that gave a parcel's records their partition. Because of the
 // barrier those of one parcel have the same.
-func (l *lane) rowOf(c *parcel) wire.Row {
+func (l *lane) rowOf(c *parcel) weir.Row {
 	row, _ := l.table.find(c.topic, c.last)
 	if todaysCount(l.n.s.o.Mutations) {
 		row.Partitions = max(row.Partitions, c.key.partition+1)
 	}
-	return wire.Row{Partitions: row.Partitions, From: row.From}
+	return row.Row
 }
 
 func (l *lane) sent(c *parcel, f wire.Frame) {
@@ -389,7 +388,7 @@ func (l *lane) sent(c *parcel, f wire.Frame) {
 		l.n.s.count.gaps.Inc()
 	}
 	if ownBelief(l.n.s.o.Mutations) {
-		l.n.s.beliefs.add(wire.Mark{
+		l.n.s.beliefs.add(weir.Mark{
 			Buffer: l.buffer.ID, Lane: l.id, Topic: c.key.topic, Partition: c.key.partition, Last: c.last})
 	}
 }

@@ -59,7 +59,7 @@ type ledger struct {
 
 // newLedger starts the books at from, with the marks that the cloud gave for
 // this buffer. gapTopics are the ids that weir.gaps has in the map table.
-func newLedger(b weir.BufferID, ln weir.Lane, from uint64, marks []wire.Mark, gapTopics map[weir.TopicID]bool, lim limits) *ledger {
+func newLedger(b weir.BufferID, ln weir.Lane, from uint64, marks []weir.Mark, gapTopics map[weir.TopicID]bool, lim limits) *ledger {
 	l := &ledger{
 		buffer: b, lane: ln, limits: lim, last: from - 1,
 		parts: map[partKey]*part{}, parked: map[string][]*entry{},

@@ -19,14 +19,14 @@ var (
 	now        = time.Unix(1e9, 0)
 )
 
-func testLedger(marks ...wire.Mark) *ledger {
+func testLedger(marks ...weir.Mark) *ledger {
 	l := newLedger(testBuffer, weir.Live, 1, marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
 	l.gapKey = func(uint64) (partKey, bool) { return gapKey, true }
 	return l
 }
 
-func mark(k partKey, last uint64) wire.Mark {
-	return wire.Mark{Buffer: testBuffer, Lane: weir.Live, Topic: k.topic, Partition: k.partition, Last: last}
+func mark(k partKey, last uint64) weir.Mark {
+	return weir.Mark{Buffer: testBuffer, Lane: weir.Live, Topic: k.topic, Partition: k.partition, Last: last}
 }
 
 func item(seq uint64) Item {
@@ -95,7 +95,7 @@ func TestLedgerChainsAndTrims(t *testing.T) {
 }
 
 func TestLedgerStartsFromMarks(t *testing.T) {
-	l := testLedger(mark(keyA, 5), mark(keyB, 2), wire.Mark{Buffer: weir.BufferID{9}, Lane: weir.Live, Topic: keyA.topic, Last: 99})
+	l := testLedger(mark(keyA, 5), mark(keyB, 2), weir.Mark{Buffer: weir.BufferID{9}, Lane: weir.Live, Topic: keyA.topic, Last: 99})
 	push(l, keyA, 1, 1)
 	push(l, keyB, 2, 3)
 	push(l, keyA, 4, 6)
@@ -240,8 +240,8 @@ func TestLedgerGapsWaitForEachOther(t *testing.T) {
 		}
 		return gapKey, true
 	}
-	l.pushGap(Item{Seq: 2, Gap: &Gap{First: 1, Last: 2}})
-	l.pushGap(Item{Seq: 4, Gap: &Gap{First: 3, Last: 4}})
+	l.pushGap(Item{Seq: 2, Gap: &weir.Gap{First: 1, Last: 2}})
+	l.pushGap(Item{Seq: 4, Gap: &weir.Gap{First: 3, Last: 4}})
 	expect(t, "the first", next(l), "G0 0<1-2 r0")
 	expect(t, "while it flies", next(l), "-")
 	if err := l.ack(gapKey, 2); err != nil {
@@ -255,7 +255,7 @@ func TestLedgerGapsWaitForEachOther(t *testing.T) {
 func TestLedgerGapMarkSettles(t *testing.T) {
 	l := testLedger(mark(gapKey, 3), mark(keyA, 1))
 	push(l, keyA, 1, 2)
-	l.pushGap(Item{Seq: 5, Gap: &Gap{First: 2, Last: 5, Reason: "damaged", Exact: true}})
+	l.pushGap(Item{Seq: 5, Gap: &weir.Gap{First: 2, Last: 5, Reason: "damaged", Exact: true}})
 	c, ok := l.next(now, nil)
 	if !ok || len(c.ranges) != 1 || c.ranges[0] != (wire.Range{First: 4, Last: 5}) || c.prev != 3 || !c.exact {
 		t.Errorf("got %+v", c)
@@ -266,17 +266,17 @@ func TestLedgerGapMarkSettles(t *testing.T) {
 func TestLedgerCloudWentBack(t *testing.T) {
 	for _, c := range []struct {
 		from, reached uint64
-		marks         []wire.Mark
+		marks         []weir.Mark
 		first         uint64 // 0: nothing is gone
 	}{
 		{1, 0, nil, 0},
-		{10, 9, []wire.Mark{mark(keyA, 9)}, 0},
+		{10, 9, []weir.Mark{mark(keyA, 9)}, 0},
 		{10, 9, nil, 0}, // the topic was deleted
-		{10, 12, []wire.Mark{mark(keyA, 4), mark(keyB, 12)}, 0},
-		{10, 9, []wire.Mark{mark(keyA, 4), mark(gapKey, 9)}, 0},
-		{10, 8, []wire.Mark{mark(keyA, 8)}, 9},
-		{10, 7, []wire.Mark{mark(keyA, 4), mark(keyB, 7)}, 5},
-		{10, 6, []wire.Mark{mark(keyA, 4), mark(gapKey, 6)}, 7},
+		{10, 12, []weir.Mark{mark(keyA, 4), mark(keyB, 12)}, 0},
+		{10, 9, []weir.Mark{mark(keyA, 4), mark(gapKey, 9)}, 0},
+		{10, 8, []weir.Mark{mark(keyA, 8)}, 9},
+		{10, 7, []weir.Mark{mark(keyA, 4), mark(keyB, 7)}, 5},
+		{10, 6, []weir.Mark{mark(keyA, 4), mark(gapKey, 6)}, 7},
 		{10, 6, nil, 7},
 		{10, 0, nil, 1},
 	} {
@@ -290,7 +290,7 @@ func TestLedgerCloudWentBack(t *testing.T) {
 // The part of a gap that may have been delivered is not exact.
 func TestLedgerInexactGaps(t *testing.T) {
 	l := testLedger(mark(keyA, 4))
-	l.pushGap(Item{Seq: 9, Gap: &Gap{First: 1, Last: 9, Exact: true}})
+	l.pushGap(Item{Seq: 9, Gap: &weir.Gap{First: 1, Last: 9, Exact: true}})
 	for _, want := range []struct {
 		r     wire.Range
 		exact bool
@@ -308,7 +308,7 @@ func TestLedgerJoinsGaps(t *testing.T) {
 	next(l)
 	dead := l.refuse(refused(keyA, 0, 1, 6, 0, wire.ReasonNotAllowed), now)
 	push(l, keyB, 7, 7)
-	l.pushGap(Item{Seq: 9, Gap: &Gap{First: 8, Last: 9, Reason: "damaged", Exact: true}})
+	l.pushGap(Item{Seq: 9, Gap: &weir.Gap{First: 8, Last: 9, Reason: "damaged", Exact: true}})
 	l.bury(dead, "not-allowed")
 	c, _ := l.next(now, nil)
 	if len(c.ranges) != 1 || c.ranges[0] != (wire.Range{First: 1, Last: 6}) || c.count != 6 || c.of != "t" {
@@ -375,13 +375,13 @@ func TestMurmur2(t *testing.T) {
 }
 
 func TestTable(t *testing.T) {
-	first := Row{Topic: "a", TopicID: weir.TopicID{1}, Partitions: 2, Lane: weir.Live, From: 1}
-	grown := Row{Topic: "a", TopicID: weir.TopicID{1}, Partitions: 3, Lane: weir.Live, From: 10}
-	again := Row{Topic: "a", TopicID: weir.TopicID{2}, Partitions: 1, Lane: weir.Live, From: 10}
-	other := Row{Topic: "b", TopicID: weir.TopicID{3}, Partitions: 1, Lane: weir.Live, From: 5}
-	bulk := Row{Topic: "a", TopicID: weir.TopicID{1}, Partitions: 9, Lane: weir.Bulk, From: 1}
-	tab := newTable([]Row{first, bulk, other, grown, again}, weir.Live)
-	for seq, want := range map[uint64]Row{1: first, 9: first, 10: again, 99: again} {
+	first := weir.MapRow{Name: "a", Topic: weir.TopicID{1}, Lane: weir.Live, Row: weir.Row{Partitions: 2, From: 1}}
+	grown := weir.MapRow{Name: "a", Topic: weir.TopicID{1}, Lane: weir.Live, Row: weir.Row{Partitions: 3, From: 10}}
+	again := weir.MapRow{Name: "a", Topic: weir.TopicID{2}, Lane: weir.Live, Row: weir.Row{Partitions: 1, From: 10}}
+	other := weir.MapRow{Name: "b", Topic: weir.TopicID{3}, Lane: weir.Live, Row: weir.Row{Partitions: 1, From: 5}}
+	bulk := weir.MapRow{Name: "a", Topic: weir.TopicID{1}, Lane: weir.Bulk, Row: weir.Row{Partitions: 9, From: 1}}
+	tab := newTable([]weir.MapRow{first, bulk, other, grown, again}, weir.Live)
+	for seq, want := range map[uint64]weir.MapRow{1: first, 9: first, 10: again, 99: again} {
 		if got, ok := tab.find("a", seq); !ok || got != want {
 			t.Errorf("at %d: %+v", seq, got)
 		}

@@ -4,7 +4,6 @@ package sender
 
 import (
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // Mutations break single rules of the protocol, which only a build with the tag weirtest
@@ -27,6 +26,6 @@ func sendAside(Mutations) bool    { return false }
 // beliefs is what Mutations.OwnBelief needs.
 type beliefs struct{}
 
-func (*beliefs) add(wire.Mark) {}
+func (*beliefs) add(weir.Mark) {}
 
-func (*beliefs) of(weir.BufferID) ([]wire.Mark, bool) { return nil, false }
+func (*beliefs) of(weir.BufferID) ([]weir.Mark, bool) { return nil, false }

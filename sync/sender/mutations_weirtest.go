@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/weirmq/weir/storage/weir"
-	"github.com/weirmq/weir/sync/wire"
 )
 
 // Mutations break single rules of the protocol, so that a model test can show
@@ -41,21 +40,21 @@ func sendAside(m Mutations) bool    { return m.SendAside }
 // beliefs is what Mutations.OwnBelief needs: what was sent, in any session.
 type beliefs struct {
 	mu   sync.Mutex
-	sent map[weir.BufferID][]wire.Mark // guarded by mu
+	sent map[weir.BufferID][]weir.Mark // guarded by mu
 }
 
 // add notes that a batch was sent which moves a mark to m.
-func (b *beliefs) add(m wire.Mark) {
+func (b *beliefs) add(m weir.Mark) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sent == nil {
-		b.sent = make(map[weir.BufferID][]wire.Mark)
+		b.sent = make(map[weir.BufferID][]weir.Mark)
 	}
 	b.sent[m.Buffer] = append(b.sent[m.Buffer], m)
 }
 
 // of returns what was sent of a buffer; false: nothing was.
-func (b *beliefs) of(id weir.BufferID) ([]wire.Mark, bool) {
+func (b *beliefs) of(id weir.BufferID) ([]weir.Mark, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	sent, ok := b.sent[id]

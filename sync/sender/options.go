@@ -17,7 +17,7 @@ import (
 type Session interface {
 	// OpenStream opens a stream. Of two streams with something to send, the one
 	// with the lower urgency goes first where the transport can.
-	OpenStream(ctx context.Context, urgency int8) (wire.Stream, error)
+	OpenStream(ctx context.Context, urgency int8) (wire.Channel, error)
 	// Close ends the session at once; blocked calls return. The node sees a
 	// wire.CloseError.
 	Close(code wire.Code, text string)

@@ -30,7 +30,7 @@ func newPacker(maxBatch int, plain bool) *packer {
 }
 
 // frame packs c, which row has mapped, for a lane of a buffer. An error is one of the records'.
-func (p *packer) frame(id weir.BufferID, lane weir.Lane, row wire.Row, c *parcel) (wire.Frame, error) {
+func (p *packer) frame(id weir.BufferID, lane weir.Lane, row weir.Row, c *parcel) (wire.Frame, error) {
 	if c.ranges != nil {
 		return &wire.Gap{
 			Buffer: id, Lane: lane, Topic: c.key.topic, Partition: c.key.partition,

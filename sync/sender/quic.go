@@ -69,7 +69,7 @@ type quicSession struct {
 	socket *net.UDPConn
 }
 
-func (s *quicSession) OpenStream(ctx context.Context, urgency int8) (wire.Stream, error) {
+func (s *quicSession) OpenStream(ctx context.Context, urgency int8) (wire.Channel, error) {
 	st, err := s.c.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, closeError(err)

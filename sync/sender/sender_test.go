@@ -353,7 +353,7 @@ func TestReadsNoMoreThanItMay(t *testing.T) {
 func TestAsideIsReportedAndNotSent(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		id, _ := r.disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
-		r.log.buffers[gateway] = map[weir.BufferID]wire.BufferState{id: wire.BufferAside}
+		r.log.buffers[gateway] = map[weir.BufferID]weir.BufferState{id: weir.BufferAside}
 		r.disk.open()
 		r.put(weir.Live, "sensors", "k", "new")
 		r.start()
@@ -371,7 +371,7 @@ func TestAsideIsReportedAndNotSent(t *testing.T) {
 func TestRetiredIsDeleted(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
 		id, _ := r.disk.put(weir.Live, "sensors", record.Record{Key: []byte("k"), Value: []byte("old")})
-		r.log.buffers[gateway] = map[weir.BufferID]wire.BufferState{id: wire.BufferRetired}
+		r.log.buffers[gateway] = map[weir.BufferID]weir.BufferState{id: weir.BufferRetired}
 		r.disk.open()
 		r.put(weir.Live, "sensors", "k", "new")
 		r.start()
@@ -507,7 +507,7 @@ func TestFirstRowIsLost(t *testing.T) {
 				for i := 1; i < 40; i++ {
 					_, seq = r.disk.put(weir.Live, "sensors", record.Record{Key: fmt.Append(nil, "k", i%5), Value: fmt.Append(nil, i)})
 				}
-				if err := r.disk.AddRow(id, sender.Row{Topic: "sensors", TopicID: topic, Partitions: 4, Lane: weir.Live, From: seq - 19}); err != nil {
+				if err := r.disk.AddRow(weir.MapRow{Buffer: id, Name: "sensors", Topic: topic, Lane: weir.Live, Row: weir.Row{Partitions: 4, From: seq - 19}}); err != nil {
 					t.Fatal(err)
 				}
 				if c.refuse {

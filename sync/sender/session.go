@@ -29,7 +29,7 @@ type session struct {
 	s        *Sender
 	conn     Session
 	addr     string
-	control  wire.Stream   // written by who holds writing, read by begin and then readControl
+	control  wire.Channel  // written by who holds writing, read by begin and then readControl
 	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
 	welcomed bool          // set by begin
 	features uint64        // that both ends have, set by begin
@@ -48,9 +48,9 @@ type session struct {
 	stored atomic.Uint64 // counts Notify
 
 	mu     sync.Mutex // guards what follows
-	states map[weir.BufferID]wire.BufferState
-	marks  map[weir.BufferID][]wire.Mark
-	rows   map[weir.BufferID][]wire.MapRow
+	states map[weir.BufferID]weir.BufferState
+	marks  map[weir.BufferID][]weir.Mark
+	rows   map[weir.BufferID][]weir.MapRow
 	high   map[weir.BufferID][weir.Lanes]uint64 // reached, as the cloud says
 	asked  map[weir.BufferID]bool               // offered, not answered
 	done   map[weir.BufferID]int                // lanes that are settled, as bits
@@ -69,9 +69,9 @@ type topicQuestion struct {
 func newSession(s *Sender, conn Session, addr string) *session {
 	return &session{
 		s: s, conn: conn, addr: addr, writing: make(chan struct{}, 1), asking: make(chan struct{}, 1),
-		states: map[weir.BufferID]wire.BufferState{},
-		marks:  map[weir.BufferID][]wire.Mark{},
-		rows:   map[weir.BufferID][]wire.MapRow{},
+		states: map[weir.BufferID]weir.BufferState{},
+		marks:  map[weir.BufferID][]weir.Mark{},
+		rows:   map[weir.BufferID][]weir.MapRow{},
 		high:   map[weir.BufferID][weir.Lanes]uint64{},
 		asked:  map[weir.BufferID]bool{},
 		done:   map[weir.BufferID]int{},
@@ -163,14 +163,14 @@ func (n *session) begin() error {
 
 // offerable lists the buffers for a Hello or an Offer that were not offered
 // yet, and notes that they are.
-func (n *session) offerable() ([]wire.Buffer, error) {
+func (n *session) offerable() ([]weir.Buffer, error) {
 	all, err := n.s.o.Buffers.List()
 	if err != nil {
 		return nil, fmt.Errorf("list buffers: %w", err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var out []wire.Buffer
+	var out []weir.Buffer
 	for _, b := range all {
 		if _, known := n.states[b.ID]; known || n.asked[b.ID] {
 			continue
@@ -190,11 +190,11 @@ func (n *session) takeMarks(m *wire.Marks) {
 	n.mu.Lock()
 	for _, b := range m.Buffers {
 		delete(n.asked, b.ID)
-		if sendAside(n.s.o.Mutations) && b.State == wire.BufferAside {
-			b.State = wire.BufferNew
+		if sendAside(n.s.o.Mutations) && b.State == weir.BufferAside {
+			b.State = weir.BufferNew
 		}
 		n.states[b.ID], n.high[b.ID] = b.State, b.Reached
-		if b.State == wire.BufferAside {
+		if b.State == weir.BufferAside {
 			aside = append(aside, b.ID)
 		}
 	}
@@ -285,7 +285,7 @@ func (n *session) handle(f wire.Frame) error {
 		n.wakeAll()
 	case *wire.Retired:
 		n.mu.Lock()
-		n.states[f.Buffer] = wire.BufferRetired
+		n.states[f.Buffer] = weir.BufferRetired
 		n.mu.Unlock()
 		return n.retireKnown()
 	case *wire.Pong:
@@ -374,7 +374,7 @@ func (n *session) retireKnown() error {
 	}
 	for _, b := range all {
 		n.mu.Lock()
-		retired := n.states[b.ID] == wire.BufferRetired
+		retired := n.states[b.ID] == weir.BufferRetired
 		n.mu.Unlock()
 		if !retired {
 			continue
@@ -402,7 +402,7 @@ func (n *session) retireKnown() error {
 
 // state returns what the cloud knows of a buffer, and offers it when it was not
 // asked yet.
-func (n *session) state(id weir.BufferID) (st wire.BufferState, known bool, err error) {
+func (n *session) state(id weir.BufferID) (st weir.BufferState, known bool, err error) {
 	n.mu.Lock()
 	st, known = n.states[id]
 	n.mu.Unlock()

@@ -85,7 +85,7 @@ type oldNode struct {
 	control bool // was accepted
 }
 
-func (n *oldNode) AcceptStream(ctx context.Context) (wire.Stream, error) {
+func (n *oldNode) AcceptStream(ctx context.Context) (wire.Channel, error) {
 	st, err := n.Session.AcceptStream(ctx)
 	if err != nil || n.control {
 		return st, err

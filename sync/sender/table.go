@@ -11,7 +11,7 @@ import (
 // grows, and each row is durable before it is in here: a record that is sent
 // again, by this process or the next, always finds the partition that it had.
 type table struct {
-	rows []Row // by From
+	rows []weir.MapRow // by From
 
 	// used is where the newest row of a topic begins by which something is
 	// durable in the cloud. A row is used only when everything before it is
@@ -20,7 +20,7 @@ type table struct {
 }
 
 // newTable picks a lane's rows.
-func newTable(rows []Row, lane weir.Lane) *table {
+func newTable(rows []weir.MapRow, lane weir.Lane) *table {
 	t := &table{used: map[string]uint64{}}
 	for _, r := range rows {
 		if r.Lane == lane {
@@ -31,8 +31,8 @@ func newTable(rows []Row, lane weir.Lane) *table {
 }
 
 // add takes a row: behind all that begin at the same sequence or before it.
-func (t *table) add(row Row) {
-	at, _ := slices.BinarySearchFunc(t.rows, row.From+1, func(r Row, from uint64) int { return cmp.Compare(r.From, from) })
+func (t *table) add(row weir.MapRow) {
+	at, _ := slices.BinarySearchFunc(t.rows, row.From+1, func(r weir.MapRow, from uint64) int { return cmp.Compare(r.From, from) })
 	t.rows = slices.Insert(t.rows, at, row)
 }
 
@@ -40,8 +40,8 @@ func (t *table) add(row Row) {
 func (t *table) ids(topic string) map[weir.TopicID]bool {
 	ids := map[weir.TopicID]bool{}
 	for _, r := range t.rows {
-		if r.Topic == topic {
-			ids[r.TopicID] = true
+		if r.Name == topic {
+			ids[r.Topic] = true
 		}
 	}
 	return ids
@@ -49,23 +49,23 @@ func (t *table) ids(topic string) map[weir.TopicID]bool {
 
 // find returns the row that a record of topic at seq is sent by: the last one
 // that begins at or before it.
-func (t *table) find(topic string, seq uint64) (Row, bool) {
+func (t *table) find(topic string, seq uint64) (weir.MapRow, bool) {
 	for i := len(t.rows) - 1; i >= 0; i-- {
-		if r := t.rows[i]; r.Topic == topic && r.From <= seq {
+		if r := t.rows[i]; r.Name == topic && r.From <= seq {
 			return r, true
 		}
 	}
-	return Row{}, false
+	return weir.MapRow{}, false
 }
 
 // last returns the newest row of a topic.
-func (t *table) last(topic string) (Row, bool) {
+func (t *table) last(topic string) (weir.MapRow, bool) {
 	for i := len(t.rows) - 1; i >= 0; i-- {
-		if t.rows[i].Topic == topic {
+		if t.rows[i].Name == topic {
 			return t.rows[i], true
 		}
 	}
-	return Row{}, false
+	return weir.MapRow{}, false
 }
 
 // topics lists each topic once.
@@ -73,9 +73,9 @@ func (t *table) topics() []string {
 	var out []string
 	seen := map[string]bool{}
 	for _, r := range t.rows {
-		if !seen[r.Topic] {
-			seen[r.Topic] = true
-			out = append(out, r.Topic)
+		if !seen[r.Name] {
+			seen[r.Name] = true
+			out = append(out, r.Name)
 		}
 	}
 	return out

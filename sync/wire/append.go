@@ -28,7 +28,7 @@ type Append struct {
 	Topic     weir.TopicID
 	Partition int32
 	Round     uint32 // counts the sender's rewinds of this partition; Refused repeats it
-	Row       Row
+	Row       weir.Row
 	Prev      uint64
 	First     uint64
 	Last      uint64
@@ -51,7 +51,7 @@ func (f *Append) encode(b []byte) []byte {
 	b = append(b, f.Topic[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
 	b = binary.BigEndian.AppendUint32(b, f.Round)
-	b = f.Row.append(b)
+	b = putRow(b, f.Row)
 	b = binary.BigEndian.AppendUint64(b, f.Prev)
 	b = binary.BigEndian.AppendUint64(b, f.First)
 	b = binary.BigEndian.AppendUint64(b, f.Last)
@@ -67,7 +67,7 @@ func (f *Append) decode(c *cursor) {
 	switch {
 	case f.Prev >= f.First || f.First > f.Last:
 		c.fail("sequences out of order")
-	case !f.Row.maps(f.Partition, f.Last):
+	case !f.Row.Maps(f.Partition, f.Last):
 		c.fail("row does not give that partition")
 	case f.Kind != KindBatch:
 		c.fail("unknown kind")

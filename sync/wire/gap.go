@@ -24,7 +24,7 @@ type Gap struct {
 	Topic     weir.TopicID // of weir.gaps
 	Partition int32
 	Round     uint32
-	Row       Row
+	Row       weir.Row
 	Prev      uint64
 	Ranges    []Range // ascending, disjoint, at least one
 	Count     uint64  // records that are missing, as far as known
@@ -45,7 +45,7 @@ func (f *Gap) encode(b []byte) []byte {
 	b = append(b, f.Topic[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
 	b = binary.BigEndian.AppendUint32(b, f.Round)
-	b = f.Row.append(b)
+	b = putRow(b, f.Row)
 	b = binary.BigEndian.AppendUint64(b, f.Prev)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Ranges)))
 	for _, r := range f.Ranges {
@@ -76,7 +76,7 @@ func (f *Gap) decode(c *cursor) {
 		}
 		f.Ranges[i], last = r, r.Last
 	}
-	if !f.Row.maps(f.Partition, last) {
+	if !f.Row.Maps(f.Partition, last) {
 		c.fail("row does not give that partition")
 	}
 	f.Count = c.u64()

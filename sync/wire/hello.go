@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // MaxBuffers is how many buffers a gateway names in one Hello or Offer.
 const MaxBuffers = 1000
@@ -14,7 +17,7 @@ type Hello struct {
 	Boot     [16]byte // random, new at every start of the process
 	Software string   // for people
 	Features uint64   // bits that both ends must know to use: FeatureStatus
-	Buffers  []Buffer
+	Buffers  []weir.Buffer
 }
 
 func (*Hello) Type() Type { return TypeHello }

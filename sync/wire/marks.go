@@ -15,7 +15,7 @@ const (
 // OfferedBuffer is a buffer that was offered and what the cloud knows of it.
 type OfferedBuffer struct {
 	ID    weir.BufferID
-	State BufferState
+	State weir.BufferState
 
 	// Reached is the highest sequence of each lane that ever became durable,
 	// whatever became of its topic. A gateway that has freed more sees that the
@@ -38,8 +38,8 @@ const offeredLen = 12 + 1 + weir.Lanes*8
 type Marks struct {
 	small
 	Buffers []OfferedBuffer
-	Marks   []Mark
-	Rows    []MapRow
+	Marks   []weir.Mark
+	Rows    []weir.MapRow
 	Final   bool
 }
 
@@ -67,7 +67,7 @@ func (f *Marks) encode(b []byte) []byte {
 		b = append(b, r.Buffer[:]...)
 		b = append(b, byte(r.Lane))
 		b = append(b, r.Topic[:]...)
-		b = r.Row.append(b)
+		b = putRow(b, r.Row)
 		b = putString(b, r.Name)
 	}
 	return putBool(b, f.Final)
@@ -79,25 +79,25 @@ func (f *Marks) decode(c *cursor) {
 	}
 	for i := range f.Buffers {
 		v := &f.Buffers[i]
-		v.ID, v.State = c.buffer(), BufferState(c.u8())
+		v.ID, v.State = c.buffer(), weir.BufferState(c.u8())
 		for l := range v.Reached {
 			v.Reached[l] = c.u64()
 		}
-		if v.State > BufferAside {
+		if !v.State.Valid() {
 			c.fail("unknown buffer state")
 		}
 	}
 	if n := c.count(markLen); n > 0 {
-		f.Marks = make([]Mark, n)
+		f.Marks = make([]weir.Mark, n)
 	}
 	for i := range f.Marks {
-		f.Marks[i] = Mark{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Partition: c.partition(), Last: c.u64()}
+		f.Marks[i] = weir.Mark{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Partition: c.partition(), Last: c.u64()}
 	}
 	if n := c.count(mapRowLen); n > 0 {
-		f.Rows = make([]MapRow, n)
+		f.Rows = make([]weir.MapRow, n)
 	}
 	for i := range f.Rows {
-		f.Rows[i] = MapRow{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Row: c.row(), Name: c.str()}
+		f.Rows[i] = weir.MapRow{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Row: c.row(), Name: c.str()}
 	}
 	f.Final = c.boolean()
 }

@@ -11,11 +11,10 @@ const (
 	ALPNJoin = "weir-join/1"
 )
 
-// Stream is an ordered byte stream in both directions. The sender opens
-// streams, the receiver accepts them; QUIC and an in-memory link (wiretest)
-// carry them. Reads and writes after the session ended return a CloseError when
+// Channel is an ordered byte stream in both directions. The sender opens
+// it, the receiver accepts it; QUIC and an in-memory link (wiretest) carry it. Reads and writes after the session ended return a CloseError when
 // the peer ended it.
-type Stream = io.ReadWriter
+type Channel = io.ReadWriter
 
 // Peer is the gateway that a session is with.
 type Peer struct {

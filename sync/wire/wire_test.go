@@ -22,20 +22,28 @@ func bufferID(n byte) weir.BufferID { return weir.BufferID{3: n, 11: 0xee} }
 
 func topicID(n byte) weir.TopicID { return weir.TopicID{0: n, 15: 0xdd} }
 
+// bounds are those of the lanes: first and last of each.
+func bounds(of ...uint64) (b [weir.Lanes]weir.Bounds) {
+	for i := range b {
+		b[i] = weir.Bounds{First: of[2*i], Last: of[2*i+1]}
+	}
+	return b
+}
+
 // samples has every frame type, with every field set.
 func samples() []Frame {
-	buffers := []Buffer{
-		{ID: bufferID(1), Lanes: [weir.Lanes]Bounds{{1, 0}, {5, 9}, {1 << 40, 1 << 41}}},
-		{ID: bufferID(2), Current: true, Lanes: [weir.Lanes]Bounds{{1, 0}, {1, 0}, {1, 0}}},
+	buffers := []weir.Buffer{
+		{ID: bufferID(1), Lanes: bounds(1, 0, 5, 9, 1<<40, 1<<41)},
+		{ID: bufferID(2), Current: true, Lanes: bounds(1, 0, 1, 0, 1, 0)},
 	}
 	return []Frame{
 		&Hello{Gateway: "gw-1", Boot: [16]byte{1, 15: 2}, Software: "weir-edge 1.0", Features: 1 << 63, Buffers: buffers},
 		&Welcome{Cluster: "c", Node: "n", Time: 1700000000000, Features: 3, MaxBatch: 1 << 20, Window: 4 << 20},
 		&Offer{Buffers: buffers},
 		&Marks{
-			Buffers: []OfferedBuffer{{bufferID(1), BufferKnown, [weir.Lanes]uint64{0, 7, 1 << 50}}, {ID: bufferID(2), State: BufferAside}},
-			Marks:   []Mark{{bufferID(1), weir.Bulk, topicID(1), 7, 1 << 50}},
-			Rows:    []MapRow{{bufferID(1), weir.Bulk, topicID(1), "sensors", Row{8, 1 << 49}}}, Final: true,
+			Buffers: []OfferedBuffer{{bufferID(1), weir.BufferKnown, [weir.Lanes]uint64{0, 7, 1 << 50}}, {ID: bufferID(2), State: weir.BufferAside}},
+			Marks:   []weir.Mark{{Buffer: bufferID(1), Lane: weir.Bulk, Topic: topicID(1), Partition: 7, Last: 1 << 50}},
+			Rows:    []weir.MapRow{{Buffer: bufferID(1), Lane: weir.Bulk, Topic: topicID(1), Name: "sensors", Row: weir.Row{Partitions: 8, From: 1 << 49}}}, Final: true,
 		},
 		&Resolve{Name: "sensors"},
 		&Topic{Name: "sensors", ID: topicID(9), Partitions: 12},
@@ -50,8 +58,8 @@ func samples() []Frame {
 		&Redirect{Addr: "node-2:7400"},
 		&Goodbye{Code: CodeShutdown, Text: "bye"},
 		&Status{Figures: []Figure{{FigureStarted, 1700000000000}, {FigureRecords(weir.Bulk), 7}, {65535, 1 << 63}}},
-		&Append{Buffer: bufferID(1), Lane: weir.Live, Topic: topicID(1), Partition: 3, Round: 2, Row: Row{4, 5}, Prev: 4, First: 5, Last: 9, Kind: KindBatch, Batch: []byte("batch")},
-		&Gap{Buffer: bufferID(1), Lane: weir.Alarm, Topic: topicID(2), Partition: 0, Round: 1, Row: Row{1, 1}, Prev: 2, Ranges: []Range{{3, 3}, {5, 9}}, Count: 6, Exact: true, Of: "sensors", Cause: "gone"},
+		&Append{Buffer: bufferID(1), Lane: weir.Live, Topic: topicID(1), Partition: 3, Round: 2, Row: weir.Row{Partitions: 4, From: 5}, Prev: 4, First: 5, Last: 9, Kind: KindBatch, Batch: []byte("batch")},
+		&Gap{Buffer: bufferID(1), Lane: weir.Alarm, Topic: topicID(2), Partition: 0, Round: 1, Row: weir.Row{Partitions: 1, From: 1}, Prev: 2, Ranges: []Range{{3, 3}, {5, 9}}, Count: 6, Exact: true, Of: "sensors", Cause: "gone"},
 		&Ack{Buffer: bufferID(1), Lane: weir.Bulk, Topic: topicID(1), Partition: 3, Last: 9},
 		&Refused{Buffer: bufferID(1), Lane: weir.Live, Topic: topicID(1), Partition: 3, Round: 2, First: 5, Last: 9, Mark: 4, Reason: ReasonHole, Text: "hole"},
 		&JoinRequest{Secret: [16]byte{1, 2, 3}, Gateway: "gw-1", CSR: []byte("csr")},

@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // maxProblems bounds a Report: one lost slot can break a rule a million times.
@@ -209,11 +210,11 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	for _, t := range a.state.Topics {
 		a.report.Partitions += len(t.Parts)
 	}
-	streams := make(map[state.Stream]bool)
+	streams := make(map[weir.Stream]bool)
 	for name, g := range a.state.Gateways {
 		for id, b := range g.Buffers {
 			for key := range b.Marks {
-				streams[state.Stream{Gateway: name, Buffer: id, Lane: key.Lane}] = true
+				streams[weir.Stream{Gateway: name, Buffer: id, Lane: key.Lane}] = true
 			}
 		}
 	}

@@ -61,7 +61,7 @@ func AppendRunHead(p []byte, r *Run) []byte {
 		p = binary.AppendUvarint(p, uint64(len(s.Stream.Gateway)))
 		p = append(p, s.Stream.Gateway...)
 		p = append(p, s.Stream.Buffer[:]...)
-		p = append(p, s.Stream.Lane)
+		p = append(p, byte(s.Stream.Lane))
 		p = binary.AppendUvarint(p, s.Prev)
 		p = binary.AppendUvarint(p, s.First-s.Prev)
 		p = binary.AppendUvarint(p, s.Last-s.First)
@@ -133,13 +133,13 @@ func decodeRunHead(body []byte) (r *Run, sum uint32, err error) {
 		s := &r.Sources[i]
 		s.Stream.Gateway = string(d.take(d.nameLength()))
 		s.Stream.Buffer = weir.BufferID(d.take(12))
-		s.Stream.Lane = d.u8()
+		s.Stream.Lane = weir.Lane(d.u8())
 		s.Prev = d.uvarint()
 		s.First = s.Prev + d.uvarint()
 		s.Last = s.First + d.uvarint()
 		partitions := d.uvarint()
-		s.Row = Row{Partitions: int32(partitions), From: d.uvarint()}
-		if s.First <= s.Prev || s.Last < s.First || partitions > MaxPartitions || !s.Row.Maps(r.Partition, s.Last) {
+		s.Row = weir.Row{Partitions: int32(partitions), From: d.uvarint()}
+		if s.First <= s.Prev || s.Last < s.First || partitions > MaxPartitions || !s.Maps(r.Partition) {
 			d.bad = true
 		}
 	}

@@ -51,8 +51,8 @@ func buffer(counter uint32) weir.BufferID {
 	return id
 }
 
-func stream(gateway string, counter uint32) *Stream {
-	return &Stream{Gateway: gateway, Buffer: buffer(counter), Lane: 1}
+func stream(gateway string, counter uint32) *weir.Stream {
+	return &weir.Stream{Gateway: gateway, Buffer: buffer(counter), Lane: 1}
 }
 
 func source(gateway string, counter uint32, prev, first, last uint64) *Source {
@@ -61,7 +61,7 @@ func source(gateway string, counter uint32, prev, first, last uint64) *Source {
 
 // mapped adds a row to a source.
 func mapped(s *Source, partitions int32, from uint64) Source {
-	s.Row = Row{Partitions: partitions, From: from}
+	s.Row = weir.Row{Partitions: partitions, From: from}
 	return *s
 }
 

@@ -25,7 +25,7 @@ type ProducerKey struct {
 
 // MarkKey names a mark.
 type MarkKey struct {
-	Stream Stream
+	Stream weir.Stream
 	Place  Place
 }
 

@@ -7,57 +7,22 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Stream is one lane of one buffer of a gateway: a sequence that starts at 1
-// and only grows.
-type Stream struct {
-	Gateway string
-	Buffer  weir.BufferID
-	Lane    uint8
-}
-
-// Row says that a stream's records of a topic are spread over Partitions
-// partitions from sequence From on. The zero Row: the sender does not say.
-type Row struct {
-	Partitions int32
-	From       uint64
-}
-
-// older reports whether r came before s in a map table, which only grows.
-func (r Row) older(s Row) bool {
-	return r.From < s.From || r.From == s.From && r.Partitions < s.Partitions
-}
-
-// Maps says whether r can have given the record at seq this partition.
-func (r Row) Maps(partition int32, seq uint64) bool {
-	return r == Row{} || partition < r.Partitions && r.From > 0 && r.From <= seq
-}
-
-// BufferState is what the log remembers of a gateway's buffer.
-type BufferState uint8
-
-// String returns the name of the state.
-func (s BufferState) String() string {
-	return [...]string{"new", "known", "retired", "aside"}[s]
-}
-
-// The states of a buffer.
-const (
-	New     BufferState = iota // never seen
-	Known                      // has delivered something and is not retired
-	Retired                    // fully delivered; never again
-	Aside                      // unknown, but old enough to be a retired one that was forgotten
-)
-
 // Source says which sequences of a stream a batch holds. Prev is the sequence
 // that this sender handed to this partition before, or the mark that it was
 // given, or 0. appendSource holds the rules.
 //
 // Row is how the sender mapped the records to this partition. The log keeps the
-// newest one of each stream and topic, and gives it back with the marks.
+// newest one of each stream and topic, and gives it back with the marks. The zero Row: the sender does not say.
 type Source struct {
-	Stream            Stream
+	Stream            weir.Stream
 	Prev, First, Last uint64
-	Row               Row
+	Row               weir.Row
+}
+
+// Maps reports whether the sender's row can have given the last record this
+// partition.
+func (s Source) Maps(partition int32) bool {
+	return s.Row == weir.Row{} || s.Row.Maps(partition, s.Last)
 }
 
 // tombstones is how many retired buffers of a gateway are remembered.
@@ -74,23 +39,23 @@ type gateway struct {
 // progress is how far a gateway's buffer has been delivered.
 type progress struct {
 	Marks   map[laneKey]uint64
-	Rows    map[rowKey]Row   // the newest by which something was appended
-	Reached map[uint8]uint64 // by lane: the highest mark ever, also in topics that are gone
+	Rows    map[rowKey]weir.Row  // the newest by which something was appended
+	Reached map[weir.Lane]uint64 // by lane: the highest mark ever, also in topics that are gone
 }
 
 func newProgress() *progress {
-	return &progress{make(map[laneKey]uint64), make(map[rowKey]Row), make(map[uint8]uint64)}
+	return &progress{make(map[laneKey]uint64), make(map[rowKey]weir.Row), make(map[weir.Lane]uint64)}
 }
 
 // rowKey names a row within its buffer.
 type rowKey struct {
-	Lane  uint8
+	Lane  weir.Lane
 	Topic weir.TopicID
 }
 
 // laneKey names a mark within its buffer.
 type laneKey struct {
-	Lane  uint8
+	Lane  weir.Lane
 	Place Place
 }
 
@@ -104,14 +69,14 @@ func (s *State) Mark(key MarkKey) uint64 {
 }
 
 // BufferState says what is known of a buffer.
-func (s *State) BufferState(key BufferKey) BufferState {
+func (s *State) BufferState(key BufferKey) weir.BufferState {
 	g := s.Gateways[key.Gateway]
 	if g == nil {
-		return New
+		return weir.BufferNew
 	}
 	st := g.state(key.Buffer)
-	if st == Aside && (forgottenIsNew(s.Mutations) || s.Adopted[key.Gateway] == key.Buffer) {
-		return New
+	if st == weir.BufferAside && (forgottenIsNew(s.Mutations) || s.Adopted[key.Gateway] == key.Buffer) {
+		return weir.BufferNew
 	}
 	return st
 }
@@ -119,17 +84,17 @@ func (s *State) BufferState(key BufferKey) BufferState {
 // state decides what a buffer is. Aside needs a tombstone that was dropped: as
 // long as all of them are there an unknown buffer is new, however old its
 // counter; one lane of it may have waited while a younger buffer came and went.
-func (g *gateway) state(id weir.BufferID) BufferState {
+func (g *gateway) state(id weir.BufferID) weir.BufferState {
 	if _, ok := g.Buffers[id]; ok {
-		return Known
+		return weir.BufferKnown
 	}
 	if _, ok := slices.BinarySearchFunc(g.retired, id, weir.BufferID.Compare); ok {
-		return Retired
+		return weir.BufferRetired
 	}
 	if g.forgotten && id.Counter() <= g.retired[0].Counter() {
-		return Aside
+		return weir.BufferAside
 	}
-	return New
+	return weir.BufferNew
 }
 
 // gateway returns what is remembered of a gateway, from now on at least
@@ -146,7 +111,7 @@ func (s *State) gateway(name string) *gateway {
 // advance moves a mark by what was appended: the only thing that does.
 func (s *State) advance(place Place, src Source) error {
 	key := MarkKey{src.Stream, place}
-	if s.BufferState(BufferKey{src.Stream.Gateway, src.Stream.Buffer}) == Retired {
+	if s.BufferState(BufferKey{src.Stream.Gateway, src.Stream.Buffer}) == weir.BufferRetired {
 		if err := s.broken("partition %d of topic %v: append of buffer %v of gateway %q, which is retired", place.Partition, place.Topic, src.Stream.Buffer, src.Stream.Gateway); err != nil {
 			return err
 		}
@@ -166,7 +131,7 @@ func (s *State) advance(place Place, src Source) error {
 	b.Marks[laneKey{src.Stream.Lane, place}] = src.Last
 	b.Reached[src.Stream.Lane] = max(b.Reached[src.Stream.Lane], src.Last)
 	row := rowKey{src.Stream.Lane, place.Topic}
-	if old, ok := b.Rows[row]; !ok && src.Row != (Row{}) || old.older(src.Row) && !keepFirstRow(s.Mutations) {
+	if old, ok := b.Rows[row]; !ok && src.Row != (weir.Row{}) || old.Before(src.Row) && !keepFirstRow(s.Mutations) {
 		b.Rows[row] = src.Row
 	}
 	return nil
@@ -196,7 +161,7 @@ func (s *State) forgetTopic(id weir.TopicID) {
 	for _, g := range s.Gateways {
 		for _, b := range g.Buffers {
 			maps.DeleteFunc(b.Marks, func(k laneKey, _ uint64) bool { return k.Place.Topic == id })
-			maps.DeleteFunc(b.Rows, func(k rowKey, _ Row) bool { return k.Topic == id })
+			maps.DeleteFunc(b.Rows, func(k rowKey, _ weir.Row) bool { return k.Topic == id })
 		}
 	}
 }

@@ -382,7 +382,7 @@ func (d *restorer) gateway() (string, *gateway) {
 	last := weir.BufferID{}
 	for i := range d.items(minBuffer) {
 		id := weir.BufferID(d.take(len(weir.BufferID{})))
-		d.must((i == 0 || last.Compare(id) < 0) && g.state(id) != Retired)
+		d.must((i == 0 || last.Compare(id) < 0) && g.state(id) != weir.BufferRetired)
 		g.Buffers[id] = d.progress()
 		if last = id; d.bad {
 			break
@@ -393,15 +393,15 @@ func (d *restorer) gateway() (string, *gateway) {
 
 func (d *restorer) progress() *progress {
 	b := newProgress()
-	before := byte(0)
+	before := weir.Lane(0)
 	for i := range d.items(1 + 1) {
-		lane, reached := d.u8(), d.uvarint()
+		lane, reached := weir.Lane(d.u8()), d.uvarint()
 		d.must(reached > 0 && (i == 0 || lane > before))
 		b.Reached[lane], before = reached, lane
 	}
-	lastLane, lastTopic := byte(0), uint32(0)
+	lastLane, lastTopic := weir.Lane(0), uint32(0)
 	for i := range d.items(minLane) {
-		lane, number := d.u8(), d.uvarint32()
+		lane, number := weir.Lane(d.u8()), d.uvarint32()
 		d.must(i == 0 || lane > lastLane || lane == lastLane && number > lastTopic)
 		d.must(int64(number) < int64(len(d.order)))
 		if d.bad {
@@ -415,9 +415,9 @@ func (d *restorer) progress() *progress {
 
 // marks takes those of one lane in one topic, and their row. There is at least
 // one.
-func (d *restorer) marks(b *progress, lane uint8, t *TopicData) {
+func (d *restorer) marks(b *progress, lane weir.Lane, t *TopicData) {
 	partitions := d.uvarint()
-	row := Row{Partitions: int32(partitions), From: d.uvarint()}
+	row := weir.Row{Partitions: int32(partitions), From: d.uvarint()}
 	d.must(partitions <= MaxPartitions && (partitions == 0) == (row.From == 0))
 	n := d.items(minMark)
 	d.must(n > 0)
@@ -433,7 +433,7 @@ func (d *restorer) marks(b *progress, lane uint8, t *TopicData) {
 		}
 		b.Marks[laneKey{lane, Place{t.ID, int32(at)}}] = last
 	}
-	if row != (Row{}) {
+	if row != (weir.Row{}) {
 		b.Rows[rowKey{lane, t.ID}] = row
 	}
 }

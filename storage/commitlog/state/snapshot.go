@@ -284,7 +284,7 @@ func (e *encoder) gateway(name string, g *gateway) {
 func (e *encoder) progress(b *progress) {
 	e.number(len(b.Reached))
 	for _, lane := range slices.Sorted(maps.Keys(b.Reached)) {
-		e.p = append(e.p, lane)
+		e.p = append(e.p, byte(lane))
 		e.uvarint(b.Reached[lane])
 	}
 	keys := slices.SortedFunc(maps.Keys(b.Marks), compareLanes)
@@ -302,7 +302,7 @@ func (e *encoder) progress(b *progress) {
 			n++
 		}
 		row := b.Rows[group]
-		e.p = append(e.p, group.Lane)
+		e.p = append(e.p, byte(group.Lane))
 		e.number(e.topics[group.Topic])
 		e.uvarint(uint64(row.Partitions))
 		e.uvarint(row.From)

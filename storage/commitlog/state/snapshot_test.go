@@ -240,8 +240,8 @@ func goldenState() *State {
 	g.retired = []weir.BufferID{buffer(1)}
 	g.Buffers[buffer(2)] = &progress{
 		Marks:   map[laneKey]uint64{{1, Place{id, 0}}: 300, {1, Place{id, 1}}: 299},
-		Rows:    map[rowKey]Row{{1, id}: {Partitions: 2, From: 1}},
-		Reached: map[uint8]uint64{1: 300},
+		Rows:    map[rowKey]weir.Row{{1, id}: {Partitions: 2, From: 1}},
+		Reached: map[weir.Lane]uint64{1: 300},
 	}
 	return s
 }

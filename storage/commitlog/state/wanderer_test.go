@@ -181,19 +181,19 @@ func (w *wanderer) source(p *Partition) Source {
 				key.Buffer = id
 			}
 		}
-		if g.state(key.Buffer) == Retired {
+		if g.state(key.Buffer) == weir.BufferRetired {
 			w.buffers++
 			key.Buffer = buffer(w.buffers)
 		}
 	}
 	// Several sources of one run follow each other, before any is applied.
-	mk := MarkKey{Stream{key.Gateway, key.Buffer, uint8(w.rng.IntN(3))}, p.Key}
+	mk := MarkKey{weir.Stream{Gateway: key.Gateway, Buffer: key.Buffer, Lane: weir.Lane(w.rng.IntN(weir.Lanes))}, p.Key}
 	prev := w.marks[mk]
 	s := Source{Stream: mk.Stream, Prev: prev, First: prev + 1 + w.rng.Uint64N(3)}
 	s.Last = s.First + w.rng.Uint64N(1000)
 	w.marks[mk] = s.Last
 	if w.rng.IntN(2) == 0 {
-		s.Row = Row{Partitions: p.Key.Partition + 1 + w.rng.Int32N(3), From: 1 + w.rng.Uint64N(s.Last)}
+		s.Row = weir.Row{Partitions: p.Key.Partition + 1 + w.rng.Int32N(3), From: 1 + w.rng.Uint64N(s.Last)}
 	}
 	return s
 }

@@ -67,7 +67,7 @@ func newEnd(o Options) *End {
 }
 
 // OpenStream opens a stream; urgency means nothing here.
-func (e *End) OpenStream(ctx context.Context, _ int8) (wire.Stream, error) {
+func (e *End) OpenStream(ctx context.Context, _ int8) (wire.Channel, error) {
 	up, down := newPipe(e.o), newPipe(e.o)
 	mine, theirs := &stream{r: down, w: up}, &stream{r: up, w: down}
 	if err := e.adopt(mine); err != nil {
@@ -98,7 +98,7 @@ func (e *End) adopt(s *stream) error {
 }
 
 // AcceptStream waits for a stream of the other end.
-func (e *End) AcceptStream(ctx context.Context) (wire.Stream, error) {
+func (e *End) AcceptStream(ctx context.Context) (wire.Channel, error) {
 	select {
 	case s := <-e.incoming:
 		return s, nil

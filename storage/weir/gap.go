@@ -1,0 +1,8 @@
+package weir
+
+// Gap says that the records of the sequences First to Last of a stream are missing.
+type Gap struct {
+	First, Last uint64
+	Reason      string // for people, at most 200 bytes
+	Exact       bool   // each of them was a record; else at most those, since the gateway does not know how many it had
+}
