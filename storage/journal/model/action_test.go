@@ -16,6 +16,7 @@ const (
 	saveLands
 	slotDeleted
 	saveDeleted
+	closingLands
 	strangerClaims
 
 	// A claimant, and whoever replays: claim, walk, seal, list again, header.
@@ -52,6 +53,7 @@ const (
 	truncates
 	drops
 	removes
+	closes
 	stepsDown
 
 	// A standby, or a reader.
@@ -98,6 +100,7 @@ var texts = [verbs]string{
 	sealLands:      "a Create arrives late: SEAL %[2]v",
 	saveLands:      "a Create arrives: checkpoint %[2]v",
 	slotDeleted:    "a Delete arrives: slot %[2]v",
+	closingLands:   "a Create arrives: CLOSING %[2]v",
 	saveDeleted:    "a Delete arrives: checkpoint %[2]v",
 	strangerClaims: "some other node claims epoch %[3]d, and dies",
 
@@ -133,6 +136,7 @@ var texts = [verbs]string{
 	truncates: "%[1]s deletes the slots before %[2]v",
 	drops:     "%[1]s sends DATA %[2]v, which drops the kept slot",
 	removes:   "%[1]s removes the kept slot %[2]v",
+	closes:    "%[1]s ends in good order, and sends CLOSING %[2]v",
 	stepsDown: "%[1]s steps down, and reads along from %[2]v",
 
 	follows:        "%[1]s reads along from %[2]v",

@@ -60,6 +60,13 @@ var worlds = []struct {
 	{"Replay/TwoSlots", large, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 2, replay: true}},
 	{"Replay/ThreeEpochs", large, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true}},
 
+	{"Level2", small, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1, level2: true, live: true}},
+	{"Level2/Replay", small, world{epochs: 1, slots: 2, nodes: 1, depth: 2, saves: 1, level2: true, replay: true, live: true}},
+	{"Level2/ThreeSlots", medium, world{epochs: 2, slots: 3, nodes: 2, depth: 3, saves: 1, level2: true, standby: true, window: true}},
+	{"Level2/TwoEpochs", medium, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, level2: true, replay: true}},
+	{"Level2/ThreeEpochs", large, world{epochs: 3, slots: 2, nodes: 2, depth: 2, saves: 1, level2: true}},
+	{"Level2/Kept", large, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 2, level2: true, keeps: true}},
+
 	{"Kept", small, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1, keeps: true, live: true}},
 	{"Kept/Replay", small, world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 2, keeps: true, replay: true, live: true}},
 	{"Kept/Standby", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 2, keeps: true, standby: true, window: true}},
@@ -146,6 +153,8 @@ func TestReduction(t *testing.T) {
 		{"Follow", small, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, follow: true}},
 		{"SlowReplay", small, world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}},
 		{"SlowReplay/TwoNodes", large, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true, slowList: true}},
+		{"Level2", large, world{epochs: 2, slots: 2, nodes: 2, depth: 2, saves: 1, level2: true}},
+		{"Level2/Replay", medium, world{epochs: 1, slots: 2, nodes: 1, depth: 2, saves: 1, level2: true, replay: true}},
 		{"Kept", medium, world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 1, keeps: true}},
 		{"Kept/Replay", medium, world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 2, keeps: true, replay: true}},
 		{"ThreeEpochs", medium, world{epochs: 3, slots: 1, nodes: 2, depth: 1, saves: 1}},

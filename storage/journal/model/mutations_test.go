@@ -20,6 +20,7 @@ var (
 	slow     = world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 2, slowList: true}
 	followed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, follow: true}
 	replayed = world{epochs: 2, slots: 1, nodes: 1, depth: 1, saves: 1, replay: true}
+	level2   = world{epochs: 2, slots: 2, nodes: 2, depth: 2, level2: true}
 	keeping  = world{epochs: 2, slots: 2, nodes: 2, depth: 1, saves: 1, keeps: true}
 	keptRead = world{epochs: 1, slots: 2, nodes: 1, depth: 1, saves: 1, keeps: true, replay: true}
 	blind    = world{epochs: 1, slots: 1, nodes: 1, depth: 1, saves: 2, replay: true, slowList: true}
@@ -54,6 +55,9 @@ var mutations = []mutation{
 	{"SaveUnacked", saved.breaking(rules{saveUnacked: true}), split},
 	{"SaveUnheaded", saved.breaking(rules{saveUnheaded: true}), split},
 	{"KeepUnacked", followed.breaking(rules{keepUnacked: true}), badRead},
+
+	{"OpenUnacked", level2.breaking(rules{openUnacked: true}), falseCorrupt},
+	{"CloseUnacked", level2.breaking(rules{closeUnacked: true}), falseCorrupt},
 
 	{"DeleteSeals", saved.breaking(rules{deleteSeals: true}), lost},
 	{"DeleteEarly", saved.breaking(rules{deleteEarly: true}), lost},

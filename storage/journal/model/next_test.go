@@ -43,9 +43,12 @@ func (w *world) bucket(s *state, x *steps) {
 				w.land(s, x, p)
 			}
 			if !free && w.deletable(s, p, bound) {
-				x.fork(s, slotDeleted, 0, p).state.epoch(e).put(slot, absent)
+				w.delete(&x.fork(s, slotDeleted, 0, p).state, p, bound)
 			}
 			w.bucketSave(s, x, p)
+		}
+		if o.closer > o.closed {
+			x.fork(s, closingLands, 0, at(e, int(o.closer))).state.epoch(e).closed = o.closer
 		}
 	}
 }

@@ -8,6 +8,7 @@ func (w *world) own(s *state, x *steps, i int) {
 	if int(n.sent) < w.slots && int(n.sent)-acked < w.depth {
 		next := &x.fork(s, sends, i, at(int(n.epoch), int(n.sent)+1)).state
 		next.nodes[i].write(next)
+		w.noteOpen(next, i)
 		w.sendDrop(s, x, i)
 	}
 	for slot := acked + 1; slot <= int(n.sent); slot++ {
@@ -25,6 +26,9 @@ func (w *world) own(s *state, x *steps, i int) {
 	}
 	if w.keeps {
 		w.remove(s, x, i)
+	}
+	if w.level2 && (int(n.sent) == acked || w.closeUnacked) {
+		w.close(s, x, i)
 	}
 	if w.mayFollow(s) {
 		p := n.at

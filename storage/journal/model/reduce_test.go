@@ -46,6 +46,7 @@ func (w *world) reduceEpoch(s *state, e, last, end int) {
 	o := s.epoch(e)
 	o.cells &= 1<<(2*end+2) - 1
 	o.seals &= 1<<end - 1
+	o.opens &= 1<<(3*end) - 1
 	o.drops &= 1<<end - 1
 	o.adopts &= 1<<end - 1
 	o.sent = uint8(min(int(o.sent), entries(end)))
@@ -166,6 +167,9 @@ func (s *state) forget(last int) {
 		slots := s.newest.slot()
 		if e < s.newest.epoch() {
 			slots = s.epoch(last).head.cut(e)
+		}
+		if o.gone > 0 && int(o.gone) <= slots && !s.visited(at(e, int(o.gone)-1)) {
+			o.gone = 0
 		}
 		for slot := range slots {
 			if (o.cell(slot) != absent || o.seals>>slot&1 != 0) && !s.visited(at(e, slot)) {

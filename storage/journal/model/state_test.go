@@ -59,10 +59,14 @@ type epoch struct {
 	acked  uint8  // slots 1 to acked were acknowledged
 	marks  uint8  // of these, the ones with the bytes of `other`
 	flags  uint8
-	clear  uint8 // checkpoints whose Create was answered and may land again all the same: only in a mutation
-	there  uint8 // where checkpoints are tracked: those that are there
-	drops  uint8 // slots of DATA that drop the kept slot
-	adopts uint8 // that keep it again: only in a mutation
+	clear  uint8  // checkpoints whose Create was answered and may land again all the same: only in a mutation
+	there  uint8  // where checkpoints are tracked: those that are there
+	opens  uint16 // at level 2: for each slot of DATA, the slot up to which all were acknowledged when it was sent, three bits each
+	closer uint8  // the slot of the CLOSING that was sent
+	closed uint8  // and has landed
+	gone   uint8  // the bucket knows of a deletion in slot gone-1; 0: of none
+	drops  uint8  // slots of DATA that drop the kept slot
+	adopts uint8  // that keep it again: only in a mutation
 }
 
 const (

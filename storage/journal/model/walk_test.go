@@ -230,19 +230,19 @@ func (w *world) end(s *state, i int) {
 }
 
 // witness reports whether the hole at p is one now, and what lies behind it shows that
-// it was none: a SEAL, or anything if it is that of the HEADER. How many slots were
-// under way when DATA was written is not in the model.
+// it was none: a SEAL, or anything if it is that of the HEADER; at level 2 DATA that was
+// sent when the slot was acknowledged, a CLOSING, or that the bucket knows of a deletion.
 func (w *world) witness(s *state, p position) bool {
 	e := s.epoch(p.epoch())
 	if e.cell(p.slot()) != absent {
 		return false
 	}
 	for slot := p.slot() + 1; slot <= w.slots+1; slot++ {
-		if c := e.cell(slot); c == seal || c != absent && p.slot() == 0 {
+		if c := e.cell(slot); c == seal || c != absent && (p.slot() == 0 || e.open(slot) >= p.slot()) {
 			return true
 		}
 	}
-	return false
+	return int(e.closed) > p.slot() || int(e.gone) > p.slot()
 }
 
 // stray notes that the node met what cannot be without a newer checkpoint.

@@ -15,6 +15,7 @@ type world struct {
 	standby bool // nodes may claim from where such a node may stand, without showing it before
 	replay  bool // one more node replays the log, again and again
 	window  bool // who walks reads a slot ahead
+	level2  bool // owners write at format level 2, and the bucket knows for a while what it deleted: more shows that a slot is missing
 	keeps   bool // the first slot is kept until an entry drops it, and then removed
 
 	// Lists of checkpoints take time: one may miss a checkpoint that appears
@@ -35,7 +36,7 @@ func (w *world) String() string {
 	for _, o := range []struct {
 		on   bool
 		name string
-	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.keeps, "kept"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
+	}{{w.follow, "follow"}, {w.standby, "standby"}, {w.replay, "replay"}, {w.window, "window"}, {w.keeps, "kept"}, {w.level2, "level 2"}, {w.slowList, "slow Lists"}, {w.live, "liveness"}, {w.unreduced, "unreduced"}} {
 		if o.on {
 			s += ", " + o.name
 		}
@@ -69,6 +70,9 @@ type rules struct {
 	saveUnacked   bool // a checkpoint holds slots that are still flying
 	saveUnheaded  bool // a checkpoint is written before the header is durable
 	keepUnacked   bool // an owner that steps down keeps slots that were flying
+
+	openUnacked  bool // DATA says that all slots before it were acknowledged
+	closeUnacked bool // an owner leaves a CLOSING behind slots that are not acknowledged
 
 	deleteSeals  bool // SEALs below a checkpoint are deleted like DATA
 	deleteEarly  bool // DATA is deleted as soon as the checkpoint has been sent
@@ -121,7 +125,8 @@ func (r rules) kept() bool {
 // ErrCorrupt or ErrForeign. In the others whoever detects something just stops,
 // so that the search goes on to what happens where nobody does.
 func (r rules) alarms() bool {
-	return r.kept() || r.claimUnread || r.reuseSlot || r.differIsCorrupt || r.missingCorrupt || r.saveUnheaded
+	return r.kept() || r.claimUnread || r.reuseSlot || r.differIsCorrupt || r.missingCorrupt || r.saveUnheaded ||
+		r.openUnacked || r.closeUnacked
 }
 
 // shared reports whether two kinds of bytes may be written to one slot.
