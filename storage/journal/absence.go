@@ -10,9 +10,9 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// absent is the error for an object that is not there and must be. Nothing may be
-// concluded from that alone but a hole at the end of a log, so each object of a
-// journal has another one that shows that it was there.
+// absent is the error for an object that is missing. That an object is not there proves
+// nothing by itself, so each object of a journal has another one that shows that it was
+// there.
 type absent struct{ key, shown string }
 
 // Missing is the error for an object of a bucket that is not there and must be: shown
@@ -41,14 +41,14 @@ func (r Recovered) Knows(epoch uint64) bool {
 }
 
 func (w *walker) recovered() Recovered {
-	return Recovered{Checkpoint: w.start, End: w.pos, begun: w.begunAt}
+	return Recovered{Checkpoint: w.start, End: w.pos, begun: w.begunEpochs}
 }
 
-// unburied returns the newest checkpoint, given what a List has just shown as that,
+// checkTombstones returns the newest checkpoint, given what a List has just shown as that,
 // after having asked for tombstones. A tombstone says that there was a checkpoint
 // beyond it, which was durable before it. The claim of a recovery keeps that one, or
 // a newer one, in place: if a List after the tombstones shows none, it is missing.
-func (w *walker) unburied(ctx context.Context, newest Position) (Position, error) {
+func (w *walker) checkTombstones(ctx context.Context, newest Position) (Position, error) {
 	const page = 1000
 	after := ""
 	if !newest.IsZero() {
@@ -75,31 +75,31 @@ func (w *walker) unburied(ctx context.Context, newest Position) (Position, error
 	}
 }
 
-// open returns nil if the log may end at the hole at pos. It may not if something
+// mayEnd returns nil if the log may end at the hole at pos. It may not if something
 // shows that the slot was there and is missing: a closing of its epoch, a SEAL behind
 // it, or DATA behind it that was written when the slot was acknowledged.
-func (w *walker) open(ctx context.Context, pos Position) error {
+func (w *walker) mayEnd(ctx context.Context, pos Position) error {
 	if lossUnread(w.store.mutations) {
 		return nil
 	}
-	witness, err := w.witness(ctx, pos)
-	if err != nil || witness == "" {
+	shown, err := w.evidence(ctx, pos)
+	if err != nil || shown == "" {
 		return err
 	}
-	// The witness was made when the slot was there, which may be after it was
+	// That was made when the slot was there, which may be after it was
 	// looked for.
 	key := SlotKey(w.store.shard, pos)
 	there, err := w.store.has(ctx, key)
 	if err == nil && !there {
-		err = astray{absent{key, "it was there before " + witness}}
+		err = maybeStale{absent{key, "it was there before " + shown}}
 	}
 	return err
 }
 
-// witness says what shows that slot pos was acknowledged, or passed by a claimant: the
-// key of an object, or that the bucket knows of a deletion there or behind it, which takes
-// a newer checkpoint; empty: there is nothing.
-func (w *walker) witness(ctx context.Context, pos Position) (string, error) {
+// evidence returns what shows that slot pos was acknowledged, or passed by a claimant: the
+// key of an object, or that the bucket knows of a deletion there or behind it, for which
+// there was a newer checkpoint. It returns "" if nothing shows it.
+func (w *walker) evidence(ctx context.Context, pos Position) (string, error) {
 	keys, err := w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
 	if err != nil {
 		return "", fmt.Errorf("list closings: %w", err)
@@ -130,14 +130,14 @@ func (w *walker) witness(ctx context.Context, pos Position) (string, error) {
 		}
 		raw, err := w.store.get(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted since: a walk that went astray
+			continue // deleted since: this walk started at a checkpoint that is not the newest any more
 		}
 		if err != nil {
 			return "", err
 		}
 		o, err := decode(raw)
 		if err != nil { // it may be what shows it
-			return "", astray{fmt.Errorf("read %s: %w", key, err)}
+			return "", maybeStale{fmt.Errorf("read %s: %w", key, err)}
 		}
 		if o.shows(pos) {
 			return key, nil

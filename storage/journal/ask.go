@@ -9,17 +9,17 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// maxAsked bounds the questions that one call of Asked looks at: nobody who
-// asks all the time keeps it busy.
+// maxAsked bounds the questions that one call of Asked looks at, so that a node that
+// asks all the time does not keep it busy.
 const maxAsked = 16
 
 // askPage is how many keys a List asks for.
 const askPage = 1000
 
 // Ask asks the owner of an epoch whether it is there: it creates the next
-// question of that epoch. node is who asks. An owner that looks (Asked) answers
-// with a slot. Nothing in the log depends on a question; one that is lost, or
-// of which nobody knows whether it was created, may be asked again.
+// question of that epoch. node is the name of the one that asks. An owner that looks
+// (Asked) answers with a slot. Nothing in the log depends on a question; one that is
+// lost, or of which it is not known whether it was created, may be asked again.
 func Ask(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64, node string) error {
 	newest, err := newestAsk(ctx, b, shard, epoch)
 	if err != nil {
@@ -56,11 +56,12 @@ func newestAsk(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64
 	}
 }
 
-// Asked reports whether somebody has asked this owner if it is there since the
-// last call that said so, and who was the last one. It asks the bucket once if
-// nobody has. What it has seen it deletes, but for the newest, which holds the
-// number; an error of that is returned together with the answer, and left to
-// later calls to make good. Not to be called by two goroutines at once.
+// Asked reports whether a node has asked if this owner is there, since the last call
+// that reported so, and returns the name of the last one that did. If none has, it
+// costs one call to the bucket. It deletes the questions that it has seen, but for the
+// newest, which holds the number. An error of that is returned together with the
+// answer; a later call deletes what is left. Asked must not be called by two goroutines
+// at once.
 func (j *Journal) Asked(ctx context.Context) (who string, asked bool, err error) {
 	for range maxAsked {
 		pos := Position{j.claim.Epoch, j.asked + 1}
@@ -71,14 +72,14 @@ func (j *Journal) Asked(ctx context.Context) (who string, asked bool, err error)
 		if err != nil {
 			return who, asked, fmt.Errorf("look for questions: %w", err)
 		}
-		j.asked, asked, who = pos.Slot, true, asker(raw)
+		j.asked, asked, who = pos.Slot, true, askedBy(raw)
 	}
-	return who, asked, j.forget(ctx)
+	return who, asked, j.deleteQuestions(ctx)
 }
 
-// asker is who created a question. Only its name matters: what cannot be read
-// is a question all the same.
-func asker(raw []byte) string {
+// askedBy returns the name of the node that created a question. Only the key matters:
+// an object that cannot be read is a question all the same.
+func askedBy(raw []byte) string {
 	o, err := decode(raw)
 	if err != nil || o.typ != typeAsk || len(o.entries) != 1 {
 		return ""
@@ -86,9 +87,9 @@ func asker(raw []byte) string {
 	return string(o.entries[0].Body)
 }
 
-// forget deletes the questions that were seen, but for the newest, and at first
+// deleteQuestions deletes the questions that were seen, but for the newest, and at first
 // those to earlier owners, which alone it lists.
-func (j *Journal) forget(ctx context.Context) error {
+func (j *Journal) deleteQuestions(ctx context.Context) error {
 	newest := Position{j.claim.Epoch, j.asked}
 	var old []string
 	if j.forgotten.IsZero() {
@@ -119,7 +120,7 @@ func (j *Journal) forget(ctx context.Context) error {
 
 // NextSlot returns the position behind the last slot of from's epoch that is
 // there, from if none is there from it on. It lists; a hole does not end it.
-// Who looks on from outside learns by it, and by HasSlot, whether the log grows.
+// A node that watches the owner learns by it, and by HasSlot, whether the log grows.
 func NextSlot(ctx context.Context, b storage.Bucket, shard uint32, from Position) (Position, error) {
 	storage.Sequences(b, logPrefix(shard))
 	next, prefix := from, epochPrefix(shard, from.Epoch)

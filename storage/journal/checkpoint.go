@@ -11,27 +11,27 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// ledger knows the acknowledged positions of an epoch, and how many entries lie
+// slotCounts knows the acknowledged positions of an epoch, and how many entries lie
 // before each.
-type ledger struct {
+type slotCounts struct {
 	low     uint64   // the first slot that it knows
 	entries []uint64 // before slot low, low+1 … up to the first that is not acknowledged
 }
 
-// maxLedger is how many positions a ledger remembers, 8 bytes each: the slots
+// maxCounts is how many positions slotCounts remembers, 8 bytes each: the slots
 // that may be acknowledged while a checkpoint is being encoded.
-const maxLedger = 1 << 16
+const maxCounts = 1 << 16
 
 // add notes that the next slot, of n entries, is acknowledged.
-func (l *ledger) add(n int) {
-	if len(l.entries) == maxLedger {
-		l.drop(l.low + maxLedger/2)
+func (l *slotCounts) add(n int) {
+	if len(l.entries) == maxCounts {
+		l.drop(l.low + maxCounts/2)
 	}
 	l.entries = append(l.entries, l.entries[len(l.entries)-1]+uint64(n))
 }
 
 // drop forgets what lies before slot, in memory too.
-func (l *ledger) drop(slot uint64) {
+func (l *slotCounts) drop(slot uint64) {
 	if slot > l.low {
 		l.entries = slices.Clone(l.entries[slot-l.low:])
 		l.low = slot
@@ -39,7 +39,7 @@ func (l *ledger) drop(slot uint64) {
 }
 
 // before returns the number of entries before slot.
-func (l *ledger) before(slot uint64) (uint64, bool) {
+func (l *slotCounts) before(slot uint64) (uint64, bool) {
 	if slot < l.low || slot-l.low >= uint64(len(l.entries)) {
 		return 0, false
 	}
@@ -66,32 +66,32 @@ func (j *Journal) Checkpointed() Position {
 // the position is slot 1.
 //
 // After an error with which the outcome is open (ctx ended, the journal stopped)
-// the checkpoint may still appear. That harms nobody, even when this owner was
+// the checkpoint may still appear. That does no harm, even when this owner was
 // fenced long ago: what is acknowledged is in the log of every later owner, so
 // it is the state at a place that they all have passed. If it lies before their
-// checkpoints nobody looks at it; if it is the newest, nobody has deleted
-// anything behind it, since owners delete only before checkpoints that they know.
+// checkpoints no recovery looks at it; if it is the newest, nothing behind it has been
+// deleted, since owners delete only before checkpoints that they know.
 //
 // Errors: ErrPosition and ErrTooLarge, with which nothing has happened;
 // ErrFenced and ErrForeign, with which the journal has stopped; ErrCorrupt if
 // something else lies under the name, Err when the journal has stopped, and the
 // bucket's.
 func (j *Journal) Checkpoint(ctx context.Context, pos Position, body []byte) error {
-	ctx, release, err := j.maintain(ctx)
+	ctx, release, err := j.lockUpkeep(ctx)
 	if err == nil {
 		defer release()
-		err = j.save(ctx, pos, body)
+		err = j.writeCheckpoint(ctx, pos, body)
 	}
 	if err != nil {
-		return fmt.Errorf("checkpoint %v of shard %d: %w", pos, j.store.shard, j.because(err))
+		return fmt.Errorf("checkpoint %v of shard %d: %w", pos, j.store.shard, j.withCause(err))
 	}
-	j.sweep(ctx)
+	j.deleteOlderCheckpoints(ctx)
 	return nil
 }
 
-// maintain waits until no other Checkpoint or Truncate is under way, and returns
+// lockUpkeep waits until no other Checkpoint or Truncate is under way, and returns
 // a context that ends with the journal, too.
-func (j *Journal) maintain(ctx context.Context) (context.Context, func(), error) {
+func (j *Journal) lockUpkeep(ctx context.Context) (context.Context, func(), error) {
 	select {
 	case j.upkeep <- struct{}{}:
 	case <-ctx.Done():
@@ -112,33 +112,33 @@ func (j *Journal) maintain(ctx context.Context) (context.Context, func(), error)
 	return ctx, func() { stop(); cancel(); <-j.upkeep }, nil
 }
 
-// because adds to the error of a call that was given up why the journal stopped.
-func (j *Journal) because(err error) error {
+// withCause adds to the error of a call that was given up why the journal stopped.
+func (j *Journal) withCause(err error) error {
 	if cause := j.Err(); cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }
 
-// patient is the store for upkeep: unlike a slot that flies, a checkpoint or a
+// upkeepStore is the store for upkeep: unlike a slot in flight, a checkpoint or a
 // deletion can be left for another time.
-func (j *Journal) patient() store {
+func (j *Journal) upkeepStore() store {
 	st := j.store
-	st.stay = false
+	st.retryAll = false
 	return st
 }
 
-// save makes the checkpoint durable. The order in it matters: a crash before the
+// writeCheckpoint makes the checkpoint durable. The order in it matters: a crash before the
 // Create has returned leaves a checkpoint or none, and everything that either
 // needs, because only then way.start moves, which is what lets anything be
 // deleted.
-func (j *Journal) save(ctx context.Context, pos Position, body []byte) error {
+func (j *Journal) writeCheckpoint(ctx context.Context, pos Position, body []byte) error {
 	if pos == j.way.start {
 		return nil
 	}
 	p := checkpoint{pos: pos, nonce: j.claim.Nonce, way: j.way, body: body}
 	j.mu.Lock()
-	entries, ok := j.ledger.before(pos.Slot)
+	entries, ok := j.counts.before(pos.Slot)
 	j.mu.Unlock()
 	if !ok || pos.Epoch != j.claim.Epoch || pos.Before(j.way.start) {
 		return fmt.Errorf("%w: not acknowledged in epoch %d, or too old", ErrPosition, j.claim.Epoch)
@@ -148,7 +148,7 @@ func (j *Journal) save(ctx context.Context, pos Position, body []byte) error {
 	if n := o.size(); n > MaxCheckpoint {
 		return fmt.Errorf("%w: object of %d bytes, limit %d", ErrTooLarge, n, MaxCheckpoint)
 	}
-	if err := j.preserve(ctx, p, o.encode()); err != nil {
+	if err := j.createCheckpoint(ctx, p, o.encode()); err != nil {
 		if errors.Is(err, ErrFenced) || errors.Is(err, ErrForeign) {
 			j.stop(err)
 		}
@@ -158,20 +158,20 @@ func (j *Journal) save(ctx context.Context, pos Position, body []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.saved = pos
-	j.ledger.drop(pos.Slot)
+	j.counts.drop(pos.Slot)
 	return nil
 }
 
-// preserve is land for a checkpoint, with raw its bytes. Another object under
+// createCheckpoint is createOwn for a checkpoint, with raw its bytes. Another object under
 // its name that is a checkpoint of this owner for this very position is as good:
 // an earlier call may have given up before it knew, and two encodings of one
 // state may differ.
-func (j *Journal) preserve(ctx context.Context, p checkpoint, raw []byte) error {
-	key, st := checkpointKey(j.store.shard, p.pos), j.patient()
+func (j *Journal) createCheckpoint(ctx context.Context, p checkpoint, raw []byte) error {
+	key, st := checkpointKey(j.store.shard, p.pos), j.upkeepStore()
 	first := !slices.Contains(j.older, p.pos)
 	if first {
 		j.older = append(j.older, p.pos) // it may appear, whatever comes now
-		j.echoes = append(j.echoes, p.pos)
+		j.mayReappear = append(j.mayReappear, p.pos)
 	}
 	if deleteEarly(j.store.mutations) {
 		j.mu.Lock()
@@ -183,7 +183,7 @@ func (j *Journal) preserve(ctx context.Context, p checkpoint, raw []byte) error 
 	}
 	clear, err := st.createClear(ctx, key, raw)
 	if first && clear {
-		j.echoes = j.echoes[:len(j.echoes)-1]
+		j.mayReappear = j.mayReappear[:len(j.mayReappear)-1]
 	}
 	if !errors.Is(err, storage.ErrExists) {
 		return err

@@ -221,16 +221,16 @@ func TestCheckpointRefused(t *testing.T) {
 	})
 }
 
-func TestLedger(t *testing.T) {
-	l := ledger{low: 1, entries: []uint64{7}}
-	for range maxLedger + 100 {
+func TestSlotCounts(t *testing.T) {
+	l := slotCounts{low: 1, entries: []uint64{7}}
+	for range maxCounts + 100 {
 		l.add(2)
 	}
-	last := uint64(maxLedger + 101)
+	last := uint64(maxCounts + 101)
 	for _, test := range []struct {
 		slot uint64
 		ok   bool
-	}{{0, false}, {1, false}, {maxLedger / 2, false}, {last - maxLedger/2, true}, {last, true}, {last + 1, false}} {
+	}{{0, false}, {1, false}, {maxCounts / 2, false}, {last - maxCounts/2, true}, {last, true}, {last + 1, false}} {
 		n, ok := l.before(test.slot)
 		if ok != test.ok || ok && n != 7+2*(test.slot-1) {
 			t.Errorf("before slot %d: %d, %v", test.slot, n, ok)
@@ -301,7 +301,7 @@ func TestCheckpointExists(t *testing.T) {
 }
 
 // TestCheckpointUnknown: the same bytes go out again until the outcome is known,
-// and what lands late changes nothing.
+// and what arrives late changes nothing.
 func TestCheckpointUnknown(t *testing.T) {
 	for _, fate := range storagetest.Fates() {
 		t.Run(fate.String(), func(t *testing.T) {

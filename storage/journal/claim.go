@@ -15,7 +15,7 @@ import (
 type Claim struct {
 	Epoch uint64
 	Nonce [16]byte // fresh for every attempt: with the epoch, the owner's identity
-	Node  string   // for people and standbys
+	Node  string   // for people and standbys: the name of the node
 	Info  []byte   // opaque
 }
 
@@ -94,12 +94,12 @@ func claims(ctx context.Context, list listFunc, shard uint32) (newest, gap uint6
 	}
 }
 
-// owned returns the highest epoch that was ever claimed, 0 if none was. Claims are
+// highestEpoch returns the highest epoch that was ever claimed, 0 if none was. Claims are
 // never deleted: one that is not there below another one, or below a slot, is
 // missing.
 //
 // Errors: ErrCorrupt with storage.ErrMissing, and the bucket's.
-func (s store) owned(ctx context.Context) (uint64, error) {
+func (s store) highestEpoch(ctx context.Context) (uint64, error) {
 	for again := false; ; again = true {
 		newest, gap, err := claims(ctx, s.list, s.shard)
 		if err != nil {
@@ -115,7 +115,7 @@ func (s store) owned(ctx context.Context) (uint64, error) {
 			case there && !again:
 				continue
 			case !there:
-				if err := s.unclaimed(ctx, gap, fmt.Sprintf("there is one of epoch %d", newest)); err != nil {
+				if err := s.claimMissing(ctx, gap, fmt.Sprintf("there is one of epoch %d", newest)); err != nil {
 					return 0, err
 				}
 				continue
@@ -138,29 +138,29 @@ func (s store) owned(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 		if !there {
-			if err := s.unclaimed(ctx, newest+1, fmt.Sprintf("there is %s", keys[0])); err != nil {
+			if err := s.claimMissing(ctx, newest+1, fmt.Sprintf("there is %s", keys[0])); err != nil {
 				return 0, err
 			}
 		}
 	}
 }
 
-// unclaimed returns an error for a claim that is missing; in a repair, it puts another
+// claimMissing returns an error for a claim that is missing; in a repair, it puts another
 // one in its place.
-func (s store) unclaimed(ctx context.Context, epoch uint64, shown string) error {
+func (s store) claimMissing(ctx context.Context, epoch uint64, shown string) error {
 	err := absent{claimKey(s.shard, epoch), shown}
 	if s.lost == nil {
 		return err
 	}
 	s.lost(err)
-	return s.stand(ctx, epoch)
+	return s.replaceClaim(ctx, epoch)
 }
 
 // claim takes the next epoch (rule 1). The nonce is fresh for every attempt and
 // nothing is ever resumed: a process that restarts cannot know which of its
 // former writes are still under way.
 func (s store) claim(ctx context.Context, o Options) (Claim, error) {
-	newest, err := s.owned(ctx)
+	newest, err := s.highestEpoch(ctx)
 	if err != nil {
 		return Claim{}, err
 	}
@@ -180,7 +180,7 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 	if errors.Is(err, storage.ErrExists) {
 		// The claim may be ours, by an attempt whose answer was lost. Only
 		// the nonce can tell: the node's name may be the same in both cases.
-		err = s.claimed(ctx, c, key, raw)
+		err = s.checkClaim(ctx, c, key, raw)
 	}
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim epoch %d: %w", c.Epoch, err)
@@ -188,8 +188,8 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 	return c, nil
 }
 
-// claimed returns nil if the claim under key is c.
-func (s store) claimed(ctx context.Context, c Claim, key string, raw []byte) error {
+// checkClaim returns nil if the claim under key is c.
+func (s store) checkClaim(ctx context.Context, c Claim, key string, raw []byte) error {
 	if claimUnread(s.mutations) {
 		return nil
 	}
@@ -212,9 +212,9 @@ func (s store) claimed(ctx context.Context, c Claim, key string, raw []byte) err
 	return fmt.Errorf("%w: node %q was first", ErrFenced, rival.Node)
 }
 
-// rival looks for a claim of the given epoch, once, and says who made it. The
+// higherClaim looks for a claim of the given epoch, once, and says who made it. The
 // name alone fences; what lies under it is only for the message.
-func (s store) rival(ctx context.Context, epoch uint64) (who string, found bool, err error) {
+func (s store) higherClaim(ctx context.Context, epoch uint64) (who string, found bool, err error) {
 	c, err := readClaim(ctx, s.bucket, s.shard, epoch)
 	switch {
 	case err == nil:
@@ -222,7 +222,7 @@ func (s store) rival(ctx context.Context, epoch uint64) (who string, found bool,
 	case errors.Is(err, fs.ErrNotExist):
 		return "", false, nil
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrFormat):
-		return fmt.Sprintf("somebody (%v)", err), true, nil
+		return fmt.Sprintf("a node that cannot be told (%v)", err), true, nil
 	}
 	return "", false, err
 }

@@ -8,7 +8,7 @@
 // (`<shard>/log/<E>/0`) is durable it is the owner and writes slots 1, 2, … of
 // that epoch. The log is the epochs in order, each up to its SEAL. From time to
 // time the owner stores its state as a checkpoint and deletes slots before it, when
-// a tombstone (`<shard>/tombstone/<E>-<slot>`) tells those who read without a claim.
+// a tombstone (`<shard>/tombstone/<E>-<slot>`) tells readers, which have no claim.
 //
 // A slot may be kept instead (Truncate), because the state refers to it and reads it
 // again (ReadSlot), and deleted later (Remove). That is for a log that writes once: a
@@ -17,7 +17,7 @@
 //
 // An owner that ends in good order leaves a closing (`<shard>/closed/<E>-<slot>`). With
 // it, the tombstones and what lies behind a hole, a walk tells what is missing from what
-// was never there (absence.go): then nobody leads.
+// was never there (absence.go): if something is missing, no node leads.
 //
 // Safety rests on three things only: of several Creates of one name exactly one
 // succeeds, one that has returned nil has no copy under way, and Get and List see
@@ -27,10 +27,10 @@
 //
 // The way of an entry: Write takes the next slot and starts its Create
 // (write.go) → create again with the same bytes until the outcome is known
-// (store.go) → the slots land in any order, and run hands them to State.Apply
-// in slot order (write.go). That call is the acknowledgement. The way back:
+// (store.go) → the slots become durable in any order, and acknowledge hands them to
+// State.Apply in slot order (write.go). That call is the acknowledgement. The way back:
 // Open claims (claim.go), loads the checkpoint, walks and seals (recover.go,
-// walk.go) and calls the same State.Apply. Checkpoint and Truncate
-// (checkpoint.go) keep that way short; what a header and a checkpoint know of the
+// walk.go) and calls the same State.Apply. Checkpoint (checkpoint.go) and Truncate
+// (truncate.go) keep that way short; what a header and a checkpoint know of the
 // log before them is in way.go.
 package journal

@@ -37,11 +37,11 @@ const (
 	MaxShard = 9999
 )
 
-// closeTime is how long Close waits for the slots that are still flying.
-const closeTime = 10 * time.Second
+// closeTimeout is how long Close waits for the slots in flight.
+const closeTimeout = 10 * time.Second
 
-// seeOffTime is how long Close waits for the closing object.
-const seeOffTime = 3 * time.Second
+// closingTimeout is how long Close waits for the closing object.
+const closingTimeout = 3 * time.Second
 
 // Errors of this package, to be tested with errors.Is.
 var (
@@ -131,8 +131,8 @@ type Options struct {
 	Shard  uint32
 
 	// Node and Info go into the claim for people and standbys to read: the
-	// name of this node, and opaque bytes (its addresses, say). They identify
-	// nobody: that is what epoch and nonce are for.
+	// name of this node, and opaque bytes (its addresses, say). The owner is identified
+	// by epoch and nonce, not by these.
 	Node string
 	Info []byte
 
@@ -146,13 +146,13 @@ type Options struct {
 	// Open before this node becomes the owner. They end with its error.
 	Verify func(ctx context.Context, r Recovered) error
 
-	// Lost, if set, makes Open a repair: it passes over what is missing or damaged,
-	// and tells of each. s must be able to take a log of which a part is missing, and
-	// a checkpoint is to be written before anything else: nobody can lead the shard
-	// with what lies before.
+	// Lost, if set, makes Open a repair: it passes over what is missing or damaged, and
+	// calls Lost for each. s must accept a log of which a part is missing. The caller
+	// writes a checkpoint before anything else: no node can lead the shard with what
+	// lies before it.
 	Lost func(err error)
 
-	Depth  int // slots that fly at once, at most MaxDepth; 0 means 4
+	Depth  int // slots in flight at once, at most MaxDepth; 0 means 4
 	Window int // Gets under way at once in recovery, each of a whole slot; 0 means 16
 
 	Log *slog.Logger // nil: no log
@@ -199,29 +199,29 @@ type Journal struct {
 
 	ctx    context.Context // ends when the journal stops: no Create outlives it
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // run, and one per slot that flies
+	wg     sync.WaitGroup // run, and one per slot in flight
 
-	room    chan struct{} // holds one token per flying slot, Depth at most
-	landed  chan *flight  // durable slots, in the order in which they landed
-	closing chan struct{} // closed by the first Close
-	done    chan struct{} // closed by stop
+	tokens       chan struct{}     // holds one token per slot in flight, Depth at most
+	durableSlots chan *pendingSlot // durable slots, in the order in which they became durable
+	closing      chan struct{}     // closed by the first Close
+	done         chan struct{}     // closed by stop
 
 	mu     sync.Mutex
-	closed bool      // guarded by mu; no flight starts once it is set
-	err    error     // guarded by mu; the first cause of done
-	next   uint64    // guarded by mu; the slot that the next Write takes
-	queue  []*flight // guarded by mu; written and not yet applied, in slot order
-	ledger ledger    // guarded by mu; which positions are acknowledged
+	closed bool           // guarded by mu; no slot is written once it is set
+	err    error          // guarded by mu; the first cause of done
+	next   uint64         // guarded by mu; the slot that the next Write takes
+	queue  []*pendingSlot // guarded by mu; written and not yet applied, in slot order
+	counts slotCounts     // guarded by mu; which positions are acknowledged
 
-	upkeep chan struct{} // holds a token while a Checkpoint or Truncate is under way
-	way    way           // whoever holds upkeep; what the next checkpoint says of the log before it
-	older  []Position    // whoever holds upkeep; checkpoints that may be in the bucket, known durable or not
-	echoes []Position    // whoever holds upkeep; own checkpoints that may appear once more when they have been deleted
-	buried Position      // whoever holds upkeep; the newest tombstone of this owner
-	saved  Position      // guarded by mu; a copy of way.start
+	upkeep      chan struct{} // holds a token while a Checkpoint or Truncate is under way
+	way         way           // guarded by upkeep; what the next checkpoint says of the log before it
+	older       []Position    // guarded by upkeep; checkpoints that may be in the bucket, known durable or not
+	mayReappear []Position    // guarded by upkeep; own checkpoints that may appear again after they were deleted
+	tombstone   Position      // guarded by upkeep; the newest tombstone of this owner
+	saved       Position      // guarded by mu; a copy of way.start
 
-	asked     uint64   // whoever calls Asked; the newest question that was seen
-	forgotten Position // whoever calls Asked; the questions before it are deleted
+	asked     uint64   // owned by the caller of Asked; the newest question that was seen
+	forgotten Position // owned by the caller of Asked; the questions before it are deleted
 }
 
 // Open makes this node the owner of the shard. It claims the next epoch, brings
@@ -244,16 +244,16 @@ func Open(ctx context.Context, o Options, s State) (*Journal, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	j, err := become(ctx, o, s)
+	j, err := takeOver(ctx, o, s)
 	if err != nil {
 		return nil, fmt.Errorf("open journal of shard %d: %w", o.Shard, err)
 	}
 	return j, nil
 }
 
-// become is long because its order is the proof: claim, then walk and seal, then
+// takeOver is long because its order is the proof: claim, then walk and seal, then
 // list again, then the header, and only then an owner.
-func become(ctx context.Context, o Options, s State) (*Journal, error) {
+func takeOver(ctx context.Context, o Options, s State) (*Journal, error) {
 	st := newStore(o)
 
 	// A crash from here on leaves a claim without an owner: one more epoch
@@ -280,45 +280,45 @@ func become(ctx context.Context, o Options, s State) (*Journal, error) {
 	}
 
 	j := &Journal{
-		store:   st,
-		state:   s,
-		claim:   claim,
-		level:   o.Level,
-		room:    make(chan struct{}, o.Depth),
-		landed:  make(chan *flight, o.Depth),
-		closing: make(chan struct{}),
-		done:    make(chan struct{}),
-		next:    1,
-		ledger:  ledger{low: 1, entries: []uint64{w.entries}},
-		upkeep:  make(chan struct{}, 1),
-		way:     w.way,
-		older:   w.listed,
-		saved:   w.start,
+		store:        st,
+		state:        s,
+		claim:        claim,
+		level:        o.Level,
+		tokens:       make(chan struct{}, o.Depth),
+		durableSlots: make(chan *pendingSlot, o.Depth),
+		closing:      make(chan struct{}),
+		done:         make(chan struct{}),
+		next:         1,
+		counts:       slotCounts{low: 1, entries: []uint64{w.entries}},
+		upkeep:       make(chan struct{}, 1),
+		way:          w.way,
+		older:        w.listed,
+		saved:        w.start,
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 
 	// Until the header is durable a slower, higher claimant may still seal
 	// this epoch at slot 0. Whatever was written behind that SEAL would be
 	// lost, so there is no Journal to write with before.
-	if err := j.head(ctx); err != nil {
+	if err := j.writeHeader(ctx); err != nil {
 		j.cancel()
 		return nil, err
 	}
-	j.store.stay = true
-	j.wg.Go(j.run)
+	j.store.retryAll = true
+	j.wg.Go(j.acknowledge)
 	o.Log.Info("journal owned", "shard", o.Shard, "epoch", claim.Epoch, "entries", w.entries, "checkpoint", w.start)
 	return j, nil
 }
 
-// head makes the header of this epoch durable.
-func (j *Journal) head(ctx context.Context) error {
+// writeHeader makes the header of this epoch durable.
+func (j *Journal) writeHeader(ctx context.Context) error {
 	pos := Position{Epoch: j.claim.Epoch}
 	raw := j.claim.header(j.store.shard, j.way)
 	if st := j.store; headerLate(j.store.mutations) {
-		j.wg.Go(func() { _, _ = st.land(j.ctx, SlotKey(st.shard, pos), raw) })
+		j.wg.Go(func() { _, _ = st.createOwn(j.ctx, SlotKey(st.shard, pos), raw) })
 		return nil
 	}
-	if _, err := j.store.land(ctx, SlotKey(j.store.shard, pos), raw); err != nil {
+	if _, err := j.store.createOwn(ctx, SlotKey(j.store.shard, pos), raw); err != nil {
 		return fmt.Errorf("write header of epoch %d: %w", j.claim.Epoch, err)
 	}
 	return nil
@@ -327,9 +327,9 @@ func (j *Journal) head(ctx context.Context) error {
 // Epoch returns the epoch that this journal owns, or owned until it stopped.
 func (j *Journal) Epoch() uint64 { return j.claim.Epoch }
 
-// Flying returns the number of slots that were written and are not known to be
+// InFlight returns the number of slots that were written and are not known to be
 // durable together with all slots before them.
-func (j *Journal) Flying() int {
+func (j *Journal) InFlight() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.queue)
@@ -351,14 +351,14 @@ func (j *Journal) Err() error {
 // Confirm asks the bucket whether a higher epoch was claimed. An owner confirms
 // itself from time to time and stops serving when it cannot ask: an idle one
 // meets no SEAL, and behind a busy one a claimant may walk for long, always a
-// little too late to seal the slot that is about to land. On ErrFenced the
+// little too late to seal the slot that is about to become durable. On ErrFenced the
 // journal has stopped; any other error of the bucket leaves it running, and the
 // question open.
 func (j *Journal) Confirm(ctx context.Context) error {
 	if err := j.Err(); err != nil {
 		return err
 	}
-	rival, found, err := j.store.rival(ctx, j.claim.Epoch+1)
+	rival, found, err := j.store.higherClaim(ctx, j.claim.Epoch+1)
 	if err != nil {
 		return fmt.Errorf("confirm epoch %d: %w", j.claim.Epoch, err)
 	}
@@ -389,7 +389,7 @@ func (j *Journal) stop(err error) {
 }
 
 // Close ends the journal. It takes no more entries, waits up to ten seconds for
-// the flying slots to land and be applied, and gives up those that did not: they
+// the slots in flight to be applied, and gives up those that did not: they
 // are neither acknowledged nor known to be lost, the next owner finds out. After
 // Close has returned Apply is not called any more, and what Checkpoint or
 // Truncate was doing has been given up. It returns nil if the journal ran until
@@ -401,10 +401,10 @@ func (j *Journal) Close() error {
 		close(j.closing)
 	}
 	j.mu.Unlock()
-	limit := time.NewTimer(closeTime)
+	limit := time.NewTimer(closeTimeout)
 	defer limit.Stop()
-	j.landAll(limit.C)
-	j.seeOff()
+	j.waitInFlight(limit.C)
+	j.writeClosing()
 	j.stop(ErrClosed)
 	j.wg.Wait()
 	j.upkeep <- struct{}{}
@@ -418,10 +418,10 @@ func (j *Journal) Close() error {
 	return nil
 }
 
-// seeOff leaves a closing object behind the last slot, if all slots have landed: who
-// finds fewer later knows that some are missing. A crash before it, or in it, leaves
-// a log that ends as after a crash: nobody knows where.
-func (j *Journal) seeOff() {
+// writeClosing leaves a closing object behind the last slot, if all slots are acknowledged: a node
+// that finds fewer later knows that some are missing. A crash before it, or in it, leaves
+// a log whose end is not known.
+func (j *Journal) writeClosing() {
 	j.mu.Lock()
 	pos := Position{j.claim.Epoch, j.next}
 	whole := j.err == nil && len(j.queue) == 0
@@ -431,19 +431,19 @@ func (j *Journal) seeOff() {
 	}
 	key, o := closingKey(j.store.shard, pos), closingObject(j.store.shard, j.claim, pos)
 	// Once: a node that ends has no time for a bucket that does not answer.
-	err := j.store.attempt(j.ctx, seeOffTime, func(ctx context.Context) error { return j.store.bucket.Create(ctx, key, o.encode()) })
+	err := j.store.attempt(j.ctx, closingTimeout, func(ctx context.Context) error { return j.store.bucket.Create(ctx, key, o.encode()) })
 	if err != nil && !errors.Is(err, storage.ErrExists) {
 		j.store.log.Warn("closed without a closing object: slots that go missing from the end of this epoch will not be noticed",
 			"shard", j.store.shard, "key", key, "err", err)
 	}
 }
 
-// landAll waits until no slot flies, the journal has stopped or the limit is
+// waitInFlight waits until no slot is in flight, the journal has stopped or the limit is
 // over. It takes the room of every slot: no Write wants it any more.
-func (j *Journal) landAll(limit <-chan time.Time) {
-	for range cap(j.room) {
+func (j *Journal) waitInFlight(limit <-chan time.Time) {
+	for range cap(j.tokens) {
 		select {
-		case j.room <- struct{}{}:
+		case j.tokens <- struct{}{}:
 		case <-j.done:
 			return
 		case <-limit:

@@ -187,12 +187,12 @@ func TestAckInOrder(t *testing.T) {
 		go j.Write(entries("d")) // Depth is 3
 		synctest.Wait()
 		s.has(t)
-		if n := j.Flying(); n != 3 {
+		if n := j.InFlight(); n != 3 {
 			t.Errorf("%d slots fly", n)
 		}
 		time.Sleep(6 * time.Second)
 		s.has(t, "1/1:a", "1/2:b", "1/3:c", "1/4:d")
-		if n := j.Flying(); n != 0 {
+		if n := j.InFlight(); n != 0 {
 			t.Errorf("%d slots fly", n)
 		}
 		closeClean(t, j)
@@ -458,7 +458,7 @@ func TestCloseGivesUp(t *testing.T) {
 		if err := j.Close(); !errors.Is(err, ErrClosed) {
 			t.Error(err)
 		}
-		if took := time.Since(start); took != closeTime {
+		if took := time.Since(start); took != closeTimeout {
 			t.Errorf("Close took %v", took)
 		}
 		way.Land()

@@ -69,7 +69,7 @@ func parseClaim(shard uint32, key string) (uint64, error) {
 
 // parseCheckpoint returns the position that a key of the checkpoints' listing
 // names, and false for a name that this version does not understand. Slot 0 is
-// not one of a checkpoint: whoever writes one owns the epoch, by its header.
+// not one of a checkpoint: a node that writes one owns the epoch, by its header.
 func parseCheckpoint(shard uint32, key string) (Position, bool) {
 	pos, ok := parsePlace(key, checkpointPrefix(shard))
 	return pos, ok && pos.Slot > 0

@@ -7,24 +7,24 @@ package journal
 // They are asked for by functions, since the names of methods would stay in the binary.
 type mutations struct{}
 
-func ackOutOfOrder(mutations) bool   { return false }
-func sealNewestOnly(mutations) bool  { return false }
-func holeIsEnd(mutations) bool       { return false }
-func sealUnread(mutations) bool      { return false }
-func existsIsMine(mutations) bool    { return false }
-func claimUnread(mutations) bool     { return false }
-func headerLate(mutations) bool      { return false }
-func resumeByNode(mutations) bool    { return false }
-func unknownIsDone(mutations) bool   { return false }
-func noSecondList(mutations) bool    { return false }
-func differIsCorrupt(mutations) bool { return false }
-func saveUnacked(mutations) bool     { return false }
-func deleteEarly(mutations) bool     { return false }
-func deleteBeyond(mutations) bool    { return false }
-func deleteSeals(mutations) bool     { return false }
-func noTombstone(mutations) bool     { return false }
-func startUnread(mutations) bool     { return false }
-func lossUnread(mutations) bool      { return false }
-func graveUnread(mutations) bool     { return false }
-func removeBeyond(mutations) bool    { return false }
-func removeUnburied(mutations) bool  { return false }
+func ackOutOfOrder(mutations) bool     { return false }
+func sealNewestOnly(mutations) bool    { return false }
+func holeIsEnd(mutations) bool         { return false }
+func sealUnread(mutations) bool        { return false }
+func existsIsMine(mutations) bool      { return false }
+func claimUnread(mutations) bool       { return false }
+func headerLate(mutations) bool        { return false }
+func resumeByNode(mutations) bool      { return false }
+func unknownIsDone(mutations) bool     { return false }
+func noSecondList(mutations) bool      { return false }
+func differIsCorrupt(mutations) bool   { return false }
+func saveUnacked(mutations) bool       { return false }
+func deleteEarly(mutations) bool       { return false }
+func deleteBeyond(mutations) bool      { return false }
+func deleteSeals(mutations) bool       { return false }
+func noTombstone(mutations) bool       { return false }
+func startUnread(mutations) bool       { return false }
+func lossUnread(mutations) bool        { return false }
+func tombstoneUnread(mutations) bool   { return false }
+func removeBeyond(mutations) bool      { return false }
+func removeNoTombstone(mutations) bool { return false }

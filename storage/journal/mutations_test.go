@@ -35,13 +35,13 @@ func TestMutations(t *testing.T) {
 		{"DeleteEarly", mutations{DeleteEarly: true}, caller{}},
 		{"DeleteBeyond", mutations{DeleteBeyond: true}, caller{}},
 		{"RemoveBeyond", mutations{RemoveBeyond: true}, caller{}},
-		{"RemoveUnburied", mutations{RemoveUnburied: true}, caller{}},
+		{"RemoveNoTombstone", mutations{RemoveNoTombstone: true}, caller{}},
 		{"DropUnacked", mutations{}, caller{dropUnacked: true}},
 		{"AdoptDropped", mutations{}, caller{adoptDropped: true}},
 		{"DeleteSeals", mutations{DeleteSeals: true}, caller{}},
 		{"NoTombstone", mutations{NoTombstone: true}, caller{}},
 		{"StartUnread", mutations{StartUnread: true}, caller{}},
-		{"GraveUnread", mutations{GraveUnread: true}, caller{}},
+		{"TombstoneUnread", mutations{TombstoneUnread: true}, caller{}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			const most = 3000

@@ -15,38 +15,38 @@ type mutations struct {
 	ResumeByNode   bool // a node whose name is in the newest claim goes on under it
 	UnknownIsDone  bool // an unknown outcome counts as success
 
-	NoSecondList    bool // the checkpoints are not listed again after the walk
-	DifferIsCorrupt bool // what only a checkpoint can explain is taken for damage, without a List
-	SaveUnacked     bool // a checkpoint may hold slots that are not acknowledged
-	DeleteEarly     bool // slots and older checkpoints are deleted when the checkpoint has been sent
-	DeleteBeyond    bool // slots at and behind the checkpoint are deleted, too
-	RemoveBeyond    bool // Remove deletes slots at and behind the checkpoint, too
-	RemoveUnburied  bool // Remove does not care for older checkpoints
-	DeleteSeals     bool // SEALs are deleted like DATA
-	NoTombstone     bool // slots are deleted while older checkpoints may be there, or appear again
-	StartUnread     bool // a replay does not look whether its start is still there
-	LossUnread      bool // an owner takes what is missing for what was never there
-	GraveUnread     bool // a replay does not look for tombstones
+	NoSecondList      bool // the checkpoints are not listed again after the walk
+	DifferIsCorrupt   bool // what only a checkpoint can explain is taken for damage, without a List
+	SaveUnacked       bool // a checkpoint may hold slots that are not acknowledged
+	DeleteEarly       bool // slots and older checkpoints are deleted when the checkpoint has been sent
+	DeleteBeyond      bool // slots at and behind the checkpoint are deleted, too
+	RemoveBeyond      bool // Remove deletes slots at and behind the checkpoint, too
+	RemoveNoTombstone bool // Remove does not care for older checkpoints
+	DeleteSeals       bool // SEALs are deleted like DATA
+	NoTombstone       bool // slots are deleted while older checkpoints may be there, or appear again
+	StartUnread       bool // a replay does not look whether its start is still there
+	LossUnread        bool // an owner takes what is missing for what was never there
+	TombstoneUnread   bool // a replay does not look for tombstones
 }
 
-func ackOutOfOrder(m mutations) bool   { return m.AckOutOfOrder }
-func sealNewestOnly(m mutations) bool  { return m.SealNewestOnly }
-func holeIsEnd(m mutations) bool       { return m.HoleIsEnd }
-func sealUnread(m mutations) bool      { return m.SealUnread }
-func existsIsMine(m mutations) bool    { return m.ExistsIsMine }
-func claimUnread(m mutations) bool     { return m.ClaimUnread }
-func headerLate(m mutations) bool      { return m.HeaderLate }
-func resumeByNode(m mutations) bool    { return m.ResumeByNode }
-func unknownIsDone(m mutations) bool   { return m.UnknownIsDone }
-func noSecondList(m mutations) bool    { return m.NoSecondList }
-func differIsCorrupt(m mutations) bool { return m.DifferIsCorrupt }
-func saveUnacked(m mutations) bool     { return m.SaveUnacked }
-func deleteEarly(m mutations) bool     { return m.DeleteEarly }
-func deleteBeyond(m mutations) bool    { return m.DeleteBeyond }
-func deleteSeals(m mutations) bool     { return m.DeleteSeals }
-func noTombstone(m mutations) bool     { return m.NoTombstone }
-func startUnread(m mutations) bool     { return m.StartUnread }
-func lossUnread(m mutations) bool      { return m.LossUnread }
-func graveUnread(m mutations) bool     { return m.GraveUnread }
-func removeBeyond(m mutations) bool    { return m.RemoveBeyond }
-func removeUnburied(m mutations) bool  { return m.RemoveUnburied }
+func ackOutOfOrder(m mutations) bool     { return m.AckOutOfOrder }
+func sealNewestOnly(m mutations) bool    { return m.SealNewestOnly }
+func holeIsEnd(m mutations) bool         { return m.HoleIsEnd }
+func sealUnread(m mutations) bool        { return m.SealUnread }
+func existsIsMine(m mutations) bool      { return m.ExistsIsMine }
+func claimUnread(m mutations) bool       { return m.ClaimUnread }
+func headerLate(m mutations) bool        { return m.HeaderLate }
+func resumeByNode(m mutations) bool      { return m.ResumeByNode }
+func unknownIsDone(m mutations) bool     { return m.UnknownIsDone }
+func noSecondList(m mutations) bool      { return m.NoSecondList }
+func differIsCorrupt(m mutations) bool   { return m.DifferIsCorrupt }
+func saveUnacked(m mutations) bool       { return m.SaveUnacked }
+func deleteEarly(m mutations) bool       { return m.DeleteEarly }
+func deleteBeyond(m mutations) bool      { return m.DeleteBeyond }
+func deleteSeals(m mutations) bool       { return m.DeleteSeals }
+func noTombstone(m mutations) bool       { return m.NoTombstone }
+func startUnread(m mutations) bool       { return m.StartUnread }
+func lossUnread(m mutations) bool        { return m.LossUnread }
+func tombstoneUnread(m mutations) bool   { return m.TombstoneUnread }
+func removeBeyond(m mutations) bool      { return m.RemoveBeyond }
+func removeNoTombstone(m mutations) bool { return m.RemoveNoTombstone }

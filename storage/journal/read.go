@@ -7,14 +7,14 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// ReadSlot returns the entries of the DATA at pos, for who knows from a state that they
-// are there. It asks the bucket once, for the whole object, and verifies that: its
-// checksum, and that it is what its name says. The bodies are at Entry.At within the
-// object of SlotKey; whoever reads a part of one of them from there has to verify it
-// by something in it, since the checksum is of the whole object.
+// ReadSlot returns the entries of the DATA at pos, which a state refers to. It asks the
+// bucket once, for the whole object, and verifies it: its checksum, and that it is what
+// its name says. The bodies are at Entry.At within the object of SlotKey. The checksum
+// is of the whole object, so a part of it that is read from there can only be verified
+// by what it says of itself.
 //
-// A slot that is not there says nothing about the log, which recovery alone follows: it
-// was deleted by Truncate or Remove, or something was lost that lies in it.
+// A slot that is not there is no end of the log: it was deleted by Truncate or Remove, or
+// it was lost, with what the state has in it.
 //
 // Errors: fs.ErrNotExist, ErrCorrupt, ErrFormat, and the bucket's.
 func ReadSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) ([]Entry, error) {

@@ -14,31 +14,30 @@ import (
 // durable checkpoint, checkpoints only below a newer one.
 var errVanished = errors.New("object vanished")
 
-// astray is what a walk came to that a sound log has only below its newest
-// checkpoint. A List tells whether there is one to start over from; else the log
+// maybeStale is the error for what a sound log has only below its newest checkpoint. A List tells whether there is one to start over from; else the log
 // is corrupt.
-type astray struct{ error }
+type maybeStale struct{ error }
 
-func (a astray) Unwrap() error { return a.error }
+func (a maybeStale) Unwrap() error { return a.error }
 
 // recover brings the state to the end of the log and shuts every epoch before
 // the claim (rule 2).
 func (w *walker) recover(ctx context.Context, c Claim) error {
 	w.mine = c
-	return w.settle(ctx, w.shut)
+	return w.walkToEnd(ctx, w.sealAll)
 }
 
-// settle walks from the newest checkpoint, and lists the checkpoints again. If
+// walkToEnd walks from the newest checkpoint, and lists the checkpoints again. If
 // there is one beyond its start it forgets everything and starts over from that
 // (rules 2 and 9): slots before it may have been deleted under the walk, so it
 // may have taken a hole or a SEAL for the end of an epoch that went on, its own
 // SEAL included. Only a List that shows nothing new ends a recovery: its claim
 // keeps the checkpoints in place that the List has to show. A Replay has none. It
 // ends if its start is alive, and else lists until there is another.
-func (w *walker) settle(ctx context.Context, walk func(context.Context) error) error {
+func (w *walker) walkToEnd(ctx context.Context, walk func(context.Context) error) error {
 	newest, err := w.newest(ctx, w.start)
 	if err == nil && w.mine.Epoch != 0 {
-		newest, err = w.unburied(ctx, newest)
+		newest, err = w.checkTombstones(ctx, newest)
 	}
 	if err != nil {
 		return err
@@ -48,13 +47,13 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 		if err == nil {
 			err = walk(ctx)
 		}
-		strayed, vanished := errors.As(err, new(astray)), errors.Is(err, errVanished)
-		if err != nil && !strayed && !vanished || err == nil && noSecondList(w.store.mutations) {
+		stale, vanished := errors.As(err, new(maybeStale)), errors.Is(err, errVanished)
+		if err != nil && !stale && !vanished || err == nil && noSecondList(w.store.mutations) {
 			return err
 		}
 		least := newest
 		if w.mine.Epoch == 0 && !vanished {
-			alive, aliveErr := w.alive(ctx)
+			alive, aliveErr := w.startIsValid(ctx)
 			if alive || aliveErr != nil {
 				return cmp.Or(aliveErr, err)
 			}
@@ -67,7 +66,7 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 		switch newer := newest.Before(now); {
 		case !newer && err == nil:
 			return nil
-		case !newer && strayed, strayed && differIsCorrupt(w.store.mutations):
+		case !newer && stale, stale && differIsCorrupt(w.store.mutations):
 			return err
 		}
 		newest = now
@@ -78,12 +77,12 @@ func (w *walker) settle(ctx context.Context, walk func(context.Context) error) e
 	}
 }
 
-// alive reports whether nothing had been deleted from the start of this walk on
+// startIsValid reports whether nothing had been deleted from the start of this walk on
 // when it was called (rule 9): the start is still there, and no tombstone lies
 // there or beyond. Both are read now, after everything that the walk has read, and
 // in a bucket that gives no more than it must the one who lists the tombstones
 // sees all: they are never deleted.
-func (w *walker) alive(ctx context.Context) (bool, error) {
+func (w *walker) startIsValid(ctx context.Context) (bool, error) {
 	var after string
 	if !w.start.IsZero() {
 		there, err := w.store.has(ctx, checkpointKey(w.store.shard, w.start))
@@ -96,7 +95,7 @@ func (w *walker) alive(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("list tombstones: %w", err)
 	}
-	return len(keys) == 0 || graveUnread(w.store.mutations), nil
+	return len(keys) == 0 || tombstoneUnread(w.store.mutations), nil
 }
 
 // newest lists the checkpoints and returns the newest, the zero Position if
@@ -137,7 +136,7 @@ func (w *walker) list(ctx context.Context) error {
 				return fmt.Errorf("%w: there is a checkpoint %s, which needs another version", ErrFormat, key)
 			}
 			if w.mine.Epoch != 0 && pos.Epoch >= w.mine.Epoch {
-				return w.beyond(ctx, pos.Epoch, key)
+				return w.checkpointBeyond(ctx, pos.Epoch, key)
 			}
 			w.listed = append(w.listed, pos)
 			last = key
@@ -148,10 +147,10 @@ func (w *walker) list(ctx context.Context) error {
 	}
 }
 
-// beyond is the error of a claimant that meets a checkpoint of its own epoch or a
+// checkpointBeyond is the error of a claimant that meets a checkpoint of its own epoch or a
 // higher one. Who wrote that has a claim, above this one; else the claim is missing,
 // and this claimant's number was given out before.
-func (w *walker) beyond(ctx context.Context, epoch uint64, key string) error {
+func (w *walker) checkpointBeyond(ctx context.Context, epoch uint64, key string) error {
 	claim := claimKey(w.store.shard, epoch)
 	if epoch > w.mine.Epoch {
 		there, err := w.store.has(ctx, claim)
@@ -192,9 +191,9 @@ func (w *walker) load(ctx context.Context, pos Position) error {
 	return nil
 }
 
-// shut walks over every epoch *number* below the claim, listed or not, oldest
+// sealAll walks over every epoch *number* below the claim, listed or not, oldest
 // first, and seals each.
-func (w *walker) shut(ctx context.Context) error {
+func (w *walker) sealAll(ctx context.Context) error {
 	for w.pos.Epoch < w.mine.Epoch {
 		if _, err := w.epoch(ctx, w.seal); err != nil {
 			return fmt.Errorf("recover epoch %d: %w", w.pos.Epoch, err)
@@ -213,7 +212,7 @@ func (w *walker) seal(ctx context.Context, pos Position) ([]byte, error) {
 	if holeIsEnd(m) || sealNewestOnly(m) && pos.Epoch+1 < w.mine.Epoch {
 		return raw, nil
 	}
-	if now, err := w.recheck(ctx, pos, w.mine.Epoch-1); now != nil || err != nil {
+	if now, err := w.recheckHole(ctx, pos, w.mine.Epoch-1); now != nil || err != nil {
 		return now, err
 	}
 	err := w.store.create(ctx, key, raw)

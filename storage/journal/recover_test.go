@@ -125,7 +125,7 @@ func (b *tearing) List(ctx context.Context, prefix, after string, max int) ([]st
 // far as an owner can that may be fenced.
 func upkeep(t *testing.T, j *Journal, s *book, n int) {
 	t.Helper()
-	pos := Position{j.Epoch(), j.ledger.low + uint64(len(j.ledger.entries)) - 1}
+	pos := Position{j.Epoch(), j.counts.low + uint64(len(j.counts.entries)) - 1}
 	err := j.Checkpoint(t.Context(), pos, s.saved())
 	if err == nil {
 		err = j.Truncate(t.Context(), Position{}, pos, nil)

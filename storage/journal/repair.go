@@ -9,9 +9,9 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// told hands what is missing or damaged to Options.Lost, and returns nil: it is passed
+// tellLost hands what is missing or damaged to Options.Lost, and returns nil: it is passed
 // over. Other errors it returns.
-func told(lost func(error), err error) error {
+func tellLost(lost func(error), err error) error {
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrDamaged) {
 		lost(err)
 		return nil
@@ -19,8 +19,8 @@ func told(lost func(error), err error) error {
 	return err
 }
 
-// stand claims an epoch whose claim is missing, for nobody.
-func (s store) stand(ctx context.Context, epoch uint64) error {
+// replaceClaim creates a claim in the place of one that is missing. No node holds it.
+func (s store) replaceClaim(ctx context.Context, epoch uint64) error {
 	c := Claim{Epoch: epoch, Node: "repaired"}
 	err := s.create(ctx, claimKey(s.shard, epoch), c.encode(s.shard))
 	if errors.Is(err, storage.ErrExists) {
@@ -37,8 +37,8 @@ func (w *walker) salvage(ctx context.Context, c Claim) error {
 	if err != nil {
 		return err
 	}
-	if _, err := w.unburied(ctx, newest); err != nil {
-		if err := told(w.lost, err); err != nil {
+	if _, err := w.checkTombstones(ctx, newest); err != nil {
+		if err := tellLost(w.lost, err); err != nil {
 			return err
 		}
 		if err := w.list(ctx); err != nil { // the last one was for a newer one
@@ -46,7 +46,7 @@ func (w *walker) salvage(ctx context.Context, c Claim) error {
 		}
 	}
 	for i := len(w.listed) - 1; i >= 0 && w.start.IsZero(); i-- {
-		if err := told(w.lost, w.load(ctx, w.listed[i])); err != nil {
+		if err := tellLost(w.lost, w.load(ctx, w.listed[i])); err != nil {
 			return err
 		}
 	}
@@ -79,16 +79,16 @@ func (w *walker) salvageEpoch(ctx context.Context) error {
 			}
 			if at.Slot > w.pos.Slot {
 				// Behind a hole that may be the end lies what was never acknowledged.
-				_, err := w.recheck(ctx, w.pos, w.mine.Epoch-1)
+				_, err := w.recheckHole(ctx, w.pos, w.mine.Epoch-1)
 				if err == nil {
-					return w.close(ctx)
+					return w.sealEnd(ctx)
 				}
-				if err := told(w.lost, err); err != nil {
+				if err := tellLost(w.lost, err); err != nil {
 					return err
 				}
 				w.pos = at
 			}
-			if sealed, err := w.takeLeft(ctx, key); err != nil || sealed {
+			if sealed, err := w.applyRemaining(ctx, key); err != nil || sealed {
 				return err
 			}
 		}
@@ -96,26 +96,26 @@ func (w *walker) salvageEpoch(ctx context.Context) error {
 			break
 		}
 	}
-	if _, err := w.recheck(ctx, w.pos, w.mine.Epoch-1); err != nil {
-		if err := told(w.lost, err); err != nil {
+	if _, err := w.recheckHole(ctx, w.pos, w.mine.Epoch-1); err != nil {
+		if err := tellLost(w.lost, err); err != nil {
 			return err
 		}
 	}
-	return w.close(ctx)
+	return w.sealEnd(ctx)
 }
 
-// close puts a SEAL where the epoch under way ends.
-func (w *walker) close(ctx context.Context) error {
+// sealEnd puts a SEAL where the epoch under way ends.
+func (w *walker) sealEnd(ctx context.Context) error {
 	o := sealObject(w.store.shard, w.mine, w.pos)
 	if err := w.store.create(ctx, SlotKey(w.store.shard, w.pos), o.encode()); err != nil {
 		return fmt.Errorf("seal slot %v: %w", w.pos, err)
 	}
-	return w.takeSeal(o, SlotKey(w.store.shard, w.pos))
+	return w.applySeal(o, SlotKey(w.store.shard, w.pos))
 }
 
-// takeLeft is take for an object of a journal that is not whole: what cannot be read is
+// applyRemaining is apply for an object of a journal that is not whole: what cannot be read is
 // passed over, and nothing is compared.
-func (w *walker) takeLeft(ctx context.Context, key string) (sealed bool, err error) {
+func (w *walker) applyRemaining(ctx context.Context, key string) (sealed bool, err error) {
 	raw, err := w.store.get(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = absent{key, "it was listed"}
@@ -130,16 +130,16 @@ func (w *walker) takeLeft(ctx context.Context, key string) (sealed bool, err err
 	}
 	if err != nil {
 		w.pos.Slot++
-		return false, told(w.lost, err)
+		return false, tellLost(w.lost, err)
 	}
 	switch o.typ {
 	case typeSeal:
-		return true, w.takeSeal(o, key)
+		return true, w.applySeal(o, key)
 	case typeHeader:
 		if y, err := decodeWay(o.entries, w.pos); err == nil {
 			w.entries = y.entries
 		}
-		w.begunAt = append(w.begunAt, w.pos.Epoch)
+		w.begunEpochs = append(w.begunEpochs, w.pos.Epoch)
 	case typeData:
 		if err := w.state.Apply(w.pos, o.entries); err != nil {
 			return false, fmt.Errorf("apply slot %v: %w", w.pos, err)

@@ -18,9 +18,9 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 		return Position{}, fmt.Errorf("replay journal: %w", err)
 	}
 	w := newWalker(newStore(o), s, o.Window)
-	newest, err := w.store.owned(ctx)
+	newest, err := w.store.highestEpoch(ctx)
 	if err == nil && newest > 0 {
-		err = w.settle(ctx, func(ctx context.Context) error { return w.replay(ctx, newest) })
+		err = w.walkToEnd(ctx, func(ctx context.Context) error { return w.replay(ctx, newest) })
 	}
 	if err != nil {
 		return w.pos, fmt.Errorf("replay journal of shard %d: %w", o.Shard, err)
@@ -55,7 +55,7 @@ func (w *walker) replay(ctx context.Context, newest uint64) error {
 	newest = max(newest, w.start.Epoch)
 	for w.pos.Epoch <= newest {
 		sealed, err := w.epoch(ctx, func(ctx context.Context, pos Position) ([]byte, error) {
-			return w.recheck(ctx, pos, newest)
+			return w.recheckHole(ctx, pos, newest)
 		})
 		if err != nil {
 			return fmt.Errorf("replay epoch %d: %w", w.pos.Epoch, err)

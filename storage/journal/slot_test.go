@@ -226,7 +226,7 @@ func TestWay(t *testing.T) {
 		{Position{4, 2}, Position{4, 2}, []uint64{3}},
 		{Position{5, 0}, Position{4, 7}, []uint64{3}},
 	} {
-		if y.forget(test.before); y.oldest != test.oldest || !slices.Equal(y.seals, test.seals) {
+		if y.truncate(test.before); y.oldest != test.oldest || !slices.Equal(y.seals, test.seals) {
 			t.Errorf("forgot what is before %v: %+v", test.before, y)
 		}
 	}
@@ -344,7 +344,7 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 		}
 		for _, before := range []Position{{}, c.way.oldest, c.way.start, {epoch / 2, slot}, pos} {
 			y := c.way
-			y.forget(before)
+			y.truncate(before)
 			if err := y.check(pos); err != nil || !y.agrees(c.way) {
 				t.Fatalf("%+v without what is before %v: %+v, %v", c.way, before, y, err)
 			}

@@ -15,12 +15,12 @@ import (
 
 // A call that got no good answer is repeated after firstWait, then after twice
 // as long and so on up to lastWait, each with jitter. One attempt that takes
-// longer than attemptTime is given up, with an unknown outcome; one that creates
-// a large object has another attemptTime for each MaxSlot bytes.
+// longer than attemptTimeout is given up, with an unknown outcome; one that creates
+// a large object has another attemptTimeout for each MaxSlot bytes.
 const (
-	firstWait   = 100 * time.Millisecond
-	lastWait    = 5 * time.Second
-	attemptTime = time.Minute
+	firstWait      = 100 * time.Millisecond
+	lastWait       = 5 * time.Second
+	attemptTimeout = time.Minute
 )
 
 // store is the bucket as one journal sees it: calls that are repeated until
@@ -33,9 +33,9 @@ type store struct {
 	lost      func(error) // Options.Lost
 	jitter    func() float64
 
-	// stay is set in the owner's store. There even an error that looks
-	// permanent is waited out: a slot that flies cannot be taken back.
-	stay bool
+	// retryAll is set in the owner's store. There even an error that looks
+	// permanent is waited out: a slot in flight cannot be taken back.
+	retryAll bool
 }
 
 func newStore(o Options) store {
@@ -45,7 +45,7 @@ func newStore(o Options) store {
 
 // create stores raw under key (rule 5). After an unknown outcome it creates the
 // same bytes again: a read that finds nothing would prove nothing, the object
-// may still land. It returns nil when the object is durable by one of these
+// may still arrive. It returns nil when the object is durable by one of these
 // attempts, storage.ErrExists when the name is taken, maybe by one of them, and
 // else the reason why it gave up without knowing.
 func (s store) create(ctx context.Context, key string, raw []byte) error {
@@ -58,7 +58,7 @@ func (s store) create(ctx context.Context, key string, raw []byte) error {
 // is gone for good.
 func (s store) createClear(ctx context.Context, key string, raw []byte) (clear bool, err error) {
 	unknown := false
-	limit := attemptTime * time.Duration(1+len(raw)/MaxSlot)
+	limit := attemptTimeout * time.Duration(1+len(raw)/MaxSlot)
 	err = s.repeat(ctx, "create", key, limit, storage.ErrExists, func(ctx context.Context) error {
 		err := s.bucket.Create(ctx, key, raw)
 		unknown = unknown || errors.Is(err, storage.ErrUnknown)
@@ -72,7 +72,7 @@ func (s store) createClear(ctx context.Context, key string, raw []byte) (clear b
 
 // has reports whether there is an object under key.
 func (s store) has(ctx context.Context, key string) (bool, error) {
-	err := s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
+	err := s.repeat(ctx, "get", key, attemptTimeout, fs.ErrNotExist, func(ctx context.Context) error {
 		_, err := s.bucket.Get(ctx, key, 0, 1)
 		return err
 	})
@@ -85,7 +85,7 @@ func (s store) has(ctx context.Context, key string) (bool, error) {
 // longer reports whether there is an object under key that has more than n bytes.
 func (s store) longer(ctx context.Context, key string, n int) (bool, error) {
 	var raw []byte
-	err := s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) (err error) {
+	err := s.repeat(ctx, "get", key, attemptTimeout, fs.ErrNotExist, func(ctx context.Context) (err error) {
 		raw, err = s.bucket.Get(ctx, key, 0, int64(n)+1)
 		return err
 	})
@@ -98,7 +98,7 @@ func (s store) longer(ctx context.Context, key string, n int) (bool, error) {
 // deleted returns the key of an object that the bucket knows was deleted, with that
 // prefix, at from or behind it; "" if it knows of none.
 func (s store) deleted(ctx context.Context, prefix, from string) (key string, err error) {
-	err = s.repeat(ctx, "look for deletions behind", from, attemptTime, nil, func(ctx context.Context) error {
+	err = s.repeat(ctx, "look for deletions behind", from, attemptTimeout, nil, func(ctx context.Context) error {
 		key, err = storage.Deleted(ctx, s.bucket, prefix, from)
 		return err
 	})
@@ -107,7 +107,7 @@ func (s store) deleted(ctx context.Context, prefix, from string) (key string, er
 
 // get returns the whole object, or fs.ErrNotExist.
 func (s store) get(ctx context.Context, key string) (raw []byte, err error) {
-	err = s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
+	err = s.repeat(ctx, "get", key, attemptTimeout, fs.ErrNotExist, func(ctx context.Context) error {
 		raw, err = s.bucket.Get(ctx, key, 0, -1)
 		return err
 	})
@@ -119,7 +119,7 @@ func (s store) get(ctx context.Context, key string) (raw []byte, err error) {
 func (s store) getLarge(ctx context.Context, key string) (raw []byte, err error) {
 	for {
 		var part []byte
-		err = s.repeat(ctx, "get", key, attemptTime, fs.ErrNotExist, func(ctx context.Context) error {
+		err = s.repeat(ctx, "get", key, attemptTimeout, fs.ErrNotExist, func(ctx context.Context) error {
 			part, err = s.bucket.Get(ctx, key, int64(len(raw)), MaxSlot)
 			return err
 		})
@@ -140,14 +140,14 @@ func (s store) getLarge(ctx context.Context, key string) (raw []byte, err error)
 // delete removes the objects. It is repeated until the bucket says that they
 // are gone.
 func (s store) delete(ctx context.Context, keys []string) error {
-	return s.repeat(ctx, "delete", keys[0], attemptTime, nil, func(ctx context.Context) error {
+	return s.repeat(ctx, "delete", keys[0], attemptTimeout, nil, func(ctx context.Context) error {
 		return s.bucket.Delete(ctx, keys...)
 	})
 }
 
 // list returns a page of keys.
 func (s store) list(ctx context.Context, prefix, after string, max int) (keys []string, err error) {
-	err = s.repeat(ctx, "list", prefix, attemptTime, nil, func(ctx context.Context) error {
+	err = s.repeat(ctx, "list", prefix, attemptTimeout, nil, func(ctx context.Context) error {
 		keys, err = s.bucket.List(ctx, prefix, after, max)
 		return err
 	})
@@ -155,8 +155,8 @@ func (s store) list(ctx context.Context, prefix, after string, max int) (keys []
 }
 
 // repeat calls once until it succeeds or returns final, the error that is an
-// answer. Every other error is met with patience: a bucket that is busy, full
-// or out of reach is so for everybody.
+// answer. After every other error it waits and calls again: a bucket that is busy, full
+// or out of reach is so for all nodes.
 func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration, final error, once func(context.Context) error) error {
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
@@ -167,7 +167,7 @@ func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration
 		if ctx.Err() != nil {
 			return fmt.Errorf("%s %s: gave up in attempt %d: %w", verb, key, attempt, err)
 		}
-		if !s.stay && hopeless(err) {
+		if !s.retryAll && permanent(err) {
 			return fmt.Errorf("%s %s: %w", verb, key, err)
 		}
 		s.log.Warn("bucket call repeated", "verb", verb, "key", key, "attempt", attempt, "err", err)
@@ -178,8 +178,8 @@ func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration
 	}
 }
 
-// hopeless tells the errors that a person has to do something about.
-func hopeless(err error) bool {
+// permanent reports whether err is one that only a person can do something about.
+func permanent(err error) bool {
 	return errors.Is(err, storage.ErrKey) || errors.Is(err, storage.ErrDamaged) || errors.Is(err, fs.ErrPermission)
 }
 
@@ -194,11 +194,11 @@ func (s store) sleep(ctx context.Context, d time.Duration) bool {
 	return pause.For(ctx, d/2+time.Duration(s.jitter()*float64(d/2))) == nil
 }
 
-// land makes raw, an object of this claim's own epoch, durable under key. It
-// returns nil only when that is known; clear: no copy of raw is under way any more.
+// createOwn makes raw, an object of this claim's own epoch, durable under key. It
+// returns nil only when that is known; clear means that no copy of raw is under way.
 // Errors: ErrFenced if a SEAL was there first, ErrForeign, ErrCorrupt, or ctx ended
 // with the outcome open.
-func (s store) land(ctx context.Context, key string, raw []byte) (clear bool, err error) {
+func (s store) createOwn(ctx context.Context, key string, raw []byte) (clear bool, err error) {
 	clear, err = s.createClear(ctx, key, raw)
 	if !errors.Is(err, storage.ErrExists) {
 		return clear, err
@@ -206,17 +206,17 @@ func (s store) land(ctx context.Context, key string, raw []byte) (clear bool, er
 	if existsIsMine(s.mutations) {
 		return false, nil
 	}
-	return false, s.mine(ctx, key, raw)
+	return false, s.checkTaken(ctx, key, raw)
 }
 
-// mine reads the object that was in the way of raw and tells whose it is. The
+// checkTaken reads the object that was in the way of raw and tells whose it is. The
 // whole object is compared, and with it epoch, nonce, slot and CRC.
-func (s store) mine(ctx context.Context, key string, raw []byte) error {
+func (s store) checkTaken(ctx context.Context, key string, raw []byte) error {
 	got, err := s.get(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// Slots are deleted only below a durable checkpoint, and by us only
-		// when they have landed.
+		// when they are durable.
 		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
 	case err != nil:
 		return err

@@ -14,9 +14,9 @@ import (
 // maxBatch is how many keys one Delete gets.
 const maxBatch = 1000
 
-// sweep removes the checkpoints before the newest. What it does not get rid of
+// deleteOlderCheckpoints removes the checkpoints before the newest. What it does not get rid of
 // stays for the next time, or for the next owner, who lists it.
-func (j *Journal) sweep(ctx context.Context) {
+func (j *Journal) deleteOlderCheckpoints(ctx context.Context) {
 	old := func(p Position) bool { return p.Before(j.way.start) }
 	var keys []string
 	for _, p := range j.older {
@@ -27,10 +27,10 @@ func (j *Journal) sweep(ctx context.Context) {
 	if len(keys) == 0 {
 		return
 	}
-	err := j.unrivalled(ctx)
+	err := j.noHigherClaim(ctx)
 	for batch := range slices.Chunk(keys, maxBatch) {
 		if err == nil {
-			err = j.store.attempt(ctx, attemptTime, func(ctx context.Context) error {
+			err = j.store.attempt(ctx, attemptTimeout, func(ctx context.Context) error {
 				return j.store.bucket.Delete(ctx, batch...)
 			})
 		}
@@ -42,13 +42,13 @@ func (j *Journal) sweep(ctx context.Context) {
 	j.older = slices.DeleteFunc(j.older, old)
 }
 
-// unrivalled returns nil if there was no higher claim after the newest checkpoint
-// had become durable. So whoever claims sees in his Lists that checkpoint, or one
+// noHigherClaim returns nil if there was no higher claim after the newest checkpoint
+// had become durable. So a node that claims sees in its Lists that checkpoint, or one
 // that is newer. Without this the one could be removed and the other appear
 // while a List is under way, and a List may miss both.
-func (j *Journal) unrivalled(ctx context.Context) error {
-	return j.store.attempt(ctx, attemptTime, func(ctx context.Context) error {
-		rival, found, err := j.store.rival(ctx, j.claim.Epoch+1)
+func (j *Journal) noHigherClaim(ctx context.Context) error {
+	return j.store.attempt(ctx, attemptTimeout, func(ctx context.Context) error {
+		rival, found, err := j.store.higherClaim(ctx, j.claim.Epoch+1)
 		if found {
 			return fmt.Errorf("epoch %d is claimed by %s", j.claim.Epoch+1, rival)
 		}
@@ -66,29 +66,28 @@ func (j *Journal) unrivalled(ctx context.Context) error {
 // and end where a slot was deleted. Calls to the bucket are repeated until ctx ends
 // or the journal stops; on nil, the slots are gone.
 //
-// Whoever reads slots otherwise than by recovery, by an entry's position, must
-// have no use for those that are deleted any more: in no state, that is, from the last
-// acknowledged entry on. So keep goes by the state of the last acknowledged entry, or
-// a later one, and keeps every slot that this refers to; and what a state does not
-// refer to no later one may refer to again. Then an owner that was fenced deletes
-// nothing that its successors need: they go on from a state that has all that its
-// own had.
+// A state may refer to slots, by an entry's position, and read them otherwise than in
+// recovery. keep reports true for every slot to which the state refers after the last
+// acknowledged entry, or after a later one that is acknowledged meanwhile. And a slot
+// to which a state does not refer any more, no later state may refer to again. So an
+// owner that was fenced deletes nothing that its successors need: they go on from a
+// state that has all that its own had.
 //
 // An owner that was fenced and does not know it yet deletes only before a
 // checkpoint that was durable, like any other. A walk that began before that
-// checkpoint may lose its slots to this, or find again what lands late; it lists
-// the checkpoints when it is through, and starts over.
+// checkpoint may find slots missing, or find again what arrives late. It lists the
+// checkpoints at its end, and starts over.
 //
 // Errors: ErrPosition, with which nothing has happened; Err when the journal has
 // stopped, and the bucket's.
 func (j *Journal) Truncate(ctx context.Context, from, before Position, keep func(Position) bool) error {
-	ctx, release, err := j.maintain(ctx)
+	ctx, release, err := j.lockUpkeep(ctx)
 	if err == nil {
 		defer release()
 		err = j.truncate(ctx, from, before, keep)
 	}
 	if err != nil {
-		return fmt.Errorf("truncate shard %d before %v: %w", j.store.shard, before, j.because(err))
+		return fmt.Errorf("truncate shard %d before %v: %w", j.store.shard, before, j.withCause(err))
 	}
 	return nil
 }
@@ -103,32 +102,32 @@ func (j *Journal) truncate(ctx context.Context, from, before Position, keep func
 	if !from.Before(before) {
 		return nil
 	}
-	if err := j.bury(ctx); err != nil {
+	if err := j.writeTombstone(ctx); err != nil {
 		return err
 	}
 	if err := j.deleteSlots(ctx, j.slots(from, before, keep)); err != nil {
 		return err
 	}
-	j.way.forget(before)
+	j.way.truncate(before)
 	return nil
 }
 
 // Remove deletes slots that Truncate kept, or would delete: each must lie before
-// Checkpointed. It is for DATA; a SEAL that lies there, because somebody found the
-// slot missing, stays. Whoever reads slots must have no use for them any more, as for
+// Checkpointed. It is for DATA; a SEAL that lies there, because a claimant found the
+// slot missing, stays. The state must not refer to the slots any more, as for
 // Truncate. Removing twice is harmless. Calls to the bucket are repeated until ctx
 // ends or the journal stops; on nil, the slots are gone.
 //
 // Errors: ErrPosition, with which nothing has happened; Err when the journal has
 // stopped, and the bucket's.
 func (j *Journal) Remove(ctx context.Context, slots []Position) error {
-	ctx, release, err := j.maintain(ctx)
+	ctx, release, err := j.lockUpkeep(ctx)
 	if err == nil {
 		defer release()
 		err = j.remove(ctx, slots)
 	}
 	if err != nil {
-		return fmt.Errorf("remove %d slots of shard %d: %w", len(slots), j.store.shard, j.because(err))
+		return fmt.Errorf("remove %d slots of shard %d: %w", len(slots), j.store.shard, j.withCause(err))
 	}
 	return nil
 }
@@ -148,15 +147,15 @@ func (j *Journal) remove(ctx context.Context, slots []Position) error {
 	if len(slots) == 0 {
 		return nil
 	}
-	if !removeUnburied(j.store.mutations) {
-		if err := j.bury(ctx); err != nil {
+	if !removeNoTombstone(j.store.mutations) {
+		if err := j.writeTombstone(ctx); err != nil {
 			return err
 		}
 	}
 	removable := make([]Position, 0, len(slots))
 	for _, pos := range slots {
 		if _, ok := j.seal(pos.Epoch); !ok && pos.Epoch < j.claim.Epoch {
-			data, err := j.patient().longer(ctx, SlotKey(j.store.shard, pos), fixedSize)
+			data, err := j.upkeepStore().longer(ctx, SlotKey(j.store.shard, pos), fixedSize)
 			if err != nil {
 				return err
 			}
@@ -185,7 +184,7 @@ func (j *Journal) deleteSlots(ctx context.Context, slots iter.Seq[Position]) err
 		if keys = append(keys, SlotKey(j.store.shard, pos)); len(keys) < maxBatch {
 			continue
 		}
-		if err := j.patient().delete(ctx, keys); err != nil {
+		if err := j.upkeepStore().delete(ctx, keys); err != nil {
 			return err
 		}
 		keys = nil
@@ -193,50 +192,55 @@ func (j *Journal) deleteSlots(ctx context.Context, slots iter.Seq[Position]) err
 	if len(keys) == 0 {
 		return nil
 	}
-	return j.patient().delete(ctx, keys)
+	return j.upkeepStore().delete(ctx, keys)
 }
 
-// bury makes sure that who starts at an older checkpoint than the newest finds
-// out: it is deleted for good, or there is a tombstone at its position or beyond.
+// writeTombstone makes sure that a Replay which starts at an older checkpoint than the
+// newest notices: that one is deleted for good, or there is a tombstone at its position or
+// beyond.
 // A crash from here on leaves a tombstone that says no less than the truth: there
 // is a newer checkpoint.
-func (j *Journal) bury(ctx context.Context) error {
-	j.sweep(ctx)
-	grave := j.grave()
-	if !j.buried.Before(grave) || noTombstone(j.store.mutations) {
+func (j *Journal) writeTombstone(ctx context.Context) error {
+	j.deleteOlderCheckpoints(ctx)
+	at := j.tombstoneAt()
+	if !j.tombstone.Before(at) || noTombstone(j.store.mutations) {
 		return nil
 	}
-	key, o := tombstoneKey(j.store.shard, grave), tombstoneObject(j.store.shard, j.claim, grave)
+	key, o := tombstoneKey(j.store.shard, at), tombstoneObject(j.store.shard, j.claim, at)
 	// Any object under the name is as good: only the name is read.
-	if err := j.patient().create(ctx, key, o.encode()); err != nil && !errors.Is(err, storage.ErrExists) {
-		return fmt.Errorf("bury the checkpoints before %v: %w", j.way.start, err)
+	if err := j.upkeepStore().create(ctx, key, o.encode()); err != nil && !errors.Is(err, storage.ErrExists) {
+		return fmt.Errorf("write a tombstone for the checkpoints before %v: %w", j.way.start, err)
 	}
-	j.buried = grave
+	j.tombstone = at
 	return nil
 }
 
-// grave returns where the tombstone belongs: at the newest checkpoint before
+// tombstoneAt returns where the tombstone belongs: at the newest checkpoint before
 // way.start that may be there or appear again. What other owners wrote before
-// this epoch began, or may still write, nobody here knows; what this one wrote, it
-// does.
-func (j *Journal) grave() Position {
+// this epoch began, or may still write, this one does not know; what it wrote
+// itself, it does.
+func (j *Journal) tombstoneAt() Position {
 	start := j.way.start
 	if start.Epoch < j.claim.Epoch {
 		return Position{start.Epoch, max(start.Slot, 1) - 1}
 	}
-	grave := Position{Epoch: j.claim.Epoch}
-	for _, p := range slices.Concat(j.older, j.echoes) {
-		if grave.Before(p) && p.Before(start) {
-			grave = p
+	at := Position{Epoch: j.claim.Epoch}
+	for _, p := range slices.Concat(j.older, j.mayReappear) {
+		if at.Before(p) && p.Before(start) {
+			at = p
 		}
 	}
-	return grave
+	return at
 }
 
 // slots yields the headers in [from, before), and the DATA but for what keep reports
 // to be kept. The SEAL of an epoch is the first slot that is neither: what lies behind
 // it is no part of the log and may be anything.
 func (j *Journal) slots(from, before Position, keep func(Position) bool) iter.Seq[Position] {
+	var seals uint64 // that are deleted, of each epoch
+	if deleteSeals(j.store.mutations) {
+		seals = 1
+	}
 	return func(yield func(Position) bool) {
 		for pos := from; pos.Before(before); pos = (Position{Epoch: pos.Epoch + 1}) {
 			end := before.Slot
@@ -245,10 +249,7 @@ func (j *Journal) slots(from, before Position, keep func(Position) bool) iter.Se
 			}
 			if pos.Epoch < j.claim.Epoch {
 				seal, _ := j.seal(pos.Epoch)
-				if deleteSeals(j.store.mutations) {
-					seal++
-				}
-				end = min(end, seal)
+				end = min(end, seal+seals)
 			}
 			for ; pos.Slot < end; pos.Slot++ {
 				if kept := pos.Slot > 0 && keep != nil && keep(pos); !kept && !yield(pos) {

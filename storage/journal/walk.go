@@ -22,8 +22,8 @@ type walker struct {
 	nonce  [16]byte   // of the owner of the epoch under way
 	listed []Position // the checkpoints of the last List, oldest first
 
-	begunAt []uint64    // the epochs whose headers were read
-	lost    func(error) // Options.Lost
+	begunEpochs []uint64    // the epochs whose headers were read
+	lost        func(error) // Options.Lost
 }
 
 func newWalker(st store, s State, window int) *walker {
@@ -53,7 +53,7 @@ func (w *walker) epoch(ctx context.Context, hole holeFunc) (sealed bool, err err
 		if err != nil {
 			return false, err
 		}
-		if sealed, err := w.take(raw); err != nil || sealed {
+		if sealed, err := w.apply(raw); err != nil || sealed {
 			return sealed, err
 		}
 		if a.stopped() {
@@ -62,9 +62,9 @@ func (w *walker) epoch(ctx context.Context, hole holeFunc) (sealed bool, err err
 	}
 }
 
-// take applies the object at w.pos and moves on. It reports whether that was
+// apply applies the object at w.pos and moves on. It reports whether that was
 // the SEAL of the epoch.
-func (w *walker) take(raw []byte) (sealed bool, err error) {
+func (w *walker) apply(raw []byte) (sealed bool, err error) {
 	key := SlotKey(w.store.shard, w.pos)
 	o, err := decode(raw)
 	if err != nil {
@@ -75,9 +75,9 @@ func (w *walker) take(raw []byte) (sealed bool, err error) {
 	}
 	switch {
 	case o.typ == typeSeal:
-		return true, w.takeSeal(o, key)
+		return true, w.applySeal(o, key)
 	case o.typ == typeHeader:
-		return false, w.takeHeader(o, key)
+		return false, w.applyHeader(o, key)
 	case o.typ != typeData:
 		return false, fmt.Errorf("%w: %s holds a %v", ErrCorrupt, key, o.typ)
 	case o.nonce != w.nonce:
@@ -91,9 +91,9 @@ func (w *walker) take(raw []byte) (sealed bool, err error) {
 	return false, nil
 }
 
-func (w *walker) takeSeal(o object, key string) error {
+func (w *walker) applySeal(o object, key string) error {
 	if w.mine.Epoch != 0 && o.author > w.mine.Epoch {
-		// Not needed for safety: whoever sealed this seals us as well.
+		// Not needed for safety: the claimant that sealed this seals our epoch as well.
 		return fmt.Errorf("%w: epoch %d sealed %s", ErrFenced, o.author, key)
 	}
 	if w.mine.Epoch != 0 && o.author == w.mine.Epoch && o.nonce != w.mine.Nonce {
@@ -107,28 +107,28 @@ func (w *walker) takeSeal(o object, key string) error {
 	return nil
 }
 
-// takeHeader compares the way that the epoch's owner came with our own. They
+// applyHeader compares the way that the epoch's owner came with our own. They
 // may have started from different checkpoints, so what both know is compared.
-func (w *walker) takeHeader(o object, key string) error {
+func (w *walker) applyHeader(o object, key string) error {
 	y, err := decodeWay(o.entries, w.pos)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, err)
 	}
 	if !w.agrees(y) {
-		return astray{fmt.Errorf("%w: %s continues a log of %d entries with SEALs at %v since epoch %d, read were %d entries with SEALs at %v since epoch %d",
+		return maybeStale{fmt.Errorf("%w: %s continues a log of %d entries with SEALs at %v since epoch %d, read were %d entries with SEALs at %v since epoch %d",
 			ErrCorrupt, key, y.entries, y.seals, y.oldest.Epoch, w.entries, w.seals, w.oldest.Epoch)}
 	}
 	w.nonce = o.nonce
-	w.begunAt = append(w.begunAt, w.pos.Epoch)
+	w.begunEpochs = append(w.begunEpochs, w.pos.Epoch)
 	w.pos.Slot++
 	return nil
 }
 
-// recheck looks at a hole once more. It returns nil if the log may end there,
+// recheckHole looks at a hole once more. It returns nil if the log may end there,
 // because no later epoch up to newest has begun. An epoch begins only when those
 // before it are sealed, so else pos was taken meanwhile and recheck returns what
 // lies there, or the object got lost. Then nothing may be put in its place.
-func (w *walker) recheck(ctx context.Context, pos Position, newest uint64) ([]byte, error) {
+func (w *walker) recheckHole(ctx context.Context, pos Position, newest uint64) ([]byte, error) {
 	for e := pos.Epoch + 1; e <= newest; e++ {
 		begun, err := w.begun(ctx, e)
 		if err != nil {
@@ -140,11 +140,11 @@ func (w *walker) recheck(ctx context.Context, pos Position, newest uint64) ([]by
 		key := SlotKey(w.store.shard, pos)
 		raw, err := w.store.get(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, astray{absent{key, fmt.Sprintf("epoch %d has begun, so that the slots before it were there", e)}}
+			return nil, maybeStale{absent{key, fmt.Sprintf("epoch %d has begun, so that the slots before it were there", e)}}
 		}
 		return raw, err
 	}
-	return nil, w.open(ctx, pos)
+	return nil, w.mayEnd(ctx, pos)
 }
 
 // begun reports whether the header of epoch e is durable.
@@ -167,7 +167,7 @@ func (w *walker) begun(ctx context.Context, e uint64) (bool, error) {
 // ahead reads the slots of one epoch in order, with several Gets under way.
 type ahead struct {
 	store  store
-	ctx    context.Context // nil once stopped
+	ctx    context.Context // ends with stop
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 

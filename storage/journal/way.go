@@ -10,8 +10,8 @@ import (
 var beginning = Position{Epoch: 1}
 
 // way says how its owner came to a place in the log. Headers and checkpoints
-// hold one, so that whoever gets to the same place can tell whether he came by
-// the same way, and knows which slots lie behind him without a List.
+// hold one, so that a node that gets to the same place can tell whether it came by
+// the same way, and knows without a List which slots lie before the place.
 type way struct {
 	entries uint64   // in all slots before the place: the logical position
 	start   Position // of the newest checkpoint known there; zero: none
@@ -29,9 +29,9 @@ func (y way) agrees(o way) bool {
 	return y.entries == o.entries && slices.Equal(y.since(from), o.since(from))
 }
 
-// forget notes that all before pos is deleted, but for kept slots. Nobody may rely on that beyond
-// the checkpoint.
-func (y *way) forget(pos Position) {
+// truncate notes that all before pos is deleted, but for kept slots. Nothing may rely on
+// that beyond the checkpoint.
+func (y *way) truncate(pos Position) {
 	if y.start.Before(pos) {
 		pos = y.start
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// flight is a slot between Write and Apply.
-type flight struct {
+// pendingSlot is a slot between Write and Apply.
+type pendingSlot struct {
 	pos     Position
 	entries []Entry
 	open    uint8 // see object
@@ -17,9 +17,9 @@ type flight struct {
 
 // Write takes the next slot for entries and starts its Create. It returns the
 // slot's position as soon as the Create is under way, and waits before while
-// Depth slots fly. The entries are durable when State.Apply is called with that
+// Depth slots are in flight. The entries are durable when State.Apply is called with that
 // position, which may be before Write returns, and never earlier: if the journal
-// stops first, nobody can say whether they will be part of the log. entries and
+// stops first, it is not known whether they will be part of the log. entries and
 // their bodies belong to the journal until then.
 //
 // Errors mean that nothing was or will be stored: ErrTooLarge, ErrClosed, or the
@@ -29,7 +29,7 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 		return Position{}, err
 	}
 	select {
-	case j.room <- struct{}{}:
+	case j.tokens <- struct{}{}:
 	case <-j.closing:
 		return Position{}, ErrClosed
 	case <-j.done:
@@ -39,62 +39,62 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed {
-		<-j.room
+		<-j.tokens
 		if j.err != nil {
 			return Position{}, j.err
 		}
 		return Position{}, ErrClosed
 	}
-	f := &flight{pos: Position{j.claim.Epoch, j.next}, entries: entries}
+	f := &pendingSlot{pos: Position{j.claim.Epoch, j.next}, entries: entries}
 	if j.level >= 2 {
 		f.open = 1 + uint8(len(j.queue))
 	}
 	j.next++
 	if saveUnacked(j.store.mutations) {
-		j.ledger.add(len(entries))
+		j.counts.add(len(entries))
 	}
 	j.queue = append(j.queue, f)
-	j.wg.Go(func() { j.fly(f) })
+	j.wg.Go(func() { j.writeSlot(f) })
 	return f.pos, nil
 }
 
-// fly makes one slot durable. A slot that cannot become durable stops the
-// journal at once, even while slots before it fly: they may have become durable
+// writeSlot makes one slot durable. A slot that cannot become durable stops the
+// journal at once, even while slots before it are in flight: they may have become durable
 // all the same, and then the next owner has them.
-func (j *Journal) fly(f *flight) {
+func (j *Journal) writeSlot(f *pendingSlot) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
 	o.open = f.open
 	buf := slotBuffers.Get().(*[]byte)
 	var sum uint32
 	*buf, sum = o.encodeTo(*buf)
-	clear, err := j.store.land(storage.WithSum(j.ctx, *buf, sum), SlotKey(j.store.shard, f.pos), *buf)
+	clear, err := j.store.createOwn(storage.WithSum(j.ctx, *buf, sum), SlotKey(j.store.shard, f.pos), *buf)
 	if err != nil {
 		j.stop(err)
 		return
 	}
-	if clear { // else somebody may be sending it still
+	if clear { // else an attempt may still be sending it
 		slotBuffers.Put(buf)
 	}
-	j.landed <- f // has room for Depth of them
+	j.durableSlots <- f // has room for Depth of them
 }
 
 // slotBuffers holds memory in which slots are encoded. They are large, and
 // clearing a new one for each costs as much as copying it.
 var slotBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// run acknowledges slots in their order (rule 4): slot n when 0..n are durable.
+// acknowledge acknowledges slots in their order (rule 4): slot n when 0..n are durable.
 // So one SEAL in the first hole is enough to stop a writer for good, and what
 // it stored behind the hole was never acknowledged.
-func (j *Journal) run() {
+func (j *Journal) acknowledge() {
 	for {
 		select {
-		case f := <-j.landed:
+		case f := <-j.durableSlots:
 			f.durable = true
 		case <-j.done:
 			return
 		}
-		for f := j.ripe(); f != nil; f = j.ripe() {
-			<-j.room // it no longer flies: the next one may leave meanwhile
+		for f := j.nextDurable(); f != nil; f = j.nextDurable() {
+			<-j.tokens // it is not in flight any more: the next one may leave meanwhile
 			if err := j.state.Apply(f.pos, f.entries); err != nil {
 				j.stop(fmt.Errorf("apply slot %v: %w", f.pos, err))
 				return
@@ -103,10 +103,10 @@ func (j *Journal) run() {
 	}
 }
 
-// ripe takes the oldest slot off the queue if it is durable. From here on the
+// nextDurable takes the oldest slot off the queue if it is durable. From here on the
 // position behind it is an acknowledged one: Apply has not returned yet, but
-// whoever looks at the state meanwhile may ask for a checkpoint already.
-func (j *Journal) ripe() *flight {
+// a caller that looks at the state meanwhile may ask for a checkpoint already.
+func (j *Journal) nextDurable() *pendingSlot {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.err != nil {
@@ -116,7 +116,7 @@ func (j *Journal) ripe() *flight {
 		if f.durable {
 			j.queue = append(j.queue[:i:i], j.queue[i+1:]...)
 			if !saveUnacked(j.store.mutations) {
-				j.ledger.add(len(f.entries))
+				j.counts.add(len(f.entries))
 			}
 			return f
 		}

@@ -48,8 +48,8 @@ const (
 	hears
 	sendsSave
 	hearsSave
-	sweeps
-	buries
+	deletesSaves
+	writesTombstone
 	truncates
 	drops
 	removes
@@ -127,17 +127,17 @@ var texts = [verbs]string{
 	listsClean:     "%[1]s lists the checkpoints again: no newer one, so it sends its header",
 	owns:           "%[1]s hears that its header is durable: owner of epoch %[3]d",
 
-	sends:     "%[1]s sends DATA %[2]v",
-	hears:     "%[1]s hears that %[2]v is durable",
-	sendsSave: "%[1]s sends checkpoint %[2]v",
-	hearsSave: "%[1]s hears that checkpoint %[2]v is durable: no copy of it is under way",
-	sweeps:    "%[1]s looks for a higher claim, and deletes the checkpoints before %[2]v",
-	buries:    "%[1]s creates tombstone %[2]v",
-	truncates: "%[1]s deletes the slots before %[2]v",
-	drops:     "%[1]s sends DATA %[2]v, which drops the kept slot",
-	removes:   "%[1]s removes the kept slot %[2]v",
-	closes:    "%[1]s ends in good order, and sends CLOSING %[2]v",
-	stepsDown: "%[1]s steps down, and reads along from %[2]v",
+	sends:           "%[1]s sends DATA %[2]v",
+	hears:           "%[1]s hears that %[2]v is durable",
+	sendsSave:       "%[1]s sends checkpoint %[2]v",
+	hearsSave:       "%[1]s hears that checkpoint %[2]v is durable: no copy of it is under way",
+	deletesSaves:    "%[1]s looks for a higher claim, and deletes the checkpoints before %[2]v",
+	writesTombstone: "%[1]s creates tombstone %[2]v",
+	truncates:       "%[1]s deletes the slots before %[2]v",
+	drops:           "%[1]s sends DATA %[2]v, which drops the kept slot",
+	removes:         "%[1]s removes the kept slot %[2]v",
+	closes:          "%[1]s ends in good order, and sends CLOSING %[2]v",
+	stepsDown:       "%[1]s steps down, and reads along from %[2]v",
 
 	follows:        "%[1]s reads along from %[2]v",
 	tails:          "%[1]s reads along: %[2]v",

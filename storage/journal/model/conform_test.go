@@ -140,7 +140,7 @@ func (r *rig) others(a action, before *state) {
 		r.saveLands(a.pos)
 	case saveDeleted:
 		r.remove(saveKey(a.pos))
-	case buries:
+	case writesTombstone:
 		author := int(r.s.nodes[a.node].epoch)
 		r.put(tombstoneKey(a.pos), tombstoneObject(a.pos, author, r.nonce(author)))
 	}
@@ -182,7 +182,7 @@ func (r *rig) saveLands(pos position) {
 	if late {
 		r.p.pass("GET", saveKey(pos))
 	}
-	r.p.sweep(pos, int(r.s.claims))
+	r.p.deleteSaves(pos, int(r.s.claims))
 	if r.rng.IntN(2) > 0 {
 		return
 	}
@@ -193,7 +193,7 @@ func (r *rig) saveLands(pos position) {
 			kept = append(kept, at(int(p.Epoch), int(p.Slot)))
 		}
 		return keep
-	}, func() { r.buried(pos) })
+	}, func() { r.tombstones(pos) })
 	r.deleted(pos, gone)
 	for _, p := range kept {
 		if p.slot() == 0 || slices.Contains(gone, p) {
@@ -201,7 +201,7 @@ func (r *rig) saveLands(pos position) {
 		}
 	}
 	old := slices.DeleteFunc(kept, func(position) bool { return r.rng.IntN(2) == 0 })
-	r.deleted(pos, r.p.remove(pos, old, func() { r.buried(pos) }))
+	r.deleted(pos, r.p.remove(pos, old, func() { r.tombstones(pos) }))
 }
 
 // deleted notes what a real owner has deleted below its checkpoint pos.
@@ -214,10 +214,10 @@ func (r *rig) deleted(pos position, gone []position) {
 	}
 }
 
-// buried checks that a real owner may delete slots before its checkpoint pos: no
+// tombstones checks that a real owner may delete slots before its checkpoint pos: no
 // older checkpoint of its epoch is there or can come back without a tombstone,
 // and there is one for those of earlier epochs.
-func (r *rig) buried(pos position) {
+func (r *rig) tombstones(pos position) {
 	var newest string
 	for slot := range pos.slot() {
 		if p := at(pos.epoch(), slot); r.get(tombstoneKey(p)) != nil {

@@ -58,7 +58,7 @@ func (w *world) remove(s *state, x *steps, i int) {
 	if s.removed || !n.has(piece) || s.refers(n.view, end) || known <= piece && !w.removeBeyond {
 		return
 	}
-	if w.replay && !w.removeUnburied && known > origin && s.buried < w.grave(s, int(n.epoch), known) {
+	if w.replay && !w.removeNoTombstone && known > origin && s.tombstone < w.tombstoneAt(s, int(n.epoch), known) {
 		return
 	}
 	x.fork(s, removes, i, piece).state.removed = true

@@ -65,7 +65,7 @@ var mutations = []mutation{
 	{"SweepBlind", slow.breaking(rules{sweepBlind: true}), split},
 
 	{"RemoveBeyond", keeping.breaking(rules{removeBeyond: true}), lost},
-	{"RemoveUnburied", keptRead.breaking(rules{removeUnburied: true}), incomplete},
+	{"RemoveNoTombstone", keptRead.breaking(rules{removeNoTombstone: true}), incomplete},
 	{"RemoveUnacked", keeping.breaking(rules{removeUnacked: true}), gone},
 	{"AdoptDropped", keeping.breaking(rules{adoptDropped: true}), gone},
 
@@ -74,7 +74,7 @@ var mutations = []mutation{
 	{"ReplayOnce", replayed.breaking(rules{replayOnce: true}), incomplete},
 	{"ReplayLists", blind.breaking(rules{replayLists: true}), incomplete},
 	{"StartUnread", blind.breaking(rules{startUnread: true}), incomplete},
-	{"GraveUnread", blind.breaking(rules{graveUnread: true}), incomplete},
+	{"TombstoneUnread", blind.breaking(rules{tombstoneUnread: true}), incomplete},
 	{"CutFirst", blind.breaking(rules{cutFirst: true}), incomplete},
 	{"TrustUnclear", blind.breaking(rules{trustUnclear: true}), incomplete},
 	{"NoTombstone", blind.breaking(rules{noTombstone: true}), incomplete},

@@ -66,7 +66,7 @@ func (w *world) bucketSave(s *state, x *steps, p position) {
 			next.epoch(p.epoch()).saves &^= bit
 		}
 	}
-	if e.there&bit != 0 && p < s.doomed {
+	if e.there&bit != 0 && p < s.swept {
 		x.fork(s, saveDeleted, 0, p).state.epoch(p.epoch()).there &^= bit
 	}
 }

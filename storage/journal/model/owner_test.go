@@ -44,9 +44,9 @@ func (w *world) own(s *state, x *steps, i int) {
 func (w *world) cleanUp(s *state, x *steps, i int) {
 	n := &s.nodes[i]
 	known := s.known(n)
-	if known > max(s.doomed, origin) && (w.sweepBlind || s.claims == n.epoch) {
+	if known > max(s.swept, origin) && (w.sweepBlind || s.claims == n.epoch) {
 		// It has found no claim above its own after known had become durable.
-		x.fork(s, sweeps, i, known).state.doomed = known
+		x.fork(s, deletesSaves, i, known).state.swept = known
 	}
 	if !w.replay {
 		return
@@ -68,32 +68,32 @@ func (w *world) cleanUp(s *state, x *steps, i int) {
 	if known <= origin || w.follow && known == n.start {
 		return // none, or only where a standby stood
 	}
-	switch grave := w.grave(s, int(n.epoch), known); {
-	case s.buried < grave:
-		x.fork(s, buries, i, grave).state.buried = grave
+	switch p := w.tombstoneAt(s, int(n.epoch), known); {
+	case s.tombstone < p:
+		x.fork(s, writesTombstone, i, p).state.tombstone = p
 	case s.cut < known:
 		x.fork(s, truncates, i, known).state.cut = known
 	}
 }
 
-// grave returns the newest checkpoint before known, or a place behind it, that
+// tombstoneAt returns the newest checkpoint before known, or a place behind it, that
 // may be there or come back once the owner of the epoch deletes slots before
 // known: the tombstone has to be there before.
-func (w *world) grave(s *state, epoch int, known position) position {
+func (w *world) tombstoneAt(s *state, epoch int, known position) position {
 	if known.epoch() < epoch {
 		return known - 1
 	}
-	var grave position
+	var p position
 	if !w.noTombstone {
-		grave = at(epoch, 0)
+		p = at(epoch, 0)
 	}
 	e := s.epoch(epoch)
 	for slot := 1; slot < known.slot(); slot++ {
 		if (e.saves&^e.clear)>>slot&1 != 0 && !w.trustUnclear || e.there>>slot&1 != 0 && !w.cutFirst {
-			grave = at(epoch, slot)
+			p = at(epoch, slot)
 		}
 	}
-	return grave
+	return p
 }
 
 // newestOf returns the slot of the newest checkpoint of the epoch that ever was

@@ -137,9 +137,9 @@ func (p *process) save(pos position) {
 	synctest.Wait()
 }
 
-// sweep ends the writing of a checkpoint that has become durable. Older ones may
+// deleteSaves ends the writing of a checkpoint that has become durable. Older ones may
 // be deleted only if there is no claim above that of the owner.
-func (p *process) sweep(pos position, newest int) {
+func (p *process) deleteSaves(pos position, newest int) {
 	if p.find0("GET", claimPrefix) {
 		p.pass("GET", claimKey(pos.epoch()+1))
 		if p.find0("DELETE", checkpointPrefix) {

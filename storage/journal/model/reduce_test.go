@@ -77,7 +77,7 @@ func (w *world) reduceSaves(s *state, e int) {
 		keep = keep || int(n.epoch) == e && (n.stage == owning || n.stage == heading)
 	}
 	for slot := 1; slot <= w.slots+1 && at(e, slot) < s.newest; slot++ {
-		if p := at(e, slot); p <= s.buried || !keep && s.nodes[w.nodes].start != p {
+		if p := at(e, slot); p <= s.tombstone || !keep && s.nodes[w.nodes].start != p {
 			o.saves &^= 1 << slot
 			o.there &^= 1 << slot
 		}
@@ -138,7 +138,7 @@ func (w *world) reduceReader(s *state, n *node) {
 	gone := p > origin && s.epoch(p.epoch()).saves>>p.slot()&1 == 0 && !s.there().has(p) && n.stage != asking
 	switch {
 	case n.stage == idle || n.stage == listing:
-	case !gone && s.buried < p:
+	case !gone && s.tombstone < p:
 	case w.slowList:
 		*n = node{stage: stale, start: p, epoch: n.epoch, known: n.known, seen: n.seen}
 	default:

@@ -129,15 +129,15 @@ type node struct {
 
 // state is the bucket, with everything that is on its way to it, and the nodes.
 type state struct {
-	epochs  [maxEpochs + 1]epoch // one more, for a fresh claim or one who waits there
-	nodes   [maxNodes]node
-	claims  uint8    // the newest claim: they are dense, and never deleted
-	newest  position // the newest checkpoint that ever was durable
-	left    uint8    // checkpoints that may still be written
-	doomed  position // where checkpoints are tracked: older ones than this may be deleted
-	buried  position // with a replay: the newest tombstone
-	cut     position // with a replay: slots before it may be deleted
-	removed bool     // the kept slot may be deleted
+	epochs    [maxEpochs + 1]epoch // one more, for a fresh claim or one who waits there
+	nodes     [maxNodes]node
+	claims    uint8    // the newest claim: they are dense, and never deleted
+	newest    position // the newest checkpoint that ever was durable
+	left      uint8    // checkpoints that may still be written
+	swept     position // where checkpoints are tracked: older ones than this may be deleted
+	tombstone position // with a replay: the newest tombstone
+	cut       position // with a replay: slots before it may be deleted
+	removed   bool     // the kept slot may be deleted
 }
 
 // epoch returns the epoch of the given number.

@@ -267,7 +267,7 @@ func (w *world) prove(s *state, i int) (a action, f faults, ok bool) {
 		return a, sound, true
 	}
 	switch {
-	case s.buried >= n.start && !w.replayOnce && !w.graveUnread:
+	case s.tombstone >= n.start && !w.replayOnce && !w.tombstoneUnread:
 		n.stage, n.look, a.verb = stale, 0, findsTombstone
 		return a, sound, true
 	case n.look == 1:

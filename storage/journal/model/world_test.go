@@ -79,17 +79,17 @@ type rules struct {
 	deleteBeyond bool // so is the slot at the checkpoint
 	sweepBlind   bool // older checkpoints are deleted without looking for a higher claim
 
-	removeBeyond   bool // the kept slot is removed while it is not below a checkpoint
-	removeUnburied bool // so is it while older checkpoints are there
-	removeUnacked  bool // so is it when the entry that drops it has been sent
-	adoptDropped   bool // a slot that was dropped is kept again, since it is still there
+	removeBeyond      bool // the kept slot is removed while it is not below a checkpoint
+	removeNoTombstone bool // so is it while older checkpoints are there
+	removeUnacked     bool // so is it when the entry that drops it has been sent
+	adoptDropped      bool // a slot that was dropped is kept again, since it is still there
 
-	readerTrusts bool // a reader believes every SEAL
-	noHeaderWay  bool // headers do not tell the way: a reader believes a SEAL if there is a next header
-	replayOnce   bool // a replay believes the end that it comes to
-	replayLists  bool // it believes it after a List of the checkpoints
-	startUnread  bool // it does not look whether its start is still there
-	graveUnread  bool // it does not look for tombstones
+	readerTrusts    bool // a reader believes every SEAL
+	noHeaderWay     bool // headers do not tell the way: a reader believes a SEAL if there is a next header
+	replayOnce      bool // a replay believes the end that it comes to
+	replayLists     bool // it believes it after a List of the checkpoints
+	startUnread     bool // it does not look whether its start is still there
+	tombstoneUnread bool // it does not look for tombstones
 
 	cutFirst     bool // slots are deleted while older checkpoints of the epoch are there
 	trustUnclear bool // so are they when one of those may land again, with no tombstone
