@@ -40,7 +40,7 @@ func TestRowWrites(t *testing.T) {
 		size, count int
 		least, most float64 // bytes to the disk for each byte created
 	}{
-		{256 << 10, 256, 1, 1.1},
+		{512 << 10, 128, 1, 1.1},
 		{1 << 20, 64, 1, 1.1},
 		{60 << 10, 256, 1.9, math.Inf(1)}, // a page that is written again may count as a larger piece
 	} {
@@ -80,7 +80,7 @@ func TestRowPadded(t *testing.T) {
 		}
 	}
 	for n := range uint64(10) {
-		create(n, 256<<10)
+		create(n, 1<<20)
 	}
 	w := b.rows["0000/log/"+formatNumber(1)].writer
 	if w.wrote != w.end || w.wrote > w.pack.size-padding {
@@ -95,13 +95,13 @@ func TestRowPadded(t *testing.T) {
 	if w.wrote != wrote {
 		t.Errorf("the next one has written up to %d", w.wrote)
 	}
-	create(12, 256<<10)
+	create(12, 1<<20)
 	if w.wrote != max(wrote, w.end) {
 		t.Errorf("with a large group up to %d all bytes up to %d were written", w.end, w.wrote)
 	}
 	other := mustOpen(t, b.disk.Root)
 	for n := range uint64(13) {
-		size := 256 << 10
+		size := 1 << 20
 		if n == 10 || n == 11 {
 			size = 100
 		}
