@@ -13,9 +13,19 @@ import (
 // last size stays. A row with little in it costs little.
 func packSizes() []int64 { return []int64{256 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20} }
 
-// maxSpares is how many files a handle keeps of packs that were deleted, of the
-// last size.
-const maxSpares = 4
+// A handle keeps files of deleted packs, of the last size, to use them again. Many packs go
+// at once when the upkeep of a log has fallen behind writers, and they are needed again
+// soon: to write zeros instead would take the disk's time from both. All of them together
+// take a quarter of the free space at most, but for the first minSpares.
+const (
+	minSpares = 4
+	maxSpares = 16
+)
+
+// spareLimit returns how many files of size are kept with so much free space.
+func spareLimit(free, size int64) int {
+	return int(min(max(free/4/size, minSpares), maxSpares))
+}
 
 // The sync of a group in space that was only allocated takes longer, because the file
 // system writes its own metadata: by a half at 256 KiB, by a tenth to a quarter at 1 MiB
@@ -126,15 +136,25 @@ func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	return s, nil
 }
 
+// wantsSpare reports whether one more spare file is kept.
 func (rs *Rows) wantsSpare() bool {
 	rs.spareMu.Lock()
 	defer rs.spareMu.Unlock()
-	return !rs.shut && len(rs.spares) < maxSpares
+	return !rs.shut && len(rs.spares) < rs.mostSpares()
+}
+
+// mostSpares returns how many spare files are kept.
+func (rs *Rows) mostSpares() int {
+	free, known := disk.FreeSpace(rs.disk.Root)
+	if !known {
+		return minSpares
+	}
+	return spareLimit(free, rs.sizes[len(rs.sizes)-1])
 }
 
 func (rs *Rows) keepSpare(s *blank) {
 	rs.spareMu.Lock()
-	keep := !rs.shut && len(rs.spares) < maxSpares
+	keep := !rs.shut && len(rs.spares) < rs.mostSpares()
 	if keep {
 		rs.spares = append(rs.spares, s)
 	}

@@ -426,6 +426,59 @@ func TestRowGroups(t *testing.T) {
 	}
 }
 
+// TestRowReusesMany: the packs of a log whose upkeep was behind go at once, and are used
+// again one after the other.
+func TestRowReusesMany(t *testing.T) {
+	const packs = 10
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	b.sizes = []int64{2 * page}
+	next := uint64(1)
+	fill := func() (keys []string) {
+		for range packs {
+			keys = append(keys, slot(1, next))
+			mustCreateSmall(t, b, next)
+			next++
+		}
+		return keys
+	}
+	spares := func() int {
+		b.spareMu.Lock()
+		defer b.spareMu.Unlock()
+		return len(b.spares)
+	}
+	mustCreateSmall(t, b, 0)
+	first := fill()
+	mustCreateSmall(t, b, next)
+	next++
+	if err := b.Delete(t.Context(), first...); err != nil {
+		t.Fatal(err)
+	}
+	if n := spares(); n != packs {
+		t.Errorf("%d of %d packs are kept", n, packs)
+	}
+	fill()
+	if n := spares(); n > 1 { // the last one may have been taken for the pack that is prepared
+		t.Errorf("%d packs were not used again", n)
+	}
+}
+
+func mustCreateSmall(t *testing.T, b *folder, n uint64) {
+	t.Helper()
+	if err := b.Create(t.Context(), slot(1, n), []byte("small")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSpareLimit: files that wait do not fill a disk.
+func TestSpareLimit(t *testing.T) {
+	for free, want := range map[int64]int{0: 4, 15 << 20: 4, 28 << 20: 7, 64 << 20: 16, 1 << 40: 16} {
+		if got := spareLimit(free, 1<<20); got != want {
+			t.Errorf("%d of 1 MiB with %d MiB free, want %d", got, free>>20, want)
+		}
+	}
+}
+
 // TestRowOldReader: one that has found a record before its pack was deleted, and
 // reads it when the file is another pack, gets nothing of that one.
 func TestRowOldReader(t *testing.T) {
