@@ -83,7 +83,7 @@ func (g *syncGuard) MayLog(addr string, stranger bool) (ok bool, unlogged int) {
 // share is a gateway's part of the memory.
 type share struct{ peer *budget.Peer }
 
-func (s share) Take(ctx context.Context, n int64) (receiver.Claim, error) {
+func (s share) Take(ctx context.Context, n int64) (receiver.Memory, error) {
 	return s.peer.Take(ctx, n)
 }
 

@@ -110,7 +110,7 @@ func (b *backend) route(routes Routes, m *mqtt.Message) (Target, bool) {
 // after taken ones in other lanes.
 func (b *backend) place(lane weir.Lane, taken int64, batch *mqtt.Batch, p *prepared) (size int64) {
 	l := &p.lanes[lane]
-	l.buffer, l.first = b.log.Place(lane)
+	l.buffer, l.first = b.log.Position(lane)
 	room := b.log.Room(lane) - taken
 	refused, largest := 0, int64(0)
 	for _, w := range l.waiting {

@@ -25,7 +25,7 @@ func TestDeadLetters(t *testing.T) {
 		item.Record.Value = fmt.Appendf(nil, "value %d", i+1)
 		items = append(items, item)
 	}
-	if err := log.Bury(log.Current(), weir.Live, items, "too-large"); err != nil {
+	if err := log.AddDead(log.Current(), weir.Live, items, "too-large"); err != nil {
 		t.Fatal(err)
 	}
 	e := &Edge{log: log}

@@ -83,7 +83,7 @@ func (b *backend) tryLetters(taken int64, batch []*mqtt.Message, p *prepared) er
 	}
 	live := &p.lanes[weir.Live]
 	if len(live.records) == 0 {
-		live.buffer, live.first = b.log.Place(weir.Live)
+		live.buffer, live.first = b.log.Position(weir.Live)
 	}
 	var reports []wal.Record
 	for _, e := range evictions {

@@ -92,7 +92,7 @@ func TestEvictionIsReported(t *testing.T) {
 		}
 	}
 	up := uplink{Log: b.log}
-	id, _ := b.log.Place(weir.Live)
+	id, _ := b.log.Position(weir.Live)
 	last := b.log.Last(id, weir.Live)
 	for from := uint64(1); from <= last; {
 		items, err := up.Read(id, weir.Lane(weir.Live), from)
@@ -154,7 +154,7 @@ func TestLettersOnAFullDisk(t *testing.T) {
 // TestRefusedLettersAreListed: /dead-letters has them behind what the cloud refused.
 func TestRefusedLettersAreListed(t *testing.T) {
 	log := openLog(t, wal.Options{})
-	if err := log.Bury(log.Current(), weir.Live, []wal.Item{{Seq: 1, Record: wal.Record{Topic: "t"}}}, "too-large"); err != nil {
+	if err := log.AddDead(log.Current(), weir.Live, []wal.Item{{Seq: 1, Record: wal.Record{Topic: "t"}}}, "too-large"); err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte("whole"))

@@ -71,11 +71,11 @@ func (u uplink) Retire(id weir.BufferID) error {
 }
 
 // Bury implements sender.Notes.
-func (u uplink) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
+func (u uplink) AddDead(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	dead := make([]wal.Item, len(items))
 	for i, item := range items {
 		dead[i] = wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: item.Gap}
 	}
 	u.names.refuse(items, reason)
-	return u.Log.Bury(id, lane, dead, reason)
+	return u.Log.AddDead(id, lane, dead, reason)
 }

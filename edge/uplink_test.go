@@ -130,7 +130,7 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	items = append(items, sender.Item{Seq: 2, Gap: &weir.Gap{First: 2, Last: 2}})
-	if err := u.Bury(id, weir.Lane(weir.Live), items, "too large"); err != nil {
+	if err := u.AddDead(id, weir.Lane(weir.Live), items, "too large"); err != nil {
 		t.Fatal(err)
 	}
 	var dead []wal.Dead

@@ -459,7 +459,7 @@ func (p *process) AddRow(row weir.MapRow) error {
 	return nil
 }
 
-func (p *process) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, _ string) error {
+func (p *process) AddDead(id weir.BufferID, lane weir.Lane, items []sender.Item, _ string) error {
 	_, err := p.enter(id)
 	if err != nil {
 		return err

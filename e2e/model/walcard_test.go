@@ -59,7 +59,7 @@ func (d *walCard) boot() (sender.Buffers, error) {
 }
 
 func (d *walCard) put(lane weir.Lane, topic string, recs []record.Record, synced bool) ([]place, error) {
-	id, seq := d.log.Place(lane)
+	id, seq := d.log.Position(lane)
 	seq += uint64(len(d.wait[lane]))
 	var out []place
 	for i, r := range recs {
@@ -378,7 +378,7 @@ func (u *walProcess) AddRow(row weir.MapRow) error {
 	return u.log.AddRow(row)
 }
 
-func (u *walProcess) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
+func (u *walProcess) AddDead(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	if err := u.enter(); err != nil {
 		return err
 	}
@@ -387,5 +387,5 @@ func (u *walProcess) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item,
 	for _, item := range items {
 		dead = append(dead, wal.Item{Seq: item.Seq, Record: wal.Record{Topic: item.Topic, Record: item.Record}, Gap: item.Gap})
 	}
-	return u.log.Bury(id, lane, slices.Clip(dead), reason)
+	return u.log.AddDead(id, lane, slices.Clip(dead), reason)
 }

@@ -139,7 +139,7 @@ func newFixture(t *testing.T, how ending) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Bury(l.Current(), weir.Alarm, items, "refused"); err != nil {
+	if err := l.AddDead(l.Current(), weir.Alarm, items, "refused"); err != nil {
 		t.Fatal(err)
 	}
 	mustClose(t, l)
@@ -261,7 +261,7 @@ type scene struct {
 	cloud *miniCloud
 
 	intact map[stream]map[uint64]bool // what the damage left
-	dead   map[place]bool             // dead letters that it left
+	dead   map[position]bool          // dead letters that it left
 }
 
 func (w *scene) rewrite(path string, change func([]byte)) error {
@@ -358,7 +358,7 @@ func (f *fixture) play(t testing.TB, seed uint64, cells ...damageCell) (problems
 	}
 	left := len(w.dead)
 	err := l.EachDead(func(d Dead) error {
-		if w.dead[place{d.Buffer, d.Seq}] {
+		if w.dead[position{d.Buffer, d.Seq}] {
 			left--
 		}
 		return nil
@@ -403,8 +403,8 @@ func (w *scene) audit(books *ledger) (problems []string) {
 }
 
 // deadIn are the dead letters that lie whole below a directory.
-func deadIn(t testing.TB, dir string) map[place]bool {
-	found := map[place]bool{}
+func deadIn(t testing.TB, dir string) map[position]bool {
+	found := map[position]bool{}
 	paths, _ := filepath.Glob(filepath.Join(dir, deadName, "*"+deadSuffix))
 	for _, path := range paths {
 		p, err := os.ReadFile(path)
@@ -414,7 +414,7 @@ func deadIn(t testing.TB, dir string) map[place]bool {
 		eachFrame(p, saltOf(weir.BufferID{}, partDead), func(h header, body []byte) error {
 			all, err := parseDead(body, h.count)
 			for _, d := range all {
-				found[place{d.Buffer, d.Seq}] = true
+				found[position{d.Buffer, d.Seq}] = true
 			}
 			return err
 		})
@@ -577,9 +577,9 @@ func TestLogGone(t *testing.T) {
 				c := newMiniCloud()
 				c.drain(t, l, false)
 				gaps := 0
-				for s, spans := range c.perhaps {
-					if len(spans) != 1 || spans[0] != (span{1, never}) || s.id.Counter() != 1 {
-						t.Errorf("gaps of %v: %v", s, spans)
+				for s, ranges := range c.perhaps {
+					if len(ranges) != 1 || ranges[0] != (seqRange{1, never}) || s.id.Counter() != 1 {
+						t.Errorf("gaps of %v: %v", s, ranges)
 					}
 					gaps++
 				}

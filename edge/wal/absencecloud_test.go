@@ -14,7 +14,7 @@ import (
 type miniCloud struct {
 	delivered map[stream]map[uint64]int  // record numbers by sequence
 	exact     map[stream]map[uint64]bool // reported for sure
-	perhaps   map[stream][]span          // reported as what may be missing
+	perhaps   map[stream][]seqRange      // reported as what may be missing
 	mark      map[stream]uint64
 	retired   map[weir.BufferID]bool
 	problems  []string
@@ -22,7 +22,7 @@ type miniCloud struct {
 
 func newMiniCloud() *miniCloud {
 	return &miniCloud{delivered: map[stream]map[uint64]int{}, exact: map[stream]map[uint64]bool{},
-		perhaps: map[stream][]span{}, mark: map[stream]uint64{}, retired: map[weir.BufferID]bool{}}
+		perhaps: map[stream][]seqRange{}, mark: map[stream]uint64{}, retired: map[weir.BufferID]bool{}}
 }
 
 func (c *miniCloud) clone() *miniCloud {
@@ -34,7 +34,7 @@ func (c *miniCloud) clone() *miniCloud {
 		d.exact[s] = maps.Clone(m)
 	}
 	for s, p := range c.perhaps {
-		d.perhaps[s] = append([]span(nil), p...)
+		d.perhaps[s] = append([]seqRange(nil), p...)
 	}
 	d.mark, d.retired = maps.Clone(c.mark), maps.Clone(c.retired)
 	return d
@@ -126,12 +126,12 @@ func (c *miniCloud) take(s stream, it Item, last uint64) {
 func (c *miniCloud) report(s stream, g weir.Gap, mark, last uint64) {
 	switch {
 	case !g.Exact && g.Last == last:
-		c.perhaps[s] = append(c.perhaps[s], span{g.First, never})
+		c.perhaps[s] = append(c.perhaps[s], seqRange{g.First, never})
 	case !g.Exact || g.Last <= mark:
-		c.perhaps[s] = append(c.perhaps[s], span{g.First, g.Last})
+		c.perhaps[s] = append(c.perhaps[s], seqRange{g.First, g.Last})
 	default:
 		if g.First <= mark {
-			c.perhaps[s] = append(c.perhaps[s], span{g.First, mark})
+			c.perhaps[s] = append(c.perhaps[s], seqRange{g.First, mark})
 		}
 		if c.exact[s] == nil {
 			c.exact[s] = map[uint64]bool{}

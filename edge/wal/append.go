@@ -25,10 +25,10 @@ func (l *Log) Append(ln weir.Lane, recs []Record) (id weir.BufferID, first uint6
 // AppendAt is Append for a caller who has told others where the records will
 // lie: it stores them there, or nowhere and returns ErrMoved. When it fails,
 // nothing else will ever lie there either, though the log may be healthy: who
-// was told of the place may ask later whether it is durable, and must not be
+// was told of the position may ask later whether it is durable, and must not be
 // told yes because of other records. So the log goes on in a new buffer.
 func (l *Log) AppendAt(id weir.BufferID, ln weir.Lane, first uint64, recs []Record) error {
-	_, _, err := l.append(ln, recs, &place{id, first})
+	_, _, err := l.append(ln, recs, &position{id, first})
 	if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
 		l.broken.Store(true)
 		if renewed := l.renew(); renewed != nil {
@@ -38,13 +38,13 @@ func (l *Log) AppendAt(id weir.BufferID, ln weir.Lane, first uint64, recs []Reco
 	return err
 }
 
-// place is a sequence of a lane in a buffer.
-type place struct {
+// position is a sequence of a lane in a buffer.
+type position struct {
 	id  weir.BufferID
 	seq uint64
 }
 
-func (l *Log) append(ln weir.Lane, recs []Record, want *place) (weir.BufferID, uint64, error) {
+func (l *Log) append(ln weir.Lane, recs []Record, want *position) (weir.BufferID, uint64, error) {
 	if err := checkLane(ln); err != nil {
 		return weir.BufferID{}, 0, err
 	}
@@ -59,7 +59,7 @@ func (l *Log) append(ln weir.Lane, recs []Record, want *place) (weir.BufferID, u
 	b := l.current // does not change while a writer is held
 	_, last, _ := w.lane.bounds()
 	first := last + 1
-	if want != nil && *want != (place{b.id, first}) {
+	if want != nil && *want != (position{b.id, first}) {
 		w.mu.Unlock()
 		return weir.BufferID{}, 0, fmt.Errorf("%w: the next record of lane %v is %d of buffer %v", ErrMoved, ln, first, b.id)
 	}

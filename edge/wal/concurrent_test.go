@@ -41,7 +41,7 @@ func TestNobodyWaitsForASync(t *testing.T) {
 	if err := l.Trim(id, weir.Live, 3); err != nil {
 		t.Fatal(err)
 	}
-	if got, seq := l.Place(weir.Live); got != id || seq != 6 {
+	if got, seq := l.Position(weir.Live); got != id || seq != 6 {
 		t.Fatalf("Place = %v, %d", got, seq)
 	}
 	if s := l.Stats(); s.Records != 3 {

@@ -40,7 +40,7 @@ type dead struct {
 	files   []deadSegment // oldest first
 	file    *os.File      // the newest one; nil: the next record begins a new one
 	next    uint64        // number of the next frame in it
-	buried  map[stream]spans
+	known   map[stream]seqSet
 	dropped uint64 // records that went for the quota, since Open
 }
 
@@ -65,25 +65,25 @@ type Dead struct {
 	Record Record
 }
 
-// Bury puts records that the cloud refused for good into the dead letters,
+// AddDead puts records that the cloud refused for good into the dead letters,
 // where they stay until newer ones need the room; durable on return. A record
-// that is there already, after a crash between Bury and Trim, is not put there
-// again. Gaps among the items are left out. Burying trims nothing.
-func (l *Log) Bury(id weir.BufferID, ln weir.Lane, items []Item, reason string) error {
+// that is there already, after a crash between AddDead and Trim, is not put there
+// again. Gaps among the items are left out. It trims nothing.
+func (l *Log) AddDead(id weir.BufferID, ln weir.Lane, items []Item, reason string) error {
 	if err := checkLane(ln); err != nil {
 		return err
 	}
 	if _, err := l.buffer(id); err != nil {
 		return err
 	}
-	if err := l.dead.bury(stream{id, ln}, items, reason); err != nil {
-		return fmt.Errorf("bury records of buffer %v lane %v: %w", id, ln, err)
+	if err := l.dead.add(stream{id, ln}, items, reason); err != nil {
+		return fmt.Errorf("add dead letters of buffer %v lane %v: %w", id, ln, err)
 	}
 	return nil
 }
 
 // EachDead hands the dead letters to fn, oldest first and each once, until fn
-// returns an error, which it returns. fn must not call Bury. Damaged ones are
+// returns an error, which it returns. fn must not call AddDead. Damaged ones are
 // left out.
 func (l *Log) EachDead(fn func(Dead) error) error {
 	d := &l.dead
@@ -92,7 +92,7 @@ func (l *Log) EachDead(fn func(Dead) error) error {
 	if err := d.load(); err != nil {
 		return fmt.Errorf("read dead letters: %w", err)
 	}
-	seen := map[stream]spans{}
+	seen := map[stream]seqSet{}
 	for _, s := range d.files {
 		if err := d.eachIn(s.number, seen, fn); err != nil {
 			return fmt.Errorf("read dead letters: %w", err)
@@ -101,13 +101,13 @@ func (l *Log) EachDead(fn func(Dead) error) error {
 	return nil
 }
 
-func (d *dead) bury(from stream, items []Item, reason string) error {
+func (d *dead) add(from stream, items []Item, reason string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.load(); err != nil {
 		return err
 	}
-	known := d.buried[from]
+	known := d.known[from]
 	var fresh []Item
 	var size int64
 	for _, it := range items {
@@ -115,7 +115,7 @@ func (d *dead) bury(from stream, items []Item, reason string) error {
 			continue
 		}
 		if n := Size(&it.Record); size+n > deadFrame && len(fresh) > 0 {
-			if err := d.append(from, fresh, reason); err != nil {
+			if err := d.write(from, fresh, reason); err != nil {
 				return err
 			}
 			fresh, size = fresh[:0], 0
@@ -125,12 +125,12 @@ func (d *dead) bury(from stream, items []Item, reason string) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	return d.append(from, fresh, reason)
+	return d.write(from, fresh, reason)
 }
 
 // append writes one frame; durable on return. After an error the file is not
 // used any more.
-func (d *dead) append(from stream, items []Item, reason string) error {
+func (d *dead) write(from stream, items []Item, reason string) error {
 	if err := d.begin(); err != nil {
 		return err
 	}
@@ -154,11 +154,11 @@ func (d *dead) append(from stream, items []Item, reason string) error {
 	d.file = f
 	d.next++
 	s.count += uint64(len(items))
-	known := d.buried[from]
+	known := d.known[from]
 	for _, it := range items {
 		known = known.add(it.Seq)
 	}
-	d.buried[from] = known
+	d.known[from] = known
 	return d.shrink()
 }
 
@@ -218,7 +218,7 @@ func (d *dead) path(number uint64) string {
 	return filepath.Join(d.dir, fmt.Sprintf("%08d%s", number, deadSuffix))
 }
 
-// load finds out, once, what earlier opens buried.
+// load finds out, once, what earlier opens put there.
 func (d *dead) load() error {
 	if d.loaded {
 		return nil
@@ -228,14 +228,14 @@ func (d *dead) load() error {
 		return err
 	}
 	var files []deadSegment
-	buried := map[stream]spans{}
+	known := map[stream]seqSet{}
 	for _, e := range entries {
 		number, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), deadSuffix), 10, 64)
 		if err != nil || d.path(number) != filepath.Join(d.dir, e.Name()) {
 			continue
 		}
 		s := deadSegment{number: number}
-		err = d.eachIn(number, buried, func(Dead) error {
+		err = d.eachIn(number, known, func(Dead) error {
 			s.count++
 			return nil
 		})
@@ -248,14 +248,14 @@ func (d *dead) load() error {
 		files = append(files, s)
 	}
 	slices.SortFunc(files, func(a, b deadSegment) int { return cmp.Compare(a.number, b.number) })
-	d.files, d.buried, d.loaded = files, buried, true
+	d.files, d.known, d.loaded = files, known, true
 	return nil
 }
 
 // eachIn hands the records of one file to fn and adds them to seen. Those that
 // are in there already are left out: a write that failed may have succeeded all
 // the same, and was done again.
-func (d *dead) eachIn(number uint64, seen map[stream]spans, fn func(Dead) error) error {
+func (d *dead) eachIn(number uint64, seen map[stream]seqSet, fn func(Dead) error) error {
 	return eachFrameOf(d.path(number), partDead, kindDead, func(count uint32, body []byte) error {
 		records, err := parseDead(body, count)
 		if err != nil {
@@ -307,12 +307,12 @@ func eachFrameOf(path string, part byte, of kind, fn func(count uint32, body []b
 	}
 }
 
-// release forgets what was buried of a buffer that is retired.
+// release forgets which records of a retired buffer are there.
 func (d *dead) release(id weir.BufferID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for ln := range weir.Lane(weir.Lanes) {
-		delete(d.buried, stream{id, ln})
+		delete(d.known, stream{id, ln})
 	}
 }
 
@@ -343,7 +343,7 @@ func appendDead(dst []byte, from stream, items []Item, reason string) []byte {
 // parseDead takes nothing but what appendDead wrote. The records alias p's
 // copy.
 func parseDead(p []byte, count uint32) ([]Dead, error) {
-	c := cursor{p: slices.Clone(p)}
+	c := decoder{p: slices.Clone(p)}
 	var d Dead
 	copy(d.Buffer[:], c.take(uint64(len(d.Buffer))))
 	if p := c.take(1); len(p) == 1 {

@@ -34,13 +34,13 @@ func TestBury(t *testing.T) {
 		}
 	}
 	for _, batch := range [][]Item{odd, even[:5], odd, {{Seq: 21, Gap: &weir.Gap{First: 21, Last: 21, Reason: "x", Exact: true}}}} {
-		if err := l.Bury(id, weir.Live, batch, "too large"); err != nil {
+		if err := l.AddDead(id, weir.Live, batch, "too large"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	mustClose(t, l)
 	l = mustOpen(t, small(dir))
-	if err := l.Bury(id, weir.Live, items, "topic deleted"); err != nil {
+	if err := l.AddDead(id, weir.Live, items, "topic deleted"); err != nil {
 		t.Fatal(err)
 	}
 	dead := allDead(t, l)
@@ -76,7 +76,7 @@ func TestDeadQuota(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Bury(id, weir.Bulk, items, "no"); err != nil {
+		if err := l.AddDead(id, weir.Bulk, items, "no"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -96,7 +96,7 @@ func TestDamagedDead(t *testing.T) {
 	id, _ := mustAppend(t, l, weir.Live, recs(0, 30))
 	items := readAll(t, l, id, weir.Live)
 	for i := 0; i < 30; i += 10 {
-		if err := l.Bury(id, weir.Live, items[i:i+10], "no"); err != nil {
+		if err := l.AddDead(id, weir.Live, items[i:i+10], "no"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +114,7 @@ func TestDamagedDead(t *testing.T) {
 	if n := len(allDead(t, l)); n != 20 {
 		t.Fatalf("%d dead letters, want 20", n)
 	}
-	if err := l.Bury(id, weir.Live, items, "no"); err != nil {
+	if err := l.AddDead(id, weir.Live, items, "no"); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(allDead(t, l)); n != 30 {
@@ -128,7 +128,7 @@ func TestDamagedDead(t *testing.T) {
 func TestSpans(t *testing.T) {
 	rnd, _ := newRand(t)
 	for range 200 {
-		var s spans
+		var s seqSet
 		set := map[uint64]bool{}
 		for range rnd.IntN(60) {
 			seq := 1 + rnd.Uint64N(40)

@@ -85,15 +85,15 @@ type ledger struct {
 	gone    map[weir.BufferID][weir.Lanes]uint64
 	leaving map[weir.BufferID]bool // Retire was called
 	rows    map[weir.BufferID][]weir.MapRow
-	buried  map[stream][]uint64
-	rest    map[stream]bool // Bury returned
+	dead    map[stream][]uint64
+	rest    map[stream]bool // AddDead returned
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		stored: map[stream]map[uint64]int{}, failed: map[int]bool{}, trimmed: map[stream]uint64{},
 		gone: map[weir.BufferID][weir.Lanes]uint64{}, leaving: map[weir.BufferID]bool{},
-		rows: map[weir.BufferID][]weir.MapRow{}, buried: map[stream][]uint64{}, rest: map[stream]bool{},
+		rows: map[weir.BufferID][]weir.MapRow{}, dead: map[stream][]uint64{}, rest: map[stream]bool{},
 	}
 }
 
@@ -140,7 +140,7 @@ func again(t *testing.T, f func() error) {
 }
 
 // script is a life of a log: a buffer of an earlier open is drained and
-// retired while a new one is written, trimmed and partly buried.
+// retired while a new one is written, trimmed and partly put into the dead letters.
 func script(t *testing.T, l *Log, old weir.BufferID, g *ledger) {
 	for i := range 12 {
 		g.append(l, weir.Lane(i%weir.Lanes), 1+i%4)
@@ -155,9 +155,9 @@ func script(t *testing.T, l *Log, old weir.BufferID, g *ledger) {
 			t.Fatal(err)
 		}
 		for _, it := range items {
-			g.buried[s] = append(g.buried[s], it.Seq)
+			g.dead[s] = append(g.dead[s], it.Seq)
 		}
-		again(t, func() error { return l.Bury(old, ln, items, "refused") })
+		again(t, func() error { return l.AddDead(old, ln, items, "refused") })
 		g.rest[s] = true
 		through := l.Last(old, ln)
 		g.trimmed[s] = through // it may count from here on
@@ -244,7 +244,7 @@ func (g *ledger) check(t *testing.T, l *Log, killed bool) {
 	g.checkDead(t, l, killed)
 }
 
-// checkDead compares the dead letters with what the script buried.
+// checkDead compares the dead letters with what the script put there.
 func (g *ledger) checkDead(t *testing.T, l *Log, killed bool) {
 	t.Helper()
 	dead := map[stream][]uint64{}
@@ -255,9 +255,9 @@ func (g *ledger) checkDead(t *testing.T, l *Log, killed bool) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	for s, want := range g.buried {
+	for s, want := range g.dead {
 		if !slices.Equal(dead[s], want) && !(killed && !g.rest[s] && len(dead[s]) == 0) {
-			t.Fatalf("buried of %v: %v, want %v", s, dead[s], want)
+			t.Fatalf("dead letters of %v: %v, want %v", s, dead[s], want)
 		}
 	}
 }
@@ -391,7 +391,7 @@ func TestPoison(t *testing.T) {
 			if _, _, err := l.Append(weir.Live, recs(10, 5)); !errors.Is(err, errInjected) {
 				t.Fatalf("Append: %v", err)
 			}
-			id, seq := l.Place(weir.Live)
+			id, seq := l.Position(weir.Live)
 			if id == old || seq != 1 || id.Counter() != old.Counter()+1 {
 				t.Fatalf("the next record goes to %v %d", id, seq)
 			}

@@ -112,7 +112,7 @@ func (la *lane) relist() (int64, error) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
 	for i := range segs {
-		if j, found := placeOf(la.segs, segs[i].name); found {
+		if j, found := indexOf(la.segs, segs[i].name); found {
 			segs[i].first = la.segs[j].first
 		}
 	}
@@ -160,15 +160,15 @@ func (la *lane) segment(i int) (segment, bool) {
 	return la.segs[i], true
 }
 
-// place returns where the segment with this name is in the list, or where the
+// indexOf returns where the segment with this name is in the list, or where the
 // one behind it is if it has been freed.
-func (la *lane) place(name string) (i int, found bool) {
+func (la *lane) indexOf(name string) (i int, found bool) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
-	return placeOf(la.segs, name)
+	return indexOf(la.segs, name)
 }
 
-func placeOf(segs []segment, name string) (i int, found bool) {
+func indexOf(segs []segment, name string) (i int, found bool) {
 	return slices.BinarySearchFunc(segs, name, func(s segment, name string) int {
 		return strings.Compare(s.name, name)
 	})
@@ -216,7 +216,7 @@ func (la *lane) firstOf(i int) (uint64, error) {
 func (la *lane) learn(name string, first uint64) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
-	if i, found := placeOf(la.segs, name); found {
+	if i, found := indexOf(la.segs, name); found {
 		la.segs[i].first = first
 	}
 }

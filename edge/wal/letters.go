@@ -68,7 +68,7 @@ type Letters struct {
 	file    *os.File // the newest one; nil: the next letter begins a new one
 	frames  uint64   // number of the next frame in it
 	next    uint64   // number of the next letter
-	stored  spans
+	stored  seqSet
 	evicted uint64 // letters that went for newer ones, since Open
 }
 
@@ -508,7 +508,7 @@ func appendLetters(dst []byte, batch []Letter) []byte {
 // parseLetters takes nothing but what appendLetters wrote. The letters share a copy
 // of p.
 func parseLetters(p []byte, count uint32) ([]Letter, error) {
-	c := cursor{p: slices.Clone(p)}
+	c := decoder{p: slices.Clone(p)}
 	if uint64(count) > uint64(len(p)) {
 		return nil, corrupt("%d letters in %d bytes", count, len(p))
 	}

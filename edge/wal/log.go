@@ -326,14 +326,14 @@ func (l *Log) Current() weir.BufferID {
 // Next is the sequence that the next record of the lane gets in the current
 // buffer. It is only of use to somebody who is the only one to append.
 func (l *Log) Next(ln weir.Lane) uint64 {
-	_, seq := l.Place(ln)
+	_, seq := l.Position(ln)
 	return seq
 }
 
-// Place is where the next record of the lane goes. It may be out of date on
+// Position is where the next record of the lane goes. It may be out of date on
 // return unless the caller is the only one to append; AppendAt then says so.
-// It panics on a lane that is none.
-func (l *Log) Place(ln weir.Lane) (id weir.BufferID, seq uint64) {
+// It panics if there is no such lane.
+func (l *Log) Position(ln weir.Lane) (id weir.BufferID, seq uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	_, last, _ := l.current.lanes[ln].bounds()

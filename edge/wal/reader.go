@@ -210,7 +210,7 @@ func (r *reader) seek(la *lane, from uint64) (ok bool, err error) {
 
 // advance opens the next segment; ok is false when there is none.
 func (r *reader) advance() (ok bool, err error) {
-	i, same := r.lane.place(r.name)
+	i, same := r.lane.indexOf(r.name)
 	if same {
 		i++
 	}

@@ -67,7 +67,7 @@ func decodeRecords(body []byte, h header, from uint64) ([]Item, error) {
 		return nil, corrupt("%d records in %d bytes", h.count, len(body))
 	}
 	items := make([]Item, 0, h.last()-max(from, h.first)+1)
-	c := cursor{p: body}
+	c := decoder{p: body}
 	var r Record
 	var headers []record.Header // of the record before, whose names are used again
 	for i := range uint64(h.count) {
@@ -94,14 +94,14 @@ func decodeRecords(body []byte, h header, from uint64) ([]Item, error) {
 	return items, nil
 }
 
-// cursor takes values off the front of p; bad is set, for good, as soon as one
+// decoder takes values off the front of p; bad is set, for good, as soon as one
 // is not there.
-type cursor struct {
+type decoder struct {
 	p   []byte
 	bad bool
 }
 
-func (c *cursor) uvarint() uint64 {
+func (c *decoder) uvarint() uint64 {
 	v, n := binary.Uvarint(c.p)
 	if n <= 0 {
 		c.fail()
@@ -111,7 +111,7 @@ func (c *cursor) uvarint() uint64 {
 	return v
 }
 
-func (c *cursor) varint() int64 {
+func (c *decoder) varint() int64 {
 	v, n := binary.Varint(c.p)
 	if n <= 0 {
 		c.fail()
@@ -122,7 +122,7 @@ func (c *cursor) varint() int64 {
 }
 
 // take returns the next n bytes.
-func (c *cursor) take(n uint64) []byte {
+func (c *decoder) take(n uint64) []byte {
 	if n > uint64(len(c.p)) {
 		c.fail()
 		return nil
@@ -132,7 +132,7 @@ func (c *cursor) take(n uint64) []byte {
 	return p
 }
 
-func (c *cursor) nullable() []byte {
+func (c *decoder) nullable() []byte {
 	n := c.uvarint()
 	if n == 0 {
 		return nil
@@ -142,7 +142,7 @@ func (c *cursor) nullable() []byte {
 
 // headers reads a record's headers. A name that stood at the same place in the
 // record before is not allocated again.
-func (c *cursor) headers(before []record.Header) []record.Header {
+func (c *decoder) headers(before []record.Header) []record.Header {
 	n := c.uvarint()
 	if n == 0 {
 		return nil
@@ -164,7 +164,7 @@ func (c *cursor) headers(before []record.Header) []record.Header {
 	return hs
 }
 
-func (c *cursor) fail() { c.p, c.bad = nil, true }
+func (c *decoder) fail() { c.p, c.bad = nil, true }
 
 // checkRecords refuses a batch that decodeRecords would not give back.
 func checkRecords(recs []Record) (size int64, err error) {

@@ -132,11 +132,11 @@ func TestFailedPlaceIsNeverGivenAgain(t *testing.T) {
 	l := mustOpen(t, o)
 	defer mustClose(t, l)
 	mustAppend(t, l, weir.Live, recs(0, 1))
-	id, seq := l.Place(weir.Live)
+	id, seq := l.Position(weir.Live)
 	if err := l.AppendAt(id, weir.Live, seq, recs(1, 5_000)); !errors.Is(err, ErrFull) {
 		t.Fatalf("append beyond the quota: %v", err)
 	}
-	next, first := l.Place(weir.Live)
+	next, first := l.Position(weir.Live)
 	if next == id {
 		t.Fatalf("the failed place %d of buffer %v is given again", seq, id)
 	}

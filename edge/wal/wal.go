@@ -19,9 +19,9 @@ var (
 	// Nothing was stored and the log is healthy.
 	ErrTooLarge = errors.New("batch too large")
 
-	// ErrMoved: the place that AppendAt was told is not where the next record
+	// ErrMoved: the position that AppendAt was told is not where the next record
 	// goes. Nothing was stored.
-	ErrMoved = errors.New("place has moved")
+	ErrMoved = errors.New("position has moved")
 
 	// ErrUnknown: no buffer with this id is on the disk.
 	ErrUnknown = errors.New("unknown buffer")

@@ -318,11 +318,11 @@ func TestClosed(t *testing.T) {
 
 func TestAppendAt(t *testing.T) {
 	l := mustOpen(t, small(t.TempDir()))
-	id, seq := l.Place(weir.Live)
+	id, seq := l.Position(weir.Live)
 	if err := l.AppendAt(id, weir.Live, seq, recs(0, 3)); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []place{{id, 1}, {id, 5}, {weir.BufferID{9}, 4}} {
+	for _, p := range []position{{id, 1}, {id, 5}, {weir.BufferID{9}, 4}} {
 		if err := l.AppendAt(p.id, weir.Live, p.seq, recs(0, 1)); !errors.Is(err, ErrMoved) {
 			t.Errorf("AppendAt %+v: %v", p, err)
 		}

@@ -11,10 +11,10 @@ type budget struct {
 	mu    sync.Mutex
 	size  int64
 	free  int64
-	queue []*claim
+	queue []*waiter
 }
 
-type claim struct {
+type waiter struct {
 	n     int64
 	ready chan struct{}
 }
@@ -31,7 +31,7 @@ func (b *budget) acquire(ctx context.Context, n int64) (int64, error) {
 		b.mu.Unlock()
 		return n, nil
 	}
-	c := &claim{n: n, ready: make(chan struct{})}
+	c := &waiter{n: n, ready: make(chan struct{})}
 	b.queue = append(b.queue, c)
 	b.mu.Unlock()
 

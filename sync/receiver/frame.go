@@ -44,20 +44,20 @@ var (
 // complete, a large one when its beginning has arrived. Who announces a frame and
 // sends nothing holds nothing; a frame that has begun to be paid for never waits
 // again, so frames do not wait for each other.
-func (s *session) body(st io.Reader, h wire.Header) (body []byte, claim Claim, err error) {
+func (s *session) body(st io.Reader, h wire.Header) (body []byte, memory Memory, err error) {
 	w := s.watch()
 	defer w.end()
 	if body, err = s.fill(st, h, w, nil, min(h.Len, smallFrame)); err != nil {
 		return nil, nil, err
 	}
-	if claim, err = w.pay(int64(max(h.Len, minCost))); err != nil {
+	if memory, err = w.pay(int64(max(h.Len, minCost))); err != nil {
 		return nil, nil, err
 	}
 	if body, err = s.fill(st, h, w, body, h.Len); err != nil {
-		claim.Release()
+		memory.Release()
 		return nil, nil, err
 	}
-	return body, claim, nil
+	return body, memory, nil
 }
 
 // shortAfter is how long a frame has asked for memory when it counts as waiting.
@@ -143,7 +143,7 @@ func (w *watch) end() {
 }
 
 // pay waits for memory, for which the gateway is not to blame.
-func (w *watch) pay(n int64) (Claim, error) {
+func (w *watch) pay(n int64) (Memory, error) {
 	defer w.s.r.ask()()
 	w.paying.Store(true)
 	defer func() {

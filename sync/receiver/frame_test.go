@@ -253,9 +253,9 @@ func TestWrongTokensPause(t *testing.T) {
 // shares give every frame what it asks for.
 type shares struct{}
 
-func (shares) Memory(string) receiver.Share                        { return shares{} }
-func (shares) Take(context.Context, int64) (receiver.Claim, error) { return claim{}, nil }
-func (shares) Close()                                              {}
+func (shares) Memory(string) receiver.Share                         { return shares{} }
+func (shares) Take(context.Context, int64) (receiver.Memory, error) { return claim{}, nil }
+func (shares) Close()                                               {}
 
 type claim struct{}
 

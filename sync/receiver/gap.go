@@ -33,13 +33,13 @@ type gapRecord struct {
 
 // gap turns a Gap into a record of weir.gaps and hands it to the log like any
 // other Append: the stream's mark of that partition tells duplicates.
-func (s *session) gap(f *wire.Gap, ln weir.Lane, rm room, out *outbox) error {
+func (s *session) gap(f *wire.Gap, ln weir.Lane, held reservation, out *outbox) error {
 	if f.Lane != ln {
 		return fmt.Errorf("gap of lane %s on the stream of lane %s: %w", f.Lane, ln, wire.ErrMalformed)
 	}
 	o := outcome{
 		target: target{f.Buffer, f.Topic, f.Partition},
-		round:  f.Round, first: f.First(), last: f.Last(), room: rm, missing: f.Count,
+		round:  f.Round, first: f.First(), last: f.Last(), reserved: held, missing: f.Count,
 	}
 	if err := s.checkGapTopic(f.Topic); err != nil {
 		out.put(o, err)

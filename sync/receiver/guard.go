@@ -25,14 +25,14 @@ type Guard interface {
 
 // Share is one gateway's part of the memory.
 type Share interface {
-	// Take waits for the bytes of a frame of which enough has arrived. The claim
+	// Take waits for the bytes of a frame of which enough has arrived. The memory
 	// of an error holds nothing.
-	Take(ctx context.Context, n int64) (Claim, error)
+	Take(ctx context.Context, n int64) (Memory, error)
 	Close()
 }
 
-// Claim is what one frame holds.
-type Claim interface {
+// Memory is what one frame holds of the memory of all sessions.
+type Memory interface {
 	// Release gives everything back; only the first call counts.
 	Release()
 }
@@ -76,19 +76,19 @@ func (s plainSeat) Leave() { <-s.seats }
 
 type plainShare struct{ memory *budget }
 
-func (s plainShare) Take(ctx context.Context, n int64) (Claim, error) {
+func (s plainShare) Take(ctx context.Context, n int64) (Memory, error) {
 	held, err := s.memory.acquire(ctx, n)
-	return &plainClaim{s.memory, held}, err
+	return &plainMemory{s.memory, held}, err
 }
 
 func (plainShare) Close() {}
 
-type plainClaim struct {
+type plainMemory struct {
 	memory *budget
 	held   int64
 }
 
-func (c *plainClaim) Release() {
+func (c *plainMemory) Release() {
 	if c.held > 0 {
 		c.memory.give(c.held)
 		c.held = 0

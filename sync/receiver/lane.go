@@ -40,11 +40,11 @@ func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 	if err != nil {
 		return err
 	}
-	room := room{s: s, own: own}
+	held := reservation{s: s, own: own}
 	var f wire.Frame
-	body, claim, err := s.body(st, h)
+	body, memory, err := s.body(st, h)
 	if err == nil {
-		room.claim = claim
+		held.memory = memory
 		f, err = wire.Decode(h.Type, body)
 	}
 	if err == nil && s.ctx.Err() != nil {
@@ -53,46 +53,46 @@ func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 	if err == nil {
 		switch f := f.(type) {
 		case *wire.Append:
-			err = s.append(f, ln, room, out)
+			err = s.append(f, ln, held, out)
 		case *wire.Gap:
-			err = s.gap(f, ln, room, out)
+			err = s.gap(f, ln, held, out)
 		}
 	}
 	if err != nil {
-		room.give()
+		held.release()
 	}
 	return err
 }
 
-// room is what one frame holds: of its session's budget until its outcome is
+// reservation is what one frame holds: of its session's budget until its outcome is
 // written, and of the memory of all until the log is done with it.
-type room struct {
-	s     *session
-	own   int64
-	claim Claim // nil: nothing
+type reservation struct {
+	s      *session
+	own    int64
+	memory Memory // nil: nothing
 }
 
-// settle gives back what the frame's bytes took: they are with the log, or
+// releaseMemory gives back what the frame's bytes took: they are with the log, or
 // nowhere.
-func (r room) settle() {
-	if r.claim != nil {
-		r.claim.Release()
+func (r reservation) releaseMemory() {
+	if r.memory != nil {
+		r.memory.Release()
 	}
 }
 
-func (r room) give() {
-	r.settle()
+func (r reservation) release() {
+	r.releaseMemory()
 	r.s.budget.give(r.own)
 }
 
 // append hands a batch to the log.
-func (s *session) append(f *wire.Append, ln weir.Lane, rm room, out *outbox) error {
+func (s *session) append(f *wire.Append, ln weir.Lane, held reservation, out *outbox) error {
 	if f.Lane != ln {
 		return fmt.Errorf("append for lane %s on the stream of lane %s: %w", f.Lane, ln, wire.ErrMalformed)
 	}
 	o := outcome{
 		target: target{f.Buffer, f.Topic, f.Partition},
-		round:  f.Round, first: f.First, last: f.Last, room: rm,
+		round:  f.Round, first: f.First, last: f.Last, reserved: held,
 	}
 	s.r.count.appends.Inc()
 	s.r.count.bytes.Add(len(f.Batch))

@@ -45,7 +45,7 @@ type Log interface {
 	// a topic of the cloud itself (weir.*, __*), or one that the gateway has
 	// no grant for, is ErrNotAllowed.
 	Append(a Append, done func(error))
-	// Mark waits until what is flying in the partition has landed and returns
+	// Mark waits until what is in flight in the partition is durable or has failed, and returns
 	// the durable mark of the stream, 0 for none (also for a topic that is
 	// gone).
 	Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error)

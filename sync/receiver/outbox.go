@@ -21,13 +21,13 @@ type outcome struct {
 	target
 	round       uint32
 	first, last uint64
-	missing     uint64 // records that a gap reports
-	room        room   // given back when the gateway was told
-	err         error  // refused
+	missing     uint64      // records that a gap reports
+	reserved    reservation // given back when the gateway was told
+	err         error       // refused
 }
 
 // outbox collects what became of a lane's frames and tells the gateway. It
-// cannot grow without bound: each outcome holds its frame's room until it is
+// cannot grow without bound: each outcome holds its frame's reservation until it is
 // written, so there are never more than the budgets hold.
 type outbox struct {
 	s    *session
@@ -36,7 +36,7 @@ type outbox struct {
 	wake chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	acks    map[target]outcome // the last of each partition, with the room of all before it; guarded by mu
+	acks    map[target]outcome // the last of each partition, with the reservations of all before it; guarded by mu
 	order   []target           // of acks, oldest first; guarded by mu
 	refused []outcome          // guarded by mu
 	closed  bool               // run has ended; guarded by mu
@@ -48,12 +48,12 @@ func newOutbox(s *session, st wire.Channel, ln weir.Lane) *outbox {
 
 // put notes an outcome. It is the log's callback: it does not block.
 func (b *outbox) put(o outcome, err error) {
-	o.room.settle()
+	o.reserved.releaseMemory()
 	b.mu.Lock()
 	switch {
 	case b.closed:
 		b.mu.Unlock()
-		o.room.give()
+		o.reserved.release()
 		return
 	case err != nil:
 		o.err = err
@@ -62,7 +62,7 @@ func (b *outbox) put(o outcome, err error) {
 		b.s.r.count.gaps.AddInt64(int64(o.missing))
 		if before, ok := b.acks[o.target]; ok {
 			o.last = max(o.last, before.last)
-			o.room.own += before.room.own
+			o.reserved.own += before.reserved.own
 		} else {
 			b.order = append(b.order, o.target)
 		}
@@ -87,13 +87,13 @@ func (b *outbox) run() {
 		acks, refused := b.take()
 		if err := b.writeAcks(acks); err != nil {
 			b.s.end(err)
-			giveAll(refused)
+			releaseAll(refused)
 			return
 		}
 		for i, o := range refused {
 			if err := b.refuse(o); err != nil {
 				b.s.end(err)
-				giveAll(refused[i+1:])
+				releaseAll(refused[i+1:])
 				return
 			}
 		}
@@ -114,7 +114,7 @@ func (b *outbox) take() (acks, refused []outcome) {
 
 // writeAcks writes all of them in one call.
 func (b *outbox) writeAcks(acks []outcome) error {
-	defer giveAll(acks)
+	defer releaseAll(acks)
 	if len(acks) == 0 {
 		return nil
 	}
@@ -130,10 +130,10 @@ func (b *outbox) writeAcks(acks []outcome) error {
 }
 
 // refuse tells the gateway where to go on. The mark is read after the refusal
-// and after all that was flying has landed, so nothing that this gateway sent
+// and after all that was in flight is durable or has failed, so nothing that this gateway sent
 // before it can still move it.
 func (b *outbox) refuse(o outcome) error {
-	defer o.room.give()
+	defer o.reserved.release()
 	if owner, ok := errors.AsType[*NotOwnerError](o.err); ok {
 		b.s.r.Handover(owner.Addr)
 		return owner
@@ -173,12 +173,12 @@ func (b *outbox) close() {
 	b.closed = true
 	b.mu.Unlock()
 	acks, refused := b.take()
-	giveAll(acks)
-	giveAll(refused)
+	releaseAll(acks)
+	releaseAll(refused)
 }
 
-func giveAll(all []outcome) {
+func releaseAll(all []outcome) {
 	for _, o := range all {
-		o.room.give()
+		o.reserved.release()
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// listen reads a lane's stream and puts what it hears into the ledger. It never
+// listen reads a lane's stream and puts what it hears into the delivery. It never
 // waits for run, which may be waiting for the node to read.
 func (l *lane) listen() {
 	for {
@@ -22,7 +22,7 @@ func (l *lane) listen() {
 			l.n.end(fmt.Errorf("read lane %s: %w", l.id, err))
 			return
 		}
-		l.poke()
+		l.wakeUp()
 	}
 }
 
@@ -31,15 +31,15 @@ func (l *lane) hear(f wire.Frame) error {
 	defer l.mu.Unlock()
 	switch f := f.(type) {
 	case *wire.Ack:
-		if l.led == nil || f.Buffer != l.led.buffer {
+		if l.delivery == nil || f.Buffer != l.delivery.buffer {
 			return nil // of a buffer that is settled by now
 		}
 		if f.Lane != l.id {
 			return fmt.Errorf("ack of lane %s: %w", f.Lane, errProtocol)
 		}
-		return l.led.ack(partKey{f.Topic, f.Partition}, f.Last)
+		return l.delivery.ack(partKey{f.Topic, f.Partition}, f.Last)
 	case *wire.Refused:
-		if l.led == nil || f.Buffer != l.led.buffer {
+		if l.delivery == nil || f.Buffer != l.delivery.buffer {
 			return nil
 		}
 		l.n.s.count.refused(f.Reason)
@@ -47,34 +47,34 @@ func (l *lane) hear(f wire.Frame) error {
 			l.n.s.log.Warn("batch refused", "lane", l.id, "topic", f.Topic, "partition", f.Partition,
 				"first", f.First, "last", f.Last, "reason", f.Reason, "text", f.Text)
 		}
-		l.addGrave(l.led.refuse(f, time.Now()), f.Reason.String()+": "+f.Text)
+		l.addRefused(l.delivery.refuse(f, time.Now()), f.Reason.String()+": "+f.Text)
 		return nil
 	}
 	return fmt.Errorf("frame type %#02x on a lane: %w", f.Type(), errProtocol)
 }
 
-// addGrave notes records to be buried. Called with mu held.
-func (l *lane) addGrave(all []*entry, cause string) {
-	last := len(l.graves) - 1
+// addRefused notes records that go into the dead letters. Called with mu held.
+func (l *lane) addRefused(all []*entry, cause string) {
+	last := len(l.refused) - 1
 	switch {
 	case len(all) == 0:
-	case last >= 0 && l.causes[last] == cause && l.graves[last][0].state == all[0].state:
-		l.graves[last] = append(l.graves[last], all...)
+	case last >= 0 && l.causes[last] == cause && l.refused[last][0].state == all[0].state:
+		l.refused[last] = append(l.refused[last], all...)
 	default:
-		l.graves = append(l.graves, all)
+		l.refused = append(l.refused, all)
 		l.causes = append(l.causes, cause)
 	}
 }
 
-// digGraves puts what was refused for good into the dead letters. It is there,
+// storeRefused puts what was refused for good into the dead letters. It is there,
 // durably, before the gap that takes its place may be sent: a crash in between
-// sends the records again, is refused again, and buries nothing twice.
-func (l *lane) digGraves() error {
+// sends the records again, is refused again, and puts nothing there twice.
+func (l *lane) storeRefused() error {
 	l.mu.Lock()
-	graves, causes := l.graves, l.causes
-	l.graves, l.causes = nil, nil
+	groups, causes := l.refused, l.causes
+	l.refused, l.causes = nil, nil
 	l.mu.Unlock()
-	for i, all := range graves {
+	for i, all := range groups {
 		if all[0].state == settled { // gaps that the cloud does not take
 			l.n.s.log.Error("gap could not be reported, topic "+weir.GapTopic+" was deleted",
 				"lane", l.id, "first", all[0].first, "last", all[len(all)-1].last, "gaps", len(all))
@@ -84,18 +84,18 @@ func (l *lane) digGraves() error {
 		for j, e := range all {
 			items[j] = e.item
 		}
-		if err := l.n.s.o.Buffers.Bury(l.buffer.ID, l.id, items, causes[i]); err != nil {
-			return fmt.Errorf("bury %d records: %w", len(items), err)
+		if err := l.n.s.o.Buffers.AddDead(l.buffer.ID, l.id, items, causes[i]); err != nil {
+			return fmt.Errorf("add %d dead letters: %w", len(items), err)
 		}
-		l.n.s.count.buried.Add(len(items))
-		l.n.s.log.Warn("records buried", "lane", l.id, "first", items[0].Seq, "last", items[len(items)-1].Seq,
+		l.n.s.count.dead.Add(len(items))
+		l.n.s.log.Warn("records moved to the dead letters", "lane", l.id, "first", items[0].Seq, "last", items[len(items)-1].Seq,
 			"records", len(items), "topic", items[0].Topic, "cause", causes[i])
 		l.mu.Lock()
-		l.led.bury(all, causes[i])
+		l.delivery.markDead(all, causes[i])
 		l.mu.Unlock()
 	}
-	if len(graves) > 0 {
-		l.poke() // the gaps can leave
+	if len(groups) > 0 {
+		l.wakeUp() // the gaps can leave
 	}
 	return nil
 }
@@ -104,12 +104,12 @@ func (l *lane) digGraves() error {
 func (l *lane) learn() error {
 	news := l.n.answers()
 	l.mu.Lock()
-	l.led.judge()
+	l.delivery.queueGaps()
 	var names []string
-	for name := range l.led.parked {
+	for name := range l.delivery.parked {
 		names = append(names, name)
 	}
-	if l.led.gapsWanted {
+	if l.delivery.gapsWanted {
 		names = append(names, weir.GapTopic)
 	}
 	l.mu.Unlock()
@@ -125,9 +125,9 @@ func (l *lane) learn() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	asked := l.led.gapsWanted
-	if l.led.judge(); l.led.gapsWanted && !asked {
-		l.poke() // what was learnt settled all before a gap: nothing else will wake us
+	asked := l.delivery.gapsWanted
+	if l.delivery.queueGaps(); l.delivery.gapsWanted && !asked {
+		l.wakeUp() // what was learnt settled all before a gap: nothing else will wake us
 	}
 	return nil
 }
@@ -157,14 +157,14 @@ func (l *lane) learnTopic(name string) error {
 	defer l.mu.Unlock()
 	if l.covers(name) {
 		if name == weir.GapTopic {
-			l.led.gapsWanted = false
+			l.delivery.gapsWanted = false
 		}
-		l.led.unpark(name, func(it Item) partKey {
+		l.delivery.unpark(name, func(it Item) partKey {
 			row, _ := l.table.find(name, it.Seq)
 			return partKey{row.Topic, partitionOf(it.Record.Key, row.Partitions)}
 		})
 	} else if q.refuse != nil {
-		l.addGrave(l.led.doom(name), q.refuse.Reason.String()+": "+q.refuse.Text)
+		l.addRefused(l.delivery.refuseTopic(name), q.refuse.Reason.String()+": "+q.refuse.Text)
 	}
 	return nil
 }
@@ -173,7 +173,7 @@ func (l *lane) learnTopic(name string) error {
 // one at all. A table that was damaged may have lost the first of them before it
 // was ever used. The caller holds mu.
 func (l *lane) covers(name string) bool {
-	seq, waits := l.led.waitsFor(name)
+	seq, waits := l.delivery.waitsFor(name)
 	if !waits {
 		_, ok := l.table.last(name)
 		return ok

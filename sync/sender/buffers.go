@@ -33,9 +33,9 @@ type Notes interface {
 	Rows(id weir.BufferID) ([]weir.MapRow, error)
 	// AddRow adds a row to the map table of its buffer: durable on return.
 	AddRow(row weir.MapRow) error
-	// Bury moves records that can never be delivered to the dead letters:
+	// AddDead moves records that can never be delivered to the dead letters:
 	// durable on return, once per sequence however often it is called.
-	Bury(id weir.BufferID, lane weir.Lane, items []Item, reason string) error
+	AddDead(id weir.BufferID, lane weir.Lane, items []Item, reason string) error
 }
 
 // Item is what lies at a sequence of a lane: a record of a topic, or a gap.

@@ -61,8 +61,8 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// span prints a difference of clocks for people.
-func span(d time.Duration) string {
+// roundedDuration prints a difference of clocks for people.
+func roundedDuration(d time.Duration) string {
 	d = d.Abs()
 	if days := d.Round(24*time.Hour) / (24 * time.Hour); days >= 2 {
 		return fmt.Sprintf("%d days", days)
@@ -92,7 +92,7 @@ func (s *Sender) heardTime(ms int64) {
 	}
 	switch {
 	case wrong && before == 0:
-		s.log.Warn("this gateway's clock is "+span(ahead)+" "+side+" the cloud's: readings carry the wrong time; set the clock (certificates are checked by the cloud's time meanwhile)",
+		s.log.Warn("this gateway's clock is "+roundedDuration(ahead)+" "+side+" the cloud's: readings carry the wrong time; set the clock (certificates are checked by the cloud's time meanwhile)",
 			"clock", s.o.Now().UTC().Format(time.RFC3339), "cloud", time.UnixMilli(ms).UTC().Format(time.RFC3339))
 	case !wrong && before != 0:
 		s.log.Info("this gateway's clock agrees with the cloud's again")

@@ -4,12 +4,12 @@
 // # What happens to a record
 //
 // Each lane has a goroutine, a stream of its own and, for the buffer that it
-// drains, a ledger. The lane reads records that are durable on this machine,
+// drains, a delivery. The lane reads records that are durable on this machine,
 // finds their partition in the buffer's map table, and puts them into the
-// ledger. The ledger says what may leave: per partition a batch of what has
+// delivery. The delivery says what may leave: per partition a batch of what has
 // collected, chained to the one before by its last sequence. The lane packs it
 // into a RecordBatch and writes it to its stream. A reader puts Acks and
-// refusals into the ledger as they come. What is below the smallest record that
+// refusals into the delivery as they come. What is below the smallest record that
 // is not settled is trimmed from the buffer; a buffer that is settled completely
 // is retired in the cloud and then deleted.
 //

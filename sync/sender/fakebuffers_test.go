@@ -19,7 +19,7 @@ type fakeBuffers struct {
 	notify  chan struct{}
 	opened  uint32
 	random  uint64
-	buried  map[string]int // by place: how often Bury named it
+	dead    map[string]int // by place: how often AddDead named it
 	trims   int
 	reads   int
 	frame   int // items per Read
@@ -38,7 +38,7 @@ type fakeLane struct {
 }
 
 func newFakeBuffers() *fakeBuffers {
-	b := &fakeBuffers{notify: make(chan struct{}, 1), buried: map[string]int{}, frame: 7}
+	b := &fakeBuffers{notify: make(chan struct{}, 1), dead: map[string]int{}, frame: 7}
 	b.open()
 	return b
 }
@@ -53,7 +53,7 @@ func (b *fakeBuffers) open() {
 	binary.BigEndian.PutUint32(id[:], b.opened)
 	binary.BigEndian.PutUint64(id[4:], b.random)
 	b.buffers = append(b.buffers, &fakeBuffer{id: id})
-	b.poke()
+	b.wakeUp()
 }
 
 // image is what a card holds at this moment.
@@ -80,7 +80,7 @@ func (b *fakeBuffers) restore(image []*fakeBuffer) {
 	b.open()
 }
 
-func (b *fakeBuffers) poke() {
+func (b *fakeBuffers) wakeUp() {
 	select {
 	case b.notify <- struct{}{}:
 	default:
@@ -95,7 +95,7 @@ func (b *fakeBuffers) put(lane weir.Lane, topic string, r record.Record) (weir.B
 	l := &cur.lanes[lane]
 	l.last++
 	l.items = append(l.items, sender.Item{Seq: l.last, Topic: topic, Record: r})
-	b.poke()
+	b.wakeUp()
 	return cur.id, l.last
 }
 
@@ -206,14 +206,14 @@ func (b *fakeBuffers) AddRow(row weir.MapRow) error {
 	return nil
 }
 
-func (b *fakeBuffers) Bury(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
+func (b *fakeBuffers) AddDead(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, it := range items {
 		if it.Record.Value == nil {
-			return fmt.Errorf("bury an empty record at %d", it.Seq)
+			return fmt.Errorf("empty dead letter at %d", it.Seq)
 		}
-		b.buried[place(id.String(), lane.String(), it.Seq)]++
+		b.dead[place(id.String(), lane.String(), it.Seq)]++
 	}
 	return nil
 }

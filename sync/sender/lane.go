@@ -33,10 +33,10 @@ type lane struct {
 	settled map[weir.BufferID]bool
 	scratch []record.Record
 
-	mu     sync.Mutex
-	led    *ledger    // of buffer; nil: none is being drained
-	graves [][]*entry // refused for good by the reader, to be buried by run
-	causes []string   // of graves
+	mu       sync.Mutex
+	delivery *delivery  // of buffer; nil: none is being drained
+	refused  [][]*entry // refused for good, found by listen; run puts them into the dead letters
+	causes   []string   // of refused, one per group
 }
 
 func newLane(n *session, id weir.Lane) *lane {
@@ -46,8 +46,8 @@ func newLane(n *session, id weir.Lane) *lane {
 	}
 }
 
-// poke makes run look again.
-func (l *lane) poke() {
+// wakeUp makes run look again.
+func (l *lane) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -86,8 +86,8 @@ func (l *lane) run() {
 func (l *lane) wait() bool {
 	var timer <-chan time.Time
 	l.mu.Lock()
-	if l.led != nil {
-		if at := l.led.resume(time.Now()); !at.IsZero() {
+	if l.delivery != nil {
+		if at := l.delivery.resume(time.Now()); !at.IsZero() {
 			timer = time.After(time.Until(at))
 		}
 	}
@@ -103,7 +103,7 @@ func (l *lane) wait() bool {
 
 // step does everything that can be done now. It says whether to go on at once.
 func (l *lane) step() (again bool, err error) {
-	if l.led == nil {
+	if l.delivery == nil {
 		found, err := l.open()
 		if err != nil || !found {
 			return false, err
@@ -119,7 +119,7 @@ func (l *lane) step() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := l.digGraves(); err != nil {
+	if err := l.storeRefused(); err != nil {
 		return false, err
 	}
 	done, err := l.trim()
@@ -192,11 +192,11 @@ func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
 	from := max(b.Lanes[l.id].First, 1)
 	l.ahead, l.next, l.end, l.trimmed = nil, from, false, from-1
-	led := newLedger(b.ID, l.id, from, l.marks(b.ID), t.ids(weir.GapTopic), limits{
+	d := newDelivery(b.ID, l.id, from, l.marks(b.ID), t.ids(weir.GapTopic), limits{
 		window: l.n.window, readAhead: l.n.s.o.ReadAhead, batch: min(l.n.s.o.Batch, l.n.maxBatch),
 	})
-	led.mutations = l.n.s.o.Mutations
-	led.gapKey = func(seq uint64) (partKey, bool) {
+	d.mutations = l.n.s.o.Mutations
+	d.gapKey = func(seq uint64) (partKey, bool) {
 		row, ok := l.table.find(weir.GapTopic, seq)
 		if !ok {
 			return partKey{}, false
@@ -206,13 +206,13 @@ func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 	l.n.mu.Lock()
 	reached := l.n.high[b.ID][l.id]
 	l.n.mu.Unlock()
-	if first, gone := led.forgotten(reached); gone {
+	if first, gone := d.forgotten(reached); gone {
 		l.n.s.log.Error("the cloud has gone back behind what it acknowledged, and what it lacks is not here any more",
 			"buffer", b.ID, "lane", l.id, "first", first, "last", from-1)
-		led.pushGap(Item{Seq: from - 1, Gap: &weir.Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
+		d.pushGap(Item{Seq: from - 1, Gap: &weir.Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
 	}
 	l.mu.Lock()
-	l.led = led
+	l.delivery = d
 	l.mu.Unlock()
 }
 
@@ -232,7 +232,7 @@ func (l *lane) fill() error {
 			if !l.hasRoom() {
 				return nil
 			}
-			ok, err := l.place(l.ahead[0])
+			ok, err := l.push(l.ahead[0])
 			if err != nil || !ok {
 				return err
 			}
@@ -250,7 +250,7 @@ func (l *lane) fill() error {
 func (l *lane) hasRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.led.room()
+	return l.delivery.wantsMore()
 }
 
 // refresh looks whether there may be something new at the end of the buffer.
@@ -292,38 +292,38 @@ func (l *lane) read() error {
 	return nil
 }
 
-// place finds an item's place in the ledger. false: it has to wait behind a
+// push gives an item to the delivery. false: it has to wait behind a
 // barrier.
-func (l *lane) place(it Item) (bool, error) {
+func (l *lane) push(it Item) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if it.Gap != nil {
-		l.led.pushGap(it)
+		l.delivery.pushGap(it)
 		return true, nil
 	}
 	if reserved(it.Topic) {
-		if e := l.led.pushDoomed(it); e != nil {
-			l.addGrave([]*entry{e}, "not-allowed: topic belongs to the cloud")
+		if e := l.delivery.pushRefused(it); e != nil {
+			l.addRefused([]*entry{e}, "not-allowed: topic belongs to the cloud")
 		}
 		return true, nil
 	}
 	if it.Seq < l.table.used[it.Topic] {
-		l.led.pushSettled(it)
+		l.delivery.pushSettled(it)
 		return true, nil
 	}
 	row, ok := l.table.find(it.Topic, it.Seq)
 	if !ok {
-		l.led.park(it)
+		l.delivery.park(it)
 		return true, nil
 	}
 	// A row's barrier: whatever comes before it is settled first. Nothing does for
 	// a topic's first row, unless damage took the rows that came before.
-	if row.From > 1 && l.led.floor() < row.From-1 && !noBarrier(l.n.s.o.Mutations) {
+	if row.From > 1 && l.delivery.floor() < row.From-1 && !noBarrier(l.n.s.o.Mutations) {
 		return false, nil
 	}
 	k, err := l.keyOf(it, row)
 	if err == nil {
-		l.led.push(it, k)
+		l.delivery.push(it, k)
 	}
 	return true, err
 }
@@ -346,7 +346,7 @@ func (l *lane) keyOf(it Item, row weir.MapRow) (partKey, error) {
 func (l *lane) flush() (sent bool, err error) {
 	for {
 		l.mu.Lock()
-		c, ok := l.led.next(time.Now(), l.scratch)
+		c, ok := l.delivery.next(time.Now(), l.scratch)
 		l.mu.Unlock()
 		if !ok {
 			return sent, nil
@@ -359,7 +359,7 @@ func (l *lane) flush() (sent bool, err error) {
 		}
 		if err != nil {
 			l.mu.Lock()
-			l.addGrave(l.led.reject(c), err.Error())
+			l.addRefused(l.delivery.reject(c), err.Error())
 			l.mu.Unlock()
 			continue
 		}
@@ -396,11 +396,11 @@ func (l *lane) sent(c *parcel, f wire.Frame) {
 // trim frees what is settled, and leaves a buffer that is settled to its end.
 func (l *lane) trim() (done bool, err error) {
 	l.mu.Lock()
-	floor := l.led.floor()
-	empty := len(l.led.order) == 0
-	state := LaneState{Buffer: l.buffer.ID, Records: len(l.led.order), Bytes: l.led.flying + l.led.waiting}
+	floor := l.delivery.floor()
+	empty := len(l.delivery.order) == 0
+	state := LaneState{Buffer: l.buffer.ID, Records: len(l.delivery.order), Bytes: l.delivery.inFlight + l.delivery.waiting}
 	if !empty {
-		if ts := l.led.order[0].item.Record.Timestamp; ts > 0 {
+		if ts := l.delivery.order[0].item.Record.Timestamp; ts > 0 {
 			state.Oldest = time.UnixMilli(ts)
 		}
 	}
@@ -431,6 +431,6 @@ func (l *lane) trim() (done bool, err error) {
 func (l *lane) leave() {
 	l.settled[l.buffer.ID] = true
 	l.mu.Lock()
-	l.led = nil
+	l.delivery = nil
 	l.mu.Unlock()
 }

@@ -14,7 +14,7 @@ type counters struct {
 	dials     *metrics.Counter
 	records   *metrics.Counter
 	bytes     *metrics.Counter
-	buried    *metrics.Counter
+	dead      *metrics.Counter
 	gaps      *metrics.Counter
 }
 
@@ -26,7 +26,7 @@ func newCounters(set *metrics.Set) counters {
 		dials:     set.GetOrCreateCounter(`weir_sync_dials_total`),
 		records:   set.GetOrCreateCounter(`weir_sync_sent_records_total`),
 		bytes:     set.GetOrCreateCounter(`weir_sync_sent_bytes_total`),
-		buried:    set.GetOrCreateCounter(`weir_sync_buried_records_total`),
+		dead:      set.GetOrCreateCounter(`weir_sync_buried_records_total`),
 		gaps:      set.GetOrCreateCounter(`weir_sync_sent_gaps_total`),
 	}
 	for r := wire.ReasonHole; r <= wire.ReasonCorrupt; r++ {

@@ -234,7 +234,7 @@ func (w *world) audit() error {
 			return fmt.Errorf("reading %d (%s, bad %v, damaged %v) delivered and reported missing", i, r.place, r.bad, r.damaged)
 		case (exact[r.place] || some[r.place]) && !r.bad && !r.damaged:
 			return fmt.Errorf("reading %d (%s) reported missing without a reason", i, r.place)
-		case r.bad && !r.damaged && seen[i] == 0 && w.disk.buried[r.place] == 0:
+		case r.bad && !r.damaged && seen[i] == 0 && w.disk.dead[r.place] == 0:
 			return fmt.Errorf("reading %d (%s) is not in the dead letters", i, r.place)
 		}
 	}

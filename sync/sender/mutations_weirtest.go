@@ -19,8 +19,8 @@ type Mutations struct {
 	NextBuffer   bool // begin a lane's next buffer before the one before is acked
 	KeepOnRefuse bool // on a refusal go on from what was sent, not from the mark
 	EarlyGap     bool // send a gap before everything below it is settled
-	NoGap        bool // bury without a gap
-	NoHold       bool // send what follows buried records before their gap is acked
+	NoGap        bool // put records into the dead letters without a gap
+	NoHold       bool // send what follows dead letters before their gap is acked
 	ForgetRows   bool // go by the gateway's map table alone, whatever the cloud knows of it
 	SendAside    bool // send buffers that the cloud set aside
 }

@@ -18,7 +18,7 @@ type entryState uint8
 const (
 	parked  entryState = iota // its topic is not resolved yet
 	queued                    // in a partition's queue, sent or not
-	doomed                    // refused for good, not in the dead letters yet
+	refused                   // refused for good, not in the dead letters yet
 	dead                      // missing: to be reported when all before it is settled
 	settled                   // durable in the cloud, or reported there
 )
@@ -30,18 +30,18 @@ type entry struct {
 	item        Item   // gone once it is not needed any more
 	size        int    // bytes that it counts for
 	state       entryState
-	of          *part  // of a buried record: the partition that is held for it
+	of          *part  // of a dead letter: the partition that is held for it
 	cause       string // of a missing one
 	exact       bool
 }
 
-// flight is one frame that was sent and is not acked.
-type flight struct {
+// sentFrame is one frame that was sent and is not acked.
+type sentFrame struct {
 	first, last uint64
 	n           int // entries
 }
 
-// part is what the ledger knows of one partition.
+// part is what the delivery knows of one partition.
 //
 //	queue: [ sent, not acked ........ | not sent ............ ]
 //	         0                          next
@@ -56,29 +56,29 @@ type part struct {
 	high  uint64 // the highest sequence handed over in any round
 	round uint32 // counts rewinds
 
-	flights   []flight
+	unacked   []sentFrame
 	waiting   int           // bytes not sent
 	limit     int           // entries per frame while looking for a bad one; 0: no limit
-	held      int           // buried records that are not reported yet: nothing behind them may leave
+	held      int           // dead letters that are not reported yet: nothing behind them may leave
 	pause     time.Duration // after the last refusal for now
 	notBefore time.Time     // when the pause is over
 	holes     int           // refusals without progress
 }
 
 const (
-	maxFlights = 8         // frames in flight, unless there is enough for a full one
+	maxUnacked = 8         // frames in flight, unless there is enough for a full one
 	fullFrame  = 256 << 10 // bytes that are worth a frame of their own
 	minPause   = 100 * time.Millisecond
 	maxPause   = 5 * time.Second
 	freeHoles  = 3 // rewinds in a row without a pause
 )
 
-// ready says whether a frame may leave now. A partition with enough frames in
+// ready reports whether a frame may leave now. A partition with enough frames in
 // flight collects until one is acked or there is a large one: so a reading on an
 // idle link leaves at once, and on a busy one batches grow by themselves.
 func (p *part) ready(now time.Time) bool {
 	return p.next < len(p.queue) && p.held == 0 && !now.Before(p.notBefore) &&
-		(len(p.flights) < maxFlights || p.waiting >= fullFrame)
+		(len(p.unacked) < maxUnacked || p.waiting >= fullFrame)
 }
 
 // backOff pauses the partition, longer each time.

@@ -147,7 +147,7 @@ func TestRefusalForNowHoldsOnePartition(t *testing.T) {
 	})
 }
 
-// One bad record is found among good ones, buried and reported; all others are
+// One bad record is found among good ones, put into the dead letters and reported; all others are
 // delivered.
 func TestBadRecordIsBuriedAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
@@ -177,8 +177,8 @@ func TestBadRecordIsBuriedAlone(t *testing.T) {
 			gaps[0].Topic != "sensors" || gaps[0].Gateway != gateway || !strings.HasPrefix(gaps[0].Cause, "too-large") {
 			t.Fatalf("gaps %+v", gaps)
 		}
-		if len(r.disk.buried) != 1 {
-			t.Fatalf("buried %v", r.disk.buried)
+		if len(r.disk.dead) != 1 {
+			t.Fatalf("dead letters %v", r.disk.dead)
 		}
 	})
 }
@@ -206,8 +206,8 @@ func TestDeletedTopic(t *testing.T) {
 				t.Fatalf("gap %+v", g)
 			}
 		}
-		if got["sensors"] != 50 || int(missing) != len(r.disk.buried) || int(missing)+got["doomed"]+got["deleted"] != 51 || missing == 0 {
-			t.Fatalf("delivered %v, missing %d, buried %d", got, missing, len(r.disk.buried))
+		if got["sensors"] != 50 || int(missing) != len(r.disk.dead) || int(missing)+got["doomed"]+got["deleted"] != 51 || missing == 0 {
+			t.Fatalf("delivered %v, missing %d, dead letters %d", got, missing, len(r.disk.dead))
 		}
 	})
 }

@@ -227,7 +227,7 @@ func (n *session) start() {
 		n.lanes[i] = newLane(n, weir.Lane(i))
 	}
 	n.wg.Go(n.readControl)
-	n.wg.Go(n.keep)
+	n.wg.Go(n.keepAlive)
 	for _, l := range n.lanes {
 		n.wg.Go(l.run)
 	}
@@ -300,13 +300,13 @@ func (n *session) handle(f wire.Frame) error {
 
 func (n *session) wakeAll() {
 	for _, l := range n.lanes {
-		l.poke()
+		l.wakeUp()
 	}
 }
 
 // keep does what is due from time to time: pings, questions, the certificate.
 // It also passes on that the buffers have something new.
-func (n *session) keep() {
+func (n *session) keepAlive() {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
 	asked := time.Time{} // for a certificate

@@ -28,6 +28,6 @@ func (f *Ack) encode(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, f.Last)
 }
 
-func (f *Ack) decode(c *cursor) {
+func (f *Ack) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition, f.Last = c.buffer(), c.lane(), c.topic(), c.partition(), c.u64()
 }

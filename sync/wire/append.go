@@ -58,7 +58,7 @@ func (f *Append) encode(b []byte) []byte {
 	return append(b, byte(f.Kind))
 }
 
-func (f *Append) decode(c *cursor) {
+func (f *Append) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
 	f.Round, f.Row = c.u32(), c.row()
 	f.Prev, f.First, f.Last = c.u64(), c.u64(), c.u64()

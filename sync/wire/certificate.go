@@ -16,7 +16,7 @@ func (f *Certificate) encode(b []byte) []byte {
 	return putString(b, f.Text)
 }
 
-func (f *Certificate) decode(c *cursor) {
+func (f *Certificate) decode(c *decoder) {
 	f.Reason = c.reason()
 	f.DER = c.bytes()
 	f.Text = c.str()

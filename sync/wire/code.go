@@ -75,7 +75,7 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason %d", uint8(r))
 }
 
-func (c *cursor) reason() Reason {
+func (c *decoder) reason() Reason {
 	r := Reason(c.u8())
 	if r > ReasonCorrupt {
 		c.fail("unknown reason")

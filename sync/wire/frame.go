@@ -60,7 +60,7 @@ type Frame interface {
 	// that a record batch is not copied.
 	encode(b []byte) []byte
 	tail() []byte
-	decode(c *cursor)
+	decode(c *decoder)
 }
 
 // small is embedded in frames whose body encode writes completely.
@@ -183,7 +183,7 @@ func Decode(t Type, body []byte) (Frame, error) {
 	if f == nil {
 		return nil, fmt.Errorf("unknown frame type %#02x: %w", uint8(t), ErrMalformed)
 	}
-	c := cursor{b: body}
+	c := decoder{b: body}
 	f.decode(&c)
 	if c.bad == "" && len(c.b) > 0 {
 		c.fail("bytes left over")

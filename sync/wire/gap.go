@@ -58,7 +58,7 @@ func (f *Gap) encode(b []byte) []byte {
 	return putString(b, f.Cause)
 }
 
-func (f *Gap) decode(c *cursor) {
+func (f *Gap) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
 	f.Round, f.Row, f.Prev = c.u32(), c.row(), c.u64()
 	n := c.count(16)

@@ -16,7 +16,7 @@ func (f *Goodbye) encode(b []byte) []byte {
 	return putString(b, f.Text)
 }
 
-func (f *Goodbye) decode(c *cursor) {
+func (f *Goodbye) decode(c *decoder) {
 	f.Code = Code(c.u16())
 	f.Text = c.str()
 }

@@ -30,7 +30,7 @@ func (f *Hello) encode(b []byte) []byte {
 	return putBuffers(b, f.Buffers)
 }
 
-func (f *Hello) decode(c *cursor) {
+func (f *Hello) decode(c *decoder) {
 	f.Gateway = c.str()
 	copy(f.Boot[:], c.take(len(f.Boot)))
 	f.Software = c.str()

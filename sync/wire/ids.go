@@ -18,7 +18,7 @@ func putBuffer(b []byte, v weir.Buffer) []byte {
 	return b
 }
 
-func (c *cursor) buffers() []weir.Buffer {
+func (c *decoder) buffers() []weir.Buffer {
 	n := c.count(bufferLen)
 	if n == 0 {
 		return nil
@@ -54,6 +54,6 @@ func putRow(b []byte, r weir.Row) []byte {
 	return binary.BigEndian.AppendUint64(b, r.From)
 }
 
-func (c *cursor) row() weir.Row { return weir.Row{Partitions: c.partition(), From: c.u64()} }
+func (c *decoder) row() weir.Row { return weir.Row{Partitions: c.partition(), From: c.u64()} }
 
 const mapRowLen = 12 + 1 + 16 + rowLen + 2

@@ -18,7 +18,7 @@ func (f *JoinRequest) encode(b []byte) []byte {
 	return putBytes(b, f.CSR)
 }
 
-func (f *JoinRequest) decode(c *cursor) {
+func (f *JoinRequest) decode(c *decoder) {
 	copy(f.Secret[:], c.take(len(f.Secret)))
 	f.Gateway = c.str()
 	f.CSR = c.bytes()

@@ -18,7 +18,7 @@ func (f *JoinResponse) encode(b []byte) []byte {
 	return putBytes(b, f.CA)
 }
 
-func (f *JoinResponse) decode(c *cursor) {
+func (f *JoinResponse) decode(c *decoder) {
 	f.Verdict = c.u8()
 	f.Text = c.str()
 	f.Certificate = c.bytes()

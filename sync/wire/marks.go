@@ -27,7 +27,7 @@ const offeredLen = 12 + 1 + weir.Lanes*8
 
 // Marks says, for the buffers of a Hello or an Offer, what the cloud knows of
 // them and which sequences are durable. It carries durable marks only: a
-// gateway that started behind one that was still flying would lose what lies
+// gateway that started behind one that was still in flight would lose what lies
 // under it with the node. A list too long for one frame is continued in the
 // next; the one with Final ends it.
 //
@@ -73,7 +73,7 @@ func (f *Marks) encode(b []byte) []byte {
 	return putBool(b, f.Final)
 }
 
-func (f *Marks) decode(c *cursor) {
+func (f *Marks) decode(c *decoder) {
 	if n := c.count(offeredLen); n > 0 {
 		f.Buffers = make([]OfferedBuffer, n)
 	}

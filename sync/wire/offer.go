@@ -13,4 +13,4 @@ func (*Offer) Type() Type { return TypeOffer }
 
 func (f *Offer) encode(b []byte) []byte { return putBuffers(b, f.Buffers) }
 
-func (f *Offer) decode(c *cursor) { f.Buffers = c.buffers() }
+func (f *Offer) decode(c *decoder) { f.Buffers = c.buffers() }

@@ -10,4 +10,4 @@ func (*Redirect) Type() Type { return TypeRedirect }
 
 func (f *Redirect) encode(b []byte) []byte { return putString(b, f.Addr) }
 
-func (f *Redirect) decode(c *cursor) { f.Addr = c.str() }
+func (f *Redirect) decode(c *decoder) { f.Addr = c.str() }

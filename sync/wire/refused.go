@@ -7,7 +7,7 @@ import (
 )
 
 // Refused says that one Append or Gap was not taken. Mark is the partition's
-// durable mark after everything that was flying there has landed, so whatever
+// durable mark after everything that was in flight there is durable or has failed, so whatever
 // lies beyond it and was sent in this round will never be durable by itself.
 // The gateway goes on from Mark in a new round.
 type Refused struct {
@@ -39,7 +39,7 @@ func (f *Refused) encode(b []byte) []byte {
 	return putString(b, f.Text)
 }
 
-func (f *Refused) decode(c *cursor) {
+func (f *Refused) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
 	f.Round, f.First, f.Last, f.Mark = c.u32(), c.u64(), c.u64(), c.u64()
 	f.Reason = c.reason()

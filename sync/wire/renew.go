@@ -11,4 +11,4 @@ func (*Renew) Type() Type { return TypeRenew }
 
 func (f *Renew) encode(b []byte) []byte { return putBytes(b, f.CSR) }
 
-func (f *Renew) decode(c *cursor) { f.CSR = c.bytes() }
+func (f *Renew) decode(c *decoder) { f.CSR = c.bytes() }

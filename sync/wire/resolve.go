@@ -11,4 +11,4 @@ func (*Resolve) Type() Type { return TypeResolve }
 
 func (f *Resolve) encode(b []byte) []byte { return putString(b, f.Name) }
 
-func (f *Resolve) decode(c *cursor) { f.Name = c.str() }
+func (f *Resolve) decode(c *decoder) { f.Name = c.str() }

@@ -13,4 +13,4 @@ func (*Retire) Type() Type { return TypeRetire }
 
 func (f *Retire) encode(b []byte) []byte { return append(b, f.Buffer[:]...) }
 
-func (f *Retire) decode(c *cursor) { f.Buffer = c.buffer() }
+func (f *Retire) decode(c *decoder) { f.Buffer = c.buffer() }

@@ -13,4 +13,4 @@ func (*Retired) Type() Type { return TypeRetired }
 
 func (f *Retired) encode(b []byte) []byte { return append(b, f.Buffer[:]...) }
 
-func (f *Retired) decode(c *cursor) { f.Buffer = c.buffer() }
+func (f *Retired) decode(c *decoder) { f.Buffer = c.buffer() }

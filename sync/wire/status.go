@@ -71,7 +71,7 @@ func (f *Status) encode(b []byte) []byte {
 	return b
 }
 
-func (f *Status) decode(c *cursor) {
+func (f *Status) decode(c *decoder) {
 	n := c.count(figureLen)
 	if n > MaxFigures {
 		c.fail("too many figures")

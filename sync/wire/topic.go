@@ -27,7 +27,7 @@ func (f *Topic) encode(b []byte) []byte {
 	return putString(b, f.Text)
 }
 
-func (f *Topic) decode(c *cursor) {
+func (f *Topic) decode(c *decoder) {
 	f.Name = c.str()
 	f.Reason = c.reason()
 	f.ID = c.topic()

@@ -24,7 +24,7 @@ func (f *Welcome) encode(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(b, f.Window)
 }
 
-func (f *Welcome) decode(c *cursor) {
+func (f *Welcome) decode(c *decoder) {
 	f.Cluster = c.str()
 	f.Node = c.str()
 	f.Time = int64(c.u64())

@@ -19,28 +19,28 @@ const (
 // errUnsent says that the cloud acked what was never sent to it.
 var errUnsent = errors.New("ack of a sequence that was not sent")
 
-// limits bound a ledger, in bytes.
+// limits bound a delivery, in bytes.
 type limits struct {
 	window    int // sent and not acked
 	readAhead int // read and not sent
 	batch     int // of one frame
 }
 
-// ledger is the books of one lane of one buffer during one session: what was
+// delivery is the state of one lane of one buffer during one session: what was
 // read, what is in flight, what is settled. It holds all the rules by which a
 // record is sent once: it does no I/O, reads no clock and is not safe for
 // concurrent use.
-type ledger struct {
+type delivery struct {
 	buffer    weir.BufferID
 	lane      weir.Lane
 	limits    limits
 	mutations Mutations
 
-	order  []*entry // everything read and not trimmed, in the order of the lane
-	judged int      // order[:judged] is settled or on its way as a gap
-	parts  map[partKey]*part
-	parked map[string][]*entry // by topic
-	last   uint64              // the last sequence read
+	order    []*entry // everything read and not trimmed, in the order of the lane
+	queuedTo int      // order[:queuedTo] is settled or on its way as a gap
+	parts    map[partKey]*part
+	parked   map[string][]*entry // by topic
+	last     uint64              // the last sequence read
 
 	// gapMark is the highest mark of this stream in topic weir.gaps: a gap is
 	// sent only when all before it is settled, so all up to it is.
@@ -52,15 +52,15 @@ type ledger struct {
 	gapsWanted bool
 	reporting  *part // the partition of weir.gaps that the last gap went to
 
-	flying  int // bytes sent and not acked
-	waiting int // bytes read and not sent
-	acked   uint64
+	inFlight int // bytes sent and not acked
+	waiting  int // bytes read and not sent
+	acked    uint64
 }
 
-// newLedger starts the books at from, with the marks that the cloud gave for
+// newDelivery starts at from, with the marks that the cloud gave for
 // this buffer. gapTopics are the ids that weir.gaps has in the map table.
-func newLedger(b weir.BufferID, ln weir.Lane, from uint64, marks []weir.Mark, gapTopics map[weir.TopicID]bool, lim limits) *ledger {
-	l := &ledger{
+func newDelivery(b weir.BufferID, ln weir.Lane, from uint64, marks []weir.Mark, gapTopics map[weir.TopicID]bool, lim limits) *delivery {
+	l := &delivery{
 		buffer: b, lane: ln, limits: lim, last: from - 1,
 		parts: map[partKey]*part{}, parked: map[string][]*entry{},
 	}
@@ -79,10 +79,10 @@ func newLedger(b weir.BufferID, ln weir.Lane, from uint64, marks []weir.Mark, ga
 	return l
 }
 
-// forgotten says whether the cloud has gone back behind what it acknowledged, and
+// forgotten reports whether the cloud has gone back behind what it acknowledged, and
 // from where on something may be missing: more was freed here than ever reached
 // it, as far as it knows. What it lacks lies above the lowest mark.
-func (l *ledger) forgotten(reached uint64) (first uint64, gone bool) {
+func (l *delivery) forgotten(reached uint64) (first uint64, gone bool) {
 	if l.last <= max(reached, l.highest) {
 		return 0, false
 	}
@@ -93,7 +93,7 @@ func (l *ledger) forgotten(reached uint64) (first uint64, gone bool) {
 	return max(first, l.gapMark+1), true
 }
 
-func (l *ledger) part(k partKey) *part {
+func (l *delivery) part(k partKey) *part {
 	p := l.parts[k]
 	if p == nil {
 		p = &part{key: k}
@@ -102,13 +102,13 @@ func (l *ledger) part(k partKey) *part {
 	return p
 }
 
-// room says whether more may be read.
-func (l *ledger) room() bool {
+// wantsMore reports whether more may be read.
+func (l *delivery) wantsMore() bool {
 	return l.waiting < l.limits.readAhead && len(l.order) < maxSpan
 }
 
 // add notes an item as read.
-func (l *ledger) add(e *entry) {
+func (l *delivery) add(e *entry) {
 	l.last = e.last
 	l.order = append(l.order, e)
 	if e.last <= l.gapMark {
@@ -118,7 +118,7 @@ func (l *ledger) add(e *entry) {
 
 // push puts a record into the queue of its partition, unless the marks say that
 // it is there.
-func (l *ledger) push(it Item, k partKey) {
+func (l *delivery) push(it Item, k partKey) {
 	e := newEntry(it)
 	l.add(e)
 	if e.state != settled {
@@ -134,7 +134,7 @@ func newEntry(it Item) *entry {
 	return &entry{first: it.Seq, last: it.Seq, item: it, size: size}
 }
 
-func (l *ledger) enqueue(e *entry, p *part) {
+func (l *delivery) enqueue(e *entry, p *part) {
 	if e.last <= p.mark {
 		e.state, e.item = settled, Item{}
 		return
@@ -146,7 +146,7 @@ func (l *ledger) enqueue(e *entry, p *part) {
 }
 
 // park keeps a record until its topic is resolved.
-func (l *ledger) park(it Item) {
+func (l *delivery) park(it Item) {
 	e := newEntry(it)
 	l.add(e)
 	if e.state != settled {
@@ -156,10 +156,10 @@ func (l *ledger) park(it Item) {
 }
 
 // waitsFor returns the first sequence that waits for a topic to be mapped.
-func (l *ledger) waitsFor(topic string) (seq uint64, waits bool) {
+func (l *delivery) waitsFor(topic string) (seq uint64, waits bool) {
 	if topic == weir.GapTopic {
 		if l.gapsWanted {
-			return l.order[l.judged].last, true
+			return l.order[l.queuedTo].last, true
 		}
 		return 0, false
 	}
@@ -170,7 +170,7 @@ func (l *ledger) waitsFor(topic string) (seq uint64, waits bool) {
 }
 
 // unpark hands the records of a topic to their partitions.
-func (l *ledger) unpark(topic string, place func(Item) partKey) {
+func (l *delivery) unpark(topic string, place func(Item) partKey) {
 	for _, e := range l.parked[topic] {
 		l.waiting -= e.size
 		l.enqueue(e, l.part(place(e.item)))
@@ -179,29 +179,29 @@ func (l *ledger) unpark(topic string, place func(Item) partKey) {
 }
 
 // pushSettled notes a record that is known to be settled.
-func (l *ledger) pushSettled(it Item) {
+func (l *delivery) pushSettled(it Item) {
 	e := newEntry(it)
 	l.add(e)
 	e.state, e.item = settled, Item{}
 }
 
-// pushDoomed notes a record that must not be sent at all, nil when it is settled
+// pushRefused notes a record that must not be sent at all, nil when it is settled
 // already.
-func (l *ledger) pushDoomed(it Item) *entry {
+func (l *delivery) pushRefused(it Item) *entry {
 	e := newEntry(it)
-	e.state = doomed
+	e.state = refused
 	if l.add(e); e.state == settled {
 		return nil
 	}
 	return e
 }
 
-// doom takes the records of a topic that this gateway may not have.
-func (l *ledger) doom(topic string) []*entry {
+// refuseTopic takes out the records of a topic that this gateway may not have.
+func (l *delivery) refuseTopic(topic string) []*entry {
 	out := l.parked[topic]
 	delete(l.parked, topic)
 	for _, e := range out {
-		e.state = doomed
+		e.state = refused
 		l.waiting -= e.size
 	}
 	return out
@@ -210,7 +210,7 @@ func (l *ledger) doom(topic string) []*entry {
 // pushGap notes a gap that the buffer reported. What an earlier gap settled of
 // it is not reported again. Up to the highest mark of any partition, some of it
 // may have been delivered before it was damaged: that part is not exact.
-func (l *ledger) pushGap(it Item) {
+func (l *delivery) pushGap(it Item) {
 	first := max(it.Gap.First, l.gapMark+1)
 	cause := it.Gap.Reason
 	if cause == "" {
@@ -224,9 +224,9 @@ func (l *ledger) pushGap(it Item) {
 	l.add(&entry{first: first, last: it.Seq, state: dead, size: entryOverhead, cause: cause, exact: exact})
 }
 
-// bury notes that doomed records are in the dead letters: they will be reported
+// markDead notes that refused records are in the dead letters: they will be reported
 // in their place.
-func (l *ledger) bury(all []*entry, cause string) {
+func (l *delivery) markDead(all []*entry, cause string) {
 	for _, e := range all {
 		e.state, e.cause, e.exact = dead, cause, true
 		e.item = Item{Topic: e.item.Topic}
@@ -238,22 +238,22 @@ func (l *ledger) bury(all []*entry, cause string) {
 }
 
 // release lets the partition of a reported record go on.
-func (l *ledger) release(e *entry) {
+func (l *delivery) release(e *entry) {
 	if e.of != nil {
 		e.of.held--
 		e.of = nil
 	}
 }
 
-// judge puts missing records into the queue of weir.gaps, but only once all
+// queueGaps puts missing records into the queue of weir.gaps, but only once all
 // before them is settled or reported. So the mark of weir.gaps passes a
 // sequence only when there is nothing more to say about it.
-func (l *ledger) judge() {
+func (l *delivery) queueGaps() {
 	if earlyGap(l.mutations) {
-		l.judged = 0
+		l.queuedTo = 0
 	}
-	for l.judged < len(l.order) {
-		e := l.order[l.judged]
+	for l.queuedTo < len(l.order) {
+		e := l.order[l.queuedTo]
 		if e.state == dead {
 			k, ok := l.gapKey(e.last)
 			if !ok {
@@ -274,12 +274,12 @@ func (l *ledger) judge() {
 		} else if e.state != settled && !l.isGap(e) && !earlyGap(l.mutations) {
 			return
 		}
-		l.judged++
+		l.queuedTo++
 	}
 }
 
-// isGap says whether a queued entry is one of weir.gaps.
-func (l *ledger) isGap(e *entry) bool { return e.state == queued && e.cause != "" }
+// isGap reports whether a queued entry is one of weir.gaps.
+func (l *delivery) isGap(e *entry) bool { return e.state == queued && e.cause != "" }
 
 // parcel is a frame that may leave.
 type parcel struct {
@@ -300,9 +300,9 @@ type parcel struct {
 
 // next takes the frame that should leave now and counts it as sent. Of the
 // partitions that have something, the one with the oldest record goes first.
-func (l *ledger) next(now time.Time, scratch []record.Record) (parcel, bool) {
-	l.judge()
-	if l.flying >= l.limits.window {
+func (l *delivery) next(now time.Time, scratch []record.Record) (parcel, bool) {
+	l.queueGaps()
+	if l.inFlight >= l.limits.window {
 		return parcel{}, false
 	}
 	var best *part
@@ -328,14 +328,14 @@ func (l *ledger) next(now time.Time, scratch []record.Record) (parcel, bool) {
 	best.next += c.n
 	best.waiting -= c.bytes
 	l.waiting -= c.bytes
-	l.flying += c.bytes
-	best.flights = append(best.flights, flight{c.first, c.last, c.n})
+	l.inFlight += c.bytes
+	best.unacked = append(best.unacked, sentFrame{c.first, c.last, c.n})
 	best.prev = c.last
 	best.high = max(best.high, c.last)
 	return c, true
 }
 
-func (l *ledger) takeRecords(p *part, c *parcel) {
+func (l *delivery) takeRecords(p *part, c *parcel) {
 	limit := maxRecords
 	if p.limit > 0 {
 		limit = p.limit
@@ -350,8 +350,8 @@ func (l *ledger) takeRecords(p *part, c *parcel) {
 	}
 }
 
-// takeGaps joins gaps that can be told in one breath.
-func (l *ledger) takeGaps(p *part, c *parcel) {
+// takeGaps joins gaps that fit into one frame.
+func (l *delivery) takeGaps(p *part, c *parcel) {
 	for _, e := range p.queue[p.next:] {
 		if c.n == 0 {
 			c.cause, c.of, c.exact = e.cause, e.item.Topic, e.exact
@@ -373,7 +373,7 @@ func (l *ledger) takeGaps(p *part, c *parcel) {
 }
 
 // ack notes that a partition is durable up to and including seq.
-func (l *ledger) ack(k partKey, seq uint64) error {
+func (l *delivery) ack(k partKey, seq uint64) error {
 	p := l.parts[k]
 	if p == nil || seq > p.high {
 		return fmt.Errorf("partition %d of topic %s, sequence %d: %w", k.partition, k.topic, seq, errUnsent)
@@ -384,8 +384,8 @@ func (l *ledger) ack(k partKey, seq uint64) error {
 	return nil
 }
 
-// advance settles everything of p up to mark and says whether that was news.
-func (l *ledger) advance(p *part, mark uint64) bool {
+// advance settles everything of p up to mark and reports whether mark is new.
+func (l *delivery) advance(p *part, mark uint64) bool {
 	if mark <= p.mark {
 		return false
 	}
@@ -395,7 +395,7 @@ func (l *ledger) advance(p *part, mark uint64) bool {
 	for ; n < len(p.queue) && p.queue[n].last <= mark; n++ {
 		e := p.queue[n]
 		if n < p.next {
-			l.flying -= e.size
+			l.inFlight -= e.size
 		} else {
 			l.waiting -= e.size
 			p.waiting -= e.size
@@ -406,15 +406,15 @@ func (l *ledger) advance(p *part, mark uint64) bool {
 	clear(p.queue[:n])
 	p.queue = p.queue[n:]
 	p.next = max(0, p.next-n)
-	for len(p.flights) > 0 && p.flights[0].last <= mark {
-		p.flights = p.flights[1:]
+	for len(p.unacked) > 0 && p.unacked[0].last <= mark {
+		p.unacked = p.unacked[1:]
 	}
 	return true
 }
 
 // refuse acts on a refusal. It returns records that can never be delivered: the
-// caller puts them into the dead letters and then calls bury.
-func (l *ledger) refuse(r *wire.Refused, now time.Time) []*entry {
+// caller puts them into the dead letters and then calls markDead.
+func (l *delivery) refuse(r *wire.Refused, now time.Time) []*entry {
 	p := l.parts[partKey{r.Topic, r.Partition}]
 	if p == nil || keepOnRefuse(l.mutations) {
 		return nil
@@ -444,30 +444,30 @@ func (l *ledger) refuse(r *wire.Refused, now time.Time) []*entry {
 		p.limit = n / 2
 		return nil
 	}
-	return l.condemn(p, 0, n)
+	return l.takeOut(p, 0, n)
 }
 
 // rewind takes back everything of p that is in flight: it goes again from mark,
 // in a new round.
-func (l *ledger) rewind(p *part, mark uint64) {
+func (l *delivery) rewind(p *part, mark uint64) {
 	for _, e := range p.queue[:p.next] {
-		l.flying -= e.size
+		l.inFlight -= e.size
 		l.waiting += e.size
 		p.waiting += e.size
 	}
-	p.next, p.flights = 0, nil
+	p.next, p.unacked = 0, nil
 	p.prev = mark
 	p.round++
 }
 
-// condemn takes n records that were not sent, or were rewound, out of a queue.
+// takeOut takes n records that were not sent, or were rewound, out of a queue.
 // Until they are reported nothing behind them leaves: their partition's mark
 // must not pass them before the mark of weir.gaps does.
-func (l *ledger) condemn(p *part, at, n int) []*entry {
+func (l *delivery) takeOut(p *part, at, n int) []*entry {
 	out := append([]*entry(nil), p.queue[at:at+n]...)
 	p.queue = append(p.queue[:at], p.queue[at+n:]...)
 	for _, e := range out {
-		e.state = doomed
+		e.state = refused
 		l.waiting -= e.size
 		p.waiting -= e.size
 		if !noHold(l.mutations) {
@@ -479,8 +479,8 @@ func (l *ledger) condemn(p *part, at, n int) []*entry {
 }
 
 // giveUp settles gaps that the cloud does not take for good: topic weir.gaps
-// was deleted. They are in nobody's books then, and the caller says so.
-func (l *ledger) giveUp(p *part, n int) []*entry {
+// was deleted. Nothing else tells of them then, so the caller logs it.
+func (l *delivery) giveUp(p *part, n int) []*entry {
 	out := append([]*entry(nil), p.queue[:n]...)
 	p.queue = p.queue[n:]
 	for _, e := range out {
@@ -494,37 +494,37 @@ func (l *ledger) giveUp(p *part, n int) []*entry {
 
 // reject is a refusal that was found here: the parcel cannot be packed. It must
 // be the last one that next returned.
-func (l *ledger) reject(c parcel) []*entry {
+func (l *delivery) reject(c parcel) []*entry {
 	p := c.part
 	p.next -= c.n
-	p.flights = p.flights[:len(p.flights)-1]
+	p.unacked = p.unacked[:len(p.unacked)-1]
 	p.prev = c.prev
 	p.waiting += c.bytes
 	l.waiting += c.bytes
-	l.flying -= c.bytes
+	l.inFlight -= c.bytes
 	if c.n > 1 {
 		p.limit = c.n / 2
 		return nil
 	}
-	return l.condemn(p, p.next, 1)
+	return l.takeOut(p, p.next, 1)
 }
 
 // floor is the sequence up to which everything is settled.
-func (l *ledger) floor() uint64 {
+func (l *delivery) floor() uint64 {
 	n := 0
 	for n < len(l.order) && l.order[n].state == settled {
 		n++
 	}
 	clear(l.order[:n])
 	l.order = l.order[n:]
-	l.judged = max(0, l.judged-n)
+	l.queuedTo = max(0, l.queuedTo-n)
 	if trimAcked(l.mutations) {
 		return max(l.acked, l.settledTo())
 	}
 	return l.settledTo()
 }
 
-func (l *ledger) settledTo() uint64 {
+func (l *delivery) settledTo() uint64 {
 	if len(l.order) > 0 {
 		return l.order[0].first - 1
 	}
@@ -532,7 +532,7 @@ func (l *ledger) settledTo() uint64 {
 }
 
 // resume is when the first pause ends, zero when there is none.
-func (l *ledger) resume(now time.Time) time.Time {
+func (l *delivery) resume(now time.Time) time.Time {
 	var at time.Time
 	for _, p := range l.parts {
 		if p.next < len(p.queue) && p.notBefore.After(now) && (at.IsZero() || p.notBefore.Before(at)) {

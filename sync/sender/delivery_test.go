@@ -19,8 +19,8 @@ var (
 	now        = time.Unix(1e9, 0)
 )
 
-func testLedger(marks ...weir.Mark) *ledger {
-	l := newLedger(testBuffer, weir.Live, 1, marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
+func testDelivery(marks ...weir.Mark) *delivery {
+	l := newDelivery(testBuffer, weir.Live, 1, marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
 	l.gapKey = func(uint64) (partKey, bool) { return gapKey, true }
 	return l
 }
@@ -34,14 +34,14 @@ func item(seq uint64) Item {
 }
 
 // push puts sequences first to last into a partition.
-func push(l *ledger, k partKey, first, last uint64) {
+func push(l *delivery, k partKey, first, last uint64) {
 	for s := first; s <= last; s++ {
 		l.push(item(s), k)
 	}
 }
 
 // next takes the next frame in short: partition, prev, first-last, round.
-func next(l *ledger) string {
+func next(l *delivery) string {
 	c, ok := l.next(now, nil)
 	if !ok {
 		return "-"
@@ -53,7 +53,7 @@ func next(l *ledger) string {
 	return fmt.Sprintf("%s%d %d<%d-%d r%d", what, c.key.partition, c.prev, c.first, c.last, c.round)
 }
 
-func refused(k partKey, round uint32, first, last, mark uint64, why wire.Reason) *wire.Refused {
+func refusedFrame(k partKey, round uint32, first, last, mark uint64, why wire.Reason) *wire.Refused {
 	return &wire.Refused{Buffer: testBuffer, Lane: weir.Live, Topic: k.topic, Partition: k.partition,
 		Round: round, First: first, Last: last, Mark: mark, Reason: why}
 }
@@ -66,7 +66,7 @@ func expect(t *testing.T, what, got, want string) {
 }
 
 func TestLedgerChainsAndTrims(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 2)
 	push(l, keyB, 3, 3)
 	expect(t, "first", next(l), "P0 0<1-2 r0")
@@ -86,7 +86,7 @@ func TestLedgerChainsAndTrims(t *testing.T) {
 			t.Errorf("floor after ack of %d: %d, want %d", x.seq, got, x.floor)
 		}
 	}
-	if l.flying != 0 || l.waiting != 0 || len(l.order) != 0 {
+	if l.inFlight != 0 || l.waiting != 0 || len(l.order) != 0 {
 		t.Errorf("books are not empty: %+v", l)
 	}
 	if err := l.ack(keyA, 5); !errors.Is(err, errUnsent) {
@@ -95,7 +95,7 @@ func TestLedgerChainsAndTrims(t *testing.T) {
 }
 
 func TestLedgerStartsFromMarks(t *testing.T) {
-	l := testLedger(mark(keyA, 5), mark(keyB, 2), weir.Mark{Buffer: weir.BufferID{9}, Lane: weir.Live, Topic: keyA.topic, Last: 99})
+	l := testDelivery(mark(keyA, 5), mark(keyB, 2), weir.Mark{Buffer: weir.BufferID{9}, Lane: weir.Live, Topic: keyA.topic, Last: 99})
 	push(l, keyA, 1, 1)
 	push(l, keyB, 2, 3)
 	push(l, keyA, 4, 6)
@@ -104,18 +104,18 @@ func TestLedgerStartsFromMarks(t *testing.T) {
 }
 
 func TestLedgerRewindsOncePerRound(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 1)
 	next(l)
 	push(l, keyA, 2, 2)
 	next(l)
-	if got := l.refuse(refused(keyA, 0, 2, 2, 0, wire.ReasonHole), now); got != nil {
-		t.Errorf("buried %v", got)
+	if got := l.refuse(refusedFrame(keyA, 0, 2, 2, 0, wire.ReasonHole), now); got != nil {
+		t.Errorf("dead letters %v", got)
 	}
 	expect(t, "again", next(l), "P0 0<1-2 r1")
-	l.refuse(refused(keyA, 0, 1, 1, 0, wire.ReasonHole), now) // of the round before
+	l.refuse(refusedFrame(keyA, 0, 1, 1, 0, wire.ReasonHole), now) // of the round before
 	expect(t, "stale", next(l), "-")
-	l.refuse(refused(keyA, 0, 1, 1, 1, wire.ReasonHole), now) // stale, but its mark counts
+	l.refuse(refusedFrame(keyA, 0, 1, 1, 1, wire.ReasonHole), now) // stale, but its mark counts
 	if l.floor() != 1 {
 		t.Errorf("floor %d", l.floor())
 	}
@@ -124,10 +124,10 @@ func TestLedgerRewindsOncePerRound(t *testing.T) {
 // The mark of a refusal may lie beyond everything sent: an older session's
 // frames have landed.
 func TestLedgerMarkBeyondWhatWasSent(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 2)
 	next(l)
-	l.refuse(refused(keyA, 0, 1, 2, 7, wire.ReasonHole), now)
+	l.refuse(refusedFrame(keyA, 0, 1, 2, 7, wire.ReasonHole), now)
 	push(l, keyA, 3, 9)
 	expect(t, "goes on", next(l), "P0 7<8-9 r1")
 	if l.floor() != 7 {
@@ -136,11 +136,11 @@ func TestLedgerMarkBeyondWhatWasSent(t *testing.T) {
 }
 
 func TestLedgerPauses(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 1)
 	push(l, keyB, 2, 2)
 	next(l)
-	l.refuse(refused(keyA, 0, 1, 1, 0, wire.ReasonBusy), now)
+	l.refuse(refusedFrame(keyA, 0, 1, 1, 0, wire.ReasonBusy), now)
 	expect(t, "the other partition", next(l), "P1 0<2-2 r0")
 	expect(t, "paused", next(l), "-")
 	at := l.resume(now)
@@ -150,7 +150,7 @@ func TestLedgerPauses(t *testing.T) {
 	if c, ok := l.next(at, nil); !ok || c.round != 1 {
 		t.Error("pause does not end")
 	}
-	l.refuse(refused(keyA, 1, 1, 1, 0, wire.ReasonMoved), at)
+	l.refuse(refusedFrame(keyA, 1, 1, 1, 0, wire.ReasonMoved), at)
 	if d := l.resume(at).Sub(at); d != 2*minPause {
 		t.Errorf("second pause of %v", d)
 	}
@@ -159,13 +159,13 @@ func TestLedgerPauses(t *testing.T) {
 // A frame that is refused while an earlier one of its partition is refused too
 // says nothing about its own records yet.
 func TestLedgerBlamesTheRightFrame(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 1)
 	next(l)
 	push(l, keyA, 2, 2)
 	next(l)
-	if got := l.refuse(refused(keyA, 0, 2, 2, 0, wire.ReasonTooLarge), now); got != nil {
-		t.Errorf("buried %d records", len(got))
+	if got := l.refuse(refusedFrame(keyA, 0, 2, 2, 0, wire.ReasonTooLarge), now); got != nil {
+		t.Errorf("%d dead letters", len(got))
 	}
 	c, ok := l.next(now.Add(time.Minute), nil)
 	if !ok || c.first != 1 || c.last != 2 {
@@ -174,10 +174,10 @@ func TestLedgerBlamesTheRightFrame(t *testing.T) {
 }
 
 func TestLedgerFindsTheBadRecord(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 8)
 	bad := uint64(6)
-	var buried []*entry
+	var dead []*entry
 	at := now
 	for range 100 {
 		c, ok := l.next(at, nil)
@@ -189,28 +189,28 @@ func TestLedgerFindsTheBadRecord(t *testing.T) {
 		}
 		if c.first <= bad && bad <= c.last {
 			m := l.parts[keyA].mark
-			buried = append(buried, l.refuse(refused(keyA, c.round, c.first, c.last, m, wire.ReasonCorrupt), at)...)
+			dead = append(dead, l.refuse(refusedFrame(keyA, c.round, c.first, c.last, m, wire.ReasonCorrupt), at)...)
 		} else if err := l.ack(keyA, c.last); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(buried) != 1 || buried[0].first != bad {
-		t.Fatalf("buried %d records", len(buried))
+	if len(dead) != 1 || dead[0].first != bad {
+		t.Fatalf("%d dead letters", len(dead))
 	}
 }
 
-// Nothing behind a buried record leaves its partition before the gap is acked,
+// Nothing behind a dead letter leaves its partition before the gap is acked,
 // and the gap leaves only when all before it is settled.
 func TestLedgerHoldsBehindBuried(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyB, 1, 1)
 	push(l, keyA, 2, 2)
 	expect(t, "B", next(l), "P1 0<1-1 r0")
 	expect(t, "A", next(l), "P0 0<2-2 r0")
 	push(l, keyA, 3, 3)
-	dead := l.refuse(refused(keyA, 0, 2, 2, 0, wire.ReasonGone), now)
-	expect(t, "before it is buried", next(l), "-")
-	l.bury(dead, "gone")
+	dead := l.refuse(refusedFrame(keyA, 0, 2, 2, 0, wire.ReasonGone), now)
+	expect(t, "before it is a dead letter", next(l), "-")
+	l.markDead(dead, "gone")
 	expect(t, "before B is settled", next(l), "-")
 	if err := l.ack(keyB, 1); err != nil {
 		t.Fatal(err)
@@ -232,7 +232,7 @@ func TestLedgerHoldsBehindBuried(t *testing.T) {
 // Topic weir.gaps has grown: a gap does not leave for its new partition while one
 // flies to the old. The mark of the new one would pass it.
 func TestLedgerGapsWaitForEachOther(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	grown := partKey{topic: gapKey.topic, partition: 1}
 	l.gapKey = func(seq uint64) (partKey, bool) {
 		if seq >= 3 {
@@ -253,7 +253,7 @@ func TestLedgerGapsWaitForEachOther(t *testing.T) {
 // What lies at or below the mark of weir.gaps is settled, whatever the marks of
 // its partition say.
 func TestLedgerGapMarkSettles(t *testing.T) {
-	l := testLedger(mark(gapKey, 3), mark(keyA, 1))
+	l := testDelivery(mark(gapKey, 3), mark(keyA, 1))
 	push(l, keyA, 1, 2)
 	l.pushGap(Item{Seq: 5, Gap: &weir.Gap{First: 2, Last: 5, Reason: "damaged", Exact: true}})
 	c, ok := l.next(now, nil)
@@ -280,7 +280,7 @@ func TestLedgerCloudWentBack(t *testing.T) {
 		{10, 6, nil, 7},
 		{10, 0, nil, 1},
 	} {
-		l := newLedger(testBuffer, weir.Live, c.from, c.marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
+		l := newDelivery(testBuffer, weir.Live, c.from, c.marks, map[weir.TopicID]bool{gapKey.topic: true}, limits{window: 1 << 20, readAhead: 1 << 20, batch: 1 << 16})
 		if first, gone := l.forgotten(c.reached); gone != (c.first > 0) || first != c.first {
 			t.Errorf("from %d, reached %d, marks %v: %d, %v", c.from, c.reached, c.marks, first, gone)
 		}
@@ -289,7 +289,7 @@ func TestLedgerCloudWentBack(t *testing.T) {
 
 // The part of a gap that may have been delivered is not exact.
 func TestLedgerInexactGaps(t *testing.T) {
-	l := testLedger(mark(keyA, 4))
+	l := testDelivery(mark(keyA, 4))
 	l.pushGap(Item{Seq: 9, Gap: &weir.Gap{First: 1, Last: 9, Exact: true}})
 	for _, want := range []struct {
 		r     wire.Range
@@ -303,13 +303,13 @@ func TestLedgerInexactGaps(t *testing.T) {
 }
 
 func TestLedgerJoinsGaps(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	push(l, keyA, 1, 6)
 	next(l)
-	dead := l.refuse(refused(keyA, 0, 1, 6, 0, wire.ReasonNotAllowed), now)
+	dead := l.refuse(refusedFrame(keyA, 0, 1, 6, 0, wire.ReasonNotAllowed), now)
 	push(l, keyB, 7, 7)
 	l.pushGap(Item{Seq: 9, Gap: &weir.Gap{First: 8, Last: 9, Reason: "damaged", Exact: true}})
-	l.bury(dead, "not-allowed")
+	l.markDead(dead, "not-allowed")
 	c, _ := l.next(now, nil)
 	if len(c.ranges) != 1 || c.ranges[0] != (wire.Range{First: 1, Last: 6}) || c.count != 6 || c.of != "t" {
 		t.Errorf("got %+v", c)
@@ -319,10 +319,10 @@ func TestLedgerJoinsGaps(t *testing.T) {
 }
 
 func TestLedgerBounds(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	l.limits = limits{window: 1000, readAhead: 2000, batch: 300}
 	seq := uint64(0)
-	for l.room() {
+	for l.wantsMore() {
 		seq++
 		l.push(item(seq), keyA)
 	}
@@ -331,14 +331,14 @@ func TestLedgerBounds(t *testing.T) {
 	}
 	for next(l) != "-" {
 	}
-	if l.flying < 1000 || l.flying > 1300 {
-		t.Errorf("%d bytes flying", l.flying)
+	if l.inFlight < 1000 || l.inFlight > 1300 {
+		t.Errorf("%d bytes in flight", l.inFlight)
 	}
 }
 
 // A deep backlog of small records goes in few frames, a trickle in one each.
 func TestLedgerCollectsWhenBusy(t *testing.T) {
-	l := testLedger()
+	l := testDelivery()
 	frames := 0
 	for s := uint64(1); s <= 100; s++ {
 		l.push(item(s), keyA)
@@ -346,7 +346,7 @@ func TestLedgerCollectsWhenBusy(t *testing.T) {
 			frames++
 		}
 	}
-	if frames != maxFlights {
+	if frames != maxUnacked {
 		t.Errorf("%d frames in flight", frames)
 	}
 	if err := l.ack(keyA, 1); err != nil {

@@ -6,15 +6,15 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// cursor reads a body from front to back. The first thing that is wrong is
+// decoder reads a body from front to back. The first thing that is wrong is
 // kept, everything read after it is zero, so decode functions need not check
 // each field.
-type cursor struct {
+type decoder struct {
 	b   []byte
 	bad string // what is wrong, empty as long as nothing is
 }
 
-func (c *cursor) fail(what string) {
+func (c *decoder) fail(what string) {
 	if c.bad == "" {
 		c.bad = what
 	}
@@ -23,7 +23,7 @@ func (c *cursor) fail(what string) {
 
 // take returns the next n bytes, capped so that an append cannot reach what
 // follows, or nil.
-func (c *cursor) take(n int) []byte {
+func (c *decoder) take(n int) []byte {
 	if n < 0 || n > len(c.b) {
 		c.fail("body too short")
 		return nil
@@ -33,28 +33,28 @@ func (c *cursor) take(n int) []byte {
 	return p
 }
 
-func (c *cursor) u8() uint8 {
+func (c *decoder) u8() uint8 {
 	if p := c.take(1); p != nil {
 		return p[0]
 	}
 	return 0
 }
 
-func (c *cursor) u16() uint16 {
+func (c *decoder) u16() uint16 {
 	if p := c.take(2); p != nil {
 		return binary.BigEndian.Uint16(p)
 	}
 	return 0
 }
 
-func (c *cursor) u32() uint32 {
+func (c *decoder) u32() uint32 {
 	if p := c.take(4); p != nil {
 		return binary.BigEndian.Uint32(p)
 	}
 	return 0
 }
 
-func (c *cursor) u64() uint64 {
+func (c *decoder) u64() uint64 {
 	if p := c.take(8); p != nil {
 		return binary.BigEndian.Uint64(p)
 	}
@@ -62,7 +62,7 @@ func (c *cursor) u64() uint64 {
 }
 
 // boolean is strict: one value has one encoding.
-func (c *cursor) boolean() bool {
+func (c *decoder) boolean() bool {
 	v := c.u8()
 	if v > 1 {
 		c.fail("boolean that is neither 0 nor 1")
@@ -70,9 +70,9 @@ func (c *cursor) boolean() bool {
 	return v == 1
 }
 
-func (c *cursor) str() string { return string(c.take(int(c.u16()))) }
+func (c *decoder) str() string { return string(c.take(int(c.u16()))) }
 
-func (c *cursor) bytes() []byte {
+func (c *decoder) bytes() []byte {
 	n := c.u32()
 	if uint64(n) > uint64(len(c.b)) {
 		c.fail("body too short")
@@ -83,7 +83,7 @@ func (c *cursor) bytes() []byte {
 
 // count reads a number of elements of at least size bytes each. It never
 // returns more than the rest of the body can hold.
-func (c *cursor) count(size int) int {
+func (c *decoder) count(size int) int {
 	n := c.u32()
 	if uint64(n)*uint64(size) > uint64(len(c.b)) {
 		c.fail("more elements than bytes")
@@ -92,7 +92,7 @@ func (c *cursor) count(size int) int {
 	return int(n)
 }
 
-func (c *cursor) partition() int32 {
+func (c *decoder) partition() int32 {
 	v := int32(c.u32())
 	if v < 0 {
 		c.fail("negative partition")
@@ -100,7 +100,7 @@ func (c *cursor) partition() int32 {
 	return v
 }
 
-func (c *cursor) lane() weir.Lane {
+func (c *decoder) lane() weir.Lane {
 	l := weir.Lane(c.u8())
 	if l >= weir.Lanes {
 		c.fail("unknown lane")
@@ -109,12 +109,12 @@ func (c *cursor) lane() weir.Lane {
 	return l
 }
 
-func (c *cursor) buffer() (id weir.BufferID) {
+func (c *decoder) buffer() (id weir.BufferID) {
 	copy(id[:], c.take(len(id)))
 	return id
 }
 
-func (c *cursor) topic() (id weir.TopicID) {
+func (c *decoder) topic() (id weir.TopicID) {
 	copy(id[:], c.take(len(id)))
 	return id
 }

@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// span is a range of sequences, both ends included.
-type span struct{ first, last uint64 }
+// seqRange is a range of sequences, both ends included.
+type seqRange struct{ first, last uint64 }
 
-// spans is a set of sequences: ranges in order that do not touch.
-type spans []span
+// seqSet is a set of sequences: ranges in order that do not touch.
+type seqSet []seqRange
 
-func (s spans) find(seq uint64) (int, bool) {
-	return slices.BinarySearchFunc(s, seq, func(p span, seq uint64) int {
+func (s seqSet) find(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(s, seq, func(p seqRange, seq uint64) int {
 		if p.first <= seq && seq <= p.last {
 			return 0
 		}
@@ -20,13 +20,13 @@ func (s spans) find(seq uint64) (int, bool) {
 	})
 }
 
-func (s spans) has(seq uint64) bool {
+func (s seqSet) has(seq uint64) bool {
 	_, found := s.find(seq)
 	return found
 }
 
 // add returns the set with seq in it.
-func (s spans) add(seq uint64) spans {
+func (s seqSet) add(seq uint64) seqSet {
 	i, found := s.find(seq)
 	if found {
 		return s
@@ -42,7 +42,7 @@ func (s spans) add(seq uint64) spans {
 	case after:
 		s[i].first = seq
 	default:
-		s = slices.Insert(s, i, span{seq, seq})
+		s = slices.Insert(s, i, seqRange{seq, seq})
 	}
 	return s
 }
