@@ -218,6 +218,7 @@ func (d *dispatcher) endSession(s *session) {
 	if s.durable {
 		s.owed.forget(s.number)
 	}
+	s.account.session.CompareAndSwap(s, nil)
 	delete(d.sessions, s.id)
 }
 
@@ -303,7 +304,7 @@ func (d *dispatcher) fanOut(w *work) {
 func (d *dispatcher) deliverTo(w *work) {
 	for i := range w.to {
 		r := &w.to[i]
-		s := d.sessions[r.id]
+		s := r.page.account.session.Load()
 		if s == nil {
 			continue
 		}

@@ -48,6 +48,7 @@ type client struct {
 	account    *account
 	index      *trie[*client] // of the ledger, while the page is in it; nil: it has no part in it
 	matched    hit            // of index
+	adding     amount         // what the session is owed of the batch that is being settled
 	progress   progress       // of the session, as it was written last
 	overflows  bool           // messages are being dropped, which was logged
 	named      bool           // there was a connection since the server began

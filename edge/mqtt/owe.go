@@ -51,6 +51,7 @@ type owing struct {
 	records [][]byte // of this batch
 	first   uint64   // number of the first of them
 
+	owedTo    []*client       // sessions that are owed something of this batch
 	following []*session      // whose place is written with this batch
 	writing   []savedPlace    // places in this batch
 	going     []*segment      // whose end is in this batch
@@ -85,7 +86,7 @@ func (k *committer) recipients(w *work) {
 // choose adds a recipient, unless the dispatcher finds it.
 func (k *committer) choose(w *work, hit match[*client]) {
 	page := hit.subscriber
-	r := recipient{page: page, id: page.id, qos: min(w.message.QoS, hit.qos),
+	r := recipient{page: page, qos: min(w.message.QoS, hit.qos),
 		retain: w.message.Retain && hit.retainAsPublished, identifiers: hit.identifiers, share: hit.share}
 	if r.qos > 0 {
 		r.number = page.account.number
@@ -208,16 +209,30 @@ func (k *committer) owe(batch []*work) {
 			size := int64(w.message.size())
 			for i := range w.to {
 				if r := &w.to[i]; r.number > 0 {
-					o.log.owe(o.segment, r.number)
-					r.page.account.owed.add(1, size)
+					o.count(r.page, size)
 				}
 			}
 		}
 		for range w.replays() {
-			o.log.owe(o.segment, w.ledger.account.number)
-			w.ledger.account.owed.add(1, replaySize)
+			o.count(w.ledger, replaySize)
 		}
 	}
+	for _, page := range o.owedTo {
+		o.log.owe(o.segment, page.account.number, page.adding.n)
+		page.account.owed.add(int64(page.adding.n), int64(page.adding.bytes))
+		page.adding = amount{}
+	}
+	clear(o.owedTo)
+	o.owedTo = o.owedTo[:0]
+}
+
+// count notes one delivery more that a session is owed of this batch. However many there
+// are, each session is looked up once.
+func (o *owing) count(page *client, size int64) {
+	if page.adding.n == 0 {
+		o.owedTo = append(o.owedTo, page)
+	}
+	page.adding.add(int(size))
 }
 
 // disown takes the batch's records back: its messages were not stored.

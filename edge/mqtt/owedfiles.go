@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// owe notes that a session is owed a delivery of the segment.
-func (l *OwedLog) owe(s *segment, session uint32) {
+// owe notes that a session is owed n more deliveries of the segment.
+func (l *OwedLog) owe(s *segment, session uint32, n int) {
 	l.mu.Lock()
-	s.owed[session]++
+	s.owed[session] += n
 	l.mu.Unlock()
 }
 

@@ -27,7 +27,7 @@ func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
 			if page == nil || number <= page.account.since || page.progress.settled(number) || l.void[number] {
 				continue
 			}
-			s.o.Owed.owe(seg, to.number)
+			s.o.Owed.owe(seg, to.number, 1)
 			page.account.owed.add(1, int64(r.size()))
 		}
 	})

@@ -25,6 +25,7 @@ const (
 	saltSize    = 8
 	segmentSize = 1 << 20
 	minSegments = 8       // into which the limit is cut at least
+	maxOwedBuf  = 1 << 20 // the largest buffer that is kept for the next append
 	maxHole     = 1 << 20 // records that are missing in one place of a file
 )
 
@@ -41,6 +42,7 @@ type OwedLog struct {
 	file   *os.File // of the last segment, nil: not made yet; the committer's
 	owner  *segment // of which file is
 	failed bool     // what the file ends with is unknown; the committer's
+	buf    []byte   // for append, which uses it again
 
 	mu       sync.Mutex
 	segments []*segment      // guarded by mu; oldest first
@@ -257,8 +259,12 @@ func (l *OwedLog) append(s *segment, records [][]byte) error {
 	if err != nil {
 		return err
 	}
+	b = append(l.buf[:0], b...)
 	for i, body := range records {
 		b = appendOwed(b, l.next+uint64(i), body, s.salt)
+	}
+	if l.buf = b; cap(b) > maxOwedBuf {
+		l.buf = nil
 	}
 	if _, err = l.file.WriteAt(b, s.size); err == nil {
 		err = l.file.Sync()

@@ -22,7 +22,7 @@ func owedLog(t *testing.T, dir string, k known) (l *OwedLog, got map[uint64]stri
 	got = make(map[uint64]string)
 	lost, err = l.load(k, func(s *segment, number uint64, body []byte) {
 		got[number] = string(body)
-		l.owe(s, 1)
+		l.owe(s, 1, 1)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func fillOwed(t *testing.T, l *OwedLog, n int) known {
 		if err := l.append(s, [][]byte{fmt.Appendf(nil, "record %d", i+1)}); err != nil {
 			t.Fatal(err)
 		}
-		l.owe(s, 1)
+		l.owe(s, 1, 1)
 	}
 	k.last = l.last()
 	return k

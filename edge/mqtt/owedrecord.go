@@ -16,7 +16,6 @@ const (
 // subscription.
 type recipient struct {
 	page        *client
-	id          string
 	number      uint32 // of a session that is owed the message; 0: it is in memory only
 	qos         byte
 	retain      bool // flag of the delivery
@@ -32,7 +31,7 @@ const (
 
 // encodeOwed returns the record of a message that sessions are owed.
 func encodeOwed(m *Message, to []recipient) []byte {
-	b := make([]byte, 0, 64+16*len(to)+m.size())
+	b := make([]byte, 0, 64+8*len(to)+m.size())
 	b = append(b, owedMessage)
 	n := 0
 	for i := range to {
