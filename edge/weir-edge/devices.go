@@ -15,14 +15,14 @@ import (
 func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	d := &s.devices
 	fs.IntVar(&d.Connections, "mqtt-connections", 2000, "`number` of connections of --mqtt, and as many of --mqtts; each takes 13 KiB of memory, with TLS 40")
-	fs.IntVar(&d.PerAddress, "mqtt-connections-per-address", 0, "`number` of them from one IP address; raise it if many devices are behind one (default: half of --mqtt-connections)")
-	fs.IntVar(&d.Connecting, "mqtt-connecting", 250, "`number` of them that have not logged in; of more, the oldest are closed")
+	fs.IntVar(&d.PerAddress, "mqtt-connections-per-address", 0, "`number` of MQTT connections from one IP address; raise it if many devices are behind one (default: half of --mqtt-connections)")
+	fs.IntVar(&d.Connecting, "mqtt-connecting", 250, "`number` of MQTT connections that have not logged in; of more, the oldest are closed")
 	fs.DurationVar(&d.ConnectTimeout, "mqtt-connect-timeout", 5*time.Second, "`time` that a device has to send its CONNECT; raise it for slow links")
 	fs.DurationVar(&d.PacketTimeout, "mqtt-packet-timeout", 30*time.Second, "`time` that a device has to send the rest of a packet; a large one has longer, by --mqtt-packet-rate")
 	fs.IntVar(&d.PacketRate, "mqtt-packet-rate", 2048, "`bytes` a second that a large packet must arrive at; lower it for slower links")
 	configs.BytesVar(fs, &d.Arriving, "mqtt-arriving", 8<<20, "`size` of memory for packets that have not arrived whole, a quarter of them from one address; raise it if many devices send large messages at once")
 	configs.BytesVar(fs, &d.State, "mqtt-state", 0, "`size` of memory for sessions, subscriptions, wills, retained and queued messages; three times as many of --quota are kept for them (default: a 64th of --quota, 16 MiB at most)")
-	configs.BytesVar(fs, &d.ClientState, "mqtt-client-state", 1<<20, "`size` of them for the session of one client, and as many for its queue; half of --mqtt-state at most")
+	configs.BytesVar(fs, &d.ClientState, "mqtt-client-state", 1<<20, "`size` of the part of --mqtt-state that the session of one client may take, and as much for its queue; half of --mqtt-state at most")
 	fs.IntVar(&d.Sessions, "mqtt-sessions", 10000, "`number` of sessions that are kept without a connection; of more, the oldest end")
 	configs.BytesVar(fs, &d.PacketSize, "mqtt-packet-size", edge.MaxPacket, "`size` of a whole packet from a device; what is larger never fits into a record")
 	fs.IntVar(&d.Levels, "mqtt-levels", 200, "`number` of levels that topics and filters may have")
@@ -32,13 +32,13 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&d.Subscriptions, "mqtt-subscriptions", 1024, "`number` of subscriptions of one session")
 	fs.IntVar(&d.Inflight, "mqtt-inflight", 256, "`number` of messages that are sent to a subscriber before it acknowledges the first")
 	fs.IntVar(&d.Queued, "mqtt-queued", 1000, "`number` of messages in memory that wait for one subscriber")
-	configs.BytesVar(fs, &d.QueuedBytes, "mqtt-queued-bytes", 0, "`size` of them (default: twice --mqtt-client-state)")
+	configs.BytesVar(fs, &d.QueuedBytes, "mqtt-queued-bytes", 0, "`size` of messages in memory that wait for one subscriber (default: twice --mqtt-client-state)")
 	configs.BytesVar(fs, &d.QueuedTotal, "mqtt-queued-total", 0, "`size` of messages that wait for all subscribers (default: half of --mqtt-state)")
 	fs.IntVar(&d.Retained, "mqtt-retained", 10000, "`number` of topics with a retained message")
 	configs.BytesVar(fs, &d.RetainedBytes, "mqtt-retained-bytes", 0, "`size` of retained messages (default: nine sixteenths of --mqtt-state)")
 	fs.DurationVar(&d.SystemInterval, "mqtt-sys-interval", 10*time.Second, "`time` between two reports of the broker below $SYS; 0: none")
 	configs.BytesVar(fs, &d.Owed, "mqtt-owed", 0, "`size` of messages on the disk, a part of --quota, that wait for sessions which outlive their connection; of more, the oldest are dropped (default: a 16th of --quota)")
-	configs.BytesVar(fs, &d.ClientOwed, "mqtt-client-owed", 0, "`size` of them for one session; of more, the newest are dropped (default: a quarter of --mqtt-owed)")
+	configs.BytesVar(fs, &d.ClientOwed, "mqtt-client-owed", 0, "`size` of the part of --mqtt-owed that one session may take; of more, the newest messages are dropped (default: a quarter of --mqtt-owed)")
 	configs.DurationVar(fs, &d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
 }
 
