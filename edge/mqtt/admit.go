@@ -58,9 +58,9 @@ func (s *Server) admit(nc net.Conn, gate *budget.Gate) {
 	if _, strangers := gate.Open(); strangers > s.o.MaxConnecting/2 {
 		wait = min(wait, shortConnect)
 	}
-	c.keep = time.Now().Add(wait)
-	c.until = c.keep
-	nc.SetDeadline(c.keep)
+	c.keepAliveEnds = time.Now().Add(wait)
+	c.until = c.keepAliveEnds
+	nc.SetDeadline(c.keepAliveEnds)
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()

@@ -28,7 +28,7 @@ type committer struct {
 	s      *Server
 	ledger *ledger
 	out    chan<- []*work
-	alarm  *time.Timer // pokes the queue at next
+	alarm  *time.Timer // wakes the queue at next
 	seq    uint64      // of the last work
 	next   time.Time   // no will and no expiry is due earlier; zero: none waits
 
@@ -75,7 +75,7 @@ func newCommitter(s *Server, l *ledger, loaded int) *committer {
 // run commits until the queue is closed and empty.
 func (k *committer) run() {
 	defer close(k.out)
-	k.alarm = time.AfterFunc(time.Hour, k.s.queue.poke)
+	k.alarm = time.AfterFunc(time.Hour, k.s.queue.wake)
 	defer k.alarm.Stop()
 	k.setAlarm()
 	for {
@@ -159,21 +159,21 @@ func (k *committer) refuse(w *work, err error) {
 		}
 	}
 	if w.conn != nil && w.message.QoS > 0 && !w.acknowledged() && (w.conn.version != 5 || err == errNotStored) {
-		w.condemn()
+		w.failFrom()
 	}
 }
 
-// condemn ends the connection's credit with this work: it gets no answer, and
+// failFrom notes that this work of the connection fails: it gets no answer, and
 // nothing that was sent after it is stored.
-func (w *work) condemn() {
-	if w.conn.condemned == 0 || w.seq < w.conn.condemned {
-		w.conn.condemned = w.seq
+func (w *work) failFrom() {
+	if w.conn.failedFrom == 0 || w.seq < w.conn.failedFrom {
+		w.conn.failedFrom = w.seq
 	}
 }
 
-// condemned reports whether the work came after one that got no answer.
-func (w *work) condemned() bool {
-	return w.conn != nil && w.conn.condemned != 0 && w.seq > w.conn.condemned
+// afterFailure reports whether the work came after one that got no answer.
+func (w *work) afterFailure() bool {
+	return w.conn != nil && w.conn.failedFrom != 0 && w.seq > w.conn.failedFrom
 }
 
 // inbound is the ledger's entry for the packet id of a QoS 2 PUBLISH.
@@ -193,7 +193,7 @@ func (k *committer) gatherEvents(batch []*work) (tied bool) {
 		k.events = append(k.events, w.events...)
 		tied = tied || w.message != nil && len(w.events) > 0
 	}
-	k.placeEvents()
+	k.progressEvents()
 	return tied
 }
 
@@ -216,11 +216,11 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 			k.appended += len(p)
 		}
 		clear(k.events)
-		k.placesWritten(true)
+		k.progressWritten(true)
 		return true
 	}
 	clear(k.events)
-	k.placesWritten(false)
+	k.progressWritten(false)
 	if err != nil {
 		k.dirty = true
 		k.s.troubles.state.Note("err", err)
@@ -236,7 +236,7 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 			k.refuse(w, errNotStored)
 		}
 		if w.conn != nil {
-			w.condemn()
+			w.failFrom()
 		}
 	}
 	return false

@@ -54,21 +54,21 @@ type conn struct {
 	account        *account      // of the session; set with it
 
 	// Owned by the reader.
-	br      *bufio.Reader
-	fresh   bool         // the next read waits for a new packet
-	until   time.Time    // the read deadline that the reader has set
-	keep    time.Time    // when the keep alive ends, before CONNECT the time for it; zero: never
-	budget  *budget.Peer // of the packets that arrive
-	aliases map[uint16]string
-	charged int64 // bytes of aliases, on account
-	bye     goodbye
+	br            *bufio.Reader
+	fresh         bool         // the next read waits for a new packet
+	until         time.Time    // the read deadline that the reader has set
+	keepAliveEnds time.Time    // when the keep alive ends, before CONNECT the time for it; zero: never
+	budget        *budget.Peer // of the packets that arrive
+	aliases       map[uint16]string
+	charged       int64 // bytes of aliases, on account
+	bye           goodbye
 
-	queued    int           // guarded by the mutex of the queue; works in it
-	condemned uint64        // owned by the committer: nothing after this work is stored; 0: all is
-	window    chan struct{} // one token per PUBLISH between reader and dispatcher
-	unacked   atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota
-	greeted   atomic.Bool   // CONNACK with success was written: the fields above stay as they are
-	stopped   atomic.Bool
+	queued     int           // guarded by the mutex of the queue; works in it
+	failedFrom uint64        // owned by the committer: nothing after this work is stored; 0: all is
+	window     chan struct{} // one token per PUBLISH between reader and dispatcher
+	unacked    atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota
+	greeted    atomic.Bool   // CONNACK with success was written: the fields above stay as they are
+	stopped    atomic.Bool
 
 	succession succession
 
@@ -117,7 +117,7 @@ func (c *conn) serve() {
 	if joined {
 		c.account.charge(-c.charged)
 		c.charged = 0
-		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, more: &asking{bye: &c.bye}})
+		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, req: &request{bye: &c.bye}})
 	}
 	c.leaveSuccession()
 	c.linger()
@@ -183,8 +183,8 @@ func release(claim *budget.Claim) {
 // hurry limits the time for the rest of a packet that has begun.
 func (c *conn) hurry() {
 	until := time.Now().Add(c.s.o.PacketTimeout)
-	if !c.keep.IsZero() && c.keep.Before(until) {
-		until = c.keep
+	if !c.keepAliveEnds.IsZero() && c.keepAliveEnds.Before(until) {
+		until = c.keepAliveEnds
 	}
 	c.fresh = false
 	c.setReadDeadline(until)
@@ -194,8 +194,8 @@ func (c *conn) hurry() {
 // not silent, so the keep alive does not count; the deadline of a CONNECT does.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.fresh = false
-	if c.session == nil && (t.IsZero() || c.keep.Before(t)) {
-		if t = c.keep; !time.Now().Before(t) {
+	if c.session == nil && (t.IsZero() || c.keepAliveEnds.Before(t)) {
+		if t = c.keepAliveEnds; !time.Now().Before(t) {
 			return os.ErrDeadlineExceeded
 		}
 	}
@@ -207,11 +207,11 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 func (c *conn) Read(p []byte) (int, error) {
 	if c.fresh {
 		c.fresh = false
-		c.keep = time.Time{}
+		c.keepAliveEnds = time.Time{}
 		if c.keepAlive > 0 {
-			c.keep = time.Now().Add(c.keepAlive + c.keepAlive/2)
+			c.keepAliveEnds = time.Now().Add(c.keepAlive + c.keepAlive/2)
 		}
-		c.setReadDeadline(c.keep)
+		c.setReadDeadline(c.keepAliveEnds)
 	}
 	return c.readSome(p)
 }

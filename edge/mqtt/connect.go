@@ -69,7 +69,7 @@ func (c *conn) connect() (joined bool, err error) {
 		return false, errRefused
 	}
 	c.succeed()
-	if !c.s.queue.put(&work{kind: workConnect, conn: c, client: c.clientID, more: &asking{login: l}}) {
+	if !c.s.queue.put(&work{kind: workConnect, conn: c, client: c.clientID, req: &request{login: l}}) {
 		return false, ErrClosed
 	}
 	<-l.done

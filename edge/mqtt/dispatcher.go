@@ -14,22 +14,22 @@ import (
 // it writes goes into an outbox or a session's queue. It owns sessions, trie
 // and retained messages.
 type dispatcher struct {
-	s        *Server
-	in       chan []*work // batches with their outcomes
-	asked    chan func()  // questions about what it owns
-	sessions map[string]*session
-	subs     trie[*session]
-	shared   int // subscriptions that the committer knows, not subs
-	retained retainedTree
-	duels    map[string]duel // by client id
-	system   int             // retained messages of the server itself
+	s         *Server
+	in        chan []*work // batches with their outcomes
+	asked     chan func()  // questions about what it owns
+	sessions  map[string]*session
+	subs      trie[*session]
+	shared    int // subscriptions that the committer knows, not subs
+	retained  retainedTree
+	takeovers map[string]repeatedTakeover // by client id
+	system    int                         // retained messages of the server itself
 
 	// What Stats shows.
 	nSessions, nSubs, nRetained atomic.Int64
 }
 
 func newDispatcher(s *Server) *dispatcher {
-	d := &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), duels: make(map[string]duel)}
+	d := &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), takeovers: make(map[string]repeatedTakeover)}
 	if s.o.May.Read != nil {
 		d.subs.may = (*session).mayRead
 	}
@@ -131,7 +131,7 @@ func (d *dispatcher) dispatch(w *work) {
 // connection (0x8E) [MQTT-3.1.4-3], answers CONNACK and sends what waits.
 func (d *dispatcher) connect(w *work) {
 	c := w.conn
-	defer close(w.more.login.done)
+	defer close(w.req.login.done)
 	if errors.Is(w.err, ErrFull) {
 		c.refuse(packets.ErrQuotaExceeded)
 		return
@@ -147,28 +147,28 @@ func (d *dispatcher) connect(w *work) {
 		}
 	}
 	if s == nil {
-		s = d.newSession(w.client, w.more.login.account)
+		s = d.newSession(w.client, w.req.login.account)
 	}
 	c.session = s
 	s.attach(c)
-	w.more.login.joined = true
+	w.req.login.joined = true
 	if w.err != nil {
 		c.refuse(packets.ErrServerUnavailable)
 		return
 	}
-	c.welcome(w.more.login, w.known)
+	c.welcome(w.req.login, w.known)
 	s.pump()
 }
 
 // A client id has two users when its connection is taken over again within
 // duelPause of the last time; duelMax are remembered.
 const (
-	duelPause = time.Minute
-	duelMax   = 1024
+	takeoverPause = time.Minute
+	takeoverMax   = 1024
 )
 
-// duel is a client id whose connection was taken over.
-type duel struct {
+// repeatedTakeover is a client id whose connection was taken over.
+type repeatedTakeover struct {
 	latest time.Time
 	logged bool
 }
@@ -181,17 +181,17 @@ func (d *dispatcher) takeOver(id string, old, c *conn) {
 	d.s.count.takeovers.Inc()
 	old.stop(packets.ErrSessionTakenOver)
 	now := time.Now()
-	one, again := d.duels[id]
-	again = again && now.Sub(one.latest) < duelPause
+	one, again := d.takeovers[id]
+	again = again && now.Sub(one.latest) < takeoverPause
 	if again && !one.logged {
 		d.s.log.Warn("two connections with one client id end each other in turns: give each client an id of its own",
 			"client", id, "peer", c.peer, "other", old.peer)
 	}
-	if len(d.duels) >= duelMax {
-		maps.DeleteFunc(d.duels, func(_ string, o duel) bool { return now.Sub(o.latest) >= duelPause })
+	if len(d.takeovers) >= takeoverMax {
+		maps.DeleteFunc(d.takeovers, func(_ string, o repeatedTakeover) bool { return now.Sub(o.latest) >= takeoverPause })
 	}
-	if len(d.duels) < duelMax || again {
-		d.duels[id] = duel{now, again}
+	if len(d.takeovers) < takeoverMax || again {
+		d.takeovers[id] = repeatedTakeover{now, again}
 	}
 }
 
@@ -200,8 +200,8 @@ func (d *dispatcher) newSession(id string, a *account) *session {
 	if a.number > 0 {
 		s.durable, s.number, s.owed = true, a.number, d.s.o.Owed
 		s.loaders, s.reading, s.changes = &d.s.loaders, d.s.reading, &d.s.changes
-		s.place.sentTo = a.since
-		s.saved = s.place
+		s.progress.sentTo = a.since
+		s.saved = s.progress
 		s.loaded, s.dispatched = a.since, a.since
 	}
 	a.session.Store(s)
@@ -344,9 +344,9 @@ func (d *dispatcher) unsubscribeFrom(s *session, filter string) {
 // that the retain handling asks for [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
 func (d *dispatcher) subscribe(w *work) {
 	s := w.conn.session
-	added := make([]bool, len(w.more.subs))
-	for i, sub := range w.more.subs {
-		if w.more.codes[i] < 0x80 && d.sessions[s.id] == s {
+	added := make([]bool, len(w.req.subs))
+	for i, sub := range w.req.subs {
+		if w.req.codes[i] < 0x80 && d.sessions[s.id] == s {
 			added[i] = d.subscribeTo(s, sub)
 		}
 	}
@@ -354,9 +354,9 @@ func (d *dispatcher) subscribe(w *work) {
 		w.conn.stop(packets.ErrImplementationSpecificError)
 		return
 	}
-	w.conn.reply(packets.Suback, w.id, w.more.codes, w.more.reason)
-	for i, sub := range w.more.subs {
-		if w.more.codes[i] < 0x80 && sub.replays(added[i]) {
+	w.conn.reply(packets.Suback, w.id, w.req.codes, w.req.reason)
+	for i, sub := range w.req.subs {
+		if w.req.codes[i] < 0x80 && sub.replays(added[i]) {
 			s.replay(sub, w.replayOf(i))
 		}
 	}
@@ -364,8 +364,8 @@ func (d *dispatcher) subscribe(w *work) {
 
 func (d *dispatcher) unsubscribe(w *work) {
 	s := w.conn.session
-	for i, sub := range w.more.subs {
-		if w.more.codes[i] == 0 {
+	for i, sub := range w.req.subs {
+		if w.req.codes[i] == 0 {
 			d.unsubscribeFrom(s, sub.filter)
 			s.endReplays(sub.filter)
 		}
@@ -374,5 +374,5 @@ func (d *dispatcher) unsubscribe(w *work) {
 		w.conn.stop(packets.ErrImplementationSpecificError)
 		return
 	}
-	w.conn.reply(packets.Unsuback, w.id, w.more.codes, "")
+	w.conn.reply(packets.Unsuback, w.id, w.req.codes, "")
 }

@@ -2,32 +2,41 @@
 // with one promise that ordinary servers do not make. A PUBACK or PUBREC
 // leaves only after the Backend says that the message is durable.
 //
-// The way of a PUBLISH, which is also the order of the files:
+// The way of a PUBLISH, which is also the order in which to read the files:
 //
+//	server.go      options, and the beginning and end of all goroutines
+//	message.go     a message, and the Backend that keeps it
 //	admit.go       who may connect, and who gives way
-//	connect.go     CONNECT; users.go and login.go check the password
+//	connect.go     CONNECT; users.go, password.go and login.go check the password
 //	takeover.go    what an older connection of the client id has sent comes first
 //	conn.go        the reader: one goroutine per connection, never waits for a disk
 //	frame.go       fixed header, size limit before allocation
 //	guard.go       what the codec does not check
 //	publish.go     topic, alias, quota; then onto the queue
+//	may.go         what the client may do; acl.go reads it from a file
 //	refused.go     what is refused for good becomes a letter
 //	queue.go       one bounded queue for everything that changes state
-//	committer.go   one goroutine: Accept, state events, Store, for a whole batch;
-//	               prepare.go applies it to ledger.go, which store.go keeps
-//	storing.go     batches that the Backend has not answered for
-//	dispatcher.go  one goroutine: the ack, then the local subscribers
+//	committer.go   one goroutine takes whole batches through these steps:
+//	prepare.go     1. it applies the batch to the ledger, and finds who is owed it
+//	storing.go     2. Accept: the Backend says which messages it takes
+//	event.go       3. what the ledger has learned becomes events; store.go writes them
+//	storing.go     4. Store; beside it owe.go writes down what sessions are owed
+//	ledger.go      5. when the Backend has answered, the ledger learns the outcome
+//	dispatcher.go  one goroutine: the ack, then the local subscribers (trie.go,
+//	               share.go, retained.go)
 //	session.go     what waits for one subscriber; pump.go sends it
-//	resume.go      what a session that outlives its connection is owed: a place
-//	               in owedlog.go, which the committer fills (owe.go)
+//	resume.go      how far a session that outlives its connection got with what it is
+//	               owed, and how it goes on there
+//	owedlog.go     the files of that; owedrecord.go has its records, owedfiles.go which
+//	               files may go, owedload.go the start
 //	outbox.go      the bounded buffer in front of one socket
+//	state.go       what all of it costs
 //	sys.go         what the broker says of itself below $SYS
 //
-// Who owns what: the reader owns its connection's aliases; the committer owns
-// the ledger (what must survive a restart) and fills the log of what sessions
-// are owed; the dispatcher owns sessions, trie
-// and retained messages; a session's mutex guards its outbound queue. What all
-// of it costs is counted in state.go. Nothing else is shared.
+// Who owns what: the reader owns its connection's aliases. The committer owns the
+// ledger, which is what must survive a restart, calls the Backend, and writes the log
+// of what sessions are owed. The dispatcher owns sessions, trie and retained messages.
+// A session's mutex guards its outbound queue. Nothing else is shared.
 //
 // Of github.com/mochi-mqtt/server only the packet codec is used.
 package mqtt

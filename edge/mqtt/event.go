@@ -25,7 +25,7 @@ const (
 	eventWillGone    eventKind = 10 // it was published, or is not to be
 	eventLeft        eventKind = 11 // a session has had no connection since; zero: it has one
 	eventNumber      eventKind = 12 // the session's number in the log of what is owed
-	eventPlace       eventKind = 13 // how far the session got what it is owed
+	eventProgress    eventKind = 13 // how far the session got what it is owed
 	eventSegment     eventKind = 14 // a file of the log
 	eventSegmentGone eventKind = 15
 	eventOwedLast    eventKind = 16 // the log reached at least this number
@@ -67,7 +67,7 @@ type event struct {
 	session  uint32         // eventNumber
 	delay    time.Duration  // eventWill
 	left     time.Time      // eventLeft
-	progress progress       // eventPlace
+	progress progress       // eventProgress
 }
 
 func appendString[T ~string | ~[]byte](b []byte, s T) []byte {
@@ -181,14 +181,14 @@ func appendMessage(b []byte, m *Message) []byte {
 	return appendString(b, m.Payload)
 }
 
-// cursor reads an event. After the first shortage everything it returns is
+// decoder reads an event. After the first shortage everything it returns is
 // zero and bad is true.
-type cursor struct {
+type decoder struct {
 	p   []byte
 	bad bool
 }
 
-func (c *cursor) take(n uint64) []byte {
+func (c *decoder) take(n uint64) []byte {
 	if c.bad || n > uint64(len(c.p)) {
 		c.bad = true
 		return nil
@@ -198,35 +198,35 @@ func (c *cursor) take(n uint64) []byte {
 	return out
 }
 
-func (c *cursor) byte() byte {
+func (c *decoder) byte() byte {
 	if p := c.take(1); p != nil {
 		return p[0]
 	}
 	return 0
 }
 
-func (c *cursor) uint16() uint16 {
+func (c *decoder) uint16() uint16 {
 	if p := c.take(2); p != nil {
 		return binary.BigEndian.Uint16(p)
 	}
 	return 0
 }
 
-func (c *cursor) uint32() uint32 {
+func (c *decoder) uint32() uint32 {
 	if p := c.take(4); p != nil {
 		return binary.BigEndian.Uint32(p)
 	}
 	return 0
 }
 
-func (c *cursor) uint64() uint64 {
+func (c *decoder) uint64() uint64 {
 	if p := c.take(8); p != nil {
 		return binary.BigEndian.Uint64(p)
 	}
 	return 0
 }
 
-func (c *cursor) uvarint() uint64 {
+func (c *decoder) uvarint() uint64 {
 	v, n := binary.Uvarint(c.p)
 	if c.bad || n <= 0 {
 		c.bad = true
@@ -236,12 +236,12 @@ func (c *cursor) uvarint() uint64 {
 	return v
 }
 
-func (c *cursor) bytes() []byte  { return c.take(c.uvarint()) }
-func (c *cursor) string() string { return string(c.bytes()) }
+func (c *decoder) bytes() []byte  { return c.take(c.uvarint()) }
+func (c *decoder) string() string { return string(c.bytes()) }
 
 // decodeEvent is the inverse of encode. The event shares nothing with p.
 func decodeEvent(p []byte) (event, error) {
-	c := &cursor{p: p}
+	c := &decoder{p: p}
 	e := event{kind: eventKind(c.byte())}
 	switch e.kind {
 	case eventSession:
@@ -285,13 +285,13 @@ func decodeEvent(p []byte) (event, error) {
 }
 
 // message reads a retained message, which is never empty.
-func (c *cursor) message() *Message {
+func (c *decoder) message() *Message {
 	m := c.anyMessage()
 	c.bad = c.bad || len(m.Payload) == 0 || !m.Retain
 	return m
 }
 
-func (c *cursor) anyMessage() *Message {
+func (c *decoder) anyMessage() *Message {
 	flags := c.byte()
 	m := &Message{Retain: flags&notRetained == 0, QoS: c.byte(), Version: c.byte(), Will: flags&isWill != 0}
 	p := &m.Properties

@@ -21,7 +21,7 @@ func (e *event) encodeOwing(b []byte) []byte {
 		b = appendString(b, e.client)
 		b = binary.BigEndian.AppendUint32(b, e.session)
 		b = binary.BigEndian.AppendUint64(b, e.number)
-	case eventPlace:
+	case eventProgress:
 		b = appendString(b, e.client)
 		b = appendProgress(b, &e.progress)
 	case eventSegment:
@@ -35,7 +35,7 @@ func (e *event) encodeOwing(b []byte) []byte {
 }
 
 // owing reads the body of the kinds of version 2.
-func (c *cursor) owing(e *event) {
+func (c *decoder) owing(e *event) {
 	switch e.kind {
 	case eventWill:
 		e.client = c.string()
@@ -50,7 +50,7 @@ func (c *cursor) owing(e *event) {
 		}
 	case eventNumber:
 		e.client, e.session, e.number = c.string(), c.uint32(), c.uint64()
-	case eventPlace:
+	case eventProgress:
 		e.client = c.string()
 		e.progress = c.progress()
 	case eventSegment:
@@ -69,7 +69,7 @@ func milliseconds(t time.Time) uint64 {
 	return uint64(t.UnixMilli())
 }
 
-// appendProgress writes a place: what is open as distances, twice, with one
+// appendProgress writes a session's progress: what is open as distances, twice, with one
 // more where PUBREC came.
 func appendProgress(b []byte, p *progress) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.sentTo)
@@ -86,7 +86,7 @@ func appendProgress(b []byte, p *progress) []byte {
 	return b
 }
 
-func (c *cursor) progress() (p progress) {
+func (c *decoder) progress() (p progress) {
 	p.sentTo = c.uint64()
 	before := uint64(0)
 	for range c.uvarint() {

@@ -92,11 +92,11 @@ func (c *client) charge(n int64) {
 	c.account.charge(n)
 }
 
-// enter puts a page into the ledger, in the place of the client's earlier
+// add puts a page into the ledger, in the place of the client's earlier
 // one.
-func (l *ledger) enter(c *client) {
+func (l *ledger) add(c *client) {
 	if old := l.clients[c.id]; old != nil {
-		l.close(old)
+		l.remove(old)
 	}
 	l.clients[c.id] = c
 	if c.persistent {
@@ -106,9 +106,9 @@ func (l *ledger) enter(c *client) {
 	c.charge(sessionCost + int64(len(c.id)))
 }
 
-// enlist gives a persistent session its number, unless it has one. last is the
+// assignNumber gives a persistent session its number, unless it has one. last is the
 // last number of the log of what is owed: nothing of before is the session's.
-func (l *ledger) enlist(c *client, last uint64) (fresh bool) {
+func (l *ledger) assignNumber(c *client, last uint64) (fresh bool) {
 	if !l.owes || !c.persistent || c.account.number > 0 {
 		return false
 	}
@@ -137,9 +137,9 @@ func (l *ledger) addSegment(first uint64, salt [saltSize]byte) {
 	l.open = first
 }
 
-// close takes a page with everything on it out of the ledger.
-func (l *ledger) close(c *client) {
-	l.wake(c)
+// remove takes a page with everything on it out of the ledger.
+func (l *ledger) remove(c *client) {
+	l.unlistOffline(c)
 	delete(l.clients, c.id)
 	delete(l.numbers, c.account.number)
 	if c.persistent {
@@ -152,9 +152,9 @@ func (l *ledger) close(c *client) {
 	c.charge(-c.charged)
 }
 
-// rest puts a persistent page without connection at the end of its row.
-func (l *ledger) rest(c *client) {
-	l.wake(c)
+// listOffline puts a persistent page without connection at the end of the list of those.
+func (l *ledger) listOffline(c *client) {
+	l.unlistOffline(c)
 	if !c.persistent {
 		return
 	}
@@ -167,8 +167,8 @@ func (l *ledger) rest(c *client) {
 	l.newest = c
 }
 
-// wake takes a page out of the row.
-func (l *ledger) wake(c *client) {
+// unlistOffline takes a page out of that list.
+func (l *ledger) unlistOffline(c *client) {
 	if c.older == nil && c.newer == nil && l.oldest != c {
 		return
 	}
@@ -299,7 +299,7 @@ func (l *ledger) apply(e *event, over *trimmed) {
 	}
 	switch e.kind {
 	case eventEnd:
-		l.close(c)
+		l.remove(c)
 	case eventSubscribe:
 		_, found := c.subs[e.sub.filter]
 		if !found && (len(c.subs) >= l.maxSubscriptions || !l.fit(c, subscriptionSize(c.id, e.sub.filter), over)) {
@@ -326,17 +326,17 @@ func (l *ledger) applySession(c *client, e *event, over *trimmed) {
 			return
 		}
 		for l.persistent >= l.maxSessions && l.oldest != nil {
-			l.close(l.oldest)
+			l.remove(l.oldest)
 			over.sessions++
 		}
 		if !l.fit(c, sessionCost+int64(len(c.id)), over) {
 			over.sessions++
 			return
 		}
-		l.enter(c)
+		l.add(c)
 	}
 	c.expiry = e.expiry
-	l.rest(c)
+	l.listOffline(c)
 }
 
 // fit makes room for n bytes more of a client during load: older sessions give
@@ -346,7 +346,7 @@ func (l *ledger) fit(c *client, n int64, over *trimmed) bool {
 		return false
 	}
 	for c.account.shortage(n) > 0 && l.oldest != nil && l.oldest != c {
-		l.close(l.oldest)
+		l.remove(l.oldest)
 		over.sessions++
 	}
 	return c.account.shortage(n) == 0

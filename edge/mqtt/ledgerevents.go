@@ -32,14 +32,14 @@ func (l *ledger) applyOwing(c *client, e *event, over *trimmed) {
 		c.setWill(nil)
 		c.willKept = false
 		if !c.persistent {
-			l.close(c)
+			l.remove(c)
 		}
 	case eventLeft:
 		c.left = e.left
-		l.rest(c) // who was lost first gives way first
+		l.listOffline(c) // who was lost first gives way first
 	case eventNumber:
 		l.number(c, e.session, e.number)
-	case eventPlace:
+	case eventProgress:
 		c.progress = e.progress
 	}
 }
@@ -52,7 +52,7 @@ func (l *ledger) applyWill(c *client, e *event, over *trimmed) {
 			over.wills++
 			return
 		}
-		l.enter(c)
+		l.add(c)
 	}
 	w := &will{message: *e.message, delay: e.delay}
 	if !l.fit(c, max(0, w.size()-c.will.size()), over) {
@@ -169,7 +169,7 @@ func (c *client) events(put func(event) bool) bool {
 		}
 	}
 	if ok && c.account.number > 0 {
-		ok = put(event{kind: eventPlace, client: c.id, progress: c.progress})
+		ok = put(event{kind: eventProgress, client: c.id, progress: c.progress})
 	}
 	if ok && c.willKept && c.will != nil {
 		ok = put(c.willEvent())

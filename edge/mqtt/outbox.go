@@ -24,8 +24,8 @@ const lingerTime = 2 * time.Second
 // writeChunk is how many bytes a peer must take within the write timeout.
 const writeChunk = 16 << 10
 
-// keepBuffer is the largest buffer that goes back to the pool.
-const keepBuffer = 64 << 10
+// maxPooledBuffer is the largest buffer that goes back to the pool.
+const maxPooledBuffer = 64 << 10
 
 func newBuffer() any { return new(bytes.Buffer) }
 
@@ -260,7 +260,7 @@ func (o *outbox) flush() {
 		o.mu.Unlock()
 		err := o.send(out.Bytes())
 		o.all.give(out.Len())
-		if out.Cap() <= keepBuffer {
+		if out.Cap() <= maxPooledBuffer {
 			out.Reset()
 			o.buffers.Put(out)
 		}

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// saveInterval is how often the places of sessions are written, when nothing
+// saveInterval is how often the progress of sessions is written, when nothing
 // asks for it sooner. What was acknowledged since is sent again after a crash,
 // with the packet id that it had.
 const saveInterval = time.Second
 
-// changes are the sessions whose place is to be written.
+// changes are the sessions whose progress is to be written.
 type changes struct {
-	poke func()
+	wake func()
 
 	mu       sync.Mutex
 	sessions []*session // guarded by mu
@@ -25,7 +25,7 @@ func (c *changes) add(s *session) {
 	defer c.mu.Unlock()
 	c.sessions = append(c.sessions, s)
 	if len(c.sessions) == 1 {
-		time.AfterFunc(saveInterval, c.poke)
+		time.AfterFunc(saveInterval, c.wake)
 	}
 }
 
@@ -44,28 +44,28 @@ func (c *changes) any() bool {
 
 // owing is the committer's part of what sessions are owed.
 type owing struct {
-	log     *OwedLog // nil: nothing outlives the process
-	segment *segment // of this batch
-	unsaid  *segment // a new one, which is not in the state file yet
-	size    int64    // of segment before this batch
-	records [][]byte // of this batch
-	first   uint64   // number of the first of them
+	log        *OwedLog // nil: nothing outlives the process
+	segment    *segment // of this batch
+	newSegment *segment // a new one, which is not in the state file yet
+	size       int64    // of segment before this batch
+	records    [][]byte // of this batch
+	first      uint64   // number of the first of them
 
-	owedTo    []*client       // sessions that are owed something of this batch
-	following []*session      // whose place is written with this batch
-	writing   []savedPlace    // places in this batch
-	going     []*segment      // whose end is in this batch
-	published map[string]bool // clients whose will was published, which the state file does not know yet
-	left      map[string]bool // clients that have left, likewise
-	saved     time.Time       // when places were written last
-	told      uint64          // last number that the state file knows
-	closing   bool            // nothing comes later
+	owedTo      []*client       // sessions that are owed something of this batch
+	following   []*session      // whose progress is written with this batch
+	writing     []savedProgress // progress in this batch
+	removing    []*segment      // whose end is in this batch
+	published   map[string]bool // clients whose will was published, which the state file does not know yet
+	left        map[string]bool // clients that have left, likewise
+	saved       time.Time       // when progress was written last
+	writtenLast uint64          // last number that the state file knows
+	closing     bool            // nothing comes later
 }
 
-// savedPlace is a place that is being written.
-type savedPlace struct {
-	session *session
-	place   progress
+// savedProgress is progress that is being written.
+type savedProgress struct {
+	session  *session
+	progress progress
 }
 
 // recipients finds out who gets a message because of what the committer knows.
@@ -129,7 +129,7 @@ func (k *committer) number(batch []*work) {
 	k.owing.first = next
 	for _, w := range batch {
 		w.owed = 0
-		if w.half && w.condemned() {
+		if w.half && w.afterFailure() {
 			k.refuse(w, errNotStored)
 		}
 		if w.err != nil {
@@ -140,14 +140,14 @@ func (k *committer) number(batch []*work) {
 			next++
 			k.owing.records = append(k.owing.records, encodeOwed(w.message, w.to))
 		}
-		if w.more == nil {
+		if w.req == nil {
 			continue
 		}
-		w.more.replays = w.more.replays[:0]
-		for _, i := range w.more.asks {
-			w.more.replays = append(w.more.replays, next)
+		w.req.replays = w.req.replays[:0]
+		for _, i := range w.req.asks {
+			w.req.replays = append(w.req.replays, next)
 			next++
-			k.owing.records = append(k.owing.records, encodeReplay(w.ledger.account.number, &w.more.subs[i]))
+			k.owing.records = append(k.owing.records, encodeReplay(w.ledger.account.number, &w.req.subs[i]))
 		}
 	}
 	if len(k.owing.records) > 0 {
@@ -183,7 +183,7 @@ func (k *committer) makeOwedRoom() {
 	var fresh bool
 	if o.segment, fresh = o.log.open(); fresh {
 		k.ledger.addSegment(o.segment.first, o.segment.salt)
-		o.unsaid = o.segment
+		o.newSegment = o.segment
 	}
 	o.size = o.segment.size
 }
@@ -195,7 +195,7 @@ func (k *committer) settleOwed(batch []*work, err, owedErr error) {
 		k.s.troubles.owed.Note("err", owedErr)
 		k.refuseOwed(batch)
 	case err != nil:
-		k.disown(batch)
+		k.undoOwed(batch)
 	default:
 		k.owe(batch)
 	}
@@ -235,8 +235,8 @@ func (o *owing) count(page *client, size int64) {
 	page.adding.add(int(size))
 }
 
-// disown takes the batch's records back: its messages were not stored.
-func (k *committer) disown(batch []*work) {
+// undoOwed takes the batch's records back: its messages were not stored.
+func (k *committer) undoOwed(batch []*work) {
 	o := &k.owing
 	if len(o.records) == 0 {
 		return
@@ -252,8 +252,8 @@ func (k *committer) disown(batch []*work) {
 func (k *committer) refuseOwed(batch []*work) {
 	for _, w := range batch {
 		if len(w.replays()) > 0 {
-			w.err, w.more.replays = errNotStored, nil
-			w.condemn()
+			w.err, w.req.replays = errNotStored, nil
+			w.failFrom()
 		}
 		if w.owed == 0 {
 			continue
@@ -272,47 +272,47 @@ func (k *committer) refuseOwed(batch []*work) {
 func (k *committer) finish() {
 	k.owing.closing = true
 	k.await(0)
-	if k.owing.unsaidSoon() || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.told {
+	if k.owing.unwritten() || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.writtenLast {
 		k.commit(nil)
 	}
 	k.await(0)
 }
 
-// follow has the place of the page's session written with this batch.
+// follow has the progress of the page's session written with this batch.
 func (k *committer) follow(page *client) {
 	if s := page.account.session.Load(); s != nil && s.durable {
 		k.owing.following = append(k.owing.following, s)
 	}
 }
 
-// leftSoon has it written soon that a client has left. Nobody waits for that: each
+// noteLeft has it written soon that a client has left. Nobody waits for that: each
 // disconnect would cost a sync. A crash before it leaves a session whose expiry counts
 // from the next start.
-func (k *committer) leftSoon(page *client) {
+func (k *committer) noteLeft(page *client) {
 	if k.owing.left == nil {
 		k.owing.left = make(map[string]bool)
 	}
 	k.owing.left[page.id] = true
 	if len(k.owing.left) == 1 {
-		time.AfterFunc(saveInterval, k.s.queue.poke)
+		time.AfterFunc(saveInterval, k.s.queue.wake)
 	}
 }
 
-// unsaidSoon reports whether something waits to be written that nobody waits for.
-func (o *owing) unsaidSoon() bool { return len(o.published)+len(o.left) > 0 }
+// unwritten reports whether something waits to be written that nobody waits for.
+func (o *owing) unwritten() bool { return len(o.published)+len(o.left) > 0 }
 
-// saveDue reports whether places of sessions, or ends of files, are to be
+// saveDue reports whether progress of sessions, or ends of files, are to be
 // written even if nothing else is.
 func (k *committer) saveDue() bool {
-	return time.Since(k.owing.saved) >= saveInterval && (k.owing.unsaidSoon() || k.s.changes.any())
+	return time.Since(k.owing.saved) >= saveInterval && (k.owing.unwritten() || k.s.changes.any())
 }
 
-// placeEvents adds the events of the sessions' places to the batch, and from
+// progressEvents adds the events of the sessions' progress to the batch, and from
 // time to time those that nobody waits for.
-func (k *committer) placeEvents() {
+func (k *committer) progressEvents() {
 	o := &k.owing
-	if o.unsaid != nil {
-		e := event{kind: eventSegment, number: o.unsaid.first, salt: o.unsaid.salt}
+	if o.newSegment != nil {
+		e := event{kind: eventSegment, number: o.newSegment.first, salt: o.newSegment.salt}
 		k.events = append(k.events, e.encode())
 	}
 	if o.closing || time.Since(o.saved) >= saveInterval {
@@ -345,8 +345,8 @@ func (k *committer) placeEvents() {
 		}
 		seen[s] = true
 		page.progress = s.snapshot()
-		o.writing = append(o.writing, savedPlace{s, page.progress})
-		e := event{kind: eventPlace, client: page.id, progress: page.progress}
+		o.writing = append(o.writing, savedProgress{s, page.progress})
+		e := event{kind: eventProgress, client: page.id, progress: page.progress}
 		k.events = append(k.events, e.encode())
 	}
 	clear(o.following)
@@ -357,28 +357,28 @@ func (k *committer) placeEvents() {
 // the number that the next one begins with.
 func (k *committer) segmentEvents() {
 	o := &k.owing
-	o.going = append(o.going, o.log.settled()...)
-	if last := o.log.last(); last != o.told {
-		o.told = last
+	o.removing = append(o.removing, o.log.settled()...)
+	if last := o.log.last(); last != o.writtenLast {
+		o.writtenLast = last
 		k.ledger.owedLast = last
 		e := event{kind: eventOwedLast, number: last}
 		k.events = append(k.events, e.encode())
 	}
-	for _, s := range o.going {
+	for _, s := range o.removing {
 		delete(k.ledger.segments, s.first)
 		e := event{kind: eventSegmentGone, number: s.first}
 		k.events = append(k.events, e.encode())
 	}
 }
 
-// placesWritten ends what placeEvents began.
-func (k *committer) placesWritten(durable bool) {
+// progressWritten ends what progressEvents began.
+func (k *committer) progressWritten(durable bool) {
 	o := &k.owing
 	for _, w := range o.writing {
 		if durable {
-			w.session.written(w.place)
+			w.session.written(w.progress)
 		} else {
-			w.session.touch()
+			w.session.markChanged()
 		}
 	}
 	clear(o.writing)
@@ -386,13 +386,13 @@ func (k *committer) placesWritten(durable bool) {
 	if !durable {
 		return // a rewrite leaves the files out, then they go
 	}
-	o.unsaid = nil
-	for _, s := range o.going {
+	o.newSegment = nil
+	for _, s := range o.removing {
 		if err := o.log.remove(s); err != nil {
 			k.s.log.Warn("a file cannot be removed", "err", err)
 		}
 	}
-	o.going = o.going[:0]
+	o.removing = o.removing[:0]
 }
 
 // unshare takes back the choice of those who share a subscription: the message
@@ -407,17 +407,17 @@ func (w *work) unshare() {
 
 // replays are the numbers of the records that say that retained messages are owed.
 func (w *work) replays() []uint64 {
-	if w.more == nil {
+	if w.req == nil {
 		return nil
 	}
-	return w.more.replays
+	return w.req.replays
 }
 
 // replayOf is the number of the record that says that the retained messages of
 // subs[i] are owed, 0 when there is none.
 func (w *work) replayOf(i int) uint64 {
-	if at := slices.Index(w.more.asks, i); at >= 0 && at < len(w.more.replays) {
-		return w.more.replays[at]
+	if at := slices.Index(w.req.asks, i); at >= 0 && at < len(w.req.replays) {
+		return w.req.replays[at]
 	}
 	return 0
 }

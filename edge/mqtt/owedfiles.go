@@ -90,8 +90,8 @@ func (l *OwedLog) settled() (out []*segment) {
 	defer l.mu.Unlock()
 	for i, s := range l.segments {
 		last := i == len(l.segments)-1
-		if len(s.owed) == 0 && !s.going && (s.full || last && s.size >= l.size) {
-			s.full, s.going = true, true
+		if len(s.owed) == 0 && !s.removing && (s.full || last && s.size >= l.size) {
+			s.full, s.removing = true, true
 			out = append(out, s)
 		}
 	}

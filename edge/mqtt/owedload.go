@@ -39,7 +39,7 @@ func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
 	oldest := s.o.Owed.start(l.reached(), l.void)
 	maps.DeleteFunc(l.void, func(number uint64, _ bool) bool { return number < oldest })
 	for _, page := range l.clients {
-		if l.enlist(page, s.o.Owed.last()) {
+		if l.assignNumber(page, s.o.Owed.last()) {
 			changed = true // an earlier version did not know numbers
 		}
 	}

@@ -52,12 +52,12 @@ type OwedLog struct {
 
 // segment is one file.
 type segment struct {
-	first uint64 // number of its first record
-	salt  [saltSize]byte
-	size  int64          // bytes that are durable
-	owed  map[uint32]int // deliveries that are owed, by session number
-	full  bool           // nothing is appended any more
-	going bool           // its end is being written to the state
+	first    uint64 // number of its first record
+	salt     [saltSize]byte
+	size     int64          // bytes that are durable
+	owed     map[uint32]int // deliveries that are owed, by session number
+	full     bool           // nothing is appended any more
+	removing bool           // its end is being written to the state
 }
 
 // OpenOwed opens or creates the directory. limit bounds the bytes of all

@@ -82,7 +82,7 @@ type owedRecord struct {
 }
 
 func decodeOwed(p []byte) (owedRecord, error) {
-	c := &cursor{p: p}
+	c := &decoder{p: p}
 	var r owedRecord
 	kind := c.byte()
 	switch kind {
@@ -111,7 +111,7 @@ func decodeOwed(p []byte) (owedRecord, error) {
 	return r, nil
 }
 
-func (c *cursor) recipient() recipient {
+func (c *decoder) recipient() recipient {
 	r := recipient{number: uint32(c.uvarint())}
 	flags := c.byte()
 	r.qos, r.retain = flags&3, flags&owedRetain != 0

@@ -65,14 +65,14 @@ func (w *work) event(e event) { w.events = append(w.events, e.encode()) }
 // (§3.1.3.2.2).
 func (k *committer) connect(w *work) (due *work) {
 	old := k.ledger.clients[w.client]
-	clean := w.more.login.clean
-	expiry := k.capExpiry(w.more.login.expiry)
-	w.more.login.expiry = expiry
+	clean := w.req.login.clean
+	expiry := k.capExpiry(w.req.login.expiry)
+	w.req.login.expiry = expiry
 	page := old
 	if w.known = old != nil && old.persistent && !clean; !w.known {
 		page = k.ledger.newClient(w.client, expiry)
 	}
-	if !k.admit(page, old, w.more.login.will) {
+	if !k.admit(page, old, w.req.login.will) {
 		k.s.troubles.sessions.Note("client", w.client, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
 		w.err = ErrFull
 		return nil
@@ -89,28 +89,28 @@ func (k *committer) connect(w *work) (due *work) {
 		if old != nil && old.persistent {
 			w.event(event{kind: eventEnd, client: w.client})
 		}
-		k.ledger.enter(page)
+		k.ledger.add(page)
 	}
 	if expiry > 0 && (page != old || page.expiry != expiry) {
 		w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 	}
 	page.expiry = expiry
 	page.conn, page.named, page.username = w.conn, true, w.conn.username
-	if k.owing.log != nil && k.ledger.enlist(page, k.owing.log.last()) {
+	if k.owing.log != nil && k.ledger.assignNumber(page, k.owing.log.last()) {
 		w.event(event{kind: eventNumber, client: w.client, session: page.account.number, number: page.account.since})
 	}
-	k.keepWill(w, page, w.more.login.will)
+	k.keepWill(w, page, w.req.login.will)
 	page.expireDue = time.Time{}
 	if !page.left.IsZero() {
 		page.left = time.Time{}
-		if _, unsaid := k.owing.left[w.client]; !unsaid {
+		if _, unwritten := k.owing.left[w.client]; !unwritten {
 			w.event(event{kind: eventLeft, client: w.client})
 		}
 		delete(k.owing.left, w.client)
 	}
 	k.follow(page)
-	k.ledger.wake(page)
-	w.ledger, w.more.login.account = page, page.account
+	k.ledger.unlistOffline(page)
+	w.ledger, w.req.login.account = page, page.account
 	return due
 }
 
@@ -121,7 +121,7 @@ func (k *committer) admit(page, old *client, w *will) bool {
 	n := w.size()
 	offline := old != nil && old.conn == nil
 	if old != nil {
-		k.ledger.wake(old) // it must not give way to itself
+		k.ledger.unlistOffline(old) // it must not give way to itself
 	}
 	ok := true
 	if page != old {
@@ -136,7 +136,7 @@ func (k *committer) admit(page, old *client, w *will) bool {
 	}
 	ok = ok && k.makeRoom(page, n)
 	if !ok && offline {
-		k.ledger.rest(old)
+		k.ledger.listOffline(old)
 	}
 	return ok
 }
@@ -198,7 +198,7 @@ func (k *committer) page(w *work) *client {
 // publish finds out whether a QoS 2 message is known already, and leaves out
 // what a client sent after something that got no answer.
 func (k *committer) publish(w *work) {
-	if w.ledger = k.page(w); w.ledger == nil || w.condemned() {
+	if w.ledger = k.page(w); w.ledger == nil || w.afterFailure() {
 		w.err = errNotStored
 	}
 	if w.err != nil {
@@ -250,7 +250,7 @@ func (k *committer) pubrel(w *work) {
 	}
 }
 
-// pubrec has the place of the session written, with what it has received at
+// pubrec has the progress of the session written, with what it has received at
 // QoS 2, before the PUBREL: else a restart would send it again, to a client
 // that has forgotten its packet id.
 func (k *committer) pubrec(w *work) {
@@ -269,20 +269,20 @@ func (k *committer) subscribe(w *work) {
 		w.err = errNotStored
 		return
 	}
-	for i, sub := range w.more.subs {
-		if w.more.codes[i] >= 0x80 {
+	for i, sub := range w.req.subs {
+		if w.req.codes[i] >= 0x80 {
 			continue
 		}
 		old, found := page.subs[sub.filter]
 		if !found && (len(page.subs) >= k.s.o.MaxSubscriptions || !k.makeRoom(page, subscriptionSize(page.id, sub.filter))) {
 			k.s.count.notSubscribed.Inc()
 			k.s.troubles.subscriptions.Note("client", w.client, "filter", sub.filter, "subscriptions", len(page.subs))
-			w.more.codes[i] = subackCode(w.conn.version, ErrFull)
+			w.req.codes[i] = subackCode(w.conn.version, ErrFull)
 			continue
 		}
 		page.subscribe(sub)
 		if page.owesReplay(&sub) && sub.replays(!found) {
-			w.more.asks = append(w.more.asks, i)
+			w.req.asks = append(w.req.asks, i)
 		}
 		if page.persistent && (!found || old != sub) {
 			w.event(event{kind: eventSubscribe, client: w.client, sub: sub})
@@ -296,9 +296,9 @@ func (k *committer) unsubscribe(w *work) {
 		w.err = errNotStored
 		return
 	}
-	for i, sub := range w.more.subs {
+	for i, sub := range w.req.subs {
 		if !page.unsubscribe(sub.filter) {
-			w.more.codes[i] = 0x11 // no subscription existed
+			w.req.codes[i] = 0x11 // no subscription existed
 			continue
 		}
 		if page.persistent {
@@ -316,11 +316,11 @@ func (k *committer) gone(w *work) (due *work) {
 	}
 	w.known = true
 	page.conn = nil
-	if w.more.bye.clean {
+	if w.req.bye.clean {
 		k.keepWill(w, page, nil) // [MQTT-3.14.4-3]
 	}
-	if w.more.bye.hasExpiry {
-		expiry := k.capExpiry(w.more.bye.expiry)
+	if w.req.bye.hasExpiry {
+		expiry := k.capExpiry(w.req.bye.expiry)
 		if page.persistent && expiry > 0 && expiry != page.expiry {
 			w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 		}
@@ -337,7 +337,7 @@ func (k *committer) gone(w *work) (due *work) {
 	if len(w.events) > 0 {
 		w.event(event{kind: eventLeft, client: page.id, left: page.left})
 	} else {
-		k.leftSoon(page)
+		k.noteLeft(page)
 	}
 	return due
 }
@@ -351,7 +351,7 @@ func (k *committer) leave(page *client, now time.Time) {
 		page.expireDue = now.Add(time.Duration(expiry) * time.Second)
 	}
 	page.left = now
-	k.ledger.rest(page)
+	k.ledger.listOffline(page)
 	for _, at := range [2]time.Time{page.willDue, page.expireDue} {
 		if !at.IsZero() && (k.next.IsZero() || at.Before(k.next)) {
 			k.next = at
@@ -361,7 +361,7 @@ func (k *committer) leave(page *client, now time.Time) {
 
 func (k *committer) endSession(w *work, page *client) {
 	w.end = true
-	k.ledger.close(page)
+	k.ledger.remove(page)
 	if page.persistent {
 		w.event(event{kind: eventEnd, client: page.id})
 	}

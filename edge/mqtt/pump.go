@@ -42,12 +42,12 @@ func (s *session) againLocked() bool {
 	if s.sent >= s.window || !s.conn.out.hasRoom(size) {
 		return false
 	}
-	s.flyLocked()
+	s.sendInflightLocked()
 	return true
 }
 
-// flyLocked sends inflight[sent].
-func (s *session) flyLocked() {
+// sendInflightLocked sends inflight[sent].
+func (s *session) sendInflightLocked() {
 	s.sent++
 	if err := s.sendLocked(&s.inflight[s.sent-1]); err == errTooBig || err == errNotReadable {
 		s.removeLocked(s.sent - 1)
@@ -87,7 +87,7 @@ func (s *session) nextLocked() bool {
 		s.endedLocked(&d)
 		return true
 	}
-	s.launchLocked(d, id)
+	s.sendNewLocked(d, id)
 	return true
 }
 
@@ -102,7 +102,7 @@ func (s *session) endedLocked(d *delivery) {
 // roomLocked reports whether the delivery may be sent now. If it may not, pump
 // is called when that has changed.
 func (s *session) roomLocked(d *delivery) bool {
-	if d.qos > 0 && (len(s.inflight) >= s.window || s.flying > 0 && s.flying+d.size > s.o.MaxQueuedBytes) {
+	if d.qos > 0 && (len(s.inflight) >= s.window || s.inflightBytes > 0 && s.inflightBytes+d.size > s.o.MaxQueuedBytes) {
 		return false
 	}
 	size := 0
@@ -112,17 +112,17 @@ func (s *session) roomLocked(d *delivery) bool {
 	return s.conn.out.hasRoom(size)
 }
 
-// launchLocked puts a delivery at the end of those in flight and sends it.
-func (s *session) launchLocked(d delivery, id uint16) {
+// sendNewLocked puts a delivery at the end of those in flight and sends it.
+func (s *session) sendNewLocked(d delivery, id uint16) {
 	d.id = id
 	s.inflight = append(s.inflight, d)
 	if d.message != nil {
-		s.flying += d.size
+		s.inflightBytes += d.size
 	}
 	if d.owed > 0 {
 		s.beganLocked(d.owed)
 	}
-	s.flyLocked()
+	s.sendInflightLocked()
 }
 
 // replayLocked sends the next retained message of a subscription. It keeps its
@@ -158,7 +158,7 @@ func (s *session) replayLocked(r *replay) bool {
 		return true
 	}
 	s.account.hold(&d)
-	s.launchLocked(d, id)
+	s.sendNewLocked(d, id)
 	return true
 }
 
@@ -261,7 +261,7 @@ func (s *session) indexLocked(id uint16) int {
 }
 
 func (s *session) removeLocked(i int) {
-	s.landedLocked(i)
+	s.dropPayloadLocked(i)
 	d := s.inflight[i]
 	s.inflight = slices.Delete(s.inflight, i, i+1)
 	if i < s.sent {
@@ -273,13 +273,13 @@ func (s *session) removeLocked(i int) {
 	s.endedLocked(&d)
 }
 
-// landedLocked lets go of the message of inflight[i]: it is not sent again.
-func (s *session) landedLocked(i int) {
+// dropPayloadLocked lets go of the message of inflight[i]: it is not sent again.
+func (s *session) dropPayloadLocked(i int) {
 	d := &s.inflight[i]
 	if d.message == nil {
 		return
 	}
-	s.flying -= d.size
+	s.inflightBytes -= d.size
 	s.account.release(d)
 	d.message = nil
 }
@@ -312,7 +312,7 @@ func (s *session) release(c *conn, id uint16) released {
 		return releasedUnknown
 	}
 	s.inflight[i].released = true
-	s.landedLocked(i)
+	s.dropPayloadLocked(i)
 	if owed := s.inflight[i].owed; owed > 0 {
 		s.releasedLocked(owed)
 		return releasedDurable

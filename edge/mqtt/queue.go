@@ -9,13 +9,13 @@ import (
 // work is one thing that changes state, in the order in which it was read off
 // its connection. The reader fills the first half, the committer the second;
 // the dispatcher only reads. There is one for each message, so what only other
-// kinds have is in more.
+// kinds have is in req.
 type work struct {
 	kind   workKind
-	id     uint16  // packet id
-	conn   *conn   // who asked; nil for a will after its delay, and for an expiry
-	client string  // client id
-	more   *asking // of those that are no message
+	id     uint16   // packet id
+	conn   *conn    // who asked; nil for a will after its delay, and for an expiry
+	client string   // client id
+	req    *request // of those that are not a message
 
 	message *Message // workPublish, workWill, workSystem, workMove
 
@@ -36,8 +36,8 @@ type work struct {
 	err    error       // the answer is a refusal, or none at all
 }
 
-// asking is what a work has that is no message of a client.
-type asking struct {
+// request is what a work has that is not a message.
+type request struct {
 	subs   []subscription // workSubscribe, workUnsubscribe (filters only)
 	codes  []byte         // answers, one per filter
 	reason string         // workSubscribe: why a filter is refused, for people
@@ -71,14 +71,14 @@ func (w *work) size() int {
 		return w.message.size()
 	}
 	n := 256
-	if w.more == nil {
+	if w.req == nil {
 		return n
 	}
-	for i := range w.more.subs {
-		n += 256 + len(w.more.subs[i].filter)
+	for i := range w.req.subs {
+		n += 256 + len(w.req.subs[i].filter)
 	}
-	if w.more.login != nil {
-		n += len(w.client) + int(w.more.login.will.size())
+	if w.req.login != nil {
+		n += len(w.client) + int(w.req.login.will.size())
 	}
 	return n
 }
@@ -96,7 +96,7 @@ type queue struct {
 	maxItems, maxBytes int
 
 	mu      sync.Mutex
-	filled  sync.Cond // work came, or poke, or close
+	filled  sync.Cond // work came, or wake, or close
 	drained sync.Cond // room came, or close
 	items   []*work   // guarded by mu
 	bytes   int       // guarded by mu
@@ -104,7 +104,7 @@ type queue struct {
 	entered, taken uint64    // guarded by mu; items so far
 	connects       []*work   // guarded by mu
 	connected      time.Time // guarded by mu; when connects were taken last
-	poked          bool      // guarded by mu
+	woken          bool      // guarded by mu
 	closed         bool      // guarded by mu
 }
 
@@ -122,13 +122,13 @@ func (q *queue) put(w *work) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if w.kind == workConnect && !q.closed {
-		w.more.login.after = q.entered
+		w.req.login.after = q.entered
 		q.connects = append(q.connects, w)
 		switch wait := connectGap - time.Since(q.connected); {
 		case wait <= 0:
 			q.filled.Signal()
 		case len(q.connects) == 1:
-			time.AfterFunc(wait, q.poke)
+			time.AfterFunc(wait, q.wake)
 		}
 		return true
 	}
@@ -175,15 +175,15 @@ func (q *queue) again(w *work) {
 
 // take moves the oldest items into batch, up to the two limits and at least
 // one, and after them the connections that are due. It blocks while there is
-// neither; after a poke it may return nothing. It reports false when the queue
+// neither; after a wake it may return nothing. It reports false when the queue
 // is closed and empty.
 func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.items) == 0 && !q.closed && !q.poked && !q.connectsDue() {
+	for len(q.items) == 0 && !q.closed && !q.woken && !q.connectsDue() {
 		q.filled.Wait()
 	}
-	q.poked = false
+	q.woken = false
 	n, sum := 0, 0
 	for n < len(q.items) && n < items && (n == 0 || sum < bytes) {
 		sum += q.items[n].size()
@@ -201,7 +201,7 @@ func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	q.drained.Broadcast()
 	connects := 0
 	if q.closed || q.connectsDue() {
-		for connects < len(q.connects) && q.connects[connects].more.login.after <= q.taken {
+		for connects < len(q.connects) && q.connects[connects].req.login.after <= q.taken {
 			connects++
 		}
 	}
@@ -209,7 +209,7 @@ func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 		batch = append(batch, q.connects[:connects]...)
 		q.connects, q.connected = slices.Delete(q.connects, 0, connects), time.Now()
 		if len(q.connects) > 0 {
-			time.AfterFunc(connectGap, q.poke)
+			time.AfterFunc(connectGap, q.wake)
 		}
 	}
 	return batch, n+connects > 0 || !q.closed
@@ -220,10 +220,10 @@ func (q *queue) connectsDue() bool {
 	return len(q.connects) > 0 && time.Since(q.connected) >= connectGap
 }
 
-// poke makes a waiting take return, so that the committer looks at its clock.
-func (q *queue) poke() {
+// wake makes a waiting take return, so that the committer looks at its clock.
+func (q *queue) wake() {
 	q.mu.Lock()
-	q.poked = true
+	q.woken = true
 	q.filled.Signal()
 	q.mu.Unlock()
 }

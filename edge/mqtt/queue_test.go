@@ -16,7 +16,7 @@ func TestConnectsKeepTheirPlace(t *testing.T) {
 		put := func(kind workKind, id uint16) {
 			w := &work{kind: kind, id: id}
 			if kind == workConnect {
-				w.more = &asking{login: new(login)}
+				w.req = &request{login: new(login)}
 			}
 			if !q.put(w) {
 				t.Fatal("closed")

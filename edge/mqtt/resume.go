@@ -7,7 +7,7 @@ import (
 )
 
 // What a persistent session is owed lies in the OwedLog, in the order of its
-// numbers, and the session is a place in it: every delivery up to sentTo was
+// numbers, and a session has its progress in it: every delivery up to sentTo was
 // sent, and is settled unless it is in open. What comes after it is read when
 // there is room. So a restart loses nothing, and a session without connection
 // takes no memory for what waits for it.
@@ -25,7 +25,7 @@ type openDelivery struct {
 	released bool // PUBREC came
 }
 
-// progress is a session's place as the state file has it. It does not change.
+// progress is how far a session got, as the state file has it. It does not change.
 type progress struct {
 	sentTo uint64
 	open   []openDelivery // in order
@@ -64,12 +64,12 @@ func (p *progress) first() uint64 {
 	return p.sentTo + 1
 }
 
-// resume makes the session of an earlier process go on at a place. doubt: it
+// resume makes the session of an earlier process go on where it was. doubt: it
 // was connected when the process died, so that more may have been sent.
 func (s *session) resume(at progress, doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.place, s.saved = at.copy(), at.copy()
+	s.progress, s.saved = at.copy(), at.copy()
 	s.dispatched = s.owed.last()
 	if doubt {
 		s.doubt, s.doubtTo = s.o.MaxInflight, s.dispatched
@@ -95,18 +95,18 @@ func (s *session) rewindLocked() {
 	kept := s.inflight[:0]
 	for i := range s.inflight {
 		if s.inflight[i].owed > 0 {
-			s.landedLocked(i)
+			s.dropPayloadLocked(i)
 		} else {
 			kept = append(kept, s.inflight[i])
 		}
 	}
 	clear(s.inflight[len(kept):])
 	s.inflight = kept
-	s.loaded = s.place.first() - 1
+	s.loaded = s.progress.first() - 1
 	s.lagging = s.dispatched > s.loaded && s.account.owed.n.Load() > 0
 	if !s.lagging {
 		s.loaded = max(s.loaded, s.dispatched)
-		s.tidyLocked()
+		s.forgetMissingLocked()
 	}
 }
 
@@ -184,9 +184,9 @@ func (s *session) load(generation, from, to uint64) {
 // loadedLocked queues what was read, up to a number.
 func (s *session) loadedLocked(got []delivery, upTo uint64) {
 	for _, d := range got {
-		if i, open := s.place.find(d.owed); open {
-			d.dup, d.released = true, s.place.open[i].released
-		} else if d.owed <= s.place.sentTo {
+		if i, open := s.progress.find(d.owed); open {
+			d.dup, d.released = true, s.progress.open[i].released
+		} else if d.owed <= s.progress.sentTo {
 			continue
 		} else if s.doubt > 0 && d.owed <= s.doubtTo {
 			d.dup = true
@@ -211,14 +211,14 @@ func (s *session) loadedLocked(got []delivery, upTo uint64) {
 	}
 	s.loaded = max(s.loaded, upTo)
 	if s.lagging = s.loaded < s.dispatched; !s.lagging {
-		s.tidyLocked()
+		s.forgetMissingLocked()
 	}
 	s.pumpLocked()
 }
 
-// tidyLocked forgets what was sent and is not in the log any more: it was
+// forgetMissingLocked forgets what was sent and is not in the log any more: it was
 // dropped there, and nobody will settle it.
-func (s *session) tidyLocked() {
+func (s *session) forgetMissingLocked() {
 	there := make(map[uint64]bool)
 	for i := range s.inflight {
 		there[s.inflight[i].owed] = true
@@ -226,10 +226,10 @@ func (s *session) tidyLocked() {
 	for i := range s.waiting.items[s.waiting.head:] {
 		there[s.waiting.items[s.waiting.head+i].owed] = true
 	}
-	before := len(s.place.open)
-	s.place.open = slices.DeleteFunc(s.place.open, func(o openDelivery) bool { return !there[o.number] })
-	if len(s.place.open) < before {
-		s.touchLocked()
+	before := len(s.progress.open)
+	s.progress.open = slices.DeleteFunc(s.progress.open, func(o openDelivery) bool { return !there[o.number] })
+	if len(s.progress.open) < before {
+		s.markChangedLocked()
 	}
 }
 
@@ -275,69 +275,69 @@ func (s *session) replayIDLocked(topic string) uint16 {
 
 // beganLocked notes that a delivery is being sent.
 func (s *session) beganLocked(number uint64) {
-	if i, found := s.place.find(number); !found {
-		s.place.open = slices.Insert(s.place.open, i, openDelivery{number: number})
+	if i, found := s.progress.find(number); !found {
+		s.progress.open = slices.Insert(s.progress.open, i, openDelivery{number: number})
 	}
-	s.place.sentTo = max(s.place.sentTo, number)
+	s.progress.sentTo = max(s.progress.sentTo, number)
 	if s.since == 0 {
 		s.since = number
 	}
-	s.touchLocked()
+	s.markChangedLocked()
 }
 
 // settledLocked notes that a delivery has come to its end.
 func (s *session) settledLocked(number uint64, size int) {
-	if s.place.settled(number) {
+	if s.progress.settled(number) {
 		return
 	}
-	if i, found := s.place.find(number); found {
-		s.place.open = slices.Delete(s.place.open, i, i+1)
+	if i, found := s.progress.find(number); found {
+		s.progress.open = slices.Delete(s.progress.open, i, i+1)
 	}
-	s.place.sentTo = max(s.place.sentTo, number)
+	s.progress.sentTo = max(s.progress.sentTo, number)
 	if s.owed.settle(number, s.number) {
 		s.account.owed.add(-1, -int64(size))
 	}
-	s.touchLocked()
+	s.markChangedLocked()
 }
 
 // releasedLocked notes that PUBREC came for a delivery.
 func (s *session) releasedLocked(number uint64) {
-	if i, found := s.place.find(number); found {
-		s.place.open[i].released = true
+	if i, found := s.progress.find(number); found {
+		s.progress.open[i].released = true
 	}
-	s.touchLocked()
+	s.markChangedLocked()
 }
 
-// touchLocked has the session's place written soon.
-func (s *session) touchLocked() {
-	if !s.touched {
-		s.touched = true
+// markChangedLocked has the session's progress written soon.
+func (s *session) markChangedLocked() {
+	if !s.changed {
+		s.changed = true
 		s.changes.add(s)
 	}
 }
 
-// touch has the session's place written again.
-func (s *session) touch() {
+// markChanged has the session's progress written again.
+func (s *session) markChanged() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.touchLocked()
+	s.markChangedLocked()
 }
 
-// snapshot returns the session's place, which is being written.
+// snapshot returns the session's progress, which is being written.
 func (s *session) snapshot() progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.touched = false
-	return s.place.copy()
+	s.changed = false
+	return s.progress.copy()
 }
 
-// written notes that a place is durable: packet ids of what was settled by then
+// written notes that progress is durable: packet ids of what was settled by then
 // may be used again.
 func (s *session) written(at progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saved, s.since = at, 0
-	if s.place.sentTo > at.sentTo {
+	if s.progress.sentTo > at.sentTo {
 		s.since = at.sentTo + 1
 	}
 	s.pumpLocked()

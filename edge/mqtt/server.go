@@ -212,7 +212,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.began = time.Now()
 	s.denials.clients = make(map[string]*denial)
-	s.changes.poke = s.queue.poke
+	s.changes.wake = s.queue.wake
 	s.buffers.New = newBuffer
 	s.outgoing.limit, s.outgoing.sweep = int64(o.MaxOutgoing), s.cutStalled
 	s.ctx, s.cancel = context.WithCancel(context.Background())

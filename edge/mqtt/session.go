@@ -119,21 +119,21 @@ type session struct {
 	filters map[string]struct{} // nil: none
 	matched hit                 // of the trie
 
-	mu       sync.Mutex
-	conn     *conn      // guarded by mu; nil: offline
-	named    bool       // guarded by mu: there was a connection since the server began
-	username string     // guarded by mu; of the latest one
-	inflight []delivery // guarded by mu; oldest first, each has an id
-	flying   int        // guarded by mu; bytes of the messages in inflight
-	sent     int        // guarded by mu; so many of inflight went out on this connection
-	window   int        // guarded by mu; the peer's receive maximum, and ours
-	waiting  fifo       // guarded by mu; not sent yet
-	replays  []*replay  // guarded by mu; those in waiting
-	nextID   uint16     // guarded by mu
-	dropping bool       // guarded by mu: messages are being dropped, which was logged
+	mu            sync.Mutex
+	conn          *conn      // guarded by mu; nil: offline
+	named         bool       // guarded by mu: there was a connection since the server began
+	username      string     // guarded by mu; of the latest one
+	inflight      []delivery // guarded by mu; oldest first, each has an id
+	inflightBytes int        // guarded by mu; bytes of the messages in inflight
+	sent          int        // guarded by mu; so many of inflight went out on this connection
+	window        int        // guarded by mu; the peer's receive maximum, and ours
+	waiting       fifo       // guarded by mu; not sent yet
+	replays       []*replay  // guarded by mu; those in waiting
+	nextID        uint16     // guarded by mu
+	dropping      bool       // guarded by mu: messages are being dropped, which was logged
 
 	// Of a durable session, guarded by mu.
-	place      progress // how far it got
+	progress   progress // how far it got
 	saved      progress // how far the state file knows that it got
 	since      uint64   // first that was sent and is not in saved; 0: none
 	loaded     uint64   // what is owed up to here is in waiting, in inflight or settled
@@ -143,7 +143,7 @@ type session struct {
 	generation uint64   // of what is being read
 	doubt      int      // so many of the next may have been sent before the process died,
 	doubtTo    uint64   // up to this number
-	touched    bool     // place is to be written
+	changed    bool     // progress is to be written
 }
 
 // The dispatcher's trie, of sessions.
@@ -213,9 +213,9 @@ func (s *session) leaveLocked() {
 	s.rewindLocked()
 }
 
-// freeFlight is how many bytes a subscriber that keeps up may have in flight
+// smallInflight is how many bytes a subscriber that keeps up may have in flight
 // when the queues of others have filled the memory.
-const freeFlight = 4 << 10
+const smallInflight = 4 << 10
 
 // deliver sends a message or queues it. One that finds the queue full is
 // dropped: the newest goes, the order of the rest stays. QoS 0 is for those
@@ -252,7 +252,7 @@ func (s *session) deliver(d delivery) {
 // and the rest do not take each other's room, and any one message fits.
 func (s *session) fitsLocked(d *delivery) bool {
 	have := s.waiting.amount(d)
-	waits := d.qos == 0 || s.waiting.len() > 0 || s.conn == nil || s.flying+d.size > freeFlight
+	waits := d.qos == 0 || s.waiting.len() > 0 || s.conn == nil || s.inflightBytes+d.size > smallInflight
 	return (d.qos == 0 || have.n < s.o.MaxQueued) && (have.n == 0 || have.bytes+d.size <= s.o.MaxQueuedBytes) &&
 		(!waits || s.account.state.mayHold(d))
 }
@@ -284,9 +284,9 @@ func (s *session) discard() {
 		}
 	}
 	for i := range s.inflight {
-		s.landedLocked(i)
+		s.dropPayloadLocked(i)
 	}
-	s.waiting, s.replays, s.inflight, s.flying, s.sent = fifo{}, nil, nil, 0, 0
+	s.waiting, s.replays, s.inflight, s.inflightBytes, s.sent = fifo{}, nil, nil, 0, 0
 	s.generation++
 	s.lagging = false
 }

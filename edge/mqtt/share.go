@@ -50,15 +50,15 @@ func (s *session) moved(d *delivery) {
 func (d *dispatcher) moveShared(s *session, what []delivery, ended bool) {
 	for _, one := range what {
 		d.s.queue.again(&work{kind: workMove, client: s.id, message: one.message, half: true,
-			more: &asking{moving: &moving{from: s, what: one, ended: ended}}})
+			req: &request{moving: &moving{from: s, what: one, ended: ended}}})
 	}
 }
 
 // move chooses another member. There may be none: then a session that goes on
 // keeps the message.
 func (k *committer) move(w *work) {
-	page, ended := k.ledger.clients[w.client], w.more.moving.ended
-	g := k.ledger.subs.group(w.more.moving.what.share)
+	page, ended := k.ledger.clients[w.client], w.req.moving.ended
+	g := k.ledger.subs.group(w.req.moving.what.share)
 	if g == nil || !ended && (page == nil || page.conn != nil) {
 		return
 	}
@@ -77,11 +77,11 @@ func (k *committer) move(w *work) {
 func (d *dispatcher) move(w *work) {
 	switch {
 	case w.err == nil && len(w.to) > 0:
-		if !w.more.moving.ended {
-			w.more.moving.from.moved(&w.more.moving.what)
+		if !w.req.moving.ended {
+			w.req.moving.from.moved(&w.req.moving.what)
 		}
 		d.deliverTo(w)
-	case w.more.moving.ended:
+	case w.req.moving.ended:
 		d.s.count.dropped.Inc()
 	}
 }

@@ -72,8 +72,8 @@ func OpenStore(path string, log *slog.Logger) (*FileStore, error) {
 
 func (s *FileStore) temporary() string { return s.path + ".new" }
 
-// span is a part of the file that holds whole frames.
-type span struct{ from, to int64 }
+// fileRange is a part of the file that holds whole frames.
+type fileRange struct{ from, to int64 }
 
 // Load implements Store. A torn tail, which a crash leaves behind, is cut off;
 // after damage in the middle the file is rewritten from its good parts.
@@ -119,8 +119,8 @@ func (s *FileStore) Load(fn func(event []byte) error) error {
 }
 
 // scan calls fn with every readable event and returns where they lie: one
-// span from the header to the end when nothing is damaged, never none.
-func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
+// range from the header to the end when nothing is damaged, never none.
+func (s *FileStore) scan(size int64, fn func([]byte) error) ([]fileRange, error) {
 	at := int64(storeHeader)
 	var header [storeHeader]byte
 	_, err := s.file.ReadAt(header[:], 0)
@@ -129,7 +129,7 @@ func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
 		at = 0 // frames may begin anywhere
 	}
 	s.old = version < storeVersion
-	spans := []span{{at, at}}
+	spans := []fileRange{{at, at}}
 	r := bufio.NewReaderSize(io.NewSectionReader(s.file, at, max(0, size-at)), 64<<10)
 	for at < size {
 		p, err := s.readEvent(r, at, size)
@@ -145,7 +145,7 @@ func (s *FileStore) scan(size int64, fn func([]byte) error) ([]span, error) {
 				break
 			}
 			at = next
-			spans = append(spans, span{at, at})
+			spans = append(spans, fileRange{at, at})
 			r.Reset(io.NewSectionReader(s.file, at, size-at))
 			continue
 		}
@@ -271,7 +271,7 @@ func (s *FileStore) Append(events [][]byte) error {
 		return fmt.Errorf("sync state: %w", err)
 	}
 	s.end += int64(len(s.buf))
-	if cap(s.buf) > keepBuffer {
+	if cap(s.buf) > maxPooledBuffer {
 		s.buf = nil
 	}
 	return nil

@@ -279,7 +279,7 @@ func FuzzEvent(f *testing.F) {
 		{kind: eventWill, client: "c", delay: time.Minute, message: &Message{Topic: "a", Accepted: time.UnixMilli(5)}},
 		{kind: eventWillGone, client: "c"}, {kind: eventLeft, client: "c", left: time.UnixMilli(1_700_000_000_123)},
 		{kind: eventNumber, client: "c", session: 3, number: 4},
-		{kind: eventPlace, client: "c", progress: progress{9, []openDelivery{{2, false}, {7, true}}}},
+		{kind: eventProgress, client: "c", progress: progress{9, []openDelivery{{2, false}, {7, true}}}},
 		{kind: eventSegment, number: 3, end: 9, salt: [saltSize]byte{1}}, {kind: eventSegmentGone, number: 3},
 		{kind: eventOwedLast, number: 3}, {kind: eventVoid, number: 4},
 	} {

@@ -44,7 +44,7 @@ func (st *storing) gather() {
 }
 
 // accept asks the Backend which messages it takes, again and again while that
-// condemns connections: a 3.x client that gets no answer sends everything from
+// fails connections: a 3.x client that gets no answer sends everything from
 // there on again, so none of it may be stored. What the Backend refuses for good
 // is asked for anew as a refused letter.
 func (st *storing) accept() {
@@ -69,7 +69,7 @@ func (st *storing) accept() {
 				again = true
 			case err != nil:
 				st.k.refuse(w, err)
-			case w.condemned():
+			case w.afterFailure():
 				st.k.refuse(w, errNotStored)
 				again = true
 			}
@@ -127,7 +127,7 @@ func (st *storing) done(err error) {
 	case k.answers <- struct{}{}:
 	default: // it is to look anyway
 	}
-	k.s.queue.poke()
+	k.s.queue.wake()
 }
 
 // nextRound returns the round of a new batch. After a failure it is another one, when

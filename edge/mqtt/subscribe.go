@@ -31,7 +31,7 @@ func (c *conn) handleSubscribe(h packets.FixedHeader, body []byte) error {
 		}
 		identifier = pk.Properties.SubscriptionIdentifier[0]
 	}
-	w := &work{kind: workSubscribe, conn: c, client: c.clientID, id: pk.PacketID, more: new(asking)}
+	w := &work{kind: workSubscribe, conn: c, client: c.clientID, id: pk.PacketID, req: new(request)}
 	for _, f := range pk.Filters {
 		sub := subscription{
 			filter: strings.Clone(f.Filter), qos: f.Qos, noLocal: f.NoLocal,
@@ -48,10 +48,10 @@ func (c *conn) handleSubscribe(h packets.FixedHeader, body []byte) error {
 			return err
 		}
 		if code == notGranted && c.version == 5 {
-			w.more.reason = "not authorized to subscribe to " + strings.ToValidUTF8(sub.filter[:min(len(sub.filter), 200)], "")
+			w.req.reason = "not authorized to subscribe to " + strings.ToValidUTF8(sub.filter[:min(len(sub.filter), 200)], "")
 		}
-		w.more.subs = append(w.more.subs, sub)
-		w.more.codes = append(w.more.codes, code)
+		w.req.subs = append(w.req.subs, sub)
+		w.req.codes = append(w.req.codes, code)
 	}
 	if !c.s.queue.put(w) {
 		return ErrClosed

@@ -22,11 +22,11 @@ func (c *conn) handleUnsubscribe(h packets.FixedHeader, body []byte) error {
 	if len(pk.Filters) == 0 {
 		return packets.ErrProtocolViolationNoFilters // [MQTT-3.10.3-2]
 	}
-	w := &work{kind: workUnsubscribe, conn: c, client: c.clientID, id: pk.PacketID, more: new(asking)}
+	w := &work{kind: workUnsubscribe, conn: c, client: c.clientID, id: pk.PacketID, req: new(request)}
 	for _, f := range pk.Filters {
-		w.more.subs = append(w.more.subs, subscription{filter: strings.Clone(f.Filter)})
+		w.req.subs = append(w.req.subs, subscription{filter: strings.Clone(f.Filter)})
 	}
-	w.more.codes = make([]byte, len(w.more.subs))
+	w.req.codes = make([]byte, len(w.req.subs))
 	if !c.s.queue.put(w) {
 		return ErrClosed
 	}

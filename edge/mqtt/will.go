@@ -49,7 +49,7 @@ func (k *committer) takeWill(page *client) *work {
 			k.owing.published = make(map[string]bool)
 		}
 		k.owing.published[page.id] = true
-		time.AfterFunc(saveInterval, k.s.queue.poke)
+		time.AfterFunc(saveInterval, k.s.queue.wake)
 	}
 	return page.takeWill()
 }
