@@ -12,7 +12,7 @@ import (
 // one sync.
 const stuck = time.Minute
 
-// pulse is what Alive remembers from one call to the next. Calls do not overlap.
+// pulse is what Alive keeps from one call to the next. Calls do not overlap.
 type pulse struct {
 	storing atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
 
@@ -20,9 +20,9 @@ type pulse struct {
 	since time.Time // that it has not taken what waits for it
 }
 
-// Alive returns nil if the gateway gets on with what devices send. It asks every part for
-// its figures, and so does not return while one of them holds its lock. A gateway without
-// a link, or without room, is alive.
+// Alive returns an error if messages of devices are stuck. It asks every part of the
+// gateway for its figures, so it does not return while one of them holds its lock. A
+// gateway without a link, or without room, is alive.
 func (e *Edge) Alive(context.Context) error {
 	e.metrics.WritePrometheus(io.Discard)
 	e.health()
@@ -30,8 +30,8 @@ func (e *Edge) Alive(context.Context) error {
 	return e.pulse.judge(time.Now(), stats.Queued, stats.Taken)
 }
 
-// judge returns what has been stuck at a time at which queued packets waited, and taken
-// had been taken so far.
+// judge returns an error if something has been stuck for too long by now. queued packets
+// wait for the committer, which has taken so many in all.
 func (p *pulse) judge(now time.Time, queued int, taken uint64) error {
 	if began := p.storing.Load(); began != 0 {
 		if wait := now.Sub(time.Unix(0, began)); wait > stuck {

@@ -87,7 +87,7 @@ func (e *Edge) deadLetters(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	_, _ = w.Write(body) // the asker is gone, if this fails
+	_, _ = w.Write(body) // fails if the client has gone
 }
 
 func deadLetter(d wal.Dead) DeadLetter {

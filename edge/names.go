@@ -51,7 +51,7 @@ func openNames(path string, limit int, log *slog.Logger) *names {
 	}
 	var err error
 	if n.file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
-		n.give(err)
+		n.stopWriting(err)
 	}
 	return n
 }
@@ -71,8 +71,8 @@ func (n *names) read(path string) error {
 	return scanner.Err()
 }
 
-// give gives the file up. It has mu, or nobody else knows n.
-func (n *names) give(err error) {
+// stopWriting closes the file after an error. It has mu, or nobody else knows n.
+func (n *names) stopWriting(err error) {
 	n.log.Warn("the list of topics cannot be written: other topics may count after a restart", "err", err)
 	if n.file != nil {
 		n.file.Close()
@@ -109,7 +109,7 @@ func (n *names) admit(topic string) bool {
 	n.known[plain(topic)] = topic
 	if n.file != nil {
 		if _, err := fmt.Fprintln(n.file, topic); err != nil {
-			n.give(err)
+			n.stopWriting(err)
 		}
 	}
 	return true

@@ -117,7 +117,7 @@ func (r *refusals) look() {
 	}
 }
 
-// close ends nothing, but looks no more.
+// close stops the timer. Episodes that are running are not logged as ended.
 func (r *refusals) close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

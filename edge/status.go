@@ -74,13 +74,13 @@ func (e *Edge) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func (e *Edge) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", exposition.ContentType)
-	_ = exposition.Write(w, e.metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // the asker is gone, if this fails
+	_ = exposition.Write(w, e.metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // fails if the client has gone
 }
 
 func writeHealth(w http.ResponseWriter, code int, h Health) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(h) // the asker is gone, if this fails
+	_ = json.NewEncoder(w).Encode(h) // fails if the client has gone
 }
 
 func (e *Edge) health() Health {
@@ -100,7 +100,7 @@ func (e *Edge) health() Health {
 	return h
 }
 
-// syncStatus is the joiner's word until there is a sender, then the sender's.
+// syncStatus returns what the joiner says until there is a sender, then what that says.
 func (e *Edge) syncStatus() syncStatus {
 	snd := e.sender.Load()
 	if snd == nil {
