@@ -68,7 +68,9 @@ func markSum(p []byte, row [16]byte) uint32 {
 
 // decodeMarks reads the marks behind the head of a row's file and skips bytes that are
 // not one: a process that died may have left half a mark in front of those of others.
-func decodeMarks(p []byte, row [16]byte) (m marks) {
+//
+// It adds them to m, and returns how many bytes need not be read again.
+func decodeMarks(p []byte, row [16]byte, m marks) (all marks, used int) {
 	for at := 0; len(p)-at >= markSize; {
 		q := p[at:]
 		if binary.BigEndian.Uint32(q) != markMagic || binary.BigEndian.Uint32(q[4:]) != markSum(q, row) {
@@ -88,8 +90,9 @@ func decodeMarks(p []byte, row [16]byte) (m marks) {
 			m.alone[number] = int64(kind>>8) * page
 		}
 		at += markSize
+		used = at
 	}
-	return m
+	return m, used
 }
 
 // readRow reads the row's own file in a folder; nil when there is no row. A folder
@@ -175,16 +178,31 @@ func (r *row) complete() error {
 	return r.linkNames(dir)
 }
 
-// readMarks returns the marks of a row; one of version 1 has none.
+// readMarks returns the marks of a row; one of version 1 has none. It reads what is new.
+// The caller holds mu.
 func (r *row) readMarks() (marks, error) {
 	if r.version < 2 {
 		return marks{}, nil
 	}
-	p, err := os.ReadFile(r.file(rowName))
+	f, err := os.Open(r.file(rowName))
 	if err != nil {
 		return marks{}, err
 	}
-	return decodeMarks(p[min(rowSize, len(p)):], r.id), nil
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return marks{}, err
+	}
+	if r.marksRead == 0 || info.Size() < r.marksRead { // or somebody has put an older copy there
+		r.marks, r.marksRead = marks{}, rowSize
+	}
+	tail, err := readUpTo(f, r.marksRead, info.Size()-r.marksRead)
+	if err != nil {
+		return marks{}, err
+	}
+	all, used := decodeMarks(tail, r.id, r.marks)
+	r.marks, r.marksRead = all, r.marksRead+int64(used)
+	return all, nil
 }
 
 // mark appends a mark to the row's file, durably. There is room for it on a full disk:

@@ -75,7 +75,7 @@ func FuzzRowFiles(f *testing.F) {
 		if h, err := decodePackHead(p); err == nil && !bytes.Equal(encodePackHead(h)[:packHeadSize], p[:packHeadSize]) {
 			t.Error("not the same head")
 		}
-		if m := decodeMarks(p, id); len(p) < markSize && (m.begun > 0 || m.removed > 0 || m.alone != nil) {
+		if m, _ := decodeMarks(p, id, marks{}); len(p) < markSize && (m.begun > 0 || m.removed > 0 || m.alone != nil) {
 			t.Errorf("%v in %d bytes", m, len(p))
 		}
 		found, used := decodeGone(p, id)

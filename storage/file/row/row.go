@@ -41,6 +41,8 @@ type row struct {
 	last      uint64              // guarded by mu: the highest number that one of them has had
 	index     map[uint64]location // guarded by mu: all that is in packs, with what is gone
 	damage    error               // guarded by mu: why a number that is not found may have been there
+	marks     marks               // guarded by mu: those that were read
+	marksRead int64               // guarded by mu: bytes of the row's file that are in marks
 	end       *rowEnd             // guarded by mu: where the row ends, once it is frozen
 	endSynced bool                // guarded by mu: end is known to be durable
 }
