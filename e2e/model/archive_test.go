@@ -54,7 +54,7 @@ func (w *world) read() (*ledger, error) {
 func (w *world) reread() error {
 	ctx := context.Background()
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: w.bucket.Bucket, Node: "reader", Upkeep: commitlog.Upkeep{Off: true}, Log: w.slog, Mutations: w.rules.log,
+		Bucket: w.bucket.Bucket, Node: "reader", Upkeep: commitlog.Upkeep{Off: true}, Log: w.slog, Mutations: w.mutations.log,
 	})
 	if err != nil {
 		return fmt.Errorf("CORRUPT: take over at the end: %w", err)

@@ -56,8 +56,8 @@ type disk interface {
 	close() error
 }
 
-// cardRules are rules of a local buffer that a test breaks.
-type cardRules struct {
+// cardMutations are rules of a local buffer that a test breaks.
+type cardMutations struct {
 	ReuseBuffer bool // go on in the newest buffer at a boot, instead of drawing an id
 	ReadAhead   bool // hand out what is not synced
 	LooseRows   bool // rows of the map table do not survive a kill
@@ -66,13 +66,13 @@ type cardRules struct {
 
 // card is a simulated disk with the promises of edge/wal.
 type card struct {
-	mu    sync.Mutex
-	rules cardRules
-	rng   *rand.Rand
-	frame int // items per Read
-	state cardState
-	saved *cardState
-	proc  *process // nil: none runs
+	mu        sync.Mutex
+	mutations cardMutations
+	rng       *rand.Rand
+	frame     int // items per Read
+	state     cardState
+	saved     *cardState
+	proc      *process // nil: none runs
 }
 
 // cardState is what an image of a card holds.
@@ -100,8 +100,8 @@ type cardLane struct {
 
 var errDead = errors.New("process is dead")
 
-func newCard(seed uint64, frame int, rules cardRules) *card {
-	return &card{rules: rules, rng: rand.New(rand.NewPCG(seed, 2)), frame: frame,
+func newCard(seed uint64, frame int, mutations cardMutations) *card {
+	return &card{mutations: mutations, rng: rand.New(rand.NewPCG(seed, 2)), frame: frame,
 		state: cardState{buried: map[place]bool{}, loose: map[place]bool{}}}
 }
 
@@ -139,7 +139,7 @@ func (c *card) newID() (id weir.BufferID) {
 func (c *card) boot() (sender.Buffers, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.rules.ReuseBuffer || len(c.state.buffers) == 0 {
+	if !c.mutations.ReuseBuffer || len(c.state.buffers) == 0 {
 		c.state.buffers = append(c.state.buffers, &buffer{id: c.newID()})
 	}
 	c.proc = &process{card: c, notify: make(chan struct{}, 1)}
@@ -189,7 +189,7 @@ func (c *card) kill(a uint32) error {
 	defer c.mu.Unlock()
 	c.proc = nil
 	for _, b := range c.state.buffers {
-		if c.rules.LooseRows {
+		if c.mutations.LooseRows {
 			b.rows = b.rows[:0]
 		}
 		for i := range b.lanes {
@@ -203,7 +203,7 @@ func (c *card) kill(a uint32) error {
 			}
 		}
 	}
-	if c.rules.LooseGraves {
+	if c.mutations.LooseGraves {
 		c.state.buried = map[place]bool{}
 	}
 	return nil
@@ -364,7 +364,7 @@ func (p *process) List() ([]weir.Buffer, error) {
 		for j := range b.lanes {
 			l := &b.lanes[j]
 			last := max(l.freed, l.trimmed)
-			if n := l.visible(c.rules.ReadAhead); n > 0 {
+			if n := l.visible(c.mutations.ReadAhead); n > 0 {
 				last = max(last, l.items[n-1].Seq)
 			}
 			v.Lanes[j] = weir.Bounds{First: l.trimmed + 1, Last: last}
@@ -390,7 +390,7 @@ func (p *process) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.
 	defer p.card.mu.Unlock()
 	l := &b.lanes[lane]
 	from = max(from, l.trimmed+1)
-	items := l.items[:l.visible(p.card.rules.ReadAhead)]
+	items := l.items[:l.visible(p.card.mutations.ReadAhead)]
 	i, _ := slices.BinarySearchFunc(items, from, func(it sender.Item, seq uint64) int { return int(it.Seq) - int(seq) })
 	if i == len(items) {
 		return nil, io.EOF

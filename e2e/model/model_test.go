@@ -13,7 +13,7 @@ import (
 const workers = 2
 
 func simulated(w *world, no int) disk {
-	return newCard(w.s.seed+uint64(no), w.s.frame, w.rules.card)
+	return newCard(w.s.seed+uint64(no), w.s.frame, w.mutations.card)
 }
 
 // soak is how long the random search runs.
@@ -59,7 +59,7 @@ func TestModel(t *testing.T) { search(t, simulated, soak(4*time.Second)) }
 
 func search(t *testing.T, newDisk func(*world, int) disk, d time.Duration) {
 	if seed, ok := seedOf(t); ok {
-		replay(t, draw(seed, nil), rules{}, newDisk)
+		replay(t, draw(seed, nil), mutations{}, newDisk)
 		return
 	}
 	base := rand.Uint64()
@@ -72,8 +72,8 @@ func search(t *testing.T, newDisk func(*world, int) disk, d time.Duration) {
 				t.Parallel()
 				for time.Since(began) < d && !t.Failed() {
 					s := draw(base+next.Add(1), nil)
-					if _, err := run(t, s, rules{}, newDisk); err != nil {
-						report(t, s, err, rules{}, newDisk)
+					if _, err := run(t, s, mutations{}, newDisk); err != nil {
+						report(t, s, err, mutations{}, newDisk)
 					}
 				}
 			})
@@ -84,22 +84,22 @@ func search(t *testing.T, newDisk func(*world, int) disk, d time.Duration) {
 }
 
 // report shrinks a schedule that failed and prints how it goes.
-func report(t *testing.T, s schedule, err error, r rules, newDisk func(*world, int) disk) {
+func report(t *testing.T, s schedule, err error, m mutations, newDisk func(*world, int) disk) {
 	t.Helper()
 	t.Errorf("WEIR_SEED=%d: %v", s.seed, err)
 	small := shrink(s, kindOf(err), func(s schedule) error {
-		_, err := run(t, s, r, newDisk)
+		_, err := run(t, s, m, newDisk)
 		return err
 	})
 	t.Logf("smallest schedule that fails like this: %v", small)
-	replay(t, small, r, newDisk)
+	replay(t, small, m, newDisk)
 }
 
 // replay runs one schedule often, and prints how it goes when it fails.
-func replay(t *testing.T, s schedule, r rules, newDisk func(*world, int) disk) {
+func replay(t *testing.T, s schedule, m mutations, newDisk func(*world, int) disk) {
 	s.trace = true
 	for i := range 300 {
-		lines, err := run(t, s, r, newDisk)
+		lines, err := run(t, s, m, newDisk)
 		if err == nil {
 			continue
 		}

@@ -17,30 +17,30 @@ import (
 // mutation is one rule that is taken away, and the rare events without which
 // nobody would miss it.
 type mutation struct {
-	name  string
-	rules rules
-	only  []op
-	from  uint64 // the seed to begin with outside a soak: those before it notice nothing
+	name      string
+	mutations mutations
+	only      []op
+	from      uint64 // the seed to begin with outside a soak: those before it notice nothing
 }
 
 func ofSender(name string, m sender.Mutations, only ...op) mutation {
-	return mutation{"sender/" + name, rules{sender: m}, only, 1}
+	return mutation{"sender/" + name, mutations{sender: m}, only, 1}
 }
 
 func ofReceiver(name string, m receiver.Mutations, only ...op) mutation {
-	return mutation{"receiver/" + name, rules{receiver: m}, only, 1}
+	return mutation{"receiver/" + name, mutations{receiver: m}, only, 1}
 }
 
 func ofLog(name string, m commitlog.Mutations, only ...op) mutation {
-	return mutation{"log/" + name, rules{log: m}, only, 1}
+	return mutation{"log/" + name, mutations{log: m}, only, 1}
 }
 
-func ofCard(name string, m cardRules, only ...op) mutation {
-	return mutation{"card/" + name, rules{card: m}, only, 1}
+func ofCard(name string, m cardMutations, only ...op) mutation {
+	return mutation{"card/" + name, mutations{card: m}, only, 1}
 }
 
-func ofCloud(name string, m cloudRules, only ...op) mutation {
-	return mutation{"cloud/" + name, rules{cloud: m}, only, 1}
+func ofCloud(name string, m cloudMutations, only ...op) mutation {
+	return mutation{"cloud/" + name, mutations{cloud: m}, only, 1}
 }
 
 // begin sets the seed to begin with.
@@ -54,7 +54,7 @@ func (m mutation) begin(seed uint64) mutation {
 // slots in flight is the second lock on the same door: nobody would miss it. In
 // the schedules of these rows nobody misses KeepOlder either: TestShield.
 func (m mutation) unshielded() mutation {
-	m.rules.receiver.KeepOlder = true
+	m.mutations.receiver.KeepOlder = true
 	return m
 }
 
@@ -62,11 +62,11 @@ func (m mutation) unshielded() mutation {
 // lost on the gateway is as good as never lost. Without it alone nobody misses it
 // as long as no row is lost: TestShield.
 func (m mutation) unremembered() mutation {
-	m.rules.sender.ForgetRows = true
+	m.mutations.sender.ForgetRows = true
 	return m
 }
 
-var mutations = []mutation{
+var allMutations = []mutation{
 	ofSender("OwnBelief", sender.Mutations{OwnBelief: true}, opSlow),
 	ofSender("TodaysCount", sender.Mutations{TodaysCount: true}, opSlow, opGrow),
 	ofSender("NoBarrier", sender.Mutations{NoBarrier: true}, opSlow, opTrouble, opGrow),
@@ -92,30 +92,30 @@ var mutations = []mutation{
 	ofLog("KeepNoTombs", commitlog.Mutations{State: state.Mutations{KeepNoTombs: true}}, opBackup, opRestore),
 	ofLog("ForgottenIsNew", commitlog.Mutations{State: state.Mutations{ForgottenIsNew: true}}, opBackup, opRestore, opAge),
 
-	ofCard("ReuseBuffer", cardRules{ReuseBuffer: true}, opBackup, opRestore, opDamage),
-	ofCard("ReuseBuffer+ReadAhead", cardRules{ReuseBuffer: true, ReadAhead: true}, opSlow),
-	ofCard("LooseRows", cardRules{LooseRows: true}, opSlow, opGrow).unremembered(),
-	ofCard("LooseGraves", cardRules{LooseGraves: true}, opBad),
+	ofCard("ReuseBuffer", cardMutations{ReuseBuffer: true}, opBackup, opRestore, opDamage),
+	ofCard("ReuseBuffer+ReadAhead", cardMutations{ReuseBuffer: true, ReadAhead: true}, opSlow),
+	ofCard("LooseRows", cardMutations{LooseRows: true}, opSlow, opGrow).unremembered(),
+	ofCard("LooseGraves", cardMutations{LooseGraves: true}, opBad),
 
-	ofCloud("TopicByName", cloudRules{TopicByName: true}, opSlow, opRecreate),
-	ofCloud("SilentOwner", cloudRules{SilentOwner: true}, opSlow),
-	ofCloud("Overwrites", cloudRules{Overwrites: true}, opSlow),
+	ofCloud("TopicByName", cloudMutations{TopicByName: true}, opSlow, opRecreate),
+	ofCloud("SilentOwner", cloudMutations{SilentOwner: true}, opSlow),
+	ofCloud("Overwrites", cloudMutations{Overwrites: true}, opSlow),
 }
 
 // TestShield is the control of the mutations that take two rules away: without
 // the second one alone their schedules stay sound.
 func TestShield(t *testing.T) {
 	for _, c := range []struct {
-		rules rules
-		only  []op
+		mutations mutations
+		only      []op
 	}{
-		{rules{receiver: receiver.Mutations{KeepOlder: true}}, []op{opSlow}},
-		{rules{sender: sender.Mutations{ForgetRows: true}}, []op{opSlow, opGrow}},
+		{mutations{receiver: receiver.Mutations{KeepOlder: true}}, []op{opSlow}},
+		{mutations{sender: sender.Mutations{ForgetRows: true}}, []op{opSlow, opGrow}},
 	} {
 		for i := range uint64(500) {
 			s := draw(i+1, c.only)
-			if _, err := run(t, s, c.rules, simulated); err != nil {
-				t.Fatalf("%+v: seed %d: %v", c.rules, s.seed, err)
+			if _, err := run(t, s, c.mutations, simulated); err != nil {
+				t.Fatalf("%+v: seed %d: %v", c.mutations, s.seed, err)
 			}
 		}
 	}
@@ -127,7 +127,7 @@ const mostSchedules = 20_000
 // TestMutations takes one rule away at a time: the schedules must notice.
 func TestMutations(t *testing.T) {
 	seed, one := seedOf(t)
-	for _, m := range mutations {
+	for _, m := range allMutations {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			began, base := time.Now(), m.from
@@ -139,7 +139,7 @@ func TestMutations(t *testing.T) {
 				if one {
 					s = draw(seed, m.only)
 				}
-				if _, err := run(t, s, m.rules, simulated); err != nil {
+				if _, err := run(t, s, m.mutations, simulated); err != nil {
 					t.Logf("noticed by schedule %d (WEIR_SEED=%d) after %v: %v", i+1, s.seed, time.Since(began).Round(time.Millisecond), err)
 					return
 				}

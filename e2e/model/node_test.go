@@ -21,8 +21,8 @@ import (
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
 
-// cloudRules are rules outside the packages under test that a test breaks.
-type cloudRules struct {
+// cloudMutations are rules outside the packages under test that a test breaks.
+type cloudMutations struct {
 	TopicByName bool // an append for a topic that is gone goes to the one that has its name now
 	SilentOwner bool // an owner that was fenced does not say so
 	Overwrites  bool // the bucket ignores that a name is taken
@@ -49,7 +49,7 @@ func (w *world) startNode(addr string) {
 	n := &node{w: w, addr: addr, bucket: storagetest.NewFaults(w.bucket, w.s.seed+uint64(w.nodeNo))}
 	n.bucket.Plan(w.plan(n.bucket, rand.New(rand.NewPCG(w.s.seed, uint64(w.nodeNo)))))
 	recv, err := receiver.New(receiver.Options{
-		Log: &uplink{n}, Cluster: func() string { return "c" }, Node: addr, Logger: w.logger, Mutations: w.rules.receiver,
+		Log: &uplink{n}, Cluster: func() string { return "c" }, Node: addr, Logger: w.logger, Mutations: w.mutations.receiver,
 	})
 	if err != nil {
 		panic(err)
@@ -68,7 +68,7 @@ func (w *world) startNode(addr string) {
 func (n *node) lead(ctx context.Context) {
 	log, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: n.bucket, Node: n.addr, SlotBytes: 64 << 10, TailBytes: 8 << 10, Window: 2, Upkeep: onCall(n.w.s),
-		Log: n.w.slog, Mutations: n.w.rules.log,
+		Log: n.w.slog, Mutations: n.w.mutations.log,
 	})
 	if err != nil {
 		if errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
@@ -93,11 +93,11 @@ func (n *node) lead(ctx context.Context) {
 			n.w.fail(fmt.Errorf("CORRUPT: %w", err))
 		}
 		n.w.forget(n)
-		if !n.w.rules.cloud.SilentOwner {
+		if !n.w.mutations.cloud.SilentOwner {
 			n.recv.Handover(n.w.ownerAddr(n))
 		}
 	}
-	if !n.w.rules.cloud.SilentOwner || ctx.Err() != nil {
+	if !n.w.mutations.cloud.SilentOwner || ctx.Err() != nil {
 		log.Close()
 		return
 	}
@@ -327,14 +327,14 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 		}
 	}
 	if err != nil {
-		if u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
+		if u.n.w.mutations.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
 			return
 		}
 		done(err)
 		return
 	}
 	topic := a.Topic
-	if _, ok := log.TopicByID(topic); !ok && u.n.w.rules.cloud.TopicByName {
+	if _, ok := log.TopicByID(topic); !ok && u.n.w.mutations.cloud.TopicByName {
 		if t, ok := log.Topic(u.n.w.nameOf(topic)); ok {
 			topic = t.ID
 		}
@@ -342,7 +342,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 	source := state.Source{Stream: a.Stream, Prev: a.Prev, First: a.First, Last: a.Last, Row: a.Row}
 	log.Append(commitlog.Append{Topic: topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(_ int64, err error) {
-			if err = u.answer(err); u.n.w.rules.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
+			if err = u.answer(err); u.n.w.mutations.cloud.SilentOwner && errors.As(err, new(*receiver.NotOwnerError)) {
 				return
 			}
 			done(err)

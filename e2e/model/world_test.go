@@ -32,13 +32,13 @@ const (
 	topicB    = "b"
 )
 
-// rules says which rules of the real and of the simulated parts are broken.
-type rules struct {
+// mutations says which rules of the real and of the simulated parts are broken.
+type mutations struct {
 	sender   sender.Mutations
 	receiver receiver.Mutations
 	log      commitlog.Mutations
-	card     cardRules
-	cloud    cloudRules
+	card     cardMutations
+	cloud    cloudMutations
 }
 
 // reading is a record that a gateway was given.
@@ -57,19 +57,19 @@ type reading struct {
 // world is one schedule while it runs. Its fields belong to the goroutine that
 // runs the schedule, but for those under mu.
 type world struct {
-	t      *testing.T
-	s      schedule
-	rules  rules
-	bucket archive
-	gws    []*gateway
-	nodeNo int
-	books  []*reading
-	names  map[weir.TopicID]string // guarded by mu
-	lives  map[string]bool         // topics that were created again
-	hasBad atomic.Bool
-	logger *slog.Logger
-	slog   *slog.Logger
-	began  time.Time
+	t         *testing.T
+	s         schedule
+	mutations mutations
+	bucket    archive
+	gws       []*gateway
+	nodeNo    int
+	books     []*reading
+	names     map[weir.TopicID]string // guarded by mu
+	lives     map[string]bool         // topics that were created again
+	hasBad    atomic.Bool
+	logger    *slog.Logger
+	slog      *slog.Logger
+	began     time.Time
 
 	mu      sync.Mutex
 	nodes   map[string]*node // by address: those that lead, or try to; guarded by mu
@@ -102,9 +102,9 @@ type gateway struct {
 }
 
 // run runs one schedule in a bubble of its own.
-func run(t *testing.T, s schedule, r rules, newDisk func(*world, int) disk) (lines []string, err error) {
+func run(t *testing.T, s schedule, m mutations, newDisk func(*world, int) disk) (lines []string, err error) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, s, r)
+		w := newWorld(t, s, m)
 		defer func() { lines = w.lines }()
 		w.build(newDisk)
 		for _, a := range s.acts {
@@ -141,9 +141,9 @@ func (w *world) judge() error {
 	return err
 }
 
-func newWorld(t *testing.T, s schedule, r rules) *world {
+func newWorld(t *testing.T, s schedule, m mutations) *world {
 	w := &world{
-		t: t, s: s, rules: r, names: map[weir.TopicID]string{}, lives: map[string]bool{},
+		t: t, s: s, mutations: m, names: map[weir.TopicID]string{}, lives: map[string]bool{},
 		slog: slog.New(slog.DiscardHandler), began: time.Now(), nodes: map[string]*node{},
 		rng: rand.New(rand.NewPCG(s.seed, 3)), latency: s.pace, slow: s.pace,
 	}
@@ -152,7 +152,7 @@ func newWorld(t *testing.T, s schedule, r rules) *world {
 		w.logger = w.slog
 	}
 	w.bucket = archive{mem.New(), mem.New()}
-	if r.cloud.Overwrites {
+	if m.cloud.Overwrites {
 		w.bucket = archive{overwriting{w.bucket.Bucket}, overwriting{w.bucket.kept}}
 	}
 	return w
@@ -266,7 +266,7 @@ func (g *gateway) boot() {
 	}
 	g.send, err = sender.New(sender.Options{
 		Buffers: buffers, Addrs: addrs, Gateway: g.id, Dial: g.dial, Plain: true,
-		Window: g.w.s.window, Batch: g.w.s.batch, Logger: g.w.logger, Mutations: g.w.rules.sender,
+		Window: g.w.s.window, Batch: g.w.s.batch, Logger: g.w.logger, Mutations: g.w.mutations.sender,
 	})
 	if err != nil {
 		panic(err)

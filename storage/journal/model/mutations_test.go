@@ -27,71 +27,71 @@ var (
 )
 
 // breaking returns w with the given rules broken.
-func (w world) breaking(r rules) world {
-	w.rules = r
+func (w world) breaking(m mutations) world {
+	w.mutations = m
 	return w
 }
 
-var mutations = []mutation{
-	{"ClaimUnread", pair.breaking(rules{claimUnread: true}), falseForeign},
-	{"ResumeByNode", pair.breaking(rules{resumeByNode: true}), lost},
-	{"SealNewestOnly", three.breaking(rules{sealNewestOnly: true}), split},
-	{"HoleIsEnd", pair.breaking(rules{holeIsEnd: true}), split},
-	{"ListedOnly", pair.breaking(rules{listedOnly: true}), split},
-	{"SealBeyond", pipeline.breaking(rules{sealBeyond: true}), split},
-	{"SealUnread", pair.breaking(rules{sealUnread: true}), split},
-	{"NoSecondList", saved.breaking(rules{noSecondList: true}), split},
-	{"NoReload", lively.breaking(rules{noReload: true}), stuck},
-	{"DifferIsCorrupt", saved3.breaking(rules{differIsCorrupt: true}), falseCorrupt},
-	{"MissingCorrupt", saved3.breaking(rules{missingCorrupt: true}), falseCorrupt},
-	{"UnsealedHeader", pair.breaking(rules{unsealedHeader: true}), split},
-	{"HeaderLate", pair.breaking(rules{headerLate: true}), lost},
+var allMutations = []mutation{
+	{"ClaimUnread", pair.breaking(mutations{claimUnread: true}), falseForeign},
+	{"ResumeByNode", pair.breaking(mutations{resumeByNode: true}), lost},
+	{"SealNewestOnly", three.breaking(mutations{sealNewestOnly: true}), split},
+	{"HoleIsEnd", pair.breaking(mutations{holeIsEnd: true}), split},
+	{"ListedOnly", pair.breaking(mutations{listedOnly: true}), split},
+	{"SealBeyond", pipeline.breaking(mutations{sealBeyond: true}), split},
+	{"SealUnread", pair.breaking(mutations{sealUnread: true}), split},
+	{"NoSecondList", saved.breaking(mutations{noSecondList: true}), split},
+	{"NoReload", lively.breaking(mutations{noReload: true}), stuck},
+	{"DifferIsCorrupt", saved3.breaking(mutations{differIsCorrupt: true}), falseCorrupt},
+	{"MissingCorrupt", saved3.breaking(mutations{missingCorrupt: true}), falseCorrupt},
+	{"UnsealedHeader", pair.breaking(mutations{unsealedHeader: true}), split},
+	{"HeaderLate", pair.breaking(mutations{headerLate: true}), lost},
 
-	{"AckOutOfOrder", pipeline.breaking(rules{ackOutOfOrder: true}), lost},
-	{"AckDuplicate", pair.breaking(rules{ackDuplicate: true}), lost},
-	{"UnknownIsDone", pair.breaking(rules{unknownIsDone: true}), lost},
-	{"ExistsIsMine", pair.breaking(rules{existsIsMine: true}), lost},
-	{"ReuseSlot", pair.breaking(rules{reuseSlot: true}), refused},
-	{"SaveUnacked", saved.breaking(rules{saveUnacked: true}), split},
-	{"SaveUnheaded", saved.breaking(rules{saveUnheaded: true}), split},
-	{"KeepUnacked", followed.breaking(rules{keepUnacked: true}), badRead},
+	{"AckOutOfOrder", pipeline.breaking(mutations{ackOutOfOrder: true}), lost},
+	{"AckDuplicate", pair.breaking(mutations{ackDuplicate: true}), lost},
+	{"UnknownIsDone", pair.breaking(mutations{unknownIsDone: true}), lost},
+	{"ExistsIsMine", pair.breaking(mutations{existsIsMine: true}), lost},
+	{"ReuseSlot", pair.breaking(mutations{reuseSlot: true}), refused},
+	{"SaveUnacked", saved.breaking(mutations{saveUnacked: true}), split},
+	{"SaveUnheaded", saved.breaking(mutations{saveUnheaded: true}), split},
+	{"KeepUnacked", followed.breaking(mutations{keepUnacked: true}), badRead},
 
-	{"OpenUnacked", level2.breaking(rules{openUnacked: true}), falseCorrupt},
-	{"CloseUnacked", level2.breaking(rules{closeUnacked: true}), falseCorrupt},
+	{"OpenUnacked", level2.breaking(mutations{openUnacked: true}), falseCorrupt},
+	{"CloseUnacked", level2.breaking(mutations{closeUnacked: true}), falseCorrupt},
 
-	{"DeleteSeals", saved.breaking(rules{deleteSeals: true}), lost},
-	{"DeleteEarly", saved.breaking(rules{deleteEarly: true}), lost},
-	{"DeleteBeyond", saved.breaking(rules{deleteBeyond: true}), lost},
-	{"SweepBlind", slow.breaking(rules{sweepBlind: true}), split},
+	{"DeleteSeals", saved.breaking(mutations{deleteSeals: true}), lost},
+	{"DeleteEarly", saved.breaking(mutations{deleteEarly: true}), lost},
+	{"DeleteBeyond", saved.breaking(mutations{deleteBeyond: true}), lost},
+	{"SweepBlind", slow.breaking(mutations{sweepBlind: true}), split},
 
-	{"RemoveBeyond", keeping.breaking(rules{removeBeyond: true}), lost},
-	{"RemoveNoTombstone", keptRead.breaking(rules{removeNoTombstone: true}), incomplete},
-	{"RemoveUnacked", keeping.breaking(rules{removeUnacked: true}), gone},
-	{"AdoptDropped", keeping.breaking(rules{adoptDropped: true}), gone},
+	{"RemoveBeyond", keeping.breaking(mutations{removeBeyond: true}), lost},
+	{"RemoveNoTombstone", keptRead.breaking(mutations{removeNoTombstone: true}), incomplete},
+	{"RemoveUnacked", keeping.breaking(mutations{removeUnacked: true}), gone},
+	{"AdoptDropped", keeping.breaking(mutations{adoptDropped: true}), gone},
 
-	{"ReaderTrusts", followed.breaking(rules{readerTrusts: true}), badRead},
-	{"NoHeaderWay", followed.breaking(rules{noHeaderWay: true}), badRead},
-	{"ReplayOnce", replayed.breaking(rules{replayOnce: true}), incomplete},
-	{"ReplayLists", blind.breaking(rules{replayLists: true}), incomplete},
-	{"StartUnread", blind.breaking(rules{startUnread: true}), incomplete},
-	{"TombstoneUnread", blind.breaking(rules{tombstoneUnread: true}), incomplete},
-	{"CutFirst", blind.breaking(rules{cutFirst: true}), incomplete},
-	{"TrustUnclear", blind.breaking(rules{trustUnclear: true}), incomplete},
-	{"NoTombstone", blind.breaking(rules{noTombstone: true}), incomplete},
+	{"ReaderTrusts", followed.breaking(mutations{readerTrusts: true}), badRead},
+	{"NoHeaderWay", followed.breaking(mutations{noHeaderWay: true}), badRead},
+	{"ReplayOnce", replayed.breaking(mutations{replayOnce: true}), incomplete},
+	{"ReplayLists", blind.breaking(mutations{replayLists: true}), incomplete},
+	{"StartUnread", blind.breaking(mutations{startUnread: true}), incomplete},
+	{"TombstoneUnread", blind.breaking(mutations{tombstoneUnread: true}), incomplete},
+	{"CutFirst", blind.breaking(mutations{cutFirst: true}), incomplete},
+	{"TrustUnclear", blind.breaking(mutations{trustUnclear: true}), incomplete},
+	{"NoTombstone", blind.breaking(mutations{noTombstone: true}), incomplete},
 
-	{"Overwrites", pair.breaking(rules{overwrites: true}), lost},
-	{"StaleList", saved.breaking(rules{staleList: true}), split},
-	{"Echoes", blind.breaking(rules{echoes: true}), incomplete},
+	{"Overwrites", pair.breaking(mutations{overwrites: true}), lost},
+	{"StaleList", saved.breaking(mutations{staleList: true}), split},
+	{"Echoes", blind.breaking(mutations{echoes: true}), incomplete},
 }
 
 // TestMutations breaks one rule at a time: the search must find the harm, and
 // tells the shortest way to it.
 func TestMutations(t *testing.T) {
-	for _, m := range mutations {
+	for _, m := range allMutations {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			control := m.world
-			control.rules = rules{}
+			control.mutations = mutations{}
 			if r := newSearch(&control).run(); r.faults != sound {
 				t.Fatalf("%v is not sound to begin with: %v", &control, r.faults)
 			}
@@ -112,21 +112,21 @@ func TestMutations(t *testing.T) {
 // TestSpare breaks the rules that are there for other reasons than safety: what
 // is lost in a bucket that breaks its promises is found, and work is saved.
 func TestSpare(t *testing.T) {
-	all := rules{noRecheck: true, noCompare: true, noWitness: true, vanishedHole: true, noStop: true}
+	all := mutations{noRecheck: true, noCompare: true, noWitness: true, vanishedHole: true, noStop: true}
 	for _, test := range []struct {
 		name string
 		size size
 		world
 	}{
-		{"NoRecheck", small, saved3.breaking(rules{noRecheck: true})},
-		{"NoCompare", small, saved3.breaking(rules{noCompare: true})},
-		{"NoWitness", small, saved3.breaking(rules{noWitness: true})},
-		{"VanishedHole", small, saved3.breaking(rules{vanishedHole: true})},
-		{"NoStop", small, saved3.breaking(rules{noStop: true})},
+		{"NoRecheck", small, saved3.breaking(mutations{noRecheck: true})},
+		{"NoCompare", small, saved3.breaking(mutations{noCompare: true})},
+		{"NoWitness", small, saved3.breaking(mutations{noWitness: true})},
+		{"VanishedHole", small, saved3.breaking(mutations{vanishedHole: true})},
+		{"NoStop", small, saved3.breaking(mutations{noStop: true})},
 		{"All", small, saved3.breaking(all)},
-		{"All/Replay", medium, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true, rules: all}},
-		{"All/TwoSlots", medium, world{epochs: 3, slots: 2, nodes: 2, depth: 1, saves: 1, standby: true, rules: all}},
-		{"All/ThreeNodes", large, world{epochs: 3, slots: 2, nodes: 3, depth: 2, saves: 2, standby: true, rules: all}},
+		{"All/Replay", medium, world{epochs: 2, slots: 1, nodes: 2, depth: 1, saves: 1, replay: true, mutations: all}},
+		{"All/TwoSlots", medium, world{epochs: 3, slots: 2, nodes: 2, depth: 1, saves: 1, standby: true, mutations: all}},
+		{"All/ThreeNodes", large, world{epochs: 3, slots: 2, nodes: 3, depth: 2, saves: 2, standby: true, mutations: all}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if tooLarge(test.size) {

@@ -26,7 +26,7 @@ type world struct {
 	live bool // from every state everybody alone gets to an end, and a fresh claim to an owner
 
 	unreduced bool // states that only differ in what nobody will ever see are kept apart
-	rules
+	mutations
 
 	plain bool // set by explore: no rule is broken that the reductions rely on
 }
@@ -44,10 +44,10 @@ func (w *world) String() string {
 	return s
 }
 
-// rules names what a test breaks on purpose. The zero value keeps every rule.
+// mutations names what a test breaks on purpose. The zero value keeps every rule.
 // Where storage/journal has a field of the same name it means the same, but that
 // differIsCorrupt is two here.
-type rules struct {
+type mutations struct {
 	claimUnread     bool // a claim that meets ErrExists counts as made
 	resumeByNode    bool // a node that died goes on under its claim, if that is the newest
 	sealNewestOnly  bool // of the earlier epochs only the newest one gets a SEAL
@@ -116,18 +116,18 @@ func (w *world) tracked() bool { return w.slowList || w.replay }
 func (w *world) slow(i int) bool { return w.slowList && (!w.replay || w.reader(i)) }
 
 // kept reports whether the rules that the reductions rely on are kept.
-func (r rules) kept() bool {
-	r.noRecheck, r.noCompare, r.noWitness, r.vanishedHole, r.noStop = false, false, false, false, false
-	return r == rules{}
+func (m mutations) kept() bool {
+	m.noRecheck, m.noCompare, m.noWitness, m.vanishedHole, m.noStop = false, false, false, false, false
+	return m == mutations{}
 }
 
 // alarms reports whether the mutation is one that the code detects at work, as
 // ErrCorrupt or ErrForeign. In the others whoever detects something just stops,
 // so that the search goes on to what happens where nobody does.
-func (r rules) alarms() bool {
-	return r.kept() || r.claimUnread || r.reuseSlot || r.differIsCorrupt || r.missingCorrupt || r.saveUnheaded ||
-		r.openUnacked || r.closeUnacked
+func (m mutations) alarms() bool {
+	return m.kept() || m.claimUnread || m.reuseSlot || m.differIsCorrupt || m.missingCorrupt || m.saveUnheaded ||
+		m.openUnacked || m.closeUnacked
 }
 
 // shared reports whether two kinds of bytes may be written to one slot.
-func (r rules) shared() bool { return r.claimUnread || r.resumeByNode || r.reuseSlot }
+func (m mutations) shared() bool { return m.claimUnread || m.resumeByNode || m.reuseSlot }
