@@ -288,6 +288,9 @@ func (d *dispatcher) fanOut(w *work) {
 		d.retained.set(m)
 	}
 	d.deliverTo(w)
+	if d.subs.count == 0 {
+		return
+	}
 	for _, hit := range d.subs.match(m.Topic, m.ClientID) {
 		qos := min(m.QoS, hit.qos)
 		if qos > 0 && hit.subscriber.durable {
