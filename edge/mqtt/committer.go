@@ -155,7 +155,7 @@ func (k *committer) refuse(w *work, err error) {
 		if in.doubtful || in.unowed {
 			in.pending = nil
 		} else {
-			w.ledger.free(w.id)
+			w.page.free(w.id)
 		}
 	}
 	if w.conn != nil && w.message.QoS > 0 && !w.acknowledged() && (w.conn.version != 5 || err == errNotStored) {
@@ -178,10 +178,10 @@ func (w *work) afterFailure() bool {
 
 // inbound is the ledger's entry for the packet id of a QoS 2 PUBLISH.
 func (w *work) inbound() *inbound {
-	if w.kind != workPublish || w.message.QoS != 2 || w.ledger == nil {
+	if w.kind != workPublish || w.message.QoS != 2 || w.page == nil {
 		return nil
 	}
-	return w.ledger.inbound[w.id]
+	return w.page.inbound[w.id]
 }
 
 // gatherEvents collects the batch's state events, and reports whether some of
@@ -247,7 +247,7 @@ func (k *committer) messageEvents(w *work) {
 	if w.message == nil || w.err != nil || w.duplicate || w.kind == workMove {
 		return
 	}
-	if w.message.QoS == 2 && w.kind == workPublish && w.ledger.persistent {
+	if w.message.QoS == 2 && w.kind == workPublish && w.page.persistent {
 		e := inboundEvent(w.client, w.id, w.place, w.owed)
 		w.events = append(w.events, e.encode())
 	}

@@ -147,7 +147,7 @@ func (k *committer) number(batch []*work) {
 		for _, i := range w.req.asks {
 			w.req.replays = append(w.req.replays, next)
 			next++
-			k.owing.records = append(k.owing.records, encodeReplay(w.ledger.account.number, &w.req.subs[i]))
+			k.owing.records = append(k.owing.records, encodeReplay(w.page.account.number, &w.req.subs[i]))
 		}
 	}
 	if len(k.owing.records) > 0 {
@@ -214,7 +214,7 @@ func (k *committer) owe(batch []*work) {
 			}
 		}
 		for range w.replays() {
-			o.count(w.ledger, replaySize)
+			o.count(w.page, replaySize)
 		}
 	}
 	for _, page := range o.owedTo {

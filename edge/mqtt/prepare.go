@@ -110,7 +110,7 @@ func (k *committer) connect(w *work) (due *work) {
 	}
 	k.follow(page)
 	k.ledger.unlistOffline(page)
-	w.ledger, w.req.login.account = page, page.account
+	w.page, w.req.login.account = page, page.account
 	return due
 }
 
@@ -198,7 +198,7 @@ func (k *committer) page(w *work) *client {
 // publish finds out whether a QoS 2 message is known already, and leaves out
 // what a client sent after something that got no answer.
 func (k *committer) publish(w *work) {
-	if w.ledger = k.page(w); w.ledger == nil || w.afterFailure() {
+	if w.page = k.page(w); w.page == nil || w.afterFailure() {
 		w.err = errNotStored
 	}
 	if w.err != nil {
@@ -208,17 +208,17 @@ func (k *committer) publish(w *work) {
 	if w.message.QoS != 2 {
 		return
 	}
-	in := w.ledger.inbound[w.id]
+	in := w.page.inbound[w.id]
 	if in != nil && in.pending == nil && in.doubtful {
 		in.doubtful = !k.s.o.Backend.Stored(in.place)
 	}
 	switch {
-	case in == nil && (len(w.ledger.inbound) >= max(minInbound, int(k.s.o.ReceiveMaximum)) ||
-		!k.makeRoom(w.ledger, w.ledger.inboundSize())):
-		k.s.troubles.ids.Note("client", w.client, "ids", len(w.ledger.inbound))
+	case in == nil && (len(w.page.inbound) >= max(minInbound, int(k.s.o.ReceiveMaximum)) ||
+		!k.makeRoom(w.page, w.page.inboundSize())):
+		k.s.troubles.ids.Note("client", w.client, "ids", len(w.page.inbound))
 		k.refuse(w, ErrFull)
 	case in == nil:
-		w.ledger.take(w.id, &inbound{pending: w})
+		w.page.take(w.id, &inbound{pending: w})
 	case in.pending != nil:
 		w.duplicate, w.first = true, in.pending
 	case in.doubtful:
@@ -264,7 +264,7 @@ func (k *committer) pubrec(w *work) {
 
 func (k *committer) subscribe(w *work) {
 	page := k.page(w)
-	w.ledger = page
+	w.page = page
 	if page == nil {
 		w.err = errNotStored
 		return

@@ -27,7 +27,7 @@ type work struct {
 	end       bool // workGone: the session ends with its connection
 
 	seq    uint64  // counts the committer's work, from 1
-	ledger *client // the client's page in the ledger (committer only)
+	page   *client // the client's page in the ledger (committer only)
 	place  Place
 	events [][]byte
 	to     []recipient // of message: what the committer knows
