@@ -405,7 +405,7 @@ func (w *scene) audit(books *ledger) (problems []string) {
 // deadIn are the dead letters that lie whole below a directory.
 func deadIn(t testing.TB, dir string) map[position]bool {
 	found := map[position]bool{}
-	paths, _ := filepath.Glob(filepath.Join(dir, deadName, "*"+deadSuffix))
+	paths, _ := filepath.Glob(filepath.Join(dir, deadName, "*"+letterSuffix))
 	for _, path := range paths {
 		p, err := os.ReadFile(path)
 		if err != nil {

@@ -1,16 +1,13 @@
 package wal
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 
@@ -25,13 +22,10 @@ type buffer struct {
 	log   *slog.Logger
 	lanes [weir.Lanes]lane
 
-	mu      sync.Mutex
-	made    bool  // the directory is there, durably
-	rowList *list // nil: not read yet
-	rows    []weir.MapRow
+	mu   sync.Mutex
+	made bool // the directory is there, durably
+	rows mapTable
 }
-
-const rowsName = "rows"
 
 // bufferName is the name of a buffer's directory.
 func bufferName(id weir.BufferID) string {
@@ -144,114 +138,4 @@ func (b *buffer) remove() error {
 		return nil
 	}
 	return b.disk.removeDir(b.dir)
-}
-
-// Rows returns a buffer's map table, in the order in which it was written.
-func (l *Log) Rows(id weir.BufferID) ([]weir.MapRow, error) {
-	b, err := l.buffer(id)
-	if err != nil {
-		return nil, err
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.loadRows(); err != nil {
-		return nil, fmt.Errorf("read map table of buffer %v: %w", id, err)
-	}
-	return slices.Clone(b.rows), nil
-}
-
-// AddRow appends a row to its buffer's map table; durable on return. A row that
-// is there already is not written again.
-func (l *Log) AddRow(row weir.MapRow) error {
-	if err := checkRow(row); err != nil {
-		return err
-	}
-	id := row.Buffer
-	b, err := l.buffer(id)
-	if err != nil {
-		return err
-	}
-	if err := b.make(); err != nil {
-		return fmt.Errorf("create buffer %v: %w", id, err)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.loadRows(); err != nil {
-		return fmt.Errorf("read map table of buffer %v: %w", id, err)
-	}
-	if slices.Contains(b.rows, row) {
-		return nil
-	}
-	err = b.rowList.append(appendRow(nil, row), func(add func([]byte)) {
-		for _, r := range b.rows {
-			add(appendRow(nil, r))
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("write map table of buffer %v: %w", id, err)
-	}
-	b.rows = append(b.rows, row)
-	return nil
-}
-
-// loadRows reads the map table once. A row that is damaged is gone; the caller
-// asks the cloud again.
-func (b *buffer) loadRows() error {
-	if b.rowList != nil {
-		return nil
-	}
-	var rows []weir.MapRow
-	list, err := openList(b.disk, filepath.Join(b.dir, rowsName), saltOf(b.id, partRows), kindRow, func(body []byte) error {
-		row, err := parseRow(body)
-		if err == nil {
-			row.Buffer = b.id
-			rows = append(rows, row)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if list.torn {
-		b.log.Warn("the map table of a buffer is damaged", "buffer", b.id, "rows", len(rows))
-	}
-	b.rowList, b.rows = list, rows
-	return nil
-}
-
-// rowHeader is the length of a row without its topic.
-const rowHeader = 1 + 4 + 8 + 16
-
-func checkRow(r weir.MapRow) error {
-	if !r.Lane.Valid() || r.Partitions < 1 || r.From == 0 || r.Name == "" || len(r.Name) > math.MaxUint16 {
-		return fmt.Errorf("map table row for topic %q, lane %v, %d partitions from %d is not valid",
-			r.Name, r.Lane, r.Partitions, r.From)
-	}
-	return nil
-}
-
-// appendRow appends the body of a row frame.
-func appendRow(dst []byte, r weir.MapRow) []byte {
-	dst = append(dst, byte(r.Lane))
-	dst = binary.BigEndian.AppendUint32(dst, uint32(r.Partitions))
-	dst = binary.BigEndian.AppendUint64(dst, r.From)
-	dst = append(dst, r.Topic[:]...)
-	return append(dst, r.Name...)
-}
-
-// parseRow takes nothing but what appendRow wrote. The row does not know its buffer.
-func parseRow(p []byte) (weir.MapRow, error) {
-	if len(p) <= rowHeader {
-		return weir.MapRow{}, corrupt("row of %d bytes", len(p))
-	}
-	r := weir.MapRow{
-		Lane:  weir.Lane(p[0]),
-		Row:   weir.Row{Partitions: int32(binary.BigEndian.Uint32(p[1:])), From: binary.BigEndian.Uint64(p[5:])},
-		Topic: weir.TopicID(p[13:rowHeader]),
-		Name:  string(p[rowHeader:]),
-	}
-	if err := checkRow(r); err != nil {
-		return weir.MapRow{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return r, nil
 }

@@ -1,26 +1,19 @@
 package wal
 
 import (
-	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
-	deadSuffix = ".dead"
-	deadFile   = 1 << 20 // bytes of a file before the next one is begun, unless the quota is small
+	deadFile = 1 << 20 // bytes of a file before the next one is begun, unless the quota is small
 
 	// deadFrame is how many bytes of records go into one frame.
 	deadFrame = 1 << 20
@@ -30,18 +23,15 @@ const (
 // files, which are appended to by one open only and removed oldest first when
 // they take more than the quota.
 type dead struct {
-	disk  *disk
 	log   *slog.Logger
-	dir   string
 	quota int64
 
-	mu      sync.Mutex
-	loaded  bool
-	files   []deadSegment // oldest first
-	file    *os.File      // the newest one; nil: the next record begins a new one
-	next    uint64        // number of the next frame in it
-	known   map[stream]seqSet
-	dropped uint64 // records that went for the quota, since Open
+	mu       sync.Mutex
+	files    letterFiles
+	loaded   bool
+	segments []deadSegment // oldest first
+	known    map[stream]seqSet
+	dropped  uint64 // records that went for the quota, since Open
 }
 
 type deadSegment struct {
@@ -93,7 +83,7 @@ func (l *Log) EachDead(fn func(Dead) error) error {
 		return fmt.Errorf("read dead letters: %w", err)
 	}
 	seen := map[stream]seqSet{}
-	for _, s := range d.files {
+	for _, s := range d.segments {
 		if err := d.eachIn(s.number, seen, fn); err != nil {
 			return fmt.Errorf("read dead letters: %w", err)
 		}
@@ -135,24 +125,12 @@ func (d *dead) write(from stream, items []Item, reason string) error {
 		return err
 	}
 	frame := appendDead(openFrame(nil), from, items, reason)
-	sealFrame(frame, 0, saltOf(weir.BufferID{}, partDead), kindDead, d.next, uint32(len(items)))
-	f, path := d.file, d.file.Name()
-	d.file = nil
-	err := d.disk.do(stepList, path, func() error {
-		_, err := f.Write(frame)
-		return err
-	})
-	if err == nil {
-		err = d.disk.do(stepListSync, path, func() error { return dataSync(f) })
-	}
-	s := &d.files[len(d.files)-1]
+	err := d.files.append(frame, len(items))
+	s := &d.segments[len(d.segments)-1]
 	s.size += int64(len(frame))
 	if err != nil {
-		f.Close()
 		return err
 	}
-	d.file = f
-	d.next++
 	s.count += uint64(len(items))
 	known := d.known[from]
 	for _, it := range items {
@@ -164,42 +142,29 @@ func (d *dead) write(from stream, items []Item, reason string) error {
 
 // begin opens the file that the next frame goes to.
 func (d *dead) begin() error {
-	if n := len(d.files); d.file != nil && d.files[n-1].size < min(deadFile, d.quota/4) {
-		return nil
-	}
-	if d.file != nil {
-		d.file.Close()
-		d.file = nil
-	}
 	number := uint64(1)
-	if n := len(d.files); n > 0 {
-		number = d.files[n-1].number + 1
-	} else if err := d.disk.mkdir(d.dir); err != nil {
-		return err
+	if n := len(d.segments); n > 0 {
+		newest := d.segments[n-1]
+		if d.files.file != nil && newest.size < min(deadFile, d.quota/4) {
+			return nil
+		}
+		number = newest.number + 1
 	}
-	f, err := os.OpenFile(d.path(number), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
-	if err != nil {
-		return err
+	made, err := d.files.begin(number)
+	if made {
+		d.segments = append(d.segments, deadSegment{number: number})
 	}
-	d.files = append(d.files, deadSegment{number: number})
-	if err := d.disk.syncDir(d.dir); err != nil {
-		f.Close()
-		return err
-	}
-	d.file, d.next = f, 1
-	return nil
+	return err
 }
 
 // shrink removes the oldest files until the rest is within the quota.
 func (d *dead) shrink() error {
-	for len(d.files) > 1 && d.bytes() > d.quota {
-		old := d.files[0]
-		path := d.path(old.number)
-		err := d.disk.do(stepRemove, path, func() error { return os.Remove(path) })
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for len(d.segments) > 1 && d.bytes() > d.quota {
+		old := d.segments[0]
+		if err := d.files.remove(old.number); err != nil {
 			return fmt.Errorf("make room among the dead letters: %w", err)
 		}
-		d.files = slices.Delete(d.files, 0, 1)
+		d.segments = slices.Delete(d.segments, 0, 1)
 		d.dropped += old.count
 		d.log.Warn("dead letters are dropped for newer ones", "records", old.count, "quota", d.quota)
 	}
@@ -208,14 +173,10 @@ func (d *dead) shrink() error {
 
 func (d *dead) bytes() int64 {
 	var n int64
-	for _, s := range d.files {
+	for _, s := range d.segments {
 		n += s.size
 	}
 	return n
-}
-
-func (d *dead) path(number uint64) string {
-	return filepath.Join(d.dir, fmt.Sprintf("%08d%s", number, deadSuffix))
 }
 
 // load finds out, once, what earlier opens put there.
@@ -223,32 +184,27 @@ func (d *dead) load() error {
 	if d.loaded {
 		return nil
 	}
-	entries, err := os.ReadDir(d.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	numbers, err := d.files.numbers()
+	if err != nil {
 		return err
 	}
-	var files []deadSegment
+	var segments []deadSegment
 	known := map[stream]seqSet{}
-	for _, e := range entries {
-		number, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), deadSuffix), 10, 64)
-		if err != nil || d.path(number) != filepath.Join(d.dir, e.Name()) {
-			continue
-		}
+	for _, number := range numbers {
 		s := deadSegment{number: number}
-		err = d.eachIn(number, known, func(Dead) error {
+		err := d.eachIn(number, known, func(Dead) error {
 			s.count++
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if st, err := e.Info(); err == nil {
+		if st, err := os.Stat(d.files.path(number)); err == nil {
 			s.size = st.Size()
 		}
-		files = append(files, s)
+		segments = append(segments, s)
 	}
-	slices.SortFunc(files, func(a, b deadSegment) int { return cmp.Compare(a.number, b.number) })
-	d.files, d.known, d.loaded = files, known, true
+	d.segments, d.known, d.loaded = segments, known, true
 	return nil
 }
 
@@ -256,10 +212,10 @@ func (d *dead) load() error {
 // are in there already are left out: a write that failed may have succeeded all
 // the same, and was done again.
 func (d *dead) eachIn(number uint64, seen map[stream]seqSet, fn func(Dead) error) error {
-	return eachFrameOf(d.path(number), partDead, kindDead, func(count uint32, body []byte) error {
+	return d.files.each(number, func(count uint32, body []byte) error {
 		records, err := parseDead(body, count)
 		if err != nil {
-			d.log.Warn("dead letters are damaged", "path", d.path(number), "err", err)
+			d.log.Warn("dead letters are damaged", "path", d.files.path(number), "err", err)
 			return nil
 		}
 		for _, r := range records {
@@ -276,37 +232,6 @@ func (d *dead) eachIn(number uint64, seen map[stream]seqSet, fn func(Dead) error
 	})
 }
 
-// eachFrameOf hands the bodies of the whole frames of a kind to fn, in a file of letters
-// of either sort. What is damaged is left out; a file that cannot be read has none.
-func eachFrameOf(path string, part byte, of kind, fn func(count uint32, body []byte) error) error {
-	var w window
-	if err := w.open(path); err != nil {
-		if unreadable(err) {
-			return nil
-		}
-		return err
-	}
-	defer w.close()
-	s := saltOf(weir.BufferID{}, part)
-	for off := int64(0); ; {
-		h, at, ok, err := findHeader(&w, s, off)
-		if !ok || err != nil {
-			return err
-		}
-		off = h.end(at)
-		body, ok, err := readBody(&w, h, at)
-		if err != nil {
-			return err
-		}
-		if !ok || h.kind != of {
-			continue
-		}
-		if err := fn(h.count, body); err != nil {
-			return err
-		}
-	}
-}
-
 // release forgets which records of a retired buffer are there.
 func (d *dead) release(id weir.BufferID) {
 	d.mu.Lock()
@@ -319,10 +244,7 @@ func (d *dead) release(id weir.BufferID) {
 func (d *dead) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.file != nil {
-		d.file.Close()
-		d.file = nil
-	}
+	d.files.close()
 }
 
 // appendDead appends the body of a dead letter frame.

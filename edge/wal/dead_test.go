@@ -101,7 +101,7 @@ func TestDamagedDead(t *testing.T) {
 		}
 	}
 	abandon(l)
-	path := filepath.Join(dir, deadName, "00000001"+deadSuffix)
+	path := filepath.Join(dir, deadName, "00000001"+letterSuffix)
 	p, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -3,20 +3,12 @@ package wal
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
-
-	"github.com/weirmq/weir/storage/weir"
 )
 
 const (
@@ -55,19 +47,16 @@ func (l *Letter) charge() int64 {
 // in the same order, and comes to the same. It may find more, if files have gone
 // meanwhile, never less.
 type Letters struct {
-	disk      *disk
 	log       *slog.Logger
-	dir       string
 	quota     int64 // bytes, of all
 	perClient int64
 
 	mu      sync.Mutex
+	files   letterFiles
 	loaded  bool
-	files   []*letters // oldest first
+	counts  []*letters // what lies in each file, oldest first
 	clients map[clientKey]int64
-	file    *os.File // the newest one; nil: the next letter begins a new one
-	frames  uint64   // number of the next frame in it
-	next    uint64   // number of the next letter
+	next    uint64 // number of the next letter
 	stored  seqSet
 	evicted uint64 // letters that went for newer ones, since Open
 }
@@ -140,7 +129,7 @@ func (l *Letters) Evictions(batch []Letter) ([]Eviction, error) {
 	}
 	trial := l.clone()
 	var out []Eviction
-	for rest, open := batch, l.file != nil; len(rest) > 0; open = true {
+	for rest, open := batch, l.files.file != nil; len(rest) > 0; open = true {
 		if !open || trial.full() {
 			trial.push()
 		}
@@ -174,13 +163,13 @@ func (l *Letters) fits(batch []Letter) bool {
 // clone is a copy of the counts, for a trial.
 func (l *Letters) clone() *Letters {
 	c := &Letters{quota: l.quota, perClient: l.perClient, clients: maps.Clone(l.clients)}
-	for _, f := range l.files {
+	for _, f := range l.counts {
 		g := &letters{number: f.number, size: f.size, shares: make(map[clientKey]*share, len(f.shares))}
 		for k, s := range f.shares {
 			one := *s
 			g.shares[k] = &one
 		}
-		c.files = append(c.files, g)
+		c.counts = append(c.counts, g)
 	}
 	return c
 }
@@ -213,7 +202,7 @@ func (l *Letters) Add(batch []Letter) error {
 
 // fill is how many letters of the batch, one at least, go into the newest file.
 func (l *Letters) fill(batch []Letter) (n int) {
-	for size := l.files[len(l.files)-1].size; n < len(batch) && (n == 0 || size < l.fileSize()); n++ {
+	for size := l.counts[len(l.counts)-1].size; n < len(batch) && (n == 0 || size < l.fileSize()); n++ {
 		size += batch[n].charge()
 	}
 	return n
@@ -225,8 +214,7 @@ func (l *Letters) add(batch []Letter) error {
 	if len(frame)-headerSize > maxBody {
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(frame))
 	}
-	sealFrame(frame, 0, saltOf(weir.BufferID{}, partLetters), kindLetters, l.frames, uint32(len(batch)))
-	if err := l.write(frame); err != nil {
+	if err := l.files.append(frame, len(batch)); err != nil {
 		return err
 	}
 	for i := range batch {
@@ -241,70 +229,42 @@ func (l *Letters) fileSize() int64 { return min(letterFile, l.quota/8) }
 
 // full reports whether the next letter begins a file.
 func (l *Letters) full() bool {
-	n := len(l.files)
-	return n == 0 || l.files[n-1].size >= l.fileSize()
+	n := len(l.counts)
+	return n == 0 || l.counts[n-1].size >= l.fileSize()
+}
+
+// number is that of the next file.
+func (l *Letters) number() uint64 {
+	if n := len(l.counts); n > 0 {
+		return l.counts[n-1].number + 1
+	}
+	return 1
 }
 
 // push adds a file to the counts.
 func (l *Letters) push() *letters {
-	f := &letters{number: 1, shares: make(map[clientKey]*share)}
-	if n := len(l.files); n > 0 {
-		f.number = l.files[n-1].number + 1
-	}
-	l.files = append(l.files, f)
+	f := &letters{number: l.number(), shares: make(map[clientKey]*share)}
+	l.counts = append(l.counts, f)
 	return f
 }
 
 // begin opens the file that the next frame goes to.
 func (l *Letters) begin() error {
-	if l.file != nil && !l.full() {
+	if l.files.file != nil && !l.full() {
 		return nil
 	}
-	if l.file != nil {
-		l.file.Close()
-		l.file = nil
+	made, err := l.files.begin(l.number())
+	if made {
+		l.push()
 	}
-	if err := l.disk.mkdir(l.dir); err != nil {
-		return err
-	}
-	file, err := os.OpenFile(l.path(l.push().number), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
-	if err != nil {
-		return err
-	}
-	if err := l.disk.syncDir(l.dir); err != nil {
-		file.Close()
-		return err
-	}
-	l.file, l.frames = file, 1
-	return nil
-}
-
-// write appends a frame; it is durable on return. After an error the file is not used
-// any more.
-func (l *Letters) write(frame []byte) error {
-	f, path := l.file, l.file.Name()
-	l.file = nil
-	err := l.disk.do(stepList, path, func() error {
-		_, err := f.Write(frame)
-		return err
-	})
-	if err == nil {
-		err = l.disk.do(stepListSync, path, func() error { return dataSync(f) })
-	}
-	if err != nil {
-		f.Close()
-		return err
-	}
-	l.file = f
-	l.frames++
-	return nil
+	return err
 }
 
 // count adds a letter to the newest file's counts, and returns how many of its client
 // give way.
 func (l *Letters) count(letter *Letter) (evicted uint64) {
 	k, n := keyOf(letter.Client), letter.charge()
-	for _, f := range l.files {
+	for _, f := range l.counts {
 		if l.clients[k]+n <= l.perClient {
 			break
 		}
@@ -314,7 +274,7 @@ func (l *Letters) count(letter *Letter) (evicted uint64) {
 			s.bytes, s.count, s.before = 0, 0, letter.Seq
 		}
 	}
-	f := l.files[len(l.files)-1]
+	f := l.counts[len(l.counts)-1]
 	s := f.shares[k]
 	if s == nil {
 		s = new(share)
@@ -330,18 +290,18 @@ func (l *Letters) count(letter *Letter) (evicted uint64) {
 // surplus takes out of the counts the files that are to go: those in which nothing is
 // left, and the oldest when all take more than the quota.
 func (l *Letters) surplus() (gone []*letters) {
-	kept := l.files[:0:0]
-	for i, f := range l.files {
-		if i < len(l.files)-1 && !f.live() {
+	kept := l.counts[:0:0]
+	for i, f := range l.counts {
+		if i < len(l.counts)-1 && !f.live() {
 			gone = append(gone, f)
 		} else {
 			kept = append(kept, f)
 		}
 	}
-	l.files = kept
-	for len(l.files) > 1 && l.bytes() > l.quota {
-		gone = append(gone, l.files[0])
-		l.files = l.files[1:]
+	l.counts = kept
+	for len(l.counts) > 1 && l.bytes() > l.quota {
+		gone = append(gone, l.counts[0])
+		l.counts = l.counts[1:]
 	}
 	for _, f := range gone {
 		for k, s := range f.shares {
@@ -368,23 +328,17 @@ func (l *Letters) shrink() {
 	gone := l.surplus()
 	l.evicted += letterCount(gone)
 	for _, f := range gone {
-		path := l.path(f.number)
-		err := l.disk.do(stepRemove, path, func() error { return os.Remove(path) })
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.log.Warn("a file of refused letters cannot be removed", "path", path, "err", err)
+		if err := l.files.remove(f.number); err != nil {
+			l.log.Warn("a file of refused letters cannot be removed", "path", l.files.path(f.number), "err", err)
 		}
 	}
 }
 
 func (l *Letters) bytes() (n int64) {
-	for _, f := range l.files {
+	for _, f := range l.counts {
 		n += f.size
 	}
 	return n
-}
-
-func (l *Letters) path(number uint64) string {
-	return filepath.Join(l.dir, fmt.Sprintf("%08d%s", number, deadSuffix))
 }
 
 // load counts, once, what earlier opens stored.
@@ -392,19 +346,11 @@ func (l *Letters) load() error {
 	if l.loaded {
 		return nil
 	}
-	entries, err := os.ReadDir(l.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	numbers, err := l.files.numbers()
+	if err != nil {
 		return fmt.Errorf("read refused letters: %w", err)
 	}
-	var numbers []uint64
-	for _, e := range entries {
-		number, err := strconv.ParseUint(strings.TrimSuffix(e.Name(), deadSuffix), 10, 64)
-		if err == nil && l.path(number) == filepath.Join(l.dir, e.Name()) {
-			numbers = append(numbers, number)
-		}
-	}
-	slices.Sort(numbers)
-	l.files, l.clients, l.next, l.stored = nil, make(map[clientKey]int64), 1, nil
+	l.counts, l.clients, l.next, l.stored = nil, make(map[clientKey]int64), 1, nil
 	for _, number := range numbers {
 		f := l.push()
 		f.number = number
@@ -432,7 +378,7 @@ func (l *Letters) Each(fn func(Letter) error) error {
 	if err := l.load(); err != nil {
 		return err
 	}
-	for _, f := range l.files {
+	for _, f := range l.counts {
 		err := l.eachIn(f.number, func(letter Letter) error {
 			if s := f.shares[keyOf(letter.Client)]; s == nil || letter.Seq < s.before {
 				return nil
@@ -448,10 +394,10 @@ func (l *Letters) Each(fn func(Letter) error) error {
 
 // eachIn hands all letters of one file to fn.
 func (l *Letters) eachIn(number uint64, fn func(Letter) error) error {
-	return eachFrameOf(l.path(number), partLetters, kindLetters, func(count uint32, body []byte) error {
+	return l.files.each(number, func(count uint32, body []byte) error {
 		batch, err := parseLetters(body, count)
 		if err != nil {
-			l.log.Warn("refused letters are damaged", "path", l.path(number), "err", err)
+			l.log.Warn("refused letters are damaged", "path", l.files.path(number), "err", err)
 			return nil
 		}
 		for _, letter := range batch {
@@ -476,16 +422,13 @@ func (l *Letters) Stats() (LetterStats, error) {
 	if err := l.load(); err != nil {
 		return LetterStats{}, err
 	}
-	return LetterStats{letterCount(l.files), l.evicted, l.bytes(), l.quota}, nil
+	return LetterStats{letterCount(l.counts), l.evicted, l.bytes(), l.quota}, nil
 }
 
 func (l *Letters) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.file != nil {
-		l.file.Close()
-		l.file = nil
-	}
+	l.files.close()
 }
 
 // appendLetters appends the body of a frame of letters.

@@ -70,8 +70,10 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{opts: o, notify: make(chan struct{}, 1)}
 	l.disk = &l.opts.disk
-	l.dead = dead{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, deadName), quota: o.DeadQuota}
-	l.letters = Letters{disk: l.disk, log: o.Log, dir: filepath.Join(o.Dir, lettersName), quota: o.LetterQuota, perClient: o.ClientLetters}
+	l.dead = dead{log: o.Log, quota: o.DeadQuota,
+		files: letterFiles{disk: l.disk, dir: filepath.Join(o.Dir, deadName), part: partDead, kind: kindDead}}
+	l.letters = Letters{log: o.Log, quota: o.LetterQuota, perClient: o.ClientLetters,
+		files: letterFiles{disk: l.disk, dir: filepath.Join(o.Dir, lettersName), part: partLetters, kind: kindLetters}}
 	for i := range l.writers {
 		w := &l.writers[i]
 		w.disk, w.segmentSize, w.number, w.newest = l.disk, o.SegmentSize, weir.Lane(i), &l.newest

@@ -103,7 +103,7 @@ func (d *dead) stats(s *Stats) {
 		return
 	}
 	s.DeadBytes, s.DeadDropped = d.bytes(), d.dropped
-	for _, f := range d.files {
+	for _, f := range d.segments {
 		s.DeadRecords += f.count
 	}
 }
