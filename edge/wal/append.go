@@ -24,7 +24,7 @@ func (l *Log) Append(ln weir.Lane, recs []Record) (id weir.BufferID, first uint6
 
 // AppendAt is Append for a caller who has told others where the records will
 // lie: it stores them there, or nowhere and returns ErrMoved. When it fails,
-// nothing else will ever lie there either, though the log may be healthy: who
+// nothing else will ever lie there either, though the log may be healthy: whoever
 // was told of the position may ask later whether it is durable, and must not be
 // told yes because of other records. So the log goes on in a new buffer.
 func (l *Log) AppendAt(id weir.BufferID, ln weir.Lane, first uint64, recs []Record) error {
@@ -211,7 +211,7 @@ func (l *Log) endBuffer() error {
 	}
 	// A disk that takes nothing more is why the buffer ends, more often than not.
 	if err := l.ended.add(l.current.end()); err != nil {
-		l.opts.Log.Warn("the end of a buffer is not in the list of ended buffers", "buffer", l.current.id, "err", err)
+		l.opts.Log.Warn("cannot add a buffer to the list of ended buffers", "buffer", l.current.id, "err", err)
 	}
 	return nil
 }

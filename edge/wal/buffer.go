@@ -100,7 +100,7 @@ func (b *buffer) make() error {
 	return nil
 }
 
-// empty says whether the buffer never had a record.
+// empty reports whether the buffer never had a record.
 func (b *buffer) empty() bool {
 	for i := range b.lanes {
 		if _, last, _ := b.lanes[i].bounds(); last > 0 {
@@ -110,7 +110,7 @@ func (b *buffer) empty() bool {
 	return true
 }
 
-// delivered says whether every record is acknowledged.
+// delivered reports whether every record is acknowledged.
 func (b *buffer) delivered() bool {
 	for i := range b.lanes {
 		if acked, last, _ := b.lanes[i].bounds(); acked < last {

@@ -99,7 +99,7 @@ func harm(rnd *rand.Rand, p []byte) ([]byte, string) {
 	}
 }
 
-// touched says whether damage reached a frame.
+// touched reports whether damage reached a frame.
 func touched(before, after []byte, f frameAt) bool {
 	return int64(len(after)) < f.end || !bytes.Equal(before[f.begin:f.end], after[f.begin:f.end])
 }

@@ -28,7 +28,7 @@ func bootID() uint32 {
 	return max(1, crc32.Checksum(name, castagnoli))
 }
 
-// unreadable says whether an error of opening or reading a file means that
+// unreadable reports whether an error of opening or reading a file means that
 // its content is gone, as opposed to an error that may pass.
 func unreadable(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EIO) ||

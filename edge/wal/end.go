@@ -78,7 +78,7 @@ func (la *lane) load(w witness) error {
 	m.loose = m.loose || !clean
 	m.acked = max(m.acked, w.acked)
 	if !m.sealed {
-		if m, err = la.judge(m, known && clean, w); err != nil {
+		if m, err = la.unsealedEnd(m, known && clean, w); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func (la *lane) miss(w *witness, known bool) error {
 	return nil
 }
 
-// judge finds the end of a lane that was not sealed: its process was killed, or
+// unsealedEnd finds the end of a lane that was not sealed: its process was killed, or
 // what it wrote at the end is lost. The mark that it returns is sealed.
 //
 // Behind the last intact frame there may be what is left of a batch that was
@@ -121,7 +121,7 @@ func (la *lane) miss(w *witness, known bool) error {
 // is and agrees with what the segments show. Else at least one record more may be
 // missing; but if both are whole and of an earlier start, which a power cut leaves,
 // only if there are damaged bytes at the end.
-func (la *lane) judge(m mark, whole bool, w witness) (mark, error) {
+func (la *lane) unsealedEnd(m mark, whole bool, w witness) (mark, error) {
 	m.sealed = true
 	if w.ended && !w.guess {
 		m.high = max(m.high, w.last)

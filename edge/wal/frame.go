@@ -118,7 +118,7 @@ func parseHeader(p []byte, s salt) (header, bool) {
 	return h, true
 }
 
-// checkBody says whether body is the one that h was sealed with.
+// checkBody reports whether body is the one that h was sealed with.
 func (h header) checkBody(body []byte) bool {
 	return len(body) == h.size && crc32.Checksum(body, castagnoli) == h.sum
 }

@@ -149,7 +149,7 @@ func (l *Log) loadBuffers(h heard) error {
 		name := e.Name()
 		if strings.HasSuffix(name, goneSuffix) {
 			if err := os.RemoveAll(filepath.Join(l.buffersDir(), name)); err != nil {
-				l.opts.Log.Warn("a retired buffer stays on the disk", "name", name, "err", err)
+				l.opts.Log.Warn("cannot remove a retired buffer", "name", name, "err", err)
 			}
 			continue
 		}
@@ -234,13 +234,13 @@ func (l *Log) loadBuffer(id weir.BufferID, h heard) {
 			continue
 		}
 		if err := la.seal(); err != nil {
-			l.opts.Log.Warn("the end of a buffer is not written down; it is found again at the next start",
+			l.opts.Log.Warn("cannot write the end of a buffer: the next start finds it again",
 				"dir", la.dir, "err", err)
 		}
 	}
 	l.used.Add(b.bytes())
 	l.buffers = append(l.buffers, b)
-	l.opts.Log.Info("a buffer of an earlier start", "buffer", id, "bytes", b.bytes())
+	l.opts.Log.Info("found a buffer of an earlier start", "buffer", id, "bytes", b.bytes())
 }
 
 // noteEnds makes the list of ended buffers what was found. It only makes up for
@@ -251,7 +251,7 @@ func (l *Log) noteEnds() {
 		all = append(all, b.end())
 	}
 	if err := l.ended.replace(all); err != nil {
-		l.opts.Log.Warn("the list of ended buffers is not written down", "err", err)
+		l.opts.Log.Warn("cannot write the list of ended buffers", "err", err)
 	}
 }
 
@@ -259,7 +259,7 @@ func (l *Log) noteEnds() {
 // error is removed at the next start.
 func (l *Log) discard(b *buffer) {
 	if err := b.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.opts.Log.Warn("a buffer that is done stays on the disk", "buffer", b.id, "err", err)
+		l.opts.Log.Warn("cannot remove a buffer that is delivered", "buffer", b.id, "err", err)
 	}
 }
 

@@ -120,7 +120,7 @@ func (m *marks) set(change func(*mark)) error {
 	return m.cell.set(m.mark.encode())
 }
 
-// opened says whether there is a side file to write to.
+// opened reports whether there is a side file to write to.
 func (m *marks) opened() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -42,12 +42,12 @@ type Options struct {
 	// those of one client; 0 is 128 MiB, and 1 MiB.
 	LetterQuota, ClientLetters int64
 
-	// Used says that there was a log in Dir before. One without any trace of it is
-	// a loss then, and reported as a gap of which nothing but that is known.
+	// Used says that there was a log in Dir before. If Dir has no trace of it, the
+	// log is lost, and a gap that says nothing more is reported.
 	Used bool
 
-	// Log gets a line for every damage found and every buffer given up; nil
-	// is silence.
+	// Log gets a line for all damage that is found and every buffer that is given
+	// up; nil discards them.
 	Log *slog.Logger
 
 	// Now is the clock that paces the lazy write of the acknowledged

@@ -71,7 +71,7 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	f, err := r.find(la, from, last)
 	if err == nil && !f.holds(from) {
 		// What is in memory may be half of a frame that was being written
-		// when it was read. The file says whether there really is a hole.
+		// when it was read. The file reports whether there really is a hole.
 		r.forget()
 		f, err = r.find(la, from, last)
 	}
@@ -106,7 +106,7 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	la.log.Error("records are missing in the buffer", "dir", la.dir,
 		"first", gap.First, "last", gap.Last, "exact", gap.Exact, "reason", gap.Reason)
 	if err := la.gaps.add(gap); err != nil {
-		la.log.Warn("the gap is not written down, it may change", "dir", la.dir, "err", err)
+		la.log.Warn("cannot write a gap: it may change", "dir", la.dir, "err", err)
 	}
 	return []Item{{Seq: gap.Last, Gap: &gap}}, nil
 }
@@ -118,7 +118,7 @@ type found struct {
 	reason string // what is wrong with the bytes in front of it; empty when nothing is
 }
 
-// holds says whether the record of a sequence is in the frame.
+// holds reports whether the record of a sequence is in the frame.
 func (f found) holds(seq uint64) bool {
 	return f.count > 0 && f.first <= seq && seq <= f.last()
 }

@@ -125,7 +125,7 @@ func (la *lane) freeable(acked uint64, current bool) (int, error) {
 	}
 }
 
-// done says whether everything in the lane is delivered.
+// done reports whether everything in the lane is delivered.
 func (la *lane) done() bool {
 	acked, last, _ := la.bounds()
 	return acked >= last

@@ -13,7 +13,7 @@ import (
 	"fmt"
 )
 
-// The stored form of a CA: magic, a byte that says whether the key is wrapped,
+// The stored form of a CA: magic, a byte that reports whether the key is wrapped,
 // certificate (4-byte length, DER), then the key: PKCS #8 as it is, or a 32-byte
 // salt and the AES-256-GCM of it, with all that precedes as additional data.
 // The AES key and the nonce come out of HKDF-SHA256 over secret and salt; the

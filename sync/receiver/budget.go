@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// budget is a number of bytes that goroutines take from and give back to. Who
+// budget is a number of bytes that goroutines take from and give back to. Whoever
 // asks first is served first, so a large frame is not starved by small ones.
 type budget struct {
 	mu    sync.Mutex

@@ -50,13 +50,13 @@ func (s *session) report(cause error) {
 	log := s.line()
 	switch {
 	case gone, code == wire.CodeNone:
-		log.Info("gateway disconnected", "cause", cause)
+		log.Info("gateway disconnected", "err", cause)
 	case code == wire.CodeProtocol:
-		log.Warn("gateway broke the protocol, connection closed", "err", cause)
+		log.Warn("gateway broke the protocol: connection closed", "err", cause)
 	case errors.Is(cause, errStalled), errors.Is(cause, errNotRead):
-		log.Warn("gateway stands still and holds memory, connection closed", "err", cause)
+		log.Warn("gateway sends nothing and holds memory: connection closed", "err", cause)
 	default:
-		log.Info("session ended", "code", code, "cause", cause)
+		log.Info("session ended", "code", code, "err", cause)
 	}
 }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Guard is what the node allows those who dial it: memory, places, tries at a
+// Guard is what the node allows those who dial it: memory, connections, tries at a
 // token, log lines. An addr is a host and port.
 type Guard interface {
 	// Memory returns the share that a gateway has of the memory for frames on

@@ -23,7 +23,7 @@ func (p *pending) hold() {
 	p.mu.Unlock()
 }
 
-// drop takes a session away and says whether nobody needs p any more.
+// drop takes a session away and reports whether nobody needs p any more.
 func (p *pending) drop() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,7 +40,7 @@ func (p *pending) add() {
 	p.n++
 }
 
-// done takes one away and says whether nobody needs p any more.
+// done takes one away and reports whether nobody needs p any more.
 func (p *pending) done() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -76,7 +76,7 @@ func (l *lane) storeRefused() error {
 	l.mu.Unlock()
 	for i, all := range groups {
 		if all[0].state == settled { // gaps that the cloud does not take
-			l.n.s.log.Error("gap could not be reported, topic "+weir.GapTopic+" was deleted",
+			l.n.s.log.Error("cannot report a gap: topic "+weir.GapTopic+" was deleted",
 				"lane", l.id, "first", all[0].first, "last", all[len(all)-1].last, "gaps", len(all))
 			continue
 		}
@@ -169,7 +169,7 @@ func (l *lane) learnTopic(name string) error {
 	return nil
 }
 
-// covers says whether the map table has rows for all that waits for a topic, and
+// covers reports whether the map table has rows for all that waits for a topic, and
 // one at all. A table that was damaged may have lost the first of them before it
 // was ever used. The caller holds mu.
 func (l *lane) covers(name string) bool {

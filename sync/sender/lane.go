@@ -101,7 +101,7 @@ func (l *lane) wait() bool {
 	return true
 }
 
-// step does everything that can be done now. It says whether to go on at once.
+// step does everything that can be done now. It reports whether to go on at once.
 func (l *lane) step() (again bool, err error) {
 	if l.delivery == nil {
 		found, err := l.open()
@@ -180,7 +180,7 @@ func (l *lane) recall(id weir.BufferID, t *table) error {
 		if err := l.n.s.o.Buffers.AddRow(row); err != nil {
 			return fmt.Errorf("add row to map table: %w", err)
 		}
-		l.n.s.log.Warn("the map table is older than what was sent by it, the cloud has told the row",
+		l.n.s.log.Warn("partition map restored from the cloud: the local copy was older than what had been sent",
 			"buffer", id, "lane", l.id, "topic", row.Name, "partitions", row.Partitions, "from", row.From)
 		t.add(row)
 	}
@@ -207,7 +207,7 @@ func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 	reached := l.n.high[b.ID][l.id]
 	l.n.mu.Unlock()
 	if first, gone := d.forgotten(reached); gone {
-		l.n.s.log.Error("the cloud has gone back behind what it acknowledged, and what it lacks is not here any more",
+		l.n.s.log.Error("the cloud has lost what it had acknowledged, and this gateway does not have it any more: a gap is reported",
 			"buffer", b.ID, "lane", l.id, "first", first, "last", from-1)
 		d.pushGap(Item{Seq: from - 1, Gap: &weir.Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
 	}

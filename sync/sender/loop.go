@@ -100,7 +100,7 @@ func (s *Sender) pauseAfter(pause *backoff, err, refused error) time.Duration {
 	}
 }
 
-// connect runs one session to its end and says whether it got a Welcome.
+// connect runs one session to its end and reports whether it got a Welcome.
 func (s *Sender) connect(ctx context.Context, addr string) (welcome bool, err error) {
 	s.count.dials.Inc()
 	dialing, cancel := context.WithTimeout(ctx, dialTimeout)

@@ -12,7 +12,7 @@ import (
 // renewInterval is the least time between two requests for a certificate.
 const renewInterval = time.Hour
 
-// renewable says whether two thirds of the certificate's life are over.
+// renewable reports whether two thirds of the certificate's life are over.
 func (n *session) renewable() bool {
 	id := n.s.o.Identity
 	if id == nil {

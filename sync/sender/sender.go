@@ -94,7 +94,7 @@ func (s *Sender) Close() error {
 	return nil
 }
 
-// begin says whether the caller is the first.
+// begin reports whether the caller is the first.
 func (s *Sender) begin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Sender) up(addr string, w *wire.Welcome) {
 	s.count.connected.Set(1)
 	s.set(func(st *State) {
 		if st.Cluster != "" && st.Cluster != w.Cluster {
-			s.log.Warn("this is another cluster than before", "was", st.Cluster, "is", w.Cluster)
+			s.log.Warn("the cloud is another cluster than before", "was", st.Cluster, "is", w.Cluster)
 		}
 		st.Connected, st.Addr, st.Node, st.Cluster = true, addr, w.Node, w.Cluster
 		st.Since, st.Err, st.Refused = time.Now(), nil, nil

@@ -206,7 +206,7 @@ func (n *session) takeMarks(m *wire.Marks) {
 	}
 	n.mu.Unlock()
 	for _, id := range aside {
-		n.s.log.Error("buffer may have been delivered and forgotten, it is set aside and not sent", "buffer", id)
+		n.s.log.Error("buffer may have been delivered already: it is kept and not sent", "buffer", id)
 		n.s.set(func(st *State) { st.addAside(id) })
 	}
 }
@@ -380,7 +380,7 @@ func (n *session) retireKnown() error {
 			continue
 		}
 		if b.Current { // never retired by this process, nor by one before it
-			n.s.log.Error("the cloud calls the current buffer retired, it is not sent", "buffer", b.ID)
+			n.s.log.Error("the cloud calls the current buffer retired: it is not sent", "buffer", b.ID)
 			n.s.set(func(st *State) { st.addAside(b.ID) })
 			continue
 		}

@@ -12,7 +12,7 @@ import (
 // have grown.
 const topicTTL = 5 * time.Minute
 
-// reserved says whether a topic is the cloud's own. No gateway may write it, and
+// reserved reports whether a topic is the cloud's own. No gateway may write it, and
 // none needs to ask.
 func reserved(topic string) bool {
 	return strings.HasPrefix(topic, "weir.") || strings.HasPrefix(topic, "__")
