@@ -69,7 +69,7 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 
 // Restore begins again with what a checkpoint says.
 func (a applier) Restore(pos journal.Position, body []byte) error {
-	a.log.upkeep.debt.clear()
+	a.log.upkeep.restored()
 	if err := a.log.restore(pos, body); err != nil {
 		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
 	}

@@ -242,34 +242,3 @@ func liveCompacted(b storage.Bucket) (sent []kv, errs []error) {
 	}
 	return sent, errs
 }
-
-// BenchmarkCompact compacts a partition of records of 1 KB with 1 % distinct keys.
-func BenchmarkCompact(b *testing.B) {
-	for _, codec := range []record.Codec{record.None, record.LZ4, record.Zstd} {
-		b.Run(codec.String(), func(b *testing.B) {
-			const batches, records = 400, 64
-			rng := rand.New(rand.NewPCG(1, 1))
-			for range b.N {
-				b.StopTimer()
-				l := open(b, mem.New(), func(o *Options) { o.Upkeep = Upkeep{Bytes: 1 << 40, Slots: 1 << 30, Age: time.Hour} })
-				topic := createCompacted(b, l, "t", 1)
-				for range batches {
-					var all []kv
-					for range records {
-						all = append(all, kv{fmt.Sprint("sensor-", rng.IntN(batches*records/100)), strings.Repeat(fmt.Sprint(rng.Uint64()), 50), 1})
-					}
-					appended(b, l, Append{Topic: topic.ID, Batch: keyed(codec, all...)})
-				}
-				rewritten(b, l)
-				b.SetBytes(batches * records * 1000)
-				b.StartTimer()
-				must(l.upkeep.compact(&pass{}))
-				b.StopTimer()
-				if n := len(holes(b, l, topic.ID, 0)); n > batches*records/100 {
-					b.Fatalf("%d records", n)
-				}
-				must(l.Close())
-			}
-		})
-	}
-}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -75,13 +74,9 @@ func (c *clock) time() time.Time { return time.UnixMilli(c.Load()) }
 // rewritten makes a pass that compacts nothing, for who asks for passes.
 func rewritten(t testing.TB, l *Log) {
 	t.Helper()
-	for _, topic := range l.Topics() {
-		for p := range topic.Partitions {
-			l.upkeep.spoiled[state.Place{Topic: topic.ID, Partition: p}] = true
-		}
+	for more := true; more; more = l.upkeep.hasMore() {
+		must(l.upkeep.keep())
 	}
-	maintained(t, l)
-	clear(l.upkeep.spoiled)
 }
 
 func flying(l *Log) int {
@@ -206,63 +201,6 @@ func TestCompact(t *testing.T) {
 	sound(t, b)
 }
 
-// TestTombstones: they hide what is older, stay for delete.retention.ms since that
-// went, and go, also when nothing new comes; the last record of a partition does
-// not.
-func TestTombstones(t *testing.T) {
-	b := mem.New()
-	var now clock
-	now.Store(1_000_000_000)
-	timed := func(o *Options) { o.Now = now.time }
-	l := open(t, b, asked, timed)
-	topic := createCompacted(t, l, "t", 1, "delete.retention.ms", "60000", "min.cleanable.dirty.ratio", "0")
-	var want []kv
-	put := func(all ...kv) {
-		want = append(want, all...)
-		appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.Zstd, all...)})
-	}
-	verify := func(gone ...int64) {
-		t.Helper()
-		maintained(t, l)
-		left := lasting(want, 0, true)
-		for _, offset := range gone {
-			delete(left, offset)
-		}
-		sameRecords(t, holes(t, l, topic.ID, 0), left)
-		sound(t, b)
-	}
-	put(kv{"a", "1", 5}, kv{"b", "1", 6}, kv{"c", "1", 7})
-	verify()
-	put(kv{"a", "", 8}, kv{"b", "2", 9}, kv{"", "no key", 10}) // old tombstones stay as long as young ones
-	verify()
-	if want := now.Load() + 60_000; l.upkeep.horizons[state.Place{Topic: topic.ID, Partition: 0}] != want {
-		t.Errorf("horizons %v, want %d", l.upkeep.horizons, want)
-	}
-	now.Add(59_000)
-	put(kv{"d", "1", 5})
-	verify()
-	must(l.Close())
-	l = open(t, b, asked, timed) // the batch knows it
-	put(kv{"d", "2", 6})
-	verify()
-	now.Add(1000)
-	if !l.upkeep.forgets() {
-		t.Error("nobody thinks of the tombstone", l.upkeep.horizons)
-	}
-	verify(3)
-	if l.upkeep.forgets() || len(l.upkeep.horizons) > 0 {
-		t.Error(l.upkeep.horizons)
-	}
-	put(kv{"d", "", 7})
-	verify(3)
-	now.Add(3_600_000)
-	for range 3 {
-		verify(3) // it is the last
-	}
-	put(kv{"e", "1", 7})
-	verify(3, 8)
-}
-
 // However few keys fit into memory, the result is the same.
 func TestCompactInParts(t *testing.T) {
 	for _, most := range []int{1, 3, 40, 1000} {
@@ -289,98 +227,6 @@ func TestCompactInParts(t *testing.T) {
 			t.Errorf("%d keys: nothing was compacted", most)
 		}
 		sound(t, b)
-	}
-}
-
-// Memory for keys is bounded, also when one piece has more of them.
-func TestCompactBounded(t *testing.T) {
-	const most, records = 100, 5000
-	l := open(t, mem.New(), asked, func(o *Options) { o.Upkeep.Keys = most })
-	topic := createCompacted(t, l, "t", 1)
-	for range 2 {
-		var all []kv
-		for i := range records {
-			all = append(all, kv{fmt.Sprint("k", i), "v", 1})
-		}
-		appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.LZ4, all...)})
-		rewritten(t, l)
-	}
-	c := &cleaning{m: l.upkeep, key: state.Place{Topic: topic.ID, Partition: 0}, w: &rewriter{m: l.upkeep, clean: true}}
-	for range 2 {
-		if _, err := c.step(l.pieces(c.key)); err != nil {
-			t.Fatal(err)
-		}
-		must(c.w.finish())
-		if n := len(c.offsets); n == 0 || n > 2*most {
-			t.Errorf("%d keys in memory, in %d rounds", n, c.rounds)
-		}
-	}
-	if n := len(holes(t, l, topic.ID, 0)); n != records {
-		t.Errorf("%d records", n)
-	}
-}
-
-// A partition may be trimmed, and its topic deleted, before what compaction made
-// of it is installed.
-func TestTrimmedWhileCompacted(t *testing.T) {
-	for _, deleted := range []bool{false, true} {
-		for to := int64(0); to <= 60; to += 7 {
-			synctest.Test(t, func(t *testing.T) { trimmedWhileCompacted(t, deleted, to) })
-		}
-	}
-}
-
-func trimmedWhileCompacted(t *testing.T, deleted bool, to int64) {
-	b := mem.New()
-	g := newGate(b)
-	l := open(t, g, asked)
-	topic := createCompacted(t, l, "t", 1)
-	other := createCompacted(t, l, "other", 1)
-	var want []kv
-	for i := range 60 {
-		r := kv{fmt.Sprint("k", i%7), fmt.Sprint(i, strings.Repeat("x", 15_000)), 1}
-		want = append(want, r)
-		appended(t, l, Append{Topic: topic.ID, Batch: keyed(record.None, r)})
-		appended(t, l, Append{Topic: other.ID, Batch: keyed(record.None, kv{r.key, "y", 1})})
-	}
-	rewritten(t, l)
-	release := g.hold()
-	gone := make(chan error, 1)
-	ctx := context.Background()
-	go func() {
-		if deleted {
-			gone <- l.DeleteTopic(ctx, topic.ID)
-			return
-		}
-		_, err := l.DeleteRecords(ctx, topic.ID, 0, to)
-		gone <- err
-	}()
-	synctest.Wait()
-	if n := flying(l); (n == 1) != (deleted || to > 0) {
-		t.Fatalf("%d slots in flight", n)
-	}
-	compacted := make(chan error, 1)
-	go func() { compacted <- l.upkeep.compact(&pass{}) }()
-	synctest.Wait()
-	if !slices.ContainsFunc(keys(t, b, "0000/segment/"), func(k string) bool { return strings.Contains(k, "/1000000") }) {
-		t.Fatal("nothing was compacted")
-	}
-	release()
-	must(<-gone)
-	must(<-compacted)
-	if !deleted {
-		got := holes(t, l, topic.ID, 0)
-		full := lasting(want, 0, true)
-		maps.DeleteFunc(full, func(offset int64, _ kv) bool { return offset < to })
-		sameRecords(t, got, full)
-	}
-	maintained(t, l)
-	maintained(t, l)
-	if n := len(holes(t, l, other.ID, 0)); n != 7 {
-		t.Errorf("%d records in the other topic", n)
-	}
-	if r := sound(t, b); r.Orphans > 0 {
-		t.Errorf("%d orphans", r.Orphans)
 	}
 }
 
@@ -480,7 +326,7 @@ func TestJoinSmall(t *testing.T) {
 		t.Errorf("%d records", len(got))
 	}
 	for _, topic := range []state.Topic{plain, compacted} {
-		if n := len(l.pieces(state.Place{Topic: topic.ID, Partition: 0})); n > manySmall {
+		if n := len(l.pieces(state.Place{Topic: topic.ID, Partition: 0})); n > 32 {
 			t.Errorf("%d pieces", n)
 		}
 		if dirty(l.pieces(state.Place{Topic: topic.ID, Partition: 0})) > 0 {

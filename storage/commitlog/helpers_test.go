@@ -176,7 +176,16 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 // pieces returns the pieces of a partition that may be compacted.
 func (l *Log) pieces(key state.Place) []state.Piece {
-	pieces, _ := l.upkeep.decided(key)
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	p := l.state.Partition(key)
+	if p == nil {
+		return nil
+	}
+	pieces, stable := p.Pieces, p.Stable(p.End)
+	for len(pieces) > 0 && pieces[len(pieces)-1].Next > stable {
+		pieces = pieces[:len(pieces)-1]
+	}
 	return pieces
 }
 

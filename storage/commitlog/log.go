@@ -96,7 +96,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	var tolerate func(error)
 	if lost != nil {
 		l.lost, l.state.Repairing = lost, true
-		l.upkeep.log.lost = l.giveUp
+		l.upkeep.repair(l.giveUp)
 		tolerate = func(err error) { lost(err.Error()) }
 		l.state.Tolerate = tolerate
 	}
@@ -126,10 +126,8 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	// Not in recovery: there a run is a piece of its slot's object, and keeping
 	// a small piece would keep all of it.
 	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
-	l.upkeep.epoch, l.upkeep.knows, l.upkeep.log.level = l.journal.Epoch(), l.recovered.Knows, l.Level()
-	l.upkeep.inherit()
 	go l.commit()
-	go l.upkeep.run()
+	l.upkeep.start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
 	return l, nil
 }
 
@@ -191,7 +189,7 @@ func prepare(o Options) (*Log, error) {
 	l.spec = &speculation{durable: l.state}
 	l.line = newLine(2 * l.fillBytes)
 	l.upkeep = newMaintainer(l.ctx, l.host(), o.Upkeep)
-	l.pacer = &pacer{upkeep: l.upkeep, log: l.log}
+	l.pacer = newPacer(l.upkeep)
 	return l, nil
 }
 

@@ -1,7 +1,6 @@
 package commitlog
 
 import (
-	"log/slog"
 	"sync"
 	"time"
 )
@@ -115,7 +114,6 @@ func (d *debt) lastStep() time.Time {
 // of a faster recovery.
 type pacer struct {
 	upkeep *maintainer
-	log    *slog.Logger
 
 	// Of the committer alone.
 	open   time.Time     // since when the next slot might have left
@@ -128,6 +126,9 @@ type pacer struct {
 	since time.Time     // guarded by mu; of the pause under way; zero: there is none
 	total time.Duration // guarded by mu; of pauses
 }
+
+// newPacer returns one for the committer of the log that m keeps.
+func newPacer(m *maintainer) *pacer { return &pacer{upkeep: m} }
 
 const (
 	// patience is how long the upkeep may take for a step before writers do
@@ -171,7 +172,7 @@ func (p *pacer) pause(now time.Time) time.Duration {
 	rest := patience - now.Sub(step)
 	if lifted := rest <= 0; lifted != p.lifted {
 		if p.lifted = lifted; lifted {
-			p.log.Warn("upkeep of the log does not get on, writers are not slowed down for it any more",
+			p.upkeep.log.log.Warn("upkeep of the log does not get on, writers are not slowed down for it any more",
 				"shard", p.upkeep.log.shard, "bytes", p.upkeep.debt.owed().bytes, "last_step", step)
 		}
 	}

@@ -223,7 +223,7 @@ func TestPaceOfSlots(t *testing.T) {
 		most := int64(0)
 		for range 500 {
 			appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
-			most = max(most, l.upkeep.debt.owed().slots)
+			most = max(most, slotsWaiting(l))
 		}
 		if most < 40 || most > 85 {
 			t.Errorf("%d slots were waiting", most)
@@ -231,50 +231,18 @@ func TestPaceOfSlots(t *testing.T) {
 	})
 }
 
-// A pass takes what lies in a number of slots, and leaves the younger ones.
-func TestJobsAreBounded(t *testing.T) {
-	l := open(t, mem.New(), asked)
-	topic := createTopic(t, l, "t", 1)
-	for range 10 {
-		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch("a")})
-	}
-	one := l.state.Topics[topic.ID].Parts[0].Index[0].Size
-	for _, limit := range []tally{{1 << 30, 4}, {4 * int64(one), 100}} {
-		jobs, left := l.upkeep.jobs(limit)
-		if len(jobs) != 1 || len(jobs[0].extents) != 4 || jobs[0].next != 4 || left != (tally{6 * int64(one), 6}) {
-			t.Errorf("%d jobs, %d are left of 10", len(jobs), left.slots)
-		}
-	}
-}
-
-// The longer a slot had to wait for its turn without a pause, and the more is owed,
-// the longer is the pause behind it.
-func TestPause(t *testing.T) {
-	now := time.Now()
-	for _, c := range []struct{ strain, pauses float64 }{{0.5, 0}, {1, 0}, {1.2, 0.25}, {1.5, 1}, {1.8, 4}, {2, 1000}, {9, 1000}} {
-		l, err := prepare(options(mem.New()))
-		must(err)
-		l.upkeep.debt.applied.bytes = int64(c.strain * 8 * (32 << 20))
-		l.pacer.open = now.Add(-10 * time.Millisecond)
-		l.pacer.leave(now)
-		if got := l.pacer.hold(now); got.Round(time.Millisecond/10) != time.Duration(c.pauses*float64(10*time.Millisecond)) {
-			t.Errorf("strain %v: held for %v", c.strain, got)
-		}
-		if got := l.pacer.hold(now.Add(patience)); got != 0 {
-			t.Errorf("strain %v: held for %v after %v", c.strain, got, patience)
-		}
-	}
-}
-
 // A recovery that starts over forgets what it had read.
 func TestDebtOfRecovery(t *testing.T) {
 	l, err := prepare(options(mem.New()))
 	must(err)
 	body := l.snapshot()
-	l.upkeep.debt.add(100)
+	l.upkeep.applied(journal.Position{Epoch: 1, Slot: 1}, []journal.Entry{{Body: make([]byte, 100)}})
+	if slotsWaiting(l) != 1 {
+		t.Error(slotsWaiting(l), "slots are owed")
+	}
 	must(applier{l}.Restore(journal.Position{}, body))
-	if owed := l.upkeep.debt.owed(); owed != (tally{}) {
-		t.Errorf("%v is owed", owed)
+	if bytes, slots := l.upkeep.waiting(); bytes != 0 || slots != 0 {
+		t.Errorf("%d bytes in %d slots are owed", bytes, slots)
 	}
 }
 
@@ -319,72 +287,6 @@ func TestUrgentRequests(t *testing.T) {
 	}
 }
 
-// Compaction takes minutes here; checkpoints are made meanwhile, and what it reads
-// is not deleted.
-func TestCompactionHoldsUpNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := mem.New()
-		f := storagetest.NewFaults(b, 1)
-		l := open(t, b, asked)
-		topic, beside := createCompacted(t, l, "t", 1), createTopic(t, l, "beside", 1)
-		for i := range 100 {
-			appended(t, l, Append{Topic: topic.ID, Batch: keyed(0, kv{string(rune('a' + i%7)), strings.Repeat("x", 10_000), 1})})
-			if i%3 == 2 {
-				rewritten(t, l)
-			}
-		}
-		must(l.Close())
-		l = open(t, f, asked, func(o *Options) { o.Upkeep.Bytes = 64 << 10 })
-		var mu sync.Mutex // guards the next three
-		reads := 0
-		var last time.Time // the newest checkpoint
-		var gap time.Duration
-		f.Plan(func(c storagetest.Call) storagetest.Outcome {
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case c.Verb == storagetest.Get && strings.Contains(c.Keys[0], "/segment/"):
-				reads++
-				return storagetest.Outcome{Before: patience / 2}
-			case c.Verb == storagetest.Create && strings.Contains(c.Keys[0], "/checkpoint/"):
-				if now := time.Now(); !last.IsZero() {
-					gap = max(gap, now.Sub(last))
-				}
-				last = time.Now()
-			}
-			return storagetest.Outcome{}
-		})
-		maintain := make(chan error, 1)
-		go func() { maintain <- l.Maintain(context.Background()) }()
-		for i := 0; len(maintain) == 0; i++ {
-			appended(t, l, Append{Topic: beside.ID, Batch: recordtest.Batch(strings.Repeat("y", 8<<10))})
-			if i == 30 {
-				_, err := l.DeleteRecords(t.Context(), topic.ID, 0, 40)
-				must(err)
-			}
-			time.Sleep(time.Second)
-		}
-		must(<-maintain)
-		// One is due every 8 s, and each read takes 5.
-		mu.Lock()
-		if reads < 20 || gap > 20*time.Second {
-			t.Errorf("%v without a checkpoint while %d pieces were read", gap, reads)
-		}
-		mu.Unlock()
-		f.Plan(nil)
-		maintained(t, l)
-		maintained(t, l)
-		if n := len(holes(t, l, topic.ID, 0)); n != 7 {
-			t.Errorf("%d records", n)
-		}
-		sound(t, b)
-		must(l.Close())
-		if len(l.upkeep.spoiled) > 0 {
-			t.Error("a piece was gone that compaction had to read")
-		}
-	})
-}
-
 // Compaction that the bucket lets read nothing does not keep slots from being
 // rewritten either, and gets through when it can.
 func TestRefusedCompaction(t *testing.T) {
@@ -405,7 +307,7 @@ func TestRefusedCompaction(t *testing.T) {
 				appended(t, l, Append{Topic: topic.ID, Batch: keyed(0, kv{string(rune('a' + i%7)), strings.Repeat("x", 1000), 1})})
 			}
 			appended(t, l, Append{Topic: beside.ID, Batch: recordtest.Batch("y")})
-			most = max(most, l.upkeep.debt.owed().slots)
+			most = max(most, slotsWaiting(l))
 			time.Sleep(time.Second / 20)
 		}
 		// 100 are due every 5 s, and a look at what cannot be read takes 10.
@@ -448,4 +350,9 @@ func TestSegmentsLandSideBySide(t *testing.T) {
 		}
 		sound(t, b)
 	})
+}
+
+func slotsWaiting(l *Log) int64 {
+	_, slots := l.upkeep.waiting()
+	return slots
 }

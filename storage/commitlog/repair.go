@@ -66,7 +66,7 @@ func (l *Log) repair() error {
 	if err := m.giveUpPieces(); err != nil {
 		return fmt.Errorf("give up pieces: %w", err)
 	}
-	for pass := 0; pass < 2 || m.more; pass++ {
+	for pass := 0; pass < 2 || m.hasMore(); pass++ {
 		if err := m.keep(); err != nil {
 			return err
 		}

@@ -20,12 +20,12 @@ type Stats struct {
 // Stats may be called at any time.
 func (l *Log) Stats() Stats {
 	s := Stats{
-		Waiting:    l.upkeep.debt.owed().bytes,
-		Checkpoint: time.UnixMilli(l.upkeep.through.Load()),
+		Checkpoint: l.upkeep.lastPass(),
 		Throttled:  l.pacer.throttled(),
 		Damaged:    l.damaged(),
 		Reads:      l.blocks.Stats(),
 	}
+	s.Waiting, _ = l.upkeep.waiting()
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s.Segments, s.Garbage = len(l.state.Segments), len(l.state.Garbage)

@@ -128,6 +128,33 @@ func newMaintainer(ctx context.Context, l host, u Upkeep) *maintainer {
 	return m
 }
 
+// repair makes the upkeep one that passes over what cannot be read, and tells lost of it.
+// It is for a log that was not started.
+func (m *maintainer) repair(lost func(Loss)) { m.log.lost = lost }
+
+// start begins the upkeep of an owner: with its epoch, the format level of the bucket, and
+// which epochs the log knows.
+func (m *maintainer) start(epoch uint64, level int, knows func(epoch uint64) bool) {
+	m.epoch, m.log.level, m.knows = epoch, level, knows
+	m.inherit()
+	go m.run()
+}
+
+// restored notes that a recovery starts over.
+func (m *maintainer) restored() { m.debt.clear() }
+
+// waiting is how much in slots is not rewritten behind a checkpoint yet.
+func (m *maintainer) waiting() (bytes, slots int64) {
+	owed := m.debt.owed()
+	return owed.bytes, owed.slots
+}
+
+// lastPass is when the last pass got through, or when the upkeep began.
+func (m *maintainer) lastPass() time.Time { return time.UnixMilli(m.through.Load()) }
+
+// hasMore reports whether the last pass has left something for the next.
+func (m *maintainer) hasMore() bool { return m.more }
+
 // close ends the pass under way and waits for it.
 func (m *maintainer) close() {
 	m.cancel()

@@ -1,0 +1,36 @@
+//go:build weirtest
+
+package commitlog
+
+import (
+	"github.com/weirmq/weir/storage/commitlog/state"
+)
+
+// Hooks are for tests that look at compaction while it works.
+type Hooks struct{ m *maintainer }
+
+// Hooks returns those of m. They are not for while a pass is under way.
+func (m *maintainer) Hooks() Hooks { return Hooks{m} }
+
+// Compact compacts what is due now, in the caller's goroutine.
+func (h Hooks) Compact() error { return h.m.compact(&pass{}) }
+
+// Horizon is when tombstones of a partition may go that compaction has met, in ms since
+// 1970; 0: it has met none.
+func (h Hooks) Horizon(key state.Place) int64 { return h.m.horizons[key] }
+
+// Forgets reports whether tombstones may go that compaction has met.
+func (h Hooks) Forgets() bool { return h.m.forgets() }
+
+// Spoiled is how many partitions are not compacted since they cannot be read.
+func (h Hooks) Spoiled() int { return len(h.m.spoiled) }
+
+// Step compacts pieces of a partition as far as the memory for keys goes, and returns how
+// many it held at once, and in how many rounds.
+func (h Hooks) Step(key state.Place, pieces []state.Piece) (keys int, rounds uint32, err error) {
+	c := &cleaning{m: h.m, key: key, w: &rewriter{m: h.m, clean: true}}
+	if _, err := c.step(pieces); err != nil {
+		return 0, 0, err
+	}
+	return len(c.offsets), c.rounds, c.w.finish()
+}
