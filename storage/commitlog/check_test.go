@@ -108,7 +108,7 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		"transaction's batch":  {[]journal.Entry{runOf(0, recordtest.Transactional(7, 2, 0, "a")), runOf(1, recordtest.Produced(7, 2, 1, "b"))}, "producer 7 goes on"},
 		"transaction's epoch":  {[]journal.Entry{runOf(0, recordtest.Transactional(7, 2, 0, "a")), runOf(1, recordtest.Transactional(7, 3, 0, "b"))}, "producer 7 goes on"},
 		"transaction of none":  {[]journal.Entry{runOf(0, recordtest.InTransaction(recordtest.Batch("a")))}, "has no producer"},
-		"no marker":            {[]journal.Entry{runOf(0, control)}, "no marker"},
+		"no marker":            {[]journal.Entry{runOf(0, control)}, "not the marker"},
 		"trimmed too far":      {[]journal.Entry{runOf(0, recordtest.Transactional(7, 0, 0, "a")), {Kind: state.KindTrimmed, Body: state.EncodeTrimmed(state.Place{Topic: testTopic.ID, Partition: 0}, 1)}}, "beyond its last stable one 0"},
 		"batch CRC":            {[]journal.Entry{runOf(0, garbled)}, "CRC"},
 		"records":              {[]journal.Entry{runOf(0, hollow)}, "record 0"},
