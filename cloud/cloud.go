@@ -38,9 +38,9 @@ import (
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/receiver"
 )
@@ -63,7 +63,7 @@ type Options struct {
 	AutoCreate bool
 	Takeover   time.Duration // see cluster.Options
 	Linger     time.Duration // see commitlog.Options
-	Upkeep     commitlog.Upkeep
+	Upkeep     upkeep.Options
 	Limits     Limits
 	ShowToken  func(token, file string)
 	Authorize  bool           // Kafka clients may do what ACLs allow them, and nothing else

@@ -21,7 +21,7 @@ var floors = []struct {
 	{"storage/pause", 0}, {"storage/durable", 0},
 	{"storage/storagetest", 5}, {"storage/s3/s3test", 5}, {"storage/open", 5},
 	{"storage/redis/redistest", 5}, {"storage/mysql/mysqltest", 5}, {"storage/hdfs/hdfstest", 5},
-	{"storage/journal", 2}, {"storage/journal/model", 2.5}, {"storage/commitlog/state", 2.2}, {"storage/commitlog/identity", 2.3}, {"storage/commitlog/check", 2.4}, {"storage/commitlog", 2.5},
+	{"storage/journal", 2}, {"storage/journal/model", 2.5}, {"storage/commitlog/state", 2.2}, {"storage/commitlog/identity", 2.3}, {"storage/commitlog/check", 2.4}, {"storage/commitlog/upkeep", 2.4}, {"storage/commitlog", 2.5},
 	{"storage/segment/reader", 1.5},
 	{"storage", 0.5}, {"storage/*", 1}, {"storage/file/disk", 0.7}, {"storage/file/row", 0.8},
 	{"configs", 1}, {"configs/systemd", 1},

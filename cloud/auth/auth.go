@@ -40,7 +40,7 @@ type Options struct {
 	Changed func(user string)
 }
 
-// Auth is a commitlog.Machine.
+// Auth is a state.Machine.
 type Auth struct {
 	super   map[string]bool
 	changed func(user string)

@@ -22,7 +22,7 @@ const (
 	kindAdminGone                     // one was removed
 )
 
-// Kinds implements commitlog.Machine.
+// Kinds implements state.Machine.
 func (a *Auth) Kinds() []uint16 {
 	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone, kindAdmin, kindAdminGone}
 }
@@ -34,7 +34,7 @@ type userCredential struct {
 	Credential
 }
 
-// Apply implements commitlog.Machine.
+// Apply implements state.Machine.
 func (a *Auth) Apply(kind uint16, body []byte) error {
 	defer a.changes.Add(1)
 	switch kind {

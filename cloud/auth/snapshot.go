@@ -25,7 +25,7 @@ type snapshot struct {
 	Ended       [][]byte         `json:"ended_admins,omitempty"` // hashes, oldest first
 }
 
-// Snapshot implements commitlog.Machine.
+// Snapshot implements state.Machine.
 func (a *Auth) Snapshot() []byte {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -46,7 +46,7 @@ func (a *Auth) Snapshot() []byte {
 	return body
 }
 
-// Restore implements commitlog.Machine. An error changes nothing.
+// Restore implements state.Machine. An error changes nothing.
 func (a *Auth) Restore(body []byte) error {
 	next := New(Options{})
 	if len(body) > 0 {

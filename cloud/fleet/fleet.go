@@ -60,7 +60,7 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Fleet is a commitlog.Machine.
+// Fleet is a state.Machine.
 type Fleet struct {
 	o Options
 

@@ -19,12 +19,12 @@ const (
 	kindContacts                     // how gateways were when they were there last; format level 2
 )
 
-// Kinds implements commitlog.Machine.
+// Kinds implements state.Machine.
 func (f *Fleet) Kinds() []uint16 {
 	return []uint16{kindToken, kindJoined, kindReset, kindRevoked, kindGrants, kindContacts}
 }
 
-// Apply implements commitlog.Machine.
+// Apply implements state.Machine.
 func (f *Fleet) Apply(kind uint16, body []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

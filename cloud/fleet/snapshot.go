@@ -26,7 +26,7 @@ type storedToken struct {
 	Gateways []string `json:"gateways"`
 }
 
-// Snapshot implements commitlog.Machine.
+// Snapshot implements state.Machine.
 func (f *Fleet) Snapshot() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -37,7 +37,7 @@ func (f *Fleet) Snapshot() []byte {
 	return body
 }
 
-// Restore implements commitlog.Machine. An error changes nothing.
+// Restore implements state.Machine. An error changes nothing.
 func (f *Fleet) Restore(body []byte) error {
 	tokens, gateways, err := decodeSnapshot(body)
 	if err != nil {

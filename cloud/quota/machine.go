@@ -10,10 +10,10 @@ import (
 // small.
 const kindLimits uint16 = 150
 
-// Kinds implements commitlog.Machine.
+// Kinds implements state.Machine.
 func (q *Quotas) Kinds() []uint16 { return []uint16{kindLimits} }
 
-// Apply implements commitlog.Machine.
+// Apply implements state.Machine.
 func (q *Quotas) Apply(kind uint16, body []byte) error {
 	if kind != kindLimits {
 		return fmt.Errorf("quota entry of kind %d", kind)

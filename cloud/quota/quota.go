@@ -72,7 +72,7 @@ type Options struct {
 	Now func() time.Time // time.Now: how much of a limit is used
 }
 
-// Quotas is a commitlog.Machine.
+// Quotas is a state.Machine.
 type Quotas struct {
 	now     func() time.Time
 	timed   atomic.Int64  // how many limits are on time; changed with mu held

@@ -16,7 +16,7 @@ type snapshot struct {
 	Limits  []Entry `json:"limits"`
 }
 
-// Snapshot implements commitlog.Machine.
+// Snapshot implements state.Machine.
 func (q *Quotas) Snapshot() []byte {
 	body, err := json.Marshal(snapshot{snapshotVersion, q.Entries()})
 	if err != nil {
@@ -25,7 +25,7 @@ func (q *Quotas) Snapshot() []byte {
 	return body
 }
 
-// Restore implements commitlog.Machine. An error changes nothing.
+// Restore implements state.Machine. An error changes nothing.
 func (q *Quotas) Restore(body []byte) error {
 	next := New(Options{})
 	if len(body) > 0 {

@@ -12,10 +12,10 @@ import (
 // level 2.
 const kindSettings uint16 = 160
 
-// Kinds implements commitlog.Machine.
+// Kinds implements state.Machine.
 func (s *Settings) Kinds() []uint16 { return []uint16{kindSettings} }
 
-// Apply implements commitlog.Machine.
+// Apply implements state.Machine.
 func (s *Settings) Apply(kind uint16, body []byte) error {
 	var e Entry
 	if err := json.Unmarshal(body, &e); err != nil || kind != kindSettings {

@@ -20,7 +20,7 @@ type snapshot struct {
 	All     []Entry `json:"settings"`
 }
 
-// Snapshot implements commitlog.Machine.
+// Snapshot implements state.Machine.
 func (s *Settings) Snapshot() []byte {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -39,7 +39,7 @@ func (s *Settings) Snapshot() []byte {
 	return body
 }
 
-// Restore implements commitlog.Machine. An error changes nothing.
+// Restore implements state.Machine. An error changes nothing.
 func (s *Settings) Restore(body []byte) error {
 	next := New()
 	if len(body) > 0 {

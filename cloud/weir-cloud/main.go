@@ -27,8 +27,8 @@ import (
 	"github.com/weirmq/weir/configs"
 	"github.com/weirmq/weir/configs/systemd"
 	"github.com/weirmq/weir/storage"
-	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/open"
 	"github.com/weirmq/weir/sync/join"
@@ -46,7 +46,7 @@ type settings struct {
 	kafkaAnonymous, httpOpen, autoCreate      bool
 	partitions                                int
 	takeover, linger                          time.Duration
-	upkeep                                    commitlog.Upkeep
+	upkeep                                    upkeep.Options
 	limits                                    cloud.Limits
 	logFormat                                 string
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
@@ -45,7 +46,7 @@ func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
 	s := shard.New(shard.Options{Log: silent, Fleet: fleet.Options{CA: ca}})
 	err = s.Open(ctx, commitlog.Options{
 		Bucket: b, Node: name, Log: silent,
-		Upkeep: commitlog.Upkeep{Segment: 32 << 10, Age: time.Hour, Bytes: 1 << 30, Grace: time.Hour},
+		Upkeep: upkeep.Options{Segment: 32 << 10, Age: time.Hour, Bytes: 1 << 30, Grace: time.Hour},
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
@@ -54,7 +55,7 @@ func (w *world) read() (*ledger, error) {
 func (w *world) reread() error {
 	ctx := context.Background()
 	log, err := commitlog.Open(ctx, commitlog.Options{
-		Bucket: w.bucket.Bucket, Node: "reader", Upkeep: commitlog.Upkeep{Off: true}, Log: w.slog, Mutations: w.mutations.log,
+		Bucket: w.bucket.Bucket, Node: "reader", Upkeep: upkeep.Options{Off: true}, Log: w.slog, Mutations: w.mutations.log,
 	})
 	if err != nil {
 		return fmt.Errorf("CORRUPT: take over at the end: %w", err)

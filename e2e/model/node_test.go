@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
@@ -107,8 +108,8 @@ func (n *node) lead(ctx context.Context) {
 
 // onCall is upkeep that is done only when the schedule says so, into small
 // segments.
-func onCall(s schedule) commitlog.Upkeep {
-	return commitlog.Upkeep{Segment: s.segment, Age: 1000 * time.Hour, Grace: 1000 * time.Hour}
+func onCall(s schedule) upkeep.Options {
+	return upkeep.Options{Segment: s.segment, Age: 1000 * time.Hour, Grace: 1000 * time.Hour}
 }
 
 func (n *node) isDead() bool {

@@ -18,7 +18,7 @@ func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 	if err := l.apply(pos, entries); err != nil {
 		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
 	}
-	l.upkeep.applied(pos, entries)
+	l.upkeep.Applied(pos, entries)
 	l.acked.Store(pos.Slot)
 	l.flight.land() // nothing, in recovery
 	l.line.nudge()
@@ -69,7 +69,7 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 
 // Restore begins again with what a checkpoint says.
 func (a applier) Restore(pos journal.Position, body []byte) error {
-	a.log.upkeep.restored()
+	a.log.upkeep.Restored()
 	if err := a.log.restore(pos, body); err != nil {
 		return fmt.Errorf("restore the checkpoint at %v: %w", pos, err)
 	}

@@ -59,7 +59,7 @@ func (l *Log) ready() (wait time.Duration, held, ready bool) {
 	now := time.Now()
 	hold := time.Duration(0)
 	if bytes > 0 {
-		hold = l.pacer.hold(now)
+		hold = l.pacer.Hold(now)
 	}
 	switch held = hold > 0; {
 	case held && !urgent:
@@ -84,7 +84,7 @@ func (l *Log) build(number uint64, held bool) bool {
 	requests := l.line.pull(l.fillBytes, held)
 	l.left = time.Now()
 	if !held {
-		l.pacer.leave(time.Now())
+		l.pacer.Leave(time.Now())
 	}
 	b := newBuilder(l, number)
 

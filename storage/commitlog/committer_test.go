@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 )
@@ -119,7 +120,7 @@ func TestLingerHolds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newGate(mem.New())
 			l := open(t, priced{b, c.billed}, func(o *Options) {
-				o.Linger, o.Upkeep = c.linger, Upkeep{Age: time.Hour, Bytes: 1 << 40, Debt: 1}
+				o.Linger, o.Upkeep = c.linger, upkeep.Options{Age: time.Hour, Bytes: 1 << 40, Debt: 1}
 			})
 			slots, longest := written(t, l, b, c.size, c.period, length)
 			if slots < c.least || slots > c.most || longest > c.longest {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -177,7 +178,7 @@ func BenchmarkCompact(b *testing.B) {
 			rng := rand.New(rand.NewPCG(1, 1))
 			for range b.N {
 				b.StopTimer()
-				l := open(b, mem.New(), func(o *Options) { o.Upkeep = Upkeep{Bytes: 1 << 40, Slots: 1 << 30, Age: time.Hour} })
+				l := open(b, mem.New(), func(o *Options) { o.Upkeep = upkeep.Options{Bytes: 1 << 40, Slots: 1 << 30, Age: time.Hour} })
 				topic := createCompacted(b, l, "t", 1)
 				for range batches {
 					var all []kv

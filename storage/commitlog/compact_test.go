@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/record/recordtest"
@@ -63,7 +64,7 @@ func createCompacted(t testing.TB, l *Log, name string, partitions int32, settin
 
 // asked makes passes only when a test wants one, and many little segments.
 func asked(o *Options) {
-	o.Upkeep = Upkeep{Bytes: 1 << 40, Slots: 1 << 30, Age: time.Hour, Segment: 32 << 10}
+	o.Upkeep = upkeep.Options{Bytes: 1 << 40, Slots: 1 << 30, Age: time.Hour, Segment: 32 << 10}
 }
 
 // clock is a time in ms since 1970 that a test moves on.
@@ -74,8 +75,8 @@ func (c *clock) time() time.Time { return time.UnixMilli(c.Load()) }
 // rewritten makes a pass that compacts nothing, for who asks for passes.
 func rewritten(t testing.TB, l *Log) {
 	t.Helper()
-	for more := true; more; more = l.upkeep.hasMore() {
-		must(l.upkeep.keep())
+	for more := true; more; more = l.upkeep.HasMore() {
+		must(l.upkeep.Keep())
 	}
 }
 

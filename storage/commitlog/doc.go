@@ -21,11 +21,10 @@
 //     state, by the same code as in recovery; the run goes into the tail cache
 //     (tail.go), those who Watch are woken, and only then done is called.
 //
-// What lies in slots does not stay there. The upkeep (upkeep.go) rewrites it into
-// segments (rewrite.go), lets go what retention gives up (retention.go), and makes a
-// checkpoint behind each such pass; compaction (compact.go) comes after it and lets
-// passes through while it works. What is not yet rewritten behind a checkpoint is a
-// debt (pace.go). When it exceeds a limit writers are slowed down until they are as
+// What lies in slots does not stay there. The upkeep rewrites it into segments, lets go
+// what retention gives up, and makes a checkpoint behind each such pass; compaction comes
+// after it and lets passes through while it works. What is not yet rewritten behind a
+// checkpoint is a debt. When it exceeds a limit writers are slowed down until they are as
 // fast as the upkeep, so that the time that the next owner needs stays bounded.
 //
 // Two views of the state are kept apart. The durable one is made by apply alone;
@@ -48,5 +47,6 @@
 //   - state: what its entries say. It is pure.
 //   - identity: what makes a bucket one cluster, and what lies beside the log.
 //   - check: the proof. It depends on state alone.
+//   - upkeep: what keeps the log small. It sees the log as a Host (maintain.go).
 //   - the log itself: append.go, line.go, committer.go, slot.go, applier.go, fetch.go.
 package commitlog

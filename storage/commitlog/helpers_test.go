@@ -196,3 +196,13 @@ func recordsOf(raw []byte, each func(offset int64, value string)) error {
 		return nil
 	})
 }
+
+// dirty returns the first of pieces that has not been compacted.
+func dirty(pieces []state.Piece) int {
+	for i := range pieces {
+		if !pieces[i].Segment.Clean() {
+			return i
+		}
+	}
+	return len(pieces)
+}

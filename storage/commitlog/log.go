@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment/reader"
 )
@@ -47,8 +48,8 @@ type Log struct {
 	mu    sync.RWMutex
 	state *state.State // guarded by mu; changed by the journal's goroutine only
 
-	spec    *speculation // of the committer
-	pacer   *pacer       // of the committer, but for its total
+	spec    *speculation  // of the committer
+	pacer   *upkeep.Pacer // of the committer, but for its total
 	line    *line
 	flight  *flight
 	acked   atomic.Uint64  // number of the last slot that was applied
@@ -56,11 +57,11 @@ type Log struct {
 	tail    *cache         // runs as they are appended
 	cold    *cache         // runs as they were read again
 	blocks  *reader.Reader // of segments
-	upkeep  *maintainer
+	upkeep  *upkeep.Maintainer
 	damages damages
 
-	lost   func(string) // of a repair
-	losses []Loss       // of a repair
+	lost   func(string)  // of a repair
+	losses []upkeep.Loss // of a repair
 	ids    idBlock
 
 	closing   chan struct{}   // closed by Close: the committer stops
@@ -96,7 +97,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	var tolerate func(error)
 	if lost != nil {
 		l.lost, l.state.Repairing = lost, true
-		l.upkeep.repair(l.giveUp)
+		l.upkeep.Repair(l.giveUp)
 		tolerate = func(err error) { lost(err.Error()) }
 		l.state.Tolerate = tolerate
 	}
@@ -127,7 +128,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	// a small piece would keep all of it.
 	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
 	go l.commit()
-	l.upkeep.start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
+	l.upkeep.Start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
 	return l, nil
 }
 
@@ -181,15 +182,15 @@ func prepare(o Options) (*Log, error) {
 	// all the others are about to read.
 	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
 	l.blocks = reader.New(o.Bucket, o.Shard, cmp.Or(o.BlockBytes, 32<<20))
-	if err := o.Upkeep.check(); err != nil {
+	if err := o.Upkeep.Check(); err != nil {
 		return nil, err
 	}
 	l.state = state.Empty()
 	l.mutate(o.Mutations)
 	l.spec = &speculation{durable: l.state}
 	l.line = newLine(2 * l.fillBytes)
-	l.upkeep = newMaintainer(l.ctx, l.host(), o.Upkeep)
-	l.pacer = newPacer(l.upkeep)
+	l.upkeep = upkeep.New(l.ctx, l.host(), o.Upkeep)
+	l.pacer = upkeep.NewPacer(l.upkeep)
 	return l, nil
 }
 
@@ -297,7 +298,7 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) shut() error {
-	l.upkeep.close()
+	l.upkeep.Close()
 	l.line.close(ErrClosed)
 	close(l.closing)
 	<-l.committed

@@ -6,30 +6,31 @@ import (
 	"errors"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 )
 
 // host is the log as its upkeep sees it.
-func (l *Log) host() host {
-	return host{
-		bucket: l.bucket, shard: l.shard, fillBytes: l.fillBytes, log: l.log, now: l.now, defaults: l.defaults,
-		view: func(look func(*state.State)) {
+func (l *Log) host() upkeep.Host {
+	return upkeep.Host{
+		Bucket: l.bucket, Shard: l.shard, FillBytes: l.fillBytes, Log: l.log, Now: l.now, Defaults: l.defaults,
+		View: func(look func(*state.State)) {
 			l.mu.RLock()
 			defer l.mu.RUnlock()
 			look(l.state)
 		},
-		run:      func(key state.Place, base int64) []byte { return l.tail.get(cacheKey{key, base}) },
-		snapshot: l.snapshot,
-		propose:  l.propose,
-		checkpoint: func(ctx context.Context, pos journal.Position, body []byte) error {
+		Run:      func(key state.Place, base int64) []byte { return l.tail.get(cacheKey{key, base}) },
+		Snapshot: l.snapshot,
+		Propose:  l.propose,
+		Checkpoint: func(ctx context.Context, pos journal.Position, body []byte) error {
 			return l.journal.Checkpoint(ctx, pos, body)
 		},
-		truncate: func(ctx context.Context, before journal.Position) error {
+		Truncate: func(ctx context.Context, before journal.Position) error {
 			return l.journal.Truncate(ctx, journal.Position{}, before, nil)
 		},
-		unreadable: l.unreadableRun,
-		settled:    l.line.nudge,
-		fail: func(err error) error {
+		Unreadable: l.unreadableRun,
+		Settled:    l.line.nudge,
+		Fail: func(err error) error {
 			l.fail(err)
 			return l.Err()
 		},
@@ -43,8 +44,8 @@ func (l *Log) host() host {
 //
 // Errors: ErrClosed, ErrFenced, ctx's, and what the pass met.
 func (l *Log) Maintain(ctx context.Context) error {
-	err := l.upkeep.maintain(ctx)
-	if errors.Is(err, errEnded) {
+	err := l.upkeep.Maintain(ctx)
+	if errors.Is(err, upkeep.ErrEnded) {
 		return cmp.Or(l.Err(), ErrClosed)
 	}
 	return err

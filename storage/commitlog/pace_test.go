@@ -10,12 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
 )
+
+// patience is how long writers wait for an upkeep that does not get on.
+const patience = 10 * time.Second
 
 // strained is an upkeep that writers get ahead of: slots of 64 KiB take 5 ms, the
 // segment of a pass, which is for 128 KiB, 40.
@@ -25,7 +29,7 @@ func strained(t *testing.T, b *mem.Bucket) (*storagetest.Faults, func(*Options))
 	f.Plan(sluggish)
 	return f, func(o *Options) {
 		o.SlotBytes, o.Depth = 64<<10, 1
-		o.Upkeep = Upkeep{Bytes: 64 << 10, Segment: 32 << 10}
+		o.Upkeep = upkeep.Options{Bytes: 64 << 10, Segment: 32 << 10}
 	}
 }
 
@@ -236,12 +240,12 @@ func TestDebtOfRecovery(t *testing.T) {
 	l, err := prepare(options(mem.New()))
 	must(err)
 	body := l.snapshot()
-	l.upkeep.applied(journal.Position{Epoch: 1, Slot: 1}, []journal.Entry{{Body: make([]byte, 100)}})
+	l.upkeep.Applied(journal.Position{Epoch: 1, Slot: 1}, []journal.Entry{{Body: make([]byte, 100)}})
 	if slotsWaiting(l) != 1 {
 		t.Error(slotsWaiting(l), "slots are owed")
 	}
 	must(applier{l}.Restore(journal.Position{}, body))
-	if bytes, slots := l.upkeep.waiting(); bytes != 0 || slots != 0 {
+	if bytes, slots := l.upkeep.Waiting(); bytes != 0 || slots != 0 {
 		t.Errorf("%d bytes in %d slots are owed", bytes, slots)
 	}
 }
@@ -353,6 +357,6 @@ func TestSegmentsLandSideBySide(t *testing.T) {
 }
 
 func slotsWaiting(l *Log) int64 {
-	_, slots := l.upkeep.waiting()
+	_, slots := l.upkeep.Waiting()
 	return slots
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -63,22 +64,22 @@ func (l *Log) repair() error {
 		l.lost("with the checkpoint everything else is lost that the log knew before: settings of topics, what was received of " +
 			"each gateway (what they send once more may be there twice), groups, users, ACLs, quotas and gateways")
 	}
-	if err := m.giveUpPieces(); err != nil {
+	if err := m.GiveUpPieces(); err != nil {
 		return fmt.Errorf("give up pieces: %w", err)
 	}
-	for pass := 0; pass < 2 || m.hasMore(); pass++ {
-		if err := m.keep(); err != nil {
+	for pass := 0; pass < 2 || m.HasMore(); pass++ {
+		if err := m.Keep(); err != nil {
 			return err
 		}
 	}
 	if err := l.tellReaders(); err != nil {
 		return fmt.Errorf("write to %s: %w", LostTopic, err)
 	}
-	return m.keep()
+	return m.Keep()
 }
 
 // giveUp notes that a range of offsets is lost.
-func (l *Log) giveUp(loss Loss) {
+func (l *Log) giveUp(loss upkeep.Loss) {
 	l.losses = append(l.losses, loss)
 	l.lost(loss.String())
 }
@@ -128,7 +129,7 @@ func (l *Log) findPieces() error {
 		if l.state.Segments[id] > 0 || slices.Contains(l.state.Garbage, id) || id.Epoch >= uint64(l.epoch) {
 			continue
 		}
-		pieces, err := l.upkeep.openSegment(id)
+		pieces, err := l.upkeep.OpenSegment(id)
 		if err != nil && !state.Permanent(err) {
 			return err
 		}
@@ -163,7 +164,7 @@ func (l *Log) findPieces() error {
 func (l *Log) epochsOf(key state.Place, pieces []state.Piece) (es state.Epochs, err error) {
 	for i := range pieces {
 		x := &pieces[i]
-		err := l.upkeep.scan(l.ctx, key, x, func(b record.Batch) error {
+		err := l.upkeep.Scan(l.ctx, key, x, func(b record.Batch) error {
 			es = es.Begin(b.LeaderEpoch(), b.BaseOffset())
 			return nil
 		})

@@ -20,12 +20,12 @@ type Stats struct {
 // Stats may be called at any time.
 func (l *Log) Stats() Stats {
 	s := Stats{
-		Checkpoint: l.upkeep.lastPass(),
-		Throttled:  l.pacer.throttled(),
+		Checkpoint: l.upkeep.LastPass(),
+		Throttled:  l.pacer.Throttled(),
 		Damaged:    l.damaged(),
 		Reads:      l.blocks.Stats(),
 	}
-	s.Waiting, _ = l.upkeep.waiting()
+	s.Waiting, _ = l.upkeep.Waiting()
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	s.Segments, s.Garbage = len(l.state.Segments), len(l.state.Garbage)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -48,7 +49,7 @@ type Options struct {
 	TailBytes  int64 // memory for recently read and written batches; 64 MiB
 	BlockBytes int64 // memory for what was read of segments; 32 MiB
 	SlotBytes  int   // largest slot; 4 MiB, or what one request takes if that is more, up to almost 16 MiB
-	Upkeep     Upkeep
+	Upkeep     upkeep.Options
 
 	// Defaults are settings that hold for topics which have none of their own, by name;
 	// not for those of Weir, whose names begin with "weir.".

@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
@@ -25,7 +26,7 @@ import (
 )
 
 // tiny makes passes that write many little segments.
-func tiny(o *Options) { o.Upkeep = Upkeep{Bytes: 64 << 10, Segment: 32 << 10} }
+func tiny(o *Options) { o.Upkeep = upkeep.Options{Bytes: 64 << 10, Segment: 32 << 10} }
 
 func maintained(t testing.TB, l *Log) {
 	t.Helper()

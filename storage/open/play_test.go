@@ -17,6 +17,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/storagetest"
 	"github.com/weirmq/weir/storage/weir"
@@ -319,7 +320,7 @@ func (o *owner) open(ctx context.Context) {
 	}
 	l, err := commitlog.Open(ctx, commitlog.Options{
 		Bucket: b, Node: fmt.Sprint("node ", o.no), Machines: []state.Machine{&o.machine},
-		Upkeep: commitlog.Upkeep{Segment: 32 << 10}, Log: slog.New(slog.DiscardHandler),
+		Upkeep: upkeep.Options{Segment: 32 << 10}, Log: slog.New(slog.DiscardHandler),
 	})
 	refused := o.no == 1 && o.p.row.step.name == "cluster" && o.p.row.fate == storagetest.Fail
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/commitlog/upkeep"
 	"github.com/weirmq/weir/storage/file"
 	"github.com/weirmq/weir/storage/mem"
 )
@@ -42,7 +43,7 @@ func shred(ctx context.Context, a shredding) (r shredded, err error) {
 		return r, err
 	}
 	log, err := openLog(ctx, p, func(o *commitlog.Options) {
-		o.Upkeep = commitlog.Upkeep{Bytes: never, Slots: never, Segment: tinySegment}
+		o.Upkeep = upkeep.Options{Bytes: never, Slots: never, Segment: tinySegment}
 	})
 	if err != nil {
 		return r, err

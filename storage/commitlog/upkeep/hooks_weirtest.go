@@ -1,16 +1,16 @@
 //go:build weirtest
 
-package commitlog
+package upkeep
 
 import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
 // Hooks are for tests that look at compaction while it works.
-type Hooks struct{ m *maintainer }
+type Hooks struct{ m *Maintainer }
 
 // Hooks returns those of m. They are not for while a pass is under way.
-func (m *maintainer) Hooks() Hooks { return Hooks{m} }
+func (m *Maintainer) Hooks() Hooks { return Hooks{m} }
 
 // Compact compacts what is due now, in the caller's goroutine.
 func (h Hooks) Compact() error { return h.m.compact(&pass{}) }

@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ type job struct {
 // rewrite moves what lies in the oldest slots into segments. If that is not all,
 // what is left is for another pass: each ends with a checkpoint, also behind a
 // writer who is faster than this.
-func (m *maintainer) rewrite(p *pass) error {
+func (m *Maintainer) rewrite(p *pass) error {
 	m.more = false
 	jobs, left := m.jobs(m.bite())
 	if p.left = left; len(jobs) == 0 {
@@ -44,7 +44,7 @@ func (m *maintainer) rewrite(p *pass) error {
 // bite is how much a pass takes on. What is no longer in the tail cache is read
 // back for it, all at once, so a small one costs less memory; while writers are
 // slowed down, larger ones get more done.
-func (m *maintainer) bite() tally {
+func (m *Maintainer) bite() tally {
 	times := int64(1)
 	if m.strain() > 1 {
 		times = 2
@@ -54,9 +54,9 @@ func (m *maintainer) bite() tally {
 
 // slotted returns the slots that somebody refers to with the bytes that are
 // referred to, without the partitions that are stuck.
-func (m *maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]int64 {
+func (m *Maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]int64 {
 	sizes := make(map[journal.Position]int64)
-	m.log.view(func(s *state.State) {
+	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
 				for i := 0; i < len(p.Index) && !stuck[p.Key]; i++ {
@@ -71,7 +71,7 @@ func (m *maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]in
 // jobs lists the runs of the oldest slots, about limit of them, those of large
 // partitions first, without the partitions that are stuck. left is what lies in
 // younger ones.
-func (m *maintainer) jobs(limit tally) (jobs []job, left tally) {
+func (m *Maintainer) jobs(limit tally) (jobs []job, left tally) {
 	sizes := m.slotted(m.stuck)
 	order := make([]journal.Position, 0, len(sizes))
 	for pos := range sizes {
@@ -96,7 +96,7 @@ func (m *maintainer) jobs(limit tally) (jobs []job, left tally) {
 		taken.bytes += sizes[pos]
 		taken.slots++
 	}
-	m.log.view(func(s *state.State) {
+	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
 				if j := m.jobOf(p, last); len(j.extents) > 0 {
@@ -115,7 +115,7 @@ func (m *maintainer) jobs(limit tally) (jobs []job, left tally) {
 }
 
 // jobOf is the runs of a partition up to and including those of a slot.
-func (m *maintainer) jobOf(p *state.Partition, last journal.Position) job {
+func (m *Maintainer) jobOf(p *state.Partition, last journal.Position) job {
 	j := job{key: p.Key}
 	for i := 0; i < len(p.Index) && !m.stuck[p.Key]; i++ {
 		if last.Before(p.Index[i].Position()) {
@@ -129,7 +129,7 @@ func (m *maintainer) jobOf(p *state.Partition, last journal.Position) job {
 
 // rewriter makes segments of jobs.
 type rewriter struct {
-	m     *maintainer
+	m     *Maintainer
 	b     *segment.Builder
 	id    state.SegmentID
 	keys  []state.Place // of the pieces in b
@@ -178,7 +178,7 @@ func (w *rewriter) each(jobs []job) error {
 			// What cannot be read stays where it is, and is reported there.
 			// Its slots, and all behind them, are kept. Other partitions go on.
 			w.m.stuck[j.key] = true
-			w.m.log.log.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
+			w.m.log.Log.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
 		case err != nil:
 			return err
 		}
@@ -192,7 +192,7 @@ func (w *rewriter) each(jobs []job) error {
 }
 
 // most is how many pieces fit into one entry.
-func (w *rewriter) most() int { return min(20_000, w.m.log.fillBytes/2/maxPlaced) }
+func (w *rewriter) most() int { return min(20_000, w.m.log.FillBytes/2/maxPlaced) }
 
 // maxPlaced is the bytes that a piece takes in an entry at most.
 const maxPlaced = 16 + 5 + 4*10 + 4*5 + 10 + 6
@@ -208,7 +208,7 @@ func (w *rewriter) fetch(jobs []job) {
 	for i := range jobs {
 		for _, x := range jobs[i].extents {
 			w.uses[x.Position()]++
-			if l.run(jobs[i].key, x.Base) == nil {
+			if l.Run(jobs[i].key, x.Base) == nil {
 				missing[x.Position()] = true
 			}
 		}
@@ -220,7 +220,7 @@ func (w *rewriter) fetch(jobs []job) {
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			raw, err := l.bucket.Get(w.m.ctx, journal.SlotKey(l.shard, pos), 0, -1)
+			raw, err := l.Bucket.Get(w.m.ctx, journal.SlotKey(l.Shard, pos), 0, -1)
 			if err != nil {
 				return
 			}
@@ -241,9 +241,9 @@ func (w *rewriter) begin(key state.Place, base, bytes int64) {
 		if w.clean {
 			w.id.Number += state.CleanNumbers
 		}
-		w.b = segment.NewBuilder(w.m.log.shard, w.id.Epoch, w.id.Number)
+		w.b = segment.NewBuilder(w.m.log.Shard, w.id.Epoch, w.id.Number)
 		w.b.Reuse(w.m.memory.take())
-		w.b.Grow(int(min(max(bytes, w.left), int64(w.m.o.Segment+w.m.log.fillBytes))))
+		w.b.Grow(int(min(max(bytes, w.left), int64(w.m.o.Segment+w.m.log.FillBytes))))
 		w.keys = nil
 	}
 	w.b.Begin(key.Topic, key.Partition, base)
@@ -281,7 +281,7 @@ func (w *rewriter) one(j *job) error {
 		}
 		if err != nil {
 			w.b.Drop()
-			w.m.log.unreadable(j.key, x.Base, err)
+			w.m.log.Unreadable(j.key, x.Base, err)
 			return err
 		}
 		for _, b := range batches {
@@ -317,7 +317,7 @@ func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (
 	if next = j.next; i+1 < len(j.extents) {
 		next = j.extents[i+1].Base
 	}
-	w.m.giveUp(j.key, x.Base, next, journal.SlotKey(w.m.log.shard, x.Position()), cause)
+	w.m.giveUp(j.key, x.Base, next, journal.SlotKey(w.m.log.Shard, x.Position()), cause)
 	if before {
 		w.end(j.key, x.Base)
 		w.begin(j.key, x.Base, left)
@@ -341,10 +341,10 @@ func (w *rewriter) data(key state.Place, x state.Extent) ([]byte, error) {
 	if w.uses[pos]--; w.uses[pos] == 0 {
 		delete(w.slots, pos)
 	}
-	if data := l.run(key, x.Base); data != nil {
+	if data := l.Run(key, x.Base); data != nil {
 		return data, nil
 	}
-	object := journal.SlotKey(l.shard, pos)
+	object := journal.SlotKey(l.Shard, pos)
 	if raw != nil {
 		if int64(len(raw)) < int64(x.At)+int64(x.Size) {
 			return nil, fmt.Errorf("%w: %s ends early", state.ErrCorrupt, object)
@@ -352,7 +352,7 @@ func (w *rewriter) data(key state.Place, x state.Extent) ([]byte, error) {
 		return raw[x.At:][:x.Size], nil
 	}
 	err := storage.Until(w.m.ctx, func() (err error) {
-		raw, err = l.bucket.Get(w.m.ctx, object, int64(x.At), int64(x.Size))
+		raw, err = l.Bucket.Get(w.m.ctx, object, int64(x.At), int64(x.Size))
 		return err
 	}, fs.ErrNotExist)
 	if err != nil {
@@ -408,7 +408,7 @@ func (w *rewriter) ship() error {
 	s := &shipment{w.id, all, cancel, make(chan error, 1)}
 	w.away = append(w.away, s)
 	go func() {
-		clear, err := w.m.store(ctx, segment.Key(l.shard, s.id.Epoch, s.id.Number), object)
+		clear, err := w.m.store(ctx, segment.Key(l.Shard, s.id.Epoch, s.id.Number), object)
 		if clear { // else somebody may be sending it still
 			w.m.memory.give(object)
 		}
@@ -476,12 +476,12 @@ func (w *rewriter) abandon() {
 
 // store makes an object durable whose name only this owner uses. clear: its first
 // attempt was answered with success, so no copy of body is under way any more.
-func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear bool, err error) {
+func (m *Maintainer) store(ctx context.Context, key string, body []byte) (clear bool, err error) {
 	l := m.log
 	attempts := 0
 	err = storage.Until(ctx, func() error {
 		attempts++
-		return l.bucket.Create(ctx, key, body)
+		return l.Bucket.Create(ctx, key, body)
 	}, storage.ErrExists)
 	if !errors.Is(err, storage.ErrExists) {
 		if err != nil {
@@ -492,7 +492,7 @@ func (m *maintainer) store(ctx context.Context, key string, body []byte) (clear 
 	// An earlier attempt of ours whose answer was lost.
 	var there []byte
 	err = storage.Until(ctx, func() (err error) {
-		there, err = l.bucket.Get(ctx, key, 0, -1)
+		there, err = l.Bucket.Get(ctx, key, 0, -1)
 		return err
 	}, fs.ErrNotExist)
 	switch {

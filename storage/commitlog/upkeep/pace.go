@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"sync"
@@ -102,7 +102,7 @@ func (d *debt) lastStep() time.Time {
 	return d.moved
 }
 
-// pacer slows writers down who are faster than the upkeep. Up to a limit nobody
+// Pacer slows writers down who are faster than the upkeep. Up to a limit nobody
 // is slowed down; beyond it, each moment in which slots may leave is followed by
 // a pause that is the longer the more is owed; at twice the limit none leaves
 // before something was settled. So writers get as fast as the upkeep, without a
@@ -112,8 +112,8 @@ func (d *debt) lastStep() time.Time {
 // takes nothing takes no slots either, and needs no brake; one that takes slots
 // but no segments or no checkpoints would else be lost for writers, for the sake
 // of a faster recovery.
-type pacer struct {
-	upkeep *maintainer
+type Pacer struct {
+	upkeep *Maintainer
 
 	// Of the committer alone.
 	open   time.Time     // since when the next slot might have left
@@ -127,8 +127,8 @@ type pacer struct {
 	total time.Duration // guarded by mu; of pauses
 }
 
-// newPacer returns one for the committer of the log that m keeps.
-func newPacer(m *maintainer) *pacer { return &pacer{upkeep: m} }
+// NewPacer returns one for the committer of the log that m keeps.
+func NewPacer(m *Maintainer) *Pacer { return &Pacer{upkeep: m} }
 
 const (
 	// patience is how long the upkeep may take for a step before writers do
@@ -140,9 +140,9 @@ const (
 	busyMost = 100 * time.Millisecond
 )
 
-// hold says how long requests that could leave now have to wait, if nothing is
+// Hold says how long requests that could leave now have to wait, if nothing is
 // settled meanwhile; 0: not at all.
-func (p *pacer) hold(now time.Time) time.Duration {
+func (p *Pacer) Hold(now time.Time) time.Duration {
 	wait := p.pause(now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,7 +156,7 @@ func (p *pacer) hold(now time.Time) time.Duration {
 	return max(wait, 0)
 }
 
-func (p *pacer) pause(now time.Time) time.Duration {
+func (p *Pacer) pause(now time.Time) time.Duration {
 	strain := p.upkeep.strain()
 	if strain <= 1 {
 		p.over, p.lifted = time.Time{}, false
@@ -172,8 +172,8 @@ func (p *pacer) pause(now time.Time) time.Duration {
 	rest := patience - now.Sub(step)
 	if lifted := rest <= 0; lifted != p.lifted {
 		if p.lifted = lifted; lifted {
-			p.upkeep.log.log.Warn("upkeep of the log does not get on, writers are not slowed down for it any more",
-				"shard", p.upkeep.log.shard, "bytes", p.upkeep.debt.owed().bytes, "last_step", step)
+			p.upkeep.log.Log.Warn("upkeep of the log does not get on, writers are not slowed down for it any more",
+				"shard", p.upkeep.log.Shard, "bytes", p.upkeep.debt.owed().bytes, "last_step", step)
 		}
 	}
 	if p.lifted {
@@ -186,14 +186,14 @@ func (p *pacer) pause(now time.Time) time.Duration {
 	return min(owed-now.Sub(p.left), rest)
 }
 
-// leave notes that a slot leaves that a pause might have held back.
-func (p *pacer) leave(now time.Time) {
+// Leave notes that a slot leaves that a pause might have held back.
+func (p *Pacer) Leave(now time.Time) {
 	p.took = min(now.Sub(p.open), busyMost)
 	p.left, p.open = now, now
 }
 
-// throttled is how long requests were held back, together.
-func (p *pacer) throttled() time.Duration {
+// Throttled is how long requests were held back, together.
+func (p *Pacer) Throttled() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.since.IsZero() {

@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"fmt"
@@ -27,7 +27,7 @@ type pass struct {
 // object is there before the entry that refers to it, and an object is deleted only when
 // the entry by which it is of no use is durable, and so is a checkpoint behind it if it
 // is a slot.
-func (m *maintainer) tasks() []task {
+func (m *Maintainer) tasks() []task {
 	return []task{
 		{name: "delete what older epochs left over", run: m.leftovers},
 		{name: "rewrite slots into segments", urgent: true, due: m.pressing, run: m.rewrite},
@@ -40,7 +40,7 @@ func (m *maintainer) tasks() []task {
 }
 
 // pass runs the tasks in order, those of a pass or, apart, the others.
-func (m *maintainer) pass(p *pass, apart bool) error {
+func (m *Maintainer) pass(p *pass, apart bool) error {
 	for _, t := range m.tasks() {
 		if t.apart != apart {
 			continue

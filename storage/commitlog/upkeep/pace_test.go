@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"log/slog"
@@ -33,7 +33,7 @@ func TestJobsAreBounded(t *testing.T) {
 		}
 		apply(uint64(i)+2, state.KindRun, body)
 	}
-	m := newMaintainer(t.Context(), host{bucket: mem.New(), view: func(look func(*state.State)) { look(s) }}, Upkeep{})
+	m := New(t.Context(), Host{Bucket: mem.New(), View: func(look func(*state.State)) { look(s) }}, Options{})
 	one := s.Topics[topic.ID].Parts[0].Index[0].Size
 	for _, limit := range []tally{{1 << 30, 4}, {4 * int64(one), 100}} {
 		jobs, left := m.jobs(limit)
@@ -48,15 +48,15 @@ func TestJobsAreBounded(t *testing.T) {
 func TestPause(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct{ strain, pauses float64 }{{0.5, 0}, {1, 0}, {1.2, 0.25}, {1.5, 1}, {1.8, 4}, {2, 1000}, {9, 1000}} {
-		m := newMaintainer(t.Context(), host{bucket: mem.New(), fillBytes: 4 << 20, log: slog.New(slog.DiscardHandler)}, Upkeep{})
+		m := New(t.Context(), Host{Bucket: mem.New(), FillBytes: 4 << 20, Log: slog.New(slog.DiscardHandler)}, Options{})
 		m.debt.applied.bytes = int64(c.strain * 8 * (32 << 20))
-		p := newPacer(m)
+		p := NewPacer(m)
 		p.open = now.Add(-10 * time.Millisecond)
-		p.leave(now)
-		if got := p.hold(now); got.Round(time.Millisecond/10) != time.Duration(c.pauses*float64(10*time.Millisecond)) {
+		p.Leave(now)
+		if got := p.Hold(now); got.Round(time.Millisecond/10) != time.Duration(c.pauses*float64(10*time.Millisecond)) {
 			t.Errorf("strain %v: held for %v", c.strain, got)
 		}
-		if got := p.hold(now.Add(patience)); got != 0 {
+		if got := p.Hold(now.Add(patience)); got != 0 {
 			t.Errorf("strain %v: held for %v after %v", c.strain, got, patience)
 		}
 	}

@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"fmt"
@@ -19,9 +19,9 @@ type trimmed struct {
 
 // expired lists what the topics' retention gives up: whole pieces, oldest first.
 // Records in slots are always kept.
-func (m *maintainer) expired(now time.Time) (all []trimmed) {
-	m.log.view(func(s *state.State) {
-		defaults := m.log.defaults()
+func (m *Maintainer) expired(now time.Time) (all []trimmed) {
+	m.log.View(func(s *state.State) {
+		defaults := m.log.Defaults()
 		for _, t := range s.Topics {
 			if !deletes(t, defaults) {
 				continue
@@ -90,11 +90,11 @@ func expires(p *state.Partition, keep, age, now int64) int64 {
 }
 
 // expires reports whether there is something to trim.
-func (m *maintainer) expires() bool { return len(m.expired(m.log.now())) > 0 }
+func (m *Maintainer) expires() bool { return len(m.expired(m.log.Now())) > 0 }
 
 // trim moves the first offsets of partitions.
-func (m *maintainer) trim(*pass) error {
-	for _, t := range m.expired(m.log.now()) {
+func (m *Maintainer) trim(*pass) error {
+	for _, t := range m.expired(m.log.Now()) {
 		if err := m.propose(state.KindTrimmed, state.EncodeTrimmed(t.key, t.start)); err != nil {
 			return fmt.Errorf("%v: %w", t.key, err)
 		}
@@ -104,7 +104,7 @@ func (m *maintainer) trim(*pass) error {
 
 // sweep deletes the segments that were of no use when the last pass ended. Those that
 // compaction may be reading stay for the next pass.
-func (m *maintainer) sweep(p *pass) error {
+func (m *Maintainer) sweep(p *pass) error {
 	p.swept = m.garbage
 	if m.garbage = nil; m.reading {
 		p.swept = nil
@@ -112,7 +112,7 @@ func (m *maintainer) sweep(p *pass) error {
 	if err := m.deleteSegments(p.swept); err != nil && m.ctx.Err() != nil {
 		return m.ctx.Err()
 	} else if err != nil {
-		m.log.log.Warn("segments that nobody needs are not deleted yet", "shard", m.log.shard, "segments", len(p.swept), "err", err)
+		m.log.Log.Warn("segments that nobody needs are not deleted yet", "shard", m.log.Shard, "segments", len(p.swept), "err", err)
 		p.swept = nil
 	}
 	return nil
@@ -122,13 +122,13 @@ func (m *maintainer) sweep(p *pass) error {
 const deleteBatch = 1000
 
 // deleteSegments removes segments.
-func (m *maintainer) deleteSegments(ids []state.SegmentID) error {
+func (m *Maintainer) deleteSegments(ids []state.SegmentID) error {
 	for batch := range slices.Chunk(ids, deleteBatch) {
 		keys := make([]string, len(batch))
 		for i, id := range batch {
-			keys[i] = segment.Key(m.log.shard, id.Epoch, id.Number)
+			keys[i] = segment.Key(m.log.Shard, id.Epoch, id.Number)
 		}
-		if err := m.log.bucket.Delete(m.ctx, keys...); err != nil {
+		if err := m.log.Bucket.Delete(m.ctx, keys...); err != nil {
 			return err
 		}
 	}
@@ -138,12 +138,12 @@ func (m *maintainer) deleteSegments(ids []state.SegmentID) error {
 // leftovers deletes the segments that owners before this one stored and did not
 // live to install. They are found by position: an epoch that is over installs
 // nothing any more.
-func (m *maintainer) leftovers(*pass) error {
+func (m *Maintainer) leftovers(*pass) error {
 	if m.clean {
 		return nil
 	}
 	l, first := m.log, uint64(0)
-	l.view(func(s *state.State) { first = s.Cleaned + 1 })
+	l.View(func(s *state.State) { first = s.Cleaned + 1 })
 	if l.lost != nil {
 		m.clean = true // a repair does not know what it does not know
 		return nil
@@ -154,9 +154,9 @@ func (m *maintainer) leftovers(*pass) error {
 		if !m.knows(epoch) {
 			continue
 		}
-		prefix := segment.Prefix(l.shard, epoch)
+		prefix := segment.Prefix(l.Shard, epoch)
 		for after := ""; ; {
-			keys, err := l.bucket.List(m.ctx, prefix, after, 1000)
+			keys, err := l.Bucket.List(m.ctx, prefix, after, 1000)
 			if err != nil {
 				return err
 			}
@@ -165,10 +165,10 @@ func (m *maintainer) leftovers(*pass) error {
 			}
 			after = keys[len(keys)-1]
 			if dead := m.unknown(epoch, prefix, keys); len(dead) > 0 {
-				if err := l.bucket.Delete(m.ctx, dead...); err != nil {
+				if err := l.Bucket.Delete(m.ctx, dead...); err != nil {
 					return err
 				}
-				l.log.Info("segments that were never installed are deleted", "shard", l.shard, "epoch", epoch, "segments", len(dead))
+				l.Log.Info("segments that were never installed are deleted", "shard", l.Shard, "epoch", epoch, "segments", len(dead))
 			}
 			if len(keys) < 1000 {
 				break
@@ -180,8 +180,8 @@ func (m *maintainer) leftovers(*pass) error {
 }
 
 // unknown picks the segments that the log does not know.
-func (m *maintainer) unknown(epoch uint64, prefix string, keys []string) (dead []string) {
-	m.log.view(func(s *state.State) {
+func (m *Maintainer) unknown(epoch uint64, prefix string, keys []string) (dead []string) {
+	m.log.View(func(s *state.State) {
 		garbage := make(map[state.SegmentID]bool, len(s.Garbage))
 		for _, id := range s.Garbage {
 			garbage[id] = true

@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"cmp"
@@ -14,9 +14,9 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// Upkeep says when what lies in slots is rewritten into segments. The zero value
+// Options says when what lies in slots is rewritten into segments. The zero value
 // is for a node in production.
-type Upkeep struct {
+type Options struct {
 	Bytes   int64         // when the slots since the last time have so many bytes; 32 MiB
 	Slots   int           // or when they are so many; 2,000
 	Debt    int           // how many times as many may wait for it before writers are slowed down, and stopped at twice that; 8
@@ -27,7 +27,7 @@ type Upkeep struct {
 	Off     bool          // never: the log is its slots
 }
 
-func (u Upkeep) withDefaults(b storage.Bucket) Upkeep {
+func (u Options) withDefaults(b storage.Bucket) Options {
 	u.Bytes = cmp.Or(u.Bytes, 32<<20)
 	u.Slots = cmp.Or(u.Slots, 2_000)
 	u.Debt = cmp.Or(u.Debt, 8)
@@ -41,20 +41,21 @@ func (u Upkeep) withDefaults(b storage.Bucket) Upkeep {
 	return u
 }
 
-func (u Upkeep) check() error {
+// Check returns an error for limits that make no sense.
+func (u Options) Check() error {
 	if u.Bytes < 0 || u.Slots < 0 || u.Debt < 0 || u.Age < 0 || u.Grace < 0 || u.Segment < 0 || u.Keys < 0 {
 		return errors.New("negative limit of the upkeep")
 	}
 	return nil
 }
 
-// maintainer keeps the log small: it rewrites slots into segments, lets go what
+// Maintainer keeps the log small: it rewrites slots into segments, lets go what
 // retention gives up, makes checkpoints, and deletes what nobody needs any more.
 // All of it is in the log as entries before it counts, so a crash at any point
 // leaves objects that nobody refers to, and nothing else.
-type maintainer struct {
-	log    host
-	o      Upkeep
+type Maintainer struct {
+	log    Host
+	o      Options
 	epoch  uint64            // of the owner, as the next: from start on
 	knows  func(uint64) bool // whether the log knows an epoch: journal.Recovered.Knows
 	ctx    context.Context
@@ -95,31 +96,32 @@ type checkpoint struct {
 	body []byte
 }
 
-// host is what the upkeep needs of the log that it keeps small.
-type host struct {
-	bucket    storage.Bucket
-	shard     uint32
+// Host is what the upkeep needs of the log that it keeps small.
+type Host struct {
+	Bucket    storage.Bucket
+	Shard     uint32
 	level     int // of the format, from start on
-	fillBytes int // a slot with more than one request in it is not larger
-	log       *slog.Logger
-	now       func() time.Time
-	defaults  func() map[string]string // Options.Defaults
+	FillBytes int // a slot with more than one request in it is not larger
+	Log       *slog.Logger
+	Now       func() time.Time
+	Defaults  func() map[string]string // Options.Defaults
 
-	view       func(func(*state.State))                                  // lets a function look at the durable state
-	run        func(key state.Place, base int64) []byte                  // the batches of a run if they are in memory, else nil
-	snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
-	propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
-	checkpoint func(ctx context.Context, pos journal.Position, body []byte) error
-	truncate   func(ctx context.Context, before journal.Position) error // deletes slots
-	unreadable func(key state.Place, base int64, err error)             // is told of runs that cannot be read
-	settled    func()                                                   // is called when writers who are held back may go on
-	fail       func(error) error                                        // ends the log, and returns why it has ended
+	View       func(func(*state.State))                                  // lets a function look at the durable state
+	Run        func(key state.Place, base int64) []byte                  // the batches of a run if they are in memory, else nil
+	Snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
+	Propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
+	Checkpoint func(ctx context.Context, pos journal.Position, body []byte) error
+	Truncate   func(ctx context.Context, before journal.Position) error // deletes slots
+	Unreadable func(key state.Place, base int64, err error)             // is told of runs that cannot be read
+	Settled    func()                                                   // is called when writers who are held back may go on
+	Fail       func(error) error                                        // ends the log, and returns why it has ended
 	lost       func(Loss)                                               // of a repair: is told of what is given up; else nil
 }
 
-func newMaintainer(ctx context.Context, l host, u Upkeep) *maintainer {
-	m := &maintainer{
-		log: l, o: u.withDefaults(l.bucket), ended: make(chan struct{}),
+// New returns the upkeep of a log, which Start begins. It ends with ctx.
+func New(ctx context.Context, l Host, u Options) *Maintainer {
+	m := &Maintainer{
+		log: l, o: u.withDefaults(l.Bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
 		memory: newSegmentMemory(),
 		stuck:  make(map[state.Place]bool), horizons: make(map[state.Place]int64), spoiled: make(map[state.Place]bool),
@@ -128,41 +130,41 @@ func newMaintainer(ctx context.Context, l host, u Upkeep) *maintainer {
 	return m
 }
 
-// repair makes the upkeep one that passes over what cannot be read, and tells lost of it.
+// Repair makes the upkeep one that passes over what cannot be read, and tells lost of it.
 // It is for a log that was not started.
-func (m *maintainer) repair(lost func(Loss)) { m.log.lost = lost }
+func (m *Maintainer) Repair(lost func(Loss)) { m.log.lost = lost }
 
-// start begins the upkeep of an owner: with its epoch, the format level of the bucket, and
+// Start begins the upkeep of an owner: with its epoch, the format level of the bucket, and
 // which epochs the log knows.
-func (m *maintainer) start(epoch uint64, level int, knows func(epoch uint64) bool) {
+func (m *Maintainer) Start(epoch uint64, level int, knows func(epoch uint64) bool) {
 	m.epoch, m.log.level, m.knows = epoch, level, knows
 	m.inherit()
 	go m.run()
 }
 
-// restored notes that a recovery starts over.
-func (m *maintainer) restored() { m.debt.clear() }
+// Restored notes that a recovery starts over.
+func (m *Maintainer) Restored() { m.debt.clear() }
 
-// waiting is how much in slots is not rewritten behind a checkpoint yet.
-func (m *maintainer) waiting() (bytes, slots int64) {
+// Waiting is how much in slots is not rewritten behind a checkpoint yet.
+func (m *Maintainer) Waiting() (bytes, slots int64) {
 	owed := m.debt.owed()
 	return owed.bytes, owed.slots
 }
 
-// lastPass is when the last pass got through, or when the upkeep began.
-func (m *maintainer) lastPass() time.Time { return time.UnixMilli(m.through.Load()) }
+// LastPass is when the last pass got through, or when the upkeep began.
+func (m *Maintainer) LastPass() time.Time { return time.UnixMilli(m.through.Load()) }
 
-// hasMore reports whether the last pass has left something for the next.
-func (m *maintainer) hasMore() bool { return m.more }
+// HasMore reports whether the last pass has left something for the next.
+func (m *Maintainer) HasMore() bool { return m.more }
 
-// close ends the pass under way and waits for it.
-func (m *maintainer) close() {
+// Close ends the pass under way and waits for it.
+func (m *Maintainer) Close() {
 	m.cancel()
 	<-m.ended
 }
 
-// applied is told of each slot, by who applies it.
-func (m *maintainer) applied(pos journal.Position, entries []journal.Entry) {
+// Applied is told of each slot, by who applies it.
+func (m *Maintainer) Applied(pos journal.Position, entries []journal.Entry) {
 	size := int64(0)
 	for i := range entries {
 		size += int64(len(entries[i].Body))
@@ -171,12 +173,12 @@ func (m *maintainer) applied(pos journal.Position, entries []journal.Entry) {
 		m.nudge()
 	}
 	if m.wanted.CompareAndSwap(true, false) {
-		m.snapshot <- checkpoint{journal.Position{Epoch: pos.Epoch, Slot: pos.Slot + 1}, m.log.snapshot()}
+		m.snapshot <- checkpoint{journal.Position{Epoch: pos.Epoch, Slot: pos.Slot + 1}, m.log.Snapshot()}
 	}
 }
 
 // inherit counts what lies in slots after a recovery: all of it is to be rewritten.
-func (m *maintainer) inherit() {
+func (m *Maintainer) inherit() {
 	left := tally{}
 	for _, size := range m.slotted(nil) {
 		left.bytes += size
@@ -186,22 +188,22 @@ func (m *maintainer) inherit() {
 }
 
 // enough says whether so much is worth a pass.
-func (m *maintainer) enough(owed tally) bool {
+func (m *Maintainer) enough(owed tally) bool {
 	return owed.bytes >= m.o.Bytes || owed.slots >= int64(m.o.Slots)
 }
 
 // strain is what is owed by the limit beyond which writers are slowed down. A few
 // slots are always within it.
-func (m *maintainer) strain() float64 {
+func (m *Maintainer) strain() float64 {
 	if m.o.Off {
 		return 0
 	}
 	owed, times := m.debt.owed(), float64(m.o.Debt)
-	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.fillBytes))
+	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.FillBytes))
 	return max(float64(owed.bytes)/bytes, float64(owed.slots)/(times*float64(m.o.Slots)))
 }
 
-func (m *maintainer) nudge() {
+func (m *Maintainer) nudge() {
 	select {
 	case m.wake <- struct{}{}:
 	default:
@@ -212,12 +214,12 @@ func (m *maintainer) nudge() {
 const look = 5 * time.Second
 
 // run makes a pass whenever one is due, until the log ends.
-func (m *maintainer) run() {
+func (m *Maintainer) run() {
 	defer close(m.ended)
 	if m.o.Off {
 		return
 	}
-	m.last = m.log.now()
+	m.last = m.log.Now()
 	m.through.Store(m.last.UnixMilli())
 	tick := time.NewTicker(look)
 	defer tick.Stop()
@@ -230,29 +232,29 @@ func (m *maintainer) run() {
 		case <-m.ctx.Done():
 			return
 		}
-		if answer == nil && (m.log.now().Sub(m.last) < wait || !m.due()) {
-			if m.log.now().Sub(m.last) >= look {
+		if answer == nil && (m.log.Now().Sub(m.last) < wait || !m.due()) {
+			if m.log.Now().Sub(m.last) >= look {
 				m.memory.drop()
 			}
 			continue
 		}
-		if answer != nil || m.log.now().Sub(m.tried) >= m.o.Age {
+		if answer != nil || m.log.Now().Sub(m.tried) >= m.o.Age {
 			clear(m.stuck)
-			m.tried = m.log.now()
+			m.tried = m.log.Now()
 		}
-		err := m.keep()
+		err := m.Keep()
 		for answer != nil && err == nil && m.more {
-			err = m.keep()
+			err = m.Keep()
 		}
 		if wait = 0; err != nil {
-			m.last, wait = m.log.now(), m.o.retry()
-		} else if answer != nil || !m.log.now().Before(m.later) {
+			m.last, wait = m.log.Now(), m.o.retry()
+		} else if answer != nil || !m.log.Now().Before(m.later) {
 			if err = m.pass(&pass{}, true); err != nil {
-				m.later = m.log.now().Add(m.o.retry())
+				m.later = m.log.Now().Add(m.o.retry())
 			}
 		}
 		if err != nil && m.ctx.Err() == nil {
-			m.log.log.Warn("upkeep of the log did not get through, it is tried again", "shard", m.log.shard, "err", err)
+			m.log.Log.Warn("upkeep of the log did not get through, it is tried again", "shard", m.log.Shard, "err", err)
 		}
 		if answer != nil {
 			answer <- err
@@ -261,11 +263,11 @@ func (m *maintainer) run() {
 }
 
 // retry is how long a pass that did not get through is left alone.
-func (u Upkeep) retry() time.Duration { return min(u.Grace, 10*time.Second) }
+func (u Options) retry() time.Duration { return min(u.Grace, 10*time.Second) }
 
 // due reports whether there is enough to do for a pass.
-func (m *maintainer) due() bool {
-	idle := m.log.now().Sub(m.last) >= m.o.Grace
+func (m *Maintainer) due() bool {
+	idle := m.log.Now().Sub(m.last) >= m.o.Grace
 	for _, t := range m.tasks() {
 		if t.due != nil && (idle || t.urgent) && t.due() {
 			return true
@@ -275,29 +277,29 @@ func (m *maintainer) due() bool {
 }
 
 // pressing says whether there is enough to rewrite for a pass.
-func (m *maintainer) pressing() bool {
+func (m *Maintainer) pressing() bool {
 	owed := m.debt.owed()
-	return m.enough(owed) || owed.bytes > 0 && m.log.now().Sub(m.last) >= m.o.Age
+	return m.enough(owed) || owed.bytes > 0 && m.log.Now().Sub(m.last) >= m.o.Age
 }
 
 // truncates reports whether there are slots worth a pass to delete them: each pass
 // leaves some of its own.
-func (m *maintainer) truncates() bool {
+func (m *Maintainer) truncates() bool {
 	return m.cut.Epoch < m.unused.Epoch || m.cut.Epoch == m.unused.Epoch && m.cut.Slot+16 < m.unused.Slot
 }
 
 // errEnded: there is no upkeep any more.
-var errEnded = errors.New("upkeep of the log has ended")
+var ErrEnded = errors.New("upkeep of the log has ended")
 
-// maintain makes a pass now, and returns when it is done: see Log.Maintain.
-func (m *maintainer) maintain(ctx context.Context) error {
+// Maintain makes a pass now, and returns when it is done: see Log.Maintain.
+func (m *Maintainer) Maintain(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {
 	case m.calls <- answer:
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-m.ended:
-		return errEnded
+		return ErrEnded
 	}
 	select {
 	case err := <-answer:
@@ -305,13 +307,13 @@ func (m *maintainer) maintain(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-m.ended:
-		return errEnded
+		return ErrEnded
 	}
 }
 
-// keep makes a pass of all of the upkeep but compaction, which nothing here waits
+// Keep makes a pass of all of the upkeep but compaction, which nothing here waits
 // for. What it settles lets writers go on who are held back.
-func (m *maintainer) keep() error {
+func (m *Maintainer) Keep() error {
 	mark := m.debt.mark()
 	m.mine = tally{}
 	p := &pass{}
@@ -321,23 +323,23 @@ func (m *maintainer) keep() error {
 		m.forgive()
 	}
 	m.debt.ended(err)
-	m.log.settled()
+	m.log.Settled()
 	return err
 }
 
 // forgive takes what the upkeep has written out of the debt.
-func (m *maintainer) forgive() {
+func (m *Maintainer) forgive() {
 	m.debt.forgive(m.mine)
 	m.mine = tally{}
 }
 
 // breathe makes the pass that has become due while compaction is at work, which
 // may be so for hours.
-func (m *maintainer) breathe() error {
+func (m *Maintainer) breathe() error {
 	if m.ctx.Err() != nil || !m.pressing() {
 		return m.ctx.Err()
 	}
-	if err := m.keep(); err != nil {
+	if err := m.Keep(); err != nil {
 		return passError{err}
 	}
 	return nil
@@ -351,36 +353,36 @@ func (e passError) Error() string { return "make a pass meanwhile: " + e.err.Err
 
 // truncate deletes the slots that were of no use already when the last pass ended,
 // and finds out what is of none behind the checkpoint.
-func (m *maintainer) truncate(p *pass) error {
+func (m *Maintainer) truncate(p *pass) error {
 	l := m.log
 	if m.cut.Before(m.unused) {
-		if err := l.truncate(m.ctx, m.unused); err != nil && m.ctx.Err() != nil {
+		if err := l.Truncate(m.ctx, m.unused); err != nil && m.ctx.Err() != nil {
 			return m.ctx.Err()
 		} else if err != nil {
-			l.log.Warn("slots that nobody needs are not deleted yet", "shard", l.shard, "before", m.unused, "err", err)
+			l.Log.Warn("slots that nobody needs are not deleted yet", "shard", l.Shard, "before", m.unused, "err", err)
 		} else {
 			m.cut = m.unused
 		}
 	}
 	m.unused, m.garbage = m.useless(p.checkpoint)
-	m.garbage = m.garbage[:min(len(m.garbage), l.fillBytes/2/state.MaxSwept)]
-	m.last = l.now()
+	m.garbage = m.garbage[:min(len(m.garbage), l.FillBytes/2/state.MaxSwept)]
+	m.last = l.Now()
 	m.through.Store(m.last.UnixMilli())
 	return nil
 }
 
 // save notes what was deleted, and makes a checkpoint right behind.
-func (m *maintainer) save(p *pass) error {
+func (m *Maintainer) save(p *pass) error {
 	c, err := m.note(p.swept)
 	if err != nil {
 		return err
 	}
 	p.checkpoint = c.pos
-	return m.log.checkpoint(m.ctx, c.pos, c.body)
+	return m.log.Checkpoint(m.ctx, c.pos, c.body)
 }
 
 // note notes what was deleted, and takes a snapshot right behind.
-func (m *maintainer) note(swept []state.SegmentID) (checkpoint, error) {
+func (m *Maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	select {
 	case <-m.snapshot: // of a pass that did not get through
 	default:
@@ -398,7 +400,7 @@ func (m *maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	case c := <-m.snapshot:
 		// What cannot be read back must not be what slots are deleted for.
 		if _, _, err := state.DecodeCheckpoint(c.body); err != nil {
-			return checkpoint{}, m.log.fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
+			return checkpoint{}, m.log.Fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
 		}
 		return c, nil
 	case <-m.ctx.Done():
@@ -406,16 +408,16 @@ func (m *maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	}
 }
 
-func (m *maintainer) propose(kind uint16, body []byte) error {
+func (m *Maintainer) propose(kind uint16, body []byte) error {
 	m.mine.bytes += int64(len(body))
 	m.mine.slots++
-	return m.log.propose(m.ctx, kind, body)
+	return m.log.Propose(m.ctx, kind, body)
 }
 
 // useless returns the first slot that an extent refers to, at most limit, and the
 // segments that nobody refers to.
-func (m *maintainer) useless(limit journal.Position) (first journal.Position, garbage []state.SegmentID) {
-	m.log.view(func(s *state.State) {
+func (m *Maintainer) useless(limit journal.Position) (first journal.Position, garbage []state.SegmentID) {
+	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
 				if len(p.Index) > 0 && p.Index[0].Position().Before(limit) {
@@ -429,8 +431,8 @@ func (m *maintainer) useless(limit journal.Position) (first journal.Position, ga
 }
 
 // hasGarbage reports whether there are segments to delete, now or later.
-func (m *maintainer) hasGarbage() bool {
+func (m *Maintainer) hasGarbage() bool {
 	has := len(m.garbage) > 0
-	m.log.view(func(s *state.State) { has = has || len(s.Garbage) > 0 })
+	m.log.View(func(s *state.State) { has = has || len(s.Garbage) > 0 })
 	return has
 }

@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"context"
@@ -60,8 +60,8 @@ func dirty(pieces []state.Piece) int {
 }
 
 // forgets says whether tombstones may go that compaction has met.
-func (m *maintainer) forgets() bool {
-	now := m.log.now().UnixMilli()
+func (m *Maintainer) forgets() bool {
+	now := m.log.Now().UnixMilli()
 	for _, horizon := range m.horizons {
 		if horizon <= now {
 			return true
@@ -72,7 +72,7 @@ func (m *maintainer) forgets() bool {
 
 // compact makes the compacted topics smaller, and less pieces of many small ones.
 // What becomes due meanwhile does not wait for it: see breathe.
-func (m *maintainer) compact(*pass) error {
+func (m *Maintainer) compact(*pass) error {
 	m.reading = true
 	err := m.cleanAll()
 	m.reading = false
@@ -80,8 +80,8 @@ func (m *maintainer) compact(*pass) error {
 	return err
 }
 
-func (m *maintainer) cleanAll() error {
-	now := m.log.now().UnixMilli()
+func (m *Maintainer) cleanAll() error {
+	now := m.log.Now().UnixMilli()
 	w := &rewriter{m: m, clean: true}
 	for _, c := range m.cleanable(now) {
 		c.w = w
@@ -103,9 +103,9 @@ func (m *maintainer) cleanAll() error {
 // unreadable leaves a partition alone whose pieces cannot be read: that is
 // reported, and is no reason to do nothing for the others. Other errors are
 // handed back.
-func (m *maintainer) unreadable(key state.Place, err error) error {
+func (m *Maintainer) unreadable(key state.Place, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
-		m.log.log.Error("records cannot be compacted", "partition", key, "err", err)
+		m.log.Log.Error("records cannot be compacted", "partition", key, "err", err)
 		m.spoiled[key] = true
 		return nil
 	}
@@ -114,11 +114,11 @@ func (m *maintainer) unreadable(key state.Place, err error) error {
 
 // cleanable lists the partitions of which enough is dirty, and those with
 // tombstones that may go.
-func (m *maintainer) cleanable(now int64) (all []*cleaning) {
+func (m *Maintainer) cleanable(now int64) (all []*cleaning) {
 	horizons := m.horizons
 	m.horizons = make(map[state.Place]int64) // without those that are gone
-	m.log.view(func(s *state.State) {
-		defaults := m.log.defaults()
+	m.log.View(func(s *state.State) {
+		defaults := m.log.Defaults()
 		for _, t := range s.Topics {
 			if compacts(t, defaults) {
 				all = append(all, m.cleanableOf(t, now, horizons, defaults)...)
@@ -129,7 +129,7 @@ func (m *maintainer) cleanable(now int64) (all []*cleaning) {
 }
 
 // cleanableOf does that with the partitions of a topic.
-func (m *maintainer) cleanableOf(t *state.TopicData, now int64, horizons map[state.Place]int64, defaults map[string]string) (all []*cleaning) {
+func (m *Maintainer) cleanableOf(t *state.TopicData, now int64, horizons map[state.Place]int64, defaults map[string]string) (all []*cleaning) {
 	value, _ := setting(t, "min.cleanable.dirty.ratio", defaults)
 	ratio, err := strconv.ParseFloat(value, 64)
 	if err != nil {
@@ -171,7 +171,7 @@ func dirtier(p *state.Partition, ratio float64) bool {
 
 // cleaning is the compaction of one partition.
 type cleaning struct {
-	m         *maintainer
+	m         *Maintainer
 	w         *rewriter // of clean pieces
 	key       state.Place
 	now       int64 // ms since 1970, as the next three
@@ -276,7 +276,7 @@ func (c *cleaning) index(pieces []state.Piece, from, limit int64) (int64, error)
 		case len(c.offsets) > 0 && c.rounds == 1 && int64(len(c.offsets))+int64(x.Records) > int64(c.m.o.Keys):
 			return x.Base, nil
 		}
-		err := c.m.scan(c.m.ctx, c.key, x, func(b record.Batch) error {
+		err := c.m.Scan(c.m.ctx, c.key, x, func(b record.Batch) error {
 			if b.Control() || c.drops(b) {
 				return nil
 			}
@@ -358,7 +358,7 @@ func (c *cleaning) copy(w *rewriter, x *state.Piece) error {
 		few, size = few[:0], 0
 		return nil
 	}
-	err := w.m.scan(w.m.ctx, c.key, x, func(b record.Batch) error {
+	err := w.m.Scan(w.m.ctx, c.key, x, func(b record.Batch) error {
 		b, err := c.filter(b)
 		if err != nil || b == nil {
 			return err
@@ -448,17 +448,17 @@ func (c *cleaning) stays(r *record.Record, expired bool) bool {
 // scanBytes bounds a Get of scan, but for one larger block.
 const scanBytes = 4 << 20
 
-// scan hands out the batches of a piece in their order, a part of it after the
+// Scan hands out the batches of a piece in their order, a part of it after the
 // other. It goes past the cache: what upkeep reads once must not push out what
 // readers want. It does not insist for long: slots wait meanwhile to be rewritten.
-func (m *maintainer) scan(ctx context.Context, key state.Place, x *state.Piece, fn func(record.Batch) error) error {
+func (m *Maintainer) Scan(ctx context.Context, key state.Place, x *state.Piece, fn func(record.Batch) error) error {
 	l := m.log
-	object, ref := segment.Key(l.shard, x.Segment.Epoch, x.Segment.Number), x.Ref(key)
+	object, ref := segment.Key(l.Shard, x.Segment.Epoch, x.Segment.Number), x.Ref(key)
 	get := func(at, n uint32) (raw []byte, err error) {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
 		err = storage.Until(ctx, func() error {
-			raw, err = l.bucket.Get(ctx, object, int64(at), int64(n))
+			raw, err = l.Bucket.Get(ctx, object, int64(at), int64(n))
 			return err
 		}, fs.ErrNotExist)
 		if err == nil && len(raw) != int(n) {
@@ -522,7 +522,7 @@ const (
 
 // join makes one piece of many small neighbours: a trickle leaves one in each
 // pass. They stay dirty.
-func (m *maintainer) join() error {
+func (m *Maintainer) join() error {
 	w := &rewriter{m: m}
 	for key, runs := range m.small() {
 		for _, pieces := range runs {
@@ -536,9 +536,9 @@ func (m *maintainer) join() error {
 }
 
 // small finds rows of small dirty pieces.
-func (m *maintainer) small() map[state.Place][][]state.Piece {
+func (m *Maintainer) small() map[state.Place][][]state.Piece {
 	all := make(map[state.Place][][]state.Piece)
-	m.log.view(func(s *state.State) {
+	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
 				if rows := m.smallOf(p); len(rows) > 0 && !m.spoiled[p.Key] {
@@ -550,7 +550,7 @@ func (m *maintainer) small() map[state.Place][][]state.Piece {
 	return all
 }
 
-func (m *maintainer) smallOf(p *state.Partition) (rows [][]state.Piece) {
+func (m *Maintainer) smallOf(p *state.Partition) (rows [][]state.Piece) {
 	from := 0
 	for i := 0; i <= len(p.Pieces); i++ {
 		if i < len(p.Pieces) && !p.Pieces[i].Segment.Clean() && int(p.Pieces[i].Size) < m.o.Segment/smallPiece {

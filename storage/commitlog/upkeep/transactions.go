@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"fmt"
@@ -19,8 +19,8 @@ func decided(p *state.Partition) []state.Piece {
 
 // decided returns the pieces of a partition that may be compacted, none if it is
 // gone, and which transactions in them were aborted.
-func (m *maintainer) decided(key state.Place) (pieces []state.Piece, all []state.Abort) {
-	m.log.view(func(s *state.State) {
+func (m *Maintainer) decided(key state.Place) (pieces []state.Piece, all []state.Abort) {
+	m.log.View(func(s *state.State) {
 		if p := s.Partition(key); p != nil {
 			pieces, all = decided(p), p.Aborted
 		}

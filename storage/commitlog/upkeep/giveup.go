@@ -1,4 +1,4 @@
-package commitlog
+package upkeep
 
 import (
 	"fmt"
@@ -21,15 +21,16 @@ type Loss struct {
 	Cause     string `json:"cause"`
 }
 
+// String is a line for people.
 func (l Loss) String() string {
 	return fmt.Sprintf("offsets %d to %d of partition %d of topic %s are given up: %s: %s", l.First, l.Last, l.Partition, l.Topic, l.Object, l.Cause)
 }
 
-// giveUpPieces reads all segments. Of those that are damaged, pieces that can be read
+// GiveUpPieces reads all segments. Of those that are damaged, pieces that can be read
 // are copied, and empty ones take the place of the others.
-func (m *maintainer) giveUpPieces() error {
+func (m *Maintainer) GiveUpPieces() error {
 	bySegment := make(map[state.SegmentID][]state.Placed)
-	m.log.view(func(s *state.State) {
+	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
 				for i := range p.Pieces {
@@ -41,7 +42,7 @@ func (m *maintainer) giveUpPieces() error {
 	})
 	w := &rewriter{m: m}
 	for id, pieces := range bySegment {
-		switch _, err := m.openSegment(id); {
+		switch _, err := m.OpenSegment(id); {
 		case err == nil:
 			continue
 		case !state.Permanent(err):
@@ -56,32 +57,32 @@ func (m *maintainer) giveUpPieces() error {
 	return w.finish()
 }
 
-// openSegment reads a whole segment.
-func (m *maintainer) openSegment(id state.SegmentID) ([]segment.Piece, error) {
-	key := segment.Key(m.log.shard, id.Epoch, id.Number)
+// OpenSegment reads a whole segment.
+func (m *Maintainer) OpenSegment(id state.SegmentID) ([]segment.Piece, error) {
+	key := segment.Key(m.log.Shard, id.Epoch, id.Number)
 	var object []byte
 	err := storage.Until(m.ctx, func() (err error) {
-		object, err = m.log.bucket.Get(m.ctx, key, 0, -1)
+		object, err = m.log.Bucket.Get(m.ctx, key, 0, -1)
 		return err
 	}, fs.ErrNotExist)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", key, err)
 	}
-	pieces, err := segment.Open(object, m.log.shard, id.Epoch, id.Number)
+	pieces, err := segment.Open(object, m.log.Shard, id.Epoch, id.Number)
 	return pieces, state.Translate(err)
 }
 
 // copyPiece writes a piece of a damaged segment once more; an empty one, if it cannot be
 // read.
-func (m *maintainer) copyPiece(w *rewriter, x *state.Placed) error {
+func (m *Maintainer) copyPiece(w *rewriter, x *state.Placed) error {
 	w.begin(x.Key, x.Base, x.Data())
-	err := m.scan(m.ctx, x.Key, &x.Piece, func(b record.Batch) error { return w.b.Append(b) })
+	err := m.Scan(m.ctx, x.Key, &x.Piece, func(b record.Batch) error { return w.b.Append(b) })
 	if err = state.Translate(err); err != nil {
 		w.b.Drop()
 		if !state.Permanent(err) {
 			return err
 		}
-		m.giveUp(x.Key, x.Base, x.Next, segment.Key(m.log.shard, x.Segment.Epoch, x.Segment.Number), err)
+		m.giveUp(x.Key, x.Base, x.Next, segment.Key(m.log.Shard, x.Segment.Epoch, x.Segment.Number), err)
 		w.begin(x.Key, x.Base, 0)
 	}
 	w.end(x.Key, x.Next)
@@ -92,9 +93,9 @@ func (m *maintainer) copyPiece(w *rewriter, x *state.Placed) error {
 }
 
 // giveUp tells a repair that a range of offsets is lost.
-func (m *maintainer) giveUp(key state.Place, base, next int64, object string, cause error) {
+func (m *Maintainer) giveUp(key state.Place, base, next int64, object string, cause error) {
 	loss := Loss{Topic: fmt.Sprint(key.Topic), Partition: key.Partition, First: base, Last: next - 1, Object: object, Cause: cause.Error()}
-	m.log.view(func(s *state.State) {
+	m.log.View(func(s *state.State) {
 		if t := s.Topics[key.Topic]; t != nil {
 			loss.Topic = t.Name
 		}
