@@ -21,7 +21,7 @@ func (l *Log) Answer(ctx context.Context) (who string, asked bool, err error) {
 		return "", false, err
 	}
 	// What Asked could not clean up it tries again; the answer must not wait for that.
-	_, err = pose(ctx, l, request{urgent: true}, func(b *builder) (struct{}, error) {
+	_, err = enqueue(ctx, l, request{urgent: true}, func(b *builder) (struct{}, error) {
 		b.slot.alone = true
 		return struct{}{}, nil
 	})

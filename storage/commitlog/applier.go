@@ -20,7 +20,7 @@ func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 	}
 	l.upkeep.Applied(pos, entries)
 	l.acked.Store(pos.Slot)
-	l.flight.land() // nothing, in recovery
+	l.flight.applied() // nothing, in recovery
 	l.line.nudge()
 	l.flight.settle()
 	return nil

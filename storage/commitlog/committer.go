@@ -48,7 +48,7 @@ func (l *Log) commit() {
 // idle is how long the committer sleeps when only an event can wake it.
 const idle = time.Hour
 
-// ready says whether a slot may leave now, held: one with nothing but urgent
+// ready reports whether a slot may leave now, held: one with nothing but urgent
 // requests; and if not, how long to wait if nothing happens.
 func (l *Log) ready() (wait time.Duration, held, ready bool) {
 	urgent, bytes, since := l.line.state()
@@ -90,7 +90,7 @@ func (l *Log) build(number uint64, held bool) bool {
 
 	_, landed := l.flight.state()
 	l.mu.RLock()
-	l.spec.landed(landed)
+	l.spec.forgetUpTo(landed)
 	for _, r := range requests {
 		r.admit(b)
 	}

@@ -266,3 +266,8 @@ func TestCompactionHoldsUpNothing(t *testing.T) {
 		}
 	})
 }
+
+func flying(l *Log) int {
+	n, _ := l.flight.state()
+	return n
+}

@@ -80,11 +80,6 @@ func rewritten(t testing.TB, l *Log) {
 	}
 }
 
-func flying(l *Log) int {
-	n, _ := l.flight.state()
-	return n
-}
-
 // holes reads what a partition holds, by offset, and proves that reading from each
 // offset gets on, up to the end.
 func holes(t testing.TB, l *Log, topic weir.TopicID, partition int32) map[int64]kv {

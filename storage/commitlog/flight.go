@@ -49,8 +49,8 @@ func (f *flight) state() (flying int, landed uint64) {
 	return flying, f.landed
 }
 
-// land notes that the oldest slot was applied. settle must follow.
-func (f *flight) land() {
+// applied notes that the oldest slot was applied. settle must follow.
+func (f *flight) applied() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.slots) > 0 {

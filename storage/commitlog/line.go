@@ -127,11 +127,11 @@ func (q *line) close(err error) {
 // everything admitted before it, and the entry that it put, if any, is applied.
 // When ctx ends first, what was asked may still happen.
 func ask[T any](ctx context.Context, l *Log, size int, admit func(*builder) (T, error)) (T, error) {
-	return pose(ctx, l, request{size: size}, admit)
+	return enqueue(ctx, l, request{size: size}, admit)
 }
 
-// pose is ask for a request of which size and urgent are set.
-func pose[T any](ctx context.Context, l *Log, r request, admit func(*builder) (T, error)) (T, error) {
+// enqueue is ask for a request of which size and urgent are set.
+func enqueue[T any](ctx context.Context, l *Log, r request, admit func(*builder) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error

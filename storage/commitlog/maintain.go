@@ -13,7 +13,7 @@ import (
 // host is the log as its upkeep sees it.
 func (l *Log) host() upkeep.Host {
 	return upkeep.Host{
-		Bucket: l.bucket, Shard: l.shard, FillBytes: l.fillBytes, Log: l.log, Now: l.now, Defaults: l.defaults,
+		Bucket: l.bucket, Shard: l.shard, FillBytes: l.fillBytes, Logger: l.log, Now: l.now, Defaults: l.defaults,
 		View: func(look func(*state.State)) {
 			l.mu.RLock()
 			defer l.mu.RUnlock()
@@ -53,7 +53,7 @@ func (l *Log) Maintain(ctx context.Context) error {
 
 // propose makes an entry of the upkeep durable.
 func (l *Log) propose(ctx context.Context, kind uint16, body []byte) error {
-	_, err := pose(ctx, l, request{size: len(body), urgent: true}, func(b *builder) (struct{}, error) {
+	_, err := enqueue(ctx, l, request{size: len(body), urgent: true}, func(b *builder) (struct{}, error) {
 		b.put(kind, body)
 		return struct{}{}, nil
 	})

@@ -285,7 +285,7 @@ func (w *world) stepPlain() {
 	})
 }
 
-// ended says whether an answer is that of a log that has ended.
+// ended reports whether an answer is that of a log that has ended.
 func ended(err error) bool { return errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) }
 
 // finish lets everybody deliver the rest to a healthy owner, and audits.

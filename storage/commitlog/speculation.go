@@ -26,15 +26,15 @@ type speculation struct {
 	ids       overlay[struct{}, uint64]
 }
 
-// landed forgets the differences of all slots up to and including slot.
-func (s *speculation) landed(slot uint64) {
-	s.topics.landed(slot)
-	s.names.landed(slot)
-	s.ends.landed(slot)
-	s.producers.landed(slot)
-	s.marks.landed(slot)
-	s.buffers.landed(slot)
-	s.ids.landed(slot)
+// forgetUpTo forgets the differences of all slots up to and including slot.
+func (s *speculation) forgetUpTo(slot uint64) {
+	s.topics.forgetUpTo(slot)
+	s.names.forgetUpTo(slot)
+	s.ends.forgetUpTo(slot)
+	s.producers.forgetUpTo(slot)
+	s.marks.forgetUpTo(slot)
+	s.buffers.forgetUpTo(slot)
+	s.ids.forgetUpTo(slot)
 }
 
 // topic returns the topic of that id, nil if there is none.
@@ -151,8 +151,8 @@ func (o *overlay[K, V]) set(slot uint64, key K, value V) {
 	o.values[key] = change[V]{value, slot}
 }
 
-// landed removes the values that no slot younger than slot has changed.
-func (o *overlay[K, V]) landed(slot uint64) {
+// forgetUpTo removes the values that no slot younger than slot has changed.
+func (o *overlay[K, V]) forgetUpTo(slot uint64) {
 	n := 0
 	for n < len(o.order) && o.order[n].slot <= slot {
 		if key := o.order[n].key; o.values[key].slot <= slot {

@@ -162,13 +162,13 @@ type auditor struct {
 	known   journal.Recovered
 	whole   bool // the log was read to its end, or there is none
 
-	due   due  // of what transactions have, not seen yet
-	gone  bool // an object that the state refers to is missing
-	shard uint32
-	state *state.State
-	last  journal.Position
-	began journal.Position // of the checkpoint; zero: there is none
-	where string           // what is being looked at
+	expected expected // of what transactions have, not seen yet
+	gone     bool     // an object that the state refers to is missing
+	shard    uint32
+	state    *state.State
+	last     journal.Position
+	began    journal.Position // of the checkpoint; zero: there is none
+	where    string           // what is being looked at
 }
 
 // settled audits a shard again if something was missing: beside an owner that

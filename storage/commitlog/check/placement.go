@@ -17,7 +17,7 @@ import (
 // read. Errors are those of the bucket.
 func (a *auditor) placement(ctx context.Context) error {
 	pieces := make(map[state.SegmentID][]state.Placed)
-	a.due = a.owed()
+	a.expected = a.expect()
 	for _, t := range a.state.Topics {
 		for _, p := range t.Parts {
 			a.where = p.Key.String()
@@ -39,7 +39,7 @@ func (a *auditor) placement(ctx context.Context) error {
 			return err
 		}
 	}
-	a.unpaid()
+	a.missing()
 	a.report.Segments += len(pieces)
 	return a.orphans(ctx, pieces)
 }
@@ -99,7 +99,7 @@ func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
 			continue
 		}
 		a.batches(p.Key, batches)
-		a.ledger(p.Key, batches)
+		a.compareBatches(p.Key, batches)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.P
 			continue
 		}
 		a.report.Records += int64(ref.Records)
-		a.ledgerOf(all[i].Key, ref, object)
+		a.compareSegment(all[i].Key, ref, object)
 	}
 	return nil
 }

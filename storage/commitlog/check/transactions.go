@@ -8,19 +8,19 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// due is what must lie in the partitions, where the replay has not read it, for what
-// the state says of transactions: each marker of an abort, and the first batch of
+// expected are the batches that must lie in the partitions, where the replay has not read
+// them, for what the state says of transactions: each marker of an abort, and the first batch of
 // each transaction that is open.
-type due map[state.Place]map[claim]bool
+type expected map[state.Place]map[expectedBatch]bool
 
-// claim is that a producer has a transactional batch at an offset.
-type claim struct {
+// expectedBatch is a transactional batch of a producer, by its offset.
+type expectedBatch struct {
 	offset, producer int64
 }
 
-// owed finds that out.
-func (a *auditor) owed() due {
-	owed := make(due)
+// expect finds that out.
+func (a *auditor) expect() expected {
+	all := make(expected)
 	for _, t := range a.state.Topics {
 		for _, p := range t.Parts {
 			if len(p.Aborted)+len(p.Producers.Open) == 0 {
@@ -30,25 +30,25 @@ func (a *auditor) owed() due {
 			for i := len(p.Index) - 1; i >= 0 && !p.Index[i].Position().Before(a.began); i-- {
 				read = p.Index[i].Base
 			}
-			owed[p.Key] = make(map[claim]bool)
+			all[p.Key] = make(map[expectedBatch]bool)
 			for _, x := range p.Aborted {
 				if x.Last < read {
-					owed[p.Key][claim{x.Last, x.Producer}] = true
+					all[p.Key][expectedBatch{x.Last, x.Producer}] = true
 				}
 			}
 			for id, x := range p.Producers.Open {
 				if x.First < read {
-					owed[p.Key][claim{x.First, id}] = true
+					all[p.Key][expectedBatch{x.First, id}] = true
 				}
 			}
 		}
 	}
-	return owed
+	return all
 }
 
-// ledger compares batches at rest with what the state says of epochs and
+// compareBatches compares batches at rest with what the state says of epochs and
 // transactions.
-func (a *auditor) ledger(key state.Place, batches []record.Batch) {
+func (a *auditor) compareBatches(key state.Place, batches []record.Batch) {
 	p := a.state.Partition(key)
 	for _, b := range batches {
 		base := b.BaseOffset()
@@ -58,8 +58,8 @@ func (a *auditor) ledger(key state.Place, batches []record.Batch) {
 		if !p.Epochs.Hold(b.LeaderEpoch(), base) {
 			a.problem(fmt.Errorf("%w: %v: batch at offset %d has leader epoch %d, the log says %v", state.ErrCorrupt, key, base, b.LeaderEpoch(), p.Epochs))
 		}
-		mine := claim{base, b.ProducerID()}
-		awaited := a.due[key][mine] && b.Transactional()
+		mine := expectedBatch{base, b.ProducerID()}
+		awaited := a.expected[key][mine] && b.Transactional()
 		if b.Control() {
 			m, err := b.Marker()
 			if err == nil && m.Commit == awaited {
@@ -71,18 +71,18 @@ func (a *auditor) ledger(key state.Place, batches []record.Batch) {
 			}
 		}
 		if awaited {
-			delete(a.due[key], mine)
+			delete(a.expected[key], mine)
 		}
 	}
 }
 
-// ledgerOf does that with a piece of a segment that is sound.
-func (a *auditor) ledgerOf(key state.Place, ref segment.Piece, object []byte) {
+// compareSegment does that with a piece of a segment that is sound.
+func (a *auditor) compareSegment(key state.Place, ref segment.Piece, object []byte) {
 	blocks, err := ref.Blocks(object[ref.At+ref.Size-ref.Index:][:ref.Index])
 	for i := 0; i < len(blocks) && err == nil; i++ {
 		var batches []record.Batch
 		if batches, err = blocks[i].Batches(object[blocks[i].At:][:blocks[i].Size]); err == nil {
-			a.ledger(key, batches)
+			a.compareBatches(key, batches)
 		}
 	}
 	if err != nil {
@@ -90,11 +90,11 @@ func (a *auditor) ledgerOf(key state.Place, ref segment.Piece, object []byte) {
 	}
 }
 
-// unpaid reports what is missing.
-func (a *auditor) unpaid() {
-	for key, claims := range a.due {
+// missing reports what is missing.
+func (a *auditor) missing() {
+	for key, batches := range a.expected {
 		a.where = key.String()
-		for c := range claims {
+		for c := range batches {
 			a.problem(fmt.Errorf("%w: a transaction of producer %d says that it has a batch at offset %d, there is none", state.ErrCorrupt, c.producer, c.offset))
 		}
 	}

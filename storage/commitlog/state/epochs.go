@@ -59,7 +59,7 @@ func (es Epochs) End(asked int32, end int64) (int32, int64) {
 	return found, end
 }
 
-// Hold says whether a batch at an offset may have that epoch.
+// Hold reports whether a batch at an offset may have that epoch.
 func (es Epochs) Hold(epoch int32, offset int64) bool {
 	i, found := slices.BinarySearchFunc(es, offset, func(x epochStart, offset int64) int {
 		return int(min(max(x.Start-offset, -1), 1))

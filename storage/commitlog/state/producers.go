@@ -74,7 +74,7 @@ func (p *Producer) Judge(b record.Batch, fromZero bool) (base int64, duplicate b
 	return -1, false, fmt.Errorf("%w: id %d is at sequence %d, batch has %d to %d", ErrOutOfOrderSequence, b.ProducerID(), newest, first, last)
 }
 
-// begins says whether the first batch of an epoch, which is not below the
+// begins reports whether the first batch of an epoch, which is not below the
 // producer's, is still to come.
 func (p *Producer) begins(epoch int16) bool { return epoch > p.Epoch || p.n == 0 }
 

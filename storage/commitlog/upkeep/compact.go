@@ -44,7 +44,7 @@ const (
 	deleteRetention = 86_400_000 // delete.retention.ms
 )
 
-// compacts says whether the topic keeps the last record of each key only.
+// compacts reports whether the topic keeps the last record of each key only.
 func compacts(t *state.TopicData, defaults map[string]string) bool {
 	yes, _ := has(t, "compact", defaults)
 	return yes
@@ -59,7 +59,7 @@ func dirty(pieces []state.Piece) int {
 	return i
 }
 
-// forgets says whether tombstones may go that compaction has met.
+// forgets reports whether tombstones may go that compaction has met.
 func (m *Maintainer) forgets() bool {
 	now := m.log.Now().UnixMilli()
 	for _, horizon := range m.horizons {
@@ -71,12 +71,12 @@ func (m *Maintainer) forgets() bool {
 }
 
 // compact makes the compacted topics smaller, and less pieces of many small ones.
-// What becomes due meanwhile does not wait for it: see breathe.
+// What becomes due meanwhile does not wait for it: see passIfDue.
 func (m *Maintainer) compact(*pass) error {
 	m.reading = true
 	err := m.cleanAll()
 	m.reading = false
-	m.forgive()
+	m.deductOwn()
 	return err
 }
 
@@ -105,8 +105,8 @@ func (m *Maintainer) cleanAll() error {
 // handed back.
 func (m *Maintainer) unreadable(key state.Place, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
-		m.log.Log.Error("records cannot be compacted", "partition", key, "err", err)
-		m.spoiled[key] = true
+		m.log.Logger.Error("records cannot be compacted", "partition", key, "err", err)
+		m.skipped[key] = true
 		return nil
 	}
 	return err
@@ -141,7 +141,7 @@ func (m *Maintainer) cleanableOf(t *state.TopicData, now int64, horizons map[sta
 	}
 	retention = min(retention, math.MaxInt64-now)
 	for _, p := range t.Parts {
-		if m.spoiled[p.Key] {
+		if m.skipped[p.Key] {
 			continue
 		}
 		horizon, tombstones := horizons[p.Key]
@@ -155,7 +155,7 @@ func (m *Maintainer) cleanableOf(t *state.TopicData, now int64, horizons map[sta
 	return all
 }
 
-// dirtier says whether the part of the pieces' bytes that is dirty is at least
+// dirtier reports whether the part of the pieces' bytes that is dirty is at least
 // ratio.
 func dirtier(p *state.Partition, ratio float64) bool {
 	all, unclean, pieces := int64(0), int64(0), decided(p)
@@ -265,7 +265,7 @@ func (c *cleaning) step(pieces []state.Piece) (limit int64, err error) {
 func (c *cleaning) index(pieces []state.Piece, from, limit int64) (int64, error) {
 	for i := range pieces {
 		x := &pieces[i]
-		if err := c.m.breathe(); err != nil {
+		if err := c.m.passIfDue(); err != nil {
 			return limit, err
 		}
 		switch {
@@ -344,7 +344,7 @@ func (c *cleaning) group(w *rewriter, pieces []state.Piece) (n int, err error) {
 
 // copy appends what stays of a piece to the one that is open.
 func (c *cleaning) copy(w *rewriter, x *state.Piece) error {
-	if err := c.m.breathe(); err != nil {
+	if err := c.m.passIfDue(); err != nil {
 		return err
 	}
 	var few []record.Batch
@@ -432,7 +432,7 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	return record.Filter(b, keep, state.MaxInflated)
 }
 
-// stays says whether a record is kept. The last one of all pieces is, tombstone or
+// stays reports whether a record is kept. The last one of all pieces is, tombstone or
 // not: who reads a partition must get to its end.
 func (c *cleaning) stays(r *record.Record, expired bool) bool {
 	if r.Key == nil || r.Offset == c.last {
@@ -541,7 +541,7 @@ func (m *Maintainer) small() map[state.Place][][]state.Piece {
 	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
-				if rows := m.smallOf(p); len(rows) > 0 && !m.spoiled[p.Key] {
+				if rows := m.smallOf(p); len(rows) > 0 && !m.skipped[p.Key] {
 					all[p.Key] = rows
 				}
 			}

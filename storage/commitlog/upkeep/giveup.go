@@ -10,7 +10,7 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// Loss is a range of offsets that a repair gave up. Who reads the partition finds what
+// Loss is a range of offsets that a repair gave up. Whoever reads the partition finds what
 // compaction leaves, too: the next offset is behind it.
 type Loss struct {
 	Topic     string `json:"topic"`
@@ -89,7 +89,7 @@ func (m *Maintainer) copyPiece(w *rewriter, x *state.Placed) error {
 	if w.b.Size() < m.o.Segment && len(w.keys) < w.most() {
 		return nil
 	}
-	return w.ship()
+	return w.store()
 }
 
 // giveUp tells a repair that a range of offsets is lost.

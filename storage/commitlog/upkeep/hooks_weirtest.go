@@ -23,7 +23,7 @@ func (h Hooks) Horizon(key state.Place) int64 { return h.m.horizons[key] }
 func (h Hooks) Forgets() bool { return h.m.forgets() }
 
 // Spoiled is how many partitions are not compacted since they cannot be read.
-func (h Hooks) Spoiled() int { return len(h.m.spoiled) }
+func (h Hooks) Spoiled() int { return len(h.m.skipped) }
 
 // Step compacts pieces of a partition as far as the memory for keys goes, and returns how
 // many it held at once, and in how many rounds.

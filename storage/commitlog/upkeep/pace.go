@@ -54,8 +54,8 @@ func (d *debt) settle(mark, left tally) {
 	d.settled = tally{mark.bytes - left.bytes, mark.slots - left.slots}
 }
 
-// forgive takes off what the upkeep itself has written: that is no reason for it.
-func (d *debt) forgive(mine tally) {
+// deduct takes off what the upkeep itself has written: that is no reason for it.
+func (d *debt) deduct(mine tally) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.settled.bytes += mine.bytes
@@ -172,7 +172,7 @@ func (p *Pacer) pause(now time.Time) time.Duration {
 	rest := patience - now.Sub(step)
 	if lifted := rest <= 0; lifted != p.lifted {
 		if p.lifted = lifted; lifted {
-			p.upkeep.log.Log.Warn("upkeep of the log does not get on, writers are not slowed down for it any more",
+			p.upkeep.log.Logger.Warn("log upkeep is stalled; writers are no longer throttled",
 				"shard", p.upkeep.log.Shard, "bytes", p.upkeep.debt.owed().bytes, "last_step", step)
 		}
 	}

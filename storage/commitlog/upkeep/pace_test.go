@@ -48,7 +48,7 @@ func TestJobsAreBounded(t *testing.T) {
 func TestPause(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct{ strain, pauses float64 }{{0.5, 0}, {1, 0}, {1.2, 0.25}, {1.5, 1}, {1.8, 4}, {2, 1000}, {9, 1000}} {
-		m := New(t.Context(), Host{Bucket: mem.New(), FillBytes: 4 << 20, Log: slog.New(slog.DiscardHandler)}, Options{})
+		m := New(t.Context(), Host{Bucket: mem.New(), FillBytes: 4 << 20, Logger: slog.New(slog.DiscardHandler)}, Options{})
 		m.debt.applied.bytes = int64(c.strain * 8 * (32 << 20))
 		p := NewPacer(m)
 		p.open = now.Add(-10 * time.Millisecond)

@@ -49,13 +49,13 @@ func setting(t *state.TopicData, name string, defaults map[string]string) (value
 	return value, set
 }
 
-// has says whether a word is in the topic's cleanup.policy.
+// has reports whether a word is in the topic's cleanup.policy.
 func has(t *state.TopicData, policy string, defaults map[string]string) (has, set bool) {
 	value, set := setting(t, "cleanup.policy", defaults)
 	return slices.Contains(strings.Split(strings.ReplaceAll(value, " ", ""), ","), policy), set
 }
 
-// deletes says whether the topic lets old records go: cleanup.policy has delete
+// deletes reports whether the topic lets old records go: cleanup.policy has delete
 // in it, as it has by default.
 func deletes(t *state.TopicData, defaults map[string]string) bool {
 	yes, set := has(t, "delete", defaults)
@@ -112,7 +112,7 @@ func (m *Maintainer) sweep(p *pass) error {
 	if err := m.deleteSegments(p.swept); err != nil && m.ctx.Err() != nil {
 		return m.ctx.Err()
 	} else if err != nil {
-		m.log.Log.Warn("segments that nobody needs are not deleted yet", "shard", m.log.Shard, "segments", len(p.swept), "err", err)
+		m.log.Logger.Warn("unneeded segments are not deleted yet", "shard", m.log.Shard, "segments", len(p.swept), "err", err)
 		p.swept = nil
 	}
 	return nil
@@ -168,7 +168,7 @@ func (m *Maintainer) leftovers(*pass) error {
 				if err := l.Bucket.Delete(m.ctx, dead...); err != nil {
 					return err
 				}
-				l.Log.Info("segments that were never installed are deleted", "shard", l.Shard, "epoch", epoch, "segments", len(dead))
+				l.Logger.Info("segments that were never installed are deleted", "shard", l.Shard, "epoch", epoch, "segments", len(dead))
 			}
 			if len(keys) < 1000 {
 				break

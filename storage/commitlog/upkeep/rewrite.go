@@ -29,7 +29,7 @@ type job struct {
 // writer who is faster than this.
 func (m *Maintainer) rewrite(p *pass) error {
 	m.more = false
-	jobs, left := m.jobs(m.bite())
+	jobs, left := m.jobs(m.passLimit())
 	if p.left = left; len(jobs) == 0 {
 		return nil
 	}
@@ -41,10 +41,10 @@ func (m *Maintainer) rewrite(p *pass) error {
 	return err
 }
 
-// bite is how much a pass takes on. What is no longer in the tail cache is read
+// passLimit is how much a pass takes on. What is no longer in the tail cache is read
 // back for it, all at once, so a small one costs less memory; while writers are
 // slowed down, larger ones get more done.
-func (m *Maintainer) bite() tally {
+func (m *Maintainer) passLimit() tally {
 	times := int64(1)
 	if m.strain() > 1 {
 		times = 2
@@ -129,30 +129,30 @@ func (m *Maintainer) jobOf(p *state.Partition, last journal.Position) job {
 
 // rewriter makes segments of jobs.
 type rewriter struct {
-	m     *Maintainer
-	b     *segment.Builder
-	id    state.SegmentID
-	keys  []state.Place // of the pieces in b
-	moved int           // pieces installed
-	away  []*shipment
-	clean bool // its pieces have been compacted; see state.SegmentID.Clean
+	m       *Maintainer
+	b       *segment.Builder
+	id      state.SegmentID
+	keys    []state.Place // of the pieces in b
+	moved   int           // pieces installed
+	uploads []*upload
+	clean   bool // its pieces have been compacted; see state.SegmentID.Clean
 
 	left  int64                       // bytes of jobs that are not written
 	slots map[journal.Position][]byte // whole slots that several jobs want
 	uses  map[journal.Position]int    // extents of jobs, by slot
 }
 
-// shipment is a segment that is being stored.
-type shipment struct {
+// upload is a segment that is being stored.
+type upload struct {
 	id     state.SegmentID
 	pieces []state.Placed
 	cancel context.CancelFunc
-	landed chan error // capacity 1
+	stored chan error // capacity 1
 }
 
-// shipments is how many segments are stored at once, while the next one is built:
+// maxUploads is how many segments are stored at once, while the next one is built:
 // one alone waits for the bucket most of the time.
-const shipments = 3
+const maxUploads = 3
 
 // all writes every job. What it has not installed on an error is given up.
 func (w *rewriter) all(jobs []job) error {
@@ -178,12 +178,12 @@ func (w *rewriter) each(jobs []job) error {
 			// What cannot be read stays where it is, and is reported there.
 			// Its slots, and all behind them, are kept. Other partitions go on.
 			w.m.stuck[j.key] = true
-			w.m.log.Log.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
+			w.m.log.Logger.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
 		case err != nil:
 			return err
 		}
 		if w.b != nil && (j.bytes >= int64(w.m.o.Segment)/2 || len(w.keys) >= w.most()) {
-			if err := w.ship(); err != nil {
+			if err := w.store(); err != nil {
 				return err
 			}
 		}
@@ -298,7 +298,7 @@ func (w *rewriter) one(j *job) error {
 			continue
 		}
 		w.end(j.key, next)
-		if err := w.ship(); err != nil {
+		if err := w.store(); err != nil {
 			return err
 		}
 		w.begin(j.key, next, left)
@@ -367,8 +367,8 @@ func (w *rewriter) data(key state.Place, x state.Extent) ([]byte, error) {
 // finish stores the segment under way, and returns when the pieces of all are
 // installed.
 func (w *rewriter) finish() error {
-	err := w.ship()
-	for err == nil && len(w.away) > 0 {
+	err := w.store()
+	for err == nil && len(w.uploads) > 0 {
 		err = w.install()
 	}
 	if err != nil {
@@ -377,8 +377,8 @@ func (w *rewriter) finish() error {
 	return err
 }
 
-// ship begins to store the segment under way.
-func (w *rewriter) ship() error {
+// store begins to store the segment under way.
+func (w *rewriter) store() error {
 	if w.b == nil {
 		return nil
 	}
@@ -398,21 +398,21 @@ func (w *rewriter) ship() error {
 			At: x.At, Size: x.Size, Index: x.Index, Records: x.Records,
 		}}
 	}
-	if len(w.away) == shipments {
+	if len(w.uploads) == maxUploads {
 		if err := w.install(); err != nil {
 			return err
 		}
 	}
 	l := w.m.log
 	ctx, cancel := context.WithCancel(w.m.ctx)
-	s := &shipment{w.id, all, cancel, make(chan error, 1)}
-	w.away = append(w.away, s)
+	s := &upload{w.id, all, cancel, make(chan error, 1)}
+	w.uploads = append(w.uploads, s)
 	go func() {
 		clear, err := w.m.store(ctx, segment.Key(l.Shard, s.id.Epoch, s.id.Number), object)
 		if clear { // else somebody may be sending it still
 			w.m.memory.give(object)
 		}
-		s.landed <- err
+		s.stored <- err
 	}()
 	return nil
 }
@@ -422,7 +422,7 @@ func (w *rewriter) ship() error {
 // segment has been built for a while.
 type segmentMemory chan []byte
 
-func newSegmentMemory() segmentMemory { return make(segmentMemory, shipments+1) }
+func newSegmentMemory() segmentMemory { return make(segmentMemory, maxUploads+1) }
 
 func (s segmentMemory) take() []byte {
 	select {
@@ -450,9 +450,9 @@ func (s segmentMemory) drop() {
 // matters. A crash before the entry is durable leaves a segment that nobody refers
 // to, which the next owner deletes.
 func (w *rewriter) install() error {
-	s := w.away[0]
-	w.away = w.away[1:]
-	err := <-s.landed
+	s := w.uploads[0]
+	w.uploads = w.uploads[1:]
+	err := <-s.stored
 	s.cancel()
 	if err != nil {
 		return err
@@ -467,11 +467,11 @@ func (w *rewriter) install() error {
 
 // abandon ends what is being stored and waits for it.
 func (w *rewriter) abandon() {
-	for _, s := range w.away {
+	for _, s := range w.uploads {
 		s.cancel()
-		<-s.landed
+		<-s.stored
 	}
-	w.away = nil
+	w.uploads = nil
 }
 
 // store makes an object durable whose name only this owner uses. clear: its first

@@ -28,7 +28,7 @@ func (m *Maintainer) decided(key state.Place) (pieces []state.Piece, all []state
 	return pieces, all
 }
 
-// drops says whether a batch is of an aborted transaction.
+// drops reports whether a batch is of an aborted transaction.
 func (c *cleaning) drops(b record.Batch) bool {
 	return b.Transactional() && c.aborted.aborted(b.ProducerID(), b.BaseOffset())
 }
@@ -57,7 +57,7 @@ func byProducer(all []state.Abort) transactions {
 	return ts
 }
 
-// aborted says whether a batch of a producer at an offset is of an aborted
+// aborted reports whether a batch of a producer at an offset is of an aborted
 // transaction. Those of one producer do not overlap.
 func (ts transactions) aborted(producer, offset int64) bool {
 	all := ts[producer]

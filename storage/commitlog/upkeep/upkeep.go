@@ -86,7 +86,7 @@ type Maintainer struct {
 	stuck    map[state.Place]bool  // has a run that cannot be read: not rewritten until tried again
 	tried    time.Time             // when all partitions were tried last
 	horizons map[state.Place]int64 // ms since 1970: when tombstones that compaction has met may go
-	spoiled  map[state.Place]bool  // has a piece that cannot be read: not compacted by this owner any more
+	skipped  map[state.Place]bool  // has a piece that cannot be read: not compacted by this owner any more
 	later    time.Time             // when compaction is due again that did not get through
 }
 
@@ -102,7 +102,7 @@ type Host struct {
 	Shard     uint32
 	level     int // of the format, from start on
 	FillBytes int // a slot with more than one request in it is not larger
-	Log       *slog.Logger
+	Logger    *slog.Logger
 	Now       func() time.Time
 	Defaults  func() map[string]string // Options.Defaults
 
@@ -124,7 +124,7 @@ func New(ctx context.Context, l Host, u Options) *Maintainer {
 		log: l, o: u.withDefaults(l.Bucket), ended: make(chan struct{}),
 		wake: make(chan struct{}, 1), calls: make(chan chan error), snapshot: make(chan checkpoint, 1),
 		memory: newSegmentMemory(),
-		stuck:  make(map[state.Place]bool), horizons: make(map[state.Place]int64), spoiled: make(map[state.Place]bool),
+		stuck:  make(map[state.Place]bool), horizons: make(map[state.Place]int64), skipped: make(map[state.Place]bool),
 	}
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	return m
@@ -187,7 +187,7 @@ func (m *Maintainer) inherit() {
 	m.debt.inherit(left)
 }
 
-// enough says whether so much is worth a pass.
+// enough reports whether so much is worth a pass.
 func (m *Maintainer) enough(owed tally) bool {
 	return owed.bytes >= m.o.Bytes || owed.slots >= int64(m.o.Slots)
 }
@@ -254,7 +254,7 @@ func (m *Maintainer) run() {
 			}
 		}
 		if err != nil && m.ctx.Err() == nil {
-			m.log.Log.Warn("upkeep of the log did not get through, it is tried again", "shard", m.log.Shard, "err", err)
+			m.log.Logger.Warn("upkeep of the log failed; it is tried again", "shard", m.log.Shard, "err", err)
 		}
 		if answer != nil {
 			answer <- err
@@ -276,7 +276,7 @@ func (m *Maintainer) due() bool {
 	return false
 }
 
-// pressing says whether there is enough to rewrite for a pass.
+// pressing reports whether there is enough to rewrite for a pass.
 func (m *Maintainer) pressing() bool {
 	owed := m.debt.owed()
 	return m.enough(owed) || owed.bytes > 0 && m.log.Now().Sub(m.last) >= m.o.Age
@@ -320,22 +320,22 @@ func (m *Maintainer) Keep() error {
 	err := m.pass(p, false)
 	if err == nil {
 		m.debt.settle(mark, p.left)
-		m.forgive()
+		m.deductOwn()
 	}
 	m.debt.ended(err)
 	m.log.Settled()
 	return err
 }
 
-// forgive takes what the upkeep has written out of the debt.
-func (m *Maintainer) forgive() {
-	m.debt.forgive(m.mine)
+// deductOwn takes what the upkeep has written out of the debt.
+func (m *Maintainer) deductOwn() {
+	m.debt.deduct(m.mine)
 	m.mine = tally{}
 }
 
-// breathe makes the pass that has become due while compaction is at work, which
+// passIfDue makes the pass that has become due while compaction is at work, which
 // may be so for hours.
-func (m *Maintainer) breathe() error {
+func (m *Maintainer) passIfDue() error {
 	if m.ctx.Err() != nil || !m.pressing() {
 		return m.ctx.Err()
 	}
@@ -359,7 +359,7 @@ func (m *Maintainer) truncate(p *pass) error {
 		if err := l.Truncate(m.ctx, m.unused); err != nil && m.ctx.Err() != nil {
 			return m.ctx.Err()
 		} else if err != nil {
-			l.Log.Warn("slots that nobody needs are not deleted yet", "shard", l.Shard, "before", m.unused, "err", err)
+			l.Logger.Warn("unneeded slots are not deleted yet", "shard", l.Shard, "before", m.unused, "err", err)
 		} else {
 			m.cut = m.unused
 		}
