@@ -16,8 +16,12 @@ type summed struct {
 }
 
 // WithSum returns a context for the Create of body, whose CRC32C is sum: a store that
-// keeps or sends one need not read the body for it.
+// keeps or sends one need not read the body for it. It must be exact: a store takes an
+// object whose sum is wrong for one that was cut off, and drops it.
 func WithSum(ctx context.Context, body []byte, sum uint32) context.Context {
+	if checkSums && crc32.Checksum(body, castagnoli) != sum {
+		panic("storage: the sum of a body is not its CRC32C")
+	}
 	return context.WithValue(ctx, sumKey{}, summed{body, sum})
 }
 

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"hash/crc32"
 	"testing"
 )
@@ -12,7 +13,7 @@ func TestSum(t *testing.T) {
 	if got := Sum(t.Context(), body); got != want {
 		t.Errorf("Sum: %08x, want %08x", got, want)
 	}
-	ctx := WithSum(t.Context(), body, 7)
+	ctx := context.WithValue(t.Context(), sumKey{}, summed{body, 7})
 	if got := Sum(ctx, body); got != 7 {
 		t.Errorf("Sum of the body that was summed: %08x", got)
 	}
@@ -22,4 +23,17 @@ func TestSum(t *testing.T) {
 			t.Errorf("Sum of %s: %08x, want %08x", name, got, want)
 		}
 	}
+}
+
+// TestSumChecked: in a build for tests a wrong sum does not get as far as a store.
+func TestSumChecked(t *testing.T) {
+	if !checkSums {
+		t.Skip("only with the tag weirtest")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a wrong sum is believed")
+		}
+	}()
+	WithSum(t.Context(), []byte("some bytes"), 7)
 }
