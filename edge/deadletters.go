@@ -40,7 +40,7 @@ const (
 )
 
 // Bounds of one answer. The records are collected before they are sent: a
-// client that does not read must not hold up the burying of others.
+// client that does not read must not hold up the dead letters of others.
 const (
 	maxDeadLetters = 1000
 	maxDeadBytes   = 4 << 20

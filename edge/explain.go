@@ -36,7 +36,7 @@ func (rs Routes) Explain(w io.Writer, m Origin, retain bool) error {
 	}
 	line("topic", "%s%s", to.Topic, rs.whyUnrouted(&m, to, route))
 	line("key", "%s", to.Key)
-	line("lane", "%s", laneNames[to.Lane])
+	line("lane", "%s", to.Lane)
 	if route != noRoute {
 		line("qos", "%d and above", rs[route].QoS)
 	}

@@ -10,12 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/weirmq/weir/configs"
+	"github.com/weirmq/weir/storage/weir"
 )
-
-// laneNames are the priority classes in the order of their numbers.
-var laneNames = []string{"alarm", "live", "bulk"}
-
-const laneLive = 1
 
 // Route says where messages that match an MQTT filter go.
 type Route struct {
@@ -30,7 +26,7 @@ type Route struct {
 
 	levels     []string
 	topic, key template
-	lane       uint8
+	lane       weir.Lane
 	anonymous  bool // no headers that name the source
 }
 
@@ -126,13 +122,13 @@ func (r *Route) compile() error {
 		return err
 	}
 	if r.Lane == "" {
-		r.Lane = laneNames[laneLive]
+		r.Lane = weir.Live.String()
 	}
-	lane := slices.Index(laneNames, r.Lane)
-	if lane < 0 {
-		return fmt.Errorf("lane %q is none of %s", r.Lane, strings.Join(laneNames, ", "))
+	lane, err := weir.ParseLane(r.Lane)
+	if err != nil {
+		return err
 	}
-	r.lane = uint8(lane)
+	r.lane = lane
 	if r.QoS > 2 {
 		return fmt.Errorf("qos %d is not 0, 1 or 2", r.QoS)
 	}
@@ -149,7 +145,6 @@ func (r *Route) compile() error {
 	if r.Key == "" {
 		r.Key = "{topic}"
 	}
-	var err error
 	if r.topic, err = parseTemplate(r.Topic); err != nil {
 		return err
 	}

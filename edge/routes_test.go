@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/weir"
 )
 
 func TestRoutes(t *testing.T) {
@@ -31,7 +33,7 @@ routes:
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := func(topic, key string, lane uint8, named bool) Target {
+	at := func(topic, key string, lane weir.Lane, named bool) Target {
 		return Target{Topic: topic, Key: key, Lane: lane, Named: named, Source: true}
 	}
 	for _, c := range []struct {

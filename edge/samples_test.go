@@ -89,7 +89,7 @@ func TestSampleRoutes(t *testing.T) {
 					}
 					continue
 				}
-				if lane := laneNames[to.Lane]; to.Topic != s.To || to.Key != s.Key || lane != s.Lane && (s.Lane != "" || lane != "live") {
+				if lane := to.Lane.String(); to.Topic != s.To || to.Key != s.Key || lane != s.Lane && (s.Lane != "" || lane != "live") {
 					t.Errorf("%s: %+v on lane %s, want %s, key %s", s.Topic, to, lane, s.To, s.Key)
 				}
 				r, _ := encode(&mqtt.Message{Topic: s.Topic, Payload: s.payload(t), QoS: 1, Retain: s.Retain, Version: 4}, to, new(arena))

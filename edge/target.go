@@ -23,7 +23,7 @@ type Origin struct {
 // Target is where a message goes.
 type Target struct {
 	Topic, Key string
-	Lane       uint8
+	Lane       weir.Lane
 	Named      bool // the topic's name comes from the message, not from the route
 	Tombstone  bool // an empty retained payload becomes a null value
 	Source     bool // headers name gateway and client
@@ -58,7 +58,7 @@ func (rs Routes) decide(m *Origin) (t Target, route int, stays string) {
 		return t, noRoute, "topics that begin with $ are the gateway's own, unless a route names them" // [MQTT-4.7.2-1]
 	}
 	first, _, _ := strings.Cut(m.Topic, "/")
-	return Target{legalOr(first), m.Topic, laneLive, true, false, true}, noRoute, ""
+	return Target{legalOr(first), m.Topic, weir.Live, true, false, true}, noRoute, ""
 }
 
 // local reports whether topics that begin so stay on the gateway whatever routes

@@ -70,7 +70,7 @@ func (u uplink) Retire(id weir.BufferID) error {
 	return err
 }
 
-// Bury implements sender.Notes.
+// AddDead implements sender.Notes.
 func (u uplink) AddDead(id weir.BufferID, lane weir.Lane, items []sender.Item, reason string) error {
 	dead := make([]wal.Item, len(items))
 	for i, item := range items {

@@ -66,7 +66,7 @@ type Figures struct {
 	Lanes           []LaneStatus `json:"lanes,omitempty"`
 }
 
-// Lane is the backlog of one lane.
+// LaneStatus is the backlog of one lane.
 type LaneStatus struct {
 	Lane     string    `json:"lane"`
 	Buffered uint64    `json:"buffered_records"`
@@ -81,7 +81,7 @@ type GatewayDetail struct {
 	Refusals []Refusal      `json:"refusals,omitempty"` // since this node leads, oldest first
 }
 
-// Stream is one lane of one buffer of a gateway, as far as the cloud has it.
+// StreamStatus is one lane of one buffer of a gateway, as far as the cloud has it.
 type StreamStatus struct {
 	Buffer string       `json:"buffer"`
 	Lane   string       `json:"lane"`

@@ -48,7 +48,7 @@ type Record struct {
 	Value     []byte
 }
 
-// Gap is a record of the topic weir.gaps: readings that a gateway had accepted
+// GapReport is a record of the topic weir.gaps: readings that a gateway had accepted
 // and cannot deliver.
 type GapReport struct {
 	Gateway string      `json:"gateway"`

@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-)
 
-// GapTopic is where gateways report what they cannot deliver.
-const GapTopic = "weir.gaps"
+	"github.com/weirmq/weir/storage/weir"
+)
 
 // pollTime is how long Run waits for records before it reports progress.
 const pollTime = 500 * time.Millisecond
@@ -45,7 +44,7 @@ func (r Reader) Ping(ctx context.Context) error {
 func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(r.Brokers...),
-		kgo.ConsumeTopics(r.Topic, GapTopic),
+		kgo.ConsumeTopics(r.Topic, weir.GapTopic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.MetadataMinAge(250 * time.Millisecond),
@@ -90,7 +89,7 @@ func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 // take adds a record of either topic. What a gateway or a node wrote must make
 // sense: an audit that passes over it would prove nothing.
 func (a *Auditor) take(rec *kgo.Record, read time.Time) error {
-	if rec.Topic == GapTopic {
+	if rec.Topic == weir.GapTopic {
 		var g GapReport
 		if err := json.Unmarshal(rec.Value, &g); err != nil {
 			return fmt.Errorf("decode gap: %w", err)

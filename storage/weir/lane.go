@@ -1,6 +1,9 @@
 package weir
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Lane is a priority class on a gateway. Lower is more urgent. Each lane of a
 // buffer is a stream with a sequence of its own.
@@ -30,4 +33,14 @@ func (l Lane) String() string {
 		return "bulk"
 	}
 	return "lane-" + strconv.Itoa(int(l))
+}
+
+// ParseLane returns the lane of a name.
+func ParseLane(name string) (Lane, error) {
+	for l := range Lane(Lanes) {
+		if l.String() == name {
+			return l, nil
+		}
+	}
+	return 0, fmt.Errorf("lane %q is none of %v, %v, %v", name, Alarm, Live, Bulk)
 }

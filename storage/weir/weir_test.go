@@ -34,5 +34,8 @@ func TestLanes(t *testing.T) {
 		if l := Lane(l); l.String() != want.name || l.Valid() != want.valid {
 			t.Errorf("lane %d: %s %v", uint8(l), l, l.Valid())
 		}
+		if got, err := ParseLane(want.name); (err == nil) != want.valid || want.valid && got != Lane(l) {
+			t.Errorf("%s is lane %d, %v", want.name, got, err)
+		}
 	}
 }
