@@ -21,7 +21,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
@@ -153,7 +153,7 @@ func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	id, err := s.Log.NewProducerID(ctx)
 	return id, translate(err)
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
@@ -24,7 +24,7 @@ func (b *Broker) Append(a Append, done func(base int64, err error)) {
 }
 
 // Produce is Append for a request, which ctx is of, and does not bound: where the
-// log has no room yet, the request is quota.Waiting.
+// log has no room yet, the request is stopwatch.Waiting.
 func (b *Broker) Produce(ctx context.Context, a Append, done func(base int64, err error)) {
 	b.append(ctx, a, nil, done)
 }
@@ -51,7 +51,7 @@ func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, fu
 		}
 		done(base, translate(err))
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	switch {
 	case by != nil:
 		by(topic, a, landed)

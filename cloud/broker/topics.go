@@ -7,7 +7,7 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -97,7 +97,7 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	if partitions == -1 {
 		partitions = b.DefaultPartitions()
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	t, err := c.Log.CreateTopic(ctx, name, partitions, configs)
 	return t, translate(err)
 }
@@ -123,7 +123,7 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	if ok && t.Name == weir.GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	if err := c.Log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
@@ -142,7 +142,7 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 	if err != nil {
 		return err
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	return translate(c.Log.GrowTopic(ctx, id, partitions))
 }
 
@@ -157,7 +157,7 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	if err != nil {
 		return err
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	select {
 	case b.altering <- struct{}{}:
 		defer func() { <-b.altering }()
@@ -205,7 +205,7 @@ func (b *Broker) DeleteRecords(ctx context.Context, id weir.TopicID, partition i
 	if err != nil {
 		return -1, err
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	start, err = log.DeleteRecords(ctx, id, partition, offset)
 	return start, translate(err)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/mem"
@@ -64,7 +65,7 @@ func (h *hooked) hook(before func()) {
 }
 
 // measured returns a context with a stopwatch that runs by the clock.
-func measured(t *testing.T, c *clock) (context.Context, *quota.Stopwatch) {
+func measured(t *testing.T, c *clock) (context.Context, *stopwatch.Stopwatch) {
 	t.Helper()
 	q := quota.New(quota.Options{Now: c.now})
 	q.Serve(machinetest.New(q))
@@ -72,7 +73,7 @@ func measured(t *testing.T, c *clock) (context.Context, *quota.Stopwatch) {
 		t.Fatal(err)
 	}
 	s := q.Stopwatch()
-	return quota.With(t.Context(), s), s
+	return stopwatch.With(t.Context(), s), s
 }
 
 // Waiting for the bucket is no work on a request.

@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // Fetch (key 1): reads stored record batches.
@@ -182,7 +182,7 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	if f.q.IsolationLevel == readCommitted {
 		read = f.s.broker.FetchCommitted
 	}
-	ended := quota.Bounded(f.ctx)
+	ended := stopwatch.Bounded(f.ctx)
 	found, err := read(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
 	ended(effort(bytesOf(found.Batches)))
 	if err != nil {
@@ -217,7 +217,7 @@ func atRest(err error) error {
 
 // waitAny waits for one of the channels; true when the time was over first.
 func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) bool {
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	if len(any) == 1 {
 		select {
 		case <-any[0]:

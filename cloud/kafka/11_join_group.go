@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // JoinGroup (key 11): become a member of a group's next generation.
@@ -52,7 +52,7 @@ func (s *Server) joinGroup(ctx context.Context, r *request, q *kmsg.JoinGroupReq
 	for _, p := range q.Protocols {
 		join.Protocols = append(join.Protocols, group.Protocol{Name: p.Name, Metadata: p.Metadata})
 	}
-	resume := quota.Waiting(ctx)
+	resume := stopwatch.Waiting(ctx)
 	joined, err := groups.Join(ctx, join)
 	resume()
 	switch resp.ErrorCode = code(err, coordinator); {

@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // SyncGroup (key 14): the leader hands out the assignments, and everybody gets
@@ -35,7 +35,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, q *kmsg.SyncGroupReq
 	for _, a := range q.GroupAssignment {
 		assignments[a.MemberID] = a.MemberAssignment
 	}
-	resume := quota.Waiting(ctx)
+	resume := stopwatch.Waiting(ctx)
 	synced, err := groups.Sync(ctx, group.SyncRequest{
 		Group:        q.Group,
 		Generation:   q.Generation,

@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // DeleteAcls (key 31): removes what filters match, and says what that was.
@@ -50,6 +50,6 @@ func deleteMatching(ctx context.Context, users *auth.Auth, q kmsg.DeleteACLsRequ
 	if err != nil {
 		return nil, err
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	return users.RemoveACLs(ctx, f)
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/login"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // SaslAuthenticate (key 36): one message of the mechanism that was chosen, and the
@@ -76,7 +76,7 @@ func (s *Server) refuse(ctx context.Context, c *conn, l *login.Login, reason err
 	resp.ErrorMessage = message(text)
 	timer := time.NewTimer(s.o.LoginPause)
 	defer timer.Stop()
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	select {
 	case <-timer.C:
 		return nil

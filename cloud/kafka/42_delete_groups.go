@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // DeleteGroups (key 42): removes groups with their committed offsets.
@@ -27,7 +27,7 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGro
 			groups, err = s.broker.Groups(name)
 		}
 		if err == nil {
-			resume := quota.Waiting(ctx)
+			resume := stopwatch.Waiting(ctx)
 			err = groups.Delete(ctx, name)
 			resume()
 		}

@@ -6,8 +6,7 @@ import (
 	"runtime"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // api is one operation that the door serves. What is not in the table is not
@@ -203,7 +202,7 @@ func (d decoding) of(size int) chan struct{} {
 
 // turn waits for room in a channel of tokens, and takes it.
 func turn(ctx context.Context, tokens chan<- struct{}) error {
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	select {
 	case tokens <- struct{}{}:
 		return nil

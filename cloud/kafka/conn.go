@@ -21,6 +21,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // conn is one connection. Three goroutines pass its requests on, in order:
@@ -59,9 +60,9 @@ type conn struct {
 	polls   *budget.Peer                // what a Fetch of it holds that waits
 	stuck   atomic.Int64                // Unix nanoseconds since when the client has taken nothing of an answer; 0: nothing is written
 
-	buf     []byte           // owned by write
-	watch   *quota.Stopwatch // of the answer that was written last, nil if its time does not count; owned by write
-	writing atomic.Int64     // nanoseconds of work on answers that no request has paid for yet
+	buf     []byte               // owned by write
+	watch   *stopwatch.Stopwatch // of the answer that was written last, nil if its time does not count; owned by write
+	writing atomic.Int64         // nanoseconds of work on answers that no request has paid for yet
 }
 
 // request is one frame that was read.
@@ -81,8 +82,8 @@ type request struct {
 	behalf      bool          // of a client of another node
 	last        bool          // the connection ends behind the answer
 
-	watch *quota.Stopwatch // of the work on it; handed on with it; nil if its time does not count
-	wait  int32            // ms that the answer tells the client to
+	watch *stopwatch.Stopwatch // of the work on it; handed on with it; nil if its time does not count
+	wait  int32                // ms that the answer tells the client to
 
 	began  time.Time     // when it had come in
 	polled time.Duration // of that, how long a Fetch was to wait for records

@@ -11,7 +11,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/login"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // A node that stands by answers from a copy of what the owner knows (broker.Copy): who
@@ -39,7 +39,7 @@ func (r *request) aside(ctx context.Context, do func(ctx context.Context)) error
 	r.rights.Settle()
 	ctx, cancel := context.WithTimeout(ctx, ownerTime)
 	defer cancel()
-	waited := quota.Waiting(ctx)
+	waited := stopwatch.Waiting(ctx)
 	do(ctx)
 	waited()
 	return r.judge()

@@ -6,13 +6,14 @@ import (
 
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // Who writes, reads or asks for more than his limits allow is told so in the answer,
 // and nothing more is read of his connection for so long, which others do not notice.
 //
 // Limits on time count the work on a request: from when its decoding begins until
-// its answer is ready, but for what is marked as quota.Waiting. The encoding and the
+// its answer is ready, but for what is marked as stopwatch.Waiting. The encoding and the
 // writing of the answer come too late for that, and count for the next request of the
 // connection.
 //
@@ -38,7 +39,7 @@ func (r *request) start(ctx context.Context) context.Context {
 	if quotas := r.conn.s.access.Quotas(); quotas != nil {
 		r.watch = quotas.Stopwatch()
 	}
-	return quota.With(ctx, r.watch)
+	return stopwatch.With(ctx, r.watch)
 }
 
 // countTime counts the work on a request whose answer is ready, but for its writing,

@@ -10,8 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
-
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // write sends the replies in order, each when it is ready; the connection is
@@ -163,7 +162,7 @@ func (r *request) room(ctx context.Context, want, least int) (err error) {
 			return nil
 		}
 	}
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	r.answer, err = peer.Take(ctx, int64(max(least, 1)))
 	return err
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // The SASL mechanisms that there are.
@@ -180,7 +180,7 @@ func (g *Login) plain(ctx context.Context, message []byte) (*Proved, error) {
 // check checks a password when it is its turn, first of its address, then of all.
 func (g *Login) check(ctx context.Context, password string) error {
 	l := g.logins
-	defer quota.Waiting(ctx)() // most of it is; and what is work is limited here
+	defer stopwatch.Waiting(ctx)() // most of it is; and what is work is limited here
 	leave, err := l.turn(ctx, g.from)
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (l *Logins) turn(ctx context.Context, from netip.Addr) (leave func(), err e
 func (g *Login) scram(ctx context.Context, message []byte) ([]byte, *Proved, error) {
 	l := g.logins
 	if !l.known.may(g) {
-		defer quota.Waiting(ctx)()
+		defer stopwatch.Waiting(ctx)()
 		leave, err := l.turn(ctx, g.from)
 		if err != nil {
 			return nil, nil, err
@@ -249,7 +249,7 @@ func (g *Login) bearer(ctx context.Context, message []byte) (*Proved, error) {
 	if !strings.HasPrefix(header, "n,") || token == "" {
 		return nil, ErrMessage
 	}
-	resume := quota.Waiting(ctx) // perhaps for the issuer's keys
+	resume := stopwatch.Waiting(ctx) // perhaps for the issuer's keys
 	t, err := g.logins.o.Tokens.Verify(ctx, token)
 	resume()
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
@@ -114,7 +115,7 @@ func (l Limits) timed() int64 {
 // Set changes the limits of an entity, as change wants them, or only says whether
 // it could. Durable on return. Errors: ErrInvalid, ErrTooMany.
 func (q *Quotas) Set(ctx context.Context, e Entity, change func(*Limits), dry bool) error {
-	defer Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	q.changing.Lock()
 	defer q.changing.Unlock()
 	q.mu.Lock()

@@ -1,6 +1,10 @@
 package quota
 
-import "time"
+import (
+	"time"
+
+	"github.com/weirmq/weir/cloud/stopwatch"
+)
 
 const (
 	burst       = time.Second      // of a limit that may be used at once
@@ -116,4 +120,13 @@ func (l Limits) rate(d Direction) float64 {
 	default:
 		return l.Request
 	}
+}
+
+// Stopwatch returns one that runs, or nil while no limit is on time: then measuring
+// would be for nothing.
+func (q *Quotas) Stopwatch() *stopwatch.Stopwatch {
+	if q.timed.Load() == 0 {
+		return nil
+	}
+	return stopwatch.New(q.now)
 }

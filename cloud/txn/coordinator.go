@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
@@ -168,13 +168,13 @@ func (c *Coordinator) check(id string) error {
 // propose makes commands durable and applied. It is not bound to the caller:
 // who counts something as flying must know when it has landed, or can no more.
 func (c *Coordinator) propose(ctx context.Context, what string, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	return unavailable(what, c.log.ProposeAll(context.WithoutCancel(ctx), commands, end))
 }
 
 // newProducerID is durable when it returns nil.
 func (c *Coordinator) newProducerID(ctx context.Context) (int64, error) {
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	id, err := c.log.NewProducerID(ctx)
 	return id, unavailable("get a producer id", err)
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/quota"
+	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
@@ -148,7 +148,7 @@ func (c *Coordinator) fits(t *transaction, more int) bool {
 // quiet waits until nothing of the transaction flies, and returns the durable part,
 // which nobody changes until release: the caller has made it busy.
 func (c *Coordinator) quiet(ctx context.Context, t *transaction) durable {
-	defer quota.Waiting(ctx)()
+	defer stopwatch.Waiting(ctx)()
 	c.mu.Lock()
 	for t.flying > 0 {
 		if t.landed == nil {

@@ -1,4 +1,7 @@
-package quota
+// Package stopwatch measures for how long the server works on a request: not while the
+// request waits. A door makes a Stopwatch for a request whose time counts, performs the
+// request with a context that has it (With), and whatever waits below says so (Waiting).
+package stopwatch
 
 import (
 	"context"
@@ -15,14 +18,8 @@ type Stopwatch struct {
 	waits  int // Waitings that have not ended: they may lie within each other
 }
 
-// Stopwatch returns a new one that runs, or nil while no limit is on time: then
-// measuring would be for nothing.
-func (q *Quotas) Stopwatch() *Stopwatch {
-	if q.timed.Load() == 0 {
-		return nil
-	}
-	return &Stopwatch{now: q.now, since: q.now()}
-}
+// New returns one that runs, by this clock.
+func New(now func() time.Time) *Stopwatch { return &Stopwatch{now: now, since: now()} }
 
 // Lap returns what was worked since the last call, or since the start, and begins
 // anew.
