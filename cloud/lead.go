@@ -91,7 +91,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	n.broker.Lead(own.Shard)
 	n.broker.SetCopy(nil)
 	n.role.Store(console.RoleOwner)
-	n.measure(own.Log)
+	n.measure(own.Log.Log)
 	n.o.Log.Info("leading", "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
 	n.welcomeAdmins(ctx, own.Users, own.Log.Level())
 	if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
@@ -207,7 +207,7 @@ func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
 		})
 	})
 	wg.Go(func() { ended <- n.watchDoors(ctx, self) })
-	wg.Go(func() { n.answerBucket(ctx, own.Log) })
+	wg.Go(func() { n.answerBucket(ctx, own.Log.Log) })
 	wg.Go(func() { n.watchGateways(ctx, own.Fleet) })
 	select {
 	case <-own.Log.Done():

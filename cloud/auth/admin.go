@@ -89,8 +89,7 @@ func (s *admins) list() []Admin {
 // gets this role, and only this token is good from now on. Durable on return.
 // Errors: ErrInvalid, ErrTooMany, ErrLevel.
 func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash admin.Hash, now time.Time) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.Take(ctx)()
 	entry := Admin{Name: name, Role: role, Hash: hash[:], Created: now.UTC().Truncate(time.Second)}
 	if err := entry.check(); err != nil {
 		return err
@@ -118,8 +117,7 @@ func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash 
 // RemoveAdmin ends a credential. Durable on return. ErrUnknownAdmin when there is
 // none of that name.
 func (a *Auth) RemoveAdmin(ctx context.Context, name string) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.Take(ctx)()
 	a.mu.RLock()
 	_, known := a.admins.byName[name]
 	a.mu.RUnlock()

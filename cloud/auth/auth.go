@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/cloud/machine"
-	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // What may be kept, so that an administrator's mistake does not fill the memory.
@@ -46,8 +45,8 @@ type Auth struct {
 	changed func(user string)
 	decoy   []byte // key of the salts that users who do not exist seem to have
 
-	changing sync.Mutex  // one change at a time, from the check to the durable entry
-	log      machine.Log // set by Start
+	changing machine.Turn // one change at a time, from the check to the durable entry
+	log      machine.Log  // set by Start
 
 	mu     sync.RWMutex // guards what Apply changes
 	users  map[string]map[Mechanism]Credential
@@ -69,7 +68,7 @@ func New(o Options) *Auth {
 }
 
 // Start implements shard.Machine.
-func (a *Auth) Start(_ context.Context, log *commitlog.Log) { a.Serve(log) }
+func (a *Auth) Start(_ context.Context, log machine.WaitingLog) { a.Serve(log) }
 
 // Serve answers from now on, and writes its entries to log.
 func (a *Auth) Serve(log machine.Log) { a.log = log }
@@ -121,8 +120,7 @@ func (a *Auth) Users() []User {
 // Errors: ErrInvalid, ErrTooMany, ErrLevel for a salt that older programs would not
 // read back.
 func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...Credential) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.Take(ctx)()
 	for _, c := range credentials {
 		u := userCredential{user, c}
 		if err := u.check(); err != nil {
@@ -151,8 +149,7 @@ func (a *Auth) full(user string) bool {
 // one. Durable on return; Changed is told. ErrUnknownUser when there is nothing to
 // take.
 func (a *Auth) RemoveCredential(ctx context.Context, user string, m Mechanism) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.Take(ctx)()
 	if _, ok := a.credential(user, m); !ok {
 		return fmt.Errorf("%w: %s of user %q", ErrUnknownUser, m, user)
 	}
@@ -189,8 +186,7 @@ func (a *Auth) credential(user string, m Mechanism) (Credential, bool) {
 // AddACLs adds ACLs; those that are there already stay. Durable on return, all of
 // them or, beyond chunkACLs, the first ones. Errors: ErrInvalid, ErrTooMany.
 func (a *Auth) AddACLs(ctx context.Context, acls ...ACL) error {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.Take(ctx)()
 	for _, acl := range acls {
 		if err := acl.Check(); err != nil {
 			return err
@@ -209,8 +205,7 @@ func (a *Auth) AddACLs(ctx context.Context, acls ...ACL) error {
 // RemoveACLs removes the ACLs that a filter matches, and returns them. Durable on
 // return.
 func (a *Auth) RemoveACLs(ctx context.Context, f Filter) ([]ACL, error) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	defer a.changing.Take(ctx)()
 	found := a.ACLs(f)
 	return found, a.proposeACLs(ctx, kindACLsGone, found)
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage/commitlog"
 	logstate "github.com/weirmq/weir/storage/commitlog/state"
@@ -153,7 +152,6 @@ func (b *Broker) NewProducerID(ctx context.Context) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer stopwatch.Waiting(ctx)()
 	id, err := s.Log.NewProducerID(ctx)
 	return id, translate(err)
 }

@@ -29,7 +29,7 @@ func lead(t testing.TB, b *Broker, bucket storage.Bucket) *commitlog.Log {
 	}
 	b.Lead(s)
 	t.Cleanup(func() { _ = s.Close() }) // some tests fence the log
-	return s.Log
+	return s.Log.Log
 }
 
 func newBroker(o Options) *Broker {

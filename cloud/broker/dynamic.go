@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/settings"
-	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/configs"
 )
 
@@ -155,7 +154,6 @@ func (b *Broker) alterSettings(ctx context.Context, r settings.Resource, change,
 	if err != nil {
 		return err
 	}
-	defer stopwatch.Waiting(ctx)()
 	return translate(s.Alter(ctx, r, func(values map[string]string) error {
 		if err := change(values); err != nil {
 			return err

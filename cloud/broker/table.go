@@ -5,8 +5,8 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/shard"
-	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -165,19 +165,19 @@ func (b *Broker) at(s weir.Slice) (*shard.Shard, error) {
 }
 
 // logAt returns the log of a partition, likewise.
-func (b *Broker) logAt(topic weir.TopicID, partition int32) (*commitlog.Log, error) {
+func (b *Broker) logAt(topic weir.TopicID, partition int32) (machine.WaitingLog, error) {
 	s, err := b.at(weir.SliceOf(topic, partition))
 	if err != nil {
-		return nil, err
+		return machine.WaitingLog{}, err
 	}
 	return s.Log, nil
 }
 
 // logOf returns the log that knows how far a gateway's records are, likewise.
-func (b *Broker) logOf(gateway string) (*commitlog.Log, error) {
+func (b *Broker) logOf(gateway string) (machine.WaitingLog, error) {
 	s, err := b.at(weir.SliceOfGateway(gateway))
 	if err != nil {
-		return nil, err
+		return machine.WaitingLog{}, err
 	}
 	return s.Log, nil
 }

@@ -97,7 +97,6 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	if partitions == -1 {
 		partitions = b.DefaultPartitions()
 	}
-	defer stopwatch.Waiting(ctx)()
 	t, err := c.Log.CreateTopic(ctx, name, partitions, configs)
 	return t, translate(err)
 }
@@ -123,7 +122,6 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	if ok && t.Name == weir.GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
-	defer stopwatch.Waiting(ctx)()
 	if err := c.Log.DeleteTopic(ctx, id); err != nil {
 		return translate(err)
 	}
@@ -142,7 +140,6 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 	if err != nil {
 		return err
 	}
-	defer stopwatch.Waiting(ctx)()
 	return translate(c.Log.GrowTopic(ctx, id, partitions))
 }
 
@@ -157,11 +154,13 @@ func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(co
 	if err != nil {
 		return err
 	}
-	defer stopwatch.Waiting(ctx)()
+	waited := stopwatch.Waiting(ctx)
 	select {
 	case b.altering <- struct{}{}:
+		waited()
 		defer func() { <-b.altering }()
 	case <-ctx.Done():
+		waited()
 		return ctx.Err()
 	}
 	t, err := known(id)(c.Log.TopicByID(id))
@@ -205,7 +204,6 @@ func (b *Broker) DeleteRecords(ctx context.Context, id weir.TopicID, partition i
 	if err != nil {
 		return -1, err
 	}
-	defer stopwatch.Waiting(ctx)()
 	start, err = log.DeleteRecords(ctx, id, partition, offset)
 	return start, translate(err)
 }

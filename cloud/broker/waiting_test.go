@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/quota"
@@ -78,12 +79,20 @@ func measured(t *testing.T, c *clock) (context.Context, *stopwatch.Stopwatch) {
 
 // Waiting for the bucket is no work on a request.
 func TestWaitingIsNoWork(t *testing.T) {
-	c, bucket := &clock{at: time.Unix(1_700_000_000, 0)}, &hooked{Bucket: mem.New()}
+	now, bucket := &clock{at: time.Unix(1_700_000_000, 0)}, &hooked{Bucket: mem.New()}
 	b := newBroker(Options{})
 	lead(t, b, bucket)
-	ctx, watch := measured(t, c)
-	bucket.hook(func() { c.add(time.Minute) })
+	ctx, watch := measured(t, now)
+	bucket.hook(func() { now.add(time.Minute) })
 	txns, err := b.Transactions("tx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := b.catalogue()
+	if err != nil {
+		t.Fatal(err)
+	}
+	credential, err := auth.NewCredential(auth.SCRAMSHA256, "pencil")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,9 +126,30 @@ func TestWaitingIsNoWork(t *testing.T) {
 			return err
 		}},
 		{"end", func() error { return end(true) }},
+		{"commit", func() error {
+			_, err := c.Groups.Commit(ctx, group.CommitRequest{Group: "h", Generation: -1, Offsets: []group.Offset{{Partition: group.Partition{Topic: topic.ID}}, {Partition: group.Partition{Topic: topic.ID, Index: 1}}}})
+			return err
+		}},
+		{"delete offsets", func() error {
+			return c.Groups.DeleteOffsets(ctx, "h", []group.Partition{{Topic: topic.ID}})
+		}},
+		{"delete group", func() error { return c.Groups.Delete(ctx, "h") }},
+		{"ACL", func() error {
+			return c.Users.AddACLs(ctx, auth.ACL{Resource: auth.Resource{Type: auth.Topic, Pattern: auth.Literal, Name: "a"},
+				Rule: auth.Rule{Principal: "User:u", Host: auth.Any, Operation: auth.Read, Permission: auth.Allow}})
+		}},
+		{"no ACL", func() error { _, err := c.Users.RemoveACLs(ctx, auth.Filter{}); return err }},
+		{"user", func() error { return c.Users.SetCredentials(ctx, "u", credential) }},
+		{"no user", func() error { return c.Users.RemoveUser(ctx, "u") }},
+		{"quota", func() error {
+			return c.Quotas.Set(ctx, quota.Entity{User: "v"}, func(l *quota.Limits) { l.Produce = 1 }, false)
+		}},
+		{"setting", func() error {
+			return b.AlterGroup(ctx, "g", func(to map[string]string) error { to[consumerSession] = "30000"; return nil })
+		}},
 		{"delete", func() error { return b.DeleteTopic(ctx, topic.ID) }},
 	} {
-		began := c.now()
+		began := now.now()
 		watch.Lap()
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.what, err)
@@ -127,8 +157,8 @@ func TestWaitingIsNoWork(t *testing.T) {
 		if step.what == "append" { // which has no request: it is there for the next step
 			continue
 		}
-		if worked := watch.Lap(); worked != 0 || c.now().Equal(began) {
-			t.Errorf("%s: of %v, %v are work", step.what, c.now().Sub(began), worked)
+		if worked := watch.Lap(); worked != 0 || now.now().Equal(began) {
+			t.Errorf("%s: of %v, %v are work", step.what, now.now().Sub(began), worked)
 		}
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
-	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/sync/join"
 )
 
@@ -64,8 +63,8 @@ type Options struct {
 type Fleet struct {
 	o Options
 
-	joining sync.Mutex  // one join at a time, from the check to the durable entry
-	log     machine.Log // set by Start
+	joining machine.Turn // one join at a time, from the check to the durable entry
+	log     machine.Log  // set by Start
 
 	mu       sync.RWMutex // guards what Apply changes
 	tokens   map[[sha256.Size]byte]*token
@@ -85,7 +84,7 @@ func New(o Options) *Fleet {
 }
 
 // Start implements shard.Machine.
-func (f *Fleet) Start(_ context.Context, log *commitlog.Log) { f.Serve(log) }
+func (f *Fleet) Start(_ context.Context, log machine.WaitingLog) { f.Serve(log) }
 
 // Serve answers from now on, and writes its entries to log.
 func (f *Fleet) Serve(log machine.Log) { f.log = log }
@@ -128,8 +127,7 @@ func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids 
 // known needs the key that it has, or a reset. The errors are those that
 // join.Verdict knows.
 func (f *Fleet) Join(ctx context.Context, secret [16]byte, id string, csr []byte) ([]byte, error) {
-	f.joining.Lock()
-	defer f.joining.Unlock()
+	defer f.joining.Take(ctx)()
 	hash := join.HashSecret(secret)
 	if err := f.admitToken(hash, id); err != nil {
 		return nil, err
@@ -168,8 +166,7 @@ func (f *Fleet) checkID(id string) error {
 // Renew gives a gateway that is connected with its certificate a new one, for
 // the same key. Durable on return.
 func (f *Fleet) Renew(ctx context.Context, id string, csr []byte) ([]byte, error) {
-	f.joining.Lock()
-	defer f.joining.Unlock()
+	defer f.joining.Take(ctx)()
 	switch g, err := f.Gateway(id); {
 	case err != nil:
 		return nil, err

@@ -94,8 +94,7 @@ func (f *Fleet) bind(ctx context.Context, id string, patterns []string, change f
 	if f.log.Level() < GrantsLevel {
 		return ErrLevel
 	}
-	f.joining.Lock()
-	defer f.joining.Unlock()
+	defer f.joining.Take(ctx)()
 	now, err := f.Gateway(id)
 	if err != nil {
 		return err

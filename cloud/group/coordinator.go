@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
-	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // Options of a Coordinator. The zero value of each field means its default.
@@ -77,7 +76,7 @@ func New(o Options) *Coordinator {
 
 // Start implements shard.Machine. In a bucket that has no offsets topic yet it begins
 // one, if the format level allows it.
-func (c *Coordinator) Start(ctx context.Context, log *commitlog.Log) {
+func (c *Coordinator) Start(ctx context.Context, log machine.WaitingLog) {
 	c.Serve(log)
 	if err := c.startHistory(ctx); err != nil && ctx.Err() == nil {
 		c.opts.Log.Warn("topic "+OffsetsTopic+" cannot be served before the next start", "err", err)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // OffsetCommit (key 8): stores how far a group has read.
@@ -85,6 +84,5 @@ func (s *Server) commit(ctx context.Context, r group.CommitRequest) ([]error, er
 	if err != nil {
 		return nil, err
 	}
-	defer stopwatch.Waiting(ctx)()
 	return groups.Commit(ctx, r)
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
-	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // CreateAcls (key 30): each ACL is durable, or refused, by itself.
@@ -38,9 +37,7 @@ func (s *Server) createACLs(ctx context.Context, r *request, q *kmsg.CreateACLsR
 	}
 	var failed error
 	if denied == nil {
-		resume := stopwatch.Waiting(ctx)
 		failed = users.AddACLs(ctx, good...)
-		resume()
 	}
 	for _, err := range errs {
 		if err == nil {

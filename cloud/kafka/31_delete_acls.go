@@ -6,7 +6,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
-	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // DeleteAcls (key 31): removes what filters match, and says what that was.
@@ -50,6 +49,5 @@ func deleteMatching(ctx context.Context, users *auth.Auth, q kmsg.DeleteACLsRequ
 	if err != nil {
 		return nil, err
 	}
-	defer stopwatch.Waiting(ctx)()
 	return users.RemoveACLs(ctx, f)
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // DeleteGroups (key 42): removes groups with their committed offsets.
@@ -27,9 +26,7 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, q *kmsg.DeleteGro
 			groups, err = s.broker.Groups(name)
 		}
 		if err == nil {
-			resume := stopwatch.Waiting(ctx)
 			err = groups.Delete(ctx, name)
-			resume()
 		}
 		rg := kmsg.NewDeleteGroupsResponseGroup()
 		rg.Group, rg.ErrorCode = name, code(err, coordinator)

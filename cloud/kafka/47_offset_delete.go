@@ -9,7 +9,6 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // OffsetDelete (key 47): forgets offsets that a group has committed (KIP-496).
@@ -108,6 +107,5 @@ func (s *Server) forget(ctx context.Context, name string, of []group.Partition) 
 	if err != nil {
 		return err
 	}
-	defer stopwatch.Waiting(ctx)()
 	return groups.DeleteOffsets(ctx, name, of)
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
-	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
 // AlterUserScramCredentials (key 51): lets users log in, or not any more
@@ -86,7 +85,6 @@ func (s *Server) alterUser(ctx context.Context, c *userChange) error {
 	if c.bad != nil {
 		return c.bad
 	}
-	defer stopwatch.Waiting(ctx)()
 	for _, m := range c.remove {
 		if err := users.RemoveCredential(ctx, c.user, m); err != nil {
 			return err

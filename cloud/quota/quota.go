@@ -17,8 +17,6 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
-	"github.com/weirmq/weir/cloud/stopwatch"
-	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // What may be kept.
@@ -79,8 +77,8 @@ type Quotas struct {
 	timed   atomic.Int64  // how many limits are on time; changed with mu held
 	changes atomic.Uint64 // see Changes
 
-	changing sync.Mutex  // one change at a time, from the check to the durable entry
-	log      machine.Log // set by Start
+	changing machine.Turn // one change at a time, from the check to the durable entry
+	log      machine.Log  // set by Start
 
 	mu      sync.Mutex // guards what follows
 	limits  map[Entity]Limits
@@ -96,7 +94,7 @@ func New(o Options) *Quotas {
 }
 
 // Start implements shard.Machine.
-func (q *Quotas) Start(_ context.Context, log *commitlog.Log) { q.Serve(log) }
+func (q *Quotas) Start(_ context.Context, log machine.WaitingLog) { q.Serve(log) }
 
 // Serve answers from now on, and writes its entries to log.
 func (q *Quotas) Serve(log machine.Log) { q.log = log }
@@ -115,9 +113,7 @@ func (l Limits) timed() int64 {
 // Set changes the limits of an entity, as change wants them, or only says whether
 // it could. Durable on return. Errors: ErrInvalid, ErrTooMany.
 func (q *Quotas) Set(ctx context.Context, e Entity, change func(*Limits), dry bool) error {
-	defer stopwatch.Waiting(ctx)()
-	q.changing.Lock()
-	defer q.changing.Unlock()
+	defer q.changing.Take(ctx)()
 	q.mu.Lock()
 	was, exists := q.limits[e]
 	full := len(q.limits) >= MaxEntries && !exists

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
@@ -27,22 +26,5 @@ func TestNoStopwatch(t *testing.T) {
 		if measured := q.timed.Load() > 0; measured != (to.Request > 0) {
 			t.Errorf("change %d: measured is %v", i, measured)
 		}
-	}
-}
-
-// A change that waits to be durable does not count for the request that wants it.
-func TestSetWaits(t *testing.T) {
-	now := time.Unix(1_700_000_000, 0)
-	q := New(Options{Now: func() time.Time { return now }})
-	q.Serve(&machinetest.Log{Before: func() { now = now.Add(time.Minute) }})
-	if err := q.Apply(kindLimits, []byte(`{"user":"u","request":1}`)); err != nil {
-		t.Fatal(err)
-	}
-	s := q.Stopwatch()
-	if err := q.Set(stopwatch.With(t.Context(), s), Entity{User: "v"}, func(l *Limits) { l.Request = 2 }, false); err != nil {
-		t.Fatal(err)
-	}
-	if worked := s.Lap(); worked != 0 {
-		t.Errorf("%v are counted", worked)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 
 	"github.com/weirmq/weir/cloud/machine"
-	"github.com/weirmq/weir/storage/commitlog"
 )
 
 // Level is the format level from which on settings are in the log.
@@ -78,7 +77,7 @@ func (e Entry) size() int {
 
 // Settings are those of one cluster. It is a shard.Machine.
 type Settings struct {
-	changing sync.Mutex    // held by Alter
+	changing machine.Turn  // held by Alter
 	changes  atomic.Uint64 // see Changes
 
 	mu    sync.RWMutex // guards everything below; the inner maps are not changed
@@ -94,7 +93,7 @@ func New() *Settings {
 }
 
 // Start implements shard.Machine.
-func (s *Settings) Start(_ context.Context, log *commitlog.Log) { s.Serve(log) }
+func (s *Settings) Start(_ context.Context, log machine.WaitingLog) { s.Serve(log) }
 
 // Close implements shard.Machine. Nothing runs.
 func (s *Settings) Close() error { return nil }
@@ -143,8 +142,7 @@ func (s *Settings) Names(kind Kind) []string {
 // another has done. Errors: ErrInvalid, ErrTooMany, ErrLevel, and what change
 // returns.
 func (s *Settings) Alter(ctx context.Context, r Resource, change func(settings map[string]string) error) error {
-	s.changing.Lock()
-	defer s.changing.Unlock()
+	defer s.changing.Take(ctx)()
 	s.mu.RLock()
 	before, log, count, bytes := s.all[r], s.log, len(s.all), s.bytes
 	s.mu.RUnlock()

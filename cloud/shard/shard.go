@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
@@ -25,7 +26,7 @@ type Machine interface {
 	state.Machine
 
 	// Start begins to serve: the log is owned, and Apply has had all its entries.
-	Start(ctx context.Context, log *commitlog.Log)
+	Start(ctx context.Context, log machine.WaitingLog)
 
 	// Close ends what Start began. It may wait for what is on its way to the log: the
 	// log is closed at the same time.
@@ -46,7 +47,7 @@ type Options struct {
 // Shard has the log of a shard and its machines. The fields do not change after Open.
 type Shard struct {
 	ID       uint32 // number
-	Log      *commitlog.Log
+	Log      machine.WaitingLog
 	Groups   *group.Coordinator
 	Txns     *txn.Coordinator
 	Fleet    *fleet.Fleet
@@ -91,7 +92,7 @@ func (s *Shard) Machines() []state.Machine {
 // o.Machines. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
 	s.ID, o.Machines = o.Shard, s.Machines()
-	if s.Log, err = commitlog.Open(ctx, o); err != nil {
+	if s.Log.Log, err = commitlog.Open(ctx, o); err != nil {
 		return err
 	}
 	for _, m := range s.machines() {
@@ -109,7 +110,7 @@ func (s *Shard) Close() error {
 	for i, m := range all {
 		wg.Go(func() { errs[i] = m.Close() })
 	}
-	if s.Log != nil {
+	if s.Log.Log != nil {
 		errs[len(all)] = s.Log.Close()
 	}
 	wg.Wait()

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/group"
-	"github.com/weirmq/weir/cloud/stopwatch"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/weir"
@@ -88,7 +88,7 @@ func New(o Options) *Coordinator {
 
 // Start implements shard.Machine. Open transactions time out as if no takeover had
 // been.
-func (c *Coordinator) Start(_ context.Context, log *commitlog.Log) { c.serve(log) }
+func (c *Coordinator) Start(_ context.Context, log machine.WaitingLog) { c.serve(log) }
 
 func (c *Coordinator) serve(log Log) {
 	ctx, stop := context.WithCancel(context.Background())
@@ -168,13 +168,11 @@ func (c *Coordinator) check(id string) error {
 // propose makes commands durable and applied. It is not bound to the caller:
 // who counts something as flying must know when it has landed, or can no more.
 func (c *Coordinator) propose(ctx context.Context, what string, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
-	defer stopwatch.Waiting(ctx)()
 	return unavailable(what, c.log.ProposeAll(context.WithoutCancel(ctx), commands, end))
 }
 
 // newProducerID is durable when it returns nil.
 func (c *Coordinator) newProducerID(ctx context.Context) (int64, error) {
-	defer stopwatch.Waiting(ctx)()
 	id, err := c.log.NewProducerID(ctx)
 	return id, unavailable("get a producer id", err)
 }

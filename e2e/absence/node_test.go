@@ -51,7 +51,7 @@ func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &node{ca: ca, fleet: s.Fleet, log: s.Log, shard: s}, nil
+	return &node{ca: ca, fleet: s.Fleet, log: s.Log.Log, shard: s}, nil
 }
 
 // written is a record that was acknowledged.
