@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // A node that stands by has a copy of what the owner knows: credentials and ACLs,
@@ -29,19 +31,10 @@ func (a *Auth) Copy() []byte {
 	c := copied{Credentials: []json.RawMessage{}, ACLs: a.acls.all(), Decoy: a.decoy}
 	for _, user := range slices.Sorted(maps.Keys(a.users)) {
 		for _, m := range slices.Sorted(maps.Keys(a.users[user])) {
-			c.Credentials = append(c.Credentials, encode(userCredential{user, a.users[user][m]}))
+			c.Credentials = append(c.Credentials, machine.Encode(userCredential{user, a.users[user][m]}))
 		}
 	}
-	return encode(c)
-}
-
-// encode encodes what was decoded from JSON.
-func encode(v any) []byte {
-	body, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
+	return machine.Encode(c)
 }
 
 // Copied returns what another node's Copy has encoded. It can be asked, not changed.

@@ -15,7 +15,4 @@ var (
 	ErrCredentials = errors.New("wrong user name or password")
 )
 
-var (
-	errExchange = errors.New("unexpected SCRAM message") // one that SCRAM does not have in this place
-	errShape    = errors.New("unexpected shape")         // of an entry or a snapshot
-)
+var errExchange = errors.New("unexpected SCRAM message") // one that SCRAM does not have in this place

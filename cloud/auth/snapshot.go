@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // snapshotVersion is that of the JSON below.
@@ -39,11 +39,7 @@ func (a *Auth) Snapshot() []byte {
 	for _, hash := range a.admins.ended {
 		s.Ended = append(s.Ended, hash[:])
 	}
-	body, err := json.Marshal(s)
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
+	return machine.Encode(s)
 }
 
 // Restore implements state.Machine. An error changes nothing.
@@ -64,36 +60,31 @@ func (a *Auth) Restore(body []byte) error {
 func (a *Auth) decode(body []byte) error {
 	var s snapshot
 	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
-		return fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, errShape))
+		return fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, machine.ErrShape))
 	}
 	for _, u := range s.Credentials {
 		if err := u.check(); err != nil {
-			return errors.Join(err, errShape)
+			return errors.Join(err, machine.ErrShape)
 		}
 		a.put(u)
 	}
 	for _, acl := range s.ACLs {
 		if err := acl.Check(); err != nil {
-			return errors.Join(err, errShape)
+			return errors.Join(err, machine.ErrShape)
 		}
 		a.acls.add(acl)
 	}
 	for _, one := range s.Admins {
 		if err := one.check(); err != nil {
-			return errors.Join(err, errShape)
+			return errors.Join(err, machine.ErrShape)
 		}
 		a.admins.put(one)
 	}
 	for _, hash := range s.Ended {
 		if len(hash) != len(admin.Hash{}) || len(s.Ended) > maxEnded {
-			return fmt.Errorf("%d administrators that have ended: %w", len(s.Ended), errShape)
+			return fmt.Errorf("%d administrators that have ended: %w", len(s.Ended), machine.ErrShape)
 		}
 		a.admins.ended = append(a.admins.ended, admin.Hash(hash))
 	}
-	// One state has one encoding: what is out of order, or there twice, or
-	// unknown, is not what Snapshot wrote.
-	if !bytes.Equal(a.Snapshot(), body) {
-		return fmt.Errorf("another encoding than this program's: %w", errShape)
-	}
-	return nil
+	return machine.Canonical(a.Snapshot(), body)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 func encoded(v any) []byte {
@@ -144,7 +145,7 @@ func TestRestoreRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := 1; n < len(golden); n++ {
-		if err := a.Restore([]byte(golden)[:n]); !errors.Is(err, errShape) {
+		if err := a.Restore([]byte(golden)[:n]); !errors.Is(err, machine.ErrShape) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 	}
@@ -160,7 +161,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"no user": {`"user":"ann"`, `"user":""`}, "few iterations": {`4096`, `4095`}, "order": {`"type":"topic"`, `"type":"transactional-id"`},
 		"another spelling": {`"read"`, `"READ"`}, "operation": {`"read"`, `"reed"`}, "no list": {`"acls":[`, `"acls":null,"acls":[`},
 	} {
-		if err := a.Restore(bytes.Replace([]byte(golden), []byte(c[0]), []byte(c[1]), 1)); !errors.Is(err, errShape) {
+		if err := a.Restore(bytes.Replace([]byte(golden), []byte(c[0]), []byte(c[1]), 1)); !errors.Is(err, machine.ErrShape) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -9,5 +9,3 @@ var (
 	ErrPattern        = errors.New("a pattern is the name of a topic, in which * stands for any number of characters")
 	ErrLevel          = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 )
-
-var errShape = errors.New("unexpected shape") // of an entry or a snapshot

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
@@ -32,7 +34,7 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 	case kindToken:
 		var t token
 		if err := json.Unmarshal(body, &t); err != nil || len(t.Hash) != sha256.Size {
-			return fmt.Errorf("decode a token entry: %w", errors.Join(err, errShape))
+			return fmt.Errorf("decode a token entry: %w", errors.Join(err, machine.ErrShape))
 		}
 		f.forget(t.Made)
 		f.tokens[[sha256.Size]byte(t.Hash)] = &t
@@ -76,7 +78,7 @@ type joined struct {
 func (f *Fleet) applyJoined(body []byte) error {
 	var j joined
 	if err := json.Unmarshal(body, &j); err != nil || j.ID == "" {
-		return fmt.Errorf("decode a gateway entry: %w", errors.Join(err, errShape))
+		return fmt.Errorf("decode a gateway entry: %w", errors.Join(err, machine.ErrShape))
 	}
 	j.Allow, j.Deny, j.Seen = nil, nil, nil
 	if old := f.gateways[j.ID]; old != nil {
@@ -98,7 +100,7 @@ func (f *Fleet) applyJoined(body []byte) error {
 func (f *Fleet) applyGrants(body []byte) error {
 	var entry grants
 	if err := json.Unmarshal(body, &entry); err != nil || entry.ID == "" {
-		return fmt.Errorf("decode an entry of a gateway's topics: %w", errors.Join(err, errShape))
+		return fmt.Errorf("decode an entry of a gateway's topics: %w", errors.Join(err, machine.ErrShape))
 	}
 	if g := f.gateways[entry.ID]; g != nil {
 		g.Allow, g.Deny = entry.Allow, entry.Deny
@@ -110,7 +112,7 @@ func (f *Fleet) applyGrants(body []byte) error {
 func (f *Fleet) applyContacts(body []byte) error {
 	var entry contacts
 	if err := json.Unmarshal(body, &entry); err != nil {
-		return fmt.Errorf("decode an entry of contacts: %w", errors.Join(err, errShape))
+		return fmt.Errorf("decode an entry of contacts: %w", errors.Join(err, machine.ErrShape))
 	}
 	for _, c := range entry.Gateways {
 		g := f.gateways[c.ID]

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // snapshotVersion is that of the JSON below.
@@ -30,11 +32,7 @@ type storedToken struct {
 func (f *Fleet) Snapshot() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	body, err := encodeSnapshot(f.tokens, f.gateways)
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
+	return encodeSnapshot(f.tokens, f.gateways)
 }
 
 // Restore implements state.Machine. An error changes nothing.
@@ -49,7 +47,7 @@ func (f *Fleet) Restore(body []byte) error {
 	return nil
 }
 
-func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Gateway) ([]byte, error) {
+func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Gateway) []byte {
 	s := snapshot{Version: snapshotVersion, Tokens: []storedToken{}, Gateways: []*Gateway{}}
 	for _, t := range tokens {
 		s.Tokens = append(s.Tokens, storedToken{*t, t.Gateways})
@@ -59,7 +57,7 @@ func encodeSnapshot(tokens map[[sha256.Size]byte]*token, gateways map[string]*Ga
 		s.Gateways = append(s.Gateways, g)
 	}
 	slices.SortFunc(s.Gateways, func(a, b *Gateway) int { return bytes.Compare([]byte(a.ID), []byte(b.ID)) })
-	return json.Marshal(s)
+	return machine.Encode(s)
 }
 
 func decodeSnapshot(body []byte) (map[[sha256.Size]byte]*token, map[string]*Gateway, error) {
@@ -69,25 +67,23 @@ func decodeSnapshot(body []byte) (map[[sha256.Size]byte]*token, map[string]*Gate
 	}
 	var s snapshot
 	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
-		return nil, nil, fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, errShape))
+		return nil, nil, fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, machine.ErrShape))
 	}
 	for _, t := range s.Tokens {
 		if len(t.Hash) != sha256.Size {
-			return nil, nil, fmt.Errorf("token: %w", errShape)
+			return nil, nil, fmt.Errorf("token: %w", machine.ErrShape)
 		}
 		t.token.Gateways = t.Gateways
 		tokens[[sha256.Size]byte(t.Hash)] = &t.token
 	}
 	for _, g := range s.Gateways {
 		if g == nil || g.ID == "" {
-			return nil, nil, fmt.Errorf("gateway: %w", errShape)
+			return nil, nil, fmt.Errorf("gateway: %w", machine.ErrShape)
 		}
 		gateways[g.ID] = g
 	}
-	// One state has one encoding: what is out of order, or there twice, or
-	// unknown, is not what Snapshot wrote.
-	if again, err := encodeSnapshot(tokens, gateways); err != nil || !bytes.Equal(again, body) {
-		return nil, nil, fmt.Errorf("another encoding than this program's: %w", errors.Join(err, errShape))
+	if err := machine.Canonical(encodeSnapshot(tokens, gateways), body); err != nil {
+		return nil, nil, err
 	}
 	return tokens, gateways, nil
 }

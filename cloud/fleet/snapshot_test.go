@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 func encoded(v any) []byte {
@@ -157,7 +159,7 @@ func TestGoldenSnapshot(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	f := New(Options{})
 	for n := 1; n < len(golden); n++ {
-		if err := f.Restore([]byte(golden)[:n]); !errors.Is(err, errShape) {
+		if err := f.Restore([]byte(golden)[:n]); !errors.Is(err, machine.ErrShape) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 	}
@@ -177,7 +179,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"no gateway": {`"gateways":[{"id":"a"`, `"gateways":[null,{"id":"a"`}, "no tokens": {`"tokens":[`, `"tokens":null,"tokens":[`},
 		"hash": {`"AgIC`, `"`}, "time": {`05Z`, `05+00:00`}, "name": {`"uses"`, `"Uses"`},
 	} {
-		if err := f.Restore(bytes.Replace([]byte(golden), []byte(c[0]), []byte(c[1]), 1)); !errors.Is(err, errShape) {
+		if err := f.Restore(bytes.Replace([]byte(golden), []byte(c[0]), []byte(c[1]), 1)); !errors.Is(err, machine.ErrShape) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -3,6 +3,8 @@ package quota
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // A node that stands by has a copy of the owner's limits. Unlike a snapshot, it may
@@ -14,13 +16,9 @@ func (q *Quotas) Changes() uint64 { return q.changes.Load() }
 
 // Copy encodes the limits for a node that stands by.
 func (q *Quotas) Copy() []byte {
-	body, err := json.Marshal(struct {
+	return machine.Encode(struct {
 		Limits []Entry `json:"limits"`
 	}{q.Entries()})
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
 }
 
 // Follow replaces the limits by what another node's Copy has encoded. What clients

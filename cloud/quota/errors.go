@@ -7,5 +7,3 @@ var (
 	ErrInvalid = errors.New("invalid quota")
 	ErrTooMany = errors.New("too many quotas")
 )
-
-var errShape = errors.New("unexpected shape") // of an entry or a snapshot

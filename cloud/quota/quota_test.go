@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
@@ -215,13 +216,13 @@ func TestGoldenSnapshot(t *testing.T) {
 		t.Error(err)
 	}
 	for n := 1; n < len(golden); n++ {
-		if err := q.Restore([]byte(golden)[:n]); !errors.Is(err, errShape) {
+		if err := q.Restore([]byte(golden)[:n]); !errors.Is(err, machine.ErrShape) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
 	}
 	for name, c := range map[string][2]string{"version": {`"version":1`, `"version":2`}, "order": {`"ann"`, `"\u0021"`}, "negative": {`:3`, `:-3`}, "negative time": {`:12.5`, `:-12.5`}, "infinite time": {`:12.5`, `:1e999`}, "spelled otherwise": {`:12.5`, `:12.50`},
 		"nobody": {`"client":"c",`, ``}, "unknown": {`"produce":1`, `"produce":1,"x":1`}, "space": {`,`, `, `}} {
-		if err := q.Restore([]byte(strings.Replace(golden, c[0], c[1], 1))); !errors.Is(err, errShape) {
+		if err := q.Restore([]byte(strings.Replace(golden, c[0], c[1], 1))); !errors.Is(err, machine.ErrShape) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

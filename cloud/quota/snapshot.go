@@ -1,10 +1,11 @@
 package quota
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // snapshotVersion is that of the JSON below.
@@ -18,11 +19,7 @@ type snapshot struct {
 
 // Snapshot implements state.Machine.
 func (q *Quotas) Snapshot() []byte {
-	body, err := json.Marshal(snapshot{snapshotVersion, q.Entries()})
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
+	return machine.Encode(snapshot{snapshotVersion, q.Entries()})
 }
 
 // Restore implements state.Machine. An error changes nothing.
@@ -44,19 +41,14 @@ func (q *Quotas) Restore(body []byte) error {
 func (q *Quotas) decode(body []byte) error {
 	var s snapshot
 	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
-		return fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, errShape))
+		return fmt.Errorf("snapshot of version %d: %w", s.Version, errors.Join(err, machine.ErrShape))
 	}
 	for _, e := range s.Limits {
 		if err := e.check(); err != nil {
-			return errors.Join(err, errShape)
+			return errors.Join(err, machine.ErrShape)
 		}
 		q.limits[e.Entity] = e.Limits
 		q.timed.Add(e.timed())
 	}
-	// One state has one encoding: what is out of order, or there twice, or
-	// unknown, is not what Snapshot wrote.
-	if !bytes.Equal(q.Snapshot(), body) {
-		return fmt.Errorf("another encoding than this program's: %w", errShape)
-	}
-	return nil
+	return machine.Canonical(q.Snapshot(), body)
 }

@@ -3,6 +3,8 @@ package settings
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // A node that stands by has a copy of the owner's settings. Unlike a snapshot, it may
@@ -25,11 +27,7 @@ func (s *Settings) Copy() []byte {
 	for r, settings := range s.all {
 		c.All = append(c.All, Entry{r, settings})
 	}
-	body, err := json.Marshal(c)
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
+	return machine.Encode(c)
 }
 
 // Copied returns what another node's Copy has encoded. It can be asked, not changed.

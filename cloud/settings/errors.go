@@ -8,5 +8,3 @@ var (
 	ErrTooMany = errors.New("too many settings")
 	ErrLevel   = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 )
-
-var errShape = errors.New("unexpected shape") // of an entry or a snapshot

@@ -1,12 +1,13 @@
 package settings
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // snapshotVersion is that of the JSON below.
@@ -32,11 +33,7 @@ func (s *Settings) Snapshot() []byte {
 		out.All = append(out.All, Entry{r, settings})
 	}
 	slices.SortFunc(out.All, func(a, b Entry) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name)) })
-	body, err := json.Marshal(out)
-	if err != nil {
-		panic(fmt.Sprintf("encode what was decoded from JSON: %v", err))
-	}
-	return body
+	return machine.Encode(out)
 }
 
 // Restore implements state.Machine. An error changes nothing.
@@ -58,18 +55,13 @@ func (s *Settings) Restore(body []byte) error {
 func (s *Settings) decode(body []byte) error {
 	var in snapshot
 	if err := json.Unmarshal(body, &in); err != nil || in.Version != snapshotVersion {
-		return fmt.Errorf("snapshot of version %d: %w", in.Version, errors.Join(err, errShape))
+		return fmt.Errorf("snapshot of version %d: %w", in.Version, errors.Join(err, machine.ErrShape))
 	}
 	for _, e := range in.All {
 		if err := e.check(); err != nil {
-			return errors.Join(err, errShape)
+			return errors.Join(err, machine.ErrShape)
 		}
 		s.put(e)
 	}
-	// One state has one encoding: what is out of order, or there twice, or
-	// unknown, is not what Snapshot wrote.
-	if !bytes.Equal(s.Snapshot(), body) {
-		return fmt.Errorf("another encoding than this program's: %w", errShape)
-	}
-	return nil
+	return machine.Canonical(s.Snapshot(), body)
 }
