@@ -196,13 +196,19 @@ func recode(kind uint16, body []byte) ([]byte, error) {
 		return EncodeProducerIDs(next), err
 	case KindInstalled:
 		all, err := decodeInstalled(body)
-		return EncodeInstalled(all, int(body[0])), err
+		if err != nil {
+			return nil, err
+		}
+		return EncodeInstalled(all, int(body[0])), nil
 	case KindTrimmed:
 		key, start, err := decodeTrimmed(body)
 		return EncodeTrimmed(key, start), err
 	case KindSwept:
 		cleaned, truncated, ids, err := decodeSwept(body)
-		return EncodeSwept(cleaned, truncated, ids, int(body[0])), err
+		if err != nil {
+			return nil, err
+		}
+		return EncodeSwept(cleaned, truncated, ids, int(body[0])), nil
 	}
 	return nil, ErrFormat
 }
