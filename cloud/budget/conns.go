@@ -209,10 +209,10 @@ func (s *Seat) Heard() {
 func (s *Seat) Known() {
 	s.gate.conns.mu.Lock()
 	defer s.gate.conns.mu.Unlock()
-	s.befriend()
+	s.endStranger()
 }
 
-func (s *Seat) befriend() {
+func (s *Seat) endStranger() {
 	if s.place == nil || s.left {
 		return
 	}
@@ -232,7 +232,7 @@ func (s *Seat) leave() {
 	if s.left {
 		return
 	}
-	s.befriend()
+	s.endStranger()
 	s.left = true
 	g := s.gate
 	g.open--

@@ -84,8 +84,8 @@ func (p *Penalties) left(g *penalty, now time.Time) float64 {
 	return max(g.wrong-float64(now.Sub(g.latest))/float64(p.o.Forget), 0)
 }
 
-// forget makes room for one address: all that are forgiven go, else the one that has
-// least to be forgiven.
+// forget makes room for one address: all that have waited enough go, else the one that has
+// least to wait for.
 func (p *Penalties) forget(now time.Time) {
 	var least netip.Addr
 	fewest := -1.0

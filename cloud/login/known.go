@@ -80,7 +80,7 @@ type pairState struct {
 const (
 	maxPairs  = 10_000
 	maxMisses = 10          // wrong secrets for a user from its address
-	forgive   = time.Minute // in which one of them is forgotten
+	missLife  = time.Minute // in which one of them is forgotten
 )
 
 func newKnown() *known {
@@ -103,7 +103,7 @@ func (k *known) state(g *Login) *pairState {
 		return nil
 	}
 	now := time.Now()
-	s.misses = max(s.misses-float64(now.Sub(s.latest))/float64(forgive), 0)
+	s.misses = max(s.misses-float64(now.Sub(s.latest))/float64(missLife), 0)
 	s.latest = now
 	if s.misses >= maxMisses {
 		return nil

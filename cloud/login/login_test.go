@@ -143,7 +143,7 @@ func TestKnownIsNoOracle(t *testing.T) {
 		if d := took(t, l, home, "ann", "ann's secret", nil); d == 0 {
 			t.Error("as many guesses as one likes")
 		}
-		time.Sleep(2 * maxMisses * forgive)
+		time.Sleep(2 * maxMisses * missLife)
 		if d := took(t, l, home, "ann", "ann's secret", nil); d != 0 {
 			t.Errorf("it is not forgotten: %v", d)
 		}

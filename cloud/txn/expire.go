@@ -17,8 +17,8 @@ const (
 // deadline is when the ongoing transaction is aborted, in ms since 1970.
 func (d *durable) deadline() int64 { return d.started + d.timeout }
 
-// rouse makes sure that the time-outs are looked at by then. The caller holds mu.
-func (c *Coordinator) rouse(by int64) {
+// schedule makes sure that the time-outs are looked at by then. The caller holds mu.
+func (c *Coordinator) schedule(by int64) {
 	if by >= c.alarm {
 		return
 	}

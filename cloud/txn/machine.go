@@ -169,7 +169,7 @@ func (c *Coordinator) applyForget(d *decoder) error {
 func (c *Coordinator) begin(t *transaction, at int64) {
 	t.begin(at)
 	c.open[t] = struct{}{}
-	c.rouse(t.deadline())
+	c.schedule(t.deadline())
 }
 
 func encodeInit(id string, at int64, producer, last Producer, timeout int64) commitlog.Command {
