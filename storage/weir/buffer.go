@@ -24,13 +24,13 @@ func (id BufferID) Compare(other BufferID) int { return bytes.Compare(id[:], oth
 func (id BufferID) String() string { return hex.EncodeToString(id[:]) }
 
 // Bounds are the first and the last sequence that a lane of a buffer still has to
-// deliver. First is Last+1 when there are none.
+// deliver. First is Last+1 when nothing is left.
 type Bounds struct{ First, Last uint64 }
 
 // Buffer is one opening of a gateway's local log and what it still has to deliver.
 type Buffer struct {
 	ID      BufferID
-	Current bool // of the running process, still growing
+	Current bool // the running process still appends to it
 	Lanes   [Lanes]Bounds
 }
 
@@ -42,7 +42,7 @@ const (
 	BufferKnown   BufferState = iota // something of it is durable, and it is not retired
 	BufferNew                        // never seen: nothing of it is durable
 	BufferRetired                    // durable completely: the gateway deletes it
-	BufferAside                      // unknown, but old enough to be a retired one that was forgotten: not to be sent
+	BufferAside                      // unknown, and perhaps retired and forgotten: the gateway must not send it
 )
 
 // String returns the state in one word.
@@ -53,5 +53,5 @@ func (s BufferState) String() string {
 	return [...]string{"known", "new", "retired", "aside"}[s]
 }
 
-// Valid reports whether there is such a state.
+// Valid reports whether s is one of the states.
 func (s BufferState) Valid() bool { return s <= BufferAside }

@@ -1,5 +1,5 @@
-// Package weir holds the words that a gateway, the wire and the log share: one
-// type per noun. It does no I/O and imports the standard library only.
+// Package weir defines the types that gateways, the wire protocol and the log share. It
+// does no I/O and imports only the standard library.
 //
 // A gateway keeps what its devices send in a buffer, which has three lanes. One
 // lane of one buffer is a stream: a sequence that starts at 1 and only grows. The

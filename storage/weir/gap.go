@@ -4,5 +4,5 @@ package weir
 type Gap struct {
 	First, Last uint64
 	Reason      string // for people, at most 200 bytes
-	Exact       bool   // each of them was a record; else at most those, since the gateway does not know how many it had
+	Exact       bool   // each of the sequences was a record; if false, the gateway does not know how many were
 }

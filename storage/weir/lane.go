@@ -19,7 +19,7 @@ const (
 	Lanes = 3
 )
 
-// Valid reports whether there is such a lane.
+// Valid reports whether l is one of the lanes.
 func (l Lane) Valid() bool { return l < Lanes }
 
 // String returns the lane's name.
@@ -35,7 +35,7 @@ func (l Lane) String() string {
 	return "lane-" + strconv.Itoa(int(l))
 }
 
-// ParseLane returns the lane of a name.
+// ParseLane returns the lane with that name.
 func ParseLane(name string) (Lane, error) {
 	for l := range Lane(Lanes) {
 		if l.String() == name {

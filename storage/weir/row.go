@@ -12,7 +12,7 @@ func (r Row) Before(s Row) bool {
 	return r.From < s.From || r.From == s.From && r.Partitions < s.Partitions
 }
 
-// Maps reports whether r can have given the record at seq this partition.
+// Maps reports whether r can have mapped the record at seq to this partition.
 func (r Row) Maps(partition int32, seq uint64) bool {
 	return partition < r.Partitions && r.From > 0 && r.From <= seq
 }

@@ -1,11 +1,11 @@
 package weir
 
-// Slices is how many slices a cluster has, for ever. Every partition, group,
-// transactional id and gateway belongs to one of them for ever; which shard has a slice
-// may change: never compute a shard from it.
+// Slices is the number of slices of a cluster. It never changes. Every partition,
+// group, transactional id and gateway belongs to one slice for ever. The shard that has
+// a slice can change: never compute a shard from a slice.
 const Slices = 1024
 
-// Slice is one of them, 0 to Slices-1.
+// Slice is the number of a slice, 0 to Slices-1.
 type Slice uint16
 
 // SliceOf is the slice of a partition. Those of one topic lie in a row.
@@ -28,8 +28,8 @@ func sliceOf(kind, name string) Slice {
 
 const fnvStart = 2166136261
 
-// fnv1a is the hash FNV-1a of 32 bits, without an allocation; h is that of what comes
-// before s.
+// fnv1a returns the 32-bit FNV-1a hash of s, continued from the hash h, without
+// allocating.
 func fnv1a[T string | []byte](h uint32, s T) uint32 {
 	for i := range len(s) {
 		h = (h ^ uint32(s[i])) * 16777619

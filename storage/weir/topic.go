@@ -13,8 +13,8 @@ const (
 	UnroutedTopic = "unrouted"
 )
 
-// TopicID names one life of a topic. A topic that is deleted and created again
-// under its old name has another id.
+// TopicID identifies a topic. A topic that is deleted and created again under its old
+// name gets another id.
 type TopicID [16]byte
 
 // String returns the id in hex.
