@@ -57,8 +57,8 @@ var (
 	// one).
 	ErrMagic = errors.New("record batch version is not 2")
 
-	// ErrTooLarge: over the cap that the caller named, or more than the
-	// format can express. The batch itself may be sound.
+	// ErrTooLarge: the batch exceeds the caller's cap, or what the format can express.
+	// The batch itself may be sound.
 	ErrTooLarge = errors.New("record batch too large")
 
 	// ErrEmpty: a batch without records cannot be built.
@@ -69,7 +69,7 @@ var (
 	ErrNotMergeable = errors.New("record batch is not mergeable")
 )
 
-// castagnoli is a constant in all but syntax.
+// castagnoli is never changed.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Batch is the bytes of exactly one RecordBatch v2, as on the wire and at
@@ -94,8 +94,8 @@ func Next(p []byte) (b Batch, rest []byte, err error) {
 	if len(p) <= atMagic {
 		return nil, p, ErrShort
 	}
-	// Before the rest of the length: an old message set may be shorter than
-	// a header of version 2, and deserves to be named.
+	// The version comes first: an old message set may be shorter than a header of
+	// version 2, and must get ErrMagic.
 	if m := p[atMagic]; m != magic {
 		return nil, p, fmt.Errorf("%w: it is %d", ErrMagic, m)
 	}
@@ -110,8 +110,8 @@ func Next(p []byte) (b Batch, rest []byte, err error) {
 	return Batch(p[:size:size]), p[size:], nil
 }
 
-// BaseOffset is the offset of the first record, or of where it was before
-// compaction. Not covered by the CRC.
+// BaseOffset is the offset of the first record that the batch had before compaction.
+// The CRC does not cover it.
 func (b Batch) BaseOffset() int64 { return int64(binary.BigEndian.Uint64(b[atBaseOffset:])) }
 
 // SetBaseOffset places the batch in a partition, in place.
@@ -119,8 +119,8 @@ func (b Batch) SetBaseOffset(offset int64) {
 	binary.BigEndian.PutUint64(b[atBaseOffset:], uint64(offset))
 }
 
-// LeaderEpoch is the epoch of the owner that placed the batch, -1 before. Not
-// covered by the CRC (KIP-320).
+// LeaderEpoch is the epoch of the owner that placed the batch, -1 before that
+// (KIP-320). The CRC does not cover it.
 func (b Batch) LeaderEpoch() int32 { return int32(binary.BigEndian.Uint32(b[atLeaderEpoch:])) }
 
 // SetLeaderEpoch notes which owner placed the batch, in place.
@@ -174,15 +174,15 @@ func (b Batch) attributes() uint16 { return binary.BigEndian.Uint16(b[atAttribut
 // Codec says how the records are compressed. Verify refuses unknown ones.
 func (b Batch) Codec() Codec { return Codec(b.attributes() & codecMask) }
 
-// Transactional says whether the batch belongs to a transaction (KIP-98).
+// Transactional reports whether the batch belongs to a transaction (KIP-98).
 func (b Batch) Transactional() bool { return b.attributes()&transactionalFlag != 0 }
 
-// Control says whether the batch holds a transaction marker instead of
-// messages. Only a broker may write one.
+// Control reports whether the batch holds a transaction marker instead of messages.
+// Only a broker may write one.
 func (b Batch) Control() bool { return b.attributes()&controlFlag != 0 }
 
-// LogAppendTime says whether MaxTimestamp, the time of the append, replaces
-// the timestamp of every record (KIP-32).
+// LogAppendTime reports whether MaxTimestamp, the time of the append, replaces the
+// timestamp of every record (KIP-32).
 func (b Batch) LogAppendTime() bool { return b.attributes()&logAppendTimeFlag != 0 }
 
 // SetLogAppendTime makes ms the timestamp of the batch and of all of its
@@ -203,10 +203,9 @@ func (b Batch) seal() {
 	binary.BigEndian.PutUint32(b[atCRC:], crc32.Checksum(b[crcFrom:], castagnoli))
 }
 
-// Verify proves that the batch is whole: its header makes sense and its CRC
-// matches. The records stay unopened, so a batch that was built wrong can
-// pass; VerifyRecords finds those. Base offset and leader epoch lie outside
-// the CRC: the caller that stored them compares them.
+// Verify proves that the batch is whole: its header makes sense and its CRC matches. It
+// does not look at the records: VerifyRecords does. Base offset and leader epoch lie
+// outside the CRC: the caller must compare them with what it stored.
 //
 // Errors: ErrShort, ErrMagic, ErrCorrupt.
 func (b Batch) Verify() error {
@@ -220,9 +219,9 @@ func (b Batch) Verify() error {
 	return nil
 }
 
-// VerifyHeader proves what can be proved without the CRC and the records: b is
-// one batch, and its header makes sense. It is for those who have proved all of
-// its bytes by a checksum of their own.
+// VerifyHeader proves what can be proved without the CRC and the records: b is one
+// batch, and its header makes sense. It is for callers that have verified all of its
+// bytes with a checksum of their own.
 //
 // Errors: as Verify.
 func (b Batch) VerifyHeader() error {
@@ -248,7 +247,7 @@ func (b Batch) VerifyHeader() error {
 	return nil
 }
 
-// checkCount refuses a count that so many bytes of plain records cannot hold.
+// checkCount returns an error if size bytes of plain records cannot hold count records.
 func checkCount(count int32, size int) error {
 	if int64(count)*minRecordSize > int64(size) {
 		return fmt.Errorf("%w: %d records in %d bytes", ErrCorrupt, count, size)

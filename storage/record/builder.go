@@ -45,13 +45,13 @@ func (b *Builder) Len() int { return int(b.count) }
 // included.
 func (b *Builder) Size() int { return max(len(b.buf), HeaderSize) }
 
-// Append copies r into the batch. Its offset delta is its place in the order
-// of calls; r.Offset is ignored. On an error nothing was added, and the
-// builder can go on.
+// Append copies r into the batch. Its offset delta is the number of records appended
+// before it; r.Offset is ignored. On an error nothing was added, and the builder can go
+// on.
 //
-// Errors: ErrTooLarge when the batch would not fit 2 GiB, its count or the
-// distance of its timestamps the format's integers, or r's headers
-// MaxHeaders.
+// Errors: ErrTooLarge when the batch would exceed 2 GiB, when its count or a timestamp
+// delta would overflow the format's integers, or when r has more than MaxHeaders
+// headers.
 func (b *Builder) Append(r *Record) error {
 	if len(r.Headers) > MaxHeaders {
 		return fmt.Errorf("%w: %d headers, at most %d allowed", ErrTooLarge, len(r.Headers), MaxHeaders)
@@ -72,7 +72,7 @@ func (b *Builder) appendEntry(timestamp int64, body []byte) error {
 	return nil
 }
 
-// begin writes all of a record but its body, for which there is room then.
+// begin writes a record without its body, and makes room for the body.
 func (b *Builder) begin(timestamp, bodySize int64) error {
 	if b.count == 0 {
 		b.baseTimestamp, b.maxTimestamp = timestamp, timestamp

@@ -47,11 +47,11 @@ func (c Codec) deflate(dst, src []byte) ([]byte, error) {
 	return dst, fmt.Errorf("unknown codec %d", int8(c))
 }
 
-// inflate appends src to dst, which has to be empty, decompressed. dst comes
-// back, perhaps grown, on an error too.
+// inflate decompresses src into dst, which must be empty. It returns dst, perhaps
+// grown, on an error too.
 //
-// Errors: ErrTooLarge when that takes more than limit bytes, found out before
-// more than a block beyond limit is allocated, and ErrCorrupt.
+// Errors: ErrTooLarge when the result exceeds limit bytes, before more than one block
+// beyond limit is allocated; and ErrCorrupt.
 func (c Codec) inflate(dst, src []byte, limit int) ([]byte, error) {
 	switch c {
 	case Gzip:

@@ -5,16 +5,16 @@ import (
 	"hash/crc32"
 )
 
-// The sum of two stretches of bytes that lie one behind the other follows from the
-// sums of both: CRC32C is a remainder in a ring of polynomials over GF(2), so
-// that bytes behind a stretch multiply its sum by a power of x. What is copied into
-// larger objects is summed once, when it is verified.
+// The CRC32C of two adjacent byte ranges can be computed from the CRCs of both: CRC32C
+// is a remainder in a ring of polynomials over GF(2), so appending bytes to a range
+// multiplies its CRC by a power of x. Data that is copied into a larger object is
+// therefore summed only once, when it is verified.
 
 // worth is the size in bytes from which JoinCRC is cheaper than another pass.
 const worth = 8 << 10
 
-// powers[i] is x to the power of 8·2^i, in the bit order of the sums: the highest
-// power of x is the lowest bit. It is what 2^i bytes behind a stretch multiply by.
+// powers[i] is x to the power of 8·2^i, in the bit order of the sums: the highest power
+// of x is the lowest bit. Appending 2^i bytes to a range multiplies its CRC by it.
 var powers = func() (p [32]uint32) {
 	p[0] = 1 << (31 - 8)
 	for i := range len(p) - 1 {
@@ -32,8 +32,8 @@ func multiply(a, b uint32) (product uint32) {
 	return product
 }
 
-// JoinCRC returns the CRC32C of two stretches of bytes, one behind the other, of
-// which the sums are known; size is that of the second one in bytes.
+// JoinCRC returns the CRC32C of two adjacent byte ranges, given the CRC of each; size
+// is the length of the second range in bytes.
 func JoinCRC(first, second uint32, size int) uint32 {
 	for i := 0; size > 0; i, size = i+1, size>>1 {
 		if size&1 != 0 {
@@ -43,9 +43,9 @@ func JoinCRC(first, second uint32, size int) uint32 {
 	return first ^ second
 }
 
-// ExtendCRC returns the CRC32C of a stretch of which the sum is known with b behind
-// it. b must be a whole batch that has passed Verify: its records are not read
-// again, its own CRC says what they are.
+// ExtendCRC returns the CRC32C of a byte range, whose CRC is sum, followed by b. b must
+// be a whole batch that has passed Verify: ExtendCRC uses the batch's own CRC and does
+// not read its records again.
 func ExtendCRC(sum uint32, b Batch) uint32 {
 	if len(b) < worth {
 		return crc32.Update(sum, castagnoli, b)

@@ -6,9 +6,8 @@
 // SetLeaderEpoch place it in a log without touching what the CRC covers. A
 // Builder makes a batch, Merge makes one out of many small ones.
 //
-// Everything that reads takes hostile bytes: lengths are compared with what
-// is there before anything is allocated, inflated data has a hard cap that
-// the caller names, and no input panics. The byte table is in README.md; the
-// format is described at https://kafka.apache.org/documentation/#recordbatch,
-// in KIP-98 and KIP-320.
+// Every function that reads accepts hostile bytes: lengths are compared with what is
+// there before anything is allocated, inflated data has a hard cap that the caller
+// names, and no input panics. The byte table is in README.md; the format is described
+// at https://kafka.apache.org/documentation/#recordbatch, in KIP-98 and KIP-320.
 package record

@@ -12,10 +12,9 @@ import (
 // Compaction leaves holes between offsets, so they grow, but not always by
 // one. Each does not look at the CRC: call Verify before.
 //
-// Errors: ErrTooLarge, ErrCorrupt, those of Verify's header check, and
-// whatever fn returned, as it is, after which fn is not called again. On
-// ErrCorrupt and ErrTooLarge records before the damage, or the limit, may have been
-// handed to fn.
+// Errors: ErrTooLarge, ErrCorrupt, those of Verify's header check, and the error that
+// fn returned, as it is; fn is not called again after it. On ErrCorrupt and ErrTooLarge
+// records before the damage, or the limit, may have been handed to fn.
 func (b Batch) Each(maxInflated int, fn func(*Record) error) error {
 	d := decoders.Get().(*decoder)
 	defer d.release()
@@ -34,10 +33,9 @@ func (b Batch) Each(maxInflated int, fn func(*Record) error) error {
 	}})
 }
 
-// VerifyRecords proves what Verify leaves open, and what a producer has to
-// keep: every record decodes, their offset deltas are 0, 1, 2 … without a
-// hole, count and lengths are exact, and there is a record at all. It does
-// not look at the CRC.
+// VerifyRecords proves what Verify does not: every record decodes, the offset deltas
+// are 0, 1, 2 … without a hole, count and lengths are exact, and there is at least one
+// record. It does not look at the CRC.
 //
 // Errors: ErrTooLarge when the records inflate beyond maxInflated bytes,
 // ErrCorrupt, and those of Verify's header check.
@@ -46,10 +44,10 @@ func (b Batch) VerifyRecords(maxInflated int) error {
 	return err
 }
 
-// Admit is VerifyRecords for a batch on its way into a log: where a producer
-// got the maximal timestamp wrong, which some clients do when a batch is not
-// in the order of time, it sets that right in place (and with it the CRC), as
-// Kafka's brokers do. Searching a log by time depends on it.
+// Admit is VerifyRecords for a batch that goes into a log. As Kafka's brokers do, it
+// also corrects a wrong maximum timestamp in place, and with it the CRC: some clients
+// get it wrong when a batch is not in the order of time, and searching a log by time
+// depends on it.
 func (b Batch) Admit(maxInflated int) error {
 	latest, err := b.verifyRecords(maxInflated)
 	if err != nil {
@@ -73,8 +71,8 @@ func (b Batch) verifyRecords(maxInflated int) (latest int64, err error) {
 	return latest, err
 }
 
-// walkDense is walk for a batch that has its offsets without a hole. It has
-// checked the body of every entry that w.fn gets.
+// walkDense is walk for a batch whose offsets have no holes. It has checked the body of
+// every entry that w.fn gets.
 func (b Batch) walkDense(w walking) error {
 	if err := b.VerifyHeader(); err != nil {
 		return err
@@ -93,8 +91,7 @@ func (b Batch) walkDense(w walking) error {
 	return b.walk(w)
 }
 
-// maxCap bounds the caps of callers to what a 32-bit machine can count with
-// room to spare.
+// maxCap bounds the caps of callers, so that sizes fit an int on a 32-bit machine.
 const maxCap = 1 << 30
 
 // errBody is what the callbacks of walk return for a body that does not decode.
@@ -113,7 +110,7 @@ func (b Batch) walk(w walking) error {
 	return b.inflated(w)
 }
 
-// walkPlain walks records that are not, or no longer, compressed.
+// walkPlain walks uncompressed records.
 func (b Batch) walkPlain(p []byte, w walking) error {
 	if len(p) > w.maxInflated {
 		return fmt.Errorf("%w: %d bytes of records, at most %d allowed", ErrTooLarge, len(p), w.maxInflated)
@@ -154,7 +151,7 @@ func (b Batch) checkEntry(e entry, i, last int32) error {
 	return nil
 }
 
-// overflows says whether a+d does not fit.
+// overflows reports whether a+d overflows.
 func overflows(a, d int64) bool { return (a+d >= a) != (d >= 0) }
 
 // decoder is what Each needs for one batch.
@@ -163,8 +160,7 @@ type decoder struct {
 	headers []Header
 }
 
-// decoders and buffers are shared by the whole program. They are the one
-// exception to "no globals": what they hold is memory, not state.
+// decoders and buffers are shared by the whole program. They hold memory, not state.
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
 // maxSpareHeaders bounds what a pooled decoder keeps.

@@ -10,9 +10,9 @@ import (
 // deleteHorizonFlag says that the base timestamp is a delete horizon (KIP-534).
 const deleteHorizonFlag = 0x40
 
-// DeleteHorizon is the time, in milliseconds since 1970, from which on compaction
-// may remove the tombstones of the batch (KIP-534). ok: it has one. It lies where
-// the base timestamp lies, and the records' timestamps count from it.
+// DeleteHorizon is the time, in milliseconds since 1970, from which on compaction may
+// remove the tombstones of the batch (KIP-534). ok reports whether it has one. It takes
+// the place of the base timestamp, and the records' timestamps count from it.
 func (b Batch) DeleteHorizon() (ms int64, ok bool) {
 	if b.attributes()&deleteHorizonFlag == 0 {
 		return 0, false
@@ -20,12 +20,12 @@ func (b Batch) DeleteHorizon() (ms int64, ok bool) {
 	return b.BaseTimestamp(), true
 }
 
-// Filter returns a batch of those records of b that keep wants. It has b's base
-// offset, last offset delta, leader epoch, producer, attributes and compression,
-// and the records their offsets and timestamps; only the highest timestamp, the
-// count and the CRC are new. If all are kept it is b itself, and if none is kept nil; else it
-// belongs to the caller. b is not changed. The record is valid only during the
-// call of keep. Filter does not look at the CRC.
+// Filter returns a batch of those records of b that keep wants. It has b's base offset,
+// last offset delta, leader epoch, producer, attributes and compression, and the
+// records their offsets and timestamps; only the highest timestamp, the count and the
+// CRC are new. If all records are kept, Filter returns b itself; if none is kept, nil;
+// otherwise the result belongs to the caller. b is not changed. The record is valid
+// only during the call of keep. Filter does not look at the CRC.
 //
 // Errors: as Each; ErrTooLarge also when what is left cannot be expressed.
 func Filter(b Batch, keep func(*Record) bool, maxInflated int) (Batch, error) {
@@ -33,8 +33,8 @@ func Filter(b Batch, keep func(*Record) bool, maxInflated int) (Batch, error) {
 	return f.batch(b, maxInflated)
 }
 
-// FilterUntil is Filter, and what it returns has a delete horizon, in milliseconds
-// since 1970: it is never b itself.
+// FilterUntil is Filter, but its result has a delete horizon, in milliseconds since
+// 1970, and is never b itself.
 //
 // Errors: as Filter. ErrTooLarge also when the distance of a timestamp from the
 // horizon does not fit the format.
@@ -51,7 +51,7 @@ type filter struct {
 
 	kept   int32
 	latest int64  // highest timestamp of those
-	buf    []byte // they, behind room for the header
+	buf    []byte // room for the header, then those records
 }
 
 func (f *filter) batch(b Batch, maxInflated int) (Batch, error) {
@@ -95,7 +95,7 @@ func (f *filter) batch(b Batch, maxInflated int) (Batch, error) {
 	return f.finish(b)
 }
 
-// append takes a record over as it is, but for the distance of its timestamp.
+// append copies a record. Only its timestamp delta may change.
 func (f *filter) append(e entry, created int64) error {
 	delta := created - f.base
 	if (delta >= 0) != (created >= f.base) {

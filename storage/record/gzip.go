@@ -39,8 +39,8 @@ type gzipReader struct {
 
 var gzipReaders = sync.Pool{New: func() any { return new(gzipReader) }}
 
-// gzipGuess is what the last member says at its end that it held. Others may come
-// before it, and it may lie.
+// gzipGuess returns the size that the last member declares at its end. It may be wrong,
+// and there may be other members before it.
 func gzipGuess(src []byte) int64 {
 	if len(src) < 4 {
 		return 0
@@ -57,7 +57,7 @@ func inflateGzip(dst, src []byte, limit int) ([]byte, error) {
 		return dst, fmt.Errorf("%w: %v", ErrCorrupt, err)
 	}
 	for {
-		// Room for one byte more than allowed, to see that it is there.
+		// Make room for one byte beyond the limit, to notice that there is more.
 		if len(dst) == cap(dst) {
 			dst = slices.Grow(dst, min(max(4<<10, len(src), len(dst)), limit-len(dst)+1))
 		}

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// A few bytes may inflate to many. How many a batch is inflated to at once, and how
-// many batches are at the same time, goes by what it may hold:
+// A few bytes may inflate to many. What a batch may hold decides how much of it is
+// inflated at once, and how many batches are inflated at a time:
 //
 //   - up to tinyInflated: at once, into one buffer;
 //   - up to lightInflated: into one buffer, half of the cores at most at a time;
@@ -55,9 +55,9 @@ func turn(tokens chan struct{}) {
 	inflateWaits.nanoseconds.Add(int64(time.Since(began)))
 }
 
-// mostInflated is the most bytes that src can hold, going by its framing; of gzip,
-// which tells at the end of each member what was in it, it is a guess. ok is false
-// where the framing cannot be right.
+// mostInflated returns the most bytes that src can inflate to, going by its framing.
+// For gzip it is a guess, since each member declares its size at its end. ok is false
+// if the framing is invalid.
 func (c Codec) mostInflated(src []byte) (n int64, ok bool) {
 	switch c {
 	case Gzip:
@@ -75,8 +75,8 @@ func (c Codec) mostInflated(src []byte) (n int64, ok bool) {
 // walking is how the records of a batch are walked.
 type walking struct {
 	maxInflated int
-	bodies      bool // fn wants to see the bodies; else they are checked, and may be left out
-	free        bool // up to lightInflated, without a turn: the caller is the only one of its kind
+	bodies      bool // fn gets the bodies; if false, they are checked, and may be left out
+	free        bool // up to lightInflated no token is needed: there is only one caller like this
 	fn          func(entry) error
 }
 
@@ -105,7 +105,7 @@ func (b Batch) inflated(w walking) error {
 	return b.inflatedAsStream(w)
 }
 
-// errNotLight: the records inflate to more than was expected. No record was given out.
+// errNotLight: the records inflate to more than was expected. No record was passed on.
 var errNotLight = errors.New("records are more than expected")
 
 // inflatedAtOnce inflates all records into one buffer, up to limit bytes.
@@ -145,8 +145,8 @@ func (b Batch) inflatedAsStream(w walking) error {
 }
 
 // Recode returns a batch with the records of b, compressed by another codec, and with
-// its producer. What else b says of itself is lost. The result belongs to the caller.
-// It does not look at the CRC.
+// its producer. Everything else in b's header is lost. The result belongs to the
+// caller. It does not look at the CRC.
 //
 // Errors: those of VerifyRecords, and of Builder.Append and Build.
 func Recode(b Batch, c Codec, maxInflated int) (Batch, error) {

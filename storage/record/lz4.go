@@ -9,17 +9,15 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// The LZ4 frame format, version 1.6.1, as far as Kafka knows it (little
-// endian):
+// The LZ4 frame format, version 1.6.1, as far as Kafka supports it (little endian):
 //
 //	magic 4 | FLG 1 | BD 1 | [content size 8] | HC 1 |
 //	(block size 4 | block | [checksum 4])* | 0 4 | [content checksum 4]
 //
-// Blocks that lean on the one before them, dictionaries, legacy and
-// skippable frames are refused: Kafka's Java client cannot read them, so a
-// consumer could not read a batch with them. Frames are taken apart here and
-// not by the library's reader, because that one takes two buffers of the
-// frame's block size, up to 8 MiB, however little there is to read.
+// Linked blocks, dictionaries, legacy and skippable frames are refused, because Kafka's
+// Java client cannot read them. Frames are parsed here and not by the library's reader,
+// which allocates two buffers of the frame's block size, up to 8 MiB, however short the
+// input is.
 const (
 	lz4Magic     = "\x04\x22\x4d\x18"
 	lz4BlockSize = 64 << 10
@@ -53,8 +51,8 @@ func deflateLZ4(dst, src []byte) []byte {
 	for plain := range slices.Chunk(src, lz4BlockSize) {
 		at := len(dst) + 4
 		dst = grow(dst, 4+len(plain))
-		// There is no room for a block that would be as large as before: that
-		// is what 0 means, and the error.
+		// The destination is one byte shorter than plain: 0 or an error means that the
+		// block did not shrink.
 		n, err := c.CompressBlock(plain, dst[at:at+len(plain)-1])
 		if err != nil || n == 0 {
 			dst = binary.LittleEndian.AppendUint32(dst, uint32(len(plain))|lz4Plain)
@@ -99,8 +97,8 @@ func inflateLZ4(dst, src []byte, limit int) ([]byte, error) {
 	return dst, f.checkEnd(src, uint64(len(dst)), func() uint32 { return xxh32(dst) })
 }
 
-// checkEnd checks what stands behind the last block: src is all that is left, size
-// what the blocks held, and sum the checksum of that.
+// checkEnd checks what follows the last block. src is all that is left, size the number
+// of bytes that the blocks held, and sum returns their checksum.
 func (f lz4Frame) checkEnd(src []byte, size uint64, sum func() uint32) error {
 	if f.flags&lz4ContentChecksum != 0 {
 		if len(src) < 4 || binary.LittleEndian.Uint32(src) != sum() {
@@ -163,8 +161,8 @@ func cutLZ4Header(p []byte) (f lz4Frame, rest []byte, ok bool) {
 	return f, p[end+1:], ok
 }
 
-// inflateBlock appends the block that src begins with to dst. A block is at
-// most blockSize long, so that the caller can see to the limit afterwards.
+// inflateBlock appends the block that src begins with to dst. A block is at most
+// blockSize long, so the caller can check the limit afterwards.
 func (f lz4Frame) inflateBlock(dst, src []byte, mark uint32) (out, rest []byte, err error) {
 	size := int64(mark &^ lz4Plain)
 	if size > int64(len(src)) || size > int64(f.blockSize) {

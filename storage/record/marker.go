@@ -43,8 +43,8 @@ func NewMarker(producer int64, epoch int16, m Marker, ms int64) Batch {
 	return batch
 }
 
-// Marker returns what a control batch says. It takes only what NewMarker builds,
-// wherever it was placed since, and does not look at the CRC.
+// Marker returns what a control batch says. It accepts only what NewMarker builds, with
+// any base offset and leader epoch, and does not look at the CRC.
 //
 // Errors: ErrCorrupt.
 func (b Batch) Marker() (m Marker, err error) {

@@ -16,19 +16,19 @@ const (
 	mergeInflated = 4 << 20
 )
 
-// mergeRatio bounds the work of one MergeSmall: mergeInflated bytes of records,
-// and so many more for each byte of the batches. Telemetry does not shrink that
-// much, and a few bytes that inflate without end cannot hold up the others.
+// mergeRatio bounds the work of one MergeSmall: mergeInflated bytes of records, and
+// mergeRatio more for each byte of the batches. Telemetry compresses less than that,
+// and a few bytes that inflate to very many cannot delay other batches.
 const mergeRatio = 32
 
-// Mergeable says whether b is small and nothing in it belongs to the batch as
-// a whole: no transaction, no producer sequence, no time of append, no
-// attribute that is not known here.
+// Mergeable reports whether b is small and nothing in it belongs to the batch as a
+// whole: no transaction, no producer sequence, no time of append, no attribute that is
+// not known here.
 func Mergeable(b Batch) bool {
 	return len(b) >= HeaderSize && len(b) < smallSize && b.Count() < smallCount && unbound(b)
 }
 
-// unbound says whether the records of b could as well lie in another batch.
+// unbound reports whether the records of b can be moved into another batch.
 func unbound(b Batch) bool {
 	return b.ProducerID() < 0 && b.attributes()&^codecMask == 0
 }
@@ -101,9 +101,9 @@ func smallRun(batches []Batch) int {
 	return len(batches)
 }
 
-// mergeFirst joins the first n batches: all, or those before one that does not
-// fit or does not decode, and at least 1. The result is nil if they are better
-// left alone. inflated is how many bytes of records that may have taken.
+// mergeFirst joins the first n batches: all, or those before one that does not fit or
+// does not decode, and at least 1. b is nil if they should stay as they are. inflated
+// is the most bytes of records that this can have inflated.
 func mergeFirst(batches []Batch, maxInflated int) (b Batch, n, inflated int) {
 	buf := buffers.Get().(*buffer)
 	defer buf.release()
@@ -113,7 +113,7 @@ func mergeFirst(batches []Batch, maxInflated int) (b Batch, n, inflated int) {
 	for n < len(batches) {
 		before := m
 		if err := m.appendBatch(batches[n], maxInflated); err != nil {
-			inflated = maxInflated // it may have failed for its last byte
+			inflated = maxInflated // it may have failed at its last byte
 			before.buf = m.buf[:len(before.buf)]
 			m = before
 			break

@@ -44,21 +44,21 @@ type entry struct {
 	timestampDelta int64
 	offsetDelta    int32
 	body           []byte
-	checked        bool // the body is one, and was left out
+	checked        bool // the body is valid, and was left out
 }
 
-// cutEntry takes the first record off p. It has yet to look at the body.
+// cutEntry takes the first record off p. It does not look at the body.
 func cutEntry(p []byte) (e entry, rest []byte, ok bool) {
 	c := cursor{p: p}
 	one := cursor{p: c.take(c.varint()), bad: c.bad}
-	one.take(1) // attributes: no bit of them means anything
+	one.take(1) // attributes: no bit is defined
 	e.timestampDelta = one.varlong()
 	e.offsetDelta = one.varint()
 	e.body = one.p
 	return e, c.p, !one.bad
 }
 
-// checkBody says whether body is what decodeBody accepts.
+// checkBody reports whether decodeBody accepts body.
 func checkBody(body []byte) bool {
 	c := cursor{p: body}
 	c.field()
@@ -212,8 +212,8 @@ func (c *cursor) field() []byte {
 	return c.take(n)
 }
 
-// headerCount reads the number of headers and sees that they can be there: a
-// header takes 2 bytes at least.
+// headerCount reads the number of headers, and checks that enough bytes are left: a
+// header takes at least 2.
 func (c *cursor) headerCount() int {
 	n := int(c.varint())
 	if n < 0 || n > MaxHeaders || n > len(c.p)/2 {

@@ -22,8 +22,8 @@ const (
 	xerialBlockSize  = 32 << 10 // of plain bytes, as xerial writes them
 )
 
-// snappyRatio is more than snappy can compress: its best element makes 64
-// bytes of 3. A block that declares more lies, or is not snappy.
+// snappyRatio is more than snappy can compress: its best element makes 64 bytes of 3. A
+// block that declares more is invalid.
 const snappyRatio = 22
 
 func deflateSnappy(dst, src []byte) []byte {
@@ -58,7 +58,8 @@ func inflateSnappy(dst, src []byte, limit int) ([]byte, error) {
 	return dst, nil
 }
 
-// cutXerialHeader cuts the header off p; raw: there is none, and p is one block.
+// cutXerialHeader cuts the header off p; raw reports that there is none and p is one
+// block.
 func cutXerialHeader(p []byte) (raw bool, rest []byte, err error) {
 	if len(p) < xerialHeaderSize || string(p[:len(xerialMagic)]) != xerialMagic {
 		return true, p, nil
@@ -83,7 +84,7 @@ func cutXerialBlock(p []byte) (block, rest []byte, err error) {
 	return p[:size], p[size:], nil
 }
 
-// snappyBound is what the blocks of src say that they hold.
+// snappyBound returns how many bytes the blocks of src declare.
 func snappyBound(src []byte) (bound int64, ok bool) {
 	raw, src, err := cutXerialHeader(src)
 	if raw {

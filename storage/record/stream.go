@@ -14,15 +14,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// pieces are inflated records, one piece after the other. A piece is valid until the
-// next call. After the last one, io.EOF: then all checksums were right.
+// pieces returns inflated records, one piece after the other. A piece is valid until
+// the next call. io.EOF after the last one means that all checksums matched.
 type pieces interface {
 	next() ([]byte, error)
 	close()
 }
 
-// pieces begins to inflate src, without a limit on the whole, but with one on each
-// piece.
+// pieces begins to inflate src. limit bounds each piece, not the whole.
 func (c Codec) pieces(src []byte, limit int) (pieces, error) {
 	switch c {
 	case Gzip:
@@ -37,7 +36,7 @@ func (c Codec) pieces(src []byte, limit int) (pieces, error) {
 	return nil, fmt.Errorf("%w: unknown codec %d", ErrCorrupt, int8(c))
 }
 
-// pieceSize is how many bytes are inflated at a time by what can stop anywhere.
+// pieceSize is how many bytes are inflated at a time by codecs that can stop anywhere.
 const pieceSize = 64 << 10
 
 // readPieces are the pieces of a codec that has a reader.
@@ -66,7 +65,8 @@ func (r *readPieces) next() ([]byte, error) {
 	return r.buf, nil
 }
 
-// atEnd tells the end of the data from data that was cut: io.ReadFull does not.
+// atEnd reports whether the data has ended and was not cut, which io.ReadFull does not
+// tell.
 func (r *readPieces) atEnd() bool {
 	n, err := r.inner.Read(make([]byte, 1))
 	return n == 0 && err == io.EOF
@@ -87,8 +87,8 @@ func newGzipPieces(src []byte) (pieces, error) {
 	}}, nil
 }
 
-// zstdStreams decode with a window of their own, where zstdDecoders need all of what
-// they inflate in one piece.
+// zstdStreams keep a window of their own; zstdDecoders need one buffer for everything
+// that they inflate.
 var zstdStreams = sync.Pool{New: func() any {
 	d, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1), // no goroutine
@@ -120,7 +120,7 @@ func newZstdPieces(src []byte) (pieces, error) {
 	return r, nil
 }
 
-// blockPieces are the pieces of a codec whose blocks stand alone: each is one.
+// blockPieces are the pieces of a codec with independent blocks: one for each block.
 type blockPieces struct {
 	buf  []byte
 	more func(dst []byte) ([]byte, error) // appends a block, or returns io.EOF
@@ -193,21 +193,21 @@ func newSnappyPieces(src []byte, limit int) (pieces, error) {
 type stream struct {
 	pieces pieces
 	limit  int64 // bytes that may be inflated in all
-	read   int64 // that were
+	read   int64 // bytes inflated so far
 	p      []byte
 	err    error // of the pieces
 
-	left   int64 // bytes of the record, or of all if none is read
+	left   int64 // bytes that are left of the record under way, or of the whole if there is none
 	record []byte
 }
 
-// fill gets the next piece; false at the end, and after a fault.
+// fill gets the next piece. It reports false at the end, and after a fault.
 func (s *stream) fill() bool {
 	for len(s.p) == 0 {
 		if s.err != nil {
 			return false
 		}
-		runtime.Gosched() // this may go on for long, and others have little to do
+		runtime.Gosched() // this may take long: let other goroutines run
 		p, err := s.pieces.next()
 		if err != nil {
 			if err != io.EOF {
@@ -224,7 +224,7 @@ func (s *stream) fill() bool {
 	return true
 }
 
-// varint reads at most max bytes.
+// uvarint reads at most max bytes.
 func (s *stream) uvarint(max int) (uint64, bool) {
 	var p [binary.MaxVarintLen64]byte
 	for n := range max {
@@ -295,7 +295,7 @@ func (s *stream) field(null bool) bool {
 	return ok && s.skip(int64(n))
 }
 
-// body passes over the body of a record, and reports whether it is one.
+// body passes over the body of a record, and reports whether it is valid.
 func (s *stream) body() bool {
 	for range 2 { // key and value
 		if !s.field(true) {

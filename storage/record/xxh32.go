@@ -25,7 +25,7 @@ const (
 type xxh32Digest struct {
 	lanes [4]uint32 // of whole stripes, once there was one
 	size  uint32    // bytes in all, modulo 2^32
-	long  bool      // there was one
+	long  bool      // there was a whole stripe
 	rest  [16]byte  // less than a stripe
 	n     int       // bytes of rest
 }

@@ -84,9 +84,9 @@ func inflateZstd(dst, src []byte, limit int) ([]byte, error) {
 	return append(dst[:0], out...), nil // the same bytes, with all of the capacity
 }
 
-// zstdBound is the most that the frames in p can hold, going by their headers
-// and those of their blocks. A frame that declares more than its blocks can
-// hold lies; ok is false then and where the framing cannot be right.
+// zstdBound is the most that the frames in p can hold, going by their headers and those
+// of their blocks. ok is false if the framing is invalid, or if a frame declares more
+// than its blocks can hold.
 func zstdBound(p []byte) (bound int64, ok bool) {
 	for len(p) > 0 {
 		var h zstd.Header
@@ -122,8 +122,8 @@ func zstdBound(p []byte) (bound int64, ok bool) {
 	return bound, true
 }
 
-// cutZstdBlocks cuts the blocks of a frame off p and tells the most that they
-// can hold.
+// cutZstdBlocks cuts the blocks of a frame off p and returns the most that they can
+// hold.
 func cutZstdBlocks(p []byte) (bound int64, rest []byte, ok bool) {
 	const raw, rle, packed = 0, 1, 2
 	for last := false; !last; {
