@@ -17,8 +17,8 @@ type Block struct {
 	CRC     uint32 // CRC32C of its bytes
 }
 
-// Batches verifies the bytes of the block and cuts them into batches, which
-// alias raw. Their own CRCs, which cover less, are left alone.
+// Batches verifies the bytes of the block and cuts them into batches, which alias raw.
+// It does not check their own CRCs, which cover less.
 //
 // Errors: ErrCorrupt.
 func (b Block) Batches(raw []byte) ([]record.Batch, error) {
@@ -46,7 +46,8 @@ func (b Block) Batches(raw []byte) ([]record.Batch, error) {
 	return batches, nil
 }
 
-// cut cuts a block into its batches, which it counts first: they stay in caches.
+// cut cuts a block into its batches. It counts them first, because the slice stays in
+// caches.
 func cut(raw []byte) ([]record.Batch, error) {
 	n := 0
 	for rest := raw; len(rest) > 0; n++ {
@@ -69,7 +70,7 @@ func cut(raw []byte) ([]record.Batch, error) {
 	return batches, nil
 }
 
-// take counts in a batch that is appended to the block.
+// take updates the block for a batch that is appended to it.
 func (b *Block) take(batch record.Batch) {
 	if b.Size == 0 {
 		b.Base, b.MaxTime = batch.BaseOffset(), NoTime

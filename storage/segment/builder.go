@@ -30,8 +30,8 @@ func NewBuilder(shard uint32, epoch, number uint64) *Builder {
 	return &Builder{blockSize: BlockSize, maxSize: MaxSize, buf: appendHeader(nil, shard, epoch, number)}
 }
 
-// Reuse builds in the memory of an object that is not needed any more, if it is more
-// than there is. It must be called before Begin.
+// Reuse lets the builder use the memory of an object that is no longer needed, if it is
+// larger than its own. It must be called before Begin.
 func (b *Builder) Reuse(memory []byte) {
 	if cap(memory) > cap(b.buf) {
 		b.buf = append(memory[:0], b.buf...)
@@ -42,9 +42,9 @@ func (b *Builder) Reuse(memory []byte) {
 // who know how many there will be.
 func (b *Builder) Grow(n int) { b.buf = slices.Grow(b.buf, n+n/64) }
 
-// Begin starts a piece whose first offset is base. A piece must have ended
-// before, and partition and base not be negative, else there will be no object:
-// Append and Finish tell why.
+// Begin starts a piece whose first offset is base. The piece before must have ended,
+// and partition and base must not be negative; otherwise Append and Finish return an
+// error.
 func (b *Builder) Begin(topic [16]byte, partition int32, base int64) {
 	switch {
 	case b.invalid != nil:
@@ -75,8 +75,7 @@ func (b *Builder) Append(batch record.Batch) error {
 	if !b.open {
 		return fmt.Errorf("%w: Append outside a piece", ErrState)
 	}
-	// Once more here: the block gets a CRC of its own, and would vouch for
-	// bytes that were damaged on the way.
+	// Verify again: the CRC of the block would cover bytes that were damaged on the way.
 	if err := batch.Verify(); err != nil {
 		return fmt.Errorf("%w: batch behind offset %d of partition %d of topic %x: %w", ErrCorrupt, b.next, b.piece.Partition, b.piece.Topic, err)
 	}
@@ -118,9 +117,9 @@ func (b *Builder) seal() {
 	}
 }
 
-// End ends the piece at the offset next, which is behind the last batch and
-// behind the base; there need not be a batch. If it is not, or no piece has
-// begun, there will be no object: Finish tells why.
+// End ends the piece at the offset next, which must lie behind the last batch and
+// behind the base; there need not be a batch. Otherwise, or if no piece has begun,
+// Finish returns an error.
 func (b *Builder) End(next int64) Piece {
 	switch {
 	case b.invalid != nil:
@@ -152,8 +151,8 @@ func (b *Builder) Drop() {
 	}
 }
 
-// Size is how many bytes the object would have if it were finished now: exact
-// between pieces, else at most some bytes for each block too many.
+// Size is how many bytes the object would have if it were finished now: exact between
+// pieces, else at most a few bytes per block too high.
 func (b *Builder) Size() int {
 	size := len(b.buf) + len(b.pieces)*pieceSize + trailerSize
 	if b.open {
@@ -163,7 +162,7 @@ func (b *Builder) Size() int {
 }
 
 // Finish returns the object, which belongs to the caller, and its pieces as End
-// returned them. The builder is of no use afterwards.
+// returned them. The builder must not be used afterwards.
 //
 // Errors: ErrState when a piece is open or a call was out of order, ErrTooLarge
 // when there are so many empty pieces that MaxSize does not hold them.

@@ -2,9 +2,9 @@ package segment
 
 import "encoding/binary"
 
-// decoder takes fields off the front of p. Once something is missing or not in
-// its one form bad is set and everything that follows is zero; it is enough to
-// look in the end.
+// decoder takes fields off the front of p. Once something is missing or not in its one
+// valid form, bad is set and everything that follows is zero, so it is enough to check
+// bad at the end.
 type decoder struct {
 	p   []byte
 	bad bool
@@ -34,7 +34,7 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
-// upTo takes a number of which more than limit makes no sense.
+// upTo takes a number of at most limit.
 func (d *decoder) upTo(limit int64) int64 {
 	v := d.uvarint()
 	if v > uint64(limit) {

@@ -1,12 +1,12 @@
-// Package segment is the form in which records lie at rest for good: objects
-// that hold pieces of partitions, ready to be read in ranges. It is a codec and
-// does no I/O.
+// Package segment encodes and decodes segments: the objects that keep records at rest
+// for good. A segment holds pieces of partitions, which can be read in ranges. The
+// package does no I/O.
 //
-// A Builder takes the record batches of one partition after the other and makes
-// an object. What it tells of each Piece goes into the log's state, and is all
-// that is needed to read it: the index lies in the last bytes of the piece
-// (Piece.Blocks) and says where the blocks are (Block.Batches). Every byte is
-// covered by a checksum that is verified on the way. Open proves a whole object.
+// A Builder takes the record batches of one partition after the other and makes an
+// object. The Piece that it returns for each goes into the log's state, and is all that
+// is needed to read the records: the index lies in the last bytes of the piece
+// (Piece.Blocks) and says where the blocks are (Block.Batches). Every byte is covered
+// by a checksum that is verified on the way. Open verifies a whole object.
 //
 // FORMAT.md beside this file has the byte tables.
 package segment
@@ -41,10 +41,11 @@ var (
 	ErrState = errors.New("segment builder called out of order")
 )
 
-// castagnoli is a constant in all but syntax.
+// castagnoli is never changed.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Key returns the key of a segment: the kth that the owner of an epoch made.
+// Key returns the key of the segment with that number among those that the owner of an
+// epoch made.
 func Key(shard uint32, epoch, number uint64) string {
 	return fmt.Sprintf("%s%020d", Prefix(shard, epoch), number)
 }

@@ -45,7 +45,7 @@ func follows(a, b record.Batch) bool {
 	return a.NextOffset() == b.BaseOffset() && a.LeaderEpoch() == b.LeaderEpoch()
 }
 
-// dense says whether a batch has a record at each of its offsets.
+// dense reports whether a batch has a record at each of its offsets.
 func dense(b record.Batch) bool {
 	return len(b) >= record.HeaderSize && b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
 }

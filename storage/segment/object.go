@@ -154,8 +154,7 @@ func (p *Piece) verify(object []byte) error {
 	return nil
 }
 
-// verify proves what the block's checksum takes for granted, and counts its
-// records.
+// verify checks what the block's checksum does not, and counts the records.
 func (b *Block) verify(batches []record.Batch) (records int64, err error) {
 	time := int64(NoTime)
 	for _, batch := range batches {

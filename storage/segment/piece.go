@@ -9,12 +9,12 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// NoTime is the highest timestamp of no records.
+// NoTime is the MaxTime of a piece or block without records.
 const NoTime = math.MinInt64
 
-// Piece is a range of offsets of one partition in a segment object: its blocks,
-// then its index. It is what a reference to the piece has to know; the index
-// repeats it, so that one that is read by a wrong reference is noticed.
+// Piece is a range of offsets of one partition in a segment object: its blocks, then
+// its index. A reference to the piece needs all of it. The index repeats it, so that an
+// index read by a wrong reference is noticed.
 type Piece struct {
 	Topic     [16]byte
 	Partition int32
@@ -51,7 +51,7 @@ func (p *Piece) append(dst []byte) []byte {
 	return be.AppendUint32(dst, p.Records)
 }
 
-// piece decodes a Piece and leaves it to Check to judge it.
+// piece decodes a Piece without checking it: see Check.
 func (d *decoder) piece() Piece {
 	p := Piece{Topic: [16]byte(d.take(16)), Partition: int32(d.u32())}
 	p.Base, p.Next, p.MaxTime = int64(d.u64()), int64(d.u64()), int64(d.u64())
@@ -72,8 +72,8 @@ func (p Piece) Check() error {
 	return nil
 }
 
-// appendIndex encodes the index of p, whose size it sets, and with it that of
-// the piece, which was that of its blocks.
+// appendIndex encodes the index of p. It sets p.Index, and adds it to p.Size, which was
+// the size of the blocks.
 func (p *Piece) appendIndex(dst []byte, blocks []Block) []byte {
 	var entries []byte
 	next, time := p.Base, p.MaxTime
@@ -98,9 +98,9 @@ func (p *Piece) appendIndex(dst []byte, blocks []Block) []byte {
 	return dst
 }
 
-// Blocks decodes the index of the piece and proves that it is the one: raw is
-// the last p.Index bytes of the piece. There is none if the piece has no
-// records; some may have holes between them.
+// Blocks decodes raw, the last p.Index bytes of the piece, and proves that it is the
+// index of this piece. A piece without records has no blocks. There may be holes
+// between blocks.
 //
 // Errors: ErrCorrupt, and ErrFormat for an index of a later version.
 func (p Piece) Blocks(raw []byte) ([]Block, error) {

@@ -2,16 +2,16 @@ package reader
 
 import "github.com/weirmq/weir/storage/segment"
 
-// Of the cache, all that was read ahead and not asked for yet may take one part
-// in aheadShare; one Get ahead takes one in groupShare, and at most maxGet.
+// All that was read ahead and not asked for yet takes at most 1/aheadShare of the
+// cache. One Get ahead takes at most 1/groupShare of it, and at most maxGet.
 const (
 	aheadShare = 4
 	groupShare = 16
 )
 
-// readAhead fetches what lies behind next, the block after those that a reader
-// gets now, when what he has asked for already, up to the block asked, is one Get
-// or less: so there are two at most. It returns what is asked for then. mu is
+// readAhead fetches blocks ahead of a reader. next is the block after those that the
+// reader gets now, asked the first one that was not asked for yet. It fetches more when
+// one Get or less is ahead, so there are at most two. It returns the new asked. mu is
 // held.
 //
 // What was fetched for a reader that stops stays in the cache until it is evicted.
@@ -77,7 +77,7 @@ func (s *streams) put(at stream, asked int) {
 	s.next = (s.next + 1) % maxStreams
 }
 
-// take forgets a stream, for it is read on.
+// take removes a stream, because its reader goes on.
 func (s *streams) take(at stream) (asked int, found bool) {
 	e, found := s.ends[at]
 	delete(s.ends, at)

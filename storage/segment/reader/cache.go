@@ -67,7 +67,7 @@ func (c *cache) get(k key) *item {
 	return it
 }
 
-// asked notes that an item that was read ahead has been of use, or never will.
+// asked notes that an item that was read ahead has been used, or never will be.
 func (c *cache) asked(it *item) {
 	c.ahead -= it.ahead
 	it.ahead = 0
@@ -84,8 +84,7 @@ func (c *cache) add(it *item) {
 	c.items[it.key] = c.order.PushFront(it)
 }
 
-// room removes items until n more bytes fit. If they never will it leaves all as
-// it is.
+// room removes items until n more bytes fit. If they never will, it removes nothing.
 func (c *cache) room(n int64) bool {
 	if n > c.limit-c.reserved {
 		return false

@@ -18,8 +18,8 @@ type fetch struct {
 	asked   map[key]bool // guarded by Reader.mu: what has been waited for
 
 	done  chan struct{} // closed when the rest is there
-	items map[key]*item // those of keys that could be had, perhaps more
-	errs  map[key]error // the others
+	items map[key]*item // of the keys that could be read, and perhaps of more
+	errs  map[key]error // of the other keys
 }
 
 // want is an item that a read needs: it is here, or on its way.
@@ -76,7 +76,7 @@ func (r *Reader) request(at place, blocks []segment.Block, first, last int, offs
 	return wanted, asked, nil
 }
 
-// look finds an item in the cache, or joins the fetch of it. mu is held.
+// look finds an item in the cache, or joins its fetch. mu is held.
 func (r *Reader) look(k key) want {
 	w := want{key: k, item: r.cache.get(k)}
 	if w.item != nil {
@@ -192,7 +192,7 @@ func (r *Reader) getIndex(ctx context.Context, f *fetch, at place) {
 		return
 	}
 	for i, b := range blocks {
-		// A damaged block is for the read that wants it.
+		// The read that wants a damaged block reports it.
 		if it, err := r.newBlock(key{at, i}, b, raw, b.At-p.At); err == nil {
 			f.items[it.key] = it
 		}
@@ -261,8 +261,8 @@ func (r *Reader) forget(f *fetch) {
 	}
 }
 
-// wait returns what is wanted, up to the first that is not to be had, and why
-// that is so.
+// wait returns the wanted items up to the first that cannot be read, and the error of
+// that one.
 func (r *Reader) wait(ctx context.Context, wanted []want) ([]*item, error) {
 	defer r.leave(wanted)
 	items := make([]*item, 0, len(wanted))
@@ -283,8 +283,8 @@ func (r *Reader) wait(ctx context.Context, wanted []want) ([]*item, error) {
 	return items, nil
 }
 
-// leave ends the wait. When the last one leaves a fetch it ends, unless it reads
-// ahead; a later reader begins another one.
+// leave ends the wait. When the last reader leaves a fetch, the fetch ends, unless it
+// reads ahead; a later reader begins another one.
 func (r *Reader) leave(wanted []want) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

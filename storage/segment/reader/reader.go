@@ -121,7 +121,7 @@ func (r *Reader) Read(ctx context.Context, epoch, number uint64, p segment.Piece
 	if len(items) == 0 {
 		return nil, err
 	}
-	// What could not be had behind these is for the read that begins there.
+	// An error behind these is reported by the read that begins there.
 	batches := trim(items, offset, maxBytes)
 	r.mu.Lock()
 	r.streams.put(stream{at, batches[len(batches)-1].NextOffset()}, asked)
