@@ -15,10 +15,10 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// SegmentList is the segments that a List of the bucket has shown.
+// SegmentList has the segments that a List of the bucket has shown.
 type SegmentList struct {
 	IDs     map[state.SegmentID]bool
-	strange []string // keys that are none of a segment
+	strange []string // keys that are not keys of segments
 }
 
 // ListSegments lists the segments of a shard.
@@ -42,7 +42,7 @@ func ListSegments(ctx context.Context, b storage.Bucket, shard uint32) (SegmentL
 // listAll calls each with the keys that begin with prefix and are greater than after,
 // in order, until it returns false.
 func listAll(ctx context.Context, b storage.Bucket, prefix, after string, each func(key string) bool) error {
-	const page = 100_000 // each costs a folder a reading of all of it
+	const page = 100_000 // a bucket in a folder reads the whole folder for each page
 	for {
 		var keys []string
 		err := storage.Until(ctx, func() (err error) {
@@ -63,8 +63,8 @@ func listAll(ctx context.Context, b storage.Bucket, prefix, after string, each f
 	}
 }
 
-// gone reports whether there is no object under key: a List may have begun before it
-// was stored.
+// gone reports whether there is no object under key. A List may have begun before the
+// object was stored.
 func gone(ctx context.Context, b storage.Bucket, key string) (bool, error) {
 	err := storage.Until(ctx, func() error {
 		_, err := b.Get(ctx, key, 0, 1)
@@ -82,7 +82,7 @@ type Listing struct {
 	bucket storage.Bucket
 	shard  uint32
 	Err    error
-	done   chan struct{} // closed when the list is there
+	done   chan struct{} // closed when the list is complete or given up
 }
 
 // StartListing begins to list the segments of a shard. It ends with ctx.
@@ -95,10 +95,10 @@ func StartListing(ctx context.Context, b storage.Bucket, shard uint32) *Listing 
 	return x
 }
 
-// Wait returns when the list is there, or is given up.
+// Wait returns when the list is complete or given up.
 func (x *Listing) Wait() { <-x.done }
 
-// Verify proves that what a recovered log refers to is there.
+// Verify proves that all objects that a recovered log refers to exist.
 func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovered) error {
 	if x.Wait(); x.Err != nil {
 		return x.Err
@@ -115,7 +115,7 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 		}
 	}
 	for id := range x.IDs {
-		// This node has stored none in its epoch yet, and who comes later may have.
+		// This node has not stored any in its epoch yet, and a later owner may have.
 		if err := unknownEpoch(s, id, x.shard, r, r.End.Epoch+1); err != nil {
 			return err
 		}
@@ -123,8 +123,9 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 	return slotsThere(ctx, x.bucket, x.shard, s, r.Checkpoint)
 }
 
-// unknownEpoch returns an error for a segment of an epoch, before the one given, of which the
-// log knows nothing: only an owner stores segments, so the epoch had a header.
+// unknownEpoch returns an error if a segment is of an epoch below before that the log
+// does not know: only an owner stores segments, so the epoch had a HEADER, which is
+// missing.
 func unknownEpoch(s *state.State, id state.SegmentID, shard uint32, r journal.Recovered, before uint64) error {
 	if id.Epoch <= s.Cleaned || r.Knows(id.Epoch) || id.Epoch >= before {
 		return nil
@@ -133,8 +134,8 @@ func unknownEpoch(s *state.State, id state.SegmentID, shard uint32, r journal.Re
 		fmt.Sprintf("an owner of epoch %d has stored %s", id.Epoch, segment.Key(shard, id.Epoch, id.Number)))
 }
 
-// slotsThere returns an error if a slot before the checkpoint is not there and has
-// records that no segment has. The slots behind it have been read.
+// slotsThere returns an error if a slot before the checkpoint is missing and has
+// records that are in no segment. The slots behind the checkpoint have been read.
 func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state.State, began journal.Position) error {
 	wanted := make(map[journal.Position]state.Place)
 	first := journal.Position{Epoch: math.MaxUint64}

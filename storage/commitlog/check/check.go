@@ -30,27 +30,26 @@ type Report struct {
 	Batches    int64         `json:"batches"`
 	Records    int64         `json:"records"`
 	Bytes      int64         `json:"bytes"`      // of all entries
-	Segments   int           `json:"segments"`   // that something refers to, all of them read
-	Orphans    int           `json:"orphans"`    // segments that nothing refers to: leftovers of a crash, no problem
+	Segments   int           `json:"segments"`   // segments that something refers to; all of them were read
+	Orphans    int           `json:"orphans"`    // segments that nothing refers to: leftovers of a crash, not a problem
 	Checkpoint string        `json:"checkpoint"` // where the log begins; empty: at its first slot
 	Topics     int           `json:"topics"`     // at the end of the log, as the next three
 	Partitions int           `json:"partitions"` //
 	Streams    int           `json:"streams"`    // that have a mark
-	Problems   []string      `json:"problems"`   // each with the key of an object; none: the bucket is sound
+	Problems   []string      `json:"problems"`   // each with the key of an object; empty: the bucket is sound
 	Took       time.Duration `json:"took"`       // nanoseconds
 }
 
 // Check proves every rule of the log from the bytes at rest, in all shards: the
-// journal's, CRCs, records that decode, offsets without a hole, marks that go on
-// where they were, producers' sequences and transactions, and a catalogue that makes sense; that
-// each offset of each partition is where the log says, in a segment or a slot,
-// and nowhere else. It
-// claims nothing and writes nothing, so it can run beside an owner; what is
-// appended meanwhile may or may not be part of it. Problems are also written to
-// w, if it is not nil.
+// journal's rules, CRCs, records that decode, offsets without a hole, marks without a
+// gap, producers' sequences and transactions, a valid catalogue. It also proves that
+// each offset of each partition is where the log says, in a segment or a slot, and
+// nowhere else. It claims nothing and writes nothing, so it can run beside an owner;
+// what is appended meanwhile may or may not be checked. Problems are also written to w,
+// if it is not nil.
 //
-// Its error says that the bucket could not be read to the end; a log that is
-// broken is no error but has Problems.
+// An error means that the bucket could not be read to the end. A broken log is not an
+// error: it is in Problems.
 func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -80,7 +79,7 @@ func Check(ctx context.Context, b storage.Bucket, w io.Writer) (Report, error) {
 // Known is what a bucket says of itself, and what the log of a shard says of it.
 type Known struct {
 	Cluster  identity.Cluster
-	Named    bool            // Cluster is what the bucket says, and sound
+	Named    bool            // Cluster was read from the bucket, and is sound
 	Identity *state.Identity // nil: the log says nothing
 }
 
@@ -96,8 +95,8 @@ func Know(ctx context.Context, b storage.Bucket, shard uint32) (Known, error) {
 	return Known{a.cluster, a.named, a.state.Identity}, nil
 }
 
-// readCluster reads the object cluster. One that is missing or damaged is a problem,
-// and no reason not to go on.
+// readCluster reads the object cluster. If it is missing or damaged, this is a problem,
+// and the check goes on.
 func (a *auditor) readCluster(ctx context.Context, b storage.Bucket) error {
 	c, found, err := identity.ReadCluster(ctx, b)
 	if err == nil && !found {
@@ -119,14 +118,14 @@ func (a *auditor) readCluster(ctx context.Context, b storage.Bucket) error {
 	return err
 }
 
-// impatient is a bucket that ends a check when it gives no answer many times running.
+// impatient is a bucket that ends a check when many requests in a row fail.
 type impatient struct {
 	storage.Bucket
 	failures atomic.Int32 // since the last answer
 	giveUp   context.CancelCauseFunc
 }
 
-// mostFailures takes a check about half a minute.
+// mostFailures failures take about half a minute.
 const mostFailures = 10
 
 func (b *impatient) note(ctx context.Context, err error) error {
@@ -154,26 +153,25 @@ func (b *impatient) List(ctx context.Context, prefix, after string, max int) ([]
 type auditor struct {
 	report Report
 	sound  Report // of the shards before this one
-	told   int    // problems that were written out
+	told   int    // number of problems that were written to w
 
 	bucket  storage.Bucket
 	cluster identity.Cluster
-	named   bool // cluster is what the bucket says
+	named   bool // cluster was read from the bucket
 	known   journal.Recovered
-	whole   bool // the log was read to its end, or there is none
+	whole   bool // the log was read to its end, or does not exist
 
-	expected expected // of what transactions have, not seen yet
+	expected expected // batches of transactions that were not found yet
 	gone     bool     // an object that the state refers to is missing
 	shard    uint32
 	state    *state.State
 	last     journal.Position
-	began    journal.Position // of the checkpoint; zero: there is none
-	where    string           // what is being looked at
+	began    journal.Position // of the checkpoint; zero if there is none
+	where    string           // the object that is being checked
 }
 
-// settled audits a shard again if something was missing: beside an owner that
-// rewrites and deletes, what was read of its log may be out of date by the time
-// the objects are looked at.
+// settled audits a shard, and once more if something was missing: an owner that
+// rewrites and deletes meanwhile may have removed objects since the log was read.
 func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) error {
 	const most = 3
 	for try := 1; ; try++ {
@@ -222,8 +220,8 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	return nil
 }
 
-// found makes a problem of an error that tells of the bytes at rest. Others, that
-// nothing could be read, it returns.
+// found reports an error about the bytes at rest as a problem. It returns other errors,
+// which say that nothing could be read.
 func (a *auditor) found(where string, err error) error {
 	for _, kind := range []error{journal.ErrCorrupt, journal.ErrForeign, journal.ErrFormat, state.ErrCorrupt, state.ErrFormat, storage.ErrDamaged} {
 		if errors.Is(err, kind) {
@@ -255,7 +253,7 @@ func (a *auditor) besides(ctx context.Context) error {
 	return nil
 }
 
-// begin starts over, with all that the shard has had found so far forgotten.
+// begin starts over, and forgets all that was found in the shard so far.
 func (a *auditor) begin(s *state.State, pos journal.Position) {
 	a.report = a.sound
 	a.report.Problems = slices.Clone(a.sound.Problems)
@@ -287,8 +285,8 @@ func (a *auditor) problem(err error) {
 	a.report.Problems = append(a.report.Problems, line)
 }
 
-// Apply implements journal.State. It never fails: whatever is wrong goes into
-// the report, and the log is read on.
+// Apply implements journal.State. It never fails: every error goes into the report, and
+// the log is read on.
 func (a *auditor) Apply(pos journal.Position, entries []journal.Entry) error {
 	key := journal.SlotKey(a.shard, pos)
 	a.where = key
@@ -315,7 +313,7 @@ func (a *auditor) Apply(pos journal.Position, entries []journal.Entry) error {
 	return nil
 }
 
-// records looks into the batches of a run, which apply leaves alone.
+// records checks the batches of a run, which Apply does not look into.
 func (a *auditor) records(body []byte) {
 	r, err := state.DecodeRun(body)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package check proves the rules of a log from the bytes at rest. It depends on what the
-// log says (state), not on the code that writes it.
+// Package check proves the rules of a log from the bytes at rest. It depends on package
+// state, not on the code that writes the log.
 //
 //	check.go         Check replays the log of each shard, and looks into every batch
 //	placement.go     every record is where the log says, in a segment or in a slot

@@ -70,7 +70,7 @@ func (a *auditor) row(p *state.Partition) {
 	}
 }
 
-// extents reads the runs that lie in slots before the checkpoint.
+// extents checks the runs that lie in slots before the checkpoint.
 func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
 	for i, x := range p.Index {
 		if !x.Position().Before(a.began) {
@@ -139,8 +139,7 @@ func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.P
 	return nil
 }
 
-// orphans counts the segments that nothing refers to, and that are not about to
-// be deleted.
+// orphans counts the segments that nothing refers to and that are not garbage.
 func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state.Placed) error {
 	garbage := make(map[state.SegmentID]bool, len(a.state.Garbage))
 	for _, id := range a.state.Garbage {
@@ -154,7 +153,7 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 		a.where = key
 		a.problem(fmt.Errorf("%w: no key of a segment", state.ErrCorrupt))
 	}
-	// A later owner may have come while the log was read: then the next try knows it.
+	// A later owner may have come while the log was read: the next try sees it.
 	before := uint64(math.MaxUint64)
 	if !a.whole {
 		before = 0

@@ -13,7 +13,7 @@ import (
 // Spoiler changes what a log says before Check compares it with what lies at rest.
 type Spoiler func(*state.State)
 
-// Problems are what Check finds then in shard 0.
+// Problems returns what Check then finds in shard 0.
 func (spoil Spoiler) Problems(ctx context.Context, b storage.Bucket) ([]string, error) {
 	a := &auditor{bucket: b}
 	a.begin(state.Empty(), journal.Position{})

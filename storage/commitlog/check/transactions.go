@@ -8,9 +8,9 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// expected are the batches that must lie in the partitions, where the replay has not read
-// them, for what the state says of transactions: each marker of an abort, and the first batch of
-// each transaction that is open.
+// expected are the batches that must be in the partitions, according to the state's
+// transactions, where the replay has not read them: each abort marker, and the first
+// batch of each open transaction.
 type expected map[state.Place]map[expectedBatch]bool
 
 // expectedBatch is a transactional batch of a producer, by its offset.
@@ -18,7 +18,7 @@ type expectedBatch struct {
 	offset, producer int64
 }
 
-// expect finds that out.
+// expect returns the expected batches.
 func (a *auditor) expect() expected {
 	all := make(expected)
 	for _, t := range a.state.Topics {
@@ -26,7 +26,7 @@ func (a *auditor) expect() expected {
 			if len(p.Aborted)+len(p.Producers.Open) == 0 {
 				continue
 			}
-			read := p.End // from here on the replay has
+			read := p.End // from here on the replay has read the batches
 			for i := len(p.Index) - 1; i >= 0 && !p.Index[i].Position().Before(a.began); i-- {
 				read = p.Index[i].Base
 			}
@@ -76,7 +76,7 @@ func (a *auditor) compareBatches(key state.Place, batches []record.Batch) {
 	}
 }
 
-// compareSegment does that with a piece of a segment that is sound.
+// compareSegment does the same for a piece of a segment that is sound.
 func (a *auditor) compareSegment(key state.Place, ref segment.Piece, object []byte) {
 	blocks, err := ref.Blocks(object[ref.At+ref.Size-ref.Index:][:ref.Index])
 	for i := 0; i < len(blocks) && err == nil; i++ {
@@ -90,7 +90,7 @@ func (a *auditor) compareSegment(key state.Place, ref segment.Piece, object []by
 	}
 }
 
-// missing reports what is missing.
+// missing reports the expected batches that were not found.
 func (a *auditor) missing() {
 	for key, batches := range a.expected {
 		a.where = key.String()
