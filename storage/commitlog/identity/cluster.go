@@ -23,7 +23,7 @@ import (
 // Key is the object that makes a bucket a cluster. It is created once.
 const Key = "cluster"
 
-// format is the highest level that this program reads and writes. FORMAT.md says
+// format is the highest format level that this program reads and writes. FORMAT.md says
 // what each level adds.
 const format = 2
 
@@ -32,21 +32,21 @@ type Cluster struct {
 	ID     string `json:"id"`               // 22 characters, as Kafka's
 	Format int    `json:"format"`           // level of everything in the bucket
 	Slices int    `json:"slices,omitempty"` // weir.Slices; at level 1 it is not written
-	Shards int    `json:"shards"`           // when it was made; the map of slices in force is in the log
-	CRC    string `json:"crc,omitempty"`    // of what was said when it was made; from level 2 on
+	Shards int    `json:"shards"`           // when the cluster was created; the current map of slices is in the log
+	CRC    string `json:"crc,omitempty"`    // of the other fields as created; from level 2 on
 }
 
 // sum is the checksum of the other fields.
 func (c Cluster) sum() string {
 	said := fmt.Appendf(nil, "%s %d %d %d", c.ID, c.Format, c.Slices, c.Shards)
-	if c.Format < 2 { // of a repair
+	if c.Format < 2 { // from a repair
 		said = fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards)
 	}
 	return fmt.Sprintf("%08x", crc32.Checksum(said, crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// ReadCluster reads the object `cluster`; found is false when the bucket has
-// none. ErrFormat comes with what could be read of a later level.
+// ReadCluster reads the object `cluster`; found is false if the bucket has none. With
+// ErrFormat, c has what could be read of a later level.
 func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, err error) {
 	raw, err := b.Get(ctx, Key, 0, -1)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -81,8 +81,8 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 	return c, true, nil
 }
 
-// upgrade is an object that raises the format level. There is one for each level
-// above the one that the cluster was created with.
+// upgrade is the content of an object that raises the format level. There is one for
+// each level above the one that the cluster was created with.
 type upgrade struct {
 	Level int    `json:"level"`
 	Needs string `json:"needs"` // the oldest version that knows it
@@ -92,7 +92,7 @@ const upgradePrefix = "format/"
 
 func upgradeKey(level int) string { return fmt.Sprintf("%s%04d", upgradePrefix, level) }
 
-// raised returns the highest upgrade of a bucket, the zero one if there is none.
+// raised returns the highest upgrade of a bucket, the zero value if there is none.
 func raised(ctx context.Context, b storage.Bucket) (up upgrade, err error) {
 	keys, err := b.List(ctx, upgradePrefix, "", 1000)
 	if err != nil {
@@ -115,11 +115,11 @@ func raised(ctx context.Context, b storage.Bucket) (up upgrade, err error) {
 // Level is the highest format level that this program knows.
 const Level = format
 
-// Upgrade raises the format level of a bucket to level, which this program must
-// know; needs names the oldest version that knows it, for those that do not. From
-// then on an older program refuses to lead, and what is new at that level may be
-// written by the next owner. Durable on return. It returns the level before. There
-// is no way back.
+// Upgrade raises the format level of a bucket to level, which this program must know.
+// needs is the oldest version that knows the level; older programs name it in their
+// error. From then on older programs refuse to lead, and the next owner may write what
+// is new at that level. Upgrade is durable on return and returns the level before. It
+// cannot be undone.
 //
 // Errors: ErrFormat for a level that this program does not know, fs.ErrNotExist
 // for a bucket without a cluster, and the bucket's.
@@ -162,7 +162,7 @@ func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	if err != nil {
 		return c, err
 	}
-	if began { // maybe by a faster node, meanwhile
+	if began { // perhaps by a faster node, meanwhile
 		if c, found, err = ReadCluster(ctx, b); err == nil && !found {
 			err = journal.Missing(Key, "a log has begun in this bucket")
 		}
@@ -185,7 +185,7 @@ func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 			}
 			return c, err
 		case errors.Is(err, storage.ErrUnknown) && ctx.Err() == nil:
-			// It may exist now, or later: only another Create can tell.
+			// The object may exist now, or later: only another Create can tell.
 			_ = pause.For(ctx, wait)
 		default:
 			return Cluster{}, fmt.Errorf("create object %s: %w", Key, err)
@@ -201,7 +201,7 @@ func newCluster() Cluster {
 	return c
 }
 
-// Sums reads the checksums of the objects beside the log that are there.
+// Sums returns the checksums of those objects beside the log that exist.
 func Sums(ctx context.Context, b storage.Bucket, keys []string) (sums []state.Sum, err error) {
 	for _, key := range keys {
 		var raw []byte
@@ -245,8 +245,8 @@ func Differs(i *state.Identity, c Cluster, there []state.Sum) (problems []error)
 	return problems
 }
 
-// Began reports whether a log was ever begun in the bucket. What is made once, before
-// the log begins, is missing if it is not there then: it must not be made again.
+// Began reports whether a log was ever begun in the bucket. Objects that are created
+// once, before the log begins, must then exist: they must not be created again.
 func Began(ctx context.Context, b storage.Bucket) (bool, error) {
 	keys, err := b.List(ctx, "0000/", "", 1)
 	if err != nil {
@@ -255,15 +255,15 @@ func Began(ctx context.Context, b storage.Bucket) (bool, error) {
 	return len(keys) > 0, nil
 }
 
-// Repair puts the object cluster in the place of one that is missing or damaged,
-// as the log knows it, and raises the level again.
+// Repair replaces the object cluster, if it is missing or damaged, by what the log
+// says, and raises the level again.
 func Repair(ctx context.Context, b storage.Bucket, c Cluster, named bool, known *state.Identity, tell func(string)) error {
 	if !named {
 		keys, err := b.List(ctx, upgradePrefix, "", 1000)
 		if err != nil {
 			return err
 		}
-		if len(keys) > 0 { // one of them may be what is damaged
+		if len(keys) > 0 { // one of them may be damaged
 			if err := b.Delete(ctx, keys...); err != nil {
 				return err
 			}

@@ -1,3 +1,3 @@
-// Package identity is what makes a bucket one cluster: the object cluster, the format
-// level, and the checksums of objects beside the log that are made once.
+// Package identity handles what makes a bucket one cluster: the object cluster, the
+// format level, and the checksums of the objects beside the log that are created once.
 package identity
