@@ -7,19 +7,18 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// Aborted is an aborted transaction in a partition, as consumers who read what is
-// committed want to know it: what lies from First to Last of that producer does
-// not count. Each marker of an abort has one, even if the transaction has no record
-// here: some clients take whichever marker of an abort comes next for the end of the
-// oldest transaction that they were told of.
+// Aborted is an aborted transaction in a partition, as consumers with read_committed
+// need it: they skip the records of that producer from First to Last. There is one for
+// each abort marker, even if the transaction has no record here: some clients take the
+// next abort marker for the end of the oldest transaction that they were told of.
 type Aborted struct {
 	Producer int64
 	First    int64 // offset of its first record; Last if it has none
 	Last     int64 // offset of its marker
 }
 
-// Abort is an aborted transaction and how far everything was decided when it
-// ended: transactions that ended later begin at or behind stable.
+// Abort is an aborted transaction, and the last stable offset right behind its end:
+// transactions that ended later begin at or behind stable.
 type Abort struct {
 	Aborted
 	Stable int64
@@ -28,8 +27,8 @@ type Abort struct {
 // EndedAt orders aborted transactions by their markers.
 func EndedAt(x Abort, last int64) int { return cmp.Compare(x.Last, last) }
 
-// Overlapping returns the transactions of all, which ended in this order, that have
-// something at or behind from and before to, in the order in which they began.
+// Overlapping returns the transactions that have something at or behind from and before
+// to, in the order in which they began. all is in the order in which they ended.
 func Overlapping(all []Abort, from, to int64) []Aborted {
 	var some []Aborted
 	i, _ := slices.BinarySearchFunc(all, from, EndedAt)
@@ -45,8 +44,8 @@ func Overlapping(all []Abort, from, to int64) []Aborted {
 	return some
 }
 
-// behind returns the transactions of all that ended at or behind start; all is not
-// changed.
+// behind returns the transactions that ended at or behind start. It does not change
+// all.
 func behind(all []Abort, start int64) []Abort {
 	n, _ := slices.BinarySearchFunc(all, start, EndedAt)
 	if n == 0 {
@@ -64,8 +63,8 @@ func (p *Partition) Stable(end int64) int64 {
 	return end
 }
 
-// ended notes a marker: the producer has no open transaction any more, and if it was
-// aborted, consumers need to know.
+// ended notes a marker: the producer no longer has an open transaction. If it was
+// aborted, it is remembered for consumers.
 func (s *State) ended(p *Partition, b record.Batch) error {
 	marker, err := b.Marker()
 	if err != nil {

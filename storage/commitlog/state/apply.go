@@ -14,10 +14,10 @@ type State struct {
 	Topics      map[weir.TopicID]*TopicData
 	Names       map[string]*TopicData
 	Gateways    map[string]*gateway
-	ProducerIDs uint64            // all below may have been given out
+	ProducerIDs uint64            // all ids below it may have been given out
 	Segments    map[SegmentID]int // live pieces of each segment
 	Garbage     []SegmentID       // without live pieces, not deleted yet
-	Cleaned     uint64            // what was left over of all epochs up to this one was deleted
+	Cleaned     uint64            // the leftovers of all epochs up to this one were deleted
 	truncated   journal.Position  // all slots before it were deleted
 	Identity    *Identity         // nil: the log says nothing of the objects beside it
 
@@ -25,16 +25,16 @@ type State struct {
 	// in recovery and in Check.
 	Appended func(key Place, base int64, data []byte)
 
-	// Tolerate, if set, is told of each broken rule and the log is read on.
-	// Without it the first one is the end: nobody may lead such a log.
+	// Tolerate, if set, is told of each broken rule and the log is read on. If nil, the
+	// first broken rule is an error: such a log must not be led.
 	Tolerate func(error)
 
-	// Adopted is not of the log, but of this owner: see Adopt. One for each
-	// gateway, the newest.
+	// Adopted belongs to this owner and is not in the log: see Adopt. It has the newest
+	// buffer of each gateway.
 	Adopted map[string]weir.BufferID
 
 	Repairing bool                  // a part of the log is missing: see recreate.go
-	Recreated map[weir.TopicID]bool // of a repair; topics of which only records are known
+	Recreated map[weir.TopicID]bool // in a repair: topics of which only records are known
 
 	Mutations Mutations
 }
@@ -61,7 +61,7 @@ func (s *State) broken(format string, args ...any) error {
 	return err
 }
 
-// Apply changes the state by one entry of ours.
+// Apply changes the state by one entry of the log's own kinds.
 func (s *State) Apply(pos journal.Position, e journal.Entry) error {
 	switch e.Kind {
 	case KindTopicCreated:

@@ -12,8 +12,8 @@ type decoder struct {
 	what string
 	p    []byte
 	bad  bool
-	err  error    // why, if there is more to say: what a later version has written
-	zero [16]byte // what take gives when there is nothing: the longest fixed field
+	err  error    // the cause, if a later version wrote the body
+	zero [16]byte // what take returns when bytes are missing; as long as the longest fixed field
 }
 
 // newDecoder checks the version of a body.
@@ -34,7 +34,7 @@ func newVersionDecoder(what string, body []byte, newest byte) (d *decoder, versi
 	return d, version, nil
 }
 
-// later notes what only a later version can read.
+// later notes that only a later version can read the body.
 func (d *decoder) later(format string, args ...any) {
 	if d.bad = true; d.err == nil {
 		d.err = fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
@@ -45,7 +45,7 @@ func (d *decoder) corrupt(why string) error {
 	return fmt.Errorf("%w: %s entry: %s", ErrCorrupt, d.what, why)
 }
 
-// end reports whether the body was whole and nothing is left of it.
+// end returns an error unless the body was whole and nothing is left of it.
 func (d *decoder) end() error {
 	if d.err != nil {
 		return d.err
@@ -124,8 +124,8 @@ func (d *decoder) nameLength() int {
 	return int(n)
 }
 
-// count returns n if so many items of at least size bytes can follow, else 0:
-// nothing is allocated on the word of a number alone.
+// count returns n if n items of at least size bytes can follow, else 0, so that a wrong
+// number allocates nothing.
 func (d *decoder) count(n uint32, size int) int {
 	if d.bad || int64(n)*int64(size) > int64(len(d.p)) {
 		d.bad = true

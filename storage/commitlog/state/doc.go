@@ -1,7 +1,8 @@
-// Package state is what the entries of a log say: topics, where their records lie, how
-// far gateways and producers are, and which segments there are. The same entries make
-// the same state in recovery, in running and in a check. It does no I/O and reads no
-// clock; who has a State guards it.
+// Package state is the state that the entries of a log make: topics, where their
+// records lie, how far gateways and producers are, and which segments there are. The
+// same entries make the same state in recovery, in normal operation and in a check. The
+// package does no I/O and reads no clock. A State is not safe for concurrent use: its
+// owner guards it.
 //
 // In the order in which data meets them:
 //

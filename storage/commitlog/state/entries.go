@@ -11,7 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// bodyVersion is the first byte of every body of ours.
+// bodyVersion is the first byte of the body of every entry here.
 const bodyVersion = 1
 
 // MaxName is the longest gateway id, topic name or configuration key.
@@ -31,7 +31,7 @@ const outsideCRC = 21
 // RunFixed is the size of the head of a run without its sources.
 const RunFixed = 45
 
-// Castagnoli is a constant in all but syntax.
+// Castagnoli is never changed.
 var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Run is the batches that one slot brought to one partition.
@@ -93,10 +93,10 @@ func runChecksum(body []byte, dataAt int) (uint32, error) {
 	return sum, nil
 }
 
-// DecodeRun decodes the body of a run and proves that it agrees with itself:
-// its checksum, the number of batches, offsets without a hole, one epoch. It
-// leaves the batches' own CRCs to those who read from the bucket; a slot has
-// one over all of it. The result aliases body.
+// DecodeRun decodes the body of a run and proves that it agrees with itself: its
+// checksum, the number of batches, offsets without a hole, one epoch. It does not check
+// the batches' own CRCs, since the slot has a CRC over all of it; readers of a part of
+// a slot must check them. The result aliases body.
 func DecodeRun(body []byte) (*Run, error) {
 	r, want, err := decodeRunHead(body)
 	if err != nil {
@@ -119,7 +119,7 @@ func DecodeRun(body []byte) (*Run, error) {
 	return r, nil
 }
 
-// decodeRunHead takes a run apart and believes it.
+// decodeRunHead decodes a run without proving it.
 func decodeRunHead(body []byte) (r *Run, sum uint32, err error) {
 	d, err := newDecoder("run", body)
 	if err != nil {
@@ -177,7 +177,7 @@ func dense(b record.Batch) bool {
 	return b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
 }
 
-// EncodeTopicCreated says that there is a topic.
+// EncodeTopicCreated says that a topic was created.
 func EncodeTopicCreated(t Topic) []byte {
 	p := append([]byte{bodyVersion}, t.ID[:]...)
 	p = binary.BigEndian.AppendUint32(p, uint32(t.Partitions))
@@ -206,7 +206,7 @@ func decodeTopicCreated(body []byte) (Topic, error) {
 	return t, d.end()
 }
 
-// EncodeTopicDeleted says that a topic is gone.
+// EncodeTopicDeleted says that a topic was deleted.
 func EncodeTopicDeleted(id weir.TopicID) []byte { return append([]byte{bodyVersion}, id[:]...) }
 
 func decodeTopicDeleted(body []byte) (weir.TopicID, error) {

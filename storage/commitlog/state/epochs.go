@@ -11,13 +11,13 @@ type epochStart struct {
 	Start int64
 }
 
-// maxEpochs bounds the epochs that a partition remembers. When there are more,
-// the records of the second oldest are told of as the oldest's: who asks where the
-// oldest ended is sent too far on, never back.
+// maxEpochs bounds the epochs that a partition remembers. When there are more, the
+// records of the second oldest count as the oldest's. The answer to where the oldest
+// epoch ended is then too high, never too low.
 const maxEpochs = 512
 
-// Epochs is which leader epochs a partition has records of, ascending in epoch and
-// start (KIP-101, KIP-320). The first one begins where the partition does.
+// Epochs lists the leader epochs of which a partition has records, ascending in epoch
+// and start (KIP-101, KIP-320). The first one begins where the partition does.
 type Epochs []epochStart
 
 // Begin notes that a run of an epoch was appended.
@@ -33,7 +33,7 @@ func (es Epochs) Begin(epoch int32, base int64) Epochs {
 	return es
 }
 
-// trim forgets the epochs that end at or below start; the newest one never.
+// trim forgets the epochs that end at or below start, but never the newest one.
 func (es Epochs) trim(start int64) Epochs {
 	n := 0
 	for n+1 < len(es) && es[n+1].Start <= start {

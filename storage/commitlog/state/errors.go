@@ -11,8 +11,8 @@ import (
 
 // Errors of what the log says, to be tested with errors.Is.
 var (
-	// ErrCorrupt: a batch that is not what it says it is, or bytes at rest
-	// that break a rule of the log; the error names the rule.
+	// ErrCorrupt: a batch is damaged or invalid, or bytes at rest break a rule of the
+	// log; the error names the rule.
 	ErrCorrupt = errors.New("corrupt")
 
 	// ErrFormat: the bucket was written by a later version of Weir.
@@ -32,13 +32,13 @@ var (
 	// writes outside of it, or with a higher epoch before that has ended.
 	ErrTransactionOpen = errors.New("producer has an open transaction")
 
-	// ErrUnknownProducer: the producer has no history in this partition, its batch
-	// does not begin with sequence 0, and it cannot be ruled out that the partition
-	// holds the batch already, or will get the one before it.
+	// ErrUnknownProducer: the producer has no history in this partition, and its batch
+	// does not begin with sequence 0. The partition may hold the batch already, or may
+	// still get the one before it.
 	ErrUnknownProducer = errors.New("unknown producer")
 )
 
-// Translate gives a segment's errors this package's names too.
+// Translate makes a segment's errors match this package's, too.
 func Translate(err error) error {
 	switch {
 	case errors.Is(err, segment.ErrCorrupt):
@@ -49,8 +49,8 @@ func Translate(err error) error {
 	return err
 }
 
-// Permanent reports whether an error tells of the bytes at rest, and will be the same
-// next time.
+// Permanent reports whether an error is about the bytes at rest, so that a retry will
+// fail the same way.
 func Permanent(err error) bool {
 	return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrDamaged)
 }

@@ -6,10 +6,10 @@ import (
 	"slices"
 )
 
-// Identity is what the log says of the objects beside it, which are made once and
-// never change: so a log that was led once is not led without them, or with others.
+// Identity is what the log says of the objects beside it. They are created once and
+// never change. With it, a log is never led without these objects, or with others.
 type Identity struct {
-	Anew    bool   // of an entry: after a repair, whatever was said before
+	Anew    bool   // in an entry of a repair: it holds whatever earlier entries say
 	Level   int    // the format level of the bucket
 	Cluster string // its id
 	Sums    []Sum  // keys ascending
@@ -46,7 +46,7 @@ func (i *Identity) follows(old *Identity) bool {
 	return i.Cluster == old.Cluster && i.Level >= old.Level
 }
 
-// identify takes what an entry says of the objects beside the log.
+// identify applies an entry about the objects beside the log.
 func (s *State) identify(i *Identity) error {
 	if !i.Anew && !i.follows(s.Identity) {
 		return s.broken("cluster %q at level %d with objects %v becomes %q at level %d with %v",

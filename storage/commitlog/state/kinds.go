@@ -43,7 +43,8 @@ func reserved(kind uint16) string {
 	return ""
 }
 
-// errKind says that an entry, or the section of a Machine, is of a later version.
+// errKind returns the error for an entry, or a section of a Machine, of a later
+// version.
 func errKind(what string, kind uint16) error {
 	if name := reserved(kind); name != "" {
 		return fmt.Errorf("%w: %s of kind %d (%s), which needs a later version of weir", ErrFormat, what, kind, name)

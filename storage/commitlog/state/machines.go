@@ -6,20 +6,20 @@ import (
 	"slices"
 )
 
-// Machine is a state machine that shares the journal with the log. Apply must
-// do no I/O, read no clock and ask the log for nothing that waits; it is called
-// in the order of the log, never concurrently, in recovery and in running alike.
-// It may keep body. An error from it means that the log cannot be believed and
-// ends the ownership.
+// Machine is a state machine that shares the journal with the log. Apply must do no
+// I/O, read no clock and ask the log for nothing that waits; it is called in the order
+// of the log, never concurrently, in recovery and afterwards. It may keep body. An
+// error from it means that the log is corrupt, and ends the ownership.
 //
 // Snapshot is called between two calls of Apply, never concurrently with one. It
-// returns all that Apply has made of the entries, and nothing else: equal states
-// give equal bytes, whatever the entries that led there. A Machine that gives none is
-// not in the checkpoint, which then is for programs too that do not know it.
+// returns all that Apply has made of the entries, and nothing else: equal states give
+// equal bytes, whatever the entries that led there. A Machine whose snapshot is empty
+// is not in the checkpoint, so that a program without this Machine can read the
+// checkpoint, too.
 //
-// Restore replaces everything by what a Snapshot holds, also what was applied
-// before; empty is the state before the first entry. It may keep body. An error
-// from it is like one from Apply.
+// Restore replaces everything, also what was applied before, by what a Snapshot holds.
+// An empty one is the state before the first entry. It may keep body. An error from it
+// is like one from Apply.
 type Machine interface {
 	Kinds() []uint16 // of the entries it understands, 100 or more; the lowest names it in a checkpoint
 	Apply(kind uint16, body []byte) error
@@ -73,7 +73,7 @@ func (ms Machines) lowest() []uint16 {
 // Machine says of itself.
 func (ms Machines) Checkpoint(encode func(p []byte) []byte) []byte {
 	p := encode([]byte{bodyVersion, 0, 0, 0, 0})
-	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // the journal takes much less than overflows it
+	binary.BigEndian.PutUint32(p[1:], uint32(len(p)-5)) // it cannot overflow: the journal takes much less
 	for _, kind := range ms.lowest() {
 		body := ms[kind].Snapshot()
 		if len(body) == 0 {
@@ -111,8 +111,8 @@ func (ms Machines) Restore(all sections) error {
 	return nil
 }
 
-// DecodeCheckpoint takes a body apart, for those who have no Machines too: the
-// sections alias body.
+// DecodeCheckpoint decodes a body. It needs no Machines: it returns their sections
+// undecoded, which alias body.
 func DecodeCheckpoint(body []byte) (*State, sections, error) {
 	own, all, err := splitBody(body)
 	if err != nil {
@@ -122,8 +122,7 @@ func DecodeCheckpoint(body []byte) (*State, sections, error) {
 	return s, all, err
 }
 
-// splitBody finds the state and the sections in a body and does not look into
-// them.
+// splitBody finds the state and the sections in a body, and does not decode them.
 func splitBody(body []byte) (own []byte, all sections, err error) {
 	d := decoder{p: body}
 	if version := d.u8(); !d.bad && version != bodyVersion {

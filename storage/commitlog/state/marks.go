@@ -7,19 +7,20 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Source says which sequences of a stream a batch holds. Prev is the sequence
-// that this sender handed to this partition before, or the mark that it was
-// given, or 0. appendSource holds the rules.
+// Source says which sequences of a stream a batch holds. Prev is the last sequence that
+// this sender sent to this partition before, or the mark that it was given, or 0.
+// appendSource has the rules.
 //
-// Row is how the sender mapped the records to this partition. The log keeps the
-// newest one of each stream and topic, and gives it back with the marks. The zero Row: the sender does not say.
+// Row is how the sender mapped the records to this partition. The log keeps the newest
+// one of each stream and topic, and returns it with the marks. The zero Row means that
+// the sender does not say.
 type Source struct {
 	Stream            weir.Stream
 	Prev, First, Last uint64
 	Row               weir.Row
 }
 
-// Maps reports whether the sender's row can have given the last record this
+// Maps reports whether the sender's row can have mapped the last record to this
 // partition.
 func (s Source) Maps(partition int32) bool {
 	return s.Row == weir.Row{} || s.Row.Maps(partition, s.Last)
@@ -39,7 +40,7 @@ type gateway struct {
 // progress is how far a gateway's buffer has been delivered.
 type progress struct {
 	Marks   map[laneKey]uint64
-	Rows    map[rowKey]weir.Row  // the newest by which something was appended
+	Rows    map[rowKey]weir.Row  // the newest with which something was appended
 	Reached map[weir.Lane]uint64 // by lane: the highest mark ever, also in topics that are gone
 }
 
@@ -68,7 +69,7 @@ func (s *State) Mark(key MarkKey) uint64 {
 	return g.Buffers[key.Stream.Buffer].Marks[laneKey{key.Stream.Lane, key.Place}]
 }
 
-// BufferState says what is known of a buffer.
+// BufferState returns the state of a buffer.
 func (s *State) BufferState(key BufferKey) weir.BufferState {
 	g := s.Gateways[key.Gateway]
 	if g == nil {
@@ -81,9 +82,9 @@ func (s *State) BufferState(key BufferKey) weir.BufferState {
 	return st
 }
 
-// state decides what a buffer is. Aside needs a tombstone that was dropped: as
-// long as all of them are there an unknown buffer is new, however old its
-// counter; one lane of it may have waited while a younger buffer came and went.
+// state returns the state of a buffer. It is Aside only if a tombstone was dropped. As
+// long as none was, an unknown buffer is new, however low its counter: one of its lanes
+// may have waited while a younger buffer was delivered and retired.
 func (g *gateway) state(id weir.BufferID) weir.BufferState {
 	if _, ok := g.Buffers[id]; ok {
 		return weir.BufferKnown
@@ -97,8 +98,8 @@ func (g *gateway) state(id weir.BufferID) weir.BufferState {
 	return weir.BufferNew
 }
 
-// gateway returns what is remembered of a gateway, from now on at least
-// something.
+// gateway returns what is remembered of a gateway. It creates an empty entry if there
+// is none.
 func (s *State) gateway(name string) *gateway {
 	g := s.Gateways[name]
 	if g == nil {
@@ -108,7 +109,7 @@ func (s *State) gateway(name string) *gateway {
 	return g
 }
 
-// advance moves a mark by what was appended: the only thing that does.
+// advance moves a mark by what was appended. Nothing else moves marks.
 func (s *State) advance(place Place, src Source) error {
 	key := MarkKey{src.Stream, place}
 	if s.BufferState(BufferKey{src.Stream.Gateway, src.Stream.Buffer}) == weir.BufferRetired {
@@ -137,7 +138,7 @@ func (s *State) advance(place Place, src Source) error {
 	return nil
 }
 
-// retire swaps the marks of a buffer for a tombstone.
+// retire replaces the marks of a buffer by a tombstone.
 func (s *State) retire(key BufferKey) {
 	g := s.gateway(key.Gateway)
 	delete(g.Buffers, key.Buffer)

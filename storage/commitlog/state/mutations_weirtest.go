@@ -3,7 +3,7 @@
 package state
 
 // Mutations break single rules of the state, so that a model test can show that it
-// notices. They are there in a build with the tag weirtest only.
+// notices. They exist only in a build with the tag weirtest.
 type Mutations struct {
 	KeepNoTombs    bool // forget a retired buffer completely
 	KeepFirstRow   bool // keep the first row of a stream and topic instead of the newest

@@ -10,16 +10,16 @@ import (
 // Partition is the durable part of a partition.
 type Partition struct {
 	Key       Place
-	Bias      int32    // leader epochs are those of the journal and this; 0 in every log of today
-	Start     int64    // the first offset; what lies below is not given out any more
+	Bias      int32    // added to the journal's epochs to get leader epochs; 0 in all logs so far
+	Start     int64    // the first offset; records below it are no longer readable
 	End       int64    // offset of the next record: the high watermark
 	Pieces    []Piece  // in segments, in order of offsets, without a hole; never changed in place
 	Index     []Extent // one for each run in slots behind the pieces; never changed in place
 	Bytes     int64    // of the batches in both
 	Producers producers
 	Aborted   []Abort       // transactions, in the order in which they ended; never changed in place
-	Epochs    Epochs        // nothing but start and end are needed of an empty partition
-	Grown     chan struct{} // closed at the next append; nil until somebody watches
+	Epochs    Epochs        // an empty partition needs only Start and End
+	Grown     chan struct{} // closed at the next append; nil until Watch is called
 }
 
 // Extent says where the data of a run lies. There may be millions: 40 bytes.
@@ -33,11 +33,11 @@ type Extent struct {
 	Size   uint32 // of the data
 }
 
-// LeaderEpoch is the leader epoch of what the owner of a journal epoch appends to the
-// partition.
+// LeaderEpoch returns the leader epoch of records that the owner of a journal epoch
+// appends to the partition.
 func (p *Partition) LeaderEpoch(owner int32) int32 { return owner + p.Bias }
 
-// Position is that of the slot.
+// Position returns the position of the slot.
 func (x Extent) Position() journal.Position {
 	return journal.Position{Epoch: uint64(x.epoch), Slot: x.slot}
 }
@@ -63,7 +63,7 @@ func (p *Partition) Size() int64 {
 	return total
 }
 
-// Wake tells those who watch the partition to look again.
+// Wake wakes the readers that watch the partition.
 func (p *Partition) Wake() {
 	if p.Grown != nil {
 		close(p.Grown)
@@ -108,7 +108,7 @@ func (s *State) appendRun(pos journal.Position, at int64, r *Run) error {
 	}
 	latest := int64(math.MinInt64)
 	for _, b := range batches {
-		if !b.Control() { // who looks for a time looks for records
+		if !b.Control() { // a search by time ignores markers
 			latest = max(latest, b.MaxTimestamp())
 		}
 		if err := s.produced(p, b); err != nil {

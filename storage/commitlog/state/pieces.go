@@ -22,7 +22,7 @@ type Piece struct {
 	Records    uint32
 }
 
-// Ref is the piece as the segment's reader wants it.
+// Ref returns the piece in the form that the segment's reader takes.
 func (p *Piece) Ref(key Place) segment.Piece {
 	return segment.Piece{
 		Topic: key.Topic, Partition: key.Partition, Base: p.Base, Next: p.Next, MaxTime: p.Time,
@@ -39,8 +39,8 @@ type Placed struct {
 	Piece
 }
 
-// install puts pieces of new segments where extents or older pieces were. A
-// piece whose partition is gone, or whose records are, is dead on arrival.
+// install puts pieces of new segments in the place of extents or older pieces. It
+// ignores a piece whose partition, or whose records, no longer exist.
 func (s *State) install(pos journal.Position, all []Placed) error {
 	made := make(map[SegmentID]bool)
 	for i := range all {
@@ -111,8 +111,8 @@ func (p *Partition) segmented() int64 {
 	return 0
 }
 
-// covered counts the extents that a piece takes the place of: whole ones, from
-// the first on. Some of them may have been trimmed away while it was made.
+// covered returns how many extents a piece replaces: whole ones, from the first on.
+// Some of them may have been trimmed away while the piece was made.
 func (p *Partition) covered(x Piece) (int, error) {
 	n := 0
 	for n < len(p.Index) && p.Index[n].Base < x.Next {
@@ -133,9 +133,8 @@ func (p *Partition) NextOf(i int) int64 {
 	return p.End
 }
 
-// replaced finds the pieces that x takes the place of; from is -1 if it takes
-// the place of parts. The first of them may have been trimmed away while x was
-// made.
+// replaced finds the pieces that x replaces; from is -1 if x would replace only a part
+// of one. The first of them may have been trimmed away while x was made.
 func (p *Partition) replaced(x Piece) (from, to int) {
 	from, _ = slices.BinarySearchFunc(p.Pieces, x.Base, func(q Piece, base int64) int { return cmp.Compare(q.Base, base) })
 	to = from
@@ -156,7 +155,7 @@ func (s *State) release(id SegmentID) {
 	}
 }
 
-// discard puts a segment without live pieces among the garbage.
+// discard adds a segment without live pieces to the garbage.
 func (s *State) discard(id SegmentID) {
 	delete(s.Segments, id)
 	s.Garbage = append(s.Garbage, id)
@@ -198,8 +197,8 @@ func (s *State) trim(key Place, start int64) error {
 	return nil
 }
 
-// sweep forgets garbage that was deleted. Of all epochs up to cleaned no segment
-// is left that was never installed, and no slot before truncated.
+// sweep forgets garbage that was deleted. In all epochs up to cleaned, no segment is
+// left that was never installed; no slot before truncated is left.
 func (s *State) sweep(cleaned uint64, truncated journal.Position, ids []SegmentID) error {
 	s.Cleaned = max(s.Cleaned, cleaned)
 	if s.truncated.Before(truncated) {

@@ -20,7 +20,7 @@ const producerLimit = 4096
 type Producer struct {
 	Known bool
 	Epoch int16
-	n     int8                  // batches known of this epoch; 0: only a marker, the next batch begins at 0
+	n     int8                  // batches remembered of this epoch; 0: only a marker is known, the next batch begins at 0
 	last  [remembered]sequences // the first n are in use, newest last
 	time  int64                 // highest timestamp of the last batch or marker, ms; -1: not known
 	Open  bool                  // it has a transaction, of this epoch, that has not ended
@@ -50,7 +50,7 @@ func (p *Producer) Judge(b record.Batch, fromZero bool) (base int64, duplicate b
 	case epoch < p.Epoch:
 		return -1, false, fmt.Errorf("%w: id %d has epoch %d, batch %d", ErrProducerFenced, b.ProducerID(), p.Epoch, epoch)
 	case p.Open && epoch > p.Epoch:
-		// Who fences a transactional producer ends its transaction.
+		// Fencing a transactional producer must end its transaction first.
 		return -1, false, fmt.Errorf("%w: id %d begins epoch %d", ErrTransactionOpen, b.ProducerID(), epoch)
 	case p.begins(epoch) && first != 0:
 		return -1, false, fmt.Errorf("%w: id %d begins epoch %d with sequence %d", ErrOutOfOrderSequence, b.ProducerID(), epoch, first)
@@ -69,17 +69,17 @@ func (p *Producer) Judge(b record.Batch, fromZero bool) (base int64, duplicate b
 	if first == nextSequence(newest) {
 		return -1, false, nil
 	}
-	// What is farther behind than the last five may be stored or not, as in Kafka: a
+	// Whether a batch before the last five is stored is not known, as in Kafka: a
 	// producer need not have begun at 0.
 	return -1, false, fmt.Errorf("%w: id %d is at sequence %d, batch has %d to %d", ErrOutOfOrderSequence, b.ProducerID(), newest, first, last)
 }
 
-// begins reports whether the first batch of an epoch, which is not below the
-// producer's, is still to come.
+// begins reports whether no batch of an epoch was appended yet. epoch is not below the
+// producer's.
 func (p *Producer) begins(epoch int16) bool { return epoch > p.Epoch || p.n == 0 }
 
-// follows reports whether a batch in the log may stand where it does. A
-// producer without history may have been forgotten: anything follows.
+// follows reports whether a batch in the log may stand where it does. Any batch may
+// follow for a producer without history: it may have been forgotten.
 func (p *Producer) follows(b record.Batch) bool {
 	switch epoch := b.ProducerEpoch(); {
 	case !p.Known:
@@ -125,21 +125,20 @@ func nextSequence(last int32) int32 {
 	return last + 1
 }
 
-// producers remembers the most recent producers of a partition, in two
-// generations: when the young one is full the old one is forgotten. What is
-// remembered depends on the log alone, so every replay agrees. A producer that
-// comes back after it was forgotten gets ErrUnknownProducer and takes a new
-// epoch; Kafka forgets by a clock instead, and takes what such a producer sends.
-// Those with an open transaction are in
-// neither generation, and are not forgotten before it ends.
+// producers remembers the most recent producers of a partition, in two generations:
+// when the young one is full, the old one is forgotten. What is remembered depends on
+// the log alone, so every replay agrees. A producer that comes back after it was
+// forgotten gets ErrUnknownProducer and takes a new epoch. Kafka forgets by a clock
+// instead, and accepts what such a producer sends. Producers with an open transaction
+// are in neither generation, and are not forgotten before it ends.
 type producers struct {
 	Young, Old map[int64]*Producer
 	Open       map[int64]*Producer
 }
 
 // Forgot reports whether the partition may have forgotten a producer. The old
-// generation goes only when the young one is full, and from then on there are
-// always that many: with fewer, nobody was ever forgotten.
+// generation is dropped only when the young one is full, and from then on there are
+// always that many producers. With fewer, none was ever forgotten.
 func (ps *producers) Forgot() bool {
 	return len(ps.Young)+len(ps.Old)+len(ps.Open) >= producerLimit
 }
@@ -154,8 +153,8 @@ func (ps *producers) Get(id int64) *Producer {
 	return nil
 }
 
-// change lets fn change the history of a producer, and keeps it where it belongs
-// from then on.
+// change lets fn change the history of a producer, and moves it to the map where it
+// then belongs.
 func (ps *producers) change(id int64, fn func(*Producer)) {
 	p := ps.Get(id)
 	if p == nil {
@@ -194,7 +193,7 @@ type ProducerState struct {
 	TransactionStart int64 // first offset of its open transaction; -1: none
 }
 
-// Describe says of a producer what administrators ask for.
+// Describe returns the state of a producer for DescribeProducers.
 func (p *Producer) Describe(id int64) ProducerState {
 	x := ProducerState{ID: id, Epoch: p.Epoch, LastSequence: -1, LastTimestamp: p.time, TransactionStart: -1}
 	if p.n > 0 {

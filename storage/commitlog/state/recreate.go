@@ -11,15 +11,15 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// What a repair does when the log does not know a topic any more: the checkpoint that had
-// it is lost. The records are in slots and segments, with the topic's id; its name and
-// settings are nowhere, nor are marks, groups, users and gateways.
+// What a repair does when the log no longer knows a topic because the checkpoint that
+// had it is lost. The records are in slots and segments, with the topic's id. Its name
+// and settings are lost, and so are marks, groups, users and gateways.
 
 // recreatedName begins the name of such a topic; its id follows.
 const recreatedName = "recovered."
 
-// recreate makes a partition that only its records tell of. The first ones that are known
-// begin at base.
+// recreate makes a partition of which only records are known. The first of them begin
+// at base.
 func (s *State) recreate(key Place, base int64) *Partition {
 	t := s.Topics[key.Topic]
 	if t == nil {
@@ -28,7 +28,7 @@ func (s *State) recreate(key Place, base int64) *Partition {
 		}
 		s.Recreated[key.Topic] = true
 		_ = s.broken("topic %v is not known any more: its records are in topic %s%v; its name, settings and marks are lost", key.Topic, recreatedName, key.Topic)
-		_ = s.createTopic(Topic{ID: key.Topic, Name: recreatedName + key.Topic.String(), Partitions: key.Partition + 1}) // told, if it fails
+		_ = s.createTopic(Topic{ID: key.Topic, Name: recreatedName + key.Topic.String(), Partitions: key.Partition + 1}) // it reports its errors itself
 	} else if s.Recreated[key.Topic] && key.Partition >= t.Partitions && key.Partition < MaxPartitions {
 		t.grow(key.Partition + 1)
 	}
@@ -43,7 +43,7 @@ func (s *State) recreate(key Place, base int64) *Partition {
 // returns those that fit.
 func (s *State) Prepend(key Place, pieces []Piece, tell func(string)) (row []Piece) {
 	slices.SortFunc(pieces, func(a, b Piece) int {
-		return cmp.Or(cmp.Compare(b.Next, a.Next), b.Segment.compare(a.Segment)) // of two the one that was written last
+		return cmp.Or(cmp.Compare(b.Next, a.Next), b.Segment.compare(a.Segment)) // of two with the same end, the one that was written last
 	})
 	p := s.recreate(key, pieces[0].Next)
 	if p == nil {
@@ -65,8 +65,8 @@ func (s *State) Prepend(key Place, pieces []Piece, tell func(string)) (row []Pie
 	return row
 }
 
-// gap makes room for the records of a slot that is lost: a run that nobody can read, for
-// the repair to give up.
+// gap adds a run that cannot be read in the place of the records of a lost slot. The
+// repair then gives it up.
 func (p *Partition) gap(pos journal.Position, next int64) {
 	p.Index = append(p.Index, Extent{Base: p.End, Time: segment.NoTime, slot: pos.Slot, epoch: int32(pos.Epoch), Leader: p.LeaderEpoch(int32(pos.Epoch)), Size: record.HeaderSize})
 	p.Bytes += record.HeaderSize

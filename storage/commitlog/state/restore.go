@@ -25,8 +25,7 @@ const (
 	minGarbage   = 2
 )
 
-// restorer decodes a state. Like decoder, it goes on with zeros behind what is
-// wrong.
+// restorer decodes a state. Like decoder, it goes on with zeros after an error.
 type restorer struct {
 	decoder
 	version byte
@@ -35,8 +34,8 @@ type restorer struct {
 	near    near
 }
 
-// decodeState is the inverse of encode. It believes nothing: what it returns
-// keeps the rules that apply keeps, and encodes to the same bytes.
+// decodeState is the inverse of encode. It checks everything: the result keeps the
+// rules that Apply keeps, and encodes to the same bytes.
 //
 // Errors: ErrCorrupt, ErrFormat.
 func decodeState(body []byte) (*State, error) {
@@ -188,8 +187,8 @@ func (d *restorer) partition(p *Partition) {
 	}
 }
 
-// indexed is what a partition tells of its epochs by itself. Those of records in
-// segments are not known: they pass for the oldest, as when there are too many.
+// indexed returns the epochs that follow from a partition's runs. Those of records in
+// segments are not known and count as the oldest, as when there are too many.
 func (p *Partition) indexed() Epochs {
 	var es Epochs
 	if p.End > 0 && (len(p.Index) == 0 || p.Index[0].Base > p.Start) {
@@ -271,7 +270,8 @@ func (d *restorer) open(p *Partition) map[int64]*Producer {
 	return all
 }
 
-// before takes how far an offset lies before the end of a partition.
+// before takes the distance of an offset from the end of a partition, and returns the
+// offset.
 func (d *restorer) before(end int64) int64 {
 	back := d.offset()
 	d.must(back >= 1 && back <= end)
@@ -313,8 +313,8 @@ func (d *restorer) producer(end int64, open bool) *Producer {
 	return x
 }
 
-// aborted takes aborted transactions: each ended behind the one before, and no open
-// one began before everything was decided.
+// aborted takes aborted transactions: each ended behind the one before, and no open one
+// began before the last stable offset.
 func (d *restorer) aborted(p *Partition) []Abort {
 	n := d.items(minAborted)
 	if n == 0 {
@@ -377,7 +377,7 @@ func (d *restorer) gateway() (string, *gateway) {
 		d.must(i == 0 || g.retired[i-1].Compare(id) < 0)
 		g.retired = append(g.retired, id)
 	}
-	// Only what does not fit is forgotten.
+	// Tombstones are dropped only when there are too many.
 	d.must(len(g.retired) <= tombstones && (!g.forgotten || len(g.retired) == tombstones))
 	last := weir.BufferID{}
 	for i := range d.items(minBuffer) {
@@ -438,7 +438,7 @@ func (d *restorer) marks(b *progress, lane weir.Lane, t *TopicData) {
 	}
 }
 
-// garbage takes the segments that nobody needs: none of them has live pieces.
+// garbage takes the garbage segments: none of them has live pieces.
 func (d *restorer) garbage() {
 	var last SegmentID
 	for i := range d.items(minGarbage) {

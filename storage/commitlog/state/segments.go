@@ -11,8 +11,8 @@ import (
 type SegmentID struct {
 	Epoch  uint64
 	Number uint64
-	Other  uint32 // 1 + the shard whose object it is, 0 for the log's own
-	Slot   bool   // it is a slot of the journal that stays as it is, not a segment
+	Other  uint32 // 1 + the shard that the object belongs to, 0 for the log's own shard
+	Slot   bool   // the object is a slot of the journal that serves as a segment
 }
 
 func (id SegmentID) compare(other SegmentID) int {
@@ -25,15 +25,15 @@ func (id SegmentID) compare(other SegmentID) int {
 	return cmp.Or(cmp.Compare(id.Epoch, other.Epoch), cmp.Compare(id.Number, other.Number), cmp.Compare(id.Other, other.Other), slot(id)-slot(other))
 }
 
-// CleanNumbers is what the numbers of segments of clean pieces lie above. In
-// their keys it is a leading 1.
+// CleanNumbers is added to the number of a segment with clean pieces. In its key it is
+// a leading 1.
 const CleanNumbers = 10_000_000_000_000_000_000
 
 // Clean reports whether the pieces of a segment have been compacted: of the records
 // before the end of any of them, no two in one partition have the same key.
 func (id SegmentID) Clean() bool { return id.Number > CleanNumbers }
 
-// readable returns ErrFormat for what this program can name but not read.
+// readable returns ErrFormat for an object that this program can name but not read.
 func (id SegmentID) readable() error {
 	switch {
 	case id.Other != 0:
@@ -65,7 +65,7 @@ const (
 	knownFlags = flagOther | flagClean | flagSlot
 )
 
-// number is that without what says that the pieces are clean.
+// number returns the number without CleanNumbers.
 func (id SegmentID) number() uint64 {
 	if id.Clean() {
 		return id.Number - CleanNumbers
@@ -73,7 +73,7 @@ func (id SegmentID) number() uint64 {
 	return id.Number
 }
 
-// appendFlags writes what an id is besides its numbers.
+// appendFlags writes the flags of an id, and the other shard if there is one.
 func (id SegmentID) appendFlags(p []byte) []byte {
 	flags := uint64(0)
 	if id.Other != 0 {
@@ -129,7 +129,7 @@ func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
 	return id, flags&flagClean != 0
 }
 
-// number completes an id.
+// number sets the number of an id.
 func (d *decoder) number(id *SegmentID, number uint64, clean bool) {
 	if number > CleanNumbers || clean && (number == 0 || number+CleanNumbers < number) {
 		d.bad = true

@@ -11,20 +11,20 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// The body of a checkpoint: the state, then what each Machine says of itself.
-// FORMAT.md has the byte tables. It is canonical: equal states are equal bytes,
-// so that a checkpoint can be compared with a replay.
+// The body of a checkpoint: the state, then the snapshot of each Machine. FORMAT.md has
+// the byte tables. It is canonical: equal states are equal bytes, so that a checkpoint
+// can be compared with a replay.
 
-// stateVersion is the first byte of a state of format level 1, closedVersion that of one
-// of level 2, which says what lies beside the log. The one before both, 1, had no
-// transactions and no epochs; 3 was in no release.
+// stateVersion is the first byte of a state of format level 1, closedVersion that of
+// one of level 2, which has the identity of the objects beside the log. Version 1, the
+// oldest, had no transactions and no epochs; 3 was in no release.
 const (
 	stateVersion  = 2
 	closedVersion = 4
 )
 
-// Become replaces what the log says by what other holds, which is not to be used
-// any more. What is not of the log stays: whoever has s goes on with it.
+// Become replaces what the log says by what other holds. other must not be used
+// afterwards. Fields that are not part of the log, such as callbacks, stay.
 func (s *State) Become(other *State) {
 	for _, t := range s.Topics {
 		for _, p := range t.Parts {
@@ -36,7 +36,7 @@ func (s *State) Become(other *State) {
 	s.Identity = other.Identity
 }
 
-// Before reports whether all that the state refers to was made before pos.
+// Before reports whether everything that the state refers to was made before pos.
 func (s *State) Before(pos journal.Position) bool {
 	for _, t := range s.Topics {
 		for _, p := range t.Parts {
@@ -97,20 +97,20 @@ func (s *State) Append(p []byte) []byte {
 
 func compareTopics(a, b weir.TopicID) int { return bytes.Compare(a[:], b[:]) }
 
-// near is what was encoded last and is likely to be followed by its like, so
-// that only the difference is written.
+// near holds the values that were encoded last. The next ones are likely to be similar,
+// so only the differences are written.
 type near struct {
 	time    int64
 	segment SegmentID
 }
 
-// encoder writes a state. Of a state that breaks the rules, as an auditor may
-// have it, it makes something, and the same each time.
+// encoder writes a state. For a state that breaks the rules, as in a check, its result
+// is not valid but always the same.
 type encoder struct {
 	p         []byte
 	version   byte
 	truncated journal.Position
-	topics    map[weir.TopicID]int // the number of each, in their order
+	topics    map[weir.TopicID]int // the position of each in their order
 	near      near
 }
 
@@ -118,9 +118,9 @@ func (e *encoder) uvarint(v uint64) { e.p = binary.AppendUvarint(e.p, v) }
 func (e *encoder) varint(v int64)   { e.p = binary.AppendVarint(e.p, v) }
 func (e *encoder) number(n int)     { e.uvarint(uint64(n)) }
 
-// pair writes two numbers of which the first counts more, and which grow: how
-// much the first has grown, and the second, or how much that has grown if the
-// first is the same.
+// pair writes two numbers that do not fall, the first being the more significant: the
+// difference of the first, and then the second, or its difference if the first is the
+// same.
 func (e *encoder) pair(wasMajor, wasMinor, major, minor uint64) {
 	e.uvarint(major - wasMajor)
 	if major == wasMajor {
@@ -229,8 +229,8 @@ func (e *encoder) piece(x *Piece) {
 	e.uvarint(uint64(x.Records))
 }
 
-// producers writes one generation, or those with an open transaction. The sequences
-// of a producer follow each other: only the first needs to be told.
+// producers writes one generation, or those with an open transaction. The sequences of
+// a producer follow each other, so only the first is written.
 func (e *encoder) producers(all map[int64]*Producer, end int64) {
 	e.number(len(all))
 	if len(all) == 0 {

@@ -17,7 +17,7 @@ type Topic struct {
 	ID         weir.TopicID
 	Name       string
 	Partitions int32
-	Configs    map[string]string // shared: not to be changed
+	Configs    map[string]string // shared: must not be changed
 	Created    int64             // milliseconds since 1970
 }
 
@@ -81,11 +81,11 @@ func (s *State) alterTopic(id weir.TopicID, configs map[string]string) error {
 	if t == nil {
 		return s.broken("settings of topic %v are changed, which does not exist", id)
 	}
-	t.Configs = configs // the old ones may be in many hands: they are not touched
+	t.Configs = configs // the old map may be shared, so it is not changed
 	return nil
 }
 
-// CheckTopicName accepts what Kafka accepts.
+// CheckTopicName returns an error for a name that Kafka does not accept.
 func CheckTopicName(name string) error {
 	if name == "" || name == "." || name == ".." || len(name) > maxTopicName {
 		return fmt.Errorf("%w: name %q", ErrInvalidTopic, name)
@@ -99,6 +99,6 @@ func CheckTopicName(name string) error {
 	return nil
 }
 
-// OwnTopics is how the names of Weir's own topics begin. They are never held against
-// others: what is reported there must not fail because of a user's topic.
+// OwnTopics is the prefix of the names of Weir's own topics. They may be created beside
+// a user's topic with a similar name: reports to them must not fail because of it.
 const OwnTopics = "weir."
