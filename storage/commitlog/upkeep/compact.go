@@ -17,26 +17,26 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// Compaction (cleanup.policy=compact): of the records of a partition with the
-// same key, the last one stays. Only pieces are looked at, never slots. A step
+// Compaction (cleanup.policy=compact): of the records of a partition with the same key,
+// the last one stays. It works on pieces, never on slots. A step
 //
 //  1. reads the dirty pieces, those behind the clean ones, and notes the last
 //     offset of each key, up to so many keys;
 //  2. reads all pieces up to there, and writes what stays into new ones, which
 //     are clean. A piece that is clean already and loses nothing stays as it is.
 //
-// Transactions (KIP-98): nothing is compacted at or behind the last stable offset,
-// so every record that is met is decided. Those of aborted transactions go, and hide
-// nothing. Markers of commits go too, as nobody needs to be told that what he reads
-// counts; those of aborts stay, since a consumer who knows of the abort waits for its
+// Transactions (KIP-98): nothing is compacted at or behind the last stable offset, so
+// the outcome of every record is known. Records of aborted transactions are removed,
+// and do not replace older ones. Commit markers are removed too, as readers do not need
+// them. Abort markers stay, since a consumer that knows of the abort waits for its
 // marker.
 //
 // New pieces are installed in the order of offsets, so that at a crash, or at a
 // piece that cannot be read, an older record is always gone before the tombstone
 // that hides it.
 //
-// Whether a piece is clean is in the number of its segment: so a new owner knows
-// it, and does not read everything again.
+// The number of a segment says whether its pieces are clean, so a new owner does not
+// read everything again.
 
 // The defaults of Kafka's settings.
 const (
@@ -59,7 +59,7 @@ func dirty(pieces []state.Piece) int {
 	return i
 }
 
-// forgets reports whether tombstones may go that compaction has met.
+// forgets reports whether some tombstones that compaction has met may be removed now.
 func (m *Maintainer) forgets() bool {
 	now := m.log.Now().UnixMilli()
 	for _, horizon := range m.horizons {
@@ -70,8 +70,8 @@ func (m *Maintainer) forgets() bool {
 	return false
 }
 
-// compact makes the compacted topics smaller, and less pieces of many small ones.
-// What becomes due meanwhile does not wait for it: see passIfDue.
+// compact compacts topics, and joins small pieces. A pass that becomes due meanwhile
+// does not wait for it: see passIfDue.
 func (m *Maintainer) compact(*pass) error {
 	m.reading = true
 	err := m.cleanAll()
@@ -100,9 +100,9 @@ func (m *Maintainer) cleanAll() error {
 	return m.join()
 }
 
-// unreadable leaves a partition alone whose pieces cannot be read: that is
-// reported, and is no reason to do nothing for the others. Other errors are
-// handed back.
+// unreadable handles an error of a partition's compaction. If pieces cannot be read, it
+// reports that and excludes the partition from compaction, so that others go on. It
+// returns other errors.
 func (m *Maintainer) unreadable(key state.Place, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
 		m.log.Logger.Error("records cannot be compacted", "partition", key, "err", err)
@@ -112,8 +112,8 @@ func (m *Maintainer) unreadable(key state.Place, err error) error {
 	return err
 }
 
-// cleanable lists the partitions of which enough is dirty, and those with
-// tombstones that may go.
+// cleanable lists the partitions of which enough is dirty, and those with tombstones
+// that may be removed.
 func (m *Maintainer) cleanable(now int64) (all []*cleaning) {
 	horizons := m.horizons
 	m.horizons = make(map[state.Place]int64) // without those that are gone
@@ -155,8 +155,7 @@ func (m *Maintainer) cleanableOf(t *state.TopicData, now int64, horizons map[sta
 	return all
 }
 
-// dirtier reports whether the part of the pieces' bytes that is dirty is at least
-// ratio.
+// dirtier reports whether at least ratio of the pieces' bytes is dirty.
 func dirtier(p *state.Partition, ratio float64) bool {
 	all, unclean, pieces := int64(0), int64(0), decided(p)
 	first := dirty(pieces)
@@ -176,22 +175,22 @@ type cleaning struct {
 	key       state.Place
 	now       int64 // ms since 1970, as the next three
 	retention int64
-	forgets   bool // there are tombstones that may go
+	forgets   bool // there are tombstones that may be removed
 
 	aborted transactions
-	offsets map[digest]int64 // the last ones of keys
+	offsets map[digest]int64 // the last offset of each key
 	rounds  uint32           // in which the keys are taken
 	round   uint32
-	last    int64 // offset of the last record in pieces, which stays
-	final   bool  // of the rounds: what it writes is clean
-	horizon int64 // the earliest of the tombstones that stay
+	last    int64 // offset of the last record in pieces, which is always kept
+	final   bool  // the last round: the pieces that it writes are clean
+	horizon int64 // the earliest delete horizon of the tombstones that stay
 
 	keep    []bool // of the batch at hand
 	changed bool   // the piece at hand has lost something
 }
 
-// digest stands for a key. Two keys never have the same one, whoever chooses
-// them.
+// digest is a hash of a key. No two keys have the same one, even if they are chosen to
+// collide.
 type digest [16]byte
 
 func digestOf(key []byte) digest {
@@ -220,9 +219,9 @@ func (c *cleaning) all() (horizon int64, err error) {
 	}
 }
 
-// step compacts up to where the memory for keys ends, at least one dirty piece.
-// One that may have more keys than there is memory for is taken in rounds, of a
-// part of the keys each.
+// step compacts as many dirty pieces as the memory for keys allows, at least one. A
+// piece that may have more keys than that is compacted in rounds, each for a part of
+// the keys.
 func (c *cleaning) step(pieces []state.Piece) (limit int64, err error) {
 	c.offsets, c.horizon = make(map[digest]int64), math.MaxInt64
 	c.last = pieces[len(pieces)-1].Next - 1
@@ -260,8 +259,8 @@ func (c *cleaning) step(pieces []state.Piece) (limit int64, err error) {
 	return limit, nil
 }
 
-// index notes the last offsets of the keys of the pieces from one offset to
-// another, or to where the memory ends, and returns that.
+// index notes the last offset of each key in the pieces between from and limit, or up
+// to where the memory for keys is full. It returns where it ended.
 func (c *cleaning) index(pieces []state.Piece, from, limit int64) (int64, error) {
 	for i := range pieces {
 		x := &pieces[i]
@@ -297,8 +296,8 @@ func (c *cleaning) index(pieces []state.Piece, from, limit int64) (int64, error)
 	return limit, nil
 }
 
-// rewrite writes what stays of pieces into new ones. Neighbours join until they
-// are worth a segment.
+// rewrite writes what stays of pieces into new ones. It joins neighbours until they
+// fill a segment.
 func (c *cleaning) rewrite(w *rewriter, pieces []state.Piece) error {
 	for len(pieces) > 0 {
 		n, err := c.group(w, pieces)
@@ -332,7 +331,7 @@ func (c *cleaning) group(w *rewriter, pieces []state.Piece) (n int, err error) {
 		n++
 	}
 	if n == 1 && !c.changed && (!c.final || pieces[0].Segment.Clean()) {
-		w.b.Drop() // it is as good as what would take its place
+		w.b.Drop() // the new piece would be the same
 		return n, nil
 	}
 	w.end(c.key, pieces[n-1].Next)
@@ -375,12 +374,12 @@ func (c *cleaning) copy(w *rewriter, x *state.Piece) error {
 	return flush()
 }
 
-// filter returns what stays of a batch, nil if that is nothing.
+// filter returns what stays of a batch, nil if nothing does.
 //
-// Tombstones go as in Kafka (KIP-534). The pass that makes a batch clean, when
-// nothing older with the keys of its tombstones is left, writes into it until
-// when they stay: delete.retention.ms from now on, so that who has read an older
-// record meets the tombstone if he goes on in that time. A later pass removes them.
+// Tombstones are removed as in Kafka (KIP-534). The pass that makes a batch clean, when
+// nothing older with the keys of its tombstones is left, writes the delete horizon into
+// it: now plus delete.retention.ms. A reader that has read an older record finds the
+// tombstone if it continues within that time. A later pass removes the tombstones.
 func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	if c.offsets == nil {
 		return b, nil
@@ -421,7 +420,7 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 			c.changed, c.horizon = true, min(c.horizon, c.now+c.retention)
 			return until, nil
 		}
-		// Timestamps out of this world: its tombstones stay for good.
+		// The timestamps are too far from the horizon: the tombstones stay for good.
 		i = -1
 	} else if tombstones && noted && !expired {
 		c.horizon = min(c.horizon, horizon)
@@ -432,8 +431,8 @@ func (c *cleaning) filter(b record.Batch) (record.Batch, error) {
 	return record.Filter(b, keep, state.MaxInflated)
 }
 
-// stays reports whether a record is kept. The last one of all pieces is, tombstone or
-// not: who reads a partition must get to its end.
+// stays reports whether a record is kept. The last one of all pieces always is, even a
+// tombstone: a reader must get to the end of the partition.
 func (c *cleaning) stays(r *record.Record, expired bool) bool {
 	if r.Key == nil || r.Offset == c.last {
 		return true
@@ -448,9 +447,9 @@ func (c *cleaning) stays(r *record.Record, expired bool) bool {
 // scanBytes bounds a Get of scan, but for one larger block.
 const scanBytes = 4 << 20
 
-// Scan hands out the batches of a piece in their order, a part of it after the
-// other. It goes past the cache: what upkeep reads once must not push out what
-// readers want. It does not insist for long: slots wait meanwhile to be rewritten.
+// Scan hands out the batches of a piece in their order, a part of it after the other.
+// It bypasses the cache: what the upkeep reads once must not evict what readers want.
+// It does not retry for long, because slots wait meanwhile to be rewritten.
 func (m *Maintainer) Scan(ctx context.Context, key state.Place, x *state.Piece, fn func(record.Batch) error) error {
 	l := m.log
 	object, ref := segment.Key(l.Shard, x.Segment.Epoch, x.Segment.Number), x.Ref(key)
@@ -513,15 +512,15 @@ func handOut(blk segment.Block, raw []byte, fn func(record.Batch) error) error {
 	return nil
 }
 
-// Pieces that are less than 1/smallPiece of a segment are small; so many small
-// neighbours become one.
+// Pieces of less than 1/smallPiece of a segment are small. A row of at least this many
+// small neighbours becomes one piece.
 const (
 	smallPiece = 16
 	manySmall  = 32
 )
 
-// join makes one piece of many small neighbours: a trickle leaves one in each
-// pass. They stay dirty.
+// join makes one piece of many small neighbours: a partition with few records gets a
+// small one in each pass. The new piece is dirty, like the old ones.
 func (m *Maintainer) join() error {
 	w := &rewriter{m: m}
 	for key, runs := range m.small() {

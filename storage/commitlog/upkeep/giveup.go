@@ -10,8 +10,8 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// Loss is a range of offsets that a repair gave up. Whoever reads the partition finds what
-// compaction leaves, too: the next offset is behind it.
+// Loss is a range of offsets that a repair gave up. Readers of the partition skip it,
+// like a hole that compaction has left.
 type Loss struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
@@ -21,13 +21,13 @@ type Loss struct {
 	Cause     string `json:"cause"`
 }
 
-// String is a line for people.
+// String returns a line for people.
 func (l Loss) String() string {
 	return fmt.Sprintf("offsets %d to %d of partition %d of topic %s are given up: %s: %s", l.First, l.Last, l.Partition, l.Topic, l.Object, l.Cause)
 }
 
-// GiveUpPieces reads all segments. Of those that are damaged, pieces that can be read
-// are copied, and empty ones take the place of the others.
+// GiveUpPieces reads all segments. For a damaged one, it copies the pieces that can be
+// read, and puts empty pieces in the place of the others.
 func (m *Maintainer) GiveUpPieces() error {
 	bySegment := make(map[state.SegmentID][]state.Placed)
 	m.log.View(func(s *state.State) {
@@ -72,7 +72,7 @@ func (m *Maintainer) OpenSegment(id state.SegmentID) ([]segment.Piece, error) {
 	return pieces, state.Translate(err)
 }
 
-// copyPiece writes a piece of a damaged segment once more; an empty one, if it cannot be
+// copyPiece copies a piece of a damaged segment, or writes an empty one if it cannot be
 // read.
 func (m *Maintainer) copyPiece(w *rewriter, x *state.Placed) error {
 	w.begin(x.Key, x.Base, x.Data())

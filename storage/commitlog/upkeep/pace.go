@@ -8,15 +8,15 @@ import (
 // tally is an amount of the log.
 type tally struct{ bytes, slots int64 }
 
-// debt is what the upkeep still has to do: what was applied and is not yet
-// rewritten into segments, where it is data, behind a durable checkpoint. A new
-// owner reads no more than that once more.
+// debt is what the upkeep still has to do: all that was applied and is not yet behind a
+// durable checkpoint, with its data in segments. A new owner has to read no more than
+// that.
 type debt struct {
 	mu      sync.Mutex
-	applied tally     // guarded by mu; all that this owner has, in recovery too
-	settled tally     // guarded by mu; the part of it that is done with
-	moved   time.Time // guarded by mu; when upkeep got on last
-	failing bool      // guarded by mu; its last pass did not get through
+	applied tally     // guarded by mu; all that this owner has applied, in recovery too
+	settled tally     // guarded by mu; the part of it that is no longer debt
+	moved   time.Time // guarded by mu; when the upkeep last made progress
+	failing bool      // guarded by mu; the last pass failed
 }
 
 // add counts a slot that was applied, and returns what is owed with it.
@@ -28,19 +28,19 @@ func (d *debt) add(bytes int64) tally {
 	return d.due()
 }
 
-// due needs mu.
+// due is owed with mu held.
 func (d *debt) due() tally {
 	return tally{max(d.applied.bytes-d.settled.bytes, 0), max(d.applied.slots-d.settled.slots, 0)}
 }
 
-// owed is what there is to do.
+// owed returns the debt.
 func (d *debt) owed() tally {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.due()
 }
 
-// mark is everything that was applied until now.
+// mark returns all that was applied until now.
 func (d *debt) mark() tally {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -54,7 +54,7 @@ func (d *debt) settle(mark, left tally) {
 	d.settled = tally{mark.bytes - left.bytes, mark.slots - left.slots}
 }
 
-// deduct takes off what the upkeep itself has written: that is no reason for it.
+// deduct subtracts what the upkeep itself has written, which alone needs no pass.
 func (d *debt) deduct(mine tally) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -77,8 +77,8 @@ func (d *debt) inherit(left tally) {
 	d.applied = tally{max(d.applied.bytes, left.bytes), max(d.applied.slots, left.slots)}
 }
 
-// step notes that the upkeep got on. After a pass that failed only one that gets
-// through counts, or what fails each time at the same place would look alive.
+// step notes that the upkeep made progress. After a failed pass only a complete one
+// counts; otherwise an upkeep that fails each time at the same place would look alive.
 func (d *debt) step() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -95,32 +95,31 @@ func (d *debt) ended(err error) {
 	d.step()
 }
 
-// lastStep is when the upkeep got on last.
+// lastStep returns when the upkeep last made progress.
 func (d *debt) lastStep() time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.moved
 }
 
-// Pacer slows writers down who are faster than the upkeep. Up to a limit nobody
-// is slowed down; beyond it, each moment in which slots may leave is followed by
-// a pause that is the longer the more is owed; at twice the limit none leaves
-// before something was settled. So writers get as fast as the upkeep, without a
-// jump, whatever the bucket's speed.
+// Pacer slows down writers that are faster than the upkeep. Up to a limit of debt they
+// are not slowed down. Beyond it, a pause follows each slot, the longer the larger the
+// debt. At twice the limit no slot leaves before some debt is settled. So writers
+// approach the speed of the upkeep without a jump, whatever the speed of the bucket.
 //
-// An upkeep that does not get on for a while holds nobody back. A bucket that
-// takes nothing takes no slots either, and needs no brake; one that takes slots
-// but no segments or no checkpoints would else be lost for writers, for the sake
-// of a faster recovery.
+// If the upkeep makes no progress for a while, writers are no longer held back. A
+// bucket that accepts no writes accepts no slots either. One that accepts slots, but no
+// segments or checkpoints, would otherwise block all writers for the sake of a faster
+// recovery.
 type Pacer struct {
 	upkeep *Maintainer
 
 	// Of the committer alone.
-	open   time.Time     // since when the next slot might have left
+	open   time.Time     // since when the next slot could have left
 	left   time.Time     // when the last one left
 	took   time.Duration // from open to left, at most busyMost
 	over   time.Time     // since when the limit is exceeded; zero: it is not
-	lifted bool          // it is, and nobody is held back
+	lifted bool          // it is exceeded, but writers are not held back
 
 	mu    sync.Mutex
 	since time.Time     // guarded by mu; of the pause under way; zero: there is none
@@ -131,16 +130,16 @@ type Pacer struct {
 func NewPacer(m *Maintainer) *Pacer { return &Pacer{upkeep: m} }
 
 const (
-	// patience is how long the upkeep may take for a step before writers do
-	// not wait for it any more. Kafka's producers give up a request after 30 s.
+	// patience is how long the upkeep may make no progress before writers no longer wait
+	// for it. Kafka's producers give up a request after 30 s.
 	patience = 10 * time.Second
 
-	// busyMost is the longest time between two slots that a pause is in
-	// proportion to: what is longer was a writer's leisure.
+	// busyMost is the longest time between two slots that a pause is in proportion to:
+	// after a longer time the writers were idle.
 	busyMost = 100 * time.Millisecond
 )
 
-// Hold says how long requests that could leave now have to wait, if nothing is
+// Hold returns how long requests that could leave now have to wait if nothing is
 // settled meanwhile; 0: not at all.
 func (p *Pacer) Hold(now time.Time) time.Duration {
 	wait := p.pause(now)
@@ -186,13 +185,13 @@ func (p *Pacer) pause(now time.Time) time.Duration {
 	return min(owed-now.Sub(p.left), rest)
 }
 
-// Leave notes that a slot leaves that a pause might have held back.
+// Leave notes that a slot with requests of writers leaves.
 func (p *Pacer) Leave(now time.Time) {
 	p.took = min(now.Sub(p.open), busyMost)
 	p.left, p.open = now, now
 }
 
-// Throttled is how long requests were held back, together.
+// Throttled returns the total time that requests were held back.
 func (p *Pacer) Throttled() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,7 +17,7 @@ type trimmed struct {
 	start int64
 }
 
-// expired lists what the topics' retention gives up: whole pieces, oldest first.
+// expired lists what the topics' retention no longer keeps: whole pieces, oldest first.
 // Records in slots are always kept.
 func (m *Maintainer) expired(now time.Time) (all []trimmed) {
 	m.log.View(func(s *state.State) {
@@ -40,8 +40,8 @@ func (m *Maintainer) expired(now time.Time) (all []trimmed) {
 	return all
 }
 
-// setting returns the topic's own value of a setting, or else the default of all,
-// which is for users' topics only: what is reported in Weir's own stays.
+// setting returns the topic's own value of a setting, or else the default. The default
+// is for users' topics only: Weir's own topics keep their records.
 func setting(t *state.TopicData, name string, defaults map[string]string) (value string, set bool) {
 	if value, set = t.Configs[name]; !set && !strings.HasPrefix(t.Name, state.OwnTopics) {
 		value, set = defaults[name]
@@ -55,8 +55,8 @@ func has(t *state.TopicData, policy string, defaults map[string]string) (has, se
 	return slices.Contains(strings.Split(strings.ReplaceAll(value, " ", ""), ","), policy), set
 }
 
-// deletes reports whether the topic lets old records go: cleanup.policy has delete
-// in it, as it has by default.
+// deletes reports whether the topic deletes old records: cleanup.policy contains
+// delete, as it does by default.
 func deletes(t *state.TopicData, defaults map[string]string) bool {
 	yes, set := has(t, "delete", defaults)
 	return yes || !set
@@ -78,7 +78,7 @@ func expires(p *state.Partition, keep, age, now int64) int64 {
 	for i := range p.Pieces {
 		x := &p.Pieces[i]
 		if x.Next > stable {
-			break // of a transaction that is open nothing goes
+			break // records of an open transaction are kept
 		}
 		old := age >= 0 && x.Time != segment.NoTime && x.Time < now-age || age >= 0 && x.Time == segment.NoTime
 		if total -= x.Data(); !old && (keep < 0 || total < keep) {
@@ -102,7 +102,7 @@ func (m *Maintainer) trim(*pass) error {
 	return nil
 }
 
-// sweep deletes the segments that were of no use when the last pass ended. Those that
+// sweep deletes the segments that were garbage when the last pass ended. Those that
 // compaction may be reading stay for the next pass.
 func (m *Maintainer) sweep(p *pass) error {
 	p.swept = m.garbage
@@ -135,9 +135,8 @@ func (m *Maintainer) deleteSegments(ids []state.SegmentID) error {
 	return nil
 }
 
-// leftovers deletes the segments that owners before this one stored and did not
-// live to install. They are found by position: an epoch that is over installs
-// nothing any more.
+// leftovers deletes the segments that earlier owners stored and never installed. It
+// finds them by epoch: an epoch that has ended installs nothing more.
 func (m *Maintainer) leftovers(*pass) error {
 	if m.clean {
 		return nil
@@ -145,12 +144,12 @@ func (m *Maintainer) leftovers(*pass) error {
 	l, first := m.log, uint64(0)
 	l.View(func(s *state.State) { first = s.Cleaned + 1 })
 	if l.lost != nil {
-		m.clean = true // a repair does not know what it does not know
+		m.clean = true // a repair cannot tell which segments are leftovers
 		return nil
 	}
 	for epoch := first; epoch < m.epoch; epoch++ {
-		// Whose epoch it does not know, this log is no judge of. Open has made sure
-		// that there is no segment.
+		// The log does not know this epoch, so it must not delete its segments. Open has
+		// made sure that there are none.
 		if !m.knows(epoch) {
 			continue
 		}

@@ -24,9 +24,8 @@ type job struct {
 	bytes   int64
 }
 
-// rewrite moves what lies in the oldest slots into segments. If that is not all,
-// what is left is for another pass: each ends with a checkpoint, also behind a
-// writer who is faster than this.
+// rewrite moves what lies in the oldest slots into segments. The rest is left for
+// another pass, so that each pass ends with a checkpoint, even if writers are faster.
 func (m *Maintainer) rewrite(p *pass) error {
 	m.more = false
 	jobs, left := m.jobs(m.passLimit())
@@ -41,9 +40,9 @@ func (m *Maintainer) rewrite(p *pass) error {
 	return err
 }
 
-// passLimit is how much a pass takes on. What is no longer in the tail cache is read
-// back for it, all at once, so a small one costs less memory; while writers are
-// slowed down, larger ones get more done.
+// passLimit is how much a pass takes on. Slots that are no longer in the tail cache are
+// read back all at once, so a small pass takes less memory. While writers are slowed
+// down, larger passes get more done.
 func (m *Maintainer) passLimit() tally {
 	times := int64(1)
 	if m.strain() > 1 {
@@ -52,8 +51,8 @@ func (m *Maintainer) passLimit() tally {
 	return tally{times * m.o.Bytes, times * int64(m.o.Slots)}
 }
 
-// slotted returns the slots that somebody refers to with the bytes that are
-// referred to, without the partitions that are stuck.
+// slotted returns the slots that partitions refer to, with the number of bytes referred
+// to. It leaves out partitions that are stuck.
 func (m *Maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]int64 {
 	sizes := make(map[journal.Position]int64)
 	m.log.View(func(s *state.State) {
@@ -68,9 +67,8 @@ func (m *Maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]in
 	return sizes
 }
 
-// jobs lists the runs of the oldest slots, about limit of them, those of large
-// partitions first, without the partitions that are stuck. left is what lies in
-// younger ones.
+// jobs lists the runs of the oldest slots, about limit of them, large partitions first.
+// It leaves out partitions that are stuck. left is what lies in younger slots.
 func (m *Maintainer) jobs(limit tally) (jobs []job, left tally) {
 	sizes := m.slotted(m.stuck)
 	order := make([]journal.Position, 0, len(sizes))
@@ -154,7 +152,7 @@ type upload struct {
 // one alone waits for the bucket most of the time.
 const maxUploads = 3
 
-// all writes every job. What it has not installed on an error is given up.
+// all writes every job. On an error it abandons what it has not installed.
 func (w *rewriter) all(jobs []job) error {
 	for i := range jobs {
 		w.left += jobs[i].bytes
@@ -175,8 +173,8 @@ func (w *rewriter) each(jobs []job) error {
 		w.left -= j.bytes
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt):
-			// What cannot be read stays where it is, and is reported there.
-			// Its slots, and all behind them, are kept. Other partitions go on.
+			// Runs that cannot be read stay where they are. Their slots, and all slots
+			// behind them, are kept. Other partitions go on.
 			w.m.stuck[j.key] = true
 			w.m.log.Logger.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
 		case err != nil:
@@ -233,7 +231,7 @@ func (w *rewriter) fetch(jobs []job) {
 	wg.Wait()
 }
 
-// begin starts a piece of which so many bytes will come.
+// begin starts a piece that will get about so many bytes.
 func (w *rewriter) begin(key state.Place, base, bytes int64) {
 	if w.b == nil {
 		w.m.number++
@@ -310,8 +308,9 @@ func (w *rewriter) one(j *job) error {
 	return nil
 }
 
-// giveUp makes an empty piece of a run that cannot be read, and returns what comes
-// behind it. before: the open piece holds runs before it, and ends there.
+// giveUp makes an empty piece of a run that cannot be read, and returns the offset
+// behind it. before reports that the open piece holds earlier runs; it ends before this
+// one.
 func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (next int64) {
 	x := j.extents[i]
 	if next = j.next; i+1 < len(j.extents) {
@@ -409,7 +408,7 @@ func (w *rewriter) store() error {
 	w.uploads = append(w.uploads, s)
 	go func() {
 		clear, err := w.m.store(ctx, segment.Key(l.Shard, s.id.Epoch, s.id.Number), object)
-		if clear { // else somebody may be sending it still
+		if clear { // else it may still be being sent
 			w.m.memory.give(object)
 		}
 		s.stored <- err
@@ -417,9 +416,9 @@ func (w *rewriter) store() error {
 	return nil
 }
 
-// segmentMemory is what segments are built in: to grow to the size of one, and to
-// clear it, costs more than to fill it. It is given back to the heap only when no
-// segment has been built for a while.
+// segmentMemory holds buffers for building segments, because growing and clearing a
+// buffer costs more than filling it. They are given back to the heap when no segment
+// has been built for a while.
 type segmentMemory chan []byte
 
 func newSegmentMemory() segmentMemory { return make(segmentMemory, maxUploads+1) }
@@ -445,10 +444,10 @@ func (s segmentMemory) drop() {
 	}
 }
 
-// install waits until the oldest segment that is being stored is durable, and
-// installs its pieces. Those of one partition follow each other, so the order
-// matters. A crash before the entry is durable leaves a segment that nobody refers
-// to, which the next owner deletes.
+// install waits until the oldest segment that is being stored is durable, and installs
+// its pieces. Those of one partition follow each other, so the order matters. A crash
+// before the entry is durable leaves a segment that nothing refers to, which the next
+// owner deletes.
 func (w *rewriter) install() error {
 	s := w.uploads[0]
 	w.uploads = w.uploads[1:]
@@ -465,7 +464,7 @@ func (w *rewriter) install() error {
 	return nil
 }
 
-// abandon ends what is being stored and waits for it.
+// abandon cancels the uploads under way and waits for them.
 func (w *rewriter) abandon() {
 	for _, s := range w.uploads {
 		s.cancel()
@@ -474,8 +473,8 @@ func (w *rewriter) abandon() {
 	w.uploads = nil
 }
 
-// store makes an object durable whose name only this owner uses. clear: its first
-// attempt was answered with success, so no copy of body is under way any more.
+// store makes an object durable whose name only this owner uses. clear reports that the
+// first attempt was answered with success, so that no copy of body is still being sent.
 func (m *Maintainer) store(ctx context.Context, key string, body []byte) (clear bool, err error) {
 	l := m.log
 	attempts := 0
@@ -489,7 +488,7 @@ func (m *Maintainer) store(ctx context.Context, key string, body []byte) (clear 
 		}
 		return err == nil && attempts == 1, err
 	}
-	// An earlier attempt of ours whose answer was lost.
+	// An earlier attempt succeeded, but its answer was lost.
 	var there []byte
 	err = storage.Until(ctx, func() (err error) {
 		there, err = l.Bucket.Get(ctx, key, 0, -1)

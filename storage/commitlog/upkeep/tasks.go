@@ -10,23 +10,23 @@ import (
 // task is a part of the upkeep.
 type task struct {
 	name   string      // what it does, for errors
-	due    func() bool // reports whether it alone is worth a pass; nil: it goes along with others
-	urgent bool        // it is asked whenever the upkeep looks, others only when no pass was made for a while
-	apart  bool        // it is no part of a pass: see compact
+	due    func() bool // reports whether it alone is worth a pass; nil: it runs only with other tasks
+	urgent bool        // due is asked at each look; for other tasks only when there was no pass for a while
+	apart  bool        // it is not part of a pass: see compact
 	run    func(*pass) error
 }
 
-// pass is what the tasks of one pass tell each other.
+// pass is the data that the tasks of one pass share.
 type pass struct {
-	left       tally             // what still lies in slots of what did when the pass began
+	left       tally             // the part of the data in slots at the beginning that is still there
 	swept      []state.SegmentID // segments that were deleted
 	checkpoint journal.Position  // all before it is in a durable checkpoint
 }
 
-// tasks lists the upkeep in an order in which a crash anywhere leaves the log whole: an
-// object is there before the entry that refers to it, and an object is deleted only when
-// the entry by which it is of no use is durable, and so is a checkpoint behind it if it
-// is a slot.
+// tasks lists the tasks in an order in which a crash anywhere leaves the log whole. An
+// object is durable before the entry that refers to it. An object is deleted only when
+// the entry that makes it useless is durable, and a slot only when a checkpoint behind
+// it is durable, too.
 func (m *Maintainer) tasks() []task {
 	return []task{
 		{name: "delete what older epochs left over", run: m.leftovers},
@@ -39,7 +39,7 @@ func (m *Maintainer) tasks() []task {
 	}
 }
 
-// pass runs the tasks in order, those of a pass or, apart, the others.
+// pass runs the tasks of a pass in order, or if apart is set the other tasks.
 func (m *Maintainer) pass(p *pass, apart bool) error {
 	for _, t := range m.tasks() {
 		if t.apart != apart {

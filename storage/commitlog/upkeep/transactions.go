@@ -17,8 +17,8 @@ func decided(p *state.Partition) []state.Piece {
 	return pieces
 }
 
-// decided returns the pieces of a partition that may be compacted, none if it is
-// gone, and which transactions in them were aborted.
+// decided returns the pieces of a partition that may be compacted, and the aborted
+// transactions in them. It returns none if the partition is gone.
 func (m *Maintainer) decided(key state.Place) (pieces []state.Piece, all []state.Abort) {
 	m.log.View(func(s *state.State) {
 		if p := s.Partition(key); p != nil {
@@ -28,12 +28,12 @@ func (m *Maintainer) decided(key state.Place) (pieces []state.Piece, all []state
 	return pieces, all
 }
 
-// drops reports whether a batch is of an aborted transaction.
+// drops reports whether a batch belongs to an aborted transaction.
 func (c *cleaning) drops(b record.Batch) bool {
 	return b.Transactional() && c.aborted.aborted(b.ProducerID(), b.BaseOffset())
 }
 
-// marker returns what stays of a control batch, nil if that is nothing.
+// marker returns what stays of a control batch, nil if nothing does.
 func (c *cleaning) marker(b record.Batch) (record.Batch, error) {
 	m, err := b.Marker()
 	if err != nil {
@@ -57,7 +57,7 @@ func byProducer(all []state.Abort) transactions {
 	return ts
 }
 
-// aborted reports whether a batch of a producer at an offset is of an aborted
+// aborted reports whether a producer's batch at an offset belongs to an aborted
 // transaction. Those of one producer do not overlap.
 func (ts transactions) aborted(producer, offset int64) bool {
 	all := ts[producer]

@@ -14,17 +14,17 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// Options says when what lies in slots is rewritten into segments. The zero value
-// is for a node in production.
+// Options says when slots are rewritten into segments. The zero value is for a node in
+// production.
 type Options struct {
-	Bytes   int64         // when the slots since the last time have so many bytes; 32 MiB
-	Slots   int           // or when they are so many; 2,000
-	Debt    int           // how many times as many may wait for it before writers are slowed down, and stopped at twice that; 8
-	Age     time.Duration // or when the last time is so long ago; 10 minutes
-	Grace   time.Duration // until a log that is idle makes a pass for what is left to delete; a minute
-	Segment int           // bytes of a segment; 16 MiB, less where the bucket prefers that
-	Keys    int           // that compaction keeps in memory at once; 1,048,576, which take 40 MB
-	Off     bool          // never: the log is its slots
+	Bytes   int64         // make a pass after so many bytes of new slots; 32 MiB
+	Slots   int           // or after so many new slots; 2,000
+	Debt    int           // writers are slowed down beyond so many times Bytes or Slots, and stopped at twice that; 8
+	Age     time.Duration // or so long after the last pass; 10 minutes
+	Grace   time.Duration // after which an idle log makes a pass for what is left to delete; a minute
+	Segment int           // bytes of a segment; 16 MiB, less if the bucket prefers smaller objects
+	Keys    int           // keys that compaction keeps in memory at once; 1,048,576, which take 40 MB
+	Off     bool          // no upkeep: everything stays in slots
 }
 
 func (u Options) withDefaults(b storage.Bucket) Options {
@@ -49,10 +49,10 @@ func (u Options) Check() error {
 	return nil
 }
 
-// Maintainer keeps the log small: it rewrites slots into segments, lets go what
-// retention gives up, makes checkpoints, and deletes what nobody needs any more.
-// All of it is in the log as entries before it counts, so a crash at any point
-// leaves objects that nobody refers to, and nothing else.
+// Maintainer keeps the log small: it rewrites slots into segments, drops what retention
+// no longer keeps, makes checkpoints, and deletes objects that are no longer needed.
+// Every change takes effect by an entry in the log, so a crash at any point leaves at
+// most objects that nothing refers to.
 type Maintainer struct {
 	log    Host
 	o      Options
@@ -65,7 +65,7 @@ type Maintainer struct {
 	calls  chan chan error // of Maintain
 
 	debt    debt
-	through atomic.Int64 // when the last pass got through, ms since 1970
+	through atomic.Int64 // when the last complete pass ended, ms since 1970
 
 	memory segmentMemory
 
@@ -75,19 +75,19 @@ type Maintainer struct {
 	// Of run alone.
 	number  uint64            // of the last segment of this epoch
 	last    time.Time         // when the last pass ended
-	clean   bool              // what older epochs left over was deleted
-	unused  journal.Position  // all slots before it were of no use when the last pass ended
+	clean   bool              // the leftovers of older epochs were deleted
+	unused  journal.Position  // all slots before it were no longer needed when the last pass ended
 	cut     journal.Position  // all slots before it were deleted
-	garbage []state.SegmentID // were of no use when the last pass ended
-	mine    tally             // what it has proposed since it rewrote slots
+	garbage []state.SegmentID // segments that were garbage when the last pass ended
+	mine    tally             // what the upkeep has proposed since it rewrote slots
 	more    bool              // the last pass has left something for the next
 	reading bool              // compaction is under way: the segments that it reads must stay
 
 	stuck    map[state.Place]bool  // has a run that cannot be read: not rewritten until tried again
 	tried    time.Time             // when all partitions were tried last
-	horizons map[state.Place]int64 // ms since 1970: when tombstones that compaction has met may go
-	skipped  map[state.Place]bool  // has a piece that cannot be read: not compacted by this owner any more
-	later    time.Time             // when compaction is due again that did not get through
+	horizons map[state.Place]int64 // ms since 1970: when tombstones that compaction has met may be removed
+	skipped  map[state.Place]bool  // has a piece that cannot be read: this owner does not compact it again
+	later    time.Time             // when to try compaction again after it failed
 }
 
 // checkpoint is a snapshot of the state before a position.
@@ -106,16 +106,16 @@ type Host struct {
 	Now       func() time.Time
 	Defaults  func() map[string]string // Options.Defaults
 
-	View       func(func(*state.State))                                  // lets a function look at the durable state
+	View       func(func(*state.State))                                  // calls a function with the durable state
 	Run        func(key state.Place, base int64) []byte                  // the batches of a run if they are in memory, else nil
 	Snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
 	Propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
 	Checkpoint func(ctx context.Context, pos journal.Position, body []byte) error
 	Truncate   func(ctx context.Context, before journal.Position) error // deletes slots
 	Unreadable func(key state.Place, base int64, err error)             // is told of runs that cannot be read
-	Settled    func()                                                   // is called when writers who are held back may go on
-	Fail       func(error) error                                        // ends the log, and returns why it has ended
-	lost       func(Loss)                                               // of a repair: is told of what is given up; else nil
+	Settled    func()                                                   // is called when writers that are held back may go on
+	Fail       func(error) error                                        // ends the log, and returns the reason why it ended
+	lost       func(Loss)                                               // in a repair, is told of what is given up; else nil
 }
 
 // New returns the upkeep of a log, which Start begins. It ends with ctx.
@@ -130,8 +130,8 @@ func New(ctx context.Context, l Host, u Options) *Maintainer {
 	return m
 }
 
-// Repair makes the upkeep one that passes over what cannot be read, and tells lost of it.
-// It is for a log that was not started.
+// Repair makes the upkeep pass over what cannot be read, and call lost for it. It is
+// only for an upkeep that was not started.
 func (m *Maintainer) Repair(lost func(Loss)) { m.log.lost = lost }
 
 // Start begins the upkeep of an owner: with its epoch, the format level of the bucket, and
@@ -145,13 +145,13 @@ func (m *Maintainer) Start(epoch uint64, level int, knows func(epoch uint64) boo
 // Restored notes that a recovery starts over.
 func (m *Maintainer) Restored() { m.debt.clear() }
 
-// Waiting is how much in slots is not rewritten behind a checkpoint yet.
+// Waiting returns how much in slots is not rewritten behind a checkpoint yet.
 func (m *Maintainer) Waiting() (bytes, slots int64) {
 	owed := m.debt.owed()
 	return owed.bytes, owed.slots
 }
 
-// LastPass is when the last pass got through, or when the upkeep began.
+// LastPass returns when the last complete pass ended, or when the upkeep began.
 func (m *Maintainer) LastPass() time.Time { return time.UnixMilli(m.through.Load()) }
 
 // HasMore reports whether the last pass has left something for the next.
@@ -163,7 +163,7 @@ func (m *Maintainer) Close() {
 	<-m.ended
 }
 
-// Applied is told of each slot, by who applies it.
+// Applied must be called for each slot, by the goroutine that applies it.
 func (m *Maintainer) Applied(pos journal.Position, entries []journal.Entry) {
 	size := int64(0)
 	for i := range entries {
@@ -177,7 +177,7 @@ func (m *Maintainer) Applied(pos journal.Position, entries []journal.Entry) {
 	}
 }
 
-// inherit counts what lies in slots after a recovery: all of it is to be rewritten.
+// inherit counts what lies in slots after a recovery: all of it must be rewritten.
 func (m *Maintainer) inherit() {
 	left := tally{}
 	for _, size := range m.slotted(nil) {
@@ -187,13 +187,13 @@ func (m *Maintainer) inherit() {
 	m.debt.inherit(left)
 }
 
-// enough reports whether so much is worth a pass.
+// enough reports whether owed is worth a pass.
 func (m *Maintainer) enough(owed tally) bool {
 	return owed.bytes >= m.o.Bytes || owed.slots >= int64(m.o.Slots)
 }
 
-// strain is what is owed by the limit beyond which writers are slowed down. A few
-// slots are always within it.
+// strain returns the debt, divided by the limit beyond which writers are slowed down. A
+// few slots are always within the limit.
 func (m *Maintainer) strain() float64 {
 	if m.o.Off {
 		return 0
@@ -210,7 +210,7 @@ func (m *Maintainer) nudge() {
 	}
 }
 
-// look is how often the maintainer looks at its clocks.
+// look is how often the maintainer checks whether something is due.
 const look = 5 * time.Second
 
 // run makes a pass whenever one is due, until the log ends.
@@ -262,7 +262,7 @@ func (m *Maintainer) run() {
 	}
 }
 
-// retry is how long a pass that did not get through is left alone.
+// retry returns how long to wait after a failed pass.
 func (u Options) retry() time.Duration { return min(u.Grace, 10*time.Second) }
 
 // due reports whether there is enough to do for a pass.
@@ -282,13 +282,13 @@ func (m *Maintainer) pressing() bool {
 	return m.enough(owed) || owed.bytes > 0 && m.log.Now().Sub(m.last) >= m.o.Age
 }
 
-// truncates reports whether there are slots worth a pass to delete them: each pass
-// leaves some of its own.
+// truncates reports whether there are enough slots to delete for a pass: each pass
+// itself leaves some.
 func (m *Maintainer) truncates() bool {
 	return m.cut.Epoch < m.unused.Epoch || m.cut.Epoch == m.unused.Epoch && m.cut.Slot+16 < m.unused.Slot
 }
 
-// errEnded: there is no upkeep any more.
+// ErrEnded: the upkeep has ended.
 var ErrEnded = errors.New("upkeep of the log has ended")
 
 // Maintain makes a pass now, and returns when it is done: see Log.Maintain.
@@ -311,8 +311,8 @@ func (m *Maintainer) Maintain(ctx context.Context) error {
 	}
 }
 
-// Keep makes a pass of all of the upkeep but compaction, which nothing here waits
-// for. What it settles lets writers go on who are held back.
+// Keep makes a pass without compaction. Writers that are held back may go on when it
+// settles debt.
 func (m *Maintainer) Keep() error {
 	mark := m.debt.mark()
 	m.mine = tally{}
@@ -345,14 +345,14 @@ func (m *Maintainer) passIfDue() error {
 	return nil
 }
 
-// passError keeps what a pass met from being taken for a fault of the partition
-// that is being compacted: it wraps nothing.
+// passError hides the error of a pass, so that it is not taken for an error of the
+// partition that is being compacted: it wraps nothing.
 type passError struct{ err error }
 
 func (e passError) Error() string { return "make a pass meanwhile: " + e.err.Error() }
 
-// truncate deletes the slots that were of no use already when the last pass ended,
-// and finds out what is of none behind the checkpoint.
+// truncate deletes the slots that were no longer needed when the last pass ended, and
+// finds those that are no longer needed now.
 func (m *Maintainer) truncate(p *pass) error {
 	l := m.log
 	if m.cut.Before(m.unused) {
@@ -371,7 +371,7 @@ func (m *Maintainer) truncate(p *pass) error {
 	return nil
 }
 
-// save notes what was deleted, and makes a checkpoint right behind.
+// save notes what was deleted, and makes a checkpoint right behind that.
 func (m *Maintainer) save(p *pass) error {
 	c, err := m.note(p.swept)
 	if err != nil {
@@ -381,16 +381,15 @@ func (m *Maintainer) save(p *pass) error {
 	return m.log.Checkpoint(m.ctx, c.pos, c.body)
 }
 
-// note notes what was deleted, and takes a snapshot right behind.
+// note proposes an entry of what was deleted, and takes a snapshot right behind it.
 func (m *Maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	select {
-	case <-m.snapshot: // of a pass that did not get through
+	case <-m.snapshot: // of a pass that failed
 	default:
 	}
 	m.wanted.Store(true)
-	// The owner before this one may not know yet that it is not the owner any
-	// more, and store a segment now: its epoch is looked through once more by
-	// the owner after this one.
+	// The previous owner may not know yet that it has lost the shard, and may store a
+	// segment now. So the owner after this one looks through its epoch once more.
 	cleaned := max(m.epoch, 2) - 2
 	if err := m.propose(state.KindSwept, state.EncodeSwept(cleaned, m.cut, swept, m.log.level)); err != nil {
 		m.wanted.Store(false)
@@ -398,7 +397,7 @@ func (m *Maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	}
 	select {
 	case c := <-m.snapshot:
-		// What cannot be read back must not be what slots are deleted for.
+		// Slots must not be deleted for a checkpoint that cannot be read back.
 		if _, _, err := state.DecodeCheckpoint(c.body); err != nil {
 			return checkpoint{}, m.log.Fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
 		}
@@ -415,7 +414,7 @@ func (m *Maintainer) propose(kind uint16, body []byte) error {
 }
 
 // useless returns the first slot that an extent refers to, at most limit, and the
-// segments that nobody refers to.
+// segments that nothing refers to.
 func (m *Maintainer) useless(limit journal.Position) (first journal.Position, garbage []state.SegmentID) {
 	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
