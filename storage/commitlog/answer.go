@@ -7,11 +7,11 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// Answer looks whether another node has asked if this owner is there
-// (journal.Ask), and if so answers with a slot, which has no entries if nothing
-// waits to be written. It returns who asked last. The answer is durable on
-// return; nothing else depends on it. It asks the bucket once if nobody has
-// asked. Not to be called by two goroutines at once.
+// Answer checks whether another node has asked if this owner is alive (journal.Ask). If
+// so, it answers with a slot, which has no entries if nothing waits to be written. It
+// returns the node that asked last. The answer is durable on return; nothing else
+// depends on it. If no node has asked, Answer makes one request to the bucket. It must
+// not be called by two goroutines at once.
 func (l *Log) Answer(ctx context.Context) (who string, asked bool, err error) {
 	if err := l.Err(); err != nil {
 		return "", false, err
@@ -20,7 +20,8 @@ func (l *Log) Answer(ctx context.Context) (who string, asked bool, err error) {
 	if !asked {
 		return "", false, err
 	}
-	// What Asked could not clean up it tries again; the answer must not wait for that.
+	// Asked tries again to clean up what it could not; the answer must not wait for
+	// that.
 	_, err = enqueue(ctx, l, request{urgent: true}, func(b *builder) (struct{}, error) {
 		b.slot.alone = true
 		return struct{}{}, nil

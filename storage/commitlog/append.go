@@ -10,28 +10,25 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Append hands a batch to a partition. done is called exactly once: with nil
-// when the batch is durable and readable, with base the offset of its first
-// record. base is -1 for a gateway's batch that had been appended before; a
-// producer's gets its first offset again. Neither is answered before the batch
-// that it repeats is durable. done is called from a goroutine of the log, or
-// before Append returns for a batch that is wrong at first sight; it must
-// neither block nor append.
+// Append hands a batch to a partition. done is called exactly once: with nil when the
+// batch is durable and readable, with base the offset of its first record. base is -1
+// for a gateway's batch that had been appended before; a producer's gets its first
+// offset again. Neither is answered before the batch that it repeats is durable. done
+// is called from a goroutine of the log, or before Append returns for a batch that is
+// invalid whatever the state of the log. It must neither block nor append.
 //
-// Calls from one goroutine keep their order. Append checks the batch in the
-// caller's goroutine, and waits while two slots' worth of batches stand in
-// line: that is the back-pressure.
+// Calls from one goroutine keep their order. Append checks the batch in the caller's
+// goroutine, and blocks while two slots' worth of batches are in line (back-pressure).
 //
 // Errors: *RefusedError for a batch with a Source; ErrUnknownTopic, ErrCorrupt,
 // ErrTooLarge, ErrUnsupported; ErrOutOfOrderSequence, ErrProducerFenced,
-// ErrUnknownProducer, ErrTransactionOpen for one with a producer
-// id; ErrClosed, after which the batch never becomes durable; ErrFenced, after which
-// it may.
+// ErrUnknownProducer, ErrTransactionOpen for one with a producer id; ErrClosed: the
+// batch never becomes durable; ErrFenced: it may become durable.
 //
-// A transactional batch becomes durable and readable like any other; whether it
-// counts is known when its transaction has ended (Submit). Its first one in a
-// partition opens the transaction there. Whether the partition belongs to the
-// transaction is the coordinator's knowledge, not the log's.
+// A transactional batch becomes durable and readable like any other; whether it is
+// committed is known when its transaction has ended (Submit). The first one in a
+// partition opens the transaction there. The log does not check that the partition
+// belongs to the transaction: that is up to the coordinator.
 func (l *Log) Append(a Append, done func(base int64, err error)) {
 	if err := l.checkAppend(a); err != nil {
 		done(-1, err)
@@ -56,8 +53,8 @@ func (a *Append) size() int {
 	return size
 }
 
-// checkAppend finds what is wrong with an append whatever the state of the log:
-// later its bytes are believed.
+// checkAppend returns an error for an append that is invalid whatever the state of the
+// log. Its bytes are not checked again.
 func (l *Log) checkAppend(a Append) error {
 	b := a.Batch
 	if size := a.size(); size > l.slotBytes {
@@ -96,8 +93,8 @@ func (l *Log) checkAppend(a Append) error {
 	return nil
 }
 
-// append admits a batch to the slot being built, or decides its answer. The
-// committer calls it, in the order of the appends.
+// append adds a batch to the slot being built, or decides its answer. The committer
+// calls it in the order of the appends.
 func (b *builder) append(a Append, done func(int64, error)) {
 	key := state.Place{Topic: a.Topic, Partition: a.Partition}
 	_, err := b.spec.place(key)
@@ -123,7 +120,7 @@ func (b *builder) appendSource(key state.Place, a Append, done func(int64, error
 	buffer := state.BufferKey{Gateway: src.Stream.Gateway, Buffer: src.Stream.Buffer}
 	switch b.spec.bufferState(buffer) {
 	case weir.BufferRetired:
-		// Its marks are gone: by them everything would look new.
+		// The marks of the buffer are gone, so every batch would look new.
 		b.refuse(a, ReasonRetired, done)
 		return
 	case weir.BufferAside:
@@ -144,8 +141,8 @@ func (b *builder) appendSource(key state.Place, a Append, done func(int64, error
 	case src.Last <= mark && ackDuplicate(mutations):
 		done(-1, nil)
 	case src.Last <= mark:
-		// The answer waits for the slot that set the mark: if that is lost,
-		// so is the only copy.
+		// The answer waits for the slot that set the mark: if that slot is lost, so is
+		// the only copy of the batch.
 		b.answer(done, -1, nil)
 	case src.Prev == mark && mark < src.First:
 		b.spec.marks.set(b.spec.slot, mk, src.Last)
@@ -187,9 +184,9 @@ func (b *builder) answer(done func(int64, error), base int64, err error) {
 	})
 }
 
-// refuse answers with the durable mark, read when everything admitted so far
-// has landed: by an earlier one the sender would rewind too far, by a
-// speculative one perhaps not far enough.
+// refuse answers with the durable mark, read when everything admitted so far has
+// landed. With an earlier mark the sender would rewind too far, with a speculative one
+// perhaps not far enough.
 func (b *builder) refuse(a Append, reason Reason, done func(int64, error)) {
 	key := state.MarkKey{Stream: a.Source.Stream, Place: state.Place{Topic: a.Topic, Partition: a.Partition}}
 	b.slot.answers = append(b.slot.answers, func(lost error) {
@@ -201,13 +198,13 @@ func (b *builder) refuse(a Append, reason Reason, done func(int64, error)) {
 	})
 }
 
-// overtaking is how long after a change of the owner a batch may still be on its
-// way to the owner before, or back from it: clients give up after two minutes
+// overtaking is how long after a change of owner a batch to the previous owner, or its
+// answer, may still be on its way: clients give up after two minutes
 // (delivery.timeout.ms).
 const overtaking = 2 * time.Minute
 
-// succeeded reports whether another owner may still hold a batch that comes before
-// the first one of a producer that is seen here. Such a producer is told that it is
-// not known, and sends all it has again. Without this, nothing is lost or doubled,
-// but the order of a producer's first batches could be turned around.
+// succeeded reports whether the previous owner may still hold a batch that precedes the
+// first one that a producer sends here. Such a producer gets ErrUnknownProducer, and
+// sends everything again. Without this rule nothing is lost or duplicated, but a
+// producer's first batches could change their order.
 func (l *Log) succeeded() bool { return l.epoch > 1 && l.now().Sub(l.opened) < overtaking }

@@ -11,8 +11,8 @@ import (
 // applier is the journal's view of a Log.
 type applier struct{ log *Log }
 
-// Apply changes the state by one durable slot, wakes the readers, and then
-// answers those who wait for the slot.
+// Apply changes the state by one durable slot, wakes the readers, and then gives the
+// answers of the slot.
 func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 	l := a.log
 	if err := l.apply(pos, entries); err != nil {
@@ -67,7 +67,7 @@ func (l *Log) applyOwn(pos journal.Position, entries []journal.Entry) (n int, er
 	return n, nil
 }
 
-// Restore begins again with what a checkpoint says.
+// Restore replaces everything by the body of a checkpoint.
 func (a applier) Restore(pos journal.Position, body []byte) error {
 	a.log.upkeep.Restored()
 	if err := a.log.restore(pos, body); err != nil {
@@ -76,8 +76,8 @@ func (a applier) Restore(pos journal.Position, body []byte) error {
 	return nil
 }
 
-// snapshot encodes the state and the Machines between two slots: it is for the
-// goroutine that applies them.
+// snapshot encodes the state and the Machines between two slots. Only the goroutine
+// that applies slots may call it.
 func (l *Log) snapshot() []byte {
 	return l.machines.Checkpoint(func(p []byte) []byte {
 		l.mu.RLock()
@@ -86,10 +86,10 @@ func (l *Log) snapshot() []byte {
 	})
 }
 
-// restore replaces the state and the Machines by what snapshot encoded when all
-// slots before pos, and no others, were applied. Machines that the checkpoint
-// does not know begin empty. After an error some hold it and others do not: the
-// log must not be used.
+// restore replaces the state and the Machines by what snapshot encoded when all slots
+// before pos, and no others, were applied. Machines that the checkpoint does not know
+// begin empty. After an error only some of them are replaced, and the log must not be
+// used.
 //
 // Errors: ErrCorrupt; ErrFormat for a version that is not known, or a section
 // that no Machine wants; and the Machines'.

@@ -48,15 +48,14 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 	})
 }
 
-// metricName is what metrics of Kafka call a topic.
+// metricName returns the name of a topic in Kafka's metrics.
 func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 
 func alikeError(name, other string) error {
 	return fmt.Errorf("%w: topic %q collides with topic %q: in the names of metrics . and _ are the same", state.ErrInvalidTopic, name, other)
 }
 
-// alike returns a topic whose name in metrics would be that of name, "" if there is
-// none.
+// alike returns a topic with the same name in metrics as name, "" if there is none.
 func (s *speculation) alike(name string) string {
 	if !strings.ContainsAny(name, "._") || strings.HasPrefix(name, state.OwnTopics) {
 		return ""
@@ -78,8 +77,8 @@ func (s *speculation) alike(name string) string {
 	return ""
 }
 
-// Alike returns ErrInvalidTopic if a topic of this name could not be created since
-// another one's differs from it in dots and underscores only.
+// Alike returns ErrInvalidTopic if no topic of this name can be created because the
+// name of another topic differs from it in dots and underscores only.
 func (l *Log) Alike(name string) error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -143,8 +142,8 @@ func (l *Log) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) 
 	return err
 }
 
-// AlterTopic replaces all settings of a topic. It is durable on return, and
-// whoever looks at the topic from then on sees the new ones.
+// AlterTopic replaces all settings of a topic. The change is durable and visible on
+// return.
 //
 // Errors: ErrUnknownTopic, ErrInvalidTopic if they are too large.
 func (l *Log) AlterTopic(ctx context.Context, id weir.TopicID, configs map[string]string) error {
@@ -211,6 +210,6 @@ func (l *Log) Topics() []state.Topic {
 	return topics
 }
 
-// Changes counts the changes of topics and of their settings that this Log has
-// applied. What Topics says afterwards has all that were counted, and perhaps more.
+// Changes returns how many changes of topics and of their settings this Log has
+// applied. A later call of Topics sees all of these, and perhaps more.
 func (l *Log) Changes() uint64 { return l.changes.Load() }

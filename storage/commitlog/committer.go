@@ -6,20 +6,20 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// leaveBytes is how much must have collected for a slot to leave while others
-// fly, or before the linger is over. Where each request costs money it is as much as
-// a slot takes: else a log that is written fast would pay for many small ones.
+// leaveBytes is how many bytes must be in line for a slot to leave while others are in
+// flight, or before the linger is over. Where each request costs money it is a full
+// slot: otherwise a busy log would pay for many small ones.
 const leaveBytes = 256 << 10
 
 // pauses is how many lingers must have passed without a slot for the log to count as
-// idle. Its next slot leaves at once: whoever writes that rarely has no company to
-// wait for.
+// idle. The next slot of an idle log leaves at once: with so few writers no other
+// request will join it.
 const pauses = 2
 
-// commit is the committer: while slots fly, requests collect; the next slot
-// leaves when one lands, or when much has collected. So a slow bucket gets few
-// large slots and a fast one many small ones, with no timer in between, unless there
-// is a linger. Only the pacer holds requests back, those of writers.
+// commit is the committer. While slots are in flight, requests collect in line; the
+// next slot leaves when one lands, or when leaveBytes have collected. So a slow bucket
+// gets few large slots and a fast one many small ones, without a timer unless there is
+// a linger. The pacer alone holds requests back, and only those of writers.
 func (l *Log) commit() {
 	defer close(l.committed)
 	timer := time.NewTimer(0)
@@ -48,8 +48,8 @@ func (l *Log) commit() {
 // idle is how long the committer sleeps when only an event can wake it.
 const idle = time.Hour
 
-// ready reports whether a slot may leave now, held: one with nothing but urgent
-// requests; and if not, how long to wait if nothing happens.
+// ready reports whether a slot may leave now; held: with urgent requests only. If not,
+// wait is how long to wait if nothing happens.
 func (l *Log) ready() (wait time.Duration, held, ready bool) {
 	urgent, bytes, since := l.line.state()
 	flying, _ := l.flight.state()
@@ -78,7 +78,7 @@ func (l *Log) ready() (wait time.Duration, held, ready bool) {
 	return wait, held, wait <= 0
 }
 
-// build makes a slot of what stands in line, held: of what is urgent, and writes
+// build makes a slot of the requests in line, or of the urgent ones if held, and writes
 // it. It reports whether the number was used.
 func (l *Log) build(number uint64, held bool) bool {
 	requests := l.line.pull(l.fillBytes, held)
@@ -108,7 +108,8 @@ func (l *Log) build(number uint64, held bool) bool {
 	}
 	err := b.seal()
 	if err == nil {
-		// In flight before it is written: it may land before Write returns.
+		// The slot is in flight before it is written, because it may land before Write
+		// returns.
 		err = l.flight.launch(b.slot)
 	}
 	if err != nil {

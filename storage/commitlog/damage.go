@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// damages are the pieces and runs that somebody wanted to read and could not, because
-// of what lies at rest. Each is reported once.
+// damages are the pieces and runs that could not be read because the bytes at rest are
+// damaged or missing. Each is reported once.
 type damages struct {
 	count atomic.Int32 // of known
 
@@ -18,7 +18,7 @@ type damages struct {
 	known map[cacheKey]bool // guarded by mu; by partition and first offset
 }
 
-// maxDamages bounds what is remembered; behind it nothing is reported any more.
+// maxDamages bounds what is remembered; further damages are not reported.
 const maxDamages = 10_000
 
 // add reports whether a piece is new among the damaged ones.
@@ -36,7 +36,7 @@ func (d *damages) add(key cacheKey) bool {
 	return true
 }
 
-// drop forgets a piece that could be read: somebody has put its object back.
+// drop forgets a piece that could be read: its object was put back.
 func (d *damages) drop(key cacheKey) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -44,9 +44,9 @@ func (d *damages) drop(key cacheKey) {
 	d.count.Store(int32(len(d.known)))
 }
 
-// unreadable notes that records of a partition from an offset on cannot be read, if
-// that is because of what lies at rest: once for each piece in a segment, and each run
-// in a slot.
+// unreadable notes that records of a partition from an offset on cannot be read, if err
+// tells of the bytes at rest. It reports each piece in a segment, and each run in a
+// slot, once.
 func (l *Log) unreadable(key state.Place, v view, offset int64, err error) {
 	if !state.Permanent(err) || l.Err() != nil {
 		return
@@ -80,8 +80,8 @@ func (l *Log) readable(key state.Place, v view, offset int64) {
 	}
 }
 
-// holder returns the object that holds an offset, and the range of offsets that it
-// holds in one piece or run; empty: there is none.
+// holder returns the object that holds an offset, and the offsets of the piece or run
+// with it. object is empty if there is none.
 func (v *view) holder(shard uint32, offset int64) (object string, base, next int64) {
 	for i := range v.pieces {
 		if x := &v.pieces[i]; x.Base <= offset && offset < x.Next {
@@ -99,7 +99,8 @@ func (v *view) holder(shard uint32, offset int64) (object string, base, next int
 	return journal.SlotKey(shard, v.index[i].Position()), v.index[i].Base, next
 }
 
-// damaged counts the pieces and runs that are known to be damaged and are still there.
+// damaged returns how many of the pieces and runs that still exist are known to be
+// damaged.
 func (l *Log) damaged() (n int) {
 	l.damages.mu.Lock()
 	defer l.damages.mu.Unlock()

@@ -17,9 +17,8 @@ func (l *Log) Bounds(topic weir.TopicID, partition int32) (start, end int64, err
 	return v.start, v.end, err
 }
 
-// Watch returns a channel that is closed when the partition grows, or its topic
-// goes, or the log ends. Whoever waits for records calls Watch first and then
-// Fetch.
+// Watch returns a channel that is closed when the partition grows, its topic is
+// deleted, or the log ends. To wait for records, call Watch first and then Fetch.
 func (l *Log) Watch(topic weir.TopicID, partition int32) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,33 +19,33 @@
 //     slot (FORMAT.md), and the journal writes it.
 //  5. applier.go, state: the slot is durable. Its entries change the durable
 //     state, by the same code as in recovery; the run goes into the tail cache
-//     (tail.go), those who Watch are woken, and only then done is called.
+//     (tail.go), watchers are woken, and only then done is called.
 //
-// What lies in slots does not stay there. The upkeep rewrites it into segments, lets go
-// what retention gives up, and makes a checkpoint behind each such pass; compaction comes
-// after it and lets passes through while it works. What is not yet rewritten behind a
-// checkpoint is a debt. When it exceeds a limit writers are slowed down until they are as
-// fast as the upkeep, so that the time that the next owner needs stays bounded.
+// Data does not stay in slots. In a pass, the upkeep rewrites it into segments, deletes
+// what retention no longer keeps, and makes a checkpoint. Compaction runs after a pass,
+// and lets other passes run meanwhile. Data that is not yet rewritten behind a
+// checkpoint is the debt. When the debt exceeds a limit, writers are slowed down to the
+// speed of the upkeep, so that the time that the next owner needs to recover stays
+// bounded.
 //
-// Two views of the state are kept apart. The durable one is made by apply alone;
-// all reads and all answers come from it. The speculative one is a set of
-// differences to it that die with their slot; only admission sees it. When the
-// node loses the shard, the speculation is thrown away and everybody who waits
-// gets ErrFenced.
+// There are two views of the state. The durable one is changed by apply alone; all
+// reads and all answers come from it. The speculative one is a set of differences from
+// it, each dropped with its slot; only admission sees it. When the node loses the
+// shard, the speculation is thrown away and all waiting calls return ErrFenced.
 //
-// Transactions (proposals.go) are batches and markers in the same runs: their end,
-// the coordinator's entry and the marker of every partition, is one slot. Who reads
-// what is committed (FetchCommitted) stops at the last stable offset, and is told what
-// was aborted.
+// Transactions (proposals.go) are batches and markers in the same runs: their end, the
+// coordinator's entry and the marker of every partition, is one slot. FetchCommitted
+// stops at the last stable offset, and lists the aborted transactions.
 //
-// An owner proves before it leads that what the log refers to is there, and that what
-// lies beside it is what the log says (verify.go). Package check proves the same, and all
-// rules, from the bytes at rest; Repair goes on without what is missing.
+// Before it leads, an owner proves that all objects that the log refers to exist, and
+// that the objects beside the log are those that the log names (verify.go). Package
+// check proves the same, and all rules, from the bytes at rest. Repair makes a log
+// usable again without what is missing.
 //
 // What the log is made of:
 //
-//   - state: what its entries say. It is pure.
-//   - identity: what makes a bucket one cluster, and what lies beside the log.
+// - state: what the entries say. It does no I/O.
+// - identity: the object cluster, the format level, and the objects beside the log.
 //   - check: the proof. It depends on state alone.
 //   - upkeep: what keeps the log small. It sees the log as a Host (maintain.go).
 //   - the log itself: append.go, line.go, committer.go, slot.go, applier.go, fetch.go.

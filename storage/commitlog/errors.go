@@ -7,13 +7,12 @@ import (
 
 // Errors of this package, to be tested with errors.Is.
 var (
-	// ErrFenced: another node owns the shard, or this one could not go on.
-	// What an append that ends so has become is not known here: it may turn
-	// out durable when the new owner has read the last slots.
+	// ErrFenced: another node owns the shard, or this one could not go on. An append
+	// that returns it may still become durable: that is decided when the new owner reads
+	// the last slots.
 	ErrFenced = errors.New("shard is not owned any more")
 
-	// ErrClosed: the log was closed; what had not left for the bucket by then
-	// never will.
+	// ErrClosed: the log was closed. Requests that were not yet written never will be.
 	ErrClosed = errors.New("commit log is closed")
 
 	// ErrUnknownTopic: no topic has that id, or it has fewer partitions.
@@ -43,7 +42,7 @@ type Reason uint8
 
 // The reasons. All but the first mean that the sender must not simply rewind.
 const (
-	ReasonSequence Reason = iota // hole or straddle: go on behind Mark
+	ReasonSequence Reason = iota // a gap before the batch, or only a part of it is new: go on behind Mark
 	ReasonTopic                  // topic or partition does not exist (any more)
 	ReasonRetired                // the buffer was fully delivered and retired
 	ReasonAside                  // the buffer may be one that was retired long ago

@@ -19,8 +19,8 @@ import (
 // bucket that go out at once.
 const fetchRuns = 16
 
-// lookAgain is how often a read begins anew because what it wanted was rewritten
-// while it went there.
+// lookAgain is how many times a read starts over because its data was rewritten
+// meanwhile.
 const lookAgain = 5
 
 // Fetch returns stored batches of a partition in order, beginning with the one
@@ -35,9 +35,9 @@ func (l *Log) Fetch(ctx context.Context, topic weir.TopicID, partition int32, of
 	return l.fetch(ctx, state.Place{Topic: topic, Partition: partition}, offset, maxBytes, false)
 }
 
-// FetchCommitted is Fetch for those who read what is committed only: it returns
-// nothing at or behind the last stable offset, and with the batches those
-// transactions that were aborted, whose records are among them.
+// FetchCommitted is Fetch for readers of committed records (read_committed). It returns
+// nothing at or behind the last stable offset, and lists the aborted transactions whose
+// records are among the batches.
 //
 // Errors: as Fetch. ErrOffsetOutOfRange is for what lies beyond the end, not for
 // what lies between the last stable offset and the end.
@@ -76,9 +76,8 @@ func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes
 	}
 }
 
-// decided leaves out what is not decided yet, and tells what was aborted. A
-// transaction begins with a batch: none lies on both sides of the last stable
-// offset.
+// decided removes the batches behind the last stable offset, and sets Aborted. A
+// transaction begins with a batch: none lies on both sides of the last stable offset.
 func (f *Fetched) decided(v view, offset int64) {
 	n := len(f.Batches)
 	for n > 0 && record.Batch(f.Batches[n-1]).BaseOffset() >= v.stable {
@@ -89,8 +88,8 @@ func (f *Fetched) decided(v view, offset int64) {
 	}
 }
 
-// view is where the records of a partition lie at one moment. Nobody changes
-// what is in it.
+// view is where the records of a partition lie at one moment. Its contents are never
+// changed.
 type view struct {
 	start, end int64
 	stable     int64 // the last stable offset
@@ -123,7 +122,7 @@ func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64
 		x := &v.pieces[i]
 		got, err := l.blocks.Read(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key), offset, maxBytes-size)
 		if err != nil && len(batches) > 0 {
-			return batches, nil // what is wrong there is for the read that begins there
+			return batches, nil // the read that begins there reports the error
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read offset %d of partition %d of topic %v: %w", offset, key.Partition, key.Topic, state.Translate(err))
@@ -194,8 +193,8 @@ func (l *Log) load(ctx context.Context, key state.Place, extents []state.Extent)
 	return runs, nil
 }
 
-// read gets a run from its slot, and proves that it is the one: the batches'
-// own CRCs, and what they leave uncovered against the index.
+// read gets a run from its slot, and verifies it: the batches' own CRCs, and against
+// the index what these do not cover.
 func (l *Log) read(ctx context.Context, key state.Place, x state.Extent) ([]record.Batch, error) {
 	object := journal.SlotKey(l.shard, x.Position())
 	data, err := l.bucket.Get(ctx, object, int64(x.At), int64(x.Size))

@@ -2,10 +2,9 @@ package commitlog
 
 import "sync"
 
-// flight is the slots that were written and whose answers are not all given. All
-// answers are given in order: those of slots that landed by the journal's
-// goroutine, those that have nothing to wait for by the committer's while
-// nothing is in flight.
+// flight holds the slots that were written and whose answers are not all given. All
+// answers are given in order. The journal's goroutine gives those of slots that landed;
+// the committer's gives those that wait for nothing, while nothing is in flight.
 type flight struct {
 	mu      sync.Mutex
 	slots   []*slot // guarded by mu; oldest first
@@ -37,7 +36,7 @@ func (f *flight) join(answers []func(error)) bool {
 	return true
 }
 
-// state is how many slots have not landed, and the number of the last one that
+// state returns how many slots have not landed, and the number of the last one that
 // has.
 func (f *flight) state() (flying int, landed uint64) {
 	f.mu.Lock()
@@ -58,8 +57,8 @@ func (f *flight) applied() {
 	}
 }
 
-// settle gives the answers of the slot that has landed, those that join
-// meanwhile too.
+// settle gives the answers of the slot that has landed, including those that join
+// meanwhile.
 func (f *flight) settle() {
 	for {
 		answers := f.take()
@@ -106,8 +105,8 @@ func (f *flight) crash(err error) {
 	}
 }
 
-// end gives the answers of a slot that is not in flight: with why it never will
-// be, or is not any more, or with nil if it had nothing to wait for.
+// end gives the answers of a slot that is not in flight: with nil if it had nothing to
+// wait for, else with the reason why it was lost or never written.
 func (s *slot) end(err error) {
 	for _, answer := range s.answers {
 		answer(err)

@@ -7,8 +7,8 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// idBlockSize is how many producer ids one entry reserves. Those that are not
-// given out when the owner goes are never used.
+// idBlockSize is how many producer ids one entry reserves. Ids that are left when the
+// ownership ends are never used.
 const idBlockSize = 1000
 
 // shardShift leaves the ids of each shard 48 bits, so that shards never give out

@@ -13,7 +13,7 @@ const requestOverhead = 256
 // of the two functions.
 type request struct {
 	size   int
-	urgent bool           // of the upkeep: writers who are slowed down wait for it
+	urgent bool           // of the upkeep: it is not held back when writers are slowed down
 	admit  func(*builder) // decides, with Log.mu held for reading
 	refuse func(error)    // the log ended first
 }
@@ -71,15 +71,16 @@ func (q *line) nudge() {
 	}
 }
 
-// state is what waits, the bytes of what is not urgent, and since when.
+// state reports whether an urgent request waits, and returns the bytes of the others
+// and since when they wait.
 func (q *line) state() (urgent bool, bytes int, since time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.urgent) > 0, q.bytes, q.since
 }
 
-// pull takes the oldest requests, urgent ones first, as many as fit, and at least
-// one; held: no others.
+// pull takes the oldest requests, urgent ones first, as many as fit and at least one.
+// If held, it takes urgent ones only.
 func (q *line) pull(limit int, held bool) []request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -96,8 +97,8 @@ func (q *line) pull(limit int, held bool) []request {
 	return append(first, then...)
 }
 
-// fitting returns the first requests that fit into room bytes, one at least if
-// some is set, and the room that is left.
+// fitting returns the first requests that fit into room bytes, at least one if some is
+// set, and the room that is left.
 func fitting(requests []request, room int, some bool) ([]request, int) {
 	n := 0
 	for n < len(requests) && (n == 0 && some || requests[n].size <= room) {
@@ -107,8 +108,8 @@ func fitting(requests []request, room int, some bool) ([]request, int) {
 	return requests[:n:n], room
 }
 
-// close ends the line for the reason err, unless it has ended, and refuses who
-// stands in it.
+// close ends the line with the reason err, unless it has ended, and refuses the
+// requests in it.
 func (q *line) close(err error) {
 	q.mu.Lock()
 	if q.err == nil {
@@ -123,9 +124,9 @@ func (q *line) close(err error) {
 	}
 }
 
-// ask puts a question into the line and waits for its answer, which comes when
-// everything admitted before it, and the entry that it put, if any, is applied.
-// When ctx ends first, what was asked may still happen.
+// ask puts a request in line and waits for its answer, which comes when everything
+// admitted before it, and its own entry if it puts one, is applied. When ctx ends
+// first, the request may still take effect.
 func ask[T any](ctx context.Context, l *Log, size int, admit func(*builder) (T, error)) (T, error) {
 	return enqueue(ctx, l, request{size: size}, admit)
 }

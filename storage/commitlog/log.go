@@ -28,7 +28,7 @@ type Log struct {
 	cluster    identity.Cluster
 	beside     []string          // Options.Beside
 	recovered  journal.Recovered // how the log was recovered
-	unsaid     *state.Identity   // of Open, then of the committer: what the log does not say yet; nil: nothing
+	unsaid     *state.Identity   // of Open, then of the committer: the identity that the log must still record; nil: nothing
 	journal    *journal.Journal
 	epoch      int32     // leader epoch: the journal's
 	opened     time.Time // when it began to append
@@ -37,7 +37,7 @@ type Log struct {
 	left       time.Time // of the committer: when the newest slot left the line
 	slotBytes  int       // the largest slot
 	fillBytes  int       // a slot with more than one request in it is not larger
-	leaveBytes int       // a slot that has so much waits neither for another to land nor for the linger
+	leaveBytes int       // a slot with so many bytes waits neither for another to land nor for the linger
 	depth      int
 	log        *slog.Logger
 	now        func() time.Time
@@ -81,14 +81,15 @@ type Log struct {
 // applies the whole log and returns when it may append. It creates the object
 // `cluster` in a bucket that has none.
 //
-// Errors: ErrFenced when another node claims the shard meanwhile; ErrFormat for
-// a bucket, an entry or a kind of entry that a later version has written;
-// ErrCorrupt with the object's key, and with storage.ErrMissing for one that is not
-// there and must be; and the bucket's. After an error the
-// Machines hold a part of the log, or nothing, and must be thrown away.
+// Errors: ErrFenced when another node claims the shard meanwhile; ErrFormat for a
+// bucket, an entry or a kind of entry that a later version has written; ErrCorrupt with
+// the object's key, and with storage.ErrMissing if that object does not exist but must;
+// and the bucket's. After an error the Machines may hold a part of the log and must be
+// thrown away.
 func Open(ctx context.Context, o Options) (*Log, error) { return openWith(ctx, o, nil) }
 
-// openWith is Open, or with lost a repair, which tells of what it passes over.
+// openWith is Open. If lost is set it is a repair, which calls lost for all that it
+// passes over.
 func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, error) {
 	l, err := prepare(o)
 	if err != nil {
@@ -124,8 +125,8 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	}
 	l.epoch, l.opened = int32(l.journal.Epoch()), l.now()
 	l.acked.Store(0) // recovery has applied slots of other epochs
-	// Not in recovery: there a run is a piece of its slot's object, and keeping
-	// a small piece would keep all of it.
+	// Not in recovery: there a run is a slice of its slot's object, and caching it would
+	// keep the whole object in memory.
 	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
 	go l.commit()
 	l.upkeep.Start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
@@ -178,8 +179,8 @@ func prepare(o Options) (*Log, error) {
 	if l.now == nil {
 		l.now = time.Now
 	}
-	// A slow reader fills a part of its own, so that it cannot push out what
-	// all the others are about to read.
+	// A slow reader fills a cache of its own, so that it cannot evict what the others
+	// are about to read.
 	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
 	l.blocks = reader.New(o.Bucket, o.Shard, cmp.Or(o.BlockBytes, 32<<20))
 	if err := o.Upkeep.Check(); err != nil {
@@ -194,8 +195,8 @@ func prepare(o Options) (*Log, error) {
 	return l, nil
 }
 
-// mutate breaks the rules that a test has chosen. The state has checks of its own, which
-// would end the log before a test could see what a missing rule does.
+// mutate breaks the rules that a test has chosen. It also turns off checks of the
+// state, which would end the log before a test could see what a missing rule does.
 func (l *Log) mutate(m Mutations) {
 	l.mutations, l.state.Mutations = m, m.State
 	if m.any() {
@@ -203,7 +204,7 @@ func (l *Log) mutate(m Mutations) {
 	}
 }
 
-// translate gives the journal's errors this package's names too.
+// translate makes the journal's errors match this package's, too.
 func translate(err error) error {
 	for theirs, ours := range map[error]error{
 		journal.ErrFenced:  ErrFenced,
@@ -220,27 +221,27 @@ func translate(err error) error {
 // Epoch is the leader epoch of all batches that this owner appends.
 func (l *Log) Epoch() int32 { return l.epoch }
 
-// ClusterID names the bucket.
+// ClusterID returns the id of the cluster, and so of the bucket.
 func (l *Log) ClusterID() string { return l.cluster.ID }
 
-// Level is the format level of the bucket when the log was opened: what a higher
-// level adds must not be written. A level that `weirctl upgrade` has raised
-// meanwhile holds for the next owner.
+// Level returns the format level of the bucket when the log was opened. What a higher
+// level adds must not be written. If `weirctl upgrade` raises the level meanwhile, this
+// takes effect for the next owner.
 func (l *Log) Level() int { return l.cluster.Format }
 
 // Done is closed when the log has ended: closed, or fenced, or unable to go on.
 func (l *Log) Done() <-chan struct{} { return l.done }
 
-// Err says why Done is closed, nil before.
+// Err returns why Done is closed, nil before.
 func (l *Log) Err() error {
 	l.errMu.Lock()
 	defer l.errMu.Unlock()
 	return l.err
 }
 
-// Confirm asks the bucket whether this node still owns the shard. An idle owner
-// has no other way to find out. ErrFenced means no, for good; any other error
-// leaves the question open.
+// Confirm asks the bucket whether this node still owns the shard. An idle owner has no
+// other way to find out. ErrFenced means that it does not, and never will again; after
+// any other error it is not known.
 func (l *Log) Confirm(ctx context.Context) error {
 	if err := l.Err(); err != nil {
 		return err
@@ -253,7 +254,7 @@ func (l *Log) Confirm(ctx context.Context) error {
 	return err
 }
 
-// fail ends the log, the first time it is called: whoever waits is answered,
+// fail ends the log, the first time it is called: all waiting calls are answered, and
 // nothing is read or admitted any more.
 func (l *Log) fail(cause error) {
 	if !errors.Is(cause, ErrClosed) {
@@ -285,9 +286,8 @@ func (l *Log) fail(cause error) {
 	}
 }
 
-// Close ends the log. What still stands in line is answered with ErrClosed and
-// is not written; slots in flight get some seconds to land. It returns nil if
-// all of them did.
+// Close ends the log. Requests in line are not written and get ErrClosed; slots in
+// flight get some seconds to land. It returns nil if all of them did.
 func (l *Log) Close() error {
 	if l.shutting.CompareAndSwap(false, true) {
 		l.closeErr = l.shut()

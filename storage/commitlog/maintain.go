@@ -37,10 +37,10 @@ func (l *Log) host() upkeep.Host {
 	}
 }
 
-// Maintain makes a pass now: on nil everything that was durable when it was
-// called lies in segments, below a durable checkpoint, and is compacted. The log
-// does the same by itself when it is due; this is the door for tests and
-// benchmarks, which do not wait for that.
+// Maintain makes a pass now: on nil everything that was durable when it was called lies
+// in segments, below a durable checkpoint, and is compacted. The log does the same by
+// itself when it is due; Maintain is for tests and benchmarks, which do not wait for
+// that.
 //
 // Errors: ErrClosed, ErrFenced, ctx's, and what the pass met.
 func (l *Log) Maintain(ctx context.Context) error {

@@ -10,7 +10,7 @@ import (
 )
 
 // Mutations break single rules of the log, so that a model test can show that it
-// notices. They are there in a build with the tag weirtest only.
+// notices. They exist only in a build with the tag weirtest.
 type Mutations struct {
 	NoPrev       bool // append whatever lies above the mark, whatever came before it
 	DurableMarks bool // compare with the durable marks only, not with what is in flight

@@ -13,10 +13,10 @@ import (
 )
 
 // Transactions (KIP-98). A transactional batch is a batch in a run, and so is the
-// marker that ends a transaction in a partition. What is open, what was aborted and
-// up to where everything is decided follow from the runs alone. The coordinator
-// shares the journal with all partitions: its own entry and the markers are one
-// slot, so a transaction ends everywhere or nowhere, and there is no prepare phase.
+// marker that ends a transaction in a partition. The runs alone determine what is open,
+// what was aborted, and the last stable offset. The coordinator shares the journal with
+// all partitions: its own entry and the markers are one slot, so a transaction ends
+// everywhere or nowhere, and there is no prepare phase.
 
 // Command is an entry for a Machine.
 type Command struct {
@@ -24,8 +24,8 @@ type Command struct {
 	Body []byte
 }
 
-// TransactionEnd is the end of a producer's transaction in all of its partitions.
-// Which partitions it has is the coordinator's knowledge.
+// TransactionEnd is the end of a producer's transaction in all of its partitions. The
+// coordinator knows the partitions.
 type TransactionEnd struct {
 	Producer   int64
 	Epoch      int16 // of the markers: that of the batches, or a higher one, which fences it and lets sequences begin at 0 (KIP-890)
@@ -86,8 +86,8 @@ func (l *Log) Submit(commands []Command, end *TransactionEnd, done func(error)) 
 	}
 }
 
-// checkProposal finds what is wrong whatever the state of the log, and the most
-// bytes that the proposal adds to a slot.
+// checkProposal returns the most bytes that the proposal adds to a slot, or an error if
+// it is invalid whatever the state of the log.
 func (l *Log) checkProposal(commands []Command, end *TransactionEnd) (size int, err error) {
 	for _, c := range commands {
 		if l.machines[c.Kind] == nil {
@@ -140,8 +140,8 @@ func (b *builder) endable(end *TransactionEnd) ([]state.Place, error) {
 			if p.Open {
 				return nil, fmt.Errorf("%w: id %d has epoch %d open in %v, its end %d", state.ErrProducerFenced, end.Producer, p.Epoch, key, end.Epoch)
 			}
-			// Not the coordinator's doing: a client that took the id of another
-			// one. It must not hold up the others.
+			// The coordinator did not do this: a client used the id of another one. It
+			// must not delay the others.
 			continue
 		}
 		ended = append(ended, key)

@@ -16,18 +16,18 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// LostTopic is where a repair tells readers which records it gave up: one record for
-// each range, a Loss in JSON.
+// LostTopic is the topic in which a repair lists the records that it gave up: one
+// record for each range, a Loss in JSON.
 const LostTopic = "weir.lost"
 
-// Repair makes a bucket one that can be led again, without what is missing or damaged.
-// It takes the shard over, as the next owner, applies what is left of the log, gives up
-// records that cannot be read, and makes a checkpoint. tell is called with each thing
-// that is missing or damaged and passed over, and each Loss; those are in LostTopic,
-// too. o.Machines must be those of the node. What was lost stays lost: it is for a copy
-// of the bucket, or for one of which there is none. No node should be running; one that
-// is loses the shard. The claim that Repair makes is in the name of the last owner, if
-// there is one, else of o.Node.
+// Repair makes a damaged bucket usable again, without what is missing or damaged. It
+// takes the shard over as the next owner, applies what is left of the log, gives up
+// records that cannot be read, and makes a checkpoint. It calls tell for each thing
+// that is missing or damaged and passed over, and for each Loss; losses are in
+// LostTopic, too. o.Machines must be those of the node. Records that are given up are
+// lost for good: run Repair on a copy of the bucket, or if there is no copy. No node
+// should be running; one that is loses the shard. Repair claims the shard in the name
+// of the last owner, if there is one, else of o.Node.
 //
 // Errors: ErrFormat, and the bucket's. After an error Repair can be called again.
 func Repair(ctx context.Context, o Options, tell func(what string)) error {
@@ -42,7 +42,7 @@ func Repair(ctx context.Context, o Options, tell func(what string)) error {
 	if err != nil {
 		return fmt.Errorf("find the last owner: %w", err)
 	}
-	if found { // it goes on at once; others ask it first
+	if found { // the last owner may go on at once; other nodes ask it first
 		o.Node, o.Info = last.Node, last.Info
 	}
 	o.Upkeep.Off = true // Repair makes its passes itself
@@ -78,7 +78,7 @@ func (l *Log) repair() error {
 	return m.Keep()
 }
 
-// giveUp notes that a range of offsets is lost.
+// giveUp records that a range of offsets is lost.
 func (l *Log) giveUp(loss upkeep.Loss) {
 	l.losses = append(l.losses, loss)
 	l.lost(loss.String())
@@ -117,8 +117,9 @@ func (l *Log) tellReaders() error {
 	return nil
 }
 
-// findPieces puts the pieces of segments that the log does not know into partitions that
-// were recreated, or are now: those that lie without a hole before what is known.
+// findPieces puts pieces of segments that the log does not know into recreated
+// partitions, and recreates partitions for them: those pieces that lie without a hole
+// before what is known.
 func (l *Log) findPieces() error {
 	list, err := check.ListSegments(l.ctx, l.bucket, l.shard)
 	if err != nil {
@@ -171,7 +172,7 @@ func (l *Log) epochsOf(key state.Place, pieces []state.Piece) (es state.Epochs, 
 		if err = state.Translate(err); err != nil && !state.Permanent(err) {
 			return nil, err
 		}
-		if len(es) == 0 { // of what cannot be read nobody will know
+		if len(es) == 0 { // it cannot be read or has no batches: take the epoch of its segment
 			es = es.Begin(int32(min(x.Segment.Epoch, math.MaxInt32)), x.Base)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// slot is one slot of the journal on its way: its entries, and who waits for
-// them.
+// slot is one slot of the journal on its way: its entries, and the answers that wait
+// for them.
 type slot struct {
 	number  uint64 // 1, 2, 3 … of this Log; not the journal's
 	entries []journal.Entry
@@ -18,8 +18,8 @@ type slot struct {
 	answers []func(lost error) // called in order when the slot is durable (nil) or lost
 }
 
-// builder turns requests into a slot. Admission, under Log.mu, decides about
-// each request and gives out offsets; seal then does the slow part.
+// builder turns requests into a slot. Admission, under Log.mu, decides about each
+// request and assigns offsets; seal then does the slow part.
 type builder struct {
 	log  *Log
 	spec *speculation
@@ -52,10 +52,9 @@ func (b *builder) put(kind uint16, body []byte) {
 	b.slot.entries = append(b.slot.entries, journal.Entry{Kind: kind, Body: body})
 }
 
-// take adds a batch to the run of its partition. All batches of a partition lie
-// together, where the first one stands among the slot's entries: a later one
-// moves ahead of what was put in between, but then admission has already seen
-// to it that none of that is about its partition or its buffer.
+// take adds a batch to the run of its partition. The run stands where its first batch
+// was put, so a later batch moves ahead of the entries that were put in between.
+// Admission has made sure that none of these is about its partition or its buffer.
 func (b *builder) take(key state.Place, a Append, done func(int64, error)) {
 	base := b.spec.end(key)
 	d := b.add(key, a.Batch, a.AppendTime)
@@ -95,8 +94,8 @@ func (b *builder) seal() error {
 }
 
 // encode returns the body of the run's entry and its CRC32C. now is the time of the
-// append in milliseconds. The batches have been verified, so their own CRCs say what
-// their records add to the sum.
+// append in milliseconds. The batches have been verified, so the sum is computed from
+// their own CRCs.
 func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
 	items := merge(d.items)
 	d.run.Batches = len(items)
@@ -133,8 +132,8 @@ func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
 	return body, sum, nil
 }
 
-// merge puts small neighbours together: trickles of many gateways become
-// batches worth compressing. What cannot be merged stays as it is.
+// merge joins small neighbours, so that few records from many gateways become batches
+// worth compressing. What cannot be merged stays as it is.
 func merge(items []item) []item {
 	var merged []item
 	for len(items) > 0 {

@@ -10,9 +10,9 @@ import (
 // the one being built, have landed. Only admission looks at it: nothing that
 // can be seen from outside may depend on a slot that may still be lost.
 //
-// It holds differences only, and forgets each one when the slot that it comes
-// from has landed and the durable state says the same. It belongs to the
-// committer's goroutine, which holds Log.mu for reading while it asks.
+// It holds differences only, and drops each one when its slot has landed and the
+// durable state says the same. It belongs to the committer's goroutine, which holds
+// Log.mu for reading while it asks.
 type speculation struct {
 	durable *state.State
 	slot    uint64 // number of the slot being built
@@ -89,8 +89,8 @@ func (s *speculation) producer(key state.ProducerKey) state.Producer {
 	return state.Producer{}
 }
 
-// forgot reports whether a partition may have forgotten a producer. Only entries
-// that have landed make it forget.
+// forgot reports whether a partition may have forgotten a producer. It forgets only
+// when entries land.
 func (s *speculation) forgot(key state.Place) bool {
 	p := s.durable.Partition(key)
 	return p != nil && p.Producers.Forgot()
@@ -110,7 +110,7 @@ func (s *speculation) bufferState(key state.BufferKey) weir.BufferState {
 	return s.durable.BufferState(key)
 }
 
-// producerIDs is the first producer id that nobody has reserved.
+// producerIDs returns the first producer id that is not reserved.
 func (s *speculation) producerIDs() uint64 {
 	if next, ok := s.ids.get(struct{}{}); ok {
 		return next
@@ -118,8 +118,8 @@ func (s *speculation) producerIDs() uint64 {
 	return s.durable.ProducerIDs
 }
 
-// overlay holds the values that slots on their way will give to keys. The zero
-// value is empty.
+// overlay holds the values that slots in flight will give to keys. The zero value is
+// empty.
 type overlay[K comparable, V any] struct {
 	values map[K]change[V]
 	order  []touch[K] // oldest slot first
@@ -140,7 +140,7 @@ func (o *overlay[K, V]) get(key K) (V, bool) {
 	return c.value, ok
 }
 
-// set notes that slot, which no slot before is younger than, gives key a value.
+// set notes that slot gives key a value. slot is not older than any slot set before.
 func (o *overlay[K, V]) set(slot uint64, key K, value V) {
 	if o.values == nil {
 		o.values = make(map[K]change[V])

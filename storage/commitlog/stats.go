@@ -6,14 +6,14 @@ import (
 	"github.com/weirmq/weir/storage/segment/reader"
 )
 
-// Stats say how the log at rest is doing.
+// Stats are figures about the log at rest.
 type Stats struct {
 	Segments   int           // objects that something refers to
 	Garbage    int           // objects that nothing refers to and that are not deleted yet
 	Waiting    int64         // bytes in slots that are not rewritten behind a checkpoint yet; see Upkeep.Debt
-	Throttled  time.Duration // how long writers were held back, together, because too much was waiting
-	Checkpoint time.Time     // when upkeep got through last; at first when it began
-	Damaged    int           // pieces in segments and runs in slots that could not be read because of what lies at rest
+	Throttled  time.Duration // total time that writers were held back because too much was waiting
+	Checkpoint time.Time     // when the upkeep last completed a pass; before the first one, when it began
+	Damaged    int           // pieces in segments and runs in slots that are damaged or missing at rest
 	Reads      reader.Stats  // of segments
 }
 

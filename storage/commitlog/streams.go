@@ -39,8 +39,8 @@ func (l *Log) Marks(gateway string) (marks []weir.Mark, rows []weir.MapRow) {
 	return marks, rows
 }
 
-// Mark returns the durable mark of a stream in a partition, 0 for none, once
-// everything that was on its way when it was called has landed.
+// Mark waits until everything that was in line or in flight has landed. It returns the
+// durable mark of a stream in a partition, 0 for none.
 func (l *Log) Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error) {
 	key := state.MarkKey{Stream: s, Place: state.Place{Topic: topic, Partition: partition}}
 	_, err := ask(ctx, l, 0, func(b *builder) (struct{}, error) {
@@ -61,15 +61,15 @@ func (l *Log) durableMark(key state.MarkKey) uint64 {
 	return l.state.Mark(key)
 }
 
-// BufferState says what is durably known of a buffer.
+// BufferState returns the durable state of a buffer.
 func (l *Log) BufferState(gateway string, buffer weir.BufferID) weir.BufferState {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.state.BufferState(state.BufferKey{Gateway: gateway, Buffer: buffer})
 }
 
-// Reached is the highest sequence of a stream that ever became durable, whatever
-// became of its topic; 0 for none.
+// Reached returns the highest sequence of a stream that ever became durable, even if
+// its topic was deleted; 0 for none.
 func (l *Log) Reached(s weir.Stream) uint64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -79,13 +79,13 @@ func (l *Log) Reached(s weir.Stream) uint64 {
 	return 0
 }
 
-// Adopt says that a gateway has a buffer open at this moment. So it is New even
-// if it is old enough to be one that was retired and forgotten: a buffer is
-// retired when it is open no more, and no two have the same random bytes. It
-// happens when a card is replaced by a blank one, or by an old image: counting
-// then begins below the tombstones again. The newest buffer that a gateway has
-// adopted counts, as long as this node owns the log; once something of it is
-// appended it is Known to everyone.
+// Adopt notes that a gateway has a buffer open now. The buffer is then New even if its
+// counter is so old that it could have been retired and forgotten: a buffer is retired
+// only when it is no longer open, and no two buffers have the same random bytes. This
+// happens when a card is replaced by a blank one or by an old image, so that the
+// counter begins below the tombstones again. Only the newest adopted buffer of a
+// gateway counts, and only as long as this node owns the log; once something of it is
+// appended it is Known.
 func (l *Log) Adopt(gateway string, buffer weir.BufferID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

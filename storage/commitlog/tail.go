@@ -12,8 +12,8 @@ type cacheKey struct {
 	base  int64
 }
 
-// cache keeps runs in memory, bounded by their bytes: the oldest leave first.
-// What it gives out is shared and never changed.
+// cache keeps runs in memory, bounded by their bytes, and evicts the oldest first. What
+// it returns is shared and never changed.
 type cache struct {
 	limit int64
 
@@ -23,7 +23,7 @@ type cache struct {
 	bytes int64               // guarded by mu
 }
 
-// cachedRun is about what a run in the cache costs besides its bytes.
+// cachedRun is about the memory that a run in the cache takes besides its bytes.
 const cachedRun = 160
 
 func newCache(limit int64) *cache {

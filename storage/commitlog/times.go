@@ -33,8 +33,9 @@ func (l *Log) OffsetByTime(ctx context.Context, topic weir.TopicID, partition in
 	}
 }
 
-// since finds the first record at or after ts. Timestamps are the producers' and
-// in no order; but what has none as high needs not be read.
+// since finds the first record at or after ts. Timestamps come from producers and are
+// in no order, but runs, pieces and blocks whose highest timestamp is below ts need not
+// be read.
 func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (offset, timestamp int64, err error) {
 	for i := range v.pieces {
 		if x := &v.pieces[i]; x.Time >= ts {

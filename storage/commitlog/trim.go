@@ -20,7 +20,7 @@ func (l *Log) DeleteRecords(ctx context.Context, id weir.TopicID, partition int3
 		if _, err := b.spec.place(key); err != nil {
 			return -1, err
 		}
-		// The durable end: what is in flight is not there to be deleted yet.
+		// The durable end: records in flight cannot be deleted yet.
 		var start, end, stable int64
 		if p := b.spec.durable.Partition(key); p != nil {
 			start, end, stable = p.Start, p.End, p.Stable(p.End)

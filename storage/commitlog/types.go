@@ -16,7 +16,7 @@ type Append struct {
 	Topic      weir.TopicID
 	Partition  int32
 	Batch      record.Batch  // belongs to the log until done is called
-	Source     *state.Source // of a gateway's batch, else nil
+	Source     *state.Source // set for a gateway's batch, else nil
 	AppendTime bool          // the records get the time of the append (KIP-32)
 }
 
@@ -27,7 +27,7 @@ type Fetched struct {
 	Batches [][]byte
 
 	Start, End int64 // of the partition: first offset, and the one after the last durable record
-	Stable     int64 // last stable offset: up to where every transaction is decided
+	Stable     int64 // last stable offset: every transaction before it is decided
 
 	// Aborted, by First, only from FetchCommitted: the aborted transactions that
 	// overlap what Batches cover. A consumer leaves out the transactional
@@ -40,20 +40,20 @@ type Options struct {
 	Bucket   storage.Bucket
 	Shard    uint32
 	Node     string          // this node's name, put into the claim
-	Info     []byte          // opaque, put into the claim: how to reach this node
-	Epoch    uint64          // to claim, if not 0: Open ends with ErrFenced if somebody has claimed it
+	Info     []byte          // opaque, put into the claim: how other nodes reach this one
+	Epoch    uint64          // epoch to claim, if not 0: Open returns ErrFenced if it is claimed already
 	Machines []state.Machine // told apart by their kinds
-	Beside   []string        // keys of objects beside the log that are made once; the log notes their checksums
-	Linger   time.Duration   // how long a slot waits for company, unless the log was idle for twice as long; 0 on a fast bucket
+	Beside   []string        // keys of objects beside the log that are created once; the log records their checksums
+	Linger   time.Duration   // how long a slot waits for more requests, unless the log was idle for twice as long; 0 on a fast bucket
 
 	TailBytes  int64 // memory for recently read and written batches; 64 MiB
-	BlockBytes int64 // memory for what was read of segments; 32 MiB
-	SlotBytes  int   // largest slot; 4 MiB, or what one request takes if that is more, up to almost 16 MiB
+	BlockBytes int64 // memory for blocks and indexes read from segments; 32 MiB
+	SlotBytes  int   // largest slot; 4 MiB, or the size of a single larger request, up to almost 16 MiB
 	Upkeep     upkeep.Options
 
 	// Defaults are settings that hold for topics which have none of their own, by name;
-	// not for those of Weir, whose names begin with "weir.".
-	// They may change from call to call, and are not changed here.
+	// not for those of Weir, whose names begin with "weir.". The result may differ from
+	// call to call. The log does not change it.
 	Defaults func() map[string]string
 
 	Depth  int // slots in flight at once; 4

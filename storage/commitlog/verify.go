@@ -11,22 +11,22 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// verify proves that what the recovered log refers to is there, before this node
-// becomes the owner: nothing has been written or deleted then but its claim and
-// SEALs. The listing of the segments has begun before the recovery.
+// verify proves that all objects that the recovered log refers to exist, before this
+// node becomes the owner: until then it has written only its claim and SEALs, and
+// deleted nothing. x was started before the recovery.
 func (l *Log) verify(ctx context.Context, r journal.Recovered, x *check.Listing) error {
 	if err := l.recognize(ctx); err != nil {
 		return err
 	}
 	if l.recovered = r; l.lost != nil {
 		x.Wait()
-		return x.Err // what is not there is found when it is read
+		return x.Err // a missing object is found when it is read
 	}
 	return x.Verify(ctx, l.state, r)
 }
 
-// recognize compares the objects beside the log with what the log says of them, and
-// finds out what it does not say yet. That goes into the first slot of this owner.
+// recognize compares the objects beside the log with what the log says of them. What
+// the log does not say yet goes into the first slot of this owner.
 func (l *Log) recognize(ctx context.Context) error {
 	keys := append([]string{identity.Key}, l.beside...)
 	known := l.state.Identity
