@@ -65,7 +65,7 @@ func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, 
 	return all, topic, want
 }
 
-// harms are what may become of an object; nil: it is gone.
+// harms are kinds of damage to an object; nil: it is deleted.
 func harms() map[string]func(body []byte) []byte {
 	return map[string]func([]byte) []byte{
 		"deleted": func([]byte) []byte { return nil },
@@ -79,8 +79,8 @@ func harms() map[string]func(body []byte) []byte {
 	}
 }
 
-// lead opens the log as a node does, reads everything, and lets the upkeep have its
-// way. It returns what it could read, and the first error.
+// lead opens the log as a node does, reads everything, and runs the upkeep. It returns
+// what it could read, and the first error.
 func lead(b storage.Bucket, topic weir.TopicID) (got [][]string, led bool, err error) {
 	ctx := context.Background()
 	if _, _, err := journal.NewestClaim(ctx, b, 0); err != nil {
@@ -107,10 +107,10 @@ func lead(b storage.Bucket, topic weir.TopicID) (got [][]string, led bool, err e
 	return got, true, nil
 }
 
-// TestHarm harms each object of a bucket. An owner has everything, or refuses and
-// names what is wrong, or leads and says so to readers of what is damaged; Check finds
-// the same; and what refuses deletes nothing. The exception, by name, is what nothing
-// that remains can tell.
+// TestHarm harms each object of a bucket. An owner either has everything, or refuses to
+// lead and names what is wrong, or leads and returns errors to readers of what is
+// damaged. Check finds the same. An owner that refuses deletes nothing. The exceptions,
+// by name, are objects whose loss nothing that remains can tell.
 func TestHarm(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -188,7 +188,7 @@ func (l *Log) values(ctx context.Context, topic weir.TopicID, partition int32) (
 	}
 }
 
-// TestSegmentsAlone: where segments are and no log, both say that there was one.
+// TestSegmentsAlone: if there are segments but no log, both say that there was a log.
 func TestSegmentsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		all, topic, _ := lived(t, 3)

@@ -44,7 +44,7 @@ func TestAppendFetch(t *testing.T) {
 	}
 }
 
-// What arrives while a slot flies leaves together in the next one.
+// Batches that arrive while a slot is in flight leave together in the next one.
 func TestGroupCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())
@@ -116,8 +116,8 @@ func TestBackPressure(t *testing.T) {
 	})
 }
 
-// Trickles that meet in a slot are stored as one batch; what is bound to its
-// batch, or full, is not touched (P6).
+// Small batches in one slot are stored as one batch; a batch that cannot be merged, or
+// is full, is not touched (P6).
 func TestMerge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())
@@ -185,7 +185,7 @@ func TestMerge(t *testing.T) {
 	})
 }
 
-// A merge that would grow, for the codecs of the batches differ, is not made.
+// Batches are not merged if the result would be larger because their codecs differ.
 func TestMergeNeverGrows(t *testing.T) {
 	snappy, zstd := record.NewBuilder(record.Snappy), record.NewBuilder(record.Zstd)
 	items := []item{{batch: recordtest.Build(snappy, strings.Repeat("a", 200))}}
@@ -259,9 +259,9 @@ func TestAppendRefusesBadInput(t *testing.T) {
 	}
 }
 
-// Appends of one goroutine keep their order, whatever else goes on.
-// A batch may be larger than what slots and segments are filled up to. It has a
-// slot, and a segment, of its own.
+// Appends of one goroutine keep their order, whatever other goroutines do. A batch may
+// be larger than what slots and segments are filled up to. It has a slot, and a
+// segment, of its own.
 func TestLargeBatch(t *testing.T) {
 	l := open(t, mem.New(), func(o *Options) { o.TailBytes = 1; o.Upkeep.Segment = 1 << 20 })
 	topic := createTopic(t, l, "t", 1)

@@ -15,8 +15,7 @@ import (
 	"github.com/weirmq/weir/storage/record/recordtest"
 )
 
-// What a log under faults and takeovers ends with, the next owner encodes as the same
-// bytes.
+// The next owner encodes the same state as a log that ends after faults and takeovers.
 func TestSnapshotOfRandomSchedules(t *testing.T) {
 	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
@@ -91,7 +90,7 @@ func TestSnapshotAndRestore(t *testing.T) {
 	}
 }
 
-// What is not of the log outlives a Restore, and who watches is woken.
+// Fields that are not part of the log outlive a Restore, and watchers are woken.
 func TestRestoreKeepsTheOwners(t *testing.T) {
 	l, err := prepare(options(mem.New()))
 	must(err)

@@ -17,7 +17,7 @@ import (
 )
 
 // TestAlike: topics that differ in dots and underscores only would be one in metrics.
-// Those that are there already go on, and Weir's own are in nobody's way.
+// Topics that exist already stay, and Weir's own topics do not collide with others.
 func TestAlike(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()
@@ -155,8 +155,7 @@ func TestInvalidTopics(t *testing.T) {
 	createTopic(t, l, strings.Repeat("x", 249), state.MaxPartitions)
 }
 
-// TestAlterTopic: new settings take the place of all old ones, for everybody who
-// looks from then on, and stay.
+// TestAlterTopic: new settings replace all old ones at once, and stay.
 func TestAlterTopic(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()
@@ -205,7 +204,7 @@ func TestAlterTopic(t *testing.T) {
 	sound(t, b)
 }
 
-// TestAlteredRetention: upkeep goes by the settings of the moment.
+// TestAlteredRetention: the upkeep uses the current settings.
 func TestAlteredRetention(t *testing.T) {
 	ctx := context.Background()
 	l := open(t, mem.New())
@@ -261,7 +260,8 @@ func TestSize(t *testing.T) {
 	}
 }
 
-// Of many who create a topic at once one does, and the others learn its id.
+// Of many callers that create a topic at once, one creates it, and the others get its
+// id.
 func TestCreateTopicRace(t *testing.T) {
 	b := mem.New()
 	l := open(t, b)

@@ -26,7 +26,7 @@ func (deaf) Restore(journal.Position, []byte) error { return nil }
 
 func (deaf) Apply(journal.Position, []journal.Entry) error { return nil }
 
-// raw makes a bucket whose log holds the entries, one slot each: what no Log
+// raw makes a bucket whose log holds the entries, one slot each, even those that no Log
 // would write.
 func raw(t *testing.T, entries ...journal.Entry) *mem.Bucket {
 	t.Helper()
@@ -139,8 +139,8 @@ func TestCheckFindsBrokenRules(t *testing.T) {
 		if out.String() != all+"\n" {
 			t.Errorf("%s: printed %q", name, out.String())
 		}
-		// What Check complains about nobody may lead, but for the insides of
-		// batches, which recovery does not open.
+		// A log with problems must not be led, except for problems inside batches, which
+		// recovery does not read.
 		if name == "records" || name == "batch CRC" {
 			continue
 		}

@@ -31,8 +31,7 @@ const testLinger = 100 * time.Millisecond
 
 func lingering(o *Options) { o.Linger = testLinger }
 
-// The first request after a pause leaves at once; those that follow it wait for
-// company.
+// The first request after a pause leaves at once; those that follow it wait for others.
 func TestLinger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())

@@ -100,8 +100,8 @@ func randomCompaction(t *testing.T, seed uint64) {
 	must(summed(l.state))
 }
 
-// plausible proves that nothing is there that was not written, and that nothing
-// is gone but what may.
+// plausible proves that there is nothing that was not written, and that only records
+// that may be removed are missing.
 func plausible(t *testing.T, got map[int64]kv, all []kv, start int64) {
 	t.Helper()
 	for offset, r := range got {

@@ -72,7 +72,7 @@ type clock struct{ atomic.Int64 }
 
 func (c *clock) time() time.Time { return time.UnixMilli(c.Load()) }
 
-// rewritten makes a pass that compacts nothing, for who asks for passes.
+// rewritten makes a pass that compacts nothing, for tests with asked.
 func rewritten(t testing.TB, l *Log) {
 	t.Helper()
 	for more := true; more; more = l.upkeep.HasMore() {
@@ -81,7 +81,7 @@ func rewritten(t testing.TB, l *Log) {
 }
 
 // holes reads what a partition holds, by offset, and proves that reading from each
-// offset gets on, up to the end.
+// offset reaches the end.
 func holes(t testing.TB, l *Log, topic weir.TopicID, partition int32) map[int64]kv {
 	t.Helper()
 	start, end, err := l.Bounds(topic, partition)
@@ -142,8 +142,8 @@ func sameRecords(t testing.TB, got, want map[int64]kv) {
 	t.Fatalf("%d records, want %d", len(got), len(want))
 }
 
-// One of each key stays, at its offset, also for a new owner, who does not read
-// what is clean.
+// One record of each key stays, at its offset, also for a new owner, which does not
+// read clean pieces.
 func TestCompact(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, asked)
@@ -226,7 +226,8 @@ func TestCompactInParts(t *testing.T) {
 	}
 }
 
-// What cannot be read stays where it is, with all behind it, and others go on.
+// A piece that cannot be read stays where it is, with all behind it. Other partitions
+// go on.
 func TestCompactUnreadable(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, asked, func(o *Options) { o.Upkeep.Segment = 4 << 20 }) // they share segments
@@ -272,7 +273,7 @@ func TestCompactUnreadable(t *testing.T) {
 	if n := len(holes(t, l, bad.ID, 0)); n != 4 {
 		t.Errorf("%d records when it can be read again", n)
 	}
-	// What is clean is read again when there is more that is not.
+	// Clean pieces are read again when there are new dirty ones.
 	repair = damage(t, b, l.pieces(state.Place{Topic: bad.ID, Partition: 0})[0])
 	for _, topic := range append(good, bad) {
 		for i := range 60 {
@@ -305,7 +306,8 @@ func damage(t *testing.T, b *mem.Bucket, x state.Piece) (repair func()) {
 	return func() { put(t, b, key, whole) }
 }
 
-// A trickle leaves a piece in each pass; they become few, of topics of any policy.
+// A partition with few records gets a piece in each pass. These are joined, whatever
+// the topic's policy.
 func TestJoinSmall(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, tiny)
@@ -332,8 +334,7 @@ func TestJoinSmall(t *testing.T) {
 	sound(t, b)
 }
 
-// Who reads while everything is compacted meets each key's last value, and offsets
-// that grow.
+// A reader during compaction finds each key's last value, and offsets that grow.
 func TestReadersDuringCompaction(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, tiny, func(o *Options) { o.TailBytes, o.BlockBytes = 1, 1<<20 })

@@ -162,7 +162,7 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	if !slices.Contains(keys(t, b, "0000/log/"), journal.SlotKey(0, slot)) {
 		t.Error("the slot was deleted, damaged as it is, though it is the only copy")
 	}
-	// It heals: a cable, a controller, a person with a backup.
+	// The slot is readable again, for example restored from a backup.
 	s.set("", nil)
 	for range 2 {
 		maintained(t, l)
@@ -176,8 +176,8 @@ func TestDamagedSlotIsKept(t *testing.T) {
 	sound(t, b)
 }
 
-// A partition that cannot be rewritten, and has more than a pass takes, does not
-// keep the others from it.
+// A partition that cannot be rewritten, and has more than a pass takes, does not keep
+// others from being rewritten.
 func TestStuckPartitionHarmsNoOther(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, tiny, func(o *Options) { o.TailBytes = 1 })

@@ -13,8 +13,8 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// TestDefaults: what is set for all topics holds for those that have nothing of their
-// own, from the next round of upkeep on.
+// TestDefaults: a default setting holds for topics without a setting of their own, from
+// the next pass of the upkeep on.
 func TestDefaults(t *testing.T) {
 	b := mem.New()
 	var clock atomic.Int64
@@ -46,7 +46,7 @@ func TestDefaults(t *testing.T) {
 		clock.Add(1000)
 		maintained(t, l)
 	}
-	starts := func() map[string]bool { // of which topics something is gone
+	starts := func() map[string]bool { // of which topics records are gone
 		maintained(t, l)
 		maintained(t, l)
 		gone := make(map[string]bool)

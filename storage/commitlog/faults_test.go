@@ -18,8 +18,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// TestFaultMatrix: what a short life was answered with success is there exactly
-// once, the rest at most once.
+// TestFaultMatrix: what was answered with success is there exactly once, the rest at
+// most once.
 func TestFaultMatrix(t *testing.T) {
 	spoilEach(t, 15, func(b storage.Bucket) audit {
 		f := newLife()
@@ -38,13 +38,13 @@ func TestFaultMatrix(t *testing.T) {
 	})
 }
 
-// audit compares a bucket with what a life was told. It opens the log as the next
-// owner, and then calls land, upon which arrives what was still under way.
+// audit compares a bucket with the answers of a life. It opens the log as the next
+// owner, and then calls land, which applies the calls that were still under way.
 type audit func(t *testing.T, b storage.Bucket, land func())
 
-// spoilEach plays a life and spoils each of its calls of the bucket, of which it
-// must make some, in turn and in each way; then the process lives on, or dies at
-// that call. Afterwards the books must balance.
+// spoilEach plays a life and spoils each of its calls of the bucket, of which it must
+// make some, in turn and in each way; then the process lives on, or dies at that call.
+// Afterwards audit must find no error.
 func spoilEach(t *testing.T, least int, live func(storage.Bucket) audit) {
 	t.Helper()
 	var calls int
@@ -92,7 +92,7 @@ func spoil(t *testing.T, n int, fate storagetest.Fate, dies bool, live func(stor
 	balance(t, b, func() { f.Land() })
 }
 
-// life is what a short-lived owner did and was told.
+// life is what a short-lived owner did, and its answers.
 type life struct {
 	topic   state.Topic
 	created error

@@ -245,8 +245,8 @@ func TestOffsetByTime(t *testing.T) {
 	}
 }
 
-// A batch whose header lies about its highest timestamp is set right when it
-// comes in, so that the search can rely on it.
+// A wrong highest timestamp in the header of a batch is corrected when it comes in, so
+// that the search can rely on it.
 func TestTimestampLie(t *testing.T) {
 	l := open(t, mem.New())
 	topic := createTopic(t, l, "t", 1)

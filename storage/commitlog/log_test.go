@@ -37,8 +37,9 @@ func TestOptions(t *testing.T) {
 	}
 }
 
-// A second owner takes over while the first has slots in flight. Whatever the
-// first one says is true: nil is in the log, once; ErrFenced may be.
+// A second owner takes over while the first has slots in flight. The answers of the
+// first one are true: a batch answered with nil is in the log, once; one answered with
+// ErrFenced may be.
 func TestTakeover(t *testing.T) {
 	for landed := range 4 {
 		t.Run(fmt.Sprint(landed, " land"), func(t *testing.T) {
@@ -136,7 +137,7 @@ func TestFencedBySlot(t *testing.T) {
 	}
 }
 
-// Close answers what stands in line and lets what flies land.
+// Close answers the requests in line and lets slots in flight land.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()
@@ -179,8 +180,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A bucket that answers nothing any more does not keep Close for ever, and what
-// flies is not said to be lost.
+// A bucket that no longer answers does not block Close for ever, and slots in flight
+// are not reported as lost.
 func TestCloseGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := storagetest.NewFaults(mem.New(), 1)
@@ -317,7 +318,7 @@ func TestMachineFails(t *testing.T) {
 	}
 }
 
-// Who asks and leaves does not disturb the log.
+// A caller that stops waiting does not disturb the log.
 func TestAskerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())

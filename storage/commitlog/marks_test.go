@@ -96,7 +96,7 @@ func TestMarkRules(t *testing.T) {
 	}
 }
 
-// In flight: the marks that admission uses are ahead of those that anybody sees.
+// In flight: the marks that admission uses are ahead of those that callers see.
 func TestMarksInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())
@@ -192,7 +192,7 @@ func TestDuplicateOfLostSlot(t *testing.T) {
 	})
 }
 
-// Refusing one stream of those that meet in a slot leaves the others.
+// Refusing one of several streams in a slot does not affect the others.
 func TestRefusalLeavesNeighbours(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())
@@ -221,8 +221,8 @@ func TestRefusalLeavesNeighbours(t *testing.T) {
 	})
 }
 
-// A topic that was deleted, or deleted and created again, refuses what is meant
-// for its former self, and its marks are gone.
+// A topic that was deleted, or deleted and created again, refuses batches for the old
+// topic, and its marks are gone.
 func TestMarksOfDeletedTopic(t *testing.T) {
 	ctx := context.Background()
 	l := open(t, mem.New())
@@ -357,11 +357,11 @@ func TestRetire(t *testing.T) {
 	}
 	stateIs(l, 7, weir.BufferKnown)
 	l.Adopt("g", buffer(8))
-	stateIs(open(t, b), 8, weir.BufferAside) // the next owner is told by the gateway itself
+	stateIs(open(t, b), 8, weir.BufferAside) // the gateway must tell the next owner again
 	sound(t, b)
 }
 
-// While a Retire flies its buffer is refused already.
+// While a Retire is in flight its buffer is refused already.
 func TestRetireInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(mem.New())

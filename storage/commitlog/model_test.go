@@ -181,8 +181,8 @@ func (w *world) hear() {
 	}
 }
 
-// append hands a batch to one of the logs: mostly to the owner, at times to one
-// that does not know yet that it is none.
+// append hands a batch to one of the logs: mostly to the owner, at times to a former
+// owner that does not know yet that it lost the shard.
 func (w *world) append(a Append, answer func(l *Log, base int64, err error)) {
 	l := w.log()
 	if w.rng.IntN(20) == 0 {
@@ -288,7 +288,7 @@ func (w *world) stepPlain() {
 // ended reports whether an answer is that of a log that has ended.
 func ended(err error) bool { return errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) }
 
-// finish lets everybody deliver the rest to a healthy owner, and audits.
+// finish lets all senders deliver the rest to a healthy owner, and audits.
 func (w *world) finish() {
 	w.takeOver(0)
 	for range 10_000 {

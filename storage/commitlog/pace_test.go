@@ -18,10 +18,10 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// patience is how long writers wait for an upkeep that does not get on.
+// patience is how long writers wait for an upkeep that makes no progress.
 const patience = 10 * time.Second
 
-// strained is an upkeep that writers get ahead of: slots of 64 KiB take 5 ms, the
+// strained is an upkeep that is slower than writers: slots of 64 KiB take 5 ms, the
 // segment of a pass, which is for 128 KiB, 40.
 func strained(t *testing.T, b *mem.Bucket) (*storagetest.Faults, func(*Options)) {
 	t.Helper()
@@ -46,8 +46,8 @@ func sluggish(c storagetest.Call) storagetest.Outcome {
 	return storagetest.Outcome{}
 }
 
-// flood appends batches of 8 KiB as fast as it can until ctx ends, 16 at a time,
-// and tells of each answer.
+// flood appends batches of 8 KiB as fast as it can until ctx ends, 16 at a time, and
+// calls answered for each.
 func flood(ctx context.Context, l *Log, topic weir.TopicID, answered func(error)) {
 	var all sync.WaitGroup
 	raw := make([]byte, 8<<10)
@@ -66,8 +66,8 @@ func flood(ctx context.Context, l *Log, topic weir.TopicID, answered func(error)
 	all.Wait()
 }
 
-// Writers who are faster than the upkeep get as fast as it is, evenly, and what a
-// new owner has to read stays bounded.
+// Writers that are faster than the upkeep are slowed down to its speed, evenly, and
+// what a new owner has to read stays bounded.
 func TestWritersKeepPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()
@@ -129,7 +129,7 @@ func TestWritersKeepPace(t *testing.T) {
 	})
 }
 
-// When there is nothing to wait for any more nobody is held back.
+// When the upkeep has nothing left to do, writers are not held back.
 func TestPaceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, o := strained(t, mem.New())
@@ -151,8 +151,8 @@ func TestPaceEnds(t *testing.T) {
 	})
 }
 
-// An upkeep that the bucket refuses slows writers down for a while, not for good,
-// and does so again when the bucket has come to its senses.
+// An upkeep that the bucket refuses slows writers down for a while, not for good, and
+// does so again when the bucket has recovered.
 func TestRefusedUpkeep(t *testing.T) {
 	for name, refused := range map[string]func(storagetest.Call) bool{
 		"segments": func(c storagetest.Call) bool {
@@ -291,8 +291,8 @@ func TestUrgentRequests(t *testing.T) {
 	}
 }
 
-// Compaction that the bucket lets read nothing does not keep slots from being
-// rewritten either, and gets through when it can.
+// If compaction cannot read from the bucket, slots are still rewritten, and compaction
+// completes when it can read again.
 func TestRefusedCompaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()

@@ -15,8 +15,8 @@ import (
 )
 
 // TestRepair harms each object of a bucket and repairs it: then a node leads it, and
-// Check finds nothing. What is not there any more was told, and readers are told too.
-// Where nothing but what lies beside the records was harmed, nothing is lost.
+// Check finds nothing. The repair tells what is lost, and so does LostTopic. If only
+// objects without records were harmed, no record is lost.
 func TestRepair(t *testing.T) {
 	for _, level := range []int{1, 2} {
 		t.Run(fmt.Sprint("Level", level), func(t *testing.T) {

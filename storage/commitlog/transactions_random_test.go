@@ -68,7 +68,7 @@ type repeat struct {
 // deal is a transaction.
 type deal struct{ ended, committed bool }
 
-// told is a record: what it says, and of which transaction, nil if of none.
+// told is a record: its content, and its transaction, nil if it has none.
 type told struct {
 	kv
 	deal *deal
@@ -201,7 +201,7 @@ func (m *market) end(s *seller) {
 	bumps := m.rng.IntN(2) == 0
 	if bumps {
 		end.Epoch++
-		for p := range s.last { // where there is no marker the old epoch is not fenced
+		for p := range s.last { // without a marker the old epoch is not fenced
 			if !slices.Contains(end.Partitions, state.Place{Topic: m.topic.ID, Partition: int32(p)}) {
 				s.last[p] = nil
 			}

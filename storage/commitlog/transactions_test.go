@@ -50,9 +50,9 @@ func (r *consumer) read(t testing.TB, l *Log, topic weir.TopicID, partition int3
 	}
 }
 
-// take does with an answer what Java's client does: transactions that began are
-// remembered until the marker of the abort. What franz-go does, who counts markers
-// instead, must come to the same.
+// take handles an answer as Java's client does: it remembers the aborted transactions
+// that began until it meets the abort marker. Counting markers, as franz-go does, must
+// give the same result.
 func (r *consumer) take(t testing.TB, f Fetched) {
 	t.Helper()
 	if !slices.IsSortedFunc(f.Aborted, func(a, b state.Aborted) int { return int(a.First - b.First) }) {
@@ -119,7 +119,8 @@ func stableIsFrom(t testing.TB, l *Log, topic weir.TopicID, partition int32, sta
 	}
 }
 
-// A transaction is seen when it has ended, all of it in all partitions, or never.
+// A transaction becomes visible when it has committed, in all partitions at once, or
+// never.
 func TestTransaction(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()
@@ -220,8 +221,8 @@ func TestProposeAllRefuses(t *testing.T) {
 			t.Errorf("partition %d ends at %d, %v", p, end, err)
 		}
 	}
-	// A topic that is gone, a partition that never was, and one that someone else
-	// wrote to with this id hold up nothing.
+	// A deleted topic, a partition that does not exist, and one that another client
+	// wrote to with this id do not delay the end.
 	other := createTopic(t, l, "u", 1)
 	appended(t, l, Append{Topic: other.ID, Batch: recordtest.Produced(7, 9, 0, "forged")})
 	end := finish(topic.ID, 3, true, 0, 1, 2)
@@ -244,7 +245,7 @@ func TestProposeAllRefuses(t *testing.T) {
 	sound(t, b)
 }
 
-// What is in flight counts: a batch behind an end that flies is judged by it.
+// Entries in flight count: a batch behind an end in flight is judged by it.
 func TestTransactionsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()
@@ -284,7 +285,7 @@ func TestTransactionsInFlight(t *testing.T) {
 	})
 }
 
-// Who waits for what is committed is woken when it is.
+// A reader that waits for committed records is woken when a marker is applied.
 func TestWatchWakesAtMarkers(t *testing.T) {
 	l := open(t, mem.New())
 	topic := createTopic(t, l, "t", 1)
@@ -298,8 +299,8 @@ func TestWatchWakesAtMarkers(t *testing.T) {
 	}
 }
 
-// The records of an open transaction stay, whoever wants them gone; those who look
-// for a time find records, not markers.
+// Neither retention nor DeleteRecords removes records of an open transaction. A search
+// by time finds records, not markers.
 func TestOpenTransactionStays(t *testing.T) {
 	ctx := context.Background()
 	b := mem.New()

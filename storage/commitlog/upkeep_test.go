@@ -77,8 +77,8 @@ func from(t testing.TB, l *Log, topic weir.TopicID, partition int32) (start int6
 	}
 }
 
-// What lies in slots moves into segments, the slots go, and nobody who reads
-// notices; a new owner begins at the checkpoint.
+// Data moves from slots into segments, and the slots are deleted, without an effect on
+// readers; a new owner begins at the checkpoint.
 func TestMaintain(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, tiny)
@@ -180,8 +180,8 @@ func TestRetention(t *testing.T) {
 	sound(t, b)
 }
 
-// TestDeleteRecords: the first offset moves, in the middle of a batch too, and
-// stays moved; the space comes back.
+// TestDeleteRecords: the first offset moves, also into the middle of a batch, and
+// stays; the space is freed.
 func TestDeleteRecords(t *testing.T) {
 	b := mem.New()
 	l := open(t, b, tiny)
@@ -205,7 +205,7 @@ func TestDeleteRecords(t *testing.T) {
 	}
 	move(3, 3, nil)
 	verify(3)
-	move(1, 3, nil) // back is no error, and nothing
+	move(1, 3, nil) // moving back is no error and changes nothing
 	move(21, 3, ErrOffsetOutOfRange)
 	if _, err := l.DeleteRecords(t.Context(), topic.ID, 2, 0); !errors.Is(err, ErrUnknownTopic) {
 		t.Error(err)
@@ -237,8 +237,8 @@ func TestDeleteRecords(t *testing.T) {
 	sound(t, b)
 }
 
-// A topic that is deleted gives its space back, also when that happens while its
-// records are being rewritten.
+// The space of a deleted topic is freed, also if it is deleted while its records are
+// being rewritten.
 func TestDeletedTopicGivesSpaceBack(t *testing.T) { synctest.Test(t, deletedTopicGivesSpaceBack) }
 
 func deletedTopicGivesSpaceBack(t *testing.T) {
@@ -506,8 +506,8 @@ func checkpointIsReplay(b storage.Bucket) error {
 	return errors.Join(summed(a.state), summed(again))
 }
 
-// A log that nobody writes to comes to rest: after what was written has been
-// rewritten and what was left over deleted, the bucket hears nothing more.
+// A log without writers comes to rest: after everything is rewritten and leftovers are
+// deleted, it makes no more requests to the bucket.
 func TestIdleLogRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := storagetest.NewFaults(mem.New(), 1)

@@ -2,7 +2,7 @@ package state
 
 import "testing"
 
-// There are never too many, and nobody is sent back.
+// There are never too many, and no answer is too low.
 func TestEpochsAreBounded(t *testing.T) {
 	var es Epochs
 	for i := range int32(3 * maxEpochs) {

@@ -60,8 +60,8 @@ func TestProducerRules(t *testing.T) {
 	}
 }
 
-// After 2^31-1 comes 0, also in the middle of a batch, and nobody takes the
-// future for the past.
+// After 2^31-1 comes 0, also in the middle of a batch, and no new batch is taken for an
+// old one.
 func TestProducerWraps(t *testing.T) {
 	var p Producer
 	first := of(0, 0, 1)
@@ -121,8 +121,8 @@ func TestProducersAreBounded(t *testing.T) {
 	}
 }
 
-// The first batch of a producer may have any sequence only where nobody was ever
-// forgotten: elsewhere it may be a batch that is stored already.
+// The first batch of a producer may have any sequence only where no producer was ever
+// forgotten: elsewhere it may be stored already.
 func TestUnknownProducer(t *testing.T) {
 	var ps producers
 	for id := range int64(3 * producerLimit) {

@@ -96,7 +96,7 @@ func (w *wanderer) entry(n int) (uint16, []byte) {
 	return KindRun, w.run(t.Parts[w.rng.IntN(len(t.Parts))])
 }
 
-// topic returns any, in an order that the seed decides; nil if there is none.
+// topic returns a topic chosen by the seed, nil if there is none.
 func (w *wanderer) topic() *TopicData {
 	var all []*TopicData
 	for _, t := range w.s.Topics {
