@@ -119,7 +119,7 @@ func TestGzipMembers(t *testing.T) {
 func TestZstdFrames(t *testing.T) {
 	var out bytes.Buffer
 	for _, part := range []string{"two ", "frames"} {
-		w, err := zstd.NewWriter(&out) // a stream: the frame keeps silent about its size
+		w, err := zstd.NewWriter(&out) // a stream: the frame does not declare its size
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +313,7 @@ func TestCodecNames(t *testing.T) {
 	}
 }
 
-// TestBuilderLimits: sizes nobody wants to allocate in a test.
+// TestBuilderLimits: sizes that are too large to allocate in a test.
 func TestBuilderLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		count int32

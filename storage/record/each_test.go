@@ -91,7 +91,7 @@ func TestHostileRecords(t *testing.T) {
 		if _, err := record.Merge([]record.Batch{c.batch, c.batch}, 1<<20); !errors.Is(err, record.ErrCorrupt) {
 			t.Errorf("%s: Merge: %v, want ErrCorrupt", c.name, err)
 		}
-		// Holes and a missing record are compaction's; the rest is nobody's.
+		// Compaction makes holes and removes records; it makes none of the other errors.
 		if c.name == "no record" || c.name == "offsets not from 0" && c.batch.LastOffsetDelta() > 0 {
 			continue
 		}
@@ -145,7 +145,7 @@ func TestCap(t *testing.T) {
 	}
 }
 
-// TestBomb: little that inflates to much is refused without much memory.
+// TestBomb: a small batch that inflates to a large one is refused without much memory.
 func TestBomb(t *testing.T) {
 	const limit = 1 << 20
 	value := make([]byte, 32<<20)

@@ -182,7 +182,7 @@ func checkGoldenHeader(t *testing.T, b record.Batch, client string, at int) {
 	}
 }
 
-// forgetTimes checks times nobody chose, and clears them.
+// forgetTimes checks times that the client set by itself, and clears them.
 func forgetTimes(t *testing.T, b record.Batch, records []record.Record) {
 	t.Helper()
 	for i := range records {
@@ -271,7 +271,7 @@ func captureJava(t *testing.T, addr string, codec record.Codec) {
 		filepath.Join(goldenDir, "Produce.java"), addr, fakeTopic, codec.String()))
 }
 
-// run says whether the program is there.
+// run reports whether the program is installed.
 func run(t *testing.T, cmd *exec.Cmd) bool {
 	t.Helper()
 	out, err := cmd.CombinedOutput()

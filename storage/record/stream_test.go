@@ -179,7 +179,7 @@ func TestBombsTakeTurns(t *testing.T) {
 	}
 }
 
-// What gzip says of itself is not believed.
+// The size that gzip declares is not trusted.
 func TestGzipThatLies(t *testing.T) {
 	b := built(t, Gzip, Record{Value: make([]byte, 8<<20)})
 	if err := b.VerifyRecords(64 << 20); err != nil {
