@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// FuzzOpen gives it any bytes, as they are and with their checksums put right.
-// What it takes it must be able to write again.
+// FuzzOpen gives Open any bytes, as they are and with corrected checksums. An object
+// that Open accepts can be built again.
 func FuzzOpen(f *testing.F) {
 	sampled, _ := assemble(f, sampleBlock, sample(f)...)
 	empty, _ := assemble(f, BlockSize)

@@ -119,7 +119,7 @@ func same(t testing.TB, got, want []record.Batch) {
 	}
 }
 
-// named says whether an error is one of those that bytes at rest may cause.
+// named reports whether an error is one of those that bytes at rest may cause.
 func named(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrFormat) }
 
 // sample is small and has a bit of everything: a piece of several blocks with

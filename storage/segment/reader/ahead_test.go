@@ -39,8 +39,8 @@ func scan(t *testing.T, r *Reader, o object, pause time.Duration, maxBytes int) 
 	return waited
 }
 
-// TestReadsOn: who reads a piece in order waits for the index and the first
-// blocks, and never again; nothing is fetched twice.
+// TestReadsOn: a reader of a piece in order waits for the index and the first blocks,
+// and never again; nothing is fetched twice.
 func TestReadsOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCounted()
@@ -60,7 +60,7 @@ func TestReadsOn(t *testing.T) {
 	})
 }
 
-// TestReadsOnFollowed: one who follows another costs nothing.
+// TestReadsOnFollowed: a reader that follows another causes no Gets.
 func TestReadsOnFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()
@@ -84,7 +84,8 @@ func TestReadsOnFollowed(t *testing.T) {
 	})
 }
 
-// TestJumps: who does not read on gets what he asked for, and nothing more.
+// TestJumps: for a reader that does not continue, nothing more is fetched than it asked
+// for.
 func TestJumps(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 80, 120<<10))
@@ -100,8 +101,8 @@ func TestJumps(t *testing.T) {
 	}
 }
 
-// TestAheadBounds: one reader has two Gets ahead of him, all together have a
-// quarter of the cache, and that they keep asking changes nothing.
+// TestAheadBounds: one reader has at most two Gets ahead, all readers together a
+// quarter of the cache, however often they ask.
 func TestAheadBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const limit = 32 << 20
@@ -137,7 +138,7 @@ func TestAheadBounds(t *testing.T) {
 		if ahead < limit/aheadShare-(1<<20) || under == 0 {
 			t.Errorf("%d bytes ahead in %d blocks", ahead, under)
 		}
-		// What landed and nobody wanted is no reason to read more of it.
+		// Blocks that arrived and were not asked for cause no further read-ahead.
 		time.Sleep(2 * time.Hour)
 		idle(t, r)
 		objects[7].must(t, r, 1, 1)
@@ -153,8 +154,8 @@ func TestAheadBounds(t *testing.T) {
 	})
 }
 
-// TestAheadOfNobody: what was read ahead for one who went away makes room for
-// others in time.
+// TestAheadOfNobody: blocks that were read ahead for a reader that stopped are evicted
+// in time.
 func TestAheadOfNobody(t *testing.T) {
 	b := mem.New()
 	const limit = 8 << 20
@@ -184,8 +185,8 @@ func TestAheadOfNobody(t *testing.T) {
 	idle(t, r)
 }
 
-// TestAheadCancelled: blocks that are on their way arrive, though the read behind
-// which they lie was given up; and who waits for them then does not harm them.
+// TestAheadCancelled: blocks that are being read ahead arrive, even if the read before
+// them was cancelled, and so was a read that waits for them.
 func TestAheadCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCounted()
@@ -214,8 +215,8 @@ func TestAheadCancelled(t *testing.T) {
 	})
 }
 
-// TestAheadFails: a Get ahead that fails is nobody's error; the read that comes
-// there tries for itself.
+// TestAheadFails: a Get ahead that fails is not reported; the read that needs the block
+// tries again.
 func TestAheadFails(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 40, 120<<10))
@@ -271,8 +272,8 @@ func TestStreams(t *testing.T) {
 	}
 }
 
-// TestCrowd: readers that jump, read on, give up and meet failures, all at once.
-// Whoever gets something gets the right thing.
+// TestCrowd: readers that jump, read on, give up and meet failures, all at once. Every
+// successful read returns the right batches.
 func TestCrowd(t *testing.T) {
 	b := mem.New()
 	objects := []object{
@@ -322,7 +323,7 @@ func TestCrowd(t *testing.T) {
 	idle(t, r)
 }
 
-// step is one read of a reader in the crowd; it returns where he goes on.
+// step is one read of a reader in the crowd; it returns where the reader continues.
 func step(t *testing.T, r *Reader, o object, offset int64, rng *rand.Rand) int64 {
 	ctx := t.Context()
 	if rng.IntN(4) == 0 {

@@ -107,7 +107,7 @@ func TestLargeRead(t *testing.T) {
 	}
 }
 
-// TestOneGet: all who wait for a block share one Get.
+// TestOneGet: all readers that wait for a block share one Get.
 func TestOneGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newCounted()
@@ -127,7 +127,7 @@ func TestOneGet(t *testing.T) {
 	})
 }
 
-// TestCancel: who gives up does not harm the others, and the last one who does
+// TestCancel: a reader that gives up does not affect the others; the last one that does
 // ends the Get.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestCancel(t *testing.T) {
 		way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Before: time.Hour} })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		go givesUp(t, r, o, ctx, 0) // the Get is his
+		go givesUp(t, r, o, ctx, 0) // it starts the Get
 		synctest.Wait()
 		go o.try(t, r, 0, 1)
 		go givesUp(t, r, o, ctx, 0)
@@ -209,8 +209,8 @@ func replace(t *testing.T, b storage.Bucket, key string, body []byte) {
 	}
 }
 
-// TestCorrupt: damage is told with the key, once for each who asks, and forgotten
-// when it is mended; what lies before and behind it can be read.
+// TestCorrupt: each read of a damaged block returns an error with the key, until the
+// object is restored; what lies before and behind it can be read.
 func TestCorrupt(t *testing.T) {
 	b := mem.New()
 	large := put(t, b, 1, row(t, 0, 10, 120<<10))
@@ -378,7 +378,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestClose: who waits is told, nothing goes on, and nothing begins.
+// TestClose: waiting reads return, nothing goes on, and nothing begins.
 func TestClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()
