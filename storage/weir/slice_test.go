@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestSlices: they are what they were, for ever.
+// TestSlices: the slices never change.
 func TestSlices(t *testing.T) {
 	id := TopicID{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	for what, c := range map[string]struct{ got, want Slice }{
