@@ -259,9 +259,8 @@ func TestAppendRefusesBadInput(t *testing.T) {
 	}
 }
 
-// Appends of one goroutine keep their order, whatever other goroutines do. A batch may
-// be larger than what slots and segments are filled up to. It has a slot, and a
-// segment, of its own.
+// A batch may be larger than what slots and segments are filled up to. It has a slot,
+// and a segment, of its own.
 func TestLargeBatch(t *testing.T) {
 	l := open(t, mem.New(), func(o *Options) { o.TailBytes = 1; o.Upkeep.Segment = 1 << 20 })
 	topic := createTopic(t, l, "t", 1)

@@ -44,8 +44,8 @@
 //
 // What the log is made of:
 //
-// - state: what the entries say. It does no I/O.
-// - identity: the object cluster, the format level, and the objects beside the log.
+//   - state: what the entries say. It does no I/O.
+//   - identity: the object cluster, the format level, and the objects beside the log.
 //   - check: the proof. It depends on state alone.
 //   - upkeep: what keeps the log small. It sees the log as a Host (maintain.go).
 //   - the log itself: append.go, line.go, committer.go, slot.go, applier.go, fetch.go.

@@ -39,7 +39,7 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 // audit compares a bucket with the answers of a life. It opens the log as the next
-// owner, and then calls land, which applies the calls that were still under way.
+// owner, and then calls land, upon which the calls that were still under way arrive.
 type audit func(t *testing.T, b storage.Bucket, land func())
 
 // spoilEach plays a life and spoils each of its calls of the bucket, of which it must

@@ -89,8 +89,8 @@ func (s *speculation) producer(key state.ProducerKey) state.Producer {
 	return state.Producer{}
 }
 
-// forgot reports whether a partition may have forgotten a producer. It forgets only
-// when entries land.
+// forgot reports whether a partition may have forgotten a producer. A partition forgets
+// only when entries land.
 func (s *speculation) forgot(key state.Place) bool {
 	p := s.durable.Partition(key)
 	return p != nil && p.Producers.Forgot()

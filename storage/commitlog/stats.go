@@ -13,7 +13,7 @@ type Stats struct {
 	Waiting    int64         // bytes in slots that are not rewritten behind a checkpoint yet; see Upkeep.Debt
 	Throttled  time.Duration // total time that writers were held back because too much was waiting
 	Checkpoint time.Time     // when the upkeep last completed a pass; before the first one, when it began
-	Damaged    int           // pieces in segments and runs in slots that are damaged or missing at rest
+	Damaged    int           // pieces in segments and runs in slots that were found damaged or missing when they were read
 	Reads      reader.Stats  // of segments
 }
 

@@ -123,8 +123,8 @@ func (x *Listing) Verify(ctx context.Context, s *state.State, r journal.Recovere
 	return slotsThere(ctx, x.bucket, x.shard, s, r.Checkpoint)
 }
 
-// unknownEpoch returns an error if a segment is of an epoch below before that the log
-// does not know: only an owner stores segments, so the epoch had a HEADER, which is
+// unknownEpoch returns an error for a segment of an epoch, lower than before, that the
+// log does not know: only an owner stores segments, so the HEADER of the epoch is
 // missing.
 func unknownEpoch(s *state.State, id state.SegmentID, shard uint32, r journal.Recovered, before uint64) error {
 	if id.Epoch <= s.Cleaned || r.Knows(id.Epoch) || id.Epoch >= before {

@@ -170,8 +170,9 @@ type auditor struct {
 	where    string           // the object that is being checked
 }
 
-// settled audits a shard, and once more if something was missing: an owner that
-// rewrites and deletes meanwhile may have removed objects since the log was read.
+// settled audits a shard, and again, at most three times in all, if something was
+// missing: an owner that rewrites and deletes meanwhile may have removed objects since
+// the log was read.
 func (a *auditor) settled(ctx context.Context, b storage.Bucket, shard uint32) error {
 	const most = 3
 	for try := 1; ; try++ {

@@ -18,7 +18,7 @@ type Partition struct {
 	Bytes     int64    // of the batches in both
 	Producers producers
 	Aborted   []Abort       // transactions, in the order in which they ended; never changed in place
-	Epochs    Epochs        // an empty partition needs only Start and End
+	Epochs    Epochs        // none if the partition never had a record
 	Grown     chan struct{} // closed at the next append; nil until Watch is called
 }
 

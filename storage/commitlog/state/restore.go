@@ -313,8 +313,8 @@ func (d *restorer) producer(end int64, open bool) *Producer {
 	return x
 }
 
-// aborted takes aborted transactions: each ended behind the one before, and no open one
-// began before the last stable offset.
+// aborted takes aborted transactions: each ended behind the one before, their stable
+// offsets do not fall, and no open transaction began before these.
 func (d *restorer) aborted(p *Partition) []Abort {
 	n := d.items(minAborted)
 	if n == 0 {
