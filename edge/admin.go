@@ -10,16 +10,16 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// HTTP is what is said of the admin port besides its address.
+// HTTP configures the admin port, besides its address.
 type HTTP struct {
-	Hosts       []string // further names under which it may be asked
+	Hosts       []string // further host names under which clients may address it
 	Certificate string   // PEM files; with both, the listener speaks TLS
 	Key         string
-	Anonymous   bool // reading needs no credential
+	Anonymous   bool // read requests need no credential
 }
 
-// openHTTP makes the server of the admin port. What is wrong with the credential's
-// file keeps no gateway from its devices.
+// openHTTP makes the server of the admin port. A damaged credential file does not
+// stop the gateway from serving devices.
 func (e *Edge) openHTTP(l net.Listener) error {
 	listener := admin.Limit(l, budget.NewConns(budget.ConnsOptions{Log: e.o.Log}))
 	if e.o.Admin.Certificate != "" {
@@ -51,8 +51,8 @@ func (e *Edge) openHTTP(l net.Listener) error {
 	return nil
 }
 
-// status is what the admin port answers. Health and metrics are open to this
-// machine; to others they are if the port is anonymous.
+// status is what the admin port answers. This machine may read health and metrics
+// without a credential; other machines may if the port is anonymous.
 func (e *Edge) status(guard *admin.Guard, local bool) http.Handler {
 	open := admin.Read
 	if local {

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// stuck is how long a step of the gateway may take. No disk that works takes so long for
-// one sync.
+// stuck is the longest that a step of the gateway may take. A working disk never takes
+// this long for one sync.
 const stuck = time.Minute
 
-// pulse is what Alive keeps from one call to the next. Calls do not overlap.
+// pulse is the state of Alive between two calls. Calls do not overlap.
 type pulse struct {
-	storing atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
+	storing atomic.Int64 // when the running Store began, in Unix nanoseconds; 0: none is running
 
-	taken uint64    // by the committer, at the last call
-	since time.Time // that it has not taken what waits for it
+	taken uint64    // count of packets that the committer had taken at the last call
+	since time.Time // when the committer stopped taking packets that wait for it
 }
 
 // Alive returns an error if messages of devices are stuck. It asks every part of the
@@ -30,8 +30,8 @@ func (e *Edge) Alive(context.Context) error {
 	return e.pulse.judge(time.Now(), stats.Queued, stats.Taken)
 }
 
-// judge returns an error if something has been stuck for too long by now. queued packets
-// wait for the committer, which has taken so many in all.
+// judge returns an error if something has been stuck for too long at time now. queued
+// packets wait for the committer, which has taken that many in all.
 func (p *pulse) judge(now time.Time, queued int, taken uint64) error {
 	if began := p.storing.Load(); began != 0 {
 		if wait := now.Sub(time.Unix(0, began)); wait > stuck {

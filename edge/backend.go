@@ -14,23 +14,23 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// backend is what the gateway's MQTT server stores into: the local log, by way
-// of the routes. One batch is stored at a time, within Store.
+// backend is what the gateway's MQTT server stores into: it routes messages and
+// appends them to the local log. It stores one batch at a time, within Store.
 type backend struct {
 	log      *wal.Log
 	gateway  string
 	routes   atomic.Pointer[Routes]
 	names    *names
 	refusals *refusals
-	storing  *atomic.Int64 // when the Store that runs began, in Unix nanoseconds; 0: none does
+	storing  *atomic.Int64 // when the running Store began, in Unix nanoseconds; 0: none is running
 	count    *routing
 }
 
-// prepared is what the backend keeps with a batch: what it adds to the log.
+// prepared is what the backend attaches to a batch: what the batch adds to the log.
 type prepared struct {
 	lanes   [weir.Lanes]laneBatch
 	letters letterBatch
-	arena   arena // of the records of lanes
+	arena   arena // holds the keys and headers of the lanes' records
 }
 
 // laneBatch is what one batch adds to one lane.
@@ -41,13 +41,13 @@ type laneBatch struct {
 	records []wal.Record
 }
 
-// routed is a message of the batch that belongs to the lane.
+// routed is a message of the batch that goes to the lane.
 type routed struct {
-	index int // in the batch
+	index int // of the message in the batch
 	to    Target
 }
 
-// preparedFor returns what is kept with a batch, empty.
+// preparedFor returns the batch's prepared, emptied.
 func preparedFor(batch *mqtt.Batch) *prepared {
 	p, _ := batch.Prepared.(*prepared)
 	if p == nil {
@@ -56,7 +56,7 @@ func preparedFor(batch *mqtt.Batch) *prepared {
 	}
 	for lane := range p.lanes {
 		l := &p.lanes[lane]
-		clear(l.waiting) // as the next line, so that nothing is held longer than needed
+		clear(l.waiting) // like the next line, so that no message is held longer than needed
 		clear(l.records)
 		l.waiting, l.records = l.waiting[:0], l.records[:0]
 	}
@@ -65,10 +65,9 @@ func preparedFor(batch *mqtt.Batch) *prepared {
 	return p
 }
 
-// Accept implements mqtt.Backend. Room is looked for here, before anything is
-// accepted: what all lanes take together fits into each lane that takes
-// something. The most urgent lane is served first, so that bulk never keeps an
-// alarm out.
+// Accept implements mqtt.Backend. It checks the room before anything is accepted:
+// a lane takes its messages only if those of all lanes together fit into it. The
+// most urgent lane is served first, so that bulk never displaces an alarm.
 func (b *backend) Accept(batch *mqtt.Batch) {
 	p := preparedFor(batch)
 	routes := *b.routes.Load()
@@ -93,7 +92,7 @@ func (b *backend) Accept(batch *mqtt.Batch) {
 	b.placeLetters(taken, batch, p)
 }
 
-// route says where a message goes; false if it stays on the gateway.
+// route returns where a message goes; false if it stays on the gateway.
 func (b *backend) route(routes Routes, m *mqtt.Message) (Target, bool) {
 	to, ok := routes.Target(Origin{Topic: m.Topic, Client: m.ClientID, Gateway: b.gateway, QoS: m.QoS})
 	if !ok {
@@ -106,8 +105,8 @@ func (b *backend) route(routes Routes, m *mqtt.Message) (Target, bool) {
 	return to, true
 }
 
-// place places the messages of one lane and returns the bytes that they take,
-// after taken ones in other lanes.
+// place assigns places to the messages of one lane and returns the bytes that they
+// take. taken is what other lanes take already.
 func (b *backend) place(lane weir.Lane, taken int64, batch *mqtt.Batch, p *prepared) (size int64) {
 	l := &p.lanes[lane]
 	l.buffer, l.first = b.log.Position(lane)
@@ -142,8 +141,8 @@ func (b *backend) place(lane weir.Lane, taken int64, batch *mqtt.Batch, p *prepa
 }
 
 // Store implements mqtt.Backend: done is called before it returns. Lanes are synced
-// side by side. What comes meanwhile is the next batch, so that one sync serves as
-// many messages as possible.
+// in parallel. Messages that arrive meanwhile form the next batch, so that one sync
+// serves as many messages as possible.
 func (b *backend) Store(batch *mqtt.Batch, done func(error)) (more bool) {
 	b.storing.Store(time.Now().UnixNano())
 	defer b.storing.Store(0)
@@ -151,7 +150,7 @@ func (b *backend) Store(batch *mqtt.Batch, done func(error)) (more bool) {
 	return true
 }
 
-// preparedFrom returns what Accept has left with a batch.
+// preparedFrom returns what Accept has attached to a batch.
 func preparedFrom(batch *mqtt.Batch) *prepared {
 	p, _ := batch.Prepared.(*prepared)
 	return p
@@ -175,7 +174,7 @@ func (b *backend) append(p *prepared) error {
 	if err := errors.Join(errs[:]...); err != nil {
 		return fmt.Errorf("append to the local log: %w", err)
 	}
-	if len(p.letters.letters) > 0 { // what gives way to them has been reported
+	if len(p.letters.letters) > 0 { // the letters that they evict have been reported
 		return b.log.Letters().Add(p.letters.letters)
 	}
 	return nil
@@ -197,10 +196,10 @@ func (b *backend) Stored(at mqtt.Place) bool {
 	}
 }
 
-// routing counts what becomes of messages on their way to a topic.
+// routing counts how messages are routed to topics.
 type routing struct {
-	capped   *metrics.Counter // messages that went to Unrouted for want of topics
-	reserved *metrics.Counter // user properties with names of Weir's, left out
+	capped   *metrics.Counter // messages sent to Unrouted because the gateway may name no more topics
+	reserved *metrics.Counter // user properties left out because their names are reserved for Weir
 }
 
 func newRouting(set *metrics.Set) *routing {

@@ -12,25 +12,25 @@ import (
 )
 
 // DeadLetter is a record that the cloud refused for good, or a message that the
-// gateway refused itself, as GET /dead-letters gives it: a line of JSON each. Key and
-// value are base64, for they may be any bytes.
+// gateway itself refused. GET /dead-letters returns one as a line of JSON. Key and
+// value are base64, because they may be any bytes.
 type DeadLetter struct {
 	Kind   string `json:"kind"` // one of the Refused… constants
 	Buffer string `json:"buffer,omitempty"`
 	Lane   string `json:"lane,omitempty"`
 	Seq    uint64 `json:"sequence"`
 	Reason string `json:"reason"`
-	Topic  string `json:"topic"` // of Kafka; of MQTT if the gateway refused it
+	Topic  string `json:"topic"` // the Kafka topic; the MQTT topic if the gateway refused it
 	Time   int64  `json:"time_ms"`
 	Key    []byte `json:"key,omitempty"`
 	Value  []byte `json:"value"`
 
-	Client string `json:"client,omitempty"` // not of a route with source: off
+	Client string `json:"client,omitempty"` // empty for a route with source: off
 
-	// Of what the gateway refused.
+	// Only if the gateway refused it.
 	QoS    *byte  `json:"qos,omitempty"`
 	Size   int64  `json:"size,omitempty"`   // bytes of the payload as it was sent
-	SHA256 string `json:"sha256,omitempty"` // of it, when value has only its beginning
+	SHA256 string `json:"sha256,omitempty"` // of the payload, if value has only its beginning
 }
 
 // Kinds of dead letters.
@@ -39,18 +39,19 @@ const (
 	RefusedByGateway = "refused-by-gateway"
 )
 
-// Bounds of one answer. The records are collected before they are sent: a
-// client that does not read must not hold up the dead letters of others.
+// Limits of one answer. The dead letters are collected before they are sent, so that
+// a client that does not read does not hold up other requests.
 const (
 	maxDeadLetters = 1000
 	maxDeadBytes   = 4 << 20
 )
 
-// errEnough ends a walk over the dead letters.
+// errEnough stops the iteration over the dead letters.
 var errEnough = errors.New("enough for one answer")
 
-// deadLetters answers GET /dead-letters?skip=N: what the cloud refused, oldest first,
-// then what the gateway did. An answer without a line says that there are no more.
+// deadLetters answers GET /dead-letters?skip=N: first what the cloud refused, then
+// what the gateway refused, oldest first. An answer without a line means that there
+// are no more.
 func (e *Edge) deadLetters(w http.ResponseWriter, r *http.Request) {
 	skip := 0
 	if s := r.URL.Query().Get("skip"); s != "" {

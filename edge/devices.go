@@ -7,27 +7,27 @@ import (
 	"github.com/weirmq/weir/edge/mqtt"
 )
 
-// Devices are the limits of what devices may take of a gateway. A zero value
-// stands for the default in its comment, that of package mqtt otherwise.
+// Devices limits what devices may use of a gateway. Zero stands for the default in
+// the field's comment, or else for that of package mqtt.
 type Devices struct {
-	State          int64         // bytes that are remembered of them all; a 64th of the quota, 16 MiB at most
-	ClientState    int64         // bytes of one client; 1 MiB, half of State at most
-	Sessions       int           // that outlive their connection
-	Owed           int64         // bytes on the disk of what such sessions are owed; a 16th of the quota
-	ClientOwed     int64         // bytes of it of one session; a quarter of Owed
+	State          int64         // bytes remembered of all devices; a 64th of the quota, 16 MiB at most
+	ClientState    int64         // bytes remembered of one client; 1 MiB, half of State at most
+	Sessions       int           // sessions that outlive their connection
+	Owed           int64         // bytes on the disk that such sessions are owed; a 16th of the quota
+	ClientOwed     int64         // bytes that one session is owed; a quarter of Owed
 	SessionExpiry  time.Duration // after which a session without connection ends; 0: never
 	Connections    int           // of each listener
-	PerAddress     int           // of them, from one address
-	Connecting     int           // of them, of devices that have not logged in
-	Arriving       int64         // bytes of packets that have not arrived whole
+	PerAddress     int           // from one address, of Connections
+	Connecting     int           // not logged in yet, of Connections
+	Arriving       int64         // bytes of packets that have not arrived completely
 	ConnectTimeout time.Duration // from accept to CONNECT
 	PacketTimeout  time.Duration // for the rest of a packet
-	PacketRate     int           // bytes a second that a large packet must have
+	PacketRate     int           // lowest rate of a large packet, in bytes a second
 
 	PacketSize     int64         // bytes of a whole packet
 	Levels         int           // of topics and filters
 	KeepAlive      time.Duration // longest one granted to MQTT 5 clients; 0: whatever they ask
-	ReceiveMaximum int           // PUBLISH packets of one client that have no answer yet
+	ReceiveMaximum int           // PUBLISH packets of one client that are not answered yet
 	TopicAliases   int           // of one client
 	Subscriptions  int           // of one session
 	Inflight       int           // messages that one subscriber has not acknowledged
@@ -40,29 +40,29 @@ type Devices struct {
 }
 
 const (
-	maxState    = 16 << 20  // bytes, unless a flag says more
-	stateShare  = 64        // of the quota, a part as large as this is State
-	owedShare   = 16        // of the quota, a part as large as this is Owed
-	stateCopies = 3         // of State: the state file is this large at most, with the copy that a rewrite makes
-	letterShare = 10        // of the quota, a part as large as this is for refused letters
+	maxState    = 16 << 20  // bytes of State, unless a flag sets it
+	stateShare  = 64        // State is this part of the quota
+	owedShare   = 16        // Owed is this part of the quota
+	stateCopies = 3         // times State: the largest size of the state file together with the copy that a rewrite makes
+	letterShare = 10        // refused letters get this part of the quota
 	maxLetters  = 128 << 20 // bytes of refused letters
 	maxQueue    = 4 << 20   // bytes of messages that wait for the local log
 )
 
-// State is how many bytes are remembered of devices when the local log and
+// state returns how many bytes may be remembered of devices, when the local log and
 // the state file together may have quota bytes.
 func (o Options) state() int64 {
 	return cmp.Or(o.Devices.State, min(maxState, o.Quota/stateShare))
 }
 
-// letterQuota is how many bytes of the quota refused letters may take.
+// letterQuota returns how many bytes of the quota refused letters may take.
 func (o Options) letterQuota() int64 { return min(o.Quota/letterShare, maxLetters) }
 
-// owed is how many bytes what sessions are owed may have on the disk.
+// owed returns how many bytes on the disk sessions may be owed.
 func (o Options) owed() int64 { return cmp.Or(o.Devices.Owed, o.Quota/owedShare) }
 
-// logQuota is what the state file, what sessions are owed and refused letters leave
-// of the quota to the local log.
+// logQuota returns the part of the quota that is left to the local log by the state
+// file, what sessions are owed, and refused letters.
 func (o Options) logQuota() int64 {
 	return o.Quota - stateCopies*o.state() - o.owed() - o.letterQuota()
 }

@@ -1,7 +1,7 @@
-// Package edge is a gateway: devices speak MQTT to it, every message it accepts
-// is fsynced in its local log before it is acknowledged, and a sender carries
-// the log to the cloud over QUIC whenever there is a link.
+// Package edge is a gateway. Devices speak MQTT to it. Every message that it accepts is
+// fsynced in its local log before it is acknowledged. A sender delivers the log to the
+// cloud over QUIC whenever there is a link.
 //
-// edge.go wires edge/mqtt to edge/wal to sync/sender; backend.go is what the
-// MQTT server stores into, uplink.go what the sender reads from.
+// edge.go connects edge/mqtt, edge/wal and sync/sender. The MQTT server stores into
+// backend.go, and the sender reads from uplink.go.
 package edge

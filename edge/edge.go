@@ -24,11 +24,11 @@ import (
 	"github.com/weirmq/weir/sync/sender"
 )
 
-// Off is the address of a listener that is not wanted.
+// Off is the address of a disabled listener.
 const Off = "off"
 
-// Sizes that keep what a gateway accepts within what the cloud takes: a topic
-// there takes record batches of 1 MiB.
+// Sizes such that the cloud takes whatever a gateway accepts: a topic there takes
+// record batches of 1 MiB.
 const (
 	MaxPacket = 950_000 // bytes of an MQTT packet
 	maxBatch  = 900_000 // bytes of records in one batch, unless one record is larger
@@ -37,33 +37,33 @@ const (
 // Options configure a gateway. Data and Gateway are required.
 type Options struct {
 	Data    string
-	Gateway string   // id; that of the identity, once the gateway has joined
-	Cloud   []string // sync addresses of nodes; none: store only
+	Gateway string   // id; replaced by that of the identity once the gateway has joined
+	Cloud   []string // sync addresses of nodes; none: records stay on the gateway
 	Join    string   // token, needed once
-	// JoinFile is a file with the token: while it has one, Join does not count. It
-	// is read when the gateway has to join, again and again until it has.
+	// JoinFile is a file with the token. It takes precedence over Join unless it has
+	// no token. It is read before each attempt to join.
 	JoinFile string
 
 	MQTT         string   // TCP listener, or Off
 	MQTTS        string   // TLS listener, or Off
 	WebSocket    string   // of MQTT, or Off
 	WebSocketTLS string   // likewise, with the certificate of MQTTS, or Off
-	Origins      []string // of web pages that may use them, besides those of the same host
+	Origins      []string // of web pages that may use the WebSocket listeners, besides pages of the same host
 	Certificate  string   // PEM files of the TLS listener
 	Key          string
 	ClientCA     string // clients must show a certificate of this CA
-	Users        string // file of users and hashes of their passwords; "" lets everybody in
-	ACL          string // file of what they may publish and read; "": everything
+	Users        string // file of users and their password hashes; "": every client may connect
+	ACL          string // file of topics that users may publish and read; "": all
 	HTTP         string // TCP listener, or Off
 	Admin        HTTP
 	Routes       string // file; "": the first level of the MQTT topic is the Kafka topic
-	MaxTopics    int    // Kafka topics that messages may name; 0: DefaultMaxTopics
+	MaxTopics    int    // number of Kafka topics that messages may name; 0: DefaultMaxTopics
 	SourceHeader bool
 	Quota        int64 // bytes of the local log and of what is remembered of devices; 0: 1 GiB
 	Reserve      int64
 	Devices      Devices
 	Software     string
-	Ready        func() // is called when the gateway serves; nil: nobody asks
+	Ready        func() // called when the gateway serves; may be nil
 	Log          *slog.Logger
 }
 
@@ -76,7 +76,7 @@ type Edge struct {
 	refusals  *refusals
 	mqtt      *mqtt.Server
 	backend   *backend
-	users     *mqtt.Users              // nil: everybody is let in
+	users     *mqtt.Users              // nil: every client may connect
 	acl       atomic.Pointer[mqtt.ACL] // nil: everything is allowed
 	listeners map[string]net.Listener
 	http      *http.Server
@@ -89,8 +89,7 @@ type Edge struct {
 	certificates []*listener.Certificates // of the listeners; they stay as Open made them
 }
 
-// Open repairs and opens the local log, and opens the listeners; Run does the
-// rest.
+// Open repairs and opens the local log, and opens the listeners. Call Run to serve.
 func Open(o Options) (_ *Edge, err error) {
 	o.Quota = cmp.Or(o.Quota, 1<<30)
 	e := &Edge{o: o, started: time.Now(), metrics: metrics.NewSet(), listeners: make(map[string]net.Listener)}
@@ -174,7 +173,7 @@ func (e *Edge) openMQTT(store mqtt.Store, owed *mqtt.OwedLog) error {
 	return nil
 }
 
-// devices are the listeners for devices.
+// devices returns the listeners for devices.
 func (e *Edge) devices() (all []net.Listener, err error) {
 	var conf *tls.Config
 	if e.listeners["mqtts"] != nil || e.listeners["mqtt-wss"] != nil {
@@ -201,11 +200,11 @@ func (e *Edge) devices() (all []net.Listener, err error) {
 	return all, nil
 }
 
-// ErrSettings: users, ACL or routes are wrong, or their file is not there. To try again
-// does not mend that.
+// ErrSettings: users, ACL or routes are wrong, or their file is missing. Retrying does
+// not help.
 var ErrSettings = errors.New("settings are wrong")
 
-// wrong is an error that is ErrSettings.
+// wrong is an error that matches ErrSettings.
 type wrong struct{ error }
 
 func (w wrong) Is(target error) bool { return target == ErrSettings }
@@ -224,7 +223,7 @@ func (e *Edge) openBackend(r *refusals) error {
 	return nil
 }
 
-// openAccess reads who may come in, and what they may do.
+// openAccess reads which clients may connect, and what they may do.
 func (e *Edge) openAccess(o *mqtt.Options) error {
 	if e.o.Users != "" {
 		users, err := mqtt.LoadUsers(e.o.Users)
@@ -252,8 +251,8 @@ func (e *Edge) openAccess(o *mqtt.Options) error {
 	return nil
 }
 
-// Run serves until ctx ends, which is no error, or until something fails that
-// trying again does not mend.
+// Run serves until ctx ends, which is not an error, or until an error occurs that
+// retrying does not fix.
 func (e *Edge) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -269,7 +268,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	if e.http != nil {
 		serve("http", func() error { return e.http.Serve(e.listeners["http"]) }, http.ErrServerClosed)
 	}
-	var syncing sync.WaitGroup // reads the log, which is closed after it
+	var syncing sync.WaitGroup // reads the log, so it must end before the log is closed
 	syncing.Go(func() {
 		if err := e.sync(ctx); err != nil {
 			cancel(fmt.Errorf("sync: %w", err))
@@ -295,7 +294,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	return err
 }
 
-// Close ends what Open began; Run calls it. It may be called again.
+// Close releases what Open opened; Run calls it. It may be called again.
 func (e *Edge) Close() error {
 	var errs []error
 	for len(e.closers) > 0 {
@@ -306,9 +305,9 @@ func (e *Edge) Close() error {
 	return errors.Join(errs...)
 }
 
-// sync joins the cloud if that is still to be done, and drains the local log
-// until ctx ends. An error is one of the settings; whatever the link or the
-// cloud says is none.
+// sync joins the cloud if the gateway has not joined yet, and delivers the local log
+// until ctx ends. It returns errors of the settings only, never those of the link or
+// the cloud.
 func (e *Edge) sync(ctx context.Context) error {
 	if len(e.o.Cloud) == 0 {
 		e.joining.Store(&syncStatus{State: SyncOff})

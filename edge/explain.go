@@ -10,11 +10,12 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// ErrStays: messages of a topic stay on the gateway.
+// ErrStays: messages of the topic stay on the gateway.
 var ErrStays = errors.New("messages of this topic stay on the gateway")
 
-// Explain writes what becomes of a message: which route matches, where it goes, and
-// which headers its record has. ErrStays, with the reason, if it goes nowhere.
+// Explain writes where a message goes: which route matches, the topic, and the headers
+// of its record. If the message stays on the gateway it writes why, and returns
+// ErrStays.
 func (rs Routes) Explain(w io.Writer, m Origin, retain bool) error {
 	switch {
 	case m.Topic == "":
@@ -59,7 +60,8 @@ func (rs Routes) Explain(w io.Writer, m Origin, retain bool) error {
 	return nil
 }
 
-// whyUnrouted says why a message goes to Unrouted, if nobody has asked for that.
+// whyUnrouted returns why a message goes to Unrouted; "" if it does not, or if the
+// route or the message names that topic itself.
 func (rs Routes) whyUnrouted(m *Origin, to Target, route int) string {
 	name, _, _ := strings.Cut(m.Topic, "/")
 	if route != noRoute {
@@ -71,8 +73,8 @@ func (rs Routes) whyUnrouted(m *Origin, to Target, route int) string {
 	return fmt.Sprintf(" (%q cannot be the name of a topic that gateways write to)", name)
 }
 
-// withGateway adds the header that names the gateway where there is one that names
-// the client.
+// withGateway adds the header that names the gateway to records with the header that
+// names the client.
 func withGateway(headers []record.Header, gateway []byte) []record.Header {
 	if len(headers) == 0 || headers[0].Key != headerClient {
 		return headers

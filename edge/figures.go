@@ -7,12 +7,12 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// freeUnit is how exactly the free space of the disk is told: what changes all the
-// time would be sent all the time.
+// freeUnit is the unit in which the free space of the disk is reported: a value that
+// changes all the time would be sent all the time.
 const freeUnit = 64 << 20
 
-// figures are what the cloud is told of this gateway besides its backlog, by ascending
-// keys.
+// figures returns what the cloud is told of this gateway besides its backlog, in
+// ascending order of keys.
 func (e *Edge) figures() []wire.Figure {
 	s := e.log.Stats()
 	all := []wire.Figure{
@@ -35,7 +35,7 @@ func (e *Edge) figures() []wire.Figure {
 	return all
 }
 
-// depth is what the cloud is told about the backlog.
+// depth returns what the cloud is told about the backlog.
 func (e *Edge) depth() wire.Ping {
 	s := e.log.Stats()
 	p := wire.Ping{Records: s.Records, Bytes: uint64(s.Bytes)}

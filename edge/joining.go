@@ -17,9 +17,8 @@ import (
 	"github.com/weirmq/weir/sync/sender"
 )
 
-// Pauses between attempts to join: short while no cloud is reached, long when a
-// token was refused. What is on the disk, an identity that was put back or a new
-// token, is looked at in between.
+// Pauses between attempts to join: short while no cloud answers, long after a token
+// was refused. In between the disk is checked for a restored identity or a new token.
 const (
 	firstJoinPause = 500 * time.Millisecond
 	lastJoinPause  = 30 * time.Second
@@ -29,14 +28,14 @@ const (
 	joinTimeout    = 15 * time.Second // of one address
 )
 
-// Why a gateway has no identity, or the cloud gives it none.
+// Why a gateway has no identity, or why the cloud does not issue one.
 var (
 	errNoToken     = errors.New("no join token was given")
 	errUnreachable = errors.New("no cloud was reached")
 	errDisk        = errors.New("the identity cannot be kept")
 )
 
-// identityFile is where a gateway keeps what it is known by.
+// identityFile holds the gateway's identity.
 func identityFile(data string) string { return filepath.Join(data, "identity.pem") }
 
 // KnownGateway returns the id under which the gateway of a data directory has
@@ -44,7 +43,7 @@ func identityFile(data string) string { return filepath.Join(data, "identity.pem
 func KnownGateway(data string) string {
 	id, err := join.LoadIdentity(identityFile(data))
 	if err != nil {
-		return "" // said when it is needed
+		return "" // reported when the identity is needed
 	}
 	return id.Gateway()
 }
@@ -57,20 +56,20 @@ func (o *Options) checkGateway() error {
 	return nil
 }
 
-// joiner gets the gateway its identity. It is used by one goroutine.
+// joiner obtains the gateway's identity. It is used by one goroutine.
 type joiner struct {
 	e     *Edge
 	path  string        // of the identity
 	tried string        // the token of the last attempt
-	due   time.Time     // when it may be tried again
+	due   time.Time     // when the token may be tried again
 	pause time.Duration // before the next attempt
-	said  string        // the last line, logged once
+	said  string        // the last line, so that it is logged once
 }
 
 func newJoiner(e *Edge) *joiner { return &joiner{e: e, path: identityFile(e.o.Data)} }
 
-// first returns the identity on the disk, or joins to get one: it waits for
-// either until ctx ends (nil). Messages are taken meanwhile.
+// first returns the identity on the disk, or joins to get one. It waits until it has
+// one or ctx ends (nil). Messages are accepted meanwhile.
 func (j *joiner) first(ctx context.Context) *join.Identity {
 	for {
 		id, err := join.LoadIdentity(j.path)
@@ -89,8 +88,8 @@ func (j *joiner) first(ctx context.Context) *join.Identity {
 	}
 }
 
-// replace joins for want of a usable identity on the disk: loading it has
-// failed with lost.
+// replace joins because the disk has no usable identity: loading it has failed with
+// the error lost.
 func (j *joiner) replace(ctx context.Context, lost error) *join.Identity {
 	missing, damaged := errors.Is(lost, fs.ErrNotExist), errors.Is(lost, join.ErrCorrupt)
 	if !missing && !damaged {
@@ -118,7 +117,7 @@ func (j *joiner) replace(ctx context.Context, lost error) *join.Identity {
 }
 
 // again joins with the key of an identity that the cloud refuses, if there is a
-// token to do it with. It is sender.Options.Rejoin.
+// token. It is sender.Options.Rejoin.
 func (j *joiner) again(ctx context.Context, old *join.Identity) *join.Identity {
 	id, err := j.try(ctx, func() (*ecdsa.PrivateKey, error) { return old.Key(), nil })
 	quiet := errors.Is(err, errNoToken) || errors.Is(err, errNotDue) || ctx.Err() != nil
@@ -129,8 +128,8 @@ func (j *joiner) again(ctx context.Context, old *join.Identity) *join.Identity {
 	return id
 }
 
-// try joins with the token, when there is one and it is due. Without an
-// identity the error says why: the one of the last attempt, while it is not due.
+// try joins with the token, if there is one and it is due. Without an identity it
+// returns the reason; while the token is not due, that of the last attempt.
 func (j *joiner) try(ctx context.Context, key func() (*ecdsa.PrivateKey, error)) (*join.Identity, error) {
 	text, err := j.e.o.token()
 	if err != nil {
@@ -155,17 +154,17 @@ func (j *joiner) try(ctx context.Context, key func() (*ecdsa.PrivateKey, error))
 	return nil, err
 }
 
-// wait sets when the token may be used next: after twice the pause before,
-// jittered.
+// wait sets when the token may be used next: after twice the previous pause, with
+// jitter.
 func (j *joiner) wait(least, most time.Duration) {
 	j.pause = min(max(2*j.pause, least), most)
 	j.due = time.Now().Add(j.pause/2 + rand.N(j.pause/2))
 }
 
-// errNotDue: the token was refused a moment ago; nothing new is to be said.
+// errNotDue: the token was refused recently, and there is nothing new to report.
 var errNotDue = errors.New("the token is tried again later")
 
-// join asks the nodes in turn and stores what it gets.
+// join asks the nodes in turn and stores the identity that it gets.
 func (j *joiner) join(ctx context.Context, text string, key func() (*ecdsa.PrivateKey, error)) (*join.Identity, error) {
 	token, err := join.ParseToken(text)
 	if err != nil {
@@ -183,13 +182,13 @@ func (j *joiner) join(ctx context.Context, text string, key func() (*ecdsa.Priva
 		return nil, err
 	}
 	j.said = ""
-	j.wait(firstTokenTry, lastTokenTry) // a cloud that lets it join and then refuses it is not asked all the time
+	j.wait(firstTokenTry, lastTokenTry) // a cloud that lets the gateway join and then refuses it must not be asked all the time
 	j.e.o.Log.Info("joined the cloud", "gateway", j.e.o.Gateway, "certificate_until", id.Leaf().NotAfter.Format(time.DateOnly))
 	return id, nil
 }
 
-// ask asks each node once. A stranger's answer, or none, never hides what a
-// node of the token's cloud says.
+// ask asks each node once. If none accepts, it returns a refusal by the token's cloud;
+// else the error of an unreachable node; else that of another cloud's node.
 func (j *joiner) ask(ctx context.Context, token join.Token, key *ecdsa.PrivateKey) (*join.Identity, error) {
 	var verdict, foreign, down error
 	for _, addr := range j.e.o.Cloud {
@@ -215,9 +214,9 @@ func (j *joiner) ask(ctx context.Context, token join.Token, key *ecdsa.PrivateKe
 	return nil, errUnreachable
 }
 
-// key returns the key to join with, which is on the disk before it is shown to
-// the cloud. That of a damaged identity is used when it can be read: with it
-// the cloud lets the gateway in without a reset.
+// key returns the key to join with. It is written to the disk before it is shown to
+// the cloud. The key of a damaged identity is used if it can be read: with it the
+// gateway can join again without a reset.
 func (j *joiner) key(damaged bool) (*ecdsa.PrivateKey, error) {
 	if damaged {
 		if key, err := join.OpenKey(j.path); err == nil {
@@ -236,8 +235,8 @@ func (j *joiner) key(damaged bool) (*ecdsa.PrivateKey, error) {
 	return key, err
 }
 
-// keep stores a new identity, for as long as that takes: it is paid for with a
-// use of the token. A damaged one is kept beside it.
+// keep stores a new identity, and retries until that succeeds, because the identity
+// has cost a use of the token. A damaged identity is kept beside it.
 func (j *joiner) keep(ctx context.Context, id *join.Identity) error {
 	if _, err := join.LoadIdentity(j.path); errors.Is(err, join.ErrCorrupt) {
 		if err := os.Rename(j.path, j.path+".damaged"); err != nil {
@@ -260,10 +259,10 @@ func (j *joiner) keep(ctx context.Context, id *join.Identity) error {
 	return nil
 }
 
-// say sets the state and logs it, once for as long as it stays the same.
+// say sets the state, and logs it when it changes.
 func (j *joiner) say(s syncStatus) {
 	if errors.Is(s.Err, errNotDue) {
-		return // what was said still holds
+		return // unchanged
 	}
 	j.e.joining.Store(&s)
 	if text := s.Reason + s.Err.Error(); text != j.said {
@@ -272,8 +271,7 @@ func (j *joiner) say(s syncStatus) {
 	}
 }
 
-// joinProblem is what people and probes are told about a join that did not
-// come about.
+// joinProblem describes a failed join to people and probes.
 func joinProblem(err error, gateway string) syncStatus {
 	s := syncStatus{State: SyncUnjoined, Reason: "token", Err: err, Do: "give it a new token with --join-file (weirctl join-token makes one)"}
 	switch {
@@ -293,11 +291,11 @@ func joinProblem(err error, gateway string) syncStatus {
 	return s
 }
 
-// ranBefore reports whether the local log has had an earlier life.
+// ranBefore reports whether the local log existed before this start.
 func (e *Edge) ranBefore() bool { return len(e.log.Buffers()) > 1 || e.log.Current().Counter() > 1 }
 
-// token returns the join token in print: that of the file, if there is one.
-// errNoToken when none was given.
+// token returns the join token as text: that of the file, if there is one. It returns
+// errNoToken if there is neither.
 func (o *Options) token() (string, error) {
 	why := errNoToken
 	if o.JoinFile != "" {

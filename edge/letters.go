@@ -10,18 +10,17 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Refused letters are messages that no try can get through: their devices are told
-// that they were taken, and people find them under /dead-letters.
+// Refused letters are messages that no retry can deliver: their devices get an
+// acknowledgement, and people find the messages under /dead-letters.
 
-// letterLane stands in the place of a refused letter. No lane of the log has this
-// number.
+// letterLane marks the place of a refused letter. No lane of the log has this number.
 const letterLane = 0xFF
 
-// maxRecord is how large a record may be, as package wal counts it, for a topic that
+// maxRecord is the largest size of a record, as package wal counts it, for a topic that
 // takes batches of 1 MiB.
 const maxRecord = 1_040_000
 
-// tooLarge is the refusal of a message that fits into no record; nil if it fits.
+// tooLarge returns the refusal of a message that fits into no record; nil if it fits.
 func tooLarge(r *wal.Record) error {
 	if n := wal.Size(r); n > maxRecord {
 		return fmt.Errorf("%w: its record has %d bytes, at most %d are allowed", mqtt.ErrTooLarge, n, maxRecord)
@@ -34,7 +33,7 @@ func tooLarge(r *wal.Record) error {
 
 // letterBatch is what one batch adds to the refused letters.
 type letterBatch struct {
-	waiting []int // in the batch
+	waiting []int // indexes in the batch
 	letters []wal.Letter
 }
 
@@ -43,9 +42,10 @@ func (l *letterBatch) reset() {
 	l.waiting, l.letters = l.waiting[:0], l.letters[:0]
 }
 
-// placeLetters places the refused letters of a batch whose other messages take so many
-// bytes. What gives way to them is reported in the live lane, in the same batch. When
-// there is no room for either, they are refused as on a full disk.
+// placeLetters assigns places to the refused letters of a batch. The batch's other
+// messages take taken bytes. Letters that are evicted for them are reported in the live
+// lane, in the same batch. If there is no room, the letters are refused as on a full
+// disk.
 func (b *backend) placeLetters(taken int64, batch *mqtt.Batch, p *prepared) {
 	l := &p.letters
 	if len(l.waiting) == 0 {
@@ -111,9 +111,9 @@ func letter(m *mqtt.Message, seq uint64) wal.Letter {
 	return l
 }
 
-// report is the record in the log that becomes a record of topic weir.gaps: no message
-// gets that topic. It takes a sequence of its own. No two are the same, for equal ones
-// would become one record there.
+// report returns the record in the log that becomes a record of topic weir.gaps. No
+// message gets that topic. The record takes a sequence of its own. Its value is unique,
+// because equal ones would become one record there.
 func report(e wal.Eviction) wal.Record {
 	whose := "the oldest clients"
 	if e.Client != "" {
@@ -125,7 +125,7 @@ func report(e wal.Eviction) wal.Record {
 	}}
 }
 
-// reported is what such a record is to the sender; nil for any other.
+// reported returns the gap that the sender makes of such a record; nil for any other.
 func reported(item wal.Item) *weir.Gap {
 	if item.Gap != nil || item.Record.Topic != weir.GapTopic {
 		return nil

@@ -10,15 +10,14 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Record headers that carry what MQTT knows of a message besides topic (the
-// record's key, by default), payload (its value) and time. User properties
-// become headers under their own names, in their order; those that begin with
-// headerPrefix are left out.
+// Record headers for what MQTT says about a message besides topic (by default the
+// record's key), payload (its value) and time. User properties become headers under
+// their own names, in order, except those that begin with headerPrefix.
 const (
 	headerPrefix      = "weir."
-	headerGateway     = "weir.gateway"    // added when the record is sent: where there is headerClient
-	headerClient      = "weir.client"     // the first one, unless the route says source: off
-	headerTopic       = "weir.mqtt-topic" // only when it is not the key
+	headerGateway     = "weir.gateway"    // added when the record is sent, if it has headerClient
+	headerClient      = "weir.client"     // always the first header; absent if the route says source: off
+	headerTopic       = "weir.mqtt-topic" // only if the topic is not the key
 	headerQoS         = "weir.qos"
 	headerRetain      = "weir.retain"
 	headerContentType = "content-type"
@@ -29,8 +28,8 @@ const (
 	headerSource      = "weir.source"         // buffer/lane/sequence, with --source-header
 )
 
-// arena is the memory of the keys and headers of a batch's records, which the
-// next batch takes again.
+// arena is the memory for the keys and headers of a batch's records. Each batch
+// reuses it.
 type arena struct {
 	bytes   []byte
 	headers []record.Header
@@ -42,7 +41,7 @@ const (
 	arenaHeaders = 16 << 10
 )
 
-// reset gives the memory free for the next batch.
+// reset makes the memory available to the next batch.
 func (a *arena) reset() {
 	if cap(a.bytes) > arenaBytes {
 		a.bytes = nil
@@ -57,16 +56,16 @@ func (a *arena) reset() {
 // copy returns the bytes of s, which is never nil.
 func (a *arena) copy(s string) []byte {
 	if s == "" {
-		return []byte{} // not nil, which a record takes for null
+		return []byte{} // not nil, which would be null in a record
 	}
 	at := len(a.bytes)
 	a.bytes = append(a.bytes, s...)
 	return a.bytes[at:len(a.bytes):len(a.bytes)]
 }
 
-// encode turns an MQTT message into the record that its route says, which is valid
-// until a is reset. It returns how many user properties are left out because their
-// names are Weir's.
+// encode turns an MQTT message into a record as its route says. The record is valid
+// until a is reset. encode returns how many user properties it left out because their
+// names are reserved for Weir.
 func encode(m *mqtt.Message, to Target, a *arena) (r wal.Record, reserved int) {
 	first := len(a.headers)
 	defer func() { r.Headers = a.headers[first:len(a.headers):len(a.headers)] }()
@@ -125,7 +124,7 @@ func encode(m *mqtt.Message, to Target, a *arena) (r wal.Record, reserved int) {
 	return r, reserved
 }
 
-// source is the value of headerSource.
+// source returns the value of headerSource.
 func source(id weir.BufferID, lane weir.Lane, seq uint64) []byte {
 	b := make([]byte, 0, 2*len(id)+24)
 	b = append(b, id.String()...)

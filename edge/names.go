@@ -15,35 +15,35 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// DefaultMaxTopics is how many Kafka topics the messages of a gateway may name
-// unless a flag says otherwise. It is also what the cloud lets one gateway create.
+// DefaultMaxTopics is how many Kafka topics the messages of a gateway may name, unless
+// a flag sets it. It is also how many the cloud lets one gateway create.
 const DefaultMaxTopics = 1000
 
-// names are the Kafka topics that messages have named, at most limit of them: what
-// a device calls its topics must not fill the cluster. Further ones become Unrouted,
-// and so do those that differ from another one in . and _ only, which Kafka does not
-// allow, and those that the cloud has refused for one of these reasons. The names are
-// kept in a file, so that the same ones count after a restart. It is not synced: a
-// name that is lost takes its place again with the next message.
+// names are the Kafka topics that messages have named, at most limit of them: the names
+// that devices choose must not fill the cluster. Three kinds of names are replaced by
+// Unrouted: those above the limit, those that differ from another one only in . and _,
+// which Kafka does not allow, and those that the cloud has refused for one of these
+// reasons. The names are kept in a file, so that the same ones count after a restart.
+// The file is not synced: a lost name is added again with its next message.
 type names struct {
 	limit int
 	log   *slog.Logger
 
 	mu      sync.Mutex
 	known   map[string]string   // guarded by mu; by the name with _ for each .
-	refused map[string]struct{} // guarded by mu; by the cloud, since this process began
-	file    *os.File            // guarded by mu; nil: it cannot be written
-	said    bool                // guarded by mu: that there are too many
-	alike   bool                // guarded by mu: it was said that two are alike
+	refused map[string]struct{} // guarded by mu; by the cloud, since this process started
+	file    *os.File            // guarded by mu; nil: the file cannot be written
+	said    bool                // guarded by mu: it was logged that there are too many
+	alike   bool                // guarded by mu: it was logged that two names are alike
 }
 
-// plain is what Kafka takes for the same in two names.
+// plain maps names that Kafka considers equal to the same string.
 func plain(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
 func namesFile(data string) string { return filepath.Join(data, "topics") }
 
-// openNames reads the names of earlier processes. What is wrong with the file keeps
-// no message out.
+// openNames reads the names of earlier processes. A damaged file does not stop any
+// message.
 func openNames(path string, limit int, log *slog.Logger) *names {
 	n := &names{limit: limit, log: log, known: make(map[string]string), refused: make(map[string]struct{})}
 	if err := n.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -71,7 +71,7 @@ func (n *names) read(path string) error {
 	return scanner.Err()
 }
 
-// stopWriting closes the file after an error. It has mu, or nobody else knows n.
+// stopWriting closes the file after an error. The caller holds mu, or n is not shared yet.
 func (n *names) stopWriting(err error) {
 	n.log.Warn("the list of topics cannot be written: other topics may count after a restart", "err", err)
 	if n.file != nil {
@@ -115,8 +115,8 @@ func (n *names) admit(topic string) bool {
 	return true
 }
 
-// refuse notes records that the cloud has refused. If it is because no topic of
-// that name can be created, the next messages do not wait for the same answer.
+// refuse notes records that the cloud has refused. If no topic of that name can be
+// created, later messages do not wait for the same answer.
 func (n *names) refuse(items []sender.Item, reason string) {
 	if !strings.Contains(reason, wire.TooManyTopics) && !strings.Contains(reason, wire.NoSuchName) {
 		return

@@ -7,17 +7,17 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// place is where a message lies on this gateway: it is known before the message is
-// stored. The MQTT server keeps its bytes (edge/mqtt/FORMAT.md): 12 of the buffer, 1 of
+// place is where a message lies on this gateway. It is known before the message is
+// stored. The MQTT server stores its bytes (edge/mqtt/FORMAT.md): 12 of the buffer, 1 of
 // the lane, 8 of the sequence, big-endian.
 type place struct {
 	buffer weir.BufferID
-	lane   uint8 // letterLane: seq is of a refused letter
+	lane   uint8 // letterLane: seq is the number of a refused letter
 	seq    uint64
 }
 
-// stays is the place of a message that stays on the gateway: nothing has to
-// become durable for it.
+// stays is the place of a message that stays on the gateway: nothing of it has to
+// become durable.
 var stays place
 
 const staysPlace mqtt.Place = "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
@@ -31,7 +31,7 @@ func (p place) encode() mqtt.Place {
 	return mqtt.Place(binary.BigEndian.AppendUint64(b, p.seq))
 }
 
-// decodePlace is the inverse of encode; false for what is no place.
+// decodePlace is the inverse of encode; it returns false if the bytes are not a place.
 func decodePlace(at mqtt.Place) (p place, ok bool) {
 	if len(at) != placeSize {
 		return p, false

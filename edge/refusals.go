@@ -14,13 +14,13 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// refusalQuiet is how long a lane must have refused nothing, and have room, before
-// it counts as one that takes messages again.
+// refusalQuiet is how long a lane must have had room, and refused nothing, before it
+// counts as accepting again.
 const refusalQuiet = 10 * time.Second
 
-// refusals notes which lanes refuse messages for want of room: one line when that
-// begins, one when it is over, however many messages and devices it concerns. It
-// may be used by many goroutines.
+// refusals notes which lanes refuse messages for lack of room. It logs one line when
+// that begins and one when it is over, however many messages and devices are affected.
+// It may be used by many goroutines.
 type refusals struct {
 	space   func(weir.Lane) wal.Space
 	log     *slog.Logger
@@ -30,10 +30,10 @@ type refusals struct {
 
 	mu    sync.Mutex // guards what follows
 	lanes [weir.Lanes]refusal
-	timer *time.Timer // nil: no lane refuses
+	timer *time.Timer // nil: no lane refuses messages
 }
 
-// refusal is an episode of one lane; its count is 0 when there is none.
+// refusal is an episode of one lane; its count is 0 when there is no episode.
 type refusal struct {
 	began, latest time.Time
 	count         int   // of messages
@@ -47,7 +47,7 @@ func newRefusals(space func(weir.Lane) wal.Space, log *slog.Logger, set *metrics
 		End:   "storing refused letters has not failed for a while", Log: log})
 	for lane := range weir.Lane(weir.Lanes) {
 		for _, cause := range []string{"quota", "disk"} {
-			r.counted(lane, cause) // so that the first one is seen as a change
+			r.counted(lane, cause) // so that the first refusal is seen as a change
 		}
 		set.NewGauge(fmt.Sprintf(`weir_edge_lane_refusing{lane=%q}`, lane), func() float64 {
 			r.mu.Lock()
@@ -62,8 +62,7 @@ func (r *refusals) counted(lane weir.Lane, cause string) *metrics.Counter {
 	return r.metrics.GetOrCreateCounter(fmt.Sprintf(`weir_edge_refused_messages_total{lane=%q,cause=%q}`, lane, cause))
 }
 
-// note counts messages of a lane that are refused, of which the largest takes so
-// many bytes.
+// note counts refused messages of a lane. The largest of them takes largest bytes.
 func (r *refusals) note(lane weir.Lane, messages int, largest int64) {
 	s := r.space(lane)
 	cause, args := "quota", []any{"buffer_bytes", s.Used, "quota_bytes", s.Quota}

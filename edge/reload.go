@@ -8,11 +8,11 @@ import (
 )
 
 // Reload reads the files of users, ACL, routes and certificates again, and logs what
-// has changed. A file that is wrong changes nothing: what was in force stays so.
+// has changed. A file with an error changes nothing: the previous content stays in force.
 //
-// Connections of users that are gone, or have another password, end. A change of the
-// ACL counts from the next message on, one of the routes from the next that is
-// accepted: what is in the local log keeps its topic.
+// Connections end whose user was removed or has a new password. A change of the ACL
+// applies from the next message on, a change of the routes from the next message that
+// is accepted: records in the local log keep their topic.
 func (e *Edge) Reload() {
 	e.reloading.Lock()
 	defer e.reloading.Unlock()
@@ -58,7 +58,7 @@ func (e *Edge) reloadACL() {
 	e.o.Log.Info("ACL read again", "file", e.o.ACL, "lines_added", c.Added, "lines_removed", c.Removed)
 }
 
-// loadRoutes reads the routes, if there is a file, and warns of those that can never
+// loadRoutes reads the routes file, if there is one, and warns of routes that can never
 // match.
 func (e *Edge) loadRoutes() (Routes, error) {
 	if e.o.Routes == "" {
@@ -86,7 +86,7 @@ func (e *Edge) reloadRoutes() {
 		"order_changed", added == 0 && removed == 0 && !slices.EqualFunc(routes, old, func(a, b Route) bool { return a.text() == b.text() }))
 }
 
-// without counts the routes that others do not have.
+// without counts the routes that are not among others.
 func (rs Routes) without(others Routes) (n int) {
 	has := make(map[string]int)
 	for i := range others {
@@ -100,7 +100,7 @@ func (rs Routes) without(others Routes) (n int) {
 	return n
 }
 
-// text is all that a route says.
+// text returns all settings of a route.
 func (r *Route) text() string {
 	return fmt.Sprintf("%q %q %q %s %d %v %v %v", r.Filter, r.Topic, r.Key, r.Lane, r.QoS, r.Drop, r.Tombstone, r.anonymous)
 }

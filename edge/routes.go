@@ -17,7 +17,7 @@ import (
 type Route struct {
 	Filter    string `yaml:"filter"`    // MQTT topic filter, with + and #
 	Topic     string `yaml:"topic"`     // Kafka topic; {1}, {2} … are levels of the MQTT topic, {gateway} the gateway's id
-	Key       string `yaml:"key"`       // record key, likewise; {topic} is the whole MQTT topic, {client} the client id
+	Key       string `yaml:"key"`       // record key, with the same placeholders; {topic} is the whole MQTT topic, {client} the client id
 	Lane      string `yaml:"lane"`      // alarm, live or bulk
 	QoS       byte   `yaml:"qos"`       // messages of a lower QoS stay on the gateway
 	Drop      bool   `yaml:"drop"`      // matching messages stay on the gateway
@@ -27,12 +27,12 @@ type Route struct {
 	levels     []string
 	topic, key template
 	lane       weir.Lane
-	anonymous  bool // no headers that name the source
+	anonymous  bool // no headers name the source
 }
 
-// Routes map MQTT messages to topics; the first match counts. What no route
-// matches goes to the topic named by its first level, keyed by the whole MQTT
-// topic, on the live lane.
+// Routes map MQTT messages to topics; the first route that matches counts. A message
+// that no route matches goes to the topic named by its first level, on the live lane,
+// with the whole MQTT topic as its key.
 type Routes []Route
 
 // LoadRoutes reads a file of the form
@@ -54,7 +54,7 @@ func LoadRoutes(path string) (Routes, error) {
 	return routes, nil
 }
 
-// The keys of a routes file, and of a route.
+// Known keys of a routes file, and of a route.
 var (
 	fileKeys  = []string{"routes"}
 	routeKeys = []string{"filter", "topic", "key", "lane", "qos", "drop", "tombstone", "source"}
@@ -98,10 +98,10 @@ func ParseRoutes(body []byte) (Routes, error) {
 	return routes, nil
 }
 
-// checkKeys looks for keys of a mapping that are not known.
+// checkKeys returns an error if a mapping has an unknown key.
 func checkKeys(n *yaml.Node, known []string) error {
 	if n.Kind != yaml.MappingNode {
-		return nil // Decode says what it should be
+		return nil // Decode reports what it should be
 	}
 	for i := 0; i < len(n.Content); i += 2 {
 		key := n.Content[i]
@@ -188,8 +188,8 @@ func (r *Route) checkTombstone() error {
 	return nil
 }
 
-// LegalTopic reports whether gateways may write to a topic of that name: a
-// legal Kafka topic name that is not one of Weir's or Kafka's own.
+// LegalTopic reports whether gateways may write to a topic of that name: it is a
+// legal Kafka topic name and not reserved for Weir or Kafka.
 func LegalTopic(name string) bool {
 	if name == "" || len(name) > 249 || name == "." || name == ".." ||
 		strings.HasPrefix(name, "__") || strings.HasPrefix(name, "weir.") {

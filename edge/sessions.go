@@ -8,7 +8,7 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 )
 
-// Session is a device's MQTT session, as GET /sessions gives it.
+// Session is a device's MQTT session, as GET /sessions returns it.
 type Session struct {
 	Client        string   `json:"client"`
 	User          string   `json:"user,omitempty"`
@@ -20,7 +20,7 @@ type Session struct {
 	QueuedBytes   int      `json:"queued_bytes"`
 }
 
-// sessionsTime is how long the broker may be busy before the answer is that it is.
+// sessionsTime is how long a request waits for a busy broker before it fails.
 const sessionsTime = 10 * time.Second
 
 // sessions answers GET /sessions.

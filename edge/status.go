@@ -14,47 +14,47 @@ import (
 	"github.com/weirmq/weir/sync/sender"
 )
 
-// How a gateway and its cloud get on.
+// States of the link between a gateway and its cloud.
 const (
-	SyncOff        = "off"        // no --cloud: everything stays here
-	SyncUnjoined   = "unjoined"   // the gateway has no identity, and cannot get one by itself
-	SyncJoining    = "joining"    // it has a token and is about to join
+	SyncOff        = "off"        // no --cloud: records stay on the gateway
+	SyncUnjoined   = "unjoined"   // the gateway has no identity and cannot get one by itself
+	SyncJoining    = "joining"    // it has a token and tries to join
 	SyncConnecting = "connecting" // no link at the moment
 	SyncConnected  = "connected"
-	SyncRefused    = "refused" // the cloud does not take its records
+	SyncRefused    = "refused" // the cloud does not accept its records
 )
 
-// SyncStates lists them for metrics.
+// SyncStates lists the states for metrics.
 func SyncStates() []string {
 	return []string{SyncOff, SyncUnjoined, SyncJoining, SyncConnecting, SyncConnected, SyncRefused}
 }
 
-// refusedReasons are the words with which a gateway is refused.
+// refusedReasons are the words for why the cloud refuses a gateway.
 func refusedReasons() []string {
 	return []string{"foreign", "rejected", "revoked", "expired", "identity", "token", "taken"}
 }
 
-// syncStatus is how the gateway and the cloud get on, and why.
+// syncStatus is the state of the link to the cloud, and the reason for it.
 type syncStatus struct {
 	State  string
-	Reason string // a word; "" when all is well
+	Reason string // a word; "" if there is no problem
 	Err    error
 	Do     string // what a person can do
 }
 
-// Health is the body of /healthz and /readyz. A gateway without a link is
-// healthy and ready: it accepts and keeps. What it owes the cloud is told here
-// and in the metrics, and is what to alert on.
+// Health is the body of /healthz and /readyz. A gateway without a link is healthy and
+// ready: it accepts and stores messages. Alert on its backlog, which is reported here
+// and in the metrics.
 type Health struct {
 	Gateway         string  `json:"gateway"`
-	Accepting       bool    `json:"accepting"`             // messages, at any lane
+	Accepting       bool    `json:"accepting"`             // at least one lane accepts messages
 	Connected       bool    `json:"connected"`             // to the cloud
 	Sync            string  `json:"sync"`                  // one of SyncStates
-	SyncReason      string  `json:"sync_reason,omitempty"` // a word, when a person is needed or a link
+	SyncReason      string  `json:"sync_reason,omitempty"` // a word, if a person has to act or the link is missing
 	ToDo            string  `json:"to_do,omitempty"`       // for that person
 	Cloud           string  `json:"cloud,omitempty"`
 	LinkError       string  `json:"link_error,omitempty"`
-	ClockAhead      float64 `json:"clock_ahead_seconds,omitempty"` // of the cloud's clock, when they differ by minutes
+	ClockAhead      float64 `json:"clock_ahead_seconds,omitempty"` // relative to the cloud's clock, if they differ by minutes
 	BufferedRecords uint64  `json:"buffered_records"`
 	BufferedBytes   int64   `json:"buffered_bytes"`
 	OldestSeconds   float64 `json:"oldest_unacked_seconds"`
@@ -74,13 +74,13 @@ func (e *Edge) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func (e *Edge) writeMetrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", exposition.ContentType)
-	_ = exposition.Write(w, e.metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // fails if the client has gone
+	_ = exposition.Write(w, e.metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // fails only if the client has gone
 }
 
 func writeHealth(w http.ResponseWriter, code int, h Health) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(h) // fails if the client has gone
+	_ = json.NewEncoder(w).Encode(h) // fails only if the client has gone
 }
 
 func (e *Edge) health() Health {
@@ -100,14 +100,14 @@ func (e *Edge) health() Health {
 	return h
 }
 
-// syncStatus returns what the joiner says until there is a sender, then what that says.
+// syncStatus returns the status of the joiner until there is a sender, then the sender's.
 func (e *Edge) syncStatus() syncStatus {
 	snd := e.sender.Load()
 	if snd == nil {
 		if s := e.joining.Load(); s != nil {
 			return *s
 		}
-		return syncStatus{State: SyncConnecting} // about to begin
+		return syncStatus{State: SyncConnecting} // not started yet
 	}
 	switch state := snd.State(); {
 	case state.Connected:
@@ -127,7 +127,7 @@ func age(oldest time.Time) float64 {
 	return max(0, time.Since(oldest).Seconds())
 }
 
-// measure registers what is measured on demand.
+// measure registers the metrics that are computed on demand.
 func (e *Edge) measure() {
 	stat := func(pick func(wal.Stats) float64) func() float64 {
 		return func() float64 { return pick(e.log.Stats()) }

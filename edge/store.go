@@ -14,11 +14,11 @@ import (
 // sessionsFile is where the MQTT server keeps its state.
 func sessionsFile(data string) string { return filepath.Join(data, "sessions") }
 
-// owedDir is where what sessions are owed lies.
+// owedDir holds the messages that sessions are owed.
 func owedDir(data string) string { return filepath.Join(data, "owed") }
 
-// used reports whether a gateway has run in the data directory before: then it had
-// a log too, for that is made first.
+// used reports whether a gateway has run in the data directory before. If so it had a
+// log too, because that is created first.
 func (o *Options) used() bool {
 	for _, path := range []string{sessionsFile(o.Data), identityFile(o.Data)} {
 		if _, err := os.Lstat(path); err == nil {
@@ -28,9 +28,9 @@ func (o *Options) used() bool {
 	return false
 }
 
-// openStore opens the state of the MQTT server. A file that says that a newer
-// program wrote it, which one flipped bit does too, keeps no device out: it is put
-// aside, and the sessions begin anew.
+// openStore opens the state of the MQTT server. If the file claims that a newer program
+// wrote it, which one flipped bit does too, it is moved aside and the sessions begin
+// anew: devices can connect in any case.
 func openStore(data string, log *slog.Logger) (mqtt.Store, error) {
 	path := sessionsFile(data)
 	store, err := mqtt.OpenStore(path, log)

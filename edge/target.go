@@ -8,11 +8,11 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Unrouted is the topic of messages that name no topic that this gateway may
-// write: it is no legal name, or there are as many as it may name already.
+// Unrouted is the topic of messages whose topic this gateway may not write: its name is
+// not legal, or the gateway has named as many topics as it may.
 const Unrouted = weir.UnroutedTopic
 
-// Origin is what routes look at of a message.
+// Origin is what routes use of a message.
 type Origin struct {
 	Topic   string // of MQTT
 	Client  string // id of the publisher
@@ -32,14 +32,14 @@ type Target struct {
 // noRoute is the index of a route when none matches.
 const noRoute = -1
 
-// Target routes one message; false if it stays on the gateway.
+// Target returns where a message goes; false if it stays on the gateway.
 func (rs Routes) Target(m Origin) (Target, bool) {
 	t, _, stays := rs.decide(&m)
 	return t, stays == ""
 }
 
 // decide routes a message. It returns the index of the route that matches, or
-// noRoute, and why the message stays on the gateway, "" if it does not.
+// noRoute, and why the message stays on the gateway; "" if it does not stay.
 func (rs Routes) decide(m *Origin) (t Target, route int, stays string) {
 	for i := range rs {
 		r := &rs[i]
@@ -61,8 +61,8 @@ func (rs Routes) decide(m *Origin) (t Target, route int, stays string) {
 	return Target{legalOr(first), m.Topic, weir.Live, true, false, true}, noRoute, ""
 }
 
-// local reports whether topics that begin so stay on the gateway whatever routes
-// say: nobody but the gateway itself publishes there.
+// local reports whether topics that begin so stay on the gateway whatever the routes
+// say: only the gateway itself publishes there.
 func local(level string) bool { return level == "$SYS" || level == "$share" }
 
 // matches reports whether a topic matches the route's filter.
@@ -77,7 +77,7 @@ func legalOr(topic string) string {
 	return Unrouted
 }
 
-// Warnings says which routes can never match.
+// Warnings describes the routes that can never match.
 func (rs Routes) Warnings() (all []string) {
 	for i := range rs {
 		if local(rs[i].levels[0]) {
@@ -114,7 +114,7 @@ func covers(a, b []string) bool {
 			return false
 		}
 	}
-	// Here a has no #. What b has behind it, a does not match.
+	// Here a has no #. A # or further levels of b match topics that a does not.
 	return len(a) == len(b)
 }
 

@@ -7,16 +7,16 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// template is a topic or a key with placeholders, in the order of its parts.
+// template is a topic or a key with placeholders: its parts, in order.
 type template []part
 
-// part is a piece of a template: text as it stands, or a placeholder.
+// part is literal text or a placeholder.
 type part struct {
 	kind partKind
-	text string // of partText
+	text string // if kind is partText
 }
 
-// partKind is what a part becomes. The values from 1 to 9 are levels of the MQTT
+// partKind is what a part expands to. The values from 1 to 9 are levels of the MQTT
 // topic.
 type partKind int8
 
@@ -27,7 +27,7 @@ const (
 	partGateway partKind = -3
 )
 
-// placeholders are the names that stand between { and }, besides 1 to 9.
+// placeholders are the names that may stand between { and }, besides 1 to 9.
 var placeholders = map[string]partKind{"topic": partTopic, "client": partClient, "gateway": partGateway}
 
 // maxLevel is the deepest level of an MQTT topic that a template can name.
@@ -89,8 +89,8 @@ func (t template) has(kind partKind) bool {
 	return false
 }
 
-// expand fills the template in for a message. A level that the topic does not have
-// is empty.
+// expand fills in the template for a message. A level that the topic does not have is
+// empty.
 func (t template) expand(m *Origin) string {
 	if len(t) == 1 {
 		return t[0].of(m)

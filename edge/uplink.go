@@ -10,12 +10,12 @@ import (
 	"github.com/weirmq/weir/sync/sender"
 )
 
-// uplink is the local log as the sender sees it: with the headers that this gateway
-// adds to each record, and its refused messages as gaps.
+// uplink is the local log as the sender sees it: it adds this gateway's headers to each
+// record, and returns records about evicted letters as gaps.
 type uplink struct {
 	*wal.Log
-	gateway []byte // id of this one
-	source  bool   // name each record's place in its headers
+	gateway []byte // id of this gateway
+	source  bool   // add a header with each record's place
 	names   *names
 }
 
@@ -50,10 +50,10 @@ func (u uplink) Read(id weir.BufferID, lane weir.Lane, from uint64) ([]sender.It
 	return out, nil
 }
 
-// Retire implements sender.Buffers. The cloud says that it has all of the
-// buffer, which is more than this disk knows after a power cut that lost a lazily
-// written position, or with a card that is older than the delivery.
-// One that records are appended to is never retired, whoever says so.
+// Retire implements sender.Buffers. The cloud says that it has all of the buffer. The
+// disk may know of less, after a power cut that lost the last written position, or if
+// the card is older than the delivery. The current buffer is never retired, whatever
+// the cloud says.
 func (u uplink) Retire(id weir.BufferID) error {
 	err := u.Log.Retire(id)
 	if errors.Is(err, wal.ErrUnacked) && u.Log.Current() != id {

@@ -10,7 +10,7 @@ import (
 	"github.com/weirmq/weir/edge"
 )
 
-// deviceFlags are the limits of what devices may take. The defaults are for a
+// deviceFlags are the flags that limit what devices may use. The defaults are for a
 // Raspberry Pi Zero.
 func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	d := &s.devices
@@ -42,7 +42,7 @@ func (s *settings) deviceFlags(fs *pflag.FlagSet) {
 	configs.DurationVar(fs, &d.SessionExpiry, "mqtt-session-expiry", 7*24*time.Hour, "`time` after which a session without a connection ends, or sooner if the client asks for it; 0: never")
 }
 
-// checkDevices checks the limits of what devices may take.
+// checkDevices checks the limits of devices.
 func checkDevices(d edge.Devices, quota int64) error {
 	for _, flag := range []struct {
 		name         string

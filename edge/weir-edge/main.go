@@ -96,7 +96,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	return s, s.check()
 }
 
-// hostName is the host's name as a gateway id.
+// hostName returns the host's name as a gateway id.
 func hostName() string {
 	name, err := os.Hostname()
 	if err != nil || name == "" {
@@ -108,7 +108,7 @@ func hostName() string {
 func (s settings) check() error {
 	check := join.CheckNewGateway
 	if edge.KnownGateway(s.data) == s.gateway {
-		check = join.CheckGateway // it may have joined before ids began with a letter or digit
+		check = join.CheckGateway // ids of gateways that joined earlier need not begin with a letter or digit
 	}
 	if err := check(s.gateway); err != nil {
 		return fmt.Errorf("--gateway-id %q: %w", s.gateway, err)
@@ -152,8 +152,8 @@ func (s settings) check() error {
 		configs.CheckAdmin(s.http, s.admin.Certificate, s.admin.Key, s.httpOpen))
 }
 
-// exitSettings, EX_CONFIG, is for settings that are wrong: the unit does not start a gateway
-// again that ends so.
+// exitSettings, EX_CONFIG, is the exit code for wrong settings: systemd does not restart
+// a gateway that ends with it.
 const exitSettings = 78
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
@@ -173,7 +173,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	return end(err, code, stderr)
 }
 
-// end says what is wrong and returns the exit code.
+// end logs what is wrong and returns the exit code.
 func end(err error, code int, stderr io.Writer) int {
 	if err != nil && !errors.Is(err, configs.ErrDone) {
 		fmt.Fprintln(stderr, "weir-edge:", err)

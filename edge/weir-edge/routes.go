@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/edge"
 )
 
-// routesCommand is weir-edge routes test.
+// routesCommand returns the command weir-edge routes test.
 func routesCommand(args, environ []string, stdout, stderr io.Writer) error {
 	var file, gateway, client string
 	var qos uint8
