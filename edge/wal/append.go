@@ -9,24 +9,22 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Append stores a batch behind the newest record of the lane and returns the
-// buffer and the sequence that its first record got; the others follow it one
-// by one. It is durable on return: one frame, one sync. recs stays the
-// caller's.
+// Append stores a batch behind the newest record of the lane. It returns the buffer
+// and the sequence of the first record; the others follow it one by one. The batch is
+// durable on return: one frame, one sync. Append does not keep recs.
 //
-// ErrFull and ErrTooLarge: nothing was stored and the log is healthy. Any other
-// error: nothing may be acknowledged. If a write or a sync failed, the log
-// goes on in a new buffer: Current changes before Append returns, or, when the
-// disk does not even take that, in a later Append.
+// After ErrFull and ErrTooLarge nothing was stored and the log is healthy. After any
+// other error nothing may be acknowledged. If a write or a sync failed, the log
+// continues in a new buffer: Current changes before Append returns or, if the disk does
+// not take the new buffer either, in a later Append.
 func (l *Log) Append(ln weir.Lane, recs []Record) (id weir.BufferID, first uint64, err error) {
 	return l.append(ln, recs, nil)
 }
 
-// AppendAt is Append for a caller who has told others where the records will
-// lie: it stores them there, or nowhere and returns ErrMoved. When it fails,
-// nothing else will ever lie there either, though the log may be healthy: whoever
-// was told of the position may ask later whether it is durable, and must not be
-// told yes because of other records. So the log goes on in a new buffer.
+// AppendAt is Append for a caller that has announced the position of the records. It
+// stores them there, or stores nothing and returns ErrMoved. After any error no other
+// records will ever lie at that position, so that a later Stored does not report true
+// because of them. So the log continues in a new buffer even if it is healthy.
 func (l *Log) AppendAt(id weir.BufferID, ln weir.Lane, first uint64, recs []Record) error {
 	_, _, err := l.append(ln, recs, &position{id, first})
 	if errors.Is(err, ErrFull) || errors.Is(err, ErrTooLarge) {
@@ -38,7 +36,7 @@ func (l *Log) AppendAt(id weir.BufferID, ln weir.Lane, first uint64, recs []Reco
 	return err
 }
 
-// position is a sequence of a lane in a buffer.
+// position is a sequence of a lane of a buffer.
 type position struct {
 	id  weir.BufferID
 	seq uint64
@@ -80,15 +78,14 @@ func (l *Log) append(ln weir.Lane, recs []Record, want *position) (weir.BufferID
 	l.tell()
 	l.failures.over(l.opts)
 	if err := w.roll(); err != nil {
-		l.giveUp(w, ln, err) // the batch is stored all the same
+		l.giveUp(w, ln, err) // the batch is stored in spite of the error
 		return b.id, first, nil
 	}
 	w.mu.Unlock()
 	return b.id, first, nil
 }
 
-// takeWriter locks the lane's writer when it has a buffer to write to. After a
-// failure it first gets it one.
+// takeWriter locks the lane's writer. After a failure it first begins a new buffer.
 func (l *Log) takeWriter(ln weir.Lane) (*writer, error) {
 	w := &l.writers[ln]
 	for {
@@ -126,15 +123,15 @@ func (l *Log) giveUp(w *writer, ln weir.Lane, cause error) {
 	}
 }
 
-// failuresQuiet is how long no write must have failed before the disk counts as
-// one that works again.
+// failuresQuiet is how long writes must have succeeded before the disk counts as
+// working again.
 const failuresQuiet = 10 * time.Second
 
-// failures makes one line of writes that fail one after the other, and one of
-// their end: a full disk lets some through.
+// failures logs one line when writes begin to fail and one when they have stopped
+// failing. A few writes that succeed in between do not end it: a full disk takes some.
 type failures struct {
 	mu            sync.Mutex // guards what follows
-	count         int        // 0: the last write worked
+	count         int        // 0: writes succeed
 	began, latest time.Time
 }
 
@@ -149,7 +146,7 @@ func (f *failures) begin(now time.Time) bool {
 	return f.count == 1
 }
 
-// over is told that a write worked.
+// over notes that a write succeeded.
 func (f *failures) over(o Options) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,14 +159,14 @@ func (f *failures) over(o Options) {
 	}
 }
 
-// renew ends a buffer that a write failed in and begins a new one. Lanes whose
-// appends are under way finish them first: what they stored counts.
+// renew ends the current buffer after a failed write and begins a new one. Appends to
+// other lanes that are under way finish first: what they stored counts.
 //
-// The order is the proof. The old buffer is sealed durably behind what was
-// acknowledged before a new one is begun: a frame whose append failed may lie
-// in it, and if it came back after its sender had stored the records a second
-// time, they would be delivered twice. Until both are durable nothing is
-// appended anywhere, and the next append tries again.
+// The order matters. The old buffer is sealed durably behind the last acknowledged
+// record before a new one begins. A frame whose append failed may lie in the old
+// buffer. If it came back after the records were stored a second time, they would be
+// delivered twice. Nothing is appended until both steps are durable; the next append
+// retries them.
 func (l *Log) renew() error {
 	for i := range l.writers {
 		l.writers[i].mu.Lock()
@@ -209,15 +206,15 @@ func (l *Log) endBuffer() error {
 	if l.current.empty() {
 		return nil
 	}
-	// A disk that takes nothing more is why the buffer ends, more often than not.
+	// Usually the buffer ends because the disk takes nothing more.
 	if err := l.ended.add(l.current.end()); err != nil {
 		l.opts.Log.Warn("cannot add a buffer to the list of ended buffers", "buffer", l.current.id, "err", err)
 	}
 	return nil
 }
 
-// settle brings the books of a buffer that was given up in line with its
-// files, or removes it if nothing was ever stored in it.
+// settle updates the figures of a buffer that was given up from its files. It removes
+// the buffer if nothing was ever stored in it.
 func (l *Log) settle(b *buffer) {
 	for i := range b.lanes {
 		l.readers[i].mu.Lock() // no segment is freed meanwhile

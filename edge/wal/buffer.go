@@ -14,7 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// buffer is a directory with the lanes that were written under one id.
+// buffer is a directory with the lanes that were written under one buffer id.
 type buffer struct {
 	id    weir.BufferID
 	dir   string
@@ -23,7 +23,7 @@ type buffer struct {
 	lanes [weir.Lanes]lane
 
 	mu   sync.Mutex
-	made bool // the directory is there, durably
+	made bool // the directory exists, durably
 	rows mapTable
 }
 
@@ -32,7 +32,7 @@ func bufferName(id weir.BufferID) string {
 	return fmt.Sprintf("%x-%x", id[:4], id[4:])
 }
 
-// parseBufferName reads what bufferName wrote.
+// parseBufferName is the inverse of bufferName.
 func parseBufferName(name string) (id weir.BufferID, ok bool) {
 	counter, random, ok := strings.Cut(name, "-")
 	p, err := hex.DecodeString(counter + random)
@@ -43,7 +43,7 @@ func parseBufferName(name string) (id weir.BufferID, ok bool) {
 	return id, bufferName(id) == name
 }
 
-// newBuffer is a buffer that is not on the disk yet, or not loaded.
+// newBuffer returns a buffer that is not on the disk yet, or not loaded.
 func (l *Log) newBuffer(id weir.BufferID) *buffer {
 	b := &buffer{id: id, dir: filepath.Join(l.buffersDir(), bufferName(id)), disk: l.disk, log: l.opts.Log}
 	for i := range b.lanes {
@@ -55,8 +55,8 @@ func (l *Log) newBuffer(id weir.BufferID) *buffer {
 	return b
 }
 
-// load reads a buffer of an earlier open. One whose directory is gone gets a new
-// one: what is missing is written down there like any other damage.
+// load reads a buffer of an earlier open. If its directory is gone, load makes a new
+// one, and marks the missing records like any other damage.
 func (b *buffer) load(said func(weir.Lane) witness) error {
 	_, err := os.ReadDir(b.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +74,7 @@ func (b *buffer) load(said func(weir.Lane) witness) error {
 	return nil
 }
 
-// end is where the buffer's lanes end. Nothing is appended to it any more.
+// end returns where the buffer's lanes end. Nothing is appended to the buffer any more.
 func (b *buffer) end() endedBuffer {
 	e := endedBuffer{id: b.id}
 	for i := range b.lanes {
@@ -86,7 +86,7 @@ func (b *buffer) end() endedBuffer {
 	return e
 }
 
-// make creates the directory, durably, unless it is there.
+// make creates the directory, durably, unless it exists.
 func (b *buffer) make() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -100,7 +100,7 @@ func (b *buffer) make() error {
 	return nil
 }
 
-// empty reports whether the buffer never had a record.
+// empty reports whether nothing was ever stored in the buffer.
 func (b *buffer) empty() bool {
 	for i := range b.lanes {
 		if _, last, _ := b.lanes[i].bounds(); last > 0 {
@@ -120,7 +120,7 @@ func (b *buffer) delivered() bool {
 	return true
 }
 
-// bytes is what the buffer's segments take on the disk.
+// bytes returns how many bytes the buffer's segments take on the disk.
 func (b *buffer) bytes() int64 {
 	var n int64
 	for i := range b.lanes {

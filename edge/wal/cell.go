@@ -28,15 +28,15 @@ type cell struct {
 	file *os.File
 	gen  uint64 // of the newest slot; 0: no slot is valid
 
-	// clean says that the value read was the last one written: the other slot
-	// holds the one before it, or is blank because there was none. A slot that is
-	// damaged may have held a later one.
+	// clean says that the value read was the last one written: the other slot holds
+	// the value before it, or is blank because there was none. A damaged slot may have
+	// held a later value.
 	clean bool
 }
 
-// openCell opens the cell at path, or creates it, and returns its value; nil
-// when it has none: it is new, or both slots are damaged. A new file's name is
-// not durable before its directory is synced.
+// openCell opens the cell at path, or creates it, and returns its value. The value is
+// nil if the cell is new or both slots are damaged. The name of a new file is not
+// durable before its directory is synced.
 func openCell(d *disk, path string, s salt) (*cell, []byte, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
@@ -51,8 +51,8 @@ func openCell(d *disk, path string, s salt) (*cell, []byte, error) {
 	return c, value, nil
 }
 
-// readCell returns the value of the cell at path without opening it for
-// writing, and whether it is clean; nil when it is missing or damaged.
+// readCell returns the value of the cell at path, and whether it is clean, without
+// opening the file for writing. The value is nil if the file is missing or damaged.
 func readCell(path string, s salt) (value []byte, clean bool) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -82,15 +82,15 @@ func (c *cell) read() ([]byte, error) {
 			value, c.gen = v, gen
 		}
 	}
-	// The first value goes to the second slot: the first one is blank until there
-	// is another.
+	// The first value goes to the second slot: the first slot stays blank until
+	// there is a second value.
 	first := c.gen == 1 && gens[1] == 1 && [slotSize]byte(p[:slotSize]) == [slotSize]byte{}
 	c.clean = first || min(gens[0], gens[1]) > 0 && max(gens[0], gens[1])-min(gens[0], gens[1]) == 1
 	return value, nil
 }
 
-// write puts a value of cellPayload bytes into the slot that does not hold the
-// newest one. It survives kill -9; for a power cut it takes a sync.
+// write puts a value of cellPayload bytes into the slot that does not hold the newest
+// value. It survives kill -9; to survive a power cut it must be synced.
 func (c *cell) write(value []byte) error {
 	gen := c.gen + 1
 	slot := sealSlot(value, gen, c.salt)
@@ -109,8 +109,8 @@ func (c *cell) sync() error {
 	return c.disk.do(stepCellSync, c.path, c.file.Sync)
 }
 
-// set gives the cell a value, durably. Where the disk does not take it, a new
-// file in another place may be what it does take.
+// set writes a value, durably. If the disk refuses that, set replaces the file by a new
+// one, which lies in other blocks.
 func (c *cell) set(value []byte) error {
 	err := c.write(value)
 	if err == nil {
@@ -121,7 +121,7 @@ func (c *cell) set(value []byte) error {
 	}
 	gen := c.gen + 2
 	p := make([]byte, cellSize)
-	for _, g := range [...]uint64{gen - 1, gen} { // both, as if it had been written twice
+	for _, g := range [...]uint64{gen - 1, gen} { // both, as if the value had been written twice
 		slot := sealSlot(value, g, c.salt)
 		copy(p[g%2*slotStride:], slot[:])
 	}

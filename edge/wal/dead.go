@@ -19,9 +19,9 @@ const (
 	deadFrame = 1 << 20
 )
 
-// dead are the records that the cloud refused for good. They lie in numbered
-// files, which are appended to by one open only and removed oldest first when
-// they take more than the quota.
+// dead are the records that the cloud refused for good. They lie in numbered files. Each
+// file is appended to by one open only. If the files take more than the quota, the
+// oldest are removed.
 type dead struct {
 	log   *slog.Logger
 	quota int64
@@ -31,7 +31,7 @@ type dead struct {
 	loaded   bool
 	segments []deadSegment // oldest first
 	known    map[stream]seqSet
-	dropped  uint64 // records that went for the quota, since Open
+	dropped  uint64 // records removed because of the quota, since Open
 }
 
 type deadSegment struct {
@@ -55,10 +55,10 @@ type Dead struct {
 	Record Record
 }
 
-// AddDead puts records that the cloud refused for good into the dead letters,
-// where they stay until newer ones need the room; durable on return. A record
-// that is there already, after a crash between AddDead and Trim, is not put there
-// again. Gaps among the items are left out. It trims nothing.
+// AddDead puts records that the cloud refused for good into the dead letters; durable
+// on return. They stay until newer ones need the room. A record that is there already,
+// after a crash between AddDead and Trim, is not added again. Gaps among the items are
+// left out. AddDead trims nothing.
 func (l *Log) AddDead(id weir.BufferID, ln weir.Lane, items []Item, reason string) error {
 	if err := checkLane(ln); err != nil {
 		return err
@@ -72,9 +72,9 @@ func (l *Log) AddDead(id weir.BufferID, ln weir.Lane, items []Item, reason strin
 	return nil
 }
 
-// EachDead hands the dead letters to fn, oldest first and each once, until fn
-// returns an error, which it returns. fn must not call AddDead. Damaged ones are
-// left out.
+// EachDead calls fn with the dead letters, oldest first and each once. If fn returns an
+// error, EachDead stops and returns it. fn must not call AddDead. Damaged letters are
+// skipped.
 func (l *Log) EachDead(fn func(Dead) error) error {
 	d := &l.dead
 	d.mu.Lock()
@@ -118,8 +118,8 @@ func (d *dead) add(from stream, items []Item, reason string) error {
 	return d.write(from, fresh, reason)
 }
 
-// append writes one frame; durable on return. After an error the file is not
-// used any more.
+// append writes one frame; durable on return. After an error the file is not used any
+// more.
 func (d *dead) write(from stream, items []Item, reason string) error {
 	if err := d.begin(); err != nil {
 		return err
@@ -179,7 +179,7 @@ func (d *dead) bytes() int64 {
 	return n
 }
 
-// load finds out, once, what earlier opens put there.
+// load reads, once, the dead letters of earlier opens.
 func (d *dead) load() error {
 	if d.loaded {
 		return nil
@@ -208,9 +208,9 @@ func (d *dead) load() error {
 	return nil
 }
 
-// eachIn hands the records of one file to fn and adds them to seen. Those that
-// are in there already are left out: a write that failed may have succeeded all
-// the same, and was done again.
+// eachIn calls fn with the records of one file and adds them to seen. Records that are
+// in seen already are skipped: a write that was reported as failed, and repeated, may
+// have succeeded.
 func (d *dead) eachIn(number uint64, seen map[stream]seqSet, fn func(Dead) error) error {
 	return d.files.each(number, func(count uint32, body []byte) error {
 		records, err := parseDead(body, count)
@@ -232,7 +232,7 @@ func (d *dead) eachIn(number uint64, seen map[stream]seqSet, fn func(Dead) error
 	})
 }
 
-// release forgets which records of a retired buffer are there.
+// release drops from memory which records of a retired buffer are there.
 func (d *dead) release(id weir.BufferID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -262,8 +262,7 @@ func appendDead(dst []byte, from stream, items []Item, reason string) []byte {
 	return appendRecords(dst, recs)
 }
 
-// parseDead takes nothing but what appendDead wrote. The records alias p's
-// copy.
+// parseDead accepts only what appendDead wrote. The records alias a copy of p.
 func parseDead(p []byte, count uint32) ([]Dead, error) {
 	c := decoder{p: slices.Clone(p)}
 	var d Dead

@@ -28,19 +28,18 @@ const (
 	stepRemoveAll step = "remove directory"
 )
 
-// disk is how the log touches its disk: everything that writes, syncs or
-// removes goes through do, so that a test can make it fail before it happens,
-// after it happened, or lie.
+// disk is the log's access to its disk. Everything that writes, syncs or removes calls
+// do, so that a test can make it fail before or after it happens, or lie.
 type disk struct {
 	do   func(s step, path string, f func() error) error
-	free func(dir string) (int64, error) // bytes that the disk has left
+	free func(dir string) (int64, error) // bytes free on the disk
 
-	// boot tells one start of the machine from another: what was written and not
-	// synced is still there in the same one. 0: not known.
+	// boot identifies one start of the machine: within it, what was written is still
+	// there even if it was not synced. 0: not known.
 	boot uint32
 }
 
-// defaults is the real disk.
+// defaults fills in the real disk.
 func (d *disk) defaults() {
 	if d.do == nil {
 		d.do = func(_ step, _ string, f func() error) error { return f() }
@@ -53,8 +52,7 @@ func (d *disk) defaults() {
 	}
 }
 
-// mkdir creates a directory that may be there already, and makes its name
-// durable.
+// mkdir creates a directory, which may exist already, and makes its name durable.
 func (d *disk) mkdir(path string) error {
 	err := d.do(stepMkdir, path, func() error {
 		if err := os.Mkdir(path, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
@@ -73,8 +71,8 @@ func (d *disk) syncDir(path string) error {
 	return d.do(stepDirSync, path, func() error { return durable.SyncDir(path) })
 }
 
-// replace puts data at path: at any moment, a power cut included, the file has
-// its old content or all of the new. Durable on return.
+// replace replaces the content of path by data, durably. At any moment, even after a
+// power cut, the file has its old content or all of the new.
 func (d *disk) replace(path string, data []byte) error {
 	temp := path + ".new"
 	err := d.do(stepTemp, temp, func() error { return writeFile(temp, data) })
@@ -104,9 +102,8 @@ func writeFile(path string, data []byte) error {
 	return f.Close()
 }
 
-// removeDir takes a directory out of its parent, durably, and then frees what
-// it held. A crash in between leaves a name that ends in .gone, which the next
-// Open removes.
+// removeDir removes a directory from its parent, durably, and then frees its content.
+// A crash in between leaves a name that ends in .gone, which the next Open removes.
 func (d *disk) removeDir(path string) error {
 	gone := path + goneSuffix
 	if err := d.do(stepRename, path, func() error { return os.Rename(path, gone) }); err != nil {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// dataSync makes what was written to f durable, its length included.
+// dataSync makes what was written to f durable, including its length.
 func dataSync(f *os.File) error {
 	for {
 		err := syscall.Fdatasync(int(f.Fd()))
@@ -18,8 +18,8 @@ func dataSync(f *os.File) error {
 	}
 }
 
-// bootID is the checksum of the name that the kernel gave this start of the
-// machine; 0 when there is none.
+// bootID returns the checksum of the kernel's id of this start of the machine; 0 if
+// there is none.
 func bootID() uint32 {
 	name, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -28,8 +28,8 @@ func bootID() uint32 {
 	return max(1, crc32.Checksum(name, castagnoli))
 }
 
-// unreadable reports whether an error of opening or reading a file means that
-// its content is gone, as opposed to an error that may pass.
+// unreadable reports whether an error of opening or reading a file means that its
+// content is gone. Other errors may be temporary.
 func unreadable(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EIO) ||
 		errors.Is(err, syscall.EBADMSG) || errors.Is(err, syscall.EUCLEAN)

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// freeBytes is what the disk under dir has left for an ordinary user.
+// freeBytes returns how many bytes of the disk under dir an ordinary user can use.
 func freeBytes(dir string) (int64, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
@@ -19,8 +19,8 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), nil // their types differ by architecture
 }
 
-// lockFile takes the directory's lock file for this process, which writes its
-// number into it for people. The lock goes with the file descriptor.
+// lockFile locks the directory's lock file for this process and writes the process id
+// into it, for people. The lock is released with the file descriptor.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
@@ -34,7 +34,7 @@ func lockFile(path string) (*os.File, error) {
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
 		return nil, fmt.Errorf("%w (pid %s)", ErrLocked, strings.TrimSpace(string(pid)))
 	}
-	// Only people read the number: a full disk may refuse it.
+	// The process id is only for people, so a full disk may refuse it.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0)
 	return f, nil

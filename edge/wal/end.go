@@ -9,24 +9,24 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// This file finds out where a lane ends whose process is gone, from its own
-// files and from what lies beside the buffers.
+// This file finds where a lane ends if its process was killed: from the lane's own
+// files and from the files beside the buffers.
 
-// witness is what the files beside the buffers say of one lane.
+// witness is what the files beside the buffers say about one lane.
 type witness struct {
-	last  uint64 // there were records up to here; 0: not known
-	acked uint64 // up to here they are delivered; a lower bound
+	last  uint64 // there were records up to this sequence; 0: not known
+	acked uint64 // records up to this sequence are delivered; a lower bound
 	begun bool   // the lane had a folder
 
 	ended bool // nothing was appended behind last
-	guess bool // but last may be too low or too high: the lane's own files say more, if they are there
+	guess bool // with ended: last may be too low or too high, and the lane's own files know better, if they exist
 
-	expected bool   // the newest buffer's: the file latest should speak of it
-	clean    bool   // and does, and no later value of it was lost
-	boot     uint32 // the machine's start in which it was written
+	expected bool   // the buffer is the newest, so the file latest should name it
+	clean    bool   // the file latest does, and no later value of it was lost
+	boot     uint32 // the start of the machine in which latest was written
 }
 
-// witness collects what is said of a lane of a buffer.
+// witness collects what the files beside the buffers say about a lane.
 func (l *Log) witness(h heard, id weir.BufferID, ln weir.Lane) witness {
 	if b, ok := l.ended.known[id]; ok {
 		return witness{last: b.last[ln], acked: b.acked[ln], begun: b.last[ln] > 0, ended: true, guess: b.guess>>ln&1 > 0}
@@ -43,8 +43,9 @@ func (l *Log) witness(h heard, id weir.BufferID, ln weir.Lane) witness {
 	return w
 }
 
-// saidEnd is where a buffer ends as others say: it cannot be read itself at this
-// start, and what they say is overwritten by what they say of the next buffer.
+// saidEnd returns where a buffer ends according to the files beside the buffers. The
+// buffer itself cannot be read at this start, and those files are about to be
+// overwritten with what is known of the next buffer.
 func saidEnd(id weir.BufferID, said func(weir.Lane) witness) endedBuffer {
 	e := endedBuffer{id: id}
 	for ln := range weir.Lane(weir.Lanes) {
@@ -57,9 +58,8 @@ func saidEnd(id weir.BufferID, said func(weir.Lane) witness) endedBuffer {
 	return e
 }
 
-// load reads a lane that an earlier open wrote, as it is found on the disk. It
-// reads the lane's last segments if it is not known where the lane ends, and
-// nothing but names otherwise.
+// load reads a lane that an earlier open wrote. It reads the lane's last segments if it
+// is not known where the lane ends, and only file names otherwise.
 func (la *lane) load(w witness) error {
 	segs, err := listSegments(la.dir)
 	if err != nil {
@@ -89,9 +89,9 @@ func (la *lane) load(w witness) error {
 	return nil
 }
 
-// miss notes what is gone of the lane's files. A folder without a file in it is
-// one that something was taken from, unless it is known that nothing was ever
-// stored there: a process that begins a lane puts the marks there first.
+// miss notes which of the lane's files are gone. If the folder is empty, something was
+// removed from it, unless it is known that nothing was ever stored there: a process
+// that begins a lane first writes the marks.
 func (la *lane) miss(w *witness, known bool) error {
 	_, err := os.Stat(la.dir)
 	switch {
@@ -113,14 +113,14 @@ func (la *lane) miss(w *witness, known bool) error {
 // unsealedEnd finds the end of a lane that was not sealed: its process was killed, or
 // what it wrote at the end is lost. The mark that it returns is sealed.
 //
-// Behind the last intact frame there may be what is left of a batch that was
-// being written, which nobody was told is stored, or what is left of stored
-// ones. Two files say which, written after each sync: the lane's marks and the
-// latest sequences of the newest buffer. Neither is synced. That nothing follows
-// is believed if both are whole and of this start of the machine, or if the second
-// is and agrees with what the segments show. Else at least one record more may be
-// missing; but if both are whole and of an earlier start, which a power cut leaves,
-// only if there are damaged bytes at the end.
+// Bytes behind the last intact frame may be left of a batch that was being written and
+// never acknowledged, or of stored ones. Two files tell which: the lane's marks, and
+// latest, which has the last sequences of the newest buffer. Both are written after
+// each sync, but not synced themselves. Nothing is missing behind the last record if
+// both files are clean and of this start of the machine, or if latest is and agrees
+// with the segments. If both are clean and of an earlier start, as after a power cut,
+// nothing is missing unless there are damaged bytes at the end. In all other cases at
+// least one record more may be missing.
 func (la *lane) unsealedEnd(m mark, whole bool, w witness) (mark, error) {
 	m.sealed = true
 	if w.ended && !w.guess {
@@ -132,7 +132,7 @@ func (la *lane) unsealedEnd(m mark, whole bool, w witness) (mark, error) {
 		return mark{}, err
 	}
 	if !whole && len(la.segs) == 0 && !w.begun && m.high == 0 {
-		return m, nil // it never was
+		return m, nil // the lane never existed
 	}
 	boot := la.disk.boot
 	now := boot != 0 && m.boot == boot && (w.boot == boot || !w.expected)
@@ -149,11 +149,11 @@ func (la *lane) unsealedEnd(m mark, whole bool, w witness) (mark, error) {
 	return m, nil
 }
 
-// laneEnd is what lies at the end of a lane's segments.
+// laneEnd is what was found at the end of a lane's segments.
 type laneEnd struct {
-	last    uint64 // sequence of the last intact record; 0 none
+	last    uint64 // sequence of the last intact record; 0: none
 	damaged bool   // there are bytes behind it
-	claimed uint64 // last sequence of the damaged frames behind it whose headers are intact
+	claimed uint64 // last sequence according to the intact headers of damaged frames behind last
 }
 
 // findEnd reads segments, newest first, until it finds an intact frame.
@@ -205,8 +205,8 @@ func (la *lane) scanEnd(i int, end *laneEnd) error {
 	return nil
 }
 
-// seal makes the end of the lane what it is in memory, for good and durably:
-// whatever else lies in its segments does not count.
+// seal fixes the end of the lane, durably, at what it is in memory. Anything behind it
+// in the segments does not count.
 func (la *lane) seal() error {
 	la.mu.Lock()
 	m := mark{high: la.last, acked: la.acked, sealed: true, guess: la.guess, firm: la.firm, loose: la.loose, boot: la.disk.boot}
@@ -217,8 +217,7 @@ func (la *lane) seal() error {
 	return la.marks.set(func(old *mark) { *old = m })
 }
 
-// openMarks opens the lane's side file, in a new folder if the lane has none any
-// more.
+// openMarks opens the lane's marks file. It makes a new folder if the lane has none.
 func (la *lane) openMarks() error {
 	if la.lost != "" && !la.marks.opened() {
 		if err := la.disk.mkdir(la.dir); err != nil {

@@ -13,25 +13,25 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// endedNames are the two copies of the list of ended buffers: the folder of a
-// buffer and the list of what must be there may go missing together.
+// endedNames are the two copies of the list of ended buffers. There are two because the
+// folder of a buffer and one list may be lost together.
 var endedNames = [2]string{"ended", "ended.copy"}
 
-// endedBuffer is where the lanes of a buffer end: nothing is appended to it any
+// endedBuffer is where the lanes of a buffer end. Nothing is appended to the buffer any
 // more.
 type endedBuffer struct {
 	id    weir.BufferID
 	last  [weir.Lanes]uint64
-	acked [weir.Lanes]uint64 // when the buffer was noted: a lower bound
-	guess byte               // lanes whose last is a guess, as bits
+	acked [weir.Lanes]uint64 // lower bound: the position when the buffer was noted
+	guess byte               // bits of the lanes whose last is a guess
 }
 
-// same reports whether two notes tell the same end.
+// same reports whether both name the same end.
 func (b endedBuffer) same(o endedBuffer) bool {
 	return b.id == o.id && b.last == o.last && b.guess == o.guess
 }
 
-// ended are the buffers that must be on the disk unless they are retired.
+// ended lists the buffers that must be on the disk unless they are retired.
 type ended struct {
 	mu     sync.Mutex // guards what follows
 	copies [2]*list
@@ -63,8 +63,8 @@ func (e *ended) open(d *disk, dir string, log *slog.Logger) error {
 	return nil
 }
 
-// add notes the end of a buffer; durable on return. After an error the next
-// call, or the next Open, writes it too.
+// add notes the end of a buffer; durable on return. If it fails, the next call, or the
+// next Open, writes the buffer too.
 func (e *ended) add(b endedBuffer) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -85,8 +85,8 @@ func (e *ended) add(b endedBuffer) error {
 	return errors.Join(errs...)
 }
 
-// replace makes the list what is on the disk now. A copy that says all of it,
-// and little else, stays as it is.
+// replace makes the list what is on the disk now. A copy that has all of it, and little
+// else, is not rewritten.
 func (e *ended) replace(all []endedBuffer) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -114,7 +114,7 @@ func (e *ended) replace(all []endedBuffer) error {
 	return errors.Join(errs...)
 }
 
-// forget drops a buffer that is retired: the list of those says so already.
+// forget drops a retired buffer: the list of retired buffers has it already.
 func (e *ended) forget(id weir.BufferID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -137,7 +137,7 @@ func appendEnded(dst []byte, b endedBuffer) []byte {
 	return append(dst, b.guess)
 }
 
-// parseEnded takes nothing but what appendEnded wrote.
+// parseEnded accepts only what appendEnded wrote.
 func parseEnded(p []byte) (endedBuffer, error) {
 	if len(p) != endedSize || p[endedSize-1] >= 1<<weir.Lanes {
 		return endedBuffer{}, corrupt("ended buffer of %d bytes", len(p))

@@ -25,7 +25,7 @@ const (
 	maxPrefix = binary.MaxVarintLen64
 )
 
-// kind says what a frame's body is.
+// kind is the type of a frame's body.
 type kind byte
 
 const (
@@ -40,17 +40,17 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// salt goes into the checksum of every header: a frame is only valid in the
-// file of the buffer and lane that it was written to, whatever old blocks a
-// damaged file system puts there.
+// salt goes into the checksum of every header. So a frame is valid only in the file of
+// the buffer and lane that it was written to, even if a damaged file system puts old
+// blocks into another file.
 type salt uint32
 
-// saltOf is the salt of a file that belongs to a buffer.
+// saltOf returns the salt of a file that belongs to a buffer.
 func saltOf(id weir.BufferID, part byte) salt {
 	return salt(crc32.Checksum(append(id[:], part), castagnoli))
 }
 
-// The parts of a buffer that are not lanes, for saltOf.
+// Parts of a buffer other than lanes, for saltOf.
 const (
 	partRows    = 0x80
 	partRetired = 0x81
@@ -66,17 +66,17 @@ const (
 // header is the first part of a frame.
 type header struct {
 	kind  kind
-	first uint64 // sequence of the first record; other kinds number their frames from 1
+	first uint64 // sequence of the first record; other kinds count their frames from 1
 	count uint32 // at least 1
 	size  int    // of the body
 	sum   uint32 // checksum of the body
 }
 
-// last is the sequence of the last record.
+// last returns the sequence of the last record.
 func (h header) last() uint64 { return h.first + uint64(h.count) - 1 }
 
-// openFrame begins a frame at the end of dst: the body is to be appended, and
-// then sealFrame called with the length that dst had.
+// openFrame begins a frame at the end of dst. The caller appends the body and then
+// calls sealFrame with the length that dst had before.
 func openFrame(dst []byte) []byte {
 	var h [headerSize]byte
 	return append(dst, h[:]...)
@@ -138,12 +138,12 @@ func (m memory) peek(off int64, n int) ([]byte, error) {
 	return p[:min(n, len(p))], nil
 }
 
-// findHeader looks for the first valid header at or behind off and returns
-// where it begins. ok is false when the source ends without one.
+// findHeader returns the first valid header at or behind off, and where it begins. ok
+// is false if the source ends without one.
 //
-// Headers stand where the frame before ended, or a few bytes behind: in
-// segments tidwall/wal puts the frame's length there. Only if there is none
-// are the bytes searched.
+// A header stands directly behind the frame before or a few bytes later: in segments,
+// tidwall/wal puts the frame's length in front. If there is no header at either place,
+// the bytes are searched.
 func findHeader(src source, s salt, off int64) (h header, at int64, ok bool, err error) {
 	p, err := src.peek(off, maxPrefix+headerSize)
 	if err != nil {
@@ -167,8 +167,8 @@ func findHeader(src source, s salt, off int64) (h header, at int64, ok bool, err
 	}
 }
 
-// searchHeader returns the first valid header that lies wholly in p and where
-// it begins, -1 when there is none.
+// searchHeader returns the first valid header that lies completely in p, and where it
+// begins; -1 if there is none.
 func searchHeader(p []byte, s salt) (header, int) {
 	for at := 0; ; at++ {
 		i := bytes.Index(p[at:], []byte(frameMagic))
@@ -182,9 +182,8 @@ func searchHeader(p []byte, s salt) (header, int) {
 	}
 }
 
-// readBody returns the body of the frame whose header begins at at; ok is
-// false when it is damaged or cut short. It is valid until the source's next
-// call.
+// readBody returns the body of the frame whose header begins at at. ok is false if the
+// body is damaged or cut short. The body is valid until the source's next call.
 func readBody(src source, h header, at int64) (body []byte, ok bool, err error) {
 	body, err = src.peek(at+headerSize, h.size)
 	if err != nil {
@@ -193,7 +192,7 @@ func readBody(src source, h header, at int64) (body []byte, ok bool, err error) 
 	return body, h.checkBody(body), nil
 }
 
-// end is where the frame that begins at at ends.
+// end returns where the frame that begins at at ends.
 func (h header) end(at int64) int64 { return at + headerSize + int64(h.size) }
 
 // corrupt wraps ErrCorrupt with what is wrong.

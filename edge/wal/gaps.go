@@ -12,9 +12,9 @@ const (
 	maxReason = 200
 )
 
-// gaps are the holes of a lane that have been handed out. They stay holes: a
-// bad block may give its bytes back some day, and a record that was reported
-// missing must not turn up after all.
+// gaps are the holes of a lane that have been handed out. They stay holes even if a bad
+// block becomes readable again: a record that was reported missing must not be
+// delivered later.
 type gaps struct {
 	list  *list
 	known []weir.Gap // in order
@@ -47,8 +47,8 @@ func (g *gaps) at(seq uint64) (weir.Gap, bool) {
 	return weir.Gap{}, false
 }
 
-// until returns the last sequence from from to last that no known gap behind
-// from holds.
+// until returns the last sequence of from to last that lies before the next known gap
+// behind from.
 func (g *gaps) until(from, last uint64) uint64 {
 	i, _ := slices.BinarySearchFunc(g.known, from, func(gap weir.Gap, seq uint64) int {
 		if gap.First <= seq {
@@ -62,7 +62,7 @@ func (g *gaps) until(from, last uint64) uint64 {
 	return last
 }
 
-// add remembers a gap. On an error it is remembered in memory only.
+// add remembers a gap. After an error it is remembered in memory only.
 func (g *gaps) add(gap weir.Gap) error {
 	body := appendGap(nil, gap)
 	err := g.list.append(body, func(add func([]byte)) {
@@ -96,7 +96,7 @@ func appendGap(dst []byte, gap weir.Gap) []byte {
 	return append(dst, gap.Reason[:min(len(gap.Reason), maxReason)]...)
 }
 
-// parseGap takes nothing but what appendGap wrote.
+// parseGap accepts only what appendGap wrote.
 func parseGap(p []byte) (weir.Gap, error) {
 	if len(p) < 17 || len(p) > 17+maxReason || p[16] > 1 {
 		return weir.Gap{}, corrupt("gap of %d bytes", len(p))

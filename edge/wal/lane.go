@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// lane is one lane of one buffer: its files and its bounds. What only the
-// current buffer has, the open segment, is in writer.
+// lane is one lane of one buffer: its files and its bounds. The open segment, which only
+// the current buffer has, is in writer.
 type lane struct {
 	disk *disk
 	log  *slog.Logger
@@ -25,50 +25,50 @@ type lane struct {
 	marks marks
 	gaps  gaps // guarded by the reader's lock
 
-	// behind says that the files do not show yet what was trimmed: a step
-	// failed. Guarded by the reader's lock, as is written.
+	// behind says that a step failed, so the files do not show yet what was trimmed.
+	// behind and written are guarded by the reader's lock.
 	behind  bool
 	written time.Time // when acked was last written to marks
 
-	// sealed says that the disk knows the end of the lane, or that there is no
-	// directory to keep it in. Written by Open only.
+	// sealed says that the end of the lane is on the disk, or that the lane has no
+	// directory. Only Open writes it.
 	sealed bool
 
-	// lost says what is gone of the lane's files, for the gap that reports it;
-	// empty: nothing that Open saw.
+	// lost says which of the lane's files Open found missing, for the gap that reports
+	// it; empty: none.
 	lost string
 
-	// front is where the lane began when it was opened. What is missing there may
-	// have been delivered, if loose.
+	// front is the acknowledged position when the lane was opened. If loose is set,
+	// records missing behind it may have been delivered.
 	front uint64
 	loose bool
 
 	mu    sync.Mutex
 	segs  []segment // oldest first
 	last  uint64    // newest durable sequence
-	acked uint64    // everything up to here is delivered
+	acked uint64    // all records up to this one are delivered
 	guess bool      // last is a guess
-	firm  uint64    // of a guess: up to here there were records for sure
+	firm  uint64    // if guess: up to here there certainly were records
 }
 
 // segment is one file of tidwall/wal.
 type segment struct {
-	index uint64 // of its first entry, for tidwall/wal
+	index uint64 // of its first entry, as tidwall/wal counts
 	name  string
 	size  int64
-	first uint64 // sequence of the first frame at or behind its beginning; 0: not known yet
+	first uint64 // sequence of the first frame that begins in it or later; 0: not known yet
 }
 
-// segmentName is the name that tidwall/wal gives the segment that begins with
-// an index.
+// segmentName returns the name that tidwall/wal gives to a segment that begins with an
+// index.
 func segmentName(index uint64) string {
 	s := strconv.FormatUint(index, 10)
 	return strings.Repeat("0", 20-len(s)) + s
 }
 
-// parseSegment reads a file name. What tidwall/wal leaves behind when it is
-// interrupted while it truncates (.START, .END) counts too: frames that such a
-// file repeats are told by their sequence.
+// parseSegment parses a file name. It accepts what tidwall/wal leaves behind when it is
+// interrupted while it truncates (.START, .END): frames that such a file repeats are
+// recognized by their sequence.
 func parseSegment(name string) (index uint64, ok bool) {
 	digits := strings.TrimSuffix(strings.TrimSuffix(name, ".START"), ".END")
 	if len(digits) != 20 {
@@ -102,8 +102,8 @@ func listSegments(dir string) ([]segment, error) {
 	return segs, nil
 }
 
-// relist brings the list of segments in line with the directory and returns
-// how many bytes more that is.
+// relist updates the list of segments from the directory, and returns by how many bytes
+// it grew.
 func (la *lane) relist() (int64, error) {
 	segs, err := listSegments(la.dir)
 	if err != nil {
@@ -121,8 +121,8 @@ func (la *lane) relist() (int64, error) {
 	return more, nil
 }
 
-// bounds returns the acknowledged position, the last sequence, and up to where
-// there were records for sure, which is less than last where that is a guess.
+// bounds returns the acknowledged position, the last sequence, and the sequence up to
+// which there certainly were records. The latter is less than last if last is a guess.
 func (la *lane) bounds() (acked, last, firm uint64) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
@@ -132,7 +132,7 @@ func (la *lane) bounds() (acked, last, firm uint64) {
 	return la.acked, la.last, la.last
 }
 
-// bytes is what the segments take on the disk.
+// bytes returns how many bytes the segments take on the disk.
 func (la *lane) bytes() int64 {
 	la.mu.Lock()
 	defer la.mu.Unlock()
@@ -160,8 +160,8 @@ func (la *lane) segment(i int) (segment, bool) {
 	return la.segs[i], true
 }
 
-// indexOf returns where the segment with this name is in the list, or where the
-// one behind it is if it has been freed.
+// indexOf returns the index of the segment with this name or, if that has been freed,
+// of the one behind it.
 func (la *lane) indexOf(name string) (i int, found bool) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
@@ -174,8 +174,8 @@ func indexOf(segs []segment, name string) (i int, found bool) {
 	})
 }
 
-// search returns the segment that holds a sequence if any does: the newest
-// that begins at or before it.
+// search returns the newest segment that begins at or before a sequence: if any segment
+// holds the sequence, this one does.
 func (la *lane) search(seq uint64) (int, error) {
 	la.mu.Lock()
 	n := len(la.segs)
@@ -191,8 +191,8 @@ func (la *lane) search(seq uint64) (int, error) {
 	return max(0, i-1), failed
 }
 
-// firstOf returns the sequence of the first frame at or behind the beginning
-// of segment i; never when there is none.
+// firstOf returns the sequence of the first frame that begins in segment i or later;
+// never if there is none.
 func (la *lane) firstOf(i int) (uint64, error) {
 	for ; ; i++ {
 		s, ok := la.segment(i)

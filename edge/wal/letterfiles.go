@@ -15,8 +15,8 @@ import (
 
 const letterSuffix = ".dead"
 
-// letterFiles are the numbered files of a folder of letters, dead or refused. One
-// open appends to a file only. They are for one goroutine at a time.
+// letterFiles are the numbered files of a folder of letters, dead or refused. Each file
+// is appended to by one open only. They are for one goroutine at a time.
 type letterFiles struct {
 	disk *disk
 	dir  string
@@ -31,7 +31,7 @@ func (n *letterFiles) path(number uint64) string {
 	return filepath.Join(n.dir, fmt.Sprintf("%08d%s", number, letterSuffix))
 }
 
-// numbers lists the files, oldest first. Other names are left alone.
+// numbers lists the files, oldest first. Files with other names are ignored.
 func (n *letterFiles) numbers() ([]uint64, error) {
 	entries, err := os.ReadDir(n.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -48,8 +48,8 @@ func (n *letterFiles) numbers() ([]uint64, error) {
 	return numbers, nil
 }
 
-// each hands the bodies of the whole frames of a file to fn. What is damaged is left
-// out; a file that cannot be read has none.
+// each calls fn with the bodies of the intact frames of a file. Damaged ones are skipped.
+// A file that cannot be read has none.
 func (n *letterFiles) each(number uint64, fn func(count uint32, body []byte) error) error {
 	var w window
 	if err := w.open(n.path(number)); err != nil {
@@ -79,8 +79,8 @@ func (n *letterFiles) each(number uint64, fn func(count uint32, body []byte) err
 	}
 }
 
-// begin makes a file, which the next frames go to. Its name is durable on return.
-// made reports whether the number is taken, which it may be after an error too.
+// begin makes a file, which the next frames go to. Its name is durable on return. made
+// reports whether the number is used, which it may be even after an error.
 func (n *letterFiles) begin(number uint64) (made bool, err error) {
 	n.close()
 	if err := n.disk.mkdir(n.dir); err != nil {
@@ -98,8 +98,8 @@ func (n *letterFiles) begin(number uint64) (made bool, err error) {
 	return true, nil
 }
 
-// append writes a frame, which begins with the room that openFrame made, to the
-// newest file; it is durable on return. After an error the file is not used any more.
+// append writes a frame, which begins with the room that openFrame made, to the newest
+// file; durable on return. After an error the file is not used any more.
 func (n *letterFiles) append(frame []byte, count int) error {
 	sealFrame(frame, 0, saltOf(weir.BufferID{}, n.part), n.kind, n.next, uint32(count))
 	f, path := n.file, n.file.Name()
@@ -120,7 +120,7 @@ func (n *letterFiles) append(frame []byte, count int) error {
 	return nil
 }
 
-// remove deletes a file; one that is gone already is no error.
+// remove deletes a file. It is not an error if the file is gone already.
 func (n *letterFiles) remove(number uint64) error {
 	path := n.path(number)
 	err := n.disk.do(stepRemove, path, func() error { return os.Remove(path) })
@@ -130,7 +130,7 @@ func (n *letterFiles) remove(number uint64) error {
 	return err
 }
 
-// close ends the newest file.
+// close closes the newest file.
 func (n *letterFiles) close() {
 	if n.file != nil {
 		n.file.Close()

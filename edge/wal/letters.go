@@ -13,55 +13,55 @@ import (
 
 const (
 	letterFile  = 256 << 10 // bytes of a file before the next one is begun, unless the quota is small
-	letterFloor = 1 << 10   // bytes that a letter counts at least: it takes memory as well
+	letterFloor = 1 << 10   // least bytes that a letter counts, because it takes memory as well
 
 	lettersMost = 128 << 20 // bytes of all letters, unless Options say otherwise
-	clientMost  = 1 << 20   // of one client
+	clientMost  = 1 << 20   // bytes of the letters of one client, likewise
 )
 
-// Letter is a message that the gateway itself refused for good, other than the dead
-// letters, which the cloud refused.
+// Letter is a message that the gateway itself refused for good. Dead letters, in
+// contrast, are records that the cloud refused.
 type Letter struct {
-	Seq     uint64 // counts the letters
+	Seq     uint64 // number of the letter, counted from 1
 	Client  string
-	Topic   string // of MQTT
+	Topic   string // MQTT topic
 	QoS     byte
 	Time    int64 // ms since 1970
 	Reason  string
 	Payload []byte
 	Size    int64  // bytes of the payload as it was sent
-	Hash    []byte // SHA-256 of it if Payload has only its beginning; else nil
+	Hash    []byte // SHA-256 of the whole payload if Payload has only its beginning; else nil
 }
 
-// charge is how many bytes of the quotas a letter takes.
+// charge returns how many bytes of the quotas a letter takes.
 func (l *Letter) charge() int64 {
 	return max(letterFloor, int64(64+len(l.Client)+len(l.Topic)+len(l.Reason)+len(l.Payload)+len(l.Hash)))
 }
 
-// Letters are the refused letters. They lie in numbered files, which are appended to
-// by one open only. A client has at most so many bytes, then its own oldest give
-// way; when all take too many, the oldest of all do.
+// Letters are the refused letters. They lie in numbered files. Each file is appended to
+// by one open only. Each client has a quota of bytes, above which its own oldest letters
+// are evicted. If all letters exceed the total quota, the oldest of all are evicted.
 //
-// What a client has is counted in shares: its letters of one file. They go together.
-// The files do not say that a share has gone: a start counts again, letter by letter
-// in the same order, and comes to the same. It may find more, if files have gone
-// meanwhile, never less.
+// Letters of a client are counted in shares: its letters of one file. A share is evicted
+// as a whole. The files do not say which shares are evicted: a start counts all letters
+// again, in the same order, and gets the same result. If files have gone meanwhile it
+// may keep more letters, never fewer.
 type Letters struct {
 	log       *slog.Logger
-	quota     int64 // bytes, of all
+	quota     int64 // bytes of all letters
 	perClient int64
 
 	mu      sync.Mutex
 	files   letterFiles
 	loaded  bool
-	counts  []*letters // what lies in each file, oldest first
+	counts  []*letters // the letters of each file, oldest first
 	clients map[clientKey]int64
 	next    uint64 // number of the next letter
 	stored  seqSet
-	evicted uint64 // letters that went for newer ones, since Open
+	evicted uint64 // letters evicted for newer ones, since Open
 }
 
-// clientKey stands for a client id, which may be long.
+// clientKey is a hash of a client id, which may be long.
 type clientKey [16]byte
 
 func keyOf(client string) clientKey {
@@ -69,18 +69,18 @@ func keyOf(client string) clientKey {
 	return clientKey(sum[:])
 }
 
-// letters is one file of them.
+// letters counts the letters of one file.
 type letters struct {
 	number uint64
-	size   int64 // bytes that count, those of evicted letters too
+	size   int64 // charge of all letters, including evicted ones
 	shares map[clientKey]*share
 }
 
-// share is what a client has in one file.
+// share counts the letters of a client in one file.
 type share struct {
 	bytes  int64
 	count  uint64
-	before uint64 // letters of a lower number are evicted
+	before uint64 // letters with a lower number are evicted
 }
 
 func (f *letters) live() bool {
@@ -92,14 +92,14 @@ func (f *letters) live() bool {
 	return false
 }
 
-// Eviction is what gives way to a new letter.
+// Eviction says which letters are evicted for a new one.
 type Eviction struct {
-	Client  string // whose; "" for the oldest of all clients
+	Client  string // whose letters; "" for the oldest of all clients
 	Letters uint64
-	By      uint64 // the number of the letter that they give way to
+	By      uint64 // number of the new letter
 }
 
-// Letters are the log's refused letters.
+// Letters returns the log's refused letters.
 func (l *Log) Letters() *Letters { return &l.letters }
 
 // Next returns the number that the next letter gets. The others follow it one by one.
@@ -110,8 +110,8 @@ func (l *Letters) Next() (uint64, error) {
 	return l.next, err
 }
 
-// Stored reports whether the letter was durable. Of one that has given way it may
-// say no after a restart.
+// Stored reports whether the letter was durable. After a restart it may report false for
+// an evicted letter.
 func (l *Letters) Stored(seq uint64) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,8 +119,8 @@ func (l *Letters) Stored(seq uint64) (bool, error) {
 	return l.stored.has(seq), err
 }
 
-// Evictions returns what will give way when the batch is added: it must be reported,
-// durably, before that. It changes nothing.
+// Evictions returns which letters will be evicted when the batch is added. They must be
+// reported, durably, before that. Evictions changes nothing.
 func (l *Letters) Evictions(batch []Letter) ([]Eviction, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -147,7 +147,7 @@ func (l *Letters) Evictions(batch []Letter) ([]Eviction, error) {
 	return out, nil
 }
 
-// fits reports whether nothing has to give way for the batch.
+// fits reports whether the batch can be added without evictions.
 func (l *Letters) fits(batch []Letter) bool {
 	more, all := make(map[clientKey]int64), l.bytes()
 	for i := range batch {
@@ -160,7 +160,7 @@ func (l *Letters) fits(batch []Letter) bool {
 	return true
 }
 
-// clone is a copy of the counts, for a trial.
+// clone returns a copy of the counts, for a trial.
 func (l *Letters) clone() *Letters {
 	c := &Letters{quota: l.quota, perClient: l.perClient, clients: maps.Clone(l.clients)}
 	for _, f := range l.counts {
@@ -174,11 +174,11 @@ func (l *Letters) clone() *Letters {
 	return c
 }
 
-// Add stores letters; they are durable on return. Their numbers follow Next. What
-// Evictions said gives way. After an error none of these numbers is used again.
+// Add stores letters; durable on return. Their numbers follow Next. It evicts what
+// Evictions has returned. After an error none of these numbers is used again.
 //
-// A crash leaves, before the sync: a frame that nobody was told is stored, all of it
-// or none; after it: all of the letters, and what gave way perhaps once more.
+// A crash before the sync leaves all or none of a frame that was never acknowledged. A
+// crash after the sync leaves all of the letters, and perhaps evicted ones once more.
 func (l *Letters) Add(batch []Letter) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -200,7 +200,7 @@ func (l *Letters) Add(batch []Letter) error {
 	return nil
 }
 
-// fill is how many letters of the batch, one at least, go into the newest file.
+// fill returns how many letters of the batch, one at least, go into the newest file.
 func (l *Letters) fill(batch []Letter) (n int) {
 	for size := l.counts[len(l.counts)-1].size; n < len(batch) && (n == 0 || size < l.fileSize()); n++ {
 		size += batch[n].charge()
@@ -208,7 +208,7 @@ func (l *Letters) fill(batch []Letter) (n int) {
 	return n
 }
 
-// add writes letters into the newest file.
+// add writes letters to the newest file.
 func (l *Letters) add(batch []Letter) error {
 	frame := appendLetters(openFrame(nil), batch)
 	if len(frame)-headerSize > maxBody {
@@ -224,7 +224,7 @@ func (l *Letters) add(batch []Letter) error {
 	return nil
 }
 
-// fileSize is how many bytes a file takes before the next one is begun.
+// fileSize returns how many bytes a file takes before the next one is begun.
 func (l *Letters) fileSize() int64 { return min(letterFile, l.quota/8) }
 
 // full reports whether the next letter begins a file.
@@ -233,7 +233,7 @@ func (l *Letters) full() bool {
 	return n == 0 || l.counts[n-1].size >= l.fileSize()
 }
 
-// number is that of the next file.
+// number returns the number of the next file.
 func (l *Letters) number() uint64 {
 	if n := len(l.counts); n > 0 {
 		return l.counts[n-1].number + 1
@@ -260,8 +260,8 @@ func (l *Letters) begin() error {
 	return err
 }
 
-// count adds a letter to the newest file's counts, and returns how many of its client
-// give way.
+// count adds a letter to the newest file's counts, and returns how many letters of its
+// client are evicted.
 func (l *Letters) count(letter *Letter) (evicted uint64) {
 	k, n := keyOf(letter.Client), letter.charge()
 	for _, f := range l.counts {
@@ -287,8 +287,8 @@ func (l *Letters) count(letter *Letter) (evicted uint64) {
 	return evicted
 }
 
-// surplus takes out of the counts the files that are to go: those in which nothing is
-// left, and the oldest when all take more than the quota.
+// surplus removes from the counts the files that are to be removed: those without a
+// letter that counts, and the oldest if all take more than the quota.
 func (l *Letters) surplus() (gone []*letters) {
 	kept := l.counts[:0:0]
 	for i, f := range l.counts {
@@ -322,8 +322,8 @@ func letterCount(files []*letters) (n uint64) {
 	return n
 }
 
-// shrink removes the files that are surplus. One that cannot be removed now is counted
-// again, and removed, after the next start.
+// shrink removes the surplus files. A file that cannot be removed now is counted again,
+// and removed, after the next start.
 func (l *Letters) shrink() {
 	gone := l.surplus()
 	l.evicted += letterCount(gone)
@@ -370,8 +370,8 @@ func (l *Letters) load() error {
 	return nil
 }
 
-// Each hands the letters to fn, oldest first, until fn returns an error, which it
-// returns. fn must not call the Letters. Damaged ones are left out.
+// Each calls fn with the letters, oldest first. If fn returns an error, Each stops and
+// returns it. fn must not call methods of the Letters. Damaged letters are skipped.
 func (l *Letters) Each(fn func(Letter) error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -392,7 +392,7 @@ func (l *Letters) Each(fn func(Letter) error) error {
 	return nil
 }
 
-// eachIn hands all letters of one file to fn.
+// eachIn calls fn with all letters of one file.
 func (l *Letters) eachIn(number uint64, fn func(Letter) error) error {
 	return l.files.each(number, func(count uint32, body []byte) error {
 		batch, err := parseLetters(body, count)
@@ -409,9 +409,9 @@ func (l *Letters) eachIn(number uint64, fn func(Letter) error) error {
 	})
 }
 
-// LetterStats is what the letters take.
+// LetterStats says what the letters take.
 type LetterStats struct {
-	Letters, Evicted uint64 // Evicted since Open, for newer ones
+	Letters, Evicted uint64 // Evicted counts letters evicted for newer ones since Open
 	Bytes, Quota     int64
 }
 
@@ -448,8 +448,7 @@ func appendLetters(dst []byte, batch []Letter) []byte {
 	return dst
 }
 
-// parseLetters takes nothing but what appendLetters wrote. The letters share a copy
-// of p.
+// parseLetters accepts only what appendLetters wrote. The letters alias a copy of p.
 func parseLetters(p []byte, count uint32) ([]Letter, error) {
 	c := decoder{p: slices.Clone(p)}
 	if uint64(count) > uint64(len(p)) {

@@ -17,13 +17,13 @@ type list struct {
 	kind kind
 
 	next  uint64 // number of the next frame
-	torn  bool   // the file has bytes that are no frame, or its last write failed
-	fresh bool   // the file is not there yet
+	torn  bool   // the file has bytes that are not a frame, or its last write failed
+	fresh bool   // the file does not exist yet
 }
 
-// openList reads the list at path, which need not exist, and hands every
-// intact body to each, oldest first. Damaged ones are skipped. The body is
-// valid only during the call; an error of each means that it is damaged too.
+// openList reads the list at path, which need not exist, and calls each with every
+// intact body, oldest first. Damaged ones are skipped. The body is valid only during the
+// call. An error of each means that the body is damaged too.
 func openList(d *disk, path string, s salt, k kind, each func(body []byte) error) (*list, error) {
 	l := &list{disk: d, path: path, salt: s, kind: k, next: 1}
 	data, err := os.ReadFile(path)
@@ -48,8 +48,8 @@ func openList(d *disk, path string, s salt, k kind, each func(body []byte) error
 	return l, nil
 }
 
-// eachFrame hands every intact frame in data to fn. It reports whether they
-// are all that data holds, and fn took them.
+// eachFrame calls fn with every intact frame in data. It reports whether data holds
+// nothing else, and fn accepted all of them.
 func eachFrame(data []byte, s salt, fn func(h header, body []byte) error) bool {
 	src, off, whole := memory(data), int64(0), true
 	for off < int64(len(data)) {
@@ -72,9 +72,9 @@ func eachFrame(data []byte, s salt, fn func(h header, body []byte) error) bool {
 	return whole
 }
 
-// append adds a frame; durable on return. After an error, or when the file was
-// found damaged, the next call writes the whole list anew: all is what it held
-// so far, and is called only then.
+// append adds a frame; durable on return. After an error, or if the file was found
+// damaged, the next call rewrites the whole list: only then it calls all, which
+// returns the list so far.
 func (l *list) append(body []byte, all func(add func(body []byte))) error {
 	if l.torn {
 		return l.rewrite(func(add func([]byte)) {

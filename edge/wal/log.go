@@ -18,9 +18,9 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Log is the buffer of one gateway. Its methods may be called from several
-// goroutines: appends to one lane wait for each other, as do reads and trims
-// of one lane; nothing else waits for anything that takes a disk's time.
+// Log is the buffer of one gateway. Its methods may be called from several goroutines.
+// Appends to one lane wait for each other, and so do reads and trims of one lane.
+// Nothing else waits for the disk.
 //
 // Locks are taken in this order: writers, lane by lane; readers, lane by lane;
 // mu; then those inside buffers and lanes.
@@ -29,8 +29,8 @@ type Log struct {
 	disk    *disk
 	lock    *os.File
 	notify  chan struct{}
-	used    atomic.Int64 // bytes in segments, and those that appends under way will take
-	broken  atomic.Bool  // a write failed: no append before there is a new buffer
+	used    atomic.Int64 // bytes in segments, and those reserved by appends under way
+	broken  atomic.Bool  // a write failed: no append until there is a new buffer
 	writers [weir.Lanes]writer
 	readers [weir.Lanes]reader
 	dead    dead
@@ -42,11 +42,11 @@ type Log struct {
 
 	mu      sync.RWMutex
 	closed  bool
-	highest uint32    // counter of any buffer ever seen; of whoever holds all writers
+	highest uint32    // highest counter of any buffer ever seen; guarded by all writers' locks
 	buffers []*buffer // oldest first, the current one last
 	current *buffer
 	retired retired
-	unread  []endedBuffer // buffers on the disk that cannot be read, as far as others speak of them
+	unread  []endedBuffer // buffers on the disk that cannot be read, as the files beside the buffers describe them
 }
 
 const (
@@ -59,11 +59,10 @@ const (
 
 func (l *Log) buffersDir() string { return filepath.Join(l.opts.Dir, buffersName) }
 
-// Open opens the buffer directory, finds out what an earlier process left
-// there, and begins a new buffer, whose id is durable on return. It boots
-// whatever the files look like: damage becomes gaps. The only errors are a
-// directory that cannot be written, and one that another process has open
-// (ErrLocked).
+// Open opens the buffer directory, reads what an earlier process left there, and begins
+// a new buffer, whose id is durable on return. It succeeds whatever the files look like:
+// damage becomes gaps. It fails only if the directory cannot be written, or if another
+// process has it open (ErrLocked).
 func Open(o Options) (*Log, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -137,8 +136,8 @@ func (l *Log) mkdirAll(path string) error {
 	return l.disk.mkdir(path)
 }
 
-// loadBuffers finds the buffers of earlier opens, those that are gone included.
-// Whatever is wrong with one of them, the others and the new one work.
+// loadBuffers loads the buffers of earlier opens, missing ones included. A problem with
+// one of them does not affect the others or the new one.
 func (l *Log) loadBuffers(h heard) error {
 	entries, err := os.ReadDir(l.buffersDir())
 	if err != nil {
@@ -171,9 +170,9 @@ func (l *Log) loadBuffers(h heard) error {
 	return nil
 }
 
-// missAll draws an id for what was in a directory that is empty: a buffer of which
-// all lanes are gone. The ids that are reported with it are not those of the records
-// that are lost: nothing knows them.
+// missAll draws an id for what was in a directory that is empty now, as a buffer of which
+// all lanes are gone. The reported id is not that of the lost records, which nothing
+// knows.
 func (l *Log) missAll(h heard) (heard, error) {
 	entries, err := os.ReadDir(l.buffersDir())
 	if err != nil || len(entries) > 0 || h != (heard{}) || len(l.ended.known) > 0 || len(l.retired.known) > 0 {
@@ -187,8 +186,8 @@ func (l *Log) missAll(h heard) (heard, error) {
 	return heard{id: id, begun: 1<<weir.Lanes - 1}, nil
 }
 
-// missing returns the buffers that must be on the disk and are not: those that
-// ended and were not retired, and the newest if something was stored in it.
+// missing returns the buffers that must be on the disk and are not: those that ended and
+// were not retired, and the newest if something was stored in it.
 func (l *Log) missing(h heard, there map[weir.BufferID]bool) []weir.BufferID {
 	var ids []weir.BufferID
 	for _, b := range l.ended.sorted() {
@@ -243,8 +242,8 @@ func (l *Log) loadBuffer(id weir.BufferID, h heard) {
 	l.opts.Log.Info("found a buffer of an earlier start", "buffer", id, "bytes", b.bytes())
 }
 
-// noteEnds makes the list of ended buffers what was found. It only makes up for
-// other files, so a disk that does not take it refuses nothing.
+// noteEnds sets the list of ended buffers to what was found. The list only backs up
+// other files, so it is no error if the disk refuses it.
 func (l *Log) noteEnds() {
 	all := slices.Clone(l.unread)
 	for _, b := range l.buffers {
@@ -255,8 +254,8 @@ func (l *Log) noteEnds() {
 	}
 }
 
-// discard removes a buffer that nobody needs. What is left of it after an
-// error is removed at the next start.
+// discard removes a buffer that is not needed any more. What an error leaves of it is
+// removed at the next start.
 func (l *Log) discard(b *buffer) {
 	if err := b.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.opts.Log.Warn("cannot remove a buffer that is delivered", "buffer", b.id, "err", err)
@@ -270,9 +269,9 @@ func newID(counter uint32) (id weir.BufferID, err error) {
 	return id, err
 }
 
-// begin draws an id and makes a new buffer of it the current one. The id is
-// durable on return, the directory is made by the first append. A crash in
-// between leaves a counter that nobody used.
+// begin draws an id and makes a new buffer of it the current one. The id is durable on
+// return. The first append makes the directory. A crash in between leaves a counter that
+// is not used.
 func (l *Log) begin() error {
 	if l.highest == math.MaxUint32 {
 		return errors.New("its buffer counter is used up")
@@ -318,23 +317,23 @@ func (l *Log) buffer(id weir.BufferID) (*buffer, error) {
 	return nil, fmt.Errorf("%w %v", ErrUnknown, id)
 }
 
-// Current is the id of the buffer that records are appended to.
+// Current returns the id of the buffer that records are appended to.
 func (l *Log) Current() weir.BufferID {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.current.id
 }
 
-// Next is the sequence that the next record of the lane gets in the current
-// buffer. It is only of use to somebody who is the only one to append.
+// Next returns the sequence that the next record of the lane gets in the current buffer.
+// It is useful only to a caller that is the only one to append.
 func (l *Log) Next(ln weir.Lane) uint64 {
 	_, seq := l.Position(ln)
 	return seq
 }
 
-// Position is where the next record of the lane goes. It may be out of date on
-// return unless the caller is the only one to append; AppendAt then says so.
-// It panics if there is no such lane.
+// Position returns where the next record of the lane goes. Unless the caller is the only
+// one to append, it may be out of date on return; AppendAt then returns ErrMoved. It
+// panics if there is no such lane.
 func (l *Log) Position(ln weir.Lane) (id weir.BufferID, seq uint64) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -342,9 +341,9 @@ func (l *Log) Position(ln weir.Lane) (id weir.BufferID, seq uint64) {
 	return l.current.id, last + 1
 }
 
-// Stored reports whether a record is durable, or was: it may be delivered by now.
-// It is known of every buffer on the disk, trimmed or not, and of the newest 256
-// that were retired.
+// Stored reports whether a record is durable, or was: it may be delivered by now. This is
+// known for every buffer on the disk, trimmed or not, and for the newest 256 that were
+// retired.
 func (l *Log) Stored(id weir.BufferID, ln weir.Lane, seq uint64) bool {
 	if ln >= weir.Lanes {
 		return false
@@ -355,7 +354,7 @@ func (l *Log) Stored(id weir.BufferID, ln weir.Lane, seq uint64) bool {
 		if b.id == id {
 			_, last, firm := b.lanes[ln].bounds()
 			if firm == 0 {
-				firm = last // guessed by an earlier version
+				firm = last // a guess of an earlier version, which did not store firm
 			}
 			return seq <= firm
 		}
@@ -364,9 +363,9 @@ func (l *Log) Stored(id weir.BufferID, ln weir.Lane, seq uint64) bool {
 	return seq <= last[ln]
 }
 
-// Last is the newest durable sequence of a buffer's lane, 0 when there is none
-// or nothing is known about the buffer. It is known of every buffer on the
-// disk, trimmed or not, and of the newest 256 that were retired.
+// Last returns the newest durable sequence of a buffer's lane; 0 if there is none or
+// nothing is known about the buffer. It is known for every buffer on the disk, trimmed
+// or not, and for the newest 256 that were retired.
 func (l *Log) Last(id weir.BufferID, ln weir.Lane) uint64 {
 	if ln >= weir.Lanes {
 		return 0
@@ -383,8 +382,7 @@ func (l *Log) Last(id weir.BufferID, ln weir.Lane) uint64 {
 	return last[ln]
 }
 
-// Buffers lists the buffers on the disk, oldest first; the current one is the
-// last.
+// Buffers lists the buffers on the disk, oldest first; the current one is last.
 func (l *Log) Buffers() []weir.Buffer {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -399,8 +397,8 @@ func (l *Log) Buffers() []weir.Buffer {
 	return infos
 }
 
-// Notify receives when something new can be read. It holds one value, so that
-// nothing is missed and nobody waits.
+// Notify returns a channel that receives when something new can be read. It holds one
+// value, so that no notice is lost and no sender blocks.
 func (l *Log) Notify() <-chan struct{} { return l.notify }
 
 func (l *Log) tell() {
@@ -410,8 +408,8 @@ func (l *Log) tell() {
 	}
 }
 
-// Close seals the current buffer and lets the directory go. It waits for the
-// appends and reads that are under way.
+// Close seals the current buffer and releases the directory. It waits for the appends
+// and reads that are under way.
 func (l *Log) Close() error {
 	for i := range l.writers {
 		l.writers[i].mu.Lock()

@@ -32,8 +32,8 @@ func (l *Log) Rows(id weir.BufferID) ([]weir.MapRow, error) {
 	return slices.Clone(b.rows.rows), nil
 }
 
-// AddRow appends a row to its buffer's map table; durable on return. A row that
-// is there already is not written again.
+// AddRow appends a row to its buffer's map table; durable on return. It does not write a
+// row that is there already.
 func (l *Log) AddRow(row weir.MapRow) error {
 	if err := checkRow(row); err != nil {
 		return err
@@ -57,8 +57,8 @@ func (l *Log) AddRow(row weir.MapRow) error {
 	return nil
 }
 
-// load reads the map table of b once. A row that is damaged is gone; the caller
-// asks the cloud again.
+// load reads the map table of b once. A damaged row is dropped; the caller asks the
+// cloud for it again.
 func (t *mapTable) load(b *buffer) error {
 	if t.list != nil {
 		return nil
@@ -119,7 +119,7 @@ func appendRow(dst []byte, r weir.MapRow) []byte {
 	return append(dst, r.Name...)
 }
 
-// parseRow takes nothing but what appendRow wrote. The row does not know its buffer.
+// parseRow accepts only what appendRow wrote. It does not set the row's buffer.
 func parseRow(p []byte) (weir.MapRow, error) {
 	if len(p) <= rowHeader {
 		return weir.MapRow{}, corrupt("row of %d bytes", len(p))

@@ -9,17 +9,17 @@ import (
 // marksName is a lane's side file.
 const marksName = "marks"
 
-// mark is what a lane remembers beside its segments.
+// mark is what a lane stores beside its segments.
 type mark struct {
-	high  uint64 // newest sequence that was durable; what is behind it in the segments does not count once sealed
-	acked uint64 // everything up to here is delivered
+	high  uint64 // newest durable sequence; once sealed, anything behind it in the segments does not count
+	acked uint64 // all records up to this one are delivered
 
-	sealed bool // nothing follows high, ever
+	sealed bool // nothing will ever follow high
 	guess  bool // high is a guess: the true one was lost
-	loose  bool // acked was lost: more may be delivered
+	loose  bool // acked was lost: more may have been delivered
 
-	boot uint32 // the machine's start in which high was written; 0: not known
-	firm uint64 // of a guess: up to here there were records for sure
+	boot uint32 // the start of the machine in which high was written; 0: not known
+	firm uint64 // if guess: up to here there certainly were records
 }
 
 const (
@@ -46,7 +46,7 @@ func (m mark) encode() []byte {
 	return p
 }
 
-// parseMark reads a cell's value; ok is false when there is none.
+// parseMark reads a cell's value; ok is false if the cell has none.
 func parseMark(p []byte) (m mark, ok bool) {
 	if len(p) != cellPayload {
 		return mark{}, false
@@ -62,8 +62,8 @@ func parseMark(p []byte) (m mark, ok bool) {
 	}, true
 }
 
-// marks keeps a lane's mark on disk. The zero value keeps it nowhere, until
-// open. Its methods may be called from several goroutines: the sender moves
+// marks keeps a lane's mark on the disk. The zero value keeps it in memory only, until
+// open is called. Its methods may be called from several goroutines: the sender moves
 // acked while an append moves high.
 type marks struct {
 	mu   sync.Mutex
@@ -71,7 +71,7 @@ type marks struct {
 	cell *cell
 }
 
-// open opens the lane's side file, or creates it, durably, its name included.
+// open opens the lane's marks file, or creates it. Its name is durable on return.
 func (m *marks) open(d *disk, dir string, s salt) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -95,8 +95,8 @@ func (m *marks) open(d *disk, dir string, s salt) error {
 	return nil
 }
 
-// write applies change and writes the mark. It survives kill -9, and the next
-// set makes it durable.
+// write applies change and writes the mark. The mark survives kill -9; the next set makes
+// it durable.
 func (m *marks) write(change func(*mark)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,8 +104,7 @@ func (m *marks) write(change func(*mark)) error {
 	return m.cell.write(m.mark.encode())
 }
 
-// acked moves the acknowledged position in memory: whichever write comes next
-// takes it along.
+// acked moves the acknowledged position in memory. The next write of the mark includes it.
 func (m *marks) acked(seq uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -120,14 +119,14 @@ func (m *marks) set(change func(*mark)) error {
 	return m.cell.set(m.mark.encode())
 }
 
-// opened reports whether there is a side file to write to.
+// opened reports whether there is a marks file.
 func (m *marks) opened() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.cell != nil
 }
 
-// close lets the side file go.
+// close closes the marks file.
 func (m *marks) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,14 +14,13 @@ const (
 	latestName  = "latest"
 )
 
-// newest is what lies beside the buffers about the newest of them: its id, the
-// lanes that were begun in it, and how far each of them came. It is there so
-// that a folder that is gone is missed, and so that a lane's own high-water
-// mark is not the only one.
+// newest is stored beside the buffers and describes the newest of them: its id, the
+// lanes that were begun in it, and how far each of them came. It shows when a folder is
+// missing, and backs up the high-water marks of the lanes.
 //
-// The counter is synced whenever it changes. The latest is written behind each
-// append, as a lane's marks are, and synced only when a lane begins: it survives
-// kill -9 and may be behind after a power cut.
+// The counter is synced whenever it changes. The latest is written after each append, as
+// a lane's marks are, and synced only when a lane begins: it survives kill -9 and may be
+// behind after a power cut.
 type newest struct {
 	boot uint32
 
@@ -29,20 +28,20 @@ type newest struct {
 	counter *cell
 	latest  *cell
 	id      weir.BufferID
-	begun   byte // lanes, as bits
+	begun   byte // bits of the lanes
 	last    [weir.Lanes]uint64
 }
 
-// heard is what newest said when the log was opened.
+// heard is what newest contained when the log was opened.
 type heard struct {
-	id     weir.BufferID // the last that was drawn; zero: not known, without its random part: an earlier version drew it
-	begun  byte          // its lanes, as bits
+	id     weir.BufferID // the last that was drawn; zero: not known; without its random part: an earlier version drew it
+	begun  byte          // bits of its lanes
 	latest reached
 }
 
-// reached is what the file latest said.
+// reached is the content of the file latest.
 type reached struct {
-	id   weir.BufferID // zero: nothing
+	id   weir.BufferID // zero: the file has no value
 	boot uint32
 	last [weir.Lanes]uint64
 
@@ -50,8 +49,8 @@ type reached struct {
 	clean bool
 }
 
-// open opens both files, or creates them, and returns what they say. Their
-// names are durable after the next draw.
+// open opens both files, or creates them, and returns their content. Their names are
+// durable after the next draw.
 func (n *newest) open(d *disk, dir string) (h heard, err error) {
 	n.boot = d.boot
 	var value []byte
@@ -71,8 +70,8 @@ func (n *newest) open(d *disk, dir string) (h heard, err error) {
 	return h, nil
 }
 
-// draw makes id the newest buffer, of which nothing is on the disk. The
-// counter is durable first: a crash in between leaves an id that nobody used.
+// draw makes id, of which nothing is on the disk, the newest buffer. The counter is
+// durable first: a crash in between leaves an id that is not used.
 func (n *newest) draw(id weir.BufferID) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -86,8 +85,7 @@ func (n *newest) draw(id weir.BufferID) error {
 	return nil
 }
 
-// begin notes that the lane's folder and first segment are there; durable on
-// return.
+// begin notes that the lane's folder and first segment exist; durable on return.
 func (n *newest) begin(ln weir.Lane) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -95,7 +93,7 @@ func (n *newest) begin(ln weir.Lane) error {
 	return n.counter.set(n.drawn())
 }
 
-// wrote notes the newest durable sequence of a lane. It survives kill -9; the
+// wrote notes the newest durable sequence of a lane. The note survives kill -9; the
 // first one of a lane is durable on return.
 func (n *newest) wrote(ln weir.Lane, last uint64) error {
 	n.mu.Lock()
@@ -118,7 +116,7 @@ func (n *newest) close() {
 	}
 }
 
-// drawn is the value of the counter.
+// drawn encodes the value of the counter.
 func (n *newest) drawn() []byte {
 	p := make([]byte, cellPayload)
 	copy(p, n.id[:])
@@ -126,7 +124,7 @@ func (n *newest) drawn() []byte {
 	return p
 }
 
-// reached is the value of the latest.
+// reached encodes the value of latest.
 func (n *newest) reached() []byte {
 	p := make([]byte, cellPayload)
 	copy(p, n.id[:])

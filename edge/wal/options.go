@@ -20,44 +20,44 @@ type Options struct {
 	// Dir holds everything. It is created if it is missing.
 	Dir string
 
-	// Quota is how many bytes the buffers may take together; 0 is 1 GiB. The
-	// last sixteenth is for alarms alone and the one before for alarms and
-	// live records, so that a bulk backlog never refuses an alarm.
+	// Quota is how many bytes the buffers may take together; 0 is 1 GiB. The last
+	// sixteenth is reserved for alarms, and the one before for alarms and live records,
+	// so that a bulk backlog never makes the log refuse an alarm.
 	Quota int64
 
-	// Reserve is how many bytes Append leaves free on the disk for others; 0
-	// is 64 MiB, a negative number is none.
+	// Reserve is how many bytes Append leaves free on the disk; 0 is 64 MiB, a negative
+	// number is no reserve.
 	Reserve int64
 
-	// SegmentSize is how many bytes a file takes before the next one is
-	// begun; 0 is 1 MiB. Disk space is given back in whole files. One file
-	// per lane in use is held in memory by tidwall/wal.
+	// SegmentSize is how many bytes a file takes before the next one is begun; 0 is
+	// 1 MiB. Disk space is freed in whole files. tidwall/wal holds one file per lane in
+	// use in memory.
 	SegmentSize int
 
-	// DeadQuota is how many bytes the dead letters may take; 0 is 64 MiB. The
-	// oldest go when it is exceeded.
+	// DeadQuota is how many bytes the dead letters may take; 0 is 64 MiB. When it is
+	// exceeded, the oldest are removed.
 	DeadQuota int64
 
-	// LetterQuota is how many bytes the refused letters may take, and ClientLetters
-	// those of one client; 0 is 128 MiB, and 1 MiB.
+	// LetterQuota is how many bytes the refused letters may take; 0 is 128 MiB.
+	// ClientLetters is the same for one client; 0 is 1 MiB.
 	LetterQuota, ClientLetters int64
 
-	// Used says that there was a log in Dir before. If Dir has no trace of it, the
-	// log is lost, and a gap that says nothing more is reported.
+	// Used says that there was a log in Dir before. If Dir has no trace of it, the log is
+	// lost, and a gap without further details is reported.
 	Used bool
 
-	// Log gets a line for all damage that is found and every buffer that is given
-	// up; nil discards them.
+	// Log gets a line for each damage that is found and each buffer that is given up; nil
+	// discards them.
 	Log *slog.Logger
 
-	// Now is the clock that paces the lazy write of the acknowledged
-	// position; nil is time.Now.
+	// Now is the clock for the delayed write of the acknowledged position; nil is
+	// time.Now.
 	Now func() time.Time
 
-	disk disk // a test's way to make steps fail
+	disk disk // a test uses it to make steps fail
 }
 
-// check fills in what was left zero.
+// check fills in the defaults.
 func (o *Options) check() error {
 	if o.Dir == "" {
 		return fmt.Errorf("buffer directory is not set")

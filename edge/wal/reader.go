@@ -11,15 +11,14 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Read returns what lies at sequence from of a buffer's lane: the records of
-// the frame that holds it, from from on, or one Gap. A from that is already
-// trimmed counts as the first that is not. io.EOF means that nothing durable
-// is there yet, ErrUnknown that the buffer is not on this disk.
+// Read returns what lies at sequence from of a buffer's lane: the records of the frame
+// that holds it, beginning with from, or one Gap. If from is already trimmed, Read begins
+// with the first sequence that is not. io.EOF means that nothing durable is there yet,
+// ErrUnknown that the buffer is not on this disk.
 //
-// Read sees durable records only, and never waits for an append: it does not
-// go through tidwall/wal, which reads under the lock that it syncs under. The
-// newest records come from the page cache. What it returns belongs to the
-// caller.
+// Read returns durable records only, and never waits for an append: it does not use
+// tidwall/wal, which holds the same lock while it reads and while it syncs. The newest
+// records come from the page cache. The caller owns the result.
 func (l *Log) Read(id weir.BufferID, ln weir.Lane, from uint64) ([]Item, error) {
 	if err := checkLane(ln); err != nil {
 		return nil, err
@@ -38,20 +37,20 @@ func (l *Log) Read(id weir.BufferID, ln weir.Lane, from uint64) ([]Item, error) 
 	return items, err
 }
 
-// reader reads one lane of one buffer at a time. There is one per lane: its
-// buffers are drained oldest first.
+// reader reads one lane of one buffer at a time. Each lane has one reader, because its
+// buffers are delivered oldest first.
 type reader struct {
 	mu     sync.Mutex
-	lane   *lane  // nil: nowhere
-	name   string // of the segment that is open
+	lane   *lane  // nil: none
+	name   string // of the open segment
 	window window
 
-	// Where the frame behind the one that was read last begins, and the lowest
-	// sequence that it may have.
+	// begin and first are where the next frame begins, and the lowest sequence that it
+	// may have.
 	off  int64
 	next uint64
 
-	// Where the frame that was read last begins, and its first sequence.
+	// Where the last frame read begins, and its first sequence.
 	begin int64
 	first uint64
 
@@ -70,8 +69,8 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	}
 	f, err := r.find(la, from, last)
 	if err == nil && !f.holds(from) {
-		// What is in memory may be half of a frame that was being written
-		// when it was read. The file reports whether there really is a hole.
+		// The window may hold half of a frame that was being written when it was read.
+		// The file tells whether there really is a hole.
 		r.forget()
 		f, err = r.find(la, from, last)
 	}
@@ -93,8 +92,8 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 		}
 		gap.Last, gap.Exact, gap.Reason = f.last(), true, err.Error()
 	case f.count > 0:
-		// Before the first record there may be what was acknowledged and
-		// freed, if the marks that would say so are lost.
+		// If the marks are lost, what is missing before the first record may have been
+		// acknowledged and freed.
 		gap.Last, gap.Exact = f.first-1, !la.loose || from > la.front+1
 	}
 	if end < gap.Last {
@@ -111,14 +110,14 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	return []Item{{Seq: gap.Last, Gap: &gap}}, nil
 }
 
-// found is an intact frame; its count is 0 when there is none.
+// found is an intact frame; its count is 0 if none was found.
 type found struct {
 	header
 	body   []byte
-	reason string // what is wrong with the bytes in front of it; empty when nothing is
+	reason string // what is wrong with the bytes in front of it; empty if nothing is
 }
 
-// holds reports whether the record of a sequence is in the frame.
+// holds reports whether the frame has the record of a sequence.
 func (f found) holds(seq uint64) bool {
 	return f.count > 0 && f.first <= seq && seq <= f.last()
 }
@@ -129,8 +128,8 @@ func (r *reader) forget() {
 	r.lane = nil
 }
 
-// find returns the frame that holds from, or else the first intact one behind
-// it up to last, or else none.
+// find returns the frame that holds from, or else the first intact frame behind from
+// that begins at or before last, or else none.
 func (r *reader) find(la *lane, from, last uint64) (f found, err error) {
 	switch {
 	case r.lane == la && from >= r.next:
@@ -194,8 +193,8 @@ func (f *found) blame(r *reader) {
 	}
 }
 
-// seek opens the segment that holds from if any does, at its beginning. ok is
-// false when the lane has no segment.
+// seek opens, at its beginning, the segment that would hold from. ok is false if the
+// lane has no segment.
 func (r *reader) seek(la *lane, from uint64) (ok bool, err error) {
 	r.forget()
 	i, err := la.search(from)
@@ -208,7 +207,7 @@ func (r *reader) seek(la *lane, from uint64) (ok bool, err error) {
 	return ok, err
 }
 
-// advance opens the next segment; ok is false when there is none.
+// advance opens the next segment; ok is false if there is none.
 func (r *reader) advance() (ok bool, err error) {
 	i, same := r.lane.indexOf(r.name)
 	if same {
@@ -227,7 +226,7 @@ func (r *reader) openFrom(la *lane, i int) (ok bool, err error) {
 		err := r.window.open(filepath.Join(la.dir, s.name))
 		if err == nil {
 			r.name, r.off = s.name, 0
-			r.begin, r.first = 0, r.next // the frame read last is in another file
+			r.begin, r.first = 0, r.next // the last frame read is in another file
 			return true, nil
 		}
 		if !unreadable(err) {

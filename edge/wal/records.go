@@ -7,15 +7,15 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// FrameOverhead is what a batch takes on the disk beside the Size of its
-// records, in bytes.
+// FrameOverhead is how many bytes a batch takes on the disk in addition to the Size of
+// its records.
 const FrameOverhead = headerSize + maxPrefix
 
 // minRecord is the length of the smallest encoded record: topic, timestamp,
 // key, value and header count, a byte each.
 const minRecord = 5
 
-// Size is the largest number of bytes that r takes in a frame.
+// Size returns the largest number of bytes that r takes in a frame.
 func Size(r *Record) int64 {
 	n := int64(6*binary.MaxVarintLen32) + int64(len(r.Topic)+len(r.Key)+len(r.Value))
 	for i := range r.Headers {
@@ -59,9 +59,9 @@ func appendNullable(dst, p []byte) []byte {
 	return append(dst, p...)
 }
 
-// decodeRecords returns the records of a frame from sequence from on. What it
-// returns aliases body. It takes nothing but what appendRecords wrote, and
-// allocates no more than a small multiple of len(body).
+// decodeRecords returns the records of a frame, beginning with sequence from. They alias
+// body. It accepts only what appendRecords wrote, and allocates no more than a small
+// multiple of len(body).
 func decodeRecords(body []byte, h header, from uint64) ([]Item, error) {
 	if uint64(h.count) > uint64(len(body))/minRecord {
 		return nil, corrupt("%d records in %d bytes", h.count, len(body))
@@ -69,7 +69,7 @@ func decodeRecords(body []byte, h header, from uint64) ([]Item, error) {
 	items := make([]Item, 0, h.last()-max(from, h.first)+1)
 	c := decoder{p: body}
 	var r Record
-	var headers []record.Header // of the record before, whose names are used again
+	var headers []record.Header // of the previous record, whose names are reused
 	for i := range uint64(h.count) {
 		if n := c.uvarint(); n > 0 {
 			r.Topic = string(c.take(n - 1))
@@ -94,8 +94,8 @@ func decodeRecords(body []byte, h header, from uint64) ([]Item, error) {
 	return items, nil
 }
 
-// decoder takes values off the front of p; bad is set, for good, as soon as one
-// is not there.
+// decoder reads values from the front of p. Once a value is missing, bad is set and stays
+// set.
 type decoder struct {
 	p   []byte
 	bad bool
@@ -140,8 +140,8 @@ func (c *decoder) nullable() []byte {
 	return c.take(n - 1)
 }
 
-// headers reads a record's headers. A name that stood at the same place in the
-// record before is not allocated again.
+// headers reads a record's headers. A name is not allocated again if the previous record
+// has it at the same index.
 func (c *decoder) headers(before []record.Header) []record.Header {
 	n := c.uvarint()
 	if n == 0 {
@@ -166,7 +166,7 @@ func (c *decoder) headers(before []record.Header) []record.Header {
 
 func (c *decoder) fail() { c.p, c.bad = nil, true }
 
-// checkRecords refuses a batch that decodeRecords would not give back.
+// checkRecords refuses a batch that decodeRecords would not accept.
 func checkRecords(recs []Record) (size int64, err error) {
 	for i := range recs {
 		if len(recs[i].Headers) > record.MaxHeaders {

@@ -10,14 +10,14 @@ import (
 // retiredKeep is how many retired buffers are remembered, as in the cloud.
 const retiredKeep = 256
 
-// goneBuffer is what is remembered of a retired buffer.
+// goneBuffer is a retired buffer.
 type goneBuffer struct {
 	id   weir.BufferID
 	last [weir.Lanes]uint64
 }
 
-// retired are the buffers that were retired last, oldest first. Adding to it
-// takes Log.mu, writing the list all readers' locks.
+// retired are the newest retired buffers, oldest first. Adding one requires Log.mu;
+// writing the list requires all readers' locks.
 type retired struct {
 	list  *list
 	known []goneBuffer
@@ -54,8 +54,7 @@ func (r *retired) write(g goneBuffer) error {
 	return r.list.append(appendGone(nil, g), all)
 }
 
-// add remembers a retired buffer, and forgets the oldest when there are too
-// many.
+// add remembers a retired buffer, and drops the oldest if there are too many.
 func (r *retired) add(g goneBuffer) {
 	if len(r.known) == retiredKeep {
 		r.known = append(r.known[:0], r.known[1:]...)
@@ -73,7 +72,7 @@ func (r *retired) last(id weir.BufferID) (last [weir.Lanes]uint64, ok bool) {
 	return last, false
 }
 
-// highest is the highest counter among them.
+// highest returns the highest counter among them.
 func (r *retired) highest() uint32 {
 	var n uint32
 	for _, g := range r.known {
@@ -93,7 +92,7 @@ func appendGone(dst []byte, g goneBuffer) []byte {
 	return dst
 }
 
-// parseGone takes nothing but what appendGone wrote.
+// parseGone accepts only what appendGone wrote.
 func parseGone(p []byte) (goneBuffer, error) {
 	if len(p) != goneSize {
 		return goneBuffer{}, corrupt("retired buffer of %d bytes", len(p))

@@ -7,15 +7,13 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// laneShare is the part of the quota that a lane leaves to each one that is
-// more urgent.
+// laneShare is the part of the quota that a lane leaves to each more urgent lane.
 const laneShare = 16
 
-// Room is how many bytes of records (see Size) one Append to the lane would
-// take at this moment. Whoever accepts records from devices asks before it
-// accepts: what fits is then stored unless others fill the disk or the quota in
-// the meantime. For appends to several lanes, all of their records together
-// must fit into the Room of each of these lanes.
+// Room returns how many bytes of records (see Size) one Append to the lane would take
+// now. Call it before accepting records from devices: what fits is then stored, unless
+// others fill the disk or the quota in the meantime. For appends to several lanes, the
+// records of all of them together must fit into the Room of each of these lanes.
 func (l *Log) Room(ln weir.Lane) int64 {
 	if ln >= weir.Lanes {
 		return 0
@@ -31,21 +29,21 @@ func (l *Log) Room(ln weir.Lane) int64 {
 	return room
 }
 
-// Full says that nothing can be appended to the lane.
+// Full reports whether nothing can be appended to the lane.
 func (l *Log) Full(ln weir.Lane) bool { return l.Room(ln) == 0 }
 
 // Space is what decides whether a lane takes records.
 type Space struct {
 	Used  int64 // bytes of segments
-	Limit int64 // bytes of segments up to which the lane takes records
-	Quota int64 // bytes of segments that all lanes may take
+	Limit int64 // the lane takes records while Used is below this
+	Quota int64 // bytes of segments for all lanes
 
-	Disk    int64 // bytes that the disk has left, without the reserve; the largest number when there is none
+	Disk    int64 // free bytes on the disk above the reserve; the largest number if there is no reserve
 	Reserve int64
 }
 
-// Space returns what decides whether the lane takes records at this moment. A
-// disk that does not say what it has left has nothing.
+// Space returns what decides whether the lane takes records now. A disk that does not
+// report its free space counts as full.
 func (l *Log) Space(ln weir.Lane) Space {
 	s := Space{Used: l.used.Load(), Limit: l.limit(ln), Quota: l.opts.Quota, Disk: math.MaxInt64, Reserve: max(0, l.opts.Reserve)}
 	if l.opts.Reserve >= 0 {
@@ -58,7 +56,7 @@ func (l *Log) Space(ln weir.Lane) Space {
 	return s
 }
 
-// limit is how many bytes of segments there may be for the lane to append.
+// limit returns how many bytes of segments there may be for the lane to append.
 func (l *Log) limit(ln weir.Lane) int64 {
 	return l.opts.Quota - l.opts.Quota/laneShare*int64(ln)
 }

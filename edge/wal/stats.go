@@ -9,38 +9,37 @@ import (
 // Stats is what the buffer holds at one moment.
 type Stats struct {
 	Bytes, Quota int64 // of the segments of all buffers
-	Free         int64 // bytes that the disk has left, the reserve included; -1: not known
+	Free         int64 // free bytes on the disk, including the reserve; -1: not known
 
-	Buffers    int    // on the disk, the current one included
-	Unreadable int    // on the disk, but not to be read at this start
-	Records    uint64 // not acknowledged yet, gaps included
+	Buffers    int    // on the disk, including the current one
+	Unreadable int    // on the disk, but not readable at this start
+	Records    uint64 // not acknowledged yet, including gaps
 	Lanes      [weir.Lanes]LaneStats
 
-	// OldestTime is the timestamp of the oldest record that is not
-	// acknowledged; zero when there is none.
+	// OldestTime is the timestamp of the oldest record that is not acknowledged; zero if
+	// there is none.
 	OldestTime time.Time
 
 	DeadBytes   int64 // -1: not known
 	DeadRecords uint64
-	DeadDropped uint64 // since Open, for newer ones
+	DeadDropped uint64 // since Open, because of newer ones
 }
 
 // LaneStats is what one lane holds in all buffers.
 type LaneStats struct {
-	Records    uint64    // not acknowledged yet, gaps included
-	OldestTime time.Time // zero when there is none
+	Records    uint64    // not acknowledged yet, including gaps
+	OldestTime time.Time // zero if there is none
 }
 
-// oldest is a reader's memory of the oldest record, so that to ask again costs
-// nothing.
+// oldest caches a reader's oldest record, so that repeated calls of Stats are cheap.
 type oldest struct {
 	lane  *lane
 	acked uint64
 	at    time.Time
 }
 
-// Stats returns what the buffer holds. It may read a frame of each lane, and
-// the first time the dead letters.
+// Stats returns what the buffer holds. It may read a frame of each lane, and the first
+// call reads the dead letters.
 func (l *Log) Stats() Stats {
 	s := Stats{Bytes: l.used.Load(), Quota: l.opts.Quota}
 	var err error
@@ -69,8 +68,8 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
-// oldestIn returns the timestamp of the first record of a lane that is not
-// acknowledged and can be read; zero when there is none.
+// oldestIn returns the timestamp of the first record of a lane that is not acknowledged
+// and can be read; zero if there is none.
 func (r *reader) oldestIn(la *lane) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,7 +80,7 @@ func (r *reader) oldestIn(la *lane) time.Time {
 	if acked == last {
 		return time.Time{}
 	}
-	var other reader // the sender's place is not lost
+	var other reader // so that the sender's reader keeps its position
 	defer other.window.close()
 	f, err := other.find(la, acked+1, last)
 	if err != nil || f.count == 0 {

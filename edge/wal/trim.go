@@ -12,15 +12,14 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// ackedEvery is how often the acknowledged position is written at most, when
-// no file can be freed.
+// ackedEvery is the shortest interval between two writes of the acknowledged position,
+// if no file can be freed.
 const ackedEvery = time.Second
 
-// Trim says that everything up to through is delivered. Read does not return
-// it any more, and files that hold nothing else are freed. The position is
-// written about once a second and synced before a file is freed: after a crash
-// an older one may be believed, and records be offered again that the cloud
-// knows it has.
+// Trim notes that all records up to through are delivered. Read does not return them any
+// more, and files that hold nothing else are freed. The position is written about once a
+// second, and synced before a file is freed. After a crash an older position may count:
+// then records are offered to the cloud again, which knows that it has them.
 func (l *Log) Trim(id weir.BufferID, ln weir.Lane, through uint64) error {
 	if err := checkLane(ln); err != nil {
 		return err
@@ -46,7 +45,7 @@ func (l *Log) Trim(id weir.BufferID, ln weir.Lane, through uint64) error {
 	return nil
 }
 
-// trim moves the acknowledged position, unless it was there already.
+// trim moves the acknowledged position, unless it is there already.
 func (la *lane) trim(through uint64) (acked uint64, moved bool) {
 	la.mu.Lock()
 	defer la.mu.Unlock()
@@ -59,17 +58,17 @@ func (la *lane) trim(through uint64) (acked uint64, moved bool) {
 	return through, true
 }
 
-// free writes down the acknowledged position if it is time to, and removes the
-// segments that hold nothing behind it. It returns how many bytes that gave
-// back. The caller holds the reader's lock.
+// free writes the acknowledged position if that is due, and removes the segments that
+// hold nothing behind it. It returns how many bytes it freed. The caller holds the
+// reader's lock.
 //
-// The position is durable before the first file goes. A crash leaves files
-// that the next Trim removes.
+// The position is durable before the first file is removed. A crash leaves files that
+// the next Trim removes.
 func (la *lane) free(acked uint64, current bool, now time.Time) (int64, error) {
 	if err := la.openMarks(); err != nil {
 		if la.lost != "" && len(la.segs) == 0 {
-			// There is nothing to free and nowhere to note it: a full disk. What
-			// waits behind must not wait for that.
+			// The disk is full: nothing can be freed, and the position cannot be written.
+			// Later records must not wait for that.
 			return 0, nil
 		}
 		return 0, err
@@ -105,8 +104,8 @@ func (la *lane) free(acked uint64, current bool, now time.Time) (int64, error) {
 	return bytes, nil
 }
 
-// freeable returns how many of the oldest segments hold nothing behind acked.
-// The one that is being appended to is never among them.
+// freeable returns how many of the oldest segments hold nothing behind acked. It never
+// counts the one that is being appended to.
 func (la *lane) freeable(acked uint64, current bool) (int, error) {
 	la.mu.Lock()
 	segs, last := len(la.segs), la.last
@@ -131,11 +130,11 @@ func (la *lane) done() bool {
 	return acked >= last
 }
 
-// Retire removes a buffer that is not the current one and is trimmed to its
-// end (ErrUnacked otherwise). Its last sequences are remembered.
+// Retire removes a buffer that is not the current one and is trimmed to its end;
+// otherwise it returns ErrUnacked. It remembers the buffer's last sequences.
 //
-// They are durable before the buffer goes. A crash in between leaves a buffer
-// that the next Open removes.
+// They are durable before the buffer is removed. A crash in between leaves a buffer that
+// the next Open removes.
 func (l *Log) Retire(id weir.BufferID) error {
 	for i := range l.readers {
 		l.readers[i].mu.Lock()

@@ -12,13 +12,13 @@ const (
 	windowKeep = 1 << 20
 )
 
-// window reads a file at any offset through one small buffer. Its zero value
-// reads nothing; it is for one goroutine at a time.
+// window reads a file at any offset through one small buffer. Its zero value reads
+// nothing. It is for one goroutine at a time.
 type window struct {
 	file *os.File
 	at   int64 // offset of buf in the file
 	buf  []byte
-	size int // bytes to read at least; 0 is windowSize
+	size int // smallest number of bytes to read; 0 is windowSize
 }
 
 // open points the window at a file.
@@ -32,7 +32,7 @@ func (w *window) open(path string) error {
 	return nil
 }
 
-// close lets the file go.
+// close closes the file.
 func (w *window) close() {
 	if w.file != nil {
 		w.file.Close()
@@ -41,7 +41,7 @@ func (w *window) close() {
 	w.forget()
 }
 
-// forget drops what is in memory, so that the next peek reads the file again.
+// forget drops the buffer, so that the next peek reads the file again.
 func (w *window) forget() {
 	w.at, w.buf = 0, w.buf[:0]
 	w.shrink()
@@ -54,8 +54,8 @@ func (w *window) shrink() {
 	}
 }
 
-// peek implements source. Blocks that the disk cannot read any more are zeros:
-// damage, as any other.
+// peek implements source. It returns zeros for blocks that the disk cannot read any
+// more: they count as damage like any other.
 func (w *window) peek(off int64, n int) ([]byte, error) {
 	if off >= w.at && off+int64(n) <= w.at+int64(len(w.buf)) {
 		return w.buf[off-w.at:][:n], nil
@@ -81,8 +81,7 @@ func (w *window) peek(off int64, n int) ([]byte, error) {
 	return w.buf[:min(n, got)], nil
 }
 
-// salvage reads what can be read of p, block by block, and leaves zeros where
-// the disk answers with an error.
+// salvage reads p block by block, and leaves zeros for blocks that cannot be read.
 func (w *window) salvage(p []byte, off int64) (int, error) {
 	st, err := w.file.Stat()
 	if err != nil {

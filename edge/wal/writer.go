@@ -15,20 +15,18 @@ const (
 	// scratchKeep is the largest frame that a writer keeps memory for.
 	scratchKeep = 1 << 20
 
-	// reopenAfter is how many segments a tidwall/wal log is used for: it
-	// remembers every one that it ever wrote.
+	// reopenAfter is how many segments a tidwall/wal log is used for: it keeps every
+	// segment that it ever wrote in memory.
 	reopenAfter = 256
 )
 
-// writer appends to one lane of the current buffer. The lock is held from the
-// first byte written to the last sync; nobody but Append and the change of
-// buffers ever takes it.
+// writer appends to one lane of the current buffer. The lock is held from the first byte
+// written to the last sync. Only Append and the change of buffers take it.
 //
-// Of tidwall/wal only the writing half is used, with its own sync switched
-// off: it would sync, and read, and truncate under one lock. What it does not
-// do is done here: the sync, through a file descriptor that was there before
-// the first write, so that it is told of every error; the sync of the
-// directory when a segment is new; the checksums.
+// Only the writing half of tidwall/wal is used, with its own sync turned off: it would
+// sync, read and truncate under one lock. The writer does what is missing: it syncs
+// through a file descriptor that was opened before the first write, so that it gets every
+// error; it syncs the directory when a segment is new; and it adds checksums.
 type writer struct {
 	mu          sync.Mutex
 	disk        *disk
@@ -47,8 +45,8 @@ type writer struct {
 	batch   tidwall.Batch
 }
 
-// create opens the lane's directory, side file and first segment. All of it is
-// durable on return.
+// create makes the lane's directory, marks file and first segment. All of it is durable
+// on return.
 func (w *writer) create() error {
 	if err := w.disk.mkdir(w.lane.dir); err != nil {
 		return err
@@ -69,7 +67,7 @@ func (w *writer) create() error {
 	return nil
 }
 
-// open hands the lane's directory to tidwall/wal.
+// open opens the lane's directory with tidwall/wal.
 func (w *writer) open() error {
 	w.rolled = 0
 	return w.disk.do(stepSegment, w.lane.dir, func() (err error) {
@@ -84,8 +82,7 @@ func (w *writer) open() error {
 	})
 }
 
-// begin takes over the segment that tidwall/wal has just created, and makes
-// its name durable.
+// begin opens the segment that tidwall/wal has just created, and makes its name durable.
 func (w *writer) begin() error {
 	name := segmentName(w.index + 1)
 	f, err := os.OpenFile(filepath.Join(w.lane.dir, name), os.O_RDWR, 0)
@@ -106,7 +103,7 @@ func (w *writer) begin() error {
 	return nil
 }
 
-// frame encodes a batch that begins at a sequence. It is valid until the next
+// frame encodes a batch that begins at a sequence. The result is valid until the next
 // call.
 func (w *writer) frame(first uint64, recs []Record) []byte {
 	p := appendRecords(openFrame(w.scratch[:0]), recs)
@@ -115,14 +112,13 @@ func (w *writer) frame(first uint64, recs []Record) []byte {
 	return p
 }
 
-// append writes a frame that ends with sequence last and returns how many
-// bytes it took; it is durable on return. After an error nothing is known
-// about the frame, and the writer must not be used again before it has a new
-// buffer.
+// append writes a frame that ends with sequence last, and returns how many bytes it took;
+// durable on return. After an error nothing is known about the frame, and the writer must
+// not be used again before it has a new buffer.
 //
-// A crash leaves, after the write: a frame that nobody was told is stored, all
-// of it or in part; after the sync: the whole frame, with the high-water mark
-// behind it. In both cases Open finds out.
+// A crash after the write leaves all or part of a frame that was never acknowledged. A
+// crash after the sync leaves the whole frame, perhaps with an older high-water mark. In
+// both cases Open finds where the lane ends.
 func (w *writer) append(frame []byte, last uint64) (int64, error) {
 	if w.log == nil {
 		if err := w.create(); err != nil {
@@ -142,8 +138,8 @@ func (w *writer) append(frame []byte, last uint64) (int64, error) {
 	n := len(binary.AppendUvarint(nil, uint64(len(frame)))) + len(frame)
 	w.index++
 	w.size += n
-	// The sync comes first even when tidwall/wal has synced the segment itself
-	// because it was full: it asks this descriptor, and costs nothing then.
+	// The sync comes first even if tidwall/wal has synced a full segment itself: it
+	// reports the errors that this descriptor has missed, and costs nothing then.
 	if err := w.disk.do(stepSync, path, func() error { return dataSync(w.tail) }); err != nil {
 		return 0, fmt.Errorf("sync segment: %w", err)
 	}
@@ -162,9 +158,9 @@ func (w *writer) append(frame []byte, last uint64) (int64, error) {
 	return int64(n), nil
 }
 
-// roll takes over the segment that tidwall/wal has begun behind the last
-// append, if it has. An error says nothing about that append, which is durable,
-// but there must not be another one.
+// roll takes over the segment that tidwall/wal has begun behind the last append, if it
+// has. After an error that append is durable all the same, but the writer must not append
+// again.
 func (w *writer) roll() error {
 	if w.size < w.segmentSize {
 		return nil
@@ -187,11 +183,10 @@ func (w *writer) roll() error {
 	return nil
 }
 
-// close lets the files go. Everything acknowledged is durable already.
+// close closes the files. Everything acknowledged is durable already.
 func (w *writer) close() {
 	if w.log != nil {
-		// After a failed write its close fails too. The error says nothing
-		// that is not known.
+		// After a failed write the close fails too. Its error adds nothing.
 		_ = w.log.Close()
 	}
 	if w.tail != nil {
