@@ -135,7 +135,7 @@ func addEntry(all []aclEntry, e aclEntry) []aclEntry {
 }
 
 // MayPublish reports whether a client may publish to a topic. A client without a user
-// name has "".
+// name has the user name "".
 func (a *ACL) MayPublish(clientID, username, topic string) bool {
 	return a.may(writing, clientID, username, topic)
 }
@@ -145,8 +145,8 @@ func (a *ACL) MayRead(clientID, username, topic string) bool {
 	return a.may(reading, clientID, username, topic)
 }
 
-// MaySubscribe reports whether a client may subscribe to a filter. Of a filter with
-// wildcards some topics may be readable; of one without, its topic must be.
+// MaySubscribe reports whether a client may subscribe to a filter. It allows a filter
+// with wildcards if some of its topics may be readable, and one without if its topic is.
 func (a *ACL) MaySubscribe(clientID, username, filter string) bool {
 	_, topic, _ := shareName(filter)
 	return strings.ContainsAny(topic, "+#") || a.MayRead(clientID, username, topic)
@@ -210,7 +210,7 @@ func FilterMatches(filter, topic string) bool {
 	return !more
 }
 
-// Len counts the lines of an ACL that say something.
+// Len returns the number of lines of an ACL, without comments and empty lines.
 func (a *ACL) Len() int {
 	n := len(a.anonymous) + len(a.patterns)
 	for _, entries := range a.users {
@@ -219,7 +219,7 @@ func (a *ACL) Len() int {
 	return n
 }
 
-// ACLChange counts what one ACL has that another has not, in lines.
+// ACLChange counts the lines that one ACL has and another has not.
 type ACLChange struct{ Added, Removed int }
 
 // ChangeSince compares an ACL with the one that was in force before it.
@@ -234,7 +234,7 @@ func (a *ACL) ChangeSince(old *ACL) (c ACLChange) {
 	return c
 }
 
-// aclLine is an entry with whom it is for.
+// aclLine is an entry and whom it applies to.
 type aclLine struct {
 	user string // with "user " in front; "pattern", or "" for clients without a user name
 	aclEntry

@@ -9,15 +9,14 @@ import (
 	"github.com/weirmq/weir/cloud/exposition"
 )
 
-// shortConnect is how long a peer has for its CONNECT while more than half of
-// the places for such peers are taken.
+// shortConnect is how long a peer has to send its CONNECT while more than half of the
+// places for peers that have not logged in are taken.
 const shortConnect = 2 * time.Second
 
-// lineBurst is how many log lines in a minute there are about one address that
-// misbehaves.
+// lineBurst is how many lines a minute are logged about one misbehaving address.
 const lineBurst = 10
 
-// openBudgets makes the bounds of connections and of packets that arrive.
+// openBudgets makes the limits of connections and of arriving packets.
 func (s *Server) openBudgets() (err error) {
 	waited := func(pool string) func(time.Duration) {
 		h := s.o.Metrics.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", pool), exposition.Seconds())
@@ -32,7 +31,7 @@ func (s *Server) openBudgets() (err error) {
 		Largest: largest, Waited: waited("mqtt_connect"), Log: s.log}); err != nil {
 		return err
 	}
-	// Each listener has its own limit, there is none above them.
+	// Each listener has its own limit; there is no limit for all of them.
 	conns := budget.NewConns(budget.ConnsOptions{Total: s.o.MaxConnections*len(s.o.Listeners) + 1, Reserve: 1, Log: s.log})
 	for _, l := range s.o.Listeners {
 		s.gates = append(s.gates, conns.Gate(budget.GateOptions{Name: l.Addr().String(),
@@ -41,10 +40,9 @@ func (s *Server) openBudgets() (err error) {
 	return nil
 }
 
-// admit starts the reader of a new connection, or closes it when there are too
-// many. It never waits. Of the peers that have not sent a CONNECT yet, one
-// gives way to a new one when there are too many: of the address that has
-// most, the oldest.
+// admit starts the reader of a new connection, or closes the connection if there are too
+// many. It never waits. If too many peers have not logged in yet, one of them is closed
+// for the new one: the oldest of the address that has most.
 func (s *Server) admit(nc net.Conn, gate *budget.Gate) {
 	c := newConn(s, nc)
 	seat, err := gate.Enter(c.address, c.giveWay)
@@ -82,7 +80,7 @@ func (s *Server) admit(nc net.Conn, gate *budget.Gate) {
 	}()
 }
 
-// giveWay ends a connection that has not logged in. Nobody waits for it.
+// giveWay closes a connection that has not logged in. It does not wait.
 func (c *conn) giveWay() {
 	c.s.count.gaveWay.Inc()
 	c.stopped.Store(true)
@@ -90,8 +88,8 @@ func (c *conn) giveWay() {
 	c.out.raw.Close()
 }
 
-// cutStalled ends the connections of subscribers that take nothing, because
-// others need the memory of what waits for them.
+// cutStalled closes the connections of subscribers that take nothing, because others
+// need the memory that their packets occupy.
 func (s *Server) cutStalled() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -100,8 +98,8 @@ func (s *Server) cutStalled() {
 	}
 }
 
-// tell logs a line about a peer that does what it should not, unless its
-// address has had enough of them: garbage does not fill the disk with lines.
+// tell logs a line about a misbehaving peer, unless there were too many about its
+// address: garbage must not fill the disk with log lines.
 func (c *conn) tell(msg string, args ...any) {
 	ok, unlogged := c.s.lines.May(c.address)
 	if !ok {

@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// rewriteFloor is the garbage in bytes below which the state store is never
+// rewriteFloor is the number of bytes of garbage below which the state store is not
 // rewritten.
 const rewriteFloor = 1 << 20
 
-// committer makes work durable, batch after batch, and owns the ledger. While
-// it commits a batch the dispatcher answers the one before, and the Backend may
-// still be storing earlier ones: a batch is answered after all that came before it.
+// committer makes work durable, batch after batch, and owns the ledger. While it commits
+// a batch, the dispatcher answers the one before, and the Backend may still be storing
+// earlier ones. A batch is answered after all earlier batches.
 //
-// The order within a batch is what makes QoS 2 exact. A crash leaves behind:
+// The order of the steps makes QoS 2 exact. A crash leaves behind:
 //
 //	after prepare, Accept   nothing
-//	after the state events  packet ids whose place is not stored; the next
+//	after the state events  packet ids whose message is not stored; the next
 //	                        start asks the Backend and forgets them
 //	                        (events that no message depends on are written
 //	                        while Store runs: each may be there without the other)
-//	after done              messages that nobody was told about: QoS 1 comes
-//	                        again and is a second message, QoS 2 comes again
-//	                        under an id that is believed, and is not stored again
+//	after done              messages that are not acknowledged: QoS 1 comes
+//	                        again and is a second message; QoS 2 comes again
+//	                        under an id that is known, and is not stored again
 //	after the dispatcher    acks that may be lost: the same as above
 type committer struct {
 	s      *Server
@@ -30,24 +30,24 @@ type committer struct {
 	out    chan<- []*work
 	alarm  *time.Timer // wakes the queue at next
 	seq    uint64      // of the last work
-	next   time.Time   // no will and no expiry is due earlier; zero: none waits
+	next   time.Time   // the earliest time at which a will or an expiry is due; zero: none waits
 
 	appended int       // bytes of events since the last rewrite
 	base     int       // bytes that the last rewrite wrote
-	dirty    bool      // the store may hold what was refused; only a rewrite helps
+	dirty    bool      // the store may hold events that were refused; only a rewrite helps
 	failed   time.Time // when the last rewrite failed
 
 	owing owing // what sessions are owed
 
-	underWay    []*storing    // batches that are not settled, in the order of Store
+	underWay    []*storing    // batches that are not settled, in the order of the calls of Store
 	answers     chan struct{} // a token: the Backend has answered
-	full        bool          // the Backend takes no other batch before its next answer
-	retaining   int           // works with an event about a retained message that are not settled
+	full        bool          // the Backend takes no further batch before its next answer
+	retaining   int           // unsettled works with an event about a retained message
 	roundFailed bool          // a batch of this round has failed
-	round       uint64        // of the batches
+	round       uint64        // number of the current round
 
 	// Scratch, reused from batch to batch.
-	before []*work // what is due before the work that prepare looks at
+	before []*work // wills and expiries that are due before the work that prepare looks at
 	taken  []*work
 	events [][]byte
 	spare  []*storing
@@ -59,13 +59,13 @@ func newCommitter(s *Server, l *ledger, loaded int) *committer {
 	k.appended = max(0, loaded-k.base)
 	k.owing.log = s.o.Owed
 	now := time.Now()
-	for c, n := l.oldest, l.persistent; n > 0; n-- { // leave puts each at the end
+	for c, n := l.oldest, l.persistent; n > 0; n-- { // leave puts each one at the end
 		next := c.newer
 		k.leave(c, c.lostAt(now))
 		c = next
 	}
 	for _, c := range l.clients {
-		if !c.persistent { // it is here for its will
+		if !c.persistent { // it is in the ledger only for its will
 			k.leave(c, now)
 		}
 	}
@@ -94,9 +94,9 @@ func (k *committer) run() {
 	k.finish()
 }
 
-// awaitRoom waits until another batch may be begun: the queue collects meanwhile.
-// While sessions are owed messages by a log of their own, batches are stored one after
-// the other: what a batch adds to it is taken back when its messages are not stored.
+// awaitRoom waits until another batch may be begun; the queue fills meanwhile. If there
+// is a log of what sessions are owed, batches are stored one after the other: the
+// records of a batch are removed from that log if its messages are not stored.
 func (k *committer) awaitRoom() {
 	switch {
 	case k.owing.log != nil:
@@ -118,8 +118,8 @@ func (k *committer) process(batch []*work) {
 	k.setAlarm()
 }
 
-// commit takes a batch through the first three steps, and settles what the Backend
-// has answered for.
+// commit does the first three steps for a batch, and settles the batches that the
+// Backend has answered for.
 func (k *committer) commit(batch []*work) {
 	if k.dirty {
 		k.rewrite()
@@ -131,15 +131,14 @@ func (k *committer) commit(batch []*work) {
 	k.number(st.all)
 	tied := k.gatherEvents(st.all)
 	if !tied && !k.dirty && len(k.events) > 0 && len(st.works) > 0 {
-		// No message depends on these events: both take the time of one.
+		// No message depends on these events, so they are written while Store runs.
 		appended := make(chan error, 1)
 		go func() { appended <- k.s.o.Store.Append(k.events) }()
 		st.store()
 		k.settleEvents(st.all, <-appended)
 	} else {
 		if !k.appendEvents(st.all) {
-			// Some of what was accepted must not be stored now: the Backend is
-			// asked anew.
+			// Some accepted messages must not be stored now: the Backend is asked again.
 			st.accept()
 			k.number(st.all)
 		}
@@ -148,7 +147,7 @@ func (k *committer) commit(batch []*work) {
 	k.settleAnswered()
 }
 
-// refuse notes that a message will not be stored. Its QoS 2 id is free again.
+// refuse notes that a message will not be stored, and frees its QoS 2 id.
 func (k *committer) refuse(w *work, err error) {
 	w.err = err
 	if in := w.inbound(); in != nil && in.pending == w {
@@ -163,8 +162,8 @@ func (k *committer) refuse(w *work, err error) {
 	}
 }
 
-// failFrom notes that this work of the connection fails: it gets no answer, and
-// nothing that was sent after it is stored.
+// failFrom notes that this work of the connection fails: it gets no answer, and nothing
+// that was sent after it is stored.
 func (w *work) failFrom() {
 	if w.conn.failedFrom == 0 || w.seq < w.conn.failedFrom {
 		w.conn.failedFrom = w.seq
@@ -184,8 +183,8 @@ func (w *work) inbound() *inbound {
 	return w.page.inbound[w.id]
 }
 
-// gatherEvents collects the batch's state events, and reports whether some of
-// them must be durable before the batch's messages are.
+// gatherEvents collects the batch's state events, and reports whether some of them must
+// be durable before the batch's messages.
 func (k *committer) gatherEvents(batch []*work) (tied bool) {
 	k.events = k.events[:0]
 	for _, w := range batch {
@@ -197,8 +196,8 @@ func (k *committer) gatherEvents(batch []*work) (tied bool) {
 	return tied
 }
 
-// appendEvents makes the batch's state events durable. When it fails, all work
-// that has some is refused: it reports false.
+// appendEvents makes the batch's state events durable. If it fails, all work with events
+// is refused, and it reports false.
 func (k *committer) appendEvents(batch []*work) bool {
 	var err error
 	if !k.dirty && len(k.events) > 0 {
@@ -207,9 +206,9 @@ func (k *committer) appendEvents(batch []*work) bool {
 	return k.settleEvents(batch, err)
 }
 
-// settleEvents notes what became of the batch's state events. After a failure
-// the ledger is ahead of the store until a rewrite succeeds, and until then no
-// work with state succeeds.
+// settleEvents notes the outcome of writing the batch's state events. After a failure the
+// ledger is ahead of the store until a rewrite succeeds; until then all work with state
+// fails.
 func (k *committer) settleEvents(batch []*work, err error) bool {
 	if err == nil && !k.dirty {
 		for _, p := range k.events {
@@ -226,8 +225,8 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 		k.s.troubles.state.Note("err", err)
 	}
 	for _, w := range batch {
-		// While the store is behind, even a PUBREL for an unknown id may be
-		// one whose removal is not durable: no PUBCOMP for it.
+		// While the store is behind, the release of an id that the ledger does not know
+		// may not be durable either: send no PUBCOMP for it.
 		if w.err != nil || len(w.events) == 0 && w.kind != workPubrel && w.kind != workPubrec {
 			continue
 		}
@@ -242,7 +241,7 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 	return false
 }
 
-// messageEvents adds the events that need the message's place.
+// messageEvents adds the events that need the place of their message.
 func (k *committer) messageEvents(w *work) {
 	if w.message == nil || w.err != nil || w.duplicate || w.kind == workMove {
 		return
@@ -306,8 +305,8 @@ func (k *committer) settle(batch []*work) {
 	}
 }
 
-// rewrite replaces the store by the ledger, which knows of nothing that is under
-// way. After a failure it is not tried for a second.
+// rewrite replaces the content of the store by the ledger, which has nothing that is
+// under way. After a failure it is not tried again for a second.
 func (k *committer) rewrite() {
 	if time.Since(k.failed) < time.Second {
 		return
@@ -316,7 +315,7 @@ func (k *committer) rewrite() {
 	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
 		k.s.troubles.state.Note("err", err)
 		k.failed = time.Now()
-		// A file that only grows would take more than its part of the disk.
+		// A file that only grows would exceed its part of the disk.
 		k.dirty = k.dirty || errors.Is(err, ErrPoisoned) || k.base+k.appended > 2*k.s.o.MaxState
 		return
 	}

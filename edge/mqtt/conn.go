@@ -24,30 +24,30 @@ var (
 	errRefused = errors.New("connection was refused")
 )
 
-// readBuffer is what one connection reads at once. It is most of what an idle
-// connection costs.
+// readBuffer is how many bytes one connection reads at once. The buffer is most of what
+// an idle connection costs.
 const readBuffer = 4 << 10
 
-// conn is one network connection. Its reader runs serve; everyone else only
-// writes to the outbox, or stops it.
+// conn is one network connection. Its reader runs serve. Other goroutines only write to
+// the outbox, or stop it.
 type conn struct {
 	s       *Server
 	nc      net.Conn
 	out     outbox
 	peer    net.Addr
-	address netip.Addr   // of peer, as limits know it
-	seat    *budget.Seat // among the connections of the listener
+	address netip.Addr   // the address of peer, as limits use it
+	seat    *budget.Seat // one of the listener's connections
 
-	// Set by the CONNECT packet, before anyone else knows the connection.
+	// Set by the CONNECT packet, before other goroutines know the connection.
 	version        byte
-	bridge         bool // the connection of another broker, by the version that it gave
+	bridge         bool // the client is another broker, according to the version that it sent
 	clientID       string
 	username       string
 	assigned       bool          // the server chose the client id
 	receiveMaximum uint16        // of the client
 	maxPacket      uint32        // of the client; 0: any
-	problemInfo    bool          // reason strings are welcome
-	outAliases     outAliases    // of topics that go out; guarded by the mutex of the session
+	problemInfo    bool          // the client wants reason strings
+	outAliases     outAliases    // guarded by the mutex of the session
 	keepAlive      time.Duration // 0: none
 	expiry         uint32        // session expiry of CONNECT
 	session        *session      // set by the dispatcher before login.done
@@ -57,26 +57,26 @@ type conn struct {
 	br            *bufio.Reader
 	fresh         bool         // the next read waits for a new packet
 	until         time.Time    // the read deadline that the reader has set
-	keepAliveEnds time.Time    // when the keep alive ends, before CONNECT the time for it; zero: never
-	budget        *budget.Peer // of the packets that arrive
+	keepAliveEnds time.Time    // when the keep alive ends, or before CONNECT the time for it; zero: never
+	budget        *budget.Peer // for arriving packets
 	aliases       map[uint16]string
-	charged       int64 // bytes of aliases, on account
+	charged       int64 // bytes of aliases charged to account
 	bye           goodbye
 
-	queued     int           // guarded by the mutex of the queue; works in it
-	failedFrom uint64        // owned by the committer: nothing after this work is stored; 0: all is
+	queued     int           // guarded by the mutex of the queue; works of this connection in it
+	failedFrom uint64        // owned by the committer: nothing after this work is stored; 0: everything is
 	window     chan struct{} // one token per PUBLISH between reader and dispatcher
 	unacked    atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota
-	greeted    atomic.Bool   // CONNACK with success was written: the fields above stay as they are
+	greeted    atomic.Bool   // CONNACK with success was written: the fields above do not change any more
 	stopped    atomic.Bool
 
 	succession succession
 
-	login context.Context // ends when the connection gives way, or has logged in
+	login context.Context // ends when the connection is closed for a newer one, or has logged in
 	leave context.CancelFunc
 }
 
-// goodbye is how a connection ended.
+// goodbye says how a connection ended.
 type goodbye struct {
 	clean     bool // by a DISCONNECT that removes the will
 	hasExpiry bool
@@ -141,9 +141,9 @@ func (c *conn) read() error {
 	}
 }
 
-// packet reads one packet of at most limit bytes. What has arrived is in the
-// read buffer, or paid for with the claim, which is nil or the caller's to
-// release, also with an error.
+// packet reads one packet of at most limit bytes. What has arrived of it is in the read
+// buffer or paid for with the claim, which may be nil. The caller must release the
+// claim, also after an error.
 func (c *conn) packet(limit int) (h packets.FixedHeader, body []byte, claim *budget.Claim, err error) {
 	if h, err = readHeader(c.br, limit, c.version == 3, c); err != nil {
 		return h, nil, nil, err
@@ -155,7 +155,7 @@ func (c *conn) packet(limit int) (h packets.FixedHeader, body []byte, claim *bud
 
 // body reads the next n bytes of a packet that has begun.
 func (c *conn) body(n int) (body []byte, claim *budget.Claim, err error) {
-	// Nothing is allocated before the buffer has shown that there is something.
+	// Nothing is allocated before some of the bytes have arrived.
 	if first := min(n, readBuffer); c.br.Buffered() < first {
 		c.hurry()
 		if _, err := c.br.Peek(first); err != nil {
@@ -190,8 +190,8 @@ func (c *conn) hurry() {
 	c.setReadDeadline(until)
 }
 
-// SetReadDeadline implements budget.Conn. Whoever sends the rest of a packet is
-// not silent, so the keep alive does not count; the deadline of a CONNECT does.
+// SetReadDeadline implements budget.Conn. While the rest of a packet arrives, the keep
+// alive does not count. The deadline of a CONNECT does.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.fresh = false
 	if c.session == nil && (t.IsZero() || c.keepAliveEnds.Before(t)) {
@@ -202,8 +202,8 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.setReadDeadline(t)
 }
 
-// Read is the socket with the keep alive as its deadline: one and a half
-// times the interval from the last whole packet [MQTT-3.1.2-22].
+// Read reads from the socket with the keep alive as its deadline: one and a half times
+// the interval, counted from the last whole packet [MQTT-3.1.2-22].
 func (c *conn) Read(p []byte) (int, error) {
 	if c.fresh {
 		c.fresh = false
@@ -216,7 +216,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return c.readSome(p)
 }
 
-// handle is the table of what a connected client may send.
+// handle handles a packet of a connected client.
 func (c *conn) handle(h packets.FixedHeader, body []byte) error {
 	switch h.Type {
 	case packets.Publish:
@@ -240,16 +240,16 @@ func (c *conn) handle(h packets.FixedHeader, body []byte) error {
 	}
 }
 
-// upgraded is a connection above another one, such as a WebSocket.
+// upgraded is a connection on top of another one, such as a WebSocket.
 type upgraded interface {
 	net.Conn
 	Handshake() error
 	NetConn() net.Conn
-	Wait() // for the end of what Close leaves behind
+	Wait() // waits until what Close has started has ended
 }
 
-// certificates finishes the handshakes below MQTT, within the connect deadline,
-// and returns the client's verified chain.
+// certificates completes the handshakes below MQTT, within the connect deadline, and
+// returns the client's verified chain.
 func (c *conn) certificates() ([]*x509.Certificate, error) {
 	nc := c.nc
 	if up, ok := nc.(upgraded); ok {
@@ -271,9 +271,8 @@ func (c *conn) certificates() ([]*x509.Certificate, error) {
 	return nil, nil
 }
 
-// stop ends the connection from any goroutine: DISCONNECT with the reason for
-// MQTT 5 clients [MQTT-3.14.0-1], what is buffered goes out, the reader is
-// woken.
+// stop ends the connection from any goroutine. It sends DISCONNECT with the reason to
+// MQTT 5 clients [MQTT-3.14.0-1], lets the buffered bytes go out, and wakes the reader.
 func (c *conn) stop(reason packets.Code) {
 	if c.stopped.Swap(true) {
 		return
@@ -295,9 +294,9 @@ func (c *conn) close() {
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
-// shutDown is stop for a server that closes. A connection that is still at
-// its CONNECT has nobody to tell. What a client has acknowledged by then counts:
-// it does not come again after the next start.
+// shutDown is stop for a server that closes. A connection that is still at its CONNECT
+// gets no DISCONNECT. Acknowledgements that have arrived count: their messages are not
+// sent again after the next start.
 func (c *conn) shutDown() {
 	if c.greeted.Load() {
 		c.empty(nil)
@@ -305,8 +304,8 @@ func (c *conn) shutDown() {
 	c.stop(packets.ErrServerShuttingDown)
 }
 
-// finish stops the connection for the reason that ended its reader, and logs
-// what an operator should know.
+// finish stops the connection for the reason that ended its reader, and logs what an
+// operator should know.
 func (c *conn) finish(err error) {
 	var code packets.Code
 	switch {
@@ -334,18 +333,17 @@ func (c *conn) finish(err error) {
 	}
 }
 
-// who are the log fields that name the peer.
+// who returns the log fields that name the peer.
 func (c *conn) who(more ...any) []any {
 	return append([]any{"peer", c.peer, "client", c.clientID}, more...)
 }
 
-// linger reads on for a moment before the socket is closed: a close with
-// unread bytes would reset the connection and could take our last packet with
-// it.
+// linger reads on for a moment before the socket is closed: closing it with unread bytes
+// would reset the connection, and our last packet could be lost.
 func (c *conn) linger() {
 	var scrap [512]byte
 	for deadline := time.Now().Add(lingerTime); time.Now().Before(deadline); {
-		c.nc.SetReadDeadline(deadline) // again and again: stop may set another one once
+		c.nc.SetReadDeadline(deadline) // repeated, because stop may set another deadline once
 		if _, err := c.nc.Read(scrap[:]); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			break
 		}
@@ -356,8 +354,8 @@ func (c *conn) linger() {
 	}
 }
 
-// ack writes one of the four acknowledgements, with a reason string for a
-// failure if the client wants one.
+// ack writes one of the four acknowledgements, with a reason string for a failure if the
+// client wants one.
 func (c *conn) ack(kind byte, id uint16, reason packets.Code) error {
 	pk := packets.Packet{
 		FixedHeader:     packets.FixedHeader{Type: kind},

@@ -10,7 +10,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// login is what a CONNECT asks of the session layer, and its answer.
+// login is what a CONNECT asks of the session layer, and the answer.
 type login struct {
 	clean  bool
 	expiry uint32 // seconds; 0: the session ends with the connection
@@ -18,14 +18,14 @@ type login struct {
 
 	account *account // of the client's page, set by the committer
 
-	after  uint64        // items of the queue that came before; the queue's
+	after  uint64        // items of the queue that come before it; set by the queue
 	done   chan struct{} // closed by the dispatcher
-	joined bool          // there is a session to leave again
+	joined bool          // the connection has joined a session, which it must leave
 }
 
-// connect reads the CONNECT packet, checks it, asks the authenticator and
-// joins the session. joined says that the session layer knows the connection.
-// An error means that it is over; the client was told where there is a way to.
+// connect reads the CONNECT packet, checks it, asks the authenticator and joins the
+// session. joined reports whether the session layer knows the connection. After an error
+// the connection is over; the client has got an answer if the protocol has one.
 func (c *conn) connect() (joined bool, err error) {
 	certificates, err := c.certificates()
 	if err != nil {
@@ -34,7 +34,7 @@ func (c *conn) connect() (joined bool, err error) {
 		}
 		return false, errRefused
 	}
-	c.budget = c.s.connecting.Peer("") // one of its own
+	c.budget = c.s.connecting.Peer("") // a peer of its own
 	h, body, claim, err := c.packet(c.s.o.MaxConnectSize)
 	defer release(claim)
 	if err != nil {
@@ -86,8 +86,8 @@ func (c *conn) connect() (joined bool, err error) {
 	return l.joined, nil
 }
 
-// authenticate asks the authenticator, if there is one. Those who wait for it
-// are no strangers that gave no sign of life, but may still give way.
+// authenticate asks the authenticator, if there is one. A connection that waits for it
+// does not count as silent, but may still be closed for a newer one.
 func (c *conn) authenticate(p *packets.ConnectParams, certificates []*x509.Certificate) error {
 	ask := c.s.o.Authenticate
 	if ask == nil {
@@ -101,8 +101,7 @@ func (c *conn) authenticate(p *packets.ConnectParams, certificates []*x509.Certi
 	})
 }
 
-// noConnect logs a connection that ended before a CONNECT; there is nothing
-// to answer in.
+// noConnect logs a connection that ended before its CONNECT. There is nothing to answer.
 func (c *conn) noConnect(err error) error {
 	if !c.stopped.Load() && err != io.EOF {
 		c.tell("no CONNECT, closing", "err", err)
@@ -110,8 +109,8 @@ func (c *conn) noConnect(err error) error {
 	return errRefused
 }
 
-// decline answers a CONNECT that is wrong: one log line, a CONNACK where the
-// protocol has one.
+// decline answers a wrong CONNECT: with one log line, and a CONNACK if the protocol has
+// one.
 func (c *conn) decline(err error) error {
 	code := protocolError(err)
 	c.s.count.malformed.Inc()
@@ -120,8 +119,8 @@ func (c *conn) decline(err error) error {
 	return errRefused
 }
 
-// refuse sends a CONNACK with an error and closes. MQTT 3.x has a code for
-// few of them: for the rest the connection just ends.
+// refuse sends a CONNACK with an error and closes the connection. MQTT 3.x has codes for
+// a few errors only; for the others the connection is just closed.
 func (c *conn) refuse(reason packets.Code) {
 	pk := packets.Packet{
 		FixedHeader:     packets.FixedHeader{Type: packets.Connack},
@@ -138,18 +137,18 @@ func (c *conn) refuse(reason packets.Code) {
 	c.close()
 }
 
-// bridgeBit in the version says, for 3.1 and 3.1.1, that the client is another
-// broker. No specification has it, but mosquitto's bridges set it.
+// bridgeBit in the version of 3.1 or 3.1.1 says that the client is another broker. No
+// specification has it, but mosquitto's bridges set it.
 const bridgeBit = 0x80
 
 // bridgeWindow is how many messages are sent to a bridge before it acknowledges the
-// first. mosquitto takes max_inflight_messages, 20 by default, and drops QoS 2
-// messages above it, which it acknowledges all the same; 3.x cannot tell us.
+// first. mosquitto accepts max_inflight_messages, 20 by default. It drops QoS 2 messages
+// above that, and acknowledges them all the same. 3.x clients cannot announce a limit.
 const bridgeWindow = 20
 
-// checkVersion finds the protocol before anything depends on it. An unknown
-// version is answered in the dialect that it is closer to: 0x84 for one above
-// 5, else code 1 [MQTT-3.1.2-2]. The bridge bit is taken off.
+// checkVersion finds the protocol version before anything depends on it. An unknown
+// version is answered in the nearer dialect: 0x84 for a version above 5, else code 1
+// [MQTT-3.1.2-2]. The bridge bit is removed.
 func (c *conn) checkVersion(body []byte) error {
 	n, ok := field(body)
 	if !ok || n >= len(body) {
@@ -174,7 +173,7 @@ func (c *conn) checkVersion(body []byte) error {
 	return packets.ErrUnsupportedProtocolVersion
 }
 
-// accept checks what the codec leaves open and fills the connection's fields.
+// accept checks what the codec does not check, and fills the connection's fields.
 func (c *conn) accept(pk *packets.Packet, props, willProps propertySet) (*login, error) {
 	p := &pk.Connect
 	if p.PasswordFlag && !p.UsernameFlag && c.version != 5 {
@@ -224,7 +223,7 @@ func (c *conn) accept(pk *packets.Packet, props, willProps propertySet) (*login,
 	return l, nil
 }
 
-// nameClient checks the client id or assigns one [MQTT-3.1.3-6] to
+// nameClient checks the client id, or assigns one [MQTT-3.1.3-6] to
 // [MQTT-3.1.3-8].
 func (c *conn) nameClient(clean bool) error {
 	if c.clientID != "" {
@@ -263,13 +262,13 @@ func (c *conn) makeWill(p *packets.ConnectParams, props propertySet) (*will, err
 		},
 		delay: time.Duration(p.WillProperties.WillDelayInterval) * time.Second,
 	}
-	if fault != "" { // 3.x has no answer that would say so: when it is due, it is a refused letter
+	if fault != "" { // 3.x has no answer for that: the will becomes a refused letter when it is due
 		w.message.Refused = &Refusal{Reason: fault, Size: int64(len(p.WillPayload))}
 	}
 	return w, nil
 }
 
-// welcome sends the CONNACK of a connection that is let in.
+// welcome sends the CONNACK of an accepted connection.
 func (c *conn) welcome(l *login, present bool) {
 	pk := packets.Packet{
 		FixedHeader:     packets.FixedHeader{Type: packets.Connack},

@@ -5,10 +5,9 @@ import "github.com/mochi-mqtt/server/v2/packets"
 // withWill is the reason code of a DISCONNECT that asks for the will.
 const withWill = 0x04
 
-// handleDisconnect ends the connection as the client wants it (§3.14): its
-// will is removed unless it asks for it, and MQTT 5 may change the session
-// expiry, though not from "ends with the connection" to anything else
-// (§3.14.2.2.2).
+// handleDisconnect ends the connection at the client's request (§3.14). It removes the
+// will unless the client asks for it. MQTT 5 clients may change the session expiry, but
+// not from "ends with the connection" to anything else (§3.14.2.2.2).
 func (c *conn) handleDisconnect(h packets.FixedHeader, body []byte) error {
 	reason, set, err := checkDisconnect(c.version, body)
 	if err != nil {

@@ -9,22 +9,21 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// dispatcher answers what the committer made durable, in order, and fans the
-// messages out to local subscribers. It never waits for a client: everything
-// it writes goes into an outbox or a session's queue. It owns sessions, trie
-// and retained messages.
+// dispatcher answers what the committer has made durable, in order, and distributes the
+// messages to local subscribers. It never waits for a client: it writes to outboxes and
+// session queues only. It owns sessions, trie and retained messages.
 type dispatcher struct {
 	s         *Server
 	in        chan []*work // batches with their outcomes
-	asked     chan func()  // questions about what it owns
+	asked     chan func()  // functions to run on its goroutine, which read what it owns
 	sessions  map[string]*session
 	subs      trie[*session]
-	shared    int // subscriptions that the committer knows, not subs
+	shared    int // subscriptions in the committer's trie, not in subs
 	retained  retainedTree
 	takeovers map[string]repeatedTakeover // by client id
-	system    int                         // retained messages of the server itself
+	system    int                         // retained messages that the server publishes about itself
 
-	// What Stats shows.
+	// For Stats.
 	nSessions, nSubs, nRetained atomic.Int64
 }
 
@@ -36,8 +35,8 @@ func newDispatcher(s *Server) *dispatcher {
 	return d
 }
 
-// restore builds sessions, subscriptions and retained messages from the
-// ledger, before run.
+// restore builds sessions, subscriptions and retained messages from the ledger. It is
+// called before run.
 func (d *dispatcher) restore(l *ledger) {
 	for _, page := range l.clients {
 		s := d.newSession(page.id, page.account)
@@ -127,8 +126,8 @@ func (d *dispatcher) dispatch(w *work) {
 	}
 }
 
-// connect binds the connection to its session, takes it over from an older
-// connection (0x8E) [MQTT-3.1.4-3], answers CONNACK and sends what waits.
+// connect binds the connection to its session, taking it over from an older connection
+// (0x8E) [MQTT-3.1.4-3], sends CONNACK, and sends what waits.
 func (d *dispatcher) connect(w *work) {
 	c := w.conn
 	defer close(w.req.login.done)
@@ -160,8 +159,8 @@ func (d *dispatcher) connect(w *work) {
 	s.pump()
 }
 
-// A client id has two users when its connection is taken over again within
-// duelPause of the last time; duelMax are remembered.
+// A client id counts as used by two clients if its connection is taken over again within
+// duelPause. duelMax client ids are remembered.
 const (
 	takeoverPause = time.Minute
 	takeoverMax   = 1024
@@ -173,10 +172,10 @@ type repeatedTakeover struct {
 	logged bool
 }
 
-// takeOver ends the older one of two connections with the same client id. Once
-// is a device that came back before its old connection was found dead. Again,
-// soon after, is two devices that end each other's connection in turns: one
-// line names them until they stop.
+// takeOver ends the older one of two connections with the same client id. The first time,
+// this is a device that came back before its old connection was found dead. If it happens
+// again soon, two devices end each other's connection in turns: one line names them, once
+// until they stop.
 func (d *dispatcher) takeOver(id string, old, c *conn) {
 	d.s.count.takeovers.Inc()
 	old.stop(packets.ErrSessionTakenOver)
@@ -209,7 +208,7 @@ func (d *dispatcher) newSession(id string, a *account) *session {
 	return s
 }
 
-// endSession forgets a session with its subscriptions and its queue.
+// endSession removes a session with its subscriptions and its queue.
 func (d *dispatcher) endSession(s *session) {
 	for filter := range s.filters {
 		d.unsubscribeFrom(s, filter)
@@ -222,7 +221,7 @@ func (d *dispatcher) endSession(s *session) {
 	delete(d.sessions, s.id)
 }
 
-// publish acknowledges a message and then fans it out.
+// publish acknowledges a message and then distributes it.
 func (d *dispatcher) publish(w *work) {
 	d.answerPublish(w)
 	<-w.conn.window
@@ -233,9 +232,9 @@ func (d *dispatcher) publish(w *work) {
 	}
 }
 
-// answerPublish sends PUBACK or PUBREC. No answer at all is what a full buffer
-// looks like to 3.x clients, and a failed disk to everyone: the connection is
-// closed and the client sends again.
+// answerPublish sends PUBACK or PUBREC. If the Backend is full, a 3.x client gets no
+// answer; after a failed Store no client does. Then the connection is closed, and the
+// client sends the message again.
 func (d *dispatcher) answerPublish(w *work) {
 	c, qos := w.conn, w.message.QoS
 	if errors.Is(w.err, ErrNotAllowed) {
@@ -260,12 +259,12 @@ func (d *dispatcher) answerPublish(w *work) {
 		reason = publishReason(w.err)
 	}
 	if qos == 1 || reason.Code >= 0x80 {
-		c.quotaBack() // before the ack: the client may use it at once
+		c.quotaBack() // before the ack, after which the client may use it
 	}
 	c.ack(kind, w.id, reason)
 }
 
-// pubrel answers PUBCOMP; the id is durably free by now.
+// pubrel sends PUBCOMP; that the id is free is durable by now.
 func (d *dispatcher) pubrel(w *work) {
 	if w.err != nil {
 		w.conn.stop(packets.ErrImplementationSpecificError)
@@ -280,8 +279,7 @@ func (d *dispatcher) pubrel(w *work) {
 	w.conn.ack(packets.Pubcomp, w.id, reason)
 }
 
-// fanOut updates the retained message and hands the message to every matching
-// subscriber.
+// fanOut updates the retained message and gives the message to every matching subscriber.
 func (d *dispatcher) fanOut(w *work) {
 	m := w.message
 	if w.retain {
@@ -294,7 +292,7 @@ func (d *dispatcher) fanOut(w *work) {
 	for _, hit := range d.subs.match(m.Topic, m.ClientID) {
 		qos := min(m.QoS, hit.qos)
 		if qos > 0 && hit.subscriber.durable {
-			continue // the committer knows
+			continue // the committer has found this one
 		}
 		hit.subscriber.deliver(delivery{
 			message: m, identifiers: hit.identifiers, qos: qos, retain: m.Retain && hit.retainAsPublished,
@@ -303,7 +301,7 @@ func (d *dispatcher) fanOut(w *work) {
 	d.s.count.unreadable.Add(d.subs.denied)
 }
 
-// deliverTo hands the message to those whom the committer has found.
+// deliverTo gives the message to the recipients that the committer has found.
 func (d *dispatcher) deliverTo(w *work) {
 	for i := range w.to {
 		r := &w.to[i]
@@ -343,7 +341,7 @@ func (d *dispatcher) unsubscribeFrom(s *session, filter string) {
 	delete(s.filters, filter)
 }
 
-// subscribe answers SUBACK, durable by now, and sends the retained messages
+// subscribe sends SUBACK, as the subscription is durable by now, and the retained messages
 // that the retain handling asks for [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
 func (d *dispatcher) subscribe(w *work) {
 	s := w.conn.session

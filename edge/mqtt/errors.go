@@ -6,8 +6,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// Errors of this package, and those that a Backend or an authenticator
-// returns to say what the client is to be told.
+// Errors of this package. A Backend or an authenticator returns them to say what the
+// client is to be told.
 var (
 	// ErrFull: there is no room for the message now. MQTT 5: 0x97. 3.x: no
 	// acknowledgement, and the connection is closed.
@@ -17,7 +17,7 @@ var (
 	// code 5, SUBACK 0x80, and a PUBLISH is acknowledged and dropped.
 	ErrNotAllowed = errors.New("not allowed")
 
-	// ErrName: a message of this topic will never be taken. MQTT 5: 0x90. 3.x:
+	// ErrName: no message of this topic will ever be accepted. MQTT 5: 0x90. 3.x:
 	// acknowledged as a refused letter.
 	ErrName = errors.New("topic name is not allowed")
 
@@ -35,16 +35,16 @@ var (
 	// ErrFormat: the state file was written by a newer version.
 	ErrFormat = errors.New("state file has a newer format")
 
-	// ErrPoisoned: an earlier write of the state file failed, so what it ends
-	// with is unknown. A Rewrite heals it.
+	// ErrPoisoned: an earlier write of the state file failed, so it is unknown what the
+	// file ends with. A successful Rewrite clears the error.
 	ErrPoisoned = errors.New("state file is poisoned by an earlier write error")
 )
 
 // errNotStored marks work whose batch did not become durable.
 var errNotStored = errors.New("not durable")
 
-// publishReason is the MQTT 5 reason code of a PUBACK or PUBREC for a message
-// that the Backend would not take.
+// publishReason returns the MQTT 5 reason code of a PUBACK or PUBREC for a message that
+// the Backend refused.
 func publishReason(err error) packets.Code {
 	switch {
 	case errors.Is(err, ErrFull):
@@ -60,8 +60,7 @@ func publishReason(err error) packets.Code {
 	}
 }
 
-// connectReason is the MQTT 5 reason code of a CONNACK for an authenticator's
-// error.
+// connectReason returns the MQTT 5 reason code of a CONNACK for an authenticator's error.
 func connectReason(err error) packets.Code {
 	switch {
 	case errors.Is(err, ErrBadCredentials):
@@ -73,9 +72,8 @@ func connectReason(err error) packets.Code {
 	}
 }
 
-// connackCode turns a reason code into the return code of MQTT 3.x §3.2.2.3.
-// It reports false when 3.x has none: then the connection is closed without a
-// CONNACK [MQTT-3.2.2-6].
+// connackCode returns the return code of MQTT 3.x §3.2.2.3 for a reason code. It reports
+// false if 3.x has none: then the connection is closed without a CONNACK [MQTT-3.2.2-6].
 func connackCode(reason packets.Code) (byte, bool) {
 	switch reason.Code {
 	case packets.CodeSuccess.Code:
@@ -96,9 +94,9 @@ func connackCode(reason packets.Code) (byte, bool) {
 	}
 }
 
-// protocolError turns what the codec returned into the code to tell the peer.
-// The codec calls an identifier that does not belong into its packet a
-// protocol violation, the standard calls it malformed (§2.2.2.2).
+// protocolError returns the code to send for an error of the codec. The codec calls a
+// property that does not belong into its packet a protocol violation; the standard calls
+// it malformed (§2.2.2.2).
 func protocolError(err error) packets.Code {
 	var code packets.Code
 	if !errors.As(err, &code) || code == packets.ErrProtocolViolationUnsupportedProperty {

@@ -15,7 +15,7 @@ const (
 	eventEnd         eventKind = 2 // it ended, with everything that it had
 	eventSubscribe   eventKind = 3
 	eventUnsubscribe eventKind = 4
-	eventInbound     eventKind = 5 // a QoS 2 packet id is taken by the message at a place
+	eventInbound     eventKind = 5 // a QoS 2 packet id is used by the message at a place
 	eventRelease     eventKind = 6 // PUBREL came for it
 	eventRetain      eventKind = 7
 	eventUnretain    eventKind = 8
@@ -23,15 +23,15 @@ const (
 	// Since version 2 of the file.
 	eventWill        eventKind = 9  // a will is to be published when its client is lost
 	eventWillGone    eventKind = 10 // it was published, or is not to be
-	eventLeft        eventKind = 11 // a session has had no connection since; zero: it has one
+	eventLeft        eventKind = 11 // the time since which a session has no connection; zero: it has one
 	eventNumber      eventKind = 12 // the session's number in the log of what is owed
-	eventProgress    eventKind = 13 // how far the session got what it is owed
+	eventProgress    eventKind = 13 // how far the session has got with what it is owed
 	eventSegment     eventKind = 14 // a file of the log
 	eventSegmentGone eventKind = 15
 	eventOwedLast    eventKind = 16 // the log reached at least this number
-	eventVoid        eventKind = 17 // a record of the log of which the message was never stored
+	eventVoid        eventKind = 17 // a record of the log whose message was never stored
 
-	eventInboundAt eventKind = 18 // eventInbound, with a place that has not shortPlace bytes
+	eventInboundAt eventKind = 18 // eventInbound, with a place whose length is not shortPlace
 )
 
 // shortPlace is the length of places in eventInbound, in bytes.
@@ -39,7 +39,7 @@ const shortPlace = 21
 
 func (k eventKind) known() bool { return k >= eventSession && k <= eventInboundAt }
 
-// inboundEvent says that a QoS 2 packet id is taken by the message at a place.
+// inboundEvent says that a QoS 2 packet id is used by the message at a place.
 func inboundEvent(client string, id uint16, place Place, owed uint64) event {
 	e := event{kind: eventInbound, client: client, id: id, place: place, number: owed}
 	if len(place) != shortPlace {
@@ -50,7 +50,7 @@ func inboundEvent(client string, id uint16, place Place, owed uint64) event {
 
 var errEvent = errors.New("event is malformed")
 
-// event is the union of what events say. Which fields count depends on kind.
+// event is the union of all events. kind says which fields count.
 type event struct {
 	kind    eventKind
 	client  string
@@ -61,8 +61,8 @@ type event struct {
 	message *Message // eventRetain, eventWill
 	topic   string   // eventUnretain
 
-	number   uint64         // in the log of what is owed; of an inbound event 0: nobody is owed its message
-	end      uint64         // eventSegment: the number that follows it, 0: not full
+	number   uint64         // in the log of what is owed; of an inbound event, 0: no session is owed its message
+	end      uint64         // eventSegment: the number that follows its last, 0: not full
 	salt     [saltSize]byte // eventSegment
 	session  uint32         // eventNumber
 	delay    time.Duration  // eventWill
@@ -181,8 +181,8 @@ func appendMessage(b []byte, m *Message) []byte {
 	return appendString(b, m.Payload)
 }
 
-// decoder reads an event. After the first shortage everything it returns is
-// zero and bad is true.
+// decoder reads an event. Once bytes are missing, everything that it returns is zero and
+// bad is true.
 type decoder struct {
 	p   []byte
 	bad bool

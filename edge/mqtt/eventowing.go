@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// encodeOwing adds the body of the kinds of version 2.
+// encodeOwing adds the body of an event of version 2.
 func (e *event) encodeOwing(b []byte) []byte {
 	switch e.kind {
 	case eventWill:
@@ -34,7 +34,7 @@ func (e *event) encodeOwing(b []byte) []byte {
 	return b
 }
 
-// owing reads the body of the kinds of version 2.
+// owing reads the body of an event of version 2.
 func (c *decoder) owing(e *event) {
 	switch e.kind {
 	case eventWill:
@@ -61,7 +61,7 @@ func (c *decoder) owing(e *event) {
 	}
 }
 
-// milliseconds since 1970, 0 for the zero time.
+// milliseconds returns t in ms since 1970, 0 for the zero time.
 func milliseconds(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0
@@ -69,8 +69,8 @@ func milliseconds(t time.Time) uint64 {
 	return uint64(t.UnixMilli())
 }
 
-// appendProgress writes a session's progress: what is open as distances, twice, with one
-// more where PUBREC came.
+// appendProgress writes a session's progress. Open deliveries are written as twice their
+// distance from the one before, plus 1 if PUBREC came.
 func appendProgress(b []byte, p *progress) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.sentTo)
 	b = binary.AppendUvarint(b, uint64(len(p.open)))

@@ -9,20 +9,19 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// maxFrame is the largest packet that the protocol can express: one byte, four
-// of length, and what they can say (§1.5.5, §2.1.4).
+// maxFrame is the largest packet that the protocol can express: one byte, four of length,
+// and the largest length (§1.5.5, §2.1.4).
 const maxFrame = 1 + 4 + 268_435_455
 
 // dupFlag is the DUP bit of a fixed header.
 const dupFlag = 1 << 3
 
-// readHeader reads the fixed header of a packet. It refuses a packet of more
-// than limit bytes (0x95), of which nothing is allocated yet.
+// readHeader reads the fixed header of a packet. It refuses a packet of more than limit
+// bytes (0x95) before anything is allocated for it.
 //
-// The codec's own length reader is not used: it would follow continuation
-// bytes for ever. Before it waits for the rest of a header that has begun it
-// calls hurry of c, unless that is nil. With dup, the DUP flag of MQTT 3.1 is
-// accepted where that has one and later versions have not.
+// It does not use the codec's own length reader, which would follow continuation bytes
+// for ever. Unless c is nil, readHeader calls its hurry before it waits for the rest of a
+// header. With dup it accepts the DUP flag where MQTT 3.1 has it and later versions do not.
 func readHeader(r *bufio.Reader, limit int, dup bool, c interface{ hurry() }) (h packets.FixedHeader, err error) {
 	first, err := r.ReadByte()
 	if err != nil {
@@ -58,7 +57,7 @@ func readHeader(r *bufio.Reader, limit int, dup bool, c interface{ hurry() }) (h
 	return h, nil
 }
 
-// unexpected marks an end of the stream inside a packet.
+// unexpected turns an end of the stream inside a packet into io.ErrUnexpectedEOF.
 func unexpected(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -66,8 +65,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// encodePacket appends pk to b. The codec drops response topic and
-// correlation data unless told otherwise, hence the Mods.
+// encodePacket appends pk to b. By default the codec drops response topic and correlation
+// data; the Mods prevent that.
 func encodePacket(b *bytes.Buffer, pk *packets.Packet) error {
 	pk.Mods.AllowResponseInfo = true
 	switch pk.FixedHeader.Type {

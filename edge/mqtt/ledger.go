@@ -5,31 +5,30 @@ import (
 	"time"
 )
 
-// never is the session expiry interval that means: keep it (§3.1.2.11.2).
+// never is the session expiry interval that means: do not expire (§3.1.2.11.2).
 const never = 0xFFFFFFFF
 
-// ledger is what the server must remember beyond a connection: who is there,
-// what is subscribed, which QoS 2 ids are taken, what is retained. The
-// committer owns it. For persistent sessions and retained messages it is the
-// sum of the events in the store.
+// ledger is what the server must remember beyond a connection: sessions, subscriptions,
+// used QoS 2 ids, retained messages. The committer owns it. For persistent sessions and
+// retained messages it is the sum of the events in the store.
 type ledger struct {
 	clients    map[string]*client
-	persistent int // of clients
+	persistent int // number of persistent clients
 	retained   map[string]*Message
 	state      *state
 
-	// What sessions that outlive their connection are owed.
-	owes     bool                    // there is a log of it
-	subs     trie[*client]           // their subscriptions, and those that are shared
-	numbers  map[uint32]*client      // those that have a number
-	highest  uint32                  // number that was given
-	segments map[uint64]knownSegment // files of the log, by the number that they begin with
-	open     uint64                  // the one that is not full
-	void     map[uint64]bool         // records of the log of which the messages were never stored
-	owedLast uint64                  // number that the log reached at least
+	// For what sessions that outlive their connection are owed.
+	owes     bool                    // there is a log of what is owed
+	subs     trie[*client]           // their subscriptions, and shared ones
+	numbers  map[uint32]*client      // clients that have a number
+	highest  uint32                  // highest number given so far
+	segments map[uint64]knownSegment // files of the log, by the number of their first record
+	open     uint64                  // first number of the file that is not full
+	void     map[uint64]bool         // records of the log whose messages were never stored
+	owedLast uint64                  // the log has at least this record
 
-	// Persistent sessions without connection, in the order in which they lost
-	// it. After a restart, that of the state file.
+	// List of the persistent sessions without connection, in the order in which they
+	// lost it. After a restart it has the order of the state file.
 	oldest, newest *client
 
 	maxSessions           int // persistent ones
@@ -46,21 +45,21 @@ type client struct {
 	subs       map[string]subscription // nil: none
 	inbound    map[uint16]*inbound     // nil: none
 	account    *account
-	index      *trie[*client] // of the ledger, while the page is in it; nil: it has no part in it
+	index      *trie[*client] // the ledger's, while the page is in it; nil: the page is not in it
 	matched    hit            // of index
 	adding     amount         // what the session is owed of the batch that is being settled
-	progress   progress       // of the session, as it was written last
-	overflows  bool           // messages are being dropped, which was logged
+	progress   progress       // of the session, as last written
+	overflows  bool           // messages are being dropped, and that was logged
 	named      bool           // there was a connection since the server began
 	username   string         // of the latest one
-	charged    int64          // the ledger's part of account
+	charged    int64          // what the ledger has charged to account
 
 	conn         *conn     // nil: offline
 	will         *will     // of conn, or waiting for its delay
 	willDue      time.Time // zero: no will waits
 	expireDue    time.Time // zero: it does not expire
 	willKept     bool      // the will is in the store
-	left         time.Time // when the connection was lost; zero: it is there, or nobody knows
+	left         time.Time // when the connection was lost; zero: it is there, or the time is unknown
 	older, newer *client   // neighbours among the persistent sessions without connection
 }
 
@@ -68,9 +67,9 @@ type client struct {
 type inbound struct {
 	place    Place
 	pending  *work  // its batch is under way
-	doubtful bool   // its Store failed: the Backend knows better
-	owed     uint64 // number of its message in the log of what is owed; 0: nobody is owed it
-	unowed   bool   // the Backend may have the message, the log has not
+	doubtful bool   // its Store failed: only the Backend knows whether it has the message
+	owed     uint64 // number of its message in the log of what is owed; 0: no session is owed it
+	unowed   bool   // the Backend may have the message, but the log has not
 }
 
 func newLedger(o *Options, s *state) *ledger {
@@ -92,8 +91,7 @@ func (c *client) charge(n int64) {
 	c.account.charge(n)
 }
 
-// add puts a page into the ledger, in the place of the client's earlier
-// one.
+// add puts a page into the ledger, replacing the client's earlier one.
 func (l *ledger) add(c *client) {
 	if old := l.clients[c.id]; old != nil {
 		l.remove(old)
@@ -106,8 +104,8 @@ func (l *ledger) add(c *client) {
 	c.charge(sessionCost + int64(len(c.id)))
 }
 
-// assignNumber gives a persistent session its number, unless it has one. last is the
-// last number of the log of what is owed: nothing of before is the session's.
+// assignNumber gives a persistent session its number, unless it has one. last is the last
+// number of the log of what is owed: the session is owed nothing up to it.
 func (l *ledger) assignNumber(c *client, last uint64) (fresh bool) {
 	if !l.owes || !c.persistent || c.account.number > 0 {
 		return false
@@ -127,7 +125,7 @@ func (l *ledger) number(c *client, number uint32, since uint64) {
 	}
 }
 
-// addSegment notes a new file of the log, with which the one before is full.
+// addSegment notes a new file of the log; the one before is full then.
 func (l *ledger) addSegment(first uint64, salt [saltSize]byte) {
 	if before, found := l.segments[l.open]; found && before.end == 0 && l.open != first {
 		before.end = first
@@ -137,7 +135,7 @@ func (l *ledger) addSegment(first uint64, salt [saltSize]byte) {
 	l.open = first
 }
 
-// remove takes a page with everything on it out of the ledger.
+// remove removes a page and everything on it from the ledger.
 func (l *ledger) remove(c *client) {
 	l.unlistOffline(c)
 	delete(l.clients, c.id)
@@ -152,7 +150,7 @@ func (l *ledger) remove(c *client) {
 	c.charge(-c.charged)
 }
 
-// listOffline puts a persistent page without connection at the end of the list of those.
+// listOffline appends a persistent page without connection to the list of such pages.
 func (l *ledger) listOffline(c *client) {
 	l.unlistOffline(c)
 	if !c.persistent {
@@ -167,7 +165,7 @@ func (l *ledger) listOffline(c *client) {
 	l.newest = c
 }
 
-// unlistOffline takes a page out of that list.
+// unlistOffline removes a page from that list.
 func (l *ledger) unlistOffline(c *client) {
 	if c.older == nil && c.newer == nil && l.oldest != c {
 		return
@@ -185,7 +183,7 @@ func (l *ledger) unlistOffline(c *client) {
 	c.older, c.newer = nil, nil
 }
 
-// setWill charges the page for its will, in the place of an earlier one.
+// setWill replaces the will of the page, and charges the page for the new one.
 func (c *client) setWill(w *will) {
 	c.charge(w.size() - c.will.size())
 	c.will = w
@@ -212,7 +210,7 @@ func (c *client) subscribe(sub subscription) {
 	}
 }
 
-// The committer's trie, of pages.
+// The committer's trie of pages.
 func (c *client) name() string    { return c.id }
 func (c *client) hit() *hit       { return &c.matched }
 func (c *client) connected() bool { return c.conn != nil }
@@ -258,12 +256,11 @@ func (c *client) free(id uint16) {
 	c.charge(-c.inboundSize())
 }
 
-// trimmed counts what was in the store and is over the limits.
+// trimmed counts what was in the store but exceeds the limits.
 type trimmed struct{ sessions, subscriptions, ids, retained, wills int }
 
-// load applies every event of the store, and returns their bytes. What is over
-// the limits is left out, event by event: however large the store is, the
-// ledger never is.
+// load applies every event of the store, and returns their bytes. It leaves out what
+// exceeds the limits, event by event, so that the ledger never exceeds them.
 func (l *ledger) load(s Store) (size int, over trimmed, err error) {
 	err = s.Load(func(p []byte) error {
 		e, err := decodeEvent(p)
@@ -277,8 +274,8 @@ func (l *ledger) load(s Store) (size int, over trimmed, err error) {
 	return size, over, err
 }
 
-// apply replays one event. One about a session that is not there is void: it
-// was written in the batch that ended the session.
+// apply replays one event. An event about a session that does not exist is void: it was
+// written in the batch that ended the session.
 func (l *ledger) apply(e *event, over *trimmed) {
 	c := l.clients[e.client]
 	switch e.kind {
@@ -339,8 +336,8 @@ func (l *ledger) applySession(c *client, e *event, over *trimmed) {
 	l.listOffline(c)
 }
 
-// fit makes room for n bytes more of a client during load: older sessions give
-// way. It reports whether there is room.
+// fit makes room for n more bytes of a client during load, by ending older sessions. It
+// reports whether there is room.
 func (l *ledger) fit(c *client, n int64, over *trimmed) bool {
 	if !c.account.fits(n) {
 		return false
@@ -352,7 +349,7 @@ func (l *ledger) fit(c *client, n int64, over *trimmed) bool {
 	return c.account.shortage(n) == 0
 }
 
-// retain sets or, without payload, removes a retained message.
+// retain sets a retained message, or removes it if m has no payload.
 func (l *ledger) retain(m *Message) {
 	if old := l.retained[m.Topic]; old != nil {
 		l.addRetained(-retainedSize(old))
@@ -369,8 +366,8 @@ func (l *ledger) addRetained(n int64) {
 	l.state.used.Add(n)
 }
 
-// mayRetain reports whether there is room for m. A message that replaces
-// another one of its size always finds room.
+// mayRetain reports whether there is room for m. A message that replaces one of the same
+// size always has room.
 func (l *ledger) mayRetain(m *Message) bool {
 	if len(m.Payload) == 0 {
 		return true
@@ -384,8 +381,7 @@ func (l *ledger) mayRetain(m *Message) bool {
 		l.retainedBytes+more <= int64(l.maxBytes) && l.state.shortage(more, 0) == 0)
 }
 
-// due is the earliest instant at which a will or an expiry waits, zero when
-// nothing does.
+// due returns the earliest time at which a will or an expiry is due; zero if there is none.
 func (l *ledger) due() (at time.Time) {
 	for _, c := range l.clients {
 		for _, t := range [2]time.Time{c.willDue, c.expireDue} {

@@ -36,7 +36,7 @@ func (l *ledger) applyOwing(c *client, e *event, over *trimmed) {
 		}
 	case eventLeft:
 		c.left = e.left
-		l.listOffline(c) // who was lost first gives way first
+		l.listOffline(c) // the session that lost its connection first is evicted first
 	case eventNumber:
 		l.number(c, e.session, e.number)
 	case eventProgress:
@@ -44,7 +44,7 @@ func (l *ledger) applyOwing(c *client, e *event, over *trimmed) {
 	}
 }
 
-// applyWill keeps a will, for which a client without session has a page too.
+// applyWill sets a will. A client without session gets a page for it.
 func (l *ledger) applyWill(c *client, e *event, over *trimmed) {
 	if c == nil {
 		c = l.newClient(e.client, 0)
@@ -63,10 +63,10 @@ func (l *ledger) applyWill(c *client, e *event, over *trimmed) {
 	c.willKept = true
 }
 
-// forget drops the QoS 2 ids whose message is not durable: the crash came
-// between the event and the message, no PUBREC was sent, and the client will
-// send again. Nobody is owed what the log of that has of such a message. It
-// reports whether there is such a record that nothing has said so of before.
+// forget drops the QoS 2 ids whose message is not durable: the crash came between the event
+// and the message, so no PUBREC was sent, and the client will send the message again. If
+// the log of what is owed has a record of such a message, the record becomes void. forget
+// reports whether a record is newly void.
 func (l *ledger) forget(stored func(Place) bool) (changed bool) {
 	for _, c := range l.clients {
 		for id, in := range c.inbound {
@@ -83,8 +83,8 @@ func (l *ledger) forget(stored func(Place) bool) (changed bool) {
 	return changed
 }
 
-// compare marks the QoS 2 ids whose message the Backend has, and the log of
-// what is owed, which reached last, has not: there it is still to be stored.
+// compare marks the QoS 2 ids whose message the Backend has and the log of what is owed has
+// not: it must still be written there. reached is the log's last record.
 func (l *ledger) compare(last uint64) {
 	for _, c := range l.clients {
 		for _, in := range c.inbound {
@@ -93,8 +93,8 @@ func (l *ledger) compare(last uint64) {
 	}
 }
 
-// reached is the highest number of the log of what is owed that anything of
-// the ledger knows.
+// reached returns the highest record number of the log of what is owed that the ledger
+// mentions.
 func (l *ledger) reached() uint64 {
 	last := l.owedLast
 	for number := range l.void {
@@ -109,8 +109,8 @@ func (l *ledger) reached() uint64 {
 	return last
 }
 
-// events yields the shortest sequence of events with the ledger as its sum,
-// the sessions that have been without connection for longest first.
+// events yields the shortest sequence of events whose sum is the ledger. Sessions that have
+// been without connection for longest come first.
 func (l *ledger) events() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		put := func(e event) bool { return yield(e.encode()) }
@@ -184,7 +184,7 @@ func (c *client) willEvent() event {
 	return event{kind: eventWill, client: c.id, delay: c.will.delay, message: &c.will.message}
 }
 
-// size is the bytes of events.
+// size returns the bytes of the events.
 func (l *ledger) size() (n int) {
 	for p := range l.events() {
 		n += len(p)
@@ -192,12 +192,12 @@ func (l *ledger) size() (n int) {
 	return n
 }
 
-// clockWorks is a time that every clock that was ever set is behind: what a
-// clock before it says is no time.
+// clockWorks is a time that every clock that was ever set has passed: an earlier time is
+// that of a clock that was not set.
 var clockWorks = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// lostAt is when the page's connection was lost, for a page of an earlier
-// process: as it was noted then, unless one of the clocks is not set.
+// lostAt returns when the connection of an earlier process's page was lost: the noted time,
+// unless one of the clocks was not set.
 func (c *client) lostAt(now time.Time) time.Time {
 	if c.left.Before(clockWorks) || c.left.After(now) {
 		return now

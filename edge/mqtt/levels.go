@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// manyLevels is how many children a node of a topic tree keeps in a slice. A
-// map costs a node with one child, which most are, five times as much.
+// manyLevels is how many children a node of a topic tree keeps in a slice. Most nodes have
+// one child; a map would cost five times as much.
 const manyLevels = 16
 
-// levelCost is what one level of a filter costs at most, in bytes: a node, and
-// its place among its parent's children.
+// levelCost is the most that one level of a filter costs, in bytes: a node, and its entry
+// among its parent's children.
 const levelCost = 128
 
 // children are the nodes below a node of a topic tree, by topic level.
 type children[N any] struct {
 	few  []child[N]    // sorted by name
-	many map[string]*N // instead of few, with more than manyLevels
+	many map[string]*N // used instead of few for more than manyLevels
 }
 
 type child[N any] struct {
@@ -30,7 +30,7 @@ func (c *children[N]) find(name string) (int, bool) {
 
 func (c *children[N]) len() int { return len(c.few) + len(c.many) }
 
-// get returns the child of that name, nil when there is none.
+// get returns the child of that name, or nil.
 func (c *children[N]) get(name string) *N {
 	if c.many != nil {
 		return c.many[name]
@@ -41,13 +41,13 @@ func (c *children[N]) get(name string) *N {
 	return nil
 }
 
-// add returns the child of that name, and makes one if there is none.
+// add returns the child of that name, creating it if needed.
 func (c *children[N]) add(name string) *N {
 	if n := c.get(name); n != nil {
 		return n
 	}
 	n := new(N)
-	name = strings.Clone(name) // not a part of a longer string
+	name = strings.Clone(name) // must not keep a longer string alive
 	switch {
 	case c.many != nil:
 		c.many[name] = n

@@ -16,29 +16,27 @@ var errBusy = errors.New("too many passwords wait to be checked")
 // maxInLine is how many passwords of one address may wait to be checked.
 const maxInLine = 64
 
-// busyPause is how long a password that does not fit into the line waits for
-// that answer.
+// busyPause is how long a password for which the line is full waits for errBusy.
 const busyPause = 2 * time.Second
 
 // longestPause is the longest pause that a wrong password costs its address.
 const longestPause = 10 * time.Second
 
-// line lets one password be checked at a time: a check is a second of work for
-// a small machine, whoever asks for it. One password of each address stands in
-// it, the others of that address wait behind; so an address that asks a hundred
-// times delays another one by one check.
+// line lets one password be checked at a time, because a check takes a small machine a
+// second. One password of each address stands in the line; the others of that address wait
+// behind it. So an address that asks a hundred times delays another one by one check.
 type line struct {
-	turn      chan struct{} // one token: the check that runs
+	turn      chan struct{} // one token: held by the check that runs
 	penalties *budget.Penalties
 
 	mu        sync.Mutex
 	addresses map[netip.Addr]*queuer // guarded by mu
 }
 
-// queuer is an address that has passwords in the line.
+// queuer is an address with passwords in the line.
 type queuer struct {
-	first   chan struct{} // one token: the password that stands in the line
-	waiting int           // guarded by line.mu; with the first one
+	first   chan struct{} // one token: held by the password that stands in the line
+	waiting int           // guarded by line.mu; passwords, including the first one
 }
 
 func newLine() *line {
@@ -46,9 +44,9 @@ func newLine() *line {
 		penalties: budget.NewPenalties(budget.PenaltiesOptions{Longest: longestPause})}
 }
 
-// check calls fn when it is the turn of a password from the address, and after
-// the pause that earlier wrong ones cost it. fn reports whether the password
-// was right. The errors are errBusy and that of ctx.
+// check calls fn when it is the turn of a password from the address, and after the pause
+// for earlier wrong ones. fn reports whether the password was right. check returns errBusy,
+// or the error of ctx.
 func (l *line) check(ctx context.Context, from netip.Addr, fn func() bool) (right bool, err error) {
 	l.mu.Lock()
 	q := l.addresses[from]
@@ -58,7 +56,7 @@ func (l *line) check(ctx context.Context, from netip.Addr, fn func() bool) (righ
 	}
 	if q.waiting >= maxInLine {
 		l.mu.Unlock()
-		// An answer at once would only be asked for again at once.
+		// After an immediate answer the client would ask again immediately.
 		select {
 		case <-time.After(busyPause):
 			return false, errBusy
@@ -92,8 +90,7 @@ func (l *line) check(ctx context.Context, from netip.Addr, fn func() bool) (righ
 	return right, nil
 }
 
-// enter waits for a token. Those who wait get it in the order in which they
-// came.
+// enter waits for a token. Waiters get it in the order in which they came.
 func enter(ctx context.Context, token chan<- struct{}) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

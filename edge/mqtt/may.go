@@ -6,17 +6,17 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// Permissions decide what a client may do. What is nil is allowed. They are called for
-// each message, by many goroutines, some of which hold a lock, so they must not wait:
-// what they ask has to be in memory. ACL has all three.
+// Permissions decide what a client may do. A nil function allows everything. They are called
+// for each message, by many goroutines, some of which hold a lock. So they must not wait:
+// the data that they need must be in memory. ACL has all three.
 type Permissions struct {
 	Publish   func(clientID, username, topic string) bool  // a message or a will
 	Subscribe func(clientID, username, filter string) bool // filter has its $share prefix
 	Read      func(clientID, username, topic string) bool  // a message may be delivered, whatever was subscribed to
 }
 
-// errNotReadable: the client may not read the topic (any more). The message
-// counts as delivered.
+// errNotReadable: the client may not read the topic, or not any more. The message counts as
+// delivered.
 var errNotReadable = errors.New("client may not read the topic")
 
 // mayPublish reports whether the message's client may publish to its topic.
@@ -35,9 +35,9 @@ func (c *conn) mayRead(topic string) bool {
 	return false
 }
 
-// mayRead reports whether a message of the topic is worth a place in the queue.
-// A session that had no connection since the server began has no user name yet:
-// then it is asked when the message is sent, as it is in any case.
+// mayRead reports whether a message of the topic may enter the queue. A session that had no
+// connection since the server started has no user name yet. Its messages are checked when
+// they are sent, as all messages are.
 func (s *session) mayRead(topic string) bool {
 	s.mu.Lock()
 	named, username := s.named, s.username
@@ -45,7 +45,7 @@ func (s *session) mayRead(topic string) bool {
 	return !named || s.o.May.Read(s.id, username, topic)
 }
 
-// readable is mayRead for the committer's pages; nil where everything may be read.
+// readable is mayRead for the committer's pages; nil if everything may be read.
 func (o *Options) readable() func(c *client, topic string) bool {
 	if o.May.Read == nil {
 		return nil
@@ -53,9 +53,9 @@ func (o *Options) readable() func(c *client, topic string) bool {
 	return func(c *client, topic string) bool { return !c.named || o.May.Read(c.id, c.username, topic) }
 }
 
-// Expel ends the connections of users that gone reports, after they were removed
-// or given another password, and returns how many there were. A connection that is
-// logging in meanwhile is asked for its password again.
+// Expel ends the connections of users for which gone reports true, and returns how many
+// there were. Call it after users were removed or given another password. A connection that
+// is logging in meanwhile has its password checked again.
 func (s *Server) Expel(gone func(username string) bool) (ended int) {
 	s.logins.Add(1)
 	var out []*conn

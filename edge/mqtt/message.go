@@ -11,7 +11,7 @@ import (
 // is handed to the Backend, which may keep it.
 type Message struct {
 	ClientID string
-	Username string // as in CONNECT, "" when there was none
+	Username string // as in CONNECT, "" if there was none
 	Topic    string // complete: an alias is resolved
 	Payload  []byte
 	QoS      byte
@@ -23,8 +23,8 @@ type Message struct {
 
 	Properties Properties // MQTT 5 only
 
-	// Refused is set for a refused letter: the message is refused for good, and
-	// stored so that people can see it. Nobody else gets it.
+	// Refused is set for a refused letter: the message is refused for good, and stored so
+	// that people can see it. It is not delivered to subscribers.
 	Refused *Refusal
 }
 
@@ -53,10 +53,10 @@ func (m *Message) expires() (time.Time, bool) {
 	return m.Accepted.Add(time.Duration(m.Properties.Expiry) * time.Second), true
 }
 
-// internal reports whether the message is of this broker alone.
+// internal reports whether the message belongs to this broker alone.
 func (m *Message) internal() bool { return m.Refused == nil && system(m.Topic) }
 
-// size is what the message costs in a bounded queue, in bytes.
+// size returns what the message costs in a bounded queue, in bytes.
 func (m *Message) size() int {
 	n := 256 + len(m.ClientID) + len(m.Username) + len(m.Topic) + len(m.Payload) + len(m.Properties.CorrelationData) +
 		len(m.Properties.ContentType) + len(m.Properties.ResponseTopic)
@@ -66,22 +66,22 @@ func (m *Message) size() int {
 	return n
 }
 
-// wireSize is about what the message takes in a PUBLISH packet, in bytes.
+// wireSize returns about how many bytes the message takes in a PUBLISH packet.
 func (m *Message) wireSize() int { return m.size() - 256 + 32 }
 
-// Place is the Backend's own name for a message, by which it can be asked later
-// whether the message is durable. The server writes it down and does not look into it.
+// Place is the Backend's name for a message. The Backend can be asked later whether the
+// message at a place is durable. The server stores the name and does not interpret it.
 type Place string
 
-// Batch is a row of messages on their way into the Backend, in the order in which
-// they were read. Messages of one client are in the order in which it sent them.
+// Batch is a sequence of messages on their way into the Backend, in the order in which they
+// were read. Messages of one client are in the order in which it sent them.
 type Batch struct {
 	Messages []*Message
-	Errs     []error // of Accept, one for each message
-	Places   []Place // of Accept, one for each message that asks for it
+	Errs     []error // set by Accept, one for each message
+	Places   []Place // set by Accept, one for each message that asks for it
 
-	// Round is how many failures of Store the server had taken note of when it made the
-	// batch. When a batch fails, those of its round that are not done fail too.
+	// Round counts the failures of Store that the server had noticed when it made the
+	// batch. When a batch fails, the batches of its round that are not done fail too.
 	Round uint64
 
 	// Prepared is what the Backend keeps with a batch. The server does not touch it,
@@ -94,31 +94,29 @@ func (b *Batch) Asks(i int) bool { return b.Messages[i].QoS == 2 }
 
 // Backend keeps messages. One goroutine calls it, which holds no lock.
 type Backend interface {
-	// Accept decides which messages are taken, and stores nothing. It sets Errs[i] of
-	// a message that is not: ErrFull, ErrNotAllowed, ErrName, ErrTooLarge, or any other
-	// error. Of a message that is taken, and asks for it, it sets Places[i]: that is
-	// written down before Store is called, so that after a crash Stored can be asked. A
-	// log that knows the offset of a message only when it is durable names the message
-	// by something that it writes with it, such as a producer's sequence. Accept may be
-	// called again for the same Batch, with fewer messages, before Store: the last call
-	// counts.
+	// Accept decides which messages are taken, and stores nothing. For a refused message
+	// it sets Errs[i]: to ErrFull, ErrNotAllowed, ErrName, ErrTooLarge, or any other
+	// error. For a taken message that asks for it, it sets Places[i]. The server writes
+	// the place down before it calls Store, so that it can ask Stored after a crash. A
+	// log that knows the offset of a message only when it is durable uses a name that it
+	// writes with the message, such as a producer's sequence. Accept may be called again
+	// for the same Batch, with fewer messages, before Store: the last call counts.
 	Accept(b *Batch)
 
-	// Store begins to make the messages durable, all of which Accept took: those that
-	// it refused were taken out. It calls
-	// done once, from any goroutine, perhaps before it returns. On nil all messages are
-	// durable, and Places may have better names of them. On an error none of them may be
-	// acknowledged, though some may be there: Stored tells, and its answer does not
-	// change any more.
+	// Store begins to make the messages durable. The batch has only messages that Accept
+	// took. Store calls done once, from any goroutine, perhaps before it returns. After
+	// done(nil) all messages are durable, and Places may have better names for them.
+	// After an error none of them may be acknowledged, though some may be durable: Stored
+	// reports which, and its answer does not change any more.
 	//
 	// Several batches may be under way. done is called in the order of the calls of
-	// Store. When a batch fails, those of its Round that come after it fail too, and
-	// nothing of them is stored: they may have later messages of its clients, and what
-	// the clients send again would come behind them. A Backend that calls done before
-	// Store returns need not look at Round.
+	// Store. When a batch fails, later batches of its Round fail too, and nothing of them
+	// is stored: they may have later messages of the same clients, and the messages that
+	// the clients send again would come behind those. A Backend that calls done before
+	// Store returns can ignore Round.
 	//
-	// Store reports whether it takes another batch at once. If it does not, the server
-	// waits for an answer first, and reads no more than its queue takes.
+	// Store reports whether it takes another batch at once. If not, the server waits for
+	// an answer first, and reads only until its queue is full.
 	Store(b *Batch, done func(error)) (more bool)
 
 	// Stored reports whether the message of a place is durable. It is asked at

@@ -6,7 +6,7 @@ import (
 	"github.com/weirmq/weir/cloud/exposition"
 )
 
-// counters are the metrics that the server counts up.
+// counters are the server's counters.
 type counters struct {
 	accepted, refused, gaveWay *metrics.Counter
 	takeovers                  *metrics.Counter
@@ -55,7 +55,7 @@ func newCounters(set *metrics.Set) *counters {
 	}
 }
 
-// attach adds the gauges, which ask the server.
+// attach adds the gauges, which read their values from the server.
 func (c *counters) attach(s *Server, set *metrics.Set) {
 	set.GetOrCreateGauge("weir_mqtt_connections", func() float64 { return float64(s.Stats().Connections) })
 	set.GetOrCreateGauge("weir_mqtt_sessions", func() float64 { return float64(s.Stats().Sessions) })
@@ -75,15 +75,15 @@ func (c *counters) attach(s *Server, set *metrics.Set) {
 type Stats struct {
 	Connections   int
 	Clients       int // connected
-	MostClients   int // that were connected at one time
-	Sessions      int // connected and kept
+	MostClients   int // most that were connected at one time
+	Sessions      int // connected and kept ones
 	Subscriptions int
 	Retained      int
 	Queued        int // waiting for the committer
 
-	Taken    uint64 // what the committer has taken from there
+	Taken    uint64 // packets that the committer has taken so far
 	Received uint64 // PUBLISH packets
-	Stored   uint64 // durable messages, wills included
+	Stored   uint64 // durable messages, including wills
 	Refused  uint64 // messages that were not stored
 	Sent     uint64 // PUBLISH packets to subscribers
 	Dropped  uint64 // deliveries given up: queue full, slow at QoS 0, too large, expired

@@ -17,8 +17,8 @@ var (
 	errTooBig   = errors.New("packet is larger than the peer accepts")
 )
 
-// lingerTime is how long a closing connection may take to get rid of its last
-// bytes and to see the peer's end.
+// lingerTime is how long a closing connection may take to send its last bytes and to see
+// the peer's end.
 const lingerTime = 2 * time.Second
 
 // writeChunk is how many bytes a peer must take within the write timeout.
@@ -29,38 +29,37 @@ const maxPooledBuffer = 64 << 10
 
 func newBuffer() any { return new(bytes.Buffer) }
 
-// smallPacket is how many bytes a socket may have waiting when the sockets
-// together have all that they may: a peer that reads is served in any case.
+// smallPacket is how many bytes may wait for a socket even if all sockets together have
+// used up their memory, so that a peer that reads is always served.
 const smallPacket = 8 << 10
 
-// outgoing counts the bytes that wait for all sockets, those that are being
-// written included.
+// outgoing counts the bytes that wait for all sockets, including those being written.
 type outgoing struct {
 	limit int64
 	used  atomic.Int64
 
 	sent, packets atomic.Int64 // bytes and packets since the start, for $SYS
 
-	sweep func() // cuts off those who have taken nothing for stalledTime
+	sweep func() // closes the connections that have taken nothing for stalledTime
 
 	mu       sync.Mutex
-	starved  []*outbox   // guarded by mu: those that wait for others
+	starved  []*outbox   // guarded by mu: outboxes that wait for memory of others
 	any      atomic.Bool // len(starved) > 0
-	sweeping bool        // guarded by mu: a sweep is to come
+	sweeping bool        // guarded by mu: a sweep is scheduled
 }
 
-// stalledTime is how long a peer may take nothing while others wait for the
-// memory of what is to be sent to it.
+// stalledTime is how long a peer may take nothing while others wait for the memory that
+// its packets occupy.
 const stalledTime = 2 * time.Second
 
-// full reports whether there is no room for n bytes more. When nothing waits
-// there is room for any packet.
+// full reports whether there is no room for n more bytes. If nothing waits, there is room
+// for any packet.
 func (a *outgoing) full(n int) bool {
 	used := a.used.Load()
 	return used > 0 && used+int64(n) > a.limit
 }
 
-// give takes n bytes off, and wakes those who wait for room.
+// give returns n bytes, and wakes the outboxes that wait for room.
 func (a *outgoing) give(n int) {
 	if a.used.Add(-int64(n)) > a.limit/2 || !a.any.Load() {
 		return
@@ -75,7 +74,7 @@ func (a *outgoing) give(n int) {
 	}
 }
 
-// await has ready of o called when there is room again.
+// await arranges that o.ready is called when there is room again.
 func (a *outgoing) await(o *outbox) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -86,8 +85,8 @@ func (a *outgoing) await(o *outbox) {
 	a.armLocked()
 }
 
-// armLocked sees to it that those who take nothing do not hold the memory for
-// as long as a write may take. It has mu.
+// armLocked schedules a sweep, so that a stalled peer does not hold memory for as long as a
+// write may take. The caller holds mu.
 func (a *outgoing) armLocked() {
 	if a.sweeping || len(a.starved) == 0 {
 		return
@@ -113,23 +112,23 @@ type outbox struct {
 	running *sync.WaitGroup // counts the goroutines that send
 	limit   int             // bytes; more closes the connection
 	timeout time.Duration   // for one write to the socket
-	ready   func()          // called without mu when room came back after hasRoom said no
+	ready   func()          // called without mu when there is room again after hasRoom returned false
 
 	mu       sync.Mutex
 	buf      *bytes.Buffer // guarded by mu; nil: nothing waits
-	answers  int           // guarded by mu; bytes of buf that are no PUBLISH
+	answers  int           // guarded by mu; bytes of buf that are not PUBLISH packets
 	sending  int           // guarded by mu; bytes that are being written
-	since    time.Time     // guarded by mu; when the write that runs began
+	since    time.Time     // guarded by mu; when the current write began
 	flushing bool          // guarded by mu: the goroutine runs
-	closing  bool          // guarded by mu: nothing more is taken
-	starved  bool          // guarded by mu: someone waits for room
+	closing  bool          // guarded by mu: no more packets are taken
+	starved  bool          // guarded by mu: a caller of hasRoom waits for room
 	err      error         // guarded by mu: the first failure
 }
 
-// write encodes pk into the buffer. maximum is the largest packet that the
-// peer takes, 0 for any: a larger one is not sent (errTooBig) and harms
-// nothing. A buffer full of answers that nobody reads closes the connection
-// (errOverflow); for a PUBLISH hasRoom was asked before.
+// write encodes pk into the buffer. maximum is the largest packet that the peer accepts, 0
+// for any: a larger one is not sent (errTooBig), without further effect. If the buffer is
+// full of answers that the peer does not read, the connection is closed (errOverflow).
+// Before a PUBLISH, call hasRoom.
 func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -166,8 +165,8 @@ func (o *outbox) write(pk *packets.Packet, maximum uint32) error {
 	return nil
 }
 
-// hasRoom reports whether a message of n bytes may be added: half of the buffer
-// is for messages, or one of any size. After a no, ready is called once there
+// hasRoom reports whether a message of n bytes may be added: half of the buffer is for
+// messages, or for one message of any size. If it returns false, ready is called once there
 // is room.
 func (o *outbox) hasRoom(n int) bool {
 	o.mu.Lock()
@@ -185,12 +184,12 @@ func (o *outbox) hasRoom(n int) bool {
 			return false
 		}
 		o.all.await(o)
-		return !o.all.full(n) // the last of them may have gone just now
+		return !o.all.full(n) // the last of them may just have been sent
 	}
 	return true
 }
 
-// bufferedLocked is how many bytes wait in the buffer. It has mu.
+// bufferedLocked returns how many bytes wait in the buffer. The caller holds mu.
 func (o *outbox) bufferedLocked() int {
 	if o.buf == nil {
 		return 0
@@ -198,8 +197,7 @@ func (o *outbox) bufferedLocked() int {
 	return o.buf.Len()
 }
 
-// cutStalled gives the connection up if its peer has taken nothing for
-// stalledTime.
+// cutStalled closes the connection if its peer has taken nothing for stalledTime.
 func (o *outbox) cutStalled() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -208,14 +206,14 @@ func (o *outbox) cutStalled() {
 	}
 }
 
-// open reports whether packets can still be sent at all.
+// open reports whether packets can still be sent.
 func (o *outbox) open() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.err == nil && !o.closing
 }
 
-// startLocked begins to send if nobody does. It has mu.
+// startLocked starts the sending goroutine unless it runs. The caller holds mu.
 func (o *outbox) startLocked() {
 	if !o.flushing {
 		o.flushing = true
@@ -223,7 +221,7 @@ func (o *outbox) startLocked() {
 	}
 }
 
-// failLocked gives the connection up. It has mu.
+// failLocked closes the connection after an error. The caller holds mu.
 func (o *outbox) failLocked(err error) {
 	if o.err == nil {
 		o.err = err
@@ -231,8 +229,8 @@ func (o *outbox) failLocked(err error) {
 	o.raw.Close()
 }
 
-// send writes p in pieces, each with its own deadline: a slow peer has time, one
-// that takes nothing is cut off. A closing outbox has the deadline of close.
+// send writes p in pieces, each with its own deadline: a slow peer has time, a peer that
+// takes nothing is disconnected. A closing outbox has the deadline of close.
 func (o *outbox) send(p []byte) error {
 	for len(p) > 0 {
 		o.mu.Lock()
@@ -279,7 +277,7 @@ func (o *outbox) flush() {
 	}
 	o.flushing = false
 	lost := 0
-	if o.err != nil { // nobody will send it
+	if o.err != nil { // it will not be sent
 		lost, o.buf = o.bufferedLocked(), nil
 	}
 	finish := o.closing && o.err == nil
@@ -316,7 +314,7 @@ func (o *outbox) finish() {
 	}
 }
 
-// cause is the first failure, nil when there was none.
+// cause returns the first failure, nil if there was none.
 func (o *outbox) cause() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// saveInterval is how often the progress of sessions is written, when nothing
-// asks for it sooner. What was acknowledged since is sent again after a crash,
-// with the packet id that it had.
+// saveInterval is how often the progress of sessions is written, unless something asks for
+// it sooner. After a crash, what was acknowledged since is sent again, with the same packet
+// id.
 const saveInterval = time.Second
 
-// changes are the sessions whose progress is to be written.
+// changes are the sessions whose progress must be written.
 type changes struct {
 	wake func()
 
@@ -19,7 +19,7 @@ type changes struct {
 	sessions []*session // guarded by mu
 }
 
-// add notes a session, and wakes the committer in time if it is the first.
+// add notes a session. The first one schedules a wake-up of the committer.
 func (c *changes) add(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,24 +42,24 @@ func (c *changes) any() bool {
 	return len(c.sessions) > 0
 }
 
-// owing is the committer's part of what sessions are owed.
+// owing is the committer's part in what sessions are owed.
 type owing struct {
 	log        *OwedLog // nil: nothing outlives the process
 	segment    *segment // of this batch
-	newSegment *segment // a new one, which is not in the state file yet
-	size       int64    // of segment before this batch
+	newSegment *segment // a new segment, not in the state file yet
+	size       int64    // of segment, before this batch
 	records    [][]byte // of this batch
 	first      uint64   // number of the first of them
 
-	owedTo      []*client       // sessions that are owed something of this batch
-	following   []*session      // whose progress is written with this batch
+	owedTo      []*client       // sessions that this batch owes something to
+	following   []*session      // sessions whose progress is written with this batch
 	writing     []savedProgress // progress in this batch
-	removing    []*segment      // whose end is in this batch
-	published   map[string]bool // clients whose will was published, which the state file does not know yet
+	removing    []*segment      // segments whose end is in this batch
+	published   map[string]bool // clients whose will was published, not in the state file yet
 	left        map[string]bool // clients that have left, likewise
 	saved       time.Time       // when progress was written last
-	writtenLast uint64          // last number that the state file knows
-	closing     bool            // nothing comes later
+	writtenLast uint64          // last number in the state file
+	closing     bool            // no batch follows
 }
 
 // savedProgress is progress that is being written.
@@ -68,8 +68,8 @@ type savedProgress struct {
 	progress progress
 }
 
-// recipients finds out who gets a message because of what the committer knows.
-// The dispatcher finds the rest.
+// recipients finds the recipients of a message that the committer knows. The dispatcher
+// finds the others.
 func (k *committer) recipients(w *work) {
 	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.ledger.subs.count == 0 {
 		return
@@ -107,8 +107,7 @@ func (k *committer) choose(w *work, hit match[*client]) {
 	w.to = append(w.to, r)
 }
 
-// owedTooMuch counts a message that a session will not get, and logs the first
-// of a row.
+// owedTooMuch counts a message that a session will not get. It logs the first of a series.
 func (k *committer) owedTooMuch(page *client) {
 	k.s.count.dropped.Inc()
 	if !page.overflows {
@@ -118,8 +117,7 @@ func (k *committer) owedTooMuch(page *client) {
 	}
 }
 
-// number gives the batch's messages the numbers under which they will lie in
-// the log of what is owed, and collects its records.
+// number numbers the batch's messages in the log of what is owed, and collects its records.
 func (k *committer) number(batch []*work) {
 	k.owing.records = k.owing.records[:0]
 	if k.owing.log == nil {
@@ -155,12 +153,12 @@ func (k *committer) number(batch []*work) {
 	}
 }
 
-// owesReplay reports whether the retained messages of a subscription are owed
-// to the session, which outlives its connection.
+// owesReplay reports whether the session is owed the retained messages of a subscription:
+// whether it outlives its connection.
 func (c *client) owesReplay(sub *subscription) bool { return c.account.number > 0 && sub.qos > 0 }
 
-// makeOwedRoom drops the oldest messages while the log is full, and opens the
-// segment that takes the batch.
+// makeOwedRoom drops the oldest messages while the log is full, and opens the segment for
+// the batch.
 func (k *committer) makeOwedRoom() {
 	o := &k.owing
 	n := int64(0)
@@ -188,7 +186,7 @@ func (k *committer) makeOwedRoom() {
 	o.size = o.segment.size
 }
 
-// settleOwed notes what became of the batch's records.
+// settleOwed notes the outcome of the batch's records.
 func (k *committer) settleOwed(batch []*work, err, owedErr error) {
 	switch {
 	case owedErr != nil:
@@ -201,7 +199,7 @@ func (k *committer) settleOwed(batch []*work, err, owedErr error) {
 	}
 }
 
-// owe notes what the sessions are owed of a batch that is durable.
+// owe notes what sessions are owed of a durable batch.
 func (k *committer) owe(batch []*work) {
 	o := &k.owing
 	for _, w := range batch {
@@ -226,8 +224,8 @@ func (k *committer) owe(batch []*work) {
 	o.owedTo = o.owedTo[:0]
 }
 
-// count notes one delivery more that a session is owed of this batch. However many there
-// are, each session is looked up once.
+// count notes one more delivery of this batch that a session is owed. Each session is looked
+// up once per batch.
 func (o *owing) count(page *client, size int64) {
 	if page.adding.n == 0 {
 		o.owedTo = append(o.owedTo, page)
@@ -235,7 +233,7 @@ func (o *owing) count(page *client, size int64) {
 	page.adding.add(int(size))
 }
 
-// undoOwed takes the batch's records back: its messages were not stored.
+// undoOwed removes the batch's records: its messages were not stored.
 func (k *committer) undoOwed(batch []*work) {
 	o := &k.owing
 	if len(o.records) == 0 {
@@ -247,8 +245,8 @@ func (k *committer) undoOwed(batch []*work) {
 	k.refuseOwed(batch)
 }
 
-// refuseOwed refuses the work of which something would have been owed: its
-// messages may be stored, but nobody is told.
+// refuseOwed refuses the work of which something would be owed. Its messages may be stored,
+// but are not acknowledged.
 func (k *committer) refuseOwed(batch []*work) {
 	for _, w := range batch {
 		if len(w.replays()) > 0 {
@@ -268,7 +266,7 @@ func (k *committer) refuseOwed(batch []*work) {
 	}
 }
 
-// finish writes what else would be written later.
+// finish writes what would otherwise be written later.
 func (k *committer) finish() {
 	k.owing.closing = true
 	k.await(0)
@@ -278,16 +276,16 @@ func (k *committer) finish() {
 	k.await(0)
 }
 
-// follow has the progress of the page's session written with this batch.
+// follow arranges that the progress of the page's session is written with this batch.
 func (k *committer) follow(page *client) {
 	if s := page.account.session.Load(); s != nil && s.durable {
 		k.owing.following = append(k.owing.following, s)
 	}
 }
 
-// noteLeft has it written soon that a client has left. Nobody waits for that: each
-// disconnect would cost a sync. A crash before it leaves a session whose expiry counts
-// from the next start.
+// noteLeft arranges that it is written soon that a client has left. It is not written at
+// once, because each disconnect would cost a sync. A crash before the write leaves a session
+// whose expiry counts from the next start.
 func (k *committer) noteLeft(page *client) {
 	if k.owing.left == nil {
 		k.owing.left = make(map[string]bool)
@@ -298,17 +296,17 @@ func (k *committer) noteLeft(page *client) {
 	}
 }
 
-// unwritten reports whether something waits to be written that nobody waits for.
+// unwritten reports whether there is something to write that no answer waits for.
 func (o *owing) unwritten() bool { return len(o.published)+len(o.left) > 0 }
 
-// saveDue reports whether progress of sessions, or ends of files, are to be
-// written even if nothing else is.
+// saveDue reports whether progress of sessions, or ends of files, must be written even if
+// there is nothing else to write.
 func (k *committer) saveDue() bool {
 	return time.Since(k.owing.saved) >= saveInterval && (k.owing.unwritten() || k.s.changes.any())
 }
 
-// progressEvents adds the events of the sessions' progress to the batch, and from
-// time to time those that nobody waits for.
+// progressEvents adds the events of the sessions' progress to the batch and, from time to
+// time, those that no answer waits for.
 func (k *committer) progressEvents() {
 	o := &k.owing
 	if o.newSegment != nil {
@@ -353,8 +351,8 @@ func (k *committer) progressEvents() {
 	o.following = o.following[:0]
 }
 
-// segmentEvents adds the ends of files that nobody is owed anything of, behind
-// the number that the next one begins with.
+// segmentEvents adds the ends of files of which nothing is owed any more, after the number
+// that the next file begins with.
 func (k *committer) segmentEvents() {
 	o := &k.owing
 	o.removing = append(o.removing, o.log.settled()...)
@@ -371,7 +369,7 @@ func (k *committer) segmentEvents() {
 	}
 }
 
-// progressWritten ends what progressEvents began.
+// progressWritten completes what progressEvents began.
 func (k *committer) progressWritten(durable bool) {
 	o := &k.owing
 	for _, w := range o.writing {
@@ -384,7 +382,7 @@ func (k *committer) progressWritten(durable bool) {
 	clear(o.writing)
 	o.writing = o.writing[:0]
 	if !durable {
-		return // a rewrite leaves the files out, then they go
+		return // a rewrite leaves the files out, and then they are removed
 	}
 	o.newSegment = nil
 	for _, s := range o.removing {
@@ -395,8 +393,8 @@ func (k *committer) progressWritten(durable bool) {
 	o.removing = o.removing[:0]
 }
 
-// unshare takes back the choice of those who share a subscription: the message
-// does not reach them.
+// unshare undoes the choice among the members of a shared subscription: the message does
+// not reach the member.
 func (w *work) unshare() {
 	for i := range w.to {
 		if w.to[i].share != "" {
@@ -405,7 +403,7 @@ func (w *work) unshare() {
 	}
 }
 
-// replays are the numbers of the records that say that retained messages are owed.
+// replays returns the numbers of the records for owed retained messages.
 func (w *work) replays() []uint64 {
 	if w.req == nil {
 		return nil
@@ -413,8 +411,8 @@ func (w *work) replays() []uint64 {
 	return w.req.replays
 }
 
-// replayOf is the number of the record that says that the retained messages of
-// subs[i] are owed, 0 when there is none.
+// replayOf returns the number of the record for the owed retained messages of subs[i], 0 if
+// there is none.
 func (w *work) replayOf(i int) uint64 {
 	if at := slices.Index(w.req.asks, i); at >= 0 && at < len(w.req.replays) {
 		return w.req.replays[at]

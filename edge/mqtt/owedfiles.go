@@ -15,8 +15,8 @@ func (l *OwedLog) owe(s *segment, session uint32, n int) {
 	l.mu.Unlock()
 }
 
-// start ends loading: nothing that is owed has a number up to reached, and what
-// is void is never read. It returns the number of the oldest record.
+// start ends loading. Nothing that is owed has a number up to reached, and void records are
+// never read. It returns the number of the oldest record.
 func (l *OwedLog) start(reached uint64, void map[uint64]bool) (oldest uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,7 +28,7 @@ func (l *OwedLog) start(reached uint64, void map[uint64]bool) (oldest uint64) {
 	return l.next
 }
 
-// used is the bytes of all files.
+// used returns the bytes of all files.
 func (l *OwedLog) used() (n int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *OwedLog) used() (n int64) {
 	return n
 }
 
-// find returns the segment of a record, nil when it is gone. It has mu.
+// find returns the segment of a record, nil if it is gone. The caller holds mu.
 func (l *OwedLog) find(number uint64) *segment {
 	i, found := slices.BinarySearchFunc(l.segments, number, func(s *segment, number uint64) int {
 		switch {
@@ -59,8 +59,8 @@ func (l *OwedLog) find(number uint64) *segment {
 	return l.segments[i]
 }
 
-// settle notes that a session has got a delivery, or will not get it. It
-// reports whether it was owed.
+// settle notes that a session has got a delivery, or will not get it. It reports whether the
+// delivery was owed.
 func (l *OwedLog) settle(number uint64, session uint32) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,8 +83,8 @@ func (l *OwedLog) forget(session uint32) {
 	}
 }
 
-// settled returns the full segments of which nobody is owed anything. Their
-// end is to be written to the state, then remove is to be called.
+// settled returns the full segments of which nothing is owed any more. The caller writes
+// their end to the state, then calls remove.
 func (l *OwedLog) settled() (out []*segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,8 +98,8 @@ func (l *OwedLog) settled() (out []*segment) {
 	return out
 }
 
-// oldest takes the oldest segment out when the files together have more than
-// the limit with n bytes more: it returns what sessions were owed of it.
+// oldest removes the oldest segment from the list if n more bytes would exceed the limit of
+// all files. It returns what sessions were owed of it.
 func (l *OwedLog) oldest(n int64) (owed map[uint32]int, any bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,7 +122,7 @@ func (l *OwedLog) oldest(n int64) (owed map[uint32]int, any bool) {
 	return nil, false
 }
 
-// remove deletes a segment's file. Who reads it reads on.
+// remove deletes a segment's file. A session that is reading it can finish.
 func (l *OwedLog) remove(s *segment) error {
 	l.mu.Lock()
 	i := slices.Index(l.segments, s)
@@ -141,15 +141,15 @@ func (l *OwedLog) remove(s *segment) error {
 	return nil
 }
 
-// part is what read needs to know of a segment.
+// part is what read needs of a segment.
 type part struct {
 	first uint64
 	size  int64
 	salt  [saltSize]byte
 }
 
-// parts are the segments that have something for the session among the
-// numbers from and to.
+// parts returns the segments that have something for the session among the numbers from and
+// to.
 func (l *OwedLog) parts(from, to uint64, session uint32) (out []part) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,9 +162,8 @@ func (l *OwedLog) parts(from, to uint64, session uint32) (out []part) {
 	return out
 }
 
-// read calls fn with the records of the numbers from to to, until it returns
-// false, of those segments in which something is owed to the session. The body
-// is valid for as long as it is kept.
+// read calls fn with the records numbered from to to, in the segments of which the session
+// is owed something, until fn returns false. The caller may keep the body.
 func (l *OwedLog) read(from, to uint64, session uint32, fn func(number uint64, body []byte) bool) error {
 	for _, p := range l.parts(from, to, session) {
 		more, err := l.readPart(p, from, to, fn)
@@ -181,7 +180,7 @@ func (l *OwedLog) read(from, to uint64, session uint32, fn func(number uint64, b
 func (l *OwedLog) readPart(p part, from, to uint64, fn func(uint64, []byte) bool) (more bool, err error) {
 	f, err := os.Open(l.path(p.first))
 	if os.IsNotExist(err) {
-		return true, nil // dropped just now
+		return true, nil // it was just dropped
 	}
 	if err != nil {
 		return false, err

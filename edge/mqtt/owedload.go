@@ -5,12 +5,12 @@ import (
 	"maps"
 )
 
-// maxReading is how many sessions read what they are owed at once: each takes
-// the memory of a file.
+// maxReading is how many sessions read what they are owed at the same time. Each needs
+// memory for a file.
 const maxReading = 2
 
-// loadOwed reads the log of what is owed, and finds out what of it counts. It
-// reports whether the state has to be written anew.
+// loadOwed reads the log of what is owed, and finds which of its records count. It reports
+// whether the state must be rewritten.
 func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
 	changed = l.forget(s.o.Backend.Stored)
 	if s.o.Owed == nil {
@@ -40,7 +40,7 @@ func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
 	maps.DeleteFunc(l.void, func(number uint64, _ bool) bool { return number < oldest })
 	for _, page := range l.clients {
 		if l.assignNumber(page, s.o.Owed.last()) {
-			changed = true // an earlier version did not know numbers
+			changed = true // an earlier version had no numbers
 		}
 	}
 	return changed, nil

@@ -17,36 +17,36 @@ import (
 	"github.com/weirmq/weir/storage/durable"
 )
 
-// The files of what is owed (FORMAT.md).
+// Files of what is owed (FORMAT.md).
 const (
 	owedMagic   = "weirowe\x01"
 	owedHeader  = len(owedMagic) + saltSize
 	owedFrame   = 4 + 4 + 8 // length, checksum, number
 	saltSize    = 8
 	segmentSize = 1 << 20
-	minSegments = 8       // into which the limit is cut at least
+	minSegments = 8       // the limit is divided into at least this many files
 	maxOwedBuf  = 1 << 20 // the largest buffer that is kept for the next append
-	maxHole     = 1 << 20 // records that are missing in one place of a file
+	maxHole     = 1 << 20 // most records that may be missing in one place of a file
 )
 
-// OwedLog keeps the messages that persistent sessions are owed: each once, in
-// files of a megabyte. A file goes when every session has what it is owed of
-// it. One process may use a directory at a time. The committer appends, cuts
-// and removes; sessions read.
+// OwedLog keeps the messages that persistent sessions are owed. Each message is stored once,
+// in files of a megabyte. A file is removed when every session has got what it was owed of
+// the file. One process may use a directory at a time. The committer appends, cuts and
+// removes; sessions read.
 type OwedLog struct {
 	dir   string
 	limit int64 // bytes of all files
-	size  int64 // at which a file is full
+	size  int64 // a file is full at this size
 	log   *slog.Logger
 
-	file   *os.File // of the last segment, nil: not made yet; the committer's
-	owner  *segment // of which file is
-	failed bool     // what the file ends with is unknown; the committer's
-	buf    []byte   // for append, which uses it again
+	file   *os.File // of the last segment, nil: not created yet; the committer's
+	owner  *segment // the segment of file
+	failed bool     // it is unknown what the file ends with; the committer's
+	buf    []byte   // reused by append
 
 	mu       sync.Mutex
 	segments []*segment      // guarded by mu; oldest first
-	void     map[uint64]bool // records that nobody is owed; does not change after start
+	void     map[uint64]bool // records that no session is owed; does not change after start
 	next     uint64          // guarded by mu; number of the next record, from 1
 }
 
@@ -56,12 +56,12 @@ type segment struct {
 	salt     [saltSize]byte
 	size     int64          // bytes that are durable
 	owed     map[uint32]int // deliveries that are owed, by session number
-	full     bool           // nothing is appended any more
+	full     bool           // nothing more is appended
 	removing bool           // its end is being written to the state
 }
 
-// OpenOwed opens or creates the directory. limit bounds the bytes of all
-// files: when they are more, the oldest messages are dropped.
+// OpenOwed opens or creates the directory. limit is the largest size of all files together,
+// in bytes: above it the oldest messages are dropped.
 func OpenOwed(dir string, limit int64, log *slog.Logger) (*OwedLog, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the directory of what is owed to sessions: %w", err)
@@ -76,20 +76,20 @@ func (l *OwedLog) path(first uint64) string {
 	return filepath.Join(l.dir, fmt.Sprintf("%020d", first))
 }
 
-// known is what the state file says about the files: those that there must be,
-// and the last number that was certainly written.
+// known is what the state file says about the files: which must exist, and the last number
+// that was certainly written.
 type known struct {
 	segments map[uint64]knownSegment // by first number
 	last     uint64
 }
 
 type knownSegment struct {
-	end  uint64 // number that follows the last record; 0: it was not full
+	end  uint64 // number after that of the last record; 0: the file was not full
 	salt [saltSize]byte
 }
 
-// load reads all files and calls fn with every record. What is missing is
-// logged and counted: it returns how many records, at least.
+// load reads all files and calls fn with every record. Missing records are logged and
+// counted: it returns how many, at least.
 func (l *OwedLog) load(k known, fn func(s *segment, number uint64, body []byte)) (lost uint64, err error) {
 	firsts, err := l.list(k)
 	if err != nil {
@@ -97,7 +97,7 @@ func (l *OwedLog) load(k known, fn func(s *segment, number uint64, body []byte))
 	}
 	for first := range k.segments {
 		if !slices.Contains(firsts, first) {
-			firsts = append(firsts, first) // its file is gone
+			firsts = append(firsts, first) // the file is missing
 		}
 	}
 	slices.Sort(firsts)
@@ -116,8 +116,8 @@ func (l *OwedLog) load(k known, fn func(s *segment, number uint64, body []byte))
 	return lost, nil
 }
 
-// list returns the first numbers of the files, and removes those whose end the
-// state file has: a crash came before they were removed.
+// list returns the first numbers of the files. It removes files whose end is in the state
+// file: a crash came before they were removed.
 func (l *OwedLog) list(k known) (firsts []uint64, err error) {
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
@@ -139,8 +139,8 @@ func (l *OwedLog) list(k known) (firsts []uint64, err error) {
 	return firsts, nil
 }
 
-// loadSegment reads one file, of which the numbers up to end, exclusive, are
-// expected; 0: nobody knows.
+// loadSegment reads one file. It is expected to have the numbers up to end, exclusive; 0: the
+// end is not known.
 func (l *OwedLog) loadSegment(first, end uint64, k known, fn func(*segment, uint64, []byte)) (lost uint64, err error) {
 	p, err := os.ReadFile(l.path(first))
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -157,7 +157,7 @@ func (l *OwedLog) loadSegment(first, end uint64, k known, fn func(*segment, uint
 	for at := owedHeader; at < len(p); {
 		number, body, ok := readOwed(p[at:], s.salt, next)
 		if !ok {
-			at++ // damage, or the end that a crash tore
+			at++ // damage, or an end that a crash left incomplete
 			continue
 		}
 		lost += l.hole(next, number)
@@ -172,8 +172,7 @@ func (l *OwedLog) loadSegment(first, end uint64, k known, fn func(*segment, uint
 	return lost, nil
 }
 
-// hole reports the records from number next up to number end, exclusive, which
-// are not there.
+// hole reports that the records from number next up to number end, exclusive, are missing.
 func (l *OwedLog) hole(next, end uint64) uint64 {
 	if end <= next {
 		return 0
@@ -183,8 +182,7 @@ func (l *OwedLog) hole(next, end uint64) uint64 {
 	return end - next
 }
 
-// readOwed reads the frame at the start of p, whose number must be at least
-// next.
+// readOwed reads the frame at the start of p. Its number must be at least next.
 func readOwed(p []byte, salt [saltSize]byte, next uint64) (number uint64, body []byte, ok bool) {
 	if len(p) < owedFrame {
 		return 0, nil, false
@@ -203,8 +201,8 @@ func readOwed(p []byte, salt [saltSize]byte, next uint64) (number uint64, body [
 	return number, p[owedFrame:end], true
 }
 
-// owedSum is the checksum of a frame: of the file's salt, the length, the
-// number and the body.
+// owedSum returns the checksum of a frame, over the file's salt, the length, the number and
+// the body.
 func owedSum(frame []byte, salt [saltSize]byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli)
 	sum := crc32.Checksum(salt[:], table)
@@ -222,15 +220,15 @@ func appendOwed(b []byte, number uint64, body []byte, salt [saltSize]byte) []byt
 	return b
 }
 
-// last is the number of the newest record.
+// last returns the number of the newest record.
 func (l *OwedLog) last() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.next - 1
 }
 
-// open returns the segment that takes the next records, and whether it is a
-// new one, which the state file must know before they count.
+// open returns the segment for the next records, and whether it is new: then it must be in
+// the state file before the records count.
 func (l *OwedLog) open() (s *segment, fresh bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -246,9 +244,8 @@ func (l *OwedLog) open() (s *segment, fresh bool) {
 	return s, true
 }
 
-// append writes records behind the last one and syncs them: they are durable
-// when it returns nil. On an error none of them is there, or the log is
-// unusable until cut has succeeded.
+// append writes records behind the last one and syncs them: they are durable if it returns
+// nil. After an error none of them is there, or the log is unusable until cut has succeeded.
 func (l *OwedLog) append(s *segment, records [][]byte) error {
 	if l.failed {
 		if err := l.cut(); err != nil {
@@ -280,8 +277,7 @@ func (l *OwedLog) append(s *segment, records [][]byte) error {
 	return nil
 }
 
-// create makes the file of a new segment, and returns the bytes that it
-// begins with.
+// create creates the file of a new segment, and returns the bytes that the file begins with.
 func (l *OwedLog) create(s *segment) ([]byte, error) {
 	if s.size > 0 {
 		return nil, nil
@@ -314,8 +310,7 @@ func (l *OwedLog) cut() error {
 	return nil
 }
 
-// undo takes back the last append, of so many records from a size on: the
-// messages were not stored.
+// undo removes the last append, of n records, because the messages were not stored.
 func (l *OwedLog) undo(s *segment, size int64, records int) error {
 	l.mu.Lock()
 	l.next -= uint64(records)
@@ -325,7 +320,7 @@ func (l *OwedLog) undo(s *segment, size int64, records int) error {
 	return l.cut()
 }
 
-// Close ends the use of the directory. Everything appended is durable already.
+// Close closes the log. Everything appended is durable already.
 func (l *OwedLog) Close() error {
 	if l.file == nil {
 		return nil

@@ -11,16 +11,15 @@ const (
 	owedReplay  = 2 // a session is owed the retained messages of a subscription
 )
 
-// recipient is a session that gets a message because of what the committer
-// knows: it is persistent, or it was chosen among those who share a
-// subscription.
+// recipient is a session for which the committer has decided that it gets a message: it is
+// persistent, or it was chosen among the members of a shared subscription.
 type recipient struct {
 	page        *client
-	number      uint32 // of a session that is owed the message; 0: it is in memory only
+	number      uint32 // of a session that is owed the message; 0: the message is only in memory
 	qos         byte
 	retain      bool // flag of the delivery
 	identifiers []int
-	share       string // filter of a shared subscription; "" none
+	share       string // filter of a shared subscription; "": none
 }
 
 // Bits of a recipient's flags, beside the QoS.
@@ -74,7 +73,7 @@ func encodeReplay(session uint32, sub *subscription) []byte {
 	return binary.AppendUvarint(b, uint64(sub.identifier))
 }
 
-// owedRecord is a record as it was read.
+// owedRecord is a decoded record.
 type owedRecord struct {
 	message *Message     // nil: a replay
 	sub     subscription // of a replay
@@ -130,7 +129,7 @@ func (c *decoder) recipient() recipient {
 	return r
 }
 
-// size is what the record counts for one session.
+// size returns what the record counts for one session.
 func (r *owedRecord) size() int {
 	if r.message == nil {
 		return replaySize
@@ -138,11 +137,11 @@ func (r *owedRecord) size() int {
 	return r.message.size()
 }
 
-// replaySize is what retained messages that are still to be sent count among
-// what a session is owed.
+// replaySize is how many bytes retained messages that are still to be sent count in what a
+// session is owed.
 const replaySize = 1 << 10
 
-// delivery is what the session of that number is owed.
+// delivery returns what the session of that number is owed.
 func (r *owedRecord) delivery(session uint32) (delivery, bool) {
 	for i := range r.to {
 		if t := &r.to[i]; t.number == session {

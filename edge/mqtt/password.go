@@ -15,16 +15,15 @@ import (
 
 // password is a stored password, in one of the forms that a users file may have.
 type password struct {
-	text  string // as it stands in the file
-	cost  int    // microseconds that a comparison takes, about
+	text  string // as in the file
+	cost  int    // about how many microseconds a comparison takes
 	check func(shown []byte) bool
 }
 
 // errHash: the text behind a user's name is no hash of a known form.
 var errHash = errors.New("has no password hash that is known here (make one with mosquitto_passwd -H sha512-pbkdf2, or htpasswd -B)")
 
-// maxIterations bounds what one comparison may cost: some seconds of a small
-// machine.
+// maxIterations limits the cost of one comparison: to some seconds on a small machine.
 const maxIterations = 1_000_000
 
 // parsePassword reads a hash as htpasswd -B or mosquitto_passwd writes it:

@@ -2,7 +2,7 @@ package mqtt
 
 import "github.com/mochi-mqtt/server/v2/packets"
 
-// handlePingreq answers at once, whatever the disk does [MQTT-3.12.4-1].
+// handlePingreq answers at once, even if the disk is slow [MQTT-3.12.4-1].
 func (c *conn) handlePingreq(body []byte) error {
 	if len(body) != 0 {
 		return packets.ErrMalformedPacket

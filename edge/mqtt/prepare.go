@@ -5,11 +5,10 @@ import (
 	"time"
 )
 
-// prepare applies the batch to the ledger in the order of arrival and notes
-// the events that this takes. A message changes the ledger only when it is
-// stored (settle); everything else changes it here, and stays so even if the
-// events cannot be written: the client then gets no answer, and the next
-// rewrite writes what the ledger says.
+// prepare applies the batch to the ledger in the order of arrival and notes the events for
+// that. A message changes the ledger only when it is stored (settle). Everything else changes
+// it here, and the change stays even if the events cannot be written: then the client gets no
+// answer, and the next rewrite writes the content of the ledger.
 func (k *committer) prepare(batch []*work) []*work {
 	out := make([]*work, 0, len(batch))
 	for _, w := range batch {
@@ -53,16 +52,15 @@ func (k *committer) prepare(batch []*work) []*work {
 	return out
 }
 
-// minInbound is how many QoS 2 ids any client may have open. One that never
-// sends PUBREL must not fill the memory.
+// minInbound is how many QoS 2 ids any client may have open. There is a limit because a
+// client that never sends PUBREL must not fill the memory.
 const minInbound = 1024
 
 func (w *work) event(e event) { w.events = append(w.events, e.encode()) }
 
-// connect opens or continues the client's page. It returns the will of an
-// earlier connection if that has to be published now: the old connection is
-// taken over [MQTT-3.1.4-3] and the will has no delay, or its session ends
-// (§3.1.3.2.2).
+// connect opens or continues the client's page. It returns the will of an earlier connection
+// if the will must be published now: the old connection is taken over [MQTT-3.1.4-3] and the
+// will has no delay, or its session ends (§3.1.3.2.2).
 func (k *committer) connect(w *work) (due *work) {
 	old := k.ledger.clients[w.client]
 	clean := w.req.login.clean
@@ -114,14 +112,14 @@ func (k *committer) connect(w *work) (due *work) {
 	return due
 }
 
-// admit makes room for a page, which may be the one that the client has, and
-// reports whether there is room. A session that ends with its connection takes
-// memory, but no place of one that is kept.
+// admit makes room for a page, which may be the client's current one, and reports whether
+// there is room. A session that ends with its connection takes memory, but does not count
+// against MaxSessions.
 func (k *committer) admit(page, old *client, w *will) bool {
 	n := w.size()
 	offline := old != nil && old.conn == nil
 	if old != nil {
-		k.ledger.unlistOffline(old) // it must not give way to itself
+		k.ledger.unlistOffline(old) // the client's own page must not be evicted for it
 	}
 	ok := true
 	if page != old {
@@ -141,14 +139,14 @@ func (k *committer) admit(page, old *client, w *will) bool {
 	return ok
 }
 
-// makeRoom lets sessions without connection go, the oldest first, until the
-// page may have n bytes more. It reports whether it may.
+// makeRoom ends sessions without connection, the oldest first, until the page may have n more
+// bytes. It reports whether it may.
 func (k *committer) makeRoom(page *client, n int64) bool {
 	if !page.account.fits(n) {
 		return false
 	}
-	// What lies in the queues of those who go is free when the dispatcher has
-	// heard of it: soon enough not to wait for it.
+	// The memory in the queues of evicted sessions is free once the dispatcher has ended
+	// them. That is soon enough, so do not wait for it.
 	var soon int64
 	for page.account.shortage(n) > soon {
 		if k.ledger.oldest == nil {
@@ -186,8 +184,8 @@ func (k *committer) capExpiry(expiry uint32) uint32 {
 	return expiry
 }
 
-// page returns the client's page, nil when the connection is no longer the
-// client's: what it sent before it was taken over gets no answer.
+// page returns the client's page, or nil if the connection is no longer the client's: what it
+// sent before it was taken over gets no answer.
 func (k *committer) page(w *work) *client {
 	if page := k.ledger.clients[w.client]; page != nil && page.conn == w.conn {
 		return page
@@ -195,8 +193,8 @@ func (k *committer) page(w *work) *client {
 	return nil
 }
 
-// publish finds out whether a QoS 2 message is known already, and leaves out
-// what a client sent after something that got no answer.
+// publish finds out whether a QoS 2 message is known already. It leaves out messages that a
+// client sent after something that got no answer.
 func (k *committer) publish(w *work) {
 	if w.page = k.page(w); w.page == nil || w.afterFailure() {
 		w.err = errNotStored
@@ -230,9 +228,8 @@ func (k *committer) publish(w *work) {
 	}
 }
 
-// pubrel frees the packet id. The event is durable before the PUBCOMP, else
-// the next message under this id would be taken for the old one after a
-// restart, and be lost.
+// pubrel frees the packet id. The event is durable before the PUBCOMP. Otherwise, after a
+// restart, the next message under this id would be taken for the old one and be lost.
 func (k *committer) pubrel(w *work) {
 	page := k.page(w)
 	if page == nil {
@@ -250,8 +247,8 @@ func (k *committer) pubrel(w *work) {
 	}
 }
 
-// pubrec has the progress of the session written, with what it has received at
-// QoS 2, before the PUBREL: else a restart would send it again, to a client
+// pubrec arranges that the progress of the session, with what it has received at QoS 2, is
+// written before the PUBREL. Otherwise a restart would send the message again to a client
 // that has forgotten its packet id.
 func (k *committer) pubrec(w *work) {
 	page := k.page(w)
@@ -307,8 +304,8 @@ func (k *committer) unsubscribe(w *work) {
 	}
 }
 
-// gone closes a connection's part of the page. It returns the will if that is
-// due at once. A connection that was taken over is no part of it any more.
+// gone removes a connection from its page. It returns the will if that is due at once. It does
+// nothing for a connection that was taken over.
 func (k *committer) gone(w *work) (due *work) {
 	page := k.page(w)
 	if page == nil {
@@ -342,7 +339,7 @@ func (k *committer) gone(w *work) (due *work) {
 	return due
 }
 
-// leave starts the clocks of a page without connection.
+// leave starts the timers of a page without connection.
 func (k *committer) leave(page *client, now time.Time) {
 	if page.will != nil {
 		page.willDue = now.Add(page.will.delay)
@@ -389,20 +386,20 @@ func (k *committer) tick(now time.Time) (batch []*work) {
 	return batch
 }
 
-// setAlarm arranges for tick to be called in time. An alarm that nothing needs
-// any more does no harm.
+// setAlarm arranges that tick is called in time. An alarm that is not needed any more does no
+// harm.
 func (k *committer) setAlarm() {
 	if !k.next.IsZero() {
 		k.alarm.Reset(max(0, time.Until(k.next)))
 	}
 }
 
-// notGranted is the return code for a filter that the client may not subscribe to, in
-// every version: it is what Eclipse Paho's interoperability tests want. MQTT 5 has 0x87
-// as well, which says a little more; the reason string says all of it.
+// notGranted is the return code, in every version, for a filter that the client may not
+// subscribe to: Eclipse Paho's interoperability tests expect it. MQTT 5 also has 0x87, which
+// says a little more; the reason string says all of it.
 const notGranted = 0x80
 
-// subackCode is the return code for a filter that is refused (§3.9.3).
+// subackCode returns the return code for a refused filter (§3.9.3).
 func subackCode(version byte, err error) byte {
 	switch {
 	case version != 5:

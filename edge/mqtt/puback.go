@@ -42,8 +42,7 @@ func (c *conn) handleAck(h packets.FixedHeader, body []byte) error {
 	return nil
 }
 
-// handlePubrec answers PUBREL [MQTT-4.3.3-4]. A PUBREC that refuses the
-// message ends the delivery.
+// handlePubrec answers PUBREL [MQTT-4.3.3-4]. A PUBREC with an error ends the delivery.
 func (c *conn) handlePubrec(id uint16, reason byte) error {
 	if reason >= 0x80 {
 		c.session.complete(c, id, 2)

@@ -7,8 +7,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// handlePublish checks a PUBLISH and puts it on the queue. The reader goes on
-// at once, unless the client has too much under way.
+// handlePublish checks a PUBLISH and puts it on the queue. The reader continues at once,
+// unless too many messages of the client are under way.
 func (c *conn) handlePublish(h packets.FixedHeader, body []byte) error {
 	set, err := checkPublish(c.version, h.Qos, body)
 	if err != nil {
@@ -44,8 +44,8 @@ func (c *conn) handlePublish(h packets.FixedHeader, body []byte) error {
 	return c.enqueue(w)
 }
 
-// enqueue puts a PUBLISH on the queue. It waits while the client has too much under
-// way.
+// enqueue puts a PUBLISH on the queue. It waits while too many messages of the client are
+// under way.
 func (c *conn) enqueue(w *work) error {
 	if !c.s.mayPublish(w.message) {
 		w.err, w.message.Refused = ErrNotAllowed, nil
@@ -58,8 +58,8 @@ func (c *conn) enqueue(w *work) error {
 	return nil
 }
 
-// resolveAlias returns the message's topic name, by its alias if it has none,
-// and remembers a new alias (§3.3.2.3.4).
+// resolveAlias returns the message's topic name, looking up its alias if it has no name, and
+// remembers a new alias (§3.3.2.3.4).
 func (c *conn) resolveAlias(pk *packets.Packet, set propertySet) (string, error) {
 	if !set.has(packets.PropTopicAlias) {
 		if pk.TopicName == "" && c.version == 5 {
@@ -90,12 +90,12 @@ func (c *conn) resolveAlias(pk *packets.Packet, set propertySet) (string, error)
 	if c.aliases == nil {
 		c.aliases = make(map[uint16]string)
 	}
-	// A copy: the name is a part of the packet, which may be large.
+	// Clone the name: it is part of the packet, which may be large.
 	c.aliases[alias] = strings.Clone(pk.TopicName)
 	return pk.TopicName, nil
 }
 
-// messageProperties takes over what travels with a message.
+// messageProperties returns the properties that are sent on with a message.
 func messageProperties(p *packets.Properties, set propertySet) (Properties, error) {
 	if set == 0 {
 		return Properties{}, nil
@@ -118,8 +118,8 @@ func messageProperties(p *packets.Properties, set propertySet) (Properties, erro
 	return out, nil
 }
 
-// quotaBack gives one PUBLISH back to the client's send quota (§4.9). A
-// PUBREL for a message of an earlier connection took nothing from this one's.
+// quotaBack returns one PUBLISH to the client's send quota (§4.9). A PUBREL for a message of
+// an earlier connection took nothing from the quota of this one.
 func (c *conn) quotaBack() {
 	for {
 		n := c.unacked.Load()
@@ -129,8 +129,7 @@ func (c *conn) quotaBack() {
 	}
 }
 
-// publish writes a PUBLISH to a subscriber. Session calls it with its mutex
-// held.
+// publish writes a PUBLISH to a subscriber. The caller holds the mutex of the session.
 func (c *conn) publish(d *delivery) error {
 	m := d.message
 	if !c.mayRead(m.Topic) {
@@ -147,7 +146,7 @@ func (c *conn) publish(d *delivery) error {
 		p := &pk.Properties
 		p.PayloadFormatFlag, p.PayloadFormat = m.Properties.HasPayloadFormat, m.Properties.PayloadFormat
 		if at, ok := m.expires(); ok {
-			// What is left of it, rounded up: 0 would mean for ever to the codec [MQTT-3.3.2-6].
+			// The remaining time, rounded up: the codec takes 0 for no expiry [MQTT-3.3.2-6].
 			left := (time.Until(at) + time.Second - 1) / time.Second
 			p.MessageExpiryInterval = uint32(max(1, left))
 		}

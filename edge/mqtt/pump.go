@@ -6,16 +6,16 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// pump sends whatever the windows allow.
+// pump sends what the windows allow.
 func (s *session) pump() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pumpLocked()
 }
 
-// pumpLocked sends first what is in flight from an earlier connection, then
-// what waits. The quota is never counted up or down, it is what the window
-// leaves beside the packets in flight: nothing can leak [MQTT-4.9.0-1].
+// pumpLocked sends first what is in flight from an earlier connection, then what waits. The
+// send quota is not a counter but computed as the window minus the packets in flight, so that
+// nothing can leak [MQTT-4.9.0-1].
 func (s *session) pumpLocked() {
 	for s.conn != nil {
 		if s.sent < len(s.inflight) {
@@ -54,8 +54,7 @@ func (s *session) sendInflightLocked() {
 	}
 }
 
-// nextLocked sends the oldest that waits, and reports whether it is worth to
-// go on.
+// nextLocked sends the oldest delivery that waits, and reports whether to continue.
 func (s *session) nextLocked() bool {
 	front := s.waiting.front()
 	if front.replay != nil {
@@ -99,8 +98,8 @@ func (s *session) endedLocked(d *delivery) {
 	s.unshareLocked(d)
 }
 
-// roomLocked reports whether the delivery may be sent now. If it may not, pump
-// is called when that has changed.
+// roomLocked reports whether the delivery may be sent now. If not, pump is called when there is
+// room.
 func (s *session) roomLocked(d *delivery) bool {
 	if d.qos > 0 && (len(s.inflight) >= s.window || s.inflightBytes > 0 && s.inflightBytes+d.size > s.o.MaxQueuedBytes) {
 		return false
@@ -112,7 +111,7 @@ func (s *session) roomLocked(d *delivery) bool {
 	return s.conn.out.hasRoom(size)
 }
 
-// sendNewLocked puts a delivery at the end of those in flight and sends it.
+// sendNewLocked appends a delivery to those in flight and sends it.
 func (s *session) sendNewLocked(d delivery, id uint16) {
 	d.id = id
 	s.inflight = append(s.inflight, d)
@@ -162,9 +161,9 @@ func (s *session) replayLocked(r *replay) bool {
 	return true
 }
 
-// replay queues the retained messages that a subscription asks for, behind
-// what waits and before what comes. None is copied. owed is the number of the
-// record that says so, 0 if nothing does.
+// replay queues the retained messages for a new subscription, behind what waits and before
+// what comes later. None is copied. owed is the number of the record for them, 0 if there is
+// none.
 func (s *session) replay(sub subscription, owed uint64) {
 	_, filter, _ := shareName(sub.filter)
 	s.mu.Lock()
@@ -176,8 +175,8 @@ func (s *session) replay(sub subscription, owed uint64) {
 	if owed > 0 {
 		s.dispatched = owed
 	}
-	// A client that subscribes again and again without reading gets them once
-	// for all that it asked while it did not read.
+	// A client that subscribes repeatedly without reading gets the messages once for
+	// all the subscriptions that it made meanwhile.
 	if n := len(s.replays); n > 0 {
 		for _, old := range slices.Clone(s.replays[1:]) {
 			if old.sub == sub {
@@ -190,7 +189,7 @@ func (s *session) replay(sub subscription, owed uint64) {
 	case owed == 0:
 		s.waiting.push(delivery{replay: r})
 	case s.lagging || s.conn == nil:
-		s.lagging = true // it comes when what is before it in the log was read
+		s.lagging = true // it is queued when what precedes it in the log was read
 	default:
 		s.waiting.push(delivery{replay: r, owed: owed})
 		s.loaded = owed
@@ -198,8 +197,8 @@ func (s *session) replay(sub subscription, owed uint64) {
 	s.pumpLocked()
 }
 
-// endReplays leaves out the rest of the retained messages of a filter: the
-// subscription has gone.
+// endReplays drops the rest of the retained messages of a filter, because the subscription has
+// ended.
 func (s *session) endReplays(filter string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,8 +210,7 @@ func (s *session) endReplays(filter string) {
 	s.pumpLocked()
 }
 
-// cancelReplayLocked leaves out the rest of a replay. One that is in the log
-// ends in its turn.
+// cancelReplayLocked drops the rest of a replay. A replay in the log ends when its turn comes.
 func (s *session) cancelReplayLocked(r *replay) {
 	if r.owed > 0 {
 		r.next, r.ended = nil, true
@@ -221,7 +219,7 @@ func (s *session) cancelReplayLocked(r *replay) {
 	s.endReplayLocked(r)
 }
 
-// endReplayLocked takes a replay out of the queue.
+// endReplayLocked removes a replay from the queue.
 func (s *session) endReplayLocked(r *replay) {
 	if i := slices.Index(s.replays, r); i >= 0 {
 		s.replays = slices.Delete(s.replays, i, i+1)
@@ -229,9 +227,9 @@ func (s *session) endReplayLocked(r *replay) {
 	}
 }
 
-// sendLocked writes one PUBLISH, or the PUBREL that has taken its place. A
-// message that is larger than the peer accepts counts as delivered
-// [MQTT-3.1.2-25], and so does one that the client may not read.
+// sendLocked writes one PUBLISH, or the PUBREL that has replaced it. A message that is larger
+// than the peer accepts counts as delivered [MQTT-3.1.2-25], and so does one that the client
+// may not read.
 func (s *session) sendLocked(d *delivery) error {
 	var err error
 	if d.released {
@@ -245,8 +243,8 @@ func (s *session) sendLocked(d *delivery) error {
 	return err
 }
 
-// freeIDLocked returns a packet id that is not in flight. There is one:
-// fewer than 65535 are.
+// freeIDLocked returns a packet id that is not in flight. There always is one, because fewer
+// than 65535 are in flight.
 func (s *session) freeIDLocked() uint16 {
 	for {
 		s.nextID++
@@ -273,7 +271,7 @@ func (s *session) removeLocked(i int) {
 	s.endedLocked(&d)
 }
 
-// dropPayloadLocked lets go of the message of inflight[i]: it is not sent again.
+// dropPayloadLocked releases the message of inflight[i]: it is not sent again.
 func (s *session) dropPayloadLocked(i int) {
 	d := &s.inflight[i]
 	if d.message == nil {
@@ -284,8 +282,8 @@ func (s *session) dropPayloadLocked(i int) {
 	d.message = nil
 }
 
-// complete ends the delivery with this id after a PUBACK, a PUBCOMP or a
-// refusing PUBREC on connection c, and reports whether there was one.
+// complete ends the delivery with this id after a PUBACK, a PUBCOMP or a PUBREC with an error
+// on connection c, and reports whether there was one.
 func (s *session) complete(c *conn, id uint16, qos byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -298,16 +296,15 @@ func (s *session) complete(c *conn, id uint16, qos byte) bool {
 	return true
 }
 
-// release notes a PUBREC: from now on PUBREL is sent for this id, never the
-// message again [MQTT-4.3.3-6]. Of a durable delivery that must be written
-// before PUBREL goes out.
+// release notes a PUBREC: from now on PUBREL is sent for this id, never the message again
+// [MQTT-4.3.3-6]. For a durable delivery this must be written before PUBREL is sent.
 func (s *session) release(c *conn, id uint16) released {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := s.indexLocked(id)
 	switch {
 	case s.conn != c || i < 0 && s.lagging:
-		return releasedLater // it may be known when more has been read
+		return releasedLater // the delivery may turn up when more of the log has been read
 	case i < 0 || s.inflight[i].qos != 2:
 		return releasedUnknown
 	}
@@ -320,12 +317,12 @@ func (s *session) release(c *conn, id uint16) released {
 	return releasedNow
 }
 
-// released says what follows from a PUBREC.
+// released says what to send after a PUBREC.
 type released uint8
 
 const (
 	releasedNow     released = iota // PUBREL
-	releasedDurable                 // PUBREL, when it was written
-	releasedUnknown                 // PUBREL, with a reason: there is no such id
+	releasedDurable                 // PUBREL, once the release is written
+	releasedUnknown                 // PUBREL with a reason code: there is no such id
 	releasedLater                   // nothing
 )

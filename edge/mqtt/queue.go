@@ -6,47 +6,46 @@ import (
 	"time"
 )
 
-// work is one thing that changes state, in the order in which it was read off
-// its connection. The reader fills the first half, the committer the second;
-// the dispatcher only reads. There is one for each message, so what only other
-// kinds have is in req.
+// work is one thing that changes state. Works of a connection are in the order in which they
+// were read. The reader fills the first half, the committer the second; the dispatcher only
+// reads. There is a work for each message, so fields of other kinds are in req.
 type work struct {
 	kind   workKind
 	id     uint16   // packet id
-	conn   *conn    // who asked; nil for a will after its delay, and for an expiry
+	conn   *conn    // the connection that asked; nil for a delayed will, and for an expiry
 	client string   // client id
-	req    *request // of those that are not a message
+	req    *request // of works that are not a message
 
 	message *Message // workPublish, workWill, workSystem, workMove
 
-	half      bool // the Backend has the message, only the log of what is owed has not
+	half      bool // the Backend has the message, but the log of what is owed has not
 	retain    bool // the message becomes its topic's retained message
-	retaining bool // an event of the batch says so
+	retaining bool // the batch has an event for that
 	duplicate bool // workPublish: a QoS 2 id that is known already
-	known     bool // workPubrel: the id was known; workConnect: a session was there
+	known     bool // workPubrel: the id was known; workConnect: there was a session
 	end       bool // workGone: the session ends with its connection
 
 	seq    uint64  // counts the committer's work, from 1
 	page   *client // the client's page in the ledger (committer only)
 	place  Place
 	events [][]byte
-	to     []recipient // of message: what the committer knows
-	owed   uint64      // number of message in the log of what is owed; 0: nobody is owed it
-	first  *work       // the PUBLISH that this one repeats, of the same batch or one that is not settled
+	to     []recipient // recipients of message that the committer knows
+	owed   uint64      // number of message in the log of what is owed; 0: no session is owed it
+	first  *work       // the PUBLISH that this one repeats, of the same batch or of an unsettled one
 	err    error       // the answer is a refusal, or none at all
 }
 
-// request is what a work has that is not a message.
+// request has the fields of works that are not a message.
 type request struct {
 	subs   []subscription // workSubscribe, workUnsubscribe (filters only)
 	codes  []byte         // answers, one per filter
-	reason string         // workSubscribe: why a filter is refused, for people
+	reason string         // workSubscribe: why a filter is refused, as text
 	login  *login         // workConnect
 	bye    *goodbye       // workGone
 	moving *moving        // workMove
 
-	asks    []int    // workSubscribe: those of subs of which retained messages are owed
-	replays []uint64 // and their numbers in the log
+	asks    []int    // workSubscribe: indexes in subs of those whose retained messages are owed
+	replays []uint64 // and the numbers of their records in the log
 }
 
 type workKind uint8
@@ -55,17 +54,17 @@ const (
 	workConnect workKind = iota
 	workPublish
 	workPubrel
-	workPubrec // PUBREC came for what is owed
+	workPubrec // PUBREC came for an owed message
 	workSubscribe
 	workUnsubscribe
 	workGone   // a connection that had a session has ended
 	workWill   // a will is due
 	workExpire // a session has expired
 	workSystem // a message of the server itself below $SYS
-	workMove   // a message goes to another one of those who share a subscription
+	workMove   // a message goes to another member of a shared subscription
 )
 
-// size is the work's share of a batch, in bytes.
+// size returns the work's share of a batch, in bytes.
 func (w *work) size() int {
 	if w.message != nil {
 		return w.message.size()
@@ -83,15 +82,15 @@ func (w *work) size() int {
 	return n
 }
 
-// connectGap is how far apart the committer takes new connections. Each time
-// costs a sync of the state file, which the messages of everybody wait for;
-// however many connect, it is one sync in so long.
+// connectGap is the least time between two batches of new connections. Each of these batches
+// costs a sync of the state file, for which all messages wait. However many clients connect,
+// there is one such sync per connectGap.
 const connectGap = 20 * time.Millisecond
 
-// queue is the one bounded queue between the readers and the committer.
-// Connections wait beside it, and come after all that was there before them,
-// such as what the client's last connection sent. Their readers wait for the
-// answer, so there are no more of them than seats.
+// queue is the one bounded queue between the readers and the committer. Connections wait beside
+// it, and come after everything that was queued before them, such as what the client's last
+// connection sent. Their readers wait for the answer, so there are never more of them than
+// connections.
 type queue struct {
 	maxItems, maxBytes int
 
@@ -101,9 +100,9 @@ type queue struct {
 	items   []*work   // guarded by mu
 	bytes   int       // guarded by mu
 
-	entered, taken uint64    // guarded by mu; items so far
+	entered, taken uint64    // guarded by mu; items entered and taken so far
 	connects       []*work   // guarded by mu
-	connected      time.Time // guarded by mu; when connects were taken last
+	connected      time.Time // guarded by mu; when connects were last taken
 	woken          bool      // guarded by mu
 	closed         bool      // guarded by mu
 }
@@ -114,9 +113,8 @@ func newQueue(maxItems, maxBytes int) *queue {
 	return q
 }
 
-// put appends w and blocks while the queue has no room for it: this is the
-// backpressure on one reader. An item larger than the whole queue enters an empty one. It
-// reports false after close.
+// put appends w. It blocks while the queue has no room, which slows down one reader. An item
+// larger than the whole queue may enter an empty one. It returns false after close.
 func (q *queue) put(w *work) bool {
 	size := w.size()
 	q.mu.Lock()
@@ -142,9 +140,9 @@ func (q *queue) put(w *work) bool {
 	return true
 }
 
-// hasRoom reports whether the work may enter. The second half of the queue is for
-// connections that have nothing in it: when the Backend is slow, those that send most
-// wait first. It has mu.
+// hasRoom reports whether the work may enter. The second half of the queue is for connections
+// that have nothing in it: if the Backend is slow, those that send most wait first. The caller
+// holds mu.
 func (q *queue) hasRoom(w *work, size int) bool {
 	n, bytes := len(q.items), q.bytes+size
 	if n >= q.maxItems || n > 0 && bytes > q.maxBytes {
@@ -153,7 +151,7 @@ func (q *queue) hasRoom(w *work, size int) bool {
 	return w.conn == nil || w.conn.queued == 0 || n < q.maxItems/2 && bytes <= q.maxBytes/2
 }
 
-// add appends an item. It has mu.
+// add appends an item. The caller holds mu.
 func (q *queue) add(w *work, size int) {
 	q.items = append(q.items, w)
 	q.entered++
@@ -164,7 +162,7 @@ func (q *queue) add(w *work, size int) {
 	q.filled.Signal()
 }
 
-// again appends what the server itself has to do once more, whatever there is.
+// again appends work that the server itself repeats, even if the queue is full.
 func (q *queue) again(w *work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -173,10 +171,9 @@ func (q *queue) again(w *work) {
 	}
 }
 
-// take moves the oldest items into batch, up to the two limits and at least
-// one, and after them the connections that are due. It blocks while there is
-// neither; after a wake it may return nothing. It reports false when the queue
-// is closed and empty.
+// take moves the oldest items into batch, up to the two limits and at least one, and after them
+// the connections that are due. It blocks while there are neither; after a wake it may return
+// nothing. It returns false when the queue is closed and empty.
 func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -215,7 +212,7 @@ func (q *queue) take(batch []*work, items, bytes int) ([]*work, bool) {
 	return batch, n+connects > 0 || !q.closed
 }
 
-// connectsDue reports whether connections are to be taken now. It has mu.
+// connectsDue reports whether connections may be taken now. The caller holds mu.
 func (q *queue) connectsDue() bool {
 	return len(q.connects) > 0 && time.Since(q.connected) >= connectGap
 }
@@ -228,7 +225,7 @@ func (q *queue) wake() {
 	q.mu.Unlock()
 }
 
-// close lets take drain what is there and refuses every later put.
+// close makes later puts fail; take still returns what is queued.
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -237,7 +234,7 @@ func (q *queue) close() {
 	q.mu.Unlock()
 }
 
-// depth is the number of waiting items, and of those that were taken so far.
+// depth returns the number of queued items, and of those taken so far.
 func (q *queue) depth() (waiting int, taken uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -13,32 +13,31 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// A message that is refused for good would be refused again, however often its
-// client sends it. MQTT 5 clients are told why by a reason code. MQTT 3.x has none,
-// and a client whose connection is closed connects again and sends the message
-// first, for ever. So a 3.x client gets its acknowledgement, and the message is
-// stored as a refused letter, for people to look at; so is what came with QoS 0.
-// A connection is closed only for what may pass later: no room, a failing disk.
+// A message that is refused for good would be refused again, however often its client sends it.
+// MQTT 5 clients get a reason code. MQTT 3.x has none, and a client whose connection is closed
+// connects again and sends the message first, for ever. So a 3.x client gets an
+// acknowledgement, and the message is stored as a refused letter, for people to look at. The
+// same is done with messages of QoS 0. A connection is closed only for temporary causes: no
+// room, a failing disk.
 
-// Refusal is why a message is a refused letter.
+// Refusal says why a message is a refused letter.
 type Refusal struct {
-	Reason string   // for people
+	Reason string   // text for people
 	Size   int64    // bytes of the payload as it was sent
-	Hash   [32]byte // SHA-256 of it, if Message.Payload has only its beginning; zero otherwise
+	Hash   [32]byte // SHA-256 of the whole payload, if Message.Payload has only its beginning; zero otherwise
 }
 
-// Bounds of a packet that is above the packet limit.
+// Limits for a packet that exceeds the packet limit.
 const (
 	discardMost = 16 << 20 // bytes; a larger one closes the connection
-	letterHead  = 1 << 10  // bytes of its payload that the letter has
+	letterHead  = 1 << 10  // bytes of its payload that the letter keeps
 )
 
-// told reports whether the client is told by a reason code that its message is
-// refused.
+// told reports whether the client gets a reason code that says that its message is refused.
 func (c *conn) told(qos byte) bool { return c.version == 5 && qos > 0 }
 
-// nameFault is what is wrong with the name of a topic that the client publishes to,
-// "" if nothing is.
+// nameFault returns what is wrong with the name of a topic that the client publishes to; "" if
+// nothing is.
 func (c *conn) nameFault(topic string) string {
 	switch most := c.s.o.MaxTopicLevels; {
 	case topic == "":
@@ -54,11 +53,11 @@ func (c *conn) nameFault(topic string) string {
 	}
 }
 
-// connectionTopics are where bridges say whether they are connected.
+// connectionTopics is the prefix of the topics in which bridges report whether they are connected.
 const connectionTopics = "$SYS/broker/connection/"
 
-// mayReport reports whether the topic is one of those in which the client, which is
-// a bridge, tells its state.
+// mayReport reports whether the client may report its own connection state in the topic, as
+// bridges do.
 func (c *conn) mayReport(topic string) bool {
 	rest, ok := strings.CutPrefix(topic, connectionTopics)
 	if !ok {
@@ -68,8 +67,8 @@ func (c *conn) mayReport(topic string) bool {
 	return c.bridge || id == c.clientID
 }
 
-// refuseName turns a publish with a name that is refused for good into its answer
-// or into a letter.
+// refuseName refuses a publish with a topic name that is not allowed: with a reason code or as
+// a refused letter.
 func (w *work) refuseName(c *conn, fault string) {
 	if fault == "" {
 		return
@@ -81,8 +80,8 @@ func (w *work) refuseName(c *conn, fault string) {
 	w.message.Refused = &Refusal{Reason: fault, Size: int64(len(w.message.Payload))}
 }
 
-// asLetter makes a refused letter of a message that the Backend refuses for good,
-// and reports whether it did.
+// asLetter turns a message that the Backend refuses for good into a refused letter, and reports
+// whether it did.
 func (w *work) asLetter(err error) bool {
 	m := w.message
 	if m.Refused != nil || !errors.Is(err, ErrName) && !errors.Is(err, ErrTooLarge) ||
@@ -95,20 +94,20 @@ func (w *work) asLetter(err error) bool {
 	return true
 }
 
-// acknowledged reports whether the client gets a success although its message is
-// not stored: under MQTT 3.x what it may not publish is dropped.
+// acknowledged reports whether the client gets a success although its message is not stored:
+// under MQTT 3.x a message that the client may not publish is dropped.
 func (w *work) acknowledged() bool {
 	return w.conn != nil && w.conn.version != 5 && errors.Is(w.err, ErrNotAllowed)
 }
 
-// mayDiscard reports whether a packet above the limit is read to its end and thrown
-// away: an MQTT 3.x PUBLISH, which would come again and again.
+// mayDiscard reports whether a packet above the limit is read to its end and discarded: if it is
+// an MQTT 3.x PUBLISH, which would be sent again and again.
 func (c *conn) mayDiscard(err error, h packets.FixedHeader) bool {
 	return errors.Is(err, packets.ErrPacketTooLarge) && h.Type == packets.Publish && c.version != 5 && h.Remaining <= discardMost
 }
 
-// discard reads a PUBLISH that is above the limit, and keeps of its payload the
-// beginning and a hash.
+// discard reads a PUBLISH that exceeds the limit. It keeps the beginning of the payload, and a
+// hash.
 func (c *conn) discard(h packets.FixedHeader) error {
 	left := h.Remaining
 	take := func(n int) ([]byte, error) {
@@ -161,8 +160,8 @@ func (c *conn) discard(h packets.FixedHeader) error {
 	return c.enqueue(w)
 }
 
-// hashRest reads n bytes into the hash. The peer has the time that a packet of this
-// size may take.
+// hashRest reads n bytes into the hash. It gives the peer the time that is allowed for a packet
+// of this size.
 func (c *conn) hashRest(sum hash.Hash, n int) error {
 	end := time.Now().Add(c.s.o.PacketTimeout + time.Duration(n/c.s.o.PacketRate)*time.Second)
 	var chunk [readBuffer]byte
@@ -183,14 +182,14 @@ func (c *conn) hashRest(sum hash.Hash, n int) error {
 	return nil
 }
 
-// A client whose messages are dropped is named once in denialPause; denialMax are
-// told apart.
+// A client whose messages are dropped is named once in denialPause. denialMax clients are
+// counted separately.
 const (
 	denialPause = time.Minute
 	denialMax   = 1024
 )
 
-// denials count, for each client, the messages that it may not publish.
+// denials counts, for each client, the messages that it may not publish.
 type denials struct {
 	mu      sync.Mutex
 	clients map[string]*denial // guarded by mu
@@ -198,12 +197,11 @@ type denials struct {
 
 type denial struct {
 	messages int
-	logged   time.Time // with so many messages before it
+	logged   time.Time // when the last line was logged; told messages had been counted by then
 	told     int
 }
 
-// note counts a message, and logs a line if there was none about the client for a
-// while.
+// note counts a message, and logs a line if none was logged about the client recently.
 func (s *Server) noteDenial(m *Message) {
 	s.count.notAllowed.Inc()
 	d, now := &s.denials, time.Now()

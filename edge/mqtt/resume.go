@@ -6,26 +6,25 @@ import (
 	"time"
 )
 
-// What a persistent session is owed lies in the OwedLog, in the order of its
-// numbers, and a session has its progress in it: every delivery up to sentTo was
-// sent, and is settled unless it is in open. What comes after it is read when
-// there is room. So a restart loses nothing, and a session without connection
-// takes no memory for what waits for it.
+// What a persistent session is owed lies in the OwedLog, in the order of its numbers. The
+// session's progress is its position there: every delivery up to sentTo was sent, and is
+// settled unless it is in open. Later deliveries are read when there is room. So a restart
+// loses nothing, and what waits for a session without connection takes no memory.
 //
-// A packet id follows from the number: a message that is sent again after a
-// crash has the id that it had, and a subscriber that has it knows it.
+// The packet id follows from the number. So a message that is sent again after a crash has the
+// same id, by which the subscriber recognizes it.
 const (
-	owedIDs   = 0xBFFF // packet ids 1 to owedIDs are of what is owed
+	owedIDs   = 0xBFFF // packet ids 1 to owedIDs are for owed messages
 	replayIDs = 0xFFFF - owedIDs
 )
 
-// openDelivery was sent and is not settled.
+// openDelivery is a delivery that was sent and is not settled.
 type openDelivery struct {
 	number   uint64
 	released bool // PUBREC came
 }
 
-// progress is how far a session got, as the state file has it. It does not change.
+// progress is how far a session has got, as in the state file. It is immutable.
 type progress struct {
 	sentTo uint64
 	open   []openDelivery // in order
@@ -56,7 +55,7 @@ func (p *progress) find(number uint64) (int, bool) {
 // copy returns a progress that shares nothing.
 func (p *progress) copy() progress { return progress{p.sentTo, slices.Clone(p.open)} }
 
-// first is the number at which reading begins.
+// first returns the number at which reading begins.
 func (p *progress) first() uint64 {
 	if len(p.open) > 0 {
 		return min(p.open[0].number, p.sentTo+1)
@@ -64,8 +63,8 @@ func (p *progress) first() uint64 {
 	return p.sentTo + 1
 }
 
-// resume makes the session of an earlier process go on where it was. doubt: it
-// was connected when the process died, so that more may have been sent.
+// resume continues the session of an earlier process. doubt: it was connected when the process
+// died, so that more may have been sent.
 func (s *session) resume(at progress, doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +76,7 @@ func (s *session) resume(at progress, doubt bool) {
 	s.rewindLocked()
 }
 
-// rewindLocked takes what is owed out of the queue: it is read again.
+// rewindLocked removes owed messages from the queue: they are read again.
 func (s *session) rewindLocked() {
 	if !s.durable {
 		return
@@ -110,8 +109,8 @@ func (s *session) rewindLocked() {
 	}
 }
 
-// deliverOwedLocked queues what the session is owed while it keeps up. Else it
-// stays in the log, and is read from there.
+// deliverOwedLocked queues what the session is owed if the session keeps up. Otherwise the
+// delivery stays in the log, and is read from there.
 func (s *session) deliverOwedLocked(d delivery) {
 	s.dispatched = d.owed
 	if s.lagging || s.conn == nil || !s.fitsLocked(&d) {
@@ -124,15 +123,15 @@ func (s *session) deliverOwedLocked(d delivery) {
 	s.pumpLocked()
 }
 
-// How much of the log a session reads at once.
+// Limits of what a session reads from the log at once.
 const (
 	loadMessages = 256
 	loadBytes    = 128 << 10
-	loadRetry    = 250 * time.Millisecond // when the memory is full
+	loadRetry    = 250 * time.Millisecond // if the memory is full
 )
 
-// loadLocked begins to read what the session is owed, if there is something
-// and nothing else waits.
+// loadLocked begins to read what the session is owed, if there is something and nothing else
+// waits.
 func (s *session) loadLocked() {
 	if !s.lagging || s.loading || s.conn == nil || s.waiting.len() > 0 {
 		return
@@ -216,8 +215,8 @@ func (s *session) loadedLocked(got []delivery, upTo uint64) {
 	s.pumpLocked()
 }
 
-// forgetMissingLocked forgets what was sent and is not in the log any more: it was
-// dropped there, and nobody will settle it.
+// forgetMissingLocked removes deliveries that were sent but are not in the log any more: they
+// were dropped there, so they will never be settled.
 func (s *session) forgetMissingLocked() {
 	there := make(map[uint64]bool)
 	for i := range s.inflight {
@@ -233,8 +232,7 @@ func (s *session) forgetMissingLocked() {
 	}
 }
 
-// knownReplayLocked returns the session's own place among the retained
-// messages, if it has one for this record.
+// knownReplayLocked returns the session's existing replay for this record, if it has one.
 func (s *session) knownReplayLocked(r *replay) *replay {
 	for _, known := range s.replays {
 		if known.owed == r.owed {
@@ -246,8 +244,8 @@ func (s *session) knownReplayLocked(r *replay) *replay {
 	return r
 }
 
-// owedIDLocked returns the packet id of a delivery that is owed, 0 when another
-// one may still have it.
+// owedIDLocked returns the packet id of an owed delivery, 0 if another delivery may still have
+// it.
 func (s *session) owedIDLocked(number uint64) uint16 {
 	id := uint16(number%owedIDs) + 1
 	if s.indexLocked(id) >= 0 || s.since > 0 && number-s.since >= owedIDs {
@@ -261,8 +259,8 @@ func (s *session) owedIDLocked(number uint64) uint16 {
 	return id
 }
 
-// replayIDLocked returns the packet id of a retained message, 0 when another
-// one has it: the same one for the same topic after a crash.
+// replayIDLocked returns the packet id of a retained message, 0 if another delivery has it. It
+// depends on the topic, so it is the same after a crash.
 func (s *session) replayIDLocked(topic string) uint16 {
 	h := fnv.New32a()
 	h.Write([]byte(topic))
@@ -285,7 +283,7 @@ func (s *session) beganLocked(number uint64) {
 	s.markChangedLocked()
 }
 
-// settledLocked notes that a delivery has come to its end.
+// settledLocked notes that a delivery has ended.
 func (s *session) settledLocked(number uint64, size int) {
 	if s.progress.settled(number) {
 		return
@@ -308,7 +306,7 @@ func (s *session) releasedLocked(number uint64) {
 	s.markChangedLocked()
 }
 
-// markChangedLocked has the session's progress written soon.
+// markChangedLocked arranges that the session's progress is written soon.
 func (s *session) markChangedLocked() {
 	if !s.changed {
 		s.changed = true
@@ -316,14 +314,14 @@ func (s *session) markChangedLocked() {
 	}
 }
 
-// markChanged has the session's progress written again.
+// markChanged arranges that the session's progress is written again.
 func (s *session) markChanged() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.markChangedLocked()
 }
 
-// snapshot returns the session's progress, which is being written.
+// snapshot returns the session's progress, to be written.
 func (s *session) snapshot() progress {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -331,8 +329,8 @@ func (s *session) snapshot() progress {
 	return s.progress.copy()
 }
 
-// written notes that progress is durable: packet ids of what was settled by then
-// may be used again.
+// written notes that progress is durable: packet ids of deliveries that it has as settled may be
+// used again.
 func (s *session) written(at progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

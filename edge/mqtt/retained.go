@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// retainedTree holds the last retained message of every topic. The dispatcher
-// changes it, sessions read it; the committer's ledger decides what may enter.
+// retainedTree holds the last retained message of every topic. The dispatcher changes it,
+// sessions read it. The committer's ledger decides what may enter.
 type retainedTree struct {
 	mu    sync.RWMutex
 	root  retainedNode // guarded by mu
 	count int          // guarded by mu
-	stamp uint64       // guarded by mu; counts what was set
+	stamp uint64       // guarded by mu; incremented with each message set
 }
 
-// retainedNode has its children in the order of their names, so that a replay
-// finds the place again at which it stopped.
+// retainedNode has its children in the order of their names, so that a replay can continue
+// where it stopped.
 type retainedNode struct {
 	children []child[retainedNode]
 	message  *Message
@@ -28,7 +28,7 @@ func (n *retainedNode) find(name string) (int, bool) {
 	return slices.BinarySearchFunc(n.children, name, func(one child[retainedNode], name string) int { return strings.Compare(one.name, name) })
 }
 
-// add returns the child of that name, and makes one if there is none.
+// add returns the child of that name, creating it if needed.
 func (n *retainedNode) add(name string) *retainedNode {
 	i, found := n.find(name)
 	if !found {
@@ -37,7 +37,7 @@ func (n *retainedNode) add(name string) *retainedNode {
 	return n.children[i].node
 }
 
-// set stores m, or removes what is there when m has no payload
+// set stores m, or removes the topic's message if m has no payload
 // [MQTT-3.3.1-6] [MQTT-3.3.1-7].
 func (t *retainedTree) set(m *Message) {
 	t.mu.Lock()
@@ -81,32 +81,31 @@ func (n *retainedNode) remove(rest string, more bool) (removed bool) {
 	return removed
 }
 
-// now is the stamp of what was set last.
+// now returns the stamp of the last message set.
 func (t *retainedTree) now() uint64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.stamp
 }
 
-// len is the number of topics with a retained message.
+// len returns the number of topics with a retained message.
 func (t *retainedTree) len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.count
 }
 
-// replay is where a subscriber is among the retained messages that a new
-// subscription asks for: a topic, not a copy of them. Messages are looked up
-// one by one when there is room for them.
+// replay is a subscriber's position among the retained messages for a new subscription: a topic,
+// not a copy of the messages. They are looked up one by one when there is room for them.
 type replay struct {
 	sub    subscription
 	filter string   // without the $share prefix
-	until  uint64   // stamp: what was set later reached the subscriber as it came
+	until  uint64   // stamp: messages set later have reached the subscriber directly
 	after  string   // topic of the last one that was taken
-	begun  bool     // after counts
+	begun  bool     // after is valid
 	next   *Message // taken, and waiting for room
 	owed   uint64   // number of its record in the log of what is owed; 0: none
-	ended  bool     // the subscription has gone
+	ended  bool     // the subscription has ended
 }
 
 // take returns the next message, nil at the end.
@@ -117,8 +116,8 @@ func (r *replay) take(t *retainedTree) *Message {
 	return r.next
 }
 
-// next finds the first message after the place of r that is old enough and has
-// not expired, and moves r there.
+// next finds the first message behind the position of r that is old enough and has not expired,
+// and moves r there.
 func (t *retainedTree) next(r *replay) (found *Message) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -144,9 +143,9 @@ func (t *retainedTree) next(r *replay) (found *Message) {
 	return found
 }
 
-// walk visits the nodes that match the rest of a filter, in order, until visit
-// returns false, which it passes on. With past it leaves out the node itself
-// and everything before the levels of after.
+// walk visits, in order, the nodes that match the rest of a filter. If visit returns false, walk
+// stops and returns false. With past it leaves out the node itself and everything before the
+// levels of after.
 func (n *retainedNode) walk(rest string, more, first bool, after []string, past bool, visit func(*retainedNode) bool) bool {
 	if !more {
 		return past || visit(n)
@@ -187,8 +186,7 @@ func (n *retainedNode) all(first bool, after []string, past bool, visit func(*re
 	})
 }
 
-// each calls fn with every child that a leading wildcard matches, from the
-// place of after on.
+// each calls fn with every child that a leading wildcard matches, beginning with after.
 func (n *retainedNode) each(first bool, after []string, past bool, fn func(n *retainedNode, after []string, past bool) bool) bool {
 	at := 0
 	if past = past && len(after) > 0; past {

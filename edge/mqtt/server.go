@@ -17,29 +17,29 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// Options configures a Server. Listeners, Backend and Store are needed; every
-// other zero value stands for the default in its comment.
+// Options configures a Server. Listeners, Backend and Store are required. A zero value in
+// any other field stands for the default in its comment.
 type Options struct {
 	Listeners []net.Listener // plain or TLS; the Server closes them
 	Backend   Backend
 	Store     Store // the Server closes it
 
-	// Owed keeps what sessions that outlive their connection are owed at QoS 1
-	// and 2. Without it their queues are in memory and end with the process.
-	// The Server closes it.
+	// Owed keeps what sessions that outlive their connection are owed at QoS 1 and 2.
+	// Without it their queues are in memory and end with the process. The Server closes
+	// it.
 	Owed *OwedLog
 
-	// Authenticate decides about a CONNECT: nil, ErrBadCredentials,
-	// ErrNotAllowed, or another error for "unavailable". Without it everyone
-	// is let in. It may take its time, up to LoginTimeout, and returns when
-	// its context ends; it bounds its own work. Users is one.
+	// Authenticate decides about a CONNECT. It returns nil, ErrBadCredentials,
+	// ErrNotAllowed, or another error for "unavailable". Without it every client may
+	// connect. It may take up to LoginTimeout, and must return when its context ends. It
+	// must limit its own work. The method of Users is one.
 	Authenticate func(context.Context, Connect) error
 
 	May Permissions // what clients may do
 
 	MaxConnections    int    // of each listener; 2000
-	MaxPerAddress     int    // of them, from one address; half of MaxConnections
-	MaxConnecting     int    // of them, of peers that have not logged in; an eighth of MaxConnections, 256 at most
+	MaxPerAddress     int    // from one address, of MaxConnections; half of MaxConnections
+	MaxConnecting     int    // not logged in yet, of MaxConnections; an eighth of MaxConnections, 256 at most
 	MaxPacketSize     int    // bytes of a whole packet, inbound; 1 MiB
 	MaxConnectSize    int    // bytes of a CONNECT packet; 64 KiB
 	ReceiveMaximum    uint16 // unacknowledged PUBLISH packets of one client; 256
@@ -47,22 +47,22 @@ type Options struct {
 	MaxTopicLevels    int    // of topics and filters; 200
 	ServerKeepAlive   uint16 // seconds; longest keep alive granted to MQTT 5 clients, 0: whatever they ask
 
-	// What clients make the server remember. When the room for it is used up,
-	// sessions without connection give way, the oldest first.
+	// What clients make the server remember. When the room for it is used up, sessions
+	// without connection are ended, the oldest first.
 	MaxState         int           // bytes of sessions, subscriptions, packet ids, wills, aliases, queues and retained messages; 16 MiB
-	MaxClientState   int           // bytes of one client's, and as many of messages in its queue; 1 MiB
-	MaxSessions      int           // that outlive their connection; 10000
+	MaxClientState   int           // bytes of the same for one client, and as many of messages in its queue; 1 MiB
+	MaxSessions      int           // sessions that outlive their connection; 10000
 	MaxSessionExpiry time.Duration // of a session without connection, 3.x too; 0: none
 	MaxSubscriptions int           // per session; 1024
 	MaxInflight      int           // PUBLISH packets unacknowledged by one subscriber; 256
 	MaxQueued        int           // QoS 1 and 2 messages waiting for one subscriber; 1000
-	MaxQueuedBytes   int           // their bytes, and as many of QoS 0, and as many in flight; twice MaxClientState
+	MaxQueuedBytes   int           // bytes of these messages, and as many of QoS 0, and as many in flight; twice MaxClientState
 	MaxClientOwed    int           // bytes of Owed that one session may have; a quarter of all
 	MaxQueuedTotal   int           // bytes waiting for all subscribers; half of MaxState
 	MaxRetained      int           // topics; 10000
 	MaxRetainedBytes int           // nine sixteenths of MaxState
 
-	MaxArriving int // bytes of packets that arrive, all together, a quarter from one address; 8 MiB, and 4 packets of MaxPacketSize at least
+	MaxArriving int // bytes of packets that are arriving, a quarter of it from one address; 8 MiB, and 4 packets of MaxPacketSize at least
 	MaxOutgoing int // bytes that wait for all sockets; 4 MiB
 
 	SystemInterval time.Duration // between two reports below $SYS; 0: none
@@ -75,9 +75,9 @@ type Options struct {
 
 	ConnectTimeout time.Duration // from accept to CONNECT; 5 s, and 2 s at most when many connect
 	LoginTimeout   time.Duration // from CONNECT to the end of Authenticate; 30 s
-	PacketTimeout  time.Duration // for the rest of a packet of which the first byte came, longer if it is large; 30 s
-	PacketRate     int           // bytes a second: a large packet that comes slower is cut off; 2048
-	WriteTimeout   time.Duration // a peer that takes nothing for so long is cut off; 30 s
+	PacketTimeout  time.Duration // for the rest of a packet whose first byte came, longer for a large one; 30 s
+	PacketRate     int           // bytes a second: a slower large packet is cut off; 2048
+	WriteTimeout   time.Duration // a peer that takes nothing for this long is disconnected; 30 s
 	WriteBuffer    int           // bytes waiting for one socket; 256 KiB
 
 	Log     *slog.Logger // slog.Default()
@@ -156,44 +156,43 @@ type Server struct {
 	log        *slog.Logger
 	count      *counters
 	state      *state
-	crowded    *budget.Episode // sessions give way
+	crowded    *budget.Episode // sessions are ended for lack of room
 	troubles   troubles
 	owedFull   *budget.Episode // the log of what is owed is full
 	changes    changes
-	loaders    sync.WaitGroup // read what is owed
-	reading    chan struct{}  // one token for each of them that reads
+	loaders    sync.WaitGroup // goroutines that read what is owed
+	reading    chan struct{}  // one token for each goroutine that reads
 	queue      *queue
 	committer  *committer
 	dispatcher *dispatcher
 	buffers    sync.Pool // *bytes.Buffer of outboxes
 	outgoing   outgoing
-	arriving   *budget.Pool   // packets of those who have logged in, while they arrive
-	connecting *budget.Pool   // CONNECT packets, while they arrive
+	arriving   *budget.Pool   // for packets of logged-in clients, while they arrive
+	connecting *budget.Pool   // for CONNECT packets, while they arrive
 	gates      []*budget.Gate // one per listener
-	lines      *budget.Lines  // about peers that misbehave
+	lines      *budget.Lines  // log lines about misbehaving peers
 	denials    denials
 	began      time.Time
-	logins     atomic.Uint64   // counts Expel
+	logins     atomic.Uint64   // number of calls of Expel
 	ctx        context.Context // ends when Close begins
 	cancel     context.CancelFunc
 
 	mu          sync.Mutex
 	conns       map[*conn]struct{} // guarded by mu
-	newest      map[string]*conn   // guarded by mu; by client id, of those that have logged in
-	mostClients int                // guarded by mu; that there were at one time
+	newest      map[string]*conn   // guarded by mu; by client id, of logged-in clients
+	mostClients int                // guarded by mu; most connections at one time
 	closed      bool               // guarded by mu
 	serving     bool               // guarded by mu: Serve was called
 	done        chan struct{}      // closed when Close has finished
 	closing     chan struct{}      // closed when Close begins
 	readers     sync.WaitGroup     // accept loops and connections
-	enders      sync.WaitGroup     // what Close tells connections
-	senders     sync.WaitGroup     // what sends to sockets; none begins when all of the above have ended
+	enders      sync.WaitGroup     // goroutines that send DISCONNECT for Close
+	senders     sync.WaitGroup     // goroutines that send to sockets; none starts when all of the above have ended
 	workers     sync.WaitGroup     // committer and dispatcher
 }
 
-// New loads the state and makes a server that does not listen yet. QoS 2
-// packet ids whose message the Backend does not hold are forgotten: their
-// clients were never told that it does.
+// New loads the state and makes a server that does not listen yet. It drops QoS 2 packet ids
+// whose message the Backend does not hold: it was never acknowledged.
 func New(o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -245,7 +244,7 @@ func New(o Options) (*Server, error) {
 	s.dispatcher.restore(l)
 	s.committer = newCommitter(s, l, loaded)
 	if changed || over != (trimmed{}) {
-		s.committer.rewrite() // or the next start leaves the same out again
+		s.committer.rewrite() // otherwise the next start leaves the same out again
 	}
 	s.count.attach(s, o.Metrics)
 	return s, nil
@@ -289,8 +288,8 @@ func (s *Server) Serve() error {
 	return cause
 }
 
-// accept hands every new connection to its reader. Running out of file
-// descriptors is waited out: the connections that are there matter more.
+// accept passes every new connection to its reader. If file descriptors run out, it waits, so
+// that existing connections continue.
 func (s *Server) accept(l net.Listener, gate *budget.Gate) error {
 	for {
 		nc, err := l.Accept()
@@ -358,7 +357,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// tooManyFiles reports whether accept failed for want of a descriptor.
+// tooManyFiles reports whether accept failed because file descriptors have run out.
 func tooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }

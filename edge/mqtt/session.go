@@ -11,18 +11,18 @@ import (
 type delivery struct {
 	message     *Message
 	identifiers []int
-	replay      *replay // retained messages come here, one by one; message is nil
-	owed        uint64  // number in the log of what is owed; 0: it is in memory only
-	share       string  // filter of the shared subscription by which it came; "" none
+	replay      *replay // source of retained messages, one by one; message is nil
+	owed        uint64  // number in the log of what is owed; 0: the delivery is only in memory
+	share       string  // filter of the shared subscription by which it came; "": none
 	size        int     // of the message, in a bounded queue
 	id          uint16
 	qos         byte
 	retain      bool
 	dup         bool // it was sent on an earlier connection
-	released    bool // QoS 2: PUBREC came, PUBREL is what is to be sent
+	released    bool // QoS 2: PUBREC came, so PUBREL is sent
 }
 
-// cost is what the delivery takes beside its message, in bytes.
+// cost returns what the delivery takes in addition to its message, in bytes.
 func (d *delivery) cost() int64 { return deliveryCost + 8*int64(len(d.identifiers)) }
 
 // expired reports whether the message may no longer be sent.
@@ -31,7 +31,7 @@ func (d *delivery) expired() bool {
 	return ok && !time.Now().Before(at)
 }
 
-// amount is how many messages there are, and their bytes.
+// amount is a number of messages, and their bytes.
 type amount struct{ n, bytes int }
 
 func (a *amount) add(size int)  { a.n++; a.bytes += size }
@@ -47,7 +47,7 @@ type fifo struct {
 
 func (f *fifo) len() int { return len(f.items) - f.head }
 
-// amount is what there is of messages that count together with d.
+// amount returns the amount that counts together with d.
 func (f *fifo) amount(d *delivery) *amount {
 	if d.qos == 0 {
 		return &f.fast
@@ -85,7 +85,7 @@ func (f *fifo) pop() delivery {
 	return d
 }
 
-// leave takes a replay out of the queue.
+// leave removes a replay from the queue.
 func (f *fifo) leave(r *replay) {
 	i := slices.IndexFunc(f.items[f.head:], func(d delivery) bool { return d.replay == r })
 	if i >= 0 {
@@ -96,9 +96,9 @@ func (f *fifo) leave(r *replay) {
 	}
 }
 
-// session is one client's outbound half: what was sent and is not
-// acknowledged, and what waits. It outlives connections. What a durable session
-// is owed at QoS 1 and 2 lies in the OwedLog too (resume.go).
+// session is the outbound half of one client: what was sent and is not acknowledged, and what
+// waits. It outlives connections. What a durable session is owed at QoS 1 and 2 is also in the
+// OwedLog (resume.go).
 type session struct {
 	id       string
 	o        *Options
@@ -112,7 +112,7 @@ type session struct {
 	number  uint32 // in the log
 	owed    *OwedLog
 	loaders *sync.WaitGroup
-	reading chan struct{} // one token for each that reads
+	reading chan struct{} // one token for each session that reads
 	changes *changes
 
 	// Owned by the dispatcher.
@@ -121,32 +121,32 @@ type session struct {
 
 	mu            sync.Mutex
 	conn          *conn      // guarded by mu; nil: offline
-	named         bool       // guarded by mu: there was a connection since the server began
+	named         bool       // guarded by mu: there was a connection since the server started
 	username      string     // guarded by mu; of the latest one
 	inflight      []delivery // guarded by mu; oldest first, each has an id
 	inflightBytes int        // guarded by mu; bytes of the messages in inflight
-	sent          int        // guarded by mu; so many of inflight went out on this connection
+	sent          int        // guarded by mu; number of deliveries in inflight that were sent on this connection
 	window        int        // guarded by mu; the peer's receive maximum, and ours
 	waiting       fifo       // guarded by mu; not sent yet
 	replays       []*replay  // guarded by mu; those in waiting
 	nextID        uint16     // guarded by mu
-	dropping      bool       // guarded by mu: messages are being dropped, which was logged
+	dropping      bool       // guarded by mu: messages are being dropped, and that was logged
 
 	// Of a durable session, guarded by mu.
-	progress   progress // how far it got
-	saved      progress // how far the state file knows that it got
-	since      uint64   // first that was sent and is not in saved; 0: none
-	loaded     uint64   // what is owed up to here is in waiting, in inflight or settled
-	dispatched uint64   // what is owed up to here may be sent
+	progress   progress // how far it has got
+	saved      progress // the progress in the state file
+	since      uint64   // first delivery that was sent and is not in saved; 0: none
+	loaded     uint64   // owed deliveries up to here are in waiting, in inflight or settled
+	dispatched uint64   // owed deliveries up to here may be sent
 	lagging    bool     // more is owed than is in memory
-	loading    bool     // it is being read
-	generation uint64   // of what is being read
-	doubt      int      // so many of the next may have been sent before the process died,
+	loading    bool     // a read of the log is under way
+	generation uint64   // number of that read
+	doubt      int      // this many of the next deliveries may have been sent before the process died,
 	doubtTo    uint64   // up to this number
-	changed    bool     // progress is to be written
+	changed    bool     // progress must be written
 }
 
-// The dispatcher's trie, of sessions.
+// The dispatcher's trie of sessions.
 func (s *session) name() string    { return s.id }
 func (s *session) hit() *hit       { return &s.matched }
 func (s *session) connected() bool { return true }
@@ -171,8 +171,8 @@ func (s *session) attach(c *conn) {
 	}
 }
 
-// detach unbinds the connection if it is still the session's, and returns what
-// others who share a subscription are to get. ended: the session ends too.
+// detach unbinds the connection if it is still the session's. It returns what other members of
+// shared subscriptions are to get. ended: the session ends too.
 func (s *session) detach(c *conn, ended bool) (left bool, shared []delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,7 +184,7 @@ func (s *session) detach(c *conn, ended bool) (left bool, shared []delivery) {
 	return true, shared
 }
 
-// leave unbinds whatever connection there is, and returns it.
+// leave unbinds the current connection, if any, and returns it.
 func (s *session) leave() *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -193,7 +193,7 @@ func (s *session) leave() *conn {
 	return c
 }
 
-// leaveLocked forgets what is owed to a connection only: QoS 0.
+// leaveLocked drops what is owed to a connection only: QoS 0.
 func (s *session) leaveLocked() {
 	s.conn = nil
 	for _, r := range slices.Clone(s.replays) {
@@ -213,13 +213,12 @@ func (s *session) leaveLocked() {
 	s.rewindLocked()
 }
 
-// smallInflight is how many bytes a subscriber that keeps up may have in flight
-// when the queues of others have filled the memory.
+// smallInflight is how many bytes a subscriber that keeps up may have in flight when the queues
+// of others have used up the memory.
 const smallInflight = 4 << 10
 
-// deliver sends a message or queues it. One that finds the queue full is
-// dropped: the newest goes, the order of the rest stays. QoS 0 is for those
-// only who are connected.
+// deliver sends a message or queues it. If the queue is full, the message is dropped: the newest
+// goes, the order of the rest stays. QoS 0 messages are dropped unless the client is connected.
 func (s *session) deliver(d delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,8 +247,8 @@ func (s *session) deliver(d delivery) {
 	s.pumpLocked()
 }
 
-// fitsLocked reports whether the queue has room for one message more. QoS 0
-// and the rest do not take each other's room, and any one message fits.
+// fitsLocked reports whether the queue has room for one more message. QoS 0 and the other
+// messages have separate room, and any one message fits.
 func (s *session) fitsLocked(d *delivery) bool {
 	have := s.waiting.amount(d)
 	waits := d.qos == 0 || s.waiting.len() > 0 || s.conn == nil || s.inflightBytes+d.size > smallInflight
@@ -257,8 +256,7 @@ func (s *session) fitsLocked(d *delivery) bool {
 		(!waits || s.account.state.mayHold(d))
 }
 
-// dropLocked counts a message that this subscriber will not get, and logs the
-// first of a row.
+// dropLocked counts a message that this subscriber will not get. It logs the first of a series.
 func (s *session) dropLocked(d delivery) {
 	if d.qos == 0 {
 		s.count.dropped0.Inc()
@@ -291,8 +289,7 @@ func (s *session) discard() {
 	s.lagging = false
 }
 
-// unshareLocked notes that a delivery has come to its end, for the choice among
-// those who share a subscription.
+// unshareLocked notes that a delivery of a shared subscription has ended.
 func (s *session) unshareLocked(d *delivery) {
 	if d.share != "" {
 		s.account.shared.Add(-1)

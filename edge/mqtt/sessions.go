@@ -7,21 +7,21 @@ import (
 	"slices"
 )
 
-// SessionInfo is what is known of one client's session.
+// SessionInfo describes one client's session.
 type SessionInfo struct {
 	Client        string   // id
-	User          string   // that it logged in as; "" while it is offline, or without a login
+	User          string   // the logged-in user; "" while it is offline, or without a login
 	Address       string   // host:port; "" while it is offline
 	Subscriptions []string // filters, in order
-	InFlight      int      // messages that were sent and are not acknowledged
+	InFlight      int      // messages that are sent but not acknowledged
 	Queued        int      // messages that wait to be sent
-	QueuedBytes   int      // of those
+	QueuedBytes   int      // of the queued messages
 }
 
-// Sessions lists the sessions, connected and kept, in the order of their clients' ids.
-// It waits for what is being dispatched.
+// Sessions lists the sessions, connected and kept, in the order of their clients' ids. It waits
+// until the current batch is dispatched.
 //
-// Errors: ctx's.
+// Errors: that of ctx.
 func (s *Server) Sessions(ctx context.Context) ([]SessionInfo, error) {
 	answer := make(chan []SessionInfo, 1)
 	select {
@@ -44,7 +44,7 @@ func (d *dispatcher) list() []SessionInfo {
 	return all
 }
 
-// info is all but the subscriptions, which are the dispatcher's.
+// info returns everything but the subscriptions, which belong to the dispatcher.
 func (s *session) info() SessionInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,17 +1,17 @@
 package mqtt
 
-// moving is a delivery that goes to another one of those who share a
-// subscription, because its member has gone.
+// moving is a delivery that goes to another member of a shared subscription, because its member
+// has gone.
 type moving struct {
 	from  *session
 	what  delivery
-	ended bool // the session too
+	ended bool // the session has ended too
 }
 
-// sharedLocked returns what another member is to get. Of a session that goes on
-// that is what it did not acknowledge at QoS 1, which stays here until another
-// one has it; of one that has ended all but what it may have at QoS 2
-// [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+// sharedLocked returns what another member is to get. If the session continues, that is what it
+// did not acknowledge at QoS 1; it stays here until another member has it. If the session has
+// ended, that is everything except what it may have received at QoS 2 [MQTT-4.8.2-4]
+// [MQTT-4.8.2-5].
 func (s *session) sharedLocked(ended bool) (out []delivery) {
 	for _, d := range s.inflight {
 		if d.share != "" && d.qos == 1 && d.message != nil {
@@ -29,7 +29,7 @@ func (s *session) sharedLocked(ended bool) (out []delivery) {
 	return out
 }
 
-// moved takes a delivery out that another member has got.
+// moved removes a delivery that another member has got.
 func (s *session) moved(d *delivery) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,8 +54,7 @@ func (d *dispatcher) moveShared(s *session, what []delivery, ended bool) {
 	}
 }
 
-// move chooses another member. There may be none: then a session that goes on
-// keeps the message.
+// move chooses another member. If there is none, a session that continues keeps the message.
 func (k *committer) move(w *work) {
 	page, ended := k.ledger.clients[w.client], w.req.moving.ended
 	g := k.ledger.subs.group(w.req.moving.what.share)
@@ -73,7 +72,7 @@ func (k *committer) move(w *work) {
 	}
 }
 
-// move hands the message to the member that was chosen.
+// move gives the message to the chosen member.
 func (d *dispatcher) move(w *work) {
 	switch {
 	case w.err == nil && len(w.to) > 0:

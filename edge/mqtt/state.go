@@ -2,30 +2,29 @@ package mqtt
 
 import "sync/atomic"
 
-// What clients make the server remember is counted in bytes, at what it costs
-// in memory, rounded up. The state file never holds more bytes than these for
-// what it keeps, so the file and the copy that a rewrite makes of it stay
-// within three times Options.MaxState.
+// What clients make the server remember is counted in bytes of memory, rounded up. The state
+// file never needs more bytes for it than that. So the file, together with the copy that a
+// rewrite makes of it, stays within three times Options.MaxState.
 const (
-	sessionCost      = 1024 // a session without subscriptions, and the client id once
-	subscriptionCost = 256  // beside the filter and its levels
+	sessionCost      = 1024 // a session without subscriptions, including the client id once
+	subscriptionCost = 256  // in addition to the filter and its levels
 	inboundCost      = 128  // a QoS 2 packet id between PUBLISH and PUBREL
-	aliasCost        = 64   // beside the topic
-	deliveryCost     = 128  // a message's place in one session's queue
-	retainedCost     = 128  // beside the message and its levels
+	aliasCost        = 64   // in addition to the topic
+	deliveryCost     = 128  // one entry of a session's queue
+	retainedCost     = 128  // in addition to the message and its levels
 	retainedLevel    = 96   // one level of a retained topic
 )
 
-// smallAccount is how many bytes of a client may use the eighth of the memory
-// that larger ones leave free: whatever a few clients store, others find room.
+// smallAccount is up to how many bytes a client may use the eighth of the memory that larger
+// clients leave free. So a few clients cannot use up the memory for the others.
 const smallAccount = 8 << 10
 
-// Eighths of the memory. Sessions leave some for queues, queues some for
-// sessions, and in both cases clients that need little find some left.
+// Eighths of the memory. Sessions leave some for queues, and queues some for sessions. In both
+// cases small accounts find some left.
 const (
 	allEighths      = 7 // what sessions, retained messages and queues may take together
-	sessionEighths  = 5 // what sessions and retained messages may take of it
-	reservedEighths = 1 // more of both, for small accounts
+	sessionEighths  = 5 // what sessions and retained messages may take of these
+	reservedEighths = 1 // additional part of both, for small accounts
 )
 
 // state counts the bytes of all clients: sessions, subscriptions, wills, QoS 2
@@ -36,26 +35,26 @@ type state struct {
 	perClient int64 // of one account
 	queues    int64 // of waiting
 	used      atomic.Int64
-	waiting   atomic.Int64 // the part of used that messages in queues take
+	waiting   atomic.Int64 // part of used: the messages in queues
 }
 
 func newState(o *Options) *state {
 	return &state{limit: int64(o.MaxState), perClient: int64(o.MaxClientState), queues: int64(o.MaxQueuedTotal)}
 }
 
-// shortage is how many bytes of sessions would have to go before there is room
-// for n more, with some eighths more than others may use.
+// shortage returns how many bytes of sessions must be freed before there is room for n more.
+// eighths is how many more eighths than usual may be used.
 func (s *state) shortage(n, eighths int64) int64 {
 	used := s.used.Load()
 	sessions := used - s.waiting.Load()
 	return max(0, used+n-s.limit/8*(allEighths+eighths), sessions+n-s.limit/8*(sessionEighths+eighths))
 }
 
-// hold notes that the client's session has the message in its queue. A message
-// that many sessions have is in memory once.
+// hold notes that the client's session has the message in its queue. A message that many
+// sessions have is counted once.
 func (a *account) hold(d *delivery) { a.count(d, 1) }
 
-// release is the end of hold.
+// release is the inverse of hold.
 func (a *account) release(d *delivery) { a.count(d, -1) }
 
 func (a *account) count(d *delivery, n int32) {
@@ -68,8 +67,8 @@ func (a *account) count(d *delivery, n int32) {
 	a.state.waiting.Add(cost)
 }
 
-// mayHold reports whether there is room for one more message in a queue. As
-// long as a quarter is all that is used, any message finds room.
+// mayHold reports whether there is room for one more message in a queue. While no more than a
+// quarter is used, any message has room.
 func (s *state) mayHold(d *delivery) bool {
 	n := d.cost()
 	if atomic.LoadInt32(&d.message.holders) == 0 {
@@ -78,18 +77,17 @@ func (s *state) mayHold(d *delivery) bool {
 	return s.waiting.Load() <= s.queues/4 || s.waiting.Load()+n <= s.queues && s.used.Load()+n <= s.limit/8*allEighths
 }
 
-// account is what one client has of the state, apart from the messages that
-// wait for it. The committer charges what is in the ledger, the reader its
-// aliases.
+// account is one client's part of the state, without the messages that wait for it. The
+// committer charges what is in the ledger, the reader charges aliases.
 type account struct {
 	state  *state
 	used   atomic.Int64
-	queued atomic.Int64 // bytes of messages that wait for the client; no part of used
+	queued atomic.Int64 // bytes of messages that wait for the client; not included in used
 
-	since   uint64                  // nothing up to this number of the log is owed to the session
-	number  uint32                  // of a session that outlives its connection, in the log of what is owed; 0: none
-	owed    owedAmount              // of the log; no part of used
-	shared  atomic.Int64            // messages under way because the client was chosen among those who share a subscription
+	since   uint64                  // the session is owed nothing up to this number of the log
+	number  uint32                  // in the log of what is owed, of a session that outlives its connection; 0: none
+	owed    owedAmount              // in the log; not included in used
+	shared  atomic.Int64            // messages under way to this client as a member of a shared subscription
 	session atomic.Pointer[session] // set by the dispatcher
 }
 
@@ -101,7 +99,7 @@ func (a *owedAmount) add(n, bytes int64) {
 	a.bytes.Add(bytes)
 }
 
-// part is the share of so many messages in the bytes.
+// part returns the share of so many messages in the bytes.
 func (a *owedAmount) part(n int) int64 {
 	if all := a.n.Load(); all > 0 {
 		return a.bytes.Load() * int64(n) / all
@@ -109,11 +107,10 @@ func (a *owedAmount) part(n int) int64 {
 	return 0
 }
 
-// fits reports whether the client itself may have n bytes more.
+// fits reports whether the client's own limit allows n more bytes.
 func (a *account) fits(n int64) bool { return a.used.Load()+n <= a.state.perClient }
 
-// shortage is how many bytes of others would have to go before the client can
-// have n more.
+// shortage returns how many bytes of others must be freed before the client can have n more.
 func (a *account) shortage(n int64) int64 {
 	if a.used.Load()+n <= smallAccount {
 		return a.state.shortage(n, reservedEighths)
@@ -121,7 +118,7 @@ func (a *account) shortage(n int64) int64 {
 	return a.state.shortage(n, 0)
 }
 
-// charge adds n bytes, which may be negative, and asks nobody.
+// charge adds n bytes, which may be negative, without a check.
 func (a *account) charge(n int64) {
 	a.used.Add(n)
 	a.state.used.Add(n)

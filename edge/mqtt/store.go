@@ -22,27 +22,26 @@ const (
 	storeVersion = 2 // version 1 has fewer kinds of events
 	storeHeader  = len(storeMagic) + 1
 	frameHeader  = 8
-	maxEvent     = 512 << 20 // nothing longer is believed to be an event
-	maxResync    = 2 << 20   // nor, after damage, anything longer than this
+	maxEvent     = 512 << 20 // a longer frame is not taken for an event
+	maxResync    = 2 << 20   // nor is, after damage, a frame longer than this
 )
 
-// FileStore is a Store in one append-only file. Each event has its length and
-// a CRC32C. It always opens: a torn or damaged part is skipped and reported,
-// what can be read after it is kept. One process may use a file at a time,
-// and one goroutine.
+// FileStore is a Store in one append-only file. Each event has its length and a CRC32C. Opening
+// always succeeds: a torn or damaged part is skipped and reported, and everything else that can
+// be read is kept. One process, and in it one goroutine, may use a file at a time.
 type FileStore struct {
 	path     string
 	log      *slog.Logger
 	file     *os.File
 	end      int64 // where the next frame goes
 	loaded   bool
-	old      bool // an earlier version wrote it
+	old      bool // an earlier version wrote the file
 	poisoned bool
 	buf      []byte
 }
 
-// OpenStore opens or creates the state file. Errors: the directory cannot be
-// written, or ErrFormat.
+// OpenStore opens or creates the state file. It fails if the directory cannot be written, or
+// with ErrFormat.
 func OpenStore(path string, log *slog.Logger) (*FileStore, error) {
 	s := &FileStore{path: path, log: log}
 	err := os.Remove(s.temporary())
@@ -72,11 +71,11 @@ func OpenStore(path string, log *slog.Logger) (*FileStore, error) {
 
 func (s *FileStore) temporary() string { return s.path + ".new" }
 
-// fileRange is a part of the file that holds whole frames.
+// fileRange is a part of the file that consists of whole frames.
 type fileRange struct{ from, to int64 }
 
-// Load implements Store. A torn tail, which a crash leaves behind, is cut off;
-// after damage in the middle the file is rewritten from its good parts.
+// Load implements Store. It cuts off a torn tail, which a crash leaves. After damage in the
+// middle it rewrites the file from its intact parts.
 func (s *FileStore) Load(fn func(event []byte) error) error {
 	if s.loaded {
 		return nil
@@ -118,15 +117,15 @@ func (s *FileStore) Load(fn func(event []byte) error) error {
 	return nil
 }
 
-// scan calls fn with every readable event and returns where they lie: one
-// range from the header to the end when nothing is damaged, never none.
+// scan calls fn with every readable event and returns where they lie. There is at least one
+// range: from the header to the end if nothing is damaged.
 func (s *FileStore) scan(size int64, fn func([]byte) error) ([]fileRange, error) {
 	at := int64(storeHeader)
 	var header [storeHeader]byte
 	_, err := s.file.ReadAt(header[:], 0)
 	version := header[len(storeMagic)]
 	if err != nil || string(header[:len(storeMagic)]) != storeMagic || version == 0 || version > storeVersion {
-		at = 0 // frames may begin anywhere
+		at = 0 // a frame may begin at any byte
 	}
 	s.old = version < storeVersion
 	spans := []fileRange{{at, at}}
@@ -161,9 +160,8 @@ func (s *FileStore) scan(size int64, fn func([]byte) error) ([]fileRange, error)
 	return spans, nil
 }
 
-// readEvent reads the frame at the offset, of which r reads. One that is longer
-// than any packet is not allocated before its checksum is known to be right:
-// a damaged length costs no memory.
+// readEvent reads the frame at the offset, at which r reads. It does not allocate a frame longer
+// than any packet before the checksum is verified, so that a damaged length costs no memory.
 func (s *FileStore) readEvent(r *bufio.Reader, at, size int64) ([]byte, error) {
 	if header, err := r.Peek(frameHeader); err == nil {
 		if n := int64(binary.LittleEndian.Uint32(header)); n > maxResync && n <= min(maxEvent, size-at-frameHeader) {
@@ -180,8 +178,8 @@ func (s *FileStore) readEvent(r *bufio.Reader, at, size int64) ([]byte, error) {
 	return readEvent(r, size-at)
 }
 
-// readEvent reads one frame of which left bytes may be there. errEvent: there
-// is none.
+// readEvent reads one frame, of which at most left bytes are there. It returns errEvent if there
+// is no frame.
 func readEvent(r *bufio.Reader, left int64) ([]byte, error) {
 	header, err := r.Peek(frameHeader)
 	if err == io.EOF {
@@ -205,8 +203,7 @@ func readEvent(r *bufio.Reader, left int64) ([]byte, error) {
 	return frame[frameHeader:], nil
 }
 
-// resync looks for the next whole frame at or after from, and returns size
-// when there is none.
+// resync returns where the next whole frame at or after from begins, or size if there is none.
 func (s *FileStore) resync(from, size int64) (int64, error) {
 	const window = 1 << 20
 	buf := make([]byte, window+frameHeader)
@@ -233,13 +230,13 @@ func (s *FileStore) resync(from, size int64) (int64, error) {
 	return size, nil
 }
 
-// frameSum is the CRC32C of a frame's length field and its event.
+// frameSum returns the CRC32C of a frame's length field and its event.
 func frameSum(frame []byte) uint32 {
 	table := crc32.MakeTable(crc32.Castagnoli) // cached by the package
 	return crc32.Update(crc32.Checksum(frame[:4], table), table, frame[frameHeader:])
 }
 
-// appendFrame adds the frame of one event to b.
+// appendFrame appends the frame of one event to b.
 func appendFrame(b, event []byte) []byte {
 	at := len(b)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(event)))
@@ -249,8 +246,8 @@ func appendFrame(b, event []byte) []byte {
 	return b
 }
 
-// Append implements Store with one write and one fsync. After an error nobody
-// knows what the file ends with: nothing is appended until it is rewritten.
+// Append implements Store with one write and one fsync. After an error it is unknown what the
+// file ends with: nothing is appended until the file is rewritten.
 func (s *FileStore) Append(events [][]byte) error {
 	if err := s.usable(); err != nil {
 		return err
@@ -287,10 +284,10 @@ func (s *FileStore) usable() error {
 	return nil
 }
 
-// Rewrite implements Store: a new file beside the old one, fsync, rename,
-// fsync of the directory. A crash leaves the one or the other. When it fails
-// before the rename the old file is still in use; when it fails after, nobody
-// knows which one a crash leaves: the error is ErrPoisoned.
+// Rewrite implements Store: it writes a new file beside the old one, and does fsync, rename, and
+// fsync of the directory. A crash leaves one of the two files. If it fails before the rename, the
+// old file stays in use. If it fails after, it is unknown which file a crash would leave: the
+// error is ErrPoisoned.
 func (s *FileStore) Rewrite(events iter.Seq[[]byte]) error {
 	if err := s.usable(); err != nil {
 		return err
@@ -307,8 +304,7 @@ func (s *FileStore) Rewrite(events iter.Seq[[]byte]) error {
 	})
 }
 
-// replace puts a file with what body writes after the header in the place of
-// the current one.
+// replace replaces the current file by a new one: the header and what body writes.
 func (s *FileStore) replace(body func(io.Writer) error) error {
 	next, err := os.OpenFile(s.temporary(), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -5,16 +5,15 @@ import (
 	"time"
 )
 
-// storing is a batch on its way through the Backend. Several may be under way; the
-// committer settles them in the order in which it gave them to Store, each when it
-// is done.
+// storing is a batch on its way through the Backend. Several may be under way. Once they are
+// done, the committer settles them in the order in which it called Store.
 type storing struct {
 	k        *committer
 	all      []*work // the whole batch
-	works    []*work // those whose messages the Backend is given
+	works    []*work // those whose messages go to the Backend
 	messages Batch   // of works
 
-	owed  chan error // answer of the log of what is owed; nil: it was not asked
+	owed  chan error // answer of the log of what is owed; nil: nothing to write there
 	began time.Time
 
 	err      error // of Store; set before answered
@@ -22,7 +21,7 @@ type storing struct {
 	handed   atomic.Bool // Store has returned
 }
 
-// newStoring returns a storing, which may be one that was settled.
+// newStoring returns a storing; it may reuse a settled one.
 func (k *committer) newStoring() *storing {
 	if n := len(k.spare); n > 0 {
 		st := k.spare[n-1]
@@ -43,10 +42,10 @@ func (st *storing) gather() {
 	}
 }
 
-// accept asks the Backend which messages it takes, again and again while that
-// fails connections: a 3.x client that gets no answer sends everything from
-// there on again, so none of it may be stored. What the Backend refuses for good
-// is asked for anew as a refused letter.
+// accept asks the Backend which messages it takes, and repeats that while the answer makes
+// connections fail: a 3.x client that gets no answer sends everything from that message on
+// again, so none of that may be stored. A message that the Backend refuses for good is asked for
+// again as a refused letter.
 func (st *storing) accept() {
 	b := &st.messages
 	for {
@@ -81,7 +80,7 @@ func (st *storing) accept() {
 	}
 }
 
-// leaveOut takes what was refused out of the messages.
+// leaveOut removes the refused messages.
 func (st *storing) leaveOut() {
 	b, n := &st.messages, 0
 	for i, w := range st.works {
@@ -95,8 +94,8 @@ func (st *storing) leaveOut() {
 	st.works, b.Messages, b.Places, b.Errs = st.works[:n], b.Messages[:n], b.Places[:n], b.Errs[:n]
 }
 
-// store gives the messages to the Backend, and the batch's records to the log of
-// what is owed, side by side.
+// store gives the messages to the Backend, and at the same time the batch's records to the log
+// of what is owed.
 func (st *storing) store() {
 	k := st.k
 	k.underWay = append(k.underWay, st)
@@ -113,26 +112,26 @@ func (st *storing) store() {
 	st.handed.Store(true)
 }
 
-// done is the Backend's answer. The committer hears of one that comes while Store
-// runs as soon as that returns.
+// done receives the Backend's answer. If it comes while Store runs, the committer notices it as
+// soon as Store returns.
 func (st *storing) done(err error) {
 	k := st.k
 	st.err = err
 	k.s.count.storeSeconds.UpdateDuration(st.began)
-	st.answered.Store(true) // the committer may use st for another batch from here on
+	st.answered.Store(true) // from here on the committer may reuse st for another batch
 	if !st.handed.Load() {
 		return
 	}
 	select {
 	case k.answers <- struct{}{}:
-	default: // it is to look anyway
+	default: // a token is there already
 	}
 	k.s.queue.wake()
 }
 
-// nextRound returns the round of a new batch. After a failure it is another one, when
-// every batch of the old one is settled: by then it is known whose messages were not
-// stored, and of these clients nothing is taken.
+// nextRound returns the round of a new batch. After a failure a new round begins when every batch
+// of the old one is settled. By then it is known whose messages were not stored; later messages
+// of these clients are not taken.
 func (k *committer) nextRound() uint64 {
 	if k.roundFailed {
 		k.await(0)
@@ -142,15 +141,15 @@ func (k *committer) nextRound() uint64 {
 	return k.round
 }
 
-// await settles the batches that the Backend has answered for, and waits until no
-// more than n are under way.
+// await settles the batches that the Backend has answered for, and waits until at most n are
+// under way.
 func (k *committer) await(n int) {
 	for k.settleAnswered(); len(k.underWay) > n; k.settleAnswered() {
 		<-k.answers
 	}
 }
 
-// settleAnswered settles batches, in order, and hands them to the dispatcher.
+// settleAnswered settles answered batches, in order, and passes them to the dispatcher.
 func (k *committer) settleAnswered() {
 	for len(k.underWay) > 0 && k.underWay[0].answered.Load() {
 		st := k.underWay[0]
@@ -168,9 +167,8 @@ func (k *committer) settleAnswered() {
 	}
 }
 
-// settle notes what became of a batch: from here on its messages may be acknowledged.
-// When Store has failed none is, and their clients are cut off so that they send
-// again.
+// settle notes the outcome of a batch: from here on its messages may be acknowledged. If Store
+// has failed, none is, and their clients are disconnected so that they send again.
 func (st *storing) settle() {
 	k := st.k
 	var owedErr error
@@ -184,7 +182,7 @@ func (st *storing) settle() {
 		k.s.troubles.storing.Note("messages", len(st.works), "err", st.err)
 	}
 	for i, w := range st.works {
-		w.place = st.messages.Places[i] // it may have a better one by now
+		w.place = st.messages.Places[i] // Store may have improved it
 		if st.err == nil {
 			continue
 		}

@@ -6,9 +6,8 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// handleSubscribe checks every filter of a SUBSCRIBE and puts it on the queue:
-// SUBACK follows when the subscription is durable, in order with what the
-// client published before.
+// handleSubscribe checks every filter of a SUBSCRIBE and puts it on the queue. SUBACK follows
+// when the subscription is durable, in order with what the client published before.
 func (c *conn) handleSubscribe(h packets.FixedHeader, body []byte) error {
 	set, err := checkFilters(c.version, body, true)
 	if err != nil {
@@ -38,8 +37,8 @@ func (c *conn) handleSubscribe(h packets.FixedHeader, body []byte) error {
 			retainAsPublished: f.RetainAsPublished, retainHandling: f.RetainHandling, identifier: identifier,
 		}
 		if c.bridge {
-			// The other broker gets nothing back that it brought, and sees
-			// which messages are retained, as its own clients would.
+			// The other broker does not get back what it sent, and sees which messages are
+			// retained, as its own clients would.
 			share, _, _ := shareName(sub.filter)
 			sub.noLocal, sub.retainAsPublished = share == "", true
 		}
@@ -75,8 +74,8 @@ func (c *conn) checkFilter(sub subscription) (byte, error) {
 	return sub.qos, nil
 }
 
-// replays reports whether the subscription, which may be new, is answered with
-// the retained messages [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+// replays reports whether the subscription, which may be new, causes retained messages to be sent
+// [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
 func (s *subscription) replays(added bool) bool {
 	share, _, _ := shareName(s.filter)
 	return share == "" && (s.retainHandling == 0 || s.retainHandling == 1 && added)

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// systemValues are the messages that the server publishes about itself, by topic
-// below $SYS/broker/. They are retained, never stored, and not handed to the
-// Backend. Names and meanings are those that mosquitto gives them.
+// systemValues are the messages that the server publishes about itself, by topic below
+// $SYS/broker/. They are retained, never stored, and not given to the Backend. Names and meanings
+// are mosquitto's.
 func (s *Server) systemValues(now time.Time) []systemValue {
 	stats, c := s.Stats(), s.count
 	number := func(topic string, n uint64) systemValue { return systemValue{topic, strconv.FormatUint(n, 10)} }
@@ -36,11 +36,11 @@ func (s *Server) systemValues(now time.Time) []systemValue {
 	}
 }
 
-// systemValue is what one topic below $SYS/broker/ says.
+// systemValue returns the value of one topic below $SYS/broker/.
 type systemValue struct{ topic, value string }
 
-// reportSystem publishes what has changed, at once and then in intervals, until the
-// server closes.
+// reportSystem publishes what has changed, at once and then periodically, until the server
+// closes.
 func (s *Server) reportSystem() {
 	ticker := time.NewTicker(s.o.SystemInterval)
 	defer ticker.Stop()

@@ -7,30 +7,30 @@ import (
 	"time"
 )
 
-// Bounds of what a new connection waits for from the one that it takes over.
+// Limits of how long a new connection waits for the one that it takes over.
 const (
-	drainGrace = 20 * time.Millisecond // without a byte, after which nothing was left
-	drainTime  = time.Second           // for all of it
-	drainBytes = 4 << 20               // as much as a kernel keeps for one socket
+	drainGrace = 20 * time.Millisecond // without a byte for this long, the connection counts as empty
+	drainTime  = time.Second           // for the whole wait
+	drainBytes = 4 << 20               // about what a kernel buffers for one socket
 )
 
-// drain is the wish of a newer connection of the client id: what the kernel has
-// received of the older one comes first. A client that closes its connection and
-// opens another at once has sent DISCONNECT, and perhaps QoS 0 messages, on the
-// first: without this they would be lost, and its will published.
+// drain is a request of a newer connection with the same client id: what the kernel has received
+// of the older one is to be read first. A client that closes its connection and opens another at
+// once has sent DISCONNECT, and perhaps QoS 0 messages, on the first. Without drain these would
+// be lost, and its will published.
 type drain struct {
 	dry  chan struct{} // closed by the older connection's reader: nothing was left, or it was too much
-	left int           // bytes that still count; the reader's
+	left int           // bytes that may still be read; the reader's
 }
 
 // succession is a connection's part in takeovers.
 type succession struct {
-	drain atomic.Pointer[drain] // a newer connection waits
-	left  chan struct{}         // closed when everything that was read is on the queue, the end included
+	drain atomic.Pointer[drain] // set while a newer connection waits
+	left  chan struct{}         // closed when everything that was read is on the queue, including the end of the connection
 }
 
-// succeed makes c the newest connection of its client id. It returns when what an
-// older one had sent is on the queue, or cannot be waited for any longer.
+// succeed makes c the newest connection of its client id. It returns when everything that an
+// older one had sent is on the queue, or the limits of the wait are reached.
 func (c *conn) succeed() {
 	s := c.s
 	s.mu.Lock()
@@ -44,8 +44,8 @@ func (c *conn) succeed() {
 	old.empty(s.closing)
 }
 
-// empty waits until what the kernel has received of the connection was read, or
-// cannot be waited for any longer.
+// empty waits until everything that the kernel has received of the connection was read, or the
+// limits of the wait are reached.
 func (c *conn) empty(stop <-chan struct{}) {
 	d := &drain{dry: make(chan struct{}), left: drainBytes}
 	c.succession.drain.Store(d)
@@ -60,7 +60,7 @@ func (c *conn) empty(stop <-chan struct{}) {
 	}
 }
 
-// leaveSuccession says that nothing more comes of this connection.
+// leaveSuccession notes that nothing more comes from this connection.
 func (c *conn) leaveSuccession() {
 	c.s.mu.Lock()
 	if c.s.newest[c.clientID] == c {
@@ -70,14 +70,14 @@ func (c *conn) leaveSuccession() {
 	close(c.succession.left)
 }
 
-// setReadDeadline is the reader's way to set a deadline.
+// setReadDeadline sets a deadline for the reader.
 func (c *conn) setReadDeadline(t time.Time) error {
 	c.until = t
 	return c.nc.SetReadDeadline(t)
 }
 
-// readSome reads from the socket. While a newer connection waits, it asks with a
-// short deadline, and tells that connection when nothing came.
+// readSome reads from the socket. While a newer connection waits, it reads with a short deadline,
+// and tells that connection when nothing came.
 func (c *conn) readSome(p []byte) (int, error) {
 	for {
 		if c.stopped.Load() {

@@ -40,13 +40,13 @@ func levels(name string) int { return 1 + strings.Count(name, "/") }
 // [MQTT-4.7.2-1].
 func dollar(topic string) bool { return strings.HasPrefix(topic, "$") }
 
-// reserved reports whether the topic belongs to the server: no client may
-// publish there, but for bridges that tell their state.
+// reserved reports whether the topic belongs to the server: clients may not publish there, except
+// bridges that report their state.
 func reserved(topic string) bool {
 	first, _, _ := strings.Cut(topic, "/")
 	return first == "$SYS" || first == "$share"
 }
 
-// system reports whether messages of the topic are of this broker alone: they are
-// not handed to the Backend, and retained in memory only.
+// system reports whether messages of the topic belong to this broker alone: they are not given to
+// the Backend, and are retained in memory only.
 func system(topic string) bool { return strings.HasPrefix(topic, "$SYS/") }

@@ -15,14 +15,14 @@ type subscription struct {
 	identifier        int // 0: none
 }
 
-// subscriber is who subscribes: a session for the dispatcher, which delivers,
-// or a client's page for the committer, which writes down what is owed.
+// subscriber is a subscribed client: a session for the dispatcher, which delivers, or a client's
+// page for the committer, which writes down what is owed.
 type subscriber interface {
 	comparable
 	name() string // client id
-	hit() *hit    // the trie's own
+	hit() *hit    // used by the trie
 	connected() bool
-	busy() int64 // how much it has to do, when it is one of those who share a subscription
+	busy() int64 // how much it has to do, for the choice among the members of a shared subscription
 }
 
 // hit is where the last match that found a subscriber has put it.
@@ -39,9 +39,9 @@ type trie[S subscriber] struct {
 	// may reports whether a subscriber may read a topic; nil: it may.
 	may func(s S, topic string) bool
 
-	// Scratch of match, reused from call to call.
+	// Scratch of match, reused by each call.
 	topic   string
-	denied  int // subscriptions of those who may not read the topic
+	denied  int // subscriptions of clients that may not read the topic
 	round   uint64
 	matches []match[S]
 }
@@ -53,8 +53,8 @@ type trieNode[S subscriber] struct {
 	groups   map[string]*group[S] // shared subscriptions, by share name
 }
 
-// group is the members of one shared subscription, in the order in which they
-// came, and whose turn it is.
+// group is the members of one shared subscription, in the order in which they subscribed, and
+// the index of the member whose turn it is.
 type group[S subscriber] struct {
 	members []member[S]
 	next    int
@@ -65,7 +65,7 @@ type member[S subscriber] struct {
 	sub        subscription
 }
 
-// match is what one subscriber gets of a message: overlapping subscriptions
+// match is what one subscriber gets of a message. Overlapping subscriptions
 // are one delivery with the highest QoS and every identifier [MQTT-3.3.4-2]
 // [MQTT-3.3.4-3].
 type match[S subscriber] struct {
@@ -107,7 +107,7 @@ func (n *trieNode[S]) join(share string, s S, sub subscription) (added bool) {
 	return added
 }
 
-// index is where the session stands among the members, or -1.
+// index returns the index of the session among the members, or -1.
 func index[S subscriber](members []member[S], s S) int {
 	return slices.IndexFunc(members, func(m member[S]) bool { return m.subscriber == s })
 }
@@ -121,8 +121,8 @@ func put[S subscriber](members []member[S], m member[S]) (_ []member[S], added b
 	return append(members, m), true
 }
 
-// unsubscribe removes a subscription, with the nodes that nothing needs any
-// more, and reports whether it was there.
+// unsubscribe removes a subscription and the nodes that are not needed any more. It reports
+// whether the subscription existed.
 func (t *trie[S]) unsubscribe(s S, full string) bool {
 	share, filter, _ := shareName(full)
 	removed := t.root.remove(s, share, filter, true)
@@ -172,8 +172,8 @@ func (n *trieNode[S]) empty() bool {
 	return n.children.len() == 0 && len(n.subs) == 0 && len(n.groups) == 0
 }
 
-// match returns who gets a message that the client origin published to topic.
-// The slice is valid until the next call.
+// match returns the subscribers that get a message that the client origin published to topic. The
+// slice is valid until the next call.
 func (t *trie[S]) match(topic, origin string) []match[S] {
 	t.round++
 	t.topic, t.denied = topic, 0
@@ -241,7 +241,7 @@ func (t *trie[S]) collect(n *trieNode[S], origin string) {
 // allows reports whether a subscriber may read a topic.
 func (t *trie[S]) allows(s S, topic string) bool { return t.may == nil || t.may(s, topic) }
 
-// match is the delivery to the one who was chosen.
+// match returns the delivery to the chosen member.
 func (m member[S]) match() match[S] {
 	one := match[S]{subscriber: m.subscriber, qos: m.sub.qos, retainAsPublished: m.sub.retainAsPublished, share: m.sub.filter}
 	if m.sub.identifier > 0 {
@@ -250,10 +250,9 @@ func (m member[S]) match() match[S] {
 	return one
 }
 
-// pick chooses the member that has least to do, of those that do the one whose
-// turn it is. Members without connection are chosen only if nobody has one. A
-// member of which leave is true is not chosen; leave may be nil, and must not
-// be true of all.
+// pick chooses the member that has least to do; among equals, the one whose turn it is. A member
+// without connection is chosen only if no member is connected. A member for which leave returns
+// true is not chosen. leave may be nil, and must not return true for all members.
 func (g *group[S]) pick(leave func(S) bool) member[S] {
 	best, found := 0, false
 	for i := range g.members {
@@ -271,7 +270,7 @@ func (g *group[S]) pick(leave func(S) bool) member[S] {
 	return g.members[best]
 }
 
-// group returns those who share a subscription, nil when nobody does.
+// group returns the members of a shared subscription, nil if there are none.
 func (t *trie[S]) group(full string) *group[S] {
 	share, filter, _ := shareName(full)
 	n := &t.root

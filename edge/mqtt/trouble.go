@@ -6,15 +6,15 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// troubles are what a full or failing disk does to the server: a line when it
-// begins and one when it is over, not one for each batch or client.
+// troubles are the effects of a full or failing disk on the server. One line is logged when an
+// effect begins and one when it is over, not one for each batch or client.
 type troubles struct {
 	storing *budget.Episode // the Backend does not store
 	state   *budget.Episode // the Store does not take events
 	owed    *budget.Episode // the log of what sessions are owed does not take messages
-	wills   *budget.Episode // a will is refused, and nobody is there to be told
+	wills   *budget.Episode // a will is refused, and its client is gone
 
-	// Limits of what is remembered of clients refuse something.
+	// Limits of what is remembered of clients are reached.
 	sessions, subscriptions, ids, retained *budget.Episode
 }
 

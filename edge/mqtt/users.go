@@ -23,7 +23,7 @@ import (
 // A bcrypt comparison takes a Raspberry Pi Zero about a second, and after a
 // power cut a whole fleet comes back at once. So the last good password of
 // each user is remembered as an HMAC under a key that lives only in memory.
-// Whoever shows that password is let in at once; the others are checked one at
+// A client with that password is accepted at once; the others are checked one at
 // a time (line).
 type Users struct {
 	path string
@@ -82,12 +82,11 @@ func readUsers(path string) (all map[string]password, slowest password, err erro
 	return all, slowest, nil
 }
 
-// UsersChange names the users that a Reload has added, given another password,
-// or removed.
+// UsersChange names the users that a Reload has added, removed, or given another password.
 type UsersChange struct{ Added, Changed, Removed []string }
 
-// Reload reads the file again. On an error the users stay as they were. Those
-// who are logged in stay so: Server.Expel ends their connections.
+// Reload reads the file again. After an error the users stay as they were. Users who are logged in
+// stay logged in: Server.Expel ends their connections.
 func (u *Users) Reload() (c UsersChange, err error) {
 	passwords, dummy, err := readUsers(u.path)
 	if err != nil {
@@ -149,7 +148,7 @@ func (u *Users) Authenticate(ctx context.Context, c Connect) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.passwords[c.Username].text != stored.text {
-		return ErrBadCredentials // a Reload came in between
+		return ErrBadCredentials // a Reload has changed it meanwhile
 	}
 	u.good[c.Username] = sum
 	return nil

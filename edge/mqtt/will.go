@@ -9,7 +9,7 @@ type will struct {
 	delay   time.Duration // MQTT 5 will delay interval
 }
 
-// size is what a page is charged for the will; there may be none.
+// size returns what a page is charged for the will, which may be nil.
 func (w *will) size() int64 {
 	if w == nil {
 		return 0
@@ -17,15 +17,15 @@ func (w *will) size() int64 {
 	return int64(w.message.size())
 }
 
-// due makes the will's message, accepted now.
+// due returns the will's message, accepted now.
 func (w *will) due() *work {
 	m := w.message
 	m.Accepted = time.Now()
 	return &work{kind: workWill, client: m.ClientID, message: &m}
 }
 
-// keepWill gives a page the will of a new connection, nil for none, and has it
-// outlive the process.
+// keepWill gives a page the will of a new connection, nil for none, and stores the will so that
+// it outlives the process.
 func (k *committer) keepWill(w *work, page *client, new *will) {
 	switch {
 	case new != nil:
@@ -39,9 +39,8 @@ func (k *committer) keepWill(w *work, page *client, new *will) {
 	page.willDue = time.Time{}
 }
 
-// takeWill returns the page's will as work that is due. That it is gone is
-// written after it is stored: after a crash in between it is published again,
-// and none is lost.
+// takeWill returns the page's will as work that is due. It is written that the will is gone after
+// the will is stored: after a crash in between it is published again, and no will is lost.
 func (k *committer) takeWill(page *client) *work {
 	if page.willKept {
 		page.willKept = false
