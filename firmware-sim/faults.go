@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// faults prints broken connections, at most one a second: when a gateway goes
-// away, all of its devices say the same.
+// faults prints broken connections, at most one a second: when a gateway goes away, all of
+// its devices report the same.
 type faults struct {
 	w     io.Writer
 	quiet bool

@@ -1,5 +1,5 @@
-// Command firmware-sim is a fleet of simulated devices, a load generator and,
-// with `verify`, the auditor that says whether anything was lost.
+// Command firmware-sim simulates a fleet of devices and serves as a load generator. With
+// `verify` it is an auditor that reports whether anything was lost.
 package main
 
 import (
@@ -16,13 +16,13 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 
-// Exit codes: the audit found something; the command could not do its work.
+// Exit codes: the audit found something; the command failed.
 const (
 	exitUnclean = 1
 	exitFailed  = 2
 )
 
-// errUnclean: the audit ran and found something.
+// errUnclean: the audit completed and found something.
 var errUnclean = errors.New("the audit found lost, duplicated or disordered readings")
 
 func run(args, environ []string, stdout, stderr io.Writer) int {

@@ -16,8 +16,8 @@ import (
 	"github.com/weirmq/weir/firmware-sim/device"
 )
 
-// verify reads the topic from its beginning and compares it with what was
-// sent. It returns errUnclean when the books do not balance.
+// verify reads the topic from its beginning and compares it with what was sent. It returns
+// errUnclean if they do not agree.
 func verify(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	fs := pflag.NewFlagSet("firmware-sim verify", pflag.ContinueOnError)
 	kafka := fs.StringSlice("kafka", []string{"127.0.0.1:9092"}, "Kafka `address` of the cloud, host:port")

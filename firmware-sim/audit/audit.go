@@ -15,14 +15,13 @@ import (
 	"github.com/weirmq/weir/firmware-sim/device"
 )
 
-// SourceHeader is the record header in which a gateway that runs with
-// --source-header names the place of a record in its log:
-// buffer/lane/sequence.
+// SourceHeader is the record header with the place of a record in the gateway's log:
+// buffer/lane/sequence. Gateways that run with --source-header add it.
 const SourceHeader = "weir.source"
 
 // Source is the place of a record in a gateway's log.
 type Source struct {
-	Stream string // buffer/lane; "" unknown
+	Stream string // buffer/lane; "": unknown
 	Seq    uint64
 }
 
@@ -62,14 +61,14 @@ type GapReport struct {
 type Report struct {
 	Sent       int     `json:"sent"`       // readings that went out
 	Acked      int     `json:"acked"`      // of these, acknowledged
-	Received   int     `json:"received"`   // distinct readings that were read
+	Received   int     `json:"received"`   // distinct readings that were consumed
 	Lost       int     `json:"lost"`       // acknowledged, never read, not reported
 	Reported   int     `json:"reported"`   // acknowledged, never read, but in a gap record
 	Duplicated int     `json:"duplicated"` // one source sequence at two offsets, or a copy that no device sent
 	Resent     int     `json:"resent"`     // copies that the device did send again
-	Reread     int     `json:"reread"`     // the same offset again
+	Reread     int     `json:"reread"`     // records read again at the same offset
 	Disordered int     `json:"disordered"` // first copies that came after a later one of their device
-	Foreign    int     `json:"foreign"`    // records that are no readings of this fleet
+	Foreign    int     `json:"foreign"`    // records that are not readings of this fleet
 	P50        float64 `json:"p50_ms"`     // from the first PUBLISH to the consumer
 	P99        float64 `json:"p99_ms"`
 }
@@ -77,7 +76,7 @@ type Report struct {
 // Clean reports whether nothing was lost, duplicated or disordered.
 func (r Report) Clean() bool { return r.Lost == 0 && r.Duplicated == 0 && r.Disordered == 0 }
 
-// Auditor collects both sides. It may be used by many goroutines.
+// Auditor collects what was sent and what was read. It may be used by many goroutines.
 type Auditor struct {
 	mu         sync.Mutex
 	devices    map[string]*history
@@ -88,13 +87,13 @@ type Auditor struct {
 	disordered int
 	foreign    int
 	received   int
-	total      int // records of any kind, rereads included
+	total      int // records of any kind, including rereads
 }
 
-// history is what is known of one device; readings[n-1] is number n.
+// history is what is known of one device. readings[n-1] is number n.
 type history struct {
 	readings []reading
-	highest  int // of the numbers read so far
+	highest  int // highest number read so far
 }
 
 type reading struct {
@@ -104,12 +103,12 @@ type reading struct {
 	copies      []Source // where it was read
 }
 
-// New returns an auditor that knows nothing yet.
+// New returns an empty auditor.
 func New() *Auditor {
 	return &Auditor{devices: make(map[string]*history), offsets: make(map[int32]*bitmap)}
 }
 
-// Event can be a fleet's Event.
+// Event has the signature of a fleet's Event.
 func (a *Auditor) Event(r device.Reading, o device.Outcome) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -134,11 +133,11 @@ func (a *Auditor) reading(id string, n int) *reading {
 	return &h.readings[n-1]
 }
 
-// maxReading bounds the number that a record may claim, and with it memory.
+// maxReading is the highest number that a record may claim. It bounds memory.
 const maxReading = 1 << 28
 
-// Read adds a record. Records of a partition come in the order of their
-// offsets, except that they may come again.
+// Read adds a record. The records of a partition must come in the order of their offsets, but
+// may come again.
 func (a *Auditor) Read(r Record) {
 	var body struct {
 		Device string `json:"device"`
@@ -163,7 +162,7 @@ func (a *Auditor) Read(r Record) {
 	entry := a.reading(body.Device, body.N)
 	entry.copies = append(entry.copies, r.Source)
 	if len(entry.copies) > 1 {
-		return // judged in Report, when it is known how often it was sent
+		return // Report judges it, when the number of sends is known
 	}
 	a.received++
 	a.latencies = append(a.latencies, r.Read.Sub(time.UnixMicro(body.T)))
@@ -182,8 +181,7 @@ func (a *Auditor) ReadGap(g GapReport) {
 	a.gaps = append(a.gaps, g)
 }
 
-// Missing counts the acknowledged readings that have not been read, reported
-// or not.
+// Missing returns the number of acknowledged readings that have not been read, reported or not.
 func (a *Auditor) Missing() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -198,9 +196,9 @@ func (a *Auditor) Missing() int {
 	return missing
 }
 
-// Overtaken counts the acknowledged readings that have not been read although
-// a later one of their device has: since devices' readings keep their order,
-// these are lost or late, while the rest of the missing ones are on their way.
+// Overtaken returns the number of acknowledged readings that have not been read although a later
+// one of their device has. Readings of a device keep their order, so these are lost or late; the
+// other missing ones may still be on their way.
 func (a *Auditor) Overtaken() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -215,14 +213,14 @@ func (a *Auditor) Overtaken() int {
 	return n
 }
 
-// Received counts the distinct readings read so far.
+// Received returns the number of distinct readings read so far.
 func (a *Auditor) Received() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.received
 }
 
-// Total counts every record read so far, copies and gaps included.
+// Total returns the number of records read so far, including copies and gaps.
 func (a *Auditor) Total() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -245,7 +243,7 @@ func percentile(sorted []time.Duration, p int) time.Duration {
 	return sorted[(len(sorted)-1)*p/100]
 }
 
-// Report judges what has been collected.
+// Report evaluates what has been collected.
 func (a *Auditor) Report() Report {
 	p50, p99 := a.Latency(maxReading)
 	a.mu.Lock()
@@ -281,8 +279,8 @@ func milliseconds(d time.Duration) float64 {
 	return float64(d.Round(10*time.Microsecond)) / float64(time.Millisecond)
 }
 
-// judge tells copies that the device asked for, by sending again, from those
-// that somebody made on the way. At QoS 2 no copy is ever asked for.
+// judge distinguishes copies that the device caused, by sending again, from copies that were made
+// on the way. At QoS 2 a device never causes a copy.
 func judge(e *reading) (resent, duplicated int) {
 	for i, c := range e.copies {
 		switch {

@@ -6,11 +6,10 @@ import (
 	"strings"
 )
 
-// books account for readings that gateways reported as lost. A gap names
-// sequences, not readings, so a missing reading counts as reported if a gap
-// lies between the places of its device's neighbouring readings, and if the gap
-// has not been used up by others. Between two places of one stream only a gap of
-// that stream lies.
+// books match missing readings with the gaps that gateways reported. A gap names sequences, not
+// readings. So a missing reading counts as reported if a gap lies between the places of its
+// device's neighbouring readings, and the gap has not been used up by other readings. Between two
+// places of one stream only gaps of that stream count.
 type books struct{ entries []entry }
 
 type entry struct {
@@ -26,7 +25,7 @@ func newBooks(gaps []GapReport) *books {
 		for _, r := range g.Ranges {
 			e := entry{g.Buffer + "/" + g.Lane, r[0], r[1], g.Exact, r[1] - r[0] + 1}
 			if !g.Exact {
-				e.left = 1 << 62 // the gateway says that it does not know how many
+				e.left = 1 << 62 // the gateway reports that it does not know how many
 			}
 			b.entries = append(b.entries, e)
 		}
@@ -34,8 +33,8 @@ func newBooks(gaps []GapReport) *books {
 	return b
 }
 
-// missing is a reading that was acknowledged and not read, between two places
-// that were.
+// missing is a reading that was acknowledged and not read. It lies between the places of two
+// readings that were read.
 type missing struct{ before, after Source }
 
 // fits reports whether the reading can be one of those that the entry reports.
@@ -51,10 +50,9 @@ func (e *entry) fits(m missing) bool {
 	return true
 }
 
-// settle counts how many of the missing readings the entries account for. A
-// reading that several entries fit must not use up one that another reading
-// needs: so the readings are taken in the order of the last entry that fits them,
-// and each gets the first that has room.
+// settle returns how many of the missing readings the entries account for. A reading that fits
+// several entries must not use up one that another reading needs. So the readings are taken in the
+// order of the last entry that they fit, and each uses the first entry with room.
 func (b *books) settle(all []missing) (reported int) {
 	slices.SortFunc(b.entries, func(x, y entry) int {
 		return cmp.Or(strings.Compare(x.stream, y.stream), cmp.Compare(x.first, y.first))
@@ -80,15 +78,15 @@ func (b *books) settle(all []missing) (reported int) {
 	return reported
 }
 
-// neighbours walks over the readings of one device and knows, at each, where
-// the nearest ones before and after it were read.
+// neighbours iterates over the readings of one device. At each reading it knows where the nearest
+// ones before and after it were read.
 type neighbours struct {
 	h      *history
 	before Source
 	next   int // index of the nearest later reading that was read
 }
 
-// at is called with i = 0, 1, 2 …
+// at must be called with i = 0, 1, 2 …
 func (n *neighbours) at(i int) (before, after Source) {
 	if i > 0 {
 		if c := n.h.readings[i-1].copies; len(c) > 0 {
@@ -105,10 +103,10 @@ func (n *neighbours) at(i int) (before, after Source) {
 	return n.before, after
 }
 
-// bitmap remembers offsets, which are dense.
+// bitmap is a set of offsets, which are dense.
 type bitmap struct{ words []uint64 }
 
-// set reports whether the offset is new.
+// set adds an offset, and reports whether it is new.
 func (b *bitmap) set(offset int64) bool {
 	for int64(len(b.words)) <= offset/64 {
 		b.words = append(b.words, 0)

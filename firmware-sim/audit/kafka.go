@@ -21,12 +21,12 @@ type Reader struct {
 	Topic   string
 	Group   string // a consumer group; "" reads all partitions from the beginning
 
-	// Joined, if set, is told each time the group gives this reader partitions of
-	// Topic.
+	// Joined, if set, is called each time the group assigns partitions of Topic to this
+	// reader.
 	Joined func()
 }
 
-// Ping reports whether any of the brokers answers.
+// Ping returns nil if any of the brokers answers.
 func (r Reader) Ping(ctx context.Context) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.Brokers...))
 	if err != nil {
@@ -39,8 +39,7 @@ func (r Reader) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Run reads until ctx ends, which is no error. progress, if set, is told after
-// every poll.
+// Run reads until ctx ends, which is not an error. progress, if set, is called after every poll.
 func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(r.Brokers...),
@@ -48,7 +47,7 @@ func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.MetadataMinAge(250 * time.Millisecond),
-		kgo.MetadataMaxAge(2 * time.Second), // topics appear when the first reading does
+		kgo.MetadataMaxAge(2 * time.Second), // a topic is created by its first reading
 	}
 	if r.Group != "" {
 		opts = append(opts, kgo.ConsumerGroup(r.Group), kgo.OnPartitionsAssigned(
@@ -64,7 +63,7 @@ func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 	}
 	defer client.Close()
 	for {
-		// PollFetches waits for records; progress is due without them too.
+		// PollFetches waits for records; progress is due even without any.
 		poll, cancel := context.WithTimeout(ctx, pollTime)
 		fetches := client.PollFetches(poll)
 		cancel()
@@ -86,8 +85,8 @@ func (r Reader) Run(ctx context.Context, a *Auditor, progress func()) error {
 	}
 }
 
-// take adds a record of either topic. What a gateway or a node wrote must make
-// sense: an audit that passes over it would prove nothing.
+// take adds a record of either topic. A record that cannot be decoded is an error: an audit that
+// skipped it would prove nothing.
 func (a *Auditor) take(rec *kgo.Record, read time.Time) error {
 	if rec.Topic == weir.GapTopic {
 		var g GapReport
@@ -110,8 +109,8 @@ func (a *Auditor) take(rec *kgo.Record, read time.Time) error {
 	return nil
 }
 
-// fatal picks the errors that do not go away by trying again: records that
-// cannot be decoded, records that are gone.
+// fatal returns the errors that retrying does not fix: records that cannot be decoded, and records
+// that are gone.
 func fatal(errs []kgo.FetchError) error {
 	for _, e := range errs {
 		var lost *kgo.ErrDataLoss
@@ -122,9 +121,8 @@ func fatal(errs []kgo.FetchError) error {
 	return nil
 }
 
-// Settle reads until every acknowledged reading has come or is reported as
-// lost, and nothing more has come for a moment; or until nothing at all has
-// come for patience.
+// Settle reads until every acknowledged reading has arrived or is reported as lost, and nothing
+// more has arrived for a moment; or until nothing at all has arrived for patience.
 func (r Reader) Settle(ctx context.Context, a *Auditor, patience time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -22,16 +22,16 @@ const (
 	typeDisconnect = 14
 )
 
-// maxPacket bounds what a broker may send to a device, which only gets acks.
+// maxPacket is the largest packet that a broker may send to a device, which only gets acks.
 const maxPacket = 64 << 10
 
-// errMalformed: the broker sent something that is no MQTT.
+// errMalformed: the broker sent something that is not MQTT.
 var errMalformed = errors.New("malformed packet")
 
-// packet is what a device receives: an answer from the broker.
+// packet is an answer from the broker.
 type packet struct {
 	kind           byte
-	id             uint16 // of the publish that it answers
+	id             uint16 // of the PUBLISH that it answers
 	reason         byte   // MQTT 5 reason or 3.x return code
 	sessionPresent bool   // CONNACK
 }
@@ -68,7 +68,7 @@ func appendConnect(dst []byte, version byte, id, user, password string, keepAliv
 	return appendPacket(dst, typeConnect<<4, body)
 }
 
-// appendPublish appends a PUBLISH; id counts for QoS 1 and 2 only.
+// appendPublish appends a PUBLISH. id is used for QoS 1 and 2 only.
 func appendPublish(dst []byte, version byte, topic string, payload []byte, qos byte, id uint16, dup bool) []byte {
 	size := 2 + len(topic) + len(payload)
 	if qos > 0 {
@@ -82,7 +82,7 @@ func appendPublish(dst []byte, version byte, topic string, payload []byte, qos b
 		first |= 0x08
 	}
 	dst = append(dst, first)
-	dst = binary.AppendUvarint(dst, uint64(size)) // the same coding as MQTT's for these sizes
+	dst = binary.AppendUvarint(dst, uint64(size)) // for these sizes the same encoding as MQTT's
 	dst = appendString(dst, topic)
 	if qos > 0 {
 		dst = binary.BigEndian.AppendUint16(dst, id)

@@ -1,7 +1,6 @@
-// Package device simulates sensors: each device has an id, a seed, a sensor
-// and an MQTT connection of its own, numbers its readings, and behaves like
-// real firmware when the connection breaks: it backs off, comes back, and sends
-// again, with DUP and in order, what got no acknowledgement.
+// Package device simulates sensors. Each device has its own id, seed, sensor and MQTT connection,
+// and numbers its readings. When the connection breaks it behaves like real firmware: it backs
+// off, connects again, and sends unacknowledged readings again, with DUP and in order.
 package device
 
 import (
@@ -24,20 +23,20 @@ const (
 	lastBackOff    = 2 * time.Second
 )
 
-// Reading says what became of one numbered reading.
+// Reading is the state of one numbered reading.
 type Reading struct {
 	Device string
 	N      int  // 1, 2, 3 … per device
 	QoS    byte // 0, 1 or 2
-	Sends  int  // how often it went out: more than once after a broken connection
-	Acked  bool // PUBACK or PUBREC received: the broker owns it now
+	Sends  int  // how often it was sent: more than once after a broken connection
+	Acked  bool // PUBACK or PUBREC was received: the broker is responsible for it now
 }
 
 // Config describes one device.
 type Config struct {
 	ID       string
-	Index    int    // picks the sensor
-	Seed     uint64 // of everything random about this device
+	Index    int    // selects the sensor
+	Seed     uint64 // of everything random in this device
 	Broker   string // host:port
 	TLS      *tls.Config
 	User     string
@@ -47,14 +46,13 @@ type Config struct {
 	Version  byte // 3, 4 or 5
 	Interval time.Duration
 	Count    int // readings to send; 0: until the context ends
-	InFlight int // readings that may wait for their ack; further ones wait
+	InFlight int // readings that may wait for their ack; no more are sent meanwhile
 
-	// Event is called, from the device's goroutine, when a reading first goes
-	// out (Sends 1, Acked false), and when it is done with: acked, refused or
-	// given up.
+	// Event is called, from the device's goroutine, when a reading is first sent (Sends 1,
+	// Acked false), and when it is finished: acked, refused or given up.
 	Event func(Reading, Outcome)
 
-	// Fault, if set, is told of trouble with the connection.
+	// Fault, if set, is called when the connection fails.
 	Fault func(error)
 }
 
@@ -62,33 +60,32 @@ type Config struct {
 type Outcome int
 
 const (
-	Sent       Outcome = iota // it went out for the first time
-	Acked                     // the broker has it
-	Refused                   // the broker answered that it does not take it
+	Sent       Outcome = iota // it was sent for the first time
+	Acked                     // the broker has acknowledged it
+	Refused                   // the broker has refused it
 	Unfinished                // the device stopped before an answer came
 )
 
-// device is one running device. All of it belongs to the goroutine of run.
+// device is one running device. It belongs to the goroutine of run.
 type device struct {
 	c      Config
 	rng    *rand.Rand
 	sensor sensor
 	next   int       // number of the next reading
-	window []*flight // what waits for its last answer, oldest first
+	window []*flight // readings that wait for their last answer, oldest first
 	lastID uint16
 	out    []byte
 }
 
-// flight is a reading under way.
+// flight is a reading that was sent and is not finished.
 type flight struct {
 	Reading
 	id       uint16
 	payload  []byte
-	released bool // QoS 2: PUBREC has come, PUBREL is under way
+	released bool // QoS 2: PUBREC was received, PUBREL was sent
 }
 
-// Run is the life of one device. It returns when Count readings are done with,
-// or when ctx ends.
+// Run runs one device. It returns when Count readings are finished, or when ctx ends.
 func Run(ctx context.Context, c Config) {
 	rng := rand.New(rand.NewPCG(c.Seed, uint64(c.Index)))
 	d := &device{c: c, rng: rng, sensor: newSensor(c.Index, rng), next: 1}
@@ -109,7 +106,7 @@ func Run(ctx context.Context, c Config) {
 		backOff = min(2*backOff, lastBackOff)
 	}
 	for _, f := range d.window {
-		if !f.Acked { // else only the last leg of QoS 2 is missing
+		if !f.Acked { // otherwise only the last step of QoS 2 is missing
 			d.c.Event(f.Reading, Unfinished)
 		}
 	}
@@ -130,17 +127,17 @@ func (d *device) session(ctx context.Context) error {
 		defer close(ended)
 		err := receive(conn, answers, ctx.Done())
 		if err != nil {
-			conn.Close() // a write to a broker that reads no more ends as well
+			conn.Close() // also ends a write to a broker that does not read
 		}
 		failed <- err
 	}()
-	// When it is time to stop, a broker that does not read is not waited for.
+	// Do not wait for a broker that does not read when it is time to stop.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(time.Second)) })()
 	defer func() {
 		conn.Close()
 		for {
 			select {
-			case <-answers: // so that receive is not stuck
+			case <-answers: // so that receive does not block
 			case <-ended:
 				return
 			}
@@ -171,7 +168,7 @@ func (d *device) connect(ctx context.Context) (net.Conn, bool, error) {
 	if _, err := conn.Write(hello); err != nil {
 		return nil, false, errors.Join(err, conn.Close())
 	}
-	// One byte at a time: nothing behind the CONNACK may be swallowed.
+	// One byte at a time: bytes behind the CONNACK must not be consumed.
 	answer, err := readPacket(bufio.NewReaderSize(oneByte{conn}, 16))
 	switch {
 	case err != nil:
@@ -188,16 +185,16 @@ func (d *device) connect(ctx context.Context) (net.Conn, bool, error) {
 	return conn, answer.sessionPresent, nil
 }
 
-// oneByte hands a buffered reader no more than it asked for.
+// oneByte makes a buffered reader read one byte at a time.
 type oneByte struct{ net.Conn }
 
 func (o oneByte) Read(p []byte) (int, error) { return o.Conn.Read(p[:min(len(p), 1)]) }
 
-// receive passes the broker's answers on until the connection ends.
+// receive passes on the broker's answers until the connection ends.
 func receive(conn net.Conn, answers chan<- packet, stop <-chan struct{}) error {
 	r := bufio.NewReader(conn)
 	for {
-		// An ack that takes longer than this will not come.
+		// An ack that takes longer than this is not expected any more.
 		if err := conn.SetReadDeadline(time.Now().Add(keepAlive)); err != nil {
 			return err
 		}
@@ -213,9 +210,9 @@ func receive(conn net.Conn, answers chan<- packet, stop <-chan struct{}) error {
 	}
 }
 
-// resume sends again what has no answer yet, in order [MQTT-4.4.0-1]. A broker
-// that has lost the session has lost the ids as well: what it had received at
-// QoS 2 is done with, the rest is sent as if for the first time.
+// resume sends unanswered readings again, in order [MQTT-4.4.0-1]. A broker that has lost the
+// session has lost the packet ids as well: what it had received at QoS 2 is finished, the rest is
+// sent as if for the first time.
 func (d *device) resume(conn net.Conn, present bool) error {
 	d.out = d.out[:0]
 	kept := d.window[:0]
@@ -273,8 +270,8 @@ func (d *device) loop(ctx context.Context, conn net.Conn, answers <-chan packet,
 	return err
 }
 
-// answers acts on p and on whatever else has arrived by now; a device without
-// an interval sends the next readings along with what that made it say.
+// answers handles p and all other packets that have arrived. A device without an interval sends
+// the next readings in the same write.
 func (d *device) answers(p packet, more <-chan packet) error {
 	for {
 		if err := d.answer(p); err != nil {
@@ -291,7 +288,8 @@ func (d *device) answers(p packet, more <-chan packet) error {
 	return nil
 }
 
-// mayMeasure: with the window full nothing is measured until an answer comes.
+// mayMeasure reports whether the device may take a reading: the window has room and the count is
+// not reached.
 func (d *device) mayMeasure() bool {
 	return len(d.window) < d.c.InFlight && (d.c.Count == 0 || d.next <= d.c.Count)
 }
@@ -304,8 +302,8 @@ func (d *device) wait() time.Duration {
 	return rand.N(d.c.Interval)
 }
 
-// measure takes the next readings and queues their PUBLISH: one, or with no
-// interval as many as the window takes.
+// measure takes readings and queues their PUBLISH: one, or without an interval as many as fit into
+// the window.
 func (d *device) measure() {
 	for {
 		f := &flight{Reading: Reading{Device: d.c.ID, N: d.next, QoS: d.c.QoS, Sends: 1}}
@@ -323,12 +321,12 @@ func (d *device) measure() {
 	}
 }
 
-// payload is what a reading looks like: who, which, when (µs), what.
+// payload returns a reading as JSON: device, number, time (µs) and value.
 func (d *device) payload(n int) []byte {
 	return fmt.Appendf(nil, `{"device":%q,"n":%d,"t":%d,%s}`, d.c.ID, n, time.Now().UnixMicro(), d.sensor.read(n, d.rng))
 }
 
-// freeID returns a packet id that is not under way [MQTT-2.2.1-3].
+// freeID returns a packet id that is not in use [MQTT-2.2.1-3].
 func (d *device) freeID() uint16 {
 	for {
 		d.lastID++
@@ -350,7 +348,7 @@ func (d *device) find(id uint16) int {
 	return -1
 }
 
-// answer acts on what the broker said.
+// answer handles one answer of the broker.
 func (d *device) answer(p packet) error {
 	switch p.kind {
 	case typePingresp:
@@ -363,7 +361,7 @@ func (d *device) answer(p packet) error {
 	}
 	i := d.find(p.id)
 	if i < 0 {
-		if p.kind == typePubrec { // an old exchange that we have forgotten
+		if p.kind == typePubrec { // an old exchange that the device has forgotten
 			d.out = appendPubrel(d.out, p.id)
 		}
 		return nil

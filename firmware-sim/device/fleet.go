@@ -8,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// Fleet describes many devices that differ by id and seed, and take turns in
-// what else is a list.
+// Fleet describes many devices. They differ by id and seed, and take turns in the values of the
+// lists.
 type Fleet struct {
 	Devices  int
 	Prefix   string // ids are Prefix-0001, Prefix-0002 …
 	Seed     uint64
 	Brokers  []string // host:port; devices take turns
-	Topic    string   // {device} stands for the id
+	Topic    string   // {device} is replaced by the id
 	QoS      []byte
 	Versions []byte
 	Config   // what all devices have in common; ID, Index, Seed, Broker, Topic, QoS and Version are set per device

@@ -10,19 +10,18 @@ import (
 	"sync"
 )
 
-// Ledger writes down what became of each reading, a line for each one that is
-// done with: device, number, QoS, how often it was sent, and 1 if it was
-// acknowledged. QoS 0 readings are done with when they are sent.
+// Ledger writes a line for each finished reading: device, number, QoS, how often it was sent, and 1
+// if it was acknowledged. QoS 0 readings are finished when they are sent.
 type Ledger struct {
 	mu  sync.Mutex
 	w   *bufio.Writer
 	err error
 }
 
-// NewLedger writes to w; Flush before closing it.
+// NewLedger returns a Ledger that writes to w. Call Flush before closing w.
 func NewLedger(w io.Writer) *Ledger { return &Ledger{w: bufio.NewWriterSize(w, 1<<16)} }
 
-// Event can be a Fleet's Event.
+// Event has the signature of a Fleet's Event.
 func (l *Ledger) Event(r Reading, o Outcome) {
 	if o == Sent && r.QoS > 0 {
 		return
@@ -41,7 +40,7 @@ func bit(b bool) int {
 	return 0
 }
 
-// Flush writes out what is buffered and returns the first error.
+// Flush writes what is buffered and returns the first error.
 func (l *Ledger) Flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

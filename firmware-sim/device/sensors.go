@@ -11,7 +11,7 @@ type sensor interface {
 	read(n int, rng *rand.Rand) string
 }
 
-// newSensor gives the i-th device its kind of sensor; kinds take turns.
+// newSensor returns the sensor of the i-th device; the kinds take turns.
 func newSensor(i int, rng *rand.Rand) sensor {
 	switch i % 4 {
 	case 0:
