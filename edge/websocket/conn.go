@@ -17,21 +17,20 @@ import (
 
 const (
 	maxRequest = 8 << 10         // bytes of the HTTP request
-	chunk      = 4 << 10         // bytes that are carried at once
-	lastWords  = 2 * time.Second // to tell the peer of the end
+	chunk      = 4 << 10         // bytes that are copied at once
+	lastWords  = 2 * time.Second // time to tell the peer that the connection ends
 )
 
-// errText: the peer sends text, MQTT is binary.
+// errText: the peer sends text, but MQTT is binary.
 var errText = errors.New("data frame is not binary [MQTT-6.0.0-1]")
 
-// Conn is one connection. Between Handshake and the end two goroutines carry bytes
-// between the WebSocket and a pipe, which has the deadlines that a WebSocket has not:
-// one may pass, and the connection goes on.
+// Conn is one connection. After Handshake, two goroutines copy bytes between the WebSocket and a
+// pipe. The pipe has deadlines that the connection survives, which a WebSocket has not.
 type Conn struct {
-	net.Conn // below: TCP or TLS
+	net.Conn // the connection below: TCP or TLS
 	origins  []string
 
-	far      net.Conn // the carriers' end of the pipe
+	far      net.Conn // the copying goroutines' end of the pipe
 	carriers sync.WaitGroup
 
 	mu          sync.Mutex
@@ -40,9 +39,8 @@ type Conn struct {
 	read, write time.Time // guarded by mu; the deadlines
 }
 
-// Handshake answers the HTTP request that opens a WebSocket. It has the deadline of the
-// connection below. After an error the peer has been told what is wrong, and the
-// connection is of no use.
+// Handshake answers the HTTP request that opens a WebSocket. It has the deadline of the connection
+// below. After an error the peer has been told what is wrong, and the connection cannot be used.
 func (c *Conn) Handshake() error {
 	limited := &io.LimitedReader{R: c.Conn, N: maxRequest}
 	br := bufio.NewReaderSize(limited, chunk)
@@ -53,7 +51,7 @@ func (c *Conn) Handshake() error {
 		}
 		return fmt.Errorf("read the HTTP request: %w", err)
 	}
-	limited.N = 1 << 62 // what follows is not the request's
+	limited.N = 1 << 62 // what follows the request is not limited
 	w := &reply{conn: c.Conn, buffered: bufio.NewReadWriter(br, bufio.NewWriterSize(c.Conn, chunk)), header: make(http.Header)}
 	if !offersMQTT(r) {
 		http.Error(w, "this is MQTT over WebSocket: offer the subprotocol mqtt", http.StatusBadRequest)
@@ -65,11 +63,11 @@ func (c *Conn) Handshake() error {
 	if err != nil {
 		return errors.Join(err, w.send())
 	}
-	ws.SetReadLimit(-1) // it is a stream
+	ws.SetReadLimit(-1) // no limit, because messages are parts of a stream
 	return c.carry(ws)
 }
 
-// carry begins to carry. From here on the pipe has the deadlines.
+// carry starts the copying goroutines. From here on the pipe has the deadlines.
 func (c *Conn) carry(ws *websocket.Conn) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,7 +101,7 @@ func offersMQTT(r *http.Request) bool {
 	return false
 }
 
-// carryIn carries what the peer sends, until either side has ended.
+// carryIn copies what the peer sends, until either side ends.
 func (c *Conn) carryIn(ws *websocket.Conn) {
 	defer c.far.Close()
 	buf := make([]byte, chunk)
@@ -125,8 +123,8 @@ func (c *Conn) carryIn(ws *websocket.Conn) {
 // onlyWriter hides everything but Write, so that the buffer is used.
 type onlyWriter struct{ io.Writer }
 
-// carryOut carries what the server sends. When the server has closed, it ends the
-// WebSocket, and gives the peer a moment to say so too.
+// carryOut copies what the server sends. When the server has closed, it ends the WebSocket, and
+// gives the peer a moment to do the same.
 func (c *Conn) carryOut(ws *websocket.Conn) {
 	defer c.Conn.Close()
 	buf := make([]byte, chunk)
@@ -146,10 +144,10 @@ func (c *Conn) carryOut(ws *websocket.Conn) {
 	}
 }
 
-// NetConn is the connection below.
+// NetConn returns the connection below.
 func (c *Conn) NetConn() net.Conn { return c.Conn }
 
-// pipe is the server's end of the pipe, or the connection below before the handshake.
+// pipe returns the server's end of the pipe, or the connection below before the handshake.
 func (c *Conn) pipe() net.Conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -165,8 +163,8 @@ func (c *Conn) Read(p []byte) (int, error) { return c.pipe().Read(p) }
 // Write implements net.Conn.
 func (c *Conn) Write(p []byte) (int, error) { return c.pipe().Write(p) }
 
-// Close ends the connection and does not wait: what was written goes out, for two
-// seconds at most.
+// Close ends the connection without waiting. What was written is still sent, for two seconds at
+// most.
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,7 +1,6 @@
-// Package websocket carries MQTT over WebSocket: a listener whose connections are
-// streams of bytes, as those of TCP are. [MQTT-6.0.0-1] to [MQTT-6.0.0-4].
+// Package websocket carries MQTT over WebSocket, [MQTT-6.0.0-1] to [MQTT-6.0.0-4]. It is a listener
+// whose connections are streams of bytes, like those of TCP.
 //
-// A connection costs nothing but its socket until its server calls Handshake, which
-// reads the HTTP request: a server that bounds its connections, their time and their
-// memory bounds these too.
+// Until its server calls Handshake, which reads the HTTP request, a connection uses nothing but its
+// socket. So a server's limits of connections, time and memory also apply to WebSockets.
 package websocket

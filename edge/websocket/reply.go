@@ -17,7 +17,7 @@ type reply struct {
 	header   http.Header
 	code     int
 	body     bytes.Buffer
-	err      error // of the answer that opens the WebSocket
+	err      error // of writing the answer that opens the WebSocket
 }
 
 // Header implements http.ResponseWriter.
@@ -31,8 +31,8 @@ func (w *reply) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
-// WriteHeader implements http.ResponseWriter. The answer that opens a WebSocket leaves
-// at once, any other with send.
+// WriteHeader implements http.ResponseWriter. It sends the answer that opens a WebSocket at once;
+// send sends any other.
 func (w *reply) WriteHeader(code int) {
 	if w.code != 0 {
 		return
@@ -53,7 +53,7 @@ func (w *reply) WriteHeader(code int) {
 // Hijack implements http.Hijacker.
 func (w *reply) Hijack() (net.Conn, *bufio.ReadWriter, error) { return w.conn, w.buffered, w.err }
 
-// send sends an answer that opens no WebSocket.
+// send sends an answer that does not open a WebSocket.
 func (w *reply) send() error {
 	if w.code == 0 || w.code == http.StatusSwitchingProtocols {
 		return nil
