@@ -157,7 +157,7 @@ func publish(t *testing.T, g *gatewayUnder, client string) {
 	c.Close()
 }
 
-// tryPublish is publish for whoever expects that it may be refused.
+// tryPublish is publish for callers that expect that it may be refused.
 func tryPublish(t *testing.T, g *gatewayUnder, client string) (net.Conn, error) {
 	t.Helper()
 	c, err := net.Dial("tcp", g.listeners["mqtt"].Addr().String())

@@ -10,7 +10,7 @@ import (
 	"github.com/weirmq/weir/edge/wal"
 )
 
-// TestAdminPort: what a gateway tells whom.
+// TestAdminPort: which clients may read what from the admin port.
 func TestAdminPort(t *testing.T) {
 	log, err := wal.Open(wal.Options{Dir: t.TempDir(), Reserve: -1})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestPulse: what waits while nothing is taken for a minute hangs; what is slow, idle or
-// busy does not.
+// TestPulse: a gateway hangs if packets wait and none is taken for a minute. One that is slow,
+// idle or busy does not hang.
 func TestPulse(t *testing.T) {
 	type look struct {
 		after   time.Duration // of the one before

@@ -100,7 +100,7 @@ func (n *node) admit(gateway string, cert *x509.Certificate) error {
 	return nil
 }
 
-// change changes what the cloud thinks.
+// change changes the state of the cloud.
 func (n *node) change(f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -271,7 +271,7 @@ func TestUnjoinedGoesOn(t *testing.T) {
 }
 
 // TestLostIdentity: without its identity, or with a damaged one, a gateway that
-// has messages goes on and joins again.
+// has messages continues and joins again.
 func TestLostIdentity(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -325,7 +325,7 @@ func TestLostIdentity(t *testing.T) {
 	g.await(SyncConnected, "")
 	stop()
 
-	// Whoever puts the file back need not restart the gateway.
+	// After the file was put back, the gateway need not be restarted.
 	if err := os.Rename(path, path+".saved"); err != nil {
 		t.Fatal(err)
 	}
@@ -337,8 +337,8 @@ func TestLostIdentity(t *testing.T) {
 	g.await(SyncConnected, "")
 }
 
-// TestRevokedGoesOn: a gateway that is revoked keeps what it takes, and sends it
-// when it was reset and given a token.
+// TestRevokedGoesOn: a revoked gateway keeps what it accepts, and sends it after it was reset
+// and given a token.
 func TestRevokedGoesOn(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -382,7 +382,7 @@ func TestWrongGateway(t *testing.T) {
 	}
 }
 
-// TestFullDiskJoins: a disk that does not take the identity is no end either.
+// TestFullDiskJoins: a gateway joins even if the disk does not take the identity at first.
 func TestFullDiskJoins(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)

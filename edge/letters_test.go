@@ -73,9 +73,9 @@ func TestRecordTooLarge(t *testing.T) {
 	}
 }
 
-// TestEvictionIsReported: letters that give way to newer ones are a gap in the live lane,
-// which the cloud writes into weir.gaps; when there is no room for that, the newer one is
-// refused as on a full disk.
+// TestEvictionIsReported: letters evicted for newer ones become a gap in the live lane, which
+// the cloud writes to weir.gaps. If there is no room for the gap, the newer letter is refused
+// as on a full disk.
 func TestEvictionIsReported(t *testing.T) {
 	b := newTestBackend(t, wal.Options{LetterQuota: 256 << 10, ClientLetters: 64 << 10})
 	var reports []string

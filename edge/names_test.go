@@ -15,7 +15,8 @@ import (
 	"github.com/weirmq/weir/sync/sender"
 )
 
-// TestNames: so many topics, the same ones after a restart, and a line for the rest.
+// TestNames: messages may name a limited number of topics, the same ones after a restart. One
+// line is logged for the rest.
 func TestNames(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "topics")
 	var lines bytes.Buffer
@@ -51,8 +52,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestNamesWithoutFile: damage to the file, and a disk that takes none, keep nothing
-// out.
+// TestNamesWithoutFile: no message is refused if the file is damaged or cannot be written.
 func TestNamesWithoutFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "topics")
 	if err := os.WriteFile(path, append(bytes.Repeat([]byte{0}, 100<<10), "\nno such/name\nok\n"...), 0o600); err != nil {
@@ -114,8 +114,8 @@ func TestNamesRefused(t *testing.T) {
 	}
 }
 
-// TestTooManyNames: beyond the limit messages go to unrouted, with their key; a topic
-// that a route names in so many words does not count.
+// TestTooManyNames: beyond the limit messages go to unrouted, with their key. A topic whose
+// name is fixed in a route does not count.
 func TestTooManyNames(t *testing.T) {
 	b := newTestBackend(t, wal.Options{})
 	b.names.limit = 1

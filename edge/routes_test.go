@@ -131,7 +131,7 @@ func TestTombstoneRoutes(t *testing.T) {
 	}
 }
 
-// TestShadows: a route that another one leaves nothing to is warned about.
+// TestShadows: a warning names a route for which the routes before it leave no message.
 func TestShadows(t *testing.T) {
 	for _, c := range []struct {
 		earlier, later string

@@ -73,8 +73,8 @@ func TestList(t *testing.T) {
 	}
 }
 
-// TestRetire: a buffer that the cloud has goes, even if this disk does not know
-// that all of it was acknowledged; the current one stays.
+// TestRetire: a buffer that the cloud has is removed, even if this disk does not know that all
+// of it was acknowledged. The current buffer stays.
 func TestRetire(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *wal.Log {

@@ -30,14 +30,13 @@ type aclEntry struct {
 //	user ann
 //	topic readwrite plant/ann/#    read, write, readwrite (the default) or deny
 //	topic deny plant/ann/secret
-//	pattern write dev/%u/%c/#      for everybody, with the user name and the client id
+//	pattern write dev/%u/%c/#      for all clients, with the user name and the client id
 //
-// A topic that no line allows is denied. Of the lines for one user, and of the
-// patterns, those that deny count first; the user's lines come before the patterns.
-// A filter whose first level begins with $ is needed for topics that do. Where there
-// are patterns, clients with + or # in their user name or client id are denied what
-// their own lines do not allow. What may not be read is not delivered, whatever was
-// subscribed to.
+// A topic that no line allows is denied. A user's lines come before the patterns. Within
+// each of the two, lines that deny come first. Topics whose first level begins with $ are
+// matched only by filters whose first level does. If there are patterns, clients with + or #
+// in their user name or client id are denied what their own lines do not allow. Messages that
+// a client may not read are not delivered, whatever it has subscribed to.
 type ACL struct {
 	anonymous []aclEntry
 	users     map[string][]aclEntry

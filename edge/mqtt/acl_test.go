@@ -286,8 +286,8 @@ func TestExpelWhileLoggingIn(t *testing.T) {
 	c.closed(0x98)
 }
 
-// TestMayReadShared: of those who share a subscription, one that may read the topic
-// gets the message; a persistent session is owed nothing that it may not read.
+// TestMayReadShared: a member of a shared subscription that may read the topic gets the
+// message; a persistent session is owed nothing that it may not read.
 func TestMayReadShared(t *testing.T) {
 	s, _ := startWith(t, "user pub\ntopic #\nuser sub\ntopic read #\nuser deaf\ntopic read other")
 	pub, _ := logIn(t, s, userPacket(5, "pub", "pub"))

@@ -114,8 +114,9 @@ func TestConnectsInAHurry(t *testing.T) {
 }
 
 // TestRestOfAPacket: a packet that has begun must end in time, large ones at a
-// rate; one that comes slowly enough is taken. Those who send half a packet
-// hold what they have sent, and keep nobody else from sending a large one.
+// rate; one that is slow but in time is accepted. A client that sends half a packet
+// occupies memory only for what it has sent, and does not keep others from sending a
+// large one.
 func TestRestOfAPacket(t *testing.T) {
 	bubble(t, Options{MaxPacketSize: 1 << 20}, func(t *testing.T, s *testServer) {
 		large := publishPacket("a", strings.Repeat("x", 900_000), 1, 1)
@@ -219,8 +220,8 @@ func TestGarbageIsNotLogged(t *testing.T) {
 	}
 }
 
-// TestOutgoingIsBounded: subscribers that do not read hold a few packets of
-// all that is sent to them, those who read get everything.
+// TestOutgoingIsBounded: for subscribers that do not read, only a few packets are in memory.
+// Subscribers that read get everything.
 func TestOutgoingIsBounded(t *testing.T) {
 	bubble(t, Options{MaxOutgoing: 256 << 10}, func(t *testing.T, s *testServer) {
 		subscribe := func(id string, qos byte) *testClient {

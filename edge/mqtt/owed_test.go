@@ -267,8 +267,8 @@ func TestOwedReplay(t *testing.T) {
 	})
 }
 
-// TestOwedBounds: a session that is owed too much loses the newest, and when
-// the log is full those who are behind lose the oldest. Others lose nothing.
+// TestOwedBounds: a session that is owed too much loses the newest messages. When the log is
+// full, the sessions that are behind lose the oldest. Other sessions lose nothing.
 func TestOwedBounds(t *testing.T) {
 	bubbleOwed(t, Options{MaxClientOwed: 100_000}, func(t *testing.T, d *disks, s *testServer) {
 		sub := join(t, s, 4, "sub", false)

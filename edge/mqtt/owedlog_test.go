@@ -113,7 +113,7 @@ func TestOwedLogDamage(t *testing.T) {
 		check(f.Name()+" gone", k, n-5)
 		write(whole)
 	}
-	// A tail that a crash tore, of which nobody was told, is no loss.
+	// A tail that a crash tore was never acknowledged, so it is no loss.
 	last := filepath.Join(dir, files[2].Name())
 	whole, err := os.ReadFile(last)
 	if err != nil {
@@ -126,8 +126,8 @@ func TestOwedLogDamage(t *testing.T) {
 	check("torn", k, n)
 }
 
-// TestOwedLogFiles: a file goes when nobody is owed anything of it, which the
-// state file knows first; one that a crash left behind goes at the next start.
+// TestOwedLogFiles: a file is removed when nothing of it is owed any more and the state file
+// says so. One that a crash left behind is removed at the next start.
 func TestOwedLogFiles(t *testing.T) {
 	dir := t.TempDir()
 	l, _, _, _ := owedLog(t, dir, known{})

@@ -15,8 +15,7 @@ const (
 	mosquitto6 = "$6$0pJlblQWDJXFojOW$Jacm0EqSwoZhZEWdvBeMVDho7URm0/iXZyOcNtis7eUaZ5Q72VyLKFL6+z05NYjs9DAAaXNNMPAppAEgG3CijQ=="
 )
 
-// TestMosquittoPasswords: hashes that mosquitto_passwd made let in who knows the
-// password, and nobody else.
+// TestMosquittoPasswords: a hash of mosquitto_passwd accepts its password and no other.
 func TestMosquittoPasswords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u, err := LoadUsers(usersFile(t, "ann:"+mosquitto7, "bob:"+mosquitto6))
@@ -56,7 +55,7 @@ func TestMosquittoPasswd(t *testing.T) {
 	}
 }
 
-// TestPasswordErrors: what is no hash says why.
+// TestPasswordErrors: the error for text that is not a hash says why.
 func TestPasswordErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"secret":                           "no password hash that is known here",

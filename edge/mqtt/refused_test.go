@@ -87,7 +87,7 @@ func refusedForGood(t *testing.T, s *testServer, version, qos byte, topic string
 	for i := range 5 {
 		sub.message(fmt.Sprint(i))
 	}
-	sub.silent() // nobody sees what was refused
+	sub.silent() // subscribers do not get what was refused
 	if got := s.backend.payloads(); !slices.Equal(got, []string{"0", "1", "2", "3", "4"}) {
 		t.Errorf("stored %q", got)
 	}
@@ -186,8 +186,8 @@ func TestLargePacketThatLies(t *testing.T) {
 	}
 }
 
-// TestRefusedWill: MQTT 5 is told at CONNECT; 3.x is let in, and its will becomes a
-// letter when it is due.
+// TestRefusedWill: an MQTT 5 client is refused at CONNECT. A 3.x client is accepted, and its
+// will becomes a letter when it is due.
 func TestRefusedWill(t *testing.T) {
 	s := start(t, Options{})
 	pk := connectPacket(5, "five", true)

@@ -100,8 +100,8 @@ func TestExpiryGoesOn(t *testing.T) {
 	})
 }
 
-// TestSharedMoves: what a member of a shared subscription did not acknowledge
-// goes to another one when it has gone, and stays with it when there is none.
+// TestSharedMoves: when a member of a shared subscription has gone, the messages that it did
+// not acknowledge go to another member, and stay with it if there is none.
 func TestSharedMoves(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		bubbleOwed(t, Options{}, func(t *testing.T, d *disks, s *testServer) {

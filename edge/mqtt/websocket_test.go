@@ -87,8 +87,8 @@ func TestWebSocketStrangers(t *testing.T) {
 	eventually(t, "all have gone", func() bool { return s.Stats().Connections == 0 })
 }
 
-// TestWebSocketSeats: those who have not logged in give way to newer ones, those who have
-// stay.
+// TestWebSocketSeats: connections that have not logged in are closed for newer ones. Logged-in
+// connections stay.
 func TestWebSocketSeats(t *testing.T) {
 	s := startWebSocket(t, Options{MaxConnecting: 4, ConnectTimeout: time.Minute})
 	c := joinWebSocket(t, s, 4, "c")

@@ -13,10 +13,10 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// The absence matrix: every file and folder of a log at rest × what can happen
-// to it, alone and in pairs. It always boots, takes records, and what was
-// acknowledged is delivered or reported; nothing is both, nothing twice, and
-// what was not damaged is delivered.
+// The absence matrix: every file and folder of a closed or killed log × what can happen
+// to it, alone and in pairs. The log must open and take records. Each acknowledged record
+// must be delivered or reported, never both and never twice. Undamaged records must be
+// delivered.
 
 // harmful is what happens to a file or folder.
 type harmful struct {
@@ -84,7 +84,7 @@ type fixture struct {
 	needed      map[int]bool // exceptions
 }
 
-// ending is how the last process went.
+// ending is how the last process ended.
 type ending string
 
 const (
@@ -165,7 +165,7 @@ func newFixture(t *testing.T, how ending) *fixture {
 	return f
 }
 
-// unsynced puts what is written without a sync back to where it was some
+// unsynced restores the files that are written without a sync to their content some
 // appends ago.
 func (f *fixture) unsynced(t *testing.T, synced string) {
 	for _, path := range []string{latestName, filepath.Join(buffersName, bufferName(f.newest), weir.Live.String(), marksName)} {
@@ -237,7 +237,7 @@ func (f *fixture) list(t *testing.T) {
 	}
 }
 
-// role names a path without what differs from log to log.
+// role returns a path without the parts that differ from log to log.
 func (f *fixture) role(rel string) string {
 	parts := strings.Split(rel, string(filepath.Separator))
 	if len(parts) > 1 && parts[0] == buffersName {
@@ -273,7 +273,7 @@ func (w *scene) rewrite(path string, change func([]byte)) error {
 	return os.WriteFile(path, p, 0o640)
 }
 
-// older puts back what was at path when a copy was taken.
+// older restores path from an earlier copy.
 func (w *scene) older(path, from string) error {
 	rel, err := filepath.Rel(w.dir, path)
 	if err != nil {
@@ -293,8 +293,8 @@ func (w *scene) older(path, from string) error {
 	return copyFile(path, old)
 }
 
-// thin removes entries of a folder, in the order of their names from the last: all
-// of them, or one in so many.
+// thin removes the last entries of a folder, by name: all of them, or all but the first
+// 1/part.
 func (w *scene) thin(path string, part int) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -402,7 +402,7 @@ func (w *scene) audit(books *ledger) (problems []string) {
 	return problems
 }
 
-// deadIn are the dead letters that lie whole below a directory.
+// deadIn returns the intact dead letters below a directory.
 func deadIn(t testing.TB, dir string) map[position]bool {
 	found := map[position]bool{}
 	paths, _ := filepath.Glob(filepath.Join(dir, deadName, "*"+letterSuffix))
@@ -422,7 +422,7 @@ func deadIn(t testing.TB, dir string) map[position]bool {
 	return found
 }
 
-// intactIn are the records that lie whole in the segments below a directory.
+// intactIn returns the intact records in the segments below a directory.
 func intactIn(t testing.TB, dir string) map[stream]map[uint64]bool {
 	found := map[stream]map[uint64]bool{}
 	entries, _ := os.ReadDir(filepath.Join(dir, buffersName))
@@ -458,8 +458,8 @@ func intactIn(t testing.TB, dir string) map[stream]map[uint64]bool {
 	return found
 }
 
-// exception is a cell, or a pair of them, that nothing left on the disk can tell
-// from a log to which nothing happened.
+// exception is a cell, or a pair of cells, after which the disk looks like that of an
+// undamaged log.
 type exception struct {
 	reason string
 	when   []ending // nil: always
@@ -511,7 +511,7 @@ func matches(f *fixture, patterns []pattern, cells []damageCell) bool {
 	return false
 }
 
-// drawnPairs is how many pairs are drawn outside a soak, which plays all.
+// drawnPairs is how many pairs are tried at random; a soak tries all.
 const drawnPairs = 300
 
 func TestAbsence(t *testing.T) {
@@ -565,7 +565,7 @@ func (f *fixture) check(t *testing.T, how ending, seed uint64, cells ...damageCe
 	t.Errorf("%s: %s", strings.Join(names, " and "), strings.Join(problems, "\n\t"))
 }
 
-// TestLogGone: a log that was there before and is not is reported, once.
+// TestLogGone: the loss of the whole log is reported, once.
 func TestLogGone(t *testing.T) {
 	for name, used := range map[string]bool{"new": false, "gone": true} {
 		t.Run(name, func(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// miniCloud is the sender and the cloud in small: what is read of a lane goes to
-// one partition, whose mark tells duplicates.
+// miniCloud is a minimal sender and cloud: the records of a lane go to one partition, whose
+// mark shows duplicates.
 type miniCloud struct {
 	delivered map[stream]map[uint64]int  // record numbers by sequence
 	exact     map[stream]map[uint64]bool // reported for sure
@@ -50,8 +50,8 @@ func (c *miniCloud) told(s stream, seq uint64) bool {
 	return c.exact[s][seq]
 }
 
-// drain takes everything of the buffers that are not current, and retires them;
-// of the current one too, if it is wanted.
+// drain delivers all buffers but the current one, and retires them. It also delivers the
+// current one if that is wanted.
 func (c *miniCloud) drain(t testing.TB, l *Log, current bool) {
 	t.Helper()
 	for _, info := range l.Buffers() {
@@ -76,7 +76,7 @@ func (c *miniCloud) drain(t testing.TB, l *Log, current bool) {
 	}
 }
 
-// deliver takes a lane up to a sequence, and trims it.
+// deliver delivers a lane up to a sequence, and trims it.
 func (c *miniCloud) deliver(t testing.TB, l *Log, id weir.BufferID, ln weir.Lane, through uint64) {
 	t.Helper()
 	for from := uint64(1); from <= through; {

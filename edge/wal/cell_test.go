@@ -79,8 +79,8 @@ func TestCellIsClean(t *testing.T) {
 	}
 }
 
-// TestCellMoves: a cell that its disk does not take in place is written anew, and
-// goes on there.
+// TestCellMoves: a cell that cannot be overwritten in place is replaced by a new file, and
+// continues there.
 func TestCellMoves(t *testing.T) {
 	o := small(t.TempDir())
 	refuse := true

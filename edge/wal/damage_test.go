@@ -113,8 +113,7 @@ type world struct {
 	did    []string
 }
 
-// build writes a few buffers, of which each process but the last closed or was
-// killed.
+// build writes a few buffers. Each process but the last has closed its buffer or was killed.
 func build(t *testing.T, rnd *rand.Rand) *world {
 	w := &world{dir: fastDir(t), acked: map[stream][]Record{},
 		intact: map[stream]map[uint64]bool{}, unsure: map[stream]bool{}}

@@ -76,7 +76,7 @@ func (f *faulty) do(s step, path string, do func() error) error {
 	return fmt.Errorf("%s: %w", s, errInjected)
 }
 
-// ledger is what a script was told, and so may rely on.
+// ledger is what calls of the log have returned to a script, and so must hold.
 type ledger struct {
 	n       int
 	stored  map[stream]map[uint64]int // record numbers by place
@@ -97,7 +97,7 @@ func newLedger() *ledger {
 	}
 }
 
-// clone is for a script that goes on in several worlds.
+// clone copies a script, so that it can continue in several ways.
 func (g *ledger) clone() *ledger {
 	c := newLedger()
 	c.n = g.n
@@ -128,7 +128,7 @@ func (g *ledger) append(l *Log, ln weir.Lane, count int) {
 	}
 }
 
-// again calls f until it works; a fault that lasts is over after a while.
+// again calls f until it succeeds; a lasting fault ends after a while.
 func again(t *testing.T, f func() error) {
 	var err error
 	for range 100 {
@@ -341,8 +341,7 @@ func unlock(t *testing.T, dir string) {
 	}
 }
 
-// TestFaultMatrix lets every single step of a log's life go wrong in every
-// way.
+// TestFaultMatrix makes every single step of a log fail in every way.
 func TestFaultMatrix(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		count := &faulty{}

@@ -80,8 +80,8 @@ func TestLetters(t *testing.T) {
 	}
 }
 
-// TestLettersOfOneClient: a client's own oldest letters give way to its newer ones, as
-// Evictions said before, and a restart takes nothing.
+// TestLettersOfOneClient: a client's own oldest letters are evicted for its newer ones, as
+// Evictions has announced, and a restart removes nothing.
 func TestLettersOfOneClient(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{Dir: dir, LetterQuota: 1 << 20, ClientLetters: 100 << 10}
@@ -126,8 +126,8 @@ func TestLettersOfOneClient(t *testing.T) {
 	}
 }
 
-// TestLettersOfAll: when all clients together have too many, the oldest give way, and the
-// files do not take more than the quota.
+// TestLettersOfAll: when all clients together have too many letters, the oldest are evicted,
+// and the files do not take more than the quota.
 func TestLettersOfAll(t *testing.T) {
 	dir := t.TempDir()
 	l := openLetters(t, Options{Dir: dir, LetterQuota: 512 << 10, ClientLetters: 64 << 10})

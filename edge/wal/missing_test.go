@@ -76,7 +76,7 @@ var losses = map[string]loss{
 	}, 1, []reported{{1, 12, true}, {13, 13, false}}, "the folder of the lane is gone"},
 }
 
-// TestMissing: what is reported of each loss, exactly where that can be known.
+// TestMissing: each loss is reported, exactly if that is possible.
 func TestMissing(t *testing.T) {
 	for name, c := range losses {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestMissingOnAFullDisk(t *testing.T) {
 	}
 }
 
-// missingLane is a lane of a log whose process is gone.
+// missingLane is a lane of a log whose process was killed.
 type missingLane struct {
 	dir, lane string
 	log       *Log

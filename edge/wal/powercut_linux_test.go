@@ -13,8 +13,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// power is a disk that remembers what was synced. A power cut keeps that, and
-// of everything else, content and names alike, what chance wants.
+// power is a disk that remembers what was synced. A power cut keeps that, and a random part
+// of everything else, content and names alike.
 type power struct {
 	root  string
 	files map[uint64][]byte            // synced content by inode
@@ -118,8 +118,8 @@ func (p *power) copyDir(t *testing.T, rnd *rand.Rand, live map[uint64]string, di
 	}
 }
 
-// torn is a file of which the synced content is safe and the rest is not: in
-// place or not, behind the end or zeros.
+// torn returns a file after a power cut: its synced content is safe. Later writes may be there
+// or not, may lie behind the end, or may be zeros.
 func torn(rnd *rand.Rand, synced, now []byte) []byte {
 	switch n := len(now) - len(synced); {
 	case rnd.IntN(3) == 0:
@@ -188,8 +188,8 @@ func TestPowerCut(t *testing.T) {
 }
 
 // TestLyingDisk is a card that acknowledges syncs and does not do them. Records
-// are lost, that cannot be helped. But the log boots, what it still has is what
-// was stored, and no place is given out twice.
+// are lost, which cannot be avoided. But the log opens, what it still has is what was
+// stored, and no place is used twice.
 func TestLyingDisk(t *testing.T) {
 	rnd, _ := newRand(t)
 	for i := range 60 {

@@ -39,8 +39,8 @@ func TestReadDuringAWrite(t *testing.T) {
 	checkItems(t, readAll(t, l, id, weir.Live), recs(0, 45))
 }
 
-// TestSealedAtBoot: what a start has found at the end of a lane is missed if
-// it is gone at the next one, even if the marks of the killed process were old.
+// TestSealedAtBoot: if records that one start has found at the end of a lane are gone at the
+// next, they are reported, even if the marks of the killed process were old.
 func TestSealedAtBoot(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))
@@ -180,8 +180,8 @@ func TestSalvage(t *testing.T) {
 }
 
 // TestFrontLostWithTheMarks: segments at the front are gone, and so are the marks
-// that would say whether they had been acknowledged and freed. Then they may be
-// missing, and that is what is reported.
+// that would say whether they had been acknowledged and freed. So they may be
+// missing, and are reported as such.
 func TestFrontLostWithTheMarks(t *testing.T) {
 	dir := t.TempDir()
 	l := mustOpen(t, small(dir))

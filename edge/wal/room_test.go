@@ -97,7 +97,7 @@ func TestSizeIsAnUpperBound(t *testing.T) {
 	}
 }
 
-// TestReserve: a disk that others fill is no failed write.
+// TestReserve: if others fill the disk, that is not a failed write.
 func TestReserve(t *testing.T) {
 	o := small(t.TempDir())
 	o.Reserve = 1 << 20
@@ -123,9 +123,8 @@ func TestReserve(t *testing.T) {
 	}
 }
 
-// TestFailedPlaceIsNeverGivenAgain: whoever was told of a place and then that
-// it failed may ask later whether it is durable. Other records that went there
-// would be taken for theirs.
+// TestFailedPlaceIsNeverGivenAgain: a caller whose AppendAt failed may ask later whether the
+// place is durable. Other records at that place would be taken for the caller's.
 func TestFailedPlaceIsNeverGivenAgain(t *testing.T) {
 	o := small(t.TempDir())
 	o.Quota = 64 << 10

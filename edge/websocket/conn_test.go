@@ -110,7 +110,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestDeadline: a deadline that passes is no end: what comes later is read.
+// TestDeadline: after a deadline has passed, what comes later can be read.
 func TestDeadline(t *testing.T) {
 	ws, c := open(t)
 	c.SetReadDeadline(time.Now().Add(time.Millisecond))
@@ -203,8 +203,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestOrigins: web pages of other hosts need to be named, clients that are no browsers
-// need not.
+// TestOrigins: origins of other hosts must be named; clients other than browsers may always
+// connect.
 func TestOrigins(t *testing.T) {
 	for _, test := range []struct {
 		allowed []string
