@@ -14,7 +14,7 @@ import (
 // ConnsOptions configure Conns. The zero value of a field means its default.
 type ConnsOptions struct {
 	Total   int          // connections at once, over all listeners; default: 4,096
-	Reserve int          // of those, for loopback and for gates with Reserved; default: a 32nd of Total
+	Reserve int          // of those, for loopback and for gates with Reserved set; default: a 32nd of Total
 	Log     *slog.Logger // default: slog.Default
 }
 
@@ -24,7 +24,7 @@ type GateOptions struct {
 	Max        int    // connections at once; default: 2,048
 	PerAddress int    // of those, from one address; default: half of Max
 	Strangers  int    // of those, of peers that have not logged in; default: an eighth of Max
-	Reserved   bool   // whether its connections may take what Conns has in reserve
+	Reserved   bool   // whether its connections may use the reserve of Conns
 }
 
 // Conns counts the connections of a process. It may be used by many goroutines.
@@ -50,20 +50,20 @@ type Gate struct {
 // visitors are the connections from one address.
 type visitors struct{ open, strangers int }
 
-// Seat is what one connection takes.
+// Seat is the place of one connection in the counts.
 type Seat struct {
 	gate    *Gate
 	address netip.Addr
 	give    func()
 	heard   bool
-	place   *list.Element // among the strangers; nil: it is none
+	place   *list.Element // in Gate.strangers; nil: the peer has logged in, or need not
 	left    bool
 }
 
-// ErrFull: there is no seat for a connection.
+// ErrFull means that no seat is free for a connection.
 var ErrFull = errors.New("no connection is free")
 
-// NewConns returns Conns without a connection.
+// NewConns returns a Conns that counts no connections yet.
 func NewConns(o ConnsOptions) *Conns {
 	o.Total = cmp.Or(o.Total, 4_096)
 	o.Reserve = min(cmp.Or(o.Reserve, o.Total/32), o.Total)
@@ -73,7 +73,7 @@ func NewConns(o ConnsOptions) *Conns {
 	return &Conns{o: o}
 }
 
-// Gate returns the count of one more listener.
+// Gate adds a listener and returns its Gate.
 func (c *Conns) Gate(o GateOptions) *Gate {
 	o.Max = cmp.Or(o.Max, 2_048)
 	o.PerAddress = cmp.Or(o.PerAddress, max(o.Max/2, 1))
@@ -89,9 +89,9 @@ func (c *Conns) Gate(o GateOptions) *Gate {
 	}
 }
 
-// Address is the address by which peers are told apart: that of a TCP or UDP
-// address, an IPv6 one by the /64 that one host usually has for itself. Others have
-// none, and share one.
+// Address returns the address by which peers are told apart: the IP address of a TCP
+// or UDP address, or for IPv6 its /64, which one host usually has for itself. All
+// other kinds of addresses share the zero Addr.
 func Address(a net.Addr) netip.Addr {
 	var ip netip.Addr
 	switch a := a.(type) {
@@ -112,12 +112,13 @@ func Address(a net.Addr) netip.Addr {
 }
 
 // Enter takes a seat for a connection from an address (see Address) whose peer has
-// not logged in. If the part for such peers is full, or the listener is, one of them
-// gives way: of the address that has most of them (the newcomer's own, if no other
-// has more), the oldest that has sent nothing, else the oldest. It loses its seat, and
-// its give is called, which must close its connection.
+// not logged in. If the seats for such peers are all taken, or those of the listener,
+// one of these peers gives way. It is chosen from the address that has most of them
+// (from the newcomer's own, unless another has more): the oldest that has sent
+// nothing, else the oldest. It loses its seat, and its give function is called, which
+// must close its connection.
 //
-// Errors: ErrFull, saying which limit was met.
+// Errors: ErrFull, whose text says which limit was met.
 func (g *Gate) Enter(from netip.Addr, give func()) (*Seat, error) {
 	g.conns.mu.Lock()
 	s, gone, err := g.enter(from, give)
@@ -175,8 +176,8 @@ func (g *Gate) enter(from netip.Addr, give func()) (s, gone *Seat, err error) {
 	return s, gone, nil
 }
 
-// weakest is the stranger that gives way to a newcomer whose address has so many,
-// nil if there is no stranger.
+// weakest returns the stranger that gives way to a newcomer whose address has that
+// many strangers, nil if there is no stranger.
 func (g *Gate) weakest(from netip.Addr, newcomers int) *Seat {
 	busiest := 0
 	for _, v := range g.byAddress {
@@ -198,14 +199,14 @@ func (g *Gate) weakest(from netip.Addr, newcomers int) *Seat {
 	return oldest
 }
 
-// Heard says that the peer has sent a whole message: it is not silent.
+// Heard records that the peer has sent a whole message.
 func (s *Seat) Heard() {
 	s.gate.conns.mu.Lock()
 	defer s.gate.conns.mu.Unlock()
 	s.heard = true
 }
 
-// Known says that the peer has logged in, or need not: it is no stranger.
+// Known records that the peer has logged in, or need not. It is no longer a stranger.
 func (s *Seat) Known() {
 	s.gate.conns.mu.Lock()
 	defer s.gate.conns.mu.Unlock()
@@ -243,8 +244,8 @@ func (s *Seat) leave() {
 	}
 }
 
-// Open returns how many connections the listener has, and how many of them are of
-// peers that have not logged in.
+// Open returns how many connections the listener has, and how many of them have peers
+// that have not logged in.
 func (g *Gate) Open() (all, strangers int) {
 	g.conns.mu.Lock()
 	defer g.conns.mu.Unlock()

@@ -75,7 +75,7 @@ func TestConnsHaveLimits(t *testing.T) {
 func TestStrangersGiveWay(t *testing.T) {
 	g := conns(ConnsOptions{}).Gate(GateOptions{Max: 100, Strangers: 3})
 	for range 20 {
-		enter(t, g, host(1)).Known() // who has logged in takes nothing of it
+		enter(t, g, host(1)).Known() // a peer that has logged in takes no seat of the strangers
 	}
 	a, b, c := enter(t, g, host(1)), enter(t, g, host(1)), enter(t, g, host(1))
 	a.Heard()
@@ -116,7 +116,8 @@ func TestStrangersAreSharedFairly(t *testing.T) {
 	}
 }
 
-// A listener that is full of those who have logged in still has no place.
+// A listener whose seats are all taken by peers that have logged in has none for
+// another.
 func TestKnownStay(t *testing.T) {
 	g := conns(ConnsOptions{}).Gate(GateOptions{Max: 4, PerAddress: 4})
 	for range 3 {

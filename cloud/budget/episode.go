@@ -11,14 +11,14 @@ import (
 type EpisodeOptions struct {
 	Begin string        // message of the line when a trouble begins, a warning
 	End   string        // message of the line when it is over
-	Quiet time.Duration // without an event, after which it is over; default: 30 s
+	Quiet time.Duration // an episode is over after this long without an event; default: 30 s
 	Log   *slog.Logger  // default: slog.Default
 }
 
-// Episode makes two log lines of a trouble, however often it is noted: one at the
-// first event, with what the caller says of it, and one when no event has come for a
-// while, with how long it lasted and how many events there were. The zero value
-// cannot be used. An Episode may be used by many goroutines.
+// Episode reduces a trouble that occurs many times to two log lines. The first event
+// logs a line with the arguments of Note. The second line follows when no event has
+// come for Quiet: it says how long the trouble lasted and how many events there were.
+// Use NewEpisode to make one. An Episode may be used by many goroutines.
 type Episode struct {
 	o EpisodeOptions
 
@@ -29,7 +29,7 @@ type Episode struct {
 	timer  *time.Timer
 }
 
-// NewEpisode returns an Episode in which nothing has happened.
+// NewEpisode returns an Episode without events.
 func NewEpisode(o EpisodeOptions) *Episode {
 	o.Quiet = cmp.Or(o.Quiet, 30*time.Second)
 	if o.Log == nil {
@@ -51,7 +51,7 @@ func (e *Episode) Note(args ...any) {
 	e.o.Log.Warn(e.o.Begin, args...)
 }
 
-// look ends the episode if it was quiet for long enough.
+// look ends the episode if no event has come for Quiet.
 func (e *Episode) look() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,8 +65,8 @@ func (e *Episode) look() {
 	e.end(e.latest)
 }
 
-// End says that the trouble is over, for callers that know. Without an episode it
-// does nothing.
+// End ends the episode at once, for callers that know that the trouble is over.
+// Without an episode it does nothing.
 func (e *Episode) End(args ...any) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -12,43 +12,44 @@ import (
 	"time"
 )
 
-// Frame is how the rest of a frame is read whose length is known. The zero value
+// Frame says how to read the rest of a frame whose length is known. The zero value
 // can be used.
 type Frame struct {
-	Whole time.Duration // in which all of it must have arrived; default: 30 s
-	Floor int           // bytes per second, over a Piece: who sends less has stopped; default: 8 KiB/s
+	Whole time.Duration // time for all of it to arrive; default: 30 s
+	Floor int           // bytes per second, measured over a Piece: a slower peer gets ErrSlow; default: 8 KiB/s
 
-	// Buffers, if set, give the memory for the frame, in steps that each are twice
+	// Buffers, if set, provides the memory for the frame, in buffers that are each twice
 	// as large as the one before. The caller puts back what Read returns.
 	Buffers *Buffers
 }
 
-// Piece is how many bytes a frame pays for at first, and at least from then on: as
-// many as have arrived are paid for next. Floor is measured over as many.
+// Piece is how many bytes are paid for before the first byte is read. After that,
+// each step pays for as many bytes as have arrived, and for a Piece at least. Floor
+// is measured over a Piece.
 const Piece = 64 << 10
 
-// ErrSlow: the rest of a frame did not come in time.
+// ErrSlow means that the rest of a frame did not arrive in time.
 var ErrSlow = errors.New("message stands still")
 
-// patience is what a peer has for the next Piece when others wait for the memory
-// that it holds.
+// patience is how long a peer may take for the next Piece when others wait for the
+// memory that it holds.
 const patience = time.Second
 
-// Conn is what a frame is read from: a net.Conn or a QUIC stream, perhaps behind a
-// buffer.
+// Conn is the source of a frame: a net.Conn or a QUIC stream, possibly buffered.
 type Conn interface {
 	SetReadDeadline(time.Time) error
 }
 
-// Read reads the next size bytes of r, which reads from c, and pays for them with the
-// claim: what has not arrived is neither allocated nor paid for, but for what comes
-// next, which is a Piece, or as much as has arrived. A peer that is slower than Floor
-// has lost; when others wait for memory that is held by frames like this one, a peer
-// that sends less than a Piece per second has. Waiting for the claim is not counted
-// against the peer. At the end the claim counts as arrived, and c has no deadline.
+// Read reads the next size bytes of r, which reads from c, and pays for them with
+// claim. It allocates and pays in steps: for what has arrived, and as much again for
+// what comes next, a Piece at least. It fails with ErrSlow if the peer is slower than
+// Floor, or if others wait for memory that is held by unfinished frames and the peer
+// sends less than a Piece per second. Time spent waiting for the claim is not counted
+// against the peer. When Read succeeds, the claim counts as arrived and c has no
+// deadline.
 //
-// With an error the claim is still the caller's to release. Errors: ErrSlow, those
-// of Claim.Grow, of r, and of c; io.ErrUnexpectedEOF when the frame is cut.
+// After an error the caller still has to release the claim. Errors: ErrSlow, those of
+// Claim.Grow, of r, and of c; io.ErrUnexpectedEOF if the frame is cut short.
 func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, size int) ([]byte, error) {
 	left := cmp.Or(f.Whole, 30*time.Second)
 	var p []byte
@@ -81,8 +82,7 @@ func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, size
 	return p, c.SetReadDeadline(time.Time{})
 }
 
-// piece reads all of p, for which the peer has the time that is left, and less if it
-// is slow.
+// piece fills p. The peer has the time left for that, and less if it is slow.
 func (f Frame) piece(c Conn, r io.Reader, claim *Claim, p []byte, left time.Duration) (n int, err error) {
 	began := time.Now()
 	most := min(left, max(patience, Piece*time.Second/time.Duration(cmp.Or(f.Floor, 8<<10))))
@@ -105,7 +105,7 @@ func (f Frame) piece(c Conn, r io.Reader, claim *Claim, p []byte, left time.Dura
 	}
 }
 
-// Buffers keep memory that has been used for frames, by its size. A nil *Buffers
+// Buffers keeps memory that was used for frames, by size, for reuse. A nil *Buffers
 // keeps nothing. It may be used by many goroutines.
 type Buffers struct {
 	pools [largestClass - smallestClass + 1]sync.Pool // of *[]byte with 1<<class bytes
@@ -129,8 +129,8 @@ func (b *Buffers) Get(n int) []byte {
 	return make([]byte, 0, 1<<class)
 }
 
-// Put gives a buffer back that nobody refers to any more. Others than those of Get
-// may be given; what does not fit is left to the garbage collector.
+// Put returns a buffer that is no longer referenced. The buffer need not come from
+// Get; one of a size that is not kept is left to the garbage collector.
 func (b *Buffers) Put(p []byte) {
 	class := bits.Len(uint(cap(p))) - 1
 	if b == nil || class < smallestClass || class > largestClass || cap(p) != 1<<class {

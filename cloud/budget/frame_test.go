@@ -69,7 +69,7 @@ func TestFrameThatIsOnlyAnnounced(t *testing.T) {
 	})
 }
 
-// Who sends a byte now and then is cut off as well: by the floor, and by the end.
+// A peer that sends a byte now and then is cut off too: by the floor, or by the end.
 func TestFrameThatTrickles(t *testing.T) {
 	trickle := func(bytes int) func(net.Conn) {
 		return func(c net.Conn) {
@@ -95,7 +95,7 @@ func TestFrameThatTrickles(t *testing.T) {
 	}
 }
 
-// When others wait for the memory, who stands still has a second.
+// When others wait for the memory, a peer that sends nothing has a second.
 func TestFrameGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := pool(t, PoolOptions{Bytes: 300 << 10, Reserve: 1 << 10, Largest: 150 << 10})

@@ -12,22 +12,22 @@ type LinesOptions struct {
 	Burst     int           // lines about one address within Every; default: 20
 	Every     time.Duration // default: 1 min
 	All       int           // lines about all addresses within Every; default: 200
-	Addresses int           // that are told apart at once; default: 4,096
+	Addresses int           // addresses that are told apart at once; default: 4,096
 }
 
-// Lines limit how much is logged about what strangers do. It may be used by many
+// Lines limits how many log lines are written about strangers. It may be used by many
 // goroutines.
 type Lines struct {
 	o LinesOptions
 
 	mu       sync.Mutex // guards what follows
-	began    time.Time  // of this stretch of Every
+	began    time.Time  // when the current interval of Every began
 	all      int
 	lines    map[netip.Addr]int
 	unlogged int
 }
 
-// NewLines returns Lines of which none is written.
+// NewLines returns a Lines that has counted nothing yet.
 func NewLines(o LinesOptions) *Lines {
 	o.Burst = cmp.Or(o.Burst, 20)
 	o.Every = cmp.Or(o.Every, time.Minute)
@@ -36,8 +36,8 @@ func NewLines(o LinesOptions) *Lines {
 	return &Lines{o: o, lines: make(map[netip.Addr]int)}
 }
 
-// May reports whether a line about an address (see Address) is to be written, and if
-// so, how many were not since the last one.
+// May reports whether a line about an address (see Address) may be written. If so,
+// unlogged is how many lines were left out since the last one.
 func (l *Lines) May(about netip.Addr) (ok bool, unlogged int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,15 +11,15 @@ import (
 // PenaltiesOptions configure Penalties. The zero value of a field means its default.
 type PenaltiesOptions struct {
 	First     time.Duration // pause after the first wrong secret; it doubles with each; default: 1 s
-	Longest   time.Duration // pause; default: 30 s
-	Forget    time.Duration // in which one wrong secret is forgotten; default: 1 min
-	Addresses int           // that are remembered at once; default: 4,096
-	Lines     *Lines        // how much of it is logged; default: Lines of their own
+	Longest   time.Duration // longest pause; default: 30 s
+	Forget    time.Duration // one wrong secret is forgotten after this long; default: 1 min
+	Addresses int           // addresses that are remembered at once; default: 4,096
+	Lines     *Lines        // limits the log lines; default: a Lines of its own
 }
 
-// Penalties remember which addresses have shown wrong secrets. A right one is not
-// remembered: somebody who has one account cannot use it to guess at another. It may
-// be used by many goroutines.
+// Penalties remembers which addresses have presented wrong secrets. A correct secret
+// clears nothing, so that the owner of one account cannot use it to guess at another.
+// It may be used by many goroutines.
 type Penalties struct {
 	o PenaltiesOptions
 
@@ -27,21 +27,21 @@ type Penalties struct {
 	guilty map[netip.Addr]*penalty
 }
 
-// penalty is what is remembered of one address.
+// penalty is what is remembered about one address.
 type penalty struct {
-	wrong  float64 // secrets, less those that are forgotten
+	wrong  float64 // wrong secrets, less those that have been forgotten
 	latest time.Time
-	until  time.Time // when it may try again
+	until  time.Time // when the address may try again
 }
 
-// Verdict is what follows from a wrong secret.
+// Verdict is the consequence of a wrong secret.
 type Verdict struct {
 	Pause    time.Duration // until the address may try again
-	Log      bool          // whether to write a line about it
-	Unlogged int           // lines that were not written before this one
+	Log      bool          // whether to write a log line about it
+	Unlogged int           // lines that were left out before this one
 }
 
-// NewPenalties returns Penalties of nobody.
+// NewPenalties returns Penalties that remember no address yet.
 func NewPenalties(o PenaltiesOptions) *Penalties {
 	o.First = cmp.Or(o.First, time.Second)
 	o.Longest = cmp.Or(o.Longest, 30*time.Second)
@@ -79,13 +79,13 @@ func (p *Penalties) Wrong(from netip.Addr) Verdict {
 	return v
 }
 
-// left is how many wrong secrets are not forgotten.
+// left returns how many wrong secrets have not been forgotten.
 func (p *Penalties) left(g *penalty, now time.Time) float64 {
 	return max(g.wrong-float64(now.Sub(g.latest))/float64(p.o.Forget), 0)
 }
 
-// forget makes room for one address: all that have waited enough go, else the one that has
-// least to wait for.
+// forget makes room for one address. It drops all addresses without wrong secrets or
+// a pause; if that is not enough, the one with the fewest wrong secrets.
 func (p *Penalties) forget(now time.Time) {
 	var least netip.Addr
 	fewest := -1.0
@@ -104,7 +104,8 @@ func (p *Penalties) forget(now time.Time) {
 	}
 }
 
-// Pause returns how long an address must wait before its next try, 0 if it need not.
+// Pause returns how long an address must wait before its next try, 0 if it may try
+// now.
 func (p *Penalties) Pause(from netip.Addr) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,13 +14,13 @@ import (
 // PoolOptions configure a Pool. Bytes is required.
 type PoolOptions struct {
 	Name    string // in log lines
-	Bytes   int64  // that all peers together may hold
-	Reserve int64  // of those, for small requests only; default: an eighth
+	Bytes   int64  // limit for all peers together
+	Reserve int64  // of Bytes, for small requests only; default: an eighth
 	Small   int64  // bytes of the largest request that may use the reserve; default: 8 KiB
-	Largest int64  // bytes of the largest request; default: half of what is no reserve
-	Peer    int64  // that one peer may hold; at least Largest; default: a quarter of Bytes
+	Largest int64  // bytes of the largest request; default: half of Bytes without the reserve
+	Peer    int64  // limit for one peer, at least Largest; default: a quarter of Bytes
 
-	// Waited, if set, is told how long each request waited that found the pool short.
+	// Waited, if set, is called with the waiting time of each request that had to wait.
 	Waited func(time.Duration)
 	Log    *slog.Logger // default: slog.Default
 }
@@ -42,14 +42,14 @@ func (o PoolOptions) withDefaults() (PoolOptions, error) {
 // Pool is an amount of memory that the requests of many peers share. A request pays
 // for bytes as they arrive:
 //
-//   - Who asks first gets first. A request that waits only because its own peer
-//     holds too much keeps nobody else waiting.
-//   - A small request that has arrived whole may use the reserve, and overtakes
-//     those that wait for the rest.
-//   - Requests that have not arrived whole may hold all but Largest bytes of what is
-//     no reserve; beyond that, one of them after the other is completed. So they
-//     never wait for each other, and never keep out a request that is whole for
-//     longer than those that are worked on.
+//   - Requests are served in the order in which they ask. A request that waits only
+//     because its own peer holds too much does not hold up the others.
+//   - A small request that has arrived whole may use the reserve, and overtakes the
+//     requests that wait for the rest.
+//   - Requests that have not arrived whole may hold all but Largest bytes of the
+//     memory outside the reserve. The last Largest bytes go to one of them at a time,
+//     which is completed. So they never wait for each other, and they delay a request
+//     that has arrived no longer than the requests being worked on do.
 //
 // A Pool may be used by many goroutines.
 type Pool struct {
@@ -59,25 +59,25 @@ type Pool struct {
 	mu        sync.Mutex // guards what follows, and the fields of peers and claims
 	used      int64      // outside the reserve
 	small     int64      // in the reserve
-	arriving  int64      // of used, by requests that have not arrived whole, except completed's
-	completed *Claim     // the one of these that may use the last Largest bytes
+	arriving  int64      // part of used: requests that have not arrived whole, except completed
+	completed *Claim     // the one arriving request that may use the last Largest bytes
 	line      []*waiter
-	pressed   bool // somebody in line waits for those that have not arrived whole
+	pressed   bool // a waiting request needs memory held by requests that have not arrived whole
 	peers     map[string]*Peer
 }
 
-// Peer is what one peer holds of a Pool: a connection, or all connections of an
-// address. Its claims share the limit PoolOptions.Peer.
+// Peer is the share of one peer in a Pool. A peer is a connection, or all connections
+// of an address. Its claims share the limit PoolOptions.Peer.
 type Peer struct {
 	pool     *Pool
 	key      string
 	users    int
 	held     int64
-	whole    int64    // of held, by requests that have arrived
-	arriving []*Claim // the others, oldest first
+	whole    int64    // bytes held by requests that have arrived
+	arriving []*Claim // requests that have not arrived whole, oldest first
 }
 
-// Claim is what one request holds of a Pool.
+// Claim is the share of one request.
 type Claim struct {
 	peer    *Peer
 	most    int64 // bytes of the whole request
@@ -90,18 +90,18 @@ type Claim struct {
 type waiter struct {
 	claim *Claim
 	n     int64
-	given chan struct{} // closed when it has them
+	given chan struct{} // closed when the bytes are granted
 }
 
-// ErrTooLarge: a request has more bytes than the largest that the pool is for, or
-// than it said.
+// ErrTooLarge means that a request has more bytes than PoolOptions.Largest, or more
+// than it announced.
 var ErrTooLarge = errors.New("request is larger than its budget")
 
-// shortAfter is how long a request has waited when the pool counts as short: less
-// is how a busy server looks.
+// shortAfter is how long a request must have waited before the pool counts as short.
+// Shorter waits are normal on a busy server.
 const shortAfter = 100 * time.Millisecond
 
-// NewPool returns a pool of which nothing is used.
+// NewPool returns an unused pool.
 func NewPool(o PoolOptions) (*Pool, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -116,8 +116,8 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	return p, nil
 }
 
-// Peer returns the peer of that key, the same for all who ask for it until each has
-// called Close. With "" it is a peer of its own.
+// Peer returns the peer of a key. All callers get the same one until each of them has
+// called Close. With the key "" each call returns a new peer.
 func (p *Pool) Peer(key string) *Peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -132,8 +132,8 @@ func (p *Pool) Peer(key string) *Peer {
 	return peer
 }
 
-// Close says that the caller of Pool.Peer needs it no more. Claims stay good until
-// they are released.
+// Close must be called once for each call of Pool.Peer. Claims stay valid until they
+// are released.
 func (peer *Peer) Close() {
 	p := peer.pool
 	p.mu.Lock()
@@ -157,15 +157,14 @@ func (p *Pool) Waiting() int {
 	return len(p.line)
 }
 
-// Take waits for the bytes of a request that has arrived whole, or that is made
-// here. The caller releases the claim. Errors: ErrTooLarge, or ctx's, with which
-// nothing is held.
+// Take waits for n bytes for a request that has arrived whole, or that is made here.
+// The caller releases the claim. Errors: ErrTooLarge, or ctx's; then nothing is held.
 func (peer *Peer) Take(ctx context.Context, n int64) (*Claim, error) {
 	c := &Claim{peer: peer, most: n, arrived: true}
 	return c, peer.pool.wait(ctx, c, n)
 }
 
-// TryTake is Take for callers that do not wait: it returns nil if they would.
+// TryTake is Take without waiting: it returns nil if Take would wait.
 func (peer *Peer) TryTake(n int64) *Claim {
 	p := peer.pool
 	w := &waiter{claim: &Claim{peer: peer, most: n, arrived: true}, n: n, given: make(chan struct{})}
@@ -183,11 +182,11 @@ func (peer *Peer) TryTake(n int64) *Claim {
 	return w.claim
 }
 
-// Claim begins a request that is said to have so many bytes. It holds nothing: Grow
-// does. The caller releases it.
+// Claim begins a request that has announced most bytes. The claim holds nothing until
+// Grow is called. The caller releases it.
 func (peer *Peer) Claim(most int64) *Claim { return &Claim{peer: peer, most: most} }
 
-// Grow waits for n bytes that arrive next. Errors: ErrTooLarge, or ctx's, with which
+// Grow waits for n more bytes, which arrive next. Errors: ErrTooLarge, or ctx's; then
 // the claim holds what it held before.
 func (c *Claim) Grow(ctx context.Context, n int64) error { return c.peer.pool.wait(ctx, c, n) }
 
@@ -200,8 +199,8 @@ func (c *Claim) pressed() bool {
 	return p.pressed
 }
 
-// Arrived says that the request is there as a whole: from now on nothing but the
-// server's own work keeps it in memory.
+// Arrived records that the request has arrived whole: from now on only the server's
+// own work keeps it in memory.
 func (c *Claim) Arrived() {
 	p := c.peer.pool
 	p.mu.Lock()
@@ -250,7 +249,7 @@ func (c *Claim) Release() {
 	p.serve()
 }
 
-// leave takes a claim out of all sums.
+// leave removes a claim from all sums.
 func (p *Pool) leave(c *Claim) {
 	peer := c.peer
 	peer.held -= c.held
@@ -272,8 +271,8 @@ func (p *Pool) leave(c *Claim) {
 	p.arriving -= c.held
 }
 
-// join puts a claim that leave took out, or a new one, into the sums, with n bytes
-// more.
+// join adds a claim to the sums, with n more bytes. The claim is new, or leave
+// removed it.
 func (p *Pool) join(c *Claim, n int64) {
 	c.held += n
 	peer := c.peer
@@ -291,7 +290,7 @@ func (p *Pool) join(c *Claim, n int64) {
 	p.arriving += c.held
 }
 
-// grow adds n bytes to a claim that is, or is not yet, in the sums.
+// grow adds n bytes to a claim, which need not be in the sums yet.
 func (p *Pool) grow(c *Claim, n int64) {
 	if c.held == 0 && p.completed != c {
 		p.join(c, n)
@@ -354,11 +353,11 @@ func (p *Pool) wait(ctx context.Context, c *Claim, n int64) error {
 	return ctx.Err()
 }
 
-// blocked says for what those who stand in line wait already: who comes later must
-// not take it.
+// blocked says what requests earlier in the line wait for: later requests must not
+// take it.
 type blocked struct {
-	bytes    bool // what is no reserve
-	arriving bool // the part of it for requests that have not arrived
+	bytes    bool // memory outside the reserve
+	arriving bool // the part of it for requests that have not arrived whole
 }
 
 // serve grants what can be granted, in the order of the line. The request that is
@@ -426,9 +425,9 @@ func (p *Pool) complete(c *Claim) {
 	c.peer.arriving = append(c.peer.arriving, c)
 }
 
-// peerFits reports whether the peer may hold n bytes more for this claim. Beyond
-// its limit only the oldest of its requests that are arriving may grow, and the one
-// that is being completed, when all that have arrived are done with: they must be
+// peerFits reports whether the peer may hold n more bytes for this claim. Beyond its
+// limit only the oldest of its arriving requests and the one being completed may
+// grow, and only when none of its requests that have arrived is left: they must be
 // able to end.
 func (p *Pool) peerFits(c *Claim, n int64) bool {
 	peer := c.peer
@@ -438,7 +437,7 @@ func (p *Pool) peerFits(c *Claim, n int64) bool {
 	return !c.arrived && peer.whole == 0 && (p.completed == c || len(peer.arriving) > 0 && peer.arriving[0] == c)
 }
 
-// fitsReserve reports whether a request may use the reserve, and finds room there.
+// fitsReserve reports whether a request may use the reserve and there is room in it.
 func (p *Pool) fitsReserve(c *Claim, n int64) bool {
 	return c.arrived && c.held == 0 && n <= p.o.Small && p.small+n <= p.o.Reserve
 }

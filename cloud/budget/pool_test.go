@@ -59,7 +59,7 @@ func TestPoolChecksItsOptions(t *testing.T) {
 	}
 }
 
-// Who comes first is served first, also when a later one would fit.
+// Requests are served in order, even when a later one would fit.
 func TestPoolIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := pool(t, PoolOptions{Bytes: 100, Reserve: 1, Small: 1, Largest: 90, Peer: 100})
