@@ -14,8 +14,8 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// acceptRate is how many connections a listener accepts in a second, and acceptBurst
-// how many at once beyond that: more would take the time of those that are there.
+// acceptRate is how many connections a listener accepts per second, and acceptBurst
+// how many at once beyond that. More would take time from the open connections.
 const (
 	acceptRate  = 5_000
 	acceptBurst = 1_000
@@ -30,30 +30,30 @@ type AcceptorOptions struct {
 	PerAddress int           // of those, from one address
 	Log        *slog.Logger
 
-	// Open makes a connection of a door of what was accepted. It must not wait.
+	// Open makes a connection of the door from an accepted one. It must not wait.
 	Open func(nc net.Conn, l *Listener) Conn
 }
 
 // Conn is a connection as an Acceptor knows it.
 type Conn struct {
-	From    netip.Addr         // by which it is counted
-	GiveWay func()             // ends it: its seat is another's. It must not wait
-	Refuse  func(reason error) // closes it instead of Serve: there is no seat, or the door has closed (net.ErrClosed)
-	Serve   func(*budget.Seat) // returns when it is closed and nothing of it runs
+	From    netip.Addr         // the address for which it is counted
+	GiveWay func()             // closes it, because another connection gets its seat. It must not wait
+	Refuse  func(reason error) // closes it instead of Serve: no seat is free, or the door has closed (net.ErrClosed)
+	Serve   func(*budget.Seat) // returns when it is closed and none of its goroutines runs
 }
 
-// Acceptor accepts the connections of a door, on all its listeners: each if it has a
-// seat there, and no faster than acceptRate. A new door makes one, calls Serve, and to
-// end ends its connections and calls Close.
+// Acceptor accepts the connections of a door on all its listeners, no faster than
+// acceptRate, and serves those that get a seat. A door makes one and calls Serve. To
+// stop, it closes its connections and calls Close.
 type Acceptor struct {
 	o      AcceptorOptions
 	gates  []*budget.Gate // of the listeners
 	ctx    context.Context
 	stop   context.CancelFunc
-	serves sync.WaitGroup // one for each connection
+	serves sync.WaitGroup // counts connections that are served
 
 	mu     sync.Mutex
-	closed bool // guarded by mu: serves grows no more
+	closed bool // guarded by mu: nothing is added to serves any more
 }
 
 // NewAcceptor returns an Acceptor of listeners that are open.
@@ -66,8 +66,8 @@ func NewAcceptor(o AcceptorOptions) *Acceptor {
 	return a
 }
 
-// Serve accepts connections until Close (nil), or until a listener fails, which closes
-// the others.
+// Serve accepts connections until Close, and then returns nil. If a listener fails,
+// Serve closes the others and returns the error.
 func (a *Acceptor) Serve() error {
 	ended := make(chan error, len(a.o.Listeners))
 	for i := range a.o.Listeners {
@@ -99,7 +99,7 @@ func (a *Acceptor) listen(i int) error {
 		if a.ctx.Err() != nil {
 			return nil
 		}
-		// Out of file descriptors, or a peer that is gone already: it passes.
+		// The process is out of file descriptors, or the peer has gone already: try again.
 		var temporary interface{ Temporary() bool }
 		if !errors.As(err, &temporary) || !temporary.Temporary() {
 			return fmt.Errorf("accept %s connections: %w", a.o.Door, err)
@@ -112,7 +112,7 @@ func (a *Acceptor) listen(i int) error {
 	}
 }
 
-// wait returns after a while, with an error when the door has closed.
+// wait returns after d, with an error if the door has closed.
 func (a *Acceptor) wait(d time.Duration) error {
 	if d <= 0 {
 		return a.ctx.Err()
@@ -146,8 +146,8 @@ func (a *Acceptor) accept(nc net.Conn, i int) {
 	}()
 }
 
-// Close closes the listeners and waits until no connection is served: the door ends
-// them.
+// Close closes the listeners and waits until no connection is served. The door itself
+// ends the connections.
 func (a *Acceptor) Close() error {
 	a.mu.Lock()
 	a.closed = true
@@ -169,7 +169,7 @@ func (a *Acceptor) closeListeners() error {
 	return errors.Join(errs...)
 }
 
-// pacer tells how long to wait before the next connection is accepted.
+// pacer computes how long to wait before the next connection is accepted.
 type pacer struct {
 	spent  float64 // of the burst
 	latest time.Time

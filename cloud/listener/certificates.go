@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Certificates are the files of a TLS listener. They are looked at with every
-// handshake: who renews them has nobody to tell.
+// Certificates are the files of a TLS listener. They are checked for changes at every
+// handshake, so that a renewal needs no signal or restart.
 type Certificates struct {
 	k   Settings
 	log *slog.Logger
@@ -19,10 +19,10 @@ type Certificates struct {
 	mu     sync.Mutex // guards what follows
 	stamp  string     // sizes and times of the files that were tried last
 	loaded *tls.Config
-	wrong  string // why the files could not be used last, "" if they could
+	wrong  string // why the files could not be used at the last attempt, "" if they could
 }
 
-// Certificates reads the files of a listener, TLSCert and TLSKey at least.
+// Certificates reads the files of a listener. TLSCert and TLSKey must be set.
 func (s Settings) Certificates(log *slog.Logger) (*Certificates, error) {
 	c := &Certificates{k: s, log: log}
 	var err error
@@ -35,13 +35,13 @@ func (s Settings) Certificates(log *slog.Logger) (*Certificates, error) {
 	return c, nil
 }
 
-// TLS is what the listener serves with: what lies in the files at each handshake, or
-// what was there last that could be used.
+// TLS returns a configuration that uses the current files at each handshake, or the
+// last usable ones.
 func (c *Certificates) TLS() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: c.current}
 }
 
-// look tells one state of the files from another.
+// look returns a stamp that changes when the files change.
 func (c *Certificates) look() (string, error) {
 	var all strings.Builder
 	for _, path := range []string{c.k.TLSCert, c.k.TLSKey, c.k.ClientCA} {
@@ -77,8 +77,8 @@ func (c *Certificates) load() (*tls.Config, error) {
 	return config, nil
 }
 
-// current is what the next client is served with. Files that cannot be read, or do
-// not fit together, change nothing: they may be half written.
+// current returns the configuration for the next client. Files that cannot be read,
+// or that do not match each other, are ignored: they may be half written.
 func (c *Certificates) current(*tls.ClientHelloInfo) (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,7 +89,8 @@ func (c *Certificates) current(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return c.loaded, nil
 }
 
-// renew loads the files if they have changed since they were tried last. It has mu.
+// renew loads the files if they have changed since the last attempt. The caller holds
+// mu.
 func (c *Certificates) renew() error {
 	stamp, err := c.look()
 	if err != nil || stamp == c.stamp {
@@ -105,14 +106,14 @@ func (c *Certificates) renew() error {
 	return nil
 }
 
-// Reload looks at the files now, without waiting for a client, and logs what came of
-// it: a line if they have changed, an error if they cannot be used. Connections that
-// are open stay.
+// Reload reads the files now, without waiting for a client, and logs the result: one
+// line if they have changed, an error if they cannot be used. Open connections stay
+// open.
 func (c *Certificates) Reload() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wrong != "" {
-		c.stamp = "" // they are tried once more
+		c.stamp = "" // load the files even if they have not changed
 	}
 	if err := c.renew(); err != nil {
 		c.wrong = err.Error()

@@ -1,5 +1,5 @@
-// Package listener is an address that a door of a node listens on, and what it asks of
-// those who come there: TLS, certificates, logins.
+// Package listener is an address on which a door of a node listens, and what it
+// requires of clients: TLS, certificates, logins.
 package listener
 
 import (
@@ -12,34 +12,34 @@ import (
 	"time"
 )
 
-// Settings are what an operator says of a listener.
+// Settings configure a listener.
 type Settings struct {
-	Name      string // that nodes of the cluster give to the same kind of listener; unique
+	Name      string // the same on all nodes of the cluster for the same kind of listener; unique in a node
 	Listen    string // TCP address
-	Advertise string // host, or host:port, under which its clients reach it; default: that of the node
+	Advertise string // host, or host:port, under which clients reach it; default: that of the node
 	TLSCert   string // file; with TLSKey, the listener speaks TLS. Both are read again when they change
 	TLSKey    string
-	ClientCA  string        // file: clients must have a certificate that one of these has signed
+	ClientCA  string        // file: clients must have a certificate signed by one of these CAs
 	SASL      []string      // mechanisms by which clients must log in (package login)
-	Reauth    time.Duration // after which they must log in again; 0: never
+	Reauth    time.Duration // clients must log in again after this long; 0: never
 }
 
-// Listener is one that is open. Without TLS's client certificates and SASL, it asks
-// nobody who it is.
+// Listener is an open listener. Without client certificates and SASL, it does not
+// authenticate its clients.
 type Listener struct {
 	net.Listener
-	Name   string        // under which the owner's listener of the same kind is found: cluster.Node.ListenerAddress
-	TLS    *tls.Config   // nil: none; with verified client certificates, they say who the client is
+	Name   string        // finds the owner's listener of the same kind: cluster.Node.ListenerAddress
+	TLS    *tls.Config   // nil: no TLS; client certificates, if verified, say who the client is
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never
 
-	Certificates *Certificates // where TLS has its own from; nil: none
+	Certificates *Certificates // the source of TLS's own certificate; nil: no TLS
 }
 
-// Authenticated reports whether the listener asks everybody who they are.
+// Authenticated reports whether the listener authenticates every client.
 func (s Settings) Authenticated() bool { return s.ClientCA != "" || len(s.SASL) > 0 }
 
-// Check returns what is wrong with the settings.
+// Check returns an error if the settings are invalid.
 func (s Settings) Check() error {
 	switch {
 	case s.Listen == "":
@@ -73,8 +73,8 @@ func (s Settings) Open(log *slog.Logger) (Listener, error) {
 	return l, nil
 }
 
-// Address is the address under which clients of the listener, which is open at addr,
-// reach it; usual is the one that it has without Advertise.
+// Address returns the address under which clients reach the listener, which is open
+// at addr. usual is the address without Advertise.
 func (s Settings) Address(addr net.Addr, usual string) string {
 	if s.Advertise == "" {
 		return usual
