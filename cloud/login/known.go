@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 )
 
-// lines let one login of each address go on at a time, who came first first.
+// lines admits one login of each address at a time, in the order in which they came.
 type lines struct {
 	mu sync.Mutex // guards what follows
 	of map[netip.Addr]*line
@@ -20,7 +20,7 @@ type lines struct {
 
 type line struct {
 	token chan struct{}
-	users int // who are in it
+	users int // logins that have the turn or wait for it
 }
 
 // enter waits for the turn. It returns ctx.Err() if ctx ends first.
@@ -52,10 +52,10 @@ func (l *lines) enter(ctx context.Context, from netip.Addr) (leave func(), err e
 	}
 }
 
-// known are users who have logged in from an address, under the credentials that there
-// are now. A password is kept as its MAC, under a key that only this process has: who
-// shows it again need not wait. Who shows another from the same address has few tries
-// before nobody there has that advantage.
+// known remembers which users have logged in from which address with the current
+// credentials. It keeps a MAC of the password, under a key that only this process
+// has: a client that presents the same password again need not wait. After a few
+// wrong passwords for the user from the same address, logins from there wait again.
 type known struct {
 	key []byte
 
@@ -73,14 +73,14 @@ type pairState struct {
 	generation uint64
 	mac        []byte // of the password; nil after a login by SCRAM
 	misses     float64
-	latest     time.Time // of the misses
+	latest     time.Time // when misses was last updated
 }
 
-// What is kept of known users.
+// Limits of known.
 const (
 	maxPairs  = 10_000
 	maxMisses = 10          // wrong secrets for a user from its address
-	missLife  = time.Minute // in which one of them is forgotten
+	missLife  = time.Minute // one of them is forgotten after this long
 )
 
 func newKnown() *known {
@@ -95,8 +95,8 @@ func (k *known) sum(password string) []byte {
 	return h.Sum(nil)
 }
 
-// state is what is known of a login's user and address, nil if nothing helps it.
-// k.mu is held.
+// state returns what is known of a login's user and address, nil if that cannot help
+// the login. The caller holds k.mu.
 func (k *known) state(g *Login) *pairState {
 	s := k.pairs[pair{g.from, g.user}]
 	if s == nil || s.users != g.users || s.generation != g.began {
@@ -111,7 +111,7 @@ func (k *known) state(g *Login) *pairState {
 	return s
 }
 
-// has reports whether the user has logged in with this password from there.
+// has reports whether the user has logged in with this password from this address.
 func (k *known) has(g *Login, password string) bool {
 	mac := k.sum(password)
 	k.mu.Lock()
@@ -127,8 +127,8 @@ func (k *known) has(g *Login, password string) bool {
 	return true
 }
 
-// may reports whether the user has logged in from there, and not too many have missed
-// since.
+// may reports whether the user has logged in from this address, with few wrong
+// secrets since.
 func (k *known) may(g *Login) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -151,7 +151,7 @@ func (k *known) add(g *Login, password string) {
 	at := pair{g.from, g.user}
 	s := k.pairs[at]
 	if s == nil {
-		for other := range k.pairs { // any: it costs its user one wait
+		for other := range k.pairs { // any one: its user has to wait once
 			if len(k.pairs) < maxPairs {
 				break
 			}

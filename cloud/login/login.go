@@ -1,7 +1,8 @@
-// Package login is how clients of any door prove who they are: by password, SCRAM or
-// token (SASL). Passwords are checked one at a time, since that costs milliseconds of
-// a core, and in line for each address; a wrong one costs its address a pause that
-// grows. Who has logged in from an address before waits for neither.
+// Package login authenticates the clients of any door: by password, SCRAM or token
+// (SASL). Passwords are checked one at a time, since a check takes milliseconds of a
+// core, and logins of one address wait in line. A wrong password costs its address a
+// pause, which grows. A user who has logged in from an address before waits for
+// neither.
 package login
 
 import (
@@ -20,7 +21,7 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// The SASL mechanisms that there are.
+// The SASL mechanisms.
 const (
 	Plain       = "PLAIN"
 	ScramSHA256 = "SCRAM-SHA-256"
@@ -28,15 +29,15 @@ const (
 	OAuthBearer = "OAUTHBEARER"
 )
 
-// Mechanisms lists all that there are, best first.
+// Mechanisms lists all SASL mechanisms, best first.
 func Mechanisms() []string { return []string{OAuthBearer, ScramSHA512, ScramSHA256, Plain} }
 
-// Errors of the calls below, to be tested with errors.Is. auth.ErrCredentials is a
-// wrong user or password.
+// Errors of the calls below, to be tested with errors.Is. A wrong user or password is
+// auth.ErrCredentials.
 var (
 	ErrNoUsers = errors.New("users are not known here")      // this node does not own the shard
-	ErrMessage = errors.New("unexpected message")            // of the mechanism
-	ErrChanged = errors.New("credentials were just changed") // while they were checked; another try may succeed
+	ErrMessage = errors.New("unexpected message")            // not one of the mechanism
+	ErrChanged = errors.New("credentials were just changed") // during the check; another try may succeed
 	errOther   = fmt.Errorf("%w: nobody acts for another", ErrMessage)
 )
 
@@ -44,15 +45,15 @@ var (
 type Options struct {
 	Users     func() *auth.Auth   // nil while this node does not own the shard
 	Tokens    *bearer.Verifier    // nil: no OAUTHBEARER
-	Penalties *budget.Penalties   // default: Penalties of their own, of at most 8 s
-	Waited    func(time.Duration) // told how long each password waited for the core, if it did; may be nil
+	Penalties *budget.Penalties   // default: one of its own, with pauses of 8 s at most
+	Waited    func(time.Duration) // called with the time for which a password waited for the core, if it did; may be nil
 }
 
-// Logins check secrets, for all doors of a node. They may be used by many goroutines.
+// Logins checks secrets for all doors of a node. It may be used by many goroutines.
 type Logins struct {
 	o     Options
 	lines lines
-	core  chan struct{} // one token: who checks a password
+	core  chan struct{} // one token: held during the check of a password
 	known *known
 }
 
@@ -64,8 +65,7 @@ func New(o Options) *Logins {
 	return &Logins{o: o, core: make(chan struct{}, 1), known: newKnown()}
 }
 
-// Login is a conversation in which a client proves who it is. It is used by one
-// goroutine.
+// Login is one exchange in which a client authenticates. It is used by one goroutine.
 type Login struct {
 	Mechanism string
 
@@ -77,10 +77,10 @@ type Login struct {
 	user     string
 }
 
-// Proved is what a login ends with.
+// Proved is the result of a successful login.
 type Proved struct {
 	User    string
-	Expires time.Time // when the proof is worth nothing any more; zero: never
+	Expires time.Time // when the login ends; zero: never
 
 	login *Login
 }
@@ -113,14 +113,14 @@ func (l *Logins) Begin(mechanism string, from netip.Addr) (*Login, error) {
 	return g, nil
 }
 
-// User is who the client says it is, as soon as it has.
+// User returns the user that the client claims to be, "" before it has said so.
 func (g *Login) User() string { return g.user }
 
-// ByPassword reports whether the login depends on what is kept of the user.
+// ByPassword reports whether the login is checked against the stored users.
 func (g *Login) ByPassword() bool { return g.users != nil }
 
-// Step takes the client's next message. With Proved, the login is done, and the answer
-// is its last. Errors: *Refused, and ctx's.
+// Step takes the client's next message and returns the answer. If done is not nil,
+// the login has succeeded and this is its last answer. Errors: *Refused, and ctx's.
 func (g *Login) Step(ctx context.Context, message []byte) (answer []byte, done *Proved, err error) {
 	switch {
 	case g.Mechanism == OAuthBearer:
@@ -139,7 +139,7 @@ func (g *Login) Step(ctx context.Context, message []byte) (answer []byte, done *
 	return answer, done, err
 }
 
-// refuse makes a wrong message count, once.
+// refuse counts a wrong secret, at most once for each login.
 func (g *Login) refuse(err error) error {
 	if _, done := errors.AsType[*Refused](err); done {
 		return err
@@ -147,9 +147,9 @@ func (g *Login) refuse(err error) error {
 	return &Refused{Verdict: g.logins.o.Penalties.Wrong(g.from), Err: err}
 }
 
-// Still returns ErrChanged if a credential was replaced or taken away since the login
-// began: perhaps the one that it was with. Who notes the user first, and asks then,
-// misses no change of which auth.Options.Changed tells.
+// Still returns ErrChanged if any credential was replaced or removed since the login
+// began: perhaps the one that it used. A caller that records the user before it calls
+// Still misses no change that auth.Options.Changed reports.
 func (p *Proved) Still() error {
 	if g := p.login; g.users != nil && g.users.Generation() != g.began {
 		return ErrChanged
@@ -177,10 +177,10 @@ func (g *Login) plain(ctx context.Context, message []byte) (*Proved, error) {
 	return &Proved{User: g.user, login: g}, nil
 }
 
-// check checks a password when it is its turn, first of its address, then of all.
+// check checks a password when it has the turn of its address and then of the core.
 func (g *Login) check(ctx context.Context, password string) error {
 	l := g.logins
-	defer stopwatch.Waiting(ctx)() // most of it is; and what is work is limited here
+	defer stopwatch.Waiting(ctx)() // most of this is waiting; the work is limited here
 	leave, err := l.turn(ctx, g.from)
 	if err != nil {
 		return err
@@ -202,7 +202,7 @@ func (g *Login) check(ctx context.Context, password string) error {
 	return nil
 }
 
-// turn waits until an address may try a secret, which it then does alone.
+// turn waits until an address may try a secret. It has the turn alone until leave.
 func (l *Logins) turn(ctx context.Context, from netip.Addr) (leave func(), err error) {
 	if leave, err = l.lines.enter(ctx, from); err != nil {
 		return nil, err
@@ -214,7 +214,8 @@ func (l *Logins) turn(ctx context.Context, from netip.Addr) (leave func(), err e
 	return leave, nil
 }
 
-// scram checks the client's proof. That is cheap; but it may be guessed as well.
+// scram checks the client's proof. The check is cheap, but a proof can be guessed as
+// well.
 func (g *Login) scram(ctx context.Context, message []byte) ([]byte, *Proved, error) {
 	l := g.logins
 	if !l.known.may(g) {
@@ -234,7 +235,8 @@ func (g *Login) scram(ctx context.Context, message []byte) ([]byte, *Proved, err
 	return answer, &Proved{User: g.user, login: g}, nil
 }
 
-// bearer checks a token [RFC-7628, KIP-255]. Nobody guesses one: none waits.
+// bearer checks a token [RFC-7628, KIP-255]. Tokens cannot be guessed, so it needs no
+// turn.
 func (g *Login) bearer(ctx context.Context, message []byte) (*Proved, error) {
 	header, rest, _ := strings.Cut(string(message), "\x01")
 	var token string

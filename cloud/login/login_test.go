@@ -127,8 +127,8 @@ func TestCrowdStandsInLine(t *testing.T) {
 	})
 }
 
-// Who guesses at a user from the user's own address has few tries: then what is known
-// helps nobody there.
+// After a few wrong passwords for a user from the user's own address, logins from
+// there wait like any other.
 func TestKnownIsNoOracle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := users(t, "ann")

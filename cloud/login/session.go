@@ -16,29 +16,29 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 )
 
-// Anonymous is the principal of clients that come by a listener that asks nobody who
-// they are. It is Kafka's.
+// Anonymous is the principal of clients of a listener that does not authenticate. The
+// name is Kafka's.
 const Anonymous = "User:ANONYMOUS"
 
 // Errors of a Session.
 var (
-	ErrTLS      = errors.New("TLS handshake")                                      // and it is the client's fault
-	ErrNameless = errors.New("client certificate names nobody")                    // ErrTLS too
-	ErrIdentity = errors.New("a connection keeps its user and its mechanism")      // it logged in again as another one
-	ErrDropped  = errors.New("credentials of the user were changed or taken away") // the cause of the end of a session
+	ErrTLS      = errors.New("TLS handshake")                                      // the handshake failed because of the client
+	ErrNameless = errors.New("client certificate names nobody")                    // also ErrTLS
+	ErrIdentity = errors.New("a connection keeps its user and its mechanism")      // the client logged in again as another user, or by another mechanism
+	ErrDropped  = errors.New("credentials of the user were changed or taken away") // why the session ended
 )
 
-// Sessions are those of all doors of a node.
+// Sessions holds the sessions of all doors of a node.
 type Sessions struct {
 	mu   sync.Mutex
 	open map[*Session]struct{}
 }
 
-// NewSessions returns Sessions.
+// NewSessions returns a Sessions without sessions.
 func NewSessions() *Sessions { return &Sessions{open: make(map[*Session]struct{})} }
 
-// Drop ends the sessions of a user that has logged in with a credential which was
-// replaced or taken away. It does not wait for them, and may be called from
+// Drop ends the sessions of a user that logged in with a credential which was
+// replaced or removed. It does not wait for them to end, and may be called from
 // auth.Options.Changed.
 func (s *Sessions) Drop(user string) {
 	s.mu.Lock()
@@ -50,8 +50,8 @@ func (s *Sessions) Drop(user string) {
 	}
 }
 
-// Open begins the session of a connection that came by a listener. end ends the
-// connection. Close must be called when it has ended.
+// Open begins the session of a connection to a listener. end closes the connection.
+// Close must be called when the connection has ended.
 func (s *Sessions) Open(l *listener.Listener, now func() time.Time, end context.CancelCauseFunc) *Session {
 	x := &Session{sessions: s, listener: l, now: now, end: end, principal: Anonymous}
 	s.mu.Lock()
@@ -60,27 +60,27 @@ func (s *Sessions) Open(l *listener.Listener, now func() time.Time, end context.
 	return x
 }
 
-// Session is who the client of a connection is, in any door: it has a client
-// certificate, or it logs in, or its listener does not ask.
+// Session says who the client of a connection is: by its client certificate, by a
+// login, or anonymous if the listener does not authenticate.
 //
-// A door opens one for each connection, has Greet shake hands, and serves nothing but a
-// login before Known. The login is a Login, whose end it hands to Welcome. It asks
-// Expired before each request.
+// A door opens a session for each connection and calls Greet for the handshake. Until
+// Known reports true it serves nothing but a Login, whose result it passes to
+// Welcome. Before each request it checks Expired.
 type Session struct {
 	sessions *Sessions
 	listener *listener.Listener
 	now      func() time.Time
 	end      context.CancelCauseFunc
 
-	known   atomic.Bool            // the client has proved who it is, or need not
-	expires atomic.Int64           // Unix nanoseconds when it must do so again; 0: never
-	user    atomic.Pointer[string] // that it has logged in as, by a credential that is kept of it; nil: by none
+	known   atomic.Bool            // the client is authenticated, or need not be
+	expires atomic.Int64           // Unix nanoseconds when it must log in again; 0: never
+	user    atomic.Pointer[string] // user of the login, if it was checked against the stored users; else nil
 
-	principal string // this and the next one are owned by the goroutine that greets and then performs requests
+	principal string // this and the next field are owned by the goroutine that calls Greet and then performs requests
 	mechanism string
 }
 
-// Of returns the session of a client that another node has let in.
+// Of returns the session of a client that another node has authenticated.
 func Of(principal string) *Session {
 	x := &Session{principal: principal}
 	x.known.Store(true)
@@ -94,10 +94,10 @@ func (x *Session) Close() {
 	delete(x.sessions.open, x)
 }
 
-// Greet makes a connection ready for requests: it shakes hands if nc is one of TLS, and
-// finds the principal of a client that need not log in. within is the time for that.
-// ErrTLS says that the client sent the wrong thing, any other error that it sent too
-// little.
+// Greet prepares a connection for requests: it performs the handshake if nc uses TLS,
+// and finds the principal of a client that need not log in. It must succeed within
+// that time. ErrTLS means that the client sent something wrong, any other error that
+// it sent too little.
 func (x *Session) Greet(ctx context.Context, nc net.Conn, within time.Duration) error {
 	if secure, ok := nc.(*tls.Conn); ok {
 		ctx, cancel := context.WithTimeout(ctx, within)
@@ -122,8 +122,8 @@ func (x *Session) Greet(ctx context.Context, nc net.Conn, within time.Duration) 
 	return nil
 }
 
-// subject is the user that a client certificate is for: its common name, or the
-// first of its alternative names; "" if it has none.
+// subject returns the user of a client certificate: its common name, else the first
+// of its alternative names, else "".
 func subject(cert *x509.Certificate) string {
 	names := slices.Concat([]string{cert.Subject.CommonName}, cert.DNSNames, cert.EmailAddresses)
 	for _, uri := range cert.URIs {
@@ -137,8 +137,8 @@ func subject(cert *x509.Certificate) string {
 	return ""
 }
 
-// Hurry ends the connection unless the client is known within that time. stop must be
-// called when the connection ends.
+// Hurry closes the connection unless the client is known within that time. stop must
+// be called when the connection ends.
 func (x *Session) Hurry(within time.Duration) (stop func() bool) {
 	return time.AfterFunc(within, func() {
 		if !x.known.Load() {
@@ -147,9 +147,9 @@ func (x *Session) Hurry(within time.Duration) (stop func() bool) {
 	}).Stop
 }
 
-// Welcome makes the connection the user's, until the proof has expired or the listener
-// wants another. It returns how long that is, 0 for ever, and whether it is the
-// connection's first login. Errors: ErrIdentity, ErrChanged.
+// Welcome makes the user of a login the user of the connection. It returns for how
+// long that lasts, which depends on the token or listener (0: forever), and whether
+// this is the first login of the connection. Errors: ErrIdentity, ErrChanged.
 func (x *Session) Welcome(l *Login, p *Proved) (life time.Duration, first bool, err error) {
 	principal, mechanism := auth.Principal(p.User), l.Mechanism
 	if x.known.Load() && (principal != x.principal || mechanism != x.mechanism) {
@@ -158,7 +158,7 @@ func (x *Session) Welcome(l *Login, p *Proved) (life time.Duration, first bool, 
 	if l.ByPassword() {
 		x.user.Store(&p.User)
 	}
-	if err := p.Still(); err != nil { // then Drop may have come too early for this one
+	if err := p.Still(); err != nil { // the session was not registered yet when Drop ran
 		return 0, false, err
 	}
 	now := x.now()
@@ -169,23 +169,23 @@ func (x *Session) Welcome(l *Login, p *Proved) (life time.Duration, first bool, 
 	x.principal, x.mechanism = principal, mechanism
 	if x.expires.Store(0); !expires.IsZero() {
 		x.expires.Store(expires.UnixNano())
-		life = max(expires.Sub(now), time.Millisecond) // 0 would be for ever
+		life = max(expires.Sub(now), time.Millisecond) // 0 would mean forever
 	}
 	return life, !x.known.Swap(true), nil
 }
 
-// Known reports whether the client has proved who it is, or need not.
+// Known reports whether the client is authenticated, or need not be.
 func (x *Session) Known() bool { return x.known.Load() }
 
-// Expires reports whether the client must log in again some time.
+// Expires reports whether the client must log in again at some time.
 func (x *Session) Expires() bool { return x.expires.Load() != 0 }
 
-// Expired reports whether the client must log in again before it does anything else.
+// Expired reports whether the client must log in again before its next request.
 func (x *Session) Expired() bool {
 	at := x.expires.Load()
 	return at != 0 && x.now().UnixNano() >= at
 }
 
-// Principal is who the client is, as ACLs name it. Only the goroutine that performs
-// the connection's requests asks.
+// Principal returns the client's principal, as ACLs name it. It may be called only by
+// the goroutine that performs the connection's requests.
 func (x *Session) Principal() string { return x.principal }
