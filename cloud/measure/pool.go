@@ -1,4 +1,4 @@
-// Package measure shows in a node's metrics how its doors use what they share.
+// Package measure adds metrics to the resources that the doors of a node share.
 package measure
 
 import (
@@ -11,8 +11,8 @@ import (
 	"github.com/weirmq/weir/cloud/exposition"
 )
 
-// Pool returns a pool of memory whose use, and the waiting for it, are in the set under
-// its name. A new door makes its pools so.
+// Pool makes a pool of memory whose use and waiting times are metrics in the set,
+// under the pool's name. Doors make their pools with it.
 func Pool(set *metrics.Set, o budget.PoolOptions) (*budget.Pool, error) {
 	o.Waited = Waiting(set, o.Name)
 	pool, err := budget.NewPool(o)
@@ -23,8 +23,8 @@ func Pool(set *metrics.Set, o budget.PoolOptions) (*budget.Pool, error) {
 	return pool, nil
 }
 
-// Waiting returns a function that is told how long somebody waited for a part of what
-// has that name.
+// Waiting returns a function that records waiting times for the resource of that
+// name.
 func Waiting(set *metrics.Set, name string) func(time.Duration) {
 	waiting := set.GetOrCreatePrometheusHistogramExt(fmt.Sprintf("weir_budget_waiting_seconds{pool=%q}", name), exposition.Seconds())
 	return func(d time.Duration) { waiting.Update(d.Seconds()) }
