@@ -1,6 +1,7 @@
-// Package stopwatch measures for how long the server works on a request: not while the
-// request waits. A door makes a Stopwatch for a request whose time counts, performs the
-// request with a context that has it (With), and whatever waits below says so (Waiting).
+// Package stopwatch measures how long the server works on a request, without the time
+// for which the request waits. A door makes a Stopwatch for each request to be
+// measured and performs the request with a context that carries it (With). Code that
+// waits marks that with Waiting.
 package stopwatch
 
 import (
@@ -8,21 +9,20 @@ import (
 	"time"
 )
 
-// Stopwatch measures for how long the server works on a request. It stands while
-// the request waits, and is used by one goroutine at a time. That of a request that
-// nobody measures is nil.
+// Stopwatch measures how long the server works on a request. It stops while the
+// request waits. It is used by one goroutine at a time. A request that is not
+// measured has a nil Stopwatch.
 type Stopwatch struct {
 	now    func() time.Time
-	since  time.Time // when it began to run; of no meaning while it stands
+	since  time.Time // when it last started; undefined while it is stopped
 	worked time.Duration
-	waits  int // Waitings that have not ended: they may lie within each other
+	waits  int // calls of Waiting that have not ended: they may be nested
 }
 
-// New returns one that runs, by this clock.
+// New returns a running Stopwatch that uses this clock.
 func New(now func() time.Time) *Stopwatch { return &Stopwatch{now: now, since: now()} }
 
-// Lap returns what was worked since the last call, or since the start, and begins
-// anew.
+// Lap returns the working time since the last call of Lap, or since New.
 func (s *Stopwatch) Lap() time.Duration {
 	if s == nil {
 		return 0
@@ -33,7 +33,7 @@ func (s *Stopwatch) Lap() time.Duration {
 	return worked
 }
 
-// pass counts what was worked until now.
+// pass adds the working time until now.
 func (s *Stopwatch) pass() {
 	now := s.now()
 	if s.waits == 0 {
@@ -54,7 +54,7 @@ func (s *Stopwatch) resume() {
 
 type stopwatchKey struct{}
 
-// With returns a context by which Waiting finds the stopwatch.
+// With returns a context that carries the stopwatch.
 func With(ctx context.Context, s *Stopwatch) context.Context {
 	if s == nil {
 		return ctx
@@ -62,11 +62,11 @@ func With(ctx context.Context, s *Stopwatch) context.Context {
 	return context.WithValue(ctx, stopwatchKey{}, s)
 }
 
-// Waiting stops the stopwatch of the request that ctx is of, if there is one, until
-// the function that it returns is called: by the same goroutine, usually deferred.
+// Waiting stops the stopwatch in ctx, if there is one, until the returned function is
+// called. The same goroutine must call it, usually deferred.
 //
-// Whatever waits for something that is no work on the request says so: for the
-// bucket to take a write, for other clients, for a turn.
+// Code that waits for anything that is not work on the request calls Waiting: for a
+// write to the bucket, for other clients, for a turn.
 func Waiting(ctx context.Context) (ended func()) {
 	s, _ := ctx.Value(stopwatchKey{}).(*Stopwatch)
 	if s == nil {
@@ -78,8 +78,8 @@ func Waiting(ctx context.Context) (ended func()) {
 
 func ignored() {}
 
-// Bounded is for what is work and waiting in one: of the time until the function that
-// it returns is called, no more counts than what that is given.
+// Bounded is for a mixture of work and waiting. Of the time until the returned
+// function is called, at most the duration passed to it counts as work.
 func Bounded(ctx context.Context) (ended func(most time.Duration)) {
 	s, _ := ctx.Value(stopwatchKey{}).(*Stopwatch)
 	if s == nil {
