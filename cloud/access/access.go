@@ -1,12 +1,12 @@
-// Package access says what clients of a node's doors may do, and how much: by the
-// users, ACLs and quotas of the log, or on a node that stands by, by its copy of them
+// Package access decides what clients of a node's doors may do, and how much. It uses
+// the users, ACLs and quotas of the log, or on a standby a copy of them
 // (broker.Copy).
 //
-// All doors of a node share one Access. A door judges each request before it performs
-// it (Judge), asks the Rights what the client may do, and says when the request touches
-// the broker no more (Rights.Settle): so a node that becomes the owner does nothing by
-// rights that may have been taken away. A login is checked against Users, and what a
-// client uses is counted in Quotas.
+// All doors of a node share one Access. A door calls Judge before it performs a
+// request, asks the Rights what the client may do, and calls Rights.Settle when the
+// request no longer uses the broker. So a node that becomes the owner does nothing on
+// rights that may have been revoked. Logins are checked against Users, and usage is
+// counted in Quotas.
 package access
 
 import (
@@ -20,10 +20,11 @@ import (
 	"github.com/weirmq/weir/cloud/quota"
 )
 
-// errSettled ends a request that a node which becomes the owner does not wait for.
+// errSettled ends a request that does not settle in time when the node becomes the
+// owner.
 var errSettled = errors.New("this node has become the owner")
 
-// settleTime is how long a request that is judged by the copy may go on when the node
+// settleTime is how long a request judged by the copy may continue when the node
 // becomes the owner.
 const settleTime = 100 * time.Millisecond
 
@@ -42,7 +43,7 @@ type Access struct {
 
 	mu     sync.Mutex
 	judged map[*Rights]context.CancelCauseFunc // requests under way that are judged by the copy
-	empty  chan struct{}                       // of Settle: closed when judged becomes empty
+	empty  chan struct{}                       // made by Settle; closed when judged becomes empty
 }
 
 // New returns an Access.
@@ -59,12 +60,12 @@ func New(o Options) *Access {
 // Authorizes reports whether requests need an ACL.
 func (a *Access) Authorizes() bool { return a.o.Authorize }
 
-// OwnUsers are the users and ACLs of the log, which can be changed; nil while this node
-// does not own the catalogue.
+// OwnUsers returns the users and ACLs of the log, which can be changed, nil while
+// this node does not own the catalogue.
 func (a *Access) OwnUsers() *auth.Auth { return a.o.Users() }
 
-// Users are those of the log, or on a standby a copy of them that can be asked and not
-// changed; nil if neither is there.
+// Users returns the users and ACLs of the log, or on a standby a read-only copy of
+// them, nil if there is neither.
 func (a *Access) Users() *auth.Auth {
 	if users := a.o.Users(); users != nil {
 		return users
@@ -75,11 +76,12 @@ func (a *Access) Users() *auth.Auth {
 	return nil
 }
 
-// OwnQuotas are the limits of the log, which can be changed; nil while this node does
-// not own the catalogue.
+// OwnQuotas returns the limits of the log, which can be changed, nil while this node
+// does not own the catalogue.
 func (a *Access) OwnQuotas() *quota.Quotas { return a.o.Quotas() }
 
-// Quotas are those of the log, or on a standby a copy of them; nil if neither is there.
+// Quotas returns the limits of the log, or on a standby a copy of them, nil if there
+// is neither.
 func (a *Access) Quotas() *quota.Quotas {
 	if q := a.o.Quotas(); q != nil {
 		return q
@@ -90,17 +92,17 @@ func (a *Access) Quotas() *quota.Quotas {
 	return nil
 }
 
-// Rights are what one request is judged by. They are made by Judge, used by one
-// goroutine at a time, and not copied.
+// Rights says what the client of one request may do. It is set by Judge, used by one
+// goroutine at a time, and must not be copied.
 type Rights struct {
 	access *Access
-	acls   *auth.Auth // nil: none are known, or none count
-	copied bool       // acls are those of the copy: Settle ends that
+	acls   *auth.Auth // nil: no ACLs are known, or none are required
+	copied bool       // acls are those of the copy; Settle clears it
 }
 
-// Judge finds out by which ACLs a request is judged: the owner's, or those of the copy,
-// until Settle. It reports false if ACLs count and none are known: then the request may
-// do nothing. cancel ends the request when it does not settle in time.
+// Judge sets the ACLs that apply to a request: the owner's, or those of the copy
+// until Settle. It reports false if ACLs are required and none are known; then the
+// request may do nothing. cancel is called if the request does not settle in time.
 func (a *Access) Judge(r *Rights, cancel context.CancelCauseFunc) bool {
 	*r = Rights{access: a}
 	if !a.o.Authorize {
@@ -123,8 +125,8 @@ func (a *Access) Judge(r *Rights, cancel context.CancelCauseFunc) bool {
 	return true
 }
 
-// Settle ends what Judge began. The request must not touch the broker any more, unless
-// it is judged anew.
+// Settle ends what Judge began. After it the request must not use the broker, unless
+// Judge is called again.
 func (r *Rights) Settle() {
 	if !r.copied {
 		return
@@ -140,15 +142,14 @@ func (r *Rights) Settle() {
 	}
 }
 
-// Copied reports whether the ACLs are those of the copy, and the request has not
-// settled.
+// Copied reports whether the request is judged by the copy and has not settled.
 func (r *Rights) Copied() bool { return r.copied }
 
-// Unknown reports whether nobody knows what the client may do.
+// Unknown reports whether an ACL is required and none are known.
 func (r *Rights) Unknown() bool { return r.acls == nil && r.access.o.Authorize }
 
-// May reports whether the client may do op to the resource of that name. It may do
-// nothing while the ACLs are not known.
+// May reports whether the client may do op to the resource of that name. It reports
+// false while the ACLs are not known.
 func (r *Rights) May(who auth.Who, op auth.Operation, t auth.ResourceType, name string) bool {
 	if r.acls == nil {
 		return !r.access.o.Authorize
@@ -156,8 +157,8 @@ func (r *Rights) May(who auth.Who, op auth.Operation, t auth.ResourceType, name 
 	return r.acls.Allows(who, op, t, name)
 }
 
-// MaySome reports whether there can be a resource of the type that the client may do op
-// to (KIP-679).
+// MaySome reports whether the client may do op to any resource of the type, existing
+// or not (KIP-679).
 func (r *Rights) MaySome(who auth.Who, op auth.Operation, t auth.ResourceType) bool {
 	if r.acls == nil {
 		return !r.access.o.Authorize
@@ -165,14 +166,14 @@ func (r *Rights) MaySome(who auth.Who, op auth.Operation, t auth.ResourceType) b
 	return r.acls.AllowsSome(who, op, t)
 }
 
-// Later returns May for what goes on when the request is answered.
+// Later returns a May for work that continues after the request is answered.
 func (r *Rights) Later(who auth.Who, op auth.Operation, t auth.ResourceType) func(name string) bool {
 	later := Rights{access: r.access, acls: r.acls}
 	return func(name string) bool { return later.May(who, op, t, name) }
 }
 
-// Settle returns when no request is under way any more that is judged by the copy. The
-// node calls it before the broker leads, and after Options.Users has what the log says.
+// Settle waits until no request judged by the copy is under way. The node calls it
+// before the broker leads, and after Options.Users returns the users of the log.
 func (a *Access) Settle() {
 	a.mu.Lock()
 	if len(a.judged) == 0 {
@@ -190,7 +191,7 @@ func (a *Access) Settle() {
 	case <-timer.C:
 	}
 	a.mu.Lock()
-	for _, cancel := range a.judged { // it waits for something: its client comes again
+	for _, cancel := range a.judged { // the request is waiting for something; its client will retry
 		cancel(errSettled)
 	}
 	a.mu.Unlock()

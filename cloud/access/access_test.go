@@ -69,7 +69,7 @@ func TestAccess(t *testing.T) {
 		if (a.Users() != nil) != (c.own || c.copy) || (a.Quotas() != nil) != (c.own || c.copy) || (a.OwnUsers() != nil) != c.own || (a.OwnQuotas() != nil) != c.own {
 			t.Errorf("%s: other users or quotas", name)
 		}
-		a.Settle() // nobody is waited for
+		a.Settle() // waits for no request
 	}
 }
 
