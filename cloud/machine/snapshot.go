@@ -7,10 +7,10 @@ import (
 	"fmt"
 )
 
-// ErrShape: an entry or a snapshot is not what a machine writes.
+// ErrShape means that a machine does not write such an entry or snapshot.
 var ErrShape = errors.New("unexpected shape")
 
-// Encode encodes what a machine knows, which it has decoded from JSON.
+// Encode encodes a value that was decoded from JSON.
 func Encode(v any) []byte {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -19,9 +19,9 @@ func Encode(v any) []byte {
 	return body
 }
 
-// Canonical returns an ErrShape unless a machine that was restored from a snapshot,
-// body, has that very snapshot: one state has one encoding, and what is out of order,
-// or there twice, or unknown, is not what Snapshot wrote.
+// Canonical returns an ErrShape unless the snapshot of a machine that was restored
+// from body equals body. A state has one encoding: anything out of order, duplicated
+// or unknown was not written by Snapshot.
 func Canonical(restored, body []byte) error {
 	if !bytes.Equal(restored, body) {
 		return fmt.Errorf("another encoding than this program's: %w", ErrShape)

@@ -10,61 +10,62 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// WaitingLog is the log of a shard that requests are performed with. What its calls
-// wait for, until something is durable, is no work on the request that ctx is of
-// (package stopwatch).
+// WaitingLog is the log of a shard with the stopwatch of package stopwatch stopped
+// during its calls: the time until an entry is durable is not work on the request of
+// ctx.
 type WaitingLog struct{ *commitlog.Log }
 
-// Propose is commitlog's.
+// Propose is commitlog.Log.Propose.
 func (l WaitingLog) Propose(ctx context.Context, kind uint16, body []byte) error {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.Propose(ctx, kind, body)
 }
 
-// ProposeAll is commitlog's.
+// ProposeAll is commitlog.Log.ProposeAll.
 func (l WaitingLog) ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.ProposeAll(ctx, commands, end)
 }
 
-// NewProducerID is commitlog's.
+// NewProducerID is commitlog.Log.NewProducerID.
 func (l WaitingLog) NewProducerID(ctx context.Context) (int64, error) {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.NewProducerID(ctx)
 }
 
-// CreateTopic is commitlog's.
+// CreateTopic is commitlog.Log.CreateTopic.
 func (l WaitingLog) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (state.Topic, error) {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.CreateTopic(ctx, name, partitions, configs)
 }
 
-// DeleteTopic is commitlog's.
+// DeleteTopic is commitlog.Log.DeleteTopic.
 func (l WaitingLog) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.DeleteTopic(ctx, id)
 }
 
-// GrowTopic is commitlog's.
+// GrowTopic is commitlog.Log.GrowTopic.
 func (l WaitingLog) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) error {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.GrowTopic(ctx, id, partitions)
 }
 
-// AlterTopic is commitlog's.
+// AlterTopic is commitlog.Log.AlterTopic.
 func (l WaitingLog) AlterTopic(ctx context.Context, id weir.TopicID, configs map[string]string) error {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.AlterTopic(ctx, id, configs)
 }
 
-// DeleteRecords is commitlog's.
+// DeleteRecords is commitlog.Log.DeleteRecords.
 func (l WaitingLog) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (int64, error) {
 	defer stopwatch.Waiting(ctx)()
 	return l.Log.DeleteRecords(ctx, id, partition, offset)
 }
 
-// Turn lets one change of a machine at a time through, from the check whether it is
-// possible to the durable entry. Waiting for it is no work on a request.
+// Turn lets one change of a machine run at a time, from the check whether it is
+// possible to its durable entry. Waiting for the turn does not count as work on a
+// request.
 type Turn struct{ mu sync.Mutex }
 
 // Take waits for the caller's turn, which ends with a call of done.
