@@ -21,22 +21,22 @@ import (
 )
 
 // Machine is a state machine on the log of a shard. It is made before the log is
-// opened, and used for that one ownership only.
+// opened, and used for one period of ownership only.
 type Machine interface {
 	state.Machine
 
-	// Start begins to serve: the log is owned, and Apply has had all its entries.
+	// Start begins to serve: this node owns the log, and all entries have been applied.
 	Start(ctx context.Context, log machine.WaitingLog)
 
-	// Close ends what Start began. It may wait for what is on its way to the log: the
-	// log is closed at the same time.
+	// Close ends what Start began. It may wait for entries on their way to the log,
+	// which is closed at the same time.
 	Close() error
 }
 
 // Options configure a Shard. The zero value is usable.
 type Options struct {
-	Log      *slog.Logger       // of machines that have no other; nil: slog.Default
-	Settings *settings.Settings // empty, and made before the rest so that the rest can go by it; nil: New makes one
+	Log      *slog.Logger       // for machines without a logger of their own; nil: slog.Default
+	Settings *settings.Settings // empty; made by the caller if others use it before New; nil: New makes one
 	Groups   group.Options
 	Txns     txn.Options // Groups is set by New
 	Fleet    fleet.Options
@@ -44,7 +44,7 @@ type Options struct {
 	Quotas   quota.Options
 }
 
-// Shard has the log of a shard and its machines. The fields do not change after Open.
+// Shard is the log of a shard and its machines. The fields do not change after Open.
 type Shard struct {
 	ID       uint32 // number
 	Log      machine.WaitingLog
@@ -79,7 +79,7 @@ func (s *Shard) machines() []Machine {
 	return []Machine{s.Groups, s.Txns, s.Fleet, s.Users, s.Quotas, s.Settings}
 }
 
-// Machines lists the state machines as the log knows them.
+// Machines lists the state machines for the log.
 func (s *Shard) Machines() []state.Machine {
 	var all []state.Machine
 	for _, m := range s.machines() {
@@ -88,7 +88,7 @@ func (s *Shard) Machines() []state.Machine {
 	return all
 }
 
-// Open recovers the log into the machines, owns it, and starts them. It sets
+// Open recovers the log into the machines, takes ownership, and starts them. It sets
 // o.Machines. The errors are those of commitlog.Open.
 func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
 	s.ID, o.Machines = o.Shard, s.Machines()
@@ -101,8 +101,8 @@ func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
 	return nil
 }
 
-// Close ends the machines and the log, which need not have been opened. What is on its
-// way to the log ends first, well or badly.
+// Close ends the machines and the log, which need not be open. Entries on their way
+// to the log succeed or fail first.
 func (s *Shard) Close() error {
 	all := s.machines()
 	errs := make([]error, len(all)+1)
