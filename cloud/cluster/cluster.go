@@ -1,15 +1,16 @@
-// Package cluster decides which node serves a shard: one leads, the others
-// stand by and take over when it is gone.
+// Package cluster decides which node serves a shard: one node leads, the others stand
+// by and take over when it is gone.
 //
-// Nothing here is needed for safety. Two nodes that both believe they should
-// lead cannot harm the log: the journal's names fence the older one. This
-// package only sees to it that takeovers happen when they should, and not more
-// often:
+// Nothing here is needed for safety. Two nodes that both believe they should lead
+// cannot harm the log: the journal's names fence the older one. This package only
+// makes sure that takeovers happen when they should, and no more often:
 //
-//   - Silence counts from the claim or the last sign of life, whichever is later,
-//     by this node's own monotonic clock, and takes several questions.
-//   - The bucket is a witness: an owner whose log grows lives. One that has nothing
-//     to write is asked through the bucket, and answers with a slot (witness.go).
+//   - Silence is measured from the claim or the last sign of life, whichever is
+//     later, by this node's own monotonic clock, and takes several unanswered
+//     questions.
+//   - The bucket is a witness: an owner whose log grows is alive. An owner that has
+//     nothing to write is asked through the bucket, and answers with a slot
+//     (witness.go).
 //   - Patience doubles with each takeover in the last ten minutes (history.go).
 //   - An owner whose own doors do not answer it stops leading (doors.go).
 package cluster
@@ -30,26 +31,26 @@ import (
 // its place.
 const DefaultTakeover = 3 * time.Second
 
-// ErrSuperseded: a newer claim won while Lead was still recovering. Nothing
-// was served; the node stands by.
+// ErrSuperseded means that a newer claim won while Lead was still recovering. The
+// node has served nothing and stands by.
 var ErrSuperseded = errors.New("superseded by a newer claim")
 
-// ErrRefused: nobody listens at the address of an owner, whose host answers. Or
-// a firewall says so.
+// ErrRefused means that the owner's host answers but nothing listens at its address,
+// or that a firewall refused the connection.
 var ErrRefused = errors.New("connection refused")
 
 // Sign is a sign of life.
 type Sign struct {
-	// Next is the first slot that an owner has not acknowledged; zero if it did
-	// not say.
+	// Next is the first slot that the owner has not acknowledged; zero if it did not
+	// say.
 	Next journal.Position
 }
 
-// Counters count what a standby does. They may be read at any time.
+// Counters counts what a standby does. It may be read at any time.
 type Counters struct {
-	WithheldAlive    atomic.Uint64 // times that the bucket showed that a silent owner lives
-	WithheldPatience atomic.Uint64 // times that a takeover waited because there was one shortly before
-	Asks             atomic.Uint64 // questions that were put into the bucket
+	WithheldAlive    atomic.Uint64 // times that a silent owner proved to be alive in the bucket
+	WithheldPatience atomic.Uint64 // times that a takeover was delayed because of a recent one
+	Asks             atomic.Uint64 // questions written into the bucket
 }
 
 // Options configure Run. Bucket, Self, Ask, Follow and Lead are required.
@@ -62,30 +63,30 @@ type Options struct {
 	// monotonic clock; DefaultTakeover if 0.
 	Takeover time.Duration
 
-	// Ask asks the owner at its address whether it still leads, or is about to.
-	// An error, ErrRefused for one, says that it did not answer so.
+	// Ask asks the owner at its address whether it leads, or is about to. It returns an
+	// error, for example ErrRefused, if the owner did not say so.
 	Ask func(ctx context.Context, owner Node) (Sign, error)
 
-	// Follow is told whenever another node turns out to be the owner.
+	// Follow is called whenever another node turns out to be the owner.
 	Follow func(ctx context.Context, owner Node)
 
-	// Fit, if set, reports why this node should not lead now: its own doors do
-	// not answer. It leads nevertheless when there has been no other reason not
-	// to for four times Takeover.
+	// Fit, if set, returns why this node should not lead now: its own doors do not
+	// answer. It leads all the same when nothing else has kept it from leading for four
+	// times Takeover.
 	Fit func(ctx context.Context) error
 
-	// Lead claims that epoch of the shard, and no other, with self and serves it until
-	// ctx ends (nil), until it is fenced or fails (an error), or loses the race for it
-	// (ErrSuperseded).
+	// Lead claims exactly this epoch of the shard with self and serves it. It returns
+	// nil when ctx ends, ErrSuperseded when another node wins the claim, and another
+	// error when it is fenced or fails.
 	Lead func(ctx context.Context, self Node, epoch uint64) error
 
-	Counters *Counters // nil: nobody reads them
+	Counters *Counters // nil: not used
 	Log      *slog.Logger
 }
 
-// Run leads or stands by until ctx ends, which is no error. It returns the
-// error of Lead: a node that has lost its shard stops, and starts afresh as a
-// standby when it is started again.
+// Run leads or stands by until ctx ends; then it returns nil. It returns the error of
+// Lead: a node that has lost its shard stops, and is a standby when it is started
+// again.
 func Run(ctx context.Context, o Options) error {
 	if o.Takeover == 0 {
 		o.Takeover = DefaultTakeover
@@ -114,10 +115,10 @@ func Run(ctx context.Context, o Options) error {
 	return nil
 }
 
-// Confirm keeps asking the bucket whether anybody has claimed the shard from
-// us: an idle owner writes nothing and would never notice. It returns
-// journal.ErrFenced when somebody has, and tells doubt when the answer has
-// been missing for the takeover time, and again when it has come.
+// Confirm keeps asking the bucket whether another node has claimed the shard: an idle
+// owner writes nothing and would never notice. It returns journal.ErrFenced when one
+// has. It calls doubt when there has been no answer for the takeover time, and again
+// when there is one.
 func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Context) error, doubt func(bool)) error {
 	if takeover == 0 {
 		takeover = DefaultTakeover
@@ -136,7 +137,7 @@ func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Conte
 		case errors.Is(err, journal.ErrFenced):
 			return err
 		case err == nil:
-			sure = asked // the answer is no younger than the question
+			sure = asked // the answer is at least as new as the question
 		}
 		if now := time.Since(sure) >= takeover; now != doubting && ctx.Err() == nil {
 			doubting = now
@@ -145,16 +146,16 @@ func Confirm(ctx context.Context, takeover time.Duration, ask func(context.Conte
 	}
 }
 
-// Answer looks for questions that standbys put into the bucket because they
-// cannot reach this owner. It looks every half of the takeover time, as Confirm
-// does, unless the log grows: who asks sees that too. heard is told of each
-// question that was answered.
+// Answer looks for questions that standbys put into the bucket because they cannot
+// reach this owner. It looks every half of the takeover time, as Confirm does, unless
+// the log grows: the standby sees that too. heard is called for each question that
+// was answered.
 //
-// What the log grew by before a question was put, its author has not seen. So
-// Answer asks every quarter whether the log has grown, and leaves out a look only
-// for what came in the last one: a question that was put in the quarter before is
-// older than that, and any question has its answer, or sees the log grow, after
-// half of the takeover time.
+// A standby has not seen the growth that came before its question. So Answer checks
+// every quarter whether the log has grown, and omits a look only if it grew in the
+// last quarter. Then a question put in the quarter before is older than the growth.
+// Any question is answered, or its author sees the log grow, after half of the
+// takeover time.
 func Answer(ctx context.Context, takeover time.Duration, acked func() journal.Position,
 	answer func(context.Context) (who string, asked bool, err error), heard func(who string, err error)) {
 	if takeover == 0 {

@@ -247,7 +247,7 @@ func TestLeadEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.lead = func() error {
-			claim(t, s.bucket, ownerC) // somebody was faster
+			claim(t, s.bucket, ownerC) // another node was faster
 			return errors.Join(ErrSuperseded, journal.ErrFenced)
 		}
 		stop := s.start(t.Context())

@@ -11,17 +11,17 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// ErrDoors: doors of this node do not answer itself.
+// ErrDoors means that doors of this node do not answer the node itself.
 var ErrDoors = errors.New("its own doors do not answer")
 
-// Door is a listener of this node, as the node asks it.
+// Door is a listener of this node that the node itself checks.
 type Door struct {
 	Name string
-	Ask  func(ctx context.Context) error // nil when something at the other end is at work
+	Ask  func(ctx context.Context) error // returns nil if the listener answers and works
 }
 
-// AskDoors asks all doors at once, and returns ErrDoors with the names of those
-// that have not answered in time.
+// AskDoors asks all doors at once. It returns ErrDoors with the names of those that
+// did not answer in time.
 func AskDoors(ctx context.Context, limit time.Duration, doors []Door) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -46,14 +46,14 @@ type DoorWatch struct {
 	Takeover time.Duration
 	Doors    []Door
 
-	// May reports whether it helps if this node stops leading: another one
-	// stands by, and the shard has not just moved.
+	// May reports whether it helps if this node stops leading: another node stands by,
+	// and the shard has not just moved.
 	May func() bool
 	Log *slog.Logger
 }
 
-// Run returns ErrDoors when a door has not answered for the takeover time, and
-// several questions in a row, and May allows it; nil when ctx ends.
+// Run returns ErrDoors when a door has not answered for the takeover time and for
+// several questions in a row, and May reports true. It returns nil when ctx ends.
 func (w DoorWatch) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -76,8 +76,8 @@ func (w DoorWatch) Run(ctx context.Context) error {
 	}
 }
 
-// watch asks one door. Time in which this process itself did not get to run is
-// not held against the door.
+// watch asks one door. Time in which this process did not run is not held against the
+// door.
 func (w DoorWatch) watch(ctx context.Context, d Door) error {
 	period := w.Takeover / 6
 	stays := budget.NewEpisode(budget.EpisodeOptions{
@@ -119,8 +119,8 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 	}
 }
 
-// rest waits until a door that answers is to be asked again: not as often while
-// nothing depends on it.
+// rest waits until a door that answers is to be asked again. The pause is longer
+// while nothing depends on the door.
 func (w DoorWatch) rest(ctx context.Context, period time.Duration) {
 	for range 10 {
 		wait(ctx, 2*period)
@@ -130,8 +130,8 @@ func (w DoorWatch) rest(ctx context.Context, period time.Duration) {
 	}
 }
 
-// fit reports whether this node may lead as far as its doors are concerned.
-// since is when it first could not.
+// fit reports whether this node may lead as far as its doors are concerned. since is
+// when it first could not.
 func fit(ctx context.Context, o Options, since *time.Time) bool {
 	if o.Fit == nil {
 		return true

@@ -8,25 +8,25 @@ import (
 )
 
 const (
-	// memory is how long a takeover makes whoever is next more patient.
+	// memory is for how long a takeover increases the patience of standbys.
 	memory = 10 * time.Minute
 	// maxDoublings bounds the patience: 64 times the takeover time.
 	maxDoublings = 6
-	// maxTakeovers bounds what a claim tells of takeovers.
+	// maxTakeovers bounds the takeovers listed in a claim.
 	maxTakeovers = 16
 )
 
-// Takeover says that a standby took the shard from a silent owner. A claim
-// tells of those shortly before it, so that a node which has just started knows
-// of them. They decide how long somebody waits, and nothing else.
+// Takeover records that a standby took the shard from a silent owner. A claim lists
+// recent ones, so that a node that has just started knows of them. They decide only
+// how long a node waits.
 type Takeover struct {
 	Epoch   uint64 `json:"epoch"`             // of the owner that lost the shard
-	At      int64  `json:"at"`                // Unix time in seconds, by the clock of who took over
-	Refused bool   `json:"refused,omitempty"` // its host refused connections, and the patience was not doubled for that
+	At      int64  `json:"at"`                // Unix time in seconds, by the clock of the node that took over
+	Refused bool   `json:"refused,omitempty"` // the owner's host refused connections, and the patience was not doubled for that reason
 }
 
-// Moved reports whether the claim of n tells of a takeover not longer ago than
-// that, by this machine's clock.
+// Moved reports whether the claim of n lists a takeover within the time ago, by this
+// machine's clock.
 func (n Node) Moved(ago time.Duration) bool {
 	for _, t := range n.Takeovers {
 		if time.Since(time.Unix(t.At, 0)) < ago {
@@ -48,8 +48,8 @@ type taken struct {
 
 func newHistory() *history { return &history{taken: make(map[uint64]taken)} }
 
-// learn takes over what a claim says. A clock that is ahead of ours cannot make
-// a takeover younger than the moment in which we learn of it.
+// learn adds the takeovers of a claim. If the other node's clock is ahead of ours, a
+// takeover counts from the moment in which we learn of it.
 func (h *history) learn(all []Takeover) {
 	now := time.Now()
 	for _, t := range all[:min(len(all), maxTakeovers)] {
@@ -63,26 +63,26 @@ func (h *history) learn(all []Takeover) {
 	}
 }
 
-// sees notes a takeover that this node has seen happen.
+// sees records a takeover that this node has seen happen.
 func (h *history) sees(epoch uint64) {
 	if _, known := h.taken[epoch]; !known {
 		h.taken[epoch] = taken{at: time.Now()}
 	}
 }
 
-// takes notes that this node is about to take over.
+// takes records that this node is about to take over.
 func (h *history) takes(epoch uint64, refused bool) {
 	h.taken[epoch] = taken{time.Now(), refused && !h.skipped()}
 }
 
-// recent forgets what is long past.
+// recent forgets old takeovers and returns the others.
 func (h *history) recent() map[uint64]taken {
 	maps.DeleteFunc(h.taken, func(_ uint64, t taken) bool { return time.Since(t.at) >= memory })
 	return h.taken
 }
 
-// skipped reports whether somebody has lately trusted a refused connection. An
-// owner whose shard was taken never has it again under the same boot: once in
+// skipped reports whether any node has recently relied on a refused connection. An
+// owner that has lost its shard never gets it again under the same boot, so once in
 // ten minutes is also once per boot.
 func (h *history) skipped() bool {
 	for _, t := range h.recent() {
@@ -93,9 +93,9 @@ func (h *history) skipped() bool {
 	return false
 }
 
-// patience is how long to wait for a silent owner: twice as long for each
-// takeover in the last ten minutes. dead: its host refuses connections, so that
-// the process is gone, or a firewall says so. That is believed once.
+// patience returns how long to wait for a silent owner: twice as long for each
+// takeover in the last ten minutes. dead means that its host refuses connections: the
+// process is gone, or a firewall refuses them. That shortens the wait only once.
 func (h *history) patience(takeover time.Duration, dead bool) time.Duration {
 	if dead && !h.skipped() {
 		return takeover
@@ -103,7 +103,7 @@ func (h *history) patience(takeover time.Duration, dead bool) time.Duration {
 	return takeover << min(len(h.recent()), maxDoublings)
 }
 
-// claimant is self with what its claim says of takeovers, the newest last.
+// claimant returns self with the recent takeovers for its claim, the newest last.
 func (h *history) claimant(self Node) Node {
 	now := time.Now()
 	self.Takeovers = nil

@@ -210,7 +210,7 @@ func TestFit(t *testing.T) {
 		claim(t, other.bucket, Node{Name: "b"})
 		stop = other.start(t.Context())
 		time.Sleep(DefaultTakeover)
-		claim(t, other.bucket, ownerC) // somebody else can
+		claim(t, other.bucket, ownerC) // another node can
 		time.Sleep(time.Hour)
 		if err := stop(); err != nil {
 			t.Fatal(err)

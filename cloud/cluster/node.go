@@ -7,29 +7,29 @@ import (
 	"net"
 )
 
-// The doors of a node that others must find.
+// The doors of a node whose addresses others must know.
 const (
 	Kafka = "kafka" // for Kafka clients; its listeners have names
 	Sync  = "sync"  // for gateways
-	HTTP  = "http"  // the admin port, where nodes that have no door Peer say whether they are alive
+	HTTP  = "http"  // the admin port, where nodes without a peer port say whether they are alive
 	Peer  = "peer"  // for other nodes
 )
 
-// Node is one weir-cloud process as the others see it. It travels in the claim on a
-// shard: see Info.
+// Node is one weir-cloud process as other nodes see it. It is stored in the claim on
+// a shard: see Info.
 type Node struct {
 	ID   int32  // of the node in the Kafka protocol, from Name
 	Name string // --node-id
-	Boot string // drawn when the process started; "" = a version that does not answer through the bucket
-	Host string // name of the machine, on which alone a loopback address means this node
+	Boot string // drawn when the process started; "": a version that does not answer through the bucket
+	Host string // name of the machine; a loopback address reaches this node only from there
 
 	Addresses Addresses
 	Takeovers []Takeover // of the shard, in the ten minutes before the claim
 }
 
-// Addresses are those under which clients of a node's doors dial it, host:port, by the
-// name of the door and that of the listener. The address of a door's first listener is
-// there under the name "" as well. A door that is off has none.
+// Addresses holds the addresses (host:port) for clients of a node's doors, by the
+// name of the door and of the listener. A door's first listener is also there under
+// the name "". A door that is off has no addresses.
 type Addresses map[string]map[string]string
 
 // Add adds the address of a listener.
@@ -40,11 +40,13 @@ func (a Addresses) Add(door, listener, address string) {
 	a[door][listener] = address
 }
 
-// Address is that of the door's first listener: "" if the node has no such door.
+// Address returns the address of the door's first listener, "" if the node has no
+// such door.
 func (n Node) Address(door string) string { return n.Addresses[door][""] }
 
-// ListenerAddress is that of the door's listener of that name: "" if there is none. A
-// door whose listeners have no names has one, which answers to any name.
+// ListenerAddress returns the address of the door's listener of that name, "" if
+// there is none. A door whose listeners have no names returns its one address for any
+// name.
 func (n Node) ListenerAddress(door, listener string) string {
 	if named := n.Addresses[door]; len(named) > 1 {
 		return named[listener]
@@ -52,14 +54,14 @@ func (n Node) ListenerAddress(door, listener string) string {
 	return n.Address(door)
 }
 
-// NodeID derives the number by which Kafka clients know a node.
+// NodeID derives a node's number in the Kafka protocol from its name.
 func NodeID(name string) int32 {
 	h := fnv.New32a()
 	h.Write([]byte(name))
 	return int32(h.Sum32() & 0x7fffffff)
 }
 
-// canAsk reports whether n can find out if owner is alive.
+// canAsk reports whether n can ask owner if it is alive.
 func (n Node) canAsk(owner Node) bool {
 	host, _, err := net.SplitHostPort(cmp.Or(owner.Address(Peer), owner.Address(HTTP)))
 	if err != nil {
@@ -70,7 +72,7 @@ func (n Node) canAsk(owner Node) bool {
 }
 
 // AddressesLevel is the format level from which on a claim has all addresses in one
-// member. Below it, those of the doors of former versions are where these look.
+// member. Below it, addresses that earlier versions know are in members of their own.
 const AddressesLevel = 2
 
 // claimed is a node in a claim, in the order of its members. FORMAT.md describes it.
@@ -89,8 +91,8 @@ type claimed struct {
 	Addresses Addresses         `json:"addresses,omitempty"`
 }
 
-// Info encodes a node for its claim in a bucket of a format level. Nodes of former
-// versions read it below AddressesLevel.
+// Info encodes a node for its claim in a bucket of a format level. Below
+// AddressesLevel, nodes of earlier versions can read it.
 func (n Node) Info(level int) ([]byte, error) {
 	c := claimed{ID: n.ID, Name: n.Name, Boot: n.Boot, Host: n.Host, Takeovers: n.Takeovers, Addresses: n.Addresses}
 	if level >= AddressesLevel {
@@ -126,8 +128,8 @@ func (n Node) Info(level int) ([]byte, error) {
 	return json.Marshal(c)
 }
 
-// ReadInfo decodes the node of a claim of any format level. What could be read comes
-// with an error.
+// ReadInfo decodes the node of a claim of any format level. With an error it returns
+// what it could read.
 func ReadInfo(info []byte) (Node, error) {
 	var c claimed
 	err := json.Unmarshal(info, &c)

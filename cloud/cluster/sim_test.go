@@ -188,7 +188,7 @@ func (h *host) lead(ctx context.Context, view storage.Bucket, self Node, epoch u
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer log.Close() // it answers those who wait
+	defer log.Close() // it answers waiting calls
 	defer cancel()
 	h.set("owner")
 	h.w.serves()
@@ -230,7 +230,7 @@ func (h *host) write(ctx context.Context, log *commitlog.Log) {
 	}
 }
 
-// serves notes that somebody is the owner.
+// serves records which node is the owner.
 func (w *world) serves() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

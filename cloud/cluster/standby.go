@@ -12,16 +12,16 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// leastUnanswered is how many questions in a row must go unanswered before an
-// owner counts as silent: time alone says nothing to a node that was itself
+// leastUnanswered is how many questions in a row must go unanswered before an owner
+// counts as silent: elapsed time alone proves nothing to a node that was itself
 // frozen.
 const leastUnanswered = 3
 
-// standBy returns when this node should lead: there is no claim, the claim is
-// of this very node (whoever starts with a node's id holds the lock on its
-// data directory, so the process that made the claim is gone), or the claimant
-// has been silent for long enough. self is what to claim with, and epoch what: of several
-// standbys that find one owner silent one comes first, and the others stand by for it.
+// standBy returns when this node should lead. Then there is no claim, or the claimant
+// has been silent for long enough, or the claim is of this very node: a process locks
+// the data directory of its node id, so the process that made the claim is gone.
+// standBy returns the node and epoch to claim with. If several standbys find the
+// owner silent, the first to claim wins and the others stand by for it.
 func standBy(ctx context.Context, o Options, past *history) (self Node, epoch uint64, err error) {
 	var w *watch // of the claim that was followed last
 	silent := false
@@ -31,11 +31,11 @@ func standBy(ctx context.Context, o Options, past *history) (self Node, epoch ui
 			return o.Self, 0, nil
 		}
 		if errors.Is(err, journal.ErrCorrupt) || errors.Is(err, journal.ErrFormat) || errors.Is(err, storage.ErrDamaged) {
-			return o.Self, 0, err // it is the same tomorrow
+			return o.Self, 0, err // trying again would not help
 		}
 		if err != nil {
 			o.Log.Warn("bucket cannot be read; trying again", "err", err)
-			w, silent = nil, false // the silence is from before: listen anew
+			w, silent = nil, false // the silence was measured before the error: start again
 			wait(ctx, time.Second)
 			continue
 		}
@@ -51,7 +51,7 @@ func standBy(ctx context.Context, o Options, past *history) (self Node, epoch ui
 		if claim.Node == o.Self.Name {
 			return past.claimant(o.Self), claim.Epoch + 1, nil
 		}
-		if silent { // and nobody else has taken over meanwhile
+		if silent { // and no other node has taken over meanwhile
 			past.takes(claim.Epoch, w.skips())
 			o.Log.Warn("the owner is silent: taking over", "owner", w.owner.Name, "epoch", claim.Epoch,
 				"silent", time.Since(w.heard).Round(time.Millisecond), "err", w.err)
@@ -65,7 +65,7 @@ func standBy(ctx context.Context, o Options, past *history) (self Node, epoch ui
 	}
 }
 
-// follow begins to watch who has made a claim.
+// follow begins to watch the author of a claim.
 func follow(ctx context.Context, o Options, past *history, before *watch, claim journal.Claim) (*watch, error) {
 	owner, err := ReadInfo(claim.Info)
 	if err != nil && claim.Node != o.Self.Name {
@@ -73,7 +73,7 @@ func follow(ctx context.Context, o Options, past *history, before *watch, claim 
 	}
 	past.learn(owner.Takeovers)
 	if before != nil && before.owner.Name != claim.Node {
-		past.sees(before.epoch) // by a node that may be too old to say so itself
+		past.sees(before.epoch) // the new owner may be too old to list it in its claim
 	}
 	if claim.Node == o.Self.Name {
 		return &watch{o: o, epoch: claim.Epoch, owner: owner}, nil
@@ -88,7 +88,7 @@ func follow(ctx context.Context, o Options, past *history, before *watch, claim 
 	return w, nil
 }
 
-// watch is what a standby knows of the owner of an epoch. Its times are of this
+// watch is what a standby knows of the owner of an epoch. Its times are by this
 // process's monotonic clock.
 type watch struct {
 	o      Options
@@ -96,12 +96,12 @@ type watch struct {
 	epoch  uint64
 	owner  Node
 	canAsk bool
-	jitter time.Duration // so that two standbys seldom duel
+	jitter time.Duration // so that two standbys seldom claim at the same time
 
-	heard      time.Time // sign of life: the claim, an answer, a slot
-	answered   time.Time // sign of life from the owner itself: the claim, an answer
+	heard      time.Time // last sign of life: the claim, an answer, a slot
+	answered   time.Time // last sign of life from the owner itself: the claim, an answer
 	unanswered int       // questions in a row
-	refused    int       // of them, because nobody listens at the address
+	refused    int       // of those, refused because nothing listens at the address
 	err        error     // why the last one was not answered
 	patient    bool      // it was counted that only patience holds this node back
 
@@ -126,14 +126,14 @@ func (w *watch) draw() {
 	w.jitter = rand.N(max(period, 1)) - period/2
 }
 
-// answer is that of an owner to a question.
+// answer is the owner's answer to a question.
 type answer struct {
 	sign Sign
 	err  error
 }
 
-// await returns true when the owner has been silent for long enough, false when
-// ctx has ended.
+// await returns true when the owner has been silent for long enough, and false when
+// ctx ends.
 func (w *watch) await(ctx context.Context) bool {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -165,7 +165,7 @@ func (w *watch) await(ctx context.Context) bool {
 		if !asked {
 			pause := period - time.Since(began)
 			if due := w.o.Takeover + w.jitter - time.Since(w.heard); w.unanswered > 0 && due > 0 {
-				pause = min(pause, due) // not a moment later
+				pause = min(pause, due) // no later than the takeover is due
 			}
 			wait(ctx, pause)
 		}
@@ -180,7 +180,7 @@ func (w *watch) question(ctx context.Context, limit time.Duration) answer {
 	return answer{sign, err}
 }
 
-// take notes how a question ended.
+// take records the result of a question.
 func (w *watch) take(a answer) {
 	if w.err = a.err; a.err != nil {
 		w.unanswered++
@@ -215,9 +215,9 @@ func (w *watch) look(ctx context.Context) {
 	}
 }
 
-// silent reports whether the owner has been silent for so long that this node
-// should take over: by this node's own clock since the last sign of life, and in
-// enough questions, and it had the time to answer through the bucket.
+// silent reports whether this node should take over: by its own clock, the owner has
+// been silent for long enough since the last sign of life, has left enough questions
+// unanswered, and has had the time to answer through the bucket.
 func (w *watch) silent() bool {
 	since := time.Since(w.heard)
 	if w.unanswered < leastUnanswered || since < w.o.Takeover+w.jitter || !w.witness.silent() {
@@ -235,5 +235,5 @@ func (w *watch) silent() bool {
 	return true
 }
 
-// skips reports whether the host of the owner says that the process is gone.
+// skips reports whether the owner's host says that the process is gone.
 func (w *watch) skips() bool { return w.unanswered >= leastUnanswered && w.refused == w.unanswered }

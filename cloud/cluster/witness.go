@@ -7,22 +7,22 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// witness looks in the bucket whether an owner lives that does not answer: it
-// does if its log grows. One that has nothing to write is asked there, once
-// for each time that it must have shown itself, and answers with a slot.
+// witness looks in the bucket whether an owner that does not answer is alive: it is
+// if its log grows. An owner that has nothing to write is asked there, once each time
+// that it has to prove it, and answers with a slot.
 type witness struct {
 	o     Options
 	owner Node
 
-	next    journal.Position // of the owner's log: what lies there now is new
-	listed  bool             // next is where the log ends, or ended
+	next    journal.Position // in the owner's log: a slot here is new
+	listed  bool             // next is where the log ended when it was last listed
 	grew    time.Time        // when the log was last seen to have grown
-	asked   time.Time        // when the question was created that has no answer; zero: there is none
-	limit   time.Duration    // after asked: by then an owner that lives has answered
-	lastSaw time.Time        // when the last look began that found nothing new
+	asked   time.Time        // when the unanswered question was created; zero: there is none
+	limit   time.Duration    // time after asked within which a live owner answers
+	lastSaw time.Time        // when the last look that found nothing new began
 }
 
-// forget begins anew: the owner has answered, and next, if it is known, is what
+// forget starts again: the owner has answered. next, if known, is the first slot that
 // it had not acknowledged then.
 func (w *witness) forget(next journal.Position) {
 	w.listed, w.grew, w.asked, w.lastSaw = false, time.Time{}, time.Time{}, time.Time{}
@@ -31,10 +31,10 @@ func (w *witness) forget(next journal.Position) {
 	}
 }
 
-// look reports whether the log has grown since the last look. The first look
-// only finds out where it ends, for what was written until the owner fell silent
-// says nothing. Every look asks the bucket once, the first one and each that
-// finds something new lists as well.
+// look reports whether the log has grown since the last look. The first look only
+// finds its end: what was written before the owner fell silent proves nothing. Every
+// later look makes one request to the bucket; the first one, and each that finds
+// something new, lists as well.
 func (w *witness) look(ctx context.Context) (grown bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, w.o.Takeover)
 	defer cancel()
@@ -51,7 +51,7 @@ func (w *witness) look(ctx context.Context) (grown bool, err error) {
 	}
 	if grown {
 		if w.next, err = journal.NextSlot(ctx, w.o.Bucket, w.o.Shard, w.next); err != nil {
-			return true, nil // it has grown; where it ends the next look finds out
+			return true, nil // it has grown; the next look finds its end
 		}
 		w.grew, w.asked = began, time.Time{}
 		return true, nil
@@ -63,11 +63,12 @@ func (w *witness) look(ctx context.Context) (grown bool, err error) {
 	return false, nil
 }
 
-// ask creates a question. An owner looks for one every half of the takeover
-// time; in what is left it must see it and answer, in a slow bucket too.
+// ask creates a question. An owner looks for questions every half of the takeover
+// time. In the rest of that time it must see the question and answer, in a slow
+// bucket too.
 func (w *witness) ask(ctx context.Context) error {
 	if w.owner.Boot == "" {
-		return nil // of a version that does not look
+		return nil // a version that does not look for questions
 	}
 	began := time.Now()
 	if err := journal.Ask(ctx, w.o.Bucket, w.o.Shard, w.next.Epoch, w.o.Self.Name); err != nil {
@@ -79,8 +80,8 @@ func (w *witness) ask(ctx context.Context) error {
 	return nil
 }
 
-// silent reports whether the bucket had the time to show that the owner lives,
-// and did not.
+// silent reports whether the bucket has had the time to show that the owner is alive,
+// and has not shown it.
 func (w *witness) silent() bool {
 	if w.owner.Boot == "" {
 		return !w.lastSaw.IsZero()
