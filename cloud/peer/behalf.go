@@ -18,27 +18,26 @@ const (
 	producerPath = "/peer/v1/producer"
 )
 
-// Behalf says for whom a node that stands by asks the owner. The owner judges what
-// that client may.
+// Behalf names the client for whom a standby asks the owner. The owner decides what
+// that client may do.
 type Behalf struct {
 	Principal string `json:"principal"` // "User:name"
 	Host      string `json:"host"`      // IP address
 }
 
-// topicQuestion is the body of a request for a topic that is to be created.
+// topicQuestion is the body of a request to create a topic.
 type topicQuestion struct {
 	Behalf
 	Name string `json:"name"`
 }
 
-// topicAnswer is the topic, which may have been there before, or Kafka's code of why
-// there is none.
+// topicAnswer is the topic, which may have existed before, or Kafka's error code.
 type topicAnswer struct {
 	Topic copyTopic `json:"topic,omitzero"`
 	Error int16     `json:"error,omitempty"`
 }
 
-// producerAnswer is a producer id, or Kafka's code of why there is none.
+// producerAnswer is a producer id, or Kafka's error code.
 type producerAnswer struct {
 	ID    int64 `json:"id"`
 	Error int16 `json:"error,omitempty"`
@@ -55,7 +54,7 @@ func (s *Server) topic(w http.ResponseWriter, r *http.Request) {
 		if code == 0 {
 			a.Topic = copiedTopic(t)
 		}
-		_ = json.NewEncoder(w).Encode(a) // whoever asked is gone, if this fails
+		_ = json.NewEncoder(w).Encode(a) // fails only if the caller has gone
 	}
 }
 
@@ -66,12 +65,12 @@ func (s *Server) producer(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 	} else if question(w, r, &q) {
 		id, code := s.o.NewProducerID(r.Context(), q)
-		_ = json.NewEncoder(w).Encode(producerAnswer{id, code}) // whoever asked is gone, if this fails
+		_ = json.NewEncoder(w).Encode(producerAnswer{id, code}) // fails only if the caller has gone
 	}
 }
 
-// question reads the body of a request. It reports whether that could be done, and
-// answers if not.
+// question reads the body of a request. It reports whether it could; if not, it has
+// answered the request.
 func question(w http.ResponseWriter, r *http.Request, to any) bool {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewDecoder(r.Body).Decode(to); err != nil {
@@ -81,9 +80,10 @@ func question(w http.ResponseWriter, r *http.Request, to any) bool {
 	return true
 }
 
-// CreateTopic asks the node of that name, at host:port, to create a topic for a client
-// of this node, unless it is there, with the defaults of that node. code is Kafka's, 0
-// for success. Errors: ErrUnknownVerb; after another it is not known what was done.
+// CreateTopic asks a node, by its name and host:port, to create a topic for a client
+// of this node, with the defaults of that node, unless the topic exists. code is
+// Kafka's, 0 for success. Errors: ErrUnknownVerb; after any other the outcome is not
+// known.
 func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf, name string) (t state.Topic, code int16, err error) {
 	var a topicAnswer
 	if err := c.post(ctx, node, address, topicPath, topicQuestion{b, name}, &a); err != nil {
@@ -96,17 +96,17 @@ func (c *Client) CreateTopic(ctx context.Context, node, address string, b Behalf
 	return t, 0, err
 }
 
-// NewProducerID asks the node of that name, at host:port, for a producer id for a
-// client of this node. code is Kafka's, 0 for success. Errors: ErrUnknownVerb, or no
-// answer came.
+// NewProducerID asks a node, by its name and host:port, for a producer id for a
+// client of this node. code is Kafka's, 0 for success. Errors: ErrUnknownVerb; any
+// other means that no answer came.
 func (c *Client) NewProducerID(ctx context.Context, node, address string, b Behalf) (id int64, code int16, err error) {
 	var a producerAnswer
 	err = c.post(ctx, node, address, producerPath, b, &a)
 	return a.ID, a.Error, err
 }
 
-// post asks a question with a body, over a connection of its own: pings do not wait
-// behind what clients ask for.
+// post sends a request with a body over a connection of its own, so that pings do not
+// wait behind requests for clients.
 func (c *Client) post(ctx context.Context, node, address, path string, question, answer any) error {
 	body, err := json.Marshal(question)
 	if err != nil {
@@ -138,8 +138,8 @@ func (c *Client) post(ctx context.Context, node, address, path string, question,
 	return nil
 }
 
-// maxBehalf bounds the answer to a request of this file, in bytes: a topic with all
-// the settings that one may have, in JSON.
+// maxBehalf bounds the answer to a request of this file, in bytes: a topic in JSON
+// with all settings that it may have.
 const maxBehalf = 512 << 10
 
 // topic decodes a topic.

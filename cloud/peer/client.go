@@ -15,17 +15,16 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
-// ErrUnknownVerb: the node is of a version that cannot do this.
+// ErrUnknownVerb means that the node's version does not know this call.
 var ErrUnknownVerb = errors.New("node does not know this call")
 
-// dialTime is how long it may take to connect, certificates included.
+// dialTime bounds the time to connect, TLS handshake included.
 const dialTime = 5 * time.Second
 
-// Client asks other nodes. It keeps one connection to each; a node that does not
-// answer is asked over a new one the next time. It may be used by many goroutines.
+// Client asks other nodes. It keeps one connection to each, and makes a new one after
+// a node has not answered. It may be used by many goroutines.
 type Client struct {
-	// Dial, if set before the first call, connects to an address in the place of
-	// net.Dialer.
+	// Dial, if set before the first call, replaces net.Dialer.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
 	identity *join.NodeIdentity
@@ -34,13 +33,13 @@ type Client struct {
 	links map[string]*link // guarded by mu; by name and address
 }
 
-// NewClient makes a client that shows a certificate of this node.
+// NewClient makes a client that presents a certificate of this node.
 func NewClient(identity *join.NodeIdentity) *Client {
 	return &Client{identity: identity, links: make(map[string]*link)}
 }
 
-// Refused reports whether an error says that nobody listens at the node's
-// address although its host is there, or something in between says so.
+// Refused reports whether an error means that the node's host answered but nothing
+// listens at its address, or that a firewall said so.
 func Refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }
 
 // Close ends every connection. The client may be used again.
@@ -55,7 +54,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// get returns the body of the answer, of most bytes at most.
+// get returns the body of the answer, which may have at most most bytes.
 func (c *Client) get(ctx context.Context, node, address, path string, most int64) ([]byte, error) {
 	key := node + "\n" + address
 	l := c.link(key, node, address)
@@ -81,8 +80,8 @@ func (c *Client) link(key, node, address string) *link {
 	return l
 }
 
-// drop forgets a link over which no answer came: what was sent on it may be
-// repeated by TCP for minutes after the network is back.
+// drop forgets a link on which no answer came: TCP may repeat what was sent on it for
+// minutes after the network is back.
 func (c *Client) drop(key string, l *link) {
 	c.mu.Lock()
 	if c.links[key] == l {
@@ -97,11 +96,11 @@ type link struct {
 	open      func(ctx context.Context, address string) (net.Conn, error)
 	http      *http.Client
 	transport *http.Transport
-	ctx       context.Context // ends with close: so does dialling
+	ctx       context.Context // ended by close, which also ends dialling
 	cancel    context.CancelFunc
 
 	mu    sync.Mutex
-	conns []net.Conn // guarded by mu; that were opened
+	conns []net.Conn // opened connections; guarded by mu
 }
 
 func newLink(address string, config *tls.Config) *link {
@@ -111,7 +110,7 @@ func newLink(address string, config *tls.Config) *link {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.transport = &http.Transport{
 		Protocols:       new(http.Protocols),
-		IdleConnTimeout: idleTime / 2, // before the server's
+		IdleConnTimeout: idleTime / 2, // shorter than the server's
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return l.dial(ctx, address, config)
 		},
@@ -138,7 +137,7 @@ func (l *link) dial(ctx context.Context, address string, config *tls.Config) (ne
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ctx.Err() != nil { // close did not see it
+	if l.ctx.Err() != nil { // close came too early to see this connection
 		raw.Close()
 		return nil, l.ctx.Err()
 	}

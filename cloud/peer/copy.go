@@ -19,41 +19,43 @@ const copyPath = "/peer/v1/copy"
 const (
 	MaxTopics  = 10_000
 	maxCopy    = 32 << 20         // bytes of the answer
-	pieceSize  = 500              // topics in one line of it
-	copyTime   = 30 * time.Second // that the node that asked may take to read the answer
+	pieceSize  = 500              // topics in one line of the answer
+	copyTime   = 30 * time.Second // for the other node to read the answer
 	maxRefusal = 1 << 10          // bytes of the text of a refusal
 )
 
-// copyVersion is that of the body. A node does without a copy of a later one.
+// copyVersion is the version of the body. A node does not use a copy of a later
+// version.
 const copyVersion = 1
 
 // Errors of a copy, to be tested with errors.Is.
 var (
-	// ErrNoCopy: the node has nothing to give a copy of now: it does not own the
-	// shard, or is not sure of it.
+	// ErrNoCopy means that the node cannot give a copy now: it does not own the shard,
+	// or is not sure that it does.
 	ErrNoCopy = errors.New("node does not lead, or is not sure that it does")
-	// ErrTooLarge: there is more than a copy may hold.
+	// ErrTooLarge means that the copy would exceed its limits.
 	ErrTooLarge = errors.New("too much for a copy")
 )
 
-// Copy is what the owner of the shard tells a node that stands by.
+// Copy is what the owner of the shard sends to a standby.
 type Copy struct {
-	// Tag names this state. Who has a copy with it is told what is new since.
+	// Tag names this state. A node that has a copy with it gets only what has changed
+	// since.
 	Tag     string
 	Epoch   int32  // leader epoch
 	Cluster string // id
-	Offsets bool   // there is the topic of the offsets of groups
+	Offsets bool   // the offsets topic exists
 
-	// What has not changed since the tag that was named in the question is nil.
+	// The fields below are nil if they have not changed since the tag in the question.
 	Topics   []state.Topic
 	Users    []byte // JSON: see auth.Auth.Copy
 	Quotas   []byte // JSON: see quota.Quotas.Copy
 	Settings []byte // JSON: see settings.Settings.Copy
 }
 
-// copyLine is one line of the body: the first with version, tag and so on, then
-// pieces of the topics, the users, the quotas, the settings, and end. A part that is not new is
-// left out; topics that are none, of which all were deleted, are one empty piece.
+// copyLine is one line of the body. The first has version, tag and so on. Pieces of
+// the topics follow, then the users, the quotas, the settings, and end. A part that
+// has not changed is left out. If all topics were deleted, there is one empty piece.
 type copyLine struct {
 	Version  int             `json:"version,omitempty"`
 	Tag      string          `json:"tag,omitempty"`
@@ -80,8 +82,8 @@ func copiedTopic(t state.Topic) copyTopic {
 	return copyTopic{ID: t.ID.String(), Name: t.Name, Partitions: t.Partitions, Configs: t.Configs, Created: t.Created}
 }
 
-// copyOf answers a node that stands by: 204 if nothing is new, 503 if this node has
-// no copy to give, 413 if it would be too large.
+// copyOf answers a standby: 204 if nothing is new, 503 if this node has no copy to
+// give, 413 if it would be too large.
 func (s *Server) copyOf(w http.ResponseWriter, r *http.Request) {
 	if s.o.Copy == nil {
 		http.NotFound(w, r)
@@ -103,7 +105,8 @@ func (s *Server) copyOf(w http.ResponseWriter, r *http.Request) {
 	case c.Tag == after:
 		w.WriteHeader(http.StatusNoContent)
 	default:
-		// An error says that who asked is gone, or too slow: it sees a body without end.
+		// An error means that the other node is gone or too slow. It sees a body without an
+		// end.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(copyTime))
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		_ = c.encode(w)
@@ -140,7 +143,7 @@ func (c *Copy) encode(w io.Writer) error {
 	return nil
 }
 
-// decodeCopy reads a body. It reads no more than that many bytes.
+// decodeCopy reads a body of at most that many bytes.
 func decodeCopy(r io.Reader, most int64) (*Copy, error) {
 	limited := &io.LimitedReader{R: r, N: most}
 	in := json.NewDecoder(limited)
@@ -166,7 +169,7 @@ func decodeCopy(r io.Reader, most int64) (*Copy, error) {
 	}
 }
 
-// add takes a line.
+// add adds a line.
 func (c *Copy) add(line copyLine) error {
 	if line.Users != nil {
 		c.Users = line.Users
@@ -196,12 +199,13 @@ func (c *Copy) add(line copyLine) error {
 	return nil
 }
 
-// Copy asks the node of that name, at host:port, for what is new since a tag; "" asks
-// for everything. Without an error, and without a Copy, nothing is new.
+// Copy asks a node, by its name and host:port, for what has changed since a tag, or
+// for everything if the tag is "". It returns nil, nil if nothing has changed.
 //
-// Errors: ErrUnknownVerb, ErrNoCopy, ErrTooLarge, or no answer came.
+// Errors: ErrUnknownVerb, ErrNoCopy, ErrTooLarge; any other means that no answer
+// came.
 func (c *Client) Copy(ctx context.Context, node, address, after string) (*Copy, error) {
-	key := node + "\n" + address + "\n" + copyPath // a connection of its own: pings do not wait behind it
+	key := node + "\n" + address + "\n" + copyPath // a connection of its own, so that pings do not wait behind it
 	l := c.link(key, node, address)
 	got, err := l.copyOf(ctx, after)
 	if err != nil && !errors.Is(err, ErrUnknownVerb) && !errors.Is(err, ErrNoCopy) && !errors.Is(err, ErrTooLarge) {

@@ -1,12 +1,11 @@
-// Package peer is the port over which the nodes of a cluster talk to each
-// other: HTTP/2 over TLS 1.3, with certificates of the cluster's CA that are for
-// this port alone (join.SignNode), under ALPN "weir-peer/1" and the paths
-// /peer/v1/<verb>. Nobody else is let in, and nobody else is asked.
+// Package peer is the port over which the nodes of a cluster talk to each other:
+// HTTP/2 over TLS 1.3, under ALPN "weir-peer/1" and the paths /peer/v1/<verb>. Both
+// ends need a certificate of the cluster's CA that is valid for this port only
+// (join.SignNode).
 //
-// There is a file for each verb, with its server's and its client's half and the
-// bodies. A node of an earlier version answers a verb that it does not know with
-// 404 (ErrUnknownVerb): whoever asks does without it for now. A member of a body
-// that one end does not know is left out of account.
+// Each verb has a file with its server half, its client half and its bodies. A node
+// of an earlier version answers 404 to a verb that it does not know (ErrUnknownVerb),
+// and the caller goes on without it. Unknown members of a body are ignored.
 //
 //	ping     GET  /peer/v1/ping      is the node there, and what does it own
 //	admin         /peer/v1/admin/…   a request to the admin port that a standby passes on

@@ -166,7 +166,7 @@ func gatewayTLS(t *testing.T, ca *join.CA) *tls.Config {
 	return id.TLS(nil)
 }
 
-// TestStrangers: silent strangers who take all of their seats keep no node out.
+// TestStrangers: silent strangers that take all of their seats keep no node out.
 func TestStrangers(t *testing.T) {
 	ca := newCA(t)
 	p := start(t, ca, "a", budget.GateOptions{Max: 8, Strangers: 4, PerAddress: 8})

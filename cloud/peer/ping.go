@@ -11,20 +11,20 @@ import (
 
 const pingPath = "/peer/v1/ping"
 
-// maxAnswer bounds what a node may say of itself, in bytes.
+// maxAnswer bounds an Answer, in bytes.
 const maxAnswer = 4 << 10
 
-// errAnswer: a node answered what cannot be read.
+// errAnswer means that a node's answer cannot be decoded.
 var errAnswer = errors.New("answer cannot be read")
 
-// Answer is what a node says of itself when it is asked whether it is there.
+// Answer is a node's answer to a ping.
 type Answer struct {
 	Node string `json:"node"` // its name
 	Boot string `json:"boot"` // drawn when the process started
 	Role string `json:"role"` // owner, recovering or standby
 
-	// Of an owner: its epoch, and the first slot of its log that it has not
-	// acknowledged. 0 else.
+	// Set by an owner: its epoch, and the first slot of its log that it has not
+	// acknowledged.
 	Epoch uint64 `json:"epoch,omitempty"`
 	Slot  uint64 `json:"slot,omitempty"`
 }
@@ -44,11 +44,11 @@ func decodeAnswer(p []byte) (Answer, error) {
 func (s *Server) ping(w http.ResponseWriter, r *http.Request) {
 	s.o.Heard(asker(r))
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(s.o.Self()) // whoever asked is gone, if this fails
+	_ = json.NewEncoder(w).Encode(s.o.Self()) // fails only if the caller has gone
 }
 
-// Ping asks the node of that name, at host:port, whether it is there. An error
-// tells nothing about the node, but for one that Refused reports.
+// Ping asks a node, by its name and host:port, whether it is there. An error says
+// nothing about the node, unless Refused reports true for it.
 func (c *Client) Ping(ctx context.Context, node, address string) (Answer, error) {
 	body, err := c.get(ctx, node, address, pingPath, maxAnswer)
 	if err != nil {

@@ -14,12 +14,12 @@ func (s *Server) race(w http.ResponseWriter, r *http.Request) {
 	}
 	s.o.Race()
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write([]byte("{}\n")) // whoever asked is gone, if this fails
+	_, _ = w.Write([]byte("{}\n")) // fails only if the caller has gone
 }
 
-// Race asks the node of that name, at host:port, to look in the bucket for an
-// invitation to a race for names there (storage.Race). It returns when the node knows
-// of it. Errors: ErrUnknownVerb, or nothing is known.
+// Race asks a node, by its name and host:port, to look in the bucket for an
+// invitation to a race for names (storage.Race). It returns when the node knows of
+// it. Errors: ErrUnknownVerb; after any other the outcome is not known.
 func (c *Client) Race(ctx context.Context, node, address string) error {
 	_, err := c.get(ctx, node, address, racePath, maxAnswer)
 	return err

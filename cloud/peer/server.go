@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// handshakeTime is how long a newcomer may take to show its certificate.
+	// handshakeTime bounds the TLS handshake of a new connection.
 	handshakeTime = 5 * time.Second
-	// idleTime is how long a connection stays open on which nobody asks.
+	// idleTime is how long a connection without requests stays open.
 	idleTime = 2 * time.Minute
-	// maxBody bounds the body of a request in bytes, maxCalls the requests of one
-	// connection that are under way.
+	// maxBody bounds the body of a request in bytes, maxCalls the requests under way on
+	// one connection.
 	maxBody  = 64 << 10
 	maxCalls = 64
 )
@@ -33,30 +33,29 @@ type Options struct {
 	Listener net.Listener
 	Identity *join.NodeIdentity
 	Gate     *budget.Gate  // counts the connections
-	Self     func() Answer // what this node says of itself
+	Self     func() Answer // returns what this node says of itself
 
-	// Forwarded, if set, answers a request to the admin port that the node of that
-	// name passes on. With own, the hash of that node's own admin token in hex, the
-	// caller has shown that one; else the request has a credential that is yet to be
-	// judged.
+	// Forwarded, if set, answers a request to the admin port that the named node
+	// forwards. If own is set, the caller has shown that node its admin token, of which
+	// own is the hash in hex. Otherwise the request carries a credential that is to be
+	// checked here.
 	Forwarded func(w http.ResponseWriter, r *http.Request, node, own string)
 
-	// Heard, if set, is told of each node that asks, by its name.
+	// Heard, if set, is called with the name of each node that sends a request.
 	Heard func(node string)
 
-	// Copy, if set, returns what a node that stands by should know: what is new since
-	// the tag that it names, all for a tag that is not known, and nothing but the tag
-	// if nothing is. Errors: ErrTooLarge, and any other for "not now". Calls come one
-	// after the other.
+	// Copy, if set, returns what has changed since the tag: everything if the tag is not
+	// known, and only the tag if nothing has changed. Errors: ErrTooLarge; any other
+	// means "not now". Calls are not concurrent.
 	Copy func(after string) (*Copy, error)
 
-	// CreateTopic and NewProducerID, if set, do what a client of another node has asked
-	// it for. code is Kafka's, 0 for success.
+	// CreateTopic and NewProducerID, if set, act for a client of another node. code is
+	// Kafka's, 0 for success.
 	CreateTopic   func(ctx context.Context, b Behalf, name string) (t state.Topic, code int16)
 	NewProducerID func(ctx context.Context, b Behalf) (id int64, code int16)
 
-	// Race, if set, is called when another node has invited to a race in the bucket.
-	// It must not block.
+	// Race, if set, is called when another node has invited to a race in the bucket. It
+	// must not block.
 	Race func()
 	Log  *slog.Logger // default: slog.Default
 }
@@ -65,12 +64,12 @@ type Options struct {
 type Server struct {
 	o        Options
 	http     *http.Server
-	entered  chan net.Conn // of nodes, whose certificate was checked
-	copying  chan struct{} // one token: whose copy is made
+	entered  chan net.Conn // connections of nodes whose certificate was checked
+	copying  chan struct{} // one token: held while a copy is made
 	refused  *budget.Episode
 	ctx      context.Context // ends when the server is closed
 	cancel   context.CancelFunc
-	newcomer sync.WaitGroup // one for each handshake under way, one for accept
+	newcomer sync.WaitGroup // counts the handshakes under way, and accept
 }
 
 // New makes a Server on a listener, which it closes.
@@ -105,19 +104,19 @@ func New(o Options) *Server {
 		},
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
-	// The handshake is done by enter, before net/http sees the connection: to it
-	// HTTP/2 is all that is spoken here, and there is no other.
+	// enter performs the handshake before net/http sees the connection. To net/http the
+	// connection is unencrypted HTTP/2.
 	s.http.Protocols.SetUnencryptedHTTP2(true)
 	return s
 }
 
-// Serve answers until Close, which is no error.
+// Serve answers until Close, and then returns nil.
 func (s *Server) Serve() error {
 	accepting := make(chan error, 1)
 	s.newcomer.Go(func() { accepting <- s.accept() })
 	err := s.http.Serve(listener{s})
 	if errors.Is(err, http.ErrServerClosed) || s.ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
-		err = nil // Close, or accept, which says why
+		err = nil // after Close; or accept has failed and returns why
 	}
 	s.cancel()
 	if closed := s.o.Listener.Close(); closed != nil && !errors.Is(closed, net.ErrClosed) {
@@ -140,7 +139,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// accept lets newcomers in until the server is closed.
+// accept accepts connections until the server is closed.
 func (s *Server) accept() error {
 	for rest := time.Duration(0); ; {
 		c, err := s.o.Listener.Accept()
@@ -153,7 +152,7 @@ func (s *Server) accept() error {
 		case errors.Is(err, net.ErrClosed):
 			s.cancel()
 			return fmt.Errorf("accept: %w", err)
-		case err != nil: // no file descriptor is free, for one
+		case err != nil: // for example, no file descriptor is free
 			rest = min(max(2*rest, 5*time.Millisecond), time.Second)
 			s.o.Log.Warn("--peer accepts no connection for now", "err", err)
 			_ = pause.For(s.ctx, rest)
@@ -161,7 +160,7 @@ func (s *Server) accept() error {
 		}
 		rest = 0
 		seat, err := s.o.Gate.Enter(budget.Address(c.RemoteAddr()), func() { c.Close() })
-		if err != nil { // the gate has said so
+		if err != nil { // the gate has logged it
 			c.Close()
 			continue
 		}
@@ -169,7 +168,7 @@ func (s *Server) accept() error {
 	}
 }
 
-// enter checks a newcomer's certificate and hands the connection on.
+// enter checks the certificate of a new connection and passes the connection on.
 func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 	ctx, cancel := context.WithTimeout(s.ctx, handshakeTime)
 	defer cancel()
@@ -190,7 +189,7 @@ func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 	raw.Close()
 }
 
-// conn is the connection of a node. net/http sees nothing of TLS.
+// conn is the connection of a node, without TLS from net/http's point of view.
 type conn struct {
 	net.Conn
 	node string
@@ -215,12 +214,12 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l listener) Close() error   { return nil } // Server.Close does it
+func (l listener) Close() error   { return nil } // Server.Close closes it
 func (l listener) Addr() net.Addr { return l.s.o.Listener.Addr() }
 
 type nodeKey struct{}
 
-// asker is the name of the node that has sent a request.
+// asker returns the name of the node that has sent a request.
 func asker(r *http.Request) string {
 	name, _ := r.Context().Value(nodeKey{}).(string)
 	return name
