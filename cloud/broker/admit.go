@@ -10,7 +10,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// The settings that an append is judged by.
+// The settings that decide whether an append is accepted.
 const (
 	compressionType = "compression.type"
 	maxMessageBytes = "max.message.bytes"
@@ -20,15 +20,14 @@ const (
 	logAppendTime   = "LogAppendTime"
 )
 
-// maxInflated bounds what a batch is unpacked to, in bytes: the log takes no more.
+// maxInflated bounds the bytes of an inflated batch, as the log does.
 const maxInflated = 64 << 20
 
-// admit holds a batch against the settings of its topic, and compresses it as
-// they say: a.Batch may be another one afterwards. What the batch is worth
-// otherwise is for the log to judge.
+// admit checks a batch against the settings of its topic, and compresses it as they
+// say: a.Batch may be another batch afterwards. All other checks are the log's.
 //
-// Keys and timestamps of a gateway's batch are not looked at: it has acknowledged
-// these records, and a refusal would hold up all that come after them.
+// Keys and timestamps of a gateway's batch are not checked: the gateway has
+// acknowledged these records, and a refusal would hold up all that come after them.
 //
 // Errors: ErrTooLarge; *RecordsError, which is ErrCorrupt or ErrInvalidTimestamp.
 func admit(t Topic, a *Append, now time.Time) error {
@@ -54,7 +53,7 @@ func admit(t Topic, a *Append, now time.Time) error {
 	return nil
 }
 
-// number is the value of a setting of the topic that is a number.
+// number returns the value of a numeric setting of the topic, or unset.
 func number(t Topic, name string, unset int64) int64 {
 	if n, err := strconv.ParseInt(t.Configs[name], 10, 64); err == nil {
 		return n
@@ -62,8 +61,7 @@ func number(t Topic, name string, unset int64) int64 {
 	return unset
 }
 
-// judge looks at each record, if the settings give a reason to. now is in ms since
-// 1970.
+// judge checks each record, if the settings require that. now is in ms since 1970.
 func judge(t Topic, a *Append, now int64) error {
 	compacted := slices.Contains(Words(t.Configs["cleanup.policy"]), "compact")
 	before, after := int64(math.MaxInt64), int64(math.MaxInt64)
@@ -77,7 +75,7 @@ func judge(t Topic, a *Append, now int64) error {
 	index := int32(0)
 	_ = a.Batch.Each(maxInflated, func(r *record.Record) error {
 		switch {
-		case compacted && r.Key == nil: // compaction could never let it go
+		case compacted && r.Key == nil: // compaction could never remove it
 			refused.add(index, ErrCorrupt, "the topic is compacted, and the record has no key")
 		case r.Timestamp >= 0 && r.Timestamp < now-before:
 			refused.add(index, ErrInvalidTimestamp, "timestamp %d is %d ms ago, %s is %d", r.Timestamp, now-r.Timestamp, timestampBefore, before)
@@ -86,28 +84,28 @@ func judge(t Topic, a *Append, now int64) error {
 		}
 		index++
 		return nil
-	}) // a batch that cannot be read the log refuses
+	}) // a batch that cannot be read is refused by the log
 	if len(refused.Records) == 0 {
 		return nil
 	}
 	return &refused
 }
 
-// RecordsError says which records of a batch their topic does not take. Nothing of
-// the batch is stored.
+// RecordsError lists the records of a batch that their topic does not accept. Nothing
+// of the batch is stored.
 type RecordsError struct {
-	Records []RefusedRecord // in their order
-	kind    error           // ErrInvalidTimestamp if it is that of any of them, as in Kafka; else ErrCorrupt
+	Records []RefusedRecord // in order
+	kind    error           // ErrInvalidTimestamp if that is the error of any of them, as in Kafka; else ErrCorrupt
 }
 
 // RefusedRecord is a record by its place in the batch.
 type RefusedRecord struct {
 	Index int32
-	Text  string // what is wrong with it; "" beyond the first explained ones
+	Text  string // what is wrong with it; "" after the first explained records
 }
 
-// explained is how many records of a batch are told what is wrong with them: the
-// texts can be longer than the records.
+// explained is for how many records of a batch the error has a text: the texts can be
+// longer than the records.
 const explained = 100
 
 func (e *RecordsError) add(index int32, kind error, format string, args ...any) {
@@ -128,7 +126,7 @@ func (e *RecordsError) Error() string {
 
 func (e *RecordsError) Unwrap() error { return e.kind }
 
-// codecs are the values of compression.type but for producer.
+// codecs maps the values of compression.type, except producer.
 var codecs = map[string]record.Codec{
 	"uncompressed": record.None,
 	"gzip":         record.Gzip,
@@ -137,10 +135,9 @@ var codecs = map[string]record.Codec{
 	"zstd":         record.Zstd,
 }
 
-// compress makes the batch one of the codec that the topic asks for. A batch that
-// is more than its records, because it is part of a transaction or says that its
-// time is that of an append, stays as it is, and so does one that is not sound:
-// under a new CRC nobody could tell.
+// compress recompresses the batch with the codec of the topic. Three kinds of batches
+// stay as they are: those of transactions, those with LogAppendTime, and corrupt
+// ones, whose damage a new CRC would hide.
 func compress(t Topic, a *Append) error {
 	codec, ok := codecs[t.Configs[compressionType]]
 	b := a.Batch

@@ -1,12 +1,13 @@
-// Package broker is the one API that every door of the cloud speaks: topics,
-// appends, fetches, groups.
+// Package broker is the one API that every door of the cloud uses: topics, appends,
+// fetches, groups.
 //
-// Every call names what it is about: a partition, a group, a transactional id, a
-// gateway. Each of these belongs to a slice, a slice to a shard, and a shard has one
-// owner (slice.go, table.go). A node that is not the owner answers ErrNotOwner, with
-// the owner in a NotOwnerError; Leader, Coordinator and Controller say whom to ask.
-// What belongs to the cluster as a whole, the catalogue, is in shard 0. Calls that
-// begin with Known also answer on other nodes, from a copy of what its owner knows.
+// Every call names its subject: a partition, a group, a transactional id, a gateway.
+// Each of these belongs to a slice, a slice to a shard, and a shard has one owner
+// (package weir has the slices, table.go the rest). A node that is not the owner
+// returns ErrNotOwner, as a NotOwnerError that names the owner. Leader, Coordinator
+// and Controller return the node to ask. The catalogue, which belongs to the cluster
+// as a whole, is in shard 0. Calls that begin with Known also work on other nodes,
+// from a copy of what the owner of shard 0 knows.
 package broker
 
 import (
@@ -27,7 +28,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// The words that doors use are those of the log below.
+// The log's types that doors use.
 type (
 	Node    = cluster.Node
 	Topic   = logstate.Topic
@@ -39,21 +40,21 @@ type (
 
 // Errors of the calls below, to be tested with errors.Is.
 var (
-	// ErrNotOwner: another node serves the shard, or none does yet. Nothing
-	// that was handed over is durable here. See NotOwnerError.
+	// ErrNotOwner means that another node serves the shard, or none does yet. Nothing
+	// that was passed to the call is durable here. See NotOwnerError.
 	ErrNotOwner = errors.New("not the owner of the shard")
-	// ErrUnavailable: this node owns the shard but cannot reach the bucket to
-	// make sure that it still does.
+	// ErrUnavailable means that this node owns the shard but cannot reach the bucket to
+	// confirm that.
 	ErrUnavailable = errors.New("bucket does not answer")
-	// ErrInvalidConfig: an unknown topic setting, or a value it cannot have.
+	// ErrInvalidConfig means an unknown topic setting, or an invalid value.
 	ErrInvalidConfig = errors.New("invalid topic setting")
-	// ErrInvalidTimestamp: a record's timestamp is further from now than its
+	// ErrInvalidTimestamp means that a record's timestamp is further from now than its
 	// topic allows.
 	ErrInvalidTimestamp = errors.New("timestamp out of range")
 
-	// ErrFenced and ErrClosed: the log has ended under a call that went past
-	// the broker; whether the call had an effect is not known. The broker's own
-	// calls say ErrNotOwner instead.
+	// ErrFenced and ErrClosed mean that the log ended during a call that bypassed the
+	// broker; the outcome of the call is not known. The broker's own calls return
+	// ErrNotOwner instead.
 	ErrFenced = commitlog.ErrFenced
 	ErrClosed = commitlog.ErrClosed
 
@@ -82,8 +83,8 @@ const (
 // Options configure a Broker.
 type Options struct {
 	Self       Node
-	Partitions int32 // of a topic that is created without saying how many
-	AutoCreate bool  // doors may create a topic that somebody names
+	Partitions int32 // of a topic that is created without a number of partitions
+	AutoCreate bool  // a topic is created when a request names it
 	Metrics    *metrics.Set
 }
 
@@ -95,7 +96,7 @@ type Broker struct {
 	acks   *metrics.PrometheusHistogram    // seconds from Append to its durable answer
 	ended  map[txn.Ending]*metrics.Counter // transactions; the map is not changed
 
-	changing sync.Mutex    // of the table
+	changing sync.Mutex    // guards changes of the table
 	altering chan struct{} // holds a token while a topic's settings are changed
 }
 
@@ -117,7 +118,7 @@ func New(o Options) *Broker {
 // Self is this node.
 func (b *Broker) Self() Node { return b.o.Self }
 
-// translate turns the log's word for "not mine any more" into the broker's.
+// translate turns the log's error for a lost shard into the broker's.
 func translate(err error) error {
 	if errors.Is(err, commitlog.ErrFenced) || errors.Is(err, commitlog.ErrClosed) {
 		return errors.Join(ErrNotOwner, err)
@@ -134,8 +135,8 @@ func (b *Broker) Groups(id string) (*group.Coordinator, error) {
 	return s.Groups, nil
 }
 
-// AllGroups returns the coordinators of the groups that this node serves: others may
-// serve more.
+// AllGroups returns the coordinators of the groups that this node serves. Other nodes
+// may serve more groups.
 func (b *Broker) AllGroups() ([]*group.Coordinator, error) {
 	var all []*group.Coordinator
 	shards, err := b.owned()

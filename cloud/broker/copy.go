@@ -14,26 +14,26 @@ import (
 // MaxCopyAge is how old a copy may become before a standby no longer answers from it.
 const MaxCopyAge = 10 * time.Second
 
-// Copy is what the owner of the shard knew a moment ago, for a node that stands by.
-// It is not changed once the broker has it.
+// Copy is what the owner of the shard knew a moment ago, for use on a standby. It
+// must not be changed after SetCopy.
 type Copy struct {
-	Owner   string // name of the node that it is from
-	Tag     string // names its state at the owner
+	Owner   string // name of the node that sent it
+	Tag     string // names the owner's state
 	Epoch   int32  // the owner's leader epoch
 	Cluster string // id
-	Offsets bool   // there is the topic of OffsetsTopic
+	Offsets bool   // the offsets topic exists
 
 	Users    *auth.Auth
 	Quotas   *quota.Quotas
 	Settings *settings.Settings
-	Asked    time.Time // when the owner was asked: the copy is no older
+	Asked    time.Time // when the owner was asked: the copy is at least as new
 
 	topics []Topic // by name
 	names  map[string]int
 	ids    map[weir.TopicID]int
 }
 
-// SetTopics gives a new copy its topics.
+// SetTopics sets the topics of a new copy.
 func (c *Copy) SetTopics(topics []Topic) {
 	c.topics = slices.SortedFunc(slices.Values(topics), func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
 	c.names, c.ids = make(map[string]int, len(topics)), make(map[weir.TopicID]int, len(topics))
@@ -42,17 +42,17 @@ func (c *Copy) SetTopics(topics []Topic) {
 	}
 }
 
-// SameTopics gives a new copy the topics of an earlier one.
+// SameTopics sets the topics of a new copy to those of an earlier one.
 func (c *Copy) SameTopics(earlier *Copy) {
 	c.topics, c.names, c.ids = earlier.topics, earlier.names, earlier.ids
 }
 
-// SetCopy replaces the copy from which this node answers while it stands by; nil: it
-// has none.
+// SetCopy replaces the copy from which this node answers as a standby; nil removes
+// it.
 func (b *Broker) SetCopy(c *Copy) { b.copied.Store(c) }
 
-// Copy is the copy from which this node answers: nil if it has none, if the copy is
-// older than MaxCopyAge, or if this node is the owner.
+// Copy returns the copy from which this node answers. It is nil if there is none, if
+// it is older than MaxCopyAge, or if this node is the owner.
 func (b *Broker) Copy() *Copy {
 	c := b.copied.Load()
 	if c == nil || b.IsController() || time.Since(c.Asked) > MaxCopyAge {
@@ -61,10 +61,11 @@ func (b *Broker) Copy() *Copy {
 	return c
 }
 
-// LastCopy is the copy that was set last, however old it is; nil: there is none.
+// LastCopy returns the copy that was set last, however old it is, nil if there is
+// none.
 func (b *Broker) LastCopy() *Copy { return b.copied.Load() }
 
-// KnownTopics is Topics, and on a standby what its copy says.
+// KnownTopics is Topics, or on a standby the topics of its copy.
 func (b *Broker) KnownTopics() ([]Topic, error) {
 	if c := b.Copy(); c != nil {
 		return c.topics, nil
@@ -72,7 +73,7 @@ func (b *Broker) KnownTopics() ([]Topic, error) {
 	return b.Topics()
 }
 
-// KnownTopic is Topic, and on a standby what its copy says.
+// KnownTopic is Topic, or on a standby a topic of its copy.
 func (b *Broker) KnownTopic(name string) (Topic, error) {
 	if c := b.Copy(); c != nil {
 		i, ok := c.names[name]
@@ -84,7 +85,7 @@ func (b *Broker) KnownTopic(name string) (Topic, error) {
 	return b.Topic(name)
 }
 
-// KnownTopicByID is TopicByID, and on a standby what its copy says.
+// KnownTopicByID is TopicByID, or on a standby a topic of its copy.
 func (b *Broker) KnownTopicByID(id weir.TopicID) (Topic, error) {
 	if c := b.Copy(); c != nil {
 		i, ok := c.ids[id]

@@ -16,10 +16,10 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// ErrFixed: a setting of the node that is set when it starts only.
+// ErrFixed means that a setting of the node can be set only when it starts.
 var ErrFixed = errors.New("setting cannot be changed while the node runs")
 
-// The settings of the broker that are no topic's default, and can be changed.
+// The settings of the broker that can be changed and are not defaults of topics.
 const (
 	autoCreate    = "auto.create.topics.enable"
 	numPartitions = "num.partitions"
@@ -31,7 +31,7 @@ const (
 	consumerHeartbeat = "consumer.heartbeat.interval.ms"
 )
 
-// groupSettings is all that groups can be told, by name (KIP-848).
+// groupSettings lists the settings of groups, by name (KIP-848).
 var groupSettings = []Setting{
 	{Name: consumerHeartbeat, Type: Int, Default: "5000", rule: between(100, 60_000),
 		Doc: "How often members of the group send heartbeats, in the newer group protocol. It must be less than consumer.session.timeout.ms."},
@@ -39,7 +39,7 @@ var groupSettings = []Setting{
 		Doc: "A member of the group is removed after this long without a heartbeat, in the newer group protocol."},
 }
 
-// replicated are settings that tools such as Cruise Control change while they move
+// replicated lists settings that tools such as Cruise Control change while they move
 // replicas.
 var replicated = []Setting{
 	{Name: "follower.replication.throttled.rate", Type: Long, Default: forever, rule: atLeast(0), Inert: noReplicas,
@@ -50,11 +50,10 @@ var replicated = []Setting{
 		Doc: "Bytes per second that move between the disks of a broker."},
 }
 
-// GroupSettings lists what groups can be told, by name. The list is not to be changed.
+// GroupSettings lists the settings of groups, by name. The list must not be changed.
 func GroupSettings() []Setting { return groupSettings }
 
-// GroupSetting returns the group setting of that name: ErrInvalidConfig if there is
-// none.
+// GroupSetting returns the group setting of that name, or ErrInvalidConfig.
 func GroupSetting(name string) (Setting, error) {
 	if strings.HasPrefix(name, "share.") || strings.HasPrefix(name, "streams.") {
 		return Setting{}, fmt.Errorf("%w: %s is of a kind of groups that there is not here", ErrInvalidConfig, name)
@@ -77,7 +76,7 @@ func settingOf(known []Setting, name string) (Setting, error) {
 }
 
 // BrokerSetting returns the broker setting of that name if clients can change it.
-// Errors: ErrFixed, ErrInvalidConfig if there is none.
+// Errors: ErrFixed; ErrInvalidConfig if there is no such setting.
 func (b *Broker) BrokerSetting(name string) (Setting, error) {
 	s, err := settingOf(b.Settings(), name)
 	if err == nil && !s.Alterable() {
@@ -116,7 +115,7 @@ func check(values map[string]string, setting func(string) (Setting, error)) erro
 	return nil
 }
 
-// settings returns what clients have changed.
+// settings returns the settings that clients have changed.
 func (b *Broker) settings() (*settings.Settings, error) {
 	c, err := b.catalogue()
 	if err != nil {
@@ -125,7 +124,7 @@ func (b *Broker) settings() (*settings.Settings, error) {
 	return c.Settings, nil
 }
 
-// knownSettings is settings, and on a standby what its copy says.
+// knownSettings is settings, or on a standby the settings of its copy.
 func (b *Broker) knownSettings() (*settings.Settings, error) {
 	if c := b.Copy(); c != nil && c.Settings != nil {
 		return c.Settings, nil
@@ -133,9 +132,9 @@ func (b *Broker) knownSettings() (*settings.Settings, error) {
 	return b.settings()
 }
 
-// AlterBroker changes the settings of the node of that number, or with "" those of
-// all that have none of their own; durable on return. Each owner of the shard goes by
-// them. change is as that of AlterTopic.
+// AlterBroker changes the settings of the node of that number. With "" it changes the
+// settings of all nodes, which a node's own override. Durable on return. Each owner
+// of the shard uses them. change works as in AlterTopic.
 //
 // Errors: ErrFixed, ErrInvalidConfig, those of settings.Settings.Alter, and what
 // change returns.
@@ -144,7 +143,8 @@ func (b *Broker) AlterBroker(ctx context.Context, number string, change func(val
 }
 
 // AlterGroup changes the settings of a group, which need not exist; durable on
-// return. change is as that of AlterTopic. Errors: those of AlterBroker but ErrFixed.
+// return. change works as in AlterTopic. Errors: those of AlterBroker except
+// ErrFixed.
 func (b *Broker) AlterGroup(ctx context.Context, group string, change func(values map[string]string) error) error {
 	return b.alterSettings(ctx, settings.Resource{Kind: settings.Group, Name: group}, change, CheckGroup)
 }
@@ -162,13 +162,14 @@ func (b *Broker) alterSettings(ctx context.Context, r settings.Resource, change,
 	}))
 }
 
-// BrokerValues returns what clients have set of the node of that number, "" for all;
-// it is not to be changed. This and the next two also answer from the copy of a standby.
+// BrokerValues returns what clients have set for the node of that number, or with ""
+// for all nodes. The map must not be changed. This and the next two calls also work
+// on a standby, from its copy.
 func (b *Broker) BrokerValues(number string) (map[string]string, error) {
 	return b.values(settings.Resource{Kind: settings.Node, Name: number})
 }
 
-// GroupValues returns what clients have set of a group; it is not to be changed.
+// GroupValues returns what clients have set for a group. The map must not be changed.
 func (b *Broker) GroupValues(group string) (map[string]string, error) {
 	return b.values(settings.Resource{Kind: settings.Group, Name: group})
 }
@@ -181,7 +182,7 @@ func (b *Broker) values(r settings.Resource) (map[string]string, error) {
 	return s.Of(r), nil
 }
 
-// ConfiguredGroups lists the groups of which clients have set something.
+// ConfiguredGroups lists the groups for which clients have set anything.
 func (b *Broker) ConfiguredGroups() ([]string, error) {
 	s, err := b.knownSettings()
 	if err != nil {
@@ -190,7 +191,7 @@ func (b *Broker) ConfiguredGroups() ([]string, error) {
 	return s.Names(settings.Group), nil
 }
 
-// own is what clients have set for this node.
+// own returns what clients have set for this node.
 func (b *Broker) own() map[string]string {
 	s, err := b.settings()
 	if err != nil {
@@ -199,8 +200,8 @@ func (b *Broker) own() map[string]string {
 	return s.Node(strconv.Itoa(int(b.o.Self.ID)))
 }
 
-// TopicDefaults returns the settings that topics without their own have because
-// clients have set them for a node, by the names that topics have for them.
+// TopicDefaults returns the settings that clients have set for a node and that are
+// defaults of topics, by the names of the topic settings.
 func TopicDefaults(s *settings.Settings, number int32) map[string]string {
 	return topicDefaults(s.Node(strconv.Itoa(int(number))))
 }
@@ -221,11 +222,11 @@ func topicDefaults(node map[string]string) map[string]string {
 	return defaults
 }
 
-// OwnTopic reports whether a topic is Weir's own: what clients set for all topics is
-// not for it, so that what gateways report there is always taken, and stays.
+// OwnTopic reports whether a topic is Weir's own. Settings for all topics do not
+// apply to it, so that reports of gateways are always accepted and kept.
 func OwnTopic(name string) bool { return strings.HasPrefix(name, "weir.") }
 
-// withDefaults is a topic with the settings that it has because of the node.
+// withDefaults returns a topic with the defaults of the node added to its settings.
 func (b *Broker) withDefaults(t Topic) Topic {
 	if OwnTopic(t.Name) {
 		return t
@@ -238,7 +239,7 @@ func (b *Broker) withDefaults(t Topic) Topic {
 	return t
 }
 
-// TopicValue returns the value that a setting has for a topic.
+// TopicValue returns the value of a setting for a topic.
 func (b *Broker) TopicValue(t Topic, name string) string {
 	if value, ok := t.Configs[name]; ok {
 		return value
@@ -253,8 +254,8 @@ func (b *Broker) TopicValue(t Topic, name string) string {
 	return s.Default
 }
 
-// AutoCreate reports whether a topic that does not exist may be created because
-// somebody named it.
+// AutoCreate reports whether a topic that does not exist is created when a request
+// names it.
 func (b *Broker) AutoCreate() bool {
 	if value, ok := b.own()[autoCreate]; ok {
 		return strings.EqualFold(value, "true")
@@ -262,8 +263,8 @@ func (b *Broker) AutoCreate() bool {
 	return b.o.AutoCreate
 }
 
-// DefaultPartitions is how many partitions a topic gets that is created without
-// saying how many.
+// DefaultPartitions returns the number of partitions of a topic that is created
+// without one.
 func (b *Broker) DefaultPartitions() int32 {
 	if n, err := strconv.ParseInt(b.own()[numPartitions], 10, 32); err == nil {
 		return int32(n)
@@ -271,8 +272,8 @@ func (b *Broker) DefaultPartitions() int32 {
 	return b.o.Partitions
 }
 
-// GroupTimeouts returns a function that tells a group's coordinator what clients have
-// set for the group.
+// GroupTimeouts returns a function that returns the timeouts that clients have set
+// for a group, for group.Options.
 func GroupTimeouts(s *settings.Settings) func(group string) (session, heartbeat time.Duration) {
 	return func(group string) (session, heartbeat time.Duration) {
 		values := s.Of(settings.Resource{Kind: settings.Group, Name: group})

@@ -20,8 +20,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// maxLags is how many pairs of a group and a topic the metrics show: those that
-// are furthest behind.
+// maxLags bounds the pairs of a group and a topic that the metrics show. Those that
+// are furthest behind are shown.
 const maxLags = 1_000
 
 // lag is how far a group is behind in one topic.
@@ -33,9 +33,9 @@ type lag struct {
 // TransactionEnded counts a transaction; see txn.Options.
 func (b *Broker) TransactionEnded(how txn.Ending) { b.ended[how].Inc() }
 
-// writeMetrics shows what only the owner of the shard knows, as it is at this
-// moment. The others show nothing, and so does an owner in doubt: what it would
-// say may no longer be true, and another may be saying it.
+// writeMetrics shows what only the owner of the shard knows. Other nodes show
+// nothing, and neither does an owner in doubt: its values may be stale, and another
+// owner may already show its own.
 func (b *Broker) writeMetrics(w io.Writer) {
 	shards, err := b.owned()
 	if err != nil {
@@ -56,7 +56,7 @@ func (b *Broker) writeMetrics(w io.Writer) {
 	}
 	lags, err := b.lags(shards)
 	if err != nil || slices.ContainsFunc(shards, func(s *shard.Shard) bool { return s.Log.Err() != nil }) {
-		return // it is the owner no more, and perhaps has only just noticed
+		return // no longer the owner; it may have only just noticed
 	}
 	var out bytes.Buffer
 	for _, state := range []group.State{group.Empty, group.PreparingRebalance, group.CompletingRebalance, group.Stable, group.Reconciling} {
@@ -72,8 +72,8 @@ func (b *Broker) writeMetrics(w io.Writer) {
 	_, _ = w.Write(out.Bytes())
 }
 
-// GroupLags returns how many records each group is behind, in all topics in which it
-// has committed offsets. Groups without any are left out.
+// GroupLags returns how many records each group is behind, over all topics in which
+// it has committed offsets. Groups without offsets are left out.
 func (b *Broker) GroupLags() (map[string]int64, error) {
 	shards, err := b.owned()
 	if err != nil {
@@ -87,13 +87,13 @@ func (b *Broker) GroupLags() (map[string]int64, error) {
 	return all, err
 }
 
-// lags adds up, for each group of the shards and each topic in which it has
-// committed offsets, how far these are behind the ends of their partitions. That is
-// what weirctl and Kafka's tools show: records of open transactions count, and so do
-// offsets that compaction or retention have left without a record.
+// lags adds up, for each group of the shards and each topic in which it has committed
+// offsets, how far these are behind the ends of their partitions. That is what
+// weirctl and Kafka's tools show: records of open transactions count, and so do
+// offsets whose records compaction or retention has removed.
 //
-// Ends are read once for all groups: one that commits meanwhile may be ahead of
-// them, which is no lag. Topics that are gone are left out.
+// Ends are read once for all groups. A group that commits meanwhile may be ahead of
+// them, which counts as no lag. Deleted topics are left out.
 func (b *Broker) lags(shards []*shard.Shard) ([]lag, error) {
 	c, err := b.catalogue()
 	if err != nil {
@@ -101,7 +101,7 @@ func (b *Broker) lags(shards []*shard.Shard) ([]lag, error) {
 	}
 	var all []lag
 	ends := make(map[group.Partition]int64)
-	at := make(map[weir.TopicID]int) // where in all the group's topic is, -1 if it is gone
+	at := make(map[weir.TopicID]int) // index in all of the group's topic, -1 if it was deleted
 	var failed error
 	add := func(name string, committed []group.Position) {
 		clear(at)
@@ -122,7 +122,7 @@ func (b *Broker) lags(shards []*shard.Shard) ([]lag, error) {
 			var err error
 			if !known {
 				_, end, err = b.Bounds(o.Topic, o.Index)
-				if err != nil && !errors.Is(err, ErrUnknownTopic) { // which has gone just now
+				if err != nil && !errors.Is(err, ErrUnknownTopic) { // the topic was just deleted
 					failed = err
 				}
 				ends[o.Partition] = end
@@ -138,8 +138,8 @@ func (b *Broker) lags(shards []*shard.Shard) ([]lag, error) {
 	return all, failed
 }
 
-// furthest returns the n pairs that are furthest behind, by name, and how many
-// others there are.
+// furthest returns the n pairs that are furthest behind, by name, and the number of
+// the other pairs.
 func furthest(all []lag, n int) (shown []lag, omitted int) {
 	byName := func(a, b lag) int { return cmp.Or(cmp.Compare(a.group, b.group), cmp.Compare(a.topic, b.topic)) }
 	if len(all) > n {
@@ -150,9 +150,9 @@ func furthest(all []lag, n int) (shown []lag, omitted int) {
 	return all, omitted
 }
 
-// label writes a name that strangers have chosen as the value of a label. The
-// format escapes three characters. A name that is not plain text is quoted first,
-// and so is one that looks quoted, so that no two names become one.
+// label writes a name that clients have chosen as the value of a label. The format
+// escapes three characters. A name that is not plain text is quoted first, and so is
+// one that looks quoted, so that no two names become the same label.
 func label(name string) string {
 	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) || strings.HasPrefix(name, `"`) {
 		name = strconv.Quote(name)

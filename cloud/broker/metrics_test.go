@@ -86,7 +86,7 @@ func TestLag(t *testing.T) {
 	lagging(t, b, "without records", "one x 0")
 	write(t, b, x, 0, 5)
 	write(t, b, x, 1, 2)
-	write(t, b, x, 2, 1) // in which nobody has committed
+	write(t, b, x, 2, 1) // a topic in which no group has committed
 	write(t, b, y, 0, 3)
 	commit(t, b, "two", x, 5)
 	commit(t, b, "two", y, 1)
@@ -101,7 +101,7 @@ func TestLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	lagging(t, b, "a topic is gone", "two y 0")
-	commit(t, b, "one", x, 1) // by who does not know
+	commit(t, b, "one", x, 1) // the client does not know that the topic was deleted
 	lagging(t, b, "an offset of a topic that is gone", "two y 0")
 	again := create(t, b, "x", 3)
 	lagging(t, b, "the topic is back", "two y 0")

@@ -9,15 +9,15 @@ import (
 )
 
 // OffsetsTopic is Kafka's internal topic of committed offsets. It is not in the log:
-// its records are made of what the coordinator of the groups knows, when somebody
-// reads them, and it can only be read. See group.Coordinator.History.
+// its records are computed on reading, from what the coordinator of the groups knows,
+// and it is read-only. See group.Coordinator.History.
 const OffsetsTopic = group.OffsetsTopic
 
 // OffsetsTopicID is the id of the offsets topic.
 func OffsetsTopicID() weir.TopicID { return group.OffsetsTopicID() }
 
-// InternalTopic returns the offsets topic, if there is one: in buckets of format
-// level 1 there is none. Topics does not list it.
+// InternalTopic returns the offsets topic, if it exists: buckets of format level 1
+// have none. Topics does not list it.
 func (b *Broker) InternalTopic() (Topic, bool) {
 	c, err := b.catalogue()
 	if err != nil || !c.Groups.HasHistory() {
@@ -26,7 +26,7 @@ func (b *Broker) InternalTopic() (Topic, bool) {
 	return offsetsTopic(), true
 }
 
-// KnownInternalTopic is InternalTopic, and on a standby what its copy says.
+// KnownInternalTopic is InternalTopic, or on a standby that of its copy.
 func (b *Broker) KnownInternalTopic() (Topic, bool) {
 	if c := b.Copy(); c != nil {
 		return offsetsTopic(), c.Offsets
@@ -53,8 +53,9 @@ func (b *Broker) offsetsOf(partition int32) (*group.Coordinator, error) {
 	return s.Groups, nil
 }
 
-// offsetsBounds are the bounds of a partition of the offsets topic. It begins at 0,
-// like any compacted topic of Kafka: what is not current any more is left out.
+// offsetsBounds returns the bounds of a partition of the offsets topic. It begins at
+// 0, like any compacted topic of Kafka: records that are no longer current are
+// missing.
 func (b *Broker) offsetsBounds(partition int32) (start, end int64, err error) {
 	groups, err := b.offsetsOf(partition)
 	if err != nil {
@@ -82,7 +83,7 @@ func (b *Broker) fetchOffsets(partition int32, offset int64, maxBytes int) (Fetc
 	return f, err
 }
 
-// historyBatches packs records: a batch for each row of offsets without a hole.
+// historyBatches packs records: one batch for each run of consecutive offsets.
 func historyBatches(records []group.Record, epoch int32) ([][]byte, error) {
 	var batches [][]byte
 	builder := record.NewBuilder(record.None)
@@ -105,11 +106,12 @@ func historyBatches(records []group.Record, epoch int32) ([][]byte, error) {
 	return batches, nil
 }
 
-// searchBytes is how much of the offsets topic is looked at in one step of a search.
+// searchBytes is how many bytes of the offsets topic one step of a search reads.
 const searchBytes = 1 << 20
 
-// searchOffsets returns the first record of a partition of the offsets topic that
-// better likes more than the one it has, -1 and -1 if there is none.
+// searchOffsets returns the best record of a partition of the offsets topic, -1 and
+// -1 if there is none. better reports whether a record is better than the best one so
+// far.
 func (b *Broker) searchOffsets(partition int32, better func(time, best int64) bool) (offset, timestamp int64, err error) {
 	groups, err := b.offsetsOf(partition)
 	if err != nil {

@@ -10,27 +10,27 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Append hands one record batch to a partition. done is called exactly once,
-// from a goroutine of the log, and must not block: with nil and the offset of
-// the first record once the batch is durable in the bucket (base -1 for a
-// batch whose stream has delivered it before), with an error when it is not
-// and will not be. The batch belongs to the log until then. Calls made one
-// after the other keep their order.
+// Append appends one record batch to a partition. The log calls done exactly once,
+// from one of its goroutines; done must not block. On success, when the batch is
+// durable in the bucket, it gets nil and the offset of the first record, or -1 for a
+// batch whose stream has delivered it before. On failure it gets an error, and the
+// batch is not durable and will not be. Until then the batch belongs to the log.
+// Successive calls keep their order.
 //
-// A batch from a gateway carries its Source; one that does not continue its
-// stream is answered with *Refused.
+// A batch from a gateway carries its Source; done gets *Refused if it does not
+// continue its stream.
 func (b *Broker) Append(a Append, done func(base int64, err error)) {
 	b.append(context.Background(), a, nil, done)
 }
 
-// Produce is Append for a request, which ctx is of, and does not bound: where the
-// log has no room yet, the request is stopwatch.Waiting.
+// Produce is Append for the request of ctx. ctx does not bound it. While the log has
+// no room, the request is stopwatch.Waiting.
 func (b *Broker) Produce(ctx context.Context, a Append, done func(base int64, err error)) {
 	b.append(ctx, a, nil, done)
 }
 
-// append does what all appends need, and hands the batch to the log, or to by if
-// that is not nil, with its topic (zero if there is none).
+// append does what all appends need. It passes the batch to by with its topic (zero
+// if there is none), or to the log if by is nil.
 func (b *Broker) append(ctx context.Context, a Append, by func(Topic, Append, func(int64, error)), done func(base int64, err error)) {
 	log, err := b.logAt(a.Topic, a.Partition)
 	if err != nil {
@@ -119,9 +119,9 @@ func (b *Broker) MaxTimestamp(ctx context.Context, id weir.TopicID, partition in
 	return offset, timestamp, translate(err)
 }
 
-// Watch returns a channel that is closed when records are added to the
-// partition after the call, or when there is a reason to ask again: the topic
-// is gone, this node is no longer the owner.
+// Watch returns a channel that is closed when records are added to the partition
+// after the call, or when there is another reason to ask again: the topic was
+// deleted, or this node is no longer the owner.
 func (b *Broker) Watch(id weir.TopicID, partition int32) <-chan struct{} {
 	log, err := b.logAt(id, partition)
 	if err != nil {
@@ -143,8 +143,8 @@ func closed() <-chan struct{} {
 	return c
 }
 
-// Marks lists how far each stream of a gateway is durable, by partition, and how
-// its records were mapped to partitions last, by topic.
+// Marks lists how far each stream of a gateway is durable, by partition, and the
+// latest mapping of its records to partitions, by topic.
 func (b *Broker) Marks(gateway string) ([]weir.Mark, []weir.MapRow, error) {
 	log, err := b.logOf(gateway)
 	if err != nil {
@@ -154,8 +154,8 @@ func (b *Broker) Marks(gateway string) ([]weir.Mark, []weir.MapRow, error) {
 	return marks, rows, nil
 }
 
-// Mark returns the durable mark of one stream in one partition, after what
-// that partition had in flight when it was asked has landed or failed.
+// Mark returns the durable mark of one stream in one partition. It first waits for
+// what the partition has in flight to land or fail.
 func (b *Broker) Mark(ctx context.Context, s weir.Stream, id weir.TopicID, partition int32) (uint64, error) {
 	log, err := b.logAt(id, partition)
 	if err != nil {
@@ -165,7 +165,7 @@ func (b *Broker) Mark(ctx context.Context, s weir.Stream, id weir.TopicID, parti
 	return mark, translate(err)
 }
 
-// BufferState says what the cluster knows of a gateway's buffer.
+// BufferState returns what the cluster knows of a gateway's buffer.
 func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (weir.BufferState, error) {
 	log, err := b.logOf(gateway)
 	if err != nil {
@@ -175,7 +175,7 @@ func (b *Broker) BufferState(gateway string, buffer weir.BufferID) (weir.BufferS
 	return log.BufferState(gateway, buffer), nil
 }
 
-// Reached is the highest sequence of a stream that ever became durable.
+// Reached returns the highest sequence of a stream that ever became durable.
 func (b *Broker) Reached(s weir.Stream) (uint64, error) {
 	log, err := b.logOf(s.Gateway)
 	if err != nil {
@@ -184,8 +184,8 @@ func (b *Broker) Reached(s weir.Stream) (uint64, error) {
 	return log.Reached(s), nil
 }
 
-// Adopt says that a gateway has a buffer open at this moment: it cannot be one
-// that was retired and forgotten, however old it looks.
+// Adopt records that a gateway has a buffer open now: it cannot be one that was
+// retired and forgotten, however old it looks.
 func (b *Broker) Adopt(gateway string, buffer weir.BufferID) error {
 	log, err := b.logOf(gateway)
 	if err != nil {
@@ -195,8 +195,8 @@ func (b *Broker) Adopt(gateway string, buffer weir.BufferID) error {
 	return nil
 }
 
-// Retire ends a buffer that is fully acknowledged: its marks give way to a
-// tombstone. Durable on return.
+// Retire ends a buffer that is fully acknowledged: a tombstone replaces its marks.
+// Durable on return.
 func (b *Broker) Retire(ctx context.Context, gateway string, buffer weir.BufferID) error {
 	log, err := b.logOf(gateway)
 	if err != nil {

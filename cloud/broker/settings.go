@@ -11,39 +11,38 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// SettingType says how the value of a setting is written. The numbers are
-// Kafka's (KIP-569).
+// SettingType is the type of a setting's value. The numbers are Kafka's (KIP-569).
 type SettingType int8
 
-// The types that there are settings of.
+// The types of settings.
 const (
 	Boolean SettingType = 1
 	String  SettingType = 2
 	Int     SettingType = 3 // 32 bits
 	Long    SettingType = 5
 	Double  SettingType = 6
-	List    SettingType = 7 // words with commas between them
+	List    SettingType = 7 // words separated by commas
 )
 
 // Setting is one setting of topics, or of the broker.
 type Setting struct {
 	Name    string
 	Type    SettingType
-	Default string // of a topic's; the value of a broker's
+	Default string // of a topic setting; for a broker setting its value
 	Doc     string
 
-	// Broker is Kafka's name of the broker setting that gives the default of
-	// the topic's, "" if Kafka has none.
+	// Broker is the name of Kafka's broker setting that gives the default of the topic
+	// setting, "" if Kafka has none.
 	Broker string
 
-	// Inert says why the setting is stored and has no effect; "": it is
-	// enforced. Clients and tools of Kafka set these, and must be able to.
+	// Inert says why the setting is stored but has no effect; "": it is enforced.
+	// Kafka's clients and tools set such settings, and must be able to.
 	Inert string
 
 	rule rule
 }
 
-// rule tells the values that a setting can have from others.
+// rule checks the values of a setting.
 type rule struct {
 	text string // completes "must be"
 	ok   func(value string) bool
@@ -78,7 +77,7 @@ var (
 	}}
 )
 
-// Words takes the value of a setting of type List apart.
+// Words splits the value of a setting of type List.
 func Words(value string) []string {
 	var words []string
 	for w := range strings.SplitSeq(value, ",") {
@@ -89,7 +88,7 @@ func Words(value string) []string {
 	return words
 }
 
-// Why settings of Kafka's have no effect.
+// Why some settings of Kafka have no effect.
 const (
 	noFiles    = "records lie in objects of the bucket, whose size and age are for the log's upkeep to choose."
 	noFlush    = "a record is durable in the bucket before it is acknowledged."
@@ -100,7 +99,7 @@ const (
 
 const forever = "9223372036854775807" // ms
 
-// topicSettings is all that topics can be told, by name.
+// topicSettings lists the settings of topics, by name.
 var topicSettings = []Setting{
 	{Name: "cleanup.policy", Type: List, Default: "delete", Broker: "log.cleanup.policy", rule: policies,
 		Doc: "What becomes of old records: delete lets them go by retention.ms and retention.bytes, compact keeps the last one of each key."},
@@ -172,12 +171,11 @@ var topicSettings = []Setting{
 		Doc: "Whether a replica that has not everything may become leader."},
 }
 
-// TopicSettings lists what topics can be told, by name. The list is not to be
-// changed.
+// TopicSettings lists the settings of topics, by name. The list must not be changed.
 func TopicSettings() []Setting { return topicSettings }
 
-// TopicSetting returns the topic setting of that name. ErrInvalidConfig, with the
-// name that was probably meant, if there is none.
+// TopicSetting returns the topic setting of that name. If there is none, it returns
+// ErrInvalidConfig with the nearest name.
 func TopicSetting(name string) (Setting, error) {
 	i, ok := slices.BinarySearchFunc(topicSettings, name, func(s Setting, name string) int { return cmp.Compare(s.Name, name) })
 	if ok {
@@ -208,9 +206,8 @@ func CheckConfigs(configs map[string]string) error {
 	return nil
 }
 
-// Settings lists what clients may want to know of this broker under Kafka's
-// names, by name, with the values from its start. Clients can change those that are
-// Alterable.
+// Settings lists the settings of this broker under Kafka's names, by name, with the
+// values from its start. Clients can change those that are Alterable.
 func (b *Broker) Settings() []Setting {
 	all := []Setting{
 		{Name: autoCreate, Type: Boolean, Default: strconv.FormatBool(b.o.AutoCreate), rule: trueFalse, Doc: "Whether a topic is created because somebody names it."},

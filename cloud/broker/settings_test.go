@@ -36,7 +36,7 @@ func TestCheckConfigs(t *testing.T) {
 	}
 }
 
-// TestSettingsTable: what the tables promise to those who read them.
+// TestSettingsTable checks what the tables promise.
 func TestSettingsTable(t *testing.T) {
 	byName := func(a, b Setting) int { return cmp.Compare(a.Name, b.Name) }
 	b := newBroker(Options{AutoCreate: true})
@@ -103,7 +103,7 @@ func TestAlterTopic(t *testing.T) {
 		t.Errorf("settings are %v", now.Configs)
 	}
 
-	// Of many who change a setting each, none undoes another's.
+	// Concurrent changes of different settings do not undo each other.
 	var wg sync.WaitGroup
 	names := []string{"segment.ms", "flush.ms", "delete.retention.ms", "retention.bytes", "file.delete.delay.ms", "segment.jitter.ms"}
 	for _, name := range names {

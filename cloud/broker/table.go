@@ -14,19 +14,19 @@ import (
 // gateways. Its owner is the controller.
 const catalogueShard = 0
 
-// table says which node serves what. It is replaced as a whole whenever that changes,
-// and never changed.
+// table says which node serves what. It is immutable: a change replaces it as a
+// whole.
 type table struct {
 	cluster string              // id
-	routes  [weir.Slices]uint32 // the shard that has each slice; the number of shards says nothing about it
+	routes  [weir.Slices]uint32 // the shard that has each slice; independent of the number of shards
 	shards  map[uint32]served
 }
 
 // served is a shard and its owner.
 type served struct {
-	owner Node         // zero: nobody is known
+	owner Node         // zero: not known
 	own   *shard.Shard // nil: this node does not own it
-	doubt bool         // this node owns it, and cannot confirm that
+	doubt bool         // this node owns it, but cannot confirm that
 }
 
 // Leader is a node that serves something.
@@ -37,7 +37,7 @@ type Leader struct {
 
 // NotOwnerError is an ErrNotOwner that names the node to ask.
 type NotOwnerError struct {
-	Owner Node // without a name if nobody is known
+	Owner Node // without a name if it is not known
 }
 
 func (e *NotOwnerError) Error() string {
@@ -77,19 +77,19 @@ func (b *Broker) change(id uint32, cluster string, to func(served) served) {
 	b.table.Store(next)
 }
 
-// Lead makes this node the owner of a shard: calls go to it from now on.
+// Lead makes this node the owner of a shard: calls use it from now on.
 func (b *Broker) Lead(s *shard.Shard) {
 	b.change(s.ID, s.Log.ClusterID(), func(served) served { return served{owner: b.o.Self, own: s} })
 }
 
-// Follow says that another node, owner, serves a shard; without a name nobody is
-// known to. clusterID is "" if it is not known.
+// Follow records that another node, owner, serves a shard; without a name, that the
+// owner is not known. clusterID is "" if it is not known.
 func (b *Broker) Follow(id uint32, owner Node, clusterID string) {
 	b.change(id, clusterID, func(served) served { return served{owner: owner} })
 }
 
 // Doubt suspends reads and writes of a shard while this node cannot confirm that it
-// owns it, and resumes them.
+// owns it, or resumes them.
 func (b *Broker) Doubt(id uint32, doubt bool) {
 	b.change(id, "", func(s served) served {
 		s.doubt = doubt && s.own != nil
@@ -97,21 +97,21 @@ func (b *Broker) Doubt(id uint32, doubt bool) {
 	})
 }
 
-// ClusterID names the bucket; "" until it is known.
+// ClusterID returns the id of the bucket, "" until it is known.
 func (b *Broker) ClusterID() string { return b.table.Load().cluster }
 
-// Leader is the node that serves a partition, false if nobody is known to. It does not
-// say whether there is such a partition.
+// Leader returns the node that serves a partition, false if it is not known. It does
+// not check whether the partition exists.
 func (b *Broker) Leader(topic weir.TopicID, partition int32) (Leader, bool) {
 	return b.leader(weir.SliceOf(topic, partition))
 }
 
-// Coordinator is the node that serves the groups, transactional ids and gateways of a
-// slice, false if nobody is known to.
+// Coordinator returns the node that serves the groups, transactional ids and gateways
+// of a slice, false if it is not known.
 func (b *Broker) Coordinator(s weir.Slice) (Leader, bool) { return b.leader(s) }
 
-// Controller is the node that serves the catalogue: topics, users, quotas, settings
-// and gateways. False if nobody is known to.
+// Controller returns the node that serves the catalogue: topics, users, quotas,
+// settings and gateways; false if it is not known.
 func (b *Broker) Controller() (Leader, bool) {
 	return b.leaderOf(b.table.Load().shards[catalogueShard])
 }
@@ -148,7 +148,8 @@ func (b *Broker) leaderOf(s served) (Leader, bool) {
 	return l, s.owner.Name != ""
 }
 
-// Epoch is the leader epoch of a partition that this node serves, -1 if it does not.
+// Epoch returns the leader epoch of a partition that this node serves, -1 if it does
+// not.
 func (b *Broker) Epoch(topic weir.TopicID, partition int32) int32 {
 	t := b.table.Load()
 	if s := t.shards[t.routes[weir.SliceOf(topic, partition)]].own; s != nil {
@@ -164,7 +165,7 @@ func (b *Broker) at(s weir.Slice) (*shard.Shard, error) {
 	return t.shards[t.routes[s]].serving()
 }
 
-// logAt returns the log of a partition, likewise.
+// logAt is at for a partition, and returns the log.
 func (b *Broker) logAt(topic weir.TopicID, partition int32) (machine.WaitingLog, error) {
 	s, err := b.at(weir.SliceOf(topic, partition))
 	if err != nil {
@@ -173,7 +174,7 @@ func (b *Broker) logAt(topic weir.TopicID, partition int32) (machine.WaitingLog,
 	return s.Log, nil
 }
 
-// logOf returns the log that knows how far a gateway's records are, likewise.
+// logOf is at for a gateway: it returns the log that has the marks of its records.
 func (b *Broker) logOf(gateway string) (machine.WaitingLog, error) {
 	s, err := b.at(weir.SliceOfGateway(gateway))
 	if err != nil {
@@ -182,13 +183,14 @@ func (b *Broker) logOf(gateway string) (machine.WaitingLog, error) {
 	return s.Log, nil
 }
 
-// catalogue returns the shard of the catalogue, likewise.
+// catalogue is at for the catalogue.
 func (b *Broker) catalogue() (*shard.Shard, error) {
 	return b.table.Load().shards[catalogueShard].serving()
 }
 
 // owned lists the shards that this node serves, by number. Errors: ErrUnavailable if
-// it is in doubt about one, *NotOwnerError with the controller if there is none.
+// it is in doubt about one of them, *NotOwnerError with the controller if it serves
+// no shard.
 func (b *Broker) owned() ([]*shard.Shard, error) {
 	t := b.table.Load()
 	var all []*shard.Shard
@@ -208,7 +210,7 @@ func (b *Broker) owned() ([]*shard.Shard, error) {
 	return all, nil
 }
 
-// Serving returns nil if this node serves the catalogue, and is sure of it. Errors:
+// Serving returns nil if this node serves the catalogue and is not in doubt. Errors:
 // *NotOwnerError, ErrUnavailable.
 func (b *Broker) Serving() error {
 	_, err := b.catalogue()

@@ -12,9 +12,8 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// DefaultMaxMessageBytes is the largest record batch a topic takes unless its
-// setting max.message.bytes says otherwise: 1 MiB and the batch's header, as in
-// Kafka.
+// DefaultMaxMessageBytes is the default of max.message.bytes, the size of the largest
+// record batch that a topic accepts: 1 MiB and the batch's header, as in Kafka.
 const DefaultMaxMessageBytes = 1<<20 + 12
 
 // maxMaxMessageBytes is the largest max.message.bytes: a batch must fit into a
@@ -24,7 +23,7 @@ const maxMaxMessageBytes = 12_000_000
 // MaxPartitions is the largest number of partitions of a topic.
 const MaxPartitions = logstate.MaxPartitions
 
-// Internal reports whether Kafka keeps something of its own under the name.
+// Internal reports whether Kafka uses the name for an internal topic.
 func Internal(name string) bool {
 	switch name {
 	case OffsetsTopic, "__transaction_state", "__share_group_state", "__cluster_metadata":
@@ -33,8 +32,9 @@ func Internal(name string) bool {
 	return false
 }
 
-// Reserved reports whether no client may create a topic of the name. All others that
-// begin with underscores are users': Debezium, Cruise Control and Strimzi have some.
+// Reserved reports whether clients cannot create a topic of the name. They can use
+// all other names that begin with underscores: Debezium, Cruise Control and Strimzi
+// do.
 func Reserved(name string) bool {
 	return Internal(name) || OwnTopic(name) || strings.HasPrefix(name, "__weir")
 }
@@ -61,8 +61,8 @@ func (b *Broker) Topic(name string) (Topic, error) {
 	return known(name)(t, ok)
 }
 
-// TopicByID returns the topic of that id: a topic that was deleted and created
-// again under its name has another one.
+// TopicByID returns the topic of that id. A topic that was deleted and created again
+// under its name has another id.
 func (b *Broker) TopicByID(id weir.TopicID) (Topic, error) {
 	c, err := b.catalogue()
 	if err != nil {
@@ -74,7 +74,7 @@ func (b *Broker) TopicByID(id weir.TopicID) (Topic, error) {
 	return known(id)(c.Log.TopicByID(id))
 }
 
-// known turns "not found" into an error that names what was asked for.
+// known turns "not found" into an error with the name or id.
 func known(what any) func(Topic, bool) (Topic, error) {
 	return func(t Topic, ok bool) (Topic, error) {
 		if !ok {
@@ -84,8 +84,8 @@ func known(what any) func(Topic, bool) (Topic, error) {
 	}
 }
 
-// CreateTopic creates a topic, with the default number of partitions for -1.
-// It is durable on return. With ErrTopicExists comes the topic that exists.
+// CreateTopic creates a topic; -1 means the default number of partitions. Durable on
+// return. With ErrTopicExists it returns the existing topic.
 func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (Topic, error) {
 	c, err := b.catalogue()
 	if err != nil {
@@ -101,8 +101,8 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	return t, translate(err)
 }
 
-// CheckName returns ErrInvalidTopic if CreateTopic would not take the name because
-// of the topics that exist.
+// CheckName returns ErrInvalidTopic if the topics that exist rule out a new topic of
+// that name.
 func (b *Broker) CheckName(name string) error {
 	c, err := b.catalogue()
 	if err != nil {
@@ -111,8 +111,8 @@ func (b *Broker) CheckName(name string) error {
 	return c.Log.Alike(name)
 }
 
-// DeleteTopic deletes a topic, all its records, and the offsets that groups
-// have in it; durable on return.
+// DeleteTopic deletes a topic, all its records, and the offsets that groups have
+// committed in it; durable on return.
 func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	c, err := b.catalogue()
 	if err != nil {
@@ -132,9 +132,9 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	return err
 }
 
-// GrowTopic raises the number of partitions; durable on return. Keys move to
-// other partitions: order per key holds within what was sent before and within
-// what is sent after.
+// GrowTopic raises the number of partitions; durable on return. Keys move to other
+// partitions, so the order per key holds among the records before the call and among
+// those after it, not across it.
 func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) error {
 	c, err := b.catalogue()
 	if err != nil {
@@ -143,12 +143,12 @@ func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int3
 	return translate(c.Log.GrowTopic(ctx, id, partitions))
 }
 
-// AlterTopic changes the settings of a topic; durable on return. change gets
-// a copy of them, to change in place; calls come one after the other, so that none
-// undoes what another has done. It may be called and nothing stored all the same.
+// AlterTopic changes the settings of a topic; durable on return. change gets a copy
+// of them, to change in place. Changes run one after the other, so that none undoes
+// another. change may run without its result being stored.
 //
-// Errors: ErrUnknownTopic, ErrInvalidConfig, ErrInvalidTopic if all settings
-// together are too large, and what change returns.
+// Errors: ErrUnknownTopic, ErrInvalidConfig, ErrInvalidTopic if all settings together
+// are too large, and what change returns.
 func (b *Broker) AlterTopic(ctx context.Context, id weir.TopicID, change func(configs map[string]string) error) error {
 	c, err := b.catalogue()
 	if err != nil {
@@ -196,9 +196,9 @@ func (b *Broker) Size(id weir.TopicID, partition int32) (int64, error) {
 	return log.Size(id, partition)
 }
 
-// DeleteRecords moves the first offset of a partition up to offset, -1 for its
-// end, and returns where it is afterwards. Durable on return; the space is given
-// back later. ErrOffsetOutOfRange for an offset beyond the end.
+// DeleteRecords moves the first offset of a partition up to offset, -1 for its end,
+// and returns the first offset afterwards. Durable on return; the space is freed
+// later. For an offset beyond the end it returns ErrOffsetOutOfRange.
 func (b *Broker) DeleteRecords(ctx context.Context, id weir.TopicID, partition int32, offset int64) (start int64, err error) {
 	log, err := b.logAt(id, partition)
 	if err != nil {

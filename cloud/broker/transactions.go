@@ -9,7 +9,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// The log's words for transactions.
+// The log's types for transactions.
 type (
 	Place         = logstate.Place
 	Aborted       = logstate.Aborted
@@ -26,7 +26,7 @@ func (b *Broker) Transactions(id string) (*txn.Coordinator, error) {
 }
 
 // AllTransactions returns the coordinators of the transactional ids that this node
-// serves: others may serve more.
+// serves. Other nodes may serve more ids.
 func (b *Broker) AllTransactions() ([]*txn.Coordinator, error) {
 	var all []*txn.Coordinator
 	shards, err := b.owned()
@@ -36,15 +36,15 @@ func (b *Broker) AllTransactions() ([]*txn.Coordinator, error) {
 	return all, err
 }
 
-// Transaction says to which transaction a batch belongs: that of the producer
-// in its header, under this transactional id.
+// Transaction identifies the transaction of a batch, together with the producer in
+// the batch's header.
 type Transaction struct {
 	ID       string
 	Implicit bool // the batch adds its partition to the transaction (KIP-890)
 }
 
-// AppendTransactional is Produce for a transactional batch. It can be read at
-// once, but by those who read committed records only when its transaction has
+// AppendTransactional is Produce for a transactional batch. Readers of uncommitted
+// records see it at once, readers of committed records when its transaction has
 // committed.
 //
 // Errors besides those of Produce: those of txn.Coordinator.Append.
@@ -55,7 +55,7 @@ func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transacti
 		return
 	}
 	b.append(ctx, a, func(topic Topic, a Append, done func(int64, error)) {
-		if a.Partition < 0 || a.Partition >= topic.Partitions { // of no partitions, if it does not exist
+		if a.Partition < 0 || a.Partition >= topic.Partitions { // the topic does not exist, or does not have the partition
 			done(-1, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, a.Partition, a.Topic))
 			return
 		}
@@ -63,8 +63,8 @@ func (b *Broker) AppendTransactional(ctx context.Context, a Append, of Transacti
 	}, done)
 }
 
-// FetchCommitted is Fetch for who reads committed records only: up to the last
-// stable offset, and with the aborted transactions whose records are among them.
+// FetchCommitted is Fetch for a reader of committed records. It reads up to the last
+// stable offset, and lists the aborted transactions whose records are in the result.
 func (b *Broker) FetchCommitted(ctx context.Context, id weir.TopicID, partition int32, offset int64, maxBytes int) (Fetched, error) {
 	log, err := b.logAt(id, partition)
 	if err != nil {
@@ -92,14 +92,14 @@ func (b *Broker) Stable(id weir.TopicID, partition int32) (int64, error) {
 	return stable, translate(err)
 }
 
-// EpochEnd returns the largest leader epoch up to the one asked for that has
-// records, -1 for none, and the offset where the next one begins.
+// EpochEnd returns the largest leader epoch up to the given one that has records, -1
+// if there is none, and the offset at which the next epoch begins.
 func (b *Broker) EpochEnd(id weir.TopicID, partition int32, epoch int32) (found int32, end int64, err error) {
 	log, err := b.logAt(id, partition)
 	if err != nil {
 		return -1, -1, err
 	}
-	if id == OffsetsTopicID() { // which is never cut off: what an older owner had is there
+	if id == OffsetsTopicID() { // never truncated: what an older owner had is there
 		_, end, err = b.offsetsBounds(partition)
 		return min(epoch, log.Epoch()), end, err
 	}
