@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// The names of the assignors: which are Kafka's.
+// The names of the assignors, as in Kafka.
 const (
 	uniformAssignor = "uniform"
 	rangeAssignor   = "range"
 )
 
-// readers is a topic with the members that subscribe to it, in order of arrival.
+// readers is a topic and the members that subscribe to it, in order of arrival.
 type readers struct {
 	topic
 	members []*consumer
 }
 
-// assignor gives each partition to one of its topic's readers. Before is the last
-// assignment, which holds no members but those that are there.
+// assignor assigns each partition to one of its topic's readers. before is the
+// previous assignment, without members that have left.
 type assignor func(members []*consumer, of []readers, before map[Partition]*consumer) map[Partition]*consumer
 
 func assignors(name string) (assignor, bool) {
@@ -32,9 +32,9 @@ func assignors(name string) (assignor, bool) {
 	}
 }
 
-// assignRange gives each member neighbouring partitions of each topic. Topics with
-// the same number of partitions and the same readers are cut in the same places:
-// who reads partition 3 of the one reads partition 3 of the other.
+// assignRange gives each member adjacent partitions of each topic. Topics with the
+// same number of partitions and the same readers are divided at the same places: the
+// member that reads partition 3 of one also reads partition 3 of the other.
 func assignRange(_ []*consumer, of []readers, _ map[Partition]*consumer) map[Partition]*consumer {
 	after := make(map[Partition]*consumer)
 	for _, t := range of {
@@ -55,7 +55,8 @@ func assignRange(_ []*consumer, of []readers, _ map[Partition]*consumer) map[Par
 	return after
 }
 
-// assignUniform gives all members as much, and moves as little as it can for it.
+// assignUniform gives all members equally many partitions, and moves as few as
+// possible.
 func assignUniform(members []*consumer, of []readers, before map[Partition]*consumer) map[Partition]*consumer {
 	for _, t := range of {
 		if len(t.members) < len(members) {
@@ -65,8 +66,8 @@ func assignUniform(members []*consumer, of []readers, before map[Partition]*cons
 	return assignEven(members, of, before)
 }
 
-// assignEven is for members that all subscribe to the same: each has the same
-// number of partitions, but for some that have one more.
+// assignEven is for members with the same subscription: their numbers of partitions
+// differ by one at most.
 func assignEven(members []*consumer, of []readers, before map[Partition]*consumer) map[Partition]*consumer {
 	total := 0
 	for _, t := range of {
@@ -111,8 +112,9 @@ func assignEven(members []*consumer, of []readers, before map[Partition]*consume
 	return after
 }
 
-// assignUneven is for members with different subscriptions: as long as one has at
-// least two partitions more than another that could read one of them, it moves.
+// assignUneven is for members with different subscriptions. As long as a member has
+// at least two partitions more than another that could read one of them, that one
+// moves.
 func assignUneven(of []readers, before map[Partition]*consumer) map[Partition]*consumer {
 	after := make(map[Partition]*consumer)
 	load := make(map[*consumer]int)

@@ -89,8 +89,9 @@ func TestAssignUniform(t *testing.T) {
 	}
 }
 
-// However members come, go and change: every partition is with one of its readers,
-// nobody could take one from somebody with two more, and nothing moves without need.
+// However members come, go and change: every partition has one of its readers, no
+// member has two partitions more than another that could read one of them, and
+// nothing moves without need.
 func TestAssignUniformRandom(t *testing.T) {
 	for seed := range uint64(300) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -135,7 +136,7 @@ func TestAssignUniformRandom(t *testing.T) {
 	}
 }
 
-// fewest fails if somebody both lost and got partitions.
+// fewest fails if a member both lost and got partitions.
 func fewest(t *testing.T, seed uint64, before, after map[Partition]*consumer, load map[*consumer]int) {
 	lost, got := map[*consumer]int{}, map[*consumer]int{}
 	for p, m := range after {

@@ -1,8 +1,8 @@
 package group
 
-// mayCommitConsumer is mayCommit for a group of type Consumer. A member whose
-// heartbeat has just brought it a newer epoch may still commit what it has had
-// since the older one: it may not have seen the answer (KIP-1251).
+// mayCommitConsumer is mayCommit for a group of type Consumer. A member that has just
+// got a newer epoch may still commit its partitions with the older one: it may not
+// have seen the answer to its heartbeat (KIP-1251).
 func (g *group) mayCommitConsumer(r *CommitRequest) error {
 	if r.Generation < 0 && g.state == Empty {
 		return nil
@@ -29,9 +29,10 @@ func (g *group) mayCommitConsumer(r *CommitRequest) error {
 	return nil
 }
 
-// MayFetch tells whether a member of a consumer group may be told where to read
-// on: one with an older epoch may not have what it asks about any more. Nobody
-// ("", a negative epoch) may always; groups of the other type do not ask who it is.
+// MayFetch returns nil if a member of a consumer group may fetch committed offsets. A
+// member with an older epoch may no longer have the partitions that it asks about. A
+// request without a member ("", a negative epoch) is always allowed, and so is any
+// request in a classic group.
 //
 // Errors: ErrUnknownMember, ErrStaleEpoch, ErrClosed.
 func (c *Coordinator) MayFetch(group, member string, epoch int32) error {
@@ -54,8 +55,8 @@ func (c *Coordinator) MayFetch(group, member string, epoch int32) error {
 	return nil
 }
 
-// land counts the commits on their way to the bucket, for each partition: its next
-// reader begins where they end.
+// land adds to the number of commits on their way to the bucket, for each partition:
+// its next reader must not start before they have landed.
 func (g *group) land(offsets []Offset, by int) {
 	for _, o := range offsets {
 		if g.landing[o.Partition] += by; g.landing[o.Partition] == 0 {

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// DescribeConsumer returns one group of type Consumer. ErrUnknownGroup: there is
-// none, or it is of the other type.
+// DescribeConsumer returns one group of type Consumer. It returns ErrUnknownGroup if
+// there is none, or if the group is of the other type.
 func (c *Coordinator) DescribeConsumer(group string) (ConsumerDescription, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,7 +38,8 @@ func (c *Coordinator) DescribeConsumer(group string) (ConsumerDescription, error
 	return d, nil
 }
 
-// notOfType is the answer to who takes a group for one of a type that it is not.
+// notOfType returns the error for a group that is not of the type that a request
+// needs.
 func notOfType(group string, typ Type) error {
 	return fmt.Errorf("%w: %q is not a %s group", ErrUnknownGroup, group, typ)
 }

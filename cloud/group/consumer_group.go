@@ -6,29 +6,32 @@ import (
 	"slices"
 )
 
-// consumers is what a group of type Consumer is besides its offsets. Its epoch is
-// group.generation, which goes on when an empty group changes its type.
+// consumers is the state of a group of type Consumer, without its offsets. Its epoch
+// is group.generation, which continues when an empty group changes its type.
 // Coordinator.mu guards all of it.
 //
-// A partition is on its way through target and owners: target says who is to have
-// it, owners who has it until he has said that he does not. Only then, and when no
-// commit for it is on its way to the bucket, it is given to who is to have it.
+// A partition moves in two steps. target says which member is to have it. owners says
+// which member has it, until that member says that it no longer does. Only then, and
+// when no commit for the partition is on its way to the bucket, the member in target
+// gets it.
 type consumers struct {
 	members   map[string]*consumer // by id
 	instances map[string]*consumer // by group.instance.id
-	view      *view                // that target was made for
-	read      map[string]topic     // what of it anybody subscribes to, by name
-	assignor  string               // that target was made by
+	view      *view                // for which target was computed
+	read      map[string]topic     // topics of the view that any member subscribes to, by name
+	assignor  string               // by which target was computed
 	target    map[Partition]*consumer
 	owners    map[Partition]*consumer
-	charged   int // bytes of what grows with the partitions, in Coordinator.bytes
+	charged   int // bytes that grow with the number of partitions; part of Coordinator.bytes
 }
 
-// partitionSize is what one partition takes in target, owners and its member.
+// partitionSize is how many bytes one partition takes in target, owners and its
+// member.
 const partitionSize = 160
 
-// consumerGroup returns the group of that name as one of type Consumer: an empty
-// group of the other type becomes one. join tells whether it may be made.
+// consumerGroup returns the group of that name as one of type Consumer; an empty
+// group of the other type becomes one. With join, it makes a group that does not
+// exist.
 func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
 	g, ok := c.groups[name]
 	switch {
@@ -37,7 +40,7 @@ func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
 	case ok && (g.state != Empty || len(g.pending) > 0):
 		return nil, notOfType(name, Consumer)
 	case !join:
-		return nil, ErrUnknownMember // an earlier owner may have known
+		return nil, ErrUnknownMember // an earlier owner may have known the member
 	case !ok && len(c.groups) >= c.opts.MaxGroups:
 		return nil, ErrTooManyGroups
 	case !ok:
@@ -58,8 +61,8 @@ func (c *Coordinator) consumerGroup(name string, join bool) (*group, error) {
 // consumerProtocol is the protocol type of all groups of type Consumer.
 const consumerProtocol = "consumer"
 
-// convert makes an empty group of type Consumer a classic one. False: it has
-// members.
+// convert makes an empty group of type Consumer a classic one. It returns false if
+// the group has members.
 func (g *group) convert() bool {
 	if g.consumers != nil && g.state == Empty {
 		g.consumers = nil
@@ -71,8 +74,8 @@ func (cs *consumers) inOrder() []*consumer {
 	return slices.SortedFunc(maps.Values(cs.members), func(a, b *consumer) int { return cmp.Compare(a.arrival, b.arrival) })
 }
 
-// see takes over a newer view of the topics, and tells whether anything that
-// somebody subscribes to has changed.
+// see replaces the view of the topics by a newer one. It reports whether any topic
+// that a member subscribes to has changed.
 func (g *group) see(v *view) bool {
 	cs := g.consumers
 	if v.version <= cs.view.version {
@@ -85,7 +88,7 @@ func (g *group) see(v *view) bool {
 	return !maps.Equal(cs.read, cs.reading())
 }
 
-// reading is what the members subscribe to together.
+// reading returns the topics that any member subscribes to.
 func (cs *consumers) reading() map[string]topic {
 	read := make(map[string]topic)
 	for _, m := range cs.members {
@@ -139,8 +142,8 @@ func (g *group) advance() {
 	}
 }
 
-// preferred is the assignor that most members ask for; with equal votes the one
-// asked for first.
+// preferred returns the assignor that most members ask for; with equal votes, the one
+// that was asked for first.
 func preferred(ms []*consumer) string {
 	votes, best := make(map[string]int), ""
 	for _, m := range ms {
@@ -156,8 +159,8 @@ func preferred(ms []*consumer) string {
 	return cmp.Or(best, uniformAssignor)
 }
 
-// status is the state as administrators see it: a group is stable when every
-// member has what it is to have, and has said so.
+// status returns the state as administrators see it: a group is stable when every
+// member has its target and has said so.
 func (g *group) status() State {
 	if g.consumers == nil || g.state == Empty {
 		return g.state
@@ -177,7 +180,7 @@ func (g *group) typ() Type {
 	return Classic
 }
 
-// members of both types.
+// size returns the number of members, of either type.
 func (g *group) size() int {
 	if g.consumers != nil {
 		return len(g.consumers.members)

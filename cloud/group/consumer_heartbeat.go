@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// ConsumerHeartbeat is all that a member of a consumer group does: it joins, shows
-// that it lives, says what it subscribes to and what it has, learns what it may
-// read, and leaves (KIP-848). It never waits. Members are not durable: a new owner
-// answers ErrUnknownMember, and they join again.
+// ConsumerHeartbeat is the only call of a member of a consumer group (KIP-848). With
+// it the member joins, stays alive, says what it subscribes to and what it has,
+// learns what it may read, and leaves. It never waits. Members are not durable: a new
+// owner returns ErrUnknownMember, and they join again.
 //
 // Errors: ErrInvalidHeartbeat, ErrInvalidName, ErrUnsupportedAssignor,
-// ErrInvalidPattern, ErrUnknownMember, ErrFencedEpoch (all that the member has is
-// lost; it joins again), ErrFencedInstance, ErrUnreleasedInstance, ErrUnknownGroup
+// ErrInvalidPattern, ErrUnknownMember, ErrFencedEpoch (the member loses all that it
+// has, and joins again), ErrFencedInstance, ErrUnreleasedInstance, ErrUnknownGroup
 // for a classic group with members, ErrGroupFull, ErrTooManyGroups, ErrClosed.
 func (c *Coordinator) ConsumerHeartbeat(r ConsumerHeartbeatRequest) (ConsumerHeartbeatResponse, error) {
 	re, err := r.check()
 	if err != nil {
 		return ConsumerHeartbeatResponse{}, err
 	}
-	v := c.topics.look(r.Epoch == joinEpoch) // who joins a moment after a topic was made gets it
+	v := c.topics.look(r.Epoch == joinEpoch) // a member that joins right after a topic was created gets it
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.serving(r.Group); err != nil {
@@ -62,7 +62,7 @@ func (c *Coordinator) ConsumerHeartbeat(r ConsumerHeartbeatRequest) (ConsumerHea
 	return resp, nil
 }
 
-// check refuses what makes no sense whoever sends it, and compiles the pattern.
+// check refuses requests that are invalid in any state, and compiles the pattern.
 func (r *ConsumerHeartbeatRequest) check() (*regexp.Regexp, error) {
 	wrong := ""
 	switch {
@@ -98,13 +98,13 @@ func (r *ConsumerHeartbeatRequest) check() (*regexp.Regexp, error) {
 	return compile(*r.Pattern)
 }
 
-// full reports whether the member says everything: it does so when it cannot know
-// what the coordinator has heard, and is told everything.
+// full reports whether the heartbeat is complete. A member sends a complete one when
+// it cannot know what the coordinator has received, and gets a complete answer.
 func (r *ConsumerHeartbeatRequest) full() bool {
 	return r.Rebalance >= 0 && r.Owned != nil && (r.Topics != nil || r.Pattern != nil)
 }
 
-// findConsumer returns the member that a heartbeat is of, nil for a new one.
+// findConsumer returns the member that sent a heartbeat, nil for a new one.
 func (g *group) findConsumer(r *ConsumerHeartbeatRequest) (*consumer, error) {
 	cs := g.consumers
 	m := cs.members[r.Member]
@@ -130,14 +130,14 @@ func (g *group) findConsumer(r *ConsumerHeartbeatRequest) (*consumer, error) {
 	case r.Epoch == joinEpoch || r.Epoch == m.epoch:
 		return m, nil
 	case r.Epoch == m.previous && r.Epoch < m.epoch && r.Owned != nil && !slices.ContainsFunc(r.Owned, func(p Partition) bool { _, ok := m.assigned[p]; return !ok }):
-		return m, nil // the answer that brought the newer epoch was lost
+		return m, nil // the answer with the newer epoch was lost
 	default:
 		return nil, ErrFencedEpoch
 	}
 }
 
-// succeed lets a member take the place of one with its instance id, and what that
-// had: nothing moves.
+// succeed gives a member the place of the member with its instance id, with all that
+// it had: no partition moves.
 func (g *group) succeed(m *consumer, r *ConsumerHeartbeatRequest) {
 	delete(g.consumers.members, m.id)
 	if m.id = r.Member; m.id == "" {
@@ -147,9 +147,9 @@ func (g *group) succeed(m *consumer, r *ConsumerHeartbeatRequest) {
 	g.consumers.members[m.id] = m
 }
 
-// fits tells whether there is room for what the heartbeat of m (nil: a new member)
-// brings: its subscription, and what the group takes for partitions that nobody
-// subscribed to before. Who says again what he said finds room.
+// fits returns nil if there is room for the heartbeat of m (nil: a new member): for
+// its subscription, and for the partitions of topics that had no subscriber. A
+// heartbeat that changes nothing always fits.
 func (g *group) fits(r *ConsumerHeartbeatRequest, re *regexp.Regexp, m *consumer) error {
 	c, cs := g.c, g.consumers
 	names, more := r.Topics, subscriptionSize(r.Topics)
@@ -192,16 +192,17 @@ func (g *group) addConsumer(r *ConsumerHeartbeatRequest) *consumer {
 	return m
 }
 
-// touch records a sign of life. The timer is not moved, as in member.
+// touch records a sign of life. It does not reset the timer, like member.touch.
 func (m *consumer) touch() { m.deadline = time.Now().Add(m.g.session()) }
 
-// session is how long a member of a consumer group may be silent.
+// session returns how long a member of a consumer group may be silent.
 func (g *group) session() time.Duration {
 	session, _ := g.timeouts()
 	return cmp.Or(session, g.c.opts.ConsumerSession)
 }
 
-// heartbeat is how often members of a consumer group are told to send one.
+// heartbeat returns the interval at which members of a consumer group are to send
+// one.
 func (g *group) heartbeat() time.Duration {
 	_, heartbeat := g.timeouts()
 	return cmp.Or(heartbeat, g.c.opts.ConsumerHeartbeat)
@@ -214,8 +215,8 @@ func (g *group) timeouts() (session, heartbeat time.Duration) {
 	return g.c.opts.Timeouts(g.id)
 }
 
-// leaveConsumer removes a member at once; a static one that will be back keeps its
-// place until its session ends.
+// leaveConsumer removes a member at once. A static member that will come back keeps
+// its place until its session ends.
 func (g *group) leaveConsumer(r *ConsumerHeartbeatRequest) (ConsumerHeartbeatResponse, error) {
 	m := g.consumers.members[r.Member]
 	if r.Instance != "" {
@@ -236,8 +237,8 @@ func (g *group) leaveConsumer(r *ConsumerHeartbeatRequest) (ConsumerHeartbeatRes
 	return ConsumerHeartbeatResponse{Member: r.Member, Epoch: r.Epoch}, nil
 }
 
-// removeStatic takes out a static member that an administrator names, with the
-// LeaveGroup of classic groups.
+// removeStatic removes a static member that an administrator names in a LeaveGroup
+// request of the classic protocol.
 func (g *group) removeStatic(who Identity) error {
 	m := g.consumers.instances[who.Instance]
 	switch {

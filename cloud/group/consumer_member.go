@@ -18,28 +18,28 @@ type consumer struct {
 	arrival    uint64
 	rebalance  time.Duration
 
-	topics   []string // subscribed by name, in order
+	topics   []string // names it subscribes to, in order
 	pattern  string
-	re       *regexp.Regexp // of pattern
+	re       *regexp.Regexp // compiled pattern
 	may      func(topic string) bool
 	assignor string   // preferred; "": none
-	reads    []string // the topics that there are of those subscribed, in order
+	reads    []string // topics it subscribes to that exist, in order
 
-	epoch    int32 // of the group when the member was last where it was to be; leaveStaticEpoch: away
-	previous int32 // the one before: the answer that brought epoch may have been lost
+	epoch    int32 // epoch of the group when the member last reached its target; leaveStaticEpoch: away
+	previous int32 // the epoch before, accepted because the answer with epoch may have been lost
 	target   []Partition
-	assigned map[Partition]int32    // what it may read, and since what epoch
-	revoking map[Partition]struct{} // what it has not yet said not to read any more
-	waits    bool                   // for partitions that others have
+	assigned map[Partition]int32    // what it may read, and since which epoch
+	revoking map[Partition]struct{} // what it has been told to give up and has not yet confirmed
+	waits    bool                   // for partitions that others still have
 
 	deadline time.Time // a sign of life is due before this
 	timer    *time.Timer
-	patience *time.Timer // runs while there is something to revoke
-	rounds   int         // how often it ran: one that fires late knows that it does
+	patience *time.Timer // runs while revoking is not empty
+	rounds   int         // how often patience was started: a late timer has another number
 }
 
-// heard takes over what a heartbeat says about the member, and tells whether the
-// group needs a new target for it.
+// heard applies what a heartbeat says about the member. It reports whether the group
+// needs a new target for that.
 func (m *consumer) heard(r *ConsumerHeartbeatRequest, re *regexp.Regexp) bool {
 	m.clientID, m.clientHost, m.may = r.ClientID, r.ClientHost, r.May
 	if r.Rack != "" {
@@ -70,7 +70,7 @@ func subscription(topics []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(topics)))
 }
 
-// size is what the member's subscription takes.
+// size returns the bytes of the member's subscription.
 func (m *consumer) size() int {
 	return len(m.pattern) + subscriptionSize(m.topics)
 }
@@ -102,9 +102,10 @@ func (m *consumer) resolve() {
 	m.reads = subscription(reads)
 }
 
-// reconcile takes the member as far towards its target as it can go at once, and
-// tells whether what it may read has changed. First it has to give up what it is
-// not to have, and stays at its epoch until it has. Then it gets what is free.
+// reconcile moves the member towards its target as far as is possible at once. It
+// reports whether what the member may read has changed. The member first has to give
+// up what is not in its target, and stays at its epoch until it has. Then it gets
+// what is free.
 func (m *consumer) reconcile(r *ConsumerHeartbeatRequest) (changed bool) {
 	g, cs := m.g, m.g.consumers
 	if m.keeps(r.Owned) {
@@ -145,8 +146,8 @@ func (m *consumer) reconcile(r *ConsumerHeartbeatRequest) (changed bool) {
 	return changed
 }
 
-// keeps tells whether the member, which says that it has owned, has something that
-// it is to give up. One that does not say has it still.
+// keeps reports whether the member still has something that it is to give up. owned
+// is what it says that it has; a member that does not say has not given up anything.
 func (m *consumer) keeps(owned []Partition) bool {
 	return len(m.revoking) > 0 && (owned == nil || slices.ContainsFunc(owned, func(p Partition) bool {
 		_, ok := m.revoking[p]
@@ -154,7 +155,7 @@ func (m *consumer) keeps(owned []Partition) bool {
 	}))
 }
 
-// revoke takes from the member what it is not to have.
+// revoke tells the member to give up what is not in its target.
 func (m *consumer) revoke() bool {
 	before := len(m.revoking)
 	for p := range m.assigned {
@@ -166,14 +167,14 @@ func (m *consumer) revoke() bool {
 	return len(m.revoking) > before
 }
 
-// yield is for a member that is away: others need not wait for it to give up what
-// it does not read.
+// yield is for a member that is away. It reads nothing, so others need not wait until
+// it gives something up.
 func (m *consumer) yield() {
 	m.revoke()
 	m.release()
 }
 
-// release lets others have what the member has given up.
+// release makes the partitions that the member has given up free for others.
 func (m *consumer) release() {
 	for p := range m.revoking {
 		delete(m.g.consumers.owners, p)
@@ -190,7 +191,7 @@ func (m *consumer) everything() []Partition {
 	return append([]Partition{}, slices.SortedFunc(maps.Keys(m.assigned), comparePartitions)...)
 }
 
-// remove takes a member out, and gives what it had to the others.
+// remove removes a member; others get its partitions.
 func (cs *consumers) remove(m *consumer) {
 	m.timer.Stop()
 	m.release()
@@ -208,7 +209,7 @@ func (cs *consumers) remove(m *consumer) {
 	m.g.advance()
 }
 
-// expireConsumer removes a member that gave no sign of life for its session.
+// expireConsumer removes a member that was silent for its session.
 func (c *Coordinator) expireConsumer(g *group, m *consumer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -224,7 +225,7 @@ func (c *Coordinator) expireConsumer(g *group, m *consumer) {
 	g.dropIdle()
 }
 
-// lose removes a member that did not give up its partitions in its time.
+// lose removes a member that has not given up its partitions in time.
 func (c *Coordinator) lose(g *group, m *consumer, round int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -338,7 +338,7 @@ func TestConsumerTopics(t *testing.T) {
 		a.has("b0")
 		b.has("a10")
 		epoch := a.epoch
-		w.j.topic("other", 1) // nobody's
+		w.j.topic("other", 1) // not read by any member
 		time.Sleep(viewAge)
 		w.calm(a, b)
 		if a.epoch != epoch {
@@ -488,8 +488,8 @@ func TestConsumerCommits(t *testing.T) {
 	})
 }
 
-// A new owner knows the offsets and no member. Who was one joins again, and an epoch
-// of before is worth nothing, also when the group comes to it once more.
+// A new owner knows the offsets and no member. The members join again, and an earlier
+// epoch is worth nothing, even when the group reaches it once more.
 func TestConsumerTakeover(t *testing.T) {
 	run(t, Options{}, func(t *testing.T, w world) {
 		w.j.topic("a", 2)

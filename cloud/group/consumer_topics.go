@@ -13,17 +13,17 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// viewAge is how old a view of the topics may be: looking costs a copy of the
-// catalogue, so heartbeats share a view.
+// viewAge is how old a view of the topics may be. Making one copies the catalogue, so
+// heartbeats share it.
 const viewAge = time.Second
 
-// topic is what of a topic counts for an assignment.
+// topic is what an assignment needs to know of a topic.
 type topic struct {
 	id         [16]byte
 	partitions int32
 }
 
-// view is what the catalogue held at a time.
+// view is the state of the catalogue at one time.
 type view struct {
 	version uint64           // grows with every change
 	topics  map[string]topic // by name; not changed
@@ -31,12 +31,12 @@ type view struct {
 	matches map[string][]string
 }
 
-// topics looks at the catalogue. It has a mutex of its own, so that the
-// coordinator's is not held meanwhile.
+// topics reads the catalogue. It has a mutex of its own, so that the coordinator's is
+// not held meanwhile.
 type topics struct {
 	mu     sync.Mutex  // guards everything below
 	source machine.Log // nil until Start
-	inner  func() bool // whether there is an offsets topic; takes the coordinator's mutex
+	inner  func() bool // reports whether there is an offsets topic; takes the coordinator's mutex
 	now    *view
 	looked time.Time
 }
@@ -47,7 +47,7 @@ func (t *topics) start(source machine.Log, inner func() bool) {
 	t.source, t.inner = source, inner
 }
 
-// look returns the topics as they are, or were up to viewAge ago if that will do.
+// look returns a view of the topics. Without fresh, it may be up to viewAge old.
 func (t *topics) look(fresh bool) *view {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,21 +77,21 @@ func newView(version uint64, seen map[string]topic) *view {
 	return &view{version: version, topics: seen, names: slices.Sorted(maps.Keys(seen)), matches: make(map[string][]string)}
 }
 
-// The limits of a pattern. It is matched with all names whenever the catalogue
+// The limits of a pattern. It is matched against all names whenever the catalogue
 // changes, with the coordinator's mutex held.
 const (
 	maxPattern      = 4096 // bytes
 	maxInstructions = 2000 // of the program that it compiles to
-	maxMatches      = 1000 // patterns of which a view remembers what they match
+	maxMatches      = 1000 // patterns whose matches a view remembers
 )
 
-// compile returns the regular expression for whole names that a pattern means.
+// compile returns the regular expression of a pattern, which must match whole names.
 func compile(pattern string) (*regexp.Regexp, error) {
 	if len(pattern) > maxPattern {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrInvalidPattern, maxPattern)
 	}
 	whole := `\A(?:` + pattern + `)\z`
-	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil { // alone: it may not close our bracket
+	if _, err := syntax.Parse(pattern, syntax.Perl); err != nil { // by itself first: the pattern must not close our parenthesis
 		return nil, fmt.Errorf("%w: %w", ErrInvalidPattern, err)
 	}
 	parsed, err := syntax.Parse(whole, syntax.Perl)
@@ -108,9 +108,9 @@ func compile(pattern string) (*regexp.Regexp, error) {
 	return regexp.Compile(whole)
 }
 
-// match returns the names that a pattern matches, in order: the offsets topic only if
-// the pattern spells it out, so that nobody gets it who means all topics.
-// Coordinator.mu is held.
+// match returns the names that a pattern matches, in order. It matches the offsets
+// topic only if the pattern contains its name, so that a pattern for all topics
+// leaves it out. The caller holds Coordinator.mu.
 func (v *view) match(pattern string, re *regexp.Regexp) []string {
 	names, ok := v.matches[pattern]
 	if ok {

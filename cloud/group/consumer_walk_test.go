@@ -17,9 +17,9 @@ type roamer struct {
 	died  time.Time // if it went without a word: others may have what it had a session later
 }
 
-// TestConsumerWalk drives members through random lives while topics come, grow and
-// go. Nobody ever has what another one has and has not given up; and when all is
-// calm every partition is with somebody, evenly, and stays there.
+// TestConsumerWalk drives members through random lives while topics are created, grow
+// and are deleted. No member ever has a partition that another has and has not given
+// up. When all is calm, the partitions are spread evenly and stay where they are.
 func TestConsumerWalk(t *testing.T) {
 	for seed := range uint64(60) {
 		run(t, Options{}, func(t *testing.T, w world) { consumerWalk(w, seed) })
@@ -95,8 +95,9 @@ func (m *roamer) act(random *rand.Rand) {
 	}
 }
 
-// exclusive looks at what the members that the coordinator knows think they have. Who was
-// fenced or removed does not know it before its next heartbeat: it cannot commit.
+// exclusive checks what the members that the coordinator knows believe to have. A
+// member that was fenced or removed learns that at its next heartbeat; it cannot
+// commit.
 func exclusive(w world, seed uint64, members []*roamer) {
 	w.t.Helper()
 	had := map[Partition]string{}
@@ -118,7 +119,7 @@ func exclusive(w world, seed uint64, members []*roamer) {
 	}
 }
 
-// calmed lets everybody behave, and looks at what that comes to.
+// calmed lets all members behave, and checks the result.
 func calmed(w world, seed uint64, sizes map[string]int32, members []*roamer) {
 	w.t.Helper()
 	moves := 0

@@ -15,16 +15,16 @@ type Options struct {
 	InitialDelay time.Duration // how long the first rebalance of an empty group waits for more members; 100 ms, negative: none
 	MinSession   time.Duration // shortest session timeout accepted; 1 s
 	MaxSession   time.Duration // longest session timeout accepted; 30 min
-	MaxGroups    int           // groups, with members or with offsets only; 10,000
-	MaxMembers   int           // members of one group, those asked to join again included; 1,000
-	MaxBytes     int           // what all members of all groups say about themselves, and their assignments; 64 MiB
+	MaxGroups    int           // groups with members or offsets; 10,000
+	MaxMembers   int           // members of one group, including those that still have to come back with their id; 1,000
+	MaxBytes     int           // protocols, subscriptions and assignments of all members of all groups; 64 MiB
 	MaxMetadata  int           // bytes of metadata of one committed offset; 4,096
 
 	ConsumerSession   time.Duration // a member of a consumer group is removed after this long without a heartbeat; 45 s
-	ConsumerHeartbeat time.Duration // how often it is told to send one; 5 s
+	ConsumerHeartbeat time.Duration // interval at which its members are told to send one; 5 s
 
-	// Timeouts are the two for a group that has some of its own; 0, or no function:
-	// those above. It is called with the coordinator locked, and must not wait.
+	// Timeouts, if set, returns the two for a group that has its own, else 0 and the
+	// values above apply. It is called with the coordinator locked, and must not wait.
 	Timeouts func(group string) (session, heartbeat time.Duration)
 
 	Now func() time.Time // time.Now
@@ -61,21 +61,21 @@ type Coordinator struct {
 
 	mu     sync.Mutex        // guards everything below, and every group and member
 	log    machine.Log       // nil until Start
-	closed bool              // nothing is answered but ErrClosed
-	groups map[string]*group // by group id; a group with neither members nor offsets is not in it
+	closed bool              // every call returns ErrClosed
+	groups map[string]*group // by group id; only groups with members or offsets
 	bytes  int               // of all members' protocols, subscriptions and assignments
 
 	history   history
 	forgotten map[[16]byte]string // names of topics that are being forgotten, for the history
 }
 
-// New returns a coordinator that knows nothing. It serves after Start.
+// New returns an empty coordinator. It serves after Start.
 func New(o Options) *Coordinator {
 	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group), forgotten: make(map[[16]byte]string)}
 }
 
-// Start implements shard.Machine. In a bucket that has no offsets topic yet it begins
-// one, if the format level allows it.
+// Start implements shard.Machine. It begins the offsets topic in a bucket that has
+// none yet, if the format level allows it.
 func (c *Coordinator) Start(ctx context.Context, log machine.WaitingLog) {
 	c.Serve(log)
 	if err := c.startHistory(ctx); err != nil && ctx.Err() == nil {
@@ -83,8 +83,8 @@ func (c *Coordinator) Start(ctx context.Context, log machine.WaitingLog) {
 	}
 }
 
-// Serve answers from now on. The topics of the log are those whose partitions members
-// of consumer groups get.
+// Serve makes the coordinator answer requests. Members of consumer groups get
+// partitions of the log's topics.
 func (c *Coordinator) Serve(log machine.Log) {
 	c.topics.start(log, c.HasHistory)
 	c.mu.Lock()

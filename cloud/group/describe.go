@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// List returns all groups, those with offsets only included, by name.
+// List returns all groups by name, including those that have only offsets.
 func (c *Coordinator) List() ([]Listing, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -25,8 +25,9 @@ func (g *group) listing() Listing {
 	return Listing{Group: g.id, Type: g.typ(), ProtocolType: g.protocolType, State: g.status(), Members: g.size()}
 }
 
-// Describe returns one group, or ErrUnknownGroup with a description that says
-// Dead. Of a group of type Consumer it has no details: see DescribeConsumer.
+// Describe returns one group. If there is none, it returns ErrUnknownGroup and a
+// description with state Dead. It has no details for a group of type Consumer: see
+// DescribeConsumer.
 func (c *Coordinator) Describe(group string) (Description, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

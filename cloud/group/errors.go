@@ -2,8 +2,8 @@ package group
 
 import "errors"
 
-// The coordinator's answers that are not success. Each has exactly one Kafka
-// error code; the door's table names it.
+// The coordinator's errors. Each has exactly one Kafka error code; the door's table
+// maps them.
 var (
 	ErrClosed               = errors.New("group coordinator is closed")                       // not, or no longer, the owner
 	ErrInvalidGroup         = errors.New("group id is empty or too long")                     // INVALID_GROUP_ID

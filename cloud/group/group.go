@@ -19,23 +19,23 @@ type group struct {
 	members      map[string]*member // by id
 	instances    map[string]string  // group.instance.id → member id
 	pending      map[string]*time.Timer
-	arrivals     uint64 // members that ever arrived: gives their order
+	arrivals     uint64 // number of members that ever arrived: gives their order
 
-	timer     *time.Timer // of the phase that the rebalance is in
-	phase     uint64      // counts phases, so that a timer of an earlier one knows that it is late
+	timer     *time.Timer // of the current phase of the rebalance
+	phase     uint64      // number of the phase: a late timer of an earlier phase has another number
 	settling  bool        // the first rebalance of an empty group still waits for more members
-	settled   time.Time   // it waits no longer than this
-	newcomers bool        // somebody came since the last look
+	settled   time.Time   // settling ends then at the latest
+	newcomers bool        // a member has arrived since the last check
 
-	offsets map[Partition]Offset // durable: changed by Apply only
+	offsets map[Partition]Offset // durable: only Apply changes it
 	flying  int                  // commits proposed and not yet applied
-	landing map[Partition]int    // the same for each partition
+	landing map[Partition]int    // the same, by partition
 	held    bool                 // joining is over, and the next generation waits for flying commits
 
 	consumers *consumers // nil: a classic group
 
 	partition int32 // of the offsets topic
-	shown     int32 // generation that the offsets topic describes; 0: none
+	shown     int32 // generation in the latest description in the offsets topic; 0: none
 	shownAt   int64 // offset of that description
 }
 
@@ -52,14 +52,15 @@ func (c *Coordinator) newGroup(id string) *group {
 	return g
 }
 
-// dropIdle forgets a group of which nothing is left to remember.
+// dropIdle forgets a group that has neither members nor offsets.
 func (g *group) dropIdle() {
 	if g.state == Empty && len(g.members)+len(g.pending)+len(g.offsets)+g.flying == 0 {
 		delete(g.c.groups, g.id)
 	}
 }
 
-// shut answers all that wait and stops all timers. The group is not used again.
+// shut answers all waiting requests and stops all timers. The group is not used
+// again.
 func (g *group) shut() {
 	g.endPhase()
 	for _, m := range g.members {
@@ -88,8 +89,9 @@ func (g *group) inOrder() []*member {
 	return ms
 }
 
-// find returns the member that a request names, or why there is none. A static
-// member whose instance id now belongs to another one is fenced (KIP-345).
+// find returns the member that a request names, or an error that says why there is
+// none. A static member whose instance id now belongs to another one is fenced
+// (KIP-345).
 func (g *group) find(who Identity) (*member, error) {
 	if who.Instance != "" {
 		owner, ok := g.instances[who.Instance]
@@ -107,8 +109,8 @@ func (g *group) find(who Identity) (*member, error) {
 	return m, nil
 }
 
-// accepts tells whether a member with these protocols can live with the others:
-// the same protocol type, and at least one protocol that everybody supports.
+// accepts reports whether a member with these protocols fits the others: it has the
+// same protocol type, and at least one protocol that all members support.
 func (g *group) accepts(r *JoinRequest) bool {
 	if r.ProtocolType == "" || len(r.Protocols) == 0 {
 		return false
@@ -137,8 +139,8 @@ func (g *group) accepts(r *JoinRequest) bool {
 }
 
 // choose returns the protocol of the next generation: of those that all members
-// support, the one that most of them prefer; with equal votes the first in the
-// order of arrival.
+// support, the one that most members prefer; with equal votes, the first in order of
+// arrival.
 func (g *group) choose() string {
 	ms := g.inOrder()
 	votes := make(map[string]int)
@@ -161,7 +163,8 @@ func (g *group) choose() string {
 	return best
 }
 
-// patience is how long a rebalance waits: the longest that any member asks for.
+// patience returns how long a rebalance waits: the longest time that any member asks
+// for.
 func (g *group) patience() time.Duration {
 	var d time.Duration
 	for _, m := range g.members {

@@ -419,7 +419,7 @@ func TestClientGoesAwayWhileJoining(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		w.want(err, context.Canceled)
-		w.state(PreparingRebalance, 0, 0) // nobody could ever name that member
+		w.state(PreparingRebalance, 0, 0) // no request could ever name that member
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		w.state(Dead, 0, 0)

@@ -1,7 +1,7 @@
 package group
 
-// Heartbeat is a member's sign of life. ErrRebalanceInProgress, a success in
-// every other way, calls it to Join again.
+// Heartbeat is a member's sign of life. ErrRebalanceInProgress also counts as one; it
+// tells the member to Join again.
 func (c *Coordinator) Heartbeat(group string, generation int32, who Identity) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -16,9 +16,9 @@ func (c *Coordinator) Heartbeat(group string, generation int32, who Identity) er
 	return nil
 }
 
-// Leave removes members at once, without waiting for their sessions to end. A
-// static member may be named by its instance id alone (KIP-345). It returns one
-// result for each of them, or one error for all.
+// Leave removes members at once, before their sessions end. A static member may be
+// named by its instance id alone (KIP-345). Leave returns one result for each member,
+// or one error for all.
 func (c *Coordinator) Leave(group string, who []Identity) ([]error, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

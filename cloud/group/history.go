@@ -11,7 +11,8 @@ import (
 // OffsetsTopic is Kafka's internal topic of committed offsets. It is not in the log.
 const OffsetsTopic = "__consumer_offsets"
 
-// OffsetsTopicID is its id: the same in every cluster, and no topic of the log has it.
+// OffsetsTopicID is its id: the same in every cluster, and never that of a topic of
+// the log.
 func OffsetsTopicID() [16]byte { return [16]byte([]byte("consumer_offsets")) }
 
 // OffsetsPartitions is how many partitions the offsets topic has, as in Kafka.
@@ -20,41 +21,41 @@ const OffsetsPartitions = 50
 // OffsetsLevel is the format level from which on there is an offsets topic.
 const OffsetsLevel = 2
 
-// maxHistory bounds the changes that are remembered of one partition, in bytes.
+// maxHistory bounds the changes remembered for one partition, in bytes.
 const maxHistory = 128 << 10
 
-// OffsetsPartition is the partition of the offsets topic that has the commits of a
-// group: that of Kafka, by Java's hash of the name.
+// OffsetsPartition returns the partition of the offsets topic for a group's commits:
+// as in Kafka, by Java's hash of the name.
 func OffsetsPartition(group string) int32 {
 	hash := int32(0)
 	for _, unit := range utf16.Encode([]rune(group)) {
 		hash = 31*hash + int32(unit)
 	}
-	if hash = max(hash, -hash); hash < 0 { // the one number that has no positive counterpart
+	if hash = max(hash, -hash); hash < 0 { // the one number without a positive counterpart
 		return 0
 	}
 	return hash % OffsetsPartitions
 }
 
-// history is what the offsets topic (Kafka's __consumer_offsets) is made of. Nothing
-// of it is stored but one counter for each partition, and for each committed offset
-// the number that it got: Apply counts, so that every owner counts alike.
+// history holds what the offsets topic (Kafka's __consumer_offsets) is made of. Only
+// two things are stored: a counter for each partition, and for each committed offset
+// the number that it got. Apply counts, so that every owner counts alike.
 //
-// The topic is like a compacted one: every current commit is in it, at its offset,
-// and of those before it, and of what was removed, the latest changes. A new owner
-// remembers changes since the last checkpoint only.
+// The topic is like a compacted one: every current commit is in it, at its offset. Of
+// replaced commits and of removals it has the latest. A new owner remembers changes
+// since the last checkpoint only.
 type history struct {
-	counting bool // from an entry of kindCount on
+	counting bool // set by an entry of kindCount
 	parts    [OffsetsPartitions]historyPart
 }
 
 type historyPart struct {
 	next    int64         // offset of the next record
-	oldest  int64         // changes has every record from here on
+	oldest  int64         // changes holds every record from this offset on
 	changes []change      // oldest first
 	bytes   int           // of changes
 	time    int64         // of the newest one, ms
-	more    chan struct{} // closed when there are new records; nil: nobody waits
+	more    chan struct{} // closed when there are new records; nil: no reader waits
 }
 
 // change is one record of the offsets topic.
@@ -65,25 +66,25 @@ type change struct {
 	group string
 	Offset
 	topic string // name of a topic that was deleted with the commit, if it is known
-	value []byte // of a description, as it is read
+	value []byte // of a description, as readers get it
 }
 
 type changeKind uint8
 
 const (
 	committed changeKind = iota
-	removed              // the commit is no more
-	described            // the members of a classic group
-	deleted              // the group is no more
+	removed              // the commit was removed
+	described            // the members of a classic group are described
+	deleted              // the group was removed
 )
 
-// changeSize is about what a change takes in memory, without its strings.
+// changeSize is about how many bytes of memory a change takes, without its strings.
 const changeSize = 200
 
 // add gives a record the next offset.
 func (h *historyPart) add(c change) (at int64) {
 	if c.time == 0 {
-		c.time = h.time // entries that remove something bear no time
+		c.time = h.time // entries that remove something have no time
 	}
 	h.time = max(h.time, c.time)
 	c.at = h.next
@@ -103,7 +104,7 @@ func (h *historyPart) add(c change) (at int64) {
 
 func (c *change) size() int { return changeSize + len(c.Metadata) + len(c.topic) }
 
-// wake tells those who wait for records.
+// wake wakes the waiting readers.
 func (h *historyPart) wake() {
 	if h.more != nil {
 		close(h.more)
@@ -111,15 +112,15 @@ func (h *historyPart) wake() {
 	}
 }
 
-// forget drops all that is not durable, after next has got another value.
+// forget drops all that is not durable, after next was set.
 func (h *historyPart) forget() {
 	h.oldest, h.changes, h.bytes = h.next, nil, 0
 	h.wake()
 }
 
-// countCommit puts the offsets of an entry into the history. Before them there is
-// always room for a description of the group: whether it has changed is not for
-// those to know who replay the log.
+// countCommit adds the offsets of an entry to the history. Before them it always
+// leaves room for a description of the group: a node that replays the log cannot know
+// whether the description has changed.
 func (c *Coordinator) countCommit(g *group, offsets []Offset) {
 	if !c.history.counting || len(offsets) == 0 {
 		return
@@ -137,7 +138,7 @@ func (c *Coordinator) countCommit(g *group, offsets []Offset) {
 	h.wake()
 }
 
-// countRemoved puts commits that are no more into the history: those that g has of
+// countRemoved adds the removal of commits to the history: of those that g has for
 // the partitions. topic is the name of their topic if it was deleted.
 func (c *Coordinator) countRemoved(g *group, of []Partition, topic string) {
 	if !c.history.counting {
@@ -152,7 +153,7 @@ func (c *Coordinator) countRemoved(g *group, of []Partition, topic string) {
 	h.wake()
 }
 
-// countDeleted puts the end of a group into the history.
+// countDeleted adds the removal of a group to the history.
 func (c *Coordinator) countDeleted(g *group) {
 	if !c.history.counting {
 		return
@@ -163,7 +164,7 @@ func (c *Coordinator) countDeleted(g *group) {
 	h.wake()
 }
 
-// applyCount begins the history: what is committed already comes first.
+// applyCount begins the history with what is committed already.
 func (c *Coordinator) applyCount() {
 	if c.history.counting {
 		return
@@ -185,7 +186,7 @@ func (c *Coordinator) applyCount() {
 }
 
 // startHistory begins the offsets topic in a bucket that has none yet, if its format
-// level knows of it. Durable on return.
+// level allows it. Durable on return.
 func (c *Coordinator) startHistory(ctx context.Context) error {
 	c.mu.Lock()
 	log, ready := c.log, c.log != nil && !c.closed
@@ -233,8 +234,8 @@ func (c *Coordinator) WatchHistory(partition int32) <-chan struct{} {
 	return h.more
 }
 
-// changesFrom lists records of a partition from an offset on, at most limit of them,
-// and what the offset of the next one will be.
+// changesFrom lists at most limit records of a partition from an offset on. It also
+// returns the offset of the partition's next record.
 func (c *Coordinator) changesFrom(partition int32, from int64, limit int) (list []change, next int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,7 +259,8 @@ func (c *Coordinator) changesFrom(partition int32, from int64, limit int) (list 
 	return list, h.next, nil
 }
 
-// currentFrom lists what of a partition is current, with offsets from from up to end.
+// currentFrom lists the current commits of a partition with offsets from from up to
+// end.
 func (c *Coordinator) currentFrom(partition int32, from, end int64) []change {
 	var list []change
 	for _, g := range c.groups {

@@ -12,10 +12,10 @@ type Record struct {
 	At    int64 // offset
 	Time  int64 // ms since 1970
 	Key   []byte
-	Value []byte // nil: what the key names is no more
+	Value []byte // nil: what the key names was removed
 }
 
-// The versions of keys and values that are written: those that all readers know.
+// The versions of keys and values that are written. All readers know them.
 const (
 	commitKeyVersion   = 1
 	commitValueVersion = 3
@@ -23,22 +23,21 @@ const (
 	groupValueVersion  = 3
 )
 
-// minRecord is the least that a record takes in a batch, in bytes; maxRecords is how
-// many are looked up at once.
+// minRecord is the least number of bytes that a record takes in a batch; maxRecords
+// is how many are looked up at once.
 const (
 	minRecord  = 32
 	maxRecords = 10_000
 )
 
-// maxDescription is the largest description of a group, in bytes: beyond it, nothing
-// is said of what its members subscribe to and have.
+// maxDescription is the largest description of a group, in bytes. A larger one leaves
+// out the subscriptions and assignments of the members.
 const maxDescription = 512 << 10
 
 // History returns records of a partition of the offsets topic from an offset on, in
-// their order, about maxBytes of them and at least one if there is any, and the
-// offset of the next record. Offsets between records may be empty, as in any
-// compacted topic; at the last one there is always a record, for readers who wait
-// for it.
+// order, and the offset of the next record. It returns about maxBytes of records, and
+// at least one if there is any. Offsets between records may be empty, as in any
+// compacted topic. The last offset always has a record, for readers that wait for it.
 func (c *Coordinator) History(partition int32, from int64, maxBytes int) ([]Record, int64, error) {
 	limit := min(maxBytes/minRecord, maxRecords) + 1
 	for {
@@ -65,12 +64,12 @@ func (c *Coordinator) History(partition int32, from int64, maxBytes int) ([]Reco
 		if whole || len(records) > 0 {
 			return records, next, nil
 		}
-		from = list[len(list)-1].at + 1 // none of these means anything any more
+		from = list[len(list)-1].at + 1 // none of these has a record any more
 	}
 }
 
-// placeholder is what stands at the last offset when nothing else is left there: a
-// group without a name is no more.
+// placeholder returns a record for the last offset when nothing else is left there:
+// the removal of a group without a name.
 func (c *Coordinator) placeholder(list []change, at int64) Record {
 	r := Record{At: at, Key: groupKey("")}
 	if len(list) > 0 {
@@ -95,8 +94,8 @@ func (c *Coordinator) topicNames() func(id [16]byte) string {
 	}
 }
 
-// record encodes a change. Without the name of its topic, or when it has a newer one
-// already, there is nothing to encode.
+// record encodes a change. ok is false if the name of its topic is not known, or if a
+// newer change has replaced it.
 func (x *change) record(topicName func([16]byte) string) (r Record, ok bool) {
 	r = Record{At: x.at, Time: x.time}
 	switch x.kind {
@@ -140,7 +139,7 @@ func groupKey(group string) []byte {
 	return appendText(binary.BigEndian.AppendUint16(nil, groupKeyVersion), group)
 }
 
-// encodeDescription is what the offsets topic says of the members of a classic group.
+// encodeDescription encodes the members of a classic group for the offsets topic.
 func (g *group) encodeDescription(time int64) []byte {
 	size := 0
 	for _, m := range g.members {
@@ -167,8 +166,8 @@ func (g *group) encodeDescription(time int64) []byte {
 	return b
 }
 
-// appendText appends a string of the protocol's older encoding: 2 bytes of length
-// before it.
+// appendText appends a string in the protocol's older encoding, after its length in 2
+// bytes.
 func appendText(b []byte, s string) []byte {
 	s = s[:min(len(s), math.MaxInt16)]
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)

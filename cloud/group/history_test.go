@@ -32,7 +32,7 @@ func runHistory(t *testing.T, test func(t *testing.T, w world)) {
 	})
 }
 
-// commitTo commits an offset of partitions of topic "t" for a group that nobody is in.
+// commitTo commits an offset of partitions of topic "t" for a group without members.
 func (w world) commitTo(group string, offset int64, partitions ...int32) {
 	w.t.Helper()
 	r := CommitRequest{Group: group, Generation: -1}
@@ -144,8 +144,8 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// A topic that was deleted is named to those who read on, and is not in the way of
-// others.
+// Readers get the name of a topic that was deleted, and the deletion does not affect
+// other topics.
 func TestHistoryForgetsTopics(t *testing.T) {
 	runHistory(t, func(t *testing.T, w world) {
 		w.commitTo("g", 7, 0, 1)

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-const maxName = 32767 // bytes of any name: what a string of the older versions of the protocol can carry
+const maxName = 32767 // bytes of any name: the limit of strings in older versions of the protocol
 
-// Join makes the caller a member of the group's next generation, and waits until
-// that has come together. It returns ctx.Err() when the caller went away: then a
-// member that was never told its id is removed, and any other has one session
-// timeout to come back.
+// Join makes the caller a member of the group's next generation, and waits until that
+// is complete. It returns ctx.Err() if ctx ends first. Then a member that was never
+// told its id is removed, and any other has one session timeout to come back.
 func (c *Coordinator) Join(ctx context.Context, r JoinRequest) (JoinResponse, error) {
 	name := r.Group
 	m, wait, now := c.startJoin(&r) // r, which may be large, is not used any more
@@ -27,8 +26,8 @@ func (c *Coordinator) Join(ctx context.Context, r JoinRequest) (JoinResponse, er
 	}
 }
 
-// startJoin puts the member into the group. It returns a channel to wait on, or
-// nil and the answer.
+// startJoin adds the member to the group. It returns a channel to wait on, or nil and
+// the answer.
 func (c *Coordinator) startJoin(r *JoinRequest) (*member, chan joinAnswer, joinAnswer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -72,14 +71,14 @@ func (c *Coordinator) checkJoin(r *JoinRequest) error {
 	if r.Session < c.opts.MinSession || r.Session > c.opts.MaxSession {
 		return ErrInvalidSession
 	}
-	if r.Rebalance <= 0 { // JoinGroup v0 has none: the session timeout serves
+	if r.Rebalance <= 0 { // JoinGroup v0 has none: the session timeout is used
 		r.Rebalance = r.Session
 	}
 	r.Rebalance = min(r.Rebalance, c.opts.MaxSession)
 	return nil
 }
 
-// serving tells whether the coordinator may answer for this group.
+// serving returns nil if the coordinator may answer for this group.
 func (c *Coordinator) serving(group string) error {
 	if c.closed || c.log == nil {
 		return ErrClosed
@@ -90,8 +89,9 @@ func (c *Coordinator) serving(group string) error {
 	return nil
 }
 
-// joinNew adds a dynamic member, or gives it the id to come back with, so that a
-// client that retries after a time-out leaves no dead members behind (KIP-394).
+// joinNew adds a dynamic member. With RequireID it only returns an id to join again
+// with, so that a client that retries after a time-out leaves no dead members
+// (KIP-394).
 func (g *group) joinNew(r *JoinRequest) (*member, chan joinAnswer, joinAnswer) {
 	if len(g.members)+len(g.pending) >= g.c.opts.MaxMembers {
 		return nil, nil, joinAnswer{err: ErrGroupFull}
@@ -106,7 +106,7 @@ func (g *group) joinNew(r *JoinRequest) (*member, chan joinAnswer, joinAnswer) {
 	return m, wait, joinAnswer{}
 }
 
-// expirePending forgets an id that nobody came back with.
+// expirePending forgets an id with which no member has come back.
 func (c *Coordinator) expirePending(g *group, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,9 +118,8 @@ func (c *Coordinator) expirePending(g *group, id string) {
 	g.dropIdle()
 }
 
-// joinStatic adds a static member, or lets it take the place that its instance
-// id holds: the one who had it before is fenced. In a stable group this costs no
-// rebalance.
+// joinStatic adds a static member, or gives it the place of its instance id and
+// fences the member that had it before. In a stable group this causes no rebalance.
 func (g *group) joinStatic(r *JoinRequest) (*member, chan joinAnswer, joinAnswer) {
 	m, ok := g.members[g.instances[r.Instance]]
 	if !ok {
@@ -140,8 +139,8 @@ func (g *group) joinStatic(r *JoinRequest) (*member, chan joinAnswer, joinAnswer
 		if r.SkipLeader {
 			a.SkipAssignment = g.leader == m.id
 		} else {
-			// Before v9 a member cannot be told to leave the assignment alone: so it
-			// is told that somebody else leads.
+			// Before v9 a member cannot be told to keep the assignment, so it is told that
+			// another member leads.
 			a.Leader, a.Members = before, nil
 		}
 		return nil, nil, joinAnswer{JoinResponse: a}
@@ -161,8 +160,8 @@ func (g *group) rename(m *member, id string) {
 	g.instances[m.instance] = id
 }
 
-// joinAgain is the Join of a member that has an id: it answers a rebalance, comes
-// back with the id that it was given, wants another rebalance, or has missed an
+// joinAgain handles the Join of a member that has an id: it answers a rebalance,
+// comes back with the id that it was given, wants another rebalance, or has missed an
 // answer.
 func (g *group) joinAgain(r *JoinRequest) (*member, chan joinAnswer, joinAnswer) {
 	if t, ok := g.pending[r.Member]; ok && r.Instance == "" {
@@ -208,7 +207,7 @@ func (g *group) add(id string, r *JoinRequest) (*member, chan joinAnswer) {
 	return m, wait
 }
 
-// joined is the answer to the Join of a member of the current generation.
+// joined returns the answer to the Join of a member of the current generation.
 func (g *group) joined(m *member) JoinResponse {
 	r := JoinResponse{
 		Generation:   g.generation,
@@ -225,7 +224,7 @@ func (g *group) joined(m *member) JoinResponse {
 	return r
 }
 
-// abandonJoin is called when nobody listens to the answer any more.
+// abandonJoin is called when the caller no longer waits for the answer.
 func (c *Coordinator) abandonJoin(name string, m *member, wait chan joinAnswer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -233,7 +232,7 @@ func (c *Coordinator) abandonJoin(name string, m *member, wait chan joinAnswer) 
 	if c.closed || !ok || g.members[m.id] != m || m.join != nil && m.join != wait {
 		return
 	}
-	m.join = nil // it may have been answered just now, which changes nothing
+	m.join = nil // it may have just been answered; then this changes nothing
 	if m.anonymous {
 		g.remove(m, ErrUnknownMember)
 		g.dropIdle()

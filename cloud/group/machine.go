@@ -33,9 +33,9 @@ func (c *Coordinator) Kinds() []uint16 {
 	return []uint16{kindCommit, kindDeleteOffsets, kindDeleteGroup, kindForgetTopic, kindCount}
 }
 
-// Apply takes an entry that has become durable, in recovery and in normal
-// running alike. It reads no clock and does no I/O. An error (ErrCorrupt) means
-// that the log holds what this version cannot understand.
+// Apply applies a durable entry, both in recovery and in normal operation. It reads
+// no clock and does no I/O. An error (ErrCorrupt) means that the log holds what this
+// version cannot understand.
 func (c *Coordinator) Apply(kind uint16, body []byte) error {
 	d := coding.NewDecoder(body)
 	if v := d.Byte(); !d.Bad() && v != bodyVersion {
@@ -121,7 +121,7 @@ func (c *Coordinator) applyDeleteOffsets(d *coding.Decoder) {
 }
 
 func (c *Coordinator) applyForgetTopic(topic [16]byte) {
-	// In the order of names: the history must come out alike wherever it is applied.
+	// By name, so that the history is the same on every node.
 	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
 		g := c.groups[name]
 		var gone []Partition

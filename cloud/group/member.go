@@ -21,14 +21,14 @@ type member struct {
 	protocols  []Protocol
 
 	assignment []byte
-	synced     bool // has asked for its assignment in this generation, or cannot know of it
+	synced     bool // has asked for its assignment in this generation, or cannot know of the generation
 	anonymous  bool // was never told its id
 
 	deadline time.Time // a sign of life is due before this
 	timer    *time.Timer
 
-	join chan joinAnswer // not nil while a Join waits; one answer fits
-	sync chan syncAnswer // not nil while a Sync waits; one answer fits
+	join chan joinAnswer // not nil while a Join waits; has room for one answer
+	sync chan syncAnswer // not nil while a Sync waits; has room for one answer
 }
 
 type joinAnswer struct {
@@ -43,9 +43,9 @@ type syncAnswer struct {
 
 const maxPrefix = 255 // bytes of a member id that come from the client
 
-// newMemberID returns an id that nobody has had: a member of an earlier owner
-// or generation is never taken for this one. The client's name in it is for
-// people, and must survive a client that decodes it.
+// newMemberID returns a new unique id, so that a member of an earlier owner or
+// generation is never taken for this one. The client's name in it is for people; it
+// must be valid UTF-8 for clients that decode it.
 func newMemberID(prefix string) string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -53,7 +53,7 @@ func newMemberID(prefix string) string {
 	return fmt.Sprintf("%s-%x-%x-%x-%x-%x", prefix, b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// update takes over what a Join says about the member.
+// update stores what a Join says about the member.
 func (g *group) update(m *member, r *JoinRequest) {
 	m.clientID, m.clientHost = r.ClientID, r.ClientHost
 	m.session, m.rebalance = r.Session, r.Rebalance
@@ -64,7 +64,7 @@ func (g *group) update(m *member, r *JoinRequest) {
 	}
 }
 
-// protocolSize is what one protocol takes besides its name and metadata.
+// protocolSize is how many bytes a protocol takes besides its name and metadata.
 const protocolSize = 40
 
 func protocolBytes(ps []Protocol) int {
@@ -75,13 +75,13 @@ func protocolBytes(ps []Protocol) int {
 	return n
 }
 
-// assign gives the member an assignment, or takes it away (nil).
+// assign sets the member's assignment; nil removes it.
 func (g *group) assign(m *member, assignment []byte) {
 	g.c.bytes += len(assignment) - len(m.assignment)
 	m.assignment = bytes.Clone(assignment)
 }
 
-// same tells whether the member says again what it said last.
+// same reports whether the member's protocols are unchanged.
 func (m *member) same(protocols []Protocol) bool {
 	return slices.EqualFunc(m.protocols, protocols, func(a, b Protocol) bool {
 		return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata)
@@ -101,16 +101,16 @@ func (m *member) metadata(protocol string) []byte {
 	return nil
 }
 
-// touch records a sign of life. The timer is not moved: when it fires early it
-// sleeps on for the rest.
+// touch records a sign of life. It does not reset the timer: a timer that fires early
+// is started again for the rest.
 func (m *member) touch() { m.deadline = time.Now().Add(m.session) }
 
-// waits tells whether a request of the member is being held by the coordinator:
-// then it is alive, however long that takes.
+// waits reports whether the coordinator holds a request of the member. Then the
+// member counts as alive, however long that takes.
 func (m *member) waits() bool { return m.join != nil || m.sync != nil }
 
-// awaitJoin makes a channel for a Join to wait on. An earlier one that still
-// waits was sent on a connection that the client has given up.
+// awaitJoin makes a channel for a Join to wait on. If an earlier Join still waits,
+// the client has given up its connection.
 func (m *member) awaitJoin() chan joinAnswer {
 	m.answer(ErrRebalanceInProgress)
 	m.join = make(chan joinAnswer, 1)
@@ -123,7 +123,7 @@ func (m *member) awaitSync() chan syncAnswer {
 	return m.sync
 }
 
-// answer ends the requests that wait with an error.
+// answer ends the waiting requests with an error.
 func (m *member) answer(err error) {
 	if m.join != nil {
 		m.join <- joinAnswer{err: err}
@@ -145,7 +145,7 @@ func (g *group) watch(m *member) {
 	m.timer = time.AfterFunc(m.session, func() { g.c.expire(g, m) })
 }
 
-// expire removes a member that gave no sign of life for its session timeout.
+// expire removes a member that was silent for its session timeout.
 func (c *Coordinator) expire(g *group, m *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +164,7 @@ func (c *Coordinator) expire(g *group, m *member) {
 	g.dropIdle()
 }
 
-// remove takes a member out, answers what it waits for, and lets the others
+// remove removes a member, answers its waiting requests with why, and starts a
 // rebalance.
 func (g *group) remove(m *member, why error) {
 	g.forget(m, why)
@@ -176,7 +176,7 @@ func (g *group) remove(m *member, why error) {
 	}
 }
 
-// forget takes a member out and does no more than that.
+// forget removes a member and answers its waiting requests, without a rebalance.
 func (g *group) forget(m *member, why error) {
 	m.answer(why)
 	m.timer.Stop()

@@ -14,9 +14,9 @@ import (
 // lost the shard, or is stopping. Whether the entry will be seen is unknown.
 var ErrUnavailable = errors.New("group log does not take entries") // NOT_COORDINATOR
 
-// Commit stores offsets; they are durable when it returns nil. The slice holds
-// one result per offset: those with an error were not stored, and the others
-// were. A cancelled ctx does not cut it short.
+// Commit stores offsets; they are durable when it returns a nil error. The slice
+// holds one result per offset: an offset with an error was not stored. Commit does
+// not stop when ctx is cancelled.
 func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, error) {
 	g, log, err := c.startCommit(&r)
 	if err != nil {
@@ -34,8 +34,8 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, err
 		keep = append(keep, o)
 	}
 	if len(keep) > 0 {
-		// Not bound to the caller: finishJoin counts on knowing when the entry has
-		// landed or can land no more.
+		// The caller's ctx does not bound it: finishJoin must know when the entry has
+		// landed, or never will.
 		if err = log.Propose(context.WithoutCancel(ctx), kindCommit, encodeCommit(r.Group, now, keep)); err != nil {
 			err = fmt.Errorf("commit offsets of group %q: %w: %w", r.Group, ErrUnavailable, err)
 		}
@@ -47,8 +47,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, err
 	return errs, nil
 }
 
-// startCommit decides whether the caller may commit, and counts the commit as
-// flying.
+// startCommit decides whether the caller may commit, and counts the commit as flying.
 func (c *Coordinator) startCommit(r *CommitRequest) (*group, machine.Log, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -58,7 +57,7 @@ func (c *Coordinator) startCommit(r *CommitRequest) (*group, machine.Log, error)
 	g, ok := c.groups[r.Group]
 	if !ok {
 		if r.Generation >= 0 && r.Epochs {
-			return nil, nil, ErrUnknownMember // an earlier owner may have known it
+			return nil, nil, ErrUnknownMember // an earlier owner may have known the member
 		}
 		if r.Generation >= 0 {
 			return nil, nil, ErrIllegalGeneration
@@ -84,7 +83,7 @@ func (g *group) mayCommit(r *CommitRequest) error {
 		return nil // a simple consumer or an admin tool
 	}
 	if r.Generation < 0 && r.Member == "" && r.Instance == "" {
-		return ErrUnknownMember // only members commit while there are any
+		return ErrUnknownMember // while there are members, only they may commit
 	}
 	m, err := g.find(r.Identity)
 	if err != nil {
@@ -114,9 +113,9 @@ func (c *Coordinator) endCommit(g *group, r *CommitRequest) {
 	g.dropIdle()
 }
 
-// Offsets returns the committed offsets of the partitions named, leaving out
-// those that have none; nil names all that the group has. Only durable ones are
-// seen. A group that does not exist has none.
+// Offsets returns the committed offsets of the partitions that have one; of = nil
+// means all partitions of the group. It returns only durable offsets. A group that
+// does not exist has none.
 func (c *Coordinator) Offsets(group string, of []Partition) ([]Offset, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,8 +159,8 @@ func (c *Coordinator) Delete(ctx context.Context, group string) error {
 	return propose(ctx, log, "delete group", kindDeleteGroup, encodeName(group))
 }
 
-// DeleteOffsets removes committed offsets of a group; durable when it returns
-// nil. It is for the caller to know that no member reads these partitions.
+// DeleteOffsets removes committed offsets of a group; durable when it returns nil.
+// The caller must make sure that no member reads these partitions.
 func (c *Coordinator) DeleteOffsets(ctx context.Context, group string, of []Partition) error {
 	log, err := c.startDelete(group, false)
 	if err != nil {
@@ -170,10 +169,9 @@ func (c *Coordinator) DeleteOffsets(ctx context.Context, group string, of []Part
 	return propose(ctx, log, "delete offsets", kindDeleteOffsets, encodePartitions(group, of))
 }
 
-// ForgetTopic removes the offsets that any group has in a topic that was deleted;
-// durable when it returns nil. A crash before it leaves offsets of a topic id
-// that never comes back: they take room, and harm nobody. Readers of the offsets
-// topic are told the name.
+// ForgetTopic removes the offsets of all groups in a deleted topic; durable when it
+// returns nil. A crash before it leaves offsets of a topic id that is never used
+// again, which take room but do no harm. name is for readers of the offsets topic.
 func (c *Coordinator) ForgetTopic(ctx context.Context, topic [16]byte, name string) error {
 	c.mu.Lock()
 	c.forgotten[topic] = name

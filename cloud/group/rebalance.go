@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// rebalance begins to gather the members of the next generation, or, when that
-// is going on, looks whether all are here.
+// rebalance begins to gather the members of the next generation. If that is under
+// way, it checks whether all are here.
 func (g *group) rebalance() {
 	if g.state == PreparingRebalance {
 		g.tryFinishJoin()
@@ -28,9 +28,9 @@ func (g *group) rebalance() {
 	g.tryFinishJoin()
 }
 
-// settle ends the wait of a group that starts from empty: consumers that are
-// started together then share the first generation instead of rebalancing once
-// for each of them. Each newcomer prolongs it.
+// settle lets a group that starts empty wait for more members. Consumers that are
+// started together then share the first generation, instead of rebalancing once for
+// each of them. Each new member prolongs the wait.
 func (g *group) settle() {
 	if delay := g.c.opts.InitialDelay; g.newcomers && time.Until(g.settled) > delay {
 		g.newcomers = false
@@ -42,8 +42,8 @@ func (g *group) settle() {
 	g.tryFinishJoin()
 }
 
-// tryFinishJoin ends the gathering once every member waits in a Join, and nobody
-// who was given an id is still on the way back with it.
+// tryFinishJoin ends the gathering when every member waits in a Join, and no member
+// that was given an id still has to come back with it.
 func (g *group) tryFinishJoin() {
 	if g.state != PreparingRebalance || g.settling || len(g.pending) > 0 {
 		return
@@ -56,8 +56,8 @@ func (g *group) tryFinishJoin() {
 	g.finishJoin()
 }
 
-// endJoin ends the gathering when its time is up. Who did not come is out; only
-// static members keep their place until their session ends.
+// endJoin ends the gathering when its time is up. Members that did not come are
+// removed; static members keep their place until their session ends.
 func (g *group) endJoin() {
 	for _, m := range g.inOrder() {
 		if m.join == nil && m.instance == "" {
@@ -68,10 +68,10 @@ func (g *group) endJoin() {
 	g.finishJoin()
 }
 
-// finishJoin makes the next generation and tells its members. It waits for
-// commits of the last one that are still on their way to the bucket: none of them
-// can land after a commit of the partition's next reader, and that one starts
-// from what was committed.
+// finishJoin makes the next generation and tells its members. It first waits for
+// commits of the last generation that are on their way to the bucket: the next reader
+// of a partition starts at what was committed, and none of them may land after one of
+// its commits.
 func (g *group) finishJoin() {
 	if g.flying > 0 {
 		g.held = true
@@ -80,7 +80,7 @@ func (g *group) finishJoin() {
 	g.held = false
 	ms := g.inOrder()
 	first := slices.IndexFunc(ms, func(m *member) bool { return m.join != nil })
-	if first < 0 && len(ms) > 0 { // static members only, all away: nobody could lead
+	if first < 0 && len(ms) > 0 { // all are static members that are away: there is no leader
 		g.startPhase(g.patience(), (*group).endJoin)
 		return
 	}
@@ -107,8 +107,8 @@ func (g *group) finishJoin() {
 	g.startPhase(g.patience(), (*group).endSync)
 }
 
-// finishSync stores the leader's assignments: the generation is stable, and
-// everybody who asked gets its own.
+// finishSync stores the leader's assignments. The generation is stable, and each
+// member that has asked gets its own.
 func (g *group) finishSync(assignments map[string][]byte) {
 	g.state = Stable
 	for id, m := range g.members {
@@ -120,7 +120,7 @@ func (g *group) finishSync(assignments map[string][]byte) {
 	}
 }
 
-// endSync removes those who joined and never asked for their assignment.
+// endSync removes members that joined and did not ask for their assignment.
 func (g *group) endSync() {
 	silent := 0
 	for _, m := range g.inOrder() {
@@ -135,7 +135,7 @@ func (g *group) endSync() {
 	}
 }
 
-// startPhase sets the group's one timer; the last one's firing is void.
+// startPhase sets the group's one timer; the previous one has no effect any more.
 func (g *group) startPhase(d time.Duration, then func(*group)) {
 	g.endPhase()
 	phase := g.phase

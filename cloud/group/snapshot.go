@@ -17,9 +17,9 @@ import (
 //	1   groups u · groups × {group string · topics u · topics × {topic 16 bytes · count u · count × {partition u · offset varint · leader epoch varint · metadata string · time varint (ms)}}}
 //	2   50 × next u · the same, and for each offset, at its end, at u
 //
-// All groups that have offsets, and no others; everything ascends. Version 2 is that
-// of a log that has the offsets topic (see history): next is the end of each of its
-// partitions, at where in it the commit is.
+// It has all groups that have offsets, and no others; everything is in ascending
+// order. Version 2 is for a log that has the offsets topic (see history): next is the
+// end of each of its partitions, and at is the commit's offset in its partition.
 const (
 	minGroup  = 1 + 1 + minTopic
 	minTopic  = 16 + 1 + minOffset
@@ -28,14 +28,14 @@ const (
 	countedVersion = 2
 )
 
-// saved is what a snapshot holds.
+// saved is the content of a snapshot.
 type saved struct {
 	offsets map[string]map[Partition]Offset // by group
 	counted *[OffsetsPartitions]int64       // nil: there is no offsets topic
 }
 
-// Snapshot returns what Apply has made of the entries: the committed offsets.
-// Members are not among it.
+// Snapshot returns the state that Apply has built: the committed offsets, without
+// members.
 func (c *Coordinator) Snapshot() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,7 +48,7 @@ func (c *Coordinator) Snapshot() []byte {
 	return encodeSnapshot(saved{all, c.history.ends()})
 }
 
-// ends returns the next offset of each partition; nil while nothing is counted.
+// ends returns the next offset of each partition, nil if there is no offsets topic.
 func (h *history) ends() *[OffsetsPartitions]int64 {
 	if !h.counting {
 		return nil
@@ -60,8 +60,8 @@ func (h *history) ends() *[OffsetsPartitions]int64 {
 	return &ends
 }
 
-// Restore replaces the committed offsets by those of a snapshot; an empty one has
-// none. An error (ErrCorrupt) changes nothing.
+// Restore replaces the committed offsets by those of a snapshot; an empty snapshot
+// has none. With an error (ErrCorrupt) nothing has changed.
 func (c *Coordinator) Restore(body []byte) error {
 	s, err := decodeSnapshot(body)
 	if err != nil {
@@ -172,15 +172,15 @@ func decodeSnapshot(body []byte) (saved, error) {
 			break
 		}
 	}
-	// One state has one encoding: what is out of order, or there twice, or
-	// written at more length than it needs, is not what Snapshot wrote.
+	// A state has one encoding: anything out of order, duplicated, or longer than
+	// necessary was not written by Snapshot.
 	if !d.Done() || !bytes.Equal(encodeSnapshot(s), body) {
 		return s, fmt.Errorf("restore groups: %w", ErrCorrupt)
 	}
 	return s, nil
 }
 
-// decodePlace takes an offset of the offsets topic.
+// decodePlace decodes an offset of the offsets topic.
 func decodePlace(d *coding.Decoder) int64 {
 	u := d.Uvarint()
 	if u > math.MaxInt64 {

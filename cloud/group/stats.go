@@ -1,8 +1,8 @@
 package group
 
-// Stats is what all groups come to, those with offsets only included.
+// Stats sums up all groups, including those that have only offsets.
 type Stats struct {
-	Groups  map[State]int // how many are in each state; 0 for those that none is in
+	Groups  map[State]int // how many groups are in each state, 0 included
 	Members int
 }
 
@@ -21,16 +21,16 @@ func (c *Coordinator) Stats() (Stats, error) {
 	return s, nil
 }
 
-// Position is a committed offset without what was said about it.
+// Position is a committed offset without its metadata.
 type Position struct {
 	Partition
 	Offset int64
 }
 
-// EachCommitted calls fn for each group that has committed offsets, with all of
-// them in no order; they are fn's during the call. Groups are held still one by one,
-// so that however many there are, no member waits for long; those that come
-// meanwhile are left out.
+// EachCommitted calls fn for each group that has committed offsets, with all of them
+// in no particular order. fn must not keep them. Each group is locked by itself, so
+// that no member waits for long, however many groups there are. Groups that are
+// created meanwhile are left out.
 func (c *Coordinator) EachCommitted(fn func(group string, committed []Position)) error {
 	c.mu.Lock()
 	names := make([]string, 0, len(c.groups))
@@ -53,7 +53,7 @@ func (c *Coordinator) EachCommitted(fn func(group string, committed []Position))
 	return nil
 }
 
-// positions appends what a group has committed.
+// positions appends the committed offsets of a group to a slice.
 func (c *Coordinator) positions(name string, to []Position) ([]Position, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

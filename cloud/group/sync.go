@@ -2,8 +2,8 @@ package group
 
 import "context"
 
-// Sync gives the caller its assignment, as soon as the leader's Sync has brought
-// it. It returns ctx.Err() when the caller went away.
+// Sync returns the caller's assignment as soon as the leader's Sync has brought it.
+// It returns ctx.Err() if ctx ends first.
 func (c *Coordinator) Sync(ctx context.Context, r SyncRequest) (SyncResponse, error) {
 	m, wait, now := c.startSync(&r)
 	if wait == nil {
@@ -55,8 +55,8 @@ func assignedBytes(assignments map[string][]byte) int {
 	return n
 }
 
-// member returns the member of the group's current generation that a request
-// names, or why it is none.
+// member returns the member of the group's current generation that a request names,
+// or an error that says why there is none.
 func (c *Coordinator) member(name string, generation int32, who Identity) (*group, *member, error) {
 	if err := c.serving(name); err != nil {
 		return nil, nil, err

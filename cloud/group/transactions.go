@@ -7,12 +7,11 @@ import (
 	"github.com/weirmq/weir/cloud/coding"
 )
 
-// MayCommit tells whether offsets may become part of a transaction, to be
-// committed when it is: the group's members are asked about as by Commit, and the
-// slice holds one result per offset. But a rebalance that has not completed is no
-// obstacle (the transaction ends when it ends, and readers of the offsets wait
-// for that), and neither is it to be no member at all (Kafka's clients before
-// TxnOffsetCommit v3 do not say).
+// MayCommit checks offsets that are to become part of a transaction. It checks
+// membership as Commit does, and the slice holds one result per offset. There are two
+// differences. A rebalance in progress is allowed: readers of the offsets wait for
+// the transaction to end. So is a request without a member: Kafka's clients do not
+// name one before TxnOffsetCommit v3.
 //
 // Errors: ErrInvalidGroup, ErrUnknownMember, ErrFencedInstance,
 // ErrIllegalGeneration, ErrTooManyGroups, ErrClosed.
@@ -29,7 +28,7 @@ func (c *Coordinator) MayCommit(r CommitRequest) ([]error, error) {
 	case !ok && len(c.groups) >= c.opts.MaxGroups:
 		return nil, ErrTooManyGroups
 	case ok:
-		// A commit that only waits for the rebalance to complete would do.
+		// A commit that only has to wait for the rebalance is allowed.
 		if err := g.mayCommit(&r); err != nil && !errors.Is(err, ErrRebalanceInProgress) && !r.anonymous() {
 			return nil, err
 		}
@@ -48,8 +47,8 @@ func (r *CommitRequest) anonymous() bool {
 	return r.Generation < 0 && r.Member == "" && r.Instance == ""
 }
 
-// CommitEntry is the entry by which offsets are committed at a time (ms since
-// 1970), for whoever makes it durable together with something else.
+// CommitEntry returns the entry that commits offsets at a time (ms since 1970), for a
+// caller that makes it durable together with other entries.
 func CommitEntry(group string, at int64, offsets []Offset) (kind uint16, body []byte) {
 	return kindCommit, encodeCommit(group, at, offsets)
 }

@@ -25,7 +25,7 @@ func TestMayCommit(t *testing.T) {
 		w.want(may(name, g, Identity{Member: members[0], Instance: "static"}), ErrUnknownMember)
 		w.want(may(name, -1, Identity{}), nil) // clients that do not say
 
-		// A rebalance that goes on does not matter, but for who is out of it.
+		// A rebalance in progress does not matter, except to a member that was removed.
 		w.join(ask(members[0]))
 		w.want(may(name, g, Identity{Member: members[1]}), nil)
 

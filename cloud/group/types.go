@@ -2,14 +2,14 @@ package group
 
 import "time"
 
-// Protocol is one way of assigning that a member can do, and what it says about
-// itself for it. The coordinator does not look into Metadata.
+// Protocol is a method of assignment that a member supports, with the member's
+// metadata for it. The coordinator does not interpret Metadata.
 type Protocol struct {
 	Name     string
 	Metadata []byte
 }
 
-// JoinRequest is a member's wish to be in the next generation of a group.
+// JoinRequest asks for membership in the next generation of a group.
 type JoinRequest struct {
 	Group        string
 	Member       string // empty: a new member
@@ -24,7 +24,7 @@ type JoinRequest struct {
 	SkipLeader   bool       // the member knows SkipAssignment (KIP-814; JoinGroup v9 and later)
 }
 
-// JoinResponse is the generation that a member has become part of. With
+// JoinResponse describes the generation that a member has joined. With
 // ErrMemberIDRequired only Member is set.
 type JoinResponse struct {
 	Generation     int32
@@ -32,18 +32,18 @@ type JoinResponse struct {
 	Protocol       string
 	Leader         string
 	Member         string
-	SkipAssignment bool           // the leader is not to assign anew (a static leader that came back)
+	SkipAssignment bool           // the leader must not assign anew (a static leader that came back)
 	Members        []JoinedMember // for the leader only, in order of arrival
 }
 
-// JoinedMember is what the leader learns of one member.
+// JoinedMember describes one member to the leader.
 type JoinedMember struct {
 	ID       string
 	Instance string
 	Metadata []byte
 }
 
-// SyncRequest asks for the member's assignment; the leader's brings all of them.
+// SyncRequest asks for the member's assignment; the leader's carries all assignments.
 type SyncRequest struct {
 	Group        string
 	Generation   int32
@@ -61,7 +61,7 @@ type SyncResponse struct {
 	Assignment   []byte
 }
 
-// Identity names a member as a request does.
+// Identity names a member in a request.
 type Identity struct {
 	Member   string
 	Instance string
@@ -79,14 +79,14 @@ type Offset struct {
 	Partition
 	Offset      int64
 	LeaderEpoch int32  // -1: none given
-	Metadata    string // opaque, given back as it came
+	Metadata    string // opaque, returned unchanged
 	CommittedAt int64  // ms since 1970, set by Commit
 
-	at int64 // its own offset in the offsets topic, if there is one; see history
+	at int64 // its own offset in the offsets topic, if that exists; see history
 }
 
-// CommitRequest stores offsets. A Generation of -1 with an empty Member is a
-// simple commit, by something that uses no group membership.
+// CommitRequest stores offsets. A Generation of -1 with an empty Member is a simple
+// commit, by a client that does not use group membership.
 type CommitRequest struct {
 	Group      string
 	Generation int32 // or the member epoch
@@ -95,7 +95,7 @@ type CommitRequest struct {
 	Epochs  bool // the client knows of member epochs (OffsetCommit v9 and later)
 }
 
-// State of a group, with the names of the Kafka protocol.
+// State is the state of a group, named as in the Kafka protocol.
 type State string
 
 // The states of a group.
@@ -117,7 +117,7 @@ type Listing struct {
 	Members      int
 }
 
-// Description is everything about one group but its offsets.
+// Description describes a group, without its offsets.
 type Description struct {
 	Listing
 	Protocol   string
