@@ -7,9 +7,9 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// AddPartitions makes partitions part of the producer's transaction, and begins
-// one if none is ongoing. Durable when it returns nil. It is for the caller to
-// know that the partitions exist.
+// AddPartitions adds partitions to the producer's transaction, and begins one if none
+// is ongoing. Durable when it returns nil. The caller must make sure that the
+// partitions exist.
 //
 // Errors: ErrInvalidID, ErrUnknownID, ErrFenced, ErrConcurrent, ErrTooLarge,
 // ErrClosed, ErrUnavailable.
@@ -17,8 +17,8 @@ func (c *Coordinator) AddPartitions(ctx context.Context, id string, p Producer, 
 	return c.add(ctx, id, p, places, nil)
 }
 
-// AddOffsets is AddPartitions for a group, whose offsets may then be committed
-// with the transaction.
+// AddOffsets is AddPartitions for a group, whose offsets may then be committed with
+// the transaction.
 func (c *Coordinator) AddOffsets(ctx context.Context, id string, p Producer, group string) error {
 	if group == "" || len(group) > maxName {
 		return ErrInvalidID
@@ -49,8 +49,8 @@ func (c *Coordinator) add(ctx context.Context, id string, p Producer, places []s
 	return err
 }
 
-// lacks is how many bytes would be added to the end by what is not durably part
-// of the ongoing transaction.
+// lacks returns how many bytes the end would grow by, for the places and groups that
+// are not durably part of the ongoing transaction.
 func (t *transaction) lacks(places []state.Place, groups []string) int {
 	size := 0
 	for _, p := range places {

@@ -6,16 +6,16 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// Append hands a transactional batch to the log if it belongs to the producer's
-// transaction; done is called as by commitlog.Log.Append. Calls from one
-// goroutine keep their order, also for batches of other partitions or without a
-// transaction. It is for the caller to know that the partition exists.
+// Append passes a transactional batch to the log if it belongs to the producer's
+// transaction; done is called as by commitlog.Log.Append. Calls from one goroutine
+// keep their order, also with batches of other partitions or without a transaction.
+// The caller must make sure that the partition exists.
 //
-// With Implicit, a partition that is not part of the transaction is added, and
-// the transaction begins with it if need be: the entry goes to the log before the
-// batch, and the batch does not wait for it. A crash may leave a partition that
-// was added and got no batch, which is harmless, and never a batch that no
-// transaction knows of.
+// With Implicit, a partition that is not part of the transaction is added, and the
+// transaction begins if necessary. The entry for that goes to the log before the
+// batch, and the batch does not wait for it. A crash may leave an added partition
+// without a batch, which is harmless, but never a batch that belongs to no
+// transaction.
 //
 // Errors besides those of the log: ErrInvalidID, ErrUnknownID, ErrFenced,
 // ErrConcurrent, ErrNotInTransaction, ErrTooLarge, ErrClosed, ErrUnavailable.
@@ -30,7 +30,7 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 	}
 	if add {
 		c.log.Submit([]commitlog.Command{encodeAdd(t.id, c.now(), []state.Place{place})}, nil, func(error) {
-			// An error is the end of the log, and the batch behind gets it too.
+			// An error means that the log has ended; the batch behind the entry gets it too.
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			t.land(placeSize)
@@ -48,14 +48,14 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := t.adding[place]; ok {
-		t.adding[place] = true // batches from elsewhere may follow
+		t.adding[place] = true // batches from other goroutines may follow
 	}
 	t.land(0)
 }
 
-// admit decides whether a batch may go to the log now, and whether its partition
-// is to be added first. It counts what will be handed to the log as flying, and
-// with add the caller itself: the transaction does not end before it has noted
+// admit decides whether a batch may go to the log now, and whether its partition must
+// be added first. It counts what will be passed to the log as flying, and with add
+// the caller too, so that the transaction does not end before the caller has noted
 // that the entry is in line.
 func (c *Coordinator) admit(a *Appended, place state.Place) (t *transaction, add bool, err error) {
 	t, err = c.enter(a.ID, Producer{a.Batch.ProducerID(), a.Batch.ProducerEpoch()})

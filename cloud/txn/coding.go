@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	none     = -1     // a time that there is not
+	none     = -1     // for a time that does not exist
 	minPlace = 16 + 1 // bytes
 )
 

@@ -16,8 +16,9 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Log is what the coordinator needs of the commit log, which applies entries to
-// Coordinator.Apply before it answers. Calls from one goroutine keep their order.
+// Log is the part of the commit log that the coordinator uses. The log passes entries
+// to Coordinator.Apply before its calls return. Calls from one goroutine keep their
+// order.
 type Log interface {
 	Append(a commitlog.Append, done func(base int64, err error))
 	Submit(commands []commitlog.Command, end *commitlog.TransactionEnd, done func(error))
@@ -32,8 +33,8 @@ type Options struct {
 	MaxTimeout time.Duration      // longest transaction timeout accepted; 15 min
 	Expiry     time.Duration      // a transactional id is forgotten after this long without a transaction; 7 days
 	MaxIDs     int                // transactional ids; 100,000
-	MaxBytes   int                // what the end of one transaction may take of a slot: 256 for each partition, offsets with their metadata; 2 MiB
-	Ended      func(Ending)       // called for each transaction that has ended, when that is durable; it must not block
+	MaxBytes   int                // bytes that the end of one transaction may take in a slot: 256 for each partition, offsets with their metadata; 2 MiB
+	Ended      func(Ending)       // called when the end of a transaction is durable; it must not block
 	Now        func() time.Time   // time.Now
 	Log        *slog.Logger       // slog.Default
 }
@@ -59,10 +60,10 @@ func (o Options) withDefaults() Options {
 // It is a shard.Machine.
 type Coordinator struct {
 	opts   Options
-	log    Log // set by Start, before anything else asks
+	log    Log // set by Start, before any other call
 	groups *group.Coordinator
 
-	wake    chan struct{} // to the goroutine of the time-outs, capacity 1
+	wake    chan struct{} // wakes the goroutine of the time-outs; capacity 1
 	stop    context.CancelFunc
 	stopped chan struct{} // closed when that goroutine has ended
 
@@ -71,10 +72,10 @@ type Coordinator struct {
 	ids     map[string]*transaction // by transactional id
 	open    map[*transaction]struct{}
 	staging map[*staging]struct{} // offsets that are on their way to the log
-	alarm   int64                 // ms since 1970: when the time-outs are looked at next
+	alarm   int64                 // ms since 1970: when the time-outs are checked next
 }
 
-// New returns a coordinator that knows nothing. It serves after Start.
+// New returns an empty coordinator. It serves after Start.
 func New(o Options) *Coordinator {
 	return &Coordinator{
 		opts:    o.withDefaults(),
@@ -86,8 +87,8 @@ func New(o Options) *Coordinator {
 	}
 }
 
-// Start implements shard.Machine. Open transactions time out as if no takeover had
-// been.
+// Start implements shard.Machine. A takeover does not change when open transactions
+// time out.
 func (c *Coordinator) Start(_ context.Context, log machine.WaitingLog) { c.serve(log) }
 
 func (c *Coordinator) serve(log Log) {
@@ -102,9 +103,8 @@ func (c *Coordinator) serve(log Log) {
 	}()
 }
 
-// Close ends the time-outs and waits for their goroutine, which may wait for the
-// log. Later requests get ErrClosed; those under way end with
-// what becomes of the log.
+// Close stops the goroutine of the time-outs and waits for it; it may be waiting for
+// the log. Later requests get ErrClosed. Requests under way end as the log does.
 func (c *Coordinator) Close() error {
 	c.mu.Lock()
 	serving := c.serving
@@ -117,7 +117,7 @@ func (c *Coordinator) Close() error {
 	return nil
 }
 
-// Open counts the ongoing transactions.
+// Open returns the number of ongoing transactions.
 func (c *Coordinator) Open() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -127,8 +127,8 @@ func (c *Coordinator) Open() int {
 // maxName is the length of the longest transactional id or group id, in bytes.
 const maxName = 4096
 
-// find returns the transaction of a producer, or why it may not do anything. The
-// caller holds mu.
+// find returns the transaction of a producer, or an error if the producer may not use
+// it. The caller holds mu.
 func (c *Coordinator) find(id string, p Producer) (*transaction, error) {
 	if err := c.check(id); err != nil {
 		return nil, err
@@ -140,8 +140,8 @@ func (c *Coordinator) find(id string, p Producer) (*transaction, error) {
 	return t, nil
 }
 
-// enter is find for what adds to a transaction: only the current epoch may, and
-// not while another change is under way. The caller holds mu.
+// enter is find for calls that add to a transaction: they need the current epoch, and
+// no other change may be under way. The caller holds mu.
 func (c *Coordinator) enter(id string, p Producer) (*transaction, error) {
 	t, err := c.find(id, p)
 	switch {
@@ -165,19 +165,19 @@ func (c *Coordinator) check(id string) error {
 	return nil
 }
 
-// propose makes commands durable and applied. It is not bound to the caller:
-// who counts something as flying must know when it has landed, or can no more.
+// propose makes commands durable and applied. The caller's ctx does not bound it:
+// what is counted as flying must be known to have landed, or to never land.
 func (c *Coordinator) propose(ctx context.Context, what string, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
 	return unavailable(what, c.log.ProposeAll(context.WithoutCancel(ctx), commands, end))
 }
 
-// newProducerID is durable when it returns nil.
+// newProducerID returns a new producer id; durable when it returns nil.
 func (c *Coordinator) newProducerID(ctx context.Context) (int64, error) {
 	id, err := c.log.NewProducerID(ctx)
 	return id, unavailable("get a producer id", err)
 }
 
-// unavailable says that the log did not take something.
+// unavailable wraps the log's error for an entry that it did not take.
 func unavailable(what string, err error) error {
 	if err == nil {
 		return nil

@@ -7,14 +7,14 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
-// End commits or aborts the producer's transaction: the offsets of the groups and
-// the markers in all partitions are durable, and can be read, when it returns
-// nil. It returns the producer for the next transaction, with Bump at a new
-// epoch, or with a new id when the epochs are used up. A request that repeats one
-// that had succeeded gets the same answer.
+// End commits or aborts the producer's transaction. When it returns nil, the offsets
+// of the groups and the markers in all partitions are durable and can be read. It
+// returns the producer for the next transaction; with Bump that has a new epoch, or a
+// new id when the epochs are used up. A repeated request that had succeeded gets the
+// same answer.
 //
-// A producer that bumps may abort when nothing is ongoing: it cannot know whether
-// a request that added something has arrived.
+// A producer with Bump may abort when no transaction is ongoing: it cannot know
+// whether a request that added something has arrived.
 //
 // Errors: ErrInvalidID, ErrUnknownID, ErrFenced, ErrConcurrent, ErrInvalidState,
 // ErrClosed, ErrUnavailable.
@@ -58,8 +58,8 @@ func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
 	return next, nil
 }
 
-// startEnd makes the transaction busy, or finds that the request repeats one that
-// bumped the epoch (nil), with its answer.
+// startEnd makes the transaction busy. If the request repeats one that bumped the
+// epoch, it returns nil and that request's answer.
 func (c *Coordinator) startEnd(r *EndRequest) (*transaction, Producer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,8 +90,9 @@ func (c *Coordinator) startEnd(r *EndRequest) (*transaction, Producer, error) {
 	}
 }
 
-// idle decides about the end of a transaction when none is ongoing: it was ended
-// so before, or it never was, which a producer that bumps may abort.
+// idle decides what to do when no transaction is ongoing. done means that the request
+// repeats one that succeeded. Without done and an error, a producer with Bump may
+// abort.
 func (d *durable) idle(r *EndRequest) (done bool, err error) {
 	switch {
 	case r.Bump && !r.Commit:
@@ -103,7 +104,7 @@ func (d *durable) idle(r *EndRequest) (done bool, err error) {
 	}
 }
 
-// markers are those of a transaction; nil if no partition needs one.
+// markers returns the markers of a transaction, nil if no partition needs one.
 func markers(d *durable, commit bool, epoch int16) *commitlog.TransactionEnd {
 	if len(d.places) == 0 {
 		return nil
@@ -111,8 +112,8 @@ func markers(d *durable, commit bool, epoch int16) *commitlog.TransactionEnd {
 	return &commitlog.TransactionEnd{Producer: d.producer.ID, Epoch: epoch, Commit: commit, Partitions: sortedPlaces(d)}
 }
 
-// commits is the entries that make a transaction's offsets those of their groups.
-// Offsets of topics that are gone are left out: nothing would remove them again.
+// commits returns the entries that commit a transaction's offsets in their groups.
+// Offsets of deleted topics are left out: nothing would remove them again.
 func (c *Coordinator) commits(d *durable, commit bool) []commitlog.Command {
 	if !commit {
 		return nil

@@ -2,8 +2,8 @@ package txn
 
 import "errors"
 
-// The coordinator's answers that are not success. Each has its Kafka error code;
-// where it depends on the version of the request the door knows.
+// The coordinator's errors. Each has its Kafka error code; the door knows where that
+// depends on the version of the request.
 var (
 	ErrClosed           = errors.New("transaction coordinator is closed")                   // not, or no longer, the owner
 	ErrUnavailable      = errors.New("log does not take entries of transactions")           // wraps the log's reason; whether the entry will be seen is unknown

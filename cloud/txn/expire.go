@@ -9,15 +9,15 @@ import (
 )
 
 const (
-	sweepEvery = time.Hour   // how often forgotten ids are looked for
-	retryAfter = time.Second // for a transaction whose time is over and that could not be aborted
-	forgetMany = 500         // ids in one entry, at most
+	sweepEvery = time.Hour   // interval between searches for ids to forget
+	retryAfter = time.Second // after a failed abort of a transaction that timed out
+	forgetMany = 500         // ids in one entry at most
 )
 
-// deadline is when the ongoing transaction is aborted, in ms since 1970.
+// deadline returns when the ongoing transaction times out, in ms since 1970.
 func (d *durable) deadline() int64 { return d.started + d.timeout }
 
-// schedule makes sure that the time-outs are looked at by then. The caller holds mu.
+// schedule makes sure that the time-outs are checked by then. The caller holds mu.
 func (c *Coordinator) schedule(by int64) {
 	if by >= c.alarm {
 		return
@@ -29,10 +29,10 @@ func (c *Coordinator) schedule(by int64) {
 	}
 }
 
-// watch aborts transactions whose time is over, and forgets idle ids, until ctx
+// watch aborts transactions that have timed out, and forgets idle ids, until ctx
 // ends.
 func (c *Coordinator) watch(ctx context.Context) {
-	swept := int64(0) // at the start of an ownership
+	swept := int64(0) // sweep when an ownership begins
 	for {
 		now := c.now()
 		for _, t := range c.overdue(now) {
@@ -52,19 +52,19 @@ func (c *Coordinator) watch(ctx context.Context) {
 	}
 }
 
-// next sets the alarm, and returns how long it is until then.
+// next sets the alarm, and returns the time until then.
 func (c *Coordinator) next(now, sweep int64) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.alarm = sweep
 	for t := range c.open {
-		// One that is overdue is being aborted, or waits for another change.
+		// An overdue transaction is being aborted, or waits for another change.
 		c.alarm = min(c.alarm, max(t.deadline(), now+retryAfter.Milliseconds()))
 	}
 	return time.Duration(c.alarm-now) * time.Millisecond
 }
 
-// overdue returns the transactions whose time is over, and makes them busy.
+// overdue returns the transactions that have timed out, and makes them busy.
 func (c *Coordinator) overdue(now int64) []*transaction {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,8 +78,9 @@ func (c *Coordinator) overdue(now int64) []*transaction {
 	return due
 }
 
-// abort ends a transaction whose time is over. Its producer is fenced: it may
-// still believe in it. Many are aborted in few slots: nobody waits here for one.
+// abort aborts a transaction that has timed out, and fences its producer, which may
+// still be using it. It does not wait for the log, so that many aborts share few
+// slots.
 func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 	now := c.quiet(ctx, t)
 	epoch := now.producer.fence()
@@ -98,7 +99,7 @@ func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 	})
 }
 
-// idle returns the ids that nobody has used for long, and makes them busy.
+// idle returns the ids that have not been used for Expiry, and makes them busy.
 func (c *Coordinator) idle(now int64) []*transaction {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,8 +113,7 @@ func (c *Coordinator) idle(now int64) []*transaction {
 	return idle
 }
 
-// forget removes ids: their producers are told that they are unknown, and begin
-// anew.
+// forget removes ids. Their producers are told that they are unknown, and begin anew.
 func (c *Coordinator) forget(idle []*transaction) {
 	for len(idle) > 0 {
 		some := idle[:min(len(idle), forgetMany)]

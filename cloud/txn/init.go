@@ -6,15 +6,15 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
-// InitProducerID returns the producer of a transactional id for a client that
-// begins: a new id if there is none yet or its epochs are used up, else the next
-// epoch. All earlier ones are fenced, and a transaction that was ongoing is
-// aborted, when it returns. Durable when it returns nil.
+// InitProducerID returns the producer of a transactional id for a client that starts:
+// a new id if there is none yet or its epochs are used up, else the next epoch. When
+// it returns nil, that is durable, all earlier producers are fenced, and an ongoing
+// transaction is aborted.
 //
-// A client that says who it was (KIP-360) is fenced itself if somebody has come
-// after it, and gets the same answer again when it repeats a request that had
-// succeeded. Unlike Kafka it does not have to ask twice if a transaction was
-// ongoing, and one that is fenced aborts nothing.
+// A client that names its current producer (KIP-360) gets ErrFenced if a newer one
+// has replaced it. A repeated request that had succeeded gets the same answer. Two
+// things differ from Kafka: the client need not ask twice if a transaction was
+// ongoing, and a client that is fenced aborts nothing.
 //
 // Errors: ErrInvalidID, ErrInvalidTimeout, ErrFenced, ErrConcurrent,
 // ErrTooManyIDs, ErrClosed, ErrUnavailable.
@@ -47,8 +47,8 @@ func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Produc
 	return next, nil
 }
 
-// startInit makes the transactional id busy, or finds that the request is a
-// repeated one (nil) with its answer.
+// startInit makes the transactional id busy. If the request is a repeated one, it
+// returns nil and that request's answer.
 func (c *Coordinator) startInit(r *InitRequest) (*transaction, Producer, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -22,10 +22,10 @@ import (
 //	133 end     id string · time varint · commit byte (0, 1) · producer · last producer
 //	134 forget  ids u · ids × string
 //
-// An init begins a producer: what was ongoing is aborted, by markers in the same
-// slot. An add, and a stage, begin a transaction if none is ongoing. A stage adds
-// its group. In the slot of an end with commit, the commits of the groups stand
-// before it.
+// An init begins a producer: an ongoing transaction is aborted, by markers in the
+// same slot. An add or a stage begins a transaction if none is ongoing. A stage adds
+// its group. In the slot of an end with commit, the commits of the groups come before
+// it.
 const (
 	kindInit   uint16 = 130
 	kindAdd    uint16 = 131
@@ -41,9 +41,9 @@ func (c *Coordinator) Kinds() []uint16 {
 	return []uint16{kindInit, kindAdd, kindStage, kindEnd, kindForget}
 }
 
-// Apply takes an entry that has become durable, in recovery and in normal
-// running alike. It reads no clock and does no I/O. An error (ErrCorrupt) means
-// that the log holds what this version cannot understand.
+// Apply applies a durable entry, both in recovery and in normal operation. It reads
+// no clock and does no I/O. An error (ErrCorrupt) means that the log holds what this
+// version cannot understand.
 func (c *Coordinator) Apply(kind uint16, body []byte) error {
 	d := decoder{coding.NewDecoder(body)}
 	if v := d.Byte(); !d.Bad() && v != bodyVersion {
@@ -135,7 +135,7 @@ func (c *Coordinator) applyEnd(d *decoder) error {
 		return ErrCorrupt
 	}
 	if t.started == none {
-		t.started = at // a transaction that nothing was part of
+		t.started = at // a transaction without parts
 	}
 	t.producer, t.last, t.updated = producer, last, at
 	if t.state = CompleteAbort; commit == 1 {
@@ -164,8 +164,7 @@ func (c *Coordinator) applyForget(d *decoder) error {
 	return nil
 }
 
-// begin makes sure that a transaction is ongoing, and that somebody looks when
-// its time is over.
+// begin makes sure that a transaction is ongoing, and that its time-out is checked.
 func (c *Coordinator) begin(t *transaction, at int64) {
 	t.begin(at)
 	c.open[t] = struct{}{}

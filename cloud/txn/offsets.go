@@ -7,18 +7,18 @@ import (
 	"github.com/weirmq/weir/storage/commitlog"
 )
 
-// staging is offsets on their way to the log. Somebody who asks for stable ones
-// must wait for them already: their group was asked whether they may be committed
-// and may go on to its next generation.
+// staging is offsets on their way to the log. Readers of stable offsets already have
+// to wait for them: their group has allowed the commit, and may go on to its next
+// generation.
 type staging struct {
 	group      string
 	partitions []group.Partition
 }
 
-// CommitOffsets makes offsets of a group part of the producer's transaction: they
-// are durable when it returns nil, and are committed when the transaction is.
-// The slice holds one result per offset: those with an error are not part of it,
-// and the others are. The group decides about its members as for any commit.
+// CommitOffsets adds offsets of a group to the producer's transaction. They are
+// durable when it returns a nil error, and are committed when the transaction is. The
+// slice holds one result per offset: an offset with an error is not part of the
+// transaction. The group checks membership as for any commit.
 //
 // Errors: those of AddPartitions, ErrNotInTransaction, and those of
 // group.Coordinator.MayCommit.
@@ -75,8 +75,8 @@ func (c *Coordinator) startStaging(r *OffsetsRequest) (*transaction, *staging, i
 }
 
 // Pending returns the partitions of a group in which a transaction may commit an
-// offset. Who reads the offsets after it gets, for all others, what the
-// transactions that ended before have committed.
+// offset. If the caller reads the group's offsets afterwards, it sees for all other
+// partitions what transactions that had ended before have committed.
 func (c *Coordinator) Pending(name string) map[group.Partition]struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()

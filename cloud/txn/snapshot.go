@@ -17,8 +17,8 @@ import (
 //	               places u · places × place ·
 //	               groups u · groups × {size u · a commit of cloud/group (kind 100) of that many bytes, with time 0}}
 //
-// The states are 0 Empty, 1 Ongoing, 2 CompleteCommit, 3 CompleteAbort. All ids,
-// and everything ascends.
+// The states are 0 Empty, 1 Ongoing, 2 CompleteCommit, 3 CompleteAbort. All ids are
+// there, and everything is in ascending order.
 const (
 	minID    = 1 + 1 + 1 + 2 + 2 + 1 + 1 + 1 + 1 + 1
 	minGroup = 1 + 1 + 1 + 1 + 1
@@ -26,15 +26,15 @@ const (
 
 var states = []State{Empty, Ongoing, CompleteCommit, CompleteAbort}
 
-// Snapshot returns what Apply has made of the entries.
+// Snapshot returns the state that Apply has built.
 func (c *Coordinator) Snapshot() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return encodeSnapshot(c.ids)
 }
 
-// Restore replaces all transactional ids by those of a snapshot; an empty one has
-// none. An error (ErrCorrupt) changes nothing.
+// Restore replaces all transactional ids by those of a snapshot; an empty snapshot
+// has none. With an error (ErrCorrupt) nothing has changed.
 func (c *Coordinator) Restore(body []byte) error {
 	ids, err := decodeSnapshot(body)
 	if err != nil {
@@ -96,8 +96,8 @@ func decodeSnapshot(body []byte) (map[string]*transaction, error) {
 		}
 		ids[t.id] = t
 	}
-	// One state has one encoding: what is out of order, or there twice, or
-	// written at more length than it needs, is not what Snapshot wrote.
+	// A state has one encoding: anything out of order, duplicated, or longer than
+	// necessary was not written by Snapshot.
 	if !d.Done() || !bytes.Equal(encodeSnapshot(ids), body) {
 		return nil, fmt.Errorf("restore transactions: %w", ErrCorrupt)
 	}

@@ -12,36 +12,36 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// transaction is one transactional id. Coordinator.mu guards all of it.
+// transaction is the state of one transactional id. Coordinator.mu guards all of it.
 type transaction struct {
 	id string
 	durable
 
 	busy     bool                 // a change that must be alone is under way
 	flying   int                  // calls and entries that add to the transaction and have not landed
-	landed   chan struct{}        // closed when flying is zero; not nil while somebody waits for that
-	adding   map[state.Place]bool // implicitly added, and not applied; true: the entry is in line
-	reserved int                  // bytes of the end that what is flying will take
+	landed   chan struct{}        // closed when flying is zero; not nil while a caller waits for that
+	adding   map[state.Place]bool // implicitly added and not yet applied; true: the entry is in line
+	reserved int                  // bytes of the end that flying calls and entries will take
 }
 
-// durable is what entries of the log have made of a transactional id. Only Apply
-// changes it.
+// durable is the part of a transactional id that comes from entries of the log. Only
+// Apply changes it.
 type durable struct {
 	producer Producer
-	last     Producer // who the producer was before it asked for its last epoch: so a repeated request is known
+	last     Producer // the producer before it asked for its last epoch; identifies a repeated request
 	timeout  int64    // ms
 	state    State    // "": the id does not exist yet
-	started  int64    // ms since 1970, of the newest transaction; -1: none
+	started  int64    // ms since 1970, of the latest transaction; -1: none
 	updated  int64    // ms since 1970
 
 	places map[state.Place]struct{}
-	groups map[string]offsets // that were added, and the offsets that wait for a commit
+	groups map[string]offsets // groups that were added, with the offsets that wait for a commit
 	size   int                // bytes that the end will take
 }
 
 type offsets map[group.Partition]group.Offset
 
-// known reports whether an entry about the id was applied.
+// known reports whether an entry of the id was applied.
 func (d *durable) known() bool { return d.state != "" }
 
 // begin makes sure that there is an ongoing transaction.
@@ -88,7 +88,7 @@ func (d *durable) addOffset(of offsets, o group.Offset) {
 	d.size += offsetSize(o)
 }
 
-// What the end of a transaction takes of a slot at most, in bytes.
+// The most bytes that parts of a transaction add to the slot of its end.
 const placeSize = 256 // a run with its marker
 
 func groupSize(name string) int        { return 64 + len(name) }
@@ -108,11 +108,11 @@ func sortedPlaces(d *durable) []state.Place {
 	})
 }
 
-// exhausted reports whether no client can be given a higher epoch: the highest of
-// all is kept for fencing.
+// exhausted reports whether clients can get no higher epoch: the highest one is
+// reserved for fencing.
 func (p Producer) exhausted() bool { return p.Epoch >= math.MaxInt16-1 }
 
-// fence is the epoch that markers bear which shut out p.
+// fence returns the epoch of markers that fence p.
 func (p Producer) fence() int16 {
 	if p.Epoch == math.MaxInt16 {
 		return p.Epoch
@@ -120,13 +120,13 @@ func (p Producer) fence() int16 {
 	return p.Epoch + 1
 }
 
-// take counts something as flying, and reserves what it will take of the end.
+// take counts a call or entry as flying, and reserves its bytes of the end.
 func (t *transaction) take(size int) {
 	t.flying++
 	t.reserved += size
 }
 
-// land is the end of what take counted.
+// land undoes take.
 func (t *transaction) land(size int) {
 	t.flying--
 	t.reserved -= size
@@ -136,7 +136,7 @@ func (t *transaction) land(size int) {
 	}
 }
 
-// fits reports whether so much more can become part of the transaction.
+// fits reports whether the end has room for that many more bytes.
 func (c *Coordinator) fits(t *transaction, more int) bool {
 	size := t.reserved + more
 	if t.state == Ongoing {
@@ -145,8 +145,8 @@ func (c *Coordinator) fits(t *transaction, more int) bool {
 	return size <= c.opts.MaxBytes
 }
 
-// quiet waits until nothing of the transaction flies, and returns the durable part,
-// which nobody changes until release: the caller has made it busy.
+// quiet waits until nothing of the transaction flies, and returns the durable part.
+// The caller has made the transaction busy, so nothing changes it until release.
 func (c *Coordinator) quiet(ctx context.Context, t *transaction) durable {
 	defer stopwatch.Waiting(ctx)()
 	c.mu.Lock()
@@ -163,15 +163,15 @@ func (c *Coordinator) quiet(ctx context.Context, t *transaction) durable {
 	return t.durable
 }
 
-// release ends what made the transaction busy.
+// release ends the change that made the transaction busy.
 func (c *Coordinator) release(t *transaction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.busy = false
-	if !t.known() && c.ids[t.id] == t { // it was made for an entry that never landed
+	if !t.known() && c.ids[t.id] == t { // made for an entry that never landed
 		delete(c.ids, t.id)
 	}
 }
 
-// now is the time of an entry.
+// now returns the time for an entry.
 func (c *Coordinator) now() int64 { return c.opts.Now().UnixMilli() }

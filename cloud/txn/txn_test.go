@@ -140,7 +140,8 @@ func TestInitProducerID(t *testing.T) {
 		if second != (Producer{1001, 1}) {
 			t.Errorf("second producer is %v", second)
 		}
-		// KIP-360: who is current gets the next epoch, and the same when it asks again.
+		// KIP-360: the current producer gets the next epoch, and the same when it asks
+		// again.
 		third := w.begin(&second)
 		if again := w.begin(&second); third != (Producer{1001, 2}) || again != third {
 			t.Errorf("third producer is %v, then %v", third, again)
@@ -163,7 +164,7 @@ func TestInitProducerID(t *testing.T) {
 			_, err := w.InitProducerID(t.Context(), r.InitRequest)
 			w.want(err, r.want)
 		}
-		// A newcomer fences whoever asks again.
+		// A new producer fences a client that asks again.
 		w.begin(nil)
 		_, err := w.InitProducerID(t.Context(), InitRequest{ID: id, Timeout: minute, Expected: &second})
 		w.want(err, ErrFenced)
@@ -179,7 +180,7 @@ func TestInitAbortsTheOngoing(t *testing.T) {
 		old := Producer{p.ID, -1}
 		_, err := w.InitProducerID(t.Context(), InitRequest{ID: id, Timeout: minute, Expected: &old})
 		w.want(err, ErrFenced)
-		w.is(Ongoing, p, a0, a1) // who is fenced aborts nothing
+		w.is(Ongoing, p, a0, a1) // a fenced client aborts nothing
 		next := w.begin(nil)
 		w.is(Empty, Producer{p.ID, 1})
 		w.marked(marker{a0, next, false}, marker{a1, next, false})
@@ -344,7 +345,7 @@ func TestWhoMayEnd(t *testing.T) {
 	})
 }
 
-// Whoever comes while an end flies is told to come again.
+// A request that comes while an end flies is told to come again.
 func TestConcurrent(t *testing.T) {
 	run(t, Options{}, func(w world) {
 		old := w.begin(nil)

@@ -8,7 +8,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// State of a transactional id, with the names of the Kafka protocol.
+// State is the state of a transactional id, named as in the Kafka protocol.
 type State string
 
 // The states of a transactional id.
@@ -19,8 +19,7 @@ const (
 	CompleteAbort  State = "CompleteAbort"
 )
 
-// Kafka's names of states that are never durable here, nor seen from outside.
-// To ask for them is no mistake.
+// States of Kafka that never occur here. Requests may name them all the same.
 const (
 	PrepareCommit     State = "PrepareCommit"
 	PrepareAbort      State = "PrepareAbort"
@@ -41,7 +40,7 @@ var NoProducer = Producer{-1, -1}
 type InitRequest struct {
 	ID       string
 	Timeout  time.Duration // a transaction is aborted when it lasts longer
-	Expected *Producer     // who the caller was until now (KIP-360); nil: it begins anew
+	Expected *Producer     // the caller's current producer (KIP-360); nil: it starts anew
 }
 
 // Ending is how a transaction has ended.
@@ -50,7 +49,7 @@ type Ending string
 // The endings of transactions.
 const (
 	Committed Ending = "commit"
-	Aborted   Ending = "abort" // by its producer, or because another has begun under its transactional id
+	Aborted   Ending = "abort" // by its producer, or because a new producer of its transactional id began
 	TimedOut  Ending = "timeout"
 )
 
@@ -74,21 +73,21 @@ type EndRequest struct {
 	ID       string
 	Producer Producer
 	Commit   bool
-	Bump     bool // the producer goes on with a new epoch (KIP-890)
+	Bump     bool // the producer gets a new epoch (KIP-890)
 }
 
-// Listing is one line of the list of transactional ids.
+// Listing is one transactional id in a list.
 type Listing struct {
 	ID       string
 	Producer Producer
 	State    State
-	Started  time.Time // of the newest transaction; zero if there was none since the producer began
+	Started  time.Time // of the latest transaction; zero if there was none since the producer began
 }
 
-// Description is everything about one transactional id.
+// Description describes a transactional id.
 type Description struct {
 	Listing
 	Timeout time.Duration
 	Places  []state.Place // of the ongoing transaction, by topic and partition; those of deleted topics included
-	Groups  []string      // whose offsets are part of it, by name
+	Groups  []string      // groups whose offsets are part of it, by name
 }
