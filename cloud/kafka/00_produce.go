@@ -16,27 +16,28 @@ import (
 // Produce (key 0): appends one record batch to each partition named.
 //
 // Behaviour:
-//   - Batches are handed to the broker at once, in the order in which they came,
-//     whatever is still in flight; the answer follows when all are durable.
+//   - Batches are passed to the broker at once, in the order in which they came, even
+//     while earlier ones are in flight. The answer follows when all are durable.
 //   - acks 1 and -1 mean the same: durable in the bucket. With acks 0 there is no
-//     answer, and the connection is closed on an error, as in Kafka.
+//     answer, and an error closes the connection, as in Kafka.
 //   - Each partition succeeds or fails by itself.
-//   - A batch must be one batch of version 2 with a right CRC. The log proves the
-//     records. Control batches are refused.
-//   - A transactional batch must belong to the ongoing transaction of the
-//     producer that is named in it, under the transactional id of the request.
-//   - timeout_ms is not looked at: an answer in time could only be "unknown", and
+//   - The records of a partition must be one batch of version 2 with a correct CRC.
+//     The log checks the records. Control batches are refused.
+//   - A transactional batch must belong to the ongoing transaction of the producer in
+//     its header, under the transactional id of the request.
+//   - timeout_ms is ignored: the server could only answer "unknown" after it, which
+//     the client's own time-out says already.
 //     that is what the client's own time-out says.
 //
 // Versions:
 //   - v0–2: other record formats. Advertised (see table), refused on receipt.
-//   - v7: zstd may be used
+//   - v7: zstd is allowed
 //   - v8: error messages; the records that are at fault (KIP-467), so that a client
 //     can send the others again
 //   - v9: flexible
 //   - v10: new leader in the response (KIP-951; not given, clients ask for metadata)
-//   - v11: TRANSACTION_ABORTABLE; v12: a batch adds its partition to the
-//     transaction (transactions v2, KIP-890), CONCURRENT_TRANSACTIONS
+//   - v11: TRANSACTION_ABORTABLE; v12: a batch adds its partition to the transaction
+//     (transactions v2, KIP-890), CONCURRENT_TRANSACTIONS
 //   - v13: topic ids
 
 const (
@@ -51,13 +52,13 @@ const (
 	minProducedPart  = 5       // bytes: index, records
 	maxProducedParts = 1 << 15 // topics, and partitions of all of them, in one request
 
-	none = -1 // for an offset or a timestamp that there is not
+	none = -1 // for an offset or a timestamp that does not exist
 )
 
 var errTooMany = errors.New("too many topics or partitions")
 
-// produceRequest is decoded by hand: it is the one request that is large, and
-// kmsg would let a hostile one allocate a hundred times its size.
+// produceRequest is decoded by hand. It is the only large request, and kmsg would let
+// a hostile one allocate a hundred times its size.
 type produceRequest struct {
 	id     string // transactional id, "" for none
 	acks   int16
@@ -74,7 +75,7 @@ type producedPart struct {
 	index   int32
 	records []byte // alias the frame
 
-	err  error // this and base are set by done, and read once the reply is ready
+	err  error // set by done, like base; read when the reply is ready
 	base int64
 }
 
@@ -112,15 +113,15 @@ func readProduce(p []byte, version int16) (produceRequest, error) {
 	return q, r.err()
 }
 
-// produce hands the batches of a request to the broker and returns the place of
-// its answer. The request's memory is released when the last batch is durable or
-// refused, whether or not the client still waits.
+// produce passes the batches of a request to the broker and returns the reply, which
+// is ready later. The request's memory is released when the last batch is durable or
+// refused, even if the client has gone.
 func (c *conn) produce(r *request) (*reply, error) {
 	if r.version < firstProduce {
 		r.release()
 		return nil, violated("version %d of Produce is not served", r.version)
 	}
-	ctx := r.start(c.s.ctx) // what was read is performed, also when the client has gone
+	ctx := r.start(c.s.ctx) // what was read is performed, even if the client has gone
 	defer r.countTime()
 	q, err := readProduce(r.body, r.version)
 	if err != nil {
@@ -132,7 +133,7 @@ func (c *conn) produce(r *request) (*reply, error) {
 	n.finish = func() (response, error) { return c.s.produced(&q, r.version, r.wait) }
 
 	var flying atomic.Int64
-	flying.Store(1) // this loop itself, so that ready is closed once, at the end
+	flying.Store(1) // for this loop, so that ready is closed once, at the end
 	landed := func() {
 		if flying.Add(-1) == 0 {
 			r.release()
@@ -170,7 +171,7 @@ func (c *conn) produce(r *request) (*reply, error) {
 	return n, nil
 }
 
-// check proves what the door can prove of a partition's records.
+// check checks what the door can check of a partition's records.
 func (p *producedPart) check(acks, version int16) error {
 	if acks < -1 || acks > 1 {
 		return errAcks
@@ -190,11 +191,11 @@ func (p *producedPart) check(acks, version int16) error {
 	return b.Verify()
 }
 
-// transactional asks a batch that was checked.
+// transactional reports whether the batch, which was checked, is transactional.
 func (p *producedPart) transactional() bool { return record.Batch(p.records).Transactional() }
 
-// mayProduce returns nil, or the error for who may not write with the
-// transactional id.
+// mayProduce returns nil if the client may write with the transactional id, else an
+// error.
 func (r *request) mayProduce(id string) error {
 	if id == "" {
 		return errNoTransaction
@@ -202,8 +203,9 @@ func (r *request) mayProduce(id string) error {
 	return r.mayTransaction(kmsg.ACLOperationWrite, id)
 }
 
-// produceCode is what clients of Produce understand: PRODUCER_FENCED is another
-// matter to them, and before v12 nothing tells them to wait for a transaction.
+// produceCode translates an error to a code that clients of Produce understand: to
+// them PRODUCER_FENCED means something else, and before v12 no code tells them to
+// wait for a transaction.
 func produceCode(err error, version int16) int16 {
 	c := olderCode(code(err, leader), false, version >= abortableProduce)
 	if c == kerr.ConcurrentTransactions.Code && version < implicitProduce {
@@ -212,7 +214,7 @@ func produceCode(err error, version int16) int16 {
 	return c
 }
 
-// done takes what became of the batch. Its bytes are not needed any more.
+// done stores the result of the batch. Its bytes are no longer needed.
 func (p *producedPart) done(count *counters, base int64, err error) {
 	if err == nil {
 		count.landed(p.records)
@@ -220,7 +222,7 @@ func (p *producedPart) done(count *counters, base int64, err error) {
 	p.base, p.err, p.records = base, err, nil
 }
 
-// produced makes the response to a request whose batches have all landed.
+// produced returns the response to a request whose batches have all landed or failed.
 func (s *Server) produced(q *produceRequest, version int16, throttle int32) (response, error) {
 	resp := kmsg.NewPtrProduceResponse()
 	resp.Version, resp.ThrottleMillis = version, throttle
@@ -252,7 +254,7 @@ func (s *Server) produced(q *produceRequest, version int16, throttle int32) (res
 	return resp, nil
 }
 
-// recordErrors lists the records that an error is about, if it is about some only.
+// recordErrors lists the records that an error names, if it names any.
 func recordErrors(err error) []kmsg.ProduceResponseTopicPartitionErrorRecord {
 	var refused *broker.RecordsError
 	if !errors.As(err, &refused) {
@@ -265,7 +267,7 @@ func recordErrors(err error) []kmsg.ProduceResponseTopicPartitionErrorRecord {
 	return list
 }
 
-// appended adds what an answer says of the partition after a success.
+// appended adds the partition's log start and append time to a successful answer.
 func (s *Server) appended(topic broker.Topic, rp *kmsg.ProduceResponseTopicPartition) {
 	if start, _, err := s.broker.Bounds(topic.ID, rp.Partition); err == nil {
 		rp.LogStartOffset = start

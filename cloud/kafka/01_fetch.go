@@ -17,19 +17,20 @@ import (
 // Fetch (key 1): reads stored record batches.
 //
 // Behaviour:
-//   - Batches are sent as they are stored, whole: the first one of a partition
-//     holds the offset that was asked for, perhaps in its middle.
+//   - Batches are sent whole, as they are stored. The first batch of a partition
+//     contains the offset that was asked for, possibly not as its first.
 //   - The answer waits until there are min_bytes, an error, or max_wait is over.
-//   - max_bytes and the limit of each partition hold, but for the first batch of
-//     the answer, so that a batch larger than them does not stop a consumer
-//     (KIP-74). The server's own limit holds likewise.
-//   - Fetch sessions (KIP-227) are not kept: the answer has session id 0, and
-//     clients go on sending full requests.
-//   - Who reads committed records gets them up to the last stable offset, with a
-//     list of aborted transactions whose records are among them. Both isolation
-//     levels are told that offset.
-//   - Before v10 a topic whose compression.type is zstd is refused, and nothing
-//     else: what a producer or a gateway has packed with zstd goes out as it is.
+//   - max_bytes and the limit of each partition hold, except for the first batch of
+//     the answer, so that a larger batch does not stop a consumer (KIP-74). The
+//     server's own limit works in the same way.
+//   - Fetch sessions (KIP-227) are not kept: the answer has session id 0, and clients
+//     go on sending full requests.
+//   - A reader of committed records gets records up to the last stable offset, and a
+//     list of the aborted transactions among them. Both isolation levels get that
+//     offset.
+//   - Before v10 a topic whose compression.type is zstd is refused. Zstd batches in
+//     other topics, from a producer or a gateway, are sent as they are.
+//   - Followers do not fetch: replica ids and racks are ignored.
 //   - Followers do not fetch: replica ids and racks are ignored.
 //
 // Versions:
@@ -46,20 +47,20 @@ const (
 	idFetch       = 13
 
 	readCommitted = 1
-	finalEpoch    = -1 // of a fetch session: none is wanted
-	firstEpoch    = 0  // one is wanted: it is not given
+	finalEpoch    = -1 // fetch session: none is wanted
+	firstEpoch    = 0  // fetch session: one is wanted, but not given
 
-	// selectLimit is how many partitions are waited for at once: reflect.Select
-	// takes no more, and two more are for the context and the time.
+	// selectLimit is how many partitions are waited for at once: the limit of
+	// reflect.Select, less one channel for the context and one for the time.
 	selectLimit = 1<<16 - 2
 )
 
-// fetchResponse is written without kmsg, so that batches are not copied.
+// fetchResponse is encoded without kmsg, so that batches are not copied.
 type fetchResponse struct {
 	version   int16
 	throttle  int32 // ms
 	err       error
-	committed bool // read_committed: without aborted transactions their list is empty instead of null
+	committed bool // read_committed: an empty list of aborted transactions is [], not null
 	topics    []fetchedTopic
 }
 
@@ -96,7 +97,7 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 		held := int(r.answer.Held())
 		f := fetching{s: s, ctx: ctx, r: r, q: q, left: min(limit, held), watch: !over}
 		resp := f.all()
-		if f.size > held && held < s.largestAnswer() { // the first batch, which goes beyond all limits: there must be memory for it
+		if f.size > held && held < s.largestAnswer() { // the first batch may exceed all limits: take enough memory for it
 			least = f.size
 			continue
 		}
@@ -105,7 +106,7 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 			return resp, nil
 		}
 		leave, ok := r.conn.park(q)
-		if !ok { // it is answered at once, and the next one is not read at once
+		if !ok { // answer at once, but delay the client's next request
 			r.conn.mute(min(milliseconds(q.MaxWaitMillis), cutPause))
 			r.answer.Shrink(int64(f.size))
 			return resp, nil
@@ -129,7 +130,7 @@ type fetching struct {
 	q       *kmsg.FetchRequest
 	left    int  // bytes that may still be added
 	size    int  // bytes found
-	failed  bool // some partition has an error, to be told at once
+	failed  bool // a partition has an error, which is answered at once
 	watch   bool
 	watches []<-chan struct{}
 }
@@ -156,8 +157,8 @@ func (f *fetching) all() *fetchResponse {
 	return resp
 }
 
-// one reads one partition. The watch begins before the read, so that what comes
-// in between is not waited for.
+// one reads one partition. It begins to watch before it reads, so that it misses no
+// record that comes in between.
 func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition, got *fetchedPart) error {
 	if err := f.s.checkEpoch(topic.ID, want.Partition, want.CurrentLeaderEpoch); err != nil {
 		return err
@@ -170,10 +171,10 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 		watch = f.s.broker.Watch(topic.ID, want.Partition)
 	}
 	limit := min(int(want.PartitionMaxBytes), f.left)
-	if f.size > 0 && limit <= 0 { // full; but the client still learns how far the partition goes
+	if f.size > 0 && limit <= 0 { // full, but the client still learns the bounds
 		var err error
 		got.stable, err = f.s.broker.Stable(topic.ID, want.Partition)
-		if err == nil { // behind it, so that the end is not before it
+		if err == nil { // read after stable, so that end is not below it
 			got.start, got.end, err = f.s.broker.Bounds(topic.ID, want.Partition)
 		}
 		return err
@@ -187,7 +188,7 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	ended(effort(bytesOf(found.Batches)))
 	if err != nil {
 		if errors.Is(err, broker.ErrOffsetOutOfRange) {
-			got.start, got.end, got.stable = found.Start, found.End, found.Stable // told with this error too
+			got.start, got.end, got.stable = found.Start, found.End, found.Stable // answered with this error too
 		}
 		return atRest(err)
 	}
@@ -207,7 +208,7 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	return nil
 }
 
-// atRest marks damage to what is stored, which is no fault of the client's.
+// atRest marks damage to stored records, which is not the client's fault.
 func atRest(err error) error {
 	if errors.Is(err, broker.ErrCorrupt) {
 		return fmt.Errorf("%w: %w", errStorage, err)
@@ -215,7 +216,7 @@ func atRest(err error) error {
 	return err
 }
 
-// waitAny waits for one of the channels; true when the time was over first.
+// waitAny waits for one of the channels. It returns true if over came first.
 func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) bool {
 	defer stopwatch.Waiting(ctx)()
 	if len(any) == 1 {
@@ -238,13 +239,13 @@ func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) 
 	return i == 0
 }
 
-// SetThrottle is that of kmsg's responses.
+// SetThrottle is the method of the same name of kmsg's responses.
 func (f *fetchResponse) SetThrottle(ms int32) { f.throttle = ms }
 
-// IsFlexible tells whether the version has compact lengths and tagged fields.
+// IsFlexible reports whether the version has compact lengths and tagged fields.
 func (f *fetchResponse) IsFlexible() bool { return f.version >= flexibleFetch }
 
-// AppendTo appends the whole response, batches copied.
+// AppendTo appends the whole response, with copies of the batches.
 func (f *fetchResponse) AppendTo(dst []byte) []byte {
 	chunks, _ := f.chunks(dst)
 	dst = nil
@@ -254,8 +255,8 @@ func (f *fetchResponse) AppendTo(dst []byte) []byte {
 	return dst
 }
 
-// chunks returns head and the response behind it: what is not a batch lies in one
-// buffer, and the batches where they are stored. size counts all of it.
+// chunks returns head and the response after it. All that is not a batch is in one
+// buffer; the batches are not copied. size is the total length.
 func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
 	w := writer{p: head, flexible: f.IsFlexible()}
 	type cut struct {
@@ -315,7 +316,7 @@ func (f *fetchResponse) codes(fn func(code int16)) {
 	}
 }
 
-// size is that of all batches, in bytes.
+// size returns the bytes of all batches.
 func (f *fetchResponse) size() int {
 	size := 0
 	for i := range f.topics {
@@ -334,7 +335,7 @@ func bytesOf(batches [][]byte) int {
 	return size
 }
 
-// part writes what stands before the batches of a partition.
+// part writes what precedes the batches of a partition.
 func (f *fetchResponse) part(w *writer, p *fetchedPart) {
 	w.int32(p.index)
 	w.int16(code(p.err, leader))

@@ -10,17 +10,18 @@ import (
 //
 // Behaviour:
 //   - A timestamp (ms) gives the first record that is not older, or offset -1.
-//   - -2 is the start of the partition, -1 its end: for who reads committed records
-//     the last stable offset, and nothing beyond it is found by time either.
+//   - -2 is the start of the partition, -1 its end. For a reader of committed records
+//     the end is the last stable offset, and a search by time finds nothing beyond
+//     it.
 //   - -3 is the record with the largest timestamp (KIP-734).
-//   - -4, the earliest local record, is the start; -5, the last one in tiered
-//     storage, is -1: there are no tiers to see from outside.
+//   - -4, the earliest local record, is the start. -5, the last record in tiered
+//     storage, gives -1: there are no tiers.
 //
 // Versions:
 //   - v1: one offset and its timestamp (v0, a list of offsets, is not served)
 //   - v4: leader epochs
 //   - v6: flexible
-//   - v7: -3; v8: -4; v9: -5; v10: time-out, for the read that it may take
+//   - v7: -3; v8: -4; v9: -5; v10: time-out
 func (s *Server) listOffsets(ctx context.Context, r *request, q *kmsg.ListOffsetsRequest) (*kmsg.ListOffsetsResponse, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
@@ -52,7 +53,7 @@ func (s *Server) listOffsets(ctx context.Context, r *request, q *kmsg.ListOffset
 	return resp, nil
 }
 
-// The timestamps that mean something else.
+// Timestamps with a special meaning.
 const (
 	atEnd           = -1
 	atStart         = -2

@@ -10,17 +10,17 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// Metadata (key 3): who leads what.
+// Metadata (key 3): brokers, topics and the leaders of partitions.
 //
 // Behaviour:
 //   - The brokers are the nodes that serve something, and each partition has its
 //     leader. The owner of the catalogue is the controller. Standbys are not listed,
 //     since they would only redirect.
-//   - A standby answers from its copy as the owner would, and names the owner. Without
-//     a copy it knows no topics: it answers LEADER_NOT_AVAILABLE for those named, and
-//     clients ask again.
+//   - A standby answers from its copy as the owner would, and names the owner.
+//     Without a copy it knows no topics: it answers LEADER_NOT_AVAILABLE for those
+//     named, and clients ask again.
 //   - A topic that does not exist is created if the request allows it (before v4:
-//     always) and the owner does, of whom a standby asks it.
+//     always) and the owner allows it. A standby asks the owner to create it.
 //
 // Versions:
 //   - v0: an empty list of topics means all; from v1 null does, and empty none
@@ -71,10 +71,10 @@ func (s *Server) metadata(ctx context.Context, r *request, q *kmsg.MetadataReque
 	return resp, nil
 }
 
-// named finds a topic that somebody asked for, or creates it.
+// named finds a topic that the client named, or creates it.
 func (s *Server) named(ctx context.Context, r *request, name string, id [16]byte, byID, create bool) (broker.Topic, error) {
 	find := r.known
-	if create && !byID && r.standsBy() { // the owner will say whether it has just got it
+	if create && !byID && r.standsBy() { // the owner will say whether the topic exists by now
 		find = func(_ context.Context, op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
 			return r.inCopy(op, name, id, byID)
 		}
@@ -86,7 +86,7 @@ func (s *Server) named(ctx context.Context, r *request, name string, id [16]byte
 	return t, err
 }
 
-// create makes a topic that somebody asked for by its name, or says why not.
+// create creates a topic that the client named, or returns why it does not.
 func (s *Server) create(ctx context.Context, r *request, name string, unknown error, allowed bool) (broker.Topic, error) {
 	if err := checkName(name); err != nil {
 		if broker.Reserved(name) {
@@ -104,7 +104,7 @@ func (s *Server) create(ctx context.Context, r *request, name string, unknown er
 		return r.createThere(ctx, name)
 	}
 	t, err := s.broker.CreateTopic(ctx, name, none, nil)
-	if errors.Is(err, broker.ErrTopicExists) { // somebody else was as quick
+	if errors.Is(err, broker.ErrTopicExists) { // another client was faster
 		return s.broker.Topic(name)
 	}
 	return t, err
@@ -122,7 +122,7 @@ func (s *Server) describe(r *request, t broker.Topic, err error, operations bool
 		if operations && t.ID == broker.OffsetsTopicID() {
 			rt.AuthorizedOperations &= 1<<kmsg.ACLOperationRead | 1<<kmsg.ACLOperationDescribe | 1<<kmsg.ACLOperationDescribeConfigs
 		}
-	case kerr.NotLeaderForPartition.Code: // of a partition only
+	case kerr.NotLeaderForPartition.Code: // only of a partition
 		rt.ErrorCode = kerr.LeaderNotAvailable.Code
 	}
 	for i := range t.Partitions {

@@ -13,11 +13,12 @@ import (
 //
 // Behaviour:
 //   - The answer follows when the offsets are durable in the bucket.
-//   - Generation -1 with an empty member is a commit without membership, as Flink,
-//     Spark and admin tools make it; it is taken while the group has no members.
-//   - Unknown topics and partitions get error 3 (100 by id), and the others count.
-//   - The metadata string comes back as it went in. Retention times are ignored:
-//     offsets do not expire.
+//   - Generation -1 with an empty member is a commit without membership, as made by
+//     Flink, Spark and admin tools. It is accepted while the group has no members.
+//   - Unknown topics and partitions get error 3 (100 by id); the other offsets are
+//     stored.
+//   - The metadata string is returned unchanged. Retention times are ignored: offsets
+//     do not expire.
 //
 // Versions:
 //   - v2–4: retention time; v6: leader epochs; v7: static members; v8: flexible

@@ -16,8 +16,8 @@ import (
 //
 // Behaviour:
 //   - A partition without an offset has -1, and no error, as in Kafka.
-//   - Only durable commits are seen. With require_stable (which Java consumers
-//     always set) a partition in which a transaction may commit an offset has
+//   - Only durable commits are returned. With require_stable (which Java consumers
+//     always set), a partition in which a transaction may commit an offset has
 //     UNSTABLE_OFFSET_COMMIT, and the client asks again.
 //
 // Versions:
@@ -66,7 +66,7 @@ func (s *Server) offsetFetch(_ context.Context, r *request, q *kmsg.OffsetFetchR
 	return resp, nil
 }
 
-// offsetsOf answers for one group. An error of the group also stands at each
+// offsetsOf answers for one group. An error of the group is also set at each
 // partition: before v2 there is no other place for it.
 func (s *Server) offsetsOf(r *request, q kmsg.OffsetFetchRequestGroup, version int16, stable bool) kmsg.OffsetFetchResponseGroup {
 	resp := kmsg.NewOffsetFetchResponseGroup()
@@ -121,8 +121,8 @@ func (s *Server) offsetsOf(r *request, q kmsg.OffsetFetchRequestGroup, version i
 	return resp
 }
 
-// everything lists all offsets of a group, which come in order of their topics'
-// ids. Those of topics that are gone, or not for the client, are left out.
+// everything lists all offsets of a group, in the order of their topics' ids. It
+// leaves out topics that were deleted, and those that the client may not see.
 func (s *Server) everything(r *request, all []group.Offset, pending map[group.Partition]struct{}) []kmsg.OffsetFetchResponseGroupTopic {
 	var topics []kmsg.OffsetFetchResponseGroupTopic
 	var topic broker.Topic
@@ -160,7 +160,8 @@ func unsettled(partition int32) kmsg.OffsetFetchResponseGroupTopicPartition {
 	return p
 }
 
-// pending is asked before the offsets are read: what ends in between is seen.
+// pending must be called before the offsets are read, so that commits of transactions
+// that end in between are seen.
 func (s *Server) pending(name string) (map[group.Partition]struct{}, error) {
 	coordinators, err := s.broker.AllTransactions()
 	if err != nil {

@@ -8,10 +8,11 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// FindCoordinator (key 10): which node keeps a group, or a transactional id.
+// FindCoordinator (key 10): the coordinator of a group or a transactional id.
 //
 // Behaviour:
-//   - It is the owner of the shard that has the key's slice, and a standby says so too.
+//   - It is the owner of the shard that has the key's slice. A standby answers the
+//     same.
 //   - Share groups have no coordinator.
 //
 // Versions:

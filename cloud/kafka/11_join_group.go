@@ -13,13 +13,13 @@ import (
 // JoinGroup (key 11): become a member of a group's next generation.
 //
 // Behaviour:
-//   - The answer waits until the generation has come together.
+//   - The answer waits until the generation is complete.
 //   - The protocol type is opaque: "consumer", "connect", "sr", anything.
 //   - A group with members of the newer protocol (KIP-848) is not joined:
 //     INCONSISTENT_GROUP_PROTOCOL. One without members becomes a classic one.
 //
 // Versions:
-//   - v0: no rebalance time-out: the session's serves
+//   - v0: no rebalance time-out; the session time-out is used
 //   - v4: a new member is told its id first, and joins again (KIP-394)
 //   - v5: static members (KIP-345); v6: flexible; v7: protocol type in the answer
 //   - v8: a reason, for the log of the broker (not kept)

@@ -9,7 +9,7 @@ import (
 // Heartbeat (key 12): a member's sign of life.
 //
 // Behaviour:
-//   - REBALANCE_IN_PROGRESS is what tells a member to join again.
+//   - REBALANCE_IN_PROGRESS tells a member to join again.
 //   - After a takeover no member is known: UNKNOWN_MEMBER_ID, and all join again.
 //
 // Versions:

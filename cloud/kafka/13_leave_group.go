@@ -8,7 +8,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// LeaveGroup (key 13): members go, and the others rebalance at once.
+// LeaveGroup (key 13): removes members; the others rebalance at once.
 //
 // Behaviour:
 //   - Of a group of the newer protocol (KIP-848) an administrator can remove static

@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// SyncGroup (key 14): the leader hands out the assignments, and everybody gets
-// its own.
+// SyncGroup (key 14): the leader brings the assignments, and each member gets its
+// own.
 //
 // Behaviour:
 //   - The answer waits for the leader's request. Assignments are opaque.

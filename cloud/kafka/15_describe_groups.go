@@ -11,13 +11,13 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// DescribeGroups (key 15): who is in a group, and how it is doing.
+// DescribeGroups (key 15): state and members of groups.
 //
 // Behaviour:
-//   - A group that does not exist is Dead; before v6 that is no error. So is one of
-//     the newer protocol, which ConsumerGroupDescribe describes.
-//   - Protocol, metadata and assignments are told of a stable group only: until
-//     then they are those of nobody.
+//   - A group that does not exist is Dead; before v6 that is not an error. The same
+//     holds for a group of the newer protocol: ConsumerGroupDescribe describes it.
+//   - Protocol, metadata and assignments are answered only for a stable group: until
+//     then there are none.
 //
 // Versions:
 //   - v3: authorized operations; v4: static members; v5: flexible
@@ -52,7 +52,8 @@ func (s *Server) describeGroups(_ context.Context, r *request, q *kmsg.DescribeG
 	return resp, nil
 }
 
-// describeClassic takes a group of the newer protocol for none.
+// describeClassic describes a classic group. A group of the newer protocol does not
+// exist for it.
 func describeClassic(groups *group.Coordinator, name string) (group.Description, error) {
 	d, err := groups.Describe(name)
 	if err == nil && d.Type != group.Classic {
@@ -78,12 +79,12 @@ func describeGroup(rg *kmsg.DescribeGroupsResponseGroup, d group.Description) {
 	}
 }
 
-// consumerType is the protocol type of groups whose members say to what topics
-// they subscribe, in a format that everybody knows.
+// consumerType is the protocol type of groups whose members list the topics that they
+// subscribe to in a known format.
 const consumerType = "consumer"
 
-// subscriptions lists the topics that the members of a group of type consumer
-// read; false if one of them does not say.
+// subscriptions returns the topics that the members of a group of type consumer
+// subscribe to. It returns false if a member does not list them.
 func subscriptions(d group.Description) (map[string]bool, bool) {
 	topics := make(map[string]bool)
 	for _, m := range d.Details {
@@ -98,8 +99,8 @@ func subscriptions(d group.Description) (map[string]bool, bool) {
 	return topics, true
 }
 
-// alive says why a group with members is not to be changed by an administrator,
-// unless its members can be asked what they read.
+// alive returns the error for an administrator's change of a group with members,
+// unless their subscriptions are known.
 func alive(d group.Description) error {
 	if len(d.Details) > 0 && d.ProtocolType != consumerType {
 		return refused(kerr.NonEmptyGroup, "group %q has members", d.Group)

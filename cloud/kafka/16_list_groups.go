@@ -10,12 +10,12 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// ListGroups (key 16): all groups that the client may see, those with nothing but
-// committed offsets included.
+// ListGroups (key 16): all groups that the client may see, including those that have
+// only committed offsets.
 //
 // Behaviour:
-//   - Filters by state and by type are lists of names in any case; an empty one
-//     lets everything through, a name that is not known nothing.
+//   - Filters by state and by type are lists of names in any case. An empty filter
+//     matches everything; a name that is not known matches nothing.
 //
 // Versions:
 //   - v3: flexible; v4: states and their filter; v5: types and their filter

@@ -8,16 +8,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// SaslHandshake (key 17): the client chooses how it will prove who it is.
+// SaslHandshake (key 17): the client chooses a SASL mechanism.
 //
 // Behaviour:
 //   - It must be one of the listener's mechanisms, which the answer lists.
-//   - On a connection that has logged in it begins another login, if logins expire
-//     on this listener (KIP-368); else it is out of place, as on a listener that
-//     has no logins.
+//   - On a connection that has logged in, it begins another login if logins expire on
+//     this listener (KIP-368). Otherwise it is an error, as on a listener without
+//     logins.
 //
 // Versions:
-//   - v0, behind which messages come without a frame of Kafka's. Advertised (see
+//   - v0: messages follow without a Kafka frame. Advertised (see
 //     table), refused on receipt: clients since Kafka 1.0 know v1.
 //   - v1: SaslAuthenticate follows (KIP-152)
 

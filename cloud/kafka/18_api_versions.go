@@ -8,24 +8,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ApiVersions (key 18): what is served, the first request of every client.
+// ApiVersions (key 18): the operations and versions that are served; the first
+// request of every client.
 //
 // Behaviour:
 //   - The response header is never flexible, so that a client can read it before
 //     it knows the version (KIP-511).
-//   - Asked in a version above ours, the answer is in v0, with error 35 and the
-//     range of this key; the client asks again within it.
+//   - A request of a newer version than ours gets an answer in v0, with error 35 and
+//     the range of this key; the client asks again within it.
 //
 // Versions:
-//   - v3: flexible; name and version of the client's software, which must be sane;
-//     features (KIP-584)
+//   - v3: flexible; name and version of the client's software, which must be
+//     well-formed; features (KIP-584)
 //   - v4: features that may be absent (version 0) are listed as supported: older
 //     clients cannot read that (KAFKA-17492)
 
-// features are what clients find out by a version of its own. With version 2 of
-// the transactions they let the end of each bump the epoch, and partitions and
-// groups be added by what is sent to them (KIP-890). Version 1 of the groups is the
-// newer protocol (KIP-848).
+// features lists the features with a version of their own. With transaction.version
+// 2, the end of each transaction raises the epoch, and Produce and TxnOffsetCommit
+// add partitions and groups (KIP-890). group.version 1 is the newer group protocol
+// (KIP-848).
 var features = []struct {
 	name     string
 	min, max int16
@@ -34,7 +35,7 @@ var features = []struct {
 	{"group.version", 0, 1},
 }
 
-// featuresEpoch never changes: nor do the features while the node runs.
+// featuresEpoch never changes, as the features do not change while the node runs.
 const featuresEpoch = 0
 
 const absentFeatures = 4
@@ -65,7 +66,7 @@ func (s *Server) apiVersions(_ context.Context, _ *request, q *kmsg.ApiVersionsR
 	return resp, nil
 }
 
-// tooNewApiVersions answers a version that is not known, and cannot be decoded.
+// tooNewApiVersions answers a request of a version that is too new to be decoded.
 func (s *Server) tooNewApiVersions(own *api) response {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
@@ -75,8 +76,8 @@ func (s *Server) tooNewApiVersions(own *api) response {
 	return resp
 }
 
-// sane tells whether a name is letters, digits, dots and dashes, with neither of
-// those at the ends (KIP-511).
+// sane reports whether a name consists of letters, digits, dots and dashes, and does
+// not begin or end with a dot or dash (KIP-511).
 func sane(name string) bool {
 	outside := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '.' && r != '-'

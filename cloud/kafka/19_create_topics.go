@@ -13,20 +13,21 @@ import (
 // CreateTopics (key 19): each topic is durable, or refused, by itself.
 //
 // Behaviour:
-//   - Any replication factor of at least 1 (or -1) is taken and answered with 1:
-//     the bucket replicates. An explicit assignment counts as so many partitions.
+//   - Any replication factor of at least 1 (or -1) is accepted and answered with 1:
+//     the bucket replicates. Of an explicit assignment only the number of partitions
+//     counts.
 //   - Partitions -1 means the broker's default. Unknown settings are refused, with
-//     the name that was probably meant.
-//   - validate_only checks all of that and creates nothing.
-//   - A name that a request has twice is refused for both, and one that differs from
-//     that of another topic in dots and underscores only (INVALID_TOPIC_EXCEPTION).
+//     the nearest known name.
+//   - validate_only makes all of these checks and creates nothing.
+//   - If a request names a topic twice, both are refused. A name that differs from
+//     that of another topic only in dots and underscores is INVALID_TOPIC_EXCEPTION.
 //
 // Versions:
 //   - v1: validate_only, error messages; v5: flexible, the topic as it was created
 //   - v7: topic ids
 
 const (
-	replicas      = 1 // what clients are told of each partition
+	replicas      = 1 // number of replicas that clients see for each partition
 	defaultNumber = -1
 )
 
@@ -69,7 +70,7 @@ func (s *Server) createTopics(ctx context.Context, r *request, q *kmsg.CreateTop
 }
 
 func (s *Server) createTopic(ctx context.Context, t *kmsg.CreateTopicsRequestTopic, check bool) (broker.Topic, error) {
-	if _, err := s.broker.Topics(); err != nil { // a standby judges nothing
+	if _, err := s.broker.Topics(); err != nil { // a standby checks nothing
 		return broker.Topic{}, err
 	}
 	if err := checkName(t.Topic); err != nil {

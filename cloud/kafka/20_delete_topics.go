@@ -12,7 +12,7 @@ import (
 // DeleteTopics (key 20): by name, or by id.
 //
 // Behaviour:
-//   - Durable when it is answered. Committed offsets of the topic go with it.
+//   - Durable when answered. The topic's committed offsets are removed too.
 //
 // Versions:
 //   - v4: flexible; v5: error messages; v6: topic ids

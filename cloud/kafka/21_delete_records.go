@@ -11,10 +11,10 @@ import (
 // DeleteRecords (key 21): moves the first offset of partitions up.
 //
 // Behaviour:
-//   - Offset -1 means up to the high watermark; one beyond that is
+//   - Offset -1 means up to the high watermark. An offset beyond that is
 //     OFFSET_OUT_OF_RANGE; one below the first offset changes nothing.
-//   - Durable when it is answered. What lies below is not read any more from then
-//     on; its space is given back later.
+//   - Durable when answered. Records below the offset cannot be read from then on;
+//     their space is freed later.
 //   - The answer's low watermark is the first offset afterwards.
 //
 // Versions:

@@ -12,13 +12,13 @@ import (
 // InitProducerID (key 22): an id for an idempotent or transactional producer (KIP-98).
 //
 // Behaviour:
-//   - Without a transactional id, each call gives an id that nobody else has or
-//     will have, with epoch 0, also to a producer that names the id it had
-//     (KIP-360): it starts afresh. A standby asks the owner for it: clients know no
-//     place where to go for it.
-//   - With one, the id stays and the epoch grows. Who had it before is fenced, and
-//     its transaction is aborted, when the answer comes: there is no second round
-//     with CONCURRENT_TRANSACTIONS as in Kafka.
+//   - Without a transactional id, each call returns an id that no other producer has
+//     or will have, with epoch 0. That holds also for a producer that names the id it
+//     had (KIP-360): it starts anew. A standby asks the owner for the id: clients
+//     send this request to any node.
+//   - With a transactional id, the producer id stays and the epoch grows. When the
+//     answer comes, the previous producer is fenced and its transaction is aborted:
+//     there is no second round with CONCURRENT_TRANSACTIONS as in Kafka.
 //
 // Versions:
 //   - v2: flexible; v3: the id that the producer had
@@ -47,7 +47,8 @@ func (s *Server) initProducerID(ctx context.Context, r *request, q *kmsg.InitPro
 	return resp, nil
 }
 
-// newProducerID gives an id to an idempotent producer; a standby asks the owner for it.
+// newProducerID returns an id for an idempotent producer; a standby asks the owner
+// for it.
 func (s *Server) newProducerID(ctx context.Context, r *request) (int64, error) {
 	if err := r.mayCluster(kmsg.ACLOperationIdempotentWrite); err != nil && !r.maySome(kmsg.ACLOperationWrite, kmsg.ACLResourceTypeTopic) {
 		return none, err

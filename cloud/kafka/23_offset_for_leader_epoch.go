@@ -6,14 +6,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// OffsetForLeaderEpoch (key 23): where the records of a leader epoch end, by which
-// a consumer finds out whether what it has read was lost (KIP-320).
+// OffsetForLeaderEpoch (key 23): where the records of a leader epoch end. With it a
+// consumer finds out whether records that it has read were lost (KIP-320).
 //
 // Behaviour:
-//   - The answer is the newest epoch up to the one asked for that has records, and
-//     the offset where the next one begins. Before the first epoch that has any it
-//     is the epoch asked for, and where that first one begins.
-//   - An epoch that this leader has not come to yet has no end: -1 and -1.
+//   - The answer is the latest epoch up to the given one that has records, and the
+//     offset at which the next epoch begins. Below the first epoch that has records,
+//     it is the given epoch and the offset at which that first one begins.
+//   - An epoch that this leader has not reached yet has no end: -1 and -1.
 //
 // Versions:
 //   - v3: replica id (consumers say -1); v4: flexible

@@ -10,13 +10,13 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 )
 
-// AddPartitionsToTxn (key 24): makes partitions part of a transaction before
-// something is produced to them (transactions v1).
+// AddPartitionsToTxn (key 24): adds partitions to a transaction before records are
+// produced to them (transactions v1).
 //
 // Behaviour:
-//   - All partitions or none: when one is unknown or not for the client, the
-//     others get OPERATION_NOT_ATTEMPTED.
-//   - The answer follows when the transaction is durably known to have them.
+//   - All partitions or none: if one is unknown, or the client may not write to it,
+//     the others get OPERATION_NOT_ATTEMPTED.
+//   - The answer follows when the partitions are durably part of the transaction.
 //
 // Versions:
 //   - v2: PRODUCER_FENCED; v3: flexible

@@ -8,12 +8,12 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 )
 
-// AddOffsetsToTxn (key 25): makes a group part of a transaction before its offsets
-// are committed with it (transactions v1).
+// AddOffsetsToTxn (key 25): adds a group to a transaction before its offsets are
+// committed with it (transactions v1).
 //
 // Behaviour:
-//   - The answer follows when the transaction is durably known to have it. The
-//     group need not exist.
+//   - The answer follows when the group is durably part of the transaction. The group
+//     need not exist.
 //
 // Versions:
 //   - v2: PRODUCER_FENCED; v3: flexible; v4: TRANSACTION_ABORTABLE

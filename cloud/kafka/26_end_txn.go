@@ -13,12 +13,12 @@ import (
 // Behaviour:
 //   - When the answer comes, the end is durable and can be read: the markers in
 //     all partitions and the offsets of the groups are one slot of the log.
-//   - A request that repeats one that had succeeded succeeds again.
+//   - A repeated request that had succeeded succeeds again.
 //
 // Versions:
 //   - v2: PRODUCER_FENCED; v3: flexible; v4: TRANSACTION_ABORTABLE
-//   - v5: each end gives the producer a new epoch, or id, which is in the answer;
-//     it may abort what has not begun (transactions v2, KIP-890)
+//   - v5: each end gives the producer a new epoch or id, which is in the answer; the
+//     producer may abort a transaction that has not begun (transactions v2, KIP-890)
 
 const (
 	fencedEnd    = 2

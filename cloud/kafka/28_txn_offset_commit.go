@@ -10,15 +10,15 @@ import (
 	"github.com/weirmq/weir/cloud/txn"
 )
 
-// TxnOffsetCommit (key 28): offsets of a group that are committed when a
-// transaction is.
+// TxnOffsetCommit (key 28): adds offsets of a group to a transaction, which are
+// committed when it is.
 //
 // Behaviour:
 //   - The answer follows when they are durably part of the transaction. Until it
-//     ends, who asks for stable offsets gets UNSTABLE_OFFSET_COMMIT.
-//   - Members are asked for as in OffsetCommit, but for a generation of -1 without
-//     a member, which is always taken: clients before v3 do not say more.
-//   - Unknown topics and partitions get error 3, and the others count.
+//     ends, requests for stable offsets get UNSTABLE_OFFSET_COMMIT.
+//   - Membership is checked as in OffsetCommit. A generation of -1 without a member
+//     is always accepted: clients before v3 send no more.
+//   - Unknown topics and partitions get error 3; the other offsets are added.
 //
 // Versions:
 //   - v2: leader epochs; v3: flexible, members; v4: TRANSACTION_ABORTABLE
@@ -79,7 +79,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, r *request, q *kmsg.TxnOff
 		if err == nil {
 			each = errs[i]
 		}
-		// Clients of this request have never been taught PRODUCER_FENCED.
+		// Clients of this request do not know PRODUCER_FENCED.
 		*c = olderCode(code(each, coordinator), false, q.Version >= abortableTxnCommit)
 	}
 	return resp, nil

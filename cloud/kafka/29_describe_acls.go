@@ -11,8 +11,9 @@ import (
 // DescribeAcls (key 29): the ACLs that a filter matches.
 //
 // Behaviour:
-//   - Needs Describe on the cluster. SECURITY_DISABLED when ACLs do not count here.
-//   - Pattern MATCH finds what applies to a resource: also "*", and its prefixes.
+//   - Needs Describe on the cluster. SECURITY_DISABLED if ACLs are off.
+//   - Pattern MATCH finds all ACLs that apply to a resource, also by "*" and by
+//     prefix.
 //
 // Versions:
 //   - v1: prefixed patterns (v0 is not served); v2: flexible; v3: user resources

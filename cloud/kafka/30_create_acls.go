@@ -11,8 +11,8 @@ import (
 // CreateAcls (key 30): each ACL is durable, or refused, by itself.
 //
 // Behaviour:
-//   - Needs Alter on the cluster. SECURITY_DISABLED when ACLs do not count here.
-//   - One that is there already is a success.
+//   - Needs Alter on the cluster. SECURITY_DISABLED if ACLs are off.
+//   - Creating an ACL that exists already succeeds.
 //
 // Versions:
 //   - v1: prefixed patterns (v0 is not served); v2: flexible; v3: user resources

@@ -8,10 +8,10 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 )
 
-// DeleteAcls (key 31): removes what filters match, and says what that was.
+// DeleteAcls (key 31): removes the ACLs that filters match, and lists them.
 //
 // Behaviour:
-//   - Needs Alter on the cluster. SECURITY_DISABLED when ACLs do not count here.
+//   - Needs Alter on the cluster. SECURITY_DISABLED if ACLs are off.
 //   - Durable when it is answered. A filter that matches nothing is a success.
 //
 // Versions:

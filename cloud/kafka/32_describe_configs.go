@@ -12,21 +12,20 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// DescribeConfigs (key 32): the settings of topics, and what there is to know of
-// the broker's.
+// DescribeConfigs (key 32): the settings of topics, brokers and groups.
 //
 // Behaviour:
-//   - A topic has all settings of broker.TopicSettings, also those that have no
-//     effect here: what they are good for and why is in the documentation. Where
-//     the topic says nothing the default is answered, with source DEFAULT_CONFIG.
-//   - Synonyms are the topic's own value, if any, then the default, under the name
-//     that it has among Kafka's broker settings.
+//   - A topic has all settings of broker.TopicSettings, including those without an
+//     effect here; the documentation in the answer says why. A setting that the topic
+//     does not set has its default, with source DEFAULT_CONFIG.
+//   - Synonyms are the topic's own value, if any, and then the default, under the
+//     name of Kafka's broker setting.
 //   - A broker is named by its number, or "" for the default of all. Some of its
 //     settings can be changed while it runs: those are not read-only.
 //   - A group has settings whether it exists or not.
-//   - null, or no names, ask for all settings; a name that does not exist is left
-//     out of the answer. Other kinds of resources are INVALID_REQUEST.
-//   - A standby answers of topics from its copy, and of itself.
+//   - A null or empty list of names asks for all settings. Unknown names are left out
+//     of the answer. Other kinds of resources are INVALID_REQUEST.
+//   - A standby answers for topics from its copy, and for itself.
 //
 // Versions:
 //   - v1: sources and synonyms in place of is_default
@@ -55,7 +54,7 @@ type config struct {
 	value    string
 	source   kmsg.ConfigSource
 	readOnly bool
-	changed  []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym // what clients have set of a broker
+	changed  []kmsg.DescribeConfigsResponseResourceConfigConfigSynonym // what clients have set for a broker
 }
 
 // configsOf lists the settings of a resource, if the client may see them.
@@ -98,7 +97,7 @@ func (s *Server) configuredTopic(name string) (broker.Topic, error) {
 	return s.broker.Topic(name)
 }
 
-// checkBroker tells whether a config resource names this broker, or all.
+// checkBroker returns nil if a config resource names this broker, or all.
 func (s *Server) checkBroker(name string) error {
 	if name == "" {
 		return nil
@@ -113,7 +112,7 @@ func (s *Server) checkBroker(name string) error {
 	return nil
 }
 
-// checkGroupConfigs tells whether the client may do op to the settings of a group.
+// checkGroupConfigs returns nil if the client may do op to the settings of a group.
 func (r *request) checkGroupConfigs(op kmsg.ACLOperation, name string) error {
 	if name == "" {
 		return refused(kerr.InvalidRequest, "there are no settings for all groups")
@@ -121,14 +120,14 @@ func (r *request) checkGroupConfigs(op kmsg.ACLOperation, name string) error {
 	return r.mayGroup(op, name)
 }
 
-// changed is what clients have set of a broker, or of all.
+// changed is what clients have set for one broker, or for all.
 type changed struct {
 	values map[string]string
 	source kmsg.ConfigSource
 }
 
-// changes returns what clients have set that counts for a broker, what counts more
-// first.
+// changes returns what clients have set that applies to a broker, in order of
+// precedence.
 func (s *Server) changes(of broker.Node) ([]changed, error) {
 	own, err := s.broker.BrokerValues(strconv.Itoa(int(of.ID)))
 	if err != nil {
@@ -145,7 +144,7 @@ func (s *Server) topicConfigs(t broker.Topic) []config {
 	}
 	changes, err := s.changes(of)
 	if err != nil || broker.OwnTopic(t.Name) {
-		changes = nil // not the owner any more: what it started with
+		changes = nil // no longer the owner: answer the values from the start
 	}
 	known := broker.TopicSettings()
 	all := make([]config, 0, len(known))
@@ -164,7 +163,7 @@ func (s *Server) topicConfigs(t broker.Topic) []config {
 
 func (s *Server) brokerConfigs() ([]config, error) {
 	changes, err := s.changes(s.broker.Self())
-	if err != nil && !errors.Is(err, broker.ErrNotOwner) { // a standby says what it started with
+	if err != nil && !errors.Is(err, broker.ErrNotOwner) { // a standby answers the values from its start
 		return nil, err
 	}
 	known := s.broker.Settings()
@@ -196,8 +195,8 @@ func (s *Server) groupConfigs(name string) ([]config, error) {
 	return all, nil
 }
 
-// take gives c the value that clients have set under a name of the broker's, if
-// nothing that counts more has given it one.
+// take sets c to the value that clients have set under a broker setting's name,
+// unless an earlier one has set it.
 func (c *config) take(x changed, name string) {
 	value, ok := x.values[name]
 	if !ok || name == "" {

@@ -11,19 +11,18 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// AlterConfigs (key 33): gives topics, brokers and groups these settings, and no
-// others.
+// AlterConfigs (key 33): replaces the settings of topics, brokers and groups.
 //
 // Behaviour:
-//   - What a request does not name has its default afterwards. Clients that mean
-//     to change one setting use IncrementalAlterConfigs.
-//   - Each topic is changed as a whole, durably when it is answered, or not at all.
-//     Whoever appends or fetches from then on finds the new settings.
-//   - Unknown settings and values that cannot be are INVALID_CONFIG; a setting
-//     without a value, or named twice, and a resource that is in the request twice
-//     are INVALID_REQUEST.
+//   - Settings that a request does not name go back to their defaults. To change one
+//     setting, clients use IncrementalAlterConfigs.
+//   - Each resource is changed as a whole or not at all; durable when answered.
+//     Appends and fetches use the new settings from then on.
+//   - Unknown settings and invalid values are INVALID_CONFIG. INVALID_REQUEST is the
+//     error for a setting without a value, or named twice, and for a resource that is
+//     in the request twice.
 //   - A broker is named by its number, or "" for all that have no settings of their
-//     own; each owner of the shard goes by them. Those that are set at its start only
+//     own; each owner of the shard uses them. Settings that are fixed at the start
 //     are INVALID_REQUEST. Groups have settings too, whether they exist or not.
 //   - validate_only checks all of that and changes nothing.
 //
@@ -54,13 +53,13 @@ func (s *Server) alterConfigs(ctx context.Context, r *request, q *kmsg.AlterConf
 	return resp, nil
 }
 
-// resource is what has settings.
+// resource is something that has settings.
 type resource struct {
 	typ  kmsg.ConfigResourceType
 	name string
 }
 
-// seen says of each thing that was added whether it was added twice.
+// seen reports for each thing whether it was added before.
 type seen[T comparable] map[T]bool
 
 func (s seen[T]) add(x T) bool {
@@ -74,10 +73,10 @@ var (
 	errSettingTwice  = refused(kerr.InvalidRequest, "a setting is named twice")
 )
 
-// change is what a request wants of the settings of a resource.
+// change changes the settings of a resource as a request asks.
 type change func(configs map[string]string) error
 
-// replacement makes the settings of a resource those of the request.
+// replacement returns the change that replaces all settings by those of the request.
 func replacement(list []kmsg.AlterConfigsRequestResourceConfig) (change, error) {
 	want := make(map[string]string, len(list))
 	for _, c := range list {
@@ -96,7 +95,7 @@ func replacement(list []kmsg.AlterConfigsRequestResourceConfig) (change, error) 
 	}, nil
 }
 
-// alter makes one change, or only looks whether it could.
+// alter makes a change, or with check only reports whether it is possible.
 func (s *Server) alter(ctx context.Context, r *request, at resource, to change, check bool) error {
 	store, valid, err := s.alterable(r, at)
 	if err != nil {
@@ -117,7 +116,7 @@ func (s *Server) alter(ctx context.Context, r *request, at resource, to change, 
 	return err
 }
 
-// alterable returns how a resource gets other settings, and what judges them, if the
+// alterable returns the functions that store and check settings of a resource, if the
 // client may change them.
 func (s *Server) alterable(r *request, at resource) (store func(context.Context, func(map[string]string) error) error, valid func(map[string]string) error, err error) {
 	switch at.typ {
@@ -159,5 +158,5 @@ func (s *Server) settingOf(typ kmsg.ConfigResourceType) func(name string) (broke
 	return broker.TopicSetting
 }
 
-// errChecked ends a change that was only to be looked at.
+// errChecked ends a change that was only to be checked.
 var errChecked = errors.New("settings could be changed")

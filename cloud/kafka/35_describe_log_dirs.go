@@ -9,18 +9,18 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// DescribeLogDirs (key 35): how much the partitions take.
+// DescribeLogDirs (key 35): the sizes of partitions.
 //
 // Behaviour:
-//   - There is one directory, which stands for the bucket. Sizes are the bytes that
-//     the partitions' record batches take at rest; how large the bucket is nobody
-//     knows.
-//   - Without topics the request is for all; a topic without partitions has no
-//     answer, and neither have partitions that do not exist.
+//   - There is one directory, which stands for the bucket. Sizes are the bytes of the
+//     partitions' record batches at rest; the size of the bucket is not known.
+//   - Without topics the request is for all. Topics without partitions, and
+//     partitions that do not exist, are left out.
 //
 // Versions:
 //   - v2: flexible; v4: size of the directory
-//   - v3: top-level error; who may not ask gets no directory, before without a word
+//   - v3: top-level error. A client without the right gets no directory; before v3 it
+//     gets no error either
 
 const (
 	bucketDir  = "bucket"
@@ -81,7 +81,7 @@ func (s *Server) dirTopics(wanted []kmsg.DescribeLogDirsRequestTopic) ([]kmsg.De
 	return all, nil
 }
 
-// numbers lists 0 to n-1.
+// numbers returns 0 to n-1.
 func numbers(n int32) []int32 {
 	all := make([]int32, n)
 	for i := range all {

@@ -13,16 +13,16 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// SaslAuthenticate (key 36): one message of the mechanism that was chosen, and the
-// answer to it.
+// SaslAuthenticate (key 36): one message of the chosen mechanism, and the answer to
+// it.
 //
 // Behaviour:
-//   - A login that fails is answered late and with SASL_AUTHENTICATION_FAILED, and
-//     ends the connection. The answer does not tell a user who does not exist from
-//     a wrong password; the log names the user, and never a secret.
-//   - A login that succeeds lasts for the listener's time, and no longer than its
-//     token. Then nothing but another login, of the same user by the same
-//     mechanism, is taken on this connection (KIP-368).
+//   - A login that fails is answered late with SASL_AUTHENTICATION_FAILED, and closes
+//     the connection. The answer does not distinguish an unknown user from a wrong
+//     password; the log names the user, and never a secret.
+//   - A login that succeeds lasts as long as the listener says, and no longer than
+//     its token. After that only another login, of the same user by the same
+//     mechanism, is accepted on this connection (KIP-368).
 //
 // Versions:
 //   - v1: lifetime of the session; v2: flexible
@@ -55,8 +55,8 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLA
 	return resp, nil
 }
 
-// refuse answers a login that failed, after a while. Who guesses has to wait for
-// longer before the next one (package login).
+// refuse answers a login that failed, after a pause. Package login makes an address
+// that keeps guessing wait longer before its next try.
 func (s *Server) refuse(ctx context.Context, c *conn, l *login.Login, reason error, resp *kmsg.SASLAuthenticateResponse) error {
 	var refused *login.Refused
 	if known := errors.As(reason, &refused); !known || refused.Log {

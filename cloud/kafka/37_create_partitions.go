@@ -9,14 +9,14 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// CreatePartitions (key 37): topics get more partitions.
+// CreatePartitions (key 37): adds partitions to topics.
 //
 // Behaviour:
-//   - Every topic of the request is answered, each by itself; durable then.
-//   - The count is the new total, and must be more than now. An assignment of
-//     replicas must fit what is added, and is not looked at otherwise: the bucket
+//   - Every topic of the request is answered, each by itself; durable when answered.
+//   - The count is the new total, and must be larger than the old one. An assignment
+//     of replicas must have the right length, and is otherwise ignored: the bucket
 //     replicates.
-//   - validate_only checks all of that and creates nothing.
+//   - validate_only makes all of these checks and creates nothing.
 //
 // Versions:
 //   - v2: flexible

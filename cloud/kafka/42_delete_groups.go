@@ -11,8 +11,8 @@ import (
 // DeleteGroups (key 42): removes groups with their committed offsets.
 //
 // Behaviour:
-//   - Only groups without members can go. Each is durable when it is answered, or
-//     refused by itself.
+//   - Only groups without members can be deleted. Each deletion is durable when
+//     answered, or refused by itself.
 //
 // Versions:
 //   - v2: flexible

@@ -9,12 +9,12 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// ElectLeaders (key 43): there is nothing to elect, the owner of the shard leads
-// all partitions.
+// ElectLeaders (key 43): there is nothing to elect; the owner of the shard leads its
+// partitions.
 //
 // Behaviour:
-//   - Partitions that are named are answered with ELECTION_NOT_NEEDED; without
-//     names, which means all, none is.
+//   - Partitions that are named are answered with ELECTION_NOT_NEEDED. A request
+//     without names, which means all, gets no partitions in the answer.
 //
 // Versions:
 //   - v1: top-level error, type of election; v2: flexible
@@ -23,7 +23,7 @@ func (s *Server) electLeaders(_ context.Context, r *request, q *kmsg.ElectLeader
 	resp.Version = q.Version
 	refusal := r.mayCluster(kmsg.ACLOperationAlter)
 	if refusal == nil {
-		_, refusal = s.broker.Topics() // a standby judges nothing
+		_, refusal = s.broker.Topics() // a standby checks nothing
 	}
 	if refusal == nil && q.ElectionType != preferredElection && q.ElectionType != uncleanElection {
 		refusal = refused(kerr.InvalidRequest, "elections of type %d are not known", q.ElectionType)
@@ -56,8 +56,8 @@ const (
 	uncleanElection   = 1
 )
 
-// exists returns nil, or the error for a partition that is not there: missing is
-// that for its topic.
+// exists returns nil, or the error for a partition that does not exist. missing is
+// the error of its topic.
 func exists(topic broker.Topic, missing error, partition int32) error {
 	if missing == nil && (partition < 0 || partition >= topic.Partitions) {
 		return broker.ErrUnknownTopic

@@ -15,11 +15,11 @@ import (
 // groups (KIP-339).
 //
 // Behaviour:
-//   - SET gives a value, DELETE goes back to the default, APPEND and SUBTRACT add
-//     words to and take words from settings that are lists, beginning with the
-//     default if the resource has none of its own. What is there is not added again.
-//   - Otherwise as AlterConfigs. Changes of one resource by several clients come one
-//     after the other: none undoes what another has done.
+//   - SET sets a value, and DELETE goes back to the default. APPEND and SUBTRACT add
+//     words to settings that are lists, or remove them, starting from the default if
+//     the resource has no value of its own. A word that is there is not added again.
+//   - Otherwise as AlterConfigs. Changes of one resource by several clients run one
+//     after the other, so that none undoes another.
 //
 // Versions:
 //   - v1: flexible
@@ -48,7 +48,7 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, q *kms
 	return resp, nil
 }
 
-// increments makes the changes of the request one by one.
+// increments returns the change that makes those of the request one by one.
 func increments(list []kmsg.IncrementalAlterConfigsRequestResourceConfig, setting func(string) (broker.Setting, error)) (change, error) {
 	named := make(seen[string], len(list))
 	for _, c := range list {

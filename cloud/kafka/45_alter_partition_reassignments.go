@@ -8,13 +8,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// AlterPartitionReassignments (key 45): refused. Partitions lie in the bucket, and
-// the owner of the shard serves all of them.
+// AlterPartitionReassignments (key 45): refused. Partitions are in the bucket, and
+// the owner of the shard serves them.
 //
 // Behaviour:
-//   - Replicas that are as they are already are fine; others are
+//   - Replicas that do not change are accepted; others are
 //     INVALID_REPLICA_ASSIGNMENT, with a text.
-//   - Nothing is under way, so nothing can be cancelled:
+//   - No reassignment is under way, so none can be cancelled:
 //     NO_REASSIGNMENT_IN_PROGRESS.
 //
 // Versions:
@@ -24,7 +24,7 @@ func (s *Server) alterPartitionReassignments(_ context.Context, r *request, q *k
 	resp.Version = q.Version
 	err := r.mayCluster(kmsg.ACLOperationAlter)
 	if err == nil {
-		_, err = s.broker.Topics() // a standby judges nothing
+		_, err = s.broker.Topics() // a standby checks nothing
 	}
 	if resp.ErrorCode, resp.ErrorMessage = code(err, controller), message(err); err != nil {
 		return resp, nil

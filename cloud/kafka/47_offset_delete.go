@@ -11,15 +11,15 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// OffsetDelete (key 47): forgets offsets that a group has committed (KIP-496).
+// OffsetDelete (key 47): removes offsets that a group has committed (KIP-496).
 //
 // Behaviour:
 //   - Offsets of a topic that a member subscribes to stay: GROUP_SUBSCRIBED_TO_TOPIC.
-//     Of what members say only that of groups of type consumer can be understood;
-//     other groups must be empty, and so must one whose member says nothing sane.
-//     Members of the newer protocol subscribe by name and by regular expression.
-//   - Unknown topics and partitions get error 3, and the others count. Where
-//     nothing was committed there is nothing to do.
+//   - Subscriptions are known only of classic groups of type consumer whose members
+//     send valid ones, and of groups of the newer protocol, whose members subscribe
+//     by name and by regular expression. Other groups must be empty.
+//   - Unknown topics and partitions get error 3; the others are performed. Removing
+//     an offset that does not exist succeeds.
 //   - Durable when it is answered.
 //
 // Versions:
@@ -65,8 +65,8 @@ func (s *Server) offsetDelete(ctx context.Context, r *request, q *kmsg.OffsetDel
 	return resp, nil
 }
 
-// mayForget returns the topics of which a group's offsets are in use, or says that
-// all are.
+// mayForget returns the topics of which a group's offsets are in use, or all if they
+// cannot be told apart.
 func (s *Server) mayForget(r *request, name string) (read map[string]bool, all bool, err error) {
 	if err := r.mayGroup(kmsg.ACLOperationDelete, name); err != nil {
 		return nil, false, err
@@ -91,7 +91,7 @@ func (s *Server) mayForget(r *request, name string) (read map[string]bool, all b
 	return read, !known, nil
 }
 
-// consumed lists the topics that the members of a consumer group read.
+// consumed returns the topics that the members of a consumer group read.
 func consumed(d group.ConsumerDescription) map[string]bool {
 	topics := make(map[string]bool)
 	for _, m := range d.Details {

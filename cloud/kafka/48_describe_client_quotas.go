@@ -13,8 +13,8 @@ import (
 //
 // Behaviour:
 //   - Needs DescribeConfigs on the cluster.
-//   - A component chooses the entities that have it: with a name, as the default, or
-//     either. Strict: and no other component.
+//   - A component of the filter selects the entities that have it: by name, the
+//     default one, or either. With strict, they have no other component.
 //
 // Versions:
 //   - v1: flexible
@@ -28,7 +28,7 @@ const (
 	requestQuota = "request_percentage"
 )
 
-// quotas returns what is kept of limits, to change it.
+// quotas returns the limits, for a change.
 func (s *Server) quotas() (*quota.Quotas, error) {
 	if q := s.access.OwnQuotas(); q != nil {
 		return q, nil
@@ -44,7 +44,7 @@ func (s *Server) describeQuotas(_ context.Context, r *request, q *kmsg.DescribeC
 		resp.ErrorCode, resp.ErrorMessage = code(err, controller), message(err)
 		return resp, nil
 	}
-	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{} // null is for errors
+	resp.Entries = []kmsg.DescribeClientQuotasResponseEntry{} // null means an error
 	for _, e := range entries {
 		re := kmsg.NewDescribeClientQuotasResponseEntry()
 		for _, part := range []struct{ typ, name string }{{userEntity, e.User}, {clientEntity, e.Client}} {

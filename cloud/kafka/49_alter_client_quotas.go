@@ -15,9 +15,9 @@ import (
 // Behaviour:
 //   - Needs AlterConfigs on the cluster. Each entity is changed, or refused, by
 //     itself; durable when it is answered.
-//   - There are limits on bytes written and read, and on the time of work on
-//     requests (throttle.go has what that is). One on anything else is refused
-//     rather than kept without an effect.
+//   - There are limits on bytes written, on bytes read, and on the time of work on
+//     requests (see throttle.go). Any other limit is refused, since it would have no
+//     effect.
 //
 // Versions:
 //   - v1: flexible
@@ -80,8 +80,8 @@ func (s *Server) alterQuota(ctx context.Context, e *kmsg.AlterClientQuotasReques
 	}, dry)
 }
 
-// wantedLimits are the values that a request has for an entity, by their names; 0
-// for one that goes.
+// wantedLimits returns the values that a request sets for an entity, by name; 0
+// removes a limit.
 func wantedLimits(ops []kmsg.AlterClientQuotasRequestEntryOp) (map[string]float64, error) {
 	next := make(map[string]float64)
 	for _, op := range ops {

@@ -13,12 +13,12 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// DescribeUserScramCredentials (key 50): who can log in, by which mechanisms
-// (KIP-554).
+// DescribeUserScramCredentials (key 50): the users that can log in, and their
+// mechanisms (KIP-554).
 //
 // Behaviour:
 //   - Needs Describe on the cluster. No list, or an empty one, means all users.
-//   - No salt and no key is told.
+//   - The answer contains neither salts nor keys.
 func (s *Server) describeUsers(_ context.Context, r *request, q *kmsg.DescribeUserSCRAMCredentialsRequest) (*kmsg.DescribeUserSCRAMCredentialsResponse, error) {
 	resp := kmsg.NewPtrDescribeUserSCRAMCredentialsResponse()
 	resp.Version = q.Version

@@ -12,16 +12,16 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 )
 
-// AlterUserScramCredentials (key 51): lets users log in, or not any more
+// AlterUserScramCredentials (key 51): adds, changes and removes users' credentials
 // (KIP-554).
 //
 // Behaviour:
 //   - Needs Alter on the cluster. Each user is changed, or refused, by itself;
 //     durable when it is answered.
-//   - Clients salt passwords themselves: no password comes here.
+//   - Clients salt passwords themselves: the server gets no password.
 //   - 4,096 to 65,536 iterations (Kafka: to 16,384), and a salt of any length, as in
-//     Kafka: in a bucket of format level 1 it must have 8 bytes.
-//   - A user's mechanism that is in a request twice is refused.
+//     Kafka. In a bucket of format level 1 the salt must have 8 bytes.
+//   - If a request names a user's mechanism twice, it is refused.
 //   - Connections that are open stay so.
 func (s *Server) alterUsers(ctx context.Context, r *request, q *kmsg.AlterUserSCRAMCredentialsRequest) (*kmsg.AlterUserSCRAMCredentialsResponse, error) {
 	resp := kmsg.NewPtrAlterUserSCRAMCredentialsResponse()
@@ -60,7 +60,7 @@ func (s *Server) alterUsers(ctx context.Context, r *request, q *kmsg.AlterUserSC
 	return resp, nil
 }
 
-// userChange is what a request wants of one user.
+// userChange is what a request asks for one user.
 type userChange struct {
 	user   string
 	times  map[int8]int // how often each mechanism is named

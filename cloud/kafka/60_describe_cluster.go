@@ -7,13 +7,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeCluster (key 60): who serves, for admin clients (KIP-700).
+// DescribeCluster (key 60): the nodes, for admin clients (KIP-700).
 //
 // Behaviour:
-//   - The brokers and the controller are those of Metadata. Nobody is fenced.
+//   - The brokers and the controller are those of Metadata. No broker is fenced.
 //
 // Versions:
-//   - v1: type of the endpoint: there are brokers here, and no controllers to talk to
+//   - v1: type of the endpoint: brokers only, there are no controllers to connect to
 //   - v2: fenced brokers
 func (s *Server) describeCluster(_ context.Context, r *request, q *kmsg.DescribeClusterRequest) (*kmsg.DescribeClusterResponse, error) {
 	resp := kmsg.NewPtrDescribeClusterResponse()

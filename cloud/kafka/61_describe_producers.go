@@ -8,12 +8,13 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// DescribeProducers (key 61): who has written to partitions with a producer id,
-// and whose transaction is open there (KIP-664).
+// DescribeProducers (key 61): the producer ids that have written to partitions, and
+// their open transactions (KIP-664).
 //
 // Behaviour:
-//   - Those that the partition remembers: idempotent and transactional ones.
-//   - The coordinator's epoch is this leader's: they are one.
+//   - It lists the producers that the partition remembers, idempotent and
+//     transactional.
+//   - The coordinator's epoch is that of the leader: they are the same node.
 //
 // Versions:
 //   - v0: flexible

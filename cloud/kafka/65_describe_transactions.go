@@ -14,7 +14,7 @@ import (
 // Behaviour:
 //   - The states PrepareCommit and PrepareAbort do not occur: a transaction ends
 //     all at once.
-//   - Partitions of deleted topics, and of those that are not for the client, are
+//   - Partitions of deleted topics, and of topics that the client may not see, are
 //     left out.
 //
 // Versions:

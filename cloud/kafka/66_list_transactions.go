@@ -14,12 +14,11 @@ import (
 // ListTransactions (key 66): all transactional ids with their state (KIP-664).
 //
 // Behaviour:
-//   - Filters that are empty let everything through; states that nobody knows are
-//     named in the answer.
-//   - Transactional ids that are not for the client are left out.
+//   - Empty filters match everything; unknown states are listed in the answer.
+//   - Transactional ids that the client may not see are left out.
 //
 // Versions:
-//   - v0: flexible; v1: only what lasts longer than a duration (KIP-994)
+//   - v0: flexible; v1: filter by duration (KIP-994)
 func (s *Server) listTransactions(_ context.Context, r *request, q *kmsg.ListTransactionsRequest) (*kmsg.ListTransactionsResponse, error) {
 	resp := kmsg.NewPtrListTransactionsResponse()
 	resp.Version = q.Version

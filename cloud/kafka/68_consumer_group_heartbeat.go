@@ -10,18 +10,18 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// ConsumerGroupHeartbeat (key 68): all that a member of a consumer group does
-// (KIP-848): join, live, give up and get partitions, leave.
+// ConsumerGroupHeartbeat (key 68): the only request of a member of a consumer group
+// (KIP-848): join, stay alive, give up and get partitions, leave.
 //
 // Behaviour:
-//   - It never waits. The coordinator assigns the partitions; a partition goes to
-//     its next reader when the last one has said that it gave it up.
-//   - What is null in the request is as before. The assignment is null when it is
-//     as before, unless the member joins or says everything.
+//   - It never waits. The coordinator assigns the partitions; a partition goes to its
+//     next reader when the previous one has said that it gave it up.
+//   - Null fields of the request mean no change. The assignment is null if it has not
+//     changed, unless the member joins or sends a complete request.
 //   - After a takeover no member is known: UNKNOWN_MEMBER_ID, and all join again.
 //   - A classic group with members stays what it is: GROUP_ID_NOT_FOUND.
-//   - Topics by name need DESCRIBE each; of those that a regular expression matches
-//     the others are left out.
+//   - Topics named by a client need Describe each. Topics that match a regular
+//     expression and that the client may not describe are left out.
 //
 // Versions:
 //   - v0: the coordinator can make the member's id
@@ -57,8 +57,8 @@ func (s *Server) consumerGroupHeartbeat(_ context.Context, r *request, q *kmsg.C
 	return resp, nil
 }
 
-// mayConsume returns the coordinator for who may be in the group and know of the
-// topics.
+// mayConsume returns the coordinator if the client may be in the group and know of
+// the topics.
 func (s *Server) mayConsume(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) (*group.Coordinator, error) {
 	if err := r.mayGroup(kmsg.ACLOperationRead, q.Group); err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func heartbeatOf(r *request, q *kmsg.ConsumerGroupHeartbeatRequest) group.Consum
 		ClientID:   r.clientID,
 		ClientHost: r.conn.host(),
 		MakeID:     q.Version < clientMemberID,
-		May:        r.rights.Later(r.conn.who(), auth.Describe, auth.Topic), // the connection may be another user's by then
+		May:        r.rights.Later(r.conn.who(), auth.Describe, auth.Topic), // by then, the connection may be another user's
 	}
 	if q.Topics != nil {
 		h.Owned = []group.Partition{}

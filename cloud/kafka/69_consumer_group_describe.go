@@ -10,11 +10,11 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// ConsumerGroupDescribe (key 69): who is in a consumer group, what they may read
+// ConsumerGroupDescribe (key 69): the members of a consumer group, what they may read
 // and what they are to read (KIP-848).
 //
 // Behaviour:
-//   - GROUP_ID_NOT_FOUND for a classic group: then clients ask with DescribeGroups.
+//   - GROUP_ID_NOT_FOUND for a classic group: then clients use DescribeGroups.
 //   - A group that uses a topic that the client may not see is not described at all:
 //     TOPIC_AUTHORIZATION_FAILED, as in Kafka.
 //
@@ -49,7 +49,7 @@ func (s *Server) consumerGroupDescribe(_ context.Context, r *request, q *kmsg.Co
 	return resp, nil
 }
 
-// describeConsumers describes nothing if it cannot describe all.
+// describeConsumers describes all members, or fails.
 func (s *Server) describeConsumers(r *request, d group.ConsumerDescription) (kmsg.ConsumerGroupDescribeResponseGroup, error) {
 	rg := kmsg.NewConsumerGroupDescribeResponseGroup()
 	var members []kmsg.ConsumerGroupDescribeResponseGroupMember
@@ -77,8 +77,8 @@ func (s *Server) describeConsumers(r *request, d group.ConsumerDescription) (kms
 	return rg, nil
 }
 
-// namedPartitions groups partitions, which come in order, by their topics. Those of
-// topics that are gone are left out.
+// namedPartitions groups partitions, which are in order, by topic. Deleted topics are
+// left out.
 func (s *Server) namedPartitions(r *request, of []group.Partition) ([]kmsg.AssignmentTopicPartition, error) {
 	var topics []kmsg.AssignmentTopicPartition
 	for i, p := range of {
@@ -88,7 +88,7 @@ func (s *Server) namedPartitions(r *request, of []group.Partition) ([]kmsg.Assig
 			continue
 		}
 		if i > 0 && of[i-1].Topic == p.Topic {
-			continue // it is gone
+			continue // deleted
 		}
 		t, err := s.broker.TopicByID(p.Topic)
 		switch {

@@ -10,11 +10,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ListConfigResources (key 74): what has settings (KIP-1142).
+// ListConfigResources (key 74): the resources that have settings (KIP-1142).
 //
 // Behaviour:
-//   - Topics and brokers have, and groups that clients have given some; there are no
-//     client metrics. No types ask for all.
+//   - They are topics, brokers, and groups for which clients have set something.
+//     There are no client metrics. An empty list of types asks for all.
 //
 // Versions:
 //   - v0: client metrics only; v1: any types

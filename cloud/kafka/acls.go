@@ -9,7 +9,7 @@ import (
 
 // What the operations on users and ACLs share.
 
-// users returns what is kept of users and ACLs, to change it.
+// users returns the users and ACLs, for a change.
 func (s *Server) users() (*auth.Auth, error) {
 	if a := s.access.OwnUsers(); a != nil {
 		return a, nil
@@ -17,8 +17,8 @@ func (s *Server) users() (*auth.Auth, error) {
 	return nil, broker.ErrNotOwner
 }
 
-// mayACLs returns the ACLs if the client may do op to them. On a standby a client that
-// may describe them gets those of its copy.
+// mayACLs returns the ACLs if the client may do op to them. On a standby, a client
+// that may describe them gets those of the copy.
 func (r *request) mayACLs(op kmsg.ACLOperation) (*auth.Auth, error) {
 	if err := r.mayCluster(op); err != nil {
 		return nil, err
@@ -32,11 +32,12 @@ func (r *request) mayACLs(op kmsg.ACLOperation) (*auth.Auth, error) {
 	return r.conn.s.users()
 }
 
-// anything is what a filter of Kafka's says for each value of an enumeration.
+// anything is the value in Kafka's filters that matches every value of an
+// enumeration.
 const anything = 1
 
-// filterOf translates a filter. In it null, or 1, is anything, and 0 an unknown
-// value that is an error.
+// filterOf translates a filter. null or 1 matches anything; 0 is an unknown value,
+// which is an error.
 func filterOf(typ kmsg.ACLResourceType, pattern kmsg.ACLResourcePatternType, name, principal, host *string, op kmsg.ACLOperation, permission kmsg.ACLPermissionType) (auth.Filter, error) {
 	for _, v := range []int8{int8(typ), int8(pattern), int8(op), int8(permission)} {
 		if v <= 0 {

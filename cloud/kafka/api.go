@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// api is one operation that the door serves. What is not in the table is not
-// advertised, and a request for it closes the connection, as in Kafka.
+// api is one operation that the door serves. An operation that is not in the table is
+// not advertised, and a request for it closes the connection, as in Kafka.
 type api struct {
 	key      kmsg.Key
 	min, max int16
@@ -19,36 +19,36 @@ type api struct {
 	flexible int16 // first version whose header has tagged fields
 }
 
-// handler performs a request. Messages are made by their types, one by one: a switch
-// over all of kmsg's would be a twentieth of the binary.
+// handler performs a request. Each type makes its own messages: a switch over all of
+// kmsg's types would be a twentieth of the binary.
 type handler struct {
 	fresh func() kmsg.Request
 
-	// perform is nil for what is handled apart. An error closes the connection: all
-	// that a client can be told is in the response.
+	// perform is nil for operations that are handled separately. An error closes the
+	// connection; errors for the client are in the response.
 	perform func(ctx context.Context, r *request, q kmsg.Request) (response, error)
 }
 
-// response is a message to the client: of kmsg, or a Fetch's.
+// response is a message to the client: one of kmsg's, or a fetchResponse.
 type response interface {
 	AppendTo(dst []byte) []byte
 	IsFlexible() bool
 }
 
-// Requests are refused by length before they are allocated. Beyond that, kmsg
+// Requests are refused by length before they are allocated. When kmsg decodes, it
 // allocates an array as long as the request says, up to one element for each byte
 // that follows: about 100 times the size of a hostile request. So the limits are
-// tight, few are decoded at a time (decoding), and the one that is really large,
-// Produce, has its own decoder.
+// tight, few requests are decoded at a time (decoding), and Produce, the only large
+// one, has its own decoder.
 const (
 	shortRequest = 64 << 10
 	longRequest  = 1 << 20
 )
 
-// table lists what is served. Produce is advertised from version 0 although 0 to
-// 2 are refused: librdkafka up to 2.8 will not compress when it does not see them
-// (KAFKA-18659). Likewise SaslHandshake: no librdkafka will log in when it does not
-// see 0, which is refused.
+// table lists what is served. Produce is advertised from version 0 although 0 to 2
+// are refused: librdkafka up to 2.8 does not compress without them (KAFKA-18659).
+// Likewise SaslHandshake 0, which is refused too: librdkafka does not log in without
+// it.
 func (s *Server) table() []api {
 	apis := []api{
 		{kmsg.Produce, 0, 13, s.o.MaxRequest, handler{fresh: fresh[kmsg.ProduceRequest]}, 0}, // see conn.produce
@@ -123,9 +123,9 @@ func (s *Server) api(key int16) *api {
 	return nil
 }
 
-// handle performs a request that is no Produce.
+// handle performs any request except Produce.
 func (s *Server) handle(ctx context.Context, r *request) (response, error) {
-	if r.version > r.api.max { // readHead lets only ApiVersions through
+	if r.version > r.api.max { // only ApiVersions: see readHead
 		return s.tooNewApiVersions(r.api), nil
 	}
 	q := r.api.handle.fresh()
@@ -139,7 +139,7 @@ func (s *Server) handle(ctx context.Context, r *request) (response, error) {
 	return r.api.handle.perform(ctx, r, q)
 }
 
-// kafkaRequest is a request of kmsg's.
+// kafkaRequest is one of kmsg's requests.
 type kafkaRequest[T any] interface {
 	*T
 	kmsg.Request
@@ -152,7 +152,7 @@ func fresh[T any, Q kafkaRequest[T]]() kmsg.Request {
 	return q
 }
 
-// typed makes a handler of a typed function.
+// typed returns a handler for a function of one request type.
 func typed[T any, R response, Q kafkaRequest[T]](do func(context.Context, *request, Q) (R, error)) handler {
 	return handler{fresh[T, Q], func(ctx context.Context, r *request, q kmsg.Request) (response, error) {
 		return do(ctx, r, q.(Q))
@@ -160,7 +160,7 @@ func typed[T any, R response, Q kafkaRequest[T]](do func(context.Context, *reque
 }
 
 // waits reports whether the operation may wait for long, for records or for other
-// clients: it must not keep others from being read.
+// clients. The memory of its request is released before that.
 func (a *api) waits() bool {
 	return a.key == kmsg.Fetch || a.key == kmsg.JoinGroup || a.key == kmsg.SyncGroup
 }
@@ -178,11 +178,11 @@ func (s *Server) decodeInto(ctx context.Context, q kmsg.Request, body []byte) er
 	return nil
 }
 
-// decoding bounds how many requests that are no Produces are decoded at once: one
+// decoding bounds how many requests, other than Produce, are decoded at once: one
 // token each.
 type decoding struct {
-	long  chan struct{} // one token: of more than shortRequest
-	short chan struct{} // of more than smallFrame; smaller ones come to little, and wait for nobody
+	long  chan struct{} // one token: for requests larger than shortRequest
+	short chan struct{} // for requests larger than smallFrame; smaller ones need no token
 }
 
 func newDecoding() decoding {
@@ -211,7 +211,8 @@ func turn(ctx context.Context, tokens chan<- struct{}) error {
 	}
 }
 
-// guarded decodes bytes from strangers with a decoder that is not ours.
+// guarded runs a decoder that is not ours on bytes from clients, and recovers its
+// panics.
 func guarded(read func([]byte) error, p []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -10,20 +10,21 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// What each operation asks for is what Kafka's asks for, and the answer to who may
-// not is Kafka's code.
+// Each operation needs the same rights as in Kafka, and a client without them gets
+// Kafka's error code.
 
 // clusterName is the name of the one cluster resource (Kafka's).
 const clusterName = auth.Cluster
 
-// onlyDirects reports whether an operation only says where the owner is, or who asks. When
-// ACLs count, a node that stands by without a copy of them serves nothing else, so that
-// nothing is judged without them while it becomes the owner.
+// onlyDirects reports whether an operation only tells the client where the owner is,
+// or authenticates it. When ACLs are required, a standby without a copy of them
+// serves nothing else, so that nothing is done without ACLs while it becomes the
+// owner.
 func onlyDirects(key kmsg.Key) bool {
 	return forAll(key) || key == kmsg.Metadata || key == kmsg.FindCoordinator
 }
 
-// forAll tells whether an operation asks for no right.
+// forAll reports whether an operation needs no right.
 func forAll(key kmsg.Key) bool {
 	switch key {
 	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.DescribeCluster:
@@ -32,7 +33,7 @@ func forAll(key kmsg.Key) bool {
 	return false
 }
 
-// judge finds out by which ACLs the request is judged, until its rights are settled.
+// judge finds the ACLs that apply to the request until its rights are settled.
 func (r *request) judge() error {
 	c := r.conn
 	if c.s.access.Judge(&r.rights, func(error) { c.cancel(errGone) }) || onlyDirects(r.api.key) {
@@ -47,13 +48,13 @@ func (r *request) may(op kmsg.ACLOperation, typ kmsg.ACLResourceType, name strin
 	return r.rights.May(r.conn.who(), auth.Operation(op), auth.ResourceType(typ), name)
 }
 
-// maySome reports whether there can be a resource of the type that the client may
-// do op to (KIP-679).
+// maySome reports whether the client may do op to any resource of the type, existing
+// or not (KIP-679).
 func (r *request) maySome(op kmsg.ACLOperation, typ kmsg.ACLResourceType) bool {
 	return r.rights.MaySome(r.conn.who(), auth.Operation(op), auth.ResourceType(typ))
 }
 
-// mayCluster returns nil, or the error for who may not do op to the cluster.
+// mayCluster returns nil if the client may do op to the cluster, else an error.
 func (r *request) mayCluster(op kmsg.ACLOperation) error {
 	if !r.may(op, kmsg.ACLResourceTypeCluster, clusterName) {
 		return errClusterDenied
@@ -61,7 +62,7 @@ func (r *request) mayCluster(op kmsg.ACLOperation) error {
 	return nil
 }
 
-// mayGroup returns nil, or the error for who may not do op to the group.
+// mayGroup returns nil if the client may do op to the group, else an error.
 func (r *request) mayGroup(op kmsg.ACLOperation, name string) error {
 	if !r.may(op, kmsg.ACLResourceTypeGroup, name) {
 		return errGroupDenied
@@ -69,8 +70,8 @@ func (r *request) mayGroup(op kmsg.ACLOperation, name string) error {
 	return nil
 }
 
-// topic resolves a topic as find does, for somebody who needs op on it. Whether a
-// topic of a name exists is told only to who may.
+// topic is find for a client that needs op on the topic. A client without that right
+// does not learn whether a topic of that name exists.
 func (r *request) topic(op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
 	if !byID && !r.may(op, kmsg.ACLResourceTypeTopic, name) {
 		return broker.Topic{}, errTopicDenied
@@ -90,9 +91,9 @@ func readsOnly(op kmsg.ACLOperation) bool {
 	return op == kmsg.ACLOperationRead || op == kmsg.ACLOperationDescribe || op == kmsg.ACLOperationDescribeConfigs
 }
 
-// operations is the set of what the client may do to a resource, one bit for
-// each operation's number, as Metadata, DescribeCluster and DescribeGroups
-// answer it; MinInt32 where it was not asked for.
+// operations returns what the client may do to a resource, one bit for each
+// operation's number, as in Metadata, DescribeCluster and DescribeGroups; MinInt32 if
+// the client has not asked.
 func (r *request) operations(asked bool, typ kmsg.ACLResourceType, name string) int32 {
 	if !asked {
 		return math.MinInt32

@@ -18,7 +18,7 @@ import (
 // forEverybody are the operations that ask for no right.
 var forEverybody = []kmsg.Key{kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate, kmsg.DescribeCluster}
 
-// denials are the codes for who may not.
+// denials are the error codes for clients without the right.
 var denials = []int16{kerr.TopicAuthorizationFailed.Code, kerr.GroupAuthorizationFailed.Code, kerr.ClusterAuthorizationFailed.Code, kerr.TransactionalIDAuthorizationFailed.Code}
 
 // found is what a response says, as far as rights go.
@@ -63,8 +63,9 @@ func (w *wire) asks(q kmsg.Request) found {
 	return f
 }
 
-// Who has no rights is refused by every operation, or gets a list that is empty
-// and not so for who may: an operation that forgets to ask fails here.
+// Every operation refuses a client without rights, or answers a list that is empty
+// for it and not empty for a client with them: an operation that forgets to check
+// fails here.
 func TestNobodyMayAnything(t *testing.T) {
 	d := secured(t, Options{Access: authorized()}, Plain)
 	topic := d.newTopic(t, "a", 1, nil)
@@ -166,7 +167,7 @@ func TestLeastRights(t *testing.T) {
 		t.Errorf("write without a right: %v", err)
 	}
 	d.allow(t, auth.Topic, "in", auth.Write)
-	if err := produce("in"); err != nil { // an idempotent producer, who needs no more (KIP-679)
+	if err := produce("in"); err != nil { // an idempotent producer needs no more (KIP-679)
 		t.Errorf("write: %v", err)
 	}
 	for _, topic := range []string{"other", "new"} {
@@ -189,7 +190,7 @@ func TestLeastRights(t *testing.T) {
 	d.allow(t, auth.Topic, "in", auth.Read)
 	d.allow(t, auth.Group, "g", auth.Read)
 	poll(t, d.client(t, login, kgo.ConsumeTopics("in"), kgo.ConsumerGroup("g")), 1)
-	for _, topic := range []string{"in", "other"} { // how far a group is in a topic is told to who may know the topic
+	for _, topic := range []string{"in", "other"} { // the lag in a topic is shown only to clients that may know the topic
 		o := kadm.OffsetsFromRecords(kgo.Record{Topic: topic, Offset: 4})
 		if err := kadm.NewClient(d.client(t, kgo.SASL(loginAs("root", "root's secret")[ScramSHA256]))).CommitAllOffsets(ctx, "h", o); err != nil {
 			t.Fatal(err)
@@ -288,7 +289,7 @@ func TestACLsAsAdmin(t *testing.T) {
 	}
 }
 
-// Where ACLs do not count, nobody is made to believe that they do.
+// Where ACLs are off, no client is led to believe that they are on.
 func TestACLsWithoutAuthorizer(t *testing.T) {
 	d := open(t, setup{})
 	w := d.dial(t)

@@ -13,15 +13,15 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// Memory of the door, beside what Options say.
+// Memory of the door in addition to Options.
 const (
-	strangerBytes = 1 << 20  // of requests of those who have not logged in, of all listeners
+	strangerBytes = 1 << 20  // requests of clients that have not logged in, of all listeners
 	pollBytes     = 16 << 20 // of Fetches that wait for records
-	requestCost   = 512      // of a request, beside its frame
+	requestCost   = 512      // of a request, in addition to its frame
 	maxPoll       = 5 * time.Minute
 )
 
-// makePools makes the pools of memory, and shows their metrics.
+// makePools makes the pools of memory and their metrics.
 func (s *Server) makePools() (err error) {
 	small := int64(smallFrame + requestCost)
 	for _, p := range []struct {
@@ -51,13 +51,13 @@ func (s *Server) makePools() (err error) {
 	return nil
 }
 
-// largestAnswer is the most that one answer takes of the memory for answers: a batch
-// that is larger takes so much.
+// largestAnswer returns the most memory that one answer takes. A batch that is larger
+// takes that much.
 func (s *Server) largestAnswer() int {
 	return min(s.o.AnswerBytes/4, max(s.o.MaxResponse, s.o.MaxRequest))
 }
 
-// pollWeight is about what a Fetch holds while it waits, in bytes.
+// pollWeight estimates the bytes that a Fetch holds while it waits.
 func pollWeight(q *kmsg.FetchRequest) int {
 	const topic, partition = 300, 400 // of the request, the answer, and the watch
 	n := topic * len(q.Topics)
@@ -67,15 +67,15 @@ func pollWeight(q *kmsg.FetchRequest) int {
 	return n
 }
 
-// cutPause is how long nothing is read of a client whose long poll was cut, at most: it
-// would ask again and again.
+// cutPause is the longest time for which nothing is read from a client whose long
+// poll was cut: it would ask again at once.
 const cutPause = 500 * time.Millisecond
 
 // smallPoll is the weight of a Fetch that may always wait.
 const smallPoll = 16 << 10
 
-// park takes memory for a Fetch that is to wait for records. false: there is none,
-// and it is answered at once.
+// park takes memory for a Fetch that has to wait for records. It returns false if
+// there is none; then the Fetch is answered at once.
 func (c *conn) park(q *kmsg.FetchRequest) (leave func(), ok bool) {
 	weight := pollWeight(q)
 	if weight <= smallPoll {
@@ -89,7 +89,7 @@ func (c *conn) park(q *kmsg.FetchRequest) (leave func(), ok bool) {
 	return claim.Release, true
 }
 
-// giveWay closes a connection whose seat somebody else has got.
+// giveWay closes a connection whose seat another connection gets.
 func (c *conn) giveWay() {
 	c.s.count.gaveWay.Inc()
 	c.cancel(errGone)
@@ -108,8 +108,8 @@ func (c *conn) refuse(reason error) {
 	c.recycle()
 }
 
-// recycle ends the session and gives the buffers back, when nothing of the connection
-// runs.
+// recycle ends the session and returns the buffers, when no goroutine of the
+// connection runs.
 func (c *conn) recycle() {
 	c.session.Close()
 	c.br.Reset(nil)

@@ -68,8 +68,8 @@ func TestLineBehindALongPoll(t *testing.T) {
 	}
 }
 
-// Who does not read answers holds memory for a while, and then has to go: others want
-// to read.
+// A client that does not read its answers holds memory for a while, and is then
+// closed: other clients need the memory.
 func TestAnswersThatNobodyReads(t *testing.T) {
 	d := open(t, setup{options: Options{AnswerBytes: 40 << 20}})
 	topic := d.newTopic(t, "a", 1, nil)

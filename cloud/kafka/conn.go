@@ -24,15 +24,15 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// conn is one connection. Three goroutines pass its requests on, in order:
+// conn is one connection. Three goroutines process its requests in order:
 //
 //	read ──requests──▶ perform ──replies──▶ write
 //
-// A Produce is performed by handing its batches to the broker, and the next
-// request follows at once: while a slot flies to the bucket, later batches are
-// already gathering in the next. Anything else starts when all before it has been
-// answered, as clients expect of Kafka, and so that at most one large response is
-// in memory. When requests come faster than answers leave, read stops reading.
+// To perform a Produce is to pass its batches to the broker; then the next request
+// follows at once. So while a slot is in flight to the bucket, later batches are
+// gathered in the next. Any other request starts when all before it have been
+// answered. Clients expect that of Kafka, and it keeps at most one large response in
+// memory. When requests come faster than answers leave, read stops reading.
 type conn struct {
 	s      *Server
 	ctx    context.Context // ends with the connection
@@ -41,28 +41,28 @@ type conn struct {
 	br     *bufio.Reader
 	bw     *bufio.Writer
 	peer   string
-	from   netip.Addr // by which connections are counted
+	from   netip.Addr // for which the connection is counted
 
-	listener *listener.Listener // by which the client came
-	seat     *budget.Seat       // what the connection takes of the listener
+	listener *listener.Listener // that accepted the connection
+	seat     *budget.Seat       // the connection's place in its listener's count
 	met      bool               // a request has come; owned by read
 	session  *login.Session     // who the client is
-	muted    atomic.Int64       // Unix nanoseconds until when nothing is read of it
-	login    *login.Login       // that is under way; owned by perform
+	muted    atomic.Int64       // Unix nanoseconds until which nothing is read
+	login    *login.Login       // the one under way; owned by perform
 
 	requests chan *request
 	replies  chan *reply
-	flying   chan struct{} // one token for each request that has no answer yet
-	turn     chan struct{} // one token: a request that is no Produce, and has no answer yet
+	flying   chan struct{} // one token for each request without an answer
+	turn     chan struct{} // one token: a request other than Produce, without an answer
 
-	memory  atomic.Pointer[budget.Peer] // what its requests hold: of strangers' memory until it has logged in
-	answers *budget.Peer                // what its answers hold
-	polls   *budget.Peer                // what a Fetch of it holds that waits
-	stuck   atomic.Int64                // Unix nanoseconds since when the client has taken nothing of an answer; 0: nothing is written
+	memory  atomic.Pointer[budget.Peer] // of its requests; from the strangers' pool until it has logged in
+	answers *budget.Peer                // of its answers
+	polls   *budget.Peer                // of a Fetch that waits
+	stuck   atomic.Int64                // Unix nanoseconds since which the client has taken nothing of an answer; 0: nothing is being written
 
 	buf     []byte               // owned by write
-	watch   *stopwatch.Stopwatch // of the answer that was written last, nil if its time does not count; owned by write
-	writing atomic.Int64         // nanoseconds of work on answers that no request has paid for yet
+	watch   *stopwatch.Stopwatch // of the last answer written, nil if its time does not count; owned by write
+	writing atomic.Int64         // nanoseconds of work on answers, not yet charged to a request
 }
 
 // request is one frame that was read.
@@ -72,40 +72,40 @@ type request struct {
 	correlation int32
 	clientID    string
 	body        []byte
-	frame       []byte        // what body is a part of, of buffers
-	claim       *budget.Claim // what the frame holds
-	answer      *budget.Claim // what the answer holds, nil if it is small
+	frame       []byte        // contains body; from buffers
+	claim       *budget.Claim // memory of the frame
+	answer      *budget.Claim // memory of the answer, nil if it is small
 	size        int
 	conn        *conn
-	rights      access.Rights // by which it is judged
-	refreshed   bool          // the copy was made anew for it
-	behalf      bool          // of a client of another node
-	last        bool          // the connection ends behind the answer
+	rights      access.Rights // what the client may do
+	refreshed   bool          // the copy was refreshed for it
+	behalf      bool          // it is for a client of another node
+	last        bool          // the connection is closed after the answer
 
-	watch *stopwatch.Stopwatch // of the work on it; handed on with it; nil if its time does not count
-	wait  int32                // ms that the answer tells the client to
+	watch *stopwatch.Stopwatch // measures the work on it; passed on with it; nil if its time does not count
+	wait  int32                // throttle time in the answer, in ms
 
-	began  time.Time     // when it had come in
-	polled time.Duration // of that, how long a Fetch was to wait for records
+	began  time.Time     // when it had arrived
+	polled time.Duration // time since then that a Fetch has waited for records
 }
 
-// reply is the answer to a request, in its place in the order.
+// reply is the answer to a request, queued in order.
 type reply struct {
 	request *request
 	ready   chan struct{}            // closed when finish may be called
-	finish  func() (response, error) // without a response: none is sent
+	finish  func() (response, error) // returns nil if no response is sent
 	sent    chan struct{}            // closed when the response is on its way
 }
 
 const (
 	requestHeader = 8        // bytes: api key, version, correlation id
-	smallFrame    = 8 << 10  // bytes of a frame that is not paid for before it is there: a connection's own buffer
+	smallFrame    = 8 << 10  // bytes of a frame that is paid for only after it has arrived: it fits the connection's own buffer
 	keepBuffer    = 64 << 10 // a larger buffer is not kept for the next response
 	stride        = 1 << 20  // bytes that are written to a client within FrameTime
 )
 
-// errGone: the client is no longer there, or asked for it, and nobody needs to
-// know.
+// errGone means that the client has closed the connection, or has asked for that. It
+// is not logged.
 var errGone = errors.New("connection ended")
 
 // newConn makes a connection that has no seat yet.
@@ -141,8 +141,8 @@ func newConn(s *Server, nc net.Conn, l *listener.Listener) *conn {
 	return c
 }
 
-// serve returns when the connection is closed and nothing of it runs. What had
-// been read from an acks=0 producer before it closed is still performed.
+// serve returns when the connection is closed and none of its goroutines runs.
+// Requests of an acks=0 producer that were read before the close are still performed.
 func (c *conn) serve() {
 	context.AfterFunc(c.ctx, func() { _ = c.nc.Close() })
 	if err := c.greet(c.ctx); err != nil {
@@ -172,7 +172,7 @@ func (c *conn) serve() {
 	}
 }
 
-// warn logs what a client has done, if not too much is logged about its address.
+// warn logs what a client has done, unless too much is logged about its address.
 func (c *conn) warn(what string, args ...any) {
 	ok, unlogged := c.s.lines.May(c.from)
 	if !ok {
@@ -185,7 +185,7 @@ func (c *conn) warn(what string, args ...any) {
 	c.s.o.Log.Warn(what, args...)
 }
 
-// gone turns the many ways in which a peer leaves into one.
+// gone maps the many errors of a closed connection to errGone.
 func gone(err error) error {
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE, syscall.ETIMEDOUT} {
 		if errors.Is(err, end) {
@@ -195,9 +195,9 @@ func gone(err error) error {
 	return err
 }
 
-// perform handles requests one after the other, and Produces without waiting.
-// After an error the rest is dropped; when the client has just gone, what it
-// produced before counts.
+// perform handles requests one after the other, and Produces without waiting. After
+// an error the rest is dropped. If the client has only closed the connection, what it
+// produced before is still performed.
 func (c *conn) perform(ctx context.Context) {
 	var last *reply
 	failed := false
@@ -271,7 +271,7 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 	return n, nil
 }
 
-// host is the client's address in Kafka's notation, for people.
+// host returns the client's address in Kafka's notation, for display.
 func (c *conn) host() string {
 	host, _, err := net.SplitHostPort(c.peer)
 	if err != nil {

@@ -42,8 +42,8 @@ func TestApiVersions(t *testing.T) {
 	}
 }
 
-// Whatever is not a request ends the connection, is logged with the peer, and
-// disturbs nobody else.
+// Anything that is not a request closes its connection, is logged with the peer, and
+// does not disturb other connections.
 func TestMalformed(t *testing.T) {
 	var mu sync.Mutex
 	var out bytes.Buffer

@@ -18,7 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/broker"
 )
 
-// consumes is the heartbeat of who joins a consumer group.
+// consumes is the heartbeat with which a member joins a consumer group.
 func consumes(name, member string, topics ...string) *kmsg.ConsumerGroupHeartbeatRequest {
 	q := kmsg.NewPtrConsumerGroupHeartbeatRequest()
 	q.Version, q.Group, q.MemberID, q.RebalanceTimeoutMillis = 1, name, member, 60_000

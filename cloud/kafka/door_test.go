@@ -51,7 +51,7 @@ type setup struct {
 	bucket  storage.Bucket
 	now     func() time.Time // for what clients may use; time.Now
 	listen  func(net.Listener) net.Listener
-	manual  bool          // no topics are created because somebody names them
+	manual  bool          // topics are not created because a request names them
 	pulse   time.Duration // how often members of consumer groups send heartbeats
 }
 
@@ -119,7 +119,7 @@ func open(t testing.TB, o setup) *door {
 	return d
 }
 
-// standby is a door of a node that owns nothing, and knows who does.
+// standby is a door of a node that owns nothing and knows the owner.
 func standby(t testing.TB, owner *broker.Node) *door {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

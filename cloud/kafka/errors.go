@@ -17,31 +17,31 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// role is what a request takes this node for: the error that sends a client to
-// another node depends on it.
+// role is the role in which a request addresses this node. The error that sends a
+// client to another node depends on it.
 type role int
 
 const (
 	leader      role = iota // of a partition
 	coordinator             // of a group
 	controller              // of the cluster
-	allocator               // of producer ids: here clients know no place to look for another
+	allocator               // of producer ids: clients send these requests to any node
 
-	roles // how many there are
+	roles // number of roles
 )
 
-// same is the code of an error whatever the role.
+// same returns one code for all roles.
 func same(code *kerr.Error) [roles]*kerr.Error { return [roles]*kerr.Error{code, code, code, code} }
 
-// elsewhere are the codes that send a client to another node, by role, and later those
-// that make it ask this one again.
+// elsewhere has the codes that send a client to another node, by role; later has
+// those that make it ask this node again.
 var (
 	elsewhere = [roles]*kerr.Error{leader: kerr.NotLeaderForPartition, coordinator: kerr.NotCoordinator, controller: kerr.NotController, allocator: kerr.CoordinatorLoadInProgress}
 	later     = [roles]*kerr.Error{leader: kerr.LeaderNotAvailable, coordinator: kerr.CoordinatorNotAvailable, controller: kerr.RequestTimedOut, allocator: kerr.CoordinatorLoadInProgress}
 )
 
-// codes is the one table from errors to the codes of the protocol, by role. The first
-// row that matches counts. It is not changed.
+// codes maps errors to the protocol's codes, by role. The first row that matches
+// counts. It is not changed.
 var codes = []struct {
 	err  error
 	code [roles]*kerr.Error
@@ -132,17 +132,17 @@ var codes = []struct {
 	{errNewEpoch, same(kerr.UnknownLeaderEpoch)},
 	{errUnsupported, same(kerr.UnsupportedVersion)},
 	{errStorage, same(kerr.KafkaStorageError)},
-	{broker.ErrCorrupt, same(kerr.InvalidRecord)}, // the log found what the door's look at the batch did not
+	{broker.ErrCorrupt, same(kerr.InvalidRecord)}, // the log found damage that the door's checks did not
 	{record.ErrMagic, same(kerr.InvalidRecord)},
 	{record.ErrCorrupt, same(kerr.CorruptMessage)},
 	{record.ErrShort, same(kerr.CorruptMessage)},
 	{record.ErrTooLarge, same(kerr.MessageTooLarge)},
 
 	{context.DeadlineExceeded, same(kerr.RequestTimedOut)},
-	{context.Canceled, same(kerr.RequestTimedOut)}, // nobody is there to read it
+	{context.Canceled, same(kerr.RequestTimedOut)}, // the client has gone
 }
 
-// The door's own reasons.
+// The door's own errors.
 var (
 	errUnknownID     = errors.New("topic id is not known")
 	errNoTransaction = errors.New("transactional record batch without a transactional id")
@@ -186,20 +186,20 @@ func code(err error, as role) int16 {
 
 const maxMessage = 1000 // bytes: the protocol allows 32,767
 
-// message returns the text for the versions that carry one.
+// message returns the text of an error, for versions that have a field for it.
 func message(err error) *string {
 	if err == nil {
 		return nil
 	}
 	s := err.Error()
-	if len(s) > maxMessage { // it may hold names from the request
+	if len(s) > maxMessage { // the text may contain names from the request
 		s = strings.ToValidUTF8(s[:maxMessage], "") + "…"
 	}
 	return &s
 }
 
-// refusal is an error of the door that names its code itself, for the many ways
-// in which a request to create a topic can be wrong.
+// refusal is an error of the door with its own code, for the many ways in which a
+// request to create a topic can be wrong.
 type refusal struct {
 	code *kerr.Error
 	text string

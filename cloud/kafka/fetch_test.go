@@ -154,7 +154,7 @@ func TestLongPoll(t *testing.T) {
 	if got := len(r.Topics[0].Partitions[0].RecordBatches); got < 1000 {
 		t.Errorf("%d bytes, want 1000", got)
 	}
-	// A topic that is deleted wakes who waits for it.
+	// Deleting a topic wakes a Fetch that waits for it.
 	q.Topics[0].Partitions[0].FetchOffset = 5
 	w.send(q)
 	if err := d.broker.DeleteTopic(t.Context(), topic.ID); err != nil {
@@ -164,7 +164,7 @@ func TestLongPoll(t *testing.T) {
 	if got := r.Topics[0].Partitions[0].ErrorCode; got != kerr.UnknownTopicOrPartition.Code {
 		t.Errorf("after delete: %v", kerr.ErrorForCode(got))
 	}
-	// Who waits and goes away holds nobody up: Close would hang.
+	// A client that waits and then goes holds nothing up: Close would hang.
 	q = fetchFrom(12, d.newTopic(t, "b", 1, nil), 0)
 	q.MaxWaitMillis = 3_600_000
 	d.dial(t).send(q)

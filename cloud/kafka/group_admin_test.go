@@ -31,7 +31,7 @@ func (d *door) member(t *testing.T, name, typ string, metadata []byte) {
 	expect(t, "sync", ask[*kmsg.SyncGroupResponse](w, sync).ErrorCode, nil)
 }
 
-// committed stores an offset of 5 in each partition, whoever the members are.
+// committed stores an offset of 5 in each partition, even if the group has members.
 func (d *door) committed(t *testing.T, name string, topic broker.Topic) {
 	t.Helper()
 	c := group.CommitRequest{Group: name, Generation: -1}

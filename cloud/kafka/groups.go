@@ -6,7 +6,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 )
 
-// text returns what a nullable string says; null says the same as "".
+// text returns the value of a nullable string, "" for null.
 func text(s *string) string {
 	if s == nil {
 		return ""

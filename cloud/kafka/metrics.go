@@ -14,34 +14,34 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// counters are the metrics of the door; README.md says what each means. All are
-// made at the start, so that what is counted for the first time grows from 0, and
-// nothing that a client names is part of one.
+// counters are the metrics of the door; README.md explains each. All are made at the
+// start, so that a first event raises its counter from 0. No label comes from a
+// client.
 type counters struct {
 	accepted, refused *metrics.Counter
 	gaveWay           *metrics.Counter
-	cut               *metrics.Counter // long polls
+	cut               *metrics.Counter // long polls answered early
 	violations        *metrics.Counter
-	logins            map[string]*metrics.Counter // that failed, by mechanism
+	logins            map[string]*metrics.Counter // failed logins, by mechanism
 
-	operations []*operation       // by api key; nil for what is not served
-	errors     []*metrics.Counter // by code, the first of which is -1
+	operations []*operation       // by api key; nil for operations that are not served
+	errors     []*metrics.Counter // by code, beginning with -1
 
 	producedBytes, producedRecords *metrics.Counter
 	fetchedBytes                   *metrics.Counter
 	throttled                      *metrics.FloatCounter
 }
 
-// operation is what is counted of one API.
+// operation has the metrics of one API.
 type operation struct {
 	requests *metrics.Counter
 	seconds  *metrics.PrometheusHistogram
 
 	planned sync.Once
-	plan    *codePlan // set by planned, when there is a response to look at
+	plan    *codePlan // set by planned, at the first response
 }
 
-// codes calls fn for each error code in a response of kmsg's, but for NONE.
+// codes calls fn for each error code in a response of kmsg's, except NONE.
 func (o *operation) codes(resp response, fn func(code int16)) {
 	v := reflect.ValueOf(resp).Elem()
 	o.planned.Do(func() { o.plan = planCodes(v.Type()) })
@@ -84,12 +84,12 @@ func newCounters(set *metrics.Set, apis []api) *counters {
 	return k
 }
 
-// requestBounds are the upper bounds of the histograms of requests, in seconds. They
-// are few, as there is a histogram for each operation.
+// requestBounds returns the upper bounds of the histograms of requests, in seconds.
+// They are few, because each operation has a histogram.
 func requestBounds() []float64 { return []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 10} }
 
-// errorName is Kafka's name of an error code; false if it has none. Not all are
-// kmsg's: Kafka has changed one.
+// errorName returns Kafka's name of an error code, false if it has none. One name
+// differs from kmsg's, because Kafka has changed it.
 func errorName(code int16) (string, bool) {
 	switch e := kerr.TypedErrorForCode(code); {
 	case code == 0:
@@ -103,20 +103,20 @@ func errorName(code int16) (string, bool) {
 	}
 }
 
-// read counts a request that has come in whole.
+// read counts a request that has arrived whole.
 func (k *counters) read(r *request) {
 	r.began = time.Now()
 	k.operations[r.api.key].requests.Inc()
 }
 
-// landed counts records that a client has written; b is as it came.
+// landed counts records that a client has written; b is the batch as it came.
 func (k *counters) landed(b record.Batch) {
 	k.producedBytes.Add(len(b))
 	k.producedRecords.Add(int(b.Count()))
 }
 
-// answered counts what there is to say of a request whose answer can be sent, nil
-// if there is none.
+// answered counts a request whose answer can be sent; resp is nil if there is no
+// answer.
 func (k *counters) answered(r *request, resp response) {
 	op := k.operations[r.api.key]
 	op.seconds.Update((time.Since(r.began) - r.polled).Seconds())
@@ -132,7 +132,7 @@ func (k *counters) answered(r *request, resp response) {
 	}
 }
 
-// failed counts an error that a client is told.
+// failed counts an error code in an answer.
 func (k *counters) failed(code int16) {
 	at := int(code - kerr.UnknownServerError.Code)
 	if at < 0 || at >= len(k.errors) {
@@ -141,15 +141,15 @@ func (k *counters) failed(code int16) {
 	k.errors[at].Inc()
 }
 
-// codePlan says where in a response of kmsg's there are error codes. They are
-// counted there, and not where errors become codes, because operations turn some
-// codes into others, and name some themselves: what counts is what is sent.
+// codePlan says where a response of kmsg's has error codes. They are counted there,
+// and not where errors become codes, because operations change some codes and set
+// others themselves. What counts is what is sent.
 type codePlan struct {
-	fields []int // that are error codes
+	fields []int // fields that are error codes
 	lists  []codeList
 }
 
-// codeList is a field that is a list of what has error codes.
+// codeList is a field that is a list of structures with error codes.
 type codeList struct {
 	field int
 	of    *codePlan
@@ -170,7 +170,7 @@ func planCodes(t reflect.Type) *codePlan {
 	return p
 }
 
-// each does that with a value of the plan's type.
+// each calls fn for each error code in a value of the plan's type.
 func (p *codePlan) each(v reflect.Value, fn func(code int16)) {
 	for _, i := range p.fields {
 		if code := int16(v.Field(i).Int()); code != 0 {
@@ -185,8 +185,7 @@ func (p *codePlan) each(v reflect.Value, fn func(code int16)) {
 	}
 }
 
-// violation is what is wrong with what a client has sent, so that its connection is
-// closed.
+// violation is an error in what a client has sent. It closes the connection.
 type violation struct{ error }
 
 func (v violation) Unwrap() error { return v.error }

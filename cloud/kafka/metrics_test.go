@@ -195,8 +195,8 @@ func TestCountingRefused(t *testing.T) {
 	}
 }
 
-// A login counts as failed by its mechanism; who does without one where he must not,
-// or shows a certificate that is none, breaks the protocol.
+// A failed login is counted under its mechanism. A client that does not log in where
+// it must, or presents an invalid certificate, violates the protocol.
 func TestCountingLogins(t *testing.T) {
 	both := []kmsg.Key{kmsg.SASLHandshake, kmsg.SASLAuthenticate}
 	server, nameless := pair(t, x509.Certificate{})

@@ -64,7 +64,7 @@ func readUntil(t *testing.T, cl *kgo.Client, known, want knownOffsets) {
 	}
 }
 
-// commits stores an offset of a partition for groups that nobody is in.
+// commits stores an offset of a partition for groups without members.
 func commits(t *testing.T, adm *kadm.Client, offset int64, topic string, partition int32, groups ...string) {
 	t.Helper()
 	for _, name := range groups {
@@ -76,8 +76,8 @@ func commits(t *testing.T, adm *kadm.Client, offset int64, topic string, partiti
 	}
 }
 
-// TestOffsetsTopic: somebody who reads all of it knows what was committed, goes on
-// reading through a change of the owner, and somebody who comes then knows the same.
+// TestOffsetsTopic: a reader of the whole topic knows what was committed and
+// continues through a change of the owner. A reader that starts then knows the same.
 func TestOffsetsTopic(t *testing.T) {
 	bucket := mem.New()
 	d := open(t, setup{bucket: bucket})
@@ -123,7 +123,7 @@ func TestOffsetsTopic(t *testing.T) {
 	readUntil(t, on, known, knownOffsets{})
 }
 
-// TestOffsetsTopicDescribesGroups: readers learn who is in a group.
+// TestOffsetsTopicDescribesGroups: readers learn the members of a group.
 func TestOffsetsTopicDescribesGroups(t *testing.T) {
 	d := open(t, setup{})
 	d.topic(t, "t", 1)

@@ -15,7 +15,8 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// Who writes or reads too fast is told to wait, and is not read from until then.
+// A client that writes or reads too fast is told to wait, and is not read from until
+// then.
 // Others do not notice.
 func TestThrottle(t *testing.T) {
 	d := secured(t, Options{}, Plain)

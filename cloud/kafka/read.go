@@ -13,7 +13,7 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// read reads requests until the client goes, is idle, or breaks the protocol.
+// read reads requests until the client goes, is idle, or violates the protocol.
 func (c *conn) read(ctx context.Context) error {
 	for {
 		size, err := c.awaitFrame()
@@ -45,15 +45,15 @@ func (c *conn) read(ctx context.Context) error {
 	}
 }
 
-// mute makes read wait: backpressure for one client alone. It never shortens what
-// was to be waited before. Only perform calls it.
+// mute makes read wait, as backpressure on this client only. It never shortens an
+// earlier wait. Only perform calls it.
 func (c *conn) mute(d time.Duration) {
 	if until := time.Now().Add(d).UnixNano(); until > c.muted.Load() {
 		c.muted.Store(until)
 	}
 }
 
-// unmuted waits until the client may go on.
+// unmuted waits until the time set by mute is over.
 func (c *conn) unmuted(ctx context.Context) error {
 	wait := time.Until(time.Unix(0, c.muted.Load()))
 	if wait <= 0 {
@@ -69,8 +69,8 @@ func (c *conn) unmuted(ctx context.Context) error {
 	}
 }
 
-// awaitFrame waits for the length of the next frame. Waiting for an answer is not
-// being idle; a length that has begun and does not end is.
+// awaitFrame waits for the length of the next frame. A client that waits for an
+// answer is not idle; one that has sent part of a length is.
 func (c *conn) awaitFrame() (int, error) {
 	for c.br.Buffered() == 0 {
 		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.o.IdleTimeout)); err != nil {
@@ -95,7 +95,7 @@ func (c *conn) awaitFrame() (int, error) {
 	return int(int32(binary.BigEndian.Uint32(p))), nil
 }
 
-// peek returns the next n bytes, for which the client has FrameTime.
+// peek returns the next n bytes. The client has FrameTime to send them.
 func (c *conn) peek(n int) ([]byte, error) {
 	if c.br.Buffered() < n {
 		if err := c.nc.SetReadDeadline(time.Now().Add(c.s.o.FrameTime)); err != nil {
@@ -106,7 +106,7 @@ func (c *conn) peek(n int) ([]byte, error) {
 	return p, frameError(err)
 }
 
-// readHead reads what decides whether the rest is read at all.
+// readHead reads the header fields that decide whether the rest is read.
 func (c *conn) readHead(size int) (*request, error) {
 	if size < requestHeader || size > c.s.o.MaxRequest {
 		return nil, violated("frame of %d bytes is not a request that is served here%s", size, foreign(size))
@@ -121,7 +121,8 @@ func (c *conn) readHead(size int) (*request, error) {
 	if a == nil {
 		return nil, violated("api key %d is not served", key)
 	}
-	// Who asks for versions cannot know them: too new a request is answered.
+	// A client that asks for versions cannot know them, so a version that is too new is
+	// answered.
 	if version < a.min || version > a.max && a.key != kmsg.ApiVersions {
 		return nil, violated("%s version %d is not served", a.key.Name(), version)
 	}
@@ -134,7 +135,7 @@ func (c *conn) readHead(size int) (*request, error) {
 	return &request{api: a, version: version, correlation: correlation, size: size, conn: c}, nil
 }
 
-// foreign names the other protocol that a nonsensical length is the start of.
+// foreign names another protocol that would begin with such a length.
 func foreign(size int) string {
 	switch p := binary.BigEndian.AppendUint32(nil, uint32(size)); {
 	case string(p) == "GET " || string(p) == "POST" || string(p) == "HEAD":
@@ -145,10 +146,10 @@ func foreign(size int) string {
 	return ""
 }
 
-// line waits until the request may be read: there is a limit on how many have no
-// answer, and behind one that is no Produce nothing is read before it is answered. So
-// what waits in line, behind a long poll or a client that takes no answers, holds no
-// memory but what the connection has anyway.
+// line waits until the request may be read. The number of requests without an answer
+// is limited, and after a request other than Produce nothing is read before it is
+// answered. So a request that waits behind a long poll, or behind a client that takes
+// no answers, holds only memory that the connection has anyway.
 func (r *request) line(ctx context.Context) error {
 	c := r.conn
 	for _, tokens := range []chan struct{}{c.flying, c.turn} {
@@ -164,7 +165,7 @@ func (r *request) line(ctx context.Context) error {
 	return nil
 }
 
-// answered says that the answer to a request is on its way, or that there is none.
+// answered records that the answer to a request is on its way, or that there is none.
 func (r *request) answered() {
 	r.dropAnswer()
 	if r.api.key != kmsg.Produce {
@@ -174,8 +175,8 @@ func (r *request) answered() {
 }
 
 // readBody reads the frame into memory of its own, which the records of a Produce
-// alias until they are durable. A small one is paid for when it is there, which it is
-// in the connection's buffer; a large one piece by piece.
+// alias until they are durable. A small frame is paid for when it has arrived in the
+// connection's buffer, a large one piece by piece.
 func (c *conn) readBody(ctx context.Context, r *request) (err error) {
 	memory := c.memory.Load()
 	if r.size <= smallFrame {
@@ -214,8 +215,9 @@ func frameError(err error) error {
 	return err
 }
 
-// buffers are where a frame comes from: of a Produce, and no other, it is known when
-// nobody refers to it any more. nil: from nowhere.
+// buffers returns where the frame of a Produce comes from and is put back. It is nil
+// for other requests: for them it is not known when the frame is no longer
+// referenced.
 func (r *request) buffers() *budget.Buffers {
 	if r.api.key == kmsg.Produce {
 		return r.conn.s.buffers
@@ -223,8 +225,8 @@ func (r *request) buffers() *budget.Buffers {
 	return nil
 }
 
-// release gives the request's memory back: nobody refers to the frame any more.
-// Only the first call counts.
+// release returns the request's memory: the frame is no longer referenced. Only the
+// first call counts.
 func (r *request) release() {
 	r.buffers().Put(r.frame)
 	r.frame, r.body = nil, nil
@@ -233,8 +235,8 @@ func (r *request) release() {
 	}
 }
 
-// heard says that the client has sent a whole request: it is not silent, and unless
-// it must log in, it is no stranger.
+// heard records that the client has sent a whole request. A client that need not log
+// in is then no longer a stranger.
 func (c *conn) heard() {
 	if c.met {
 		return

@@ -25,7 +25,7 @@ func (c *conn) greet(ctx context.Context) error {
 	return gone(err)
 }
 
-// admits tells whether a request may come at this time.
+// admits returns nil if the request is allowed in this state of the login.
 func (c *conn) admits(key kmsg.Key) error {
 	switch {
 	case key == kmsg.ApiVersions, key == kmsg.SASLHandshake, key == kmsg.SASLAuthenticate:
@@ -38,7 +38,7 @@ func (c *conn) admits(key kmsg.Key) error {
 	return nil
 }
 
-// who is the client, for ACLs. Only perform asks.
+// who returns the client, for ACLs. Only perform calls it.
 func (c *conn) who() auth.Who {
 	host, _, err := net.SplitHostPort(c.peer)
 	if err != nil {
@@ -47,8 +47,8 @@ func (c *conn) who() auth.Who {
 	return auth.Who{Principal: c.session.Principal(), Host: host}
 }
 
-// begin starts a login. Without the shard nobody's password is known here: the
-// connection is closed, and clients try the next address.
+// begin starts a login. A node without the users and without a copy of them cannot
+// check passwords: it closes the connection, and clients try the next address.
 func (c *conn) begin(mechanism string) (*login.Login, error) {
 	l, err := c.s.logins.Begin(mechanism, c.from)
 	if errors.Is(err, login.ErrNoUsers) {
@@ -57,8 +57,8 @@ func (c *conn) begin(mechanism string) (*login.Login, error) {
 	return l, err
 }
 
-// welcome makes the connection the user's, and returns for how long, 0 for ever
-// (KIP-368).
+// welcome makes the user of a login the user of the connection, and returns for how
+// long; 0 means forever (KIP-368).
 func (c *conn) welcome(l *login.Login, p *login.Proved) (time.Duration, error) {
 	life, first, err := c.session.Welcome(l, p)
 	if first {

@@ -82,7 +82,7 @@ func secured(t testing.TB, o Options, mechanisms ...string) *door {
 		o.Listeners = []Listener{{}}
 	}
 	o.Listeners[0].SASL, o.LoginPause, o.LoginTime = mechanisms, time.Nanosecond, cmp.Or(o.LoginTime, time.Hour)
-	if o.Penalties == nil { // nobody waits
+	if o.Penalties == nil { // no pauses
 		o.Penalties = budget.NewPenalties(budget.PenaltiesOptions{First: time.Nanosecond, Longest: time.Nanosecond})
 	}
 	d := open(t, setup{options: o})
@@ -343,7 +343,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// The name in a client certificate is who the client is.
+// The name in a client certificate is the name of the client.
 func TestClientCertificates(t *testing.T) {
 	uri, err := url.Parse("spiffe://plant/ann")
 	if err != nil {
@@ -399,7 +399,7 @@ func (d *door) turnedAway(t *testing.T, c *tls.Config) {
 	}
 }
 
-// Who comes in by a listener is sent to the owner's listener of that name.
+// A client of a listener is sent to the owner's listener of that name.
 func TestListeners(t *testing.T) {
 	owner := broker.Node{ID: 7, Name: "a", Addresses: cluster.Addresses{cluster.Kafka: {"": "in:1", "in": "in:1", "out": "out:2"}}}
 	b := broker.New(broker.Options{Self: broker.Node{ID: 8, Name: "b"}})

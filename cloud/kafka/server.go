@@ -30,29 +30,29 @@ type Options struct {
 	Broker    *broker.Broker
 	Access    *access.Access // what clients may do; required
 
-	Owner      Owner             // asked for clients while this node stands by; nil: it cannot be
-	Penalties  *budget.Penalties // of addresses that showed wrong secrets; of its own
-	Tokens     *bearer.Verifier  // of listeners with OAUTHBEARER
-	Sessions   *login.Sessions   // of all doors; its own
-	LoginTime  time.Duration     // in which a client must have logged in; 10 s
+	Owner      Owner             // performs requests of clients while this node is a standby; nil: it cannot be asked
+	Penalties  *budget.Penalties // of addresses with wrong secrets; default: its own
+	Tokens     *bearer.Verifier  // for listeners with OAUTHBEARER
+	Sessions   *login.Sessions   // of all doors; default: its own
+	LoginTime  time.Duration     // a client must have logged in within this time; 10 s
 	LoginPause time.Duration     // before the answer to a login that failed; 1 s
 
-	Conns      *budget.Conns // counts the connections of the whole process; its own
+	Conns      *budget.Conns // counts the connections of the whole process; default: its own
 	MaxConns   int           // connections at once on each listener; 2,048
 	PerAddress int           // of those, from one address; half
 
 	MaxRequest  int           // bytes of the largest request, which is a Produce; 16 MiB
-	MaxResponse int           // bytes of records in one Fetch response, give or take a batch; 16 MiB
-	MaxFlying   int           // requests of one connection that are not yet answered; 64
-	MemoryBytes int           // all requests of clients who have logged in, or need not, that are held at once; 32 MiB
-	AnswerBytes int           // all answers that are held at once; 64 MiB
-	IdleTimeout time.Duration // a connection without any request is closed; 10 min
-	FrameTime   time.Duration // for a request that has begun to be complete, and for a client to take 1 MiB; 30 s
+	MaxResponse int           // bytes of records in one Fetch response, plus or minus a batch; 16 MiB
+	MaxFlying   int           // requests of one connection without an answer; 64
+	MemoryBytes int           // for requests of clients that have logged in, or need not; 32 MiB
+	AnswerBytes int           // for answers; 64 MiB
+	IdleTimeout time.Duration // a connection without requests is closed after this long; 10 min
+	FrameTime   time.Duration // for a client to complete a request that it has begun, and to take 1 MiB; 30 s
 
-	Metrics *metrics.Set // where this server, and no other, counts; a set that nobody sees
+	Metrics *metrics.Set // for this server only; default: a set that is not shown
 
 	Log *slog.Logger     // slog.Default
-	Now func() time.Time // time.Now: when logins expire
+	Now func() time.Time // time.Now; for the expiry of logins
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -108,20 +108,20 @@ type Server struct {
 	count    *counters
 	lines    *budget.Lines // about clients
 
-	strangers *budget.Pool // for requests of clients who have not logged in
-	memory    *budget.Pool // for those of all others
+	strangers *budget.Pool // for requests of clients that have not logged in
+	memory    *budget.Pool // for requests of all others
 	answers   *budget.Pool
-	polls     *budget.Pool    // for what is left of a Fetch while it waits for records
-	buffers   *budget.Buffers // for Produces
+	polls     *budget.Pool    // for a Fetch while it waits for records
+	buffers   *budget.Buffers // for frames of Produces
 
-	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer: each connection has one of both
+	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer; each connection has one of each
 
 	decode decoding
 	logins *login.Logins
 
 	ctx  context.Context // ends when the server closes
 	stop context.CancelFunc
-	wg   sync.WaitGroup // of police
+	wg   sync.WaitGroup // counts police
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -160,14 +160,14 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Serve accepts connections until Close (nil), or until a listener fails, which
-// closes the others.
+// Serve accepts connections until Close, and then returns nil. If a listener fails,
+// Serve closes the others and returns the error.
 func (s *Server) Serve() error {
 	s.wg.Go(s.police)
 	return s.acceptor.Serve()
 }
 
-// open makes a connection of what a listener has accepted.
+// open makes a connection from one that a listener has accepted.
 func (s *Server) open(nc net.Conn, l *listener.Listener) listener.Conn {
 	c := newConn(s, nc, l)
 	return listener.Conn{From: c.from, GiveWay: c.giveWay, Refuse: c.refuse, Serve: func(seat *budget.Seat) {
@@ -183,8 +183,8 @@ func (s *Server) open(nc net.Conn, l *listener.Listener) listener.Conn {
 	}}
 }
 
-// Close closes the listeners and all connections, and waits until nothing of the
-// door runs. Produced batches that the broker still holds are its own affair.
+// Close closes the listeners and all connections, and waits until none of the door's
+// goroutines runs. It does not wait for batches that the broker still holds.
 func (s *Server) Close() error {
 	s.stop()
 	err := s.acceptor.Close()

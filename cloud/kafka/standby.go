@@ -14,27 +14,30 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// A node that stands by answers from a copy of what the owner knows (broker.Copy): who
-// may log in, who may do what, which topics there are. What changes something, and what
-// only the log knows, is for the owner, which it names. README.md has the table.
+// A standby answers from a copy of what the owner knows (broker.Copy): users, ACLs
+// and topics. Requests that change something, and requests for what only the log
+// knows, are for the owner, which the answer names. README.md has the table.
 
-// Owner is the owner of the shard, as a node that stands by asks it for a client.
+// Owner is the owner of the shard, as a standby calls it for a client.
 type Owner interface {
-	// CreateTopic creates a topic, unless it is there, with the owner's defaults, if
-	// that client may. code is Kafka's, 0 for success.
+	// CreateTopic creates a topic with the owner's defaults, unless it exists, if that
+	// client may. code is Kafka's, 0 for success.
 	CreateTopic(ctx context.Context, who auth.Who, name string) (t broker.Topic, code int16, err error)
 
-	// NewProducerID gives an id to an idempotent producer, if that client may.
+	// NewProducerID returns an id for an idempotent producer, if that client may have
+	// one.
 	NewProducerID(ctx context.Context, who auth.Who) (id int64, code int16, err error)
 
-	// Refresh returns when the copy is newer than the call, or cannot be made so soon.
+	// Refresh returns when the copy is newer than the call, or cannot be refreshed so
+	// soon.
 	Refresh(ctx context.Context)
 }
 
-// ownerTime is how long the owner may take for what it is asked for.
+// ownerTime bounds a call of Owner.
 const ownerTime = 10 * time.Second
 
-// aside does something that takes its time, and judges the request anew.
+// aside settles the request's rights, calls do, which may take long, and judges
+// again.
 func (r *request) aside(ctx context.Context, do func(ctx context.Context)) error {
 	r.rights.Settle()
 	ctx, cancel := context.WithTimeout(ctx, ownerTime)
@@ -45,8 +48,8 @@ func (r *request) aside(ctx context.Context, do func(ctx context.Context)) error
 	return r.judge()
 }
 
-// known resolves a topic as topic does, on a standby too. What the copy does not have
-// the owner may have got just now.
+// known is topic that also works on a standby. If the copy does not have the topic,
+// it is refreshed once: the owner may have just created it.
 func (r *request) known(ctx context.Context, op kmsg.ACLOperation, name string, id [16]byte, byID bool) (broker.Topic, error) {
 	t, err := r.inCopy(op, name, id, byID)
 	s := r.conn.s
@@ -80,7 +83,7 @@ func (r *request) inCopy(op kmsg.ACLOperation, name string, id [16]byte, byID bo
 	return t, err
 }
 
-// standsBy reports whether what only the owner can do should be asked of it.
+// standsBy reports whether this node has to ask the owner to perform the request.
 func (r *request) standsBy() bool {
 	s := r.conn.s
 	return !r.behalf && s.o.Owner != nil && s.broker.Copy() != nil
@@ -108,7 +111,7 @@ func (r *request) producerThere(ctx context.Context) (id int64, err error) {
 	return id, coded(code)
 }
 
-// coded is the error that another node has answered by its code; nil for 0.
+// coded returns the error for a code that another node has answered, nil for 0.
 func coded(code int16) error {
 	if code == 0 {
 		return nil
@@ -120,7 +123,7 @@ func coded(code int16) error {
 	return refused(known, "the owner refuses: %s", known.Message)
 }
 
-// behalf is a request of a client of another node, which stands by.
+// behalf makes a request for a client of another node, which is a standby.
 func (s *Server) behalf(key kmsg.Key, who auth.Who) (*request, error) {
 	r := &request{api: s.api(key.Int16()), behalf: true, conn: &conn{s: s, session: login.Of(who.Principal), peer: who.Host, cancel: func(error) {}}}
 	if !s.broker.IsController() {
@@ -129,7 +132,7 @@ func (s *Server) behalf(key kmsg.Key, who auth.Who) (*request, error) {
 	return r, r.judge()
 }
 
-// CreateTopic creates a topic for a client of another node, unless it is there. code is
+// CreateTopic creates a topic for a client of another node, unless it exists. code is
 // Kafka's, 0 for success.
 func (s *Server) CreateTopic(ctx context.Context, who auth.Who, name string) (t broker.Topic, errorCode int16) {
 	r, err := s.behalf(kmsg.Metadata, who)
@@ -142,8 +145,8 @@ func (s *Server) CreateTopic(ctx context.Context, who auth.Who, name string) (t 
 	return t, code(err, leader)
 }
 
-// NewProducerID gives a producer id to a client of another node. code is Kafka's, 0 for
-// success.
+// NewProducerID returns a producer id for a client of another node. code is Kafka's,
+// 0 for success.
 func (s *Server) NewProducerID(ctx context.Context, who auth.Who) (id int64, errorCode int16) {
 	r, err := s.behalf(kmsg.InitProducerID, who)
 	if err == nil {

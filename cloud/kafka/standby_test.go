@@ -185,7 +185,7 @@ func TestCopyOfLastMoment(t *testing.T) {
 	}
 }
 
-// TestOwnerUnknown: while nobody leads, topics stay, without a leader.
+// TestOwnerUnknown: while there is no leader, topics stay, without a leader.
 func TestOwnerUnknown(t *testing.T) {
 	d := open(t, setup{})
 	d.newTopic(t, "a", 2, nil)
@@ -301,8 +301,8 @@ func TestCopyJudges(t *testing.T) {
 	w.closed()
 }
 
-// TestCopyForAdministrators: who may describe users, ACLs and quotas is told of the
-// copy; changes are for the owner.
+// TestCopyForAdministrators: a client that may describe users, ACLs and quotas gets
+// those of the copy; changes are for the owner.
 func TestCopyForAdministrators(t *testing.T) {
 	d := secured(t, Options{Access: authorized()}, Plain)
 	if err := d.own.Quotas.Set(t.Context(), quota.Entity{User: "ann"}, func(l *quota.Limits) { l.Produce = 10 }, false); err != nil {
@@ -330,7 +330,7 @@ func TestCopyForAdministrators(t *testing.T) {
 	}
 }
 
-// stuck is an owner that answers nobody before the test says so.
+// stuck is an owner that answers no call before the test says so.
 type stuck struct {
 	standing
 	began chan struct{}

@@ -9,19 +9,20 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// Who writes, reads or asks for more than his limits allow is told so in the answer,
-// and nothing more is read of his connection for so long, which others do not notice.
+// A client that exceeds its limits is told so in the answer, and nothing more is read
+// from its connection for that long. Other clients do not notice.
 //
-// Limits on time count the work on a request: from when its decoding begins until
-// its answer is ready, but for what is marked as stopwatch.Waiting. The encoding and the
-// writing of the answer come too late for that, and count for the next request of the
-// connection.
+// Limits on time count the work on a request, from the start of its decoding until
+// its answer is ready, without what is marked as stopwatch.Waiting. The encoding and
+// writing of the answer come too late for that; they count for the next request of
+// the connection.
 //
-// Nothing counts before the client has logged in: all those whom nobody knows yet
-// would share one limit, and whoever uses it up would keep the others out.
+// Nothing counts before the client has logged in: all unknown clients would share one
+// limit, and one of them could keep the others out by using it up.
 
-// effort is the most work that it can be to read or write so many bytes. Who takes
-// longer waits for the bucket, or for the client to take what was written before.
+// effort returns the most work that reading or writing so many bytes can be. Any
+// longer time is a wait: for the bucket, or for the client to take what was written
+// before.
 func effort(bytes int) time.Duration {
 	return 100*time.Microsecond + time.Duration(bytes)*4*time.Nanosecond
 }
@@ -33,8 +34,8 @@ func (r *request) countBytes(d quota.Direction, bytes int) {
 	}
 }
 
-// start begins to measure the work on a request, if that may count, and returns the
-// context to perform it with.
+// start begins to measure the work on a request, if it may count, and returns the
+// context for performing the request.
 func (r *request) start(ctx context.Context) context.Context {
 	if quotas := r.conn.s.access.Quotas(); quotas != nil {
 		r.watch = quotas.Stopwatch()
@@ -42,8 +43,8 @@ func (r *request) start(ctx context.Context) context.Context {
 	return stopwatch.With(ctx, r.watch)
 }
 
-// countTime counts the work on a request whose answer is ready, but for its writing,
-// and on answers that were written since the request before.
+// countTime counts the work on a request whose answer is ready, and the writing of
+// answers since the previous request.
 func (r *request) countTime() {
 	if r.watch == nil {
 		return
@@ -55,7 +56,8 @@ func (r *request) countTime() {
 	}
 }
 
-// throttle makes the client wait. Of several reasons, the one counts that lasts longest.
+// throttle makes the client wait. If it is called several times, the longest wait
+// counts.
 func (r *request) throttle(wait time.Duration) {
 	if wait > 0 {
 		r.conn.mute(wait)
@@ -63,15 +65,15 @@ func (r *request) throttle(wait time.Duration) {
 	}
 }
 
-// worked counts what was done for the answer since c.watch was last asked.
+// worked counts the work on the answer since the last lap of c.watch.
 func (c *conn) worked() {
 	if c.watch != nil {
 		c.writing.Add(int64(c.watch.Lap()))
 	}
 }
 
-// working counts a write of so many bytes, of parts of this answer or of earlier
-// ones, as far as it is work.
+// working performs a write of so many bytes, of this answer or of earlier ones, and
+// counts the part of its time that is work.
 func (c *conn) working(bytes int, write func() error) error {
 	if c.watch == nil {
 		return write()

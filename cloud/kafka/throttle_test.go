@@ -21,10 +21,10 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// nobody is who comes without a login.
+// nobody is the user of a client without a login.
 const nobody = "ANONYMOUS"
 
-// clock goes on by a step whenever somebody looks, and by what a test adds.
+// clock advances by a step whenever it is read, and by what a test adds.
 type clock struct {
 	mu    sync.Mutex
 	at    time.Time
@@ -112,8 +112,9 @@ func metadata(w *wire) int32 {
 	return ask[*kmsg.MetadataResponse](w, q).ThrottleMillis
 }
 
-// Who floods the server with requests is slowed down, however cheap each of them is.
-// Others do not notice, and who has not logged in has no limit to use up.
+// A client that floods the server with requests is slowed down, however cheap each of
+// them is. Other clients do not notice, and a client that has not logged in has no
+// limit to use up.
 func TestRequestTime(t *testing.T) {
 	d := secured(t, Options{}, Plain)
 	ann, root := d.as(t, "ann"), d.as(t, "root")
@@ -222,8 +223,8 @@ func heldUntilEnd(t *testing.T, s *slow) (release func()) {
 	return release
 }
 
-// A request that waits is not worked on: while somebody else has the next word, so
-// much time passes that it would use up any limit, and nobody pays for it.
+// Waiting does not count as work on a request: while another client has to act, so
+// much time passes that it would use up any limit, and it is charged to no client.
 func TestWaitingIsFree(t *testing.T) {
 	bucket, now := &slow{Bucket: mem.New()}, newClock(0)
 	d := open(t, setup{now: now.now, bucket: bucket})
@@ -340,7 +341,7 @@ func TestMembersWaitForFree(t *testing.T) {
 	}
 }
 
-// Who waits for a turn does not pay for who has it.
+// A request that waits for a turn does not pay for the one that has it.
 func TestTurnIsFree(t *testing.T) {
 	now := newClock(0)
 	d := open(t, setup{now: now.now})

@@ -14,7 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 )
 
-// find resolves a topic as requests name it: by name, or by id in newer versions.
+// find finds a topic as requests name it: by name, or by id in newer versions.
 func (s *Server) find(name string, id [16]byte, byID bool) (broker.Topic, error) {
 	if !byID {
 		return s.broker.Topic(name)
@@ -28,7 +28,7 @@ func (s *Server) find(name string, id [16]byte, byID bool) (broker.Topic, error)
 
 const maxTopicName = 249 // bytes
 
-// checkName tells whether a client may create a topic of this name.
+// checkName returns nil if a client may create a topic of this name.
 func checkName(name string) error {
 	legal := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
@@ -49,7 +49,7 @@ func checkName(name string) error {
 }
 
 // checkEpoch compares the leader epoch that a client knows (-1: none) with this
-// leader's of the partition (KIP-320).
+// leader's epoch of the partition (KIP-320).
 func (s *Server) checkEpoch(topic [16]byte, partition, known int32) error {
 	switch now := s.broker.Epoch(topic, partition); {
 	case known < 0 || known == now || now < 0:
@@ -67,8 +67,9 @@ type node struct {
 	host     string
 }
 
-// node is what a client is told of a node: the address of the listener of the name by
-// which this client came. False when the node is not known, or serves no clients there.
+// node returns the address of a node for a client: that of the node's listener with
+// the name of the client's listener. It returns false if the node is not known, or
+// has no such listener.
 func (r *request) node(l broker.Leader, known bool) (node, bool) {
 	if !known {
 		return node{}, false
@@ -88,8 +89,8 @@ func (r *request) nodes() []node {
 	return all
 }
 
-// controller is the number of the node that creates topics and the like, none if
-// nobody is known to.
+// controller returns the number of the node that creates topics and the like, none if
+// it is not known.
 func (r *request) controller() int32 {
 	if n, ok := r.node(r.conn.s.broker.Controller()); ok {
 		return n.id
@@ -108,7 +109,7 @@ func splitAddress(address string) (host string, port int32, ok bool) {
 
 func milliseconds(ms int32) time.Duration { return time.Duration(ms) * time.Millisecond }
 
-// within gives a request the time that the client is ready to wait.
+// within bounds a request by the time that the client will wait.
 func within(ctx context.Context, ms int32) (context.Context, context.CancelFunc) {
 	if ms <= 0 {
 		return ctx, func() {}

@@ -5,8 +5,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// mayTransaction returns nil, or the error for who may not do op to the
-// transactional id.
+// mayTransaction returns nil if the client may do op to the transactional id, else an
+// error.
 func (r *request) mayTransaction(op kmsg.ACLOperation, id string) error {
 	if !r.may(op, kmsg.ACLResourceTypeTransactionalId, id) {
 		return errTransactionDenied
@@ -14,9 +14,8 @@ func (r *request) mayTransaction(op kmsg.ACLOperation, id string) error {
 	return nil
 }
 
-// olderCode turns codes of transactions that came later into those that a client
-// understands which does not know them: PRODUCER_FENCED (KIP-588) and
-// TRANSACTION_ABORTABLE (KIP-890).
+// olderCode maps codes of transactions to ones that older clients understand, if the
+// client does not know PRODUCER_FENCED (KIP-588) or TRANSACTION_ABORTABLE (KIP-890).
 func olderCode(c int16, knowsFenced, knowsAbortable bool) int16 {
 	switch {
 	case c == kerr.ProducerFenced.Code && !knowsFenced:

@@ -66,9 +66,9 @@ func write(t testing.TB, cl *kgo.Client, commit bool, values ...string) {
 			}
 		})
 	}
-	// franz-go notes where a topic's partitions are only after it has begun to send
-	// what waited for that: who ends a transaction at once may be told that it has
-	// sent nothing. This call waits for the note; there is nothing to abort.
+	// franz-go records where a topic's partitions are only after it has begun to send
+	// what waited for that. A client that ends a transaction at once may be told that it
+	// has sent nothing. This call waits for the record; there is nothing to abort.
 	if err := errors.Join(cl.Flush(ctx), cl.AbortBufferedRecords(ctx)); err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestReadCommitted(t *testing.T) {
 		t.Errorf("offsets listed: %d, %d, by time %d, %d", a, b, c, e)
 	}
 
-	// Who waits for committed records waits for the end of the transaction.
+	// A reader of committed records waits for the end of the transaction.
 	answer := make(chan *kmsg.FetchResponseTopicPartition, 1)
 	go func() { answer <- read(waiting, 1, 30_000) }()
 	end := kmsg.NewPtrEndTxnRequest()

@@ -6,22 +6,22 @@ import (
 	"math"
 )
 
-// The primitive types of the protocol, for what is not left to kmsg: request
-// headers, Produce requests and Fetch responses. From a version on that each
-// request has, messages are flexible (KIP-482): lengths are varints plus one,
-// and structures end with tagged fields.
+// The primitive types of the protocol, for what kmsg does not decode or encode:
+// request headers, Produce requests and Fetch responses. From some version of each
+// request on, messages are flexible (KIP-482): lengths are varints plus one, and
+// structures end with tagged fields.
 
 var errShort = errors.New("request ends too early")
 
-// reader cuts a request. After the first thing that does not fit it is bad, and
-// gives zeros.
+// reader decodes a request. After the first error it is bad and returns zeros.
 type reader struct {
 	p        []byte
 	flexible bool
 	bad      bool
 }
 
-// err tells whether all went well. Bytes left over are allowed, as in Kafka.
+// err returns an error if the reader is bad. Bytes left over are allowed, as in
+// Kafka.
 func (r *reader) err() error {
 	if r.bad {
 		return errShort
@@ -68,7 +68,7 @@ func (r *reader) uuid() (id [16]byte) {
 	return id
 }
 
-// nullable cuts the bytes of a string; nil is null.
+// nullableString returns the bytes of a string, without a copy; nil is null.
 func (r *reader) nullableString() []byte {
 	if r.flexible {
 		return r.span(int64(r.uvarint()) - 1)
@@ -76,7 +76,7 @@ func (r *reader) nullableString() []byte {
 	return r.span(int64(r.int16()))
 }
 
-// nullableBytes cuts a byte array without copying it; nil is null.
+// nullableBytes returns a byte array, without a copy; nil is null.
 func (r *reader) nullableBytes() []byte {
 	if r.flexible {
 		return r.span(int64(r.uvarint()) - 1)
@@ -95,9 +95,9 @@ func (r *reader) span(n int64) []byte {
 	return b
 }
 
-// array reads the length of an array whose elements take at least size bytes
-// each. One that cannot fit into the rest of the request is bad: so what is
-// allocated for it stays in proportion to what was sent.
+// array reads the length of an array whose elements take at least size bytes each. A
+// length that cannot fit into the rest of the request is bad, so that allocations
+// stay in proportion to what was sent.
 func (r *reader) array(size int) int {
 	var n int64
 	if r.flexible {

@@ -13,8 +13,8 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
 
-// write sends the replies in order, each when it is ready; the connection is
-// flushed whenever there is nothing to send.
+// write sends the replies in order, each when it is ready. It flushes the connection
+// whenever there is nothing to send.
 func (c *conn) write(ctx context.Context) error {
 	for {
 		var n *reply
@@ -37,10 +37,10 @@ func (c *conn) write(ctx context.Context) error {
 	}
 }
 
-// reply sends one of them, if there is a response.
+// reply sends one reply, if it has a response.
 func (c *conn) reply(ctx context.Context, n *reply) error {
 	c.watch = n.request.watch
-	c.watch.Lap() // until here its answer was waited for
+	c.watch.Lap() // the time until here was spent waiting for the answer
 	resp, err := n.finish()
 	c.worked()
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *conn) reply(ctx context.Context, n *reply) error {
 	return gone(c.send(ctx, n.request, resp))
 }
 
-// receive takes from a channel, flushing what was written if it has to wait.
+// receive receives from a channel. It flushes what was written if it has to wait.
 func receive[T any](ctx context.Context, c *conn, from <-chan T, to *T) error {
 	select {
 	case *to = <-from:
@@ -78,7 +78,7 @@ func (c *conn) flush() error {
 	return gone(c.put(c.bw.Buffered(), c.bw.Flush))
 }
 
-// put writes so many bytes, which the client has FrameTime to take.
+// put performs a write of so many bytes. The client has FrameTime to take them.
 func (c *conn) put(bytes int, write func() error) error {
 	now := time.Now()
 	if err := c.nc.SetWriteDeadline(now.Add(c.s.o.FrameTime)); err != nil {
@@ -89,11 +89,11 @@ func (c *conn) put(bytes int, write func() error) error {
 	return c.working(bytes, write)
 }
 
-// send writes one response. Record batches go from where they lie to the socket.
+// send writes one response. Record batches are not copied.
 func (c *conn) send(ctx context.Context, r *request, resp response) error {
 	p := append(c.buf[:0], 0, 0, 0, 0)
 	p = binary.BigEndian.AppendUint32(p, uint32(r.correlation))
-	if resp.IsFlexible() && r.api.key != kmsg.ApiVersions { // whose header never is (KIP-511)
+	if resp.IsFlexible() && r.api.key != kmsg.ApiVersions { // the header of ApiVersions is never flexible (KIP-511)
 		p = append(p, 0)
 	}
 	if f, ok := resp.(*fetchResponse); ok {
@@ -117,8 +117,8 @@ func (c *conn) send(ctx context.Context, r *request, resp response) error {
 	})
 }
 
-// sendChunks writes what is too large to be copied. The time that a client has to
-// take it grows with the size, but not with the client's patience.
+// sendChunks writes a response that is too large to be copied. The client has
+// FrameTime for each stride: a larger response may take longer in total.
 func (c *conn) sendChunks(chunks net.Buffers) error {
 	if err := c.flush(); err != nil {
 		return err
@@ -147,12 +147,12 @@ func (c *conn) keep(p []byte) {
 	}
 }
 
-// smallAnswer is how many bytes of an answer a connection may hold without asking.
+// smallAnswer is how many bytes of an answer a connection may hold without a claim.
 const smallAnswer = 64 << 10
 
-// room takes memory for an answer: what is wanted or, when there is not so much, a
-// part of it, but not less than least, for which it waits. Who does not read what
-// others wait for has to go (Server.police).
+// room takes memory for an answer. It takes want or, if the pool is short, part of
+// it. It waits only for least. Clients that do not read their answers while others
+// wait for memory are closed (Server.police).
 func (r *request) room(ctx context.Context, want, least int) (err error) {
 	r.dropAnswer()
 	peer, most := r.conn.answers, r.conn.s.largestAnswer()
@@ -167,7 +167,7 @@ func (r *request) room(ctx context.Context, want, least int) (err error) {
 	return err
 }
 
-// dropAnswer gives back what room has taken.
+// dropAnswer returns the memory that room took.
 func (r *request) dropAnswer() {
 	if r.answer != nil {
 		r.answer.Release()
@@ -175,10 +175,10 @@ func (r *request) dropAnswer() {
 	}
 }
 
-// errUnread: see Server.police.
+// errUnread closes a connection: see Server.police.
 var errUnread = errors.New("client does not read its answers, and others wait for the memory")
 
-// unread is how long a client may take nothing of an answer when others wait for the
+// unread is how long a client may take nothing of an answer while others wait for
 // memory.
 const unread = 3 * time.Second
 
