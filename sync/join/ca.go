@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// ServerName is the name in every node's certificate. A node may have any
-// address: what proves it is the CA.
+// ServerName is the name in every node's certificate. A node may have any address: the
+// CA's signature proves the node, not its address.
 const ServerName = "weir-cloud"
 
 const (
 	// DefaultValidity is how long a gateway certificate is valid.
 	DefaultValidity = 365 * 24 * time.Hour
-	// RenewalGrace is how long after its expiry a certificate may still renew
-	// itself: a gateway that was away for a year comes back by itself.
+	// RenewalGrace is how long after its expiry a certificate can still be used to
+	// renew itself. A gateway that was away for a year needs no help to come back.
 	RenewalGrace = 400 * 24 * time.Hour
 
 	caValidity     = 50 * 365 * 24 * time.Hour
@@ -63,8 +63,8 @@ func NewCA(now time.Time) (*CA, error) {
 // Certificate is the CA's own certificate.
 func (ca *CA) Certificate() *x509.Certificate { return ca.cert }
 
-// Derive returns n secret bytes that follow from the CA's key and a label: keys
-// that all nodes of a cluster must agree on, and that survive a restart.
+// Derive returns n secret bytes that depend only on the CA's key and a label. They are
+// used for keys that all nodes of a cluster must agree on and that survive a restart.
 func (ca *CA) Derive(label string, n int) ([]byte, error) {
 	raw, err := ca.key.Bytes()
 	if err != nil {
@@ -73,9 +73,9 @@ func (ca *CA) Derive(label string, n int) ([]byte, error) {
 	return hkdf.Key(sha256.New, raw, nil, "weir "+label, n)
 }
 
-// SignServer makes a key and a certificate for a node. It is valid from the
-// CA's first day on: a gateway that believes an old time accepts it. The chain
-// ends with the CA, which a joining gateway compares with its token.
+// SignServer makes a key and a certificate for a node. It is valid from the CA's first
+// day on, so a gateway whose clock is behind accepts it. The chain ends with the CA,
+// which a joining gateway compares with its token.
 func (ca *CA) SignServer(now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -96,9 +96,9 @@ func (ca *CA) SignServer(now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw, ca.cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
-// SignGateway checks csr and signs a client certificate for it, in DER, that is
-// valid for the given time (DefaultValidity when 0). ErrRequest or ErrGatewayID
-// when the request is not that of this gateway.
+// SignGateway checks csr and signs a client certificate for it, in DER. The certificate
+// is valid for the given time (DefaultValidity if 0). The error is ErrRequest or
+// ErrGatewayID if the request is not that of this gateway.
 func (ca *CA) SignGateway(csr []byte, gateway string, now time.Time, validity time.Duration) ([]byte, error) {
 	public, err := CheckCSR(csr, gateway)
 	if err != nil {
@@ -134,7 +134,7 @@ func sign(t, parent *x509.Certificate, public crypto.PublicKey, key *ecdsa.Priva
 	return x509.ParseCertificate(der)
 }
 
-// serial is random: nodes sign without asking each other.
+// serial is random, so nodes can sign without asking each other.
 func serial() *big.Int {
 	var b [16]byte
 	rand.Read(b[:])

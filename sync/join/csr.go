@@ -19,8 +19,8 @@ func NewKey() (*ecdsa.PrivateKey, error) {
 	return key, nil
 }
 
-// NewCSR asks for a certificate for gateway and proves that its key is ours
-// (PKCS #10, DER).
+// NewCSR returns a request (PKCS #10, DER) for a certificate for gateway. Its signature
+// proves that the key is ours.
 func NewCSR(key *ecdsa.PrivateKey, gateway string) ([]byte, error) {
 	if err := CheckGateway(gateway); err != nil {
 		return nil, err
@@ -32,8 +32,8 @@ func NewCSR(key *ecdsa.PrivateKey, gateway string) ([]byte, error) {
 	return csr, nil
 }
 
-// CheckCSR checks that csr is signed by its own key, that the key is ECDSA
-// P-256 and that its name is gateway. Nothing else in it is taken over.
+// CheckCSR checks that csr is signed by its own key, that the key is ECDSA P-256 and
+// that its name is gateway. Nothing else in the request is used.
 func CheckCSR(csr []byte, gateway string) (crypto.PublicKey, error) {
 	if err := CheckGateway(gateway); err != nil {
 		return nil, err

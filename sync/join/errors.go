@@ -25,14 +25,15 @@ var (
 	ErrExpired = errors.New("certificate has expired")
 	// ErrTooOld: the certificate expired so long ago that it cannot renew.
 	ErrTooOld = errors.New("certificate expired too long ago to be renewed: join again")
-	// ErrNotYet: the certificate is valid in the future, or a clock is wrong.
+	// ErrNotYet: the certificate is not valid yet, or a clock is wrong.
 	ErrNotYet = errors.New("certificate is not valid yet: check the clock")
 	// ErrRevoked: the cloud does not accept this gateway any more.
 	ErrRevoked = errors.New("gateway is revoked")
 
-	// ErrSecret: a CA was wrapped with another secret, or with one at all.
+	// ErrSecret: the CA was wrapped with another secret, or a secret is needed and none
+	// was given.
 	ErrSecret = errors.New("secret does not open the CA key")
-	// ErrNotStored: the disk does not take a renewed certificate.
+	// ErrNotStored: a renewed certificate could not be written to disk.
 	ErrNotStored = errors.New("certificate is not stored")
 	// ErrCorrupt: stored bytes are not what was stored.
 	ErrCorrupt = errors.New("stored identity is corrupt")
@@ -44,8 +45,8 @@ func verdicts() []error {
 		ErrGatewayTaken, ErrGatewayID, ErrRequest, ErrUnavailable, ErrTokenMalformed, ErrRevoked}
 }
 
-// Verdict is the number by which err travels in a JoinResponse. An error that
-// has none travels as ErrUnavailable.
+// Verdict returns the number by which err travels in a JoinResponse. An error without a
+// number travels as ErrUnavailable.
 func Verdict(err error) uint8 {
 	if err == nil {
 		return 0
@@ -58,7 +59,7 @@ func Verdict(err error) uint8 {
 	return Verdict(ErrUnavailable)
 }
 
-// VerdictError is the error that travelled as v, nil for 0.
+// VerdictError returns the error that travelled as v, nil for 0.
 func VerdictError(v uint8, text string) error {
 	all := verdicts()
 	if int(v) >= len(all) {
@@ -74,7 +75,7 @@ func VerdictError(v uint8, text string) error {
 	}
 }
 
-// told is an error in the words of the other end, which say all that ours would.
+// told is an error in the words of the other end. Its text says all that our own would.
 type told struct {
 	text string
 	is   error

@@ -2,9 +2,9 @@ package join
 
 import "fmt"
 
-// CheckNewGateway checks an id that a gateway is about to get: as CheckGateway, and
-// it begins with a letter or digit. Gateways that joined before there was this rule
-// keep theirs.
+// CheckNewGateway checks an id that a gateway is about to get. It must pass
+// CheckGateway and begin with a letter or digit. Gateways that joined before this rule
+// keep their ids.
 func CheckNewGateway(id string) error {
 	if err := CheckGateway(id); err != nil {
 		return err

@@ -19,10 +19,10 @@ const (
 	pemCert = "CERTIFICATE"
 )
 
-// Identity is what a gateway is known by: its key, its certificate and the CA.
-// All three lie in one file (PEM, mode 0600), so that replacing it is atomic: a
-// crash leaves the old identity or the new one, never a key beside a foreign
-// certificate. Safe for concurrent use.
+// Identity is the key and certificate of a gateway, and the CA. All three are in one
+// file (PEM, mode 0600), so that replacing it is atomic: a crash leaves the old
+// identity or the new one, never a key beside a foreign certificate. Identity is safe
+// for concurrent use.
 type Identity struct {
 	path string // empty: kept in memory only
 	key  *ecdsa.PrivateKey
@@ -32,8 +32,8 @@ type Identity struct {
 	leaf *x509.Certificate // guarded by mu; replaced by Renew
 }
 
-// NewIdentity makes an identity out of what a join returned, both in DER.
-// Nothing is stored before Save.
+// NewIdentity makes an identity from what a join returned, both in DER. Nothing is
+// stored until Save is called.
 func NewIdentity(key *ecdsa.PrivateKey, certificate, ca []byte) (*Identity, error) {
 	root, err := x509.ParseCertificate(ca)
 	if err != nil {
@@ -46,8 +46,8 @@ func NewIdentity(key *ecdsa.PrivateKey, certificate, ca []byte) (*Identity, erro
 	return id, nil
 }
 
-// LoadIdentity reads the identity at path. fs.ErrNotExist when there is none,
-// ErrCorrupt when the file is not one.
+// LoadIdentity reads the identity at path. The error is fs.ErrNotExist if there is no
+// file, ErrCorrupt if the file holds no identity.
 func LoadIdentity(path string) (*Identity, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -88,10 +88,9 @@ func (id *Identity) Save(path string) error {
 	return nil
 }
 
-// Renew replaces the certificate by one that the cloud sent (DER) and stores
-// it. Sessions that are dialled from now on use it. On an error the old one
-// stays in use, but for ErrNotStored: then the new one is used until the process
-// ends.
+// Renew replaces the certificate by one that the cloud sent (DER) and stores it.
+// Sessions dialled from now on use it. After an error the old one stays in use, except
+// after ErrNotStored: then the new one is used until the process ends.
 func (id *Identity) Renew(certificate []byte) error {
 	leaf, err := id.check(certificate)
 	if err != nil {
@@ -112,10 +111,10 @@ func (id *Identity) Renew(certificate []byte) error {
 	return nil
 }
 
-// Key is the gateway's key: it may join again with it.
+// Key returns the gateway's key, with which it may join again.
 func (id *Identity) Key() *ecdsa.PrivateKey { return id.key }
 
-// CSR asks for a new certificate for the same key.
+// CSR returns a request for a new certificate for the same key.
 func (id *Identity) CSR() ([]byte, error) { return NewCSR(id.key, id.Gateway()) }
 
 // Gateway is the gateway id, the name in the certificate.
@@ -172,10 +171,10 @@ func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: pemKey, Bytes: der}), nil
 }
 
-// OpenKey returns the key at path, and makes one when there is none: durable on
-// return. A gateway keeps its key before it asks to join, since a cloud that
-// has answered lets nobody else have the id: with the key lost on the way, the
-// gateway would be shut out of its own name. ErrCorrupt when the file is no key.
+// OpenKey returns the key at path, and makes one if there is none. The key is durable
+// on return. A gateway stores its key before it asks to join: once the cloud has
+// answered, the id belongs to that key alone. If the key were lost then, the gateway
+// could not use its own id again. The error is ErrCorrupt if the file holds no key.
 func OpenKey(path string) (*ecdsa.PrivateKey, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -26,8 +26,8 @@ const NodeValidity = 30 * 24 * time.Hour
 // cannot be a gateway id: those have no space.
 const peerName = "weir node"
 
-// ErrNode: a certificate for the peer port where another one belongs, or
-// another one at the peer port.
+// ErrNode: a certificate for the peer port was shown elsewhere, or another kind of
+// certificate was shown at the peer port.
 var ErrNode = errors.New("certificate is for another purpose")
 
 // nodeURI is the name of a node in its certificate: weir://node/<name>.
@@ -35,8 +35,8 @@ func nodeURI(name string) *url.URL {
 	return &url.URL{Scheme: "weir", Host: "node", Path: "/" + name}
 }
 
-// NodeName returns the name of the node whose certificate for the peer port
-// this is. False: it is of another kind.
+// NodeName returns the name of the node that a certificate for the peer port belongs
+// to. It returns false for other kinds of certificates.
 func NodeName(cert *x509.Certificate) (string, bool) {
 	if len(cert.URIs) != 1 || !isNode(cert) {
 		return "", false
@@ -54,10 +54,9 @@ func isNode(cert *x509.Certificate) bool {
 	return false
 }
 
-// SignNode makes a key and a certificate with which the node of that name asks
-// and answers on the peer port, and nowhere else: it has neither the name that
-// gateways look for in a server nor one that a gateway may have. It is valid
-// for NodeValidity.
+// SignNode makes a key and a certificate with which the node of that name asks and
+// answers on the peer port. It is of no use elsewhere: its name is neither the one that
+// gateways expect of a server nor a possible gateway id. It is valid for NodeValidity.
 func (ca *CA) SignNode(name string, now time.Time) (tls.Certificate, error) {
 	if name == "" {
 		return tls.Certificate{}, errors.New("sign node certificate: the node has no name")
@@ -85,8 +84,8 @@ func (ca *CA) SignNode(name string, now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
-// CheckNode checks a certificate that was shown at the peer port against the
-// CA at a time, and returns the name of the node: ErrForeign, ErrNode for one
+// CheckNode checks a certificate that was shown at the peer port against the CA at a
+// time, and returns the name of the node. Errors: ErrForeign, ErrNode for a certificate
 // that is not for this port, ErrExpired, ErrNotYet.
 func CheckNode(cert, ca *x509.Certificate, now time.Time) (string, error) {
 	name, ok := NodeName(cert)
@@ -128,8 +127,8 @@ func NewNodeIdentity(ca *CA, name string, now func() time.Time) (*NodeIdentity, 
 	return id, err
 }
 
-// certificate returns one that is valid for half of NodeValidity at least by
-// this node's clock, wherever that was set meanwhile.
+// certificate returns a certificate that is valid for at least half of NodeValidity by
+// this node's clock, even if the clock was changed.
 func (id *NodeIdentity) certificate() (*tls.Certificate, error) {
 	id.mu.Lock()
 	defer id.mu.Unlock()
@@ -145,7 +144,7 @@ func (id *NodeIdentity) certificate() (*tls.Certificate, error) {
 	return id.current, nil
 }
 
-// ServerTLS is the configuration of the node's own peer port: it lets in nodes
+// ServerTLS is the configuration of the node's own peer port: it accepts only nodes
 // with a certificate of the cluster's CA for this port.
 func (id *NodeIdentity) ServerTLS() *tls.Config {
 	return &tls.Config{
@@ -161,14 +160,14 @@ func (id *NodeIdentity) ServerTLS() *tls.Config {
 	}
 }
 
-// ClientTLS is the configuration with which the node asks another one, which
-// must be the one of that name.
+// ClientTLS is the configuration with which this node dials another one. The other node
+// must have that name.
 func (id *NodeIdentity) ClientTLS(name string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{ALPNPeer},
-		// Not the system's roots and not host names: the one CA, and the name of
-		// the node. VerifyConnection does all of the verification.
+		// The system's roots and host names are not used, only the one CA and the name
+		// of the node. VerifyConnection does all of the verification.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			got, err := id.check(s)

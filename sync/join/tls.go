@@ -15,11 +15,11 @@ const (
 	alpnJoin = "weir-join/1"
 )
 
-// ServerTLS is the configuration of a node. On weir/1 a client certificate of
-// the CA is required; one that has expired is let in as long as it may renew,
-// and CheckClient says so again once the session is up. On weir-join/1 the
-// gateway has no certificate yet. revoked (nil: nobody is) is asked for every
-// session, resumed ones included.
+// ServerTLS is the configuration of a node. On weir/1 a client certificate of the CA is
+// required. An expired one is accepted as long as it may renew; CheckClient reports
+// that again once the session is up. On weir-join/1 the gateway has no certificate yet.
+// revoked is called for every session, resumed ones included; nil means that no gateway
+// is revoked.
 func ServerTLS(ca *x509.Certificate, node tls.Certificate, now func() time.Time, revoked func(*x509.Certificate) error) *tls.Config {
 	if now == nil {
 		now = time.Now
@@ -62,9 +62,9 @@ func ServerTLS(ca *x509.Certificate, node tls.Certificate, now func() time.Time,
 }
 
 // JoinTLS is the configuration of a gateway that joins: it trusts the CA whose
-// fingerprint the token carries. ErrForeign otherwise, before the secret is
-// sent. As with TLS, a clock that starts in 1970 keeps nobody out: it is later
-// than the CA was made.
+// fingerprint the token carries. Any other CA is ErrForeign, before the secret is sent.
+// As with TLS, a clock that starts in 1970 does no harm: the time is never before the
+// CA was made.
 func JoinTLS(t Token, now func() time.Time) *tls.Config {
 	if now == nil {
 		now = time.Now
@@ -87,10 +87,10 @@ func JoinTLS(t Token, now func() time.Time) *tls.Config {
 	}
 }
 
-// TLS is the configuration of a gateway that has joined. It takes the
-// certificate that is current when a session is dialled. The time is never
-// before the certificate was made: a gateway whose clock starts in 1970 can
-// dial before it has asked for the time.
+// TLS is the configuration of a gateway that has joined. Each session uses the
+// certificate that is current when it is dialled. The time used is never before the
+// certificate was made, so a gateway whose clock starts in 1970 can dial before it has
+// asked for the time.
 func (id *Identity) TLS(now func() time.Time) *tls.Config {
 	if now == nil {
 		now = time.Now
@@ -99,8 +99,8 @@ func (id *Identity) TLS(now func() time.Time) *tls.Config {
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{alpnMain},
 		ServerName: ServerName,
-		// Not the system's roots and not its rules: the one CA, the constant
-		// name, and the time of above. VerifyConnection does it all.
+		// The system's roots and rules are not used, only the one CA, the constant
+		// name, and the time above. VerifyConnection does all of the verification.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			return checkServer(s.PeerCertificates[0], id.CA(), after(now(), id.Leaf()))
@@ -111,8 +111,8 @@ func (id *Identity) TLS(now func() time.Time) *tls.Config {
 	}
 }
 
-// after returns t, or the time at which a trusted certificate was made when
-// that is later: a clock before it is wrong.
+// after returns the later of t and the time at which a trusted certificate was made: a
+// clock that is before that time is wrong.
 func after(t time.Time, trusted *x509.Certificate) time.Time {
 	if t.Before(trusted.NotBefore) {
 		return trusted.NotBefore

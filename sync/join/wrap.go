@@ -52,8 +52,8 @@ func (ca *CA) Marshal(secret []byte) ([]byte, error) {
 	return gcm.Seal(b, nonce, key, b), nil
 }
 
-// UnmarshalCA reads what Marshal wrote. ErrSecret when the secret is missing or
-// not the one, ErrCorrupt when these are not the bytes.
+// UnmarshalCA reads what Marshal wrote. The error is ErrSecret if the secret is missing
+// or wrong, ErrCorrupt if the bytes are damaged.
 func UnmarshalCA(b, secret []byte) (*CA, error) {
 	head := len(caMagic) + 1 + 4
 	if len(b) < head || !bytes.HasPrefix(b, []byte(caMagic)) {
@@ -65,7 +65,7 @@ func UnmarshalCA(b, secret []byte) (*CA, error) {
 		return nil, fmt.Errorf("read CA: %w", ErrCorrupt)
 	}
 	cert, err := x509.ParseCertificate(b[head : head+int(n)])
-	if err == nil { // it has signed itself: no byte of it was changed
+	if err == nil { // it signed itself, so no byte of it was changed
 		err = cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature)
 	}
 	if err != nil {
@@ -88,7 +88,7 @@ func UnmarshalCA(b, secret []byte) (*CA, error) {
 	if !ok || !private.PublicKey.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("read CA key: not that of the certificate: %w", ErrCorrupt)
 	}
-	// Of the public half, which it has once more, the parser believes anything.
+	// The parser does not check the second copy of the public half.
 	if again, err := x509.MarshalPKCS8PrivateKey(private); err != nil || !bytes.Equal(again, key) {
 		return nil, fmt.Errorf("read CA key: not in the form in which it is stored: %w", ErrCorrupt)
 	}

@@ -11,24 +11,24 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// Bounds on handshakes, each of which takes memory and a signature before
-// anybody has proved anything.
+// Bounds on handshakes. Each handshake takes memory and a signature before the peer has
+// proved anything.
 const (
-	freeAttempts    = 64   // a second, without proof that the address is the sender's own
-	freeHandshakes  = 128  // at once, likewise
+	freeAttempts    = 64   // a second, without proof that the address is the sender's
+	freeHandshakes  = 128  // at once, without that proof
 	maxHandshakes   = 1024 // at once
 	maxOfOneAddress = 256  // of those, from one address
-	maxRate         = 50   // a second from one address, while there are more than the free ones
+	maxRate         = 50   // a second from one address, while there are more than freeAttempts
 )
 
-// attempts counts handshakes. Under load an address has to prove itself first
-// (Retry, RFC 9000 §8.1.2), which costs the node nothing that it has to keep.
+// attempts counts handshakes. Under load an address must first prove itself (Retry, RFC
+// 9000 §8.1.2); for that the node keeps no state.
 type attempts struct {
 	mu     sync.Mutex
-	second time.Time          // the one that is counted; guarded by mu
+	second time.Time          // the second that is counted; guarded by mu
 	n      int                // attempts in it; guarded by mu
-	open   int                // handshakes that go on; guarded by mu
-	from   map[netip.Addr]int // handshakes that go on, by address; guarded by mu
+	open   int                // handshakes under way; guarded by mu
+	from   map[netip.Addr]int // handshakes under way, by address; guarded by mu
 	begun  map[netip.Addr]int // handshakes begun in the second, by address; guarded by mu
 }
 
@@ -36,7 +36,7 @@ func newAttempts() *attempts {
 	return &attempts{from: make(map[netip.Addr]int), begun: make(map[netip.Addr]int)}
 }
 
-// busy reports whether an attempt has to prove its address, and counts it.
+// busy counts an attempt and reports whether its address must be proved.
 func (a *attempts) busy() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -53,7 +53,7 @@ func (a *attempts) tick() {
 	}
 }
 
-// handshake is the key of a connection's context for what begin counted.
+// handshake is the context key of what begin counted for a connection.
 type handshake struct{}
 
 // begin is quic.Transport.ConnContext: it counts a handshake, or refuses it. A

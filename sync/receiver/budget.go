@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// budget is a number of bytes that goroutines take from and give back to. Whoever
-// asks first is served first, so a large frame is not starved by small ones.
+// budget is a number of bytes that goroutines acquire and give back. Requests are
+// served in order, so small frames do not starve a large one.
 type budget struct {
 	mu    sync.Mutex
 	size  int64
@@ -21,8 +21,8 @@ type waiter struct {
 
 func newBudget(size int64) *budget { return &budget{size: size, free: size} }
 
-// acquire waits for n bytes, or for all there are when n is more than that, and
-// returns what give must be called with.
+// acquire waits for n bytes, or for the whole budget if n is more than that. It returns
+// the number to pass to give.
 func (b *budget) acquire(ctx context.Context, n int64) (int64, error) {
 	n = min(n, b.size)
 	b.mu.Lock()
@@ -44,7 +44,7 @@ func (b *budget) acquire(ctx context.Context, n int64) (int64, error) {
 	for i, q := range b.queue {
 		if q == c {
 			b.queue = append(b.queue[:i], b.queue[i+1:]...)
-			b.serve() // it may have been the one in front
+			b.serve() // this one may have been first in the queue
 			b.mu.Unlock()
 			return 0, context.Cause(ctx)
 		}

@@ -31,7 +31,7 @@ func (s *session) next() error {
 		return fmt.Errorf("read control stream: %w", err)
 	}
 	if s.ctx.Err() != nil {
-		return nil // the session ends: read on only to see the peer close
+		return nil // the session ends: read on only to notice that the peer closes
 	}
 	s.heard.Store(time.Now().UnixNano())
 	switch f := f.(type) {
@@ -79,8 +79,8 @@ func (s *session) sendMarks(o Offered) error {
 	}
 }
 
-// resolve answers every question: a topic that cannot be had now is no reason
-// to end the session. A node that is not the owner is.
+// resolve answers every question. A topic that cannot be had now does not end the
+// session; a node that is not the owner does.
 func (s *session) resolve(f *wire.Resolve) error {
 	t := &wire.Topic{Name: f.Name}
 	id, partitions, err := s.lookUp(f.Name)
@@ -99,8 +99,8 @@ func (s *session) resolve(f *wire.Resolve) error {
 	return s.send(t)
 }
 
-// lookUp resolves a topic that a gateway may name: the cloud's own are not
-// among them, but for the one that gaps go to.
+// lookUp resolves a topic that a gateway may name. Of the cloud's own topics that is
+// only the one for gaps.
 func (s *session) lookUp(name string) (weir.TopicID, int32, error) {
 	if name != weir.GapTopic && (strings.HasPrefix(name, "weir.") || strings.HasPrefix(name, "__")) {
 		return weir.TopicID{}, 0, fmt.Errorf("topic %q belongs to the cloud: %w", name, ErrNotAllowed)
@@ -115,12 +115,12 @@ func (s *session) retire(f *wire.Retire) error {
 	return s.send(&wire.Retired{Buffer: f.Buffer})
 }
 
-// renew answers with a new certificate, or says why there is none.
+// renew answers with a new certificate, or with the reason why there is none.
 func (s *session) renew(f *wire.Renew) error {
 	c := &wire.Certificate{}
 	der, err := s.sign(f.CSR)
 	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
-		return owner // who can sign it
+		return owner // the owner can sign it
 	}
 	switch {
 	case err == nil:

@@ -9,7 +9,8 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// codeOf is the one table from why a session ends to the code on the wire.
+// codeOf maps the reason why a session ends to the code on the wire. There is no other
+// such table.
 func codeOf(err error) wire.Code {
 	if _, ok := errors.AsType[*NotOwnerError](err); ok {
 		return wire.CodeRedirect
@@ -60,8 +61,8 @@ func (s *session) report(cause error) {
 	}
 }
 
-// line is the log for one line about the session: silent when its address has
-// made too many.
+// line returns the logger for one line about the session. It is silent if the session's
+// address has caused too many lines.
 func (s *session) line() *slog.Logger {
 	may, unlogged := s.r.guard.MayLog(s.peer.Addr, false)
 	switch {

@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// minCost is what a frame takes from the budgets at least: the outcome of a
-	// small one takes memory too.
+	// minCost is the least that a frame takes from the budgets: the outcome of a small
+	// frame takes memory too.
 	minCost = 1 << 10
-	// smallFrame is read before it is paid for: a small frame that is complete
-	// never waits for large ones that are not.
+	// smallFrame is the size up to which a frame is read before memory is taken for it.
+	// So a complete small frame never waits for incomplete large ones.
 	smallFrame = 32 << 10
-	// readSize is how much is read at once, so that progress is seen.
+	// readSize is how much is read at once, so that progress is noticed.
 	readSize = 64 << 10
 )
 
-// Patience with a frame that does not go on. A lane may stand still while the
-// others use the link, so what counts is what the whole session brings, unless
-// somebody waits for the memory.
+// Time limits for a frame that makes no progress. A lane may stand still while the
+// others use the link, so the bytes of the whole session count, unless others wait for
+// the memory.
 const (
 	look      = 2 * time.Second
-	leastRate = 1 << 10          // bytes per second: less is standing still
-	patience  = 30 * time.Second // with a frame that stands still
-	shortOf   = 6 * time.Second  // the same while others wait for memory
-	frameMost = 10 * time.Minute // beyond which the session's other lanes do not count
+	leastRate = 1 << 10          // bytes per second: less counts as no progress
+	patience  = 30 * time.Second // with a frame that makes no progress
+	shortOf   = 6 * time.Second  // the same, while others wait for memory
+	frameMost = 10 * time.Minute // after it, bytes of the session's other lanes do not count
 	writeMost = 30 * time.Second // with a gateway that does not read
 )
 
@@ -40,10 +40,10 @@ var (
 	errCrowded = errors.New("too many connections of this gateway have not said Hello")
 )
 
-// body reads the body that belongs to h and pays for it: a small one when it is
-// complete, a large one when its beginning has arrived. Who announces a frame and
-// sends nothing holds nothing; a frame that has begun to be paid for never waits
-// again, so frames do not wait for each other.
+// body reads the body that belongs to h and takes memory for it: for a small one when
+// it is complete, for a large one when its beginning has arrived. A peer that announces
+// a frame and sends nothing holds no memory. Once a frame has some memory it never
+// waits for more, so frames do not wait for each other.
 func (s *session) body(st io.Reader, h wire.Header) (body []byte, memory Memory, err error) {
 	w := s.watch()
 	defer w.end()
@@ -60,10 +60,10 @@ func (s *session) body(st io.Reader, h wire.Header) (body []byte, memory Memory,
 	return body, memory, nil
 }
 
-// shortAfter is how long a frame has asked for memory when it counts as waiting.
+// shortAfter is how long a frame must have waited for memory to count as waiting.
 const shortAfter = 500 * time.Millisecond
 
-// ask notes that a frame asks for memory, until what it returns is called.
+// ask notes that a frame asks for memory, until answered is called.
 func (r *Receiver) ask() (answered func()) {
 	var mu sync.Mutex
 	var counted, done bool
@@ -88,7 +88,7 @@ func (r *Receiver) ask() (answered func()) {
 	}
 }
 
-// fill reads on until body has so many bytes. Memory is taken for what arrives.
+// fill reads until body has that many bytes. Memory is taken for what arrives.
 func (s *session) fill(st io.Reader, h wire.Header, w *watch, body []byte, size int) ([]byte, error) {
 	for len(body) < size {
 		n := min(h.Next(len(body)), size-len(body))
@@ -109,19 +109,19 @@ func (s *session) fill(st io.Reader, h wire.Header, w *watch, body []byte, size 
 	return body, nil
 }
 
-// watch ends a session whose frame does not go on.
+// watch ends a session whose frame makes no progress.
 type watch struct {
 	s      *session
 	began  time.Time
 	got    atomic.Int64 // bytes of the frame
-	paying atomic.Bool  // it waits for memory here
-	paid   atomic.Int64 // how often it did
+	paying atomic.Bool  // the frame waits for memory here
+	paid   atomic.Int64 // how often it waited
 	timer  *time.Timer
 
 	mu    sync.Mutex // guards what follows
 	over  bool
 	moved time.Time
-	// What the last look saw.
+	// Values at the last call of look.
 	frame, session, payments int64
 }
 
@@ -134,7 +134,7 @@ func (s *session) watch() *watch {
 	return w
 }
 
-// end says that the frame is complete, or given up. It may be called again.
+// end says that the frame is complete or given up. It may be called more than once.
 func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,7 +142,7 @@ func (w *watch) end() {
 	w.timer.Stop()
 }
 
-// pay waits for memory, for which the gateway is not to blame.
+// pay waits for memory. The gateway is not to blame for this time.
 func (w *watch) pay(n int64) (Memory, error) {
 	defer w.s.r.ask()()
 	w.paying.Store(true)
@@ -183,7 +183,7 @@ func (w *watch) look() {
 	w.timer.Reset(look)
 }
 
-// Pauses of a gateway that stood still while others waited for memory.
+// Pauses of a gateway whose frame stood still while others waited for memory.
 const (
 	firstBlame  = 10 * time.Second
 	mostBlame   = 5 * time.Minute
@@ -215,7 +215,7 @@ func (r *Receiver) blame(gateway string) {
 	r.blamed[gateway] = b
 }
 
-// excused returns an error while a gateway has to wait.
+// excused returns an error while a gateway must still wait.
 func (r *Receiver) excused(gateway string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -232,8 +232,8 @@ func (r *Receiver) excused(gateway string) error {
 	return nil
 }
 
-// prompt runs a write and ends the session when it takes too long: what the
-// gateway does not read lies in memory here.
+// prompt runs a write and ends the session if it takes too long: what the gateway does
+// not read takes memory here.
 func (s *session) prompt(write func() error) error {
 	late := time.AfterFunc(writeMost, func() { s.end(errNotRead) })
 	defer late.Stop()

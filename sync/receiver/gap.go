@@ -11,7 +11,7 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// gapTopic is what a session knows of topic weir.gaps. Any lane may ask.
+// gapTopic is what a session knows of topic weir.gaps. Any lane may use it.
 type gapTopic struct {
 	mu sync.Mutex
 	id weir.TopicID // guarded by mu; zero: not known
@@ -57,8 +57,8 @@ func (s *session) gap(f *wire.Gap, ln weir.Lane, held reservation, out *outbox) 
 	return nil
 }
 
-// checkGapTopic checks that id is that of weir.gaps: else a Gap would be a way
-// to write to any topic.
+// checkGapTopic checks that id is that of weir.gaps. Otherwise a Gap could write to any
+// topic.
 func (s *session) checkGapTopic(id weir.TopicID) error {
 	s.gaps.mu.Lock()
 	known := s.gaps.id

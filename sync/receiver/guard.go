@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// Guard is what the node allows those who dial it: memory, connections, tries at a
-// token, log lines. An addr is a host and port.
+// Guard limits what peers may take of the node: memory, connections, wrong tokens, log
+// lines. An addr is a host and port.
 type Guard interface {
-	// Memory returns the share that a gateway has of the memory for frames on
-	// their way to the log. It is closed when the session ends.
+	// Memory returns a gateway's share of the memory for frames that arrive or that the
+	// log has not answered yet. It is closed when the session ends.
 	Memory(gateway string) Share
-	// Stranger seats a connection of somebody who has no certificate. When there
-	// are too many, give may be called later, which must close it.
+	// Stranger takes a seat for a connection of a peer without a certificate. If there
+	// are too many later, give is called and must close the connection.
 	Stranger(addr string, give func()) (Seat, error)
 	// Pause returns for how long no token is accepted from an address.
 	Pause(addr string) time.Duration
-	// Wrong counts a token from an address that there is not.
+	// Wrong counts a wrong token from an address.
 	Wrong(addr string)
-	// MayLog reports whether a line about an address is to be written, and how
-	// many were not before it. Less is said about strangers.
+	// MayLog reports whether a line about an address may be written, and how many were
+	// suppressed before it. The limit is lower for strangers.
 	MayLog(addr string, stranger bool) (ok bool, unlogged int)
 }
 
 // Share is one gateway's part of the memory.
 type Share interface {
-	// Take waits for the bytes of a frame of which enough has arrived. The memory
-	// of an error holds nothing.
+	// Take waits for the bytes of a frame of which enough has arrived. With an error,
+	// the Memory holds nothing.
 	Take(ctx context.Context, n int64) (Memory, error)
 	Close()
 }
@@ -37,14 +37,14 @@ type Memory interface {
 	Release()
 }
 
-// Seat is what the connection of a stranger takes.
+// Seat is the place of a stranger's connection.
 type Seat interface {
-	Heard() // it has sent its request
+	Heard() // the peer has sent its request
 	Leave()
 }
 
-// plain is the guard of a receiver that is given none: memory for all, places
-// for a few strangers.
+// plain is the guard of a receiver without one: memory for all sessions, and seats for
+// a few strangers.
 type plain struct {
 	memory *budget
 	seats  chan struct{}

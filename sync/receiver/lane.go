@@ -22,9 +22,9 @@ func (s *session) lane(st wire.Channel, ln weir.Lane) {
 	}
 }
 
-// uplink takes the next frame of a lane. The order is what bounds memory: what a
-// gateway announces counts against itself alone; what has arrived counts against
-// what all share.
+// uplink takes the next frame of a lane. The order bounds memory: bytes that a gateway
+// announces count against its own budget, bytes that have arrived count against the
+// shared memory.
 func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 	h, err := wire.ReadHeader(st, wire.MaxLane)
 	if errors.Is(err, io.EOF) {
@@ -64,16 +64,16 @@ func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 	return err
 }
 
-// reservation is what one frame holds: of its session's budget until its outcome is
-// written, and of the memory of all until the log is done with it.
+// reservation is what one frame holds: room in its session's budget until its outcome
+// is written, and shared memory until the log has answered.
 type reservation struct {
 	s      *session
 	own    int64
 	memory Memory // nil: nothing
 }
 
-// releaseMemory gives back what the frame's bytes took: they are with the log, or
-// nowhere.
+// releaseMemory gives back the memory of the frame's bytes: the log has them, or they
+// are dropped.
 func (r reservation) releaseMemory() {
 	if r.memory != nil {
 		r.memory.Release()
@@ -125,8 +125,8 @@ func (s *session) submit(a Append, o outcome, out *outbox) {
 	}
 }
 
-// checkBatch looks at what a gateway must not send whoever the log is; the
-// log verifies the batch itself.
+// checkBatch checks what a gateway must not send to any log. The log itself verifies
+// the batch.
 func (s *session) checkBatch(f *wire.Append) error {
 	if len(f.Batch) > s.r.o.MaxBatch {
 		return fmt.Errorf("%d bytes, at most %d: %w", len(f.Batch), s.r.o.MaxBatch, ErrTooLarge)

@@ -9,16 +9,16 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Append is a batch of a stream on its way into a partition.
+// Append is a batch of a stream for a partition.
 type Append struct {
 	Stream            weir.Stream
 	Topic             weir.TopicID
 	Partition         int32
-	Row               weir.Row // by which the records were mapped
+	Row               weir.Row // the row that mapped the records
 	Prev, First, Last uint64
 	Batch             record.Batch // not verified; belongs to the log until done is called
-	Gap               bool         // made here, for topic weir.gaps
-	Missing           uint64       // records that a gap reports
+	Gap               bool         // made by the receiver, for topic weir.gaps
+	Missing           uint64       // records that the gap reports
 }
 
 // Offered is what the log knows of buffers.
@@ -28,32 +28,31 @@ type Offered struct {
 	Rows    []weir.MapRow
 }
 
-// Log is what the receiver needs of the cloud. Its errors are those below;
-// another one counts as ErrBusy. Each method may answer with a *NotOwnerError,
-// which ends all sessions.
+// Log is what the receiver needs of the cloud. Its errors are those below; any other
+// counts as ErrBusy. Each method may return a *NotOwnerError, which ends all sessions.
 type Log interface {
-	// Offer says what is known of a gateway's buffers, with the marks of those
-	// that are known, and the newest row of each lane and topic by which
-	// something was appended. Durable ones only.
+	// Offer returns what is known of a gateway's buffers: the marks of the known ones,
+	// and for each lane and topic the newest row by which something was appended. Only
+	// durable state counts.
 	Offer(ctx context.Context, gateway string, buffers []weir.Buffer) (Offered, error)
 	// Resolve finds a topic, and creates it if there is none and this gateway
 	// may have it: durable on return. ErrNotAllowed, ErrBusy.
 	Resolve(ctx context.Context, gateway, topic string) (id weir.TopicID, partitions int32, err error)
-	// Append takes a batch. Calls from one goroutine keep their order. done is
-	// called exactly once, must not block, and says nil only when the batch is
-	// durable, or is a duplicate of what is durable. A batch without Gap for
-	// a topic of the cloud itself (weir.*, __*), or one that the gateway has
-	// no grant for, is ErrNotAllowed.
+	// Append takes a batch. Calls from one goroutine keep their order. done is called
+	// exactly once and must not block. Its error is nil only if the batch is durable,
+	// or is a duplicate of a durable one. A batch without Gap for a topic of the cloud
+	// itself (weir.*, __*), or for one that the gateway has no grant for, is
+	// ErrNotAllowed.
 	Append(a Append, done func(error))
-	// Mark waits until what is in flight in the partition is durable or has failed, and returns
-	// the durable mark of the stream, 0 for none (also for a topic that is
-	// gone).
+	// Mark waits until everything in flight in the partition is durable or has failed.
+	// It returns the durable mark of the stream, 0 if there is none or the topic is
+	// gone.
 	Mark(ctx context.Context, s weir.Stream, topic weir.TopicID, partition int32) (uint64, error)
-	// Retire swaps the marks of a buffer for a tombstone: durable on return.
+	// Retire replaces the marks of a buffer by a tombstone: durable on return.
 	Retire(ctx context.Context, gateway string, buffer weir.BufferID) error
 }
 
-// What a Log answers.
+// Errors of a Log.
 var (
 	ErrHole       = errors.New("sequence does not follow the mark")
 	ErrMoved      = errors.New("partition is moving")
@@ -62,13 +61,13 @@ var (
 	ErrTooLarge   = errors.New("batch is too large")
 	ErrNotAllowed = errors.New("gateway may not write there")
 	ErrCorrupt    = errors.New("batch is corrupt")
-	// ErrRetired: the buffer is retired, or older than what is remembered. The
-	// session ends; when the gateway offers the buffer again it learns more.
+	// ErrRetired: the buffer is retired, or older than what is remembered. The session
+	// ends; when the gateway offers the buffer again, the Marks tell it so.
 	ErrRetired = errors.New("buffer is retired")
 )
 
-// NotOwnerError says that this node does not own the log, and who does.
-type NotOwnerError struct{ Addr string } // host:port; empty: nobody is known
+// NotOwnerError says that this node does not own the log, and which node does.
+type NotOwnerError struct{ Addr string } // host:port; empty if no owner is known
 
 func (e *NotOwnerError) Error() string {
 	if e.Addr == "" {
@@ -77,7 +76,7 @@ func (e *NotOwnerError) Error() string {
 	return "node is not the owner, " + e.Addr + " is"
 }
 
-// reasonOf is the one table from a log's error to the reason on the wire.
+// reasonOf maps a log's error to the reason on the wire. There is no other such table.
 func reasonOf(err error) wire.Reason {
 	for _, row := range []struct {
 		err    error

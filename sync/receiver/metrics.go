@@ -26,7 +26,7 @@ func newCounters(set *metrics.Set) counters {
 		protocol: set.GetOrCreateCounter(`weir_sync_protocol_errors_total`),
 	}
 	for r := wire.ReasonHole; r <= wire.ReasonCorrupt; r++ {
-		c.refusals(r) // so that the first one is seen as a change
+		c.refusals(r) // exists from the start, so that the first refusal shows as a change
 	}
 	return c
 }

@@ -15,46 +15,46 @@ import (
 type Options struct {
 	Conn net.PacketConn // owned by the Receiver, closed by Close
 	TLS  *tls.Config    // join.ServerTLS
-	// ResetKey lets a restarted node tell its gateways at once that their
-	// connections are gone; the same for every start and node. nil: they find
-	// out by silence.
+	// ResetKey lets a restarted node tell its gateways at once that their connections
+	// are gone. It must be the same for every start and node. nil: gateways find out by
+	// time-out.
 	ResetKey *[32]byte
 
 	Log Log
-	// Join admits a gateway that has no certificate yet; its errors are those
-	// of package join. nil: nobody can join here.
+	// Join admits a gateway that has no certificate yet. Its errors are those of
+	// package join. nil: no gateway can join here.
 	Join func(ctx context.Context, r JoinRequest) (JoinResult, error)
-	// Renew signs a new certificate; a *NotOwnerError says who does. nil: nobody
-	// can renew here.
+	// Renew signs a new certificate; a *NotOwnerError names the node that can. nil: no
+	// gateway can renew here.
 	Renew func(ctx context.Context, gateway string, csr []byte) (certificate []byte, err error)
-	// Admit is asked at every Hello and Renew. An error that is join.ErrRevoked
-	// is final for the gateway, any other means later. nil: all are admitted.
-	// The certificate is nil on transports without.
+	// Admit is called at every Hello and Renew. join.ErrRevoked is final for the
+	// gateway; any other error means "try again later". nil: all are admitted. The
+	// certificate is nil on transports without certificates.
 	Admit func(gateway string, certificate *x509.Certificate) error
 
-	Left    func(Gateway)                      // is told of each gateway whose session has ended, with nothing in its place; may be nil
-	Refused func(gateway string, what Refusal) // is told of what was refused for good; may be nil
+	Left    func(Gateway)                      // called when a gateway's session has ended and no newer one has replaced it; may be nil
+	Refused func(gateway string, what Refusal) // called for everything that is refused for good; may be nil
 
-	Cluster func() string // id, told to gateways; nil: none
-	Node    string        // name of this node, told to gateways
+	Cluster func() string // id, sent to gateways; nil: none
+	Node    string        // name of this node, sent to gateways
 
-	Guard Guard // what those who dial may take; nil: TotalInFlight of memory, and 64 strangers
+	Guard Guard // limits what peers may take; nil: TotalInFlight of memory, and 64 strangers
 
 	MaxGateways   int   // sessions at the same time; 0 is 16,384
 	MaxBatch      int   // bytes of one record batch; 0 is 4 MiB
-	Window        int   // bytes that a lane of a gateway may have un-acked; 0: as it likes
-	InFlight      int64 // bytes of one session on their way to the log; 0 is 8 MiB
-	TotalInFlight int64 // bytes of all sessions on their way to the log, without a Guard; 0 is 256 MiB
+	Window        int   // bytes that a lane of a gateway may have un-acked; 0: the gateway decides
+	InFlight      int64 // bytes of one session that the log has not answered yet; 0 is 8 MiB
+	TotalInFlight int64 // bytes of all sessions that the log has not answered yet, if Guard is nil; 0 is 256 MiB
 
 	Metrics *metrics.Set // nil: none are kept
-	Logger  *slog.Logger // nil: silence
+	Logger  *slog.Logger // nil: no log
 
 	Mutations Mutations
 }
 
 // JoinRequest is a gateway that wants a certificate.
 type JoinRequest struct {
-	Addr    string // where it came from
+	Addr    string // of the gateway
 	Secret  [16]byte
 	Gateway string
 	CSR     []byte // DER, not yet checked

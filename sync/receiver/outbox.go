@@ -16,19 +16,19 @@ type target struct {
 	partition int32
 }
 
-// outcome is a frame that the log was given, and then what became of it.
+// outcome is a frame that the log was given, and later its result.
 type outcome struct {
 	target
 	round       uint32
 	first, last uint64
 	missing     uint64      // records that a gap reports
-	reserved    reservation // given back when the gateway was told
-	err         error       // refused
+	reserved    reservation // given back when the gateway has been told
+	err         error       // why it was refused
 }
 
-// outbox collects what became of a lane's frames and tells the gateway. It
-// cannot grow without bound: each outcome holds its frame's reservation until it is
-// written, so there are never more than the budgets hold.
+// outbox collects the results of a lane's frames and tells the gateway. Its size is
+// bounded: each outcome keeps its frame's reservation until it is written, so there are
+// never more than the budgets allow.
 type outbox struct {
 	s    *session
 	st   wire.Channel // written by run only
@@ -36,7 +36,7 @@ type outbox struct {
 	wake chan struct{} // capacity 1
 
 	mu      sync.Mutex
-	acks    map[target]outcome // the last of each partition, with the reservations of all before it; guarded by mu
+	acks    map[target]outcome // the last one of each partition, with the reservations of all before it; guarded by mu
 	order   []target           // of acks, oldest first; guarded by mu
 	refused []outcome          // guarded by mu
 	closed  bool               // run has ended; guarded by mu
@@ -112,7 +112,7 @@ func (b *outbox) take() (acks, refused []outcome) {
 	return acks, refused
 }
 
-// writeAcks writes all of them in one call.
+// writeAcks writes all acks in one call.
 func (b *outbox) writeAcks(acks []outcome) error {
 	defer releaseAll(acks)
 	if len(acks) == 0 {
@@ -129,9 +129,9 @@ func (b *outbox) writeAcks(acks []outcome) error {
 	return nil
 }
 
-// refuse tells the gateway where to go on. The mark is read after the refusal
-// and after all that was in flight is durable or has failed, so nothing that this gateway sent
-// before it can still move it.
+// refuse tells the gateway where to go on. The mark is read after the refusal, when
+// everything in flight is durable or has failed. So nothing that this gateway sent
+// before can still move it.
 func (b *outbox) refuse(o outcome) error {
 	defer o.reserved.release()
 	if owner, ok := errors.AsType[*NotOwnerError](o.err); ok {
@@ -167,7 +167,7 @@ func (b *outbox) refuse(o outcome) error {
 	return nil
 }
 
-// close gives back what was never written.
+// close gives back the reservations of outcomes that were never written.
 func (b *outbox) close() {
 	b.mu.Lock()
 	b.closed = true

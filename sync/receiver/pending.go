@@ -5,14 +5,14 @@ import (
 	"sync"
 )
 
-// pending counts what a gateway's sessions have handed to the log and the log
-// has not answered. It outlives them: a new session is told the marks only when
-// nothing that an older one handed over can still move them. Else a record that
-// is on its way as a gap could be taken as a record too.
+// pending counts the batches of a gateway that the log has not answered yet. It
+// outlives sessions: a new session gets the marks only when no batch of an older one
+// can still move them. Otherwise a record that was reported as a gap could be stored as
+// a record too.
 type pending struct {
 	mu       sync.Mutex
 	n        int
-	sessions int           // that may add to it
+	sessions int           // that may add to n
 	zero     chan struct{} // closed when n is 0
 }
 
@@ -23,7 +23,7 @@ func (p *pending) hold() {
 	p.mu.Unlock()
 }
 
-// drop takes a session away and reports whether nobody needs p any more.
+// drop removes a session and reports whether p is no longer needed.
 func (p *pending) drop() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,7 +40,7 @@ func (p *pending) add() {
 	p.n++
 }
 
-// done takes one away and reports whether nobody needs p any more.
+// done counts one batch as answered and reports whether p is no longer needed.
 func (p *pending) done() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

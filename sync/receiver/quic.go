@@ -12,9 +12,9 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Receive windows of one connection. quic-go takes memory for what has arrived
-// and was not read, up to these; by default it would be 15 MB. They begin small,
-// since a stranger has them too, and grow with what is read.
+// Receive windows of one connection. quic-go buffers unread bytes up to these; its
+// default is 15 MB. They begin small, because a stranger has them too, and grow with
+// what is read.
 const (
 	streamWindow     = 64 << 10
 	maxStreamWindow  = 2 << 20
@@ -26,9 +26,9 @@ const (
 	minPacket        = 1200             // larger first packets fail on a 1300-byte path
 )
 
-// Serve accepts gateways on Options.Conn until Close, or until the socket
-// fails. Connections come out of the listener with their handshake complete:
-// nothing, a Hello included, is acted on before.
+// Serve accepts gateways on Options.Conn until Close, or until the socket fails.
+// Connections leave the listener when their handshake is complete: nothing is acted on
+// before, a Hello included.
 func (r *Receiver) Serve() error {
 	if r.o.Conn == nil || r.o.TLS == nil {
 		return errors.New("receiver needs a socket and a TLS configuration")
@@ -63,7 +63,7 @@ func (r *Receiver) Serve() error {
 	defer r.serving.Done()
 	defer r.o.Conn.Close()
 	defer t.Close()
-	defer r.wg.Wait() // sessions say goodbye over t
+	defer r.wg.Wait() // sessions send their Goodbye over t
 	for {
 		c, err := ln.Accept(context.Background())
 		if err != nil {
@@ -118,7 +118,7 @@ func (s quicStream) Write(p []byte) (int, error) {
 	return n, closeError(err)
 }
 
-// closeError turns the peer's application error into the one of package wire.
+// closeError turns the peer's application error into the matching one of package wire.
 func closeError(err error) error {
 	if app, ok := errors.AsType[*quic.ApplicationError](err); ok && app.Remote {
 		return &wire.CloseError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage}

@@ -35,15 +35,15 @@ type Receiver struct {
 	mu       sync.Mutex
 	sessions map[string]*session   // by gateway, guarded by mu
 	pending  map[string]*pending   // by gateway, guarded by mu
-	silent   map[string][]*session // that have not said Hello, by gateway, oldest first; guarded by mu
-	blamed   map[string]blamed     // gateways that have to wait; guarded by mu
+	silent   map[string][]*session // sessions that have not said Hello, by gateway, oldest first; guarded by mu
+	blamed   map[string]blamed     // gateways that must wait; guarded by mu
 	conns    int                   // connections of gateways, guarded by mu
 	closed   bool                  // guarded by mu
 	listener *quic.Listener        // set by Serve, guarded by mu
 }
 
-// New checks o and returns a receiver that serves nobody yet: call Serve for
-// QUIC, or Handle for each session of another transport.
+// New checks o and returns a receiver. Call Serve for QUIC, or Handle for each session
+// of another transport.
 func New(o Options) (*Receiver, error) {
 	if o.Log == nil {
 		return nil, errors.New("receiver needs a log")
@@ -63,12 +63,12 @@ func New(o Options) (*Receiver, error) {
 	return r, nil
 }
 
-// Handover ends all sessions because this node does not own the log any more.
-// Gateways are sent to addr when it is known.
+// Handover ends all sessions because this node does not own the log any more. Gateways
+// are redirected to addr if it is known.
 func (r *Receiver) Handover(addr string) { r.endAll(&NotOwnerError{Addr: addr}) }
 
-// Drop ends the session of one gateway, if it has one here: it says Hello again,
-// and is asked anew whether it may.
+// Drop ends the session of one gateway, if it has one here. The gateway says Hello
+// again, and Admit is called again.
 func (r *Receiver) Drop(gateway string) {
 	r.mu.Lock()
 	s := r.sessions[gateway]
@@ -78,8 +78,8 @@ func (r *Receiver) Drop(gateway string) {
 	}
 }
 
-// Close ends all sessions and waits for them. What was handed to the log may
-// still become durable; it is not acked any more.
+// Close ends all sessions and waits for them. Batches that the log already has may
+// still become durable; they are not acked any more.
 func (r *Receiver) Close() error {
 	r.mu.Lock()
 	r.closed = true
@@ -107,8 +107,8 @@ func (r *Receiver) endAll(cause error) {
 	}
 }
 
-// enter counts a connection in, or says that there is no room for it.
-// Strangers have seats of their own.
+// enter counts a connection, or returns an error if there is no room for it. Strangers
+// are counted separately.
 func (r *Receiver) enter(joining bool) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,11 +134,11 @@ func (r *Receiver) leave(joining bool) {
 	r.wg.Done()
 }
 
-// maxSilent is how many connections with one certificate may be about to say
-// Hello. The oldest gives way: that of a gateway that dials again is dead.
+// maxSilent is how many connections with one certificate may be waiting for their
+// Hello. The oldest is closed: if a gateway dials again, its old connection is dead.
 const maxSilent = 4
 
-// greet notes a session that has not said Hello.
+// greet adds a session that has not said Hello to the list.
 func (r *Receiver) greet(s *session) {
 	r.mu.Lock()
 	all := append(r.silent[s.gateway], s)
@@ -154,7 +154,7 @@ func (r *Receiver) greet(s *session) {
 	}
 }
 
-// greeted takes it off the list: it has said Hello, or ends.
+// greeted removes it from the list: it has said Hello, or ends.
 func (r *Receiver) greeted(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -166,9 +166,9 @@ func (r *Receiver) greeted(s *session) {
 	r.silent[s.gateway] = all
 }
 
-// register makes s the session of its gateway. It returns once no older one can
-// hand anything to the log any more, and the log has answered all that they did
-// hand over: from then on only s moves this gateway's marks.
+// register makes s the session of its gateway. It returns when no older session can
+// hand anything to the log any more, and the log has answered everything that they
+// handed over. From then on only s moves this gateway's marks.
 func (r *Receiver) register(s *session) error {
 	r.mu.Lock()
 	old := r.sessions[s.gateway]
@@ -204,7 +204,7 @@ func (r *Receiver) unregister(s *session) bool {
 	return last
 }
 
-// forget removes p unless a session took it up again meanwhile.
+// forget removes p unless a new session uses it.
 func (r *Receiver) forget(gateway string, p *pending) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -221,9 +221,9 @@ type Gateway struct {
 	Addr     string
 	Software string
 	Since    time.Time
-	Heard    time.Time    // when it said something last, a Ping at least
-	Depth    *wire.Ping   // its last one; nil: none yet
-	Status   *wire.Status // its last one; nil: none, or it never tells
+	Heard    time.Time    // when its last frame came
+	Depth    *wire.Ping   // its last one; nil if there is none yet
+	Status   *wire.Status // its last one; nil if there is none
 }
 
 func (s *session) describe() Gateway {
@@ -231,7 +231,7 @@ func (s *session) describe() Gateway {
 		Depth: s.depth.Load(), Status: s.status.Load()}
 }
 
-// Refusal is something of a gateway that was refused for good.
+// Refusal is something that was refused to a gateway for good.
 type Refusal struct {
 	Topic   weir.TopicID // of a batch
 	Name    string       // of the topic that was asked for; "" for a batch
@@ -240,14 +240,14 @@ type Refusal struct {
 	Records uint64 // of a batch, at most
 }
 
-// refusal passes on what was refused for good.
+// refusal reports something that was refused for good.
 func (s *session) refusal(f Refusal) {
 	if s.r.o.Refused != nil && f.Reason.ForGood() {
 		s.r.o.Refused(s.gateway, f)
 	}
 }
 
-// Gateways lists who is connected, by id.
+// Gateways lists the connected gateways by id.
 func (r *Receiver) Gateways() []Gateway {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -35,34 +35,34 @@ type session struct {
 	r       *Receiver
 	conn    Session
 	peer    wire.Peer
-	gateway string // as its certificate says
+	gateway string // name in its certificate
 	log     *slog.Logger
 	budget  *budget      // of this session
-	share   Share        // of the memory of all
-	got     atomic.Int64 // bytes of frames, on all streams
+	share   Share        // of the shared memory
+	got     atomic.Int64 // bytes of frames received, on all streams
 
 	software string       // from Hello, set before the session is registered
 	since    time.Time    // as above
 	features uint64       // as above; those that both ends have
-	heard    atomic.Int64 // when a frame of the control stream came last, Unix nanoseconds
+	heard    atomic.Int64 // when the last frame of the control stream came, Unix nanoseconds
 	depth    atomic.Pointer[wire.Ping]
 	status   atomic.Pointer[wire.Status]
-	control  wire.Channel  // set and written by who holds writing, read by run
-	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
+	control  wire.Channel  // written with writing held, read by run
+	writing  chan struct{} // capacity 1: a lock that may be held as long as a write takes
 
 	ctx    context.Context // its cause is why the session ends
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // readers and writers of all streams
 	ended  chan struct{}  // closed when the control stream is read to its end
-	done   chan struct{}  // closed when nothing of this session runs any more
+	done   chan struct{}  // closed when no goroutine of this session runs any more
 	gaps   gapTopic
 
 	pending *pending // set by register; before, the session hands nothing to the log
 }
 
-// Handle serves one session until it ends and returns why. Serve calls it for
-// each QUIC connection; another transport calls it itself. The session's peer
-// must be authenticated already.
+// Handle serves one session until it ends, and returns the reason. Serve calls it for
+// each QUIC connection; another transport calls it itself. The session's peer must
+// already be authenticated.
 func (r *Receiver) Handle(conn Session) error {
 	if err := r.enter(false); err != nil {
 		conn.Close(codeOf(err), err.Error())
@@ -111,7 +111,7 @@ func (s *session) run() {
 		err = s.next()
 	}
 	if owner, ok := errors.AsType[*NotOwnerError](err); ok {
-		s.r.Handover(owner.Addr) // what this session found out is true of all
+		s.r.Handover(owner.Addr) // what this session found out holds for all
 	}
 	s.end(err)
 }
@@ -153,7 +153,8 @@ func (s *session) begin(late *time.Timer) error {
 	return fmt.Errorf("first frame is of type %#02x, not Hello: %w", f.Type(), wire.ErrMalformed)
 }
 
-// admit checks who the gateway is. renewing lets an expired certificate pass.
+// admit checks whether the gateway is admitted. renewing accepts an expired
+// certificate.
 func (s *session) admit(renewing bool) error {
 	if cert := s.peer.Certificate; cert != nil && !renewing && time.Now().After(cert.NotAfter) {
 		return errExpired
@@ -242,16 +243,15 @@ func (s *session) send(f wire.Frame) error {
 	return nil
 }
 
-// goodbye says why the session ends and gives the gateway a moment to read it
-// and to close. A gateway that has gone, or is on a newer session, is not
-// waited for.
+// goodbye sends the reason why the session ends, and gives the gateway a moment to read
+// it and to close. It does not wait for a gateway that has gone or has a newer session.
 func (s *session) goodbye(cause error) {
 	var gone *wire.CloseError
 	if errors.As(cause, &gone) || errors.Is(cause, errSuperseded) || errors.Is(cause, errCrowded) || errors.Is(cause, errDone) {
 		return
 	}
-	// A gateway that does not read, or does not close, must not hold the
-	// session: closing it unblocks what follows.
+	// A gateway that neither reads nor closes must not keep the session alive: closing
+	// it unblocks what follows.
 	late := time.AfterFunc(goodbyeTimeout, func() { s.conn.Close(codeOf(cause), cause.Error()) })
 	defer late.Stop()
 	var last wire.Frame = &wire.Goodbye{Code: codeOf(cause), Text: cause.Error()}

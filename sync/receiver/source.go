@@ -7,11 +7,11 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// headerGateway is the header in which a gateway says who it is. Records may have none.
+// headerGateway is the header that names the gateway of a record. Records may lack it.
 const headerGateway = "weir.gateway"
 
-// A batch is looked into where that costs little: one that is not compressed, or is
-// small. What a gateway says of the others is its word.
+// A batch is inspected only if that is cheap: if it is not compressed, or is small. For
+// other batches the gateway is trusted.
 const (
 	cheapBatch    = 4 << 10  // bytes, compressed
 	cheapInflated = 64 << 10 // bytes of its records
@@ -20,8 +20,8 @@ const (
 // errSeen ends a walk over a batch.
 var errSeen = errors.New("seen")
 
-// checkGateway looks whether the first record of a batch names another gateway than
-// the one that sends it. What does not decode is the log's to refuse.
+// checkGateway checks whether the first record of a batch names another gateway than
+// the one that sends it. A batch that cannot be decoded is left to the log to refuse.
 func (s *session) checkGateway(b record.Batch) error {
 	limit := s.r.o.MaxBatch
 	if b.Codec() != record.None {

@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// listen reads a lane's stream and puts what it hears into the delivery. It never
-// waits for run, which may be waiting for the node to read.
+// listen reads a lane's stream and passes what it reads to the delivery. It never waits
+// for run, which may be waiting for the node to read.
 func (l *lane) listen() {
 	for {
 		f, err := wire.Read(l.stream, wire.MaxControl)
@@ -32,7 +32,7 @@ func (l *lane) hear(f wire.Frame) error {
 	switch f := f.(type) {
 	case *wire.Ack:
 		if l.delivery == nil || f.Buffer != l.delivery.buffer {
-			return nil // of a buffer that is settled by now
+			return nil // of a buffer that is already settled
 		}
 		if f.Lane != l.id {
 			return fmt.Errorf("ack of lane %s: %w", f.Lane, errProtocol)
@@ -53,7 +53,7 @@ func (l *lane) hear(f wire.Frame) error {
 	return fmt.Errorf("frame type %#02x on a lane: %w", f.Type(), errProtocol)
 }
 
-// addRefused notes records that go into the dead letters. Called with mu held.
+// addRefused notes records that must go into the dead letters. Called with mu held.
 func (l *lane) addRefused(all []*entry, cause string) {
 	last := len(l.refused) - 1
 	switch {
@@ -66,9 +66,9 @@ func (l *lane) addRefused(all []*entry, cause string) {
 	}
 }
 
-// storeRefused puts what was refused for good into the dead letters. It is there,
-// durably, before the gap that takes its place may be sent: a crash in between
-// sends the records again, is refused again, and puts nothing there twice.
+// storeRefused puts records that were refused for good into the dead letters. They are
+// durable there before their gap may be sent. After a crash in between, the records are
+// sent and refused again, and are not stored twice.
 func (l *lane) storeRefused() error {
 	l.mu.Lock()
 	groups, causes := l.refused, l.causes
@@ -100,7 +100,7 @@ func (l *lane) storeRefused() error {
 	return nil
 }
 
-// learn acts on what the cloud said of topics.
+// learn acts on the cloud's answers about topics.
 func (l *lane) learn() error {
 	news := l.n.answers()
 	l.mu.Lock()
@@ -127,7 +127,7 @@ func (l *lane) learn() error {
 	defer l.mu.Unlock()
 	asked := l.delivery.gapsWanted
 	if l.delivery.queueGaps(); l.delivery.gapsWanted && !asked {
-		l.wakeUp() // what was learnt settled all before a gap: nothing else will wake us
+		l.wakeUp() // the answers settled everything before a gap: no other event will wake the lane
 	}
 	return nil
 }
@@ -146,7 +146,7 @@ func (l *lane) learnTopic(name string) error {
 	case !covered:
 		err = l.addRow(a, 1)
 	case last.Topic == a.ID && a.Partitions <= last.Partitions:
-		// A topic never shrinks: an answer that says so is older than the row.
+		// A topic never shrinks: an answer with fewer partitions is older than the row.
 	case l.buffer.Current:
 		err = l.grow(a)
 	}
@@ -169,9 +169,9 @@ func (l *lane) learnTopic(name string) error {
 	return nil
 }
 
-// covers reports whether the map table has rows for all that waits for a topic, and
-// one at all. A table that was damaged may have lost the first of them before it
-// was ever used. The caller holds mu.
+// covers reports whether the map table has a row for every record that waits for a
+// topic, and at least one row. A damaged table may have lost the first row before it
+// was used. The caller holds mu.
 func (l *lane) covers(name string) bool {
 	seq, waits := l.delivery.waitsFor(name)
 	if !waits {
@@ -182,9 +182,9 @@ func (l *lane) covers(name string) bool {
 	return ok
 }
 
-// grow adds a row for a topic that has changed. It begins behind everything that
-// is durable here: whatever was ever sent by the old row, by this process or one
-// before it, keeps its partition.
+// grow adds a row for a topic that has changed. The row begins after everything that is
+// durable here, so whatever this process or an earlier one sent by the old row keeps
+// its partition.
 func (l *lane) grow(a *wire.Topic) error {
 	all, err := l.n.s.o.Buffers.List()
 	if err != nil {

@@ -5,19 +5,19 @@ import (
 	"time"
 )
 
-// Pauses between two attempts. What only a person can mend is tried rarely, but
-// it is tried: nobody walks to a gateway to restart it.
+// Pauses between two attempts. What only a person can fix is tried rarely, but it is
+// tried: a gateway must recover without a restart.
 const (
 	minBackoff  = 100 * time.Millisecond
 	maxBackoff  = 5 * time.Second  // no link
-	maxForeign  = 30 * time.Second // a stranger answers
-	minRefused  = 5 * time.Second  // the cloud itself says no
+	maxForeign  = 30 * time.Second // another cloud answers
+	minRefused  = 5 * time.Second  // our cloud refuses
 	maxRefused  = 5 * time.Minute
-	stableAfter = maxBackoff // a session that lasted so long ends a row of attempts
+	stableAfter = maxBackoff // a session that lasts this long resets the pause
 )
 
-// backoff is the pause between two attempts: doubled each time, and jittered,
-// so that ten thousand gateways do not come back in step.
+// backoff is the pause between two attempts. It doubles each time and is jittered, so
+// that ten thousand gateways do not reconnect at the same moment.
 type backoff struct{ d time.Duration }
 
 func (b *backoff) next(lowest, highest time.Duration) time.Duration {
@@ -27,5 +27,5 @@ func (b *backoff) next(lowest, highest time.Duration) time.Duration {
 
 func (b *backoff) reset() { b.d = 0 }
 
-// slow makes the next pause the longest of a link that is down.
+// slow sets the next pause to the longest one for a link that is down.
 func (b *backoff) slow() { b.d = max(b.d, maxBackoff) }

@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// clockTolerance is how far this gateway's clock may be from the cloud's before
-// it is worth a line.
+// clockTolerance is how far this gateway's clock may differ from the cloud's before a
+// line is logged.
 const clockTolerance = 5 * time.Minute
 
-// clock is the time by which certificates are judged: the cloud's, once it has
-// told it, and this machine's until then. A gateway without a battery-backed
-// clock starts in 1970, one with a broken battery anywhere. The cloud's time is
-// used for certificates alone: the time of a record stays that of the machine.
+// clock is the time by which certificates are judged: the cloud's time once it is
+// known, this machine's until then. A gateway without a battery-backed clock starts in
+// 1970; one with an empty battery may start at any time. The cloud's time is used for
+// certificates only: records are stamped with the machine's.
 type clock struct {
 	now func() time.Time // this machine's
 
 	mu   sync.Mutex
-	told time.Time // by the cloud; zero: nothing yet; guarded by mu
-	at   time.Time // when it was told, with a monotonic reading; guarded by mu
+	told time.Time // the cloud's time; zero: not known yet; guarded by mu
+	at   time.Time // when told was set, with a monotonic reading; guarded by mu
 }
 
-// tell takes the cloud's time and returns how far this machine's clock is ahead
-// of it; negative when it is behind.
+// tell sets the cloud's time and returns how far this machine's clock is ahead of it;
+// negative if it is behind.
 func (c *clock) tell(t time.Time) (ahead time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -31,8 +31,8 @@ func (c *clock) tell(t time.Time) (ahead time.Duration) {
 	return c.now().Sub(t)
 }
 
-// cloud returns the cloud's time as far as it is known, never before the last
-// one that is known to be good.
+// cloud returns the cloud's time as far as it is known. It is never before good, a time
+// that is known to have passed.
 func (c *clock) cloud(good time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,9 +43,9 @@ func (c *clock) cloud(good time.Time) time.Time {
 	return latest(t, good)
 }
 
-// node returns the time at which a node's certificate is judged: the earlier
-// one of both clocks, so that neither a clock of this machine that is ahead nor
-// that of one node keeps the gateway out.
+// node returns the time at which a node's certificate is judged: the earlier one of
+// both clocks. So neither a fast clock of this machine nor that of one node shuts the
+// gateway out.
 func (c *clock) node(good time.Time) time.Time {
 	t := c.cloud(good)
 	if now := c.now(); now.Before(t) {
@@ -70,11 +70,11 @@ func roundedDuration(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// heardTime takes the cloud's time out of a Welcome or a Pong. Once per episode
-// it says that the clocks differ.
+// heardTime takes the cloud's time from a Welcome or a Pong. It logs once per episode
+// that the clocks differ.
 func (s *Sender) heardTime(ms int64) {
 	if ms <= 0 {
-		return // a node that does not tell it
+		return // the node does not send its time
 	}
 	ahead := s.clock.tell(time.UnixMilli(ms))
 	s.count.ahead.Set(ahead.Seconds())

@@ -13,10 +13,10 @@ import (
 const (
 	maxRecords    = 4096     // in one frame
 	maxSpan       = 16 << 10 // items between the first that is not settled and the last read
-	entryOverhead = 128      // bytes that a record costs beside its own
+	entryOverhead = 128      // bytes that a record costs besides its own
 )
 
-// errUnsent says that the cloud acked what was never sent to it.
+// errUnsent says that the cloud acked a sequence that was never sent to it.
 var errUnsent = errors.New("ack of a sequence that was not sent")
 
 // limits bound a delivery, in bytes.
@@ -26,10 +26,9 @@ type limits struct {
 	batch     int // of one frame
 }
 
-// delivery is the state of one lane of one buffer during one session: what was
-// read, what is in flight, what is settled. It holds all the rules by which a
-// record is sent once: it does no I/O, reads no clock and is not safe for
-// concurrent use.
+// delivery is the state of one lane of one buffer during one session: what was read,
+// what is in flight, what is settled. It holds all the rules by which a record is sent
+// once. It does no I/O, reads no clock and is not safe for concurrent use.
 type delivery struct {
 	buffer    weir.BufferID
 	lane      weir.Lane
@@ -37,17 +36,17 @@ type delivery struct {
 	mutations Mutations
 
 	order    []*entry // everything read and not trimmed, in the order of the lane
-	queuedTo int      // order[:queuedTo] is settled or on its way as a gap
+	queuedTo int      // order[:queuedTo] is settled, or is queued as a gap
 	parts    map[partKey]*part
 	parked   map[string][]*entry // by topic
 	last     uint64              // the last sequence read
 
-	// gapMark is the highest mark of this stream in topic weir.gaps: a gap is
-	// sent only when all before it is settled, so all up to it is.
+	// gapMark is the highest mark of this stream in topic weir.gaps. A gap is sent only
+	// when everything before it is settled, so everything up to gapMark is.
 	gapMark uint64
-	highest uint64 // mark of any partition at the start
-	// gapKey finds the partition of weir.gaps for a sequence; false: not known
-	// yet, which sets gapsWanted.
+	highest uint64 // highest mark of any partition at the start
+	// gapKey returns the partition of weir.gaps for a sequence. false: it is not known
+	// yet, and gapsWanted is set.
 	gapKey     func(seq uint64) (partKey, bool)
 	gapsWanted bool
 	reporting  *part // the partition of weir.gaps that the last gap went to
@@ -57,8 +56,8 @@ type delivery struct {
 	acked    uint64
 }
 
-// newDelivery starts at from, with the marks that the cloud gave for
-// this buffer. gapTopics are the ids that weir.gaps has in the map table.
+// newDelivery starts at sequence from, with the marks that the cloud sent for this
+// buffer. gapTopics are the ids of weir.gaps in the map table.
 func newDelivery(b weir.BufferID, ln weir.Lane, from uint64, marks []weir.Mark, gapTopics map[weir.TopicID]bool, lim limits) *delivery {
 	l := &delivery{
 		buffer: b, lane: ln, limits: lim, last: from - 1,
@@ -79,9 +78,9 @@ func newDelivery(b weir.BufferID, ln weir.Lane, from uint64, marks []weir.Mark, 
 	return l
 }
 
-// forgotten reports whether the cloud has gone back behind what it acknowledged, and
-// from where on something may be missing: more was freed here than ever reached
-// it, as far as it knows. What it lacks lies above the lowest mark.
+// forgotten reports whether the cloud has lost something that it acknowledged, and the
+// sequence from which on something may be missing: the buffer was trimmed beyond what
+// the cloud says has ever reached it. What the cloud lacks lies above its lowest mark.
 func (l *delivery) forgotten(reached uint64) (first uint64, gone bool) {
 	if l.last <= max(reached, l.highest) {
 		return 0, false
@@ -116,8 +115,8 @@ func (l *delivery) add(e *entry) {
 	}
 }
 
-// push puts a record into the queue of its partition, unless the marks say that
-// it is there.
+// push puts a record into the queue of its partition, unless the marks say that it is
+// already durable.
 func (l *delivery) push(it Item, k partKey) {
 	e := newEntry(it)
 	l.add(e)
@@ -185,8 +184,8 @@ func (l *delivery) pushSettled(it Item) {
 	e.state, e.item = settled, Item{}
 }
 
-// pushRefused notes a record that must not be sent at all, nil when it is settled
-// already.
+// pushRefused notes a record that must not be sent at all. It returns nil if the record
+// is already settled.
 func (l *delivery) pushRefused(it Item) *entry {
 	e := newEntry(it)
 	e.state = refused
@@ -196,7 +195,7 @@ func (l *delivery) pushRefused(it Item) *entry {
 	return e
 }
 
-// refuseTopic takes out the records of a topic that this gateway may not have.
+// refuseTopic removes the records of a topic that this gateway may not write to.
 func (l *delivery) refuseTopic(topic string) []*entry {
 	out := l.parked[topic]
 	delete(l.parked, topic)
@@ -207,9 +206,9 @@ func (l *delivery) refuseTopic(topic string) []*entry {
 	return out
 }
 
-// pushGap notes a gap that the buffer reported. What an earlier gap settled of
-// it is not reported again. Up to the highest mark of any partition, some of it
-// may have been delivered before it was damaged: that part is not exact.
+// pushGap notes a gap that the buffer reported. The part that an earlier gap settled is
+// not reported again. Below the highest mark of any partition some records may have
+// been delivered before they were damaged: that part is reported as not exact.
 func (l *delivery) pushGap(it Item) {
 	first := max(it.Gap.First, l.gapMark+1)
 	cause := it.Gap.Reason
@@ -224,8 +223,8 @@ func (l *delivery) pushGap(it Item) {
 	l.add(&entry{first: first, last: it.Seq, state: dead, size: entryOverhead, cause: cause, exact: exact})
 }
 
-// markDead notes that refused records are in the dead letters: they will be reported
-// in their place.
+// markDead notes that refused records are in the dead letters. A gap is sent in their
+// place.
 func (l *delivery) markDead(all []*entry, cause string) {
 	for _, e := range all {
 		e.state, e.cause, e.exact = dead, cause, true
@@ -237,7 +236,7 @@ func (l *delivery) markDead(all []*entry, cause string) {
 	}
 }
 
-// release lets the partition of a reported record go on.
+// release lets the partition of a reported record continue.
 func (l *delivery) release(e *entry) {
 	if e.of != nil {
 		e.of.held--
@@ -245,9 +244,9 @@ func (l *delivery) release(e *entry) {
 	}
 }
 
-// queueGaps puts missing records into the queue of weir.gaps, but only once all
-// before them is settled or reported. So the mark of weir.gaps passes a
-// sequence only when there is nothing more to say about it.
+// queueGaps puts missing records into the queue of weir.gaps, but only when everything
+// before them is settled or reported. So the mark of weir.gaps passes a sequence only
+// when nothing is left to be said about it.
 func (l *delivery) queueGaps() {
 	if earlyGap(l.mutations) {
 		l.queuedTo = 0
@@ -262,7 +261,7 @@ func (l *delivery) queueGaps() {
 			}
 			p := l.part(k)
 			if l.reporting != nil && l.reporting != p && len(l.reporting.queue) > 0 {
-				return // the mark of one partition must not pass what flies to another
+				return // the mark of one partition must not pass what is in flight to another
 			}
 			p.gaps = true
 			l.reporting = p
@@ -281,7 +280,7 @@ func (l *delivery) queueGaps() {
 // isGap reports whether a queued entry is one of weir.gaps.
 func (l *delivery) isGap(e *entry) bool { return e.state == queued && e.cause != "" }
 
-// parcel is a frame that may leave.
+// parcel is a frame that is ready to be sent.
 type parcel struct {
 	part        *part
 	key         partKey
@@ -298,8 +297,8 @@ type parcel struct {
 	of, cause   string
 }
 
-// next takes the frame that should leave now and counts it as sent. Of the
-// partitions that have something, the one with the oldest record goes first.
+// next takes the frame that should be sent now and counts it as sent. Of the partitions
+// that have a frame ready, the one with the oldest record is first.
 func (l *delivery) next(now time.Time, scratch []record.Record) (parcel, bool) {
 	l.queueGaps()
 	if l.inFlight >= l.limits.window {
@@ -412,14 +411,14 @@ func (l *delivery) advance(p *part, mark uint64) bool {
 	return true
 }
 
-// refuse acts on a refusal. It returns records that can never be delivered: the
-// caller puts them into the dead letters and then calls markDead.
+// refuse acts on a refusal. It returns records that can never be delivered: the caller
+// puts them into the dead letters and then calls markDead.
 func (l *delivery) refuse(r *wire.Refused, now time.Time) []*entry {
 	p := l.parts[partKey{r.Topic, r.Partition}]
 	if p == nil || keepOnRefuse(l.mutations) {
 		return nil
 	}
-	stale := r.Round != p.round // what it refuses was taken back already
+	stale := r.Round != p.round // what it refuses was already taken back
 	l.advance(p, r.Mark)
 	if stale {
 		return nil
@@ -447,8 +446,8 @@ func (l *delivery) refuse(r *wire.Refused, now time.Time) []*entry {
 	return l.takeOut(p, 0, n)
 }
 
-// rewind takes back everything of p that is in flight: it goes again from mark,
-// in a new round.
+// rewind takes back everything of p that is in flight: it is sent again from mark, in a
+// new round.
 func (l *delivery) rewind(p *part, mark uint64) {
 	for _, e := range p.queue[:p.next] {
 		l.inFlight -= e.size
@@ -460,9 +459,9 @@ func (l *delivery) rewind(p *part, mark uint64) {
 	p.round++
 }
 
-// takeOut takes n records that were not sent, or were rewound, out of a queue.
-// Until they are reported nothing behind them leaves: their partition's mark
-// must not pass them before the mark of weir.gaps does.
+// takeOut removes n records that were not sent, or were rewound, from a queue. Nothing
+// behind them is sent until they are reported: their partition's mark must not pass
+// them before the mark of weir.gaps does.
 func (l *delivery) takeOut(p *part, at, n int) []*entry {
 	out := append([]*entry(nil), p.queue[at:at+n]...)
 	p.queue = append(p.queue[:at], p.queue[at+n:]...)
@@ -478,8 +477,8 @@ func (l *delivery) takeOut(p *part, at, n int) []*entry {
 	return out
 }
 
-// giveUp settles gaps that the cloud does not take for good: topic weir.gaps
-// was deleted. Nothing else tells of them then, so the caller logs it.
+// giveUp settles gaps that the cloud refuses for good: topic weir.gaps was deleted. No
+// record tells of them then, so the caller logs it.
 func (l *delivery) giveUp(p *part, n int) []*entry {
 	out := append([]*entry(nil), p.queue[:n]...)
 	p.queue = p.queue[n:]
@@ -492,8 +491,8 @@ func (l *delivery) giveUp(p *part, n int) []*entry {
 	return out
 }
 
-// reject is a refusal that was found here: the parcel cannot be packed. It must
-// be the last one that next returned.
+// reject handles a parcel that cannot be packed, as if it had been refused. It must be
+// the last one that next returned.
 func (l *delivery) reject(c parcel) []*entry {
 	p := c.part
 	p.next -= c.n
@@ -531,7 +530,7 @@ func (l *delivery) settledTo() uint64 {
 	return l.last
 }
 
-// resume is when the first pause ends, zero when there is none.
+// resume returns when the first pause ends, zero if there is none.
 func (l *delivery) resume(now time.Time) time.Time {
 	var at time.Time
 	for _, p := range l.parts {

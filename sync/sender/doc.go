@@ -3,15 +3,14 @@
 //
 // # What happens to a record
 //
-// Each lane has a goroutine, a stream of its own and, for the buffer that it
-// drains, a delivery. The lane reads records that are durable on this machine,
-// finds their partition in the buffer's map table, and puts them into the
-// delivery. The delivery says what may leave: per partition a batch of what has
-// collected, chained to the one before by its last sequence. The lane packs it
-// into a RecordBatch and writes it to its stream. A reader puts Acks and
-// refusals into the delivery as they come. What is below the smallest record that
-// is not settled is trimmed from the buffer; a buffer that is settled completely
-// is retired in the cloud and then deleted.
+// Each lane has a goroutine, a stream of its own and, for the buffer that it drains, a
+// delivery. The lane reads records that are durable on this machine, finds their
+// partition in the buffer's map table, and puts them into the delivery. The delivery
+// decides what may be sent: for each partition a batch of what has collected, chained
+// to the one before by its last sequence. The lane packs it into a RecordBatch and
+// writes it to its stream. A reader puts Acks and refusals into the delivery as they
+// arrive. Everything below the smallest record that is not settled is trimmed from the
+// buffer. A buffer that is settled completely is retired in the cloud and then deleted.
 //
 // # What is believed
 //

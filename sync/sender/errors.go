@@ -8,18 +8,17 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Refusals: why the other end does not take this gateway's records, to be
-// tested with errors.Is on State.Refused. Run goes on all the same: the
-// gateway keeps what it takes, and what refuses it today may be mended
-// tomorrow.
+// Refusals: why the other end does not take this gateway's records, to be tested with
+// errors.Is on State.Refused. Run continues all the same: the gateway keeps its
+// records, and the cause may be fixed later.
 var (
-	// ErrForeign: who answers at the address has no certificate of the CA that
-	// this gateway joined. It proves nothing: anybody can answer like that.
+	// ErrForeign: the other end has no certificate of the CA that this gateway joined.
+	// Anybody can answer at an address, so this proves nothing.
 	ErrForeign = errors.New("another cloud answers at this address, or a stranger")
 	// ErrRejected: the cloud does not know this gateway's certificate, or a
 	// node's clock is wrong.
 	ErrRejected = errors.New("the cloud does not accept this gateway's certificate")
-	// ErrRevoked: the cloud does not want this gateway any more.
+	// ErrRevoked: the cloud has revoked this gateway.
 	ErrRevoked = errors.New("gateway is revoked")
 	// ErrExpired: the certificate expired so long ago that it cannot renew.
 	ErrExpired = errors.New("gateway certificate is beyond renewal")
@@ -36,7 +35,7 @@ var (
 	errClosed   = errors.New("sender closed")
 )
 
-// refusalRow is what people and probes are told about a refusal.
+// refusalRow is what people and probes learn about a refusal.
 type refusalRow struct {
 	err  error
 	word string // for metrics and health
@@ -64,19 +63,19 @@ func Refusal(err error) (word, do string) {
 	return "", ""
 }
 
-// byStranger reports whether a refusal is one address's alone: no node that
-// knows the gateway has said it.
+// byStranger reports whether a refusal came only from an address that may not be the
+// gateway's cloud.
 func byStranger(refused error) bool {
 	return errors.Is(refused, ErrForeign) || errors.Is(refused, ErrRejected)
 }
 
-// redirectError says where the owner is.
+// redirectError names the owner.
 type redirectError struct{ addr string }
 
 func (e *redirectError) Error() string { return "redirected to " + e.addr }
 
-// refusal returns why the other end refuses this gateway, nil when a session
-// ended for another reason.
+// refusal returns why the other end refuses this gateway, nil if the session ended for
+// another reason.
 func refusal(err error) error {
 	closed, ok := errors.AsType[*wire.CloseError](err)
 	switch {

@@ -10,11 +10,10 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Join asks the cloud at addr for an identity, once. The key must be kept
-// already: a cloud that has let it in lets no other key have the id. Its errors
-// are those of package join: the token's, ErrForeign when the cloud is not the
-// token's, or those of the link. Nothing is stored here: call Save on what it
-// returns.
+// Join asks the cloud at addr for an identity, once. The key must already be stored:
+// once the cloud has accepted it, no other key can get the id. The errors are those of
+// package join (the token's, or ErrForeign if the cloud is not the token's) and those
+// of the link. Join stores nothing: call Save on the result.
 func Join(ctx context.Context, addr string, t join.Token, gateway string, key *ecdsa.PrivateKey, now func() time.Time) (*join.Identity, error) {
 	if err := join.CheckGateway(gateway); err != nil {
 		return nil, err
@@ -27,7 +26,7 @@ func Join(ctx context.Context, addr string, t join.Token, gateway string, key *e
 	return JoinOver(ctx, conn, t, gateway, key)
 }
 
-// JoinOver is Join over a session that has checked the cloud already.
+// JoinOver is Join over a session that has already checked the cloud.
 func JoinOver(ctx context.Context, conn Session, t join.Token, gateway string, key *ecdsa.PrivateKey) (*join.Identity, error) {
 	defer context.AfterFunc(ctx, func() { conn.Close(wire.CodeTimeout, "") })()
 	csr, err := join.NewCSR(key, gateway)

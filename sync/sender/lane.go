@@ -13,8 +13,8 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// lane drains one lane of the buffers, one buffer after the other, over one
-// session. Its fields belong to run, but for those under mu.
+// lane drains one lane of the buffers, one buffer after the other, over one session.
+// Its fields belong to run, except those under mu.
 type lane struct {
 	n      *session
 	id     weir.Lane
@@ -22,13 +22,13 @@ type lane struct {
 	pack   *packer
 	wake   chan struct{} // capacity 1
 
-	buffer  weir.Buffer // the one that is being drained, as List said last
-	seen    uint64      // session.stored when it said so
+	buffer  weir.Buffer // the one that is being drained, as last listed
+	seen    uint64      // session.stored at that time
 	table   *table
-	news    int    // session.answers when the table was compared with them, -1: never
+	news    int    // session.answers when the table was last compared with them, -1: never
 	ahead   []Item // read, and behind a barrier
 	next    uint64 // the sequence to read next
-	end     bool   // there was nothing at next
+	end     bool   // nothing was found at next
 	trimmed uint64
 	settled map[weir.BufferID]bool
 	scratch []record.Record
@@ -81,8 +81,8 @@ func (l *lane) run() {
 	}
 }
 
-// wait sleeps until something happened or a pause is over; false: the session
-// has ended.
+// wait blocks until something has happened or a pause is over. It returns false if the
+// session has ended.
 func (l *lane) wait() bool {
 	var timer <-chan time.Time
 	l.mu.Lock()
@@ -162,9 +162,9 @@ func (l *lane) open() (found bool, err error) {
 	return false, nil
 }
 
-// recall adds to a map table what only the cloud remembers of it: an old image
-// of the card has come back, or the table was damaged. Each row is durable here
-// before it is used, as any other.
+// recall adds rows to a map table that only the cloud still has: the card was replaced
+// by an old image, or the table was damaged. Each row is durable here before it is
+// used, like any other.
 func (l *lane) recall(id weir.BufferID, t *table) error {
 	l.n.mu.Lock()
 	rows := slices.Clone(l.n.rows[id])
@@ -187,7 +187,7 @@ func (l *lane) recall(id weir.BufferID, t *table) error {
 	return nil
 }
 
-// begin starts the books of a buffer from the cloud's marks.
+// begin sets up the delivery of a buffer from the cloud's marks.
 func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 	l.buffer, l.seen, l.table, l.news = b, seen, t, -1
 	from := max(b.Lanes[l.id].First, 1)
@@ -253,7 +253,7 @@ func (l *lane) hasRoom() bool {
 	return l.delivery.wantsMore()
 }
 
-// refresh looks whether there may be something new at the end of the buffer.
+// refresh checks whether there may be something new at the end of the buffer.
 func (l *lane) refresh() bool {
 	now := l.n.stored.Load()
 	if now == l.seen || !l.buffer.Current {
@@ -263,8 +263,8 @@ func (l *lane) refresh() bool {
 	return true
 }
 
-// read reads on from next. A buffer that was current is asked for again before
-// it is read: if it is not any more, what Read does not find will never come.
+// read continues at next. A buffer that was current is listed again before it is read:
+// if it is no longer current, what Read does not find will never come.
 func (l *lane) read() error {
 	if l.buffer.Current {
 		all, err := l.n.s.o.Buffers.List()
@@ -292,7 +292,7 @@ func (l *lane) read() error {
 	return nil
 }
 
-// push gives an item to the delivery. false: it has to wait behind a
+// push gives an item to the delivery. It returns false if the item must wait behind a
 // barrier.
 func (l *lane) push(it Item) (bool, error) {
 	l.mu.Lock()
@@ -316,8 +316,8 @@ func (l *lane) push(it Item) (bool, error) {
 		l.delivery.park(it)
 		return true, nil
 	}
-	// A row's barrier: whatever comes before it is settled first. Nothing does for
-	// a topic's first row, unless damage took the rows that came before.
+	// A row's barrier: everything before the row must be settled first. A topic's first
+	// row needs no barrier, unless damage took the rows before it.
 	if row.From > 1 && l.delivery.floor() < row.From-1 && !noBarrier(l.n.s.o.Mutations) {
 		return false, nil
 	}
@@ -342,7 +342,7 @@ func (l *lane) keyOf(it Item, row weir.MapRow) (partKey, error) {
 	return partKey{row.Topic, partitionOf(it.Record.Key, count)}, nil
 }
 
-// flush sends every frame that may leave.
+// flush sends every frame that may be sent.
 func (l *lane) flush() (sent bool, err error) {
 	for {
 		l.mu.Lock()
@@ -370,8 +370,8 @@ func (l *lane) flush() (sent bool, err error) {
 	}
 }
 
-// rowOf is the row that gave a parcel's records their partition. Because of the
-// barrier those of one parcel have the same.
+// rowOf returns the row that gave a parcel's records their partition. Because of the
+// barrier it is the same for all of them.
 func (l *lane) rowOf(c *parcel) weir.Row {
 	row, _ := l.table.find(c.topic, c.last)
 	if todaysCount(l.n.s.o.Mutations) {
@@ -393,7 +393,7 @@ func (l *lane) sent(c *parcel, f wire.Frame) {
 	}
 }
 
-// trim frees what is settled, and leaves a buffer that is settled to its end.
+// trim frees what is settled, and ends a buffer that is settled to its end.
 func (l *lane) trim() (done bool, err error) {
 	l.mu.Lock()
 	floor := l.delivery.floor()
@@ -427,7 +427,7 @@ func (l *lane) trim() (done bool, err error) {
 	return true, l.n.laneDone(id, l.id)
 }
 
-// leave closes the books of a buffer.
+// leave drops the delivery of a buffer.
 func (l *lane) leave() {
 	l.settled[l.buffer.ID] = true
 	l.mu.Lock()

@@ -11,21 +11,22 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// maxHops is how often in a row the sender dials again without a pause: after a
-// Redirect, and with a renewed certificate.
+// maxHops is how many times in a row the sender redials without a pause, after a
+// Redirect or with a renewed certificate.
 const maxHops = 3
 
-// maxAnswers bounds what is remembered of addresses: nodes may redirect to any.
+// maxAnswers bounds how many addresses are remembered: a node may redirect to any
+// address.
 const maxAnswers = 64
 
-// answer is what an address said last, so that it is logged once.
+// answer is what an address said last. The same answer is logged once.
 type answer struct {
 	text    string
 	refused error // nil: it did not refuse
 }
 
-// loop dials until ctx ends. Whatever the other end says, there is a next
-// attempt, after a pause that grows until a session has lasted.
+// loop dials until ctx ends. After any answer there is another attempt, with a pause
+// that grows until a session has lasted.
 func (s *Sender) loop(ctx context.Context) {
 	var after backoff
 	addr, turn, hops := s.o.Addrs[0], 0, 0
@@ -71,8 +72,8 @@ func (s *Sender) loop(ctx context.Context) {
 	}
 }
 
-// certified reports whether the certificate is what the session ended for: it
-// was renewed, or the cloud, by whose clock it expires, wants that.
+// certified reports whether the session ended because of the certificate: it was
+// renewed, or the cloud, whose clock decides when it has expired, asks for a renewal.
 func (s *Sender) certified(err error) bool {
 	closed, ok := errors.AsType[*wire.CloseError](err)
 	if ok && closed.Code == wire.CodeExpired {
@@ -82,7 +83,7 @@ func (s *Sender) certified(err error) bool {
 	return errors.Is(err, errRenewed)
 }
 
-// pauseAfter says how long to wait after a session that ended with err.
+// pauseAfter returns how long to wait after a session that ended with err.
 func (s *Sender) pauseAfter(pause *backoff, err, refused error) time.Duration {
 	closed, ok := errors.AsType[*wire.CloseError](err)
 	switch {
@@ -117,7 +118,7 @@ func (s *Sender) connect(ctx context.Context, addr string) (welcome bool, err er
 	return n.welcomed, err
 }
 
-// dial connects as Options say, or over QUIC with the identity.
+// dial connects with Options.Dial, or over QUIC with the identity.
 func (s *Sender) dial(ctx context.Context, addr string) (Session, error) {
 	if s.o.Dial != nil {
 		return s.o.Dial(ctx, addr)
@@ -126,14 +127,14 @@ func (s *Sender) dial(ctx context.Context, addr string) (Session, error) {
 	return DialTLS(id.TLS(func() time.Time { return s.clock.node(id.Leaf().NotBefore) }))(ctx, addr)
 }
 
-// tooOld reports whether the certificate is beyond renewal, as far as this
+// tooOld reports whether the certificate can no longer be renewed, as far as this
 // gateway knows the time.
 func (s *Sender) tooOld() bool {
 	id := s.o.Identity
 	return id != nil && errors.Is(join.Validity(id.Leaf(), s.clock.cloud(id.Leaf().NotBefore)), join.ErrTooOld)
 }
 
-// note logs what an address said, once for as long as it says the same.
+// note logs what an address said, once as long as it says the same.
 func (s *Sender) note(addr, next string, welcome bool, refused, err error) {
 	said := answer{text: err.Error(), refused: refused}
 	word, do := Refusal(refused)
@@ -157,8 +158,8 @@ func (s *Sender) note(addr, next string, welcome bool, refused, err error) {
 	}
 }
 
-// accepted forgets the refusals of who has let the gateway in, and those of
-// other nodes of its cloud.
+// accepted forgets the refusals of the address that has accepted the gateway, and those
+// of other nodes of its cloud.
 func (s *Sender) accepted(addr string) {
 	for a, said := range s.answers {
 		if a == addr || said.refused != nil && !byStranger(said.refused) {
@@ -167,8 +168,8 @@ func (s *Sender) accepted(addr string) {
 	}
 }
 
-// refused returns the refusal that counts for the gateway as a whole: that of
-// its own cloud, or a stranger's when only strangers answer at every address.
+// refused returns the refusal that counts for the gateway as a whole: that of its own
+// cloud, or a stranger's if there are only strangers at all addresses.
 func (s *Sender) refused() error {
 	for _, said := range s.answers {
 		if said.refused != nil && !byStranger(said.refused) {
@@ -184,8 +185,8 @@ func (s *Sender) refused() error {
 	return last
 }
 
-// rejoin asks for another identity when this one is of no use, and reports
-// whether there is one.
+// rejoin asks for another identity if this one is refused, and reports whether there is
+// one.
 func (s *Sender) rejoin(ctx context.Context) bool {
 	refused := s.refused()
 	if refused == nil || s.o.Rejoin == nil {

@@ -6,9 +6,9 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Mutations break single rules of the protocol, which only a build with the tag weirtest
-// can do: see mutations_weirtest.go. Here the compiler leaves out what they would do.
-// They are asked for by functions, since the names of methods would stay in the binary.
+// Mutations break single rules of the protocol. They exist only in a build with the tag
+// weirtest, see mutations_weirtest.go; here the compiler drops their code. They are
+// read through functions, because names of methods would stay in the binary.
 type Mutations struct{}
 
 func ownBelief(Mutations) bool    { return false }

@@ -43,7 +43,7 @@ type beliefs struct {
 	sent map[weir.BufferID][]weir.Mark // guarded by mu
 }
 
-// add notes that a batch was sent which moves a mark to m.
+// add notes that a batch was sent that moves a mark to m.
 func (b *beliefs) add(m weir.Mark) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

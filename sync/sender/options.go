@@ -12,8 +12,8 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Session is one connection to a node, whatever carries it. All methods may be
-// called concurrently.
+// Session is one connection to a node over any transport. All methods may be called
+// concurrently.
 type Session interface {
 	// OpenStream opens a stream. Of two streams with something to send, the one
 	// with the lower urgency goes first where the transport can.
@@ -23,8 +23,8 @@ type Session interface {
 	Close(code wire.Code, text string)
 }
 
-// Dial connects to a node at addr (host:port) and returns when it has proved
-// that it belongs to our cloud.
+// Dial connects to a node at addr (host:port). It returns when the node has proved that
+// it belongs to our cloud.
 type Dial func(ctx context.Context, addr string) (Session, error)
 
 // Options configures a Sender. Buffers, Addrs and either Identity or Dial with
@@ -33,29 +33,29 @@ type Options struct {
 	Buffers Buffers
 	Addrs   []string // of nodes, host:port; tried in turn
 
-	// Identity proves the gateway and is renewed in time. nil with a Dial that
+	// Identity proves who the gateway is, and is renewed in time. It may be nil if Dial
 	// needs none.
 	Identity *join.Identity
 	Gateway  string // taken from Identity when empty
 	Dial     Dial   // nil: QUIC with Identity
-	// Rejoin is asked for another identity of the same gateway when this one is
-	// refused (see Refusal), after each attempt. It returns nil when there is
-	// none. nil: there never is.
+	// Rejoin returns another identity of the same gateway, or nil if there is none. It
+	// is called after each attempt at which this identity is refused (see Refusal).
+	// nil: there never is another.
 	Rejoin   func(ctx context.Context, refused error) *join.Identity
-	Software string // name and version, for people
+	Software string // name and version, for people to read
 
 	Window    int  // bytes that a lane may have sent and not acked; 0 is 4 MiB
-	ReadAhead int  // bytes that a lane may hold beyond those; 0 is 2 MiB
+	ReadAhead int  // bytes that a lane may have read beyond those; 0 is 2 MiB
 	Batch     int  // bytes that a record batch grows to before compression; 0 is 1 MiB
-	Plain     bool // never compress; tests in synctest bubbles need it, as encoders are shared beyond them
+	Plain     bool // never compress; tests in synctest bubbles need it, because encoders are shared with code outside
 
-	Depth func() wire.Ping // what Pings carry; nil: nothing
-	// Status is how the gateway is, by ascending keys; the cloud is told once a
-	// minute, if it has changed. nil: it is told nothing.
+	Depth func() wire.Ping // values for Pings; nil: zeros
+	// Status returns figures about the gateway, by ascending keys. They are sent once a
+	// minute if they have changed. nil: none are sent.
 	Status  func() []wire.Figure
 	Now     func() time.Time // this machine's clock; nil is time.Now
 	Metrics *metrics.Set     // nil: none are kept
-	Logger  *slog.Logger     // nil: silence
+	Logger  *slog.Logger     // nil: no log
 
 	Mutations Mutations
 }

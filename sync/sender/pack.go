@@ -8,17 +8,17 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// A batch is compressed when it is at least this large: below, zstd finds
-// nothing that pays for its own frame.
+// A batch is compressed if it is at least this large. Below, zstd does not save as much
+// as its own frame takes.
 const (
 	compressBytes   = 512
 	compressRecords = 16
 )
 
-// packer makes frames of parcels. It is used by one lane.
+// packer turns parcels into frames. It is used by one lane.
 type packer struct {
 	plain, packed *record.Builder
-	maxBatch      int // bytes that the node takes
+	maxBatch      int // the largest batch that the node takes
 }
 
 func newPacker(maxBatch int, plain bool) *packer {
@@ -29,7 +29,8 @@ func newPacker(maxBatch int, plain bool) *packer {
 	return &packer{plain: record.NewBuilder(record.None), packed: record.NewBuilder(codec), maxBatch: maxBatch}
 }
 
-// frame packs c, which row has mapped, for a lane of a buffer. An error is one of the records'.
+// frame packs c, which row has mapped, for a lane of a buffer. An error is caused by
+// one of the records.
 func (p *packer) frame(id weir.BufferID, lane weir.Lane, row weir.Row, c *parcel) (wire.Frame, error) {
 	if c.ranges != nil {
 		return &wire.Gap{

@@ -12,26 +12,26 @@ type partKey struct {
 	partition int32
 }
 
-// entryState is where an entry is on its way.
+// entryState is how far an entry has got.
 type entryState uint8
 
 const (
 	parked  entryState = iota // its topic is not resolved yet
 	queued                    // in a partition's queue, sent or not
 	refused                   // refused for good, not in the dead letters yet
-	dead                      // missing: to be reported when all before it is settled
+	dead                      // missing: to be reported when everything before it is settled
 	settled                   // durable in the cloud, or reported there
 )
 
-// entry is one item of the lane, from when it is read until it and all before
-// it are settled.
+// entry is one item of the lane. It lives from when it is read until it and everything
+// before it are settled.
 type entry struct {
 	first, last uint64 // equal for a record
 	item        Item   // gone once it is not needed any more
 	size        int    // bytes that it counts for
 	state       entryState
-	of          *part  // of a dead letter: the partition that is held for it
-	cause       string // of a missing one
+	of          *part  // of a dead letter: the partition that is held because of it
+	cause       string // why it is missing
 	exact       bool
 }
 
@@ -52,14 +52,14 @@ type part struct {
 	next  int
 
 	mark  uint64 // the highest sequence known to be durable
-	prev  uint64 // the last sequence handed over, or the mark that was given
-	high  uint64 // the highest sequence handed over in any round
+	prev  uint64 // the last sequence sent, or the mark at the start
+	high  uint64 // the highest sequence sent in any round
 	round uint32 // counts rewinds
 
 	unacked   []sentFrame
 	waiting   int           // bytes not sent
 	limit     int           // entries per frame while looking for a bad one; 0: no limit
-	held      int           // dead letters that are not reported yet: nothing behind them may leave
+	held      int           // dead letters that are not reported yet: nothing behind them may be sent
 	pause     time.Duration // after the last refusal for now
 	notBefore time.Time     // when the pause is over
 	holes     int           // refusals without progress
@@ -73,9 +73,9 @@ const (
 	freeHoles  = 3 // rewinds in a row without a pause
 )
 
-// ready reports whether a frame may leave now. A partition with enough frames in
-// flight collects until one is acked or there is a large one: so a reading on an
-// idle link leaves at once, and on a busy one batches grow by themselves.
+// ready reports whether a frame may be sent now. A partition with enough frames in
+// flight waits until one is acked or there is enough for a large one. So on an idle
+// link a reading is sent at once, and on a busy one batches grow by themselves.
 func (p *part) ready(now time.Time) bool {
 	return p.next < len(p.queue) && p.held == 0 && !now.Before(p.notBefore) &&
 		(len(p.unacked) < maxUnacked || p.waiting >= fullFrame)
@@ -87,7 +87,7 @@ func (p *part) backOff(now time.Time) {
 	p.notBefore = now.Add(p.pause)
 }
 
-// progress forgets what was suspected while nothing moved.
+// progress resets what refusals without progress had changed.
 func (p *part) progress() {
 	p.pause, p.holes, p.notBefore = 0, 0, time.Time{}
 	if p.limit *= 2; p.limit >= maxRecords {

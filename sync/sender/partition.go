@@ -2,9 +2,9 @@ package sender
 
 import "encoding/binary"
 
-// partitionOf is the partition of a key among n, as Kafka's Java producer
-// chooses it, so that both agree. A missing key counts as an empty one: which
-// partition a record belongs to must follow from the record alone.
+// partitionOf returns the partition of a key among n, as Kafka's Java producer chooses
+// it, so that both agree. A missing key counts as an empty one: the partition must
+// follow from the record alone.
 func partitionOf(key []byte, n int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % n
 }

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// handshakeTimeout is short: redialling finds a link that has come back in
-	// 0.3 s, a patient handshake waits for its own retransmission.
+	// handshakeTimeout is short: redialling finds a link that is up again within 0.3 s,
+	// while a handshake under way waits for its own retransmission.
 	handshakeTimeout = 2500 * time.Millisecond
 	idleTimeout      = 3 * pingInterval
 	receiveWindow    = 128 << 10 // a cloud sends Acks, nothing large
@@ -32,9 +32,9 @@ func DialTLS(conf *tls.Config) Dial {
 	}
 }
 
-// dialQUIC uses a socket of its own for each connection, bound to the wildcard
-// address: it survives a change of the local address, and an interface that
-// goes down takes only this connection with it.
+// dialQUIC uses a socket of its own for each connection, bound to the wildcard address.
+// So the connection survives a change of the local address, and an interface that goes
+// down affects only this connection.
 func dialQUIC(ctx context.Context, addr string, conf *tls.Config) (*quicSession, error) {
 	to, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *quicSession) OpenStream(ctx context.Context, urgency int8) (wire.Channe
 
 func (s *quicSession) Close(code wire.Code, text string) {
 	s.c.CloseWithError(quic.ApplicationErrorCode(code), text)
-	s.t.Close() // on its own it would close the connection without a word
+	s.t.Close() // without Close it would close the connection without a message
 	s.socket.Close()
 }
 
@@ -96,12 +96,12 @@ func (s quicStream) Write(p []byte) (int, error) {
 	return n, closeError(err)
 }
 
-// alertBadCertificate is how a node refuses a certificate in the handshake
-// (RFC 9001 §4.8: 0x100 plus the TLS alert). In TLS 1.3 the gateway has
-// finished by then, so it comes with the first read.
+// alertBadCertificate is how a node refuses a certificate in the handshake (RFC 9001
+// §4.8: 0x100 plus the TLS alert). In TLS 1.3 the gateway's handshake is already
+// complete then, so the error comes with the first read.
 const alertBadCertificate = 0x100 + 42
 
-// closeError turns what ended a connection into errors of this protocol.
+// closeError translates what ended a connection into errors of this protocol.
 func closeError(err error) error {
 	if app, ok := errors.AsType[*quic.ApplicationError](err); ok && app.Remote {
 		return &wire.CloseError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage}

@@ -31,10 +31,10 @@ func (n *session) askRenewal() error {
 	return n.send(&wire.Renew{CSR: csr})
 }
 
-// renewFirst is a session of its own: with an expired certificate nothing else
-// is allowed. It returns errRenewed when the next session may say Hello. Whether
-// the certificate has expired is for the cloud's clock to say: by a clock of
-// this gateway that is ahead, a renewed one has expired too.
+// renewFirst is a session that only renews: with an expired certificate nothing else is
+// allowed. It returns errRenewed when the next session may say Hello. The cloud's clock
+// decides whether the certificate has expired: to a gateway whose clock is ahead, even
+// a renewed one would seem expired.
 func (n *session) renewFirst() error {
 	n.s.renewNext = false
 	if at := n.s.renewed; !at.IsZero() && time.Since(at) < renewInterval {
@@ -64,9 +64,9 @@ func (n *session) renewFirst() error {
 	return errRenewed
 }
 
-// takeCertificate stores a new certificate. The running session goes on with
-// the old one, the next dial uses the new one. A refusal is no reason to stop
-// sending: it is asked again later.
+// takeCertificate stores a new certificate. The running session keeps the old one, the
+// next dial uses the new one. A refusal does not stop the session: the gateway asks
+// again later.
 func (n *session) takeCertificate(c *wire.Certificate) error {
 	id := n.s.o.Identity
 	if id == nil {

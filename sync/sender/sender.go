@@ -11,7 +11,7 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Sender drains the buffers of one gateway. Make one with New, Run it once.
+// Sender drains the buffers of one gateway. Make one with New, then call Run once.
 type Sender struct {
 	o     Options
 	log   *slog.Logger
@@ -31,35 +31,35 @@ type Sender struct {
 	renewed   time.Time         // when the certificate was renewed because of that; owned by Run
 	answers   map[string]answer // by address; owned by Run
 
-	beliefs beliefs // empty but in a build with the tag weirtest
+	beliefs beliefs // empty, except in a build with the tag weirtest
 }
 
-// State is how a sender is doing, for people and probes.
+// State describes how a sender is doing, for people and probes.
 type State struct {
 	Connected bool
-	Addr      string // of the node, or of the one that is being tried
+	Addr      string // of the node, or of the one being dialled
 	Node      string
 	Cluster   string
-	Since     time.Time // of the connection, or of its loss
+	Since     time.Time // when the connection began or was lost
 	Err       error     // the last one; nil while connected
-	// Refused says that the cloud does not take this gateway's records, and why
-	// (see Refusal); nil while connected, and while a link is all that is missing.
+	// Refused is why the cloud does not take this gateway's records (see Refusal). It
+	// is nil while connected, and while only the link is missing.
 	Refused    error
-	ClockAhead time.Duration // of this machine, against the cloud's; 0 while they agree or it is not known
+	ClockAhead time.Duration // of this machine, compared with the cloud's; 0 while they agree or it is not known
 	Aside      []weir.BufferID
 	Lanes      [weir.Lanes]LaneState
 }
 
-// LaneState is what a lane has read and the cloud has not acked. There may be
-// more in the buffers.
+// LaneState counts what a lane has read and the cloud has not acked. The buffers may
+// hold more.
 type LaneState struct {
 	Buffer  weir.BufferID
 	Records int
 	Bytes   int
-	Oldest  time.Time // of the first of them; zero when there is none
+	Oldest  time.Time // of the first of them; zero if there are none
 }
 
-// New checks o.
+// New checks o and returns a Sender.
 func New(o Options) (*Sender, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func New(o Options) (*Sender, error) {
 	return s, nil
 }
 
-// State returns how things are now.
+// State returns the current state.
 func (s *Sender) State() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,8 +83,8 @@ func (s *Sender) State() State {
 	return st
 }
 
-// Close makes Run return and waits for it. What is in flight is sent again,
-// or found delivered, by whoever runs next.
+// Close makes Run return and waits for it. The next sender sends again what is in
+// flight, unless the cloud already has it.
 func (s *Sender) Close() error {
 	s.cancel()
 	if s.begin() {
@@ -103,9 +103,8 @@ func (s *Sender) begin() bool {
 	return first
 }
 
-// Run drains the buffers until ctx ends or Close is called. Nothing that the
-// link or the other end says makes it return: State tells how it is doing. It
-// may be called once.
+// Run drains the buffers until ctx ends or Close is called. It does not return because
+// of the link or the other end; see State for those. Run may be called once.
 func (s *Sender) Run(ctx context.Context) error {
 	if !s.begin() {
 		return errClosed

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	dialTimeout    = 10 * time.Second // names, handshake and all
+	dialTimeout    = 10 * time.Second // including name resolution and handshake
 	welcomeTimeout = 10 * time.Second // from Hello to the last mark
 	pingInterval   = 5 * time.Second
 	silence        = 3 * pingInterval // without any frame: the link is dead
@@ -29,11 +29,11 @@ type session struct {
 	s        *Sender
 	conn     Session
 	addr     string
-	control  wire.Channel  // written by who holds writing, read by begin and then readControl
-	writing  chan struct{} // capacity 1: a lock that may be held for as long as a write takes
+	control  wire.Channel  // written with writing held, read by begin and then readControl
+	writing  chan struct{} // capacity 1: a lock that may be held as long as a write takes
 	welcomed bool          // set by begin
 	features uint64        // that both ends have, set by begin
-	told     []wire.Figure // this and the next are of keep: the last Status, and when it was sent
+	told     []wire.Figure // this and the next belong to keepAlive: the last Status, and when it was sent
 	toldAt   time.Time
 
 	maxBatch int // both from Welcome
@@ -44,7 +44,7 @@ type session struct {
 	wg     sync.WaitGroup
 	lanes  [weir.Lanes]*lane
 	asking chan struct{} // capacity 1: the time of a question has changed
-	heard  atomic.Int64  // when a frame came last, Unix nanoseconds
+	heard  atomic.Int64  // when the last frame came, Unix nanoseconds
 	stored atomic.Uint64 // counts Notify
 
 	mu     sync.Mutex // guards what follows
@@ -79,7 +79,7 @@ func newSession(s *Sender, conn Session, addr string) *session {
 	}
 }
 
-// run is the whole life of a session. It returns why it ended.
+// run is the whole life of a session. It returns why the session ended.
 func (n *session) run(ctx context.Context) error {
 	n.ctx, n.cancel = context.WithCancelCause(ctx)
 	// Whatever ends the session closes the connection, which unblocks every
@@ -106,7 +106,7 @@ func (n *session) run(ctx context.Context) error {
 // end makes the session end; the first cause counts.
 func (n *session) end(err error) { n.cancel(err) }
 
-// begin says Hello and takes the marks.
+// begin says Hello and reads the marks.
 func (n *session) begin() error {
 	late := time.AfterFunc(welcomeTimeout, func() { n.end(errSilent) })
 	defer late.Stop()
@@ -161,8 +161,8 @@ func (n *session) begin() error {
 	return nil
 }
 
-// offerable lists the buffers for a Hello or an Offer that were not offered
-// yet, and notes that they are.
+// offerable lists the buffers for a Hello or an Offer that were not offered yet, and
+// notes that they are now.
 func (n *session) offerable() ([]weir.Buffer, error) {
 	all, err := n.s.o.Buffers.List()
 	if err != nil {
@@ -243,8 +243,8 @@ func (n *session) send(f wire.Frame) error {
 	return nil
 }
 
-// read reads a frame of the control stream. The frames that end a session come
-// back as errors.
+// read reads a frame of the control stream. Frames that end a session are returned as
+// errors.
 func (n *session) read() (wire.Frame, error) {
 	f, err := wire.Read(n.control, wire.MaxControl)
 	if err != nil {
@@ -304,8 +304,8 @@ func (n *session) wakeAll() {
 	}
 }
 
-// keep does what is due from time to time: pings, questions, the certificate.
-// It also passes on that the buffers have something new.
+// keepAlive does what is due from time to time: pings, questions, the certificate. It
+// also wakes the lanes when the buffers have something new.
 func (n *session) keepAlive() {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
@@ -326,7 +326,7 @@ func (n *session) keepAlive() {
 		select {
 		case <-n.ctx.Done():
 			return
-		case <-n.asking: // a question has a new time
+		case <-n.asking: // the time of a question has changed
 		case <-n.s.o.Buffers.Notify():
 			n.stored.Add(1)
 			n.wakeAll()
@@ -346,8 +346,8 @@ func (n *session) keepAlive() {
 	}
 }
 
-// laneDone notes that a lane of an old buffer is settled, and retires the
-// buffer with the last of them.
+// laneDone notes that a lane of an old buffer is settled. With the last of its lanes
+// the buffer is retired.
 func (n *session) laneDone(id weir.BufferID, l weir.Lane) error {
 	n.mu.Lock()
 	before := n.done[id]
@@ -364,9 +364,9 @@ func (n *session) laneDone(id weir.BufferID, l weir.Lane) error {
 	return n.send(&wire.Retire{Buffer: id})
 }
 
-// retireKnown deletes the buffers that the cloud has retired. Those of a Marks
-// are there because this gateway died, or the link, between its Retire and the
-// answer: what its disk says of them is older than what the cloud says.
+// retireKnown deletes the buffers that the cloud has retired. A Marks frame lists such
+// buffers if the gateway or the link died between its Retire and the answer: what the
+// gateway's disk says of them is older than what the cloud says.
 func (n *session) retireKnown() error {
 	all, err := n.s.o.Buffers.List()
 	if err != nil {
@@ -379,7 +379,7 @@ func (n *session) retireKnown() error {
 		if !retired {
 			continue
 		}
-		if b.Current { // never retired by this process, nor by one before it
+		if b.Current { // never retired by this process, nor by an earlier one
 			n.s.log.Error("the cloud calls the current buffer retired: it is not sent", "buffer", b.ID)
 			n.s.set(func(st *State) { st.addAside(b.ID) })
 			continue
@@ -400,8 +400,8 @@ func (n *session) retireKnown() error {
 	return nil
 }
 
-// state returns what the cloud knows of a buffer, and offers it when it was not
-// asked yet.
+// state returns what the cloud knows of a buffer, and offers the buffer if that was not
+// done yet.
 func (n *session) state(id weir.BufferID) (st weir.BufferState, known bool, err error) {
 	n.mu.Lock()
 	st, known = n.states[id]

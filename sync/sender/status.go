@@ -7,12 +7,12 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// statusInterval is how long a gateway says nothing new of itself: each word costs
-// bytes on a link that may be metered.
+// statusInterval is the least time between two Status frames: their bytes cost money on
+// a metered link.
 const statusInterval = time.Minute
 
-// report tells the cloud how far behind the gateway is, which is also a sign of life,
-// and now and then how it is besides. keep calls it.
+// report sends a Ping, which tells the cloud how far behind the gateway is, and from
+// time to time a Status. keepAlive calls it.
 func (n *session) report() error {
 	p := wire.Ping{}
 	if n.s.o.Depth != nil {

@@ -7,15 +7,15 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// table is the part of a buffer's map table that belongs to one lane. It only
-// grows, and each row is durable before it is in here: a record that is sent
-// again, by this process or the next, always finds the partition that it had.
+// table is the part of a buffer's map table that belongs to one lane. It only grows,
+// and each row is durable before it is added. So a record that is sent again, by this
+// process or the next, always finds the partition that it had.
 type table struct {
 	rows []weir.MapRow // by From
 
-	// used is where the newest row of a topic begins by which something is
-	// durable in the cloud. A row is used only when everything before it is
-	// settled, so all of that topic that lies below is.
+	// used is where a topic's newest row begins by which something is durable in the
+	// cloud. A row is used only when everything before it is settled, so everything of
+	// that topic below used is settled.
 	used map[string]uint64
 }
 
@@ -30,7 +30,7 @@ func newTable(rows []weir.MapRow, lane weir.Lane) *table {
 	return t
 }
 
-// add takes a row: behind all that begin at the same sequence or before it.
+// add inserts a row after all rows that begin at the same sequence or before it.
 func (t *table) add(row weir.MapRow) {
 	at, _ := slices.BinarySearchFunc(t.rows, row.From+1, func(r weir.MapRow, from uint64) int { return cmp.Compare(r.From, from) })
 	t.rows = slices.Insert(t.rows, at, row)
@@ -47,8 +47,8 @@ func (t *table) ids(topic string) map[weir.TopicID]bool {
 	return ids
 }
 
-// find returns the row that a record of topic at seq is sent by: the last one
-// that begins at or before it.
+// find returns the row for a record of topic at seq: the last one that begins at or
+// before it.
 func (t *table) find(topic string, seq uint64) (weir.MapRow, bool) {
 	for i := len(t.rows) - 1; i >= 0; i-- {
 		if r := t.rows[i]; r.Name == topic && r.From <= seq {

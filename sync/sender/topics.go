@@ -8,17 +8,17 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// topicTTL is how old an answer gets before it is asked for again: the topic may
-// have grown.
+// topicTTL is the age at which an answer is asked for again: the topic may have grown.
 const topicTTL = 5 * time.Minute
 
-// reserved reports whether a topic is the cloud's own. No gateway may write it, and
-// none needs to ask.
+// reserved reports whether a topic is the cloud's own. No gateway may write to it, so
+// the cloud need not be asked.
 func reserved(topic string) bool {
 	return strings.HasPrefix(topic, "weir.") || strings.HasPrefix(topic, "__")
 }
 
-// resolve returns what the cloud said of a topic, and asks when it never did.
+// resolve returns what the cloud said of a topic. If it has not said anything yet,
+// resolve asks.
 func (n *session) resolve(topic string) (*topicQuestion, error) {
 	n.mu.Lock()
 	q := n.topics[topic]
@@ -59,7 +59,7 @@ func (n *session) takeTopic(t *wire.Topic) {
 	}
 }
 
-// backOff asks again after a pause that doubles each time.
+// backOff sets the time of the next question. The pause doubles each time.
 func (q *topicQuestion) backOff() {
 	q.pause = min(max(2*q.pause, minPause), maxPause)
 	q.again = time.Now().Add(q.pause)

@@ -7,7 +7,7 @@ import "fmt"
 type Code uint16
 
 const (
-	CodeNone       Code = iota // the peer is done; nothing is wrong
+	CodeNone       Code = iota // the peer has finished; nothing is wrong
 	CodeShutdown               // the node stops; dial again
 	CodeSuperseded             // the same gateway said Hello on a newer session
 	CodeRevoked                // the certificate was revoked: permanent
@@ -15,9 +15,9 @@ const (
 	CodeIdentity               // the gateway id is not the certificate's name: permanent
 	CodeBusy                   // too many gateways, or the log cannot be reached; dial again later
 	CodeProtocol               // the peer broke the protocol
-	CodeRedirect               // another node is the owner, a Redirect says which
+	CodeRedirect               // another node is the owner, a Redirect names it
 	CodeTimeout                // the peer went silent
-	CodeInternal               // this end is broken
+	CodeInternal               // an error at this end
 )
 
 func (c Code) String() string {
@@ -43,11 +43,11 @@ func (e *CloseError) Error() string {
 }
 
 // TooManyTopics is part of the text of a Topic that is refused because the gateway, or
-// the cluster, has as many as it may have.
+// the cluster, has reached its limit of topics.
 const TooManyTopics = "too many topics"
 
-// NoSuchName is part of the text of a Topic that is refused because no topic can have
-// the name, or none beside one that is much like it.
+// NoSuchName is part of the text of a Topic that is refused because the name is not
+// valid, or too similar to the name of another topic.
 const NoSuchName = "no topic can have this name"
 
 // Reason says why an Append, a Gap or a Resolve was refused.
@@ -55,16 +55,16 @@ type Reason uint8
 
 const (
 	ReasonNone       Reason = iota
-	ReasonHole              // previous sequence and mark do not meet: start again from the mark
+	ReasonHole              // previous sequence and mark differ: start again from the mark
 	ReasonMoved             // the partition is changing its owner: wait
 	ReasonBusy              // the log cannot take it now: wait
-	ReasonGone              // no topic with this id any more: for good
+	ReasonGone              // there is no topic with this id any more: for good
 	ReasonTooLarge          // beyond the topic's or the node's limit: for good
 	ReasonNotAllowed        // this gateway may not write there: for good
 	ReasonCorrupt           // not a valid record batch: for good
 )
 
-// ForGood says that sending the same bytes again can never succeed.
+// ForGood reports whether sending the same bytes again can never succeed.
 func (r Reason) ForGood() bool { return r >= ReasonGone && r <= ReasonCorrupt }
 
 func (r Reason) String() string {

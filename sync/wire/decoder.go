@@ -6,12 +6,11 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// decoder reads a body from front to back. The first thing that is wrong is
-// kept, everything read after it is zero, so decode functions need not check
-// each field.
+// decoder reads a body from front to back. It keeps the first error; everything read
+// after it is zero, so decode functions need not check each field.
 type decoder struct {
 	b   []byte
-	bad string // what is wrong, empty as long as nothing is
+	bad string // what is wrong, empty if nothing is
 }
 
 func (c *decoder) fail(what string) {
@@ -61,7 +60,7 @@ func (c *decoder) u64() uint64 {
 	return 0
 }
 
-// boolean is strict: one value has one encoding.
+// boolean is strict: each value has one encoding.
 func (c *decoder) boolean() bool {
 	v := c.u8()
 	if v > 1 {
@@ -81,8 +80,8 @@ func (c *decoder) bytes() []byte {
 	return c.take(int(n))
 }
 
-// count reads a number of elements of at least size bytes each. It never
-// returns more than the rest of the body can hold.
+// count reads a number of elements of at least size bytes each. It never returns more
+// than fit into the rest of the body.
 func (c *decoder) count(size int) int {
 	n := c.u32()
 	if uint64(n)*uint64(size) > uint64(len(c.b)) {

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// Caps on a frame's body in bytes. A reader chooses the one of the stream that
-// it reads; a declared length beyond it is ErrTooLarge before any allocation.
+// Caps on a frame's body in bytes. A reader uses the cap of the stream that it reads; a
+// longer declared length is ErrTooLarge before any allocation.
 const (
 	MaxControl = 128 << 10 // control stream, and everything that a cloud sends on a lane stream
 	MaxLane    = 8 << 20   // what a gateway sends on a lane stream
@@ -56,19 +56,19 @@ const (
 // Frame is one message of the protocol.
 type Frame interface {
 	Type() Type
-	// encode appends the body. What tail returns follows it on the wire, so
-	// that a record batch is not copied.
+	// encode appends the body, except what tail returns. The tail follows on the wire,
+	// so that a record batch is not copied.
 	encode(b []byte) []byte
 	tail() []byte
 	decode(c *decoder)
 }
 
-// small is embedded in frames whose body encode writes completely.
+// small is embedded in frames whose encode writes the whole body.
 type small struct{}
 
 func (small) tail() []byte { return nil }
 
-// empty returns a frame of the given type, nil for a type that is unknown.
+// empty returns a frame of the given type, nil if the type is unknown.
 func empty(t Type) Frame {
 	switch t {
 	case TypeHello:
@@ -123,10 +123,10 @@ type Header struct {
 	Len  int // of the body, in bytes
 }
 
-// ReadHeader reads the header of the next frame and checks its length against
-// limit. io.EOF says that the stream ended between two frames, an end inside
-// the header is io.ErrUnexpectedEOF. Having the header alone lets a reader find
-// room for the body piece by piece (see Next).
+// ReadHeader reads the header of the next frame and checks its length against limit. It
+// returns io.EOF if the stream ended between two frames, io.ErrUnexpectedEOF if it
+// ended inside the header. A reader that has the header can make room for the body
+// piece by piece (see Next).
 func ReadHeader(r io.Reader, limit int) (Header, error) {
 	var h [headerLen]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -142,8 +142,8 @@ func ReadHeader(r io.Reader, limit int) (Header, error) {
 	return Header{Type: Type(h[0]), Len: int(n)}, nil
 }
 
-// Body reads and decodes the body that belongs to h. The frame owns its bytes.
-// Memory is taken for what arrives, not for what the header announces.
+// Body reads and decodes the body that belongs to h. The frame owns its bytes. Memory
+// is allocated for what arrives, not for what the header announces.
 func (h Header) Body(r io.Reader) (Frame, error) {
 	var body []byte
 	for len(body) < h.Len {
@@ -161,11 +161,11 @@ func (h Header) Body(r io.Reader) (Frame, error) {
 	return Decode(h.Type, body)
 }
 
-// firstPiece is how much memory a body takes before any of it has arrived.
+// firstPiece is how much memory is allocated for a body before any of it has arrived.
 const firstPiece = 16 << 10
 
-// Next returns how many bytes of the body to make room for when got have
-// arrived: as many again, and firstPiece at least.
+// Next returns for how many more bytes of the body to make room when got bytes have
+// arrived: as many again, and at least firstPiece.
 func (h Header) Next(got int) int { return min(max(got, firstPiece), h.Len-got) }
 
 // Read reads one frame whose body has at most limit bytes.

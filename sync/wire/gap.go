@@ -13,10 +13,10 @@ const MaxRanges = 1000
 // It takes their place in the lane, as a record of topic weir.gaps, and follows
 // the same rules as an Append there: Prev must be the mark of that partition.
 //
-// A gateway sends a Gap only when each sequence up to Last is durable in its
-// own partition or part of this or an earlier Gap. So a mark of weir.gaps says
-// that everything up to it is settled, and a gap can never be taken for a
-// duplicate of a later one.
+// A gateway sends a Gap only when each sequence up to Last is durable in its own
+// partition or part of this or an earlier Gap. So a mark of weir.gaps means that
+// everything up to it is settled, and a gap can never be taken for a duplicate of a
+// later one.
 type Gap struct {
 	small
 	Buffer    weir.BufferID
@@ -28,7 +28,7 @@ type Gap struct {
 	Prev      uint64
 	Ranges    []Range // ascending, disjoint, at least one
 	Count     uint64  // records that are missing, as far as known
-	Exact     bool    // each sequence in Ranges is missing; else at most those
+	Exact     bool    // each sequence in Ranges is missing; false: at most those are
 	Of        string  // the topic that the records were for; empty when unknown
 	Cause     string
 }

@@ -16,7 +16,7 @@ type Hello struct {
 	Gateway  string   // must be the name in the client certificate
 	Boot     [16]byte // random, new at every start of the process
 	Software string   // for people
-	Features uint64   // bits that both ends must know to use: FeatureStatus
+	Features uint64   // a feature is used if both ends have its bit: see FeatureStatus
 	Buffers  []weir.Buffer
 }
 

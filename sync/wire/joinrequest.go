@@ -1,8 +1,7 @@
 package wire
 
-// JoinRequest is the only frame that a gateway sends on weir-join/1. The
-// gateway checked the cloud by the token's fingerprint before it sends the
-// secret.
+// JoinRequest is the only frame that a gateway sends on weir-join/1. The gateway checks
+// the cloud by the token's fingerprint before it sends the secret.
 type JoinRequest struct {
 	small
 	Secret  [16]byte

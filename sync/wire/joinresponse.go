@@ -3,7 +3,7 @@ package wire
 // JoinResponse answers a JoinRequest.
 type JoinResponse struct {
 	small
-	Verdict     uint8 // 0: joined; else join.VerdictError says why not
+	Verdict     uint8 // 0: joined; else see join.VerdictError
 	Text        string
 	Certificate []byte // DER
 	CA          []byte // DER

@@ -17,24 +17,24 @@ type OfferedBuffer struct {
 	ID    weir.BufferID
 	State weir.BufferState
 
-	// Reached is the highest sequence of each lane that ever became durable,
-	// whatever became of its topic. A gateway that has freed more sees that the
-	// cloud has gone back: its bucket was restored.
+	// Reached is the highest sequence of each lane that ever became durable, even if
+	// its topic is gone. If a gateway has freed more than that, the cloud has gone back
+	// to an older state: its bucket was restored.
 	Reached [weir.Lanes]uint64
 }
 
 const offeredLen = 12 + 1 + weir.Lanes*8
 
-// Marks says, for the buffers of a Hello or an Offer, what the cloud knows of
-// them and which sequences are durable. It carries durable marks only: a
-// gateway that started behind one that was still in flight would lose what lies
-// under it with the node. A list too long for one frame is continued in the
-// next; the one with Final ends it.
+// Marks says, for the buffers of a Hello or an Offer, what the cloud knows of them and
+// which sequences are durable. It has durable marks only: if a gateway started behind a
+// mark that was still in flight and the node died, the records below that mark would be
+// lost. A list that is too long for one frame is continued in the next; the last one
+// has Final set.
 //
-// Rows are the newest ones by which something of a buffer became durable. A
-// gateway that does not have them any more, since an old image of its card came
-// back or its table was damaged, would give a record that is durable another
-// partition than it had.
+// Rows are the newest rows by which something of a buffer became durable. A gateway may
+// have lost them, because its card was replaced by an old image or its table was
+// damaged. Without them it would send a durable record to another partition than
+// before.
 type Marks struct {
 	small
 	Buffers []OfferedBuffer

@@ -2,8 +2,8 @@ package wire
 
 import "github.com/weirmq/weir/storage/weir"
 
-// Offer names buffers that the Hello did not: those that were opened since, and
-// those that had no room in it. Marks answer it, Offers in their order.
+// Offer names buffers that the Hello did not: those opened since, and those for which
+// the Hello had no room. Each is answered by Marks, in the order of the Offers.
 type Offer struct {
 	small
 	Buffers []weir.Buffer

@@ -6,10 +6,10 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Refused says that one Append or Gap was not taken. Mark is the partition's
-// durable mark after everything that was in flight there is durable or has failed, so whatever
-// lies beyond it and was sent in this round will never be durable by itself.
-// The gateway goes on from Mark in a new round.
+// Refused says that one Append or Gap was not taken. Mark is the partition's durable
+// mark, read when everything that was in flight there is durable or has failed. So
+// whatever was sent beyond it in this round will never become durable by itself. The
+// gateway continues from Mark in a new round.
 type Refused struct {
 	small
 	Buffer    weir.BufferID

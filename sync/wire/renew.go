@@ -1,7 +1,7 @@
 package wire
 
-// Renew asks for a new certificate. It may be the first frame of a session, and
-// it is the only one that a session with an expired certificate may send.
+// Renew asks for a new certificate. It may be the first frame of a session. A session
+// with an expired certificate may send nothing else.
 type Renew struct {
 	small
 	CSR []byte // PKCS #10, DER; its name is the gateway id

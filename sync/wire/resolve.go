@@ -1,7 +1,7 @@
 package wire
 
-// Resolve asks for the id and the partition count of a topic. The cloud creates
-// the topic when it may and when there is none. A Topic answers it.
+// Resolve asks for the id and the partition count of a topic. The cloud creates the
+// topic if there is none and the gateway may have it. A Topic answers it.
 type Resolve struct {
 	small
 	Name string

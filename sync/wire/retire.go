@@ -2,8 +2,8 @@ package wire
 
 import "github.com/weirmq/weir/storage/weir"
 
-// Retire says that a buffer is durable completely and will not grow: the cloud
-// swaps its marks for a tombstone.
+// Retire says that a buffer is durable completely and will not grow. The cloud replaces
+// its marks by a tombstone.
 type Retire struct {
 	small
 	Buffer weir.BufferID

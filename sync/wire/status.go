@@ -6,19 +6,19 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// FeatureStatus is the bit of Features by which both ends agree on Status frames.
+// FeatureStatus is the bit of Features for Status frames.
 const FeatureStatus uint64 = 1 << 0
 
-// MaxFigures is how many figures one Status carries.
+// MaxFigures is the most figures that one Status has.
 const MaxFigures = 64
 
-// FigureKey says what a figure of a Status is. A receiver ignores those that it does
-// not know.
+// FigureKey says what a figure of a Status is. A receiver ignores keys that it does not
+// know.
 type FigureKey uint16
 
 const (
-	FigureStarted FigureKey = 1 // when the gateway's process began, Unix milliseconds: its counts begin there
-	FigureRefused FigureKey = 2 // messages of devices that were refused for want of room, since then
+	FigureStarted FigureKey = 1 // when the gateway's process began, Unix milliseconds; its counts begin then
+	FigureRefused FigureKey = 2 // messages of devices that were refused for lack of room, since then
 	FigureDead    FigureKey = 3 // dead letters that the gateway keeps
 	FigureQuota   FigureKey = 4 // bytes that its buffer may take
 	FigureFree    FigureKey = 5 // bytes that its disk has left
@@ -32,7 +32,7 @@ func FigureRecords(l weir.Lane) FigureKey { return figureLane + 2*FigureKey(l) }
 // FigureOldest is the timestamp of the oldest of them, Unix milliseconds.
 func FigureOldest(l weir.Lane) FigureKey { return figureLane + 2*FigureKey(l) + 1 }
 
-// Figure is one number that a gateway tells of itself.
+// Figure is one number that a gateway reports about itself.
 type Figure struct {
 	Key   FigureKey
 	Value uint64
@@ -40,8 +40,8 @@ type Figure struct {
 
 const figureLen = 2 + 8
 
-// Status tells how a gateway is, for people. It is sent only when both ends have
-// FeatureStatus, and says nothing that the protocol rests on.
+// Status reports how a gateway is doing, for people. It is sent only if both ends have
+// FeatureStatus, and no rule of the protocol depends on it.
 type Status struct {
 	small
 	Figures []Figure // by ascending keys
@@ -49,7 +49,7 @@ type Status struct {
 
 func (*Status) Type() Type { return TypeStatus }
 
-// Figure returns the figure with a key; false if the gateway does not tell it.
+// Figure returns the figure with a key; false if the gateway does not report it.
 func (f *Status) Figure(key FigureKey) (uint64, bool) {
 	if f == nil {
 		return 0, false

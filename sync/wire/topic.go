@@ -6,7 +6,7 @@ import (
 	"github.com/weirmq/weir/storage/weir"
 )
 
-// Topic answers a Resolve. The cloud may also send it unasked when a topic
+// Topic answers a Resolve. The cloud may also send it without a question, when a topic
 // that the gateway resolved has changed.
 type Topic struct {
 	small

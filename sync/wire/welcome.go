@@ -5,12 +5,12 @@ import "encoding/binary"
 // Welcome answers a Hello. One or more Marks follow it at once.
 type Welcome struct {
 	small
-	Cluster  string // id of the cluster: a gateway that meets another one says so
+	Cluster  string // id of the cluster; the gateway logs it if it changes
 	Node     string // for people
 	Time     int64  // the node's clock, Unix milliseconds
 	Features uint64 // those of the Hello that the node will use
 	MaxBatch uint32 // bytes of one record batch; larger ones are refused
-	Window   uint32 // bytes that a lane may have un-acked; 0: as the gateway likes
+	Window   uint32 // bytes that a lane may have un-acked; 0: the gateway decides
 }
 
 func (*Welcome) Type() Type { return TypeWelcome }

@@ -18,9 +18,9 @@ var ErrCut = errors.New("link cut")
 
 // Options shape a link. The zero value is an instant one.
 type Options struct {
-	Peer    wire.Peer            // who the receiver's end says that it talks to
-	Latency func() time.Duration // of a write, from when it is made until it can be read; order is kept
-	Buffer  int                  // bytes of one direction of one stream on their way; 0 is 64 KiB
+	Peer    wire.Peer            // the gateway, as the receiver's end reports it
+	Latency func() time.Duration // from a write until it can be read; order is kept
+	Buffer  int                  // bytes in transit in one direction of one stream; 0 is 64 KiB
 }
 
 // Link is one connection. Gateway is the sender's end, Node the receiver's.
@@ -42,9 +42,8 @@ func New(o Options) *Link {
 	return l
 }
 
-// Cut breaks the link: both ends see ErrCut. What is on
-// its way to the node is lost, or still arrives before the error when keep is
-// set: a cable is pulled behind the last packet, or before it.
+// Cut breaks the link: both ends see ErrCut. If keep is set, what is in transit to the
+// node still arrives before the error; else it is lost.
 func (l *Link) Cut(keep bool) {
 	l.Gateway.fail(ErrCut, false)
 	l.Node.fail(ErrCut, keep)
@@ -66,7 +65,7 @@ func newEnd(o Options) *End {
 	return &End{o: o, closed: make(chan struct{}), incoming: make(chan *stream, 16)}
 }
 
-// OpenStream opens a stream; urgency means nothing here.
+// OpenStream opens a stream; urgency is ignored.
 func (e *End) OpenStream(ctx context.Context, _ int8) (wire.Channel, error) {
 	up, down := newPipe(e.o), newPipe(e.o)
 	mine, theirs := &stream{r: down, w: up}, &stream{r: up, w: down}
@@ -86,7 +85,7 @@ func (e *End) OpenStream(ctx context.Context, _ int8) (wire.Channel, error) {
 	}
 }
 
-// adopt makes the end's failure the stream's.
+// adopt copies the end's failure to the stream.
 func (e *End) adopt(s *stream) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -114,8 +113,8 @@ func (e *End) AcceptStream(ctx context.Context) (wire.Channel, error) {
 	}
 }
 
-// Close closes both ends; the other one sees a wire.CloseError. What is on its
-// way is lost.
+// Close closes both ends; the other one sees a wire.CloseError. What is in transit is
+// lost.
 func (e *End) Close(code wire.Code, text string) {
 	e.fail(io.ErrClosedPipe, false)
 	e.other.fail(&wire.CloseError{Code: code, Text: text}, false)
@@ -133,8 +132,8 @@ func (e *End) cause() error {
 	return e.err
 }
 
-// fail ends this end's streams. With keep what is on its way to it can be read
-// before the error.
+// fail ends this end's streams. With keep, what is in transit to it can be read before
+// the error.
 func (e *End) fail(err error, keep bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -163,7 +162,7 @@ type pipe struct {
 	chunks  []chunk
 	size    int
 	last    time.Time // when the newest chunk arrives
-	readErr error     // after what is left
+	readErr error     // after the remaining bytes
 	putErr  error     // of the next write
 }
 
@@ -237,7 +236,7 @@ func (p *pipe) stopWriting(err error) {
 	p.change.Broadcast()
 }
 
-// stopReading ends reading: after what is on its way, or at once.
+// stopReading ends reading: after what is in transit if keep is set, else at once.
 func (p *pipe) stopReading(err error, keep bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
