@@ -1,5 +1,5 @@
-// Package storage is the contract between Weir and the one thing it keeps
-// state in: a bucket of named, immutable objects.
+// Package storage defines Bucket, a set of named, immutable objects. A bucket is the
+// only place where Weir keeps state.
 //
 // A bucket gives four operations and one promise: an object appears under its
 // name at once, whole and durable, or not at all, and of several writers who
@@ -40,15 +40,15 @@ var (
 	// All methods return it before anything happens.
 	ErrKey = errors.New("invalid key")
 
-	// ErrDamaged: what the store holds is not what a bucket left there: a part
-	// is missing, or its bytes were changed. Nothing is known about objects
-	// that may have been in it. The answer stays the same until somebody repairs
-	// it, so asking again does not help. The error names what is damaged.
+	// ErrDamaged: the store does not hold what a bucket wrote there: a part is missing,
+	// or its bytes were changed. Nothing is known about objects that may have been in
+	// it. Repeating the call does not help until a person repairs the store. The error
+	// names what is damaged.
 	ErrDamaged = errors.New("damaged")
 
-	// ErrMissing: an object is not there, and others show that it must be. No
-	// method of a Bucket returns it: it is for packages that keep a log in one. The
-	// error names the object and says what shows it.
+	// ErrMissing: an object is not there, and others show that it must be. No method of
+	// a Bucket returns it: it is for packages that keep a log in one. The error names
+	// the object and what shows that it is missing.
 	ErrMissing = errors.New("object is missing")
 )
 
@@ -64,10 +64,10 @@ var (
 //
 // A Bucket that holds connections or files also implements io.Closer.
 type Bucket interface {
-	// Create stores body under key. On nil the object is complete and
-	// durable, and every later Get and List in any process sees it. No copy of
-	// it is under way any more: once deleted it does not come back. The bucket
-	// neither keeps nor changes body after it returns.
+	// Create stores body under key. On nil the object is complete and durable, and
+	// every later Get and List in any process sees it. No attempt is still under way:
+	// once deleted, the object does not come back. The bucket neither keeps nor changes
+	// body after Create has returned.
 	//
 	// Errors: ErrExists when the name is taken, by an object that is complete
 	// and durable too; ErrUnknown when it is not known whether the object was
@@ -83,23 +83,22 @@ type Bucket interface {
 	// a negative off.
 	Get(ctx context.Context, key string, off, n int64) ([]byte, error)
 
-	// List returns up to max keys (max > 0) that begin with prefix and are
-	// greater than after, in byte order of the whole key. Fewer than max
-	// means: there are no more. Both prefix and after are the beginning of a
-	// valid key, which need not exist and need not end at a slash, or empty.
-	// What is created or deleted while it runs it may show or not.
+	// List returns up to max keys (max > 0) that begin with prefix and are greater than
+	// after, in byte order of the whole key. Fewer than max keys mean that there are no
+	// more. prefix and after are each empty or the beginning of a valid key, which need
+	// not exist and need not end at a slash. A key that is created or deleted while
+	// List runs may be in the result or not.
 	List(ctx context.Context, prefix, after string, max int) ([]string, error)
 
-	// Delete removes the objects. Keys that do not exist are no error. After nil
-	// none of them is there any more. After ErrUnknown any of them may vanish at
-	// any later time. After another error some may have been removed, and the
-	// rest stays.
+	// Delete removes the objects. Keys that do not exist are no error. After nil, all
+	// of them are gone. After ErrUnknown, any of them may vanish at any later time.
+	// After another error some may have been removed, and the rest stays.
 	Delete(ctx context.Context, keys ...string) error
 }
 
-// CheckKey reports whether every bucket can hold key: 1 to MaxKey bytes of
-// a-z A-Z 0-9 . _ - = / with no empty element, no element that begins with a
-// dot, and none that is longer than 200 bytes. The error wraps ErrKey.
+// CheckKey returns an error unless every bucket can hold key: 1 to MaxKey bytes of a-z
+// A-Z 0-9 . _ - = / with no empty element, no element that begins with a dot, and no
+// element longer than 200 bytes. The error wraps ErrKey.
 func CheckKey(key string) error {
 	if key == "" || len(key) > MaxKey {
 		return fmt.Errorf("%w: length %d is not in 1..%d", ErrKey, len(key), MaxKey)
@@ -117,8 +116,8 @@ func CheckKey(key string) error {
 	return nil
 }
 
-// CheckKeys is what Get, Create and Delete of every bucket begin with: it returns the
-// error of the first key that CheckKey refuses, or that of a ctx that has ended.
+// CheckKeys returns the error of the first key that CheckKey refuses, or that of ctx if
+// it has ended. Get, Create and Delete of every bucket call it first.
 func CheckKeys(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := CheckKey(key); err != nil {
@@ -128,8 +127,8 @@ func CheckKeys(ctx context.Context, keys ...string) error {
 	return ctx.Err()
 }
 
-// CheckList reports whether prefix and after are what List takes: empty, or the
-// beginning of a key that CheckKey lets pass. The error wraps ErrKey.
+// CheckList returns an error unless prefix and after may be passed to List: each is
+// empty or the beginning of a key that CheckKey accepts. The error wraps ErrKey.
 func CheckList(prefix, after string) error {
 	if err := checkPrefix(prefix); err != nil {
 		return fmt.Errorf("prefix: %w", err)
@@ -152,8 +151,8 @@ func keyByte(c byte) bool {
 		c == '.' || c == '_' || c == '-' || c == '='
 }
 
-// Close closes b if it is an io.Closer. The decorators of this package are, and
-// pass it on.
+// Close closes b if it is an io.Closer. The decorators of this package pass Close on to
+// the bucket below.
 func Close(b Bucket) error {
 	if c, ok := b.(io.Closer); ok {
 		return c.Close()

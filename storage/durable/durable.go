@@ -6,8 +6,8 @@ import (
 	"os"
 )
 
-// SyncDir makes the names in a folder durable: of what was created, renamed and removed
-// there before.
+// SyncDir makes durable what was created, renamed and removed in a folder before the
+// call.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

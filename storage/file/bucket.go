@@ -1,7 +1,6 @@
-// Package file is a bucket in a folder of a local file system. An object is a
-// file (see disk). Objects that come in sequence are mostly not files of their own,
-// but records of larger ones (see row). FORMAT.md says what is in the
-// folder.
+// Package file is a bucket in a folder of a local file system. An object is a file (see
+// disk), unless it comes in sequence: most of those are records in larger files (see
+// row). FORMAT.md describes the folder.
 //
 // Any number of processes may use one folder at the same time.
 package file
@@ -30,13 +29,13 @@ type Bucket struct {
 
 var _ storage.Bucket = (*Bucket)(nil)
 
-// Create implements storage.Bucket. A crash before the link leaves nothing (or,
-// on a file system without O_TMPFILE, a file in .tmp that the next Open
-// removes); one after it leaves the whole object.
+// Create implements storage.Bucket. A crash before the link leaves nothing (or, on a
+// file system without O_TMPFILE, a file in .tmp that the next Open removes); a crash
+// after it leaves the whole object.
 //
-// Between the link and the sync of the folder others can read an object that a
-// power cut may still take away. It is not acked then, and whoever creates a
-// name in the same folder, or hears ErrExists for this one, has synced it too.
+// Between the link and the sync of the folder others can read an object that a power
+// cut may still take away. It is not acknowledged then. Any call that creates a name in
+// the same folder, or returns ErrExists for this one, syncs it too.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := check(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
@@ -81,12 +80,12 @@ func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, err
 	return body, nil
 }
 
-// hide takes from others the right to read a secret that an earlier version stored,
-// if the file is this process's own.
+// hide makes a secret that an earlier version stored unreadable for others, if the file
+// belongs to this process's user.
 func (b *Bucket) hide(key string) error {
 	info, err := os.Lstat(b.disk.Path(key))
 	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&^disk.SecretPerm == 0 {
-		return nil // Get says what there is to say
+		return nil // Get reports the error
 	}
 	if err := os.Chmod(b.disk.Path(key), disk.SecretPerm); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -101,8 +100,8 @@ func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, err
 	return b.disk.Get(key, off, n)
 }
 
-// Delete implements storage.Bucket. Folders stay: one that goes while another
-// process creates in it would be a race for nothing.
+// Delete implements storage.Bucket. Folders stay: removing one would race with a
+// process that creates in it, for no gain.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := check(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
@@ -149,8 +148,8 @@ func (b *Bucket) syncDeleted(name string) error {
 	return b.disk.SyncDir(dir)
 }
 
-// deleted returns a key, that of a row with that prefix and not less than from, which was
-// deleted from a pack that is there still; "" if there is none. See storage.Deleted.
+// deleted returns the key of a row with that prefix, not less than from, that was
+// deleted from a pack that still exists; "" if there is none. See storage.Deleted.
 func (b *Bucket) deleted(ctx context.Context, prefix, from string) (string, error) {
 	if err := check(ctx, from); err != nil {
 		return "", fmt.Errorf("look for what is gone: %w", err)
@@ -158,15 +157,15 @@ func (b *Bucket) deleted(ctx context.Context, prefix, from string) (string, erro
 	return b.rows.Deleted(ctx, prefix, from)
 }
 
-// Traits are what rows know and are told. Sequences: rows are made below that prefix
-// only. SetLevel: rows that are made from then on are
-// of version 2 from level 2 on, which older programs do not know.
+// Traits returns what the rows report and are told. Sequences: rows are made only below
+// that prefix. SetLevel: from level 2 on, new rows are of version 2, which older
+// programs do not know.
 func (b *Bucket) Traits() storage.Traits {
 	return storage.Traits{Sequences: b.rows.Sequences, SetLevel: b.rows.SetLevel, Deleted: b.deleted}
 }
 
-// Close ends appending to packs and lets go of all files. It waits for what is
-// under way. Whoever calls Create afterwards closes the row.
+// Close ends appending to packs and closes all files. It waits for calls under way. A
+// Create after Close closes the row.
 func (b *Bucket) Close() error {
 	b.rows.Close()
 	return nil
@@ -181,5 +180,6 @@ func check(ctx context.Context, keys ...string) error {
 	return storage.CheckKeys(ctx, keys...)
 }
 
-// hidden reports whether a name in the folder is the bucket's own.
+// hidden reports whether a name in the folder is not an object but a file of the bucket
+// itself.
 func hidden(name string) bool { return strings.HasPrefix(name, ".") }

@@ -14,8 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/file/row"
 )
 
-// List implements storage.Bucket. A page costs one reading of every folder
-// whose keys can be on it.
+// List implements storage.Bucket. Each page reads every folder whose keys can be on it.
 func (b *Bucket) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
 	if err := storage.CheckList(prefix, after); err != nil {
 		return nil, fmt.Errorf("list: %w", err)
@@ -54,10 +53,9 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 			}
 		}
 	}
-	// A folder takes its place among its neighbours as all of its keys do,
-	// with the slash: a-b < a/b < a0.
+	// A folder is sorted by its name with the slash, as its keys are: a-b < a/b < a0.
 	slices.Sort(names)
-	names = slices.Compact(names) // one that was deleted and created meanwhile
+	names = slices.Compact(names) // a name that was deleted and created meanwhile
 	for _, name := range names {
 		if len(l.keys) >= l.max {
 			return nil
@@ -71,8 +69,8 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 	return nil
 }
 
-// names returns what is in a folder and may be on the page, folders with a
-// slash at the end. A folder that is not there has nothing in it.
+// names returns what is in a folder and may be on the page; folders have a slash at the
+// end. A folder that does not exist is empty.
 func (l *listing) names(folder string) ([]string, error) {
 	dir, err := os.Open(l.b.disk.Path(folder))
 	if errors.Is(err, fs.ErrNotExist) && folder != "" {

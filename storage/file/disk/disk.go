@@ -2,9 +2,9 @@
 // written and synced under no name and then linked to its own: link(2) refuses a
 // name that is taken, where rename(2) would overwrite it.
 //
-// Any number of processes may use one folder at the same time. Files that are not
-// finished are in .tmp, where the file system has no nameless ones; .lock is held only
-// while those are cleaned up or in use.
+// Any number of processes may use one folder at the same time. Where the file system
+// has no nameless files, unfinished files are in .tmp; .lock is held only while those
+// are cleaned up or in use.
 package disk
 
 import (
@@ -14,15 +14,15 @@ import (
 	"sync"
 )
 
-// Modes of what is made.
+// Modes of new files and folders.
 const (
 	FilePerm   = 0o640
 	SecretPerm = 0o600 // of an object that holds a secret, see storage.Secret
 	DirPerm    = 0o750
 )
 
-// Disk is a folder, and how files are made durable there. After the first sync that
-// must not be repeated and failed it takes no writes any more: see Health.
+// Disk is a folder, and the way to make files durable in it. After the first failed
+// sync that must not be repeated, it accepts no more writes: see Health.
 type Disk struct {
 	Root  string               // absolute
 	Named bool                 // the file system has no O_TMPFILE: temp files have names in .tmp
@@ -30,18 +30,18 @@ type Disk struct {
 	Data  func(*os.File) error // fdatasync(2); tests make it fail
 
 	mu     sync.Mutex
-	dirs   map[string]bool // guarded by mu: folders, relative to Root, whose names are known to be on disk
-	broken error           // guarded by mu: the first sync that must not be repeated and failed
+	dirs   map[string]bool // guarded by mu: folders, relative to Root, whose names are known to be durable
+	broken error           // guarded by mu: the first failed sync that must not be repeated
 }
 
-// Path returns the path of the file with a name relative to the root, with slashes.
+// Path returns the path of a file; name is relative to the root, with slashes.
 func (d *Disk) Path(name string) string {
 	return filepath.Join(d.Root, filepath.FromSlash(name))
 }
 
-// SyncDir makes the names in a folder durable. After a sync that failed the
-// kernel may have dropped what it could not write, and the next one may claim
-// success: so the first failure ends all writing through this handle.
+// SyncDir makes the names in a folder durable. After a failed sync the kernel may have
+// dropped what it could not write, and the next sync may report success. So the first
+// failure ends all writing through this handle.
 func (d *Disk) SyncDir(dir *os.File) error {
 	err := d.Sync(dir)
 	if err == nil {
@@ -50,7 +50,7 @@ func (d *Disk) SyncDir(dir *os.File) error {
 	return d.Broke(fmt.Errorf("sync folder %s: %w", dir.Name(), err))
 }
 
-// Broke ends all writing through this handle, and returns err.
+// Broke ends all writing through this handle because of err, and returns err.
 func (d *Disk) Broke(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -10,10 +10,10 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// OpenDir opens the folder for a key, and creates it when it is missing. When
-// it returns, the folder's own name is on disk: a new one's parents are synced
-// here, and so are those of a folder that this handle meets for the first time,
-// because the process that made it may not have got that far.
+// OpenDir opens the folder for a key, and creates it if it is missing. On return the
+// folder's own name is durable. The parents of a new folder are synced here, and also
+// those of a folder that this handle sees for the first time, because the process that
+// made it may not have synced them.
 func (d *Disk) OpenDir(name string) (*os.File, error) {
 	if !d.known(name) {
 		for _, folder := range parents(name) {
@@ -25,7 +25,7 @@ func (d *Disk) OpenDir(name string) (*os.File, error) {
 	}
 	dir, err := os.Open(d.Path(name))
 	if err != nil {
-		d.learn(name, false) // removed by hand: it is made again next time
+		d.learn(name, false) // removed by hand: it is created again next time
 		return nil, err
 	}
 	return dir, nil

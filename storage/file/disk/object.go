@@ -23,8 +23,8 @@ func (d *Disk) Create(key string, body []byte, mode fs.FileMode) error {
 	defer dir.Close()
 	target := d.Path(key)
 
-	// A look first saves the loser of a race, and every repeated Create, the
-	// write. It decides nothing: the link does.
+	// Checking first saves the write of a Create that lost a race or is repeated. The
+	// check decides nothing: the link does.
 	if _, err := os.Lstat(target); err == nil {
 		return d.Taken(dir, target)
 	}
@@ -40,8 +40,8 @@ func (d *Disk) Create(key string, body []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// Place writes and syncs a file and links it to target, whose folder is to be
-// synced then. Errors: EEXIST, ErrUnknown, or nothing happened.
+// Place writes and syncs a file and links it to target. The caller must then sync
+// target's folder. Errors: EEXIST, ErrUnknown, or nothing happened.
 func (d *Disk) Place(dir *os.File, target string, body []byte, mode fs.FileMode) error {
 	temp, err := d.NewTemp(dir.Name())
 	if err != nil {
@@ -69,9 +69,9 @@ func (d *Disk) Place(dir *os.File, target string, body []byte, mode fs.FileMode)
 	}
 }
 
-// Taken is the answer for a name that is taken. Whoever hears ErrExists
-// builds on the object being there, so its name is synced first: its creator
-// may not have got that far, and may never.
+// Taken returns the error for a name that is taken. A caller that gets ErrExists relies
+// on the object being there, so its name is synced first: the process that created it
+// may not have done that, and may never do it.
 func (d *Disk) Taken(dir *os.File, target string) error {
 	if info, err := os.Lstat(target); err == nil && info.IsDir() {
 		return fmt.Errorf("%w: it is a folder of other keys", storage.ErrKey)
@@ -82,8 +82,8 @@ func (d *Disk) Taken(dir *os.File, target string) error {
 	return storage.ErrExists
 }
 
-// Refused reports whether err is an answer of link(2) with which it certainly
-// did nothing; an I/O error, or a time-out on a network file system, is not.
+// Refused reports whether err is an answer of link(2) that means that nothing happened.
+// An I/O error, or a time-out on a network file system, does not mean that.
 func Refused(err error) bool {
 	for _, errno := range []error{
 		unix.EACCES, unix.EPERM, unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.ENOENT, unix.ENOTDIR,

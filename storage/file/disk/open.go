@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens the folder dir and creates it, durably, when it is missing. It finds out
-// how the file system makes nameless files, and removes temporary files that a crash
+// Open opens the folder dir and creates it, durably, if it is missing. It finds out how
+// nameless files are made on the file system, and removes temporary files that a crash
 // left behind.
 func Open(dir string) (*Disk, error) {
 	root, err := filepath.Abs(dir)
@@ -34,8 +34,8 @@ func Open(dir string) (*Disk, error) {
 	return d, nil
 }
 
-// makeRoot creates the bucket's folder and those above it, and syncs the names
-// of all that it made.
+// makeRoot creates the bucket's folder and its parents, and syncs the names of all that
+// it created.
 func (d *Disk) makeRoot(dir string) error {
 	err := os.Mkdir(dir, DirPerm)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -58,7 +58,7 @@ func (d *Disk) makeRoot(dir string) error {
 	}
 	parent, err := os.Open(filepath.Dir(dir))
 	if errors.Is(err, fs.ErrPermission) && !made {
-		return nil // an old folder in one that is not ours to read
+		return nil // an existing folder whose parent this process may not read
 	}
 	if err != nil {
 		return err
@@ -67,8 +67,8 @@ func (d *Disk) makeRoot(dir string) error {
 	return d.SyncDir(parent)
 }
 
-// probe makes a file with the first method that works here. The shared lock
-// keeps others from cleaning up what is being tried.
+// probe makes a file with the first method that works here. It holds the shared lock,
+// so that no other process removes the file meanwhile.
 func (d *Disk) probe() error {
 	lock, err := d.lock(unix.LOCK_SH)
 	if err != nil {
@@ -95,9 +95,9 @@ func (d *Disk) try() error {
 	return os.Remove(name)
 }
 
-// clean removes what a crash left in .tmp. Whoever uses a temporary name holds
-// the lock shared, so with the exclusive lock in hand all of them are orphans.
-// When another process is at work they stay until the next start.
+// clean removes what a crash left in .tmp. A process that uses a temporary name holds
+// the lock shared, so under the exclusive lock all of them are orphans. If another
+// process is at work they stay until the next start.
 func (d *Disk) clean() error {
 	lock, err := d.lock(unix.LOCK_EX | unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datasync makes durable what is in a file, without its times.
+// datasync makes the content of a file durable, without its times.
 func datasync(f *os.File) error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
@@ -26,19 +26,19 @@ func FreeSpace(dir string) (int64, bool) {
 	return int64(s.Bavail) * int64(s.Bsize), true
 }
 
-// writeBack lets the kernel begin to write a part of a file. It promises nothing: a
+// writeBack tells the kernel to begin to write a part of a file. It promises nothing: a
 // failure shows when the file is synced.
 func writeBack(f *os.File, off, n int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
-// allocate gives a file room for n bytes from its beginning, and that size.
+// allocate sets the size of an empty file to n bytes and reserves the room.
 func allocate(f *os.File, n int64) error {
 	return unix.Fallocate(int(f.Fd()), 0, 0, n)
 }
 
-// Reserve asks the file system for room behind the end of a file, so that a full
-// disk has room for what is appended next. Where it cannot, the append fails then.
+// Reserve reserves room behind the end of a file, so that the next append succeeds even
+// if the disk is full. If the file system cannot do that, the append may fail then.
 func Reserve(f *os.File, bytes int64) {
 	info, err := f.Stat()
 	if err == nil {

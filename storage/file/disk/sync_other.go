@@ -7,12 +7,11 @@ import (
 	"os"
 )
 
-// datasync makes durable what is in a file. Not every system can leave out its
+// datasync makes the content of a file durable. Not every system can leave out its
 // times.
 func datasync(f *os.File) error { return f.Sync() }
 
-// FreeSpace returns how many bytes are free on the file system of dir; systems
-// differ in how they are asked.
+// FreeSpace is not implemented here: each system has its own call for it.
 func FreeSpace(string) (int64, bool) { return 0, false }
 
 func allocate(*os.File, int64) error { return errors.ErrUnsupported }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Temp is a file that is being written, before it has its name.
+// Temp is a file that has not got its name yet.
 type Temp struct {
 	File *os.File
 	size int64    // written
@@ -36,14 +36,14 @@ func (d *Disk) NewTemp(dir string) (*Temp, error) {
 	return &Temp{File: f, lock: lock}, nil
 }
 
-// stride is how much is written at once: from 2 MiB on, Linux takes huge pages for
-// it. In a virtual machine those are often not backed by memory yet, and the first
-// touch of each costs eight times what the copy does.
+// stride is how much is written at once. From 2 MiB on, Linux uses huge pages for it.
+// In a virtual machine these often have no memory behind them yet, and then the first
+// access to each takes eight times as long as the copy.
 const stride = 512 << 10
 
-// Write appends to the file. What is long is on its way to the disk before the sync
-// that waits for it: one that finds all of it to do keeps other files' syncs
-// waiting as well.
+// Write appends to the file. For a long write, the kernel is told to begin before the
+// sync: a sync that has to write everything itself also delays the syncs of other
+// files.
 func (t *Temp) Write(p []byte) error {
 	for len(p) > 0 {
 		n, err := t.File.Write(p[:min(len(p), stride)])
@@ -59,8 +59,8 @@ func (t *Temp) Write(p []byte) error {
 	return nil
 }
 
-// Allocate gives an empty file room for n bytes, which read as zeros. Errors: any but
-// ENOSPC means that it cannot be done here.
+// Allocate reserves n bytes, which read as zeros, for an empty file. Any error other
+// than ENOSPC means that the file system cannot do it.
 func (t *Temp) Allocate(n int64) error {
 	if err := allocate(t.File, n); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (t *Temp) WriteZeros(n int64) error {
 	return nil
 }
 
-// Link gives the file its name, or EEXIST.
+// Link gives the file its name. The error is EEXIST if the name is taken.
 func (t *Temp) Link(target string) error {
 	if t.lock == nil {
 		return linkNameless(t.File, target)
@@ -88,17 +88,16 @@ func (t *Temp) Link(target string) error {
 	return unix.Link(t.File.Name(), target)
 }
 
-// Keep lets go of the temporary name of a file that has been linked, and returns
-// the file.
+// Keep removes the temporary name of a file that has been linked, and returns the file.
 func (t *Temp) Keep() *os.File {
 	if t.lock != nil {
-		_ = os.Remove(t.File.Name()) // or at the next start
+		_ = os.Remove(t.File.Name()) // else the next start removes it
 		t.lock.Close()
 	}
 	return t.File
 }
 
-// Close lets go of the file. What was not linked is gone.
+// Close closes the file. A file that was not linked is gone.
 func (t *Temp) Close() {
 	t.File.Close()
 	if t.lock != nil {
@@ -107,8 +106,8 @@ func (t *Temp) Close() {
 	}
 }
 
-// TempDir is where files are that have a temporary name.
+// TempDir is the folder of files with temporary names.
 func (d *Disk) TempDir() string { return filepath.Join(d.Root, ".tmp") }
 
-// TempName returns a name there that nobody has.
+// TempName returns an unused name there.
 func (d *Disk) TempName() string { return filepath.Join(d.TempDir(), rand.Text()) }

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Nameless files are Linux's. Elsewhere temporary files have names in .tmp.
+// Only Linux has nameless files. Elsewhere temporary files have names in .tmp.
 
 func openNameless(string) (*os.File, error) { return nil, errors.ErrUnsupported }
 

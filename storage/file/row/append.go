@@ -15,15 +15,14 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// errClosed: the row takes no records any more; nothing happened.
+// errClosed: the row takes no more records; nothing happened.
 var errClosed = errors.New("row is closed")
 
-// errRemoved: somebody has removed the row's folder; nothing is left of it.
+// errRemoved: the row's folder was removed with everything in it.
 var errRemoved = errors.New("folder was removed")
 
-// appender writes the records of a row. It is the handle that made the row, for
-// the handle's life and until the row is closed; nobody else ever writes to the
-// packs.
+// appender writes the records of a row. It belongs to the handle that made the row,
+// until the handle or the row is closed. No other handle ever writes to the packs.
 type appender struct {
 	r *row
 
@@ -34,15 +33,15 @@ type appender struct {
 	closed  bool                 // guarded by mu: see errClosed
 	begun   bool                 // guarded by mu: something was created in this row
 
-	// What follows belongs to run, and to whoever has seen that it has ended
-	// and will not start again.
+	// The fields below belong to run. Others may use them when run has ended and will
+	// not start again.
 	file      *os.File // of the last pack; nil before the first one
 	pack      *pack
-	end       int64 // behind the last group in it
+	end       int64 // where the last group in it ends
 	count     int64 // groups in it
-	wrote     int64 // bytes of its file that were written once
+	wrote     int64 // bytes of its file that were written before
 	sizeIndex int   // index in Rows.sizes of the next pack
-	unmarked  bool  // the last pack has no mark yet: no record may go there
+	unmarked  bool  // the last pack has no mark yet: it must not get records before
 	next      chan made
 	buf       []byte
 }
@@ -67,8 +66,8 @@ func (w *appender) isClosed() bool {
 	return w.closed
 }
 
-// waitFor waits until the Creates of the numbers, or of all if none is given,
-// that are under way have ended.
+// waitFor waits until the Creates of the numbers, or all Creates if none is given, that
+// are under way have ended.
 func (w *appender) waitFor(ctx context.Context, numbers []uint64) error {
 	w.mu.Lock()
 	var wait []*creation
@@ -93,8 +92,8 @@ func (w *appender) waitFor(ctx context.Context, numbers []uint64) error {
 	return nil
 }
 
-// create is Create in a row that this handle appends to. Errors: errClosed, with
-// which it was not created here, and those of Create.
+// create is Create in a row that this handle appends to. Errors: errClosed, which means
+// that the object was not created here, and those of Create.
 func (w *appender) create(key string, number uint64, body []byte, sum uint32) error {
 	c := &creation{number: number, body: body, sum: sum, committed: make(chan struct{}), done: make(chan struct{})}
 	for {
@@ -111,7 +110,7 @@ func (w *appender) create(key string, number uint64, body []byte, sum uint32) er
 		<-other.done
 	}
 	w.busy[number] = c
-	// Many rows never have a second object: a pack would be wasted on them.
+	// Many rows never get a second object: a pack would be wasted on them.
 	single := !w.begun || len(body) > maxRecord
 	w.mu.Unlock()
 	defer func() {
@@ -128,8 +127,8 @@ func (w *appender) create(key string, number uint64, body []byte, sum uint32) er
 		return storage.ErrExists
 	}
 	if single {
-		// The link arbitrates with whoever closes the row meanwhile, and the
-		// number is in no pack.
+		// The link decides against a process that closes the row meanwhile. The number
+		// is in no pack.
 		err := w.r.disk.Create(key, body, disk.FilePerm)
 		w.mu.Lock()
 		w.begun = w.begun || err == nil
@@ -179,8 +178,8 @@ func (w *appender) append(c *creation) error {
 	return c.err
 }
 
-// run commits group after group until nobody waits: whoever comes while one is
-// written and synced is in the next one.
+// run commits group after group until no call waits. Calls that arrive while a group is
+// written and synced go into the next one.
 func (w *appender) run() {
 	for {
 		group := w.nextGroup()
@@ -220,10 +219,10 @@ func (w *appender) nextGroup() []*creation {
 	return group
 }
 
-// commit writes a group and makes it durable, and then looks whether the row is
-// being closed: the order is the proof, see freeze. A crash before the sync
-// leaves a group that may be torn, which counts as none; one after it leaves
-// records that were not acknowledged.
+// commit writes a group and makes it durable, and then checks whether the row is being
+// closed: the order is the proof, see freeze. A crash before the sync leaves a group
+// that may be torn and then does not count; a crash after it leaves records that were
+// not acknowledged.
 func (w *appender) commit(creates []*creation) error {
 	if w.isClosed() {
 		return errClosed
@@ -246,7 +245,7 @@ func (w *appender) commit(creates []*creation) error {
 	w.buf = w.padded(w.buf)
 	w.r.rows.mutations.at("write")
 	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
-		// A part of a group does not count, and the next one overwrites it.
+		// A partial group does not count, and the next one overwrites it.
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return err
 		}
@@ -263,8 +262,8 @@ func (w *appender) commit(creates []*creation) error {
 	return w.acknowledge(g, creates)
 }
 
-// padded adds zeros to a small group that goes where nothing was written yet: the groups
-// behind it go where something was.
+// padded adds zeros to a small group in space that was never written: the groups after
+// it then go to space that was.
 func (w *appender) padded(p []byte) []byte {
 	end := w.end + int64(len(p))
 	if end <= w.wrote {
@@ -278,7 +277,7 @@ func (w *appender) padded(p []byte) []byte {
 	return p
 }
 
-// acknowledge acknowledges a group that is durable, unless the row was closed.
+// acknowledge acknowledges a durable group, unless the row was closed.
 func (w *appender) acknowledge(g group, creates []*creation) error {
 	r := w.r
 	r.rows.mutations.at("look")
@@ -298,15 +297,15 @@ func (w *appender) acknowledge(g group, creates []*creation) error {
 	w.count++
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if w.pack.end < g.next { // else a List read it, after Close
+	if w.pack.end < g.next { // otherwise a List has already read it, after Close
 		w.pack.add(g)
 	}
 	r.publish()
 	return nil
 }
 
-// checkFolder ends appending when somebody has removed the folder, and with it all that
-// was appended.
+// checkFolder ends appending if the folder was removed, and with it everything that was
+// appended.
 func (w *appender) checkFolder() error {
 	there, err := disk.Exists(w.r.file(rowName))
 	if there || err != nil {
@@ -317,8 +316,8 @@ func (w *appender) checkFolder() error {
 	return fmt.Errorf("%s: %w", w.r.name, errRemoved)
 }
 
-// acknowledgeClosed ends appending, because the row is being closed. Those of the last group
-// that are before its end are there, and the others never were.
+// acknowledgeClosed ends appending, because the row is being closed. Records of the
+// last group that lie before the row's end are acknowledged; the others never happened.
 func (w *appender) acknowledgeClosed(g group, creates []*creation) error {
 	w.close()
 	r := w.r
@@ -331,7 +330,7 @@ func (w *appender) acknowledgeClosed(g group, creates []*creation) error {
 		return nil
 	}
 	if w.pack.number > r.end.pack {
-		// Nobody reads it: it does not matter whether this worked.
+		// No reader needs the file, so an error does not matter.
 		_ = os.Remove(r.packPath(w.pack.number))
 	}
 	return errClosed
@@ -343,7 +342,7 @@ func (w *appender) close() {
 	w.closed = true
 }
 
-// shut ends appending with the life of the handle.
+// shut ends appending because the handle is closed.
 func (w *appender) shut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -353,8 +352,7 @@ func (w *appender) shut() {
 	}
 }
 
-// release lets go of the files of an appender that has ended. The caller holds
-// mu.
+// release closes the files of an appender that has ended. The caller holds mu.
 func (w *appender) release() {
 	if w.file != nil {
 		w.file.Close()
@@ -370,8 +368,8 @@ func (w *appender) release() {
 	w.buf = nil
 }
 
-// makeRoom makes sure that a group of so many bytes fits into the last pack, and
-// begins another one if it does not.
+// makeRoom makes sure that a group of size bytes fits into the last pack, and begins
+// another pack if it does not.
 func (w *appender) makeRoom(size int64) error {
 	if w.file == nil || w.end+size > w.pack.size {
 		if err := w.rotate(page + size); err != nil {
@@ -384,8 +382,8 @@ func (w *appender) makeRoom(size int64) error {
 	return nil
 }
 
-// mark writes that the last pack was begun, before it takes a record. A crash
-// before that leaves a pack without records.
+// mark writes the mark that the last pack was begun. It does so before the pack takes a
+// record, so a crash before it leaves a pack without records.
 func (w *appender) mark() error {
 	if !w.unmarked {
 		return nil
@@ -408,8 +406,8 @@ func (w *appender) prepare() {
 	})
 }
 
-// large reports whether groups are large, by those in the last pack, or by the size of
-// the first one.
+// large reports whether groups are large on average, judged by those in the last pack,
+// or by the size of the first one.
 func (w *appender) large(size int64) bool {
 	if w.count > 0 {
 		size = (w.end - page) / w.count
@@ -417,8 +415,8 @@ func (w *appender) large(size int64) bool {
 	return size >= largeGroup
 }
 
-// rotate begins a pack of at least need bytes. It has its name, and its head is
-// durable, before a record is written to it. Errors: nothing happened.
+// rotate begins a pack of at least need bytes. The pack has its name and a durable head
+// before a record is written to it. An error means that nothing happened.
 func (w *appender) rotate(need int64) error {
 	h := packHead{row: w.r.id, number: 1}
 	if w.pack != nil {
@@ -448,7 +446,7 @@ func (w *appender) rotate(need int64) error {
 }
 
 // begin gives a file the head and the name of a pack. It returns how many bytes of the
-// file were written once.
+// file were written before.
 func (w *appender) begin(h *packHead, need int64) (f *os.File, wrote int64, err error) {
 	for {
 		b, err := w.ready(need)
@@ -476,8 +474,8 @@ func (w *appender) begin(h *packHead, need int64) (f *os.File, wrote int64, err 
 	}
 }
 
-// ready returns a file for a pack: the one that was prepared, or a new one, and
-// when the disk is full one that is as small as possible.
+// ready returns a file for a pack: the one that was prepared, or a new one. If the disk
+// is full, the new one is as small as possible.
 func (w *appender) ready(need int64) (*blank, error) {
 	if w.next != nil {
 		m := <-w.next

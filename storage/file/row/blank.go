@@ -9,58 +9,59 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// packSizes returns how large the packs of a row are, one after the other; the
-// last size stays. A row with little in it costs little.
+// packSizes returns the sizes of a row's packs, one after the other; the last size is
+// used for all further ones. So a row with few records takes little space.
 func packSizes() []int64 { return []int64{256 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20} }
 
-// A handle keeps files of deleted packs, of the last size, to use them again. Many packs go
-// at once when the upkeep of a log has fallen behind writers, and they are needed again
-// soon: to write zeros instead would take the disk's time from both. All of them together
-// take a quarter of the free space at most, but for the first minSpares.
+// A handle keeps files of deleted packs, of the last size, to use them again. When the
+// upkeep of a log has fallen behind, it deletes many packs at once, and new ones are
+// needed soon; writing zeros to new files would slow down both. All kept files together
+// take at most a quarter of the free space, except the first minSpares.
 const (
 	minSpares = 4
 	maxSpares = 16
 )
 
-// spareLimit returns how many files of size are kept with so much free space.
+// spareLimit returns how many files of size may be kept when free bytes are free.
 func spareLimit(free, size int64) int {
 	return int(min(max(free/4/size, minSpares), maxSpares))
 }
 
-// The sync of a group in space that was only allocated takes longer, because the file
-// system writes its own metadata: by a half at 256 KiB, by a tenth to a quarter at 1 MiB
-// (ext4, a virtual disk). From largeGroup bytes on that is less than to write zeros there
-// before. A smaller group that comes to such space brings padding bytes of zeros with it,
-// for the groups behind it.
+// In space that was only allocated, the sync of a group takes longer, because the file
+// system writes its own metadata: half as long again at 256 KiB, a tenth to a quarter
+// longer at 1 MiB (ext4, a virtual disk). From largeGroup bytes on, that costs less
+// than writing zeros first. A smaller group in such space is followed by padding bytes
+// of zeros, for the groups behind it.
 const (
 	largeGroup = 512 << 10
 	padding    = 256 << 10
 )
 
-// blank is a file for a pack that is not one yet. For small groups all of it was
-// written once, so that the file system has nothing to do when it is written again but
-// to write it: space that is only allocated costs a metadata write at each sync.
+// blank is a file that is to become a pack. For small groups all of it has been written
+// before, so that the file system has to write nothing but the data: in space that is
+// only allocated, each sync also writes metadata.
 type blank struct {
 	file    *os.File
 	size    int64
-	written int64      // bytes from its beginning that were written once
+	written int64      // bytes from its beginning that were written before
 	temp    *disk.Temp // a new file
-	name    string     // in .tmp, of one that was a pack
+	name    string     // its name in .tmp, if it was a pack
 }
 
-// made is what prepare hands over.
+// made is the result of prepare.
 type made struct {
 	*blank
 	err error
 }
 
-// blank returns a file of at least need bytes, of size if there is room: a spare
-// one or a new one, which for large groups is only allocated. Errors: nothing happened.
+// blank returns a file of at least need bytes, and of size bytes if there is room: a
+// spare file or a new one, which is only allocated if groups are large. An error means
+// that nothing happened.
 func (rs *Rows) blank(folder string, need, size int64, large bool) (*blank, error) {
 	if s := rs.takeSpare(need); s != nil {
 		return s, nil
 	}
-	// The file system is not filled with what nobody needs yet.
+	// The file system is not filled with space that is not needed yet.
 	if free, ok := disk.FreeSpace(rs.disk.Root); ok && free/4 < size {
 		size = min(size, max(need, rs.sizes[0]))
 	}
@@ -94,14 +95,14 @@ func (rs *Rows) newBlank(folder string, size int64, large bool) (*blank, error) 
 	return s, nil
 }
 
-// link gives the file its name and removes any other. Errors: see disk.Refused.
+// link gives the file its name and removes its other names. Errors: see disk.Refused.
 func (s *blank) link(target string) (*os.File, error) {
 	if s.temp == nil {
 		if err := unix.Link(s.name, target); err != nil {
 			s.drop()
 			return nil, err
 		}
-		// What stays of it in .tmp is removed at the next start.
+		// If its name in .tmp stays, the next start removes it.
 		_ = os.Remove(s.name)
 		return s.file, nil
 	}
@@ -118,10 +119,10 @@ func (s *blank) drop() {
 		return
 	}
 	s.file.Close()
-	_ = os.Remove(s.name) // or at the next start
+	_ = os.Remove(s.name) // else the next start removes it
 }
 
-// recycle renames a pack's file into .tmp. It may be written only after its folder was
+// recycle renames a pack's file into .tmp. It may be written only after its folder is
 // synced.
 func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)

@@ -12,11 +12,11 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// closing reports whether somebody has begun to close the row.
+// closing reports whether a process has begun to close the row.
 func (r *row) closing() (bool, error) { return disk.Exists(r.file(closeName)) }
 
-// closed is closing for a reader: a row that has its end is closed, even if a person has
-// removed the file that says so.
+// closed is closing for a reader: a row that has its end is closed, even if the file
+// `close` was removed by hand.
 func (r *row) closed() (bool, error) {
 	closing, err := r.closing()
 	if closing || err != nil {
@@ -25,13 +25,13 @@ func (r *row) closed() (bool, error) {
 	return disk.Exists(r.file(endName))
 }
 
-// freeze closes the row and makes known all that is in its packs for good.
-// Whoever closes shows `close` first and reads the packs after; the appender
-// writes a group first and looks for `close` after. So either the closer reads
-// the group, or the appender does not acknowledge it before it has seen where
-// the row ends. The first `end` is the one that counts.
+// freeze closes the row and reads for good what is in its packs. A closer first links
+// `close` and then reads the packs; the appender first writes a group and then checks
+// for `close`. So either the closer reads the group, or the appender does not
+// acknowledge it before it has seen where the row ends. The first `end` is the one that
+// counts.
 //
-// A crash leaves `close` alone: the next one who meets it goes on. The caller
+// A crash leaves only `close`: the next process that finds it continues. The caller
 // holds mu. An error with r.end set means only that `end` may not be durable.
 func (r *row) freeze() error {
 	if r.endSynced {
@@ -45,7 +45,7 @@ func (r *row) freeze() error {
 	if r.end == nil {
 		end, err := r.readEnd()
 		if errors.Is(err, fs.ErrNotExist) {
-			// Another process may have been faster, and have removed packs meanwhile.
+			// Another process may have been faster, and may have removed packs since.
 			failed := r.makeEnd(dir)
 			if end, err = r.readEnd(); err != nil {
 				err = cmp.Or(failed, err)
@@ -78,7 +78,7 @@ func (r *row) readEnd() (rowEnd, error) {
 	return end, nil
 }
 
-// makeEnd finds out where the row ends and links the file that says so.
+// makeEnd finds out where the row ends and links `end`.
 func (r *row) makeEnd(dir *os.File) error {
 	seen := &row{rows: r.rows, disk: r.disk, name: r.name, id: r.id, version: r.version}
 	if r.rows.mutations.readFirst() {
@@ -114,7 +114,7 @@ func (r *row) makeEnd(dir *os.File) error {
 	return nil
 }
 
-// loadTo replaces what is known of the packs by what is in them up to end.
+// loadTo replaces what is known of the packs by their content up to end.
 func (r *row) loadTo(end rowEnd) error {
 	for range 100 {
 		r.packs, r.index, r.damage = nil, nil, nil
@@ -136,7 +136,7 @@ func (r *row) loadOnce(end rowEnd) error {
 	}
 	for _, n := range numbers {
 		if n > end.pack {
-			break // by an appender that had not seen `close` yet
+			break // from an appender that had not seen `close` yet
 		}
 		if err := r.addPack(n); err != nil {
 			return err

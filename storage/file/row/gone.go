@@ -20,7 +20,7 @@ import (
 // extent is a part of a pack: the records whose ids are in [from, to) are gone.
 type extent struct{ from, to int64 }
 
-// extents are sorted, and do not touch each other.
+// extents are sorted and do not touch.
 type extents []extent
 
 func (s extents) has(id int64) bool {
@@ -33,7 +33,7 @@ func (s extents) has(id int64) bool {
 	return i < len(s) && s[i].from <= id
 }
 
-// with returns s and one more.
+// with returns s with n added.
 func (s extents) with(n extent) extents {
 	i, _ := slices.BinarySearchFunc(s, n.from, func(a extent, from int64) int {
 		if a.to < from {
@@ -48,7 +48,7 @@ func (s extents) with(n extent) extents {
 	return slices.Replace(slices.Clone(s), i, j, n)
 }
 
-// appendGone encodes an extent of the pack with that identity.
+// appendGone encodes an extent of the pack with the given identity.
 func appendGone(p []byte, identity [16]byte, s extent) []byte {
 	start := len(p)
 	p = binary.BigEndian.AppendUint32(p, goneMagic)
@@ -63,8 +63,8 @@ func goneSum(p []byte, identity [16]byte) uint32 {
 	return crc32.Update(crc32.Checksum(identity[:], castagnoli), castagnoli, p[8:goneSize])
 }
 
-// decodeGone reads extents and skips bytes that are not one: a process that died while
-// it appended may have left half an extent in front of those of others. It returns how
+// decodeGone reads extents and skips bytes that are not an extent: a process that died
+// while it appended may have left half an extent in front of others. It returns how
 // many bytes need not be read again.
 func decodeGone(p []byte, identity [16]byte) (found []extent, used int) {
 	for at := 0; len(p)-at >= goneSize; {
@@ -81,13 +81,13 @@ func decodeGone(p []byte, identity [16]byte) (found []extent, used int) {
 	return found, used
 }
 
-// followGone reads what is new in the file that says what is gone from a pack. The caller holds mu.
+// followGone reads what was added to the file gone-N of a pack. The caller holds mu.
 func (r *row) followGone(p *pack) error {
 	name := r.gonePath(p.number)
 	var info unix.Stat_t
 	if err := unix.Stat(name, &info); err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			return nil // or removed with the pack, which shows when it is opened
+			return nil // or it was removed with the pack, which shows when the pack is opened
 		}
 		return &fs.PathError{Op: "stat", Path: name, Err: err}
 	}
@@ -114,8 +114,8 @@ func (r *row) followGone(p *pack) error {
 	return nil
 }
 
-// syncGone makes durable what is known to be gone from a pack: another process
-// may have written it and not synced it. The caller holds mu.
+// syncGone makes durable what is known to be deleted from a pack: another process may
+// have written it without a sync. The caller holds mu.
 func (r *row) syncGone(p *pack) error {
 	if p.goneSynced >= p.goneRead {
 		return nil
@@ -158,8 +158,7 @@ func (r *row) syncNames() error {
 	return r.disk.SyncDir(dir)
 }
 
-// deleteFromRow is Delete for numbers of a row, and returns those that are in no
-// pack.
+// deleteFromRow is Delete for numbers of a row. It returns those that are in no pack.
 func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint64) (rest []uint64, err error) {
 	r, err := rs.row(folder)
 	if r == nil || err != nil {
@@ -182,7 +181,7 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 		case found:
 			ids[at.pack] = append(ids[at.pack], at.id)
 		case at.pack != nil:
-			// A number that is gone from its pack can have a file as well.
+			// A number that was deleted from its pack can have a file as well.
 			ids[at.pack] = append(ids[at.pack], nil...)
 			rest = append(rest, number)
 		case r.damage != nil:
@@ -206,9 +205,9 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 	return rest, nil
 }
 
-// markGone writes, durably, that records are gone from a pack. If nothing is left in
-// it, sweep removes it instead, which works on a full disk too; in version 1 only the
-// lowest pack.
+// markGone writes, durably, that records are deleted from a pack. If nothing is left in
+// the pack, sweep removes it instead, which works on a full disk too; in version 1 that
+// holds only for the lowest pack.
 func (r *row) markGone(p *pack, ids []int64) error {
 	slices.Sort(ids)
 	var news []extent
@@ -249,7 +248,7 @@ func (r *row) writeGone(p *pack, news []extent) error {
 		body = appendGone(body, p.identity, s)
 	}
 	if _, err := f.Write(body); err != nil {
-		return err // a part may be there, as the contract allows
+		return err // a part of it may be written, as the contract allows
 	}
 	if err := r.syncGoneFile(f, p); err != nil {
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
@@ -276,10 +275,10 @@ func (p *pack) allGone(gone extents) bool {
 	return true
 }
 
-// sweep removes the packs that have no records left, from the lowest on, and in version 2
-// also the pack of, if there are others before it. Readers conclude from the marks which
-// packs they do not miss, so the marks are durable first. The file that says what is gone
-// from a pack is removed when the removal of the pack is durable: otherwise a power cut
+// sweep removes the packs that have no records left, from the lowest on. In version 2
+// it also removes the pack of, even if earlier ones remain. Readers tell by the marks
+// which packs are not missing, so the marks are made durable first. The file gone-N of
+// a pack is removed only when the removal of the pack is durable: otherwise a power cut
 // could bring the records back. The caller holds mu.
 func (r *row) sweep(of *pack) error {
 	empty, err := r.emptyPacks()
@@ -306,8 +305,8 @@ func (r *row) sweep(of *pack) error {
 	return r.removeFiles(packStem, r.end.pack+1, math.MaxUint64)
 }
 
-// removePacks marks the last of some packs, removes all of them, durably, and then the
-// files that say what is gone from the packs from…to.
+// removePacks marks the last of some packs as removed, removes all of them, durably,
+// and then removes the files gone-N of the packs from…to.
 func (r *row) removePacks(kind uint64, packs []*pack, from, to uint64) error {
 	if err := r.mark(kind, packs[len(packs)-1].number); err != nil {
 		return err
@@ -350,8 +349,8 @@ func (r *row) emptyPacks() (n int, err error) {
 }
 
 // removeFiles removes the files whose names begin with stem and whose numbers are in
-// from…to: those of packs that were removed, also what a crash or a late Delete left,
-// and packs behind the end.
+// from…to: those of removed packs, what a crash or a late Delete left, and packs behind
+// the end.
 func (r *row) removeFiles(stem string, from, to uint64) error {
 	numbers, err := r.numbers(stem)
 	if err != nil {
@@ -368,8 +367,8 @@ func (r *row) removeFiles(stem string, from, to uint64) error {
 	return nil
 }
 
-// removePack takes a pack's name away. The appender keeps a full-sized file for
-// a later pack.
+// removePack removes a pack's name. The appender keeps a full-sized file for a later
+// pack.
 func (r *row) removePack(p *pack) (*blank, error) {
 	name := r.packPath(p.number)
 	if r.end == nil && r.writer != nil && !r.writer.isClosed() && p.size == r.rows.sizes[len(r.rows.sizes)-1] && r.rows.wantsSpare() {

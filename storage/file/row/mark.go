@@ -16,17 +16,17 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// makerName is the file whose link decides who makes a row, and appends to it. In version
-// 1 it alone says that there is a row. In version 2 it is linked to `row` as well, which
-// takes the marks.
+// makerName is the file whose link decides which handle makes a row and appends to it.
+// In version 1 it alone shows that there is a row. In version 2 it is also linked to
+// `row`, which takes the marks.
 const makerName = ".row"
 
-// plainName is a file in the root of a folder that somebody filled with objects of
-// another kind of bucket: there folders of slots without a row are no damage.
+// plainName is a file in the root of a folder that a person filled with objects of
+// another kind of bucket: there, folders of slots without a row are not damaged.
 const plainName = ".plain"
 
-// marks say which packs there were, in a row of version 2: a folder alone does not show
-// what it lacks.
+// marks say which packs there were, in a row of version 2. The folder alone does not
+// show what is missing.
 type marks struct {
 	begun   uint64           // the highest pack that was begun
 	removed uint64           // all packs up to this one may be gone
@@ -39,11 +39,11 @@ func (m marks) gone(number uint64) bool {
 	return alone || number <= m.removed
 }
 
-// errMissing: a pack is missing that was begun and not removed.
+// errMissing: a pack that was begun and not removed is missing.
 var errMissing = fmt.Errorf("%w: it is missing, and was not removed", errDamaged)
 
-// Kinds of marks. That of a pack that was removed while an earlier one is there says where
-// the one before it ends, in pages: nothing else does then.
+// Kinds of marks. The mark of a pack that was removed before an earlier one says where
+// the pack before it ends, in pages: nothing else records that then.
 const (
 	markBegun   = 1
 	markRemoved = 2
@@ -67,9 +67,9 @@ func markSum(p []byte, row [16]byte) uint32 {
 }
 
 // decodeMarks reads the marks behind the head of a row's file and skips bytes that are
-// not one: a process that died may have left half a mark in front of those of others.
+// not a mark: a process that died may have left half a mark in front of others.
 //
-// It adds them to m, and returns how many bytes need not be read again.
+// It adds the marks to m, and returns how many bytes need not be read again.
 func decodeMarks(p []byte, row [16]byte, m marks) (all marks, used int) {
 	for at := 0; len(p)-at >= markSize; {
 		q := p[at:]
@@ -95,11 +95,11 @@ func decodeMarks(p []byte, row [16]byte, m marks) (all marks, used int) {
 	return m, used
 }
 
-// readRow reads the row's own file in a folder; nil when there is no row. A folder
-// without one that holds other files of a row is damaged.
+// readRow reads the row's own file in a folder; it returns nil if there is no row. A
+// folder that lacks this file but has other files of a row is damaged.
 func (rs *Rows) readRow(folder string) (*row, error) {
 	stray := ""
-	for range 3 { // somebody may be making it
+	for range 3 { // another process may be making it
 		for _, name := range []string{rowName, makerName} {
 			p, err := os.ReadFile(filepath.Join(rs.disk.Path(folder), name))
 			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
@@ -131,10 +131,10 @@ func (rs *Rows) readRow(folder string) (*row, error) {
 		folder, makerName, stray, errDamaged, plainName)
 }
 
-// stray returns the name of a file that is in a folder only if it has a row, or "".
-// The slots of a bucket that is older than rows, or was copied from one of another
-// kind, are all files; where 0 is and 1 is not, of objects that come in sequence, the
-// others were in packs.
+// stray returns the name of a file that is in a folder only if it has a row, or "". In
+// a bucket that is older than rows, or was copied from one of another kind, all slots
+// are files. Where objects come in sequence and 0 is there but 1 is not, the others
+// were in packs.
 func (rs *Rows) stray(folder string) (string, error) {
 	entries, err := os.ReadDir(rs.disk.Path(folder))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
@@ -155,8 +155,7 @@ func (rs *Rows) stray(folder string) (string, error) {
 	return "", err
 }
 
-// linkNames gives the row that was just made its second name, in version 2, and makes
-// both durable.
+// linkNames gives a new row its second name, in version 2, and makes both durable.
 func (r *row) linkNames(dir *os.File) error {
 	if r.version > 1 {
 		err := unix.Link(r.path(makerName), r.file(rowName))
@@ -167,8 +166,8 @@ func (r *row) linkNames(dir *os.File) error {
 	return r.disk.SyncDir(dir)
 }
 
-// complete gives a row its second name again, which a crash or a person has removed.
-// Both are names of one file, so the marks are there.
+// complete links a row's second name again after a crash or a person removed it. Both
+// are names of one file, so the marks are kept.
 func (r *row) complete() error {
 	dir, err := os.Open(r.path(""))
 	if err != nil {
@@ -178,8 +177,8 @@ func (r *row) complete() error {
 	return r.linkNames(dir)
 }
 
-// readMarks returns the marks of a row; one of version 1 has none. It reads what is new.
-// The caller holds mu.
+// readMarks reads the new marks of a row and returns all of them; a row of version 1
+// has none. The caller holds mu.
 func (r *row) readMarks() (marks, error) {
 	if r.version < 2 {
 		return marks{}, nil
@@ -193,7 +192,7 @@ func (r *row) readMarks() (marks, error) {
 	if err != nil {
 		return marks{}, err
 	}
-	if r.marksRead == 0 || info.Size() < r.marksRead { // or somebody has put an older copy there
+	if r.marksRead == 0 || info.Size() < r.marksRead { // or the file was replaced by an older copy
 		r.marks, r.marksRead = marks{}, rowSize
 	}
 	tail, err := readUpTo(f, r.marksRead, info.Size()-r.marksRead)
@@ -205,8 +204,9 @@ func (r *row) readMarks() (marks, error) {
 	return all, nil
 }
 
-// mark appends a mark to the row's file, durably. There is room for it on a full disk:
-// see disk.Reserve. After an error the mark may or may not be there.
+// mark appends a mark to the row's file, durably. Room for it is reserved, see
+// disk.Reserve, so it works on a full disk. After an error the mark may or may not be
+// there.
 func (r *row) mark(kind, number uint64) error {
 	if r.version < 2 {
 		return nil
@@ -229,9 +229,9 @@ func (r *row) mark(kind, number uint64) error {
 }
 
 // survey lists the packs of a row up to its end, or all if end is nil. If one that must
-// be there is missing, the row is damaged. A pack is marked as begun when it is there and
-// as removed before it goes: if one comes or goes while the folder is read, the next
-// reading sees it. The marks are those after it.
+// be there is missing, the row is damaged. A pack exists before it is marked as begun,
+// and is marked as removed before it goes. So if one comes or goes while the folder is
+// read, the next reading sees it. The returned marks are those after the last reading.
 func (r *row) survey(end *rowEnd) (numbers []uint64, m marks, err error) {
 	missing := uint64(0)
 	for range 3 {
@@ -252,13 +252,13 @@ func (r *row) survey(end *rowEnd) (numbers []uint64, m marks, err error) {
 	return nil, m, fmt.Errorf("%s: %w", r.packPath(missing), errMissing)
 }
 
-// missing returns the lowest pack that must be there and is not among numbers, or 0.
+// missing returns the lowest pack that must be there and is not in numbers, or 0.
 func (r *row) missing(numbers []uint64, m marks, begun uint64, end *rowEnd) uint64 {
 	first, last := m.removed+1, begun
 	if n := len(numbers); n > 0 {
 		last = max(last, numbers[n-1])
 		if r.version < 2 {
-			first = numbers[0] // of those before nothing is known
+			first = numbers[0] // nothing is known of those before
 		}
 	}
 	if end != nil {

@@ -2,8 +2,8 @@
 
 package row
 
-// mutations are the rules that a test breaks on purpose. This program has none of
-// them: see mutations_weirtest.go.
+// mutations are the rules that a test breaks on purpose. This build has none: see
+// mutations_weirtest.go.
 type mutations struct{}
 
 func (mutations) ackUnseen() bool { return false }

@@ -2,11 +2,11 @@
 
 package row
 
-// mutations are the rules that a test breaks on purpose, to see that the races notice
+// mutations are the rules that a test breaks on purpose, to show that the races notice
 // it. The zero value keeps every rule.
 type mutations struct {
-	acksUnseen bool // the appender does not look for `close` after the sync
-	readsFirst bool // whoever closes a row reads its packs before `close` is there
+	acksUnseen bool // the appender does not check for `close` after the sync
+	readsFirst bool // a process that closes a row reads its packs before `close` is there
 
 	step func(at string) // called at each step of appending and of closing
 }

@@ -28,16 +28,17 @@ const (
 	goneSize      = 4 + 4 + 8 + 8
 	markSize      = 4 + 4 + 8 + 8
 
-	// page is what a group begins at and is filled up to: what was acknowledged
-	// is never written again, and no page has to be read to be written.
+	// page is the unit of groups: each begins at a page and is filled to the end of
+	// one. So acknowledged bytes are never written again, and no page must be read
+	// before it is written.
 	page = 4096
 
-	maxRecord = 8 << 20 // a longer body is a file of its own
-	maxGroup  = 8 << 20 // bodies in a group, unless it is one alone
+	maxRecord = 8 << 20 // bodies that are longer are files of their own
+	maxGroup  = 8 << 20 // bytes of bodies in a group, unless it has only one record
 	maxCount  = 4096    // records in a group
 )
 
-// Errors in the files of a row. Both are for good: see storage.ErrDamaged.
+// Errors in the files of a row. Both are permanent: see storage.ErrDamaged.
 var (
 	errFormat  = fmt.Errorf("%w, or written by a later version", storage.ErrDamaged)
 	errDamaged = storage.ErrDamaged
@@ -54,20 +55,20 @@ type record struct {
 	crc    uint32
 }
 
-// group is what was written and synced at once.
+// group is a number of records that were written and synced together.
 type group struct {
 	off, next int64
 	records   []record
 }
 
-// rowEnd is where a frozen row ends: behind the bytes before off in a pack, and
-// all packs before. Pack 0, which there is never, means that there was none.
+// rowEnd is where a frozen row ends: it has all packs before this one, and this one up
+// to off. Pack 0, which never exists, means that the row has no packs.
 type rowEnd struct {
 	pack uint64
 	off  int64
 }
 
-// packHead is what a pack begins with.
+// packHead is the head of a pack.
 type packHead struct {
 	row, identity [16]byte
 	number        uint64
@@ -147,15 +148,15 @@ func decodePackHead(p []byte) (h packHead, err error) {
 	return h, nil
 }
 
-// groupSize returns how many bytes count records with so many bytes take.
+// groupSize returns the size of a group of count records with bodies of bytes in all.
 func groupSize(count int, bytes int64) int64 {
 	return roundUp(groupHeadSize + int64(count)*entrySize + bytes)
 }
 
 func roundUp(n int64) int64 { return (n + page - 1) / page * page }
 
-// appendGroup encodes a group that goes to offset off of the pack with that
-// identity, and says where its records are.
+// appendGroup encodes a group for offset off of the pack with the given identity, and
+// returns where its records are.
 func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([]byte, group) {
 	g := group{off: off, records: make([]record, len(creates))}
 	head := groupHeadSize + len(creates)*entrySize
@@ -185,8 +186,9 @@ func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([
 	return append(p, make([]byte, g.next-body)...), g
 }
 
-// groupSum is the checksum of a group's head. It has the pack's identity and the
-// position in it, so that what an earlier life of the file left is no group.
+// groupSum is the checksum of a group's head. It covers the pack's identity and the
+// position, so that old content of a file that is used again is never taken for a
+// group.
 func groupSum(head []byte, identity [16]byte, off int64) uint32 {
 	seed := binary.BigEndian.AppendUint64(identity[:], uint64(off))
 	return crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, head[8:])
@@ -201,8 +203,8 @@ func groupCount(p []byte) (n int, ok bool) {
 	return n, n > 0 && n <= maxCount
 }
 
-// decodeGroup reads the head of the group at off, which has to end at or before
-// limit. False: there is none.
+// decodeGroup reads the head of the group at off, which must end at or before limit. It
+// returns false if there is none.
 func decodeGroup(p []byte, identity [16]byte, off, limit int64) (group, bool) {
 	n, ok := groupCount(p)
 	head := groupHeadSize + n*entrySize

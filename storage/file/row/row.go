@@ -26,21 +26,21 @@ const (
 // rowDigits is how many digits the numbers of a row have in keys.
 const rowDigits = 20
 
-// row is a folder log/<number> whose objects are named by numbers. Those that
-// its appender created are in packs, all others are files: the row is both.
+// row is a folder log/<number> whose objects are named by numbers. Those that its
+// appender created are in packs, all others are files; the row is both together.
 type row struct {
 	rows    *Rows
 	disk    *disk.Disk
 	name    string // the folder, relative to the root
 	id      [16]byte
 	version uint32
-	writer  *appender // nil when another handle made the row
+	writer  *appender // nil if another handle made the row
 
 	mu        sync.Mutex
 	packs     []*pack             // guarded by mu: by number
-	last      uint64              // guarded by mu: the highest number that one of them has had
-	index     map[uint64]location // guarded by mu: all that is in packs, with what is gone
-	damage    error               // guarded by mu: why a number that is not found may have been there
+	last      uint64              // guarded by mu: the highest number of a pack so far
+	index     map[uint64]location // guarded by mu: all records in packs, deleted ones included
+	damage    error               // guarded by mu: why a number that is not found may have been lost
 	marks     marks               // guarded by mu: those that were read
 	marksRead int64               // guarded by mu: bytes of the row's file that are in marks
 	end       *rowEnd             // guarded by mu: where the row ends, once it is frozen
@@ -57,7 +57,7 @@ func formatNumber(n uint64) string { return fmt.Sprintf("%0*d", rowDigits, n) }
 
 func (r *row) path(name string) string { return filepath.Join(r.disk.Root, r.name, name) }
 
-// file returns the path of a file of the row's own.
+// file returns the path of one of the row's own files.
 func (r *row) file(name string) string { return r.path(r.dot() + name) }
 
 func (r *row) dot() string {
@@ -72,8 +72,8 @@ func (r *row) packPath(number uint64) string { return r.file(packStem + formatNu
 func (r *row) gonePath(number uint64) string { return r.file(goneStem + formatNumber(number)) }
 
 // takenOrClosed reports whether a number is taken by a record, for a handle that is not
-// the appender. When it is, it is durable; when it is not, the row is closed, and
-// so none will ever take it.
+// the appender. If it is taken, the record is durable. If it is not, the row is closed,
+// so no record will ever take it.
 func (r *row) takenOrClosed(number uint64) (taken bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,8 +109,8 @@ func (r *row) takenOrClosed(number uint64) (taken bool, err error) {
 	return taken, nil
 }
 
-// syncPack makes what is in a pack durable, with its name. Whoever hears
-// ErrExists builds on it, and its appender may not have got that far.
+// syncPack makes a pack durable, with its name. A caller that gets ErrExists relies on
+// it, and the pack's appender may not have synced it yet.
 func (r *row) syncPack(number uint64) error {
 	f, err := os.Open(r.packPath(number))
 	if err != nil {
@@ -128,8 +128,8 @@ func (r *row) syncPack(number uint64) error {
 	return r.disk.SyncDir(dir)
 }
 
-// lookup finds the record of a number among those that are known. When it is
-// not found and at.pack is set, it is gone from there. The caller holds mu.
+// lookup finds the record of a number among those that are known. If it is not found
+// and at.pack is set, it was deleted from that pack. The caller holds mu.
 func (r *row) lookup(number uint64) (at location, found bool, err error) {
 	at, found = r.index[number]
 	if !found {
@@ -141,8 +141,8 @@ func (r *row) lookup(number uint64) (at location, found bool, err error) {
 	return at, !at.pack.gone.has(at.id), nil
 }
 
-// find is lookup for a caller that acts on the answer: it notices a pack that another
-// process has removed. The caller holds mu.
+// find is lookup for a caller that acts on the answer: it notices if another process
+// has removed the pack. The caller holds mu.
 func (r *row) find(number uint64) (at location, found bool, err error) {
 	for {
 		at, found, err = r.lookup(number)
@@ -159,9 +159,9 @@ func (r *row) find(number uint64) (at location, found bool, err error) {
 	}
 }
 
-// refresh makes known what others have appended up to now. The caller holds mu.
-// Nothing is believed before `close` was looked for, after the records were read:
-// whoever closes the row reads them later, and then has them too.
+// refresh reads what others have appended so far. The caller holds mu. The records are
+// read first, then `close` is checked, and only then the records count: a process that
+// closes the row reads them later, and so has them too.
 func (r *row) refresh() error {
 	if r.end != nil || r.writer != nil && !r.writer.isClosed() {
 		return nil
@@ -184,8 +184,7 @@ func (r *row) refresh() error {
 	return nil
 }
 
-// publish puts into the index what was read and is not in there. The caller
-// holds mu.
+// publish adds records that were read to the index. The caller holds mu.
 func (r *row) publish() {
 	if r.index == nil {
 		r.index = make(map[uint64]location)
@@ -198,13 +197,13 @@ func (r *row) publish() {
 	}
 }
 
-// add makes known a pack behind those that are. The caller holds mu.
+// add adds a pack behind those that are known. The caller holds mu.
 func (r *row) add(p *pack) {
 	r.packs = append(r.packs, p)
 	r.last = max(r.last, p.number)
 }
 
-// forget forgets a pack whose file was removed. The caller holds mu.
+// forget drops a pack whose file was removed. The caller holds mu.
 func (r *row) forget(p *pack) {
 	if p == r.packs[0] {
 		r.packs = r.packs[1:]
@@ -218,8 +217,9 @@ func (r *row) forget(p *pack) {
 	}
 }
 
-// forgetRemoved forgets the packs whose files were removed: in version 1 the lowest, in
-// version 2 any that has its mark. Errors: errMissing for one without. The caller holds mu.
+// forgetRemoved drops the packs whose files were removed: in version 1 the lowest, in
+// version 2 any with a mark. The error is errMissing for a pack without one. The caller
+// holds mu.
 func (r *row) forgetRemoved() error {
 	for _, p := range r.packs {
 		there, err := disk.Exists(r.packPath(p.number))
@@ -237,8 +237,8 @@ func (r *row) forgetRemoved() error {
 	return nil
 }
 
-// marked returns errMissing if a pack is missing and no mark says that it was removed,
-// but for a folder that was removed with all that is in it.
+// marked returns errMissing if a pack is missing and no mark says that it was removed.
+// It returns nil if the whole folder was removed.
 func (r *row) marked(number uint64) error {
 	m, err := r.readMarks()
 	if err == nil && r.version > 1 && !m.gone(number) {
@@ -275,9 +275,9 @@ func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte
 	}
 }
 
-// waitFor waits for a Create of the number that is under way in this handle.
-// Other handles may see its record before it is durable, so this one must not answer
-// that it is not there.
+// waitFor waits for a Create of the number that is under way in this handle. Other
+// handles may already see its record, so this one must not answer that it does not
+// exist.
 func (r *row) waitFor(ctx context.Context, numbers ...uint64) error {
 	if r.writer == nil {
 		return nil

@@ -1,7 +1,7 @@
 // Package row keeps objects that come in sequence (see storage.Sequences) in few files.
-// The objects of a row, …/<number>/<number>, are mostly not files: the handle that makes
-// the row appends them to packs there, which takes one write and one sync for all that
-// wait. FORMAT.md says how.
+// Most objects of a row, …/<number>/<number>, are not files: the handle that makes the
+// row appends them to packs there, with one write and one sync for all that wait.
+// FORMAT.md describes the files.
 package row
 
 import (
@@ -24,7 +24,7 @@ import (
 )
 
 // MayHave reports whether key may be that of an object in a row: …/<20 digits>/<20
-// digits>. Whether there is a row is known when its folder was looked at.
+// digits>. Only the folder itself shows whether there is a row.
 func MayHave(key string) bool {
 	_, _, ok := splitRow(key)
 	return ok
@@ -37,7 +37,7 @@ func splitRow(key string) (folder string, number uint64, ok bool) {
 	return folder, number, ok && MayBe(folder)
 }
 
-// MayBe reports whether a folder may be that of a row: it is named by a number.
+// MayBe reports whether a folder may be that of a row: its name is a number.
 func MayBe(folder string) bool {
 	_, ok := parseNumber(path.Base(folder))
 	return ok
@@ -51,8 +51,8 @@ func parseNumber(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-// maxRows is how many rows of others a handle remembers. Forgetting one costs
-// reading the headers of its packs again.
+// maxRows is how many rows of other handles are remembered. If one is forgotten, the
+// heads of its packs are read again.
 const maxRows = 256
 
 // Rows are the rows of a bucket in a folder, as one handle sees them.
@@ -62,7 +62,7 @@ type Rows struct {
 	mutations mutations
 	level     atomic.Int64   // see SetLevel
 	sequences sync.Map       // prefixes, as strings: see Sequences
-	wg        sync.WaitGroup // what appenders do in the background
+	wg        sync.WaitGroup // work of appenders in the background
 
 	spareMu sync.Mutex
 	spares  []*blank // guarded by spareMu: files of deleted packs
@@ -85,13 +85,12 @@ func (rs *Rows) rowVersion() uint32 {
 	return 1
 }
 
-// SetLevel tells the bucket the format level of what is kept in it: rows that are
-// made from then on are of version 2 from level 2 on, which older programs do not
-// know.
+// SetLevel sets the format level of what is kept in the bucket. From level 2 on, new
+// rows are of version 2, which older programs do not know.
 func (rs *Rows) SetLevel(level int) { rs.level.Store(int64(level)) }
 
 // Sequences says that the objects below prefix, which ends with a slash, come in
-// sequence: see storage.Sequences. Only there rows are made.
+// sequence: see storage.Sequences. Rows are made only there.
 func (rs *Rows) Sequences(prefix string) { rs.sequences.Store(prefix, true) }
 
 // inSequence reports whether the objects in a folder come in sequence.
@@ -101,7 +100,7 @@ func (rs *Rows) inSequence(folder string) bool {
 	return told
 }
 
-// row returns the row in a folder, or nil when nobody has made one.
+// row returns the row in a folder, or nil if there is none.
 func (rs *Rows) row(folder string) (*row, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -120,9 +119,9 @@ func (rs *Rows) loadRow(folder string) (*row, error) {
 	return rs.remember(r), nil
 }
 
-// joinRow returns the row in a folder. Where there is none and the folder's objects
-// come in sequence it makes one, and this handle its appender: .row is linked only
-// once, whatever the version.
+// joinRow returns the row in a folder. If there is none and the folder's objects come
+// in sequence, it makes one, and this handle becomes its appender: .row is linked only
+// once, in either version.
 func (rs *Rows) joinRow(folder string) (*row, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -164,7 +163,7 @@ func (rs *Rows) remember(r *row) *row {
 	return r
 }
 
-// forget drops a row whose folder somebody has removed.
+// forget drops a row whose folder was removed.
 func (rs *Rows) forget(r *row) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
@@ -173,9 +172,9 @@ func (rs *Rows) forget(r *row) {
 	}
 }
 
-// Create is storage.Bucket's, for a key that a row may have. Only the appender creates
-// in a row that is open; whoever else wants to closes it first. So a number is never in
-// a pack and the name of a file at once.
+// Create implements storage.Bucket's Create for a key that a row may have. Only the
+// appender creates in an open row; any other handle closes the row first. So a number
+// is never in a pack and the name of a file at once.
 func (rs *Rows) Create(ctx context.Context, key string, body []byte, mode fs.FileMode) error {
 	folder, number, _ := splitRow(key)
 	r, err := rs.joinRow(folder)
@@ -200,10 +199,10 @@ func (rs *Rows) Create(ctx context.Context, key string, body []byte, mode fs.Fil
 	return rs.disk.Create(key, body, disk.FilePerm)
 }
 
-// createAlone creates an object that does not come in sequence: a file. An appender
+// createAlone creates an object that does not come in sequence, as a file. An appender
 // looks for the file of a number after it has made the row. So if there is no row when
-// the file is there, none will ever have its number. If there is one, the appender may
-// have been faster: a Create of the same object again tells.
+// the file is there, no row will ever have its number. If there is one, the appender
+// may have been faster: another Create of the same object tells.
 func (rs *Rows) createAlone(key, folder string, body []byte, mode fs.FileMode) error {
 	if err := rs.disk.Create(key, body, mode); err != nil {
 		return err
@@ -216,7 +215,7 @@ func (rs *Rows) createAlone(key, folder string, body []byte, mode fs.FileMode) e
 		storage.ErrUnknown, folder), err)
 }
 
-// Get is storage.Bucket's, for the key of a row.
+// Get implements storage.Bucket's Get for the key of a row.
 func (rs *Rows) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	folder, number, _ := splitRow(key)
 	r, err := rs.row(folder)
@@ -314,8 +313,8 @@ func (rs *Rows) Delete(ctx context.Context, keys []string) (rest []string, err e
 	return rest, nil
 }
 
-// Deleted returns a key, that of a row with that prefix and not less than from, which was
-// deleted from a pack that is there still; "" if there is none. See storage.Deleted.
+// Deleted returns the key of a row with that prefix, not less than from, that was
+// deleted from a pack that still exists; "" if there is none. See storage.Deleted.
 func (rs *Rows) Deleted(ctx context.Context, prefix, from string) (string, error) {
 	folder, first, ok := splitRow(from)
 	if !ok || prefix != folder+"/" {
@@ -343,12 +342,11 @@ func (rs *Rows) Deleted(ctx context.Context, prefix, from string) (string, error
 	return "", nil
 }
 
-// sweepOthers removes the packs of which nothing is left from the rows that others
-// made and that are closed. They were the last of an open row when their records were
-// deleted, and nobody deletes there any more. It is done when this handle fills a row
-// of its own, not when it closes one: a process that closes may find that something is
-// missing, and then nothing is removed. What cannot be removed now stays until this
-// handle fills another row.
+// sweepOthers removes empty packs from closed rows of other handles. When their records
+// were deleted, these packs were the last of an open row, and nothing is deleted there
+// any more. It runs when this handle fills a row of its own, not when it closes one: a
+// process that closes may find that something is missing, and then nothing is removed.
+// What cannot be removed now stays until this handle fills another row.
 func (rs *Rows) sweepOthers() {
 	rs.mu.Lock()
 	var others []*row
@@ -367,8 +365,8 @@ func (rs *Rows) sweepOthers() {
 	}
 }
 
-// Reserved reports whether a name in the folder of a row is that of a file of the
-// row's own, which no object can have.
+// Reserved reports whether a name in the folder of a row is one of the row's own files.
+// No object can have such a name.
 func Reserved(name string) bool {
 	for _, stem := range []string{packStem, goneStem} {
 		if digits, ok := strings.CutPrefix(name, stem); ok {
@@ -379,8 +377,8 @@ func Reserved(name string) bool {
 	return name == rowName || name == closeName || name == endName
 }
 
-// Close ends appending to packs and lets go of all files. It waits for what is
-// under way. Whoever calls Create afterwards closes the row.
+// Close ends appending to packs and closes all files. It waits for calls under way. A
+// Create after Close closes the row.
 func (rs *Rows) Close() {
 	rs.spareMu.Lock()
 	rs.shut = true

@@ -14,27 +14,27 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// errPackRemoved: the file was removed, or has become another pack, while it was
-// being read. All that was in it had been deleted.
+// errPackRemoved: the file was removed, or became another pack, while it was read.
+// Everything in it had been deleted.
 var errPackRemoved = errors.New("pack is gone")
 
 // errFrozen: a pack is missing because the row has its end.
 var errFrozen = errors.New("row is frozen")
 
-// errChanging ends a reading that never finds the packs of a row at rest.
+// errChanging: the packs of a row changed during every attempt to read them.
 var errChanging = errors.New("packs come and go faster than they are read")
 
 // pack is what is known of a file of records.
 type pack struct {
 	packHead          // never changes
 	end      int64    // behind the last group that was read
-	searched int64    // the end behind which no later group was found
+	searched int64    // end of the range already scanned for a valid group
 	records  []record // by id
-	indexed  int      // so many of records are in the row's index
-	damaged  bool     // records of it are unknown
+	indexed  int      // how many of records are in the row's index
+	damaged  bool     // some of its records are unknown
 
 	gone       extents
-	goneRead   int64 // bytes of the file of what is gone that are in gone
+	goneRead   int64 // bytes of gone-N that are in gone
 	goneSynced int64 // bytes of it that are known to be durable
 	goneNamed  bool  // its name is known to be durable
 }
@@ -47,12 +47,12 @@ func (r *row) readPackHead(f io.ReaderAt, number uint64) (packHead, error) {
 	}
 	h, err := decodePackHead(p)
 	if err == nil && (h.row != r.id || h.number != number) {
-		err = errPackRemoved // used again since it was opened
+		err = errPackRemoved // the file became another pack since it was opened
 	}
 	return h, err
 }
 
-// openPack opens a pack. Errors: errPackRemoved when it is not there.
+// openPack opens a pack. The error is errPackRemoved if it is not there.
 func (r *row) openPack(number uint64) (*os.File, packHead, error) {
 	f, err := os.Open(r.packPath(number))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,8 +72,8 @@ func (r *row) openPack(number uint64) (*os.File, packHead, error) {
 	return f, h, nil
 }
 
-// checkSize returns an error if a file is not as long as its pack: all of it was written
-// before it had its name.
+// checkSize returns an error if a file is shorter than its pack: all of it is written
+// before it gets its name.
 func checkSize(f *os.File, h packHead) error {
 	info, err := f.Stat()
 	if err == nil && info.Size() < h.size {
@@ -83,7 +83,7 @@ func checkSize(f *os.File, h packHead) error {
 }
 
 // read returns a part of a record's body. The head of the pack is read afterwards: if
-// it has not changed, the bytes were those of this pack.
+// it has not changed, the bytes belong to this pack.
 func (r *row) read(at location, off, n int64) ([]byte, error) {
 	off, n, err := storage.Range(at.size, off, n)
 	if err != nil {
@@ -119,8 +119,9 @@ func (r *row) same(f io.ReaderAt, p *pack) error {
 	return err
 }
 
-// follow reads what is new in the packs of a row that is not frozen; refresh puts it
-// into the index. Errors: errFrozen, when packs behind the end have been removed. The caller holds mu.
+// follow reads what is new in the packs of a row that is not frozen; refresh adds it to
+// the index. The error is errFrozen if packs behind the end have been removed. The
+// caller holds mu.
 func (r *row) follow() error {
 	for range 100 {
 		err := r.forgetRemoved()
@@ -167,9 +168,9 @@ func (r *row) followOnce() error {
 	}
 }
 
-// nextPack returns the first pack behind the one with that number, and where that one
-// ends; nil if there is none. Errors: errPackRemoved, if the one with that number may be
-// gone, too.
+// nextPack returns the first pack after the one with the given number, and where that
+// one ends; nil if there is none. The error is errPackRemoved if the pack with the
+// number may be gone, too.
 func (r *row) nextPack(number uint64) (next *pack, end int64, err error) {
 	for n := number + 1; ; n++ {
 		h, before, err := r.lookForPack(n)
@@ -188,10 +189,10 @@ func (r *row) nextPack(number uint64) (next *pack, end int64, err error) {
 	}
 }
 
-// lookForPack returns the head of a pack, and where the pack before it ends: also if it
-// was removed alone. h is nil if it is not there, and before is negative if it was never
-// made. Its mark as begun is read after the look for it: if it is missing then, it comes,
-// or goes, or is missing indeed.
+// lookForPack returns the head of a pack, and where the pack before it ends, even if
+// the pack was removed alone. h is nil if the pack is not there; before is negative if
+// it was never made. Its mark as begun is read after the look for it. So if the pack is
+// not there and the mark is, it appeared meanwhile, or is being removed, or is missing.
 func (r *row) lookForPack(number uint64) (h *packHead, before int64, err error) {
 	for range 3 {
 		f, h, err := r.openPack(number)
@@ -218,9 +219,9 @@ func (r *row) lookForPack(number uint64) (h *packHead, before int64, err error) 
 	return nil, 0, fmt.Errorf("%s: %w", r.packPath(number), errMissing)
 }
 
-// remains returns errPackRemoved if a pack is not there any more. In version 1 packs are
-// removed from the lowest on: if the next one is not there and this one still is, then
-// the next one was never made.
+// remains returns errPackRemoved if a pack is no longer there. In version 1 packs are
+// removed from the lowest on: if the next one is not there and this one still is, the
+// next one was never made.
 func (r *row) remains(number uint64) error {
 	there, err := disk.Exists(r.packPath(number))
 	if err == nil && !there {
@@ -240,8 +241,8 @@ func (r *row) addPack(number uint64) error {
 
 // firstPack returns the number of the lowest pack, 0 if there is none. One reading of
 // the folder can miss both a pack that is removed meanwhile and the next one that
-// appears, so it is read twice before the answer is 0. After `close` has appeared at most
-// one more pack is made, so then the second reading is right.
+// appears, so the folder is read twice before the answer is 0. After `close` has
+// appeared at most one more pack is made, so the second reading is then right.
 func (r *row) firstPack() (uint64, error) {
 	for range 2 {
 		numbers, _, err := r.survey(nil)
@@ -279,9 +280,9 @@ func (r *row) numbers(stem string) ([]uint64, error) {
 }
 
 // scan reads the groups of a pack from where the last scan ended. If limit is not
-// negative, the pack ends there, and bytes below it that are not a group are damage. Else
-// they are damage only if a group follows, which was written after they had been synced;
-// and the last group counts if it is whole.
+// negative, the pack ends there, and bytes below it that are not a group are damage.
+// Else they are damage only if a group follows, because that was written after they had
+// been synced; and the last group counts if it is whole.
 func (r *row) scan(p *pack, limit int64) error {
 	if limit >= 0 && p.end >= limit {
 		return nil
@@ -306,7 +307,7 @@ func (r *row) scan(p *pack, limit int64) error {
 	if err := r.same(f, p); err != nil {
 		return err
 	}
-	// Not the head: others read it without mu.
+	// The head is not assigned: others read it without mu.
 	p.end, p.searched, p.records, p.damaged = sound.end, sound.searched, sound.records, sound.damaged
 	if p.damaged {
 		r.damage = fmt.Errorf("%s: %w: which numbers it had cannot be told", f.Name(), errDamaged)
@@ -338,7 +339,7 @@ func (p *pack) scanTo(f io.ReaderAt, limit int64) error {
 	return nil
 }
 
-// scanTail reads all groups that are there.
+// scanTail reads all groups up to the end of the file.
 func (p *pack) scanTail(f io.ReaderAt) error {
 	for p.end < p.size {
 		g, ok, err := readGroup(f, p.identity, p.end, p.size)
@@ -368,7 +369,7 @@ func (p *pack) scanTail(f io.ReaderAt) error {
 			p.searched = p.end
 			return nil
 		}
-		// The group may have been written since: what follows it is later.
+		// The group may have been written since: what follows it is newer.
 		if _, ok, err = readGroup(f, p.identity, p.end, p.size); err != nil {
 			return err
 		}
@@ -380,8 +381,8 @@ func (p *pack) scanTail(f io.ReaderAt) error {
 	return nil
 }
 
-// intact reports whether all of a group was written: a group follows it, or its bodies
-// have the checksums that its head says.
+// intact reports whether all of a group was written: another group follows it, or its
+// bodies have the checksums in its head.
 func (p *pack) intact(f io.ReaderAt, g group) (bool, error) {
 	for _, rec := range g.records {
 		sum := crc32.New(castagnoli)
