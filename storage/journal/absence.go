@@ -10,32 +10,31 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// absent is the error for an object that is missing. That an object is not there proves
-// nothing by itself, so each object of a journal has another one that shows that it was
-// there.
+// absent is the error for an object that is missing. Absence proves nothing by itself,
+// so for each object of a journal there is another that shows that it existed.
 type absent struct{ key, shown string }
 
-// Missing is the error for an object of a bucket that is not there and must be: shown
-// says by what. It is an ErrCorrupt and a storage.ErrMissing.
+// Missing returns the error for an object that is not in a bucket and must be: shown
+// says what proves that. The error is an ErrCorrupt and a storage.ErrMissing.
 func Missing(key, shown string) error { return absent{key, shown} }
 
 func (a absent) Error() string { return fmt.Sprintf("object %s is missing: %s", a.key, a.shown) }
 
-// Is makes it an ErrCorrupt too: the log is not what it was.
+// Is makes absent an ErrCorrupt too: the log is incomplete.
 func (a absent) Is(target error) bool { return target == ErrCorrupt || target == storage.ErrMissing }
 
-// Recovered says what a recovery has read, for Options.Verify.
+// Recovered describes what a recovery has read, for Options.Verify.
 type Recovered struct {
-	Checkpoint Position // that it started from; zero: none, it has read the log from its beginning
+	Checkpoint Position // where it started; zero: no checkpoint, it has read the log from its beginning
 	End        Position // the first position of the epoch that is about to begin
 
 	begun []uint64
 }
 
-// Knows reports whether the recovered state holds all that the owner of an epoch
-// did: the checkpoint is of that epoch or a later one, or its header was read and
-// the log was followed to the epoch's end. Of another epoch it knows only that its
-// claimant never became the owner.
+// Knows reports whether the recovered state holds everything that the owner of an epoch
+// did: the checkpoint is of that epoch or a later one, or its header was read and the
+// log was followed to the epoch's end. For any other epoch the recovery knows only that
+// its claimant never became the owner.
 func (r Recovered) Knows(epoch uint64) bool {
 	return epoch <= r.Checkpoint.Epoch || slices.Contains(r.begun, epoch)
 }
@@ -44,10 +43,10 @@ func (w *walker) recovered() Recovered {
 	return Recovered{Checkpoint: w.start, End: w.pos, begun: w.begunEpochs}
 }
 
-// checkTombstones returns the newest checkpoint, given what a List has just shown as that,
-// after having asked for tombstones. A tombstone says that there was a checkpoint
-// beyond it, which was durable before it. The claim of a recovery keeps that one, or
-// a newer one, in place: if a List after the tombstones shows none, it is missing.
+// checkTombstones looks for tombstones and returns the newest checkpoint; newest is the
+// one that a List has just shown. A tombstone proves that a checkpoint beyond it was
+// durable before it. The claim of a recovery keeps that checkpoint, or a newer one, in
+// place. So if a List after the tombstones shows none, the checkpoint is missing.
 func (w *walker) checkTombstones(ctx context.Context, newest Position) (Position, error) {
 	const page = 1000
 	after := ""
@@ -76,8 +75,8 @@ func (w *walker) checkTombstones(ctx context.Context, newest Position) (Position
 }
 
 // mayEnd returns nil if the log may end at the hole at pos. It may not if something
-// shows that the slot was there and is missing: a closing of its epoch, a SEAL behind
-// it, or DATA behind it that was written when the slot was acknowledged.
+// shows that the slot existed: a closing of its epoch, a SEAL behind it, or DATA behind
+// it that was written when the slot was acknowledged.
 func (w *walker) mayEnd(ctx context.Context, pos Position) error {
 	if lossUnread(w.store.mutations) {
 		return nil
@@ -86,8 +85,7 @@ func (w *walker) mayEnd(ctx context.Context, pos Position) error {
 	if err != nil || shown == "" {
 		return err
 	}
-	// That was made when the slot was there, which may be after it was
-	// looked for.
+	// That was made when the slot existed, perhaps after the slot was looked for.
 	key := SlotKey(w.store.shard, pos)
 	there, err := w.store.has(ctx, key)
 	if err == nil && !there {
@@ -130,13 +128,13 @@ func (w *walker) evidence(ctx context.Context, pos Position) (string, error) {
 		}
 		raw, err := w.store.get(ctx, key)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted since: this walk started at a checkpoint that is not the newest any more
+			continue // deleted since: this walk started at a checkpoint that is no longer the newest
 		}
 		if err != nil {
 			return "", err
 		}
 		o, err := decode(raw)
-		if err != nil { // it may be what shows it
+		if err != nil { // this object may be the evidence
 			return "", maybeStale{fmt.Errorf("read %s: %w", key, err)}
 		}
 		if o.shows(pos) {

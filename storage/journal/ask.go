@@ -10,16 +10,16 @@ import (
 )
 
 // maxAsked bounds the questions that one call of Asked looks at, so that a node that
-// asks all the time does not keep it busy.
+// asks all the time does not keep the owner busy.
 const maxAsked = 16
 
-// askPage is how many keys a List asks for.
+// askPage is how many keys one List returns.
 const askPage = 1000
 
-// Ask asks the owner of an epoch whether it is there: it creates the next
-// question of that epoch. node is the name of the one that asks. An owner that looks
-// (Asked) answers with a slot. Nothing in the log depends on a question; one that is
-// lost, or of which it is not known whether it was created, may be asked again.
+// Ask asks the owner of an epoch whether it is alive: it creates the next question of
+// that epoch. node is the name of the asking node. An owner that looks (Asked) answers
+// with a slot. Nothing in the log depends on a question. One that is lost, or whose
+// creation has an unknown outcome, may be asked again.
 func Ask(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64, node string) error {
 	newest, err := newestAsk(ctx, b, shard, epoch)
 	if err != nil {
@@ -28,7 +28,7 @@ func Ask(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64, node
 	pos := Position{epoch, newest + 1}
 	o := askObject(shard, pos, node)
 	err = b.Create(ctx, askKey(shard, pos), o.encode())
-	if err != nil && !errors.Is(err, storage.ErrExists) { // taken: somebody else asks the same
+	if err != nil && !errors.Is(err, storage.ErrExists) { // taken: another node asks the same
 		return fmt.Errorf("ask the owner of epoch %d: %w", epoch, err)
 	}
 	return nil
@@ -56,12 +56,12 @@ func newestAsk(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64
 	}
 }
 
-// Asked reports whether a node has asked if this owner is there, since the last call
-// that reported so, and returns the name of the last one that did. If none has, it
-// costs one call to the bucket. It deletes the questions that it has seen, but for the
-// newest, which holds the number. An error of that is returned together with the
-// answer; a later call deletes what is left. Asked must not be called by two goroutines
-// at once.
+// Asked reports whether a node has asked if this owner is alive, since the last call
+// that reported so, and returns the name of the last node that did. If none has, it
+// costs one call to the bucket. It deletes the questions that it has seen, except the
+// newest, which keeps the number. If that fails, the error is returned together with
+// the answer, and a later call deletes what is left. Asked must not be called by two
+// goroutines at once.
 func (j *Journal) Asked(ctx context.Context) (who string, asked bool, err error) {
 	for range maxAsked {
 		pos := Position{j.claim.Epoch, j.asked + 1}
@@ -87,8 +87,8 @@ func askedBy(raw []byte) string {
 	return string(o.entries[0].Body)
 }
 
-// deleteQuestions deletes the questions that were seen, but for the newest, and at first
-// those to earlier owners, which alone it lists.
+// deleteQuestions deletes the questions that were seen, except the newest. The first
+// time it also deletes those to earlier owners, for which it needs a List.
 func (j *Journal) deleteQuestions(ctx context.Context) error {
 	newest := Position{j.claim.Epoch, j.asked}
 	var old []string
@@ -118,9 +118,9 @@ func (j *Journal) deleteQuestions(ctx context.Context) error {
 	return nil
 }
 
-// NextSlot returns the position behind the last slot of from's epoch that is
-// there, from if none is there from it on. It lists; a hole does not end it.
-// A node that watches the owner learns by it, and by HasSlot, whether the log grows.
+// NextSlot returns the position after the last slot of from's epoch that exists, or
+// from if no slot from there on exists. It uses List; a hole does not end it. With it
+// and HasSlot, a node that watches the owner learns whether the log grows.
 func NextSlot(ctx context.Context, b storage.Bucket, shard uint32, from Position) (Position, error) {
 	storage.Sequences(b, logPrefix(shard))
 	next, prefix := from, epochPrefix(shard, from.Epoch)

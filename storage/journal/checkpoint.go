@@ -11,18 +11,18 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// slotCounts knows the acknowledged positions of an epoch, and how many entries lie
-// before each.
+// slotCounts holds, for acknowledged positions of an epoch, how many entries lie before
+// each.
 type slotCounts struct {
 	low     uint64   // the first slot that it knows
 	entries []uint64 // before slot low, low+1 … up to the first that is not acknowledged
 }
 
-// maxCounts is how many positions slotCounts remembers, 8 bytes each: the slots
-// that may be acknowledged while a checkpoint is being encoded.
+// maxCounts is how many positions slotCounts remembers, at 8 bytes each: the slots that
+// may be acknowledged while a checkpoint is encoded.
 const maxCounts = 1 << 16
 
-// add notes that the next slot, of n entries, is acknowledged.
+// add records that the next slot, with n entries, is acknowledged.
 func (l *slotCounts) add(n int) {
 	if len(l.entries) == maxCounts {
 		l.drop(l.low + maxCounts/2)
@@ -30,7 +30,7 @@ func (l *slotCounts) add(n int) {
 	l.entries = append(l.entries, l.entries[len(l.entries)-1]+uint64(n))
 }
 
-// drop forgets what lies before slot, in memory too.
+// drop forgets everything before slot, and frees its memory.
 func (l *slotCounts) drop(slot uint64) {
 	if slot > l.low {
 		l.entries = slices.Clone(l.entries[slot-l.low:])
@@ -54,28 +54,26 @@ func (j *Journal) Checkpointed() Position {
 	return j.saved
 }
 
-// Checkpoint stores body, the state before slot pos. On nil it is durable, and
-// older checkpoints are gone, or will be removed by a later Checkpoint: a
-// recovery that has listed one of them and finds it missing starts over. Calls
-// to the bucket are repeated until ctx ends or the journal stops.
+// Checkpoint stores body, the state before slot pos. On nil it is durable, and older
+// checkpoints are gone, or a later Checkpoint removes them: a recovery that has listed
+// one of them and does not find it starts over. Calls to the bucket are repeated until
+// ctx ends or the journal stops.
 //
-// pos is of this epoch, at or after Checkpointed, and acknowledged: Apply was
-// called for all slots before it. body is what the state was when Apply had been
-// called for those and for no other. Later slots may be applied while it is being
-// encoded, up to 32,768 of them. Before the first slot of the epoch is applied
-// the position is slot 1.
+// pos must be of this epoch, at or after Checkpointed, and acknowledged: Apply was
+// called for all slots before it. body must be the state after exactly those calls of
+// Apply. Up to 32,768 later slots may be applied while it is encoded. Before the first
+// slot of the epoch is applied, the position is slot 1.
 //
-// After an error with which the outcome is open (ctx ended, the journal stopped)
-// the checkpoint may still appear. That does no harm, even when this owner was
-// fenced long ago: what is acknowledged is in the log of every later owner, so
-// it is the state at a place that they all have passed. If it lies before their
-// checkpoints no recovery looks at it; if it is the newest, nothing behind it has been
+// After an error with an unknown outcome (ctx ended, the journal stopped) the
+// checkpoint may still appear. That does no harm, even if this owner was fenced long
+// ago: what is acknowledged is in the log of every later owner, so the checkpoint is
+// the state at a position that all of them have passed. If it lies before their
+// checkpoints, no recovery looks at it. If it is the newest, nothing behind it has been
 // deleted, since owners delete only before checkpoints that they know.
 //
-// Errors: ErrPosition and ErrTooLarge, with which nothing has happened;
-// ErrFenced and ErrForeign, with which the journal has stopped; ErrCorrupt if
-// something else lies under the name, Err when the journal has stopped, and the
-// bucket's.
+// Errors: ErrPosition and ErrTooLarge, after which nothing has happened; ErrFenced and
+// ErrForeign, after which the journal has stopped; ErrCorrupt if another object has the
+// name; Err if the journal has stopped; and those of the bucket.
 func (j *Journal) Checkpoint(ctx context.Context, pos Position, body []byte) error {
 	ctx, release, err := j.lockUpkeep(ctx)
 	if err == nil {
@@ -89,8 +87,8 @@ func (j *Journal) Checkpoint(ctx context.Context, pos Position, body []byte) err
 	return nil
 }
 
-// lockUpkeep waits until no other Checkpoint or Truncate is under way, and returns
-// a context that ends with the journal, too.
+// lockUpkeep waits until no other Checkpoint or Truncate is under way. It returns a
+// context that also ends with the journal.
 func (j *Journal) lockUpkeep(ctx context.Context) (context.Context, func(), error) {
 	select {
 	case j.upkeep <- struct{}{}:
@@ -112,7 +110,8 @@ func (j *Journal) lockUpkeep(ctx context.Context) (context.Context, func(), erro
 	return ctx, func() { stop(); cancel(); <-j.upkeep }, nil
 }
 
-// withCause adds to the error of a call that was given up why the journal stopped.
+// withCause adds the reason why the journal stopped to the error of a call that was
+// given up.
 func (j *Journal) withCause(err error) error {
 	if cause := j.Err(); cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("%w: %w", cause, err)
@@ -120,18 +119,18 @@ func (j *Journal) withCause(err error) error {
 	return err
 }
 
-// upkeepStore is the store for upkeep: unlike a slot in flight, a checkpoint or a
-// deletion can be left for another time.
+// upkeepStore is the store for upkeep. Unlike a slot in flight, a checkpoint or a
+// deletion can be given up and done later.
 func (j *Journal) upkeepStore() store {
 	st := j.store
 	st.retryAll = false
 	return st
 }
 
-// writeCheckpoint makes the checkpoint durable. The order in it matters: a crash before the
-// Create has returned leaves a checkpoint or none, and everything that either
-// needs, because only then way.start moves, which is what lets anything be
-// deleted.
+// writeCheckpoint makes the checkpoint durable. Its order matters. A crash before
+// Create has returned leaves a checkpoint or none, and everything that a recovery needs
+// in either case: only after Create does way.start move, and only that allows
+// deletions.
 func (j *Journal) writeCheckpoint(ctx context.Context, pos Position, body []byte) error {
 	if pos == j.way.start {
 		return nil
@@ -162,15 +161,15 @@ func (j *Journal) writeCheckpoint(ctx context.Context, pos Position, body []byte
 	return nil
 }
 
-// createCheckpoint is createOwn for a checkpoint, with raw its bytes. Another object under
-// its name that is a checkpoint of this owner for this very position is as good:
-// an earlier call may have given up before it knew, and two encodings of one
-// state may differ.
+// createCheckpoint is createOwn for a checkpoint, with raw its bytes. If its name is
+// taken by another checkpoint of this owner for the same position, that counts as
+// success: an earlier call may have given up before it knew the outcome, and two
+// encodings of one state may differ.
 func (j *Journal) createCheckpoint(ctx context.Context, p checkpoint, raw []byte) error {
 	key, st := checkpointKey(j.store.shard, p.pos), j.upkeepStore()
 	first := !slices.Contains(j.older, p.pos)
 	if first {
-		j.older = append(j.older, p.pos) // it may appear, whatever comes now
+		j.older = append(j.older, p.pos) // it may appear, whatever the outcome
 		j.mayReappear = append(j.mayReappear, p.pos)
 	}
 	if deleteEarly(j.store.mutations) {
@@ -191,7 +190,7 @@ func (j *Journal) createCheckpoint(ctx context.Context, p checkpoint, raw []byte
 	got, err := st.getLarge(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// We remove none that is as new as this.
+		// This owner removes no checkpoint as new as this one.
 		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
 	case err != nil:
 		return err

@@ -11,10 +11,10 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Claim says who owns, or tried to own, an epoch. Claims are never deleted.
+// Claim says which node owns, or tried to own, an epoch. Claims are never deleted.
 type Claim struct {
 	Epoch uint64
-	Nonce [16]byte // fresh for every attempt: with the epoch, the owner's identity
+	Nonce [16]byte // fresh for every attempt; together with the epoch it identifies the owner
 	Node  string   // for people and standbys: the name of the node
 	Info  []byte   // opaque
 }
@@ -30,8 +30,8 @@ func NewestClaim(ctx context.Context, b storage.Bucket, shard uint32) (c Claim, 
 	return c, err == nil, err
 }
 
-// LastReadableClaim is NewestClaim for a bucket in which claims may be missing or damaged:
-// it passes over those, for a repair.
+// LastReadableClaim is NewestClaim for a repair, where claims may be missing or
+// damaged: it skips those.
 func LastReadableClaim(ctx context.Context, b storage.Bucket, shard uint32) (c Claim, found bool, err error) {
 	epoch, err := newestEpoch(ctx, b.List, shard)
 	for ; err == nil && epoch > 0; epoch-- {
@@ -62,8 +62,8 @@ func readClaim(ctx context.Context, b storage.Bucket, shard uint32, epoch uint64
 
 type listFunc func(ctx context.Context, prefix, after string, max int) ([]string, error)
 
-// newestEpoch lists the claims and returns the highest epoch, 0 if there is
-// none. Epochs are dense: a claim is only ever created one above the highest.
+// newestEpoch lists the claims and returns the highest epoch, 0 if there is none.
+// Epochs have no gaps: a claim is only ever created one above the highest.
 func newestEpoch(ctx context.Context, list listFunc, shard uint32) (uint64, error) {
 	newest, _, err := claims(ctx, list, shard)
 	return newest, err
@@ -94,11 +94,11 @@ func claims(ctx context.Context, list listFunc, shard uint32) (newest, gap uint6
 	}
 }
 
-// highestEpoch returns the highest epoch that was ever claimed, 0 if none was. Claims are
-// never deleted: one that is not there below another one, or below a slot, is
-// missing.
+// highestEpoch returns the highest epoch that was ever claimed, 0 if none was. Claims
+// are never deleted: if there is a claim or a slot of a higher epoch, a claim that is
+// not there is missing.
 //
-// Errors: ErrCorrupt with storage.ErrMissing, and the bucket's.
+// Errors: ErrCorrupt with storage.ErrMissing, and those of the bucket.
 func (s store) highestEpoch(ctx context.Context) (uint64, error) {
 	for again := false; ; again = true {
 		newest, gap, err := claims(ctx, s.list, s.shard)
@@ -106,8 +106,8 @@ func (s store) highestEpoch(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 		if gap > 0 {
-			// A List may miss what is created while it runs, and show what was
-			// created after that.
+			// A List may miss what is created while it runs, and still show what was
+			// created later.
 			there, err := s.has(ctx, claimKey(s.shard, gap))
 			switch {
 			case err != nil:
@@ -132,7 +132,8 @@ func (s store) highestEpoch(ctx context.Context) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		// An epoch has slots only after its claim, which may be newer than the List.
+		// Slots of an epoch exist only after its claim, which may be newer than the
+		// List.
 		there, err := s.has(ctx, claimKey(s.shard, pos.Epoch))
 		if err != nil {
 			return 0, err
@@ -145,8 +146,8 @@ func (s store) highestEpoch(ctx context.Context) (uint64, error) {
 	}
 }
 
-// claimMissing returns an error for a claim that is missing; in a repair, it puts another
-// one in its place.
+// claimMissing returns an error for a claim that is missing; in a repair it creates
+// another one in its place.
 func (s store) claimMissing(ctx context.Context, epoch uint64, shown string) error {
 	err := absent{claimKey(s.shard, epoch), shown}
 	if s.lost == nil {
@@ -156,9 +157,9 @@ func (s store) claimMissing(ctx context.Context, epoch uint64, shown string) err
 	return s.replaceClaim(ctx, epoch)
 }
 
-// claim takes the next epoch (rule 1). The nonce is fresh for every attempt and
-// nothing is ever resumed: a process that restarts cannot know which of its
-// former writes are still under way.
+// claim claims the next epoch (rule 1). The nonce is fresh for every attempt and
+// nothing is ever resumed: a process that restarts cannot know which of its former
+// writes are still under way.
 func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 	newest, err := s.highestEpoch(ctx)
 	if err != nil {
@@ -178,8 +179,8 @@ func (s store) claim(ctx context.Context, o Options) (Claim, error) {
 
 	err = s.create(ctx, key, raw)
 	if errors.Is(err, storage.ErrExists) {
-		// The claim may be ours, by an attempt whose answer was lost. Only
-		// the nonce can tell: the node's name may be the same in both cases.
+		// The claim may be our own, by an attempt whose answer was lost. Only the nonce
+		// tells: the node's name may be the same in both cases.
 		err = s.checkClaim(ctx, c, key, raw)
 	}
 	if err != nil {
@@ -212,8 +213,8 @@ func (s store) checkClaim(ctx context.Context, c Claim, key string, raw []byte) 
 	return fmt.Errorf("%w: node %q was first", ErrFenced, rival.Node)
 }
 
-// higherClaim looks for a claim of the given epoch, once, and says who made it. The
-// name alone fences; what lies under it is only for the message.
+// higherClaim looks for a claim of the given epoch, once, and returns which node made
+// it. The existence of the name alone fences; the content is only for the message.
 func (s store) higherClaim(ctx context.Context, epoch uint64) (who string, found bool, err error) {
 	c, err := readClaim(ctx, s.bucket, s.shard, epoch)
 	switch {

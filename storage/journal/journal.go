@@ -12,22 +12,22 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Limits of what a journal holds. A writer is told before anything is stored.
+// Limits of what a journal holds. They are checked before anything is stored.
 const (
 	// MaxSlot is the size in bytes of the largest slot object.
 	MaxSlot = 16 << 20
 
-	// MaxCheckpoint is the size in bytes of the largest checkpoint object:
-	// its body, 122 bytes, and 8 for each epoch that may still have slots.
+	// MaxCheckpoint is the size in bytes of the largest checkpoint object: its body,
+	// 122 bytes, and 8 for each epoch of which slots may still exist.
 	MaxCheckpoint = 256 << 20
 
-	// SlotOverhead and EntryOverhead are the bytes that a slot object has
-	// besides its bodies: once, and once per entry.
+	// SlotOverhead and EntryOverhead are the bytes that a slot object has besides its
+	// bodies, per slot and per entry.
 	SlotOverhead  = fixedSize
 	EntryOverhead = entrySize
 
-	// MaxDepth is the largest Options.Depth. A slot that is so far behind a hole
-	// shows that the hole was one that something is missing from.
+	// MaxDepth is the largest Options.Depth. A slot further than that behind a hole
+	// shows that a slot is missing at the hole.
 	MaxDepth = 16
 
 	// MaxInfo is the length in bytes of the longest Options.Info, MaxNode
@@ -40,39 +40,37 @@ const (
 // closeTimeout is how long Close waits for the slots in flight.
 const closeTimeout = 10 * time.Second
 
-// closingTimeout is how long Close waits for the closing object.
+// closingTimeout is how long Close tries to write the closing object.
 const closingTimeout = 3 * time.Second
 
 // Errors of this package, to be tested with errors.Is.
 var (
-	// ErrFenced: a higher epoch owns the shard, or another node was first to
-	// claim this one. Nothing more will be acknowledged here.
+	// ErrFenced: a higher epoch owns the shard, or another node has claimed this one
+	// first. This journal acknowledges nothing more.
 	ErrFenced = errors.New("fenced by a higher epoch")
 
 	// ErrClosed: the journal was closed.
 	ErrClosed = errors.New("journal closed")
 
-	// ErrCorrupt: an object does not hold what its name says. The error
-	// names the key.
+	// ErrCorrupt: an object's content does not match its name. The error names the key.
 	ErrCorrupt = errors.New("corrupt object")
 
-	// ErrForeign: a name that only this claim may use bears another object
-	// that is no SEAL. Two writers share an epoch: a bug, or a bucket that
-	// overwrites. Stop the process.
+	// ErrForeign: a name that only this claim may use has another object that is no
+	// SEAL. Two writers share an epoch, because of a bug or a bucket that overwrites.
+	// Stop the process.
 	ErrForeign = errors.New("foreign object under this epoch")
 
 	// ErrFormat: the log was written in a format that this version does not
 	// know.
 	ErrFormat = errors.New("unknown format")
 
-	// ErrTooLarge: the entries do not fit into one slot (MaxSlot), the body
-	// into a checkpoint (MaxCheckpoint), or the claim's node or info is too
-	// long.
+	// ErrTooLarge: the entries do not fit into one slot (MaxSlot) or the body not into
+	// a checkpoint (MaxCheckpoint), or the claim's node or info is too long.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrPosition: a checkpoint was asked for at a position that is not, or
-	// no longer, one that this owner can vouch for, or a deletion beyond the
-	// newest durable checkpoint or of a SEAL. Nothing was done.
+	// ErrPosition: a checkpoint at a position for which this owner has no acknowledged
+	// state, or has it no longer; or a deletion of a SEAL, or beyond the newest durable
+	// checkpoint. Nothing was done.
 	ErrPosition = errors.New("position refused")
 )
 
@@ -90,12 +88,12 @@ func (p Position) IsZero() bool { return p == Position{} }
 // String returns "epoch/slot".
 func (p Position) String() string { return fmt.Sprintf("%d/%d", p.Epoch, p.Slot) }
 
-// Entry is one change, opaque to the journal.
+// Entry is one change. The journal does not interpret it.
 type Entry struct {
 	Kind uint16
 	Body []byte
 
-	// Sum is the CRC32C of Body, if Summed: Write need not read Body once more for it.
+	// Sum is the CRC32C of Body, if Summed is set: then Write need not compute it.
 	Sum    uint32
 	Summed bool
 
@@ -104,52 +102,52 @@ type Entry struct {
 	At int64
 }
 
-// State is what the entries change.
+// State is what the entries change. The caller implements it.
 type State interface {
-	// Apply takes the entries of one slot, all or none. It is called only
-	// when that slot and everything before it is durable, in the order of
-	// the log, from one goroutine at a time, in recovery and in normal
-	// running alike. In normal running it is the acknowledgement.
+	// Apply gets the entries of one slot, all of them. It is called only when that slot
+	// and everything before it is durable, in the order of the log, from one goroutine
+	// at a time, in recovery and in normal running alike. In normal running the call is
+	// the acknowledgement.
 	//
-	// The bodies are not touched by the journal any more and may be kept.
-	// Apply must not call Write, Checkpoint, Truncate or Close. An error ends
-	// Open or Replay, and poisons a running journal.
+	// The journal does not use the bodies any more; Apply may keep them. Apply must not
+	// call Write, Checkpoint, Truncate or Close. An error ends Open or Replay, and
+	// stops a running journal.
 	Apply(pos Position, entries []Entry) error
 
-	// Restore replaces all that was applied and restored before by what a
-	// checkpoint holds: body, as it was given to Journal.Checkpoint, is the
-	// state before pos. Apply goes on at pos. It is called in Open and Replay
-	// only, from the goroutine that calls Apply there, and more than once if
-	// a newer checkpoint appears meanwhile. body is not touched by the
-	// journal any more and may be kept. An error ends Open or Replay.
+	// Restore replaces everything that was applied and restored before by the content
+	// of a checkpoint: body, as it was given to Journal.Checkpoint, is the state before
+	// pos. The next Apply is for pos. Restore is called in Open and Replay only, from
+	// the goroutine that calls Apply there, and more than once if a newer checkpoint
+	// appears meanwhile. It may keep body. An error ends Open or Replay.
 	Restore(pos Position, body []byte) error
 }
 
-// Options say which journal to open. Bucket is required.
+// Options configure a journal. Bucket is required.
 type Options struct {
 	Bucket storage.Bucket
 	Shard  uint32
 
-	// Node and Info go into the claim for people and standbys to read: the
-	// name of this node, and opaque bytes (its addresses, say). The owner is identified
-	// by epoch and nonce, not by these.
+	// Node and Info are stored in the claim, for people and standbys to read: the name
+	// of this node, and opaque bytes (its addresses, for example). They do not identify
+	// the owner: epoch and nonce do.
 	Node string
 	Info []byte
 
-	// Epoch, if set, is the one that Open is to claim: the next one, as far as the caller
-	// knows. If it is claimed by now Open ends with ErrFenced, and has done nothing.
+	// Epoch, if set, is the epoch that Open must claim: the next one, as far as the
+	// caller knows. If it is already claimed, Open returns ErrFenced and has done
+	// nothing.
 	Epoch uint64
 
 	Level int // the format level to write at (FORMAT.md); 0 means 1
 
-	// Verify, if set, is asked by Open and Replay when s holds the whole log, by
-	// Open before this node becomes the owner. They end with its error.
+	// Verify, if set, is called by Open and Replay when s holds the whole log; Open
+	// calls it before this node becomes the owner. They return its error.
 	Verify func(ctx context.Context, r Recovered) error
 
-	// Lost, if set, makes Open a repair: it passes over what is missing or damaged, and
-	// calls Lost for each. s must accept a log of which a part is missing. The caller
-	// writes a checkpoint before anything else: no node can lead the shard with what
-	// lies before it.
+	// Lost, if set, makes Open a repair: it skips what is missing or damaged, and calls
+	// Lost for each. s must accept a log with missing parts. The caller must write a
+	// checkpoint before anything else: no node can lead the shard with what lies before
+	// it.
 	Lost func(err error)
 
 	Depth  int // slots in flight at once, at most MaxDepth; 0 means 4
@@ -197,7 +195,7 @@ type Journal struct {
 	claim Claim
 	level int
 
-	ctx    context.Context // ends when the journal stops: no Create outlives it
+	ctx    context.Context // ends when the journal stops, and every Create with it
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // run, and one per slot in flight
 
@@ -214,32 +212,32 @@ type Journal struct {
 	counts slotCounts     // guarded by mu; which positions are acknowledged
 
 	upkeep      chan struct{} // holds a token while a Checkpoint or Truncate is under way
-	way         way           // guarded by upkeep; what the next checkpoint says of the log before it
+	way         way           // guarded by upkeep; what the next checkpoint records of the log before it
 	older       []Position    // guarded by upkeep; checkpoints that may be in the bucket, known durable or not
-	mayReappear []Position    // guarded by upkeep; own checkpoints that may appear again after they were deleted
+	mayReappear []Position    // guarded by upkeep; own checkpoints that may appear again after their deletion
 	tombstone   Position      // guarded by upkeep; the newest tombstone of this owner
 	saved       Position      // guarded by mu; a copy of way.start
 
-	asked     uint64   // owned by the caller of Asked; the newest question that was seen
-	forgotten Position // owned by the caller of Asked; the questions before it are deleted
+	asked     uint64   // used only by Asked's caller; the newest question that was seen
+	forgotten Position // used only by Asked's caller; questions before it are deleted
 }
 
-// Open makes this node the owner of the shard. It claims the next epoch, brings
-// s up to the end of the log by restoring the newest checkpoint and applying
-// every slot after it, seals each epoch there, and returns when the header of
-// the new epoch is durable: from then on no earlier owner can acknowledge
-// anything. What lies before the checkpoint costs nothing.
+// Open makes this node the owner of the shard. It claims the next epoch, restores the
+// newest checkpoint into s, applies every slot after it, seals each earlier epoch, and
+// returns when the header of the new epoch is durable. From then on no earlier owner
+// can acknowledge anything. What lies before the checkpoint is not read.
 //
-// A bucket that answers with errors is asked again, with back-off, until ctx
-// ends. The Journal outlives ctx. After an error s holds a part of the log, or
-// nothing, and must be thrown away.
+// A call to the bucket that fails is repeated, with back-off, until ctx ends. The
+// Journal outlives ctx. After an error s holds a part of the log, or nothing, and must
+// be discarded.
 //
-// What another object shows to have been there and is not is missing, not the end
-// of the log: then nothing is sealed, deleted or led.
+// If an object is not there and another one shows that it existed, it is missing, and
+// the log does not end there. Then Open seals and deletes nothing, and this node does
+// not lead.
 //
-// Errors: ErrFenced when another node claims the same or a higher epoch
-// meanwhile, ErrCorrupt, ErrCorrupt with storage.ErrMissing, ErrForeign,
-// ErrFormat, those of s and Verify, and the bucket's.
+// Errors: ErrFenced if another node claims the same or a higher epoch meanwhile,
+// ErrCorrupt, ErrCorrupt with storage.ErrMissing, ErrForeign, ErrFormat, those of s and
+// Verify, and those of the bucket.
 func Open(ctx context.Context, o Options, s State) (*Journal, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
@@ -251,20 +249,20 @@ func Open(ctx context.Context, o Options, s State) (*Journal, error) {
 	return j, nil
 }
 
-// takeOver is long because its order is the proof: claim, then walk and seal, then
-// list again, then the header, and only then an owner.
+// takeOver is long because its order is the proof: claim, walk and seal, list again,
+// write the header; only then is this node the owner.
 func takeOver(ctx context.Context, o Options, s State) (*Journal, error) {
 	st := newStore(o)
 
-	// A crash from here on leaves a claim without an owner: one more epoch
-	// number for the next claimant to seal at slot 0.
+	// A crash from here on leaves a claim without an owner: the next claimant must seal
+	// one more epoch at slot 0.
 	claim, err := st.claim(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 
-	// A crash in the walk leaves some epochs sealed, which takes from their
-	// owners only what they had lost with the claim.
+	// A crash in the walk leaves some epochs sealed. Their owners lost nothing but what
+	// the claim had already taken from them.
 	w := newWalker(st, s, o.Window)
 	recover := w.recover
 	if w.lost = o.Lost; o.Lost != nil {
@@ -297,9 +295,9 @@ func takeOver(ctx context.Context, o Options, s State) (*Journal, error) {
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 
-	// Until the header is durable a slower, higher claimant may still seal
-	// this epoch at slot 0. Whatever was written behind that SEAL would be
-	// lost, so there is no Journal to write with before.
+	// Until the header is durable a slower, higher claimant may still seal this epoch
+	// at slot 0. Anything written behind that SEAL would be lost, so the Journal is not
+	// returned before.
 	if err := j.writeHeader(ctx); err != nil {
 		j.cancel()
 		return nil, err
@@ -327,33 +325,32 @@ func (j *Journal) writeHeader(ctx context.Context) error {
 // Epoch returns the epoch that this journal owns, or owned until it stopped.
 func (j *Journal) Epoch() uint64 { return j.claim.Epoch }
 
-// InFlight returns the number of slots that were written and are not known to be
-// durable together with all slots before them.
+// InFlight returns the number of slots that were written and of which it is not known
+// that they and all slots before them are durable.
 func (j *Journal) InFlight() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return len(j.queue)
 }
 
-// Done is closed when the journal acknowledges nothing more: fenced, poisoned
-// or closed. Err then says why.
+// Done is closed when the journal acknowledges nothing more: it was fenced, stopped by
+// an error, or closed. Err then returns the reason.
 func (j *Journal) Done() <-chan struct{} { return j.done }
 
-// Err returns nil while the journal runs, and afterwards the first cause why it
-// does not: ErrFenced, ErrForeign, ErrCorrupt, the error of State.Apply, or
-// ErrClosed.
+// Err returns nil while the journal runs, and then the first reason why it stopped:
+// ErrFenced, ErrForeign, ErrCorrupt, the error of State.Apply, or ErrClosed.
 func (j *Journal) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.err
 }
 
-// Confirm asks the bucket whether a higher epoch was claimed. An owner confirms
-// itself from time to time and stops serving when it cannot ask: an idle one
-// meets no SEAL, and behind a busy one a claimant may walk for long, always a
-// little too late to seal the slot that is about to become durable. On ErrFenced the
-// journal has stopped; any other error of the bucket leaves it running, and the
-// question open.
+// Confirm asks the bucket whether a higher epoch was claimed. An owner calls it from
+// time to time and stops serving if the bucket does not answer. It is needed because an
+// idle owner meets no SEAL; and behind a busy one a claimant may walk for long, always
+// too late to seal the slot that is about to become durable. After ErrFenced the
+// journal has stopped; after any other error of the bucket it runs on, and nothing is
+// known.
 func (j *Journal) Confirm(ctx context.Context) error {
 	if err := j.Err(); err != nil {
 		return err
@@ -370,9 +367,9 @@ func (j *Journal) Confirm(ctx context.Context) error {
 	return err
 }
 
-// stop ends the journal for the reason err, unless it has already ended for
-// another. Creates under way are cancelled: what they leave behind lies at or
-// behind the first hole, and the next owner decides about it.
+// stop ends the journal with the reason err, unless it has already ended. Creates under
+// way are cancelled: what they leave behind lies at or behind the first hole, and the
+// next owner decides about it.
 func (j *Journal) stop(err error) {
 	j.mu.Lock()
 	first := j.err == nil
@@ -388,12 +385,12 @@ func (j *Journal) stop(err error) {
 	}
 }
 
-// Close ends the journal. It takes no more entries, waits up to ten seconds for
-// the slots in flight to be applied, and gives up those that did not: they
-// are neither acknowledged nor known to be lost, the next owner finds out. After
-// Close has returned Apply is not called any more, and what Checkpoint or
-// Truncate was doing has been given up. It returns nil if the journal ran until
-// now and has applied everything that was written, else the reason why not.
+// Close ends the journal. It takes no more entries, waits up to ten seconds for the
+// slots in flight to be applied, and gives up the rest: those are neither acknowledged
+// nor known to be lost; the next owner finds out. After Close has returned, Apply is
+// not called any more, and Checkpoint and Truncate have been given up. Close returns
+// nil if the journal ran until now and has applied everything that was written, else
+// the reason why not.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if !j.closed {
@@ -418,9 +415,9 @@ func (j *Journal) Close() error {
 	return nil
 }
 
-// writeClosing leaves a closing object behind the last slot, if all slots are acknowledged: a node
-// that finds fewer later knows that some are missing. A crash before it, or in it, leaves
-// a log whose end is not known.
+// writeClosing leaves a closing object behind the last slot, if all slots are
+// acknowledged. A node that later finds fewer slots knows that some are missing. A
+// crash before it, or in it, leaves a log whose end is not known.
 func (j *Journal) writeClosing() {
 	j.mu.Lock()
 	pos := Position{j.claim.Epoch, j.next}
@@ -430,7 +427,8 @@ func (j *Journal) writeClosing() {
 		return
 	}
 	key, o := closingKey(j.store.shard, pos), closingObject(j.store.shard, j.claim, pos)
-	// Once: a node that ends has no time for a bucket that does not answer.
+	// One attempt only: a node that is closing does not wait for a bucket that does not
+	// answer.
 	err := j.store.attempt(j.ctx, closingTimeout, func(ctx context.Context) error { return j.store.bucket.Create(ctx, key, o.encode()) })
 	if err != nil && !errors.Is(err, storage.ErrExists) {
 		j.store.log.Warn("closed without a closing object: slots that go missing from the end of this epoch will not be noticed",
@@ -438,8 +436,8 @@ func (j *Journal) writeClosing() {
 	}
 }
 
-// waitInFlight waits until no slot is in flight, the journal has stopped or the limit is
-// over. It takes the room of every slot: no Write wants it any more.
+// waitInFlight waits until no slot is in flight, the journal has stopped or the limit
+// is over. It takes the token of every slot, since no Write needs one any more.
 func (j *Journal) waitInFlight(limit <-chan time.Time) {
 	for range cap(j.tokens) {
 		select {

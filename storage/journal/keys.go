@@ -67,16 +67,16 @@ func parseClaim(shard uint32, key string) (uint64, error) {
 	return epoch, nil
 }
 
-// parseCheckpoint returns the position that a key of the checkpoints' listing
-// names, and false for a name that this version does not understand. Slot 0 is
-// not one of a checkpoint: a node that writes one owns the epoch, by its header.
+// parseCheckpoint returns the position in a key of the checkpoints' listing, and false
+// for a name that this version does not understand. A checkpoint never has slot 0: a
+// node that writes one owns the epoch, by its header.
 func parseCheckpoint(shard uint32, key string) (Position, bool) {
 	pos, ok := parsePlace(key, checkpointPrefix(shard))
 	return pos, ok && pos.Slot > 0
 }
 
-// parsePlace returns the position that a key names behind prefix, as those of
-// checkpoints, tombstones and closings do.
+// parsePlace returns the position that follows prefix in a key, as in those of
+// checkpoints, tombstones and closings.
 func parsePlace(key, prefix string) (Position, bool) {
 	name, ok := strings.CutPrefix(key, prefix)
 	e, s, cut := strings.Cut(name, "-")
@@ -85,7 +85,7 @@ func parsePlace(key, prefix string) (Position, bool) {
 	return Position{epoch, slot}, ok && cut && eok && sok && epoch > 0
 }
 
-// parseSlot returns the position that a key of a listing of slots names.
+// parseSlot returns the position in a key of a listing of slots.
 func parseSlot(shard uint32, key string) (Position, error) {
 	name, ok := strings.CutPrefix(key, logPrefix(shard))
 	e, s, cut := strings.Cut(name, "/")

@@ -2,9 +2,9 @@
 
 package journal
 
-// mutations break single rules of the journal, which only a build with the tag weirtest
-// can do: see mutations_weirtest.go. Here the compiler leaves out what they would do.
-// They are asked for by functions, since the names of methods would stay in the binary.
+// mutations break single rules of the journal. They exist only in a build with the tag
+// weirtest, see mutations_weirtest.go; here the compiler drops their code. They are
+// read through functions, because names of methods would stay in the binary.
 type mutations struct{}
 
 func ackOutOfOrder(mutations) bool     { return false }

@@ -21,11 +21,11 @@ type mutations struct {
 	DeleteEarly       bool // slots and older checkpoints are deleted when the checkpoint has been sent
 	DeleteBeyond      bool // slots at and behind the checkpoint are deleted, too
 	RemoveBeyond      bool // Remove deletes slots at and behind the checkpoint, too
-	RemoveNoTombstone bool // Remove does not care for older checkpoints
+	RemoveNoTombstone bool // Remove does not check for older checkpoints
 	DeleteSeals       bool // SEALs are deleted like DATA
 	NoTombstone       bool // slots are deleted while older checkpoints may be there, or appear again
-	StartUnread       bool // a replay does not look whether its start is still there
-	LossUnread        bool // an owner takes what is missing for what was never there
+	StartUnread       bool // a replay does not check whether its start is still there
+	LossUnread        bool // an owner takes what is missing for what never existed
 	TombstoneUnread   bool // a replay does not look for tombstones
 }
 

@@ -7,16 +7,16 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// ReadSlot returns the entries of the DATA at pos, which a state refers to. It asks the
-// bucket once, for the whole object, and verifies it: its checksum, and that it is what
-// its name says. The bodies are at Entry.At within the object of SlotKey. The checksum
-// is of the whole object, so a part of it that is read from there can only be verified
-// by what it says of itself.
+// ReadSlot returns the entries of the DATA at pos, which a state refers to. It reads
+// the whole object once and verifies its checksum and that it matches its name. The
+// bodies are at Entry.At within the object of SlotKey. The checksum covers the whole
+// object, so a caller that reads a part of the object can verify that part only by
+// checksums of its own.
 //
-// A slot that is not there is no end of the log: it was deleted by Truncate or Remove, or
-// it was lost, with what the state has in it.
+// A slot that is not there does not mean the end of the log: it was deleted by Truncate
+// or Remove, or it was lost together with the data that the state refers to.
 //
-// Errors: fs.ErrNotExist, ErrCorrupt, ErrFormat, and the bucket's.
+// Errors: fs.ErrNotExist, ErrCorrupt, ErrFormat, and those of the bucket.
 func ReadSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) ([]Entry, error) {
 	key := SlotKey(shard, pos)
 	raw, err := b.Get(ctx, key, 0, -1)

@@ -10,12 +10,13 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// errVanished: an object was there and is gone. Slots are deleted only below a
-// durable checkpoint, checkpoints only below a newer one.
+// errVanished: an object was there and is gone. Slots are deleted only below a durable
+// checkpoint, checkpoints only below a newer one.
 var errVanished = errors.New("object vanished")
 
-// maybeStale is the error for what a sound log has only below its newest checkpoint. A List tells whether there is one to start over from; else the log
-// is corrupt.
+// maybeStale is the error for what a sound log has only below its newest checkpoint. A
+// List shows whether there is a newer checkpoint to start over from; if not, the log is
+// corrupt.
 type maybeStale struct{ error }
 
 func (a maybeStale) Unwrap() error { return a.error }
@@ -27,13 +28,13 @@ func (w *walker) recover(ctx context.Context, c Claim) error {
 	return w.walkToEnd(ctx, w.sealAll)
 }
 
-// walkToEnd walks from the newest checkpoint, and lists the checkpoints again. If
-// there is one beyond its start it forgets everything and starts over from that
-// (rules 2 and 9): slots before it may have been deleted under the walk, so it
-// may have taken a hole or a SEAL for the end of an epoch that went on, its own
-// SEAL included. Only a List that shows nothing new ends a recovery: its claim
-// keeps the checkpoints in place that the List has to show. A Replay has none. It
-// ends if its start is alive, and else lists until there is another.
+// walkToEnd walks from the newest checkpoint, and then lists the checkpoints again. If
+// there is one beyond its start, it discards everything and starts over from that
+// (rules 2 and 9): slots before it may have been deleted during the walk, so the walk
+// may have taken a hole or a SEAL, its own included, for the end of an epoch that
+// continued. A recovery ends only when a List shows nothing new: its claim keeps the
+// checkpoints in place that the List has to show. A Replay has no claim. It ends if its
+// start is still valid, and else lists until there is another checkpoint.
 func (w *walker) walkToEnd(ctx context.Context, walk func(context.Context) error) error {
 	newest, err := w.newest(ctx, w.start)
 	if err == nil && w.mine.Epoch != 0 {
@@ -78,10 +79,10 @@ func (w *walker) walkToEnd(ctx context.Context, walk func(context.Context) error
 }
 
 // startIsValid reports whether nothing had been deleted from the start of this walk on
-// when it was called (rule 9): the start is still there, and no tombstone lies
-// there or beyond. Both are read now, after everything that the walk has read, and
-// in a bucket that gives no more than it must the one who lists the tombstones
-// sees all: they are never deleted.
+// when it was called (rule 9): the start is still there, and there is no tombstone at
+// it or beyond. Both are read now, after everything that the walk has read. Even a
+// bucket that keeps only the contract shows all tombstones that existed before the
+// List, since they are never deleted.
 func (w *walker) startIsValid(ctx context.Context) (bool, error) {
 	var after string
 	if !w.start.IsZero() {
@@ -98,10 +99,9 @@ func (w *walker) startIsValid(ctx context.Context) (bool, error) {
 	return len(keys) == 0 || tombstoneUnread(w.store.mutations), nil
 }
 
-// newest lists the checkpoints and returns the newest, the zero Position if
-// there is none. There must be one at least, or after it: a List that shows none
-// may have missed it and its successor, which appeared meanwhile, and is repeated
-// for a while.
+// newest lists the checkpoints and returns the newest, the zero Position if there is
+// none. A checkpoint must exist at least or later. A List that shows none may have
+// missed it and its successor, which appeared meanwhile, and is repeated for a while.
 func (w *walker) newest(ctx context.Context, least Position) (Position, error) {
 	for wait := firstWait; ; wait *= 2 {
 		if err := w.list(ctx); err != nil {
@@ -120,8 +120,8 @@ func (w *walker) newest(ctx context.Context, least Position) (Position, error) {
 	}
 }
 
-// list notes which checkpoints there are. One of this or a higher epoch tells
-// that a higher claimant has long taken over.
+// list stores which checkpoints exist. A checkpoint of this or a higher epoch shows
+// that a higher claimant has already taken over.
 func (w *walker) list(ctx context.Context) error {
 	const page = 1000
 	w.listed = nil
@@ -147,9 +147,9 @@ func (w *walker) list(ctx context.Context) error {
 	}
 }
 
-// checkpointBeyond is the error of a claimant that meets a checkpoint of its own epoch or a
-// higher one. Who wrote that has a claim, above this one; else the claim is missing,
-// and this claimant's number was given out before.
+// checkpointBeyond is the error of a claimant that meets a checkpoint of its own epoch
+// or a higher one. The writer of that checkpoint has a claim above this one; else the
+// claim is missing, and this claimant's number was already used.
 func (w *walker) checkpointBeyond(ctx context.Context, epoch uint64, key string) error {
 	claim := claimKey(w.store.shard, epoch)
 	if epoch > w.mine.Epoch {
@@ -164,9 +164,9 @@ func (w *walker) checkpointBeyond(ctx context.Context, epoch uint64, key string)
 	return Missing(claim, "there is a checkpoint "+key)
 }
 
-// load starts the walk at a checkpoint, unless it did so already. A newest
-// checkpoint that is damaged is the end: an older one may be there still, but
-// what came between them is not.
+// load starts the walk at a checkpoint, unless it has already done so. If the newest
+// checkpoint is damaged, it fails: an older one may still be there, but the slots
+// between them are not.
 func (w *walker) load(ctx context.Context, pos Position) error {
 	if !w.start.Before(pos) {
 		return nil
@@ -202,9 +202,9 @@ func (w *walker) sealAll(ctx context.Context) error {
 	return nil
 }
 
-// seal puts a SEAL into the first free slot of an epoch and returns what lies
-// there now: the SEAL, or what was faster. After a hole has been seen nothing
-// less ends the epoch, for the slot's Create may still be under way.
+// seal puts a SEAL into the first free slot of an epoch and returns what lies there
+// now: the SEAL, or an object that was faster. After a hole has been seen only a SEAL
+// ends the epoch, because the slot's Create may still be under way.
 func (w *walker) seal(ctx context.Context, pos Position) ([]byte, error) {
 	o := sealObject(w.store.shard, w.mine, pos)
 	key, raw := SlotKey(w.store.shard, pos), o.encode()

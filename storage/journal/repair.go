@@ -9,8 +9,8 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// tellLost hands what is missing or damaged to Options.Lost, and returns nil: it is passed
-// over. Other errors it returns.
+// tellLost passes what is missing or damaged to Options.Lost and returns nil, so that
+// it is skipped. It returns any other error.
 func tellLost(lost func(error), err error) error {
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, storage.ErrDamaged) {
 		lost(err)
@@ -41,7 +41,7 @@ func (w *walker) salvage(ctx context.Context, c Claim) error {
 		if err := tellLost(w.lost, err); err != nil {
 			return err
 		}
-		if err := w.list(ctx); err != nil { // the last one was for a newer one
+		if err := w.list(ctx); err != nil { // the last list was for a newer one
 			return err
 		}
 	}
@@ -58,8 +58,8 @@ func (w *walker) salvage(ctx context.Context, c Claim) error {
 	return nil
 }
 
-// salvageEpoch applies what is left of the epoch under way, and sees to it that it has a
-// SEAL.
+// salvageEpoch applies what is left of the epoch under way, and makes sure that it has
+// a SEAL.
 func (w *walker) salvageEpoch(ctx context.Context) error {
 	const page = 1000
 	after := ""
@@ -78,7 +78,7 @@ func (w *walker) salvageEpoch(ctx context.Context) error {
 				return err
 			}
 			if at.Slot > w.pos.Slot {
-				// Behind a hole that may be the end lies what was never acknowledged.
+				// What lies behind a hole that may be the end was never acknowledged.
 				_, err := w.recheckHole(ctx, w.pos, w.mine.Epoch-1)
 				if err == nil {
 					return w.sealEnd(ctx)
@@ -113,8 +113,8 @@ func (w *walker) sealEnd(ctx context.Context) error {
 	return w.applySeal(o, SlotKey(w.store.shard, w.pos))
 }
 
-// applyRemaining is apply for an object of a journal that is not whole: what cannot be read is
-// passed over, and nothing is compared.
+// applyRemaining is apply for an object of a damaged journal: what cannot be read is
+// skipped, and nothing is compared.
 func (w *walker) applyRemaining(ctx context.Context, key string) (sealed bool, err error) {
 	raw, err := w.store.get(ctx, key)
 	if errors.Is(err, fs.ErrNotExist) {

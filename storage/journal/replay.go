@@ -5,14 +5,14 @@ import (
 	"fmt"
 )
 
-// Replay gives s the newest checkpoint and applies the log after it, without
-// becoming its owner: it claims nothing and writes nothing. Everything that was
-// acknowledged before it began is part of s then. It returns the first position
-// that it did not apply: the end of the log, or the zero Position if the shard
-// was never owned. Depth, Node and Info of o are not used.
+// Replay gives s the newest checkpoint and applies the log after it without becoming
+// its owner: it claims nothing and writes nothing. s then contains everything that was
+// acknowledged before Replay began. Replay returns the first position that it did not
+// apply: the end of the log, or the zero Position if the shard was never owned. Depth,
+// Node and Info of o are not used.
 //
-// Calls are repeated until ctx ends. Errors: ErrCorrupt, ErrFormat, those of s,
-// and the bucket's.
+// Calls are repeated until ctx ends. Errors: ErrCorrupt, ErrFormat, those of s, and
+// those of the bucket.
 func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	if err := o.validate(); err != nil {
 		return Position{}, fmt.Errorf("replay journal: %w", err)
@@ -36,11 +36,11 @@ func Replay(ctx context.Context, o Options, s State) (end Position, err error) {
 	return w.pos, nil
 }
 
-// replay walks to the end of the log: a hole, or the SEAL of the newest epoch. It
-// is believed only because settle then finds that nothing had been deleted from
-// the start of the walk on (rule 9).
+// replay walks to the end of the log: a hole, or the SEAL of the newest epoch. The
+// result counts only because settle then finds that nothing had been deleted from the
+// start of the walk on (rule 9).
 func (w *walker) replay(ctx context.Context, newest uint64) error {
-	// A checkpoint was listed after the claims and may be of a newer epoch. Its owner
+	// A checkpoint was listed after the claims and may be of a newer epoch, whose owner
 	// has a claim.
 	if w.start.Epoch > newest {
 		claim := claimKey(w.store.shard, w.start.Epoch)

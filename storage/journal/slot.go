@@ -17,7 +17,7 @@ const (
 	fixedSize = 64
 	entrySize = 6 // kind, length
 
-	offCRC     = 4 // of everything behind it
+	offCRC     = 4 // of everything after it
 	offVersion = 8
 	offType    = 9
 	offFlags   = 10
@@ -74,7 +74,7 @@ const (
 
 	kindStart = 1 // header, checkpoint: entries before it, start checkpoint
 	kindSeals = 2 // header, checkpoint: what is deleted, the SEALs since
-	kindState = 3 // checkpoint: what the State gave
+	kindState = 3 // checkpoint: the body from the State
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -84,9 +84,9 @@ type object struct {
 	typ     objectType
 	shard   uint32
 	pos     Position // what the key says; the slot of a claim is 0
-	author  uint64   // the epoch of who wrote it; above pos.Epoch in a SEAL, and maybe in a tombstone
+	author  uint64   // the epoch of the writer; above pos.Epoch in a SEAL, and possibly in a tombstone
 	nonce   [16]byte // of the author's claim
-	open    uint8    // DATA: 1 + the slots before it that were not acknowledged when it was written; 0: it does not say
+	open    uint8    // DATA: 1 + the number of slots before it that were not acknowledged when it was written; 0: not recorded
 	entries []Entry
 }
 
@@ -120,8 +120,8 @@ func (o *object) encode() []byte {
 	return p
 }
 
-// encodeTo is encode into the memory of p, if that is enough. sum is the CRC32C of all
-// that it returns.
+// encodeTo is encode into the memory of p, if that is large enough. sum is the CRC32C
+// of raw.
 func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 	size := o.size()
 	p = slices.Grow(p[:0], size)[:fixedSize]
@@ -156,9 +156,9 @@ func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 	return p, record.JoinCRC(crc32.Checksum(p[:offVersion], castagnoli), sum, len(p)-offVersion)
 }
 
-// decode is the inverse of encode and accepts nothing that encode does not
-// make. The bodies point into p. Errors: ErrCorrupt, or ErrFormat for an intact
-// object of a later version.
+// decode is the inverse of encode and accepts only what encode makes. The bodies point
+// into p. The error is ErrCorrupt, or ErrFormat for an intact object of a later
+// version.
 func decode(p []byte) (object, error) {
 	switch {
 	case len(p) < fixedSize || len(p) > MaxCheckpoint:
@@ -219,7 +219,7 @@ func decodeEntries(p []byte, count uint32) ([]Entry, error) {
 	return entries, nil
 }
 
-// check holds what must be true of an object wherever it lies.
+// check checks what must hold for an object at any position.
 func (o *object) check() error {
 	ok := o.pos.Epoch > 0 && o.author == o.pos.Epoch
 	switch o.typ {
@@ -300,7 +300,7 @@ func decodeClaim(p []byte, shard uint32, epoch uint64) (Claim, error) {
 	return Claim{Epoch: epoch, Nonce: o.nonce, Node: string(o.entries[0].Body), Info: o.entries[1].Body}, nil
 }
 
-// header returns the bytes of the header of claim c, whose holder came by y.
+// header returns the bytes of the header of claim c, whose holder's way is y.
 func (c Claim) header(shard uint32, y way) []byte {
 	o := object{
 		typ: typeHeader, shard: shard, pos: Position{Epoch: c.Epoch}, author: c.Epoch, nonce: c.Nonce,

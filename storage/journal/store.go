@@ -13,18 +13,18 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// A call that got no good answer is repeated after firstWait, then after twice
-// as long and so on up to lastWait, each with jitter. One attempt that takes
-// longer than attemptTimeout is given up, with an unknown outcome; one that creates
-// a large object has another attemptTimeout for each MaxSlot bytes.
+// A call without a definite answer is repeated after firstWait, then after twice that
+// and so on up to lastWait, each with jitter. An attempt that takes longer than
+// attemptTimeout is given up, with an unknown outcome; one that creates a large object
+// has another attemptTimeout for each MaxSlot bytes.
 const (
 	firstWait      = 100 * time.Millisecond
 	lastWait       = 5 * time.Second
 	attemptTimeout = time.Minute
 )
 
-// store is the bucket as one journal sees it: calls that are repeated until
-// there is an answer that means something, or ctx ends.
+// store is the bucket as one journal uses it: calls are repeated until there is a
+// definite answer or ctx ends.
 type store struct {
 	bucket    storage.Bucket
 	shard     uint32
@@ -33,8 +33,8 @@ type store struct {
 	lost      func(error) // Options.Lost
 	jitter    func() float64
 
-	// retryAll is set in the owner's store. There even an error that looks
-	// permanent is waited out: a slot in flight cannot be taken back.
+	// retryAll is set in the owner's store. There even an error that looks permanent is
+	// retried: a slot in flight cannot be taken back.
 	retryAll bool
 }
 
@@ -43,19 +43,19 @@ func newStore(o Options) store {
 	return store{bucket: o.Bucket, shard: o.Shard, log: o.Log, mutations: o.mutations, lost: o.Lost, jitter: o.jitter}
 }
 
-// create stores raw under key (rule 5). After an unknown outcome it creates the
-// same bytes again: a read that finds nothing would prove nothing, the object
-// may still arrive. It returns nil when the object is durable by one of these
-// attempts, storage.ErrExists when the name is taken, maybe by one of them, and
-// else the reason why it gave up without knowing.
+// create stores raw under key (rule 5). After an unknown outcome it creates the same
+// bytes again: a read that finds nothing would prove nothing, because the object may
+// still arrive. It returns nil if one of these attempts made the object durable,
+// storage.ErrExists if the name is taken (perhaps by one of them), and else the reason
+// why it gave up without knowing.
 func (s store) create(ctx context.Context, key string, raw []byte) error {
 	_, err := s.createClear(ctx, key, raw)
 	return err
 }
 
-// createClear is create, and tells whether the object was created with no attempt
-// of unknown outcome. Then no copy of it is under way any more: once deleted, it
-// is gone for good.
+// createClear is create, and also reports whether the object was created without an
+// attempt of unknown outcome. Then no attempt is still under way: once deleted, the
+// object is gone for good.
 func (s store) createClear(ctx context.Context, key string, raw []byte) (clear bool, err error) {
 	unknown := false
 	limit := attemptTimeout * time.Duration(1+len(raw)/MaxSlot)
@@ -95,8 +95,8 @@ func (s store) longer(ctx context.Context, key string, n int) (bool, error) {
 	return len(raw) > n, err
 }
 
-// deleted returns the key of an object that the bucket knows was deleted, with that
-// prefix, at from or behind it; "" if it knows of none.
+// deleted returns the key of an object with that prefix, at or behind from, that the
+// bucket knows was deleted; "" if there is none.
 func (s store) deleted(ctx context.Context, prefix, from string) (key string, err error) {
 	err = s.repeat(ctx, "look for deletions behind", from, attemptTimeout, nil, func(ctx context.Context) error {
 		key, err = storage.Deleted(ctx, s.bucket, prefix, from)
@@ -114,7 +114,7 @@ func (s store) get(ctx context.Context, key string) (raw []byte, err error) {
 	return raw, err
 }
 
-// getLarge is get for an object that may be larger than a slot: in ranges, so
+// getLarge is get for an object that may be larger than a slot. It reads ranges, so
 // that no attempt takes longer than that of a slot.
 func (s store) getLarge(ctx context.Context, key string) (raw []byte, err error) {
 	for {
@@ -154,9 +154,9 @@ func (s store) list(ctx context.Context, prefix, after string, max int) (keys []
 	return keys, err
 }
 
-// repeat calls once until it succeeds or returns final, the error that is an
-// answer. After every other error it waits and calls again: a bucket that is busy, full
-// or out of reach is so for all nodes.
+// repeat calls once until it succeeds or returns the error final, which is an answer
+// too. After any other error it waits and calls again: a bucket that is busy, full or
+// unreachable is so for all nodes.
 func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration, final error, once func(context.Context) error) error {
 	wait := firstWait
 	for attempt := 1; ; attempt++ {
@@ -178,7 +178,7 @@ func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration
 	}
 }
 
-// permanent reports whether err is one that only a person can do something about.
+// permanent reports whether err is one that only a person can fix.
 func permanent(err error) bool {
 	return errors.Is(err, storage.ErrKey) || errors.Is(err, storage.ErrDamaged) || errors.Is(err, fs.ErrPermission)
 }
@@ -189,15 +189,15 @@ func (s store) attempt(ctx context.Context, limit time.Duration, once func(conte
 	return once(ctx)
 }
 
-// sleep waits between a half and the whole of d. False: ctx ended before.
+// sleep waits between a half and the whole of d. It returns false if ctx ended first.
 func (s store) sleep(ctx context.Context, d time.Duration) bool {
 	return pause.For(ctx, d/2+time.Duration(s.jitter()*float64(d/2))) == nil
 }
 
 // createOwn makes raw, an object of this claim's own epoch, durable under key. It
-// returns nil only when that is known; clear means that no copy of raw is under way.
-// Errors: ErrFenced if a SEAL was there first, ErrForeign, ErrCorrupt, or ctx ended
-// with the outcome open.
+// returns nil only if that is certain; clear means that no attempt is under way.
+// Errors: ErrFenced if a SEAL was there first, ErrForeign, ErrCorrupt, or that ctx
+// ended with the outcome unknown.
 func (s store) createOwn(ctx context.Context, key string, raw []byte) (clear bool, err error) {
 	clear, err = s.createClear(ctx, key, raw)
 	if !errors.Is(err, storage.ErrExists) {
@@ -209,14 +209,14 @@ func (s store) createOwn(ctx context.Context, key string, raw []byte) (clear boo
 	return false, s.checkTaken(ctx, key, raw)
 }
 
-// checkTaken reads the object that was in the way of raw and tells whose it is. The
-// whole object is compared, and with it epoch, nonce, slot and CRC.
+// checkTaken reads the object that took the name of raw and finds out whose it is. It
+// compares the whole object, and with it epoch, nonce, slot and CRC.
 func (s store) checkTaken(ctx context.Context, key string, raw []byte) error {
 	got, err := s.get(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// Slots are deleted only below a durable checkpoint, and by us only
-		// when they are durable.
+		// Slots are deleted only below a durable checkpoint, and this owner deletes
+		// only its durable ones.
 		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
 	case err != nil:
 		return err

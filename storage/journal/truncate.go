@@ -14,8 +14,8 @@ import (
 // maxBatch is how many keys one Delete gets.
 const maxBatch = 1000
 
-// deleteOlderCheckpoints removes the checkpoints before the newest. What it does not get rid of
-// stays for the next time, or for the next owner, who lists it.
+// deleteOlderCheckpoints removes the checkpoints before the newest. What it cannot
+// remove is left for the next call, or for the next owner, which lists it.
 func (j *Journal) deleteOlderCheckpoints(ctx context.Context) {
 	old := func(p Position) bool { return p.Before(j.way.start) }
 	var keys []string
@@ -43,9 +43,9 @@ func (j *Journal) deleteOlderCheckpoints(ctx context.Context) {
 }
 
 // noHigherClaim returns nil if there was no higher claim after the newest checkpoint
-// had become durable. So a node that claims sees in its Lists that checkpoint, or one
-// that is newer. Without this the one could be removed and the other appear
-// while a List is under way, and a List may miss both.
+// had become durable. Then a node that claims later sees in its Lists that checkpoint
+// or a newer one. Without this check an older checkpoint could be removed and the new
+// one appear while a List is under way, and the List might miss both.
 func (j *Journal) noHigherClaim(ctx context.Context) error {
 	return j.store.attempt(ctx, attemptTimeout, func(ctx context.Context) error {
 		rival, found, err := j.store.higherClaim(ctx, j.claim.Epoch+1)
@@ -56,30 +56,30 @@ func (j *Journal) noHigherClaim(ctx context.Context) error {
 	})
 }
 
-// Truncate deletes the headers and DATA before slot `before`, which must not be
-// beyond Checkpointed, but for the DATA that keep reports to be kept; nil: none is.
-// SEALs and claims stay. Of epochs before this one the
-// SEALs tell how many slots there were, so nothing is listed. from says what was
-// deleted before, which saves requests; where it is not known, the zero Position
-// begins at the oldest slot that may exist. Deleting twice is harmless. Before the
-// first slot goes, no Replay can take an older checkpoint for its start any more
-// and end where a slot was deleted. Calls to the bucket are repeated until ctx ends
-// or the journal stops; on nil, the slots are gone.
+// Truncate deletes the headers and DATA before slot `before`, which must not be beyond
+// Checkpointed. DATA for which keep returns true stays; a nil keep keeps none. SEALs
+// and claims stay. For epochs before this one the SEALs tell how many slots there were,
+// so nothing is listed. from says what was already deleted, which saves requests; if it
+// is not known, pass the zero Position, which means the oldest slot that may exist.
+// Deleting twice is harmless. Before the first slot is deleted, it is made sure that no
+// Replay can start at an older checkpoint and take a deleted slot for the end. Calls to
+// the bucket are repeated until ctx ends or the journal stops; on nil, the slots are
+// gone.
 //
-// A state may refer to slots, by an entry's position, and read them otherwise than in
-// recovery. keep reports true for every slot to which the state refers after the last
-// acknowledged entry, or after a later one that is acknowledged meanwhile. And a slot
-// to which a state does not refer any more, no later state may refer to again. So an
-// owner that was fenced deletes nothing that its successors need: they go on from a
-// state that has all that its own had.
+// A state may refer to slots, by an entry's position, and read them outside recovery.
+// keep must return true for every slot to which the state refers after the last
+// acknowledged entry, or after a later one that is acknowledged meanwhile. Once a state
+// no longer refers to a slot, no later state may refer to it again. So a fenced owner
+// deletes nothing that its successors need: they continue from a state that includes
+// its own.
 //
-// An owner that was fenced and does not know it yet deletes only before a
-// checkpoint that was durable, like any other. A walk that began before that
-// checkpoint may find slots missing, or find again what arrives late. It lists the
-// checkpoints at its end, and starts over.
+// A fenced owner that does not know it yet deletes only before a checkpoint that was
+// durable, like any other. A walk that began before that checkpoint may find slots
+// missing, or find again what arrives late. It lists the checkpoints at its end, and
+// starts over.
 //
-// Errors: ErrPosition, with which nothing has happened; Err when the journal has
-// stopped, and the bucket's.
+// Errors: ErrPosition, after which nothing has happened; Err if the journal has
+// stopped; and those of the bucket.
 func (j *Journal) Truncate(ctx context.Context, from, before Position, keep func(Position) bool) error {
 	ctx, release, err := j.lockUpkeep(ctx)
 	if err == nil {
@@ -113,13 +113,13 @@ func (j *Journal) truncate(ctx context.Context, from, before Position, keep func
 }
 
 // Remove deletes slots that Truncate kept, or would delete: each must lie before
-// Checkpointed. It is for DATA; a SEAL that lies there, because a claimant found the
-// slot missing, stays. The state must not refer to the slots any more, as for
-// Truncate. Removing twice is harmless. Calls to the bucket are repeated until ctx
-// ends or the journal stops; on nil, the slots are gone.
+// Checkpointed. It is for DATA; a SEAL there, from a claimant that found the slot
+// missing, stays. As with Truncate, the state must not refer to the slots any more.
+// Removing twice is harmless. Calls to the bucket are repeated until ctx ends or the
+// journal stops; on nil, the slots are gone.
 //
-// Errors: ErrPosition, with which nothing has happened; Err when the journal has
-// stopped, and the bucket's.
+// Errors: ErrPosition, after which nothing has happened; Err if the journal has
+// stopped; and those of the bucket.
 func (j *Journal) Remove(ctx context.Context, slots []Position) error {
 	ctx, release, err := j.lockUpkeep(ctx)
 	if err == nil {
@@ -132,9 +132,9 @@ func (j *Journal) Remove(ctx context.Context, slots []Position) error {
 	return nil
 }
 
-// remove checks all before it deletes any. The tombstone is needed even when the last
-// Truncate has put one: the newest checkpoint may be a later one by now, and a Replay
-// may start at any that is older.
+// remove checks all slots before it deletes any. The tombstone is needed even if the
+// last Truncate has written one: the newest checkpoint may be a later one by now, and a
+// Replay may start at any older one.
 func (j *Journal) remove(ctx context.Context, slots []Position) error {
 	for _, pos := range slots {
 		if !pos.Before(j.way.start) && !removeBeyond(j.store.mutations) {
@@ -168,8 +168,8 @@ func (j *Journal) remove(ctx context.Context, slots []Position) error {
 	return j.deleteSlots(ctx, slices.Values(removable))
 }
 
-// seal returns the slot of the SEAL of an epoch; false for one before way.oldest, of
-// which this owner does not know it, and for its own, which has none.
+// seal returns the slot of the SEAL of an epoch. It returns false for an epoch before
+// way.oldest, whose SEAL this owner does not know, and for its own, which has none.
 func (j *Journal) seal(epoch uint64) (slot uint64, ok bool) {
 	if epoch < j.way.oldest.Epoch || epoch >= j.claim.Epoch {
 		return 0, false
@@ -195,11 +195,11 @@ func (j *Journal) deleteSlots(ctx context.Context, slots iter.Seq[Position]) err
 	return j.upkeepStore().delete(ctx, keys)
 }
 
-// writeTombstone makes sure that a Replay which starts at an older checkpoint than the
-// newest notices: that one is deleted for good, or there is a tombstone at its position or
-// beyond.
-// A crash from here on leaves a tombstone that says no less than the truth: there
-// is a newer checkpoint.
+// writeTombstone makes sure that a Replay that starts at an older checkpoint than the
+// newest notices it: the older one is deleted for good, or there is a tombstone at its
+// position or beyond.
+//
+// A crash from here on leaves a tombstone that is true: there is a newer checkpoint.
 func (j *Journal) writeTombstone(ctx context.Context) error {
 	j.deleteOlderCheckpoints(ctx)
 	at := j.tombstoneAt()
@@ -207,7 +207,7 @@ func (j *Journal) writeTombstone(ctx context.Context) error {
 		return nil
 	}
 	key, o := tombstoneKey(j.store.shard, at), tombstoneObject(j.store.shard, j.claim, at)
-	// Any object under the name is as good: only the name is read.
+	// Any object under the name will do: only the name is read.
 	if err := j.upkeepStore().create(ctx, key, o.encode()); err != nil && !errors.Is(err, storage.ErrExists) {
 		return fmt.Errorf("write a tombstone for the checkpoints before %v: %w", j.way.start, err)
 	}
@@ -215,10 +215,10 @@ func (j *Journal) writeTombstone(ctx context.Context) error {
 	return nil
 }
 
-// tombstoneAt returns where the tombstone belongs: at the newest checkpoint before
-// way.start that may be there or appear again. What other owners wrote before
-// this epoch began, or may still write, this one does not know; what it wrote
-// itself, it does.
+// tombstoneAt returns the position of the tombstone: that of the newest checkpoint
+// before way.start that may exist or appear again. Of checkpoints that other owners
+// wrote before this epoch began, or may still write, this owner knows nothing; of its
+// own it knows.
 func (j *Journal) tombstoneAt() Position {
 	start := j.way.start
 	if start.Epoch < j.claim.Epoch {
@@ -233,11 +233,11 @@ func (j *Journal) tombstoneAt() Position {
 	return at
 }
 
-// slots yields the headers in [from, before), and the DATA but for what keep reports
-// to be kept. The SEAL of an epoch is the first slot that is neither: what lies behind
-// it is no part of the log and may be anything.
+// slots yields the headers in [from, before), and the DATA except those for which keep
+// returns true. The SEAL of an epoch is the first slot that is neither: what lies
+// behind it is not part of the log and may be anything.
 func (j *Journal) slots(from, before Position, keep func(Position) bool) iter.Seq[Position] {
-	var seals uint64 // that are deleted, of each epoch
+	var seals uint64 // of each epoch whose slots are deleted
 	if deleteSeals(j.store.mutations) {
 		seals = 1
 	}

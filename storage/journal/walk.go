@@ -8,9 +8,8 @@ import (
 	"sync"
 )
 
-// walker reads the log forward from the newest checkpoint, or its beginning, and
-// applies it. Recovery and Replay are walkers that differ in what they do at a
-// hole.
+// walker reads the log forward from the newest checkpoint, or from its beginning, and
+// applies it. Recovery and Replay are walkers that differ in what they do at a hole.
 type walker struct {
 	store  store
 	state  State
@@ -30,21 +29,20 @@ func newWalker(st store, s State, window int) *walker {
 	return &walker{store: st, state: s, window: window, way: way{oldest: beginning}, pos: beginning}
 }
 
-// holeFunc is asked about the first slot of an epoch that was not there. It
-// returns the object that lies there now, or nil if it takes the hole for the
-// end.
+// holeFunc handles the first slot of an epoch that was not there. It returns the object
+// that is there now, or nil if the hole is the end.
 type holeFunc func(ctx context.Context, pos Position) ([]byte, error)
 
-// epoch applies the epoch under way up to its SEAL and then stands at the
-// beginning of the next one. It reports false if it stands at a hole instead.
+// epoch applies the epoch under way up to its SEAL and moves to the beginning of the
+// next one. It returns false if it stopped at a hole instead.
 func (w *walker) epoch(ctx context.Context, hole holeFunc) (sealed bool, err error) {
 	a := w.ahead(ctx)
 	defer func() { a.stop() }()
 	for {
 		raw, err := a.read()
 		if errors.Is(err, fs.ErrNotExist) {
-			// What was read ahead is older than what hole finds out, so a
-			// missing slot among it means nothing any more.
+			// What was read ahead is older than the result of hole, so a slot missing
+			// in it proves nothing.
 			a.stop()
 			if raw, err = hole(ctx, w.pos); err == nil && raw == nil {
 				return false, nil
@@ -93,12 +91,13 @@ func (w *walker) apply(raw []byte) (sealed bool, err error) {
 
 func (w *walker) applySeal(o object, key string) error {
 	if w.mine.Epoch != 0 && o.author > w.mine.Epoch {
-		// Not needed for safety: the claimant that sealed this seals our epoch as well.
+		// This is not needed for safety: the claimant that sealed this slot seals our
+		// epoch as well.
 		return fmt.Errorf("%w: epoch %d sealed %s", ErrFenced, o.author, key)
 	}
 	if w.mine.Epoch != 0 && o.author == w.mine.Epoch && o.nonce != w.mine.Nonce {
-		// Or the bucket is a copy that lacks the newest claims: then their numbers
-		// are given out again.
+		// Or the bucket is a copy that lacks the newest claims, and their numbers are
+		// used again.
 		lost := Missing(claimKey(w.store.shard, o.author), fmt.Sprintf("%s is a SEAL of that epoch, by another claim than this node's", key))
 		return fmt.Errorf("%w: %w", ErrForeign, lost)
 	}
@@ -124,10 +123,11 @@ func (w *walker) applyHeader(o object, key string) error {
 	return nil
 }
 
-// recheckHole looks at a hole once more. It returns nil if the log may end there,
-// because no later epoch up to newest has begun. An epoch begins only when those
-// before it are sealed, so else pos was taken meanwhile and recheck returns what
-// lies there, or the object got lost. Then nothing may be put in its place.
+// recheckHole looks at a hole again. It returns nil if the log may end there, because
+// no later epoch up to newest has begun. An epoch begins only when those before it are
+// sealed. So if one has begun, either pos was taken meanwhile and recheckHole returns
+// the object there, or the object was lost. In that case nothing may be put in its
+// place.
 func (w *walker) recheckHole(ctx context.Context, pos Position, newest uint64) ([]byte, error) {
 	for e := pos.Epoch + 1; e <= newest; e++ {
 		begun, err := w.begun(ctx, e)
@@ -172,7 +172,7 @@ type ahead struct {
 	wg     sync.WaitGroup
 
 	next  Position // the next slot to ask for
-	limit int      // Gets under way at most; doubles up to window
+	limit int      // most Gets under way; doubles up to window
 	most  int
 	queue []chan fetched // answers in slot order
 }
@@ -182,8 +182,8 @@ type fetched struct {
 	err error
 }
 
-// ahead begins to read at w.pos. It starts with few Gets: most epochs of a
-// quiet shard are short, and what lies behind a SEAL is read for nothing.
+// ahead begins to read at w.pos. It starts with few Gets: most epochs of a quiet shard
+// are short, and what is read behind a SEAL is wasted.
 func (w *walker) ahead(ctx context.Context) *ahead {
 	a := &ahead{store: w.store, next: w.pos, limit: min(2, w.window), most: w.window}
 	a.ctx, a.cancel = context.WithCancel(ctx)
@@ -210,7 +210,7 @@ func (a *ahead) read() ([]byte, error) {
 
 func (a *ahead) stopped() bool { return a.ctx.Err() != nil }
 
-// stop abandons what was read ahead and waits for the Gets to end.
+// stop drops what was read ahead and waits for the Gets to end.
 func (a *ahead) stop() {
 	a.cancel()
 	a.wg.Wait()

@@ -6,31 +6,31 @@ import (
 	"slices"
 )
 
-// beginning is where a log begins of which nothing was deleted.
+// beginning is where a log begins from which nothing was deleted.
 var beginning = Position{Epoch: 1}
 
-// way says how its owner came to a place in the log. Headers and checkpoints
-// hold one, so that a node that gets to the same place can tell whether it came by
-// the same way, and knows without a List which slots lie before the place.
+// way records how an owner reached a position in the log. Headers and checkpoints hold
+// one. With it a node that reaches the same position can check that it came by the same
+// way, and it knows without a List which slots lie before the position.
 type way struct {
-	entries uint64   // in all slots before the place: the logical position
+	entries uint64   // in all slots before the position: the logical position
 	start   Position // of the newest checkpoint known there; zero: none
-	oldest  Position // all headers before it are deleted, and all DATA but for kept slots; the beginning: nothing is
-	seals   []uint64 // slot of the SEAL of every epoch from that of oldest to the one before the place's
+	oldest  Position // all headers before it are deleted, and all DATA except kept slots; the beginning: nothing is deleted
+	seals   []uint64 // slot of the SEAL of every epoch, from that of oldest to the one before the position's
 }
 
 // since returns the SEALs of the given epoch and those after it.
 func (y way) since(epoch uint64) []uint64 { return y.seals[epoch-y.oldest.Epoch:] }
 
-// agrees reports whether y and o, ways to the same place, are one. They may go
-// back to different epochs: one owner knew of an older log than the other.
+// agrees reports whether y and o, ways to the same position, are the same. They may go
+// back to different epochs, if one owner knew an older part of the log than the other.
 func (y way) agrees(o way) bool {
 	from := max(y.oldest.Epoch, o.oldest.Epoch)
 	return y.entries == o.entries && slices.Equal(y.since(from), o.since(from))
 }
 
-// truncate notes that all before pos is deleted, but for kept slots. Nothing may rely on
-// that beyond the checkpoint.
+// truncate records that everything before pos is deleted, except kept slots. Nothing
+// beyond the checkpoint may rely on that.
 func (y *way) truncate(pos Position) {
 	if y.start.Before(pos) {
 		pos = y.start
@@ -41,7 +41,7 @@ func (y *way) truncate(pos Position) {
 	}
 }
 
-// check holds what must be true of a way to at.
+// check checks what must hold for a way to at.
 func (y way) check(at Position) error {
 	ok := y.oldest.Epoch > 0 && !at.Before(y.oldest) && uint64(len(y.seals)) == at.Epoch-y.oldest.Epoch
 	if y.start.IsZero() {
@@ -67,7 +67,7 @@ func (y way) encode() []Entry {
 	return []Entry{{Kind: kindStart, Body: start}, {Kind: kindSeals, Body: seals}}
 }
 
-// decodeWay is the inverse of encode; at is the place that the object is for.
+// decodeWay is the inverse of encode; at is the position of the object.
 func decodeWay(entries []Entry, at Position) (way, error) {
 	if len(entries) != 2 || entries[0].Kind != kindStart || entries[1].Kind != kindSeals {
 		return way{}, fmt.Errorf("%w: entries of a header or checkpoint", ErrFormat)

@@ -15,15 +15,15 @@ type pendingSlot struct {
 	durable bool  // only run touches it
 }
 
-// Write takes the next slot for entries and starts its Create. It returns the
-// slot's position as soon as the Create is under way, and waits before while
-// Depth slots are in flight. The entries are durable when State.Apply is called with that
-// position, which may be before Write returns, and never earlier: if the journal
-// stops first, it is not known whether they will be part of the log. entries and
-// their bodies belong to the journal until then.
+// Write takes the next slot for entries and starts its Create. It returns the slot's
+// position as soon as the Create is under way; while Depth slots are in flight it waits
+// first. The entries are durable when State.Apply is called with that position, which
+// may be before Write returns. If the journal stops before that, it is not known
+// whether they will be part of the log. entries and their bodies belong to the journal
+// until then.
 //
-// Errors mean that nothing was or will be stored: ErrTooLarge, ErrClosed, or the
-// cause why the journal has stopped (Err).
+// An error means that nothing was or will be stored: ErrTooLarge, ErrClosed, or the
+// reason why the journal has stopped (Err).
 func (j *Journal) Write(entries []Entry) (Position, error) {
 	if _, err := slotSize(entries); err != nil {
 		return Position{}, err
@@ -58,9 +58,9 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 	return f.pos, nil
 }
 
-// writeSlot makes one slot durable. A slot that cannot become durable stops the
-// journal at once, even while slots before it are in flight: they may have become durable
-// all the same, and then the next owner has them.
+// writeSlot makes one slot durable. A slot that cannot become durable stops the journal
+// at once, even while slots before it are in flight: if those have become durable, the
+// next owner has them.
 func (j *Journal) writeSlot(f *pendingSlot) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
 	o.open = f.open
@@ -72,19 +72,19 @@ func (j *Journal) writeSlot(f *pendingSlot) {
 		j.stop(err)
 		return
 	}
-	if clear { // else an attempt may still be sending it
+	if clear { // else an attempt may still be sending the slot
 		slotBuffers.Put(buf)
 	}
-	j.durableSlots <- f // has room for Depth of them
+	j.durableSlots <- f // has capacity for Depth slots
 }
 
-// slotBuffers holds memory in which slots are encoded. They are large, and
-// clearing a new one for each costs as much as copying it.
+// slotBuffers holds memory in which slots are encoded. Slots are large, and clearing
+// new memory for each costs as much as copying it.
 var slotBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // acknowledge acknowledges slots in their order (rule 4): slot n when 0..n are durable.
-// So one SEAL in the first hole is enough to stop a writer for good, and what
-// it stored behind the hole was never acknowledged.
+// So one SEAL in the first hole stops a writer for good, and what it stored behind the
+// hole was never acknowledged.
 func (j *Journal) acknowledge() {
 	for {
 		select {
@@ -94,7 +94,7 @@ func (j *Journal) acknowledge() {
 			return
 		}
 		for f := j.nextDurable(); f != nil; f = j.nextDurable() {
-			<-j.tokens // it is not in flight any more: the next one may leave meanwhile
+			<-j.tokens // it is no longer in flight: the next slot may start
 			if err := j.state.Apply(f.pos, f.entries); err != nil {
 				j.stop(fmt.Errorf("apply slot %v: %w", f.pos, err))
 				return
@@ -104,8 +104,8 @@ func (j *Journal) acknowledge() {
 }
 
 // nextDurable takes the oldest slot off the queue if it is durable. From here on the
-// position behind it is an acknowledged one: Apply has not returned yet, but
-// a caller that looks at the state meanwhile may ask for a checkpoint already.
+// position behind it counts as acknowledged: Apply has not returned yet, but a caller
+// that looks at the state meanwhile may already ask for a checkpoint.
 func (j *Journal) nextDurable() *pendingSlot {
 	j.mu.Lock()
 	defer j.mu.Unlock()
