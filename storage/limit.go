@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Limit lets at most n calls into b at the same time (n > 0); the others wait
-// their turn. One whose context ends while it waits did nothing.
+// Limit lets at most n calls into b at the same time (n > 0); others wait for their
+// turn. A call whose context ends while it waits does nothing.
 func Limit(b Bucket, n int) Bucket {
 	return &limited{b, make(chan struct{}, n)}
 }

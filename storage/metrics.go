@@ -64,8 +64,8 @@ func (m *measured) count(op string, start time.Time, err error, bytes int) {
 	}
 }
 
-// requestBounds are the upper bounds of the histogram, in seconds: from a local folder
-// to a store that is far away and has trouble.
+// requestBounds are the upper bounds of the histogram, in seconds, from a local folder
+// to a slow remote store.
 func requestBounds() []float64 {
 	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 }

@@ -13,10 +13,10 @@ import (
 // ErrNoCreate: the store does not keep the promise of Create.
 var ErrNoCreate = errors.New("the store lets a second writer overwrite or share a name (it ignores create-if-absent), so Weir cannot keep its log there")
 
-// Probe is the check at start-up that the store behind b keeps the promise that
-// everything is built on. It creates a name twice, lets eight writers race for
-// another, reads both back and removes them. The error wraps ErrNoCreate when
-// the store is the wrong one, else it says which operation did not work.
+// Probe checks at start-up that the store behind b keeps the promise of Create. It
+// creates a name twice, lets eight writers race for another, reads both back and
+// removes them. The error wraps ErrNoCreate if the store does not keep the promise,
+// else it names the operation that failed.
 func Probe(ctx context.Context, b Bucket) error {
 	id := rand.Text()
 	twice, race := "probe/"+id+"-twice", "probe/"+id+"-race"
@@ -24,7 +24,7 @@ func Probe(ctx context.Context, b Bucket) error {
 	if err == nil {
 		err = probeRace(ctx, b, race)
 	}
-	// What cannot be removed now lies under a name that is never used again.
+	// Objects that cannot be removed now have a name that is never used again.
 	if deleted := b.Delete(ctx, twice, race); err == nil && deleted != nil {
 		err = fmt.Errorf("probe bucket: %w", deleted)
 	}

@@ -15,31 +15,30 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// Objects of a race between two nodes. All of them are removed when it is over.
+// Objects of a race between two nodes. All are removed when it is over.
 const (
-	invitePrefix = "probe/invite/" // + id: a node asks for a race
+	invitePrefix = "probe/invite/" // + id: a node invites others to a race
 	racePrefix   = "probe/race/"   // + id/…: the names that are raced for, and the rest
 )
 
 const (
-	raceRounds = 32               // names that are raced for
+	raceRounds = 32               // names in a race
 	raceScales = 11               // the longest wait before one is a second
 	raceWait   = 10 * time.Second // how long one waits for the other in a round
-	raceTidy   = 30 * time.Second // how long an inviter has to end a race before its rival removes the rest
+	raceTidy   = 30 * time.Second // how long an inviter has to end a race before the other node removes the rest
 	raceMost   = 4                // races that one call of JoinRaces takes part in
 )
 
-// Race is the check at the start of a node that joins others: Probe knows only
-// that the node's own way to the store keeps the promise of Create. Two nodes may
-// have different ways, as to two sites that copy from each other, and then have to
-// exclude each other too. Race invites another node to race for some names at the
-// same time, each through its own endpoint, and compares who won.
+// Race checks whether two nodes exclude each other in the store. A node calls it when
+// it joins others: Probe only shows that the node's own way to the store keeps the
+// promise of Create, and two nodes may reach the store in different ways, for example
+// through two sites that replicate to each other. Race invites another node to race for
+// some names at the same time, each through its own endpoint, and compares who won.
 //
-// ask makes the other node look for invitations (JoinRaces). raced is false if
-// no node came before ctx ended. That is not an error, but then nothing is known. The error
-// wraps ErrNoCreate when both won a name, or one's object was overwritten, else it
-// says which operation did not work. It takes some
-// 200 requests and a few seconds, once.
+// ask makes the other node look for invitations (JoinRaces). raced is false if no node
+// came before ctx ended: that is not an error, but nothing is known then. The error
+// wraps ErrNoCreate if both won a name or one's object was overwritten, else it names
+// the operation that failed. A race takes some 200 requests and a few seconds.
 func Race(ctx context.Context, b Bucket, ask func(context.Context) error) (raced bool, err error) {
 	r := &race{b: b, id: crypto.Text(), side: "inviter", other: "rival"}
 	defer func() {
@@ -69,8 +68,8 @@ func Race(ctx context.Context, b Bucket, ask func(context.Context) error) (raced
 	return true, r.compare(report)
 }
 
-// unlessAlone returns nil in the place of the error of a race in which the other node
-// did not take part.
+// unlessAlone returns nil instead of err if the race failed because the other node did
+// not take part.
 func unlessAlone(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, errAlone) {
 		return nil
@@ -78,8 +77,8 @@ func unlessAlone(ctx context.Context, err error) error {
 	return fmt.Errorf("race with another node: %w", err)
 }
 
-// JoinRaces takes part in the races that other nodes have invited to, if there are
-// any, and returns how many. It lists once.
+// JoinRaces takes part in the races that other nodes have invited to, and returns how
+// many there were. It lists once.
 func JoinRaces(ctx context.Context, b Bucket) (joined int, err error) {
 	keys, err := b.List(ctx, invitePrefix, "", 1000)
 	if err != nil {
@@ -103,7 +102,7 @@ func JoinRaces(ctx context.Context, b Bucket) (joined int, err error) {
 func (r *race) join(ctx context.Context) (came bool, err error) {
 	err = r.b.Create(ctx, r.key("accept"), nil)
 	if errors.Is(err, ErrExists) {
-		return false, nil // another node does, or this one did
+		return false, nil // another node takes part, or this one did
 	}
 	if err != nil {
 		return false, err
@@ -121,8 +120,9 @@ func (r *race) join(ctx context.Context) (came bool, err error) {
 	return true, r.finish(ctx)
 }
 
-// finish waits for the inviter to remove everything, and then removes what this side has
-// created since, or everything if the inviter does not: without it there is no result.
+// finish waits for the inviter to remove everything, and then removes what this side
+// has created since. If the inviter does not, it removes everything: without the
+// inviter there is no result.
 func (r *race) finish(ctx context.Context) error {
 	for end := time.Now().Add(raceTidy); time.Now().Before(end); {
 		_, err := r.b.Get(ctx, invitePrefix+r.id, 0, -1)
@@ -147,7 +147,7 @@ type race struct {
 	b           Bucket
 	id          string
 	side, other string
-	rounds      int // that were raced
+	rounds      int // names raced for so far
 	raced
 }
 
@@ -163,9 +163,9 @@ func (r *race) name(round int) string { return r.key(fmt.Sprintf("%03d", round))
 
 func (r *race) ready(round int, side string) string { return fmt.Sprintf("%03d-%s", round, side) }
 
-// run races for one name after the other. Before each one both say that they are
-// ready, and wait for the other. The later one, to whom the other was ready at once,
-// knows it before the other does, and so waits a little: see late.
+// run races for one name after the other. Before each race both sides announce that
+// they are ready, and wait for the other. The one that comes later finds the other
+// ready at once, and knows so before the other does. So it waits a little: see late.
 func (r *race) run(ctx context.Context) error {
 	for round := range raceRounds {
 		if err := r.b.Create(ctx, r.key(r.ready(round, r.side)), nil); err != nil {
@@ -182,7 +182,7 @@ func (r *race) run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			r.Won = append(r.Won, round)
-		case !errors.Is(err, ErrExists) && !errors.Is(err, ErrUnknown): // it is not known whose that is
+		case !errors.Is(err, ErrExists) && !errors.Is(err, ErrUnknown): // the owner of the object is not known
 			return err
 		}
 		r.rounds++
@@ -199,9 +199,9 @@ func (r *race) run(ctx context.Context) error {
 	return nil
 }
 
-// late is how long the later one of a round waits: at random, in every other round
-// up to another power of two, so that in some both begin within the time that an
-// endpoint takes to see what came through the other, whatever that is.
+// late is how long the later side of a round waits: a random time, in every other round
+// up to another power of two. So in some rounds both begin within the time after which
+// an endpoint sees what came through the other, whatever that time is.
 func late(round int) time.Duration {
 	scale := 1
 	if round%2 == 1 {
@@ -210,7 +210,8 @@ func late(round int) time.Duration {
 	return rand.N(time.Millisecond << scale)
 }
 
-// wait waits for an object of the race. It reports whether it was there at once.
+// wait waits for an object of the race. It reports whether the object was there at
+// once.
 func (r *race) wait(ctx context.Context, name string) (atOnce bool, err error) {
 	limit := time.Now().Add(raceWait)
 	for try := 1; ; try++ {
@@ -221,7 +222,7 @@ func (r *race) wait(ctx context.Context, name string) (atOnce bool, err error) {
 		if time.Now().After(limit) {
 			return false, errAlone
 		}
-		// Often at first, when the other one is about to come.
+		// Often at first, while the other side is about to come.
 		if err := pause.For(ctx, rand.N(time.Duration(min(try, 10))*time.Millisecond)); err != nil {
 			return false, err
 		}
@@ -244,7 +245,7 @@ func (r *race) compare(report []byte) error {
 	return nil
 }
 
-// cleanUp removes what a race leaves: first the report, without which there is no
+// cleanUp removes the objects of a race: first the report, after which there is no
 // result any more, and last the invitation.
 func (r *race) cleanUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, raceTidy)

@@ -11,8 +11,7 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// RetryOptions say how often and how fast Retry tries again. The zero value is
-// usable.
+// RetryOptions configure Retry. The zero value is usable.
 type RetryOptions struct {
 	Attempts int           // of one call, the first one included; 0 = 8
 	First    time.Duration // the pause after the first attempt; it doubles from there; 0 = 100 ms
@@ -20,11 +19,11 @@ type RetryOptions struct {
 	Timeout  time.Duration // of one attempt; 0 = 30 s
 }
 
-// Retry puts a time limit on every call of b, and repeats those that fail and
-// can be repeated: Get, List and Delete after any error but a final one (see
-// final), Create only when nothing happened. ErrUnknown from a Create is the caller's
-// to resolve: a second attempt could meet the object of the first, and Retry cannot
-// tell whose it is.
+// Retry puts a time limit on every call of b, and repeats failed calls where that is
+// safe: Get, List and Delete after any error except a final one (see final), Create
+// only if nothing happened. The caller must resolve ErrUnknown from a Create: a second
+// attempt could find the object of the first, and Retry cannot tell which attempt
+// created it.
 //
 // A Delete that returns nil after a repetition may still have an earlier
 // attempt under way. That matters only if the name is created again.
@@ -72,8 +71,7 @@ func (r *retrying) List(ctx context.Context, prefix, after string, max int) (key
 	return keys, err
 }
 
-// Delete remembers an unknown outcome: it stays unknown when a later attempt
-// was refused.
+// Delete remembers an unknown outcome: it stays unknown if a later attempt is refused.
 func (r *retrying) Delete(ctx context.Context, keys ...string) error {
 	unknown := false
 	err := r.do(ctx, func(ctx context.Context) (again bool, err error) {
@@ -89,8 +87,8 @@ func (r *retrying) Delete(ctx context.Context, keys ...string) error {
 
 func (r *retrying) Close() error { return Close(r.below) }
 
-// do calls op until it succeeds, says that repeating does not help, or attempts or
-// time are used up.
+// do calls op until it succeeds, returns a final error, or attempts or time are used
+// up.
 func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool, err error)) error {
 	wait := r.First
 	for attempt := 1; ; attempt++ {
@@ -98,8 +96,8 @@ func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool,
 		if err == nil || !again || final(err) || attempt == r.Attempts {
 			return err
 		}
-		// Half of the wait is drawn, so that calls that were refused
-		// together are not repeated together.
+		// Half of the wait is random, so that calls that were refused together are not
+		// repeated together.
 		if pause.For(ctx, wait/2+rand.N(wait/2+1)) != nil {
 			return err
 		}
@@ -107,7 +105,7 @@ func (r *retrying) do(ctx context.Context, op func(context.Context) (again bool,
 	}
 }
 
-// final reports whether the answer is going to be the same next time.
+// final reports whether a repetition would return the same error.
 func final(err error) bool {
 	return errors.Is(err, ErrKey) || errors.Is(err, ErrDamaged) || errors.Is(err, fs.ErrNotExist) ||
 		errors.Is(err, fs.ErrInvalid) || errors.Is(err, fs.ErrPermission)

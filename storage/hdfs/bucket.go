@@ -1,10 +1,10 @@
-// Package hdfs is a bucket in a folder of an HDFS, which it reaches through
-// WebHDFS: plain HTTP to the namenode, and to the datanodes for the content. An
-// object is a file that was written under a temporary name, closed, and then
-// renamed: the namenode refuses to rename to a name that is taken.
+// Package hdfs is a bucket in a folder of an HDFS, which it reaches through WebHDFS:
+// plain HTTP to the namenode, and to the datanodes for the content. An object is a file
+// that was written under a temporary name, closed, and then renamed: the namenode
+// refuses to rename to a name that is taken.
 //
-// Any number of processes may use one folder at the same time. Besides the
-// objects it holds .tmp, for the temporary names.
+// Any number of processes may use one folder at the same time. Besides the objects the
+// folder has .tmp, with the temporary names.
 package hdfs
 
 import (
@@ -35,13 +35,12 @@ type Bucket struct {
 
 var _ storage.Bucket = (*Bucket)(nil)
 
-// Create implements storage.Bucket. What fails before the rename leaves at most
-// a temporary file, which is never renamed.
+// Create implements storage.Bucket. A failure before the rename leaves at most a
+// temporary file, which is never renamed.
 //
-// When the rename fails, the deletion of the temporary file tells what became of
-// it. If the file was still there, the rename has not happened, and never will
-// even if it is still on its way: it will not find its file, for a temporary name
-// is used once.
+// If the rename fails, Create deletes the temporary file to learn the outcome. If the
+// file was still there, the rename has not happened and never will, even if its request
+// is still under way: it will not find its file, because a temporary name is used once.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
@@ -65,8 +64,8 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	return fmt.Errorf("create %s: %w", key, changed(err))
 }
 
-// write creates a file with its whole content. On nil it is closed, and on the
-// disks of the datanodes, as SYNC_BLOCK asks.
+// write creates a file with its whole content. On nil it is closed and on the disks of
+// the datanodes, as SYNC_BLOCK demands.
 func (b *Bucket) write(ctx context.Context, name string, body []byte) error {
 	target, err := b.createTarget(ctx, name)
 	if err != nil {
@@ -90,12 +89,12 @@ func (b *Bucket) createTarget(ctx context.Context, name string) (string, error) 
 	})
 }
 
-// folderTries is how often publish makes the folder of a name. More than once
-// is needed when it is deleted meanwhile: see Delete.
+// folderTries is how often publish makes the folder of a name. More than one try is
+// needed if the folder is deleted meanwhile: see Delete.
 const folderTries = 3
 
-// publish renames a temporary file to its own name. The folder is made when the
-// rename misses it, which is once in its life.
+// publish renames a temporary file to its own name. It makes the folder if the rename
+// does not find it, which happens once for each folder.
 func (b *Bucket) publish(ctx context.Context, temp, target string) error {
 	for try := 0; ; try++ {
 		err := b.rename(ctx, temp, target)
@@ -108,11 +107,11 @@ func (b *Bucket) publish(ctx context.Context, temp, target string) error {
 	}
 }
 
-// exists is the error for a name that is taken. A caller that gets ErrExists relies on
-// the object being there, but the namenode refuses a rename without waiting for
-// its log to reach the disk: a crash can still undo the rename that took the
-// name. So the object is given a time, which is answered when it is on disk with
-// all that came before it, and which an object that is gone again cannot be given.
+// exists returns the error for a name that is taken. A caller that gets ErrExists
+// relies on the object being there, but the namenode refuses a rename without waiting
+// for its log to reach the disk: a crash can still undo the rename that took the name.
+// So exists sets a time on the object. The namenode answers that when it is on disk
+// with everything before it, and refuses it if the object is gone again.
 func (b *Bucket) exists(ctx context.Context, target string) error {
 	p := params{"modificationtime": strconv.FormatInt(time.Now().UnixMilli(), 10)}
 	if err := b.client.call(ctx, http.MethodPut, target, "SETTIMES", p, nil); err != nil {
@@ -125,7 +124,7 @@ func (b *Bucket) rename(ctx context.Context, from, to string) error {
 	return b.client.call(ctx, http.MethodPut, from, "RENAME", params{"destination": to, "renameoptions": "NONE"}, nil)
 }
 
-// makeDir creates a folder and those above it, or finds them there.
+// makeDir creates a folder and its parents, unless they exist.
 func (b *Bucket) makeDir(ctx context.Context, dir string) error {
 	err := b.client.call(ctx, http.MethodPut, dir, "MKDIRS", params{"permission": dirPerm}, nil)
 	if name := exception(err); name == alreadyExists || name == notFolder {
@@ -134,9 +133,8 @@ func (b *Bucket) makeDir(ctx context.Context, dir string) error {
 	return err
 }
 
-// Get implements storage.Bucket. The namenode refuses a range that begins at or
-// beyond the end, with an error that has no name of its own: so the size is
-// asked for.
+// Get implements storage.Bucket. The namenode refuses a range that begins at or beyond
+// the end, with an error that has no name of its own, so Get asks for the size.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
@@ -190,20 +188,20 @@ func (b *Bucket) read(ctx context.Context, name string, off, n int64) ([]byte, e
 	return body, nil
 }
 
-// status asks the namenode for what it knows of a file or folder.
+// status asks the namenode for the status of a file or folder.
 func (b *Bucket) status(ctx context.Context, name string) (fileStatus, error) {
 	var answer struct{ FileStatus fileStatus }
 	err := b.client.call(ctx, http.MethodGet, name, "GETFILESTATUS", nil, &answer)
 	return answer.FileStatus, err
 }
 
-// deleters is how many deletions are under way at once: the namenode syncs its
-// log for several with one write.
+// deleters is how many deletions are under way at once: the namenode syncs its log for
+// several of them with one write.
 const deleters = 8
 
-// Delete implements storage.Bucket. Folders stay, as a rule: one that goes while
-// a Create needs it costs that one another round. An empty folder with the name
-// of a key does go.
+// Delete implements storage.Bucket. Folders usually stay: if a folder goes while a
+// Create needs it, that Create must try again. An empty folder with the name of a key
+// is deleted.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)

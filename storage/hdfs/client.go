@@ -13,9 +13,9 @@ import (
 	"sync/atomic"
 )
 
-// client speaks WebHDFS. It sends every request once, but for one case: a
-// namenode that cannot be reached or is not the active one has done nothing, and
-// the next one is asked.
+// client speaks WebHDFS. It sends every request once, with one exception: a namenode
+// that cannot be reached or is not the active one has done nothing, and the next one is
+// asked.
 type client struct {
 	http   *http.Client
 	scheme string       // http or https, for namenodes and datanodes
@@ -37,9 +37,9 @@ type fileStatus struct {
 	ECPolicy         string // erasure coding
 }
 
-// call does an operation of the namenode, and reads its answer unless answer is
-// nil. An operation that changes something is in the namenode's log, and the log
-// on its disks, when call returns nil.
+// call executes an operation of the namenode, and reads its answer unless answer is
+// nil. If an operation changes something, the change is in the namenode's log, and the
+// log on its disks, when call returns nil.
 func (c *client) call(ctx context.Context, method, path, op string, p params, answer any) error {
 	resp, err := c.ask(ctx, method, path, op, p)
 	if err != nil {
@@ -58,8 +58,8 @@ func (c *client) call(ctx context.Context, method, path, op string, p params, an
 	return nil
 }
 
-// datanode asks the namenode where to send content or to fetch it from. Nothing
-// happens by that alone.
+// datanode asks the namenode where to send content or to fetch it from. That changes
+// nothing.
 func (c *client) datanode(ctx context.Context, method, path, op string, p params) (string, error) {
 	resp, err := c.ask(ctx, method, path, op, p)
 	if err != nil {
@@ -102,8 +102,8 @@ func (c *client) ask(ctx context.Context, method, path, op string, p params) (*h
 	}
 }
 
-// send sends one request, once. The error wraps errUnsent when there was no
-// connection to send it on.
+// send sends one request, once. The error wraps errUnsent if there was no connection to
+// send it on.
 func (c *client) send(ctx context.Context, method, target string, body []byte) (*http.Response, error) {
 	connected := false
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
@@ -133,7 +133,7 @@ func (c *client) send(ctx context.Context, method, target string, body []byte) (
 	return nil, fmt.Errorf("%s: %w", req.URL.Host, answerError(resp))
 }
 
-// drain ends an answer so that its connection can be used again.
+// drain reads an answer to its end so that its connection can be used again.
 func drain(resp *http.Response) {
 	io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	resp.Body.Close()

@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// The exceptions that decide something.
+// The exceptions that matter here.
 const (
 	notFound      = "FileNotFoundException"
 	alreadyExists = "FileAlreadyExistsException"
@@ -20,14 +20,13 @@ const (
 	notEmpty      = "PathIsNotEmptyDirectoryException"
 )
 
-// errUnsent: there was no connection, so that the server knows nothing of the
-// request.
+// errUnsent: there was no connection, so the server has not seen the request.
 var errUnsent = errors.New("not sent")
 
 // serverError is an answer that is not a success.
 type serverError struct {
 	status    int
-	exception string // the RemoteException's name; "" if it was not WebHDFS that answered
+	exception string // the RemoteException's name; "" if the answer did not come from WebHDFS
 	message   string
 }
 
@@ -55,12 +54,12 @@ func answerError(resp *http.Response) error {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	switch {
 	case err != nil:
-		e.message = err.Error() // what the server did stays open
+		e.message = err.Error() // what the server did is unknown
 	case json.Unmarshal(body, &remote) == nil:
 		e.exception = remote.RemoteException.Exception
 		e.message = firstLine(remote.RemoteException.Message) // a stack can follow
 		if e.exception == "AccessControlException" && strings.HasSuffix(e.message, "(is not a directory)") {
-			e.exception = notFolder // most operations have no name of its own for it
+			e.exception = notFolder // most operations have no error name of their own for it
 		}
 	case strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain"):
 		e.message = firstLine(string(body)) // "… a request to a Hadoop IPC port"
@@ -128,7 +127,7 @@ func changed(err error) error {
 	return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
 }
 
-// refusal is the error of a request of which nothing is left.
+// refusal is the error of a request that has left nothing behind.
 func refusal(err error) error {
 	var e *serverError
 	switch name := exception(err); {

@@ -12,14 +12,13 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// List implements storage.Bucket. The namenode gives the names in a folder in
-// byte order, in pages of its own size (1,000, unless dfs.ls.limit says
-// otherwise) that begin after any name. That is not the order of the keys: a
-// folder a takes its place as all of its keys do, with the slash, and so behind
-// the names a-b and a.b. It has to wait for its turn, see walk.
+// List implements storage.Bucket. The namenode returns the names in a folder in byte
+// order, in pages of its own size (1,000, or dfs.ls.limit) that begin after any name.
+// That is not the order of the keys: a folder a is sorted with the slash, as its keys
+// are, and so behind the names a-b and a.b. It has to wait for its turn, see walk.
 //
-// A page costs a request for every folder that has keys on it, for every
-// thousand names, and for each folder that may end behind after: see start.
+// A page costs a request for every folder that has keys on it, for every thousand
+// names, and for each folder that may end behind after: see start.
 func (b *Bucket) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
 	if err := cmp.Or(storage.CheckList(prefix, after), ctx.Err()); err != nil {
 		return nil, fmt.Errorf("list: %w", err)
@@ -63,8 +62,8 @@ type listing struct {
 
 // walk adds the keys in a folder, given as "" or "a/b/".
 //
-// waiting holds the folders in it that were met, but whose turn has not come:
-// each begins with the one before it, so the last one's turn comes first.
+// waiting holds the folders in it that were found and whose turn has not come: each
+// begins with the one before it, so the last one is visited first.
 func (l *listing) walk(ctx context.Context, folder string) error {
 	last, waiting := l.start(folder)
 	for more := true; more; {
@@ -96,8 +95,8 @@ func (l *listing) walk(ctx context.Context, folder string) error {
 	return err
 }
 
-// visit walks through those of the waiting folders that come before a name, or
-// through all if it is empty, and returns the others.
+// visit walks through those of the waiting folders that come before a name, or through
+// all if it is empty, and returns the others.
 func (l *listing) visit(ctx context.Context, folder string, waiting []string, name string) ([]string, error) {
 	for len(waiting) > 0 && !l.full() {
 		next := waiting[len(waiting)-1] + "/"
@@ -112,11 +111,10 @@ func (l *listing) visit(ctx context.Context, folder string, waiting []string, na
 	return waiting, nil
 }
 
-// start returns the name after which a walk through a folder begins: just before
-// the next element of l.after, which may be a folder. The folders that come
-// before it and can have keys after l.after nevertheless are those that it is a
-// continuation of with a byte before the slash: a, if it is a-b. It is not known yet
-// whether they exist.
+// start returns the name after which a walk through a folder begins: just before the
+// next element of l.after, which may be a folder. Some folders sort before that name
+// and can still have keys after l.after: those of which it is a continuation with a
+// byte before the slash (a, if it is a-b). Whether they exist is not known yet.
 func (l *listing) start(folder string) (name string, waiting []string) {
 	if rest, found := strings.CutPrefix(l.prefix, folder); found {
 		name = justBefore(rest)
@@ -134,8 +132,8 @@ func (l *listing) start(folder string) (name string, waiting []string) {
 	return max(name, justBefore(element)), waiting
 }
 
-// justBefore returns a string that is less than name, with no name of keys in
-// between: its last byte lowered, and a byte behind it that no key has.
+// justBefore returns a string that is less than name, with no name of keys between
+// them: the last byte is lowered, followed by a byte that no key has.
 func justBefore(name string) string {
 	if name == "" {
 		return ""

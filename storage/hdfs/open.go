@@ -20,9 +20,9 @@ import (
 //	hdfs://namenode:9870/some/folder?user=name&tls=true
 //	hdfs://namenode1:9870,namenode2:9870/some/folder
 //
-// The port is that of the namenode's web interface, not that of its RPC; it may
-// be missing (9870, or 9871 with TLS). Of several namenodes the active one is
-// used. The user is who the files belong to; without one the server decides.
+// The port is that of the namenode's web interface, not of its RPC; it may be missing
+// (9870, or 9871 with TLS). Of several namenodes the active one is used. The files
+// belong to user; if it is missing, the server decides.
 func Open(ctx context.Context, rawURL string) (*Bucket, error) {
 	if authority, _ := split(rawURL); strings.Contains(authority, "@") {
 		return nil, errors.New("bucket hdfs: the URL holds credentials, write hdfs://namenode:9870/folder?user=name")
@@ -38,8 +38,8 @@ func Open(ctx context.Context, rawURL string) (*Bucket, error) {
 	return b, nil
 }
 
-// split cuts a URL after its hosts, which net/url would not take with commas
-// between them.
+// split cuts a URL after its hosts, because net/url does not accept commas between
+// them.
 func split(rawURL string) (authority, rest string) {
 	authority = strings.TrimPrefix(rawURL, "hdfs://")
 	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
@@ -79,7 +79,7 @@ func parse(rawURL string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A folder of its own: everything in it is taken for an object.
+	// The bucket needs a folder of its own: everything in it is taken for an object.
 	folder := strings.Trim(u.Path, "/")
 	if err := storage.CheckKey(folder); err != nil {
 		return nil, fmt.Errorf("want a folder, as in hdfs://namenode:9870/weir: %w", err)
@@ -104,16 +104,16 @@ func hosts(authority, port string) ([]string, error) {
 	return nodes, nil
 }
 
-// newHTTP makes a client that follows no redirect: what is sent along to a
-// datanode is decided per request.
+// newHTTP makes a client that follows no redirect: each request decides what it sends
+// to a datanode.
 func newHTTP() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 			TLSHandshakeTimeout: 5 * time.Second,
 			MaxIdleConnsPerHost: 64,
-			// Well below the 60 s after which a namenode hangs up: a rename
-			// that meets the end of its connection has an unknown outcome.
+			// Well below the 60 s after which a namenode closes the connection: a
+			// rename on a connection that is being closed has an unknown outcome.
 			IdleConnTimeout: 10 * time.Second,
 			// A compressed answer has no length to check against.
 			DisableCompression: true,
@@ -122,8 +122,7 @@ func newHTTP() *http.Client {
 	}
 }
 
-// begin makes sure that the server is one that the bucket can be kept on, and
-// that we may write there.
+// begin checks that the server can hold a bucket, and that we may write there.
 func (b *Bucket) begin(ctx context.Context) error {
 	if err := b.checkStates(ctx); err != nil {
 		return err
@@ -140,9 +139,9 @@ func (b *Bucket) begin(ctx context.Context) error {
 	return nil
 }
 
-// checkStates refuses namenodes that answer reads from an old state of the file
-// system: with them Get and List would miss objects. A namenode that is down or
-// does not tell is let pass.
+// checkStates refuses namenodes that answer reads from an old state of the file system:
+// with them Get and List would miss objects. A namenode that is down or does not tell
+// is accepted.
 func (b *Bucket) checkStates(ctx context.Context) error {
 	for _, node := range b.client.nodes {
 		var status struct{ State string }
@@ -154,9 +153,9 @@ func (b *Bucket) checkStates(ctx context.Context) error {
 	return nil
 }
 
-// checkRename finds out whether the server knows the rename that Create needs,
-// with a name that does not exist. HttpFS ignores the option, and its rename
-// moves a file into a folder of the new name.
+// checkRename checks, with a name that does not exist, whether the server supports the
+// rename that Create needs. HttpFS ignores the option, and its rename moves a file into
+// a folder of the new name.
 func (b *Bucket) checkRename(ctx context.Context) error {
 	err := b.rename(ctx, b.tempName(), b.tempName())
 	switch {

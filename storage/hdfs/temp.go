@@ -16,8 +16,8 @@ func (b *Bucket) tempName() string { return b.tempDir() + "/" + rand.Text() }
 // dropTime is how long drop waits for the namenode.
 const dropTime = 5 * time.Second
 
-// drop deletes a temporary file, also when the caller's time is over, and
-// reports whether it was there and is not any more.
+// drop deletes a temporary file, even if the caller's time is over. It reports whether
+// the file was there and is gone now.
 func (b *Bucket) drop(ctx context.Context, temp string) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTime)
 	defer cancel()
@@ -25,14 +25,14 @@ func (b *Bucket) drop(ctx context.Context, temp string) bool {
 	return err == nil && removed
 }
 
-// tempLife is the age from which a temporary file is taken for a dead writer's.
+// tempLife is the age from which a temporary file counts as left by a dead writer.
 const tempLife = 24 * time.Hour
 
-// clean removes temporary files whose writers are dead, judging by their age.
-// What it judges wrongly does no harm: the namenode does one thing after the
-// other, so either the writer's rename came first, and under the temporary name
-// there is nothing to delete, or it does not find its file and has done nothing.
-// What cannot be deleted stays until the next start.
+// clean removes temporary files whose writers are dead, judged by their age. A wrong
+// judgement does no harm: the namenode executes one request after the other, so either
+// the writer's rename came first, and there is nothing to delete under the temporary
+// name, or the rename does not find its file and does nothing. What cannot be deleted
+// stays until the next start.
 func (b *Bucket) clean(ctx context.Context) error {
 	now, err := b.now(ctx)
 	if err != nil {

@@ -12,12 +12,12 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Traits says what the server can lose.
+// Traits returns the Warnings.
 func (b *Bucket) Traits() storage.Traits { return storage.Traits{Warnings: b.Warnings} }
 
-// Warnings returns a sentence for everything about the server that can lose an
-// object after its Create returned, or hide it for a while, as far as the server
-// tells. What it does not tell is a warning too.
+// Warnings returns a sentence for every setting of the server that can lose an object
+// after its Create returned, or hide it for a while. If the server does not show a
+// setting, that is a warning too.
 func (b *Bucket) Warnings(ctx context.Context) []string {
 	var all []string
 	for _, check := range []struct {
@@ -38,8 +38,8 @@ func (b *Bucket) Warnings(ctx context.Context) []string {
 	return all
 }
 
-// warnCopies looks at a new file: how many copies it gets is decided by the
-// settings of the datanode that takes it, and of the folder.
+// warnCopies creates a file and looks at it: the settings of the datanode that takes
+// it, and of the folder, decide how many copies there are.
 func (b *Bucket) warnCopies(ctx context.Context) (all []string, err error) {
 	temp := b.tempName()
 	defer b.drop(ctx, temp)
@@ -73,8 +73,8 @@ func (b *Bucket) warnCopies(ctx context.Context) (all []string, err error) {
 	return all, nil
 }
 
-// warnSync finds out whether the namenode passes on that we want each block on
-// disk before it is acknowledged. An old one drops what it does not know.
+// warnSync checks whether the namenode passes on the demand to sync each block before
+// it is acknowledged. An old namenode drops options that it does not know.
 func (b *Bucket) warnSync(ctx context.Context) ([]string, error) {
 	target, err := b.createTarget(ctx, b.tempName())
 	if err != nil {
@@ -94,7 +94,7 @@ func (b *Bucket) warnSync(ctx context.Context) ([]string, error) {
 	return []string{"the server does not know the flag SYNC_BLOCK: a power cut loses new objects (set dfs.datanode.synconclose=true on the datanodes)"}, nil
 }
 
-// warnLog counts the places of the namenode's log.
+// warnLog counts the places where the namenode stores its log.
 func (b *Bucket) warnLog(ctx context.Context) ([]string, error) {
 	var info struct{ NameJournalStatus string }
 	if err := b.client.bean(ctx, b.client.node(), "NameNodeInfo", &info); err != nil {
@@ -119,7 +119,7 @@ func (b *Bucket) warnLog(ctx context.Context) ([]string, error) {
 	return []string{"the namenode keeps its log in one place: a lost disk loses all names (give dfs.namenode.name.dir a second one, or use journal nodes)"}, nil
 }
 
-// warnSettings looks for settings of the namenode that break what it promises.
+// warnSettings checks for settings of the namenode that break its promises.
 func (b *Bucket) warnSettings(ctx context.Context) (all []string, err error) {
 	for _, s := range []struct {
 		name    string

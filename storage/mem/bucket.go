@@ -1,6 +1,6 @@
-// Package mem is a bucket in memory, for tests and trials. It is gone with the
-// process. No call does I/O, starts a goroutine or reads a clock, so that it
-// runs inside a testing/synctest bubble.
+// Package mem is a bucket in memory, for tests and trials. It is lost when the process
+// ends. No call does I/O, starts a goroutine or reads a clock, so it works inside a
+// testing/synctest bubble.
 package mem
 
 import (
@@ -14,8 +14,7 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Bucket is a storage.Bucket in memory. Handles are pointers: whoever shares
-// one shares the objects.
+// Bucket is a storage.Bucket in memory. All users of one *Bucket share its objects.
 type Bucket struct {
 	mu      sync.RWMutex
 	objects map[string][]byte // guarded by mu

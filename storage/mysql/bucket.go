@@ -11,12 +11,11 @@
 //
 // A row with an empty name is not an object: see session.settle.
 //
-// InnoDB shows a commit to others before it has synced its log (only when the
-// server keeps a binary log it is the other way round). So for the time of that
-// sync a Get can see an object that a crash of the server takes back. No caller
-// was told that it is durable: Create returns after the sync, and ErrExists is
-// given only for an object whose sync is done. Every later Create and every
-// ErrExists makes durable what could be seen before it.
+// InnoDB shows a commit to others before it has synced its log (with a binary log it
+// syncs first). So during that sync a Get can see an object that a crash of the server
+// takes back. No caller was told that it is durable: Create returns after the sync, and
+// ErrExists is returned only for an object whose sync is done. Every later Create and
+// every ErrExists makes durable what could be seen before it.
 package mysql
 
 import (
@@ -49,28 +48,27 @@ const (
 	// object makes the server read little more than that.
 	partSize = 512 << 10
 
-	// preferredSize is the size in bytes up to which larger objects pay. On a
-	// machine with two cores the server took some 60 MB/s from one writer and 110
-	// from eight, for objects of 256 KiB as for larger ones. But the larger they
-	// are the longer each takes: at 256 KiB 4 ms, and 18 ms with eight writers; at
-	// 1 MiB 13 ms and 68 ms. And up to half a MiB an object is a single statement.
+	// preferredSize is the size in bytes beyond which larger objects gain nothing. On a
+	// machine with two cores, larger objects were written at the same rate, and each
+	// took longer: with one writer 4 ms at 256 KiB and 13 ms at 1 MiB, with eight
+	// writers 18 and 68 ms. Up to half a MiB an object is also a single statement.
 	preferredSize = 256 << 10
 
-	// deadlockTries is how often a write is begun that the server rolled back
-	// to break a deadlock.
+	// deadlockTries is how often a write is started that the server rolls back to break
+	// a deadlock.
 	deadlockTries = 6
 
-	// deleteKeys go with one statement. From a thousand on MariaDB turns a list
-	// into a join with a temporary table.
+	// deleteKeys is how many keys go into one statement. From a thousand on, MariaDB
+	// turns a list into a join with a temporary table.
 	deleteKeys = 500
 )
 
 // Create implements storage.Bucket: one INSERT that commits by itself, in one
 // round trip. An object of more than half a MiB is a transaction of several.
 //
-// Of several writers of a name all but the first wait until its transaction has
-// ended, one way or the other. A transaction whose client has died ends when
-// the server sees the connection break, or after a minute of silence.
+// Of several writers of a name all but the first wait until its transaction has ended.
+// A transaction whose client has died ends when the server sees the connection break,
+// or after a minute of silence.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
@@ -81,10 +79,9 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	return nil
 }
 
-// write gives op a connection of its own. database/sql repeats a statement of
-// its own accord when it believes that a connection was bad from the start;
-// what op does with the session it never repeats. An error before op begins
-// means that nothing was sent.
+// write gives op a connection of its own. database/sql repeats a statement by itself if
+// it believes that a connection was bad from the start; it never repeats what op does
+// with the session. An error before op begins means that nothing was sent.
 func (b *Bucket) write(ctx context.Context, op func(*session) error) error {
 	for try := 1; ; try++ {
 		err := b.once(ctx, op)
@@ -107,9 +104,9 @@ func (b *Bucket) once(ctx context.Context, op func(*session) error) error {
 		s := c.(*session)
 		err := op(s)
 		if err != nil && !errors.Is(err, storage.ErrExists) {
-			// The state of the session is not known, and the next START
-			// TRANSACTION in it would commit what is open. When it ends, the
-			// server rolls that back.
+			// The state of the session is not known, and the next START TRANSACTION in
+			// it would commit what is open. When the session ends, the server rolls
+			// that back.
 			s.Close()
 		}
 		return err
@@ -141,7 +138,7 @@ func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, err
 		take = n
 	}
 	if n == 0 {
-		last = -1 // no part at all: just whether the object is there
+		last = -1 // no part at all: only whether the object exists
 	}
 	name := []byte(key)
 	rows, err := b.db.QueryContext(ctx, b.table.get(), name, first, skip, take, name, first, last)
@@ -212,9 +209,9 @@ func (b *Bucket) list(ctx context.Context, prefix, after string, max int) ([]str
 	return keys, rows.Err()
 }
 
-// bounds returns the names from ≤ name < to that begin with prefix and are
-// greater than after. One bound at each end is what the server surely makes one
-// range of the index of.
+// bounds returns the range from ≤ name < to of the names that begin with prefix and are
+// greater than after. With one bound at each end, the server reads one range of the
+// index.
 func bounds(prefix, after string) (from, to []byte) {
 	from, to = []byte(prefix), []byte{0xff} // no key has this byte
 	if after >= prefix {
@@ -227,13 +224,13 @@ func bounds(prefix, after string) (from, to []byte) {
 	return from, to
 }
 
-// Delete implements storage.Bucket, 500 keys to a statement, each of which is
-// done as a whole or not at all.
+// Delete implements storage.Bucket, with 500 keys per statement, each of which is
+// executed as a whole or not at all.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
-	keys = slices.Sorted(slices.Values(keys)) // two that delete the same do not lock each other out
+	keys = slices.Sorted(slices.Values(keys)) // two calls that delete the same keys do not deadlock
 	for some := range slices.Chunk(keys, deleteKeys) {
 		if err := b.write(ctx, func(s *session) error { return s.delete(ctx, b.table, some) }); err != nil {
 			return fmt.Errorf("delete %d keys: %w", len(keys), err)
@@ -242,7 +239,7 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// Traits says what the server can lose, and how large objects should be.
+// Traits returns the Warnings and the preferred size of objects.
 func (b *Bucket) Traits() storage.Traits {
 	return storage.Traits{Warnings: b.Warnings, PreferredSize: preferredSize}
 }

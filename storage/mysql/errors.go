@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Error numbers of the server, by the names that its documentation has.
+// Error numbers of the server, named as in its documentation.
 const (
 	erDupEntry       = 1062
 	erLockDeadlock   = 1213
@@ -37,8 +37,8 @@ func taken(err error) bool { return number(err) == erDupEntry }
 // others could go on, or, in a Galera cluster, because another node was first.
 func deadlock(err error) bool { return number(err) == erLockDeadlock }
 
-// changed is the error of a statement that commits: one that commits by itself,
-// or COMMIT. What it is depends on what can have happened:
+// changed is the error of a statement that commits: one that commits by itself, or
+// COMMIT. It depends on what can have happened:
 //
 //	an error that the server gives only before it commits  nothing happened (see before)
 //	any other error of the server                          unknown
@@ -78,7 +78,7 @@ func before() []uint16 {
 		3101, // the group refused the transaction; rolled back
 
 		erDBAccessDenied, erAccessDenied, erTableDenied, 1143, 1227, 1370, 1698, // no permission
-		1040, 1129, 1130, 1203, 1226, // not let in, or too many connections
+		1040, 1129, 1130, 1203, 1226, // not allowed to connect, or too many connections
 		1114, 1197, 1206, // table, cache of the binary log or lock table full
 		1153,       // longer than max_allowed_packet: thrown away unread
 		1036, 1099, // the table is read-only, or locked so
@@ -87,7 +87,7 @@ func before() []uint16 {
 	}
 }
 
-// refusal is the error of anything that did nothing, and of reads.
+// refusal is the error of a request that did nothing, and of reads.
 func refusal(err error) error {
 	switch number(err) {
 	case erDBAccessDenied, erAccessDenied, erTableDenied, 1143, 1227, 1370, 1698:

@@ -15,22 +15,20 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 )
 
-// usage is the answer to a URL that is not one of ours. It does not repeat the
-// URL: in one that is written wrongly a password can be anywhere.
+// usage is the error for a URL that is not understood. It does not repeat the URL: a
+// password may be anywhere in it.
 const usage = "want mysql://user:password@host:port/database?table=…&tls=…, the password with %-escapes or in MYSQL_PASSWORD"
 
 const (
-	// connections of one Bucket. More at the same time make InnoDB no faster,
-	// and a server has 151 unless it is told otherwise.
+	// connections is the limit of one Bucket. More make InnoDB no faster, and a server
+	// allows 151 by default.
 	connections = 32
 
-	// idle is when an unused connection is closed; database/sql can be late by
-	// as much again. It must be before the server does, which is after a
-	// minute: see setup.
+	// idle is the time after which an unused connection is closed; database/sql may
+	// take twice as long. It must be shorter than the server's minute: see setup.
 	idle = 20 * time.Second
 
-	// minPacket is what max_allowed_packet must be at least: a part, and what
-	// goes with it.
+	// minPacket is the smallest usable max_allowed_packet: a part and its overhead.
 	minPacket = partSize + 64<<10
 )
 
@@ -39,10 +37,10 @@ const (
 //
 //	mysql://user:password@host:port/database?table=weir&tls=true
 //
-// The database has to exist. The port may be missing (3306), so may the table
-// (weir) and tls: true is TLS with a certificate that the system trusts for the
-// host, skip-verify is TLS with whatever certificate, false, which is the
-// default, is none. A URL without a password takes it from MYSQL_PASSWORD.
+// The database must exist. The port may be missing (3306), and the table (weir). tls is
+// true (TLS with a certificate that the system trusts for the host), skip-verify (TLS
+// with any certificate) or false (the default: no TLS). A URL without a password takes
+// it from MYSQL_PASSWORD.
 //
 // The user needs SELECT, INSERT and DELETE, and CREATE if the table is not
 // there.

@@ -15,15 +15,15 @@ type connector struct {
 	setup            []string // statements that every connection begins with
 }
 
-// setup says what a session needs, whatever the defaults of the server are: an
-// INSERT commits by itself, what is not committed cannot be seen, a value that
-// does not fit is an error and is not cut, and COMMIT neither begins another
-// transaction nor ends the session.
+// setup returns the settings of a session, whatever the defaults of the server: an
+// INSERT commits by itself, uncommitted data cannot be seen, a value that does not fit
+// is an error and is not cut, and COMMIT neither begins another transaction nor ends
+// the session.
 //
 // A statement that waits for a lock, of a row or of the whole server, fails after 10 s,
 // with nothing done. That is well before storage.Retry gives up the call, which would
-// leave the outcome open. And a transaction whose client has died must not hold its name
-// for the eight hours that the server would wait.
+// leave the outcome unknown. And a transaction whose client has died must not hold its
+// name for the eight hours that the server would wait.
 func setup(galera bool) []string {
 	statements := []string{
 		"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE",
@@ -88,9 +88,9 @@ func (s *session) create(ctx context.Context, t table, key string, body []byte) 
 	return err
 }
 
-// prepare has the INSERT prepared once for every connection: the content then
-// goes as it is, where as a part of the text it would be escaped and parsed,
-// which takes twice the time, and preparing each time costs a round trip.
+// prepare prepares the INSERT once for every connection. The content is then sent as it
+// is; in the text of a statement it would be escaped and parsed, which takes twice the
+// time. Preparing it each time would cost a round trip.
 func (s *session) prepare(ctx context.Context, t table) error {
 	if s.insert != nil {
 		return nil
@@ -133,11 +133,11 @@ func (s *session) storePart(ctx context.Context, key string, body []byte, part i
 	return err
 }
 
-// settle is what comes before ErrExists. The name is taken by an object that is
-// committed, but the sync of the server's log that makes it durable may still
-// be under way (see the package comment). The log is synced in order, so a
-// commit of our own, of any change, is durable only after it. The change has to
-// be a real one: a row that gets the value that it has does not change.
+// settle must succeed before ErrExists is returned. The name is taken by an object that
+// is committed, but the sync of the server's log that makes it durable may still be
+// under way (see the package comment). The log is synced in order, so a commit of our
+// own, of any change, is durable only after it. The change must be a real one: a row
+// that gets the value that it has does not change.
 func (s *session) settle(ctx context.Context, t table) error {
 	if err := s.exec(ctx, t.settle(), []byte(rand.Text())); err != nil {
 		return fmt.Errorf("make the object durable that has the name: %w", refusal(err))
@@ -145,8 +145,8 @@ func (s *session) settle(ctx context.Context, t table) error {
 	return storage.ErrExists
 }
 
-// delete is one attempt of Bucket.Delete. If there is nothing to delete then
-// because of another one, whose commit may not be durable yet.
+// delete is one attempt of Bucket.Delete. If there is nothing to delete, another
+// session may have deleted it, whose commit may not be durable yet.
 func (s *session) delete(ctx context.Context, t table, keys []string) error {
 	names := make([]driver.Value, len(keys))
 	for i, key := range keys {

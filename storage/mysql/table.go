@@ -12,9 +12,9 @@ import (
 type table string
 
 const (
-	// The key begins with the name, so that all parts of an object lie
-	// together. names is for listings: in the primary key a scan over the names
-	// would pass over all the content that is short enough to lie in the row.
+	// The primary key begins with the name, so that all parts of an object lie
+	// together. The index names is for listings: a scan of the names in the primary key
+	// would read all content that is short enough to lie in the row.
 	columns = "name varbinary(512), part int, size bigint, content longblob(4294967295)"
 	keys    = "PRIMARY 0 name, PRIMARY 0 part, names 1 name"
 )
@@ -52,12 +52,12 @@ func (t table) delete(n int) string {
 	return "DELETE FROM " + t.quoted() + " WHERE name IN (?" + strings.Repeat(", ?", n-1) + ")"
 }
 
-// settle takes a value that it never had before.
+// settle takes a value that was never used before.
 func (t table) settle() string {
 	return "REPLACE INTO " + t.quoted() + " (name, part, size, content) VALUES ('', 0, 0, ?)"
 }
 
-// ready makes sure that the table is there, and one of ours.
+// ready makes sure that the table exists and has the right columns.
 func (t table) ready(ctx context.Context, db *sql.DB) error {
 	err := t.inspect(ctx, db)
 	if !errors.Is(err, sql.ErrNoRows) {
@@ -69,9 +69,9 @@ func (t table) ready(ctx context.Context, db *sql.DB) error {
 	return t.inspect(ctx, db)
 }
 
-// inspect compares the table with what it should be. A name that is text and
-// not bytes would make one object of A and a, and another unique key, or a key
-// of only the beginning of the name, would refuse names that are free.
+// inspect compares the table with what it should be. If names were text and not bytes,
+// A and a would be one object. Another unique key, or a key on only the beginning of
+// the name, would refuse names that are free.
 func (t table) inspect(ctx context.Context, db *sql.DB) error {
 	var engine, gotColumns, gotKeys sql.NullString
 	err := db.QueryRowContext(ctx, `SELECT ENGINE,

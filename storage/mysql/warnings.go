@@ -12,7 +12,7 @@ import (
 // case. What a server does not have is missing.
 type serverSettings map[string]string
 
-// on reports whether a switch is set: some have more positions than on and off.
+// on reports whether a switch is set: some have more values than on and off.
 func (s serverSettings) on(name string) bool {
 	return !slices.Contains([]string{"", "OFF", "0", "NO"}, strings.ToUpper(s[name]))
 }
@@ -55,9 +55,9 @@ func (s serverSettings) read(ctx context.Context, db *sql.DB, statement string) 
 	return rows.Err()
 }
 
-// Warnings returns a sentence for each setting of the server under which it can
-// lose an object that Create reported as stored. They are looked up at the time
-// of the call; replicas are those that are connected then.
+// Warnings returns a sentence for each setting of the server under which it can lose an
+// object that Create reported as stored. It reads the settings at the time of the call,
+// and sees the replicas that are connected then.
 func (b *Bucket) Warnings(ctx context.Context) []string {
 	s, err := settings(ctx, b.db, variables, state, senders)
 	if err != nil {
@@ -66,8 +66,7 @@ func (b *Bucket) Warnings(ctx context.Context) []string {
 	return s.warnings()
 }
 
-// warnings knows the servers of MariaDB and of MySQL, and their names for
-// replicas.
+// warnings handles MariaDB and MySQL, and their names for replicas.
 func (s serverSettings) warnings() []string {
 	var all []string
 	warn := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }

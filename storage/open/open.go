@@ -1,4 +1,4 @@
-// Package open turns a URL into a bucket. It holds the one list of all kinds.
+// Package open turns a URL into a bucket. It has the only list of all kinds.
 package open
 
 import (
@@ -16,8 +16,7 @@ import (
 	"github.com/weirmq/weir/storage/s3"
 )
 
-// scheme is a kind of bucket. open gets the whole URL, and what follows the
-// colon.
+// scheme is a kind of bucket. open gets the whole URL, and the part after the colon.
 type scheme struct {
 	name string
 	open func(ctx context.Context, url, rest string) (storage.Bucket, error)
@@ -45,10 +44,10 @@ func schemes() []scheme {
 //	redis://host:port/db?…, rediss://…  see storage/redis
 //	hdfs://namenode:9870/folder?…       see storage/hdfs
 //
-// Those that are reached over a network are wrapped in storage.Retry and
+// Buckets that are reached over a network are wrapped in storage.Retry and
 // storage.Limit.
 //
-// It does not probe what it opens: storage.Probe does.
+// Open does not check the store's promises: storage.Probe does.
 func Open(ctx context.Context, url string) (storage.Bucket, error) {
 	name, rest, found := strings.Cut(url, ":")
 	if !found {
@@ -86,9 +85,9 @@ func openFile(_ context.Context, url, rest string) (storage.Bucket, error) {
 	return b, nil
 }
 
-// requests is how many a node has under way at a store that is reached over the
-// network: enough for recovery and a full pipeline, and not a connection each for
-// every reader that is behind.
+// requests is how many requests to a store over the network a node has under way:
+// enough for recovery and a full pipeline, but not a connection for every reader that
+// is behind.
 const requests = 64
 
 func openS3(ctx context.Context, url, _ string) (storage.Bucket, error) {

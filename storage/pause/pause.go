@@ -1,4 +1,4 @@
-// Package pause waits for some time, unless there is no use in waiting any more.
+// Package pause sleeps until a time is over or a context ends.
 package pause
 
 import (
@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// For waits for d, or until ctx ends. It returns ctx's error if that was first.
+// For waits for d, or until ctx ends. It returns ctx's error if ctx ended first.
 func For(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

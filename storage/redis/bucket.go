@@ -18,22 +18,22 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Bucket is a storage.Bucket in one database of a Redis server, under a prefix.
-// Every object is a string under "{prefix}/" and its key. The keys are members
-// of the sorted set "{prefix}" too, all with score 0, which makes their order
-// the byte order: a listing is a range of that set, and nothing ever scans.
+// Bucket is a storage.Bucket in one database of a Redis server, under a prefix. Every
+// object is a string under "{prefix}/" and its key. The keys are also members of the
+// sorted set "{prefix}", all with score 0, which sorts them in byte order: a listing is
+// a range of that set, and nothing is ever scanned.
 //
-// The two are changed by one transaction or script, which Redis applies, and
-// writes to its append-only file, as a whole: of one that the file holds only
-// the beginning of, nothing is applied. The braces make both of them hash to one
-// slot, for proxies that spread keys over several servers.
+// One transaction or script changes both. Redis applies it, and writes it to its
+// append-only file, as a whole: if the file has only its beginning, nothing of it is
+// applied. The braces make both keys hash to one slot, for proxies that spread keys
+// over several servers.
 type Bucket struct {
 	client *redis.Client
 	prefix string
 
 	mu     sync.Mutex
 	closed bool           // guarded by mu
-	calls  sync.WaitGroup // calls that talk to the server, also those that no caller waits for
+	calls  sync.WaitGroup // calls that talk to the server, also those whose caller has given up
 }
 
 var _ storage.Bucket = (*Bucket)(nil)
@@ -46,9 +46,9 @@ const (
 func (b *Bucket) index() string            { return "{" + b.prefix + "}" }
 func (b *Bucket) object(key string) string { return "{" + b.prefix + "}/" + key }
 
-// Create implements storage.Bucket: one transaction, one round trip. With
-// "appendfsync always" Redis answers nobody, readers included, before what they
-// were told is on disk.
+// Create implements storage.Bucket: one transaction, one round trip. With "appendfsync
+// always" Redis answers no client, readers included, before the data in the answer is
+// on disk.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
@@ -56,7 +56,7 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if len(body) > maxObject {
 		return fmt.Errorf("create %s: %d bytes are more than the %d of a Redis string", key, len(body), maxObject)
 	}
-	// A call that was given up may still be sending when Create has returned.
+	// A call that was given up may still be sending after Create has returned.
 	body = bytes.Clone(body)
 	answers, nothing, err := b.transaction(ctx,
 		[]any{"ZADD", b.index(), "NX", "0", key},
@@ -74,8 +74,8 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	return nil
 }
 
-// Get implements storage.Bucket. Redis reads a missing object as an empty one,
-// so that a second look has to tell the two apart.
+// Get implements storage.Bucket. Redis reads a missing object as an empty one, so a
+// second request tells the two apart.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
@@ -185,8 +185,8 @@ func bounds(prefix, after string) (from, to string) {
 	return from, to
 }
 
-// Delete implements storage.Bucket: a script, because Redis runs one even when
-// it is out of memory, and deletion is what helps then.
+// Delete implements storage.Bucket with a script, because Redis runs scripts even if it
+// is out of memory, and then deletion helps.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
@@ -205,20 +205,19 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// preferredSize is how large objects should be at most, in bytes. Redis has one
-// thread for all writers, and larger objects make them stand in each other's
-// way: with 256 KiB eight writers stored 1.5 times of what one did in the same
-// time, with 512 KiB less than one, and with 1 MiB little more than half, each
-// waiting 40 ms for an object instead of 2.5 (Redis 7.0, two cores).
+// preferredSize is the largest size that objects should have, in bytes. Redis has one
+// thread for all writers, and larger objects delay each other: at 256 KiB, eight
+// writers stored 1.5 times as much as one; at 1 MiB little more than half, and each
+// object took 40 ms instead of 2.5 (Redis 7.0, two cores).
 const preferredSize = 256 << 10
 
-// Traits says what the server can lose, and how large objects should be.
+// Traits returns the Warnings and the preferred size of objects.
 func (b *Bucket) Traits() storage.Traits {
 	return storage.Traits{Warnings: b.Warnings, PreferredSize: preferredSize}
 }
 
-// Close closes the connections and waits for the calls that use them; those
-// that are under way fail.
+// Close closes the connections and waits for the calls that use them; calls under way
+// fail.
 func (b *Bucket) Close() error {
 	b.mu.Lock()
 	b.closed = true

@@ -9,20 +9,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// transaction runs commands as one MULTI … EXEC, sent in one piece, and returns
-// their answers. With an error, nothing is true if it is certain that
-// no command was applied or will be.
+// transaction runs commands as one MULTI … EXEC, sent in one piece, and returns their
+// answers. With an error, nothing is true if it is certain that no command was or will
+// be applied.
 //
-// That is so when EXEC was not sent, and when Redis says EXECABORT, which it
-// does after it refused any of the commands, for whatever reason: out of memory
-// (OOM), its disk is in trouble (MISCONF), it is a replica (READONLY), it is
-// still loading (LOADING), too few replicas (NOREPLICAS), a script hangs (BUSY),
-// the user may not (NOPERM), another node has the key (MOVED). The error is that
-// reason then. After any other answer, and without one, it is not known: a server
+// It is certain if EXEC was not sent, and if Redis answers EXECABORT, which it does
+// after it refused any of the commands: out of memory (OOM), disk trouble (MISCONF), a
+// replica (READONLY), still loading (LOADING), too few replicas (NOREPLICAS), a hanging
+// script (BUSY), no permission (NOPERM), a key of another node (MOVED). The error is
+// then that reason. After any other answer, or none, the outcome is unknown: a server
 // that refuses MULTI, for example, applies the commands one by one.
 //
-// When it is out of memory, Redis lets nothing but EXEC into a transaction, so
-// transactions cannot read or delete then.
+// When Redis is out of memory, it accepts only EXEC in a transaction, so transactions
+// cannot read or delete then.
 func (b *Bucket) transaction(ctx context.Context, commands ...[]any) (answers []any, nothing bool, err error) {
 	exec := &final{text: "EXEC"}
 	answers, err = wait(ctx, b, func() ([]any, error) {
@@ -68,16 +67,15 @@ func executed(replies []redis.Cmder) ([]any, error) {
 	return answers, nil
 }
 
-// aborted is the reason why Redis dropped a transaction.
+// aborted is the reason why Redis aborted a transaction.
 type aborted struct{ error }
 
 func (a aborted) Unwrap() error { return a.error }
 
-// script runs a Lua script on the index and on objects, keys being their keys
-// and arguments at the same time. nothing is true when an error means that it
-// was not run, or not allowed to change anything: Redis stops a script for its
-// own state before the first change or not at all. A right that the user does
-// not have can stop it later.
+// script runs a Lua script on the index and on objects; keys are their keys and the
+// arguments at the same time. nothing is true if an error means that the script was not
+// run, or could not change anything: for its own state, Redis stops a script before the
+// first change or not at all. A missing permission can stop it later.
 func (b *Bucket) script(ctx context.Context, source string, keys ...string) (answer any, nothing bool, err error) {
 	text := &final{text: source}
 	answer, err = wait(ctx, b, func() (any, error) {
@@ -96,9 +94,8 @@ func (b *Bucket) script(ctx context.Context, source string, keys ...string) (ans
 	return nil, text.stop() || refused(err), err
 }
 
-// final is the part of a request without which the server does nothing. It
-// knows whether it was sent: the client library asks for its text when it writes
-// it.
+// final is the part of a request without which the server does nothing. It knows
+// whether it was sent, because the client library asks for its text when it writes it.
 type final struct {
 	text  string
 	state atomic.Int32 // 0, then once and for all sent or stopped
@@ -117,16 +114,14 @@ func (f *final) MarshalBinary() ([]byte, error) {
 	return []byte(f.text), nil
 }
 
-// stop keeps the text from being sent from now on, and reports whether it never
-// was.
+// stop prevents the text from being sent, and reports whether it was never sent.
 func (f *final) stop() bool {
 	return f.state.CompareAndSwap(0, stopped)
 }
 
-// wait returns what fn returns, which talks to the server, or an error when ctx
-// ends before. The client library cannot be interrupted while it waits for an
-// answer: fn then continues until the answer comes, the time of patience is over, or
-// Close is called.
+// wait returns the result of fn, which talks to the server, or an error if ctx ends
+// first. The client library cannot be interrupted while it waits for an answer: fn then
+// continues until the answer comes, patience is over, or Close is called.
 func wait[T any](ctx context.Context, b *Bucket, fn func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -12,11 +12,11 @@ import (
 )
 
 var (
-	// errLost: Redis evicted the object, or a person removed it. It
-	// must not pass for one that was never there.
+	// errLost: Redis evicted the object, or a person removed it. It must not be
+	// reported as one that never existed.
 	errLost = fmt.Errorf("%w: redis lost this object: its key is listed, its content is gone", storage.ErrDamaged)
 
-	// errAnswer: what answers does not keep to the protocol.
+	// errAnswer: the server does not follow the protocol.
 	errAnswer = errors.New("the server answers what Redis does not")
 )
 
@@ -36,8 +36,8 @@ func read(err error) error {
 	return err
 }
 
-// refused reports whether err is an answer with which Redis turns a command or
-// a script away for its own state, before anything happened.
+// refused reports whether err is an answer with which Redis refuses a command or a
+// script because of its own state, before anything happened.
 func refused(err error) bool {
 	return slices.ContainsFunc([]string{
 		"READONLY ", "MISCONF ", "NOREPLICAS ", "LOADING ", "MASTERDOWN ", "BUSY ", "NOAUTH ",

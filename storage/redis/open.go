@@ -23,25 +23,25 @@ import (
 )
 
 const (
-	// patience is how long the server may take for an answer when the caller
-	// sets no limit.
+	// patience is how long the server may take for an answer if the caller sets no
+	// limit.
 	patience = 30 * time.Second
 
-	// connections is how many there are at most. Redis has one thread; what
-	// they are for is that many objects share one sync of the disk.
+	// connections is the most that a Bucket opens. Redis has one thread; several
+	// connections let many objects share one sync of the disk.
 	connections = 32
 )
 
-// Open opens the bucket that a URL names, and makes sure that the server is
-// there and lets us in:
+// Open opens the bucket that a URL names, and checks that the server is there and
+// accepts the login:
 //
 //	redis://user:password@host:port/db?prefix=name
 //	rediss://…                                      with TLS
 //
-// User and password may be missing; the password is that of REDIS_PASSWORD
-// then. So may be the port (6379), the number of the database (0) and the
-// prefix (weir), which keeps several buckets in one database apart. In a
-// password, write what means something in a URL as %XX.
+// User and password may be missing; the password is then taken from REDIS_PASSWORD. The
+// port (6379), the number of the database (0) and the prefix (weir), which separates
+// several buckets in one database, may be missing too. In a password, write characters
+// with a meaning in a URL as %XX.
 //
 // A node of a Redis Cluster is refused.
 func Open(ctx context.Context, rawURL string) (*Bucket, error) {
@@ -49,7 +49,7 @@ func Open(ctx context.Context, rawURL string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open redis bucket: %w", err)
 	}
-	// The library logs to standard error what its errors say as well.
+	// The library logs to standard error what its errors already say.
 	logging.Disable()
 	b := &Bucket{client: redis.NewClient(options), prefix: prefix}
 	if err := b.look(ctx); err != nil {
@@ -62,8 +62,8 @@ func Open(ctx context.Context, rawURL string) (*Bucket, error) {
 var errURL = errors.New("want redis://user:password@host:port/db?prefix=name or rediss://…, " +
 	"with / ? # @ : and % in a password written as %2F %3F %23 %40 %3A %25")
 
-// parse takes a URL apart. A URL that is not understood may hold its password
-// in any of its parts, so no error shows a part of it before the rest is clear.
+// parse parses a URL. A URL that is not understood may have its password in any part,
+// so no error shows a part of it before the rest is clear.
 func parse(rawURL string) (options *redis.Options, prefix string, err error) {
 	_, rest, _ := strings.Cut(rawURL, "://")
 	if end := strings.IndexAny(rest, "/?#"); end >= 0 && strings.Contains(rest[end:], "@") {
@@ -96,9 +96,9 @@ func parse(rawURL string) (options *redis.Options, prefix string, err error) {
 	return configure(u, db), prefix, nil
 }
 
-// configure turns the library's own repetition off: it would meet the object of
-// the first attempt. Off are the parts of its greeting, too, that Redis need not
-// know.
+// configure turns off the library's own repetition: it would find the object of the
+// first attempt. It also turns off the parts of the library's greeting that Redis does
+// not need.
 func configure(u *url.URL, db int) *redis.Options {
 	password, given := u.User.Password()
 	if !given {
@@ -133,24 +133,23 @@ func configure(u *url.URL, db int) *redis.Options {
 	return o
 }
 
-// alive makes sure that a new connection works. The library takes any refusal of
-// its greeting for that of an older server, also the one after which a server
-// with too many clients hangs up; what is sent next would have an unknown fate.
+// alive checks that a new connection works. The library takes any refusal of its
+// greeting for that of an older server, even one after which a server with too many
+// clients closes the connection. The outcome of the next request would then be unknown.
 func alive(ctx context.Context, conn *redis.Conn) error {
 	err := conn.Ping(ctx).Err()
 	if answer := redis.Error(nil); errors.As(err, &answer) {
-		return nil // the server is in a bad state, and tells why when asked for something
+		return nil // the server is in a bad state; the next request gets the reason
 	}
 	return err
 }
 
-// look makes sure that there is a server that can keep the bucket. It changes
-// nothing.
+// look checks that the server can hold the bucket. It changes nothing.
 func (b *Bucket) look(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Who may not ask is told by MOVED, if it is the wrong node.
+	// If the user has no right to ask, MOVED tells whether it is the wrong node.
 	if info, err := b.info(ctx, "cluster"); err == nil && info["cluster_enabled"] == "1" {
 		return errCluster
 	}

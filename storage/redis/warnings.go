@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Warnings returns a sentence for each setting under which the server can lose
-// an object that it acknowledged. What cannot be found out is a sentence too.
+// Warnings returns a sentence for each setting under which the server can lose an
+// object that it acknowledged. A setting that cannot be read is a warning too.
 func (b *Bucket) Warnings(ctx context.Context) []string {
 	var found []string
 	settings, err := b.settings(ctx, "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
@@ -25,8 +25,8 @@ func (b *Bucket) Warnings(ctx context.Context) []string {
 	return append(found, b.failover(ctx, info)...)
 }
 
-// settings asks for each one by itself: to take several at a time is new in
-// Redis 7, and what "*" stands for holds passwords.
+// settings asks for each setting separately: several at a time need Redis 7, and "*"
+// would include passwords.
 func (b *Bucket) settings(ctx context.Context, names ...string) (map[string]string, error) {
 	return wait(ctx, b, func() (map[string]string, error) {
 		values := make(map[string]string)
@@ -53,7 +53,7 @@ func exposed(settings map[string]string) (found []string) {
 		found = append(found, fmt.Sprintf("no-appendfsync-on-rewrite is %q, so a power cut during a rewrite of the "+
 			"append-only file loses the objects since it began: set it to no", v))
 	}
-	// The volatile policies evict only what has a time to live: no object has.
+	// The volatile policies evict only keys with a time to live, and no object has one.
 	policy := settings["maxmemory-policy"]
 	if settings["maxmemory"] != "0" && policy != "noeviction" && !strings.HasPrefix(policy, "volatile-") {
 		found = append(found, fmt.Sprintf("maxmemory-policy is %q, so objects are thrown away when the %s bytes of maxmemory are used: "+
@@ -62,8 +62,8 @@ func exposed(settings map[string]string) (found []string) {
 	return found
 }
 
-// failover looks for servers that may take this one's place. Replication in Redis is
-// asynchronous: what was acknowledged last, the replica need not have.
+// failover looks for servers that may replace this one. Replication in Redis is
+// asynchronous: a replica may lack what was acknowledged last.
 func (b *Bucket) failover(ctx context.Context, info map[string]string) (found []string) {
 	if info["role"] != "master" {
 		found = append(found, fmt.Sprintf("the server is a replica of %s:%s, so it refuses new objects, or loses them, "+

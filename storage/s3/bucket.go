@@ -1,6 +1,6 @@
-// Package s3 is a bucket in an object store that speaks the S3 protocol: AWS,
-// MinIO and others. Create-if-absent is a PUT with "If-None-Match: *"; a store
-// that ignores this header cannot be used, and storage.Probe finds it out.
+// Package s3 is a bucket in an object store that speaks the S3 protocol: AWS, MinIO and
+// others. Create-if-absent is a PUT with "If-None-Match: *". A store that ignores this
+// header cannot be used; storage.Probe detects that.
 package s3
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// Bucket is a storage.Bucket in an S3 bucket. It repeats nothing by itself,
-// save what the store itself asks to be repeated: see Create.
+// Bucket is a storage.Bucket in an S3 bucket. It repeats nothing by itself, except what
+// the store asks to be repeated: see Create.
 type Bucket struct {
 	client    *minio.Core
 	transport *http.Transport
@@ -38,9 +38,9 @@ const conflictTries = 6
 // Create implements storage.Bucket: one PUT, never in parts. The body's CRC32C
 // goes with it, and the store refuses a body that does not match.
 //
-// A 409 says that another conditional request for the name was under way and
-// that this one did nothing: it is sent again. Nothing else is: after a lost
-// answer a second PUT would meet the object of the first one.
+// A 409 says that another conditional request for the name was under way and that this
+// one did nothing: it is sent again. No other answer is: after a lost answer a second
+// PUT would find the object of the first.
 func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return fmt.Errorf("create: %w", err)
@@ -73,8 +73,8 @@ func (b *Bucket) put(ctx context.Context, key string, body []byte) error {
 	return err
 }
 
-// Get implements storage.Bucket. HTTP has no empty range: for one, the first
-// byte is asked for and dropped.
+// Get implements storage.Bucket. HTTP has no empty range: Get asks for the first byte
+// instead and drops it.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
 	if err := storage.CheckKeys(ctx, key); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
@@ -114,16 +114,15 @@ func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, err
 		return nil, err
 	}
 	if header.Get("Content-Range") != "" {
-		off = 0 // the store has cut it already; it need not
+		off = 0 // the store has already cut the range, though it need not
 	}
 	off, n, err = storage.Range(int64(len(body)), off, n)
 	return body[off : off+n : off+n], err
 }
 
-// pageKeys is how many keys List asks for at a time: the most that S3 gives, and
-// always that many. MinIO counts keys before start-after against the limit
-// where it meets them out of order (a-b when it lists from within a/), so that a
-// small page can lose keys.
+// pageKeys is how many keys each request of List asks for: always the most that S3
+// gives. MinIO counts keys before start-after against the limit where it meets them out
+// of order (a-b when it lists from within a/), so a small page can lose keys.
 const pageKeys = 1000
 
 // List implements storage.Bucket. Each page starts after the last key of the
@@ -165,8 +164,8 @@ func (b *Bucket) page(ctx context.Context, prefix, after string) ([]string, erro
 	return keys, ctx.Err()
 }
 
-// Delete implements storage.Bucket, a thousand keys to a request. What the
-// store does not name as deleted may still be there.
+// Delete implements storage.Bucket, with a thousand keys per request. Objects that the
+// store does not report as deleted may still be there.
 func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	if err := storage.CheckKeys(ctx, keys...); err != nil {
 		return fmt.Errorf("delete: %w", err)
@@ -203,8 +202,8 @@ func (b *Bucket) Delete(ctx context.Context, keys ...string) error {
 	return err
 }
 
-// Traits says that requests cost money. Which of the stores that speak S3 send no bill
-// cannot be told.
+// Traits says that requests cost money. There is no way to tell which S3 stores charge
+// nothing.
 func (b *Bucket) Traits() storage.Traits { return storage.Traits{Billed: true} }
 
 // Close closes idle connections.

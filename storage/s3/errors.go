@@ -21,8 +21,8 @@ func status(err error) int {
 	return 0
 }
 
-// changed is the error of a request that changes something. What it is depends
-// on what the store can have done before the answer came, or did not:
+// changed is the error of a request that changes something. It depends on what the
+// store may have done before the answer:
 //
 //	412, 304               the name is taken (304: some stores answer a PUT as if it were a GET)
 //	other 4xx              refused: nothing happened (403: fs.ErrPermission)

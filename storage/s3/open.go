@@ -18,10 +18,10 @@ import (
 //
 //	s3://bucket/prefix?endpoint=https://host:port&region=eu-central-1&style=path
 //
-// The prefix may be missing: the whole bucket. So may the endpoint (AWS), the
-// region (the store is asked) and the style, which is "path" for stores that
-// have bucket names in the path and "host" for those that have them in the
-// host name; what is usual at the endpoint is the default.
+// The prefix may be missing: the bucket is then the whole S3 bucket. The endpoint may
+// be missing (AWS), and the region (the store is asked). style is "path" for stores
+// with bucket names in the path and "host" for those with them in the host name; the
+// default is the usual one for the endpoint.
 //
 // Credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from
 // MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, or from ~/.aws/credentials.
@@ -69,7 +69,7 @@ func parse(u *url.URL) (b *Bucket, prefix string, err error) {
 	return b, prefix, err
 }
 
-// connect sets up the client. It sends nothing yet.
+// connect creates the client. It sends nothing yet.
 func connect(name, endpoint, region, style string) (*Bucket, error) {
 	if endpoint == "" {
 		endpoint = "https://s3.amazonaws.com"
@@ -102,7 +102,7 @@ func connect(name, endpoint, region, style string) (*Bucket, error) {
 		BucketLookup: lookup,
 		MaxRetries:   1, // none: the library would repeat a PUT whose answer was lost
 
-		TrailingHeaders: true, // the library wants this for a checksum, even for one that is in a plain header
+		TrailingHeaders: true, // the library needs this for a checksum, even for one in a plain header
 	})
 	if err != nil {
 		return nil, err

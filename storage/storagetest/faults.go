@@ -12,8 +12,8 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// ErrInjected is what a call fails with that was told to fail. It means that
-// nothing happened, unless storage.ErrUnknown comes with it.
+// ErrInjected is the error of a call that the plan makes fail. It means that nothing
+// happened, unless storage.ErrUnknown comes with it.
 var ErrInjected = errors.New("injected fault")
 
 // Verb names a method of storage.Bucket.
@@ -34,8 +34,8 @@ type Call struct {
 	Keys []string // the keys; of a List its prefix
 }
 
-// Fate is what becomes of a call. To Get and List every fate but Succeed is
-// Fail: they change nothing.
+// Fate is what happens to a call. For Get and List every fate but Succeed means Fail:
+// they change nothing.
 type Fate int
 
 // The fates of a call that changes something.
@@ -43,11 +43,11 @@ const (
 	Succeed Fate = iota // as the bucket below has it
 	Fail                // ErrInjected: nothing happened and nothing will
 	Applied             // ErrUnknown, but it was applied before the call returned
-	Late                // ErrUnknown, not applied yet: it lands with Land, or never
-	Again               // ErrUnknown, applied, and it may land a second time with Land
+	Late                // ErrUnknown, not applied yet: it is applied by Land, or never
+	Again               // ErrUnknown, applied, and Land may apply it again
 )
 
-// Fates lists the bad ones, for a fault matrix.
+// Fates lists all fates but Succeed, for a fault matrix.
 func Fates() []Fate { return []Fate{Fail, Applied, Late, Again} }
 
 // String returns the name of the fate for test names.
@@ -55,17 +55,17 @@ func (f Fate) String() string {
 	return [...]string{"succeed", "fail", "applied", "late", "again"}[f]
 }
 
-// Outcome is the fate of a call and how long it takes. When its context ends
-// or the Faults are closed while it waits, the call returns ErrUnknown: during
-// Before as if it were Late, during After with its effect in place.
+// Outcome is the fate of a call and how long it takes. If the call's context ends, or
+// the Faults are closed, while it waits, it returns ErrUnknown: during Before like
+// Late, during After with its change applied.
 type Outcome struct {
 	Fate   Fate
 	Before time.Duration // until anything happens
 	After  time.Duration // from there to the answer
 }
 
-// Plan decides the outcome of each call. It may be called from many goroutines
-// at once, and may block to hold a call back.
+// Plan decides the outcome of each call. It may be called from many goroutines at once,
+// and may block to delay a call.
 type Plan func(Call) Outcome
 
 // Nth is the plan that gives the nth call of all (counted from 1) the outcome
@@ -79,22 +79,21 @@ func Nth(n int, o Outcome) Plan {
 	}
 }
 
-// Odds are the probabilities of a random plan; what is left of 1 succeeds.
+// Odds are the probabilities of a random plan; the rest of 1 succeeds.
 type Odds struct {
 	Fail, Applied, Late, Again float64
 
-	// Land is the probability that, before a call, one of the pending
-	// changes lands.
+	// Land is the probability that one of the pending changes is applied before a call.
 	Land float64
 
 	// Before and After are the longest delays, drawn for each call.
 	Before, After time.Duration
 }
 
-// Faults is a bucket around another one whose calls fail as a Plan says. One
-// stands for one process's way to the store: give each simulated node its own
-// around one shared bucket. It starts no goroutine, and all waiting is by
-// timers, so it works inside a testing/synctest bubble in which it was made.
+// Faults is a bucket around another one whose calls fail according to a Plan. It stands
+// for one process's connection to the store: give each simulated node its own around
+// one shared bucket. It starts no goroutine, and all waiting uses timers, so it works
+// inside the testing/synctest bubble in which it was made.
 type Faults struct {
 	below  storage.Bucket
 	closed chan struct{}
@@ -106,8 +105,7 @@ type Faults struct {
 	pending []change   // guarded by mu: may land later, oldest first
 }
 
-// change is a Create or Delete that was sent and has not, or not for the last
-// time, arrived.
+// change is a Create or Delete that may still be applied, for the first time or again.
 type change struct {
 	call  Call
 	apply func(context.Context) error
@@ -115,8 +113,8 @@ type change struct {
 
 var _ storage.Bucket = (*Faults)(nil)
 
-// NewFaults puts a Faults around b. All calls succeed until it is given a plan.
-// The seed determines everything that it draws.
+// NewFaults returns a Faults around b. All calls succeed until it gets a plan. The seed
+// determines everything random in it.
 func NewFaults(b storage.Bucket, seed uint64) *Faults {
 	return &Faults{
 		below:  b,
@@ -162,7 +160,7 @@ func upTo(rng *rand.Rand, d time.Duration) time.Duration {
 	return time.Duration(rng.Int64N(int64(d) + 1))
 }
 
-// Calls returns how many calls came in. A clean run's count is the number of
+// Calls returns how many calls were made. In a run without faults that is the number of
 // rows of a fault matrix.
 func (f *Faults) Calls() int {
 	f.mu.Lock()
@@ -170,7 +168,7 @@ func (f *Faults) Calls() int {
 	return f.calls
 }
 
-// Pending returns the calls that may still land, oldest first.
+// Pending returns the calls that may still be applied, oldest first.
 func (f *Faults) Pending() []Call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,8 +179,8 @@ func (f *Faults) Pending() []Call {
 	return calls
 }
 
-// Land lets all pending changes land, in random order, and returns how many
-// there were. It works after Close too: the requests of a dead process arrive.
+// Land applies all pending changes, in random order, and returns how many there were.
+// It works after Close too: requests of a dead process can still arrive.
 func (f *Faults) Land() int {
 	n := 0
 	for f.LandOne() {
@@ -191,8 +189,8 @@ func (f *Faults) Land() int {
 	return n
 }
 
-// LandOne lets one pending change land, drawn at random, and reports whether
-// there was one.
+// LandOne applies one pending change, drawn at random, and reports whether there was
+// one.
 func (f *Faults) LandOne() bool {
 	f.mu.Lock()
 	if len(f.pending) == 0 {
@@ -204,12 +202,12 @@ func (f *Faults) LandOne() bool {
 	f.pending = slices.Delete(f.pending, i, i+1)
 	f.mu.Unlock()
 
-	// A Create that finds the name taken is a request that came too late.
+	// A Create that finds the name taken arrived too late.
 	_ = c.apply(context.Background())
 	return true
 }
 
-// Forget drops all pending changes: they never land.
+// Forget drops all pending changes: they are never applied.
 func (f *Faults) Forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -219,9 +217,9 @@ func (f *Faults) Forget() {
 // Unwrap returns the bucket that is tried.
 func (f *Faults) Unwrap() storage.Bucket { return f.below }
 
-// Close is the death of the process: calls that wait return, later calls fail
-// and nothing happens, pending changes stay until Land or Forget. The bucket
-// below stays open.
+// Close simulates the death of the process: calls that wait return, later calls fail
+// and nothing happens, pending changes stay until Land or Forget. The bucket below
+// stays open.
 func (f *Faults) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -235,7 +233,7 @@ func (f *Faults) Close() error {
 
 // Create implements storage.Bucket.
 func (f *Faults) Create(ctx context.Context, key string, body []byte) error {
-	body = slices.Clone(body) // it may land after the caller has reused it
+	body = slices.Clone(body) // it may be applied after the caller has reused it
 	return f.change(ctx, Create, []string{key}, func(ctx context.Context) error {
 		return f.below.Create(ctx, key, body)
 	})

@@ -424,8 +424,8 @@ func (l *delivery) refuse(r *wire.Refused, now time.Time) []*entry {
 		return nil
 	}
 	l.rewind(p, r.Mark)
-	// The reason belongs to one frame. Unless that is the first one left, a
-	// frame before it was refused too, and everything is tried again in order.
+	// The reason belongs to one frame. If that is not the first one left, a frame
+	// before it was refused too, and everything is sent again in order.
 	n := 0
 	for n < len(p.queue) && p.queue[n].last <= r.Last {
 		n++
