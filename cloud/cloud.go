@@ -1,10 +1,9 @@
-// Package cloud is a node: gateways sync to it over QUIC, everything it knows
-// lies in a bucket, and applications read and write the streams through its
-// doors.
+// Package cloud is a node. Gateways sync to it over QUIC, its state is in a bucket, and
+// applications read and write the streams through its doors.
 //
-// cloud.go opens the node and wires it together, lead.go is what happens while
-// it owns the shard, standby.go what it keeps while another node does, uplink.go
-// is the broker as gateways see it.
+// cloud.go opens the node and connects its parts, lead.go is what it does while it owns
+// the shard, standby.go what it keeps while another node does, uplink.go adapts the
+// broker for gateways.
 package cloud
 
 import (
@@ -45,13 +44,13 @@ import (
 	"github.com/weirmq/weir/sync/receiver"
 )
 
-// Off is the address of a listener that is not wanted.
+// Off is the address of a listener that is switched off.
 const Off = "off"
 
 // Options configure a node. Bucket, Data and Node are required.
 type Options struct {
 	Bucket     storage.Bucket
-	Data       string              // directory of what is this node's own: its lock, the join token
+	Data       string              // directory of this node's own files: its lock, the join token
 	Node       string              // name, unique in the cluster
 	Advertise  string              // host under which others reach this node's listeners that are not on loopback; default: that of each listener, else the host's name
 	Sync       string              // UDP listener for gateways, or Off
@@ -66,17 +65,17 @@ type Options struct {
 	Upkeep     upkeep.Options
 	Limits     Limits
 	ShowToken  func(token, file string)
-	Authorize  bool           // Kafka clients may do what ACLs allow them, and nothing else
+	Authorize  bool           // Kafka clients need an ACL for everything they do
 	SuperUsers []string       // principals that may do everything nevertheless
-	Tokens     bearer.Options // by which tokens clients of OAUTHBEARER log in
-	Ready      func()         // is called once, when this node leads or stands by; nil: nobody asks
+	Tokens     bearer.Options // which tokens are accepted from clients that use OAUTHBEARER
+	Ready      func()         // called once, when this node leads or stands by; may be nil
 	Log        *slog.Logger
 }
 
 // HTTP is the listener of the admin port.
 type HTTP struct {
 	Listen       string   // TCP address, or Off
-	Hosts        []string // further names under which it may be asked
+	Hosts        []string // further names under which the port may be used
 	TLSCert      string   // PEM files; with both, the listener speaks TLS
 	TLSKey       string
 	Anonymous    bool // reading needs no credential
@@ -95,18 +94,18 @@ type Node struct {
 	receiver  *receiver.Receiver
 	http      *http.Server
 	guard     *admin.Guard    // of the admin port
-	unjudged  chan struct{}   // a token for each request that is passed on unjudged
+	unjudged  chan struct{}   // a token for each request that is forwarded without a checked credential
 	conns     *budget.Conns   // of all listeners
 	access    *access.Access  // what clients of all doors may do
 	logins    *login.Sessions // of clients of all doors
 	peers     peers           // the other nodes
 	races     races           // with them, for names in the bucket
-	copies    *copies         // of what the owner knows
-	own       []cluster.Door  // this node's doors, as it asks them itself
+	copies    *copies         // of the owner's state
+	own       []cluster.Door  // this node's doors, which it checks itself
 	pulse     pulse
 	metrics   *metrics.Set
 	role      atomic.Value          // string
-	owned     atomic.Pointer[owned] // nil while this node owns nothing
+	owned     atomic.Pointer[owned] // nil while this node does not own the shard
 	meter     console.Meter         // of the topics
 	recent    *recent.Lines         // of the log
 	ready     sync.Once
@@ -114,17 +113,17 @@ type Node struct {
 	doors     []door
 	closers   []func() error // in the order of opening
 
-	certificates []*listener.Certificates // of the listeners; they stay as Open made them
+	certificates []*listener.Certificates // of the listeners; not changed after Open
 }
 
-// door is something that serves until it is closed.
+// door is a part that serves until it is closed.
 type door struct {
 	name  string
 	serve func() error
 }
 
-// Open makes sure that the bucket can be trusted, opens the listeners and
-// answers on --http. Run does the rest.
+// Open checks that the bucket can be trusted, opens the listeners and answers on
+// --http. Run does the rest.
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
@@ -161,8 +160,8 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	return n, n.listen()
 }
 
-// lockData makes sure that no other process uses the data directory: a node
-// takes over from a claim of its own name without asking.
+// lockData makes sure that no other process uses the data directory: a node takes over
+// from a claim of its own name without asking.
 func (n *Node) lockData() error {
 	if err := os.MkdirAll(n.o.Data, 0o755); err != nil {
 		return fmt.Errorf("create the data directory: %w", err)
@@ -221,8 +220,8 @@ func ignoreClosed(close func() error) func() error {
 	}
 }
 
-// advertised is the address under which others reach a listener. One on
-// loopback is not reached under any other name.
+// advertised returns the address under which others reach a listener. A listener on
+// loopback has no other address.
 func (n *Node) advertised(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
@@ -325,15 +324,15 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	return nil
 }
 
-// drop makes a gateway say Hello again, upon which it is asked anew whether it
-// may.
+// drop makes a gateway say Hello again. It is then checked again whether it is
+// admitted.
 func (n *Node) drop(gateway string) {
 	if n.receiver != nil {
 		n.receiver.Drop(gateway)
 	}
 }
 
-// Role is owner, recovering or standby.
+// Role returns owner, recovering or standby.
 func (n *Node) Role() string { return n.role.Load().(string) }
 
 // Run serves until ctx ends, which is no error, or until this node has lost
@@ -366,8 +365,8 @@ func (n *Node) Run(ctx context.Context) error {
 	return err
 }
 
-// Reload looks at the certificates of the listeners now, where else the next client
-// would have it done, and logs what came of it.
+// Reload checks now whether the listeners' certificates have changed, instead of at the
+// next connection, and logs the result.
 func (n *Node) Reload() {
 	n.o.Log.Info("looking for new certificates; what else lies in files is read at the start only", "listeners", len(n.certificates))
 	for _, c := range n.certificates {
@@ -375,7 +374,7 @@ func (n *Node) Reload() {
 	}
 }
 
-// Close ends what Open began; Run calls it. It may be called again.
+// Close undoes Open; Run calls it. It may be called again.
 func (n *Node) Close() error {
 	var errs []error
 	for len(n.closers) > 0 {

@@ -7,14 +7,14 @@ import (
 	"net/url"
 )
 
-// maxAsked bounds the answer that Ask takes, in bytes.
+// maxAsked bounds an answer of Ask, in bytes.
 const maxAsked = 64 << 20
 
-// errLong: an answer was longer than there is room for.
+// errLong: an answer was longer than Ask accepts.
 var errLong = errors.New("the answer is too long")
 
-// Ask makes another request to this port in the name of who made r: a GET of a path
-// with a query. It is answered as one from outside would be, by the owner if this node
+// Ask makes another request to this port on behalf of the caller of r: a GET of a path
+// with a query. It is answered like a request from outside, by the owner if this node
 // is a standby.
 func (g *Guard) Ask(r *http.Request, target string) (status int, body []byte, err error) {
 	u, err := url.ParseRequestURI(target)
@@ -28,7 +28,7 @@ func (g *Guard) Ask(r *http.Request, target string) (status int, body []byte, er
 	return answer.status, answer.body.Bytes(), answer.err
 }
 
-// memory is an answer that is kept.
+// memory is a response that is kept in memory.
 type memory struct {
 	header http.Header
 	status int

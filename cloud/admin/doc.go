@@ -1,11 +1,11 @@
-// Package admin guards an admin port: the HTTP port of a node or of a gateway by
-// which it is administered. It knows who asks (a credential in the Authorization
-// header, or a browser's session), what each may do (a role), and under which
-// names the port may be asked at all.
+// Package admin guards an admin port: the HTTP port over which a node or a gateway is
+// administered. It identifies the caller (by a credential in the Authorization header,
+// or by a browser's session), checks the caller's role, and checks the host name of
+// each request.
 //
-// A credential is a random token. Who holds one shows it; this end keeps its hash,
-// but for the process's own one, which lies in a file that only its service and
-// its administrators can read.
+// A credential is a random token. The caller shows the token; this end keeps only its
+// hash. The exception is the process's own token, which is in a file that only its
+// service and its administrators can read.
 package admin
 
 import (
@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// Role is what a caller may do. Each role may do what the ones before it may.
+// Role is what a caller may do. Each role includes the ones before it.
 type Role uint8
 
 // Roles.
 const (
-	Open       Role = iota // whoever reaches the port; no credential is asked for
-	Read                   // look at everything but secrets and what records say
+	Open       Role = iota // anybody who reaches the port; no credential is needed
+	Read                   // read everything except secrets and the content of records
 	Operate                // topics, groups, gateways; read and write records
 	Administer             // users, permissions, limits, credentials
 )
@@ -47,7 +47,7 @@ func (r *Role) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Caller is who makes a request.
+// Caller is the author of a request.
 type Caller struct {
 	Name string `json:"name"` // of the credential; "" for one without
 	Role Role   `json:"role"`

@@ -18,11 +18,11 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// Errors of a request that is refused. Their texts are what the caller reads.
+// Errors of a request that is refused. The caller gets their texts.
 var (
-	// ErrUnknown is Options.Lookup's answer to a hash that no credential has.
+	// ErrUnknown is returned by Options.Lookup for a hash that no credential has.
 	ErrUnknown = errors.New("this credential is not known here: it is wrong, or was removed")
-	// ErrElsewhere is Options.Lookup's answer while this process cannot tell.
+	// ErrElsewhere is returned by Options.Lookup if this process cannot tell.
 	ErrElsewhere = errors.New("this node cannot tell whose credential this is")
 
 	errMissing = errors.New("a credential is needed: Authorization: Bearer TOKEN")
@@ -33,14 +33,13 @@ var (
 // Options configure a Guard. Service is required.
 type Options struct {
 	Service string   // name of the program
-	Hosts   []string // names that the port has, besides localhost and addresses
+	Hosts   []string // names of the port, besides localhost and addresses
 
-	// Own is the token of this process, which may do everything, and OwnName what
-	// it is called.
+	// Own is the token of this process, which may do everything. OwnName is its name.
 	Own, OwnName string
 
-	// Lookup finds who has the token of that hash: ErrUnknown if nobody has,
-	// ErrElsewhere if this process cannot tell. Nil: nobody but Own.
+	// Lookup returns the caller whose token has that hash. It returns ErrUnknown if
+	// there is none, ErrElsewhere if this process cannot tell. Nil: only Own is known.
 	Lookup func(Hash) (Caller, error)
 
 	// Elsewhere answers a request whose credential Lookup could not judge.
@@ -48,20 +47,20 @@ type Options struct {
 
 	Anonymous bool // reading needs no credential
 	Log       *slog.Logger
-	Now       func() time.Time // time.Now
+	Now       func() time.Time // nil means time.Now
 }
 
-// Guard serves an admin port: what Handle registered, to those who may.
+// Guard serves the handlers of an admin port to callers that are allowed to use them.
 type Guard struct {
 	o        Options
 	own      atomic.Pointer[string]
 	hosts    hosts
 	sessions sessions
-	wrong    *budget.Penalties // of addresses that showed a wrong credential
-	foreign  *budget.Lines     // about addresses that asked under another name
+	wrong    *budget.Penalties // of addresses that sent a wrong credential
+	foreign  *budget.Lines     // about addresses that used another host name
 	mux      *http.ServeMux
 	handler  http.Handler
-	readable []link       // by Handle; not changed once the guard serves
+	readable []link       // pages of Handle; not changed once the guard serves
 	front    *pageHandler // of SetFront; nil: the list of readable
 
 	refusedCredentials, refusedHosts atomic.Uint64
@@ -73,7 +72,7 @@ type link struct {
 	need Role
 }
 
-// New returns a Guard that serves a page to log in by, and nothing else yet.
+// New returns a Guard that serves only a login page until handlers are registered.
 func New(o Options) *Guard {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,12 +91,12 @@ func New(o Options) *Guard {
 	g.Handle(Read, "/", func(w http.ResponseWriter, r *http.Request) {
 		Reply(w, http.StatusNotFound, Error{Error: "there is no " + r.Method + " " + r.URL.Path + " here"})
 	})
-	// SameSite and the header keep other sites out already; this says so first.
+	// SameSite and the header already keep other sites out; this gives a clearer error.
 	g.handler = http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(g.mux, maxBody))
 	return g
 }
 
-// lines are what strangers can cause in the log: one a minute about each.
+// lines limits the log lines that strangers can cause: one a minute for each address.
 func lines() *budget.Lines { return budget.NewLines(budget.LinesOptions{Burst: 1, All: 20}) }
 
 // maxBody is how many bytes a request may send.
@@ -106,17 +105,17 @@ const maxBody = 64 << 10
 // SetOwn changes the token of this process.
 func (g *Guard) SetOwn(token string) { g.own.Store(&token) }
 
-// Refused returns how many requests were refused since the start: those that showed a
-// wrong credential, and those that asked under a name that is not the port's.
+// Refused returns how many requests were refused since the start: those with a wrong
+// credential, and those with a host name that is not the port's.
 func (g *Guard) Refused() (credentials, hosts uint64) {
 	return g.refusedCredentials.Load(), g.refusedHosts.Load()
 }
 
-// Own is the token of this process.
+// Own returns the token of this process.
 func (g *Guard) Own() string { return *g.own.Load() }
 
-// Handle registers what answers to a pattern of http.ServeMux, and what it takes to
-// be answered.
+// Handle registers the handler for a pattern of http.ServeMux, and the role that it
+// requires.
 func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 	if path, ok := strings.CutPrefix(pattern, "GET "); ok && !strings.Contains(path, "{") {
 		g.readable = append(g.readable, link{path, need})
@@ -142,9 +141,9 @@ func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 	})
 }
 
-// callerKey is under which a request's context has the caller once it is known, to
-// this guard or to the node that passed the request on; forwardedKey marks every
-// request that came through another node.
+// callerKey is the context key of the caller, once this guard or the node that
+// forwarded the request has identified it; forwardedKey marks requests that came
+// through another node.
 type (
 	callerKey    struct{}
 	forwardedKey struct{}
@@ -154,16 +153,17 @@ func withCaller(r *http.Request, caller Caller) *http.Request {
 	return r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
 }
 
-// CallerOf returns who makes a request that the guard has let through.
+// CallerOf returns the caller of a request that the guard has admitted.
 func CallerOf(r *http.Request) Caller {
 	caller, _ := r.Context().Value(callerKey{}).(Caller)
 	return caller
 }
 
-// Forwarded serves a request that another node of the cluster passes on, over a
-// connection that only nodes have. That node has made sure that the port was asked
-// under a name of its own and not by a page of another site. A caller that it knows
-// by its own credential is named; else the request's credential is judged here.
+// Forwarded serves a request that another node of the cluster forwards over a
+// connection that only nodes have. That node has checked the host name of the request
+// and that it does not come from a page of another site. If it knows the caller by its
+// own credential, it passes the caller on; else this guard checks the request's
+// credential.
 func (g *Guard) Forwarded(w http.ResponseWriter, r *http.Request, caller *Caller) {
 	ctx := context.WithValue(r.Context(), forwardedKey{}, true)
 	if caller != nil {
@@ -175,8 +175,8 @@ func (g *Guard) Forwarded(w http.ResponseWriter, r *http.Request, caller *Caller
 // IsForwarded reports whether a request came through another node.
 func IsForwarded(r *http.Request) bool { return r.Context().Value(forwardedKey{}) != nil }
 
-// OwnRequest reports whether a request shows the credential of this process itself,
-// which no other node may know.
+// OwnRequest reports whether a request has the credential of this process itself, which
+// no other node knows.
 func (g *Guard) OwnRequest(r *http.Request) bool {
 	caller, err := g.identify(r)
 	return err == nil && caller.Name == g.ownName()
@@ -184,7 +184,7 @@ func (g *Guard) OwnRequest(r *http.Request) bool {
 
 func (g *Guard) ownName() string { return cmp.Or(g.o.OwnName, g.o.Service) }
 
-// links are the pages that a role can read.
+// links returns the pages that a role can read.
 func (g *Guard) links(role Role) []string {
 	if g.o.Anonymous {
 		role = max(role, Read)
@@ -199,8 +199,8 @@ func (g *Guard) links(role Role) []string {
 	return all
 }
 
-// recorder remembers what is to be said in the log of a request that changes
-// something: the status of the answer, and what Note has added.
+// recorder collects what the log line of a request that changes something needs: the
+// status of the answer, and what Note has added.
 type recorder struct {
 	http.ResponseWriter
 	status int
@@ -209,8 +209,8 @@ type recorder struct {
 
 type recorderKey struct{}
 
-// Note adds to the log line of a request that changes something: keys and values, as
-// of slog. It is for the name of what is changed, never for a secret.
+// Note adds keys and values, as those of slog, to the log line of a request that
+// changes something. Use it for the name of the changed thing, never for a secret.
 func Note(r *http.Request, args ...any) {
 	if seen, ok := r.Context().Value(recorderKey{}).(*recorder); ok {
 		seen.about = append(seen.about, args...)
@@ -242,7 +242,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.handler.ServeHTTP(w, r)
 }
 
-// roleError: the caller is known, and may not do that.
+// roleError: the caller is known, and has no right to do that.
 type roleError struct {
 	caller Caller
 	need   Role
@@ -252,7 +252,7 @@ func (e roleError) Error() string {
 	return "credential " + e.caller.Name + " may " + e.caller.Role.String() + ", this needs one that may " + e.need.String()
 }
 
-// admit finds out who asks, and whether he may.
+// admit identifies the caller and checks its role.
 func (g *Guard) admit(r *http.Request, need Role) (Caller, error) {
 	caller, err := g.identify(r)
 	if seat := seatOf(r); seat != nil && err == nil {
@@ -271,7 +271,7 @@ func (g *Guard) admit(r *http.Request, need Role) (Caller, error) {
 
 func reads(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
-// identify finds the credential of a request and whose it is.
+// identify finds the credential of a request and its caller.
 func (g *Guard) identify(r *http.Request) (Caller, error) {
 	if caller := CallerOf(r); caller.Name != "" {
 		return caller, nil
@@ -296,18 +296,18 @@ func (g *Guard) identify(r *http.Request) (Caller, error) {
 	}
 	caller, err := g.find(HashOf(session.token))
 	if errors.Is(err, ErrElsewhere) {
-		// What this request asks of the owner is asked with the credential itself.
+		// Requests to the owner on behalf of this one use the credential itself.
 		r.Header.Set("Authorization", "Bearer "+session.token)
 		caller, err = g.askElsewhere(r, session.token)
 	}
-	if errors.Is(err, ErrUnknown) { // it was removed since
+	if errors.Is(err, ErrUnknown) { // it was removed meanwhile
 		g.sessions.end(cookie.Value)
 		return Caller{}, errMissing
 	}
 	return caller, err
 }
 
-// judge finds whose token this is.
+// judge returns the caller that a token belongs to.
 func (g *Guard) judge(r *http.Request, token string) (Caller, error) {
 	if _, err := ParseToken(token); err != nil {
 		return Caller{}, ErrUnknown
@@ -327,7 +327,7 @@ func (g *Guard) find(hash Hash) (Caller, error) {
 	return g.o.Lookup(hash)
 }
 
-// refuse answers a request that is not let through.
+// refuse answers a request that is not admitted.
 func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var role roleError
 	switch {
@@ -345,9 +345,9 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// punish counts a wrong credential. It reports whether the address should have
-// waited with it. A right one is let through all the time: it is too long to be
-// guessed, and whoever shares an address with a guesser has to get in.
+// punish counts a wrong credential. It reports whether the address should have waited
+// before it sent another one. A right credential is always admitted: tokens are too
+// long to be guessed, and other users of a guesser's address must not be locked out.
 func (g *Guard) punish(w http.ResponseWriter, r *http.Request) bool {
 	g.refusedCredentials.Add(1)
 	from := remote(r)
@@ -360,15 +360,15 @@ func (g *Guard) punish(w http.ResponseWriter, r *http.Request) bool {
 	return waiting
 }
 
-// Error is the body of an answer that is no success.
+// Error is the body of an answer that reports an error.
 type Error struct {
 	Error string `json:"error"`
 	Owner string `json:"owner,omitempty"` // with 421: the HTTP address of the node to ask
 }
 
-// Reply answers with JSON.
+// Reply sends body as JSON.
 func Reply(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client is gone, if this fails
+	_ = json.NewEncoder(w).Encode(body) // an error means that the client is gone
 }

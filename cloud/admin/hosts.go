@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// hosts are the names under which a port may be asked. A page in a browser can make
-// any name of its own lead to this port (DNS rebinding); it cannot make a browser
-// send another name than its own, nor an address.
+// hosts are the names under which a port may be used. A page in a browser can make a
+// name of its own resolve to this port (DNS rebinding), but it cannot make the browser
+// send another name, or an address, as Host.
 type hosts map[string]bool
 
-// newHosts takes names or addresses, with or without a port.
+// newHosts accepts names and addresses, with or without a port.
 func newHosts(names []string) hosts {
 	h := make(hosts)
 	for _, name := range names {
@@ -22,7 +22,7 @@ func newHosts(names []string) hosts {
 	return h
 }
 
-// hostOf is what names the machine in "host", "host:port", "[::1]:port".
+// hostOf returns the host in "host", "host:port" or "[::1]:port".
 func hostOf(address string) string {
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		address = host
@@ -31,8 +31,8 @@ func hostOf(address string) string {
 	return strings.ToLower(strings.TrimSuffix(address, "."))
 }
 
-// allow reports whether a request's Host is one of the port's. One without any is
-// no browser's.
+// allow reports whether a request's Host is one of the port's. A request without a Host
+// does not come from a browser.
 func (h hosts) allow(host string) bool {
 	if host == "" {
 		return true

@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// StylePath is where the port has the style of its pages, for everybody.
+// StylePath is the path of the style sheet of the port's pages. It needs no credential.
 const StylePath = "/style.css"
 
 //go:embed style.css
@@ -15,11 +15,11 @@ var style []byte
 
 func serveStyle(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/css; charset=utf-8")
-	_, _ = w.Write(style) // the browser is gone, if this fails
+	_, _ = w.Write(style) // an error means that the browser is gone
 }
 
-// page is the door for browsers: a form to log in by, or what can be read here if
-// nobody made a front page.
+// page is what a browser sees first: a login form, or the list of readable pages if
+// there is no front page.
 var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{.Service}}</title>
 <link rel="stylesheet" href="/style.css"></head>
@@ -40,17 +40,17 @@ var page = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 </main></body></html>
 `))
 
-// pageHandler answers a browser that may read.
+// pageHandler is a page for browsers.
 type pageHandler struct {
 	need   Role
 	handle http.HandlerFunc
 }
 
-// SetFront makes handle the page at "/". Who may not see it gets a form to log in by.
+// SetFront makes handle the page at "/". Callers without the role get a login form.
 func (g *Guard) SetFront(need Role, handle http.HandlerFunc) { g.front = &pageHandler{need, handle} }
 
-// HandlePage registers a page for browsers, which is refused in HTML: with a form to
-// log in by where a credential is missing.
+// HandlePage registers a page for browsers. A refusal is a page too, with a login form
+// if a credential is missing.
 func (g *Guard) HandlePage(need Role, path string, handle http.HandlerFunc) {
 	p := pageHandler{need, handle}
 	g.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { g.servePage(w, r, p, http.StatusUnauthorized) })
@@ -69,8 +69,8 @@ func (g *Guard) frontPage(w http.ResponseWriter, r *http.Request) {
 	g.writePage(w, http.StatusOK, pageData{Caller: caller, Links: g.links(caller.Role), Next: "/"})
 }
 
-// servePage shows a page to who may see it. To others it shows the form, with the
-// status that is given if all they lack is a credential.
+// servePage shows a page to callers with its role. Others get a login form, with the
+// given status if only a credential is missing.
 func (g *Guard) servePage(w http.ResponseWriter, r *http.Request, p pageHandler, stranger int) {
 	caller, err := g.admit(r, p.need)
 	switch {
@@ -84,7 +84,7 @@ func (g *Guard) servePage(w http.ResponseWriter, r *http.Request, p pageHandler,
 	}
 }
 
-// refusePage says why a browser is not let through.
+// refusePage shows a browser why it was refused.
 func (g *Guard) refusePage(w http.ResponseWriter, r *http.Request, err error, next string) {
 	var role roleError
 	d, status := pageData{Error: err.Error(), Next: next}, http.StatusUnauthorized
@@ -99,7 +99,7 @@ func (g *Guard) refusePage(w http.ResponseWriter, r *http.Request, err error, ne
 	g.writePage(w, status, d)
 }
 
-// pageData is what page shows.
+// pageData is the data of page.
 type pageData struct {
 	Service, Error, Next string
 	Caller               Caller
@@ -110,12 +110,12 @@ func (g *Guard) writePage(w http.ResponseWriter, status int, d pageData) {
 	d.Service = g.o.Service
 	PageHeaders(w)
 	w.WriteHeader(status)
-	_ = page.Execute(w, d) // the browser is gone, if this fails
+	_ = page.Execute(w, d) // an error means that the browser is gone
 }
 
-// PageHeaders says that an answer is a page, and forbids the browser everything that
-// no page of this port needs: code, styles and data from anywhere but this port, code
-// and styles within the page, being part of another page.
+// PageHeaders sets the headers of a page. They forbid the browser everything that the
+// pages of this port do not need: code, styles and data from elsewhere, code and styles
+// inside the page, and being part of another page.
 func PageHeaders(w http.ResponseWriter) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -12,14 +12,14 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 )
 
-// Connections of one admin port.
+// Limits for the connections of one admin port.
 const (
 	maxConns     = 256
-	maxStrangers = 64 // that have shown no credential
+	maxStrangers = 64 // without a credential so far
 )
 
-// Limit returns a listener that takes as many connections as the gate of an admin
-// port has seats for; Server gives them back.
+// Limit returns a listener that accepts only as many connections as there are seats.
+// Server gives the seats back.
 func Limit(l net.Listener, conns *budget.Conns) net.Listener {
 	return &gated{l, conns.Gate(budget.GateOptions{Name: "http", Max: maxConns, Strangers: maxStrangers})}
 }
@@ -29,7 +29,7 @@ type gated struct {
 	gate *budget.Gate
 }
 
-// Accept turns away whom there is no seat for, and waits for the next.
+// Accept closes connections for which there is no seat, and waits for the next.
 func (l *gated) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
@@ -56,7 +56,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// seatKey is under which a request's context has the seat of its connection.
+// seatKey is the context key of the seat of a request's connection.
 type seatKey struct{}
 
 // seatOf returns nil for a connection without a seat.
@@ -65,13 +65,13 @@ func seatOf(r *http.Request) *budget.Seat {
 	return seat
 }
 
-// Server returns a server for an admin port, with bounds on what a stranger can
-// make it hold: 16 KiB of headers, 10 s for them, a minute for an answer.
+// Server returns a server for an admin port. It bounds what a stranger can make it
+// hold: 16 KiB of headers, 10 s to send them, a minute for an answer.
 func Server(handler http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler: handler, MaxHeaderBytes: 12 << 10, // net/http adds 4 KiB
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		// What it says is about single connections, and any stranger can make it say it.
+		// These messages are about single connections, and any stranger can cause them.
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, nc net.Conn) context.Context {
 			if secure, ok := nc.(*tls.Conn); ok {
@@ -85,11 +85,11 @@ func Server(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// remote is the address by which a request's sender is told from others.
+// remote returns the address that stands for the sender of a request.
 func remote(r *http.Request) netip.Addr {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Addr{} // not of a TCP listener
+		return netip.Addr{} // the listener is not a TCP listener
 	}
 	return budget.Address(net.TCPAddrFromAddrPort(from))
 }

@@ -12,23 +12,23 @@ import (
 	"time"
 )
 
-// Bounds of browsers' sessions.
+// Limits for browsers' sessions.
 const (
 	sessionLife = 12 * time.Hour
-	maxSessions = 1000 // of one process; the oldest gives way
+	maxSessions = 1000 // of one process; the oldest is dropped
 )
 
-// session is a browser that has shown a credential. It is good for reading, and as
-// long as the credential is. It has the token itself, in memory only: a standby asks
-// the owner with it.
+// session is a browser that has logged in with a credential. It may only read, and is
+// valid as long as the credential is. It holds the token itself, in memory only: a
+// standby uses it to ask the owner.
 type session struct {
 	token   string
 	expires time.Time
 }
 
-// sessions are those of one process: a restart ends them.
+// sessions are the sessions of one process. A restart ends them.
 type sessions struct {
-	mu  sync.Mutex // guards all
+	mu  sync.Mutex // guards all fields
 	all map[string]session
 }
 
@@ -43,7 +43,7 @@ func (s *sessions) begin(token string, now time.Time) (id string) {
 	return id
 }
 
-// evict drops what has expired, or else the oldest.
+// evict drops expired sessions, or the oldest if there are none.
 func (s *sessions) evict(now time.Time) {
 	oldest := ""
 	for id, one := range s.all {
@@ -75,15 +75,15 @@ func (s *sessions) end(id string) {
 	delete(s.all, id)
 }
 
-// cookie is what a browser keeps of a session. Pages of other sites never cause it
-// to be sent, scripts cannot read it.
+// cookie is a session's cookie. Pages of other sites never cause it to be sent, and
+// scripts cannot read it.
 func (g *Guard) cookie(r *http.Request, id string, life time.Duration) *http.Cookie {
 	return &http.Cookie{Name: g.o.Service, Value: id, Path: "/", MaxAge: int(life / time.Second),
 		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode}
 }
 
-// login takes a credential from the form of the page and begins a session. It leads
-// back to the page that was asked for.
+// login takes a credential from the login form and begins a session. It redirects to
+// the page that was requested.
 func (g *Guard) login(w http.ResponseWriter, r *http.Request) {
 	token, err := ParseToken(r.PostFormValue("token"))
 	if err == nil {
@@ -103,8 +103,8 @@ func (g *Guard) login(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, next, http.StatusSeeOther)
 }
 
-// localPage returns a path and query of this port, "/" for everything else: a form
-// leads nobody to another site.
+// localPage returns next if it is a path and query of this port, and "/" otherwise, so
+// that a form never redirects to another site.
 func localPage(next string) string {
 	u, err := url.Parse(next)
 	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") ||
@@ -122,14 +122,13 @@ func (g *Guard) logout(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
-// WhoPath is asked, with a credential, by nodes that cannot judge it: the answer is
-// its Caller.
+// WhoPath is the path at which nodes that cannot check a credential ask for its Caller.
 const WhoPath = "/v1/credential"
 
-// maxCaller bounds the answer to that, in bytes.
+// maxCaller bounds that answer, in bytes.
 const maxCaller = 4 << 10
 
-// askElsewhere lets the node that can judge a credential do it: ErrUnknown, or
+// askElsewhere asks the node that can check a credential. Errors: ErrUnknown, or
 // ErrElsewhere if there is no answer.
 func (g *Guard) askElsewhere(r *http.Request, token string) (Caller, error) {
 	if g.o.Elsewhere == nil || IsForwarded(r) {
@@ -139,7 +138,7 @@ func (g *Guard) askElsewhere(r *http.Request, token string) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	req.RemoteAddr, req.Host, req.Body = r.RemoteAddr, r.Host, http.NoBody // of a server a body is never nil
+	req.RemoteAddr, req.Host, req.Body = r.RemoteAddr, r.Host, http.NoBody // in a server's request the body is never nil
 	req.Header.Set("Authorization", "Bearer "+token)
 	answer := &memory{header: make(http.Header), most: maxCaller}
 	g.o.Elsewhere.ServeHTTP(answer, req)

@@ -11,19 +11,19 @@ import (
 	"strings"
 )
 
-// File is the name of the file, in a data directory, that holds the credential of
-// the process which that directory belongs to.
+// File is the name of the file in a data directory that holds the process's own
+// credential.
 const File = "admin-token"
 
-// tokenPrefix marks a token, and says how it is made; maxToken bounds the bytes
-// that are read where one should be.
+// tokenPrefix marks a token and its version; maxToken bounds the bytes that are read
+// from a token file.
 const (
 	tokenPrefix = "weiradm1."
 	maxToken    = 256
 )
 
-// Hash is all that is kept of a token. A token is random, so its hash needs no salt
-// and no time.
+// Hash is what is kept of a token. A token is random, so a plain hash without salt or
+// iterations is enough.
 type Hash [sha256.Size]byte
 
 // NewToken draws a token: 130 bits, in letters and digits.
@@ -32,10 +32,11 @@ func NewToken() string { return tokenPrefix + rand.Text() }
 // HashOf returns the hash by which a token is known.
 func HashOf(token string) Hash { return sha256.Sum256([]byte(token)) }
 
-// ErrToken: a text is no token.
+// ErrToken: the text is not a token.
 var ErrToken = errors.New("not an admin token: copy all of it, from " + tokenPrefix + " on")
 
-// ParseToken takes a token as people copy it, with blanks around it: ErrToken.
+// ParseToken parses a token as people copy it, with spaces around it. The error is
+// ErrToken.
 func ParseToken(text string) (string, error) {
 	token := strings.TrimSpace(text)
 	rest, ok := strings.CutPrefix(token, tokenPrefix)
@@ -60,10 +61,10 @@ func ReadToken(path string) (string, error) {
 	return token, nil
 }
 
-// OwnToken returns the token of the process that a data directory belongs to. If
-// there is none, or none that can be used, a new one is written: made reports that.
-// The token can be used even if it could not be written, which is the error; then
-// nobody knows it.
+// OwnToken returns the token of the process that a data directory belongs to. If there
+// is none, or it cannot be used, it writes a new one; made reports that. If the new
+// token could not be written, the error says so; the token is still valid, but no
+// client can read it.
 func OwnToken(dir string) (token string, made bool, err error) {
 	path := filepath.Join(dir, File)
 	token, err = ReadToken(path)
@@ -77,8 +78,8 @@ func OwnToken(dir string) (token string, made bool, err error) {
 	return token, true, err
 }
 
-// RenewToken writes a new token in the place of the one that is there. The file can
-// be read by its owner and its group. It is durable on return.
+// RenewToken replaces the token by a new one. Its owner and its group can read the
+// file. It is durable on return.
 func RenewToken(dir string) (token string, err error) {
 	token = NewToken()
 	path := filepath.Join(dir, File)
@@ -88,7 +89,7 @@ func RenewToken(dir string) (token string, err error) {
 	return token, nil
 }
 
-// writeToken leaves the old file or the new one, never a part, whenever it stops.
+// writeToken leaves the old file or the new one after a crash, never a part of one.
 func writeToken(path, token string) error {
 	temp := path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {

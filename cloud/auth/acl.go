@@ -25,15 +25,15 @@ const Cluster = "kafka-cluster"
 // PatternType is how an ACL names its resources.
 type PatternType int8
 
-// Pattern types. Literal "*" is every resource of the type. Match is for filters
-// only: what applies to a resource of that name.
+// Pattern types. Literal "*" is every resource of the type. Match is for filters only:
+// it selects the ACLs that apply to a resource of that name.
 const (
 	Match    PatternType = 2
 	Literal  PatternType = 3
 	Prefixed PatternType = 4
 )
 
-// Permission is what an ACL says. A Deny wins over every Allow.
+// Permission is the effect of an ACL. A Deny overrides every Allow.
 type Permission int8
 
 // Permissions.
@@ -42,11 +42,11 @@ const (
 	Allow Permission = 3
 )
 
-// Operation is what somebody does to a resource.
+// Operation is something that a user does to a resource.
 type Operation int8
 
-// Operations. To be allowed to Read, Write, Delete or Alter is to be allowed to
-// Describe, and AlterConfigs allows DescribeConfigs; All is every operation.
+// Operations. Permission to Read, Write, Delete or Alter includes Describe, and
+// AlterConfigs includes DescribeConfigs; All is every operation.
 const (
 	All             Operation = 2
 	Read            Operation = 3
@@ -70,7 +70,7 @@ var (
 		IdempotentWrite: "idempotent-write"}
 )
 
-// supported are the operations that mean something for a resource type.
+// supported lists the operations that each resource type has.
 var supported = map[ResourceType][]Operation{
 	Topic:           {Read, Write, Create, Describe, Delete, Alter, DescribeConfigs, AlterConfigs},
 	Group:           {Read, Describe, Delete, DescribeConfigs, AlterConfigs},
@@ -78,10 +78,10 @@ var supported = map[ResourceType][]Operation{
 	TransactionalID: {Describe, Write},
 }
 
-// Operations lists the operations that mean something for a resource type.
+// Operations lists the operations that a resource type has.
 func Operations(t ResourceType) []Operation { return supported[t] }
 
-// implied are the operations of which each, when it is allowed, allows this one.
+// implied lists the operations that include this one.
 func implied(op Operation) []Operation {
 	switch op {
 	case Describe:
@@ -99,7 +99,7 @@ type Resource struct {
 	Name    string       `json:"name"`
 }
 
-// Rule is what an ACL says of its resources.
+// Rule is what an ACL says about its resources.
 type Rule struct {
 	Principal  string     `json:"principal"` // "User:name", or Everybody
 	Host       string     `json:"host"`      // IP address of the client, or "*"
@@ -107,7 +107,7 @@ type Rule struct {
 	Permission Permission `json:"permission"`
 }
 
-// ACL says whether somebody may do something.
+// ACL allows or denies an operation on resources to a user.
 type ACL struct {
 	Resource
 	Rule
@@ -128,7 +128,7 @@ func Principal(user string) string { return userPrefix + user }
 // UserOf is the inverse of Principal.
 func UserOf(principal string) string { return strings.TrimPrefix(principal, userPrefix) }
 
-// Check tells whether the ACL can be added: ErrInvalid.
+// Check returns ErrInvalid if the ACL cannot be added.
 func (a ACL) Check() error {
 	for _, err := range []error{
 		checkName("resource", a.Name), checkName("principal", a.Principal), checkName("host", a.Host),
@@ -161,8 +161,8 @@ func compare(a, b ACL) int {
 		cmp.Compare(a.Principal, b.Principal), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Permission, b.Permission))
 }
 
-// Filter chooses ACLs; a zero field chooses all. With Pattern Match, Name chooses
-// the ACLs that apply to the resource of that name.
+// Filter selects ACLs; a zero field selects all. With Pattern Match, Name selects the
+// ACLs that apply to the resource of that name.
 type Filter struct {
 	Type       ResourceType
 	Pattern    PatternType
@@ -194,10 +194,10 @@ func (r Resource) covers(name string) bool {
 	return r.Name == name || r.Name == Any
 }
 
-// rules are ACLs, kept so that those for one resource are found at once.
+// rules are ACLs, stored so that those for one resource are found at once.
 type rules struct {
 	of       map[Resource]map[Rule]bool
-	prefixes map[ResourceType]map[int]int // how many prefixed patterns there are of each length
+	prefixes map[ResourceType]map[int]int // number of prefixed patterns of each length
 	count    int
 }
 

@@ -10,16 +10,16 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 )
 
-// AdminLevel is the format level from which on administrators are in the log.
+// AdminLevel is the format level from which on the log has administrators.
 const AdminLevel = 2
 
 // Bounds of administrators.
 const (
 	MaxAdmins = 1_000
-	maxEnded  = 1_000 // credentials that are gone and remembered; the oldest is forgotten
+	maxEnded  = 1_000 // removed credentials that are remembered; the oldest is forgotten
 )
 
-// Admin is somebody who may use the admin port.
+// Admin is a user of the admin port.
 type Admin struct {
 	Name    string     `json:"name"`
 	Role    admin.Role `json:"role"`
@@ -27,7 +27,7 @@ type Admin struct {
 	Created time.Time  `json:"created"`
 }
 
-// check tells whether a could be in the log.
+// check returns an error if a cannot be in the log.
 func (a Admin) check() error {
 	if err := checkName("administrator", a.Name); err != nil {
 		return err
@@ -41,11 +41,11 @@ func (a Admin) check() error {
 	return nil
 }
 
-// admins are the administrators that the log knows.
+// admins are the administrators in the log.
 type admins struct {
 	byName map[string]Admin
 	byHash map[admin.Hash]string
-	ended  []admin.Hash // of those who are gone, or got another token; oldest first
+	ended  []admin.Hash // hashes of removed or replaced tokens; oldest first
 }
 
 func newAdmins() admins {
@@ -85,8 +85,8 @@ func (s *admins) list() []Admin {
 	return all
 }
 
-// SetAdmin lets the holder of a token use the admin port. Who had that name before
-// gets this role, and only this token is good from now on. Durable on return.
+// SetAdmin gives the holder of a token access to the admin port. If the name exists, it
+// gets this role and this token, and its old token becomes invalid. Durable on return.
 // Errors: ErrInvalid, ErrTooMany, ErrLevel.
 func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash admin.Hash, now time.Time) error {
 	defer a.changing.Take(ctx)()
@@ -114,8 +114,8 @@ func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash 
 	return a.propose(ctx, kindAdmin, entry)
 }
 
-// RemoveAdmin ends a credential. Durable on return. ErrUnknownAdmin when there is
-// none of that name.
+// RemoveAdmin removes a credential. Durable on return. The error is ErrUnknownAdmin if
+// there is none of that name.
 func (a *Auth) RemoveAdmin(ctx context.Context, name string) error {
 	defer a.changing.Take(ctx)()
 	a.mu.RLock()
@@ -136,7 +136,7 @@ func (a *Auth) Admins() []Admin {
 	return a.admins.list()
 }
 
-// Administrator finds who has the token of that hash: admin.ErrUnknown if nobody.
+// Administrator returns the caller whose token has that hash, or admin.ErrUnknown.
 func (a *Auth) Administrator(hash admin.Hash) (admin.Caller, error) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()

@@ -2,14 +2,14 @@ package auth
 
 import "slices"
 
-// Who is somebody who asks to do something.
+// Who is the user and host of a request.
 type Who struct {
 	Principal string // "User:name"
 	Host      string // IP address
 }
 
-// Allows reports whether who may do op to the resource of that name: some ACL
-// allows it and none denies it, or who is a super user.
+// Allows reports whether who may do op to the resource of that name: who is a super
+// user, or some ACL allows it and none denies it.
 func (a *Auth) Allows(who Who, op Operation, t ResourceType, name string) bool {
 	if a.super[who.Principal] {
 		return true
@@ -25,8 +25,8 @@ func (a *Auth) Allows(who Who, op Operation, t ResourceType, name string) bool {
 	return allowed && !denied
 }
 
-// AllowsSome reports whether there may be a resource of the type that who may do
-// op to: some ACL allows it, and no ACL denies all that this one allows (KIP-679).
+// AllowsSome reports whether who may do op to some possible resource of the type: an
+// ACL allows it, and no ACL denies everything that this one allows (KIP-679).
 func (a *Auth) AllowsSome(who Who, op Operation, t ResourceType) bool {
 	if a.super[who.Principal] {
 		return true
@@ -47,7 +47,7 @@ func (a *Auth) AllowsSome(who Who, op Operation, t ResourceType) bool {
 	return false
 }
 
-// denies reports whether a Deny covers all that the pattern of an Allow does.
+// denies reports whether a Deny covers everything that the pattern of an Allow covers.
 func (a *Auth) denies(who Who, op Operation, r Resource) bool {
 	if r.Pattern == Literal && says(a.acls.of[r], who, Deny, op, All) {
 		return true
@@ -60,8 +60,8 @@ func (a *Auth) denies(who Who, op Operation, r Resource) bool {
 	return false
 }
 
-// says reports whether a set of rules has one with that permission for who and
-// one of the operations.
+// says reports whether a set of rules has one with that permission for who and one of
+// the operations.
 func says(set map[Rule]bool, who Who, p Permission, ops ...Operation) bool {
 	if len(set) == 0 {
 		return false

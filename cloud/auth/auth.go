@@ -1,8 +1,7 @@
-// Package auth is what the cloud knows of the users of its doors: how each proves
-// who he is, and what he may do; and who may use the admin port. Passwords and tokens
-// are never kept, only what a SCRAM server needs to check a password [RFC-5802], and
-// the hash of a token. All of it lies in the journal, so every owner of the shard
-// knows the same.
+// Package auth keeps the users of the doors, how they log in and what they may do, and
+// the administrators of the admin port. It never stores passwords or tokens, only what
+// a SCRAM server needs to check a password [RFC-5802], and the hash of a token.
+// Everything is in the journal, so every owner of the shard has the same.
 package auth
 
 import (
@@ -18,13 +17,13 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// What may be kept, so that an administrator's mistake does not fill the memory.
+// Limits that keep an administrator's mistake from filling the memory.
 const (
 	MaxUsers = 10_000
 	MaxACLs  = 20_000
 	MaxName  = 1_000 // bytes: of a user, a principal, a host, a resource
 
-	// chunkACLs is how many ACLs one journal entry carries at most.
+	// chunkACLs is the most ACLs in one journal entry.
 	chunkACLs = 250
 )
 
@@ -32,10 +31,10 @@ const (
 type Options struct {
 	SuperUsers []string // principals ("User:name") that may do everything
 
-	// Changed is called when a credential of a user was replaced or taken away:
-	// who has logged in with it has to go. It is called for each such entry, those
-	// that a recovery reads included, and must not block. A door that checks
-	// Generation before and after a login misses no change between the two.
+	// Changed is called when a credential of a user was replaced or removed, so that
+	// sessions which used it can be closed. It is called for each such entry, also for
+	// those read by a recovery, and must not block. A door that checks Generation
+	// before and after a login misses no change between the two.
 	Changed func(user string)
 }
 
@@ -43,7 +42,7 @@ type Options struct {
 type Auth struct {
 	super   map[string]bool
 	changed func(user string)
-	decoy   []byte // key of the salts that users who do not exist seem to have
+	decoy   []byte // key of the salts that nonexistent users seem to have
 
 	changing machine.Turn // one change at a time, from the check to the durable entry
 	log      machine.Log  // set by Start
@@ -53,11 +52,11 @@ type Auth struct {
 	acls   rules
 	admins admins
 
-	generation atomic.Uint64 // counts the calls of changed
+	generation atomic.Uint64 // counts the calls of Changed
 	changes    atomic.Uint64 // see Changes
 }
 
-// New returns an Auth that knows nobody.
+// New returns an empty Auth.
 func New(o Options) *Auth {
 	a := &Auth{super: make(map[string]bool), changed: o.Changed, decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules(), admins: newAdmins()}
 	for _, principal := range o.SuperUsers {
@@ -70,18 +69,18 @@ func New(o Options) *Auth {
 // Start implements shard.Machine.
 func (a *Auth) Start(_ context.Context, log machine.WaitingLog) { a.Serve(log) }
 
-// Serve answers from now on, and writes its entries to log.
+// Serve makes Auth accept changes, which it writes to log.
 func (a *Auth) Serve(log machine.Log) { a.log = log }
 
 // Close implements shard.Machine. Nothing runs.
 func (a *Auth) Close() error { return nil }
 
-// Generation counts the credentials that were replaced or taken away. A login that
-// ends under another generation than it began with may have been with a credential
-// that is gone: it has to be refused, and the client tries again.
+// Generation counts the credentials that were replaced or removed. If it changes during
+// a login, the credential may be gone: the login must be refused, and the client tries
+// again.
 func (a *Auth) Generation() uint64 { return a.generation.Load() }
 
-// checkName refuses what could not be shown in a line, or sent in a request.
+// checkName refuses a name that does not fit in a line or a request.
 func checkName(what, name string) error {
 	switch {
 	case name == "":
@@ -94,7 +93,7 @@ func checkName(what, name string) error {
 	return nil
 }
 
-// User is a user with the mechanisms that he can log in by.
+// User is a user with the mechanisms of its credentials.
 type User struct {
 	Name        string
 	Credentials map[Mechanism]int // iterations
@@ -115,10 +114,9 @@ func (a *Auth) Users() []User {
 	return all
 }
 
-// SetCredentials lets a user log in by the mechanisms of the credentials, from
-// now on with these. Durable on return; Changed is told of those that are replaced.
-// Errors: ErrInvalid, ErrTooMany, ErrLevel for a salt that older programs would not
-// read back.
+// SetCredentials stores the credentials with which a user can log in, one for each
+// mechanism. Durable on return; Changed is called if one is replaced. Errors:
+// ErrInvalid, ErrTooMany, and ErrLevel for a salt that older programs could not read.
 func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...Credential) error {
 	defer a.changing.Take(ctx)()
 	for _, c := range credentials {
@@ -145,9 +143,9 @@ func (a *Auth) full(user string) bool {
 	return len(a.users) >= MaxUsers && a.users[user] == nil
 }
 
-// RemoveCredential takes a mechanism away from a user, who is gone with the last
-// one. Durable on return; Changed is told. ErrUnknownUser when there is nothing to
-// take.
+// RemoveCredential removes a mechanism from a user, and the user with the last one.
+// Durable on return; Changed is called. The error is ErrUnknownUser if there is nothing
+// to remove.
 func (a *Auth) RemoveCredential(ctx context.Context, user string, m Mechanism) error {
 	defer a.changing.Take(ctx)()
 	if _, ok := a.credential(user, m); !ok {
@@ -159,8 +157,8 @@ func (a *Auth) RemoveCredential(ctx context.Context, user string, m Mechanism) e
 	}{user, m})
 }
 
-// RemoveUser takes all mechanisms away from a user. Durable on return.
-// ErrUnknownUser when there is none of that name.
+// RemoveUser removes all mechanisms of a user. Durable on return. The error is
+// ErrUnknownUser if there is no user of that name.
 func (a *Auth) RemoveUser(ctx context.Context, user string) error {
 	a.mu.RLock()
 	mechanisms := slices.Sorted(maps.Keys(a.users[user]))
@@ -183,8 +181,9 @@ func (a *Auth) credential(user string, m Mechanism) (Credential, bool) {
 	return c, ok
 }
 
-// AddACLs adds ACLs; those that are there already stay. Durable on return, all of
-// them or, beyond chunkACLs, the first ones. Errors: ErrInvalid, ErrTooMany.
+// AddACLs adds ACLs; existing ones stay. Durable on return: all of them, or after an
+// error with more than chunkACLs perhaps only the first ones. Errors: ErrInvalid,
+// ErrTooMany.
 func (a *Auth) AddACLs(ctx context.Context, acls ...ACL) error {
 	defer a.changing.Take(ctx)()
 	for _, acl := range acls {

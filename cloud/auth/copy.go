@@ -9,22 +9,22 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// A node that stands by has a copy of what the owner knows: credentials and ACLs,
-// not administrators. Unlike a snapshot, it may come from a node of another version.
+// A standby has a copy of the owner's credentials and ACLs, but not of the
+// administrators. Unlike a snapshot, the copy may come from a node of another version.
 
-// copied is a copy: JSON as in a snapshot. Members that this program does not know
-// are left out of account.
+// copied is a copy: JSON as in a snapshot. Members that this program does not know are
+// ignored.
 type copied struct {
 	Credentials []json.RawMessage `json:"credentials"` // userCredential
 	ACLs        []ACL             `json:"acls"`
 	Decoy       []byte            `json:"decoy,omitempty"` // see Auth
 }
 
-// Changes counts the entries that were applied. What Copy says afterwards has all
-// that were counted, and perhaps more.
+// Changes counts the entries that were applied. A later Copy contains at least those
+// that were counted.
 func (a *Auth) Changes() uint64 { return a.changes.Load() }
 
-// Copy encodes the credentials and the ACLs for a node that stands by.
+// Copy encodes the credentials and the ACLs for a standby.
 func (a *Auth) Copy() []byte {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
@@ -37,9 +37,9 @@ func (a *Auth) Copy() []byte {
 	return machine.Encode(c)
 }
 
-// Copied returns what another node's Copy has encoded. It can be asked, not changed.
-// A credential of a mechanism that this program does not know is left out: nobody can
-// log in by it here. An ACL that it does not know is an error: it may deny something.
+// Copied returns an Auth with the content of another node's Copy. It can be queried,
+// not changed. A credential of an unknown mechanism is left out, since it cannot be
+// used here. An unknown ACL is an error: it may deny something.
 func Copied(body []byte, o Options) (*Auth, error) {
 	var c copied
 	if err := json.Unmarshal(body, &c); err != nil {
@@ -50,7 +50,7 @@ func Copied(body []byte, o Options) (*Auth, error) {
 	}
 	a := New(o)
 	if len(c.Decoy) > 0 {
-		a.decoy = c.Decoy // who does not exist seems to have one salt at all nodes
+		a.decoy = c.Decoy // nonexistent users seem to have the same salt at all nodes
 	}
 	for _, body := range c.Credentials {
 		var u userCredential
@@ -70,9 +70,9 @@ func Copied(body []byte, o Options) (*Auth, error) {
 	return a, nil
 }
 
-// Supersede ends a copy that next, which is newer, takes the place of: logins that are
-// under way fail, and Options.Changed of the copy is told of each user who had a
-// credential that next does not have. It is called once next is in the copy's place.
+// Supersede ends a copy that the newer copy next has replaced: logins under way fail,
+// and Options.Changed of the old copy is called for each user with a credential that
+// next does not have. Call it once next is in place.
 func (a *Auth) Supersede(next *Auth) {
 	var gone []string
 	a.mu.RLock()

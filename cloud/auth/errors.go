@@ -10,9 +10,9 @@ var (
 	ErrTooMany      = errors.New("too many")
 	ErrLevel        = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 
-	// ErrCredentials: the user does not exist, or this is not his password. Which it
-	// is, nobody is told.
+	// ErrCredentials: the user does not exist, or the password is wrong. The error does
+	// not say which.
 	ErrCredentials = errors.New("wrong user name or password")
 )
 
-var errExchange = errors.New("unexpected SCRAM message") // one that SCRAM does not have in this place
+var errExchange = errors.New("unexpected SCRAM message") // a message that SCRAM does not allow at this point

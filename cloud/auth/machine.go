@@ -18,7 +18,7 @@ const (
 
 // Kinds of journal entries about administrators. They are of format level 2.
 const (
-	kindAdmin     uint16 = 144 + iota // a credential to administer by was made, or took the place of another
+	kindAdmin     uint16 = 144 + iota // an administrator's credential was made or replaced
 	kindAdminGone                     // one was removed
 )
 

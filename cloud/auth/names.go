@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The names of the types, for people and in the journal.
+// Names of the types, for people and for the journal.
 
 func (t ResourceType) String() string { return nameOf(t, resourceTypes) }
 func (t PatternType) String() string  { return nameOf(t, patternTypes) }
@@ -30,27 +30,27 @@ func (o Operation) MarshalText() ([]byte, error) { return marshal(o, operations)
 // MarshalText gives the name.
 func (m Mechanism) MarshalText() ([]byte, error) { return marshal(m, mechanisms) }
 
-// UnmarshalText takes a name, in Kafka's spellings too. ErrInvalid names those
-// that there are.
+// UnmarshalText accepts a name, in Kafka's spellings too. ErrInvalid lists the valid
+// names.
 func (t *ResourceType) UnmarshalText(p []byte) error {
 	return unmarshal(t, p, "resource type", resourceTypes)
 }
 
-// UnmarshalText takes a name, in Kafka's spellings too. ErrInvalid names those
-// that there are.
+// UnmarshalText accepts a name, in Kafka's spellings too. ErrInvalid lists the valid
+// names.
 func (t *PatternType) UnmarshalText(p []byte) error {
 	return unmarshal(t, p, "pattern type", patternTypes)
 }
 
-// UnmarshalText takes a name, in Kafka's spellings too. ErrInvalid names those
-// that there are.
+// UnmarshalText accepts a name, in Kafka's spellings too. ErrInvalid lists the valid
+// names.
 func (p *Permission) UnmarshalText(b []byte) error { return unmarshal(p, b, "permission", permissions) }
 
-// UnmarshalText takes a name, in Kafka's spellings too. ErrInvalid names those
-// that there are.
+// UnmarshalText accepts a name, in Kafka's spellings too. ErrInvalid lists the valid
+// names.
 func (o *Operation) UnmarshalText(b []byte) error { return unmarshal(o, b, "operation", operations) }
 
-// UnmarshalText takes a name, in any case. ErrInvalid names those that there are.
+// UnmarshalText accepts a name, in any case. ErrInvalid lists the valid names.
 func (m *Mechanism) UnmarshalText(b []byte) error { return unmarshal(m, b, "mechanism", mechanisms) }
 
 func nameOf[T ~int8](v T, names map[T]string) string {
@@ -67,8 +67,8 @@ func marshal[T ~int8](v T, names map[T]string) ([]byte, error) {
 	return []byte(names[v]), nil
 }
 
-// unmarshal finds a name, whatever its case and whether its words are joined by
-// dashes, underscores or not at all.
+// unmarshal finds a name, whatever its case, with its words joined by dashes,
+// underscores or nothing.
 func unmarshal[T ~int8](v *T, p []byte, what string, names map[T]string) error {
 	bare := func(s string) string { return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s)) }
 	for value, name := range names {

@@ -15,15 +15,15 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// ResetName is what the credential is called that Reset makes.
+// ResetName is the name of the credential that Reset makes.
 const ResetName = "reset"
 
-// ResetLabel derives, from the cluster's CA, the key by which an owner knows that
-// who made a reset had the bucket's secret.
+// ResetLabel derives a key from the cluster's CA. With it an owner checks that the
+// author of a reset had the bucket's secret.
 const ResetLabel = "admin reset"
 
-// Objects of resets: admin/<16 hex digits of the hash>. There are few: each is
-// deleted by the owner that took it up.
+// Objects of resets: admin/<16 hex digits of the hash>. There are few: the owner that
+// has applied one deletes it.
 const (
 	resetPrefix = "admin/"
 	maxResets   = 100
@@ -43,9 +43,9 @@ func (r reset) sum(key []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// Reset leaves a new credential in the bucket: the next node that becomes the owner
-// takes it up, as administrator ResetName, in the place of an earlier reset. It may
-// be called beside running nodes. Durable on return.
+// Reset stores a new credential in the bucket. The next node that becomes the owner
+// makes it administrator ResetName, in place of an earlier reset. Reset may be called
+// while nodes run. Durable on return.
 func Reset(ctx context.Context, b storage.Bucket, key []byte, now time.Time) (token string, err error) {
 	token = admin.NewToken()
 	hash := admin.HashOf(token)
@@ -61,10 +61,10 @@ func Reset(ctx context.Context, b storage.Bucket, key []byte, now time.Time) (to
 	return token, nil
 }
 
-// TakeResets makes the newest reset that lies in the bucket an administrator, and
-// deletes what it has dealt with. A crash before a deletion leaves an object that the
-// next owner finds to be in the log already. One that was not made with the key is
-// left where it is, with a line in the log.
+// TakeResets makes the newest reset in the bucket an administrator, and deletes the
+// resets that are done. A crash before a deletion leaves an object that the next owner
+// finds to be in the log already. A reset that was not made with the key stays where it
+// is, and is logged.
 func (a *Auth) TakeResets(ctx context.Context, b storage.Bucket, key []byte, log *slog.Logger) error {
 	keys, err := b.List(ctx, resetPrefix, "", maxResets)
 	if err != nil {

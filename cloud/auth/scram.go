@@ -28,14 +28,14 @@ var mechanisms = map[Mechanism]string{SCRAMSHA256: "SCRAM-SHA-256", SCRAMSHA512:
 // Mechanisms lists them, best first.
 func Mechanisms() []Mechanism { return []Mechanism{SCRAMSHA512, SCRAMSHA256} }
 
-// Numbers of iterations. The largest bounds what a client is asked to compute, and
-// what checking a PLAIN password costs here.
+// Numbers of iterations. The largest bounds the work of a client, and of checking a
+// PLAIN password here.
 const (
 	MinIterations     = 4096
 	MaxIterations     = 1 << 16
 	DefaultIterations = 8192
 
-	minSalt  = 8 // bytes, at format level 1; from ShortSaltLevel on any, as in Kafka
+	minSalt  = 8 // bytes, at format level 1; from ShortSaltLevel on any length, as in Kafka
 	maxSalt  = 1024
 	newSalt  = 16
 	maxNonce = 1024 // bytes of the client's
@@ -75,7 +75,7 @@ func (m Mechanism) sum(p []byte) []byte {
 	return h.Sum(nil)
 }
 
-// NewCredential derives a credential from a password, with a salt of its own.
+// NewCredential derives a credential from a password, with a new salt.
 func NewCredential(m Mechanism, password string) (Credential, error) {
 	if password == "" {
 		return Credential{}, fmt.Errorf("%w: the password is empty", ErrInvalid)
@@ -92,8 +92,8 @@ func NewCredential(m Mechanism, password string) (Credential, error) {
 	return CredentialOf(m, salted, salt, DefaultIterations)
 }
 
-// CredentialOf makes a credential of a password that was salted elsewhere, as
-// Kafka's clients do.
+// CredentialOf makes a credential from a password that a client has salted, as Kafka's
+// clients do.
 func CredentialOf(m Mechanism, salted, salt []byte, iterations int) (Credential, error) {
 	if err := known(m, mechanisms); err != nil {
 		return Credential{}, err
@@ -117,7 +117,7 @@ func (m Mechanism) salted(password string, salt []byte, iterations int) ([]byte,
 	return salted, nil
 }
 
-// Check tells whether the credential can be used: ErrInvalid.
+// Check returns ErrInvalid if the credential cannot be used.
 func (c Credential) Check() error {
 	if err := known(c.Mechanism, mechanisms); err != nil {
 		return err
@@ -134,8 +134,9 @@ func (c Credential) Check() error {
 	return nil
 }
 
-// offered is the credential that an exchange with a user starts from. Who does not
-// exist has one as well, the same each time, so that nobody can find out.
+// offered returns the credential that an exchange with a user starts from. A user that
+// does not exist gets one as well, the same each time, so that clients cannot find out
+// which users exist.
 func (a *Auth) offered(user string, m Mechanism) (c Credential, exists bool) {
 	if c, ok := a.credential(user, m); ok {
 		return c, true
@@ -145,9 +146,8 @@ func (a *Auth) offered(user string, m Mechanism) (c Credential, exists bool) {
 	return Credential{Mechanism: m, Iterations: DefaultIterations, Salt: salt, StoredKey: make([]byte, size), ServerKey: make([]byte, size)}, false
 }
 
-// CheckPassword tells whether this is the password of a user who can log in by
-// any mechanism: ErrCredentials if not. It takes some milliseconds, whether the
-// user exists or not.
+// CheckPassword checks the password of a user that can log in by any mechanism. The
+// error is ErrCredentials. It takes some milliseconds, whether the user exists or not.
 func (a *Auth) CheckPassword(user, password string) error {
 	m := SCRAMSHA512
 	if _, ok := a.credential(user, m); !ok {
@@ -171,7 +171,7 @@ type Exchange struct {
 	m      Mechanism
 	user   string
 	header string // gs2, which the client repeats
-	nonce  string // the client's and ours
+	nonce  string // the client's followed by ours
 	bare   string // client-first-message-bare
 	first  string // server-first-message
 	c      Credential
@@ -181,12 +181,13 @@ type Exchange struct {
 // NewExchange begins a conversation.
 func (a *Auth) NewExchange(m Mechanism) *Exchange { return &Exchange{auth: a, m: m} }
 
-// User is who the client says he is, after First.
+// User returns the name that the client has sent, after First.
 func (e *Exchange) User() string { return e.user }
 
 // First takes the client's first message and returns the server's.
 func (e *Exchange) First(message []byte) ([]byte, error) {
-	// gs2-header: no channel binding, no identity to act for but the user's own.
+	// gs2-header: no channel binding, and no authorization identity other than the
+	// user.
 	parts := strings.SplitN(string(message), ",", 3)
 	if len(parts) != 3 || parts[0] != "n" && parts[0] != "y" {
 		return nil, fmt.Errorf("%w: no channel binding is offered", errExchange)
@@ -213,19 +214,19 @@ func (e *Exchange) First(message []byte) ([]byte, error) {
 	return []byte(e.first), nil
 }
 
-// unescape decodes a saslname; "=" stands for nothing else in one.
+// unescape decodes a saslname, in which "=" is only part of an escape.
 func unescape(name string) (string, bool) {
 	plain := strings.NewReplacer("=2C", ",", "=3D", "=").Replace(name)
 	return plain, strings.Count(name, "=") == strings.Count(name, "=2C")+strings.Count(name, "=3D")
 }
 
-// Final takes the client's proof and returns the server's: ErrCredentials when the
-// password was another one.
+// Final takes the client's proof and returns the server's. The error is ErrCredentials
+// if the password was wrong.
 func (e *Exchange) Final(message []byte) ([]byte, error) {
 	without, encoded, ok := strings.Cut(string(message), ",p=")
 	fields := strings.Split(without, ",")
-	// librdkafka puts its own nonce before the whole one once more, and Kafka takes
-	// it. Ours is in it, and the proof is over what was sent.
+	// librdkafka puts its own nonce before the whole one once more, and Kafka accepts
+	// that. Ours is part of it, and the proof covers what was sent.
 	if !ok || e.first == "" || len(fields) < 2 || fields[0] != "c="+base64.StdEncoding.EncodeToString([]byte(e.header)) ||
 		!strings.HasPrefix(fields[1], "r=") || !strings.HasSuffix(fields[1], e.nonce) {
 		return nil, errExchange

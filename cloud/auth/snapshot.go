@@ -14,9 +14,8 @@ import (
 // snapshotVersion is that of the JSON below.
 const snapshotVersion = 1
 
-// snapshot is a checkpoint: credentials by user and mechanism, ACLs in their
-// order, administrators by name. What a log of format level 1 does not have is left
-// out.
+// snapshot is a checkpoint: credentials by user and mechanism, ACLs in their order,
+// administrators by name. What format level 1 does not have is left out.
 type snapshot struct {
 	Version     int              `json:"version"`
 	Credentials []userCredential `json:"credentials"`
@@ -56,7 +55,7 @@ func (a *Auth) Restore(body []byte) error {
 	return nil
 }
 
-// decode fills an empty Auth that nobody else knows.
+// decode fills an empty Auth that is not shared yet.
 func (a *Auth) decode(body []byte) error {
 	var s snapshot
 	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {
