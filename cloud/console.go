@@ -41,7 +41,7 @@ func (n *Node) listenHTTP() (net.Listener, error) {
 	return tls.NewListener(listener, certificates.TLS()), nil
 }
 
-// openConsole makes the door of the admin port.
+// openConsole opens the door of the admin port.
 func (n *Node) openConsole(listener net.Listener) {
 	own, made, err := admin.OwnToken(n.o.Data)
 	switch {
@@ -70,7 +70,7 @@ func (n *Node) openConsole(listener net.Listener) {
 	n.closers = append(n.closers, n.http.Close)
 }
 
-// adminRemoved gives this node another token of its own when that was removed.
+// adminRemoved gives this node a new token of its own if the old one was removed.
 func (n *Node) adminRemoved(ctx context.Context, name string) error {
 	users := n.users()
 	if name != ownName(n.o.Node) || users == nil {
@@ -79,10 +79,10 @@ func (n *Node) adminRemoved(ctx context.Context, name string) error {
 	return n.registerOwn(ctx, users)
 }
 
-// ownName is what a node's own credential is called.
+// ownName is the name of a node's own credential.
 func ownName(node string) string { return "node:" + node }
 
-// names are those under which the admin port may be asked.
+// names returns the names under which the admin port may be used.
 func (n *Node) names() []string {
 	names := append([]string{n.o.Advertise, n.o.HTTP.Listen, n.self.Address(cluster.HTTP)}, n.o.HTTP.Hosts...)
 	for _, address := range n.self.Addresses[cluster.Kafka] {
@@ -91,8 +91,8 @@ func (n *Node) names() []string {
 	return names
 }
 
-// administrator finds who has an admin token. While this node does not own the
-// shard it knows its own token only.
+// administrator returns the caller that an admin token belongs to. While this node does
+// not own the shard, it knows only its own token.
 func (n *Node) administrator(hash admin.Hash) (admin.Caller, error) {
 	if users := n.users(); users != nil {
 		return users.Administrator(hash)
@@ -100,8 +100,8 @@ func (n *Node) administrator(hash admin.Hash) (admin.Caller, error) {
 	return admin.Caller{}, admin.ErrElsewhere
 }
 
-// welcomeAdmins makes known to the cluster whom a new owner knows: itself, and who
-// ran weirctl admin reset.
+// welcomeAdmins adds the administrators that a new owner brings: itself, and those of
+// weirctl admin reset.
 func (n *Node) welcomeAdmins(ctx context.Context, users *auth.Auth, level int) {
 	if level < auth.AdminLevel {
 		n.o.Log.Info("the bucket's format level has no administrators: the admin token of each node is good for that node only, until weirctl upgrade is run", "level", level)
@@ -119,8 +119,8 @@ func (n *Node) welcomeAdmins(ctx context.Context, users *auth.Auth, level int) {
 	}
 }
 
-// registerOwn lets the rest of the cluster know this node's own token, so that it
-// is good there too. One that was removed is renewed: whoever has it loses it.
+// registerOwn makes this node's own token known to the rest of the cluster, so that it
+// is valid there too. If it was removed, it is replaced: its holders lose access.
 func (n *Node) registerOwn(ctx context.Context, users *auth.Auth) error {
 	hash := admin.HashOf(n.guard.Own())
 	if _, err := users.Administrator(hash); err == nil {

@@ -21,22 +21,21 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
-// A node asks its own doors as a client on this machine would: an owner whose
-// doors hang while its bucket answers would be waited for by everybody for ever.
-// It asks from a loopback address, whatever address the door has: connections
-// from there have a reserve. A door that turns it away is at work.
+// A node checks its own doors like a client on this machine: if an owner's doors hang
+// while its bucket answers, everybody would wait for it for ever. It connects from a
+// loopback address, whatever address the door has, because connections from there have
+// a reserve. A door that refuses the connection works.
 
-// silentFile, in the data directory, is as old as the last time that this node
-// stopped leading because of its doors.
+// silentFile, in the data directory, has the time at which this node last stopped
+// leading because of its doors.
 const silentFile = "doors-silent"
 
-// rest is how long a shard that has changed its owner, or a node that has given
-// it up, is left alone, whatever becomes of the doors: somebody may be making
-// them hang.
+// rest is how long the doors have no effect after a shard has changed its owner, or
+// after this node has given it up: a client may be making doors hang on purpose.
 const rest = 10 * time.Minute
 
-// askSelf adds a TCP listener to the doors that this node asks. talk asks
-// something, and returns when it has the first byte of an answer.
+// askSelf adds a TCP listener to the doors that this node checks. talk sends a request,
+// and returns when it has the first byte of an answer.
 func (n *Node) askSelf(name string, at net.Addr, talk func(context.Context, net.Conn) error) {
 	n.own = append(n.own, cluster.Door{Name: name, Ask: func(ctx context.Context) error {
 		c, err := dialSelf(ctx, at)
@@ -49,8 +48,7 @@ func (n *Node) askSelf(name string, at net.Addr, talk func(context.Context, net.
 	}})
 }
 
-// inTLS is talk in TLS. Whether the certificate is good is for those to say who
-// come from elsewhere.
+// inTLS is talk over TLS. It does not verify the certificate: real clients do that.
 func inTLS(talk func(context.Context, net.Conn) error) func(context.Context, net.Conn) error {
 	return func(ctx context.Context, c net.Conn) error {
 		secure := tls.Client(c, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
@@ -61,13 +59,13 @@ func inTLS(talk func(context.Context, net.Conn) error) func(context.Context, net
 	}
 }
 
-// greetTLS begins a handshake and goes when the other end has begun its own: for
-// a listener that asks for a certificate, which this node does not have.
+// greetTLS begins a handshake and stops when the other end has begun its part. It is
+// for a listener that asks for a certificate, which this node does not have.
 func greetTLS(ctx context.Context, c net.Conn) error {
 	return inTLS(nil)(ctx, &shy{Conn: c})
 }
 
-// shy is a connection that ends with the first bytes that come.
+// shy is a connection that ends with the first bytes that arrive.
 type shy struct{ net.Conn }
 
 func (s *shy) Read(p []byte) (int, error) {
@@ -76,8 +74,8 @@ func (s *shy) Read(p []byte) (int, error) {
 	return 0, errors.Join(err, io.EOF)
 }
 
-// unheard is err if it says that nothing came from the other end, and nil if
-// something came that is no answer: the end of the connection, an alert of TLS.
+// unheard returns err if nothing came from the other end. It returns nil if something
+// came that is no answer: the end of the connection, a TLS alert.
 func unheard(ctx context.Context, err error) error {
 	var late net.Error
 	if err != nil && (ctx.Err() != nil || errors.As(err, &late) && late.Timeout()) {
@@ -123,7 +121,7 @@ func talkKafka(_ context.Context, c net.Conn) error {
 	return err
 }
 
-// talkHTTP asks for anything.
+// talkHTTP sends any request.
 func talkHTTP(_ context.Context, c net.Conn) error {
 	req, err := http.NewRequest(http.MethodGet, "http://127.0.0.1/healthz", nil)
 	if err != nil {
@@ -137,8 +135,8 @@ func talkHTTP(_ context.Context, c net.Conn) error {
 	return err
 }
 
-// askSync adds the sync port to the doors that this node asks: a packet of a
-// version of QUIC that nobody knows is answered with those that are known.
+// askSync adds the sync port to the doors that this node checks: a server answers a
+// packet of an unknown QUIC version with the versions that it knows.
 func (n *Node) askSync(at net.Addr) {
 	n.own = append(n.own, cluster.Door{Name: "sync", Ask: func(ctx context.Context) error {
 		c, err := dialSelf(ctx, at)
@@ -146,10 +144,10 @@ func (n *Node) askSync(at net.Addr) {
 			return err
 		}
 		defer c.Close()
-		for ctx.Err() == nil { // packets get lost where many come
+		for ctx.Err() == nil { // packets get lost under load
 			packet, id := unknownQUIC()
 			if _, err := c.Write(packet); err != nil {
-				return err // nobody is there
+				return err // nothing listens there
 			}
 			c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			answer := make([]byte, 1500)
@@ -165,7 +163,7 @@ func (n *Node) askSync(at net.Addr) {
 	}})
 }
 
-// askPeer adds the peer port to the doors that this node asks, as any node would.
+// askPeer adds the peer port to the doors that this node checks, like any other node.
 func (n *Node) askPeer(at net.Addr, identity *join.NodeIdentity) {
 	n.own = append(n.own, cluster.Door{Name: "peer", Ask: func(ctx context.Context) error {
 		client := peer.NewClient(identity)
@@ -176,7 +174,7 @@ func (n *Node) askPeer(at net.Addr, identity *join.NodeIdentity) {
 	}})
 }
 
-// unknownQUIC is the beginning of a session in a version that forces the server
+// unknownQUIC returns the first packet of a session in a version that forces the server
 // to name those that it knows (RFC 9000, 6.3), and the client's id in it.
 func unknownQUIC() (packet, id []byte) {
 	ids := make([]byte, 16)
@@ -188,15 +186,15 @@ func unknownQUIC() (packet, id []byte) {
 	return append(packet, make([]byte, 1200-len(packet))...), id // shorter ones are dropped
 }
 
-// doorTime is how long a door may be silent: the takeover time, but never so
-// short that a busy machine looks like a door that hangs.
+// doorTime is how long a door may be silent: the takeover time, but long enough that a
+// busy machine does not look like a hung door.
 func (n *Node) doorTime() time.Duration { return max(n.takeover(), time.Second) }
 
-// fit reports why this node should not lead now.
+// fit returns an error if this node should not lead now.
 func (n *Node) fit(ctx context.Context) error {
 	err := cluster.AskDoors(ctx, n.doorTime()/3, n.own)
 	if err != nil {
-		n.role.Store(console.RoleStandby) // whoever asks need not wait for it
+		n.role.Store(console.RoleStandby) // so that nobody waits for this node
 	} else {
 		n.role.Store(console.RoleRecovering)
 	}

@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// forwardTime is how long the owner may take to answer what a standby passes on.
+	// forwardTime is how long the owner may take to answer a forwarded request.
 	forwardTime = 25 * time.Second
-	// maxUnjudged is how many requests of callers that this node cannot judge are
-	// passed on at once, and unjudgedTime how long another waits for its turn:
-	// strangers are not to keep the owner busy through its standbys.
+	// maxUnjudged is how many requests of callers that this node cannot check are
+	// forwarded at once, and unjudgedTime how long another one waits. They keep
+	// strangers from using standbys to keep the owner busy.
 	maxUnjudged  = 8
 	unjudgedTime = 2 * time.Second
 )
 
-// forward passes a request to the admin port on to the owner, over the peer port:
-// nobody is sent there with a credential. It reports whether it has answered; if
-// not, the request can still be read.
+// forward passes a request to the admin port on to the owner, over the peer port, so
+// that no client has to send its credential there. It reports whether it has answered;
+// if not, the request can still be read.
 func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 	owner, known := n.broker.Controller()
 	if !known || owner.Address(cluster.Peer) == "" || owner.Name == n.o.Node {
@@ -79,12 +79,13 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) bool {
 		}
 	}
 	w.WriteHeader(res.StatusCode)
-	_, _ = io.Copy(w, res.Body) // the client sees a short answer, if this fails
+	_, _ = io.Copy(w, res.Body) // if this fails, the client sees a short answer
 	return true
 }
 
-// forwarded answers what a standby passes on. The standby's own token is good here
-// unless it was removed; every other credential is judged as if it had come here.
+// forwarded answers a request that a standby forwards. The standby's own token is valid
+// here unless it was removed; every other credential is checked as if it had come here
+// directly.
 func (n *Node) forwarded(w http.ResponseWriter, r *http.Request, node, own string) {
 	if n.guard == nil {
 		admin.Reply(w, http.StatusNotFound, console.Error{Error: "the owner has no admin port"})

@@ -18,14 +18,15 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// contactPeriod is how often the owner looks what is new of the gateways: the log gets
-// at most one entry each time.
+// contactPeriod is how often the owner checks what is new about the gateways: the log
+// gets at most one entry each time.
 const contactPeriod = time.Minute
 
-// firstContacts is when it does so for the first time: most gateways are back then.
+// firstContacts is when it does so for the first time: most gateways have reconnected
+// by then.
 const firstContacts = 10 * time.Second
 
-// watchGateways keeps in the log when each gateway was there last, until ctx ends.
+// watchGateways writes the last contact of each gateway to the log, until ctx ends.
 func (n *Node) watchGateways(ctx context.Context, members *fleet.Fleet) {
 	if n.receiver == nil {
 		return
@@ -48,7 +49,7 @@ func (n *Node) watchGateways(ctx context.Context, members *fleet.Fleet) {
 	}
 }
 
-// contactOf is what the log keeps of a session.
+// contactOf returns what the log stores of a session.
 func contactOf(g receiver.Gateway) fleet.Contact {
 	c := fleet.Contact{At: g.Heard.UnixMilli(), Address: g.Addr, Software: g.Software}
 	if g.Depth != nil {
@@ -60,27 +61,27 @@ func contactOf(g receiver.Gateway) fleet.Contact {
 	return c
 }
 
-// milliseconds is a time that a gateway tells: it may tell anything.
+// milliseconds converts a time that a gateway reports, which may be any number.
 func milliseconds(n uint64) time.Duration {
 	const most = 100 * 365 * 24 * time.Hour
 	return time.Duration(min(n, uint64(most/time.Millisecond))) * time.Millisecond
 }
 
-// left notes how a gateway was when its session ended.
+// left records the state of a gateway when its session ended.
 func (n *Node) left(g receiver.Gateway) {
 	if members := n.fleet(); members != nil {
 		members.Heard(g.ID, contactOf(g))
 	}
 }
 
-// lostRecords notes what a gateway has reported in weir.gaps.
+// lostRecords records what a gateway has reported in weir.gaps.
 func (n *Node) lostRecords(gateway string, records uint64) {
 	if members := n.fleet(); members != nil {
 		members.Lost(gateway, records)
 	}
 }
 
-// refused remembers what was refused to a gateway for good.
+// refused stores what was refused to a gateway for good.
 func (n *Node) refused(gateway string, r receiver.Refusal) {
 	members := n.fleet()
 	if members == nil {
@@ -130,7 +131,7 @@ func (n *Node) sessions() []console.Session {
 	return all
 }
 
-// family is a metric that each gateway has a series of.
+// family is a metric with a series for each gateway.
 type family struct {
 	name  string
 	value func(gatewayState) (value float64, is bool)
@@ -145,7 +146,7 @@ type gatewayState struct {
 	now       time.Time
 }
 
-// since is how long ago a time was, in seconds.
+// since returns how long ago a time was, in seconds.
 func (g gatewayState) since(at int64) float64 {
 	return max(0, g.now.Sub(time.UnixMilli(at)).Seconds())
 }
@@ -177,8 +178,8 @@ func families() []family {
 	}
 }
 
-// writeGateways shows the gateways, each with its own series up to a limit, by id. Only
-// the owner knows them.
+// writeGateways writes the gateways' metrics, each with its own series up to a limit,
+// by id. Only the owner has them.
 func (n *Node) writeGateways(w io.Writer) {
 	members := n.fleet()
 	if members == nil || !n.broker.IsController() {
@@ -222,5 +223,5 @@ func (n *Node) writeGateways(w io.Writer) {
 			}
 		}
 	}
-	_, _ = w.Write(out.Bytes()) // the asker is gone, if this fails
+	_, _ = w.Write(out.Bytes()) // an error means that the client is gone
 }

@@ -14,12 +14,12 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// What gateways, and those who have not joined, may take of a node.
+// What gateways, and peers that have not joined, may use of a node.
 const (
-	syncReserve   = 16 << 20 // bytes of small frames, whatever the large ones do
+	syncReserve   = 16 << 20 // bytes reserved for small frames
 	smallFrame    = 32 << 10 // bytes of the largest of those
 	joinSeats     = 128      // connections of strangers
-	joinStrangers = 64       // of those, before the oldest gives way
+	joinStrangers = 64       // of those, before the oldest is closed
 )
 
 // syncGuard is the node's budgets as the receiver sees them.
@@ -27,7 +27,7 @@ type syncGuard struct {
 	memory    *budget.Pool
 	seats     *budget.Gate
 	penalties *budget.Penalties
-	strangers *budget.Lines // about those who have not joined
+	strangers *budget.Lines // about peers that have not joined
 	known     *budget.Lines // about gateways
 }
 
@@ -38,7 +38,8 @@ func newSyncGuard(bytes int64, set *metrics.Set, log *slog.Logger) (*syncGuard, 
 	if err != nil {
 		return nil, fmt.Errorf("memory of the sync port: %w", err)
 	}
-	// Seats of their own: who fills the TCP listeners keeps no gateway from joining.
+	// These seats are separate: a client that fills the TCP listeners keeps no gateway
+	// from joining.
 	conns := budget.NewConns(budget.ConnsOptions{Total: joinSeats, Log: log})
 	return &syncGuard{
 		memory:    memory,

@@ -31,10 +31,10 @@ func flock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// onlyShard is the one shard that there is yet.
+// onlyShard is the only shard so far.
 const onlyShard = 0
 
-// follow makes this node a standby: its doors say who the owner is.
+// follow makes this node a standby: its doors name the owner.
 func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	n.raceOwner(ctx, owner)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -47,7 +47,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	n.role.Store(console.RoleStandby)
 	n.copies.follow()
 	if owner.Address(cluster.Peer) != "" && n.broker.Copy() == nil {
-		n.copies.Refresh(ctx) // ready is a node whose doors answer as the owner's
+		n.copies.Refresh(ctx) // a node is ready when its doors answer like the owner's
 	}
 	n.sayReady()
 }
@@ -61,11 +61,11 @@ func (n *Node) sayReady() {
 	})
 }
 
-// lead claims the shard, recovers it and serves until ctx ends or the shard is
-// lost. self is what it claims with.
+// lead claims the shard, recovers it and serves until ctx ends or the shard is lost.
+// self goes into the claim.
 func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err error) {
 	n.role.Store(console.RoleRecovering)
-	n.broker.Follow(onlyShard, broker.Node{}, "") // nobody is sent to the one that is gone
+	n.broker.Follow(onlyShard, broker.Node{}, "") // nobody is redirected to the former owner
 	began := time.Now()
 	info, err := self.Info(n.level(ctx))
 	if err != nil {
@@ -112,14 +112,14 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	return closed
 }
 
-// level is the format level of the bucket, the lowest one if it cannot be read.
+// level returns the format level of the bucket, or the lowest one if it cannot be read.
 func (n *Node) level(ctx context.Context) int {
 	c, found, err := identity.ReadCluster(ctx, n.bucket)
 	switch {
 	case err != nil:
 		return 1
 	case !found:
-		return identity.Level // that of a new one
+		return identity.Level // the level of a new bucket
 	}
 	return c.Format
 }
@@ -143,7 +143,8 @@ func (n *Node) newOwned() *owned {
 	})}
 }
 
-// fleet returns the gateways of the cluster, nil while this node owns nothing.
+// fleet returns the gateways of the cluster, nil while this node does not own the
+// shard.
 func (n *Node) fleet() *fleet.Fleet {
 	if own := n.owned.Load(); own != nil {
 		return own.Fleet
@@ -151,7 +152,8 @@ func (n *Node) fleet() *fleet.Fleet {
 	return nil
 }
 
-// users returns the users and administrators, nil while this node owns nothing.
+// users returns the users and administrators, nil while this node does not own the
+// shard.
 func (n *Node) users() *auth.Auth {
 	if own := n.owned.Load(); own != nil {
 		return own.Users
@@ -159,7 +161,7 @@ func (n *Node) users() *auth.Auth {
 	return nil
 }
 
-// quotas returns the limits of users, nil while this node owns nothing.
+// quotas returns the limits of users, nil while this node does not own the shard.
 func (n *Node) quotas() *quota.Quotas {
 	if own := n.owned.Load(); own != nil {
 		return own.Quotas
@@ -167,7 +169,7 @@ func (n *Node) quotas() *quota.Quotas {
 	return nil
 }
 
-// measure shows how the log at rest is doing.
+// measure adds the metrics of the log at rest.
 func (n *Node) measure(log *commitlog.Log) {
 	n.gauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
 	for name, value := range map[string]func(commitlog.Stats) float64{
@@ -186,7 +188,7 @@ func (n *Node) measure(log *commitlog.Log) {
 	}
 }
 
-// gauge shows a value of this ownership, in place of that of an earlier one.
+// gauge adds a metric of this ownership, in place of that of an earlier one.
 func (n *Node) gauge(name string, value func() float64) {
 	n.metrics.UnregisterMetric(name)
 	n.metrics.NewGauge(name, value)
@@ -220,7 +222,7 @@ func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
 	}
 }
 
-// freshToken writes a join token beside the data, for whoever can read it.
+// freshToken writes a join token to the data directory.
 func (n *Node) freshToken(ctx context.Context, members *fleet.Fleet) error {
 	token, err := members.NewToken(ctx, fleet.DefaultTokenUses, fleet.DefaultTokenLife, nil)
 	if err != nil {
@@ -240,7 +242,7 @@ func (n *Node) freshToken(ctx context.Context, members *fleet.Fleet) error {
 	return nil
 }
 
-// join lets a gateway in; the receiver logs who came and who did not.
+// join admits a gateway; the receiver logs the result.
 func (n *Node) join(ctx context.Context, r receiver.JoinRequest) (receiver.JoinResult, error) {
 	members := n.fleet()
 	if members == nil {
@@ -264,8 +266,8 @@ func (n *Node) renew(ctx context.Context, gateway string, csr []byte) ([]byte, e
 	return members.Renew(ctx, gateway, csr)
 }
 
-// admit: on a standby everyone with a certificate is let in, to be sent to the
-// owner. A node that is about to lead lets nobody in whom it cannot judge.
+// admit: a standby admits every gateway with a certificate, to redirect it to the
+// owner. A node that is about to lead admits no gateway that it cannot check.
 func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 	members := n.fleet()
 	if members == nil {
@@ -284,14 +286,14 @@ func (n *Node) admit(gateway string, certificate *x509.Certificate) error {
 	return err
 }
 
-// mayWrite reports whether a gateway may write to a topic. While this node owns
-// nothing the broker refuses, and not for good.
+// mayWrite reports whether a gateway may write to a topic. While this node does not own
+// the shard the broker refuses the write, but not for good.
 func (n *Node) mayWrite(gateway, topic string) bool {
 	members := n.fleet()
 	return members == nil || members.MayWrite(gateway, topic)
 }
 
-// dropUser ends the connections of a user whose credential was replaced or taken away.
+// dropUser closes the connections of a user whose credential was replaced or removed.
 func (n *Node) dropUser(user string) {
 	n.logins.Drop(user)
 }

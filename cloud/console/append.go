@@ -11,14 +11,14 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// NewRecords is the body of POST /v1/topics/{name}/records: they become durable
-// together, in this order, or none of them does.
+// NewRecords is the body of POST /v1/topics/{name}/records. All records become durable
+// together, in this order, or none does.
 type NewRecords struct {
 	Partition int32       `json:"partition"`
 	Records   []NewRecord `json:"records"`
 }
 
-// NewRecord is one of them. Without a key or a value that one is null.
+// NewRecord is one of them. A missing key or value is null.
 type NewRecord struct {
 	Key     []byte         `json:"key"` // base64 in JSON
 	Value   []byte         `json:"value"`
@@ -30,7 +30,7 @@ type Written struct {
 	Offset int64 `json:"offset"`
 }
 
-// appendRecords answers when the records are durable in the bucket.
+// appendRecords returns when the records are durable in the bucket.
 func (c *console) appendRecords(r *http.Request) (any, error) {
 	req, err := decode[NewRecords](r)
 	if err != nil {
@@ -68,7 +68,7 @@ func (c *console) appendRecords(r *http.Request) (any, error) {
 		written.Offset = base
 		done <- err
 	})
-	// Whoever asks may be gone before it is durable; the answer is then for nobody.
+	// The client may be gone before that; the answer is then dropped.
 	if err := <-done; errors.Is(err, broker.ErrCorrupt) || errors.Is(err, broker.ErrTooLarge) || errors.Is(err, broker.ErrInvalidTimestamp) {
 		return nil, fmt.Errorf("%w: %w", errInput, err)
 	} else if err != nil {

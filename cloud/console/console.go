@@ -1,6 +1,5 @@
-// Package console is what a node answers on its admin port: is it alive, is it
-// ready, what does it measure, and the calls that weirctl makes. Package admin
-// guards it.
+// Package console serves a node's admin port: liveness, readiness, metrics, and the
+// calls that weirctl makes. Package admin guards it.
 package console
 
 import (
@@ -29,30 +28,29 @@ import (
 
 const maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
 
-// Options configure the console. All but State and what follows it
-// are required.
+// Options configure the console. All fields before State are required.
 type Options struct {
-	Guard    *admin.Guard // which New makes complete
+	Guard    *admin.Guard // New registers the calls with it
 	Broker   *broker.Broker
-	Fleet    func() *fleet.Fleet // this and the next two: nil while this node owns nothing
+	Fleet    func() *fleet.Fleet // this and the next two return nil while this node does not own the shard
 	Users    func() *auth.Auth
 	Quotas   func() *quota.Quotas
 	Sessions func() []Session     // gateways that are connected to this node
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
 	Metrics  *metrics.Set
-	State    func() State  // nil: nothing is known
+	State    func() State  // nil: no state is known
 	Meter    *Meter        // nil: no rates
 	Recent   *recent.Lines // nil: none are kept
 
-	// Forward passes a request on to the owner and answers with what it says. It
-	// reports whether it did; the request is then as it was.
+	// Forward passes a request on to the owner and copies its answer. It reports
+	// whether it did; if not, the request is unchanged.
 	Forward func(http.ResponseWriter, *http.Request) bool
 
-	// Removed is told of an administrator that was removed.
+	// Removed is called when an administrator was removed.
 	Removed func(ctx context.Context, name string) error
 
-	CloseMetrics bool // metrics are read with a credential only
+	CloseMetrics bool // reading the metrics needs a credential
 }
 
 // Session is a gateway that is connected.
@@ -60,10 +58,10 @@ type Session struct {
 	Gateway string
 	Since   time.Time
 	Contact fleet.Contact
-	Figures // which it tells, if its version does
+	Figures // if the gateway's version reports them
 }
 
-// Roles of a node, as /healthz and /v1/node tell them.
+// Roles of a node, as shown by /healthz and /v1/node.
 const (
 	RoleOwner      = "owner"
 	RoleRecovering = "recovering"
@@ -75,7 +73,7 @@ type console struct {
 	reads chan struct{} // a token for each request that reads records
 }
 
-// call answers a request: what to say, or why not.
+// call handles a request and returns the body of the answer, or an error.
 type call func(*http.Request) (any, error)
 
 // New registers the calls with the guard, and returns it.
@@ -106,7 +104,8 @@ func New(o Options) http.Handler {
 			"GET /v1/quotas":        c.quotas,
 		},
 		admin.Operate: {
-			// What records say is no one's to read who may only look, or has no credential.
+			// The content of records needs more than the right to read or no
+			// credential.
 			"GET /v1/topics/{name}/records":     c.records,
 			"POST /v1/topics/{name}/records":    c.appendRecords,
 			"POST /v1/topics":                   c.createTopic,
@@ -138,8 +137,8 @@ func New(o Options) http.Handler {
 	return g
 }
 
-// Elsewhere answers a request whose credential this node cannot judge: the owner
-// can, and gets it or is named.
+// Elsewhere answers a request whose credential this node cannot check: it is forwarded
+// to the owner, or the answer names the owner.
 func Elsewhere(b *broker.Broker, forward func(http.ResponseWriter, *http.Request) bool) http.Handler {
 	c := &console{Options: Options{Broker: b, Forward: forward}}
 	return c.answer(func(*http.Request) (any, error) {
@@ -147,16 +146,15 @@ func Elsewhere(b *broker.Broker, forward func(http.ResponseWriter, *http.Request
 	})
 }
 
-// named is what a request is about: an element of its path, or else a parameter.
-// As an element "." and ".." never arrive.
+// named returns the name in a request: an element of its path, or else a parameter. As
+// path elements "." and ".." never arrive.
 func named(r *http.Request, name string) string {
 	value := cmp.Or(r.PathValue(name), r.URL.Query().Get(name))
 	admin.Note(r, "name", value)
 	return value
 }
 
-// Alive is the body of /healthz, by which standbys tell whether an owner is
-// there.
+// Alive is the body of /healthz. Standbys use it to check that an owner is alive.
 type Alive struct {
 	Node string `json:"node"`
 	Role string `json:"role"`
@@ -166,7 +164,7 @@ func (c *console) healthz(w http.ResponseWriter, _ *http.Request) {
 	admin.Reply(w, http.StatusOK, Alive{c.Broker.Self().Name, c.Role()})
 }
 
-// readyz: a node is ready when its doors can answer or say who can.
+// readyz: a node is ready if its doors can answer or can name the owner.
 func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
 	if _, known := c.Broker.Controller(); !known {
 		admin.Reply(w, http.StatusServiceUnavailable, Error{Error: "no owner is known yet"})
@@ -177,7 +175,7 @@ func (c *console) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func (c *console) metrics(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", exposition.ContentType)
-	_ = exposition.Write(w, c.Metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // the asker is gone, if this fails
+	_ = exposition.Write(w, c.Metrics.WritePrometheus, metrics.WriteProcessMetrics, metrics.WriteFDMetrics) // an error means that the client is gone
 }
 
 func (c *console) node(w http.ResponseWriter, _ *http.Request) {
@@ -187,7 +185,7 @@ func (c *console) node(w http.ResponseWriter, _ *http.Request) {
 		Owner: owner.Name, Kafka: owner.Address(cluster.Kafka), Sync: owner.Address(cluster.Sync), HTTP: owner.Address(cluster.HTTP)})
 }
 
-// epoch is the leader epoch of this node, -1 if it owns nothing.
+// epoch is the leader epoch of this node, -1 if it does not own the shard.
 func (c *console) epoch() int32 {
 	if l, _ := c.Broker.Controller(); c.Broker.IsController() {
 		return l.Epoch
@@ -195,7 +193,7 @@ func (c *console) epoch() int32 {
 	return -1
 }
 
-// answer wraps a call that returns what to say.
+// answer turns a call into a handler.
 func (c *console) answer(handle call) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if c.Forward != nil && !c.Broker.IsController() && !admin.IsForwarded(r) && c.Forward(w, r) {
@@ -216,7 +214,7 @@ func (c *console) answer(handle call) http.HandlerFunc {
 	}
 }
 
-// errInput: the request makes no sense.
+// errInput: the request is not valid.
 var errInput = errors.New("bad request")
 
 func status(err error) int {

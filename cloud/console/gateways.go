@@ -32,8 +32,8 @@ func StateOf(revoked, connected bool) string {
 	}
 }
 
-// Gateway is one line of GET /v1/gateways. What is said of one that is away is as it
-// was at its last contact, which is known to five minutes after a takeover.
+// Gateway is one line of GET /v1/gateways. For a gateway that is away, the figures are
+// those of its last contact, which after a takeover may lack the last five minutes.
 type Gateway struct {
 	ID          string    `json:"id"`
 	State       string    `json:"state"`
@@ -45,21 +45,21 @@ type Gateway struct {
 	Software    string    `json:"software,omitempty"`
 	Since       time.Time `json:"since,omitzero"`        // of the connection
 	LastContact time.Time `json:"last_contact,omitzero"` // joining is one
-	Known       bool      `json:"known"`                 // how it was then; else it has only joined, or the log does not have it
+	Known       bool      `json:"known"`                 // the figures below are known; false: it has only joined, or the log does not have them
 	Buffered    uint64    `json:"buffered_records"`      // on the gateway, not yet durable here
 	Bytes       uint64    `json:"buffered_bytes"`
-	AgeMS       uint64    `json:"oldest_ms"`       // age, now, of the oldest of them
+	AgeMS       uint64    `json:"oldest_ms"`       // age now of the oldest of them
 	Lost        uint64    `json:"lost_records"`    // that it has reported in weir.gaps since it joined
 	Allow       []string  `json:"allow,omitempty"` // patterns of the topics that it may write to; none: all
 	Deny        []string  `json:"deny,omitempty"`  // and of those that it may not
 }
 
-// Figures are what a gateway tells of itself while it is connected; nil is what it
-// does not tell.
+// Figures are what a gateway reports about itself while it is connected; nil is what it
+// does not report.
 type Figures struct {
 	Started         time.Time    `json:"started,omitzero"`
 	DeadLetters     *uint64      `json:"dead_letters,omitempty"`
-	RefusedMessages *uint64      `json:"refused_messages,omitempty"` // of devices, for want of room, since it started
+	RefusedMessages *uint64      `json:"refused_messages,omitempty"` // of devices, for lack of room, since it started
 	QuotaBytes      *uint64      `json:"quota_bytes,omitempty"`
 	FreeBytes       *uint64      `json:"free_bytes,omitempty"` // of its disk
 	Buffers         *uint64      `json:"buffers,omitempty"`
@@ -81,7 +81,7 @@ type GatewayDetail struct {
 	Refusals []Refusal      `json:"refusals,omitempty"` // since this node leads, oldest first
 }
 
-// StreamStatus is one lane of one buffer of a gateway, as far as the cloud has it.
+// StreamStatus is one lane of one buffer of a gateway, as the cloud knows it.
 type StreamStatus struct {
 	Buffer string       `json:"buffer"`
 	Lane   string       `json:"lane"`
@@ -189,7 +189,7 @@ func (c *console) streams(gateway string) ([]StreamStatus, error) {
 		switch {
 		case err == nil:
 			name = t.Name
-		case !errors.Is(err, broker.ErrUnknownTopic): // one that is gone has its id
+		case !errors.Is(err, broker.ErrUnknownTopic): // a deleted topic is shown by its id
 			return nil, err
 		}
 		all[i].Marks = append(all[i].Marks, StreamMark{name, m.Partition, m.Last})

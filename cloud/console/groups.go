@@ -104,10 +104,10 @@ func (c *console) describeGroup(id string) (Group, error) {
 	return g, nil
 }
 
-// nameOf is a partition as GroupMember names it.
+// nameOf returns the name of a partition in GroupMember.
 func nameOf(topic string, partition int32) string { return fmt.Sprintf("%s/%d", topic, partition) }
 
-// members are those of a group, with what they read.
+// members returns the members of a group, with the partitions that they read.
 func (c *console) members(groups *group.Coordinator, d group.Description) ([]GroupMember, error) {
 	var all []GroupMember
 	if d.Type != group.Consumer {
@@ -118,7 +118,7 @@ func (c *console) members(groups *group.Coordinator, d group.Description) ([]Gro
 	}
 	described, err := groups.DescribeConsumer(d.Group)
 	if errors.Is(err, group.ErrUnknownGroup) {
-		return nil, nil // it has become one of the other type, or is gone
+		return nil, nil // the group is of the other type now, or is gone
 	}
 	if err != nil {
 		return nil, err
@@ -136,9 +136,9 @@ func (c *console) members(groups *group.Coordinator, d group.Description) ([]Gro
 }
 
 // assigned lists the partitions of an assignment as Kafka's consumers encode it
-// (ConsumerProtocolAssignment): version int16, then topics, each a name and numbers
-// of partitions. Other protocols have assignments of their own, of which nothing is
-// listed: so it is with whatever is not exactly that.
+// (ConsumerProtocolAssignment): version int16, then topics, each a name and partition
+// numbers. It returns nothing for anything else, such as assignments of other
+// protocols.
 func assigned(p []byte) []string {
 	r := reader{p: p}
 	r.uint16() // version; later ones add fields at the end
@@ -158,7 +158,7 @@ func assigned(p []byte) []string {
 	return all
 }
 
-// reader takes numbers off the front of bytes; bad says that there were too few.
+// reader takes numbers off the front of bytes; bad is set if there were too few.
 type reader struct {
 	p   []byte
 	bad bool

@@ -20,7 +20,7 @@ type Meter struct {
 	samples []sample   // the oldest first, at most meterSamples
 }
 
-// sample is where all topics ended at one time: records that they ever had.
+// sample is the end offsets of all topics at one time, in records.
 type sample struct {
 	at   time.Time
 	ends map[weir.TopicID]int64
@@ -40,7 +40,8 @@ func (m *Meter) Run(ctx context.Context, b *broker.Broker) {
 	}
 }
 
-// sample looks where the topics end. A node that owns nothing forgets what it knew.
+// sample reads the end offsets of the topics. If this node does not own the shard, the
+// earlier samples are dropped.
 func (m *Meter) sample(b *broker.Broker, now time.Time) {
 	ends := make(map[weir.TopicID]int64)
 	topics, err := b.Topics()
@@ -65,8 +66,8 @@ func (m *Meter) sample(b *broker.Broker, now time.Time) {
 	m.samples = append(m.samples, sample{now, ends})
 }
 
-// rate returns how many records a second a topic got over the last minute, or over as
-// much of it as is known. A topic that was not there at first began at 0.
+// rate returns how many records a second a topic got over the last minute, or over the
+// part of it that is known. A topic that did not exist at first began at 0.
 func (m *Meter) rate(topic weir.TopicID) float64 {
 	if m == nil {
 		return 0

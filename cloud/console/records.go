@@ -14,7 +14,7 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
-// Bounds of one answer with records.
+// Limits of one answer with records.
 const (
 	defaultRecords = 100
 	maxRecords     = 1000
@@ -22,8 +22,8 @@ const (
 	maxValue       = 16 << 20 // bytes of one value or key
 	maxInflated    = 64 << 20 // bytes that a batch is unpacked to: the log takes no more
 	fetchBytes     = 256 << 10
-	maxFetches     = 32 // of one request, in what has no record to show
-	maxReads       = 4  // requests at once that read records; others wait for their turn
+	maxFetches     = 32 // of one request, through data without a record to show
+	maxReads       = 4  // requests that read records at once; others wait
 )
 
 // Records is the answer to GET /v1/topics/{name}/records.
@@ -32,7 +32,7 @@ type Records struct {
 	Partition int32    `json:"partition"`
 	Start     int64    `json:"start"` // of the partition
 	End       int64    `json:"end"`
-	Next      int64    `json:"next"` // offset to go on with; End, if nothing is behind it yet
+	Next      int64    `json:"next"` // offset to continue at; End if nothing follows yet
 	Records   []Record `json:"records"`
 }
 
@@ -42,7 +42,7 @@ type Record struct {
 	Time    time.Time      `json:"time"`
 	Key     []byte         `json:"key"` // base64 in JSON
 	Value   []byte         `json:"value"`
-	Size    int64          `json:"value_bytes"` // more than Value has, if that was cut
+	Size    int64          `json:"value_bytes"` // larger than len(Value) if that was cut
 	Headers []RecordHeader `json:"headers,omitempty"`
 }
 
@@ -52,7 +52,7 @@ type RecordHeader struct {
 	Value []byte `json:"value"`
 }
 
-// wanted says what of a partition is to be read.
+// wanted is the part of a partition that is requested.
 type wanted struct {
 	topic     broker.Topic
 	partition int32
@@ -72,7 +72,7 @@ func (c *console) records(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	select { // what is read and unpacked takes memory
+	select { // reading and unpacking takes memory
 	case c.reads <- struct{}{}:
 		defer func() { <-c.reads }()
 	case <-r.Context().Done():
@@ -111,7 +111,7 @@ func wants(r *http.Request, t broker.Topic) (wanted, error) {
 	return w, err
 }
 
-// begin finds the offset to read from.
+// begin returns the offset to read from.
 func (c *console) begin(ctx context.Context, w wanted) (int64, error) {
 	start, end, err := c.Broker.Bounds(w.topic.ID, w.partition)
 	switch {
@@ -143,11 +143,11 @@ func (c *console) read(ctx context.Context, w wanted) (Records, error) {
 			found.Start, found.End = f.Start, f.End
 		}
 		if errors.Is(err, broker.ErrOffsetOutOfRange) && found.Next < f.Start {
-			found.Next = f.Start // retention was faster
+			found.Next = f.Start // retention deleted them meanwhile
 			continue
 		}
 		if err != nil && len(found.Records.Records) > 0 {
-			break // what is wrong there is for the request that begins there
+			break // the error is for the request that begins there
 		}
 		if err != nil {
 			return Records{}, err
@@ -166,18 +166,18 @@ func (c *console) read(ctx context.Context, w wanted) (Records, error) {
 	return found.Records, nil
 }
 
-// found is an answer that is being made.
+// found collects an answer.
 type found struct {
 	Records
 	wanted wanted
 	bytes  int64
 }
 
-// errFull ends the walk through a batch.
+// errFull stops the walk through a batch.
 var errFull = errors.New("full")
 
-// add appends the records of a batch, and leaves out what no application sees: markers
-// of transactions, and records of those that were aborted.
+// add appends the records of a batch, except those that applications do not see:
+// markers of transactions, and records of aborted ones.
 func (f *found) add(b record.Batch, aborted []broker.Aborted) error {
 	gone := b.Transactional() && slices.ContainsFunc(aborted, func(a broker.Aborted) bool {
 		return a.Producer == b.ProducerID() && a.First <= b.BaseOffset() && b.BaseOffset() <= a.Last
@@ -216,5 +216,5 @@ func (f *found) append(r *record.Record) {
 	f.Records.Records = append(f.Records.Records, one)
 }
 
-// cut returns a copy of the first n bytes, nil of nil.
+// cut returns a copy of the first n bytes; nil stays nil.
 func cut(b []byte, n int64) []byte { return bytes.Clone(b[:min(int64(len(b)), n)]) }

@@ -21,7 +21,7 @@ type User struct {
 	Mechanisms []auth.Mechanism `json:"mechanisms"`
 }
 
-// NewUser is the body of POST /v1/users. The password stays where it was typed.
+// NewUser is the body of POST /v1/users. The password itself is not sent.
 type NewUser struct {
 	Name        string            `json:"name"`
 	Credentials []auth.Credential `json:"credentials"`
@@ -75,8 +75,8 @@ func (c *console) deleteUser(r *http.Request) (any, error) {
 	return struct{}{}, a.RemoveUser(r.Context(), named(r, "name"))
 }
 
-// filter reads which ACLs a request is about: each parameter chooses, and one that
-// is not there chooses all.
+// filter returns the filter for ACLs in a request. Each parameter selects; a missing
+// one selects all.
 func filter(q url.Values) (auth.Filter, error) {
 	f := auth.Filter{Name: q.Get("name"), Principal: q.Get("principal"), Host: q.Get("host")}
 	for name, of := range map[string]interface{ UnmarshalText([]byte) error }{
@@ -143,7 +143,7 @@ func (c *console) quotas(*http.Request) (any, error) {
 	return q.Entries(), nil
 }
 
-// setQuota gives an entity these limits and no others; none at all remove it.
+// setQuota replaces all limits of an entity; without limits the entity is removed.
 func (c *console) setQuota(r *http.Request) (any, error) {
 	req, err := decode[quota.Entry](r)
 	if err != nil {
@@ -158,7 +158,7 @@ func (c *console) setQuota(r *http.Request) (any, error) {
 }
 
 // Admin is one line of GET /v1/admins, and the body of POST /v1/admins. The token
-// stays where it was made.
+// itself is not sent.
 type Admin struct {
 	Name    string     `json:"name"`
 	Role    admin.Role `json:"role"`

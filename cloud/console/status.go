@@ -10,24 +10,24 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// State is what a node knows of itself and of the others.
+// State is what a node knows of itself and of the other nodes.
 type State struct {
 	Nodes []Member
 
 	// Of the shard that this node owns.
-	Damaged int           // pieces of the log that could not be read because of what lies at rest
+	Damaged int           // pieces of the log that could not be read because their data at rest is damaged
 	Waiting int64         // bytes that are not in segments yet
-	Upkeep  time.Duration // since upkeep of the log got through last
+	Upkeep  time.Duration // time since the last complete pass of upkeep
 
-	Disk Disk // that has the node's data directory
+	Disk Disk // of the node's data directory
 }
 
 // Member is a node of the cluster.
 type Member struct {
 	Name  string    `json:"name"`
 	Role  string    `json:"role"`
-	Since time.Time `json:"since,omitzero"` // when it became that, or was heard of first
-	Heard time.Time `json:"heard,omitzero"` // when it was heard of last; not of the node that answers
+	Since time.Time `json:"since,omitzero"` // when it got this role, or was first heard of
+	Heard time.Time `json:"heard,omitzero"` // when it was last heard of; not set for the node that answers
 	HTTP  string    `json:"http,omitempty"` // addresses, of the owner
 	Kafka string    `json:"kafka,omitempty"`
 	Sync  string    `json:"sync,omitempty"`
@@ -36,7 +36,7 @@ type Member struct {
 // Disk is a file system.
 type Disk struct {
 	Path string `json:"path"`
-	Free uint64 `json:"free_bytes"` // for programs that are not root's
+	Free uint64 `json:"free_bytes"` // available to users other than root
 	Size uint64 `json:"size_bytes"`
 }
 
@@ -61,12 +61,12 @@ type Status struct {
 	Disk       Disk          `json:"disk"`
 }
 
-// GatewayCount is what the gateways come to.
+// GatewayCount summarizes the gateways.
 type GatewayCount struct {
 	Connected int    `json:"connected"`
 	Away      int    `json:"away"`
 	Revoked   int    `json:"revoked"`
-	Buffered  uint64 `json:"buffered_records"` // on all but the revoked ones; of those that are away at their last contact
+	Buffered  uint64 `json:"buffered_records"` // of all but the revoked ones; for those that are away, at their last contact
 	Lost      uint64 `json:"lost_records"`     // that they have reported since they joined
 }
 
@@ -129,7 +129,7 @@ func (c *console) state() State {
 	return c.State()
 }
 
-// credential answers with who asks.
+// credential answers with the caller.
 func (c *console) credential(r *http.Request) (any, error) {
 	if !c.Broker.IsController() {
 		return nil, broker.ErrNotOwner
@@ -137,7 +137,7 @@ func (c *console) credential(r *http.Request) (any, error) {
 	return admin.CallerOf(r), nil
 }
 
-// lines are those of this node, whoever owns the shard.
+// lines returns the lines of this node, whether or not it owns the shard.
 func (c *console) lines(w http.ResponseWriter, _ *http.Request) {
 	lines := Lines{Node: c.Broker.Self().Name, Lines: []recent.Line{}}
 	if c.Recent != nil {

@@ -6,7 +6,8 @@ import (
 	"github.com/weirmq/weir/cloud/admin"
 )
 
-// Node is the answer to GET /v1/node: who answered, and who owns the shard.
+// Node is the answer to GET /v1/node: the node that answered, and the owner of the
+// shard.
 type Node struct {
 	Name    string `json:"name"`
 	Role    string `json:"role"` // owner, recovering or standby
@@ -25,7 +26,7 @@ type Topic struct {
 	Created    time.Time         `json:"created"`
 	Records    int64             `json:"records"`            // between start and end, all partitions
 	Bytes      int64             `json:"bytes"`              // at rest
-	Rate       float64           `json:"records_per_second"` // over the last minute; 0 too while it is not known
+	Rate       float64           `json:"records_per_second"` // over the last minute; also 0 while it is not known
 	Partitions []Partition       `json:"partitions"`
 	Configs    map[string]string `json:"configs,omitempty"`
 }
@@ -44,10 +45,10 @@ type NewTopic struct {
 	Configs    map[string]string `json:"configs,omitempty"`
 }
 
-// TopicConfigs is the body of POST /v1/topics/{name}/configs: what is not named
-// stays as it is.
+// TopicConfigs is the body of POST /v1/topics/{name}/configs. Settings that it does not
+// name stay as they are.
 type TopicConfigs struct {
-	Configs map[string]string `json:"configs"` // an empty value takes the topic's own away
+	Configs map[string]string `json:"configs"` // an empty value removes the topic's own setting
 }
 
 // Group is one line of GET /v1/groups, and the answer to /v1/groups/{id}.
@@ -70,7 +71,7 @@ type GroupMember struct {
 	Partitions []string `json:"partitions,omitempty"` // that it reads, as TOPIC/NUMBER
 }
 
-// GroupOffset is how far a group has come in one partition.
+// GroupOffset is a group's position in one partition.
 type GroupOffset struct {
 	Topic     string `json:"topic"`
 	Partition int32  `json:"partition"`
@@ -85,15 +86,15 @@ type NewToken struct {
 	Uses     int      `json:"uses"`
 	Seconds  int      `json:"seconds"`
 	Gateways []string `json:"gateways,omitempty"`
-	Topics   []string `json:"topics,omitempty"` // patterns; who joins with it may write to no others
+	Topics   []string `json:"topics,omitempty"` // patterns; gateways that join with it may write to no other topics
 }
 
-// Token is the answer: the only time that the token is shown.
+// Token is the answer. The token is not shown again.
 type Token struct {
 	Token string `json:"token"`
 }
 
-// Error is the body of every answer that is no success.
+// Error is the body of every answer that reports an error.
 type Error = admin.Error
 
 // GatewayChange is the body of POST /v1/gateways/{change}.

@@ -2,8 +2,8 @@ package exposition
 
 import "maps"
 
-// Catalogue returns all families, by name. A test in configs holds it against the
-// names in the source.
+// Catalogue returns all families, by name. A test in configs compares it with the names
+// in the source.
 func Catalogue() map[string]Family {
 	all := process()
 	maps.Copy(all, shared())
@@ -147,8 +147,8 @@ func edge() map[string]Family {
 	}
 }
 
-// process are those of the Go runtime and the process that are of use. What the
-// library tells besides depends on the kernel, or has a name that promtool refuses.
+// process are the useful ones of the Go runtime and the process. The others depend on
+// the kernel, or have a name that promtool refuses.
 func process() map[string]Family {
 	return map[string]Family{
 		"go_gc_cpu_seconds_total":             {Counter, "CPU time of garbage collection."},

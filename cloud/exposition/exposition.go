@@ -1,6 +1,6 @@
-// Package exposition writes metrics as Prometheus reads them (text format 0.0.4): each
-// family in one piece, with its type and with what it means. catalogue.go lists all
-// families of weir-cloud and weir-edge.
+// Package exposition writes metrics in Prometheus's text format 0.0.4: each family in
+// one piece, with its type and its help text. catalogue.go lists all families of
+// weir-cloud and weir-edge.
 package exposition
 
 import (
@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// ContentType is that of what Write writes.
+// ContentType is the content type of what Write writes.
 const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
 // Type is the type of a family.
@@ -25,12 +25,12 @@ const (
 	Summary   Type = "summary"
 )
 
-// Seconds are the upper bounds of a histogram of times that are short as a rule.
+// Seconds returns the upper bounds of a histogram of times that are usually short.
 func Seconds() []float64 {
 	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 }
 
-// Family is what there is to say of a metric.
+// Family describes a metric.
 type Family struct {
 	Type Type
 	Help string // a line
@@ -43,10 +43,10 @@ type group struct {
 	lines bytes.Buffer
 }
 
-// Write writes what the sources write, which are samples line by line, comments
-// aside. Families come by name, and their samples in the order of the sources. A family
-// that the catalogue does not have is written without a type; if it is of the Go runtime
-// or the process it is left out.
+// Write writes the samples of the sources, without their comment lines. Families are
+// sorted by name, and their samples are in the order of the sources. A family that is
+// not in the catalogue is written without a type, or left out if it belongs to the Go
+// runtime or the process.
 func Write(w io.Writer, sources ...func(io.Writer)) error {
 	var raw bytes.Buffer
 	for _, source := range sources {
@@ -83,7 +83,7 @@ func Write(w io.Writer, sources ...func(io.Writer)) error {
 	return err
 }
 
-// familyOf finds the family of a sample; without one the sample stands for itself.
+// familyOf finds the family of a sample; without one the sample is its own family.
 func familyOf(known map[string]Family, sample string) (name string, f Family, is bool) {
 	if f, is = known[sample]; is {
 		return sample, f, true
@@ -97,8 +97,8 @@ func familyOf(known map[string]Family, sample string) (name string, f Family, is
 	return sample, Family{}, false
 }
 
-// foreign reports whether a metric is one of the process and not of Weir. Which ones
-// there are depends on the system; the catalogue has those that are of use.
+// foreign reports whether a metric belongs to the process and not to Weir. Which ones
+// exist depends on the system; the catalogue has the useful ones.
 func foreign(name string) bool {
 	return strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_")
 }

@@ -16,14 +16,13 @@ import (
 // AuthorityKey is the object that holds the cluster's CA. It is made once.
 const AuthorityKey = "authority"
 
-// Authority returns the cluster's CA, and makes one when the bucket is new. Of
-// several nodes that try at once, all get the same. The secret wraps its key; nil
-// leaves it in the open, for a bucket that only its owner can read. Durable on
-// return.
+// Authority returns the cluster's CA, and makes one if the bucket is new. If several
+// nodes try at once, all get the same. The secret wraps its key; nil leaves it
+// unwrapped, for a bucket that only its owner can read. Durable on return.
 //
-// Errors: storage.ErrMissing when there is none in a bucket in which a log has begun:
-// another one would shut out every gateway; join.ErrCorrupt, join.ErrSecret, and the
-// bucket's.
+// Errors: storage.ErrMissing if there is no CA in a bucket in which a log has begun,
+// because a new one would shut out every gateway; join.ErrCorrupt, join.ErrSecret, and
+// those of the bucket.
 func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Time) (*join.CA, error) {
 	ca, err := readAuthority(ctx, b, secret)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +32,7 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 	if err != nil {
 		return nil, err
 	}
-	if began { // maybe by a faster node, which has made one before
+	if began { // perhaps by a faster node, which has then made a CA before
 		if ca, err = readAuthority(ctx, b, secret); errors.Is(err, fs.ErrNotExist) {
 			err = missing()
 		}
@@ -66,8 +65,8 @@ func readAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.
 	return ca, nil
 }
 
-// ReplaceAuthority makes another CA in the place of one that is missing or damaged. All
-// gateways must join again.
+// ReplaceAuthority replaces a CA that is missing or damaged. All gateways must join
+// again.
 func ReplaceAuthority(ctx context.Context, b storage.Bucket, secret []byte, now time.Time) error {
 	ca, err := join.NewCA(now)
 	if err != nil {
@@ -90,10 +89,9 @@ func missing() error {
 	return journal.Missing(AuthorityKey, "a log has begun in this bucket, and gateways may have certificates of its CA")
 }
 
-// CheckAuthority reports what would keep a node from reading the CA, as far as that can
-// be told without the secret: nil for a bucket in which no log has begun.
-//
-// Errors: as of Authority.
+// CheckAuthority returns the error that would keep a node from reading the CA, as far
+// as it can be found without the secret. It returns nil for a bucket in which no log
+// has begun. Errors are those of Authority.
 func CheckAuthority(ctx context.Context, b storage.Bucket) error {
 	_, err := readAuthority(ctx, b, nil)
 	switch {
@@ -109,8 +107,8 @@ func CheckAuthority(ctx context.Context, b storage.Bucket) error {
 	return err
 }
 
-// ReadAuthority returns the CA of a cluster that has one: fs.ErrNotExist if the
-// bucket has none.
+// ReadAuthority returns the CA of a cluster. The error is fs.ErrNotExist if the bucket
+// has none.
 func ReadAuthority(ctx context.Context, b storage.Bucket, secret []byte) (*join.CA, error) {
 	return readAuthority(ctx, b, secret)
 }

@@ -11,24 +11,24 @@ import (
 )
 
 // ContactLevel is the format level from which on the log has the last contacts of
-// gateways. Below it each owner knows those that it has had itself.
+// gateways. Below it an owner knows only its own.
 const ContactLevel = 2
 
-// Bounds on what is written of contacts.
+// Limits of what is written about contacts.
 const (
-	contactInterval = 5 * time.Minute // at least, from one entry about a gateway to the next
-	contactEntry    = 1 << 20         // bytes of an entry, about; those that have waited longest go first
+	contactInterval = 5 * time.Minute // least time from one entry about a gateway to the next
+	contactEntry    = 1 << 20         // bytes of an entry, roughly; gateways that have waited longest come first
 	maxSoftware     = 128             // bytes
 	maxAddress      = 64              // bytes
 )
 
-// Contact is how a gateway was when it was there last. Times are Unix milliseconds, 0
+// Contact is the state of a gateway at its last contact. Times are Unix milliseconds, 0
 // if there is none.
 type Contact struct {
 	At       int64  `json:"at"`
 	Address  string `json:"address,omitempty"` // host and port
 	Software string `json:"software,omitempty"`
-	Records  uint64 `json:"records,omitempty"` // that it had and the cloud did not
+	Records  uint64 `json:"records,omitempty"` // records on the gateway that the cloud does not have
 	Bytes    uint64 `json:"bytes,omitempty"`   // of its disk
 	Oldest   int64  `json:"oldest,omitempty"`  // timestamp of the oldest of the records
 	Lost     uint64 `json:"lost,omitempty"`    // records that it has reported in weir.gaps since it joined
@@ -48,7 +48,7 @@ type contacts struct {
 
 type contact struct {
 	ID   string `json:"id"`
-	Same bool   `json:"same,omitempty"` // all but the time is as the log has it
+	Same bool   `json:"same,omitempty"` // only the time differs from what the log has
 	Contact
 }
 
@@ -59,8 +59,8 @@ type watched struct {
 	refusals []Refusal
 }
 
-// Heard notes a contact; its Lost does not count. Gateways that are not members are
-// not noted.
+// Heard records a contact; its Lost is ignored. Gateways that are not members are
+// ignored.
 func (f *Fleet) Heard(id string, c Contact) {
 	if _, err := f.Gateway(id); err != nil {
 		return
@@ -73,7 +73,7 @@ func (f *Fleet) Heard(id string, c Contact) {
 	}
 }
 
-// Lost notes records that a gateway has reported as lost.
+// Lost adds records that a gateway has reported as lost.
 func (f *Fleet) Lost(id string, records uint64) {
 	if _, err := f.Gateway(id); err != nil || records == 0 {
 		return
@@ -97,10 +97,10 @@ func trim(s string, most int) string {
 	return strings.ToValidUTF8(s[:min(len(s), most)], "")
 }
 
-// Contact returns the last contact of a gateway, as this owner or the log knows it. A
-// gateway that has joined and was never connected has the time of that. settled is the
-// part of Lost that no owner will forget, or that of this owner where the log has
-// none: it only grows.
+// Contact returns the last contact of a gateway that this owner or the log knows. For a
+// gateway that has joined and was never connected it has the time of the join. settled
+// is the part of Lost that no later owner forgets or, where the log has none, the part
+// that this owner knows: it only grows.
 func (f *Fleet) Contact(g Gateway) (c Contact, settled uint64) {
 	if g.Seen != nil {
 		c = g.Seen.Contact
@@ -124,9 +124,9 @@ func (f *Fleet) Contact(g Gateway) (c Contact, settled uint64) {
 	return c, settled
 }
 
-// SaveContacts writes what is new of gateways about which nothing was written for some
-// minutes, in one entry. Durable on return; nothing is written when there is nothing
-// to say, or below ContactLevel. It is called by one goroutine.
+// SaveContacts writes one entry with what is new about gateways that have had no entry
+// for some minutes. Durable on return. It writes nothing if there is nothing new, or
+// below ContactLevel. One goroutine calls it.
 func (f *Fleet) SaveContacts(ctx context.Context) error {
 	if f.log.Level() < ContactLevel {
 		return nil
@@ -151,7 +151,7 @@ func (f *Fleet) SaveContacts(ctx context.Context) error {
 	return nil
 }
 
-// due is what is to be written at a time, and how many lost records of each gateway
+// due returns what must be written at a time, and how many lost records of each gateway
 // are in it for the first time.
 func (f *Fleet) due(now time.Time) (entry contacts, lost map[string]uint64, err error) {
 	f.mu.RLock()
@@ -187,7 +187,7 @@ func (f *Fleet) due(now time.Time) (entry contacts, lost map[string]uint64, err 
 			return entry, nil, fmt.Errorf("encode the contact of gateway %s: %w", c.ID, err)
 		}
 		if size += len(body); size > contactEntry {
-			break // the others are first the next time
+			break // the others come first the next time
 		}
 		entry.Gateways = append(entry.Gateways, c.contact)
 		if c.lost > 0 {
@@ -197,8 +197,8 @@ func (f *Fleet) due(now time.Time) (entry contacts, lost map[string]uint64, err 
 	return entry, lost, nil
 }
 
-// news returns what is to be written of a gateway. is reports whether there is something
-// new, and the last entry about it is old enough.
+// news returns what must be written about a gateway. is reports whether there is
+// something new and the last entry about it is old enough.
 func (w *watched) news(before Seen, now int64) (c contact, is bool) {
 	if past := now - before.Saved; past >= 0 && past < contactInterval.Milliseconds() {
 		return c, false
@@ -219,8 +219,8 @@ func (w *watched) news(before Seen, now int64) (c contact, is bool) {
 	return c, true
 }
 
-// newer reports whether what this owner has heard is newer than c. What lies in the
-// future was written by a node whose clock was wrong.
+// newer reports whether this owner's information is newer than c. A time in the future
+// was written by a node whose clock was wrong.
 func (w *watched) newer(c Contact, now int64) bool {
 	return w.At > 0 && (w.At >= c.At || c.At > now)
 }

@@ -1,9 +1,8 @@
-// Package fleet is what the cloud knows of its gateways: the certificate
-// authority that they trust, the tokens that let new ones in, the members, and when
-// each was there last.
-// The authority is an object of its own in the bucket, since a standby needs it
-// to send gateways to the owner; tokens and members lie in the journal, so
-// every owner of the shard knows the same.
+// Package fleet manages the gateways: the certificate authority that they trust, the
+// tokens with which new ones join, the members, and when each was last in contact. The
+// authority is an object of its own in the bucket, because a standby needs it to
+// redirect gateways to the owner. Tokens and members are in the journal, so every owner
+// of the shard has the same.
 package fleet
 
 import (
@@ -22,8 +21,7 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
-// DefaultTokenLife and DefaultTokenUses are those of a token that is made
-// without saying otherwise.
+// DefaultTokenLife and DefaultTokenUses are the defaults of a new token.
 const (
 	DefaultTokenLife = 24 * time.Hour
 	DefaultTokenUses = 100
@@ -43,14 +41,14 @@ type Gateway struct {
 	Seen *Seen `json:"seen,omitempty"` // see Contact; nil: the log does not have it
 }
 
-// token is a join token; its secret is known to its holders only.
+// token is a join token; only its holders know its secret.
 type token struct {
 	Hash     []byte    `json:"hash"` // SHA-256 of the secret
 	Expires  time.Time `json:"expires"`
-	Uses     int       `json:"uses"`               // how many gateways it lets in
+	Uses     int       `json:"uses"`               // how many gateways may join with it
 	Gateways []string  `json:"gateways,omitempty"` // the ids that it is for; nil: any
-	Topics   []string  `json:"topics,omitempty"`   // to which it binds who joins; nil: it does not. Format level 2
-	Made     time.Time `json:"made,omitzero"`      // zero before format level 2 knew it
+	Topics   []string  `json:"topics,omitempty"`   // the only topics that gateways joining with it may write to; nil: all. Format level 2
+	Made     time.Time `json:"made,omitzero"`      // zero before format level 2
 }
 
 // Options configure a Fleet.
@@ -86,16 +84,16 @@ func New(o Options) *Fleet {
 // Start implements shard.Machine.
 func (f *Fleet) Start(_ context.Context, log machine.WaitingLog) { f.Serve(log) }
 
-// Serve answers from now on, and writes its entries to log.
+// Serve makes Fleet accept changes, which it writes to log.
 func (f *Fleet) Serve(log machine.Log) { f.log = log }
 
 // Close implements shard.Machine. Nothing runs.
 func (f *Fleet) Close() error { return nil }
 
-// NewToken makes a join token: uses gateways may join with it until life is
-// over; with ids, only those. With topics, who joins with it may write to those that
-// match one of these patterns only (see Allow). It is durable on return, and shown to
-// nobody but the caller: the journal keeps its hash.
+// NewToken makes a join token: uses gateways may join with it until life is over; with
+// ids, only those. With topics, gateways that join with it may write only to topics
+// that match one of these patterns (see Allow). The token is durable on return. Only
+// the caller sees it: the journal keeps its hash.
 func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids []string, topics ...string) (string, error) {
 	if uses <= 0 || life <= 0 {
 		return "", errors.New("a join token needs at least one use and some time")
@@ -123,9 +121,9 @@ func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids 
 	return t.Reveal(), nil
 }
 
-// Join lets a gateway in and returns its certificate (DER). An id that is
-// known needs the key that it has, or a reset. The errors are those that
-// join.Verdict knows.
+// Join admits a gateway and returns its certificate (DER). If the id is already known,
+// the gateway needs its known key, or a Reset. The errors are those that join.Verdict
+// knows.
 func (f *Fleet) Join(ctx context.Context, secret [16]byte, id string, csr []byte) ([]byte, error) {
 	defer f.joining.Take(ctx)()
 	hash := join.HashSecret(secret)
@@ -155,7 +153,8 @@ func (f *Fleet) admitToken(hash [sha256.Size]byte, id string) error {
 	return nil
 }
 
-// checkID refuses an id that no gateway may get any more. One that has it keeps it.
+// checkID refuses an id that new gateways must not have. A gateway that has one keeps
+// it.
 func (f *Fleet) checkID(id string) error {
 	if _, err := f.Gateway(id); err == nil {
 		return join.CheckGateway(id)
@@ -163,8 +162,8 @@ func (f *Fleet) checkID(id string) error {
 	return join.CheckNewGateway(id)
 }
 
-// Renew gives a gateway that is connected with its certificate a new one, for
-// the same key. Durable on return.
+// Renew gives a gateway that is connected with its certificate a new one for the same
+// key. Durable on return.
 func (f *Fleet) Renew(ctx context.Context, id string, csr []byte) ([]byte, error) {
 	defer f.joining.Take(ctx)()
 	switch g, err := f.Gateway(id); {
@@ -210,8 +209,8 @@ func keyHash(cert *x509.Certificate) []byte {
 	return sum[:]
 }
 
-// Admit checks a gateway whose certificate is valid by itself: it must be a
-// member, with this key, and not revoked.
+// Admit checks a gateway whose certificate is valid: it must be a member, with this
+// key, and not revoked.
 func (f *Fleet) Admit(id string, cert *x509.Certificate) error {
 	g, err := f.Gateway(id)
 	switch {
@@ -225,10 +224,10 @@ func (f *Fleet) Admit(id string, cert *x509.Certificate) error {
 	return nil
 }
 
-// Reset forgets a gateway's key: the next join under its id may bring another.
+// Reset forgets a gateway's key: the next join under its id may use another.
 func (f *Fleet) Reset(ctx context.Context, id string) error { return f.change(ctx, kindReset, id) }
 
-// Revoke shuts a gateway out, until a Reset.
+// Revoke bars a gateway until a Reset.
 func (f *Fleet) Revoke(ctx context.Context, id string) error { return f.change(ctx, kindRevoked, id) }
 
 func (f *Fleet) change(ctx context.Context, kind uint16, id string) error {

@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// GrantsLevel is the format level from which on a gateway can be bound to topics.
+// GrantsLevel is the format level from which on a gateway can be limited to topics.
 const GrantsLevel = 2
 
-// Bounds of what a gateway is bound to.
+// Limits of grants.
 const (
 	maxPatterns = 100
 	maxPattern  = 249 // bytes; a topic's name has no more
@@ -21,9 +21,9 @@ const (
 // everyTopic is the pattern that all names match.
 const everyTopic = "*"
 
-// grants are the topics that a gateway may write to, among those that are not the
-// cloud's own: the ones that a pattern of Allow matches (all, if it has none), less
-// those that one of Deny matches.
+// grants are the topics that a gateway may write to: those that match a pattern of
+// Allow (all topics if it has none), except those that match one of Deny. They do not
+// apply to the cloud's own topics.
 type grants struct {
 	ID    string   `json:"id,omitempty"` // in a journal entry
 	Allow []string `json:"allow,omitempty"`
@@ -42,8 +42,8 @@ func (g *Gateway) allows(topic string) bool {
 	return (len(g.Allow) == 0 || matchesAny(g.Allow, topic)) && !matchesAny(g.Deny, topic)
 }
 
-// MayWrite reports whether a gateway may write to a topic that is not the cloud's
-// own. A gateway that is not known here is not bound: whoever knows it judges.
+// MayWrite reports whether a gateway may write to a topic that is not the cloud's own.
+// It returns true for an unknown gateway: another node decides about it.
 func (f *Fleet) MayWrite(gateway, topic string) bool {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -51,7 +51,7 @@ func (f *Fleet) MayWrite(gateway, topic string) bool {
 	return g == nil || g.allows(topic)
 }
 
-// CheckPatterns tells whether a gateway can be bound to these: ErrPattern.
+// CheckPatterns returns ErrPattern if a gateway cannot have these patterns.
 func CheckPatterns(patterns []string) error {
 	if len(patterns) > maxPatterns {
 		return fmt.Errorf("%w; there may be %d of them, not %d", ErrPattern, maxPatterns, len(patterns))
@@ -67,9 +67,8 @@ func CheckPatterns(patterns []string) error {
 	return nil
 }
 
-// Allow lets a gateway write to the topics that match a pattern, and to no others;
-// the pattern * lifts every bound. Durable on return. Errors: ErrUnknownGateway,
-// ErrPattern, ErrLevel.
+// Allow limits a gateway to the topics that match a pattern; the pattern * removes the
+// limit. Durable on return. Errors: ErrUnknownGateway, ErrPattern, ErrLevel.
 func (f *Fleet) Allow(ctx context.Context, id string, patterns []string) error {
 	return f.bind(ctx, id, patterns, func(g *grants) {
 		if g.Allow = patterns; slices.Contains(patterns, everyTopic) {
@@ -78,8 +77,8 @@ func (f *Fleet) Allow(ctx context.Context, id string, patterns []string) error {
 	})
 }
 
-// Deny keeps a gateway from the topics that match a pattern, whatever it is allowed,
-// and from no others. Durable on return. Errors as of Allow.
+// Deny bars a gateway from the topics that match a pattern, and from no others. It
+// overrides Allow. Durable on return. Errors as for Allow.
 func (f *Fleet) Deny(ctx context.Context, id string, patterns []string) error {
 	return f.bind(ctx, id, patterns, func(g *grants) { g.Deny = patterns })
 }

@@ -14,11 +14,11 @@ import (
 // are JSON: they are few and small.
 const (
 	kindToken    uint16 = 110 + iota // a join token was made
-	kindJoined                       // a gateway was let in, or got a new certificate
+	kindJoined                       // a gateway joined, or got a new certificate
 	kindReset                        // a gateway's key was forgotten: the next join may bring another
-	kindRevoked                      // a gateway is not let in any more
-	kindGrants                       // a gateway was bound to topics, or is no more; format level 2
-	kindContacts                     // how gateways were when they were there last; format level 2
+	kindRevoked                      // a gateway was revoked
+	kindGrants                       // a gateway's grants changed; format level 2
+	kindContacts                     // the last contacts of gateways; format level 2
 )
 
 // Kinds implements state.Machine.
@@ -56,11 +56,11 @@ func (f *Fleet) Apply(kind uint16, body []byte) error {
 	return nil
 }
 
-// tokenMemory is how long after its end a token is answered with "expired".
+// tokenMemory is how long after its expiry a token is still answered with "expired".
 const tokenMemory = 7 * 24 * time.Hour
 
-// forget drops the tokens that had expired long before a new one was made: each
-// start of an owner makes one. Called with mu held.
+// forget drops tokens that had expired long before a new one was made: each start of an
+// owner makes one. Called with mu held.
 func (f *Fleet) forget(made time.Time) {
 	for hash, t := range f.tokens {
 		if t.Expires.Add(tokenMemory).Before(made) {
@@ -124,7 +124,7 @@ func (f *Fleet) applyContacts(body []byte) error {
 			next.Contact = g.Seen.Contact
 			next.At = c.At
 		}
-		g.Seen = &next // a new one: copies of the gateway have the old one
+		g.Seen = &next // a new value: copies of the gateway have the old one
 	}
 	return nil
 }

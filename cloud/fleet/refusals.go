@@ -2,7 +2,7 @@ package fleet
 
 import "time"
 
-// Bounds on what is remembered of refusals, in memory only.
+// Limits of the refusals that are kept, in memory only.
 const (
 	maxRefusals        = 8     // of a gateway
 	maxRefusalGateways = 1_000 // that have some
@@ -12,15 +12,15 @@ const (
 // Refusal is something that the cloud refused to a gateway.
 type Refusal struct {
 	First, Last time.Time // when it was refused for the first and the last time
-	Topic       string    // "" if it was about no topic
+	Topic       string    // "" if it was not about a topic
 	Reason      string    // a word
 	Text        string
 	Times       int
 	Records     uint64 // in all, at most
 }
 
-// Refused remembers a refusal; its times are set here. The same one once more only
-// counts up.
+// Refused stores a refusal and sets its times. A repetition of the same one is only
+// counted.
 func (f *Fleet) Refused(id string, r Refusal) {
 	if _, err := f.Gateway(id); err != nil {
 		return
@@ -50,8 +50,8 @@ func (f *Fleet) Refused(id string, r Refusal) {
 	}
 }
 
-// forgetRefusals makes room: the gateway whose newest refusal is the oldest loses its
-// refusals. Called with hearing held.
+// forgetRefusals makes room: it drops the refusals of the gateway whose newest refusal
+// is the oldest. Called with hearing held.
 func (f *Fleet) forgetRefusals() {
 	var oldest *watched
 	for _, w := range f.watched {
@@ -65,7 +65,8 @@ func (f *Fleet) forgetRefusals() {
 	}
 }
 
-// Refusals lists the last ones of a gateway since this node leads, oldest first.
+// Refusals lists the refusals of a gateway that are kept since this node leads, oldest
+// first.
 func (f *Fleet) Refusals(id string) []Refusal {
 	f.hearing.Lock()
 	defer f.hearing.Unlock()

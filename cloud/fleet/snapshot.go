@@ -22,7 +22,7 @@ type snapshot struct {
 	Gateways []*Gateway    `json:"gateways"`
 }
 
-// storedToken is a token that tells no gateways at all from any gateway.
+// storedToken is a token that distinguishes no gateways from any gateway.
 type storedToken struct {
 	token
 	Gateways []string `json:"gateways"`

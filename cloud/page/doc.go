@@ -1,9 +1,9 @@
-// Package page is what a browser sees of a cluster on the admin port: nodes, gateways,
+// Package page serves web pages about a cluster on the admin port: nodes, gateways,
 // topics, groups, recent errors and records. It changes nothing.
 //
-// It knows nothing but what the port itself answers: each page asks for it in the name
-// of its reader (admin.Guard.Ask), so that a page shows nobody more than he may ask
-// for, and a standby's page has what the owner says. Pages are HTML that this node
-// renders, with one style and one small script, which fetches the page again from time
-// to time. Whatever devices and clients have sent is text in it, never markup.
+// The package gets all data through the port itself: each page requests it on behalf of
+// its reader (admin.Guard.Ask). So a page shows nothing that its reader may not read,
+// and a standby's page has the owner's data. Pages are HTML that this node renders,
+// with one style sheet and one small script, which reloads the page from time to time.
+// Data from devices and clients is shown as text, never as markup.
 package page

@@ -20,7 +20,7 @@ var files embed.FS
 //go:embed page.js
 var script []byte
 
-// refreshSeconds is after how long a page is fetched again while somebody looks at it.
+// refreshSeconds is how often an open page is fetched again.
 const refreshSeconds = 5
 
 // pages are those of one admin port.
@@ -49,7 +49,7 @@ func Register(g *admin.Guard) {
 	p := &pages{guard: g, now: time.Now}
 	g.Handle(admin.Open, "GET /page.js", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
-		_, _ = w.Write(script) // the browser is gone, if this fails
+		_, _ = w.Write(script) // an error means that the browser is gone
 	})
 	g.SetFront(admin.Read, p.page("overview", "Overview", p.overview))
 	for _, one := range []struct {
@@ -70,7 +70,7 @@ func Register(g *admin.Guard) {
 	}
 }
 
-// section says to which entry of the menu a page belongs.
+// section returns the entry of the menu that a page belongs to.
 func section(name string) string {
 	switch name {
 	case "topic", "records":
@@ -89,7 +89,7 @@ func (p *pages) page(name, title string, view view) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		f := frame{Title: title, Section: section(name), Caller: admin.CallerOf(r), Now: p.now(), Refresh: refreshSeconds}
 		if name == "records" {
-			f.Refresh = 0 // records do not change, and somebody may be reading
+			f.Refresh = 0 // records do not change, and a reader may be busy with them
 		}
 		err := p.get(r, "/v1/node", &f.Node)
 		if err == nil {
@@ -105,11 +105,11 @@ func (p *pages) page(name, title string, view view) http.HandlerFunc {
 			return
 		}
 		w.WriteHeader(status)
-		_, _ = w.Write(out.Bytes()) // the browser is gone, if this fails
+		_, _ = w.Write(out.Bytes()) // an error means that the browser is gone
 	}
 }
 
-// refusal is an answer of the port that is no success.
+// refusal is an answer of the port that reports an error.
 type refusal struct {
 	status int
 	text   string
@@ -124,7 +124,7 @@ func statusOf(err error) int {
 	return http.StatusInternalServerError
 }
 
-// get asks the port for something, in the name of who asks for the page.
+// get requests a path of the port on behalf of the page's reader.
 func (p *pages) get(r *http.Request, path string, v any) error {
 	status, body, err := p.guard.Ask(r, path)
 	if err != nil {
@@ -141,7 +141,7 @@ func (p *pages) get(r *http.Request, path string, v any) error {
 		return refusal{status, http.StatusText(status)}
 	}
 	if status == http.StatusMisdirectedRequest {
-		// A browser that is told to ask another node would stop at this status.
+		// This status would keep the browser from showing the page.
 		status = http.StatusServiceUnavailable
 		if e.Owner != "" {
 			e.Error += ": open the page of the owner, at " + e.Owner

@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/cloud/payload"
 )
 
-// Bounds of a page of records.
+// Limits of a page of records.
 const (
 	pageRecords = 20
 	pageValue   = 64 << 10 // bytes of one value
@@ -23,8 +23,8 @@ type recordsView struct {
 	console.Records
 	Partitions []int32
 	Shown      []shownRecord
-	Previous   int64 // offset of the page before; -1: there is none
-	More       bool  // there is something behind
+	Previous   int64 // offset of the page before; -1 if there is none
+	More       bool  // there are records after this page
 	Last       int64 // offset of the last page
 	At         string
 }
@@ -99,7 +99,7 @@ func (p *pages) records(r *http.Request) (any, error) {
 	return v, nil
 }
 
-// show makes text of the records, and finds the pages beside this one.
+// show converts the records to text, and finds the pages before and after this one.
 func (v *recordsView) show() {
 	begin := v.Next
 	for _, one := range v.Records.Records {

@@ -17,7 +17,7 @@ const (
 	topRows = 6
 )
 
-// rows are those of a table that match what is searched for.
+// rows are the rows of a table that match a search.
 type rows[T any] struct {
 	Search string
 	All    []T // at most maxRows
@@ -25,7 +25,7 @@ type rows[T any] struct {
 	Of     int // how many there are
 }
 
-// search keeps the rows whose name has the text of the request's q in it.
+// search keeps the rows whose name contains the parameter q of the request.
 func search[T any](r *http.Request, all []T, name func(T) string) rows[T] {
 	out := rows[T]{Search: r.URL.Query().Get("q"), Of: len(all)}
 	if text := strings.ToLower(out.Search); text != "" {
@@ -41,8 +41,8 @@ func first[T any](all []T, n int) []T { return all[:min(n, len(all))] }
 // overview is the front page.
 type overview struct {
 	Status   console.Status
-	Topics   []console.Topic   // the busiest
-	Gateways []console.Gateway // those to look at
+	Topics   []console.Topic   // the busiest ones
+	Gateways []console.Gateway // those that need attention
 	Lagging  []console.Group   // the furthest behind
 	Errors   console.Lines
 }
@@ -67,8 +67,8 @@ func (p *pages) overview(r *http.Request) (any, error) {
 	return o, nil
 }
 
-// sortGateways puts those first that somebody should look at: away, then with most
-// that waits, then those that lost something.
+// sortGateways sorts those first that need attention: those that are away, then those
+// with the largest backlog, then those that lost records.
 func sortGateways(all []console.Gateway) {
 	rank := func(g console.Gateway) int {
 		switch {

@@ -1,6 +1,6 @@
 // Package payload makes the bytes of a record's key or value readable: JSON with
-// indents, CBOR in its diagnostic notation, text as it is, and everything else as a
-// table of bytes. What it returns is text and nothing more: whoever shows it escapes it.
+// indents, CBOR in its diagnostic notation, text as it is, and everything else as a hex
+// dump. It returns plain text: the caller must escape it for HTML.
 package payload
 
 import (
@@ -28,11 +28,11 @@ const (
 	Binary Kind = "bytes"
 )
 
-// maxText bounds what Decode makes of a value, in bytes.
+// maxText bounds the result of Decode, in bytes.
 const maxText = 256 << 10
 
-// Decode says what bytes are, and returns them as text of at most a few hundred
-// kilobytes. contentType, which may be empty, is what the record says of itself.
+// Decode returns the kind of p, and p as text of at most a few hundred kilobytes.
+// contentType, which may be empty, is what the record declares.
 func Decode(p []byte, contentType string) (Kind, string) {
 	switch {
 	case p == nil:
@@ -59,16 +59,16 @@ func Decode(p []byte, contentType string) (Kind, string) {
 	return Binary, Dump(p)
 }
 
-// named reports whether a content type is of a format: application/cbor, or
-// application/senml+cbor.
+// named reports whether a content type is of a format: application/cbor or, for
+// example, application/senml+cbor.
 func named(contentType, format string) bool {
 	kind, _, _ := strings.Cut(strings.ToLower(contentType), ";")
 	kind = strings.TrimSpace(kind)
 	return strings.HasSuffix(kind, "/"+format) || strings.HasSuffix(kind, "+"+format)
 }
 
-// looksLikeJSON reports whether bytes are one JSON value. A bare number or word is
-// taken for text, which looks the same.
+// looksLikeJSON reports whether bytes are one JSON value. A bare number or word counts
+// as text, which looks the same.
 func looksLikeJSON(p []byte) bool {
 	p = bytes.TrimLeft(p, " \t\r\n")
 	return len(p) > 0 && (p[0] == '{' || p[0] == '[') && json.Valid(p)
@@ -85,8 +85,8 @@ func indent(p []byte) string {
 	return out.String()
 }
 
-// looksLikeCBOR reports whether bytes are one array, map or tagged item of CBOR: much
-// that is no CBOR would pass for one of the other items.
+// looksLikeCBOR reports whether bytes are one array, map or tagged item of CBOR. Other
+// items are too easily taken for CBOR.
 func looksLikeCBOR(p []byte) bool {
 	major := p[0] >> 5
 	return major >= 4 && major <= 6 && len(p) > 1 && cbor.Wellformed(p) == nil
@@ -128,8 +128,8 @@ func Compact(p []byte) (text string, ok bool) {
 	return out.String(), true
 }
 
-// Readable reports whether bytes are text without control characters but tabs and
-// ends of lines.
+// Readable reports whether bytes are text without control characters other than tabs
+// and line ends.
 func Readable(p []byte) bool {
 	return utf8.Valid(p) && !bytes.ContainsFunc(p, func(r rune) bool {
 		return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t'
