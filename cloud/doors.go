@@ -26,8 +26,8 @@ import (
 // loopback address, whatever address the door has, because connections from there have
 // a reserve. A door that refuses the connection works.
 
-// silentFile, in the data directory, has the time at which this node last stopped
-// leading because of its doors.
+// silentFile is a file in the data directory. Its modification time is the last time
+// that this node stopped leading because of its doors.
 const silentFile = "doors-silent"
 
 // rest is how long the doors have no effect after a shard has changed its owner, or

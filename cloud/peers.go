@@ -22,22 +22,22 @@ import (
 )
 
 const (
-	// maxAlive bounds what a node without a peer port may answer to the question
-	// whether it is there, in bytes.
+	// maxAlive bounds the answer of a node without a peer port to the question whether
+	// it is alive, in bytes.
 	maxAlive = 4 << 10
-	// maxPeers is how many connections the peer port takes, maxNewPeers how many
-	// of those have not shown a certificate yet.
+	// maxPeers is how many connections the peer port takes, maxNewPeers how many of
+	// those may not have shown a certificate yet.
 	maxPeers    = 256
 	maxNewPeers = 32
 )
 
-// peers is what a node has to do with the others of its cluster.
+// peers is this node's connection to the others of its cluster.
 type peers struct {
 	listener net.Listener // nil: --peer off
 	client   *peer.Client
-	http     *http.Client // asks those that have no peer port, directly
+	http     *http.Client // asks nodes without a peer port, directly
 	nodes    heardNodes
-	heard    atomic.Int64 // when another node asked this one last, in Unix nanoseconds; 0: never
+	heard    atomic.Int64 // when another node last asked this one, in Unix nanoseconds; 0: never
 	counters cluster.Counters
 	looks    atomic.Uint64 // for questions in the bucket
 	answers  atomic.Uint64 // slots that were written for them
@@ -85,7 +85,7 @@ func (n *Node) takeover() time.Duration {
 	return n.o.Takeover
 }
 
-// answer is what this node says of itself on the peer port.
+// answer is what this node reports about itself on the peer port.
 func (n *Node) answer() peer.Answer {
 	a := peer.Answer{Node: n.o.Node, Boot: n.self.Boot, Role: n.Role()}
 	if own := n.owned.Load(); own != nil && a.Role == console.RoleOwner {
@@ -95,16 +95,16 @@ func (n *Node) answer() peer.Answer {
 	return a
 }
 
-// heardOf notes that a node has asked this one, over the peer port or through
-// the bucket.
+// heardOf records that a node has asked this one, over the peer port or through the
+// bucket.
 func (n *Node) heardOf(node string) {
-	if node != n.o.Node { // it asks its own doors too
+	if node != n.o.Node { // this node asks its own doors too
 		n.peers.heard.Store(time.Now().UnixNano())
 		n.peers.nodes.note(node, time.Now(), n.gone())
 	}
 }
 
-// ask asks another node whether it is there and leading or about to.
+// ask asks another node whether it is alive, and leading or about to lead.
 func (n *Node) ask(ctx context.Context, owner cluster.Node) (cluster.Sign, error) {
 	answer, err := n.askAt(ctx, owner)
 	switch {
@@ -138,7 +138,7 @@ func (n *Node) askAt(ctx context.Context, owner cluster.Node) (peer.Answer, erro
 	return peer.Answer{Node: alive.Node, Role: alive.Role}, nil
 }
 
-// measurePeers shows what standing by costs, and what it held back.
+// measurePeers adds the metrics of standing by.
 func (n *Node) measurePeers() {
 	p := &n.peers
 	for name, value := range map[string]*atomic.Uint64{
@@ -153,8 +153,8 @@ func (n *Node) measurePeers() {
 	n.metrics.NewGauge("weir_standby_copy_age_seconds", n.copyAge)
 }
 
-// answerBucket answers those who cannot reach this owner, through the bucket,
-// until ctx ends.
+// answerBucket answers nodes that cannot reach this owner, through the bucket, until
+// ctx ends.
 func (n *Node) answerBucket(ctx context.Context, log *commitlog.Log) {
 	cluster.Answer(ctx, n.takeover(), log.Acked,
 		func(ctx context.Context) (string, bool, error) {

@@ -12,8 +12,8 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// races are those with other nodes for names in the bucket: whether the nodes
-// exclude each other there though each has its own way to it.
+// races checks with other nodes whether they exclude each other in the bucket, even if
+// each has its own way to it.
 type races struct {
 	once sync.Once
 	wg   sync.WaitGroup
@@ -21,11 +21,11 @@ type races struct {
 	fail context.CancelCauseFunc // ends the node
 
 	mu      sync.Mutex
-	joining int  // guarded by mu; how many that others have invited to are under way
-	over    bool // guarded by mu; none is begun any more
+	joining int  // guarded by mu; races under way to which others have invited
+	over    bool // guarded by mu; no race is begun any more
 }
 
-// end waits for what is under way, whose context has ended.
+// end waits for races under way. Their context has ended.
 func (r *races) end() {
 	r.mu.Lock()
 	r.over = true
@@ -36,14 +36,14 @@ func (r *races) end() {
 // raceTime is how long a race may take: some 200 requests, and a few seconds.
 const raceTime = time.Minute
 
-// maxRaces is how many a node takes part in at once, if as many nodes start.
+// maxRaces is how many races a node takes part in at once, if many nodes start.
 const maxRaces = 4
 
-// unraced is said when it cannot be found out whether two nodes exclude each other.
+// unraced is logged if it cannot be found out whether two nodes exclude each other.
 const unraced = "it is not known whether this node and the owner exclude each other in the bucket: both must have the same --bucket, and reach each other's --peer"
 
-// raceOwner makes sure, once in a node's life, that this node and the owner exclude
-// each other. It works in the background; when they do not, the node ends.
+// raceOwner checks, once in a node's life, that this node and the owner exclude each
+// other. It runs in the background; if they do not, the node ends.
 func (n *Node) raceOwner(ctx context.Context, owner cluster.Node) {
 	n.races.once.Do(func() {
 		n.races.wg.Go(func() {
@@ -70,7 +70,7 @@ func (n *Node) raceOwner(ctx context.Context, owner cluster.Node) {
 	})
 }
 
-// joinRaces takes part in the races that other nodes have invited to. It works in the
+// joinRaces takes part in races to which other nodes have invited. It runs in the
 // background.
 func (n *Node) joinRaces() {
 	r := &n.races

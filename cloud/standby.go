@@ -21,32 +21,32 @@ import (
 )
 
 const (
-	// copyEvery is how often a node that stands by asks the owner for what is new, and
-	// copyPause how soon again if a client waits for it.
+	// copyEvery is how often a standby asks the owner for changes, and copyPause how
+	// soon it asks again if a client waits.
 	copyEvery = 500 * time.Millisecond
 	copyPause = 50 * time.Millisecond
 	// copyTime is how long the owner may take to answer, and refreshTime how long a
-	// client waits for that.
+	// client waits for the answer.
 	copyTime    = 5 * time.Second
 	refreshTime = time.Second
-	// maxForwards is how many requests of clients a node that stands by has at the owner
-	// at once: others wait for their turn.
+	// maxForwards is how many requests of clients a standby has at the owner at once;
+	// others wait.
 	maxForwards = 16
 
 	copyMissing = "this node stands by without a copy of what the owner knows: Kafka clients that come to it find no topics and cannot log in by password; see to the network between the nodes' --peer"
 )
 
-// copies keep this node's copy of what the owner knows: see broker.Copy.
+// copies keeps this node's copy of the owner's state: see broker.Copy.
 type copies struct {
-	kick     chan struct{} // a token: somebody waits for a copy
+	kick     chan struct{} // a token: a client waits for a copy
 	forwards chan struct{} // a token for each request that is at the owner
-	quotas   *quota.Quotas // of the copy; what clients have used of them outlives it
+	quotas   *quota.Quotas // of the copy; the clients' use of them is kept when it is replaced
 	missing  *budget.Episode
 
 	mu     sync.Mutex         // guards what follows
-	next   chan struct{}      // closed when the round that has not begun yet is over
-	cancel context.CancelFunc // ends the question that is under way; nil: there is none
-	since  time.Time          // when this node began to stand by; zero: it never has
+	next   chan struct{}      // closed at the end of the next round
+	cancel context.CancelFunc // ends the question under way; nil: there is none
+	since  time.Time          // when this node became a standby; zero: never
 }
 
 func (n *Node) newCopies() *copies {
@@ -56,7 +56,7 @@ func (n *Node) newCopies() *copies {
 			End:   "this node has a copy of what the owner knows again", Quiet: time.Hour, Log: n.o.Log})}
 }
 
-// keepCopy asks the owner again and again, one question at a time, until ctx ends.
+// keepCopy asks the owner repeatedly, one question at a time, until ctx ends.
 func (n *Node) keepCopy(ctx context.Context) {
 	c := n.copies
 	for ctx.Err() == nil {
@@ -96,7 +96,8 @@ func (c *copies) Refresh(ctx context.Context) {
 	}
 }
 
-// follow ends the question to an earlier owner, and has the new one asked at once.
+// follow ends the question to the former owner and makes keepCopy ask the new one at
+// once.
 func (c *copies) follow() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,11 +119,11 @@ func (n *Node) renewCopy(ctx context.Context) {
 	limited, cancel := context.WithTimeout(ctx, copyTime)
 	defer cancel()
 	c.mu.Lock()
-	c.cancel = cancel // before the owner is looked up: follow comes after that, or ends this
+	c.cancel = cancel // before the owner is looked up: follow comes later, or cancels this question
 	c.mu.Unlock()
 	owner, known := n.broker.Controller()
 	if !known || owner.Name == n.o.Node {
-		return // this node leads, or is about to
+		return // this node leads, or is about to lead
 	}
 	err := n.copyFrom(limited, owner.Node)
 	c.mu.Lock()
@@ -138,7 +139,7 @@ func (n *Node) renewCopy(ctx context.Context) {
 	}
 }
 
-// copyFrom makes this node's copy as new as the question.
+// copyFrom brings this node's copy up to the time of the question.
 func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
 	if owner.Address(cluster.Peer) == "" {
 		return errors.New("the owner has no --peer")
@@ -173,7 +174,7 @@ func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
 	return nil
 }
 
-// take puts into a copy what is new. whole says that it has nothing yet.
+// take adds changes to a copy. whole says that the copy is empty so far.
 func (n *Node) take(next *broker.Copy, got *peer.Copy, whole bool) error {
 	if whole && (got.Topics == nil || got.Users == nil || got.Quotas == nil || got.Settings == nil) {
 		return errors.New("the owner has answered with a part of a copy")
@@ -202,14 +203,14 @@ func (n *Node) take(next *broker.Copy, got *peer.Copy, whole bool) error {
 	return nil
 }
 
-// copyFor answers a node that stands by. The tag counts the changes of topics, of users
-// and ACLs, of quotas, and of settings, in this life of this node.
+// copyFor answers a standby. The tag counts the changes of topics, of users and ACLs,
+// of quotas, and of settings, since this node became the owner.
 func (n *Node) copyFor(after string) (*peer.Copy, error) {
 	own := n.owned.Load()
 	if err := n.broker.Serving(); err != nil || own == nil {
 		return nil, errors.Join(peer.ErrNoCopy, err)
 	}
-	// The counts first: what they do not count is told once more the next time.
+	// The counts are taken first: a later change is sent again with the next answer.
 	life := fmt.Sprintf("%s-%d-", n.self.Boot, own.Log.Epoch())
 	counts := []string{fmt.Sprint(own.Log.Changes()), fmt.Sprint(own.Users.Changes()), fmt.Sprint(own.Quotas.Changes()), fmt.Sprint(own.Settings.Changes())}
 	c := &peer.Copy{Tag: life + strings.Join(counts, "."), Epoch: own.Log.Epoch(), Cluster: own.Log.ClusterID()}
@@ -235,7 +236,7 @@ func (n *Node) copyFor(after string) (*peer.Copy, error) {
 	return c, nil
 }
 
-// copyAge is how old this node's copy is, in seconds: 0 while it does not stand by.
+// copyAge is the age of this node's copy, in seconds; 0 if it is not a standby.
 func (n *Node) copyAge() float64 {
 	if n.Role() != console.RoleStandby {
 		return 0
@@ -251,8 +252,8 @@ func (n *Node) copyAge() float64 {
 	return time.Since(n.copies.since).Seconds()
 }
 
-// endCopy ends the copy of a node that has become the owner. users is what the log says:
-// who has logged in by a credential that it does not have must go.
+// endCopy ends the copy of a node that has become the owner. users is from the log:
+// sessions that logged in with a credential that users does not have are closed.
 func (n *Node) endCopy(users *auth.Auth) {
 	if last := n.broker.LastCopy(); last != nil {
 		last.Users.Supersede(users)
@@ -260,7 +261,7 @@ func (n *Node) endCopy(users *auth.Auth) {
 	n.access.Settle()
 }
 
-// owner is the owner as the Kafka door of a node that stands by asks it.
+// owner lets the Kafka door of a standby ask the owner.
 type owner struct{ n *Node }
 
 // Refresh implements kafka.Owner.
@@ -284,7 +285,7 @@ func (o owner) NewProducerID(ctx context.Context, who auth.Who) (id int64, code 
 	return id, code, err
 }
 
-// at asks the owner when it is the caller's turn.
+// at asks the owner, after waiting for its turn.
 func (o owner) at(ctx context.Context, ask func(node, address string) error) error {
 	select {
 	case o.n.copies.forwards <- struct{}{}:
@@ -299,10 +300,10 @@ func (o owner) at(ctx context.Context, ask func(node, address string) error) err
 	return ask(node.Name, node.Address(cluster.Peer))
 }
 
-// leaderNotAvailable is Kafka's code of an owner without a Kafka door.
+// leaderNotAvailable is Kafka's error code if the owner has no Kafka door.
 const leaderNotAvailable = 5
 
-// createFor creates a topic for a client of a node that stands by.
+// createFor creates a topic for a client of a standby.
 func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (state.Topic, int16) {
 	if n.kafka == nil {
 		return state.Topic{}, leaderNotAvailable
@@ -310,7 +311,7 @@ func (n *Node) createFor(ctx context.Context, b peer.Behalf, name string) (state
 	return n.kafka.CreateTopic(ctx, auth.Who(b), name)
 }
 
-// producerFor gives a producer id to a client of a node that stands by.
+// producerFor allocates a producer id for a client of a standby.
 func (n *Node) producerFor(ctx context.Context, b peer.Behalf) (int64, int16) {
 	if n.kafka == nil {
 		return 0, leaderNotAvailable

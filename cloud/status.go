@@ -15,12 +15,12 @@ import (
 const (
 	// maxHeard is how many other nodes are remembered.
 	maxHeard = 64
-	// goneAfter is after how many takeover times of silence a node counts as gone:
+	// goneAfter is the silence, in takeover times, after which a node counts as gone:
 	// it asks the owner at least once in each of them.
 	goneAfter = 10
 )
 
-// heardNodes are the other nodes that have asked this one whether it is there.
+// heardNodes are the other nodes that have asked this one whether it is alive.
 type heardNodes struct {
 	mu  sync.Mutex // guards all
 	all map[string]heardNode
@@ -28,8 +28,8 @@ type heardNodes struct {
 
 type heardNode struct{ first, last time.Time }
 
-// note remembers that a node was heard. One that was silent for longer than gone has
-// come back: its time begins anew.
+// note records that a node was heard. If it was silent for longer than gone, it has
+// come back, and its time begins again.
 func (h *heardNodes) note(name string, now time.Time, gone time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -50,7 +50,7 @@ func (h *heardNodes) note(name string, now time.Time, gone time.Duration) {
 	h.all[name] = one
 }
 
-// members lists those that were heard of lately, by name.
+// members lists the nodes heard of recently, by name.
 func (h *heardNodes) members(now time.Time, gone time.Duration) []console.Member {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,10 +64,10 @@ func (h *heardNodes) members(now time.Time, gone time.Duration) []console.Member
 	return all
 }
 
-// gone is after what silence a node is not listed any more.
+// gone is the silence after which a node is no longer listed.
 func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time.Second) }
 
-// state is what the admin port tells of this node.
+// state returns this node's state for the admin port.
 func (n *Node) state() console.State {
 	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.Address(cluster.HTTP), Kafka: n.self.Address(cluster.Kafka), Sync: n.self.Address(cluster.Sync)}
 	own := n.owned.Load()
@@ -82,8 +82,8 @@ func (n *Node) state() console.State {
 	return s
 }
 
-// diskOf asks about the file system of a directory; of one that does not tell nothing
-// but the path is known.
+// diskOf returns the figures of a directory's file system; only the path if there are
+// none.
 func diskOf(path string) console.Disk {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(path, &fs); err != nil {

@@ -15,30 +15,29 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// uplink is the broker as the receiver sees it.
+// uplink adapts the broker to the receiver.
 type uplink struct {
 	broker   *broker.Broker
 	mayWrite func(gateway, topic string) bool     // of topics that are not the cloud's own
-	lost     func(gateway string, records uint64) // is told of records that are reported as lost; may be nil
+	lost     func(gateway string, records uint64) // called for records that are reported as lost; may be nil
 	limits   Limits
 	log      *slog.Logger
 
 	mu      sync.Mutex     // one creation at a time; guards created
-	created map[string]int // topics by gateway, since this node leads
+	created map[string]int // topics created by each gateway since this node leads
 
 	saying sync.Mutex         // guards said
-	said   map[[2]string]bool // gateway and topic of refusals that are in the node's log; no topic: it has too many
+	said   map[[2]string]bool // gateway and topic of refusals that were logged; without a topic: it has too many
 }
 
 func newUplink(b *broker.Broker, mayWrite func(gateway, topic string) bool, limits Limits, log *slog.Logger) *uplink {
 	return &uplink{broker: b, mayWrite: mayWrite, limits: limits, log: log, created: make(map[string]int), said: make(map[[2]string]bool)}
 }
 
-// maxSaid bounds said; beyond it the node forgets what it has said.
+// maxSaid bounds said; beyond it the node forgets what it has logged.
 const maxSaid = 10_000
 
-// allow refuses a topic that a gateway may not write to, with a line in the log for
-// the first refusal.
+// allow refuses a topic that a gateway may not write to, and logs the first refusal.
 func (u *uplink) allow(gateway, topic string) error {
 	if u.mayWrite(gateway, topic) {
 		return nil
@@ -49,7 +48,7 @@ func (u *uplink) allow(gateway, topic string) error {
 	return fmt.Errorf("%w: topic %s", receiver.ErrNotAllowed, topic)
 }
 
-// first reports whether a refusal is not in the node's log yet, and notes that it is.
+// first reports whether a refusal was not logged yet, and records that it is now.
 func (u *uplink) first(gateway, topic string) bool {
 	u.saying.Lock()
 	defer u.saying.Unlock()
@@ -64,7 +63,7 @@ func (u *uplink) first(gateway, topic string) bool {
 	return true
 }
 
-// answer translates a broker's error into the receiver's words.
+// answer translates a broker's error into the receiver's.
 func (u *uplink) answer(err error) error {
 	var refused *broker.Refused
 	switch {
@@ -73,7 +72,7 @@ func (u *uplink) answer(err error) error {
 	case errors.As(err, &refused):
 		return refusal(refused)
 	case errors.Is(err, broker.ErrNotOwner):
-		var addr string // not known: this node has just lost the shard, and knows no other owner yet
+		var addr string // empty: this node has just lost the shard, and does not know the new owner yet
 		elsewhere, ok := errors.AsType[*broker.NotOwnerError](err)
 		if ok && elsewhere.Owner.Name != u.broker.Self().Name {
 			addr = elsewhere.Owner.Address(cluster.Sync)
@@ -184,8 +183,8 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 	return t, err
 }
 
-// mayCreate refuses a topic that would be one too many. What finds no topic has one:
-// weir.UnroutedTopic. It has mu.
+// mayCreate refuses a topic that would exceed a limit. Records without a topic go to
+// weir.UnroutedTopic, which is always allowed. It is called with mu held.
 func (u *uplink) mayCreate(gateway, topic string, all int) error {
 	var err error
 	switch {
@@ -205,7 +204,7 @@ func (u *uplink) mayCreate(gateway, topic string, all int) error {
 	return err
 }
 
-// reserved reports whether a topic is one of Weir's or Kafka's own.
+// reserved reports whether a topic belongs to Weir or Kafka.
 func reserved(topic string) bool {
 	return strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, "weir.")
 }
@@ -214,8 +213,8 @@ func reserved(topic string) bool {
 func (u *uplink) Append(a receiver.Append, done func(error)) {
 	t, err := u.broker.TopicByID(a.Topic)
 	if err != nil {
-		// A topic that is gone is the log's to refuse: only it knows the
-		// order of this and what is flying.
+		// Only the log may refuse a topic that is gone: it knows the order of this
+		// batch and those in flight.
 		if !errors.Is(err, broker.ErrUnknownTopic) {
 			done(u.answer(err))
 			return
@@ -232,7 +231,7 @@ func (u *uplink) Append(a receiver.Append, done func(error)) {
 	source := broker.Source{Stream: a.Stream, Prev: a.Prev, First: a.First, Last: a.Last, Row: a.Row}
 	u.broker.Append(broker.Append{Topic: a.Topic, Partition: a.Partition, Batch: a.Batch, Source: &source},
 		func(base int64, err error) {
-			// One that was there before has no offset, and was counted before.
+			// A duplicate has no offset, and was counted before.
 			if err == nil && base >= 0 && a.Missing > 0 && u.lost != nil {
 				u.lost(a.Stream.Gateway, a.Missing)
 			}

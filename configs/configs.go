@@ -1,8 +1,7 @@
-// Package configs reads the settings of Weir's binaries: every flag is also a
-// key of the YAML file named by --config and a variable that begins with the
-// binary's name (WEIR_EDGE_…, WEIR_CLOUD_…, WEIRCTL_…), so that what can be said in
-// one place can be said in all of them. Flags win over variables, variables over
-// the file, the file over the defaults.
+// Package configs reads the settings of Weir's binaries. Every flag is also a key of
+// the YAML file named by --config, and a variable that begins with the binary's name
+// (WEIR_EDGE_…, WEIR_CLOUD_…, WEIRCTL_…). Flags override variables, variables the file,
+// and the file the defaults.
 //
 // The sample files beside this package are read by the tests of the binaries
 // that they are for.
@@ -21,8 +20,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ErrDone: --help or --version was asked for and has been answered; the
-// program ends with exit code 0.
+// ErrDone: --help or --version was given and has been answered; the program ends with
+// exit code 0.
 var ErrDone = errors.New("nothing left to do")
 
 // version is set by the linker (see the Makefile).
@@ -31,7 +30,7 @@ var version = "devel"
 // Version names this build: a tag, a commit, or "devel".
 func Version() string { return version }
 
-// Program says what --help and --version print around the flags.
+// Program is what --help and --version print around the flags.
 type Program struct {
 	Name    string // of the binary
 	Summary string // a sentence or two: what it is for
@@ -40,26 +39,26 @@ type Program struct {
 
 	Also     []string  // keys that the file may have besides the flags: those of the binary's other commands
 	New      []string  // flags that never had a variable WEIR_<FLAG>
-	Warnings io.Writer // gets a line for each setting that will not be read for long; os.Stderr if nil
+	Warnings io.Writer // gets a line for each deprecated setting; os.Stderr if nil
 }
 
-// variable is the environment's name of a flag. Verbs of one binary share it.
+// variable returns the environment variable of a flag. The verbs of one binary share
+// it.
 func (p Program) variable(flag string) string {
 	binary, _, _ := strings.Cut(p.Name, " ")
 	return upper(binary + "-" + flag)
 }
 
-// oldVariable is the name that a flag's variable had until now, the same for all
-// binaries: WEIR_CLOUD was an address for one and a URL for another.
+// oldVariable returns the former variable of a flag. It was the same for all binaries,
+// so WEIR_CLOUD was an address for one and a URL for another.
 func oldVariable(flag string) string { return upper("weir-" + flag) }
 
 func upper(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "-", "_")) }
 
-// Load fills the flags of fs from args, the environment and the file named by
-// --config. Arguments that are no flags stay in fs.Args. An unknown flag or
-// key, and a value that does not fit, is an error of one sentence that names
-// the nearest known one. ErrDone means that out has received the answer to
-// --help or --version.
+// Load fills the flags of fs from args, the environment and the file named by --config.
+// Arguments that are not flags stay in fs.Args. An unknown flag or key, or an invalid
+// value, is an error of one sentence that names the nearest known one. ErrDone means
+// that the answer to --help or --version was written to out.
 func Load(p Program, fs *pflag.FlagSet, args, environ []string, out io.Writer) error {
 	fs.SortFlags = false
 	file := fs.String("config", "", "YAML `file` with the same keys as these flags")
@@ -175,11 +174,11 @@ func (p Program) fromYAML(fs *pflag.FlagSet, body []byte) error {
 }
 
 // repeated reports whether a flag takes one value each time that it is given. A
-// variable has them all, with semicolons between them; in YAML they are a list.
+// variable has all values, separated by semicolons; in YAML they are a list.
 func repeated(f *pflag.Flag) bool { return f.Value.Type() == "stringArray" }
 
-// settingsOf lists what a YAML value sets a flag to, one after the other. For a
-// repeated one the elements of a list may be mappings, which become the form
+// settingsOf returns the values that a YAML value gives a flag, in order. For a
+// repeated flag the elements of a list may be mappings, which are converted to
 // key=value,key=value.
 func settingsOf(n *yaml.Node, repeated bool) ([]string, error) {
 	if !repeated || n.Kind == yaml.ScalarNode {
@@ -212,8 +211,8 @@ func settingsOf(n *yaml.Node, repeated bool) ([]string, error) {
 	return all, nil
 }
 
-// scalar turns a YAML value into what a flag parses: a list becomes the
-// comma-separated form that list flags take.
+// scalar converts a YAML value to the text that a flag parses: a list becomes the
+// comma-separated form of list flags.
 func scalar(n *yaml.Node) (string, error) {
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -232,7 +231,7 @@ func scalar(n *yaml.Node) (string, error) {
 	}
 }
 
-// meta are the flags that make sense on a command line only.
+// meta reports whether a flag makes sense on a command line only.
 func meta(name string) bool { return name == "config" || name == "help" || name == "version" }
 
 func names(fs *pflag.FlagSet) []string {
@@ -278,8 +277,8 @@ func Loopback(addr string) bool {
 	return err == nil && !slices.ContainsFunc(ips, func(ip net.IP) bool { return !ip.IsLoopback() })
 }
 
-// CheckListener refuses a listener that others can reach and that asks nobody
-// who they are, unless the flag --<name>-anonymous says that this is meant.
+// CheckListener refuses a listener that others can reach and that requires no
+// authentication, unless the flag --<name>-anonymous is set.
 func CheckListener(name, addr string, authenticated, anonymous bool) error {
 	if addr == "off" || authenticated || anonymous || Loopback(addr) {
 		return nil
@@ -288,8 +287,8 @@ func CheckListener(name, addr string, authenticated, anonymous bool) error {
 		name, addr, name)
 }
 
-// CheckAdmin refuses an admin port that others can reach and on which credentials
-// can be read on the way, unless the flag --http-without-tls says that this is meant.
+// CheckAdmin refuses an admin port that others can reach without TLS, because
+// credentials could be read on the network, unless the flag --http-without-tls is set.
 func CheckAdmin(addr, certificate, key string, withoutTLS bool) error {
 	switch {
 	case (certificate == "") != (key == ""):

@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// Hangup is SIGHUP, which asks a daemon to read its files again. From ListenHangup on it
-// does not end the program.
+// Hangup receives SIGHUP, which asks a daemon to read its files again. After
+// ListenHangup the signal does not end the program.
 type Hangup chan os.Signal
 
-// ListenHangup takes the program's SIGHUPs. Those that come before Run wait for it, as
-// one.
+// ListenHangup takes over the program's SIGHUPs. Those that arrive before Run are
+// combined into one.
 func ListenHangup() Hangup {
 	h := make(Hangup, 1)
 	signal.Notify(h, syscall.SIGHUP)
@@ -31,5 +31,5 @@ func (h Hangup) Run(ctx context.Context, reload func()) {
 	}
 }
 
-// Stop gives the signal its usual meaning back.
+// Stop restores the signal's default effect.
 func (h Hangup) Stop() { signal.Stop(h) }

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 )
 
-// Logger writes a daemon's log in the format of --log-format: text or json.
-// Ids and addresses are written as people know them in both.
+// Logger writes a daemon's log in the format of --log-format: text or json. In both,
+// ids and addresses are written in readable form.
 func Logger(w io.Writer, format string) *slog.Logger {
 	if format != "json" {
 		return slog.New(slog.NewTextHandler(w, nil))

@@ -1,8 +1,7 @@
 package configs
 
-// Nearest returns the known word that is most like word, or "" when none is
-// close enough to be what was meant: a third of the word may differ, and one letter
-// more.
+// Nearest returns the known word that is most similar to word, or "" if none is similar
+// enough: a third of the word may differ, and one letter more.
 func Nearest(word string, known []string) string {
 	best, bestDistance := "", len(word)/3+1
 	for _, k := range known {

@@ -57,8 +57,8 @@ func FormatBytes(n int64) string {
 	return strconv.FormatFloat(size, 'f', 0, 64) + " " + units[i:i+1] + "B"
 }
 
-// ParseDuration reads a time span as time.ParseDuration does, and with d for days and
-// w for weeks in front: 90s, 12h30m, 7d, 1w2d12h.
+// ParseDuration reads a time span like time.ParseDuration, with d for days and w for
+// weeks in front: 90s, 12h30m, 7d, 1w2d12h.
 func ParseDuration(s string) (time.Duration, error) {
 	wrong := fmt.Errorf("%q is not a time span like 90s, 12h or 7d", s)
 	rest, total := strings.TrimSpace(s), time.Duration(0)

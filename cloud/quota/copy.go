@@ -7,23 +7,23 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// A node that stands by has a copy of the owner's limits. Unlike a snapshot, it may
-// come from a node of another version.
+// A standby has a copy of the owner's limits. Unlike a snapshot, the copy may come from
+// a node of another version.
 
-// Changes counts the entries that were applied. What Copy says afterwards has all
-// that were counted, and perhaps more.
+// Changes counts the entries that were applied. A later Copy contains at least those
+// that were counted.
 func (q *Quotas) Changes() uint64 { return q.changes.Load() }
 
-// Copy encodes the limits for a node that stands by.
+// Copy encodes the limits for a standby.
 func (q *Quotas) Copy() []byte {
 	return machine.Encode(struct {
 		Limits []Entry `json:"limits"`
 	}{q.Entries()})
 }
 
-// Follow replaces the limits by what another node's Copy has encoded. What clients
-// have used of them here still counts. Members that this program does not know are
-// left out of account. An error changes nothing.
+// Follow replaces the limits by those of another node's Copy. What clients have used of
+// them here still counts. Members that this program does not know are ignored. An error
+// changes nothing.
 func (q *Quotas) Follow(body []byte) error {
 	var c struct {
 		Limits []Entry `json:"limits"`

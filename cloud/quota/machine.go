@@ -5,9 +5,8 @@ import (
 	"fmt"
 )
 
-// kindLimits is the journal entry (see commitlog's FORMAT.md for the ranges) that
-// says what limits an entity has from now on. Bodies are JSON: they are few and
-// small.
+// kindLimits is the journal entry (see commitlog's FORMAT.md for the ranges) with the
+// new limits of an entity. Bodies are JSON: they are few and small.
 const kindLimits uint16 = 150
 
 // Kinds implements state.Machine.

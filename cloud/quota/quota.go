@@ -1,7 +1,7 @@
-// Package quota is how much of the server clients may use: bytes per second that
-// they write and read, and time that it works on their requests, for users, clients
-// and their combinations (KIP-13, KIP-55, KIP-124). The limits lie in the journal;
-// how much of them is used, each owner of the shard counts by itself.
+// Package quota limits how much of the server clients may use: bytes per second that
+// they write and read, and time for their requests, for users, clients and their
+// combinations (KIP-13, KIP-55, KIP-124). The limits are in the journal; each owner of
+// the shard counts their use by itself.
 package quota
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// What may be kept.
+// Limits of what is stored.
 const (
 	MaxEntries = 10_000
 	MaxName    = 1_000 // bytes: of a user, a client id
@@ -28,8 +28,8 @@ const (
 // Default, as a name, stands for all users or clients without limits of their own.
 const Default = "<default>"
 
-// Entity is whom limits are for: a user, a client id, or a client id of a user.
-// "" is a part that there is not.
+// Entity is what limits apply to: a user, a client id, or a client id of a user. A part
+// that is not given is "".
 type Entity struct {
 	User   string `json:"user,omitempty"`
 	Client string `json:"client,omitempty"`
@@ -68,7 +68,7 @@ func (e Entry) check() error {
 
 // Options configure Quotas.
 type Options struct {
-	Now func() time.Time // time.Now: how much of a limit is used
+	Now func() time.Time // the clock for counting use; nil means time.Now
 }
 
 // Quotas is a state.Machine.
@@ -96,7 +96,7 @@ func New(o Options) *Quotas {
 // Start implements shard.Machine.
 func (q *Quotas) Start(_ context.Context, log machine.WaitingLog) { q.Serve(log) }
 
-// Serve answers from now on, and writes its entries to log.
+// Serve makes Quotas accept changes, which it writes to log.
 func (q *Quotas) Serve(log machine.Log) { q.log = log }
 
 // Close implements shard.Machine. Nothing runs.
@@ -110,8 +110,8 @@ func (l Limits) timed() int64 {
 	return 0
 }
 
-// Set changes the limits of an entity, as change wants them, or only says whether
-// it could. Durable on return. Errors: ErrInvalid, ErrTooMany.
+// Set changes the limits of an entity by calling change, or only checks whether that is
+// possible. Durable on return. Errors: ErrInvalid, ErrTooMany.
 func (q *Quotas) Set(ctx context.Context, e Entity, change func(*Limits), dry bool) error {
 	defer q.changing.Take(ctx)()
 	q.mu.Lock()

@@ -7,41 +7,41 @@ import (
 )
 
 const (
-	burst       = time.Second      // of a limit that may be used at once
-	maxThrottle = 30 * time.Second // that a client is told at once; what it owes beyond is not forgotten
-	manyBuckets = 10_000           // from so many on, those that nobody owes anything to are dropped
+	burst       = time.Second      // the part of a limit that may be used at once, as time
+	maxThrottle = 30 * time.Second // longest throttle sent to a client; the rest of its debt is not forgotten
+	manyBuckets = 10_000           // from so many on, buckets without debt are dropped
 )
 
-// Direction is where bytes go that a limit is on.
+// Direction is the direction of the bytes that a limit is on.
 type Direction int
 
 // Directions.
 const (
 	Produce Direction = iota
 	Consume
-	work // of limits on time, which have none
+	work // for limits on time
 )
 
-// bucketKey is who shares what is left of a limit: all connections of a user, of a
+// bucketKey identifies the clients that share a limit: all connections of a user, of a
 // client id, or of a client id of a user.
 type bucketKey struct {
 	Entity
 	direction Direction
 }
 
-// bucket is what is left of a limit.
+// bucket is the unused part of a limit.
 type bucket struct {
-	level float64 // bytes, or hundredths of a second of work; below 0 they are owed
+	level float64 // bytes, or hundredths of a second of work; a debt if below 0
 	at    time.Time
 }
 
-// Take counts bytes of a client and returns how long it has to wait, 0 for not at
-// all. It never blocks.
+// Take counts bytes of a client and returns how long the client must wait, possibly 0.
+// It never blocks.
 func (q *Quotas) Take(d Direction, user, client string, bytes int) time.Duration {
 	return q.take(d, user, client, float64(bytes))
 }
 
-// TakeTime is Take for time that the server has worked on requests of a client.
+// TakeTime is Take for time that the server spent on requests of a client.
 func (q *Quotas) TakeTime(user, client string, worked time.Duration) time.Duration {
 	return q.take(work, user, client, worked.Seconds()*100)
 }
@@ -75,7 +75,7 @@ func (q *Quotas) take(d Direction, user, client string, amount float64) time.Dur
 	return time.Duration(min(-b.level/rate, maxThrottle.Seconds()) * float64(time.Second))
 }
 
-// prune keeps those who name a new client id each time from filling the memory.
+// prune keeps clients that use a new client id each time from filling the memory.
 func (q *Quotas) prune(now time.Time) {
 	if len(q.buckets) < manyBuckets {
 		return
@@ -87,7 +87,7 @@ func (q *Quotas) prune(now time.Time) {
 	}
 }
 
-// limit finds the limit that counts for a client, the most particular one, and who
+// limit finds the most specific limit that applies to a client, and the entity that
 // shares it. The order is Kafka's.
 func (q *Quotas) limit(d Direction, user, client string) (shared Entity, rate float64) {
 	for _, c := range []struct {
@@ -110,7 +110,7 @@ func (q *Quotas) limit(d Direction, user, client string) (shared Entity, rate fl
 	return Entity{}, 0
 }
 
-// rate is how much of what a bucket holds there is in each second.
+// rate returns how fast a bucket fills, per second.
 func (l Limits) rate(d Direction) float64 {
 	switch d {
 	case Produce:
@@ -122,8 +122,8 @@ func (l Limits) rate(d Direction) float64 {
 	}
 }
 
-// Stopwatch returns one that runs, or nil while no limit is on time: then measuring
-// would be for nothing.
+// Stopwatch returns a running stopwatch, or nil if no limit is on time: then measuring
+// would be of no use.
 func (q *Quotas) Stopwatch() *stopwatch.Stopwatch {
 	if q.timed.Load() == 0 {
 		return nil

@@ -1,5 +1,5 @@
 // Package recent keeps the newest warnings and errors of a program's log, for people
-// who look at the program and have no access to its log.
+// who have access to the program but not to its log.
 package recent
 
 import (
@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what is kept: together about 400 KiB.
+// Limits of what is kept: about 400 KiB together.
 const (
 	maxLines = 200
 	maxText  = 2 << 10 // bytes of one line
@@ -26,13 +26,13 @@ type Line struct {
 	About []About   `json:"about,omitempty"`
 }
 
-// About is one of the things that a line names.
+// About is a key and value of a line.
 type About struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
 }
 
-// Lines are the newest ones. The zero value is ready for use.
+// Lines are the newest lines. The zero value is ready for use.
 type Lines struct {
 	mu   sync.Mutex // guards the rest
 	ring []Line     // at most maxLines
@@ -59,19 +59,19 @@ func (l *Lines) add(line Line) {
 	l.next = (l.next + 1) % maxLines
 }
 
-// Handler returns a handler of log/slog that hands every line on to another one and
-// keeps the warnings and errors.
+// Handler returns a log/slog handler that passes every line to another one and keeps
+// the warnings and errors.
 func (l *Lines) Handler(to slog.Handler) slog.Handler { return &handler{to: to, lines: l} }
 
 type handler struct {
 	to     slog.Handler
 	lines  *Lines
 	about  []About // of the logger
-	groups string  // before the keys of what follows, with a dot at the end
+	groups string  // prefix of the following keys, with a dot at the end
 }
 
-// Enabled implements slog.Handler: warnings are kept even if the other handler does
-// not want them.
+// Enabled implements slog.Handler: warnings are kept even if the other handler does not
+// take them.
 func (h *handler) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn || h.to.Enabled(ctx, level)
 }
@@ -102,7 +102,7 @@ func (h *handler) line(r slog.Record) Line {
 	return line
 }
 
-// appendAbout adds what there is room for, in bytes.
+// appendAbout adds a if it fits into room, in bytes.
 func appendAbout(all []About, a About, room int) ([]About, int) {
 	if room <= len(a.Key) {
 		return all, 0
@@ -111,7 +111,7 @@ func appendAbout(all []About, a About, room int) ([]About, int) {
 	return append(all, a), room - len(a.Key) - len(a.Value)
 }
 
-// flat lists an attribute, or those in it if it is a group.
+// flat returns an attribute, or the attributes in it if it is a group.
 func flat(prefix string, a slog.Attr) []About {
 	value := a.Value.Resolve()
 	if value.Kind() != slog.KindGroup {

@@ -7,19 +7,19 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// A node that stands by has a copy of the owner's settings. Unlike a snapshot, it may
-// come from a node of another version.
+// A standby has a copy of the owner's settings. Unlike a snapshot, the copy may come
+// from a node of another version.
 
-// copied is a copy. Members that this program does not know are left out of account.
+// copied is a copy. Members that this program does not know are ignored.
 type copied struct {
 	All []Entry `json:"settings"`
 }
 
-// Changes counts the entries that were applied. What Copy says afterwards has all
-// that were counted, and perhaps more.
+// Changes counts the entries that were applied. A later Copy contains at least those
+// that were counted.
 func (s *Settings) Changes() uint64 { return s.changes.Load() }
 
-// Copy encodes the settings for a node that stands by.
+// Copy encodes the settings for a standby.
 func (s *Settings) Copy() []byte {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -30,8 +30,8 @@ func (s *Settings) Copy() []byte {
 	return machine.Encode(c)
 }
 
-// Copied returns what another node's Copy has encoded. It can be asked, not changed.
-// Settings of what this program does not know are left out.
+// Copied returns Settings with the content of another node's Copy. They can be queried,
+// not changed. Settings of unknown kinds are left out.
 func Copied(body []byte) (*Settings, error) {
 	var c copied
 	if err := json.Unmarshal(body, &c); err != nil {

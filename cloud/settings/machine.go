@@ -7,9 +7,8 @@ import (
 	"maps"
 )
 
-// kindSettings is the journal entry (see commitlog's FORMAT.md for the ranges) that
-// says what settings something has from now on. Bodies are JSON. It is of format
-// level 2.
+// kindSettings is the journal entry (see commitlog's FORMAT.md for the ranges) with the
+// new settings of a resource. Bodies are JSON. It is of format level 2.
 const kindSettings uint16 = 160
 
 // Kinds implements state.Machine.
@@ -43,7 +42,7 @@ func (s *Settings) put(e Entry) {
 	}
 }
 
-// merge finds out again what counts for each node.
+// merge computes the effective settings of each node.
 func (s *Settings) merge() {
 	common := s.all[Resource{Kind: Node}]
 	s.nodes = map[string]map[string]string{"": common}

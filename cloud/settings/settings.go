@@ -1,6 +1,6 @@
-// Package settings is what clients have changed of the settings of the nodes and of
-// consumer groups. It lies in the journal, so that each owner of the shard goes by
-// it. Which settings there are, and what they can be, is for the broker to know.
+// Package settings keeps the settings of nodes and consumer groups that clients have
+// changed. They are in the journal, so that every owner of the shard uses them. The
+// broker decides which settings exist and which values they may have.
 package settings
 
 import (
@@ -19,7 +19,7 @@ import (
 // Level is the format level from which on settings are in the log.
 const Level = 2
 
-// What may be kept.
+// Limits of what is stored.
 const (
 	MaxResources = 10_000
 	MaxBytes     = 4 << 20 // of all names and values together
@@ -27,7 +27,7 @@ const (
 	maxOne       = 64 << 10
 )
 
-// Kind says what has settings.
+// Kind is a kind of resource.
 type Kind string
 
 // The kinds of resources.
@@ -36,8 +36,8 @@ const (
 	Group Kind = "group"
 )
 
-// Resource has settings: a group by its id, or a node by its number; with the name
-// "" those that all nodes have that have none of their own.
+// Resource has settings: it is a group by its id, or a node by its number. The name ""
+// stands for all nodes without settings of their own.
 type Resource struct {
 	Kind Kind   `json:"kind"`
 	Name string `json:"name"`
@@ -84,7 +84,7 @@ type Settings struct {
 	log   machine.Log  // nil until Start
 	all   map[Resource]map[string]string
 	bytes int
-	nodes map[string]map[string]string // what counts for a node with settings of its own; "" for all others
+	nodes map[string]map[string]string // effective settings of each node with settings of its own; "" for all others
 }
 
 // New returns Settings without any.
@@ -98,22 +98,22 @@ func (s *Settings) Start(_ context.Context, log machine.WaitingLog) { s.Serve(lo
 // Close implements shard.Machine. Nothing runs.
 func (s *Settings) Close() error { return nil }
 
-// Serve answers from now on, and writes its entries to log.
+// Serve makes Settings accept changes, which it writes to log.
 func (s *Settings) Serve(log machine.Log) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = log
 }
 
-// Of returns the settings that a resource has of its own. They are not to be changed.
+// Of returns the resource's own settings. The caller must not change them.
 func (s *Settings) Of(r Resource) map[string]string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.all[r]
 }
 
-// Node returns what was set for a node: its own settings, and those of all nodes
-// where it has none. They are not to be changed.
+// Node returns what was set for a node: its own settings, and for the rest those of all
+// nodes. The caller must not change them.
 func (s *Settings) Node(number string) map[string]string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -138,9 +138,8 @@ func (s *Settings) Names(kind Kind) []string {
 }
 
 // Alter changes the settings of a resource; durable on return. change gets a copy of
-// them, to change in place; calls come one after the other, so that none undoes what
-// another has done. Errors: ErrInvalid, ErrTooMany, ErrLevel, and what change
-// returns.
+// them, to change in place. Calls run one after the other, so that none undoes
+// another's change. Errors: ErrInvalid, ErrTooMany, ErrLevel, and those of change.
 func (s *Settings) Alter(ctx context.Context, r Resource, change func(settings map[string]string) error) error {
 	defer s.changing.Take(ctx)()
 	s.mu.RLock()

@@ -13,9 +13,8 @@ import (
 // snapshotVersion is that of the JSON below.
 const snapshotVersion = 1
 
-// snapshot is a checkpoint: the settings, by kind and name. Without any there is
-// none: programs that know no settings can read the log as long as nobody has made
-// any.
+// snapshot is a checkpoint: the settings, by kind and name. If there are no settings
+// there is no snapshot, so that programs that know no settings can read the log.
 type snapshot struct {
 	Version int     `json:"version"`
 	All     []Entry `json:"settings"`
@@ -51,7 +50,7 @@ func (s *Settings) Restore(body []byte) error {
 	return nil
 }
 
-// decode fills Settings that nobody else knows.
+// decode fills Settings that are not shared yet.
 func (s *Settings) decode(body []byte) error {
 	var in snapshot
 	if err := json.Unmarshal(body, &in); err != nil || in.Version != snapshotVersion {

@@ -14,14 +14,14 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// defaultListener is the name of a listener that has been given none.
+// defaultListener is the name of a listener without a name.
 const defaultListener = "default"
 
-// listenerKeys are what can be said of a listener.
+// listenerKeys are the keys of a listener's settings.
 var listenerKeys = []string{"name", "listen", "advertise", "tls-cert", "tls-key", "client-ca", "sasl", "reauth"}
 
-// parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…".
-// What has no key goes on with the list before it.
+// parseListener reads "host:port", or "listen=host:port,sasl=plain,scram-sha-256,…". An
+// element without a key belongs to the list before it.
 func parseListener(s string) (listener.Settings, error) {
 	l := listener.Settings{Name: defaultListener}
 	if !strings.Contains(s, "=") {
@@ -74,7 +74,7 @@ func meant(word string) string {
 	return ": there are " + strings.Join(listenerKeys, ", ")
 }
 
-// mechanisms reads SASL mechanisms; "scram" is all of that family.
+// mechanisms reads SASL mechanisms; "scram" stands for all of that family.
 func mechanisms(names []string) ([]string, error) {
 	var all []string
 	for _, name := range names {
@@ -90,7 +90,7 @@ func mechanisms(names []string) ([]string, error) {
 	return all, nil
 }
 
-// listeners reads --kafka; off takes back what was said before it.
+// listeners reads --kafka; off discards the values before it.
 func (s settings) listeners() ([]listener.Settings, error) {
 	var all []listener.Settings
 	for _, text := range s.kafka {
@@ -113,7 +113,7 @@ func (s settings) listeners() ([]listener.Settings, error) {
 	return all, nil
 }
 
-// checkListener refuses what would be less safe than it looks.
+// checkListener refuses a listener that is less safe than it looks.
 func (s settings) checkListener(l listener.Settings) error {
 	if err := configs.CheckListener("kafka", l.Listen, l.Authenticated(), s.kafkaAnonymous); err != nil {
 		return err
@@ -129,7 +129,7 @@ func (s settings) checkListener(l listener.Settings) error {
 	return nil
 }
 
-// checkTokens refuses half of what tokens need.
+// checkTokens refuses incomplete settings for tokens.
 func checkTokens(o bearer.Options) error {
 	if given := o.Keys != "" || o.Issuer != "" || o.Audience != ""; given && (o.Keys == "" || o.Issuer == "" || o.Audience == "") {
 		return errors.New("--kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience come together")

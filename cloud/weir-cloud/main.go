@@ -1,5 +1,5 @@
-// Command weir-cloud is a cloud node: gateways sync to it, applications read
-// through Kafka, and everything it knows lies in a bucket.
+// Command weir-cloud is a cloud node: gateways sync to it, applications read through
+// Kafka, and its state is in a bucket.
 package main
 
 import (
@@ -154,14 +154,14 @@ func (s settings) check() error {
 		configs.CheckAdmin(s.http.Listen, s.http.TLSCert, s.http.TLSKey, s.httpOpen))
 }
 
-// local reports whether a bucket is of this machine alone.
+// local reports whether a bucket is on this machine only.
 func local(url string) bool {
 	return strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "mem:")
 }
 
-// garbage is how much of it, in percent of what is in use, lets the collector run.
-// Nearly all memory of a node is records, without a pointer in them: looking through
-// it costs little, and waiting costs memory.
+// garbage is the amount of it, in percent of the memory in use, at which the collector
+// runs. Nearly all memory of a node is records without pointers: scanning them costs
+// little, and waiting costs memory.
 const garbage = 25
 
 func run(args, environ []string, stdout, stderr io.Writer) int {
@@ -188,8 +188,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// exitRefused, EX_CONFIG, is for what stays as it is until a person has seen to it, settings
-// that are wrong among them: the units do not start a node again that ends so.
+// exitRefused, EX_CONFIG, is the exit code for errors that only a person can fix, wrong
+// settings among them. The units do not restart a node that ends with it.
 const exitRefused = 78
 
 // refuses reports whether a node has ended because something in the bucket is missing
@@ -251,7 +251,7 @@ func (s settings) serve(ctx context.Context, environ []string, stdout, stderr io
 	return node.Run(ctx)
 }
 
-// principals are users as ACLs name them.
+// principals returns users as ACLs name them.
 func principals(users []string) []string {
 	var all []string
 	for _, user := range users {
@@ -260,7 +260,7 @@ func principals(users []string) []string {
 	return all
 }
 
-// showToken prints the join token for a person, never into a pipe or a log.
+// showToken prints the join token to a terminal, never into a pipe or a log.
 func showToken(stdout io.Writer) func(token, file string) {
 	f, ok := stdout.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -285,8 +285,8 @@ func (s settings) secret() ([]byte, error) {
 	return nil, fmt.Errorf("--secret-file %s holds fewer than 16 characters", s.secretFile)
 }
 
-// nodeName is --node-id, or a name that is drawn at the first start. A file
-// that a power cut left empty holds none: another name does no harm.
+// nodeName returns --node-id, or a random name that is made at the first start. A power
+// cut can leave its file empty: then another name does no harm.
 func (s settings) nodeName() (string, error) {
 	if s.node != "" {
 		return s.node, nil

@@ -26,10 +26,10 @@ import (
 const (
 	apiTimeout  = 30 * time.Second
 	dialTimeout = 3 * time.Second
-	nodeTimeout = 5 * time.Second // of a request that only reads, where there are several nodes
+	nodeTimeout = 5 * time.Second // of a request that only reads, if there are several nodes
 )
 
-// cloudFlags say which node to ask, and how.
+// cloudFlags select the node to ask.
 func (c *call) cloudFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http; several with commas between them: the next is tried when one does not answer")
 	fs.StringVar(&c.data, "data", "", "data `directory` of a node on this machine, whose credential to use (default: /var/lib/weir-cloud or ./data/cloud)")
@@ -37,13 +37,13 @@ func (c *call) cloudFlags(fs *pflag.FlagSet) {
 	c.wayFlags(fs)
 }
 
-// wayFlags say what is trusted on the way there.
+// wayFlags select what is trusted on the connection.
 func (c *call) wayFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ca, "ca", "system", "PEM `file` of the authority that signed the certificate of an https URL, or system")
 	fs.BoolVar(&c.insecure, "insecure", false, "send the credential over plain HTTP to another machine: whoever is on the way can read it")
 }
 
-// get, post and del make one request of a node; answer may be nil.
+// get, post and del send one request to a node; answer may be nil.
 func (c *call) get(ctx context.Context, path string, answer any) error {
 	return c.request(ctx, http.MethodGet, path, nil, answer)
 }
@@ -56,7 +56,7 @@ func (c *call) del(ctx context.Context, path string) error {
 	return c.request(ctx, http.MethodDelete, path, nil, nil)
 }
 
-// nodes are those of --cloud. The one that answered last comes first.
+// nodes returns the nodes of --cloud. The one that answered last comes first.
 func (c *call) nodes() ([]*url.URL, error) {
 	var all []*url.URL
 	for one := range strings.SplitSeq(c.cloud, ",") {
@@ -80,7 +80,7 @@ func (c *call) nodes() ([]*url.URL, error) {
 	return all, nil
 }
 
-// base is --cloud where it names one node.
+// base returns --cloud, which must name one node.
 func (c *call) base() (*url.URL, error) {
 	all, err := c.nodes()
 	if err == nil && len(all) > 1 {
@@ -92,7 +92,7 @@ func (c *call) base() (*url.URL, error) {
 	return all[0], nil
 }
 
-// kind is what is asked.
+// kind returns what is asked, for messages.
 func (c *call) kind() string {
 	if slices.Equal(c.dirs, gatewayData()) {
 		return "gateway"
@@ -100,10 +100,10 @@ func (c *call) kind() string {
 	return "cloud"
 }
 
-// errElsewhere: another node may have an answer. What was asked for was not done.
+// errElsewhere: another node may have an answer. The request was not executed.
 var errElsewhere = errors.New("not answered")
 
-// request asks the nodes of --cloud, one after the other until one answers.
+// request asks the nodes of --cloud one after the other until one answers.
 func (c *call) request(ctx context.Context, method, path string, body, answer any) error {
 	nodes, err := c.nodes()
 	if err != nil {
@@ -127,8 +127,8 @@ func (c *call) request(ctx context.Context, method, path string, body, answer an
 	return fmt.Errorf("no node of --cloud has an answer:\n%w", errors.Join(failed...))
 }
 
-// ask asks a node, and the owner when a standby points there. A credential is shown
-// to the node alone, wherever it points.
+// ask asks a node, and the owner if a standby redirects to it. The credential is sent
+// only to the node itself.
 func (c *call) ask(ctx context.Context, base *url.URL, several bool, method, path string, body, answer any) error {
 	shown, err := c.credential(base)
 	if err != nil {
@@ -212,8 +212,8 @@ type elsewhere struct {
 func (elsewhere) Is(target error) bool { return target == errElsewhere }
 func (e elsewhere) Unwrap() error      { return e.error }
 
-// unreached says why there is no answer. Where the request was sent, and could have
-// changed something, no other node is to be asked.
+// unreached returns the error for a request without an answer. If it was sent and may
+// have changed something, no other node must be asked.
 func unreached(what string, base *url.URL, method string, err error) error {
 	var unknown x509.UnknownAuthorityError
 	var dial *net.OpError
@@ -237,7 +237,7 @@ func unreached(what string, base *url.URL, method string, err error) error {
 	return fmt.Errorf("reach the %s at %s: %w; it is not known whether it was done", what, base, err)
 }
 
-// refused says what to do about an answer that is no success.
+// refused returns the error for an answer that reports one, with advice.
 func refused(status int, e console.Error, shown credential) error {
 	switch {
 	case status == http.StatusUnauthorized && shown.token == "":
@@ -250,7 +250,7 @@ func refused(status int, e console.Error, shown credential) error {
 	return errors.New(e.Error)
 }
 
-// credential is the one to show to a node of --cloud.
+// credential returns the credential for a node of --cloud.
 func (c *call) credential(base *url.URL) (credential, error) {
 	if c.shown != nil {
 		return *c.shown, nil
@@ -258,7 +258,7 @@ func (c *call) credential(base *url.URL) (credential, error) {
 	return c.credentialFor(base)
 }
 
-// show adds a credential to a request, if there is one and the way is safe.
+// show adds a credential to a request if there is one and the connection is safe.
 func (c *call) show(req *http.Request, shown credential) error {
 	if shown.token == "" {
 		return nil
@@ -270,7 +270,7 @@ func (c *call) show(req *http.Request, shown credential) error {
 	return nil
 }
 
-// client asks nodes. It follows no redirect: a node sends none.
+// client returns an HTTP client. It follows no redirect: a node sends none.
 func (c *call) client() (*http.Client, error) {
 	if c.asker != nil {
 		return c.asker, nil
@@ -301,7 +301,7 @@ func (c *call) done(format string, args ...any) error {
 	return err
 }
 
-// print writes v as JSON if that was asked for; else the caller prints text.
+// print writes v as JSON if --output asks for that; otherwise the caller prints text.
 func (c *call) print(v any) (done bool, err error) {
 	if !c.json {
 		return false, nil

@@ -46,9 +46,9 @@ func checkVerb() verb {
 	}
 }
 
-// existing opens a bucket that is there.
+// existing opens a bucket that must exist.
 func existing(ctx context.Context, url string) (storage.Bucket, error) {
-	if folder, ok := strings.CutPrefix(url, "file:"); ok { // which opening would create
+	if folder, ok := strings.CutPrefix(url, "file:"); ok { // opening would create the folder
 		if _, err := os.Stat(strings.TrimPrefix(folder, "//")); err != nil {
 			return nil, fmt.Errorf("open the bucket: %w", err)
 		}

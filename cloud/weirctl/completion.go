@@ -14,14 +14,14 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// completeWord is what the shells' scripts call: weirctl __complete WORD…, where the
-// last word is the one to be completed. It prints what that can be, a line each.
+// completeWord is the command that the shells' scripts call: weirctl __complete WORD…,
+// where the last word is to be completed. It prints the candidates, one per line.
 const completeWord = "__complete"
 
-// completeTime is how long a shell may wait for names that a node has to tell.
+// completeTime is how long a shell waits for names from a node.
 const completeTime = 2 * time.Second
 
-// scripts make a shell ask weirctl what a word can be.
+// scripts make a shell ask weirctl for completions.
 var scripts = map[string]string{
 	"bash": `_weirctl() {
   local IFS=$'\n' word="${COMP_WORDS[COMP_CWORD]}"
@@ -65,7 +65,7 @@ func completionVerb() verb {
 	}
 }
 
-// complete prints what the last word can be.
+// complete prints the candidates for the last word.
 func (c *call) complete(ctx context.Context, words []string) error {
 	if len(words) == 0 {
 		words = []string{""}
@@ -81,7 +81,7 @@ func (c *call) complete(ctx context.Context, words []string) error {
 	return nil
 }
 
-// candidates are what a word can be behind others.
+// candidates returns the candidates for word after the words before it.
 func (c *call) candidates(ctx context.Context, before []string, word string) []string {
 	if len(before) == 0 || before[0] == "help" {
 		all := []string{"help", "version"}
@@ -132,7 +132,7 @@ func flagOf(fs *pflag.FlagSet, word string) *pflag.Flag {
 	return fs.ShorthandLookup(strings.TrimPrefix(word, "-")[:min(1, len(word)-1)])
 }
 
-// valuesOf are the words that a flag takes.
+// valuesOf returns the words that a flag accepts.
 func valuesOf(flag string) []string {
 	return map[string][]string{
 		"output": {"text", "json"}, "value": {"auto", "json", "text", "hex"}, "offset": {"start", "end"},
@@ -140,8 +140,8 @@ func valuesOf(flag string) []string {
 	}[flag]
 }
 
-// namesOf asks the node for names. Without an answer there are none: a shell shows
-// nothing else.
+// namesOf asks the node for names. Without an answer it returns none: the shell shows
+// nothing else either.
 func (c *call) namesOf(ctx context.Context, kind string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completeTime)
 	defer cancel()
@@ -176,7 +176,7 @@ func (c *call) namesOf(ctx context.Context, kind string) []string {
 	if err != nil {
 		return nil
 	}
-	// What a shell would take apart or run is nothing to complete.
+	// Names that a shell would split or execute are not offered.
 	return slices.DeleteFunc(all, func(name string) bool {
 		return strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'`$\\;&|<>(){}*?!#~", r) })
 	})

@@ -67,7 +67,7 @@ func consumeVerb() verb {
 			kafkaFlag(fs, c, "read through Kafka at this `address`, host:port (default with --group: asked from --cloud)")
 			fs.IntVar(&f.max, "count", 0, "")
 			fs.StringVar(&f.offset, "from", "start", "")
-			for _, old := range []string{"count", "from"} { // what --max and --offset were called
+			for _, old := range []string{"count", "from"} { // the former names of --max and --offset
 				if err := fs.MarkHidden(old); err != nil {
 					panic(err) // they are there
 				}
@@ -88,7 +88,7 @@ func consumeVerb() verb {
 	}
 }
 
-// check refuses what no flag can be.
+// check refuses values that no flag can have.
 func (f *readFlags) check() error {
 	switch f.value {
 	case "auto", "json", "text", "hex":
@@ -205,7 +205,7 @@ func (c *call) topicToRead(ctx context.Context, topic string) (console.Topic, er
 	}
 }
 
-// positions says where to begin in each partition that is asked for.
+// positions returns where to begin in each requested partition.
 func (f *readFlags) positions(t console.Topic, now time.Time) ([]position, error) {
 	var since time.Time
 	if f.since != "" {
@@ -236,8 +236,8 @@ func (f *readFlags) positions(t console.Topic, now time.Time) ([]position, error
 	return all, nil
 }
 
-// readOn prints what one request brings of a partition; more says whether another
-// one would bring something.
+// readOn prints the result of one request for a partition; more reports whether another
+// request would return records.
 func (c *call) readOn(ctx context.Context, w *bufio.Writer, topic string, at *position, printed int) (n int, more bool, err error) {
 	q := url.Values{"partition": {strconv.Itoa(int(at.partition))}, "max": {strconv.Itoa(readAtOnce)}}
 	if c.read.max > 0 {
@@ -263,8 +263,7 @@ func (c *call) readOn(ctx context.Context, w *bufio.Writer, topic string, at *po
 	return n, more, w.Flush()
 }
 
-// grown waits until a partition may have more than was printed of it, and takes in
-// partitions that are new.
+// grown waits until a partition may have new records, and adds new partitions.
 func (c *call) grown(ctx context.Context, topic string, positions []position) ([]position, error) {
 	for pause.For(ctx, followPause) == nil {
 		var t console.Topic
@@ -287,8 +286,8 @@ func (c *call) grown(ctx context.Context, topic string, positions []position) ([
 	return positions, nil
 }
 
-// recordJSON is a record as consume -o json prints it. Keys and values that are
-// no text are printed as base64, under another name.
+// recordJSON is a record as consume -o json prints it. Keys and values that are not
+// text are printed as base64, under another name.
 type recordJSON struct {
 	Partition int32     `json:"partition"`
 	Offset    int64     `json:"offset"`
@@ -297,7 +296,7 @@ type recordJSON struct {
 	KeyB64    []byte    `json:"key_base64,omitempty"`
 	Value     *string   `json:"value,omitempty"`
 	ValueB64  []byte    `json:"value_base64,omitempty"`
-	Cut       bool      `json:"value_cut,omitempty"` // it is longer than the node gives out
+	Cut       bool      `json:"value_cut,omitempty"` // it is longer than what the node sends
 	Headers   []header  `json:"headers,omitempty"`
 }
 
@@ -350,8 +349,8 @@ func shownBytes(p []byte, how string) string {
 	return escaped(string(p))
 }
 
-// escaped writes control characters, and bytes that are no UTF-8, as Go does: a device
-// could otherwise steer the terminal of whoever reads, or make two lines of one.
+// escaped writes control characters, and bytes that are not UTF-8, as Go does.
+// Otherwise a device could control the reader's terminal, or turn one line into two.
 func escaped(s string) string {
 	if utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) {
 		return s
@@ -359,7 +358,7 @@ func escaped(s string) string {
 	var out strings.Builder
 	for i, r := range s {
 		switch {
-		case r == utf8.RuneError: // perhaps a byte that is no character
+		case r == utf8.RuneError: // perhaps a byte that is not a character
 			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
 				fmt.Fprintf(&out, `\x%02x`, s[i])
 				continue

@@ -15,9 +15,8 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// localData are the data directories in which a node on this machine keeps its
-// credential, unless it was told otherwise: as a package installs it, and as it
-// runs from a folder.
+// localData returns the default data directories in which a node on this machine keeps
+// its credential: that of a package, and that of a node that runs from a folder.
 func localData() []string { return []string{"/var/lib/weir-cloud", "./data/cloud"} }
 
 // tokenVariable holds a credential.
@@ -36,9 +35,9 @@ func (c *call) variable(name string) string {
 	return ""
 }
 
-// credentialFor finds the credential to show to a node: of --data, of the variable,
-// of weirctl login, of a node on this machine. What was named comes before what is
-// found. Without any, the request goes without.
+// credentialFor finds the credential for a node: that of --data, of the variable, of
+// weirctl login, or of a node on this machine. An explicit one wins over one that is
+// found. If there is none, the request has no credential.
 func (c *call) credentialFor(base *url.URL) (credential, error) {
 	if c.data != "" {
 		path := filepath.Join(c.data, admin.File)
@@ -79,7 +78,7 @@ func (c *call) credentialFor(base *url.URL) (credential, error) {
 	return credential{}, nil
 }
 
-// readable says what to do about a file that may not be read.
+// readable explains how to get access to a file that may not be read.
 func readable(path string, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fmt.Errorf("%w: run weirctl as a member of the group of that file, or log in with a credential of your own (weirctl admin add, weirctl login)", err)
@@ -93,7 +92,7 @@ func loopback(u *url.URL) bool {
 		configs.Loopback("["+u.Hostname()+"]:"+cmp.Or(u.Port(), "80"))
 }
 
-// key is a node's name among the saved credentials.
+// key is a node's key among the saved credentials.
 func key(u *url.URL) string { return u.Scheme + "://" + strings.ToLower(u.Host) }
 
 // savedPath is the file of weirctl login.
@@ -107,11 +106,11 @@ func (c *call) savedPath() (string, error) {
 	return "", errors.New("there is no home directory to keep a credential in: set HOME, or use " + tokenVariable)
 }
 
-// saved are the credentials of weirctl login, by node.
+// saved returns the credentials of weirctl login, by node.
 func (c *call) saved() (map[string]string, error) {
 	path, err := c.savedPath()
 	if err != nil {
-		return nil, nil // nowhere to keep any: none is kept
+		return nil, nil // there is no place for the file, so there are none
 	}
 	body, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -13,7 +13,7 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// describeGateway prints all that is known of one.
+// describeGateway prints everything that is known about a gateway.
 func (c *call) describeGateway(ctx context.Context, id string) error {
 	var g console.GatewayDetail
 	if err := c.get(ctx, "/v1/gateways/"+url.PathEscape(id), &g); err != nil {
@@ -81,7 +81,7 @@ func orDash(s string) string {
 	return s
 }
 
-// figure is a number that a gateway of an earlier version does not tell.
+// figure formats a number that gateways of earlier versions do not report.
 func figure(n *uint64, text func(uint64) string) string {
 	if n == nil {
 		return "-"
@@ -91,10 +91,10 @@ func figure(n *uint64, text func(uint64) string) string {
 
 func countOf(n uint64) string { return fmt.Sprint(n) }
 
-// bytesOf writes a number of bytes that a gateway tells, which may be any.
+// bytesOf formats a number of bytes from a gateway, which may be any number.
 func bytesOf(n uint64) string { return configs.FormatBytes(int64(min(n, math.MaxInt64))) }
 
-// contactTime is when a gateway was there last: "now" while it is.
+// contactTime is the time of a gateway's last contact: "now" while it is connected.
 func contactTime(g console.Gateway) string {
 	if g.Connected {
 		return "now"
@@ -102,7 +102,7 @@ func contactTime(g console.Gateway) string {
 	return localTime(g.LastContact)
 }
 
-// backlog is what a gateway has and the cloud does not; "-" if nobody knows.
+// backlog is what a gateway has and the cloud does not; "-" if it is not known.
 func backlog(g console.Gateway) string {
 	if !g.Known {
 		return "-"

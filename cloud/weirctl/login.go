@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// loginFlags say how to get into a Kafka listener that asks who comes.
+// loginFlags are the login for a Kafka listener with authentication.
 type loginFlags struct {
 	user, passwordFile string
 	ca, certificate    string

@@ -1,4 +1,4 @@
-// Command weirctl looks at a Weir cluster and administers it.
+// Command weirctl inspects and administers a Weir cluster.
 package main
 
 import (
@@ -31,12 +31,12 @@ type verb struct {
 	usage   string // arguments
 	summary string
 	notes   string
-	offline bool // it asks no node
+	offline bool // it does not ask a node
 	flags   func(*pflag.FlagSet, *call)
 	run     func(context.Context, *call) error
 
 	actions []string // words that its first argument can be
-	names   string   // whose names its arguments are: topics, groups, gateways or users; "" for none
+	names   string   // what its arguments name: topics, groups, gateways or users; "" for none
 }
 
 // call is one invocation of a verb.
@@ -45,11 +45,11 @@ type call struct {
 	environ  []string
 	cloud    string   // --cloud
 	answered string   // the node that answered last
-	dirs     []string // where a credential may lie on this machine; of a gateway with sessions
+	dirs     []string // where this machine may have a credential; for sessions, that of a gateway
 	asker    *http.Client
 	data, ca string      // --data, --ca
 	insecure bool        // --insecure
-	shown    *credential // what requests show; nil: to be found
+	shown    *credential // the credential of requests; nil: not looked up yet
 	output   string      // -o
 	json     bool        // -o json
 	changed  func(flag string) bool
@@ -156,8 +156,8 @@ func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	return v.run(ctx, c)
 }
 
-// wrong says what a verb takes, when its arguments are something else: the word that
-// was meant, if there is one.
+// wrong returns the error for arguments that a verb does not take, with the nearest
+// known word if there is one.
 func (c *call) wrong(takes string, actions []string) error {
 	if len(c.args) > 0 && !slices.Contains(actions, c.args[0]) {
 		if near := configs.Nearest(c.args[0], actions); near != "" {

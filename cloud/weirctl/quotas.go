@@ -15,7 +15,7 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// quotaFlags say whom limits are for, and what they are.
+// quotaFlags select an entity and its limits.
 type quotaFlags struct {
 	user, client                 string
 	defaultUser, defaultClient   bool
@@ -98,7 +98,7 @@ func (f quotaFlags) entry() (quota.Entry, error) {
 	return e, nil
 }
 
-// whom names who a limit is for.
+// whom names the entity of a limit.
 func whom(e quota.Entity) string {
 	var words []string
 	for _, one := range []struct{ kind, name string }{{"user", e.User}, {"client", e.Client}} {
@@ -113,7 +113,7 @@ func whom(e quota.Entity) string {
 	return strings.Join(words, ", ")
 }
 
-// percent reads a number, with the sign or without; "" is 0.
+// percent reads a number, with or without the sign; "" is 0.
 func percent(s string) (float64, error) {
 	if s == "" {
 		return 0, nil

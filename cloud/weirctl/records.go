@@ -24,7 +24,7 @@ func kafkaFlag(fs *pflag.FlagSet, c *call, usage string) {
 	fs.StringVar(&c.login.certificate, "kafka-cert", "", "`file` with a client certificate and its key")
 }
 
-// client opens a Kafka client and makes sure that somebody answers.
+// client opens a Kafka client and checks that a broker answers.
 func (c *call) kafkaClient(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
 	if c.kafka == "" {
 		var node console.Node
@@ -64,7 +64,7 @@ func (c *call) consumeGroup(ctx context.Context, topic string) error {
 		start = kgo.NewOffset().AtEnd()
 	}
 	if c.kafka == "" {
-		if _, err := c.topicToRead(ctx, topic); err != nil { // a Kafka client would wait for it
+		if _, err := c.topicToRead(ctx, topic); err != nil { // a Kafka client would wait for a missing topic
 			return ignoreInterrupt(ctx, err)
 		}
 	}
@@ -80,7 +80,7 @@ func (c *call) consumeGroup(ctx context.Context, topic string) error {
 	out := bufio.NewWriter(c.stdout)
 	for printed := 0; ; {
 		poll, cancel := context.WithTimeout(ctx, c.patience())
-		// What is not asked for stays with the client, and is not committed.
+		// Records beyond the limit stay with the client, and are not committed.
 		fetches := client.PollRecords(poll, c.read.max-printed)
 		idle := poll.Err() != nil
 		cancel()
@@ -113,13 +113,13 @@ func fromKafka(r *kgo.Record) console.Record {
 	return one
 }
 
-// patience is how long without a record means the end.
+// patience is how long without a record counts as the end.
 func (c *call) patience() time.Duration {
 	if c.read.follow {
 		return time.Hour
 	}
 	if c.read.group != "" {
-		return 8 * time.Second // a group settles first
+		return 8 * time.Second // a group must first form
 	}
 	return 2 * time.Second
 }

@@ -20,11 +20,11 @@ import (
 // repaired is the answer of weirctl check --repair -o json.
 type repaired struct {
 	Found []string     `json:"found"` // the problems before
-	Told  []string     `json:"told"`  // what was passed over or given up
+	Told  []string     `json:"told"`  // what was skipped or given up
 	Check check.Report `json:"check"` // what is found now
 }
 
-// repairBucket makes a bucket one that can be led again, and checks it once more.
+// repairBucket repairs a bucket so that a node can lead again, and checks it once more.
 func (c *call) repairBucket(ctx context.Context, url string) error {
 	secret, err := c.readSecret()
 	if err != nil {
@@ -73,7 +73,7 @@ func (c *call) repairBucket(ctx context.Context, url string) error {
 	return errProblems
 }
 
-// repairAuthority makes a new CA if the one that there was is lost.
+// repairAuthority makes a new CA if the old one is lost.
 func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, local bool, tell func(string)) error {
 	lost := fleet.CheckAuthority(ctx, bucket)
 	switch {
@@ -90,8 +90,8 @@ func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, 
 func repairLog(ctx context.Context, bucket storage.Bucket, tell func(string)) error {
 	quiet := slog.New(slog.DiscardHandler)
 	machines := shard.New(shard.Options{Log: quiet})
-	// In the name of nobody only if no claim can be read; a node finds that nobody answers
-	// there, and leads.
+	// The claim has this name only if no other claim can be read. A node finds that
+	// nothing answers at its address, and leads.
 	nobody := cluster.Node{Name: "weirctl", Addresses: cluster.Addresses{cluster.HTTP: {"": "repaired.invalid:1"}}}
 	info, err := nobody.Info(1) // nodes of any version read it
 	if err != nil {

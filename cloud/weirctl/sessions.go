@@ -11,12 +11,12 @@ import (
 	"github.com/weirmq/weir/configs"
 )
 
-// gatewayData are the data directories in which a gateway on this machine keeps its
-// credential, unless it was told otherwise.
+// gatewayData returns the default data directories in which a gateway on this machine
+// keeps its credential.
 func gatewayData() []string { return []string{"/var/lib/weir-edge", "./data/edge"} }
 
-// session is a line of the gateway's answer: edge.Session, whose package would bring
-// the whole gateway with it.
+// session is a line of the gateway's answer. It is not edge.Session, whose package
+// would link the whole gateway.
 type session struct {
 	Client        string   `json:"client"`
 	User          string   `json:"user,omitempty"`

@@ -42,7 +42,7 @@ func (c *call) status(ctx context.Context) error {
 	return err
 }
 
-// printStatus writes a line for each thing that a cluster has.
+// printStatus writes one line for each part of a cluster.
 func printStatus(w io.Writer, s console.Status, now time.Time) error {
 	owner, standbys := "", []string(nil)
 	for _, n := range s.Nodes {
@@ -83,12 +83,12 @@ func printStatus(w io.Writer, s console.Status, now time.Time) error {
 	return err
 }
 
-// span is how long ago a time was.
+// span returns how long ago a time was.
 func span(now, t time.Time) string {
 	return configs.FormatDuration(max(0, now.Sub(t)).Round(time.Second))
 }
 
-// perSecond writes a rate with as many digits as say something.
+// perSecond formats a rate with its significant digits.
 func perSecond(rate float64) string {
 	if rate > 0 && rate < 10 {
 		return fmt.Sprintf("%.1f", rate)

@@ -106,7 +106,7 @@ func (c *call) showTopic(ctx context.Context, name string) error {
 	return nil
 }
 
-// printSettings lists what a topic was told.
+// printSettings lists the settings of a topic.
 func (c *call) printSettings(t console.Topic) {
 	var rows []table.Row
 	for _, k := range slices.Sorted(maps.Keys(t.Configs)) {
@@ -130,8 +130,8 @@ func withUnit(name, value string) string {
 	return ""
 }
 
-// plain is the value of a setting as Kafka writes it: milliseconds and bytes without
-// a unit.
+// plain returns the value of a setting as Kafka writes it: milliseconds and bytes
+// without a unit.
 func plain(name, value string) (string, error) {
 	if _, err := strconv.ParseInt(value, 10, 64); err == nil || value == "" {
 		return value, nil

@@ -96,7 +96,7 @@ func (c *call) addUser(ctx context.Context, name string) error {
 	return c.done("user %s can log in", name)
 }
 
-// password asks a person twice, and takes one line of anything else.
+// password prompts a person twice, and reads one line from anything else.
 func (c *call) password(name string) (string, error) {
 	first, err := c.secret("Password of " + name)
 	if err != nil || !c.interactive() {
@@ -117,8 +117,7 @@ func (c *call) interactive() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// secret asks a person, who does not see what is typed, or takes one line of
-// anything else.
+// secret prompts a person without echo, or reads one line from anything else.
 func (c *call) secret(what string) (string, error) {
 	if !c.interactive() {
 		line, err := bufio.NewReader(io.LimitReader(c.stdin, maxPassword)).ReadString('\n')

@@ -1,9 +1,9 @@
-// Package systemd tells the service manager how a daemon is doing: that it is ready,
-// that it reads its settings again, that it stops, and again and again that it is alive.
-// The units beside this package are of Type=notify and have a watchdog.
+// Package systemd reports a daemon's state to the service manager: that it is ready,
+// reads its settings again, stops, and, repeatedly, that it is alive. The units beside
+// this package have Type=notify and a watchdog.
 //
 // The protocol is a datagram of lines to the socket in NOTIFY_SOCKET (sd_notify(3)).
-// Without that variable nobody listens, and nothing is sent.
+// Without that variable nothing is sent.
 package systemd
 
 import (
@@ -19,20 +19,20 @@ import (
 	"time"
 )
 
-// Manager is the service manager of this process. The methods of one that nobody
-// listens to do nothing. It may be used by many goroutines.
+// Manager is the service manager of this process. If there is none, its methods do
+// nothing. It may be used by many goroutines.
 type Manager struct {
-	conn     net.Conn      // nil: nobody listens
-	watchdog time.Duration // a daemon that says nothing for so long is ended; 0: never
+	conn     net.Conn      // nil: there is no service manager
+	watchdog time.Duration // a daemon that is silent for so long is killed; 0: never
 	log      *slog.Logger
 	ready    atomic.Bool
 	stopping sync.Once
 }
 
-// Open finds the service manager in the variables of this process. What cannot be told
-// later is logged.
+// Open finds the service manager in the variables of this process. Later errors are
+// logged.
 //
-// Errors: the variables are there and cannot be used.
+// Errors: the variables are set and cannot be used.
 func Open(environ []string, log *slog.Logger) (*Manager, error) {
 	m := &Manager{log: log}
 	path := lookup(environ, "NOTIFY_SOCKET")
@@ -76,17 +76,18 @@ func lookup(environ []string, name string) string {
 	return ""
 }
 
-// Ready tells that the daemon serves.
+// Ready reports that the daemon serves.
 func (m *Manager) Ready() {
 	m.ready.Store(true)
 	m.send("READY=1")
 }
 
-// Stopping tells that the daemon has begun to stop, the first time that it is called.
+// Stopping reports, the first time that it is called, that the daemon has begun to
+// stop.
 func (m *Manager) Stopping() { m.stopping.Do(func() { m.send("STOPPING=1") }) }
 
-// Reload tells that the daemon reads its settings again, runs read, and tells that it is
-// done. One that is not ready yet has nothing to tell.
+// Reload reports that the daemon reads its settings again, calls read, and reports that
+// it has finished. Before Ready it reports nothing.
 func (m *Manager) Reload(read func()) {
 	if !m.ready.Load() {
 		read()
@@ -97,9 +98,9 @@ func (m *Manager) Reload(read func()) {
 	m.send("READY=1")
 }
 
-// Watch calls alive a few times within the time of the watchdog, and tells that the
-// daemon is alive each time that it returns nil. While it does not return, or returns an
-// error, nothing is told, and the service manager ends the daemon in the end. The
+// Watch calls alive a few times within the time of the watchdog, and reports that the
+// daemon is alive each time that it returns nil. While it does not return, or returns
+// an error, nothing is reported, and the service manager finally kills the daemon. The
 // returned function ends the watch. Without a watchdog alive is never called.
 //
 // The context of alive ends with the watch.
@@ -116,8 +117,8 @@ func (m *Manager) Watch(alive func(context.Context) error) (stop func()) {
 	}
 }
 
-// watch runs until ctx ends. A call of alive that hangs is left behind then: the process
-// is about to end.
+// watch runs until ctx ends. It does not wait for a hanging call of alive then: the
+// process is about to end.
 func (m *Manager) watch(ctx context.Context, alive func(context.Context) error) {
 	tick := time.NewTicker(m.watchdog / 4)
 	defer tick.Stop()
@@ -154,8 +155,8 @@ func (m *Manager) send(lines string) {
 	}
 }
 
-// Close closes the socket. A daemon that gets here stops, and if nobody has told so, Close
-// does.
+// Close closes the socket. It reports that the daemon stops, unless Stopping has done
+// so.
 func (m *Manager) Close() error {
 	if m.conn == nil {
 		return nil
