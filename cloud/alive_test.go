@@ -21,7 +21,7 @@ func TestAlive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	// Nobody serves the door yet.
+	// Nothing serves the door yet.
 	if err := n.Alive(t.Context()); err != nil {
 		t.Errorf("a door has been silent for a moment: %v", err)
 	}

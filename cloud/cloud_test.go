@@ -203,7 +203,7 @@ func TestFenced(t *testing.T) {
 	}
 }
 
-// TestAdmit: a node that is about to lead lets nobody in whom it cannot judge.
+// TestAdmit: a node that is about to lead admits no gateway that it cannot check.
 func TestAdmit(t *testing.T) {
 	n := &Node{broker: broker.New(broker.Options{})}
 	if err := n.admit("gw", nil); !errors.Is(err, join.ErrUnavailable) || errors.Is(err, join.ErrRevoked) {

@@ -198,7 +198,7 @@ func (n *Node) writeGateways(w io.Writer) {
 		states[console.StateOf(g.Revoked, connected)]++
 		switch {
 		case g.Revoked:
-			continue // nobody waits for it
+			continue // no caller waits for it
 		case len(shown) >= most:
 			omitted++
 			continue

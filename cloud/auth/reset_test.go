@@ -113,7 +113,7 @@ func TestResetAgain(t *testing.T) {
 	}
 }
 
-// TestForgedReset: who has the bucket but not its secret makes no administrator.
+// TestForgedReset: a reset made without the bucket's secret makes no administrator.
 func TestForgedReset(t *testing.T) {
 	other := newWorld(t)
 	other.key = []byte("another key")

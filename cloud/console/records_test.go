@@ -125,7 +125,7 @@ func TestRecordsBounds(t *testing.T) {
 	}
 }
 
-// TestRecordsRole: what records say is not for those who may only look.
+// TestRecordsRole: the content of records needs more than the right to read.
 func TestRecordsRole(t *testing.T) {
 	n := newNode(t)
 	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t"}`)

@@ -103,7 +103,7 @@ func TestTokenForTopics(t *testing.T) {
 	}
 }
 
-// TestPatterns: what is no pattern binds nobody.
+// TestPatterns: an invalid pattern limits no gateway.
 func TestPatterns(t *testing.T) {
 	f, j := start(t, Options{})
 	ctx := t.Context()

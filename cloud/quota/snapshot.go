@@ -37,7 +37,7 @@ func (q *Quotas) Restore(body []byte) error {
 	return nil
 }
 
-// decode fills Quotas that nobody else knows.
+// decode fills Quotas that are not shared yet.
 func (q *Quotas) decode(body []byte) error {
 	var s snapshot
 	if err := json.Unmarshal(body, &s); err != nil || s.Version != snapshotVersion {

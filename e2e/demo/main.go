@@ -90,7 +90,7 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 		return errors.Join(err, d.cluster.Close())
 	}
 	d.fleet = d.cluster.Fleet(*devices, *interval, 1)
-	d.fleet.Prefix = fmt.Sprintf("demo%d", os.Getpid()) // whatever else may be sending to these addresses
+	d.fleet.Prefix = fmt.Sprintf("demo%d", os.Getpid()) // other programs may send to these addresses too
 	d.fleet.Event = d.auditor.Event
 	report, err := d.play(ctx, *seconds)
 	if err := errors.Join(err, d.cluster.Close()); err != nil {
@@ -151,8 +151,8 @@ func (d *demo) play(ctx context.Context, seconds int) (audit.Report, error) {
 	return d.auditor.Report(), nil
 }
 
-// consume starts the consumer, and returns when it waits for readings: what a client
-// takes to find a new topic is not how long readings take.
+// consume starts the consumer, and returns when it waits for readings. The time that a
+// client takes to find a new topic must not count for the readings.
 func (d *demo) consume(ctx, consume context.Context, consumed chan error) error {
 	reader := d.cluster.Reader("demo")
 	if _, stderr, err := d.cluster.Weirctl("topics", "create", reader.Topic); err != nil {
@@ -191,7 +191,7 @@ func (d *demo) watch(ctx context.Context, consumed <-chan error, told chan error
 		case err := <-consumed:
 			return fmt.Errorf("consume: %w", err)
 		case err := <-told:
-			told <- nil // for whoever waits for the end of it
+			told <- nil // for the goroutine that waits for its end
 			return err
 		case <-d.cluster.Edge.Exited():
 			return fmt.Errorf("weir-edge has stopped\n%s", d.cluster.Edge.Tail(10))
@@ -204,8 +204,8 @@ func (d *demo) watch(ctx context.Context, consumed <-chan error, told chan error
 	}
 }
 
-// introduce prints what is there, what comes, and what to try meanwhile. With the table it
-// fits a terminal of 24 lines.
+// introduce prints what there is, what will happen, and what to try meanwhile. With the
+// table it fits a terminal of 24 lines.
 func (d *demo) introduce() {
 	host, port := split(d.mqtt)
 	fmt.Fprintf(d.out, "%d devices -> weir-edge -> link -> weir-cloud -> bucket -> a Kafka consumer\n", d.fleet.Devices)
@@ -216,8 +216,8 @@ func (d *demo) introduce() {
 	fmt.Fprintf(d.out, "  bin/weirctl topics             # or gateways, groups demo\n  bin/weirctl check %s\n\n", d.cluster.Bucket)
 }
 
-// look asks the gateway and the cloud what they have. What one that does not answer said
-// last still stands.
+// look asks the gateway and the cloud for their figures. If one does not answer, its
+// last figures stay.
 func (d *demo) look() {
 	var gateway edge.Health
 	if fetch(d.edgeHTTP+"/healthz", "", &gateway) == nil {

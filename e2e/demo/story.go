@@ -17,8 +17,8 @@ type act struct {
 // times are when things happen, from the start on.
 type times struct{ cut, heal, kill, start time.Duration }
 
-// plan fits into so many seconds; 0 are as many as one likes. The link is cut for ten
-// seconds, if there are twenty.
+// plan returns the times of a demo of so many seconds; 0 means no limit. The link is
+// cut for ten seconds if there are twenty.
 func plan(seconds int) times {
 	t := times{10 * time.Second, 20 * time.Second, 30 * time.Second, 33 * time.Second}
 	if seconds > 0 && seconds < 40 {
@@ -31,8 +31,8 @@ func plan(seconds int) times {
 	return t
 }
 
-// tell lets everything happen, in order, until ctx ends. Then link and cloud are as they
-// were before.
+// tell plays all acts, in order, until ctx ends. Then link and cloud are as they were
+// before.
 func (d *demo) tell(ctx context.Context, at times) error {
 	cut, dead := false, false
 	acts := []act{
@@ -56,7 +56,7 @@ func (d *demo) tell(ctx context.Context, at times) error {
 	return err
 }
 
-// perform lets acts happen until ctx ends. A cloud that ends by itself is an error.
+// perform plays acts until ctx ends. It is an error if the cloud ends by itself.
 func (d *demo) perform(ctx context.Context, acts []act) error {
 	gone := d.cluster.Cloud.Exited()
 	for {
@@ -95,7 +95,7 @@ func ended(exited <-chan struct{}) bool {
 	}
 }
 
-// say names what is happening. Where nothing is redrawn it is a line of its own.
+// say prints what is happening. If the table is not redrawn, it is a line of its own.
 func (d *demo) say(scene string) {
 	d.scene.Store(&scene)
 	if !d.live {

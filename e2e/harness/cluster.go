@@ -26,8 +26,7 @@ type Cluster struct {
 	cloudAddr, edgeAddr map[string]string // of the first start
 }
 
-// Prefer asks for addresses instead of free ports; one that is taken is not
-// insisted on.
+// Prefer sets addresses to use instead of free ports, unless they are taken.
 func (c *Cluster) Prefer(cloud, edge map[string]string) {
 	c.cloudAddr, c.edgeAddr = free(cloud), free(edge)
 }
@@ -91,7 +90,8 @@ func at(addr map[string]string, name string) string {
 	return "127.0.0.1:0"
 }
 
-// Close stops what runs, politely. What does not stop in order is an error.
+// Close stops what runs, with SIGTERM. A process that does not exit properly is an
+// error.
 func (c *Cluster) Close() error {
 	var problems []string
 	for _, p := range []*Process{c.Edge, c.Cloud} {

@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 )
 
-// ErrNoHistory: the commit is not in the repository, as in a copy without its history.
+// ErrNoHistory: the commit is not in the repository, for example in a copy without
+// history.
 var ErrNoHistory = errors.New("no git history")
 
-// Earlier builds binaries as they were at a commit, in a git worktree of its own that is
-// gone afterwards, and returns the directory that they are in: Start takes the path of
-// one of them as well as a name. They are kept in dir, and built once.
+// Earlier builds the binaries of a commit, in a temporary git worktree, and returns the
+// directory that they are in: Start takes the path of one of them as well as a name.
+// They are kept in dir, and built once.
 //
-// Errors: ErrNoHistory; and what git and go say.
+// Errors: ErrNoHistory, and those of git and go.
 func Earlier(dir, commit string, names ...string) (string, error) {
 	root, err := repository()
 	if err != nil {

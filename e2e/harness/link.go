@@ -6,8 +6,8 @@ import (
 	"sync"
 )
 
-// Link is the road between gateways and the cloud: a UDP relay that can be
-// cut. While it is cut, whatever arrives at either side is lost.
+// Link is the network between gateways and the cloud: a UDP relay that can be cut.
+// While it is cut, packets from either side are lost.
 type Link struct {
 	conn   *net.UDPConn // where gateways send to
 	mu     sync.Mutex   // guards what follows
@@ -120,7 +120,7 @@ func (l *Link) down(way *net.UDPConn, to *net.UDPAddr) {
 			return
 		}
 		if err != nil {
-			continue // nobody listens at the moment
+			continue // no process listens at the moment
 		}
 		l.mu.Lock()
 		cut := l.cut

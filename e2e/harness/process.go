@@ -21,8 +21,8 @@ import (
 // startTimeout is how long a process may take until it says "ready".
 const startTimeout = 60 * time.Second
 
-// Process is one running binary. Its log is appended to a file, so that the
-// lives of a process that is killed and started again stand in one place.
+// Process is one running binary. Its log is appended to a file, so that the logs of all
+// runs of a restarted process are in one place.
 type Process struct {
 	Name string
 	Log  string            // path of the log
@@ -33,8 +33,8 @@ type Process struct {
 	err    error         // of Wait; valid after exited
 }
 
-// Binary returns the path of one of the binaries that `make build` made. A path of one
-// it returns as it is.
+// Binary returns the path of one of the binaries that `make build` made. If name is
+// already a path, it returns it unchanged.
 func Binary(name string) (string, error) {
 	if filepath.IsAbs(name) {
 		return name, nil
@@ -95,7 +95,7 @@ func launch(namespace, dir, name, binary string, args ...string) (*Process, <-ch
 		return nil, nil, err
 	}
 	p.cmd = command(namespace, path, args...)
-	// A group of its own: Ctrl-C is for whoever runs the harness.
+	// A group of its own, so that Ctrl-C reaches only the harness.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p.cmd.Stdout = log
 	stderr, err := p.cmd.StderrPipe()
@@ -179,7 +179,7 @@ func (p *Process) Stop() error {
 	return p.err
 }
 
-// Exited is closed when the process is gone, however that came about.
+// Exited is closed when the process is gone, for whatever reason.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
 // ExitCode returns the code of a process that is gone, -1 if a signal ended it.

@@ -6,23 +6,22 @@
 // One schedule is a list of events drawn from a seed: readings, kills of either
 // end, cuts, zombies, PUTs that land late, slow and failing buckets, refusals,
 // topics that grow or are deleted and created again, upkeep that rewrites the log
-// into segments and deletes its slots, damage, images of the card that come back.
-// At its end everything is healed and the books must balance:
+// At its end everything is healed, and these must hold:
 //
 //   - what was accepted was delivered or reported as a gap, and nothing that
 //     was reported for certain was delivered;
 //   - nothing was delivered twice into one life of a topic;
 //   - per gateway, lane, topic and key the log has the order of acceptance;
-//   - a new owner, who begins at the newest checkpoint, gives readers what was
-//     written, though it lies elsewhere by now;
+// - a new owner, which begins at the newest checkpoint, gives readers what was written,
+// even if upkeep has moved it;
 //   - nothing is stuck: all buffers are trimmed, all but the newest are retired;
 //   - check.Check finds no broken rule in the bytes at rest.
 //
-// TestMutations takes away one rule at a time, and each time the same schedules
-// must turn red: a rule that nobody misses is not tested.
+// TestMutations removes one rule at a time, and each time the same schedules must fail:
+// a rule whose removal goes unnoticed is not tested.
 //
-// What was written is read from an archive: all slots that the bucket has ever
-// held. The books go by it and not by what the upkeep has left of the journal.
+// What was written is read from an archive of all slots that the bucket has ever held,
+// not from what upkeep has left of the journal.
 //
 // A seed fixes the schedule and all latencies' odds, not the order in which
 // goroutines run within one instant: WEIR_SEED runs its schedule many times.

@@ -4,7 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	_ "crypto/sha256" // go-digest asks for it by name
+	_ "crypto/sha256" // go-digest needs it, by name
 	"encoding/json"
 	"errors"
 	"os"

@@ -48,7 +48,7 @@ func (j job) debs() ([]string, error) {
 	return made, nil
 }
 
-// writeChangelog writes the changelog that Debian wants every package to have.
+// writeChangelog writes the changelog that Debian requires of every package.
 func (j job) writeChangelog(path, name, version string) (err error) {
 	f, err := os.Create(path)
 	if err != nil {

@@ -109,8 +109,8 @@ func (j job) files(i image, authorities []byte) (map[string]file, error) {
 	return files, nil
 }
 
-// certificateAuthorities are those that this machine trusts, by which a node knows an S3
-// endpoint.
+// certificateAuthorities are those that this machine trusts. A node verifies an S3
+// endpoint with them.
 func certificateAuthorities() ([]byte, error) {
 	for _, path := range []string{"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"} {
 		body, err := os.ReadFile(path)

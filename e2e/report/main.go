@@ -1,8 +1,8 @@
-// Command report shows what `go test -json` says as go test itself would show it, and
-// names the tests that were skipped at the end. It is what `make test` runs.
+// Command report prints the output of `go test -json` as go test itself would, and
+// finally lists the skipped tests. It is what `make test` runs.
 //
-// Its exit code is 0 if everything passed. The caller must look at the code of go test,
-// too (pipefail): one that cannot even start its tests may say nothing here.
+// Its exit code is 0 if everything passed. The caller must also check the exit code of
+// go test (pipefail): if go test cannot start its tests, it may print nothing here.
 package main
 
 import (
@@ -115,8 +115,8 @@ func (r *report) ended(t test, how string) {
 	}
 }
 
-// tellUnfinished tells what the tests of a package said that a panic or the time-out cut
-// off.
+// tellUnfinished prints the output of a package's tests that a panic or the time-out
+// cut off.
 func (r *report) tellUnfinished(pkg string) {
 	var cut []test
 	for t := range r.said {
@@ -131,7 +131,7 @@ func (r *report) tellUnfinished(pkg string) {
 	}
 }
 
-// tell prints lines without those that only a verbose run has.
+// tell prints lines, except those that only a verbose run has.
 func (r *report) tell(lines []string) {
 	for _, line := range lines {
 		if !strings.HasPrefix(line, "=== ") {
@@ -140,7 +140,7 @@ func (r *report) tell(lines []string) {
 	}
 }
 
-// reason is what a skipped test said last, without the place in the source.
+// reason returns the last line of a skipped test, without the place in the source.
 func reason(said []string) string {
 	why := ""
 	for _, line := range said {
@@ -156,7 +156,7 @@ func reason(said []string) string {
 	return strings.TrimPrefix(why, "SKIPPED: ")
 }
 
-// end tells what was skipped.
+// end prints the skipped tests.
 func (r *report) end() {
 	if len(r.skips) == 0 {
 		fmt.Fprintf(r.out, "\n%d tests passed, none was skipped.\n", r.passed)

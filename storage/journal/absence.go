@@ -94,9 +94,9 @@ func (w *walker) mayEnd(ctx context.Context, pos Position) error {
 	return err
 }
 
-// evidence returns what shows that slot pos was acknowledged, or passed by a claimant: the
-// key of an object, or that the bucket knows of a deletion there or behind it, for which
-// there was a newer checkpoint. It returns "" if nothing shows it.
+// evidence returns what shows that slot pos was acknowledged, or that a claimant has
+// passed it: the key of an object, or that the bucket knows of a deletion there or
+// behind it, for which there was a newer checkpoint. It returns "" if nothing shows it.
 func (w *walker) evidence(ctx context.Context, pos Position) (string, error) {
 	keys, err := w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
 	if err != nil {

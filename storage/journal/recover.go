@@ -100,8 +100,9 @@ func (w *walker) startIsValid(ctx context.Context) (bool, error) {
 }
 
 // newest lists the checkpoints and returns the newest, the zero Position if there is
-// none. A checkpoint must exist at least or later. A List that shows none may have
-// missed it and its successor, which appeared meanwhile, and is repeated for a while.
+// none. If least is not zero, a checkpoint at least or after it must exist. A List that
+// shows none may have missed it and its successor, which appeared meanwhile, so it is
+// repeated for a while.
 func (w *walker) newest(ctx context.Context, least Position) (Position, error) {
 	for wait := firstWait; ; wait *= 2 {
 		if err := w.list(ctx); err != nil {

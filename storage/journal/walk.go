@@ -106,8 +106,8 @@ func (w *walker) applySeal(o object, key string) error {
 	return nil
 }
 
-// applyHeader compares the way that the epoch's owner came with our own. They
-// may have started from different checkpoints, so what both know is compared.
+// applyHeader compares the way of the epoch's owner with our own. They may have started
+// from different checkpoints, so only what both know is compared.
 func (w *walker) applyHeader(o object, key string) error {
 	y, err := decodeWay(o.entries, w.pos)
 	if err != nil {

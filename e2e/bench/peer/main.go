@@ -51,8 +51,8 @@ func start(args []string) error {
 	return nil
 }
 
-// hook lets everybody in and, with a file, appends every message to it and
-// syncs it, one by one.
+// hook accepts every client and, with a file, appends every message to it and syncs it,
+// one by one.
 type hook struct {
 	mqtt.HookBase
 	mu   sync.Mutex // guards file
