@@ -152,8 +152,8 @@ func TestRemovedTokens(t *testing.T) {
 	}
 }
 
-// TestOwnTokenAtLevel1: in a log that older programs may read nobody is an
-// administrator; a node's own credential is good on that node.
+// TestOwnTokenAtLevel1: in a log that older programs may read there are no
+// administrators; a node's own credential is valid on that node.
 func TestOwnTokenAtLevel1(t *testing.T) {
 	bucket := mem.New()
 	if _, err := fleet.Authority(t.Context(), bucket, nil, time.Now()); err != nil {

@@ -189,8 +189,8 @@ func TestHeldFrames(t *testing.T) {
 	})
 }
 
-// TestSilentJoiners: those who connect to join and say nothing keep nobody out,
-// and of wrong tokens few are looked at.
+// TestSilentJoiners: silent connections on the join port keep no gateway from joining,
+// and few wrong tokens are checked.
 func TestSilentJoiners(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		looked := 0

@@ -99,8 +99,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestPagesForAnybody: with --http-anonymous on both nodes whoever comes reads through a
-// standby too, but no records.
+// TestPagesForAnybody: with --http-anonymous on both nodes a reader without a
+// credential can read through a standby too, but no records.
 func TestPagesForAnybody(t *testing.T) {
 	bucket := mem.New()
 	anonymous := func(name string) running {

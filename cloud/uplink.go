@@ -183,8 +183,8 @@ func (u *uplink) create(ctx context.Context, gateway, topic string) (broker.Topi
 	return t, err
 }
 
-// mayCreate refuses a topic that would exceed a limit. Records without a topic go to
-// weir.UnroutedTopic, which is always allowed. It is called with mu held.
+// mayCreate refuses a topic that would exceed a limit. The gateway then uses
+// weir.UnroutedTopic, which the limits do not affect. It is called with mu held.
 func (u *uplink) mayCreate(gateway, topic string, all int) error {
 	var err error
 	switch {

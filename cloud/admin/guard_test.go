@@ -175,7 +175,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestOtherSites: a page of another site changes nothing, whoever looks at it.
+// TestOtherSites: a page of another site changes nothing, whatever the browser's
+// credential.
 func TestOtherSites(t *testing.T) {
 	p := newPort(Options{})
 	for _, c := range []struct {

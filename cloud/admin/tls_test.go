@@ -129,8 +129,8 @@ func servedWith(t *testing.T, p *port, address string) int64 {
 	return res.TLS.PeerCertificates[0].SerialNumber.Int64()
 }
 
-// TestLimit: strangers who hold connections keep nobody out who has a credential, and
-// a seat is free again when its connection is.
+// TestLimit: connections of strangers keep no caller with a credential out, and the end
+// of a connection frees its seat.
 func TestLimit(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

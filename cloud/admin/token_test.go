@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestOwnToken: a process writes a token once, for its group to read, and another
-// one in the place of what is none.
+// TestOwnToken: a process writes a token once, readable for its group, and replaces an
+// invalid one.
 func TestOwnToken(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, File)

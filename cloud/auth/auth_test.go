@@ -317,8 +317,8 @@ func TestVector(t *testing.T) {
 	}
 }
 
-// Messages that SCRAM does not have in their place are refused, and a user who
-// does not exist looks like one who does.
+// TestExchangeRefuses: messages that SCRAM does not allow at this point are refused,
+// and a nonexistent user looks like an existing one.
 func TestExchangeRefuses(t *testing.T) {
 	a, _ := start(t, Options{})
 	for _, first := range []string{"", "n", "n,,", "n,,n=a", "p=tls-unique,,n=a,r=x", "n,,m=x,n=a,r=x", "n,,n=,r=x", "n,,n=a=b,r=x", "n,,n=a,r=",

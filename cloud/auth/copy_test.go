@@ -32,8 +32,8 @@ func setPassword(t *testing.T, a *Auth, user, password string) {
 	}
 }
 
-// TestCopy: a copy lets in and allows whom the original does, and its administrators
-// are not in it.
+// TestCopy: a copy accepts the same logins and allows the same operations as the
+// original; it has no administrators.
 func TestCopy(t *testing.T) {
 	a, _ := start(t, Options{})
 	setPassword(t, a, "ann", "secret")
@@ -68,7 +68,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCopyOfAnotherVersion: what is not known is left out where that lets nobody in.
+// TestCopyOfAnotherVersion: what is not known is ignored if that gives no user more
+// rights.
 func TestCopyOfAnotherVersion(t *testing.T) {
 	a, _ := start(t, Options{})
 	setPassword(t, a, "ann", "secret")
@@ -102,8 +103,8 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-// TestSupersede: who has logged in by a credential that a newer copy does not have is
-// told of, and nobody else; logins under way fail.
+// TestSupersede: Changed is called for exactly the users with a credential that the
+// newer copy does not have; logins under way fail.
 func TestSupersede(t *testing.T) {
 	a, _ := start(t, Options{})
 	for _, user := range []string{"ann", "bob", "cat"} {

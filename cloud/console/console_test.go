@@ -196,8 +196,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// TestGateways: a token lets one in; who is shut out is made to say Hello
-// again.
+// TestGateways: a gateway joins with a token; a revoked one must say Hello again.
 func TestGateways(t *testing.T) {
 	n := newNode(t)
 	token, err := join.ParseToken(ask[Token](t, n, 200, "POST", "/v1/join-tokens", `{"uses":1,"seconds":60,"gateways":["gw"]}`).Token)

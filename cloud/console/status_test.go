@@ -41,7 +41,8 @@ func TestStatus(t *testing.T) {
 	ask[Error](t, n, 421, "GET", admin.WhoPath, "")
 }
 
-// TestErrors: a node tells its own warnings and errors, whoever owns the shard.
+// TestErrors: a node returns its own warnings and errors, whether or not it owns the
+// shard.
 func TestErrors(t *testing.T) {
 	n := newNode(t)
 	if none := ask[Lines](t, n, 200, "GET", "/v1/errors", ""); none.Node != "a" || none.Lines == nil || len(none.Lines) != 0 {

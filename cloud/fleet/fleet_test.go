@@ -200,8 +200,8 @@ func TestApplyRefusesRubbish(t *testing.T) {
 	}
 }
 
-// TestAuthorityMissing: in a bucket with a log nobody makes a second CA, and one that
-// was changed is not used.
+// TestAuthorityMissing: in a bucket with a log no second CA is made, and a changed one
+// is not used.
 func TestAuthorityMissing(t *testing.T) {
 	b := mem.New()
 	if err := CheckAuthority(t.Context(), b); err != nil {

@@ -135,8 +135,8 @@ func TestGrantsNeedALevel(t *testing.T) {
 	token16(t, f, 1, time.Hour)
 }
 
-// TestNewIDs: an id that no path can name is given to nobody; a gateway that has one
-// keeps it, and can be shut out.
+// TestNewIDs: an id that cannot be part of a path is given to no new gateway; a gateway
+// that has one keeps it, and can be revoked.
 func TestNewIDs(t *testing.T) {
 	f, _ := start(t, Options{})
 	secret := token16(t, f, 9, time.Hour)

@@ -237,7 +237,7 @@ func TestRecordsPaging(t *testing.T) {
 	}
 }
 
-// TestReaders: records are for those who may operate; who has no credential gets the
+// TestReaders: records need role Operate; a reader without a credential gets the login
 // form, and with an anonymous port everything but records.
 func TestReaders(t *testing.T) {
 	p := newPort(t, admin.Options{})

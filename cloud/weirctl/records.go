@@ -24,7 +24,7 @@ func kafkaFlag(fs *pflag.FlagSet, c *call, usage string) {
 	fs.StringVar(&c.login.certificate, "kafka-cert", "", "`file` with a client certificate and its key")
 }
 
-// client opens a Kafka client and checks that a broker answers.
+// kafkaClient opens a Kafka client and checks that a broker answers.
 func (c *call) kafkaClient(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
 	if c.kafka == "" {
 		var node console.Node

@@ -91,7 +91,7 @@ func TestCloseTellsOfTheStop(t *testing.T) {
 	}
 }
 
-// TestNobodyListens: without NOTIFY_SOCKET nothing is done, not even asked.
+// TestNobodyListens: without NOTIFY_SOCKET nothing is sent and alive is not called.
 func TestNobodyListens(t *testing.T) {
 	m := open(t, "WATCHDOG_USEC=1000")
 	m.Ready()

@@ -12,8 +12,8 @@
 //     was reported for certain was delivered;
 //   - nothing was delivered twice into one life of a topic;
 //   - per gateway, lane, topic and key the log has the order of acceptance;
-// - a new owner, which begins at the newest checkpoint, gives readers what was written,
-// even if upkeep has moved it;
+//   - a new owner, which begins at the newest checkpoint, gives readers what was
+//     written, even if upkeep has moved it;
 //   - nothing is stuck: all buffers are trimmed, all but the newest are retired;
 //   - check.Check finds no broken rule in the bytes at rest.
 //

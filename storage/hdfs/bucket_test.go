@@ -167,7 +167,7 @@ func testFolders(t *testing.T, server *hdfstest.Server) {
 			t.Errorf("Create at last: %v", err)
 		}
 	}
-	// No key is the folder of another, and whoever tries hears so.
+	// No key is the folder of another; an attempt to make one is refused.
 	for _, key := range []string{"d/last/x", "d/last/x/y", "d/e"} {
 		if err := a.Create(t.Context(), key, nil); outcome(err) != "nothing" {
 			t.Errorf("Create(%s): %v, want an error that says nothing happened", key, err)

@@ -19,7 +19,8 @@ func (b *listener) Traits() storage.Traits {
 	return storage.Traits{Sequences: func(prefix string) { b.prefixes = append(b.prefixes, prefix) }}
 }
 
-// TestSequences: whoever uses slots tells the bucket before that they come in sequence.
+// TestSequences: before a process uses slots it tells the bucket that they come in
+// sequence.
 func TestSequences(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := mem.New()

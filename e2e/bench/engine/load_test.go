@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// load is who writes: producers who send batches of records, and each of whom has
-// flight batches without an answer.
+// load is a number of producers that send batches of records. Each has up to flight
+// batches without an answer.
 type load struct {
 	producers, records, flight int
 }

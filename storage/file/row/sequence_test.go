@@ -11,7 +11,7 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// mustOpenUntold opens a folder in a process that nobody told what comes in sequence.
+// mustOpenUntold opens a folder in a process that was not told what comes in sequence.
 func mustOpenUntold(t *testing.T, dir string) *folder {
 	t.Helper()
 	b := mustOpen(t, dir)
@@ -89,7 +89,7 @@ func TestUntoldReader(t *testing.T) {
 	}
 }
 
-// TestUntoldDamage: a row that has lost its file is damaged for everybody.
+// TestUntoldDamage: a row that has lost its file is damaged for every process.
 func TestUntoldDamage(t *testing.T) {
 	for level := 1; level <= 2; level++ {
 		dir := t.TempDir()

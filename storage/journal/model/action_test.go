@@ -19,7 +19,7 @@ const (
 	closingLands
 	strangerClaims
 
-	// A claimant, and whoever replays: claim, walk, seal, list again, header.
+	// A claimant or a replay: claim, walk, seal, list again, header.
 	claims
 	beginsList
 	listsLess

@@ -1,6 +1,6 @@
 package model
 
-// reduce makes one state of all that differ only in what nobody will ever see.
+// reduce maps all states that cannot be told apart any more to one.
 // It returns where each node was before. TestReduction compares the result with
 // a search that does without.
 func (w *world) reduce(s *state) (order [maxNodes]uint8) {

@@ -57,7 +57,7 @@ func (r *search) run() *search {
 	return r
 }
 
-// first is the state of a bucket that nobody has used.
+// first is the state of an unused bucket.
 func (w *world) first() state { return state{left: uint8(w.saves)} }
 
 // level puts into later the states that are one step behind those of now, the

@@ -190,7 +190,7 @@ func (n *node) pass() {
 	n.walk()
 }
 
-// recheck asks whether a later epoch has begun: then the hole is none.
+// recheck asks whether a later epoch has begun: then something is missing at the hole.
 func (w *world) recheck(s *state, i int) verb {
 	n := &s.nodes[i]
 	if c := s.cell(at(int(n.look), 0)); c == data || c == other {

@@ -25,7 +25,7 @@ type world struct {
 
 	live bool // from every state everybody alone gets to an end, and a fresh claim to an owner
 
-	unreduced bool // states that only differ in what nobody will ever see are kept apart
+	unreduced bool // states that cannot be told apart any more are kept apart
 	mutations
 
 	plain bool // set by explore: no rule is broken that the reductions rely on
@@ -101,9 +101,9 @@ type mutations struct {
 	echoes     bool // a Create may land again that has returned nil
 
 	// Safety does not need these: worlds without them are sound (TestSpare).
-	noRecheck    bool // nobody looks for headers of later epochs before he seals
-	noCompare    bool // nobody who walks compares the header's way with his own
-	noWitness    bool // nobody looks at what lies behind a hole
+	noRecheck    bool // no claimant looks for headers of later epochs before it seals
+	noCompare    bool // no walk compares the header's way with its own
+	noWitness    bool // no walk looks at what lies behind a hole
 	vanishedHole bool // a slot that was taken and is gone is a hole again
 	noStop       bool // a checkpoint of a later epoch does not end an attempt
 }
