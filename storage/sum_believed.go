@@ -2,5 +2,5 @@
 
 package storage
 
-// checkSums would make WithSum read what it is there to spare.
+// checkSums would make WithSum do the work that it is there to save.
 const checkSums = false

@@ -2,6 +2,6 @@
 
 package storage
 
-// checkSums makes WithSum prove what it is told: a wrong sum makes an object that was
-// acknowledged look torn.
+// checkSums makes WithSum verify the sum: with a wrong one, an acknowledged object
+// looks torn.
 const checkSums = true

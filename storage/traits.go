@@ -8,8 +8,8 @@ import (
 // MaxObject is the longest body in bytes that every bucket takes.
 const MaxObject = 32 << 20
 
-// Traits are what a bucket says of its store, and what it is told, beside the contract.
-// A bucket that has some has a method Traits. The zero value says nothing.
+// Traits are what a bucket reports about its store, and what it is told, beside the
+// contract. A bucket with traits has a method Traits. The zero value has none.
 type Traits struct {
 	Warnings      func(ctx context.Context) []string                                     // see Warnings
 	PreferredSize int                                                                    // see PreferredSize
@@ -19,7 +19,7 @@ type Traits struct {
 	Deleted       func(ctx context.Context, prefix, from string) (key string, err error) // see Deleted
 }
 
-// traits returns those of the bucket below all decorators.
+// traits returns the traits of the bucket below all decorators.
 func traits(b Bucket) Traits {
 	switch b := b.(type) {
 	case interface{ Traits() Traits }:
@@ -44,8 +44,8 @@ func (t Traits) below(prefix string) Traits {
 	return t
 }
 
-// Warnings returns a sentence for each setting of the store behind b under which
-// it can lose an object that it acknowledged, and for what it does not let us see.
+// Warnings returns a sentence for each setting of the store behind b under which it can
+// lose an object that it acknowledged, and for each setting that cannot be read.
 func Warnings(ctx context.Context, b Bucket) []string {
 	if warnings := traits(b).Warnings; warnings != nil {
 		return warnings(ctx)
@@ -58,15 +58,16 @@ func Warnings(ctx context.Context, b Bucket) []string {
 // MaxObject.
 func PreferredSize(b Bucket) int { return traits(b).PreferredSize }
 
-// Billed reports whether each request to the store behind b costs money: few large
-// objects are then worth a wait.
+// Billed reports whether each request to the store behind b costs money. If so, it pays
+// to wait and create few large objects.
 func Billed(b Bucket) bool { return traits(b).Billed }
 
 // Sequences tells the store behind b that the objects under prefix, which ends with a
-// slash, come in sequences: prefix + E + "/" + N, both numbers of 20 digits. Those of one E
-// are created in the order of N, mostly by one process, and deleted from the oldest on. A
-// store may keep many of them in one file. A process that creates such objects calls it
-// first. One that reads or deletes them need not.
+// slash, come in sequences: prefix + E + "/" + N, both numbers of 20 digits. Those of
+// one E are created in the order of N, mostly by one process, and deleted from the
+// oldest on. A store may keep many of them in one file. A process that creates such
+// objects must call Sequences first. A process that only reads or deletes them need
+// not.
 func Sequences(b Bucket, prefix string) {
 	if sequences := traits(b).Sequences; sequences != nil {
 		sequences(prefix)
@@ -74,16 +75,16 @@ func Sequences(b Bucket, prefix string) {
 }
 
 // SetLevel tells the store behind b the format level of what is kept in it (see
-// identity.Cluster). Until it is told it writes what every version can read.
+// identity.Cluster). Before that it writes what every version can read.
 func SetLevel(b Bucket, level int) {
 	if set := traits(b).SetLevel; set != nil {
 		set(level)
 	}
 }
 
-// Deleted returns a key of which the store behind b knows that there was an object and
-// that it was deleted: one that begins with prefix and is from or greater. Most stores
-// forget that at once: "" says nothing.
+// Deleted returns a key, if the store behind b knows that its object existed and was
+// deleted. The key begins with prefix and is not less than from. Most stores do not
+// remember deletions, so "" means nothing.
 func Deleted(ctx context.Context, b Bucket, prefix, from string) (string, error) {
 	if deleted := traits(b).Deleted; deleted != nil {
 		return deleted(ctx, prefix, from)

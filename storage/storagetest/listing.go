@@ -129,7 +129,7 @@ func testMany(t *testing.T, h handles) {
 	}
 }
 
-// testVisibility: what was created is there for everybody, on every page.
+// testVisibility: what was created is visible through both handles, on every page.
 func testVisibility(t *testing.T, h handles) {
 	var want []string
 	for i := range 20 {
@@ -186,8 +186,8 @@ func testVisibilityConcurrent(t *testing.T, h handles) {
 	wg.Wait()
 }
 
-// testRace: of several writers of one key exactly one wins, the others hear
-// ErrExists, and its bytes are what everybody reads.
+// testRace: of several writers of one key exactly one succeeds, the others get
+// ErrExists, and every reader gets its bytes.
 func testRace(t *testing.T, h handles) {
 	const keys, writers = 40, 8
 	for k := range keys {

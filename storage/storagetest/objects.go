@@ -122,7 +122,7 @@ func testMissing(t *testing.T, h handles) {
 	}
 }
 
-// testKeys: whatever CheckKey lets through, every bucket holds.
+// testKeys: every bucket holds every key that CheckKey accepts.
 func testKeys(t *testing.T, h handles) {
 	element := strings.Repeat("e", 200)
 	for _, key := range []string{
@@ -191,8 +191,8 @@ func testDelete(t *testing.T, h handles) {
 	wantContent(t, h.b, "d/1", []byte("new"))
 }
 
-// testCancelled: a call whose context is over before it begins does nothing,
-// and says so.
+// testCancelled: a call whose context is over before it begins does nothing, and
+// returns an error.
 func testCancelled(t *testing.T, h handles) {
 	create(t, h.a, "old", []byte("x"))
 	ctx, cancel := context.WithCancel(t.Context())

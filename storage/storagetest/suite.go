@@ -1,6 +1,5 @@
-// Package storagetest holds what the tests of buckets, and of everything built
-// on them, share: the conformance suite, a benchmark and the fault-injecting
-// bucket.
+// Package storagetest has the shared test code of buckets and of everything built on
+// them: the conformance suite, a benchmark and the fault-injecting bucket.
 package storagetest
 
 import (
@@ -23,8 +22,8 @@ func Run(t *testing.T, open func(t *testing.T) storage.Bucket) {
 	})
 }
 
-// RunShared is Run with two handles on one empty store, as two processes have
-// them: what one creates the other one sees.
+// RunShared is Run with two handles on one empty store, like those of two processes:
+// each sees what the other creates.
 func RunShared(t *testing.T, open func(t *testing.T) (a, b storage.Bucket)) {
 	for _, test := range []struct {
 		name string
@@ -57,11 +56,11 @@ func RunShared(t *testing.T, open func(t *testing.T) (a, b storage.Bucket)) {
 	}
 }
 
-// handles are two ways to one store.
+// handles are two handles on one store.
 type handles struct{ a, b storage.Bucket }
 
-// Content returns n bytes that depend on the key alone, so that whoever reads
-// an object back can tell whether it is whole and the right one.
+// Content returns n bytes that depend on the key alone, so that a reader can tell
+// whether an object is whole and the right one.
 func Content(key string, n int) []byte {
 	var seed [32]byte
 	copy(seed[:], key)
