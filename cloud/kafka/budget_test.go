@@ -97,11 +97,9 @@ func TestAnswersThatNobodyReads(t *testing.T) {
 				writing++
 			}
 		}
-		return writing == 3
+		// A producer's connection may look as if it still wrote its answer.
+		return writing >= 3 && d.answers.Used() >= 27<<20
 	})
-	if used := d.answers.Used(); used < 27<<20 {
-		t.Fatalf("they hold %d bytes", used)
-	}
 	for d.answers.Peer("").TryTake(smallAnswer) != nil { // and the rest is taken as well
 	}
 	// Producers do not notice, and a reader gets something.
