@@ -24,16 +24,3 @@ func TestSum(t *testing.T) {
 		}
 	}
 }
-
-// TestSumChecked: in a build for tests a wrong sum does not get as far as a store.
-func TestSumChecked(t *testing.T) {
-	if !checkSums {
-		t.Skip("only with the tag weirtest")
-	}
-	defer func() {
-		if recover() == nil {
-			t.Error("a wrong sum is believed")
-		}
-	}()
-	WithSum(t.Context(), []byte("some bytes"), 7)
-}

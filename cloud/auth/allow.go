@@ -60,8 +60,8 @@ func (a *Auth) denies(who Who, op Operation, r Resource) bool {
 	return false
 }
 
-// says reports whether a set of rules has one with that permission for who and one of
-// the operations.
+// says reports whether set has a rule that gives who the permission p for one of the
+// operations.
 func says(set map[Rule]bool, who Who, p Permission, ops ...Operation) bool {
 	if len(set) == 0 {
 		return false

@@ -209,15 +209,6 @@ func FilterMatches(filter, topic string) bool {
 	return !more
 }
 
-// Len returns the number of lines of an ACL, without comments and empty lines.
-func (a *ACL) Len() int {
-	n := len(a.anonymous) + len(a.patterns)
-	for _, entries := range a.users {
-		n += len(entries)
-	}
-	return n
-}
-
 // ACLChange counts the lines that one ACL has and another has not.
 type ACLChange struct{ Added, Removed int }
 

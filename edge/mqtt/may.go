@@ -15,7 +15,7 @@ type Permissions struct {
 	Read      func(clientID, username, topic string) bool  // a message may be delivered, whatever was subscribed to
 }
 
-// errNotReadable: the client may not read the topic, or not any more. The message counts as
+// errNotReadable: the client may not read the topic, or may no longer read it. The message counts as
 // delivered.
 var errNotReadable = errors.New("client may not read the topic")
 

@@ -137,6 +137,12 @@ func (b Batch) LastOffsetDelta() int32 {
 // NextOffset is the first offset after the batch.
 func (b Batch) NextOffset() int64 { return b.BaseOffset() + int64(b.LastOffsetDelta()) + 1 }
 
+// Dense reports whether the batch is long enough to have a header, and has a record at
+// each of its offsets.
+func (b Batch) Dense() bool {
+	return len(b) >= HeaderSize && b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
+}
+
 // Count is the number of records in the batch. Compaction can make it smaller
 // than LastOffsetDelta()+1, down to 0.
 func (b Batch) Count() int32 { return int32(binary.BigEndian.Uint32(b[atCount:])) }

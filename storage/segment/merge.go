@@ -34,7 +34,7 @@ func Merge(batches []record.Batch) []record.Batch {
 // between or in them, under one leader epoch.
 func joinable(batches []record.Batch) int {
 	for i, b := range batches {
-		if !dense(b) || i > 0 && !follows(batches[i-1], b) {
+		if !b.Dense() || i > 0 && !follows(batches[i-1], b) {
 			return i
 		}
 	}
@@ -43,9 +43,4 @@ func joinable(batches []record.Batch) int {
 
 func follows(a, b record.Batch) bool {
 	return a.NextOffset() == b.BaseOffset() && a.LeaderEpoch() == b.LeaderEpoch()
-}
-
-// dense reports whether a batch has a record at each of its offsets.
-func dense(b record.Batch) bool {
-	return len(b) >= record.HeaderSize && b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
 }

@@ -55,7 +55,7 @@ func checkMerge(t *testing.T, batches []record.Batch) []int64 {
 			t.Error(err)
 		}
 		alone := slices.IndexFunc(batches, func(b record.Batch) bool { return &b[0] == &m[0] })
-		if joined := m.Count() > 0 && alone < 0; joined && !dense(m) {
+		if joined := m.Count() > 0 && alone < 0; joined && !m.Dense() {
 			t.Errorf("joined batch at %d has holes", m.BaseOffset())
 		}
 		bases = append(bases, m.BaseOffset())

@@ -75,10 +75,18 @@ func ReadCluster(ctx context.Context, b storage.Bucket) (c Cluster, found bool, 
 		c.Format = up.Level
 	}
 	if c.Format > format {
-		return c, true, fmt.Errorf("%w: the bucket is at format level %d, which needs weir %s or later; this program knows level %d",
-			state.ErrFormat, c.Format, cmp.Or(up.Needs, "of a later version"), format)
+		return c, true, fmt.Errorf("%w: the bucket is at format level %d, which needs %s; this program knows level %d",
+			state.ErrFormat, c.Format, needed(up.Needs), format)
 	}
 	return c, true, nil
+}
+
+// needed names the version of weir that a format level needs, if the bucket says it.
+func needed(version string) string {
+	if version == "" {
+		return "a later version of weir"
+	}
+	return "weir " + version + " or later"
 }
 
 // upgrade is the content of an object that raises the format level. There is one for

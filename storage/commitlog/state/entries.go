@@ -164,17 +164,12 @@ func CutRun(data []byte, base int64, epoch int32) (batches []record.Batch, next 
 			return nil, 0, fmt.Errorf("%w: batch at offset %d says it is at %d", ErrCorrupt, next, b.BaseOffset())
 		case b.LeaderEpoch() != epoch:
 			return nil, 0, fmt.Errorf("%w: batch at offset %d has leader epoch %d, not %d", ErrCorrupt, next, b.LeaderEpoch(), epoch)
-		case !dense(b):
+		case !b.Dense():
 			return nil, 0, fmt.Errorf("%w: batch at offset %d has %d records for %d+1 offsets", ErrCorrupt, next, b.Count(), b.LastOffsetDelta())
 		}
 		batches, next, data = append(batches, b), b.NextOffset(), rest
 	}
 	return batches, next, nil
-}
-
-// dense reports whether a batch has a record at each of its offsets.
-func dense(b record.Batch) bool {
-	return b.Count() > 0 && b.LastOffsetDelta() == b.Count()-1
 }
 
 // EncodeTopicCreated says that a topic was created.
