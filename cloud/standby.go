@@ -13,6 +13,7 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
@@ -78,7 +79,7 @@ func (n *Node) keepCopy(ctx context.Context) {
 	c.missing.End()
 }
 
-// Refresh implements kafka.Owner.
+// Refresh is for kafka.Owner.
 func (c *copies) Refresh(ctx context.Context) {
 	c.mu.Lock()
 	over := c.next
@@ -264,10 +265,12 @@ func (n *Node) endCopy(users *auth.Auth) {
 // owner lets the Kafka door of a standby ask the owner.
 type owner struct{ n *Node }
 
-// Refresh implements kafka.Owner.
-func (o owner) Refresh(ctx context.Context) { o.n.copies.Refresh(ctx) }
+// calls returns the calls that the door makes.
+func (o owner) calls() *kafka.Owner {
+	return &kafka.Owner{CreateTopic: o.CreateTopic, NewProducerID: o.NewProducerID, Refresh: o.n.copies.Refresh}
+}
 
-// CreateTopic implements kafka.Owner.
+// CreateTopic is for kafka.Owner.
 func (o owner) CreateTopic(ctx context.Context, who auth.Who, name string) (t broker.Topic, code int16, err error) {
 	err = o.at(ctx, func(node, address string) error {
 		t, code, err = o.n.peers.client.CreateTopic(ctx, node, address, peer.Behalf(who), name)
@@ -276,7 +279,7 @@ func (o owner) CreateTopic(ctx context.Context, who auth.Who, name string) (t br
 	return t, code, err
 }
 
-// NewProducerID implements kafka.Owner.
+// NewProducerID is for kafka.Owner.
 func (o owner) NewProducerID(ctx context.Context, who auth.Who) (id int64, code int16, err error) {
 	err = o.at(ctx, func(node, address string) error {
 		id, code, err = o.n.peers.client.NewProducerID(ctx, node, address, peer.Behalf(who))

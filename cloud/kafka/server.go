@@ -30,7 +30,7 @@ type Options struct {
 	Broker    *broker.Broker
 	Access    *access.Access // what clients may do; required
 
-	Owner      Owner             // performs requests of clients while this node is a standby; nil: it cannot be asked
+	Owner      *Owner            // performs requests of clients while this node is a standby; nil: it cannot be asked
 	Penalties  *budget.Penalties // of addresses with wrong secrets; default: its own
 	Tokens     *bearer.Verifier  // for listeners with OAUTHBEARER
 	Sessions   *login.Sessions   // of all doors; default: its own

@@ -18,19 +18,20 @@ import (
 // and topics. Requests that change something, and requests for what only the log
 // knows, are for the owner, which the answer names. README.md has the table.
 
-// Owner is the owner of the shard, as a standby calls it for a client.
-type Owner interface {
+// Owner is how a standby calls the owner of the shard for a client. All fields are
+// required.
+type Owner struct {
 	// CreateTopic creates a topic with the owner's defaults, unless it exists, if that
 	// client may. code is Kafka's, 0 for success.
-	CreateTopic(ctx context.Context, who auth.Who, name string) (t broker.Topic, code int16, err error)
+	CreateTopic func(ctx context.Context, who auth.Who, name string) (t broker.Topic, code int16, err error)
 
 	// NewProducerID returns an id for an idempotent producer, if that client may have
 	// one.
-	NewProducerID(ctx context.Context, who auth.Who) (id int64, code int16, err error)
+	NewProducerID func(ctx context.Context, who auth.Who) (id int64, code int16, err error)
 
 	// Refresh returns when the copy is newer than the call, or cannot be refreshed so
 	// soon.
-	Refresh(ctx context.Context)
+	Refresh func(ctx context.Context)
 }
 
 // ownerTime bounds a call of Owner.

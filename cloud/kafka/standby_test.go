@@ -85,7 +85,7 @@ func (d *door) standsBy(t testing.TB, o Options) (*door, *standing) {
 	s := &standing{t: t, owner: d, broker: b}
 	s.copy()
 	if o.Owner == nil {
-		o.Owner = s
+		o.Owner = &Owner{CreateTopic: s.CreateTopic, NewProducerID: s.NewProducerID, Refresh: s.Refresh}
 	}
 	if o.LoginPause = time.Nanosecond; len(d.o.Listeners[0].SASL) > 0 {
 		o.Listeners = []Listener{{SASL: d.o.Listeners[0].SASL}}
@@ -330,27 +330,20 @@ func TestCopyForAdministrators(t *testing.T) {
 	}
 }
 
-// stuck is an owner that answers no call before the test says so.
-type stuck struct {
-	standing
-	began chan struct{}
-}
-
-func (s *stuck) Refresh(ctx context.Context) {
-	s.began <- struct{}{}
-	<-ctx.Done()
-}
-
 // TestSettle: a node that becomes the owner waits for requests that are judged by the
 // copy, and ends those that take too long; those that have asked the owner do not
 // hold it up, and are judged anew.
 func TestSettle(t *testing.T) {
 	d := secured(t, Options{Access: authorized()}, Plain)
-	asked := &stuck{began: make(chan struct{})}
-	s, standing := d.standsBy(t, Options{Access: authorized(), Owner: asked})
+	began := make(chan struct{})
+	stuck := &Owner{Refresh: func(ctx context.Context) {
+		began <- struct{}{}
+		<-ctx.Done()
+	}}
+	s, standing := d.standsBy(t, Options{Access: authorized(), Owner: stuck})
 	w := s.as(t, "root")
 	w.send(metadataFor(false, "x"))
-	<-asked.began
+	<-began
 	s.access.Settle() // does not wait for it
 	leave := func() (*request, context.Context) {
 		ctx, cancel := context.WithCancelCause(t.Context())
