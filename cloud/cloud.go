@@ -35,6 +35,7 @@ import (
 	"github.com/weirmq/weir/cloud/kafka"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
@@ -289,9 +290,10 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	if err != nil {
 		return fmt.Errorf("derive the reset key: %w", err)
 	}
-	guard, err := newSyncGuard(cmp.Or(n.o.Limits.SyncMemory, DefaultLimits().SyncMemory), n.metrics, n.o.Log)
+	bytes := cmp.Or(n.o.Limits.SyncMemory, DefaultLimits().SyncMemory)
+	memory, err := measure.Pool(n.metrics, receiver.MemoryOptions(bytes, n.o.Log))
 	if err != nil {
-		return err
+		return fmt.Errorf("memory of the sync port: %w", err)
 	}
 	up := newUplink(n.broker, n.mayWrite, n.o.Limits.orDefault(), n.o.Log)
 	up.lost = n.lostRecords
@@ -303,7 +305,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		Join:     n.join,
 		Renew:    n.renew,
 		Admit:    n.admit,
-		Guard:    guard,
+		Memory:   memory,
 		Left:     n.left,
 		Refused:  n.refused,
 

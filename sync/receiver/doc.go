@@ -5,7 +5,7 @@
 //
 // The lane's reader reads the frame's header and waits for room in the budget of its
 // own session. It reads the beginning of the body, takes memory for the frame from what
-// all gateways share (see Guard), and reads the rest. So a frame that is announced and
+// all gateways share (see MemoryOptions), and reads the rest. So a frame that is announced and
 // not sent takes nothing from others. The reader hands the batch to the log, in the
 // order of the stream, and gives the memory back when the log has answered. The outcome
 // goes to the lane's outbox; the lane's writer turns outcomes into cumulative Acks and

@@ -64,7 +64,7 @@ func (s *session) report(cause error) {
 // line returns the logger for one line about the session. It is silent if the session's
 // address has caused too many lines.
 func (s *session) line() *slog.Logger {
-	may, unlogged := s.r.guard.MayLog(s.peer.Addr, false)
+	may, unlogged := s.r.guard.mayLog(s.peer.Addr, false)
 	switch {
 	case !may:
 		return slog.New(slog.DiscardHandler)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -44,7 +45,7 @@ var (
 // it is complete, for a large one when its beginning has arrived. A peer that announces
 // a frame and sends nothing holds no memory. Once a frame has some memory it never
 // waits for more, so frames do not wait for each other.
-func (s *session) body(st io.Reader, h wire.Header) (body []byte, memory Memory, err error) {
+func (s *session) body(st io.Reader, h wire.Header) (body []byte, memory *budget.Claim, err error) {
 	w := s.watch()
 	defer w.end()
 	if body, err = s.fill(st, h, w, nil, min(h.Len, smallFrame)); err != nil {
@@ -143,7 +144,7 @@ func (w *watch) end() {
 }
 
 // pay waits for memory. The gateway is not to blame for this time.
-func (w *watch) pay(n int64) (Memory, error) {
+func (w *watch) pay(n int64) (*budget.Claim, error) {
 	defer w.s.r.ask()()
 	w.paying.Store(true)
 	defer func() {

@@ -187,33 +187,12 @@ func TestRenewElsewhere(t *testing.T) {
 	})
 }
 
-// careful is a guard that makes an address wait after a token that there is not.
-type careful struct{ wrong map[string]int }
-
-func (c careful) Pause(addr string) time.Duration {
-	return time.Duration(c.wrong[addr]) * time.Second
-}
-func (c careful) Wrong(addr string) { c.wrong[addr]++ }
-func (careful) Stranger(string, func()) (receiver.Seat, error) {
-	return free{}, nil
-}
-func (careful) MayLog(string, bool) (bool, int) { return false, 0 }
-
-type free struct{}
-
-func (free) Heard() {}
-func (free) Leave() {}
-
 // A token that there is not costs its address a pause, in which none is looked
 // at; one that has expired does not.
 func TestWrongTokensPause(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		guard := careful{wrong: make(map[string]int)}
 		looked, answer := 0, join.ErrTokenExpired
-		p := newPeer(t, receiver.Options{Guard: struct {
-			careful
-			shares
-		}{guard, shares{}}, Join: func(context.Context, receiver.JoinRequest) (receiver.JoinResult, error) {
+		p := newPeer(t, receiver.Options{Join: func(context.Context, receiver.JoinRequest) (receiver.JoinResult, error) {
 			looked++
 			return receiver.JoinResult{}, answer
 		}})
@@ -249,14 +228,3 @@ func TestWrongTokensPause(t *testing.T) {
 		}
 	})
 }
-
-// shares give every frame what it asks for.
-type shares struct{}
-
-func (shares) Memory(string) receiver.Share                         { return shares{} }
-func (shares) Take(context.Context, int64) (receiver.Memory, error) { return claim{}, nil }
-func (shares) Close()                                               {}
-
-type claim struct{}
-
-func (claim) Release() {}

@@ -1,96 +1,77 @@
 package receiver
 
 import (
-	"context"
+	"log/slog"
 	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/sync/wire"
 )
 
-// Guard limits what peers may take of the node: memory, connections, wrong tokens, log
-// lines. An addr is a host and port.
-type Guard interface {
-	// Memory returns a gateway's share of the memory for frames that arrive or that the
-	// log has not answered yet. It is closed when the session ends.
-	Memory(gateway string) Share
-	// Stranger takes a seat for a connection of a peer without a certificate. If there
-	// are too many later, give is called and must close the connection.
-	Stranger(addr string, give func()) (Seat, error)
-	// Pause returns for how long no token is accepted from an address.
-	Pause(addr string) time.Duration
-	// Wrong counts a wrong token from an address.
-	Wrong(addr string)
-	// MayLog reports whether a line about an address may be written, and how many were
-	// suppressed before it. The limit is lower for strangers.
-	MayLog(addr string, stranger bool) (ok bool, unlogged int)
+// Connections of peers that have no certificate yet.
+const (
+	joinSeats = 128 // at the same time
+	joinFirst = 64  // of those, before the oldest is closed
+)
+
+const (
+	defaultMemory = 256 << 20
+	reserve       = 16 << 20 // of the memory, for small frames
+)
+
+// MemoryOptions describes a pool of bytes for the frames of all gateways. One gateway
+// holds the largest frame at most.
+func MemoryOptions(bytes int64, log *slog.Logger) budget.PoolOptions {
+	return budget.PoolOptions{Name: "sync", Bytes: bytes, Reserve: reserve, Small: smallFrame, Largest: wire.MaxLane, Peer: wire.MaxLane, Log: log}
 }
 
-// Share is one gateway's part of the memory.
-type Share interface {
-	// Take waits for the bytes of a frame of which enough has arrived. With an error,
-	// the Memory holds nothing.
-	Take(ctx context.Context, n int64) (Memory, error)
-	Close()
+// guard limits what peers may take of the node: connections, wrong tokens, log lines. An
+// addr is a host and port.
+type guard struct {
+	seats     *budget.Gate // of peers without a certificate
+	penalties *budget.Penalties
+	strangers *budget.Lines // about peers that have not joined
+	known     *budget.Lines // about gateways
 }
 
-// Memory is what one frame holds of the memory of all sessions.
-type Memory interface {
-	// Release gives everything back; only the first call counts.
-	Release()
-}
-
-// Seat is the place of a stranger's connection.
-type Seat interface {
-	Heard() // the peer has sent its request
-	Leave()
-}
-
-// plain is the guard of a receiver without one: memory for all sessions, and seats for
-// a few strangers.
-type plain struct {
-	memory *budget
-	seats  chan struct{}
-}
-
-func newPlain(bytes int64) plain {
-	return plain{memory: newBudget(bytes), seats: make(chan struct{}, maxJoins)}
-}
-
-func (p plain) Memory(string) Share { return plainShare{p.memory} }
-
-func (p plain) Stranger(string, func()) (Seat, error) {
-	select {
-	case p.seats <- struct{}{}:
-		return plainSeat{p.seats}, nil
-	default:
-		return nil, ErrBusy
+func newGuard(log *slog.Logger) guard {
+	// These seats are separate: a client that fills the TCP listeners keeps no gateway
+	// from joining.
+	conns := budget.NewConns(budget.ConnsOptions{Total: joinSeats, Log: log})
+	return guard{
+		seats:     conns.Gate(budget.GateOptions{Name: "sync", Max: joinSeats, PerAddress: joinSeats, Strangers: joinFirst}),
+		penalties: budget.NewPenalties(budget.PenaltiesOptions{}),
+		strangers: budget.NewLines(budget.LinesOptions{}),
+		known:     budget.NewLines(budget.LinesOptions{Burst: 200, All: 2000}),
 	}
 }
 
-func (plain) Pause(string) time.Duration      { return 0 }
-func (plain) Wrong(string)                    {}
-func (plain) MayLog(string, bool) (bool, int) { return true, 0 }
+// dialler is the address of a peer: host:port.
+type dialler string
 
-type plainSeat struct{ seats chan struct{} }
+func (dialler) Network() string  { return "udp" }
+func (d dialler) String() string { return string(d) }
 
-func (plainSeat) Heard()   {}
-func (s plainSeat) Leave() { <-s.seats }
-
-type plainShare struct{ memory *budget }
-
-func (s plainShare) Take(ctx context.Context, n int64) (Memory, error) {
-	held, err := s.memory.acquire(ctx, n)
-	return &plainMemory{s.memory, held}, err
+// stranger takes a seat for a connection of a peer without a certificate. If there are
+// too many later, give is called and must close the connection.
+func (g guard) stranger(addr string, give func()) (*budget.Seat, error) {
+	return g.seats.Enter(budget.Address(dialler(addr)), give)
 }
 
-func (plainShare) Close() {}
-
-type plainMemory struct {
-	memory *budget
-	held   int64
+// pause returns for how long no token is accepted from an address.
+func (g guard) pause(addr string) time.Duration {
+	return g.penalties.Pause(budget.Address(dialler(addr)))
 }
 
-func (c *plainMemory) Release() {
-	if c.held > 0 {
-		c.memory.give(c.held)
-		c.held = 0
+// wrong counts a wrong token from an address.
+func (g guard) wrong(addr string) { g.penalties.Wrong(budget.Address(dialler(addr))) }
+
+// mayLog reports whether a line about an address may be written, and how many were
+// left out before it. The limit is lower for strangers.
+func (g guard) mayLog(addr string, stranger bool) (ok bool, unlogged int) {
+	lines := g.known
+	if stranger {
+		lines = g.strangers
 	}
+	return lines.May(budget.Address(dialler(addr)))
 }

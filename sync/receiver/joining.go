@@ -7,14 +7,12 @@ import (
 	"io"
 	"time"
 
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/sync/join"
 	"github.com/weirmq/weir/sync/wire"
 )
 
-const (
-	maxJoins    = 64 // strangers at the same time, without a Guard
-	joinTimeout = 10 * time.Second
-)
+const joinTimeout = 10 * time.Second
 
 // HandleJoin serves one session of weir-join/1: one stream, one request, one
 // response. Serve calls it; another transport calls it itself.
@@ -25,7 +23,7 @@ func (r *Receiver) HandleJoin(conn Session) error {
 	}
 	defer r.leave(true)
 	addr := conn.Peer().Addr
-	seat, err := r.guard.Stranger(addr, func() { conn.Close(wire.CodeBusy, "others want to join too") })
+	seat, err := r.guard.stranger(addr, func() { conn.Close(wire.CodeBusy, "others want to join too") })
 	if err != nil {
 		conn.Close(wire.CodeBusy, err.Error())
 		return err
@@ -37,7 +35,7 @@ func (r *Receiver) HandleJoin(conn Session) error {
 	defer stop()
 	gateway, err := r.join(ctx, conn, seat)
 	if err != nil {
-		if may, unlogged := r.guard.MayLog(addr, true); may {
+		if may, unlogged := r.guard.mayLog(addr, true); may {
 			r.log.Warn("gateway did not join", "gateway", gateway, "peer", addr, "err", err, "lines_left_out", unlogged)
 		}
 		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) {
@@ -52,7 +50,7 @@ func (r *Receiver) HandleJoin(conn Session) error {
 	return err
 }
 
-func (r *Receiver) join(ctx context.Context, conn Session, seat Seat) (gateway string, err error) {
+func (r *Receiver) join(ctx context.Context, conn Session, seat *budget.Seat) (gateway string, err error) {
 	st, err := conn.AcceptStream(ctx)
 	if err != nil {
 		return "", fmt.Errorf("accept stream: %w", err)
@@ -85,12 +83,12 @@ func (r *Receiver) decide(ctx context.Context, conn Session, req *wire.JoinReque
 		return JoinResult{}, fmt.Errorf("this node admits nobody: %w", join.ErrUnavailable)
 	}
 	addr := conn.Peer().Addr
-	if pause := r.guard.Pause(addr); pause > 0 {
+	if pause := r.guard.pause(addr); pause > 0 {
 		return JoinResult{}, fmt.Errorf("%w: wrong tokens came from this address, the next is looked at in %v", join.ErrUnavailable, pause.Round(time.Second))
 	}
 	done, err := r.o.Join(ctx, JoinRequest{Addr: addr, Secret: req.Secret, Gateway: req.Gateway, CSR: req.CSR})
 	if errors.Is(err, join.ErrTokenUnknown) {
-		r.guard.Wrong(addr)
+		r.guard.wrong(addr)
 	}
 	return done, err
 }

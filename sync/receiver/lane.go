@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
@@ -36,7 +37,7 @@ func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 	if h.Type != wire.TypeAppend && h.Type != wire.TypeGap {
 		return fmt.Errorf("frame type %#02x on a lane: %w", h.Type, wire.ErrMalformed)
 	}
-	own, err := s.budget.acquire(s.ctx, int64(max(h.Len, minCost)))
+	own, err := s.own.acquire(s.ctx, int64(max(h.Len, minCost)))
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (s *session) uplink(st wire.Channel, ln weir.Lane, out *outbox) error {
 type reservation struct {
 	s      *session
 	own    int64
-	memory Memory // nil: nothing
+	memory *budget.Claim // nil: nothing
 }
 
 // releaseMemory gives back the memory of the frame's bytes: the log has them, or they
@@ -82,7 +83,7 @@ func (r reservation) releaseMemory() {
 
 func (r reservation) release() {
 	r.releaseMemory()
-	r.s.budget.give(r.own)
+	r.s.own.give(r.own)
 }
 
 // append hands a batch to the log.

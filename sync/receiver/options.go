@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -38,13 +40,14 @@ type Options struct {
 	Cluster func() string // id, sent to gateways; nil: none
 	Node    string        // name of this node, sent to gateways
 
-	Guard Guard // limits what peers may take; nil: TotalInFlight of memory, and 64 strangers
+	// Memory is for the frames of all sessions that arrive or that the log has not
+	// answered yet; nil: 256 MiB. See MemoryOptions.
+	Memory *budget.Pool
 
-	MaxGateways   int   // sessions at the same time; 0 is 16,384
-	MaxBatch      int   // bytes of one record batch; 0 is 4 MiB
-	Window        int   // bytes that a lane of a gateway may have un-acked; 0: the gateway decides
-	InFlight      int64 // bytes of one session that the log has not answered yet; 0 is 8 MiB
-	TotalInFlight int64 // bytes of all sessions that the log has not answered yet, if Guard is nil; 0 is 256 MiB
+	MaxGateways int   // sessions at the same time; 0 is 16,384
+	MaxBatch    int   // bytes of one record batch; 0 is 4 MiB
+	Window      int   // bytes that a lane of a gateway may have un-acked; 0: the gateway decides
+	InFlight    int64 // bytes of one session that the log has not answered yet; 0 is 8 MiB
 
 	Metrics *metrics.Set // nil: none are kept
 	Logger  *slog.Logger // nil: no log
@@ -64,13 +67,12 @@ type JoinRequest struct {
 type JoinResult struct{ Certificate, CA []byte }
 
 const (
-	defaultGateways      = 16 << 10
-	defaultMaxBatch      = 4 << 20
-	defaultInFlight      = 8 << 20
-	defaultTotalInFlight = 256 << 20
+	defaultGateways = 16 << 10
+	defaultMaxBatch = 4 << 20
+	defaultInFlight = 8 << 20
 )
 
-func (o *Options) defaults() {
+func (o *Options) defaults() error {
 	if o.MaxGateways <= 0 {
 		o.MaxGateways = defaultGateways
 	}
@@ -81,14 +83,8 @@ func (o *Options) defaults() {
 	if o.InFlight <= 0 {
 		o.InFlight = defaultInFlight
 	}
-	if o.TotalInFlight <= 0 {
-		o.TotalInFlight = defaultTotalInFlight
-	}
 	if o.Cluster == nil {
 		o.Cluster = func() string { return "" }
-	}
-	if o.Guard == nil {
-		o.Guard = newPlain(o.TotalInFlight)
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.NewSet()
@@ -96,4 +92,12 @@ func (o *Options) defaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Memory == nil {
+		memory, err := budget.NewPool(MemoryOptions(defaultMemory, o.Logger))
+		if err != nil {
+			return fmt.Errorf("memory for frames: %w", err)
+		}
+		o.Memory = memory
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -24,7 +25,8 @@ type Receiver struct {
 	o       Options
 	log     *slog.Logger
 	count   counters
-	guard   Guard
+	guard   guard
+	memory  *budget.Pool // for frames that arrive or that the log has not answered
 	waiting atomic.Int64 // frames that wait for memory
 
 	ctx     context.Context // ends with Close
@@ -48,12 +50,15 @@ func New(o Options) (*Receiver, error) {
 	if o.Log == nil {
 		return nil, errors.New("receiver needs a log")
 	}
-	o.defaults()
+	if err := o.defaults(); err != nil {
+		return nil, err
+	}
 	r := &Receiver{
 		o:        o,
 		log:      o.Logger,
 		count:    newCounters(o.Metrics),
-		guard:    o.Guard,
+		guard:    newGuard(o.Logger),
+		memory:   o.Memory,
 		silent:   map[string][]*session{},
 		blamed:   map[string]blamed{},
 		sessions: map[string]*session{},

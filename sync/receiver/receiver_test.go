@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
@@ -473,7 +474,11 @@ func TestNewSessionWaitsForTheOldOnesAppends(t *testing.T) {
 // A gateway that sends without end is held back by its own stream.
 func TestBackpressure(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		p := newPeer(t, receiver.Options{TotalInFlight: 64 << 10})
+		memory, err := budget.NewPool(budget.PoolOptions{Bytes: 64 << 10, Peer: 64 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPeer(t, receiver.Options{Memory: memory})
 		defer p.recv.Close()
 		p.hello()
 		lane := p.open(wire.Preface{Kind: wire.StreamLane, Lane: weir.Live})

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -37,8 +38,8 @@ type session struct {
 	peer    wire.Peer
 	gateway string // name in its certificate
 	log     *slog.Logger
-	budget  *budget      // of this session
-	share   Share        // of the shared memory
+	own     *allowance   // for the frames of this session
+	share   *budget.Peer // of the shared memory
 	got     atomic.Int64 // bytes of frames received, on all streams
 
 	software string       // from Hello, set before the session is registered
@@ -72,14 +73,14 @@ func (r *Receiver) Handle(conn Session) error {
 	peer := conn.Peer()
 	s := &session{
 		r: r, conn: conn, peer: peer, gateway: peer.Gateway,
-		log:    r.log.With("gateway", peer.Gateway, "peer", peer.Addr),
-		budget: newBudget(max(r.o.InFlight, wire.MaxLane)), writing: make(chan struct{}, 1),
+		log: r.log.With("gateway", peer.Gateway, "peer", peer.Addr),
+		own: newAllowance(max(r.o.InFlight, wire.MaxLane)), writing: make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		done:  make(chan struct{}),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(r.ctx)
 	defer close(s.done)
-	s.share = r.guard.Memory(peer.Gateway)
+	s.share = r.memory.Peer(peer.Gateway)
 	defer s.share.Close()
 	r.greet(s)
 	defer r.greeted(s)

@@ -1,4 +1,4 @@
-package cloud
+package receiver_test
 
 import (
 	"context"
@@ -12,8 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
@@ -21,8 +20,6 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 	"github.com/weirmq/weir/sync/wire/wiretest"
 )
-
-var _ receiver.Guard = &syncGuard{}
 
 // taker is a log that takes everything at once.
 type taker struct {
@@ -57,13 +54,6 @@ func (l *taker) count(gateway string) int {
 	return l.taken[gateway]
 }
 
-// bubble runs a test in a bubble of its own time. The metrics' goroutine, which
-// the first summary starts, stays out of it.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	metrics.NewSet().NewSummary("outside")
-	synctest.Test(t, f)
-}
-
 // crowd is a receiver with the budgets of a node, small ones, and its gateways.
 type crowd struct {
 	t     *testing.T
@@ -75,11 +65,11 @@ type crowd struct {
 
 func newCrowd(t *testing.T, o receiver.Options) *crowd {
 	c := &crowd{t: t, log: &taker{taken: make(map[string]int)}}
-	guard, err := newSyncGuard(32<<20, metrics.NewSet(), slog.New(slog.DiscardHandler))
+	memory, err := budget.NewPool(receiver.MemoryOptions(32<<20, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Log, o.Guard = c.log, guard
+	o.Log, o.Memory = c.log, memory
 	if c.recv, err = receiver.New(o); err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// budget is a number of bytes that goroutines acquire and give back. Requests are
+// allowance is a number of bytes that goroutines acquire and give back. Requests are
 // served in order, so small frames do not starve a large one.
-type budget struct {
+type allowance struct {
 	mu    sync.Mutex
 	size  int64
 	free  int64
@@ -19,11 +19,11 @@ type waiter struct {
 	ready chan struct{}
 }
 
-func newBudget(size int64) *budget { return &budget{size: size, free: size} }
+func newAllowance(size int64) *allowance { return &allowance{size: size, free: size} }
 
-// acquire waits for n bytes, or for the whole budget if n is more than that. It returns
+// acquire waits for n bytes, or for the whole allowance if n is more than that. It returns
 // the number to pass to give.
-func (b *budget) acquire(ctx context.Context, n int64) (int64, error) {
+func (b *allowance) acquire(ctx context.Context, n int64) (int64, error) {
 	n = min(n, b.size)
 	b.mu.Lock()
 	if len(b.queue) == 0 && b.free >= n {
@@ -54,7 +54,7 @@ func (b *budget) acquire(ctx context.Context, n int64) (int64, error) {
 	return 0, context.Cause(ctx)
 }
 
-func (b *budget) give(n int64) {
+func (b *allowance) give(n int64) {
 	b.mu.Lock()
 	b.free += n
 	b.serve()
@@ -62,7 +62,7 @@ func (b *budget) give(n int64) {
 }
 
 // serve hands out what is free. Called with mu held.
-func (b *budget) serve() {
+func (b *allowance) serve() {
 	for len(b.queue) > 0 && b.queue[0].n <= b.free {
 		b.free -= b.queue[0].n
 		close(b.queue[0].ready)
