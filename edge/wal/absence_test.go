@@ -440,12 +440,12 @@ func intactIn(t testing.TB, dir string) map[stream]map[uint64]bool {
 					t.Fatal(err)
 				}
 				for off := int64(0); ; {
-					h, at, ok, _ := findHeader(memory(p), saltOf(id, byte(ln)), off)
+					h, at, ok, _ := findHeader(windowOn(p), saltOf(id, byte(ln)), off)
 					if !ok {
 						break
 					}
 					off = h.end(at)
-					if _, ok, _ = readBody(memory(p), h, at); !ok {
+					if _, ok, _ = readBody(windowOn(p), h, at); !ok {
 						continue
 					}
 					for seq := h.first; seq <= h.last(); seq++ {

@@ -59,7 +59,7 @@ func framesIn(t testing.TB, data []byte, s salt) []frameAt {
 	t.Helper()
 	var frames []frameAt
 	for off := int64(0); off < int64(len(data)); {
-		h, at, ok, err := findHeader(memory(data), s, off)
+		h, at, ok, err := findHeader(windowOn(data), s, off)
 		if !ok || err != nil {
 			t.Fatalf("a fresh segment has no frame at %d: %v", off, err)
 		}

@@ -123,28 +123,13 @@ func (h header) checkBody(body []byte) bool {
 	return len(body) == h.size && crc32.Checksum(body, castagnoli) == h.sum
 }
 
-// source is what frames are read from: a file through a window, or memory.
-type source interface {
-	// peek returns n bytes at off, or fewer where the source ends. They are
-	// valid until the next call.
-	peek(off int64, n int) ([]byte, error)
-}
-
-// memory is a source in memory.
-type memory []byte
-
-func (m memory) peek(off int64, n int) ([]byte, error) {
-	p := m[min(off, int64(len(m))):]
-	return p[:min(n, len(p))], nil
-}
-
 // findHeader returns the first valid header at or behind off, and where it begins. ok
-// is false if the source ends without one.
+// is false if the window ends without one.
 //
 // A header stands directly behind the frame before or a few bytes later: in segments,
 // tidwall/wal puts the frame's length in front. If there is no header at either place,
 // the bytes are searched.
-func findHeader(src source, s salt, off int64) (h header, at int64, ok bool, err error) {
+func findHeader(src *window, s salt, off int64) (h header, at int64, ok bool, err error) {
 	p, err := src.peek(off, maxPrefix+headerSize)
 	if err != nil {
 		return header{}, 0, false, err
@@ -183,8 +168,8 @@ func searchHeader(p []byte, s salt) (header, int) {
 }
 
 // readBody returns the body of the frame whose header begins at at. ok is false if the
-// body is damaged or cut short. The body is valid until the source's next call.
-func readBody(src source, h header, at int64) (body []byte, ok bool, err error) {
+// body is damaged or cut short. The body is valid until the window's next call.
+func readBody(src *window, h header, at int64) (body []byte, ok bool, err error) {
 	body, err = src.peek(at+headerSize, h.size)
 	if err != nil {
 		return nil, false, err

@@ -54,7 +54,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(append([]byte{byte(len(frame)) | 0x80, byte(len(frame) >> 7)}, frame...))
 	f.Add(append(bytes.Repeat([]byte(frameMagic), 20), frame...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		src := memory(data)
+		src := windowOn(data)
 		for off := int64(0); off < int64(len(data)); {
 			h, at, ok, err := findHeader(src, s, off)
 			if err != nil {

@@ -51,7 +51,7 @@ func openList(d *disk, path string, s salt, k kind, each func(body []byte) error
 // eachFrame calls fn with every intact frame in data. It reports whether data holds
 // nothing else, and fn accepted all of them.
 func eachFrame(data []byte, s salt, fn func(h header, body []byte) error) bool {
-	src, off, whole := memory(data), int64(0), true
+	src, off, whole := windowOn(data), int64(0), true
 	for off < int64(len(data)) {
 		h, at, ok, _ := findHeader(src, s, off)
 		if !ok {

@@ -16,10 +16,14 @@ const (
 // nothing. It is for one goroutine at a time.
 type window struct {
 	file *os.File
-	at   int64 // offset of buf in the file
+	data []byte // read instead of a file if not nil
+	at   int64  // offset of buf in the file
 	buf  []byte
 	size int // smallest number of bytes to read; 0 is windowSize
 }
+
+// windowOn returns a window on bytes in memory.
+func windowOn(data []byte) *window { return &window{data: data} }
 
 // open points the window at a file.
 func (w *window) open(path string) error {
@@ -54,9 +58,14 @@ func (w *window) shrink() {
 	}
 }
 
-// peek implements source. It returns zeros for blocks that the disk cannot read any
-// more: they count as damage like any other.
+// peek returns n bytes at off, or fewer where the file ends. They are valid until the
+// next call. It returns zeros for blocks that the disk cannot read any more: they count
+// as damage like any other.
 func (w *window) peek(off int64, n int) ([]byte, error) {
+	if w.data != nil {
+		p := w.data[min(off, int64(len(w.data))):]
+		return p[:min(n, len(p))], nil
+	}
 	if off >= w.at && off+int64(n) <= w.at+int64(len(w.buf)) {
 		return w.buf[off-w.at:][:n], nil
 	}
