@@ -323,7 +323,7 @@ func (d *device) measure() {
 
 // payload returns a reading as JSON: device, number, time (µs) and value.
 func (d *device) payload(n int) []byte {
-	return fmt.Appendf(nil, `{"device":%q,"n":%d,"t":%d,%s}`, d.c.ID, n, time.Now().UnixMicro(), d.sensor.read(n, d.rng))
+	return fmt.Appendf(nil, `{"device":%q,"n":%d,"t":%d,%s}`, d.c.ID, n, time.Now().UnixMicro(), d.sensor(n, d.rng))
 }
 
 // freeID returns a packet id that is not in use [MQTT-2.2.1-3].

@@ -6,22 +6,20 @@ import (
 	"math/rand/v2"
 )
 
-// sensor makes the measured part of a reading: JSON members without braces.
-type sensor interface {
-	read(n int, rng *rand.Rand) string
-}
+// sensor makes the measured part of a device's n-th reading: JSON members without braces.
+type sensor func(n int, rng *rand.Rand) string
 
 // newSensor returns the sensor of the i-th device; the kinds take turns.
 func newSensor(i int, rng *rand.Rand) sensor {
 	switch i % 4 {
 	case 0:
-		return &climate{temperature: 18 + 6*rng.Float64(), humidity: 40 + 20*rng.Float64()}
+		return (&climate{temperature: 18 + 6*rng.Float64(), humidity: 40 + 20*rng.Float64()}).read
 	case 1:
-		return &meter{total: 1000 * rng.Float64()}
+		return (&meter{total: 1000 * rng.Float64()}).read
 	case 2:
-		return &vibration{rms: 0.5 + rng.Float64()}
+		return (&vibration{rms: 0.5 + rng.Float64()}).read
 	default:
-		return &tank{level: 30 + 60*rng.Float64()}
+		return (&tank{level: 30 + 60*rng.Float64()}).read
 	}
 }
 
