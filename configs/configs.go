@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -93,13 +94,44 @@ func Load(p Program, fs *pflag.FlagSet, args, environ []string, out io.Writer) e
 	return nil
 }
 
+// flagError says what is wrong with the arguments.
 func flagError(fs *pflag.FlagSet, err error) error {
 	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) {
+	var empty *pflag.ValueRequiredError
+	var syntax *pflag.InvalidSyntaxError
+	switch {
+	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
+		return fmt.Errorf("unknown flag -%s", unknown.GetSpecifiedShortnames())
+	case errors.As(err, &unknown):
 		name := unknown.GetSpecifiedName()
 		return fmt.Errorf("unknown flag --%s%s", name, didYouMean("--", name, names(fs)))
+	case errors.As(err, &empty):
+		return fmt.Errorf("--%s needs a value", empty.GetFlag().Name)
+	case errors.As(err, &syntax):
+		return fmt.Errorf("%s is not a flag", syntax.GetSpecifiedFlag())
+	}
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		return fmt.Errorf("--%s: %w", invalid.GetFlag().Name, valueError(err))
 	}
 	return err
+}
+
+// valueError says what is wrong with the value of a flag, without naming the flag.
+func valueError(err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	cause := invalid.Unwrap()
+	var number *strconv.NumError // of an element of a list
+	switch {
+	case errors.As(cause, &number):
+		return fmt.Errorf("%q must be an integer", number.Num)
+	case strings.HasPrefix(cause.Error(), "must be "): // pflag's: it does not name the value
+		return fmt.Errorf("%q %w", invalid.GetValue(), cause)
+	}
+	return cause
 }
 
 func (p Program) fromEnvironment(fs *pflag.FlagSet, environ []string) error {
@@ -128,7 +160,7 @@ func (p Program) fromEnvironment(fs *pflag.FlagSet, environ []string) error {
 		}
 		for _, v := range values {
 			if err := fs.Set(f.Name, v); err != nil && first == nil {
-				first = fmt.Errorf("variable %s: %w", name, err)
+				first = fmt.Errorf("variable %s: %w", name, valueError(err))
 			}
 		}
 	})
@@ -166,7 +198,7 @@ func (p Program) fromYAML(fs *pflag.FlagSet, body []byte) error {
 		}
 		for _, value := range values {
 			if err := fs.Set(key, value); err != nil {
-				return fmt.Errorf("line %d: key %q: %w", node.Line, key, err)
+				return fmt.Errorf("line %d: key %q: %w", node.Line, key, valueError(err))
 			}
 		}
 	}
@@ -252,13 +284,26 @@ func printHelp(p Program, fs *pflag.FlagSet, out io.Writer) {
 	if usage == "" {
 		usage = p.Name + " [flags]"
 	}
-	fmt.Fprintf(out, "%s\n\nUsage:\n  %s\n\nFlags:\n%s", p.Summary, usage, fs.FlagUsagesWrapped(100))
+	fmt.Fprintf(out, "%s\n\nUsage:\n  %s\n\nFlags:\n%s", p.Summary, usage, flagUsages(fs))
 	if first := names(fs)[0]; !meta(first) {
 		fmt.Fprintf(out, "\nEvery flag is also a key of the --config file and a variable: --%s is %s.\n", first, p.variable(first))
 	}
 	if p.Notes != "" {
 		fmt.Fprintf(out, "\n%s\n", p.Notes)
 	}
+}
+
+// flagUsages returns the help of all flags. Of those that switch something on it leaves
+// out that a value may follow.
+func flagUsages(fs *pflag.FlagSet) string {
+	const values = "[=true|false]"
+	text := fs.FlagUsagesWrapped(100)
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Value.Type() == "bool" && f.DefValue == "false" {
+			text = strings.Replace(text, "--"+f.Name+values, "--"+f.Name+strings.Repeat(" ", len(values)), 1)
+		}
+	})
+	return text
 }
 
 // Loopback reports whether a listener on addr ("host:port") can be reached

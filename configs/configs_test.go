@@ -58,11 +58,16 @@ func TestMistakesNameTheNearest(t *testing.T) {
 		{args: []string{"--kafak", "x"}, want: "unknown flag --kafak (did you mean --kafka?)"},
 		{args: []string{"--zzz"}, want: "unknown flag --zzz"},
 		{yaml: "devics: 3\n", want: `line 1: unknown key "devics" (did you mean devices?)`},
-		{yaml: "\ndevices: many\n", want: `line 2: key "devices": invalid argument "many"`},
+		{args: []string{"--devices"}, want: "--devices needs a value"},
+		{args: []string{"-x"}, want: "unknown flag -x"},
+		{args: []string{"--=3"}, want: "--=3 is not a flag"},
+		{args: []string{"--devices", "many"}, want: `--devices: "many" must be an integer`},
+		{args: []string{"--help=perhaps"}, want: `--help: "perhaps" must be true or false`},
+		{yaml: "\ndevices: many\n", want: `line 2: key "devices": "many" must be an integer`},
 		{yaml: "devices: {a: 1}\n", want: "value must be plain"},
 		{yaml: "config: x\n", want: `unknown key "config"`},
 		{yaml: "a: [\n", want: "parse YAML"},
-		{env: []string{"T_DEVICES=x"}, want: "variable T_DEVICES"},
+		{env: []string{"T_DEVICES=x"}, want: `variable T_DEVICES: "x" must be an integer`},
 		{args: []string{"--config", "/does/not/exist"}, want: "read --config"},
 	} {
 		s := newSettings()

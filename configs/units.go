@@ -117,17 +117,20 @@ func FormatDuration(d time.Duration) string {
 }
 
 // BytesVar adds a flag for a size, which may have a unit.
-func BytesVar(fs *pflag.FlagSet, p *int64, name string, value int64, usage string) {
+func BytesVar[T int | int64](fs *pflag.FlagSet, p *T, name string, value T, usage string) {
 	*p = value
-	fs.Var((*bytesValue)(p), name, usage)
+	fs.Var(bytesValue[T]{p}, name, usage)
 }
 
-type bytesValue int64
+type bytesValue[T int | int64] struct{ bytes *T }
 
 // String writes the size exactly, with the largest unit of 1024s or 1000s that it is a
 // multiple of.
-func (b *bytesValue) String() string {
-	n := int64(*b)
+func (b bytesValue[T]) String() string {
+	if b.bytes == nil {
+		return "0"
+	}
+	n := int64(*b.bytes)
 	for _, unit := range []struct {
 		name  string
 		bytes int64
@@ -140,14 +143,17 @@ func (b *bytesValue) String() string {
 }
 
 // Type implements pflag.Value.
-func (b *bytesValue) Type() string { return "size" }
+func (bytesValue[T]) Type() string { return "size" }
 
-func (b *bytesValue) Set(s string) error {
+func (b bytesValue[T]) Set(s string) error {
 	n, err := ParseBytes(s)
 	if err != nil {
 		return err
 	}
-	*b = bytesValue(n)
+	if int64(T(n)) != n {
+		return fmt.Errorf("%q is more than this machine can address", s)
+	}
+	*b.bytes = T(n)
 	return nil
 }
 
@@ -159,7 +165,25 @@ func DurationVar(fs *pflag.FlagSet, p *time.Duration, name string, value time.Du
 
 type durationValue time.Duration
 
-func (d *durationValue) String() string { return time.Duration(*d).String() }
+// String writes the time span exactly, in days if it is a multiple of them.
+func (d *durationValue) String() string {
+	const day = 24 * time.Hour
+	span := time.Duration(*d)
+	if span == 0 {
+		return "0"
+	}
+	if span%day == 0 {
+		return strconv.FormatInt(int64(span/day), 10) + "d"
+	}
+	text := span.String()
+	if span%time.Minute == 0 {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if span%time.Hour == 0 {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
 
 // Type implements pflag.Value.
 func (d *durationValue) Type() string { return "duration" }

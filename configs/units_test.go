@@ -58,7 +58,7 @@ func TestBytesFlag(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	for n, want := range map[int64]string{0: "0", 7: "7", 1 << 30: "1GiB", 3 << 20: "3MiB", 5_000_000: "5MB", 1536: "1536", 2000: "2kB", 950_000: "950kB"} {
-		if got := (*bytesValue)(&n).String(); got != want {
+		if got := (bytesValue[int64]{&n}).String(); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
 		}
 	}
@@ -71,8 +71,13 @@ func TestDurationFlag(t *testing.T) {
 	fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
 	var d time.Duration
 	DurationVar(fs, &d, "life", time.Hour, "how long")
-	if d != time.Hour || fs.Lookup("life").DefValue != "1h0m0s" {
+	if d != time.Hour || fs.Lookup("life").DefValue != "1h" {
 		t.Errorf("the default is %v", d)
+	}
+	for text, want := range map[string]string{"0": "0", "90s": "1m30s", "60s": "1m", "10m": "10m", "1h30m": "1h30m", "1h10s": "1h0m10s", "1w": "7d", "36h": "36h", "100ms": "100ms", "-1s": "-1s"} {
+		if err := fs.Set("life", text); err != nil || fs.Lookup("life").Value.String() != want {
+			t.Errorf("%s is shown as %s, not as %s: %v", text, fs.Lookup("life").Value, want, err)
+		}
 	}
 	if err := fs.Parse([]string{"--life", "2d"}); err != nil || d != 48*time.Hour {
 		t.Errorf("%v, %v", d, err)

@@ -24,7 +24,8 @@ func verify(ctx context.Context, args, environ []string, stdout io.Writer) error
 	topic := fs.String("topic", "sensors", "Kafka topic that the readings went to")
 	sent := fs.String("sent", "", "`file` that firmware-sim --sent wrote (required)")
 	group := fs.String("group", "", "read as this consumer group; default: all partitions from the beginning")
-	patience := fs.Duration("wait", 15*time.Second, "give up on missing readings after this time without news")
+	var patience time.Duration
+	configs.DurationVar(fs, &patience, "wait", 15*time.Second, "`time` without a new reading after which those that are missing count as lost; raise it while gateways are still sending")
 	output := fs.StringP("output", "o", "text", "text or json; the last line is JSON either way")
 	p := configs.Program{
 		Name:    "firmware-sim verify",
@@ -53,12 +54,12 @@ func verify(ctx context.Context, args, environ []string, stdout io.Writer) error
 		return err
 	}
 	reader := audit.Reader{Brokers: *kafka, Topic: *topic, Group: *group}
-	deadline, cancel := context.WithTimeout(ctx, *patience)
+	deadline, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := reader.Ping(deadline); err != nil {
 		return err
 	}
-	if err := reader.Settle(ctx, auditor, *patience); err != nil {
+	if err := reader.Settle(ctx, auditor, patience); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

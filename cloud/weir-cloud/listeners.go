@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/weirmq/weir/cloud"
 	"github.com/weirmq/weir/cloud/auth/bearer"
@@ -56,8 +55,8 @@ func parseListener(s string) (listener.Settings, error) {
 	}
 	if v := given["reauth"]; v != nil {
 		var err error
-		if l.Reauth, err = time.ParseDuration(v[0]); err != nil {
-			return l, fmt.Errorf("reauth %q is no time such as 1h", v[0])
+		if l.Reauth, err = configs.ParseDuration(v[0]); err != nil {
+			return l, fmt.Errorf("reauth: %w", err)
 		}
 	}
 	var err error

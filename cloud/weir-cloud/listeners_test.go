@@ -37,7 +37,7 @@ func TestListeners(t *testing.T) {
 		{"--kafka listen=:1,listen=:2", nil, "twice"},
 		{"--kafka listen=:1,x", nil, "neither"},
 		{"--kafka listen=:1,sasl=gssapi", nil, "there are scram"},
-		{"--kafka listen=:1,sasl=scram,reauth=x", nil, "such as 1h"},
+		{"--kafka listen=:1,sasl=scram,reauth=x", nil, "not a time span"},
 		{"--kafka listen=:1,sasl=plain", nil, "needs tls-cert"},
 		{"--kafka listen=localhost:1,sasl=plain", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: []string{login.Plain}}}, ""},
 		{"--kafka listen=localhost:1,sasl=oauthbearer", nil, "--kafka-oauth-keys"},

@@ -77,15 +77,15 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	fs.StringVar(&s.secretFile, "secret-file", "", "`file` whose content wraps keys in the bucket; required unless the bucket is a local folder or memory")
 	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
 	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
-	fs.DurationVar(&s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
-	fs.DurationVar(&s.linger, "linger", -1, "how long records wait for company before they are written, `time`; after a pause of twice as long the first do not wait. Raise it where requests cost money: 100ms is ten of them a second at most (default 0s, on s3 100ms)")
-	fs.DurationVar(&s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
+	configs.DurationVar(fs, &s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
+	configs.DurationVar(fs, &s.linger, "linger", -1, "how long records wait for company before they are written, `time`; after a pause of twice as long the first do not wait. Raise it where requests cost money: 100ms is ten of them a second at most (default 0s, on s3 100ms)")
+	configs.DurationVar(fs, &s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
 	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "write a checkpoint after this `size` of new records")
 	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "how many `times` --checkpoint-bytes may wait for it before writers are slowed down; they stop at twice that")
-	fs.IntVar(&s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
+	configs.BytesVar(fs, &s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
 	addLimits(fs, &s.limits)
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
-	fs.Lookup("linger").DefValue = "0s" // it depends on the bucket
+	fs.Lookup("linger").DefValue = "0" // it depends on the bucket
 	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
 	p := configs.Program{
 		Name:    "weir-cloud",

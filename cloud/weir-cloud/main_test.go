@@ -29,6 +29,14 @@ func TestSampleConfig(t *testing.T) {
 	}
 }
 
+// TestDurations: every time takes days and weeks.
+func TestDurations(t *testing.T) {
+	s, err := parse([]string{"--takeover", "2d", "--linger", "1d", "--checkpoint-interval", "1w"}, nil, io.Discard)
+	if err != nil || s.takeover != 48*time.Hour || s.linger != 24*time.Hour || s.upkeep.Age != 7*24*time.Hour {
+		t.Errorf("%v, %v, %v: %v", s.takeover, s.linger, s.upkeep.Age, err)
+	}
+}
+
 // TestRefuses: a node that finds something missing or damaged in its bucket ends with 78,
 // names it, says what to do, and deletes nothing.
 func TestRefuses(t *testing.T) {

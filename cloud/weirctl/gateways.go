@@ -95,24 +95,23 @@ func joinTokenVerb() verb {
 		notes:   "The token is shown once. On the gateway, with the token in a file: weir-edge --cloud HOST:7400 --join-file FILE",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.IntVar(&c.uses, "uses", 1, "`number` of gateways that may join with it")
-			fs.StringVar(&c.life, "life", configs.FormatDuration(fleet.DefaultTokenLife), "for what `time` it can be used, like 12h or 7d")
+			configs.DurationVar(fs, &c.life, "life", fleet.DefaultTokenLife, "`time` for which it can be used, such as 12h or 7d")
 			fs.StringSliceVar(&c.topics, "topics", nil, "`patterns` of the topics to which gateways that join with it are bound, such as 'pumps.*' (default: all)")
 			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` that it is for; may be repeated (default: any)")
 		},
 		run: func(ctx context.Context, c *call) error {
-			life, err := configs.ParseDuration(c.life)
 			switch {
 			case len(c.args) > 0:
 				return fmt.Errorf("join-token takes no argument %q", c.args[0])
-			case err != nil || life < time.Second:
-				return fmt.Errorf("--life %q is no time of at least a second, such as 24h or 7d", c.life)
-			case life > maxTokenLife:
-				return fmt.Errorf("--life %s: a join token can be used for %s at most", c.life, configs.FormatDuration(maxTokenLife))
+			case c.life < time.Second:
+				return fmt.Errorf("--life %v is shorter than a second", c.life)
+			case c.life > maxTokenLife:
+				return fmt.Errorf("--life %s: a join token can be used for %s at most", configs.FormatDuration(c.life), configs.FormatDuration(maxTokenLife))
 			case c.uses < 1:
 				return fmt.Errorf("--uses %d: a token lets in at least one gateway", c.uses)
 			}
 			var t console.Token
-			if err := c.post(ctx, "/v1/join-tokens", console.NewToken{Uses: c.uses, Seconds: int(life / time.Second), Gateways: c.gateways, Topics: c.topics}, &t); err != nil {
+			if err := c.post(ctx, "/v1/join-tokens", console.NewToken{Uses: c.uses, Seconds: int(c.life / time.Second), Gateways: c.gateways, Topics: c.topics}, &t); err != nil {
 				return err
 			}
 			if done, err := c.print(t); done {

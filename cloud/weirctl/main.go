@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -64,7 +65,7 @@ type call struct {
 	uses              int
 	configs, gateways []string
 	topics            []string
-	life              string
+	life              time.Duration
 	mechanisms        []string
 	role, secretFile  string
 	repair            bool

@@ -69,7 +69,8 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	fs := pflag.NewFlagSet("demo", pflag.ContinueOnError)
 	seconds := fs.Int("seconds", 0, "end after so many seconds; 0: at Ctrl-C")
 	devices := fs.Int("devices", 50, "how many devices")
-	interval := fs.Duration("interval", 200*time.Millisecond, "time between two readings of a device")
+	var interval time.Duration
+	configs.DurationVar(fs, &interval, "interval", 200*time.Millisecond, "`time` between two readings of a device")
 	p := configs.Program{Name: "demo", Summary: "demo runs a cloud node, a gateway and a fleet of devices on this machine. It cuts the link\n" +
 		"between gateway and cloud for ten seconds, kills the cloud once, and counts what was lost."}
 	if err := configs.Load(p, fs, args, environ, out); err != nil {
@@ -89,7 +90,7 @@ func demonstrate(ctx context.Context, args, environ []string, out *os.File) (err
 	if d.token, err = admin.ReadToken(filepath.Join(d.cluster.CloudData(), admin.File)); err != nil {
 		return errors.Join(err, d.cluster.Close())
 	}
-	d.fleet = d.cluster.Fleet(*devices, *interval, 1)
+	d.fleet = d.cluster.Fleet(*devices, interval, 1)
 	d.fleet.Prefix = fmt.Sprintf("demo%d", os.Getpid()) // other programs may send to these addresses too
 	d.fleet.Event = d.auditor.Event
 	report, err := d.play(ctx, *seconds)

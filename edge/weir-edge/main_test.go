@@ -49,6 +49,18 @@ func TestDeviceLimits(t *testing.T) {
 	}
 }
 
+// TestDurations: every time takes days.
+func TestDurations(t *testing.T) {
+	for _, flag := range []string{"--mqtt-connect-timeout", "--mqtt-packet-timeout", "--mqtt-sys-interval", "--mqtt-session-expiry"} {
+		if _, err := parse([]string{flag, "1d"}, nil, io.Discard); err != nil {
+			t.Error(err)
+		}
+	}
+	if s, err := parse([]string{"--mqtt-keep-alive", "0.5d", "--mqtt-packet-rate", "1KiB"}, nil, io.Discard); err != nil || s.devices.KeepAlive != 12*time.Hour || s.devices.PacketRate != 1024 {
+		t.Errorf("%v, %d: %v", s.devices.KeepAlive, s.devices.PacketRate, err)
+	}
+}
+
 // TestNewIDs: a gateway that has not joined gets an id that begins with a letter or
 // digit; one that has keeps its own.
 func TestNewIDs(t *testing.T) {
