@@ -353,6 +353,12 @@ func TestComplete(t *testing.T) {
 		"completion ":              "bash zsh fish",
 		"check --rep":              "--repair",
 		"topics -o ":               "text json",
+		"--clo":                    "--cloud",
+		"-o ":                      "text json",
+		"-o json gr":               "groups",
+		"-o json topics delete ":   "t",
+		"-o json topics --parti":   "--partitions",
+		"--nosuch ":                "",
 		"topics --cloud http://x ": "list create delete grow alter",
 	} {
 		var out strings.Builder

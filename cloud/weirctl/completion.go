@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -83,33 +84,24 @@ func (c *call) complete(ctx context.Context, words []string) error {
 
 // candidates returns the candidates for word after the words before it.
 func (c *call) candidates(ctx context.Context, before []string, word string) []string {
-	if len(before) == 0 || before[0] == "help" {
-		all := []string{"help", "version"}
-		for _, v := range verbs() {
-			all = append(all, v.name)
-		}
-		slices.Sort(all)
-		return all
+	arranged, err := verbFirst(before)
+	if errors.Is(err, errNoVerb) || err == nil && arranged[0] == "help" {
+		return withoutVerb(before, word)
 	}
+	if err != nil {
+		return nil
+	}
+	before = arranged
 	v, err := verbOf(before[0])
 	if err != nil {
 		return nil
 	}
 	fs := v.flagSet(c)
 	if strings.HasPrefix(word, "-") {
-		all := []string{"--help", "--config"}
-		fs.VisitAll(func(f *pflag.Flag) {
-			if !f.Hidden {
-				all = append(all, "--"+f.Name)
-			}
-		})
-		slices.Sort(all)
-		return all
+		return flagsOf(fs)
 	}
-	if last := before[len(before)-1]; len(before) > 1 && strings.HasPrefix(last, "-") && !strings.Contains(last, "=") {
-		if f := flagOf(fs, last); f != nil && f.NoOptDefVal == "" {
-			return valuesOf(f.Name) // of the flag
-		}
+	if f := openFlag(fs, before); f != nil {
+		return valuesOf(f.Name)
 	}
 	p := configs.Program{Name: "weirctl " + v.name, Warnings: io.Discard}
 	if err := configs.Load(p, fs, before[1:], c.environ, io.Discard); err != nil {
@@ -125,11 +117,48 @@ func (c *call) candidates(ctx context.Context, before []string, word string) []s
 	return nil
 }
 
-func flagOf(fs *pflag.FlagSet, word string) *pflag.Flag {
-	if name, ok := strings.CutPrefix(word, "--"); ok {
-		return fs.Lookup(name)
+// withoutVerb returns the candidates for a word that no verb stands before.
+func withoutVerb(before []string, word string) []string {
+	fs := allFlags()
+	if strings.HasPrefix(word, "-") {
+		return flagsOf(fs)
 	}
-	return fs.ShorthandLookup(strings.TrimPrefix(word, "-")[:min(1, len(word)-1)])
+	if f := openFlag(fs, before); f != nil {
+		return valuesOf(f.Name)
+	}
+	all := []string{"help", "version"}
+	for _, v := range verbs() {
+		all = append(all, v.name)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// flagsOf returns the names of all flags.
+func flagsOf(fs *pflag.FlagSet) []string {
+	all := []string{"--help", "--config"}
+	fs.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			all = append(all, "--"+f.Name)
+		}
+	})
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// openFlag returns the flag that still needs its value: the last word; nil: there is none.
+func openFlag(fs *pflag.FlagSet, before []string) *pflag.Flag {
+	if len(before) == 0 {
+		return nil
+	}
+	last := before[len(before)-1]
+	if !strings.HasPrefix(last, "-") || strings.Contains(last, "=") {
+		return nil
+	}
+	if f := flagOf(fs, last); f != nil && f.NoOptDefVal == "" {
+		return f
+	}
+	return nil
 }
 
 // valuesOf returns the words that a flag accepts.

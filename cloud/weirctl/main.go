@@ -74,11 +74,6 @@ type call struct {
 	login             loginFlags
 }
 
-func verbs() []verb {
-	return []verb{statusVerb(), topicsVerb(), gatewaysVerb(), groupsVerb(), consumeVerb(), produceVerb(), joinTokenVerb(), usersVerb(), aclsVerb(), quotasVerb(), adminVerb(),
-		sessionsVerb(), loginVerb(), logoutVerb(), checkVerb(), upgradeVerb(), completionVerb()}
-}
-
 func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -95,39 +90,38 @@ func run(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int 
 }
 
 func dispatch(ctx context.Context, args, environ []string, c *call) error {
-	if len(args) == 0 || args[0] == "-h" || args[0] == "--help" || args[0] == "help" && len(args) == 1 {
+	if len(args) > 0 && args[0] == completeWord {
+		return c.complete(ctx, args[1:])
+	}
+	given := args
+	args, err := verbFirst(given)
+	switch {
+	case len(given) == 0, errors.Is(err, errNoVerb) && (slices.Contains(given, "-h") || slices.Contains(given, "--help")):
 		overview(c.stdout)
 		return nil
+	case errors.Is(err, errNoVerb) && slices.Contains(given, "--version"):
+		fmt.Fprintln(c.stdout, "weirctl", configs.Version())
+		return nil
+	case err != nil:
+		return err
 	}
 	switch args[0] {
 	case "help":
-		args = []string{args[1], "--help"}
-	case "--version", "version":
+		about, err := verbFirst(args[1:])
+		if err != nil {
+			overview(c.stdout)
+			return nil
+		}
+		args = []string{about[0], "--help"}
+	case "version":
 		fmt.Fprintln(c.stdout, "weirctl", configs.Version())
 		return nil
-	case completeWord:
-		return c.complete(ctx, args[1:])
 	}
 	v, err := verbOf(args[0])
 	if err != nil {
 		return err
 	}
 	return v.call(ctx, args[1:], environ, c)
-}
-
-// verbOf finds a verb by its name.
-func verbOf(name string) (verb, error) {
-	var known []string
-	for _, v := range verbs() {
-		if v.name == name {
-			return v, nil
-		}
-		known = append(known, v.name)
-	}
-	if near := configs.Nearest(name, known); near != "" {
-		return verb{}, fmt.Errorf("unknown verb %q (did you mean %s?)", name, near)
-	}
-	return verb{}, fmt.Errorf("unknown verb %q: there are %s", name, strings.Join(known, ", "))
 }
 
 // flagSet has the flags of a verb.
@@ -169,11 +163,12 @@ func (c *call) wrong(takes string, actions []string) error {
 }
 
 func overview(w io.Writer) {
-	fmt.Fprint(w, "weirctl looks at a Weir cluster and administers it.\n\nUsage:\n  weirctl VERB [arguments] [flags]\n\nVerbs:\n")
+	fmt.Fprint(w, "weirctl looks at a Weir cluster and administers it.\n\nUsage:\n  weirctl [flags] VERB [arguments] [flags]\n\nVerbs:\n")
 	for _, v := range verbs() {
 		first, _, _ := strings.Cut(v.summary, "\n")
 		fmt.Fprintf(w, "  %-12s %s\n", v.name, first)
 	}
-	fmt.Fprint(w, "\n`weirctl help VERB` tells more. Every verb takes -o json, and --cloud URL if it asks a node.\n"+
+	fmt.Fprint(w, "\n`weirctl help VERB` tells more. Every verb takes -o json, and --cloud URL if it asks a node. Flags may\n"+
+		"stand before the verb or after it.\n"+
 		"`weirctl completion bash` (or zsh, or fish) completes verbs, flags and names in your shell.\n")
 }

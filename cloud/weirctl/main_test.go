@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"github.com/weirmq/weir/cloud/console"
 )
 
@@ -65,11 +67,39 @@ func TestVerbs(t *testing.T) {
 		{[]string{"topcis"}, 2, "", "did you mean topics?"},
 		{[]string{"topics", "-o", "xml"}, 2, "", "neither text nor json"},
 		{nil, 0, "Verbs:", ""},
+		{[]string{"--cloud", owner.URL, "topics"}, 0, "sensors", ""},
+		{[]string{"-o", "json", "--cloud=" + owner.URL, "topics"}, 0, `"records": 7`, ""},
+		{[]string{"-ojson", "--insecure", "topics", "--cloud", owner.URL}, 0, `"records": 7`, ""},
+		{[]string{"--cloud", refusing.URL, "topics", "create", "sensors"}, 2, "", "topic exists"},
+		{[]string{"--help", "topics"}, 0, "Usage:\n  weirctl topics", ""},
+		{[]string{"--cloud", owner.URL, "help", "topics"}, 0, "Usage:\n  weirctl topics", ""},
+		{[]string{"--cloud", owner.URL, "--help"}, 0, "Verbs:", ""},
+		{[]string{"--version"}, 0, "weirctl ", ""},
+		{[]string{"help"}, 0, "Verbs:", ""},
+		{[]string{"help", "topics"}, 0, "Usage:\n  weirctl topics", ""},
+		{[]string{"--cloud", owner.URL}, 2, "", "weirctl VERB"},
+		{[]string{"--cloud"}, 2, "", "weirctl VERB"},
+		{[]string{"--clodu", owner.URL, "topics"}, 2, "", "did you mean --cloud?"},
+		{[]string{"--cloud", owner.URL, "topcis"}, 2, "", "did you mean topics?"},
+		{[]string{"--partitions", "3", "topics", "--cloud", owner.URL}, 0, "sensors", ""},
 	} {
 		var stdout, stderr strings.Builder
 		code := run(c.args, nil, strings.NewReader(""), &stdout, &stderr)
 		if code != c.code || !strings.Contains(stdout.String(), c.stdout) || !strings.Contains(stderr.String(), c.stderr) {
 			t.Errorf("%v: %d\n%s%s", c.args, code, stdout.String(), stderr.String())
 		}
+	}
+}
+
+// TestFlagsBeforeTheVerb: before the verb is known, one name must take a value for all verbs or
+// for none.
+func TestFlagsBeforeTheVerb(t *testing.T) {
+	all := allFlags()
+	for _, v := range verbs() {
+		v.flagSet(&call{}).VisitAll(func(f *pflag.Flag) {
+			if same := all.Lookup(f.Name); same == nil || same.NoOptDefVal != f.NoOptDefVal || same.Shorthand != f.Shorthand {
+				t.Errorf("--%s of %s is another flag than that of an earlier verb", f.Name, v.name)
+			}
+		})
 	}
 }
