@@ -22,8 +22,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth/bearer"
@@ -104,7 +102,7 @@ type Node struct {
 	copies    *copies         // of the owner's state
 	own       []cluster.Door  // this node's doors, which it checks itself
 	pulse     pulse
-	metrics   *metrics.Set
+	metrics   *measure.Registry     // of what this node counts and knows
 	role      atomic.Value          // string
 	owned     atomic.Pointer[owned] // nil while this node does not own the shard
 	meter     console.Meter         // of the topics
@@ -128,7 +126,7 @@ type door struct {
 func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	lines := new(recent.Lines)
 	o.Log = slog.New(lines.Handler(o.Log.Handler()))
-	n := &Node{o: o, recent: lines, metrics: metrics.NewSet(), unjudged: make(chan struct{}, maxUnjudged), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
+	n := &Node{o: o, recent: lines, metrics: measure.New(), unjudged: make(chan struct{}, maxUnjudged), logins: login.NewSessions(), conns: budget.NewConns(budget.ConnsOptions{Total: o.Limits.Connections, Log: o.Log})}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -145,7 +143,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	for _, warning := range storage.Warnings(ctx, o.Bucket) {
 		n.o.Log.Warn("the bucket can lose what it acknowledged", "because", warning)
 	}
-	n.bucket = storage.Metrics(o.Bucket, n.metrics, "bucket")
+	n.bucket = storage.Metrics(o.Bucket, n.metrics.Set, "bucket")
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
 		return nil, err
 	}
@@ -207,7 +205,7 @@ func (n *Node) listen() error {
 	if err := n.listenPeer(); err != nil {
 		return err
 	}
-	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics})
+	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
 	return n.open(kafkaListeners, httpListener, packets)
 }
@@ -291,7 +289,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		return fmt.Errorf("derive the reset key: %w", err)
 	}
 	bytes := cmp.Or(n.o.Limits.SyncMemory, DefaultLimits().SyncMemory)
-	memory, err := measure.Pool(n.metrics, receiver.MemoryOptions(bytes, n.o.Log))
+	memory, err := n.metrics.Pool(receiver.MemoryOptions(bytes, n.o.Log))
 	if err != nil {
 		return fmt.Errorf("memory of the sync port: %w", err)
 	}
@@ -313,7 +311,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 
 		Cluster: func() string { return cmp.Or(n.broker.ClusterID(), n.clusterID) },
 		Node:    n.o.Node,
-		Metrics: n.metrics,
+		Metrics: n.metrics.Set,
 		Logger:  n.o.Log,
 	})
 	if err != nil {

@@ -42,9 +42,18 @@ type Gate struct {
 	full  *Episode
 	gives *Episode
 
-	open      int
+	count     GateCounts
 	byAddress map[netip.Addr]*visitors
 	strangers list.List // of *Seat, oldest first
+}
+
+// GateCounts are the connections of one listener: those that are open, and what has
+// happened since the start.
+type GateCounts struct {
+	Open     int    `json:"connections"`
+	Accepted uint64 `json:"connections_accepted"`
+	Refused  uint64 `json:"connections_refused"`  // because no seat was free
+	GaveWay  uint64 `json:"connections_gave_way"` // to newer ones, before their peers had logged in
 }
 
 // visitors are the connections from one address.
@@ -143,7 +152,7 @@ func (g *Gate) enter(from netip.Addr, give func()) (s, gone *Seat, err error) {
 	if !from.IsLoopback() && !g.o.Reserved {
 		most -= c.o.Reserve
 	}
-	all, here, total := g.open, v.open, c.total
+	all, here, total := g.count.Open, v.open, c.total
 	if g.strangers.Len() >= g.o.Strangers || all >= g.o.Max || total >= most {
 		if gone = g.weakest(from, v.strangers); gone != nil {
 			all, total = all-1, total-1
@@ -161,9 +170,11 @@ func (g *Gate) enter(from netip.Addr, give func()) (s, gone *Seat, err error) {
 		err = fmt.Errorf("%w: %d are open at all listeners", ErrFull, total)
 	}
 	if err != nil {
+		g.count.Refused++
 		return nil, nil, err
 	}
 	if gone != nil {
+		g.count.GaveWay++
 		gone.leave() // v may be forgotten with it: it is put back below
 	}
 	s = &Seat{gate: g, address: from, give: give}
@@ -171,7 +182,8 @@ func (g *Gate) enter(from netip.Addr, give func()) (s, gone *Seat, err error) {
 	v.open++
 	v.strangers++
 	g.byAddress[from] = v
-	g.open++
+	g.count.Open++
+	g.count.Accepted++
 	c.total++
 	return s, gone, nil
 }
@@ -236,7 +248,7 @@ func (s *Seat) leave() {
 	s.endStranger()
 	s.left = true
 	g := s.gate
-	g.open--
+	g.count.Open--
 	g.conns.total--
 	v := g.byAddress[s.address]
 	if v.open--; v.open == 0 {
@@ -249,5 +261,12 @@ func (s *Seat) leave() {
 func (g *Gate) Open() (all, strangers int) {
 	g.conns.mu.Lock()
 	defer g.conns.mu.Unlock()
-	return g.open, g.strangers.Len()
+	return g.count.Open, g.strangers.Len()
+}
+
+// Counts returns what the gate has counted.
+func (g *Gate) Counts() GateCounts {
+	g.conns.mu.Lock()
+	defer g.conns.mu.Unlock()
+	return g.count
 }

@@ -92,6 +92,9 @@ func TestStrangersGiveWay(t *testing.T) {
 	if all, strangers := g.Open(); all != 23 || strangers != 3 {
 		t.Errorf("%d open, %d strangers", all, strangers)
 	}
+	if got, want := g.Counts(), (GateCounts{Open: 23, Accepted: 25, GaveWay: 2}); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
 }
 
 // One address cannot drive out the others, however often it comes.

@@ -28,6 +28,15 @@ func cloud() map[string]Family {
 		"weir_bucket_request_seconds": {Histogram, "How long a call of the bucket took, tries after a failure included."},
 		"weir_bucket_requests_total":  {Counter, "Calls of the bucket, by operation and result."},
 
+		"weir_door_connections":                {Gauge, "Connections that are open, by door and listener."},
+		"weir_door_connections_gave_way_total": {Counter, "Connections that had not logged in and were closed in favour of newer ones."},
+		"weir_door_connections_refused_total":  {Counter, "Connections that were closed at once, since there are too many."},
+		"weir_door_connections_total":          {Counter, "Connections that were let in."},
+		"weir_door_errors_total":               {Counter, "Errors in answers, and connections that were closed because of what the client sent."},
+		"weir_door_received_bytes_total":       {Counter, "Bytes that came from clients."},
+		"weir_door_requests_total":             {Counter, "Requests of clients."},
+		"weir_door_sent_bytes_total":           {Counter, "Bytes that were sent to clients."},
+
 		"weir_gap_records_total":                   {Counter, "Records that gateways reported as lost (topic weir.gaps)."},
 		"weir_gateway_buffered_records":            {Gauge, "Records that a gateway holds and the cloud does not, as of its last contact."},
 		"weir_gateway_certificate_expires_seconds": {Gauge, "Seconds until the certificate of a gateway ends; it renews itself long before."},

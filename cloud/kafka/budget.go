@@ -1,15 +1,12 @@
 package kafka
 
 import (
-	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -34,7 +31,7 @@ func (s *Server) makePools() (err error) {
 		{&s.polls, budget.PoolOptions{Name: "kafka_polls", Bytes: pollBytes, Reserve: 1, Largest: pollBytes / 4}},
 	} {
 		p.o.Small, p.o.Log = small, s.o.Log
-		if *p.pool, err = measure.Pool(s.o.Metrics, p.o); err != nil {
+		if *p.pool, err = s.o.Metrics.Pool(p.o); err != nil {
 			return fmt.Errorf("kafka door: %w", err)
 		}
 	}
@@ -90,16 +87,10 @@ func (c *conn) park(q *kmsg.FetchRequest) (leave func(), ok bool) {
 }
 
 // giveWay closes a connection whose seat another connection gets.
-func (c *conn) giveWay() {
-	c.s.count.gaveWay.Inc()
-	c.cancel(errGone)
-}
+func (c *conn) giveWay() { c.cancel(errGone) }
 
 // refuse closes a connection that is not served.
-func (c *conn) refuse(reason error) {
-	if !errors.Is(reason, net.ErrClosed) {
-		c.s.count.refused.Inc()
-	}
+func (c *conn) refuse() {
 	c.cancel(errGone)
 	_ = c.nc.Close()
 	c.memory.Load().Close()

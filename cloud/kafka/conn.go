@@ -166,7 +166,7 @@ func (c *conn) serve() {
 	c.recycle()
 	if err := context.Cause(c.ctx); !errors.Is(err, errGone) && !errors.Is(err, context.Canceled) {
 		if errors.As(err, new(violation)) {
-			c.s.count.violations.Inc()
+			c.s.count.violation(c.listener.Traffic)
 		}
 		c.warn("kafka connection closed", "err", err)
 	}

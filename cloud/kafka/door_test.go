@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/shard"
@@ -97,10 +97,10 @@ func open(t testing.TB, o setup) *door {
 	if o.listen != nil {
 		l = o.listen(l)
 	}
-	o.options.Metrics = metrics.NewSet()
+	o.options.Metrics = measure.New()
 	b = broker.New(broker.Options{
 		Self:       broker.Node{ID: 7, Name: "a", Addresses: cluster.Addresses{cluster.Kafka: {"": l.Addr().String()}}},
-		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics,
+		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics.Set,
 	})
 	b.Lead(own)
 	d = serve(t, o.options, access.Options{Users: users, Quotas: func() *quota.Quotas { return own.Quotas }}, l, b)

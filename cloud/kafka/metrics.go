@@ -10,7 +10,9 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -18,11 +20,9 @@ import (
 // start, so that a first event raises its counter from 0. No label comes from a
 // client.
 type counters struct {
-	accepted, refused *metrics.Counter
-	gaveWay           *metrics.Counter
-	cut               *metrics.Counter // long polls answered early
-	violations        *metrics.Counter
-	logins            map[string]*metrics.Counter // failed logins, by mechanism
+	cut        *metrics.Counter // long polls answered early
+	violations *metrics.Counter
+	logins     map[string]*metrics.Counter // failed logins, by mechanism
 
 	operations []*operation       // by api key; nil for operations that are not served
 	errors     []*metrics.Counter // by code, beginning with -1
@@ -48,12 +48,9 @@ func (o *operation) codes(resp response, fn func(code int16)) {
 	o.plan.each(v, fn)
 }
 
-func newCounters(set *metrics.Set, apis []api) *counters {
+func newCounters(set *measure.Registry, apis []api) *counters {
 	c := set.GetOrCreateCounter
 	k := &counters{
-		accepted:        c("weir_kafka_connections_total"),
-		refused:         c("weir_kafka_connections_refused_total"),
-		gaveWay:         c("weir_kafka_connections_gave_way_total"),
 		cut:             c("weir_kafka_polls_cut_total"),
 		violations:      c("weir_kafka_protocol_errors_total"),
 		logins:          make(map[string]*metrics.Counter),
@@ -84,6 +81,16 @@ func newCounters(set *metrics.Set, apis []api) *counters {
 	return k
 }
 
+// totals returns the door's own names for what is counted at all its listeners.
+func totals() map[string]func(listener.Counts) uint64 {
+	return map[string]func(listener.Counts) uint64{
+		"weir_kafka_connections":                func(c listener.Counts) uint64 { return uint64(c.Open) },
+		"weir_kafka_connections_total":          func(c listener.Counts) uint64 { return c.Accepted },
+		"weir_kafka_connections_refused_total":  func(c listener.Counts) uint64 { return c.Refused },
+		"weir_kafka_connections_gave_way_total": func(c listener.Counts) uint64 { return c.GaveWay },
+	}
+}
+
 // requestBounds returns the upper bounds of the histograms of requests, in seconds.
 // They are few, because each operation has a histogram.
 func requestBounds() []float64 { return []float64{.001, .005, .025, .1, .25, .5, 1, 2.5, 10} }
@@ -107,6 +114,9 @@ func errorName(code int16) (string, bool) {
 func (k *counters) read(r *request) {
 	r.began = time.Now()
 	k.operations[r.api.key].requests.Inc()
+	t := r.conn.listener.Traffic
+	t.Requests.Add(1)
+	t.Received.Add(uint64(r.size) + 4) // with its length
 }
 
 // landed counts records that a client has written; b is the batch as it came.
@@ -123,12 +133,17 @@ func (k *counters) answered(r *request, resp response) {
 	if r.wait > 0 {
 		k.throttled.Add(float64(r.wait) / 1000)
 	}
+	at := r.conn.listener.Traffic
+	failed := func(code int16) {
+		k.failed(code)
+		at.Errors.Add(1)
+	}
 	switch resp := resp.(type) {
 	case nil:
 	case *fetchResponse:
-		resp.codes(k.failed)
+		resp.codes(failed)
 	default:
-		op.codes(resp, k.failed)
+		op.codes(resp, failed)
 	}
 }
 
@@ -139,6 +154,12 @@ func (k *counters) failed(code int16) {
 		at = 0
 	}
 	k.errors[at].Inc()
+}
+
+// violation counts a connection that was closed because of what the client sent.
+func (k *counters) violation(at *listener.Traffic) {
+	k.violations.Inc()
+	at.Errors.Add(1)
 }
 
 // codePlan says where a response of kmsg's has error codes. They are counted there,

@@ -26,7 +26,7 @@ import (
 )
 
 // shown is what /metrics shows of the door, the groups and the transactions, by name
-// and labels.
+// and labels, without what package measure shows of every door.
 func (d *door) shown(t testing.TB) map[string]float64 {
 	t.Helper()
 	var out bytes.Buffer
@@ -38,7 +38,7 @@ func (d *door) shown(t testing.TB) map[string]float64 {
 		if _, again := all[line[:at]]; err != nil || again {
 			t.Fatalf("line %q: %v", line, err)
 		}
-		if !strings.HasPrefix(line, "weir_shard_") {
+		if !strings.HasPrefix(line, "weir_shard_") && !strings.HasPrefix(line, "weir_door_") {
 			all[line[:at]] = value
 		}
 	}
@@ -182,6 +182,33 @@ func (d *door) append(topic broker.Topic, b record.Batch) (base int64, err error
 	})
 	<-landed
 	return base, err
+}
+
+// TestCountingAtListener: the door registers, and counts what passes through each
+// listener: bytes, requests, and errors.
+func TestCountingAtListener(t *testing.T) {
+	d := open(t, setup{manual: true})
+	w := d.dial(t)
+	_ = ask[*kmsg.MetadataResponse](w, metadataFor(false, "nowhere"))
+	w.write([]byte{0x7f, 0xff, 0xff, 0xff})
+	w.closed()
+	eventually(t, func() bool { return d.o.Metrics.Listeners()[0].Open == 0 })
+	all := d.o.Metrics.Listeners()
+	if len(all) != 1 || all[0].Door != "kafka" || all[0].Accepted != 1 || all[0].Requests != 1 || all[0].Errors != 2 {
+		t.Fatalf("%+v", all)
+	}
+	request := metadataFor(false, "nowhere")
+	if least := uint64(4 + len(request.AppendTo(nil))); all[0].Received < least || all[0].Received > least+64 || all[0].Sent < 20 {
+		t.Errorf("%d bytes received, %d sent; the request has %d and a header", all[0].Received, all[0].Sent, least)
+	}
+	before := all[0]
+	topic := d.newTopic(t, "a", 1, nil)
+	batch := batchOf(t, record.None, strings.Repeat("x", 1000))
+	_ = ask[*kmsg.ProduceResponse](d.dial(t), produceTo(9, topic, -1, batch))
+	_ = ask[*kmsg.FetchResponse](d.dial(t), fetchFrom(12, topic, 0))
+	if now := d.o.Metrics.Listeners()[0]; now.Received-before.Received < uint64(len(batch)) || now.Sent-before.Sent < uint64(len(batch)) || now.Errors != before.Errors {
+		t.Errorf("before %+v, now %+v, batch of %d bytes", before, now, len(batch))
+	}
 }
 
 func TestCountingRefused(t *testing.T) {

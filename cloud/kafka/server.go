@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/auth/bearer"
 	"github.com/weirmq/weir/cloud/broker"
@@ -49,7 +47,7 @@ type Options struct {
 	IdleTimeout time.Duration // a connection without requests is closed after this long; 10 min
 	FrameTime   time.Duration // for a client to complete a request that it has begun, and to take 1 MiB; 30 s
 
-	Metrics *metrics.Set // for this server only; default: a set that is not shown
+	Metrics *measure.Registry // for this server only; default: a registry that is not shown
 
 	Log *slog.Logger     // slog.Default
 	Now func() time.Time // time.Now; for the expiry of logins
@@ -84,7 +82,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 10*time.Minute)
 	o.FrameTime = cmp.Or(o.FrameTime, 30*time.Second)
 	if o.Metrics == nil {
-		o.Metrics = metrics.NewSet()
+		o.Metrics = measure.New()
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
@@ -142,7 +140,7 @@ func New(o Options) (*Server, error) {
 		decode:  newDecoding(),
 		conns:   make(map[*conn]struct{}),
 	}
-	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: measure.Waiting(o.Metrics, "login")})
+	s.logins = login.New(login.Options{Users: o.Access.Users, Tokens: o.Tokens, Penalties: o.Penalties, Waited: o.Metrics.Waiting("login")})
 	s.readers.New = func() any { return bufio.NewReaderSize(nil, smallFrame) }
 	s.writers.New = func() any { return bufio.NewWriterSize(nil, smallFrame) }
 	if err := s.makePools(); err != nil {
@@ -151,11 +149,7 @@ func New(o Options) (*Server, error) {
 	s.acceptor = listener.NewAcceptor(listener.AcceptorOptions{Door: "kafka", Listeners: o.Listeners, Conns: o.Conns, MaxConns: o.MaxConns, PerAddress: o.PerAddress, Log: o.Log, Open: s.open})
 	s.apis = s.table()
 	s.count = newCounters(o.Metrics, s.apis)
-	o.Metrics.GetOrCreateGauge("weir_kafka_connections", func() float64 {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return float64(len(s.conns))
-	})
+	o.Metrics.Door(measure.Door{Name: "kafka", Counts: s.acceptor.Counts, Totals: totals()})
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -172,7 +166,6 @@ func (s *Server) open(nc net.Conn, l *listener.Listener) listener.Conn {
 	c := newConn(s, nc, l)
 	return listener.Conn{From: c.from, GiveWay: c.giveWay, Refuse: c.refuse, Serve: func(seat *budget.Seat) {
 		c.seat = seat
-		s.count.accepted.Inc()
 		s.mu.Lock()
 		s.conns[c] = struct{}{}
 		s.mu.Unlock()

@@ -111,10 +111,14 @@ func (c *conn) send(ctx context.Context, r *request, resp response) error {
 			return err
 		}
 	}
-	return c.put(len(p), func() error {
+	if err := c.put(len(p), func() error {
 		_, err := c.bw.Write(p)
 		return err
-	})
+	}); err != nil {
+		return err
+	}
+	c.listener.Traffic.Sent.Add(uint64(len(p)))
+	return nil
 }
 
 // sendChunks writes a response that is too large to be copied. The client has
@@ -137,6 +141,7 @@ func (c *conn) sendChunks(chunks net.Buffers) error {
 		}); err != nil {
 			return err
 		}
+		c.listener.Traffic.Sent.Add(uint64(size))
 	}
 	return nil
 }

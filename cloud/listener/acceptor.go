@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
@@ -38,7 +39,7 @@ type AcceptorOptions struct {
 type Conn struct {
 	From    netip.Addr         // the address for which it is counted
 	GiveWay func()             // closes it, because another connection gets its seat. It must not wait
-	Refuse  func(reason error) // closes it instead of Serve: no seat is free, or the door has closed (net.ErrClosed)
+	Refuse  func()             // closes it instead of Serve: no seat is free, or the door has closed
 	Serve   func(*budget.Seat) // returns when it is closed and none of its goroutines runs
 }
 
@@ -56,14 +57,51 @@ type Acceptor struct {
 	closed bool // guarded by mu: nothing is added to serves any more
 }
 
+// Traffic counts what passes through a listener. The door adds to it.
+type Traffic struct {
+	Received, Sent atomic.Uint64 // bytes of messages, without what TLS adds
+	Requests       atomic.Uint64
+	Errors         atomic.Uint64 // in answers, and connections that were closed because of what the client sent
+}
+
+// Counts are what was counted at one listener of a door since the start.
+type Counts struct {
+	Listener string `json:"listener"` // its name; "" if the door has but one
+	budget.GateCounts
+	Received uint64 `json:"received_bytes"`
+	Sent     uint64 `json:"sent_bytes"`
+	Requests uint64 `json:"requests"`
+	Errors   uint64 `json:"errors"`
+}
+
 // NewAcceptor returns an Acceptor of listeners that are open.
 func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a := &Acceptor{o: o}
 	a.ctx, a.stop = context.WithCancel(context.Background())
 	for i := range o.Listeners {
+		if o.Listeners[i].Traffic == nil {
+			o.Listeners[i].Traffic = new(Traffic)
+		}
 		a.gates = append(a.gates, o.Conns.Gate(budget.GateOptions{Name: o.Listeners[i].Name, Max: o.MaxConns, PerAddress: o.PerAddress}))
 	}
 	return a
+}
+
+// Counts returns what the Acceptor and its door have counted, for each listener.
+func (a *Acceptor) Counts() []Counts {
+	var all []Counts
+	for i, g := range a.gates {
+		l := &a.o.Listeners[i]
+		all = append(all, l.Traffic.Counts(l.Name, g))
+	}
+	return all
+}
+
+// Counts returns what was counted at a listener of that name, whose connections have
+// their seats at the gate.
+func (t *Traffic) Counts(name string, gate *budget.Gate) Counts {
+	return Counts{Listener: name, GateCounts: gate.Counts(),
+		Received: t.Received.Load(), Sent: t.Sent.Load(), Requests: t.Requests.Load(), Errors: t.Errors.Load()}
 }
 
 // Serve accepts connections until Close, and then returns nil. If a listener fails,
@@ -125,7 +163,7 @@ func (a *Acceptor) accept(nc net.Conn, i int) {
 	c := a.o.Open(nc, &a.o.Listeners[i])
 	seat, err := a.gates[i].Enter(c.From, c.GiveWay)
 	if err != nil {
-		c.Refuse(err)
+		c.Refuse()
 		return
 	}
 	a.mu.Lock()
@@ -136,7 +174,7 @@ func (a *Acceptor) accept(nc net.Conn, i int) {
 	a.mu.Unlock()
 	if closed {
 		seat.Leave()
-		c.Refuse(net.ErrClosed)
+		c.Refuse()
 		return
 	}
 	go func() {

@@ -59,7 +59,7 @@ func TestAcceptor(t *testing.T) {
 		a := NewAcceptor(AcceptorOptions{Door: "test", Listeners: []Listener{{Listener: l}}, MaxConns: 1, PerAddress: 1,
 			Conns: budget.NewConns(budget.ConnsOptions{Log: quiet}), Log: quiet,
 			Open: func(nc net.Conn, _ *Listener) Conn {
-				return Conn{GiveWay: func() {}, Refuse: func(error) { refused++; nc.Close() },
+				return Conn{GiveWay: func() {}, Refuse: func() { refused++; nc.Close() },
 					Serve: func(seat *budget.Seat) { served++; seat.Known(); <-end }}
 			}})
 		ended := make(chan error, 1)
@@ -73,6 +73,10 @@ func TestAcceptor(t *testing.T) {
 		connect()
 		if served != 1 || refused != 1 {
 			t.Errorf("%d served, %d refused of one seat", served, refused)
+		}
+		a.o.Listeners[0].Traffic.Requests.Add(7)
+		if got, want := a.Counts(), (Counts{GateCounts: budget.GateCounts{Open: 1, Accepted: 1, Refused: 1}, Requests: 7}); len(got) != 1 || got[0] != want {
+			t.Errorf("counted %+v, want %+v", got, want)
 		}
 		began := time.Now()
 		for range 3 {

@@ -33,6 +33,7 @@ type Listener struct {
 	SASL   []string      // mechanisms by which clients must log in; they outrank a certificate
 	Reauth time.Duration // after which a client must log in again; 0: never
 
+	Traffic      *Traffic      // what has passed through it; NewAcceptor sets it if it is nil
 	Certificates *Certificates // the source of TLS's own certificate; nil: no TLS
 }
 

@@ -6,29 +6,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/weirmq/weir/cloud/budget"
 )
 
 func TestPool(t *testing.T) {
-	set := metrics.NewSet()
-	pool, err := Pool(set, budget.PoolOptions{Name: "test", Bytes: 1 << 20, Reserve: 1 << 10, Largest: 1 << 10})
+	r := New()
+	pool, err := r.Pool(budget.PoolOptions{Name: "test", Bytes: 1 << 20, Reserve: 1 << 10, Largest: 1 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if pool.Peer("a").TryTake(100) == nil {
 		t.Fatal("no room")
 	}
-	Waiting(set, "test")(3 * time.Second)
+	r.Waiting("test")(3 * time.Second)
 	var out bytes.Buffer
-	set.WritePrometheus(&out)
+	r.WritePrometheus(&out)
 	for _, want := range []string{`weir_budget_used_bytes{pool="test"} 100`, `weir_budget_waiting_seconds_sum{pool="test"} 3`, `weir_budget_waiting_seconds_count{pool="test"} 1`} {
 		if !strings.Contains(out.String(), want+"\n") {
 			t.Errorf("no %s in\n%s", want, out.String())
 		}
 	}
-	if _, err := Pool(set, budget.PoolOptions{Name: "none"}); err == nil {
+	if _, err := r.Pool(budget.PoolOptions{Name: "none"}); err == nil {
 		t.Error("a pool of no bytes")
 	}
 }
