@@ -14,6 +14,7 @@ import (
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -169,7 +170,7 @@ func TestOwnTokenAtLevel1(t *testing.T) {
 		t.Errorf("its own: %d %+v", status, e)
 	}
 	hash := admin.HashOf("x")
-	if err := n.users().SetAdmin(t.Context(), "ann", admin.Read, hash, time.Now()); !errors.Is(err, auth.ErrLevel) {
+	if err := n.users().SetAdmin(t.Context(), "ann", admin.Read, hash, time.Now()); !errors.Is(err, machine.ErrLevel) {
 		t.Errorf("another administrator: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // AdminLevel is the format level from which on the log has administrators.
@@ -87,7 +88,7 @@ func (s *admins) list() []Admin {
 
 // SetAdmin gives the holder of a token access to the admin port. If the name exists, it
 // gets this role and this token, and its old token becomes invalid. Durable on return.
-// Errors: ErrInvalid, ErrTooMany, ErrLevel.
+// Errors: ErrInvalid, ErrTooMany, machine.ErrLevel.
 func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash admin.Hash, now time.Time) error {
 	defer a.changing.Take(ctx)()
 	entry := Admin{Name: name, Role: role, Hash: hash[:], Created: now.UTC().Truncate(time.Second)}
@@ -95,7 +96,7 @@ func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash 
 		return err
 	}
 	if a.log.Level() < AdminLevel {
-		return ErrLevel
+		return machine.ErrLevel
 	}
 	a.mu.RLock()
 	_, known := a.admins.byName[name]

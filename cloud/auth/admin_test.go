@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
@@ -103,7 +104,7 @@ func TestAdminsAreBounded(t *testing.T) {
 func TestAdminsNeedALevel(t *testing.T) {
 	a := New(Options{})
 	a.Serve(old(t))
-	if err := a.SetAdmin(t.Context(), "ann", admin.Read, admin.HashOf("1"), time.Now()); !errors.Is(err, ErrLevel) || !strings.Contains(err.Error(), "weirctl upgrade") {
+	if err := a.SetAdmin(t.Context(), "ann", admin.Read, admin.HashOf("1"), time.Now()); !errors.Is(err, machine.ErrLevel) || !strings.Contains(err.Error(), "weirctl upgrade") {
 		t.Error(err)
 	}
 }

@@ -116,7 +116,7 @@ func (a *Auth) Users() []User {
 
 // SetCredentials stores the credentials with which a user can log in, one for each
 // mechanism. Durable on return; Changed is called if one is replaced. Errors:
-// ErrInvalid, ErrTooMany, and ErrLevel for a salt that older programs could not read.
+// ErrInvalid, ErrTooMany, and machine.ErrLevel for a salt that older programs could not read.
 func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...Credential) error {
 	defer a.changing.Take(ctx)()
 	for _, c := range credentials {
@@ -125,7 +125,7 @@ func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...C
 			return err
 		}
 		if len(c.Salt) < minSalt && a.log.Level() < ShortSaltLevel {
-			return fmt.Errorf("salt of %d bytes is shorter than %d: %w", len(c.Salt), minSalt, ErrLevel)
+			return fmt.Errorf("salt of %d bytes is shorter than %d: %w", len(c.Salt), minSalt, machine.ErrLevel)
 		}
 		if a.full(user) {
 			return fmt.Errorf("%w: there are %d users", ErrTooMany, MaxUsers)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
@@ -43,7 +44,7 @@ func TestShortSalts(t *testing.T) {
 		if err := a.CheckPassword("ann", "pencil"); err != nil {
 			t.Errorf("salt of %d bytes: %v", n, err)
 		}
-		if err := older.SetCredentials(t.Context(), "ann", c); !errors.Is(err, ErrLevel) {
+		if err := older.SetCredentials(t.Context(), "ann", c); !errors.Is(err, machine.ErrLevel) {
 			t.Errorf("salt of %d bytes at level 1: %v", n, err)
 		}
 		if err := New(Options{}).Restore(a.Snapshot()); err != nil {

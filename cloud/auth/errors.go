@@ -8,7 +8,6 @@ var (
 	ErrUnknownAdmin = errors.New("no such administrator")
 	ErrInvalid      = errors.New("invalid")
 	ErrTooMany      = errors.New("too many")
-	ErrLevel        = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 
 	// ErrCredentials: the user does not exist, or the password is wrong. The error does
 	// not say which.

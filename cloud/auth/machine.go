@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // Kinds of journal entries (see commitlog's FORMAT.md for the ranges). Bodies
@@ -107,11 +109,7 @@ func (u userCredential) check() error {
 }
 
 func (a *Auth) propose(ctx context.Context, kind uint16, v any) error {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("encode an auth entry: %w", err)
-	}
-	return a.log.Propose(ctx, kind, body)
+	return machine.Propose(ctx, a.log, kind, "an auth entry", v)
 }
 
 func (a *Auth) proposeACLs(ctx context.Context, kind uint16, acls []ACL) error {

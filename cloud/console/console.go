@@ -21,6 +21,7 @@ import (
 	"github.com/weirmq/weir/cloud/exposition"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/sync/join"
@@ -231,7 +232,7 @@ func status(err error) int {
 		return http.StatusConflict
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, auth.ErrLevel), errors.Is(err, fleet.ErrLevel):
+	case errors.Is(err, auth.ErrTooMany), errors.Is(err, quota.ErrTooMany), errors.Is(err, machine.ErrLevel):
 		return http.StatusConflict
 	case errors.Is(err, errInput), errors.Is(err, auth.ErrInvalid), errors.Is(err, quota.ErrInvalid), errors.Is(err, join.ErrGatewayID), errors.Is(err, fleet.ErrPattern), errors.Is(err, broker.ErrInvalidTopic), errors.Is(err, broker.ErrInvalidPartitions), errors.Is(err, broker.ErrInvalidConfig):
 		return http.StatusBadRequest

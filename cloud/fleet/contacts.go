@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // ContactLevel is the format level from which on the log has the last contacts of
@@ -136,11 +138,7 @@ func (f *Fleet) SaveContacts(ctx context.Context) error {
 	if err != nil || len(entry.Gateways) == 0 {
 		return err
 	}
-	body, err := json.Marshal(entry)
-	if err != nil {
-		return fmt.Errorf("encode contacts: %w", err)
-	}
-	if err := f.log.Propose(ctx, kindContacts, body); err != nil {
+	if err := machine.Propose(ctx, f.log, kindContacts, "contacts", entry); err != nil {
 		return fmt.Errorf("write contacts of %d gateways: %w", len(entry.Gateways), err)
 	}
 	f.hearing.Lock()

@@ -7,5 +7,4 @@ import "errors"
 var (
 	ErrUnknownGateway = errors.New("no such gateway") // none of that id has joined
 	ErrPattern        = errors.New("a pattern is the name of a topic, in which * stands for any number of characters")
-	ErrLevel          = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 )

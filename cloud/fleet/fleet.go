@@ -9,7 +9,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -107,15 +106,12 @@ func (f *Fleet) NewToken(ctx context.Context, uses int, life time.Duration, ids 
 		return "", err
 	}
 	if len(topics) > 0 && f.log.Level() < GrantsLevel {
-		return "", ErrLevel
+		return "", machine.ErrLevel
 	}
 	t := join.NewToken(f.o.CA)
 	hash := join.HashSecret(t.Secret)
-	body, err := json.Marshal(token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids, Topics: topics, Made: f.o.Now()})
-	if err != nil {
-		return "", err
-	}
-	if err := f.log.Propose(ctx, kindToken, body); err != nil {
+	made := token{Hash: hash[:], Expires: f.o.Now().Add(life), Uses: uses, Gateways: ids, Topics: topics, Made: f.o.Now()}
+	if err := machine.Propose(ctx, f.log, kindToken, "a join token", made); err != nil {
 		return "", err
 	}
 	return t.Reveal(), nil
@@ -194,11 +190,8 @@ func (f *Fleet) certify(ctx context.Context, id string, csr []byte, tokenHash []
 			return nil, fmt.Errorf("%w: %s", join.ErrGatewayTaken, id)
 		}
 	}
-	body, err := json.Marshal(joined{Gateway{ID: id, Key: key, Joined: f.o.Now(), Expires: cert.NotAfter}, tokenHash})
-	if err != nil {
-		return nil, err
-	}
-	if err := f.log.Propose(ctx, kindJoined, body); err != nil {
+	now := joined{Gateway{ID: id, Key: key, Joined: f.o.Now(), Expires: cert.NotAfter}, tokenHash}
+	if err := machine.Propose(ctx, f.log, kindJoined, "a gateway", now); err != nil {
 		return nil, err
 	}
 	return der, nil

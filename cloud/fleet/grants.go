@@ -2,11 +2,12 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // GrantsLevel is the format level from which on a gateway can be limited to topics.
@@ -68,7 +69,7 @@ func CheckPatterns(patterns []string) error {
 }
 
 // Allow limits a gateway to the topics that match a pattern; the pattern * removes the
-// limit. Durable on return. Errors: ErrUnknownGateway, ErrPattern, ErrLevel.
+// limit. Durable on return. Errors: ErrUnknownGateway, ErrPattern, machine.ErrLevel.
 func (f *Fleet) Allow(ctx context.Context, id string, patterns []string) error {
 	return f.bind(ctx, id, patterns, func(g *grants) {
 		if g.Allow = patterns; slices.Contains(patterns, everyTopic) {
@@ -91,7 +92,7 @@ func (f *Fleet) bind(ctx context.Context, id string, patterns []string, change f
 		return err
 	}
 	if f.log.Level() < GrantsLevel {
-		return ErrLevel
+		return machine.ErrLevel
 	}
 	defer f.joining.Take(ctx)()
 	now, err := f.Gateway(id)
@@ -100,9 +101,5 @@ func (f *Fleet) bind(ctx context.Context, id string, patterns []string, change f
 	}
 	next := grants{ID: id, Allow: now.Allow, Deny: now.Deny}
 	change(&next)
-	body, err := json.Marshal(next)
-	if err != nil {
-		return err
-	}
-	return f.log.Propose(ctx, kindGrants, body)
+	return machine.Propose(ctx, f.log, kindGrants, "grants", next)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 	"github.com/weirmq/weir/sync/join"
 )
@@ -128,7 +129,7 @@ func TestGrantsNeedALevel(t *testing.T) {
 	j.FormatLevel = 1
 	_, tokenErr := f.NewToken(t.Context(), 1, time.Hour, nil, "a")
 	for _, err := range []error{f.Allow(t.Context(), "gw", []string{"a"}), f.Deny(t.Context(), "gw", []string{"a"}), tokenErr} {
-		if !errors.Is(err, ErrLevel) || len(j.Entries) != 0 {
+		if !errors.Is(err, machine.ErrLevel) || len(j.Entries) != 0 {
 			t.Errorf("%v, %v", err, j.Entries)
 		}
 	}

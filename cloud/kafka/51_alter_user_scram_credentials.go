@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/auth"
+	"github.com/weirmq/weir/cloud/machine"
 )
 
 // AlterUserScramCredentials (key 51): adds, changes and removes users' credentials
@@ -91,7 +92,7 @@ func (s *Server) alterUser(ctx context.Context, c *userChange) error {
 		}
 	}
 	err = users.SetCredentials(ctx, c.user, c.set...)
-	if errors.Is(err, auth.ErrLevel) {
+	if errors.Is(err, machine.ErrLevel) {
 		return refused(kerr.UnacceptableCredential, "%v", err)
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/settings"
 	"github.com/weirmq/weir/cloud/txn"
@@ -56,7 +57,7 @@ var codes = []struct {
 	{broker.ErrFixed, same(kerr.InvalidRequest)},
 	{settings.ErrInvalid, same(kerr.InvalidConfig)},
 	{settings.ErrTooMany, same(kerr.PolicyViolation)},
-	{settings.ErrLevel, same(kerr.PolicyViolation)},
+	{machine.ErrLevel, same(kerr.PolicyViolation)},
 	{broker.ErrOffsetOutOfRange, same(kerr.OffsetOutOfRange)},
 	{broker.ErrTooLarge, same(kerr.MessageTooLarge)},
 	{broker.ErrInvalidTimestamp, same(kerr.InvalidTimestamp)},
@@ -107,7 +108,6 @@ var codes = []struct {
 	{auth.ErrInvalid, same(kerr.InvalidRequest)},
 	{auth.ErrTooMany, same(kerr.PolicyViolation)},
 	{auth.ErrUnknownUser, same(kerr.ResourceNotFound)},
-	{auth.ErrLevel, same(kerr.UnsupportedVersion)},
 	{quota.ErrInvalid, same(kerr.InvalidRequest)},
 	{quota.ErrTooMany, same(kerr.PolicyViolation)},
 	{errNoQuotas, elsewhere},

@@ -7,7 +7,6 @@ package quota
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -129,11 +128,7 @@ func (q *Quotas) Set(ctx context.Context, e Entity, change func(*Limits), dry bo
 	if dry || next.Limits == was {
 		return nil
 	}
-	body, err := json.Marshal(next)
-	if err != nil {
-		return fmt.Errorf("encode a quota entry: %w", err)
-	}
-	return q.log.Propose(ctx, kindLimits, body)
+	return machine.Propose(ctx, q.log, kindLimits, "a quota entry", next)
 }
 
 // Entries lists all limits, by user and client.

@@ -6,5 +6,4 @@ import "errors"
 var (
 	ErrInvalid = errors.New("invalid setting")
 	ErrTooMany = errors.New("too many settings")
-	ErrLevel   = errors.New("the format level of the bucket is too low: run weirctl upgrade BUCKET once all nodes run this version")
 )

@@ -5,7 +5,6 @@ package settings
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -139,7 +138,7 @@ func (s *Settings) Names(kind Kind) []string {
 
 // Alter changes the settings of a resource; durable on return. change gets a copy of
 // them, to change in place. Calls run one after the other, so that none undoes
-// another's change. Errors: ErrInvalid, ErrTooMany, ErrLevel, and those of change.
+// another's change. Errors: ErrInvalid, ErrTooMany, machine.ErrLevel, and those of change.
 func (s *Settings) Alter(ctx context.Context, r Resource, change func(settings map[string]string) error) error {
 	defer s.changing.Take(ctx)()
 	s.mu.RLock()
@@ -160,15 +159,11 @@ func (s *Settings) Alter(ctx context.Context, r Resource, change func(settings m
 	case maps.Equal(before, after):
 		return nil
 	case log.Level() < Level:
-		return ErrLevel
+		return machine.ErrLevel
 	case before == nil && count >= MaxResources:
 		return fmt.Errorf("%w: %d nodes and groups have some", ErrTooMany, MaxResources)
 	case bytes-(Entry{r, before}).size()+e.size() > MaxBytes:
 		return fmt.Errorf("%w: they would have more than %d bytes", ErrTooMany, MaxBytes)
 	}
-	body, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode settings: %w", err)
-	}
-	return log.Propose(ctx, kindSettings, body)
+	return machine.Propose(ctx, log, kindSettings, "settings", e)
 }

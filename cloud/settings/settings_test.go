@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
 )
 
@@ -106,7 +107,7 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 	j.FormatLevel = Level - 1
-	if err := set(t, s, Resource{Group, "0"}, "a", "1"); !errors.Is(err, ErrLevel) || !strings.Contains(err.Error(), "weirctl upgrade") {
+	if err := set(t, s, Resource{Group, "0"}, "a", "1"); !errors.Is(err, machine.ErrLevel) || !strings.Contains(err.Error(), "weirctl upgrade") {
 		t.Error(err)
 	}
 }

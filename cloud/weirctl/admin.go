@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/machine"
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 )
@@ -120,7 +121,7 @@ func (c *call) resetAdmin(ctx context.Context, bucketURL string) error {
 	case !found:
 		return errors.New("the bucket holds no cluster yet: the first start of weir-cloud writes an admin token beside its data")
 	case cluster.Format < auth.AdminLevel:
-		return auth.ErrLevel
+		return machine.ErrLevel
 	}
 	secret, err := c.readSecret()
 	if err != nil {
