@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,13 +69,12 @@ func connect(t *testing.T, n running, identity *join.Identity) (s *sender.Sender
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(context.Background()) }()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
 	return s, func() {
-		t.Helper()
-		if err := errors.Join(s.Close(), <-ended); err != nil {
-			t.Error(err)
-		}
+		cancel()
+		running.Wait()
 	}
 }
 

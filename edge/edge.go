@@ -335,5 +335,6 @@ func (e *Edge) sync(ctx context.Context) error {
 		return err
 	}
 	e.sender.Store(s)
-	return s.Run(ctx)
+	s.Run(ctx)
+	return nil
 }

@@ -90,11 +90,11 @@ type gateway struct {
 	id       string
 	disk     disk
 	send     *sender.Sender
-	done     chan error   // of send; nil while the gateway is off
-	dying    *atomic.Bool // set before send is closed
-	restored bool         // an image came back
-	kept     int          // readings in the books when the image was taken, -1: no image
-	firm     []bool       // which of them were durable then
+	done     chan struct{} // closed when send has ended; nil while the gateway is off
+	end      func()        // ends send
+	restored bool          // an image came back
+	kept     int           // readings in the books when the image was taken, -1: no image
+	firm     []bool        // which of them were durable then
 
 	mu   sync.Mutex
 	link *wiretest.Link // guarded by mu
@@ -271,14 +271,15 @@ func (g *gateway) boot() {
 	if err != nil {
 		panic(err)
 	}
-	send, done, dying := g.send, make(chan error, 1), new(atomic.Bool)
-	g.done, g.dying = done, dying
+	ctx, end := context.WithCancel(context.Background())
+	send, done := g.send, make(chan struct{})
+	g.done, g.end = done, end
 	go func() {
-		err := send.Run(context.Background())
-		if err != nil && !dying.Load() {
-			g.w.fail(fmt.Errorf("GAVE UP: %w", err))
+		send.Run(ctx)
+		if ctx.Err() == nil {
+			g.w.fail(errors.New("GAVE UP"))
 		}
-		done <- err
+		close(done)
 	}()
 	g.w.say("%s boots", g.id)
 }
@@ -298,8 +299,7 @@ func (g *gateway) kill(a uint32) {
 
 // stop waits until nothing of the process runs.
 func (g *gateway) stop() {
-	g.dying.Store(true)
-	g.send.Close()
+	g.end()
 	<-g.done
 	g.done = nil
 }

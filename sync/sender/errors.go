@@ -32,7 +32,7 @@ var (
 	errTooSoon  = errors.New("the cloud calls a certificate expired that it has just renewed: its nodes' clocks disagree")
 	errSilent   = errors.New("the cloud does not answer")
 	errProtocol = errors.New("the cloud broke the protocol")
-	errClosed   = errors.New("sender closed")
+	errClosed   = errors.New("sender has ended")
 )
 
 // refusalRow is what people and probes learn about a refusal.

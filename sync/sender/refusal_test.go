@@ -93,7 +93,7 @@ func TestQUICForeignAmongAddresses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go s.Run(t.Context())
+		stop := run(s)
 		await(t, name+": delivery", func() bool { n, _ := disk.left(); return n == 0 })
 		if st := s.State(); st.Refused != nil || st.Addr != right.addr {
 			t.Errorf("%s: %+v", name, st)
@@ -101,7 +101,7 @@ func TestQUICForeignAmongAddresses(t *testing.T) {
 		if n := len(log.with("refuses this gateway")); n > 1 || name != "last" && n != 1 {
 			t.Errorf("%s: %d lines about one address", name, n)
 		}
-		s.Close()
+		stop()
 	}
 	if got := len(foreign.log.records()); got != 0 {
 		t.Errorf("the stranger got %d records", got)
@@ -127,8 +127,7 @@ func TestQUICForeignAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go s.Run(t.Context())
-	defer s.Close()
+	defer run(s)()
 	await(t, "refusal", func() bool { return errors.Is(s.State().Refused, sender.ErrForeign) })
 	mu.Lock()
 	addr = right.addr
@@ -170,7 +169,7 @@ func TestQUICWrongClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go s.Run(t.Context())
+		stop := run(s)
 		await(t, x.name+": delivery", func() bool { n, _ := disk.left(); return n == 0 })
 		c.mu.Lock()
 		renewed := c.renewed
@@ -188,7 +187,7 @@ func TestQUICWrongClock(t *testing.T) {
 		if ahead := s.State().ClockAhead; (ahead - x.clock).Abs() > time.Minute {
 			t.Errorf("%s: %v ahead", x.name, ahead)
 		}
-		s.Close()
+		stop()
 	}
 }
 
@@ -222,9 +221,9 @@ func TestExpiredForEver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		go s.Run(t.Context())
+		stop := run(s)
 		time.Sleep(59 * time.Minute)
-		s.Close()
+		stop()
 		recv.Close()
 		served.Wait()
 		if renewals != 1 || dials > 80 {
@@ -255,7 +254,7 @@ func TestRedirectsInACircle(t *testing.T) {
 		if n := dials.Load(); n < 100 || n > 1000 {
 			t.Errorf("%d connections in ten minutes", n)
 		}
-		r.send.Close()
+		r.stop()
 	})
 }
 
@@ -290,8 +289,7 @@ func TestQUICRejoins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go s.Run(t.Context())
-	defer s.Close()
+	defer run(s)()
 	await(t, "delivery", func() bool { n, _ := disk.left(); return n == 0 })
 	if n := asked.Load(); n != 2 || s.State().Refused != nil {
 		t.Errorf("asked %d times, %+v", n, s.State())

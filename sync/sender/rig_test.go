@@ -36,7 +36,7 @@ type rig struct {
 	older  bool // the node does not know any feature
 	shape  wiretest.Options
 	send   *sender.Sender
-	ended  chan error
+	stop   func() // ends send
 	served sync.WaitGroup
 }
 
@@ -90,13 +90,28 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.send, r.ended = s, make(chan error, 1)
-	go func() { r.ended <- s.Run(context.Background()) }()
+	r.send = s
+	r.stop = run(s)
 }
 
-func (r *rig) stop() error {
-	r.send.Close()
-	return <-r.ended
+// run runs a sender until stop is called, which waits for it.
+func run(s *sender.Sender) (stop func()) {
+	_, stop = start(s)
+	return stop
+}
+
+// start is run that also tells when the sender has ended.
+func start(s *sender.Sender) (ended <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Run(ctx)
+	}()
+	return done, func() {
+		cancel()
+		<-done
+	}
 }
 
 // restart is a kill of the gateway: what it knew is gone, its disk is there.

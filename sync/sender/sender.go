@@ -18,13 +18,8 @@ type Sender struct {
 	boot  [16]byte
 	count counters
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	done   chan struct{} // closed when Run has returned
-
-	mu      sync.Mutex
-	state   State // guarded by mu
-	started bool  // Run was called, or never may be; guarded by mu
+	mu    sync.Mutex
+	state State // guarded by mu
 
 	clock     *clock
 	renewNext bool              // the cloud said that the certificate has expired; owned by Run
@@ -67,10 +62,8 @@ func New(o Options) (*Sender, error) {
 	s := &Sender{
 		o: o, log: o.Logger, count: newCounters(o.Metrics),
 		clock: &clock{now: o.Now}, answers: map[string]answer{},
-		done: make(chan struct{}),
 	}
 	rand.Read(s.boot[:])
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -83,39 +76,10 @@ func (s *Sender) State() State {
 	return st
 }
 
-// Close makes Run return and waits for it. The next sender sends again what is in
-// flight, unless the cloud already has it.
-func (s *Sender) Close() error {
-	s.cancel()
-	if s.begin() {
-		close(s.done) // it never ran
-	}
-	<-s.done
-	return nil
-}
-
-// begin reports whether the caller is the first.
-func (s *Sender) begin() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	first := !s.started
-	s.started = true
-	return first
-}
-
-// Run drains the buffers until ctx ends or Close is called. It does not return because
-// of the link or the other end; see State for those. Run may be called once.
-func (s *Sender) Run(ctx context.Context) error {
-	if !s.begin() {
-		return errClosed
-	}
-	defer close(s.done)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
-	s.loop(ctx)
-	return nil
-}
+// Run drains the buffers until ctx ends. It does not return because of the link or the
+// other end; see State for those. The next sender sends again what is in flight, unless
+// the cloud already has it. Run may be called once.
+func (s *Sender) Run(ctx context.Context) { s.loop(ctx) }
 
 func (s *Sender) set(change func(*State)) {
 	s.mu.Lock()
