@@ -141,7 +141,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 		return nil, err
 	}
 	for _, warning := range storage.Warnings(ctx, o.Bucket) {
-		n.o.Log.Warn("the bucket can lose what it acknowledged", "because", warning)
+		n.o.Log.Warn("the bucket can lose what it acknowledged", "reason", warning)
 	}
 	n.bucket = storage.Metrics(o.Bucket, n.metrics.Set, "bucket")
 	if n.ca, err = fleet.Authority(ctx, n.bucket, o.Secret, time.Now()); err != nil {
@@ -273,7 +273,7 @@ func (n *Node) openDoor(listeners []listener.Listener) error {
 	n.doors = append(n.doors, door{"kafka", server.Serve})
 	n.closers = append(n.closers, server.Close)
 	if !n.o.Authorize && slices.ContainsFunc(n.o.Kafka, listener.Settings.Authenticated) {
-		n.o.Log.Warn("whoever logs in may do everything: --kafka-authorize makes ACLs count")
+		n.o.Log.Warn("every user may do everything: set --kafka-authorize to enforce ACLs")
 	}
 	return nil
 }
@@ -368,7 +368,7 @@ func (n *Node) Run(ctx context.Context) error {
 // Reload checks now whether the listeners' certificates have changed, instead of at the
 // next connection, and logs the result.
 func (n *Node) Reload() {
-	n.o.Log.Info("looking for new certificates; what else lies in files is read at the start only", "listeners", len(n.certificates))
+	n.o.Log.Info("reading the certificates of the listeners again; all other files are read at the start only", "listeners", len(n.certificates))
 	for _, c := range n.certificates {
 		c.Reload()
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
@@ -46,9 +47,9 @@ func (n *Node) openConsole(listener net.Listener) {
 	own, made, err := admin.OwnToken(n.o.Data)
 	switch {
 	case err != nil:
-		n.o.Log.Warn("this node has no admin token that anybody could know: weirctl needs another credential", "err", err)
+		n.o.Log.Warn("the admin token of this node can be neither read nor written: weirctl needs another credential", "err", err)
 	case made:
-		n.o.Log.Info("admin token written: weirctl on this machine finds it", "directory", n.o.Data, "file", admin.File)
+		n.o.Log.Info("admin token written: weirctl on this machine finds it", "file", filepath.Join(n.o.Data, admin.File))
 	}
 	n.guard = admin.New(admin.Options{
 		Service: "weir-cloud", Hosts: n.names(), Own: own, OwnName: ownName(n.o.Node), Lookup: n.administrator,
@@ -104,7 +105,7 @@ func (n *Node) administrator(hash admin.Hash) (admin.Caller, error) {
 // weirctl admin reset.
 func (n *Node) welcomeAdmins(ctx context.Context, users *auth.Auth, level int) {
 	if level < auth.AdminLevel {
-		n.o.Log.Info("the bucket's format level has no administrators: the admin token of each node is good for that node only, until weirctl upgrade is run", "level", level)
+		n.o.Log.Info("the bucket's format level has no administrators: the admin token of a node is valid at that node only, until weirctl upgrade is run", "format_level", level)
 		return
 	}
 	key, err := n.ca.Derive(auth.ResetLabel, 32)
@@ -115,7 +116,7 @@ func (n *Node) welcomeAdmins(ctx context.Context, users *auth.Auth, level int) {
 		err = errors.Join(err, n.registerOwn(ctx, users))
 	}
 	if err != nil && ctx.Err() == nil {
-		n.o.Log.Warn("administrators cannot be brought up to date; the next owner tries again", "err", err)
+		n.o.Log.Warn("administrators not updated: the next owner tries again", "err", err)
 	}
 }
 
@@ -133,7 +134,7 @@ func (n *Node) registerOwn(ctx context.Context, users *auth.Auth) error {
 		}
 		n.guard.SetOwn(token)
 		hash = admin.HashOf(token)
-		n.o.Log.Info("admin token of this node renewed: the one from before was removed", "directory", n.o.Data, "file", admin.File)
+		n.o.Log.Info("admin token replaced: the former one was removed from the cluster", "file", filepath.Join(n.o.Data, admin.File))
 	}
 	return users.SetAdmin(ctx, ownName(n.o.Node), admin.Administer, hash, time.Now())
 }

@@ -164,7 +164,7 @@ func TestOwnTokenAtLevel1(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := startNode(t, bucket, "first")
-	n.says(t, "the bucket's format level has no administrators: the admin token of each node is good for that node only, until weirctl upgrade is run")
+	n.says(t, "the bucket's format level has no administrators: the admin token of a node is valid at that node only, until weirctl upgrade is run")
 	n.says(t, "ready")
 	if status, e := ask(t, n, "GET", "/v1/topics", tokenOf(t, n)); status != 200 {
 		t.Errorf("its own: %d %+v", status, e)

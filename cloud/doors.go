@@ -216,7 +216,7 @@ func (n *Node) watchDoors(ctx context.Context, self cluster.Node) error {
 	err := w.Run(ctx)
 	if err != nil {
 		if failed := os.WriteFile(path, []byte(err.Error()+"\n"), 0o644); failed != nil {
-			n.o.Log.Warn("this node will not remember why it stopped leading", "err", failed)
+			n.o.Log.Warn("the reason why this node stopped leading is not on its disk: it may lead again too soon", "err", failed)
 		}
 		return fmt.Errorf("stopped leading: %w", err)
 	}

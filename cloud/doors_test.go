@@ -158,9 +158,9 @@ func TestDoorHangs(t *testing.T) {
 	first.run(t)
 	first.says(t, "ready")
 	door.hangs.Store(true)
-	first.says(t, "a door of this node does not answer the node itself, which goes on leading: no other node could do better")
+	first.says(t, "a listener of this node does not answer the node itself, which goes on leading: no other node could do better")
 	door.hangs.Store(false)
-	first.says(t, "the door answers again")
+	first.says(t, "the listener answers again")
 	second := startNode(t, bucket, "second")
 	second.says(t, "ready")
 	for first.peers.heard.Load() == 0 {

@@ -44,7 +44,7 @@ func (n *Node) watchGateways(ctx context.Context, members *fleet.Fleet) {
 			members.Heard(g.ID, contactOf(g))
 		}
 		if err := members.SaveContacts(ctx); err != nil && ctx.Err() == nil {
-			n.o.Log.Warn("last contacts of gateways are not written, and will be known to this node only", "err", err)
+			n.o.Log.Warn("last contacts of gateways not written: another owner will not know them", "err", err)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (n *Node) follow(ctx context.Context, owner cluster.Node) {
 	defer cancel()
 	c, _, err := identity.ReadCluster(ctx, n.bucket)
 	if err != nil {
-		n.o.Log.Warn("cluster id cannot be read", "err", err)
+		n.o.Log.Warn("cluster id not read: clients of this standby do not get it", "err", err)
 	}
 	n.broker.Follow(onlyShard, owner, c.ID)
 	n.role.Store(console.RoleStandby)
@@ -95,7 +95,7 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	n.o.Log.Info("leading", "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
 	n.welcomeAdmins(ctx, own.Users, own.Log.Level())
 	if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
-		n.o.Log.Warn("no join token was made", "err", err)
+		n.o.Log.Warn("no join token made: weirctl join-token makes one", "err", err)
 	}
 	n.sayReady()
 
@@ -204,7 +204,7 @@ func (n *Node) serve(ctx context.Context, own *owned, self cluster.Node) error {
 	ended := make(chan error, 2)
 	wg.Go(func() {
 		ended <- cluster.Confirm(ctx, n.o.Takeover, own.Log.Confirm, func(doubt bool) {
-			n.o.Log.Warn("confirming the ownership", "bucket_answers", !doubt)
+			n.o.Log.Warn("checking in the bucket whether this node still owns the shard", "bucket_answers", !doubt)
 			n.broker.Doubt(own.ID, doubt)
 		})
 	})

@@ -56,7 +56,7 @@ func (l Limits) Check() error {
 	}
 	for what, n := range map[string]int64{"request-memory": l.RequestMemory, "answer-memory": l.AnswerMemory, "sync-memory": l.SyncMemory} {
 		if n < leastMemory || n > 1<<40 {
-			errs = append(errs, fmt.Errorf("--%s %d is not in %d..%d", what, n, leastMemory, int64(1)<<40))
+			errs = append(errs, fmt.Errorf("--%s %d is not between 24 MiB and 1 TiB", what, n))
 		}
 	}
 	return errors.Join(errs...)

@@ -124,7 +124,7 @@ func TestListenersOfANode(t *testing.T) {
 		t.Error("a node that names no listeners is not found")
 	}
 	for what, wrong := range map[string]listener.Settings{
-		"come together": {Listen: "127.0.0.1:0", TLSCert: "x"}, "called": {Name: "in", Listen: "127.0.0.1:0"},
+		"set together": {Listen: "127.0.0.1:0", TLSCert: "x"}, "called": {Name: "in", Listen: "127.0.0.1:0"},
 		"no such file": {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"}, "OAUTHBEARER": {Listen: "127.0.0.1:0", SASL: []string{login.OAuthBearer}},
 	} {
 		bad := o

@@ -50,8 +50,8 @@ func (n *Node) listenPeer() error {
 	rand.Read(boot[:]) // never fails
 	n.self.Boot = hex.EncodeToString(boot[:])
 	n.peers.asked = budget.NewEpisode(budget.EpisodeOptions{
-		Begin: "another node cannot reach this one and asked through the bucket whether it is there: see to the network between their --peer",
-		End:   "no other node asks through the bucket any more", Quiet: 10 * n.takeover(), Log: n.o.Log})
+		Begin: "another node cannot reach --peer of this one and asks through the bucket whether it is alive: check the network between them",
+		End:   "no other node has asked through the bucket for a while", Quiet: 10 * n.takeover(), Log: n.o.Log})
 	transport := &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute} // no proxy: its answer is not the node's
 	n.peers.http = &http.Client{Transport: transport}
 	n.closers = append(n.closers, func() error { transport.CloseIdleConnections(); return nil })
@@ -164,7 +164,7 @@ func (n *Node) answerBucket(ctx context.Context, log *commitlog.Log) {
 		func(who string, err error) {
 			n.heardOf(who)
 			if err != nil {
-				n.o.Log.Warn("a question in the bucket was not answered", "node", who, "err", err)
+				n.o.Log.Warn("another node asked through the bucket whether this one is alive, and got no answer", "node", who, "err", err)
 				return
 			}
 			n.peers.answers.Add(1)

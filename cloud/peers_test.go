@@ -27,8 +27,8 @@ func TestUnreachableOwner(t *testing.T) {
 	first.says(t, "ready")
 	second := startNode(t, bucket, "second")
 	second.says(t, "ready")
-	second.says(t, "the owner does not answer this node, which does not take over for now: see to the network between their --peer")
-	first.says(t, "another node cannot reach this one and asked through the bucket whether it is there: see to the network between their --peer")
+	second.says(t, "the owner does not answer this node, which does not take over for now: check the network between their --peer")
+	first.says(t, "another node cannot reach --peer of this one and asks through the bucket whether it is alive: check the network between them")
 	late := time.Now().Add(60 * time.Second)
 	for second.peers.counters.WithheldAlive.Load() < 10 {
 		if time.Now().After(late) {

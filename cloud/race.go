@@ -40,7 +40,7 @@ const raceTime = time.Minute
 const maxRaces = 4
 
 // unraced is logged if it cannot be found out whether two nodes exclude each other.
-const unraced = "it is not known whether this node and the owner exclude each other in the bucket: both must have the same --bucket, and reach each other's --peer"
+const unraced = "not tested whether this node and the owner exclude each other in the bucket: both must have the same --bucket, and must reach each other's --peer"
 
 // raceOwner checks, once in a node's life, that this node and the owner exclude each
 // other. It runs in the background; if they do not, the node ends.
@@ -89,7 +89,7 @@ func (n *Node) joinRaces() {
 		ctx, cancel := context.WithTimeout(n.races.ctx, raceTime)
 		defer cancel()
 		if _, err := storage.JoinRaces(ctx, n.bucket); err != nil && n.races.ctx.Err() == nil {
-			n.o.Log.Warn("a race for names in the bucket was given up", "err", err)
+			n.o.Log.Warn("a test whether nodes exclude each other in the bucket was not finished", "err", err)
 		}
 	})
 }

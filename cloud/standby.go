@@ -155,7 +155,7 @@ func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
 		return err
 	}
 	if got == nil && after == "" {
-		return errors.New("the owner has nothing new to say to who knows nothing")
+		return errors.New("the owner sent no copy, although this node has none")
 	}
 	next := new(broker.Copy)
 	if after != "" {
@@ -178,7 +178,7 @@ func (n *Node) copyFrom(ctx context.Context, owner broker.Node) error {
 // take adds changes to a copy. whole says that the copy is empty so far.
 func (n *Node) take(next *broker.Copy, got *peer.Copy, whole bool) error {
 	if whole && (got.Topics == nil || got.Users == nil || got.Quotas == nil || got.Settings == nil) {
-		return errors.New("the owner has answered with a part of a copy")
+		return errors.New("the owner sent an incomplete copy")
 	}
 	next.Tag, next.Epoch, next.Cluster, next.Offsets = got.Tag, got.Epoch, got.Cluster, got.Offsets
 	if got.Users != nil {

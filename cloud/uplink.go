@@ -198,8 +198,8 @@ func (u *uplink) mayCreate(gateway, topic string, all int) error {
 			receiver.ErrNotAllowed, wire.TooManyTopics, u.created[gateway], u.limits.GatewayTopics)
 	}
 	if err != nil && u.first(gateway, "") {
-		u.log.Warn("gateway names more topics than may be created for it: the rest goes to topic "+weir.UnroutedTopic+
-			", and what it had accepted for them is kept there as dead letters", "gateway", gateway, "topic", topic, "err", err)
+		u.log.Warn("gateway names more topics than may be created for it: new records for the others go to topic "+weir.UnroutedTopic+
+			", and the gateway keeps those that it had accepted before as dead letters", "gateway", gateway, "topic", topic, "err", err)
 	}
 	return err
 }

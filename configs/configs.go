@@ -337,7 +337,7 @@ func CheckListener(name, addr string, authenticated, anonymous bool) error {
 func CheckAdmin(addr, certificate, key string, withoutTLS bool) error {
 	switch {
 	case (certificate == "") != (key == ""):
-		return errors.New("--http-tls-cert and --http-tls-key belong together")
+		return errors.New("--http-tls-cert and --http-tls-key must be set together")
 	case addr == "off" || certificate != "" || withoutTLS || Loopback(addr):
 		return nil
 	}

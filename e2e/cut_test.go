@@ -167,14 +167,14 @@ func TestCutBetweenNodes(t *testing.T) {
 			if n := strings.Count(h.log(t, "b"), "does not take over for now"); n != 1 {
 				t.Errorf("the takeover that was withheld is in %d lines", n)
 			}
-			if n := strings.Count(h.log(t, "a"), "asked through the bucket"); !load && n != 1 {
+			if n := strings.Count(h.log(t, "a"), "asks through the bucket"); !load && n != 1 {
 				t.Errorf("the question to the idle owner is in %d lines", n)
 			}
 			if err := <-finished; err != nil {
 				t.Error(err)
 			}
 			within(t, 30*time.Second, "the standby watches the owner as before", func() bool {
-				return strings.Contains(h.log(t, "b"), "is watched as before")
+				return strings.Contains(h.log(t, "b"), "the owner answers this node again")
 			})
 			if left, err := filepath.Glob(filepath.Join(h.dir, "bucket", "0000", "ask", "*")); err != nil || len(left) > 2 {
 				t.Errorf("questions that are left: %v, %v", left, err)
@@ -228,7 +228,7 @@ func TestDoorsHang(t *testing.T) {
 	default:
 		t.Error("the owner whose doors hang goes on")
 	}
-	if said := h.log(t, "a"); !strings.Contains(said, "stopped leading") || !strings.Contains(said, "own doors do not answer") {
+	if said := h.log(t, "a"); !strings.Contains(said, "stopped leading") || !strings.Contains(said, "own listeners do not answer") {
 		t.Errorf("the owner does not say why it stopped:\n%s", said)
 	}
 	h.ip(t, "-n", h.cloud, "addr", "add", cloudIP+"/24", "dev", "cable")

@@ -149,7 +149,7 @@ func TestHangupOfANode(t *testing.T) {
 	}
 	writeCertificate(t, cert, key, 22)
 	c.Cloud.Signal(syscall.SIGHUP)
-	says(t, c.Cloud, 1, "certificates loaded anew", "listener=tls")
+	says(t, c.Cloud, 1, "certificates loaded again", "listener=tls")
 	if n := serial(); n != 22 {
 		t.Errorf("certificate %d after a reload", n)
 	}

@@ -21,13 +21,13 @@ import (
 // Errors of a request that is refused. The caller gets their texts.
 var (
 	// ErrUnknown is returned by Options.Lookup for a hash that no credential has.
-	ErrUnknown = errors.New("this credential is not known here: it is wrong, or was removed")
+	ErrUnknown = errors.New("unknown credential: it is wrong, or was removed")
 	// ErrElsewhere is returned by Options.Lookup if this process cannot tell.
 	ErrElsewhere = errors.New("this node cannot tell whose credential this is")
 
 	errMissing = errors.New("a credential is needed: Authorization: Bearer TOKEN")
 	errSession = errors.New("a browser's session can only read: Authorization: Bearer TOKEN is needed")
-	errHost    = errors.New("this port is not asked under that name: use its address, or start it with --http-hosts")
+	errHost    = errors.New("this port does not answer under that host name: use its address, or add the name to --http-hosts")
 )
 
 // Options configure a Guard. Service is required.
@@ -137,7 +137,7 @@ func (g *Guard) Handle(need Role, pattern string, handle http.HandlerFunc) {
 		}
 		seen := &recorder{ResponseWriter: w, status: http.StatusOK}
 		handle(seen, r.WithContext(context.WithValue(r.Context(), recorderKey{}, seen)))
-		g.o.Log.Info("administered", append([]any{"by", caller.Name, "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status}, seen.about...)...)
+		g.o.Log.Info("administered", append([]any{"by", caller.Name, "address", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "status", seen.status}, seen.about...)...)
 	})
 }
 
@@ -234,7 +234,7 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.hosts.allow(r.Host) {
 		g.refusedHosts.Add(1)
 		if ok, unlogged := g.foreign.May(remote(r)); ok {
-			g.o.Log.Warn("a request was refused: it names a host that is not this port's (--http-hosts)", "host", r.Host, "from", r.RemoteAddr, "unlogged_before", unlogged)
+			g.o.Log.Warn("request refused: it names another host than this port's; if the name is right, add it to --http-hosts", "host", r.Host, "address", r.RemoteAddr, "unlogged", unlogged)
 		}
 		Reply(w, http.StatusForbidden, Error{Error: errHost.Error()})
 		return
@@ -354,7 +354,7 @@ func (g *Guard) punish(w http.ResponseWriter, r *http.Request) bool {
 	waiting := g.wrong.Pause(from) > 0
 	verdict := g.wrong.Wrong(from)
 	if verdict.Log {
-		g.o.Log.Warn("a wrong admin credential was shown", "from", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "unlogged_before", verdict.Unlogged)
+		g.o.Log.Warn("request refused: wrong admin credential", "address", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "unlogged", verdict.Unlogged)
 	}
 	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(verdict.Pause.Seconds()))))
 	return waiting

@@ -105,7 +105,7 @@ func TestRoles(t *testing.T) {
 				t.Errorf("a token is in the log:\n%s", &p.log)
 			}
 		}
-		if !strings.Contains(p.log.String(), "msg=administered by=own from=192.0.2.1:1234 method=POST path=/administer status=200 what=administer\n") {
+		if !strings.Contains(p.log.String(), "msg=administered by=own address=192.0.2.1:1234 method=POST path=/administer status=200 what=administer\n") {
 			t.Errorf("no line says who changed something:\n%s", &p.log)
 		}
 	}

@@ -106,11 +106,11 @@ func (a *Auth) SetAdmin(ctx context.Context, name string, role admin.Role, hash 
 	a.mu.RUnlock()
 	switch {
 	case used && holder != name:
-		return fmt.Errorf("%w: that token is %s's", ErrInvalid, holder)
+		return fmt.Errorf("%w: that token belongs to %s", ErrInvalid, holder)
 	case ended:
-		return fmt.Errorf("%w: that token was in use before, and ended", ErrInvalid)
+		return fmt.Errorf("%w: that token was removed and cannot be used again", ErrInvalid)
 	case full && !known:
-		return fmt.Errorf("%w: there are %d administrators", ErrTooMany, MaxAdmins)
+		return fmt.Errorf("%w: there are %d administrators already", ErrTooMany, MaxAdmins)
 	}
 	return a.propose(ctx, kindAdmin, entry)
 }

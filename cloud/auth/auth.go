@@ -84,11 +84,11 @@ func (a *Auth) Generation() uint64 { return a.generation.Load() }
 func checkName(what, name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("%w: a %s has a name", ErrInvalid, what)
+		return fmt.Errorf("%w: the name of the %s is empty", ErrInvalid, what)
 	case len(name) > MaxName:
-		return fmt.Errorf("%w: name of a %s has more than %d bytes", ErrInvalid, what, MaxName)
+		return fmt.Errorf("%w: the name of the %s has more than %d bytes", ErrInvalid, what, MaxName)
 	case strings.ToValidUTF8(name, "") != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return fmt.Errorf("%w: name of a %s is no plain text", ErrInvalid, what)
+		return fmt.Errorf("%w: the name of the %s has control characters or is not UTF-8", ErrInvalid, what)
 	}
 	return nil
 }
@@ -128,7 +128,7 @@ func (a *Auth) SetCredentials(ctx context.Context, user string, credentials ...C
 			return fmt.Errorf("salt of %d bytes is shorter than %d: %w", len(c.Salt), minSalt, machine.ErrLevel)
 		}
 		if a.full(user) {
-			return fmt.Errorf("%w: there are %d users", ErrTooMany, MaxUsers)
+			return fmt.Errorf("%w: there are %d users already", ErrTooMany, MaxUsers)
 		}
 		if err := a.propose(ctx, kindCredential, u); err != nil {
 			return err
@@ -196,7 +196,7 @@ func (a *Auth) AddACLs(ctx context.Context, acls ...ACL) error {
 	full := a.acls.count+len(acls) > MaxACLs
 	a.mu.RUnlock()
 	if full {
-		return fmt.Errorf("%w: there may be %d ACLs", ErrTooMany, MaxACLs)
+		return fmt.Errorf("%w: at most %d ACLs are allowed", ErrTooMany, MaxACLs)
 	}
 	return a.proposeACLs(ctx, kindACLs, acls)
 }

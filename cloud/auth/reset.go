@@ -94,7 +94,7 @@ func (a *Auth) TakeResets(ctx context.Context, b storage.Bucket, key []byte, log
 		if err := a.SetAdmin(ctx, ResetName, admin.Administer, hash, newest.Created); err != nil {
 			return fmt.Errorf("take up the credential of weirctl admin reset: %w", err)
 		}
-		log.Info("administrator added: weirctl admin reset was run on the bucket", "name", ResetName, "created", newest.Created)
+		log.Info("administrator added: weirctl admin reset was run on the bucket", "user", ResetName, "created", newest.Created)
 	}
 	for _, name := range done {
 		if err := b.Delete(ctx, name); err != nil {
@@ -114,7 +114,7 @@ func readReset(ctx context.Context, b storage.Bucket, name string, key []byte) (
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if len(r.Hash) != len(admin.Hash{}) || !hmac.Equal(r.MAC, r.sum(key)) {
-		return nil, fmt.Errorf("%w: its signature is of another key", ErrInvalid)
+		return nil, fmt.Errorf("%w: it was signed with another key", ErrInvalid)
 	}
 	return &r, nil
 }

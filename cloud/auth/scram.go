@@ -125,7 +125,7 @@ func (c Credential) Check() error {
 	size := c.Mechanism.hash()().Size()
 	switch {
 	case c.Iterations < MinIterations || c.Iterations > MaxIterations:
-		return fmt.Errorf("%w: %d iterations are not in %d..%d", ErrInvalid, c.Iterations, MinIterations, MaxIterations)
+		return fmt.Errorf("%w: %d iterations are not between %d and %d", ErrInvalid, c.Iterations, MinIterations, MaxIterations)
 	case len(c.Salt) > maxSalt:
 		return fmt.Errorf("%w: salt of %d bytes is longer than %d", ErrInvalid, len(c.Salt), maxSalt)
 	case len(c.StoredKey) != size || len(c.ServerKey) != size:
@@ -190,7 +190,7 @@ func (e *Exchange) First(message []byte) ([]byte, error) {
 	// user.
 	parts := strings.SplitN(string(message), ",", 3)
 	if len(parts) != 3 || parts[0] != "n" && parts[0] != "y" {
-		return nil, fmt.Errorf("%w: no channel binding is offered", errExchange)
+		return nil, fmt.Errorf("%w: channel binding is not supported", errExchange)
 	}
 	e.header, e.bare = parts[0]+","+parts[1]+",", parts[2]
 	fields := strings.Split(e.bare, ",")
@@ -202,7 +202,7 @@ func (e *Exchange) First(message []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: no user name", errExchange)
 	}
 	if other, ok := unescape(strings.TrimPrefix(parts[1], "a=")); !ok || other != "" && other != e.user {
-		return nil, fmt.Errorf("%w: nobody acts for another", errExchange)
+		return nil, fmt.Errorf("%w: acting for another user is not supported", errExchange)
 	}
 	nonce := fields[1][2:]
 	if nonce == "" || len(nonce) > maxNonce {

@@ -56,7 +56,7 @@ func GroupSettings() []Setting { return groupSettings }
 // GroupSetting returns the group setting of that name, or ErrInvalidConfig.
 func GroupSetting(name string) (Setting, error) {
 	if strings.HasPrefix(name, "share.") || strings.HasPrefix(name, "streams.") {
-		return Setting{}, fmt.Errorf("%w: %s is of a kind of groups that there is not here", ErrInvalidConfig, name)
+		return Setting{}, fmt.Errorf("%w: %s is for a kind of groups that is not supported", ErrInvalidConfig, name)
 	}
 	return settingOf(groupSettings, name)
 }
@@ -72,7 +72,7 @@ func settingOf(known []Setting, name string) (Setting, error) {
 	if near := configs.Nearest(name, names); near != "" {
 		hint = fmt.Sprintf(" (did you mean %s?)", near)
 	}
-	return Setting{}, fmt.Errorf("%w: there is none called %q%s", ErrInvalidConfig, name, hint)
+	return Setting{}, fmt.Errorf("%w: there is no setting %q%s", ErrInvalidConfig, name, hint)
 }
 
 // BrokerSetting returns the broker setting of that name if clients can change it.

@@ -77,7 +77,7 @@ func (b *Broker) fetchOffsets(partition int32, offset int64, maxBytes int) (Fetc
 	}
 	f := Fetched{End: end, Stable: end}
 	if offset < 0 || offset > end {
-		return f, fmt.Errorf("%w: %d is not in 0..%d", ErrOffsetOutOfRange, offset, end)
+		return f, fmt.Errorf("%w: %d is not between 0 and %d", ErrOffsetOutOfRange, offset, end)
 	}
 	f.Batches, err = historyBatches(records, b.Epoch(OffsetsTopicID(), partition))
 	return f, err

@@ -189,7 +189,7 @@ func TopicSetting(name string) (Setting, error) {
 	if near := configs.Nearest(name, known); near != "" {
 		hint = fmt.Sprintf(" (did you mean %s?)", near)
 	}
-	return Setting{}, fmt.Errorf("%w: there is none called %q%s", ErrInvalidConfig, name, hint)
+	return Setting{}, fmt.Errorf("%w: there is no setting %q%s", ErrInvalidConfig, name, hint)
 }
 
 // CheckConfigs checks topic settings as CreateTopic and AlterTopic do.

@@ -27,7 +27,7 @@ func TestCheckConfigs(t *testing.T) {
 		{"message.timestamp.type", "LogAppendTime", ""}, {"message.timestamp.type", "logappendtime", "CreateTime or LogAppendTime"},
 		{"segment.bytes", "1048576", ""}, {"segment.ms", "0", "at least 1"}, {"unclean.leader.election.enable", "maybe", "true or false"},
 		{"flush.messages", "1", ""}, {"leader.replication.throttled.replicas", "0:1,1:2", ""},
-		{"retention.msec", "1", `there is none called "retention.msec" (did you mean retention.ms?)`}, {"nonsense", "1", `"nonsense"`},
+		{"retention.msec", "1", `there is no setting "retention.msec" (did you mean retention.ms?)`}, {"nonsense", "1", `"nonsense"`},
 	} {
 		err := CheckConfigs(map[string]string{c.name: c.value})
 		if (err == nil) != (c.says == "") || err != nil && (!errors.Is(err, ErrInvalidConfig) || !strings.Contains(err.Error(), c.says)) {

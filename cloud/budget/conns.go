@@ -70,7 +70,7 @@ type Seat struct {
 }
 
 // ErrFull means that no seat is free for a connection.
-var ErrFull = errors.New("no connection is free")
+var ErrFull = errors.New("too many connections")
 
 // NewConns returns a Conns that counts no connections yet.
 func NewConns(o ConnsOptions) *Conns {
@@ -93,8 +93,8 @@ func (c *Conns) Gate(o GateOptions) *Gate {
 			Begin: "connections are refused: raise the limit if they are wanted, or find out who opens them",
 			End:   "connections are no longer refused", Log: log}),
 		gives: NewEpisode(EpisodeOptions{
-			Begin: "too many connections have not logged in: the oldest of the busiest address are closed",
-			End:   "connections that have not logged in fit again", Log: log}),
+			Begin: "too many connections have not logged in: the oldest ones of the address that has most are closed",
+			End:   "connections that have not logged in are within their limit again", Log: log}),
 	}
 }
 
@@ -133,7 +133,7 @@ func (g *Gate) Enter(from netip.Addr, give func()) (*Seat, error) {
 	s, gone, err := g.enter(from, give)
 	g.conns.mu.Unlock()
 	if gone != nil {
-		g.gives.Note("address", gone.address, "newcomer", from, "limit", g.o.Strangers)
+		g.gives.Note("address", gone.address, "new_address", from, "limit", g.o.Strangers)
 		gone.give()
 	}
 	if err != nil {
@@ -163,11 +163,11 @@ func (g *Gate) enter(from netip.Addr, give func()) (s, gone *Seat, err error) {
 	}
 	switch {
 	case all >= g.o.Max:
-		err = fmt.Errorf("%w: %d are open at this listener", ErrFull, all)
+		err = fmt.Errorf("%w: %d are open at this listener already", ErrFull, all)
 	case here >= g.o.PerAddress:
-		err = fmt.Errorf("%w: %d are open from this address", ErrFull, here)
+		err = fmt.Errorf("%w: %d are open from this address already", ErrFull, here)
 	case total >= most:
-		err = fmt.Errorf("%w: %d are open at all listeners", ErrFull, total)
+		err = fmt.Errorf("%w: %d are open at all listeners already", ErrFull, total)
 	}
 	if err != nil {
 		g.count.Refused++

@@ -29,7 +29,7 @@ type Frame struct {
 const Piece = 64 << 10
 
 // ErrSlow means that the rest of a frame did not arrive in time.
-var ErrSlow = errors.New("message stands still")
+var ErrSlow = errors.New("message stopped arriving")
 
 // patience is how long a peer may take for the next Piece when others wait for the
 // memory that it holds.

@@ -109,7 +109,7 @@ func NewPool(o PoolOptions) (*Pool, error) {
 	}
 	p := &Pool{o: o, peers: make(map[string]*Peer)}
 	p.short = NewEpisode(EpisodeOptions{
-		Begin: "memory for requests is short: large requests wait, small ones have a reserve",
+		Begin: "memory for requests is short: large requests wait, small ones use a reserve",
 		End:   "memory for requests is no longer short",
 		Log:   o.Log.With("pool", o.Name),
 	})

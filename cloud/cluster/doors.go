@@ -12,7 +12,7 @@ import (
 )
 
 // ErrDoors means that doors of this node do not answer the node itself.
-var ErrDoors = errors.New("its own doors do not answer")
+var ErrDoors = errors.New("its own listeners do not answer")
 
 // Door is a listener of this node that the node itself checks.
 type Door struct {
@@ -81,9 +81,9 @@ func (w DoorWatch) Run(ctx context.Context) error {
 func (w DoorWatch) watch(ctx context.Context, d Door) error {
 	period := w.Takeover / 6
 	stays := budget.NewEpisode(budget.EpisodeOptions{
-		Begin: "a door of this node does not answer the node itself, which goes on leading: no other node could do better",
-		End:   "the door answers again", Quiet: time.Hour, Log: w.Log})
-	defer stays.End("door", d.Name)
+		Begin: "a listener of this node does not answer the node itself, which goes on leading: no other node could do better",
+		End:   "the listener answers again", Quiet: time.Hour, Log: w.Log})
+	defer stays.End("listener", d.Name)
 	answered, unanswered := time.Now(), 0
 	for {
 		began := time.Now()
@@ -92,7 +92,7 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 		cancel()
 		asked := time.Since(began)
 		if err == nil {
-			stays.End("door", d.Name)
+			stays.End("listener", d.Name)
 			w.rest(ctx, period)
 			answered, unanswered = time.Now(), 0
 			if ctx.Err() != nil {
@@ -115,7 +115,7 @@ func (w DoorWatch) watch(ctx context.Context, d Door) error {
 		if w.May() {
 			return fmt.Errorf("%w: %s, for %v: %w", ErrDoors, d.Name, time.Since(answered).Round(time.Millisecond), err)
 		}
-		stays.Note("door", d.Name, "err", err)
+		stays.Note("listener", d.Name, "err", err)
 	}
 }
 
@@ -143,9 +143,9 @@ func fit(ctx context.Context, o Options, since *time.Time) bool {
 		return true
 	case since.IsZero():
 		*since = time.Now()
-		o.Log.Warn("this node does not lead yet", "err", err)
+		o.Log.Warn("this node does not lead yet: its own listeners do not answer", "err", err)
 	case time.Since(*since) >= 4*o.Takeover:
-		o.Log.Warn("this node leads although its doors do not answer: no other node has taken the shard", "err", err)
+		o.Log.Warn("this node leads although its own listeners do not answer: no other node has taken the shard", "err", err)
 		return true
 	}
 	wait(ctx, o.Takeover/6)

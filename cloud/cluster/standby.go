@@ -34,7 +34,7 @@ func standBy(ctx context.Context, o Options, past *history) (self Node, epoch ui
 			return o.Self, 0, err // trying again would not help
 		}
 		if err != nil {
-			o.Log.Warn("bucket cannot be read; trying again", "err", err)
+			o.Log.Warn("bucket cannot be read: trying again", "err", err)
 			w, silent = nil, false // the silence was measured before the error: start again
 			wait(ctx, time.Second)
 			continue
@@ -82,7 +82,7 @@ func follow(ctx context.Context, o Options, past *history, before *watch, claim 
 	o.Log.Info("standing by", "owner", owner.Name, "epoch", claim.Epoch, "kafka", owner.Address(Kafka), "sync", owner.Address(Sync))
 	w := newWatch(o, past, claim.Epoch, owner)
 	if !w.canAsk {
-		o.Log.Warn("the owner cannot be asked from here whether it is alive: it will not be replaced; give it a --peer that this node reaches",
+		o.Log.Warn("this node cannot ask the owner whether it is alive, and will never take over: give the owner a --peer that this node reaches",
 			"owner", owner.Name, "host", owner.Host, "peer", owner.Address(Peer), "http", owner.Address(HTTP))
 	}
 	return w, nil
@@ -113,8 +113,8 @@ func newWatch(o Options, past *history, epoch uint64, owner Node) *watch {
 	now := time.Now()
 	w := &watch{o: o, past: past, epoch: epoch, owner: owner, canAsk: o.Self.canAsk(owner), heard: now, answered: now,
 		withheld: budget.NewEpisode(budget.EpisodeOptions{
-			Begin: "the owner does not answer this node, which does not take over for now: see to the network between their --peer",
-			End:   "the owner that did not answer this node is watched as before, or was replaced",
+			Begin: "the owner does not answer this node, which does not take over for now: check the network between their --peer",
+			End:   "the owner answers this node again, or was replaced",
 			Quiet: time.Hour, Log: o.Log})}
 	w.witness = witness{o: o, owner: owner, next: journal.Position{Epoch: epoch}}
 	w.draw()
@@ -201,7 +201,7 @@ func (w *watch) look(ctx context.Context) {
 	grown, err := w.witness.look(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			w.o.Log.Debug("the bucket does not say whether the owner lives", "owner", w.owner.Name, "err", err)
+			w.o.Log.Debug("the bucket does not show whether the owner is alive", "owner", w.owner.Name, "err", err)
 		}
 		return
 	}
@@ -211,7 +211,7 @@ func (w *watch) look(ctx context.Context) {
 	w.heard, w.patient = seen, false
 	if time.Since(w.answered) >= w.o.Takeover {
 		w.o.Counters.WithheldAlive.Add(1)
-		w.withheld.Note("because", "the bucket shows that it lives", "owner", w.owner.Name, "epoch", w.epoch, "peer", w.owner.Address(Peer), "err", w.err)
+		w.withheld.Note("reason", "the bucket shows that it is alive", "owner", w.owner.Name, "epoch", w.epoch, "peer", w.owner.Address(Peer), "err", w.err)
 	}
 }
 
@@ -227,7 +227,7 @@ func (w *watch) silent() bool {
 		if !w.patient {
 			w.patient = true
 			w.o.Counters.WithheldPatience.Add(1)
-			w.withheld.Note("because", "the shard has changed its owner a short while ago", "owner", w.owner.Name, "epoch", w.epoch,
+			w.withheld.Note("reason", "the owner of the shard changed a short while ago", "owner", w.owner.Name, "epoch", w.epoch,
 				"peer", w.owner.Address(Peer), "patience", patience, "err", w.err)
 		}
 		return false

@@ -166,7 +166,7 @@ func (f *Fleet) Renew(ctx context.Context, id string, csr []byte) ([]byte, error
 	case err != nil:
 		return nil, err
 	case g.Key == nil:
-		return nil, fmt.Errorf("gateway was reset and has to join again: %w", join.ErrRevoked)
+		return nil, fmt.Errorf("gateway was reset and must join again: %w", join.ErrRevoked)
 	}
 	return f.certify(ctx, id, csr, nil)
 }
@@ -212,7 +212,7 @@ func (f *Fleet) Admit(id string, cert *x509.Certificate) error {
 	case g.Revoked:
 		return join.ErrRevoked
 	case !slices.Equal(g.Key, keyHash(cert)):
-		return fmt.Errorf("%w: it was reset, so it has to join again: give it a new token with --join-file", join.ErrRevoked)
+		return fmt.Errorf("%w: it was reset and must join again: give it a new token with --join-file", join.ErrRevoked)
 	}
 	return nil
 }

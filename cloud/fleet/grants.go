@@ -55,14 +55,14 @@ func (f *Fleet) MayWrite(gateway, topic string) bool {
 // CheckPatterns returns ErrPattern if a gateway cannot have these patterns.
 func CheckPatterns(patterns []string) error {
 	if len(patterns) > maxPatterns {
-		return fmt.Errorf("%w; there may be %d of them, not %d", ErrPattern, maxPatterns, len(patterns))
+		return fmt.Errorf("%w; at most %d are allowed, not %d", ErrPattern, maxPatterns, len(patterns))
 	}
 	for _, p := range patterns {
 		illegal := strings.ContainsFunc(p, func(c rune) bool {
 			return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("._-*", c))
 		})
 		if p == "" || len(p) > maxPattern || illegal {
-			return fmt.Errorf("%w; %q is none", ErrPattern, p)
+			return fmt.Errorf("%w; %q is not one", ErrPattern, p)
 		}
 	}
 	return nil
@@ -86,7 +86,7 @@ func (f *Fleet) Deny(ctx context.Context, id string, patterns []string) error {
 
 func (f *Fleet) bind(ctx context.Context, id string, patterns []string, change func(*grants)) error {
 	if len(patterns) == 0 {
-		return fmt.Errorf("%w; one is needed", ErrPattern)
+		return fmt.Errorf("%w; at least one is needed", ErrPattern)
 	}
 	if err := CheckPatterns(patterns); err != nil {
 		return err

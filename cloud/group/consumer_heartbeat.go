@@ -77,7 +77,7 @@ func (r *ConsumerHeartbeatRequest) check() (*regexp.Regexp, error) {
 	case r.Epoch == joinEpoch && r.Rebalance < 0:
 		wrong = "no rebalance timeout"
 	case r.Epoch == joinEpoch && (r.Owned == nil || len(r.Owned) > 0):
-		wrong = "who joins has no partitions, and must say so"
+		wrong = "a member that joins must send an empty list of partitions"
 	case r.Epoch == joinEpoch && r.Topics == nil && r.Pattern == nil:
 		wrong = "no subscription"
 	}

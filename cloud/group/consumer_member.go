@@ -220,7 +220,7 @@ func (c *Coordinator) expireConsumer(g *group, m *consumer) {
 		m.timer.Reset(left)
 		return
 	}
-	c.opts.Log.Info("group member expired", "group", g.id, "member", m.id, "client", m.clientHost, "session", g.session())
+	c.opts.Log.Info("group member removed: it sent no heartbeat in time", "group", g.id, "member", m.id, "address", m.clientHost, "session_timeout", g.session())
 	g.consumers.remove(m)
 	g.dropIdle()
 }
@@ -232,7 +232,7 @@ func (c *Coordinator) lose(g *group, m *consumer, round int) {
 	if c.closed || g.consumers == nil || g.consumers.members[m.id] != m || m.rounds != round || len(m.revoking) == 0 {
 		return
 	}
-	c.opts.Log.Info("group member did not give up partitions", "group", g.id, "member", m.id, "client", m.clientHost, "rebalance", m.rebalance)
+	c.opts.Log.Info("group member removed: it did not give up its partitions in time", "group", g.id, "member", m.id, "address", m.clientHost, "rebalance_timeout", m.rebalance)
 	g.consumers.remove(m)
 	g.dropIdle()
 }

@@ -159,7 +159,7 @@ func (c *Coordinator) expire(g *group, m *member) {
 		m.timer.Reset(left)
 		return
 	}
-	c.opts.Log.Info("group member expired", "group", g.id, "member", m.id, "client", m.clientHost, "session", m.session)
+	c.opts.Log.Info("group member removed: it sent no heartbeat in time", "group", g.id, "member", m.id, "address", m.clientHost, "session_timeout", m.session)
 	g.remove(m, ErrUnknownMember)
 	g.dropIdle()
 }

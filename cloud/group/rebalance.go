@@ -61,7 +61,7 @@ func (g *group) tryFinishJoin() {
 func (g *group) endJoin() {
 	for _, m := range g.inOrder() {
 		if m.join == nil && m.instance == "" {
-			g.c.opts.Log.Info("group member missed a rebalance", "group", g.id, "member", m.id, "client", m.clientHost)
+			g.c.opts.Log.Info("group member removed: it did not rejoin in a rebalance", "group", g.id, "member", m.id, "address", m.clientHost)
 			g.forget(m, ErrUnknownMember)
 		}
 	}
@@ -125,7 +125,7 @@ func (g *group) endSync() {
 	silent := 0
 	for _, m := range g.inOrder() {
 		if !m.synced {
-			g.c.opts.Log.Info("group member did not sync", "group", g.id, "member", m.id, "client", m.clientHost)
+			g.c.opts.Log.Info("group member removed: it did not sync after a rebalance", "group", g.id, "member", m.id, "address", m.clientHost)
 			g.forget(m, ErrUnknownMember)
 			silent++
 		}

@@ -60,7 +60,7 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request, q *kmsg.SASLA
 func (s *Server) refuse(ctx context.Context, c *conn, l *login.Login, reason error, resp *kmsg.SASLAuthenticateResponse) error {
 	var refused *login.Refused
 	if known := errors.As(reason, &refused); !known || refused.Log {
-		args := []any{"peer", c.peer, "listener", c.listener.Name, "mechanism", l.Mechanism, "user", l.User(), "err", reason}
+		args := []any{"address", c.peer, "listener", c.listener.Name, "mechanism", l.Mechanism, "user", l.User(), "err", reason}
 		if known && refused.Unlogged > 0 {
 			args = append(args, "unlogged", refused.Unlogged)
 		}

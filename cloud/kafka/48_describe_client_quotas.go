@@ -83,7 +83,7 @@ func (r *request) foundQuotas(q *kmsg.DescribeClientQuotasRequest) ([]quota.Entr
 			return nil, refused(kerr.UnsupportedVersion, "quotas are for users and clients, not for %q", c.EntityType)
 		case given[c.EntityType], c.MatchType == kmsg.QuotasMatchTypeExact && text(c.Match) == "",
 			c.MatchType < kmsg.QuotasMatchTypeExact || c.MatchType > kmsg.QuotasMatchTypeAny:
-			return nil, refused(kerr.InvalidRequest, "component %q makes no sense", c.EntityType)
+			return nil, refused(kerr.InvalidRequest, "unknown component %q", c.EntityType)
 		}
 		given[c.EntityType] = true
 	}

@@ -178,7 +178,7 @@ func (c *conn) warn(what string, args ...any) {
 	if !ok {
 		return
 	}
-	args = append([]any{"peer", c.peer}, args...)
+	args = append([]any{"address", c.peer}, args...)
 	if unlogged > 0 {
 		args = append(args, "unlogged", unlogged)
 	}

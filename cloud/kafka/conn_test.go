@@ -69,8 +69,8 @@ func TestMalformed(t *testing.T) {
 		"long heartbeat":    {binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(nil, 1<<20), 12<<48), "Heartbeat request of 1048576 bytes"},
 		"array of millions": {frame(append([]byte{0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0, 0, 0}, make([]byte, 64)...)...), "decode Metadata"},
 		"produced millions": {frame(0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0, 0, 0), "decode Produce"},
-		"half a length":     {[]byte{0, 0}, "does not end"},
-		"never ends":        {[]byte{0, 0, 1, 0, 0, 3, 0, 1, 0, 0, 0, 1}, "does not end"},
+		"half a length":     {[]byte{0, 0}, "stopped arriving"},
+		"never ends":        {[]byte{0, 0, 1, 0, 0, 3, 0, 1, 0, 0, 0, 1}, "stopped arriving"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			w := d.dial(t)
@@ -81,7 +81,7 @@ func TestMalformed(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				for line := range strings.Lines(out.String()) {
-					if strings.Contains(line, test.logs) && strings.Contains(line, "peer="+peer) {
+					if strings.Contains(line, test.logs) && strings.Contains(line, "address="+peer) {
 						return true
 					}
 				}

@@ -158,13 +158,13 @@ var (
 	errSubscribed    = errors.New("a member of the group subscribes to the topic")
 
 	errNoQuotas          = errors.New("quotas are not known on this node")
-	errNoACLs            = errors.New("ACLs do not count here: start weir-cloud with --kafka-authorize")
+	errNoACLs            = errors.New("ACLs are not enforced: start weir-cloud with --kafka-authorize")
 	errFilter            = errors.New("filter has an unknown or an empty value")
 	errInternalTopic     = errors.New("topic is Kafka's own: it can only be read")
-	errTopicDenied       = errors.New("topic is not for this user")
-	errGroupDenied       = errors.New("group is not for this user")
-	errClusterDenied     = errors.New("cluster is not for this user to do that to")
-	errTransactionDenied = errors.New("transactional id is not for this user")
+	errTopicDenied       = errors.New("user is not allowed to use this topic")
+	errGroupDenied       = errors.New("user is not allowed to use this group")
+	errClusterDenied     = errors.New("user is not allowed to do this in the cluster")
+	errTransactionDenied = errors.New("user is not allowed to use this transactional id")
 )
 
 // code returns the protocol's code of an error, 0 for none.

@@ -210,7 +210,7 @@ func (c *conn) readBody(ctx context.Context, r *request) (err error) {
 
 func frameError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, budget.ErrSlow) {
-		return fmt.Errorf("request does not end: %w", err)
+		return fmt.Errorf("request stopped arriving: %w", err)
 	}
 	return err
 }

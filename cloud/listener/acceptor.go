@@ -143,7 +143,7 @@ func (a *Acceptor) listen(i int) error {
 			return fmt.Errorf("accept %s connections: %w", a.o.Door, err)
 		}
 		rest = min(max(2*rest, 5*time.Millisecond), time.Second)
-		a.o.Log.Warn(a.o.Door+" connection not accepted", "err", err, "pause", rest)
+		a.o.Log.Warn(a.o.Door+" connection not accepted: trying again", "err", err, "retry_in", rest)
 		if err := a.wait(rest); err != nil {
 			return nil
 		}

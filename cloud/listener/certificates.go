@@ -84,7 +84,7 @@ func (c *Certificates) current(*tls.ClientHelloInfo) (*tls.Config, error) {
 	defer c.mu.Unlock()
 	if err := c.renew(); err != nil && err.Error() != c.wrong {
 		c.wrong = err.Error()
-		c.log.Warn("new certificates cannot be used; serving with those from before", "listener", c.k.Name, "err", err)
+		c.log.Warn("new certificates cannot be used: the former ones stay in use", "listener", c.k.Name, "err", err)
 	}
 	return c.loaded, nil
 }
@@ -102,7 +102,7 @@ func (c *Certificates) renew() error {
 		return err
 	}
 	c.loaded, c.wrong = next, ""
-	c.log.Info("certificates loaded anew", "listener", c.k.Name, "file", c.k.TLSCert)
+	c.log.Info("certificates loaded again", "listener", c.k.Name, "file", c.k.TLSCert)
 	return nil
 }
 
@@ -117,6 +117,6 @@ func (c *Certificates) Reload() {
 	}
 	if err := c.renew(); err != nil {
 		c.wrong = err.Error()
-		c.log.Error("certificates cannot be used; serving with those from before", "listener", c.k.Name, "err", err)
+		c.log.Error("certificates cannot be used: the former ones stay in use", "listener", c.k.Name, "err", err)
 	}
 }

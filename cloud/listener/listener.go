@@ -46,7 +46,7 @@ func (s Settings) Check() error {
 	case s.Listen == "":
 		return errors.New("a listener needs an address: listen=HOST:PORT")
 	case (s.TLSCert == "") != (s.TLSKey == ""):
-		return fmt.Errorf("listener %s: tls-cert and tls-key come together", s.Name)
+		return fmt.Errorf("listener %s: tls-cert and tls-key must be set together", s.Name)
 	case s.ClientCA != "" && s.TLSCert == "":
 		return fmt.Errorf("listener %s: client-ca needs tls-cert and tls-key", s.Name)
 	case s.Reauth < 0:

@@ -12,7 +12,7 @@ import (
 func TestSettings(t *testing.T) {
 	for want, s := range map[string]Settings{
 		"needs an address":  {},
-		"come together":     {Listen: "127.0.0.1:0", TLSCert: "x"},
+		"set together":      {Listen: "127.0.0.1:0", TLSCert: "x"},
 		"client-ca needs":   {Listen: "127.0.0.1:0", ClientCA: "x"},
 		"is negative":       {Listen: "127.0.0.1:0", Reauth: -time.Second},
 		"no such file":      {Listen: "127.0.0.1:0", TLSCert: "nowhere", TLSKey: "nowhere"},

@@ -35,10 +35,10 @@ func Mechanisms() []string { return []string{OAuthBearer, ScramSHA512, ScramSHA2
 // Errors of the calls below, to be tested with errors.Is. A wrong user or password is
 // auth.ErrCredentials.
 var (
-	ErrNoUsers = errors.New("users are not known here")      // this node does not own the shard
-	ErrMessage = errors.New("unexpected message")            // not one of the mechanism
-	ErrChanged = errors.New("credentials were just changed") // during the check; another try may succeed
-	errOther   = fmt.Errorf("%w: nobody acts for another", ErrMessage)
+	ErrNoUsers = errors.New("this node does not know the users") // this node does not own the shard
+	ErrMessage = errors.New("unexpected message")                // not one of the mechanism
+	ErrChanged = errors.New("credentials were just changed")     // during the check; another try may succeed
+	errOther   = fmt.Errorf("%w: acting for another user is not supported", ErrMessage)
 )
 
 // Options configure Logins.

@@ -22,10 +22,10 @@ const Anonymous = "User:ANONYMOUS"
 
 // Errors of a Session.
 var (
-	ErrTLS      = errors.New("TLS handshake")                                      // the handshake failed because of the client
-	ErrNameless = errors.New("client certificate names nobody")                    // also ErrTLS
-	ErrIdentity = errors.New("a connection keeps its user and its mechanism")      // the client logged in again as another user, or by another mechanism
-	ErrDropped  = errors.New("credentials of the user were changed or taken away") // why the session ended
+	ErrTLS      = errors.New("TLS handshake")                                            // the handshake failed because of the client
+	ErrNameless = errors.New("client certificate has no name")                           // also ErrTLS
+	ErrIdentity = errors.New("the user and the mechanism of a connection cannot change") // the client logged in again as another user, or by another mechanism
+	ErrDropped  = errors.New("credentials of the user were changed or taken away")       // why the session ended
 )
 
 // Sessions holds the sessions of all doors of a node.

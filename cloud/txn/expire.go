@@ -91,11 +91,11 @@ func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 			return
 		}
 		if err != nil {
-			c.opts.Log.Warn("transaction that timed out was not aborted", "transactional_id", t.id, "err", err)
+			c.opts.Log.Warn("transaction timed out and is not aborted yet: trying again", "transactional_id", t.id, "err", err)
 			return
 		}
 		c.opts.Ended(TimedOut)
-		c.opts.Log.Info("transaction timed out", "transactional_id", t.id, "producer", now.producer.ID, "timeout_ms", now.timeout)
+		c.opts.Log.Info("transaction aborted: it timed out", "transactional_id", t.id, "producer", now.producer.ID, "timeout_ms", now.timeout)
 	})
 }
 
@@ -127,7 +127,7 @@ func (c *Coordinator) forget(idle []*transaction) {
 				c.release(t)
 			}
 			if err != nil && !errors.Is(err, commitlog.ErrClosed) {
-				c.opts.Log.Warn("idle transactional ids were not forgotten", "ids", len(ids), "err", err)
+				c.opts.Log.Warn("idle transactional ids not removed: trying again", "ids", len(ids), "err", err)
 			}
 		})
 	}

@@ -17,9 +17,9 @@ func TestLimits(t *testing.T) {
 		"--max-connections 0":                              "--max-connections 0 is less than 1",
 		"--max-connections 100":                            "--listener-connections 2048 is more",
 		"--listener-connections 10":                        "--address-connections 1024 is more",
-		"--request-memory 1000":                            "--request-memory 1000 is not in",
-		"--answer-memory 1000":                             "--answer-memory 1000 is not in",
-		"--sync-memory 1000":                               "--sync-memory 1000 is not in",
+		"--request-memory 1000":                            "--request-memory 1000 is not between 24 MiB and 1 TiB",
+		"--answer-memory 1000":                             "--answer-memory 1000 is not between 24 MiB and 1 TiB",
+		"--sync-memory 1000":                               "--sync-memory 1000 is not between 24 MiB and 1 TiB",
 		"--max-gateways 0":                                 "--max-gateways 0 is less than 1",
 		"--listener-connections 9 --address-connections 9": "",
 	} {

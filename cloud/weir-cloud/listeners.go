@@ -43,7 +43,7 @@ func parseListener(s string) (listener.Settings, error) {
 			return l, fmt.Errorf("unknown key %q%s", last, meant(last))
 		}
 		if given[last] != nil {
-			return l, fmt.Errorf("key %q is there twice", last)
+			return l, fmt.Errorf("key %q is set twice", last)
 		}
 		given[last] = []string{strings.TrimSpace(value)}
 	}
@@ -119,7 +119,7 @@ func (s settings) checkListener(l listener.Settings) error {
 	}
 	for _, m := range []string{login.Plain, login.OAuthBearer} {
 		if slices.Contains(l.SASL, m) && l.TLSCert == "" && !configs.Loopback(l.Listen) {
-			return fmt.Errorf("%s shows the secret to the whole way: it needs tls-cert and tls-key, or a loopback address; scram does not", m)
+			return fmt.Errorf("sasl=%s sends the secret in the clear: it needs tls-cert and tls-key, or a loopback address; or use sasl=scram", strings.ToLower(m))
 		}
 	}
 	if slices.Contains(l.SASL, login.OAuthBearer) && s.tokens.Keys == "" {
@@ -131,7 +131,7 @@ func (s settings) checkListener(l listener.Settings) error {
 // checkTokens refuses incomplete settings for tokens.
 func checkTokens(o bearer.Options) error {
 	if given := o.Keys != "" || o.Issuer != "" || o.Audience != ""; given && (o.Keys == "" || o.Issuer == "" || o.Audience == "") {
-		return errors.New("--kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience come together")
+		return errors.New("--kafka-oauth-keys, --kafka-oauth-issuer and --kafka-oauth-audience must be set together")
 	}
 	return nil
 }

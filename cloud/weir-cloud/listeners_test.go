@@ -31,7 +31,7 @@ func TestListeners(t *testing.T) {
 		{"--kafka :1 --kafka-anonymous", []listener.Settings{{Name: "default", Listen: ":1"}}, ""},
 		{"--kafka localhost:1 --kafka localhost:2", nil, "give each a name"},
 		{"--kafka name=a", nil, "needs an address"},
-		{"--kafka listen=:1,tls-cert=x", nil, "come together"},
+		{"--kafka listen=:1,tls-cert=x", nil, "set together"},
 		{"--kafka listen=:1,client-ca=x", nil, "client-ca needs tls-cert"},
 		{"--kafka lisen=:1", nil, "did you mean listen?"},
 		{"--kafka listen=:1,listen=:2", nil, "twice"},
@@ -41,7 +41,7 @@ func TestListeners(t *testing.T) {
 		{"--kafka listen=:1,sasl=plain", nil, "needs tls-cert"},
 		{"--kafka listen=localhost:1,sasl=plain", []listener.Settings{{Name: "default", Listen: "localhost:1", SASL: []string{login.Plain}}}, ""},
 		{"--kafka listen=localhost:1,sasl=oauthbearer", nil, "--kafka-oauth-keys"},
-		{"--kafka-oauth-keys x", nil, "come together"},
+		{"--kafka-oauth-keys x", nil, "set together"},
 	} {
 		s, err := parse(strings.Fields(c.flags), nil, io.Discard)
 		if c.wrong != "" {

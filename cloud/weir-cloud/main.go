@@ -54,46 +54,47 @@ type settings struct {
 func parse(args, environ []string, out io.Writer) (settings, error) {
 	var s settings
 	fs := pflag.NewFlagSet("weir-cloud", pflag.ContinueOnError)
-	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` of this node's own: its lock, the join token, its admin token, the default bucket")
+	fs.StringVar(&s.data, "data", "./data/cloud", "`directory` for what belongs to this node alone: its lock, the join token, its admin token, and the bucket unless --bucket is set")
 	fs.StringVar(&s.bucket, "bucket", "", "`URL` of the bucket that holds everything: file:///path, s3://bucket/prefix?endpoint=…, mysql://user@host:port/database, redis://host:port/db, hdfs://namenode:9870/folder, mem: (default file:<data>/bucket)")
-	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: drawn once, kept in <data>/node-id)")
-	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback (default: that of each listener, or the host name)")
-	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off; they are let in by certificate only")
-	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…; may be repeated; or off")
+	fs.StringVar(&s.node, "node-id", "", "`name` of this node, unique in the cluster (default: a random one, kept in <data>/node-id)")
+	fs.StringVar(&s.advertise, "advertise", "", "`host` under which clients, gateways and other nodes reach the listeners that are not on loopback. Set it if they do not know this machine by its host name (default: the host of each listener, or the host name)")
+	fs.StringVar(&s.sync, "sync", ":7400", "UDP `address` for gateways, or off. Only gateways with a certificate of the cluster are let in")
+	fs.StringArrayVar(&s.kafka, "kafka", []string{"127.0.0.1:9092"}, "TCP `listener` for Kafka clients: an address, or name=…,listen=…,advertise=…,tls-cert=…,tls-key=…,client-ca=…,sasl=…,reauth=…, or off. Repeat it for several listeners")
 	fs.BoolVar(&s.kafkaAnonymous, "kafka-anonymous", false, "let anybody who can reach a listener without sasl and client-ca read and write")
-	fs.BoolVar(&s.authorize, "kafka-authorize", false, "let Kafka clients do what ACLs allow them (weirctl acls), and nothing else; the same on all nodes")
-	fs.StringSliceVar(&s.superUsers, "kafka-super-users", nil, "`names` of users who may do everything nevertheless; ANONYMOUS is who did not log in")
-	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs tokens for sasl=oauthbearer")
+	fs.BoolVar(&s.authorize, "kafka-authorize", false, "allow Kafka clients only what ACLs allow (weirctl acls). Set it on all nodes or on none")
+	fs.StringSliceVar(&s.superUsers, "kafka-super-users", nil, "`names` of users who may do everything under --kafka-authorize; ANONYMOUS is a client that did not log in")
+	fs.StringVar(&s.tokens.Keys, "kafka-oauth-keys", "", "`URL` or file of the JSON Web Key Set that signs the tokens for sasl=oauthbearer")
 	fs.StringVar(&s.tokens.Issuer, "kafka-oauth-issuer", "", "`name` of the issuer that a token must have")
-	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must be for")
-	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for health, metrics and weirctl, or off; who administers needs a credential (weirctl admin)")
-	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http, read again when it changes")
-	fs.StringVar(&s.http.TLSKey, "http-tls-key", "", "PEM `file` with its key")
-	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS: whoever is on the way reads the credentials that are sent there")
-	fs.StringSliceVar(&s.http.Hosts, "http-hosts", nil, "`names` under which --http may be asked, besides its address, localhost and --advertise")
-	fs.BoolVar(&s.http.Anonymous, "http-anonymous", false, "let anybody who can reach --http read all but secrets, without a credential")
-	fs.BoolVar(&s.http.CloseMetrics, "http-close-metrics", false, "ask for a credential before /metrics is read")
-	fs.StringVar(&s.peer, "peer", "", "TCP `address` where the other nodes of this cluster ask whether this one is there, or off; nodes are let in by certificate only. Set it when nodes run on different machines and port 7401 is taken (default :7401, with a bucket of this machine 127.0.0.1:0)")
-	fs.StringVar(&s.secretFile, "secret-file", "", "`file` whose content wraps keys in the bucket; required unless the bucket is a local folder or memory")
-	fs.IntVar(&s.partitions, "partitions", 4, "of a topic that is created without saying how many")
-	fs.BoolVar(&s.autoCreate, "auto-create", true, "create topics that a gateway or a Kafka client names")
-	configs.DurationVar(fs, &s.takeover, "takeover", 3*time.Second, "how long the owner may be silent before a standby takes over")
-	configs.DurationVar(fs, &s.linger, "linger", -1, "how long records wait for company before they are written, `time`; after a pause of twice as long the first do not wait. Raise it where requests cost money: 100ms is ten of them a second at most (default 0s, on s3 100ms)")
-	configs.DurationVar(fs, &s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "how long written records may wait to be rewritten into segments, behind a checkpoint")
-	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "write a checkpoint after this `size` of new records")
-	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "how many `times` --checkpoint-bytes may wait for it before writers are slowed down; they stop at twice that")
-	configs.BytesVar(fs, &s.upkeep.Segment, "segment-bytes", 16<<20, "`bytes` of a segment object, about")
+	fs.StringVar(&s.tokens.Audience, "kafka-oauth-audience", "", "`name` of the audience that a token must have")
+	fs.StringVar(&s.http.Listen, "http", "127.0.0.1:8080", "TCP `address` for browsers, health, metrics and weirctl, or off. All but health and metrics needs a credential (weirctl admin)")
+	fs.StringVar(&s.http.TLSCert, "http-tls-cert", "", "PEM `file` with the certificate of --http; read again when it changes")
+	fs.StringVar(&s.http.TLSKey, "http-tls-key", "", "PEM `file` with the key of --http-tls-cert")
+	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS. Credentials can then be read on the network")
+	fs.StringSliceVar(&s.http.Hosts, "http-hosts", nil, "`names` under which browsers and programs may address --http, besides its address, localhost and --advertise. Set it if they use another name")
+	fs.BoolVar(&s.http.Anonymous, "http-anonymous", false, "let anybody who can reach --http read everything but secrets and records, without a credential")
+	fs.BoolVar(&s.http.CloseMetrics, "http-close-metrics", false, "ask for a credential at /metrics, too")
+	fs.StringVar(&s.peer, "peer", "", "TCP `address` at which the nodes of the cluster reach this one, or off. Only nodes with a certificate of the cluster are let in. Change it if port 7401 is taken (default :7401; 127.0.0.1:0 if the bucket is a local folder or memory)")
+	fs.StringVar(&s.secretFile, "secret-file", "", "`file` with a secret that encrypts the keys in the bucket, the same for all nodes; required unless the bucket is a local folder or memory")
+	fs.IntVar(&s.partitions, "partitions", 4, "`number` of partitions of a topic that is created without a number")
+	fs.BoolVar(&s.autoCreate, "auto-create", true, "create a topic when a gateway or a Kafka client first names it")
+	configs.DurationVar(fs, &s.takeover, "takeover", 3*time.Second, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive")
+	configs.DurationVar(fs, &s.linger, "linger", -1, "`time` for which records are collected before they are written. Raise it where requests cost money: 100ms is at most ten writes a second. The first records after a pause of twice this time are not held back (default 0, on s3 100ms)")
+	configs.DurationVar(fs, &s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "`time` after which new records are rewritten into segments and a checkpoint is written, however few they are")
+	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`size` of new records after which they are rewritten into segments and a checkpoint is written. Lower it for faster starts")
+	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "`number` of times --checkpoint-bytes that new records may wait to be rewritten before writers are slowed down; at twice as many, writers wait")
+	configs.BytesVar(fs, &s.upkeep.Segment, "segment-bytes", 16<<20, "`size` that a segment object has, roughly. Raise it to have fewer objects in the bucket")
 	addLimits(fs, &s.limits)
 	fs.Lookup("kafka").DefValue = "127.0.0.1:9092"
 	fs.Lookup("linger").DefValue = "0" // it depends on the bucket
-	fs.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of log lines: text or json")
 	p := configs.Program{
 		Name:    "weir-cloud",
-		Summary: "weir-cloud takes what gateways have stored, keeps it in a bucket, and gives it out again through Kafka.\nA second weir-cloud on the same bucket stands by and takes over when the first is gone.",
-		Notes: "SIGHUP reads the certificates of the listeners again.\n\nA fresh join token lies in <data>/join-token after each start; weir-edge --join-file takes it.\n" +
-			"The node's own admin token lies in <data>/admin-token; weirctl on the same machine finds it.\n\n" +
-			"A Kafka listener speaks TLS with tls-cert and tls-key; with client-ca clients need a certificate, and the\n" +
-			"name in it is the user's; with sasl they log in by scram, plain or oauthbearer (weirctl users).\n\n" +
+		Summary: "weir-cloud takes records from gateways, keeps them in a bucket, and serves them to Kafka clients.\nA second weir-cloud on the same bucket stands by and takes over when the first is gone.",
+		Notes: "On SIGHUP it reads the certificates of its listeners again.\n\nAfter each start <data>/join-token has a new join token, for weir-edge --join-file.\n" +
+			"<data>/admin-token has the admin token of the node; weirctl on the same machine finds it.\n\n" +
+			"A Kafka listener uses TLS if it has tls-cert and tls-key. With client-ca clients need a certificate, whose\n" +
+			"name is the user's. With sasl they log in by scram, plain or oauthbearer (weirctl users). reauth is the\n" +
+			"time after which a client has to log in again, such as 1h.\n\n" +
 			"Examples:\n  weir-cloud\n  weir-cloud --bucket 's3://weir?endpoint=http://127.0.0.1:9000' --secret-file /etc/weir/secret" +
 			"\n  weir-cloud --kafka 127.0.0.1:9092 --kafka 'name=out,listen=:9094,tls-cert=cloud.pem,tls-key=cloud.key,sasl=scram'",
 	}
@@ -123,7 +124,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 
 func (s settings) check() error {
 	if s.partitions < 1 || s.partitions > 10_000 {
-		return fmt.Errorf("--partitions %d is not in 1..10000", s.partitions)
+		return fmt.Errorf("--partitions %d is not between 1 and 10000", s.partitions)
 	}
 	if len(s.node) > journal.MaxNode {
 		return fmt.Errorf("--node-id is longer than %d bytes", journal.MaxNode)
@@ -141,13 +142,13 @@ func (s settings) check() error {
 		return fmt.Errorf("--checkpoint-debt %d is less than 1", s.upkeep.Debt)
 	}
 	if s.upkeep.Segment < 1<<10 || s.upkeep.Segment > storage.MaxObject/2 {
-		return fmt.Errorf("--segment-bytes %d is not in 1024..%d", s.upkeep.Segment, storage.MaxObject/2)
+		return fmt.Errorf("--segment-bytes %d is not between 1024 and %d", s.upkeep.Segment, storage.MaxObject/2)
 	}
 	if s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
 	}
 	if s.secretFile == "" && !local(s.bucket) {
-		return errors.New("the bucket is not a local folder: --secret-file FILE is needed to wrap the keys that are kept in it")
+		return errors.New("the bucket is not a local folder, so the keys in it must be encrypted: give --secret-file a file with a secret of at least 16 characters")
 	}
 	_, err := s.listeners()
 	return errors.Join(err, checkTokens(s.tokens), s.limits.Check(),
@@ -282,7 +283,7 @@ func (s settings) secret() ([]byte, error) {
 	if secret := []byte(strings.TrimSpace(string(body))); len(secret) >= 16 {
 		return secret, nil
 	}
-	return nil, fmt.Errorf("--secret-file %s holds fewer than 16 characters", s.secretFile)
+	return nil, fmt.Errorf("--secret-file %s has fewer than 16 characters", s.secretFile)
 }
 
 // nodeName returns --node-id, or a random name that is made at the first start. A power

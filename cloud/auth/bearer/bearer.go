@@ -67,7 +67,7 @@ type Token struct {
 // URL is read with the first token.
 func New(o Options) (*Verifier, error) {
 	if o.Keys == "" || o.Issuer == "" || o.Audience == "" {
-		return nil, errors.New("tokens need the issuer's keys, its name, and the audience that they are for")
+		return nil, errors.New("tokens need the issuer's keys, the issuer's name and the audience")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -96,7 +96,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Token, error) {
 	}
 	parsed, err := jwt.ParseSigned(token, algorithms)
 	if err != nil {
-		return Token{}, fmt.Errorf("%w: it is no JWT signed with a public key", ErrToken) // the cause may quote it
+		return Token{}, fmt.Errorf("%w: it is not a JWT that is signed with a public key", ErrToken) // the cause may quote it
 	}
 	key, err := v.key(ctx, parsed.Headers[0].KeyID)
 	if err != nil {
@@ -107,7 +107,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Token, error) {
 		return Token{}, fmt.Errorf("%w: the signature is wrong", ErrToken)
 	}
 	if c.Expiry == nil || c.Subject == "" {
-		return Token{}, fmt.Errorf("%w: it names no subject, or does not expire", ErrToken)
+		return Token{}, fmt.Errorf("%w: it has no subject or no time of expiry", ErrToken)
 	}
 	expected := jwt.Expected{Issuer: v.o.Issuer, AnyAudience: jwt.Audience{v.o.Audience}, Time: v.o.Now()}
 	if err := c.ValidateWithLeeway(expected, leeway); err != nil {
@@ -167,7 +167,7 @@ func (v *Verifier) load(ctx context.Context) error {
 	}
 	var keys jose.JSONWebKeySet
 	if err := json.Unmarshal(body, &keys); err != nil || len(keys.Keys) == 0 {
-		return fmt.Errorf("%w: %s is no JSON Web Key Set", ErrKeys, v.o.Keys)
+		return fmt.Errorf("%w: %s is not a JSON Web Key Set", ErrKeys, v.o.Keys)
 	}
 	v.keys = keys
 	return nil
