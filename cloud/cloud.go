@@ -92,6 +92,7 @@ type Node struct {
 	kafka     *kafka.Server
 	receiver  *receiver.Receiver
 	http      *http.Server
+	adminPort *admin.Listener // nil: --http off
 	guard     *admin.Guard    // of the admin port
 	unjudged  chan struct{}   // a token for each request that is forwarded without a checked credential
 	conns     *budget.Conns   // of all listeners
@@ -320,6 +321,7 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 	n.receiver = r
 	n.metrics.RegisterMetricsWriter(n.writeGateways)
 	n.doors = append(n.doors, door{"sync", r.Serve})
+	n.metrics.Door(measure.Door{Name: "sync", Counts: r.Counts})
 	n.closers = append(n.closers, r.Close)
 	return nil
 }

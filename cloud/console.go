@@ -14,32 +14,34 @@ import (
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/page"
 )
 
 // listenHTTP opens the listener of the admin port.
 func (n *Node) listenHTTP() (net.Listener, error) {
-	listener, err := net.Listen("tcp", n.o.HTTP.Listen)
+	l, err := net.Listen("tcp", n.o.HTTP.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on --http: %w", err)
 	}
-	n.closers = append(n.closers, ignoreClosed(listener.Close))
-	n.self.Addresses.Add(cluster.HTTP, "", n.advertised(listener.Addr()))
+	n.closers = append(n.closers, ignoreClosed(l.Close))
+	n.self.Addresses.Add(cluster.HTTP, "", n.advertised(l.Addr()))
 	talk := talkHTTP
 	if n.o.HTTP.TLSCert != "" {
 		talk = inTLS(talk)
 	}
-	n.askSelf("http", listener.Addr(), talk)
-	listener = admin.Limit(listener, n.conns)
+	n.askSelf("http", l.Addr(), talk)
+	n.adminPort = admin.Limit(l, n.conns)
+	n.metrics.Door(measure.Door{Name: "http", Counts: n.adminPort.Counts})
 	if n.o.HTTP.TLSCert == "" {
-		return listener, nil
+		return n.adminPort, nil
 	}
 	certificates, err := admin.Certificates(n.o.HTTP.TLSCert, n.o.HTTP.TLSKey, n.o.Log)
 	if err != nil {
 		return nil, err
 	}
 	n.certificates = append(n.certificates, certificates)
-	return tls.NewListener(listener, certificates.TLS()), nil
+	return tls.NewListener(n.adminPort, certificates.TLS()), nil
 }
 
 // openConsole opens the door of the admin port.
@@ -53,7 +55,7 @@ func (n *Node) openConsole(listener net.Listener) {
 	}
 	n.guard = admin.New(admin.Options{
 		Service: "weir-cloud", Hosts: n.names(), Own: own, OwnName: ownName(n.o.Node), Lookup: n.administrator,
-		Elsewhere: console.Elsewhere(n.broker, n.forward), Anonymous: n.o.HTTP.Anonymous, Log: n.o.Log,
+		Elsewhere: console.Elsewhere(n.broker, n.forward), Anonymous: n.o.HTTP.Anonymous, Traffic: n.adminPort.Traffic(), Log: n.o.Log,
 	})
 	n.metrics.NewGauge(`weir_http_refused_total{reason="credential"}`, func() float64 { refused, _ := n.guard.Refused(); return float64(refused) })
 	n.metrics.NewGauge(`weir_http_refused_total{reason="host"}`, func() float64 { _, refused := n.guard.Refused(); return float64(refused) })

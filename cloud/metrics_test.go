@@ -38,11 +38,16 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line, owner := range map[string]bool{
-		"weir_kafka_connections 0\n":               false,
-		`weir_transactions_total{end="timeout"} 0`: false,
-		`weir_transactions_total{end="commit"} 1`:  true,
-		`weir_groups{state="Stable"} 0`:            true,
-		"weir_transactions_open 0\n":               true,
+		`weir_door_connections{door="kafka",listener="default"} 0`:       false,
+		`weir_door_requests_total{door="sync",listener=""} 0`:            false,
+		`weir_door_requests_total{door="sync",listener="join"} 0`:        false,
+		`weir_door_connections_refused_total{door="http",listener=""} 0`: false,
+		`weir_door_connections_refused_total{door="peer",listener=""} 0`: false,
+		"weir_kafka_connections 0\n":                                     false,
+		`weir_transactions_total{end="timeout"} 0`:                       false,
+		`weir_transactions_total{end="commit"} 1`:                        true,
+		`weir_groups{state="Stable"} 0`:                                  true,
+		"weir_transactions_open 0\n":                                     true,
 	} {
 		for _, n := range []running{first, second} {
 			var out bytes.Buffer

@@ -15,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/peer"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/journal"
@@ -74,6 +75,7 @@ func (n *Node) listenPeer() error {
 		Gate: n.conns.Gate(budget.GateOptions{Name: "peer", Max: maxPeers, Strangers: maxNewPeers, Reserved: true})})
 	n.closers = append(n.closers, server.Close)
 	n.doors = append(n.doors, door{"peer", server.Serve})
+	n.metrics.Door(measure.Door{Name: "peer", Counts: server.Counts})
 	n.self.Addresses.Add(cluster.Peer, "", n.advertised(n.peers.listener.Addr()))
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 )
 
 // Errors of a request that is refused. The caller gets their texts.
@@ -45,7 +46,8 @@ type Options struct {
 	// Elsewhere answers a request whose credential Lookup could not judge.
 	Elsewhere http.Handler
 
-	Anonymous bool // reading needs no credential
+	Anonymous bool              // reading needs no credential
+	Traffic   *listener.Traffic // counts the requests; nil: they are not counted
 	Log       *slog.Logger
 	Now       func() time.Time // nil means time.Now
 }
@@ -59,7 +61,8 @@ type Guard struct {
 	wrong    *budget.Penalties // of addresses that sent a wrong credential
 	foreign  *budget.Lines     // about addresses that used another host name
 	mux      *http.ServeMux
-	handler  http.Handler
+	handler  http.Handler // the mux, closed to pages of other sites
+	counted  http.Handler // serve, with its requests counted
 	readable []link       // pages of Handle; not changed once the guard serves
 	front    *pageHandler // of SetFront; nil: the list of readable
 
@@ -92,7 +95,13 @@ func New(o Options) *Guard {
 		Reply(w, http.StatusNotFound, Error{Error: "there is no " + r.Method + " " + r.URL.Path + " here"})
 	})
 	// SameSite and the header already keep other sites out; this gives a clearer error.
-	g.handler = http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(g.mux, maxBody))
+	g.handler = http.NewCrossOriginProtection().Handler(g.mux)
+	if o.Traffic == nil {
+		g.o.Traffic = new(listener.Traffic)
+	}
+	// net/http closes the connection of a body that is too large only if MaxBytesHandler
+	// has the server's own ResponseWriter.
+	g.counted = http.MaxBytesHandler(g.o.Traffic.Handler(http.HandlerFunc(g.serve)), maxBody)
 	return g
 }
 
@@ -225,7 +234,9 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // ServeHTTP implements http.Handler.
-func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.counted.ServeHTTP(w, r) }
+
+func (g *Guard) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if seat := seatOf(r); seat != nil {

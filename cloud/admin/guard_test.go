@@ -13,6 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 )
 
 var errTest = errors.New("test")
@@ -158,6 +161,43 @@ func TestWrong(t *testing.T) {
 }
 
 // TestHosts: a name that some page of the web gave to this port is not its own.
+// TestCounted: every request is counted, and every answer that refuses one.
+func TestCounted(t *testing.T) {
+	traffic := new(listener.Traffic)
+	p := newPort(Options{Traffic: traffic})
+	server := httptest.NewServer(p)
+	defer server.Close()
+	for _, c := range []struct {
+		method, path, host string
+		body               int
+		status             int
+		closes             bool
+	}{
+		{"GET", "/open", "", 0, 200, false},
+		{"GET", "/read", "", 0, 401, false},
+		{"GET", "/nowhere", "", 0, 401, false},
+		{"GET", "/open", "other.example", 0, 403, false},
+		{"POST", "/login", "", maxBody + 1, 401, true},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), c.method, server.URL+c.path, strings.NewReader("token="+strings.Repeat("x", c.body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = c.host
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		before := traffic.Counts("", budget.GateCounts{})
+		res, err := server.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		after := traffic.Counts("", budget.GateCounts{})
+		if failed := after.Errors - before.Errors; res.StatusCode != c.status || res.Close != c.closes || after.Requests != before.Requests+1 || failed == 1 != (c.status >= 400) {
+			t.Errorf("%s %s: status %d, closed %v, counted %+v after %+v", c.method, c.path, res.StatusCode, res.Close, after, before)
+		}
+	}
+}
+
 func TestHosts(t *testing.T) {
 	p := newPort(Options{Hosts: []string{"cloud.example", "Other.Example:8080", "[2001:db8::1]:80", ""}})
 	for host, ok := range map[string]bool{

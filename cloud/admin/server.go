@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 )
 
 // Limits for the connections of one admin port.
@@ -18,19 +19,30 @@ const (
 	maxStrangers = 64 // without a credential so far
 )
 
-// Limit returns a listener that accepts only as many connections as there are seats.
-// Server gives the seats back.
-func Limit(l net.Listener, conns *budget.Conns) net.Listener {
-	return &gated{l, conns.Gate(budget.GateOptions{Name: "http", Max: maxConns, Strangers: maxStrangers})}
+// Listener accepts only as many connections as there are seats, and counts what passes
+// through them, with what TLS adds. Server gives the seats back.
+type Listener struct {
+	net.Listener
+	gate    *budget.Gate
+	traffic listener.Traffic
 }
 
-type gated struct {
-	net.Listener
-	gate *budget.Gate
+// Limit returns a Listener that accepts the connections of l.
+func Limit(l net.Listener, conns *budget.Conns) *Listener {
+	return &Listener{Listener: l, gate: conns.Gate(budget.GateOptions{Name: "http", Max: maxConns, Strangers: maxStrangers})}
 }
+
+// Counts returns what was counted. Requests and errors are those of a Guard that has
+// the Traffic.
+func (l *Listener) Counts() []listener.Counts {
+	return []listener.Counts{l.traffic.Counts("", l.gate.Counts())}
+}
+
+// Traffic is where requests are counted: see Options.
+func (l *Listener) Traffic() *listener.Traffic { return &l.traffic }
 
 // Accept closes connections for which there is no seat, and waits for the next.
-func (l *gated) Accept() (net.Conn, error) {
+func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
 		if err != nil {
@@ -41,7 +53,7 @@ func (l *gated) Accept() (net.Conn, error) {
 			nc.Close()
 			continue
 		}
-		return &conn{nc, seat}, nil
+		return &conn{l.traffic.Conn(nc), seat}, nil
 	}
 }
 

@@ -137,9 +137,9 @@ func TestLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPort(Options{})
-	server := Server(p.Guard, log)
 	limited := Limit(l, budget.NewConns(budget.ConnsOptions{Log: log}))
+	p := newPort(Options{Traffic: limited.Traffic()})
+	server := Server(p.Guard, log)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(limited) }()
 	t.Cleanup(func() {
@@ -170,7 +170,11 @@ func TestLimit(t *testing.T) {
 		}
 		res.Body.Close()
 	}
-	if all, strangers := limited.(*gated).gate.Open(); strangers > maxStrangers || all > maxStrangers+1 {
+	if all, strangers := limited.gate.Open(); strangers > maxStrangers || all > maxStrangers+1 {
 		t.Errorf("%d connections, %d of strangers", all, strangers)
+	}
+	c := limited.Counts()
+	if len(c) != 1 || c[0].Requests != 2*maxStrangers || c[0].Errors != 0 || c[0].Accepted != 4*maxStrangers || c[0].GaveWay < maxStrangers || c[0].Received < 2*maxStrangers*50 || c[0].Sent < 2*maxStrangers*50 {
+		t.Errorf("%+v", c)
 	}
 }

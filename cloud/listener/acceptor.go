@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
@@ -57,23 +56,6 @@ type Acceptor struct {
 	closed bool // guarded by mu: nothing is added to serves any more
 }
 
-// Traffic counts what passes through a listener. The door adds to it.
-type Traffic struct {
-	Received, Sent atomic.Uint64 // bytes of messages, without what TLS adds
-	Requests       atomic.Uint64
-	Errors         atomic.Uint64 // in answers, and connections that were closed because of what the client sent
-}
-
-// Counts are what was counted at one listener of a door since the start.
-type Counts struct {
-	Listener string `json:"listener"` // its name; "" if the door has but one
-	budget.GateCounts
-	Received uint64 `json:"received_bytes"`
-	Sent     uint64 `json:"sent_bytes"`
-	Requests uint64 `json:"requests"`
-	Errors   uint64 `json:"errors"`
-}
-
 // NewAcceptor returns an Acceptor of listeners that are open.
 func NewAcceptor(o AcceptorOptions) *Acceptor {
 	a := &Acceptor{o: o}
@@ -92,16 +74,9 @@ func (a *Acceptor) Counts() []Counts {
 	var all []Counts
 	for i, g := range a.gates {
 		l := &a.o.Listeners[i]
-		all = append(all, l.Traffic.Counts(l.Name, g))
+		all = append(all, l.Traffic.Counts(l.Name, g.Counts()))
 	}
 	return all
-}
-
-// Counts returns what was counted at a listener of that name, whose connections have
-// their seats at the gate.
-func (t *Traffic) Counts(name string, gate *budget.Gate) Counts {
-	return Counts{Listener: name, GateCounts: gate.Counts(),
-		Received: t.Received.Load(), Sent: t.Sent.Load(), Requests: t.Requests.Load(), Errors: t.Errors.Load()}
 }
 
 // Serve accepts connections until Close, and then returns nil. If a listener fails,

@@ -39,6 +39,7 @@ func identity(t *testing.T, ca *join.CA, name string) *join.NodeIdentity {
 type port struct {
 	addr string
 	gate *budget.Gate
+	*Server
 
 	mu    sync.Mutex
 	heard []string
@@ -74,6 +75,7 @@ func startWith(t *testing.T, ca *join.CA, name string, limits budget.GateOptions
 		}}
 	with(&o)
 	s := New(o)
+	p.Server = s
 	done := make(chan error, 1)
 	go func() { done <- s.Serve() }()
 	t.Cleanup(func() {
@@ -106,6 +108,9 @@ func TestPing(t *testing.T) {
 	}
 	if all, _ := p.gate.Open(); all > 2 { // net/http may dial once more before it has the first one back
 		t.Errorf("%d connections for three questions", all)
+	}
+	if c := p.Counts(); len(c) != 1 || c[0].Open < 1 || c[0].Requests != 3 || c[0].Errors != 0 || c[0].Received < 100 || c[0].Sent < 100 {
+		t.Errorf("%+v", c)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

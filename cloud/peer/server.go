@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/sync/join"
@@ -70,6 +71,7 @@ type Server struct {
 	ctx      context.Context // ends when the server is closed
 	cancel   context.CancelFunc
 	newcomer sync.WaitGroup // counts the handshakes under way, and accept
+	traffic  listener.Traffic
 }
 
 // New makes a Server on a listener, which it closes.
@@ -94,7 +96,7 @@ func New(o Options) *Server {
 		mux.HandleFunc(adminPath+"/", s.forwarded)
 	}
 	s.http = &http.Server{
-		Handler:           http.MaxBytesHandler(mux, maxBody),
+		Handler:           http.MaxBytesHandler(s.traffic.Handler(mux), maxBody),
 		Protocols:         new(http.Protocols),
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxCalls},
 		ReadHeaderTimeout: handshakeTime,
@@ -114,7 +116,7 @@ func New(o Options) *Server {
 func (s *Server) Serve() error {
 	accepting := make(chan error, 1)
 	s.newcomer.Go(func() { accepting <- s.accept() })
-	err := s.http.Serve(listener{s})
+	err := s.http.Serve(entrance{s})
 	if errors.Is(err, http.ErrServerClosed) || s.ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
 		err = nil // after Close; or accept has failed and returns why
 	}
@@ -127,6 +129,11 @@ func (s *Server) Serve() error {
 	}
 	s.newcomer.Wait()
 	return err
+}
+
+// Counts returns what was counted at the port; bytes are without what TLS adds.
+func (s *Server) Counts() []listener.Counts {
+	return []listener.Counts{s.traffic.Counts("", s.o.Gate.Counts())}
 }
 
 // Close ends every connection, and Serve.
@@ -178,7 +185,7 @@ func (s *Server) enter(raw net.Conn, seat *budget.Seat) {
 		name, _ := join.NodeName(secure.ConnectionState().PeerCertificates[0]) // ServerTLS has checked it
 		seat.Known()
 		select {
-		case s.entered <- &conn{Conn: secure, node: name, seat: seat}:
+		case s.entered <- &conn{Conn: s.traffic.Conn(secure), node: name, seat: seat}:
 			return
 		case <-s.ctx.Done():
 		}
@@ -202,10 +209,10 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// listener is the port as net/http sees it.
-type listener struct{ s *Server }
+// entrance is the port as net/http sees it.
+type entrance struct{ s *Server }
 
-func (l listener) Accept() (net.Conn, error) {
+func (l entrance) Accept() (net.Conn, error) {
 	select {
 	case c := <-l.s.entered:
 		return c, nil
@@ -214,8 +221,8 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l listener) Close() error   { return nil } // Server.Close closes it
-func (l listener) Addr() net.Addr { return l.s.o.Listener.Addr() }
+func (l entrance) Close() error   { return nil } // Server.Close closes it
+func (l entrance) Addr() net.Addr { return l.s.o.Listener.Addr() }
 
 type nodeKey struct{}
 

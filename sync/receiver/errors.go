@@ -46,7 +46,7 @@ func (s *session) report(cause error) {
 	_, gone := errors.AsType[*wire.CloseError](cause)
 	code := codeOf(cause)
 	if code == wire.CodeProtocol && !gone {
-		s.r.count.protocol.Inc()
+		s.r.countViolation(&s.r.gateways)
 	}
 	log := s.line()
 	switch {

@@ -33,16 +33,18 @@ func (r *Receiver) HandleJoin(conn Session) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.Close(wire.CodeTimeout, "joining takes too long") })
 	defer stop()
+	r.joins.Requests.Add(1)
 	gateway, err := r.join(ctx, conn, seat)
 	if err != nil {
 		if may, unlogged := r.guard.mayLog(addr, true); may {
 			r.log.Warn("gateway did not join", "gateway", gateway, "peer", addr, "err", err, "lines_left_out", unlogged)
 		}
 		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) {
-			r.count.protocol.Inc()
+			r.countViolation(&r.joins)
 			conn.Close(wire.CodeProtocol, err.Error())
 			return err
 		}
+		r.joins.Errors.Add(1)
 	} else {
 		r.log.Info("gateway joined", "gateway", gateway, "peer", addr)
 	}

@@ -95,8 +95,7 @@ func (s *session) append(f *wire.Append, ln weir.Lane, held reservation, out *ou
 		target: target{f.Buffer, f.Topic, f.Partition},
 		round:  f.Round, first: f.First, last: f.Last, reserved: held,
 	}
-	s.r.count.appends.Inc()
-	s.r.count.bytes.Add(len(f.Batch))
+	s.r.countAppend(f.Batch)
 	if err := s.checkBatch(f); err != nil {
 		out.put(o, err)
 		return nil

@@ -150,7 +150,7 @@ func (b *outbox) refuse(o outcome) error {
 		}
 	}
 	reason := reasonOf(o.err)
-	b.s.r.count.refused(reason)
+	b.s.r.countRefused(reason)
 	if reason != wire.ReasonHole {
 		b.s.log.Warn("batch refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
 			"first", o.first, "last", o.last, "reason", reason, "err", o.err)

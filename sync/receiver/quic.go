@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -74,24 +76,26 @@ func (r *Receiver) Serve() error {
 			return fmt.Errorf("accept gateway: %w", err)
 		}
 		established(c.Context())
-		s := &quicSession{c: c}
 		if c.ConnectionState().TLS.NegotiatedProtocol == wire.ALPNJoin {
-			go r.HandleJoin(s)
+			go r.HandleJoin(&quicSession{c, &r.joins})
 		} else {
-			go r.Handle(s)
+			go r.Handle(&quicSession{c, &r.gateways})
 		}
 	}
 }
 
 // quicSession is a Session over QUIC.
-type quicSession struct{ c *quic.Conn }
+type quicSession struct {
+	c       *quic.Conn
+	traffic *listener.Traffic
+}
 
 func (s *quicSession) AcceptStream(ctx context.Context) (wire.Channel, error) {
 	st, err := s.c.AcceptStream(ctx)
 	if err != nil {
 		return nil, closeError(err)
 	}
-	return quicStream{st}, nil
+	return quicStream{st, s.traffic}, nil
 }
 
 func (s *quicSession) Close(code wire.Code, text string) {
@@ -106,15 +110,20 @@ func (s *quicSession) Peer() wire.Peer {
 	return p
 }
 
-type quicStream struct{ s *quic.Stream }
+type quicStream struct {
+	s       *quic.Stream
+	traffic *listener.Traffic
+}
 
 func (s quicStream) Read(p []byte) (int, error) {
 	n, err := s.s.Read(p)
+	s.traffic.Received.Add(uint64(n))
 	return n, closeError(err)
 }
 
 func (s quicStream) Write(p []byte) (int, error) {
 	n, err := s.s.Write(p)
+	s.traffic.Sent.Add(uint64(n))
 	return n, closeError(err)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/wire"
 )
@@ -29,6 +30,8 @@ type Receiver struct {
 	memory  *budget.Pool // for frames that arrive or that the log has not answered
 	waiting atomic.Int64 // frames that wait for memory
 
+	gateways, joins listener.Traffic
+
 	ctx     context.Context // ends with Close
 	cancel  context.CancelCauseFunc
 	wg      sync.WaitGroup // sessions and joins
@@ -39,7 +42,7 @@ type Receiver struct {
 	pending  map[string]*pending   // by gateway, guarded by mu
 	silent   map[string][]*session // sessions that have not said Hello, by gateway, oldest first; guarded by mu
 	blamed   map[string]blamed     // gateways that must wait; guarded by mu
-	conns    int                   // connections of gateways, guarded by mu
+	conns    budget.GateCounts     // connections of gateways, guarded by mu
 	closed   bool                  // guarded by mu
 	listener *quic.Listener        // set by Serve, guarded by mu
 }
@@ -65,6 +68,7 @@ func New(o Options) (*Receiver, error) {
 		pending:  map[string]*pending{},
 	}
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	o.Metrics.GetOrCreateGauge("weir_sync_sessions", func() float64 { return float64(r.sessionCounts().Open) })
 	return r, nil
 }
 
@@ -121,10 +125,12 @@ func (r *Receiver) enter(joining bool) error {
 	case r.closed:
 		return ErrClosed
 	case joining:
-	case r.conns >= r.o.MaxGateways:
-		return fmt.Errorf("%d gateways are connected: %w", r.conns, ErrBusy)
+	case r.conns.Open >= r.o.MaxGateways:
+		r.conns.Refused++
+		return fmt.Errorf("%d gateways are connected: %w", r.conns.Open, ErrBusy)
 	default:
-		r.conns++
+		r.conns.Open++
+		r.conns.Accepted++
 	}
 	r.wg.Add(1)
 	return nil
@@ -133,7 +139,7 @@ func (r *Receiver) enter(joining bool) error {
 func (r *Receiver) leave(joining bool) {
 	if !joining {
 		r.mu.Lock()
-		r.conns--
+		r.conns.Open--
 		r.mu.Unlock()
 	}
 	r.wg.Done()

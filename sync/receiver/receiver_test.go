@@ -353,7 +353,7 @@ func TestMalformedInput(t *testing.T) {
 			if out := p.logged.String(); !strings.Contains(out, "10.0.0.9:1234") || !strings.Contains(out, "broke the protocol") {
 				t.Errorf("%s: logged %s", name, out)
 			}
-			if set.GetOrCreateCounter("weir_sync_protocol_errors_total").Get() != 1 {
+			if set.GetOrCreateCounter("weir_sync_protocol_errors_total").Get() != 1 || p.recv.Counts()[0].Errors != 1 {
 				t.Errorf("%s: not counted", name)
 			}
 		})
@@ -553,6 +553,9 @@ func TestMaxGateways(t *testing.T) {
 			t.Errorf("second gateway: %v", err)
 		}
 		<-second.Gateway.Done()
+		if got, want := p.recv.Counts()[0].GateCounts, (budget.GateCounts{Open: 1, Accepted: 1, Refused: 1}); got != want {
+			t.Errorf("counted %+v, want %+v", got, want)
+		}
 	})
 }
 
@@ -580,6 +583,9 @@ func TestJoinLimits(t *testing.T) {
 			if !strings.Contains(p.logged.String(), "10.0.0.7:1") {
 				t.Errorf("%s: logged %s", name, p.logged)
 			}
+		}
+		if c := p.recv.Counts()[1]; c.Listener != "join" || c.Accepted != 3 || c.Open != 0 || c.Requests != 3 || c.Errors != 3 {
+			t.Errorf("counted %+v", c)
 		}
 	})
 }

@@ -84,8 +84,6 @@ func (r *Receiver) Handle(conn Session) error {
 	defer s.share.Close()
 	r.greet(s)
 	defer r.greeted(s)
-	r.count.sessions.Inc()
-	defer r.count.sessions.Dec()
 
 	s.wg.Go(s.run)
 	<-s.ctx.Done()

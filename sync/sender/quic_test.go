@@ -198,6 +198,11 @@ func TestQUICJoinAndDeliver(t *testing.T) {
 	if g := c.recv.Gateways(); len(g) != 1 || g[0].ID != "gw-1" || g[0].Software != "test" {
 		t.Fatalf("gateways %+v", g)
 	}
+	counts := c.recv.Counts()
+	if g, joins := counts[0], counts[1]; g.Open != 1 || g.Accepted != 1 || g.Requests == 0 || g.Received < 5000 || g.Sent == 0 || g.Errors != 0 ||
+		joins.Accepted != 1 || joins.Requests != 1 || joins.Received == 0 || joins.Sent == 0 || joins.Errors != 0 {
+		t.Errorf("counted %+v", counts)
+	}
 }
 
 func TestQUICJoinErrors(t *testing.T) {
