@@ -35,15 +35,14 @@ type appender struct {
 
 	// The fields below belong to run. Others may use them when run has ended and will
 	// not start again.
-	file      *os.File // of the last pack; nil before the first one
-	pack      *pack
-	end       int64 // where the last group in it ends
-	count     int64 // groups in it
-	wrote     int64 // bytes of its file that were written before
-	sizeIndex int   // index in Rows.sizes of the next pack
-	unmarked  bool  // the last pack has no mark yet: it must not get records before
-	next      chan made
-	buf       []byte
+	file     *os.File // of the last pack; nil before the first one
+	pack     *pack
+	end      int64 // where the last group in it ends
+	count    int64 // groups in it
+	wrote    int64 // bytes of its file that were written before
+	unmarked bool  // the last pack has no mark yet: it must not get records before
+	next     chan made
+	buf      []byte
 }
 
 // creation is a call of Create that is under way.
@@ -376,7 +375,7 @@ func (w *appender) makeRoom(size int64) error {
 			return fmt.Errorf("begin pack: %w", err)
 		}
 	}
-	if w.next == nil && w.end > w.pack.size/2 {
+	if w.next == nil && w.end > w.pack.size-w.pack.size/4 {
 		w.prepare()
 	}
 	return nil
@@ -397,22 +396,23 @@ func (w *appender) mark() error {
 
 // prepare makes the next pack while this one is being filled.
 func (w *appender) prepare() {
-	size, large := w.r.rows.sizes[w.sizeIndex], w.large(0)
+	rows, group := w.r.rows, w.groupSize(0)
+	size := rows.packSize(w.r.held(), group)
 	next := make(chan made, 1)
 	w.next = next
-	w.r.rows.wg.Go(func() {
-		m, err := w.r.rows.blank(w.r.name, size, size, large)
+	rows.wg.Go(func() {
+		m, err := rows.blank(w.r.name, rows.smallest, size, group >= largeGroup)
 		next <- made{m, err}
 	})
 }
 
-// large reports whether groups are large on average, judged by those in the last pack,
-// or by the size of the first one.
-func (w *appender) large(size int64) bool {
-	if w.count > 0 {
-		size = (w.end - page) / w.count
+// groupSize returns how many bytes the groups of the last pack have on average; if it
+// has none, it is the size of the next one.
+func (w *appender) groupSize(next int64) int64 {
+	if w.count == 0 {
+		return next
 	}
-	return size >= largeGroup
+	return (w.end - page) / w.count
 }
 
 // rotate begins a pack of at least need bytes. The pack has its name and a durable head
@@ -435,7 +435,6 @@ func (w *appender) rotate(need int64) error {
 	}
 	p := &pack{packHead: h, end: page}
 	w.file, w.pack, w.end, w.count, w.wrote, w.unmarked = f, p, page, 0, wrote, true
-	w.sizeIndex = min(w.sizeIndex+1, len(w.r.rows.sizes)-1)
 	if h.number == 1 {
 		w.r.rows.wg.Go(w.r.rows.sweepOthers)
 	}
@@ -487,5 +486,7 @@ func (w *appender) ready(need int64) (*blank, error) {
 			m.blank.drop()
 		}
 	}
-	return w.r.rows.blank(w.r.name, need, max(need, w.r.rows.sizes[w.sizeIndex]), w.large(need))
+	group := w.groupSize(need)
+	size := w.r.rows.packSize(w.r.held(), group)
+	return w.r.rows.blank(w.r.name, need, max(need, size), group >= largeGroup)
 }

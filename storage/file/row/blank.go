@@ -1,25 +1,48 @@
 package row
 
 import (
+	"cmp"
 	"errors"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// packSizes returns the sizes of a row's packs, one after the other; the last size is
-// used for all further ones. So a row with few records takes little space.
-func packSizes() []int64 { return []int64{256 << 10, 1 << 20, 4 << 20, 16 << 20, 32 << 20} }
+// The size of a pack doubles from smallestPack to largestPack with what the row's packs
+// hold: see Rows.packSize.
+const (
+	smallestPack = 256 << 10
+	largestPack  = 32 << 20
+)
 
-// A handle keeps files of deleted packs, of the last size, to use them again. When the
+// packSize returns the size of the next pack of a row whose packs hold so many bytes
+// and whose groups are of so many. The zeros that are written before there are records
+// are then at most a quarter of what the row holds, and a row with few records takes
+// little space. A pack that is only allocated may be larger: it costs nothing to write.
+func (rs *Rows) packSize(held, group int64) int64 {
+	groups := int64(4)
+	if group >= largeGroup {
+		groups = 16
+	}
+	size := rs.smallest
+	for size < rs.largest && (2*size <= held/4 || size < groups*group) {
+		size *= 2
+	}
+	return min(size, rs.largest)
+}
+
+// A handle keeps files of deleted packs to use them again: they need no zeros. When the
 // upkeep of a log has fallen behind, it deletes many packs at once, and new ones are
 // needed soon; writing zeros to new files would slow down both. All kept files together
-// take at most a quarter of the free space, except the first minSpares.
+// take at most a quarter of the free space, except the first minSpares. A file that is
+// smaller than 1/spareRatio of the size that is wanted is not used.
 const (
-	minSpares = 4
-	maxSpares = 16
+	minSpares  = 4
+	maxSpares  = 16
+	spareRatio = 4
 )
 
 // spareLimit returns how many files of size may be kept when free bytes are free.
@@ -58,12 +81,12 @@ type made struct {
 // spare file or a new one, which is only allocated if groups are large. An error means
 // that nothing happened.
 func (rs *Rows) blank(folder string, need, size int64, large bool) (*blank, error) {
-	if s := rs.takeSpare(need); s != nil {
+	if s := rs.takeSpare(max(need, size/spareRatio)); s != nil {
 		return s, nil
 	}
 	// The file system is not filled with space that is not needed yet.
 	if free, ok := disk.FreeSpace(rs.disk.Root); ok && free/4 < size {
-		size = min(size, max(need, rs.sizes[0]))
+		size = min(size, max(need, rs.smallest))
 	}
 	s, err := rs.newBlank(folder, size, large)
 	if size > need && errors.Is(err, unix.ENOSPC) {
@@ -137,11 +160,16 @@ func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	return s, nil
 }
 
-// wantsSpare reports whether one more spare file is kept.
-func (rs *Rows) wantsSpare() bool {
+// wantsSpare reports whether a file of that size is kept as a spare.
+func (rs *Rows) wantsSpare(size int64) bool {
 	rs.spareMu.Lock()
 	defer rs.spareMu.Unlock()
-	return !rs.shut && len(rs.spares) < rs.mostSpares()
+	return rs.hasRoomFor(size)
+}
+
+// hasRoomFor is wantsSpare for a caller that holds spareMu.
+func (rs *Rows) hasRoomFor(size int64) bool {
+	return !rs.shut && size >= rs.smallest && (len(rs.spares) < rs.mostSpares() || rs.spares[0].size < size)
 }
 
 // mostSpares returns how many spare files are kept.
@@ -150,23 +178,30 @@ func (rs *Rows) mostSpares() int {
 	if !known {
 		return minSpares
 	}
-	return spareLimit(free, rs.sizes[len(rs.sizes)-1])
+	return spareLimit(free, rs.largest)
 }
 
+// keepSpare keeps a file as a spare, in the place of the smallest one if there are
+// enough.
 func (rs *Rows) keepSpare(s *blank) {
 	rs.spareMu.Lock()
-	keep := !rs.shut && len(rs.spares) < rs.mostSpares()
-	if keep {
-		rs.spares = append(rs.spares, s)
+	dropped := s
+	if rs.hasRoomFor(s.size) {
+		at, _ := slices.BinarySearchFunc(rs.spares, s, func(a, b *blank) int { return cmp.Compare(a.size, b.size) })
+		rs.spares = slices.Insert(rs.spares, at, s)
+		dropped = nil
+	}
+	if dropped == nil && len(rs.spares) > rs.mostSpares() {
+		dropped, rs.spares = rs.spares[0], rs.spares[1:]
 	}
 	rs.spareMu.Unlock()
-	if !keep {
-		s.drop()
+	if dropped != nil {
+		dropped.drop()
 	}
 }
 
-// takeSpare returns a spare file of at least need bytes that still has its name:
-// another process that starts up may have removed it.
+// takeSpare returns the largest spare file if it has at least need bytes and still has
+// its name: another process that starts up may have removed it.
 func (rs *Rows) takeSpare(need int64) *blank {
 	for {
 		rs.spareMu.Lock()

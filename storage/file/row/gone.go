@@ -367,11 +367,10 @@ func (r *row) removeFiles(stem string, from, to uint64) error {
 	return nil
 }
 
-// removePack removes a pack's name. The appender keeps a full-sized file for a later
-// pack.
+// removePack removes a pack's name. The appender keeps the file for a later pack.
 func (r *row) removePack(p *pack) (*blank, error) {
 	name := r.packPath(p.number)
-	if r.end == nil && r.writer != nil && !r.writer.isClosed() && p.size == r.rows.sizes[len(r.rows.sizes)-1] && r.rows.wantsSpare() {
+	if r.end == nil && r.writer != nil && !r.writer.isClosed() && r.rows.wantsSpare(p.size) {
 		s, err := r.rows.recycle(name, p.size)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return s, nil

@@ -20,7 +20,7 @@ import (
 func pages(t *testing.T, dir string, last uint64) *folder {
 	t.Helper()
 	b := small(mustOpen(t, dir))
-	b.sizes = []int64{5 * page}
+	b.smallest, b.largest = 5*page, 5*page
 	for n := range last + 1 {
 		if err := b.Create(t.Context(), slot(1, n), make([]byte, page)); err != nil {
 			t.Fatal(err)

@@ -203,6 +203,16 @@ func (r *row) add(p *pack) {
 	r.last = max(r.last, p.number)
 }
 
+// held returns how many bytes the row's packs have.
+func (r *row) held() (bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.packs {
+		bytes += p.size
+	}
+	return bytes
+}
+
 // forget drops a pack whose file was removed. The caller holds mu.
 func (r *row) forget(p *pack) {
 	if p == r.packs[0] {

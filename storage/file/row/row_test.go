@@ -29,7 +29,7 @@ func slot(row, number uint64) string {
 // small makes a bucket's packs so small that they rotate and are recycled all
 // the time, and its syncs nothing, for tests that cut no power.
 func small(b *folder) *folder {
-	b.sizes = []int64{3 * page, 5 * page}
+	b.smallest, b.largest = 3*page, 5*page
 	b.disk.Sync = func(*os.File) error { return nil }
 	b.disk.Data = b.disk.Sync
 	return b
@@ -338,7 +338,7 @@ func TestRowUnion(t *testing.T) {
 func TestRowRecycles(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
-	b.sizes = []int64{2 * page, 4 * page}
+	b.smallest, b.largest = 2*page, 4*page
 	reused := 0
 	for n := range uint64(60) {
 		mustCreate(t, b, 1, n)
@@ -432,7 +432,7 @@ func TestRowReusesMany(t *testing.T) {
 	const packs = 10
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
-	b.sizes = []int64{2 * page}
+	b.smallest, b.largest = 2*page, 2*page
 	next := uint64(1)
 	fill := func() (keys []string) {
 		for range packs {
@@ -470,6 +470,61 @@ func mustCreateSmall(t *testing.T, b *folder, n uint64) {
 	}
 }
 
+// TestPackSize: packs grow with what the row holds, and with its groups.
+func TestPackSize(t *testing.T) {
+	rows := New(nil)
+	for _, test := range []struct{ held, group, want int64 }{
+		{0, page, 256 << 10},
+		{2<<20 - 1, page, 256 << 10},
+		{2 << 20, page, 512 << 10},
+		{24 << 20, page, 4 << 20},
+		{128 << 20, page, 32 << 20},
+		{1 << 40, page, 32 << 20},
+		{0, 256 << 10, 1 << 20},
+		{0, 512 << 10, 8 << 20},
+		{0, 8 << 20, 32 << 20},
+	} {
+		if got := rows.packSize(test.held, test.group); got != test.want {
+			t.Errorf("with %d bytes and groups of %d: %d, want %d", test.held, test.group, got, test.want)
+		}
+	}
+}
+
+// TestSpareSizes: the larger files are kept, and one that is too small is not used.
+func TestSpareSizes(t *testing.T) {
+	b := mustOpen(t, t.TempDir())
+	defer b.Close()
+	b.smallest, b.largest = page, 1<<50 // so that only minSpares are kept
+	for i, size := range []int64{3, 1, 5, 2, 6, 4} {
+		f, err := os.Create(b.disk.TempName())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &blank{file: f, size: size * page, name: f.Name()}
+		if !b.wantsSpare(s.size) && i < minSpares {
+			t.Errorf("%d is not wanted", size)
+		}
+		b.keepSpare(s)
+	}
+	if b.wantsSpare(3 * page) {
+		t.Error("one that is not larger than the smallest is wanted")
+	}
+	if s := b.takeSpare(7 * page); s != nil {
+		t.Errorf("%d is used for 7", s.size/page)
+	}
+	var got []int64
+	for s := b.takeSpare(page); s != nil; s = b.takeSpare(page) {
+		got = append(got, s.size/page)
+		s.drop()
+	}
+	if !slices.Equal(got, []int64{6, 5, 4, 3}) {
+		t.Errorf("kept are %v", got)
+	}
+	if left, err := os.ReadDir(b.disk.TempDir()); err != nil || len(left) > 0 {
+		t.Errorf("%d files are left (%v)", len(left), err)
+	}
+}
+
 // TestSpareLimit: files that wait do not fill a disk.
 func TestSpareLimit(t *testing.T) {
 	for free, want := range map[int64]int{0: 4, 15 << 20: 4, 28 << 20: 7, 64 << 20: 16, 1 << 40: 16} {
@@ -484,7 +539,7 @@ func TestSpareLimit(t *testing.T) {
 func TestRowOldReader(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
-	b.sizes = []int64{2 * page}
+	b.smallest, b.largest = 2*page, 2*page
 	text := func(n uint64) []byte { return []byte(fmt.Sprintf("this is %d", n)) }
 	for n := range uint64(3) {
 		if err := b.Create(t.Context(), slot(1, n), text(n)); err != nil {

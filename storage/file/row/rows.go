@@ -58,14 +58,15 @@ const maxRows = 256
 // Rows are the rows of a bucket in a folder, as one handle sees them.
 type Rows struct {
 	disk      *disk.Disk
-	sizes     []int64 // packSizes; tests make them small
+	smallest  int64 // smallestPack; tests make it smaller
+	largest   int64 // largestPack; tests make it smaller
 	mutations mutations
 	level     atomic.Int64   // see SetLevel
 	sequences sync.Map       // prefixes, as strings: see Sequences
 	wg        sync.WaitGroup // work of appenders in the background
 
 	spareMu sync.Mutex
-	spares  []*blank // guarded by spareMu: files of deleted packs
+	spares  []*blank // guarded by spareMu: files of deleted packs, by size
 	shut    bool     // guarded by spareMu: Close was called
 
 	mu   sync.Mutex      // held while a row is made
@@ -74,7 +75,7 @@ type Rows struct {
 
 // New returns the rows in the folder of d.
 func New(d *disk.Disk) *Rows {
-	return &Rows{disk: d, sizes: packSizes(), rows: make(map[string]*row)}
+	return &Rows{disk: d, smallest: smallestPack, largest: largestPack, rows: make(map[string]*row)}
 }
 
 // rowVersion is the version of the rows that this handle makes.

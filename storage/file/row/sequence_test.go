@@ -66,10 +66,10 @@ func TestUntoldReader(t *testing.T) {
 		if keys, err := b.List(t.Context(), "", "", 100); err != nil || len(keys) != len(slots) {
 			t.Errorf("listed %q, %v", keys, err)
 		}
-		if err := b.Delete(t.Context(), slot(1, 2)); err != nil {
+		if err := b.Delete(t.Context(), slot(1, 3)); err != nil {
 			t.Fatal(err)
 		}
-		from := slot(1, 2)
+		from := slot(1, 3)
 		if got, err := b.Deleted(t.Context(), filepath.Dir(from)+"/", from); err != nil || got != from {
 			t.Errorf("known to be deleted: %q, %v", got, err)
 		}
@@ -80,7 +80,7 @@ func TestUntoldReader(t *testing.T) {
 			t.Errorf("the row was not closed before somebody else created in it: %q", all)
 		}
 		told := small(mustOpen(t, dir))
-		if _, err := told.Get(t.Context(), slot(1, 2), 0, -1); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := told.Get(t.Context(), slot(1, 3), 0, -1); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Get of what was deleted: %v", err)
 		}
 		if _, err := told.Get(t.Context(), slot(1, 20), 0, -1); err != nil {
