@@ -63,10 +63,6 @@ var (
 
 	// ErrEmpty: a batch without records cannot be built.
 	ErrEmpty = errors.New("record batch without records")
-
-	// ErrNotMergeable: the batch carries something that belongs to it as a
-	// whole (see Mergeable) and would be lost in a merge.
-	ErrNotMergeable = errors.New("record batch is not mergeable")
 )
 
 // castagnoli is never changed.

@@ -103,36 +103,6 @@ func FuzzEach(f *testing.F) {
 	})
 }
 
-// FuzzMerge: a merge has the records of its parts, within the cap.
-func FuzzMerge(f *testing.F) {
-	seeds(f)
-	f.Fuzz(func(t *testing.T, p []byte) {
-		var batches []record.Batch
-		for len(p) > 0 && len(batches) < 8 {
-			b, rest, err := record.Next(p)
-			if err != nil {
-				break
-			}
-			batches, p = append(batches, b), rest
-		}
-		if len(batches) == 1 {
-			batches = append(batches, batches[0])
-		}
-		m, err := record.Merge(batches, fuzzCap)
-		if err != nil {
-			return
-		}
-		if err := errors.Join(m.Verify(), m.VerifyRecords(fuzzCap+len(batches)*1024)); err != nil {
-			t.Fatal(err)
-		}
-		var want []record.Record
-		for _, b := range batches {
-			want = append(want, collect(t, b)...)
-		}
-		equal(t, collect(t, m), offsets(want))
-	})
-}
-
 // FuzzMergeSmall: all batches are there afterwards, as they were or joined.
 func FuzzMergeSmall(f *testing.F) {
 	seeds(f)

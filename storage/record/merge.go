@@ -1,6 +1,6 @@
 package record
 
-import "fmt"
+import "errors"
 
 // A batch of fewer records and bytes than these gains by being merged; a
 // larger one is a full batch that its producer compressed once and for all.
@@ -15,6 +15,10 @@ const (
 	mergeSize     = 256 << 10
 	mergeInflated = 4 << 20
 )
+
+// errNotMergeable: the batch carries something that belongs to it as a whole (see
+// Mergeable) and would be lost in a merge.
+var errNotMergeable = errors.New("record batch is not mergeable")
 
 // mergeRatio bounds the work of one MergeSmall: mergeInflated bytes of records, and
 // mergeRatio more for each byte of the batches. Telemetry compresses less than that,
@@ -33,39 +37,14 @@ func unbound(b Batch) bool {
 	return b.ProducerID() < 0 && b.attributes()&^codecMask == 0
 }
 
-// Merge makes one batch of the records of several, in their order: base
-// offset 0, leader epoch -1, offsets without a hole, compressed with the
-// codec of the first compressed one. The result belongs to the caller; a
-// single batch is returned as it is. The batches may be of any size. Merge
-// does not look at their CRCs.
-//
-// Errors: ErrEmpty without batches, ErrNotMergeable, ErrTooLarge when all
-// records together inflate beyond maxInflated bytes, and those of
-// VerifyRecords. The batches are never changed: if they cannot be merged, the caller can
-// still store them one by one.
-func Merge(batches []Batch, maxInflated int) (Batch, error) {
-	if len(batches) == 1 {
-		return batches[0], nil
-	}
-	buf := buffers.Get().(*buffer)
-	defer buf.release()
-	m := Builder{buf: buf.p[:0]}
-	defer func() { buf.p = m.buf }()
-	for i, b := range batches {
-		if err := m.appendBatch(b, maxInflated); err != nil {
-			return nil, fmt.Errorf("merge batch %d: %w", i, err)
-		}
-	}
-	return m.Build()
-}
-
 // MergeSmall joins neighbours that are small (Mergeable) into batches of up to
 // 256 KiB, and returns these and the ones that it left alone in the order of
 // their records. Trickles of many senders become batches worth compressing
 // that way.
 //
-// What it joins it returns as Merge does: base offset 0, leader epoch -1, for
-// the caller to place. All else comes back as it is, not copied: batches that
+// What it joins it returns with base offset 0, leader epoch -1 and offsets without a
+// hole, for the caller to place, compressed with the codec of the first compressed one.
+// It does not look at CRCs. All else comes back as it is, not copied: batches that
 // have no neighbour to be joined with, that do not decode, or would take more
 // bytes together than apart. The batches are never changed.
 func MergeSmall(batches []Batch) []Batch {
@@ -140,7 +119,7 @@ func (b *Builder) appendBatch(batch Batch, maxInflated int) error {
 		return err
 	}
 	if !unbound(batch) {
-		return ErrNotMergeable
+		return errNotMergeable
 	}
 	if b.codec == None {
 		b.codec = batch.Codec()
