@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/weirmq/weir/cloud/coding"
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // The kinds of entries in the log that belong to this package. Each body begins

@@ -8,7 +8,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/weirmq/weir/cloud/coding"
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // A snapshot is a version byte and then, with the integers and strings of the

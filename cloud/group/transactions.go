@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/weirmq/weir/cloud/coding"
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // MayCommit checks offsets that are to become part of a transaction. It checks

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/weirmq/weir/cloud/coding"
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/weirmq/weir/cloud/coding"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/commitlog/state"
 )

@@ -7,8 +7,8 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/weirmq/weir/cloud/coding"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // A snapshot is a version byte, 1, and then, with the types of the entries:
