@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -264,25 +265,21 @@ func appendDead(dst []byte, from stream, items []Item, reason string) []byte {
 
 // parseDead accepts only what appendDead wrote. The records alias a copy of p.
 func parseDead(p []byte, count uint32) ([]Dead, error) {
-	c := decoder{p: slices.Clone(p)}
+	c := coding.NewDecoder(slices.Clone(p))
 	var d Dead
-	copy(d.Buffer[:], c.take(uint64(len(d.Buffer))))
-	if p := c.take(1); len(p) == 1 {
-		d.Lane = weir.Lane(p[0])
-	}
-	reason := c.take(c.uvarint())
-	d.Reason = string(reason)
-	if c.bad || d.Lane >= weir.Lanes || len(reason) > maxReason || uint64(count) > uint64(len(c.p)) {
+	copy(d.Buffer[:], c.Take(uint64(len(d.Buffer))))
+	d.Lane, d.Reason = weir.Lane(c.Byte()), c.String()
+	if c.Bad() || d.Lane >= weir.Lanes || len(d.Reason) > maxReason || uint64(count) > uint64(c.Len()) {
 		return nil, corrupt("dead letters")
 	}
 	dead := make([]Dead, count)
 	for i := range dead {
 		dead[i] = d
-		if dead[i].Seq = c.uvarint(); dead[i].Seq == 0 || dead[i].Seq > math.MaxInt64 {
+		if dead[i].Seq = c.Uvarint(); dead[i].Seq == 0 || dead[i].Seq > math.MaxInt64 {
 			return nil, corrupt("dead letter without a sequence")
 		}
 	}
-	items, err := decodeRecords(c.p, header{first: 1, count: count}, 1)
+	items, err := decodeRecords(c.Rest(), header{first: 1, count: count}, 1)
 	if err != nil {
 		return nil, err
 	}

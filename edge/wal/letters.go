@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 const (
@@ -450,29 +452,24 @@ func appendLetters(dst []byte, batch []Letter) []byte {
 
 // parseLetters accepts only what appendLetters wrote. The letters alias a copy of p.
 func parseLetters(p []byte, count uint32) ([]Letter, error) {
-	c := decoder{p: slices.Clone(p)}
+	c := coding.NewDecoder(slices.Clone(p))
 	if uint64(count) > uint64(len(p)) {
 		return nil, corrupt("%d letters in %d bytes", count, len(p))
 	}
 	var batch []Letter
 	for range count {
-		l := Letter{Seq: c.uvarint(), Time: c.varint()}
-		if p := c.take(1); len(p) == 1 {
-			l.QoS = p[0]
-		}
-		text := func() []byte { return c.take(c.uvarint()) }
-		l.Client, l.Topic, l.Reason = string(text()), string(text()), string(text())
-		l.Payload, l.Hash = text(), text()
-		size := c.uvarint()
+		l := Letter{Seq: c.Uvarint(), Time: c.Varint(), QoS: c.Byte(), Client: c.String(), Topic: c.String(), Reason: c.String(),
+			Payload: c.Bytes(), Hash: c.Bytes()}
+		size := c.Uvarint()
 		l.Size = int64(size)
-		if c.bad || l.Seq == 0 || l.Seq > math.MaxInt64 || size > math.MaxInt64 || l.QoS > 2 || len(l.Reason) > maxReason ||
+		if c.Bad() || l.Seq == 0 || l.Seq > math.MaxInt64 || size > math.MaxInt64 || l.QoS > 2 || len(l.Reason) > maxReason ||
 			len(l.Hash) != 0 && len(l.Hash) != sha256.Size {
 			return nil, corrupt("letter %d of %d", len(batch)+1, count)
 		}
 		batch = append(batch, l)
 	}
-	if len(c.p) > 0 {
-		return nil, corrupt("%d bytes behind the last letter", len(c.p))
+	if c.Len() > 0 {
+		return nil, corrupt("%d bytes behind the last letter", c.Len())
 	}
 	return batch, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -67,93 +68,61 @@ func decodeRecords(body []byte, h header, from uint64) ([]Item, error) {
 		return nil, corrupt("%d records in %d bytes", h.count, len(body))
 	}
 	items := make([]Item, 0, h.last()-max(from, h.first)+1)
-	c := decoder{p: body}
+	c := newDecoder(body)
 	var r Record
 	var headers []record.Header // of the previous record, whose names are reused
 	for i := range uint64(h.count) {
-		if n := c.uvarint(); n > 0 {
-			r.Topic = string(c.take(n - 1))
+		if n := c.Uvarint(); n > 0 {
+			r.Topic = string(c.Take(n - 1))
 		} else if i == 0 {
 			return nil, corrupt("first record has no topic")
 		}
-		r.Timestamp += c.varint()
+		r.Timestamp += c.Varint()
 		r.Key = c.nullable()
 		r.Value = c.nullable()
 		r.Headers = c.headers(headers)
 		headers = r.Headers
-		if c.bad {
+		if c.Bad() {
 			return nil, corrupt("record %d of %d ends early", i+1, h.count)
 		}
 		if seq := h.first + i; seq >= from {
 			items = append(items, Item{Seq: seq, Record: r})
 		}
 	}
-	if len(c.p) > 0 {
-		return nil, corrupt("%d bytes behind the last record", len(c.p))
+	if c.Len() > 0 {
+		return nil, corrupt("%d bytes behind the last record", c.Len())
 	}
 	return items, nil
 }
 
-// decoder reads values from the front of p. Once a value is missing, bad is set and stays
-// set.
-type decoder struct {
-	p   []byte
-	bad bool
-}
+// decoder reads the fields of a record.
+type decoder struct{ coding.Decoder }
 
-func (c *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(c.p)
-	if n <= 0 {
-		c.fail()
-		return 0
-	}
-	c.p = c.p[n:]
-	return v
-}
+func newDecoder(body []byte) decoder { return decoder{coding.NewDecoder(body)} }
 
-func (c *decoder) varint() int64 {
-	v, n := binary.Varint(c.p)
-	if n <= 0 {
-		c.fail()
-		return 0
-	}
-	c.p = c.p[n:]
-	return v
-}
-
-// take returns the next n bytes.
-func (c *decoder) take(n uint64) []byte {
-	if n > uint64(len(c.p)) {
-		c.fail()
-		return nil
-	}
-	p := c.p[:n:n]
-	c.p = c.p[n:]
-	return p
-}
-
+// nullable reads a length plus one and the bytes; 0 is null.
 func (c *decoder) nullable() []byte {
-	n := c.uvarint()
+	n := c.Uvarint()
 	if n == 0 {
 		return nil
 	}
-	return c.take(n - 1)
+	return c.Take(n - 1)
 }
 
 // headers reads a record's headers. A name is not allocated again if the previous record
 // has it at the same index.
 func (c *decoder) headers(before []record.Header) []record.Header {
-	n := c.uvarint()
+	n := c.Uvarint()
 	if n == 0 {
 		return nil
 	}
-	if n > uint64(len(c.p))/2 || n > record.MaxHeaders {
-		c.fail()
+	if n > uint64(c.Len())/2 || n > record.MaxHeaders {
+		c.Fail()
 		return nil
 	}
 	hs := make([]record.Header, n)
 	for i := range hs {
-		key := c.take(c.uvarint())
+		key := c.Take(c.Uvarint())
 		if i < len(before) && before[i].Key == string(key) {
 			hs[i].Key = before[i].Key
 		} else {
@@ -163,8 +132,6 @@ func (c *decoder) headers(before []record.Header) []record.Header {
 	}
 	return hs
 }
-
-func (c *decoder) fail() { c.p, c.bad = nil, true }
 
 // checkRecords refuses a batch that decodeRecords would not accept.
 func checkRecords(recs []Record) (size int64, err error) {

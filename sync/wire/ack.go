@@ -29,5 +29,5 @@ func (f *Ack) encode(b []byte) []byte {
 }
 
 func (f *Ack) decode(c *decoder) {
-	f.Buffer, f.Lane, f.Topic, f.Partition, f.Last = c.buffer(), c.lane(), c.topic(), c.partition(), c.u64()
+	f.Buffer, f.Lane, f.Topic, f.Partition, f.Last = c.buffer(), c.lane(), c.topic(), c.partition(), c.Uint64()
 }

@@ -60,10 +60,10 @@ func (f *Append) encode(b []byte) []byte {
 
 func (f *Append) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
-	f.Round, f.Row = c.u32(), c.row()
-	f.Prev, f.First, f.Last = c.u64(), c.u64(), c.u64()
-	f.Kind = Kind(c.u8())
-	f.Batch = c.take(len(c.b))
+	f.Round, f.Row = c.Uint32(), c.row()
+	f.Prev, f.First, f.Last = c.Uint64(), c.Uint64(), c.Uint64()
+	f.Kind = Kind(c.Byte())
+	f.Batch = c.Rest()
 	switch {
 	case f.Prev >= f.First || f.First > f.Last:
 		c.fail("sequences out of order")

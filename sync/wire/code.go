@@ -76,7 +76,7 @@ func (r Reason) String() string {
 }
 
 func (c *decoder) reason() Reason {
-	r := Reason(c.u8())
+	r := Reason(c.Byte())
 	if r > ReasonCorrupt {
 		c.fail("unknown reason")
 	}

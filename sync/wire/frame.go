@@ -1,10 +1,13 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // Caps on a frame's body in bytes. A reader uses the cap of the stream that it reads; a
@@ -183,13 +186,13 @@ func Decode(t Type, body []byte) (Frame, error) {
 	if f == nil {
 		return nil, fmt.Errorf("unknown frame type %#02x: %w", uint8(t), ErrMalformed)
 	}
-	c := decoder{b: body}
+	c := decoder{Decoder: coding.NewDecoder(body)}
 	f.decode(&c)
-	if c.bad == "" && len(c.b) > 0 {
+	if c.Len() > 0 {
 		c.fail("bytes left over")
 	}
-	if c.bad != "" {
-		return nil, fmt.Errorf("decode frame type %#02x: %s: %w", uint8(t), c.bad, ErrMalformed)
+	if c.Bad() {
+		return nil, fmt.Errorf("decode frame type %#02x: %s: %w", uint8(t), cmp.Or(c.what, "body too short"), ErrMalformed)
 	}
 	return f, nil
 }

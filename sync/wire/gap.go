@@ -60,7 +60,7 @@ func (f *Gap) encode(b []byte) []byte {
 
 func (f *Gap) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
-	f.Round, f.Row, f.Prev = c.u32(), c.row(), c.u64()
+	f.Round, f.Row, f.Prev = c.Uint32(), c.row(), c.Uint64()
 	n := c.count(16)
 	if n == 0 || n > MaxRanges {
 		c.fail("number of ranges")
@@ -69,7 +69,7 @@ func (f *Gap) decode(c *decoder) {
 	f.Ranges = make([]Range, n)
 	last := f.Prev
 	for i := range f.Ranges {
-		r := Range{First: c.u64(), Last: c.u64()}
+		r := Range{First: c.Uint64(), Last: c.Uint64()}
 		if r.First <= last || r.Last < r.First {
 			c.fail("ranges out of order")
 			return
@@ -79,7 +79,7 @@ func (f *Gap) decode(c *decoder) {
 	if !f.Row.Maps(f.Partition, last) {
 		c.fail("row does not give that partition")
 	}
-	f.Count = c.u64()
+	f.Count = c.Uint64()
 	f.Exact = c.boolean()
 	f.Of = c.str()
 	f.Cause = c.str()

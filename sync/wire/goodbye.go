@@ -17,6 +17,6 @@ func (f *Goodbye) encode(b []byte) []byte {
 }
 
 func (f *Goodbye) decode(c *decoder) {
-	f.Code = Code(c.u16())
+	f.Code = Code(c.Uint16())
 	f.Text = c.str()
 }

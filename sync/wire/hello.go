@@ -32,8 +32,8 @@ func (f *Hello) encode(b []byte) []byte {
 
 func (f *Hello) decode(c *decoder) {
 	f.Gateway = c.str()
-	copy(f.Boot[:], c.take(len(f.Boot)))
+	copy(f.Boot[:], c.Take(uint64(len(f.Boot))))
 	f.Software = c.str()
-	f.Features = c.u64()
+	f.Features = c.Uint64()
 	f.Buffers = c.buffers()
 }

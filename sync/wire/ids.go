@@ -28,7 +28,7 @@ func (c *decoder) buffers() []weir.Buffer {
 		v := &out[i]
 		v.ID, v.Current = c.buffer(), c.boolean()
 		for l := range v.Lanes {
-			v.Lanes[l] = weir.Bounds{First: c.u64(), Last: c.u64()}
+			v.Lanes[l] = weir.Bounds{First: c.Uint64(), Last: c.Uint64()}
 		}
 	}
 	return out
@@ -54,6 +54,6 @@ func putRow(b []byte, r weir.Row) []byte {
 	return binary.BigEndian.AppendUint64(b, r.From)
 }
 
-func (c *decoder) row() weir.Row { return weir.Row{Partitions: c.partition(), From: c.u64()} }
+func (c *decoder) row() weir.Row { return weir.Row{Partitions: c.partition(), From: c.Uint64()} }
 
 const mapRowLen = 12 + 1 + 16 + rowLen + 2

@@ -18,7 +18,7 @@ func (f *JoinRequest) encode(b []byte) []byte {
 }
 
 func (f *JoinRequest) decode(c *decoder) {
-	copy(f.Secret[:], c.take(len(f.Secret)))
+	copy(f.Secret[:], c.Take(uint64(len(f.Secret))))
 	f.Gateway = c.str()
 	f.CSR = c.bytes()
 }

@@ -19,7 +19,7 @@ func (f *JoinResponse) encode(b []byte) []byte {
 }
 
 func (f *JoinResponse) decode(c *decoder) {
-	f.Verdict = c.u8()
+	f.Verdict = c.Byte()
 	f.Text = c.str()
 	f.Certificate = c.bytes()
 	f.CA = c.bytes()

@@ -79,9 +79,9 @@ func (f *Marks) decode(c *decoder) {
 	}
 	for i := range f.Buffers {
 		v := &f.Buffers[i]
-		v.ID, v.State = c.buffer(), weir.BufferState(c.u8())
+		v.ID, v.State = c.buffer(), weir.BufferState(c.Byte())
 		for l := range v.Reached {
-			v.Reached[l] = c.u64()
+			v.Reached[l] = c.Uint64()
 		}
 		if !v.State.Valid() {
 			c.fail("unknown buffer state")
@@ -91,7 +91,7 @@ func (f *Marks) decode(c *decoder) {
 		f.Marks = make([]weir.Mark, n)
 	}
 	for i := range f.Marks {
-		f.Marks[i] = weir.Mark{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Partition: c.partition(), Last: c.u64()}
+		f.Marks[i] = weir.Mark{Buffer: c.buffer(), Lane: c.lane(), Topic: c.topic(), Partition: c.partition(), Last: c.Uint64()}
 	}
 	if n := c.count(mapRowLen); n > 0 {
 		f.Rows = make([]weir.MapRow, n)

@@ -18,4 +18,4 @@ func (f *Ping) encode(b []byte) []byte {
 	return binary.BigEndian.AppendUint64(b, f.Age)
 }
 
-func (f *Ping) decode(c *decoder) { f.Records, f.Bytes, f.Age = c.u64(), c.u64(), c.u64() }
+func (f *Ping) decode(c *decoder) { f.Records, f.Bytes, f.Age = c.Uint64(), c.Uint64(), c.Uint64() }

@@ -12,4 +12,4 @@ func (*Pong) Type() Type { return TypePong }
 
 func (f *Pong) encode(b []byte) []byte { return binary.BigEndian.AppendUint64(b, uint64(f.Time)) }
 
-func (f *Pong) decode(c *decoder) { f.Time = int64(c.u64()) }
+func (f *Pong) decode(c *decoder) { f.Time = int64(c.Uint64()) }

@@ -41,7 +41,7 @@ func (f *Refused) encode(b []byte) []byte {
 
 func (f *Refused) decode(c *decoder) {
 	f.Buffer, f.Lane, f.Topic, f.Partition = c.buffer(), c.lane(), c.topic(), c.partition()
-	f.Round, f.First, f.Last, f.Mark = c.u32(), c.u64(), c.u64(), c.u64()
+	f.Round, f.First, f.Last, f.Mark = c.Uint32(), c.Uint64(), c.Uint64(), c.Uint64()
 	f.Reason = c.reason()
 	f.Text = c.str()
 	if f.Reason == ReasonNone {

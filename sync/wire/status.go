@@ -78,7 +78,7 @@ func (f *Status) decode(c *decoder) {
 		return
 	}
 	for range n {
-		x := Figure{FigureKey(c.u16()), c.u64()}
+		x := Figure{FigureKey(c.Uint16()), c.Uint64()}
 		if last := len(f.Figures) - 1; last >= 0 && x.Key <= f.Figures[last].Key {
 			c.fail("figures out of order")
 			return

@@ -27,8 +27,8 @@ func (f *Welcome) encode(b []byte) []byte {
 func (f *Welcome) decode(c *decoder) {
 	f.Cluster = c.str()
 	f.Node = c.str()
-	f.Time = int64(c.u64())
-	f.Features = c.u64()
-	f.MaxBatch = c.u32()
-	f.Window = c.u32()
+	f.Time = int64(c.Uint64())
+	f.Features = c.Uint64()
+	f.MaxBatch = c.Uint32()
+	f.Window = c.Uint32()
 }
