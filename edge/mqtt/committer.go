@@ -49,6 +49,8 @@ type committer struct {
 	// Scratch, reused from batch to batch.
 	before []*work // wills and expiries that are due before the work that prepare looks at
 	taken  []*work
+	chunk  []recipient // for the recipients of messages; what has been given out is not reused
+	found  int         // recipients of this batch
 	events [][]byte
 	spare  []*storing
 }
@@ -109,24 +111,29 @@ func (k *committer) awaitRoom() {
 }
 
 func (k *committer) process(batch []*work) {
-	if len(batch) > 0 || k.saveDue() {
-		k.commit(batch)
-	}
-	if k.appended > max(k.base, rewriteFloor) {
-		k.rewrite()
+	for begin := true; begin || len(batch) > 0; begin = false {
+		if !begin {
+			k.awaitRoom()
+		}
+		if len(batch) > 0 || k.saveDue() {
+			batch = k.commit(batch)
+		}
+		if k.appended > max(k.base, rewriteFloor) {
+			k.rewrite()
+		}
 	}
 	k.setAlarm()
 }
 
 // commit does the first three steps for a batch, and settles the batches that the
-// Backend has answered for.
-func (k *committer) commit(batch []*work) {
+// Backend has answered for. It returns the rest of the batch, which is for the next one.
+func (k *committer) commit(batch []*work) (rest []*work) {
 	if k.dirty {
 		k.rewrite()
 	}
 	st := k.newStoring()
 	st.messages.Round = k.nextRound()
-	st.all = k.prepare(batch)
+	st.all, rest = k.prepare(batch)
 	st.accept()
 	k.number(st.all)
 	tied := k.gatherEvents(st.all)
@@ -145,6 +152,7 @@ func (k *committer) commit(batch []*work) {
 		st.store()
 	}
 	k.settleAnswered()
+	return rest
 }
 
 // refuse notes that a message will not be stored, and frees its QoS 2 id.

@@ -9,16 +9,15 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-// dispatcher answers what the committer has made durable, in order, and distributes the
-// messages to local subscribers. It never waits for a client: it writes to outboxes and
-// session queues only. It owns sessions, trie and retained messages.
+// dispatcher answers what the committer has made durable, in order, and gives the
+// messages to the subscribers that the committer has found. It never waits for a client: it writes to outboxes and
+// session queues only. It owns sessions and retained messages.
 type dispatcher struct {
 	s         *Server
 	in        chan []*work // batches with their outcomes
 	asked     chan func()  // functions to run on its goroutine, which read what it owns
 	sessions  map[string]*session
-	subs      trie[*session]
-	shared    int // subscriptions in the committer's trie, not in subs
+	subs      int // subscriptions of all sessions
 	retained  retainedTree
 	takeovers map[string]repeatedTakeover // by client id
 	system    int                         // retained messages that the server publishes about itself
@@ -28,11 +27,7 @@ type dispatcher struct {
 }
 
 func newDispatcher(s *Server) *dispatcher {
-	d := &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), takeovers: make(map[string]repeatedTakeover)}
-	if s.o.May.Read != nil {
-		d.subs.may = (*session).mayRead
-	}
-	return d
+	return &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), takeovers: make(map[string]repeatedTakeover)}
 }
 
 // restore builds sessions, subscriptions and retained messages from the ledger. It is
@@ -41,7 +36,7 @@ func (d *dispatcher) restore(l *ledger) {
 	for _, page := range l.clients {
 		s := d.newSession(page.id, page.account)
 		for _, sub := range page.subs {
-			d.subscribeTo(s, sub)
+			d.addFilter(s, sub.filter)
 		}
 		if s.durable {
 			s.resume(page.progress, page.left.IsZero())
@@ -73,7 +68,7 @@ func (d *dispatcher) run() {
 
 func (d *dispatcher) publishCounts() {
 	d.nSessions.Store(int64(len(d.sessions)))
-	d.nSubs.Store(int64(d.subs.count + d.shared))
+	d.nSubs.Store(int64(d.subs))
 	d.nRetained.Store(int64(d.retained.len() - d.system))
 }
 
@@ -86,6 +81,7 @@ func (d *dispatcher) dispatch(w *work) {
 	case workWill:
 		if w.err != nil {
 			d.s.troubles.wills.Note("client", w.client, "topic", w.message.Topic, "err", w.err)
+			w.unshare()
 			return
 		}
 		if w.message.Refused == nil {
@@ -210,9 +206,7 @@ func (d *dispatcher) newSession(id string, a *account) *session {
 
 // endSession removes a session with its subscriptions and its queue.
 func (d *dispatcher) endSession(s *session) {
-	for filter := range s.filters {
-		d.unsubscribeFrom(s, filter)
-	}
+	d.subs -= len(s.filters)
 	s.discard()
 	if s.durable {
 		s.owed.forget(s.number)
@@ -279,30 +273,16 @@ func (d *dispatcher) pubrel(w *work) {
 	w.conn.ack(packets.Pubcomp, w.id, reason)
 }
 
-// fanOut updates the retained message and gives the message to every matching subscriber.
+// fanOut updates the retained message and gives the message to its recipients.
 func (d *dispatcher) fanOut(w *work) {
-	m := w.message
 	if w.retain {
-		d.retained.set(m)
+		d.retained.set(w.message)
 	}
-	d.deliverTo(w)
-	if d.subs.count == 0 {
-		return
-	}
-	for _, hit := range d.subs.match(m.Topic, m.ClientID) {
-		qos := min(m.QoS, hit.qos)
-		if qos > 0 && hit.subscriber.durable {
-			continue // the committer has found this one
-		}
-		hit.subscriber.deliver(delivery{
-			message: m, identifiers: hit.identifiers, qos: qos, retain: m.Retain && hit.retainAsPublished,
-		})
-	}
-	d.s.count.unreadable.Add(d.subs.denied)
+	d.deliver(w)
 }
 
-// deliverTo gives the message to the recipients that the committer has found.
-func (d *dispatcher) deliverTo(w *work) {
+// deliver gives the message to the recipients that the committer has found.
+func (d *dispatcher) deliver(w *work) {
 	for i := range w.to {
 		r := &w.to[i]
 		s := r.page.account.session.Load()
@@ -317,28 +297,24 @@ func (d *dispatcher) deliverTo(w *work) {
 	}
 }
 
-func (d *dispatcher) subscribeTo(s *session, sub subscription) (added bool) {
+// addFilter notes a subscription of the session, and reports whether it is new.
+func (d *dispatcher) addFilter(s *session, filter string) (added bool) {
+	if _, found := s.filters[filter]; found {
+		return false
+	}
 	if s.filters == nil {
 		s.filters = make(map[string]struct{})
 	}
-	_, found := s.filters[sub.filter]
-	s.filters[sub.filter] = struct{}{}
-	if share, _, _ := shareName(sub.filter); share != "" {
-		if !found {
-			d.shared++
-		}
-		return !found
-	}
-	return d.subs.subscribe(s, sub)
+	s.filters[filter] = struct{}{}
+	d.subs++
+	return true
 }
 
-func (d *dispatcher) unsubscribeFrom(s *session, filter string) {
-	if share, _, _ := shareName(filter); share == "" {
-		d.subs.unsubscribe(s, filter)
-	} else if _, found := s.filters[filter]; found {
-		d.shared--
+func (d *dispatcher) removeFilter(s *session, filter string) {
+	if _, found := s.filters[filter]; found {
+		delete(s.filters, filter)
+		d.subs--
 	}
-	delete(s.filters, filter)
 }
 
 // subscribe sends SUBACK, as the subscription is durable by now, and the retained messages
@@ -348,7 +324,7 @@ func (d *dispatcher) subscribe(w *work) {
 	added := make([]bool, len(w.req.subs))
 	for i, sub := range w.req.subs {
 		if w.req.codes[i] < 0x80 && d.sessions[s.id] == s {
-			added[i] = d.subscribeTo(s, sub)
+			added[i] = d.addFilter(s, sub.filter)
 		}
 	}
 	if w.err != nil {
@@ -367,7 +343,7 @@ func (d *dispatcher) unsubscribe(w *work) {
 	s := w.conn.session
 	for i, sub := range w.req.subs {
 		if w.req.codes[i] == 0 {
-			d.unsubscribeFrom(s, sub.filter)
+			d.removeFilter(s, sub.filter)
 			s.endReplays(sub.filter)
 		}
 	}

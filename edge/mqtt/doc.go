@@ -17,13 +17,14 @@
 //	refused.go     what is refused for good becomes a letter
 //	queue.go       one bounded queue for everything that changes state
 //	committer.go   one goroutine takes whole batches through these steps:
-//	prepare.go     1. it applies the batch to the ledger, and finds who is owed it
+//	prepare.go     1. it applies the batch to the ledger, and finds the recipients of
+//	               each message (trie.go, share.go)
 //	storing.go     2. Accept: the Backend says which messages it takes
 //	event.go       3. what the ledger has learned becomes events; store.go writes them
 //	storing.go     4. Store; beside it owe.go writes down what sessions are owed
 //	ledger.go      5. when the Backend has answered, the ledger learns the outcome
-//	dispatcher.go  one goroutine: the ack, then the local subscribers (trie.go,
-//	               share.go, retained.go)
+//	dispatcher.go  one goroutine: the ack, then the local subscribers, and the retained
+//	               messages (retained.go)
 //	session.go     what waits for one subscriber; pump.go sends it
 //	resume.go      how far a session that outlives its connection got with what it is
 //	               owed, and how it goes on there
@@ -34,8 +35,9 @@
 //	sys.go         what the broker says of itself below $SYS
 //
 // Who owns what: the reader owns its connection's aliases. The committer owns the
-// ledger, which is what must survive a restart, calls the Backend, and writes the log
-// of what sessions are owed. The dispatcher owns sessions, trie and retained messages.
+// ledger, which is what must survive a restart, and the trie of subscriptions in it. It
+// calls the Backend, and writes the log of what sessions are owed. The dispatcher owns
+// sessions and retained messages.
 // A session's mutex guards its outbound queue. Nothing else is shared.
 //
 // Of github.com/mochi-mqtt/server only the packet codec is used.

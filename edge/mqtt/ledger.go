@@ -14,12 +14,12 @@ const never = 0xFFFFFFFF
 type ledger struct {
 	clients    map[string]*client
 	persistent int // number of persistent clients
+	subs       trie
 	retained   map[string]*Message
 	state      *state
 
 	// For what sessions that outlive their connection are owed.
 	owes     bool                    // there is a log of what is owed
-	subs     trie[*client]           // their subscriptions, and shared ones
 	numbers  map[uint32]*client      // clients that have a number
 	highest  uint32                  // highest number given so far
 	segments map[uint64]knownSegment // files of the log, by the number of their first record
@@ -45,14 +45,14 @@ type client struct {
 	subs       map[string]subscription // nil: none
 	inbound    map[uint16]*inbound     // nil: none
 	account    *account
-	index      *trie[*client] // the ledger's, while the page is in it; nil: the page is not in it
-	matched    hit            // of index
-	adding     amount         // what the session is owed of the batch that is being settled
-	progress   progress       // of the session, as last written
-	overflows  bool           // messages are being dropped, and that was logged
-	named      bool           // there was a connection since the server began
-	username   string         // of the latest one
-	charged    int64          // what the ledger has charged to account
+	index      *trie    // the ledger's, while the page is in it; nil: the page is not in it
+	matched    hit      // of index
+	adding     amount   // what the session is owed of the batch that is being settled
+	progress   progress // of the session, as last written
+	overflows  bool     // messages are being dropped, and that was logged
+	named      bool     // there was a connection since the server began
+	username   string   // of the latest one
+	charged    int64    // what the ledger has charged to account
 
 	conn         *conn     // nil: offline
 	will         *will     // of conn, or waiting for its delay
@@ -74,7 +74,7 @@ type inbound struct {
 
 func newLedger(o *Options, s *state) *ledger {
 	return &ledger{
-		subs:    trie[*client]{may: o.readable()},
+		subs:    trie{may: o.readable()},
 		clients: make(map[string]*client), retained: make(map[string]*Message), state: s,
 		numbers: make(map[uint32]*client), segments: make(map[uint64]knownSegment), owes: o.Owed != nil, void: make(map[uint64]bool),
 		maxSessions: o.MaxSessions, maxSubscriptions: o.MaxSubscriptions,
@@ -120,9 +120,6 @@ func (l *ledger) number(c *client, number uint32, since uint64) {
 	c.progress.sentTo = max(c.progress.sentTo, since)
 	l.numbers[number] = c
 	l.highest = max(l.highest, number)
-	for _, sub := range c.subs {
-		c.index.subscribe(c, sub)
-	}
 }
 
 // addSegment notes a new file of the log; the one before is full then.
@@ -205,16 +202,10 @@ func (c *client) subscribe(sub subscription) {
 		c.subs = make(map[string]subscription)
 	}
 	c.subs[sub.filter] = sub
-	if share, _, _ := shareName(sub.filter); c.index != nil && (share != "" || c.account.number > 0) {
+	if c.index != nil {
 		c.index.subscribe(c, sub)
 	}
 }
-
-// The committer's trie of pages.
-func (c *client) name() string    { return c.id }
-func (c *client) hit() *hit       { return &c.matched }
-func (c *client) connected() bool { return c.conn != nil }
-func (c *client) busy() int64     { return c.account.shared.Load() }
 
 // unsubscribe reports whether there was such a subscription.
 func (c *client) unsubscribe(filter string) bool {

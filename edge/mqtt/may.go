@@ -35,17 +35,9 @@ func (c *conn) mayRead(topic string) bool {
 	return false
 }
 
-// mayRead reports whether a message of the topic may enter the queue. A session that had no
-// connection since the server started has no user name yet. Its messages are checked when
-// they are sent, as all messages are.
-func (s *session) mayRead(topic string) bool {
-	s.mu.Lock()
-	named, username := s.named, s.username
-	s.mu.Unlock()
-	return !named || s.o.May.Read(s.id, username, topic)
-}
-
-// readable is mayRead for the committer's pages; nil if everything may be read.
+// readable returns a function that reports whether a message of the topic may be delivered to
+// the client, nil if everything may be read. A client that had no connection since the server
+// started has no user name yet. Its messages are checked when they are sent, as all messages are.
 func (o *Options) readable() func(c *client, topic string) bool {
 	if o.May.Read == nil {
 		return nil

@@ -68,30 +68,44 @@ type savedProgress struct {
 	progress progress
 }
 
-// recipients finds the recipients of a message that the committer knows. The dispatcher
-// finds the others.
+// maxRecipients is the most recipients that the messages of one batch have together: then the
+// batch ends. One message may have more.
+const maxRecipients = 16 << 10
+
+// recipientChunk is how many recipients are allocated at once.
+const recipientChunk = 64
+
+// recipients finds the recipients of a message.
 func (k *committer) recipients(w *work) {
 	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.ledger.subs.count == 0 {
 		return
 	}
 	hits := k.ledger.subs.match(w.message.Topic, w.message.ClientID)
-	if len(hits) > 0 {
-		w.to = make([]recipient, 0, len(hits))
+	k.s.count.unreadable.Add(k.ledger.subs.denied)
+	if len(hits) == 0 {
+		return
 	}
+	if cap(k.chunk)-len(k.chunk) < len(hits) {
+		k.chunk = make([]recipient, 0, max(recipientChunk, len(hits)))
+	}
+	n := len(k.chunk)
+	w.to = k.chunk[n : n : n+len(hits)]
 	for _, hit := range hits {
 		k.choose(w, hit)
 	}
+	k.chunk = k.chunk[:n+len(w.to)]
+	k.found += len(w.to)
 }
 
-// choose adds a recipient, unless the dispatcher finds it.
-func (k *committer) choose(w *work, hit match[*client]) {
-	page := hit.subscriber
+// choose adds a recipient, unless the message is dropped for it.
+func (k *committer) choose(w *work, hit match) {
+	page := hit.client
 	r := recipient{page: page, qos: min(w.message.QoS, hit.qos),
 		retain: w.message.Retain && hit.retainAsPublished, identifiers: hit.identifiers, share: hit.share}
 	if r.qos > 0 {
 		r.number = page.account.number
 	}
-	if r.number == 0 && r.share == "" {
+	if r.qos == 0 && r.share == "" && page.conn == nil {
 		return
 	}
 	if r.number > 0 {

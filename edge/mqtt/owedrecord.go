@@ -11,8 +11,7 @@ const (
 	owedReplay  = 2 // a session is owed the retained messages of a subscription
 )
 
-// recipient is a session for which the committer has decided that it gets a message: it is
-// persistent, or it was chosen among the members of a shared subscription.
+// recipient is a client for which the committer has decided that it gets a message.
 type recipient struct {
 	page        *client
 	number      uint32 // of a session that is owed the message; 0: the message is only in memory

@@ -8,10 +8,15 @@ import (
 // prepare applies the batch to the ledger in the order of arrival and notes the events for
 // that. A message changes the ledger only when it is stored (settle). Everything else changes
 // it here, and the change stays even if the events cannot be written: then the client gets no
-// answer, and the next rewrite writes the content of the ledger.
-func (k *committer) prepare(batch []*work) []*work {
-	out := make([]*work, 0, len(batch))
-	for _, w := range batch {
+// answer, and the next rewrite writes the content of the ledger. prepare stops when the messages
+// have maxRecipients, and returns the rest.
+func (k *committer) prepare(batch []*work) (out, rest []*work) {
+	out = make([]*work, 0, len(batch))
+	k.found = 0
+	for i, w := range batch {
+		if k.found >= maxRecipients {
+			return out, batch[i:]
+		}
 		k.seq++
 		w.seq = k.seq
 		switch w.kind {
@@ -49,7 +54,7 @@ func (k *committer) prepare(batch []*work) []*work {
 		clear(k.before)
 		k.before = k.before[:0]
 	}
-	return out
+	return out, nil
 }
 
 // minInbound is how many QoS 2 ids any client may have open. There is a limit because a

@@ -117,12 +117,9 @@ type session struct {
 
 	// Owned by the dispatcher.
 	filters map[string]struct{} // nil: none
-	matched hit                 // of the trie
 
 	mu            sync.Mutex
 	conn          *conn      // guarded by mu; nil: offline
-	named         bool       // guarded by mu: there was a connection since the server started
-	username      string     // guarded by mu; of the latest one
 	inflight      []delivery // guarded by mu; oldest first, each has an id
 	inflightBytes int        // guarded by mu; bytes of the messages in inflight
 	sent          int        // guarded by mu; number of deliveries in inflight that were sent on this connection
@@ -146,12 +143,6 @@ type session struct {
 	changed    bool     // progress must be written
 }
 
-// The dispatcher's trie of sessions.
-func (s *session) name() string    { return s.id }
-func (s *session) hit() *hit       { return &s.matched }
-func (s *session) connected() bool { return true }
-func (s *session) busy() int64     { return 0 }
-
 func newSession(id string, o *Options, count *counters, account *account, retained *retainedTree) *session {
 	return &session{id: id, o: o, count: count, log: o.Log, account: account, retained: retained}
 }
@@ -162,7 +153,7 @@ func newSession(id string, o *Options, count *counters, account *account, retain
 func (s *session) attach(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.conn, s.named, s.username = c, true, c.username
+	s.conn = c
 	s.sent = 0
 	s.rewindLocked()
 	s.window = min(s.o.MaxInflight, int(c.receiveMaximum))

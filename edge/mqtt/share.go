@@ -65,7 +65,7 @@ func (k *committer) move(w *work) {
 		return c == page || !ended && c.conn == nil || !k.ledger.subs.allows(c, w.message.Topic)
 	}
 	for _, m := range g.members {
-		if !leave(m.subscriber) {
+		if !leave(m.client) {
 			k.choose(w, g.pick(leave).match())
 			return
 		}
@@ -79,7 +79,7 @@ func (d *dispatcher) move(w *work) {
 		if !w.req.moving.ended {
 			w.req.moving.from.moved(&w.req.moving.what)
 		}
-		d.deliverTo(w)
+		d.deliver(w)
 	case w.req.moving.ended:
 		d.s.count.dropped.Inc()
 	}

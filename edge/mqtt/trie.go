@@ -15,61 +15,51 @@ type subscription struct {
 	identifier        int // 0: none
 }
 
-// subscriber is a subscribed client: a session for the dispatcher, which delivers, or a client's
-// page for the committer, which writes down what is owed.
-type subscriber interface {
-	comparable
-	name() string // client id
-	hit() *hit    // used by the trie
-	connected() bool
-	busy() int64 // how much it has to do, for the choice among the members of a shared subscription
-}
-
-// hit is where the last match that found a subscriber has put it.
+// hit is where the last match that found a client has put it.
 type hit struct {
 	round uint64
 	at    int
 }
 
-// trie finds the subscriptions that match a topic. One goroutine owns it.
-type trie[S subscriber] struct {
-	root  trieNode[S]
+// trie finds the subscriptions that match a topic. The committer owns it.
+type trie struct {
+	root  trieNode
 	count int // subscriptions
 
-	// may reports whether a subscriber may read a topic; nil: it may.
-	may func(s S, topic string) bool
+	// may reports whether a client may read a topic; nil: it may.
+	may func(c *client, topic string) bool
 
 	// Scratch of match, reused by each call.
 	topic   string
 	denied  int // subscriptions of clients that may not read the topic
 	round   uint64
-	matches []match[S]
+	matches []match
 }
 
 // trieNode is one level of a filter. A node with nothing in it is removed.
-type trieNode[S subscriber] struct {
-	children children[trieNode[S]] // "+" and "#" are levels too
-	subs     []member[S]
-	groups   map[string]*group[S] // shared subscriptions, by share name
+type trieNode struct {
+	children children[trieNode] // "+" and "#" are levels too
+	subs     []member
+	groups   map[string]*group // shared subscriptions, by share name
 }
 
 // group is the members of one shared subscription, in the order in which they subscribed, and
 // the index of the member whose turn it is.
-type group[S subscriber] struct {
-	members []member[S]
+type group struct {
+	members []member
 	next    int
 }
 
-type member[S subscriber] struct {
-	subscriber S
-	sub        subscription
+type member struct {
+	client *client
+	sub    subscription
 }
 
-// match is what one subscriber gets of a message. Overlapping subscriptions
+// match is what one client gets of a message. Overlapping subscriptions
 // are one delivery with the highest QoS and every identifier [MQTT-3.3.4-2]
 // [MQTT-3.3.4-3].
-type match[S subscriber] struct {
-	subscriber        S
+type match struct {
+	client            *client
 	qos               byte
 	retainAsPublished bool
 	identifiers       []int
@@ -77,16 +67,16 @@ type match[S subscriber] struct {
 }
 
 // subscribe adds or replaces a subscription and reports whether it is new.
-func (t *trie[S]) subscribe(s S, sub subscription) (added bool) {
+func (t *trie) subscribe(c *client, sub subscription) (added bool) {
 	share, filter, _ := shareName(sub.filter)
 	n := &t.root
 	for level := range strings.SplitSeq(filter, "/") {
 		n = n.children.add(level)
 	}
 	if share != "" {
-		added = n.join(share, s, sub)
+		added = n.join(share, c, sub)
 	} else {
-		n.subs, added = put(n.subs, member[S]{s, sub})
+		n.subs, added = put(n.subs, member{c, sub})
 	}
 	if added {
 		t.count++
@@ -94,27 +84,27 @@ func (t *trie[S]) subscribe(s S, sub subscription) (added bool) {
 	return added
 }
 
-func (n *trieNode[S]) join(share string, s S, sub subscription) (added bool) {
+func (n *trieNode) join(share string, c *client, sub subscription) (added bool) {
 	g := n.groups[share]
 	if g == nil {
 		if n.groups == nil {
-			n.groups = make(map[string]*group[S])
+			n.groups = make(map[string]*group)
 		}
-		g = new(group[S])
+		g = new(group)
 		n.groups[strings.Clone(share)] = g
 	}
-	g.members, added = put(g.members, member[S]{s, sub})
+	g.members, added = put(g.members, member{c, sub})
 	return added
 }
 
-// index returns the index of the session among the members, or -1.
-func index[S subscriber](members []member[S], s S) int {
-	return slices.IndexFunc(members, func(m member[S]) bool { return m.subscriber == s })
+// index returns the index of the client among the members, or -1.
+func index(members []member, c *client) int {
+	return slices.IndexFunc(members, func(m member) bool { return m.client == c })
 }
 
-// put adds a member, or replaces the subscriber's earlier subscription.
-func put[S subscriber](members []member[S], m member[S]) (_ []member[S], added bool) {
-	if i := index(members, m.subscriber); i >= 0 {
+// put adds a member, or replaces the client's earlier subscription.
+func put(members []member, m member) (_ []member, added bool) {
+	if i := index(members, m.client); i >= 0 {
 		members[i].sub = m.sub
 		return members, false
 	}
@@ -123,30 +113,30 @@ func put[S subscriber](members []member[S], m member[S]) (_ []member[S], added b
 
 // unsubscribe removes a subscription and the nodes that are not needed any more. It reports
 // whether the subscription existed.
-func (t *trie[S]) unsubscribe(s S, full string) bool {
+func (t *trie) unsubscribe(c *client, full string) bool {
 	share, filter, _ := shareName(full)
-	removed := t.root.remove(s, share, filter, true)
+	removed := t.root.remove(c, share, filter, true)
 	if removed {
 		t.count--
 	}
 	return removed
 }
 
-func (n *trieNode[S]) remove(s S, share, rest string, more bool) (removed bool) {
+func (n *trieNode) remove(c *client, share, rest string, more bool) (removed bool) {
 	if more {
 		level, rest, more := strings.Cut(rest, "/")
 		child := n.children.get(level)
 		if child == nil {
 			return false
 		}
-		removed = child.remove(s, share, rest, more)
+		removed = child.remove(c, share, rest, more)
 		if child.empty() {
 			n.children.remove(level)
 		}
 		return removed
 	}
 	if share == "" {
-		i := index(n.subs, s)
+		i := index(n.subs, c)
 		if i < 0 {
 			return false
 		}
@@ -157,7 +147,7 @@ func (n *trieNode[S]) remove(s S, share, rest string, more bool) (removed bool) 
 	if g == nil {
 		return false
 	}
-	i := index(g.members, s)
+	i := index(g.members, c)
 	if i < 0 {
 		return false
 	}
@@ -168,13 +158,13 @@ func (n *trieNode[S]) remove(s S, share, rest string, more bool) (removed bool) 
 	return true
 }
 
-func (n *trieNode[S]) empty() bool {
+func (n *trieNode) empty() bool {
 	return n.children.len() == 0 && len(n.subs) == 0 && len(n.groups) == 0
 }
 
-// match returns the subscribers that get a message that the client origin published to topic. The
+// match returns the clients that get a message that the client origin published to topic. The
 // slice is valid until the next call.
-func (t *trie[S]) match(topic, origin string) []match[S] {
+func (t *trie) match(topic, origin string) []match {
 	t.round++
 	t.topic, t.denied = topic, 0
 	clear(t.matches)
@@ -186,7 +176,7 @@ func (t *trie[S]) match(topic, origin string) []match[S] {
 // walk visits the nodes that match what is left of the topic. A `#` below a
 // node matches the node's own level too [MQTT-4.7.1-2], also after a `+`.
 // Wildcards at the first level do not see topics that begin with `$`.
-func (t *trie[S]) walk(n *trieNode[S], rest string, more, dollar bool, origin string) {
+func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) {
 	if !dollar {
 		if all := n.children.get("#"); all != nil {
 			t.collect(all, origin)
@@ -207,21 +197,21 @@ func (t *trie[S]) walk(n *trieNode[S], rest string, more, dollar bool, origin st
 	}
 }
 
-// collect adds a node's subscribers to the matches.
-func (t *trie[S]) collect(n *trieNode[S], origin string) {
+// collect adds a node's clients to the matches.
+func (t *trie) collect(n *trieNode, origin string) {
 	for i := range n.subs {
-		s, sub := n.subs[i].subscriber, &n.subs[i].sub
-		if sub.noLocal && s.name() == origin {
+		c, sub := n.subs[i].client, &n.subs[i].sub
+		if sub.noLocal && c.id == origin {
 			continue // [MQTT-3.8.3-3]
 		}
-		if !t.allows(s, t.topic) {
+		if !t.allows(c, t.topic) {
 			t.denied++
 			continue
 		}
-		h := s.hit()
+		h := &c.matched
 		if h.round != t.round {
 			h.round, h.at = t.round, len(t.matches)
-			t.matches = append(t.matches, match[S]{subscriber: s, qos: sub.qos})
+			t.matches = append(t.matches, match{client: c, qos: sub.qos})
 		}
 		m := &t.matches[h.at]
 		m.qos = max(m.qos, sub.qos)
@@ -231,19 +221,19 @@ func (t *trie[S]) collect(n *trieNode[S], origin string) {
 		}
 	}
 	for _, g := range n.groups {
-		leave := func(s S) bool { return !t.allows(s, t.topic) }
-		if slices.ContainsFunc(g.members, func(m member[S]) bool { return !leave(m.subscriber) }) {
+		leave := func(c *client) bool { return !t.allows(c, t.topic) }
+		if slices.ContainsFunc(g.members, func(m member) bool { return !leave(m.client) }) {
 			t.matches = append(t.matches, g.pick(leave).match())
 		}
 	}
 }
 
-// allows reports whether a subscriber may read a topic.
-func (t *trie[S]) allows(s S, topic string) bool { return t.may == nil || t.may(s, topic) }
+// allows reports whether a client may read a topic.
+func (t *trie) allows(c *client, topic string) bool { return t.may == nil || t.may(c, topic) }
 
 // match returns the delivery to the chosen member.
-func (m member[S]) match() match[S] {
-	one := match[S]{subscriber: m.subscriber, qos: m.sub.qos, retainAsPublished: m.sub.retainAsPublished, share: m.sub.filter}
+func (m member) match() match {
+	one := match{client: m.client, qos: m.sub.qos, retainAsPublished: m.sub.retainAsPublished, share: m.sub.filter}
 	if m.sub.identifier > 0 {
 		one.identifiers = []int{m.sub.identifier}
 	}
@@ -253,16 +243,16 @@ func (m member[S]) match() match[S] {
 // pick chooses the member that has least to do; among equals, the one whose turn it is. A member
 // without connection is chosen only if no member is connected. A member for which leave returns
 // true is not chosen. leave may be nil, and must not return true for all members.
-func (g *group[S]) pick(leave func(S) bool) member[S] {
+func (g *group) pick(leave func(*client) bool) member {
 	best, found := 0, false
 	for i := range g.members {
 		at := (g.next + i) % len(g.members)
-		s := g.members[at].subscriber
-		if leave != nil && leave(s) {
+		c := g.members[at].client
+		if leave != nil && leave(c) {
 			continue
 		}
-		if t := g.members[best].subscriber; !found || s.connected() != t.connected() && s.connected() ||
-			s.connected() == t.connected() && s.busy() < t.busy() {
+		if b := g.members[best].client; !found || c.conn != nil && b.conn == nil ||
+			(c.conn != nil) == (b.conn != nil) && c.account.shared.Load() < b.account.shared.Load() {
 			best, found = at, true
 		}
 	}
@@ -271,7 +261,7 @@ func (g *group[S]) pick(leave func(S) bool) member[S] {
 }
 
 // group returns the members of a shared subscription, nil if there are none.
-func (t *trie[S]) group(full string) *group[S] {
+func (t *trie) group(full string) *group {
 	share, filter, _ := shareName(full)
 	n := &t.root
 	for level := range strings.SplitSeq(filter, "/") {

@@ -42,10 +42,8 @@ func TestMatching(t *testing.T) {
 		{"a/b", "a/b/", false}, {"a/b/#", "a/b/", true}, {"a/#", "ab", false},
 	}
 	for _, test := range tests {
-		o := Options{}
-		s := newSession("s", &o, nil, nil, nil)
-		var subs trie[*session]
-		subs.subscribe(s, subscription{filter: test.filter})
+		var subs trie
+		subs.subscribe(&client{id: "c"}, subscription{filter: test.filter})
 		var kept retainedTree
 		kept.set(&Message{Topic: test.topic, Payload: []byte("x")})
 		n := len(replayed(&kept, test.filter))
@@ -72,14 +70,13 @@ func TestTrieModel(t *testing.T) {
 		}
 		return strings.Join(out, "/")
 	}
-	o := Options{}
-	var sessions []*session
+	var clients []*client
 	for i := range 5 {
-		sessions = append(sessions, newSession(fmt.Sprint(i), &o, nil, nil, nil))
+		clients = append(clients, &client{id: fmt.Sprint(i)})
 	}
-	var subs trie[*session]
+	var subs trie
 	var kept retainedTree
-	model := map[[2]string]bool{} // session id, filter
+	model := map[[2]string]bool{} // client id, filter
 	retained := map[string]bool{}
 	for range 20000 {
 		switch r.IntN(6) {
@@ -88,15 +85,15 @@ func TestTrieModel(t *testing.T) {
 			if r.IntN(2) == 0 {
 				f += "/#"
 			}
-			s := sessions[r.IntN(len(sessions))]
-			key := [2]string{s.id, f}
-			if subs.subscribe(s, subscription{filter: f}) == model[key] {
+			c := clients[r.IntN(len(clients))]
+			key := [2]string{c.id, f}
+			if subs.subscribe(c, subscription{filter: f}) == model[key] {
 				t.Fatalf("subscribe %v", key)
 			}
 			model[key] = true
 		case 2:
 			for key := range model {
-				if !subs.unsubscribe(sessions[key[0][0]-'0'], key[1]) || subs.unsubscribe(sessions[key[0][0]-'0'], key[1]) {
+				if !subs.unsubscribe(clients[key[0][0]-'0'], key[1]) || subs.unsubscribe(clients[key[0][0]-'0'], key[1]) {
 					t.Fatalf("unsubscribe %v", key)
 				}
 				delete(model, key)
@@ -137,7 +134,7 @@ func TestTrieModel(t *testing.T) {
 				}
 			}
 			for _, m := range subs.match(topic, "") {
-				got = append(got, m.subscriber.id)
+				got = append(got, m.client.id)
 			}
 			compare(t, topic, got, want)
 		}
@@ -146,7 +143,7 @@ func TestTrieModel(t *testing.T) {
 		t.Fatalf("counts %d %d, want %d %d", subs.count, kept.count, len(model), len(retained))
 	}
 	for key := range model {
-		subs.unsubscribe(sessions[key[0][0]-'0'], key[1])
+		subs.unsubscribe(clients[key[0][0]-'0'], key[1])
 	}
 	for topic := range retained {
 		kept.set(&Message{Topic: topic})
