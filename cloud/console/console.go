@@ -22,6 +22,7 @@ import (
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/quota"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/sync/join"
@@ -39,7 +40,7 @@ type Options struct {
 	Sessions func() []Session     // gateways that are connected to this node
 	Drop     func(gateway string) // ends that session: the gateway comes back if it may
 	Role     func() string        // owner, recovering or standby
-	Metrics  *metrics.Set
+	Metrics  *measure.Registry
 	State    func() State  // nil: no state is known
 	Meter    *Meter        // nil: no rates
 	Recent   *recent.Lines // nil: none are kept

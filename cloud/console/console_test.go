@@ -10,13 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/cloud/shard"
 	"github.com/weirmq/weir/storage/commitlog"
@@ -37,7 +36,7 @@ type node struct {
 	groups      *group.Coordinator
 	fleet       *fleet.Fleet
 	ca          *join.CA
-	metrics     *metrics.Set
+	metrics     *measure.Registry
 	recent      recent.Lines
 	state       State
 	sessions    []Session
@@ -61,9 +60,9 @@ func newNode(t *testing.T) *node {
 			t.Error(err)
 		}
 	})
-	set := metrics.NewSet()
+	set := measure.New()
 	set.NewCounter("test_total").Inc()
-	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set})
+	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set.Set})
 	n.broker.Lead(s)
 	n.metrics = set
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },

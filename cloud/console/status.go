@@ -6,6 +6,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/configs"
 )
@@ -59,6 +60,8 @@ type Status struct {
 	Waiting    int64         `json:"unsegmented_bytes"`
 	Upkeep     time.Duration `json:"upkeep_age_ns"`
 	Disk       Disk          `json:"disk"`
+
+	Doors []measure.Listener `json:"doors"` // of the node that answered
 }
 
 // GatewayCount summarizes the gateways.
@@ -92,7 +95,7 @@ func (c *console) status(r *http.Request) (any, error) {
 	}
 	state := c.state()
 	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: c.epoch(),
-		Nodes: state.Nodes, Damaged: state.Damaged, Waiting: state.Waiting, Upkeep: state.Upkeep, Disk: state.Disk}
+		Nodes: state.Nodes, Damaged: state.Damaged, Waiting: state.Waiting, Upkeep: state.Upkeep, Disk: state.Disk, Doors: c.Metrics.Listeners()}
 	for _, t := range topics.([]Topic) {
 		s.Topics++
 		s.Partitions += len(t.Partitions)

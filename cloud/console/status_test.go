@@ -7,7 +7,10 @@ import (
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -26,7 +29,13 @@ func TestStatus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.metrics.Door(measure.Door{Name: "new", Counts: func() []listener.Counts {
+		return []listener.Counts{{Listener: "l", GateCounts: budget.GateCounts{Open: 1}, Sent: 2}}
+	}})
 	s := ask[Status](t, n, 200, "GET", "/v1/status", "")
+	if len(s.Doors) != 1 || s.Doors[0].Door != "new" || s.Doors[0].Listener != "l" || s.Doors[0].Open != 1 || s.Doors[0].Sent != 2 {
+		t.Errorf("a door that has registered is shown as %+v", s.Doors)
+	}
 	if s.Node != "a" || len(s.Nodes) != 2 || s.Topics != 1 || s.Partitions != 3 || s.Records != 2 || s.Bytes == 0 || s.Damaged != 2 || s.Disk.Free != 3 {
 		t.Errorf("%+v", s)
 	}

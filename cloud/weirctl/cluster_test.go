@@ -14,7 +14,10 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
+	"github.com/weirmq/weir/cloud/budget"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/listener"
+	"github.com/weirmq/weir/cloud/measure"
 )
 
 // fakeNode answers like an owner with one topic.
@@ -256,7 +259,8 @@ func TestStatus(t *testing.T) {
 	now := time.Now()
 	sound := console.Status{Cluster: "c1", Epoch: 3, Version: "v1", Nodes: []console.Member{{Name: "a", Role: console.RoleOwner, Since: now.Add(-time.Hour)},
 		{Name: "b", Role: console.RoleStandby, Since: now.Add(-2 * time.Minute), Heard: now}}, Topics: 2, Partitions: 8, Records: 1000, Bytes: 2_500_000, Rate: 1.5,
-		Gateways: console.GatewayCount{Connected: 4, Away: 1, Buffered: 77, Lost: 3}, Groups: 2, Lagging: []console.Group{{ID: "g", Lag: 9}}, Disk: console.Disk{Path: "data/cloud", Free: 5e9, Size: 1e10}}
+		Gateways: console.GatewayCount{Connected: 4, Away: 1, Buffered: 77, Lost: 3}, Groups: 2, Lagging: []console.Group{{ID: "g", Lag: 9}}, Disk: console.Disk{Path: "data/cloud", Free: 5e9, Size: 1e10},
+		Doors: []measure.Listener{{Door: "http"}, {Door: "kafka", Counts: listener.Counts{Listener: "tls", GateCounts: budget.GateCounts{Open: 7}, Received: 1000, Sent: 2_500_000, Requests: 12, Errors: 3}}}}
 	damaged := sound
 	damaged.Damaged = 2
 	for _, c := range []struct {
@@ -266,7 +270,8 @@ func TestStatus(t *testing.T) {
 		want   []string
 	}{
 		{sound, "", 0, []string{"cluster    c1, epoch 3, version v1", "owner      a (for 1h", "standbys   b (for 2m, last heard 0s ago)", "4 connected, 1 away; 77 records wait on them; 3 records lost since they joined (topic weir.gaps)",
-			"2 with 8 partitions: 1000 records, 2.5 MB at rest, 1.5 records/s", "groups     2, behind: g by 9 records", "damage     none", "5 GB free of 10 GB (the owner's data/cloud)"}},
+			"2 with 8 partitions: 1000 records, 2.5 MB at rest, 1.5 records/s", "groups     2, behind: g by 9 records", "damage     none", "5 GB free of 10 GB (the owner's data/cloud)",
+			"doors      http: 0 connections, 0 B received, 0 B sent, 0 requests, 0 errors\n           kafka tls: 7 connections, 1 kB received, 2.5 MB sent, 12 requests, 3 errors\n"}},
 		{damaged, "", 1, []string{"2 pieces of the log cannot be read"}},
 		{damaged, "-o json", 1, []string{`"damaged_pieces": 2`}},
 	} {

@@ -5,14 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/VictoriaMetrics/metrics"
-
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/auth"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/fleet"
 	"github.com/weirmq/weir/cloud/machine/machinetest"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/quota"
 )
 
@@ -26,7 +25,7 @@ func TestSecurityVerbs(t *testing.T) {
 	limits.Serve(machinetest.New(limits))
 	node := httptest.NewServer(console.New(console.Options{
 		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
-		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
+		Broker: broker.New(broker.Options{}), Metrics: measure.New(), Fleet: func() *fleet.Fleet { return nil },
 		Users: func() *auth.Auth { return users }, Quotas: func() *quota.Quotas { return limits },
 	}))
 	t.Cleanup(node.Close)
@@ -92,7 +91,7 @@ func TestAdminVerbs(t *testing.T) {
 	users.Serve(machinetest.New(users))
 	node := httptest.NewServer(console.New(console.Options{
 		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
-		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
+		Broker: broker.New(broker.Options{}), Metrics: measure.New(), Fleet: func() *fleet.Fleet { return nil },
 		Users: func() *auth.Auth { return users }, Quotas: func() *quota.Quotas { return nil },
 	}))
 	t.Cleanup(node.Close)
@@ -128,7 +127,7 @@ func TestRequestTime(t *testing.T) {
 	limits.Serve(machinetest.New(limits))
 	node := httptest.NewServer(console.New(console.Options{
 		Guard:  admin.New(admin.Options{Service: "weir-cloud", Own: ownToken}),
-		Broker: broker.New(broker.Options{}), Metrics: metrics.NewSet(), Fleet: func() *fleet.Fleet { return nil },
+		Broker: broker.New(broker.Options{}), Metrics: measure.New(), Fleet: func() *fleet.Fleet { return nil },
 		Users: func() *auth.Auth { return nil }, Quotas: func() *quota.Quotas { return limits },
 	}))
 	t.Cleanup(node.Close)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/configs"
 )
 
@@ -77,10 +78,28 @@ func printStatus(w io.Writer, s console.Status, now time.Time) error {
 		"topics     %d with %d partitions: %d records, %s at rest, %s records/s\ngroups     %d, behind: %s\ndamage     %s\n",
 		s.Cluster, s.Epoch, s.Version, owner, cmp.Or(strings.Join(standbys, ", "), "none"), gateways,
 		s.Topics, s.Partitions, s.Records, configs.FormatBytes(s.Bytes), perSecond(s.Rate), s.Groups, cmp.Or(strings.Join(behind, ", "), "none"), damage)
+	if err == nil {
+		err = printDoors(w, s.Doors)
+	}
 	if err == nil && s.Disk.Size > 0 {
 		_, err = fmt.Fprintf(w, "disk       %s free of %s (the owner's %s)\n", configs.FormatBytes(int64(s.Disk.Free)), configs.FormatBytes(int64(s.Disk.Size)), s.Disk.Path)
 	}
 	return err
+}
+
+// printDoors writes a line for each listener of the owner.
+func printDoors(w io.Writer, doors []measure.Listener) error {
+	for i, d := range doors {
+		label := "doors"
+		if i > 0 {
+			label = ""
+		}
+		if _, err := fmt.Fprintf(w, "%-10s %s: %d connections, %s received, %s sent, %d requests, %d errors\n", label, strings.TrimSpace(d.Door+" "+d.Listener),
+			d.Open, configs.FormatBytes(int64(d.Received)), configs.FormatBytes(int64(d.Sent)), d.Requests, d.Errors); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // span returns how long ago a time was.
