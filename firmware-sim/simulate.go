@@ -41,28 +41,28 @@ type settings struct {
 func parseSettings(args, environ []string, out io.Writer) (settings, error) {
 	var s settings
 	fs := pflag.NewFlagSet("firmware-sim", pflag.ContinueOnError)
-	fs.StringSliceVar(&s.brokers, "broker", []string{"mqtt://127.0.0.1:1883"}, "`URL` of the gateway, mqtt:// or mqtts://; with several, devices take turns")
-	fs.StringVar(&s.ca, "ca", "", "PEM `file` with the CA of an mqtts:// broker (default: the system's)")
-	fs.StringVar(&s.user, "user", "", "MQTT user name")
-	fs.StringVar(&s.password, "password", "", "MQTT password")
-	fs.IntVar(&s.devices, "devices", 50, "how many devices")
-	fs.StringVar(&s.prefix, "prefix", "dev", "ids are prefix-0001, prefix-0002 …")
-	configs.DurationVar(fs, &s.interval, "interval", time.Second, "time between two readings of a device; 0: as fast as acks come (needs --count)")
-	fs.IntVar(&s.count, "count", 0, "readings per device; 0: until interrupted")
-	configs.DurationVar(fs, &s.duration, "duration", 0, "stop after this time; 0: do not")
-	fs.IntSliceVar(&s.qos, "qos", []int{1}, "QoS 0, 1 or 2; with several, devices take turns")
-	fs.StringSliceVar(&s.versions, "mqtt-version", []string{"3.1.1"}, "3.1, 3.1.1 or 5; with several, devices take turns")
-	fs.StringVar(&s.topic, "topic", "sensors/{device}/telemetry", "MQTT topic; {device} is the device's id")
-	fs.IntVar(&s.inFlight, "in-flight", 16, "readings of a device that may wait for their ack")
-	fs.Uint64Var(&s.seed, "seed", 1, "of the sensors")
-	fs.StringVar(&s.sent, "sent", "", "`file` to write what became of each reading to, for verify")
-	fs.BoolVar(&s.quiet, "quiet", false, "no progress on standard error")
+	fs.StringSliceVar(&s.brokers, "broker", []string{"mqtt://127.0.0.1:1883"}, "`URL` of the gateway, mqtt://HOST:1883 or mqtts://HOST:8883. With several, devices take turns")
+	fs.StringVar(&s.ca, "ca", "", "PEM `file` with the CA of an mqtts:// broker (default: those of the system)")
+	fs.StringVar(&s.user, "user", "", "MQTT user `name`")
+	fs.StringVar(&s.password, "password", "", "MQTT `password`")
+	fs.IntVar(&s.devices, "devices", 50, "`number` of devices")
+	fs.StringVar(&s.prefix, "prefix", "dev", "`prefix` of the devices' ids: dev makes dev-0001, dev-0002 and so on")
+	configs.DurationVar(fs, &s.interval, "interval", time.Second, "`time` between two readings of a device; 0: as fast as they are acknowledged (needs --count)")
+	fs.IntVar(&s.count, "count", 0, "`number` of readings of each device; 0: until it is interrupted")
+	configs.DurationVar(fs, &s.duration, "duration", 0, "`time` after which to stop; 0: never")
+	fs.IntSliceVar(&s.qos, "qos", []int{1}, "`QoS` 0, 1 or 2. With several, devices take turns")
+	fs.StringSliceVar(&s.versions, "mqtt-version", []string{"3.1.1"}, "MQTT `version` 3.1, 3.1.1 or 5. With several, devices take turns")
+	fs.StringVar(&s.topic, "topic", "sensors/{device}/telemetry", "MQTT `topic`; {device} stands for the device's id")
+	fs.IntVar(&s.inFlight, "in-flight", 16, "`number` of readings that a device may send before the first is acknowledged")
+	fs.Uint64Var(&s.seed, "seed", 1, "`number` that the values of the sensors depend on; the same seed gives the same values")
+	fs.StringVar(&s.sent, "sent", "", "`file` to write the outcome of each reading to, for firmware-sim verify")
+	fs.BoolVar(&s.quiet, "quiet", false, "print no progress")
 	p := configs.Program{
 		Name: "firmware-sim",
-		Summary: "firmware-sim plays a fleet of sensors: every device numbers its readings, sends them over\n" +
-			"MQTT, and sends again what was not acknowledged when a connection broke.",
-		Usage: "firmware-sim [flags]\n  firmware-sim verify [flags]    audit what came out of Kafka",
-		Notes: "Example:\n  firmware-sim --devices 50 --count 60 --sent sent.tsv\n  firmware-sim verify --sent sent.tsv",
+		Summary: "firmware-sim simulates a fleet of sensors. Every device numbers its readings, sends them over MQTT,\n" +
+			"and sends again what was not acknowledged when a connection broke.",
+		Usage: "firmware-sim [flags]\n  firmware-sim verify --sent FILE [flags]    compare what was sent with what came out of Kafka",
+		Notes: "Examples:\n  firmware-sim --devices 50 --count 60 --sent sent.tsv\n  firmware-sim verify --sent sent.tsv",
 	}
 	if err := configs.Load(p, fs, args, environ, out); err != nil {
 		return s, err
@@ -76,13 +76,15 @@ func (s settings) check() error {
 	case len(s.arguments) > 0:
 		return fmt.Errorf("unknown command %q: there is only verify", s.arguments[0])
 	case s.devices < 1 || s.devices > 100_000:
-		return fmt.Errorf("--devices %d is not in 1..100000", s.devices)
-	case s.interval < 0 || s.count < 0:
-		return errors.New("--interval and --count cannot be negative")
+		return fmt.Errorf("--devices %d is not between 1 and 100000", s.devices)
+	case s.interval < 0:
+		return fmt.Errorf("--interval %v is negative", s.interval)
+	case s.count < 0:
+		return fmt.Errorf("--count %d is negative", s.count)
 	case s.interval == 0 && s.count == 0:
-		return errors.New("--interval 0 sends as fast as it can: say how much with --count")
+		return errors.New("--interval 0 sends as fast as it can: set --count to the number of readings")
 	case s.inFlight < 1 || s.inFlight > 10_000:
-		return fmt.Errorf("--in-flight %d is not in 1..10000", s.inFlight)
+		return fmt.Errorf("--in-flight %d is not between 1 and 10000", s.inFlight)
 	case len(s.qos) == 0 || len(s.versions) == 0 || len(s.brokers) == 0:
 		return errors.New("--qos, --mqtt-version and --broker need at least one value")
 	}
@@ -117,7 +119,7 @@ func (s settings) fleet() (device.Fleet, error) {
 				return f, err
 			}
 		} else if !secure && f.TLS != nil {
-			return f, errors.New("--broker mixes mqtt:// and mqtts://")
+			return f, errors.New("--broker has both mqtt:// and mqtts:// URLs: use one kind")
 		}
 		f.Brokers = append(f.Brokers, address)
 	}

@@ -20,23 +20,23 @@ import (
 // errUnclean if they do not agree.
 func verify(ctx context.Context, args, environ []string, stdout io.Writer) error {
 	fs := pflag.NewFlagSet("firmware-sim verify", pflag.ContinueOnError)
-	kafka := fs.StringSlice("kafka", []string{"127.0.0.1:9092"}, "Kafka `address` of the cloud, host:port")
-	topic := fs.String("topic", "sensors", "Kafka topic that the readings went to")
+	kafka := fs.StringSlice("kafka", []string{"127.0.0.1:9092"}, "`address` of a Kafka listener of the cloud, host:port")
+	topic := fs.String("topic", "sensors", "Kafka `topic` that the readings went to")
 	sent := fs.String("sent", "", "`file` that firmware-sim --sent wrote (required)")
-	group := fs.String("group", "", "read as this consumer group; default: all partitions from the beginning")
+	group := fs.String("group", "", "consumer `group` to read as (default: none, it reads all partitions from the beginning)")
 	var patience time.Duration
 	configs.DurationVar(fs, &patience, "wait", 15*time.Second, "`time` without a new reading after which those that are missing count as lost; raise it while gateways are still sending")
-	output := fs.StringP("output", "o", "text", "text or json; the last line is JSON either way")
+	output := fs.StringP("output", "o", "text", "`format` of the report: text or json. The last line is JSON in both")
 	p := configs.Program{
 		Name:    "firmware-sim verify",
-		Summary: "firmware-sim verify compares what the devices sent with what comes out of Kafka, and exits with\n1 if a reading was lost, duplicated or out of order, with 2 if it could not tell.",
+		Summary: "firmware-sim verify compares what the devices sent with what comes out of Kafka. It ends with exit code 1\nif a reading was lost, duplicated or out of order, and with 2 if it could not find out.",
 		Usage:   "firmware-sim verify --sent FILE [flags]",
-		Notes: "lost        acknowledged by the gateway, never read, and not reported in weir.gaps\n" +
+		Notes: "lost        acknowledged by the gateway, not in the topic, and not reported in topic weir.gaps\n" +
 			"duplicated  one place of a gateway's log at two offsets, or a copy that no device sent\n" +
-			"resent      copies that a device did send again, for want of an ack: as MQTT has it\n" +
-			"reread      the same offset again: consumer groups are at-least-once\n" +
-			"disordered  first copies that came after a later reading of their device\n\n" +
-			"The gateways should run with --source-header; without it, copies are judged by how often\na device sent them.",
+			"resent      copies that a device sent again because it got no acknowledgement, as MQTT says\n" +
+			"reread      the same offset was read again, as can happen to consumer groups\n" +
+			"disordered  readings whose first copy came after a later reading of the same device\n\n" +
+			"Run the gateways with --source-header. Without it, a copy counts as a duplicate if a reading came\nout more often than its device sent it.",
 	}
 	if err := configs.Load(p, fs, args, environ, stdout); err != nil {
 		return err
@@ -89,7 +89,7 @@ func load(path string, a *audit.Auditor) error {
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	if readings == 0 {
-		return fmt.Errorf("%s holds no reading: there is nothing to audit", path)
+		return fmt.Errorf("%s has no readings: there is nothing to compare", path)
 	}
 	return nil
 }
@@ -97,5 +97,5 @@ func load(path string, a *audit.Auditor) error {
 func printReport(w io.Writer, r audit.Report) {
 	fmt.Fprintf(w, "sent        %9d\nacked       %9d\nreceived    %9d\nlost        %9d\nreported    %9d\n", r.Sent, r.Acked, r.Received, r.Lost, r.Reported)
 	fmt.Fprintf(w, "duplicated  %9d\nresent      %9d\nreread      %9d\ndisordered  %9d\nforeign     %9d\n", r.Duplicated, r.Resent, r.Reread, r.Disordered, r.Foreign)
-	fmt.Fprintf(w, "latency p50 %9.1f ms   until this audit read them: of use while it runs beside the devices\nlatency p99 %9.1f ms\n", r.P50, r.P99)
+	fmt.Fprintf(w, "latency p50 %9.1f ms   until this audit read them: only meaningful while the devices run\nlatency p99 %9.1f ms\n", r.P50, r.P99)
 }

@@ -40,34 +40,34 @@ type settings struct {
 
 // flags are the flags of weir-edge.
 func (s *settings) flags(fs *pflag.FlagSet) {
-	fs.StringVar(&s.data, "data", "./data/edge", "`directory` of the local log, the sessions and the identity")
-	fs.StringSliceVar(&s.cloud, "cloud", nil, "sync `address` of the cloud, HOST:7400; with several, they are tried in turn")
-	fs.StringVar(&s.joinFile, "join-file", "", "`file` with the join token of the cloud (weirctl join-token makes one); read until the gateway has joined, and again when the cloud refuses it")
-	fs.StringVar(&s.join, "join", "", "the join `token` itself, if --join-file has none; other users of this machine can read it in the list of processes")
-	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster (default: the one that joined, else the host name)")
+	fs.StringVar(&s.data, "data", "./data/edge", "`directory` of the local log, the sessions of devices and the gateway's identity")
+	fs.StringSliceVar(&s.cloud, "cloud", nil, "`address` of a cloud node's --sync, HOST:7400. Name all nodes, separated by commas: they are tried in turn")
+	fs.StringVar(&s.joinFile, "join-file", "", "`file` with a join token of the cloud (weirctl join-token makes one). It is read until the gateway has joined, and again if the cloud refuses the gateway")
+	fs.StringVar(&s.join, "join", "", "the join `token` itself, if there is no --join-file. Other users of this machine can see it in the list of processes")
+	fs.StringVar(&s.gateway, "gateway-id", "", "`id` of this gateway, unique in the cluster. Set it if host names are not unique (default: the id that it joined with, else the host name)")
 	fs.StringVar(&s.mqtt, "mqtt", "127.0.0.1:1883", "TCP `address` for devices, or off")
-	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as mosquitto_passwd or htpasswd -B (package apache2-utils) writes them; only these may connect")
-	fs.StringVar(&s.acl, "mqtt-acl", "", "`file` that says which topics devices may publish and read, in the format of mosquitto's acl_file; what no line allows is denied (default: everything is allowed)")
+	fs.StringVar(&s.users, "mqtt-users", "", "`file` of name:hash lines, as mosquitto_passwd or htpasswd -B (package apache2-utils) writes them. Only these users may connect")
+	fs.StringVar(&s.acl, "mqtt-acl", "", "`file` that says which topics devices may publish and read, in the format of mosquitto's acl_file. What no line allows is denied (default: everything is allowed)")
 	fs.BoolVar(&s.anonymous, "mqtt-anonymous", false, "let anybody who can reach --mqtt, --mqtts, --mqtt-ws or --mqtt-wss publish and subscribe")
-	fs.StringVar(&s.mqtts, "mqtts", "off", "TLS `address` for devices, such as :8883, or off")
-	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts")
+	fs.StringVar(&s.mqtts, "mqtts", "off", "TCP `address` for devices that use TLS, such as :8883, or off")
+	fs.StringVar(&s.cert, "mqtts-cert", "", "PEM `file` with the certificate of --mqtts and --mqtt-wss; read again when it changes")
 	fs.StringVar(&s.key, "mqtts-key", "", "PEM `file` with the key of --mqtts-cert")
-	fs.StringVar(&s.clientCA, "mqtts-client-ca", "", "PEM `file` with a CA: devices on --mqtts must show a certificate of it")
-	fs.StringVar(&s.ws, "mqtt-ws", "off", "TCP `address` for devices and web pages that speak MQTT over WebSocket, such as :8083, or off")
-	fs.StringVar(&s.wss, "mqtt-wss", "off", "TLS `address` for MQTT over WebSocket, with the certificate of --mqtts, or off")
-	fs.StringSliceVar(&s.origins, "mqtt-ws-origins", nil, "`origins` of web pages that may use --mqtt-ws and --mqtt-wss, such as https://panel.example or *; those of the same host may in any case")
+	fs.StringVar(&s.clientCA, "mqtts-client-ca", "", "PEM `file` with a CA. Devices on --mqtts and --mqtt-wss then need a certificate that it signed")
+	fs.StringVar(&s.ws, "mqtt-ws", "off", "TCP `address` for MQTT over WebSocket (devices and web pages), such as :8083, or off")
+	fs.StringVar(&s.wss, "mqtt-wss", "off", "TCP `address` for MQTT over WebSocket with TLS and the certificate of --mqtts-cert, or off")
+	fs.StringSliceVar(&s.origins, "mqtt-ws-origins", nil, "`origins` of web pages that may use --mqtt-ws and --mqtt-wss, such as https://panel.example, or * for all. Pages of the same host always may")
 	s.deviceFlags(fs)
-	fs.StringVar(&s.routes, "routes", "", "YAML `file` that says which MQTT topics go where (default: first level = Kafka topic)")
-	fs.IntVar(&s.maxTopics, "max-topics", edge.DefaultMaxTopics, "`number` of Kafka topics that messages may name, by the first level of their MQTT topic or by a route with placeholders; messages that name others go to topic "+edge.Unrouted)
-	fs.BoolVar(&s.source, "source-header", false, "name buffer, lane and sequence of each record in a header weir.source")
-	configs.BytesVar(fs, &s.quota, "quota", 1<<30, "`size` on the disk of the local log and the state of devices; of more, messages are refused; raise it for longer times without a link")
-	configs.BytesVar(fs, &s.reserve, "reserve", 64<<20, "`size` of the disk to leave free: when there is less, messages are refused; raise it if other programs write to the same disk")
-	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health, metrics and dead letters, or off; dead letters need the token in <data>/admin-token")
-	fs.StringVar(&s.admin.Certificate, "http-tls-cert", "", "PEM `file` with the certificate of --http, read again when it changes")
+	fs.StringVar(&s.routes, "routes", "", "YAML `file` that says which MQTT topics go to which Kafka topics (default: the first level of the MQTT topic)")
+	fs.IntVar(&s.maxTopics, "max-topics", edge.DefaultMaxTopics, "`number` of Kafka topics that messages may name, by the first level of their MQTT topic or by a route with placeholders. Messages for more topics go to topic "+edge.Unrouted)
+	fs.BoolVar(&s.source, "source-header", false, "add a header weir.source to each record: its buffer, lane and sequence on this gateway")
+	configs.BytesVar(fs, &s.quota, "quota", 1<<30, "`size` on the disk for the local log and the state of devices. When it is used up, messages are refused. Raise it to last longer without a link")
+	configs.BytesVar(fs, &s.reserve, "reserve", 64<<20, "`size` of free space to leave on the disk. When less is free, messages are refused. Raise it if other programs write to the same disk")
+	fs.StringVar(&s.http, "http", "127.0.0.1:8081", "TCP `address` for health, metrics, dead letters and sessions, or off. All but health and metrics needs the token in <data>/admin-token")
+	fs.StringVar(&s.admin.Certificate, "http-tls-cert", "", "PEM `file` with the certificate of --http; read again when it changes")
 	fs.StringVar(&s.admin.Key, "http-tls-key", "", "PEM `file` with the key of --http-tls-cert")
-	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS: whoever is on the way reads the token that is sent there")
-	fs.StringSliceVar(&s.admin.Hosts, "http-hosts", nil, "`names` under which --http may be asked, besides its address, localhost and the host's name")
-	fs.BoolVar(&s.admin.Anonymous, "http-anonymous", false, "let anybody who can reach --http read health, metrics and dead letters without the token")
+	fs.BoolVar(&s.httpOpen, "http-without-tls", false, "let other machines reach --http without TLS. The token can then be read on the network")
+	fs.StringSliceVar(&s.admin.Hosts, "http-hosts", nil, "`names` under which browsers and programs may address --http, besides its address, localhost and the host name. Set it if they use another name")
+	fs.BoolVar(&s.admin.Anonymous, "http-anonymous", false, "let anybody who can reach --http read everything there without the token")
 	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of log lines: text or json")
 }
 
@@ -77,10 +77,10 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	s.flags(fs)
 	p := configs.Program{
 		Name: "weir-edge",
-		Summary: "weir-edge takes MQTT from devices and answers when a message is on its disk. It keeps working\n" +
-			"without a link, and delivers everything, in order and once, when there is one.",
-		Notes: "SIGHUP reads users, ACL, routes and certificates again, and the log says what has changed.\n\n" +
-			"weir-edge routes test TOPIC says where messages of an MQTT topic go.\n\nExamples:\n  weir-edge --cloud cloud.example:7400 --join-file token   the first time\n" +
+		Summary: "weir-edge takes MQTT messages from devices, and acknowledges a message when it is on its disk. It works\n" +
+			"without a link to the cloud too, and delivers everything, in order and exactly once, when there is one.",
+		Notes: "On SIGHUP it reads users, ACL, routes and certificates again, and logs what has changed.\n\n" +
+			"weir-edge routes test TOPIC shows where messages of an MQTT topic go.\n\nExamples:\n  weir-edge --cloud cloud.example:7400 --join-file token   the first time\n" +
 			"  weir-edge --cloud cloud.example:7400                       from then on\n" +
 			"  weir-edge --cloud cloud.example:7400 --mqtt :1883 --mqtt-users /etc/weir/users",
 	}
@@ -122,7 +122,7 @@ func (s settings) check() error {
 		}
 	}
 	if on := s.mqtts != edge.Off || s.wss != edge.Off; on != (s.cert != "") || on != (s.key != "") || !on && s.clientCA != "" {
-		return errors.New("--mqtts or --mqtt-wss, --mqtts-cert and --mqtts-key belong together, and --mqtts-client-ca to them")
+		return errors.New("--mqtts and --mqtt-wss need --mqtts-cert and --mqtts-key, which, like --mqtts-client-ca, are for them only")
 	}
 	if s.quota < 16<<20 {
 		return fmt.Errorf("--quota %d is less than 16 MiB", s.quota)

@@ -152,8 +152,8 @@ func TestRoutesCommand(t *testing.T) {
 		{"test --routes " + file + " debug/7", "route     3", "stay on the gateway: the route says drop", 1},
 		{"test sensors/7", "topic     sensors", "", 0},
 		{"test --routes " + config + " x", "", "unknown key", 1},
-		{"test", "", "usage", 1},
-		{"tset x", "", "usage", 1},
+		{"test", "", "takes one MQTT topic", 1},
+		{"tset x", "", "weir-edge routes test TOPIC", 1},
 		{"test --qos 3 x", "", "--qos 3", 1},
 		{"--help", "weir-edge routes test [flags] TOPIC", "", 0},
 	} {
