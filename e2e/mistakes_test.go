@@ -141,5 +141,5 @@ func TestJoinTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	says(gateway("stranger", join.NewToken(ca).Reveal()), "foreign CA")
+	says(gateway("stranger", join.NewToken(ca).Reveal()), "of another CA")
 }

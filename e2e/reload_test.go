@@ -102,7 +102,7 @@ func TestHangupOfAGateway(t *testing.T) {
 	}
 	c.Edge.Signal(syscall.SIGHUP)
 	for _, what := range []string{"users", "ACL", "routes"} {
-		says(t, c.Edge, 1, "level=ERROR", what, "cannot be read again")
+		says(t, c.Edge, 1, "level=ERROR", what, "not read again")
 	}
 	if !publishAs(t, pub, c, "ann", "first/ann/3", "still") {
 		t.Error("a wrong file keeps out who was let in before")

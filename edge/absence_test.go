@@ -140,7 +140,7 @@ func (f *dataFixture) play(t *testing.T, all ...harmed) {
 		publish(t, g, "device")
 		stop()
 		gone := slices.Contains([]harmed{{"log", "deleted"}, {"log", "emptied"}}, all[0])
-		if said := g.logs.count("the local log is gone"); len(all) == 1 && gone != (said == 1) {
+		if said := g.logs.count("the local log is missing"); len(all) == 1 && gone != (said == 1) {
 			t.Errorf("it says %d times that the log is gone: %s", said, g.logs.b.String())
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/budget"
@@ -33,9 +34,9 @@ func (e *Edge) openHTTP(l net.Listener) error {
 	own, made, err := admin.OwnToken(e.o.Data)
 	switch {
 	case err != nil:
-		e.o.Log.Warn("this gateway has no admin token that anybody could know: its dead letters cannot be read over --http", "err", err)
+		e.o.Log.Warn("the admin token of this gateway can be neither read nor written: dead letters and sessions cannot be read over --http", "err", err)
 	case made:
-		e.o.Log.Info("admin token written: whoever reads more than health and metrics over --http needs it", "directory", e.o.Data, "file", admin.File)
+		e.o.Log.Info("admin token written: --http needs it for dead letters and sessions", "file", filepath.Join(e.o.Data, admin.File))
 	}
 	hosts := append([]string{e.o.HTTP}, e.o.Admin.Hosts...)
 	local := l.Addr().(*net.TCPAddr).IP.IsLoopback()

@@ -42,7 +42,7 @@ func (p *pulse) judge(now time.Time, queued int, taken uint64) error {
 		p.taken, p.since = taken, now
 	}
 	if wait := now.Sub(p.since); wait > stuck {
-		return fmt.Errorf("%d packets of devices have waited for %v, and none was taken", queued, wait.Round(time.Second))
+		return fmt.Errorf("%d packets of devices have waited for %v, and none was processed", queued, wait.Round(time.Second))
 	}
 	return nil
 }

@@ -241,7 +241,7 @@ func (e *Edge) openAccess(o *mqtt.Options) error {
 	}
 	e.acl.Store(acl)
 	if e.users == nil {
-		e.o.Log.Warn("--mqtt-acl goes by user names, and without --mqtt-users nobody proves theirs")
+		e.o.Log.Warn("--mqtt-acl is not safe without --mqtt-users: clients can use any user name")
 	}
 	o.May = mqtt.Permissions{
 		Publish:   func(id, user, topic string) bool { return e.acl.Load().MayPublish(id, user, topic) },
@@ -311,7 +311,7 @@ func (e *Edge) Close() error {
 func (e *Edge) sync(ctx context.Context) error {
 	if len(e.o.Cloud) == 0 {
 		e.joining.Store(&syncStatus{State: SyncOff})
-		e.o.Log.Warn("no --cloud is set: everything stays in the local log")
+		e.o.Log.Warn("--cloud is not set: all messages stay in the local log")
 		<-ctx.Done()
 		return nil
 	}

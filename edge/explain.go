@@ -19,9 +19,9 @@ var ErrStays = errors.New("messages of this topic stay on the gateway")
 func (rs Routes) Explain(w io.Writer, m Origin, retain bool) error {
 	switch {
 	case m.Topic == "":
-		return errors.New("a topic has at least one character")
+		return errors.New("the topic is empty")
 	case strings.ContainsAny(m.Topic, "+#"):
-		return fmt.Errorf("%q is a filter: a message's topic has no + and no #", m.Topic)
+		return fmt.Errorf("%q is a filter: the topic of a message has no + and no #", m.Topic)
 	}
 	to, route, stays := rs.decide(&m)
 	line := func(name, format string, args ...any) {

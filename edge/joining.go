@@ -31,8 +31,8 @@ const (
 // Why a gateway has no identity, or why the cloud does not issue one.
 var (
 	errNoToken     = errors.New("no join token was given")
-	errUnreachable = errors.New("no cloud was reached")
-	errDisk        = errors.New("the identity cannot be kept")
+	errUnreachable = errors.New("no node of the cloud answered")
+	errDisk        = errors.New("the identity cannot be stored")
 )
 
 // identityFile holds the gateway's identity.
@@ -51,7 +51,7 @@ func KnownGateway(data string) string {
 // checkGateway refuses a --gateway-id that is not the one that joined.
 func (o *Options) checkGateway() error {
 	if known := KnownGateway(o.Data); known != "" && known != o.Gateway {
-		return fmt.Errorf("%s is the identity of gateway %s: say --gateway-id %s, or delete it and join anew", identityFile(o.Data), known, known)
+		return fmt.Errorf("%s is the identity of gateway %s: use --gateway-id %s, or delete the file and join again", identityFile(o.Data), known, known)
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (j *joiner) again(ctx context.Context, old *join.Identity) *join.Identity {
 	quiet := errors.Is(err, errNoToken) || errors.Is(err, errNotDue) || ctx.Err() != nil
 	if err != nil && !quiet && err.Error() != j.said {
 		j.said = err.Error()
-		j.e.o.Log.Warn("cannot join again with the token either", "err", err)
+		j.e.o.Log.Warn("joining again with the token failed", "err", err)
 	}
 	return id
 }
@@ -183,7 +183,7 @@ func (j *joiner) join(ctx context.Context, text string, key func() (*ecdsa.Priva
 	}
 	j.said = ""
 	j.wait(firstTokenTry, lastTokenTry) // a cloud that lets the gateway join and then refuses it must not be asked all the time
-	j.e.o.Log.Info("joined the cloud", "gateway", j.e.o.Gateway, "certificate_until", id.Leaf().NotAfter.Format(time.DateOnly))
+	j.e.o.Log.Info("joined the cloud", "gateway", j.e.o.Gateway, "expires", id.Leaf().NotAfter.Format(time.DateOnly))
 	return id, nil
 }
 
@@ -226,7 +226,7 @@ func (j *joiner) key(damaged bool) (*ecdsa.PrivateKey, error) {
 	path := j.path + ".key"
 	key, err := join.OpenKey(path)
 	if errors.Is(err, join.ErrCorrupt) {
-		j.e.o.Log.Error("the key to join with is damaged, a new one is made", "file", path, "err", err)
+		j.e.o.Log.Error("the key to join with is damaged: a new one is made", "file", path, "err", err)
 		if err := os.Rename(path, path+".damaged"); err != nil {
 			return nil, err
 		}
@@ -240,7 +240,7 @@ func (j *joiner) key(damaged bool) (*ecdsa.PrivateKey, error) {
 func (j *joiner) keep(ctx context.Context, id *join.Identity) error {
 	if _, err := join.LoadIdentity(j.path); errors.Is(err, join.ErrCorrupt) {
 		if err := os.Rename(j.path, j.path+".damaged"); err != nil {
-			j.e.o.Log.Warn("the damaged identity is not kept", "err", err)
+			j.e.o.Log.Warn("damaged identity overwritten: it could not be renamed", "err", err)
 		}
 	}
 	for {
@@ -248,13 +248,13 @@ func (j *joiner) keep(ctx context.Context, id *join.Identity) error {
 		if err == nil {
 			break
 		}
-		j.say(syncStatus{State: SyncJoining, Reason: "disk", Err: fmt.Errorf("%w: %w", errDisk, err), Do: "make room below " + j.e.o.Data + ", or make it writable"})
+		j.say(syncStatus{State: SyncJoining, Reason: "disk", Err: fmt.Errorf("%w: %w", errDisk, err), Do: "free some space below " + j.e.o.Data + ", or make it writable"})
 		if pause.For(ctx, lookAgain) != nil {
 			return ctx.Err()
 		}
 	}
 	if err := os.Remove(j.path + ".key"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		j.e.o.Log.Warn("the key is part of the identity now, its own file is left over", "err", err)
+		j.e.o.Log.Warn("the file of the key is not removed: the key is in the identity now, so the file can be deleted", "err", err)
 	}
 	return nil
 }
@@ -267,7 +267,7 @@ func (j *joiner) say(s syncStatus) {
 	j.e.joining.Store(&s)
 	if text := s.Reason + s.Err.Error(); text != j.said {
 		j.said = text
-		j.e.o.Log.Warn("this gateway does not send to the cloud yet: messages are kept", "reason", s.Reason, "err", s.Err, "do", s.Do)
+		j.e.o.Log.Warn("this gateway does not send to the cloud yet: messages stay in the local log", "reason", s.Reason, "err", s.Err, "do", s.Do)
 	}
 }
 
@@ -278,9 +278,9 @@ func joinProblem(err error, gateway string) syncStatus {
 	case errors.Is(err, errNoToken):
 		s.Reason, s.Do = "no-token", "give it a join token with --join-file (weirctl join-token makes one)"
 	case errors.Is(err, errUnreachable):
-		s.State, s.Reason, s.Do = SyncJoining, "unreachable", "if it lasts, check --cloud and whether UDP gets there"
+		s.State, s.Reason, s.Do = SyncJoining, "unreachable", "if it lasts, check --cloud, and whether UDP packets reach that address"
 	case errors.Is(err, errDisk):
-		s.State, s.Reason, s.Do = SyncJoining, "disk", "make room, or make the data directory writable"
+		s.State, s.Reason, s.Do = SyncJoining, "disk", "free some space, or make the data directory writable"
 	case errors.Is(err, join.ErrForeign):
 		s.State, s.Reason, s.Do = SyncRefused, "foreign", "check --cloud: the token is for another cloud than the one that answers there"
 	case errors.Is(err, join.ErrGatewayTaken):

@@ -91,7 +91,7 @@ func (b *backend) tryLetters(taken int64, batch []*mqtt.Message, p *prepared) er
 		taken += wal.Size(&reports[len(reports)-1])
 	}
 	if len(reports) > 0 && taken+wal.FrameOverhead > b.log.Room(weir.Live) {
-		return fmt.Errorf("report what gives way: %w", wal.ErrFull)
+		return fmt.Errorf("report evicted letters: %w", wal.ErrFull)
 	}
 	if s := b.log.Space(weir.Live); size+taken > s.Disk {
 		return fmt.Errorf("%d bytes on the disk: %w", size, wal.ErrFull)

@@ -47,7 +47,7 @@ func namesFile(data string) string { return filepath.Join(data, "topics") }
 func openNames(path string, limit int, log *slog.Logger) *names {
 	n := &names{limit: limit, log: log, known: make(map[string]string), refused: make(map[string]struct{})}
 	if err := n.read(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("the list of topics cannot be read: those that come first from now on count", "err", err)
+		log.Warn("list of topics not read: --max-topics counts from zero again", "err", err)
 	}
 	var err error
 	if n.file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
@@ -73,7 +73,7 @@ func (n *names) read(path string) error {
 
 // stopWriting closes the file after an error. The caller holds mu, or n is not shared yet.
 func (n *names) stopWriting(err error) {
-	n.log.Warn("the list of topics cannot be written: other topics may count after a restart", "err", err)
+	n.log.Warn("list of topics not written: after a restart --max-topics may admit other topics", "err", err)
 	if n.file != nil {
 		n.file.Close()
 		n.file = nil
@@ -93,7 +93,7 @@ func (n *names) admit(topic string) bool {
 	if known, found := n.known[plain(topic)]; found {
 		if known != topic && !n.alike {
 			n.alike = true
-			n.log.Warn("messages name two topics that differ in . and _ only, which are the same for Kafka: those of the second go to topic "+Unrouted,
+			n.log.Warn("two topics differ only in . and _, which Kafka does not tell apart: messages for the second go to topic "+Unrouted,
 				"topic", topic, "other", known)
 		}
 		return known == topic
@@ -101,8 +101,8 @@ func (n *names) admit(topic string) bool {
 	if len(n.known) >= n.limit {
 		if !n.said {
 			n.said = true
-			n.log.Warn("messages name more topics than this gateway may: the rest goes to topic "+Unrouted+" (--max-topics; a route can join topics)",
-				"max_topics", n.limit, "first", topic)
+			n.log.Warn("messages name more topics than --max-topics: those for the others go to topic "+Unrouted+" (raise it, or merge topics with a route)",
+				"max_topics", n.limit, "topic", topic)
 		}
 		return false
 	}
@@ -128,7 +128,7 @@ func (n *names) refuse(items []sender.Item, reason string) {
 			continue
 		}
 		n.refused[item.Topic] = struct{}{}
-		n.log.Warn("the cloud does not create this topic: what was accepted for this one is a dead letter, what comes from now on goes to topic "+Unrouted,
+		n.log.Warn("the cloud does not create this topic: messages accepted for it before became dead letters, new ones go to topic "+Unrouted,
 			"topic", item.Topic, "reason", reason)
 	}
 }

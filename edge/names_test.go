@@ -33,7 +33,7 @@ func TestNames(t *testing.T) {
 	if err := n.close(); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Count(lines.String(), "\n") != 1 || !strings.Contains(lines.String(), "max_topics=2 first=t2") {
+	if strings.Count(lines.String(), "\n") != 1 || !strings.Contains(lines.String(), "max_topics=2 topic=t2") {
 		t.Errorf("said\n%s", &lines)
 	}
 	n = openNames(path, 2, log)

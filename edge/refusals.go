@@ -43,8 +43,8 @@ type refusal struct {
 func newRefusals(space func(weir.Lane) wal.Space, log *slog.Logger, set *metrics.Set) *refusals {
 	r := &refusals{space: space, log: log, metrics: set}
 	r.letters = budget.NewEpisode(budget.EpisodeOptions{
-		Begin: "refused letters cannot be stored: devices that send messages which are refused for good are answered as on a full disk",
-		End:   "storing refused letters has not failed for a while", Log: log})
+		Begin: "refused letters cannot be stored: devices that send messages which are refused for good get the answer of a full disk",
+		End:   "refused letters are stored again", Log: log})
 	for lane := range weir.Lane(weir.Lanes) {
 		for _, cause := range []string{"quota", "disk"} {
 			r.counted(lane, cause) // so that the first refusal is seen as a change
@@ -80,11 +80,11 @@ func (r *refusals) note(lane weir.Lane, messages int, largest int64) {
 		return
 	}
 	e.began = e.latest
-	text := "messages are refused: the buffer has used up its quota until the cloud has taken some of it"
+	text := "messages are refused: the local log has used up --quota; it takes messages again when the cloud has taken some"
 	if cause == "disk" {
-		text = "messages are refused: the disk has no more free space than the reserve"
+		text = "messages are refused: the disk has no more free space than --reserve"
 	}
-	r.log.Warn(text, append([]any{"lane", lane.String(), "cause", cause}, args...)...)
+	r.log.Warn(text, append([]any{"lane", lane.String(), "reason", cause}, args...)...)
 	if r.timer == nil {
 		r.timer = time.AfterFunc(refusalQuiet, r.look)
 	}
@@ -108,7 +108,7 @@ func (r *refusals) look() {
 			running = true
 			continue
 		}
-		r.log.Info("messages are taken again", "lane", lane.String(), "lasted", time.Since(e.began).Round(time.Second), "refused", e.count)
+		r.log.Info("messages are accepted again", "lane", lane.String(), "lasted", time.Since(e.began).Round(time.Second), "refused", e.count)
 		*e = refusal{}
 	}
 	if r.timer = nil; running {

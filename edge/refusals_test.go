@@ -40,7 +40,7 @@ func TestRefusals(t *testing.T) {
 				}
 				synctest.Wait()
 				if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 1 ||
-					!strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "cause="+cause) || !strings.Contains(lines[0], "lane=live") {
+					!strings.Contains(lines[0], "level=WARN") || !strings.Contains(lines[0], "reason="+cause) || !strings.Contains(lines[0], "lane=live") {
 					t.Fatalf("lines while it is full: %q", lines)
 				}
 				if m := written(set); !strings.Contains(m, `weir_edge_lane_refusing{lane="live"} 1`) ||
@@ -98,7 +98,7 @@ func TestRefusalsOfAFullLog(t *testing.T) {
 		}
 	}
 	text := out.String()
-	if refused < 100 || strings.Count(text, "\n") != 2 || strings.Count(text, "cause=quota") != 2 || !strings.Contains(text, "lane=bulk") {
+	if refused < 100 || strings.Count(text, "\n") != 2 || strings.Count(text, "reason=quota") != 2 || !strings.Contains(text, "lane=bulk") {
 		t.Errorf("%d refused: %s", refused, text)
 	}
 }
@@ -133,7 +133,7 @@ func TestRefusedDevices(t *testing.T) {
 	g.await(SyncConnected, "")
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(time.Minute); g.logs.count("messages are taken again") == 0; {
+	for late := time.After(time.Minute); g.logs.count("messages are accepted again") == 0; {
 		select {
 		case <-tick.C:
 		case <-late:
@@ -141,7 +141,7 @@ func TestRefusedDevices(t *testing.T) {
 		}
 	}
 	publish(t, g, "device")
-	if g.logs.count("messages are refused") != 1 || g.logs.count("messages are taken again") != 1 || g.logs.count("refused=20") != 1 {
+	if g.logs.count("messages are refused") != 1 || g.logs.count("messages are accepted again") != 1 || g.logs.count("refused=20") != 1 {
 		t.Errorf("lines:\n%s", g.logs.b.String())
 	}
 	g.metric(`weir_edge_lane_refusing{lane="live"} 0`)

@@ -34,7 +34,7 @@ func (e *Edge) Reload() {
 func (e *Edge) reloadUsers() {
 	c, err := e.users.Reload()
 	if err != nil {
-		e.o.Log.Error("users cannot be read again: those from before stay", "err", err)
+		e.o.Log.Error("users not read again: the former ones stay in force", "err", err)
 		return
 	}
 	ended := 0
@@ -50,7 +50,7 @@ func (e *Edge) reloadUsers() {
 func (e *Edge) reloadACL() {
 	acl, err := mqtt.LoadACL(e.o.ACL)
 	if err != nil {
-		e.o.Log.Error("the ACL cannot be read again: the one from before stays", "err", err)
+		e.o.Log.Error("ACL not read again: the former one stays in force", "err", err)
 		return
 	}
 	c := acl.ChangeSince(e.acl.Load())
@@ -77,7 +77,7 @@ func (e *Edge) loadRoutes() (Routes, error) {
 func (e *Edge) reloadRoutes() {
 	routes, err := e.loadRoutes()
 	if err != nil {
-		e.o.Log.Error("the routes cannot be read again: those from before stay", "err", err)
+		e.o.Log.Error("routes not read again: the former ones stay in force", "err", err)
 		return
 	}
 	old := *e.backend.routes.Swap(&routes)

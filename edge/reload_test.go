@@ -70,7 +70,7 @@ func TestReload(t *testing.T) {
 	e.Reload()
 	text := lines.String()
 	says("added=0 changed=0 removed=1 connections_ended=0")
-	for _, what := range []string{"level=ERROR msg=\"the ACL cannot be read again", "line 1", "routes=3 added=1 removed=1 order_changed=false"} {
+	for _, what := range []string{"level=ERROR msg=\"ACL not read again", "line 1", "routes=3 added=1 removed=1 order_changed=false"} {
 		if !strings.Contains(text, what) {
 			t.Errorf("no %q in\n%s", what, text)
 		}
@@ -84,7 +84,7 @@ func TestReload(t *testing.T) {
 	put("routes", "routes: [{filter: a, topic: other}, {filter: b, topic: two}, {filter: b, topic: never}]")
 	e.Reload()
 	text = lines.String()
-	says("level=ERROR msg=\"users cannot be read again")
+	says("level=ERROR msg=\"users not read again")
 	for _, what := range []string{"lines_added=1 lines_removed=1", "routes=3 added=0 removed=0 order_changed=true"} {
 		if !strings.Contains(text, what) {
 			t.Errorf("no %q in\n%s", what, text)
@@ -92,7 +92,7 @@ func TestReload(t *testing.T) {
 	}
 	put("routes", "routes: [{filter: a/#/b, topic: x}]")
 	e.Reload()
-	says("level=ERROR msg=\"the routes cannot be read again")
+	says("level=ERROR msg=\"routes not read again")
 	if goes("a") != "other" || e.acl.Load().MayRead("c", "", "a") || !known("ann") {
 		t.Error("what was read again does not count, or what was wrong does")
 	}

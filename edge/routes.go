@@ -140,7 +140,7 @@ func (r *Route) compile() error {
 		return fmt.Errorf("source %q is neither on nor off", r.Source)
 	}
 	if r.Topic == "" && !r.Drop {
-		return errors.New("topic is missing (or say drop: true)")
+		return errors.New("topic is missing (or set drop: true)")
 	}
 	if r.Key == "" {
 		r.Key = "{topic}"
@@ -152,7 +152,7 @@ func (r *Route) compile() error {
 		return err
 	}
 	if r.topic.fixed() && !r.Drop && !LegalTopic(r.Topic) {
-		return fmt.Errorf("%q cannot be the name of a topic that gateways write to", r.Topic)
+		return fmt.Errorf("%q is not a topic that gateways may write to", r.Topic)
 	}
 	return r.checkTombstone()
 }

@@ -77,7 +77,7 @@ func TestRouteMistakes(t *testing.T) {
 		"routes: [{filter: a, topic: '{0}'}]":                "unknown placeholder {0}",
 		"routes: [{filter: a, topic: x, key: '{topik}'}]":    "did you mean {topic}",
 		"routes: [{filter: a, topic: '{1'}]":                 "never closed",
-		"routes: [{filter: a, topic: weir.x}]":               "cannot be the name",
+		"routes: [{filter: a, topic: weir.x}]":               "is not a topic that gateways may write to",
 		"routes: [{filter: a, topic: '{gatway}'}]":           "did you mean {gateway}",
 		"routes: [{filter: a, topik: x}]":                    `unknown key "topik" (did you mean topic?)`,
 		"routes:\n  - filter: a\n    topic: x\n    bogus: 1": `line 4: unknown key "bogus": there are filter,`,

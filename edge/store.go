@@ -38,10 +38,10 @@ func openStore(data string, log *slog.Logger) (mqtt.Store, error) {
 		return store, err
 	}
 	aside := fmt.Sprintf("%s.aside-%d", path, time.Now().Unix())
-	log.Error("the session state cannot be read: it is put aside, and persistent sessions, their subscriptions and retained messages begin anew. "+
-		"After going back to an older version, go forward and put the file back", "err", err, "aside", aside)
+	log.Error("session state not read: it was renamed, and sessions, subscriptions and retained messages are empty now. "+
+		"If an older version of weir-edge was started, start the newer one and rename the file back", "err", err, "file", aside)
 	if err := os.Rename(path, aside); err != nil {
-		return nil, fmt.Errorf("put it aside: %w", err)
+		return nil, fmt.Errorf("rename it: %w", err)
 	}
 	return mqtt.OpenStore(path, log)
 }

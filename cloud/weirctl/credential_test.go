@@ -210,8 +210,8 @@ func TestResetOffline(t *testing.T) {
 	if _, err := fleet.Authority(t.Context(), bucket, []byte("a secret of the bucket"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	reset(2, "secret does not open", url)
-	reset(2, "secret does not open", url, "--secret-file", at("other"))
+	reset(2, "secret does not decrypt", url)
+	reset(2, "secret does not decrypt", url, "--secret-file", at("other"))
 	reset(2, "read --secret-file", url, "--secret-file", at("nowhere"))
 	reset(0, "weiradm1.", url, "--secret-file", at("secret"))
 }

@@ -118,7 +118,7 @@ func (l *Log) giveUp(w *writer, ln weir.Lane, cause error) {
 	w.mu.Unlock()
 	err := l.renew()
 	if l.failures.begin(l.opts.Now()) {
-		l.opts.Log.Error("a write to the buffer failed: a new buffer takes its place, and nothing is acknowledged until writes work again",
+		l.opts.Log.Error("a write to the buffer failed: it is replaced by a new one, and no message is acknowledged until writes succeed again",
 			"lane", ln, "err", errors.Join(cause, err))
 	}
 }
@@ -154,7 +154,7 @@ func (f *failures) over(o Options) {
 		return
 	}
 	if now := o.Now(); now.Sub(f.latest) >= failuresQuiet {
-		o.Log.Info("writes to the buffer work again", "lasted", now.Sub(f.began).Round(time.Second), "failed", f.count)
+		o.Log.Info("writes to the buffer succeed again", "lasted", now.Sub(f.began).Round(time.Second), "failed", f.count)
 		f.count = 0
 	}
 }
@@ -208,7 +208,7 @@ func (l *Log) endBuffer() error {
 	}
 	// Usually the buffer ends because the disk takes nothing more.
 	if err := l.ended.add(l.current.end()); err != nil {
-		l.opts.Log.Warn("cannot add a buffer to the list of ended buffers", "buffer", l.current.id, "err", err)
+		l.opts.Log.Warn("buffer not added to the list of ended buffers: its own files say the same", "buffer", l.current.id, "err", err)
 	}
 	return nil
 }
@@ -222,7 +222,7 @@ func (l *Log) settle(b *buffer) {
 		l.readers[i].mu.Unlock()
 		l.used.Add(more)
 		if err != nil {
-			l.opts.Log.Warn("a buffer's files cannot be listed", "dir", b.lanes[i].dir, "err", err)
+			l.opts.Log.Warn("the files of a buffer cannot be listed: its size in the metrics is not exact", "dir", b.lanes[i].dir, "err", err)
 		}
 	}
 	if !b.empty() {

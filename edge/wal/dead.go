@@ -167,7 +167,7 @@ func (d *dead) shrink() error {
 		}
 		d.segments = slices.Delete(d.segments, 0, 1)
 		d.dropped += old.count
-		d.log.Warn("dead letters are dropped for newer ones", "records", old.count, "quota", d.quota)
+		d.log.Warn("the oldest dead letters are removed to make room for newer ones", "records", old.count, "quota", d.quota)
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (d *dead) eachIn(number uint64, seen map[stream]seqSet, fn func(Dead) error
 	return d.files.each(number, func(count uint32, body []byte) error {
 		records, err := parseDead(body, count)
 		if err != nil {
-			d.log.Warn("dead letters are damaged", "path", d.files.path(number), "err", err)
+			d.log.Warn("a file of dead letters is damaged: it is skipped", "file", d.files.path(number), "err", err)
 			return nil
 		}
 		for _, r := range records {

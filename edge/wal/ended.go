@@ -56,8 +56,8 @@ func (e *ended) open(d *disk, dir string, log *slog.Logger) error {
 			return err
 		}
 		if e.copies[i].torn {
-			log.Warn("a list of ended buffers is damaged; the other copy and the buffers' own files make up for it",
-				"path", e.copies[i].path, "left", len(e.have[i]))
+			log.Warn("a list of ended buffers is damaged: the other copy and the buffers' own files are used",
+				"file", e.copies[i].path, "left", len(e.have[i]))
 		}
 	}
 	return nil

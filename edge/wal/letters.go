@@ -331,7 +331,7 @@ func (l *Letters) shrink() {
 	l.evicted += letterCount(gone)
 	for _, f := range gone {
 		if err := l.files.remove(f.number); err != nil {
-			l.log.Warn("a file of refused letters cannot be removed", "path", l.files.path(f.number), "err", err)
+			l.log.Warn("file of refused letters not removed: trying again at the next start", "file", l.files.path(f.number), "err", err)
 		}
 	}
 }
@@ -399,7 +399,7 @@ func (l *Letters) eachIn(number uint64, fn func(Letter) error) error {
 	return l.files.each(number, func(count uint32, body []byte) error {
 		batch, err := parseLetters(body, count)
 		if err != nil {
-			l.log.Warn("refused letters are damaged", "path", l.files.path(number), "err", err)
+			l.log.Warn("a file of refused letters is damaged: it is skipped", "file", l.files.path(number), "err", err)
 			return nil
 		}
 		for _, letter := range batch {

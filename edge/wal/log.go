@@ -148,13 +148,13 @@ func (l *Log) loadBuffers(h heard) error {
 		name := e.Name()
 		if strings.HasSuffix(name, goneSuffix) {
 			if err := os.RemoveAll(filepath.Join(l.buffersDir(), name)); err != nil {
-				l.opts.Log.Warn("cannot remove a retired buffer", "name", name, "err", err)
+				l.opts.Log.Warn("retired buffer not removed: trying again at the next start", "file", name, "err", err)
 			}
 			continue
 		}
 		id, ok := parseBufferName(name)
 		if !ok {
-			l.opts.Log.Warn("unexpected file in the directory of buffers", "name", name)
+			l.opts.Log.Warn("unexpected file in the directory of buffers: it is ignored", "file", name)
 			continue
 		}
 		there[id] = true
@@ -162,7 +162,7 @@ func (l *Log) loadBuffers(h heard) error {
 		l.loadBuffer(id, h)
 	}
 	for _, id := range l.missing(h, there) {
-		l.opts.Log.Error("the folder of a buffer is gone; what it held is reported as lost, unless the cloud has it", "buffer", id)
+		l.opts.Log.Error("the directory of a buffer is missing: its records are reported as lost unless the cloud has them", "buffer", id)
 		l.loadBuffer(id, h)
 	}
 	l.highest = max(l.highest, l.retired.highest(), h.id.Counter(), h.latest.id.Counter())
@@ -178,7 +178,7 @@ func (l *Log) missAll(h heard) (heard, error) {
 	if err != nil || len(entries) > 0 || h != (heard{}) || len(l.ended.known) > 0 || len(l.retired.known) > 0 {
 		return h, err
 	}
-	l.opts.Log.Error("the local log is gone; what it held and the cloud does not have is lost", "dir", l.opts.Dir)
+	l.opts.Log.Error("the local log is missing: records that the cloud does not have are lost", "dir", l.opts.Dir)
 	id, err := newID(1)
 	if err != nil {
 		return h, err
@@ -216,7 +216,7 @@ func (l *Log) loadBuffer(id weir.BufferID, h heard) {
 	said := func(ln weir.Lane) witness { return l.witness(h, id, ln) }
 	if err := b.load(said); err != nil {
 		l.unread = append(l.unread, saidEnd(id, said))
-		l.opts.Log.Error("a buffer cannot be read; it is left as it is, and tried again at the next start", "buffer", id, "err", err)
+		l.opts.Log.Error("a buffer cannot be read: it is left as it is and read again at the next start", "buffer", id, "err", err)
 		return
 	}
 	if b.empty() {
@@ -226,20 +226,20 @@ func (l *Log) loadBuffer(id weir.BufferID, h heard) {
 	for i := range b.lanes {
 		la := &b.lanes[i]
 		if la.lost != "" && la.last > la.acked {
-			l.opts.Log.Error("records of a buffer are lost; they are reported unless the cloud has them", "dir", la.dir,
-				"what", la.lost, "first", la.acked+1, "last", la.last, "sure_to", la.firm)
+			l.opts.Log.Error("records of a buffer are lost: they are reported unless the cloud has them", "dir", la.dir,
+				"reason", la.lost, "first", la.acked+1, "last", la.last, "certain_to", la.firm)
 		}
 		if la.sealed {
 			continue
 		}
 		if err := la.seal(); err != nil {
-			l.opts.Log.Warn("cannot write the end of a buffer: the next start finds it again",
+			l.opts.Log.Warn("the end of a buffer is not written: the next start finds it again",
 				"dir", la.dir, "err", err)
 		}
 	}
 	l.used.Add(b.bytes())
 	l.buffers = append(l.buffers, b)
-	l.opts.Log.Info("found a buffer of an earlier start", "buffer", id, "bytes", b.bytes())
+	l.opts.Log.Info("a buffer of an earlier start is there: its records are delivered first", "buffer", id, "bytes", b.bytes())
 }
 
 // noteEnds sets the list of ended buffers to what was found. The list only backs up
@@ -250,7 +250,7 @@ func (l *Log) noteEnds() {
 		all = append(all, b.end())
 	}
 	if err := l.ended.replace(all); err != nil {
-		l.opts.Log.Warn("cannot write the list of ended buffers", "err", err)
+		l.opts.Log.Warn("list of ended buffers not written: the buffers' own files say the same", "err", err)
 	}
 }
 
@@ -258,7 +258,7 @@ func (l *Log) noteEnds() {
 // removed at the next start.
 func (l *Log) discard(b *buffer) {
 	if err := b.remove(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.opts.Log.Warn("cannot remove a buffer that is delivered", "buffer", b.id, "err", err)
+		l.opts.Log.Warn("delivered buffer not removed: trying again at the next start", "buffer", b.id, "err", err)
 	}
 }
 
@@ -274,7 +274,7 @@ func newID(counter uint32) (id weir.BufferID, err error) {
 // is not used.
 func (l *Log) begin() error {
 	if l.highest == math.MaxUint32 {
-		return errors.New("its buffer counter is used up")
+		return errors.New("the counter of buffers is used up")
 	}
 	id, err := newID(l.highest + 1)
 	if err != nil {

@@ -76,7 +76,7 @@ func (t *mapTable) load(b *buffer) error {
 		return err
 	}
 	if list.torn {
-		b.log.Warn("the map table of a buffer is damaged", "buffer", b.id, "rows", len(rows))
+		b.log.Warn("the map table of a buffer is damaged: the readable part is used", "buffer", b.id, "rows", len(rows))
 	}
 	t.list, t.rows = list, rows
 	return nil

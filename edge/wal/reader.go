@@ -102,10 +102,10 @@ func (r *reader) read(la *lane, from uint64) ([]Item, error) {
 	if gap.Reason == "" {
 		gap.Reason = cmp.Or(la.lost, "missing")
 	}
-	la.log.Error("records are missing in the buffer", "dir", la.dir,
+	la.log.Error("records are missing in a buffer: a gap is reported", "dir", la.dir,
 		"first", gap.First, "last", gap.Last, "exact", gap.Exact, "reason", gap.Reason)
 	if err := la.gaps.add(gap); err != nil {
-		la.log.Warn("cannot write a gap: it may change", "dir", la.dir, "err", err)
+		la.log.Warn("gap not written: its bounds may change after a restart", "dir", la.dir, "err", err)
 	}
 	return []Item{{Seq: gap.Last, Gap: &gap}}, nil
 }

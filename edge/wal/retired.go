@@ -33,7 +33,7 @@ func (r *retired) open(d *disk, path string, log *slog.Logger) error {
 		return err
 	})
 	if err == nil && r.list.torn {
-		log.Warn("the list of retired buffers is damaged", "path", path, "left", len(r.known))
+		log.Warn("the list of retired buffers is damaged: the readable part is used", "file", path, "left", len(r.known))
 	}
 	return err
 }

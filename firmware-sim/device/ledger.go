@@ -69,7 +69,7 @@ func parseReading(line string) (Reading, error) {
 	for i := range nums {
 		n, err := strconv.Atoi(f[i+1])
 		if err != nil || n < 0 {
-			return Reading{}, fmt.Errorf("field %d: %q is no number", i+2, f[i+1])
+			return Reading{}, fmt.Errorf("field %d: %q is not a number", i+2, f[i+1])
 		}
 		nums[i] = n
 	}

@@ -11,28 +11,28 @@ import (
 var (
 	ErrTokenMalformed = errors.New("join token is malformed: copy all of it, from weir1 on")
 	ErrTokenUnknown   = errors.New("join token is not known to this cloud")
-	ErrTokenSpent     = errors.New("join token is spent: ask for a new one")
+	ErrTokenSpent     = errors.New("join token was used up: ask for a new one")
 	ErrTokenExpired   = errors.New("join token has expired: ask for a new one")
 	ErrTokenBound     = errors.New("join token is for another gateway")
 	ErrGatewayTaken   = errors.New("another gateway has joined under this id")
 	ErrGatewayID      = errors.New("gateway id must be 1 to 64 letters, digits, dots, underscores or hyphens, and begin with a letter or digit")
 	ErrRequest        = errors.New("certificate request is not valid")
-	ErrUnavailable    = errors.New("cloud cannot admit a gateway now")
+	ErrUnavailable    = errors.New("the cloud cannot let a gateway join now")
 
 	// ErrForeign: the peer's certificate is not signed by the expected CA.
-	ErrForeign = errors.New("certificate is from a foreign CA")
+	ErrForeign = errors.New("certificate is of another CA")
 	// ErrExpired: the certificate has expired; it may still renew itself.
 	ErrExpired = errors.New("certificate has expired")
 	// ErrTooOld: the certificate expired so long ago that it cannot renew.
 	ErrTooOld = errors.New("certificate expired too long ago to be renewed: join again")
 	// ErrNotYet: the certificate is not valid yet, or a clock is wrong.
-	ErrNotYet = errors.New("certificate is not valid yet: check the clock")
+	ErrNotYet = errors.New("certificate is not valid yet: set the clock")
 	// ErrRevoked: the cloud does not accept this gateway any more.
 	ErrRevoked = errors.New("gateway is revoked")
 
 	// ErrSecret: the CA was wrapped with another secret, or a secret is needed and none
 	// was given.
-	ErrSecret = errors.New("secret does not open the CA key")
+	ErrSecret = errors.New("the secret does not decrypt the CA key")
 	// ErrNotStored: a renewed certificate could not be written to disk.
 	ErrNotStored = errors.New("certificate is not stored")
 	// ErrCorrupt: stored bytes are not what was stored.

@@ -99,9 +99,9 @@ func CheckNode(cert, ca *x509.Certificate, now time.Time) (string, error) {
 	}
 	switch {
 	case now.After(cert.NotAfter):
-		return "", fmt.Errorf("of node %q, which ended %v ago: %w", name, now.Sub(cert.NotAfter).Round(time.Second), ErrExpired)
+		return "", fmt.Errorf("node %q, %v ago: %w", name, now.Sub(cert.NotAfter).Round(time.Second), ErrExpired)
 	case now.Before(cert.NotBefore):
-		return "", fmt.Errorf("of node %q, which begins in %v: %w", name, cert.NotBefore.Sub(now).Round(time.Second), ErrNotYet)
+		return "", fmt.Errorf("node %q, for another %v: %w", name, cert.NotBefore.Sub(now).Round(time.Second), ErrNotYet)
 	}
 	return name, nil
 }
@@ -172,7 +172,7 @@ func (id *NodeIdentity) ClientTLS(name string) *tls.Config {
 		VerifyConnection: func(s tls.ConnectionState) error {
 			got, err := id.check(s)
 			if err == nil && got != name {
-				return fmt.Errorf("%w: node %q answers in the place of %q", ErrNode, got, name)
+				return fmt.Errorf("%w: node %q answered instead of %q", ErrNode, got, name)
 			}
 			return err
 		},

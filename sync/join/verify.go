@@ -16,7 +16,7 @@ func CheckClient(cert, ca *x509.Certificate, now time.Time) error {
 		return fmt.Errorf("%w: it is that of a node: %w", ErrForeign, ErrNode)
 	}
 	if err := CheckGateway(cert.Subject.CommonName); err != nil {
-		return fmt.Errorf("%w: its name is no gateway id: %w", ErrForeign, err)
+		return fmt.Errorf("%w: its name is not a gateway id: %w", ErrForeign, err)
 	}
 	return Validity(cert, now)
 }

@@ -98,7 +98,7 @@ func UnmarshalCA(b, secret []byte) (*CA, error) {
 // unwrap opens the key that begins, with its salt, at b[at].
 func unwrap(b []byte, at int, secret []byte) ([]byte, error) {
 	if secret == nil {
-		return nil, fmt.Errorf("it is wrapped and no secret was given: %w", ErrSecret)
+		return nil, fmt.Errorf("it is encrypted, and no secret was given: %w", ErrSecret)
 	}
 	if len(b) < at+saltLen {
 		return nil, fmt.Errorf("read CA key: %w", ErrCorrupt)

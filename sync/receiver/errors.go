@@ -55,9 +55,9 @@ func (s *session) report(cause error) {
 	case code == wire.CodeProtocol:
 		log.Warn("gateway broke the protocol: connection closed", "err", cause)
 	case errors.Is(cause, errStalled), errors.Is(cause, errNotRead):
-		log.Warn("gateway sends nothing and holds memory: connection closed", "err", cause)
+		log.Warn("gateway stands still and holds memory that others need: connection closed", "err", cause)
 	default:
-		log.Info("session ended", "code", code, "err", cause)
+		log.Info("gateway's session ended", "code", code, "err", cause)
 	}
 }
 
@@ -69,7 +69,7 @@ func (s *session) line() *slog.Logger {
 	case !may:
 		return slog.New(slog.DiscardHandler)
 	case unlogged > 0:
-		return s.log.With("lines_left_out", unlogged)
+		return s.log.With("unlogged", unlogged)
 	}
 	return s.log
 }

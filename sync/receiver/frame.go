@@ -36,8 +36,8 @@ const (
 )
 
 var (
-	errStalled = errors.New("the rest of a frame does not come")
-	errNotRead = errors.New("gateway does not read what it is answered")
+	errStalled = errors.New("frame stopped arriving")
+	errNotRead = errors.New("gateway does not read its answers")
 	errCrowded = errors.New("too many connections of this gateway have not said Hello")
 )
 
@@ -226,7 +226,7 @@ func (r *Receiver) excused(gateway string) error {
 	case !ok:
 		return nil
 	case left > 0:
-		return fmt.Errorf("%w: its last session stood still and held memory, the next may begin in %v", ErrBusy, left.Round(time.Second))
+		return fmt.Errorf("%w: its last session stopped arriving and held memory: wait %v before the next", ErrBusy, left.Round(time.Second))
 	case left < -forgetBlame:
 		delete(r.blamed, gateway)
 	}

@@ -98,7 +98,7 @@ func TestFramesGoOn(t *testing.T) {
 			if (cause != nil) != c.ends || lasted < c.least || lasted > c.most {
 				t.Errorf("lasted %v and ended with %v", lasted, cause)
 			}
-			if c.ends && !strings.Contains(cause.Error(), "the rest of a frame does not come") {
+			if c.ends && !strings.Contains(cause.Error(), "frame stopped arriving") {
 				t.Errorf("ended with %v", cause)
 			}
 			if c.arrive && appends != 1 {

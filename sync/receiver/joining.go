@@ -37,7 +37,7 @@ func (r *Receiver) HandleJoin(conn Session) error {
 	gateway, err := r.join(ctx, conn, seat)
 	if err != nil {
 		if may, unlogged := r.guard.mayLog(addr, true); may {
-			r.log.Warn("gateway did not join", "gateway", gateway, "peer", addr, "err", err, "lines_left_out", unlogged)
+			r.log.Warn("gateway did not join", "gateway", gateway, "address", addr, "err", err, "unlogged", unlogged)
 		}
 		if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) {
 			r.countViolation(&r.joins)
@@ -46,7 +46,7 @@ func (r *Receiver) HandleJoin(conn Session) error {
 		}
 		r.joins.Errors.Add(1)
 	} else {
-		r.log.Info("gateway joined", "gateway", gateway, "peer", addr)
+		r.log.Info("gateway joined", "gateway", gateway, "address", addr)
 	}
 	conn.Close(wire.CodeNone, "")
 	return err
@@ -82,11 +82,11 @@ func (r *Receiver) join(ctx context.Context, conn Session, seat *budget.Seat) (g
 
 func (r *Receiver) decide(ctx context.Context, conn Session, req *wire.JoinRequest) (JoinResult, error) {
 	if r.o.Join == nil {
-		return JoinResult{}, fmt.Errorf("this node admits nobody: %w", join.ErrUnavailable)
+		return JoinResult{}, fmt.Errorf("this node lets no gateway join: %w", join.ErrUnavailable)
 	}
 	addr := conn.Peer().Addr
 	if pause := r.guard.pause(addr); pause > 0 {
-		return JoinResult{}, fmt.Errorf("%w: wrong tokens came from this address, the next is looked at in %v", join.ErrUnavailable, pause.Round(time.Second))
+		return JoinResult{}, fmt.Errorf("%w: wrong tokens came from this address: wait %v before the next try", join.ErrUnavailable, pause.Round(time.Second))
 	}
 	done, err := r.o.Join(ctx, JoinRequest{Addr: addr, Secret: req.Secret, Gateway: req.Gateway, CSR: req.CSR})
 	if errors.Is(err, join.ErrTokenUnknown) {

@@ -152,7 +152,7 @@ func (b *outbox) refuse(o outcome) error {
 	reason := reasonOf(o.err)
 	b.s.r.countRefused(reason)
 	if reason != wire.ReasonHole {
-		b.s.log.Warn("batch refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
+		b.s.log.Warn("batch of a gateway refused", "lane", b.lane, "topic", o.topic, "partition", o.partition,
 			"first", o.first, "last", o.last, "reason", reason, "err", o.err)
 		b.s.refusal(Refusal{Topic: o.topic, Reason: reason, Text: o.err.Error(), Records: o.last - o.first + 1})
 	}

@@ -73,7 +73,7 @@ func (r *Receiver) Handle(conn Session) error {
 	peer := conn.Peer()
 	s := &session{
 		r: r, conn: conn, peer: peer, gateway: peer.Gateway,
-		log: r.log.With("gateway", peer.Gateway, "peer", peer.Addr),
+		log: r.log.With("gateway", peer.Gateway, "address", peer.Addr),
 		own: newAllowance(max(r.o.InFlight, wire.MaxLane)), writing: make(chan struct{}, 1),
 		ended: make(chan struct{}),
 		done:  make(chan struct{}),

@@ -34,7 +34,7 @@ func (s *session) checkGateway(b record.Batch) error {
 	_ = b.Each(limit, func(r *record.Record) error {
 		for _, h := range r.Headers {
 			if h.Key == headerGateway && string(h.Value) != s.gateway {
-				other = fmt.Errorf("record says that it is of gateway %q: %w", h.Value, ErrNotAllowed)
+				other = fmt.Errorf("a record names gateway %q: %w", h.Value, ErrNotAllowed)
 			}
 		}
 		return errSeen

@@ -44,8 +44,8 @@ func (l *lane) hear(f wire.Frame) error {
 		}
 		l.n.s.count.refused(f.Reason)
 		if f.Reason != wire.ReasonHole {
-			l.n.s.log.Warn("batch refused", "lane", l.id, "topic", f.Topic, "partition", f.Partition,
-				"first", f.First, "last", f.Last, "reason", f.Reason, "text", f.Text)
+			l.n.s.log.Warn("the cloud refused a batch", "lane", l.id, "topic", f.Topic, "partition", f.Partition,
+				"first", f.First, "last", f.Last, "reason", f.Reason, "err", f.Text)
 		}
 		l.addRefused(l.delivery.refuse(f, time.Now()), f.Reason.String()+": "+f.Text)
 		return nil
@@ -76,7 +76,7 @@ func (l *lane) storeRefused() error {
 	l.mu.Unlock()
 	for i, all := range groups {
 		if all[0].state == settled { // gaps that the cloud does not take
-			l.n.s.log.Error("cannot report a gap: topic "+weir.GapTopic+" was deleted",
+			l.n.s.log.Error("gaps not reported: topic "+weir.GapTopic+" was deleted",
 				"lane", l.id, "first", all[0].first, "last", all[len(all)-1].last, "gaps", len(all))
 			continue
 		}
@@ -89,7 +89,7 @@ func (l *lane) storeRefused() error {
 		}
 		l.n.s.count.dead.Add(len(items))
 		l.n.s.log.Warn("records moved to the dead letters", "lane", l.id, "first", items[0].Seq, "last", items[len(items)-1].Seq,
-			"records", len(items), "topic", items[0].Topic, "cause", causes[i])
+			"records", len(items), "topic", items[0].Topic, "reason", causes[i])
 		l.mu.Lock()
 		l.delivery.markDead(all, causes[i])
 		l.mu.Unlock()
@@ -195,7 +195,7 @@ func (l *lane) grow(a *wire.Topic) error {
 			return l.addRow(a, b.Lanes[l.id].Last+1)
 		}
 	}
-	return fmt.Errorf("buffer %s is gone while it is drained", l.buffer.ID)
+	return fmt.Errorf("buffer %s disappeared while it was drained", l.buffer.ID)
 }
 
 // addRow makes a row durable, then uses it.

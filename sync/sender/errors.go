@@ -29,7 +29,7 @@ var (
 var (
 	errRejected = errors.New("certificate is foreign or revoked")
 	errRenewed  = errors.New("certificate renewed")
-	errTooSoon  = errors.New("the cloud calls a certificate expired that it has just renewed: its nodes' clocks disagree")
+	errTooSoon  = errors.New("the cloud says that a certificate which it has just renewed has expired: the clocks of its nodes differ")
 	errSilent   = errors.New("the cloud does not answer")
 	errProtocol = errors.New("the cloud broke the protocol")
 	errClosed   = errors.New("sender has ended")

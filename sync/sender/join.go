@@ -46,7 +46,7 @@ func JoinOver(ctx context.Context, conn Session, t join.Token, gateway string, k
 	}
 	r, ok := f.(*wire.JoinResponse)
 	if !ok {
-		return nil, fmt.Errorf("frame type %#02x is no answer to joining: %w", f.Type(), errProtocol)
+		return nil, fmt.Errorf("frame type %#02x instead of an answer to joining: %w", f.Type(), errProtocol)
 	}
 	if err := join.VerdictError(r.Verdict, r.Text); err != nil {
 		return nil, err

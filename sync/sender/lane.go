@@ -207,7 +207,7 @@ func (l *lane) begin(b weir.Buffer, seen uint64, t *table) {
 	reached := l.n.high[b.ID][l.id]
 	l.n.mu.Unlock()
 	if first, gone := d.forgotten(reached); gone {
-		l.n.s.log.Error("the cloud has lost what it had acknowledged, and this gateway does not have it any more: a gap is reported",
+		l.n.s.log.Error("the cloud has lost records that it had acknowledged, and this gateway has freed them: a gap is reported",
 			"buffer", b.ID, "lane", l.id, "first", first, "last", from-1)
 		d.pushGap(Item{Seq: from - 1, Gap: &weir.Gap{First: first, Last: from - 1, Reason: "the cloud has gone back: its bucket was restored"}})
 	}
@@ -273,7 +273,7 @@ func (l *lane) read() error {
 		}
 		i := slices.IndexFunc(all, func(b weir.Buffer) bool { return b.ID == l.buffer.ID })
 		if i < 0 {
-			return fmt.Errorf("buffer %s is gone while it is drained", l.buffer.ID)
+			return fmt.Errorf("buffer %s disappeared while it was drained", l.buffer.ID)
 		}
 		l.buffer = all[i]
 	}
@@ -286,7 +286,7 @@ func (l *lane) read() error {
 		return fmt.Errorf("read buffer %s from %d: %w", l.buffer.ID, l.next, err)
 	}
 	if len(items) == 0 {
-		return fmt.Errorf("read buffer %s from %d: nothing, and not the end", l.buffer.ID, l.next)
+		return fmt.Errorf("read buffer %s from %d: no records, although more must follow", l.buffer.ID, l.next)
 	}
 	l.ahead, l.next = items, items[len(items)-1].Seq+1
 	return nil

@@ -45,7 +45,7 @@ func (s *Sender) loop(ctx context.Context) {
 		if to, ok := errors.AsType[*redirectError](err); ok && hops < maxHops {
 			hops++
 			s.down(err, nil)
-			s.log.Info("following redirect", "from", addr, "to", to.addr)
+			s.log.Info("redirected to another node", "address", addr, "next", to.addr)
 			addr = to.addr
 			continue
 		}
@@ -152,9 +152,9 @@ func (s *Sender) note(addr, next string, welcome bool, refused, err error) {
 	switch {
 	case said.text == before.text && !welcome:
 	case refused != nil:
-		s.log.Warn("the cloud's address refuses this gateway: messages are kept, and the next address is tried", "addr", addr, "err", refused, "next", next, "do", do)
+		s.log.Warn("the cloud refuses this gateway at this address: messages stay in the local log, and the next address is tried", "address", addr, "err", refused, "next", next, "do", do)
 	default:
-		s.log.Warn("no link to the cloud, trying again", "addr", addr, "err", err, "next", next)
+		s.log.Warn("no link to the cloud: trying again", "address", addr, "err", err, "next", next)
 	}
 }
 

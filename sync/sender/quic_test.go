@@ -247,7 +247,7 @@ func TestQUICRefusesStrangers(t *testing.T) {
 		id   *join.Identity
 		want error
 	}{
-		{"foreign CA", mixed, sender.ErrForeign},
+		{"of another CA", mixed, sender.ErrForeign},
 		{"revoked", identity(t, c.ca, "gw-9", time.Now(), year), sender.ErrRevoked},
 		{"too old", identity(t, c.ca, "gw-2", time.Now().Add(-3*year), year/2), sender.ErrExpired},
 	} {

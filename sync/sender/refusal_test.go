@@ -229,7 +229,7 @@ func TestExpiredForEver(t *testing.T) {
 		if renewals != 1 || dials > 80 {
 			t.Errorf("%d renewals and %d connections in an hour", renewals, dials)
 		}
-		if len(log.with("nodes' clocks disagree")) != 1 {
+		if len(log.with("clocks of its nodes differ")) != 1 {
 			t.Errorf("log:\n%s", log.b.String())
 		}
 	})

@@ -70,15 +70,15 @@ func (n *session) renewFirst() error {
 func (n *session) takeCertificate(c *wire.Certificate) error {
 	id := n.s.o.Identity
 	if id == nil {
-		return fmt.Errorf("certificate that nobody asked for: %w", errProtocol)
+		return fmt.Errorf("unexpected certificate: %w", errProtocol)
 	}
 	if c.Reason != wire.ReasonNone {
-		n.s.log.Warn("certificate not renewed", "reason", c.Reason, "text", c.Text, "expires", id.Leaf().NotAfter)
+		n.s.log.Warn("certificate not renewed: trying again later", "reason", c.Reason, "err", c.Text, "expires", id.Leaf().NotAfter)
 		return nil
 	}
 	switch err := id.Renew(c.DER); {
 	case errors.Is(err, join.ErrNotStored):
-		n.s.log.Error("certificate renewed, but not stored: it is asked for again after a restart", "err", err)
+		n.s.log.Error("certificate renewed but not stored: it is renewed again after a restart", "err", err)
 	case err != nil:
 		return fmt.Errorf("use renewed certificate: %w", err)
 	}

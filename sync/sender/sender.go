@@ -91,13 +91,13 @@ func (s *Sender) up(addr string, w *wire.Welcome) {
 	s.count.connected.Set(1)
 	s.set(func(st *State) {
 		if st.Cluster != "" && st.Cluster != w.Cluster {
-			s.log.Warn("the cloud is another cluster than before", "was", st.Cluster, "is", w.Cluster)
+			s.log.Warn("the cloud is another cluster than before", "before", st.Cluster, "cluster", w.Cluster)
 		}
 		st.Connected, st.Addr, st.Node, st.Cluster = true, addr, w.Node, w.Cluster
 		st.Since, st.Err, st.Refused = time.Now(), nil, nil
 	})
 	s.accepted(addr)
-	s.log.Info("connected to the cloud", "addr", addr, "node", w.Node, "cluster", w.Cluster)
+	s.log.Info("connected to the cloud", "address", addr, "node", w.Node, "cluster", w.Cluster)
 }
 
 func (s *Sender) down(err, refused error) {

@@ -206,7 +206,7 @@ func (n *session) takeMarks(m *wire.Marks) {
 	}
 	n.mu.Unlock()
 	for _, id := range aside {
-		n.s.log.Error("buffer may have been delivered already: it is kept and not sent", "buffer", id)
+		n.s.log.Error("the cloud cannot tell whether this buffer was delivered before: it is kept and not sent", "buffer", id)
 		n.s.set(func(st *State) { st.addAside(id) })
 	}
 }
@@ -380,7 +380,7 @@ func (n *session) retireKnown() error {
 			continue
 		}
 		if b.Current { // never retired by this process, nor by an earlier one
-			n.s.log.Error("the cloud calls the current buffer retired: it is not sent", "buffer", b.ID)
+			n.s.log.Error("the cloud says that the current buffer is retired: it is kept and not sent", "buffer", b.ID)
 			n.s.set(func(st *State) { st.addAside(b.ID) })
 			continue
 		}
@@ -395,7 +395,7 @@ func (n *session) retireKnown() error {
 		if err := n.s.o.Buffers.Retire(b.ID); err != nil {
 			return fmt.Errorf("delete retired buffer %s: %w", b.ID, err)
 		}
-		n.s.log.Info("buffer retired", "buffer", b.ID)
+		n.s.log.Info("buffer removed: it is retired in the cloud", "buffer", b.ID)
 	}
 	return nil
 }
