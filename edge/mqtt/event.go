@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // The events of the state store. FORMAT.md has their bytes.
@@ -181,104 +183,49 @@ func appendMessage(b []byte, m *Message) []byte {
 	return appendString(b, m.Payload)
 }
 
-// decoder reads an event. Once bytes are missing, everything that it returns is zero and
-// bad is true.
-type decoder struct {
-	p   []byte
-	bad bool
-}
-
-func (c *decoder) take(n uint64) []byte {
-	if c.bad || n > uint64(len(c.p)) {
-		c.bad = true
-		return nil
-	}
-	out := c.p[:n]
-	c.p = c.p[n:]
-	return out
-}
-
-func (c *decoder) byte() byte {
-	if p := c.take(1); p != nil {
-		return p[0]
-	}
-	return 0
-}
-
-func (c *decoder) uint16() uint16 {
-	if p := c.take(2); p != nil {
-		return binary.BigEndian.Uint16(p)
-	}
-	return 0
-}
-
-func (c *decoder) uint32() uint32 {
-	if p := c.take(4); p != nil {
-		return binary.BigEndian.Uint32(p)
-	}
-	return 0
-}
-
-func (c *decoder) uint64() uint64 {
-	if p := c.take(8); p != nil {
-		return binary.BigEndian.Uint64(p)
-	}
-	return 0
-}
-
-func (c *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(c.p)
-	if c.bad || n <= 0 {
-		c.bad = true
-		return 0
-	}
-	c.p = c.p[n:]
-	return v
-}
-
-func (c *decoder) bytes() []byte  { return c.take(c.uvarint()) }
-func (c *decoder) string() string { return string(c.bytes()) }
+// decoder reads an event, or what a session is owed.
+type decoder struct{ coding.Decoder }
 
 // decodeEvent is the inverse of encode. The event shares nothing with p.
 func decodeEvent(p []byte) (event, error) {
-	c := &decoder{p: p}
-	e := event{kind: eventKind(c.byte())}
+	c := &decoder{coding.NewDecoder(p)}
+	e := event{kind: eventKind(c.Byte())}
 	switch e.kind {
 	case eventSession:
-		e.client, e.expiry = c.string(), c.uint32()
+		e.client, e.expiry = c.String(), c.Uint32()
 	case eventEnd:
-		e.client = c.string()
+		e.client = c.String()
 	case eventSubscribe:
-		e.client, e.sub.filter = c.string(), c.string()
-		e.sub.setOptions(c.byte())
-		e.sub.identifier = int(c.uvarint() & 0x0fff_ffff)
+		e.client, e.sub.filter = c.String(), c.String()
+		e.sub.setOptions(c.Byte())
+		e.sub.identifier = int(c.Uvarint() & 0x0fff_ffff)
 		if _, filter, ok := shareName(e.sub.filter); !ok || !validFilter(filter, len(filter)+1) {
-			c.bad = true
+			c.Fail()
 		}
 	case eventUnsubscribe:
-		e.client, e.sub.filter = c.string(), c.string()
+		e.client, e.sub.filter = c.String(), c.String()
 	case eventInbound:
-		e.client, e.id = c.string(), c.uint16()
-		e.place = Place(c.take(shortPlace))
-		if len(c.p) > 0 {
-			e.number = c.uint64()
+		e.client, e.id = c.String(), c.Uint16()
+		e.place = Place(c.Take(shortPlace))
+		if c.Len() > 0 {
+			e.number = c.Uint64()
 		}
 	case eventInboundAt:
-		e.client, e.id = c.string(), c.uint16()
-		e.place, e.number = Place(c.bytes()), c.uint64()
+		e.client, e.id = c.String(), c.Uint16()
+		e.place, e.number = Place(c.Bytes()), c.Uint64()
 	case eventRelease:
-		e.client, e.id = c.string(), c.uint16()
+		e.client, e.id = c.String(), c.Uint16()
 	case eventRetain:
 		e.message = c.message()
 	case eventUnretain:
-		e.topic = c.string()
+		e.topic = c.String()
 	default:
 		if !e.kind.known() {
 			return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
 		}
 		c.owing(&e)
 	}
-	if c.bad || len(c.p) > 0 {
+	if !c.Done() {
 		return event{}, fmt.Errorf("%w: kind %d", errEvent, e.kind)
 	}
 	return e, nil
@@ -287,34 +234,36 @@ func decodeEvent(p []byte) (event, error) {
 // message reads a retained message, which is never empty.
 func (c *decoder) message() *Message {
 	m := c.anyMessage()
-	c.bad = c.bad || len(m.Payload) == 0 || !m.Retain
+	if len(m.Payload) == 0 || !m.Retain {
+		c.Fail()
+	}
 	return m
 }
 
 func (c *decoder) anyMessage() *Message {
-	flags := c.byte()
-	m := &Message{Retain: flags&notRetained == 0, QoS: c.byte(), Version: c.byte(), Will: flags&isWill != 0}
+	flags := c.Byte()
+	m := &Message{Retain: flags&notRetained == 0, QoS: c.Byte(), Version: c.Byte(), Will: flags&isWill != 0}
 	p := &m.Properties
 	p.HasPayloadFormat, p.HasExpiry = flags&hasPayloadFormat != 0, flags&hasExpiry != 0
-	p.PayloadFormat, p.Expiry = c.byte(), c.uint32()
-	m.Accepted = time.UnixMilli(int64(c.uint64()))
-	m.Topic, m.ClientID, m.Username = c.string(), c.string(), c.string()
-	p.ContentType, p.ResponseTopic = c.string(), c.string()
-	if data := c.bytes(); len(data) > 0 {
+	p.PayloadFormat, p.Expiry = c.Byte(), c.Uint32()
+	m.Accepted = time.UnixMilli(int64(c.Uint64()))
+	m.Topic, m.ClientID, m.Username = c.String(), c.String(), c.String()
+	p.ContentType, p.ResponseTopic = c.String(), c.String()
+	if data := c.Bytes(); len(data) > 0 {
 		p.CorrelationData = append([]byte(nil), data...)
 	}
-	for range c.uvarint() {
-		if c.bad {
+	for range c.Uvarint() {
+		if c.Bad() {
 			break
 		}
-		p.User = append(p.User, UserProperty{c.string(), c.string()})
+		p.User = append(p.User, UserProperty{c.String(), c.String()})
 	}
-	m.Payload = append([]byte(nil), c.bytes()...)
+	m.Payload = append([]byte(nil), c.Bytes()...)
 	if flags&isRefused != 0 {
 		m.Refused = &Refusal{Reason: "the topic name of a will from before a restart is not allowed", Size: int64(len(m.Payload))}
 	}
 	if m.QoS > 2 || m.Topic == "" {
-		c.bad = true
+		c.Fail()
 	}
 	return m
 }

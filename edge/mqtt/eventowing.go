@@ -38,26 +38,26 @@ func (e *event) encodeOwing(b []byte) []byte {
 func (c *decoder) owing(e *event) {
 	switch e.kind {
 	case eventWill:
-		e.client = c.string()
-		e.delay = time.Duration(c.uint32()) * time.Second
+		e.client = c.String()
+		e.delay = time.Duration(c.Uint32()) * time.Second
 		e.message = c.anyMessage()
 	case eventWillGone:
-		e.client = c.string()
+		e.client = c.String()
 	case eventLeft:
-		e.client = c.string()
-		if ms := c.uint64(); ms > 0 {
+		e.client = c.String()
+		if ms := c.Uint64(); ms > 0 {
 			e.left = time.UnixMilli(int64(ms))
 		}
 	case eventNumber:
-		e.client, e.session, e.number = c.string(), c.uint32(), c.uint64()
+		e.client, e.session, e.number = c.String(), c.Uint32(), c.Uint64()
 	case eventProgress:
-		e.client = c.string()
+		e.client = c.String()
 		e.progress = c.progress()
 	case eventSegment:
-		e.number, e.end = c.uint64(), c.uint64()
-		copy(e.salt[:], c.take(saltSize))
+		e.number, e.end = c.Uint64(), c.Uint64()
+		copy(e.salt[:], c.Take(saltSize))
 	case eventSegmentGone, eventOwedLast, eventVoid:
-		e.number = c.uint64()
+		e.number = c.Uint64()
 	}
 }
 
@@ -87,12 +87,12 @@ func appendProgress(b []byte, p *progress) []byte {
 }
 
 func (c *decoder) progress() (p progress) {
-	p.sentTo = c.uint64()
+	p.sentTo = c.Uint64()
 	before := uint64(0)
-	for range c.uvarint() {
-		v := c.uvarint()
-		if c.bad || v>>1 == 0 {
-			c.bad = true
+	for range c.Uvarint() {
+		v := c.Uvarint()
+		if c.Bad() || v>>1 == 0 {
+			c.Fail()
 			return p
 		}
 		before += v >> 1

@@ -3,6 +3,8 @@ package mqtt
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // The records of an OwedLog. FORMAT.md has their bytes.
@@ -80,50 +82,50 @@ type owedRecord struct {
 }
 
 func decodeOwed(p []byte) (owedRecord, error) {
-	c := &decoder{p: p}
+	c := &decoder{coding.NewDecoder(p)}
 	var r owedRecord
-	kind := c.byte()
+	kind := c.Byte()
 	switch kind {
 	case owedMessage:
-		for range c.uvarint() {
-			if c.bad {
+		for range c.Uvarint() {
+			if c.Bad() {
 				break
 			}
 			r.to = append(r.to, c.recipient())
 		}
 		r.message = c.anyMessage()
 	case owedReplay:
-		r.to = []recipient{{number: uint32(c.uvarint())}}
-		r.sub.filter = c.string()
-		r.sub.setOptions(c.byte())
-		r.sub.identifier = int(c.uvarint() & 0x0fff_ffff)
+		r.to = []recipient{{number: uint32(c.Uvarint())}}
+		r.sub.filter = c.String()
+		r.sub.setOptions(c.Byte())
+		r.sub.identifier = int(c.Uvarint() & 0x0fff_ffff)
 		if !validFilter(r.sub.filter, len(r.sub.filter)+1) {
-			c.bad = true
+			c.Fail()
 		}
 	default:
 		return owedRecord{}, fmt.Errorf("record of kind %d is not known", kind)
 	}
-	if c.bad || len(c.p) > 0 {
+	if !c.Done() {
 		return owedRecord{}, fmt.Errorf("record of kind %d is malformed", kind)
 	}
 	return r, nil
 }
 
 func (c *decoder) recipient() recipient {
-	r := recipient{number: uint32(c.uvarint())}
-	flags := c.byte()
+	r := recipient{number: uint32(c.Uvarint())}
+	flags := c.Byte()
 	r.qos, r.retain = flags&3, flags&owedRetain != 0
-	for range c.uvarint() {
-		if c.bad {
+	for range c.Uvarint() {
+		if c.Bad() {
 			return r
 		}
-		r.identifiers = append(r.identifiers, int(c.uvarint()&0x0fff_ffff))
+		r.identifiers = append(r.identifiers, int(c.Uvarint()&0x0fff_ffff))
 	}
 	if flags&owedShared != 0 {
-		r.share = c.string()
+		r.share = c.String()
 	}
 	if r.qos == 0 || r.qos > 2 {
-		c.bad = true
+		c.Fail()
 	}
 	return r
 }
