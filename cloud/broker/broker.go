@@ -111,7 +111,6 @@ func New(o Options) *Broker {
 	for _, how := range []txn.Ending{txn.Committed, txn.Aborted, txn.TimedOut} {
 		b.ended[how] = o.Metrics.NewCounter(fmt.Sprintf("weir_transactions_total{end=%q}", how))
 	}
-	o.Metrics.RegisterMetricsWriter(b.writeMetrics)
 	return b
 }
 

@@ -22,27 +22,24 @@ func (c *console) groups(r *http.Request) (any, error) {
 }
 
 func (c *console) groupsAll() ([]Group, error) {
-	coordinators, err := c.Broker.AllGroups()
+	known, err := c.Metrics.Coordination()
 	if err != nil {
 		return nil, err
 	}
-	var list []group.Listing
-	for _, groups := range coordinators {
-		some, err := groups.List()
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, some...)
+	return listGroups(known), nil
+}
+
+// listGroups lists all groups, with how far each is behind in all topics.
+func listGroups(known broker.Coordination) []Group {
+	lags := make(map[string]int64)
+	for _, l := range known.Lags {
+		lags[l.Group] += int64(l.Records)
 	}
-	lags, err := c.Broker.GroupLags()
-	if err != nil {
-		return nil, err
-	}
-	all := make([]Group, 0, len(list))
-	for _, g := range list {
+	all := make([]Group, 0, len(known.Groups))
+	for _, g := range known.Groups {
 		all = append(all, Group{ID: g.Group, State: string(g.State), Protocol: g.ProtocolType, Members: g.Members, Lag: lags[g.Group]})
 	}
-	return all, nil
+	return all
 }
 
 func (c *console) deleteGroup(r *http.Request) (any, error) {

@@ -103,6 +103,7 @@ func open(t testing.TB, o setup) *door {
 		Partitions: 4, AutoCreate: !o.manual, Metrics: o.options.Metrics.Set,
 	})
 	b.Lead(own)
+	o.options.Metrics.SetSources(measure.Sources{Coordination: b.Coordination})
 	d = serve(t, o.options, access.Options{Users: users, Quotas: func() *quota.Quotas { return own.Quotas }}, l, b)
 	d.own, d.lost = own, lost
 	t.Cleanup(func() { // in the order of a node that stops

@@ -1,5 +1,6 @@
-// Package measure is where a node's doors register what they count. The metrics and the
-// admin port read it from there, so that a new door shows up in both.
+// Package measure is what a node counts and knows. Its doors register what they count,
+// and its other parts are sources of what they know. The metrics and the admin port read
+// the same Snapshot, so that a new door shows up in both.
 package measure
 
 import (
@@ -16,13 +17,14 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 )
 
-// Registry has what a node counts: a set of metrics, and its doors. It may be used by
-// many goroutines.
+// Registry has the metrics, doors and sources of a node. It may be used by many
+// goroutines.
 type Registry struct {
 	*metrics.Set // shows the doors, too
 
-	mu    sync.Mutex // guards doors
-	doors []Door     // by name
+	mu      sync.Mutex // guards doors and sources
+	doors   []Door     // by name
+	sources Sources
 }
 
 // Door is a door as it registers. Name and Counts are required.
@@ -73,22 +75,27 @@ func (r *Registry) registered() []Door {
 	return slices.Clone(r.doors)
 }
 
-// write writes the metrics of the doors. The counts of each door are read once.
+// write writes the metrics that come from one snapshot.
 func (r *Registry) write(w io.Writer) {
+	s, _ := r.Snapshot() // what cannot be known is not shown
 	var out bytes.Buffer
+	s.write(&out)
 	for _, d := range r.registered() {
-		counts := d.Counts()
-		for _, c := range counts {
-			for name, value := range common() {
-				metrics.WriteGaugeUint64(&out, fmt.Sprintf("%s{door=%q,listener=%q}", name, d.Name, c.Listener), value(c))
-			}
-		}
-		total := sum(counts)
+		total := sum(s.Listeners, d.Name)
 		for _, name := range slices.Sorted(maps.Keys(d.Totals)) {
 			metrics.WriteGaugeUint64(&out, name, d.Totals[name](total))
 		}
 	}
 	_, _ = w.Write(out.Bytes()) // an error means that the client is gone
+}
+
+// writeListeners writes the metrics that every door has.
+func writeListeners(out *bytes.Buffer, all []Listener) {
+	for _, l := range all {
+		for name, value := range common() {
+			metrics.WriteGaugeUint64(out, fmt.Sprintf("%s{door=%q,listener=%q}", name, l.Door, l.Listener), value(l.Counts))
+		}
+	}
 }
 
 // common returns the metrics that every door has.
@@ -106,8 +113,11 @@ func common() map[string]func(listener.Counts) uint64 {
 }
 
 // sum adds up the counts of a door's listeners.
-func sum(all []listener.Counts) (total listener.Counts) {
+func sum(all []Listener, door string) (total listener.Counts) {
 	for _, c := range all {
+		if c.Door != door {
+			continue
+		}
 		total.Open += c.Open
 		total.Accepted += c.Accepted
 		total.Refused += c.Refused

@@ -8,30 +8,31 @@ import (
 )
 
 // A consumer group counts as what administrators see it to be.
-func TestStatsOfConsumers(t *testing.T) {
+func TestListOfConsumers(t *testing.T) {
 	run(t, Options{}, func(t *testing.T, w world) {
 		w.j.topic("t", 4)
 		w.calm(w.client("m", "t"))
-		if s, err := w.Stats(); err != nil || s.Members != 1 || s.Groups[Stable] != 1 {
-			t.Errorf("%+v, %v", s, err)
+		if l, err := w.List(); err != nil || len(l) != 1 || l[0].Members != 1 || l[0].State != Stable {
+			t.Errorf("%+v, %v", l, err)
 		}
 	})
 }
 
-func TestStats(t *testing.T) {
+func TestListStates(t *testing.T) {
 	run(t, Options{}, func(t *testing.T, w world) {
 		check := func(when string, members int, want map[State]int) {
 			t.Helper()
-			s, err := w.Stats()
-			maps.DeleteFunc(s.Groups, func(_ State, n int) bool { return n == 0 })
-			if err != nil || s.Members != members || !maps.Equal(s.Groups, want) {
-				t.Errorf("%s: %+v, %v; want %v with %d members", when, s, err, want, members)
+			list, err := w.List()
+			states, counted := make(map[State]int), 0
+			for _, l := range list {
+				states[l.State]++
+				counted += l.Members
+			}
+			if err != nil || counted != members || !maps.Equal(states, want) {
+				t.Errorf("%s: %+v, %v; want %v with %d members", when, list, err, want, members)
 			}
 		}
 		check("without groups", 0, map[State]int{})
-		if s, _ := w.Stats(); len(s.Groups) != 5 {
-			t.Errorf("states %v", s.Groups)
-		}
 		w.commit("offsets only", Offset{})
 		w.stable(2)
 		w.j.topic("t", 4)
@@ -50,8 +51,8 @@ func TestStats(t *testing.T) {
 		}
 		check("the consumers have left", 2, map[State]int{Empty: 1, Stable: 1})
 		w.want(w.Close(), nil)
-		if _, err := w.Stats(); err == nil {
-			t.Error("a coordinator that is closed counts")
+		if _, err := w.List(); err == nil {
+			t.Error("a coordinator that is closed lists groups")
 		}
 	})
 }

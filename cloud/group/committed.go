@@ -1,26 +1,5 @@
 package group
 
-// Stats sums up all groups, including those that have only offsets.
-type Stats struct {
-	Groups  map[State]int // how many groups are in each state, 0 included
-	Members int
-}
-
-// Stats counts the groups.
-func (c *Coordinator) Stats() (Stats, error) {
-	s := Stats{Groups: map[State]int{Empty: 0, PreparingRebalance: 0, CompletingRebalance: 0, Stable: 0, Reconciling: 0}}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed || c.log == nil {
-		return s, ErrClosed
-	}
-	for _, g := range c.groups {
-		s.Groups[g.status()]++
-		s.Members += g.size()
-	}
-	return s, nil
-}
-
 // Position is a committed offset without its metadata.
 type Position struct {
 	Partition

@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"errors"
+
+	"github.com/weirmq/weir/cloud/group"
+	"github.com/weirmq/weir/cloud/shard"
+	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/weir"
+)
+
+// Coordination is what this node coordinates: the groups and transactions of its
+// shards.
+type Coordination struct {
+	Groups       []group.Listing // by name in each shard, including those that have only offsets
+	Lags         []Lag           // of the groups that have committed offsets
+	Transactions int             // that have not ended
+}
+
+// Lag is how far a group is behind in one topic.
+type Lag struct {
+	Group, Topic string
+	Records      uint64
+}
+
+// TransactionEnded counts a transaction; see txn.Options.
+func (b *Broker) TransactionEnded(how txn.Ending) { b.ended[how].Inc() }
+
+// Coordination returns what the owner of the shards knows of them. Errors:
+// ErrNotOwner, ErrUnavailable: the values of an owner in doubt may be stale, and
+// another owner may already have its own.
+func (b *Broker) Coordination() (c Coordination, err error) {
+	shards, err := b.owned()
+	if err != nil {
+		return Coordination{}, err
+	}
+	for _, s := range shards {
+		some, err := s.Groups.List()
+		if err != nil {
+			return Coordination{}, err
+		}
+		c.Groups = append(c.Groups, some...)
+		c.Transactions += s.Txns.Open()
+	}
+	if c.Lags, err = b.lags(shards); err != nil {
+		return Coordination{}, err
+	}
+	for _, s := range shards {
+		if err := s.Log.Err(); err != nil { // no longer the owner; it may have only just noticed
+			return Coordination{}, translate(err)
+		}
+	}
+	return c, nil
+}
+
+// lags adds up, for each group of the shards and each topic in which it has committed
+// offsets, how far these are behind the ends of their partitions. That is what
+// weirctl and Kafka's tools show: records of open transactions count, and so do
+// offsets whose records compaction or retention has removed.
+//
+// Ends are read once for all groups. A group that commits meanwhile may be ahead of
+// them, which counts as no lag. Deleted topics are left out.
+func (b *Broker) lags(shards []*shard.Shard) ([]Lag, error) {
+	c, err := b.catalogue()
+	if err != nil {
+		return nil, err
+	}
+	var all []Lag
+	ends := make(map[group.Partition]int64)
+	at := make(map[weir.TopicID]int) // index in all of the group's topic, -1 if it was deleted
+	var failed error
+	add := func(name string, committed []group.Position) {
+		clear(at)
+		for _, o := range committed {
+			i, seen := at[o.Topic]
+			if !seen {
+				i = -1
+				if topic, ok := c.Log.TopicByID(o.Topic); ok {
+					i = len(all)
+					all = append(all, Lag{Group: name, Topic: topic.Name})
+				}
+				at[o.Topic] = i
+			}
+			if i < 0 {
+				continue
+			}
+			end, known := ends[o.Partition]
+			var err error
+			if !known {
+				_, end, err = b.Bounds(o.Topic, o.Index)
+				if err != nil && !errors.Is(err, ErrUnknownTopic) { // the topic was just deleted
+					failed = err
+				}
+				ends[o.Partition] = end
+			}
+			all[i].Records += uint64(max(end-o.Offset, 0))
+		}
+	}
+	for _, s := range shards {
+		if err := s.Groups.EachCommitted(add); err != nil {
+			return nil, err
+		}
+	}
+	return all, failed
+}

@@ -1,0 +1,62 @@
+package measure
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/group"
+)
+
+// maxLags bounds the pairs of a group and a topic that the metrics show. Those that
+// are furthest behind are shown.
+const maxLags = 1_000
+
+// writeCoordination writes the metrics of groups and transactions.
+func writeCoordination(out *bytes.Buffer, c broker.Coordination) {
+	states, members := make(map[group.State]int), 0
+	for _, g := range c.Groups {
+		states[g.State]++
+		members += g.Members
+	}
+	for _, state := range []group.State{group.Empty, group.PreparingRebalance, group.CompletingRebalance, group.Stable, group.Reconciling} {
+		metrics.WriteGaugeUint64(out, fmt.Sprintf("weir_groups{state=%q}", state), uint64(states[state]))
+	}
+	metrics.WriteGaugeUint64(out, "weir_group_members", uint64(members))
+	shown, omitted := furthest(c.Lags, maxLags)
+	for _, l := range shown {
+		metrics.WriteGaugeUint64(out, fmt.Sprintf(`weir_group_lag_records{group="%s",topic="%s"}`, label(l.Group), label(l.Topic)), l.Records)
+	}
+	metrics.WriteGaugeUint64(out, "weir_group_lag_omitted_pairs", uint64(omitted))
+	metrics.WriteGaugeUint64(out, "weir_transactions_open", uint64(c.Transactions))
+}
+
+// furthest returns the n pairs that are furthest behind, by name, and the number of
+// the other pairs.
+func furthest(all []broker.Lag, n int) (shown []broker.Lag, omitted int) {
+	byName := func(a, b broker.Lag) int { return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Topic, b.Topic)) }
+	if len(all) > n {
+		slices.SortFunc(all, func(a, b broker.Lag) int { return cmp.Or(cmp.Compare(b.Records, a.Records), byName(a, b)) })
+		all, omitted = all[:n], len(all)-n
+	}
+	slices.SortFunc(all, byName)
+	return all, omitted
+}
+
+// label writes a name that clients have chosen as the value of a label. The format
+// escapes three characters. A name that is not plain text is quoted first, and so is
+// one that looks quoted, so that no two names become the same label.
+func label(name string) string {
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl) || strings.HasPrefix(name, `"`) {
+		name = strconv.Quote(name)
+	}
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(name)
+}
