@@ -5,6 +5,8 @@ import (
 	"hash/crc32"
 	"slices"
 	"testing"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // FuzzOpen gives Open any bytes, as they are and with corrected checksums. An object
@@ -55,8 +57,8 @@ func FuzzBlocks(f *testing.F) {
 		if len(raw) < indexHead {
 			return
 		}
-		d := decoder{p: raw[indexFrom+1:]}
-		p := d.piece()
+		d := coding.NewDecoder(raw[indexFrom+1:])
+		p := decodePiece(&d)
 		sealed := bytes.Clone(raw)
 		resealedIndex(sealed)
 		for _, raw := range [][]byte{raw, sealed} {

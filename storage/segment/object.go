@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -120,10 +121,10 @@ func decodeDirectory(object []byte) (pieces []Piece, at int, err error) {
 	if be.Uint32(trailer[8:]) != crc32.Checksum(object[from:end+8], castagnoli) {
 		return nil, 0, fmt.Errorf("%w: checksum of the directory", ErrCorrupt)
 	}
-	d := decoder{p: object[from:end]}
+	d := coding.NewDecoder(object[from:end])
 	pieces = make([]Piece, count)
 	for i := range pieces {
-		pieces[i] = d.piece()
+		pieces[i] = decodePiece(&d)
 	}
 	return pieces, int(from), nil
 }

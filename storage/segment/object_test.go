@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 var update = flag.Bool("update", false, "write the goldens anew")
@@ -128,9 +130,9 @@ func resealed(object []byte) []byte {
 	if from < headerSize || from > int64(end) {
 		return object
 	}
-	d := decoder{p: object[from:end]}
-	for len(d.p) >= pieceSize {
-		p := d.piece()
+	d := coding.NewDecoder(object[from:end])
+	for d.Len() >= pieceSize {
+		p := decodePiece(&d)
 		if p.Check() != nil || int64(p.At)+int64(p.Size) > from {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"math"
 
+	"github.com/weirmq/weir/storage/coding"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -51,11 +52,11 @@ func (p *Piece) append(dst []byte) []byte {
 	return be.AppendUint32(dst, p.Records)
 }
 
-// piece decodes a Piece without checking it: see Check.
-func (d *decoder) piece() Piece {
-	p := Piece{Topic: [16]byte(d.take(16)), Partition: int32(d.u32())}
-	p.Base, p.Next, p.MaxTime = int64(d.u64()), int64(d.u64()), int64(d.u64())
-	p.At, p.Size, p.Index, p.Records = d.u32(), d.u32(), d.u32(), d.u32()
+// decodePiece decodes a Piece without checking it: see Check.
+func decodePiece(d *coding.Decoder) Piece {
+	p := Piece{Topic: d.ID(), Partition: int32(d.Uint32())}
+	p.Base, p.Next, p.MaxTime = int64(d.Uint64()), int64(d.Uint64()), int64(d.Uint64())
+	p.At, p.Size, p.Index, p.Records = d.Uint32(), d.Uint32(), d.Uint32(), d.Uint32()
 	return p
 }
 
@@ -110,14 +111,14 @@ func (p Piece) Blocks(raw []byte) ([]Block, error) {
 	if len(raw) != int(p.Index) {
 		return nil, fmt.Errorf("%w: index of %d bytes instead of %d", ErrCorrupt, len(raw), p.Index)
 	}
-	d := decoder{p: raw}
-	if d.u32() != crc32.Checksum(raw[indexFrom:], castagnoli) {
+	d := coding.NewDecoder(raw)
+	if d.Uint32() != crc32.Checksum(raw[indexFrom:], castagnoli) {
 		return nil, fmt.Errorf("%w: checksum of an index", ErrCorrupt)
 	}
-	if v := d.take(1)[0]; v != version {
+	if v := d.Byte(); v != version {
 		return nil, fmt.Errorf("%w: index of version %d, this program knows %d", ErrFormat, v, version)
 	}
-	if is := d.piece(); is != p {
+	if is := decodePiece(&d); is != p {
 		return nil, fmt.Errorf("%w: index of another piece, %v, instead of %v", ErrCorrupt, is, p)
 	}
 	blocks, err := p.decodeBlocks(&d)
@@ -128,29 +129,29 @@ func (p Piece) Blocks(raw []byte) ([]Block, error) {
 }
 
 // decodeBlocks takes the entries of the index, which fill the rest of it.
-func (p *Piece) decodeBlocks(d *decoder) ([]Block, error) {
-	count := d.u32()
-	if int64(count)*minEntry > int64(len(d.p)) {
-		return nil, fmt.Errorf("%w: %d blocks in %d bytes", ErrCorrupt, count, len(d.p))
+func (p *Piece) decodeBlocks(d *coding.Decoder) ([]Block, error) {
+	count := d.Uint32()
+	if int64(count)*minEntry > int64(d.Len()) {
+		return nil, fmt.Errorf("%w: %d blocks in %d bytes", ErrCorrupt, count, d.Len())
 	}
 	blocks := make([]Block, count)
 	next, time, maxTime, end := p.Base, p.MaxTime, int64(NoTime), p.At+p.Size-p.Index
 	at := p.At
 	for i := range blocks {
 		b := &blocks[i]
-		b.Base = next + d.upTo(p.Next-next)
-		b.Next = b.Base + d.upTo(p.Next-b.Base)
-		b.At, b.Size = at, uint32(d.upTo(int64(end-at)))
-		b.MaxTime = time + d.varint()
-		b.CRC = d.u32()
-		if d.bad || b.Next == b.Base || b.Size < record.HeaderSize {
+		b.Base = next + int64(d.UpTo(uint64(p.Next-next)))
+		b.Next = b.Base + int64(d.UpTo(uint64(p.Next-b.Base)))
+		b.At, b.Size = at, uint32(d.UpTo(uint64(end-at)))
+		b.MaxTime = time + d.Varint()
+		b.CRC = d.Uint32()
+		if d.Bad() || b.Next == b.Base || b.Size < record.HeaderSize {
 			return nil, fmt.Errorf("%w: block %d makes no sense", ErrCorrupt, i)
 		}
 		next, time, maxTime, at = b.Next, b.MaxTime, max(maxTime, b.MaxTime), at+b.Size
 	}
 	switch {
-	case len(d.p) > 0:
-		return nil, fmt.Errorf("%w: %d bytes behind the last block", ErrCorrupt, len(d.p))
+	case d.Len() > 0:
+		return nil, fmt.Errorf("%w: %d bytes behind the last block", ErrCorrupt, d.Len())
 	case at != end:
 		return nil, fmt.Errorf("%w: blocks of %d bytes instead of %d", ErrCorrupt, at-p.At, end-p.At)
 	case maxTime != p.MaxTime:
