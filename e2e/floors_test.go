@@ -17,7 +17,7 @@ var floors = []struct {
 	pattern string
 	floor   float64
 }{
-	{"storage/record", 0}, {"storage/weir", 0}, {"storage/coding", 0}, {"storage/record/recordtest", 0.1},
+	{"storage/record", 0.05}, {"storage/weir", 0}, {"storage/coding", 0}, {"storage/crc", 0}, {"storage/record/recordtest", 0.1},
 	{"storage/pause", 0}, {"storage/durable", 0},
 	{"storage/storagetest", 5}, {"storage/s3/s3test", 5}, {"storage/open", 5},
 	{"storage/redis/redistest", 5}, {"storage/mysql/mysqltest", 5}, {"storage/hdfs/hdfstest", 5},

@@ -2,10 +2,9 @@ package storage
 
 import (
 	"context"
-	"hash/crc32"
-)
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	"github.com/weirmq/weir/storage/crc"
+)
 
 type sumKey struct{}
 
@@ -19,7 +18,7 @@ type summed struct {
 // keeps or sends a checksum need not compute it. sum must be exact: a store takes an
 // object with a wrong sum for a torn one, and drops it.
 func WithSum(ctx context.Context, body []byte, sum uint32) context.Context {
-	if checkSums && crc32.Checksum(body, castagnoli) != sum {
+	if checkSums && crc.Sum(body) != sum {
 		panic("storage: the sum of a body is not its CRC32C")
 	}
 	return context.WithValue(ctx, sumKey{}, summed{body, sum})
@@ -32,5 +31,5 @@ func Sum(ctx context.Context, body []byte) uint32 {
 	if len(body) > 0 && len(known.body) == len(body) && &known.body[0] == &body[0] {
 		return known.sum
 	}
-	return crc32.Checksum(body, castagnoli)
+	return crc.Sum(body)
 }

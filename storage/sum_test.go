@@ -2,14 +2,15 @@ package storage
 
 import (
 	"context"
-	"hash/crc32"
 	"testing"
+
+	"github.com/weirmq/weir/storage/crc"
 )
 
 // TestSum: what is said of a body counts for its memory alone.
 func TestSum(t *testing.T) {
 	body := []byte("some bytes")
-	want := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+	want := crc.Sum(body)
 	if got := Sum(t.Context(), body); got != want {
 		t.Errorf("Sum: %08x, want %08x", got, want)
 	}
@@ -19,7 +20,7 @@ func TestSum(t *testing.T) {
 	}
 	copied := append([]byte(nil), body...)
 	for name, other := range map[string][]byte{"a copy": copied, "a part": body[:4], "nothing": nil} {
-		if got, want := Sum(ctx, other), crc32.Checksum(other, crc32.MakeTable(crc32.Castagnoli)); got != want {
+		if got, want := Sum(ctx, other), crc.Sum(other); got != want {
 			t.Errorf("Sum of %s: %08x, want %08x", name, got, want)
 		}
 	}

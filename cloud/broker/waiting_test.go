@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/binary"
-	"hash/crc32"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"github.com/weirmq/weir/cloud/stopwatch"
 	"github.com/weirmq/weir/cloud/txn"
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -237,7 +237,7 @@ func TestQuietWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	flying[22] |= 0x10 // an attribute that only clients set
-	binary.BigEndian.PutUint32(flying[17:], crc32.Checksum(flying[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(flying[17:], crc.Sum(flying[21:]))
 	b.AppendTransactional(t.Context(), Append{Topic: topic.ID, Batch: flying}, Transaction{ID: "tx", Implicit: true}, func(_ int64, err error) {
 		if err != nil {
 			t.Error(err)

@@ -4,18 +4,18 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
 // seal writes the CRC of a batch that a test has changed.
 func seal(p []byte) {
-	binary.BigEndian.PutUint32(p[17:], crc32.Checksum(p[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(p[17:], crc.Sum(p[21:]))
 }
 
 // The hand-made decoder reads what kmsg writes.

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/txn"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -206,7 +206,7 @@ func transactionalBatch(t testing.TB, p txn.Producer, sequence int32) record.Bat
 	}
 	batch = slices.Clone(batch)
 	batch[22] |= 0x10 // an attribute that only clients set
-	binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(batch[17:], crc.Sum(batch[21:]))
 	return batch
 }
 

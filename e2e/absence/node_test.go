@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/commitlog/upkeep"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/join"
@@ -95,7 +95,7 @@ func (n *node) send(ctx context.Context, p place, b *record.Builder, transaction
 	}
 	if transactional {
 		batch[22] |= 0x10
-		binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[21:], crc32.MakeTable(crc32.Castagnoli)))
+		binary.BigEndian.PutUint32(batch[17:], crc.Sum(batch[21:]))
 	}
 	type answer struct {
 		base int64

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/durable"
 )
 
@@ -204,10 +204,9 @@ func readOwed(p []byte, salt [saltSize]byte, next uint64) (number uint64, body [
 // owedSum returns the checksum of a frame, over the file's salt, the length, the number and
 // the body.
 func owedSum(frame []byte, salt [saltSize]byte) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Checksum(salt[:], table)
-	sum = crc32.Update(sum, table, frame[:4])
-	return crc32.Update(sum, table, frame[8:])
+	sum := crc.Sum(salt[:])
+	sum = crc.Update(sum, frame[:4])
+	return crc.Update(sum, frame[8:])
 }
 
 func appendOwed(b []byte, number uint64, body []byte, salt [saltSize]byte) []byte {

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"iter"
@@ -13,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/durable"
 )
 
@@ -165,7 +165,7 @@ func (s *FileStore) scan(size int64, fn func([]byte) error) ([]fileRange, error)
 func (s *FileStore) readEvent(r *bufio.Reader, at, size int64) ([]byte, error) {
 	if header, err := r.Peek(frameHeader); err == nil {
 		if n := int64(binary.LittleEndian.Uint32(header)); n > maxResync && n <= min(maxEvent, size-at-frameHeader) {
-			sum := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+			sum := crc.New()
 			sum.Write(header[:4])
 			if _, err := io.Copy(sum, io.NewSectionReader(s.file, at+frameHeader, n)); err != nil {
 				return nil, err
@@ -232,8 +232,7 @@ func (s *FileStore) resync(from, size int64) (int64, error) {
 
 // frameSum returns the CRC32C of a frame's length field and its event.
 func frameSum(frame []byte) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli) // cached by the package
-	return crc32.Update(crc32.Checksum(frame[:4], table), table, frame[frameHeader:])
+	return crc.Update(crc.Sum(frame[:4]), frame[frameHeader:])
 }
 
 // appendFrame appends the frame of one event to b.

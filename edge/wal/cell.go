@@ -3,9 +3,10 @@ package wal
 import (
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/weirmq/weir/storage/crc"
 )
 
 const (
@@ -146,7 +147,7 @@ func sealSlot(value []byte, gen uint64, s salt) [slotSize]byte {
 	p[4] = cellVersion
 	binary.BigEndian.PutUint64(p[8:], gen)
 	copy(p[16:16+cellPayload], value)
-	binary.BigEndian.PutUint32(p[60:], crc32.Update(uint32(s), castagnoli, p[:60]))
+	binary.BigEndian.PutUint32(p[60:], crc.Update(uint32(s), p[:60]))
 	return p
 }
 
@@ -155,7 +156,7 @@ func parseSlot(p []byte, s salt) (value []byte, gen uint64, ok bool) {
 	if len(p) != slotSize || string(p[:4]) != cellMagic || p[4] != cellVersion {
 		return nil, 0, false
 	}
-	if binary.BigEndian.Uint32(p[60:]) != crc32.Update(uint32(s), castagnoli, p[:60]) {
+	if binary.BigEndian.Uint32(p[60:]) != crc.Update(uint32(s), p[:60]) {
 		return nil, 0, false
 	}
 	return p[16 : 16+cellPayload], binary.BigEndian.Uint64(p[8:]), true

@@ -2,10 +2,11 @@ package wal
 
 import (
 	"errors"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"syscall"
+
+	"github.com/weirmq/weir/storage/crc"
 )
 
 // dataSync makes what was written to f durable, including its length.
@@ -25,7 +26,7 @@ func bootID() uint32 {
 	if err != nil {
 		return 0
 	}
-	return max(1, crc32.Checksum(name, castagnoli))
+	return max(1, crc.Sum(name))
 }
 
 // unreadable reports whether an error of opening or reading a file means that its

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -38,8 +38,6 @@ const (
 	kindLetters kind = 7 // in the files of refused letters
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // salt goes into the checksum of every header. So a frame is valid only in the file of
 // the buffer and lane that it was written to, even if a damaged file system puts old
 // blocks into another file.
@@ -47,7 +45,7 @@ type salt uint32
 
 // saltOf returns the salt of a file that belongs to a buffer.
 func saltOf(id weir.BufferID, part byte) salt {
-	return salt(crc32.Checksum(append(id[:], part), castagnoli))
+	return salt(crc.Sum(append(id[:], part)))
 }
 
 // Parts of a buffer other than lanes, for saltOf.
@@ -91,8 +89,8 @@ func sealFrame(dst []byte, at int, s salt, k kind, first uint64, count uint32) {
 	binary.BigEndian.PutUint64(h[8:], first)
 	binary.BigEndian.PutUint32(h[16:], count)
 	binary.BigEndian.PutUint32(h[20:], uint32(len(body)))
-	binary.BigEndian.PutUint32(h[24:], crc32.Checksum(body, castagnoli))
-	binary.BigEndian.PutUint32(h[28:], crc32.Update(uint32(s), castagnoli, h[:28]))
+	binary.BigEndian.PutUint32(h[24:], crc.Sum(body))
+	binary.BigEndian.PutUint32(h[28:], crc.Update(uint32(s), h[:28]))
 }
 
 // parseHeader reads a header from the start of p. It accepts only what
@@ -101,7 +99,7 @@ func parseHeader(p []byte, s salt) (header, bool) {
 	if len(p) < headerSize || string(p[:4]) != frameMagic || p[4] != frameVersion || p[6] != 0 || p[7] != 0 {
 		return header{}, false
 	}
-	if binary.BigEndian.Uint32(p[28:]) != crc32.Update(uint32(s), castagnoli, p[:28]) {
+	if binary.BigEndian.Uint32(p[28:]) != crc.Update(uint32(s), p[:28]) {
 		return header{}, false
 	}
 	size := binary.BigEndian.Uint32(p[20:])
@@ -120,7 +118,7 @@ func parseHeader(p []byte, s salt) (header, bool) {
 
 // checkBody reports whether body is the one that h was sealed with.
 func (h header) checkBody(body []byte) bool {
-	return len(body) == h.size && crc32.Checksum(body, castagnoli) == h.sum
+	return len(body) == h.size && crc.Sum(body) == h.sum
 }
 
 // findHeader returns the first valid header at or behind off, and where it begins. ok

@@ -2,9 +2,9 @@ package commitlog
 
 import (
 	"fmt"
-	"hash/crc32"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 )
@@ -123,7 +123,7 @@ func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
 	if err := state.SealRun(body, dataAt); err != nil {
 		return nil, 0, err
 	}
-	sum = crc32.Checksum(body[:dataAt], state.Castagnoli)
+	sum = crc.Sum(body[:dataAt])
 	rest := body[dataAt:]
 	for _, it := range items {
 		sum = record.ExtendCRC(sum, record.Batch(rest[:len(it.batch)]))

@@ -3,10 +3,9 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"slices"
 
-	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/crc"
 )
 
 // Every object of a journal has one shape (FORMAT.md): a fixed part, then
@@ -77,8 +76,6 @@ const (
 	kindState = 3 // checkpoint: the body from the State
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // object is a decoded claim, header, DATA, SEAL, checkpoint, tombstone, closing or ask.
 type object struct {
 	typ     objectType
@@ -137,7 +134,7 @@ func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 	copy(p[offNonce:], o.nonce[:])
 	binary.BigEndian.PutUint32(p[offCount:], uint32(len(o.entries)))
 	binary.BigEndian.PutUint32(p[offLength:], uint32(size))
-	sum = crc32.Checksum(p[offVersion:], castagnoli)
+	sum = crc.Sum(p[offVersion:])
 	for i := range o.entries {
 		e := &o.entries[i]
 		head := len(p)
@@ -146,14 +143,14 @@ func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 		e.At = int64(len(p))
 		p = append(p, e.Body...)
 		if e.Summed {
-			sum = crc32.Update(sum, castagnoli, p[head:e.At])
-			sum = record.JoinCRC(sum, e.Sum, len(e.Body))
+			sum = crc.Update(sum, p[head:e.At])
+			sum = crc.Join(sum, e.Sum, len(e.Body))
 		} else {
-			sum = crc32.Update(sum, castagnoli, p[head:])
+			sum = crc.Update(sum, p[head:])
 		}
 	}
 	binary.BigEndian.PutUint32(p[offCRC:], sum)
-	return p, record.JoinCRC(crc32.Checksum(p[:offVersion], castagnoli), sum, len(p)-offVersion)
+	return p, crc.Join(crc.Sum(p[:offVersion]), sum, len(p)-offVersion)
 }
 
 // decode is the inverse of encode and accepts only what encode makes. The bodies point
@@ -165,7 +162,7 @@ func decode(p []byte) (object, error) {
 		return object{}, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(p))
 	case string(p[:offCRC]) != magic:
 		return object{}, fmt.Errorf("%w: no magic", ErrCorrupt)
-	case binary.BigEndian.Uint32(p[offCRC:]) != crc32.Checksum(p[offVersion:], castagnoli):
+	case binary.BigEndian.Uint32(p[offCRC:]) != crc.Sum(p[offVersion:]):
 		return object{}, fmt.Errorf("%w: checksum", ErrCorrupt)
 	case p[offVersion] != version:
 		return object{}, fmt.Errorf("%w: version %d, this one knows %d", ErrFormat, p[offVersion], version)

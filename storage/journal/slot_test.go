@@ -5,13 +5,14 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/weirmq/weir/storage/crc"
 )
 
 var testNonce = [16]byte{0: 0xa0, 15: 0xaf}
@@ -358,7 +359,7 @@ func rechecked(p []byte) []byte {
 	if l := binary.BigEndian.Uint32(p[offLength:]); l>>16 == 0xffff {
 		binary.BigEndian.PutUint32(p[offLength:], uint32(len(p)))
 	}
-	binary.BigEndian.PutUint32(p[offCRC:], crc32.Checksum(p[offVersion:], castagnoli))
+	binary.BigEndian.PutUint32(p[offCRC:], crc.Sum(p[offVersion:]))
 	return p
 }
 
@@ -370,7 +371,7 @@ func TestSlotSum(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 20_000, 300_000} {
 		body := bytes.Repeat([]byte("weir "), size)[:size]
 		plain = append(plain, Entry{Kind: 7, Body: body})
-		summed = append(summed, Entry{Kind: 7, Body: body, Sum: crc32.Checksum(body, castagnoli), Summed: size != 100})
+		summed = append(summed, Entry{Kind: 7, Body: body, Sum: crc.Sum(body), Summed: size != 100})
 	}
 	a, b := dataObject(0, claim, 5, plain), dataObject(0, claim, 5, summed)
 	want, _ := a.encodeTo(nil)
@@ -378,7 +379,7 @@ func TestSlotSum(t *testing.T) {
 	if !bytes.Equal(got, want) {
 		t.Error("the bytes differ")
 	}
-	if all := crc32.Checksum(got, castagnoli); sum != all {
+	if all := crc.Sum(got); sum != all {
 		t.Errorf("sum %08x, want %08x", sum, all)
 	}
 }

@@ -4,8 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
+
+	"github.com/weirmq/weir/storage/crc"
 )
 
 // HeaderSize is the number of bytes before the records of a batch.
@@ -65,11 +66,8 @@ var (
 	ErrEmpty = errors.New("record batch without records")
 )
 
-// castagnoli is never changed.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // Batch is the bytes of exactly one RecordBatch v2, as on the wire and at
-// rest. It comes from Next, Builder.Build or Merge; on other bytes Verify,
+// rest. It comes from Next, Builder.Build or MergeSmall; on other bytes Verify,
 // Each, VerifyRecords and Admit return errors, while the accessors need
 // HeaderSize bytes.
 type Batch []byte
@@ -202,7 +200,7 @@ func (b Batch) setMaxTimestamp(ms int64) {
 
 // seal writes the CRC of a finished batch.
 func (b Batch) seal() {
-	binary.BigEndian.PutUint32(b[atCRC:], crc32.Checksum(b[crcFrom:], castagnoli))
+	binary.BigEndian.PutUint32(b[atCRC:], crc.Sum(b[crcFrom:]))
 }
 
 // Verify proves that the batch is whole: its header makes sense and its CRC matches. It
@@ -215,7 +213,7 @@ func (b Batch) Verify() error {
 		return err
 	}
 	want := binary.BigEndian.Uint32(b[atCRC:])
-	if got := crc32.Checksum(b[crcFrom:], castagnoli); got != want {
+	if got := crc.Sum(b[crcFrom:]); got != want {
 		return fmt.Errorf("%w: CRC32C is %08x, header says %08x", ErrCorrupt, got, want)
 	}
 	return nil

@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 	"testing"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -41,7 +41,7 @@ func alter(b record.Batch, at int, field any) record.Batch {
 }
 
 func sealed(b record.Batch) record.Batch {
-	binary.BigEndian.PutUint32(b[atCRC:], crc32.Checksum(b[atAttributes:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(b[atCRC:], crc.Sum(b[atAttributes:]))
 	return b
 }
 

@@ -1,29 +1,11 @@
 package record
 
 import (
-	"hash/crc32"
 	"math/rand/v2"
 	"testing"
-)
 
-// TestJoinCRC: the sum of two stretches is that of their bytes, whatever their sizes.
-func TestJoinCRC(t *testing.T) {
-	random := rand.NewChaCha8([32]byte{1})
-	p := make([]byte, 1<<17)
-	random.Read(p)
-	for _, size := range []int{0, 1, 2, 3, 7, 8, 255, 256, 4095, 65_537, 1<<17 - 1, 1 << 17} {
-		for _, second := range []int{0, 1, 5, 64, size / 2, size} {
-			if second > size {
-				continue
-			}
-			at := size - second
-			got := JoinCRC(crc32.Checksum(p[:at], castagnoli), crc32.Checksum(p[at:size], castagnoli), second)
-			if want := crc32.Checksum(p[:size], castagnoli); got != want {
-				t.Errorf("%d bytes behind %d: %08x, want %08x", second, at, got, want)
-			}
-		}
-	}
-}
+	"github.com/weirmq/weir/storage/crc"
+)
 
 // TestExtendCRC: small and large batches, behind something and behind nothing.
 func TestExtendCRC(t *testing.T) {
@@ -39,8 +21,8 @@ func TestExtendCRC(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, head := range []string{"", "what lies before it"} {
-			got := ExtendCRC(crc32.Checksum([]byte(head), castagnoli), batch)
-			if want := crc32.Checksum(append([]byte(head), batch...), castagnoli); got != want {
+			got := ExtendCRC(crc.Sum([]byte(head)), batch)
+			if want := crc.Sum(append([]byte(head), batch...)); got != want {
 				t.Errorf("%d bytes behind %q: %08x, want %08x", len(batch), head, got, want)
 			}
 		}
@@ -58,7 +40,7 @@ func BenchmarkExtendCRC(b *testing.B) {
 	b.Run("read again", func(b *testing.B) {
 		b.SetBytes(int64(len(p)))
 		for b.Loop() {
-			crc32.Update(1, castagnoli, p)
+			crc.Update(1, p)
 		}
 	})
 }

@@ -2,8 +2,8 @@ package segment
 
 import (
 	"fmt"
-	"hash/crc32"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -25,7 +25,7 @@ func (b Block) Batches(raw []byte) ([]record.Batch, error) {
 	if len(raw) != int(b.Size) {
 		return nil, fmt.Errorf("%w: block of %d bytes instead of %d", ErrCorrupt, len(raw), b.Size)
 	}
-	if sum := crc32.Checksum(raw, castagnoli); sum != b.CRC {
+	if sum := crc.Sum(raw); sum != b.CRC {
 		return nil, fmt.Errorf("%w: CRC32C of block at offset %d is %08x, index says %08x", ErrCorrupt, b.Base, sum, b.CRC)
 	}
 	batches, err := cut(raw)

@@ -2,10 +2,10 @@ package segment
 
 import (
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -113,7 +113,7 @@ func (b *Builder) room(n int) *Block {
 // seal writes the CRC of the last block, if there is any.
 func (b *Builder) seal() {
 	if last := len(b.blocks) - 1; last >= 0 {
-		b.blocks[last].CRC = crc32.Checksum(b.buf[b.blocks[last].At:], castagnoli)
+		b.blocks[last].CRC = crc.Sum(b.buf[b.blocks[last].At:])
 	}
 }
 

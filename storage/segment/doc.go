@@ -14,7 +14,6 @@ package segment
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 )
 
 // BlockSize is the size of a block in bytes: whole batches up to it, or one
@@ -40,9 +39,6 @@ var (
 	// ErrState: a call out of order.
 	ErrState = errors.New("segment builder called out of order")
 )
-
-// castagnoli is never changed.
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Key returns the key of the segment with that number among those that the owner of an
 // epoch made.

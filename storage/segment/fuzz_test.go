@@ -2,11 +2,11 @@ package segment
 
 import (
 	"bytes"
-	"hash/crc32"
 	"slices"
 	"testing"
 
 	"github.com/weirmq/weir/storage/coding"
+	"github.com/weirmq/weir/storage/crc"
 )
 
 // FuzzOpen gives Open any bytes, as they are and with corrected checksums. An object
@@ -99,7 +99,7 @@ func FuzzBatches(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, raw []byte, base, next int64) {
-		b := Block{Base: base, Next: next, Size: uint32(len(raw)), CRC: crc32.Checksum(raw, castagnoli)}
+		b := Block{Base: base, Next: next, Size: uint32(len(raw)), CRC: crc.Sum(raw)}
 		batches, err := b.Batches(raw)
 		if err != nil {
 			if !named(err) {

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 	"testing"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -50,7 +50,7 @@ func compacted(b record.Batch, lastOffsetDelta, count int32) record.Batch {
 		b = b[:record.HeaderSize]
 		binary.BigEndian.PutUint32(b[8:], record.HeaderSize-12)
 	}
-	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
+	binary.BigEndian.PutUint32(b[17:], crc.Sum(b[21:]))
 	return b
 }
 

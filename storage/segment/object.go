@@ -3,9 +3,9 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/weirmq/weir/storage/coding"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -27,7 +27,7 @@ func appendHeader(dst []byte, shard uint32, epoch, number uint64) []byte {
 	dst = be.AppendUint32(dst, shard)
 	dst = be.AppendUint64(dst, epoch)
 	dst = be.AppendUint64(dst, number)
-	be.PutUint32(dst[at+4:], crc32.Checksum(dst[at+headerFrom:], castagnoli))
+	be.PutUint32(dst[at+4:], crc.Sum(dst[at+headerFrom:]))
 	return dst
 }
 
@@ -40,7 +40,7 @@ func appendDirectory(dst []byte, pieces []Piece) []byte {
 	}
 	dst = binary.BigEndian.AppendUint32(dst, uint32(at))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(pieces)))
-	dst = binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[at:], castagnoli))
+	dst = binary.BigEndian.AppendUint32(dst, crc.Sum(dst[at:]))
 	return append(dst, magic...)
 }
 
@@ -95,7 +95,7 @@ func checkHeader(p []byte, shard uint32, epoch, number uint64) error {
 	switch {
 	case string(p[:4]) != magic:
 		return fmt.Errorf("%w: no magic in the header", ErrCorrupt)
-	case be.Uint32(p[4:]) != crc32.Checksum(p[headerFrom:], castagnoli):
+	case be.Uint32(p[4:]) != crc.Sum(p[headerFrom:]):
 		return fmt.Errorf("%w: checksum of the header", ErrCorrupt)
 	case p[8] != version || p[9] != 0 || p[10] != 0 || p[11] != 0:
 		return fmt.Errorf("%w: version %d with flags %x, this program knows %d", ErrFormat, p[8], p[9:12], version)
@@ -118,7 +118,7 @@ func decodeDirectory(object []byte) (pieces []Piece, at int, err error) {
 	if from < headerSize || from+count*pieceSize != int64(end) {
 		return nil, 0, fmt.Errorf("%w: directory of %d pieces at %d in %d bytes", ErrCorrupt, count, from, len(object))
 	}
-	if be.Uint32(trailer[8:]) != crc32.Checksum(object[from:end+8], castagnoli) {
+	if be.Uint32(trailer[8:]) != crc.Sum(object[from:end+8]) {
 		return nil, 0, fmt.Errorf("%w: checksum of the directory", ErrCorrupt)
 	}
 	d := coding.NewDecoder(object[from:end])

@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/weirmq/weir/storage/coding"
+	"github.com/weirmq/weir/storage/crc"
 )
 
 var update = flag.Bool("update", false, "write the goldens anew")
@@ -124,7 +124,7 @@ func resealed(object []byte) []byte {
 	if len(object) < headerSize+trailerSize {
 		return object
 	}
-	be.PutUint32(object[4:], crc32.Checksum(object[headerFrom:headerSize], castagnoli))
+	be.PutUint32(object[4:], crc.Sum(object[headerFrom:headerSize]))
 	end := len(object) - trailerSize
 	from := int64(be.Uint32(object[end:]))
 	if from < headerSize || from > int64(end) {
@@ -138,12 +138,12 @@ func resealed(object []byte) []byte {
 		}
 		resealedIndex(p.indexOf(object))
 	}
-	be.PutUint32(object[end+8:], crc32.Checksum(object[from:end+8], castagnoli))
+	be.PutUint32(object[end+8:], crc.Sum(object[from:end+8]))
 	return object
 }
 
 func resealedIndex(raw []byte) {
-	binary.BigEndian.PutUint32(raw, crc32.Checksum(raw[indexFrom:], castagnoli))
+	binary.BigEndian.PutUint32(raw, crc.Sum(raw[indexFrom:]))
 }
 
 // TestOpenRefuses alters fields under checksums that are right.

@@ -3,10 +3,10 @@ package segment
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 
 	"github.com/weirmq/weir/storage/coding"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -95,7 +95,7 @@ func (p *Piece) appendIndex(dst []byte, blocks []Block) []byte {
 	dst = p.append(dst)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(blocks)))
 	dst = append(dst, entries...)
-	binary.BigEndian.PutUint32(dst[at:], crc32.Checksum(dst[at+indexFrom:], castagnoli))
+	binary.BigEndian.PutUint32(dst[at:], crc.Sum(dst[at+indexFrom:]))
 	return dst
 }
 
@@ -112,7 +112,7 @@ func (p Piece) Blocks(raw []byte) ([]Block, error) {
 		return nil, fmt.Errorf("%w: index of %d bytes instead of %d", ErrCorrupt, len(raw), p.Index)
 	}
 	d := coding.NewDecoder(raw)
-	if d.Uint32() != crc32.Checksum(raw[indexFrom:], castagnoli) {
+	if d.Uint32() != crc.Sum(raw[indexFrom:]) {
 		return nil, fmt.Errorf("%w: checksum of an index", ErrCorrupt)
 	}
 	if v := d.Byte(); v != version {

@@ -6,8 +6,9 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"strings"
+
+	"github.com/weirmq/weir/storage/crc"
 )
 
 const (
@@ -40,7 +41,7 @@ func ParseToken(s string) (Token, error) {
 		return Token{}, ErrTokenMalformed
 	}
 	body, sum := b[:tokenLen-4], binary.BigEndian.Uint32(b[tokenLen-4:])
-	if crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) != sum {
+	if crc.Sum(body) != sum {
 		return Token{}, fmt.Errorf("checksum: %w", ErrTokenMalformed)
 	}
 	var t Token
@@ -54,7 +55,7 @@ func (t Token) Reveal() string {
 	b := make([]byte, 0, tokenLen)
 	b = append(b, t.Secret[:]...)
 	b = append(b, t.Fingerprint[:]...)
-	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	b = binary.BigEndian.AppendUint32(b, crc.Sum(b))
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 

@@ -8,13 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"slices"
 	"time"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/weir"
@@ -42,7 +42,7 @@ func (c Cluster) sum() string {
 	if c.Format < 2 { // from a repair
 		said = fmt.Appendf(nil, "%s %d %d", c.ID, c.Format, c.Shards)
 	}
-	return fmt.Sprintf("%08x", crc32.Checksum(said, crc32.MakeTable(crc32.Castagnoli)))
+	return fmt.Sprintf("%08x", crc.Sum(said))
 }
 
 // ReadCluster reads the object `cluster`; found is false if the bucket has none. With
@@ -223,7 +223,7 @@ func Sums(ctx context.Context, b storage.Bucket, keys []string) (sums []state.Su
 		if err != nil {
 			return nil, fmt.Errorf("read object %s: %w", key, err)
 		}
-		sums = append(sums, state.Sum{Key: key, CRC: crc32.Checksum(raw, crc32.MakeTable(crc32.Castagnoli))})
+		sums = append(sums, state.Sum{Key: key, CRC: crc.Sum(raw)})
 	}
 	slices.SortFunc(sums, func(a, b state.Sum) int { return cmp.Compare(a.Key, b.Key) })
 	return sums, nil

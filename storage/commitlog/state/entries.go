@@ -3,10 +3,10 @@ package state
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"maps"
 	"slices"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/weir"
 )
@@ -30,9 +30,6 @@ const outsideCRC = 21
 
 // RunFixed is the size of the head of a run without its sources.
 const RunFixed = 45
-
-// Castagnoli is never changed.
-var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Run is the batches that one slot brought to one partition.
 type Run struct {
@@ -81,13 +78,13 @@ func SealRun(body []byte, dataAt int) error {
 // runChecksum covers what no batch's CRC does: the head of the run and the
 // first bytes of each batch.
 func runChecksum(body []byte, dataAt int) (uint32, error) {
-	sum := crc32.Update(0, Castagnoli, body[5:dataAt])
+	sum := crc.Update(0, body[5:dataAt])
 	for rest := body[dataAt:]; len(rest) > 0; {
 		b, next, err := record.Next(rest)
 		if err != nil {
 			return 0, err
 		}
-		sum = crc32.Update(sum, Castagnoli, b[:outsideCRC])
+		sum = crc.Update(sum, b[:outsideCRC])
 		rest = next
 	}
 	return sum, nil

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"math"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
@@ -60,7 +60,7 @@ func appendGone(p []byte, identity [16]byte, s extent) []byte {
 }
 
 func goneSum(p []byte, identity [16]byte) uint32 {
-	return crc32.Update(crc32.Checksum(identity[:], castagnoli), castagnoli, p[8:goneSize])
+	return crc.Update(crc.Sum(identity[:]), p[8:goneSize])
 }
 
 // decodeGone reads extents and skips bytes that are not an extent: a process that died

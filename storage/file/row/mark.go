@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
@@ -63,7 +63,7 @@ func appendMark(p []byte, row [16]byte, kind, number uint64) []byte {
 }
 
 func markSum(p []byte, row [16]byte) uint32 {
-	return crc32.Update(crc32.Checksum(row[:], castagnoli), castagnoli, p[8:markSize])
+	return crc.Update(crc.Sum(row[:]), p[8:markSize])
 }
 
 // decodeMarks reads the marks behind the head of a row's file and skips bytes that are

@@ -3,9 +3,9 @@ package row
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/crc"
 )
 
 // The files of a row, byte by byte, are in FORMAT.md. Numbers are big-endian.
@@ -44,8 +44,6 @@ var (
 	errDamaged = storage.ErrDamaged
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // record is an object in a pack.
 type record struct {
 	number uint64
@@ -80,7 +78,7 @@ func checked(p []byte, magic string, size int, seed []byte, last uint32) error {
 	if len(p) < size || string(p[:8]) != magic {
 		return errDamaged
 	}
-	sum := crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, p[12:size])
+	sum := crc.Update(crc.Sum(seed), p[12:size])
 	if binary.BigEndian.Uint32(p[8:]) != sum {
 		return fmt.Errorf("%w: checksum", errDamaged)
 	}
@@ -91,7 +89,7 @@ func checked(p []byte, magic string, size int, seed []byte, last uint32) error {
 }
 
 func withSum(p, seed []byte) []byte {
-	binary.BigEndian.PutUint32(p[8:], crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, p[12:]))
+	binary.BigEndian.PutUint32(p[8:], crc.Update(crc.Sum(seed), p[12:]))
 	return p
 }
 
@@ -191,7 +189,7 @@ func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([
 // group.
 func groupSum(head []byte, identity [16]byte, off int64) uint32 {
 	seed := binary.BigEndian.AppendUint64(identity[:], uint64(off))
-	return crc32.Update(crc32.Checksum(seed, castagnoli), castagnoli, head[8:])
+	return crc.Update(crc.Sum(seed), head[8:])
 }
 
 // groupCount returns how many records the head of a group in p claims to have.

@@ -3,7 +3,6 @@ package row
 import (
 	"bytes"
 	"errors"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"slices"
@@ -11,13 +10,14 @@ import (
 	"testing"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
 func fuzzGroup(bodies ...string) []byte {
 	var creates []*creation
 	for i, b := range bodies {
-		creates = append(creates, &creation{number: uint64(i) * 7, body: []byte(b), sum: crc32.Checksum([]byte(b), castagnoli)})
+		creates = append(creates, &creation{number: uint64(i) * 7, body: []byte(b), sum: crc.Sum([]byte(b))})
 	}
 	p, _ := appendGroup(nil, [16]byte{1}, page, creates)
 	return p

@@ -3,7 +3,6 @@ package row
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
@@ -385,7 +385,7 @@ func (p *pack) scanTail(f io.ReaderAt) error {
 // bodies have the checksums in its head.
 func (p *pack) intact(f io.ReaderAt, g group) (bool, error) {
 	for _, rec := range g.records {
-		sum := crc32.New(castagnoli)
+		sum := crc.New()
 		if _, err := io.Copy(sum, io.NewSectionReader(f, rec.off, rec.size)); err != nil {
 			return false, err
 		}

@@ -3,9 +3,9 @@ package model
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"strings"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/journal"
 )
 
@@ -62,7 +62,7 @@ func object(typ int, p position, author int, nonce [16]byte, entries ...any) []b
 		b = append(b, body...)
 	}
 	binary.BigEndian.PutUint32(b[60:], uint32(len(b)))
-	binary.BigEndian.PutUint32(b[4:], crc32.Checksum(b[8:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(b[4:], crc.Sum(b[8:]))
 	return b
 }
 

@@ -4,8 +4,8 @@ package recordtest
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 
+	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/record"
 )
 
@@ -60,7 +60,7 @@ func SetFlag(b record.Batch, bit byte) {
 
 // Reseal makes the CRC of a batch match again.
 func Reseal(b record.Batch) {
-	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(b[17:], crc.Sum(b[21:]))
 }
 
 // must is for what cannot fail.
