@@ -9,17 +9,20 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/file/disk"
 	"github.com/weirmq/weir/storage/storagetest"
 )
 
 // childDir is set for a process that creates objects in that folder until it
-// is killed, and prints each key when its Create has returned.
+// is killed, and prints each key when its Create has returned, "-key" before it deletes
+// an object and "=key" when its Delete has returned.
 const (
 	childDir   = "WEIR_FILE_TEST_DIR"
 	childNamed = "WEIR_FILE_TEST_NAMED"
@@ -55,6 +58,17 @@ func child(dir, round string) {
 					os.Exit(1)
 				}
 				os.Stdout.WriteString(key + "\n") // one write(2) per line
+				if i < 10 || w%2 == 1 || i%7 == 0 {
+					continue
+				}
+				// In a row some are kept and those around them deleted: see row/hole.go.
+				old := fmt.Sprintf("log/%s/%020d", strings.Repeat("0", 20-len(round))+round, 2*(i-10)+w/2)
+				os.Stdout.WriteString("-" + old + "\n")
+				if err := b.Delete(context.Background(), old); err != nil {
+					fmt.Fprintln(os.Stderr, err)
+					os.Exit(1)
+				}
+				os.Stdout.WriteString("=" + old + "\n")
 			}
 		})
 	}
@@ -105,17 +119,59 @@ func TestKill(t *testing.T) {
 					t.Errorf("%s is not whole: %d bytes, %v", key, len(got), err)
 				}
 			}
-			for _, key := range acked {
-				if !there[key] {
-					t.Errorf("%s was acked and is not there", key)
-				}
-			}
-			t.Logf("round %d: %d objects, %d acked", round, len(keys), len(acked))
+			wantAcked(t, acked, there)
+			t.Logf("round %d: %d objects, %d lines, %d packs with holes", round, len(keys), len(acked), packsWithHoles(t, dir))
 		}
 		if len(acked) == 0 {
 			t.Error("nothing was acked in any round")
 		}
 	})
+}
+
+// wantAcked checks that what children created is there, and what they deleted is not.
+func wantAcked(t *testing.T, lines []string, there map[string]bool) {
+	t.Helper()
+	deleting := make(map[string]bool)
+	for _, line := range lines {
+		if key, ok := strings.CutPrefix(line, "-"); ok {
+			deleting[key] = true
+		}
+	}
+	for _, line := range lines {
+		if key, deleted := strings.CutPrefix(line, "="); deleted && there[key] {
+			t.Errorf("%s was deleted and is there", key)
+		}
+		if line[0] != '-' && line[0] != '=' && !there[line] && !deleting[line] {
+			t.Errorf("%s was acked and is not there", line)
+		}
+	}
+}
+
+func packsWithHoles(t *testing.T, dir string) (n int) {
+	t.Helper()
+	packs, err := filepath.Glob(filepath.Join(dir, "log", "*", "pack-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range packs {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		used, err := disk.Used(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used < info.Size() {
+			n++
+		}
+	}
+	return n
 }
 
 // runAndKill lets a child work from its first ack on for the given time, kills

@@ -29,6 +29,10 @@ type Disk struct {
 	Sync  func(*os.File) error // fsync(2); tests make it fail
 	Data  func(*os.File) error // fdatasync(2); tests make it fail
 
+	// Punch gives back the space of n bytes of a file, which then reads as zeros there.
+	// The size of the file stays.
+	Punch func(f *os.File, off, n int64) error
+
 	mu     sync.Mutex
 	dirs   map[string]bool // guarded by mu: folders, relative to Root, whose names are known to be durable
 	broken error           // guarded by mu: the first failed sync that must not be repeated

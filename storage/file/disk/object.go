@@ -132,3 +132,12 @@ func Exists(name string) (bool, error) {
 	}
 	return false, &fs.PathError{Op: "access", Path: name, Err: err}
 }
+
+// Used returns how many bytes of disk space a file takes.
+func Used(f *os.File) (int64, error) {
+	var s unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &s); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return int64(s.Blocks) * 512, nil
+}

@@ -18,7 +18,7 @@ func Open(dir string) (*Disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket folder: %w", err)
 	}
-	d := &Disk{Root: root, Sync: (*os.File).Sync, Data: datasync, dirs: map[string]bool{".": true}}
+	d := &Disk{Root: root, Sync: (*os.File).Sync, Data: datasync, Punch: punch, dirs: map[string]bool{".": true}}
 	if err := d.makeRoot(root); err != nil {
 		return nil, fmt.Errorf("open bucket folder: %w", err)
 	}
@@ -126,15 +126,32 @@ func (d *Disk) lock(how int) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
+	if err := flock(f, how); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, err
 	}
 	return f, nil
+}
+
+// TryLock locks a file, shared (LOCK_SH) or exclusively (LOCK_EX), unless it is locked.
+// Closing the file unlocks it.
+func TryLock(f *os.File, how int) (locked bool, err error) {
+	err = flock(f, how|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+		return nil
+	}
 }

@@ -37,6 +37,16 @@ func allocate(f *os.File, n int64) error {
 	return unix.Fallocate(int(f.Fd()), 0, 0, n)
 }
 
+// punch gives back the space of n bytes of a file.
+func punch(f *os.File, off, n int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // Reserve reserves room behind the end of a file, so that the next append succeeds even
 // if the disk is full. If the file system cannot do that, the append may fail then.
 func Reserve(f *os.File, bytes int64) {

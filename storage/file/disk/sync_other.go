@@ -16,6 +16,8 @@ func FreeSpace(string) (int64, bool) { return 0, false }
 
 func allocate(*os.File, int64) error { return errors.ErrUnsupported }
 
+func punch(*os.File, int64, int64) error { return errors.ErrUnsupported }
+
 func writeBack(*os.File, int64, int64) {}
 
 func Reserve(*os.File, int64) {}

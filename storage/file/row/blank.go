@@ -145,12 +145,20 @@ func (s *blank) drop() {
 	_ = os.Remove(s.name) // else the next start removes it
 }
 
+// errPunched: another process is punching holes into the file.
+var errPunched = errors.New("file is getting holes")
+
 // recycle renames a pack's file into .tmp. It may be written only after its folder is
-// synced.
+// synced. The file stays locked until it is closed: see row.needHoles.
 func (rs *Rows) recycle(name string, size int64) (*blank, error) {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
+	}
+	locked, err := disk.TryLock(f, unix.LOCK_EX)
+	if !locked || err != nil {
+		f.Close()
+		return nil, cmp.Or(err, errPunched)
 	}
 	s := &blank{file: f, size: size, written: size, name: rs.disk.TempName()}
 	if err := os.Rename(name, s.name); err != nil {

@@ -109,6 +109,7 @@ func (r *row) followGone(p *pack) error {
 	found, used := decodeGone(tail, p.identity)
 	for _, s := range found {
 		p.gone = p.gone.with(s)
+		p.deleted = true
 	}
 	p.goneRead += int64(used)
 	return nil
@@ -167,6 +168,15 @@ func (rs *Rows) deleteFromRow(ctx context.Context, folder string, numbers []uint
 	if err := r.waitFor(ctx, numbers...); err != nil {
 		return nil, err
 	}
+	if rest, err = r.delete(numbers); err != nil {
+		return nil, err
+	}
+	return rest, r.punchHoles()
+}
+
+// delete deletes the records of some numbers, durably. It returns those that are in no
+// pack.
+func (r *row) delete(numbers []uint64) (rest []uint64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.refresh(); err != nil {
@@ -233,7 +243,7 @@ func (r *row) markGone(p *pack, ids []int64) error {
 	if err := r.writeGone(p, news); err != nil {
 		return err
 	}
-	p.gone = all
+	p.gone, p.deleted = all, true
 	return nil
 }
 
@@ -370,7 +380,7 @@ func (r *row) removeFiles(stem string, from, to uint64) error {
 // removePack removes a pack's name. The appender keeps the file for a later pack.
 func (r *row) removePack(p *pack) (*blank, error) {
 	name := r.packPath(p.number)
-	if r.end == nil && r.writer != nil && !r.writer.isClosed() && r.rows.wantsSpare(p.size) {
+	if r.end == nil && r.writer != nil && !r.writer.isClosed() && !p.punched && r.rows.wantsSpare(p.size) {
 		s, err := r.rows.recycle(name, p.size)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return s, nil

@@ -5,14 +5,17 @@ package row
 // mutations are the rules that a test breaks on purpose, to show that the races notice
 // it. The zero value keeps every rule.
 type mutations struct {
-	acksUnseen bool // the appender does not check for `close` after the sync
-	readsFirst bool // a process that closes a row reads its packs before `close` is there
+	acksUnseen  bool // the appender does not check for `close` after the sync
+	readsFirst  bool // a process that closes a row reads its packs before `close` is there
+	checksFirst bool // Get checks whether a record is deleted only before it reads it
 
-	step func(at string) // called at each step of appending and of closing
+	step func(at string) // called at each step of appending, of closing and of reading
 }
 
 func (m mutations) ackUnseen() bool { return m.acksUnseen }
 func (m mutations) readFirst() bool { return m.readsFirst }
+
+func (m mutations) checkFirst() bool { return m.checksFirst }
 
 func (m mutations) at(step string) {
 	if m.step != nil {

@@ -260,7 +260,9 @@ func (r *row) marked(number uint64) error {
 	return err
 }
 
-// get reads a record that is in the index. found is false if there is none.
+// get reads a record that is in the index. found is false if there is none. Whether it
+// is deleted is checked after it was read, too: the space may have been given back
+// before it was read, and only after that was marked.
 func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte, found bool, err error) {
 	if err := r.waitFor(ctx, number); err != nil {
 		return nil, false, err
@@ -272,15 +274,24 @@ func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte
 		if err != nil || !found {
 			return nil, false, err
 		}
+		r.rows.mutations.at("get")
 		body, err := r.read(at, off, n)
-		if !errors.Is(err, errPackRemoved) {
-			return body, err == nil, err
+		removed := errors.Is(err, errPackRemoved)
+		if err != nil && !removed {
+			return nil, false, err
 		}
 		r.mu.Lock()
-		err = r.forgetRemoved()
+		if removed {
+			err = r.forgetRemoved()
+		} else if !r.rows.mutations.checkFirst() {
+			_, found, err = r.find(number)
+		}
 		r.mu.Unlock()
 		if err != nil {
 			return nil, false, err
+		}
+		if !removed {
+			return body, found, nil
 		}
 	}
 }

@@ -145,9 +145,9 @@ func TestRowModel(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 60 {
-		m := &model{t: t, rng: rng, want: mem.New(), dir: t.TempDir()}
-		m.handles = []*folder{small(mustOpen(t, m.dir)), small(mustOpen(t, m.dir))}
+	for round := range 60 {
+		m := &model{t: t, rng: rng, want: mem.New(), dir: t.TempDir(), large: round%2 == 1}
+		m.handles = []*folder{m.open(), m.open()}
 		for range 150 {
 			m.step()
 		}
@@ -163,7 +163,16 @@ type model struct {
 	dir     string
 	want    *mem.Bucket
 	handles []*folder
+	large   bool // so many records are in a pack that parts of it are given back
 	made    int
+}
+
+func (m *model) open() *folder {
+	b := small(mustOpen(m.t, m.dir))
+	if m.large {
+		b.smallest, b.largest = 24*page, 24*page
+	}
+	return b
 }
 
 func (m *model) key() string { return slot(uint64(m.rng.IntN(2)), uint64(m.rng.IntN(25))) }
@@ -203,7 +212,7 @@ func (m *model) step() {
 	case 9:
 		if i := m.rng.IntN(6); i < 2 {
 			m.handles[i].Close()
-			m.handles[i] = small(mustOpen(m.t, m.dir))
+			m.handles[i] = m.open()
 		}
 	}
 }

@@ -61,6 +61,7 @@ type Rows struct {
 	smallest  int64 // smallestPack; tests make it smaller
 	largest   int64 // largestPack; tests make it smaller
 	mutations mutations
+	noHoles   atomic.Bool    // the file system cannot punch holes
 	level     atomic.Int64   // see SetLevel
 	sequences sync.Map       // prefixes, as strings: see Sequences
 	wg        sync.WaitGroup // work of appenders in the background
@@ -343,7 +344,8 @@ func (rs *Rows) Deleted(ctx context.Context, prefix, from string) (string, error
 	return "", nil
 }
 
-// sweepOthers removes empty packs from closed rows of other handles. When their records
+// sweepOthers removes empty packs from closed rows of other handles, and punches holes
+// that are missing there. When their records
 // were deleted, these packs were the last of an open row, and nothing is deleted there
 // any more. It runs when this handle fills a row of its own, not when it closes one: a
 // process that closes may find that something is missing, and then nothing is removed.
@@ -363,6 +365,7 @@ func (rs *Rows) sweepOthers() {
 			_ = r.sweep(nil)
 		}
 		r.mu.Unlock()
+		_ = r.punchHoles()
 	}
 }
 

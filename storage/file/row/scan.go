@@ -34,6 +34,9 @@ type pack struct {
 	damaged  bool     // some of its records are unknown
 
 	gone       extents
+	deleted    bool  // records were deleted and it was not seen whether holes are to be punched
+	punched    bool  // it may have holes
+	goneKnown  bool  // gone-N was read once
 	goneRead   int64 // bytes of gone-N that are in gone
 	goneSynced int64 // bytes of it that are known to be durable
 	goneNamed  bool  // its name is known to be durable
