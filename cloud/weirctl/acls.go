@@ -27,11 +27,11 @@ func aclsVerb() verb {
 	return verb{
 		actions: actions,
 		name:    "acls", usage: "[add | delete] [flags]",
-		summary: "list who may do what through Kafka, allow or deny something, or take that back",
-		notes: "ACLs count when weir-cloud runs with --kafka-authorize: then only what an ACL allows is allowed, except\n" +
-			"to --kafka-super-users, who may do everything. A denial wins over whatever allows the same.\n" +
+		summary: "list, add or remove permissions of Kafka users",
+		notes: "ACLs are enforced if weir-cloud runs with --kafka-authorize. Then only what an ACL allows is allowed, except\n" +
+			"to --kafka-super-users, who may do everything. An ACL that denies overrides those that allow.\n" +
 			"Operations are read, write, create, delete, alter, describe, describe-configs, alter-configs,\n" +
-			"cluster-action, idempotent-write, and all. Whoever may read, write, delete or alter may describe.\n\n" +
+			"cluster-action, idempotent-write, and all. A user that may read, write, delete or alter may describe, too.\n\n" +
 			"Examples:\n" +
 			"  weirctl acls add --user ann --allow write,create --topic sensors      # a producer\n" +
 			"  weirctl acls add --user bob --allow read --topic sensors --group bobs # a consumer\n" +
@@ -47,8 +47,8 @@ func aclsVerb() verb {
 			fs.StringSliceVar(&c.acl.groups, "group", nil, "`names` of consumer groups, or '*' for all")
 			fs.StringSliceVar(&c.acl.txns, "transactional-id", nil, "`names` of transactional ids, or '*' for all")
 			fs.BoolVar(&c.acl.cluster, "cluster", false, "the cluster as a whole")
-			fs.BoolVar(&c.acl.prefix, "prefix", false, "names are beginnings of names")
-			fs.StringVar(&c.acl.host, "host", "", "IP `address` that this is for (default: all)")
+			fs.BoolVar(&c.acl.prefix, "prefix", false, "the names are prefixes: all that begin with them")
+			fs.StringVar(&c.acl.host, "host", "", "IP `address` of the client that the permission is for (default: all)")
 		},
 		run: func(ctx context.Context, c *call) error {
 			switch {
@@ -62,11 +62,11 @@ func aclsVerb() verb {
 				if err := c.post(ctx, "/v1/acls", acls, nil); err != nil {
 					return err
 				}
-				return c.done("%d ACLs are there now", len(acls))
+				return c.done("%d ACLs exist now", len(acls))
 			case len(c.args) == 1 && c.args[0] == "delete":
 				return c.deleteACLs(ctx)
 			}
-			return c.wrong("acls takes nothing, or add or delete, and flags that say which", actions)
+			return c.wrong("acls takes no argument, add or delete, and flags that say which", actions)
 		},
 	}
 }
@@ -90,11 +90,11 @@ func (f aclFlags) all() ([]auth.ACL, error) {
 	resources := f.resources()
 	switch {
 	case f.user == "":
-		return nil, errors.New("say for whom: --user NAME, or --user '*'")
+		return nil, errors.New("--user is missing: set --user NAME, or --user '*' for all users")
 	case len(rules) == 0:
-		return nil, errors.New("say what: --allow OPERATION or --deny OPERATION")
+		return nil, errors.New("--allow OPERATION or --deny OPERATION is missing")
 	case len(resources) == 0:
-		return nil, errors.New("say on what: --topic, --group, --transactional-id or --cluster")
+		return nil, errors.New("what the ACL is for is missing: set --topic, --group, --transactional-id or --cluster")
 	}
 	var all []auth.ACL
 	for _, resource := range resources {
@@ -151,7 +151,7 @@ func (c *call) deleteACLs(ctx context.Context) error {
 		removed = append(removed, gone.ACLs...)
 	}
 	if len(removed) == 0 {
-		return errors.New("there is no such ACL: weirctl acls lists those that there are")
+		return errors.New("there is no such ACL: weirctl acls lists all")
 	}
 	return c.printACLs(removed)
 }

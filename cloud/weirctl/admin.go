@@ -26,13 +26,13 @@ func adminVerb() verb {
 	return verb{
 		actions: actions,
 		name:    "admin", usage: "[add NAME | remove NAME | reset BUCKET] [flags]",
-		summary: "list, add or remove the credentials by which nodes are administered",
-		notes: "add prints a new token, the only time that it is shown; for a name that exists it takes the place of the old\n" +
+		summary: "list, add or remove the credentials of administrators",
+		notes: "add prints a new token, which is not shown again. For a name that exists it replaces the former\n" +
 			"one. read lists everything but secrets and records; operate reads records, and changes topics, groups and\n" +
 			"gateways; administer changes users, ACLs, quotas and credentials too. node:NAME is the credential in a node's\n" +
-			"own data directory: when it is removed, the node makes another.\n\n" +
-			"reset makes a credential without asking a node, for the case that none is left. BUCKET is the URL that\n" +
-			"weir-cloud got as --bucket; it is good when a node has become the owner after it: restart them.\n\n" +
+			"own data directory: if it is removed, the node makes another.\n\n" +
+			"reset makes a credential without asking a node, if all are lost. BUCKET is the URL that weir-cloud got as\n" +
+			"--bucket. Restart all nodes then: the credential is valid once a node has become the owner.\n\n" +
 			"Examples:\n  weirctl admin add ann --role operate\n  weirctl admin reset s3://weir?endpoint=http://127.0.0.1:9000 --secret-file /etc/weir/secret",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.StringVar(&c.role, "role", admin.Administer.String(), "add: what the holder may do: read, operate or administer")
@@ -52,7 +52,7 @@ func adminVerb() verb {
 			case len(c.args) == 2 && c.args[0] == "reset":
 				return c.resetAdmin(ctx, c.args[1])
 			}
-			return c.wrong("admin takes nothing, or add NAME, remove NAME or reset BUCKET", actions)
+			return c.wrong("admin takes no argument, add NAME, remove NAME or reset BUCKET", actions)
 		},
 	}
 }
@@ -119,7 +119,7 @@ func (c *call) resetAdmin(ctx context.Context, bucketURL string) error {
 	case err != nil:
 		return err
 	case !found:
-		return errors.New("the bucket holds no cluster yet: the first start of weir-cloud writes an admin token beside its data")
+		return errors.New("the bucket has no cluster yet: weir-cloud writes an admin token to its data directory when it first starts")
 	case cluster.Format < auth.AdminLevel:
 		return machine.ErrLevel
 	}
@@ -139,6 +139,6 @@ func (c *call) resetAdmin(ctx context.Context, bucketURL string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.stderr, "The token below is good once a node has become the owner: restart weir-cloud on all nodes.")
+	fmt.Fprintln(c.stderr, "The token is valid once a node has become the owner: restart weir-cloud on all nodes.")
 	return c.printToken(token)
 }

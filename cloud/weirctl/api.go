@@ -31,16 +31,16 @@ const (
 
 // cloudFlags select the node to ask.
 func (c *call) cloudFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http; several with commas between them: the next is tried when one does not answer")
-	fs.StringVar(&c.data, "data", "", "data `directory` of a node on this machine, whose credential to use (default: /var/lib/weir-cloud or ./data/cloud)")
+	fs.StringVar(&c.cloud, "cloud", "http://127.0.0.1:8080", "`URL` of any node's --http, or several, separated by commas: the next is tried if one does not answer")
+	fs.StringVar(&c.data, "data", "", "`directory` that is --data of a node on this machine: its credential is used (default: /var/lib/weir-cloud or ./data/cloud)")
 	c.dirs = localData()
 	c.wayFlags(fs)
 }
 
 // wayFlags select what is trusted on the connection.
 func (c *call) wayFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&c.ca, "ca", "system", "PEM `file` of the authority that signed the certificate of an https URL, or system")
-	fs.BoolVar(&c.insecure, "insecure", false, "send the credential over plain HTTP to another machine: whoever is on the way can read it")
+	fs.StringVar(&c.ca, "ca", "system", "PEM `file` with the CA that signed the certificate of an https URL, or system for those of this machine")
+	fs.BoolVar(&c.insecure, "insecure", false, "send the credential over plain HTTP to another machine, where it can be read on the network")
 }
 
 // get, post and del send one request to a node; answer may be nil.
@@ -84,7 +84,7 @@ func (c *call) nodes() ([]*url.URL, error) {
 func (c *call) base() (*url.URL, error) {
 	all, err := c.nodes()
 	if err == nil && len(all) > 1 {
-		err = errors.New("--cloud names several nodes: this is for one")
+		err = errors.New("--cloud names several nodes: login and logout take one")
 	}
 	if err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (c *call) ask(ctx context.Context, base *url.URL, several bool, method, pat
 		}
 		base = &url.URL{Scheme: base.Scheme, Host: owner}
 	}
-	return errors.New("nodes point at each other: ownership is changing, try again")
+	return errors.New("the nodes redirect to each other: the owner is changing, try again")
 }
 
 func (c *call) try(ctx context.Context, base *url.URL, shown credential, method, path string, body, answer any) (owner string, err error) {
@@ -188,7 +188,7 @@ func (c *call) try(ctx context.Context, base *url.URL, shown credential, method,
 	var e console.Error
 	if err := dec.Decode(&e); err != nil || e.Error == "" {
 		if req.URL.Scheme == "http" && res.StatusCode == http.StatusBadRequest {
-			return "", fmt.Errorf("%s answered %s: is it a weir-cloud, and does it want https?", base, res.Status)
+			return "", fmt.Errorf("%s answered %s: is it a weir-cloud, and does its URL begin with https?", base, res.Status)
 		}
 		return "", fmt.Errorf("%s answered %s: is it a weir-cloud?", req.URL, res.Status)
 	}
@@ -222,7 +222,7 @@ func unreached(what string, base *url.URL, method string, err error) error {
 		err = request.Err // without the URL, which is named once
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = errors.New("it does not answer in time")
+		err = errors.New("it did not answer in time")
 	}
 	dialled := !errors.As(err, &dial) || dial.Op != "dial"
 	switch {
@@ -234,18 +234,18 @@ func unreached(what string, base *url.URL, method string, err error) error {
 	if method == http.MethodGet || !dialled || errors.As(err, &unknown) {
 		return elsewhere{err, true}
 	}
-	return fmt.Errorf("reach the %s at %s: %w; it is not known whether it was done", what, base, err)
+	return fmt.Errorf("reach the %s at %s: %w; the change may have been made, check it before you repeat it", what, base, err)
 }
 
 // refused returns the error for an answer that reports one, with advice.
 func refused(status int, e console.Error, shown credential) error {
 	switch {
 	case status == http.StatusUnauthorized && shown.token == "":
-		return errors.New("the node wants a credential, and none was found: use --data with the node's data directory, " + tokenVariable + ", or weirctl login")
+		return errors.New("the node asks for a credential, and none was found: set --data to the node's data directory, set " + tokenVariable + ", or run weirctl login")
 	case status == http.StatusUnauthorized, status == http.StatusTooManyRequests && shown.token != "":
 		return fmt.Errorf("the node does not know the credential of %s: %s", shown.from, e.Error)
 	case status == http.StatusMisdirectedRequest && e.Owner != "":
-		return fmt.Errorf("%s: ask the owner with --cloud and its address, %s", e.Error, e.Owner)
+		return fmt.Errorf("%s: set --cloud to the owner's address, %s", e.Error, e.Owner)
 	}
 	return errors.New(e.Error)
 }
@@ -264,7 +264,7 @@ func (c *call) show(req *http.Request, shown credential) error {
 		return nil
 	}
 	if req.URL.Scheme == "http" && !c.insecure && !loopback(req.URL) {
-		return fmt.Errorf("the credential of %s would be sent over plain HTTP to %s: use an https URL, or say --insecure", shown.from, req.URL.Host)
+		return fmt.Errorf("the credential of %s would be sent over plain HTTP to %s: use an https URL, or set --insecure", shown.from, req.URL.Host)
 	}
 	req.Header.Set("Authorization", "Bearer "+shown.token)
 	return nil

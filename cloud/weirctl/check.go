@@ -21,18 +21,18 @@ import (
 func checkVerb() verb {
 	return verb{
 		name: "check", usage: "BUCKET [flags]", offline: true,
-		summary: "prove from the bytes in a bucket that the log is sound",
+		summary: "check a whole bucket, or repair one",
 		notes: "BUCKET is the URL that weir-cloud got as --bucket, such as file:./data/cloud/bucket. Nothing is\n" +
-			"written, and it may run beside a weir-cloud. It finds what would keep a node from leading, and what\n" +
-			"readers would meet. It ends with 1 if it finds a problem, with 2 if it could not read everything.\n\n" +
-			"--repair makes a bucket with problems one that can be led again, without what is missing or damaged, and\n" +
-			"says what that is. It is the last resort: put missing objects back from a copy if there is one. Stop all\n" +
+			"written, and nodes may run meanwhile. It reads the whole log, and finds what would keep a node from leading\n" +
+			"and what readers could not read. It ends with exit code 1 if it finds a problem, with 2 if it could not read\neverything.\n\n" +
+			"--repair changes a bucket with problems so that a node can lead it again, without what is missing or damaged,\n" +
+			"and says what that is. It is the last resort: put missing objects back from a copy if there is one. Stop all\n" +
 			"nodes, make a copy of the bucket, and repair the copy. Records that cannot be read are given up: consumers\n" +
-			"go on behind them, and the topic weir.lost says which offsets of which topic they were. Records of topics\n" +
-			"that are not known any more are in topics recovered.ID. If the CA is lost, gateways must join again.",
+			"continue behind them, and topic weir.lost says which offsets of which topic they had. Records of topics\n" +
+			"whose names are lost are in topics recovered.ID. If the CA is lost, gateways must join again.",
 		flags: func(fs *pflag.FlagSet, c *call) {
-			fs.BoolVar(&c.repair, "repair", false, "go on without what is missing or damaged; what was lost stays lost")
-			fs.StringVar(&c.secretFile, "secret-file", "", "with --repair: the `file` that weir-cloud got as --secret-file; needed if the CA is lost")
+			fs.BoolVar(&c.repair, "repair", false, "repair the bucket: give up what is missing or damaged")
+			fs.StringVar(&c.secretFile, "secret-file", "", "--repair: the `file` that weir-cloud got as --secret-file; needed if the CA is lost")
 		},
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) != 1 {
@@ -103,7 +103,7 @@ func (c *call) report(r check.Report) error {
 		fmt.Fprintf(c.stdout, "read %d slots%s and %d segments: %d records (%d bytes) of %d topics with %d partitions, %d streams, in %v\n",
 			r.Slots, behind, r.Segments, r.Records, r.Bytes, r.Topics, r.Partitions, r.Streams, r.Took.Round(time.Millisecond))
 		if r.Orphans > 0 && len(r.Problems) == 0 {
-			fmt.Fprintf(c.stdout, "%d segments belong to nobody: they were stored just before a crash, and the next owner deletes them\n", r.Orphans)
+			fmt.Fprintf(c.stdout, "%d segments are not part of the log: they were stored just before a crash, and the next owner deletes them\n", r.Orphans)
 		}
 		if len(r.Problems) == 0 {
 			fmt.Fprintln(c.stdout, "no problem found")

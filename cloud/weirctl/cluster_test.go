@@ -138,8 +138,8 @@ func TestConsume(t *testing.T) {
 	if want := `{"partition":1,"offset":1,"time":"2027-01-15T08:00:00Z","key":"\u0001","value":"two\nlines\u001b[2J","headers":[{"name":"h","value":"v"}]}` + "\n"; !strings.HasSuffix(out, want) {
 		t.Errorf("as JSON: %s", out)
 	}
-	for args, want := range map[string]string{"--partition 2": "partitions 0 to 1", "--value xml": "not auto", "--offset x": "not start", "--since x": "neither a time span", "--max -1": "positive",
-		"--since 1h --offset 3": "one of them", "--group g --partition 1": "do not go with it", "--kafka x --since 1h": "through --cloud"} {
+	for args, want := range map[string]string{"--partition 2": "partitions 0 to 1", "--value xml": "not auto", "--offset x": "not start", "--since x": "neither a time span", "--max -1": "is negative",
+		"--since 1h --offset 3": "one of them", "--group g --partition 1": "--group reads all partitions", "--kafka x --since 1h": "--kafka reads all partitions"} {
 		if code, _, wrong := weirctl("consume t --cloud " + n.url + " " + args); code != 2 || !strings.Contains(wrong, want) {
 			t.Errorf("%s: %d %s", args, code, wrong)
 		}
@@ -238,12 +238,12 @@ func TestClusterVerbs(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"topics create x --partitions 0":                   "--partitions 0: a topic has at least one",
-		"topics grow x --partitions 0":                     "at least one",
+		"topics create x --partitions 0":                   "--partitions 0 is less than 1",
+		"topics grow x --partitions 0":                     "less than 1",
 		"topics creat x":                                   "did you mean create?",
 		"topics create x --topic-config retention.ms=soon": "--topic-config retention.ms: \"soon\" is not a time span",
 		"topics create x --topic-config retention.bytes=x": "not a size",
-		"groups delete":                                    "groups takes nothing",
+		"groups delete":                                    "groups takes no argument",
 		"gateways rest x":                                  "did you mean reset?",
 		"status now":                                       `no argument "now"`,
 		"completion csh":                                   "bash, zsh or fish",

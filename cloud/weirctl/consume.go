@@ -59,12 +59,12 @@ func consumeVerb() verb {
 			f := &c.read
 			fs.Int32Var(&f.partition, "partition", -1, "`number` of the partition (-1: all)")
 			fs.StringVar(&f.offset, "offset", "start", "`where` to begin in each partition: start, end, an offset, or -N for the last N records")
-			fs.StringVar(&f.since, "since", "", "begin with records of this `time`: a time span until now, like 10m or 7d, or a time like 2026-01-31T12:00:00Z")
-			fs.StringVar(&f.value, "value", "auto", "`how` values are printed: auto, json, text or hex")
-			fs.IntVar(&f.max, "max", 0, "stop after this `number` of records (0: do not)")
-			fs.BoolVar(&f.follow, "follow", false, "wait for more at the end; with --offset end it is meant anyway")
-			fs.StringVar(&f.group, "group", "", "read through Kafka as a member of this consumer `group`, and commit")
-			kafkaFlag(fs, c, "read through Kafka at this `address`, host:port (default with --group: asked from --cloud)")
+			fs.StringVar(&f.since, "since", "", "begin with records of this `time`: that long ago, such as 10m or 7d, or a time such as 2026-01-31T12:00:00Z")
+			fs.StringVar(&f.value, "value", "auto", "`format` of values: auto, json, text or hex")
+			fs.IntVar(&f.max, "max", 0, "`number` of records to print (0: all)")
+			fs.BoolVar(&f.follow, "follow", false, "wait for more records at the end; --offset end does so too")
+			fs.StringVar(&f.group, "group", "", "read through Kafka as a member of this consumer `group`, and commit offsets")
+			kafkaFlag(fs, c, "read through Kafka at this `address`, host:port (default with --group: that of the owner)")
 			fs.IntVar(&f.max, "count", 0, "")
 			fs.StringVar(&f.offset, "from", "start", "")
 			for _, old := range []string{"count", "from"} { // the former names of --max and --offset
@@ -105,13 +105,13 @@ func (f *readFlags) check() error {
 		return fmt.Errorf("--offset %q is not start, end, a number, or -N for the last N records", f.offset)
 	}
 	if f.max < 0 {
-		return fmt.Errorf("--max %d: the number of records is positive", f.max)
+		return fmt.Errorf("--max %d is negative", f.max)
 	}
 	if f.since != "" && f.offset != "start" {
-		return errors.New("--since and --offset both say where to begin: use one of them")
+		return errors.New("--since and --offset both say where to begin: set one of them")
 	}
 	if f.group != "" && (f.partition >= 0 || f.since != "" || f.offset != "start" && f.offset != "end") {
-		return errors.New("--group reads all partitions from where the group was: --partition, --since and --offset NUMBER do not go with it")
+		return errors.New("--group reads all partitions from the offsets of the group: it takes no --partition, --since or --offset NUMBER")
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (c *call) savedPath() (string, error) {
 	if home := c.variable("HOME"); home != "" {
 		return filepath.Join(home, ".config", "weir", "credentials.json"), nil
 	}
-	return "", errors.New("there is no home directory to keep a credential in: set HOME, or use " + tokenVariable)
+	return "", errors.New("there is no home directory to store a credential in: set HOME, or set " + tokenVariable)
 }
 
 // saved returns the credentials of weirctl login, by node.
@@ -121,7 +121,7 @@ func (c *call) saved() (map[string]string, error) {
 		err = json.Unmarshal(body, &all)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the credentials of weirctl login: %s: %w", path, err)
+		return nil, fmt.Errorf("read the credentials that weirctl login stored: %s: %w", path, err)
 	}
 	return all, nil
 }
@@ -148,18 +148,18 @@ func (c *call) save(node, token string) error {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("keep the credential: %w", err)
+		return fmt.Errorf("store the credential: %w", err)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "credentials") // 0600
 	if err != nil {
-		return fmt.Errorf("keep the credential: %w", err)
+		return fmt.Errorf("store the credential: %w", err)
 	}
 	_, err = f.Write(append(body, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("keep the credential: %w", errors.Join(err, os.Remove(f.Name())))
+		return fmt.Errorf("store the credential: %w", errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
 }

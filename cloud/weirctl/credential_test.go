@@ -79,7 +79,7 @@ func TestCredential(t *testing.T) {
 		{"the directory of another node", nil, nil, []string{"topics", "--data", wrong}, "", 2, wrong},
 		{"a directory comes before the variable", nil, []string{"WEIRCTL_TOKEN=" + admin.NewToken()}, []string{"topics", "--data", right}, "", 0, ""},
 		{"no such directory", nil, nil, []string{"topics", "--data", "nowhere"}, "", 2, "nowhere"},
-		{"log in with nothing", nil, nil, []string{"login"}, "", 2, "no password or token"},
+		{"log in with nothing", nil, nil, []string{"login"}, "", 2, "must be the password or the token"},
 		{"log in with what is no token", nil, nil, []string{"login"}, "secret", 2, "not an admin token"},
 		{"log in with a wrong one", nil, nil, []string{"login"}, admin.NewToken(), 2, "standard input"},
 		{"which is not kept", nil, nil, []string{"topics"}, "", 2, "none was found"},
@@ -87,7 +87,7 @@ func TestCredential(t *testing.T) {
 		{"logged in", nil, nil, []string{"topics"}, "", 0, ""},
 		{"log out", nil, nil, []string{"logout"}, "", 0, ""},
 		{"logged out", nil, nil, []string{"topics"}, "", 2, "none was found"},
-		{"log out again", nil, nil, []string{"logout"}, "", 2, "no login"},
+		{"log out again", nil, nil, []string{"logout"}, "", 2, "no stored credential"},
 		{"a node in this folder", func() { dataOf(t, local, own) }, nil, []string{"topics"}, "", 0, ""},
 		{"a damaged file", func() { dataOf(t, local, "") }, nil, []string{"topics"}, "", 2, "not an admin token"},
 	} {
@@ -196,7 +196,7 @@ func TestResetOffline(t *testing.T) {
 		}
 	}
 	url := "file:" + at("bucket")
-	reset(2, "holds no cluster", url)
+	reset(2, "has no cluster yet", url)
 	create := func(key, body string) {
 		t.Helper()
 		if err := bucket.Create(t.Context(), key, []byte(body)); err != nil {

@@ -19,15 +19,15 @@ func gatewaysVerb() verb {
 	return verb{
 		actions: actions, names: "gateways",
 		name: "gateways", usage: "[ID | reset ID | revoke ID | allow ID PATTERN… | deny ID PATTERN…] [flags]",
-		summary: "list gateways or describe one, let one join anew or shut it out, bind it to topics",
-		notes: "With an ID everything that is known of that gateway: its lanes, how far its streams are durable, what was\n" +
-			"refused to it. What is said of a gateway that is away is as it was at its last contact. The log keeps that to\n" +
-			"five minutes; losses are the records that it has reported in topic weir.gaps since it joined.\n\n" +
-			"reset forgets a gateway's key, so that a new machine may join under its id.\nrevoke ends its connection and lets it in no more, until a reset.\n\n" +
-			"A gateway may write to every topic but the cloud's own. allow binds it to the topics that match a pattern;\n" +
-			"deny keeps it from those that match one, whatever it is allowed. Each takes the place of what it said before,\n" +
-			"and * stands for any number of characters: allow ID '*' lifts every bound. What it may not write it keeps as\n" +
-			"dead letters.\n\n" +
+		summary: "list gateways, show one, reset or revoke one, or bind one to topics",
+		notes: "With only an ID it shows all about that gateway: its lanes, how far its streams are durable, what was\n" +
+			"refused to it. A gateway that is away is shown as it was at its last contact; after a restart of the node\n" +
+			"that may be five minutes old. Losses are the records reported in topic weir.gaps since it joined.\n\n" +
+			"reset removes a gateway's key, so that another machine can join under its id.\nrevoke disconnects a gateway, and lets it in again only after a reset.\n\n" +
+			"A gateway may write to every topic but the cloud's own. allow limits it to the topics that match a pattern;\n" +
+			"deny forbids those that match one, even if they are allowed. Each replaces the former patterns of its kind.\n" +
+			"* stands for any number of characters: allow ID '*' allows all topics. Records that a gateway may not write\n" +
+			"stay on it as dead letters.\n\n" +
 			"Example:\n  weirctl gateways allow pump-house-3 'pumps.*' alarms",
 		run: func(ctx context.Context, c *call) error {
 			switch {
@@ -40,7 +40,7 @@ func gatewaysVerb() verb {
 					return err
 				}
 				if c.args[0] == "reset" {
-					return c.done("gateway %s reset: a machine with a join token may join under this id", c.args[1])
+					return c.done("gateway %s reset: a machine with a join token can join under this id", c.args[1])
 				}
 				return c.done("gateway %s revoked and disconnected", c.args[1])
 			case len(c.args) > 2 && (c.args[0] == "allow" || c.args[0] == "deny"):
@@ -52,7 +52,7 @@ func gatewaysVerb() verb {
 				}
 				return c.done("gateway %s may not write to %s", c.args[1], strings.Join(c.args[2:], ", "))
 			}
-			return c.wrong("gateways takes nothing, an ID, or reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…", actions)
+			return c.wrong("gateways takes no argument, ID, reset ID, revoke ID, allow ID PATTERN… or deny ID PATTERN…", actions)
 		},
 	}
 }
@@ -92,12 +92,12 @@ func joinTokenVerb() verb {
 	return verb{
 		name: "join-token", usage: "[flags]",
 		summary: "make a token that lets new gateways in",
-		notes:   "The token is shown once. On the gateway, with the token in a file: weir-edge --cloud HOST:7400 --join-file FILE",
+		notes:   "The token is shown only once. Put it in a file on the gateway and start weir-edge --cloud HOST:7400 --join-file FILE.",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.IntVar(&c.uses, "uses", 1, "`number` of gateways that may join with it")
 			configs.DurationVar(fs, &c.life, "life", fleet.DefaultTokenLife, "`time` for which it can be used, such as 12h or 7d")
-			fs.StringSliceVar(&c.topics, "topics", nil, "`patterns` of the topics to which gateways that join with it are bound, such as 'pumps.*' (default: all)")
-			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` that it is for; may be repeated (default: any)")
+			fs.StringSliceVar(&c.topics, "topics", nil, "`patterns` of the topics that gateways which join with it may write to, such as 'pumps.*' (default: all)")
+			fs.StringSliceVar(&c.gateways, "gateway", nil, "`id` of a gateway that may join with it; may be repeated (default: any)")
 		},
 		run: func(ctx context.Context, c *call) error {
 			switch {
@@ -108,7 +108,7 @@ func joinTokenVerb() verb {
 			case c.life > maxTokenLife:
 				return fmt.Errorf("--life %s: a join token can be used for %s at most", configs.FormatDuration(c.life), configs.FormatDuration(maxTokenLife))
 			case c.uses < 1:
-				return fmt.Errorf("--uses %d: a token lets in at least one gateway", c.uses)
+				return fmt.Errorf("--uses %d is less than 1", c.uses)
 			}
 			var t console.Token
 			if err := c.post(ctx, "/v1/join-tokens", console.NewToken{Uses: c.uses, Seconds: int(c.life / time.Second), Gateways: c.gateways, Topics: c.topics}, &t); err != nil {

@@ -16,8 +16,8 @@ func groupsVerb() verb {
 		actions: actions, names: "groups",
 		name: "groups", usage: "[GROUP | delete GROUP] [flags]",
 		summary: "list consumer groups, show the members and the lag of one, or delete one",
-		notes: "Lag is how many records a group has yet to read: from the offsets that it has committed to the ends of\n" +
-			"the partitions. delete forgets the offsets of a group that has no members.",
+		notes: "Lag is the number of records that a group has not read yet: from the offsets that it has committed to the ends of\n" +
+			"the partitions. delete removes a group that has no members, with its offsets.",
 		run: func(ctx context.Context, c *call) error {
 			switch {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
@@ -30,7 +30,7 @@ func groupsVerb() verb {
 				}
 				return c.done("group %s deleted, with its offsets", c.args[1])
 			}
-			return c.wrong("groups takes nothing, one group, or delete GROUP", actions)
+			return c.wrong("groups takes no argument, one group, or delete GROUP", actions)
 		},
 	}
 }

@@ -22,7 +22,7 @@ type loginFlags struct {
 func (f loginFlags) options() ([]kgo.Opt, error) {
 	var opts []kgo.Opt
 	if (f.user == "") != (f.passwordFile == "") {
-		return nil, errors.New("--kafka-user and --kafka-password-file come together")
+		return nil, errors.New("--kafka-user and --kafka-password-file must be set together")
 	}
 	if f.user != "" {
 		body, err := os.ReadFile(f.passwordFile)

@@ -133,7 +133,7 @@ func (v verb) flagSet(c *call) *pflag.FlagSet {
 	if !v.offline {
 		c.cloudFlags(fs)
 	}
-	fs.StringVarP(&c.output, "output", "o", "text", "text or json")
+	fs.StringVarP(&c.output, "output", "o", "text", "`format` of the output: text or json")
 	return fs
 }
 
@@ -163,12 +163,12 @@ func (c *call) wrong(takes string, actions []string) error {
 }
 
 func overview(w io.Writer) {
-	fmt.Fprint(w, "weirctl looks at a Weir cluster and administers it.\n\nUsage:\n  weirctl [flags] VERB [arguments] [flags]\n\nVerbs:\n")
+	fmt.Fprint(w, "weirctl inspects and administers a Weir cluster.\n\nUsage:\n  weirctl [flags] VERB [arguments] [flags]\n\nVerbs:\n")
 	for _, v := range verbs() {
 		first, _, _ := strings.Cut(v.summary, "\n")
 		fmt.Fprintf(w, "  %-12s %s\n", v.name, first)
 	}
-	fmt.Fprint(w, "\n`weirctl help VERB` tells more. Every verb takes -o json, and --cloud URL if it asks a node. Flags may\n"+
+	fmt.Fprint(w, "\n`weirctl help VERB` says more. Every verb takes -o json, and --cloud URL if it asks a node. Flags may\n"+
 		"stand before the verb or after it.\n"+
 		"`weirctl completion bash` (or zsh, or fish) completes verbs, flags and names in your shell.\n")
 }

@@ -92,7 +92,7 @@ func (w *writer) add(ctx context.Context, key, value []byte) error {
 		return err
 	}
 	if len(encoded) > maxPosted {
-		return errors.Join(w.flush(ctx), fmt.Errorf("record %d has %d bytes, too many for the admin port: write it through Kafka, with --kafka HOST:PORT", w.consumed+1, len(key)+len(value)))
+		return errors.Join(w.flush(ctx), fmt.Errorf("record %d has %d bytes, too many for --http: write it through Kafka, with --kafka HOST:PORT", w.consumed+1, len(key)+len(value)))
 	}
 	w.consumed++
 	p := w.choose.Partition(&kgo.Record{Topic: w.topic.Name, Key: key}, len(w.pending))

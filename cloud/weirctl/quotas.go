@@ -28,12 +28,12 @@ func quotasVerb() verb {
 	return verb{
 		actions: actions,
 		name:    "quotas", usage: "[set | delete] [flags]",
-		summary: "list how much of the cluster clients may use, set a limit, or take it away",
-		notes: "Clients that use more are told to wait. The most particular limit counts: one for a client id of a user,\n" +
+		summary: "list, set or remove limits on what Kafka clients use",
+		notes: "Clients that use more are told to wait. The most specific limit applies: one for a client id of a user,\n" +
 			"then for the user, then for all users, then for the client id, then for all client ids.\n" +
-			"set replaces all limits that were there for the same name.\n\n" +
-			"--request-time is the time that the node works on the requests of all connections that share the\n" +
-			"limit, in percent of one core: 50 is half a core, 250 two and a half. Time that a request only waits,\n" +
+			"set replaces all former limits of the same name.\n\n" +
+			"--request-time is the time for which the node works on the requests of all connections that share the\n" +
+			"limit, in percent of one core: 50 is half a core, 250 two and a half. Time in which a request only waits,\n" +
 			"for the bucket, for new records or for other clients, does not count.\n\n" +
 			"Examples:\n" +
 			"  weirctl quotas set --user ann --produce 1MB\n" +
@@ -42,11 +42,11 @@ func quotasVerb() verb {
 			"  weirctl quotas delete --user ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			fs.StringVar(&c.quota.user, "user", "", "`name` of the user")
-			fs.BoolVar(&c.quota.defaultUser, "default-user", false, "each user without a limit of its own")
-			fs.StringVar(&c.quota.client, "client", "", "`id` that clients give themselves (client.id)")
-			fs.BoolVar(&c.quota.defaultClient, "default-client", false, "each client id without a limit of its own")
-			configs.BytesVar(fs, &c.quota.bytesProduced, "produce", 0, "set: how much may be written per second, like 500kB or 1MB; 0: any amount")
-			configs.BytesVar(fs, &c.quota.bytesConsumed, "consume", 0, "set: how much may be read per second; 0: any amount")
+			fs.BoolVar(&c.quota.defaultUser, "default-user", false, "every user without a limit of its own")
+			fs.StringVar(&c.quota.client, "client", "", "client `id` (client.id in the client's settings)")
+			fs.BoolVar(&c.quota.defaultClient, "default-client", false, "every client id without a limit of its own")
+			configs.BytesVar(fs, &c.quota.bytesProduced, "produce", 0, "set: `size` that may be written per second, such as 500kB or 1MB; 0: no limit")
+			configs.BytesVar(fs, &c.quota.bytesConsumed, "consume", 0, "set: `size` that may be read per second; 0: no limit")
 			fs.StringVar(&c.quota.requestTime, "request-time", "", "set: `percent` of one core that work on requests may take, like 50 or 12.5%; 0: any")
 		},
 		run: func(ctx context.Context, c *call) error {
@@ -54,7 +54,7 @@ func quotasVerb() verb {
 				return c.listQuotas(ctx)
 			}
 			if len(c.args) > 1 || c.args[0] != "set" && c.args[0] != "delete" {
-				return c.wrong("quotas takes nothing, or set or delete, and flags that say for whom", actions)
+				return c.wrong("quotas takes no argument, set or delete, and flags that say for whom", actions)
 			}
 			entry, err := c.quota.entry()
 			if err != nil {
@@ -62,15 +62,15 @@ func quotasVerb() verb {
 			}
 			switch none := entry.Limits == (quota.Limits{}); {
 			case c.args[0] == "set" && none:
-				return errors.New("say how much: --produce SIZE, --consume SIZE, --request-time PERCENT, or some of them")
+				return errors.New("the limit is missing: set --produce SIZE, --consume SIZE or --request-time PERCENT, or several of them")
 			case c.args[0] == "delete" && !none:
-				return errors.New("delete takes all limits away: leave --produce, --consume and --request-time out")
+				return errors.New("delete removes all limits of a name: it takes no --produce, --consume or --request-time")
 			}
 			if err := c.post(ctx, "/v1/quotas", entry, nil); err != nil {
 				return err
 			}
 			if c.args[0] == "delete" {
-				return c.done("no limit any more for %s", whom(entry.Entity))
+				return c.done("limits removed for %s", whom(entry.Entity))
 			}
 			return c.done("limits set for %s", whom(entry.Entity))
 		},
@@ -93,7 +93,7 @@ func (f quotaFlags) entry() (quota.Entry, error) {
 	case f.defaultUser && f.user != "", f.defaultClient && f.client != "":
 		return e, errors.New("a limit is for one name or the default, not both")
 	case e.Entity == (quota.Entity{}):
-		return e, errors.New("say for whom: --user NAME, --default-user, --client ID or --default-client")
+		return e, errors.New("whom the limit is for is missing: set --user NAME, --default-user, --client ID or --default-client")
 	}
 	return e, nil
 }
@@ -120,7 +120,7 @@ func percent(s string) (float64, error) {
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(s, "%")), 64)
 	if err != nil || n < 0 || math.IsNaN(n) || math.IsInf(n, 0) {
-		return 0, fmt.Errorf("--request-time %q is no percentage of one core: it is a positive number, like 50 or 12.5%%", s)
+		return 0, fmt.Errorf("--request-time %q is not a percentage of one core, such as 50 or 12.5%%", s)
 	}
 	return n, nil
 }

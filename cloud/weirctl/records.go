@@ -32,7 +32,7 @@ func (c *call) kafkaClient(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, e
 			return nil, err
 		}
 		if node.Kafka == "" {
-			return nil, errors.New("the owner has no Kafka listener: use --kafka HOST:PORT if it is reached otherwise")
+			return nil, errors.New("the owner has no Kafka listener: set --kafka HOST:PORT if Kafka clients reach it in another way")
 		}
 		c.kafka = node.Kafka
 	}
@@ -57,7 +57,7 @@ func (c *call) kafkaClient(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, e
 // group or through an address of --kafka.
 func (c *call) consumeGroup(ctx context.Context, topic string) error {
 	if c.read.partition >= 0 || c.read.since != "" || c.read.offset != "start" && c.read.offset != "end" {
-		return errors.New("--kafka reads all partitions: --partition, --since and --offset NUMBER are for reading through --cloud")
+		return errors.New("--kafka reads all partitions: it takes no --partition, --since or --offset NUMBER")
 	}
 	start := kgo.NewOffset().AtStart()
 	if c.read.offset == "end" {
@@ -127,10 +127,10 @@ func (c *call) patience() time.Duration {
 func produceVerb() verb {
 	return verb{
 		name: "produce", usage: "TOPIC [VALUE] [flags]",
-		summary: "write a record, or one per line of the standard input",
-		notes: "It returns when the records are durable in the bucket. It writes through --cloud, with a credential that\n" +
-			"may operate; a record of more than about 40 kB, or with --kafka, is written through Kafka. Records with a key\n" +
-			"go to the partition where Kafka's own clients put that key. A topic that is not there is created.\n\n" +
+		summary: "write a record, or one for each line of standard input",
+		notes: "It ends when the records are durable in the bucket. It writes through --cloud, with a credential that\n" +
+			"may operate, or with --kafka through Kafka, as records of more than about 40 kB must be. Records with a key\n" +
+			"go to the partition where Kafka's own clients put that key. A topic that does not exist is created.\n\n" +
 			"Example:\n  weirctl produce settings '{\"interval\": 10}' --key pump-7",
 		names: "topics",
 		flags: func(fs *pflag.FlagSet, c *call) {
@@ -139,7 +139,7 @@ func produceVerb() verb {
 		},
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) < 1 || len(c.args) > 2 {
-				return errors.New("produce takes a topic, and a value unless there is input")
+				return errors.New("produce takes a topic and a value, or a topic and the values on standard input")
 			}
 			return c.produce(ctx, c.args[0], c.args[1:])
 		},

@@ -53,7 +53,7 @@ func (c *call) repairBucket(ctx context.Context, url string) error {
 		answer.Told = append(answer.Told, what)
 		fmt.Fprintln(out, "repair:", what)
 	}
-	fmt.Fprintf(out, "%d problems found; repairing\n", len(before.Problems))
+	fmt.Fprintf(out, "%d problems found: repairing\n", len(before.Problems))
 	local := strings.HasPrefix(url, "file:") || strings.HasPrefix(url, "mem:")
 	if err := repairAuthority(ctx, bucket, secret, local, tell); err != nil {
 		return err
@@ -80,7 +80,7 @@ func repairAuthority(ctx context.Context, bucket storage.Bucket, secret []byte, 
 	case lost == nil:
 		return nil
 	case secret == nil && !local:
-		return fmt.Errorf("the CA is lost, and a new one is needed: --secret-file FILE wraps its key in a bucket that is not a local folder (%w)", lost)
+		return fmt.Errorf("the CA is lost and a new one is needed: set --secret-file FILE to encrypt its key, as the bucket is not a local folder (%w)", lost)
 	}
 	tell(fmt.Sprintf("object %s: made again with a new CA: every gateway must join again (weirctl gateways reset, join-token): %v", fleet.AuthorityKey, lost))
 	return fleet.ReplaceAuthority(ctx, bucket, secret, time.Now())

@@ -12,8 +12,8 @@ import (
 func loginVerb() verb {
 	return verb{
 		name: "login", usage: "[flags]",
-		summary: "keep a credential for the node at --cloud",
-		notes: "It asks for the token, or reads it from standard input, tries it, and keeps it in ~/.config/weir, where only\n" +
+		summary: "store a credential for the node at --cloud",
+		notes: "It asks for the token, or reads it from standard input, tries it, and stores it in ~/.config/weir, where only\n" +
 			"you can read it. weirctl on the node's own machine needs no login: it finds the node's credential in\n" +
 			"--data, /var/lib/weir-cloud or ./data/cloud. Another way is the variable " + tokenVariable + ".\n\n" +
 			"Example:\n  weirctl login --cloud https://cloud.example:8080",
@@ -49,8 +49,8 @@ func loginVerb() verb {
 func logoutVerb() verb {
 	return verb{
 		name: "logout", usage: "[flags]",
-		summary: "forget the credential for the node at --cloud",
-		notes:   "The credential itself stays good: weirctl admin remove ends it.",
+		summary: "remove the stored credential for the node at --cloud",
+		notes:   "The credential itself stays valid until weirctl admin remove.",
 		run: func(_ context.Context, c *call) error {
 			if len(c.args) > 0 {
 				return fmt.Errorf("logout takes no argument %q", c.args[0])
@@ -64,7 +64,7 @@ func logoutVerb() verb {
 				return err
 			}
 			if all[key(base)] == "" {
-				return errors.New("there was no login at " + key(base))
+				return errors.New("there is no stored credential for " + key(base))
 			}
 			if err := c.save(key(base), ""); err != nil {
 				return err

@@ -32,19 +32,19 @@ func sessionsVerb() verb {
 	return verb{
 		name: "sessions", usage: "[CLIENT] [flags]", offline: true,
 		summary: "list the MQTT sessions of a gateway, with subscriptions and queues",
-		notes: "It asks a gateway, not the cloud: --edge is its --http. On the gateway's own machine its credential is found\n" +
-			"in --data, /var/lib/weir-edge or ./data/edge; from elsewhere use " + tokenVariable + " with what is in its admin-token.\n" +
-			"In flight is what was sent to a client and not acknowledged, queued what waits to be sent.\n\n" +
+		notes: "It asks a gateway, not the cloud: --edge is its --http. On the gateway's own machine it finds the credential\n" +
+			"in --data, /var/lib/weir-edge or ./data/edge; from elsewhere set " + tokenVariable + " to what its admin-token holds.\n" +
+			"In flight are messages that were sent to a client and not acknowledged; queued are those that wait to be sent.\n\n" +
 			"Example:\n  weirctl sessions --edge https://pump-house-3:8081 --ca ca.pem",
 		flags: func(fs *pflag.FlagSet, c *call) {
 			c.dirs = gatewayData()
 			fs.StringVar(&c.cloud, "edge", "http://127.0.0.1:8081", "`URL` of the gateway's --http")
-			fs.StringVar(&c.data, "data", "", "data `directory` of a gateway on this machine, whose credential to use (default: /var/lib/weir-edge or ./data/edge)")
+			fs.StringVar(&c.data, "data", "", "`directory` that is --data of a gateway on this machine: its credential is used (default: /var/lib/weir-edge or ./data/edge)")
 			c.wayFlags(fs)
 		},
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) > 1 {
-				return fmt.Errorf("sessions takes nothing, or the id of one client")
+				return fmt.Errorf("sessions takes no argument, or the id of one client")
 			}
 			return c.sessions(ctx)
 		},

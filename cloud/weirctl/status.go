@@ -16,8 +16,8 @@ import (
 func statusVerb() verb {
 	return verb{
 		name: "status", usage: "[flags]",
-		summary: "show the state of the cluster: nodes, gateways, topics, groups, damage, disk",
-		notes: "It ends with 1 if records at rest are damaged: weirctl check says which.\n\n" +
+		summary: "show the state of the cluster",
+		notes: "It ends with exit code 1 if stored records are damaged: weirctl check says which.\n\n" +
 			"Example:\n  weirctl status --cloud https://a.example:8080,https://b.example:8080",
 		run: func(ctx context.Context, c *call) error {
 			if len(c.args) > 0 {

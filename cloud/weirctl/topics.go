@@ -24,22 +24,22 @@ func topicsVerb() verb {
 	return verb{
 		name: "topics", usage: "[NAME | create NAME | delete NAME | grow NAME | alter NAME] [flags]",
 		summary: "list topics, show one, or create, delete, grow or alter one",
-		notes: "With a name alone it shows the partitions of a topic, with offsets and sizes, and its settings.\n" +
-			"alter sets each --topic-config, and takes one with an empty value (retention.ms=) back to the default.\n" +
-			"grow raises the number of partitions to --partitions. Order per key holds within what was sent before and\n" +
-			"within what is sent after.\n\n" +
-			"Settings whose names end with .ms take times with units, those that end with .bytes take sizes: 7d, 12h, 10MB\n" +
-			"(a million bytes each), 10MiB.\n\n" +
+		notes: "With only a NAME it shows the partitions of that topic, with offsets and sizes, and its settings.\n" +
+			"alter changes each setting of --topic-config. An empty value (retention.ms=) sets the default again.\n" +
+			"grow raises the number of partitions to --partitions. Then a key may be in another partition than before,\n" +
+			"so its records are in order among those from before and among those from after, but not across.\n\n" +
+			"Settings whose names end with .ms take times, such as 12h or 7d. Those that end with .bytes take sizes, such\n" +
+			"as 10MB (ten million bytes) or 10MiB.\n\n" +
 			"Examples:\n  weirctl topics create sensors --partitions 8 --topic-config retention.ms=30d\n" +
 			"  weirctl topics sensors\n  weirctl topics alter sensors --topic-config retention.bytes=50GB",
 		actions: actions, names: "topics",
 		flags: func(fs *pflag.FlagSet, c *call) {
-			fs.Int32Var(&c.partitions, "partitions", -1, "`number` of partitions of a new topic (-1: the node's default), or to grow to")
-			fs.StringArrayVar(&c.configs, "topic-config", nil, "`name=value` setting of a new topic, or to alter; may be repeated")
+			fs.Int32Var(&c.partitions, "partitions", -1, "`number` of partitions of a new topic, or to grow a topic to (-1: the node's --partitions)")
+			fs.StringArrayVar(&c.configs, "topic-config", nil, "setting `name=value` for create and alter; may be repeated")
 		},
 		run: func(ctx context.Context, c *call) error {
 			if c.partitions == 0 || c.partitions < -1 {
-				return fmt.Errorf("--partitions %d: a topic has at least one", c.partitions)
+				return fmt.Errorf("--partitions %d is less than 1", c.partitions)
 			}
 			switch {
 			case len(c.args) == 0 || len(c.args) == 1 && c.args[0] == "list":
@@ -58,7 +58,7 @@ func topicsVerb() verb {
 			case len(c.args) == 2 && c.args[0] == "alter":
 				return c.alterTopic(ctx, c.args[1])
 			}
-			return c.wrong("topics takes nothing, or NAME, create NAME, delete NAME, grow NAME or alter NAME", actions)
+			return c.wrong("topics takes no argument, NAME, create NAME, delete NAME, grow NAME or alter NAME", actions)
 		},
 	}
 }
@@ -170,7 +170,7 @@ func (c *call) alterTopic(ctx context.Context, name string) error {
 		return err
 	}
 	if len(settings) == 0 {
-		return errors.New("alter needs --topic-config name=value")
+		return errors.New("alter needs --topic-config NAME=VALUE")
 	}
 	var t console.Topic
 	if err := c.post(ctx, "/v1/topics/"+url.PathEscape(name)+"/configs", console.TopicConfigs{Configs: settings}, &t); err != nil {

@@ -27,12 +27,12 @@ func usersVerb() verb {
 		actions: actions, names: "users",
 		name: "users", usage: "[add NAME | delete NAME] [flags]",
 		summary: "list, add or remove the users of the Kafka listeners",
-		notes: "add asks for the password, or reads it from standard input. It is not sent: the cluster gets what\n" +
-			"SCRAM needs to check it. Adding a user again changes the password.\n" +
+		notes: "add asks for the password, or reads it from standard input. The password itself is not sent: the cluster gets\n" +
+			"what SCRAM needs to check it. Adding a user again changes the password.\n" +
 			"A user whose password changes, or who is deleted, is disconnected at once.\n\n" +
 			"Examples:\n  weirctl users add ann\n  pwgen -s 32 1 | tee ann.password | weirctl users add ann",
 		flags: func(fs *pflag.FlagSet, c *call) {
-			fs.StringSliceVar(&c.mechanisms, "mechanism", []string{auth.SCRAMSHA512.String(), auth.SCRAMSHA256.String()}, "add: `mechanisms` by which the user can log in; each of them also serves PLAIN")
+			fs.StringSliceVar(&c.mechanisms, "mechanism", []string{auth.SCRAMSHA512.String(), auth.SCRAMSHA256.String()}, "add: `mechanisms` with which the user can log in; with each of them PLAIN works too")
 		},
 		run: func(ctx context.Context, c *call) error {
 			switch {
@@ -46,7 +46,7 @@ func usersVerb() verb {
 				}
 				return c.done("user %s deleted and disconnected", c.args[1])
 			}
-			return c.wrong("users takes nothing, or add NAME or delete NAME; a password is asked for", actions)
+			return c.wrong("users takes no argument, add NAME or delete NAME; the password is asked for", actions)
 		},
 	}
 }
@@ -125,7 +125,7 @@ func (c *call) secret(what string) (string, error) {
 			return "", fmt.Errorf("read standard input: %w", err)
 		}
 		if line = strings.TrimRight(line, "\r\n"); line == "" {
-			return "", errors.New("standard input has no password or token in its first line")
+			return "", errors.New("the first line of standard input is empty: it must be the password or the token")
 		}
 		return line, nil
 	}
