@@ -322,25 +322,42 @@ func Loopback(addr string) bool {
 	return err == nil && !slices.ContainsFunc(ips, func(ip net.IP) bool { return !ip.IsLoopback() })
 }
 
-// CheckListener refuses a listener that others can reach and that requires no
-// authentication, unless the flag --<name>-anonymous is set.
-func CheckListener(name, addr string, authenticated, anonymous bool) error {
-	if addr == "off" || authenticated || anonymous || Loopback(addr) {
+// CheckAddress refuses an address of a listener that is neither HOST:PORT, :PORT nor off.
+func CheckAddress(flag, addr string) error {
+	if addr == "off" {
 		return nil
 	}
-	return fmt.Errorf("--%s %s can be reached from other machines without authentication: use a loopback address, or say --%s-anonymous if that is meant",
-		name, addr, name)
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return fmt.Errorf("%s %q is not an address: it must be HOST:PORT, :PORT or off", flag, addr)
+	}
+	return nil
+}
+
+// CheckListener refuses a listener that others can reach, unless it is allowed: because it
+// requires authentication, or because a flag says that it need not. remedy names the
+// settings for both.
+func CheckListener(flag, addr string, allowed bool, remedy string) error {
+	if err := CheckAddress(flag, addr); err != nil {
+		return err
+	}
+	if addr == "off" || allowed || Loopback(addr) {
+		return nil
+	}
+	return fmt.Errorf("%s %s can be reached from other machines without authentication: use a loopback address, %s", flag, addr, remedy)
 }
 
 // CheckAdmin refuses an admin port that others can reach without TLS, because
 // credentials could be read on the network, unless the flag --http-without-tls is set.
 func CheckAdmin(addr, certificate, key string, withoutTLS bool) error {
+	if err := CheckAddress("--http", addr); err != nil {
+		return err
+	}
 	switch {
 	case (certificate == "") != (key == ""):
 		return errors.New("--http-tls-cert and --http-tls-key must be set together")
 	case addr == "off" || certificate != "" || withoutTLS || Loopback(addr):
 		return nil
 	}
-	return fmt.Errorf("--http %s can be reached from other machines without TLS: give it --http-tls-cert and --http-tls-key, use a loopback address, "+
-		"or say --http-without-tls if credentials may be read on the way (--http-anonymous, to read without a credential, does not say that)", addr)
+	return fmt.Errorf("--http %s can be reached from other machines without TLS: set --http-tls-cert and --http-tls-key, use a loopback address, "+
+		"or set --http-without-tls if credentials may be read on the network (--http-anonymous does not allow that)", addr)
 }

@@ -96,21 +96,23 @@ func TestHelpAndVersion(t *testing.T) {
 
 func TestCheckListener(t *testing.T) {
 	for _, c := range []struct {
-		addr                string
-		authentic, anonymus bool
-		ok                  bool
+		addr        string
+		allowed, ok bool
 	}{
-		{"off", false, false, true},
-		{"127.0.0.1:1883", false, false, true},
-		{"[::1]:1883", false, false, true},
-		{"localhost:0", false, false, true},
-		{":1883", false, false, false},
-		{"0.0.0.0:1883", false, false, false},
-		{"192.0.2.1:1883", false, false, false},
-		{":1883", true, false, true},
-		{":1883", false, true, true},
+		{"off", false, true},
+		{"127.0.0.1:1883", false, true},
+		{"[::1]:1883", false, true},
+		{"localhost:0", false, true},
+		{":1883", false, false},
+		{"0.0.0.0:1883", false, false},
+		{"192.0.2.1:1883", false, false},
+		{":1883", true, true},
+		{"1883", true, false},
+		{"127.0.0.1", true, false},
+		{"127.0.0.1:", true, false},
+		{"", true, false},
 	} {
-		if err := CheckListener("mqtt", c.addr, c.authentic, c.anonymus); (err == nil) != c.ok {
+		if err := CheckListener("--mqtt", c.addr, c.allowed, "set a password"); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
@@ -196,6 +198,7 @@ func TestCheckAdmin(t *testing.T) {
 		{":8080", "", "", true, true},
 		{"127.0.0.1:8080", "c", "", false, false},
 		{"127.0.0.1:8080", "", "k", true, false},
+		{"8080", "", "", true, false},
 	} {
 		if err := CheckAdmin(c.addr, c.cert, c.key, c.withoutTLS); (err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, err)

@@ -147,11 +147,15 @@ func (s settings) check() error {
 	if s.takeover < time.Second {
 		return fmt.Errorf("--takeover %v is shorter than a second", s.takeover)
 	}
+	if err := open.Check(s.bucket); err != nil {
+		return fmt.Errorf("--bucket: %w", err)
+	}
 	if s.secretFile == "" && !local(s.bucket) {
 		return errors.New("the bucket is not a local folder, so the keys in it must be encrypted: give --secret-file a file with a secret of at least 16 characters")
 	}
 	_, err := s.listeners()
 	return errors.Join(err, checkTokens(s.tokens), s.limits.Check(),
+		configs.CheckAddress("--sync", s.sync), configs.CheckAddress("--peer", s.peer),
 		configs.CheckAdmin(s.http.Listen, s.http.TLSCert, s.http.TLSKey, s.httpOpen))
 }
 

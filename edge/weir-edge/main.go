@@ -111,7 +111,7 @@ func (s settings) check() error {
 		check = join.CheckGateway // ids of gateways that joined earlier need not begin with a letter or digit
 	}
 	if err := check(s.gateway); err != nil {
-		return fmt.Errorf("--gateway-id %q: %w", s.gateway, err)
+		return fmt.Errorf("--gateway-id %w", err)
 	}
 	if s.join != "" {
 		if _, err := join.ParseToken(s.join); err != nil {
@@ -144,11 +144,15 @@ func (s settings) check() error {
 			return fmt.Errorf("--cloud %q is not of the form HOST:7400", addr)
 		}
 	}
+	const (
+		login       = "set --mqtt-users, or set --mqtt-anonymous if anybody may publish and subscribe"
+		certificate = "set --mqtt-users or --mqtts-client-ca, or set --mqtt-anonymous if anybody may publish and subscribe"
+	)
 	return errors.Join(
-		configs.CheckListener("mqtt", s.mqtt, s.users != "", s.anonymous),
-		configs.CheckListener("mqtts", s.mqtts, s.users != "" || s.clientCA != "", s.anonymous),
-		configs.CheckListener("mqtt-ws", s.ws, s.users != "", s.anonymous),
-		configs.CheckListener("mqtt-wss", s.wss, s.users != "" || s.clientCA != "", s.anonymous),
+		configs.CheckListener("--mqtt", s.mqtt, s.users != "" || s.anonymous, login),
+		configs.CheckListener("--mqtts", s.mqtts, s.users != "" || s.clientCA != "" || s.anonymous, certificate),
+		configs.CheckListener("--mqtt-ws", s.ws, s.users != "" || s.anonymous, login),
+		configs.CheckListener("--mqtt-wss", s.wss, s.users != "" || s.clientCA != "" || s.anonymous, certificate),
 		configs.CheckAdmin(s.http, s.admin.Certificate, s.admin.Key, s.httpOpen))
 }
 

@@ -49,16 +49,30 @@ func schemes() []scheme {
 //
 // Open does not check the store's promises: storage.Probe does.
 func Open(ctx context.Context, url string) (storage.Bucket, error) {
+	s, rest, err := schemeOf(url)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(ctx, url, rest)
+}
+
+// Check returns an error if a URL names no known kind of bucket. It opens nothing.
+func Check(url string) error {
+	_, _, err := schemeOf(url)
+	return err
+}
+
+func schemeOf(url string) (s scheme, rest string, err error) {
 	name, rest, found := strings.Cut(url, ":")
 	if !found {
-		return nil, fmt.Errorf("bucket %q has no scheme, for a folder write file:%s", url, url)
+		return scheme{}, "", fmt.Errorf("bucket %q has no scheme: for a folder write file:%s", url, url)
 	}
 	for _, s := range schemes() {
 		if s.name == name {
-			return s.open(ctx, url, rest)
+			return s, rest, nil
 		}
 	}
-	return nil, fmt.Errorf("bucket URL with unknown scheme %q, %s", name, suggestion(name))
+	return scheme{}, "", fmt.Errorf("bucket %q has the unknown scheme %q: %s", url, name, suggestion(name))
 }
 
 func openMem(_ context.Context, url, rest string) (storage.Bucket, error) {

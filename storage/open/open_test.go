@@ -94,3 +94,16 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestCheck: a URL can be checked without opening anything.
+func TestCheck(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for url, want := range map[string]string{"file:data": "", "s3://b": "", "data": "for a folder write file:data", "fiel:data": `did you mean "file"?`} {
+		if err := open.Check(url); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("Check(%q): %v, want %q", url, err, want)
+		}
+	}
+	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
+		t.Errorf("it made %v: %v", made, err)
+	}
+}
