@@ -91,7 +91,6 @@ func (n *Node) lead(ctx context.Context, self cluster.Node, epoch uint64) (err e
 	n.broker.Lead(own.Shard)
 	n.broker.SetCopy(nil)
 	n.role.Store(console.RoleOwner)
-	n.measure(own.Log.Log)
 	n.o.Log.Info("leading", "epoch", own.Log.Epoch(), "cluster", own.Log.ClusterID(), "recovered_in", time.Since(began).Round(time.Millisecond))
 	n.welcomeAdmins(ctx, own.Users, own.Log.Level())
 	if err := n.freshToken(ctx, own.Fleet); err != nil && ctx.Err() == nil {
@@ -167,31 +166,6 @@ func (n *Node) quotas() *quota.Quotas {
 		return own.Quotas
 	}
 	return nil
-}
-
-// measure adds the metrics of the log at rest.
-func (n *Node) measure(log *commitlog.Log) {
-	n.gauge("weir_shard_epoch", func() float64 { return float64(log.Epoch()) })
-	for name, value := range map[string]func(commitlog.Stats) float64{
-		"weir_shard_segments":                func(s commitlog.Stats) float64 { return float64(s.Segments) },
-		"weir_shard_garbage_segments":        func(s commitlog.Stats) float64 { return float64(s.Garbage) },
-		"weir_shard_unsegmented_bytes":       func(s commitlog.Stats) float64 { return float64(s.Waiting) },
-		"weir_shard_throttled_seconds_total": func(s commitlog.Stats) float64 { return s.Throttled.Seconds() },
-		"weir_shard_checkpoint_age_seconds":  func(s commitlog.Stats) float64 { return time.Since(s.Checkpoint).Seconds() },
-		"weir_shard_damaged_pieces":          func(s commitlog.Stats) float64 { return float64(s.Damaged) },
-		"weir_segment_cache_hits_total":      func(s commitlog.Stats) float64 { return float64(s.Reads.Hits) },
-		"weir_segment_cache_misses_total":    func(s commitlog.Stats) float64 { return float64(s.Reads.Misses) },
-		"weir_segment_cache_bytes":           func(s commitlog.Stats) float64 { return float64(s.Reads.Cached) },
-		"weir_segment_read_bytes_total":      func(s commitlog.Stats) float64 { return float64(s.Reads.BytesRead) },
-	} {
-		n.gauge(name, func() float64 { return value(log.Stats()) })
-	}
-}
-
-// gauge adds a metric of this ownership, in place of that of an earlier one.
-func (n *Node) gauge(name string, value func() float64) {
-	n.metrics.UnregisterMetric(name)
-	n.metrics.NewGauge(name, value)
 }
 
 // serve waits until ctx ends, the shard is lost, or this node should not lead

@@ -47,6 +47,9 @@ func TestMetrics(t *testing.T) {
 		`weir_transactions_total{end="timeout"} 0`:                       false,
 		`weir_transactions_total{end="commit"} 1`:                        true,
 		`weir_groups{state="Stable"} 0`:                                  true,
+		"weir_shard_epoch 1\n":                                           true,
+		"weir_shard_damaged_pieces 0\n":                                  true,
+		"weir_segment_read_bytes_total 0\n":                              true,
 		"weir_transactions_open 0\n":                                     true,
 	} {
 		for _, n := range []running{first, second} {

@@ -8,8 +8,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/measure"
 )
 
 const (
@@ -70,16 +72,19 @@ func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time
 // state returns this node's state for the admin port.
 func (n *Node) state() console.State {
 	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.Address(cluster.HTTP), Kafka: n.self.Address(cluster.Kafka), Sync: n.self.Address(cluster.Sync)}
-	own := n.owned.Load()
-	if own != nil {
+	if own := n.owned.Load(); own != nil {
 		self.Since = own.since.UTC()
 	}
-	s := console.State{Nodes: append([]console.Member{self}, n.peers.nodes.members(time.Now(), n.gone())...), Disk: diskOf(n.o.Data)}
-	if own != nil {
-		stats := own.Log.Stats()
-		s.Damaged, s.Waiting, s.Upkeep = stats.Damaged, stats.Waiting, time.Since(stats.Checkpoint)
+	return console.State{Nodes: append([]console.Member{self}, n.peers.nodes.members(time.Now(), n.gone())...), Disk: diskOf(n.o.Data)}
+}
+
+// shard returns what this node knows of the shard that it owns. Errors: ErrNotOwner.
+func (n *Node) shard() (measure.Shard, error) {
+	own := n.owned.Load()
+	if own == nil {
+		return measure.Shard{}, broker.ErrNotOwner
 	}
-	return s
+	return measure.Shard{Epoch: own.Log.Epoch(), Stats: own.Log.Stats()}, nil
 }
 
 // diskOf returns the figures of a directory's file system; only the path if there are

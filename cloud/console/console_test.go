@@ -37,6 +37,7 @@ type node struct {
 	fleet       *fleet.Fleet
 	ca          *join.CA
 	metrics     *measure.Registry
+	shard       measure.Shard
 	recent      recent.Lines
 	state       State
 	sessions    []Session
@@ -64,7 +65,7 @@ func newNode(t *testing.T) *node {
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set.Set})
 	n.broker.Lead(s)
-	set.SetSources(measure.Sources{Coordination: n.broker.Coordination})
+	set.SetSources(measure.Sources{Coordination: n.broker.Coordination, Shard: func() (measure.Shard, error) { return n.shard, nil }})
 	n.metrics = set
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },
 		Fleet: func() *fleet.Fleet {

@@ -14,13 +14,7 @@ import (
 // State is what a node knows of itself and of the other nodes.
 type State struct {
 	Nodes []Member
-
-	// Of the shard that this node owns.
-	Damaged int           // pieces of the log that could not be read because their data at rest is damaged
-	Waiting int64         // bytes that are not in segments yet
-	Upkeep  time.Duration // time since the last complete pass of upkeep
-
-	Disk Disk // of the node's data directory
+	Disk  Disk // of the node's data directory
 }
 
 // Member is a node of the cluster.
@@ -56,9 +50,9 @@ type Status struct {
 	Gateways   GatewayCount  `json:"gateways"`
 	Groups     int           `json:"groups"`
 	Lagging    []Group       `json:"lagging,omitempty"` // groups that are behind, without details
-	Damaged    int           `json:"damaged_pieces"`
-	Waiting    int64         `json:"unsegmented_bytes"`
-	Upkeep     time.Duration `json:"upkeep_age_ns"`
+	Damaged    int           `json:"damaged_pieces"`    // of the log, that could not be read because their data at rest is damaged
+	Waiting    int64         `json:"unsegmented_bytes"` // that are not in segments yet
+	Upkeep     time.Duration `json:"upkeep_age_ns"`     // time since the last complete pass of upkeep
 	Disk       Disk          `json:"disk"`
 
 	Doors []measure.Listener `json:"doors"` // of the node that answered
@@ -85,7 +79,7 @@ func (c *console) status(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	groups, err := c.groupsAll()
+	known, err := c.Metrics.Snapshot()
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +88,8 @@ func (c *console) status(r *http.Request) (any, error) {
 		return nil, err
 	}
 	state := c.state()
-	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: c.epoch(),
-		Nodes: state.Nodes, Damaged: state.Damaged, Waiting: state.Waiting, Upkeep: state.Upkeep, Disk: state.Disk, Doors: c.Metrics.Listeners()}
+	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: known.Shard.Epoch,
+		Nodes: state.Nodes, Damaged: known.Shard.Damaged, Waiting: known.Shard.Waiting, Upkeep: known.Shard.Age(known.At), Disk: state.Disk, Doors: known.Listeners}
 	for _, t := range topics.([]Topic) {
 		s.Topics++
 		s.Partitions += len(t.Partitions)
@@ -116,7 +110,7 @@ func (c *console) status(r *http.Request) (any, error) {
 		}
 		s.Gateways.Buffered += g.Buffered
 	}
-	for _, g := range groups {
+	for _, g := range listGroups(*known.Coordination) {
 		s.Groups++
 		if g.Lag > 0 {
 			s.Lagging = append(s.Lagging, g)

@@ -12,13 +12,15 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
+	"github.com/weirmq/weir/storage/commitlog"
 	"github.com/weirmq/weir/storage/record"
 )
 
 // TestStatus: what a node tells of the cluster, and what a standby does not.
 func TestStatus(t *testing.T) {
 	n := newNode(t)
-	n.state = State{Nodes: []Member{{Name: "a", Role: RoleOwner, Since: time.Now()}, {Name: "b", Role: RoleStandby}}, Damaged: 2, Disk: Disk{"data", 3, 9}}
+	n.state = State{Nodes: []Member{{Name: "a", Role: RoleOwner, Since: time.Now()}, {Name: "b", Role: RoleStandby}}, Disk: Disk{"data", 3, 9}}
+	n.shard = measure.Shard{Epoch: 7, Stats: commitlog.Stats{Damaged: 2, Waiting: 5, Checkpoint: time.Now().Add(-time.Hour)}}
 	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t","partitions":3}`)
 	n.write(t, "t", record.Record{Value: []byte("a")}, record.Record{Value: []byte("b")})
 	known, err := n.broker.Topic("t")
@@ -36,7 +38,7 @@ func TestStatus(t *testing.T) {
 	if len(s.Doors) != 1 || s.Doors[0].Door != "new" || s.Doors[0].Listener != "l" || s.Doors[0].Open != 1 || s.Doors[0].Sent != 2 {
 		t.Errorf("a door that has registered is shown as %+v", s.Doors)
 	}
-	if s.Node != "a" || len(s.Nodes) != 2 || s.Topics != 1 || s.Partitions != 3 || s.Records != 2 || s.Bytes == 0 || s.Damaged != 2 || s.Disk.Free != 3 {
+	if s.Node != "a" || len(s.Nodes) != 2 || s.Topics != 1 || s.Partitions != 3 || s.Records != 2 || s.Bytes == 0 || s.Damaged != 2 || s.Epoch != 7 || s.Waiting != 5 || s.Upkeep < time.Hour || s.Upkeep > 2*time.Hour || s.Disk.Free != 3 {
 		t.Errorf("%+v", s)
 	}
 	if s.Groups != 1 || len(s.Lagging) != 1 || s.Lagging[0].ID != "g" || s.Lagging[0].Lag != 1 {

@@ -2,6 +2,8 @@ package measure
 
 import (
 	"bytes"
+	"errors"
+	"time"
 
 	"github.com/weirmq/weir/cloud/broker"
 )
@@ -9,13 +11,16 @@ import (
 // Sources say what a node knows, besides what its doors count. Each returns an error,
 // usually broker.ErrNotOwner, while the node cannot know it.
 type Sources struct {
+	Shard        func() (Shard, error) // of the shard that this node owns
 	Coordination func() (broker.Coordination, error)
 }
 
 // Snapshot is what a node counts and knows at one moment. Each source was asked once.
 type Snapshot struct {
-	Listeners    []Listener           // of its doors
-	Coordination *broker.Coordination // nil: not known
+	At           time.Time  // when all had been asked
+	Listeners    []Listener // of its doors
+	Shard        *Shard     // nil: not known, like the next one
+	Coordination *broker.Coordination
 }
 
 // SetSources sets the sources, which are not known when the first metrics are made.
@@ -33,10 +38,13 @@ func (r *Registry) asks() Sources {
 
 // Coordination returns what this node coordinates. Errors: those of the source,
 // broker.ErrNotOwner if there is none.
-func (r *Registry) Coordination() (broker.Coordination, error) {
-	source := r.asks().Coordination
+func (r *Registry) Coordination() (broker.Coordination, error) { return ask(r.asks().Coordination) }
+
+// ask asks a source that may be missing.
+func ask[T any](source func() (T, error)) (T, error) {
 	if source == nil {
-		return broker.Coordination{}, broker.ErrNotOwner
+		var none T
+		return none, broker.ErrNotOwner
 	}
 	return source()
 }
@@ -45,16 +53,24 @@ func (r *Registry) Coordination() (broker.Coordination, error) {
 // has the rest.
 func (r *Registry) Snapshot() (s Snapshot, err error) {
 	s.Listeners = r.Listeners()
-	c, err := r.Coordination()
-	if err == nil {
+	shard, noShard := ask(r.asks().Shard)
+	if noShard == nil {
+		s.Shard = &shard
+	}
+	c, noCoordination := r.Coordination()
+	if noCoordination == nil {
 		s.Coordination = &c
 	}
-	return s, err
+	s.At = time.Now()
+	return s, errors.Join(noShard, noCoordination)
 }
 
 // write writes what the snapshot knows, as metrics.
 func (s Snapshot) write(out *bytes.Buffer) {
 	writeListeners(out, s.Listeners)
+	if s.Shard != nil {
+		writeShard(out, *s.Shard, s.At)
+	}
 	if s.Coordination != nil {
 		writeCoordination(out, *s.Coordination)
 	}

@@ -1,0 +1,49 @@
+package measure
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/storage/commitlog"
+	"github.com/weirmq/weir/storage/segment/reader"
+)
+
+// TestShard: the owner shows its log, from figures of one moment; another node shows
+// nothing, even if it was the owner before.
+func TestShard(t *testing.T) {
+	asked, owns := 0, true
+	source := Sources{Shard: func() (Shard, error) {
+		asked++
+		if !owns {
+			return Shard{}, broker.ErrNotOwner
+		}
+		return Shard{Epoch: 9, Stats: commitlog.Stats{Segments: 1, Garbage: 2, Waiting: 3_000_000_000_000, Throttled: 4500 * time.Millisecond,
+			Checkpoint: time.Now().Add(-time.Hour), Damaged: 5, Reads: reader.Stats{Hits: 6, Misses: 7, BytesRead: 8, Cached: 10}}}, nil
+	}}
+	got := shown(t, source, "weir_shard_", "weir_segment_")
+	if asked != 1 {
+		t.Errorf("asked %d times for one scrape", asked)
+	}
+	at := slices.IndexFunc(got, func(line string) bool { return strings.HasPrefix(line, "weir_shard_checkpoint_age_seconds ") })
+	if at < 0 {
+		t.Fatalf("no age in %q", got)
+	}
+	if age, err := strconv.ParseFloat(strings.Fields(got[at])[1], 64); err != nil || age < 3600 || age > 3700 {
+		t.Errorf("%s, %v", got[at], err)
+	}
+	got = slices.Sorted(slices.Values(slices.Delete(got, at, at+1)))
+	want := []string{"weir_segment_cache_bytes 10", "weir_segment_cache_hits_total 6", "weir_segment_cache_misses_total 7", "weir_segment_read_bytes_total 8",
+		"weir_shard_damaged_pieces 5", "weir_shard_epoch 9", "weir_shard_garbage_segments 2", "weir_shard_segments 1",
+		"weir_shard_throttled_seconds_total 4.5", "weir_shard_unsegmented_bytes 3000000000000"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	owns = false
+	if got := shown(t, source, "weir_shard_", "weir_segment_"); len(got) != 0 {
+		t.Errorf("without a shard: %q", got)
+	}
+}
