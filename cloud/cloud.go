@@ -207,7 +207,7 @@ func (n *Node) listen() error {
 		return err
 	}
 	n.broker = broker.New(broker.Options{Self: n.self, Partitions: n.o.Partitions, AutoCreate: n.o.AutoCreate, Metrics: n.metrics.Set})
-	n.metrics.SetSources(measure.Sources{Shard: n.shard, Coordination: n.broker.Coordination})
+	n.metrics.SetSources(n.sources())
 	n.access = access.New(access.Options{Broker: n.broker, Users: n.users, Quotas: n.quotas, Authorize: n.o.Authorize})
 	return n.open(kafkaListeners, httpListener, packets)
 }
@@ -320,7 +320,6 @@ func (n *Node) openReceiver(packets net.PacketConn) error {
 		return err
 	}
 	n.receiver = r
-	n.metrics.RegisterMetricsWriter(n.writeGateways)
 	n.doors = append(n.doors, door{"sync", r.Serve})
 	n.metrics.Door(measure.Door{Name: "sync", Counts: r.Counts})
 	n.closers = append(n.closers, r.Close)

@@ -1,18 +1,12 @@
 package cloud
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
-	"maps"
-	"slices"
 	"time"
 
-	"github.com/VictoriaMetrics/metrics"
-
-	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/storage/weir"
 	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
@@ -98,14 +92,23 @@ func (n *Node) refused(gateway string, r receiver.Refusal) {
 	members.Refused(gateway, fleet.Refusal{Topic: topic, Reason: r.Reason.String(), Text: r.Text, Records: r.Records})
 }
 
+// gateways returns the gateways of the cluster. Errors: ErrNotOwner.
+func (n *Node) gateways() ([]measure.Gateway, error) {
+	members := n.fleet()
+	if members == nil || !n.broker.IsController() {
+		return nil, broker.ErrNotOwner
+	}
+	return measure.Gateways(members, n.sessions()), nil
+}
+
 // sessions are the gateways that are connected to this node.
-func (n *Node) sessions() []console.Session {
+func (n *Node) sessions() []measure.Session {
 	if n.receiver == nil {
 		return nil
 	}
-	var all []console.Session
+	var all []measure.Session
 	for _, g := range n.receiver.Gateways() {
-		s := console.Session{Gateway: g.ID, Since: g.Since, Contact: contactOf(g)}
+		s := measure.Session{Gateway: g.ID, Since: g.Since, Contact: contactOf(g)}
 		for key, to := range map[wire.FigureKey]**uint64{wire.FigureDead: &s.DeadLetters, wire.FigureRefused: &s.RefusedMessages,
 			wire.FigureQuota: &s.QuotaBytes, wire.FigureFree: &s.FreeBytes, wire.FigureBuffers: &s.Buffers} {
 			if v, told := g.Status.Figure(key); told {
@@ -120,7 +123,7 @@ func (n *Node) sessions() []console.Session {
 			if !told {
 				continue
 			}
-			l := console.LaneStatus{Lane: lane.String(), Buffered: records}
+			l := measure.LaneStatus{Lane: lane.String(), Buffered: records}
 			if at, is := g.Status.Figure(wire.FigureOldest(lane)); is {
 				l.Oldest = time.UnixMilli(int64(min(at, 1<<53))).UTC()
 			}
@@ -129,99 +132,4 @@ func (n *Node) sessions() []console.Session {
 		all = append(all, s)
 	}
 	return all
-}
-
-// family is a metric with a series for each gateway.
-type family struct {
-	name  string
-	value func(gatewayState) (value float64, is bool)
-}
-
-// gatewayState is a member as the metrics show it.
-type gatewayState struct {
-	fleet.Gateway
-	fleet.Contact
-	connected bool
-	settled   uint64 // of its lost records
-	now       time.Time
-}
-
-// since returns how long ago a time was, in seconds.
-func (g gatewayState) since(at int64) float64 {
-	return max(0, g.now.Sub(time.UnixMilli(at)).Seconds())
-}
-
-// families are the metrics of gateways.
-func families() []family {
-	always := func(value func(gatewayState) float64) func(gatewayState) (float64, bool) {
-		return func(g gatewayState) (float64, bool) { return value(g), true }
-	}
-	return []family{
-		{"weir_gateway_connected", always(func(g gatewayState) float64 {
-			if g.connected {
-				return 1
-			}
-			return 0
-		})},
-		{"weir_gateway_last_contact_seconds", always(func(g gatewayState) float64 { return g.since(g.At) })},
-		{"weir_gateway_buffered_records", always(func(g gatewayState) float64 { return float64(g.Records) })},
-		{"weir_gateway_oldest_seconds", always(func(g gatewayState) float64 {
-			if g.Oldest == 0 {
-				return 0
-			}
-			return g.since(g.Oldest)
-		})},
-		{"weir_gateway_lost_records_total", always(func(g gatewayState) float64 { return float64(g.settled) })},
-		{"weir_gateway_certificate_expires_seconds", func(g gatewayState) (float64, bool) {
-			return g.Expires.Sub(g.now).Seconds(), !g.Expires.IsZero()
-		}},
-	}
-}
-
-// writeGateways writes the gateways' metrics, each with its own series up to a limit,
-// by id. Only the owner has them.
-func (n *Node) writeGateways(w io.Writer) {
-	members := n.fleet()
-	if members == nil || !n.broker.IsController() {
-		return
-	}
-	sessions := make(map[string]fleet.Contact)
-	for _, s := range n.sessions() {
-		sessions[s.Gateway] = s.Contact
-	}
-	states := map[string]int{console.StateConnected: 0, console.StateAway: 0, console.StateRevoked: 0}
-	var shown []gatewayState
-	most, omitted := n.o.Limits.orDefault().GatewaySeries, 0
-	now := time.Now()
-	for _, g := range members.Gateways() {
-		c, connected := sessions[g.ID]
-		states[console.StateOf(g.Revoked, connected)]++
-		switch {
-		case g.Revoked:
-			continue // no caller waits for it
-		case len(shown) >= most:
-			omitted++
-			continue
-		}
-		s := gatewayState{Gateway: g, connected: connected, now: now}
-		s.Contact, s.settled = members.Contact(g)
-		if connected {
-			c.Lost = s.Lost
-			s.Contact = c
-		}
-		shown = append(shown, s)
-	}
-	var out bytes.Buffer
-	for _, state := range slices.Sorted(maps.Keys(states)) {
-		metrics.WriteGaugeUint64(&out, fmt.Sprintf("weir_gateways{state=%q}", state), uint64(states[state]))
-	}
-	metrics.WriteGaugeUint64(&out, "weir_gateways_omitted", uint64(omitted))
-	for _, f := range families() {
-		for _, g := range shown {
-			if value, is := f.value(g); is {
-				metrics.WriteGaugeFloat64(&out, fmt.Sprintf("%s{gateway=%q}", f.name, g.ID), value)
-			}
-		}
-	}
-	_, _ = w.Write(out.Bytes()) // an error means that the client is gone
 }

@@ -140,6 +140,7 @@ func TestGatewaysAreKept(t *testing.T) {
 	second.shows(t, `weir_gateways{state="away"} 1`, `weir_gateway_connected{gateway="gw-1"} 0`, `weir_gateway_buffered_records{gateway="gw-1"} 12`,
 		`weir_gateway_lost_records_total{gateway="gw-1"} 5`)
 	second.o.Limits.GatewaySeries = 1
+	second.metrics.SetSources(second.sources())
 	joinGateway(t, second, "gw-0")
 	second.shows(t, `weir_gateways{state="away"} 2`, `weir_gateways_omitted 1`, `weir_gateway_connected{gateway="gw-0"} 0`)
 	if out := second.shown(); strings.Contains(out, `gateway="gw-1"`) {
@@ -164,7 +165,7 @@ func TestGatewaysAreKept(t *testing.T) {
 
 func (r running) shown() string {
 	var out bytes.Buffer
-	r.writeGateways(&out)
+	r.metrics.WritePrometheus(&out)
 	return out.String()
 }
 

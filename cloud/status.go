@@ -78,6 +78,11 @@ func (n *Node) state() console.State {
 	return console.State{Nodes: append([]console.Member{self}, n.peers.nodes.members(time.Now(), n.gone())...), Disk: diskOf(n.o.Data)}
 }
 
+// sources are what this node knows, for the metrics and the admin port.
+func (n *Node) sources() measure.Sources {
+	return measure.Sources{Shard: n.shard, Gateways: n.gateways, Coordination: n.broker.Coordination, GatewaySeries: n.o.Limits.orDefault().GatewaySeries}
+}
+
 // shard returns what this node knows of the shard that it owns. Errors: ErrNotOwner.
 func (n *Node) shard() (measure.Shard, error) {
 	own := n.owned.Load()

@@ -105,7 +105,7 @@ func newBrowser(t *testing.T, c *harness.Cluster, program string) *browser {
 	b := &browser{program: program, profile: t.TempDir()}
 	proxy := func(change func(*http.Response) error) string {
 		mux := http.NewServeMux()
-		mux.HandleFunc("/measure", measure)
+		mux.HandleFunc("/measure", ruler)
 		mux.Handle("/", &httputil.ReverseProxy{ModifyResponse: change, Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Header.Set("Authorization", "Bearer "+token)
@@ -128,9 +128,9 @@ func openUp(res *http.Response) error {
 	return nil
 }
 
-// measure is a page that says in its title how wide another one is in a frame: no
+// ruler is a page that says in its title how wide another one is in a frame: no
 // window of Chromium is as narrow as a phone.
-func measure(w http.ResponseWriter, r *http.Request) {
+func ruler(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, `<!DOCTYPE html><iframe width="%s" height="800" style="border:0" src="%s"></iframe><script>
 		document.querySelector("iframe").addEventListener("load", e => { document.title = "width " + e.target.contentDocument.documentElement.scrollWidth; });
 		</script>`, html.EscapeString(r.FormValue("width")), html.EscapeString(r.FormValue("page")))

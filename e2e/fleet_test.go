@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirmq/weir/cloud/console"
 	"github.com/weirmq/weir/cloud/exposition"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/e2e/harness"
 )
 
@@ -103,7 +104,7 @@ func TestGatewayThatIsAway(t *testing.T) {
 	}
 	within(t, 20*time.Second, "the cloud knows the gateway", func() bool {
 		g := describe()
-		return g.State == console.StateConnected && g.DeadLetters != nil && len(g.Lanes) == 3 && len(g.Streams) == 1 && g.Software != "" && g.Address != ""
+		return g.State == measure.StateConnected && g.DeadLetters != nil && len(g.Lanes) == 3 && len(g.Streams) == 1 && g.Software != "" && g.Address != ""
 	})
 	within(t, 40*time.Second, "the log has the contact", func() bool {
 		found := false
@@ -124,7 +125,7 @@ func TestGatewayThatIsAway(t *testing.T) {
 	}
 	var g console.GatewayDetail
 	within(t, 20*time.Second, "the cloud answers", func() bool { g = describe(); return g.ID != "" })
-	if g.State != console.StateAway || !g.Known || !strings.HasPrefix(g.Software, "weir-edge") || g.Address == "" || time.Since(g.LastContact) > 2*time.Minute || len(g.Streams) != 1 {
+	if g.State != measure.StateAway || !g.Known || !strings.HasPrefix(g.Software, "weir-edge") || g.Address == "" || time.Since(g.LastContact) > 2*time.Minute || len(g.Streams) != 1 {
 		t.Errorf("%+v", g)
 	}
 	if out, stderr, err := c.Weirctl("gateways"); err != nil || !strings.Contains(out, "away") {
@@ -133,5 +134,5 @@ func TestGatewayThatIsAway(t *testing.T) {
 	if err := c.StartEdge(); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*time.Second, "the gateway is back", func() bool { return describe().State == console.StateConnected })
+	within(t, 30*time.Second, "the gateway is back", func() bool { return describe().State == measure.StateConnected })
 }

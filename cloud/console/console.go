@@ -32,18 +32,17 @@ const maxTokenSeconds = 10 * 365 * 24 * 3600 // life of a join token
 
 // Options configure the console. All fields before State are required.
 type Options struct {
-	Guard    *admin.Guard // New registers the calls with it
-	Broker   *broker.Broker
-	Fleet    func() *fleet.Fleet // this and the next two return nil while this node does not own the shard
-	Users    func() *auth.Auth
-	Quotas   func() *quota.Quotas
-	Sessions func() []Session     // gateways that are connected to this node
-	Drop     func(gateway string) // ends that session: the gateway comes back if it may
-	Role     func() string        // owner, recovering or standby
-	Metrics  *measure.Registry
-	State    func() State  // nil: no state is known
-	Meter    *Meter        // nil: no rates
-	Recent   *recent.Lines // nil: none are kept
+	Guard   *admin.Guard // New registers the calls with it
+	Broker  *broker.Broker
+	Fleet   func() *fleet.Fleet // this and the next two return nil while this node does not own the shard
+	Users   func() *auth.Auth
+	Quotas  func() *quota.Quotas
+	Drop    func(gateway string) // ends that session: the gateway comes back if it may
+	Role    func() string        // owner, recovering or standby
+	Metrics *measure.Registry
+	State   func() State  // nil: no state is known
+	Meter   *Meter        // nil: no rates
+	Recent  *recent.Lines // nil: none are kept
 
 	// Forward passes a request on to the owner and copies its answer. It reports
 	// whether it did; if not, the request is unchanged.
@@ -53,14 +52,6 @@ type Options struct {
 	Removed func(ctx context.Context, name string) error
 
 	CloseMetrics bool // reading the metrics needs a credential
-}
-
-// Session is a gateway that is connected.
-type Session struct {
-	Gateway string
-	Since   time.Time
-	Contact fleet.Contact
-	Figures // if the gateway's version reports them
 }
 
 // Roles of a node, as shown by /healthz and /v1/node.

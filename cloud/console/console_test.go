@@ -40,7 +40,7 @@ type node struct {
 	shard       measure.Shard
 	recent      recent.Lines
 	state       State
-	sessions    []Session
+	sessions    []measure.Session
 	reconnected int
 }
 
@@ -65,7 +65,13 @@ func newNode(t *testing.T) *node {
 	set.NewCounter("test_total").Inc()
 	n.broker = broker.New(broker.Options{Self: broker.Node{Name: "a", Addresses: cluster.Addresses{cluster.HTTP: {"": "a:8080"}, cluster.Kafka: {"": "a:9092"}}}, Partitions: 2, Metrics: set.Set})
 	n.broker.Lead(s)
-	set.SetSources(measure.Sources{Coordination: n.broker.Coordination, Shard: func() (measure.Shard, error) { return n.shard, nil }})
+	set.SetSources(measure.Sources{Coordination: n.broker.Coordination, Shard: func() (measure.Shard, error) { return n.shard, nil },
+		Gateways: func() ([]measure.Gateway, error) {
+			if !n.broker.IsController() {
+				return nil, broker.ErrNotOwner
+			}
+			return measure.Gateways(n.fleet, n.sessions), nil
+		}})
 	n.metrics = set
 	n.Handler = New(Options{Guard: guard(), Broker: n.broker, Metrics: set, Recent: &n.recent, State: func() State { return n.state },
 		Fleet: func() *fleet.Fleet {
@@ -74,7 +80,6 @@ func newNode(t *testing.T) *node {
 			}
 			return n.fleet
 		},
-		Sessions: func() []Session { return n.sessions },
 		Drop: func(gateway string) {
 			if gateway == "gw" {
 				n.reconnected++
@@ -215,7 +220,7 @@ func TestGateways(t *testing.T) {
 	if _, err := n.fleet.Join(t.Context(), token.Secret, "gw", csr); err != nil {
 		t.Fatal(err)
 	}
-	n.sessions = []Session{{Gateway: "gw", Contact: fleet.Contact{At: time.Now().UnixMilli(), Address: "192.0.2.1:5", Records: 7, Oldest: time.Now().UnixMilli() - 1500}}, {Gateway: "unknown"}}
+	n.sessions = []measure.Session{{Gateway: "gw", Contact: fleet.Contact{At: time.Now().UnixMilli(), Address: "192.0.2.1:5", Records: 7, Oldest: time.Now().UnixMilli() - 1500}}, {Gateway: "unknown"}}
 	for i, want := range []struct {
 		change             string
 		connected, revoked bool

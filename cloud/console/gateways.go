@@ -10,27 +10,9 @@ import (
 
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/fleet"
+	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/storage/weir"
 )
-
-// The states of a gateway.
-const (
-	StateConnected = "connected"
-	StateAway      = "away"
-	StateRevoked   = "revoked"
-)
-
-// StateOf names the state of a gateway.
-func StateOf(revoked, connected bool) string {
-	switch {
-	case revoked:
-		return StateRevoked
-	case connected:
-		return StateConnected
-	default:
-		return StateAway
-	}
-}
 
 // Gateway is one line of GET /v1/gateways. For a gateway that is away, the figures are
 // those of its last contact, which after a takeover may lack the last five minutes.
@@ -54,29 +36,10 @@ type Gateway struct {
 	Deny        []string  `json:"deny,omitempty"`  // and of those that it may not
 }
 
-// Figures are what a gateway reports about itself while it is connected; nil is what it
-// does not report.
-type Figures struct {
-	Started         time.Time    `json:"started,omitzero"`
-	DeadLetters     *uint64      `json:"dead_letters,omitempty"`
-	RefusedMessages *uint64      `json:"refused_messages,omitempty"` // of devices, for lack of room, since it started
-	QuotaBytes      *uint64      `json:"quota_bytes,omitempty"`
-	FreeBytes       *uint64      `json:"free_bytes,omitempty"` // of its disk
-	Buffers         *uint64      `json:"buffers,omitempty"`
-	Lanes           []LaneStatus `json:"lanes,omitempty"`
-}
-
-// LaneStatus is the backlog of one lane.
-type LaneStatus struct {
-	Lane     string    `json:"lane"`
-	Buffered uint64    `json:"buffered_records"`
-	Oldest   time.Time `json:"oldest,omitzero"` // timestamp of the oldest of them
-}
-
 // GatewayDetail is the answer to GET /v1/gateways/{id}.
 type GatewayDetail struct {
 	Gateway
-	Figures
+	measure.Figures
 	Streams  []StreamStatus `json:"streams,omitempty"`
 	Refusals []Refusal      `json:"refusals,omitempty"` // since this node leads, oldest first
 }
@@ -107,35 +70,26 @@ type Refusal struct {
 }
 
 func (c *console) gateways(*http.Request) (any, error) {
-	f := c.Fleet()
-	if f == nil {
-		return nil, broker.ErrNotOwner
-	}
-	sessions := make(map[string]Session)
-	for _, s := range c.Sessions() {
-		sessions[s.Gateway] = s
+	known, err := c.Metrics.Gateways()
+	if err != nil {
+		return nil, err
 	}
 	all, now := []Gateway{}, time.Now()
-	for _, g := range f.Gateways() {
-		s, connected := sessions[g.ID]
-		all = append(all, describeGateway(f, g, s, connected, now))
+	for _, g := range known {
+		all = append(all, describeGateway(g, now))
 	}
 	return all, nil
 }
 
-func describeGateway(f *fleet.Fleet, g fleet.Gateway, s Session, connected bool, now time.Time) Gateway {
-	contact, _ := f.Contact(g)
-	d := Gateway{ID: g.ID, State: StateOf(g.Revoked, connected), Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked,
-		Connected: connected, Allow: g.Allow, Deny: g.Deny, Lost: contact.Lost}
-	if connected {
-		contact, d.Since = s.Contact, s.Since
+func describeGateway(g measure.Gateway, now time.Time) Gateway {
+	d := Gateway{ID: g.ID, State: g.State(), Joined: g.Joined, Expires: g.Expires, Revoked: g.Revoked,
+		Connected: g.Session != nil, Allow: g.Allow, Deny: g.Deny, Lost: g.Contact.Lost,
+		Address: g.Contact.Address, Software: g.Contact.Software, Buffered: g.Contact.Records, Bytes: g.Contact.Bytes,
+		LastContact: time.UnixMilli(g.Contact.At).UTC(), AgeMS: uint64(g.Age(now).Milliseconds())}
+	if g.Session != nil {
+		d.Since = g.Session.Since
 	}
-	d.Known = connected || contact.Address != ""
-	d.Address, d.Software, d.Buffered, d.Bytes = contact.Address, contact.Software, contact.Records, contact.Bytes
-	d.LastContact = time.UnixMilli(contact.At).UTC()
-	if contact.Oldest != 0 {
-		d.AgeMS = uint64(max(0, now.UnixMilli()-contact.Oldest))
-	}
+	d.Known = d.Connected || d.Address != ""
 	return d
 }
 
@@ -145,18 +99,21 @@ func (c *console) gateway(r *http.Request) (any, error) {
 	if f == nil {
 		return nil, broker.ErrNotOwner
 	}
-	g, err := f.Gateway(id)
+	if _, err := f.Gateway(id); err != nil {
+		return nil, err
+	}
+	all, err := c.Metrics.Gateways()
 	if err != nil {
 		return nil, err
 	}
-	var session Session
-	connected := false
-	for _, s := range c.Sessions() {
-		if s.Gateway == id {
-			session, connected = s, true
-		}
+	i := slices.IndexFunc(all, func(g measure.Gateway) bool { return g.ID == id })
+	if i < 0 {
+		return nil, fleet.ErrUnknownGateway // it was removed meanwhile
 	}
-	d := GatewayDetail{Gateway: describeGateway(f, g, session, connected, time.Now()), Figures: session.Figures}
+	d := GatewayDetail{Gateway: describeGateway(all[i], time.Now())}
+	if all[i].Session != nil {
+		d.Figures = all[i].Session.Figures
+	}
 	for _, x := range f.Refusals(id) {
 		d.Refusals = append(d.Refusals, Refusal(x))
 	}

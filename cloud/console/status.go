@@ -83,10 +83,6 @@ func (c *console) status(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	gateways, err := c.gateways(r)
-	if err != nil {
-		return nil, err
-	}
 	state := c.state()
 	s := Status{Node: c.Broker.Self().Name, Version: configs.Version(), Cluster: c.Broker.ClusterID(), Epoch: known.Shard.Epoch,
 		Nodes: state.Nodes, Damaged: known.Shard.Damaged, Waiting: known.Shard.Waiting, Upkeep: known.Shard.Age(known.At), Disk: state.Disk, Doors: known.Listeners}
@@ -97,18 +93,18 @@ func (c *console) status(r *http.Request) (any, error) {
 		s.Bytes += t.Bytes
 		s.Rate += t.Rate
 	}
-	for _, g := range gateways.([]Gateway) {
-		s.Gateways.Lost += g.Lost
-		switch {
-		case g.Revoked:
+	for _, g := range known.Gateways {
+		s.Gateways.Lost += g.Contact.Lost
+		switch g.State() {
+		case measure.StateRevoked:
 			s.Gateways.Revoked++
 			continue
-		case g.Connected:
+		case measure.StateConnected:
 			s.Gateways.Connected++
 		default:
 			s.Gateways.Away++
 		}
-		s.Gateways.Buffered += g.Buffered
+		s.Gateways.Buffered += g.Contact.Records
 	}
 	for _, g := range listGroups(*known.Coordination) {
 		s.Groups++

@@ -79,7 +79,7 @@ func (r *Registry) registered() []Door {
 func (r *Registry) write(w io.Writer) {
 	s, _ := r.Snapshot() // what cannot be known is not shown
 	var out bytes.Buffer
-	s.write(&out)
+	s.write(&out, r.asks().GatewaySeries)
 	for _, d := range r.registered() {
 		total := sum(s.Listeners, d.Name)
 		for _, name := range slices.Sorted(maps.Keys(d.Totals)) {

@@ -12,14 +12,18 @@ import (
 // usually broker.ErrNotOwner, while the node cannot know it.
 type Sources struct {
 	Shard        func() (Shard, error) // of the shard that this node owns
+	Gateways     func() ([]Gateway, error)
 	Coordination func() (broker.Coordination, error)
+
+	GatewaySeries int // how many gateways have metrics of their own
 }
 
 // Snapshot is what a node counts and knows at one moment. Each source was asked once.
 type Snapshot struct {
 	At           time.Time  // when all had been asked
 	Listeners    []Listener // of its doors
-	Shard        *Shard     // nil: not known, like the next one
+	Shard        *Shard     // nil: not known, like the next two
+	Gateways     []Gateway
 	Coordination *broker.Coordination
 }
 
@@ -35,6 +39,9 @@ func (r *Registry) asks() Sources {
 	defer r.mu.Unlock()
 	return r.sources
 }
+
+// Gateways returns the gateways of the cluster, by id. Errors: as Coordination.
+func (r *Registry) Gateways() ([]Gateway, error) { return ask(r.asks().Gateways) }
 
 // Coordination returns what this node coordinates. Errors: those of the source,
 // broker.ErrNotOwner if there is none.
@@ -57,19 +64,25 @@ func (r *Registry) Snapshot() (s Snapshot, err error) {
 	if noShard == nil {
 		s.Shard = &shard
 	}
+	var noGateways error
+	s.Gateways, noGateways = r.Gateways()
 	c, noCoordination := r.Coordination()
 	if noCoordination == nil {
 		s.Coordination = &c
 	}
 	s.At = time.Now()
-	return s, errors.Join(noShard, noCoordination)
+	return s, errors.Join(noShard, noGateways, noCoordination)
 }
 
-// write writes what the snapshot knows, as metrics.
-func (s Snapshot) write(out *bytes.Buffer) {
+// write writes what the snapshot knows, as metrics. At most gatewaySeries gateways have
+// metrics of their own.
+func (s Snapshot) write(out *bytes.Buffer, gatewaySeries int) {
 	writeListeners(out, s.Listeners)
 	if s.Shard != nil {
 		writeShard(out, *s.Shard, s.At)
+	}
+	if s.Gateways != nil {
+		writeGateways(out, s.Gateways, gatewaySeries, s.At)
 	}
 	if s.Coordination != nil {
 		writeCoordination(out, *s.Coordination)

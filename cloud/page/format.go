@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/measure"
 )
 
 // functions are those that the templates use.
@@ -136,9 +137,9 @@ type tag struct{ Class, Text string }
 func stateOf(g console.Gateway) tag {
 	switch {
 	case g.Revoked:
-		return tag{"bad", console.StateRevoked}
+		return tag{"bad", measure.StateRevoked}
 	case g.Connected:
-		return tag{"good", console.StateConnected}
+		return tag{"good", measure.StateConnected}
 	}
-	return tag{"warn", console.StateAway}
+	return tag{"warn", measure.StateAway}
 }

@@ -92,7 +92,7 @@ func sample() map[string]any {
 			Doors: []measure.Listener{{Door: "amqp", Counts: listener.Counts{Listener: hostile, GateCounts: budget.GateCounts{Open: 1_234}, Received: 5_600_000, Requests: 1_023, Errors: 57}}}},
 		"/v1/topics": []console.Topic{topic}, "/v1/topics/sensors": topic, "/v1/topics/sensors/records": records,
 		"/v1/gateways": gateways, "/v1/gateways/gone": console.GatewayDetail{Gateway: gateways[2]},
-		"/v1/gateways/pump-house-3": console.GatewayDetail{Gateway: gateways[0], Figures: console.Figures{Started: at, FreeBytes: new(uint64), Lanes: []console.LaneStatus{{Lane: "live", Buffered: 119_999, Oldest: at}}},
+		"/v1/gateways/pump-house-3": console.GatewayDetail{Gateway: gateways[0], Figures: measure.Figures{Started: at, FreeBytes: new(uint64), Lanes: []measure.LaneStatus{{Lane: "live", Buffered: 119_999, Oldest: at}}},
 			Streams:  []console.StreamStatus{{Buffer: "00ff", Lane: "live", Marks: []console.StreamMark{{Topic: "sensors", Partition: 3, Last: 9_876}}}},
 			Refusals: []console.Refusal{{Last: at, Topic: hostile, Reason: "topic", Text: hostile, Times: 7}}}, "/v1/groups": []console.Group{group}, "/v1/groups?id=g" + hostile: []console.Group{group}, "/v1/errors": lines,
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/console"
+	"github.com/weirmq/weir/cloud/measure"
 )
 
 // shown runs weirctl and returns what it prints, with runs of spaces as one.
@@ -39,7 +40,7 @@ func TestGateways(t *testing.T) {
 		t.Errorf("\n%s\nwant\n%s", got, want)
 	}
 	one := serve(t, 200, console.GatewayDetail{Gateway: connected,
-		Figures:  console.Figures{DeadLetters: &dead, Lanes: []console.LaneStatus{{Lane: "live", Buffered: 3, Oldest: at}}},
+		Figures:  measure.Figures{DeadLetters: &dead, Lanes: []measure.LaneStatus{{Lane: "live", Buffered: 3, Oldest: at}}},
 		Streams:  []console.StreamStatus{{Buffer: "ff", Lane: "live", Marks: []console.StreamMark{{Topic: "t", Partition: 2, Last: 77}}}},
 		Refusals: []console.Refusal{{Last: at, Times: 5, Topic: "secret", Reason: "not-allowed", Text: "no"}}})
 	got := shown(t, "gateways", "a", "--cloud", one.URL)
