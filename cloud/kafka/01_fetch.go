@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/weirmq/weir/cloud/access"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/stopwatch"
 )
@@ -185,7 +186,7 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 	}
 	ended := stopwatch.Bounded(f.ctx)
 	found, err := read(f.ctx, topic.ID, want.Partition, want.FetchOffset, max(limit, 1))
-	ended(effort(bytesOf(found.Batches)))
+	ended(access.Effort(bytesOf(found.Batches)))
 	if err != nil {
 		if errors.Is(err, broker.ErrOffsetOutOfRange) {
 			got.start, got.end, got.stable = found.Start, found.End, found.Stable // answered with this error too

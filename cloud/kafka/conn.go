@@ -60,9 +60,8 @@ type conn struct {
 	polls   *budget.Peer                // of a Fetch that waits
 	stuck   atomic.Int64                // Unix nanoseconds since which the client has taken nothing of an answer; 0: nothing is being written
 
-	buf     []byte               // owned by write
-	watch   *stopwatch.Stopwatch // of the last answer written, nil if its time does not count; owned by write
-	writing atomic.Int64         // nanoseconds of work on answers, not yet charged to a request
+	buf   []byte       // owned by write
+	meter access.Meter // of the work on answers
 }
 
 // request is one frame that was read.

@@ -39,10 +39,9 @@ func (c *conn) write(ctx context.Context) error {
 
 // reply sends one reply, if it has a response.
 func (c *conn) reply(ctx context.Context, n *reply) error {
-	c.watch = n.request.watch
-	c.watch.Lap() // the time until here was spent waiting for the answer
+	c.meter.Answer(n.request.watch)
 	resp, err := n.finish()
-	c.worked()
+	c.meter.Worked()
 	if err != nil {
 		return fmt.Errorf("client %q: %w", n.request.clientID, err)
 	}
@@ -86,7 +85,7 @@ func (c *conn) put(bytes int, write func() error) error {
 	}
 	c.stuck.Store(now.UnixNano())
 	defer c.stuck.Store(0)
-	return c.working(bytes, write)
+	return c.meter.Write(bytes, write)
 }
 
 // send writes one response. Record batches are not copied.
@@ -99,13 +98,13 @@ func (c *conn) send(ctx context.Context, r *request, resp response) error {
 	if f, ok := resp.(*fetchResponse); ok {
 		chunks, size := f.chunks(p)
 		binary.BigEndian.PutUint32(chunks[0], uint32(size-4))
-		c.worked()
+		c.meter.Worked()
 		return c.sendChunks(chunks)
 	}
 	p = resp.AppendTo(p)
 	binary.BigEndian.PutUint32(p, uint32(len(p)-4))
 	c.keep(p)
-	c.worked()
+	c.meter.Worked()
 	if len(p) > smallAnswer {
 		if err := r.room(ctx, len(p), len(p)); err != nil {
 			return err
