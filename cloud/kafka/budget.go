@@ -7,7 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
-	"github.com/weirmq/weir/storage/record"
 )
 
 // Memory of the door in addition to Options.
@@ -34,16 +33,6 @@ func (s *Server) makePools() (err error) {
 		if *p.pool, err = s.o.Metrics.Pool(p.o); err != nil {
 			return fmt.Errorf("kafka door: %w", err)
 		}
-	}
-	s.o.Metrics.GetOrCreateGauge(`weir_budget_waiting_seconds_sum{pool="inflate"}`, func() float64 {
-		_, total := record.InflateWaits()
-		return total.Seconds()
-	})
-	for _, name := range []string{`bucket{pool="inflate",le="+Inf"}`, `count{pool="inflate"}`} {
-		s.o.Metrics.GetOrCreateGauge("weir_budget_waiting_seconds_"+name, func() float64 {
-			count, _ := record.InflateWaits()
-			return float64(count)
-		})
 	}
 	return nil
 }

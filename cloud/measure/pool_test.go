@@ -21,7 +21,8 @@ func TestPool(t *testing.T) {
 	r.Waiting("test")(3 * time.Second)
 	var out bytes.Buffer
 	r.WritePrometheus(&out)
-	for _, want := range []string{`weir_budget_used_bytes{pool="test"} 100`, `weir_budget_waiting_seconds_sum{pool="test"} 3`, `weir_budget_waiting_seconds_count{pool="test"} 1`} {
+	for _, want := range []string{`weir_budget_used_bytes{pool="test"} 100`, `weir_budget_waiting_seconds_sum{pool="test"} 3`, `weir_budget_waiting_seconds_count{pool="test"} 1`,
+		`weir_budget_waiting_seconds_count{pool="inflate"} 0`} {
 		if !strings.Contains(out.String(), want+"\n") {
 			t.Errorf("no %s in\n%s", want, out.String())
 		}

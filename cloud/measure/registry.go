@@ -47,6 +47,7 @@ type Listener struct {
 func New() *Registry {
 	r := &Registry{Set: metrics.NewSet()}
 	r.RegisterMetricsWriter(r.write)
+	r.inflating()
 	return r
 }
 
