@@ -142,7 +142,7 @@ func TestKeptSessions(t *testing.T) {
 	a.reached(t, "sessions", crowd)
 	a.stop()
 	bounded(t, g.Pid(), gatewayMemory)
-	if n := g.lines(t, "the room for MQTT sessions is used up"); n != 1 {
+	if n := g.lines(t, "--mqtt-sessions or --mqtt-state is used up"); n != 1 {
 		t.Errorf("%d lines say that sessions give way", n)
 	}
 	g.restart(t)
@@ -297,7 +297,7 @@ func TestWrongPasswords(t *testing.T) {
 		t.Error("no password was refused")
 	}
 	a.stop()
-	if n := g.lines(t, "client is not let in"); n > 20 {
+	if n := g.lines(t, "login refused"); n > 20 {
 		t.Errorf("%d lines", n)
 	}
 	bounded(t, g.Pid(), gatewayMemory)
@@ -490,7 +490,7 @@ func TestTwins(t *testing.T) {
 			addrs = append(addrs, d.nc.LocalAddr().String())
 		}
 	}
-	if n := g.lines(t, "client=twin peer="+addrs[2]+" other="+addrs[1]); n != 1 {
+	if n := g.lines(t, "client=twin address="+addrs[2]+" other="+addrs[1]); n != 1 {
 		t.Errorf("%d lines name both", n)
 	}
 	if n := g.lines(t, "client=twin"); n != 1 {

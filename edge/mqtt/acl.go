@@ -47,7 +47,7 @@ type ACL struct {
 func LoadACL(path string) (*ACL, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open ACL file: %w", err)
+		return nil, fmt.Errorf("read --mqtt-acl: %w", err)
 	}
 	defer f.Close()
 	a := &ACL{users: make(map[string][]aclEntry)}
@@ -112,7 +112,7 @@ func parseEntry(text string) (aclEntry, error) {
 	if rest != "" {
 		a, ok := known[word]
 		if !ok {
-			return e, fmt.Errorf("access %q is none of read, write, readwrite and deny", word)
+			return e, fmt.Errorf("access %q is not read, write, readwrite or deny", word)
 		}
 		e = aclEntry{rest, a}
 	}
@@ -120,7 +120,7 @@ func parseEntry(text string) (aclEntry, error) {
 	case e.filter == "":
 		return e, errors.New("without a topic")
 	case !validFilter(e.filter, len(e.filter)+1):
-		return e, fmt.Errorf("%q is no valid filter: # and + stand alone in a level, # in the last one", e.filter)
+		return e, fmt.Errorf("%q is not a valid filter: # and + must stand alone in a level, # in the last one", e.filter)
 	}
 	return e, nil
 }

@@ -102,9 +102,9 @@ func TestACLErrors(t *testing.T) {
 	for body, want := range map[string]string{
 		"topic a\nfoo bar":       `line 2: "foo" is neither user, topic nor pattern`,
 		"topic":                  "line 1: topic without a topic",
-		"topic two words":        `line 1: topic access "two" is none of`,
-		"\n\npattern read a/#/b": `line 3: pattern "a/#/b" is no valid filter`,
-		"topic write a+":         `"a+" is no valid filter`,
+		"topic two words":        `line 1: topic access "two" is not read, write, readwrite or deny`,
+		"\n\npattern read a/#/b": `line 3: pattern "a/#/b" is not a valid filter`,
+		"topic write a+":         `"a+" is not a valid filter`,
 		"user":                   "line 1: user without a name",
 		"  topic a":              "line 1: ",
 	} {

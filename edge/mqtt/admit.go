@@ -106,7 +106,7 @@ func (c *conn) tell(msg string, args ...any) {
 		return
 	}
 	if unlogged > 0 {
-		args = append(args, "lines_left_out", unlogged)
+		args = append(args, "unlogged", unlogged)
 	}
 	c.s.log.Warn(msg, c.who(args...)...)
 }

@@ -189,7 +189,7 @@ func TestDuel(t *testing.T) {
 			login(1)
 			login(2)
 		}
-		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "client=twin peer=192.0.2.1:1000 other=192.0.2.2:1000") {
+		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "client=twin address=192.0.2.1:1000 other=192.0.2.2:1000") {
 			t.Fatalf("log:\n%s", got)
 		}
 		if n := s.count.takeovers.Get(); n != 41 {

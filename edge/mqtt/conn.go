@@ -313,18 +313,18 @@ func (c *conn) finish(err error) {
 		c.stopped.Store(true)
 		c.close()
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.stopped.Load():
-		c.tell("client is silent, closing", "reason", "keep alive")
+		c.tell("connection closed: the client is silent", "reason", "keep alive")
 		c.stop(packets.ErrKeepAliveTimeout)
 	case errors.Is(err, budget.ErrSlow):
-		c.tell("client does not send the rest of a packet, closing", "err", err)
+		c.tell("connection closed: the rest of a packet did not arrive in time", "err", err)
 		c.stop(packets.ErrServerBusy)
 	case errors.As(err, &code):
 		c.s.count.malformed.Inc()
-		c.tell("protocol error, closing", "reason", code.Reason, "code", code.Code)
+		c.tell("connection closed: protocol error", "reason", code.Reason, "code", code.Code)
 		c.stop(code)
 	default:
 		if cause := c.out.cause(); cause == errOverflow {
-			c.tell("client does not read, closing", "err", cause)
+			c.tell("connection closed: the client does not read", "err", cause)
 		} else {
 			c.s.log.Debug("connection ended", c.who("err", err)...)
 		}
@@ -335,7 +335,7 @@ func (c *conn) finish(err error) {
 
 // who returns the log fields that name the peer.
 func (c *conn) who(more ...any) []any {
-	return append([]any{"peer", c.peer, "client", c.clientID}, more...)
+	return append([]any{"address", c.peer, "client", c.clientID}, more...)
 }
 
 // linger reads on for a moment before the socket is closed: closing it with unread bytes

@@ -30,7 +30,7 @@ func (c *conn) connect() (joined bool, err error) {
 	certificates, err := c.certificates()
 	if err != nil {
 		if !c.stopped.Load() {
-			c.tell("handshake below MQTT failed", "err", err)
+			c.tell("TLS or WebSocket handshake failed", "err", err)
 		}
 		return false, errRefused
 	}
@@ -63,7 +63,7 @@ func (c *conn) connect() (joined bool, err error) {
 	if err := c.authenticate(&pk.Connect, certificates); err != nil {
 		c.s.count.unauthenticated.Inc()
 		if !c.stopped.Load() {
-			c.tell("client is not let in", "username", c.username, "err", err)
+			c.tell("login refused", "user", c.username, "err", err)
 		}
 		c.refuse(connectReason(err))
 		return false, errRefused
@@ -104,7 +104,7 @@ func (c *conn) authenticate(p *packets.ConnectParams, certificates []*x509.Certi
 // noConnect logs a connection that ended before its CONNECT. There is nothing to answer.
 func (c *conn) noConnect(err error) error {
 	if !c.stopped.Load() && err != io.EOF {
-		c.tell("no CONNECT, closing", "err", err)
+		c.tell("connection closed: no CONNECT arrived", "err", err)
 	}
 	return errRefused
 }

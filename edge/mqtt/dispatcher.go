@@ -179,8 +179,8 @@ func (d *dispatcher) takeOver(id string, old, c *conn) {
 	one, again := d.takeovers[id]
 	again = again && now.Sub(one.latest) < takeoverPause
 	if again && !one.logged {
-		d.s.log.Warn("two connections with one client id end each other in turns: give each client an id of its own",
-			"client", id, "peer", c.peer, "other", old.peer)
+		d.s.log.Warn("two clients with the same client id disconnect each other: give each client an id of its own",
+			"client", id, "address", c.peer, "other", old.peer)
 	}
 	if len(d.takeovers) >= takeoverMax {
 		maps.DeleteFunc(d.takeovers, func(_ string, o repeatedTakeover) bool { return now.Sub(o.latest) >= takeoverPause })

@@ -37,7 +37,7 @@ var (
 
 	// ErrPoisoned: an earlier write of the state file failed, so it is unknown what the
 	// file ends with. A successful Rewrite clears the error.
-	ErrPoisoned = errors.New("state file is poisoned by an earlier write error")
+	ErrPoisoned = errors.New("state file is closed after a write error")
 )
 
 // errNotStored marks work whose batch did not become durable.

@@ -126,7 +126,7 @@ func (k *committer) owedTooMuch(page *client) {
 	k.s.count.dropped.Inc()
 	if !page.overflows {
 		page.overflows = true
-		k.s.log.Warn("a session without connection is owed more than is kept, messages for it are dropped",
+		k.s.log.Warn("the messages for a session without a connection exceed --mqtt-client-owed: the newest are dropped",
 			"client", page.id, "bytes", page.account.owed.bytes.Load())
 	}
 }

@@ -136,7 +136,7 @@ func (l *OwedLog) remove(s *segment) error {
 		return nil
 	}
 	if err := os.Remove(l.path(s.first)); err != nil {
-		return fmt.Errorf("remove what is owed to nobody: %w", err)
+		return fmt.Errorf("remove messages that no session waits for: %w", err)
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (l *OwedLog) read(from, to uint64, session uint32, fn func(number uint64, b
 	for _, p := range l.parts(from, to, session) {
 		more, err := l.readPart(p, from, to, fn)
 		if err != nil {
-			return fmt.Errorf("read what is owed to sessions: %w", err)
+			return fmt.Errorf("read messages for sessions: %w", err)
 		}
 		if !more {
 			break

@@ -19,7 +19,7 @@ func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
 	lost, err := s.o.Owed.load(known{l.segments, l.owedLast}, func(seg *segment, number uint64, body []byte) {
 		r, err := decodeOwed(body)
 		if err != nil {
-			s.log.Error("a message that sessions were owed cannot be read", "number", number, "err", err)
+			s.log.Error("a stored message for sessions cannot be read: it is dropped", "number", number, "err", err)
 			return
 		}
 		for _, to := range r.to {
@@ -32,7 +32,7 @@ func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
 		}
 	})
 	if err != nil {
-		return false, fmt.Errorf("load what sessions are owed: %w", err)
+		return false, fmt.Errorf("load messages for sessions: %w", err)
 	}
 	s.count.owedLost.Add(int(lost))
 	l.compare(s.o.Owed.last())

@@ -64,10 +64,10 @@ type segment struct {
 // in bytes: above it the oldest messages are dropped.
 func OpenOwed(dir string, limit int64, log *slog.Logger) (*OwedLog, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("create the directory of what is owed to sessions: %w", err)
+		return nil, fmt.Errorf("create the directory of messages for sessions: %w", err)
 	}
 	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
-		return nil, fmt.Errorf("create the directory of what is owed to sessions: %w", err)
+		return nil, fmt.Errorf("create the directory of messages for sessions: %w", err)
 	}
 	return &OwedLog{dir: dir, limit: limit, size: min(segmentSize, max(1, limit/minSegments)), log: log, next: 1}, nil
 }
@@ -121,7 +121,7 @@ func (l *OwedLog) load(k known, fn func(s *segment, number uint64, body []byte))
 func (l *OwedLog) list(k known) (firsts []uint64, err error) {
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
-		return nil, fmt.Errorf("list what is owed to sessions: %w", err)
+		return nil, fmt.Errorf("list messages for sessions: %w", err)
 	}
 	for _, e := range entries {
 		first, err := strconv.ParseUint(e.Name(), 10, 64)
@@ -130,7 +130,7 @@ func (l *OwedLog) list(k known) (firsts []uint64, err error) {
 		}
 		if _, there := k.segments[first]; !there && first <= k.last {
 			if err := os.Remove(l.path(first)); err != nil {
-				return nil, fmt.Errorf("remove what is owed to nobody: %w", err)
+				return nil, fmt.Errorf("remove messages that no session waits for: %w", err)
 			}
 			continue
 		}
@@ -145,7 +145,7 @@ func (l *OwedLog) loadSegment(first, end uint64, k known, fn func(*segment, uint
 	p, err := os.ReadFile(l.path(first))
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
-		return 0, fmt.Errorf("read what is owed to sessions: %w", err)
+		return 0, fmt.Errorf("read messages for sessions: %w", err)
 	}
 	s := &segment{first: first, size: int64(len(p)), owed: make(map[uint32]int), full: true}
 	if is, sure := k.segments[first]; sure {
@@ -177,7 +177,7 @@ func (l *OwedLog) hole(next, end uint64) uint64 {
 	if end <= next {
 		return 0
 	}
-	l.log.Error("messages that sessions were owed are missing: a file is damaged or gone",
+	l.log.Error("stored messages for sessions are missing: a file is damaged or deleted",
 		"dir", l.dir, "first", next, "last", end-1)
 	return end - next
 }
@@ -267,7 +267,7 @@ func (l *OwedLog) append(s *segment, records [][]byte) error {
 	}
 	if err != nil {
 		l.failed = true
-		return errors.Join(fmt.Errorf("write what is owed to sessions: %w", err), l.cut())
+		return errors.Join(fmt.Errorf("write messages for sessions: %w", err), l.cut())
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -287,10 +287,10 @@ func (l *OwedLog) create(s *segment) ([]byte, error) {
 	var err error
 	if l.file, err = os.OpenFile(l.path(s.first), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 		l.file = nil
-		return nil, fmt.Errorf("create a file for what is owed to sessions: %w", err)
+		return nil, fmt.Errorf("create a file for messages for sessions: %w", err)
 	}
 	if err := durable.SyncDir(l.dir); err != nil {
-		return nil, fmt.Errorf("create a file for what is owed to sessions: %w", err)
+		return nil, fmt.Errorf("create a file for messages for sessions: %w", err)
 	}
 	l.owner = s
 	return append([]byte(owedMagic), s.salt[:]...), nil
@@ -303,7 +303,7 @@ func (l *OwedLog) cut() error {
 		err = l.file.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("cut off what is not owed to sessions: %w", err)
+		return fmt.Errorf("cut off an unfinished write of messages for sessions: %w", err)
 	}
 	l.failed = false
 	return nil

@@ -21,7 +21,7 @@ type password struct {
 }
 
 // errHash: the text behind a user's name is no hash of a known form.
-var errHash = errors.New("has no password hash that is known here (make one with mosquitto_passwd -H sha512-pbkdf2, or htpasswd -B)")
+var errHash = errors.New("has a password hash of an unknown kind (make one with mosquitto_passwd -H sha512-pbkdf2, or htpasswd -B)")
 
 // maxIterations limits the cost of one comparison: to some seconds on a small machine.
 const maxIterations = 1_000_000

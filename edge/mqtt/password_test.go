@@ -58,15 +58,15 @@ func TestMosquittoPasswd(t *testing.T) {
 // TestPasswordErrors: the error for text that is not a hash says why.
 func TestPasswordErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"secret":                           "no password hash that is known here",
-		"$argon2id$v=19$m=19456$c2FsdA$aa": "no password hash that is known here",
+		"secret":                           "password hash of an unknown kind",
+		"$argon2id$v=19$m=19456$c2FsdA$aa": "password hash of an unknown kind",
 		"$7$0$c2FsdA==$c3Vt":               "iterations",
 		"$7$9999999999$c2FsdA==$c3Vt":      "iterations",
 		"$7$101$c2FsdA==$c3Vt":             "64 bytes",
 		"$6$c2F*dA==$c3Vt":                 "salt is not base64",
 		"$6$$c3Vt":                         "salt is not base64",
-		"$6$c2FsdA==":                      "no password hash",
-		"$2y$05$short":                     "no password hash",
+		"$6$c2FsdA==":                      "password hash of an unknown kind",
+		"$2y$05$short":                     "password hash of an unknown kind",
 	} {
 		if _, err := parsePassword(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -219,8 +219,8 @@ func (s *Server) noteDenial(m *Message) {
 		d.clients[m.ClientID] = one
 	}
 	if one.messages++; one.logged.IsZero() || now.Sub(one.logged) >= denialPause {
-		s.log.Warn("client may not publish there: the messages are dropped, and acknowledged under MQTT 3.x",
-			"client", m.ClientID, "topic", m.Topic, "messages", one.messages, "since_last_line", one.messages-one.told)
+		s.log.Warn("a client is not allowed to publish to a topic: its messages are dropped, and under MQTT 3.x acknowledged",
+			"client", m.ClientID, "topic", m.Topic, "messages", one.messages, "unlogged", one.messages-one.told)
 		one.logged, one.told = now, one.messages
 	}
 }

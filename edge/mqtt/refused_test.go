@@ -245,7 +245,7 @@ func TestDenied(t *testing.T) {
 	for i := range 20 {
 		c.publish("forbidden", "x", 1, uint16(i+1))
 	}
-	if got := lines.with("may not publish"); len(got) != 1 || !strings.Contains(got[0], "client=c") {
+	if got := lines.with("not allowed to publish"); len(got) != 1 || !strings.Contains(got[0], "client=c") {
 		t.Errorf("lines %q", got)
 	}
 	if n := s.count.notAllowed.Get(); n != 20 {

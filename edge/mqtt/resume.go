@@ -149,7 +149,7 @@ func (s *session) load(generation, from, to uint64) {
 	err := s.owed.read(from, to, s.number, func(number uint64, body []byte) bool {
 		r, err := decodeOwed(body)
 		if err != nil {
-			s.log.Error("a message that a session was owed cannot be read", "client", s.id, "number", number, "err", err)
+			s.log.Error("a stored message for a session cannot be read: it is lost for that session", "client", s.id, "number", number, "err", err)
 			return true
 		}
 		d, ok := r.delivery(s.number)
@@ -169,7 +169,7 @@ func (s *session) load(generation, from, to uint64) {
 	})
 	<-s.reading
 	if err != nil {
-		s.log.Error("what a session is owed cannot be read: it is tried again when the client reconnects", "client", s.id, "err", err)
+		s.log.Error("the stored messages for a session cannot be read: trying again when the client reconnects", "client", s.id, "err", err)
 		return
 	}
 	s.mu.Lock()

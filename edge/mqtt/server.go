@@ -219,11 +219,11 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.crowded = budget.NewEpisode(budget.EpisodeOptions{
-		Begin: "the room for MQTT sessions is used up: those without connection give way, the oldest first",
+		Begin: "--mqtt-sessions or --mqtt-state is used up: the oldest sessions without a connection end",
 		End:   "there is room for MQTT sessions again", Log: o.Log})
 	s.owedFull = budget.NewEpisode(budget.EpisodeOptions{
-		Begin: "the room for what sessions are owed is used up: those that are away lose the oldest messages",
-		End:   "there is room for what sessions are owed again", Log: o.Log})
+		Begin: "--mqtt-owed is used up: the oldest messages for sessions without a connection are dropped",
+		End:   "messages for sessions without a connection are within --mqtt-owed again", Log: o.Log})
 	s.troubles = newTroubles(o.Log)
 	s.state = newState(&o)
 	l := newLedger(&o, s.state)
@@ -232,7 +232,7 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("load mqtt state: %w", err)
 	}
 	if over != (trimmed{}) {
-		s.log.Warn("mqtt state was larger than the limits, the rest is forgotten: raise --mqtt-state if it was wanted",
+		s.log.Warn("the stored MQTT state exceeds the limits: the rest is dropped; raise --mqtt-state to keep more",
 			"bytes", loaded, "sessions", over.sessions, "subscriptions", over.subscriptions,
 			"packet_ids", over.ids, "retained", over.retained, "wills", over.wills)
 	}
@@ -303,7 +303,7 @@ func (s *Server) accept(l net.Listener, gate *budget.Gate) error {
 			if !errors.As(err, &ne) || !ne.Timeout() && !tooManyFiles(err) {
 				return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 			}
-			s.log.Warn("cannot accept a connection", "listener", l.Addr(), "err", err)
+			s.log.Warn("connection not accepted: trying again", "listener", l.Addr(), "err", err)
 			select {
 			case <-s.closing:
 				return nil

@@ -257,7 +257,7 @@ func (s *session) dropLocked(d delivery) {
 	s.unshareLocked(&d)
 	if !s.dropping {
 		s.dropping = true
-		s.log.Warn("subscriber does not keep up, newest messages are dropped", "client", s.id,
+		s.log.Warn("a subscriber is too slow: the newest messages for it are dropped", "client", s.id,
 			"online", s.conn != nil, "waiting", s.waiting.fast.n+s.waiting.sure.n,
 			"bytes", s.waiting.fast.bytes+s.waiting.sure.bytes, "topic", d.message.Topic)
 	}

@@ -360,7 +360,7 @@ func TestLoadTrims(t *testing.T) {
 		t.Errorf("%d sessions are left", sessions)
 	}
 	s.Close()
-	if got := log.String(); !strings.Contains(got, "larger than the limits") {
+	if got := log.String(); !strings.Contains(got, "exceeds the limits") {
 		t.Errorf("log:\n%s", got)
 	}
 	log.Reset()

@@ -93,7 +93,7 @@ func (s *FileStore) Load(fn func(event []byte) error) error {
 	s.end = last.to
 	damaged := len(spans) > 1 || last.from != int64(storeHeader)
 	if damaged {
-		s.log.Error("state file was damaged, events are missing", "file", s.path, "holes", max(1, len(spans)-1))
+		s.log.Error("the state file is damaged: some sessions, subscriptions or retained messages are lost", "file", s.path, "holes", max(1, len(spans)-1))
 	}
 	switch {
 	case damaged || s.old:
@@ -106,7 +106,7 @@ func (s *FileStore) Load(fn func(event []byte) error) error {
 			return nil
 		})
 	case s.end < info.Size():
-		s.log.Warn("state file had a torn end", "file", s.path, "bytes", info.Size()-s.end)
+		s.log.Warn("the state file ended in the middle of a write: the end is cut off", "file", s.path, "bytes", info.Size()-s.end)
 		if err := s.file.Truncate(s.end); err != nil {
 			return fmt.Errorf("cut torn state file: %w", err)
 		}

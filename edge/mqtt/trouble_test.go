@@ -59,7 +59,7 @@ func TestTroublesAreTwoLines(t *testing.T) {
 		broken.Store(false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if got := lines.with("storing messages has not failed"); len(got) != 1 || !strings.Contains(got[0], "count=20") {
+		if got := lines.with("messages are stored again"); len(got) != 1 || !strings.Contains(got[0], "count=20") {
 			t.Fatalf("when it is over: %q", got)
 		}
 		join(t, s, 4, "c", true).publish("a", "1", 1, 1)

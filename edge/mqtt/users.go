@@ -50,7 +50,7 @@ func LoadUsers(path string) (*Users, error) {
 func readUsers(path string) (all map[string]password, slowest password, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, slowest, fmt.Errorf("open users file: %w", err)
+		return nil, slowest, fmt.Errorf("read --mqtt-users: %w", err)
 	}
 	defer f.Close()
 	all = make(map[string]password)
@@ -63,7 +63,7 @@ func readUsers(path string) (all map[string]password, slowest password, err erro
 		}
 		name, hash, ok := strings.Cut(line, ":")
 		if !ok || name == "" {
-			return nil, slowest, fmt.Errorf("users file %s line %d: not name:hash", path, n)
+			return nil, slowest, fmt.Errorf("users file %s line %d is not of the form name:hash", path, n)
 		}
 		p, err := parsePassword(hash)
 		if err != nil {

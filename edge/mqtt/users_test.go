@@ -64,8 +64,8 @@ func TestUsersErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ lines, want string }{
-		{"ann", "line 1: not name:hash"},
-		{"\nann:{SHA}abc", `line 2: user "ann" has no password hash`},
+		{"ann", "line 1 is not of the form name:hash"},
+		{"\nann:{SHA}abc", `line 2: user "ann" has a password hash of an unknown kind`},
 		{"ann:" + string(hash) + "\nann:" + string(hash), "line 2: user \"ann\" is there twice"},
 	} {
 		if _, err := LoadUsers(usersFile(t, test.lines)); err == nil || !strings.Contains(err.Error(), test.want) {
