@@ -111,7 +111,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestJoinTokens: a spent and a foreign token are told apart, in one sentence,
+// TestJoinTokens: a used-up and a foreign token are told apart, in one sentence,
 // and a gateway that is revoked is out at once. None of it stops a gateway.
 func TestJoinTokens(t *testing.T) {
 	c := open(t, &harness.Cluster{})
@@ -143,7 +143,7 @@ func TestJoinTokens(t *testing.T) {
 		out, _, err := c.Weirctl("gateways")
 		return err == nil && strings.Contains(out, "first")
 	})
-	says(gateway("second", once), "spent")
+	says(gateway("second", once), "used up")
 	if _, stderr, err := c.Weirctl("gateways", "revoke", "first"); err != nil {
 		t.Fatalf("%v\n%s", err, stderr)
 	}
