@@ -19,20 +19,24 @@ const (
 )
 
 // packSize returns the size of the next pack of a row whose packs hold so many bytes
-// and whose groups are of so many. The zeros that are written before there are records
-// are then at most a quarter of what the row holds, and a row with few records takes
-// little space. A pack that is only allocated may be larger: it costs nothing to write.
+// and whose groups are of so many: a quarter of what the row holds, so that few zeros are
+// written before there are records, and a row with few records takes little space. But
+// to begin a pack takes four syncs, so it has room for manyGroups, unless that is more
+// than twice what the row holds.
 func (rs *Rows) packSize(held, group int64) int64 {
-	groups := int64(4)
+	fewGroups := int64(4)
 	if group >= largeGroup {
-		groups = 16
+		fewGroups = 16 // it is only allocated, which is cheap
 	}
+	most := max(held/4, min(manyGroups*group, 2*held))
 	size := rs.smallest
-	for size < rs.largest && (2*size <= held/4 || size < groups*group) {
+	for size < rs.largest && (2*size <= most || size < fewGroups*group) {
 		size *= 2
 	}
 	return min(size, rs.largest)
 }
+
+const manyGroups = 256
 
 // A handle keeps files of deleted packs to use them again: they need no zeros. When the
 // upkeep of a log has fallen behind, it deletes many packs at once, and new ones are
