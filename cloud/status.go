@@ -71,7 +71,7 @@ func (n *Node) gone() time.Duration { return max(goneAfter*n.takeover(), 30*time
 
 // state returns this node's state for the admin port.
 func (n *Node) state() console.State {
-	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.Address(cluster.HTTP), Kafka: n.self.Address(cluster.Kafka), Sync: n.self.Address(cluster.Sync)}
+	self := console.Member{Name: n.o.Node, Role: n.Role(), HTTP: n.self.Address(cluster.HTTP), Kafka: n.self.Address(cluster.Kafka), Sync: n.self.Address(cluster.Sync), Addresses: console.AddressesOf(n.self.Addresses)}
 	if own := n.owned.Load(); own != nil {
 		self.Since = own.since.UTC()
 	}

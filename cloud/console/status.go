@@ -1,11 +1,14 @@
 package console
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/measure"
 	"github.com/weirmq/weir/cloud/recent"
 	"github.com/weirmq/weir/configs"
@@ -23,9 +26,31 @@ type Member struct {
 	Role  string    `json:"role"`
 	Since time.Time `json:"since,omitzero"` // when it got this role, or was first heard of
 	Heard time.Time `json:"heard,omitzero"` // when it was last heard of; not set for the node that answers
-	HTTP  string    `json:"http,omitempty"` // addresses, of the owner
+	HTTP  string    `json:"http,omitempty"` // addresses, of the owner; Addresses has all
 	Kafka string    `json:"kafka,omitempty"`
 	Sync  string    `json:"sync,omitempty"`
+
+	Addresses []Address `json:"addresses,omitempty"` // of the node that answers
+}
+
+// Address is where clients reach one listener of a door.
+type Address struct {
+	Door     string `json:"door"`
+	Listener string `json:"listener"` // its name; "" if the door has but one
+	Address  string `json:"address"`
+}
+
+// AddressesOf lists addresses by door and listener.
+func AddressesOf(doors cluster.Addresses) []Address {
+	var all []Address
+	for _, door := range slices.Sorted(maps.Keys(doors)) {
+		for _, name := range slices.Sorted(maps.Keys(doors[door])) {
+			if name != "" || len(doors[door]) == 1 { // "" is the first of those that have names
+				all = append(all, Address{door, name, doors[door][name]})
+			}
+		}
+	}
+	return all
 }
 
 // Disk is a file system.

@@ -2,12 +2,14 @@ package console
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/weirmq/weir/cloud/admin"
 	"github.com/weirmq/weir/cloud/broker"
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/cloud/cluster"
 	"github.com/weirmq/weir/cloud/group"
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/measure"
@@ -64,5 +66,17 @@ func TestErrors(t *testing.T) {
 	n.broker.Follow(0, broker.Node{}, "")
 	if some := ask[Lines](t, n, 200, "GET", "/v1/errors", ""); len(some.Lines) != 1 || some.Lines[0].Text != "slow" || some.Lines[0].About[0] != (recent.About{Key: "bucket", Value: "s3"}) {
 		t.Errorf("%+v", some)
+	}
+}
+
+// TestAddresses: every listener of every door is listed once.
+func TestAddresses(t *testing.T) {
+	all := make(cluster.Addresses)
+	all.Add(cluster.Kafka, "tls", "a:9093")
+	all.Add(cluster.Kafka, "plain", "a:9092")
+	all.Add("amqp", "", "a:5672")
+	want := []Address{{"amqp", "", "a:5672"}, {cluster.Kafka, "plain", "a:9092"}, {cluster.Kafka, "tls", "a:9093"}}
+	if got := AddressesOf(all); !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }

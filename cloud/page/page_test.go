@@ -87,7 +87,7 @@ func sample() map[string]any {
 	}}
 	return map[string]any{
 		"/v1/node": console.Node{Name: "a", Role: console.RoleOwner, Owner: "a", HTTP: "a:8080"},
-		"/v1/status": console.Status{Node: "a", Version: "v1", Cluster: "c1", Nodes: []console.Member{{Name: "a", Role: console.RoleOwner, Since: at, Kafka: "a:9092"}, {Name: hostile, Role: console.RoleStandby, Since: at, Heard: at}},
+		"/v1/status": console.Status{Node: "a", Version: "v1", Cluster: "c1", Nodes: []console.Member{{Name: "a", Role: console.RoleOwner, Since: at, Addresses: []console.Address{{Door: "amqp", Address: "a:5672"}, {Door: "kafka", Listener: "tls", Address: "a:9093"}}}, {Name: hostile, Role: console.RoleStandby, Since: at, Heard: at}},
 			Topics: 1, Records: 41234, Bytes: 7_340_000, Rate: 120.4, Gateways: console.GatewayCount{Connected: 1, Away: 1, Revoked: 1, Buffered: 120_000, Lost: 41}, Groups: 2, Lagging: []console.Group{group}, Damaged: 3, Disk: console.Disk{Path: "data", Free: 4e10, Size: 1e11},
 			Doors: []measure.Listener{{Door: "amqp", Counts: listener.Counts{Listener: hostile, GateCounts: budget.GateCounts{Open: 1_234}, Received: 5_600_000, Requests: 1_023, Errors: 57}}}},
 		"/v1/topics": []console.Topic{topic}, "/v1/topics/sensors": topic, "/v1/topics/sensors/records": records,
@@ -188,7 +188,7 @@ func textOf(t *testing.T, w *httptest.ResponseRecorder) string {
 func TestWhatIsShown(t *testing.T) {
 	p := newPort(t, admin.Options{})
 	for path, want := range map[string][]string{
-		"/":                               {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "41 records lost by gateways", "40 GB free of 100 GB", "standby", "Kafka a:9092", "amqp " + hostile + " 1\u202f234 0 5.6 MB 0 B 1\u202f023 57", hostile},
+		"/":                               {"Cluster c1", "120/s records into 1 topic", "7.3 MB", "41\u202f234 records", "1 + 1 away", "120\u202f000 waiting on gateways", "1 of 2 groups behind", "3 damaged", "41 records lost by gateways", "40 GB free of 100 GB", "standby", "amqp a:5672 kafka tls a:9093", "amqp " + hostile + " 1\u202f234 0 5.6 MB 0 B 1\u202f023 57", hostile},
 		"/topics":                         {"sensors", "41\u202f234", "7.3 MB"},
 		"/topics?q=xyz":                   {"0 of 1", "There are none."},
 		"/topic?name=sensors":             {"120/s", "0 5 50", "retention.ms", hostile, "2026-01-31 12:00:00 UTC"},
