@@ -45,7 +45,7 @@ func Authority(ctx context.Context, b storage.Bucket, secret []byte, now time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("wrap the CA: %w", err)
 	}
-	switch err := b.Create(storage.Secret(ctx), AuthorityKey, body); {
+	switch err := storage.CreateOwn(storage.Secret(ctx), b, AuthorityKey, body); {
 	case err == nil, errors.Is(err, storage.ErrExists):
 		return readAuthority(ctx, b, secret) // ours, or that of a faster node
 	default:
@@ -79,7 +79,7 @@ func ReplaceAuthority(ctx context.Context, b storage.Bucket, secret []byte, now 
 	if err := b.Delete(ctx, AuthorityKey); err != nil {
 		return fmt.Errorf("delete the CA: %w", err)
 	}
-	if err := b.Create(storage.Secret(ctx), AuthorityKey, body); err != nil {
+	if err := storage.CreateOwn(storage.Secret(ctx), b, AuthorityKey, body); err != nil {
 		return fmt.Errorf("store the CA: %w", err)
 	}
 	return nil

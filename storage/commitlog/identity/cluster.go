@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/pause"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -181,23 +179,17 @@ func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	if err != nil {
 		return Cluster{}, fmt.Errorf("encode object %s: %w", Key, err)
 	}
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := b.Create(ctx, Key, raw)
-		switch {
-		case err == nil:
-			return c, nil
-		case errors.Is(err, storage.ErrExists):
-			c, found, err := ReadCluster(ctx, b)
-			if err == nil && !found {
-				err = fmt.Errorf("%w: object %s was there and is gone", state.ErrCorrupt, Key)
-			}
-			return c, err
-		case errors.Is(err, storage.ErrUnknown) && ctx.Err() == nil:
-			// The object may exist now, or later: only another Create can tell.
-			_ = pause.For(ctx, wait)
-		default:
-			return Cluster{}, fmt.Errorf("create object %s: %w", Key, err)
+	switch err := storage.CreateOwn(ctx, b, Key, raw); {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, storage.ErrExists):
+		c, found, err := ReadCluster(ctx, b)
+		if err == nil && !found {
+			err = fmt.Errorf("%w: object %s was there and is gone", state.ErrCorrupt, Key)
 		}
+		return c, err
+	default:
+		return Cluster{}, fmt.Errorf("create object %s: %w", Key, err)
 	}
 }
 
