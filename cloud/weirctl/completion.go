@@ -178,29 +178,13 @@ func (c *call) namesOf(ctx context.Context, kind string) []string {
 	var err error
 	switch kind {
 	case "topics":
-		var topics []console.Topic
-		err = c.get(ctx, "/v1/topics", &topics)
-		for _, t := range topics {
-			all = append(all, t.Name)
-		}
+		all, err = listed(ctx, c, kind, func(t console.Topic) string { return t.Name })
 	case "gateways":
-		var gateways []console.Gateway
-		err = c.get(ctx, "/v1/gateways", &gateways)
-		for _, g := range gateways {
-			all = append(all, g.ID)
-		}
+		all, err = listed(ctx, c, kind, func(g console.Gateway) string { return g.ID })
 	case "groups":
-		var groups []console.Group
-		err = c.get(ctx, "/v1/groups", &groups)
-		for _, g := range groups {
-			all = append(all, g.ID)
-		}
+		all, err = listed(ctx, c, kind, func(g console.Group) string { return g.ID })
 	case "users":
-		var users []console.User
-		err = c.get(ctx, "/v1/users", &users)
-		for _, u := range users {
-			all = append(all, u.Name)
-		}
+		all, err = listed(ctx, c, kind, func(u console.User) string { return u.Name })
 	}
 	if err != nil {
 		return nil
@@ -209,4 +193,17 @@ func (c *call) namesOf(ctx context.Context, kind string) []string {
 	return slices.DeleteFunc(all, func(name string) bool {
 		return strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || strings.ContainsRune("\"'`$\\;&|<>(){}*?!#~", r) })
 	})
+}
+
+// listed returns the names of all that the node lists under /v1/ and a kind.
+func listed[T any](ctx context.Context, c *call, kind string, name func(T) string) ([]string, error) {
+	var all []T
+	if err := c.get(ctx, "/v1/"+kind, &all); err != nil {
+		return nil, err
+	}
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = name(all[i])
+	}
+	return names, nil
 }
