@@ -115,8 +115,9 @@ func (b *memBackend) letters() (out []*Message) {
 }
 
 const (
-	logLatency = 2 * time.Millisecond
-	logBatches = 4 // that memLog takes at once
+	logLatency   = 2 * time.Millisecond
+	storeLatency = 3 * time.Millisecond // of the state store beside it
+	logBatches   = 4                    // that memLog takes at once
 )
 
 var errAfterFailure = errors.New("a batch before it has failed")

@@ -11,7 +11,7 @@ const rewriteFloor = 1 << 20
 
 // committer makes work durable, batch after batch, and owns the ledger. While it commits
 // a batch, the dispatcher answers the one before, and the Backend may still be storing
-// earlier ones. A batch is answered after all earlier batches.
+// earlier ones, and the state store writing events. Each connection is answered in order.
 //
 // The order of the steps makes QoS 2 exact. A crash leaves behind:
 //
@@ -19,7 +19,8 @@ const rewriteFloor = 1 << 20
 //	after the state events  packet ids whose message is not stored; the next
 //	                        start asks the Backend and forgets them
 //	                        (events that no message depends on are written
-//	                        while Store runs: each may be there without the other)
+//	                        while Store runs, and later batches may be stored
+//	                        meanwhile: each may be there without the other)
 //	after done              messages that are not acknowledged: QoS 1 comes
 //	                        again and is a second message; QoS 2 comes again
 //	                        under an id that is known, and is not stored again
@@ -40,7 +41,9 @@ type committer struct {
 	owing owing // what sessions are owed
 
 	underWay    []*storing    // batches that are not settled, in the order of the calls of Store
-	answers     chan struct{} // a token: the Backend has answered
+	held        int           // works of these that wait though the Backend has answered
+	heldBytes   int           // their size
+	answers     chan struct{} // a token: an answer has come
 	full        bool          // the Backend takes no further batch before its next answer
 	retaining   int           // unsettled works with an event about a retained message
 	roundFailed bool          // a batch of this round has failed
@@ -51,7 +54,6 @@ type committer struct {
 	taken  []*work
 	chunk  []recipient // for the recipients of messages; what has been given out is not reused
 	found  int         // recipients of this batch
-	events [][]byte
 	spare  []*storing
 }
 
@@ -96,20 +98,6 @@ func (k *committer) run() {
 	k.finish()
 }
 
-// awaitRoom waits until another batch may be begun; the queue fills meanwhile. If there
-// is a log of what sessions are owed, batches are stored one after the other: the
-// records of a batch are removed from that log if its messages are not stored.
-func (k *committer) awaitRoom() {
-	switch {
-	case k.owing.log != nil:
-		k.await(0)
-	case k.full:
-		k.await(len(k.underWay) - 1)
-	default:
-		k.settleAnswered()
-	}
-}
-
 func (k *committer) process(batch []*work) {
 	for begin := true; begin || len(batch) > 0; begin = false {
 		if !begin {
@@ -125,8 +113,9 @@ func (k *committer) process(batch []*work) {
 	k.setAlarm()
 }
 
-// commit does the first three steps for a batch, and settles the batches that the
-// Backend has answered for. It returns the rest of the batch, which is for the next one.
+// commit does the first steps for a batch. It does not wait for an answer, except for that of the
+// state store if messages of the batch depend on it: then the places of these messages are in
+// its events, and nothing else may be stored before them. commit returns the rest of the batch, which is for the next one.
 func (k *committer) commit(batch []*work) (rest []*work) {
 	if k.dirty {
 		k.rewrite()
@@ -134,23 +123,26 @@ func (k *committer) commit(batch []*work) (rest []*work) {
 	st := k.newStoring()
 	st.messages.Round = k.nextRound()
 	st.all, rest = k.prepare(batch)
-	st.accept()
-	k.number(st.all)
-	tied := k.gatherEvents(st.all)
-	if !tied && !k.dirty && len(k.events) > 0 && len(st.works) > 0 {
-		// No message depends on these events, so they are written while Store runs.
-		appended := make(chan error, 1)
-		go func() { appended <- k.s.o.Store.Append(k.events) }()
-		st.store()
-		k.settleEvents(st.all, <-appended)
-	} else {
-		if !k.appendEvents(st.all) {
-			// Some accepted messages must not be stored now: the Backend is asked again.
-			st.accept()
-			k.number(st.all)
-		}
-		st.store()
+	if st.owesAny() {
+		k.awaitOwed()
 	}
+	st.accept()
+	st.number()
+	tied := st.gatherEvents()
+	if len(st.events) > 0 && !k.dirty {
+		k.s.o.Store.Append(st.events, k.ask(&st.state))
+	}
+	if tied && st.state.asked {
+		k.awaitState(st)
+	}
+	if k.dirty || tied && st.state.err != nil {
+		// Some accepted messages must not be stored now: the Backend is asked again.
+		k.settleState(st)
+		st.state.reset()
+		st.accept()
+		st.number()
+	}
+	st.store()
 	k.settleAnswered()
 	return rest
 }
@@ -193,46 +185,33 @@ func (w *work) inbound() *inbound {
 
 // gatherEvents collects the batch's state events, and reports whether some of them must
 // be durable before the batch's messages.
-func (k *committer) gatherEvents(batch []*work) (tied bool) {
-	k.events = k.events[:0]
-	for _, w := range batch {
-		k.messageEvents(w)
-		k.events = append(k.events, w.events...)
+func (st *storing) gatherEvents() (tied bool) {
+	for _, w := range st.all {
+		st.k.messageEvents(w)
+		st.events = append(st.events, w.events...)
 		tied = tied || w.message != nil && len(w.events) > 0
 	}
-	k.progressEvents()
+	st.k.progressEvents(st)
 	return tied
 }
 
-// appendEvents makes the batch's state events durable. If it fails, all work with events
-// is refused, and it reports false.
-func (k *committer) appendEvents(batch []*work) bool {
-	var err error
-	if !k.dirty && len(k.events) > 0 {
-		err = k.s.o.Store.Append(k.events)
-	}
-	return k.settleEvents(batch, err)
-}
-
-// settleEvents notes the outcome of writing the batch's state events. After a failure the
+// settleState notes the outcome of writing the batch's state events. After a failure the
 // ledger is ahead of the store until a rewrite succeeds; until then all work with state
 // fails.
-func (k *committer) settleEvents(batch []*work, err error) bool {
-	if err == nil && !k.dirty {
-		for _, p := range k.events {
+func (k *committer) settleState(st *storing) {
+	if st.state.err == nil && !k.dirty {
+		for _, p := range st.events {
 			k.appended += len(p)
 		}
-		clear(k.events)
-		k.progressWritten(true)
-		return true
+		k.progressWritten(st, true)
+		return
 	}
-	clear(k.events)
-	k.progressWritten(false)
-	if err != nil {
+	k.progressWritten(st, false)
+	if st.state.err != nil {
 		k.dirty = true
-		k.s.troubles.state.Note("err", err)
+		k.s.troubles.state.Note("err", st.state.err)
 	}
-	for _, w := range batch {
+	for _, w := range st.all {
 		// While the store is behind, the release of an id that the ledger does not know
 		// may not be durable either: send no PUBCOMP for it.
 		if w.err != nil || len(w.events) == 0 && w.kind != workPubrel && w.kind != workPubrec {
@@ -246,7 +225,6 @@ func (k *committer) settleEvents(batch []*work, err error) bool {
 			w.failFrom()
 		}
 	}
-	return false
 }
 
 // messageEvents adds the events that need the place of their message.
@@ -319,7 +297,7 @@ func (k *committer) rewrite() {
 	if time.Since(k.failed) < time.Second {
 		return
 	}
-	k.await(0)
+	k.await()
 	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
 		k.s.troubles.state.Note("err", err)
 		k.failed = time.Now()

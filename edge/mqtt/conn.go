@@ -64,6 +64,7 @@ type conn struct {
 	bye           goodbye
 
 	queued     int           // guarded by the mutex of the queue; works of this connection in it
+	held       int           // owned by the committer; works that wait though the Backend has answered
 	failedFrom uint64        // owned by the committer: nothing after this work is stored; 0: everything is
 	window     chan struct{} // one token per PUBLISH between reader and dispatcher
 	unacked    atomic.Int32  // QoS 1 and 2 PUBLISH packets that hold the client's send quota

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -29,13 +30,14 @@ func TestCrashes(t *testing.T) {
 func crashes(t *testing.T, seed uint64) {
 	r, faults := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
 	b, disk := newBackend(), new(memStore)
+	var dead atomic.Bool // the process has died: nothing else is stored
 	b.before = func([]*Message) error {
-		if faults.IntN(6) == 0 {
+		if dead.Load() || faults.IntN(6) == 0 {
 			return errDisk
 		}
 		return nil
 	}
-	b.keep = func([]*Message, error) bool { return faults.IntN(2) == 0 }
+	b.keep = func([]*Message, error) bool { return !dead.Load() && faults.IntN(2) == 0 }
 	run := func() *testServer {
 		disk.fail = func() error {
 			if faults.IntN(8) == 0 {
@@ -51,9 +53,11 @@ func crashes(t *testing.T, seed uint64) {
 	for next < n {
 		if r.IntN(10) == 0 {
 			// The process dies: what the disks hold now is all there is.
+			dead.Store(true)
 			image := disk.snapshot()
 			s.Close()
 			disk = image
+			dead.Store(false)
 			s = run()
 		}
 		c := dial(t, s)
@@ -128,8 +132,12 @@ type appliedStore struct {
 	lie bool
 }
 
-func (s *appliedStore) Append(events [][]byte) error {
-	err := s.memStore.Append(events)
+func (s *appliedStore) Append(events [][]byte, done func(error)) {
+	s.later(done, func() error { return s.append(events) })
+}
+
+func (s *appliedStore) append(events [][]byte) error {
+	err := s.memStore.append(events)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lie && err == nil {

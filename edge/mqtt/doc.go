@@ -22,7 +22,7 @@
 //	storing.go     2. Accept: the Backend says which messages it takes
 //	event.go       3. what the ledger has learned becomes events; store.go writes them
 //	storing.go     4. Store; beside it owe.go writes down what sessions are owed
-//	ledger.go      5. when the Backend has answered, the ledger learns the outcome
+//	settling.go    5. when all have answered, the ledger (ledger.go) learns the outcome
 //	dispatcher.go  one goroutine: the ack, then the local subscribers, and the retained
 //	               messages (retained.go)
 //	session.go     what waits for one subscriber; pump.go sends it

@@ -24,6 +24,9 @@ type memStore struct {
 	events [][]byte
 	fail   func() error
 	broken bool
+
+	latency time.Duration
+	last    chan struct{} // with latency: closed when the newest Append is done
 }
 
 func (s *memStore) Load(fn func([]byte) error) error {
@@ -35,7 +38,31 @@ func (s *memStore) Load(fn func([]byte) error) error {
 	return nil
 }
 
-func (s *memStore) Append(events [][]byte) error {
+func (s *memStore) Append(events [][]byte, done func(error)) {
+	s.later(done, func() error { return s.append(events) })
+}
+
+// later calls done with what fn returns, after the latency and in the order of the calls.
+func (s *memStore) later(done func(error), fn func() error) {
+	if s.latency == 0 {
+		done(fn())
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, mine := s.last, make(chan struct{})
+	s.last = mine
+	go func() {
+		defer close(mine)
+		<-time.After(s.latency)
+		if before != nil {
+			<-before
+		}
+		done(fn())
+	}()
+}
+
+func (s *memStore) append(events [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken {
@@ -101,7 +128,9 @@ func start(t testing.TB, o Options) *testServer {
 	if ts.backend != nil && overLog(t) {
 		o.Backend, ts.latency = &memLog{memBackend: ts.backend}, logLatency
 	}
-	ts.store, _ = o.Store.(*memStore)
+	if ts.store, _ = o.Store.(*memStore); ts.store != nil && overLog(t) {
+		ts.store.latency = storeLatency
+	}
 	if o.Log == nil {
 		o.Log = quiet()
 	}

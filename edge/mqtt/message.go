@@ -133,12 +133,15 @@ type Store interface {
 	// slice is valid during the call only.
 	Load(fn func(event []byte) error) error
 
-	// Append adds events; they are durable, in order, when it returns nil. On
-	// an error any prefix of them may be there, and every later Append fails
-	// until a Rewrite succeeds.
-	Append(events [][]byte) error
+	// Append begins to add events. It calls done once, from any goroutine, perhaps
+	// before it returns. After done(nil) the events are durable, in order. After an
+	// error any prefix of them may be there, and every later Append fails until a
+	// Rewrite succeeds. Several calls may be under way; done is called in their order.
+	// The events must not change before done is called.
+	Append(events [][]byte, done func(error))
 
-	// Rewrite replaces everything by events, atomically and durably.
+	// Rewrite replaces everything by events, atomically and durably. No Append is
+	// under way.
 	Rewrite(events iter.Seq[[]byte]) error
 
 	Close() error

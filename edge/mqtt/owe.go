@@ -44,22 +44,29 @@ func (c *changes) any() bool {
 
 // owing is the committer's part in what sessions are owed.
 type owing struct {
-	log        *OwedLog // nil: nothing outlives the process
-	segment    *segment // of this batch
-	newSegment *segment // a new segment, not in the state file yet
-	size       int64    // of segment, before this batch
-	records    [][]byte // of this batch
-	first      uint64   // number of the first of them
-
-	owedTo      []*client       // sessions that this batch owes something to
+	log         *OwedLog        // nil: nothing outlives the process
+	underWay    int             // batches with records of which the outcome is not noted; at most one
+	owedTo      []*client       // sessions that the batch that is being noted owes something to
+	removing    []*segment      // segments whose end could not be written
 	following   []*session      // sessions whose progress is written with this batch
-	writing     []savedProgress // progress in this batch
-	removing    []*segment      // segments whose end is in this batch
 	published   map[string]bool // clients whose will was published, not in the state file yet
 	left        map[string]bool // clients that have left, likewise
 	saved       time.Time       // when progress was written last
 	writtenLast uint64          // last number in the state file
 	closing     bool            // no batch follows
+}
+
+// owedRecords are a batch's records in the log of what is owed.
+type owedRecords struct {
+	records    [][]byte
+	segment    *segment
+	size       int64    // of segment, before them
+	newSegment *segment // segment, if the batch has its event
+}
+
+func (o *owedRecords) reset() {
+	clear(o.records)
+	*o = owedRecords{records: o.records[:0]}
 }
 
 // savedProgress is progress that is being written.
@@ -131,39 +138,50 @@ func (k *committer) owedTooMuch(page *client) {
 	}
 }
 
+// owesAny reports whether the batch will have records in the log of what is owed.
+func (st *storing) owesAny() bool {
+	return st.k.owing.log != nil && slices.ContainsFunc(st.all, func(w *work) bool {
+		return w.half || w.owesMessage() || w.req != nil && len(w.req.asks) > 0
+	})
+}
+
+// owesMessage reports whether a session is owed the message.
+func (w *work) owesMessage() bool {
+	return w.err == nil && w.message != nil && w.message.Refused == nil && !w.duplicate &&
+		slices.ContainsFunc(w.to, func(r recipient) bool { return r.number > 0 })
+}
+
 // number numbers the batch's messages in the log of what is owed, and collects its records.
-func (k *committer) number(batch []*work) {
-	k.owing.records = k.owing.records[:0]
+func (st *storing) number() {
+	k, o := st.k, &st.owes
+	clear(o.records)
+	o.records = o.records[:0]
 	if k.owing.log == nil {
 		return
 	}
 	next := k.owing.log.last() + 1
-	k.owing.first = next
-	for _, w := range batch {
+	for _, w := range st.all {
 		w.owed = 0
 		if w.half && w.afterFailure() {
 			k.refuse(w, errNotStored)
 		}
-		if w.err != nil {
-			continue
-		}
-		if w.message != nil && w.message.Refused == nil && !w.duplicate && slices.ContainsFunc(w.to, func(r recipient) bool { return r.number > 0 }) {
+		if w.owesMessage() {
 			w.owed = next
 			next++
-			k.owing.records = append(k.owing.records, encodeOwed(w.message, w.to))
+			o.records = append(o.records, encodeOwed(w.message, w.to))
 		}
-		if w.req == nil {
+		if w.err != nil || w.req == nil {
 			continue
 		}
 		w.req.replays = w.req.replays[:0]
 		for _, i := range w.req.asks {
 			w.req.replays = append(w.req.replays, next)
 			next++
-			k.owing.records = append(k.owing.records, encodeReplay(w.page.account.number, &w.req.subs[i]))
+			o.records = append(o.records, encodeReplay(w.page.account.number, &w.req.subs[i]))
 		}
 	}
-	if len(k.owing.records) > 0 {
-		k.makeOwedRoom()
+	if len(o.records) > 0 {
+		k.makeOwedRoom(st)
 	}
 }
 
@@ -173,10 +191,10 @@ func (c *client) owesReplay(sub *subscription) bool { return c.account.number > 
 
 // makeOwedRoom drops the oldest messages while the log is full, and opens the segment for
 // the batch.
-func (k *committer) makeOwedRoom() {
+func (k *committer) makeOwedRoom(st *storing) {
 	o := &k.owing
 	n := int64(0)
-	for _, p := range o.records {
+	for _, p := range st.owes.records {
 		n += int64(owedFrame + len(p))
 	}
 	for {
@@ -192,31 +210,40 @@ func (k *committer) makeOwedRoom() {
 			}
 		}
 	}
-	var fresh bool
-	if o.segment, fresh = o.log.open(); fresh {
-		k.ledger.addSegment(o.segment.first, o.segment.salt)
-		o.newSegment = o.segment
+	s, fresh := o.log.open()
+	if fresh {
+		k.ledger.addSegment(s.first, s.salt)
+		st.owes.newSegment = s
 	}
-	o.size = o.segment.size
+	st.owes.segment, st.owes.size = s, s.size
 }
 
-// settleOwed notes the outcome of the batch's records.
-func (k *committer) settleOwed(batch []*work, err, owedErr error) {
+// noteOwed notes the outcome of the batch's records.
+func (st *storing) noteOwed() {
+	if st.noted {
+		return
+	}
+	st.noted = true
+	if !st.owed.asked {
+		return
+	}
+	k := st.k
+	k.owing.underWay--
 	switch {
-	case owedErr != nil:
-		k.s.troubles.owed.Note("err", owedErr)
-		k.refuseOwed(batch)
-	case err != nil:
-		k.undoOwed(batch)
+	case st.owed.err != nil:
+		k.s.troubles.owed.Note("err", st.owed.err)
+		k.refuseOwed(st.all)
+	case st.backend.err != nil:
+		k.undoOwed(st)
 	default:
-		k.owe(batch)
+		k.owe(st)
 	}
 }
 
 // owe notes what sessions are owed of a durable batch.
-func (k *committer) owe(batch []*work) {
+func (k *committer) owe(st *storing) {
 	o := &k.owing
-	for _, w := range batch {
+	for _, w := range st.all {
 		if w.owed > 0 {
 			size := int64(w.message.size())
 			for i := range w.to {
@@ -230,7 +257,7 @@ func (k *committer) owe(batch []*work) {
 		}
 	}
 	for _, page := range o.owedTo {
-		o.log.owe(o.segment, page.account.number, page.adding.n)
+		o.log.owe(st.owes.segment, page.account.number, page.adding.n)
 		page.account.owed.add(int64(page.adding.n), int64(page.adding.bytes))
 		page.adding = amount{}
 	}
@@ -248,15 +275,12 @@ func (o *owing) count(page *client, size int64) {
 }
 
 // undoOwed removes the batch's records: its messages were not stored.
-func (k *committer) undoOwed(batch []*work) {
-	o := &k.owing
-	if len(o.records) == 0 {
-		return
-	}
-	if err := o.log.undo(o.segment, o.size, len(o.records)); err != nil {
+func (k *committer) undoOwed(st *storing) {
+	o := &st.owes
+	if err := k.owing.log.undo(o.segment, o.size, len(o.records)); err != nil {
 		k.s.troubles.owed.Note("err", err)
 	}
-	k.refuseOwed(batch)
+	k.refuseOwed(st.all)
 }
 
 // refuseOwed refuses the work of which something would be owed. Its messages may be stored,
@@ -283,11 +307,11 @@ func (k *committer) refuseOwed(batch []*work) {
 // finish writes what would otherwise be written later.
 func (k *committer) finish() {
 	k.owing.closing = true
-	k.await(0)
+	k.await()
 	if k.owing.unwritten() || k.s.changes.any() || k.owing.log != nil && k.owing.log.last() != k.owing.writtenLast {
 		k.commit(nil)
 	}
-	k.await(0)
+	k.await()
 }
 
 // follow arranges that the progress of the page's session is written with this batch.
@@ -319,31 +343,30 @@ func (k *committer) saveDue() bool {
 	return time.Since(k.owing.saved) >= saveInterval && (k.owing.unwritten() || k.s.changes.any())
 }
 
+func (st *storing) event(e event) { st.events = append(st.events, e.encode()) }
+
 // progressEvents adds the events of the sessions' progress to the batch and, from time to
 // time, those that no answer waits for.
-func (k *committer) progressEvents() {
+func (k *committer) progressEvents(st *storing) {
 	o := &k.owing
-	if o.newSegment != nil {
-		e := event{kind: eventSegment, number: o.newSegment.first, salt: o.newSegment.salt}
-		k.events = append(k.events, e.encode())
+	if s := st.owes.newSegment; s != nil {
+		st.event(event{kind: eventSegment, number: s.first, salt: s.salt})
 	}
 	if o.closing || time.Since(o.saved) >= saveInterval {
 		o.saved = time.Now()
 		for client := range o.published {
-			e := event{kind: eventWillGone, client: client}
-			k.events = append(k.events, e.encode())
+			st.event(event{kind: eventWillGone, client: client})
 		}
 		clear(o.published)
 		for client := range o.left {
 			if page := k.ledger.clients[client]; page != nil && page.persistent && page.conn == nil {
-				e := event{kind: eventLeft, client: client, left: page.left}
-				k.events = append(k.events, e.encode())
+				st.event(event{kind: eventLeft, client: client, left: page.left})
 			}
 		}
 		clear(o.left)
 		o.following = append(o.following, k.s.changes.take()...)
-		if o.log != nil {
-			k.segmentEvents()
+		if o.log != nil && o.underWay == 0 { // a segment may have records of a batch under way
+			k.segmentEvents(st)
 		}
 	}
 	if len(o.following) == 0 {
@@ -357,9 +380,8 @@ func (k *committer) progressEvents() {
 		}
 		seen[s] = true
 		page.progress = s.snapshot()
-		o.writing = append(o.writing, savedProgress{s, page.progress})
-		e := event{kind: eventProgress, client: page.id, progress: page.progress}
-		k.events = append(k.events, e.encode())
+		st.writing = append(st.writing, savedProgress{s, page.progress})
+		st.event(event{kind: eventProgress, client: page.id, progress: page.progress})
 	}
 	clear(o.following)
 	o.following = o.following[:0]
@@ -367,44 +389,41 @@ func (k *committer) progressEvents() {
 
 // segmentEvents adds the ends of files of which nothing is owed any more, after the number
 // that the next file begins with.
-func (k *committer) segmentEvents() {
+func (k *committer) segmentEvents(st *storing) {
 	o := &k.owing
-	o.removing = append(o.removing, o.log.settled()...)
+	st.removing = append(append(st.removing, o.removing...), o.log.settled()...)
+	clear(o.removing)
+	o.removing = o.removing[:0]
 	if last := o.log.last(); last != o.writtenLast {
 		o.writtenLast = last
 		k.ledger.owedLast = last
-		e := event{kind: eventOwedLast, number: last}
-		k.events = append(k.events, e.encode())
+		st.event(event{kind: eventOwedLast, number: last})
 	}
-	for _, s := range o.removing {
+	for _, s := range st.removing {
 		delete(k.ledger.segments, s.first)
-		e := event{kind: eventSegmentGone, number: s.first}
-		k.events = append(k.events, e.encode())
+		st.event(event{kind: eventSegmentGone, number: s.first})
 	}
 }
 
 // progressWritten completes what progressEvents began.
-func (k *committer) progressWritten(durable bool) {
-	o := &k.owing
-	for _, w := range o.writing {
+func (k *committer) progressWritten(st *storing, durable bool) {
+	for _, w := range st.writing {
 		if durable {
 			w.session.written(w.progress)
 		} else {
 			w.session.markChanged()
 		}
 	}
-	clear(o.writing)
-	o.writing = o.writing[:0]
-	if !durable {
-		return // a rewrite leaves the files out, and then they are removed
-	}
-	o.newSegment = nil
-	for _, s := range o.removing {
-		if err := o.log.remove(s); err != nil {
+	for _, s := range st.removing {
+		if !durable { // a rewrite leaves the files out, and then they are removed
+			k.owing.removing = append(k.owing.removing, s)
+		} else if err := k.owing.log.remove(s); err != nil {
 			k.s.log.Warn("a file cannot be removed", "err", err)
 		}
 	}
-	o.removing = o.removing[:0]
+	clear(st.writing)
+	clear(st.removing)
+	st.writing, st.removing = st.writing[:0], st.removing[:0]
 }
 
 // unshare undoes the choice among the members of a shared subscription: the message does

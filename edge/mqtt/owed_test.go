@@ -382,10 +382,10 @@ func owedCrashes(t *testing.T, seed uint64) {
 				if random(2) == 0 {
 					time.Sleep(time.Millisecond) // the other disks are ready
 				}
-				image := here.image(t)
 				here.store.mu.Lock()
 				here.store.fail = func() error { return errDisk }
 				here.store.mu.Unlock()
+				image := here.image(t)
 				select {
 				case out <- image:
 				default:

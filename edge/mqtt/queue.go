@@ -83,8 +83,8 @@ func (w *work) size() int {
 }
 
 // connectGap is the least time between two batches of new connections. Each of these batches
-// costs a sync of the state file, for which all messages wait. However many clients connect,
-// there is one such sync per connectGap.
+// costs a sync of the state file, and the disk that does it keeps messages waiting. However many
+// clients connect, there is one such sync per connectGap.
 const connectGap = 20 * time.Millisecond
 
 // queue is the one bounded queue between the readers and the committer. Connections wait beside

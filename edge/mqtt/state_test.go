@@ -342,7 +342,7 @@ func TestLoadTrims(t *testing.T) {
 	if err := store.Load(func([]byte) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Append(events); err != nil {
+	if err := appendTo(store, events); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Close(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/weirmq/weir/storage/crc"
 	"github.com/weirmq/weir/storage/durable"
@@ -30,14 +31,22 @@ const (
 // always succeeds: a torn or damaged part is skipped and reported, and everything else that can
 // be read is kept. One process, and in it one goroutine, may use a file at a time.
 type FileStore struct {
-	path     string
-	log      *slog.Logger
-	file     *os.File
+	path   string
+	log    *slog.Logger
+	file   *os.File
+	loaded bool
+	old    bool           // an earlier version wrote the file
+	writer sync.WaitGroup // the goroutine that appends, while there is something to append
+
+	// Owned by the writer while it runs.
 	end      int64 // where the next frame goes
-	loaded   bool
-	old      bool // an earlier version wrote the file
 	poisoned bool
-	buf      []byte
+
+	mu      sync.Mutex
+	writing bool          // guarded by mu; the writer runs
+	waiting []func(error) // guarded by mu; of the calls of Append that are in buf
+	buf     []byte        // guarded by mu; frames
+	spare   []byte        // guarded by mu; the buffer that was written last
 }
 
 // OpenStore opens or creates the state file. It fails if the directory cannot be written, or
@@ -245,20 +254,55 @@ func appendFrame(b, event []byte) []byte {
 	return b
 }
 
-// Append implements Store with one write and one fsync. After an error it is unknown what the
-// file ends with: nothing is appended until the file is rewritten.
-func (s *FileStore) Append(events [][]byte) error {
+// Append implements Store. The events of all calls that wait while the file is synced are
+// written together, and synced once. After an error it is unknown what the file ends with:
+// nothing is appended until the file is rewritten.
+func (s *FileStore) Append(events [][]byte, done func(error)) {
 	if err := s.usable(); err != nil {
-		return err
+		done(err)
+		return
 	}
-	if s.poisoned {
-		return ErrPoisoned
-	}
-	s.buf = s.buf[:0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range events {
 		s.buf = appendFrame(s.buf, p)
 	}
-	if _, err := s.file.WriteAt(s.buf, s.end); err != nil {
+	s.waiting = append(s.waiting, done)
+	if !s.writing {
+		s.writing = true
+		s.writer.Go(s.write)
+	}
+}
+
+// write appends what waits, until nothing does.
+func (s *FileStore) write() {
+	for {
+		s.mu.Lock()
+		buf, waiting := s.buf, s.waiting
+		s.buf, s.waiting = s.spare[:0], nil
+		s.writing = len(waiting) > 0
+		s.mu.Unlock()
+		if len(waiting) == 0 {
+			return
+		}
+		err := s.append(buf)
+		s.mu.Lock()
+		if s.spare = buf; cap(buf) > maxPooledBuffer {
+			s.spare = nil
+		}
+		s.mu.Unlock()
+		for _, done := range waiting {
+			done(err)
+		}
+	}
+}
+
+// append adds frames to the file, with one write and one fsync.
+func (s *FileStore) append(frames []byte) error {
+	if s.poisoned {
+		return ErrPoisoned
+	}
+	if _, err := s.file.WriteAt(frames, s.end); err != nil {
 		s.poisoned = true
 		return fmt.Errorf("append state: %w", err)
 	}
@@ -266,10 +310,7 @@ func (s *FileStore) Append(events [][]byte) error {
 		s.poisoned = true
 		return fmt.Errorf("sync state: %w", err)
 	}
-	s.end += int64(len(s.buf))
-	if cap(s.buf) > maxPooledBuffer {
-		s.buf = nil
-	}
+	s.end += int64(len(frames))
 	return nil
 }
 
@@ -291,6 +332,7 @@ func (s *FileStore) Rewrite(events iter.Seq[[]byte]) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
+	s.writer.Wait()
 	return s.replace(func(w io.Writer) error {
 		var frame []byte
 		for p := range events {
@@ -347,11 +389,12 @@ func writeStore(f *os.File, body func(io.Writer) error) (end int64, err error) {
 	return f.Seek(0, io.SeekCurrent)
 }
 
-// Close implements Store. Everything appended is durable already.
+// Close implements Store. It waits for what is being appended.
 func (s *FileStore) Close() error {
 	if s.file == nil {
 		return nil
 	}
+	s.writer.Wait()
 	err := s.file.Close()
 	s.file = nil
 	return err

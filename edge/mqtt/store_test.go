@@ -59,14 +59,14 @@ func TestStore(t *testing.T) {
 	if len(got) != 0 {
 		t.Fatal("a new store has events")
 	}
-	if err := s.Append(events[:3]); err != nil {
+	if err := appendTo(s, events[:3]); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append(events[3:5]); err != nil {
+	if err := appendTo(s, events[3:5]); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	if err := s.Append(events); !errors.Is(err, ErrClosed) {
+	if err := appendTo(s, events); !errors.Is(err, ErrClosed) {
 		t.Fatalf("append after close: %v", err)
 	}
 	s, got = loadAll(t, path)
@@ -76,12 +76,19 @@ func TestStore(t *testing.T) {
 	if err := s.Rewrite(slices.Values(events[7:9])); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append(events[9:]); err != nil {
+	if err := appendTo(s, events[9:]); err != nil {
 		t.Fatal(err)
 	}
 	if _, got = loadAll(t, path); !slices.Equal(got, stringsOf(events[7:])) {
 		t.Fatalf("got %q", got)
 	}
+}
+
+// appendTo appends events and waits for the answer.
+func appendTo(s Store, events [][]byte) error {
+	answer := make(chan error, 1)
+	s.Append(events, func(err error) { answer <- err })
+	return <-answer
 }
 
 // TestStoreTorn cuts the file at every byte: what was whole is there, and what
@@ -91,7 +98,7 @@ func TestStoreTorn(t *testing.T) {
 	path := filepath.Join(dir, "state")
 	events := sampleEvents(4)
 	s, _ := loadAll(t, path)
-	if err := s.Append(events); err != nil {
+	if err := appendTo(s, events); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(path)
@@ -109,7 +116,7 @@ func TestStoreTorn(t *testing.T) {
 			if !slices.Equal(got, want) {
 				t.Fatalf("cut at %d: got %q, want %q", cut, got, want)
 			}
-			if err := s.Append(events[3:]); err != nil {
+			if err := appendTo(s, events[3:]); err != nil {
 				t.Fatal(err)
 			}
 			s.Close()
@@ -126,7 +133,7 @@ func TestStoreDamage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	events := sampleEvents(5)
 	s, _ := loadAll(t, path)
-	if err := s.Append(events); err != nil {
+	if err := appendTo(s, events); err != nil {
 		t.Fatal(err)
 	}
 	whole, err := os.ReadFile(path)
@@ -174,16 +181,16 @@ func TestStorePoisoned(t *testing.T) {
 	}
 	s.file.Close()
 	s.file = readOnly
-	if err := s.Append(sampleEvents(1)); err == nil {
+	if err := appendTo(s, sampleEvents(1)); err == nil {
 		t.Fatal("no error")
 	}
-	if err := s.Append(sampleEvents(1)); !errors.Is(err, ErrPoisoned) {
+	if err := appendTo(s, sampleEvents(1)); !errors.Is(err, ErrPoisoned) {
 		t.Fatalf("got %v", err)
 	}
 	if err := s.Rewrite(slices.Values(sampleEvents(2))); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Append(sampleEvents(1)); err != nil {
+	if err := appendTo(s, sampleEvents(1)); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
@@ -244,7 +251,7 @@ func FuzzStore(f *testing.F) {
 		if err := s.Load(func(p []byte) error { first = append(first, string(p)); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Append(sampleEvents(1)); err != nil {
+		if err := appendTo(s, sampleEvents(1)); err != nil {
 			t.Fatal(err)
 		}
 		_, second := loadAll(t, path)

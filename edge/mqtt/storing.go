@@ -5,20 +5,63 @@ import (
 	"time"
 )
 
-// storing is a batch on its way through the Backend. Several may be under way. Once they are
-// done, the committer settles them in the order in which it called Store.
+// storing is a batch on its way. It waits for up to three answers, which may come in any order:
+// from the Backend, from the state store and from the log of what is owed. Several batches may be
+// under way. The committer settles them in the order in which it called Store.
 type storing struct {
 	k        *committer
-	all      []*work // the whole batch
+	all      []*work // the works that are not settled; at first the whole batch
 	works    []*work // those whose messages go to the Backend
 	messages Batch   // of works
+	began    time.Time
 
-	owed  chan error // answer of the log of what is owed; nil: nothing to write there
-	began time.Time
+	backend answer
+	state   answer
+	owed    answer
+	handed  atomic.Bool // Backend.Store has returned
 
-	err      error // of Store; set before answered
-	answered atomic.Bool
-	handed   atomic.Bool // Store has returned
+	events   [][]byte        // for the state store
+	writing  []savedProgress // progress in events
+	removing []*segment      // segments whose end is in events
+	owes     owedRecords
+
+	stored  bool // the Backend's answer is noted
+	noted   bool // that of the log of what is owed is noted
+	divided bool // the works that wait for the Backend alone are settled
+}
+
+// answer is one that a batch waits for.
+type answer struct {
+	asked bool
+	err   error       // set before given
+	given atomic.Bool // from then on the committer may reuse the storing for another batch
+}
+
+// ready reports whether there is nothing to wait for any more.
+func (a *answer) ready() bool { return !a.asked || a.given.Load() }
+
+// ask returns a function that takes the answer and tells the committer.
+func (k *committer) ask(a *answer) (done func(error)) {
+	a.asked = true
+	return func(err error) {
+		a.err = err
+		a.given.Store(true)
+		k.wake()
+	}
+}
+
+func (a *answer) reset() {
+	a.asked, a.err = false, nil
+	a.given.Store(false)
+}
+
+// wake makes the committer look at the answers.
+func (k *committer) wake() {
+	select {
+	case k.answers <- struct{}{}:
+	default: // a token is there already
+	}
+	k.s.queue.wake()
 }
 
 // newStoring returns a storing; it may reuse a settled one.
@@ -29,6 +72,23 @@ func (k *committer) newStoring() *storing {
 		return st
 	}
 	return &storing{k: k}
+}
+
+// reuse makes a settled storing available to later batches.
+func (k *committer) reuse(st *storing) {
+	clear(st.works)
+	clear(st.messages.Messages)
+	clear(st.events)
+	clear(st.writing)
+	clear(st.removing)
+	st.all, st.events, st.writing, st.removing = nil, st.events[:0], st.writing[:0], st.removing[:0]
+	st.owes.reset()
+	st.backend.reset()
+	st.state.reset()
+	st.owed.reset()
+	st.handed.Store(false)
+	st.stored, st.noted, st.divided = false, false, false
+	k.spare = append(k.spare, st)
 }
 
 // gather collects the messages of the batch that are to be stored.
@@ -99,34 +159,30 @@ func (st *storing) leaveOut() {
 func (st *storing) store() {
 	k := st.k
 	k.underWay = append(k.underWay, st)
-	if o := &k.owing; len(o.records) > 0 {
-		st.owed = make(chan error, 1)
-		go func() { st.owed <- o.log.append(o.segment, o.records) }()
+	if records := st.owes.records; len(records) > 0 {
+		k.owing.underWay++
+		log, segment, done := k.owing.log, st.owes.segment, k.ask(&st.owed)
+		go func() { done(log.append(segment, records)) }()
 	}
 	if len(st.works) == 0 {
-		st.answered.Store(true)
 		return
 	}
 	st.began = time.Now()
+	st.backend.asked = true
 	k.full = !k.s.o.Backend.Store(&st.messages, st.done)
 	st.handed.Store(true)
 }
 
-// done receives the Backend's answer. If it comes while Store runs, the committer notices it as
+// done takes the Backend's answer. If it comes while Store runs, the committer notices it as
 // soon as Store returns.
 func (st *storing) done(err error) {
 	k := st.k
-	st.err = err
 	k.s.count.storeSeconds.UpdateDuration(st.began)
-	st.answered.Store(true) // from here on the committer may reuse st for another batch
-	if !st.handed.Load() {
-		return
+	st.backend.err = err
+	st.backend.given.Store(true)
+	if st.handed.Load() {
+		k.wake()
 	}
-	select {
-	case k.answers <- struct{}{}:
-	default: // a token is there already
-	}
-	k.s.queue.wake()
 }
 
 // nextRound returns the round of a new batch. After a failure a new round begins when every batch
@@ -134,63 +190,9 @@ func (st *storing) done(err error) {
 // of these clients are not taken.
 func (k *committer) nextRound() uint64 {
 	if k.roundFailed {
-		k.await(0)
+		k.await()
 		k.roundFailed = false
 		k.round++
 	}
 	return k.round
-}
-
-// await settles the batches that the Backend has answered for, and waits until at most n are
-// under way.
-func (k *committer) await(n int) {
-	for k.settleAnswered(); len(k.underWay) > n; k.settleAnswered() {
-		<-k.answers
-	}
-}
-
-// settleAnswered settles answered batches, in order, and passes them to the dispatcher.
-func (k *committer) settleAnswered() {
-	for len(k.underWay) > 0 && k.underWay[0].answered.Load() {
-		st := k.underWay[0]
-		k.underWay = append(k.underWay[:0], k.underWay[1:]...)
-		k.full = false
-		st.settle()
-		batch := st.all
-		clear(st.works)
-		clear(st.messages.Messages)
-		st.all, st.owed, st.err = nil, nil, nil
-		st.handed.Store(false)
-		st.answered.Store(false)
-		k.spare = append(k.spare, st)
-		k.out <- batch
-	}
-}
-
-// settle notes the outcome of a batch: from here on its messages may be acknowledged. If Store
-// has failed, none is, and their clients are disconnected so that they send again.
-func (st *storing) settle() {
-	k := st.k
-	var owedErr error
-	if st.owed != nil {
-		owedErr = <-st.owed
-	}
-	if st.err == nil {
-		k.s.count.stored.Add(len(st.works))
-	} else {
-		k.roundFailed = true
-		k.s.troubles.storing.Note("messages", len(st.works), "err", st.err)
-	}
-	for i, w := range st.works {
-		w.place = st.messages.Places[i] // Store may have improved it
-		if st.err == nil {
-			continue
-		}
-		if in := w.inbound(); in != nil && in.pending == w {
-			in.place, in.doubtful, in.unowed = w.place, true, w.owed > 0
-		}
-		k.refuse(w, errNotStored)
-	}
-	k.settleOwed(st.all, st.err, owedErr)
-	k.settle(st.all)
 }

@@ -142,7 +142,7 @@ func TestExpiryAtDisconnect(t *testing.T) {
 			FixedHeader: packets.FixedHeader{Type: packets.Disconnect},
 			Properties:  packets.Properties{SessionExpiryIntervalFlag: true},
 		})
-		synctest.Wait()
+		settled()
 		if n := s.Stats().Sessions; n != 0 {
 			t.Fatalf("%d sessions", n)
 		}
