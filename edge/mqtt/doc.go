@@ -17,8 +17,8 @@
 //	refused.go     what is refused for good becomes a letter
 //	queue.go       one bounded queue for everything that changes state
 //	committer.go   one goroutine takes whole batches through these steps:
-//	prepare.go     1. it applies the batch to the ledger, and finds the recipients of
-//	               each message (trie.go, share.go)
+//	prepare.go     1. it applies the batch to the ledger;
+//	recipients.go     finds the recipients of each message (trie.go, share.go)
 //	storing.go     2. Accept: the Backend says which messages it takes
 //	event.go       3. what the ledger has learned becomes events; store.go writes them
 //	storing.go     4. Store; beside it owe.go writes down what sessions are owed

@@ -13,16 +13,6 @@ const (
 	owedReplay  = 2 // a session is owed the retained messages of a subscription
 )
 
-// recipient is a client for which the committer has decided that it gets a message.
-type recipient struct {
-	page        *client
-	number      uint32 // of a session that is owed the message; 0: the message is only in memory
-	qos         byte
-	retain      bool // flag of the delivery
-	identifiers []int
-	share       string // filter of a shared subscription; "": none
-}
-
 // Bits of a recipient's flags, beside the QoS.
 const (
 	owedRetain = 1 << 2
