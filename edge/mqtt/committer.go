@@ -54,6 +54,7 @@ type committer struct {
 	taken  []*work
 	chunk  []recipient // for the recipients of messages; what has been given out is not reused
 	found  int         // recipients of this batch
+	latest foundRecipients
 	spare  []*storing
 }
 

@@ -17,7 +17,8 @@ type dispatcher struct {
 	in        chan []*work // batches with their outcomes
 	asked     chan func()  // functions to run on its goroutine, which read what it owns
 	sessions  map[string]*session
-	subs      int // subscriptions of all sessions
+	subs      int    // subscriptions of all sessions
+	owed      uint64 // the newest message that was dispatched and is owed to sessions
 	retained  retainedTree
 	takeovers map[string]repeatedTakeover // by client id
 	system    int                         // retained messages that the server publishes about itself
@@ -73,6 +74,7 @@ func (d *dispatcher) publishCounts() {
 }
 
 func (d *dispatcher) dispatch(w *work) {
+	d.owed = max(d.owed, w.owed)
 	switch w.kind {
 	case workConnect:
 		d.connect(w)
@@ -145,7 +147,7 @@ func (d *dispatcher) connect(w *work) {
 		s = d.newSession(w.client, w.req.login.account)
 	}
 	c.session = s
-	s.attach(c)
+	s.attach(c, d.owed)
 	w.req.login.joined = true
 	if w.err != nil {
 		c.refuse(packets.ErrServerUnavailable)
@@ -285,6 +287,9 @@ func (d *dispatcher) fanOut(w *work) {
 func (d *dispatcher) deliver(w *work) {
 	for i := range w.to {
 		r := &w.to[i]
+		if r.away {
+			continue
+		}
 		s := r.page.account.session.Load()
 		if s == nil {
 			continue

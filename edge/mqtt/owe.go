@@ -97,6 +97,8 @@ func (st *storing) number() {
 		return
 	}
 	next := k.owing.log.last() + 1
+	var head []byte
+	var to []recipient // of head
 	for _, w := range st.all {
 		w.owed = 0
 		if w.half && w.afterFailure() {
@@ -105,7 +107,10 @@ func (st *storing) number() {
 		if w.owesMessage() {
 			w.owed = next
 			next++
-			o.records = append(o.records, encodeOwed(w.message, w.to))
+			if !sameList(to, w.to) {
+				head, to = appendOwedTo(head[:0], w.to), w.to
+			}
+			o.records = append(o.records, encodeOwed(head, w.message))
 		}
 		if w.err != nil || w.req == nil {
 			continue
@@ -180,19 +185,21 @@ func (st *storing) noteOwed() {
 // owe notes what sessions are owed of a durable batch.
 func (k *committer) owe(st *storing) {
 	o := &k.owing
+	var sum amount // of messages that follow each other and have the same recipients
+	var to []recipient
 	for _, w := range st.all {
 		if w.owed > 0 {
-			size := int64(w.message.size())
-			for i := range w.to {
-				if r := &w.to[i]; r.number > 0 {
-					o.count(r.page, size)
-				}
+			if !sameList(to, w.to) {
+				o.count(to, sum)
+				to, sum = w.to, amount{}
 			}
+			sum.add(w.message.size())
 		}
 		for range w.replays() {
-			o.count(w.page, replaySize)
+			o.countOne(w.page, amount{1, replaySize})
 		}
 	}
+	o.count(to, sum)
 	for _, page := range o.owedTo {
 		o.log.owe(st.owes.segment, page.account.number, page.adding.n)
 		page.account.owed.add(int64(page.adding.n), int64(page.adding.bytes))
@@ -202,13 +209,28 @@ func (k *committer) owe(st *storing) {
 	o.owedTo = o.owedTo[:0]
 }
 
-// count notes one more delivery of this batch that a session is owed. Each session is looked
-// up once per batch.
-func (o *owing) count(page *client, size int64) {
+// sameList reports whether two lists of recipients are one.
+func sameList(a, b []recipient) bool {
+	return len(a) == len(b) && len(a) > 0 && &a[0] == &b[0]
+}
+
+// count notes messages of this batch that sessions are owed.
+func (o *owing) count(to []recipient, sum amount) {
+	for i := range to {
+		if to[i].number > 0 {
+			o.countOne(to[i].page, sum)
+		}
+	}
+}
+
+// countOne notes deliveries of this batch that a session is owed. Each session is looked up once
+// per batch.
+func (o *owing) countOne(page *client, more amount) {
 	if page.adding.n == 0 {
 		o.owedTo = append(o.owedTo, page)
 	}
-	page.adding.add(int(size))
+	page.adding.n += more.n
+	page.adding.bytes += more.bytes
 }
 
 // undoOwed removes the batch's records: its messages were not stored.

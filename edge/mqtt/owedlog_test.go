@@ -196,9 +196,9 @@ func TestOwedLogFails(t *testing.T) {
 func FuzzOwedRecord(f *testing.F) {
 	m := sampleMessage()
 	to := []recipient{{number: 3, qos: 1}, {number: 0, qos: 1}, {number: 300, qos: 2, retain: true, identifiers: []int{1, 200}, share: "$share/g/a/+"}}
-	f.Add(encodeOwed(m, to))
+	f.Add(encodeOwed(appendOwedTo(nil, to), m))
 	f.Add(encodeReplay(7, &subscription{filter: "a/#", qos: 2, identifier: 5}))
-	r, err := decodeOwed(encodeOwed(m, to))
+	r, err := decodeOwed(encodeOwed(appendOwedTo(nil, to), m))
 	if err != nil || len(r.to) != 2 || string(r.message.Payload) != string(m.Payload) {
 		f.Fatalf("%+v, %v", r, err)
 	}

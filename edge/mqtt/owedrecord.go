@@ -19,9 +19,14 @@ const (
 	owedShared = 1 << 3
 )
 
-// encodeOwed returns the record of a message that sessions are owed.
-func encodeOwed(m *Message, to []recipient) []byte {
-	b := make([]byte, 0, 64+8*len(to)+m.size())
+// encodeOwed returns the record of a message that sessions are owed. head is that of the sessions.
+func encodeOwed(head []byte, m *Message) []byte {
+	b := make([]byte, 0, len(head)+m.size())
+	return appendMessage(append(b, head...), m)
+}
+
+// appendOwedTo appends the part of a record that says which sessions are owed the message.
+func appendOwedTo(b []byte, to []recipient) []byte {
 	b = append(b, owedMessage)
 	n := 0
 	for i := range to {
@@ -52,7 +57,7 @@ func encodeOwed(m *Message, to []recipient) []byte {
 			b = appendString(b, r.share)
 		}
 	}
-	return appendMessage(b, m)
+	return b
 }
 
 // encodeReplay returns the record of retained messages that a session is owed.

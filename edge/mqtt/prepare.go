@@ -13,12 +13,18 @@ import (
 func (k *committer) prepare(batch []*work) (out, rest []*work) {
 	out = make([]*work, 0, len(batch))
 	k.found = 0
+	k.latest.forget() // it may be decided anew which sessions are owed too much
 	for i, w := range batch {
 		if k.found >= maxRecipients {
 			return out, batch[i:]
 		}
 		k.seq++
 		w.seq = k.seq
+		switch w.kind {
+		case workPublish, workPubrel, workPubrec:
+		default:
+			k.latest.forget()
+		}
 		switch w.kind {
 		case workConnect:
 			if will := k.connect(w); will != nil {

@@ -1,11 +1,14 @@
 package mqtt
 
+import "slices"
+
 // recipient is a client for which the committer has decided that it gets a message.
 type recipient struct {
 	page        *client
 	number      uint32 // of a session that is owed the message; 0: the message is only in memory
 	qos         byte
 	retain      bool // flag of the delivery
+	away        bool // it is owed the message and has no connection: it reads the message from the log
 	identifiers []int
 	share       string // filter of a shared subscription; "": none
 }
@@ -17,30 +20,62 @@ const maxRecipients = 16 << 10
 // recipientChunk is how many recipients are allocated at once.
 const recipientChunk = 64
 
-// recipients finds the recipients of a message.
+// recipients finds the recipients of a message. If it finds the same subscriptions as for an
+// earlier message, the two have one list of recipients.
 func (k *committer) recipients(w *work) {
 	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.ledger.subs.count == 0 {
 		return
 	}
-	hits := k.ledger.subs.match(w.message.Topic, w.message.ClientID)
-	k.s.count.unreadable.Add(k.ledger.subs.denied)
-	if len(hits) == 0 {
+	m, subs := w.message, &k.ledger.subs
+	nodes := subs.find(m.Topic)
+	if len(nodes) == 0 {
 		return
 	}
+	if k.latest.match(m, nodes, subs.changes) {
+		w.to = k.latest.to
+		return
+	}
+	hits := subs.match(m.Topic, m.ClientID)
+	k.s.count.unreadable.Add(subs.denied)
 	if cap(k.chunk)-len(k.chunk) < len(hits) {
 		k.chunk = make([]recipient, 0, max(recipientChunk, len(hits)))
 	}
-	n := len(k.chunk)
+	n, same := len(k.chunk), subs.same
 	w.to = k.chunk[n : n : n+len(hits)]
 	for _, hit := range hits {
-		k.choose(w, hit)
+		if !k.choose(w, hit) {
+			same = false // each message that is dropped is counted
+		}
 	}
 	k.chunk = k.chunk[:n+len(w.to)]
 	k.found += len(w.to)
+	if same {
+		k.latest = foundRecipients{append(k.latest.nodes[:0], nodes...), subs.changes, m.QoS, m.Retain, w.to}
+	}
 }
 
-// choose adds a recipient, unless the message is dropped for it.
-func (k *committer) choose(w *work, hit match) {
+// foundRecipients is a list of recipients, and what it depends on, apart from who has a connection.
+type foundRecipients struct {
+	nodes   []*trieNode
+	changes uint64 // of the trie
+	qos     byte
+	retain  bool
+	to      []recipient
+}
+
+// match reports whether the list is that of a message for which nodes of the trie were found.
+func (f *foundRecipients) match(m *Message, nodes []*trieNode, changes uint64) bool {
+	return f.changes == changes && f.qos == m.QoS && f.retain == m.Retain && slices.Equal(f.nodes, nodes)
+}
+
+// forget makes the list useless: other clients may have a connection.
+func (f *foundRecipients) forget() {
+	clear(f.nodes)
+	f.nodes, f.to = f.nodes[:0], nil
+}
+
+// choose adds a recipient. It reports whether the message is not dropped for it.
+func (k *committer) choose(w *work, hit match) bool {
 	page := hit.client
 	r := recipient{page: page, qos: min(w.message.QoS, hit.qos),
 		retain: w.message.Retain && hit.retainAsPublished, identifiers: hit.identifiers, share: hit.share}
@@ -48,19 +83,21 @@ func (k *committer) choose(w *work, hit match) {
 		r.number = page.account.number
 	}
 	if r.qos == 0 && r.share == "" && page.conn == nil {
-		return
+		return true
 	}
 	if r.number > 0 {
 		if page.account.owed.bytes.Load() >= int64(k.s.o.MaxClientOwed) {
 			k.owedTooMuch(page)
-			return
+			return false
 		}
 		page.overflows = false
+		r.away = page.conn == nil
 	}
 	if r.share != "" {
 		page.account.shared.Add(1)
 	}
 	w.to = append(w.to, r)
+	return true
 }
 
 // owedTooMuch counts a message that a session will not get. It logs the first of a series.

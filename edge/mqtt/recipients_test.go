@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -21,8 +22,10 @@ func TestManyRecipients(t *testing.T) {
 			return nil
 		}
 		for i := range clients {
-			c := join(t, s, 4, fmt.Sprint("kept", i), false)
-			c.subscribe(filter("a", 1))
+			c, _ := joinKept(t, s, fmt.Sprint("kept", i))
+			one := filter("a", 1)
+			one.NoLocal = true // messages do not share a list of recipients
+			c.subscribe(one)
 			c.disconnect()
 		}
 		p := join(t, s, 4, "p", true)
@@ -40,7 +43,7 @@ func TestManyRecipients(t *testing.T) {
 		if most < maxRecipients/clients || most > maxRecipients/clients+1 {
 			t.Errorf("a batch has %d messages for %d clients each", most, clients)
 		}
-		c := join(t, s, 4, "kept7", false)
+		c, _ := joinKept(t, s, "kept7")
 		for i := range messages {
 			c.settle(c.message(fmt.Sprint(i)))
 		}
@@ -62,5 +65,74 @@ func TestRefusedWillIsNotShared(t *testing.T) {
 		if n := s.committer.ledger.clients["member"].account.shared.Load(); n != 0 {
 			t.Errorf("%d messages are under way", n)
 		}
+	})
+}
+
+// TestSameRecipients: messages of one batch that find the same subscriptions have one list of
+// recipients, until something changes between them.
+func TestSameRecipients(t *testing.T) {
+	d := newDisks(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := d.run(t, Options{})
+		kept, late, p := join(t, s, 4, "kept", false), join(t, s, 5, "late", true), join(t, s, 4, "p", true)
+		kept.subscribe(filter("a/#", 2))
+		release, first := make(chan struct{}), true
+		var lists [][]recipient
+		d.backend.before = func([]*Message) error {
+			if first {
+				first = false
+				<-release
+				return nil
+			}
+			for _, w := range s.committer.underWay[len(s.committer.underWay)-1].works {
+				lists = append(lists, w.to)
+			}
+			return nil
+		}
+		send := func(c *testClient, pk packets.Packet) {
+			c.send(pk)
+			synctest.Wait()
+		}
+		change := func(kind byte, f packets.Subscription) packets.Packet {
+			return packets.Packet{FixedHeader: packets.FixedHeader{Type: kind}, PacketID: 9, Filters: packets.Subscriptions{f}}
+		}
+		send(p, publishPacket("x", "0", 1, 1)) // the next ones wait behind it
+		send(p, publishPacket("a/1", "1", 1, 2))
+		send(p, publishPacket("a/2", "2", 1, 3))
+		send(p, publishPacket("a/1", "3", 0, 0)) // another QoS
+		send(late, change(packets.Subscribe, filter("a/1", 1)))
+		send(p, publishPacket("a/1", "4", 1, 5))
+		send(p, publishPacket("a/2", "5", 1, 6)) // other subscriptions
+		send(late, change(packets.Unsubscribe, filter("a/1", 1)))
+		send(p, publishPacket("a/1", "6", 1, 7))
+		kept.disconnect()
+		synctest.Wait()
+		send(p, publishPacket("a/1", "7", 1, 8))
+		send(p, publishPacket("a/1", "8", 1, 9))
+		close(release)
+		for i := range 9 {
+			if i != 3 {
+				p.ackOf(packets.Puback, uint16(i+1))
+			}
+		}
+		late.expect(packets.Suback)
+		late.settle(late.message("4"))
+		late.expect(packets.Unsuback)
+		var same, away []bool
+		for i, to := range lists {
+			same = append(same, i > 0 && sameList(lists[i-1], to))
+			away = append(away, to[0].away)
+		}
+		if want := []bool{false, true, false, false, false, false, false, true}; !slices.Equal(same, want) {
+			t.Errorf("same lists: %v, want %v", same, want)
+		}
+		if want := []bool{false, false, false, false, false, false, true, true}; !slices.Equal(away, want) {
+			t.Errorf("away: %v, want %v", away, want)
+		}
+		kept = join(t, s, 4, "kept", false)
+		for _, m := range []string{"1", "2", "4", "5", "6", "7", "8"} {
+			kept.settle(kept.message(m))
+		}
+		s.Close()
 	})
 }

@@ -149,11 +149,15 @@ func newSession(id string, o *Options, count *counters, account *account, retain
 
 // attach binds the session to a new connection. Whatever is in flight is sent
 // again by pump, in its original order and before anything new
-// [MQTT-4.4.0-1] [MQTT-4.6.0-1].
-func (s *session) attach(c *conn) {
+// [MQTT-4.4.0-1] [MQTT-4.6.0-1]. A durable session gets what it was owed up to the number owed
+// while it was away.
+func (s *session) attach(c *conn, owed uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn = c
+	if s.durable {
+		s.dispatched = max(s.dispatched, owed)
+	}
 	s.sent = 0
 	s.rewindLocked()
 	s.window = min(s.o.MaxInflight, int(c.receiveMaximum))

@@ -23,15 +23,18 @@ type hit struct {
 
 // trie finds the subscriptions that match a topic. The committer owns it.
 type trie struct {
-	root  trieNode
-	count int // subscriptions
+	root    trieNode
+	count   int    // subscriptions
+	changes uint64 // counts the calls that have changed subscriptions
 
 	// may reports whether a client may read a topic; nil: it may.
 	may func(c *client, topic string) bool
 
 	// Scratch of match, reused by each call.
 	topic   string
-	denied  int // subscriptions of clients that may not read the topic
+	nodes   []*trieNode
+	denied  int  // subscriptions of clients that may not read the topic
+	same    bool // every message that finds the same nodes finds the same clients
 	round   uint64
 	matches []match
 }
@@ -69,6 +72,7 @@ type match struct {
 // subscribe adds or replaces a subscription and reports whether it is new.
 func (t *trie) subscribe(c *client, sub subscription) (added bool) {
 	share, filter, _ := shareName(sub.filter)
+	t.changes++
 	n := &t.root
 	for level := range strings.SplitSeq(filter, "/") {
 		n = n.children.add(level)
@@ -115,6 +119,7 @@ func put(members []member, m member) (_ []member, added bool) {
 // whether the subscription existed.
 func (t *trie) unsubscribe(c *client, full string) bool {
 	share, filter, _ := shareName(full)
+	t.changes++
 	removed := t.root.remove(c, share, filter, true)
 	if removed {
 		t.count--
@@ -162,37 +167,48 @@ func (n *trieNode) empty() bool {
 	return n.children.len() == 0 && len(n.subs) == 0 && len(n.groups) == 0
 }
 
-// match returns the clients that get a message that the client origin published to topic. The
-// slice is valid until the next call.
+// find returns the nodes that match a topic. The slice is valid until the next call.
+func (t *trie) find(topic string) []*trieNode {
+	t.nodes = t.nodes[:0]
+	t.walk(&t.root, topic, true, dollar(topic))
+	return t.nodes
+}
+
+// match returns the clients that get a message that the client origin published to topic, of
+// which find has just found the nodes. The slice is valid until the next call.
 func (t *trie) match(topic, origin string) []match {
 	t.round++
-	t.topic, t.denied = topic, 0
+	t.topic, t.denied, t.same = topic, 0, t.may == nil
 	clear(t.matches)
 	t.matches = t.matches[:0]
-	t.walk(&t.root, topic, true, dollar(topic), origin)
+	for _, n := range t.nodes {
+		t.collect(n, origin)
+	}
 	return t.matches
 }
 
 // walk visits the nodes that match what is left of the topic. A `#` below a
 // node matches the node's own level too [MQTT-4.7.1-2], also after a `+`.
 // Wildcards at the first level do not see topics that begin with `$`.
-func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) {
+func (t *trie) walk(n *trieNode, rest string, more, dollar bool) {
 	if !dollar {
 		if all := n.children.get("#"); all != nil {
-			t.collect(all, origin)
+			t.nodes = append(t.nodes, all)
 		}
 	}
 	if !more {
-		t.collect(n, origin)
+		if len(n.subs)+len(n.groups) > 0 {
+			t.nodes = append(t.nodes, n)
+		}
 		return
 	}
 	level, rest, more := strings.Cut(rest, "/")
 	if child := n.children.get(level); child != nil {
-		t.walk(child, rest, more, false, origin)
+		t.walk(child, rest, more, false)
 	}
 	if !dollar {
 		if any := n.children.get("+"); any != nil {
-			t.walk(any, rest, more, false, origin)
+			t.walk(any, rest, more, false)
 		}
 	}
 }
@@ -201,8 +217,11 @@ func (t *trie) walk(n *trieNode, rest string, more, dollar bool, origin string) 
 func (t *trie) collect(n *trieNode, origin string) {
 	for i := range n.subs {
 		c, sub := n.subs[i].client, &n.subs[i].sub
-		if sub.noLocal && c.id == origin {
-			continue // [MQTT-3.8.3-3]
+		if sub.noLocal {
+			t.same = false
+			if c.id == origin {
+				continue // [MQTT-3.8.3-3]
+			}
 		}
 		if !t.allows(c, t.topic) {
 			t.denied++
@@ -221,6 +240,7 @@ func (t *trie) collect(n *trieNode, origin string) {
 		}
 	}
 	for _, g := range n.groups {
+		t.same = false
 		leave := func(c *client) bool { return !t.allows(c, t.topic) }
 		if slices.ContainsFunc(g.members, func(m member) bool { return !leave(m.client) }) {
 			t.matches = append(t.matches, g.pick(leave).match())
