@@ -18,7 +18,7 @@ func TestHoleGet(t *testing.T) {
 		createTexts(t, b, 0, perPack+1)
 		deleteTexts(t, b, 1, perPack-2)
 		reader := openHoles(t, b.disk.Root)
-		reader.mutations.checksFirst = !sound
+		reader.mutations.readsLast = !sound
 		reader.mutations.step = func(at string) {
 			if at == "get" {
 				deleteTexts(t, b, perPack-1, perPack-1)

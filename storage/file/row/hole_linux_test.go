@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -485,4 +489,54 @@ func TestHolePages(t *testing.T) {
 			t.Errorf("without %v: holes %v, want %v", test.gone, got, test.want)
 		}
 	}
+}
+
+// TestHolesRace creates, deletes and reads at once, through several handles. Whoever
+// reads gets the whole record, or hears that it does not exist if it was to be deleted.
+func TestHolesRace(t *testing.T) {
+	b := openHoles(t, t.TempDir())
+	b.disk.Sync = func(*os.File) error { return nil }
+	b.disk.Data = b.disk.Sync
+	const last, lag = 600, 3 * perPack
+	var made, deleting atomic.Uint64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for n := range uint64(last + 1) {
+			if err := b.Create(t.Context(), slot(1, n), text(n)); err != nil {
+				t.Error(err)
+			}
+			made.Store(n)
+			if n < lag || kept(n-lag) {
+				continue
+			}
+			deleting.Store(n - lag)
+			if err := b.Delete(t.Context(), slot(1, n-lag)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for i := range 4 {
+		reader := b
+		if i%2 == 0 {
+			reader = openHoles(t, b.disk.Root)
+		}
+		rng := rand.New(rand.NewPCG(uint64(i), 0))
+		wg.Go(func() {
+			for made.Load() < last && !t.Failed() {
+				n := deleting.Load() + rng.Uint64N(4) // most likely about to be deleted
+				if n > made.Load() {
+					runtime.Gosched()
+					continue
+				}
+				got, err := reader.Get(t.Context(), slot(1, n), 0, -1)
+				if errors.Is(err, fs.ErrNotExist) && n <= deleting.Load() && !kept(n) {
+					continue
+				}
+				if err != nil || !bytes.Equal(got, text(n)) {
+					t.Errorf("Get of %d: %d bytes, %v", n, len(got), err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

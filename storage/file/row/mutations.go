@@ -6,7 +6,7 @@ package row
 // mutations_weirtest.go.
 type mutations struct{}
 
-func (mutations) ackUnseen() bool  { return false }
-func (mutations) readFirst() bool  { return false }
-func (mutations) checkFirst() bool { return false }
-func (mutations) at(string)        {}
+func (mutations) ackUnseen() bool { return false }
+func (mutations) readFirst() bool { return false }
+func (mutations) readLast() bool  { return false }
+func (mutations) at(string)       {}

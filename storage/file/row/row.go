@@ -260,19 +260,20 @@ func (r *row) marked(number uint64) error {
 	return err
 }
 
-// get reads a record that is in the index. found is false if there is none. Whether it
-// is deleted is checked after it was read, too: the space may have been given back
-// before it was read, and only after that was marked.
+// get reads a record that is in the index. found is false if there is none. Whether
+// another process has deleted it is checked after it was read: its space may have been
+// given back before, and only after that was marked.
 func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte, found bool, err error) {
 	if err := r.waitFor(ctx, number); err != nil {
 		return nil, false, err
 	}
 	for {
 		r.mu.Lock()
-		at, found, err := r.lookup(number)
+		at, found := r.index[number]
+		found = found && !at.pack.gone.has(at.id)
 		r.mu.Unlock()
-		if err != nil || !found {
-			return nil, false, err
+		if !found {
+			return nil, false, nil
 		}
 		r.rows.mutations.at("get")
 		body, err := r.read(at, off, n)
@@ -283,7 +284,7 @@ func (r *row) get(ctx context.Context, number uint64, off, n int64) (body []byte
 		r.mu.Lock()
 		if removed {
 			err = r.forgetRemoved()
-		} else if !r.rows.mutations.checkFirst() {
+		} else if !r.rows.mutations.readLast() {
 			_, found, err = r.find(number)
 		}
 		r.mu.Unlock()
