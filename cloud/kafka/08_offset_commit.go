@@ -58,12 +58,7 @@ func (s *Server) offsetCommit(ctx context.Context, r *request, q *kmsg.OffsetCom
 			}
 			if rp.ErrorCode = code(err, coordinator); err == nil {
 				codes = append(codes, &rp.ErrorCode)
-				commit.Offsets = append(commit.Offsets, group.Offset{
-					Partition:   group.Partition{Topic: topic.ID, Index: p.Partition},
-					Offset:      p.Offset,
-					LeaderEpoch: p.LeaderEpoch,
-					Metadata:    text(p.Metadata),
-				})
+				commit.Offsets = append(commit.Offsets, offsetOf(topic, p.Partition, p.Offset, p.LeaderEpoch, p.Metadata))
 			}
 		}
 		resp.Topics = append(resp.Topics, rt)
@@ -78,6 +73,11 @@ func (s *Server) offsetCommit(ctx context.Context, r *request, q *kmsg.OffsetCom
 		}
 	}
 	return resp, nil
+}
+
+// offsetOf returns an offset of a request as a group stores it.
+func offsetOf(topic broker.Topic, partition int32, offset int64, epoch int32, metadata *string) group.Offset {
+	return group.Offset{Partition: group.Partition{Topic: topic.ID, Index: partition}, Offset: offset, LeaderEpoch: epoch, Metadata: text(metadata)}
 }
 
 func (s *Server) commit(ctx context.Context, r group.CommitRequest) ([]error, error) {

@@ -55,12 +55,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, r *request, q *kmsg.TxnOff
 			}
 			if rp.ErrorCode = code(err, coordinator); err == nil {
 				codes = append(codes, &rp.ErrorCode)
-				commit.Offsets = append(commit.Offsets, group.Offset{
-					Partition:   group.Partition{Topic: topic.ID, Index: p.Partition},
-					Offset:      p.Offset,
-					LeaderEpoch: p.LeaderEpoch,
-					Metadata:    text(p.Metadata),
-				})
+				commit.Offsets = append(commit.Offsets, offsetOf(topic, p.Partition, p.Offset, p.LeaderEpoch, p.Metadata))
 			}
 		}
 		resp.Topics = append(resp.Topics, rt)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/storage/pause"
 )
 
 // read reads requests until the client goes, is idle, or violates the protocol.
@@ -59,14 +60,7 @@ func (c *conn) unmuted(ctx context.Context) error {
 	if wait <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pause.For(ctx, wait)
 }
 
 // awaitFrame waits for the length of the next frame. A client that waits for an

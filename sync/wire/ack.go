@@ -21,10 +21,7 @@ type Ack struct {
 func (*Ack) Type() Type { return TypeAck }
 
 func (f *Ack) encode(b []byte) []byte {
-	b = append(b, f.Buffer[:]...)
-	b = append(b, byte(f.Lane))
-	b = append(b, f.Topic[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	b = putStream(b, f.Buffer, f.Lane, f.Topic, f.Partition)
 	return binary.BigEndian.AppendUint64(b, f.Last)
 }
 

@@ -46,10 +46,7 @@ func (*Append) Type() Type { return TypeAppend }
 func (f *Append) tail() []byte { return f.Batch }
 
 func (f *Append) encode(b []byte) []byte {
-	b = append(b, f.Buffer[:]...)
-	b = append(b, byte(f.Lane))
-	b = append(b, f.Topic[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	b = putStream(b, f.Buffer, f.Lane, f.Topic, f.Partition)
 	b = binary.BigEndian.AppendUint32(b, f.Round)
 	b = putRow(b, f.Row)
 	b = binary.BigEndian.AppendUint64(b, f.Prev)

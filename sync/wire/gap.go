@@ -40,10 +40,7 @@ func (f *Gap) First() uint64 { return f.Ranges[0].First }
 func (f *Gap) Last() uint64  { return f.Ranges[len(f.Ranges)-1].Last }
 
 func (f *Gap) encode(b []byte) []byte {
-	b = append(b, f.Buffer[:]...)
-	b = append(b, byte(f.Lane))
-	b = append(b, f.Topic[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	b = putStream(b, f.Buffer, f.Lane, f.Topic, f.Partition)
 	b = binary.BigEndian.AppendUint32(b, f.Round)
 	b = putRow(b, f.Row)
 	b = binary.BigEndian.AppendUint64(b, f.Prev)

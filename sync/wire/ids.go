@@ -42,6 +42,14 @@ func putBuffers(b []byte, vs []weir.Buffer) []byte {
 	return b
 }
 
+// putStream appends the lane of a buffer, and the partition that a part of it goes to.
+func putStream(b []byte, buffer weir.BufferID, lane weir.Lane, topic weir.TopicID, partition int32) []byte {
+	b = append(b, buffer[:]...)
+	b = append(b, byte(lane))
+	b = append(b, topic[:]...)
+	return binary.BigEndian.AppendUint32(b, uint32(partition))
+}
+
 const markLen = 12 + 1 + 16 + 4 + 8
 
 // Range is a run of sequences, both ends inclusive.

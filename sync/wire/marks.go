@@ -56,10 +56,7 @@ func (f *Marks) encode(b []byte) []byte {
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Marks)))
 	for _, m := range f.Marks {
-		b = append(b, m.Buffer[:]...)
-		b = append(b, byte(m.Lane))
-		b = append(b, m.Topic[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(m.Partition))
+		b = putStream(b, m.Buffer, m.Lane, m.Topic, m.Partition)
 		b = binary.BigEndian.AppendUint64(b, m.Last)
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(f.Rows)))

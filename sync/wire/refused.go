@@ -27,10 +27,7 @@ type Refused struct {
 func (*Refused) Type() Type { return TypeRefused }
 
 func (f *Refused) encode(b []byte) []byte {
-	b = append(b, f.Buffer[:]...)
-	b = append(b, byte(f.Lane))
-	b = append(b, f.Topic[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(f.Partition))
+	b = putStream(b, f.Buffer, f.Lane, f.Topic, f.Partition)
 	b = binary.BigEndian.AppendUint32(b, f.Round)
 	b = binary.BigEndian.AppendUint64(b, f.First)
 	b = binary.BigEndian.AppendUint64(b, f.Last)
