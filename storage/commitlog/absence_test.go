@@ -27,6 +27,7 @@ func beside(o *Options) { o.Beside = []string{authority} }
 
 // lived returns what two owners left behind: segments, a checkpoint, slots before and
 // behind it. The last one was closed. want is what was acknowledged, by partition.
+// Level 3 is level 2 from the beginning, level 4 that with runs that stay in their slots.
 func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, want [][]string) {
 	t.Helper()
 	b := mem.New()
@@ -40,7 +41,7 @@ func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, 
 	}
 	want = make([][]string, 2)
 	for owner := range 2 {
-		l := open(t, b, tiny, beside)
+		l := open(t, b, optionsOf(level), beside)
 		if owner == 0 {
 			topic = createTopic(t, l, "t", 2).ID
 		}
@@ -65,6 +66,13 @@ func lived(t *testing.T, level int) (all map[string][]byte, topic weir.TopicID, 
 	return all, topic, want
 }
 
+func optionsOf(level int) func(*Options) {
+	if level == 4 {
+		return adopting
+	}
+	return tiny
+}
+
 // harms are kinds of damage to an object; nil: it is deleted.
 func harms() map[string]func(body []byte) []byte {
 	return map[string]func([]byte) []byte{
@@ -81,12 +89,12 @@ func harms() map[string]func(body []byte) []byte {
 
 // lead opens the log as a node does, reads everything, and runs the upkeep. It returns
 // what it could read, and the first error.
-func lead(b storage.Bucket, topic weir.TopicID) (got [][]string, led bool, err error) {
+func lead(b storage.Bucket, topic weir.TopicID, change func(*Options)) (got [][]string, led bool, err error) {
 	ctx := context.Background()
 	if _, _, err := journal.NewestClaim(ctx, b, 0); err != nil {
 		return nil, false, err
 	}
-	l, err := Open(ctx, options(b, tiny, beside))
+	l, err := Open(ctx, options(b, change, beside))
 	if err != nil {
 		return nil, false, err
 	}
@@ -120,6 +128,7 @@ func TestHarm(t *testing.T) {
 		{"Level1", 1, []string{"0000/log/2/9 deleted", "0000/log/2/00000000000000000010 deleted"}},
 		{"Raised", 2, nil},
 		{"New", 3, nil},
+		{"Adopted", 4, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -142,7 +151,7 @@ func TestHarm(t *testing.T) {
 						if err != nil {
 							t.Errorf("%s: check: %v", name, err)
 						}
-						got, led, err := lead(b, topic)
+						got, led, err := lead(b, topic, optionsOf(test.level))
 						if (err != nil) != (len(report.Problems) > 0) {
 							t.Errorf("%s: check finds %q, a node %v", name, report.Problems, err)
 						}
@@ -208,7 +217,7 @@ func TestSegmentsAlone(t *testing.T) {
 			if err != nil || len(report.Problems) == 0 {
 				t.Errorf("check finds %q, %v", report.Problems, err)
 			}
-			if _, led, err := lead(b, topic); led || !errors.Is(err, storage.ErrMissing) {
+			if _, led, err := lead(b, topic, tiny); led || !errors.Is(err, storage.ErrMissing) {
 				t.Errorf("a node leads: %v, %v", led, err)
 			}
 		}

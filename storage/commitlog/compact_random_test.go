@@ -37,9 +37,11 @@ func randomCompaction(t *testing.T, seed uint64) {
 	now.Store(1_000_000_000)
 	retention := []string{"0", "1000", "1000000000000"}[rng.IntN(3)]
 	hasty := rng.IntN(2) == 0
+	adopt := []int{0, 1, 1500}[rng.IntN(3)]
 	upkeep := func(o *Options) {
 		tiny(o)
 		o.Now, o.Upkeep.Keys = now.time, 1+rng.IntN(60)
+		o.Upkeep.Adopt = adopt
 		if hasty { // compaction is interrupted by a pass whenever it has installed something
 			o.Upkeep.Age, o.Now = time.Millisecond, func() time.Time { return time.UnixMilli(now.Add(1)) }
 		}

@@ -1,12 +1,12 @@
 package commitlog
 
 import (
+	"sort"
 	"sync"
 	"sync/atomic"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
-	"github.com/weirmq/weir/storage/segment"
 )
 
 // damages are the pieces and runs that could not be read because the bytes at rest are
@@ -83,15 +83,16 @@ func (l *Log) readable(key state.Place, v view, offset int64) {
 // holder returns the object that holds an offset, and the offsets of the piece or run
 // with it. object is empty if there is none.
 func (v *view) holder(shard uint32, offset int64) (object string, base, next int64) {
-	for i := range v.pieces {
-		if x := &v.pieces[i]; x.Base <= offset && offset < x.Next {
-			return segment.Key(shard, x.Segment.Epoch, x.Segment.Number), x.Base, x.Next
+	i := sort.Search(len(v.pieces), func(i int) bool { return v.pieces[i].Next > offset })
+	if i < len(v.pieces) {
+		if x := &v.pieces[i]; x.Base <= offset {
+			return x.Segment.Key(shard), x.Base, x.Next
 		}
 	}
 	if offset >= v.end || len(v.index) == 0 || offset < v.index[0].Base {
 		return "", 0, 0
 	}
-	i := holding(v.index, offset)
+	i = holding(v.index, offset)
 	next = v.end
 	if i+1 < len(v.index) {
 		next = v.index[i+1].Base

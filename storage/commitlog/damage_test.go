@@ -16,7 +16,6 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
-	"github.com/weirmq/weir/storage/segment"
 )
 
 // spoiled is a bucket in which one object has been damaged behind Weir's back.
@@ -84,7 +83,12 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 
 // A damaged segment is named, never served, and harms no other partition: not its
 // readers, not its writers, not the upkeep, not the next owner.
-func TestDamagedSegment(t *testing.T) {
+func TestDamagedSegment(t *testing.T) { damagedSegment(t, tiny) }
+
+// TestDamagedAdopted does that with a slot that serves as a segment.
+func TestDamagedAdopted(t *testing.T) { damagedSegment(t, adopting) }
+
+func damagedSegment(t *testing.T, tiny func(*Options)) {
 	for name, spoil := range kinds() {
 		t.Run(name, func(t *testing.T) {
 			b := mem.New()
@@ -96,7 +100,7 @@ func TestDamagedSegment(t *testing.T) {
 			maintained(t, l)
 			l.mu.RLock()
 			id := l.state.Topics[bad.ID].Parts[0].Pieces[0].Segment
-			key := segment.Key(0, id.Epoch, id.Number)
+			key := id.Key(0)
 			l.mu.RUnlock()
 			must(l.Close())
 

@@ -21,8 +21,9 @@
 //     state, by the same code as in recovery; the run goes into the tail cache
 //     (tail.go), watchers are woken, and only then done is called.
 //
-// Data does not stay in slots. In a pass, the upkeep rewrites it into segments, deletes
-// what retention no longer keeps, and makes a checkpoint. Compaction runs after a pass,
+// Large runs stay in their slots, which then serve as segments. Small ones do not: in a
+// pass, the upkeep rewrites them into segments, deletes what retention no longer keeps,
+// and makes a checkpoint. Compaction runs after a pass,
 // and lets other passes run meanwhile. Data that is not yet rewritten behind a
 // checkpoint is the debt. When the debt exceeds a limit, writers are slowed down to the
 // speed of the upkeep, so that the time that the next owner needs to recover stays

@@ -12,6 +12,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
+	"github.com/weirmq/weir/storage/segment/reader"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -96,6 +97,7 @@ type view struct {
 	pieces     []state.Piece
 	index      []state.Extent
 	aborted    []state.Abort
+	bias       int32
 }
 
 // look returns the durable view of a partition.
@@ -109,7 +111,7 @@ func (l *Log) look(key state.Place) (view, error) {
 	if p == nil {
 		return view{}, fmt.Errorf("%w: partition %d of topic %v", ErrUnknownTopic, key.Partition, key.Topic)
 	}
-	return view{p.Start, p.End, p.Stable(p.End), p.Pieces, p.Index, p.Aborted}, nil
+	return view{p.Start, p.End, p.Stable(p.End), p.Pieces, p.Index, p.Aborted, p.Bias}, nil
 }
 
 // collect reads from offset on: first what lies in segments, then in slots.
@@ -118,9 +120,8 @@ func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64
 	var batches [][]byte
 	size := 0
 	i := sort.Search(len(v.pieces), func(i int) bool { return v.pieces[i].Next > offset })
-	for ; i < len(v.pieces) && (len(batches) == 0 || size < maxBytes); i++ {
-		x := &v.pieces[i]
-		got, err := l.blocks.Read(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key), offset, maxBytes-size)
+	for i < len(v.pieces) && (len(batches) == 0 || size < maxBytes) {
+		got, next, err := l.collectPieces(ctx, key, v, i, offset, maxBytes-size)
 		if err != nil && len(batches) > 0 {
 			return batches, nil // the read that begins there reports the error
 		}
@@ -130,10 +131,12 @@ func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64
 		for _, b := range got {
 			batches, size = append(batches, b), size+len(b)
 		}
-		if n := len(got); n > 0 && got[n-1].NextOffset() < x.Next {
+		for offset = next; i < len(v.pieces) && v.pieces[i].Next <= offset; {
+			i++
+		}
+		if i < len(v.pieces) && v.pieces[i].Base < offset {
 			return batches, nil // there may be more in this piece
 		}
-		offset = x.Next
 	}
 	if len(batches) > 0 || offset >= v.end || len(v.index) == 0 {
 		return batches, nil
@@ -149,6 +152,61 @@ func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64
 		return nil, err
 	}
 	return trim(runs, offset, maxBytes), nil
+}
+
+// rowAhead is how many pieces behind the one to read the reader is told of.
+const rowAhead = 16
+
+// collectPieces reads from offset on, which lies in the i-th piece, and perhaps in the
+// pieces behind it. next is where the read ended.
+func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int, offset int64, maxBytes int) (got []record.Batch, next int64, err error) {
+	x := &v.pieces[i]
+	next = x.Next
+	if data := l.tail.get(cacheKey{key, x.Base}); x.Segment.Slot && data != nil {
+		batches, _, err := state.CutRun(data, x.Base, v.leader(x))
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, b := range trim([][]record.Batch{batches}, offset, maxBytes) {
+			got = append(got, b)
+		}
+	} else {
+		row := make([]reader.Place, 0, 1+rowAhead)
+		for j := i; j < min(len(v.pieces), i+1+rowAhead) && (j == i || v.pieces[j].Segment.Slot); j++ {
+			row = append(row, v.place(key, &v.pieces[j]))
+		}
+		if got, err = l.blocks.Read(ctx, row, offset, maxBytes); err != nil {
+			return nil, 0, err
+		}
+		next = row[len(row)-1].Piece.Next
+	}
+	if n := len(got); n > 0 {
+		next = got[n-1].NextOffset()
+	}
+	return got, next, nil
+}
+
+// place says where a piece lies, for the reader.
+func (v *view) place(key state.Place, x *state.Piece) reader.Place {
+	return reader.Place{
+		Object: reader.Object{Epoch: x.Segment.Epoch, Number: x.Segment.Number, Slot: x.Segment.Slot, Leader: v.leader(x)},
+		Piece:  x.Ref(key),
+	}
+}
+
+// leader returns the leader epoch of the batches of a piece in a slot, 0 for others.
+func (v *view) leader(x *state.Piece) int32 {
+	if !x.Segment.Slot {
+		return 0
+	}
+	return int32(x.Segment.Epoch) + v.bias
+}
+
+// objectKey names the objects of a shard that pieces lie in.
+func objectKey(shard uint32) func(reader.Object) string {
+	return func(o reader.Object) string {
+		return state.SegmentID{Epoch: o.Epoch, Number: o.Number, Slot: o.Slot}.Key(shard)
+	}
 }
 
 // holding finds the extent that holds an offset, which is not beyond the end.

@@ -182,7 +182,7 @@ func prepare(o Options) (*Log, error) {
 	// A slow reader fills a cache of its own, so that it cannot evict what the others
 	// are about to read.
 	l.tail, l.cold = newCache(tail-tail/4), newCache(tail/4)
-	l.blocks = reader.New(o.Bucket, o.Shard, cmp.Or(o.BlockBytes, 32<<20))
+	l.blocks = reader.New(o.Bucket, objectKey(o.Shard), cmp.Or(o.BlockBytes, 32<<20))
 	if err := o.Upkeep.Check(); err != nil {
 		return nil, err
 	}

@@ -25,9 +25,10 @@ func (l *Log) host() upkeep.Host {
 		Checkpoint: func(ctx context.Context, pos journal.Position, body []byte) error {
 			return l.journal.Checkpoint(ctx, pos, body)
 		},
-		Truncate: func(ctx context.Context, before journal.Position) error {
-			return l.journal.Truncate(ctx, journal.Position{}, before, nil)
+		Truncate: func(ctx context.Context, before journal.Position, keep func(journal.Position) bool) error {
+			return l.journal.Truncate(ctx, journal.Position{}, before, keep)
 		},
+		Remove:     func(ctx context.Context, slots []journal.Position) error { return l.journal.Remove(ctx, slots) },
 		Unreadable: l.unreadableRun,
 		Settled:    l.line.nudge,
 		Fail: func(err error) error {

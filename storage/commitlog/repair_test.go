@@ -18,7 +18,7 @@ import (
 // Check finds nothing. The repair tells what is lost, and so does LostTopic. If only
 // objects without records were harmed, no record is lost.
 func TestRepair(t *testing.T) {
-	for _, level := range []int{1, 2} {
+	for _, level := range []int{1, 2, 4} {
 		t.Run(fmt.Sprint("Level", level), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				all, topic, want := lived(t, level)
@@ -44,7 +44,7 @@ func TestRepair(t *testing.T) {
 							must(b.Create(t.Context(), authority, []byte("another")))
 						}
 						var told []string
-						if err := Repair(t.Context(), options(b, tiny, beside), func(what string) { told = append(told, what) }); err != nil {
+						if err := Repair(t.Context(), options(b, optionsOf(level), beside), func(what string) { told = append(told, what) }); err != nil {
 							t.Errorf("%s: %v", name, err)
 							continue
 						}
@@ -65,7 +65,7 @@ func TestRepair(t *testing.T) {
 // the repair told. It returns how many records are lost.
 func afterRepair(t *testing.T, b storage.Bucket, topic weir.TopicID, want [][]string, key, name string, told []string) (lost int) {
 	t.Helper()
-	got, _, err := lead(b, topic)
+	got, _, err := lead(b, topic, tiny)
 	lost = len(slices.Concat(want...)) - len(slices.Concat(got...))
 	if err != nil || lost < 0 {
 		t.Errorf("%s: after the repair: %v, %q", name, err, got)

@@ -9,6 +9,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
+	"github.com/weirmq/weir/storage/segment/reader"
 	"github.com/weirmq/weir/storage/weir"
 )
 
@@ -39,7 +40,7 @@ func (l *Log) OffsetByTime(ctx context.Context, topic weir.TopicID, partition in
 func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (offset, timestamp int64, err error) {
 	for i := range v.pieces {
 		if x := &v.pieces[i]; x.Time >= ts {
-			if offset, timestamp, err = l.sinceInPiece(ctx, key, x, max(v.start, x.Base), ts); offset >= 0 || err != nil {
+			if offset, timestamp, err = l.sinceInPiece(ctx, v.place(key, x), max(v.start, x.Base), ts); offset >= 0 || err != nil {
 				return offset, timestamp, err
 			}
 		}
@@ -59,14 +60,14 @@ func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (off
 	return -1, -1, nil
 }
 
-func (l *Log) sinceInPiece(ctx context.Context, key state.Place, x *state.Piece, from, ts int64) (offset, timestamp int64, err error) {
-	blocks, err := l.blocks.Blocks(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key))
+func (l *Log) sinceInPiece(ctx context.Context, at reader.Place, from, ts int64) (offset, timestamp int64, err error) {
+	blocks, err := l.blocks.Blocks(ctx, at)
 	if err != nil {
 		return -1, -1, state.Translate(err)
 	}
 	for _, blk := range blocks {
-		for at := max(from, blk.Base); blk.MaxTime >= ts && at < blk.Next; {
-			batches, err := l.blocks.Read(ctx, x.Segment.Epoch, x.Segment.Number, x.Ref(key), at, int(blk.Size))
+		for next := max(from, blk.Base); blk.MaxTime >= ts && next < blk.Next; {
+			batches, err := l.blocks.Read(ctx, []reader.Place{at}, next, int(blk.Size))
 			if err != nil {
 				return -1, -1, state.Translate(err)
 			}
@@ -76,7 +77,7 @@ func (l *Log) sinceInPiece(ctx context.Context, key state.Place, x *state.Piece,
 			if offset, timestamp, err := firstOf(batches, from, ts); offset >= 0 || err != nil {
 				return offset, timestamp, err
 			}
-			at = batches[len(batches)-1].NextOffset()
+			next = batches[len(batches)-1].NextOffset()
 		}
 	}
 	return -1, -1, nil

@@ -78,7 +78,8 @@ func randomTransactions(t *testing.T, seed uint64) {
 	b := mem.New()
 	m := &market{t: t, rng: rand.New(rand.NewPCG(seed, 3)), compacted: seed%2 == 0}
 	m.now.Store(1_000_000_000)
-	upkeep := func(o *Options) { tiny(o); o.Now, o.Upkeep.Keys = m.now.time, 1+m.rng.IntN(60) }
+	adopt := []int{0, 1, 300}[m.rng.IntN(3)]
+	upkeep := func(o *Options) { tiny(o); o.Upkeep.Adopt = adopt; o.Now, o.Upkeep.Keys = m.now.time, 1+m.rng.IntN(60) }
 	f := storagetest.NewFaults(b, seed)
 	m.l = open(t, f, upkeep)
 	if m.compacted {

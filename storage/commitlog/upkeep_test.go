@@ -28,6 +28,12 @@ import (
 // tiny makes passes that write many little segments.
 func tiny(o *Options) { o.Upkeep = upkeep.Options{Bytes: 64 << 10, Segment: 32 << 10} }
 
+// adopting is tiny, but leaves all runs in their slots.
+func adopting(o *Options) {
+	tiny(o)
+	o.Upkeep.Adopt = 1
+}
+
 func maintained(t testing.TB, l *Log) {
 	t.Helper()
 	if err := l.Maintain(t.Context()); err != nil {

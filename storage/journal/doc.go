@@ -10,8 +10,8 @@
 // owner stores its state as a checkpoint and deletes slots before it. A tombstone
 // (`<shard>/tombstone/<E>-<slot>`) then warns readers, which have no claim.
 //
-// Truncate can keep a slot because the state refers to it and reads it again
-// (ReadSlot); Remove deletes it later. That is for a log that writes data once: a large
+// Truncate can keep a slot because the state refers to it and reads it again; Remove
+// deletes it later. That is for a log that writes data once: a large
 // slot stays where it is, and its content need not be copied elsewhere. A kept slot is
 // not part of any recovery.
 //

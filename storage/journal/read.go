@@ -2,33 +2,66 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/weirmq/weir/storage"
 )
 
-// ReadSlot returns the entries of the DATA at pos, which a state refers to. It reads
-// the whole object once and verifies its checksum and that it matches its name. The
-// bodies are at Entry.At within the object of SlotKey. The checksum covers the whole
-// object, so a caller that reads a part of the object can verify that part only by
-// checksums of its own.
+// SlotPrefix is what the keys of all slots begin with.
+func SlotPrefix(shard uint32) string { return logPrefix(shard) }
+
+// Strays lists the DATA before a position, of epochs from first on, for which known
+// returns false. If known knows the slots that Truncate has kept, these are slots that
+// arrived in the bucket after they had been deleted.
 //
-// A slot that is not there does not mean the end of the log: it was deleted by Truncate
-// or Remove, or it was lost together with the data that the state refers to.
-//
-// Errors: fs.ErrNotExist, ErrCorrupt, ErrFormat, and those of the bucket.
-func ReadSlot(ctx context.Context, b storage.Bucket, shard uint32, pos Position) ([]Entry, error) {
-	key := SlotKey(shard, pos)
-	raw, err := b.Get(ctx, key, 0, -1)
+// Errors: those of the bucket.
+func Strays(ctx context.Context, b storage.Bucket, shard uint32, first uint64, before Position, known func(Position) bool) (strays []Position, err error) {
+	const page = 10_000
+	end := SlotKey(shard, before)
+	for after := SlotKey(shard, Position{Epoch: first}); ; {
+		var keys []string
+		err := storage.Until(ctx, func() (err error) {
+			keys, err = b.List(ctx, logPrefix(shard), after, page)
+			return err
+		}, nil)
+		if err != nil {
+			return nil, fmt.Errorf("list slots: %w", err)
+		}
+		for _, key := range keys {
+			if after = key; key >= end {
+				return strays, nil
+			}
+			pos, err := parseSlot(shard, key)
+			if err != nil || pos.Slot == 0 || known(pos) {
+				continue
+			}
+			if data, err := hasData(ctx, b, key); err != nil {
+				return nil, err
+			} else if data {
+				strays = append(strays, pos)
+			}
+		}
+		if len(keys) < page {
+			return strays, nil
+		}
+	}
+}
+
+// hasData reports whether there is DATA under the key of a slot, and not a SEAL or
+// nothing.
+func hasData(ctx context.Context, b storage.Bucket, key string) (bool, error) {
+	var raw []byte
+	err := storage.Until(ctx, func() (err error) {
+		raw, err = b.Get(ctx, key, 0, fixedSize+1)
+		return err
+	}, fs.ErrNotExist)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read slot %s: %w", key, err)
+		return false, fmt.Errorf("read slot %s: %w", key, err)
 	}
-	o, err := decode(raw)
-	if err != nil {
-		return nil, fmt.Errorf("read slot %s: %w", key, err)
-	}
-	if o.typ != typeData || o.shard != shard || o.pos != pos {
-		return nil, fmt.Errorf("read slot %s: %w: it holds a %v, slot %v of shard %d", key, ErrCorrupt, o.typ, o.pos, o.shard)
-	}
-	return o.entries, nil
+	return len(raw) > fixedSize, nil
 }

@@ -80,7 +80,7 @@ func (h *history) removable(rng *rand.Rand, saved Position) (old []Position) {
 // the log had in it.
 func (w *world) auditKept(ctx context.Context, final *history) {
 	for _, pos := range final.kept {
-		entries, err := ReadSlot(ctx, w.disk, 3, pos)
+		entries, err := readSlot(ctx, w.disk, 3, pos)
 		if err != nil {
 			w.fault("kept slot: %v", err)
 			continue

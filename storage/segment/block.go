@@ -28,6 +28,11 @@ func (b Block) Batches(raw []byte) ([]record.Batch, error) {
 	if sum := crc.Sum(raw); sum != b.CRC {
 		return nil, fmt.Errorf("%w: CRC32C of block at offset %d is %08x, index says %08x", ErrCorrupt, b.Base, sum, b.CRC)
 	}
+	return b.Cut(raw)
+}
+
+// Cut is Batches for the bytes of a block of a Run, which has verified them.
+func (b Block) Cut(raw []byte) ([]record.Batch, error) {
 	batches, err := cut(raw)
 	if err != nil {
 		return nil, fmt.Errorf("%w: block at offset %d: %w", ErrCorrupt, b.Base, err)

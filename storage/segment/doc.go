@@ -6,7 +6,8 @@
 // object. The Piece that it returns for each goes into the log's state, and is all that
 // is needed to read the records: the index lies in the last bytes of the piece
 // (Piece.Blocks) and says where the blocks are (Block.Batches). Every byte is covered
-// by a checksum that is verified on the way. Open verifies a whole object.
+// by a checksum that is verified on the way. Open verifies a whole object. A piece that
+// lies in a slot of the journal has no index: Piece.Run makes its blocks.
 //
 // FORMAT.md beside this file has the byte tables.
 package segment

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"strconv"
 	"strings"
 
@@ -132,49 +131,4 @@ func unknownEpoch(s *state.State, id state.SegmentID, shard uint32, r journal.Re
 	}
 	return journal.Missing(journal.SlotKey(shard, journal.Position{Epoch: id.Epoch}),
 		fmt.Sprintf("an owner of epoch %d has stored %s", id.Epoch, segment.Key(shard, id.Epoch, id.Number)))
-}
-
-// slotsThere returns an error if a slot before the checkpoint is missing and has
-// records that are in no segment. The slots behind the checkpoint have been read.
-func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state.State, began journal.Position) error {
-	wanted := make(map[journal.Position]state.Place)
-	first := journal.Position{Epoch: math.MaxUint64}
-	for _, t := range s.Topics {
-		for _, p := range t.Parts {
-			for i := range p.Index {
-				pos := p.Index[i].Position()
-				if !pos.Before(began) {
-					break
-				}
-				wanted[pos] = p.Key
-				if pos.Before(first) {
-					first = pos
-				}
-			}
-		}
-	}
-	if len(wanted) == 0 {
-		return nil
-	}
-	there := make(map[string]bool)
-	end, after := journal.SlotKey(shard, began), journal.SlotKey(shard, journal.Position{Epoch: first.Epoch, Slot: first.Slot - 1})
-	err := listAll(ctx, b, fmt.Sprintf("%04d/log/", shard), after, func(key string) bool {
-		there[key] = true
-		return key < end
-	})
-	if err != nil {
-		return err
-	}
-	for pos, partition := range wanted {
-		key := journal.SlotKey(shard, pos)
-		if there[key] {
-			continue
-		}
-		if missing, err := gone(ctx, b, key); err != nil {
-			return err
-		} else if missing {
-			return journal.Missing(key, fmt.Sprintf("the log has records of %v in it", partition))
-		}
-	}
-	return nil
 }

@@ -32,6 +32,12 @@ func (a *auditor) placement(ctx context.Context) error {
 		}
 	}
 	for id, all := range pieces {
+		if id.Slot {
+			if err := a.slot(ctx, id, all); err != nil {
+				return err
+			}
+			continue
+		}
 		if a.state.Segments[id] != len(all) {
 			a.problem(fmt.Errorf("%w: segment %d/%d has %d pieces, but the log counts %d", state.ErrCorrupt, id.Epoch, id.Number, len(all), a.state.Segments[id]))
 		}
@@ -106,7 +112,7 @@ func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
 
 // segment reads a whole segment and compares it with what refers to it.
 func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.Placed) error {
-	key := segment.Key(a.shard, id.Epoch, id.Number)
+	key := id.Key(a.shard)
 	a.where = key
 	object, err := a.bucket.Get(ctx, key, 0, -1)
 	switch {
@@ -163,11 +169,15 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 			continue
 		}
 		a.report.Orphans++
-		a.where = segment.Key(a.shard, id.Epoch, id.Number)
+		a.where = id.Key(a.shard)
 		if err := unknownEpoch(a.state, id, a.shard, a.known, before); err != nil {
 			a.gone = true
 			a.problem(err)
 		}
 	}
-	return nil
+	strays, err := journal.Strays(ctx, a.bucket, a.shard, 0, a.state.Truncated(), func(pos journal.Position) bool {
+		return a.state.Slots.Has(pos) || garbage[state.SlotID(pos)]
+	})
+	a.report.Orphans += len(strays)
+	return a.found(fmt.Sprintf("shard %d", a.shard), err)
 }

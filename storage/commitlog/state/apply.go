@@ -15,10 +15,11 @@ type State struct {
 	Names       map[string]*TopicData
 	Gateways    map[string]*gateway
 	ProducerIDs uint64            // all ids below it may have been given out
-	Segments    map[SegmentID]int // live pieces of each segment
-	Garbage     []SegmentID       // without live pieces, not deleted yet
+	Segments    map[SegmentID]int // live pieces of each segment that is not a slot
+	Slots       AdoptedSlots      // slots that serve as segments
+	Garbage     []SegmentID       // both kinds, without live pieces, not deleted yet
 	Cleaned     uint64            // the leftovers of all epochs up to this one were deleted
-	truncated   journal.Position  // all slots before it were deleted
+	truncated   journal.Position  // all slots before it were deleted, but for those that serve as segments
 	Identity    *Identity         // nil: the log says nothing of the objects beside it
 
 	// Appended, if set, is given the batches of each run as they come. It is not set
@@ -50,6 +51,10 @@ func Empty() *State {
 		ProducerIDs: 1,
 	}
 }
+
+// Truncated returns the position before which all slots were deleted, but for those that
+// serve as segments.
+func (s *State) Truncated() journal.Position { return s.truncated }
 
 // broken reports a rule that the log at rest breaks.
 func (s *State) broken(format string, args ...any) error {

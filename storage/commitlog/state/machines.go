@@ -122,6 +122,17 @@ func DecodeCheckpoint(body []byte) (*State, sections, error) {
 	return s, all, err
 }
 
+// VerifyCheckpoint is DecodeCheckpoint for a caller that only wants to know whether it
+// succeeds. It takes little memory, however many pieces there are.
+func VerifyCheckpoint(body []byte) error {
+	own, _, err := splitBody(body)
+	if err != nil {
+		return err
+	}
+	_, err = (&restorer{decoder: decoder{p: own}, s: Empty(), verifies: true}).state()
+	return err
+}
+
 // splitBody finds the state and the sections in a body, and does not decode them.
 func splitBody(body []byte) (own []byte, all sections, err error) {
 	d := decoder{p: body}

@@ -7,31 +7,56 @@ import (
 	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 	"github.com/weirmq/weir/storage/weir"
 )
 
 // Piece says where the records of a range of offsets lie in a segment. There may
 // be a million: 64 bytes.
+//
+// If the segment is a slot the piece is the batches of one run, as they are in the slot,
+// without an index.
 type Piece struct {
 	Base, Next int64
 	Time       int64 // highest timestamp; segment.NoTime if it has no records
 	Segment    SegmentID
 	At, Size   uint32
-	Index      uint32
+	Index      uint32 // bytes of the index; of a slot, of all records that were in it when it was adopted
 	Records    uint32
 }
 
-// Ref returns the piece in the form that the segment's reader takes.
+// Ref returns the piece in the form that the segment's reader takes. One in a slot has
+// no index.
 func (p *Piece) Ref(key Place) segment.Piece {
-	return segment.Piece{
+	x := segment.Piece{
 		Topic: key.Topic, Partition: key.Partition, Base: p.Base, Next: p.Next, MaxTime: p.Time,
 		At: p.At, Size: p.Size, Index: p.Index, Records: p.Records,
 	}
+	if p.Segment.Slot {
+		x.Index = 0
+	}
+	return x
 }
 
 // Data is how many bytes of batches the piece has.
-func (p *Piece) Data() int64 { return int64(p.Size - p.Index) }
+func (p *Piece) Data() int64 {
+	if p.Segment.Slot {
+		return int64(p.Size)
+	}
+	return int64(p.Size - p.Index)
+}
+
+// check returns an error for numbers that no piece has.
+func (p *Piece) check() error {
+	if !p.Segment.Slot {
+		return p.Ref(Place{}).Check()
+	}
+	if p.Base < 0 || p.Next <= p.Base || p.Size < record.HeaderSize || p.Index < p.Size || int64(p.At)+int64(p.Size) > journal.MaxSlot || p.Records == 0 {
+		return fmt.Errorf("%w: piece of offsets %d to %d with %d bytes at %d of a slot", ErrCorrupt, p.Base, p.Next, p.Size, p.At)
+	}
+	return nil
+}
 
 // Placed is a piece and the partition that it belongs to.
 type Placed struct {
@@ -51,6 +76,12 @@ func (s *State) install(pos journal.Position, all []Placed) error {
 		if err := all[i].Segment.readable(); err != nil {
 			return err
 		}
+		if all[i].Segment.Slot {
+			if !all[i].Segment.Position().Before(pos) {
+				return s.broken("slot %v is adopted in slot %v", all[i].Segment.Position(), pos)
+			}
+			continue
+		}
 		_, known := s.Segments[all[i].Segment]
 		if known || slices.Contains(s.Garbage, all[i].Segment) || all[i].Segment.Epoch != pos.Epoch {
 			return s.broken("segment %d/%d is installed in epoch %d, or twice", all[i].Segment.Epoch, all[i].Segment.Number, pos.Epoch)
@@ -65,17 +96,31 @@ func (s *State) install(pos journal.Position, all []Placed) error {
 			return err
 		}
 	}
+	s.reviveSlots(made)
 	for id := range made {
-		if s.Segments[id] == 0 {
+		if !id.Slot && s.Segments[id] == 0 || id.Slot && !s.Slots.Has(id.Position()) && !slices.Contains(s.Garbage, id) {
 			s.discard(id)
 		}
 	}
 	return nil
 }
 
+// reviveSlots takes slots out of the garbage that have live pieces again: of two
+// partitions in a slot, one may have been adopted and trimmed before the other was
+// adopted. Such a slot still exists: it is not deleted before all runs in it, and in the
+// slots before it, have found another place.
+func (s *State) reviveSlots(made map[SegmentID]bool) {
+	s.Garbage = slices.DeleteFunc(slices.Clone(s.Garbage), func(id SegmentID) bool {
+		return id.Slot && made[id] && s.Slots.Has(id.Position())
+	})
+}
+
 func (s *State) installOne(p *Partition, x Piece) error {
 	if end := p.segmented(); x.Base >= end {
 		n, err := p.covered(x)
+		if err == nil && x.Segment.Slot && !x.is(&p.Index[0], n) {
+			err = fmt.Errorf("%v: the run with offsets %d to %d is not where it was adopted, in slot %v", p.Key, x.Base, x.Next, x.Segment.Position())
+		}
 		if err == nil && len(p.Pieces) > 0 && x.Base != end {
 			err = fmt.Errorf("%v: a piece begins at offset %d, the one before ends at %d", p.Key, x.Base, end)
 		}
@@ -89,18 +134,25 @@ func (s *State) installOne(p *Partition, x Piece) error {
 		p.Index = slices.Clone(p.Index[n:])
 	} else {
 		from, to := p.replaced(x)
-		if from < 0 {
+		if from < 0 || x.Segment.Slot {
 			return s.broken("%v: a piece with offsets %d to %d replaces parts of others", p.Key, x.Base, x.Next)
 		}
 		for _, old := range p.Pieces[from:to] {
 			p.Bytes -= old.Data()
-			s.release(old.Segment)
+			s.release(&old)
 		}
 		p.Pieces = slices.Concat(p.Pieces[:from], []Piece{x}, p.Pieces[to:])
 	}
 	p.Bytes += x.Data()
-	s.Segments[x.Segment]++
+	s.hold(&x)
 	return nil
+}
+
+// is reports whether a piece in a slot is the run of an extent, the only one that it
+// takes the place of.
+func (p *Piece) is(x *Extent, extents int) bool {
+	return extents == 1 && p.Segment == SlotID(x.Position()) && p.Base == x.Base && p.At == x.At && p.Size == x.Size && p.Time == x.Time &&
+		int64(p.Records) == p.Next-p.Base
 }
 
 // segmented is the offset before which a partition lies in segments.
@@ -148,10 +200,35 @@ func (p *Partition) replaced(x Piece) (from, to int) {
 	return from, to
 }
 
+// CountPieces returns how many pieces the log has.
+func (s *State) CountPieces() (n int) {
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
+			n += len(p.Pieces)
+		}
+	}
+	return n
+}
+
+// hold notes that a segment has one live piece more.
+func (s *State) hold(x *Piece) {
+	if x.Segment.Slot {
+		s.Slots.hold(x)
+	} else {
+		s.Segments[x.Segment]++
+	}
+}
+
 // release notes that a segment has one live piece less.
-func (s *State) release(id SegmentID) {
-	if s.Segments[id]--; s.Segments[id] <= 0 {
-		s.discard(id)
+func (s *State) release(x *Piece) {
+	if x.Segment.Slot {
+		if s.Slots.release(x) {
+			s.discard(x.Segment)
+		}
+		return
+	}
+	if s.Segments[x.Segment]--; s.Segments[x.Segment] <= 0 {
+		s.discard(x.Segment)
 	}
 }
 
@@ -179,7 +256,7 @@ func (s *State) trim(key Place, start int64) error {
 	n := 0
 	for n < len(p.Pieces) && p.Pieces[n].Next <= start {
 		p.Bytes -= p.Pieces[n].Data()
-		s.release(p.Pieces[n].Segment)
+		s.release(&p.Pieces[n])
 		n++
 	}
 	if n > 0 {
@@ -198,7 +275,8 @@ func (s *State) trim(key Place, start int64) error {
 }
 
 // sweep forgets garbage that was deleted. In all epochs up to cleaned, no segment is
-// left that was never installed; no slot before truncated is left.
+// left that was never installed; before truncated only slots are left that serve as
+// segments.
 func (s *State) sweep(cleaned uint64, truncated journal.Position, ids []SegmentID) error {
 	s.Cleaned = max(s.Cleaned, cleaned)
 	if s.truncated.Before(truncated) {
@@ -242,7 +320,7 @@ func (d *decoder) piece(version byte) Piece {
 	x.Time = d.varint()
 	x.Segment = d.segmentID(version)
 	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
-	if err := x.Ref(Place{}).Check(); err != nil {
+	if x.check() != nil {
 		d.bad = true
 	}
 	return x

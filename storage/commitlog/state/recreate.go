@@ -53,7 +53,7 @@ func (s *State) Prepend(key Place, pieces []Piece, tell func(string)) (row []Pie
 	for _, x := range pieces {
 		if x.Next == first {
 			row, first = append(row, x), x.Base
-			s.Segments[x.Segment]++
+			s.hold(&x)
 			p.Bytes += x.Data()
 		}
 	}

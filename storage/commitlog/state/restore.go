@@ -3,6 +3,7 @@ package state
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
@@ -32,6 +33,9 @@ type restorer struct {
 	s       *State
 	order   []*TopicData // as they come: marks name them by their number
 	near    near
+
+	verifies bool    // the state is not wanted: no pieces are kept
+	scratch  []Piece // if verifies is set, of the partition at hand
 }
 
 // decodeState is the inverse of encode. It checks everything: the result keeps the
@@ -39,7 +43,10 @@ type restorer struct {
 //
 // Errors: ErrCorrupt, ErrFormat.
 func decodeState(body []byte) (*State, error) {
-	d := &restorer{decoder: decoder{p: body}, s: Empty()}
+	return (&restorer{decoder: decoder{p: body}, s: Empty()}).state()
+}
+
+func (d *restorer) state() (*State, error) {
 	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > closedVersion || d.version == 3) {
 		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d and %d", ErrFormat, d.version, stateVersion, closedVersion)
 	}
@@ -147,7 +154,7 @@ func (d *restorer) partition(p *Partition) {
 		d.must(next >= 0)
 	}
 	if pieces > 0 {
-		p.Pieces = make([]Piece, pieces)
+		p.Pieces = d.room(pieces)
 	}
 	for i := range p.Pieces {
 		x := &p.Pieces[i]
@@ -185,6 +192,18 @@ func (d *restorer) partition(p *Partition) {
 	for id := range ps.Old {
 		d.must(ps.Young[id] == nil)
 	}
+	if d.verifies {
+		p.Pieces = nil
+	}
+}
+
+// room returns n pieces to be filled in.
+func (d *restorer) room(n int) []Piece {
+	if !d.verifies {
+		return make([]Piece, n)
+	}
+	d.scratch = slices.Grow(d.scratch[:0], n)[:n]
+	return d.scratch
 }
 
 // indexed returns the epochs that follow from a partition's runs. Those of records in
@@ -205,8 +224,15 @@ func (d *restorer) piece(key Place, x *Piece) {
 	d.near.segment = d.segment(d.near.segment)
 	x.Segment = d.near.segment
 	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
-	d.must(x.Ref(key).Check() == nil)
-	d.s.Segments[x.Segment]++
+	d.must(x.check() == nil)
+	switch {
+	case d.bad:
+	case d.verifies && x.Segment.Slot:
+	case x.Segment.Slot:
+		d.s.Slots.add(x)
+	default:
+		d.s.hold(x)
+	}
 }
 
 // segment takes the id of a segment behind another one.
@@ -440,6 +466,7 @@ func (d *restorer) marks(b *progress, lane weir.Lane, t *TopicData) {
 
 // garbage takes the garbage segments: none of them has live pieces.
 func (d *restorer) garbage() {
+	d.s.Slots.sort()
 	var last SegmentID
 	for i := range d.items(minGarbage) {
 		var id SegmentID
@@ -450,7 +477,7 @@ func (d *restorer) garbage() {
 			id = d.segment(last)
 			d.must(i == 0 || last.compare(id) < 0)
 		}
-		d.must(d.s.Segments[id] == 0)
+		d.must(d.s.Segments[id] == 0 && (!id.Slot || !d.s.Slots.Has(id.Position())))
 		d.s.Garbage = append(d.s.Garbage, id)
 		last = id
 	}

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/weirmq/weir/storage/journal"
+	"github.com/weirmq/weir/storage/segment"
 )
 
 // SegmentID names the object that a piece lies in: the epoch of the owner that made it,
-// and its number in that epoch.
+// and its number in that epoch. Of a slot these are epoch and slot.
 type SegmentID struct {
 	Epoch  uint64
 	Number uint64
@@ -33,13 +36,18 @@ const CleanNumbers = 10_000_000_000_000_000_000
 // before the end of any of them, no two in one partition have the same key.
 func (id SegmentID) Clean() bool { return id.Number > CleanNumbers }
 
+// Key returns the key of the object.
+func (id SegmentID) Key(shard uint32) string {
+	if id.Slot {
+		return journal.SlotKey(shard, id.Position())
+	}
+	return segment.Key(shard, id.Epoch, id.Number)
+}
+
 // readable returns ErrFormat for an object that this program can name but not read.
 func (id SegmentID) readable() error {
-	switch {
-	case id.Other != 0:
+	if id.Other != 0 {
 		return fmt.Errorf("%w: segment %d/%d of shard %d in the log of another one, which needs a later version of weir", ErrFormat, id.Epoch, id.Number, id.Other-1)
-	case id.Slot:
-		return fmt.Errorf("%w: slot %d/%d serves as a segment, which needs a later version of weir", ErrFormat, id.Epoch, id.Number)
 	}
 	return nil
 }
@@ -131,7 +139,7 @@ func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
 
 // number sets the number of an id.
 func (d *decoder) number(id *SegmentID, number uint64, clean bool) {
-	if number > CleanNumbers || clean && (number == 0 || number+CleanNumbers < number) {
+	if number > CleanNumbers || clean && (number == 0 || number+CleanNumbers < number || id.Slot) {
 		d.bad = true
 		return
 	}

@@ -19,7 +19,11 @@ func flaggedPieces() []Placed {
 		{Epoch: 2, Number: 4}, {Epoch: 2, Number: CleanNumbers + 4}, {Epoch: 2, Number: 4, Slot: true},
 		{Epoch: 2, Number: 4, Other: 1}, {Epoch: 2, Number: CleanNumbers + 1, Other: 301},
 	} {
-		all = append(all, Placed{Place{id, int32(i)}, Piece{Base: 300, Next: 305, Time: 1000, Segment: s, At: 64, Size: 1000, Index: 130, Records: 7}})
+		x := Piece{Base: 300, Next: 305, Time: 1000, Segment: s, At: 64, Size: 1000, Index: 130, Records: 7}
+		if s.Slot {
+			x.Index = 1200 // all that was in the slot
+		}
+		all = append(all, Placed{Place{id, int32(i)}, x})
 	}
 	return all
 }
@@ -34,7 +38,7 @@ func TestFlaggedIDs(t *testing.T) {
 	want := "\x02\x00\x00\x00\x05" +
 		head + "\x00" + "\xac\x02\x05\xd0\x0f" + "\x00\x02\x04" + "\x40\xe8\x07\x82\x01\x07" +
 		head + "\x01" + "\xac\x02\x05\xd0\x0f" + "\x02\x02\x04" + "\x40\xe8\x07\x82\x01\x07" +
-		head + "\x02" + "\xac\x02\x05\xd0\x0f" + "\x04\x02\x04" + "\x40\xe8\x07\x82\x01\x07" +
+		head + "\x02" + "\xac\x02\x05\xd0\x0f" + "\x04\x02\x04" + "\x40\xe8\x07\xb0\x09\x07" +
 		head + "\x03" + "\xac\x02\x05\xd0\x0f" + "\x01\x00\x02\x04" + "\x40\xe8\x07\x82\x01\x07" +
 		head + "\x04" + "\xac\x02\x05\xd0\x0f" + "\x03\xac\x02\x02\x01" + "\x40\xe8\x07\x82\x01\x07"
 	if string(body) != want {
@@ -60,7 +64,7 @@ func TestFlaggedIDs(t *testing.T) {
 // What this program can name and not read is not taken for something else, neither from
 // an entry nor from a checkpoint.
 func TestUnreadableSegments(t *testing.T) {
-	for _, x := range flaggedPieces()[2:] {
+	for _, x := range flaggedPieces()[3:] {
 		s := goldenState()
 		err := s.Apply(journal.Position{Epoch: 2, Slot: 1}, journal.Entry{Kind: KindInstalled, Body: EncodeInstalled([]Placed{x}, 2)})
 		if !errors.Is(err, ErrFormat) || !strings.Contains(err.Error(), "later version") {

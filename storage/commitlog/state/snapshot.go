@@ -32,7 +32,7 @@ func (s *State) Become(other *State) {
 		}
 	}
 	s.Topics, s.Names, s.Gateways, s.ProducerIDs = other.Topics, other.Names, other.Gateways, other.ProducerIDs
-	s.Segments, s.Garbage, s.Cleaned, s.truncated = other.Segments, other.Garbage, other.Cleaned, other.truncated
+	s.Segments, s.Slots, s.Garbage, s.Cleaned, s.truncated = other.Segments, other.Slots, other.Garbage, other.Cleaned, other.truncated
 	s.Identity = other.Identity
 }
 
@@ -53,7 +53,7 @@ func (s *State) Before(pos journal.Position) bool {
 			return false
 		}
 	}
-	return !pos.Before(s.truncated)
+	return !pos.Before(s.truncated) && (s.Slots.Len() == 0 || s.Slots.Last().Before(pos))
 }
 
 // Append appends the part of a checkpoint that is the state's own: all that the log

@@ -25,6 +25,12 @@ func tidied(s *State) *State {
 	c.Become(s)
 	c.Garbage = append([]SegmentID(nil), s.Garbage...)
 	slices.SortFunc(c.Garbage, SegmentID.compare)
+	c.Slots = AdoptedSlots{} // without those that are dead
+	for _, x := range s.Slots.all {
+		if x.live > 0 {
+			c.Slots.all = append(c.Slots.all, adoptedSlot{x.epoch, x.slot, 0, x.live})
+		}
+	}
 	c.Topics, c.Names = make(map[weir.TopicID]*TopicData), make(map[string]*TopicData)
 	for id, t := range s.Topics {
 		copied := &TopicData{Topic: t.Topic}

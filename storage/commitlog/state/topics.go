@@ -57,7 +57,7 @@ func (s *State) deleteTopic(id weir.TopicID) error {
 	s.forgetTopic(id)
 	for _, p := range t.Parts {
 		for i := range p.Pieces {
-			s.release(p.Pieces[i].Segment)
+			s.release(&p.Pieces[i])
 		}
 		p.Wake()
 	}

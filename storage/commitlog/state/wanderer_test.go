@@ -210,6 +210,10 @@ func (w *wanderer) installed() (uint16, []byte) {
 		if slices.ContainsFunc(all, func(x Placed) bool { return x.Key == p.Key }) {
 			continue
 		}
+		if w.level > 1 && len(p.Index) > 0 && p.Index[0].Position().Before(w.pos) && w.rng.IntN(2) == 0 {
+			all = append(all, adopted(p, 0))
+			continue
+		}
 		x := Piece{Segment: id, At: at, Index: 80, Size: 80, Time: segment.NoTime}
 		if n := len(p.Pieces); n > 0 && w.rng.IntN(2) == 0 {
 			from := w.rng.IntN(n)
@@ -242,6 +246,15 @@ func (w *wanderer) trimmed(t *TopicData) (uint16, []byte) {
 }
 
 // oldest is the position before which no slot is needed.
+// adopted is a piece of the i-th run of a partition, where it is.
+func adopted(p *Partition, i int) Placed {
+	x, next := p.Index[i], p.NextOf(i)
+	return Placed{p.Key, Piece{
+		Base: x.Base, Next: next, Time: x.Time, Segment: SlotID(x.Position()),
+		At: x.At, Size: x.Size, Index: 2 * x.Size, Records: uint32(next - x.Base),
+	}}
+}
+
 func (w *wanderer) oldest() journal.Position {
 	oldest := w.pos
 	for _, t := range w.s.Topics {

@@ -1,7 +1,6 @@
 package upkeep
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
@@ -183,6 +181,7 @@ type cleaning struct {
 	round   uint32
 	last    int64 // offset of the last record in pieces, which is always kept
 	final   bool  // the last round: the pieces that it writes are clean
+	moves   bool  // pieces are written even if they stay as they are
 	horizon int64 // the earliest delete horizon of the tombstones that stay
 
 	keep    []bool // of the batch at hand
@@ -312,7 +311,7 @@ func (c *cleaning) rewrite(w *rewriter, pieces []state.Piece) error {
 // group makes one piece of the first ones, and returns how many.
 func (c *cleaning) group(w *rewriter, pieces []state.Piece) (n int, err error) {
 	size := w.m.o.Segment
-	if w.b != nil && (w.b.Size()+int(pieces[0].Size) > 2*size || len(w.keys) >= w.most()) {
+	if w.b != nil && (w.b.Size()+int(pieces[0].Size) > 2*size || len(w.placed) >= w.most()) {
 		if err := w.finish(); err != nil {
 			return 0, err
 		}
@@ -330,7 +329,7 @@ func (c *cleaning) group(w *rewriter, pieces []state.Piece) (n int, err error) {
 		}
 		n++
 	}
-	if n == 1 && !c.changed && (!c.final || pieces[0].Segment.Clean()) {
+	if n == 1 && !c.changed && !c.moves && (!c.final || pieces[0].Segment.Clean()) {
 		w.b.Drop() // the new piece would be the same
 		return n, nil
 	}
@@ -442,123 +441,4 @@ func (c *cleaning) stays(r *record.Record, expired bool) bool {
 	}
 	newest, known := c.offsets[digestOf(r.Key)]
 	return !known || newest <= r.Offset
-}
-
-// scanBytes bounds a Get of scan, but for one larger block.
-const scanBytes = 4 << 20
-
-// Scan hands out the batches of a piece in their order, a part of it after the other.
-// It bypasses the cache: what the upkeep reads once must not evict what readers want.
-// It does not retry for long, because slots wait meanwhile to be rewritten.
-func (m *Maintainer) Scan(ctx context.Context, key state.Place, x *state.Piece, fn func(record.Batch) error) error {
-	l := m.log
-	object, ref := segment.Key(l.Shard, x.Segment.Epoch, x.Segment.Number), x.Ref(key)
-	get := func(at, n uint32) (raw []byte, err error) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		err = storage.Until(ctx, func() error {
-			raw, err = l.Bucket.Get(ctx, object, int64(at), int64(n))
-			return err
-		}, fs.ErrNotExist)
-		if err == nil && len(raw) != int(n) {
-			err = fmt.Errorf("%w: it ends early", state.ErrCorrupt)
-		}
-		return raw, err
-	}
-	at, n := x.At+x.Size-x.Index, x.Index
-	whole := x.Size <= scanBytes
-	if whole {
-		at, n = x.At, x.Size
-	}
-	raw, err := get(at, n)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", object, err)
-	}
-	blocks, err := ref.Blocks(raw[n-x.Index:])
-	for err == nil && len(blocks) > 0 {
-		k := 1
-		for k < len(blocks) && (whole || blocks[k].At+blocks[k].Size-blocks[0].At <= scanBytes) {
-			k++
-		}
-		if !whole {
-			at = blocks[0].At
-			if raw, err = get(at, blocks[k-1].At+blocks[k-1].Size-at); err != nil {
-				break
-			}
-		}
-		for _, blk := range blocks[:k] {
-			if err = handOut(blk, raw[blk.At-at:][:blk.Size], fn); err != nil {
-				break
-			}
-		}
-		blocks = blocks[k:]
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", object, state.Translate(err))
-	}
-	return nil
-}
-
-func handOut(blk segment.Block, raw []byte, fn func(record.Batch) error) error {
-	batches, err := blk.Batches(raw)
-	if err != nil {
-		return err
-	}
-	for _, b := range batches {
-		if err := fn(b); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Pieces of less than 1/smallPiece of a segment are small. A row of at least this many
-// small neighbours becomes one piece.
-const (
-	smallPiece = 16
-	manySmall  = 32
-)
-
-// join makes one piece of many small neighbours: a partition with few records gets a
-// small one in each pass. The new piece is dirty, like the old ones.
-func (m *Maintainer) join() error {
-	w := &rewriter{m: m}
-	for key, runs := range m.small() {
-		for _, pieces := range runs {
-			c := &cleaning{m: m, key: key}
-			if err := m.unreadable(key, c.rewrite(w, pieces)); err != nil {
-				return err
-			}
-		}
-	}
-	return w.finish()
-}
-
-// small finds rows of small dirty pieces.
-func (m *Maintainer) small() map[state.Place][][]state.Piece {
-	all := make(map[state.Place][][]state.Piece)
-	m.log.View(func(s *state.State) {
-		for _, t := range s.Topics {
-			for _, p := range t.Parts {
-				if rows := m.smallOf(p); len(rows) > 0 && !m.skipped[p.Key] {
-					all[p.Key] = rows
-				}
-			}
-		}
-	})
-	return all
-}
-
-func (m *Maintainer) smallOf(p *state.Partition) (rows [][]state.Piece) {
-	from := 0
-	for i := 0; i <= len(p.Pieces); i++ {
-		if i < len(p.Pieces) && !p.Pieces[i].Segment.Clean() && int(p.Pieces[i].Size) < m.o.Segment/smallPiece {
-			continue
-		}
-		if i-from >= manySmall {
-			rows = append(rows, p.Pieces[from:i])
-		}
-		from = i + 1
-	}
-	return rows
 }

@@ -5,8 +5,11 @@
 //	upkeep.go                   the driver: when a pass is due, and what it takes
 //	tasks.go                    the tasks, in an order in which a crash does no harm
 //	rewrite.go                  runs in slots become pieces in segments
+//	adopt.go                    large runs stay in their slots, which become segments
 //	retention.go                old pieces are dropped, and segments without a reference deleted
 //	compact.go, transactions.go the last record of each key stays
+//	join.go                     small neighbours become one piece; sparse slots are copied
+//	scan.go                     the batches of a piece, for all of these
 //	pace.go                     writers are slowed down when too much is waiting
 //	giveup.go                   a repair passes over what cannot be read
 package upkeep

@@ -42,7 +42,13 @@ func (m *Maintainer) GiveUpPieces() error {
 	})
 	w := &rewriter{m: m}
 	for id, pieces := range bySegment {
-		switch _, err := m.OpenSegment(id); {
+		var err error
+		if id.Slot {
+			err = m.scanAll(pieces)
+		} else {
+			_, err = m.OpenSegment(id)
+		}
+		switch {
 		case err == nil:
 			continue
 		case !state.Permanent(err):
@@ -55,6 +61,18 @@ func (m *Maintainer) GiveUpPieces() error {
 		}
 	}
 	return w.finish()
+}
+
+// scanAll reads pieces.
+func (m *Maintainer) scanAll(pieces []state.Placed) error {
+	for i := range pieces {
+		x := &pieces[i]
+		err := m.Scan(m.ctx, x.Key, &x.Piece, func(record.Batch) error { return nil })
+		if err = state.Translate(err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // OpenSegment reads a whole segment.
@@ -82,11 +100,11 @@ func (m *Maintainer) copyPiece(w *rewriter, x *state.Placed) error {
 		if !state.Permanent(err) {
 			return err
 		}
-		m.giveUp(x.Key, x.Base, x.Next, segment.Key(m.log.Shard, x.Segment.Epoch, x.Segment.Number), err)
+		m.giveUp(x.Key, x.Base, x.Next, x.Segment.Key(m.log.Shard), err)
 		w.begin(x.Key, x.Base, 0)
 	}
 	w.end(x.Key, x.Next)
-	if w.b.Size() < m.o.Segment && len(w.keys) < w.most() {
+	if w.b.Size() < m.o.Segment && len(w.placed) < w.most() {
 		return nil
 	}
 	return w.store()

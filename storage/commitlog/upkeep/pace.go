@@ -8,6 +8,11 @@ import (
 // tally is an amount of the log.
 type tally struct{ bytes, slots int64 }
 
+// minus returns the difference of two tallies, at least 0.
+func (t tally) minus(u tally) tally {
+	return tally{max(t.bytes-u.bytes, 0), max(t.slots-u.slots, 0)}
+}
+
 // debt is what the upkeep still has to do: all that was applied and is not yet behind a
 // durable checkpoint, with its data in segments. A new owner has to read no more than
 // that.
@@ -15,29 +20,32 @@ type debt struct {
 	mu      sync.Mutex
 	applied tally     // guarded by mu; all that this owner has applied, in recovery too
 	settled tally     // guarded by mu; the part of it that is no longer debt
+	placed  tally     // guarded by mu; the part of it that is in segments, behind a checkpoint or not
 	moved   time.Time // guarded by mu; when the upkeep last made progress
 	failing bool      // guarded by mu; the last pass failed
 }
 
-// add counts a slot that was applied, and returns what is owed with it.
+// add counts a slot that was applied, and returns what is to be placed with it.
 func (d *debt) add(bytes int64) tally {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.applied.bytes += bytes
 	d.applied.slots++
-	return d.due()
-}
-
-// due is owed with mu held.
-func (d *debt) due() tally {
-	return tally{max(d.applied.bytes-d.settled.bytes, 0), max(d.applied.slots-d.settled.slots, 0)}
+	return d.applied.minus(d.placed)
 }
 
 // owed returns the debt.
 func (d *debt) owed() tally {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.due()
+	return d.applied.minus(d.settled)
+}
+
+// toPlace returns what is not in segments.
+func (d *debt) toPlace() tally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.applied.minus(d.placed)
 }
 
 // mark returns all that was applied until now.
@@ -47,11 +55,15 @@ func (d *debt) mark() tally {
 	return d.applied
 }
 
-// settle notes that of everything up to mark only left is still to be done.
-func (d *debt) settle(mark, left tally) {
+// settle notes that of everything up to mark only left is not in segments, and if saved
+// is set, that the rest is behind a durable checkpoint.
+func (d *debt) settle(mark, left tally, saved bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.settled = tally{mark.bytes - left.bytes, mark.slots - left.slots}
+	d.placed = tally{mark.bytes - left.bytes, mark.slots - left.slots}
+	if saved {
+		d.settled = d.placed
+	}
 }
 
 // deduct subtracts what the upkeep itself has written, which alone needs no pass.
@@ -60,13 +72,15 @@ func (d *debt) deduct(mine tally) {
 	defer d.mu.Unlock()
 	d.settled.bytes += mine.bytes
 	d.settled.slots += mine.slots
+	d.placed.bytes += mine.bytes
+	d.placed.slots += mine.slots
 }
 
 // clear is for a recovery that starts over.
 func (d *debt) clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.applied, d.settled = tally{}, tally{}
+	d.applied, d.settled, d.placed = tally{}, tally{}, tally{}
 }
 
 // inherit notes that at least so much was left by the owners before this one: a

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment"
 )
 
@@ -121,18 +122,27 @@ func (m *Maintainer) sweep(p *pass) error {
 // deleteBatch is how many objects one request deletes.
 const deleteBatch = 1000
 
-// deleteSegments removes segments.
+// deleteSegments removes segments. Slots are deleted by the journal alone: it knows
+// which of them a recovery needs.
 func (m *Maintainer) deleteSegments(ids []state.SegmentID) error {
-	for batch := range slices.Chunk(ids, deleteBatch) {
-		keys := make([]string, len(batch))
-		for i, id := range batch {
-			keys[i] = segment.Key(m.log.Shard, id.Epoch, id.Number)
+	var keys []string
+	var slots []journal.Position
+	for _, id := range ids {
+		if id.Slot {
+			slots = append(slots, id.Position())
+		} else {
+			keys = append(keys, id.Key(m.log.Shard))
 		}
-		if err := m.log.Bucket.Delete(m.ctx, keys...); err != nil {
+	}
+	for batch := range slices.Chunk(keys, deleteBatch) {
+		if err := m.log.Bucket.Delete(m.ctx, batch...); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(slots) == 0 {
+		return nil
+	}
+	return m.log.Remove(m.ctx, slots)
 }
 
 // leftovers deletes the segments that earlier owners stored and never installed. It
@@ -174,8 +184,27 @@ func (m *Maintainer) leftovers(*pass) error {
 			}
 		}
 	}
+	if err := m.removeStrays(first); err != nil {
+		return err
+	}
 	m.clean = true
 	return nil
+}
+
+// removeStrays deletes slots of epochs from first on that arrived after they had been
+// deleted. Where slots were deleted, only those that serve as segments are left.
+func (m *Maintainer) removeStrays(first uint64) error {
+	l, before := m.log, journal.Position{}
+	l.View(func(s *state.State) { before = s.Truncated() })
+	strays, err := journal.Strays(m.ctx, l.Bucket, l.Shard, first, before, func(pos journal.Position) (known bool) {
+		l.View(func(s *state.State) { known = s.Slots.Has(pos) || slices.Contains(s.Garbage, state.SlotID(pos)) })
+		return known
+	})
+	if err != nil || len(strays) == 0 {
+		return err
+	}
+	l.Logger.Info("slots arrived after they had been deleted: they are deleted again", "shard", l.Shard, "slots", len(strays))
+	return l.Remove(m.ctx, strays)
 }
 
 // unknown picks the segments that the log does not know.

@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,9 @@ type job struct {
 	key     state.Place
 	extents []state.Extent
 	next    int64 // behind the last one
-	bytes   int64
+	bytes   int64 // of those that are rewritten
+	adopts  bool  // large runs stay in their slots: see loads
+	loads   loads
 }
 
 // rewrite moves what lies in the oldest slots into segments. The rest is left for
@@ -33,8 +36,8 @@ func (m *Maintainer) rewrite(p *pass) error {
 		return nil
 	}
 	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
-	w.fetch(jobs)
 	stuck := len(m.stuck)
+	w.fetch(jobs)
 	err := w.all(jobs)
 	m.more = left.slots > 0 && (w.moved > 0 || len(m.stuck) > stuck)
 	return err
@@ -51,28 +54,13 @@ func (m *Maintainer) passLimit() tally {
 	return tally{times * m.o.Bytes, times * int64(m.o.Slots)}
 }
 
-// slotted returns the slots that partitions refer to, with the number of bytes referred
-// to. It leaves out partitions that are stuck.
-func (m *Maintainer) slotted(stuck map[state.Place]bool) map[journal.Position]int64 {
-	sizes := make(map[journal.Position]int64)
-	m.log.View(func(s *state.State) {
-		for _, t := range s.Topics {
-			for _, p := range t.Parts {
-				for i := 0; i < len(p.Index) && !stuck[p.Key]; i++ {
-					sizes[p.Index[i].Position()] += int64(p.Index[i].Size)
-				}
-			}
-		}
-	})
-	return sizes
-}
-
-// jobs lists the runs of the oldest slots, about limit of them, large partitions first.
-// It leaves out partitions that are stuck. left is what lies in younger slots.
+// jobs lists the runs of the oldest slots, about limit of them to be rewritten, large
+// partitions first. It leaves out partitions that are stuck. left is what lies in
+// younger slots.
 func (m *Maintainer) jobs(limit tally) (jobs []job, left tally) {
-	sizes := m.slotted(m.stuck)
-	order := make([]journal.Position, 0, len(sizes))
-	for pos := range sizes {
+	loads := m.loads(m.stuck)
+	order := make([]journal.Position, 0, len(loads.slots))
+	for pos := range loads.slots {
 		order = append(order, pos)
 	}
 	slices.SortFunc(order, func(a, b journal.Position) int {
@@ -84,43 +72,48 @@ func (m *Maintainer) jobs(limit tally) (jobs []job, left tally) {
 	var last journal.Position
 	taken := tally{}
 	for _, pos := range order {
-		full := taken.bytes+sizes[pos] > limit.bytes || taken.slots == limit.slots
+		size := loads.slots[pos].rewritten()
+		full := taken.bytes+size > limit.bytes || taken.slots == limit.slots
 		if left.slots > 0 || full && taken.slots > 0 {
-			left.bytes += sizes[pos]
+			left.bytes += loads.slots[pos].all
 			left.slots++
 			continue
 		}
 		last = pos
-		taken.bytes += sizes[pos]
+		taken.bytes += size
 		taken.slots++
 	}
 	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
 			for _, p := range t.Parts {
-				if j := m.jobOf(p, last); len(j.extents) > 0 {
+				if j := m.jobOf(p, last, loads); len(j.extents) > 0 {
 					jobs = append(jobs, j)
 				}
 			}
 		}
 	})
 	slices.SortFunc(jobs, func(a, b job) int {
-		if a.bytes != b.bytes {
-			return int(min(max(b.bytes-a.bytes, -1), 1))
-		}
-		return bytes.Compare(a.key.Topic[:], b.key.Topic[:])
+		return cmp.Or(cmp.Compare(b.bytes, a.bytes), bytes.Compare(a.key.Topic[:], b.key.Topic[:]))
 	})
 	return jobs, left
 }
 
 // jobOf is the runs of a partition up to and including those of a slot.
-func (m *Maintainer) jobOf(p *state.Partition, last journal.Position) job {
+func (m *Maintainer) jobOf(p *state.Partition, last journal.Position, loads loads) job {
 	j := job{key: p.Key}
+	large := int64(0)
 	for i := 0; i < len(p.Index) && !m.stuck[p.Key]; i++ {
 		if last.Before(p.Index[i].Position()) {
 			break
 		}
 		j.extents, j.next = p.Index[:i+1:i+1], p.NextOf(i)
-		j.bytes += int64(p.Index[i].Size)
+		if j.bytes += int64(p.Index[i].Size); loads.adopts(&p.Index[i]) {
+			large += int64(p.Index[i].Size)
+		}
+	}
+	if mostly(large, j.bytes) {
+		j.adopts, j.loads = true, loads
+		j.bytes -= large
 	}
 	return j
 }
@@ -130,8 +123,8 @@ type rewriter struct {
 	m       *Maintainer
 	b       *segment.Builder
 	id      state.SegmentID
-	keys    []state.Place // of the pieces in b
-	moved   int           // pieces installed
+	placed  []state.Placed // the pieces in b, and those in slots between them
+	moved   int            // pieces installed
 	uploads []*upload
 	clean   bool // its pieces have been compacted; see state.SegmentID.Clean
 
@@ -169,7 +162,7 @@ func (w *rewriter) all(jobs []job) error {
 func (w *rewriter) each(jobs []job) error {
 	for i := range jobs {
 		j := &jobs[i]
-		err := w.one(j)
+		err := w.job(j)
 		w.left -= j.bytes
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt):
@@ -180,7 +173,7 @@ func (w *rewriter) each(jobs []job) error {
 		case err != nil:
 			return err
 		}
-		if w.b != nil && (j.bytes >= int64(w.m.o.Segment)/2 || len(w.keys) >= w.most()) {
+		if j.bytes >= int64(w.m.o.Segment)/2 || len(w.placed) >= w.most() {
 			if err := w.store(); err != nil {
 				return err
 			}
@@ -205,6 +198,9 @@ func (w *rewriter) fetch(jobs []job) {
 	missing := make(map[journal.Position]bool)
 	for i := range jobs {
 		for _, x := range jobs[i].extents {
+			if jobs[i].leaves(&x) {
+				continue
+			}
 			w.uses[x.Position()]++
 			if l.Run(jobs[i].key, x.Base) == nil {
 				missing[x.Position()] = true
@@ -242,9 +238,42 @@ func (w *rewriter) begin(key state.Place, base, bytes int64) {
 		w.b = segment.NewBuilder(w.m.log.Shard, w.id.Epoch, w.id.Number)
 		w.b.Reuse(w.m.memory.take())
 		w.b.Grow(int(min(max(bytes, w.left), int64(w.m.o.Segment+w.m.log.FillBytes))))
-		w.keys = nil
 	}
 	w.b.Begin(key.Topic, key.Partition, base)
+}
+
+// job makes pieces of the runs of a partition, in their order.
+func (w *rewriter) job(j *job) error {
+	for from := 0; from < len(j.extents); {
+		to, bytes := from, int64(0)
+		for to < len(j.extents) && !j.leaves(&j.extents[to]) {
+			bytes += int64(j.extents[to].Size)
+			to++
+		}
+		if to > from {
+			if err := w.one(&job{key: j.key, extents: j.extents[from:to], next: j.nextOf(to - 1), bytes: bytes}); err != nil {
+				return err
+			}
+		}
+		if from = to; to < len(j.extents) {
+			w.adopt(j, to)
+			from++
+		}
+		if len(w.placed) >= w.most() {
+			if err := w.store(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// nextOf is the offset behind the i-th run.
+func (j *job) nextOf(i int) int64 {
+	if i+1 < len(j.extents) {
+		return j.extents[i+1].Base
+	}
+	return j.next
 }
 
 // one writes the batches of a partition, in one piece as long as it fits.
@@ -313,9 +342,7 @@ func (w *rewriter) one(j *job) error {
 // one.
 func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (next int64) {
 	x := j.extents[i]
-	if next = j.next; i+1 < len(j.extents) {
-		next = j.extents[i+1].Base
-	}
+	next = j.nextOf(i)
 	w.m.giveUp(j.key, x.Base, next, journal.SlotKey(w.m.log.Shard, x.Position()), cause)
 	if before {
 		w.end(j.key, x.Base)
@@ -329,8 +356,11 @@ func (w *rewriter) giveUp(j *job, i int, before bool, left int64, cause error) (
 }
 
 func (w *rewriter) end(key state.Place, next int64) {
-	w.b.End(next)
-	w.keys = append(w.keys, key)
+	x := w.b.End(next)
+	w.placed = append(w.placed, state.Placed{Key: key, Piece: state.Piece{
+		Base: x.Base, Next: x.Next, Time: x.MaxTime, Segment: w.id,
+		At: x.At, Size: x.Size, Index: x.Index, Records: x.Records,
+	}})
 }
 
 // data returns the bytes of a run: from memory, or from its slot.
@@ -376,38 +406,34 @@ func (w *rewriter) finish() error {
 	return err
 }
 
-// store begins to store the segment under way.
+// store begins to store the segment under way. Pieces in slots only have to wait for
+// their turn.
 func (w *rewriter) store() error {
-	if w.b == nil {
+	b, placed := w.b, w.placed
+	if w.b, w.placed = nil, nil; len(placed) == 0 {
 		return nil
 	}
-	b := w.b
-	w.b = nil
-	if len(w.keys) == 0 {
-		return nil
-	}
-	object, pieces, err := b.Finish()
-	if err != nil {
-		return fmt.Errorf("finish segment %d/%d: %w", w.id.Epoch, w.id.Number, err)
-	}
-	all := make([]state.Placed, len(pieces))
-	for i, x := range pieces {
-		all[i] = state.Placed{Key: w.keys[i], Piece: state.Piece{
-			Base: x.Base, Next: x.Next, Time: x.MaxTime, Segment: w.id,
-			At: x.At, Size: x.Size, Index: x.Index, Records: x.Records,
-		}}
+	var object []byte
+	if b != nil && slices.ContainsFunc(placed, func(x state.Placed) bool { return !x.Segment.Slot }) {
+		var err error
+		if object, _, err = b.Finish(); err != nil {
+			return fmt.Errorf("finish segment %d/%d: %w", w.id.Epoch, w.id.Number, err)
+		}
 	}
 	if len(w.uploads) == maxUploads {
 		if err := w.install(); err != nil {
 			return err
 		}
 	}
-	l := w.m.log
 	ctx, cancel := context.WithCancel(w.m.ctx)
-	s := &upload{w.id, all, cancel, make(chan error, 1)}
+	s := &upload{w.id, placed, cancel, make(chan error, 1)}
 	w.uploads = append(w.uploads, s)
+	if object == nil {
+		s.stored <- nil
+		return nil
+	}
 	go func() {
-		clear, err := w.m.store(ctx, segment.Key(l.Shard, s.id.Epoch, s.id.Number), object)
+		clear, err := w.m.store(ctx, s.id.Key(w.m.log.Shard), object)
 		if clear { // else it may still be being sent
 			w.m.memory.give(object)
 		}

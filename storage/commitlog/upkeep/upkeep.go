@@ -24,6 +24,7 @@ type Options struct {
 	Grace   time.Duration // after which an idle log makes a pass for what is left to delete; a minute
 	Segment int           // bytes of a segment; 16 MiB, less if the bucket prefers smaller objects
 	Keys    int           // keys that compaction keeps in memory at once; 1,048,576, which take 40 MB
+	Adopt   int           // runs of so many bytes or more may stay where they are: see rewriter.adopts; 128 KiB
 	Off     bool          // no upkeep: everything stays in slots
 }
 
@@ -35,6 +36,7 @@ func (u Options) withDefaults(b storage.Bucket) Options {
 	u.Grace = cmp.Or(u.Grace, time.Minute)
 	u.Segment = cmp.Or(u.Segment, 16<<20)
 	u.Keys = cmp.Or(u.Keys, 1<<20)
+	u.Adopt = cmp.Or(u.Adopt, 128<<10)
 	if size := storage.PreferredSize(b); size > 0 {
 		u.Segment = min(u.Segment, size)
 	}
@@ -43,7 +45,7 @@ func (u Options) withDefaults(b storage.Bucket) Options {
 
 // Check returns an error for limits that make no sense.
 func (u Options) Check() error {
-	if u.Bytes < 0 || u.Slots < 0 || u.Debt < 0 || u.Age < 0 || u.Grace < 0 || u.Segment < 0 || u.Keys < 0 {
+	if u.Bytes < 0 || u.Slots < 0 || u.Debt < 0 || u.Age < 0 || u.Grace < 0 || u.Segment < 0 || u.Keys < 0 || u.Adopt < 0 {
 		return errors.New("negative limit of the upkeep")
 	}
 	return nil
@@ -65,6 +67,7 @@ type Maintainer struct {
 	calls  chan chan error // of Maintain
 
 	debt    debt
+	saved   atomic.Int64 // bytes of the last checkpoint
 	through atomic.Int64 // when the last complete pass ended, ms since 1970
 
 	memory segmentMemory
@@ -75,9 +78,10 @@ type Maintainer struct {
 	// Of run alone.
 	number  uint64            // of the last segment of this epoch
 	last    time.Time         // when the last pass ended
+	stored  time.Time         // when the last checkpoint was stored
 	clean   bool              // the leftovers of older epochs were deleted
 	unused  journal.Position  // all slots before it were no longer needed when the last pass ended
-	cut     journal.Position  // all slots before it were deleted
+	cut     journal.Position  // all slots before it were deleted, but for those that serve as segments
 	garbage []state.SegmentID // segments that were garbage when the last pass ended
 	mine    tally             // what the upkeep has proposed since it rewrote slots
 	more    bool              // the last pass has left something for the next
@@ -111,11 +115,12 @@ type Host struct {
 	Snapshot   func() []byte                                             // a checkpoint's body; only while a slot is applied
 	Propose    func(ctx context.Context, kind uint16, body []byte) error // makes an entry durable, ahead of those of writers
 	Checkpoint func(ctx context.Context, pos journal.Position, body []byte) error
-	Truncate   func(ctx context.Context, before journal.Position) error // deletes slots
-	Unreadable func(key state.Place, base int64, err error)             // is told of runs that cannot be read
-	Settled    func()                                                   // is called when writers that are held back may go on
-	Fail       func(error) error                                        // ends the log, and returns the reason why it ended
-	lost       func(Loss)                                               // in a repair, is told of what is given up; else nil
+	Truncate   func(ctx context.Context, before journal.Position, keep func(journal.Position) bool) error // deletes slots: journal.Truncate
+	Remove     func(ctx context.Context, slots []journal.Position) error                                  // deletes slots that Truncate has kept
+	Unreadable func(key state.Place, base int64, err error)                                               // is told of runs that cannot be read
+	Settled    func()                                                                                     // is called when writers that are held back may go on
+	Fail       func(error) error                                                                          // ends the log, and returns the reason why it ended
+	lost       func(Loss)                                                                                 // in a repair, is told of what is given up; else nil
 }
 
 // New returns the upkeep of a log, which Start begins. It ends with ctx.
@@ -180,8 +185,8 @@ func (m *Maintainer) Applied(pos journal.Position, entries []journal.Entry) {
 // inherit counts what lies in slots after a recovery: all of it must be rewritten.
 func (m *Maintainer) inherit() {
 	left := tally{}
-	for _, size := range m.slotted(nil) {
-		left.bytes += size
+	for _, slot := range m.loads(nil).slots {
+		left.bytes += slot.all
 		left.slots++
 	}
 	m.debt.inherit(left)
@@ -192,15 +197,40 @@ func (m *Maintainer) enough(owed tally) bool {
 	return owed.bytes >= m.o.Bytes || owed.slots >= int64(m.o.Slots)
 }
 
+// saveShare bounds what checkpoints add to the bytes that are written: if they take
+// largeSave or more, the next one follows when saveShare times the bytes of the last have
+// been appended. Smaller ones follow each pass.
+const (
+	saveShare = 24
+	largeSave = 1 << 20
+)
+
+// worth is how much debt is worth a checkpoint: as much as a pass takes on, or more if
+// checkpoints are large. A larger debt makes a recovery longer, by the time that it takes
+// to read it.
+func (m *Maintainer) worth() tally {
+	times := 1.0
+	if saved := m.saved.Load(); saved >= largeSave {
+		times = max(times, float64(saveShare*saved)/float64(m.o.Bytes))
+	}
+	return tally{int64(times * float64(m.o.Bytes)), int64(times * float64(m.o.Slots))}
+}
+
+// saves reports whether a pass ends with a checkpoint.
+func (m *Maintainer) saves() bool {
+	owed, worth := m.debt.owed(), m.worth()
+	return owed.bytes >= worth.bytes || owed.slots >= worth.slots || m.log.Now().Sub(m.stored) >= m.o.Age
+}
+
 // strain returns the debt, divided by the limit beyond which writers are slowed down. A
 // few slots are always within the limit.
 func (m *Maintainer) strain() float64 {
 	if m.o.Off {
 		return 0
 	}
-	owed, times := m.debt.owed(), float64(m.o.Debt)
-	bytes := max(times*float64(m.o.Bytes), float64(4*m.log.FillBytes))
-	return max(float64(owed.bytes)/bytes, float64(owed.slots)/(times*float64(m.o.Slots)))
+	owed, worth, times := m.debt.owed(), m.worth(), float64(m.o.Debt)
+	bytes := max(times*float64(worth.bytes), float64(4*m.log.FillBytes))
+	return max(float64(owed.bytes)/bytes, float64(owed.slots)/(times*float64(worth.slots)))
 }
 
 func (m *Maintainer) nudge() {
@@ -242,9 +272,10 @@ func (m *Maintainer) run() {
 			clear(m.stuck)
 			m.tried = m.log.Now()
 		}
-		err := m.Keep()
+		idle := m.log.Now().Sub(m.last) >= m.o.Grace
+		err := m.keep(answer != nil || idle)
 		for answer != nil && err == nil && m.more {
-			err = m.Keep()
+			err = m.keep(true)
 		}
 		if wait = 0; err != nil {
 			m.last, wait = m.log.Now(), m.o.retry()
@@ -278,8 +309,7 @@ func (m *Maintainer) due() bool {
 
 // pressing reports whether there is enough to rewrite for a pass.
 func (m *Maintainer) pressing() bool {
-	owed := m.debt.owed()
-	return m.enough(owed) || owed.bytes > 0 && m.log.Now().Sub(m.last) >= m.o.Age
+	return m.enough(m.debt.toPlace()) || m.debt.owed().bytes > 0 && m.log.Now().Sub(m.last) >= m.o.Age
 }
 
 // truncates reports whether there are enough slots to delete for a pass: each pass
@@ -311,15 +341,20 @@ func (m *Maintainer) Maintain(ctx context.Context) error {
 	}
 }
 
-// Keep makes a pass without compaction. Writers that are held back may go on when it
-// settles debt.
-func (m *Maintainer) Keep() error {
+// Keep makes a pass without compaction, which ends with a checkpoint. Writers that are
+// held back may go on when it settles debt.
+func (m *Maintainer) Keep() error { return m.keep(true) }
+
+// keep is Keep. The pass ends with a checkpoint if save is set, or enough is owed.
+func (m *Maintainer) keep(save bool) error {
 	mark := m.debt.mark()
 	m.mine = tally{}
-	p := &pass{}
+	p := &pass{saves: save || m.saves()}
 	err := m.pass(p, false)
 	if err == nil {
-		m.debt.settle(mark, p.left)
+		m.last = m.log.Now()
+		m.through.Store(m.last.UnixMilli())
+		m.debt.settle(mark, p.left, p.saves)
 		m.deductOwn()
 	}
 	m.debt.ended(err)
@@ -339,7 +374,7 @@ func (m *Maintainer) passIfDue() error {
 	if m.ctx.Err() != nil || !m.pressing() {
 		return m.ctx.Err()
 	}
-	if err := m.Keep(); err != nil {
+	if err := m.keep(false); err != nil {
 		return passError{err}
 	}
 	return nil
@@ -356,7 +391,7 @@ func (e passError) Error() string { return "make a pass meanwhile: " + e.err.Err
 func (m *Maintainer) truncate(p *pass) error {
 	l := m.log
 	if m.cut.Before(m.unused) {
-		if err := l.Truncate(m.ctx, m.unused); err != nil && m.ctx.Err() != nil {
+		if err := l.Truncate(m.ctx, m.unused, m.serves); err != nil && m.ctx.Err() != nil {
 			return m.ctx.Err()
 		} else if err != nil {
 			l.Logger.Warn("unneeded slots are not deleted yet", "shard", l.Shard, "before", m.unused, "err", err)
@@ -366,8 +401,6 @@ func (m *Maintainer) truncate(p *pass) error {
 	}
 	m.unused, m.garbage = m.useless(p.checkpoint)
 	m.garbage = m.garbage[:min(len(m.garbage), l.FillBytes/2/state.MaxSwept)]
-	m.last = l.Now()
-	m.through.Store(m.last.UnixMilli())
 	return nil
 }
 
@@ -378,7 +411,12 @@ func (m *Maintainer) save(p *pass) error {
 		return err
 	}
 	p.checkpoint = c.pos
-	return m.log.Checkpoint(m.ctx, c.pos, c.body)
+	if err := m.log.Checkpoint(m.ctx, c.pos, c.body); err != nil {
+		return err
+	}
+	m.stored = m.log.Now()
+	m.saved.Store(int64(len(c.body)))
+	return nil
 }
 
 // note proposes an entry of what was deleted, and takes a snapshot right behind it.
@@ -398,7 +436,7 @@ func (m *Maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	select {
 	case c := <-m.snapshot:
 		// Slots must not be deleted for a checkpoint that cannot be read back.
-		if _, _, err := state.DecodeCheckpoint(c.body); err != nil {
+		if err := state.VerifyCheckpoint(c.body); err != nil {
 			return checkpoint{}, m.log.Fail(fmt.Errorf("read back the checkpoint before %v: %w", c.pos, err))
 		}
 		return c, nil
@@ -413,8 +451,16 @@ func (m *Maintainer) propose(kind uint16, body []byte) error {
 	return m.log.Propose(m.ctx, kind, body)
 }
 
+// serves reports whether a slot serves as a segment.
+func (m *Maintainer) serves(pos journal.Position) (yes bool) {
+	m.log.View(func(s *state.State) { yes = s.Slots.Has(pos) })
+	return yes
+}
+
 // useless returns the first slot that an extent refers to, at most limit, and the
-// segments that nothing refers to.
+// segments that nothing refers to. Of slots these are only those before m.cut: no
+// extent refers to them, so they will never serve as segments again. The others go when
+// all slots up to there are deleted.
 func (m *Maintainer) useless(limit journal.Position) (first journal.Position, garbage []state.SegmentID) {
 	m.log.View(func(s *state.State) {
 		for _, t := range s.Topics {
@@ -424,7 +470,11 @@ func (m *Maintainer) useless(limit journal.Position) (first journal.Position, ga
 				}
 			}
 		}
-		garbage = append(garbage, s.Garbage...)
+		for _, id := range s.Garbage {
+			if !id.Slot || id.Position().Before(m.cut) {
+				garbage = append(garbage, id)
+			}
+		}
 	})
 	return limit, garbage
 }

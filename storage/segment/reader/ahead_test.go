@@ -47,7 +47,7 @@ func TestReadsOn(t *testing.T) {
 		o := put(t, b, 1, row(t, 0, 240, 60<<10))
 		way := storagetest.NewFaults(b, 1)
 		way.Plan(slow(100 * time.Millisecond))
-		r := New(way, shard, 32<<20)
+		r := New(way, named, 32<<20)
 		defer r.Close()
 		if waited := scan(t, r, o, 200*time.Millisecond, 500<<10); waited > 2 {
 			t.Errorf("%d reads had to wait", waited)
@@ -67,7 +67,7 @@ func TestReadsOnFollowed(t *testing.T) {
 		o := put(t, b, 1, row(t, 0, 240, 60<<10))
 		way := storagetest.NewFaults(b, 1)
 		way.Plan(slow(100 * time.Millisecond))
-		r := New(way, shard, 32<<20)
+		r := New(way, named, 32<<20)
 		defer r.Close()
 		var wg sync.WaitGroup
 		for i := range 4 {
@@ -89,7 +89,7 @@ func TestReadsOnFollowed(t *testing.T) {
 func TestJumps(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 80, 120<<10))
-	r := New(b, shard, 64<<20)
+	r := New(b, named, 64<<20)
 	defer r.Close()
 	want := int64(o.piece.Index)
 	for _, offset := range []int64{60, 20, 40, 0, 72} {
@@ -108,7 +108,7 @@ func TestAheadBounds(t *testing.T) {
 		const limit = 32 << 20
 		way := storagetest.NewFaults(mem.New(), 1)
 		b := &counted{Bucket: way}
-		r := New(b, shard, limit)
+		r := New(b, named, limit)
 		defer r.Close()
 		var objects []object
 		for i := range uint64(8) {
@@ -122,7 +122,7 @@ func TestAheadBounds(t *testing.T) {
 			for range 3 {
 				o.must(t, r, 1, 1)
 				r.mu.Lock()
-				r.streams.put(stream{place{o.epoch, o.number, o.piece}, 1}, 0)
+				r.streams.put(streamOf(o.place(), 1), end{at: o.place()})
 				r.mu.Unlock()
 			}
 			synctest.Wait()
@@ -159,7 +159,7 @@ func TestAheadBounds(t *testing.T) {
 func TestAheadOfNobody(t *testing.T) {
 	b := mem.New()
 	const limit = 8 << 20
-	r := New(b, shard, limit)
+	r := New(b, named, limit)
 	defer r.Close()
 	ahead := func() int64 {
 		r.mu.Lock()
@@ -192,7 +192,7 @@ func TestAheadCancelled(t *testing.T) {
 		b := newCounted()
 		o := put(t, b, 1, row(t, 0, 40, 120<<10))
 		way := storagetest.NewFaults(b, 1)
-		r := New(way, shard, 64<<20)
+		r := New(way, named, 64<<20)
 		defer r.Close()
 		o.must(t, r, 0, 300<<10)
 		way.Plan(slow(time.Hour))
@@ -221,7 +221,7 @@ func TestAheadFails(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 40, 120<<10))
 	way := storagetest.NewFaults(b, 1)
-	r := New(way, shard, 64<<20)
+	r := New(way, named, 64<<20)
 	defer r.Close()
 	o.must(t, r, 0, 300<<10)
 	way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Fate: storagetest.Fail} })
@@ -246,20 +246,20 @@ func TestStreams(t *testing.T) {
 	if _, found := s.take(at(1)); found {
 		t.Error("a stream from nowhere")
 	}
-	s.put(at(1), 7)
-	s.put(at(1), 8)
-	if asked, found := s.take(at(1)); !found || asked != 8 {
-		t.Error(asked, found)
+	s.put(at(1), end{asked: 7})
+	s.put(at(1), end{asked: 8})
+	if e, found := s.take(at(1)); !found || e.asked != 8 {
+		t.Error(e, found)
 	}
 	if _, found := s.take(at(1)); found {
 		t.Error("it was taken")
 	}
 	for i := range int64(5 * maxStreams) {
-		s.put(at(i), 0)
+		s.put(at(i), end{})
 		if i%3 == 0 {
 			s.take(at(i - 1))
 		}
-		s.put(at(-1), 0) // one that is always there
+		s.put(at(-1), end{}) // one that is always there
 	}
 	if len(s.ends) > maxStreams || len(s.ring) != maxStreams {
 		t.Errorf("%d streams, ring of %d", len(s.ends), len(s.ring))
@@ -284,7 +284,7 @@ func TestCrowd(t *testing.T) {
 	}
 	way := storagetest.NewFaults(b, 1)
 	way.Random(storagetest.Odds{Fail: 0.1, Before: time.Millisecond, After: time.Millisecond})
-	r := New(way, shard, 6<<20)
+	r := New(way, named, 6<<20)
 	done := make(chan struct{})
 	var wg, patient sync.WaitGroup
 	for seed := range uint64(8) {

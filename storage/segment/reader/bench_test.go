@@ -15,7 +15,7 @@ func BenchmarkRead(b *testing.B) {
 		o := put(b, bucket, uint64(i), row(b, 0, 16<<20/size, size))
 		for _, limit := range []int64{64 << 20, 8 << 20} {
 			b.Run(fmt.Sprintf("batch=%d/cached=%v", size, limit > 16<<20), func(b *testing.B) {
-				r := New(bucket, shard, limit)
+				r := New(bucket, named, limit)
 				defer r.Close()
 				offset := int64(0)
 				b.SetBytes(1 << 20)

@@ -7,15 +7,22 @@ import (
 	"github.com/weirmq/weir/storage/segment"
 )
 
-// place is a piece and the object that it lies in.
-type place struct {
-	epoch, number uint64
-	piece         segment.Piece
+// Object names the object that a piece lies in.
+type Object struct {
+	Epoch, Number uint64
+	Slot          bool  // it is a slot of the journal; its pieces have no index
+	Leader        int32 // of a slot: leader epoch of all batches of the piece
+}
+
+// Place is a piece and the object that it lies in.
+type Place struct {
+	Object Object
+	Piece  segment.Piece // as Builder.End returned it, or of a slot with Index 0
 }
 
 // key names what is cached: a block of a piece by its number, or the index.
 type key struct {
-	place
+	Place
 	block int
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
 )
 
@@ -30,7 +31,7 @@ type want struct {
 }
 
 // requestIndex finds the index of a piece, or sees that it is fetched.
-func (r *Reader) requestIndex(at place) (want, error) {
+func (r *Reader) requestIndex(at Place) (want, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -47,7 +48,7 @@ func (r *Reader) requestIndex(at place) (want, error) {
 // request finds the blocks from first to last of a piece, or sees that they are
 // fetched; and those behind them too, if the reader that asks for offset continues from there.
 // asked is the first block that was not asked for on its behalf.
-func (r *Reader) request(at place, blocks []segment.Block, first, last int, offset int64) (wanted []want, asked int, err error) {
+func (r *Reader) request(at Place, blocks []segment.Block, first, last int, offset int64) (wanted []want, asked int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -69,8 +70,11 @@ func (r *Reader) request(at place, blocks []segment.Block, first, last int, offs
 		}
 		i--
 	}
-	asked, readsOn := r.streams.take(stream{at, offset})
-	if asked = max(asked, last); readsOn {
+	before, readsOn := r.streams.take(streamOf(at, offset))
+	if asked = last; before.at == at {
+		asked = max(asked, before.asked)
+	}
+	if readsOn && !at.Object.Slot {
 		asked = r.readAhead(at, blocks, last, asked)
 	}
 	return wanted, asked, nil
@@ -99,7 +103,7 @@ func (w *want) join(f *fetch) {
 
 // missing is how many blocks from first on are neither here nor on their way,
 // and fit in a Get of limit bytes; a first one that is larger does. mu is held.
-func (r *Reader) missing(at place, blocks []segment.Block, first int, limit int64) int {
+func (r *Reader) missing(at Place, blocks []segment.Block, first int, limit int64) int {
 	size := int64(0)
 	for i := first; i < len(blocks); i++ {
 		k := key{at, i}
@@ -112,7 +116,7 @@ func (r *Reader) missing(at place, blocks []segment.Block, first int, limit int6
 }
 
 // startBlocks begins to fetch n blocks. mu is held.
-func (r *Reader) startBlocks(at place, blocks []segment.Block, first, n int, reserved int64) *fetch {
+func (r *Reader) startBlocks(at Place, blocks []segment.Block, first, n int, reserved int64) *fetch {
 	keys := make([]key, n)
 	for i := range keys {
 		keys[i] = key{at, first + i}
@@ -145,14 +149,14 @@ func (r *Reader) start(keys []key, reserved int64, get func(context.Context, *fe
 // getBlocks reads the blocks of f's keys, which lie one behind the other.
 func (r *Reader) getBlocks(ctx context.Context, f *fetch, blocks []segment.Block) {
 	from, last := blocks[0].At, blocks[len(blocks)-1]
-	raw, err := r.get(ctx, f.keys[0].place, int64(from), int64(last.At-from+last.Size))
+	raw, err := r.get(ctx, f.keys[0].Place, int64(from), int64(last.At-from+last.Size))
 	for i, k := range f.keys {
 		if err != nil {
 			f.errs[k] = err
 			continue
 		}
 		b := blocks[i]
-		it, err := r.newBlock(k, b, raw, b.At-from)
+		it, err := r.newBlock(k, b, raw, b.At-from, b.Batches)
 		if err != nil {
 			f.errs[k] = err
 			continue
@@ -167,8 +171,12 @@ func (r *Reader) getBlocks(ctx context.Context, f *fetch, blocks []segment.Block
 // getIndex reads the index of a piece. A piece that is no larger than a block is
 // read as a whole: it will be asked for next, and a Get costs more than its
 // bytes.
-func (r *Reader) getIndex(ctx context.Context, f *fetch, at place) {
-	p, k := &at.piece, f.keys[0]
+func (r *Reader) getIndex(ctx context.Context, f *fetch, at Place) {
+	p, k := &at.Piece, f.keys[0]
+	if at.Object.Slot {
+		r.getRun(ctx, f, at)
+		return
+	}
 	if err := p.Check(); err != nil {
 		f.errs[k] = r.named(at, err)
 		return
@@ -193,15 +201,44 @@ func (r *Reader) getIndex(ctx context.Context, f *fetch, at place) {
 	}
 	for i, b := range blocks {
 		// The read that wants a damaged block reports it.
-		if it, err := r.newBlock(key{at, i}, b, raw, b.At-p.At); err == nil {
+		if it, err := r.newBlock(key{at, i}, b, raw, b.At-p.At, b.Batches); err == nil {
 			f.items[it.key] = it
 		}
 	}
 }
 
+// getRun reads a piece in a slot, as a whole: where its batches begin is known only
+// then.
+func (r *Reader) getRun(ctx context.Context, f *fetch, at Place) {
+	k := f.keys[0]
+	raw, err := r.get(ctx, at, int64(at.Piece.At), int64(at.Piece.Size))
+	if err != nil {
+		f.errs[k] = err
+		return
+	}
+	blocks, err := at.Piece.Run(raw, at.Object.Leader)
+	if err != nil {
+		f.errs[k] = r.named(at, err)
+		return
+	}
+	it := &item{key: k, blocks: blocks, size: int64(itemSize + entrySize*len(blocks))}
+	f.items[k] = it
+	for i, b := range blocks {
+		it, err := r.newBlock(key{at, i}, b, raw, b.At-at.Piece.At, b.Cut)
+		if err != nil {
+			f.errs[k] = err
+			return
+		}
+		if f.reserved > 0 {
+			it.ahead = int64(b.Size)
+		}
+		f.items[it.key] = it
+	}
+}
+
 // get reads a range of a segment that is known to be there.
-func (r *Reader) get(ctx context.Context, at place, from, n int64) ([]byte, error) {
-	raw, err := r.bucket.Get(ctx, segment.Key(r.shard, at.epoch, at.number), from, n)
+func (r *Reader) get(ctx context.Context, at Place, from, n int64) ([]byte, error) {
+	raw, err := r.bucket.Get(ctx, r.name(at.Object), from, n)
 	switch {
 	case r.life.Err() != nil:
 		return nil, ErrClosed
@@ -215,25 +252,25 @@ func (r *Reader) get(ctx context.Context, at place, from, n int64) ([]byte, erro
 	return raw, nil
 }
 
-// newBlock verifies the block that begins at a place in raw. It is copied, unless
-// it fills nearly all of that: else a block in the cache would keep neighbours in
+// newBlock cuts the block that begins at a place in raw into batches. It is copied,
+// unless it fills nearly all of that: else a block in the cache would keep neighbours in
 // memory that have left it.
-func (r *Reader) newBlock(k key, b segment.Block, raw []byte, at uint32) (*item, error) {
+func (r *Reader) newBlock(k key, b segment.Block, raw []byte, at uint32, cut func([]byte) ([]record.Batch, error)) (*item, error) {
 	own, size := raw[at:][:b.Size:b.Size], cap(raw)
 	if size > len(own)+len(own)/8 {
 		own = bytes.Clone(own)
 		size = cap(own)
 	}
-	batches, err := b.Batches(own)
+	batches, err := cut(own)
 	if err != nil {
-		return nil, r.named(k.place, err)
+		return nil, r.named(k.Place, err)
 	}
 	return &item{key: k, batches: batches, size: int64(itemSize + size + batchSize*len(batches))}, nil
 }
 
 // named adds the key to an error that does not name it.
-func (r *Reader) named(at place, err error) error {
-	return fmt.Errorf("segment %s: %w", segment.Key(r.shard, at.epoch, at.number), err)
+func (r *Reader) named(at Place, err error) error {
+	return fmt.Errorf("segment %s: %w", r.name(at.Object), err)
 }
 
 // complete puts what was fetched into the cache and tells the readers that wait. An error

@@ -80,7 +80,7 @@ func put(t testing.TB, b storage.Bucket, number uint64, batches []record.Batch) 
 	if len(batches) > 0 {
 		base, next = batches[0].BaseOffset(), batches[len(batches)-1].NextOffset()
 	}
-	builder.Begin([16]byte{1}, 2, base)
+	builder.Begin([16]byte{1}, int32(number), base)
 	for _, b := range batches {
 		if err := builder.Append(b); err != nil {
 			t.Fatal(err)
@@ -97,10 +97,17 @@ func put(t testing.TB, b storage.Bucket, number uint64, batches []record.Batch) 
 	return o
 }
 
+func (o object) place() Place {
+	return Place{Object{Epoch: o.epoch, Number: o.number}, o.piece}
+}
+
+// named returns the key of a segment of the tests' shard.
+func named(o Object) string { return segment.Key(shard, o.Epoch, o.Number) }
+
 func (o object) key() string { return segment.Key(shard, o.epoch, o.number) }
 
 func (o object) read(r *Reader, ctx context.Context, offset int64, maxBytes int) ([]record.Batch, error) {
-	return r.Read(ctx, o.epoch, o.number, o.piece, offset, maxBytes)
+	return r.Read(ctx, []Place{o.place()}, offset, maxBytes)
 }
 
 // try reads what has to be there.

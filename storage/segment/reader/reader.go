@@ -37,7 +37,7 @@ const (
 // each or one larger block, twice while it arrives; and what their callers keep.
 type Reader struct {
 	bucket storage.Bucket
-	shard  uint32
+	name   func(Object) string // returns the key of an object
 
 	life    context.Context // of all Gets; Close ends it
 	end     context.CancelFunc
@@ -53,11 +53,11 @@ type Reader struct {
 }
 
 // New returns a reader with a cache of limit bytes for blocks and indexes. With
-// 0 it keeps nothing.
-func New(b storage.Bucket, shard uint32, limit int64) *Reader {
+// 0 it keeps nothing. name returns the key of an object.
+func New(b storage.Bucket, name func(Object) string, limit int64) *Reader {
 	r := &Reader{
 		bucket:  b,
-		shard:   shard,
+		name:    name,
 		cache:   newCache(limit),
 		fetches: make(map[key]*fetch),
 		streams: newStreams(),
@@ -92,19 +92,51 @@ func (r *Reader) Stats() Stats {
 	return Stats{Hits: r.hits.Load(), Misses: r.misses.Load(), BytesRead: r.bytesRead.Load(), Cached: cached}
 }
 
-// Read returns batches of a piece, from the one that holds offset on, or the
-// first one behind it, since offsets may have holes: about maxBytes of them (at
-// most 16 MiB), at least one if there is any. p is the piece as Builder.End
-// returned it, in the segment with that epoch and number.
+// Read returns batches of a row of pieces of one partition, which follow each other
+// without a hole: from the batch on that holds offset, or the first one behind it, since
+// offsets may have holes. It returns about maxBytes of them (at most 16 MiB), at least
+// one if there is any. offset lies in the first piece. Pieces that maxBytes does not
+// reach are read ahead, if they lie in slots and the reader continues where a read
+// ended.
 //
 // The batches alias the cache: others read them too, so they must not be changed.
 // Each keeps all of its block in memory.
 //
-// Errors: fs.ErrNotExist when the segment is gone (it was replaced meanwhile: the
+// Errors: fs.ErrNotExist when a segment is gone (it was replaced meanwhile: the
 // caller looks again where the offset lies now); segment.ErrCorrupt and
-// segment.ErrFormat, naming the key; ErrClosed; ctx's, and the bucket's.
-func (r *Reader) Read(ctx context.Context, epoch, number uint64, p segment.Piece, offset int64, maxBytes int) ([]record.Batch, error) {
-	blocks, err := r.Blocks(ctx, epoch, number, p)
+// segment.ErrFormat, naming the key; ErrClosed; ctx's, and the bucket's. An error
+// behind the first batches is reported by the read that begins there.
+func (r *Reader) Read(ctx context.Context, row []Place, offset int64, maxBytes int) ([]record.Batch, error) {
+	var batches []record.Batch
+	size := 0
+	r.readRuns(row, offset, maxBytes)
+	for i := range row {
+		got, err := r.readPiece(ctx, row[i], offset, maxBytes-size)
+		if err != nil && len(batches) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			return batches, nil
+		}
+		for _, b := range got {
+			size += len(b)
+		}
+		if batches == nil {
+			batches = got
+		} else {
+			batches = append(batches, got...)
+		}
+		if n := len(got); n > 0 && (size >= maxBytes || got[n-1].NextOffset() < row[i].Piece.Next) {
+			return batches, nil
+		}
+		offset = row[i].Piece.Next
+	}
+	return batches, nil
+}
+
+// readPiece is Read for one piece.
+func (r *Reader) readPiece(ctx context.Context, at Place, offset int64, maxBytes int) ([]record.Batch, error) {
+	blocks, err := r.Blocks(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +144,6 @@ func (r *Reader) Read(ctx context.Context, epoch, number uint64, p segment.Piece
 	if first == last {
 		return nil, nil
 	}
-	at := place{epoch, number, p}
 	wanted, asked, err := r.request(at, blocks, first, last, offset)
 	if err != nil {
 		return nil, err
@@ -121,19 +152,19 @@ func (r *Reader) Read(ctx context.Context, epoch, number uint64, p segment.Piece
 	if len(items) == 0 {
 		return nil, err
 	}
-	// An error behind these is reported by the read that begins there.
 	batches := trim(items, offset, maxBytes)
 	r.mu.Lock()
-	r.streams.put(stream{at, batches[len(batches)-1].NextOffset()}, asked)
+	r.streams.put(streamOf(at, batches[len(batches)-1].NextOffset()), end{at: at, asked: asked})
 	r.mu.Unlock()
 	return batches, nil
 }
 
-// Blocks returns the index of a piece. It is shared and must not be changed.
+// Blocks returns the index of a piece. It is shared and must not be changed. Of a piece
+// in a slot it is made when the piece is read.
 //
 // Errors: as Read.
-func (r *Reader) Blocks(ctx context.Context, epoch, number uint64, p segment.Piece) ([]segment.Block, error) {
-	wanted, err := r.requestIndex(place{epoch, number, p})
+func (r *Reader) Blocks(ctx context.Context, at Place) ([]segment.Block, error) {
+	wanted, err := r.requestIndex(at)
 	if err != nil {
 		return nil, err
 	}

@@ -38,7 +38,7 @@ func TestRead(t *testing.T) {
 		put(t, b, 4, nil),
 	} {
 		for _, limit := range []int64{0, 400 << 10, 64 << 20} {
-			r := New(b, shard, limit)
+			r := New(b, named, limit)
 			for offset := o.piece.Base - 2; offset < o.piece.Next+2; offset++ {
 				for _, maxBytes := range []int{-1, 0, 1, 100 << 10, 1 << 20, math.MaxInt} {
 					o.must(t, r, offset, maxBytes)
@@ -62,7 +62,7 @@ func TestGets(t *testing.T) {
 	b := newCounted()
 	large := put(t, b, 1, row(t, 0, 40, 120<<10)) // two batches make a block
 	small := put(t, b, 2, row(t, 0, 5, 10<<10))
-	r := New(b, shard, 64<<20)
+	r := New(b, named, 64<<20)
 	defer r.Close()
 	block := int64(2 * len(large.batches[0]))
 	for _, c := range []struct {
@@ -95,7 +95,7 @@ func TestGets(t *testing.T) {
 func TestLargeRead(t *testing.T) {
 	b := newCounted()
 	o := put(t, b, 1, row(t, 0, 200, 120<<10))
-	r := New(b, shard, 0)
+	r := New(b, named, 0)
 	defer r.Close()
 	size, read := 0, o.must(t, r, 0, math.MaxInt)
 	for _, b := range read {
@@ -114,7 +114,7 @@ func TestOneGet(t *testing.T) {
 		o := put(t, b, 1, row(t, 0, 40, 120<<10))
 		way := storagetest.NewFaults(b, 1)
 		way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Before: time.Second} })
-		r := New(way, shard, 64<<20)
+		r := New(way, named, 64<<20)
 		defer r.Close()
 		for range 20 {
 			go o.try(t, r, 7, 300<<10)
@@ -134,9 +134,9 @@ func TestCancel(t *testing.T) {
 		b := newCounted()
 		o := put(t, b, 1, row(t, 0, 40, 120<<10))
 		way := storagetest.NewFaults(b, 1)
-		r := New(way, shard, 64<<20)
+		r := New(way, named, 64<<20)
 		defer r.Close()
-		if _, err := r.Blocks(t.Context(), o.epoch, o.number, o.piece); err != nil {
+		if _, err := r.Blocks(t.Context(), o.place()); err != nil {
 			t.Fatal(err)
 		}
 		b.taken()
@@ -181,7 +181,7 @@ func givesUp(t *testing.T, r *Reader, o object, ctx context.Context, offset int6
 func TestGone(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 10, 120<<10))
-	r := New(b, shard, 64<<20)
+	r := New(b, named, 64<<20)
 	defer r.Close()
 	o.must(t, r, 0, 1)
 	if err := b.Delete(t.Context(), o.key()); err != nil {
@@ -195,7 +195,7 @@ func TestGone(t *testing.T) {
 		t.Errorf("%d batches from the block that is here", len(got))
 	}
 	o.number++
-	if _, err := r.Blocks(t.Context(), o.epoch, o.number, o.piece); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), o.key()) {
+	if _, err := r.Blocks(t.Context(), o.place()); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), o.key()) {
 		t.Error(err)
 	}
 	idle(t, r)
@@ -237,7 +237,7 @@ func TestCorrupt(t *testing.T) {
 			}
 			defer replace(t, b, c.o.key(), body)
 			replace(t, b, c.o.key(), c.damage(c.o, bytes.Clone(body)))
-			r := New(b, shard, 64<<20)
+			r := New(b, named, 64<<20)
 			defer r.Close()
 			for range 2 {
 				for offset := range c.good {
@@ -257,7 +257,7 @@ func TestCorrupt(t *testing.T) {
 			idle(t, r)
 		})
 	}
-	r := New(b, shard, 64<<20)
+	r := New(b, named, 64<<20)
 	defer r.Close()
 	for _, wrong := range []segment.Piece{{}, small.piece} {
 		o := object{epoch: 5, number: 1, piece: wrong}
@@ -271,7 +271,7 @@ func TestCorrupt(t *testing.T) {
 func TestCutBlocks(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 10, 120<<10))
-	r := New(b, shard, 64<<20)
+	r := New(b, named, 64<<20)
 	defer r.Close()
 	o.must(t, r, 0, 1)
 	body, err := b.Get(t.Context(), o.key(), 0, -1)
@@ -288,7 +288,7 @@ func TestCutBlocks(t *testing.T) {
 func TestLRU(t *testing.T) {
 	b := newCounted()
 	o := put(t, b, 1, row(t, 0, 40, 120<<10))
-	r := New(b, shard, 1<<20) // four blocks
+	r := New(b, named, 1<<20) // four blocks
 	defer r.Close()
 	for _, offset := range []int64{0, 38, 20, 0, 30, 10, 0, 14, 2, 0} {
 		o.must(t, r, offset, 1)
@@ -320,7 +320,7 @@ func TestScan(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 500, 40<<10)) // 20 MB
 	const limit = 8 << 20
-	r := New(repeated{b, o.key()}, shard, limit)
+	r := New(repeated{b, o.key()}, named, limit)
 	defer r.Close()
 	before := heap()
 	most := int64(0)
@@ -351,7 +351,7 @@ func TestNeighboursLeave(t *testing.T) {
 	b := mem.New()
 	o := put(t, b, 1, row(t, 0, 34, 120<<10)) // 4 MB
 	const limit = 8 << 20
-	r := New(repeated{b, o.key()}, shard, limit)
+	r := New(repeated{b, o.key()}, named, limit)
 	defer r.Close()
 	before := heap()
 	for i := range uint64(14) {
@@ -384,7 +384,7 @@ func TestClose(t *testing.T) {
 		b := mem.New()
 		o := put(t, b, 1, row(t, 0, 40, 120<<10))
 		way := storagetest.NewFaults(b, 1)
-		r := New(way, shard, 64<<20)
+		r := New(way, named, 64<<20)
 		o.must(t, r, 0, 1)
 		way.Plan(func(storagetest.Call) storagetest.Outcome { return storagetest.Outcome{Before: time.Hour} })
 		start := time.Now()

@@ -1,0 +1,124 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/weirmq/weir/storage"
+	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
+)
+
+// slot reads a slot that serves as a segment, and proves that each piece in it is as
+// the log knows it.
+func (a *auditor) slot(ctx context.Context, id state.SegmentID, all []state.Placed) error {
+	key := id.Key(a.shard)
+	a.where = key
+	object, err := a.bucket.Get(ctx, key, 0, -1)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.gone = true
+		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", state.ErrCorrupt, len(all), all[0].Base, all[0].Key))
+		return nil
+	case err != nil:
+		return a.found(key, err)
+	}
+	for i := range all {
+		x := &all[i]
+		if len(object) < int(x.At)+int(x.Size) {
+			a.problem(fmt.Errorf("%w: it ends early", state.ErrCorrupt))
+		} else if err := a.piece(x, object[x.At:][:x.Size]); err != nil {
+			a.problem(state.Translate(err))
+		}
+	}
+	return nil
+}
+
+// piece checks a piece in a slot.
+func (a *auditor) piece(x *state.Placed, raw []byte) error {
+	p := a.state.Partition(x.Key)
+	leader := p.LeaderEpoch(int32(x.Segment.Epoch))
+	if _, err := x.Ref(x.Key).Run(raw, leader); err != nil {
+		return err
+	}
+	batches, next, err := state.CutRun(raw, x.Base, leader)
+	if err == nil && int64(x.Records) != next-x.Base {
+		err = fmt.Errorf("%w: %v has %d records, the log says %d", state.ErrCorrupt, x.Ref(x.Key), next-x.Base, x.Records)
+	}
+	if err != nil {
+		return err
+	}
+	if x.Segment.Position().Before(a.began) { // the replay has read the others
+		a.report.Bytes += int64(x.Size)
+		a.batches(x.Key, batches)
+	}
+	a.compareBatches(x.Key, batches)
+	return nil
+}
+
+// slotsThere returns an error if a slot before the checkpoint is missing and the log has
+// records in it. The slots behind the checkpoint have been read.
+func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state.State, began journal.Position) error {
+	var wanted []journal.Position
+	s.Slots.Each(func(pos journal.Position) {
+		if pos.Before(began) {
+			wanted = append(wanted, pos)
+		}
+	})
+	for _, t := range s.Topics {
+		for _, p := range t.Parts {
+			for i := 0; i < len(p.Index) && p.Index[i].Position().Before(began); i++ {
+				wanted = append(wanted, p.Index[i].Position())
+			}
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	slices.SortFunc(wanted, comparePositions)
+	wanted = slices.Compact(wanted)
+	// Both the list and wanted are in order.
+	var missing []string
+	pass := func(key string) {
+		for len(wanted) > 0 {
+			next := journal.SlotKey(shard, wanted[0])
+			if next > key {
+				return
+			}
+			if wanted = wanted[1:]; next < key {
+				missing = append(missing, next)
+			}
+		}
+	}
+	end := journal.SlotKey(shard, began)
+	after := journal.SlotKey(shard, journal.Position{Epoch: wanted[0].Epoch, Slot: wanted[0].Slot - 1})
+	err := listAll(ctx, b, journal.SlotPrefix(shard), after, func(key string) bool {
+		pass(key)
+		return key < end
+	})
+	if err != nil {
+		return err
+	}
+	pass(end)
+	for _, key := range missing {
+		if missing, err := gone(ctx, b, key); err != nil {
+			return err
+		} else if missing {
+			return journal.Missing(key, "the log has records in it")
+		}
+	}
+	return nil
+}
+
+func comparePositions(a, b journal.Position) int {
+	switch {
+	case a.Before(b):
+		return -1
+	case b.Before(a):
+		return 1
+	}
+	return 0
+}
