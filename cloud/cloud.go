@@ -106,7 +106,6 @@ type Node struct {
 	metrics   *measure.Registry     // of what this node counts and knows
 	role      atomic.Value          // string
 	owned     atomic.Pointer[owned] // nil while this node does not own the shard
-	meter     console.Meter         // of the topics
 	recent    *recent.Lines         // of the log
 	ready     sync.Once
 	lock      *os.File
@@ -351,7 +350,7 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { n.meter.Run(ctx, n.broker) })
+	wg.Go(func() { n.metrics.Meter.Run(ctx, n.broker) })
 	wg.Go(func() { n.keepCopy(ctx) })
 	err := cluster.Run(ctx, cluster.Options{
 		Bucket: n.bucket, Self: n.self, Takeover: n.o.Takeover,

@@ -41,7 +41,6 @@ type Options struct {
 	Role    func() string        // owner, recovering or standby
 	Metrics *measure.Registry
 	State   func() State  // nil: no state is known
-	Meter   *Meter        // nil: no rates
 	Recent  *recent.Lines // nil: none are kept
 
 	// Forward passes a request on to the owner and copies its answer. It reports

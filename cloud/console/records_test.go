@@ -188,41 +188,6 @@ func TestAborted(t *testing.T) {
 	}
 }
 
-func TestMeter(t *testing.T) {
-	n := newNode(t)
-	ask[Topic](t, n, 200, "POST", "/v1/topics", `{"name":"t","partitions":1}`)
-	var m Meter
-	known, err := n.broker.Topic("t")
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Now()
-	m.sample(n.broker, now)
-	if got := m.rate(known.ID); got != 0 {
-		t.Errorf("at first: %v", got)
-	}
-	for i := range 10 {
-		n.write(t, "t", make([]record.Record, 20)...)
-		now = now.Add(10 * time.Second)
-		m.sample(n.broker, now)
-		if got := m.rate(known.ID); got != 2 {
-			t.Errorf("sample %d: %v records a second", i, got)
-		}
-	}
-	for range meterSamples {
-		now = now.Add(10 * time.Second)
-		m.sample(n.broker, now)
-	}
-	if got := m.rate(known.ID); got != 0 {
-		t.Errorf("a minute after the last record: %v", got)
-	}
-	n.broker.Follow(0, broker.Node{}, "")
-	m.sample(n.broker, now.Add(time.Second))
-	if len(m.samples) != 0 {
-		t.Error("a standby has samples")
-	}
-}
-
 // TestAssigned: assignments of Kafka's consumers are read, and nothing else is taken
 // for one.
 func TestAssigned(t *testing.T) {

@@ -46,7 +46,7 @@ func (c *console) describe(t broker.Topic) (Topic, error) {
 		d.Records += end - start
 		d.Bytes += size
 	}
-	d.Rate = c.Meter.rate(t.ID)
+	d.Rate = c.Metrics.Meter.Rate(t.ID)
 	return d, nil
 }
 

@@ -20,7 +20,8 @@ import (
 // Registry has the metrics, doors and sources of a node. It may be used by many
 // goroutines.
 type Registry struct {
-	*metrics.Set // shows the doors, too
+	*metrics.Set       // shows the doors, too
+	Meter        Meter // of the topics; the node runs it
 
 	mu      sync.Mutex // guards doors and sources
 	doors   []Door     // by name

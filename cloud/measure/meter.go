@@ -1,4 +1,4 @@
-package console
+package measure
 
 import (
 	"context"
@@ -66,12 +66,9 @@ func (m *Meter) sample(b *broker.Broker, now time.Time) {
 	m.samples = append(m.samples, sample{now, ends})
 }
 
-// rate returns how many records a second a topic got over the last minute, or over the
+// Rate returns how many records a second a topic got over the last minute, or over the
 // part of it that is known. A topic that did not exist at first began at 0.
-func (m *Meter) rate(topic weir.TopicID) float64 {
-	if m == nil {
-		return 0
-	}
+func (m *Meter) Rate(topic weir.TopicID) float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.samples) < 2 {
