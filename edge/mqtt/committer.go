@@ -9,7 +9,7 @@ import (
 // rewritten.
 const rewriteFloor = 1 << 20
 
-// committer makes work durable, batch after batch, and owns the ledger. While it commits
+// committer makes work durable, batch after batch, and owns the state. While it commits
 // a batch, the dispatcher answers the one before, and the Backend may still be storing
 // earlier ones, and the state store writing events. Each connection is answered in order.
 //
@@ -26,12 +26,12 @@ const rewriteFloor = 1 << 20
 //	                        under an id that is known, and is not stored again
 //	after the dispatcher    acks that may be lost: the same as above
 type committer struct {
-	s      *Server
-	ledger *ledger
-	out    chan<- []*work
-	alarm  *time.Timer // wakes the queue at next
-	seq    uint64      // of the last work
-	next   time.Time   // the earliest time at which a will or an expiry is due; zero: none waits
+	s     *Server
+	state *state
+	out   chan<- []*work
+	alarm *time.Timer // wakes the queue at next
+	seq   uint64      // of the last work
+	next  time.Time   // the earliest time at which a will or an expiry is due; zero: none waits
 
 	appended int       // bytes of events since the last rewrite
 	base     int       // bytes that the last rewrite wrote
@@ -58,8 +58,8 @@ type committer struct {
 	spare  []*storing
 }
 
-func newCommitter(s *Server, l *ledger, loaded int) *committer {
-	k := &committer{s: s, ledger: l, out: s.dispatcher.in, answers: make(chan struct{}, 1)}
+func newCommitter(s *Server, l *state, loaded int) *committer {
+	k := &committer{s: s, state: l, out: s.dispatcher.in, answers: make(chan struct{}, 1)}
 	k.base = l.size()
 	k.appended = max(0, loaded-k.base)
 	k.owing.log = s.o.Owed
@@ -70,7 +70,7 @@ func newCommitter(s *Server, l *ledger, loaded int) *committer {
 		c = next
 	}
 	for _, c := range l.clients {
-		if !c.persistent { // it is in the ledger only for its will
+		if !c.persistent { // it is in the state only for its will
 			k.leave(c, now)
 		}
 	}
@@ -155,7 +155,7 @@ func (k *committer) refuse(w *work, err error) {
 		if in.doubtful || in.unowed {
 			in.pending = nil
 		} else {
-			w.page.free(w.id)
+			w.page.removeInbound(w.id)
 		}
 	}
 	if w.conn != nil && w.message.QoS > 0 && !w.acknowledged() && (w.conn.version != 5 || err == errNotStored) {
@@ -176,7 +176,7 @@ func (w *work) afterFailure() bool {
 	return w.conn != nil && w.conn.failedFrom != 0 && w.seq > w.conn.failedFrom
 }
 
-// inbound is the ledger's entry for the packet id of a QoS 2 PUBLISH.
+// inbound is the state's entry for the packet id of a QoS 2 PUBLISH.
 func (w *work) inbound() *inbound {
 	if w.kind != workPublish || w.message.QoS != 2 || w.page == nil {
 		return nil
@@ -197,7 +197,7 @@ func (st *storing) gatherEvents() (tied bool) {
 }
 
 // settleState notes the outcome of writing the batch's state events. After a failure the
-// ledger is ahead of the store until a rewrite succeeds; until then all work with state
+// state is ahead of the store until a rewrite succeeds; until then all work with state
 // fails.
 func (k *committer) settleState(st *storing) {
 	if st.state.err == nil && !k.dirty {
@@ -213,7 +213,7 @@ func (k *committer) settleState(st *storing) {
 		k.s.troubles.state.Note("err", st.state.err)
 	}
 	for _, w := range st.all {
-		// While the store is behind, the release of an id that the ledger does not know
+		// While the store is behind, the release of an id that the state does not know
 		// may not be durable either: send no PUBCOMP for it.
 		if w.err != nil || len(w.events) == 0 && w.kind != workPubrel && w.kind != workPubrec {
 			continue
@@ -240,9 +240,9 @@ func (k *committer) messageEvents(w *work) {
 	if !w.message.Retain || w.message.Refused != nil || w.kind == workSystem {
 		return
 	}
-	if w.retain = k.ledger.mayRetain(w.message); !w.retain {
+	if w.retain = k.state.mayRetain(w.message); !w.retain {
 		k.s.count.notRetained.Inc()
-		k.s.troubles.retained.Note("client", w.client, "topic", w.message.Topic, "retained", len(k.ledger.retained))
+		k.s.troubles.retained.Note("client", w.client, "topic", w.message.Topic, "retained", len(k.state.retained))
 		return
 	}
 	if w.message.internal() {
@@ -250,7 +250,7 @@ func (k *committer) messageEvents(w *work) {
 	}
 	e := event{kind: eventRetain, message: w.message}
 	if len(w.message.Payload) == 0 {
-		if k.ledger.retained[w.message.Topic] == nil && k.retaining == 0 {
+		if k.state.retained[w.message.Topic] == nil && k.retaining == 0 {
 			return
 		}
 		e = event{kind: eventUnretain, topic: w.message.Topic}
@@ -260,7 +260,7 @@ func (k *committer) messageEvents(w *work) {
 	w.events = append(w.events, e.encode())
 }
 
-// settle writes the outcomes into the ledger, in order.
+// settle writes the outcomes into the state, in order.
 func (k *committer) settle(batch []*work) {
 	for _, w := range batch {
 		if w.message == nil {
@@ -287,19 +287,19 @@ func (k *committer) settle(batch []*work) {
 			in.owed, in.unowed = w.owed, false
 		}
 		if w.retain && w.kind != workSystem {
-			k.ledger.retain(w.message)
+			k.state.retain(w.message)
 		}
 	}
 }
 
-// rewrite replaces the content of the store by the ledger, which has nothing that is
+// rewrite replaces the content of the store by the state, which has nothing that is
 // under way. After a failure it is not tried again for a second.
 func (k *committer) rewrite() {
 	if time.Since(k.failed) < time.Second {
 		return
 	}
 	k.await()
-	if err := k.s.o.Store.Rewrite(k.ledger.events()); err != nil {
+	if err := k.s.o.Store.Rewrite(k.state.events()); err != nil {
 		k.s.troubles.state.Note("err", err)
 		k.failed = time.Now()
 		// A file that only grows would exceed its part of the disk.
@@ -307,5 +307,5 @@ func (k *committer) rewrite() {
 		return
 	}
 	k.dirty = false
-	k.base, k.appended = k.ledger.size(), 0
+	k.base, k.appended = k.state.size(), 0
 }

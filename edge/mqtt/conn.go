@@ -19,9 +19,9 @@ import (
 )
 
 var (
-	errStopped = errors.New("connection was stopped by the server")
-	errBye     = errors.New("client sent DISCONNECT")
-	errRefused = errors.New("connection was refused")
+	errStopped    = errors.New("connection was stopped by the server")
+	errDisconnect = errors.New("client sent DISCONNECT")
+	errRefused    = errors.New("connection was refused")
 )
 
 // readBuffer is how many bytes one connection reads at once. The buffer is most of what
@@ -61,7 +61,7 @@ type conn struct {
 	budget        *budget.Peer // for arriving packets
 	aliases       map[uint16]string
 	charged       int64 // bytes of aliases charged to account
-	bye           goodbye
+	ending        ending
 
 	queued     int           // guarded by the mutex of the queue; works of this connection in it
 	held       int           // owned by the committer; works that wait though the Backend has answered
@@ -77,8 +77,8 @@ type conn struct {
 	leave context.CancelFunc
 }
 
-// goodbye says how a connection ended.
-type goodbye struct {
+// ending says how a connection ended.
+type ending struct {
 	clean     bool // by a DISCONNECT that removes the will
 	hasExpiry bool
 	expiry    uint32 // MQTT 5: as changed by DISCONNECT
@@ -118,7 +118,7 @@ func (c *conn) serve() {
 	if joined {
 		c.account.charge(-c.charged)
 		c.charged = 0
-		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, req: &request{bye: &c.bye}})
+		c.s.queue.put(&work{kind: workGone, conn: c, client: c.clientID, req: &request{ending: &c.ending}})
 	}
 	c.leaveSuccession()
 	c.linger()
@@ -310,7 +310,7 @@ func (c *conn) shutDown() {
 func (c *conn) finish(err error) {
 	var code packets.Code
 	switch {
-	case errors.Is(err, errBye), errors.Is(err, io.EOF), errors.Is(err, errRefused):
+	case errors.Is(err, errDisconnect), errors.Is(err, io.EOF), errors.Is(err, errRefused):
 		c.stopped.Store(true)
 		c.close()
 	case errors.Is(err, os.ErrDeadlineExceeded) && !c.stopped.Load():

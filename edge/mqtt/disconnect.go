@@ -18,12 +18,12 @@ func (c *conn) handleDisconnect(h packets.FixedHeader, body []byte) error {
 		return protocolError(err)
 	}
 	if set.has(packets.PropSessionExpiryInterval) {
-		c.bye.hasExpiry, c.bye.expiry = true, pk.Properties.SessionExpiryInterval
-		if c.expiry == 0 && c.bye.expiry != 0 {
-			c.bye.hasExpiry = false
+		c.ending.hasExpiry, c.ending.expiry = true, pk.Properties.SessionExpiryInterval
+		if c.expiry == 0 && c.ending.expiry != 0 {
+			c.ending.hasExpiry = false
 			return packets.ErrProtocolViolationZeroNonZeroExpiry
 		}
 	}
-	c.bye.clean = reason != withWill && reason < 0x80
-	return errBye
+	c.ending.clean = reason != withWill && reason < 0x80
+	return errDisconnect
 }

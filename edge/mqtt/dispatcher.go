@@ -31,9 +31,9 @@ func newDispatcher(s *Server) *dispatcher {
 	return &dispatcher{s: s, in: make(chan []*work, 1), asked: make(chan func()), sessions: make(map[string]*session), takeovers: make(map[string]repeatedTakeover)}
 }
 
-// restore builds sessions, subscriptions and retained messages from the ledger. It is
+// restore builds sessions, subscriptions and retained messages from the state. It is
 // called before run.
-func (d *dispatcher) restore(l *ledger) {
+func (d *dispatcher) restore(l *state) {
 	for _, page := range l.clients {
 		s := d.newSession(page.id, page.account)
 		for _, sub := range page.subs {
@@ -158,7 +158,7 @@ func (d *dispatcher) connect(w *work) {
 }
 
 // A client id counts as used by two clients if its connection is taken over again within
-// duelPause. duelMax client ids are remembered.
+// takeoverPause. takeoverMax client ids are remembered.
 const (
 	takeoverPause = time.Minute
 	takeoverMax   = 1024

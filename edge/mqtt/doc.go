@@ -17,12 +17,12 @@
 //	refused.go     what is refused for good becomes a letter
 //	queue.go       one bounded queue for everything that changes state
 //	committer.go   one goroutine takes whole batches through these steps:
-//	prepare.go     1. it applies the batch to the ledger;
+//	prepare.go     1. it applies the batch to the state;
 //	recipients.go     finds the recipients of each message (trie.go, share.go)
 //	storing.go     2. Accept: the Backend says which messages it takes
-//	event.go       3. what the ledger has learned becomes events; store.go writes them
+//	event.go       3. what has changed in the state becomes events; store.go writes them
 //	storing.go     4. Store; beside it owe.go writes down what sessions are owed
-//	settling.go    5. when all have answered, the ledger (ledger.go) learns the outcome
+//	settling.go    5. when all have answered, the state (state.go) gets the outcome
 //	dispatcher.go  one goroutine: the ack, then the local subscribers, and the retained
 //	               messages (retained.go)
 //	session.go     what waits for one subscriber; pump.go sends it
@@ -31,11 +31,11 @@
 //	owedlog.go     the files of that; owedrecord.go has its records, owedfiles.go which
 //	               files may go, owedload.go the start
 //	outbox.go      the bounded buffer in front of one socket
-//	state.go       what all of it costs
+//	memoryuse.go   what all of it costs
 //	sys.go         what the broker says of itself below $SYS
 //
 // Who owns what: the reader owns its connection's aliases. The committer owns the
-// ledger, which is what must survive a restart, and the trie of subscriptions in it. It
+// state, which is what must survive a restart, and the trie of subscriptions in it. It
 // calls the Backend, and writes the log of what sessions are owed. The dispatcher owns
 // sessions and retained messages.
 // A session's mutex guards its outbound queue. Nothing else is shared.

@@ -61,7 +61,7 @@ func (c *counters) attach(s *Server, set *metrics.Set) {
 	set.GetOrCreateGauge("weir_mqtt_sessions", func() float64 { return float64(s.Stats().Sessions) })
 	set.GetOrCreateGauge("weir_mqtt_subscriptions", func() float64 { return float64(s.Stats().Subscriptions) })
 	set.GetOrCreateGauge("weir_mqtt_retained_messages", func() float64 { return float64(s.Stats().Retained) })
-	set.GetOrCreateGauge("weir_mqtt_state_bytes", func() float64 { return float64(s.state.used.Load()) })
+	set.GetOrCreateGauge("weir_mqtt_state_bytes", func() float64 { return float64(s.memory.used.Load()) })
 	set.GetOrCreateGauge("weir_mqtt_owed_bytes", func() float64 {
 		if s.o.Owed == nil {
 			return 0

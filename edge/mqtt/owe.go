@@ -78,7 +78,7 @@ type savedProgress struct {
 // owesAny reports whether the batch will have records in the log of what is owed.
 func (st *storing) owesAny() bool {
 	return st.k.owing.log != nil && slices.ContainsFunc(st.all, func(w *work) bool {
-		return w.half || w.owesMessage() || w.req != nil && len(w.req.asks) > 0
+		return w.unowed || w.owesMessage() || w.req != nil && len(w.req.asks) > 0
 	})
 }
 
@@ -101,7 +101,7 @@ func (st *storing) number() {
 	var to []recipient // of head
 	for _, w := range st.all {
 		w.owed = 0
-		if w.half && w.afterFailure() {
+		if w.unowed && w.afterFailure() {
 			k.refuse(w, errNotStored)
 		}
 		if w.owesMessage() {
@@ -145,7 +145,7 @@ func (k *committer) makeOwedRoom(st *storing) {
 			break
 		}
 		for number, count := range owed {
-			if page := k.ledger.numbers[number]; page != nil {
+			if page := k.state.numbers[number]; page != nil {
 				page.account.owed.add(-int64(count), -page.account.owed.part(count))
 				k.s.count.dropped.Add(count)
 				k.s.owedFull.Note("client", page.id, "messages", count)
@@ -154,7 +154,7 @@ func (k *committer) makeOwedRoom(st *storing) {
 	}
 	s, fresh := o.log.open()
 	if fresh {
-		k.ledger.addSegment(s.first, s.salt)
+		k.state.addSegment(s.first, s.salt)
 		st.owes.newSegment = s
 	}
 	st.owes.segment, st.owes.size = s, s.size
@@ -318,7 +318,7 @@ func (k *committer) progressEvents(st *storing) {
 		}
 		clear(o.published)
 		for client := range o.left {
-			if page := k.ledger.clients[client]; page != nil && page.persistent && page.conn == nil {
+			if page := k.state.clients[client]; page != nil && page.persistent && page.conn == nil {
 				st.event(event{kind: eventLeft, client: client, left: page.left})
 			}
 		}
@@ -333,7 +333,7 @@ func (k *committer) progressEvents(st *storing) {
 	}
 	seen := make(map[*session]bool, len(o.following))
 	for _, s := range o.following {
-		page := k.ledger.numbers[s.number]
+		page := k.state.numbers[s.number]
 		if seen[s] || page == nil {
 			continue
 		}
@@ -355,11 +355,11 @@ func (k *committer) segmentEvents(st *storing) {
 	o.removing = o.removing[:0]
 	if last := o.log.last(); last != o.writtenLast {
 		o.writtenLast = last
-		k.ledger.owedLast = last
+		k.state.owedLast = last
 		st.event(event{kind: eventOwedLast, number: last})
 	}
 	for _, s := range st.removing {
-		delete(k.ledger.segments, s.first)
+		delete(k.state.segments, s.first)
 		st.event(event{kind: eventSegmentGone, number: s.first})
 	}
 }

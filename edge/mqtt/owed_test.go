@@ -120,7 +120,7 @@ func TestOwedRestart(t *testing.T) {
 			two.silent()
 			time.Sleep(2 * time.Second)
 			again()
-			if n := s.committer.ledger.clients["two"].account.owed.n.Load(); n != 0 {
+			if n := s.committer.state.clients["two"].account.owed.n.Load(); n != 0 {
 				t.Errorf("%d messages are still owed", n)
 			}
 			join(t, s, 4, "two", false).silent()
@@ -201,7 +201,7 @@ func TestOwedLag(t *testing.T) {
 		}
 		synctest.Wait()
 		balanced(t, s)
-		if waiting, dropped := s.state.waiting.Load(), s.Stats().Dropped; waiting != 0 || dropped != 0 {
+		if waiting, dropped := s.memory.waiting.Load(), s.Stats().Dropped; waiting != 0 || dropped != 0 {
 			t.Fatalf("%d bytes wait, %d are dropped", waiting, dropped)
 		}
 		sub = join(t, s, 4, "sub", false)
@@ -210,7 +210,7 @@ func TestOwedLag(t *testing.T) {
 			if i%100 == 0 { // and new ones come behind the old ones
 				pub.publish("a", fmt.Sprint(n+i/100, load), 1, uint16(i+1))
 			}
-			if waiting := s.state.waiting.Load(); waiting > 300<<10 {
+			if waiting := s.memory.waiting.Load(); waiting > 300<<10 {
 				t.Fatalf("%d bytes wait", waiting)
 			}
 		}

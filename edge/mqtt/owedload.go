@@ -11,7 +11,7 @@ const maxReading = 2
 
 // loadOwed reads the log of what is owed, and finds which of its records count. It reports
 // whether the state must be rewritten.
-func (s *Server) loadOwed(l *ledger) (changed bool, err error) {
+func (s *Server) loadOwed(l *state) (changed bool, err error) {
 	changed = l.forget(s.o.Backend.Stored)
 	if s.o.Owed == nil {
 		return changed, nil

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// prepare applies the batch to the ledger in the order of arrival and notes the events for
-// that. A message changes the ledger only when it is stored (settle). Everything else changes
+// prepare applies the batch to the state in the order of arrival and notes the events for
+// that. A message changes the state only when it is stored (settle). Everything else changes
 // it here, and the change stays even if the events cannot be written: then the client gets no
-// answer, and the next rewrite writes the content of the ledger. prepare stops when the messages
+// answer, and the next rewrite writes the content of the state. prepare stops when the messages
 // have maxRecipients, and returns the rest.
 func (k *committer) prepare(batch []*work) (out, rest []*work) {
 	out = make([]*work, 0, len(batch))
@@ -73,16 +73,16 @@ func (w *work) event(e event) { w.events = append(w.events, e.encode()) }
 // if the will must be published now: the old connection is taken over [MQTT-3.1.4-3] and the
 // will has no delay, or its session ends (§3.1.3.2.2).
 func (k *committer) connect(w *work) (due *work) {
-	old := k.ledger.clients[w.client]
+	old := k.state.clients[w.client]
 	clean := w.req.login.clean
 	expiry := k.capExpiry(w.req.login.expiry)
 	w.req.login.expiry = expiry
 	page := old
 	if w.known = old != nil && old.persistent && !clean; !w.known {
-		page = k.ledger.newClient(w.client, expiry)
+		page = k.state.newClient(w.client, expiry)
 	}
 	if !k.admit(page, old, w.req.login.will) {
-		k.s.troubles.sessions.Note("client", w.client, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
+		k.s.troubles.sessions.Note("client", w.client, "sessions", k.state.persistent, "bytes", k.s.memory.used.Load())
 		w.err = ErrFull
 		return nil
 	}
@@ -98,14 +98,14 @@ func (k *committer) connect(w *work) (due *work) {
 		if old != nil && old.persistent {
 			w.event(event{kind: eventEnd, client: w.client})
 		}
-		k.ledger.add(page)
+		k.state.add(page)
 	}
 	if expiry > 0 && (page != old || page.expiry != expiry) {
 		w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 	}
 	page.expiry = expiry
 	page.conn, page.named, page.username = w.conn, true, w.conn.username
-	if k.owing.log != nil && k.ledger.assignNumber(page, k.owing.log.last()) {
+	if k.owing.log != nil && k.state.assignNumber(page, k.owing.log.last()) {
 		w.event(event{kind: eventNumber, client: w.client, session: page.account.number, number: page.account.since})
 	}
 	k.keepWill(w, page, w.req.login.will)
@@ -118,7 +118,7 @@ func (k *committer) connect(w *work) (due *work) {
 		delete(k.owing.left, w.client)
 	}
 	k.follow(page)
-	k.ledger.unlistOffline(page)
+	k.state.unlistOffline(page)
 	w.page, w.req.login.account = page, page.account
 	return due
 }
@@ -130,7 +130,7 @@ func (k *committer) admit(page, old *client, w *will) bool {
 	n := w.size()
 	offline := old != nil && old.conn == nil
 	if old != nil {
-		k.ledger.unlistOffline(old) // the client's own page must not be evicted for it
+		k.state.unlistOffline(old) // the client's own page must not be evicted for it
 	}
 	ok := true
 	if page != old {
@@ -139,13 +139,13 @@ func (k *committer) admit(page, old *client, w *will) bool {
 		if old != nil && old.persistent {
 			more = 0
 		}
-		for page.persistent && ok && k.ledger.persistent+more > k.s.o.MaxSessions {
+		for page.persistent && ok && k.state.persistent+more > k.s.o.MaxSessions {
 			ok = k.evict()
 		}
 	}
 	ok = ok && k.makeRoom(page, n)
 	if !ok && offline {
-		k.ledger.listOffline(old)
+		k.state.listOffline(old)
 	}
 	return ok
 }
@@ -160,10 +160,10 @@ func (k *committer) makeRoom(page *client, n int64) bool {
 	// them. That is soon enough, so do not wait for it.
 	var soon int64
 	for page.account.shortage(n) > soon {
-		if k.ledger.oldest == nil {
+		if k.state.oldest == nil {
 			return false
 		}
-		soon += k.ledger.oldest.account.queued.Load()
+		soon += k.state.oldest.account.queued.Load()
 		k.evict()
 	}
 	return true
@@ -172,12 +172,12 @@ func (k *committer) makeRoom(page *client, n int64) bool {
 // evict ends the session that has been without connection for longest, and
 // reports whether there was one.
 func (k *committer) evict() bool {
-	page := k.ledger.oldest
+	page := k.state.oldest
 	if page == nil {
 		return false
 	}
 	k.s.count.evicted.Inc()
-	k.s.crowded.Note("client", page.id, "sessions", k.ledger.persistent, "bytes", k.s.state.used.Load())
+	k.s.stateFull.Note("client", page.id, "sessions", k.state.persistent, "bytes", k.s.memory.used.Load())
 	if page.will != nil {
 		k.before = append(k.before, k.takeWill(page))
 	}
@@ -198,7 +198,7 @@ func (k *committer) capExpiry(expiry uint32) uint32 {
 // page returns the client's page, or nil if the connection is no longer the client's: what it
 // sent before it was taken over gets no answer.
 func (k *committer) page(w *work) *client {
-	if page := k.ledger.clients[w.client]; page != nil && page.conn == w.conn {
+	if page := k.state.clients[w.client]; page != nil && page.conn == w.conn {
 		return page
 	}
 	return nil
@@ -227,13 +227,13 @@ func (k *committer) publish(w *work) {
 		k.s.troubles.ids.Note("client", w.client, "ids", len(w.page.inbound))
 		k.refuse(w, ErrFull)
 	case in == nil:
-		w.page.take(w.id, &inbound{pending: w})
+		w.page.addInbound(w.id, &inbound{pending: w})
 	case in.pending != nil:
 		w.duplicate, w.first = true, in.pending
 	case in.doubtful:
 		in.pending = w
 	case in.unowed:
-		w.half, w.place, in.pending = true, in.place, w
+		w.unowed, w.place, in.pending = true, in.place, w
 	default:
 		w.duplicate = true
 	}
@@ -252,7 +252,7 @@ func (k *committer) pubrel(w *work) {
 		return
 	}
 	w.known = true
-	page.free(w.id)
+	page.removeInbound(w.id)
 	if page.persistent {
 		w.event(event{kind: eventRelease, client: w.client, id: w.id})
 	}
@@ -324,11 +324,11 @@ func (k *committer) gone(w *work) (due *work) {
 	}
 	w.known = true
 	page.conn = nil
-	if w.req.bye.clean {
+	if w.req.ending.clean {
 		k.keepWill(w, page, nil) // [MQTT-3.14.4-3]
 	}
-	if w.req.bye.hasExpiry {
-		expiry := k.capExpiry(w.req.bye.expiry)
+	if w.req.ending.hasExpiry {
+		expiry := k.capExpiry(w.req.ending.expiry)
 		if page.persistent && expiry > 0 && expiry != page.expiry {
 			w.event(event{kind: eventSession, client: w.client, expiry: expiry})
 		}
@@ -359,7 +359,7 @@ func (k *committer) leave(page *client, now time.Time) {
 		page.expireDue = now.Add(time.Duration(expiry) * time.Second)
 	}
 	page.left = now
-	k.ledger.listOffline(page)
+	k.state.listOffline(page)
 	for _, at := range [2]time.Time{page.willDue, page.expireDue} {
 		if !at.IsZero() && (k.next.IsZero() || at.Before(k.next)) {
 			k.next = at
@@ -369,7 +369,7 @@ func (k *committer) leave(page *client, now time.Time) {
 
 func (k *committer) endSession(w *work, page *client) {
 	w.end = true
-	k.ledger.remove(page)
+	k.state.remove(page)
 	if page.persistent {
 		w.event(event{kind: eventEnd, client: page.id})
 	}
@@ -380,7 +380,7 @@ func (k *committer) tick(now time.Time) (batch []*work) {
 	if k.next.IsZero() || now.Before(k.next) {
 		return nil
 	}
-	for _, page := range k.ledger.clients {
+	for _, page := range k.state.clients {
 		expired := !page.expireDue.IsZero() && !now.Before(page.expireDue)
 		if !page.willDue.IsZero() && (expired || !now.Before(page.willDue)) {
 			will := k.takeWill(page)
@@ -393,7 +393,7 @@ func (k *committer) tick(now time.Time) (batch []*work) {
 			batch = append(batch, w)
 		}
 	}
-	k.next = k.ledger.due()
+	k.next = k.state.due()
 	return batch
 }
 

@@ -18,7 +18,7 @@ type work struct {
 
 	message *Message // workPublish, workWill, workSystem, workMove
 
-	half      bool // the Backend has the message, but the log of what is owed has not
+	unowed    bool // the Backend has the message, but the log of what is owed has not
 	retain    bool // the message becomes its topic's retained message
 	retaining bool // the batch has an event for that
 	duplicate bool // workPublish: a QoS 2 id that is known already
@@ -26,7 +26,7 @@ type work struct {
 	end       bool // workGone: the session ends with its connection
 
 	seq    uint64  // counts the committer's work, from 1
-	page   *client // the client's page in the ledger (committer only)
+	page   *client // the client's page in the state (committer only)
 	place  Place
 	events [][]byte
 	to     []recipient // recipients of message that the committer knows
@@ -41,7 +41,7 @@ type request struct {
 	codes  []byte         // answers, one per filter
 	reason string         // workSubscribe: why a filter is refused, as text
 	login  *login         // workConnect
-	bye    *goodbye       // workGone
+	ending *ending        // workGone
 	moving *moving        // workMove
 
 	asks    []int    // workSubscribe: indexes in subs of those whose retained messages are owed

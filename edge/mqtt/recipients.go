@@ -23,10 +23,10 @@ const recipientChunk = 64
 // recipients finds the recipients of a message. If it finds the same subscriptions as for an
 // earlier message, the two have one list of recipients.
 func (k *committer) recipients(w *work) {
-	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.ledger.subs.count == 0 {
+	if w.message == nil || w.message.Refused != nil || w.err != nil || w.duplicate || k.state.subs.count == 0 {
 		return
 	}
-	m, subs := w.message, &k.ledger.subs
+	m, subs := w.message, &k.state.subs
 	nodes := subs.find(m.Topic)
 	if len(nodes) == 0 {
 		return

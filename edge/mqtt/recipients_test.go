@@ -62,7 +62,7 @@ func TestRefusedWillIsNotShared(t *testing.T) {
 		lost, _ := logIn(t, s, pk)
 		lost.nc.Close()
 		synctest.Wait()
-		if n := s.committer.ledger.clients["member"].account.shared.Load(); n != 0 {
+		if n := s.committer.state.clients["member"].account.shared.Load(); n != 0 {
 			t.Errorf("%d messages are under way", n)
 		}
 	})

@@ -26,7 +26,7 @@ func (c *testClient) retain(topic, payload string) {
 func TestLargeMessages(t *testing.T) {
 	for _, qos := range []byte{0, 1, 2} {
 		bubble(t, Options{MaxState: 256 << 10, MaxRetainedBytes: 2 << 20}, func(t *testing.T, s *testServer) {
-			s.state.limit = 8 << 20 // for the retained message; the queues have 128 KiB
+			s.memory.limit = 8 << 20 // for the retained message; the queues have 128 KiB
 			load := strings.Repeat("x", 950_000)
 			pub := join(t, s, 4, "pub", true)
 			kept := join(t, s, 4, "kept", false)
@@ -97,8 +97,8 @@ func TestBurst(t *testing.T) {
 			}
 			settled()
 			balanced(t, s)
-			if got := s.Stats().Dropped; got < n/2 || s.state.waiting.Load() > 5<<20 {
-				t.Fatalf("%d were dropped, %d bytes wait", got, s.state.waiting.Load())
+			if got := s.Stats().Dropped; got < n/2 || s.memory.waiting.Load() > 5<<20 {
+				t.Fatalf("%d were dropped, %d bytes wait", got, s.memory.waiting.Load())
 			}
 		})
 	}
@@ -121,7 +121,7 @@ func TestReplayAll(t *testing.T) {
 			sub.subscribe(filter("homeassistant/#", qos))
 			synctest.Wait()
 			balanced(t, s)
-			if waiting := s.state.waiting.Load(); waiting > 16<<10 {
+			if waiting := s.memory.waiting.Load(); waiting > 16<<10 {
 				t.Fatalf("%d bytes wait", waiting)
 			}
 			seen := make(map[string]bool)

@@ -8,7 +8,7 @@ import (
 )
 
 // retainedTree holds the last retained message of every topic. The dispatcher changes it,
-// sessions read it. The committer's ledger decides what may enter.
+// sessions read it. The committer's state decides what may enter.
 type retainedTree struct {
 	mu    sync.RWMutex
 	root  retainedNode // guarded by mu

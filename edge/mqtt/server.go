@@ -155,8 +155,8 @@ type Server struct {
 	o          Options
 	log        *slog.Logger
 	count      *counters
-	state      *state
-	crowded    *budget.Episode // sessions are ended for lack of room
+	memory     *memoryUse
+	stateFull  *budget.Episode // sessions are ended for lack of room
 	troubles   troubles
 	owedFull   *budget.Episode // the log of what is owed is full
 	changes    changes
@@ -218,15 +218,15 @@ func New(o Options) (*Server, error) {
 	if err := s.openBudgets(); err != nil {
 		return nil, err
 	}
-	s.crowded = budget.NewEpisode(budget.EpisodeOptions{
+	s.stateFull = budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "--mqtt-sessions or --mqtt-state is used up: the oldest sessions without a connection end",
 		End:   "there is room for MQTT sessions again", Log: o.Log})
 	s.owedFull = budget.NewEpisode(budget.EpisodeOptions{
 		Begin: "--mqtt-owed is used up: the oldest messages for sessions without a connection are dropped",
 		End:   "messages for sessions without a connection are within --mqtt-owed again", Log: o.Log})
 	s.troubles = newTroubles(o.Log)
-	s.state = newState(&o)
-	l := newLedger(&o, s.state)
+	s.memory = newMemoryUse(&o)
+	l := newState(&o, s.memory)
 	loaded, over, err := l.load(o.Store)
 	if err != nil {
 		return nil, fmt.Errorf("load mqtt state: %w", err)

@@ -34,8 +34,8 @@ func (d *delivery) expired() bool {
 // amount is a number of messages, and their bytes.
 type amount struct{ n, bytes int }
 
-func (a *amount) add(size int)  { a.n++; a.bytes += size }
-func (a *amount) take(size int) { a.n--; a.bytes -= size }
+func (a *amount) add(size int)      { a.n++; a.bytes += size }
+func (a *amount) subtract(size int) { a.n--; a.bytes -= size }
 
 // fifo is a queue of deliveries that gives its memory back when it is empty.
 type fifo struct {
@@ -74,7 +74,7 @@ func (f *fifo) pop() delivery {
 	f.items[f.head] = delivery{}
 	f.head++
 	if d.replay == nil {
-		f.amount(&d).take(d.size)
+		f.amount(&d).subtract(d.size)
 	}
 	if f.head == len(f.items) {
 		f.items, f.head = f.items[:0], 0
@@ -248,7 +248,7 @@ func (s *session) fitsLocked(d *delivery) bool {
 	have := s.waiting.amount(d)
 	waits := d.qos == 0 || s.waiting.len() > 0 || s.conn == nil || s.inflightBytes+d.size > smallInflight
 	return (d.qos == 0 || have.n < s.o.MaxQueued) && (have.n == 0 || have.bytes+d.size <= s.o.MaxQueuedBytes) &&
-		(!waits || s.account.state.mayHold(d))
+		(!waits || s.account.memory.mayHold(d))
 }
 
 // dropLocked counts a message that this subscriber will not get. It logs the first of a series.

@@ -49,20 +49,20 @@ func (s *session) moved(d *delivery) {
 // moveShared asks the committer for another member.
 func (d *dispatcher) moveShared(s *session, what []delivery, ended bool) {
 	for _, one := range what {
-		d.s.queue.again(&work{kind: workMove, client: s.id, message: one.message, half: true,
+		d.s.queue.again(&work{kind: workMove, client: s.id, message: one.message, unowed: true,
 			req: &request{moving: &moving{from: s, what: one, ended: ended}}})
 	}
 }
 
 // move chooses another member. If there is none, a session that continues keeps the message.
 func (k *committer) move(w *work) {
-	page, ended := k.ledger.clients[w.client], w.req.moving.ended
-	g := k.ledger.subs.group(w.req.moving.what.share)
+	page, ended := k.state.clients[w.client], w.req.moving.ended
+	g := k.state.subs.group(w.req.moving.what.share)
 	if g == nil || !ended && (page == nil || page.conn != nil) {
 		return
 	}
 	leave := func(c *client) bool {
-		return c == page || !ended && c.conn == nil || !k.ledger.subs.allows(c, w.message.Topic)
+		return c == page || !ended && c.conn == nil || !k.state.subs.allows(c, w.message.Topic)
 	}
 	for _, m := range g.members {
 		if !leave(m.client) {

@@ -124,7 +124,7 @@ func TestSlowStateTakeover(t *testing.T) {
 		if d := time.Since(begin); d < slowState/2 {
 			t.Errorf("Close waited %v", d)
 		}
-		l := newLedger(&s.o, newState(&s.o))
+		l := newState(&s.o, newMemoryUse(&s.o))
 		if _, _, err := l.load(s.store); err != nil || len(l.clients["c"].subs) != 2 {
 			t.Errorf("%v, %v", l.clients["c"], err)
 		}

@@ -95,7 +95,7 @@ func (k *committer) reuse(st *storing) {
 func (st *storing) gather() {
 	st.works, st.messages.Messages = st.works[:0], st.messages.Messages[:0]
 	for _, w := range st.all {
-		if w.message != nil && w.err == nil && !w.duplicate && !w.half && !w.message.internal() {
+		if w.message != nil && w.err == nil && !w.duplicate && !w.unowed && !w.message.internal() {
 			st.works = append(st.works, w)
 			st.messages.Messages = append(st.messages.Messages, w.message)
 		}

@@ -98,7 +98,7 @@ func TestBetterPlace(t *testing.T) {
 		c.send(publishPacket("a", "x", 2, 7))
 		c.ackOf(packets.Pubrec, 7)
 		synctest.Wait()
-		if in := s.committer.ledger.clients["c"].inbound[7]; in == nil || in.place != memPlace(1) {
+		if in := s.committer.state.clients["c"].inbound[7]; in == nil || in.place != memPlace(1) {
 			t.Errorf("%+v", in)
 		}
 	})

@@ -13,12 +13,12 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 )
 
-func newTestLedger(o Options) *ledger {
+func newTestLedger(o Options) *state {
 	o.Backend, o.Store = newBackend(), new(memStore)
 	if err := o.validate(); err != nil {
 		panic(err)
 	}
-	return newLedger(&o, newState(&o))
+	return newState(&o, newMemoryUse(&o))
 }
 
 // balanced checks that what is counted is what is there, and that nothing is
@@ -26,7 +26,7 @@ func newTestLedger(o Options) *ledger {
 func balanced(t *testing.T, s *testServer) {
 	t.Helper()
 	var want int64
-	for _, c := range s.committer.ledger.clients {
+	for _, c := range s.committer.state.clients {
 		n := sessionCost + int64(len(c.id)) + c.will.size() + int64(len(c.inbound))*c.inboundSize()
 		for filter := range c.subs {
 			n += subscriptionSize(c.id, filter)
@@ -36,7 +36,7 @@ func balanced(t *testing.T, s *testServer) {
 		}
 		want += n
 	}
-	for _, m := range s.committer.ledger.retained {
+	for _, m := range s.committer.state.retained {
 		want += retainedSize(m)
 	}
 	messages := make(map[*Message]bool)
@@ -63,10 +63,10 @@ func balanced(t *testing.T, s *testServer) {
 	for c := range s.conns {
 		want += c.charged
 	}
-	if got := s.state.waiting.Load(); got != waiting {
+	if got := s.memory.waiting.Load(); got != waiting {
 		t.Errorf("%d bytes wait, not %d", got, waiting)
 	}
-	if got := s.state.used.Load(); got != want+waiting {
+	if got := s.memory.used.Load(); got != want+waiting {
 		t.Errorf("%d bytes are counted, not %d", got, want+waiting)
 	}
 }
@@ -126,8 +126,8 @@ func TestStateIsCounted(t *testing.T) {
 		check()
 		join(t, s, 5, "sub", true).disconnect() // ends what was kept
 		check()
-		if len(s.dispatcher.sessions) != 1 || s.state.waiting.Load() != 0 {
-			t.Errorf("%d sessions, %d bytes wait", len(s.dispatcher.sessions), s.state.waiting.Load())
+		if len(s.dispatcher.sessions) != 1 || s.memory.waiting.Load() != 0 {
+			t.Errorf("%d sessions, %d bytes wait", len(s.dispatcher.sessions), s.memory.waiting.Load())
 		}
 	})
 }
@@ -189,7 +189,7 @@ func TestFiltersAreBounded(t *testing.T) {
 			if refused < 40 || refused == 60 {
 				t.Fatalf("%d of 60 are refused", refused)
 			}
-			if used := s.state.used.Load(); used > 1<<20+4096 {
+			if used := s.memory.used.Load(); used > 1<<20+4096 {
 				t.Fatalf("%d bytes", used)
 			}
 			if codes := join(t, s, version, "other", false).subscribe(filter("a", 1)); codes[0] != 1 {
@@ -210,7 +210,7 @@ func TestSmallClientsFindRoom(t *testing.T) {
 				c.subscribe(filter(fmt.Sprintf("%d/%s", j, strings.Repeat("x", 30_000)), 1))
 			}
 		}
-		if used := s.state.used.Load(); used > 1<<20*5/8 || used < 1<<20/2 {
+		if used := s.memory.used.Load(); used > 1<<20*5/8 || used < 1<<20/2 {
 			t.Fatalf("%d bytes", used)
 		}
 		for i := range 20 {
@@ -266,7 +266,7 @@ func TestAliasesAreCounted(t *testing.T) {
 		c.nc.Close()
 		synctest.Wait()
 		balanced(t, s)
-		if used := s.state.used.Load(); used != 0 {
+		if used := s.memory.used.Load(); used != 0 {
 			t.Fatalf("%d bytes are left", used)
 		}
 	})
@@ -293,7 +293,7 @@ func TestQueuesAreBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		balanced(t, s)
-		if n := s.state.waiting.Load(); n > 256<<10 || n < 200_000 {
+		if n := s.memory.waiting.Load(); n > 256<<10 || n < 200_000 {
 			t.Fatalf("%d bytes wait", n)
 		}
 		if n := s.Stats().Dropped; n < 15 || n > 18 {
@@ -352,11 +352,11 @@ func TestLoadTrims(t *testing.T) {
 	o := Options{Store: openStore(t, path), MaxState: 1 << 20, MaxClientState: 100 << 10, MaxSessions: 12, Log: slog.New(slog.NewTextHandler(&log, nil))}
 	s := start(t, o)
 	balanced(t, s)
-	if used := s.state.used.Load(); used > 1<<20 || used < 1<<19 {
+	if used := s.memory.used.Load(); used > 1<<20 || used < 1<<19 {
 		t.Errorf("%d bytes", used)
 	}
-	sessions := len(s.committer.ledger.clients)
-	if s.committer.ledger.clients["c29"] == nil || s.committer.ledger.clients["c01"] != nil || sessions < 5 || sessions > 12 {
+	sessions := len(s.committer.state.clients)
+	if s.committer.state.clients["c29"] == nil || s.committer.state.clients["c01"] != nil || sessions < 5 || sessions > 12 {
 		t.Errorf("%d sessions are left", sessions)
 	}
 	s.Close()
@@ -366,7 +366,7 @@ func TestLoadTrims(t *testing.T) {
 	log.Reset()
 	o.Store = openStore(t, path)
 	again := start(t, o)
-	if len(again.committer.ledger.clients) != sessions || log.Len() > 0 {
-		t.Errorf("the second start finds %d sessions\n%s", len(again.committer.ledger.clients), log.String())
+	if len(again.committer.state.clients) != sessions || log.Len() > 0 {
+		t.Errorf("the second start finds %d sessions\n%s", len(again.committer.state.clients), log.String())
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // applyOwing replays the events of version 2.
-func (l *ledger) applyOwing(c *client, e *event, over *trimmed) {
+func (l *state) applyOwing(c *client, e *event, over *trimmed) {
 	switch e.kind {
 	case eventSegment:
 		l.addSegment(e.number, e.salt)
@@ -45,7 +45,7 @@ func (l *ledger) applyOwing(c *client, e *event, over *trimmed) {
 }
 
 // applyWill sets a will. A client without session gets a page for it.
-func (l *ledger) applyWill(c *client, e *event, over *trimmed) {
+func (l *state) applyWill(c *client, e *event, over *trimmed) {
 	if c == nil {
 		c = l.newClient(e.client, 0)
 		if !l.fit(c, sessionCost+int64(len(c.id)), over) {
@@ -67,7 +67,7 @@ func (l *ledger) applyWill(c *client, e *event, over *trimmed) {
 // and the message, so no PUBREC was sent, and the client will send the message again. If
 // the log of what is owed has a record of such a message, the record becomes void. forget
 // reports whether a record is newly void.
-func (l *ledger) forget(stored func(Place) bool) (changed bool) {
+func (l *state) forget(stored func(Place) bool) (changed bool) {
 	for _, c := range l.clients {
 		for id, in := range c.inbound {
 			if stored(in.place) {
@@ -77,7 +77,7 @@ func (l *ledger) forget(stored func(Place) bool) (changed bool) {
 				l.void[in.owed] = true
 				changed = true
 			}
-			c.free(id)
+			c.removeInbound(id)
 		}
 	}
 	return changed
@@ -85,7 +85,7 @@ func (l *ledger) forget(stored func(Place) bool) (changed bool) {
 
 // compare marks the QoS 2 ids whose message the Backend has and the log of what is owed has
 // not: it must still be written there. reached is the log's last record.
-func (l *ledger) compare(last uint64) {
+func (l *state) compare(last uint64) {
 	for _, c := range l.clients {
 		for _, in := range c.inbound {
 			in.unowed = in.owed > last
@@ -93,9 +93,9 @@ func (l *ledger) compare(last uint64) {
 	}
 }
 
-// reached returns the highest record number of the log of what is owed that the ledger
+// reached returns the highest record number of the log of what is owed that the state
 // mentions.
-func (l *ledger) reached() uint64 {
+func (l *state) reached() uint64 {
 	last := l.owedLast
 	for number := range l.void {
 		last = max(last, number)
@@ -109,9 +109,9 @@ func (l *ledger) reached() uint64 {
 	return last
 }
 
-// events yields the shortest sequence of events whose sum is the ledger. Sessions that have
+// events yields the shortest sequence of events whose sum is the state. Sessions that have
 // been without connection for longest come first.
-func (l *ledger) events() iter.Seq[[]byte] {
+func (l *state) events() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		put := func(e event) bool { return yield(e.encode()) }
 		for c := l.oldest; c != nil; c = c.newer {
@@ -185,7 +185,7 @@ func (c *client) willEvent() event {
 }
 
 // size returns the bytes of the events.
-func (l *ledger) size() (n int) {
+func (l *state) size() (n int) {
 	for p := range l.events() {
 		n += len(p)
 	}
