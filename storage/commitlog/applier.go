@@ -99,7 +99,7 @@ func (l *Log) restore(pos journal.Position, body []byte) error {
 		return err
 	}
 	if !s.Before(pos) {
-		return fmt.Errorf("%w: it refers to what is not before it", state.ErrCorrupt)
+		return fmt.Errorf("%w: it refers to a slot that does not come before it", state.ErrCorrupt)
 	}
 	if err := l.machines.Check(sections); err != nil {
 		return err

@@ -52,7 +52,7 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 
 func alikeError(name, other string) error {
-	return fmt.Errorf("%w: topic %q collides with topic %q: in the names of metrics . and _ are the same", state.ErrInvalidTopic, name, other)
+	return fmt.Errorf("%w: topic %q collides with topic %q, as . and _ are the same in names of metrics", state.ErrInvalidTopic, name, other)
 }
 
 // alike returns a topic with the same name in metrics as name, "" if there is none.

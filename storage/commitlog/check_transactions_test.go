@@ -40,10 +40,10 @@ func TestCheckFindsWrongLedger(t *testing.T) {
 		}, "the log says aborted: true"},
 		"abort without end": {func(p *state.Partition) {
 			p.Aborted = append(p.Aborted, state.Abort{Aborted: state.Aborted{Producer: 8, First: 3, Last: 3}, Stable: 5})
-		}, "a transaction of producer 8 says that it has a batch at offset 3"},
+		}, "a transaction of producer 8 has a batch at offset 3"},
 		"another's abort":      {func(p *state.Partition) { p.Aborted[0].Producer = 8 }, "the log says aborted: false"},
-		"open without begin":   {func(p *state.Partition) { p.Producers.Open[9] = &state.Producer{Open: true, First: 5} }, "a transaction of producer 9 says"},
-		"begins in the middle": {func(p *state.Partition) { p.Producers.Open[7].First = 1 }, "says that it has a batch at offset 1"},
+		"open without begin":   {func(p *state.Partition) { p.Producers.Open[9] = &state.Producer{Open: true, First: 5} }, "a transaction of producer 9 has"},
+		"begins in the middle": {func(p *state.Partition) { p.Producers.Open[7].First = 1 }, "has a batch at offset 1"},
 		"epoch":                {func(p *state.Partition) { p.Epochs = state.Epochs{{Epoch: 2, Start: 0}} }, "leader epoch 1, the log says"},
 		"start":                {func(p *state.Partition) { p.Start = 6 }, "beyond its last stable one 5"},
 	} {

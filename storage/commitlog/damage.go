@@ -59,7 +59,7 @@ func (l *Log) unreadable(key state.Place, v view, offset int64, err error) {
 	if t, found := l.TopicByID(key.Topic); found {
 		name = t.Name
 	}
-	l.log.Error("records cannot be read: consumers that come to them get an error until they seek behind them, or weirctl check --repair has given them up",
+	l.log.Error("records are damaged or missing: consumers that reach them get an error until they seek behind them, or weirctl check --repair gives them up",
 		"topic", name, "partition", key.Partition, "first_offset", base, "last_offset", next-1, "object", object, "err", err)
 }
 

@@ -88,7 +88,7 @@ func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			a.gone = true
-			a.problem(fmt.Errorf("%w: it is gone, and has offsets %d to %d of %v", state.ErrCorrupt, x.Base, p.NextOf(i)-1, p.Key))
+			a.problem(fmt.Errorf("%w: it is missing, and has offsets %d to %d of %v", state.ErrCorrupt, x.Base, p.NextOf(i)-1, p.Key))
 			continue
 		case err != nil:
 			if err := a.found(key, err); err != nil {
@@ -118,7 +118,7 @@ func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.P
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		a.gone = true
-		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", state.ErrCorrupt, len(all), all[0].Base, all[0].Key))
+		a.problem(fmt.Errorf("%w: it is missing, and the log has %d pieces in it, the first with offset %d of %v", state.ErrCorrupt, len(all), all[0].Base, all[0].Key))
 		return nil
 	case err != nil:
 		return a.found(key, err)
@@ -157,7 +157,7 @@ func (a *auditor) orphans(ctx context.Context, known map[state.SegmentID][]state
 	}
 	for _, key := range list.strange {
 		a.where = key
-		a.problem(fmt.Errorf("%w: no key of a segment", state.ErrCorrupt))
+		a.problem(fmt.Errorf("%w: it is not the key of a segment", state.ErrCorrupt))
 	}
 	// A later owner may have come while the log was read: the next try sees it.
 	before := uint64(math.MaxUint64)

@@ -95,7 +95,7 @@ func (a *auditor) missing() {
 	for key, batches := range a.expected {
 		a.where = key.String()
 		for c := range batches {
-			a.problem(fmt.Errorf("%w: a transaction of producer %d says that it has a batch at offset %d, there is none", state.ErrCorrupt, c.producer, c.offset))
+			a.problem(fmt.Errorf("%w: a transaction of producer %d has a batch at offset %d, where there is none", state.ErrCorrupt, c.producer, c.offset))
 		}
 	}
 }

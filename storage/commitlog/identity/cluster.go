@@ -185,7 +185,7 @@ func Open(ctx context.Context, b storage.Bucket) (Cluster, error) {
 	case errors.Is(err, storage.ErrExists):
 		c, found, err := ReadCluster(ctx, b)
 		if err == nil && !found {
-			err = fmt.Errorf("%w: object %s was there and is gone", state.ErrCorrupt, Key)
+			err = fmt.Errorf("%w: object %s was there before and is missing", state.ErrCorrupt, Key)
 		}
 		return c, err
 	default:

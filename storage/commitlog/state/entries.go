@@ -142,7 +142,7 @@ func decodeRunHead(body []byte) (r *Run, sum uint32, err error) {
 	}
 	r.Data, r.dataAt = d.p, len(body)-len(d.p)
 	if d.bad || r.Base < 0 || r.Partition < 0 || r.Epoch < 0 {
-		return nil, 0, d.corrupt("its head makes no sense")
+		return nil, 0, d.corrupt("its head is cut off, or its numbers are out of range")
 	}
 	return r, sum, nil
 }

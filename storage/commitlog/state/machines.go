@@ -37,10 +37,10 @@ func NewMachines(all []Machine) (Machines, error) {
 	for _, m := range all {
 		for _, kind := range m.Kinds() {
 			if kind < FirstMachineKind {
-				return nil, fmt.Errorf("machine wants kind %d, which is the log's own", kind)
+				return nil, fmt.Errorf("machine has kind %d, which is the log's own", kind)
 			}
 			if ms[kind] != nil {
-				return nil, fmt.Errorf("two machines want kind %d", kind)
+				return nil, fmt.Errorf("two machines have kind %d", kind)
 			}
 			ms[kind] = m
 		}
@@ -150,7 +150,7 @@ func splitBody(body []byte) (own []byte, all sections, err error) {
 		all, last = append(all, x), x.kind
 	}
 	if d.bad {
-		return nil, nil, fmt.Errorf("%w: checkpoint: its sections do not fill it", ErrCorrupt)
+		return nil, nil, fmt.Errorf("%w: checkpoint: its sections and its size differ", ErrCorrupt)
 	}
 	return own, all, nil
 }

@@ -172,7 +172,7 @@ func (p *Partition) covered(x Piece) (int, error) {
 	}
 	begins := n > 0 && (p.Index[0].Base == x.Base || p.Index[0].Base > x.Base && x.Base < p.Start)
 	if !begins || p.NextOf(n-1) != x.Next {
-		return 0, fmt.Errorf("%v: a piece with offsets %d to %d is no row of runs", p.Key, x.Base, x.Next)
+		return 0, fmt.Errorf("%v: a piece with offsets %d to %d is not a sequence of runs", p.Key, x.Base, x.Next)
 	}
 	return n, nil
 }

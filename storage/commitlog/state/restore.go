@@ -54,7 +54,7 @@ func (d *restorer) state() (*State, error) {
 	s.ProducerIDs, s.Cleaned = d.uvarint(), d.uvarint()
 	s.truncated = journal.Position{Epoch: d.uvarint(), Slot: d.uvarint()}
 	if d.bad || s.ProducerIDs == 0 {
-		return nil, fmt.Errorf("%w: state: its head makes no sense", ErrCorrupt)
+		return nil, fmt.Errorf("%w: state: its head is cut off, or has producer id 0", ErrCorrupt)
 	}
 	for range d.items(minTopic) {
 		if err := d.topic(); err != nil {
@@ -65,7 +65,7 @@ func (d *restorer) state() (*State, error) {
 	for i := range d.items(minGateway) {
 		name, g := d.gateway()
 		if d.bad || i > 0 && name <= last {
-			return nil, fmt.Errorf("%w: state: gateway %q behind %q makes no sense", ErrCorrupt, name, last)
+			return nil, fmt.Errorf("%w: state: gateway %q after %q is cut off, or not in order", ErrCorrupt, name, last)
 		}
 		s.Gateways[name], last = g, name
 	}
@@ -78,7 +78,7 @@ func (d *restorer) state() (*State, error) {
 		return nil, fmt.Errorf("state: %w", d.err)
 	}
 	if d.bad || len(d.p) > 0 {
-		return nil, fmt.Errorf("%w: state: its end makes no sense", ErrCorrupt)
+		return nil, fmt.Errorf("%w: state: it is cut off, or there are bytes after its end", ErrCorrupt)
 	}
 	return s, nil
 }
@@ -120,7 +120,7 @@ func (d *restorer) topic() error {
 		return fmt.Errorf("state: %w", err)
 	}
 	if n := len(d.order); n > 0 && compareTopics(d.order[n-1].ID, head.ID) >= 0 {
-		return fmt.Errorf("%w: state: topic %v behind %v", ErrCorrupt, head.ID, d.order[n-1].ID)
+		return fmt.Errorf("%w: state: topic %v after %v is not in order", ErrCorrupt, head.ID, d.order[n-1].ID)
 	}
 	if int64(head.Partitions)*minPartition > int64(len(d.p)) {
 		return fmt.Errorf("%w: state: topic %v with %d partitions in %d bytes", ErrCorrupt, head.ID, head.Partitions, len(d.p))
@@ -134,7 +134,7 @@ func (d *restorer) topic() error {
 		if d.partition(p); d.err != nil {
 			return fmt.Errorf("state: partition %d of topic %v: %w", p.Key.Partition, head.ID, d.err)
 		} else if d.bad {
-			return fmt.Errorf("%w: state: partition %d of topic %v makes no sense", ErrCorrupt, p.Key.Partition, head.ID)
+			return fmt.Errorf("%w: state: partition %d of topic %v is malformed", ErrCorrupt, p.Key.Partition, head.ID)
 		}
 	}
 	return nil

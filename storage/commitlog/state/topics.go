@@ -93,7 +93,7 @@ func CheckTopicName(name string) error {
 	for _, c := range []byte(name) {
 		legal := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-'
 		if !legal {
-			return fmt.Errorf("%w: name %q has %q in it", ErrInvalidTopic, name, c)
+			return fmt.Errorf("%w: name %q contains %q", ErrInvalidTopic, name, c)
 		}
 	}
 	return nil

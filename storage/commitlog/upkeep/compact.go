@@ -103,7 +103,7 @@ func (m *Maintainer) cleanAll() error {
 // returns other errors.
 func (m *Maintainer) unreadable(key state.Place, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, state.ErrCorrupt) || errors.Is(err, state.ErrFormat) {
-		m.log.Logger.Error("records cannot be compacted", "partition", key, "err", err)
+		m.log.Logger.Error("records not compacted", "partition", key, "err", err)
 		m.skipped[key] = true
 		return nil
 	}

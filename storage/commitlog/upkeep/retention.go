@@ -113,7 +113,7 @@ func (m *Maintainer) sweep(p *pass) error {
 	if err := m.deleteSegments(p.swept); err != nil && m.ctx.Err() != nil {
 		return m.ctx.Err()
 	} else if err != nil {
-		m.log.Logger.Warn("unneeded segments are not deleted yet", "shard", m.log.Shard, "segments", len(p.swept), "err", err)
+		m.log.Logger.Warn("unneeded segments not deleted: trying again", "shard", m.log.Shard, "segments", len(p.swept), "err", err)
 		p.swept = nil
 	}
 	return nil
@@ -177,7 +177,7 @@ func (m *Maintainer) leftovers(*pass) error {
 				if err := l.Bucket.Delete(m.ctx, dead...); err != nil {
 					return err
 				}
-				l.Logger.Info("segments that were never installed are deleted", "shard", l.Shard, "epoch", epoch, "segments", len(dead))
+				l.Logger.Info("deleted segments that were stored just before a crash and are not part of the log", "shard", l.Shard, "epoch", epoch, "segments", len(dead))
 			}
 			if len(keys) < 1000 {
 				break

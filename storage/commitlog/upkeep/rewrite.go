@@ -169,7 +169,7 @@ func (w *rewriter) each(jobs []job) error {
 			// Runs that cannot be read stay where they are. Their slots, and all slots
 			// behind them, are kept. Other partitions go on.
 			w.m.stuck[j.key] = true
-			w.m.log.Logger.Error("records cannot be rewritten into a segment", "partition", j.key, "err", err)
+			w.m.log.Logger.Error("records not rewritten into a segment", "partition", j.key, "err", err)
 		case err != nil:
 			return err
 		}
@@ -524,7 +524,7 @@ func (m *Maintainer) store(ctx context.Context, key string, body []byte) (clear 
 	case err != nil:
 		return false, fmt.Errorf("read %s: %w", key, err)
 	case !bytes.Equal(there, body):
-		return false, fmt.Errorf("%w: %s holds what this owner did not write", state.ErrCorrupt, key)
+		return false, fmt.Errorf("%w: %s holds other bytes than this owner wrote", state.ErrCorrupt, key)
 	}
 	return false, nil
 }

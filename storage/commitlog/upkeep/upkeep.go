@@ -285,7 +285,7 @@ func (m *Maintainer) run() {
 			}
 		}
 		if err != nil && m.ctx.Err() == nil {
-			m.log.Logger.Warn("upkeep of the log failed; it is tried again", "shard", m.log.Shard, "err", err)
+			m.log.Logger.Warn("log upkeep failed: trying again", "shard", m.log.Shard, "err", err)
 		}
 		if answer != nil {
 			answer <- err
@@ -394,7 +394,7 @@ func (m *Maintainer) truncate(p *pass) error {
 		if err := l.Truncate(m.ctx, m.unused, m.serves); err != nil && m.ctx.Err() != nil {
 			return m.ctx.Err()
 		} else if err != nil {
-			l.Logger.Warn("unneeded slots are not deleted yet", "shard", l.Shard, "before", m.unused, "err", err)
+			l.Logger.Warn("unneeded slots not deleted: trying again", "shard", l.Shard, "before", m.unused, "err", err)
 		} else {
 			m.cut = m.unused
 		}
