@@ -65,7 +65,7 @@ func (w *walker) checkTombstones(ctx context.Context, newest Position) (Position
 			continue
 		}
 		if pos, ok := parsePlace(after, tombstonePrefix(w.store.shard)); !ok && after != "" {
-			return newest, fmt.Errorf("%w: there is a tombstone %s, which needs another version", ErrFormat, after)
+			return newest, fmt.Errorf("%w: there is a tombstone %s, which needs a later version", ErrFormat, after)
 		} else if after == "" || pos.Before(newest) || lossUnread(w.store.mutations) {
 			return newest, nil
 		} else {
@@ -100,11 +100,11 @@ func (w *walker) mayEnd(ctx context.Context, pos Position) error {
 func (w *walker) evidence(ctx context.Context, pos Position) (string, error) {
 	keys, err := w.store.list(ctx, closingPrefix(w.store.shard), closingKey(w.store.shard, pos), 1)
 	if err != nil {
-		return "", fmt.Errorf("list closings: %w", err)
+		return "", fmt.Errorf("list closing objects: %w", err)
 	}
 	for _, key := range keys {
 		if end, ok := parsePlace(key, closingPrefix(w.store.shard)); !ok {
-			return "", fmt.Errorf("%w: there is a closing %s, which needs another version", ErrFormat, key)
+			return "", fmt.Errorf("%w: there is a closing object %s, which needs a later version", ErrFormat, key)
 		} else if end.Epoch == pos.Epoch {
 			return key, nil
 		}

@@ -191,7 +191,7 @@ func (j *Journal) createCheckpoint(ctx context.Context, p checkpoint, raw []byte
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		// This owner removes no checkpoint as new as this one.
-		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
+		return fmt.Errorf("%w: %s was there before and is missing", ErrFenced, key)
 	case err != nil:
 		return err
 	case bytes.Equal(got, raw):
@@ -202,7 +202,7 @@ func (j *Journal) createCheckpoint(ctx context.Context, p checkpoint, raw []byte
 	case err != nil:
 		return fmt.Errorf("read %s: %w", key, err)
 	case there.nonce != p.nonce || there.way.entries != p.way.entries:
-		return fmt.Errorf("%w: %s bears another nonce, or has %d entries before it instead of %d", ErrForeign, key, there.way.entries, p.way.entries)
+		return fmt.Errorf("%w: %s has another nonce, or %d entries before it instead of %d", ErrForeign, key, there.way.entries, p.way.entries)
 	}
 	return nil
 }

@@ -197,7 +197,7 @@ func (s store) checkClaim(ctx context.Context, c Claim, key string, raw []byte) 
 	got, err := s.get(ctx, key)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: %s was there and is gone", ErrCorrupt, key)
+		return fmt.Errorf("%w: %s was there before and is missing", ErrCorrupt, key)
 	case err != nil:
 		return err
 	case bytes.Equal(got, raw):
@@ -208,7 +208,7 @@ func (s store) checkClaim(ctx context.Context, c Claim, key string, raw []byte) 
 	case err != nil:
 		return fmt.Errorf("read claim %s: %w", key, err)
 	case rival.Nonce == c.Nonce:
-		return fmt.Errorf("%w: %s bears this attempt's nonce and other bytes", ErrForeign, key)
+		return fmt.Errorf("%w: %s has this attempt's nonce, but other bytes", ErrForeign, key)
 	}
 	return fmt.Errorf("%w: node %q was first", ErrFenced, rival.Node)
 }

@@ -431,7 +431,7 @@ func (j *Journal) writeClosing() {
 	// answer.
 	err := j.store.attempt(j.ctx, closingTimeout, func(ctx context.Context) error { return j.store.bucket.Create(ctx, key, o.encode()) })
 	if err != nil && !errors.Is(err, storage.ErrExists) {
-		j.store.log.Warn("closed without a closing object: slots that go missing from the end of this epoch will not be noticed",
+		j.store.log.Warn("journal closed without a closing object: if its last slots are deleted later, nobody will notice",
 			"shard", j.store.shard, "key", key, "err", err)
 	}
 }

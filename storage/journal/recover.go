@@ -12,7 +12,7 @@ import (
 
 // errVanished: an object was there and is gone. Slots are deleted only below a durable
 // checkpoint, checkpoints only below a newer one.
-var errVanished = errors.New("object vanished")
+var errVanished = errors.New("object disappeared")
 
 // maybeStale is the error for what a sound log has only below its newest checkpoint. A
 // List shows whether there is a newer checkpoint to start over from; if not, the log is
@@ -71,7 +71,7 @@ func (w *walker) walkToEnd(ctx context.Context, walk func(context.Context) error
 			return err
 		}
 		newest = now
-		w.store.log.Warn("walk starts over", "shard", w.store.shard, "checkpoint", newest, "epoch", w.mine.Epoch, "err", err)
+		w.store.log.Warn("recovery starts again: there is a newer checkpoint", "shard", w.store.shard, "checkpoint", newest, "epoch", w.mine.Epoch, "err", err)
 		if vanished && !w.store.sleep(ctx, wait) {
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
@@ -134,7 +134,7 @@ func (w *walker) list(ctx context.Context) error {
 		for _, key := range keys {
 			pos, ok := parseCheckpoint(w.store.shard, key)
 			if !ok {
-				return fmt.Errorf("%w: there is a checkpoint %s, which needs another version", ErrFormat, key)
+				return fmt.Errorf("%w: there is a checkpoint %s, which needs a later version", ErrFormat, key)
 			}
 			if w.mine.Epoch != 0 && pos.Epoch >= w.mine.Epoch {
 				return w.checkpointBeyond(ctx, pos.Epoch, key)

@@ -211,7 +211,7 @@ func decodeEntries(p []byte, count uint32) ([]Entry, error) {
 		at = end
 	}
 	if at != len(p) {
-		return nil, fmt.Errorf("%w: %d bytes behind the last entry", ErrCorrupt, len(p)-at)
+		return nil, fmt.Errorf("%w: %d bytes after the last entry", ErrCorrupt, len(p)-at)
 	}
 	return entries, nil
 }

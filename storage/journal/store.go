@@ -170,7 +170,7 @@ func (s store) repeat(ctx context.Context, verb, key string, limit time.Duration
 		if !s.retryAll && permanent(err) {
 			return fmt.Errorf("%s %s: %w", verb, key, err)
 		}
-		s.log.Warn("bucket call repeated", "verb", verb, "key", key, "attempt", attempt, "err", err)
+		s.log.Warn("a request to the bucket failed: trying again", "call", verb, "key", key, "attempt", attempt, "err", err)
 		if !s.sleep(ctx, wait) {
 			return fmt.Errorf("%s %s: gave up after attempt %d: %w: %w", verb, key, attempt, ctx.Err(), err)
 		}
@@ -217,7 +217,7 @@ func (s store) checkTaken(ctx context.Context, key string, raw []byte) error {
 	case errors.Is(err, fs.ErrNotExist):
 		// Slots are deleted only below a durable checkpoint, and this owner deletes
 		// only its durable ones.
-		return fmt.Errorf("%w: %s was there and is gone", ErrFenced, key)
+		return fmt.Errorf("%w: %s was there before and is missing", ErrFenced, key)
 	case err != nil:
 		return err
 	case bytes.Equal(got, raw):

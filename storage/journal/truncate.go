@@ -36,7 +36,7 @@ func (j *Journal) deleteOlderCheckpoints(ctx context.Context) {
 		}
 	}
 	if err != nil {
-		j.store.log.Warn("older checkpoints stay", "shard", j.store.shard, "keys", len(keys), "err", err)
+		j.store.log.Warn("older checkpoints not deleted: trying again", "shard", j.store.shard, "keys", len(keys), "err", err)
 		return
 	}
 	j.older = slices.DeleteFunc(j.older, old)

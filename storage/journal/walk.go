@@ -79,7 +79,7 @@ func (w *walker) apply(raw []byte) (sealed bool, err error) {
 	case o.typ != typeData:
 		return false, fmt.Errorf("%w: %s holds a %v", ErrCorrupt, key, o.typ)
 	case o.nonce != w.nonce:
-		return false, fmt.Errorf("%w: %s and the header of its epoch bear different nonces", ErrCorrupt, key)
+		return false, fmt.Errorf("%w: %s and the header of its epoch have different nonces", ErrCorrupt, key)
 	}
 	if err := w.state.Apply(w.pos, o.entries); err != nil {
 		return false, fmt.Errorf("apply slot %v: %w", w.pos, err)
