@@ -145,13 +145,13 @@ func (p *Piece) decodeBlocks(d *coding.Decoder) ([]Block, error) {
 		b.MaxTime = time + d.Varint()
 		b.CRC = d.Uint32()
 		if d.Bad() || b.Next == b.Base || b.Size < record.HeaderSize {
-			return nil, fmt.Errorf("%w: block %d makes no sense", ErrCorrupt, i)
+			return nil, fmt.Errorf("%w: block %d is cut off, or its numbers are out of range", ErrCorrupt, i)
 		}
 		next, time, maxTime, at = b.Next, b.MaxTime, max(maxTime, b.MaxTime), at+b.Size
 	}
 	switch {
 	case d.Len() > 0:
-		return nil, fmt.Errorf("%w: %d bytes behind the last block", ErrCorrupt, d.Len())
+		return nil, fmt.Errorf("%w: %d bytes after the last block", ErrCorrupt, d.Len())
 	case at != end:
 		return nil, fmt.Errorf("%w: blocks of %d bytes instead of %d", ErrCorrupt, at-p.At, end-p.At)
 	case maxTime != p.MaxTime:
