@@ -19,7 +19,7 @@ import (
 )
 
 // writer is a node that writes, rewrites and deletes while its bucket is copied. It
-// acts when the copier lets it, so that a seed repeats the order of what both do.
+// acts when the copier lets it, so that a seed repeats the order of the steps of both.
 type writer struct {
 	builder
 	r      *rand.Rand
@@ -30,7 +30,7 @@ type writer struct {
 	node   *node
 }
 
-// newWriter begins to write in an empty home.
+// newWriter begins a writer in an empty home.
 func newWriter(ctx context.Context, h home, r *rand.Rand) (*writer, error) {
 	w := &writer{builder: builder{home: h, w: &world{older: map[string][]byte{}}}, r: r}
 	if err := w.start(ctx); err != nil {
@@ -53,7 +53,7 @@ func (w *writer) start(ctx context.Context) error {
 	return nil
 }
 
-// end ends the writer's life, as by SIGKILL or SIGTERM.
+// end ends the writer, as by SIGKILL or SIGTERM.
 func (w *writer) end(how ending) error {
 	if how == killed {
 		w.bucket.shut.Store(true)
@@ -83,17 +83,17 @@ func (w *writer) act(ctx context.Context) error {
 	return w.note(w.node.append(ctx, w.w.places[w.r.IntN(len(w.w.places))], value))
 }
 
-// copier copies what lies in a home, piece by piece, and lets the writer act.
+// copier copies the content of a home, piece by piece, and lets the writer act between.
 type copier struct {
 	w        *writer
 	r        *rand.Rand
 	speed    float64 // acts of the writer for each piece
-	shuffled bool    // in no order, else in that of the folders or keys
+	shuffled bool    // in random order, else in that of the folders or keys
 	owed     float64
-	vanished int // names that were listed and gone when it was their turn: a tool says so
+	vanished int // names that were listed, but gone when it was their turn: a copying tool reports them
 }
 
-// pause lets the writer act as often as it is its turn.
+// pause lets the writer act as many times as speed says.
 func (c *copier) pause(ctx context.Context) error {
 	for c.owed += c.speed; c.owed >= 1; c.owed-- {
 		if err := c.w.act(ctx); err != nil {
@@ -103,7 +103,7 @@ func (c *copier) pause(ctx context.Context) error {
 	return nil
 }
 
-// order is that in which names are copied: as the folder has them, or shuffled.
+// order returns the order in which names are copied: that of the folder, or a random one.
 func (c *copier) order(names []string) []string {
 	if c.shuffled {
 		c.r.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -111,8 +111,8 @@ func (c *copier) order(names []string) []string {
 	return names
 }
 
-// files copies a folder as cp -r does: each folder is listed when it is its turn,
-// and what is gone by the time that it is opened is left out.
+// files copies a folder as cp -r does: it lists each folder when it comes to it,
+// and leaves out files that are gone by the time that it opens them.
 func (c *copier) files(ctx context.Context, root, folder string, img image) error {
 	dir, err := os.Open(filepath.Join(root, folder))
 	if err != nil {
@@ -202,7 +202,7 @@ func (c *copier) objects(ctx context.Context, b storage.Bucket, img image) error
 	return nil
 }
 
-// live is how a test copies.
+// live says how a test copies.
 type live struct {
 	kind kind
 	home func() home
@@ -210,8 +210,8 @@ type live struct {
 }
 
 // take lets a writer write until a random moment and copies then. It returns the
-// copy as a world of which all is promised that was acknowledged before, how many
-// passes of the upkeep there were meanwhile, and how many names vanished.
+// copy as a world that promises all that was acknowledged before, how many
+// passes of the upkeep there were meanwhile, and how many names disappeared.
 func (l live) take(ctx context.Context, w *writer, r *rand.Rand, speed float64, shuffled bool) (promised *world, passes, vanished int, err error) {
 	for range r.IntN(40) {
 		if err := w.act(ctx); err != nil {
@@ -229,7 +229,7 @@ func (l live) take(ctx context.Context, w *writer, r *rand.Rand, speed float64, 
 }
 
 // TestLiveCopy: a copy that is taken while a node writes, rewrites and deletes has
-// all that was acknowledged before it was begun, or the node refuses it.
+// all that was acknowledged before it began, or the node refuses it.
 func TestLiveCopy(t *testing.T) {
 	s := seed(t)
 	dir := fast(t)
@@ -268,7 +268,7 @@ func TestLiveCopy(t *testing.T) {
 	}
 }
 
-// round takes copies from one writer and judges them.
+// round makes copies of one writer's bucket and judges them.
 func (l live) round(t *testing.T, r *rand.Rand, copies int, speed float64, n *int) (outcomes []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)

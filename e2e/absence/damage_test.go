@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// how is what becomes of an object.
+// how is what happens to an object.
 type how string
 
 const (
@@ -19,7 +19,7 @@ const (
 	older   how = "older"
 )
 
-// damage is one object and what becomes of it.
+// damage is one object and what happens to it.
 type damage struct {
 	name string
 	how  how
@@ -49,7 +49,7 @@ func (w *world) singles() (all []damage) {
 			all = append(all, damage{name, cut})
 		}
 		if strings.Contains(name, "/pack-") || strings.Contains(name, "/.pack-") {
-			for range 8 { // each time another byte
+			for range 8 { // another byte each time
 				all = append(all, damage{name, flipped})
 			}
 		}
@@ -60,7 +60,7 @@ func (w *world) singles() (all []damage) {
 	return all
 }
 
-// apply returns the image with the damage of a cell. r says which byte is flipped.
+// apply returns the image with the damage of a cell. r decides which byte is flipped.
 func (w *world) apply(c cell, r *rand.Rand) image {
 	img := maps.Clone(w.image)
 	for _, d := range c {
@@ -83,8 +83,8 @@ func (w *world) apply(c cell, r *rand.Rand) image {
 	return img
 }
 
-// flip changes a bit where something was written: the zeros that a pack is filled
-// up with mean nothing.
+// flip changes a bit in bytes that were written: the zeros with which a pack is filled
+// have no meaning.
 func flip(body []byte, r *rand.Rand) []byte {
 	const page = 4096
 	body = slices.Clone(body)

@@ -6,35 +6,35 @@ import (
 	"strings"
 )
 
-// The reasons why nothing that remains can tell a damage. Each excuses the loss of
-// the last records that were written, and what follows from that, nothing else.
+// The reasons why no remaining object can show a damage. Each excuses the loss of
+// the last records that were written, and what follows from that, but nothing else.
 const (
-	// tail: the last slot of an epoch without a SEAL and a closing looks, when it
-	// is missing, like one that was never written; so does the end of its pack.
-	// Gateways report what is missing then in weir.gaps.
+	// tail: if the last slot of an epoch without a SEAL and a closing object is
+	// missing, it looks as if it was never written; so does the end of its pack.
+	// Gateways then report what is missing in weir.gaps.
 	tail = "the unsealed tail of the newest epoch"
 
-	// witnesses: a clean stop leaves a closing, which tells how long the log is;
-	// the marks in a row tell which packs it has. Both damages of a pair are about
-	// the same records: one takes them, the other takes what tells of them.
+	// witnesses: a clean stop leaves a closing object, which says how long the log is;
+	// the marks in a row say which packs it has. Both damages of a pair concern
+	// the same records: one removes them, the other removes the object that shows it.
 	witnesses = "the tail of the newest epoch and what tells how long it is"
 
 	// longCopy: slots that a copy had listed were rewritten and deleted before it
-	// came to them, and what they were rewritten into is not in it. That takes two
-	// passes of the upkeep: what one pass makes useless the next one deletes. The
-	// tool that copies says so: a name that it had listed was gone. Slots that are
-	// deleted before they are listed leave later ones behind the hole.
+	// came to them, and the segment that they were rewritten into is not in it. That takes two
+	// passes of the upkeep: the next pass deletes what one pass has made useless. The
+	// copying tool reports it: a name that it had listed was gone. Slots that are
+	// deleted before they are listed leave later ones after the hole.
 	longCopy = "a copy of which names vanished, with two passes of the upkeep meanwhile"
 )
 
-// excuse is a reason with how many records, the last that were written, it excuses.
+// excuse is a reason, and how many of the last records that were written it excuses.
 type excuse struct {
 	reason string
 	last   int
 }
 
-// untold returns why nothing that remains can tell the damage of a cell; the zero
-// excuse, if there is something that must.
+// untold returns why no remaining object can show the damage of a cell, or the zero
+// excuse if one must.
 func (w *world) untold(c cell) excuse {
 	e := excuse{reason: tail}
 	if w.end == closed {
@@ -52,7 +52,7 @@ func (w *world) untold(c cell) excuse {
 		e.last = w.sizeOf(w.suffix(c))
 	case has(last, older):
 		e.last = len(w.written) - w.remembered
-	case has(last, flipped): // in the last group, else it is found
+	case has(last, flipped): // in the last group: anywhere else it is found
 		e.last = w.sizeOf(1)
 	case has(last, deleted) && has(row, older, cut):
 		e = excuse{witnesses, len(w.written) - w.maintained}
@@ -63,7 +63,7 @@ func (w *world) untold(c cell) excuse {
 	return e
 }
 
-// suffix returns how many slots, the last of the newest epoch, a cell deletes.
+// suffix returns how many of the last slots of the newest epoch a cell deletes.
 func (w *world) suffix(c cell) (n int) {
 	slots := w.newestSlots()
 	for n < len(slots) && slices.Contains(c, damage{slots[len(slots)-1-n], deleted}) {
@@ -95,7 +95,7 @@ func (w *world) newestEpoch() (folder string) {
 	return folder
 }
 
-// lastPack returns the names of the last pack and the file of the row of the newest
+// lastPack returns the names of the last pack and of the row's file in the newest
 // epoch, "" if there is none.
 func (w *world) lastPack() (last, row string) {
 	folder := w.newestEpoch()

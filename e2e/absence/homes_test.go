@@ -55,7 +55,7 @@ type folder string
 
 func (f folder) open() (storage.Bucket, error) { return file.Open(string(f)) }
 
-// look reads all files but those that are there for the life of a process.
+// look reads all files, except those that exist only while a process runs.
 func (f folder) look() (image, error) {
 	img := image{}
 	err := filepath.WalkDir(string(f), func(path string, d fs.DirEntry, err error) error {
@@ -86,8 +86,8 @@ func (f folder) fill(img image) error {
 	return nil
 }
 
-// fast returns a folder in memory where there is such a file system: nothing here
-// cuts the power.
+// fast returns a folder in memory if there is such a file system: these tests do
+// not cut the power.
 func fast(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "weir-absence-")
@@ -102,10 +102,10 @@ func fast(t testing.TB) string {
 	return dir
 }
 
-// kind is a kind of bucket that worlds are damaged in.
+// kind is a kind of bucket in which worlds are damaged.
 type kind struct {
 	name string
-	// make returns a home with the image in it, for one cell, and what removes it.
+	// make returns a home with the image in it, for one cell, and a function that removes it.
 	make func(ctx context.Context, n int, img image) (home, func() error, error)
 }
 
@@ -123,13 +123,13 @@ func inFolders(dir string) kind {
 	}}
 }
 
-// server is a home in a part of a bucket that is shared.
+// server is a home in one part of a shared bucket.
 type server struct{ b storage.Bucket }
 
 func (s server) open() (storage.Bucket, error) { return lent{s.b}, nil }
 func (s server) look() (image, error)          { return export(context.Background(), s.b) }
 
-// lent is a bucket that stays open.
+// lent is a bucket that Close leaves open.
 type lent struct{ storage.Bucket }
 
 func (l lent) Unwrap() storage.Bucket { return l.Bucket }

@@ -18,7 +18,7 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
-// patience is how long a start, a check or a pass may take: it is there to end
+// patience is how long a start, a check or a pass may take. It ends
 // those that hang.
 const patience = time.Minute
 
@@ -28,7 +28,7 @@ type judge struct {
 	cell     cell
 	before   image
 	home     home
-	promised []written // all but what is excused
+	promised []written // all records that are not excused
 	excused  int       // records that are missing and excused
 	problems []string
 
@@ -43,7 +43,7 @@ func (j *judge) problem(format string, args ...any) {
 }
 
 // play plays a cell on a kind of bucket.
-// What is excused need not be there.
+// Records that are excused need not be there.
 func (w *world) play(ctx context.Context, k kind, n int, c cell, e excuse, r *rand.Rand) (j *judge, err error) {
 	img := w.apply(c, r)
 	h, remove, err := k.make(ctx, n, img)
@@ -83,7 +83,7 @@ func (j *judge) run(ctx context.Context) {
 	}
 }
 
-// check runs weirctl's check on what the node is going to find.
+// check runs weirctl's check on the bucket that the node will find.
 func (j *judge) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -109,8 +109,8 @@ func (j *judge) check(ctx context.Context) {
 
 func (j *judge) clean() bool { return j.checked == nil && len(j.found) == 0 }
 
-// known reports whether weir-cloud says what to do about an error, and ends with a
-// code with which it is not started again: see refuses there.
+// known reports whether weir-cloud says what to do about an error and ends with an exit
+// code after which it is not started again: see refuses there.
 func known(err error) bool {
 	for _, kind := range []error{storage.ErrMissing, storage.ErrDamaged, journal.ErrCorrupt, state.ErrCorrupt, join.ErrCorrupt} {
 		if errors.Is(err, kind) {
@@ -121,7 +121,7 @@ func known(err error) bool {
 }
 
 // refused: the node names what is damaged and says what to do, check found it, and
-// all is there as it was.
+// nothing in the bucket has changed.
 func (j *judge) refused(err error) {
 	j.outcome = "refused"
 	j.told = append(j.told, err.Error())
@@ -136,7 +136,7 @@ func (j *judge) refused(err error) {
 	}
 	after, err := j.home.look()
 	if err != nil {
-		// The bucket itself is damaged and says so.
+		// The bucket reports its own damage.
 		if !errors.Is(err, storage.ErrDamaged) {
 			j.problem("look at the bucket: %v", err)
 		}
@@ -154,7 +154,7 @@ func (j *judge) refused(err error) {
 // names reports whether a text names an object of the cell, the row that a file
 // belongs to, or, for a checkpoint, the oldest that it may be.
 func (j *judge) names(text string) bool {
-	if len(j.cell) == 0 { // a copy: which object it is nobody knows
+	if len(j.cell) == 0 { // a copy: which object is missing is not known
 		return strings.Contains(text, "0000/") || strings.Contains(text, "checkpoint") || strings.Contains(text, "cluster") || strings.Contains(text, "authority")
 	}
 	for _, d := range j.cell {
@@ -168,8 +168,8 @@ func (j *judge) names(text string) bool {
 	return false
 }
 
-// booted: all that was acknowledged is read, or readers are told; no offset is
-// given out twice; and nothing of it goes with what the node does next.
+// booted: all that was acknowledged is read, or readers get an error; no offset is
+// used twice; and the node loses nothing of it in what it does next.
 func (j *judge) booted(ctx context.Context, n *node) {
 	j.outcome = "booted"
 	if !bytes.Equal(n.ca.Certificate().Raw, j.w.authority) {
@@ -191,7 +191,7 @@ func (j *judge) booted(ctx context.Context, n *node) {
 	}
 	j.write(ctx, n, first)
 	for range 2 {
-		// An error is the upkeep's to report: it may meet what is damaged.
+		// The upkeep reports an error itself: it may find what is damaged.
 		if err := n.log.Maintain(ctx); err != nil && ctx.Err() != nil {
 			j.problem("the upkeep does not end: %v", err)
 		}
@@ -252,7 +252,7 @@ func (j *judge) audit(all map[place]reading, when string) (lost int) {
 	return lost
 }
 
-// write appends to each partition: the offset is a new one.
+// write appends to each partition, and checks that the offset is new.
 func (j *judge) write(ctx context.Context, n *node, first map[place]reading) {
 	for _, p := range j.w.places {
 		all, err := n.append(ctx, p, "new")
@@ -269,7 +269,7 @@ func (j *judge) write(ctx context.Context, n *node, first map[place]reading) {
 	}
 }
 
-// survive: what could be read can still be read.
+// survive checks that what could be read can still be read.
 func (j *judge) survive(first, later map[place]reading) {
 	for p, r := range first {
 		gone := 0

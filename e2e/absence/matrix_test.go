@@ -19,7 +19,7 @@ import (
 	"github.com/weirmq/weir/storage/s3/s3test"
 )
 
-// seed is WEIR_SEED, or drawn.
+// seed returns WEIR_SEED, or a random number.
 func seed(t testing.TB) uint64 {
 	t.Helper()
 	n := rand.Uint64()
@@ -96,7 +96,7 @@ func singles(w *world) (cells []cell) {
 	return cells
 }
 
-// pairs draws n pairs of damages of two objects.
+// pairs returns n random pairs of damages of two objects.
 func pairs(w *world, n int, r *rand.Rand) (cells []cell) {
 	all := w.singles()
 	for len(cells) < n {
@@ -121,7 +121,7 @@ func allPairs(w *world) (cells []cell) {
 	return cells
 }
 
-// TestMatrix is the whole matrix: singles and drawn pairs, and with WEIR_SOAK all
+// TestMatrix plays the whole matrix: single damages and random pairs, and with WEIR_SOAK all
 // pairs of files and many more on servers.
 func TestMatrix(t *testing.T) {
 	s := seed(t)
@@ -171,7 +171,7 @@ type onServers struct {
 	url  func(testing.TB) string
 }
 
-// servers returns those that the matrix is played on.
+// servers returns the kinds of buckets on servers that the matrix is played on.
 func servers() []onServers {
 	all := []onServers{{"redis", func(t testing.TB) string { return redistest.Start(t).NewBucket(t) }}}
 	if soak() {

@@ -24,12 +24,12 @@ import (
 	"github.com/weirmq/weir/sync/join"
 )
 
-// node is what weir-cloud makes of a bucket before it opens its doors.
+// node is what weir-cloud builds from a bucket before it opens its doors.
 type node struct {
 	ca    *join.CA
 	fleet *fleet.Fleet
 	log   *commitlog.Log
-	shard *shard.Shard // what log is of
+	shard *shard.Shard // the shard that log belongs to
 }
 
 var silent = slog.New(slog.DiscardHandler)
@@ -76,7 +76,7 @@ func (n *node) append(ctx context.Context, p place, values ...string) ([]written
 	return n.send(ctx, p, b, false, values)
 }
 
-// begin appends values as a part of a transaction that is not ended.
+// begin appends values in a transaction that stays open.
 func (n *node) begin(ctx context.Context, p place, producer int64, values ...string) ([]written, error) {
 	b := record.NewBuilder(record.None)
 	b.SetProducer(producer, 0, 0)
@@ -142,7 +142,7 @@ func (n *node) admit(ctx context.Context, gateway string) error {
 	return err
 }
 
-// reading is what readers get of a partition.
+// reading is what readers get from a partition.
 type reading struct {
 	values map[int64]string // by offset
 	end    int64            // the offset that the next record gets
@@ -155,8 +155,8 @@ type hole struct {
 	err      error
 }
 
-// read reads a partition from its beginning to its end as a consumer does that
-// goes on behind what cannot be read: it looks for the next offset that can.
+// read reads a partition from its beginning to its end, like a consumer that
+// continues after records that cannot be read, at the next offset that can.
 func (n *node) read(ctx context.Context, p place) (reading, error) {
 	r := reading{values: map[int64]string{}}
 	start, end, err := n.log.Bounds(p.topic, p.partition)
@@ -209,7 +209,7 @@ func (r *reading) miss(offset int64, err error) {
 	r.holes = append(r.holes, hole{offset, offset + 1, err})
 }
 
-// told returns the error that readers get at an offset, nil if there is none.
+// told returns the error that readers get at an offset, or nil.
 func (r *reading) told(offset int64) error {
 	for _, h := range r.holes {
 		if h.from <= offset && offset < h.to {

@@ -14,22 +14,22 @@ import (
 // world is a bucket at rest, and what was promised about it.
 type world struct {
 	end        ending
-	image      image             // the end
-	older      map[string][]byte // of what is different in it: as it was before
+	image      image             // the content at the end
+	older      map[string][]byte // the former content of what is different in image
 	places     []place
 	written    []written // acknowledged, in topics that are there, in their order
 	batches    []int     // how many records of written each batch has
-	maintained int       // so many of written there were when the upkeep last began a pass
-	remembered int       // and when older was looked at last
+	maintained int       // length of written when the upkeep last began a pass
+	remembered int       // length of written when older was last stored
 	authority  []byte    // the CA's certificate
 	cluster    string
 }
 
-// image is what lies in a bucket: by key, or by name of a file.
+// image is the content of a bucket, by key or by name of a file.
 type image map[string][]byte
 
-// gate is a bucket that a process loses hold of: when it is shut, nothing that is
-// asked for happens any more, as after SIGKILL.
+// gate is a bucket that a process can be cut off from: when it is shut, no request
+// has an effect any more, as after SIGKILL.
 type gate struct {
 	storage.Bucket
 	shut atomic.Bool
@@ -53,8 +53,8 @@ func (g *gate) Delete(ctx context.Context, keys ...string) error {
 
 func (g *gate) Unwrap() storage.Bucket { return g.Bucket }
 
-// home is where a world is made: a bucket that can be opened again and again, as
-// by processes, and looked at.
+// home is the place where a world is built: a bucket that can be opened again and again, as
+// processes do, and looked into.
 type home interface {
 	open() (storage.Bucket, error)
 	look() (image, error)
@@ -71,16 +71,16 @@ const (
 
 func endings() []ending { return []ending{killed, closed, upgraded} }
 
-// builder makes a world.
+// builder builds a world.
 type builder struct {
 	home home
 	w    *world
 	kept place // partition 0 of the topic that stays
 }
 
-// build makes a world of several epochs, with upkeep that has rewritten slots into
+// build builds a world of several epochs, with upkeep that has rewritten slots into
 // segments, deleted slots, an older checkpoint and a topic, a claim whose owner
-// never wrote, a transaction that is open, and a tail that lies in slots.
+// never wrote, an open transaction, and a tail in slots.
 func build(ctx context.Context, h home, end ending) (*world, error) {
 	b := &builder{home: h, w: &world{end: end, older: map[string][]byte{}}}
 	if end == upgraded {
@@ -115,7 +115,7 @@ func build(ctx context.Context, h home, end ending) (*world, error) {
 	return b.w, nil
 }
 
-// begin makes a bucket of format level 1, as an earlier version did.
+// begin creates a bucket of format level 1, as an earlier version did.
 func (b *builder) begin(ctx context.Context) error {
 	below, err := b.home.open()
 	if err != nil {
@@ -125,7 +125,7 @@ func (b *builder) begin(ctx context.Context) error {
 	return errors.Join(err, storage.Close(below))
 }
 
-// raise is weirctl upgrade.
+// raise does what weirctl upgrade does.
 func (b *builder) raise(ctx context.Context) error {
 	below, err := b.home.open()
 	if err != nil {
@@ -135,7 +135,7 @@ func (b *builder) raise(ctx context.Context) error {
 	return errors.Join(err, storage.Close(below))
 }
 
-// remember keeps what lies in the bucket for cells that bring it back.
+// remember stores the content of the bucket for cells that restore it.
 func (b *builder) remember() error {
 	img, err := b.home.look()
 	for name, body := range img {
@@ -145,8 +145,8 @@ func (b *builder) remember() error {
 	return err
 }
 
-// live is the life of an owner. One without a life claims the shard and dies
-// before it has written anything.
+// live runs an owner from its start to its end. Without a life it claims the shard and dies
+// before it writes anything.
 func (b *builder) live(ctx context.Context, name string, how ending, life func(context.Context, *node) error) error {
 	below, err := b.home.open()
 	if err != nil {
@@ -266,7 +266,7 @@ func (b *builder) goOn(ctx context.Context, n *node) error {
 	return errors.Join(b.remember(), b.fill(ctx, n, "2b"))
 }
 
-// last is the life of the last owner: upkeep, then a tail that is longer than the
+// last runs the last owner: upkeep, then a tail that is longer than the
 // first pack of a folder bucket.
 func (b *builder) last(ctx context.Context, n *node) error {
 	for _, what := range []string{"3a", "3b"} {

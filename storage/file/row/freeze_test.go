@@ -17,12 +17,12 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// story is what several handles were told about one row.
+// story records what several handles were told about one row.
 type story struct {
 	mu    sync.Mutex
 	acked map[uint64]string // guarded by mu: bodies whose Create returned nil
 	seen  map[uint64]string // guarded by mu: bodies that a Get returned
-	bad   []string          // guarded by mu: what must not be
+	bad   []string          // guarded by mu: contradictions
 }
 
 func newStory() *story {
@@ -51,7 +51,7 @@ func (s *story) tell(book map[uint64]string, n uint64, text string) {
 	}
 }
 
-// create reports whether the number is taken now, by whomever.
+// create reports whether the number is taken now, by any handle.
 func (s *story) create(t *testing.T, b *folder, row, n uint64, who string) (mine bool) {
 	text := fmt.Sprintf("%d by %s", n, who)
 	switch err := b.Create(t.Context(), slot(row, n), []byte(text)); {
@@ -123,8 +123,8 @@ func (s *story) check(t *testing.T, row, most uint64, handles ...*folder) {
 	}
 }
 
-// meet lets each of two handles do all that it wants between any two steps of
-// the other, and returns what must not be.
+// meet lets each of two handles do all its work between any two steps of
+// the other, and returns what went wrong.
 func meet(t *testing.T, prepare func(*folder)) (bad []string, met int) {
 	const row, most = 1, 12
 	type side struct{ step, by string }
@@ -135,11 +135,11 @@ func meet(t *testing.T, prepare func(*folder)) (bad []string, met int) {
 		{"flag", "closer"}, {"read", "closer"}, {"end", "closer"},
 		{"flag", "reader"}, {"read", "reader"}, {"end", "reader"},
 	} {
-		for before := range uint64(4) { // 2 fill a pack, so that some of them rotate
+		for before := range uint64(4) { // 2 fill a pack, so that some begin another
 			dir := t.TempDir()
 			s, a, c, third := newStory(), small(mustOpen(t, dir)), small(mustOpen(t, dir)), small(mustOpen(t, dir))
 			for i, b := range []*folder{a, c, third} {
-				b.SetLevel(1 + (int(before)+i)%2) // both ways round: they agree on one version
+				b.SetLevel(1 + (int(before)+i)%2) // each of them has the higher level once: they agree on one version
 			}
 			prepare(a)
 			prepare(c)
@@ -214,7 +214,7 @@ func TestFreezeMutations(t *testing.T) {
 // race lets the first handle append and the others read, until each has taken a
 // number, has been refused one, or all are taken.
 func (s *story) race(t *testing.T, rng *rand.Rand, row, most uint64, handles []*folder) {
-	mustCreate(t, handles[0], row, most) // the row is its
+	mustCreate(t, handles[0], row, most) // makes it the appender of the row
 	var wg sync.WaitGroup
 	for w := range uint64(2) {
 		wg.Go(func() {
@@ -286,8 +286,8 @@ func TestFreezeRace(t *testing.T) {
 	t.Logf("interrupted in %d of %d rounds", taken, rounds)
 }
 
-// TestFreezeResumes: a closer that dies between any two steps holds up nobody,
-// and neither does what it left.
+// TestFreezeResumes: a process that dies between any two steps of closing blocks no
+// other, nor do the files that it left.
 func TestFreezeResumes(t *testing.T) {
 	for _, step := range []string{"flag", "read", "end"} {
 		t.Run(step, func(t *testing.T) {
@@ -324,7 +324,7 @@ func TestFreezeResumes(t *testing.T) {
 	}
 }
 
-// TestRowWriteFails: a group that could not be written never was.
+// TestRowWriteFails: a group that could not be written does not exist.
 func TestRowWriteFails(t *testing.T) {
 	d := mustOpen(t, t.TempDir())
 	defer d.Close()

@@ -12,7 +12,7 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// TestRowFullDisk: on a full disk Create says so and has done nothing, Delete
+// TestRowFullDisk: on a full disk Create returns an error and has done nothing, Delete
 // makes room, and then Create works again.
 func TestRowFullDisk(t *testing.T) {
 	dir := t.TempDir()

@@ -53,7 +53,7 @@ func eachMethod(t *testing.T, test func(t *testing.T, open func(t *testing.T, di
 	}
 }
 
-// body is the object that belongs under a key; its size depends on it too.
+// body returns the object for a key; its size depends on the key, too.
 func body(key string) []byte {
 	h := fnv.New32a()
 	h.Write([]byte(key))

@@ -21,7 +21,7 @@ import (
 )
 
 // Rows of these tests have packs of ten records, each of which has five whole pages of
-// its own beside the page of its head.
+// its own besides the page of its head.
 const (
 	holeBody = 5 * page
 	holePack = 61 * page
@@ -39,7 +39,7 @@ func openHoles(t *testing.T, dir string) *folder {
 // text is the body of a record; no page of it is all zeros.
 func text(n uint64) []byte { return bytes.Repeat([]byte{byte(n), 1}, holeBody/2) }
 
-// kept is whether a record stays when those around it are deleted.
+// kept reports whether a record stays when those around it are deleted.
 func kept(n uint64) bool { return n == 0 || n%7 == 0 }
 
 func createTexts(t *testing.T, b *folder, from, to uint64) {
@@ -68,7 +68,7 @@ func deleteTexts(t *testing.T, b *folder, from, to uint64) {
 }
 
 // wantTexts checks that of the records up to last those are there that were not deleted,
-// and what is known of the others.
+// and that the others are known to be deleted.
 func wantTexts(t *testing.T, b *folder, deleted, last uint64) {
 	t.Helper()
 	var want []string
@@ -130,7 +130,7 @@ func needsHoles(t *testing.T) {
 }
 
 // wantFreed checks that the records that were deleted, up to one of them, take no whole
-// page any more. The file system may use a page for each pack to say so.
+// page any more. The file system may need a page for each pack to record that.
 func wantFreed(t *testing.T, b *folder, before int64, deleted uint64) {
 	t.Helper()
 	var gone int64
@@ -179,7 +179,7 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// TestHolesClosed: the same by a process that closes the row.
+// TestHolesClosed does the same in a process that closes the row.
 func TestHolesClosed(t *testing.T) {
 	needsHoles(t)
 	b := openHoles(t, t.TempDir())
@@ -232,7 +232,7 @@ func TestHolesAtFront(t *testing.T) {
 }
 
 // TestHolesAfterCrash: a process that ended between the mark and the hole leaves the
-// space in use. The next one gives it back when it deletes, or fills a row of its own.
+// space in use. The next process gives it back when it deletes, or fills a row of its own.
 func TestHolesAfterCrash(t *testing.T) {
 	needsHoles(t)
 	for _, fills := range []bool{false, true} {
@@ -256,7 +256,7 @@ func TestHolesAfterCrash(t *testing.T) {
 		}
 		wantFreed(t, c, before, 3*perPack)
 		r := c.rows["0000/log/"+formatNumber(1)]
-		for _, p := range r.packs { // as another process that has just come
+		for _, p := range r.packs { // as in a process that has just started
 			p.deleted = true
 		}
 		c.disk.Punch = func(*os.File, int64, int64) error {
@@ -269,7 +269,7 @@ func TestHolesAfterCrash(t *testing.T) {
 	}
 }
 
-// TestHoleFaults: a hole is punched only when the mark is durable. One that cannot be
+// TestHoleFaults: a hole is punched only when the mark is durable. A hole that cannot be
 // punched harms nothing.
 func TestHoleFaults(t *testing.T) {
 	honest := func(f *os.File, off, n int64) error {
@@ -398,7 +398,7 @@ func TestHoleOrReuse(t *testing.T) {
 }
 
 // TestHolesLater: a pack whose last record is kept gets its holes when deletion has come
-// to a later pack, even if that one is removed. What could not be punched is punched by
+// to a later pack, even if that one is removed. A hole that could not be punched is punched by
 // the next Delete.
 func TestHolesLater(t *testing.T) {
 	for _, later := range []uint64{1, perPack} { // records of the second pack that are deleted
@@ -430,7 +430,7 @@ func TestHolesLater(t *testing.T) {
 		full = true
 		remove(perPack+1, perPack+later)
 		full = false
-		remove(1, 1) // is deleted already
+		remove(1, 1) // already deleted
 		if punched != perPack-1 {
 			t.Errorf("%d holes, want %d", punched, perPack-1)
 		}
@@ -447,7 +447,7 @@ func TestHolesAtOnce(t *testing.T) {
 	for n := range uint64(perPack - 1) {
 		keys = append(keys, slot(1, perPack+1+n))
 	}
-	for _, some := range [][]string{{slot(1, 0)}, keys} { // the first pack stays
+	for _, some := range [][]string{{slot(1, 0)}, keys} { // first the first pack stays
 		if err := b.Delete(t.Context(), some...); err != nil {
 			t.Fatal(err)
 		}
@@ -457,7 +457,7 @@ func TestHolesAtOnce(t *testing.T) {
 	}
 }
 
-// TestHolePages: holes are whole pages, and have nothing of a record that is kept, nor
+// TestHolePages: holes are whole pages, and contain no part of a record that is kept, nor
 // of the head of a group.
 func TestHolePages(t *testing.T) {
 	// A group has 3 records whose bodies are back to back; another one has a record.
@@ -475,7 +475,7 @@ func TestHolePages(t *testing.T) {
 		{nil, nil},
 		{[]int{0}, []hole{{2 * page, 3 * page}}},
 		{[]int{1}, []hole{{4 * page, 6 * page}}},
-		{[]int{2}, []hole{{7 * page, 9 * page}}}, // with the zeros behind it
+		{[]int{2}, []hole{{7 * page, 9 * page}}}, // with the zeros after it
 		{[]int{0, 1}, []hole{{2 * page, 6 * page}}},
 		{[]int{0, 2}, []hole{{2 * page, 3 * page}, {7 * page, 9 * page}}},
 		{[]int{0, 1, 2, 3}, []hole{{2 * page, 9 * page}}},

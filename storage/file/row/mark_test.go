@@ -14,8 +14,8 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
-// rowAtRest makes a row of three packs, whose first one is all deleted and gone,
-// and returns what slots there are. With close it was closed by another handle.
+// rowAtRest makes a row of three packs, the first of which was deleted,
+// and returns the slots that are there. With close, another handle has closed it.
 func rowAtRest(t *testing.T, dir string, level int, close bool) (slots []uint64) {
 	t.Helper()
 	b := small(mustOpen(t, dir))
@@ -39,9 +39,9 @@ func rowAtRest(t *testing.T, dir string, level int, close bool) (slots []uint64)
 	return append(slots, 0, 3, 4, 5, 6, 7, 8)
 }
 
-// TestRowAbsence takes one file after the other away from a row at rest, and then
-// all that begin with a dot. Whatever slots were in it are found, or everybody is
-// told that the bucket is damaged and which file it is; "no object" nobody hears.
+// TestRowAbsence removes one file after the other from a row at rest, and then
+// all whose names begin with a dot. The slots that were in it are found, or every call
+// returns that the bucket is damaged and names the file; no call returns "no object".
 func TestRowAbsence(t *testing.T) {
 	for level := 1; level <= 2; level++ {
 		for _, close := range []bool{false, true} {
@@ -61,10 +61,10 @@ func TestRowAbsence(t *testing.T) {
 				}
 				for _, e := range entries {
 					if _, number := parseNumber(e.Name()); number {
-						continue // an object: those who list it miss it themselves
+						continue // an object: callers that list objects notice themselves that it is missing
 					}
-					// In version 1 nobody knows which packs were removed, and of an
-					// open row how many there were.
+					// In version 1 nothing says which packs were removed, nor, of an
+					// open row, how many there were.
 					untold := level == 1 && (e.Name() == first || !close && e.Name() == last)
 					t.Run(e.Name(), func(t *testing.T) { without(t, row, slots, untold, e.Name(), e.Name()) })
 				}
@@ -82,8 +82,8 @@ func TestRowAbsence(t *testing.T) {
 	}
 }
 
-// without takes files away, looks for the slots, and brings the files back. An error
-// has to name the file blamed.
+// without removes files, looks for the slots, and puts the files back. An error
+// must name the file blamed.
 func without(t *testing.T, row string, slots []uint64, untold bool, blamed string, names ...string) {
 	aside := t.TempDir()
 	for _, name := range names {
@@ -156,7 +156,7 @@ func TestRowCut(t *testing.T) {
 	}
 }
 
-// TestRowPlain: a folder of slots without a row, where an empty epoch looks like one
+// TestRowPlain: a folder of slots without a row, in which an empty epoch looks like one
 // that has lost its packs, can be declared whole.
 func TestRowPlain(t *testing.T) {
 	dir := t.TempDir()

@@ -15,8 +15,8 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// pages makes a row whose packs have two groups of a page and a bit, and the number of a
-// record that comes first in its pack is even: 0 is a file.
+// pages makes a row whose packs have two groups of a little more than a page. The number of a
+// record that comes first in its pack is even; record 0 is a file.
 func pages(t *testing.T, dir string, last uint64) *folder {
 	t.Helper()
 	b := small(mustOpen(t, dir))
@@ -48,7 +48,7 @@ func wantPages(t *testing.T, b *folder, last uint64, there func(n uint64) bool) 
 }
 
 // TestRowAnyOrder deletes records at random, through handles that made the row, know it,
-// or have just come. A pack goes with its last record, whichever packs are before it.
+// or were just opened. A pack is deleted with its last record, whichever packs are before it.
 func TestRowAnyOrder(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -62,7 +62,7 @@ func TestRowAnyOrder(t *testing.T) {
 		there := func(n uint64) bool { return !deleted[n] }
 		wantPages(t, stale, last, there)
 		for i, n := range rng.Perm(last + 1) {
-			if round%2 == 1 && i == last/2 { // closed by another one from here on
+			if round%2 == 1 && i == last/2 { // from here on another handle has closed it
 				if err := other.Create(t.Context(), slot(1, last+1), nil); err != nil {
 					t.Fatal(err)
 				}
@@ -98,8 +98,8 @@ func TestRowAnyOrder(t *testing.T) {
 	}
 }
 
-// TestRowOrderEnds: where a pack ends is known when the one behind it was removed: what
-// is damaged before is not taken for records that were never finished.
+// TestRowOrderEnds: the end of a pack is known when the next one was removed: damage
+// before it is not taken for records that were never finished.
 func TestRowOrderEnds(t *testing.T) {
 	for _, closed := range []bool{false, true} {
 		dir := t.TempDir()
@@ -126,7 +126,7 @@ func TestRowOrderEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p[at.id]++ // the head of its group, which is the last one
+		p[at.id]++ // changes the head of its group, the last one
 		if err := os.WriteFile(name, p, 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -174,8 +174,8 @@ func TestRowOrderCrash(t *testing.T) {
 	wantPages(t, small(mustOpen(t, dir)), 8, func(n uint64) bool { return n != 5 && n != 6 })
 }
 
-// TestRowOrderAbsence: beside packs that were removed in any order, one that is missing is
-// damage, for handles that knew it as for others.
+// TestRowOrderAbsence: among packs that were removed in any order, one that is missing is
+// damage, for handles that knew it and for others.
 func TestRowOrderAbsence(t *testing.T) {
 	dir := t.TempDir()
 	b := pages(t, dir, 12)

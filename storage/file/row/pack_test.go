@@ -23,7 +23,7 @@ func fuzzGroup(bodies ...string) []byte {
 	return p
 }
 
-// FuzzGroup: what decodes as a group is one, byte for byte.
+// FuzzGroup: bytes that decode as a group are what that group encodes to.
 func FuzzGroup(f *testing.F) {
 	f.Add(fuzzGroup(""))
 	f.Add(fuzzGroup("one", "", "three"))
@@ -41,7 +41,7 @@ func FuzzGroup(f *testing.F) {
 				t.Fatalf("%+v is not within %d…%d", rec, g.off, g.next)
 			}
 			if rec.off-page+rec.size > int64(len(p)) {
-				return // its head alone
+				return // only its head
 			}
 			creates = append(creates, &creation{number: rec.number, body: p[rec.off-page:][:rec.size], sum: rec.crc})
 		}
@@ -49,7 +49,7 @@ func FuzzGroup(f *testing.F) {
 		if h.next != g.next || len(h.records) != len(g.records) {
 			t.Fatalf("%+v became %+v", g, h)
 		}
-		for i, rec := range h.records { // but for the bodies' checksums
+		for i, rec := range h.records { // except for the checksums of bodies
 			if rec.number != g.records[i].number || rec.off != g.records[i].off || rec.id != g.records[i].id {
 				t.Fatalf("%+v became %+v", g, h)
 			}
@@ -95,8 +95,8 @@ func FuzzRowFiles(f *testing.F) {
 	})
 }
 
-// TestGroupElsewhere: the bytes of a group are none in another place, which they
-// come to by an object that has a copy of a pack in it, nor in another pack.
+// TestGroupElsewhere: the bytes of a group are not a group in another place, which they
+// can get to in an object that contains a copy of a pack, nor in another pack.
 func TestGroupElsewhere(t *testing.T) {
 	p := fuzzGroup("one", "two")
 	if _, ok := decodeGroup(p, [16]byte{1}, page, 1<<20); !ok {
@@ -113,8 +113,8 @@ func TestGroupElsewhere(t *testing.T) {
 	}
 }
 
-// TestGoneTorn: half an entry, by a process that died, hides none of those
-// behind it.
+// TestGoneTorn: half an entry, written by a process that died, hides none of the entries
+// after it.
 func TestGoneTorn(t *testing.T) {
 	id := [16]byte{9}
 	a, b := extent{16, 32}, extent{64, 80}
@@ -131,7 +131,7 @@ func TestGoneTorn(t *testing.T) {
 	}
 }
 
-// spoilt gives a bucket with a row of one group for each number 1…5 in the
+// spoilt returns a bucket with a row of one group for each of the numbers 1 to 5 in the
 // first pack, closes it, and changes the pack.
 func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *folder {
 	t.Helper()
@@ -166,7 +166,7 @@ func spoilt(t *testing.T, freeze bool, change func(p []byte, groups []record)) *
 	return mustOpen(t, b.disk.Root)
 }
 
-// TestDamage: a torn end is no record. Whatever else is damaged is never taken
+// TestDamage: a torn end is not a record. Other damage is never taken
 // for a number that was not there.
 func TestDamage(t *testing.T) {
 	head := func(rec record) int64 { return rec.id - groupHeadSize }

@@ -26,8 +26,8 @@ func slot(row, number uint64) string {
 	return "0000/log/" + formatNumber(row) + "/" + formatNumber(number)
 }
 
-// small makes a bucket's packs so small that they rotate and are recycled all
-// the time, and its syncs nothing, for tests that cut no power.
+// small makes a bucket's packs so small that new ones are begun and old ones used again all
+// the time, and makes its syncs do nothing, for tests without power cuts.
 func small(b *folder) *folder {
 	b.smallest, b.largest = 3*page, 5*page
 	b.disk.Sync = func(*os.File) error { return nil }
@@ -35,7 +35,7 @@ func small(b *folder) *folder {
 	return b
 }
 
-// names gives every key of the suite a number of a row.
+// names maps every key of the suite to a number of a row.
 type names struct {
 	mu      sync.Mutex
 	numbers map[string]uint64 // guarded by mu
@@ -106,7 +106,7 @@ func (b inRow) List(ctx context.Context, prefix, after string, max int) ([]strin
 	return keys[:min(max, len(keys))], nil
 }
 
-// TestRowBucket: the whole contract, with all objects in a row.
+// TestRowBucket tests the whole contract with all objects in a row.
 func TestRowBucket(t *testing.T) {
 	for name, prepare := range map[string]func(*folder) *folder{
 		"as it is":    func(b *folder) *folder { return b },
@@ -130,7 +130,7 @@ func TestRowBucket(t *testing.T) {
 	}
 }
 
-// TestRowBucketAlone: the same through one handle, which stays the appender.
+// TestRowBucketAlone does the same through one handle, which stays the appender.
 func TestRowBucketAlone(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storage.Bucket {
 		b := mustOpen(t, t.TempDir())
@@ -163,7 +163,7 @@ type model struct {
 	dir     string
 	want    *mem.Bucket
 	handles []*folder
-	large   bool // so many records are in a pack that parts of it are given back
+	large   bool // packs have so many records that parts of them are given back
 	made    int
 }
 
@@ -182,7 +182,7 @@ func (m *model) step() {
 	ctx := m.t.Context()
 	b := m.handles[0]
 	if m.rng.IntN(12) == 0 {
-		b = m.handles[1] // closes what it creates in
+		b = m.handles[1] // closes the row that it creates in
 	}
 	switch m.rng.IntN(20) {
 	default:
@@ -270,7 +270,7 @@ func upTo(n uint64) (all []uint64) {
 	return all
 }
 
-// TestRowFiles: what the objects of a row are kept in, from the first one on.
+// TestRowFiles checks which files hold the objects of a row, from the first one on.
 func TestRowFiles(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
@@ -290,7 +290,7 @@ func TestRowFiles(t *testing.T) {
 	if err := other.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
 		t.Error(err)
 	}
-	count(closeName, 0) // to find a number taken closes nothing
+	count(closeName, 0) // finding that a number is taken closes nothing
 	mustCreate(t, other, 1, 4)
 	count(closeName, 1)
 	count(endName, 1)
@@ -318,8 +318,8 @@ func TestRowFiles(t *testing.T) {
 	wantSlots(t, b, 1, 0, 4, 5)
 }
 
-// TestRowUnion: what a bucket had as files before it had packs stays where it
-// is, and its numbers stay taken.
+// TestRowUnion: objects that a bucket had as files before it had packs stay where they
+// are, and their numbers stay taken.
 func TestRowUnion(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
@@ -343,7 +343,7 @@ func TestRowUnion(t *testing.T) {
 }
 
 // TestRowRecycles: the files of deleted packs are written again, and what an
-// earlier life left in them is not taken for records.
+// earlier use left in them is not taken for records.
 func TestRowRecycles(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
@@ -370,7 +370,7 @@ func TestRowRecycles(t *testing.T) {
 	}
 }
 
-// TestRowRemoved: the folder of a row that somebody removes below a running
+// TestRowRemoved: removing the folder of a row below a running
 // bucket ends its appender; the next Create makes both again.
 func TestRowRemoved(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
@@ -382,7 +382,7 @@ func TestRowRemoved(t *testing.T) {
 	if err := b.Create(t.Context(), slot(1, 3), nil); err == nil || errors.Is(err, storage.ErrUnknown) {
 		t.Errorf("the first Create: %v, want an error that says nothing happened", err)
 	}
-	for n := range uint64(2) { // the folder's name was known, too
+	for n := range uint64(2) { // the folder's name was cached, too
 		err := b.Create(t.Context(), slot(1, 3), nil)
 		if err == nil {
 			break
@@ -435,7 +435,7 @@ func TestRowGroups(t *testing.T) {
 	}
 }
 
-// TestRowReusesMany: the packs of a log whose upkeep was behind go at once, and are used
+// TestRowReusesMany: the packs of a log whose upkeep was behind are deleted at once, and used
 // again one after the other.
 func TestRowReusesMany(t *testing.T) {
 	const packs = 10
@@ -538,7 +538,7 @@ func TestSpareSizes(t *testing.T) {
 	}
 }
 
-// TestSpareLimit: files that wait do not fill a disk.
+// TestSpareLimit: files that wait to be used again do not fill a disk.
 func TestSpareLimit(t *testing.T) {
 	for free, want := range map[int64]int{0: 4, 15 << 20: 4, 28 << 20: 7, 64 << 20: 16, 1 << 40: 16} {
 		if got := spareLimit(free, 1<<20); got != want {
@@ -547,8 +547,8 @@ func TestSpareLimit(t *testing.T) {
 	}
 }
 
-// TestRowOldReader: one that has found a record before its pack was deleted, and
-// reads it when the file is another pack, gets nothing of that one.
+// TestRowOldReader: a reader that has found a record before its pack was deleted, and
+// reads it when the file is another pack, gets no bytes of that one.
 func TestRowOldReader(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()

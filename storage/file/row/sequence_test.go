@@ -11,7 +11,7 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// mustOpenUntold opens a folder in a process that was not told what comes in sequence.
+// mustOpenUntold opens a folder in a process that was not told which objects come in sequence.
 func mustOpenUntold(t *testing.T, dir string) *folder {
 	t.Helper()
 	b := mustOpen(t, dir)
@@ -20,7 +20,7 @@ func mustOpenUntold(t *testing.T, dir string) *folder {
 }
 
 // TestUntoldObjects: an object whose key has the form of one in a row, and of which
-// nobody says that it comes in sequence, is an object like others.
+// no process says that it comes in sequence, is an object like others.
 func TestUntoldObjects(t *testing.T) {
 	b := mustOpenUntold(t, t.TempDir())
 	mustCreate(t, b, 1, 0)
@@ -47,7 +47,7 @@ func TestUntoldObjects(t *testing.T) {
 	wantSlots(t, b, 1, 0, 1, 5, 6, 7)
 }
 
-// TestUntoldReader: a row that is there is one for everybody: its objects are found,
+// TestUntoldReader: a row that exists is a row for every process: its objects are found,
 // listed and deleted, and their numbers are taken.
 func TestUntoldReader(t *testing.T) {
 	for level := 1; level <= 2; level++ {
@@ -110,9 +110,9 @@ func TestUntoldDamage(t *testing.T) {
 	}
 }
 
-// TestUntoldRace: one that was not told creates a file while another one begins a row
-// and takes the same number. It does not hear that the number is its own, and by the
-// next Create that it is not.
+// TestUntoldRace: a process that was not told creates a file while another begins a row
+// and takes the same number. It is not told that the number is its own, and its
+// next Create tells it that it is not.
 func TestUntoldRace(t *testing.T) {
 	dir := t.TempDir()
 	told, untold := mustOpen(t, dir), mustOpenUntold(t, dir)
@@ -135,7 +135,7 @@ func TestUntoldRace(t *testing.T) {
 		wantSlots(t, b, 1, 0, 1)
 	}
 
-	// The file of a number that the row's maker has not come to keeps the number.
+	// A file keeps its number if the row's maker has not come to that number yet.
 	again := mustOpenUntold(t, dir)
 	again.disk.Sync = func(f *os.File) error {
 		if info, err := f.Stat(); err == nil && !info.IsDir() {

@@ -34,14 +34,14 @@ func TestRowSyncFails(t *testing.T) {
 	}
 	wantSlots(t, b, 1, 0, 1)
 
-	// The unknown one has one answer for all from now on.
+	// From now on all get the same answer about the unknown one.
 	c := mustOpen(t, b.disk.Root)
 	if err := c.Create(t.Context(), slot(1, 2), nil); !errors.Is(err, storage.ErrExists) {
 		t.Errorf("Create of the unknown one: %v, want ErrExists: it had been written", err)
 	}
 }
 
-// TestRowDeleteFails: what is put down and not synced is unknown.
+// TestRowDeleteFails: a deletion that is written and not synced is unknown.
 func TestRowDeleteFails(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()
@@ -55,8 +55,8 @@ func TestRowDeleteFails(t *testing.T) {
 	}
 }
 
-// TestFreezeSyncs: .close is durable before packs are read, they are before
-// .end is there, and .end is before the object that closes the row.
+// TestFreezeSyncs: .close is durable before packs are read, packs are durable before
+// .end is created, and .end is durable before the object that closes the row.
 func TestFreezeSyncs(t *testing.T) {
 	dir := t.TempDir()
 	a, c := mustOpen(t, dir), mustOpen(t, dir)

@@ -11,7 +11,7 @@ import (
 )
 
 // written returns how many bytes this process has passed to write calls. What Linux
-// says it gives to disks is of no use here: it counts the pieces in which it caches a
+// reports as written to disks does not help here: it counts the pieces in which it caches a
 // file, up to 2 MiB each.
 func written(t *testing.T) int64 {
 	t.Helper()
@@ -32,8 +32,8 @@ func written(t *testing.T) int64 {
 	return 0
 }
 
-// TestRowWrites: what is created in large groups is written once. Before small ones the
-// file is written with zeros, hardly more than are needed; and only once if old packs
+// TestRowWrites: records created in large groups are written once. Before small ones the
+// file is filled with zeros, hardly more than are needed, and only once if old packs
 // are deleted as new ones are made.
 func TestRowWrites(t *testing.T) {
 	for _, test := range []struct {
@@ -75,8 +75,8 @@ func TestRowWrites(t *testing.T) {
 	}
 }
 
-// TestRowPadded: where large groups left room that was never written, a small one brings
-// zeros for those behind it, and nothing else changes.
+// TestRowPadded: where large groups left space that was never written, a small one writes
+// zeros for those after it, and nothing else changes.
 func TestRowPadded(t *testing.T) {
 	b := mustOpen(t, t.TempDir())
 	defer b.Close()

@@ -67,13 +67,13 @@ const (
 	replays
 	ends
 
-	// Anybody.
+	// Any node.
 	gives
 	dies
 	meetsCorrupt
 	meetsForeign
 
-	// Only in mutations.
+	// In mutations only.
 	claimsTaken
 	resumes
 	passesHole
@@ -89,7 +89,7 @@ const (
 	verbs
 )
 
-// texts say it in words: %[1]s is who, %[2]v the position, %[3]d the epoch of
+// texts describes each verb: %[1]s is the node, %[2]v the position, %[3]d the epoch of
 // the node.
 var texts = [verbs]string{
 	begins: "the bucket is empty",
@@ -167,7 +167,7 @@ var texts = [verbs]string{
 	adopts:         "%[1]s sends DATA %[2]v, which keeps the slot that was dropped",
 }
 
-// decides reports whether somebody may rely on the step from then on, so that
+// decides reports whether a process may rely on the step from then on, so that
 // the state must be judged even where the reductions make it one that is known.
 func (v verb) decides() bool {
 	switch v {
@@ -178,7 +178,7 @@ func (v verb) decides() bool {
 	return false
 }
 
-// action is a step as a trace tells it.
+// action is a step as it is shown in a trace.
 type action struct {
 	verb  verb
 	node  uint8
@@ -186,7 +186,7 @@ type action struct {
 	pos   position
 }
 
-// tell puts a into words. Nodes are called by letters.
+// tell describes a in words. Nodes have letters as names.
 func (a action) tell(name string) string {
 	pos := fmt.Sprintf("%d/%d", a.pos.epoch(), a.pos.slot())
 	return fmt.Sprintf(texts[a.verb], name, pos, a.epoch)

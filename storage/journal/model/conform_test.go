@@ -15,9 +15,9 @@ import (
 )
 
 // TestConformance walks through a world at random, with the real journal in the
-// place of one node: whatever the others and the bucket do meanwhile, it must
-// make the very calls that the model says, hear the same, acknowledge the same,
-// delete nothing that the model keeps, nor before what has to go first, and come to
+// place of one node. Whatever the others and the bucket do meanwhile, it must
+// make exactly the calls of the model, get the same answers, acknowledge the same,
+// delete nothing that the model keeps, delete in the order of the model, and come to
 // the same end.
 func TestConformance(t *testing.T) {
 	walking := []verb{lists, gets, passesSeal, meetsHole, findsBegun, findsNotBegun, getsAgain, findsMissing, findsDifferent, startsOver}
@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 		world
 		real  int
 		walks uint64
-		some  []verb // which must all occur
+		some  []verb // all of these must occur
 	}{
 		{"Journal", world{epochs: 4, slots: 2, nodes: 3, depth: 2, saves: 3}, 0, 4000,
 			append(walking, claims, creates, meetsTaken, vanishes, listsClean, owns, sends, hears, sendsSave, gives, dies)},
@@ -64,24 +64,24 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// rig is a state of the model, and what of it is real.
+// rig is a state of the model together with the real bucket and the real node.
 type rig struct {
 	t      *testing.T
 	w      *world
 	s      state
-	real   int // the node that is real
+	real   int // index of the node that the real journal replaces
 	rng    *rand.Rand
 	counts *[verbs]int // steps of the real node
 	disk   *mem.Bucket
 	trace  []string
-	sent   map[string][]byte  // by key: what a real process tried to create, lately
-	seals  map[position][]int // who sent a SEAL: his epoch
+	sent   map[string][]byte  // by key: the bytes that a real process last tried to create
+	seals  map[position][]int // epochs of those that sent a SEAL
 
 	p      *process   // the real node, while it is alive
-	echoes []position // checkpoints of a real owner that met its own: a copy may still be under way
+	echoes []position // checkpoints of which a real owner found its own copy: another may still be under way
 }
 
-// walk goes through the model.
+// walk takes random steps through the model.
 func (r *rig) walk(most int) {
 	r.sent, r.seals = make(map[string][]byte), make(map[position][]int)
 	var x steps
@@ -118,7 +118,7 @@ func (r *rig) walk(most int) {
 	}
 }
 
-// odds is how often a step is taken that was drawn: some would end most walks
+// odds is the chance that a step which was drawn is taken: some would end most walks
 // before much has happened.
 func odds(v verb) float64 {
 	switch v {
@@ -130,7 +130,7 @@ func odds(v verb) float64 {
 	return 1
 }
 
-// others lays down what the bucket or another node did.
+// others applies to the real bucket what the bucket or another node did.
 func (r *rig) others(a action, before *state) {
 	if r.s.claims > before.claims {
 		r.put(claimKey(int(r.s.claims)), claimObject(int(r.s.claims), [16]byte{r.s.claims}))
@@ -166,8 +166,8 @@ func (r *rig) others(a action, before *state) {
 	}
 }
 
-// saveLands lets a checkpoint arrive. If the real node waits for it, it hears so
-// at once, or meets it later, and may delete what lies before it.
+// saveLands lets a checkpoint arrive. If the real node waits for it, it is told
+// at once, or finds it later, and may delete what is before it.
 func (r *rig) saveLands(pos position) {
 	if r.p == nil || r.p.saving != pos {
 		r.putSent(saveKey(pos), typeCheckpoint, saveObject(pos, r.nonce(pos.epoch()), r.s.saved(pos.epoch())))
@@ -232,7 +232,7 @@ func (r *rig) tombstones(pos position) {
 	}
 }
 
-// nonce returns that of the claim of an epoch.
+// nonce returns the nonce of the claim of an epoch.
 func (r *rig) nonce(epoch int) [16]byte { return nonceOf(r.get(claimKey(epoch))) }
 
 func (r *rig) put(key string, object []byte) {
@@ -241,7 +241,7 @@ func (r *rig) put(key string, object []byte) {
 	}
 }
 
-// putSent puts what a real process tried to create there, or else the object.
+// putSent stores the bytes that a real process tried to create there, or else the object.
 func (r *rig) putSent(key string, typ int, object []byte) {
 	if sent := r.sent[key]; sent != nil && typeOf(sent) == typ {
 		object = sent
@@ -255,7 +255,7 @@ func (r *rig) remove(key string) {
 	}
 }
 
-// get returns the object, nil if there is none.
+// get returns the object, or nil if there is none.
 func (r *rig) get(key string) []byte {
 	object, err := r.disk.Get(context.Background(), key, 0, -1)
 	if err != nil {
@@ -264,7 +264,7 @@ func (r *rig) get(key string) []byte {
 	return object
 }
 
-// compare checks that the real bucket is the model's.
+// compare checks that the real bucket has the same content as the model's.
 func (r *rig) compare() {
 	for e := 1; e <= int(r.s.claims); e++ {
 		for slot := range r.w.slots + 2 {
@@ -312,7 +312,7 @@ func (r *rig) step(a action, before *state) {
 	case gets, passesSeal, meetsHole, getsAgain, findsMissing, findsDifferent, vanishes:
 		r.p.pass("GET", slot)
 		if object := r.get(slot); object != nil && r.real < r.w.nodes && authorOf(object) > int(a.epoch) {
-			*is = node{} // a SEAL by a higher claim ends it, for which the model dies
+			*is = node{} // a SEAL by a higher claim ends it; in the model the node dies
 			r.ended(journal.ErrFenced)
 		}
 	case findsBegun, findsNotBegun:
@@ -332,7 +332,7 @@ func (r *rig) step(a action, before *state) {
 	}
 }
 
-// stepOwner is step for what comes later.
+// stepOwner is step for the verbs of an owner.
 func (r *rig) stepOwner(a action, before *state) {
 	was, is := &before.nodes[r.real], &r.s.nodes[r.real]
 	switch a.verb {
@@ -367,7 +367,7 @@ func (r *rig) stepOwner(a action, before *state) {
 	}
 }
 
-// ended checks how the real node came to its end.
+// ended checks with which error the real node ended.
 func (r *rig) ended(want error) {
 	if err, ok := r.p.result(); !ok || !errors.Is(err, want) || want == nil && err != nil {
 		r.t.Errorf("ended: %v, with %v, not with %v", ok, err, want)
@@ -375,8 +375,8 @@ func (r *rig) ended(want error) {
 	r.p = nil
 }
 
-// fence lets an owner that is about to die, and has sent a slot where there is a
-// SEAL, meet it.
+// fence lets an owner that is about to die, and has sent a slot to a place of a
+// SEAL, find the SEAL.
 func (r *rig) fence(before *state) {
 	n := &before.nodes[r.real]
 	for slot := n.at.slot(); n.stage == owning && slot <= int(n.sent); slot++ {

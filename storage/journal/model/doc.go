@@ -9,10 +9,10 @@
 //
 // TestWorlds searches worlds that keep the rules and finds nothing. TestMutations
 // breaks one rule at a time, and the search prints the shortest path to the failure.
-// TestReduction shows that the search leaves out only states that cannot be told apart.
+// TestReduction shows that the search leaves out only states that no step can tell apart.
 // TestConformance replaces one node by the real journal and compares each of its calls
 // with the model's.
 //
-// README.md beside this file says what the model contains and what not, how large the
+// README.md beside this file says what the model contains and leaves out, how large the
 // worlds are, and which function of the journal each step stands for.
 package model

@@ -2,30 +2,30 @@ package model
 
 import "math/bits"
 
-// faults is a set of what must not be.
+// faults is a set of states that must not be reached.
 type faults uint16
 
 const (
-	lost          faults = 1 << iota // something was acknowledged, and a recovery does not find it
-	split                            // an owner acknowledged what a later owner does not have
-	badRead                          // a reader has what is not in the log
-	incomplete                       // a replay lacks what was acknowledged before it began
-	refused                          // the log holds what its writer was told had failed
+	lost          faults = 1 << iota // an entry was acknowledged, and a recovery does not find it
+	split                            // an owner acknowledged an entry that a later owner does not have
+	badRead                          // a reader has an entry that is not in the log
+	incomplete                       // a replay lacks an entry that was acknowledged before it began
+	refused                          // the log has an entry although its writer was told that it had failed
 	gone                             // the state refers to a slot that was removed
 	stuck                            // recovery does not end with an owner
-	falseCorrupt                     // ErrCorrupt, and nothing is
-	falseForeign                     // ErrForeign, and the bucket did not overwrite
-	badCheckpoint                    // a checkpoint is not what a replay finds at its position
+	falseCorrupt                     // ErrCorrupt, although nothing is corrupt
+	falseForeign                     // ErrForeign, although the bucket did not overwrite
+	badCheckpoint                    // a checkpoint differs from what a replay finds at its position
 	disagree                         // two recoveries find different logs
-	unsealed                         // a SEAL on which an owner relies is not there
+	unsealed                         // a SEAL that an owner relies on is not there
 
 	sound faults = 0
 
-	// harm is what somebody outside would notice. The others lead to it.
+	// harm has the faults that users would notice. The others lead to them.
 	harm = badCheckpoint - 1
 )
 
-// String names the gravest.
+// String names the gravest fault.
 func (f faults) String() string {
 	names := [...]string{
 		"LOST: something was acknowledged, and a recovery does not find it",
@@ -47,7 +47,7 @@ func (f faults) String() string {
 	return names[bits.TrailingZeros16(uint16(f))]
 }
 
-// recovery is what somebody finds who recovers now, all at once.
+// recovery is the log that a recovery finds if it runs now, in one step.
 func (s *state) recovery() view {
 	v, from := view(0), origin
 	if s.newest > 0 {
@@ -61,7 +61,7 @@ func (s *state) recovery() view {
 	return v
 }
 
-// judge looks for faults in a state: it compares what everybody believes with
+// judge looks for faults in a state. It compares what each node believes with
 // what a recovery finds now.
 func (w *world) judge(s *state) faults {
 	found := s.recovery()
@@ -90,7 +90,7 @@ func (w *world) judge(s *state) faults {
 
 // judgeEpoch compares what was acknowledged in an epoch with what its successors
 // have, and both with what a recovery finds. An epoch counts with its DATA: one
-// that ends behind its HEADER has as much as one without.
+// that ends right after its HEADER has as much as one without a HEADER.
 func (s *state) judgeEpoch(e, last int, found view) faults {
 	acked, have, f := int(s.epoch(e).acked), entries(found.cut(e)), sound
 	for b := e + 1; b <= last; b++ {
@@ -132,7 +132,7 @@ func (s *state) judgeNode(n *node, found view) faults {
 	switch n.stage {
 	case owning:
 		if n.at.slot() <= int(s.epoch(int(n.epoch)).acked) && n.alt>>1 != 0 {
-			return lost // a second owner of the epoch, which has not what the first one acknowledged
+			return lost // a second owner of the epoch lacks an entry that the first one acknowledged
 		}
 	case following, doubting:
 		if !n.within(found) {
@@ -152,7 +152,7 @@ func (n *node) within(found view) bool {
 	return entries(n.at.slot()) <= entries(found.cut(n.at.epoch()))
 }
 
-// judgeReplay judges what a replay returns.
+// judgeReplay looks for faults in the result of a replay.
 func (s *state) judgeReplay(n *node) faults {
 	switch {
 	case !n.within(s.recovery()):

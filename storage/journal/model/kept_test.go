@@ -1,7 +1,7 @@
 package model
 
-// piece is the slot that is kept, in a world where one is: the first of the log. A state
-// that has it applied refers to it, until an entry drops it.
+// piece is the slot that is kept in worlds that keep one: the first of the log. A state
+// in which it is applied refers to it until an entry drops it.
 const piece = origin + 1
 
 // refers reports whether the state after the log before p refers to the piece; v says

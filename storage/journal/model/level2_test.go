@@ -2,13 +2,13 @@ package model
 
 // What format level 2 adds: DATA tells which slots before it were acknowledged when it was
 // sent, and an owner that ends in good order leaves a CLOSING. A folder knows for a while
-// what it has deleted. All that only ever shows that a slot is missing.
+// what it has deleted. All of this can only show that a slot is missing.
 
-// open returns the slot up to which all were acknowledged when the given one was sent; -1:
-// nothing says so.
+// open returns the slot up to which all were acknowledged when the given one was sent, or -1
+// if nothing says so.
 func (e *epoch) open(slot int) int { return int(e.opens>>(3*slot)&7) - 1 }
 
-// noteOpen notes what the DATA says that the owner has just sent.
+// noteOpen records what the DATA that the owner has just sent says.
 func (w *world) noteOpen(s *state, i int) {
 	n := &s.nodes[i]
 	if !w.level2 {
@@ -30,8 +30,8 @@ func (w *world) close(s *state, x *steps, i int) {
 	w.die(&next.nodes[i])
 }
 
-// delete takes away what lies at p, below the checkpoint bound. Of a deletion behind the
-// end of an epoch the bucket knows nothing: it may forget any.
+// delete removes the object at p, below the checkpoint bound. The bucket may forget a
+// deletion at any time, and knows of none after the end of an epoch.
 func (w *world) delete(s *state, p, bound position) {
 	e := s.epoch(p.epoch())
 	e.put(p.slot(), absent)

@@ -1,10 +1,10 @@
 package model
 
-// patience is how many steps somebody may take alone.
+// patience is the number of steps that a node may take alone.
 const patience = 100
 
-// judgeLive looks whether recovery ends when the faults do: everybody who is at
-// work comes to an end alone, and after that a fresh claim makes an owner, who
+// judgeLive checks that recovery ends once there are no more faults: each node that is at
+// work comes to an end alone, and after that a new claim makes an owner that
 // has everything that was acknowledged.
 func (w *world) judgeLive(s *state) faults {
 	for i := range s.nodes {
@@ -23,7 +23,7 @@ func (w *world) judgeLive(s *state) faults {
 	return w.freshClaim(&alone)
 }
 
-// finish lets one node go on alone until it is idle or an owner.
+// finish runs one node alone until it is idle or an owner.
 func (w *world) finish(s *state, i int) faults {
 	for range patience {
 		_, f, ok := w.advance(s, i)
@@ -37,7 +37,7 @@ func (w *world) finish(s *state, i int) faults {
 	return stuck
 }
 
-// freshClaim lets a node claim and recover while all others are silent.
+// freshClaim lets a node claim and recover while no other node takes a step.
 func (w *world) freshClaim(s *state) faults {
 	s.claims++
 	s.nodes[0] = node{stage: listing, epoch: s.claims, start: origin, at: origin}

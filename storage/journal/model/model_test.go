@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// size says when a world is searched: the race detector makes a search ten
-// times as slow.
+// size says when a world is searched. The race detector makes a search ten
+// times slower.
 type size int
 
 const (
@@ -97,7 +97,7 @@ func TestWorlds(t *testing.T) {
 				}
 				if test.size < large {
 					t.Parallel()
-				} else { // fills the memory alone: little of it may be garbage
+				} else { // it needs all of the memory: little of it may be garbage
 					defer debug.SetGCPercent(debug.SetGCPercent(20))
 				}
 				r := newSearch(&test.world).run()
@@ -128,15 +128,15 @@ func (r *search) report(t *testing.T) {
 	}
 }
 
-// tell logs how the search came to its fault.
+// tell logs the steps that led to the fault.
 func (r *search) tell(t *testing.T) {
 	for i, line := range r.trace {
 		t.Logf("%3d  %s", i+1, line)
 	}
 }
 
-// TestReduction compares what is searched with the world as it is: the states
-// that a search without reductions finds, reduced, must be the very same.
+// TestReduction compares the search with one that leaves nothing out: the states
+// that a search without reductions finds must be, reduced, exactly the same.
 func TestReduction(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -174,8 +174,8 @@ func TestReduction(t *testing.T) {
 	}
 }
 
-// TestStandby shows that a claim from wherever a standby may stand is as good as
-// standbys that get there: without them, both worlds are the same.
+// TestStandby shows that claims from every place where a standby may be stand for
+// standbys that get there: both worlds have the same states otherwise.
 func TestStandby(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -205,7 +205,7 @@ func TestStandby(t *testing.T) {
 }
 
 // compareWorlds searches two worlds and checks that the states of the second
-// one, which simplify and the reductions of the first have gone over, are those
+// one, after simplify and the reductions of the first, are those
 // of the first.
 func compareWorlds(t *testing.T, short, long *world, simplify func(*state)) {
 	few := newSearch(short).run()

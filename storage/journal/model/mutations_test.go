@@ -2,7 +2,7 @@ package model
 
 import "testing"
 
-// mutation is a world in which one rule is broken, and what comes of it.
+// mutation is a world in which one rule is broken, and the fault that follows.
 type mutation struct {
 	name string
 	world
@@ -85,7 +85,7 @@ var allMutations = []mutation{
 }
 
 // TestMutations breaks one rule at a time: the search must find the harm, and
-// tells the shortest way to it.
+// print the shortest way to it.
 func TestMutations(t *testing.T) {
 	for _, m := range allMutations {
 		t.Run(m.name, func(t *testing.T) {
@@ -109,8 +109,8 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// TestSpare breaks the rules that are there for other reasons than safety: what
-// is lost in a bucket that breaks its promises is found, and work is saved.
+// TestSpare breaks the rules that are not needed for safety: they find what
+// is lost in a bucket that breaks its promises, or save work.
 func TestSpare(t *testing.T) {
 	all := mutations{noRecheck: true, noCompare: true, noWitness: true, vanishedHole: true, noStop: true}
 	for _, test := range []struct {

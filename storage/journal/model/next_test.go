@@ -1,6 +1,6 @@
 package model
 
-// next collects all steps that may follow s.
+// next adds all steps that may follow s to x.
 func (w *world) next(s *state, x *steps) {
 	x.n = 0
 	w.bucket(s, x)
@@ -24,9 +24,9 @@ func (w *world) next(s *state, x *steps) {
 	}
 }
 
-// bucket lets arrive what is under way. Whatever was sent once can land whenever
-// its name is free, be it late, after its answer was lost, or for the second
-// time; that it gets lost is that it never lands.
+// bucket lets requests arrive that are under way. A Create that was sent can take effect
+// whenever its name is free: late, after its answer was lost, or for the second
+// time. If it is lost, it never takes effect.
 func (w *world) bucket(s *state, x *steps) {
 	if int(s.claims) < w.epochs {
 		next := x.fork(s, strangerClaims, 0, 0)
@@ -53,8 +53,8 @@ func (w *world) bucket(s *state, x *steps) {
 	}
 }
 
-// bucketSave lets arrive what was sent for checkpoint p. Whether older checkpoints
-// than the newest are there matters to nobody, unless Lists are slow.
+// bucketSave lets the Create of checkpoint p arrive. Whether older checkpoints
+// than the newest are there matters only if Lists are slow.
 func (w *world) bucketSave(s *state, x *steps, p position) {
 	e, bit := s.epoch(p.epoch()), uint8(1)<<p.slot()
 	if e.saves&bit != 0 && e.there&bit == 0 {
@@ -71,7 +71,7 @@ func (w *world) bucketSave(s *state, x *steps, p position) {
 	}
 }
 
-// land puts into the slot p what was sent for it.
+// land stores in slot p what was sent for it.
 func (w *world) land(s *state, x *steps, p position) {
 	e, slot := s.epoch(p.epoch()), p.slot()
 	switch {
@@ -90,8 +90,8 @@ func (w *world) land(s *state, x *steps, p position) {
 	}
 }
 
-// bound returns the checkpoint below which slots are deleted. Anybody may do so
-// who knows that it is durable: it is enough that it is.
+// bound returns the checkpoint below which slots are deleted. Any node may delete them
+// that knows that the checkpoint is durable; here it is enough that it is.
 func (w *world) bound(s *state) position {
 	if w.replay {
 		return s.cut // where it matters who deletes what, knowing what
@@ -110,8 +110,8 @@ func (w *world) bound(s *state) position {
 	return p
 }
 
-// deletable reports whether somebody may have sent a Delete for the slot p: it
-// lies below a checkpoint and had DATA or a HEADER in it. The Delete takes what
+// deletable reports whether a node may have sent a Delete for the slot p: it
+// is below a checkpoint and had DATA or a HEADER in it. The Delete removes what
 // is there when it arrives. The SEAL's slot is never deleted.
 func (w *world) deletable(s *state, p, bound position) bool {
 	if w.keeps && p == piece {
@@ -123,7 +123,7 @@ func (w *world) deletable(s *state, p, bound position) bool {
 	return w.deleteSeals || p.slot() != s.saved(bound.epoch()).cut(p.epoch())
 }
 
-// start is what an idle node may do.
+// start adds the steps of an idle node.
 func (w *world) start(s *state, x *steps, i int) {
 	if n := &s.nodes[i]; w.resumeByNode && n.epoch != 0 && n.epoch == s.claims {
 		next := x.fork(s, resumes, i, 0)
@@ -152,7 +152,7 @@ func (w *world) start(s *state, x *steps, i int) {
 }
 
 // mayFollow reports whether a node may begin to read along. One at a time is
-// enough: it touches nothing.
+// enough, because it changes nothing.
 func (w *world) mayFollow(s *state) bool {
 	for i := range w.nodes {
 		if n := s.nodes[i].stage; n == following || n == doubting {
@@ -162,8 +162,8 @@ func (w *world) mayFollow(s *state) bool {
 	return w.follow
 }
 
-// claim takes the next epoch, from a position of one's own. A claimant that is
-// too late has only lost a number, so it is one that has not begun.
+// claim takes the next epoch, from the position of the claimant. A claimant that is
+// too late has lost only a number: it is like one that has not begun.
 func (w *world) claim(s *state, x *steps, i int, from position, way view) {
 	v := claims
 	if from > origin {
@@ -175,9 +175,9 @@ func (w *world) claim(s *state, x *steps, i int, from position, way view) {
 	next.state.nodes[i] = node{stage: listing, epoch: next.epoch, start: from, at: from, view: way}
 }
 
-// standbys lets a node claim from wherever one may stand that has read along: as
+// standbys lets a node claim from every position that a standby may have read to: as
 // far as there are slots, and not before the newest checkpoint, where it would
-// be like any other. What it has read can not have been deleted.
+// be like any other. The slots that it has read cannot have been deleted.
 func (w *world) standbys(s *state, x *steps, i int) {
 	p, way := origin, view(0)
 	if s.newest > p {
@@ -197,7 +197,7 @@ func (w *world) standbys(s *state, x *steps, i int) {
 	}
 }
 
-// recover is what a claimant may do, and a reader in its replay.
+// recover adds the steps of a claimant, and of a reader in its replay.
 func (w *world) recover(s *state, x *steps, i int) {
 	n := &s.nodes[i]
 	lists := n.stage == listing || n.stage == missing || n.stage == differing || n.stage == stale ||
@@ -274,7 +274,7 @@ func (w *world) save(s *state, x *steps, v verb, i int, p position) {
 	next.epoch(p.epoch()).saves |= 1 << p.slot()
 }
 
-// replays is what the one may do that only reads. Claims are listed first.
+// replays adds the steps of the node that only reads. It lists the claims first.
 func (w *world) replays(s *state, x *steps, i int) {
 	if s.nodes[i].stage != idle {
 		w.recover(s, x, i)

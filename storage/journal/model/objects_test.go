@@ -9,7 +9,7 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 )
 
-// The objects of a journal, made after FORMAT.md and by nothing of its code.
+// The objects of a journal, encoded as FORMAT.md says, without the journal's code.
 
 const shard = 3
 
@@ -70,7 +70,7 @@ func claimObject(epoch int, nonce [16]byte) []byte {
 	return object(typeClaim, at(epoch, 0), epoch, nonce, 1, []byte("somebody"), 2, []byte{})
 }
 
-// way returns the two entries that tell how somebody came to p who has started
+// way returns the two entries that say how a node came to p that has started
 // at the beginning.
 func way(p position, v view) (start, seals []byte) {
 	before := entries(p.slot())

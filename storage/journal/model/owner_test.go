@@ -1,7 +1,7 @@
 package model
 
-// own is what an owner may do. It stops acknowledging by dying: one that meets a
-// SEAL and goes on all the same waits for a slot that will never be its own.
+// own adds the steps of an owner. It stops acknowledging by dying: one that finds a
+// SEAL and goes on waits for a slot that will never be its own.
 func (w *world) own(s *state, x *steps, i int) {
 	n := &s.nodes[i]
 	acked := n.at.slot() - 1
@@ -39,7 +39,7 @@ func (w *world) own(s *state, x *steps, i int) {
 	}
 }
 
-// cleanUp is what an owner may do who deletes what lies before the newest
+// cleanUp adds the steps of an owner that deletes slots before the newest
 // checkpoint that it knows.
 func (w *world) cleanUp(s *state, x *steps, i int) {
 	n := &s.nodes[i]
@@ -66,7 +66,7 @@ func (w *world) cleanUp(s *state, x *steps, i int) {
 		}
 	}
 	if known <= origin || w.follow && known == n.start {
-		return // none, or only where a standby stood
+		return // there is none, or only one from the time as a standby
 	}
 	switch p := w.tombstoneAt(s, int(n.epoch), known); {
 	case s.tombstone < p:
@@ -76,9 +76,9 @@ func (w *world) cleanUp(s *state, x *steps, i int) {
 	}
 }
 
-// tombstoneAt returns the newest checkpoint before known, or a place behind it, that
+// tombstoneAt returns the newest checkpoint before known, or a place after it, that
 // may be there or come back once the owner of the epoch deletes slots before
-// known: the tombstone has to be there before.
+// known. The tombstone must be there first.
 func (w *world) tombstoneAt(s *state, epoch int, known position) position {
 	if known.epoch() < epoch {
 		return known - 1
@@ -116,8 +116,8 @@ func (n *node) write(s *state) {
 	}
 }
 
-// hear is the answer for a slot that flies: of this Create, which lands now, or
-// of the Get after one that met ErrExists.
+// hear is the answer for a slot in flight: of this Create, which takes effect now, or
+// of the Get after a Create that got ErrExists.
 func (w *world) hear(s *state, x *steps, i, slot int) {
 	n := &s.nodes[i]
 	p := at(int(n.epoch), slot)
@@ -156,8 +156,8 @@ func (w *world) hear(s *state, x *steps, i, slot int) {
 }
 
 // acknowledge notes that a slot is durable, and acknowledges all that may be. To
-// do so at once is the strictest: what is acknowledged is only ever held
-// against others, and an owner that is slower can do less.
+// do so at once is the strictest case: acknowledged slots are only compared
+// with other nodes' logs, and a slower owner can do less.
 func (w *world) acknowledge(s *state, i, slot int) {
 	n := &s.nodes[i]
 	e := s.epoch(int(n.epoch))
@@ -173,7 +173,7 @@ func (w *world) acknowledge(s *state, i, slot int) {
 	}
 }
 
-// bytes returns which bytes the owner sent last for a slot.
+// bytes returns which bytes the owner last sent for a slot.
 func (n *node) bytes(slot int) content {
 	if n.alt>>slot&1 != 0 {
 		return other
@@ -191,7 +191,7 @@ func (e *epoch) ack(slot int, c content) {
 	}
 }
 
-// readAlong is what a standby may do.
+// readAlong adds the steps of a standby.
 func (w *world) readAlong(s *state, x *steps, i int) {
 	n := &s.nodes[i]
 	if n.stage == doubting {
@@ -220,7 +220,7 @@ func (w *world) readAlong(s *state, x *steps, i int) {
 	}
 }
 
-// doubt is what a standby may do that has read a SEAL (rule 9).
+// doubt adds the steps of a standby that has read a SEAL (rule 9).
 func (w *world) doubt(s *state, x *steps, i int) {
 	n := &s.nodes[i]
 	if s.newest > n.at {

@@ -15,26 +15,26 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 )
 
-// process is the life of a real node. It is the bucket of a journal, each call of
-// which waits until it is let through, and its state.
+// process is the life of a real node. It is the bucket of a journal: each call
+// waits until the test lets it through. It is the journal's state, too.
 type process struct {
 	t       *testing.T
 	disk    *mem.Bucket
 	cancel  context.CancelFunc
 	done    chan struct{}     // closed when Open or Replay has returned
-	objects map[string][]byte // by key: what it tried to create; written while the test waits
+	objects map[string][]byte // by key: the bytes that it tried to create; written while the test waits
 	saving  position          // of the checkpoint that is being written
-	saved   chan error        // how that ended
+	saved   chan error        // the result of that
 	journal *journal.Journal  // after done
 	err     error             // after done
 
 	reader bool // a replay
 
 	mu      sync.Mutex
-	looking bool     // guarded by mu; it looks for what shows that a slot is missing
+	looking bool     // guarded by mu; it looks for objects that show that a slot is missing
 	listed  bool     // guarded by mu; it has just listed the checkpoints
-	held    []*call  // guarded by mu; what waits
-	log     []string // guarded by mu; what was restored and applied
+	held    []*call  // guarded by mu; the calls that wait
+	log     []string // guarded by mu; the entries that were restored and applied
 }
 
 type call struct {
@@ -43,7 +43,7 @@ type call struct {
 	pass      chan struct{}
 }
 
-// start begins a process: an owner to be, or a reader.
+// start begins a process: a claimant or a reader.
 func start(r *rig) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{t: r.t, disk: r.disk, cancel: cancel, done: make(chan struct{}), objects: r.sent, saved: make(chan error, 1)}
@@ -61,7 +61,7 @@ func start(r *rig) *process {
 	return p
 }
 
-// find takes a call out of those that wait, nil if it is not there.
+// find removes a call from those that wait, and returns it, or nil if it is not there.
 func (p *process) find(verb, key string) *call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +74,7 @@ func (p *process) find(verb, key string) *call {
 	return c
 }
 
-// pass lets a call through that must be there, now or after a pause.
+// pass lets a call through. The call must be there, now or after a pause.
 func (p *process) pass(verb, key string) *call {
 	c := p.find(verb, key)
 	if c == nil {
@@ -118,7 +118,7 @@ func positionOf(p position) journal.Position {
 	return journal.Position{Epoch: uint64(p.epoch()), Slot: uint64(p.slot())}
 }
 
-// write writes one entry, which must go to the given slot.
+// write writes one entry, which must get the given slot.
 func (p *process) write(pos position) {
 	got, err := p.journal.Write([]journal.Entry{{Kind: kind, Body: body(pos)}})
 	if err != nil || got != positionOf(pos) {
@@ -161,8 +161,8 @@ func (p *process) deleteSaves(pos position, newest int) {
 	}
 }
 
-// truncate deletes what lies before a checkpoint, but for what is kept, and returns what
-// that was. Before any slot goes, ready is called.
+// truncate deletes the slots before a checkpoint, except those that are kept, and returns
+// the deleted ones. It calls ready before it deletes a slot.
 func (p *process) truncate(pos position, keep func(journal.Position) bool, ready func()) (gone []position) {
 	return p.deletes(pos, ready, func() error {
 		return p.journal.Truncate(context.Background(), journal.Position{}, positionOf(pos), keep)
@@ -182,7 +182,7 @@ func (p *process) remove(pos position, slots []position, ready func()) (gone []p
 func (p *process) deletes(pos position, ready func(), do func() error) (gone []position) {
 	go func() { p.saved <- do() }()
 	synctest.Wait()
-	if p.find0("GET", claimPrefix) { // older checkpoints are there still
+	if p.find0("GET", claimPrefix) { // there still are older checkpoints
 		p.pass("GET", claimKey(pos.epoch()+1))
 	}
 	if p.find0("DELETE", checkpointPrefix) {
@@ -212,7 +212,7 @@ func (p *process) deletes(pos position, ready func(), do func() error) (gone []p
 	return gone
 }
 
-// find0 reports whether a call waits.
+// find0 reports whether a call is waiting.
 func (p *process) find0(verb, key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -228,12 +228,12 @@ func (p *process) applied(v view, end position) {
 	}
 }
 
-// kill ends the process: none of its calls comes through any more.
+// kill ends the process: no more of its calls reach the bucket.
 func (p *process) kill() {
 	p.cancel()
 	<-p.done
 	if p.journal != nil {
-		_ = p.journal.Close() // gives up after ten seconds, in which nothing lands
+		_ = p.journal.Close() // gives up after ten seconds, in which no Create takes effect
 	}
 	if p.saving != 0 {
 		<-p.saved
@@ -272,7 +272,7 @@ func (p *process) wait(ctx context.Context, c *call) error {
 	}
 }
 
-// looks reports whether p gets a slot while it looks for what shows that one is
+// looks reports whether p gets a slot while it looks for objects that show that one is
 // missing. Other calls end that.
 func (p *process) looks(slot bool) bool {
 	p.mu.Lock()
@@ -282,7 +282,7 @@ func (p *process) looks(slot bool) bool {
 }
 
 // doubts reports whether p gets a claim because of a checkpoint that it has just
-// listed, and may have read: whether it is missing. Other calls end that.
+// listed, and may have read, to see whether it is missing. Other calls end that.
 func (p *process) doubts(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -316,7 +316,7 @@ func (p *process) Get(ctx context.Context, key string, off, n int64) ([]byte, er
 
 // List implements storage.Bucket.
 func (p *process) List(ctx context.Context, prefix, after string, max int) ([]string, error) {
-	// What looks for lost objects finds none here, and changes nothing: the model
+	// The search for lost objects finds none here and changes nothing: the model
 	// has no step for it.
 	if strings.HasPrefix(prefix, logPrefix) || prefix == closingPrefix || prefix == tombstonePrefix && !p.reader {
 		p.mu.Lock()

@@ -1,8 +1,8 @@
 package model
 
-// reduce maps all states that cannot be told apart any more to one.
+// reduce maps all states that no later step can tell apart to one.
 // It returns where each node was before. TestReduction compares the result with
-// a search that does without.
+// a search without reductions.
 func (w *world) reduce(s *state) (order [maxNodes]uint8) {
 	if w.plain && !w.unreduced {
 		last := s.last()
@@ -26,8 +26,8 @@ func (w *world) reduce(s *state) (order [maxNodes]uint8) {
 	return w.sort(s)
 }
 
-// end returns the slot of the SEAL of epoch e that nobody will ever delete, or a
-// slot behind all others.
+// end returns the slot of the SEAL of epoch e that no node will ever delete, or a
+// slot after all others.
 func (s *state) end(e, last int) int {
 	if e < last {
 		return s.epoch(last).head.cut(e)
@@ -40,8 +40,8 @@ func (s *state) end(e, last int) int {
 	return 7
 }
 
-// reduceEpoch drops what lies or may land at the end and behind it. It cannot
-// hide the slots in front, and no checkpoint reaches beyond it.
+// reduceEpoch drops what is, or may arrive, at the end and after it. It cannot
+// hide the slots before, and no checkpoint reaches beyond it.
 func (w *world) reduceEpoch(s *state, e, last, end int) {
 	o := s.epoch(e)
 	o.cells &= 1<<(2*end+2) - 1
@@ -71,7 +71,7 @@ func (w *world) reduceEpoch(s *state, e, last, end int) {
 // needs no tombstone for them.
 func (w *world) reduceSaves(s *state, e int) {
 	o := s.epoch(e)
-	keep := false // by an owner, who has to know
+	keep := false // an owner needs them
 	for i := range w.nodes {
 		n := &s.nodes[i]
 		keep = keep || int(n.epoch) == e && (n.stage == owning || n.stage == heading)
@@ -84,7 +84,7 @@ func (w *world) reduceSaves(s *state, e int) {
 	}
 }
 
-// reduceNode drops what the node will not use any more.
+// reduceNode drops what the node will not use again.
 func (w *world) reduceNode(s *state, i int, ends *[maxEpochs + 1]int) {
 	n := &s.nodes[i]
 	stale := s.newest > n.start
@@ -130,8 +130,8 @@ func (w *world) reduceNode(s *state, i int, ends *[maxEpochs + 1]int) {
 	}
 }
 
-// reduceReader makes a replay whose start is dead one that knows so, or has just
-// begun if Lists show the newest: it can only find out, and touches nothing
+// reduceReader makes a replay whose start is gone one that knows it, or one that has just
+// begun if Lists show the newest: it can only find out, and changes nothing
 // before. One that has found its start again, just before it was deleted, goes on.
 func (w *world) reduceReader(s *state, n *node) {
 	p := n.start
@@ -145,12 +145,12 @@ func (w *world) reduceReader(s *state, n *node) {
 		*n = node{stage: listing, epoch: n.epoch, known: n.known}
 	}
 	if position(n.known) < s.newest && (n.stage == listing || position(n.known) < n.at) && !w.slowList {
-		n.known = 0 // wherever it ends, or starts over, that is before
+		n.known = 0 // wherever it ends or starts again, that is before
 	}
 }
 
-// forget drops what lies below the newest checkpoint, but for the kept slot. Once it is
-// removed a SEAL in its place is as good as nothing.
+// forget drops the slots below the newest checkpoint, except the kept one. Once that is
+// removed, a SEAL in its place means nothing.
 func (w *world) forget(s *state, last int) {
 	c := s.cell(piece)
 	s.forget(last)
@@ -159,7 +159,7 @@ func (w *world) forget(s *state, last int) {
 	}
 }
 
-// forget drops slots below the newest checkpoint, but for the SEALs, if nobody
+// forget drops slots below the newest checkpoint, except the SEALs, if no node
 // can come there any more.
 func (s *state) forget(last int) {
 	for e := 1; e <= s.newest.epoch(); e++ {
@@ -180,7 +180,7 @@ func (s *state) forget(last int) {
 	}
 }
 
-// visited reports whether somebody may still look at slot p.
+// visited reports whether a node may still get slot p.
 func (s *state) visited(p position) bool {
 	for i := range s.nodes {
 		switch n := &s.nodes[i]; n.stage {
@@ -205,7 +205,7 @@ func (s *state) visited(p position) bool {
 	return false
 }
 
-// sort puts the nodes that write in an order: they are all alike.
+// sort puts the nodes that write in an order, as they are interchangeable.
 func (w *world) sort(s *state) (order [maxNodes]uint8) {
 	for i := range order {
 		order[i] = uint8(i)

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// search goes through all states of a world, those of fewer steps first.
+// search visits all states of a world, those with fewer steps first.
 type search struct {
 	w     *world
-	want  faults       // those that end it
-	limit int          // states after which it ends too, 0: none
+	want  faults       // the search ends at one of these
+	limit int          // number of states after which it ends, too; 0: no limit
 	visit func(*state) // called for every state, before it is reduced; may be nil
 
 	seen    *set
@@ -36,7 +36,7 @@ func (r *search) String() string {
 	return fmt.Sprintf("%d states, %d steps, depth %d, %v", r.states(), r.steps, r.depth, r.took.Round(time.Millisecond))
 }
 
-// run searches until there is nothing new, or a fault.
+// run searches until there is no new state, or a fault.
 func (r *search) run() *search {
 	began := time.Now()
 	first := r.w.first()
@@ -61,7 +61,7 @@ func (r *search) run() *search {
 func (w *world) first() state { return state{left: uint8(w.saves)} }
 
 // level puts into later the states that are one step behind those of now, the
-// first of which has the number base. It reports false if it meets a fault.
+// first of which has the number base. It reports false if it finds a fault.
 func (r *search) level(now, later *pile[state], base int) bool {
 	var x steps
 	for i := range now.n {
@@ -86,13 +86,13 @@ func (r *search) level(now, later *pile[state], base int) bool {
 	return true
 }
 
-// note remembers how a new state was found.
+// note records how a new state was found.
 func (r *search) note(parent, choice int) {
 	r.parents.push(uint32(parent))
 	r.choices.push(uint8(choice))
 }
 
-// expand collects the steps that follow s, reduced.
+// expand adds the steps that follow s, reduced, to x.
 func (r *search) expand(s *state, x *steps) {
 	r.w.next(s, x)
 	r.steps += uint64(x.n)
@@ -111,7 +111,7 @@ func (r *search) expand(s *state, x *steps) {
 	r.seen.touch(x)
 }
 
-// retrace tells how the search came to a state.
+// retrace returns the steps by which the search came to a state.
 func (r *search) retrace(id int) []string {
 	var way []int
 	for ; id > 0; id = int(*r.parents.at(id)) {
@@ -160,7 +160,7 @@ func newSet() *set {
 	return h
 }
 
-// print returns the fingerprint of a state, which is never 0.
+// print returns the fingerprint of a state; it is never 0.
 func (h *set) print(s *state) uint64 { return max(maphash.Comparable(h.seed, *s), 1) }
 
 func (h *set) table(x uint64) *table { return &h.tables[x>>58] }

@@ -17,17 +17,17 @@ func (p position) epoch() int          { return int(p >> 3) }
 func (p position) slot() int           { return int(p & 7) }
 func (p position) nextEpoch() position { return at(p.epoch()+1, 0) }
 
-// origin is where the log begins.
+// origin is the position at which the log begins.
 const origin = position(1 << 3)
 
-// content is what lies under the name of a slot.
+// content is what is stored under the name of a slot.
 type content uint8
 
 const (
 	absent content = iota
 	data           // in slot 0 the HEADER, else DATA
-	other          // the same slot by other hands or with other bytes: only in mutations
-	seal           // by whom does not matter: see README.md
+	other          // the same slot from another node or with other bytes: only in mutations
+	seal           // from any node: see README.md
 )
 
 // view says where epochs end: for each the slot of its SEAL, which is the number
@@ -46,9 +46,9 @@ func (v view) before(epoch int) view { return v & (1<<(3*(epoch-1)) - 1) }
 // entries is how many DATA slots an epoch has that ends at slot cut.
 func entries(cut int) int { return max(cut-1, 0) }
 
-// epoch is what the bucket holds of one epoch, and what may still arrive there.
-// A Create that was sent once may land at any later time, and again after a
-// Delete: nothing takes it back.
+// epoch is what the bucket has of one epoch, and what may still arrive there.
+// A Create that was sent once may take effect at any later time, and again after a
+// Delete. Nothing cancels it.
 type epoch struct {
 	cells  uint16 // contents of the slots, two bits each
 	head   view   // what the HEADER says that was sent: the epochs before this one
@@ -71,7 +71,7 @@ type epoch struct {
 
 const (
 	headed = 1 << iota // a HEADER was sent
-	begun              // it was durable at some time, or somebody acted as if it were
+	begun              // it was durable at some time, or a node acted as if it were
 )
 
 func (e *epoch) cell(slot int) content { return content(e.cells >> (2 * slot) & 3) }
@@ -94,24 +94,24 @@ type stage uint8
 const (
 	idle       stage = iota
 	following        // a standby or a fenced owner reads along
-	doubting         // and has read a SEAL, which it does not believe yet
+	doubting         // it has read a SEAL that it does not trust yet
 	listing          // has claimed: lists the checkpoints
 	walking          // gets slots
-	rechecking       // met a hole: gets the header of the epoch look, a later one
-	begunLater       // which is there: gets the slot again
-	missing          // which is not: lists the checkpoints
-	differing        // met a header that came another way: lists the checkpoints
+	rechecking       // found a hole: gets the header of the epoch look, a later one
+	begunLater       // that header is there: gets the slot again
+	missing          // that header is not there: lists the checkpoints
+	differing        // found a header that came another way: lists the checkpoints
 	sealing          // has sent a SEAL
-	taken            // heard ErrExists: gets what lies there
-	relisting        // is at the end: lists the checkpoints again; who only reads gets his start again
-	asking           // who only reads: lists the tombstones
-	stale            // who only reads: his start is dead, lists the checkpoints until there is a newer one
+	taken            // got ErrExists: gets the object that is there
+	relisting        // is at the end: lists the checkpoints again; a reader gets its start again
+	asking           // a reader: lists the tombstones
+	stale            // a reader whose start is gone: lists the checkpoints until there is a newer one
 	heading          // has sent its header
 	owning
 )
 
 // node is a process: one that writes, or one that only reads (the last of a
-// world with a replay). What it forgets in a crash is all of it.
+// world with a replay). In a crash it loses all of this.
 type node struct {
 	stage stage
 	epoch uint8    // of its claim; of one that only reads, the one above the newest that it listed
@@ -170,7 +170,7 @@ func (s *state) there() (v saves) {
 	return v
 }
 
-// top returns the newest of them, 0 if there is none.
+// top returns the newest of them, or 0 if there is none.
 func (v saves) top() position {
 	i := bits.Len16(uint16(v &^ underWay))
 	if i == 0 {
@@ -184,6 +184,6 @@ func (v saves) has(p position) bool {
 	return p.epoch() >= 1 && p.slot() >= 1 && p.slot() <= 4 && v>>(4*(p.epoch()-1)+p.slot()-1)&1 != 0
 }
 
-// saved returns the view that a checkpoint of the given epoch holds. Its owner
+// saved returns the view in a checkpoint of the given epoch. Its owner
 // came to it by the header's way.
 func (s *state) saved(epoch int) view { return s.epoch(epoch).head }

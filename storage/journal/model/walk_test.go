@@ -1,6 +1,6 @@
 package model
 
-// steps collects what may happen next in a state.
+// steps are the steps that may follow a state.
 type steps struct {
 	all [128]step
 	n   int
@@ -9,7 +9,7 @@ type steps struct {
 type step struct {
 	state state
 	action
-	faults faults // that the step itself shows
+	faults faults // of the step itself
 	print  uint64 // fingerprint of state
 }
 
@@ -26,8 +26,8 @@ func (x *steps) fork(s *state, v verb, i int, p position) *step {
 // reader reports whether the node i only reads.
 func (w *world) reader(i int) bool { return i >= w.nodes }
 
-// advance lets the node i do what it does next if nothing comes between. What it
-// sends lands at once, and it hears so. It reports false if there is nothing
+// advance lets the node i take its next step if nothing comes between. What it
+// sends takes effect at once, and it gets the answer. It reports false if there is nothing
 // that it would do by itself.
 func (w *world) advance(s *state, i int) (a action, f faults, ok bool) {
 	n := &s.nodes[i]
@@ -86,7 +86,7 @@ func (w *world) list(s *state, i int, newest position) (a action, f faults) {
 	return a, f
 }
 
-// die ends the process. Only what it has sent goes on.
+// die ends the process. Only the requests that it has sent continue.
 func (w *world) die(n *node) {
 	epoch := n.epoch
 	*n = node{}
@@ -102,8 +102,8 @@ func (w *world) superseded(s *state, i int, newest position) bool {
 }
 
 // listFirst is the List before the walk, and the Get of the newest checkpoint.
-// That they are one step takes nothing away: whoever gets one that is not the
-// newest any more is like one who got it in time and slept, and whoever finds it
+// One step for both leaves no state out: a node that gets one that is not the
+// newest any more is like one that got it in time and slept, and a node that finds it
 // deleted lists again.
 func (w *world) listFirst(s *state, i int, newest position) verb {
 	n := &s.nodes[i]
@@ -118,7 +118,7 @@ func (w *world) listFirst(s *state, i int, newest position) verb {
 	return lists
 }
 
-// load begins at a checkpoint. A reader who listed the claims before it was
+// load begins at a checkpoint. A reader that listed the claims before it was
 // there goes on to its epoch.
 func (w *world) load(s *state, i int, p position) {
 	n := &s.nodes[i]
@@ -182,7 +182,7 @@ func (w *world) take(s *state, i int, c content) verb {
 	return gets
 }
 
-// pass goes on to the next epoch.
+// pass continues with the next epoch.
 func (n *node) pass() {
 	n.view = n.view.with(n.at.epoch(), n.at.slot())
 	n.at = n.at.nextEpoch()
@@ -203,7 +203,7 @@ func (w *world) recheck(s *state, i int) verb {
 	return findsNotBegun
 }
 
-// end takes the slot at for the end of its epoch, unless something shows that it was
+// end takes the slot at as the end of its epoch, unless something shows that it was
 // there. A reader has found the end of the log; a claimant sends a SEAL.
 func (w *world) end(s *state, i int) {
 	n := &s.nodes[i]
@@ -229,8 +229,8 @@ func (w *world) end(s *state, i int) {
 	n.stage = sealing
 }
 
-// witness reports whether the hole at p is one now, and what lies behind it shows that
-// it was none: a SEAL, or anything if it is that of the HEADER; at level 2 DATA that was
+// witness reports whether there is a hole at p now, and an object after it shows that
+// there was none: a SEAL, or anything if it is that of the HEADER; at level 2 DATA that was
 // sent when the slot was acknowledged, a CLOSING, or that the bucket knows of a deletion.
 func (w *world) witness(s *state, p position) bool {
 	e := s.epoch(p.epoch())
@@ -245,7 +245,7 @@ func (w *world) witness(s *state, p position) bool {
 	return int(e.closed) > p.slot() || int(e.gone) > p.slot()
 }
 
-// stray notes that the node met what cannot be without a newer checkpoint.
+// stray notes that the node found a state that is possible only with a newer checkpoint.
 func (w *world) stray(i int, n *node, next stage) {
 	n.stage = next
 	if w.reader(i) && !w.replayLists {
@@ -253,8 +253,8 @@ func (w *world) stray(i int, n *node, next stage) {
 	}
 }
 
-// prove is how one who only reads makes sure that nothing had been deleted from
-// his start on when he came to the end, or to what would be damage: he gets his
+// prove is how a reader makes sure that nothing had been deleted from
+// its start on when it came to the end, or to what would be damage: it gets its
 // start again, and then lists the tombstones, in two steps.
 func (w *world) prove(s *state, i int) (a action, f faults, ok bool) {
 	n := &s.nodes[i]
@@ -279,8 +279,8 @@ func (w *world) prove(s *state, i int) (a action, f faults, ok bool) {
 	return a, f, true
 }
 
-// startOver is the List of one who met what should not be. It can only be if
-// there is a checkpoint that he does not know.
+// startOver is the List of a node that found an impossible state. It is possible only if
+// there is a checkpoint that the node does not know.
 func (w *world) startOver(s *state, i int, newest position) (verb, faults) {
 	n := &s.nodes[i]
 	deaf := w.differIsCorrupt && n.stage == differing || w.missingCorrupt && n.stage == missing
@@ -306,7 +306,7 @@ func (w *world) reload(s *state, i int, newest position) {
 	s.nodes[i].walk()
 }
 
-// alarm is f, if alarms count.
+// alarm returns f if alarms count.
 func (w *world) alarm(f faults) faults {
 	if w.alarms() {
 		return f
@@ -331,7 +331,7 @@ func (w *world) seal(s *state, i int) verb {
 	return meetsTaken
 }
 
-// getTaken reads what was faster than the SEAL.
+// getTaken reads the object that was there before the SEAL.
 func (w *world) getTaken(s *state, i int) verb {
 	n := &s.nodes[i]
 	if c := s.cell(n.at); c != absent {
@@ -366,7 +366,7 @@ func (w *world) relist(s *state, i int, newest position) (verb, faults) {
 	return listsClean, sound
 }
 
-// send sends the header: from then on it may land.
+// send sends the header: from then on it may take effect.
 func (n *node) send(s *state) {
 	e := s.epoch(int(n.epoch))
 	if n.alt&1 == 0 {

@@ -2,19 +2,19 @@ package model
 
 import "fmt"
 
-// world is one model: how many of what there are, what the nodes do besides the
-// common, and which rules they keep.
+// world is one model: the numbers of its parts, what the nodes do besides the
+// usual, and which rules they keep.
 type world struct {
 	epochs int // claims that succeed
-	slots  int // of DATA in each epoch
-	nodes  int // that write
-	depth  int // slots that fly at once
+	slots  int // slots of DATA in each epoch
+	nodes  int // number of nodes that write
+	depth  int // slots in flight at once
 	saves  int // checkpoints that are written
 
 	follow  bool // a node, one at a time, may read along before it claims, and an owner step down and keep what it has
 	standby bool // nodes may claim from where such a node may stand, without showing it before
 	replay  bool // one more node replays the log, again and again
-	window  bool // who walks reads a slot ahead
+	window  bool // a walk reads one slot ahead
 	level2  bool // owners write at format level 2, and the bucket knows for a while what it deleted: more shows that a slot is missing
 	keeps   bool // the first slot is kept until an entry drops it, and then removed
 
@@ -23,9 +23,9 @@ type world struct {
 	// that is so for its Lists alone. Little is reduced then.
 	slowList bool
 
-	live bool // from every state everybody alone gets to an end, and a fresh claim to an owner
+	live bool // from every state each node alone comes to an end, and a new claim to an owner
 
-	unreduced bool // states that cannot be told apart any more are kept apart
+	unreduced bool // no reductions: states that no step can tell apart are different states
 	mutations
 
 	plain bool // set by explore: no rule is broken that the reductions rely on
@@ -53,10 +53,10 @@ type mutations struct {
 	sealNewestOnly  bool // of the earlier epochs only the newest one gets a SEAL
 	holeIsEnd       bool // a missing slot ends an epoch without a SEAL
 	listedOnly      bool // an epoch is passed over if nothing of it is listed
-	sealBeyond      bool // the SEAL goes behind the last slot that is there, not into the first hole
+	sealBeyond      bool // the SEAL goes after the last slot that is there, not into the first hole
 	sealUnread      bool // a SEAL that meets ErrExists counts as placed
 	noSecondList    bool // the checkpoints are not listed again before the header
-	noReload        bool // who finds a newer checkpoint goes on from where he stands
+	noReload        bool // a node that finds a newer checkpoint goes on from its position
 	differIsCorrupt bool // a header that does not agree is taken for damage, without a List
 	missingCorrupt  bool // so is a slot that is missing before an epoch that has begun
 	unsealedHeader  bool // the header is written before all epochs are sealed
@@ -76,24 +76,24 @@ type mutations struct {
 
 	deleteSeals  bool // SEALs below a checkpoint are deleted like DATA
 	deleteEarly  bool // DATA is deleted as soon as the checkpoint has been sent
-	deleteBeyond bool // so is the slot at the checkpoint
+	deleteBeyond bool // the slot at the checkpoint is deleted, too
 	sweepBlind   bool // older checkpoints are deleted without looking for a higher claim
 
 	removeBeyond      bool // the kept slot is removed while it is not below a checkpoint
-	removeNoTombstone bool // so is it while older checkpoints are there
-	removeUnacked     bool // so is it when the entry that drops it has been sent
+	removeNoTombstone bool // the kept slot is removed while older checkpoints are there
+	removeUnacked     bool // the kept slot is removed when the entry that drops it has only been sent
 	adoptDropped      bool // a slot that was dropped is kept again, since it is still there
 
-	readerTrusts    bool // a reader believes every SEAL
-	noHeaderWay     bool // headers do not tell the way: a reader believes a SEAL if there is a next header
-	replayOnce      bool // a replay believes the end that it comes to
-	replayLists     bool // it believes it after a List of the checkpoints
-	startUnread     bool // it does not look whether its start is still there
-	tombstoneUnread bool // it does not look for tombstones
+	readerTrusts    bool // a reader trusts every SEAL
+	noHeaderWay     bool // headers do not contain the way: a reader trusts a SEAL if there is a next header
+	replayOnce      bool // a replay trusts the end that it comes to
+	replayLists     bool // a replay trusts the end after a List of the checkpoints
+	startUnread     bool // a replay does not check that its start is still there
+	tombstoneUnread bool // a replay does not look for tombstones
 
 	cutFirst     bool // slots are deleted while older checkpoints of the epoch are there
-	trustUnclear bool // so are they when one of those may land again, with no tombstone
-	noTombstone  bool // so are they with no tombstone for the checkpoints of earlier epochs
+	trustUnclear bool // slots are deleted when one of those may take effect again, with no tombstone
+	noTombstone  bool // slots are deleted with no tombstone for the checkpoints of earlier epochs
 
 	// Of the bucket.
 	overwrites bool // a Create replaces what is there
@@ -103,8 +103,8 @@ type mutations struct {
 	// Safety does not need these: worlds without them are sound (TestSpare).
 	noRecheck    bool // no claimant looks for headers of later epochs before it seals
 	noCompare    bool // no walk compares the header's way with its own
-	noWitness    bool // no walk looks at what lies behind a hole
-	vanishedHole bool // a slot that was taken and is gone is a hole again
+	noWitness    bool // no walk looks at the slots after a hole
+	vanishedHole bool // a slot that was taken and has disappeared is a hole again
 	noStop       bool // a checkpoint of a later epoch does not end an attempt
 }
 
@@ -123,7 +123,7 @@ func (m mutations) kept() bool {
 
 // alarms reports whether the mutation is one that the code detects at work, as
 // ErrCorrupt or ErrForeign. In the others whoever detects something just stops,
-// so that the search goes on to what happens where nobody does.
+// so that the search continues with what happens where no node does.
 func (m mutations) alarms() bool {
 	return m.kept() || m.claimUnread || m.reuseSlot || m.differIsCorrupt || m.missingCorrupt || m.saveUnheaded ||
 		m.openUnacked || m.closeUnacked
