@@ -35,22 +35,17 @@ var ErrSlow = errors.New("message stopped arriving")
 // memory that it holds.
 const patience = time.Second
 
-// Conn is the source of a frame: a net.Conn or a QUIC stream, possibly buffered.
-type Conn interface {
-	SetReadDeadline(time.Time) error
-}
-
-// Read reads the next size bytes of r, which reads from c, and pays for them with
-// claim. It allocates and pays in steps: for what has arrived, and as much again for
-// what comes next, a Piece at least. It fails with ErrSlow if the peer is slower than
-// Floor, or if others wait for memory that is held by unfinished frames and the peer
-// sends less than a Piece per second. Time spent waiting for the claim is not counted
-// against the peer. When Read succeeds, the claim counts as arrived and c has no
-// deadline.
+// Read reads the next size bytes of r and pays for them with claim. deadline sets the
+// deadline of the connection that r reads from. Read allocates and pays in steps: for
+// what has arrived, and as much again for what comes next, a Piece at least. It fails
+// with ErrSlow if the peer is slower than Floor, or if others wait for memory that is
+// held by unfinished frames and the peer sends less than a Piece per second. Time spent
+// waiting for the claim is not counted against the peer. When Read succeeds, the claim
+// counts as arrived and there is no deadline.
 //
 // After an error the caller still has to release the claim. Errors: ErrSlow, those of
-// Claim.Grow, of r, and of c; io.ErrUnexpectedEOF if the frame is cut short.
-func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, size int) ([]byte, error) {
+// Claim.Grow, of r, and of deadline; io.ErrUnexpectedEOF if the frame is cut short.
+func (f Frame) Read(ctx context.Context, deadline func(time.Time) error, r io.Reader, claim *Claim, size int) ([]byte, error) {
 	left := cmp.Or(f.Whole, 30*time.Second)
 	var p []byte
 	for len(p) < size {
@@ -65,7 +60,7 @@ func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, size
 		}
 		for end := len(p) + n; len(p) < end; {
 			began := time.Now()
-			got, err := f.piece(c, r, claim, p[len(p):min(len(p)+Piece, end)], left)
+			got, err := f.piece(deadline, r, claim, p[len(p):min(len(p)+Piece, end)], left)
 			p = p[:len(p)+got]
 			left -= time.Since(began)
 			switch {
@@ -79,15 +74,15 @@ func (f Frame) Read(ctx context.Context, c Conn, r io.Reader, claim *Claim, size
 		}
 	}
 	claim.Arrived()
-	return p, c.SetReadDeadline(time.Time{})
+	return p, deadline(time.Time{})
 }
 
 // piece fills p. The peer has the time left for that, and less if it is slow.
-func (f Frame) piece(c Conn, r io.Reader, claim *Claim, p []byte, left time.Duration) (n int, err error) {
+func (f Frame) piece(deadline func(time.Time) error, r io.Reader, claim *Claim, p []byte, left time.Duration) (n int, err error) {
 	began := time.Now()
 	most := min(left, max(patience, Piece*time.Second/time.Duration(cmp.Or(f.Floor, 8<<10))))
 	for {
-		if err := c.SetReadDeadline(time.Now().Add(min(patience, most-time.Since(began)))); err != nil {
+		if err := deadline(time.Now().Add(min(patience, most-time.Since(began)))); err != nil {
 			return n, err
 		}
 		got, err := io.ReadFull(r, p[n:])

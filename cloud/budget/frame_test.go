@@ -21,7 +21,7 @@ func frame(t *testing.T, f Frame, p *Pool, size int, send func(net.Conn)) ([]byt
 	defer here.Close()
 	wg.Go(func() { send(there) })
 	claim := p.Peer("").Claim(int64(size))
-	got, err := f.Read(t.Context(), here, here, claim, size)
+	got, err := f.Read(t.Context(), here.SetReadDeadline, here, claim, size)
 	return got, claim, err
 }
 
@@ -148,7 +148,7 @@ func TestFrameStopsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // the peer does not pay for the wait
 		defer cancel()
 		here, _ := net.Pipe()
-		if _, err := (Frame{}).Read(ctx, here, here, p.Peer("").Claim(1<<20), 1<<20); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := (Frame{}).Read(ctx, here.SetReadDeadline, here, p.Peer("").Claim(1<<20), 1<<20); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	})

@@ -186,7 +186,7 @@ func (c *conn) readBody(ctx context.Context, r *request) (err error) {
 	} else {
 		r.claim = memory.Claim(int64(r.size))
 		f := budget.Frame{Whole: c.s.o.FrameTime, Buffers: r.buffers()}
-		if r.frame, err = f.Read(ctx, c.nc, c.br, r.claim, r.size); err != nil {
+		if r.frame, err = f.Read(ctx, c.nc.SetReadDeadline, c.br, r.claim, r.size); err != nil {
 			return frameError(err)
 		}
 	}

@@ -171,7 +171,7 @@ func (c *conn) body(n int) (body []byte, claim *budget.Claim, err error) {
 	claim = c.budget.Claim(int64(n))
 	rate := c.s.o.PacketRate
 	frame := budget.Frame{Whole: c.s.o.PacketTimeout + time.Duration(n/rate)*time.Second, Floor: rate}
-	body, err = frame.Read(c.s.ctx, c, c.br, claim, n)
+	body, err = frame.Read(c.s.ctx, c.frameDeadline, c.br, claim, n)
 	return body, claim, err
 }
 
@@ -191,9 +191,9 @@ func (c *conn) hurry() {
 	c.setReadDeadline(until)
 }
 
-// SetReadDeadline implements budget.Conn. While the rest of a packet arrives, the keep
+// frameDeadline is setReadDeadline for budget.Frame. While the rest of a packet arrives, the keep
 // alive does not count. The deadline of a CONNECT does.
-func (c *conn) SetReadDeadline(t time.Time) error {
+func (c *conn) frameDeadline(t time.Time) error {
 	c.fresh = false
 	if c.session == nil && (t.IsZero() || c.keepAliveEnds.Before(t)) {
 		if t = c.keepAliveEnds; !time.Now().Before(t) {
