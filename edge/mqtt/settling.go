@@ -1,8 +1,9 @@
 package mqtt
 
-// awaitRoom waits until another batch may be begun; the queue fills meanwhile.
+// awaitRoom waits until another batch may be begun; the queue fills meanwhile. As much as one batch
+// may wait for the state store, so that a slow one costs no memory.
 func (k *committer) awaitRoom() {
-	for k.settleAnswered(); k.full || k.held >= k.s.o.QueueMessages || k.heldBytes >= k.s.o.QueueBytes; k.settleAnswered() {
+	for k.settleAnswered(); k.full || k.held >= k.s.o.BatchMessages || k.heldBytes >= k.s.o.BatchBytes; k.settleAnswered() {
 		<-k.answers
 	}
 }

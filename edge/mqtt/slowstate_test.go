@@ -278,7 +278,7 @@ func TestOwedFileUnderWay(t *testing.T) {
 
 // TestSlowStateBounded: the work that waits for the state store is limited; then the queue fills.
 func TestSlowStateBounded(t *testing.T) {
-	bubble(t, Options{QueueMessages: 4}, func(t *testing.T, s *testServer) {
+	bubble(t, Options{BatchMessages: 4}, func(t *testing.T, s *testServer) {
 		c := join(t, s, 4, "c", false)
 		s.slow(slowState)
 		const n = 40
