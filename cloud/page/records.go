@@ -80,13 +80,13 @@ func (p *pages) records(r *http.Request) (any, error) {
 	case v.At != "" && offset == "":
 		at, err := time.Parse(timeLayout, v.At)
 		if err != nil {
-			return nil, refusal{http.StatusBadRequest, "at is a time like 2026-01-31T12:00"}
+			return nil, refusal{http.StatusBadRequest, "at must be a time such as 2026-01-31T12:00"}
 		}
 		query = append(query, "since", at.Format(time.RFC3339))
 	case offset != "":
 		n, err := strconv.ParseInt(offset, 10, 64)
 		if err != nil {
-			return nil, refusal{http.StatusBadRequest, "offset is a number"}
+			return nil, refusal{http.StatusBadRequest, "offset must be a number"}
 		}
 		query = append(query, "offset", min(max(n, bounds.Start), bounds.End))
 	default:

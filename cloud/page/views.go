@@ -123,7 +123,7 @@ func (p *pages) gateways(r *http.Request) (any, error) {
 func (p *pages) gateway(r *http.Request) (any, error) {
 	id := r.URL.Query().Get("id")
 	if id == "" {
-		return nil, refusal{http.StatusNotFound, "no gateway is named"}
+		return nil, refusal{http.StatusNotFound, "the id of the gateway is missing"}
 	}
 	var g console.GatewayDetail
 	err := p.get(r, "/v1/gateways/"+url.PathEscape(id), &g)
@@ -142,7 +142,7 @@ func (p *pages) group(r *http.Request) (any, error) {
 	var one []console.Group
 	id := r.URL.Query().Get("id")
 	if id == "" {
-		return nil, refusal{http.StatusNotFound, "no group is named"}
+		return nil, refusal{http.StatusNotFound, "the id of the group is missing"}
 	}
 	if err := p.get(r, link("/v1/groups", "id", id), &one); err != nil {
 		return nil, err

@@ -135,7 +135,7 @@ func (m *Manager) watch(ctx context.Context, alive func(context.Context) error) 
 				m.send("WATCHDOG=1")
 			} else if err.Error() != said {
 				said = err.Error()
-				m.log.Error("this process hangs: the service manager ends it unless that passes", "err", err)
+				m.log.Error("this process hangs: the service manager ends it unless it recovers", "err", err)
 			}
 		}
 		select {
@@ -151,7 +151,7 @@ func (m *Manager) send(lines string) {
 		return
 	}
 	if _, err := m.conn.Write([]byte(lines)); err != nil {
-		m.log.Warn("the service manager was not told", "what", lines, "err", err)
+		m.log.Warn("the service manager did not get a message", "message", lines, "err", err)
 	}
 }
 
