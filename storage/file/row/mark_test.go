@@ -179,3 +179,38 @@ func TestRowPlain(t *testing.T) {
 	mustCreate(t, b, 1, 1, 2)
 	wantSlots(t, mustOpen(t, dir), 1, 0, 1, 2)
 }
+
+// TestRowReplaced: a pack's file that has become another one is no pack that comes and
+// goes. A copy may have one, if it was taken while the file was used again.
+func TestRowReplaced(t *testing.T) {
+	for level := 1; level <= 2; level++ {
+		for _, close := range []bool{false, true} {
+			for _, of := range []uint64{2, 3} { // pack 1 was removed
+				dir := t.TempDir()
+				rowAtRest(t, dir, level, close)
+				name := func(n uint64) string {
+					all, err := filepath.Glob(filepath.Join(dir, filepath.Dir(slot(1, 0)), "*"+packStem+formatNumber(n)))
+					if err != nil || len(all) != 1 {
+						t.Fatalf("pack %d: %q, %v", n, all, err)
+					}
+					return all[0]
+				}
+				p, err := os.ReadFile(name(5 - of))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(name(of), p, disk.FilePerm); err != nil {
+					t.Fatal(err)
+				}
+				b := small(mustOpen(t, dir))
+				_, got := b.Get(t.Context(), slot(1, 2*of-1), 0, -1)
+				_, listed := b.List(t.Context(), "", "", 100)
+				for what, err := range map[string]error{"get": got, "list": listed} {
+					if !errors.Is(err, storage.ErrDamaged) || errors.Is(err, errChanging) {
+						t.Errorf("level %d, closed %v, pack %d: %s: %v, want ErrDamaged", level, close, of, what, err)
+					}
+				}
+			}
+		}
+	}
+}

@@ -68,11 +68,31 @@ func (r *row) openPack(number uint64) (*os.File, packHead, error) {
 	if err == nil {
 		err = checkSize(f, h)
 	}
+	if errors.Is(err, errPackRemoved) {
+		err = r.replaced(f, number)
+	}
 	if err != nil {
 		f.Close()
 		return nil, packHead{}, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	return f, h, nil
+}
+
+// replaced returns errPackRemoved for a file that became another pack since it was
+// opened. It has lost its name before its head was changed. So if it has its name, it is
+// damaged: in a copy that was taken meanwhile, for example.
+func (r *row) replaced(f *os.File, number uint64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	switch now, err := os.Stat(r.packPath(number)); {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, now):
+		return errPackRemoved
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%w: it has the head of another pack", errDamaged)
 }
 
 // checkSize returns an error if a file is shorter than its pack: all of it is written
