@@ -7,7 +7,7 @@ import (
 
 // TestCRC32C: the check value of the polynomial, in one piece and in two.
 func TestCRC32C(t *testing.T) {
-	const want = 0xe3069283
+	const want uint32 = 0xe3069283
 	p := []byte("123456789")
 	h := New()
 	h.Write(p)
