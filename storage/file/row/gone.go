@@ -332,7 +332,11 @@ func (r *row) removePacks(kind uint64, packs []*pack, from, to uint64) error {
 		}
 		r.forget(p)
 	}
-	if err := r.syncNames(); err != nil {
+	err := r.removeFiles(packStem, from, to) // those that a crash has left behind
+	if err == nil {
+		err = r.syncNames()
+	}
+	if err != nil {
 		for _, s := range spare {
 			s.drop()
 		}

@@ -232,6 +232,8 @@ func (r *row) mark(kind, number uint64) error {
 // be there is missing, the row is damaged. A pack exists before it is marked as begun,
 // and is marked as removed before it goes. So if one comes or goes while the folder is
 // read, the next reading sees it. The returned marks are those after the last reading.
+// Packs that were removed with all before them are left out: a crash, or a copy, may
+// have left one.
 func (r *row) survey(end *rowEnd) (numbers []uint64, m marks, err error) {
 	missing := uint64(0)
 	for range 3 {
@@ -246,6 +248,7 @@ func (r *row) survey(end *rowEnd) (numbers []uint64, m marks, err error) {
 			return nil, m, err
 		}
 		if missing = r.missing(numbers, m, before.begun, end); missing == 0 {
+			numbers = slices.DeleteFunc(numbers, func(n uint64) bool { return n <= m.removed })
 			return numbers, m, nil
 		}
 	}

@@ -214,3 +214,42 @@ func TestRowReplaced(t *testing.T) {
 		}
 	}
 }
+
+// TestRowLeftover: a pack that was removed with all before it, and is still there after a
+// crash, or in a copy, is none; and it goes with the next one.
+func TestRowLeftover(t *testing.T) {
+	for _, close := range []bool{false, true} {
+		dir := t.TempDir()
+		rowAtRest(t, dir, 2, close)
+		name := filepath.Join(dir, filepath.Dir(slot(1, 0)), packStem+formatNumber(2))
+		p, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := small(mustOpen(t, dir))
+		if err := b.Create(t.Context(), slot(1, 10), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Delete(t.Context(), slot(1, 3), slot(1, 4), slot(1, 5), slot(1, 6)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, p, disk.FilePerm); err != nil {
+			t.Fatal(err)
+		}
+		fresh := small(mustOpen(t, dir))
+		for n := uint64(3); n <= 8; n++ {
+			if _, err := fresh.Get(t.Context(), slot(1, n), 0, -1); errors.Is(err, fs.ErrNotExist) != (n < 7) || err != nil && n > 6 {
+				t.Errorf("closed %v: Get of %d: %v", close, n, err)
+			}
+		}
+		if keys, err := fresh.List(t.Context(), "", slot(1, 0), 100); err != nil || len(keys) < 3 || keys[0] != slot(1, 7) {
+			t.Errorf("closed %v: listed %q, %v", close, keys, err)
+		}
+		if err := fresh.Delete(t.Context(), slot(1, 7), slot(1, 8)); err != nil {
+			t.Fatal(err)
+		}
+		if all := files(t, fresh, 1, packStem); len(all) > 0 {
+			t.Errorf("closed %v: left are %q", close, all)
+		}
+	}
+}
