@@ -8,7 +8,7 @@ import (
 
 // Stats are figures about the log at rest.
 type Stats struct {
-	Segments   int           // objects that something refers to
+	Segments   int           // objects that something refers to, slots that serve as segments among them
 	Garbage    int           // objects that nothing refers to and that are not deleted yet
 	Waiting    int64         // bytes in slots that are not rewritten behind a checkpoint yet; see Upkeep.Debt
 	Throttled  time.Duration // total time that writers were held back because too much was waiting
@@ -28,6 +28,6 @@ func (l *Log) Stats() Stats {
 	s.Waiting, _ = l.upkeep.Waiting()
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	s.Segments, s.Garbage = len(l.state.Segments), len(l.state.Garbage)
+	s.Segments, s.Garbage = len(l.state.Segments)+l.state.Slots.Len(), len(l.state.Garbage)
 	return s
 }

@@ -35,6 +35,8 @@ func runChild(name string) int {
 		err = answer(shred)
 	case "reopen":
 		err = answer(reopen)
+	case "amass":
+		err = answer(amass)
 	case "scan":
 		err = answer(scan)
 	}
