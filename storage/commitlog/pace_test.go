@@ -314,8 +314,9 @@ func TestRefusedCompaction(t *testing.T) {
 			most = max(most, slotsWaiting(l))
 			time.Sleep(time.Second / 20)
 		}
-		// 100 are due every 5 s, and a look at what cannot be read takes 10.
-		if most > 330 {
+		// 100 are due every 5 s, a look at what cannot be read takes 10, and what is
+		// rewritten in a pass is spread over a while.
+		if most > 350 {
 			t.Errorf("%d slots were waiting", most)
 		}
 		f.Plan(nil)

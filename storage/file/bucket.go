@@ -60,7 +60,7 @@ func (b *Bucket) create(ctx context.Context, key string, body []byte) error {
 	if row.MayHave(key) {
 		return b.rows.Create(ctx, key, body, perm(ctx))
 	}
-	return b.disk.Create(key, body, perm(ctx))
+	return b.disk.Create(key, body, perm(ctx), storage.Pace(ctx))
 }
 
 // Get implements storage.Bucket.

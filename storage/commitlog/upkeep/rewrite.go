@@ -37,6 +37,10 @@ func (m *Maintainer) rewrite(p *pass) error {
 	}
 	w := &rewriter{m: m, slots: make(map[journal.Position][]byte), uses: make(map[journal.Position]int)}
 	stuck := len(m.stuck)
+	for i := range jobs {
+		w.left += jobs[i].bytes
+	}
+	w.building, w.storing = m.newTrickle(w.left), m.newTrickle(w.left)
 	w.fetch(jobs)
 	err := w.all(jobs)
 	m.more = left.slots > 0 && (w.moved > 0 || len(m.stuck) > stuck)
@@ -128,6 +132,8 @@ type rewriter struct {
 	uploads []*upload
 	clean   bool // its pieces have been compacted; see state.SegmentID.Clean
 
+	building, storing *trickle // of a pass; nil in compaction
+
 	left  int64                       // bytes of jobs that are not written
 	slots map[journal.Position][]byte // whole slots that several jobs want
 	uses  map[journal.Position]int    // extents of jobs, by slot
@@ -147,9 +153,6 @@ const maxUploads = 3
 
 // all writes every job. On an error it abandons what it has not installed.
 func (w *rewriter) all(jobs []job) error {
-	for i := range jobs {
-		w.left += jobs[i].bytes
-	}
 	if err := w.each(jobs); err != nil {
 		w.abandon()
 		return err
@@ -317,6 +320,7 @@ func (w *rewriter) one(j *job) error {
 		if size < segment.BlockSize && i+1 < len(j.extents) {
 			continue
 		}
+		w.building.spend(size)
 		if err := flush(); err != nil {
 			w.b.Drop()
 			return err
@@ -433,7 +437,7 @@ func (w *rewriter) store() error {
 		return nil
 	}
 	go func() {
-		clear, err := w.m.store(ctx, s.id.Key(w.m.log.Shard), object)
+		clear, err := w.m.store(storage.WithPace(ctx, w.storing.spend), s.id.Key(w.m.log.Shard), object)
 		if clear { // else it may still be being sent
 			w.m.memory.give(object)
 		}

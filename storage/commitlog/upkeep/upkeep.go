@@ -67,6 +67,7 @@ type Maintainer struct {
 	calls  chan chan error // of Maintain
 
 	debt    debt
+	asked   atomic.Int32 // calls of Maintain that have no answer yet
 	saved   atomic.Int64 // bytes of the last checkpoint
 	through atomic.Int64 // when the last complete pass ended, ms since 1970
 
@@ -79,6 +80,7 @@ type Maintainer struct {
 	number  uint64            // of the last segment of this epoch
 	last    time.Time         // when the last pass ended
 	stored  time.Time         // when the last checkpoint was stored
+	began   time.Time         // when the last pass began that rewrote something
 	clean   bool              // the leftovers of older epochs were deleted
 	unused  journal.Position  // all slots before it were no longer needed when the last pass ended
 	cut     journal.Position  // all slots before it were deleted, but for those that serve as segments
@@ -323,6 +325,8 @@ var ErrEnded = errors.New("upkeep of the log has ended")
 
 // Maintain makes a pass now, and returns when it is done: see Log.Maintain.
 func (m *Maintainer) Maintain(ctx context.Context) error {
+	m.asked.Add(1)
+	defer m.asked.Add(-1)
 	answer := make(chan error, 1)
 	select {
 	case m.calls <- answer:

@@ -13,9 +13,9 @@ import (
 	"github.com/weirmq/weir/storage"
 )
 
-// Create makes a file of an object. Durable on return. Errors: those of
-// storage.Bucket.
-func (d *Disk) Create(key string, body []byte, mode fs.FileMode) error {
+// Create makes a file of an object. Durable on return. If pace is set, the file is
+// written in parts: see storage.WithPace. Errors: those of storage.Bucket.
+func (d *Disk) Create(key string, body []byte, mode fs.FileMode, pace func(bytes int)) error {
 	dir, err := d.OpenDir(path.Dir(key))
 	if err != nil {
 		return err
@@ -28,7 +28,7 @@ func (d *Disk) Create(key string, body []byte, mode fs.FileMode) error {
 	if _, err := os.Lstat(target); err == nil {
 		return d.Taken(dir, target)
 	}
-	switch err := d.Place(dir, target, body, mode); {
+	switch err := d.Place(dir, target, body, mode, pace); {
 	case errors.Is(err, unix.EEXIST):
 		return d.Taken(dir, target)
 	case err != nil:
@@ -40,9 +40,9 @@ func (d *Disk) Create(key string, body []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// Place writes and syncs a file and links it to target. The caller must then sync
-// target's folder. Errors: EEXIST, ErrUnknown, or nothing happened.
-func (d *Disk) Place(dir *os.File, target string, body []byte, mode fs.FileMode) error {
+// Place writes and syncs a file and links it to target; pace as in Create. The caller
+// must then sync target's folder. Errors: EEXIST, ErrUnknown, or nothing happened.
+func (d *Disk) Place(dir *os.File, target string, body []byte, mode fs.FileMode, pace func(bytes int)) error {
 	temp, err := d.NewTemp(dir.Name())
 	if err != nil {
 		return err
@@ -53,7 +53,12 @@ func (d *Disk) Place(dir *os.File, target string, body []byte, mode fs.FileMode)
 			return err
 		}
 	}
-	if err := temp.Write(body); err != nil {
+	if pace != nil {
+		err = temp.WriteSlowly(body, pace)
+	} else {
+		err = temp.Write(body)
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.Sync(temp.File); err != nil {

@@ -32,6 +32,12 @@ func writeBack(f *os.File, off, n int64) {
 	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
+// writeOut is writeBack, and waits until the part is written. Nothing is durable by it.
+func writeOut(f *os.File, off, n int64) {
+	const all = unix.SYNC_FILE_RANGE_WAIT_BEFORE | unix.SYNC_FILE_RANGE_WRITE | unix.SYNC_FILE_RANGE_WAIT_AFTER
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, all)
+}
+
 // allocate sets the size of an empty file to n bytes and reserves the room.
 func allocate(f *os.File, n int64) error {
 	return unix.Fallocate(int(f.Fd()), 0, 0, n)

@@ -59,6 +59,28 @@ func (t *Temp) Write(p []byte) error {
 	return nil
 }
 
+// part is what WriteSlowly writes at once.
+const part = 256 << 10
+
+// WriteSlowly writes to an empty file, part by part, and calls pace when the kernel has
+// written one. The room is reserved first: a file that grows with each part would also
+// make the file system write its own journal.
+func (t *Temp) WriteSlowly(p []byte, pace func(bytes int)) error {
+	if len(p) > part {
+		_ = allocate(t.File, int64(len(p))) // if it cannot, each part does
+	}
+	for t.size < int64(len(p)) {
+		n, err := t.File.WriteAt(p[t.size:min(t.size+part, int64(len(p)))], t.size)
+		if err != nil {
+			return err
+		}
+		writeOut(t.File, t.size, int64(n))
+		t.size += int64(n)
+		pace(n)
+	}
+	return nil
+}
+
 // Allocate reserves n bytes, which read as zeros, for an empty file. Any error other
 // than ENOSPC means that the file system cannot do it.
 func (t *Temp) Allocate(n int64) error {

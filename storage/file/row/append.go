@@ -128,7 +128,7 @@ func (w *appender) create(key string, number uint64, body []byte, sum uint32) er
 	if single {
 		// The link decides against a process that closes the row meanwhile. The number
 		// is in no pack.
-		err := w.r.disk.Create(key, body, disk.FilePerm)
+		err := w.r.disk.Create(key, body, disk.FilePerm, nil)
 		w.mu.Lock()
 		w.begun = w.begun || err == nil
 		w.mu.Unlock()

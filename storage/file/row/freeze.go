@@ -108,7 +108,7 @@ func (r *row) makeEnd(dir *os.File) error {
 		end = rowEnd{last.number, last.end}
 	}
 	r.rows.mutations.at("end")
-	if err := r.disk.Place(dir, r.file(endName), encodeEnd(end, r.id), disk.FilePerm); err != nil && !errors.Is(err, unix.EEXIST) {
+	if err := r.disk.Place(dir, r.file(endName), encodeEnd(end, r.id), disk.FilePerm, nil); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("link %s: %w", endName, err)
 	}
 	return nil

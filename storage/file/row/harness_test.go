@@ -65,7 +65,7 @@ func (b *folder) Create(ctx context.Context, key string, body []byte) error {
 		return err
 	}
 	if !MayHave(key) {
-		return b.disk.Create(key, body, disk.FilePerm)
+		return b.disk.Create(key, body, disk.FilePerm, nil)
 	}
 	return b.Rows.Create(ctx, key, body, disk.FilePerm)
 }

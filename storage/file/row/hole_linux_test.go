@@ -505,7 +505,7 @@ func TestHolesRace(t *testing.T) {
 			if err := b.Create(t.Context(), slot(1, n), text(n)); err != nil {
 				t.Error(err)
 			}
-			made.Store(n)
+			made.Store(n + 1)
 			if n < lag || kept(n-lag) {
 				continue
 			}
@@ -522,9 +522,9 @@ func TestHolesRace(t *testing.T) {
 		}
 		rng := rand.New(rand.NewPCG(uint64(i), 0))
 		wg.Go(func() {
-			for made.Load() < last && !t.Failed() {
+			for made.Load() <= last && !t.Failed() {
 				n := deleting.Load() + rng.Uint64N(4) // most likely about to be deleted
-				if n > made.Load() {
+				if n >= made.Load() {
 					runtime.Gosched()
 					continue
 				}

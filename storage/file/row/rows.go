@@ -137,7 +137,7 @@ func (rs *Rows) joinRow(folder string) (*row, error) {
 	defer dir.Close()
 	r := &row{rows: rs, disk: rs.disk, name: folder, version: rs.rowVersion()}
 	rand.Read(r.id[:])
-	switch err := rs.disk.Place(dir, r.path(makerName), encodeRow(r.id, r.version), disk.FilePerm); {
+	switch err := rs.disk.Place(dir, r.path(makerName), encodeRow(r.id, r.version), disk.FilePerm, nil); {
 	case errors.Is(err, unix.EEXIST):
 		return rs.loadRow(folder)
 	case err != nil:
@@ -198,7 +198,7 @@ func (rs *Rows) Create(ctx context.Context, key string, body []byte, mode fs.Fil
 	if taken {
 		return storage.ErrExists
 	}
-	return rs.disk.Create(key, body, disk.FilePerm)
+	return rs.disk.Create(key, body, disk.FilePerm, nil)
 }
 
 // createAlone creates an object that does not come in sequence, as a file. An appender
@@ -206,7 +206,7 @@ func (rs *Rows) Create(ctx context.Context, key string, body []byte, mode fs.Fil
 // the file is there, no row will ever have its number. If there is one, the appender
 // may have been faster: another Create of the same object tells.
 func (rs *Rows) createAlone(key, folder string, body []byte, mode fs.FileMode) error {
-	if err := rs.disk.Create(key, body, mode); err != nil {
+	if err := rs.disk.Create(key, body, mode, nil); err != nil {
 		return err
 	}
 	r, err := rs.row(folder)
