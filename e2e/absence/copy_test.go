@@ -46,7 +46,7 @@ func (w *writer) start(ctx context.Context) error {
 		return err
 	}
 	w.bucket = &gate{Bucket: below}
-	if w.node, err = boot(ctx, w.bucket, fmt.Sprint("writer-", w.lives)); err != nil {
+	if w.node, err = boot(ctx, w.bucket, fmt.Sprint("writer-", w.lives), w.lives%2); err != nil {
 		return err
 	}
 	w.w.authority, w.w.cluster = w.node.ca.Certificate().Raw, w.node.log.ClusterID()

@@ -72,7 +72,7 @@ func (j *judge) run(ctx context.Context) {
 	}()
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	n, err := boot(limited, b, "judge")
+	n, err := boot(limited, b, "judge", 0)
 	switch {
 	case limited.Err() != nil:
 		j.problem("the node neither starts nor refuses: %v", err)

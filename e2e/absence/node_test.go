@@ -34,8 +34,9 @@ type node struct {
 
 var silent = slog.New(slog.DiscardHandler)
 
-// boot starts a node in the order of cloud.Open and Node.lead.
-func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
+// boot starts a node in the order of cloud.Open and Node.lead. It adopts runs of so many
+// bytes; 0: of as many as in production.
+func boot(ctx context.Context, b storage.Bucket, name string, adopt int) (*node, error) {
 	ca, err := fleet.Authority(ctx, b, nil, time.Now())
 	if err != nil {
 		return nil, err
@@ -46,7 +47,7 @@ func boot(ctx context.Context, b storage.Bucket, name string) (*node, error) {
 	s := shard.New(shard.Options{Log: silent, Fleet: fleet.Options{CA: ca}})
 	err = s.Open(ctx, commitlog.Options{
 		Bucket: b, Node: name, Log: silent,
-		Upkeep: upkeep.Options{Segment: 32 << 10, Age: time.Hour, Bytes: 1 << 30, Grace: time.Hour},
+		Upkeep: upkeep.Options{Segment: 32 << 10, Age: time.Hour, Bytes: 1 << 30, Grace: time.Hour, Adopt: adopt},
 	})
 	if err != nil {
 		return nil, err

@@ -67,9 +67,10 @@ const (
 	killed   ending = "killed"
 	closed   ending = "closed"
 	upgraded ending = "upgraded" // killed; it was begun at format level 1 and raised later
+	adopted  ending = "adopted"  // killed; all runs stay in their slots, which serve as segments
 )
 
-func endings() []ending { return []ending{killed, closed, upgraded} }
+func endings() []ending { return []ending{killed, closed, upgraded, adopted} }
 
 // builder builds a world.
 type builder struct {
@@ -115,6 +116,14 @@ func build(ctx context.Context, h home, end ending) (*world, error) {
 	return b.w, nil
 }
 
+// adopt returns from which size on runs stay in their slots.
+func (b *builder) adopt() int {
+	if b.w.end == adopted {
+		return 1
+	}
+	return 0
+}
+
 // begin creates a bucket of format level 1, as an earlier version did.
 func (b *builder) begin(ctx context.Context) error {
 	below, err := b.home.open()
@@ -156,7 +165,7 @@ func (b *builder) live(ctx context.Context, name string, how ending, life func(c
 	if life == nil {
 		return errors.Join(claim(ctx, g, name), storage.Close(below))
 	}
-	n, err := boot(ctx, g, name)
+	n, err := boot(ctx, g, name, b.adopt())
 	if err != nil {
 		return err
 	}
@@ -191,7 +200,7 @@ func (c claimant) Create(ctx context.Context, key string, body []byte) error {
 func claim(ctx context.Context, g *gate, name string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if n, err := boot(ctx, claimant{g, cancel}, name); err == nil {
+	if n, err := boot(ctx, claimant{g, cancel}, name, 0); err == nil {
 		return errors.Join(errors.New("it lived"), n.shard.Close())
 	}
 	return nil

@@ -109,7 +109,7 @@ func (n *node) lead(ctx context.Context) {
 // onCall is upkeep that is done only when the schedule says so, into small
 // segments.
 func onCall(s schedule) upkeep.Options {
-	return upkeep.Options{Segment: s.segment, Age: 1000 * time.Hour, Grace: 1000 * time.Hour}
+	return upkeep.Options{Segment: s.segment, Adopt: s.adopt, Age: 1000 * time.Hour, Grace: 1000 * time.Hour}
 }
 
 func (n *node) isDead() bool {

@@ -75,13 +75,14 @@ type schedule struct {
 	pace     time.Duration // of link and bucket at the start
 	restart  bool          // before the end the gateways are restarted once more
 	segment  int           // bytes that the upkeep aims at
+	adopt    int           // bytes of a run that stays in its slot; 0: as in production
 	acts     []act
 	trace    bool // note what happens
 }
 
 func (s schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d gateways, %d nodes, window %d, batch %d, frame %d, pace %v, restart %v, segment %d:", s.seed, s.gateways, s.addrs, s.window, s.batch, s.frame, s.pace, s.restart, s.segment)
+	fmt.Fprintf(&b, "seed %d: %d gateways, %d nodes, window %d, batch %d, frame %d, pace %v, restart %v, segment %d, adopt %d:", s.seed, s.gateways, s.addrs, s.window, s.batch, s.frame, s.pace, s.restart, s.segment, s.adopt)
 	for _, a := range s.acts {
 		fmt.Fprintf(&b, " %v", a)
 	}
@@ -135,6 +136,7 @@ func draw(seed uint64, only []op) schedule {
 // the seeds from which mutations count are those without upkeep, too.
 func (s *schedule) keep(rng *rand.Rand) {
 	s.segment = 1 << (9 + rng.IntN(6))
+	s.adopt = []int{0, 1, 300}[s.seed%3]
 	if rng.IntN(5) == 0 {
 		return
 	}
