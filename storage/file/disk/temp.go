@@ -41,20 +41,28 @@ func (d *Disk) NewTemp(dir string) (*Temp, error) {
 // access to each takes eight times as long as the copy.
 const stride = 512 << 10
 
-// Write appends to the file. For a long write, the kernel is told to begin before the
-// sync: a sync that has to write everything itself also delays the syncs of other
-// files.
+// Write appends to the file.
 func (t *Temp) Write(p []byte) error {
+	err := WriteAt(t.File, p, t.size)
+	if err == nil {
+		t.size += int64(len(p))
+	}
+	return err
+}
+
+// WriteAt writes p to a file at off. For a long write, the kernel is told to begin before
+// the sync: a sync that has to write everything itself also delays the syncs of other
+// files.
+func WriteAt(f *os.File, p []byte, off int64) error {
 	for len(p) > 0 {
-		n, err := t.File.Write(p[:min(len(p), stride)])
+		n, err := f.WriteAt(p[:min(len(p), stride)], off)
 		if err != nil {
 			return err
 		}
 		if n == stride {
-			writeBack(t.File, t.size, int64(n))
+			writeBack(f, off, int64(n))
 		}
-		t.size += int64(n)
-		p = p[n:]
+		p, off = p[n:], off+int64(n)
 	}
 	return nil
 }

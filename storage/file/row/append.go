@@ -243,7 +243,7 @@ func (w *appender) commit(creates []*creation) error {
 	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
 	w.buf = w.padded(w.buf)
 	w.r.rows.mutations.at("write")
-	if _, err := w.file.WriteAt(w.buf, w.end); err != nil {
+	if err := disk.WriteAt(w.file, w.buf, w.end); err != nil {
 		// A partial group does not count, and the next one overwrites it.
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return err
