@@ -14,6 +14,7 @@ import (
 type slot struct {
 	number  uint64 // 1, 2, 3 … of this Log; not the journal's
 	entries []journal.Entry
+	raw     []byte             // of seal: the memory in which the entries are laid out
 	alone   bool               // it is written even if it has no entries
 	answers []func(lost error) // called in order when the slot is durable (nil) or lost
 }
@@ -78,41 +79,65 @@ func (b *builder) add(key state.Place, batch record.Batch, appendTime bool) *dra
 	return d
 }
 
-// seal finishes the entries: small batches are merged, and everything is copied
-// into the bodies that the journal, and afterwards the tail cache, keeps.
+// seal finishes the entries: small batches are merged, and everything is copied into one
+// piece of memory, as it will lie in the slot's object. The journal writes it from there,
+// and the tail cache keeps it.
 func (b *builder) seal() error {
 	now := b.log.now().UnixMilli()
-	for key, d := range b.runs {
-		body, sum, err := d.encode(now)
-		if err != nil {
-			return fmt.Errorf("encode run of partition %d of topic %v: %w", key.Partition, key.Topic, err)
-		}
-		e := &b.slot.entries[d.at]
-		e.Body, e.Sum, e.Summed = body, sum, true
+	drafts := make(map[int]*draft, len(b.runs)) // by entry
+	size := 0
+	for _, d := range b.runs {
+		d.items = merge(d.items)
+		drafts[d.at] = d
+		size += d.size()
 	}
+	for i := range b.slot.entries {
+		size += len(b.slot.entries[i].Body)
+	}
+	p := journal.Room(len(b.slot.entries), size)
+	for i := range b.slot.entries {
+		e := &b.slot.entries[i]
+		p = journal.Begin(p)
+		at := len(p)
+		if d := drafts[i]; d != nil {
+			var err error
+			if p, e.Sum, err = d.encode(p, now); err != nil {
+				return fmt.Errorf("encode run of partition %d of topic %v: %w", d.run.Partition, d.run.Topic, err)
+			}
+			e.Summed = true
+		} else {
+			p = append(p, e.Body...)
+		}
+		e.Body = p[at:len(p):len(p)]
+	}
+	b.slot.raw = p
 	return nil
 }
 
-// encode returns the body of the run's entry and its CRC32C. now is the time of the
-// append in milliseconds. The batches have been verified, so the sum is computed from
-// their own CRCs.
-func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
-	items := merge(d.items)
-	d.run.Batches = len(items)
-	size := 0
-	for _, it := range items {
+// size returns how many bytes encode appends at most.
+func (d *draft) size() int {
+	size := state.RunFixed + len(d.run.Sources)*state.MaxSource
+	for i := range d.run.Sources {
+		size += len(d.run.Sources[i].Stream.Gateway)
+	}
+	for _, it := range d.items {
 		size += len(it.batch)
 	}
-	head := state.RunFixed + len(d.run.Sources)*state.MaxSource
-	for i := range d.run.Sources {
-		head += len(d.run.Sources[i].Stream.Gateway)
-	}
-	body = state.AppendRunHead(make([]byte, 0, head+size), &d.run)
-	dataAt, next := len(body), d.run.Base
-	for _, it := range items {
-		at := len(body)
-		body = append(body, it.batch...)
-		b := record.Batch(body[at:])
+	return size
+}
+
+// encode appends the body of the run's entry to p, and returns its CRC32C. now is the time
+// of the append in milliseconds. The batches have been verified, so the sum is computed
+// from their own CRCs.
+func (d *draft) encode(p []byte, now int64) (_ []byte, sum uint32, err error) {
+	start := len(p)
+	d.run.Batches = len(d.items)
+	p = state.AppendRunHead(p, &d.run)
+	dataAt, next := len(p)-start, d.run.Base
+	for _, it := range d.items {
+		at := len(p)
+		p = append(p, it.batch...)
+		b := record.Batch(p[at:])
 		b.SetBaseOffset(next)
 		b.SetLeaderEpoch(d.run.Epoch)
 		if it.appendTime {
@@ -120,16 +145,17 @@ func (d *draft) encode(now int64) (body []byte, sum uint32, err error) {
 		}
 		next = b.NextOffset()
 	}
+	body := p[start:]
 	if err := state.SealRun(body, dataAt); err != nil {
 		return nil, 0, err
 	}
 	sum = crc.Sum(body[:dataAt])
 	rest := body[dataAt:]
-	for _, it := range items {
+	for _, it := range d.items {
 		sum = record.ExtendCRC(sum, record.Batch(rest[:len(it.batch)]))
 		rest = rest[len(it.batch):]
 	}
-	return body, sum, nil
+	return p, sum, nil
 }
 
 // merge joins small neighbours, so that few records from many gateways become batches

@@ -110,6 +110,31 @@ func (o *object) size() int {
 	return size
 }
 
+// Room returns memory in which count entries with bodies of size bytes in all can be laid
+// out: Begin, append the body, Begin, and so on. WriteInPlace writes them without another
+// copy.
+func Room(count, size int) []byte {
+	return make([]byte, fixedSize, fixedSize+count*entrySize+size)
+}
+
+// Begin makes room for the head of the next entry in memory from Room. The entry's body
+// must be appended to what it returns.
+func Begin(p []byte) []byte { return append(p, make([]byte, entrySize)...) }
+
+// inPlace reports whether p is entries as Begin has laid them out.
+func inPlace(p []byte, entries []Entry) bool {
+	at := fixedSize
+	for i := range entries {
+		at += entrySize
+		body := entries[i].Body
+		if at+len(body) > len(p) || len(body) > 0 && &p[at] != &body[0] {
+			return false
+		}
+		at += len(body)
+	}
+	return at == len(p)
+}
+
 // encode returns the object's bytes, in one allocation, and sets At of every
 // entry. The entries must fit (slotSize).
 func (o *object) encode() []byte {
@@ -122,6 +147,31 @@ func (o *object) encode() []byte {
 func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 	size := o.size()
 	p = slices.Grow(p[:0], size)[:fixedSize]
+	o.encodeFixed(p, size)
+	for i := range o.entries {
+		e := &o.entries[i]
+		p = o.appendHead(p, e)
+		e.At = int64(len(p))
+		p = append(p, e.Body...)
+	}
+	return p, o.seal(p)
+}
+
+// encodeInPlace is encodeTo for entries that are laid out in p: see inPlace.
+func (o *object) encodeInPlace(p []byte) (sum uint32) {
+	o.encodeFixed(p[:fixedSize], len(p))
+	at := fixedSize
+	for i := range o.entries {
+		e := &o.entries[i]
+		o.appendHead(p[:at], e)
+		e.At = int64(at + entrySize)
+		at += entrySize + len(e.Body)
+	}
+	return o.seal(p)
+}
+
+// encodeFixed encodes the fixed part of an object of size bytes, but for its checksum.
+func (o *object) encodeFixed(p []byte, size int) {
 	clear(p)
 	copy(p, magic)
 	p[offVersion] = version
@@ -134,23 +184,29 @@ func (o *object) encodeTo(p []byte) (raw []byte, sum uint32) {
 	copy(p[offNonce:], o.nonce[:])
 	binary.BigEndian.PutUint32(p[offCount:], uint32(len(o.entries)))
 	binary.BigEndian.PutUint32(p[offLength:], uint32(size))
-	sum = crc.Sum(p[offVersion:])
+}
+
+func (o *object) appendHead(p []byte, e *Entry) []byte {
+	p = binary.BigEndian.AppendUint16(p, e.Kind)
+	return binary.BigEndian.AppendUint32(p, uint32(len(e.Body)))
+}
+
+// seal sets the checksum of an object that is otherwise complete. It returns the CRC32C of
+// all of it.
+func (o *object) seal(p []byte) uint32 {
+	sum := crc.Sum(p[offVersion:fixedSize])
 	for i := range o.entries {
 		e := &o.entries[i]
-		head := len(p)
-		p = binary.BigEndian.AppendUint16(p, e.Kind)
-		p = binary.BigEndian.AppendUint32(p, uint32(len(e.Body)))
-		e.At = int64(len(p))
-		p = append(p, e.Body...)
+		end := e.At + int64(len(e.Body))
 		if e.Summed {
-			sum = crc.Update(sum, p[head:e.At])
+			sum = crc.Update(sum, p[e.At-entrySize:e.At])
 			sum = crc.Join(sum, e.Sum, len(e.Body))
 		} else {
-			sum = crc.Update(sum, p[head:])
+			sum = crc.Update(sum, p[e.At-entrySize:end])
 		}
 	}
 	binary.BigEndian.PutUint32(p[offCRC:], sum)
-	return p, crc.Join(crc.Sum(p[:offVersion]), sum, len(p)-offVersion)
+	return crc.Join(crc.Sum(p[:offVersion]), sum, len(p)-offVersion)
 }
 
 // decode is the inverse of encode and accepts only what encode makes. The bodies point

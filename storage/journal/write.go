@@ -11,8 +11,9 @@ import (
 type pendingSlot struct {
 	pos     Position
 	entries []Entry
-	open    uint8 // see object
-	durable bool  // only run touches it
+	raw     []byte // memory in which the entries are laid out; nil: in none
+	open    uint8  // see object
+	durable bool   // only run touches it
 }
 
 // Write takes the next slot for entries and starts its Create. It returns the slot's
@@ -24,7 +25,19 @@ type pendingSlot struct {
 //
 // An error means that nothing was or will be stored: ErrTooLarge, ErrClosed, or the
 // reason why the journal has stopped (Err).
-func (j *Journal) Write(entries []Entry) (Position, error) {
+func (j *Journal) Write(entries []Entry) (Position, error) { return j.write(nil, entries) }
+
+// WriteInPlace is Write for entries whose bodies lie in p, which belongs to the journal
+// from then on: see Room. p is not changed any more once the position is returned, but for
+// the heads of the entries.
+func (j *Journal) WriteInPlace(p []byte, entries []Entry) (Position, error) {
+	if !inPlace(p, entries) {
+		p = nil
+	}
+	return j.write(p, entries)
+}
+
+func (j *Journal) write(raw []byte, entries []Entry) (Position, error) {
 	if _, err := slotSize(entries); err != nil {
 		return Position{}, err
 	}
@@ -45,7 +58,7 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 		}
 		return Position{}, ErrClosed
 	}
-	f := &pendingSlot{pos: Position{j.claim.Epoch, j.next}, entries: entries}
+	f := &pendingSlot{pos: Position{j.claim.Epoch, j.next}, entries: entries, raw: raw}
 	if j.level >= 2 {
 		f.open = 1 + uint8(len(j.queue))
 	}
@@ -64,6 +77,15 @@ func (j *Journal) Write(entries []Entry) (Position, error) {
 func (j *Journal) writeSlot(f *pendingSlot) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
 	o.open = f.open
+	if f.raw != nil {
+		sum := o.encodeInPlace(f.raw)
+		if _, err := j.store.createOwn(storage.WithSum(j.ctx, f.raw, sum), SlotKey(j.store.shard, f.pos), f.raw); err != nil {
+			j.stop(err)
+			return
+		}
+		j.durableSlots <- f
+		return
+	}
 	buf := slotBuffers.Get().(*[]byte)
 	var sum uint32
 	*buf, sum = o.encodeTo(*buf)
@@ -78,7 +100,7 @@ func (j *Journal) writeSlot(f *pendingSlot) {
 	j.durableSlots <- f // has capacity for Depth slots
 }
 
-// slotBuffers holds memory in which slots are encoded. Slots are large, and clearing
+// slotBuffers holds memory in which slots are encoded that are not laid out already. Slots are large, and clearing
 // new memory for each costs as much as copying it.
 var slotBuffers = sync.Pool{New: func() any { return new([]byte) }}
 

@@ -42,7 +42,7 @@ type appender struct {
 	wrote    int64 // bytes of its file that were written before
 	unmarked bool  // the last pack has no mark yet: it must not get records before
 	next     chan made
-	buf      []byte
+	head     []byte // of groups, to be used again
 }
 
 // creation is a call of Create that is under way.
@@ -240,10 +240,17 @@ func (w *appender) commit(creates []*creation) error {
 		return errors.Join(fmt.Errorf("mark pack: %w", err), w.checkFolder())
 	}
 	var g group
-	w.buf, g = appendGroup(w.buf[:0], w.pack.identity, w.end, creates)
-	w.buf = w.padded(w.buf)
+	w.head, g = appendHead(w.head[:0], w.pack.identity, w.end, creates)
+	pieces, length := make([][]byte, 0, len(creates)+2), int64(len(w.head))+bytes
+	pieces = append(pieces, w.head)
+	for _, c := range creates {
+		pieces = append(pieces, c.body)
+	}
+	if zeros := w.padded(g) - length; zeros > 0 {
+		pieces = append(pieces, make([]byte, zeros))
+	}
 	w.r.rows.mutations.at("write")
-	if err := disk.WriteAt(w.file, w.buf, w.end); err != nil {
+	if err := disk.WriteVectorsAt(w.file, pieces, w.end); err != nil {
 		// A partial group does not count, and the next one overwrites it.
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			return err
@@ -255,25 +262,21 @@ func (w *appender) commit(creates []*creation) error {
 		err = w.r.disk.Broke(fmt.Errorf("sync %s: %w", w.file.Name(), err))
 		return fmt.Errorf("%w: %w", storage.ErrUnknown, err)
 	}
-	if cap(w.buf) > 2*maxGroup {
-		w.buf = nil
-	}
 	return w.acknowledge(g, creates)
 }
 
-// padded adds zeros to a small group in space that was never written: the groups after
-// it then go to space that was.
-func (w *appender) padded(p []byte) []byte {
-	end := w.end + int64(len(p))
-	if end <= w.wrote {
-		return p
+// padded returns how many bytes are written for a group: up to the end of its last page,
+// and more for a small group in space that was never written: the groups after it then
+// go to space that was.
+func (w *appender) padded(g group) int64 {
+	if g.next <= w.wrote {
+		return g.next - w.end
 	}
-	w.wrote = end
-	if len(p) < largeGroup {
-		w.wrote = min(w.pack.size, end+padding)
-		p = append(p, make([]byte, w.wrote-end)...)
+	w.wrote = g.next
+	if g.next-w.end < largeGroup {
+		w.wrote = min(w.pack.size, g.next+padding)
 	}
-	return p
+	return w.wrote - w.end
 }
 
 // acknowledge acknowledges a durable group, unless the row was closed.
@@ -364,7 +367,7 @@ func (w *appender) release() {
 			m.blank.drop()
 		}
 	}
-	w.buf = nil
+	w.head = nil
 }
 
 // makeRoom makes sure that a group of size bytes fits into the last pack, and begins

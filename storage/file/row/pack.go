@@ -153,9 +153,10 @@ func groupSize(count int, bytes int64) int64 {
 
 func roundUp(n int64) int64 { return (n + page - 1) / page * page }
 
-// appendGroup encodes a group for offset off of the pack with the given identity, and
-// returns where its records are.
-func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([]byte, group) {
+// appendHead encodes the head of a group for offset off of the pack with the given
+// identity, and returns where its records are. The bodies follow it, and zeros up to
+// group.next.
+func appendHead(p []byte, identity [16]byte, off int64, creates []*creation) ([]byte, group) {
 	g := group{off: off, records: make([]record, len(creates))}
 	head := groupHeadSize + len(creates)*entrySize
 	body := off + int64(head)
@@ -177,11 +178,8 @@ func appendGroup(p []byte, identity [16]byte, off int64, creates []*creation) ([
 		body += rec.size
 	}
 	binary.BigEndian.PutUint32(h[4:], groupSum(h, identity, off))
-	for _, c := range creates {
-		p = append(p, c.body...)
-	}
 	g.next = roundUp(body)
-	return append(p, make([]byte, g.next-body)...), g
+	return p, g
 }
 
 // groupSum is the checksum of a group's head. It covers the pack's identity and the

@@ -14,12 +14,21 @@ import (
 	"github.com/weirmq/weir/storage/file/disk"
 )
 
+// appendGroup encodes a whole group.
+func appendGroup(identity [16]byte, off int64, creates []*creation) ([]byte, group) {
+	p, g := appendHead(nil, identity, off, creates)
+	for _, c := range creates {
+		p = append(p, c.body...)
+	}
+	return append(p, make([]byte, g.next-off-int64(len(p)))...), g
+}
+
 func fuzzGroup(bodies ...string) []byte {
 	var creates []*creation
 	for i, b := range bodies {
 		creates = append(creates, &creation{number: uint64(i) * 7, body: []byte(b), sum: crc.Sum([]byte(b))})
 	}
-	p, _ := appendGroup(nil, [16]byte{1}, page, creates)
+	p, _ := appendGroup([16]byte{1}, page, creates)
 	return p
 }
 
@@ -45,7 +54,7 @@ func FuzzGroup(f *testing.F) {
 			}
 			creates = append(creates, &creation{number: rec.number, body: p[rec.off-page:][:rec.size], sum: rec.crc})
 		}
-		_, h := appendGroup(nil, [16]byte{1}, page, creates)
+		_, h := appendGroup([16]byte{1}, page, creates)
 		if h.next != g.next || len(h.records) != len(g.records) {
 			t.Fatalf("%+v became %+v", g, h)
 		}
