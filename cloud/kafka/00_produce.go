@@ -155,7 +155,7 @@ func (c *conn) produce(r *request) (*reply, error) {
 				continue
 			}
 			flying.Add(1)
-			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records}
+			a := broker.Append{Topic: topic.ID, Partition: p.index, Batch: p.records, Verified: true}
 			done := func(base int64, err error) {
 				p.done(c.s.count, base, err)
 				landed()

@@ -60,7 +60,7 @@ func (l *Log) checkAppend(a Append) error {
 	if size := a.size(); size > l.slotBytes {
 		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, l.slotBytes)
 	}
-	if err := b.Verify(); err != nil {
+	if err := verify(a); err != nil {
 		return fmt.Errorf("verify batch: %w: %w", state.ErrCorrupt, err)
 	}
 	switch {

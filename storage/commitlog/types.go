@@ -18,6 +18,7 @@ type Append struct {
 	Batch      record.Batch  // belongs to the log until done is called
 	Source     *state.Source // set for a gateway's batch, else nil
 	AppendTime bool          // the records get the time of the append (KIP-32)
+	Verified   bool          // Batch has passed Verify; if it has not, what is stored is damaged
 }
 
 // Fetched is what a read of a partition found.
