@@ -154,7 +154,7 @@ func prepare(o Options) (*Log, error) {
 	}
 	l.fillBytes = cmp.Or(o.SlotBytes, 4<<20)
 	l.ctx, l.end = context.WithCancel(context.Background())
-	tail := cmp.Or(o.TailBytes, 64<<20)
+	tail := cmp.Or(o.TailBytes, 32<<20)
 	switch {
 	case o.Bucket == nil:
 		return nil, errors.New("no bucket")

@@ -47,7 +47,7 @@ type Options struct {
 	Beside   []string        // keys of objects beside the log that are created once; the log records their checksums
 	Linger   time.Duration   // how long a slot waits for more requests, unless the log was idle for twice as long; 0 on a fast bucket
 
-	TailBytes  int64 // memory for recently read and written batches; 64 MiB
+	TailBytes  int64 // memory for recently read and written batches; 32 MiB
 	BlockBytes int64 // memory for blocks and indexes read from segments; 32 MiB
 	SlotBytes  int   // largest slot; 4 MiB, or the size of a single larger request, up to almost 16 MiB
 	Upkeep     upkeep.Options
