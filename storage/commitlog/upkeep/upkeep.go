@@ -17,7 +17,7 @@ import (
 // Options says when slots are rewritten into segments. The zero value is for a node in
 // production.
 type Options struct {
-	Bytes   int64         // make a pass after so many bytes of new slots; 32 MiB
+	Bytes   int64         // make a checkpoint after so many bytes of new slots, and a pass after half as many; 32 MiB
 	Slots   int           // or after so many new slots; 2,000
 	Debt    int           // writers are slowed down beyond so many times Bytes or Slots, and stopped at twice that; 8
 	Age     time.Duration // or so long after the last pass; 10 minutes
@@ -194,9 +194,10 @@ func (m *Maintainer) inherit() {
 	m.debt.inherit(left)
 }
 
-// enough reports whether owed is worth a pass.
-func (m *Maintainer) enough(owed tally) bool {
-	return owed.bytes >= m.o.Bytes || owed.slots >= int64(m.o.Slots)
+// enough reports whether what is not in segments is worth a pass: half of what is worth a
+// checkpoint, so that all of it is still in the tail cache.
+func (m *Maintainer) enough(rest tally) bool {
+	return rest.bytes >= (m.o.Bytes+1)/2 || rest.slots >= int64(m.o.Slots+1)/2
 }
 
 // saveShare bounds what checkpoints add to the bytes that are written: if they take
