@@ -80,7 +80,7 @@ func parse(args, environ []string, out io.Writer) (settings, error) {
 	configs.DurationVar(fs, &s.takeover, "takeover", 3*time.Second, "`time` of the owner's silence after which a standby takes over. Raise it if the owner is replaced although it is alive")
 	configs.DurationVar(fs, &s.linger, "linger", -1, "`time` for which records are collected before they are written. Raise it where requests cost money: 100ms is at most ten writes a second. The first records after a pause of twice this time are not held back (default 0, on s3 100ms)")
 	configs.DurationVar(fs, &s.upkeep.Age, "checkpoint-interval", 10*time.Minute, "`time` after which new records are rewritten into segments and a checkpoint is written, however few they are")
-	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`size` of new records after which they are rewritten into segments and a checkpoint is written. Lower it for faster starts")
+	configs.BytesVar(fs, &s.upkeep.Bytes, "checkpoint-bytes", 32<<20, "`size` of new records after which a checkpoint is written. After half as many, small batches are rewritten into segments. Lower it for faster starts")
 	fs.IntVar(&s.upkeep.Debt, "checkpoint-debt", 8, "`number` of times --checkpoint-bytes that new records may wait to be rewritten before writers are slowed down; at twice as many, writers wait")
 	configs.BytesVar(fs, &s.upkeep.Segment, "segment-bytes", 16<<20, "`size` that a segment object has, roughly. Raise it to have fewer objects in the bucket")
 	addLimits(fs, &s.limits)

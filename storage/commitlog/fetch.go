@@ -162,7 +162,11 @@ const rowAhead = 16
 func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int, offset int64, maxBytes int) (got []record.Batch, next int64, err error) {
 	x := &v.pieces[i]
 	next = x.Next
-	if data := l.tail.get(cacheKey{key, x.Base}); x.Segment.Slot && data != nil {
+	var data []byte
+	if x.Segment.Slot {
+		data = l.tail.get(cacheKey{key, x.Base})
+	}
+	if data != nil {
 		batches, _, err := state.CutRun(data, x.Base, v.leader(x))
 		if err != nil {
 			return nil, 0, err

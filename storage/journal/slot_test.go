@@ -5,14 +5,17 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/weirmq/weir/storage/crc"
+	"github.com/weirmq/weir/storage/mem"
 )
 
 var testNonce = [16]byte{0: 0xa0, 15: 0xaf}
@@ -382,4 +385,74 @@ func TestSlotSum(t *testing.T) {
 	if all := crc.Sum(got); sum != all {
 		t.Errorf("sum %08x, want %08x", sum, all)
 	}
+}
+
+// TestInPlace: entries that are laid out in memory become the same object as any others,
+// without a copy. Memory with anything else in it is not written.
+func TestInPlace(t *testing.T) {
+	bodies := []string{"one", "", strings.Repeat("x", 5000), "four"}
+	lay := func() (p []byte, entries []Entry) {
+		p = Room(len(bodies), 6000)
+		for i, body := range bodies {
+			p = Begin(p)
+			at := len(p)
+			p = append(p, body...)
+			e := Entry{Kind: uint16(i + 7), Body: p[at:]}
+			if i%2 == 0 {
+				e.Sum, e.Summed = crc.Sum(e.Body), true
+			}
+			entries = append(entries, e)
+		}
+		return p, entries
+	}
+	p, entries := lay()
+	if !inPlace(p, entries) || inPlace(p[:len(p)-1], entries) || inPlace(append(p, 0), entries) || inPlace(p, entries[1:]) {
+		t.Error("entries are taken for laid out, or not")
+	}
+	moved := slices.Clone(entries)
+	moved[2].Body = slices.Clone(moved[2].Body)
+	if inPlace(p, moved) || inPlace(nil, nil) || !inPlace(Room(0, 0), nil) {
+		t.Error("entries elsewhere are taken for laid out")
+	}
+	c := Claim{Epoch: 3, Nonce: [16]byte{9}}
+	there := dataObject(2, c, 5, entries)
+	sum := there.encodeInPlace(p)
+	copied := dataObject(2, c, 5, slices.Clone(entries))
+	want, wantSum := copied.encodeTo(nil)
+	if !bytes.Equal(p, want) || sum != wantSum || sum != crc.Sum(p) {
+		t.Errorf("%x, sum %x, want %x, %x", p, sum, want, wantSum)
+	}
+	for i := range entries {
+		if there.entries[i].At != copied.entries[i].At {
+			t.Errorf("entry %d is at %d, want %d", i, there.entries[i].At, copied.entries[i].At)
+		}
+	}
+}
+
+// TestWriteInPlace: what was written so is what a reader finds.
+func TestWriteInPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, s := mem.New(), &book{}
+		j := open(t, b, s)
+		for _, laidOut := range []bool{true, false} {
+			p := Begin(Room(1, 100))
+			at := len(p)
+			p = append(p, fmt.Sprint("in place ", laidOut)...)
+			entries := []Entry{{Kind: 100, Body: p[at:]}}
+			if !laidOut {
+				p = p[:at]
+			}
+			if _, err := j.WriteInPlace(p, entries); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		got := slices.Clone(s.got)
+		closeClean(t, j)
+		again := &book{}
+		closeClean(t, open(t, b, again))
+		if len(got) != 2 || !slices.Equal(again.got, got) {
+			t.Errorf("%v, and then %v", got, again.got)
+		}
+	})
 }

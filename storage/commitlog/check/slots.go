@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -80,8 +81,42 @@ func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state.St
 	}
 	slices.SortFunc(wanted, comparePositions)
 	wanted = slices.Compact(wanted)
+	var mu sync.Mutex
+	var missing []string // guarded by mu
+	var errs error       // guarded by mu
+	var wg sync.WaitGroup
+	for part := range slices.Chunk(wanted, max(leastListed, (len(wanted)+listers-1)/listers)) {
+		wg.Go(func() {
+			gone, err := unlisted(ctx, b, shard, part)
+			mu.Lock()
+			defer mu.Unlock()
+			missing, errs = append(missing, gone...), errors.Join(errs, err)
+		})
+	}
+	if wg.Wait(); errs != nil {
+		return errs
+	}
+	slices.Sort(missing)
+	for _, key := range missing {
+		if missing, err := gone(ctx, b, key); err != nil {
+			return err
+		} else if missing {
+			return journal.Missing(key, "the log has records in it")
+		}
+	}
+	return nil
+}
+
+// A List of a terabyte in slots takes a thousand requests on S3: so many run at once, but
+// none for fewer slots than leastListed.
+const (
+	listers     = 8
+	leastListed = 10_000
+)
+
+// unlisted returns the keys of the slots, which are in order, that a List does not show.
+func unlisted(ctx context.Context, b storage.Bucket, shard uint32, wanted []journal.Position) (missing []string, err error) {
 	// Both the list and wanted are in order.
-	var missing []string
 	pass := func(key string) {
 		for len(wanted) > 0 {
 			next := journal.SlotKey(shard, wanted[0])
@@ -93,24 +128,15 @@ func slotsThere(ctx context.Context, b storage.Bucket, shard uint32, s *state.St
 			}
 		}
 	}
-	end := journal.SlotKey(shard, began)
 	after := journal.SlotKey(shard, journal.Position{Epoch: wanted[0].Epoch, Slot: wanted[0].Slot - 1})
-	err := listAll(ctx, b, journal.SlotPrefix(shard), after, func(key string) bool {
+	err = listAll(ctx, b, journal.SlotPrefix(shard), after, func(key string) bool {
 		pass(key)
-		return key < end
+		return len(wanted) > 0
 	})
-	if err != nil {
-		return err
+	for _, pos := range wanted {
+		missing = append(missing, journal.SlotKey(shard, pos))
 	}
-	pass(end)
-	for _, key := range missing {
-		if missing, err := gone(ctx, b, key); err != nil {
-			return err
-		} else if missing {
-			return journal.Missing(key, "the log has records in it")
-		}
-	}
-	return nil
+	return missing, err
 }
 
 func comparePositions(a, b journal.Position) int {
