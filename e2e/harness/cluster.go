@@ -143,3 +143,6 @@ func (c *Cluster) CloudData() string { return filepath.Join(c.Dir, "cloud") }
 func (c *Cluster) Kafka() string { return c.cloudAddr["kafka"] }
 func (c *Cluster) HTTP() string  { return "http://" + c.cloudAddr["http"] }
 func (c *Cluster) MQTT() string  { return c.edgeAddr["mqtt"] }
+
+// EdgeHTTP is the address of the gateway's health and metrics.
+func (c *Cluster) EdgeHTTP() string { return "http://" + c.edgeAddr["http"] }

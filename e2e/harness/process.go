@@ -201,6 +201,28 @@ func (p *Process) RSS() (int64, error) {
 	return resident * int64(os.Getpagesize()), nil
 }
 
+// CPU returns the processor time that a process has used, to 10 ms.
+func CPU(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest) // from the third on, of proc(5)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("parse stat: %q", stat)
+	}
+	ticks := 0
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0, fmt.Errorf("parse stat: %w", err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
 // Tail returns the last lines of the process's log.
 func (p *Process) Tail(n int) string {
 	body, err := os.ReadFile(p.Log)

@@ -151,21 +151,11 @@ func (s *server) await(b *testing.B, began time.Time) {
 // cpu is the processor time that the server has used.
 func (s *server) cpu(b *testing.B) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid))
+	cpu, err := harness.CPU(s.pid)
 	if err != nil {
 		b.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest) // from the third on, of proc(5)
-	ticks := 0
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return cpu
 }
 
 // rss is the most memory in bytes that the server has held at once.
