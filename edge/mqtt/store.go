@@ -46,7 +46,7 @@ type FileStore struct {
 	writing bool          // guarded by mu; the writer runs
 	waiting []func(error) // guarded by mu; of the calls of Append that are in buf
 	buf     []byte        // guarded by mu; frames
-	spare   []byte        // guarded by mu; the buffer that was written last
+	spare   []byte        // guarded by mu; the buffer that was written last, if it is not in use
 }
 
 // OpenStore opens or creates the state file. It fails if the directory cannot be written, or
@@ -279,12 +279,13 @@ func (s *FileStore) write() {
 	for {
 		s.mu.Lock()
 		buf, waiting := s.buf, s.waiting
-		s.buf, s.waiting = s.spare[:0], nil
-		s.writing = len(waiting) > 0
-		s.mu.Unlock()
 		if len(waiting) == 0 {
+			s.writing = false
+			s.mu.Unlock()
 			return
 		}
+		s.buf, s.spare, s.waiting = s.spare[:0], nil, nil // each buffer has one owner
+		s.mu.Unlock()
 		err := s.append(buf)
 		s.mu.Lock()
 		if s.spare = buf; cap(buf) > maxPooledBuffer {
