@@ -60,8 +60,13 @@ func (l *Log) checkAppend(a Append) error {
 	if size := a.size(); size > l.slotBytes {
 		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, size, l.slotBytes)
 	}
-	if err := verify(a); err != nil {
-		return fmt.Errorf("verify batch: %w: %w", state.ErrCorrupt, err)
+	if !a.Verified || checkVerified {
+		if err := b.Verify(); err != nil {
+			if a.Verified {
+				panic(fmt.Sprintf("commitlog: a batch that counts as verified is damaged: %v", err))
+			}
+			return fmt.Errorf("verify batch: %w: %w", state.ErrCorrupt, err)
+		}
 	}
 	switch {
 	case b.Control():

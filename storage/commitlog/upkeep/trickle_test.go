@@ -2,11 +2,13 @@ package upkeep
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/mem"
 )
 
@@ -63,4 +65,26 @@ func TestTrickleEnds(t *testing.T) {
 			t.Errorf("it ended after %v", took)
 		}
 	})
+}
+
+// TestEnded: an upkeep that has ended proposes nothing, even what it could not know to be
+// admitted: an entry twice would break the log.
+func TestEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	proposed := 0
+	h := Host{Bucket: mem.New(), FillBytes: 4 << 20, Logger: slog.New(slog.DiscardHandler)}
+	h.Propose = func(ctx context.Context, _ uint16, _ []byte) error {
+		proposed++
+		cancel() // the log is closed while the entry is on its way
+		return ctx.Err()
+	}
+	m := New(ctx, h, Options{})
+	for range 3 {
+		if err := m.propose(state.KindInstalled, nil); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if proposed != 1 {
+		t.Errorf("it was proposed %d times", proposed)
+	}
 }

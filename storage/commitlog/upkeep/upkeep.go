@@ -293,6 +293,9 @@ func (m *Maintainer) run() {
 		if answer != nil {
 			answer <- err
 		}
+		if m.ctx.Err() != nil {
+			return
+		}
 	}
 }
 
@@ -450,7 +453,13 @@ func (m *Maintainer) note(swept []state.SegmentID) (checkpoint, error) {
 	}
 }
 
+// propose makes an entry durable. Once the upkeep ends it proposes nothing more: an entry
+// that it did not wait for may still take effect, and a second one with the same pieces
+// would break the log.
 func (m *Maintainer) propose(kind uint16, body []byte) error {
+	if err := m.ctx.Err(); err != nil {
+		return err
+	}
 	m.mine.bytes += int64(len(body))
 	m.mine.slots++
 	return m.log.Propose(m.ctx, kind, body)
