@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -300,4 +301,38 @@ func TestSlowStateBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStoreBuffers appends in turns of one event and of several, so that some come while
+// others are written: each event is in the file as it was given.
+func TestStoreBuffers(t *testing.T) {
+	path := t.TempDir() + "/state"
+	s, _ := loadAll(t, path)
+	var want []string
+	var wg sync.WaitGroup
+	add := func() {
+		event := fmt.Appendf(sampleEvents(1)[0], "%d", len(want))
+		want = append(want, string(event))
+		wg.Add(1)
+		s.Append([][]byte{event}, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+			wg.Done()
+		})
+	}
+	for range 300 {
+		add()
+		wg.Wait()
+		for range 4 {
+			add()
+		}
+		wg.Wait()
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, got := loadAll(t, path); !slices.Equal(got, want) {
+		t.Errorf("%d events are in the file, %d were appended", len(got), len(want))
+	}
 }
