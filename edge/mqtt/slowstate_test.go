@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -303,31 +303,31 @@ func TestSlowStateBounded(t *testing.T) {
 	})
 }
 
-// TestStoreBuffers appends in turns of one event and of several, so that some come while
-// others are written: each event is in the file as it was given.
+// TestStoreBuffers appends events of many sizes while others are written, and now and then
+// waits until nothing is: each event is in the file as it was given.
 func TestStoreBuffers(t *testing.T) {
 	path := t.TempDir() + "/state"
 	s, _ := loadAll(t, path)
 	var want []string
-	var wg sync.WaitGroup
-	add := func() {
-		event := fmt.Appendf(sampleEvents(1)[0], "%d", len(want))
+	room := make(chan struct{}, 3)
+	for i := range 3000 {
+		event := fmt.Appendf(sampleEvents(1)[0], "%d %s", i, strings.Repeat("x", i*i%50_000))
 		want = append(want, string(event))
-		wg.Add(1)
+		room <- struct{}{}
 		s.Append([][]byte{event}, func(err error) {
 			if err != nil {
 				t.Error(err)
 			}
-			wg.Done()
+			<-room
 		})
-	}
-	for range 300 {
-		add()
-		wg.Wait()
-		for range 4 {
-			add()
+		if i%7 == 0 {
+			for range cap(room) {
+				room <- struct{}{}
+			}
+			for range cap(room) {
+				<-room
+			}
 		}
-		wg.Wait()
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
