@@ -175,9 +175,13 @@ func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int,
 			got = append(got, b)
 		}
 	} else {
-		row := make([]reader.Place, 0, 1+rowAhead)
-		for j := i; j < min(len(v.pieces), i+1+rowAhead) && (j == i || v.pieces[j].Segment.Slot); j++ {
-			row = append(row, v.place(key, &v.pieces[j]))
+		end := i + 1
+		for end < min(len(v.pieces), i+1+rowAhead) && v.pieces[end].Segment.Slot {
+			end++
+		}
+		row := make([]reader.Place, end-i)
+		for j := range row {
+			row[j] = v.place(key, &v.pieces[i+j])
 		}
 		if got, err = l.blocks.Read(ctx, row, offset, maxBytes); err != nil {
 			return nil, 0, err

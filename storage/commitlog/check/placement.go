@@ -110,18 +110,27 @@ func (a *auditor) extents(ctx context.Context, p *state.Partition) error {
 	return nil
 }
 
-// segment reads a whole segment and compares it with what refers to it.
-func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.Placed) error {
+// object reads the object that pieces lie in; false: there is none, or it is damaged.
+func (a *auditor) object(ctx context.Context, id state.SegmentID, all []state.Placed) ([]byte, bool, error) {
 	key := id.Key(a.shard)
 	a.where = key
 	object, err := a.bucket.Get(ctx, key, 0, -1)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		a.gone = true
 		a.problem(fmt.Errorf("%w: it is missing, and the log has %d pieces in it, the first with offset %d of %v", state.ErrCorrupt, len(all), all[0].Base, all[0].Key))
-		return nil
-	case err != nil:
-		return a.found(key, err)
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, a.found(key, err)
+	}
+	return object, true, nil
+}
+
+// segment reads a whole segment and compares it with what refers to it.
+func (a *auditor) segment(ctx context.Context, id state.SegmentID, all []state.Placed) error {
+	object, found, err := a.object(ctx, id, all)
+	if !found {
+		return err
 	}
 	a.report.Bytes += int64(len(object))
 	there, err := segment.Open(object, a.shard, id.Epoch, id.Number)

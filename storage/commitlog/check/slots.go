@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
 
@@ -16,16 +15,9 @@ import (
 // slot reads a slot that serves as a segment, and proves that each piece in it is as
 // the log knows it.
 func (a *auditor) slot(ctx context.Context, id state.SegmentID, all []state.Placed) error {
-	key := id.Key(a.shard)
-	a.where = key
-	object, err := a.bucket.Get(ctx, key, 0, -1)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		a.gone = true
-		a.problem(fmt.Errorf("%w: it is gone, and the log has %d pieces in it, the first with offset %d of %v", state.ErrCorrupt, len(all), all[0].Base, all[0].Key))
-		return nil
-	case err != nil:
-		return a.found(key, err)
+	object, found, err := a.object(ctx, id, all)
+	if !found {
+		return err
 	}
 	for i := range all {
 		x := &all[i]

@@ -8,7 +8,6 @@ import (
 	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/record"
-	"github.com/weirmq/weir/storage/segment"
 )
 
 // scanBytes bounds a Get of scan, but for one larger block.
@@ -64,7 +63,11 @@ func (m *Maintainer) Scan(ctx context.Context, key state.Place, x *state.Piece, 
 			}
 		}
 		for _, blk := range blocks[:k] {
-			if err = handOut(blk, raw[blk.At-at:][:blk.Size], fn); err != nil {
+			var batches []record.Batch
+			if batches, err = blk.Batches(raw[blk.At-at:][:blk.Size]); err == nil {
+				err = handOut(batches, fn)
+			}
+			if err != nil {
 				break
 			}
 		}
@@ -93,20 +96,14 @@ func (m *Maintainer) scanRun(key state.Place, x *state.Piece, raw []byte, fn fun
 		if err != nil {
 			return err
 		}
-		for _, b := range batches {
-			if err := fn(b); err != nil {
-				return err
-			}
+		if err := handOut(batches, fn); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func handOut(blk segment.Block, raw []byte, fn func(record.Batch) error) error {
-	batches, err := blk.Batches(raw)
-	if err != nil {
-		return err
-	}
+func handOut(batches []record.Batch, fn func(record.Batch) error) error {
 	for _, b := range batches {
 		if err := fn(b); err != nil {
 			return err
