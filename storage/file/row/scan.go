@@ -405,14 +405,19 @@ func (p *pack) scanTail(f io.ReaderAt) error {
 }
 
 // intact reports whether all of a group was written: another group follows it, or its
-// bodies have the checksums in its head.
+// bodies have the checksums in its head. Only the bodies of the last group are read.
 func (p *pack) intact(f io.ReaderAt, g group) (bool, error) {
+	if g.next < p.size {
+		if _, follows, err := readGroup(f, p.identity, g.next, p.size); follows || err != nil {
+			return follows, err
+		}
+	}
 	for _, rec := range g.records {
 		sum := crc.New()
 		if _, err := io.Copy(sum, io.NewSectionReader(f, rec.off, rec.size)); err != nil {
 			return false, err
 		}
-		if sum.Sum32() != rec.crc {
+		if sum.Sum32() != rec.crc { // or it was written meanwhile
 			_, follows, err := readGroup(f, p.identity, g.next, p.size)
 			return follows, err
 		}
