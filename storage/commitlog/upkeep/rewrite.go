@@ -40,7 +40,7 @@ func (m *Maintainer) rewrite(p *pass) error {
 	for i := range jobs {
 		w.left += jobs[i].bytes
 	}
-	w.building, w.storing = m.newTrickle(w.left), m.newTrickle(w.left)
+	w.building, w.storing = m.beginPass(w.left)
 	w.fetch(jobs)
 	err := w.all(jobs)
 	m.more = left.slots > 0 && (w.moved > 0 || len(m.stuck) > stuck)

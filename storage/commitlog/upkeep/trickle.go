@@ -7,9 +7,9 @@ import (
 	"github.com/weirmq/weir/storage/pause"
 )
 
-// trickle spreads what a pass rewrites over a part of the time until the next pass is
-// due, so that writers find the disk and the processors nearly idle at each moment. A
-// pass that is in a hurry goes on at full speed.
+// trickle spreads one step of a pass, building segments or storing them, over a part of
+// the time until the next pass is due, so that writers find the disk and the processors
+// nearly idle at each moment. A pass that is in a hurry goes on at full speed.
 type trickle struct {
 	m     *Maintainer
 	rate  float64 // bytes a second; 0: as fast as possible
@@ -18,26 +18,26 @@ type trickle struct {
 }
 
 const (
-	// restShare is the part of the time between two passes in which the second one
-	// rewrites, so that it ends in time even if writers become faster.
-	restShare = 0.4
+	// stepShare is the part of the time between two passes over which each step of the
+	// second one is spread. The last segment is stored after it was built, so the pass
+	// takes up to twice as long, and still ends in time if writers become faster.
+	stepShare = 0.3
 
-	// longestPass bounds how long a pass takes only because it is not in a hurry.
-	longestPass = 4 * time.Second
+	// longestStep bounds how long a step takes only because it is not in a hurry.
+	longestStep = 4 * time.Second
 
 	// nap is how often a pass that waits looks whether it has to hurry.
 	nap = 20 * time.Millisecond
 )
 
-// newTrickle returns one for a pass that rewrites so many bytes.
-func (m *Maintainer) newTrickle(bytes int64) *trickle {
-	now := time.Now()
-	t := &trickle{m: m, began: now}
-	if between := now.Sub(m.began); !m.began.IsZero() && m.log.lost == nil {
-		t.rate = float64(bytes) / min(restShare*between.Seconds(), longestPass.Seconds())
+// beginPass returns those of the two steps of a pass that rewrites so many bytes.
+func (m *Maintainer) beginPass(bytes int64) (building, storing *trickle) {
+	now, rate := time.Now(), 0.0
+	if between := now.Sub(m.began); !m.began.IsZero() && between > 0 && m.log.lost == nil {
+		rate = float64(bytes) / min(stepShare*between.Seconds(), longestStep.Seconds())
 	}
 	m.began = now
-	return t
+	return &trickle{m: m, rate: rate, began: now}, &trickle{m: m, rate: rate, began: now}
 }
 
 // spend notes that bytes were rewritten or written, and waits until more may be.

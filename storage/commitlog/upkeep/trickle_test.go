@@ -12,41 +12,41 @@ import (
 	"github.com/weirmq/weir/storage/mem"
 )
 
-// TestTrickle: a pass takes a part of the time since the one before, but no longer than
-// longestPass; the first one, and one that somebody waits for, takes none.
+// TestTrickle: each step of a pass takes a part of the time since the pass before, but no
+// longer than longestStep; in the first pass, and in one that somebody waits for, none.
 func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := New(t.Context(), Host{Bucket: mem.New(), FillBytes: 4 << 20, Logger: slog.New(slog.DiscardHandler)}, Options{})
-		pass := func() time.Duration {
-			began, tr := time.Now(), m.newTrickle(1<<20)
-			for range 16 {
-				tr.spend(1 << 16)
+		expect := func(what string, want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			building, storing := m.beginPass(1 << 20)
+			for name, step := range map[string]*trickle{"building": building, "storing": storing} {
+				step.began = time.Now() // one after the other, so that each shows
+				for range 16 {
+					step.spend(1 << 16)
+				}
+				if took := time.Since(step.began); took < want*9/10 || took > want*11/10 {
+					t.Errorf("%s: %s took %v, want %v", what, name, took, want)
+				}
 			}
-			return time.Since(began)
+			m.began = began
 		}
-		if took := pass(); took != 0 {
-			t.Errorf("the first pass took %v", took)
-		}
-		for _, test := range []struct{ between, want time.Duration }{
-			{time.Second, 400 * time.Millisecond}, {5 * time.Second, 2 * time.Second}, {time.Hour, longestPass},
+		expect("the first pass", 0)
+		for between, want := range map[time.Duration]time.Duration{
+			time.Second: 300 * time.Millisecond, 5 * time.Second: 1500 * time.Millisecond, time.Hour: longestStep,
 		} {
 			m.began = time.Now()
-			time.Sleep(test.between)
-			if took := pass(); took < test.want*9/10 || took > test.want*11/10 {
-				t.Errorf("%v after the one before a pass took %v, want %v", test.between, took, test.want)
-			}
+			time.Sleep(between)
+			expect(between.String(), want)
 		}
 		time.Sleep(time.Minute)
 		m.asked.Add(1)
-		if took := pass(); took != 0 {
-			t.Errorf("a pass that is waited for took %v", took)
-		}
+		expect("a pass that is waited for", 0)
 		m.asked.Add(-1)
 		time.Sleep(time.Minute)
 		m.debt.add(m.o.Bytes * int64(m.o.Debt))
-		if took := pass(); took != 0 {
-			t.Errorf("a pass that writers will wait for soon took %v", took)
-		}
+		expect("a pass that writers will wait for soon", 0)
 	})
 }
 
@@ -57,7 +57,7 @@ func TestTrickleEnds(t *testing.T) {
 		m := New(ctx, Host{Bucket: mem.New(), FillBytes: 4 << 20, Logger: slog.New(slog.DiscardHandler)}, Options{})
 		m.began = time.Now()
 		time.Sleep(time.Hour)
-		tr := m.newTrickle(100)
+		tr, _ := m.beginPass(100)
 		time.AfterFunc(time.Second, cancel)
 		began := time.Now()
 		tr.spend(100)
