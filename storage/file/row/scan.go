@@ -177,12 +177,17 @@ func (r *row) followOnce() error {
 	}
 	for {
 		last := r.packs[len(r.packs)-1]
-		if err := r.scan(last, -1); err != nil {
+		next, end, err := r.nextPack(last.number)
+		if err != nil {
 			return err
 		}
-		next, end, err := r.nextPack(last.number)
-		if next == nil || err != nil {
-			return err
+		if next == nil { // unless one appears meanwhile, this is the last pack
+			if err := r.scan(last, -1); err != nil {
+				return err
+			}
+			if next, end, err = r.nextPack(last.number); next == nil || err != nil {
+				return err
+			}
 		}
 		if err := r.scan(last, end); err != nil {
 			return err
