@@ -10,7 +10,7 @@ import (
 // is group.generation, which continues when an empty group changes its type.
 // Coordinator.mu guards all of it.
 //
-// A partition moves in two steps. target says which member is to have it. owners says
+// A partition moves in two steps. target says which member shall have it. owners says
 // which member has it, until that member says that it no longer does. Only then, and
 // when no commit for the partition is on its way to the bucket, the member in target
 // gets it.

@@ -115,7 +115,7 @@ func (s settings) listeners() ([]listener.Settings, error) {
 // checkListener refuses a listener that is less safe than it looks.
 func (s settings) checkListener(l listener.Settings) error {
 	if err := configs.CheckListener("listener", l.Listen, l.Authenticated() || s.kafkaAnonymous,
-		"set sasl or client-ca, or set --kafka-anonymous if anybody may read and write"); err != nil {
+		"set sasl or client-ca, or set --kafka-anonymous to let everyone read and write"); err != nil {
 		return err
 	}
 	for _, m := range []string{login.Plain, login.OAuthBearer} {

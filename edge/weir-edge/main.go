@@ -145,8 +145,8 @@ func (s settings) check() error {
 		}
 	}
 	const (
-		login       = "set --mqtt-users, or set --mqtt-anonymous if anybody may publish and subscribe"
-		certificate = "set --mqtt-users or --mqtts-client-ca, or set --mqtt-anonymous if anybody may publish and subscribe"
+		login       = "set --mqtt-users, or set --mqtt-anonymous to let everyone publish and subscribe"
+		certificate = "set --mqtt-users or --mqtts-client-ca, or set --mqtt-anonymous to let everyone publish and subscribe"
 	)
 	return errors.Join(
 		configs.CheckListener("--mqtt", s.mqtt, s.users != "" || s.anonymous, login),

@@ -131,7 +131,7 @@ func (d *device) session(ctx context.Context) error {
 		}
 		failed <- err
 	}()
-	// Do not wait for a broker that does not read when it is time to stop.
+	// When the device stops, do not wait for a broker that does not read.
 	defer context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(time.Second)) })()
 	defer func() {
 		conn.Close()

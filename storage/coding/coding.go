@@ -24,7 +24,7 @@ type Decoder struct {
 // NewDecoder returns a decoder of body, which the results of Take are parts of.
 func NewDecoder(body []byte) Decoder { return Decoder{p: body} }
 
-// Fail makes the decoder bad: what was read makes no sense.
+// Fail makes the decoder bad: what was read is not valid.
 func (d *Decoder) Fail() { d.bad, d.p = true, nil }
 
 // Bad reports whether something did not fit.
