@@ -14,11 +14,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// pieces returns inflated records, one piece after the other. A piece is valid until
-// the next call. io.EOF after the last one means that all checksums matched.
-type pieces interface {
-	next() ([]byte, error)
-	close()
+// pieces are inflated records, one piece after the other.
+type pieces struct {
+	// next returns a piece, which is valid until the next call. io.EOF after the last
+	// one means that all checksums matched.
+	next  func() ([]byte, error)
+	close func() // called once, after the last next
 }
 
 // pieces begins to inflate src. limit bounds each piece, not the whole.
@@ -33,22 +34,26 @@ func (c Codec) pieces(src []byte, limit int) (pieces, error) {
 	case Zstd:
 		return newZstdPieces(src)
 	}
-	return nil, fmt.Errorf("%w: unknown codec %d", ErrCorrupt, int8(c))
+	return pieces{}, fmt.Errorf("%w: unknown codec %d", ErrCorrupt, int8(c))
 }
 
 // pieceSize is how many bytes are inflated at a time by codecs that can stop anywhere.
 const pieceSize = 64 << 10
 
-// readPieces are the pieces of a codec that has a reader.
-type readPieces struct {
-	src   bytes.Reader
+// pieceReader makes pieces of what the reader of a codec returns.
+type pieceReader struct {
 	inner io.Reader
 	buf   []byte
 	ended bool
-	done  func()
 }
 
-func (r *readPieces) next() ([]byte, error) {
+// piecesOf returns the pieces that inner inflates.
+func piecesOf(inner io.Reader, closed func()) pieces {
+	r := &pieceReader{inner: inner, buf: make([]byte, pieceSize)}
+	return pieces{r.next, closed}
+}
+
+func (r *pieceReader) next() ([]byte, error) {
 	if r.ended {
 		return nil, io.EOF
 	}
@@ -67,24 +72,22 @@ func (r *readPieces) next() ([]byte, error) {
 
 // atEnd reports whether the data has ended and was not cut, which io.ReadFull does not
 // tell.
-func (r *readPieces) atEnd() bool {
+func (r *pieceReader) atEnd() bool {
 	n, err := r.inner.Read(make([]byte, 1))
 	return n == 0 && err == io.EOF
 }
-
-func (r *readPieces) close() { r.done() }
 
 func newGzipPieces(src []byte) (pieces, error) {
 	g := gzipReaders.Get().(*gzipReader)
 	g.src.Reset(src)
 	if err := g.inner.Reset(&g.src); err != nil {
 		gzipReaders.Put(g)
-		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
+		return pieces{}, fmt.Errorf("%w: %v", ErrCorrupt, err)
 	}
-	return &readPieces{inner: &g.inner, buf: make([]byte, pieceSize), done: func() {
+	return piecesOf(&g.inner, func() {
 		g.src.Reset(nil)
 		gzipReaders.Put(g)
-	}}, nil
+	}), nil
 }
 
 // zstdStreams keep a window of their own; zstdDecoders need one buffer for everything
@@ -102,45 +105,41 @@ var zstdStreams = sync.Pool{New: func() any {
 
 func newZstdPieces(src []byte) (pieces, error) {
 	if _, ok := zstdBound(src); !ok {
-		return nil, fmt.Errorf("%w: zstd framing", ErrCorrupt)
+		return pieces{}, fmt.Errorf("%w: zstd framing", ErrCorrupt)
 	}
 	d, ok := zstdStreams.Get().(*zstd.Decoder)
 	if !ok {
-		return nil, errors.New("zstd decoder refuses its options")
+		return pieces{}, errors.New("zstd decoder refuses its options")
 	}
-	r := &readPieces{inner: d, buf: make([]byte, pieceSize), done: func() {
+	if err := d.Reset(bytes.NewReader(src)); err != nil {
+		zstdStreams.Put(d)
+		return pieces{}, fmt.Errorf("%w: %v", ErrCorrupt, err)
+	}
+	return piecesOf(d, func() {
 		_ = d.Reset(nil)
 		zstdStreams.Put(d)
-	}}
-	r.src.Reset(src)
-	if err := d.Reset(&r.src); err != nil {
-		zstdStreams.Put(d)
-		return nil, fmt.Errorf("%w: %v", ErrCorrupt, err)
+	}), nil
+}
+
+// piecesOfBlocks returns the pieces of a codec with independent blocks: one for each
+// block. more appends a block, or returns io.EOF.
+func piecesOfBlocks(more func(dst []byte) ([]byte, error)) pieces {
+	var buf []byte
+	next := func() (_ []byte, err error) {
+		buf, err = more(buf[:0])
+		return buf, err
 	}
-	return r, nil
+	return pieces{next, func() {}}
 }
-
-// blockPieces are the pieces of a codec with independent blocks: one for each block.
-type blockPieces struct {
-	buf  []byte
-	more func(dst []byte) ([]byte, error) // appends a block, or returns io.EOF
-}
-
-func (b *blockPieces) next() (_ []byte, err error) {
-	b.buf, err = b.more(b.buf[:0])
-	return b.buf, err
-}
-
-func (b *blockPieces) close() {}
 
 func newLZ4Pieces(src []byte) (pieces, error) {
 	f, src, ok := cutLZ4Header(src)
 	if !ok {
-		return nil, fmt.Errorf("%w: lz4 frame header", ErrCorrupt)
+		return pieces{}, fmt.Errorf("%w: lz4 frame header", ErrCorrupt)
 	}
 	var sum xxh32Digest
 	total := uint64(0)
-	return &blockPieces{more: func(dst []byte) ([]byte, error) {
+	return piecesOfBlocks(func(dst []byte) ([]byte, error) {
 		if len(src) < 4 {
 			return dst, fmt.Errorf("%w: lz4 frame is cut", ErrCorrupt)
 		}
@@ -159,16 +158,16 @@ func newLZ4Pieces(src []byte) (pieces, error) {
 			sum.write(dst)
 		}
 		return dst, nil
-	}}, nil
+	}), nil
 }
 
 func newSnappyPieces(src []byte, limit int) (pieces, error) {
 	raw, src, err := cutXerialHeader(src)
 	if err != nil {
-		return nil, err
+		return pieces{}, err
 	}
 	first := true
-	return &blockPieces{more: func(dst []byte) ([]byte, error) {
+	return piecesOfBlocks(func(dst []byte) ([]byte, error) {
 		if raw {
 			if !first {
 				return dst, io.EOF
@@ -185,7 +184,7 @@ func newSnappyPieces(src []byte, limit int) (pieces, error) {
 		}
 		src = rest
 		return inflateSnappyBlock(dst, block, limit)
-	}}, nil
+	}), nil
 }
 
 // stream reads records off pieces. A fault sticks: err says what it was, and nothing
