@@ -130,7 +130,7 @@ func (c *conn) produce(r *request) (*reply, error) {
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
 	r.countBytes(quota.Produce, r.size)
-	n.finish = func() (response, error) { return c.s.produced(&q, r.version, r.wait) }
+	n.finish = func() (kmsg.Response, error) { return c.s.produced(&q, r.version, r.wait) }
 
 	var flying atomic.Int64
 	flying.Store(1) // for this loop, so that ready is closed once, at the end
@@ -223,7 +223,7 @@ func (p *producedPart) done(count *counters, base int64, err error) {
 }
 
 // produced returns the response to a request whose batches have all landed or failed.
-func (s *Server) produced(q *produceRequest, version int16, throttle int32) (response, error) {
+func (s *Server) produced(q *produceRequest, version int16, throttle int32) (kmsg.Response, error) {
 	resp := kmsg.NewPtrProduceResponse()
 	resp.Version, resp.ThrottleMillis = version, throttle
 	for i := range q.topics {

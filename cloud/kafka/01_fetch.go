@@ -41,11 +41,10 @@ import (
 //   - v13: topic ids; v15: replica state; v16: new leader (not given); v17: directory id
 
 const (
-	sessionFetch  = 7
-	zstdFetch     = 10
-	rackFetch     = 11
-	flexibleFetch = 12
-	idFetch       = 13
+	sessionFetch = 7
+	zstdFetch    = 10
+	rackFetch    = 11
+	idFetch      = 13
 
 	readCommitted = 1
 	finalEpoch    = -1 // fetch session: none is wanted
@@ -56,10 +55,10 @@ const (
 	selectLimit = 1<<16 - 2
 )
 
-// fetchResponse is encoded without kmsg, so that batches are not copied.
+// fetchResponse is encoded without kmsg, so that batches are not copied. Of the
+// embedded response only Version and ThrottleMillis are used.
 type fetchResponse struct {
-	version   int16
-	throttle  int32 // ms
+	kmsg.FetchResponse
 	err       error
 	committed bool // read_committed: an empty list of aborted transactions is [], not null
 	topics    []fetchedTopic
@@ -83,9 +82,9 @@ type fetchedPart struct {
 func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*fetchResponse, error) {
 	switch {
 	case q.Version >= sessionFetch && q.SessionID != 0:
-		return &fetchResponse{version: q.Version, err: errSession}, nil
+		return &fetchResponse{FetchResponse: kmsg.FetchResponse{Version: q.Version}, err: errSession}, nil
 	case q.Version >= sessionFetch && q.SessionEpoch != finalEpoch && q.SessionEpoch != firstEpoch:
-		return &fetchResponse{version: q.Version, err: errSessionEpoch}, nil
+		return &fetchResponse{FetchResponse: kmsg.FetchResponse{Version: q.Version}, err: errSessionEpoch}, nil
 	}
 	limit := min(int(q.MaxBytes), s.o.MaxResponse)
 	least := min(max(limit, 1), smallAnswer)
@@ -138,9 +137,9 @@ type fetching struct {
 
 func (f *fetching) all() *fetchResponse {
 	resp := &fetchResponse{
-		version:   f.q.Version,
-		committed: f.q.IsolationLevel == readCommitted,
-		topics:    make([]fetchedTopic, len(f.q.Topics)),
+		FetchResponse: kmsg.FetchResponse{Version: f.q.Version},
+		committed:     f.q.IsolationLevel == readCommitted,
+		topics:        make([]fetchedTopic, len(f.q.Topics)),
 	}
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
@@ -240,12 +239,6 @@ func waitAny(ctx context.Context, over <-chan time.Time, any []<-chan struct{}) 
 	return i == 0
 }
 
-// SetThrottle is the method of the same name of kmsg's responses.
-func (f *fetchResponse) SetThrottle(ms int32) { f.throttle = ms }
-
-// IsFlexible reports whether the version has compact lengths and tagged fields.
-func (f *fetchResponse) IsFlexible() bool { return f.version >= flexibleFetch }
-
 // AppendTo appends the whole response, with copies of the batches.
 func (f *fetchResponse) AppendTo(dst []byte) []byte {
 	chunks, _ := f.chunks(dst)
@@ -265,15 +258,15 @@ func (f *fetchResponse) chunks(head []byte) (chunks net.Buffers, size int) {
 		batches [][]byte
 	}
 	var cuts []cut
-	w.int32(f.throttle)
-	if f.version >= sessionFetch {
+	w.int32(f.ThrottleMillis)
+	if f.Version >= sessionFetch {
 		w.int16(code(f.err, leader))
 		w.int32(0) // session id
 	}
 	w.length(len(f.topics))
 	for i := range f.topics {
 		t := &f.topics[i]
-		if f.version >= idFetch {
+		if f.Version >= idFetch {
 			w.p = append(w.p, t.id[:]...)
 		} else {
 			w.string(t.name)
@@ -342,7 +335,7 @@ func (f *fetchResponse) part(w *writer, p *fetchedPart) {
 	w.int16(code(p.err, leader))
 	w.int64(p.end) // high watermark
 	w.int64(p.stable)
-	if f.version >= 5 {
+	if f.Version >= 5 {
 		w.int64(p.start)
 	}
 	if f.committed {
@@ -355,7 +348,7 @@ func (f *fetchResponse) part(w *writer, p *fetchedPart) {
 		w.int64(a.First)
 		w.tags()
 	}
-	if f.version >= rackFetch {
+	if f.Version >= rackFetch {
 		w.int32(-1) // preferred read replica
 	}
 	w.length(bytesOf(p.batches))

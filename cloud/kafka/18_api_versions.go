@@ -67,7 +67,7 @@ func (s *Server) apiVersions(_ context.Context, _ *request, q *kmsg.ApiVersionsR
 }
 
 // tooNewApiVersions answers a request of a version that is too new to be decoded.
-func (s *Server) tooNewApiVersions(own *api) response {
+func (s *Server) tooNewApiVersions(own *api) kmsg.Response {
 	resp := kmsg.NewPtrApiVersionsResponse()
 	resp.ErrorCode = kerr.UnsupportedVersion.Code
 	k := kmsg.NewApiVersionsResponseApiKey()

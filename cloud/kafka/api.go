@@ -26,13 +26,7 @@ type handler struct {
 
 	// perform is nil for operations that are handled separately. An error closes the
 	// connection; errors for the client are in the response.
-	perform func(ctx context.Context, r *request, q kmsg.Request) (response, error)
-}
-
-// response is a message to the client: one of kmsg's, or a fetchResponse.
-type response interface {
-	AppendTo(dst []byte) []byte
-	IsFlexible() bool
+	perform func(ctx context.Context, r *request, q kmsg.Request) (kmsg.Response, error)
 }
 
 // Requests are refused by length before they are allocated. When kmsg decodes, it
@@ -51,55 +45,55 @@ const (
 // it.
 func (s *Server) table() []api {
 	apis := []api{
-		{kmsg.Produce, 0, 13, s.o.MaxRequest, handler{fresh: fresh[kmsg.ProduceRequest]}, 0}, // see conn.produce
-		{kmsg.Fetch, 4, 17, longRequest, typed(s.fetch), 0},
-		{kmsg.ListOffsets, 1, 10, longRequest, typed(s.listOffsets), 0},
-		{kmsg.Metadata, 0, 13, longRequest, typed(s.metadata), 0},
-		{kmsg.OffsetCommit, 2, 10, longRequest, typed(s.offsetCommit), 0},
-		{kmsg.OffsetFetch, 1, 10, longRequest, typed(s.offsetFetch), 0},
-		{kmsg.FindCoordinator, 0, 6, shortRequest, typed(s.findCoordinator), 0},
-		{kmsg.JoinGroup, 0, 9, longRequest, typed(s.joinGroup), 0},
-		{kmsg.Heartbeat, 0, 4, shortRequest, typed(s.heartbeat), 0},
-		{kmsg.LeaveGroup, 0, 5, shortRequest, typed(s.leaveGroup), 0},
-		{kmsg.SyncGroup, 0, 5, longRequest, typed(s.syncGroup), 0},
-		{kmsg.SASLHandshake, 0, 1, shortRequest, typed(s.saslHandshake), 0},
-		{kmsg.ApiVersions, 0, 4, shortRequest, typed(s.apiVersions), 0},
-		{kmsg.DescribeACLs, 1, 3, shortRequest, typed(s.describeACLs), 0},
-		{kmsg.CreateACLs, 1, 3, longRequest, typed(s.createACLs), 0},
-		{kmsg.DeleteACLs, 1, 3, longRequest, typed(s.deleteACLs), 0},
-		{kmsg.DescribeClientQuotas, 0, 1, shortRequest, typed(s.describeQuotas), 0},
-		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(s.alterQuotas), 0},
-		{kmsg.DescribeUserSCRAMCredentials, 0, 0, longRequest, typed(s.describeUsers), 0},
-		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(s.alterUsers), 0},
-		{kmsg.SASLAuthenticate, 0, 2, shortRequest, typed(s.saslAuthenticate), 0},
-		{kmsg.CreateTopics, 0, 7, longRequest, typed(s.createTopics), 0},
-		{kmsg.DeleteTopics, 0, 6, longRequest, typed(s.deleteTopics), 0},
-		{kmsg.DeleteRecords, 0, 2, longRequest, typed(s.deleteRecords), 0},
-		{kmsg.DescribeGroups, 0, 6, longRequest, typed(s.describeGroups), 0},
-		{kmsg.ListGroups, 0, 5, shortRequest, typed(s.listGroups), 0},
-		{kmsg.OffsetForLeaderEpoch, 2, 4, longRequest, typed(s.offsetForLeaderEpoch), 0},
-		{kmsg.DescribeConfigs, 1, 4, longRequest, typed(s.describeConfigs), 0},
-		{kmsg.AlterConfigs, 0, 2, longRequest, typed(s.alterConfigs), 0},
-		{kmsg.DescribeLogDirs, 1, 4, longRequest, typed(s.describeLogDirs), 0},
-		{kmsg.CreatePartitions, 0, 3, longRequest, typed(s.createPartitions), 0},
-		{kmsg.DeleteGroups, 0, 2, longRequest, typed(s.deleteGroups), 0},
-		{kmsg.ElectLeaders, 0, 2, longRequest, typed(s.electLeaders), 0},
-		{kmsg.IncrementalAlterConfigs, 0, 1, longRequest, typed(s.incrementalAlterConfigs), 0},
-		{kmsg.AlterPartitionAssignments, 0, 1, longRequest, typed(s.alterPartitionReassignments), 0},
-		{kmsg.ListPartitionReassignments, 0, 0, longRequest, typed(s.listPartitionReassignments), 0},
-		{kmsg.OffsetDelete, 0, 0, longRequest, typed(s.offsetDelete), 0},
-		{kmsg.DescribeCluster, 0, 2, shortRequest, typed(s.describeCluster), 0},
-		{kmsg.ListConfigResources, 0, 1, shortRequest, typed(s.listConfigResources), 0},
-		{kmsg.InitProducerID, 0, 5, shortRequest, typed(s.initProducerID), 0},
-		{kmsg.AddPartitionsToTxn, 0, 3, longRequest, typed(s.addPartitionsToTxn), 0},
-		{kmsg.AddOffsetsToTxn, 0, 4, shortRequest, typed(s.addOffsetsToTxn), 0},
-		{kmsg.EndTxn, 0, 5, shortRequest, typed(s.endTxn), 0},
-		{kmsg.TxnOffsetCommit, 0, 5, longRequest, typed(s.txnOffsetCommit), 0},
-		{kmsg.DescribeProducers, 0, 0, longRequest, typed(s.describeProducers), 0},
-		{kmsg.DescribeTransactions, 0, 0, longRequest, typed(s.describeTransactions), 0},
-		{kmsg.ListTransactions, 0, 1, shortRequest, typed(s.listTransactions), 0},
-		{kmsg.ConsumerGroupHeartbeat, 0, 1, longRequest, typed(s.consumerGroupHeartbeat), 0},
-		{kmsg.ConsumerGroupDescribe, 0, 1, longRequest, typed(s.consumerGroupDescribe), 0},
+		{kmsg.Produce, 0, 13, s.o.MaxRequest, handler{fresh: func() kmsg.Request { return kmsg.NewPtrProduceRequest() }}, 0}, // see conn.produce
+		{kmsg.Fetch, 4, 17, longRequest, typed(kmsg.NewPtrFetchRequest, s.fetch), 0},
+		{kmsg.ListOffsets, 1, 10, longRequest, typed(kmsg.NewPtrListOffsetsRequest, s.listOffsets), 0},
+		{kmsg.Metadata, 0, 13, longRequest, typed(kmsg.NewPtrMetadataRequest, s.metadata), 0},
+		{kmsg.OffsetCommit, 2, 10, longRequest, typed(kmsg.NewPtrOffsetCommitRequest, s.offsetCommit), 0},
+		{kmsg.OffsetFetch, 1, 10, longRequest, typed(kmsg.NewPtrOffsetFetchRequest, s.offsetFetch), 0},
+		{kmsg.FindCoordinator, 0, 6, shortRequest, typed(kmsg.NewPtrFindCoordinatorRequest, s.findCoordinator), 0},
+		{kmsg.JoinGroup, 0, 9, longRequest, typed(kmsg.NewPtrJoinGroupRequest, s.joinGroup), 0},
+		{kmsg.Heartbeat, 0, 4, shortRequest, typed(kmsg.NewPtrHeartbeatRequest, s.heartbeat), 0},
+		{kmsg.LeaveGroup, 0, 5, shortRequest, typed(kmsg.NewPtrLeaveGroupRequest, s.leaveGroup), 0},
+		{kmsg.SyncGroup, 0, 5, longRequest, typed(kmsg.NewPtrSyncGroupRequest, s.syncGroup), 0},
+		{kmsg.SASLHandshake, 0, 1, shortRequest, typed(kmsg.NewPtrSASLHandshakeRequest, s.saslHandshake), 0},
+		{kmsg.ApiVersions, 0, 4, shortRequest, typed(kmsg.NewPtrApiVersionsRequest, s.apiVersions), 0},
+		{kmsg.DescribeACLs, 1, 3, shortRequest, typed(kmsg.NewPtrDescribeACLsRequest, s.describeACLs), 0},
+		{kmsg.CreateACLs, 1, 3, longRequest, typed(kmsg.NewPtrCreateACLsRequest, s.createACLs), 0},
+		{kmsg.DeleteACLs, 1, 3, longRequest, typed(kmsg.NewPtrDeleteACLsRequest, s.deleteACLs), 0},
+		{kmsg.DescribeClientQuotas, 0, 1, shortRequest, typed(kmsg.NewPtrDescribeClientQuotasRequest, s.describeQuotas), 0},
+		{kmsg.AlterClientQuotas, 0, 1, longRequest, typed(kmsg.NewPtrAlterClientQuotasRequest, s.alterQuotas), 0},
+		{kmsg.DescribeUserSCRAMCredentials, 0, 0, longRequest, typed(kmsg.NewPtrDescribeUserSCRAMCredentialsRequest, s.describeUsers), 0},
+		{kmsg.AlterUserSCRAMCredentials, 0, 0, longRequest, typed(kmsg.NewPtrAlterUserSCRAMCredentialsRequest, s.alterUsers), 0},
+		{kmsg.SASLAuthenticate, 0, 2, shortRequest, typed(kmsg.NewPtrSASLAuthenticateRequest, s.saslAuthenticate), 0},
+		{kmsg.CreateTopics, 0, 7, longRequest, typed(kmsg.NewPtrCreateTopicsRequest, s.createTopics), 0},
+		{kmsg.DeleteTopics, 0, 6, longRequest, typed(kmsg.NewPtrDeleteTopicsRequest, s.deleteTopics), 0},
+		{kmsg.DeleteRecords, 0, 2, longRequest, typed(kmsg.NewPtrDeleteRecordsRequest, s.deleteRecords), 0},
+		{kmsg.DescribeGroups, 0, 6, longRequest, typed(kmsg.NewPtrDescribeGroupsRequest, s.describeGroups), 0},
+		{kmsg.ListGroups, 0, 5, shortRequest, typed(kmsg.NewPtrListGroupsRequest, s.listGroups), 0},
+		{kmsg.OffsetForLeaderEpoch, 2, 4, longRequest, typed(kmsg.NewPtrOffsetForLeaderEpochRequest, s.offsetForLeaderEpoch), 0},
+		{kmsg.DescribeConfigs, 1, 4, longRequest, typed(kmsg.NewPtrDescribeConfigsRequest, s.describeConfigs), 0},
+		{kmsg.AlterConfigs, 0, 2, longRequest, typed(kmsg.NewPtrAlterConfigsRequest, s.alterConfigs), 0},
+		{kmsg.DescribeLogDirs, 1, 4, longRequest, typed(kmsg.NewPtrDescribeLogDirsRequest, s.describeLogDirs), 0},
+		{kmsg.CreatePartitions, 0, 3, longRequest, typed(kmsg.NewPtrCreatePartitionsRequest, s.createPartitions), 0},
+		{kmsg.DeleteGroups, 0, 2, longRequest, typed(kmsg.NewPtrDeleteGroupsRequest, s.deleteGroups), 0},
+		{kmsg.ElectLeaders, 0, 2, longRequest, typed(kmsg.NewPtrElectLeadersRequest, s.electLeaders), 0},
+		{kmsg.IncrementalAlterConfigs, 0, 1, longRequest, typed(kmsg.NewPtrIncrementalAlterConfigsRequest, s.incrementalAlterConfigs), 0},
+		{kmsg.AlterPartitionAssignments, 0, 1, longRequest, typed(kmsg.NewPtrAlterPartitionAssignmentsRequest, s.alterPartitionReassignments), 0},
+		{kmsg.ListPartitionReassignments, 0, 0, longRequest, typed(kmsg.NewPtrListPartitionReassignmentsRequest, s.listPartitionReassignments), 0},
+		{kmsg.OffsetDelete, 0, 0, longRequest, typed(kmsg.NewPtrOffsetDeleteRequest, s.offsetDelete), 0},
+		{kmsg.DescribeCluster, 0, 2, shortRequest, typed(kmsg.NewPtrDescribeClusterRequest, s.describeCluster), 0},
+		{kmsg.ListConfigResources, 0, 1, shortRequest, typed(kmsg.NewPtrListConfigResourcesRequest, s.listConfigResources), 0},
+		{kmsg.InitProducerID, 0, 5, shortRequest, typed(kmsg.NewPtrInitProducerIDRequest, s.initProducerID), 0},
+		{kmsg.AddPartitionsToTxn, 0, 3, longRequest, typed(kmsg.NewPtrAddPartitionsToTxnRequest, s.addPartitionsToTxn), 0},
+		{kmsg.AddOffsetsToTxn, 0, 4, shortRequest, typed(kmsg.NewPtrAddOffsetsToTxnRequest, s.addOffsetsToTxn), 0},
+		{kmsg.EndTxn, 0, 5, shortRequest, typed(kmsg.NewPtrEndTxnRequest, s.endTxn), 0},
+		{kmsg.TxnOffsetCommit, 0, 5, longRequest, typed(kmsg.NewPtrTxnOffsetCommitRequest, s.txnOffsetCommit), 0},
+		{kmsg.DescribeProducers, 0, 0, longRequest, typed(kmsg.NewPtrDescribeProducersRequest, s.describeProducers), 0},
+		{kmsg.DescribeTransactions, 0, 0, longRequest, typed(kmsg.NewPtrDescribeTransactionsRequest, s.describeTransactions), 0},
+		{kmsg.ListTransactions, 0, 1, shortRequest, typed(kmsg.NewPtrListTransactionsRequest, s.listTransactions), 0},
+		{kmsg.ConsumerGroupHeartbeat, 0, 1, longRequest, typed(kmsg.NewPtrConsumerGroupHeartbeatRequest, s.consumerGroupHeartbeat), 0},
+		{kmsg.ConsumerGroupDescribe, 0, 1, longRequest, typed(kmsg.NewPtrConsumerGroupDescribeRequest, s.consumerGroupDescribe), 0},
 	}
 	for i := range apis {
 		a := &apis[i]
@@ -124,7 +118,7 @@ func (s *Server) api(key int16) *api {
 }
 
 // handle performs any request except Produce.
-func (s *Server) handle(ctx context.Context, r *request) (response, error) {
+func (s *Server) handle(ctx context.Context, r *request) (kmsg.Response, error) {
 	if r.version > r.api.max { // only ApiVersions: see readHead
 		return s.tooNewApiVersions(r.api), nil
 	}
@@ -139,22 +133,9 @@ func (s *Server) handle(ctx context.Context, r *request) (response, error) {
 	return r.api.handle.perform(ctx, r, q)
 }
 
-// kafkaRequest is one of kmsg's requests.
-type kafkaRequest[T any] interface {
-	*T
-	kmsg.Request
-	Default()
-}
-
-func fresh[T any, Q kafkaRequest[T]]() kmsg.Request {
-	q := Q(new(T))
-	q.Default()
-	return q
-}
-
 // typed returns a handler for a function of one request type.
-func typed[T any, R response, Q kafkaRequest[T]](do func(context.Context, *request, Q) (R, error)) handler {
-	return handler{fresh[T, Q], func(ctx context.Context, r *request, q kmsg.Request) (response, error) {
+func typed[Q kmsg.Request, R kmsg.Response](fresh func() Q, do func(context.Context, *request, Q) (R, error)) handler {
+	return handler{func() kmsg.Request { return fresh() }, func(ctx context.Context, r *request, q kmsg.Request) (kmsg.Response, error) {
 		return do(ctx, r, q.(Q))
 	}}
 }

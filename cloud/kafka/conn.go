@@ -91,9 +91,9 @@ type request struct {
 // reply is the answer to a request, queued in order.
 type reply struct {
 	request *request
-	ready   chan struct{}            // closed when finish may be called
-	finish  func() (response, error) // returns nil if no response is sent
-	sent    chan struct{}            // closed when the response is on its way
+	ready   chan struct{}                 // closed when finish may be called
+	finish  func() (kmsg.Response, error) // returns nil if no response is sent
+	sent    chan struct{}                 // closed when the response is on its way
 }
 
 const (
@@ -265,7 +265,7 @@ func (c *conn) answer(ctx context.Context, r *request, last *reply) (*reply, err
 		t.SetThrottle(r.wait)
 	}
 	n := &reply{request: r, ready: make(chan struct{}), sent: make(chan struct{})}
-	n.finish = func() (response, error) { return resp, nil }
+	n.finish = func() (kmsg.Response, error) { return resp, nil }
 	close(n.ready)
 	return n, nil
 }

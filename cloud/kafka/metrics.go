@@ -9,6 +9,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
@@ -42,7 +43,7 @@ type operation struct {
 }
 
 // codes calls fn for each error code in a response of kmsg's, except NONE.
-func (o *operation) codes(resp response, fn func(code int16)) {
+func (o *operation) codes(resp kmsg.Response, fn func(code int16)) {
 	v := reflect.ValueOf(resp).Elem()
 	o.planned.Do(func() { o.plan = planCodes(v.Type()) })
 	o.plan.each(v, fn)
@@ -127,7 +128,7 @@ func (k *counters) landed(b record.Batch) {
 
 // answered counts a request whose answer can be sent; resp is nil if there is no
 // answer.
-func (k *counters) answered(r *request, resp response) {
+func (k *counters) answered(r *request, resp kmsg.Response) {
 	op := k.operations[r.api.key]
 	op.seconds.Update((time.Since(r.began) - r.polled).Seconds())
 	if r.wait > 0 {

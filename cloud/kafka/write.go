@@ -89,7 +89,7 @@ func (c *conn) put(bytes int, write func() error) error {
 }
 
 // send writes one response. Record batches are not copied.
-func (c *conn) send(ctx context.Context, r *request, resp response) error {
+func (c *conn) send(ctx context.Context, r *request, resp kmsg.Response) error {
 	p := append(c.buf[:0], 0, 0, 0, 0)
 	p = binary.BigEndian.AppendUint32(p, uint32(r.correlation))
 	if resp.IsFlexible() && r.api.key != kmsg.ApiVersions { // the header of ApiVersions is never flexible (KIP-511)
