@@ -16,6 +16,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/edge/websocket"
 )
 
 var (
@@ -146,7 +147,7 @@ func (c *conn) read() error {
 // buffer or paid for with the claim, which may be nil. The caller must release the
 // claim, also after an error.
 func (c *conn) packet(limit int) (h packets.FixedHeader, body []byte, claim *budget.Claim, err error) {
-	if h, err = readHeader(c.br, limit, c.version == 3, c); err != nil {
+	if h, err = readHeader(c.br, limit, c.version == 3, c.hurry); err != nil {
 		return h, nil, nil, err
 	}
 	c.s.count.packetsIn.Inc()
@@ -241,19 +242,11 @@ func (c *conn) handle(h packets.FixedHeader, body []byte) error {
 	}
 }
 
-// upgraded is a connection on top of another one, such as a WebSocket.
-type upgraded interface {
-	net.Conn
-	Handshake() error
-	NetConn() net.Conn
-	Wait() // waits until what Close has started has ended
-}
-
 // certificates completes the handshakes below MQTT, within the connect deadline, and
 // returns the client's verified chain.
 func (c *conn) certificates() ([]*x509.Certificate, error) {
 	nc := c.nc
-	if up, ok := nc.(upgraded); ok {
+	if up, ok := nc.(*websocket.Conn); ok {
 		if err := up.Handshake(); err != nil {
 			return nil, err
 		}
@@ -350,7 +343,7 @@ func (c *conn) linger() {
 		}
 	}
 	c.out.raw.Close()
-	if up, ok := c.nc.(upgraded); ok {
+	if up, ok := c.nc.(*websocket.Conn); ok {
 		up.Wait()
 	}
 }

@@ -20,9 +20,9 @@ const dupFlag = 1 << 3
 // bytes (0x95) before anything is allocated for it.
 //
 // It does not use the codec's own length reader, which would follow continuation bytes
-// for ever. Unless c is nil, readHeader calls its hurry before it waits for the rest of a
+// for ever. Unless hurry is nil, it is called before readHeader waits for the rest of a
 // header. With dup it accepts the DUP flag where MQTT 3.1 has it and later versions do not.
-func readHeader(r *bufio.Reader, limit int, dup bool, c interface{ hurry() }) (h packets.FixedHeader, err error) {
+func readHeader(r *bufio.Reader, limit int, dup bool, hurry func()) (h packets.FixedHeader, err error) {
 	first, err := r.ReadByte()
 	if err != nil {
 		return h, err
@@ -38,8 +38,8 @@ func readHeader(r *bufio.Reader, limit int, dup bool, c interface{ hurry() }) (h
 		if shift == 28 {
 			return h, packets.ErrMalformedVariableByteInteger
 		}
-		if c != nil && r.Buffered() == 0 {
-			c.hurry()
+		if hurry != nil && r.Buffered() == 0 {
+			hurry()
 		}
 		b, err := r.ReadByte()
 		if err != nil {

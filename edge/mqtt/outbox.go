@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"net"
 	"slices"
@@ -308,8 +309,14 @@ func (o *outbox) close() {
 // finish sends the end of the stream. It may block for as long as the write
 // deadline, so it runs on the flusher's goroutine.
 func (o *outbox) finish() {
-	half, ok := o.nc.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
+	err := errors.ErrUnsupported
+	switch nc := o.nc.(type) {
+	case *net.TCPConn:
+		err = nc.CloseWrite()
+	case *tls.Conn:
+		err = nc.CloseWrite()
+	}
+	if err != nil {
 		o.raw.Close()
 	}
 }
