@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding"
 	"fmt"
 	"maps"
 	"net/http"
@@ -79,7 +80,7 @@ func (c *console) deleteUser(r *http.Request) (any, error) {
 // one selects all.
 func filter(q url.Values) (auth.Filter, error) {
 	f := auth.Filter{Name: q.Get("name"), Principal: q.Get("principal"), Host: q.Get("host")}
-	for name, of := range map[string]interface{ UnmarshalText([]byte) error }{
+	for name, of := range map[string]encoding.TextUnmarshaler{
 		"type": &f.Type, "pattern": &f.Pattern, "operation": &f.Operation, "permission": &f.Permission,
 	} {
 		if q.Has(name) {

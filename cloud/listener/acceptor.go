@@ -113,8 +113,7 @@ func (a *Acceptor) listen(i int) error {
 			return nil
 		}
 		// The process is out of file descriptors, or the peer has gone already: try again.
-		var temporary interface{ Temporary() bool }
-		if !errors.As(err, &temporary) || !temporary.Temporary() {
+		if op, ok := errors.AsType[*net.OpError](err); !ok || !op.Temporary() {
 			return fmt.Errorf("accept %s connections: %w", a.o.Door, err)
 		}
 		rest = min(max(2*rest, 5*time.Millisecond), time.Second)

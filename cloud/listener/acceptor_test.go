@@ -4,7 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,10 +47,6 @@ func (s *scripted) Close() error {
 	}
 }
 
-type passing struct{ error }
-
-func (passing) Temporary() bool { return true }
-
 // TestAcceptor: it serves who has a seat, turns others away, goes on after errors that
 // pass, and ends when all connections have.
 func TestAcceptor(t *testing.T) {
@@ -80,7 +78,7 @@ func TestAcceptor(t *testing.T) {
 		}
 		began := time.Now()
 		for range 3 {
-			l.errs <- passing{errors.New("too many open files")}
+			l.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept", syscall.EMFILE)}
 		}
 		connect()
 		if refused != 2 || time.Since(began) < 20*time.Millisecond {
