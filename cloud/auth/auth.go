@@ -66,13 +66,13 @@ func New(o Options) *Auth {
 	return a
 }
 
-// Start implements shard.Machine.
+// Start begins to serve.
 func (a *Auth) Start(_ context.Context, log machine.WaitingLog) { a.Serve(log) }
 
 // Serve makes Auth accept changes, which it writes to log.
 func (a *Auth) Serve(log machine.Log) { a.log = log }
 
-// Close implements shard.Machine. Nothing runs.
+// Close ends the service, for which nothing runs.
 func (a *Auth) Close() error { return nil }
 
 // Generation counts the credentials that were replaced or removed. If it changes during

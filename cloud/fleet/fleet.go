@@ -80,13 +80,13 @@ func New(o Options) *Fleet {
 	return &Fleet{o: o, tokens: make(map[[sha256.Size]byte]*token), gateways: make(map[string]*Gateway), watched: make(map[string]*watched)}
 }
 
-// Start implements shard.Machine.
+// Start begins to serve.
 func (f *Fleet) Start(_ context.Context, log machine.WaitingLog) { f.Serve(log) }
 
 // Serve makes Fleet accept changes, which it writes to log.
 func (f *Fleet) Serve(log machine.Log) { f.log = log }
 
-// Close implements shard.Machine. Nothing runs.
+// Close ends the service, for which nothing runs.
 func (f *Fleet) Close() error { return nil }
 
 // NewToken makes a join token: uses gateways may join with it until life is over; with

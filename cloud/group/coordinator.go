@@ -54,7 +54,7 @@ func (o Options) withDefaults() Options {
 }
 
 // Coordinator holds the consumer groups of one shard while this node owns it.
-// It is a shard.Machine.
+// It is a state.Machine.
 type Coordinator struct {
 	opts   Options
 	topics topics // has its own mutex
@@ -74,8 +74,8 @@ func New(o Options) *Coordinator {
 	return &Coordinator{opts: o.withDefaults(), groups: make(map[string]*group), forgotten: make(map[[16]byte]string)}
 }
 
-// Start implements shard.Machine. It begins the offsets topic in a bucket that has
-// none yet, if the format level allows it.
+// Start begins to serve, and begins the offsets topic in a bucket that has none yet,
+// if the format level allows it.
 func (c *Coordinator) Start(ctx context.Context, log machine.WaitingLog) {
 	c.Serve(log)
 	if err := c.startHistory(ctx); err != nil && ctx.Err() == nil {

@@ -92,13 +92,13 @@ func New(o Options) *Quotas {
 	return &Quotas{now: o.Now, limits: make(map[Entity]Limits), buckets: make(map[bucketKey]*bucket)}
 }
 
-// Start implements shard.Machine.
+// Start begins to serve.
 func (q *Quotas) Start(_ context.Context, log machine.WaitingLog) { q.Serve(log) }
 
 // Serve makes Quotas accept changes, which it writes to log.
 func (q *Quotas) Serve(log machine.Log) { q.log = log }
 
-// Close implements shard.Machine. Nothing runs.
+// Close ends the service, for which nothing runs.
 func (q *Quotas) Close() error { return nil }
 
 // timed is 1 if one of the limits is on time.

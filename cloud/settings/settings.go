@@ -74,7 +74,7 @@ func (e Entry) size() int {
 	return size
 }
 
-// Settings are those of one cluster. It is a shard.Machine.
+// Settings are those of one cluster. It is a state.Machine.
 type Settings struct {
 	changing machine.Turn  // held by Alter
 	changes  atomic.Uint64 // see Changes
@@ -91,10 +91,10 @@ func New() *Settings {
 	return &Settings{all: make(map[Resource]map[string]string)}
 }
 
-// Start implements shard.Machine.
+// Start begins to serve.
 func (s *Settings) Start(_ context.Context, log machine.WaitingLog) { s.Serve(log) }
 
-// Close implements shard.Machine. Nothing runs.
+// Close ends the service, for which nothing runs.
 func (s *Settings) Close() error { return nil }
 
 // Serve makes Settings accept changes, which it writes to log.

@@ -20,17 +20,17 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/state"
 )
 
-// Machine is a state machine on the log of a shard. It is made before the log is
+// service is a state machine on the log of a shard. It is made before the log is
 // opened, and used for one period of ownership only.
-type Machine interface {
+type service struct {
 	state.Machine
 
-	// Start begins to serve: this node owns the log, and all entries have been applied.
-	Start(ctx context.Context, log machine.WaitingLog)
+	// start begins to serve: this node owns the log, and all entries have been applied.
+	start func(ctx context.Context, log machine.WaitingLog)
 
-	// Close ends what Start began. It may wait for entries on their way to the log,
+	// close ends what start began. It may wait for entries on their way to the log,
 	// which is closed at the same time.
-	Close() error
+	close func() error
 }
 
 // Options configure a Shard. The zero value is usable.
@@ -74,16 +74,23 @@ func New(o Options) *Shard {
 	return s
 }
 
-// machines lists the state machines, in the order in which they start.
-func (s *Shard) machines() []Machine {
-	return []Machine{s.Groups, s.Txns, s.Fleet, s.Users, s.Quotas, s.Settings}
+// services lists the state machines, in the order in which they start.
+func (s *Shard) services() []service {
+	return []service{
+		{s.Groups, s.Groups.Start, s.Groups.Close},
+		{s.Txns, s.Txns.Start, s.Txns.Close},
+		{s.Fleet, s.Fleet.Start, s.Fleet.Close},
+		{s.Users, s.Users.Start, s.Users.Close},
+		{s.Quotas, s.Quotas.Start, s.Quotas.Close},
+		{s.Settings, s.Settings.Start, s.Settings.Close},
+	}
 }
 
 // Machines lists the state machines for the log.
 func (s *Shard) Machines() []state.Machine {
 	var all []state.Machine
-	for _, m := range s.machines() {
-		all = append(all, m)
+	for _, m := range s.services() {
+		all = append(all, m.Machine)
 	}
 	return all
 }
@@ -95,8 +102,8 @@ func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
 	if s.Log.Log, err = commitlog.Open(ctx, o); err != nil {
 		return err
 	}
-	for _, m := range s.machines() {
-		m.Start(ctx, s.Log)
+	for _, m := range s.services() {
+		m.start(ctx, s.Log)
 	}
 	return nil
 }
@@ -104,11 +111,11 @@ func (s *Shard) Open(ctx context.Context, o commitlog.Options) (err error) {
 // Close ends the machines and the log, which need not be open. Entries on their way
 // to the log succeed or fail first.
 func (s *Shard) Close() error {
-	all := s.machines()
+	all := s.services()
 	errs := make([]error, len(all)+1)
 	var wg sync.WaitGroup
 	for i, m := range all {
-		wg.Go(func() { errs[i] = m.Close() })
+		wg.Go(func() { errs[i] = m.close() })
 	}
 	if s.Log.Log != nil {
 		errs[len(all)] = s.Log.Close()

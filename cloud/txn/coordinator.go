@@ -57,7 +57,7 @@ func (o Options) withDefaults() Options {
 }
 
 // Coordinator holds the transactional ids of one shard while this node owns it.
-// It is a shard.Machine.
+// It is a state.Machine.
 type Coordinator struct {
 	opts   Options
 	log    Log // set by Start, before any other call
@@ -87,7 +87,7 @@ func New(o Options) *Coordinator {
 	}
 }
 
-// Start implements shard.Machine. A takeover does not change when open transactions
+// Start begins to serve. A takeover does not change when open transactions
 // time out.
 func (c *Coordinator) Start(_ context.Context, log machine.WaitingLog) { c.serve(log) }
 
