@@ -46,7 +46,7 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &session{libraryConn: conn.(libraryConn)}
+	s := newSession(conn)
 	for _, statement := range c.setup {
 		if _, err := s.ExecContext(ctx, statement, nil); err != nil {
 			s.Close()
@@ -56,9 +56,10 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return s, nil
 }
 
-// libraryConn is all that the library's connections can do. database/sql looks
-// for these, so a session must not hide them.
-type libraryConn interface {
+// session is one connection. Its methods are for one goroutine at a time.
+type session struct {
+	// The library's connection, as all that it can do. database/sql looks for these, so
+	// a session must not hide them.
 	driver.Conn
 	driver.ConnBeginTx
 	driver.ConnPrepareContext
@@ -68,12 +69,22 @@ type libraryConn interface {
 	driver.QueryerContext
 	driver.SessionResetter
 	driver.Validator
+
+	insert driver.StmtExecContext // nil until it is needed
 }
 
-// session is one connection. Its methods are for one goroutine at a time.
-type session struct {
-	libraryConn
-	insert driver.StmtExecContext // nil until it is needed
+func newSession(c driver.Conn) *session {
+	return &session{
+		Conn:               c,
+		ConnBeginTx:        c.(driver.ConnBeginTx),
+		ConnPrepareContext: c.(driver.ConnPrepareContext),
+		ExecerContext:      c.(driver.ExecerContext),
+		NamedValueChecker:  c.(driver.NamedValueChecker),
+		Pinger:             c.(driver.Pinger),
+		QueryerContext:     c.(driver.QueryerContext),
+		SessionResetter:    c.(driver.SessionResetter),
+		Validator:          c.(driver.Validator),
+	}
 }
 
 // create is one attempt of Bucket.Create.
