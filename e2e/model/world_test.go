@@ -315,6 +315,16 @@ func (g *gateway) cut(keep bool) {
 
 var errNoNetwork = errors.New("network is unreachable")
 
+// dialled returns the sender's end of a link as its session.
+func dialled(l *wiretest.Link) sender.Session {
+	return sender.Session{OpenStream: l.Gateway.OpenStream, Close: l.Gateway.Close}
+}
+
+// sessionOf returns the receiver's end of a link as its session.
+func sessionOf(node *wiretest.End) receiver.Session {
+	return receiver.Session{Peer: node.Peer(), AcceptStream: node.AcceptStream, Close: node.Close}
+}
+
 func (g *gateway) dial(_ context.Context, addr string) (sender.Session, error) {
 	g.w.mu.Lock()
 	n := g.w.nodes[addr]
@@ -322,19 +332,19 @@ func (g *gateway) dial(_ context.Context, addr string) (sender.Session, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if n == nil || g.down {
-		return nil, errNoNetwork
+		return sender.Session{}, errNoNetwork
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.dead {
-		return nil, errNoNetwork
+		return sender.Session{}, errNoNetwork
 	}
 	g.link = wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: g.id, Gateway: g.id}, Latency: g.w.transit})
 	n.links = append(n.links, g.link)
 	end := g.link.Node
-	n.gone.Go(func() { n.recv.Handle(end) })
+	n.gone.Go(func() { n.recv.Handle(sessionOf(end)) })
 	g.w.say("%s dials %s", g.id, addr)
-	return g.link.Gateway, nil
+	return dialled(g.link), nil
 }
 
 // publish gives the gateway readings of one lane.

@@ -199,7 +199,7 @@ func TestWrongTokensPause(t *testing.T) {
 		defer p.recv.Close()
 		ask := func() error {
 			link := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: "10.0.0.7:1"}})
-			go p.recv.HandleJoin(link.Node)
+			go p.recv.HandleJoin(sessionOf(link.Node))
 			st, err := link.Gateway.OpenStream(t.Context(), 0)
 			if err != nil {
 				t.Fatal(err)

@@ -22,7 +22,7 @@ func (r *Receiver) HandleJoin(conn Session) error {
 		return err
 	}
 	defer r.leave(true)
-	addr := conn.Peer().Addr
+	addr := conn.Peer.Addr
 	seat, err := r.guard.stranger(addr, func() { conn.Close(wire.CodeBusy, "others want to join too") })
 	if err != nil {
 		conn.Close(wire.CodeBusy, err.Error())
@@ -84,7 +84,7 @@ func (r *Receiver) decide(ctx context.Context, conn Session, req *wire.JoinReque
 	if r.o.Join == nil {
 		return JoinResult{}, fmt.Errorf("this node lets no gateway join: %w", join.ErrUnavailable)
 	}
-	addr := conn.Peer().Addr
+	addr := conn.Peer.Addr
 	if pause := r.guard.pause(addr); pause > 0 {
 		return JoinResult{}, fmt.Errorf("%w: wrong tokens came from this address: wait %v before the next try", join.ErrUnavailable, pause.Round(time.Second))
 	}

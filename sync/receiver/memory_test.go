@@ -81,12 +81,17 @@ func (c *crowd) close() {
 	c.ended.Wait()
 }
 
+// sessionOf returns the receiver's end of a link as its session.
+func sessionOf(node *wiretest.End) receiver.Session {
+	return receiver.Session{Peer: node.Peer(), AcceptStream: node.AcceptStream, Close: node.Close}
+}
+
 // gateway connects one and returns its live lane.
 func (c *crowd) gateway(name string) wire.Channel {
 	c.t.Helper()
 	link := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: "10.0.0.1:1", Gateway: name}, Buffer: 16 << 20})
 	c.links = append(c.links, link)
-	c.ended.Go(func() { c.recv.Handle(link.Node) })
+	c.ended.Go(func() { c.recv.Handle(sessionOf(link.Node)) })
 	open := func(p wire.Preface) wire.Channel {
 		st, err := link.Gateway.OpenStream(c.t.Context(), 0)
 		if err == nil {
@@ -193,7 +198,7 @@ func TestSilentJoiners(t *testing.T) {
 		defer c.close()
 		dial := func(addr string) *wiretest.Link {
 			link := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: addr}})
-			c.ended.Go(func() { c.recv.HandleJoin(link.Node) })
+			c.ended.Go(func() { c.recv.HandleJoin(sessionOf(link.Node)) })
 			return link
 		}
 		ask := func(addr string, secret byte) error {

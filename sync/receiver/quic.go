@@ -77,37 +77,30 @@ func (r *Receiver) Serve() error {
 		}
 		established(c.Context())
 		if c.ConnectionState().TLS.NegotiatedProtocol == wire.ALPNJoin {
-			go r.HandleJoin(&quicSession{c, &r.joins})
+			go r.HandleJoin(overQUIC(c, &r.joins))
 		} else {
-			go r.Handle(&quicSession{c, &r.gateways})
+			go r.Handle(overQUIC(c, &r.gateways))
 		}
 	}
 }
 
-// quicSession is a Session over QUIC.
-type quicSession struct {
-	c       *quic.Conn
-	traffic *listener.Traffic
-}
-
-func (s *quicSession) AcceptStream(ctx context.Context) (wire.Channel, error) {
-	st, err := s.c.AcceptStream(ctx)
-	if err != nil {
-		return nil, closeError(err)
+// overQUIC returns the session of a connection whose handshake is complete.
+func overQUIC(c *quic.Conn, t *listener.Traffic) Session {
+	peer := wire.Peer{Addr: c.RemoteAddr().String()}
+	if certs := c.ConnectionState().TLS.PeerCertificates; len(certs) > 0 {
+		peer.Certificate, peer.Gateway = certs[0], certs[0].Subject.CommonName
 	}
-	return quicStream{st, s.traffic}, nil
-}
-
-func (s *quicSession) Close(code wire.Code, text string) {
-	s.c.CloseWithError(quic.ApplicationErrorCode(code), text)
-}
-
-func (s *quicSession) Peer() wire.Peer {
-	p := wire.Peer{Addr: s.c.RemoteAddr().String()}
-	if certs := s.c.ConnectionState().TLS.PeerCertificates; len(certs) > 0 {
-		p.Certificate, p.Gateway = certs[0], certs[0].Subject.CommonName
+	return Session{
+		Peer: peer,
+		AcceptStream: func(ctx context.Context) (wire.Channel, error) {
+			st, err := c.AcceptStream(ctx)
+			if err != nil {
+				return nil, closeError(err)
+			}
+			return quicStream{st, t}, nil
+		},
+		Close: func(code wire.Code, text string) { c.CloseWithError(quic.ApplicationErrorCode(code), text) },
 	}
-	return p
 }
 
 type quicStream struct {

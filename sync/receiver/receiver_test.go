@@ -112,7 +112,7 @@ func newPeer(t *testing.T, o receiver.Options) *peer {
 func (p *peer) dial() {
 	link, ended := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: "10.0.0.9:1234", Gateway: "gw-1"}}), make(chan error, 1)
 	p.link, p.ended = link, ended
-	go func() { ended <- p.recv.Handle(link.Node) }()
+	go func() { ended <- p.recv.Handle(sessionOf(link.Node)) }()
 	p.control = p.open(wire.Preface{Kind: wire.StreamControl})
 }
 
@@ -552,7 +552,7 @@ func TestMaxGateways(t *testing.T) {
 		defer p.recv.Close()
 		p.hello()
 		second := wiretest.New(wiretest.Options{Peer: wire.Peer{Gateway: "gw-2"}})
-		if err := p.recv.Handle(second.Node); !errors.Is(err, receiver.ErrBusy) {
+		if err := p.recv.Handle(sessionOf(second.Node)); !errors.Is(err, receiver.ErrBusy) {
 			t.Errorf("second gateway: %v", err)
 		}
 		<-second.Gateway.Done()
@@ -573,7 +573,7 @@ func TestJoinLimits(t *testing.T) {
 		} {
 			link := wiretest.New(wiretest.Options{Peer: wire.Peer{Addr: "10.0.0.7:1"}})
 			ended := make(chan error, 1)
-			go func() { ended <- p.recv.HandleJoin(link.Node) }()
+			go func() { ended <- p.recv.HandleJoin(sessionOf(link.Node)) }()
 			st, err := link.Gateway.OpenStream(t.Context(), 0)
 			if err != nil {
 				t.Fatal(err)

@@ -70,7 +70,7 @@ func (r *Receiver) Handle(conn Session) error {
 		return err
 	}
 	defer r.leave(false)
-	peer := conn.Peer()
+	peer := conn.Peer
 	s := &session{
 		r: r, conn: conn, peer: peer, gateway: peer.Gateway,
 		log: r.log.With("gateway", peer.Gateway, "address", peer.Addr),

@@ -6,14 +6,13 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Session is one authenticated connection of a gateway over any transport. All methods
+// Session is one authenticated connection of a gateway over any transport. Its functions
 // may be called concurrently.
-type Session interface {
+type Session struct {
+	Peer wire.Peer // the gateway
 	// AcceptStream waits for a stream that the gateway opened.
-	AcceptStream(ctx context.Context) (wire.Channel, error)
+	AcceptStream func(ctx context.Context) (wire.Channel, error)
 	// Close ends the session at once; blocked calls return. What was written
 	// and has not arrived may be lost. The gateway sees a wire.CloseError.
-	Close(code wire.Code, text string)
-	// Peer returns the identity of the gateway.
-	Peer() wire.Peer
+	Close func(code wire.Code, text string)
 }

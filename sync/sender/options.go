@@ -12,15 +12,15 @@ import (
 	"github.com/weirmq/weir/sync/wire"
 )
 
-// Session is one connection to a node over any transport. All methods may be called
+// Session is one connection to a node over any transport. Its functions may be called
 // concurrently.
-type Session interface {
+type Session struct {
 	// OpenStream opens a stream. Of two streams with something to send, the one
 	// with the lower urgency goes first where the transport can.
-	OpenStream(ctx context.Context, urgency int8) (wire.Channel, error)
+	OpenStream func(ctx context.Context, urgency int8) (wire.Channel, error)
 	// Close ends the session at once; blocked calls return. The node sees a
 	// wire.CloseError.
-	Close(code wire.Code, text string)
+	Close func(code wire.Code, text string)
 }
 
 // Dial connects to a node at addr (host:port). It returns when the node has proved that

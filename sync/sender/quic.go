@@ -23,26 +23,20 @@ const (
 
 // DialTLS dials with a fixed TLS configuration.
 func DialTLS(conf *tls.Config) Dial {
-	return func(ctx context.Context, addr string) (Session, error) {
-		s, err := dialQUIC(ctx, addr, conf)
-		if err != nil {
-			return nil, err
-		}
-		return s, nil
-	}
+	return func(ctx context.Context, addr string) (Session, error) { return dialQUIC(ctx, addr, conf) }
 }
 
 // dialQUIC uses a socket of its own for each connection, bound to the wildcard address.
 // So the connection survives a change of the local address, and an interface that goes
 // down affects only this connection.
-func dialQUIC(ctx context.Context, addr string, conf *tls.Config) (*quicSession, error) {
+func dialQUIC(ctx context.Context, addr string, conf *tls.Config) (Session, error) {
 	to, err := net.ResolveUDPAddr("udp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("resolve %s: %w", addr, err)
+		return Session{}, fmt.Errorf("resolve %s: %w", addr, err)
 	}
 	socket, err := net.ListenUDP("udp", nil)
 	if err != nil {
-		return nil, fmt.Errorf("open socket: %w", err)
+		return Session{}, fmt.Errorf("open socket: %w", err)
 	}
 	t := &quic.Transport{Conn: socket}
 	c, err := t.Dial(ctx, to, conf, &quic.Config{
@@ -57,31 +51,22 @@ func dialQUIC(ctx context.Context, addr string, conf *tls.Config) (*quicSession,
 		InitialPacketSize:              minPacket,
 	})
 	if err != nil {
-		return nil, errors.Join(err, t.Close(), socket.Close())
+		return Session{}, errors.Join(err, t.Close(), socket.Close())
 	}
-	return &quicSession{c: c, t: t, socket: socket}, nil
-}
-
-// quicSession is a Session over QUIC.
-type quicSession struct {
-	c      *quic.Conn
-	t      *quic.Transport
-	socket *net.UDPConn
-}
-
-func (s *quicSession) OpenStream(ctx context.Context, urgency int8) (wire.Channel, error) {
-	st, err := s.c.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, closeError(err)
+	open := func(ctx context.Context, urgency int8) (wire.Channel, error) {
+		st, err := c.OpenStreamSync(ctx)
+		if err != nil {
+			return nil, closeError(err)
+		}
+		st.SetPriority(urgency, true)
+		return quicStream{st}, nil
 	}
-	st.SetPriority(urgency, true)
-	return quicStream{st}, nil
-}
-
-func (s *quicSession) Close(code wire.Code, text string) {
-	s.c.CloseWithError(quic.ApplicationErrorCode(code), text)
-	s.t.Close() // without Close it would close the connection without a message
-	s.socket.Close()
+	end := func(code wire.Code, text string) {
+		c.CloseWithError(quic.ApplicationErrorCode(code), text)
+		t.Close() // without CloseWithError it would close the connection without a message
+		socket.Close()
+	}
+	return Session{open, end}, nil
 }
 
 type quicStream struct{ s *quic.Stream }

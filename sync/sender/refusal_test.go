@@ -215,8 +215,8 @@ func TestExpiredForEver(t *testing.T) {
 			Dial: func(context.Context, string) (sender.Session, error) {
 				dials++
 				link := wiretest.New(wiretest.Options{Peer: wire.Peer{Gateway: gateway, Certificate: old}})
-				served.Go(func() { recv.Handle(link.Node) })
-				return link.Gateway, nil
+				served.Go(func() { recv.Handle(sessionOf(link.Node)) })
+				return dialled(link), nil
 			}})
 		if err != nil {
 			t.Fatal(err)

@@ -68,21 +68,31 @@ func (r *rig) startNode() {
 	r.mu.Unlock()
 }
 
+// dialled returns the sender's end of a link as its session.
+func dialled(l *wiretest.Link) sender.Session {
+	return sender.Session{OpenStream: l.Gateway.OpenStream, Close: l.Gateway.Close}
+}
+
+// sessionOf returns the receiver's end of a link as its session.
+func sessionOf(node *wiretest.End) receiver.Session {
+	return receiver.Session{Peer: node.Peer(), AcceptStream: node.AcceptStream, Close: node.Close}
+}
+
 func (r *rig) dial(ctx context.Context, addr string) (sender.Session, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.down {
-		return nil, errors.New("network is unreachable")
+		return sender.Session{}, errors.New("network is unreachable")
 	}
 	o := r.shape
 	o.Peer = wire.Peer{Addr: "pipe", Gateway: gateway}
 	r.link = wiretest.New(o)
-	recv, node := r.recv, receiver.Session(r.link.Node)
+	recv, node := r.recv, sessionOf(r.link.Node)
 	if r.older {
-		node = &oldNode{Session: node}
+		node.AcceptStream = (&oldNode{accept: node.AcceptStream}).acceptStream
 	}
 	r.served.Go(func() { recv.Handle(node) })
-	return r.link.Gateway, nil
+	return dialled(r.link), nil
 }
 
 func (r *rig) start() {

@@ -547,7 +547,7 @@ func TestSilentLink(t *testing.T) {
 					wire.Write(st, &wire.Marks{Final: true})
 				}
 			}()
-			return link.Gateway, nil
+			return dialled(link), nil
 		}
 		r.start()
 		time.Sleep(25 * time.Second)

@@ -10,7 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/weirmq/weir/sync/receiver"
 	"github.com/weirmq/weir/sync/wire"
 )
 
@@ -78,15 +77,15 @@ func TestStatusIsAgreedOn(t *testing.T) {
 	})
 }
 
-// oldNode is a session as a node of an earlier version sees it: it reads over the
+// oldNode accepts streams as a node of an earlier version does: it reads over the
 // features of a Hello.
 type oldNode struct {
-	receiver.Session
+	accept  func(context.Context) (wire.Channel, error)
 	control bool // was accepted
 }
 
-func (n *oldNode) AcceptStream(ctx context.Context) (wire.Channel, error) {
-	st, err := n.Session.AcceptStream(ctx)
+func (n *oldNode) acceptStream(ctx context.Context) (wire.Channel, error) {
+	st, err := n.accept(ctx)
 	if err != nil || n.control {
 		return st, err
 	}

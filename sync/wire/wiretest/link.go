@@ -49,7 +49,7 @@ func (l *Link) Cut(keep bool) {
 	l.Node.fail(ErrCut, keep)
 }
 
-// End is one end of a link. It is a sender's Session and a receiver's.
+// End is one end of a link. The Sessions of a sender and a receiver are made of it.
 type End struct {
 	o     Options
 	other *End
