@@ -358,6 +358,7 @@ func BenchmarkState(b *testing.B) {
 			})
 			p.End += 50
 		}
+		p.Epochs = p.indexed()
 	}
 	body := decoded(b, s).encode()
 	b.Run("encode", func(b *testing.B) {
