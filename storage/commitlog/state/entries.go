@@ -122,26 +122,27 @@ func decodeRunHead(body []byte) (r *Run, sum uint32, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	sum = d.u32()
-	r = &Run{Topic: weir.TopicID(d.take(16)), Partition: int32(d.u32()), Base: int64(d.u64()), Epoch: int32(d.u32())}
-	r.Batches = int(d.u32())
-	r.Sources = make([]Source, d.count(d.u32(), minSource))
+	sum = d.Uint32()
+	r = &Run{Topic: d.ID(), Partition: int32(d.Uint32()), Base: int64(d.Uint64()), Epoch: int32(d.Uint32())}
+	r.Batches = int(d.Uint32())
+	r.Sources = make([]Source, d.count(d.Uint32(), minSource))
 	for i := range r.Sources {
 		s := &r.Sources[i]
-		s.Stream.Gateway = string(d.take(d.nameLength()))
-		s.Stream.Buffer = weir.BufferID(d.take(12))
-		s.Stream.Lane = weir.Lane(d.u8())
-		s.Prev = d.uvarint()
-		s.First = s.Prev + d.uvarint()
-		s.Last = s.First + d.uvarint()
-		partitions := d.uvarint()
-		s.Row = weir.Row{Partitions: int32(partitions), From: d.uvarint()}
+		s.Stream.Gateway = d.name()
+		s.Stream.Buffer = d.bufferID()
+		s.Stream.Lane = weir.Lane(d.Byte())
+		s.Prev = d.Uvarint()
+		s.First = s.Prev + d.Uvarint()
+		s.Last = s.First + d.Uvarint()
+		partitions := d.Uvarint()
+		s.Row = weir.Row{Partitions: int32(partitions), From: d.Uvarint()}
 		if s.First <= s.Prev || s.Last < s.First || partitions > MaxPartitions || !s.Maps(r.Partition) {
-			d.bad = true
+			d.Fail()
 		}
 	}
-	r.Data, r.dataAt = d.p, len(body)-len(d.p)
-	if d.bad || r.Base < 0 || r.Partition < 0 || r.Epoch < 0 {
+	r.dataAt = len(body) - d.Len()
+	r.Data = d.Rest()
+	if d.Bad() || r.Base < 0 || r.Partition < 0 || r.Epoch < 0 {
 		return nil, 0, d.corrupt("its head is cut off, or its numbers are out of range")
 	}
 	return r, sum, nil
@@ -193,7 +194,7 @@ func decodeTopicCreated(body []byte) (Topic, error) {
 	if err != nil {
 		return Topic{}, err
 	}
-	t := Topic{ID: weir.TopicID(d.take(16)), Partitions: int32(d.u32()), Created: int64(d.u64()), Name: d.string()}
+	t := Topic{ID: d.ID(), Partitions: int32(d.Uint32()), Created: int64(d.Uint64()), Name: d.text()}
 	t.Configs = d.configs()
 	return t, d.end()
 }
@@ -206,7 +207,7 @@ func decodeTopicDeleted(body []byte) (weir.TopicID, error) {
 	if err != nil {
 		return weir.TopicID{}, err
 	}
-	id := weir.TopicID(d.take(16))
+	id := d.ID()
 	return id, d.end()
 }
 
@@ -220,7 +221,7 @@ func decodeTopicGrown(body []byte) (id weir.TopicID, partitions int32, err error
 	if err != nil {
 		return weir.TopicID{}, 0, err
 	}
-	id, partitions = weir.TopicID(d.take(16)), int32(d.u32())
+	id, partitions = d.ID(), int32(d.Uint32())
 	return id, partitions, d.end()
 }
 
@@ -234,7 +235,7 @@ func decodeTopicAltered(body []byte) (id weir.TopicID, configs map[string]string
 	if err != nil {
 		return weir.TopicID{}, nil, err
 	}
-	id, configs = weir.TopicID(d.take(16)), d.configs()
+	id, configs = d.ID(), d.configs()
 	return id, configs, d.end()
 }
 
@@ -248,7 +249,7 @@ func decodeBufferRetired(body []byte) (gateway string, buffer weir.BufferID, err
 	if err != nil {
 		return "", weir.BufferID{}, err
 	}
-	buffer, gateway = weir.BufferID(d.take(12)), d.string()
+	buffer, gateway = d.bufferID(), d.text()
 	return gateway, buffer, d.end()
 }
 
@@ -262,7 +263,7 @@ func decodeProducerIDs(body []byte) (next uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	next = d.u64()
+	next = d.Uint64()
 	return next, d.end()
 }
 

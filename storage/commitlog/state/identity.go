@@ -76,16 +76,20 @@ func (i *Identity) append(p []byte) []byte {
 
 // identity is the inverse of append.
 func (d *decoder) identity() *Identity {
-	level := d.u16()
+	level := d.Uint16()
 	i := &Identity{Anew: level&anewFlag != 0, Level: int(level &^ anewFlag), Cluster: d.text()}
-	n := d.count(uint32(d.u16()), 2+4)
+	n := d.count(uint32(d.Uint16()), 2+4)
 	for range n {
-		i.Sums = append(i.Sums, Sum{d.text(), d.u32()})
+		i.Sums = append(i.Sums, Sum{d.text(), d.Uint32()})
 	}
 	for k := range i.Sums {
-		d.bad = d.bad || i.Sums[k].Key == "" || k > 0 && i.Sums[k].Key <= i.Sums[k-1].Key
+		if i.Sums[k].Key == "" || k > 0 && i.Sums[k].Key <= i.Sums[k-1].Key {
+			d.Fail()
+		}
 	}
-	d.bad = d.bad || i.Level < 1 || i.Cluster == ""
+	if i.Level < 1 || i.Cluster == "" {
+		d.Fail()
+	}
 	return i
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"github.com/weirmq/weir/storage/coding"
 )
 
 // Machine is a state machine that shares the journal with the log. Apply must do no
@@ -129,27 +131,27 @@ func VerifyCheckpoint(body []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = (&restorer{decoder: decoder{p: own}, s: Empty(), verifies: true}).state()
+	_, err = (&restorer{decoder: decoderOf(own), s: Empty(), verifies: true}).state()
 	return err
 }
 
 // splitBody finds the state and the sections in a body, and does not decode them.
 func splitBody(body []byte) (own []byte, all sections, err error) {
-	d := decoder{p: body}
-	if version := d.u8(); !d.bad && version != bodyVersion {
+	d := coding.NewDecoder(body)
+	if version := d.Byte(); !d.Bad() && version != bodyVersion {
 		return nil, nil, fmt.Errorf("%w: checkpoint of version %d, this program knows %d", ErrFormat, version, bodyVersion)
 	}
-	own = d.bytes(d.u32())
+	own = d.Take(uint64(d.Uint32()))
 	last := FirstMachineKind - 1
-	for !d.bad && len(d.p) > 0 {
-		x := section{kind: d.u16()}
-		x.body = d.bytes(d.u32())
+	for !d.Bad() && d.Len() > 0 {
+		x := section{kind: d.Uint16()}
+		x.body = d.Take(uint64(d.Uint32()))
 		if x.kind <= last {
-			d.bad = true
+			d.Fail()
 		}
 		all, last = append(all, x), x.kind
 	}
-	if d.bad {
+	if d.Bad() {
 		return nil, nil, fmt.Errorf("%w: checkpoint: its sections and its size differ", ErrCorrupt)
 	}
 	return own, all, nil

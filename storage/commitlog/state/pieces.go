@@ -9,7 +9,6 @@ import (
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/record"
 	"github.com/weirmq/weir/storage/segment"
-	"github.com/weirmq/weir/storage/weir"
 )
 
 // Piece says where the records of a range of offsets lie in a segment. There may
@@ -317,11 +316,11 @@ func appendPiece(p []byte, x *Piece, version byte) []byte {
 func (d *decoder) piece(version byte) Piece {
 	x := Piece{Base: d.offset()}
 	x.Next = x.Base + d.offset()
-	x.Time = d.varint()
+	x.Time = d.Varint()
 	x.Segment = d.segmentID(version)
 	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
 	if x.check() != nil {
-		d.bad = true
+		d.Fail()
 	}
 	return x
 }
@@ -345,12 +344,12 @@ func decodeInstalled(body []byte) ([]Placed, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]Placed, d.count(d.u32(), minPlaced))
+	all := make([]Placed, d.count(d.Uint32(), minPlaced))
 	for i := range all {
-		all[i].Key = Place{weir.TopicID(d.take(16)), int32(d.uvarint32())}
+		all[i].Key = Place{d.ID(), int32(d.uvarint32())}
 		all[i].Piece = d.piece(version)
 		if all[i].Key.Partition < 0 {
-			d.bad = true
+			d.Fail()
 		}
 	}
 	return all, d.end()
@@ -368,9 +367,9 @@ func decodeTrimmed(body []byte) (key Place, start int64, err error) {
 	if err != nil {
 		return key, 0, err
 	}
-	key, start = Place{weir.TopicID(d.take(16)), int32(d.u32())}, int64(d.u64())
+	key, start = Place{d.ID(), int32(d.Uint32())}, int64(d.Uint64())
 	if key.Partition < 0 || start < 0 {
-		d.bad = true
+		d.Fail()
 	}
 	return key, start, d.end()
 }
@@ -394,9 +393,9 @@ func decodeSwept(body []byte) (cleaned uint64, truncated journal.Position, ids [
 	if err != nil {
 		return 0, truncated, nil, err
 	}
-	cleaned = d.u64()
-	truncated = journal.Position{Epoch: d.u64(), Slot: d.u64()}
-	ids = make([]SegmentID, d.count(d.u32(), 2))
+	cleaned = d.Uint64()
+	truncated = journal.Position{Epoch: d.Uint64(), Slot: d.Uint64()}
+	ids = make([]SegmentID, d.count(d.Uint32(), 2))
 	for i := range ids {
 		ids[i] = d.segmentID(version)
 	}

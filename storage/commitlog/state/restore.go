@@ -43,28 +43,28 @@ type restorer struct {
 //
 // Errors: ErrCorrupt, ErrFormat.
 func decodeState(body []byte) (*State, error) {
-	return (&restorer{decoder: decoder{p: body}, s: Empty()}).state()
+	return (&restorer{decoder: decoderOf(body), s: Empty()}).state()
 }
 
 func (d *restorer) state() (*State, error) {
-	if d.version = d.u8(); !d.bad && (d.version < 1 || d.version > closedVersion || d.version == 3) {
+	if d.version = d.Byte(); !d.Bad() && (d.version < 1 || d.version > closedVersion || d.version == 3) {
 		return nil, fmt.Errorf("%w: state of version %d, this program knows 1, %d and %d", ErrFormat, d.version, stateVersion, closedVersion)
 	}
 	s := d.s
-	s.ProducerIDs, s.Cleaned = d.uvarint(), d.uvarint()
-	s.truncated = journal.Position{Epoch: d.uvarint(), Slot: d.uvarint()}
-	if d.bad || s.ProducerIDs == 0 {
+	s.ProducerIDs, s.Cleaned = d.Uvarint(), d.Uvarint()
+	s.truncated = journal.Position{Epoch: d.Uvarint(), Slot: d.Uvarint()}
+	if d.Bad() || s.ProducerIDs == 0 {
 		return nil, fmt.Errorf("%w: state: its head is cut off, or has producer id 0", ErrCorrupt)
 	}
-	for range d.items(minTopic) {
+	for range d.Count(minTopic) {
 		if err := d.topic(); err != nil {
 			return nil, err
 		}
 	}
 	last := ""
-	for i := range d.items(minGateway) {
+	for i := range d.Count(minGateway) {
 		name, g := d.gateway()
-		if d.bad || i > 0 && name <= last {
+		if d.Bad() || i > 0 && name <= last {
 			return nil, fmt.Errorf("%w: state: gateway %q after %q is cut off, or not in order", ErrCorrupt, name, last)
 		}
 		s.Gateways[name], last = g, name
@@ -77,21 +77,22 @@ func (d *restorer) state() (*State, error) {
 	if d.err != nil {
 		return nil, fmt.Errorf("state: %w", d.err)
 	}
-	if d.bad || len(d.p) > 0 {
+	if !d.Done() {
 		return nil, fmt.Errorf("%w: state: it is cut off, or there are bytes after its end", ErrCorrupt)
 	}
 	return s, nil
 }
 
-// items takes a number of items that take at least size bytes each.
-func (d *restorer) items(size int) int { return d.count(d.uvarint32(), size) }
-
 // must notes that something is wrong unless ok.
-func (d *restorer) must(ok bool) { d.bad = d.bad || !ok }
+func (d *restorer) must(ok bool) {
+	if !ok {
+		d.Fail()
+	}
+}
 
 // pair is the inverse of the encoder's.
 func (d *restorer) pair(major, minor uint64) (uint64, uint64) {
-	up, n := d.uvarint(), d.uvarint()
+	up, n := d.Uvarint(), d.Uvarint()
 	if up > 0 {
 		d.must(up <= math.MaxUint64-major)
 		return major + up, n
@@ -102,7 +103,7 @@ func (d *restorer) pair(major, minor uint64) (uint64, uint64) {
 
 // moment takes a time.
 func (d *restorer) moment() int64 {
-	d.near.time += d.varint()
+	d.near.time += d.Varint()
 	return d.near.time
 }
 
@@ -115,15 +116,15 @@ func (d *restorer) behind(base int64) int64 {
 }
 
 func (d *restorer) topic() error {
-	head, err := decodeTopicCreated(d.bytes(d.uvarint32()))
+	head, err := decodeTopicCreated(d.Bytes())
 	if err != nil {
 		return fmt.Errorf("state: %w", err)
 	}
 	if n := len(d.order); n > 0 && compareTopics(d.order[n-1].ID, head.ID) >= 0 {
 		return fmt.Errorf("%w: state: topic %v after %v is not in order", ErrCorrupt, head.ID, d.order[n-1].ID)
 	}
-	if int64(head.Partitions)*minPartition > int64(len(d.p)) {
-		return fmt.Errorf("%w: state: topic %v with %d partitions in %d bytes", ErrCorrupt, head.ID, head.Partitions, len(d.p))
+	if int64(head.Partitions)*minPartition > int64(d.Len()) {
+		return fmt.Errorf("%w: state: topic %v with %d partitions in %d bytes", ErrCorrupt, head.ID, head.Partitions, d.Len())
 	}
 	if err := d.s.createTopic(head); err != nil {
 		return err
@@ -133,7 +134,7 @@ func (d *restorer) topic() error {
 	for _, p := range t.Parts {
 		if d.partition(p); d.err != nil {
 			return fmt.Errorf("state: partition %d of topic %v: %w", p.Key.Partition, head.ID, d.err)
-		} else if d.bad {
+		} else if d.Bad() {
 			return fmt.Errorf("%w: state: partition %d of topic %v is malformed", ErrCorrupt, p.Key.Partition, head.ID)
 		}
 	}
@@ -143,11 +144,11 @@ func (d *restorer) topic() error {
 func (d *restorer) partition(p *Partition) {
 	p.Start = d.offset()
 	if d.version == closedVersion {
-		bias := d.uvarint()
+		bias := d.Uvarint()
 		d.must(bias <= math.MaxInt32)
 		p.Bias = int32(bias)
 	}
-	pieces, extents := d.items(minPiece), d.items(minExtent)
+	pieces, extents := d.Count(minPiece), d.Count(minExtent)
 	next := p.Start
 	if pieces+extents > 0 {
 		next -= d.offset()
@@ -226,7 +227,7 @@ func (d *restorer) piece(key Place, x *Piece) {
 	x.At, x.Size, x.Index, x.Records = d.uvarint32(), d.uvarint32(), d.uvarint32(), d.uvarint32()
 	d.must(x.check() == nil)
 	switch {
-	case d.bad:
+	case d.Bad():
 	case d.verifies && x.Segment.Slot:
 	case x.Segment.Slot:
 		d.s.Slots.add(x)
@@ -238,13 +239,14 @@ func (d *restorer) piece(key Place, x *Piece) {
 // segment takes the id of a segment behind another one.
 func (d *restorer) segment(before SegmentID) SegmentID {
 	if d.version < closedVersion {
-		return SegmentID{Epoch: before.Epoch + uint64(d.varint()), Number: before.Number + uint64(d.varint())}
+		return SegmentID{Epoch: before.Epoch + uint64(d.Varint()), Number: before.Number + uint64(d.Varint())}
 	}
 	id, clean := d.segmentFlags()
-	id.Epoch = before.Epoch + uint64(d.varint())
-	d.number(&id, before.number()+uint64(d.varint()), clean)
-	if err := id.readable(); err != nil && !d.bad {
-		d.bad, d.err = true, err
+	id.Epoch = before.Epoch + uint64(d.Varint())
+	d.number(&id, before.number()+uint64(d.Varint()), clean)
+	if err := id.readable(); err != nil && !d.Bad() {
+		d.Fail()
+		d.err = err
 	}
 	return id
 }
@@ -267,9 +269,9 @@ func (d *restorer) extent(x *Extent, last Extent, first bool) {
 
 // producers takes one generation.
 func (d *restorer) producers(end int64, limit int) map[int64]*Producer {
-	n := d.items(minProducer)
+	n := d.Count(minProducer)
 	d.must(n <= limit)
-	if n == 0 || d.bad {
+	if n == 0 || d.Bad() {
 		return nil
 	}
 	all := make(map[int64]*Producer, n)
@@ -306,23 +308,23 @@ func (d *restorer) before(end int64) int64 {
 
 func (d *restorer) producer(end int64, open bool) *Producer {
 	x := &Producer{Known: true, time: -1, Open: open}
-	epoch := d.varint()
+	epoch := d.Varint()
 	if d.version > 1 {
 		x.time = d.moment()
 	}
 	if open {
 		x.First = d.before(end)
 	}
-	n := d.uvarint()
+	n := d.Uvarint()
 	d.must(epoch == int64(int16(epoch)) && n <= remembered)
 	x.Epoch, x.n = int16(epoch), int8(n)
 	if d.version > 1 && n == 0 && !open {
 		return x
 	}
-	first := d.varint()
+	first := d.Varint()
 	d.must(n >= 1 && first == int64(int32(first)))
 	base := d.before(end)
-	if d.bad {
+	if d.Bad() {
 		return x
 	}
 	for i := range x.last[:x.n] {
@@ -330,7 +332,7 @@ func (d *restorer) producer(end int64, open bool) *Producer {
 			base = d.behind(base)
 			first = int64(nextSequence(x.last[i-1].last))
 		}
-		length := d.varint()
+		length := d.Varint()
 		last := int64(int32(first + length))
 		d.must(base < end && last-first == length)
 		x.last[i] = sequences{int32(first), int32(last), base}
@@ -342,7 +344,7 @@ func (d *restorer) producer(end int64, open bool) *Producer {
 // aborted takes aborted transactions: each ended behind the one before, their stable
 // offsets do not fall, and no open transaction began before these.
 func (d *restorer) aborted(p *Partition) []Abort {
-	n := d.items(minAborted)
+	n := d.Count(minAborted)
 	if n == 0 {
 		return nil
 	}
@@ -357,7 +359,7 @@ func (d *restorer) aborted(p *Partition) []Abort {
 		d.must(length <= last && open <= last+1)
 		x.Last, x.First, x.Stable = last, last-length, last+1-open
 		d.must(x.Stable >= decided)
-		if decided = x.Stable; d.bad {
+		if decided = x.Stable; d.Bad() {
 			return nil
 		}
 	}
@@ -368,22 +370,22 @@ func (d *restorer) aborted(p *Partition) []Abort {
 // epochs takes the epochs of a partition. One without a record ever has none, every
 // other one the epoch of its last run.
 func (d *restorer) epochs(p *Partition) Epochs {
-	n := d.items(minEpoch)
+	n := d.Count(minEpoch)
 	d.must(n <= maxEpochs && (n > 0) == (p.End > 0))
-	if n == 0 || d.bad {
+	if n == 0 || d.Bad() {
 		return nil
 	}
 	es := make(Epochs, n)
-	epoch, start := d.uvarint(), p.Start
+	epoch, start := d.Uvarint(), p.Start
 	for i := range es {
 		if i > 0 {
-			up := d.uvarint()
+			up := d.Uvarint()
 			d.must(up > 0 && up <= math.MaxInt32)
 			epoch, start = epoch+up, d.behind(start)
 			d.must(start < p.End)
 		}
 		d.must(epoch <= math.MaxInt32)
-		if d.bad {
+		if d.Bad() {
 			return nil
 		}
 		es[i] = epochStart{int32(epoch), start}
@@ -394,23 +396,23 @@ func (d *restorer) epochs(p *Partition) Epochs {
 }
 
 func (d *restorer) gateway() (string, *gateway) {
-	name := string(d.bytes(d.uvarint32()))
-	forgotten := d.u8()
+	name := string(d.Bytes())
+	forgotten := d.Byte()
 	g := &gateway{Buffers: make(map[weir.BufferID]*progress), forgotten: forgotten == 1}
 	d.must(len(name) <= MaxName && forgotten <= 1)
-	for i := range d.items(len(weir.BufferID{})) {
-		id := weir.BufferID(d.take(len(weir.BufferID{})))
+	for i := range d.Count(len(weir.BufferID{})) {
+		id := d.bufferID()
 		d.must(i == 0 || g.retired[i-1].Compare(id) < 0)
 		g.retired = append(g.retired, id)
 	}
 	// Tombstones are dropped only when there are too many.
 	d.must(len(g.retired) <= tombstones && (!g.forgotten || len(g.retired) == tombstones))
 	last := weir.BufferID{}
-	for i := range d.items(minBuffer) {
-		id := weir.BufferID(d.take(len(weir.BufferID{})))
+	for i := range d.Count(minBuffer) {
+		id := d.bufferID()
 		d.must((i == 0 || last.Compare(id) < 0) && g.state(id) != weir.BufferRetired)
 		g.Buffers[id] = d.progress()
-		if last = id; d.bad {
+		if last = id; d.Bad() {
 			break
 		}
 	}
@@ -420,17 +422,17 @@ func (d *restorer) gateway() (string, *gateway) {
 func (d *restorer) progress() *progress {
 	b := newProgress()
 	before := weir.Lane(0)
-	for i := range d.items(1 + 1) {
-		lane, reached := weir.Lane(d.u8()), d.uvarint()
+	for i := range d.Count(1 + 1) {
+		lane, reached := weir.Lane(d.Byte()), d.Uvarint()
 		d.must(reached > 0 && (i == 0 || lane > before))
 		b.Reached[lane], before = reached, lane
 	}
 	lastLane, lastTopic := weir.Lane(0), uint32(0)
-	for i := range d.items(minLane) {
-		lane, number := weir.Lane(d.u8()), d.uvarint32()
+	for i := range d.Count(minLane) {
+		lane, number := weir.Lane(d.Byte()), d.uvarint32()
 		d.must(i == 0 || lane > lastLane || lane == lastLane && number > lastTopic)
 		d.must(int64(number) < int64(len(d.order)))
-		if d.bad {
+		if d.Bad() {
 			break
 		}
 		d.marks(b, lane, d.order[number])
@@ -442,19 +444,19 @@ func (d *restorer) progress() *progress {
 // marks takes those of one lane in one topic, and their row. There is at least
 // one.
 func (d *restorer) marks(b *progress, lane weir.Lane, t *TopicData) {
-	partitions := d.uvarint()
-	row := weir.Row{Partitions: int32(partitions), From: d.uvarint()}
+	partitions := d.Uvarint()
+	row := weir.Row{Partitions: int32(partitions), From: d.Uvarint()}
 	d.must(partitions <= MaxPartitions && (partitions == 0) == (row.From == 0))
-	n := d.items(minMark)
+	n := d.Count(minMark)
 	d.must(n > 0)
 	at := uint64(0)
 	for i := range n {
-		up := d.uvarint()
+		up := d.Uvarint()
 		d.must((i == 0 || up > 0) && up < uint64(t.Partitions))
 		at += up
-		last := d.uvarint()
+		last := d.Uvarint()
 		d.must(at < uint64(t.Partitions) && last > 0 && last <= b.Reached[lane])
-		if d.bad {
+		if d.Bad() {
 			return
 		}
 		b.Marks[laneKey{lane, Place{t.ID, int32(at)}}] = last
@@ -468,7 +470,7 @@ func (d *restorer) marks(b *progress, lane weir.Lane, t *TopicData) {
 func (d *restorer) garbage() {
 	d.s.Slots.sort()
 	var last SegmentID
-	for i := range d.items(minGarbage) {
+	for i := range d.Count(minGarbage) {
 		var id SegmentID
 		if d.version < closedVersion {
 			id.Epoch, id.Number = d.pair(last.Epoch, last.Number)

@@ -112,17 +112,17 @@ func (id SegmentID) append(p []byte, version byte) []byte {
 // segmentID is the inverse of append.
 func (d *decoder) segmentID(version byte) SegmentID {
 	if version < flaggedIDs {
-		return SegmentID{Epoch: d.uvarint(), Number: d.uvarint()}
+		return SegmentID{Epoch: d.Uvarint(), Number: d.Uvarint()}
 	}
 	id, clean := d.segmentFlags()
-	id.Epoch = d.uvarint()
-	d.number(&id, d.uvarint(), clean)
+	id.Epoch = d.Uvarint()
+	d.number(&id, d.Uvarint(), clean)
 	return id
 }
 
 // segmentFlags is the inverse of appendFlags.
 func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
-	flags := d.uvarint()
+	flags := d.Uvarint()
 	if flags&^knownFlags != 0 {
 		d.later("id of a segment with flags %#x, of which this program knows other shard, clean and slot: a later version of weir is needed", flags)
 		return id, false
@@ -130,7 +130,7 @@ func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
 	if flags&flagOther != 0 {
 		shard := d.uvarint32()
 		if id.Other = shard + 1; id.Other == 0 {
-			d.bad = true
+			d.Fail()
 		}
 	}
 	id.Slot = flags&flagSlot != 0
@@ -140,7 +140,7 @@ func (d *decoder) segmentFlags() (id SegmentID, clean bool) {
 // number sets the number of an id.
 func (d *decoder) number(id *SegmentID, number uint64, clean bool) {
 	if number > CleanNumbers || clean && (number == 0 || number+CleanNumbers < number || id.Slot) {
-		d.bad = true
+		d.Fail()
 		return
 	}
 	if id.Number = number; clean {
