@@ -35,14 +35,20 @@ func (l load) rewritten() int64 {
 	return l.all
 }
 
-// adopts reports whether a run may stay in its slot.
-func (l loads) adopts(x *state.Extent) bool {
-	s := l.slots[x.Position()]
-	return int64(x.Size) >= l.least && mostly(s.large, s.all)
+// adopts returns the bytes that lie in the slot of a run, if the run may stay there,
+// else 0.
+func (l loads) adopts(x *state.Extent) int64 {
+	if int64(x.Size) < l.least {
+		return 0
+	}
+	if s := l.slots[x.Position()]; mostly(s.large, s.all) {
+		return s.all
+	}
+	return 0
 }
 
-// leaves reports whether a run of the job stays in its slot.
-func (j *job) leaves(x *state.Extent) bool { return j.adopts && j.loads.adopts(x) }
+// leaves reports whether the i-th run of the job stays in its slot.
+func (j *job) leaves(i int) bool { return j.stays != nil && j.stays[i] > 0 }
 
 // piecesStep is the number of pieces in a log after which only runs of twice the size
 // are adopted. With runs of 1 MiB, one terabyte is less than 4 steps and a half.
@@ -82,6 +88,6 @@ func (w *rewriter) adopt(j *job, i int) {
 	x := &j.extents[i]
 	w.placed = append(w.placed, state.Placed{Key: j.key, Piece: state.Piece{
 		Base: x.Base, Next: j.nextOf(i), Time: x.Time, Segment: state.SlotID(x.Position()),
-		At: x.At, Size: x.Size, Index: uint32(j.loads.slots[x.Position()].all), Records: uint32(j.nextOf(i) - x.Base),
+		At: x.At, Size: x.Size, Index: j.stays[i], Records: uint32(j.nextOf(i) - x.Base),
 	}})
 }

@@ -23,8 +23,10 @@ type job struct {
 	extents []state.Extent
 	next    int64 // behind the last one
 	bytes   int64 // of those that are rewritten
-	adopts  bool  // large runs stay in their slots: see loads
-	loads   loads
+
+	// stays is nil if all runs are rewritten. Otherwise it has for each run that stays in
+	// its slot the bytes that lie in the slot, and 0 for the others.
+	stays []uint32
 }
 
 // rewrite moves what lies in the oldest slots into segments. The rest is left for
@@ -111,13 +113,22 @@ func (m *Maintainer) jobOf(p *state.Partition, last journal.Position, loads load
 			break
 		}
 		j.extents, j.next = p.Index[:i+1:i+1], p.NextOf(i)
-		if j.bytes += int64(p.Index[i].Size); loads.adopts(&p.Index[i]) {
+		j.bytes += int64(p.Index[i].Size)
+		slot := loads.adopts(&p.Index[i])
+		if slot > 0 {
 			large += int64(p.Index[i].Size)
+			if j.stays == nil {
+				j.stays = make([]uint32, i, len(p.Index))
+			}
+		}
+		if j.stays != nil {
+			j.stays = append(j.stays, uint32(slot))
 		}
 	}
 	if mostly(large, j.bytes) {
-		j.adopts, j.loads = true, loads
 		j.bytes -= large
+	} else {
+		j.stays = nil
 	}
 	return j
 }
@@ -200,8 +211,8 @@ func (w *rewriter) fetch(jobs []job) {
 	l := w.m.log
 	missing := make(map[journal.Position]bool)
 	for i := range jobs {
-		for _, x := range jobs[i].extents {
-			if jobs[i].leaves(&x) {
+		for k, x := range jobs[i].extents {
+			if jobs[i].leaves(k) {
 				continue
 			}
 			w.uses[x.Position()]++
@@ -249,7 +260,7 @@ func (w *rewriter) begin(key state.Place, base, bytes int64) {
 func (w *rewriter) job(j *job) error {
 	for from := 0; from < len(j.extents); {
 		to, bytes := from, int64(0)
-		for to < len(j.extents) && !j.leaves(&j.extents[to]) {
+		for to < len(j.extents) && !j.leaves(to) {
 			bytes += int64(j.extents[to].Size)
 			to++
 		}

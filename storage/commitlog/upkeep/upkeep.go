@@ -24,7 +24,7 @@ type Options struct {
 	Grace   time.Duration // after which an idle log makes a pass for what is left to delete; a minute
 	Segment int           // bytes of a segment; 16 MiB, less if the bucket prefers smaller objects
 	Keys    int           // keys that compaction keeps in memory at once; 1,048,576, which take 40 MB
-	Adopt   int           // runs of so many bytes or more may stay where they are: see rewriter.adopts; 128 KiB
+	Adopt   int           // runs of so many bytes or more may stay where they are: see loads.adopts; 128 KiB
 	Off     bool          // no upkeep: everything stays in slots
 }
 
