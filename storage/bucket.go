@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 )
 
@@ -117,7 +118,7 @@ func CheckKey(key string) error {
 }
 
 // CheckKeys returns the error of the first key that CheckKey refuses, or that of ctx if
-// it has ended. Get, Create and Delete of every bucket call it first.
+// it has ended. Every bucket calls it first, or CheckGet.
 func CheckKeys(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
 		if err := CheckKey(key); err != nil {
@@ -125,6 +126,18 @@ func CheckKeys(ctx context.Context, keys ...string) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// CheckGet returns an error unless key and off may be passed to Get, or if ctx has ended.
+// The error wraps ErrKey or fs.ErrInvalid. It is for buckets that do not use Range.
+func CheckGet(ctx context.Context, key string, off int64) error {
+	if err := CheckKeys(ctx, key); err != nil {
+		return err
+	}
+	if off < 0 {
+		return fmt.Errorf("%s: %w: negative offset %d", key, fs.ErrInvalid, off)
+	}
+	return nil
 }
 
 // CheckList returns an error unless prefix and after may be passed to List: each is

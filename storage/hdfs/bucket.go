@@ -136,11 +136,8 @@ func (b *Bucket) makeDir(ctx context.Context, dir string) error {
 // Get implements storage.Bucket. The namenode refuses a range that begins at or beyond
 // the end, with an error that has no name of its own, so Get asks for the size.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := storage.CheckKeys(ctx, key); err != nil {
+	if err := storage.CheckGet(ctx, key, off); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
-	}
-	if off < 0 {
-		return nil, fmt.Errorf("get %s: %w: negative offset %d", key, fs.ErrInvalid, off)
 	}
 	var body []byte
 	var err error

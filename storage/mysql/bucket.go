@@ -116,11 +116,8 @@ func (b *Bucket) once(ctx context.Context, op func(*session) error) error {
 // Get implements storage.Bucket. It is one statement, so all parts are from one
 // moment, and only those that hold something of the range are read.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := storage.CheckKeys(ctx, key); err != nil {
+	if err := storage.CheckGet(ctx, key, off); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
-	}
-	if off < 0 {
-		return nil, fmt.Errorf("get %s: %w: negative offset %d", key, fs.ErrInvalid, off)
 	}
 	body, err := b.get(ctx, key, off, n)
 	if err != nil {

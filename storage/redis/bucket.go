@@ -77,11 +77,8 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 // Get implements storage.Bucket. Redis reads a missing object as an empty one, so a
 // second request tells the two apart.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := storage.CheckKeys(ctx, key); err != nil {
+	if err := storage.CheckGet(ctx, key, off); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
-	}
-	if off < 0 {
-		return nil, fmt.Errorf("get %s: %w: negative offset %d", key, fs.ErrInvalid, off)
 	}
 	first, last := span(off, n)
 	for {

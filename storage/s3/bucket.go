@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -76,11 +75,8 @@ func (b *Bucket) put(ctx context.Context, key string, body []byte) error {
 // Get implements storage.Bucket. HTTP has no empty range: Get asks for the first byte
 // instead and drops it.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) ([]byte, error) {
-	if err := storage.CheckKeys(ctx, key); err != nil {
+	if err := storage.CheckGet(ctx, key, off); err != nil {
 		return nil, fmt.Errorf("get: %w", err)
-	}
-	if off < 0 {
-		return nil, fmt.Errorf("get %s: %w: negative offset %d", key, fs.ErrInvalid, off)
 	}
 	body, err := b.get(ctx, key, off, n)
 	if err != nil {
