@@ -17,6 +17,7 @@ type Traits struct {
 	Sequences     func(prefix string)                                                    // see Sequences
 	SetLevel      func(level int)                                                        // see SetLevel
 	Deleted       func(ctx context.Context, prefix, from string) (key string, err error) // see Deleted
+	Verify        func(ctx context.Context, prefix string) error                         // see Verify
 }
 
 // traits returns the traits of the bucket below all decorators.
@@ -40,6 +41,9 @@ func (t Traits) below(prefix string) Traits {
 	}
 	if sequences := t.Sequences; sequences != nil {
 		t.Sequences = func(p string) { sequences(prefix + p) }
+	}
+	if verify := t.Verify; verify != nil {
+		t.Verify = func(ctx context.Context, p string) error { return verify(ctx, prefix+p) }
 	}
 	return t
 }
@@ -90,4 +94,15 @@ func Deleted(ctx context.Context, b Bucket, prefix, from string) (string, error)
 		return deleted(ctx, prefix, from)
 	}
 	return "", nil
+}
+
+// Verify proves what the store behind b keeps twice about the objects under prefix,
+// which ends with a slash, and of which Get and List read only one copy. It is for a
+// check of all that is at rest, and takes as long. The error is ErrDamaged for what is
+// damaged, although every object can still be read.
+func Verify(ctx context.Context, b Bucket, prefix string) error {
+	if verify := traits(b).Verify; verify != nil {
+		return verify(ctx, prefix)
+	}
+	return nil
 }

@@ -5,10 +5,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
 
+	"github.com/weirmq/weir/storage"
 	"github.com/weirmq/weir/storage/commitlog/check"
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
@@ -183,5 +185,28 @@ func TestCheckReport(t *testing.T) {
 	r := sound(t, b)
 	if r.Slots != 4 || r.Entries != 5 || r.Batches != 3 || r.Records != 4 || r.Topics != 1 || r.Partitions != 3 || r.Streams != 2 || r.Bytes == 0 || r.Took == 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// doubtful is a bucket that keeps something twice, and only one copy is whole.
+type doubtful struct{ *mem.Bucket }
+
+func (doubtful) Traits() storage.Traits {
+	return storage.Traits{Verify: func(_ context.Context, prefix string) error {
+		return fmt.Errorf("%s: %w", prefix, storage.ErrDamaged)
+	}}
+}
+
+// TestCheckVerifies: a check reports what the bucket says of itself.
+func TestCheckVerifies(t *testing.T) {
+	b := raw(t, created())
+	for _, test := range []struct {
+		bucket   storage.Bucket
+		problems int
+	}{{b, 0}, {doubtful{b}, 1}} {
+		r, err := check.Check(t.Context(), test.bucket, nil)
+		if err != nil || len(r.Problems) != test.problems || test.problems > 0 && !strings.Contains(r.Problems[0], journal.SlotPrefix(0)) {
+			t.Errorf("problems are %q, %v, want %d", r.Problems, err, test.problems)
+		}
 	}
 }

@@ -157,11 +157,22 @@ func (b *Bucket) deleted(ctx context.Context, prefix, from string) (string, erro
 	return b.rows.Deleted(ctx, prefix, from)
 }
 
+// verify compares what the packs below prefix keep twice: see storage.Verify.
+func (b *Bucket) verify(ctx context.Context, prefix string) error {
+	names, err := (&listing{b: b, prefix: prefix}).names(prefix)
+	for _, name := range names {
+		if folder := prefix + strings.TrimSuffix(name, "/"); row.MayBe(folder) && strings.HasSuffix(name, "/") {
+			err = errors.Join(err, b.rows.Verify(ctx, folder))
+		}
+	}
+	return err
+}
+
 // Traits returns what the rows report and are told. Sequences: rows are made only below
 // that prefix. SetLevel: from level 2 on, new rows are of version 2, which older
 // programs do not know.
 func (b *Bucket) Traits() storage.Traits {
-	return storage.Traits{Sequences: b.rows.Sequences, SetLevel: b.rows.SetLevel, Deleted: b.deleted}
+	return storage.Traits{Sequences: b.rows.Sequences, SetLevel: b.rows.SetLevel, Deleted: b.deleted, Verify: b.verify}
 }
 
 // Close ends appending to packs and closes all files. It waits for calls under way. A

@@ -287,3 +287,41 @@ func TestRowNames(t *testing.T) {
 		t.Errorf("listed %q, %v", keys, err)
 	}
 }
+
+// TestVerify: a check of all that is at rest finds what Get and List need not read.
+func TestVerify(t *testing.T) {
+	dir := t.TempDir()
+	below := mustOpen(t, dir)
+	storage.SetLevel(below, 2)
+	b := storage.Prefix(below, "x")
+	storage.Sequences(b, "0000/log/")
+	key := func(n int) string { return fmt.Sprintf("0000/log/%020d/%020d", 1, n) }
+	const count = 12
+	for n := range count {
+		if err := b.Create(t.Context(), key(n), make([]byte, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	below.Close()
+	for _, changed := range []bool{false, true} {
+		if changed {
+			f, err := os.OpenFile(below.disk.Path(fmt.Sprintf("x/0000/log/%020d/pack-%020d", 1, 1)), os.O_RDWR, 0)
+			if err == nil {
+				_, err = f.WriteAt([]byte("W?RP"), 4096) // the head of the first group
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+		}
+		b := storage.Prefix(mustOpen(t, dir), "x")
+		for n := range count {
+			if _, err := b.Get(t.Context(), key(n), 0, -1); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := storage.Verify(t.Context(), b, "0000/log/"); changed != errors.Is(err, storage.ErrDamaged) || !changed && err != nil {
+			t.Errorf("a head was changed (%v): Verify returns %v", changed, err)
+		}
+	}
+}

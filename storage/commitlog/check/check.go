@@ -202,6 +202,9 @@ func (a *auditor) audit(ctx context.Context, b storage.Bucket, shard uint32) err
 	if err := a.besides(ctx); err != nil {
 		return err
 	}
+	if err := a.found(fmt.Sprintf("shard %d", shard), storage.Verify(ctx, b, journal.SlotPrefix(shard))); err != nil {
+		return err
+	}
 	if err := a.placement(ctx); err != nil {
 		return err
 	}

@@ -434,6 +434,7 @@ func (w *appender) rotate(need int64) error {
 		return err
 	}
 	if w.file != nil {
+		w.writeIndex()
 		w.file.Close()
 	}
 	p := &pack{packHead: h, end: page}

@@ -143,16 +143,22 @@ func (r *row) loadOnce(end rowEnd) error {
 		}
 	}
 	for i, p := range r.packs {
-		limit := end.off
+		if p.number == end.pack {
+			if err := r.scan(p, end.off); err != nil {
+				return err
+			}
+			continue
+		}
+		var limit int64
 		if i+1 < len(r.packs) && r.packs[i+1].number == p.number+1 {
 			limit = r.packs[i+1].before
-		} else if p.number < end.pack {
+		} else {
 			var alone bool
 			if limit, alone = m.alone[p.number+1]; !alone {
 				return errPackRemoved // and so was the next one
 			}
 		}
-		if err := r.scan(p, limit); err != nil {
+		if err := r.load(p, limit); err != nil {
 			return err
 		}
 	}

@@ -165,7 +165,11 @@ func (r *row) punch(w packHoles) error {
 		}
 		return err
 	}
-	least := w.pack.size + page + int64(len(w.holes))*extentSize
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	least := roundUp(info.Size()) + page + int64(len(w.holes))*extentSize
 	for _, h := range w.holes {
 		least -= h.to - h.from
 	}

@@ -138,7 +138,11 @@ func TestRowCut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, size := range []int64{0, 10, page, int64(len(raw)) - 1} {
+			h, err := decodePackHead(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, size := range []int64{0, 10, page, h.size - 1} {
 				if err := os.Truncate(name, size); err != nil {
 					t.Fatal(err)
 				}

@@ -19,6 +19,7 @@ const (
 	groupMagic = 0x57475250 // WGRP
 	goneMagic  = 0x57474f4e // WGON
 	markMagic  = 0x574d524b // WMRK
+	indexMagic = 0x57494458 // WIDX
 
 	rowSize       = 8 + 4 + 4 + 16
 	endSize       = 8 + 4 + 4 + 8 + 8
@@ -27,6 +28,7 @@ const (
 	entrySize     = 8 + 4 + 4
 	goneSize      = 4 + 4 + 8 + 8
 	markSize      = 4 + 4 + 8 + 8
+	indexHeadSize = 4 + 4 + 8
 
 	// page is the unit of groups: each begins at a page and is filled to the end of
 	// one. So acknowledged bytes are never written again, and no page must be read
@@ -158,28 +160,32 @@ func roundUp(n int64) int64 { return (n + page - 1) / page * page }
 // group.next.
 func appendHead(p []byte, identity [16]byte, off int64, creates []*creation) ([]byte, group) {
 	g := group{off: off, records: make([]record, len(creates))}
-	head := groupHeadSize + len(creates)*entrySize
-	body := off + int64(head)
-	start := len(p)
-	p = append(p, make([]byte, head)...)
-	h := p[start:]
-	binary.BigEndian.PutUint32(h, groupMagic)
-	binary.BigEndian.PutUint32(h[8:], uint32(len(creates)))
+	body := off + groupHeadSize + int64(len(creates))*entrySize
 	for i, c := range creates {
-		at := groupHeadSize + i*entrySize
-		rec := record{
-			number: c.number, id: off + int64(at), off: body, size: int64(len(c.body)),
+		g.records[i] = record{
+			number: c.number, id: off + groupHeadSize + int64(i)*entrySize, off: body, size: int64(len(c.body)),
 			crc: c.sum,
 		}
-		binary.BigEndian.PutUint64(h[at:], rec.number)
-		binary.BigEndian.PutUint32(h[at+8:], uint32(rec.size))
-		binary.BigEndian.PutUint32(h[at+12:], rec.crc)
-		g.records[i] = rec
-		body += rec.size
+		body += g.records[i].size
 	}
-	binary.BigEndian.PutUint32(h[4:], groupSum(h, identity, off))
 	g.next = roundUp(body)
-	return p, g
+	return appendEntries(p, identity, off, g.records), g
+}
+
+// appendEntries encodes the head of the group at off that has these records.
+func appendEntries(p []byte, identity [16]byte, off int64, records []record) []byte {
+	start := len(p)
+	p = binary.BigEndian.AppendUint32(p, groupMagic)
+	p = binary.BigEndian.AppendUint32(p, 0)
+	p = binary.BigEndian.AppendUint32(p, uint32(len(records)))
+	p = binary.BigEndian.AppendUint32(p, 0)
+	for _, rec := range records {
+		p = binary.BigEndian.AppendUint64(p, rec.number)
+		p = binary.BigEndian.AppendUint32(p, uint32(rec.size))
+		p = binary.BigEndian.AppendUint32(p, rec.crc)
+	}
+	binary.BigEndian.PutUint32(p[start+4:], groupSum(p[start:], identity, off))
+	return p
 }
 
 // groupSum is the checksum of a group's head. It covers the pack's identity and the

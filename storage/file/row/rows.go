@@ -62,6 +62,7 @@ type Rows struct {
 	largest   int64 // largestPack; tests make it smaller
 	mutations mutations
 	noHoles   atomic.Bool    // the file system cannot punch holes
+	slow      atomic.Bool    // it was logged that a pack has no index
 	level     atomic.Int64   // see SetLevel
 	sequences sync.Map       // prefixes, as strings: see Sequences
 	wg        sync.WaitGroup // work of appenders in the background

@@ -33,6 +33,8 @@ type pack struct {
 	indexed  int      // how many of records are in the row's index
 	damaged  bool     // some of its records are unknown
 
+	indexRead bool // records are from its index, not from the groups
+
 	gone       extents
 	deleted    bool  // records were deleted and it was not seen whether holes are to be punched
 	punched    bool  // it may have holes
@@ -189,7 +191,7 @@ func (r *row) followOnce() error {
 				return err
 			}
 		}
-		if err := r.scan(last, end); err != nil {
+		if err := r.load(last, end); err != nil {
 			return err
 		}
 		r.add(next)
