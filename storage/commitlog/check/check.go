@@ -332,16 +332,22 @@ func (a *auditor) records(body []byte) {
 	a.batches(state.Place{Topic: r.Topic, Partition: r.Partition}, batches)
 }
 
+// batches verifies batches and the records in them.
 func (a *auditor) batches(key state.Place, batches []record.Batch) {
 	for _, b := range batches {
-		a.report.Batches++
-		a.report.Records += int64(b.Count())
-		err := b.Verify()
-		if err == nil {
-			err = b.VerifyRecords(state.MaxInflated)
+		if err := b.Verify(); err != nil {
+			a.batch(key, b, err)
+			continue
 		}
-		if err != nil {
-			a.problem(fmt.Errorf("%v: batch at offset %d: %w", key, b.BaseOffset(), err))
-		}
+		a.batch(key, b, b.VerifyRecords(state.MaxInflated))
+	}
+}
+
+// batch counts a batch and reports what is wrong with it.
+func (a *auditor) batch(key state.Place, b record.Batch, err error) {
+	a.report.Batches++
+	a.report.Records += int64(b.Count())
+	if err != nil {
+		a.problem(fmt.Errorf("%v: batch at offset %d: %w", key, b.BaseOffset(), err))
 	}
 }

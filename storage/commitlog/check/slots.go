@@ -30,23 +30,26 @@ func (a *auditor) slot(ctx context.Context, id state.SegmentID, all []state.Plac
 	return nil
 }
 
-// piece checks a piece in a slot.
+// piece checks a piece in a slot. Run has verified its batches and that they lead from
+// one end of the piece to the other.
 func (a *auditor) piece(x *state.Placed, raw []byte) error {
 	p := a.state.Partition(x.Key)
 	leader := p.LeaderEpoch(int32(x.Segment.Epoch))
 	if _, err := x.Ref(x.Key).Run(raw, leader); err != nil {
 		return err
 	}
-	batches, next, err := state.CutRun(raw, x.Base, leader)
-	if err == nil && int64(x.Records) != next-x.Base {
-		err = fmt.Errorf("%w: %v has %d records, the log says %d", state.ErrCorrupt, x.Ref(x.Key), next-x.Base, x.Records)
+	if int64(x.Records) != x.Next-x.Base {
+		return fmt.Errorf("%w: %v has %d records, the log says %d", state.ErrCorrupt, x.Ref(x.Key), x.Next-x.Base, x.Records)
 	}
+	batches, _, err := state.CutRun(raw, x.Base, leader)
 	if err != nil {
 		return err
 	}
 	if x.Segment.Position().Before(a.began) { // the replay has read the others
 		a.report.Bytes += int64(x.Size)
-		a.batches(x.Key, batches)
+		for _, b := range batches {
+			a.batch(x.Key, b, b.VerifyRecords(state.MaxInflated))
+		}
 	}
 	a.compareBatches(x.Key, batches)
 	return nil
