@@ -77,7 +77,7 @@ func (b *Bucket) write(ctx context.Context, name string, body []byte) error {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusCreated {
-		return fmt.Errorf("answer %s to the content", resp.Status)
+		return fmt.Errorf("the datanode answered %s to the content", resp.Status)
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ func (b *Bucket) publish(ctx context.Context, temp, target string) error {
 func (b *Bucket) exists(ctx context.Context, target string) error {
 	p := params{"modificationtime": strconv.FormatInt(time.Now().UnixMilli(), 10)}
 	if err := b.client.call(ctx, http.MethodPut, target, "SETTIMES", p, nil); err != nil {
-		return fmt.Errorf("the name is taken, but perhaps not for good: %w", err)
+		return fmt.Errorf("the name is taken, but the file may still disappear: %w", err)
 	}
 	return storage.ErrExists
 }
@@ -128,7 +128,7 @@ func (b *Bucket) rename(ctx context.Context, from, to string) error {
 func (b *Bucket) makeDir(ctx context.Context, dir string) error {
 	err := b.client.call(ctx, http.MethodPut, dir, "MKDIRS", params{"permission": dirPerm}, nil)
 	if name := exception(err); name == alreadyExists || name == notFolder {
-		return fmt.Errorf("%w: a folder of it is an object: %v", storage.ErrKey, err)
+		return fmt.Errorf("%w: a folder in the key is an object: %v", storage.ErrKey, err)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func (b *Bucket) read(ctx context.Context, name string, off, n int64) ([]byte, e
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK || resp.ContentLength < 0 {
-		return nil, fmt.Errorf("answer %s of length %d in place of the content", resp.Status, resp.ContentLength)
+		return nil, fmt.Errorf("the datanode answered %s with length %d instead of the content", resp.Status, resp.ContentLength)
 	}
 	body := make([]byte, resp.ContentLength)
 	if _, err := io.ReadFull(resp.Body, body); err != nil {
@@ -248,7 +248,7 @@ func (b *Bucket) remove(ctx context.Context, name string) (removed bool, err err
 	var answer struct{ Boolean *bool }
 	err = b.client.call(ctx, http.MethodDelete, name, "DELETE", params{"recursive": "false"}, &answer)
 	if err == nil && answer.Boolean == nil {
-		err = errors.New("answer without a result")
+		err = errors.New("the answer has no result")
 	}
 	return err == nil && *answer.Boolean, err
 }

@@ -47,7 +47,7 @@ func (c *client) call(ctx context.Context, method, path, op string, p params, an
 	}
 	defer drain(resp)
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("answer %s to %s", resp.Status, op)
+		return fmt.Errorf("the server answered %s to %s", resp.Status, op)
 	}
 	if answer == nil {
 		return nil
@@ -67,14 +67,14 @@ func (c *client) datanode(ctx context.Context, method, path, op string, p params
 	}
 	defer drain(resp)
 	if resp.StatusCode != http.StatusTemporaryRedirect {
-		return "", fmt.Errorf("answer %s to %s in place of the address of a datanode", resp.Status, op)
+		return "", fmt.Errorf("the namenode answered %s to %s instead of naming a datanode", resp.Status, op)
 	}
 	target, err := resp.Location()
 	if err != nil {
 		return "", fmt.Errorf("address of a datanode: %w", err)
 	}
 	if target.Scheme != c.scheme {
-		return "", fmt.Errorf("the datanode %s is offered by %s, we speak %s", target.Host, target.Scheme, c.scheme)
+		return "", fmt.Errorf("datanode %s is offered with scheme %s, the namenode was reached with %s", target.Host, target.Scheme, c.scheme)
 	}
 	return target.String(), nil
 }

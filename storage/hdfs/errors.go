@@ -132,7 +132,7 @@ func refusal(err error) error {
 	var e *serverError
 	switch name := exception(err); {
 	case name == notFolder:
-		return fmt.Errorf("%w: a folder of it is an object: %w", storage.ErrKey, err)
+		return fmt.Errorf("%w: a folder in the key is an object: %w", storage.ErrKey, err)
 	case name == "AccessControlException", name == "SecurityException",
 		errors.As(err, &e) && e.status == http.StatusUnauthorized:
 		return fmt.Errorf("%w: %w", fs.ErrPermission, err)

@@ -25,7 +25,7 @@ import (
 // belong to user; if it is missing, the server decides.
 func Open(ctx context.Context, rawURL string) (*Bucket, error) {
 	if authority, _ := split(rawURL); strings.Contains(authority, "@") {
-		return nil, errors.New("bucket hdfs: the URL holds credentials, write hdfs://namenode:9870/folder?user=name")
+		return nil, errors.New("bucket hdfs: the URL must not have credentials: use hdfs://namenode:9870/folder?user=name")
 	}
 	b, err := parse(rawURL)
 	if err != nil {
@@ -52,7 +52,7 @@ func split(rawURL string) (authority, rest string) {
 func parse(rawURL string) (*Bucket, error) {
 	authority, rest := split(rawURL)
 	if !strings.HasPrefix(rawURL, "hdfs://") || authority == "" {
-		return nil, errors.New("want hdfs://namenode:9870/folder?user=name&tls=true")
+		return nil, errors.New("the URL must be hdfs://namenode:9870/folder?user=name&tls=true")
 	}
 	u, err := url.Parse(rest)
 	if err != nil {
@@ -64,7 +64,7 @@ func parse(rawURL string) (*Bucket, error) {
 	}
 	for name := range query {
 		if !slices.Contains([]string{"user", "tls"}, name) {
-			return nil, fmt.Errorf("unknown parameter %q, known are user and tls", name)
+			return nil, fmt.Errorf("unknown parameter %q: use user or tls", name)
 		}
 	}
 	scheme, port := "http", "9870"
@@ -73,7 +73,7 @@ func parse(rawURL string) (*Bucket, error) {
 	case "true":
 		scheme, port = "https", "9871"
 	default:
-		return nil, fmt.Errorf("tls=%s is neither true nor false", tls)
+		return nil, fmt.Errorf("tls is %q: it must be true or false", tls)
 	}
 	nodes, err := hosts(authority, port)
 	if err != nil {
@@ -82,7 +82,7 @@ func parse(rawURL string) (*Bucket, error) {
 	// The bucket needs a folder of its own: everything in it is taken for an object.
 	folder := strings.Trim(u.Path, "/")
 	if err := storage.CheckKey(folder); err != nil {
-		return nil, fmt.Errorf("want a folder, as in hdfs://namenode:9870/weir: %w", err)
+		return nil, fmt.Errorf("the URL must name a folder, as in hdfs://namenode:9870/weir: %w", err)
 	}
 	c := &client{http: newHTTP(), scheme: scheme, nodes: nodes, user: query.Get("user")}
 	return &Bucket{client: c, root: "/" + folder}, nil
@@ -128,13 +128,13 @@ func (b *Bucket) begin(ctx context.Context) error {
 		return err
 	}
 	if err := b.makeDir(ctx, b.tempDir()); err != nil {
-		return fmt.Errorf("make the folder: %w", refusal(err))
+		return fmt.Errorf("create the folder: %w", refusal(err))
 	}
 	if err := b.checkRename(ctx); err != nil {
 		return err
 	}
 	if err := b.clean(ctx); err != nil {
-		return fmt.Errorf("clean up: %w", err)
+		return fmt.Errorf("remove temporary files: %w", err)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func (b *Bucket) checkStates(ctx context.Context) error {
 		var status struct{ State string }
 		err := b.client.bean(ctx, node, "NameNodeStatus", &status)
 		if err == nil && status.State == "observer" {
-			return fmt.Errorf("%s is an observer, which answers from the past: name only namenodes that can become active", node)
+			return fmt.Errorf("%s is an observer namenode, whose answers are old: name only namenodes that can become active", node)
 		}
 	}
 	return nil
@@ -160,7 +160,7 @@ func (b *Bucket) checkRename(ctx context.Context) error {
 	err := b.rename(ctx, b.tempName(), b.tempName())
 	switch {
 	case err == nil:
-		return errors.New("the server knows no rename that refuses a taken name (HttpFS does not): give the address of the namenode itself")
+		return errors.New("the server cannot rename without overwriting (HttpFS cannot): use the address of the namenode itself")
 	case exception(err) != notFound:
 		return fmt.Errorf("try a rename: %w", refusal(err))
 	}

@@ -14,20 +14,20 @@ import (
 
 func TestOpenRefuses(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
-		{"hdfs:host/path", "want hdfs://namenode:9870/folder"},
-		{"s3://host/path", "want hdfs://namenode:9870/folder"},
-		{"hdfs://", "want hdfs://namenode:9870/folder"},
-		{"hdfs:///path", "want hdfs://namenode:9870/folder"},
-		{"hdfs://host", "want a folder, as in hdfs://namenode:9870/weir"},
-		{"hdfs://host/", "want a folder, as in hdfs://namenode:9870/weir"},
-		{"hdfs://host?user=me", "want a folder, as in hdfs://namenode:9870/weir"},
+		{"hdfs:host/path", "must be hdfs://namenode:9870/folder"},
+		{"s3://host/path", "must be hdfs://namenode:9870/folder"},
+		{"hdfs://", "must be hdfs://namenode:9870/folder"},
+		{"hdfs:///path", "must be hdfs://namenode:9870/folder"},
+		{"hdfs://host", "the URL must name a folder, as in hdfs://namenode:9870/weir"},
+		{"hdfs://host/", "the URL must name a folder, as in hdfs://namenode:9870/weir"},
+		{"hdfs://host?user=me", "the URL must name a folder, as in hdfs://namenode:9870/weir"},
 		{"hdfs://host/a//b", "invalid key"},
 		{"hdfs://host/a/../b", "invalid key"},
 		{"hdfs://host/.tmp", "invalid key"},
-		{"hdfs://me:hunter2@host/path", "the URL holds credentials"},
-		{"hdfs://host,me:hunter2@host/path", "the URL holds credentials"},
-		{"hdfs://host/path?usr=me", `unknown parameter "usr", known are user and tls`},
-		{"hdfs://host/path?tls=yes", "tls=yes is neither true nor false"},
+		{"hdfs://me:hunter2@host/path", "the URL must not have credentials"},
+		{"hdfs://host,me:hunter2@host/path", "the URL must not have credentials"},
+		{"hdfs://host/path?usr=me", `unknown parameter "usr": use user or tls`},
+		{"hdfs://host/path?tls=yes", `tls is "yes": it must be true or false`},
 		{"hdfs://host/path?%", "invalid URL escape"},
 		{"hdfs://host:/path", `"host:" is not host:port`},
 		{"hdfs://:9870/path", `":9870" is not host:port`},
@@ -65,8 +65,8 @@ func TestOpenServers(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			w.Write([]byte("It looks like the port of something else.\nReally.\n"))
 		}, "HTTP status 404: It looks like the port of something else."},
-		{"HttpFS", "RENAME", reply(isFalse), "give the address of the namenode itself"},
-		{"observer", "/jmx", reply(`{"beans":[{"State":"observer"}]}`), "is an observer, which answers from the past"},
+		{"HttpFS", "RENAME", reply(isFalse), "use the address of the namenode itself"},
+		{"observer", "/jmx", reply(`{"beans":[{"State":"observer"}]}`), "is an observer namenode, whose answers are old"},
 		{"safe mode", "MKDIRS", refuse(403, "SafeModeException"), "SafeModeException: as told"},
 		{"no permission", "MKDIRS", refuse(403, "AccessControlException"), "permission denied"},
 	} {
@@ -187,10 +187,10 @@ func TestWarningsOutcomes(t *testing.T) {
 		{"no sync", "/conf", setting("dfs.namenode.edits.noeditlogchannelflush", "true"), []string{"does not sync its log"}},
 		{"no fence", "/conf", setting("dfs.ha.fencing.methods", " shell(/bin/true) "), []string{"is not fenced"}},
 		{"fence", "/conf", setting("dfs.ha.fencing.methods", "sshfence"), nil},
-		{"stale standby", "/conf", setting("dfs.ha.allow.stale.reads", "true"), []string{"answers from the past"}},
-		{"no metrics", "/jmx", status(403), []string{"does not tell how many copies", "does not tell how the namenode keeps its log"}},
-		{"no settings", "/conf", status(403), []string{"does not tell how the namenode is set up"}},
-		{"no writing", "CREATE", refuse(403, "SafeModeException"), []string{"does not tell how many copies", "does not tell whether the datanodes write through"}},
+		{"stale standby", "/conf", setting("dfs.ha.allow.stale.reads", "true"), []string{"a standby namenode answers reads"}},
+		{"no metrics", "/jmx", status(403), []string{"it is not known how many copies", "it is not known how the namenode keeps its log"}},
+		{"no settings", "/conf", status(403), []string{"it is not known how the namenode is set up"}},
+		{"no writing", "CREATE", refuse(403, "SafeModeException"), []string{"it is not known how many copies", "it is not known whether the datanodes write through"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFake(t)

@@ -31,7 +31,7 @@ func (b *Bucket) Warnings(ctx context.Context) []string {
 	} {
 		warnings, err := check.warn(ctx)
 		if err != nil {
-			warnings = []string{fmt.Sprintf("the server does not tell %s: %v", check.what, err)}
+			warnings = []string{fmt.Sprintf("it is not known %s: %v", check.what, err)}
 		}
 		all = append(all, warnings...)
 	}
@@ -55,7 +55,7 @@ func (b *Bucket) warnCopies(ctx context.Context) (all []string, err error) {
 		return nil, err
 	}
 	if policy.BlockStoragePolicy.Name == "LAZY_PERSIST" {
-		all = append(all, "the folder has the storage policy LAZY_PERSIST: objects are in memory only for a while, and lost with it")
+		all = append(all, "the folder has the storage policy LAZY_PERSIST, so new objects are only in memory, and a crash loses them")
 	}
 	if file.ECPolicy != "" {
 		return all, nil
@@ -66,9 +66,9 @@ func (b *Bucket) warnCopies(ctx context.Context) (all []string, err error) {
 	}
 	switch {
 	case file.Replication < 2:
-		all = append(all, "there is one copy of each object: a lost disk loses it (set dfs.replication on the datanodes)")
+		all = append(all, "there is one copy of each object, so a lost disk loses it: set dfs.replication on the datanodes")
 	case state.NumLiveDataNodes < 2:
-		all = append(all, fmt.Sprintf("objects should have %d copies, but only one datanode is alive: a lost disk loses them", file.Replication))
+		all = append(all, fmt.Sprintf("objects should have %d copies, but only one datanode is alive, so a lost disk loses them", file.Replication))
 	}
 	return all, nil
 }
@@ -91,7 +91,7 @@ func (b *Bucket) warnSync(ctx context.Context) ([]string, error) {
 	if err != nil || value == "true" {
 		return nil, err
 	}
-	return []string{"the server does not know the flag SYNC_BLOCK: a power cut loses new objects (set dfs.datanode.synconclose=true on the datanodes)"}, nil
+	return []string{"the server does not support the flag SYNC_BLOCK, so a power cut loses new objects: set dfs.datanode.synconclose=true on the datanodes"}, nil
 }
 
 // warnLog counts the places where the namenode stores its log.
@@ -116,7 +116,7 @@ func (b *Bucket) warnLog(ctx context.Context) ([]string, error) {
 	if places > 1 {
 		return nil, nil
 	}
-	return []string{"the namenode keeps its log in one place: a lost disk loses all names (give dfs.namenode.name.dir a second one, or use journal nodes)"}, nil
+	return []string{"the namenode keeps its log in one place, so a lost disk loses all names: give dfs.namenode.name.dir a second one, or use journal nodes"}, nil
 }
 
 // warnSettings checks for settings of the namenode that break its promises.
@@ -127,11 +127,11 @@ func (b *Bucket) warnSettings(ctx context.Context) (all []string, err error) {
 		warning string
 	}{
 		{"dfs.namenode.edits.noeditlogchannelflush", isTrue,
-			"the namenode does not sync its log: a power cut loses new objects"},
+			"the namenode does not sync its log, so a power cut loses new objects"},
 		{"dfs.ha.allow.stale.reads", isTrue,
-			"a standby namenode answers from the past: new objects can be missing in what is read and listed"},
+			"a standby namenode answers reads, so new objects can be missing from reads and listings"},
 		{"dfs.ha.fencing.methods", fencesNothing,
-			"a namenode that was replaced is not fenced: for a while new objects can be missing in what is read and listed"},
+			"a namenode that was replaced is not fenced, so for a while new objects can be missing from reads and listings"},
 	} {
 		value, err := b.client.setting(ctx, b.client.node(), s.name)
 		if err != nil {

@@ -168,7 +168,7 @@ func (b *Bucket) get(ctx context.Context, key string, off, n int64) ([]byte, err
 	case body == nil:
 		return nil, fs.ErrNotExist
 	case got != n:
-		return nil, fmt.Errorf("%w: of %d bytes %d are in the table", storage.ErrDamaged, n, got)
+		return nil, fmt.Errorf("%w: the table has %d of its %d bytes", storage.ErrDamaged, got, n)
 	}
 	return body, nil
 }

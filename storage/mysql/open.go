@@ -17,7 +17,7 @@ import (
 
 // usage is the error for a URL that is not understood. It does not repeat the URL: a
 // password may be anywhere in it.
-const usage = "want mysql://user:password@host:port/database?table=…&tls=…, the password with %-escapes or in MYSQL_PASSWORD"
+const usage = "the URL must be mysql://user:password@host:port/database?table=…&tls=…, with the password percent-encoded or in MYSQL_PASSWORD"
 
 const (
 	// connections is the limit of one Bucket. More make InnoDB no faster, and a server
@@ -78,15 +78,15 @@ func parse(u *url.URL) (*mysqldriver.Config, table, error) {
 		case parameter == "table" && name.MatchString(value):
 			t = table(value)
 		case parameter == "table":
-			return nil, "", errors.New("table is not a name of 1 to 64 letters, digits and underscores")
+			return nil, "", errors.New("table must be a name of 1 to 64 letters, digits and underscores")
 		case parameter == "tls" && (value == "true" || value == "skip-verify" || value == "false"):
 			tls = value
 		case parameter == "tls":
-			return nil, "", errors.New("tls is neither true nor skip-verify nor false")
+			return nil, "", errors.New("tls must be true, skip-verify or false")
 		case name.MatchString(parameter):
-			return nil, "", fmt.Errorf("unknown parameter %q, known are table and tls", parameter)
+			return nil, "", fmt.Errorf("unknown parameter %q: use table or tls", parameter)
 		default:
-			return nil, "", errors.New("unknown parameter, known are table and tls")
+			return nil, "", errors.New("unknown parameter: use table or tls")
 		}
 	}
 	port := u.Port()
@@ -137,9 +137,9 @@ func open(ctx context.Context, config *mysqldriver.Config, t table) (*Bucket, er
 func unreachable(config *mysqldriver.Config, err error) error {
 	switch number(err) {
 	case erBadDB:
-		return fmt.Errorf("the server has no such database, create it first: %w", err)
+		return fmt.Errorf("the database does not exist: create it first: %w", err)
 	case erAccessDenied, erDBAccessDenied, 1698:
-		return fmt.Errorf("the server does not let %q in: %w", config.User, refusal(err))
+		return fmt.Errorf("the server refuses user %q: %w", config.User, refusal(err))
 	}
 	return fmt.Errorf("the server does not answer: %w", refusal(err))
 }
@@ -148,12 +148,12 @@ func unreachable(config *mysqldriver.Config, err error) error {
 func (s serverSettings) usable() error {
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
 		if s.on(name) {
-			return fmt.Errorf("the server takes no writes, %s is on: it is a replica and not the primary, or was made read-only", name)
+			return fmt.Errorf("the server is read-only (%s is on): name the primary in the URL, or turn the setting off", name)
 		}
 	}
 	packet, err := strconv.Atoi(s["max_allowed_packet"])
 	if err != nil || packet < minPacket {
-		return fmt.Errorf("max_allowed_packet of the server is %s, it has to be %d or more", s["max_allowed_packet"], minPacket)
+		return fmt.Errorf("max_allowed_packet is %s: set it to %d or more on the server", s["max_allowed_packet"], minPacket)
 	}
 	return nil
 }

@@ -51,26 +51,26 @@ func TestParse(t *testing.T) {
 // password, however the URL is written wrongly.
 func TestOpenRefuses(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
-		{"mysql:host", "want mysql://"},
-		{"mysql://", "want mysql://"},
-		{"mysql:///d", "want mysql://"},
-		{"mysql://host/d", "want mysql://"},
-		{"mysql://:hunter2@host/d", "want mysql://"},
-		{"mysql://u:hunter2@host", "want mysql://"},
-		{"mysql://u:hunter2@host/", "want mysql://"},
-		{"mysql://u:hunter2@host/d/e", "want mysql://"},
-		{"mysql://u:hunter2@host:port/d", "want mysql://"},
-		{"mysql://u:hunter2/x@host/d", "want mysql://"},
-		{"mysql://u:12/hunter2@host/d", "want mysql://"},
-		{"mysql://u:12#hunter2@host/d", "want mysql://"},
-		{"mysql://u:12?hunter2@host/d", "want mysql://"},
-		{"mysql://u:a@b/c?hunter2@host/d", "unknown parameter, known are table and tls"},
-		{"mysql://u:%hunter2@host/d", "want mysql://"},
-		{"mysql://u:hunter2@host/d?table=a%", "want mysql://"},
-		{"mysql://u:hunter2@host/d?tabel=x", `unknown parameter "tabel", known are table and tls`},
-		{"mysql://u:hunter2@host/d?table=a`b", "table is not a name"},
-		{"mysql://u:hunter2@host/d?table=", "table is not a name"},
-		{"mysql://u:hunter2@host/d?tls=yes", "tls is neither true nor skip-verify nor false"},
+		{"mysql:host", "must be mysql://"},
+		{"mysql://", "must be mysql://"},
+		{"mysql:///d", "must be mysql://"},
+		{"mysql://host/d", "must be mysql://"},
+		{"mysql://:hunter2@host/d", "must be mysql://"},
+		{"mysql://u:hunter2@host", "must be mysql://"},
+		{"mysql://u:hunter2@host/", "must be mysql://"},
+		{"mysql://u:hunter2@host/d/e", "must be mysql://"},
+		{"mysql://u:hunter2@host:port/d", "must be mysql://"},
+		{"mysql://u:hunter2/x@host/d", "must be mysql://"},
+		{"mysql://u:12/hunter2@host/d", "must be mysql://"},
+		{"mysql://u:12#hunter2@host/d", "must be mysql://"},
+		{"mysql://u:12?hunter2@host/d", "must be mysql://"},
+		{"mysql://u:a@b/c?hunter2@host/d", "unknown parameter: use table or tls"},
+		{"mysql://u:%hunter2@host/d", "must be mysql://"},
+		{"mysql://u:hunter2@host/d?table=a%", "must be mysql://"},
+		{"mysql://u:hunter2@host/d?tabel=x", `unknown parameter "tabel": use table or tls`},
+		{"mysql://u:hunter2@host/d?table=a`b", "table must be a name"},
+		{"mysql://u:hunter2@host/d?table=", "table must be a name"},
+		{"mysql://u:hunter2@host/d?tls=yes", "tls must be true, skip-verify or false"},
 		{"mysql://u:hunter2@127.0.0.1:1/d", "mysql bucket d on 127.0.0.1:1: the server does not answer"},
 	} {
 		b, err := Open(t.Context(), test.url)
@@ -118,13 +118,13 @@ func TestOpenServer(t *testing.T) {
 // testOpenUser: with the table there, three privileges are enough.
 func testOpenUser(t *testing.T, server *mysqltest.Server) {
 	url := server.NewDatabase(t)
-	refused(t, server.URL("not_there"), "the server has no such database, create it first", false)
-	refused(t, as("nobody", url), `the server does not let "nobody" in`, true)
-	refused(t, as(mysqltest.User, url), `the server does not let "weir" in`, true)
+	refused(t, server.URL("not_there"), "the database does not exist: create it first", false)
+	refused(t, as("nobody", url), `the server refuses user "nobody"`, true)
+	refused(t, as(mysqltest.User, url), `the server refuses user "weir"`, true)
 	refused(t, url+"?tls=true", "the server does not answer: TLS requested but server does not support TLS", false)
 
 	admin(t, server, "GRANT SELECT, INSERT, DELETE ON "+database(url)+".* TO small@127.0.0.1")
-	refused(t, as("small", url), "could not be created, have it created with", true)
+	refused(t, as("small", url), "could not be created (let an administrator run", true)
 	mustOpen(t, url)
 	small := mustOpen(t, as("small", url))
 	for _, want := range []string{done, exists} {
@@ -144,13 +144,13 @@ func testOpenUser(t *testing.T, server *mysqltest.Server) {
 func testOpenTable(t *testing.T, server *mysqltest.Server) {
 	schema := func(old, with string) string { return strings.Replace(table("weir").schema(), old, with, 1) }
 	for want, statement := range map[string]string{
-		`is kept by "MyISAM" and not by InnoDB`: schema("InnoDB ROW_FORMAT = DYNAMIC", "MyISAM"),
-		"its columns are name varchar(512)":     schema("VARBINARY", "VARCHAR"),
-		"its columns are name varbinary(100)":   schema("512", "100"),
-		"its columns are id int":                "CREATE TABLE `weir` (id INT PRIMARY KEY)",
-		"its keys are PRIMARY 0 name(100)":      schema("KEY (name", "KEY (name(100)"),
-		"other 0 size":                          schema("KEY names", "UNIQUE KEY other (size), KEY names"),
-		`is kept by "" and not by InnoDB`:       "CREATE VIEW `weir` AS SELECT 1",
+		`has the engine "MyISAM": it must be InnoDB`: schema("InnoDB ROW_FORMAT = DYNAMIC", "MyISAM"),
+		"its columns are name varchar(512)":          schema("VARBINARY", "VARCHAR"),
+		"its columns are name varbinary(100)":        schema("512", "100"),
+		"its columns are id int":                     "CREATE TABLE `weir` (id INT PRIMARY KEY)",
+		"its keys are PRIMARY 0 name(100)":           schema("KEY (name", "KEY (name(100)"),
+		"other 0 size":                               schema("KEY names", "UNIQUE KEY other (size), KEY names"),
+		`has the engine "": it must be InnoDB`:       "CREATE VIEW `weir` AS SELECT 1",
 	} {
 		url := server.NewDatabase(t)
 		admin(t, server, strings.Replace(statement, "`weir`", database(url)+".weir", 1))
@@ -162,7 +162,7 @@ func testOpenTable(t *testing.T, server *mysqltest.Server) {
 func testOpenSettings(t *testing.T, server *mysqltest.Server) {
 	url := server.NewDatabase(t)
 	admin(t, server, "SET GLOBAL max_allowed_packet = 524288")
-	refused(t, url, "max_allowed_packet of the server is 524288, it has to be", false)
+	refused(t, url, "max_allowed_packet is 524288: set it to", false)
 	admin(t, server, "SET GLOBAL max_allowed_packet = 1048576")
 	if err := mustOpen(t, url).Create(t.Context(), "large", make([]byte, 2*partSize)); err != nil {
 		t.Errorf("Create with a small max_allowed_packet: %v", err)
@@ -171,7 +171,7 @@ func testOpenSettings(t *testing.T, server *mysqltest.Server) {
 	admin(t, server, "GRANT SELECT, INSERT, DELETE ON "+database(url)+".* TO small@127.0.0.1")
 	b := mustOpen(t, as("small", url))
 	admin(t, server, "SET GLOBAL read_only = 1")
-	refused(t, url, "the server takes no writes, read_only is on", false)
+	refused(t, url, "the server is read-only (read_only is on)", false)
 	if err := b.Create(t.Context(), "key", nil); outcome(err) != nothing {
 		t.Errorf("Create on a server that was made read-only: %v, want that nothing happened", err)
 	}

@@ -151,7 +151,7 @@ func (s *session) storePart(ctx context.Context, key string, body []byte, part i
 // that gets the value that it has does not change.
 func (s *session) settle(ctx context.Context, t table) error {
 	if err := s.exec(ctx, t.settle(), []byte(rand.Text())); err != nil {
-		return fmt.Errorf("make the object durable that has the name: %w", refusal(err))
+		return fmt.Errorf("sync the object that has the name: %w", refusal(err))
 	}
 	return storage.ErrExists
 }

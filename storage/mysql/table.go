@@ -64,7 +64,7 @@ func (t table) ready(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	if _, err := db.ExecContext(ctx, t.schema()); err != nil {
-		return fmt.Errorf("table %q is not there and could not be created, have it created with %q: %w", t, t.schema(), refusal(err))
+		return fmt.Errorf("table %q does not exist and could not be created (let an administrator run %q): %w", t, t.schema(), refusal(err))
 	}
 	return t.inspect(ctx, db)
 }
@@ -87,11 +87,11 @@ func (t table) inspect(ctx context.Context, db *sql.DB) error {
 	case err != nil:
 		return fmt.Errorf("look for table %q: %w", t, refusal(err))
 	case engine.String != "InnoDB":
-		return fmt.Errorf("table %q is kept by %q and not by InnoDB, which alone creates an object as a whole and durably", t, engine.String)
+		return fmt.Errorf("table %q has the engine %q: it must be InnoDB, the only one that stores an object atomically and durably", t, engine.String)
 	case gotColumns.String != columns:
-		return fmt.Errorf("table %q is not one of Weir's: its columns are %s and not %s", t, gotColumns.String, columns)
+		return fmt.Errorf("table %q was not made by Weir: its columns are %s, not %s", t, gotColumns.String, columns)
 	case gotKeys.String != keys:
-		return fmt.Errorf("table %q is not one of Weir's: its keys are %s and not %s", t, gotKeys.String, keys)
+		return fmt.Errorf("table %q was not made by Weir: its keys are %s, not %s", t, gotKeys.String, keys)
 	}
 	return nil
 }

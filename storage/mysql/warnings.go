@@ -61,7 +61,7 @@ func (s serverSettings) read(ctx context.Context, db *sql.DB, statement string) 
 func (b *Bucket) Warnings(ctx context.Context) []string {
 	s, err := settings(ctx, b.db, variables, state, senders)
 	if err != nil {
-		return []string{fmt.Sprintf("the settings of the server could not be read, so it is not known whether it keeps what it stores: %v", err)}
+		return []string{fmt.Sprintf("the settings of the server could not be read, so it is not known whether it can lose objects: %v", err)}
 	}
 	return s.warnings()
 }
@@ -74,33 +74,33 @@ func (s serverSettings) warnings() []string {
 	// With 3 MariaDB syncs once more than with 1.
 	flush := s["innodb_flush_log_at_trx_commit"]
 	if flush != "1" && flush != "3" {
-		warn("innodb_flush_log_at_trx_commit is %s and not 1: a crash loses what was stored in the second before it", flush)
+		warn("innodb_flush_log_at_trx_commit is %s, so a crash loses the objects of the last second: set it to 1", flush)
 	}
 	// A transaction that InnoDB has only prepared is rolled back after a crash
 	// when it is not in the binary log.
 	if s.on("log_bin") && s["sync_binlog"] != "1" && flush != "3" {
-		warn("sync_binlog is %s and not 1: after a power cut the server rolls back what is missing in its binary log", s["sync_binlog"])
+		warn("sync_binlog is %s, so after a power cut the server rolls back what its binary log lacks: set it to 1", s["sync_binlog"])
 	}
 	switch s["innodb_flush_method"] {
 	case "nosync", "littlesync", "O_DIRECT_NO_FSYNC":
-		warn("innodb_flush_method is %s: a power cut loses what the disk had not written yet", s["innodb_flush_method"])
+		warn("innodb_flush_method is %s, so a power cut loses what the disk had not written yet: set it to fsync or O_DIRECT", s["innodb_flush_method"])
 	}
 	switch value := strings.ToUpper(s["innodb_doublewrite"]); value {
 	case "OFF", "0", "DETECT_ONLY":
-		warn("innodb_doublewrite is %s: a page that a power cut interrupts is damaged for good", value)
+		warn("innodb_doublewrite is %s, so a page that is half written at a power cut is damaged for good: set it to ON", value)
 	}
 	if s["innodb_redo_log_enabled"] != "" && !s.on("innodb_redo_log_enabled") {
-		warn("the redo log of InnoDB is disabled: a crash loses the whole database")
+		warn("the redo log of InnoDB is disabled, so a crash loses the whole database: enable it")
 	}
 	if s.on("slave_running") {
-		warn("the server is a replica of another one: what is stored here is not there")
+		warn("the server is a replica: its primary does not get the objects that are stored here")
 	}
 	switch {
 	case !s.on("slaves_connected") && !s.on("binlog_dumps"): // no replicas
 	case s.on("rpl_semi_sync_master_status"), s.on("rpl_semi_sync_source_status"):
-		warn("the server goes on without its replicas when they are slow: a failover then loses what they had not received")
+		warn("replication is semi-synchronous: when replicas are slow, the server does not wait for them, and a failover loses the newest objects")
 	default:
-		warn("the server does not wait for its replicas: a failover loses what they had not received")
+		warn("replication is asynchronous: a failover loses the newest objects")
 	}
 	return all
 }

@@ -54,7 +54,7 @@ func (b *Bucket) Create(ctx context.Context, key string, body []byte) error {
 		return fmt.Errorf("create: %w", err)
 	}
 	if len(body) > maxObject {
-		return fmt.Errorf("create %s: %d bytes are more than the %d of a Redis string", key, len(body), maxObject)
+		return fmt.Errorf("create %s: the body has %d bytes, a Redis string at most %d", key, len(body), maxObject)
 	}
 	// A call that was given up may still be sending after Create has returned.
 	body = bytes.Clone(body)

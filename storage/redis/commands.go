@@ -109,7 +109,7 @@ const (
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (f *final) MarshalBinary() ([]byte, error) {
 	if !f.state.CompareAndSwap(0, sent) {
-		return nil, errors.New("given up before it was sent")
+		return nil, errors.New("the request ended before it was sent")
 	}
 	return []byte(f.text), nil
 }

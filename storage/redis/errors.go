@@ -14,10 +14,10 @@ import (
 var (
 	// errLost: Redis evicted the object, or a person removed it. It must not be
 	// reported as one that never existed.
-	errLost = fmt.Errorf("%w: redis lost this object: its key is listed, its content is gone", storage.ErrDamaged)
+	errLost = fmt.Errorf("%w: the server lost this object: its key is listed, its content is gone", storage.ErrDamaged)
 
 	// errAnswer: the server does not follow the protocol.
-	errAnswer = errors.New("the server answers what Redis does not")
+	errAnswer = errors.New("the answer of the server is not one of Redis")
 )
 
 // changed is the error of a request that changes something.

@@ -361,7 +361,7 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// TestGivenUpEarly: a transaction that was given up before it was sent to its
+// TestGivenUpEarly: a transaction that was the request ended before it was sent to its
 // end is not sent to its end later. Its body is not read any more.
 func TestGivenUpEarly(t *testing.T) {
 	f := newFake(t)

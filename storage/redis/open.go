@@ -59,7 +59,7 @@ func Open(ctx context.Context, rawURL string) (*Bucket, error) {
 	return b, nil
 }
 
-var errURL = errors.New("want redis://user:password@host:port/db?prefix=name or rediss://…, " +
+var errURL = errors.New("the URL must be redis://user:password@host:port/db?prefix=name or rediss://…, " +
 	"with / ? # @ : and % in a password written as %2F %3F %23 %40 %3A %25")
 
 // parse parses a URL. A URL that is not understood may have its password in any part,
@@ -80,7 +80,7 @@ func parse(rawURL string) (options *redis.Options, prefix string, err error) {
 	prefix = "weir"
 	for name := range query {
 		if name != "prefix" {
-			return nil, "", fmt.Errorf("unknown parameter %q, known is prefix", name)
+			return nil, "", fmt.Errorf("unknown parameter %q: use prefix", name)
 		}
 		prefix = query.Get(name)
 	}
@@ -90,7 +90,7 @@ func parse(rawURL string) (options *redis.Options, prefix string, err error) {
 	db := 0
 	if path := strings.Trim(u.Path, "/"); path != "" {
 		if db, err = strconv.Atoi(path); err != nil || db < 0 {
-			return nil, "", fmt.Errorf("database %q is not a number", path)
+			return nil, "", fmt.Errorf("database is %q: it must be a number", path)
 		}
 	}
 	return configure(u, db), prefix, nil
@@ -167,23 +167,23 @@ func (b *Bucket) look(ctx context.Context) error {
 	case moved || redis.IsClusterDownError(err):
 		return errCluster
 	case redis.IsLoadingError(err):
-		return fmt.Errorf("the server is still reading its data from disk, try again later: %w", err)
+		return fmt.Errorf("the server is still loading its data: try again later: %w", err)
 	case redis.IsAuthError(err):
-		return fmt.Errorf("the server does not take the user name and password, "+
+		return fmt.Errorf("the server refuses the user name and password, "+
 			"which come from the URL or REDIS_PASSWORD: %w", read(err))
 	case redis.IsPermissionError(err):
-		return fmt.Errorf("the user may not do what a bucket needs: %w", read(err))
+		return fmt.Errorf("the user lacks a permission that a bucket needs: %w", read(err))
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
-		return fmt.Errorf("the prefix %q is taken by something else: %w", b.prefix, err)
+		return fmt.Errorf("the key that is the prefix %q holds something else: %w", b.prefix, err)
 	case strings.HasPrefix(err.Error(), "ERR "):
-		return fmt.Errorf("the server has to be Redis 6.2 or later, or one that does all that Redis does: %w", err)
+		return fmt.Errorf("the server must be Redis 6.2 or later, or compatible with it: %w", err)
 	case errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("the server hangs up, as one does that has too many clients: %w", err)
+		return fmt.Errorf("the server closed the connection (it may have too many clients): %w", err)
 	}
 	return fmt.Errorf("no Redis server answers: %w", err)
 }
 
-var errCluster = errors.New("the server is a node of a Redis Cluster, which gives up acknowledged objects " +
+var errCluster = errors.New("the server is a node of a Redis Cluster, which loses acknowledged objects " +
 	"when a node fails: use a single server")
 
 // info returns one section of INFO.

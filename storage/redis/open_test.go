@@ -13,7 +13,7 @@ import (
 )
 
 func TestOpenRefusesURL(t *testing.T) {
-	const want = "want redis://user:password@host:port/db?prefix=name"
+	const want = "must be redis://user:password@host:port/db?prefix=name"
 	for _, test := range []struct{ url, want string }{
 		{"redis:", want},
 		{"redis://", want},
@@ -29,9 +29,9 @@ func TestOpenRefusesURL(t *testing.T) {
 		{"redis://u:hun?ter2=3@host/0", want},
 		{"redis://u:hunter2@host/0#fragment", want},
 		{"redis://u:hunter2@host/0?%zz", want},
-		{"redis://u:hunter2@host/first", `database "first" is not a number`},
-		{"redis://u:hunter2@host/-1", `database "-1" is not a number`},
-		{"redis://u:hunter2@host/0?perfix=a", `unknown parameter "perfix", known is prefix`},
+		{"redis://u:hunter2@host/first", `database is "first": it must be a number`},
+		{"redis://u:hunter2@host/-1", `database is "-1": it must be a number`},
+		{"redis://u:hunter2@host/0?perfix=a", `unknown parameter "perfix": use prefix`},
 		{"redis://u:hunter2@host/0?prefix=", "prefix: invalid key"},
 		{"redis://u:hunter2@host/0?prefix={a}", "prefix: invalid key"},
 		{"redis://u:hunter2@127.0.0.1:1/0", "open redis bucket at 127.0.0.1:1: no Redis server answers: dial tcp 127.0.0.1:1"},
@@ -50,7 +50,7 @@ func TestOpenRefusesURL(t *testing.T) {
 // TestOpenRefusesServer: each server that cannot hold a bucket, or not now, is
 // turned down with a sentence that says why.
 func TestOpenRefusesServer(t *testing.T) {
-	const denied = "does not take the user name and password"
+	const denied = "refuses the user name and password"
 	for _, test := range []struct {
 		name    string
 		answers map[string]answer
@@ -59,16 +59,16 @@ func TestOpenRefusesServer(t *testing.T) {
 		{"cluster", map[string]answer{"INFO": say("$19\r\ncluster_enabled:1\r\n")}, "node of a Redis Cluster"},
 		{"cluster, INFO denied", map[string]answer{"INFO": say("-NOPERM no"), "ZRANGE": say("-MOVED 3999 127.0.0.1:6381")},
 			"node of a Redis Cluster"},
-		{"loading", map[string]answer{"ZRANGE": say("-LOADING Redis is loading")}, "still reading its data"},
+		{"loading", map[string]answer{"ZRANGE": say("-LOADING Redis is loading")}, "still loading its data"},
 		{"password missing", map[string]answer{"ZRANGE": say("-NOAUTH Authentication required.")}, denied},
 		{"password wrong", map[string]answer{"HELLO": say("-WRONGPASS no"), "AUTH": say("-WRONGPASS no")}, denied},
 		{"no right", map[string]answer{"EVAL": say("-NOPERM this user has no permissions to run the 'eval' command")},
-			"may not do what a bucket needs"},
-		{"no transactions", map[string]answer{"MULTI": say("-NOPERM no"), "EXEC": say("-NOPERM no")}, "may not do what a bucket needs"},
+			"lacks a permission that a bucket needs"},
+		{"no transactions", map[string]answer{"MULTI": say("-NOPERM no"), "EXEC": say("-NOPERM no")}, "lacks a permission that a bucket needs"},
 		{"old", map[string]answer{"ZRANGE": say("-ERR syntax error")}, "Redis 6.2 or later"},
 		{"no Redis", map[string]answer{"HELLO": say("HTTP/1.1 400 Bad Request")}, "no Redis server answers"},
-		{"silence", map[string]answer{"HELLO": hangUp}, "the server hangs up"},
-		{"reset", map[string]answer{"HELLO": reset}, "the server hangs up"},
+		{"silence", map[string]answer{"HELLO": hangUp}, "the server closed the connection"},
+		{"reset", map[string]answer{"HELLO": reset}, "the server closed the connection"},
 		{"full", map[string]answer{"HELLO": lastly("-ERR max number of clients reached")}, "too many clients"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestOpenRefusesServer(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("the error shows the password: %v", err)
 			}
-			if denies := strings.Contains(test.want, "may not") || test.want == denied; errors.Is(err, fs.ErrPermission) != denies {
+			if denies := strings.Contains(test.want, "lacks a permission") || test.want == denied; errors.Is(err, fs.ErrPermission) != denies {
 				t.Errorf("Open: %v, want fs.ErrPermission %v", err, denies)
 			}
 		})
@@ -125,11 +125,11 @@ func TestPassword(t *testing.T) {
 		{"redis://HOST/0", server.Password, ""},
 		{"redis://weir@HOST/0", "p/s?w#r@d", ""},
 		{"redis://weir:p%2Fs%3Fw%23r%40d@HOST/0", "", ""},
-		{"redis://HOST", "", "does not take the user name and password"},
-		{"redis://weir@HOST", "wrong", "does not take the user name and password"},
-		{"redis://weir:wrong@HOST", "p/s?w#r@d", "does not take the user name and password"},
+		{"redis://HOST", "", "refuses the user name and password"},
+		{"redis://weir@HOST", "wrong", "refuses the user name and password"},
+		{"redis://weir:wrong@HOST", "p/s?w#r@d", "refuses the user name and password"},
 		{"redis://:" + server.Password + "@HOST/16", "", "DB index is out of range"},
-		{"redis://:" + server.Password + "@HOST?prefix=taken", "", `the prefix "taken" is taken by something else`},
+		{"redis://:" + server.Password + "@HOST?prefix=taken", "", `the prefix "taken" holds something else`},
 	} {
 		t.Setenv("REDIS_PASSWORD", test.variable)
 		b, err := redis.Open(t.Context(), strings.Replace(test.url, "HOST", server.Address, 1))

@@ -223,7 +223,7 @@ func TestWarnings(t *testing.T) {
 // TestWarningsUnknown: what the server does not tell is a warning, not silence.
 func TestWarningsUnknown(t *testing.T) {
 	renamed := redistest.Start(t, "--rename-command", "CONFIG", "")
-	wantWarnings(t, mustOpen(t, renamed.URL("weir")), "does not show its settings (ERR unknown command")
+	wantWarnings(t, mustOpen(t, renamed.URL("weir")), "settings of the server could not be read (ERR unknown command")
 
 	server := redistest.Start(t)
 	c := admin(t, server)
@@ -234,14 +234,14 @@ func TestWarningsUnknown(t *testing.T) {
 		}
 		return mustOpen(t, fmt.Sprintf("redis://%s:secret@%s", user, server.Address))
 	}
-	wantWarnings(t, as("one", "-config"), "does not show its settings (NOPERM")
-	wantWarnings(t, as("two", "-info"), "does not show its replication (NOPERM")
-	wantWarnings(t, as("three", "-pubsub"), "does not say whether a Sentinel watches it (NOPERM")
+	wantWarnings(t, as("one", "-config"), "settings of the server could not be read (NOPERM")
+	wantWarnings(t, as("two", "-info"), "replication of the server could not be read (NOPERM")
+	wantWarnings(t, as("three", "-pubsub"), "not known whether a Sentinel watches the server (NOPERM")
 	wantWarnings(t, as("four", "-@all", "+config|get", "+info", "+pubsub|numsub", "+zrange", "+eval",
 		"+strlen", "+exists", "+zscore", "+multi", "+exec"))
 
 	b := as("five", "-@dangerous")
-	wantWarnings(t, b, "does not show its settings (NOPERM", "does not show its replication (NOPERM")
+	wantWarnings(t, b, "settings of the server could not be read (NOPERM", "replication of the server could not be read (NOPERM")
 	b.Close()
-	wantWarnings(t, b, "does not show its settings (redis: client is closed)", "does not show its replication")
+	wantWarnings(t, b, "settings of the server could not be read (redis: client is closed)", "replication of the server could not be read")
 }

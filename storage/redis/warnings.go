@@ -12,15 +12,15 @@ func (b *Bucket) Warnings(ctx context.Context) []string {
 	var found []string
 	settings, err := b.settings(ctx, "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
 	if err != nil {
-		found = append(found, fmt.Sprintf("the server does not show its settings (%v), so make sure of appendonly yes, "+
+		found = append(found, fmt.Sprintf("the settings of the server could not be read (%v): make sure that they are appendonly yes, "+
 			"appendfsync always, no-appendfsync-on-rewrite no and maxmemory-policy noeviction", err))
 	} else {
 		found = append(found, exposed(settings)...)
 	}
 	info, err := b.info(ctx, "replication")
 	if err != nil {
-		return append(found, fmt.Sprintf("the server does not show its replication (%v), "+
-			"so make sure that no replica can take its place: it may not have the newest objects", err))
+		return append(found, fmt.Sprintf("the replication of the server could not be read (%v): "+
+			"make sure that no replica can take its place, because it may lack the newest objects", err))
 	}
 	return append(found, b.failover(ctx, info)...)
 }
@@ -56,7 +56,7 @@ func exposed(settings map[string]string) (found []string) {
 	// The volatile policies evict only keys with a time to live, and no object has one.
 	policy := settings["maxmemory-policy"]
 	if settings["maxmemory"] != "0" && policy != "noeviction" && !strings.HasPrefix(policy, "volatile-") {
-		found = append(found, fmt.Sprintf("maxmemory-policy is %q, so objects are thrown away when the %s bytes of maxmemory are used: "+
+		found = append(found, fmt.Sprintf("maxmemory-policy is %q, so the server evicts objects when the %s bytes of maxmemory are used: "+
 			"set it to noeviction", policy, settings["maxmemory"]))
 	}
 	return found
@@ -67,7 +67,7 @@ func exposed(settings map[string]string) (found []string) {
 func (b *Bucket) failover(ctx context.Context, info map[string]string) (found []string) {
 	if info["role"] != "master" {
 		found = append(found, fmt.Sprintf("the server is a replica of %s:%s, so it refuses new objects, or loses them, "+
-			"and shows old listings: name the master in the URL", info["master_host"], info["master_port"]))
+			"and its listings are old: name the master in the URL", info["master_host"], info["master_port"]))
 	}
 	if n := info["connected_slaves"]; n != "0" {
 		found = append(found, fmt.Sprintf("the server has replicas (%s), so a failover to one of them loses the newest objects: "+
@@ -79,8 +79,8 @@ func (b *Bucket) failover(ctx context.Context, info map[string]string) (found []
 		return b.client.PubSubNumSub(ctx, channel).Result()
 	})
 	if err != nil {
-		found = append(found, fmt.Sprintf("the server does not say whether a Sentinel watches it (%v), "+
-			"so make sure that none does: it may replace it by a replica, which loses the newest objects", err))
+		found = append(found, fmt.Sprintf("it is not known whether a Sentinel watches the server (%v): "+
+			"make sure that none does, because it may replace it by a replica, which loses the newest objects", err))
 	}
 	if n := sentinels[channel]; n > 0 {
 		found = append(found, fmt.Sprintf("Sentinels watch the server (%d), so they may replace it by a replica, "+

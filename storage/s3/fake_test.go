@@ -260,15 +260,15 @@ func TestOpenRefuses(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "key")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	for _, test := range []struct{ url, want string }{
-		{"s3:bucket", "want s3://bucket/prefix"},
-		{"s3://", "want s3://bucket/prefix"},
-		{"s3:///prefix", "want s3://bucket/prefix"},
-		{"s3://user:hunter2@bucket", "want s3://bucket/prefix"},
+		{"s3:bucket", "must be s3://bucket/prefix"},
+		{"s3://", "must be s3://bucket/prefix"},
+		{"s3:///prefix", "must be s3://bucket/prefix"},
+		{"s3://user:hunter2@bucket", "must be s3://bucket/prefix"},
 		{"s3://bucket/a//b", "invalid key"},
 		{"s3://bucket?endpiont=http://localhost", `unknown parameter "endpiont"`},
-		{"s3://bucket?endpoint=localhost:9000", "is not http://host:port"},
-		{"s3://bucket?endpoint=http://localhost/path", "is not http://host:port"},
-		{"s3://bucket?style=virtual", "neither path nor host"},
+		{"s3://bucket?endpoint=localhost:9000", "must be http://host:port"},
+		{"s3://bucket?endpoint=http://localhost/path", "must be http://host:port"},
+		{"s3://bucket?style=virtual", "must be path or host"},
 		{"s3://bucket?region=x&endpoint=http://127.0.0.1:1", "connection refused"},
 	} {
 		_, err := s3.Open(t.Context(), test.url)

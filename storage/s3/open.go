@@ -36,10 +36,10 @@ func Open(ctx context.Context, rawURL string) (storage.Bucket, error) {
 	}
 	found, err := b.client.BucketExists(ctx, b.name)
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %s does not let us look: %w", rawURL, b.client.EndpointURL(), err)
+		return nil, fmt.Errorf("bucket %s: ask %s whether the bucket exists: %w", rawURL, b.client.EndpointURL(), err)
 	}
 	if !found {
-		return nil, fmt.Errorf("bucket %s: %s has no bucket %q, create it first", rawURL, b.client.EndpointURL(), b.name)
+		return nil, fmt.Errorf("bucket %s: there is no bucket %q at %s: create it first", rawURL, b.name, b.client.EndpointURL())
 	}
 	if prefix == "" {
 		return b, nil
@@ -49,7 +49,7 @@ func Open(ctx context.Context, rawURL string) (storage.Bucket, error) {
 
 func parse(u *url.URL) (b *Bucket, prefix string, err error) {
 	if u.Scheme != "s3" || u.Host == "" || u.Opaque != "" || u.User != nil {
-		return nil, "", errors.New("want s3://bucket/prefix?endpoint=…&region=…&style=…")
+		return nil, "", errors.New("the URL must be s3://bucket/prefix?endpoint=…&region=…&style=…")
 	}
 	if prefix = strings.Trim(u.Path, "/"); prefix != "" {
 		if err := storage.CheckKey(prefix); err != nil {
@@ -62,7 +62,7 @@ func parse(u *url.URL) (b *Bucket, prefix string, err error) {
 	}
 	for name := range query {
 		if !slices.Contains([]string{"endpoint", "region", "style"}, name) {
-			return nil, "", fmt.Errorf("unknown parameter %q, known are endpoint, region and style", name)
+			return nil, "", fmt.Errorf("unknown parameter %q: use endpoint, region or style", name)
 		}
 	}
 	b, err = connect(u.Host, query.Get("endpoint"), query.Get("region"), query.Get("style"))
@@ -76,19 +76,19 @@ func connect(name, endpoint, region, style string) (*Bucket, error) {
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("endpoint %q is not http://host:port or https://host:port", endpoint)
+		return nil, fmt.Errorf("endpoint is %q: it must be http://host:port or https://host:port", endpoint)
 	}
 	lookup, known := map[string]minio.BucketLookupType{
 		"": minio.BucketLookupAuto, "path": minio.BucketLookupPath, "host": minio.BucketLookupDNS,
 	}[style]
 	if !known {
-		return nil, fmt.Errorf("style %q is neither path nor host", style)
+		return nil, fmt.Errorf("style is %q: it must be path or host", style)
 	}
 	keys := credentials.NewChainCredentials([]credentials.Provider{
 		&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{},
 	})
 	if value, err := keys.GetWithContext(nil); err != nil || value.SignerType == credentials.SignatureAnonymous {
-		return nil, errors.New("no credentials, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+		return nil, errors.New("no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	}
 	transport, err := minio.DefaultTransport(u.Scheme == "https")
 	if err != nil {
