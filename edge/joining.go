@@ -267,7 +267,7 @@ func (j *joiner) say(s syncStatus) {
 	j.e.joining.Store(&s)
 	if text := s.Reason + s.Err.Error(); text != j.said {
 		j.said = text
-		j.e.o.Log.Warn("this gateway does not send to the cloud yet: messages stay in the local log", "reason", s.Reason, "err", s.Err, "do", s.Do)
+		j.e.o.Log.Warn("this gateway does not send to the cloud yet: messages stay in the local log", "reason", s.Reason, "err", s.Err, "to_do", s.Do)
 	}
 }
 

@@ -41,7 +41,7 @@ func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 func (r *Role) UnmarshalText(text []byte) error {
 	i := slices.Index(roleNames, string(text))
 	if i <= int(Open) {
-		return fmt.Errorf("role %q: there are %s", text, strings.Join(roleNames[Read:], ", "))
+		return fmt.Errorf("unknown role %q: use one of %s", text, strings.Join(roleNames[Read:], ", "))
 	}
 	*r = Role(i)
 	return nil

@@ -26,8 +26,8 @@ var (
 	// ErrElsewhere is returned by Options.Lookup if this process cannot tell.
 	ErrElsewhere = errors.New("this node cannot tell whose credential this is")
 
-	errMissing = errors.New("a credential is needed: Authorization: Bearer TOKEN")
-	errSession = errors.New("a browser's session can only read: Authorization: Bearer TOKEN is needed")
+	errMissing = errors.New("no credential: send the header Authorization: Bearer TOKEN")
+	errSession = errors.New("a browser's session can only read: to change something, send the header Authorization: Bearer TOKEN")
 	errHost    = errors.New("this port does not answer under that host name: use its address, or add the name to --http-hosts")
 )
 
@@ -92,7 +92,7 @@ func New(o Options) *Guard {
 	g.mux.HandleFunc("POST /login", g.login)
 	g.mux.HandleFunc("POST /logout", g.logout)
 	g.Handle(Read, "/", func(w http.ResponseWriter, r *http.Request) {
-		Reply(w, http.StatusNotFound, Error{Error: "there is no " + r.Method + " " + r.URL.Path + " here"})
+		Reply(w, http.StatusNotFound, Error{Error: "unknown request: " + r.Method + " " + r.URL.Path})
 	})
 	// SameSite and the header already keep other sites out; this gives a clearer error.
 	g.handler = http.NewCrossOriginProtection().Handler(g.mux)
@@ -253,6 +253,11 @@ func (g *Guard) serve(w http.ResponseWriter, r *http.Request) {
 	g.handler.ServeHTTP(w, r)
 }
 
+// tooMany is the answer to an address that the guard has punished.
+func tooMany(w http.ResponseWriter) string {
+	return ErrUnknown.Error() + "; there were too many from this address: try again in " + w.Header().Get("Retry-After") + " s"
+}
+
 // roleError: the caller is known, and has no right to do that.
 type roleError struct {
 	caller Caller
@@ -260,7 +265,7 @@ type roleError struct {
 }
 
 func (e roleError) Error() string {
-	return "credential " + e.caller.Name + " may " + e.caller.Role.String() + ", this needs one that may " + e.need.String()
+	return "credential " + e.caller.Name + " has the role " + e.caller.Role.String() + ": this request needs the role " + e.need.String()
 }
 
 // admit identifies the caller and checks its role.
@@ -349,7 +354,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &role), errors.Is(err, errSession):
 		Reply(w, http.StatusForbidden, Error{Error: err.Error()})
 	case errors.Is(err, ErrUnknown) && g.punish(w, r):
-		Reply(w, http.StatusTooManyRequests, Error{Error: ErrUnknown.Error() + "; others from this address were wrong too: wait " + w.Header().Get("Retry-After") + " s before the next try"})
+		Reply(w, http.StatusTooManyRequests, Error{Error: tooMany(w)})
 	default:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="`+g.o.Service+`"`)
 		Reply(w, http.StatusUnauthorized, Error{Error: err.Error()})

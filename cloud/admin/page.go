@@ -94,7 +94,7 @@ func (g *Guard) refusePage(w http.ResponseWriter, r *http.Request, err error, ne
 	case errors.As(err, &role):
 		d.Caller, status = role.caller, http.StatusForbidden
 	case errors.Is(err, ErrUnknown) && g.punish(w, r):
-		d.Error, status = err.Error()+"; others from this address were wrong too: wait "+w.Header().Get("Retry-After")+" s before the next try", http.StatusTooManyRequests
+		d.Error, status = tooMany(w), http.StatusTooManyRequests
 	}
 	g.writePage(w, status, d)
 }

@@ -49,7 +49,7 @@ func TestPages(t *testing.T) {
 	if got := p.ask("GET", "/", "", withCookies(w)); got.Body.String() != "hello read" {
 		t.Errorf("the front page: %d %s", got.Code, got.Body)
 	}
-	if got := p.ask("GET", "/deep", "", withCookies(w)); got.Code != 403 || !strings.Contains(got.Body.String(), "this needs one that may operate") {
+	if got := p.ask("GET", "/deep", "", withCookies(w)); got.Code != 403 || !strings.Contains(got.Body.String(), "this request needs the role operate") {
 		t.Errorf("a page for another role: %d %s", got.Code, got.Body)
 	}
 	if got := p.ask("GET", "/deep", p.token(Operate)); got.Body.String() != "hello operate" {
@@ -67,7 +67,7 @@ func TestLoginForm(t *testing.T) {
 	if w := logIn(p, "nonsense", "/"); w.Code != 401 || !strings.Contains(w.Body.String(), `role="alert"`) || !strings.Contains(w.Body.String(), `action="/login"`) {
 		t.Errorf("nonsense: %d %s", w.Code, w.Body)
 	}
-	if w := logIn(p, NewToken(), "/"); w.Code != 429 || !strings.Contains(w.Body.String(), "wait") || w.Header().Get("Retry-After") == "" {
+	if w := logIn(p, NewToken(), "/"); w.Code != 429 || !strings.Contains(w.Body.String(), "try again in") || w.Header().Get("Retry-After") == "" {
 		t.Errorf("one wrong token more: %d %s", w.Code, w.Body)
 	}
 	for next, want := range map[string]string{"": "/", "/x?y=1": "/x?y=1", "//evil.example": "/", "/\\evil.example": "/", "https://evil.example/": "/",

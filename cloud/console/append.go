@@ -42,9 +42,9 @@ func (c *console) appendRecords(r *http.Request) (any, error) {
 	}
 	switch {
 	case req.Partition < 0 || req.Partition >= t.Partitions:
-		return nil, fmt.Errorf("%w: topic %s has partitions 0 to %d", errInput, t.Name, t.Partitions-1)
+		return nil, fmt.Errorf("%w: partition %d does not exist: topic %s has partitions 0 to %d", errInput, req.Partition, t.Name, t.Partitions-1)
 	case len(req.Records) == 0:
-		return nil, fmt.Errorf("%w: there are no records", errInput)
+		return nil, fmt.Errorf("%w: records is empty", errInput)
 	}
 	admin.Note(r, "records", len(req.Records))
 	now := time.Now().UnixMilli()

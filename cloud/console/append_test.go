@@ -21,7 +21,7 @@ func TestAppend(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for body, want := range map[string]string{`{"partition":2,"records":[{}]}`: "partitions 0 to 1", `{"partition":-1,"records":[{}]}`: "partitions 0 to 1",
-		`{"partition":0}`: "no records", `{"records":[{"kay":""}]}`: "kay"} {
+		`{"partition":0}`: "records is empty", `{"records":[{"kay":""}]}`: "kay"} {
 		if e := ask[Error](t, n, 400, "POST", path, body); !strings.Contains(e.Error, want) {
 			t.Errorf("%s: %q", body, e.Error)
 		}

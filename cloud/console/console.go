@@ -253,7 +253,7 @@ func (c *console) newToken(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if req.Uses < 0 || req.Seconds < 0 || req.Seconds > maxTokenSeconds {
-		return nil, fmt.Errorf("%w: a join token needs a positive number of uses, and of seconds up to %d", errInput, maxTokenSeconds)
+		return nil, fmt.Errorf("%w: uses must not be negative, and seconds must be from 0 to %d", errInput, maxTokenSeconds)
 	}
 	f := c.Fleet()
 	if f == nil {
@@ -299,7 +299,7 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 	case "deny":
 		change = func(ctx context.Context, id string) error { return f.Deny(ctx, id, topics) }
 	default:
-		return nil, fmt.Errorf("%w: a gateway can be reset or revoked, or be allowed or denied topics", errInput)
+		return nil, fmt.Errorf("%w: the change to a gateway must be reset, revoke, allow or deny", errInput)
 	}
 	if err := change(r.Context(), id); err != nil {
 		return nil, err
@@ -312,7 +312,7 @@ func (c *console) changeGateway(r *http.Request) (any, error) {
 func partitions(r *http.Request) (int32, error) {
 	n, err := strconv.ParseInt(r.URL.Query().Get("count"), 10, 32)
 	if err != nil {
-		return 0, fmt.Errorf("%w: count of partitions: %w", errInput, err)
+		return 0, fmt.Errorf("%w: count must be the new number of partitions: %w", errInput, err)
 	}
 	return int32(n), nil
 }

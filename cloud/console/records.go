@@ -91,7 +91,7 @@ func wants(r *http.Request, t broker.Topic) (wanted, error) {
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 0 || n > most {
-			return fmt.Errorf("%w: %s=%q is not a number from 0 to %d", errInput, name, text, most)
+			return fmt.Errorf("%w: %s is %q: it must be a number from 0 to %d", errInput, name, text, most)
 		}
 		set(n)
 		return nil
@@ -104,7 +104,7 @@ func wants(r *http.Request, t broker.Topic) (wanted, error) {
 	if since := q.Get("since"); since != "" && err == nil {
 		at, failed := time.Parse(time.RFC3339Nano, since)
 		if failed != nil || w.offset >= 0 {
-			return w, fmt.Errorf("%w: since is a time like 2026-01-31T12:00:00Z, and stands in the place of offset", errInput)
+			return w, fmt.Errorf("%w: since must be a time like 2026-01-31T12:00:00Z, and cannot be combined with offset", errInput)
 		}
 		w.since = at.UnixMilli()
 	}
@@ -118,7 +118,7 @@ func (c *console) begin(ctx context.Context, w wanted) (int64, error) {
 	case err != nil:
 		return 0, err
 	case w.offset > end:
-		return 0, fmt.Errorf("%w: offset %d is behind the end of partition %d of %s, which has %d to %d", errInput, w.offset, w.partition, w.topic.Name, start, end)
+		return 0, fmt.Errorf("%w: offset %d is after the end of partition %d of topic %s, which has offsets %d to %d", errInput, w.offset, w.partition, w.topic.Name, start, end)
 	case w.offset >= 0:
 		return max(w.offset, start), nil
 	case w.since == 0:

@@ -92,7 +92,7 @@ func TestRecords(t *testing.T) {
 	if r := ask[Records](t, n, 200, "GET", path+"?value_bytes=3&max=1", "").Records[0]; string(r.Value) != "val" || r.Size != 7 {
 		t.Errorf("cut: %+v", r)
 	}
-	for query, want := range map[string]string{"?partition=2": "partition", "?offset=-1": "offset", "?offset=14": "behind the end", "?max=1001": "max", "?offset=1&since=2099-01-01T00:00:00Z": "in the place of", "?since=yesterday": "since"} {
+	for query, want := range map[string]string{"?partition=2": "partition", "?offset=-1": "offset", "?offset=14": "after the end", "?max=1001": "max", "?offset=1&since=2099-01-01T00:00:00Z": "combined with offset", "?since=yesterday": "since"} {
 		if e := ask[Error](t, n, 400, "GET", path+query, ""); !strings.Contains(e.Error, want) {
 			t.Errorf("%s: %q", query, e.Error)
 		}

@@ -63,7 +63,7 @@ func (c *console) setUser(r *http.Request) (any, error) {
 	}
 	admin.Note(r, "user", req.Name)
 	if len(req.Credentials) == 0 {
-		return nil, fmt.Errorf("%w: a user needs a credential", errInput)
+		return nil, fmt.Errorf("%w: credentials is empty: a user needs at least one", errInput)
 	}
 	return struct{}{}, a.SetCredentials(r.Context(), req.Name, req.Credentials...)
 }
@@ -129,7 +129,7 @@ func (c *console) deleteACLs(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if f == (auth.Filter{}) {
-		return nil, fmt.Errorf("%w: say which ACLs are to be deleted", errInput)
+		return nil, fmt.Errorf("%w: a filter is needed: name, principal, host, type, pattern, operation or permission", errInput)
 	}
 	admin.Note(r, "filter", r.URL.RawQuery)
 	removed, err := a.RemoveACLs(r.Context(), f)
@@ -191,9 +191,9 @@ func (c *console) setAdmin(r *http.Request) (any, error) {
 	admin.Note(r, "name", req.Name, "role", req.Role)
 	switch {
 	case len(req.Hash) != len(admin.Hash{}):
-		return nil, fmt.Errorf("%w: the hash of a token has %d bytes", errInput, len(admin.Hash{}))
+		return nil, fmt.Errorf("%w: hash must be the SHA-256 of a token, %d bytes", errInput, len(admin.Hash{}))
 	case strings.Contains(req.Name, ":"):
-		return nil, fmt.Errorf("%w: names with a colon are those of nodes", errInput)
+		return nil, fmt.Errorf("%w: a name must not have a colon: such names are reserved for nodes", errInput)
 	}
 	return struct{}{}, a.SetAdmin(r.Context(), req.Name, req.Role, admin.Hash(req.Hash), time.Now())
 }

@@ -60,7 +60,7 @@ func (c *console) createTopic(r *http.Request) (any, error) {
 		req.Partitions = -1
 	}
 	if broker.Reserved(req.Name) {
-		return nil, fmt.Errorf("%w: the name %q is Weir's or Kafka's own", broker.ErrInvalidTopic, req.Name)
+		return nil, fmt.Errorf("%w: the name %q is reserved for Weir or Kafka", broker.ErrInvalidTopic, req.Name)
 	}
 	t, err := c.Broker.CreateTopic(r.Context(), req.Name, req.Partitions, req.Configs)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestSessions(t *testing.T) {
 	node, own, _ := guarded(t, false)
 	dataOf(t, "data/edge", own)
 	var out strings.Builder
-	if code := run([]string{"sessions", "--edge", node.URL}, nil, nil, &out, &out); !strings.Contains(out.String(), "there is no GET /sessions here") {
+	if code := run([]string{"sessions", "--edge", node.URL}, nil, nil, &out, &out); !strings.Contains(out.String(), "unknown request: GET /sessions") {
 		t.Errorf("with the gateway's own credential: %d\n%s", code, &out)
 	}
 }

@@ -152,7 +152,7 @@ func (s *Sender) note(addr, next string, welcome bool, refused, err error) {
 	switch {
 	case said.text == before.text && !welcome:
 	case refused != nil:
-		s.log.Warn("the cloud refuses this gateway at this address: messages stay in the local log, and the next address is tried", "address", addr, "err", refused, "next", next, "do", do)
+		s.log.Warn("the cloud refuses this gateway at this address: messages stay in the local log, and the next address is tried", "address", addr, "err", refused, "next", next, "to_do", do)
 	default:
 		s.log.Warn("no link to the cloud: trying again", "address", addr, "err", err, "next", next)
 	}
