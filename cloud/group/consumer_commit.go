@@ -55,12 +55,12 @@ func (c *Coordinator) MayFetch(group, member string, epoch int32) error {
 	return nil
 }
 
-// land adds to the number of commits on their way to the bucket, for each partition:
-// its next reader must not start before they have landed.
-func (g *group) land(offsets []Offset, by int) {
+// countInFlight adds to the number of commits on their way to the bucket, for each
+// partition: its next reader must not start before their outcome is known.
+func (g *group) countInFlight(offsets []Offset, by int) {
 	for _, o := range offsets {
-		if g.landing[o.Partition] += by; g.landing[o.Partition] == 0 {
-			delete(g.landing, o.Partition)
+		if g.committing[o.Partition] += by; g.committing[o.Partition] == 0 {
+			delete(g.committing, o.Partition)
 		}
 	}
 }

@@ -127,7 +127,7 @@ func (m *consumer) reconcile(r *ConsumerHeartbeatRequest) (changed bool) {
 	for _, p := range m.target {
 		switch owner := cs.owners[p]; {
 		case owner == m:
-		case owner != nil || g.landing[p] > 0:
+		case owner != nil || g.committing[p] > 0:
 			m.waits = true
 		default:
 			cs.owners[p] = m

@@ -27,10 +27,10 @@ type group struct {
 	settled   time.Time   // settling ends then at the latest
 	newcomers bool        // a member has arrived since the last check
 
-	offsets map[Partition]Offset // durable: only Apply changes it
-	flying  int                  // commits proposed and not yet applied
-	landing map[Partition]int    // the same, by partition
-	held    bool                 // joining is over, and the next generation waits for flying commits
+	offsets    map[Partition]Offset // durable: only Apply changes it
+	inFlight   int                  // commits proposed and not yet applied
+	committing map[Partition]int    // the same, by partition
+	held       bool                 // joining is over, and the next generation waits for commits in flight
 
 	consumers *consumers // nil: a classic group
 
@@ -42,11 +42,11 @@ type group struct {
 func (c *Coordinator) newGroup(id string) *group {
 	g := &group{
 		c: c, id: id, state: Empty, partition: OffsetsPartition(id),
-		members:   make(map[string]*member),
-		instances: make(map[string]string),
-		pending:   make(map[string]*time.Timer),
-		offsets:   make(map[Partition]Offset),
-		landing:   make(map[Partition]int),
+		members:    make(map[string]*member),
+		instances:  make(map[string]string),
+		pending:    make(map[string]*time.Timer),
+		offsets:    make(map[Partition]Offset),
+		committing: make(map[Partition]int),
 	}
 	c.groups[id] = g
 	return g
@@ -54,7 +54,7 @@ func (c *Coordinator) newGroup(id string) *group {
 
 // dropIdle forgets a group that has neither members nor offsets.
 func (g *group) dropIdle() {
-	if g.state == Empty && len(g.members)+len(g.pending)+len(g.offsets)+g.flying == 0 {
+	if g.state == Empty && len(g.members)+len(g.pending)+len(g.offsets)+g.inFlight == 0 {
 		delete(g.c.groups, g.id)
 	}
 }

@@ -34,8 +34,8 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, err
 		keep = append(keep, o)
 	}
 	if len(keep) > 0 {
-		// The caller's ctx does not bound it: finishJoin must know when the entry has
-		// landed, or never will.
+		// The caller's ctx does not bound it: finishJoin must know when it is
+		// certain whether the entry was written.
 		if err = log.Propose(context.WithoutCancel(ctx), kindCommit, encodeCommit(r.Group, now, keep)); err != nil {
 			err = fmt.Errorf("commit offsets of group %q: %w: %w", r.Group, ErrUnavailable, err)
 		}
@@ -47,7 +47,7 @@ func (c *Coordinator) Commit(ctx context.Context, r CommitRequest) ([]error, err
 	return errs, nil
 }
 
-// startCommit decides whether the caller may commit, and counts the commit as flying.
+// startCommit decides whether the caller may commit, and counts the commit as in flight.
 func (c *Coordinator) startCommit(r *CommitRequest) (*group, machine.Log, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,8 +70,8 @@ func (c *Coordinator) startCommit(r *CommitRequest) (*group, machine.Log, error)
 	if err := g.mayCommit(r); err != nil {
 		return nil, nil, err
 	}
-	g.flying++
-	g.land(r.Offsets, 1)
+	g.inFlight++
+	g.countInFlight(r.Offsets, 1)
 	return g, c.log, nil
 }
 
@@ -102,12 +102,12 @@ func (g *group) mayCommit(r *CommitRequest) error {
 func (c *Coordinator) endCommit(g *group, r *CommitRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	g.flying--
-	g.land(r.Offsets, -1)
+	g.inFlight--
+	g.countInFlight(r.Offsets, -1)
 	if c.closed {
 		return
 	}
-	if g.flying == 0 && g.held {
+	if g.inFlight == 0 && g.held {
 		g.finishJoin()
 	}
 	g.dropIdle()
@@ -207,7 +207,7 @@ func (c *Coordinator) startDelete(group string, empty bool) (machine.Log, error)
 	if !ok {
 		return nil, ErrUnknownGroup
 	}
-	if empty && (g.state != Empty || len(g.pending)+g.flying > 0) {
+	if empty && (g.state != Empty || len(g.pending)+g.inFlight > 0) {
 		return nil, ErrGroupNotEmpty
 	}
 	return c.log, nil

@@ -70,10 +70,10 @@ func (g *group) endJoin() {
 
 // finishJoin makes the next generation and tells its members. It first waits for
 // commits of the last generation that are on their way to the bucket: the next reader
-// of a partition starts at what was committed, and none of them may land after one of
+// of a partition starts at what was committed, and none of them may be written after one of
 // its commits.
 func (g *group) finishJoin() {
-	if g.flying > 0 {
+	if g.inFlight > 0 {
 		g.held = true
 		return
 	}

@@ -39,13 +39,13 @@ func (c *Coordinator) add(ctx context.Context, id string, p Producer, places []s
 		c.mu.Unlock()
 		return err
 	}
-	t.take(size)
+	t.reserve(size)
 	c.mu.Unlock()
 
 	err = c.propose(ctx, "add to transaction", []commitlog.Command{encodeAdd(id, c.now(), places, groups...)}, nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	t.land(size)
+	t.done(size)
 	return err
 }
 

@@ -33,12 +33,12 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 			// An error means that the log has ended; the batch behind the entry gets it too.
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			t.land(placeSize)
+			t.done(placeSize)
 		})
 	}
 	c.log.Append(a.Append, func(base int64, err error) {
 		c.mu.Lock()
-		t.land(0)
+		t.done(0)
 		c.mu.Unlock()
 		done(base, err)
 	})
@@ -50,11 +50,11 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 	if _, ok := t.adding[place]; ok {
 		t.adding[place] = true // batches from other goroutines may follow
 	}
-	t.land(0)
+	t.done(0)
 }
 
 // admit decides whether a batch may go to the log now, and whether its partition must
-// be added first. It counts what will be passed to the log as flying, and with add
+// be added first. It counts what will be passed to the log as in flight, and with add
 // the caller too, so that the transaction does not end before the caller has noted
 // that the entry is in line.
 func (c *Coordinator) admit(a *Appended, place state.Place) (t *transaction, add bool, err error) {
@@ -73,9 +73,9 @@ func (c *Coordinator) admit(a *Appended, place state.Place) (t *transaction, add
 			t.adding = make(map[state.Place]bool)
 		}
 		t.adding[place] = false
-		t.take(placeSize)
-		t.take(0)
+		t.reserve(placeSize)
+		t.reserve(0)
 	}
-	t.take(0)
+	t.reserve(0)
 	return t, add, nil
 }

@@ -77,7 +77,7 @@ func TestTwoConnections(t *testing.T) {
 		w.want(<-w.send(p, a0, true), nil) // the journal would have data of no known transaction
 		w.mu.Lock()
 		for range 3 {
-			tx.land(0)
+			tx.done(0)
 		}
 		tx.reserved -= placeSize
 		w.mu.Unlock()

@@ -165,8 +165,8 @@ func (c *Coordinator) check(id string) error {
 	return nil
 }
 
-// propose makes commands durable and applied. The caller's ctx does not bound it:
-// what is counted as flying must be known to have landed, or to never land.
+// propose makes commands durable and applied. The caller's ctx does not bound it: what
+// is in flight is counted until it is certain whether it was written.
 func (c *Coordinator) propose(ctx context.Context, what string, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
 	return unavailable(what, c.log.ProposeAll(context.WithoutCancel(ctx), commands, end))
 }

@@ -18,12 +18,12 @@
 // Apply, from entries of the log, both in recovery and in normal operation. The rest
 // says what is on its way to the log, and ends with the ownership.
 //
-// Nothing lands behind a marker. Whatever adds to a transaction is counted from the
-// decision to allow it until it has landed. A change that ends the transaction admits
-// nothing new (ErrConcurrent), waits until the count is zero, and only then goes to
-// the log. And nothing lands in a partition before the entry that adds it: one
-// goroutine passes the entry and the batch behind it to the log, and the log keeps
-// that order.
+// No data of a transaction is written behind its marker. Whatever adds to a transaction
+// is counted from the decision to allow it until its outcome is known. A change that
+// ends the transaction admits nothing new (ErrConcurrent), waits until the count is
+// zero, and only then goes to the log. And nothing is written to a partition before the
+// entry that adds it: one goroutine passes the entry and the batch behind it to the log,
+// and the log keeps that order.
 //
 // One mutex in Coordinator guards all of it. It is never held while the log or the
 // groups are called. The one goroutine is that of the time-outs (expire.go).

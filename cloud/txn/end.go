@@ -24,7 +24,7 @@ func (c *Coordinator) End(ctx context.Context, r EndRequest) (Producer, error) {
 		return again, err
 	}
 	defer c.release(t)
-	now := c.quiet(ctx, t)
+	now := c.drain(ctx, t)
 	if now.state != Ongoing {
 		if done, err := now.idle(&r); err != nil || done {
 			return now.producer, err

@@ -82,7 +82,7 @@ func (c *Coordinator) overdue(now int64) []*transaction {
 // still be using it. It does not wait for the log, so that many aborts share few
 // slots.
 func (c *Coordinator) abort(ctx context.Context, t *transaction) {
-	now := c.quiet(ctx, t)
+	now := c.drain(ctx, t)
 	epoch := now.producer.fence()
 	entry := encodeEnd(t.id, c.now(), false, Producer{now.producer.ID, epoch}, NoProducer)
 	c.log.Submit([]commitlog.Command{entry}, markers(&now, false, epoch), func(err error) {
@@ -105,7 +105,7 @@ func (c *Coordinator) idle(now int64) []*transaction {
 	defer c.mu.Unlock()
 	var idle []*transaction
 	for _, t := range c.ids {
-		if t.known() && t.state != Ongoing && !t.busy && t.flying == 0 && c.serving && t.updated+c.opts.Expiry.Milliseconds() <= now {
+		if t.known() && t.state != Ongoing && !t.busy && t.inFlight == 0 && c.serving && t.updated+c.opts.Expiry.Milliseconds() <= now {
 			t.busy = true
 			idle = append(idle, t)
 		}

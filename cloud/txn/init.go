@@ -24,7 +24,7 @@ func (c *Coordinator) InitProducerID(ctx context.Context, r InitRequest) (Produc
 		return again, err
 	}
 	defer c.release(t)
-	now := c.quiet(ctx, t)
+	now := c.drain(ctx, t)
 	next := Producer{now.producer.ID, now.producer.Epoch + 1}
 	if !now.known() || now.producer.exhausted() {
 		id, err := c.newProducerID(ctx)
@@ -68,7 +68,7 @@ func (c *Coordinator) startInit(r *InitRequest) (*transaction, Producer, error) 
 	case t.busy:
 		return nil, NoProducer, ErrConcurrent
 	case r.Expected == nil || *r.Expected == t.producer:
-	case *r.Expected == t.last && t.state != Ongoing && t.flying == 0:
+	case *r.Expected == t.last && t.state != Ongoing && t.inFlight == 0:
 		return nil, t.producer, nil
 	default:
 		return nil, NoProducer, ErrFenced

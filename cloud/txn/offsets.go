@@ -43,7 +43,7 @@ func (c *Coordinator) CommitOffsets(ctx context.Context, r OffsetsRequest) ([]er
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.staging, s)
-	t.land(size)
+	t.done(size)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (c *Coordinator) startStaging(r *OffsetsRequest) (*transaction, *staging, i
 	if !c.fits(t, size) {
 		return nil, nil, 0, ErrTooLarge
 	}
-	t.take(size)
+	t.reserve(size)
 	c.staging[s] = struct{}{}
 	return t, s, size, nil
 }

@@ -108,7 +108,7 @@ func TestOffsetsAreRefused(t *testing.T) {
 			t.Errorf("%v, %v", errs, err)
 		}
 		w.pending(b0)
-		if w.ids[id].reserved != 0 || w.ids[id].flying != 0 {
+		if w.ids[id].reserved != 0 || w.ids[id].inFlight != 0 {
 			t.Errorf("left over: %+v", w.ids[id])
 		}
 	})

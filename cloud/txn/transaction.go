@@ -18,10 +18,10 @@ type transaction struct {
 	durable
 
 	busy     bool                 // a change that must be alone is under way
-	flying   int                  // calls and entries that add to the transaction and have not landed
-	landed   chan struct{}        // closed when flying is zero; not nil while a caller waits for that
+	inFlight int                  // calls and entries that add to the transaction and whose outcome is not known yet
+	idle     chan struct{}        // closed when inFlight is zero; not nil while a caller waits for that
 	adding   map[state.Place]bool // implicitly added and not yet applied; true: the entry is in line
-	reserved int                  // bytes of the end that flying calls and entries will take
+	reserved int                  // bytes of the end that calls and entries in flight will take
 }
 
 // durable is the part of a transactional id that comes from entries of the log. Only
@@ -120,19 +120,19 @@ func (p Producer) fence() int16 {
 	return p.Epoch + 1
 }
 
-// take counts a call or entry as flying, and reserves its bytes of the end.
-func (t *transaction) take(size int) {
-	t.flying++
+// reserve counts a call or entry as in flight, and reserves its bytes of the end.
+func (t *transaction) reserve(size int) {
+	t.inFlight++
 	t.reserved += size
 }
 
-// land undoes take.
-func (t *transaction) land(size int) {
-	t.flying--
+// done undoes reserve.
+func (t *transaction) done(size int) {
+	t.inFlight--
 	t.reserved -= size
-	if t.flying == 0 && t.landed != nil {
-		close(t.landed)
-		t.landed = nil
+	if t.inFlight == 0 && t.idle != nil {
+		close(t.idle)
+		t.idle = nil
 	}
 }
 
@@ -145,18 +145,18 @@ func (c *Coordinator) fits(t *transaction, more int) bool {
 	return size <= c.opts.MaxBytes
 }
 
-// quiet waits until nothing of the transaction flies, and returns the durable part.
+// drain waits until nothing of the transaction is in flight, and returns the durable part.
 // The caller has made the transaction busy, so nothing changes it until release.
-func (c *Coordinator) quiet(ctx context.Context, t *transaction) durable {
+func (c *Coordinator) drain(ctx context.Context, t *transaction) durable {
 	defer stopwatch.Waiting(ctx)()
 	c.mu.Lock()
-	for t.flying > 0 {
-		if t.landed == nil {
-			t.landed = make(chan struct{})
+	for t.inFlight > 0 {
+		if t.idle == nil {
+			t.idle = make(chan struct{})
 		}
-		landed := t.landed
+		idle := t.idle
 		c.mu.Unlock()
-		<-landed
+		<-idle
 		c.mu.Lock()
 	}
 	defer c.mu.Unlock()
@@ -168,7 +168,7 @@ func (c *Coordinator) release(t *transaction) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.busy = false
-	if !t.known() && c.ids[t.id] == t { // made for an entry that never landed
+	if !t.known() && c.ids[t.id] == t { // made for an entry that was never written
 		delete(c.ids, t.id)
 	}
 }

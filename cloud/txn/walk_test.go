@@ -240,7 +240,7 @@ func crowd(t *testing.T, seed uint64) {
 	time.Sleep(2 * minute) // what is still ongoing times out
 	synctest.Wait()
 	for _, x := range []string{id + "0", id + "1"} {
-		if d, err := w.Describe(x); err != nil || d.State == Ongoing || w.ids[x].busy || w.ids[x].flying != 0 || w.ids[x].reserved != 0 || len(w.ids[x].adding) != 0 {
+		if d, err := w.Describe(x); err != nil || d.State == Ongoing || w.ids[x].busy || w.ids[x].inFlight != 0 || w.ids[x].reserved != 0 || len(w.ids[x].adding) != 0 {
 			t.Errorf("seed %d: %+v, %v", seed, d, err)
 		}
 	}
