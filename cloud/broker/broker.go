@@ -35,6 +35,7 @@ type (
 	Append  = commitlog.Append
 	Source  = logstate.Source
 	Fetched = commitlog.Fetched
+	Lease   = commitlog.Lease
 	Refused = commitlog.RefusedError
 )
 

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"os"
-	"sync"
 	"time"
+
+	"github.com/weirmq/weir/storage/freelist"
 )
 
 // Frame says how to read the rest of a frame whose length is known. The zero value
@@ -18,9 +18,10 @@ type Frame struct {
 	Whole time.Duration // time for all of it to arrive; default: 30 s
 	Floor int           // bytes per second, measured over a Piece: a slower peer gets ErrSlow; default: 8 KiB/s
 
-	// Buffers, if set, provides the memory for the frame, in buffers that are each twice
-	// as large as the one before. The caller puts back what Read returns.
-	Buffers *Buffers
+	// Buffers, if set, provides the memory for the frame: a buffer that was kept and has
+	// room for all of it, or else buffers that are each twice as large as the one before.
+	// The caller puts back what Read returns.
+	Buffers *freelist.List
 }
 
 // Piece is how many bytes are paid for before the first byte is read. After that,
@@ -47,7 +48,7 @@ const patience = time.Second
 // Claim.Grow, of r, and of deadline; io.ErrUnexpectedEOF if the frame is cut short.
 func (f Frame) Read(ctx context.Context, deadline func(time.Time) error, r io.Reader, claim *Claim, size int) ([]byte, error) {
 	left := cmp.Or(f.Whole, 30*time.Second)
-	var p []byte
+	p := f.Buffers.Kept(size) // it is there already, so it costs nothing that was not paid for
 	for len(p) < size {
 		n := min(max(Piece, len(p)), size-len(p))
 		if err := claim.Grow(ctx, int64(n)); err != nil {
@@ -98,38 +99,4 @@ func (f Frame) piece(deadline func(time.Time) error, r io.Reader, claim *Claim, 
 			return n, ErrSlow
 		}
 	}
-}
-
-// Buffers keeps memory that was used for frames, by size, for reuse. A nil *Buffers
-// keeps nothing. It may be used by many goroutines.
-type Buffers struct {
-	pools [largestClass - smallestClass + 1]sync.Pool // of *[]byte with 1<<class bytes
-}
-
-// A buffer has 1<<class bytes.
-const (
-	smallestClass = 13 // 8 KiB
-	largestClass  = 24 // 16 MiB
-)
-
-// Get returns an empty buffer with room for n bytes.
-func (b *Buffers) Get(n int) []byte {
-	class := max(bits.Len(uint(max(n, 1)-1)), smallestClass)
-	if b == nil || class > largestClass {
-		return make([]byte, 0, n)
-	}
-	if p, ok := b.pools[class-smallestClass].Get().(*[]byte); ok {
-		return (*p)[:0]
-	}
-	return make([]byte, 0, 1<<class)
-}
-
-// Put returns a buffer that is no longer referenced. The buffer need not come from
-// Get; one of a size that is not kept is left to the garbage collector.
-func (b *Buffers) Put(p []byte) {
-	class := bits.Len(uint(cap(p))) - 1
-	if b == nil || class < smallestClass || class > largestClass || cap(p) != 1<<class {
-		return
-	}
-	b.pools[class-smallestClass].Put(&p)
 }

@@ -277,6 +277,7 @@ func (s *Server) appended(topic broker.Topic, rp *kmsg.ProduceResponseTopicParti
 	}
 	// The time was set on the log's own copy, which is in its tail cache.
 	if f, err := s.broker.Fetch(s.ctx, topic.ID, rp.Partition, rp.BaseOffset, 1); err == nil && len(f.Batches) > 0 {
+		defer f.Lease.Release()
 		if b := record.Batch(f.Batches[0]); b.LogAppendTime() {
 			rp.LogAppendTime = b.MaxTimestamp()
 		}

@@ -62,6 +62,15 @@ type fetchResponse struct {
 	err       error
 	committed bool // read_committed: an empty list of aborted transactions is [], not null
 	topics    []fetchedTopic
+	leases    []*broker.Lease // of the batches
+}
+
+// release says that nobody refers to the batches any more.
+func (f *fetchResponse) release() {
+	for _, l := range f.leases {
+		l.Release()
+	}
+	f.leases = nil
 }
 
 type fetchedTopic struct {
@@ -99,6 +108,7 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 		resp := f.all()
 		if f.size > held && held < s.largestAnswer() { // the first batch may exceed all limits: take enough memory for it
 			least = f.size
+			resp.release()
 			continue
 		}
 		if over || f.failed || f.size >= min(int(q.MinBytes), limit) || len(f.watches) == 0 {
@@ -112,6 +122,7 @@ func (s *Server) fetch(ctx context.Context, r *request, q *kmsg.FetchRequest) (*
 			return resp, nil
 		}
 		r.dropAnswer()
+		resp.release()
 		began := time.Now()
 		over = waitAny(ctx, timer.C, f.watches)
 		leave()
@@ -133,6 +144,7 @@ type fetching struct {
 	failed  bool // a partition has an error, which is answered at once
 	watch   bool
 	watches []<-chan struct{}
+	leases  []*broker.Lease
 }
 
 func (f *fetching) all() *fetchResponse {
@@ -154,6 +166,7 @@ func (f *fetching) all() *fetchResponse {
 			f.failed = f.failed || got.err != nil
 		}
 	}
+	resp.leases = f.leases
 	return resp
 }
 
@@ -191,6 +204,9 @@ func (f *fetching) one(topic broker.Topic, want *kmsg.FetchRequestTopicPartition
 			got.start, got.end, got.stable = found.Start, found.End, found.Stable // answered with this error too
 		}
 		return atRest(err)
+	}
+	if len(found.Batches) > 0 {
+		f.leases = append(f.leases, found.Lease)
 	}
 	got.start, got.end, got.stable, got.aborted = found.Start, found.End, found.Stable, found.Aborted
 	for _, b := range found.Batches {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/weirmq/weir/cloud/budget"
+	"github.com/weirmq/weir/storage/freelist"
 	"github.com/weirmq/weir/storage/pause"
 )
 
@@ -212,7 +213,7 @@ func frameError(err error) error {
 // buffers returns where the frame of a Produce comes from and is put back. It is nil
 // for other requests: for them it is not known when the frame is no longer
 // referenced.
-func (r *request) buffers() *budget.Buffers {
+func (r *request) buffers() *freelist.List {
 	if r.api.key == kmsg.Produce {
 		return r.conn.s.buffers
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/weirmq/weir/cloud/listener"
 	"github.com/weirmq/weir/cloud/login"
 	"github.com/weirmq/weir/cloud/measure"
+	"github.com/weirmq/weir/storage/freelist"
 )
 
 // Options of a Server. Listeners, Broker and Access are required; the zero value of any
@@ -109,8 +110,8 @@ type Server struct {
 	strangers *budget.Pool // for requests of clients that have not logged in
 	memory    *budget.Pool // for requests of all others
 	answers   *budget.Pool
-	polls     *budget.Pool    // for a Fetch while it waits for records
-	buffers   *budget.Buffers // for frames of Produces
+	polls     *budget.Pool   // for a Fetch while it waits for records
+	buffers   *freelist.List // memory of Produces that were answered, for the frames of the next ones
 
 	readers, writers sync.Pool // of *bufio.Reader and *bufio.Writer; each connection has one of each
 
@@ -136,7 +137,7 @@ func New(o Options) (*Server, error) {
 		broker:  o.Broker,
 		access:  o.Access,
 		lines:   budget.NewLines(budget.LinesOptions{}),
-		buffers: new(budget.Buffers),
+		buffers: freelist.New(o.MemoryBytes / 2),
 		decode:  newDecoding(),
 		conns:   make(map[*conn]struct{}),
 	}

@@ -99,7 +99,9 @@ func (c *conn) send(ctx context.Context, r *request, resp kmsg.Response) error {
 		chunks, size := f.chunks(p)
 		binary.BigEndian.PutUint32(chunks[0], uint32(size-4))
 		c.meter.Worked()
-		return c.sendChunks(chunks)
+		err := c.sendChunks(chunks)
+		f.release()
+		return err
 	}
 	p = resp.AppendTo(p)
 	binary.BigEndian.PutUint32(p, uint32(len(p)-4))

@@ -15,10 +15,12 @@ type applier struct{ log *Log }
 // answers of the slot.
 func (a applier) Apply(pos journal.Position, entries []journal.Entry) error {
 	l := a.log
+	l.applying = l.flight.memory(entries)
 	if err := l.apply(pos, entries); err != nil {
 		return fmt.Errorf("apply slot %s: %w", journal.SlotKey(l.shard, pos), err)
 	}
 	l.upkeep.Applied(pos, entries)
+	l.applying.drop()
 	l.acked.Store(pos.Slot)
 	l.flight.applied() // nothing, in recovery
 	l.line.nudge()

@@ -117,7 +117,7 @@ func (l *Log) build(number uint64, held bool) bool {
 		b.slot.end(l.Err())
 		return true
 	}
-	if _, err := l.journal.WriteInPlace(b.slot.raw, b.slot.entries); err != nil {
+	if _, err := l.journal.WriteInPlace(&b.slot.memory.laid, b.slot.entries); err != nil {
 		l.fail(err)
 	}
 	return true

@@ -59,7 +59,8 @@ func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes
 		if committed && offset >= v.stable {
 			return f, nil
 		}
-		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes)
+		f.Lease = new(Lease)
+		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes, f.Lease)
 		switch {
 		case err == nil:
 			l.readable(key, v, offset)
@@ -116,12 +117,12 @@ func (l *Log) look(key state.Place) (view, error) {
 
 // collect reads from offset on: first what lies in segments, then in slots.
 // fs.ErrNotExist: an object of the view is gone.
-func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64, maxBytes int) ([][]byte, error) {
+func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64, maxBytes int, lease *Lease) ([][]byte, error) {
 	var batches [][]byte
 	size := 0
 	i := sort.Search(len(v.pieces), func(i int) bool { return v.pieces[i].Next > offset })
 	for i < len(v.pieces) && (len(batches) == 0 || size < maxBytes) {
-		got, next, err := l.collectPieces(ctx, key, v, i, offset, maxBytes-size)
+		got, next, err := l.collectPieces(ctx, key, v, i, offset, maxBytes-size, lease)
 		if err != nil && len(batches) > 0 {
 			return batches, nil // the read that begins there reports the error
 		}
@@ -147,7 +148,7 @@ func (l *Log) collect(ctx context.Context, key state.Place, v view, offset int64
 		size += int(v.index[last].Size)
 		last++
 	}
-	runs, err := l.load(ctx, key, v.index[first:last])
+	runs, err := l.load(ctx, key, v.index[first:last], lease)
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +160,12 @@ const rowAhead = 16
 
 // collectPieces reads from offset on, which lies in the i-th piece, and perhaps in the
 // pieces behind it. next is where the read ended.
-func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int, offset int64, maxBytes int) (got []record.Batch, next int64, err error) {
+func (l *Log) collectPieces(ctx context.Context, key state.Place, v view, i int, offset int64, maxBytes int, lease *Lease) (got []record.Batch, next int64, err error) {
 	x := &v.pieces[i]
 	next = x.Next
 	var data []byte
 	if x.Segment.Slot {
-		data = l.tail.get(cacheKey{key, x.Base})
+		data = l.tail.get(cacheKey{key, x.Base}, lease)
 	}
 	if data != nil {
 		batches, _, err := state.CutRun(data, x.Base, v.leader(x))
@@ -235,14 +236,14 @@ func holding(index []state.Extent, offset int64) int {
 }
 
 // load returns the batches of each extent, from memory or from the bucket.
-func (l *Log) load(ctx context.Context, key state.Place, extents []state.Extent) ([][]record.Batch, error) {
+func (l *Log) load(ctx context.Context, key state.Place, extents []state.Extent, lease *Lease) ([][]record.Batch, error) {
 	runs := make([][]record.Batch, len(extents))
 	errs := make([]error, len(extents))
 	var wg sync.WaitGroup
 	for i, x := range extents {
-		data := l.tail.get(cacheKey{key, x.Base})
+		data := l.tail.get(cacheKey{key, x.Base}, lease)
 		if data == nil {
-			data = l.cold.get(cacheKey{key, x.Base})
+			data = l.cold.get(cacheKey{key, x.Base}, lease)
 		}
 		if data != nil {
 			runs[i], _, errs[i] = state.CutRun(data, x.Base, x.Leader)
@@ -279,7 +280,7 @@ func (l *Log) read(ctx context.Context, key state.Place, x state.Extent) ([]reco
 			return nil, fmt.Errorf("%w: %s: batch at offset %d: %w", state.ErrCorrupt, object, b.BaseOffset(), err)
 		}
 	}
-	l.cold.add(cacheKey{key, x.Base}, data)
+	l.cold.add(cacheKey{key, x.Base}, data, nil)
 	return batches, nil
 }
 

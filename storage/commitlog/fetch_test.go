@@ -136,8 +136,8 @@ func TestTailCache(t *testing.T) {
 		t.Helper()
 		for name, c := range map[string]*cache{"tail": l.tail, "cold": l.cold} {
 			sum := int64(0)
-			for _, data := range c.runs {
-				sum += int64(len(data)) + cachedRun
+			for _, run := range c.runs {
+				sum += int64(len(run.data)) + cachedRun
 			}
 			if sum != c.bytes || sum > c.limit || len(c.runs) != len(c.order) {
 				t.Errorf("%s: %d bytes in %d runs, counted %d in %d, limit %d", name, sum, len(c.runs), c.bytes, len(c.order), c.limit)

@@ -1,6 +1,11 @@
 package commitlog
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/weirmq/weir/storage/commitlog/state"
+	"github.com/weirmq/weir/storage/journal"
+)
 
 // flight holds the slots that were written and whose answers are not all given. All
 // answers are given in order. The journal's goroutine gives those of slots that landed;
@@ -46,6 +51,28 @@ func (f *flight) state() (flying int, landed uint64) {
 		flying--
 	}
 	return flying, f.landed
+}
+
+// memory returns the memory of the oldest slot, whose entries are about to be applied, if
+// it can be used again when nobody refers to it: nil if the slot is not one of this Log
+// (in recovery), if somebody may still be sending it, or if it has other entries than
+// runs, because a Machine may keep those.
+func (f *flight) memory(entries []journal.Entry) *memory {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.slots) == 0 {
+		return nil
+	}
+	s := f.slots[0]
+	if len(entries) == 0 || len(s.entries) != len(entries) || &s.entries[0] != &entries[0] || !s.memory.laid.Clear {
+		return nil
+	}
+	for i := range entries {
+		if entries[i].Kind != state.KindRun {
+			return nil
+		}
+	}
+	return s.memory
 }
 
 // applied notes that the oldest slot was applied. settle must follow.

@@ -16,6 +16,7 @@ import (
 	"github.com/weirmq/weir/storage/commitlog/identity"
 	"github.com/weirmq/weir/storage/commitlog/state"
 	"github.com/weirmq/weir/storage/commitlog/upkeep"
+	"github.com/weirmq/weir/storage/freelist"
 	"github.com/weirmq/weir/storage/journal"
 	"github.com/weirmq/weir/storage/segment/reader"
 )
@@ -48,17 +49,19 @@ type Log struct {
 	mu    sync.RWMutex
 	state *state.State // guarded by mu; changed by the journal's goroutine only
 
-	spec    *speculation  // of the committer
-	pacer   *upkeep.Pacer // of the committer, but for its total
-	line    *line
-	flight  *flight
-	acked   atomic.Uint64  // number of the last slot that was applied
-	changes atomic.Uint64  // see Changes
-	tail    *cache         // runs as they are appended
-	cold    *cache         // runs as they were read again
-	blocks  *reader.Reader // of segments
-	upkeep  *upkeep.Maintainer
-	damages damages
+	spec     *speculation  // of the committer
+	pacer    *upkeep.Pacer // of the committer, but for its total
+	line     *line
+	flight   *flight
+	acked    atomic.Uint64  // number of the last slot that was applied
+	changes  atomic.Uint64  // see Changes
+	tail     *cache         // runs as they are appended
+	cold     *cache         // runs as they were read again
+	slots    *freelist.List // memory for slots to come
+	applying *memory        // of the slot that is being applied; only the goroutine that applies uses it
+	blocks   *reader.Reader // of segments
+	upkeep   *upkeep.Maintainer
+	damages  damages
 
 	lost   func(string)  // of a repair
 	losses []upkeep.Loss // of a repair
@@ -127,7 +130,7 @@ func openWith(ctx context.Context, o Options, lost func(what string)) (*Log, err
 	l.acked.Store(0) // recovery has applied slots of other epochs
 	// Not in recovery: there a run is a slice of its slot's object, and caching it would
 	// keep the whole object in memory.
-	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data) }
+	l.state.Appended = func(key state.Place, base int64, data []byte) { l.tail.add(cacheKey{key, base}, data, l.applying) }
 	go l.commit()
 	l.upkeep.Start(l.journal.Epoch(), l.Level(), l.recovered.Knows)
 	return l, nil
@@ -148,6 +151,7 @@ func prepare(o Options) (*Log, error) {
 		defaults:  o.Defaults,
 		flight:    &flight{},
 		closing:   make(chan struct{}),
+		slots:     freelist.New(keptSlots),
 		committed: make(chan struct{}),
 		done:      make(chan struct{}),
 		closed:    make(chan struct{}),

@@ -19,7 +19,7 @@ func (l *Log) host() upkeep.Host {
 			defer l.mu.RUnlock()
 			look(l.state)
 		},
-		Run:      func(key state.Place, base int64) []byte { return l.tail.get(cacheKey{key, base}) },
+		Run:      func(key state.Place, base int64) []byte { return l.tail.get(cacheKey{key, base}, nil) },
 		Snapshot: l.snapshot,
 		Propose:  l.propose,
 		Checkpoint: func(ctx context.Context, pos journal.Position, body []byte) error {

@@ -14,7 +14,7 @@ import (
 type slot struct {
 	number  uint64 // 1, 2, 3 … of this Log; not the journal's
 	entries []journal.Entry
-	raw     []byte             // of seal: the memory in which the entries are laid out
+	memory  *memory            // of seal: where the entries are laid out
 	alone   bool               // it is written even if it has no entries
 	answers []func(lost error) // called in order when the slot is durable (nil) or lost
 }
@@ -94,11 +94,12 @@ func (b *builder) seal() error {
 	for i := range b.slot.entries {
 		size += len(b.slot.entries[i].Body)
 	}
-	p := journal.Room(len(b.slot.entries), size)
+	m := newMemory(b.log.slots, journal.Room+len(b.slot.entries)*journal.EntryRoom+size)
+	p := m.laid.Bytes[:journal.Room]
 	for i := range b.slot.entries {
 		e := &b.slot.entries[i]
-		p = journal.Begin(p)
-		at := len(p)
+		at := len(p) + journal.EntryRoom
+		p = p[:at]
 		if d := drafts[i]; d != nil {
 			var err error
 			if p, e.Sum, err = d.encode(p, now); err != nil {
@@ -110,7 +111,8 @@ func (b *builder) seal() error {
 		}
 		e.Body = p[at:len(p):len(p)]
 	}
-	b.slot.raw = p
+	m.laid.Bytes = p
+	b.slot.memory = m
 	return nil
 }
 

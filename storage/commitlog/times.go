@@ -38,6 +38,8 @@ func (l *Log) OffsetByTime(ctx context.Context, topic weir.TopicID, partition in
 // in no order, but runs, pieces and blocks whose highest timestamp is below ts need not
 // be read.
 func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (offset, timestamp int64, err error) {
+	var lease Lease
+	defer lease.Release()
 	for i := range v.pieces {
 		if x := &v.pieces[i]; x.Time >= ts {
 			if offset, timestamp, err = l.sinceInPiece(ctx, v.place(key, x), max(v.start, x.Base), ts); offset >= 0 || err != nil {
@@ -49,7 +51,7 @@ func (l *Log) since(ctx context.Context, key state.Place, v view, ts int64) (off
 		if v.index[i].Time < ts {
 			continue
 		}
-		runs, err := l.load(ctx, key, v.index[i:i+1])
+		runs, err := l.load(ctx, key, v.index[i:i+1], &lease)
 		if err != nil {
 			return -1, -1, err
 		}

@@ -26,6 +26,7 @@ type Fetched struct {
 	// Batches are stored batches in order; the first one holds the offset
 	// that was asked for. They are shared with the cache: not to be changed.
 	Batches [][]byte
+	Lease   *Lease // of their memory
 
 	Start, End int64 // of the partition: first offset, and the one after the last durable record
 	Stable     int64 // last stable offset: every transaction before it is decided

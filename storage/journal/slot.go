@@ -110,18 +110,26 @@ func (o *object) size() int {
 	return size
 }
 
-// Room returns memory in which count entries with bodies of size bytes in all can be laid
-// out: Begin, append the body, Begin, and so on. WriteInPlace writes them without another
-// copy.
-func Room(count, size int) []byte {
-	return make([]byte, fixedSize, fixedSize+count*entrySize+size)
+// Laid is a slot whose entries are laid out in one piece of memory: it begins with Room
+// bytes, and each entry is EntryRoom bytes and its body. WriteInPlace writes it without
+// another copy.
+type Laid struct {
+	Bytes []byte
+
+	// Clear is set before the slot is applied: the journal and the bucket no longer refer
+	// to Bytes. Otherwise an attempt to store the slot that has failed may still be
+	// sending them.
+	Clear bool
 }
 
-// Begin makes room for the head of the next entry in memory from Room. The entry's body
-// must be appended to what it returns.
-func Begin(p []byte) []byte { return append(p, make([]byte, entrySize)...) }
+// Room and EntryRoom are the bytes that the journal fills in: at the beginning of a slot,
+// and before the body of each entry.
+const (
+	Room      = fixedSize
+	EntryRoom = entrySize
+)
 
-// inPlace reports whether p is entries as Begin has laid them out.
+// inPlace reports whether p is entries as Laid says.
 func inPlace(p []byte, entries []Entry) bool {
 	at := fixedSize
 	for i := range entries {

@@ -392,11 +392,10 @@ func TestSlotSum(t *testing.T) {
 func TestInPlace(t *testing.T) {
 	bodies := []string{"one", "", strings.Repeat("x", 5000), "four"}
 	lay := func() (p []byte, entries []Entry) {
-		p = Room(len(bodies), 6000)
+		p = make([]byte, Room, 6000)
 		for i, body := range bodies {
-			p = Begin(p)
-			at := len(p)
-			p = append(p, body...)
+			at := len(p) + EntryRoom
+			p = append(p[:at], body...)
 			e := Entry{Kind: uint16(i + 7), Body: p[at:]}
 			if i%2 == 0 {
 				e.Sum, e.Summed = crc.Sum(e.Body), true
@@ -411,7 +410,7 @@ func TestInPlace(t *testing.T) {
 	}
 	moved := slices.Clone(entries)
 	moved[2].Body = slices.Clone(moved[2].Body)
-	if inPlace(p, moved) || inPlace(nil, nil) || !inPlace(Room(0, 0), nil) {
+	if inPlace(p, moved) || inPlace(nil, nil) || !inPlace(make([]byte, Room), nil) {
 		t.Error("entries elsewhere are taken for laid out")
 	}
 	c := Claim{Epoch: 3, Nonce: [16]byte{9}}
@@ -435,14 +434,14 @@ func TestWriteInPlace(t *testing.T) {
 		b, s := mem.New(), &book{}
 		j := open(t, b, s)
 		for _, laidOut := range []bool{true, false} {
-			p := Begin(Room(1, 100))
-			at := len(p)
+			const at = Room + EntryRoom
+			p := make([]byte, at)
 			p = append(p, fmt.Sprint("in place ", laidOut)...)
 			entries := []Entry{{Kind: 100, Body: p[at:]}}
 			if !laidOut {
 				p = p[:at]
 			}
-			if _, err := j.WriteInPlace(p, entries); err != nil {
+			if _, err := j.WriteInPlace(&Laid{Bytes: p}, entries); err != nil {
 				t.Fatal(err)
 			}
 		}

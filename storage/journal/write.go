@@ -11,9 +11,9 @@ import (
 type pendingSlot struct {
 	pos     Position
 	entries []Entry
-	raw     []byte // memory in which the entries are laid out; nil: in none
-	open    uint8  // see object
-	durable bool   // only run touches it
+	laid    *Laid // where the entries are laid out, or nil
+	open    uint8 // see object
+	durable bool  // only run touches it
 }
 
 // Write takes the next slot for entries and starts its Create. It returns the slot's
@@ -27,17 +27,17 @@ type pendingSlot struct {
 // reason why the journal has stopped (Err).
 func (j *Journal) Write(entries []Entry) (Position, error) { return j.write(nil, entries) }
 
-// WriteInPlace is Write for entries whose bodies lie in p, which belongs to the journal
-// from then on: see Room. p is not changed any more once the position is returned, but for
-// the heads of the entries.
-func (j *Journal) WriteInPlace(p []byte, entries []Entry) (Position, error) {
-	if !inPlace(p, entries) {
-		p = nil
+// WriteInPlace is Write for entries whose bodies lie in s, which belongs to the journal
+// until the slot is applied. The journal changes what Room and EntryRoom have left to it,
+// and s.Clear.
+func (j *Journal) WriteInPlace(s *Laid, entries []Entry) (Position, error) {
+	if !inPlace(s.Bytes, entries) {
+		s = nil
 	}
-	return j.write(p, entries)
+	return j.write(s, entries)
 }
 
-func (j *Journal) write(raw []byte, entries []Entry) (Position, error) {
+func (j *Journal) write(s *Laid, entries []Entry) (Position, error) {
 	if _, err := slotSize(entries); err != nil {
 		return Position{}, err
 	}
@@ -58,7 +58,7 @@ func (j *Journal) write(raw []byte, entries []Entry) (Position, error) {
 		}
 		return Position{}, ErrClosed
 	}
-	f := &pendingSlot{pos: Position{j.claim.Epoch, j.next}, entries: entries, raw: raw}
+	f := &pendingSlot{pos: Position{j.claim.Epoch, j.next}, entries: entries, laid: s}
 	if j.level >= 2 {
 		f.open = 1 + uint8(len(j.queue))
 	}
@@ -77,12 +77,14 @@ func (j *Journal) write(raw []byte, entries []Entry) (Position, error) {
 func (j *Journal) writeSlot(f *pendingSlot) {
 	o := dataObject(j.store.shard, j.claim, f.pos.Slot, f.entries)
 	o.open = f.open
-	if f.raw != nil {
-		sum := o.encodeInPlace(f.raw)
-		if _, err := j.store.createOwn(storage.WithSum(j.ctx, f.raw, sum), SlotKey(j.store.shard, f.pos), f.raw); err != nil {
+	if s := f.laid; s != nil {
+		sum := o.encodeInPlace(s.Bytes)
+		clear, err := j.store.createOwn(storage.WithSum(j.ctx, s.Bytes, sum), SlotKey(j.store.shard, f.pos), s.Bytes)
+		if err != nil {
 			j.stop(err)
 			return
 		}
+		s.Clear = clear
 		j.durableSlots <- f
 		return
 	}

@@ -221,7 +221,7 @@ func report(b *testing.B, verb string, r result) {
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(r.perSecond, verb+"-rec/s")
 	b.ReportMetric(r.cpu, verb+"-cpu-s/M")
-	b.ReportMetric(float64(r.rss)/(1<<20), "rss-MiB")
+	b.ReportMetric(float64(r.rss)/(1<<20), verb+"-rss-MiB")
 	if r.p99 > 0 {
 		b.ReportMetric(float64(r.p50.Microseconds())/1000, "p50-ms")
 		b.ReportMetric(float64(r.p99.Microseconds())/1000, "p99-ms")
