@@ -49,6 +49,7 @@ var homes = map[string][]string{
 	"github.com/twmb/franz-go/pkg/kmsg":  {"storage/record", "cloud/kafka"},
 	"github.com/twmb/franz-go/pkg/kerr":  {"cloud/kafka"},
 	"github.com/twmb/franz-go/pkg/sasl":  {"cloud/weirctl"},
+	"github.com/rabbitmq/amqp091-go":     {"cloud/amqp091/wire"}, // its tests only
 	"github.com/go-jose/go-jose/v4":      {"cloud/auth/bearer"},
 	"github.com/twmb/franz-go/pkg/kgo":   {"firmware-sim/audit", "cloud/weirctl", "e2e", "e2e/*"},
 	"github.com/fxamacker/cbor/v2":       {"cloud/payload"},
