@@ -10,7 +10,7 @@ import (
 )
 
 // List keeps buffers that were used, by size. It gives up those that nobody has needed for
-// half a second. Unlike a sync.Pool it is bounded, and it is not emptied by the garbage
+// a fifth of a second. Unlike a sync.Pool it is bounded, and it is not emptied by the garbage
 // collector, which runs up to fifty times a second on a busy node. A nil *List keeps
 // nothing. It may be used by many goroutines.
 type List struct {
@@ -27,7 +27,7 @@ type List struct {
 func New(limit int) *List { return &List{limit: limit} }
 
 // pause is the time between two trims.
-const pause = time.Second / 5
+const pause = time.Second / 10
 
 // Classes of buffers: four sizes for each power of two, from least to most bytes.
 const (

@@ -75,7 +75,7 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-// TestTrim: what nobody needs for a second or two is given up, and only that.
+// TestTrim: what nobody needs for two pauses is given up, and only that.
 func TestTrim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(16 << 20)
@@ -89,7 +89,7 @@ func TestTrim(t *testing.T) {
 			l.Put(make([]byte, 0, 1<<20))
 		}
 		l.Put(make([]byte, 0, 2<<20))
-		for range 40 { // ten seconds in which two of them are needed at once
+		for range 40 { // ten pauses in which two of them are needed at once
 			a, b := l.Get(1<<20), l.Get(1<<20)
 			l.Put(a)
 			l.Put(b)
