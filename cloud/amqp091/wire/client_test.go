@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,22 +156,28 @@ func dial(t *testing.T) (*amqp.Channel, func()) {
 	here, there := net.Pipe()
 	served := make(chan error, 1)
 	go func() { served <- serve(there) }()
-	conn, err := amqp.Open(here, amqp.Config{SASL: []amqp.Authentication{&amqp.PlainAuth{Username: "guest", Password: "secret"}}, Vhost: "/", Locale: "en_US"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, ch := open(t, here)
 	return ch, func() {
-		if err := conn.Close(); err != nil {
+		if err := c.Close(); err != nil {
 			t.Error(err)
 		}
 		if err := <-served; err != nil && !errors.Is(err, io.ErrClosedPipe) {
 			t.Error(err)
 		}
 	}
+}
+
+// open logs RabbitMQ's client in, and opens a channel.
+func open(t testing.TB, conn net.Conn) (*amqp.Connection, *amqp.Channel) {
+	c, err := amqp.Open(conn, amqp.Config{SASL: []amqp.Authentication{&amqp.PlainAuth{Username: "guest", Password: "secret"}}, Vhost: "/", Locale: "en_US"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch, err := c.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, ch
 }
 
 // RabbitMQ's own client opens, declares, publishes, gets, consumes and closes.
@@ -245,5 +252,68 @@ func compare(t *testing.T, d amqp.Delivery, body string, headers amqp.Table) {
 	}
 	if err := headers.Validate(); err != nil || len(d.Headers) != len(headers) || d.Headers["i16"] != int16(-2) || d.Headers["f64"] != 2.5 || d.Headers["decimal"] != (amqp.Decimal{Scale: 2, Value: 314}) {
 		t.Errorf("got %v, want %v (%v)", d.Headers, headers, err)
+	}
+}
+
+// mute is a connection that stops sending when it is told to.
+type mute struct {
+	net.Conn
+	on atomic.Bool
+}
+
+func (m *mute) Write(p []byte) (int, error) {
+	if m.on.Load() {
+		return len(p), nil
+	}
+	return m.Conn.Write(p)
+}
+
+// BenchmarkWritePublish writes the same publish with this codec and with RabbitMQ's client,
+// both to nowhere.
+func BenchmarkWritePublish(b *testing.B) {
+	for _, x := range []struct {
+		name string
+		size int
+	}{{"100B", 100}, {"1KiB", 1024}} {
+		body := make([]byte, x.size)
+		b.Run("wire/"+x.name, func(b *testing.B) { writePublishes(b, body) })
+		b.Run("amqp091-go/"+x.name, func(b *testing.B) { writeClientPublishes(b, body) })
+	}
+}
+
+func writePublishes(b *testing.B, body []byte) {
+	w, m, p, raw := NewWriter(), &BasicPublish{Exchange: "amq.topic", RoutingKey: "a.b.c"}, &Properties{Flags: HasContentType | HasDeliveryMode, ContentType: "text/plain", DeliveryMode: 2}, []byte(nil)
+	w.SetFrameMax(8192)
+	b.ReportAllocs()
+	for b.Loop() {
+		var err error
+		if raw, err = p.Append(raw[:0]); err != nil {
+			b.Fatal(err)
+		}
+		if err := w.Content(1, m, raw, body); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := w.WriteTo(io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func writeClientPublishes(b *testing.B, body []byte) {
+	here, there := net.Pipe()
+	served := make(chan error, 1)
+	go func() { served <- serve(there) }()
+	silent := &mute{Conn: here}
+	_, ch := open(b, silent)
+	silent.on.Store(true)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := ch.PublishWithContext(b.Context(), "amq.topic", "a.b.c", false, false, amqp.Publishing{ContentType: "text/plain", DeliveryMode: 2, Body: body}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	here.Close()
+	if err := <-served; !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		b.Error(err)
 	}
 }
