@@ -264,6 +264,8 @@ func TestOpenRefuses(t *testing.T) {
 		{"s3://", "must be s3://bucket/prefix"},
 		{"s3:///prefix", "must be s3://bucket/prefix"},
 		{"s3://user:hunter2@bucket", "must be s3://bucket/prefix"},
+		{"s3://user:hunter2%@bucket", "must be s3://bucket/prefix"}, // cannot be parsed
+		{"s3://bucket?endpoint=http://user:hunter2@localhost:1&region=x", "must be http://host:port"},
 		{"s3://bucket/a//b", "invalid key"},
 		{"s3://bucket?endpiont=http://localhost", `unknown parameter "endpiont"`},
 		{"s3://bucket?endpoint=localhost:9000", "must be http://host:port"},

@@ -28,18 +28,18 @@ import (
 func Open(ctx context.Context, rawURL string) (storage.Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
-		return nil, fmt.Errorf("open bucket: %w", err)
+		return nil, errors.New("s3 bucket: " + usage) // err would quote what may be a password
 	}
 	b, prefix, err := parse(u)
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("bucket %s: %w", plain(u), err)
 	}
 	found, err := b.client.BucketExists(ctx, b.name)
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: ask %s whether the bucket exists: %w", rawURL, b.client.EndpointURL(), err)
+		return nil, fmt.Errorf("bucket %s: ask %s whether the bucket exists: %w", plain(u), b.client.EndpointURL(), err)
 	}
 	if !found {
-		return nil, fmt.Errorf("bucket %s: there is no bucket %q at %s: create it first", rawURL, b.name, b.client.EndpointURL())
+		return nil, fmt.Errorf("bucket %s: there is no bucket %q at %s: create it first", plain(u), b.name, b.client.EndpointURL())
 	}
 	if prefix == "" {
 		return b, nil
@@ -47,9 +47,16 @@ func Open(ctx context.Context, rawURL string) (storage.Bucket, error) {
 	return storage.Prefix(b, prefix), nil
 }
 
+// plain returns u without what may be a password.
+func plain(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+const usage = "the URL must be s3://bucket/prefix?endpoint=…&region=…&style=…"
+
 func parse(u *url.URL) (b *Bucket, prefix string, err error) {
 	if u.Scheme != "s3" || u.Host == "" || u.Opaque != "" || u.User != nil {
-		return nil, "", errors.New("the URL must be s3://bucket/prefix?endpoint=…&region=…&style=…")
+		return nil, "", errors.New(usage)
 	}
 	if prefix = strings.Trim(u.Path, "/"); prefix != "" {
 		if err := storage.CheckKey(prefix); err != nil {
@@ -75,8 +82,8 @@ func connect(name, endpoint, region, style string) (*Bucket, error) {
 		endpoint = "https://s3.amazonaws.com"
 	}
 	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
-		return nil, fmt.Errorf("endpoint is %q: it must be http://host:port or https://host:port", endpoint)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || strings.Trim(u.Path, "/") != "" {
+		return nil, errors.New("endpoint must be http://host:port or https://host:port")
 	}
 	lookup, known := map[string]minio.BucketLookupType{
 		"": minio.BucketLookupAuto, "path": minio.BucketLookupPath, "host": minio.BucketLookupDNS,
