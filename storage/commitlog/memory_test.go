@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/weirmq/weir/storage/freelist"
 	"github.com/weirmq/weir/storage/mem"
 	"github.com/weirmq/weir/storage/record/recordtest"
 	"github.com/weirmq/weir/storage/storagetest"
@@ -113,4 +114,16 @@ func TestSlotMemoryKept(t *testing.T) {
 			t.Error("the memory of a Machine's entry is used again")
 		}
 	})
+}
+
+// TestSmallSlots: a small slot takes no more memory than its bytes, as long as the tail
+// cache holds it.
+func TestSmallSlots(t *testing.T) {
+	for _, size := range []int{1, 100, 5_000, smallSlot - 1, smallSlot, 100_000, 1_000_100, 5_000_000} {
+		m := newMemory(freelist.New(keptSlots), size)
+		if got := cap(m.laid.Bytes); got < size || got > size+size/4 {
+			t.Errorf("a slot of %d bytes has %d", size, got)
+		}
+		m.drop()
+	}
 }
