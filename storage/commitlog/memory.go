@@ -21,18 +21,10 @@ type memory struct {
 	list    *freelist.List // where it goes
 }
 
-// smallSlot is a slot whose memory is not worth keeping. The buffers of a freelist are
-// larger than what they are for, which would matter here: the tail cache holds many small
-// slots.
-const smallSlot = 64 << 10
-
 // newMemory returns memory for a slot of size bytes, held once.
 func newMemory(list *freelist.List, size int) *memory {
-	m := &memory{}
-	if size >= smallSlot {
-		m.list = list
-	}
-	m.laid.Bytes = m.list.Get(size)
+	m := &memory{list: list}
+	m.laid.Bytes = list.Get(size)
 	m.holders.Store(1)
 	return m
 }

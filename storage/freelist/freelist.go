@@ -50,25 +50,30 @@ func classOf(n int) int {
 	return (exponent-leastBits)*4 + quarter%4 + 1
 }
 
-// Get returns an empty buffer with room for n bytes. Its contents up to its capacity are
-// whatever they were.
+// small is a size of which buffers are made as they are needed, and not kept: they would
+// have to be larger than that.
+const small = 6 << 10
+
+// Get returns an empty buffer with room for n bytes: new ones have a third more at most,
+// kept ones three quarters. Its
+// contents up to its capacity are whatever they were.
 func (l *List) Get(n int) []byte {
 	if p := l.Kept(n); p != nil {
 		return p
 	}
-	if class := classOf(n); l != nil && class < classes {
+	if class := classOf(n); l != nil && n > small && class < classes {
 		n = sizeOf(class)
 	}
 	return make([]byte, 0, n)
 }
 
-// wider is how many classes above the right one a buffer may be of: half as large again.
+// wider is how many classes above the right one a buffer may be of.
 const wider = 2
 
 // Kept is Get if there is such a buffer already, else nil.
 func (l *List) Kept(n int) []byte {
 	class := classOf(n)
-	if l == nil {
+	if l == nil || n <= small {
 		return nil
 	}
 	l.mu.Lock()
