@@ -55,8 +55,7 @@ func classOf(n int) int {
 const small = 6 << 10
 
 // Get returns an empty buffer with room for n bytes: new ones have a third more at most,
-// kept ones three quarters. Its
-// contents up to its capacity are whatever they were.
+// kept ones three quarters. Its contents up to its capacity are whatever they were.
 func (l *List) Get(n int) []byte {
 	if p := l.Kept(n); p != nil {
 		return p

@@ -20,7 +20,8 @@ type ContentHeader struct {
 func weight(payload []byte) uint16 { return binary.BigEndian.Uint16(payload[2:]) }
 
 // SplitHeader returns what is in the payload of a header frame; the properties are part of
-// it. They are not decoded.
+// it. They are not decoded. The payload must be one that Reader.Next returned: it is long
+// enough then.
 func SplitHeader(payload []byte) ContentHeader {
 	return ContentHeader{
 		Class:      binary.BigEndian.Uint16(payload),

@@ -383,6 +383,7 @@ func writeAgain(t *testing.T, a *Assembler) {
 
 func FuzzTable(f *testing.F) {
 	f.Add(unhexSeed(everything))
+	f.Add(append(append([]byte{255}, bytes.Repeat([]byte("n"), 255)...), 't', 1))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		parsed, err := ParseTable(raw)
 		if err != nil {

@@ -75,12 +75,14 @@ func (id MethodID) Content() bool {
 // idLen is the length of the ids before the arguments of a method.
 const idLen = 4
 
-// SplitMethod returns the id and the arguments in the payload of a method frame.
+// SplitMethod returns the id and the arguments in the payload of a method frame, which must
+// be one that Reader.Next returned: it is long enough then.
 func SplitMethod(payload []byte) (MethodID, []byte) {
 	return MethodID(binary.BigEndian.Uint32(payload)), payload[idLen:]
 }
 
-// ParseMethod reads the payload of a method frame. Its error is an *Error.
+// ParseMethod reads the payload of a method frame that Reader.Next returned. Its error is an
+// *Error.
 func ParseMethod(payload []byte) (Method, error) {
 	id, args := SplitMethod(payload)
 	m := NewMethod(id)

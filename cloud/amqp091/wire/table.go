@@ -96,7 +96,7 @@ func (t Table) All() iter.Seq2[string, Value] {
 	return func(yield func(string, Value) bool) {
 		var v Value
 		for raw := t.raw; len(raw) > 0; {
-			name := raw[1 : 1+raw[0]]
+			name := raw[1 : 1+int(raw[0])]
 			v, raw = takeValue(raw[1+len(name):])
 			if !yield(string(name), v) {
 				return

@@ -45,6 +45,31 @@ func TestTypes(t *testing.T) {
 	}
 }
 
+// TestNames: names of every length come back.
+func TestNames(t *testing.T) {
+	for n := range MaxShortString + 1 {
+		name := strings.Repeat("n", n)
+		var b Builder
+		b.Add(name, Int32(int32(n)))
+		b.Add("other", Bool(true))
+		made, err := b.Table()
+		if err != nil {
+			t.Fatalf("%d bytes: %v", n, err)
+		}
+		var names []string
+		for found := range made.All() {
+			names = append(names, found)
+		}
+		if len(names) != 2 || names[0] != name || names[1] != "other" || !made.Lookup(name).Exists() || !made.Lookup("other").Exists() {
+			t.Errorf("%d bytes: %q", n, names)
+		}
+	}
+	var b Builder
+	if b.Add(strings.Repeat("n", MaxShortString+1), Bool(true)); b.err == nil {
+		t.Error("a name that is too long was added")
+	}
+}
+
 func TestFirstNameCounts(t *testing.T) {
 	dup, err := ParseTable(unhex(t, "016b 7401 016b 7400"))
 	if err != nil {
