@@ -31,33 +31,35 @@ func TestSizes(t *testing.T) {
 // TestKept: what was put back comes again, to those that need a little less too, and no
 // more of it is kept than the limit.
 func TestKept(t *testing.T) {
-	l := New(3 << 20)
-	for range 5 {
-		l.Put(make([]byte, 0, 1<<20))
-	}
-	if l.Kept(600_000) != nil {
-		t.Error("a buffer that is much too large was given")
-	}
-	for range 3 {
-		if p := l.Kept(800_000); len(p) != 0 || cap(p) != 1<<20 {
-			t.Fatalf("%d of %d bytes", len(p), cap(p))
+	synctest.Test(t, func(t *testing.T) {
+		l := New(3 << 20)
+		for range 5 {
+			l.Put(make([]byte, 0, 1<<20))
 		}
-	}
-	if l.Kept(1<<20) != nil || l.bytes != 0 {
-		t.Errorf("more is kept than the limit: %d bytes", l.bytes)
-	}
-	var none *List
-	none.Put(none.Get(10))
-	if none.Kept(10) != nil {
-		t.Error("kept by none")
-	}
+		if l.Kept(600_000) != nil {
+			t.Error("a buffer that is much too large was given")
+		}
+		for range 3 {
+			if p := l.Kept(800_000); len(p) != 0 || cap(p) != 1<<20 {
+				t.Fatalf("%d of %d bytes", len(p), cap(p))
+			}
+		}
+		if l.Kept(1<<20) != nil {
+			t.Error("more is kept than the limit")
+		}
+		var none *List
+		none.Put(none.Get(10))
+		if none.Kept(10) != nil {
+			t.Error("kept by none")
+		}
+	})
 }
 
 // TestBytes: the count of bytes is that of the buffers.
 func TestBytes(t *testing.T) {
 	l, r := New(4<<20), rand.New(rand.NewPCG(1, 2))
 	var out [][]byte
-	for range 10_000 {
+	for range 2_000 {
 		if n := r.IntN(1 << 21); len(out) < 8 && r.IntN(2) == 0 {
 			out = append(out, l.Get(n))
 		} else if len(out) > 0 {
@@ -65,6 +67,7 @@ func TestBytes(t *testing.T) {
 			l.Put(out[i])
 			out = append(out[:i], out[i+1:]...)
 		}
+		l.mu.Lock()
 		bytes := 0
 		for class, list := range l.kept {
 			bytes += len(list) * sizeOf(class)
@@ -72,6 +75,7 @@ func TestBytes(t *testing.T) {
 		if bytes != l.bytes || bytes > 4<<20 {
 			t.Fatalf("%d bytes are kept, counted as %d", bytes, l.bytes)
 		}
+		l.mu.Unlock()
 	}
 }
 

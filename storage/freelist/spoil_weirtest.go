@@ -5,7 +5,8 @@ package freelist
 // spoil overwrites what was returned, so that a test finds out if somebody still refers
 // to it.
 func spoil(p []byte) {
-	for i := range p {
-		p[i] = 0xdb
+	p[0] = 0xdb
+	for n := 1; n < len(p); n *= 2 {
+		copy(p[n:], p[:n])
 	}
 }

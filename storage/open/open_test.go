@@ -83,7 +83,7 @@ func TestOpenRefuses(t *testing.T) {
 		"file:":              "no folder",
 		"file://host/path":   "file:///abs/path",
 		"file:" + plain:      "not a folder",
-		"s3:b":               "want s3://",
+		"s3:b":               "s3:b: the URL must be s3://",
 	} {
 		b, err := open.Open(t.Context(), url)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -49,7 +49,7 @@ func Open(ctx context.Context, rawURL string) (storage.Bucket, error) {
 
 // plain returns u without what may be a password.
 func plain(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+	return (&url.URL{Scheme: u.Scheme, Opaque: u.Opaque, Host: u.Host, Path: u.Path}).String()
 }
 
 const usage = "the URL must be s3://bucket/prefix?endpoint=…&region=…&style=…"
