@@ -47,6 +47,7 @@ func (l *Log) FetchCommitted(ctx context.Context, topic weir.TopicID, partition 
 }
 
 func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes int, committed bool) (Fetched, error) {
+	lease := new(Lease)
 	for try := 1; ; try++ {
 		v, err := l.look(key)
 		if err != nil {
@@ -59,10 +60,10 @@ func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes
 		if committed && offset >= v.stable {
 			return f, nil
 		}
-		f.Lease = new(Lease)
-		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes, f.Lease)
+		f.Batches, err = l.collect(ctx, key, v, offset, maxBytes, lease)
 		switch {
 		case err == nil:
+			f.Lease = lease
 			l.readable(key, v, offset)
 			if committed {
 				f.decided(v, offset)
@@ -75,6 +76,7 @@ func (l *Log) fetch(ctx context.Context, key state.Place, offset int64, maxBytes
 			l.unreadable(key, v, offset, err)
 			return f, fmt.Errorf("%w: %w", state.ErrCorrupt, err)
 		}
+		lease.Release()
 	}
 }
 
