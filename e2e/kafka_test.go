@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -261,15 +260,14 @@ exactly.once.source.support=enabled
 	return rest
 }
 
-// freePort is a port that nobody listened on a moment ago.
+// freePort is harness.FreePort.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := harness.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port
 }
 
 // TestFranzGo runs the integration suite of franz-go, from its module, against a

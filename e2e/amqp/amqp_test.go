@@ -106,6 +106,9 @@ func TestRabbitMQ(t *testing.T) {
 	}
 	names := newCatalogue()
 	url := os.Getenv("AMQP_URL")
+	if url != "" && *update {
+		t.Fatal("-update records the answers of the RabbitMQ that this test starts: unset AMQP_URL")
+	}
 	if url == "" {
 		url = rabbit.Start(t).URL
 	}

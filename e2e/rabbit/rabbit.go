@@ -11,9 +11,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/weirmq/weir/e2e/harness"
 )
 
 // Node is a RabbitMQ node on loopback that lives as long as the test that started it.
@@ -68,11 +71,11 @@ func Start(t testing.TB) *Node {
 func (n *Node) start(ctx context.Context, dir, epmd string) error {
 	var ports [3]string // of AMQP, of Erlang's distribution and of epmd
 	for i := range ports {
-		port, err := freePort()
+		port, err := harness.FreePort()
 		if err != nil {
 			return err
 		}
-		ports[i] = port
+		ports[i] = strconv.Itoa(port)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "plugins"), []byte("[rabbitmq_consistent_hash_exchange].\n"), 0o600); err != nil {
 		return err
@@ -158,14 +161,4 @@ func (n *Node) stop() {
 		n.log.Write(p.log.Bytes())
 	}
 	n.running = nil
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
 }
