@@ -56,10 +56,9 @@ func (p *Properties) Append(b []byte) ([]byte, error) {
 	return p.encode(b), nil
 }
 
-// Decode reads what Append appended. A property that was there and is not any more is
-// cleared. Headers is part of raw; all else is copied, but a text that p has already is not
-// allocated again.
-// Its error is an *Error: a hard one, which names no method.
+// Decode reads what Append appended, and clears the properties that raw does not have.
+// Headers is part of raw; all else is copied, but a text that p has already is not allocated
+// again. Its error is an *Error: a hard one, which names no method.
 func (p *Properties) Decode(raw []byte) error {
 	d := newDecoder(raw)
 	flags := PropertyFlags(d.Uint16())

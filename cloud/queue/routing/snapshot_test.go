@@ -46,6 +46,22 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// TestRestoreOrder: names out of order were not written by Snapshot.
+func TestRestoreOrder(t *testing.T) {
+	table := New()
+	table.QueueDeclared("first")
+	table.QueueDeclared("later")
+	body := table.Snapshot()
+	if _, err := Restore(body); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"zirst", "later"} { // out of order; twice
+		if _, err := Restore(bytes.Replace(body, []byte("first"), []byte(name), 1)); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("queues %s and later: %v", name, err)
+		}
+	}
+}
+
 // TestOrder: the order of the calls does not show in the bytes.
 func TestOrder(t *testing.T) {
 	a, b := New(), New()
