@@ -1,0 +1,146 @@
+package state
+
+import (
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/RoaringBitmap/roaring/v2"
+)
+
+// set is a set of offsets.
+type set struct {
+	parts []part // ascending; none is empty
+	n     int64  // how many offsets
+}
+
+// part has the offsets that share their upper 32 bits.
+type part struct {
+	high uint32
+	low  *roaring.Bitmap
+}
+
+const lowBits = 32
+
+// find returns where the part with these upper bits is, or would be.
+func (s *set) find(high uint32) (int, bool) {
+	return slices.BinarySearchFunc(s.parts, high, func(p part, high uint32) int {
+		switch {
+		case p.high < high:
+			return -1
+		case p.high > high:
+			return 1
+		}
+		return 0
+	})
+}
+
+// add adds first to last.
+func (s *set) add(first, last int64) {
+	for first <= last {
+		high := uint32(first >> lowBits)
+		from, to := uint64(uint32(first)), uint64(math.MaxUint32)
+		if uint32(last>>lowBits) == high {
+			to = uint64(uint32(last))
+		}
+		i, ok := s.find(high)
+		if !ok {
+			s.parts = slices.Insert(s.parts, i, part{high, roaring.New()})
+		}
+		low := s.parts[i].low
+		s.n += int64(to + 1 - from - low.CardinalityInRange(from, to+1))
+		low.AddRange(from, to+1)
+		first += int64(to + 1 - from)
+	}
+}
+
+// remove removes first to last and returns how many of them there were.
+func (s *set) remove(first, last int64) int64 {
+	before := s.n
+	i, _ := s.find(uint32(first >> lowBits))
+	for i < len(s.parts) && first <= last {
+		p := s.parts[i]
+		from, to, ok := p.clip(first, last)
+		if !ok {
+			break
+		}
+		if n := p.low.CardinalityInRange(from, to); n > 0 {
+			s.n -= int64(n)
+			p.low.RemoveRange(from, to)
+		}
+		if p.low.IsEmpty() {
+			s.parts = slices.Delete(s.parts, i, i+1)
+			continue
+		}
+		i++
+	}
+	return before - s.n
+}
+
+// clip returns the lower bits of what of first to last, and no less than first, is in p;
+// to is not in it.
+func (p part) clip(first, last int64) (from, to uint64, ok bool) {
+	base := int64(p.high) << lowBits
+	if last < base {
+		return 0, 0, false
+	}
+	return uint64(max(first-base, 0)), uint64(min(last-base, math.MaxUint32)) + 1, true
+}
+
+func (s *set) has(id int64) bool {
+	i, ok := s.find(uint32(id >> lowBits))
+	return ok && id >= 0 && s.parts[i].low.Contains(uint32(id))
+}
+
+// next returns the first one at or after from.
+func (s *set) next(from int64) (int64, bool) {
+	from = max(from, 0)
+	high := uint32(from >> lowBits)
+	i, ok := s.find(high)
+	if ok {
+		if low := s.parts[i].low.NextValue(uint32(from)); low >= 0 {
+			return int64(high)<<lowBits | low, true
+		}
+		i++
+	}
+	if i == len(s.parts) {
+		return 0, false
+	}
+	return int64(s.parts[i].high)<<lowBits | int64(s.parts[i].low.Minimum()), true
+}
+
+// runEnd returns the last of the offsets in a row that begin with id, and at most limit.
+func (s *set) runEnd(id, limit int64) int64 {
+	for id < limit {
+		i, ok := s.find(uint32(id >> lowBits))
+		if !ok {
+			return id - 1
+		}
+		absent := s.parts[i].low.NextAbsentValue(uint32(id))
+		if absent >= 0 && absent <= math.MaxUint32 {
+			return min(int64(s.parts[i].high)<<lowBits|absent-1, limit)
+		}
+		id = (int64(s.parts[i].high) + 1) << lowBits
+		if !s.has(id) {
+			return min(id-1, limit)
+		}
+	}
+	return limit
+}
+
+// runs returns what of first to last is in the set, as ranges.
+func (s *set) runs(first, last int64) iter.Seq[Range] {
+	return func(yield func(Range) bool) {
+		for {
+			id, ok := s.next(first)
+			if !ok || id > last {
+				return
+			}
+			end := s.runEnd(id, last)
+			if !yield(Range{id, end}) || end == last {
+				return
+			}
+			first = end + 1
+		}
+	}
+}
