@@ -29,7 +29,8 @@ func (c *Coordinator) Append(a Appended, done func(base int64, err error)) {
 		return
 	}
 	if add {
-		c.log.Submit([]commitlog.Command{encodeAdd(t.id, c.now(), []state.Place{place})}, nil, func(error) {
+		entry := encodeAdd(t.id, c.now(), []state.Place{place})
+		c.log.Submit(commitlog.Proposal{Commands: []commitlog.Command{entry}}, func([]int64, error) {
 			// An error means that the log has ended; the batch behind the entry gets it too.
 			c.mu.Lock()
 			defer c.mu.Unlock()

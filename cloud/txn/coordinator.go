@@ -21,7 +21,7 @@ import (
 // order.
 type Log interface {
 	Append(a commitlog.Append, done func(base int64, err error))
-	Submit(commands []commitlog.Command, end *commitlog.TransactionEnd, done func(error))
+	Submit(p commitlog.Proposal, done func(bases []int64, err error))
 	ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error
 	NewProducerID(ctx context.Context) (int64, error)
 	TopicByID(id weir.TopicID) (state.Topic, bool)

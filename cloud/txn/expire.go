@@ -85,7 +85,7 @@ func (c *Coordinator) abort(ctx context.Context, t *transaction) {
 	now := c.drain(ctx, t)
 	epoch := now.producer.fence()
 	entry := encodeEnd(t.id, c.now(), false, Producer{now.producer.ID, epoch}, NoProducer)
-	c.log.Submit([]commitlog.Command{entry}, markers(&now, false, epoch), func(err error) {
+	c.log.Submit(commitlog.Proposal{Commands: []commitlog.Command{entry}, End: markers(&now, false, epoch)}, func(_ []int64, err error) {
 		c.release(t)
 		if errors.Is(err, commitlog.ErrClosed) {
 			return
@@ -122,7 +122,7 @@ func (c *Coordinator) forget(idle []*transaction) {
 		for i, t := range some {
 			ids[i] = t.id
 		}
-		c.log.Submit([]commitlog.Command{encodeForget(ids)}, nil, func(err error) {
+		c.log.Submit(commitlog.Proposal{Commands: []commitlog.Command{encodeForget(ids)}}, func(_ []int64, err error) {
 			for _, t := range some {
 				c.release(t)
 			}

@@ -104,12 +104,12 @@ func (j *journal) breaks(err error) {
 	j.fail = err
 }
 
-func (j *journal) Submit(commands []commitlog.Command, end *commitlog.TransactionEnd, done func(error)) {
+func (j *journal) Submit(p commitlog.Proposal, done func([]int64, error)) {
 	j.push(func(fail error) {
 		if fail == nil {
-			j.land(commands, end)
+			j.land(p.Commands, p.End)
 		}
-		done(fail)
+		done(nil, fail)
 	})
 }
 
@@ -165,7 +165,7 @@ func (j *journal) check() {
 
 func (j *journal) ProposeAll(ctx context.Context, commands []commitlog.Command, end *commitlog.TransactionEnd) error {
 	answer := make(chan error, 1)
-	j.Submit(commands, end, func(err error) { answer <- err })
+	j.Submit(commitlog.Proposal{Commands: commands, End: end}, func(_ []int64, err error) { answer <- err })
 	select {
 	case err := <-answer:
 		return err

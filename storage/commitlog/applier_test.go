@@ -26,7 +26,7 @@ func TestSnapshotOfRandomSchedules(t *testing.T) {
 			w.finish()
 			owner := w.log()
 			must(owner.Close())
-			next, err := Open(t.Context(), options(w.bucket))
+			next, err := Open(t.Context(), options(w.bucket, with(&recorder{kinds: []uint16{130}})))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -34,6 +34,9 @@
 // it, each dropped with its slot; only admission sees it. When the node loses the
 // shard, the speculation is thrown away and all waiting calls return ErrFenced.
 //
+// A proposal (proposals.go) is batches and entries of Machines in one slot: all of them
+// become durable, or none. Its entries may name the offsets that its batches get.
+//
 // Transactions (proposals.go) are batches and markers in the same runs: their end, the
 // coordinator's entry and the marker of every partition, is one slot. FetchCommitted
 // stops at the last stable offset, and lists the aborted transactions.

@@ -58,6 +58,10 @@ type world struct {
 	producers []*idempotent
 	plain     map[string]error // by value; nil: durable
 	asked     map[string]bool  // plain values without an answer yet
+	proposals int
+	answered  map[string]int     // how often a proposal was answered, by value
+	bases     map[string][]int64 // of proposals that are durable, by value
+	commands  *recorder          // of the newest owner
 
 	mu      sync.Mutex
 	answers []func() // guarded by mu; run by the test's goroutine
@@ -83,7 +87,7 @@ type idempotent struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), bucket: mem.New(), plain: map[string]error{}, asked: map[string]bool{}}
+	w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 1)), bucket: mem.New(), plain: map[string]error{}, asked: map[string]bool{}, answered: map[string]int{}, bases: map[string][]int64{}}
 	w.takeOver(0)
 	topic, err := w.log().CreateTopic(t.Context(), "t", worldPartitions, nil)
 	if err != nil {
@@ -117,7 +121,8 @@ func (w *world) takeOver(trouble float64) {
 		Before: 20 * time.Millisecond, After: 20 * time.Millisecond,
 	})
 	for {
-		l, err := Open(w.t.Context(), options(f, func(o *Options) {
+		w.commands = &recorder{kinds: []uint16{130}}
+		l, err := Open(w.t.Context(), options(f, with(w.commands), func(o *Options) {
 			o.Depth = 1 + w.rng.IntN(4)
 			o.TailBytes = int64(w.rng.IntN(20_000))
 			o.Linger = time.Duration(w.rng.IntN(2)) * 10 * time.Millisecond
@@ -157,8 +162,10 @@ func (w *world) step() {
 		w.stepSender(w.senders[w.rng.IntN(len(w.senders))])
 	case n < 60:
 		w.stepProducer(w.producers[w.rng.IntN(len(w.producers))])
-	case n < 70:
+	case n < 66:
 		w.stepPlain()
+	case n < 72:
+		w.stepProposal()
 	case n < 95:
 		time.Sleep(time.Duration(w.rng.IntN(30)) * time.Millisecond)
 	case n < 97:
@@ -285,6 +292,44 @@ func (w *world) stepPlain() {
 	})
 }
 
+// stepProposal appends a value to two partitions, with commands.
+func (w *world) stepProposal() {
+	value := fmt.Sprintf("proposal/%d", w.proposals)
+	w.proposals++
+	first := w.rng.Int32N(worldPartitions)
+	w.log().Submit(proposal(w.topic.ID, value, first, w.rng.Int32N(worldPartitions)), func(bases []int64, err error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.answers = append(w.answers, func() {
+			w.answered[value]++
+			if err == nil {
+				w.bases[value] = bases
+			} else if !ended(err) {
+				w.t.Errorf("proposal: %v", err)
+			}
+		})
+	})
+}
+
+// auditProposals finds both values and both commands of a proposal, or none of them.
+func (w *world) auditProposals(stored map[string]int) {
+	for i := range w.proposals {
+		value := fmt.Sprintf("proposal/%d", i)
+		var commands []string
+		for _, c := range w.commands.got {
+			if rest, ok := strings.CutPrefix(c, "130:"+value); ok && (rest == "" || rest[0] == ' ') {
+				commands = append(commands, rest)
+			}
+		}
+		bases, durable := w.bases[value]
+		there := stored[value] == 2 && len(commands) == 2 && commands[0] == "" && (!durable || commands[1] == fmt.Sprint(" at ", bases))
+		nothing := stored[value] == 0 && len(commands) == 0
+		if !there && (durable || !nothing) || w.answered[value] != 1 {
+			w.t.Errorf("%s is there %d times with %q; answered %d times, with %d", value, stored[value], commands, w.answered[value], bases)
+		}
+	}
+}
+
 // ended reports whether an answer is that of a log that has ended.
 func ended(err error) bool { return errors.Is(err, ErrFenced) || errors.Is(err, ErrClosed) }
 
@@ -334,6 +379,7 @@ func (w *world) audit() {
 			got[who] = append(got[who], value)
 		}
 		delete(got, "plain")
+		delete(got, "proposal")
 		if !maps.EqualFunc(got, want[p], slices.Equal) {
 			w.t.Errorf("partition %d:\n got %v\nwant %v", p, got, want[p])
 		}
@@ -343,6 +389,7 @@ func (w *world) audit() {
 			w.t.Errorf("%s is there %d times, the answer was %v", value, n, err)
 		}
 	}
+	w.auditProposals(stored)
 	if len(w.asked) > 0 {
 		w.t.Errorf("%d appends got no answer", len(w.asked))
 	}

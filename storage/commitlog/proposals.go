@@ -12,6 +12,8 @@ import (
 	"github.com/weirmq/weir/storage/record"
 )
 
+// A proposal is admitted whole, into one slot.
+//
 // Transactions (KIP-98). A transactional batch is a batch in a run, and so is the
 // marker that ends a transaction in a partition. The runs alone determine what is open,
 // what was aborted, and the last stable offset. The coordinator shares the journal with
@@ -23,6 +25,9 @@ type Command struct {
 	Kind uint16
 	Body []byte
 }
+
+// Size returns the most bytes that c adds to a slot.
+func (c Command) Size() int { return len(c.Body) + journal.EntryOverhead }
 
 // TransactionEnd is the end of a producer's transaction in all of its partitions. The
 // coordinator knows the partitions.
@@ -59,7 +64,7 @@ func (l *Log) ProposeAll(ctx context.Context, commands []Command, end *Transacti
 		commands[i].Body = bytes.Clone(commands[i].Body)
 	}
 	answer := make(chan error, 1)
-	l.Submit(commands, end, func(err error) { answer <- err })
+	l.Submit(Proposal{Commands: commands, End: end}, func(_ []int64, err error) { answer <- err })
 	select {
 	case err := <-answer:
 		return err
@@ -68,34 +73,68 @@ func (l *Log) ProposeAll(ctx context.Context, commands []Command, end *Transacti
 	}
 }
 
-// Submit is ProposeAll that does not wait: done is called exactly once, like that of
-// Append, and commands and end belong to the log until then. Calls of Append and
-// Submit from one goroutine keep their order in the log. Like Append it waits while the
-// line is full: the caller must hold no lock that a Machine's Apply takes.
-func (l *Log) Submit(commands []Command, end *TransactionEnd, done func(error)) {
-	size, err := l.checkProposal(commands, end)
+// Proposal is what becomes durable in one slot, all of it or nothing.
+type Proposal struct {
+	// Appends are batches without a Source and without a producer id.
+	Appends  []Append
+	Commands []Command
+
+	// Based, if not nil, returns further commands, which may name the offsets that the
+	// batches get: bases has the base offset of each. It is called once at most, when all
+	// else is admitted. It must not block, must not keep bases, and must take no lock that
+	// is held while the log is called, by a Machine's Apply or anyone else.
+	Based      func(bases []int64) []Command
+	BasedBytes int // the most that Size of all commands of Based adds up to
+
+	End *TransactionEnd
+}
+
+// Submit makes a proposal durable. done is called exactly once, like that of Append, and
+// p belongs to the log until then. Without an error, bases has the base offset of each
+// batch: all batches are readable, and the Machines have applied all commands. In the
+// slot, batches stand before the commands of their proposal, so a Machine that applies a
+// command finds the records that it names.
+//
+// Calls of Append and Submit from one goroutine keep their order in the log. Like Append
+// it waits while the line is full: the caller must hold no lock that a Machine's Apply
+// takes.
+//
+// Errors: those of ProposeAll, and those of Append for a batch without a Source, with
+// ErrUnsupported for one that has a Source or a producer id; ErrTooLarge and ErrFormat
+// also for what Based returns. All of them but ErrFenced: nothing is stored.
+func (l *Log) Submit(p Proposal, done func(bases []int64, err error)) {
+	size, err := l.checkProposal(&p)
 	if err == nil {
 		err = l.line.push(request{
 			size:   size,
-			admit:  func(b *builder) { b.propose(commands, end, done) },
-			refuse: done,
+			admit:  func(b *builder) { b.propose(&p, done) },
+			refuse: func(err error) { done(nil, err) },
 		})
 	}
 	if err != nil {
-		done(err)
+		done(nil, err)
 	}
 }
 
 // checkProposal returns the most bytes that the proposal adds to a slot, or an error if
 // it is invalid whatever the state of the log.
-func (l *Log) checkProposal(commands []Command, end *TransactionEnd) (size int, err error) {
-	for _, c := range commands {
-		if l.machines[c.Kind] == nil {
-			return 0, fmt.Errorf("%w: no machine for kind %d", state.ErrFormat, c.Kind)
+func (l *Log) checkProposal(p *Proposal) (size int, err error) {
+	for i := range p.Appends {
+		a := &p.Appends[i]
+		if err := l.checkAppend(*a); err != nil {
+			return 0, err
 		}
-		size += len(c.Body) + journal.EntryOverhead
+		if a.Source != nil || a.Batch.ProducerID() >= 0 {
+			return 0, fmt.Errorf("%w: batch of a gateway or of a producer with an id in a proposal", ErrUnsupported)
+		}
+		size += a.size() + journal.EntryOverhead
 	}
-	if end != nil {
+	of, err := l.checkCommands(p.Commands)
+	if err != nil {
+		return 0, err
+	}
+	size += of + p.BasedBytes
+	if end := p.End; end != nil {
 		if end.Producer < 0 || end.Epoch < 0 {
 			return 0, fmt.Errorf("%w: end of a transaction of producer %d with epoch %d", state.ErrCorrupt, end.Producer, end.Epoch)
 		}
@@ -107,24 +146,82 @@ func (l *Log) checkProposal(commands []Command, end *TransactionEnd) (size int, 
 	return size, nil
 }
 
+// checkCommands returns the most bytes that commands add to a slot.
+func (l *Log) checkCommands(commands []Command) (size int, err error) {
+	for _, c := range commands {
+		if l.machines[c.Kind] == nil {
+			return 0, fmt.Errorf("%w: no machine for kind %d", state.ErrFormat, c.Kind)
+		}
+		size += c.Size()
+	}
+	return size, nil
+}
+
 // markerSize is the most bytes that a marker adds to a slot: its batch, in a run of
 // its own.
 const markerSize = journal.EntryOverhead + state.RunFixed + record.HeaderSize + 32
 
-// propose admits the entries and the markers together, or none of them.
-func (b *builder) propose(commands []Command, end *TransactionEnd, done func(error)) {
-	var ended []state.Place
-	var err error
-	if end != nil {
-		ended, err = b.endable(end)
-	}
+// propose admits all parts of a proposal, or none.
+func (b *builder) propose(p *Proposal, done func([]int64, error)) {
+	bases, based, ended, err := b.judge(p)
 	if err == nil {
-		for _, c := range commands {
+		for _, a := range p.Appends {
+			b.add(state.Place{Topic: a.Topic, Partition: a.Partition}, a.Batch, a.AppendTime)
+		}
+		for _, c := range slices.Concat(p.Commands, based) {
 			b.put(c.Kind, c.Body)
 		}
-		b.endAll(end, ended)
+		b.endAll(p.End, ended)
 	}
-	b.slot.answers = append(b.slot.answers, func(lost error) { done(cmp.Or(lost, err)) })
+	b.slot.answers = append(b.slot.answers, func(lost error) {
+		if err := cmp.Or(lost, err); err != nil {
+			done(nil, err)
+			return
+		}
+		done(bases, nil)
+	})
+}
+
+// judge returns the offsets that the batches of a proposal will get, the commands that
+// depend on these, and the partitions that get a marker. After an error nothing of the
+// proposal may be admitted.
+func (b *builder) judge(p *Proposal) (bases []int64, based []Command, ended []state.Place, err error) {
+	if bases, err = b.bases(p.Appends); err != nil {
+		return nil, nil, nil, err
+	}
+	if p.End != nil {
+		if ended, err = b.endable(p.End); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if p.Based == nil {
+		return bases, nil, ended, nil
+	}
+	based = p.Based(slices.Clone(bases))
+	size, err := b.log.checkCommands(based)
+	if err == nil && size > p.BasedBytes {
+		err = fmt.Errorf("%w: commands of %d bytes for the offsets of a proposal, %d were announced", ErrTooLarge, size, p.BasedBytes)
+	}
+	return bases, based, ended, err
+}
+
+// bases returns the offset of the first record of each batch if they are appended next.
+func (b *builder) bases(appends []Append) ([]int64, error) {
+	bases := make([]int64, len(appends))
+	ends := make(map[state.Place]int64)
+	for i, a := range appends {
+		key := state.Place{Topic: a.Topic, Partition: a.Partition}
+		end, again := ends[key]
+		if !again {
+			if _, err := b.spec.place(key); err != nil {
+				return nil, err
+			}
+			end = b.spec.end(key)
+		}
+		bases[i] = end
+		ends[key] = end + int64(a.Batch.Count())
+	}
+	return bases, nil
 }
 
 // endable lists the partitions that get a marker.

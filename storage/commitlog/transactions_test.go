@@ -261,7 +261,7 @@ func TestTransactionsInFlight(t *testing.T) {
 		}
 		end := func(epoch int16, commit bool) <-chan result {
 			answer := make(chan result, 2)
-			l.Submit(nil, finish(topic.ID, epoch, commit, 0), func(err error) { answer <- result{0, err} })
+			l.Submit(Proposal{End: finish(topic.ID, epoch, commit, 0)}, func(_ []int64, err error) { answer <- result{0, err} })
 			return answer
 		}
 		answers := []<-chan result{
