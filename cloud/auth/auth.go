@@ -40,9 +40,10 @@ type Options struct {
 
 // Auth is a state.Machine.
 type Auth struct {
-	super   map[string]bool
-	changed func(user string)
-	decoy   []byte // key of the salts that nonexistent users seem to have
+	super      map[string]bool
+	everything *VhostRights // of a super user
+	changed    func(user string)
+	decoy      []byte // key of the salts that nonexistent users seem to have
 
 	changing machine.Turn // one change at a time, from the check to the durable entry
 	log      machine.Log  // set by Start
@@ -51,6 +52,7 @@ type Auth struct {
 	users  map[string]map[Mechanism]Credential
 	acls   rules
 	admins admins
+	vhosts vhosts
 
 	generation atomic.Uint64 // counts the calls of Changed
 	changes    atomic.Uint64 // see Changes
@@ -58,7 +60,8 @@ type Auth struct {
 
 // New returns an empty Auth.
 func New(o Options) *Auth {
-	a := &Auth{super: make(map[string]bool), changed: o.Changed, decoy: make([]byte, 32), users: make(map[string]map[Mechanism]Credential), acls: newRules(), admins: newAdmins()}
+	a := &Auth{super: make(map[string]bool), everything: &VhostRights{all: true}, changed: o.Changed, decoy: make([]byte, 32),
+		users: make(map[string]map[Mechanism]Credential), acls: newRules(), admins: newAdmins(), vhosts: make(vhosts)}
 	for _, principal := range o.SuperUsers {
 		a.super[principal] = true
 	}
@@ -157,7 +160,8 @@ func (a *Auth) RemoveCredential(ctx context.Context, user string, m Mechanism) e
 	}{user, m})
 }
 
-// RemoveUser removes all mechanisms of a user. Durable on return. The error is
+// RemoveUser removes the permissions of a user in vhosts, and then all its mechanisms;
+// its ACLs stay. Durable on return; after an error some may be left. The error is
 // ErrUnknownUser if there is no user of that name.
 func (a *Auth) RemoveUser(ctx context.Context, user string) error {
 	a.mu.RLock()
@@ -165,6 +169,9 @@ func (a *Auth) RemoveUser(ctx context.Context, user string) error {
 	a.mu.RUnlock()
 	if len(mechanisms) == 0 {
 		return fmt.Errorf("%w: user %q", ErrUnknownUser, user)
+	}
+	if err := a.removePermissions(ctx, user); err != nil {
+		return err
 	}
 	for _, m := range mechanisms {
 		if err := a.RemoveCredential(ctx, user, m); err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/weirmq/weir/cloud/machine"
 )
 
-// A standby has a copy of the owner's credentials and ACLs, but not of the
+// A standby has a copy of the owner's credentials, ACLs and permissions, but not of the
 // administrators. Unlike a snapshot, the copy may come from a node of another version.
 
 // copied is a copy: JSON as in a snapshot. Members that this program does not know are
@@ -18,17 +18,21 @@ type copied struct {
 	Credentials []json.RawMessage `json:"credentials"` // userCredential
 	ACLs        []ACL             `json:"acls"`
 	Decoy       []byte            `json:"decoy,omitempty"` // see Auth
+
+	Permissions      []VhostPermissions `json:"permissions,omitempty"`
+	TopicPermissions []TopicPermissions `json:"topic_permissions,omitempty"`
 }
 
 // Changes counts the entries that were applied. A later Copy contains at least those
 // that were counted.
 func (a *Auth) Changes() uint64 { return a.changes.Load() }
 
-// Copy encodes the credentials and the ACLs for a standby.
+// Copy encodes the credentials, the ACLs and the permissions for a standby.
 func (a *Auth) Copy() []byte {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	c := copied{Credentials: []json.RawMessage{}, ACLs: a.acls.all(), Decoy: a.decoy}
+	c := copied{Credentials: []json.RawMessage{}, ACLs: a.acls.all(), Decoy: a.decoy,
+		Permissions: a.vhosts.list(userVhost{}), TopicPermissions: a.vhosts.listTopics(topicSelector{})}
 	for _, user := range slices.Sorted(maps.Keys(a.users)) {
 		for _, m := range slices.Sorted(maps.Keys(a.users[user])) {
 			c.Credentials = append(c.Credentials, machine.Encode(userCredential{user, a.users[user][m]}))
@@ -39,7 +43,8 @@ func (a *Auth) Copy() []byte {
 
 // Copied returns an Auth with the content of another node's Copy. It can be queried,
 // not changed. A credential of an unknown mechanism is left out, since it cannot be
-// used here. An unknown ACL is an error: it may deny something.
+// used here. An unknown ACL is an error: it may deny something. So are permissions that
+// cannot be in a log.
 func Copied(body []byte, o Options) (*Auth, error) {
 	var c copied
 	if err := json.Unmarshal(body, &c); err != nil {
@@ -66,6 +71,12 @@ func Copied(body []byte, o Options) (*Auth, error) {
 			return nil, fmt.Errorf("decode a copy of users and ACLs: %w", err)
 		}
 		a.acls.add(acl)
+	}
+	if err := a.putPermissions(c.Permissions, c.TopicPermissions); err != nil {
+		return nil, fmt.Errorf("decode a copy of users and ACLs: %w", err)
+	}
+	if len(a.vhosts) > MaxPermissions {
+		return nil, fmt.Errorf("decode a copy of users and ACLs: %w: permissions of %d users and vhosts", ErrTooMany, len(a.vhosts))
 	}
 	return a, nil
 }

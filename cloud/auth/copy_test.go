@@ -43,6 +43,10 @@ func TestCopy(t *testing.T) {
 	if err := a.SetAdmin(t.Context(), "root", admin.Administer, admin.Hash{1}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
+	permit(t, a, VhostPermissions{"ann", "/", "", "", "^a"})
+	if err := a.SetTopicPermissions(t.Context(), TopicPermissions{"ann", "/", "amq.topic", "", "^a"}); err != nil {
+		t.Fatal(err)
+	}
 	body := string(a.Copy())
 	if strings.Contains(body, "root") || strings.Contains(body, "secret") {
 		t.Errorf("the copy tells too much: %s", body)
@@ -57,6 +61,10 @@ func TestCopy(t *testing.T) {
 	ann := Who{"User:ann", "192.0.2.1"}
 	if !c.Allows(ann, Describe, Topic, "abc") || c.Allows(ann, Describe, Topic, "b") || c.Allows(Who{"User:bob", ""}, Read, Topic, "abc") {
 		t.Error("the copy does not allow what the original does")
+	}
+	if r := c.VhostRights("User:ann", "/"); !r.Open() || !r.Read("abc") || r.Read("b") || r.Write("abc") || !r.ReadTopic("amq.topic", "abc") || r.ReadTopic("amq.topic", "b") ||
+		c.VhostRights("User:ann", "b").Open() || c.VhostRights("User:bob", "/").Open() {
+		t.Error("the copy does not permit what the original does")
 	}
 	if !reflect.DeepEqual(c.ACLs(Filter{}), a.ACLs(Filter{})) || !reflect.DeepEqual(c.Users(), a.Users()) {
 		t.Errorf("%v, %v", c.ACLs(Filter{}), c.Users())
@@ -78,10 +86,12 @@ func TestCopyOfAnotherVersion(t *testing.T) {
 		body string
 		ok   bool
 	}{
-		"a member":       {strings.Replace(body, `{"credentials"`, `{"later":{},"credentials"`, 1), true},
-		"a mechanism":    {strings.Replace(body, `{"credentials":[`, `{"credentials":[{"user":"bob","mechanism":"SCRAM-SHA3-512"},`, 1), true},
-		"an operation":   {strings.Replace(body, `"acls":[]`, `"acls":[{"type":"topic","pattern":"literal","name":"x","principal":"User:a","host":"*","operation":"later","permission":"deny"}]`, 1), false},
-		"not a document": {body[:len(body)/2], false},
+		"a member":                            {strings.Replace(body, `{"credentials"`, `{"later":{},"credentials"`, 1), true},
+		"a mechanism":                         {strings.Replace(body, `{"credentials":[`, `{"credentials":[{"user":"bob","mechanism":"SCRAM-SHA3-512"},`, 1), true},
+		"an operation":                        {strings.Replace(body, `"acls":[]`, `"acls":[{"type":"topic","pattern":"literal","name":"x","principal":"User:a","host":"*","operation":"later","permission":"deny"}]`, 1), false},
+		"permissions that cannot be in a log": {strings.Replace(body, `"acls":[]`, `"acls":[],"permissions":[{"user":"ann","vhost":""}]`, 1), false},
+		"topic permissions that cannot be":    {strings.Replace(body, `"acls":[]`, `"acls":[],"topic_permissions":[{"user":"ann","vhost":"/"}]`, 1), false},
+		"not a document":                      {body[:len(body)/2], false},
 	} {
 		got, err := Copied([]byte(c.body), Options{})
 		if (err == nil) != c.ok {

@@ -24,9 +24,18 @@ const (
 	kindAdminGone                     // one was removed
 )
 
+// Kinds of journal entries about permissions in vhosts. They are of format level 2.
+const (
+	kindPermissions          uint16 = 146 + iota // permissions of a user in a vhost were set
+	kindPermissionsGone                          // permissions in vhosts were removed
+	kindTopicPermissions                         // permissions of a user for an exchange's routing keys were set
+	kindTopicPermissionsGone                     // permissions for routing keys were removed
+)
+
 // Kinds implements state.Machine.
 func (a *Auth) Kinds() []uint16 {
-	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone, kindAdmin, kindAdminGone}
+	return []uint16{kindCredential, kindCredentialGone, kindACLs, kindACLsGone, kindAdmin, kindAdminGone,
+		kindPermissions, kindPermissionsGone, kindTopicPermissions, kindTopicPermissionsGone}
 }
 
 // userCredential is the body of kindCredential; kindCredentialGone has no more than
@@ -44,6 +53,8 @@ func (a *Auth) Apply(kind uint16, body []byte) error {
 		return a.applyCredential(kind, body)
 	case kindAdmin, kindAdminGone:
 		return a.applyAdmin(kind, body)
+	case kindPermissions, kindPermissionsGone, kindTopicPermissions, kindTopicPermissionsGone:
+		return a.applyPermissions(kind, body)
 	case kindACLs, kindACLsGone:
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -138,5 +149,40 @@ func (a *Auth) applyAdmin(kind uint16, body []byte) error {
 	} else {
 		a.admins.remove(entry.Name)
 	}
+	return nil
+}
+
+func (a *Auth) applyPermissions(kind uint16, body []byte) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var err error
+	switch kind {
+	case kindPermissions:
+		err = decodeThen(body, VhostPermissions.check, a.vhosts.put)
+	case kindPermissionsGone:
+		err = decodeThen(body, nil, a.vhosts.remove)
+	case kindTopicPermissions:
+		err = decodeThen(body, TopicPermissions.check, a.vhosts.putTopic)
+	case kindTopicPermissionsGone:
+		err = decodeThen(body, nil, a.vhosts.removeTopic)
+	}
+	if err != nil {
+		return fmt.Errorf("decode an entry of permissions: %w", err)
+	}
+	return nil
+}
+
+// decodeThen calls do with what body says, if that passes the check.
+func decodeThen[T any](body []byte, check func(T) error, do func(T)) error {
+	var v T
+	if err := json.Unmarshal(body, &v); err != nil {
+		return err
+	}
+	if check != nil {
+		if err := check(v); err != nil {
+			return err
+		}
+	}
+	do(v)
 	return nil
 }

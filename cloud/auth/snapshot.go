@@ -15,13 +15,16 @@ import (
 const snapshotVersion = 1
 
 // snapshot is a checkpoint: credentials by user and mechanism, ACLs in their order,
-// administrators by name. What format level 1 does not have is left out.
+// administrators by name, permissions by user, vhost and exchange. What format level 1
+// does not have is left out.
 type snapshot struct {
-	Version     int              `json:"version"`
-	Credentials []userCredential `json:"credentials"`
-	ACLs        []ACL            `json:"acls"`
-	Admins      []Admin          `json:"admins,omitempty"`
-	Ended       [][]byte         `json:"ended_admins,omitempty"` // hashes, oldest first
+	Version          int                `json:"version"`
+	Credentials      []userCredential   `json:"credentials"`
+	ACLs             []ACL              `json:"acls"`
+	Admins           []Admin            `json:"admins,omitempty"`
+	Ended            [][]byte           `json:"ended_admins,omitempty"` // hashes, oldest first
+	Permissions      []VhostPermissions `json:"permissions,omitempty"`
+	TopicPermissions []TopicPermissions `json:"topic_permissions,omitempty"`
 }
 
 // Snapshot implements state.Machine.
@@ -38,6 +41,8 @@ func (a *Auth) Snapshot() []byte {
 	for _, hash := range a.admins.ended {
 		s.Ended = append(s.Ended, hash[:])
 	}
+	s.Permissions = a.vhosts.list(userVhost{})
+	s.TopicPermissions = a.vhosts.listTopics(topicSelector{})
 	return machine.Encode(s)
 }
 
@@ -51,7 +56,7 @@ func (a *Auth) Restore(body []byte) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.users, a.acls, a.admins = next.users, next.acls, next.admins
+	a.users, a.acls, a.admins, a.vhosts = next.users, next.acls, next.admins, next.vhosts
 	return nil
 }
 
@@ -85,5 +90,25 @@ func (a *Auth) decode(body []byte) error {
 		}
 		a.admins.ended = append(a.admins.ended, admin.Hash(hash))
 	}
+	if err := a.putPermissions(s.Permissions, s.TopicPermissions); err != nil {
+		return errors.Join(err, machine.ErrShape)
+	}
 	return machine.Canonical(a.Snapshot(), body)
+}
+
+// putPermissions fills an empty Auth that is not shared yet.
+func (a *Auth) putPermissions(vhosts []VhostPermissions, topics []TopicPermissions) error {
+	for _, p := range vhosts {
+		if err := p.check(); err != nil {
+			return err
+		}
+		a.vhosts.put(p)
+	}
+	for _, p := range topics {
+		if err := p.check(); err != nil {
+			return err
+		}
+		a.vhosts.putTopic(p)
+	}
+	return nil
 }

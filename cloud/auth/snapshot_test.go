@@ -32,12 +32,20 @@ func randomEntry(random *rand.Rand) (uint16, []byte) {
 		r := Resource{Type: ResourceType(2 + random.IntN(2)), Pattern: PatternType(3 + random.IntN(2)), Name: fmt.Sprint("t", random.IntN(3))}
 		acls = append(acls, ACL{r, Rule{Principal(user), Any, Operation(2 + random.IntN(3)), Permission(2 + random.IntN(2))}})
 	}
-	switch random.IntN(6) {
+	switch random.IntN(10) {
 	case 4:
 		hash := admin.HashOf(fmt.Sprint(random.IntN(8)))
 		return kindAdmin, encoded(Admin{Name: user, Role: admin.Read + admin.Role(random.IntN(3)), Hash: hash[:], Created: time.Unix(int64(random.IntN(1e9)), 0).UTC()})
 	case 5:
 		return kindAdminGone, encoded(map[string]any{"name": user})
+	case 6:
+		return kindPermissions, encoded(VhostPermissions{user, fmt.Sprint("/", random.IntN(3)), "", ".*", fmt.Sprint("^", random.IntN(9))})
+	case 7:
+		return kindPermissionsGone, encoded(userVhost{user, []string{"", "/0", "/1"}[random.IntN(3)]})
+	case 8:
+		return kindTopicPermissions, encoded(TopicPermissions{user, fmt.Sprint("/", random.IntN(3)), fmt.Sprint("x", random.IntN(3)), "", fmt.Sprint("{username}", random.IntN(9))})
+	case 9:
+		return kindTopicPermissionsGone, encoded(topicSelector{userVhost{user, []string{"", "/0", "/1"}[random.IntN(3)]}, []string{"", "x0", "x1"}[random.IntN(3)]})
 	case 0:
 		c, err := CredentialOf(m, make([]byte, m.hash()().Size()), []byte(user+user), MinIterations+random.IntN(9))
 		if err != nil {
@@ -78,7 +86,7 @@ func TestSnapshot(t *testing.T) {
 				t.Fatalf("seed %d: restore: %v", seed, err)
 			}
 		}
-		if len(a.Users()) == 0 || a.acls.count == 0 || a.acls.count != len(a.ACLs(Filter{})) {
+		if len(a.Users()) == 0 || a.acls.count == 0 || len(a.vhosts) == 0 || a.acls.count != len(a.ACLs(Filter{})) {
 			t.Errorf("seed %d: %s", seed, a.Snapshot())
 		}
 	}
@@ -92,6 +100,11 @@ const golden = `{"version":1,"credentials":[` +
 // goldenAdmins is what format level 2 adds.
 var goldenAdmins = strings.TrimSuffix(golden, "}") + `,"admins":[{"name":"eve","role":"operate","hash":"AAECAwABAgMAAQIDAAECAwABAgMAAQIDAAECAwABAgM=","created":"2026-11-29T17:00:00Z"}],` +
 	`"ended_admins":["BAUGBwQFBgcEBQYHBAUGBwQFBgcEBQYHBAUGBwQFBgc=","CAkKCwgJCgsICQoLCAkKCwgJCgsICQoLCAkKCwgJCgs="]}`
+
+// goldenPermissions is what permissions add to that.
+var goldenPermissions = strings.TrimSuffix(goldenAdmins, "}") + `,"permissions":[{"user":"ann","vhost":"/","configure":"","write":".*","read":"^a"},` +
+	`{"user":"ann","vhost":"b","configure":"^$","write":"","read":""}],` +
+	`"topic_permissions":[{"user":"ann","vhost":"/","exchange":"amq.topic","write":"^{username}[.]","read":".*"}]}`
 
 // The bytes at rest do not change by accident.
 func TestGoldenSnapshot(t *testing.T) {
@@ -131,10 +144,36 @@ func TestGoldenSnapshot(t *testing.T) {
 	if got := string(a.Snapshot()); got != goldenAdmins {
 		t.Errorf("\n got %s\nwant %s", got, goldenAdmins)
 	}
-	if err := New(Options{}).Restore([]byte(goldenAdmins)); err != nil {
-		t.Error(err)
+	for _, e := range []struct {
+		kind uint16
+		body string
+	}{
+		{146, `{"user":"ann","vhost":"b","configure":"^$","write":"","read":""}`},
+		{146, `{"user":"ann","vhost":"/","configure":".*","write":".*","read":".*"}`},
+		{146, `{"user":"ann","vhost":"/","configure":"","write":".*","read":"^a"}`},
+		{146, `{"user":"bob","vhost":"/","configure":".*","write":".*","read":".*"}`},
+		{146, `{"user":"ann","vhost":"c","configure":".*","write":".*","read":".*"}`},
+		{148, `{"user":"ann","vhost":"/","exchange":"amq.topic","write":"^{username}[.]","read":".*"}`},
+		{148, `{"user":"ann","vhost":"/","exchange":"x","write":"","read":""}`},
+		{148, `{"user":"bob","vhost":"/","exchange":"x","write":"","read":""}`},
+		{147, `{"user":"bob"}`},
+		{147, `{"user":"ann","vhost":"c"}`},
+		{149, `{"user":"ann","vhost":"/","exchange":"x"}`},
+		{149, `{"user":"bob"}`},
+	} {
+		if err := a.Apply(e.kind, []byte(e.body)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := a.Restore(nil); err != nil || len(a.Admins()) != 0 || len(a.Users())+a.acls.count != 0 {
+	if got := string(a.Snapshot()); got != goldenPermissions {
+		t.Errorf("\n got %s\nwant %s", got, goldenPermissions)
+	}
+	for _, body := range []string{goldenAdmins, goldenPermissions} {
+		if err := New(Options{}).Restore([]byte(body)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := a.Restore(nil); err != nil || len(a.Admins()) != 0 || len(a.vhosts) != 0 || len(a.Users())+a.acls.count != 0 {
 		t.Errorf("%v: %s", err, a.Snapshot())
 	}
 }
@@ -165,6 +204,15 @@ func TestRestoreRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	for name, c := range map[string][2]string{
+		"a vhost without a name": {`"vhost":"b"`, `"vhost":""`}, "a user twice": {`"vhost":"b"`, `"vhost":"/"`}, "order of vhosts": {`"vhost":"b"`, `"vhost":"!"`},
+		"an exchange without a name": {`"amq.topic"`, `""`}, "a long expression": {`"^a"`, `"` + strings.Repeat("a", MaxExpression+1) + `"`},
+		"no permissions": {`"permissions":[`, `"permissions":[],"permissions":[`},
+	} {
+		if err := a.Restore(bytes.Replace([]byte(goldenPermissions), []byte(c[0]), []byte(c[1]), 1)); !errors.Is(err, machine.ErrShape) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	if string(a.Snapshot()) != golden {
 		t.Error("a refused snapshot changed the state")
 	}
@@ -182,6 +230,7 @@ func strict(t *testing.T, body []byte) {
 func FuzzRestore(f *testing.F) {
 	f.Add([]byte(golden))
 	f.Add([]byte(goldenAdmins))
+	f.Add([]byte(goldenPermissions))
 	f.Add(New(Options{}).Snapshot())
 	f.Fuzz(func(t *testing.T, body []byte) { strict(t, body) })
 }
