@@ -93,6 +93,7 @@ func New(o Options) http.Handler {
 			"GET /v1/groups/{id}":   c.group,
 			"GET /v1/users":         c.users,
 			"GET /v1/acls":          c.acls,
+			"GET /v1/permissions":   c.permissions,
 			"GET /v1/quotas":        c.quotas,
 		},
 		admin.Operate: {
@@ -116,10 +117,15 @@ func New(o Options) http.Handler {
 			"DELETE /v1/users/{name}": c.deleteUser,
 			"POST /v1/acls":           c.addACLs,
 			"DELETE /v1/acls":         c.deleteACLs,
+			"POST /v1/permissions":    c.setPermissions,
+			"DELETE /v1/permissions":  c.clearPermissions,
 			"POST /v1/quotas":         c.setQuota,
 			"GET /v1/admins":          c.admins,
 			"POST /v1/admins":         c.setAdmin,
 			"DELETE /v1/admins":       c.removeAdmin,
+
+			"POST /v1/topic-permissions":   c.setTopicPermissions,
+			"DELETE /v1/topic-permissions": c.clearTopicPermissions,
 		},
 	} {
 		for pattern, handle := range calls {
@@ -217,7 +223,8 @@ func status(err error) int {
 	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, group.ErrClosed), errors.Is(err, group.ErrUnavailable),
 		errors.Is(err, broker.ErrFenced), errors.Is(err, broker.ErrClosed):
 		return http.StatusServiceUnavailable
-	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownAdmin), errors.Is(err, group.ErrUnknownGroup):
+	case errors.Is(err, broker.ErrUnknownTopic), errors.Is(err, fleet.ErrUnknownGateway), errors.Is(err, auth.ErrUnknownUser), errors.Is(err, auth.ErrUnknownAdmin),
+		errors.Is(err, auth.ErrUnknownPermissions), errors.Is(err, group.ErrUnknownGroup):
 		return http.StatusNotFound
 	case errors.Is(err, broker.ErrTopicExists), errors.Is(err, group.ErrGroupNotEmpty):
 		return http.StatusConflict

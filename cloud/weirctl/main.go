@@ -71,6 +71,7 @@ type call struct {
 	repair            bool
 	acl               aclFlags
 	quota             quotaFlags
+	permission        permissionFlags
 	login             loginFlags
 }
 
@@ -140,7 +141,7 @@ func (v verb) flagSet(c *call) *pflag.FlagSet {
 func (v verb) call(ctx context.Context, args, environ []string, c *call) error {
 	fs := v.flagSet(c)
 	p := configs.Program{Name: "weirctl " + v.name, Summary: v.summary, Usage: "weirctl " + v.name + " " + v.usage, Notes: v.notes,
-		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge"}, Warnings: c.stderr}
+		New: []string{"data", "ca", "insecure", "role", "secret-file", "topics", "repair", "partition", "offset", "since", "value", "max", "edge", "vhost", "exchange", "configure", "write", "read"}, Warnings: c.stderr}
 	if err := configs.Load(p, fs, args, environ, c.stdout); err != nil {
 		return err
 	}
