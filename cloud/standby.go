@@ -221,7 +221,11 @@ func (n *Node) copyFor(after string) (*peer.Copy, error) {
 		copy(seen, strings.Split(rest, "."))
 	}
 	if seen[0] != counts[0] {
-		if c.Topics = own.Log.Topics(); len(c.Topics) > peer.MaxTopics {
+		all, err := n.broker.Topics()
+		if err != nil {
+			return nil, errors.Join(peer.ErrNoCopy, err)
+		}
+		if c.Topics = all; len(c.Topics) > peer.MaxTopics {
 			return nil, fmt.Errorf("%w: there are %d topics, at most %d are copied", peer.ErrTooLarge, len(c.Topics), peer.MaxTopics)
 		}
 	}

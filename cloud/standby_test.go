@@ -63,6 +63,12 @@ func TestStandbyKeepsCopy(t *testing.T) {
 	if age := second.copyAge(); age <= 0 || age > 5 || first.copyAge() != 0 {
 		t.Errorf("the copy is %v s old, that of the owner %v s", age, first.copyAge())
 	}
+	if _, err := first.owned.Load().Log.CreateTopicIn(t.Context(), 0, "weir.vhost.x"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := first.copyFor(""); err != nil || len(c.Topics) != 1 || c.Topics[0].ID != topic.ID {
+		t.Errorf("a copy has a hidden topic: %+v, %v", c, err)
+	}
 	users, quotas := first.users(), first.quotas()
 	if err := users.SetCredentials(t.Context(), "ann", credential(t, "secret")); err != nil {
 		t.Fatal(err)

@@ -76,6 +76,7 @@ func TestResolve(t *testing.T) {
 		{"weir.gaps", true, nil},
 		{"weir.gaps", false, nil}, // a loss is reported whatever is set
 		{"weir.routes", true, receiver.ErrNotAllowed},
+		{"weir.vhost.x", true, receiver.ErrNotAllowed},
 		{"__consumer_offsets", true, receiver.ErrNotAllowed},
 		{"no such/name", true, receiver.ErrNotAllowed},
 		{"forbidden", true, receiver.ErrNotAllowed},

@@ -65,41 +65,41 @@ func appendTo(b *Broker, a Append) (int64, error) {
 	return got.base, got.err
 }
 
-// calls are all calls that only an owner can answer.
-func calls(b *Broker) map[string]func(context.Context) error {
+// calls are all calls that only an owner can answer, with a topic of that id.
+func calls(b *Broker, id weir.TopicID) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
-		"Append": func(context.Context) error { _, err := appendTo(b, Append{}); return err },
+		"Append": func(context.Context) error { _, err := appendTo(b, Append{Topic: id}); return err },
 		"Produce": func(ctx context.Context) error {
 			answer := make(chan error, 1)
-			b.Produce(ctx, Append{}, func(_ int64, err error) { answer <- err })
+			b.Produce(ctx, Append{Topic: id}, func(_ int64, err error) { answer <- err })
 			return <-answer
 		},
 		"AppendTransactional": func(ctx context.Context) error {
 			answer := make(chan error, 1)
-			b.AppendTransactional(ctx, Append{}, Transaction{ID: "tx"}, func(_ int64, err error) { answer <- err })
+			b.AppendTransactional(ctx, Append{Topic: id}, Transaction{ID: "tx"}, func(_ int64, err error) { answer <- err })
 			return <-answer
 		},
-		"FetchCommitted": func(ctx context.Context) error { _, err := b.FetchCommitted(ctx, weir.TopicID{}, 0, 0, 1); return err },
-		"Stable":         func(context.Context) error { _, err := b.Stable(weir.TopicID{}, 0); return err },
-		"EpochEnd":       func(context.Context) error { _, _, err := b.EpochEnd(weir.TopicID{}, 0, 0); return err },
-		"Producers":      func(context.Context) error { _, err := b.Producers(weir.TopicID{}, 0); return err },
+		"FetchCommitted": func(ctx context.Context) error { _, err := b.FetchCommitted(ctx, id, 0, 0, 1); return err },
+		"Stable":         func(context.Context) error { _, err := b.Stable(id, 0); return err },
+		"EpochEnd":       func(context.Context) error { _, _, err := b.EpochEnd(id, 0, 0); return err },
+		"Producers":      func(context.Context) error { _, err := b.Producers(id, 0); return err },
 		"Transactions":   func(context.Context) error { _, err := b.Transactions("tx"); return err },
-		"Fetch":          func(ctx context.Context) error { _, err := b.Fetch(ctx, weir.TopicID{}, 0, 0, 1); return err },
-		"Bounds":         func(context.Context) error { _, _, err := b.Bounds(weir.TopicID{}, 0); return err },
-		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, weir.TopicID{}, 0, 0); return err },
-		"MaxTimestamp":   func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, weir.TopicID{}, 0); return err },
+		"Fetch":          func(ctx context.Context) error { _, err := b.Fetch(ctx, id, 0, 0, 1); return err },
+		"Bounds":         func(context.Context) error { _, _, err := b.Bounds(id, 0); return err },
+		"OffsetByTime":   func(ctx context.Context) error { _, _, err := b.OffsetByTime(ctx, id, 0, 0); return err },
+		"MaxTimestamp":   func(ctx context.Context) error { _, _, err := b.MaxTimestamp(ctx, id, 0); return err },
 		"Marks":          func(context.Context) error { _, _, err := b.Marks("gw"); return err },
-		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, weir.Stream{}, weir.TopicID{}, 0); return err },
+		"Mark":           func(ctx context.Context) error { _, err := b.Mark(ctx, weir.Stream{}, id, 0); return err },
 		"BufferState":    func(context.Context) error { _, err := b.BufferState("gw", weir.BufferID{}); return err },
 		"Retire":         func(ctx context.Context) error { return b.Retire(ctx, "gw", weir.BufferID{}) },
 		"Topics":         func(context.Context) error { _, err := b.Topics(); return err },
 		"Topic":          func(context.Context) error { _, err := b.Topic("x"); return err },
-		"TopicByID":      func(context.Context) error { _, err := b.TopicByID(weir.TopicID{}); return err },
+		"TopicByID":      func(context.Context) error { _, err := b.TopicByID(id); return err },
 		"CreateTopic":    func(ctx context.Context) error { _, err := b.CreateTopic(ctx, "x", 1, nil); return err },
-		"DeleteTopic":    func(ctx context.Context) error { return b.DeleteTopic(ctx, weir.TopicID{}) },
-		"AlterTopic":     func(ctx context.Context) error { return b.AlterTopic(ctx, weir.TopicID{}, nil) },
-		"Size":           func(context.Context) error { _, err := b.Size(weir.TopicID{}, 0); return err },
-		"GrowTopic":      func(ctx context.Context) error { return b.GrowTopic(ctx, weir.TopicID{}, 9) },
+		"DeleteTopic":    func(ctx context.Context) error { return b.DeleteTopic(ctx, id) },
+		"AlterTopic":     func(ctx context.Context) error { return b.AlterTopic(ctx, id, nil) },
+		"Size":           func(context.Context) error { _, err := b.Size(id, 0); return err },
+		"GrowTopic":      func(ctx context.Context) error { return b.GrowTopic(ctx, id, 9) },
 		"Groups":         func(context.Context) error { _, err := b.Groups("g"); return err },
 		"NewProducer":    func(ctx context.Context) error { _, err := b.NewProducerID(ctx); return err },
 	}
@@ -107,7 +107,7 @@ func calls(b *Broker) map[string]func(context.Context) error {
 
 func refuseAll(t *testing.T, b *Broker, when string, want error) {
 	t.Helper()
-	for name, call := range calls(b) {
+	for name, call := range calls(b, weir.TopicID{}) {
 		if err := call(t.Context()); !errors.Is(err, want) {
 			t.Errorf("%s %s: %v, want %v", name, when, err, want)
 		}

@@ -165,11 +165,15 @@ func (b *Broker) at(s weir.Slice) (*shard.Shard, error) {
 	return t.shards[t.routes[s]].serving()
 }
 
-// logAt is at for a partition, and returns the log.
+// logAt is at for a partition, and returns the log. The partition of a hidden topic is
+// ErrUnknownTopic; whether another one exists is up to the log.
 func (b *Broker) logAt(topic weir.TopicID, partition int32) (machine.WaitingLog, error) {
 	s, err := b.at(weir.SliceOf(topic, partition))
 	if err != nil {
 		return machine.WaitingLog{}, err
+	}
+	if t, ok := s.Log.TopicByID(topic); ok && hidden(t) {
+		return machine.WaitingLog{}, fmt.Errorf("%w: %v", ErrUnknownTopic, topic)
 	}
 	return s.Log, nil
 }

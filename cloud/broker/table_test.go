@@ -25,7 +25,7 @@ func TestPlaces(t *testing.T) {
 	b.table.Store(&moved)
 
 	// This node has the catalogue, the other one the slices.
-	alter := calls(b)
+	alter := calls(b, weir.TopicID{})
 	alter["AlterTopic"] = func(ctx context.Context) error {
 		return b.AlterTopic(ctx, weir.TopicID{}, func(map[string]string) error { return nil })
 	}

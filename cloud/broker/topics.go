@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/weirmq/weir/cloud/stopwatch"
@@ -39,14 +40,17 @@ func Reserved(name string) bool {
 	return Internal(name) || OwnTopic(name) || strings.HasPrefix(name, "__weir")
 }
 
-// Topics lists all topics, by name.
+// Topics lists all topics, by name. Topics that are hidden (weir.Hidden) are left out:
+// for this package's calls they do not exist.
 func (b *Broker) Topics() ([]Topic, error) {
 	c, err := b.catalogue()
 	if err != nil {
 		return nil, err
 	}
-	return c.Log.Topics(), nil
+	return slices.DeleteFunc(c.Log.Topics(), hidden), nil
 }
+
+func hidden(t Topic) bool { return weir.Hidden(t.Name) }
 
 // Topic returns the topic of that name.
 func (b *Broker) Topic(name string) (Topic, error) {
@@ -74,10 +78,10 @@ func (b *Broker) TopicByID(id weir.TopicID) (Topic, error) {
 	return known(id)(c.Log.TopicByID(id))
 }
 
-// known turns "not found" into an error with the name or id.
+// known turns "not found" into an error with the name or id, and hides what is hidden.
 func known(what any) func(Topic, bool) (Topic, error) {
 	return func(t Topic, ok bool) (Topic, error) {
-		if !ok {
+		if !ok || hidden(t) {
 			return Topic{}, fmt.Errorf("%w: %v", ErrUnknownTopic, what)
 		}
 		return t, nil
@@ -90,6 +94,9 @@ func (b *Broker) CreateTopic(ctx context.Context, name string, partitions int32,
 	c, err := b.catalogue()
 	if err != nil {
 		return Topic{}, err
+	}
+	if weir.Hidden(name) {
+		return Topic{}, fmt.Errorf("%w: %s is the name of a topic of Weir's own", ErrInvalidTopic, name)
 	}
 	if err := CheckConfigs(configs); err != nil {
 		return Topic{}, err
@@ -118,8 +125,11 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	if err != nil {
 		return err
 	}
-	t, ok := c.Log.TopicByID(id)
-	if ok && t.Name == weir.GapTopic {
+	t, err := known(id)(c.Log.TopicByID(id))
+	if err != nil {
+		return err
+	}
+	if t.Name == weir.GapTopic {
 		return fmt.Errorf("%w: %s is Weir's own and cannot be deleted", ErrInvalidTopic, weir.GapTopic)
 	}
 	if err := c.Log.DeleteTopic(ctx, id); err != nil {
@@ -138,6 +148,9 @@ func (b *Broker) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 func (b *Broker) GrowTopic(ctx context.Context, id weir.TopicID, partitions int32) error {
 	c, err := b.catalogue()
 	if err != nil {
+		return err
+	}
+	if _, err := known(id)(c.Log.TopicByID(id)); err != nil {
 		return err
 	}
 	return translate(c.Log.GrowTopic(ctx, id, partitions))

@@ -33,6 +33,7 @@ func guard() *admin.Guard { return admin.New(admin.Options{Service: "weir-cloud"
 type node struct {
 	http.Handler
 	broker      *broker.Broker
+	log         *commitlog.Log
 	groups      *group.Coordinator
 	fleet       *fleet.Fleet
 	ca          *join.CA
@@ -55,7 +56,7 @@ func newNode(t *testing.T) *node {
 	if err := s.Open(t.Context(), commitlog.Options{Bucket: mem.New(), Node: "a", Log: quiet}); err != nil {
 		t.Fatal(err)
 	}
-	n := &node{ca: ca, groups: s.Groups, fleet: s.Fleet}
+	n := &node{ca: ca, log: s.Log.Log, groups: s.Groups, fleet: s.Fleet}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -151,6 +152,34 @@ func TestTopics(t *testing.T) {
 	ask[struct{}](t, n, 200, "DELETE", "/v1/topics/default", "")
 	if all := ask[[]Topic](t, n, 200, "GET", "/v1/topics", ""); len(all) != 1 || all[0].Name != "t" {
 		t.Errorf("left %+v", all)
+	}
+}
+
+// TestHiddenTopics: the topics of the work queues are not listed, and to whoever names one
+// there is none.
+func TestHiddenTopics(t *testing.T) {
+	n := newNode(t)
+	if _, err := n.log.CreateTopicIn(t.Context(), 0, "weir.vhost.x"); err != nil {
+		t.Fatal(err)
+	}
+	if all := ask[[]Topic](t, n, 200, "GET", "/v1/topics", ""); len(all) != 0 {
+		t.Errorf("listed %+v", all)
+	}
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{"POST", "/v1/topics", `{"name":"weir.vhost.y"}`, 400},
+		{"GET", "/v1/topics/weir.vhost.x", "", 404},
+		{"GET", "/v1/topics/weir.vhost.x/records?partition=0", "", 404},
+		{"POST", "/v1/topics/weir.vhost.x/records", `{"records":[{"value":"dg=="}]}`, 404},
+		{"POST", "/v1/topics/weir.vhost.x/partitions?count=3", "", 404},
+		{"POST", "/v1/topics/weir.vhost.x/configs", `{"configs":{}}`, 404},
+		{"DELETE", "/v1/topics/weir.vhost.x", "", 404},
+	} {
+		if e := ask[Error](t, n, c.status, c.method, c.path, c.body); e.Error == "" {
+			t.Errorf("%s %s: no reason", c.method, c.path)
+		}
 	}
 }
 

@@ -331,8 +331,9 @@ func TestConsumerTopics(t *testing.T) {
 		w.j.topic("a1", 1)
 		w.j.topic("b", 1)
 		w.j.topic("hidden", 1)
-		a, b := w.client("a", "b", "none", "b"), w.client("b")
-		b.pattern = "a.|hidden"
+		w.j.topic("weir.vhost.x", 1)
+		a, b := w.client("a", "b", "none", "b", "weir.vhost.x"), w.client("b")
+		b.pattern = "a.|hidden|weir.*"
 		b.may = func(topic string) bool { return topic != "hidden" }
 		w.calm(a, b)
 		a.has("b0")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirmq/weir/cloud/machine"
+	"github.com/weirmq/weir/storage/weir"
 )
 
 // viewAge is how old a view of the topics may be. Making one copies the catalogue, so
@@ -57,7 +58,9 @@ func (t *topics) look(fresh bool) *view {
 	seen := make(map[string]topic)
 	if t.source != nil {
 		for _, of := range t.source.Topics() {
-			seen[of.Name] = topic{of.ID, of.Partitions}
+			if !weir.Hidden(of.Name) {
+				seen[of.Name] = topic{of.ID, of.Partitions}
+			}
 		}
 		if _, taken := seen[OffsetsTopic]; !taken && t.inner() {
 			seen[OffsetsTopic] = topic{OffsetsTopicID(), OffsetsPartitions}

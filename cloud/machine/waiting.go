@@ -39,6 +39,12 @@ func (l WaitingLog) CreateTopic(ctx context.Context, name string, partitions int
 	return l.Log.CreateTopic(ctx, name, partitions, configs)
 }
 
+// CreateTopicIn is commitlog.Log.CreateTopicIn.
+func (l WaitingLog) CreateTopicIn(ctx context.Context, slice weir.Slice, name string) (state.Topic, error) {
+	defer stopwatch.Waiting(ctx)()
+	return l.Log.CreateTopicIn(ctx, slice, name)
+}
+
 // DeleteTopic is commitlog.Log.DeleteTopic.
 func (l WaitingLog) DeleteTopic(ctx context.Context, id weir.TopicID) error {
 	defer stopwatch.Waiting(ctx)()

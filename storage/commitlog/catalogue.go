@@ -22,9 +22,6 @@ const maxConfigs = 64 << 10
 // when there is a topic whose name differs in dots and underscores only, as in
 // Kafka; ErrInvalidPartitions.
 func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, configs map[string]string) (state.Topic, error) {
-	if err := state.CheckTopicName(name); err != nil {
-		return state.Topic{}, err
-	}
 	if partitions < 1 || partitions > state.MaxPartitions {
 		return state.Topic{}, fmt.Errorf("%w: %d is not in 1..%d", ErrInvalidPartitions, partitions, state.MaxPartitions)
 	}
@@ -34,15 +31,36 @@ func (l *Log) CreateTopic(ctx context.Context, name string, partitions int32, co
 	}
 	t := state.Topic{Name: name, Partitions: partitions, Configs: maps.Clone(configs), Created: l.now().UnixMilli()}
 	rand.Read(t.ID[:])
+	return l.createTopic(ctx, t, size)
+}
+
+// CreateTopicIn adds a topic of one partition, without settings, whose partition lies in
+// a slice. It is durable on return.
+//
+// Errors: ErrTopicExists, with the topic that has the name; ErrInvalidTopic.
+func (l *Log) CreateTopicIn(ctx context.Context, slice weir.Slice, name string) (state.Topic, error) {
+	t := state.Topic{Name: name, Partitions: 1, Created: l.now().UnixMilli()}
+	// One id in weir.Slices will do.
+	for rand.Read(t.ID[:]); weir.SliceOf(t.ID, 0) != slice; {
+		rand.Read(t.ID[:])
+	}
+	return l.createTopic(ctx, t, 0)
+}
+
+// createTopic adds a topic, whose settings have size bytes.
+func (l *Log) createTopic(ctx context.Context, t state.Topic, size int) (state.Topic, error) {
+	if err := state.CheckTopicName(t.Name); err != nil {
+		return state.Topic{}, err
+	}
 	return ask(ctx, l, size, func(b *builder) (state.Topic, error) {
-		if old := b.spec.topicNamed(name); old != nil {
-			return *old, fmt.Errorf("%w: %q", ErrTopicExists, name)
+		if old := b.spec.topicNamed(t.Name); old != nil {
+			return *old, fmt.Errorf("%w: %q", ErrTopicExists, t.Name)
 		}
-		if other := b.spec.alike(name); other != "" {
-			return state.Topic{}, alikeError(name, other)
+		if other := b.spec.alike(t.Name); other != "" {
+			return state.Topic{}, alikeError(t.Name, other)
 		}
 		b.spec.topics.set(b.spec.slot, t.ID, &t)
-		b.spec.names.set(b.spec.slot, name, t.ID)
+		b.spec.names.set(b.spec.slot, t.Name, t.ID)
 		b.put(state.KindTopicCreated, state.EncodeTopicCreated(t))
 		return t, nil
 	})

@@ -3,6 +3,7 @@ package commitlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"sync"
@@ -48,6 +49,33 @@ func TestAlike(t *testing.T) {
 		createTopic(t, l, name, 1)
 	}
 	sound(t, b)
+}
+
+// TestCreateTopicIn: the partition lies in the slice, and the topic is like any other.
+func TestCreateTopicIn(t *testing.T) {
+	b := mem.New()
+	l := open(t, b)
+	for _, slice := range []weir.Slice{0, 7, weir.Slices - 1} {
+		name := fmt.Sprint("weir.vhost.", slice)
+		topic, err := l.CreateTopicIn(t.Context(), slice, name)
+		if err != nil || weir.SliceOf(topic.ID, 0) != slice || topic.Partitions != 1 || len(topic.Configs) > 0 {
+			t.Fatalf("%+v, %v", topic, err)
+		}
+		appended(t, l, Append{Topic: topic.ID, Batch: recordtest.Batch(name)})
+		if again, err := l.CreateTopicIn(t.Context(), slice, name); !errors.Is(err, ErrTopicExists) || again.ID != topic.ID {
+			t.Errorf("%v, %v", again, err)
+		}
+		if got := readAll(t, l, topic.ID, 0); len(got) != 1 || got[0] != name {
+			t.Error(got)
+		}
+	}
+	if _, err := l.CreateTopicIn(t.Context(), 0, "weir.vhost./"); !errors.Is(err, state.ErrInvalidTopic) {
+		t.Error(err)
+	}
+	must(l.Close())
+	if r := sound(t, b); r.Records != 3 {
+		t.Errorf("%d records were checked", r.Records)
+	}
 }
 
 // TestAlikeInFlight: of two that are created at once one is refused.

@@ -35,6 +35,9 @@ func TestDefaults(t *testing.T) {
 		create("shorter", map[string]string{"retention.ms": "1000"}), create("compacted", map[string]string{"cleanup.policy": "compact"}),
 		create("weir.gaps", nil),
 	}
+	queues, err := l.CreateTopicIn(t.Context(), 7, "weir.vhost.x")
+	must(err)
+	topics = append(topics, queues)
 	for i := range 10 {
 		for _, topic := range topics {
 			builder := record.NewBuilder(record.None)
@@ -56,15 +59,15 @@ func TestDefaults(t *testing.T) {
 		}
 		return gone
 	}
-	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false}; !maps.Equal(got, want) {
+	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false, "weir.vhost.x": false}; !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	defaults.Store(&map[string]string{"retention.ms": "5000", "cleanup.policy": "compact"})
-	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false}; !maps.Equal(got, want) {
+	if got, want := starts(), map[string]bool{"plain": false, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false, "weir.vhost.x": false}; !maps.Equal(got, want) {
 		t.Errorf("compacted by default: %v, want %v", got, want)
 	}
 	defaults.Store(&map[string]string{"retention.ms": "5000"})
-	if got, want := starts(), map[string]bool{"plain": true, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false}; !maps.Equal(got, want) {
+	if got, want := starts(), map[string]bool{"plain": true, "forever": false, "shorter": true, "compacted": false, "weir.gaps": false, "weir.vhost.x": false}; !maps.Equal(got, want) {
 		t.Errorf("5 s by default: %v, want %v", got, want)
 	}
 	sound(t, b)

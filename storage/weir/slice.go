@@ -1,7 +1,7 @@
 package weir
 
 // Slices is the number of slices of a cluster. It never changes. Every partition,
-// group, transactional id and gateway belongs to one slice for ever. The shard that has
+// group, transactional id, gateway and vhost belongs to one slice for ever. The shard that has
 // a slice can change: never compute a shard from a slice.
 const Slices = 1024
 
@@ -21,6 +21,9 @@ func SliceOfTransaction(id string) Slice { return sliceOf("transactional-id", id
 
 // SliceOfGateway is the slice of a gateway.
 func SliceOfGateway(id string) Slice { return sliceOf("gateway", id) }
+
+// SliceOfVhost is the slice of a vhost, and of the partition of its topic.
+func SliceOfVhost(name string) Slice { return sliceOf("vhost", name) }
 
 func sliceOf(kind, name string) Slice {
 	return Slice(fnv1a(fnv1a(fnv1a(fnvStart, kind), "\x00"), name) % Slices)

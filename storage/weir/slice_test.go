@@ -15,6 +15,8 @@ func TestSlices(t *testing.T) {
 		"group":            {SliceOfGroup("g"), 697},
 		"transactional id": {SliceOfTransaction("g"), 857},
 		"gateway":          {SliceOfGateway("g"), 916},
+		"vhost":            {SliceOfVhost("g"), 506},
+		"vhost /":          {SliceOfVhost("/"), 162},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s is in slice %d, want %d", what, c.got, c.want)
